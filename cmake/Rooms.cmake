@@ -1,0 +1,55 @@
+# Rooms: one folder under src/ is one CMake target is one namespace (docs/architecture.md).
+#
+# The table below is the design. `tidemill_room` refuses, at configure time, a dependency that the table does not
+# allow. The compiler refuses the rest: a room's headers are only on the include path of those that link it, because
+# each room is published through an include directory of its own that holds nothing but a link to its folder.
+
+set(TIDEMILL_ROOM_base "")
+set(TIDEMILL_ROOM_observe base)
+set(TIDEMILL_ROOM_tensor base)
+set(TIDEMILL_ROOM_text base)
+set(TIDEMILL_ROOM_model base tensor text)
+set(TIDEMILL_ROOM_engine base tensor text model observe)
+set(TIDEMILL_ROOM_wire base observe)
+set(TIDEMILL_ROOM_serve base tensor text model observe engine wire)
+set(TIDEMILL_ROOM_cli base tensor text model observe engine wire serve)
+
+# tidemill_room(<name> SOURCES <file>... [USES <room>...] [LINKS <library>...] [LINKS_PUBLIC <library>...])
+function(tidemill_room name)
+  cmake_parse_arguments(ROOM "" "" "SOURCES;USES;LINKS;LINKS_PUBLIC" ${ARGN})
+  if(NOT DEFINED TIDEMILL_ROOM_${name})
+    message(FATAL_ERROR "room '${name}' is not in the table of cmake/Rooms.cmake")
+  endif()
+  foreach(used IN LISTS ROOM_USES)
+    if(NOT used IN_LIST TIDEMILL_ROOM_${name})
+      message(FATAL_ERROR "room '${name}' must not use '${used}': it may use [${TIDEMILL_ROOM_${name}}] (cmake/Rooms.cmake)")
+    endif()
+  endforeach()
+
+  set(view ${CMAKE_BINARY_DIR}/rooms/${name})
+  file(MAKE_DIRECTORY ${view})
+  file(CREATE_LINK ${CMAKE_CURRENT_SOURCE_DIR} ${view}/${name} SYMBOLIC)
+
+  add_library(tidemill_${name} STATIC ${ROOM_SOURCES})
+  add_library(tidemill::${name} ALIAS tidemill_${name})
+  target_include_directories(tidemill_${name} PUBLIC ${view})
+  foreach(used IN LISTS ROOM_USES)
+    target_link_libraries(tidemill_${name} PUBLIC tidemill::${used})
+  endforeach()
+  target_link_libraries(tidemill_${name} PRIVATE ${ROOM_LINKS} PUBLIC ${ROOM_LINKS_PUBLIC})
+endfunction()
+
+# tidemill_tests(<room> SOURCES <file>... [USES <room>...] [LINKS <library>...])
+# One test program per room, registered with ctest case by case under the label of its room.
+function(tidemill_tests name)
+  cmake_parse_arguments(TESTS "" "" "SOURCES;USES;LINKS" ${ARGN})
+  add_executable(test_${name} ${TESTS_SOURCES})
+  target_include_directories(test_${name} PRIVATE ${CMAKE_SOURCE_DIR}/tests)
+  target_link_libraries(test_${name} PRIVATE tidemill::${name} ${TESTS_LINKS} GTest::gtest GTest::gtest_main)
+  foreach(used IN LISTS TESTS_USES)
+    target_link_libraries(test_${name} PRIVATE tidemill::${used})
+  endforeach()
+  # ${CMAKE_SOURCE_DIR} as the working directory lets tests find models/ and, beside the checkout, shared/data.
+  gtest_discover_tests(test_${name} DISCOVERY_MODE PRE_TEST WORKING_DIRECTORY ${CMAKE_SOURCE_DIR}
+                       PROPERTIES LABELS ${name} TIMEOUT 300)
+endfunction()

@@ -1,0 +1,46 @@
+// Files: whole reads, atomic writes, memory maps.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "base/result.hpp"
+
+namespace tidemill::base {
+
+// A read-only map of a whole file. Owned; movable. The bytes stay valid while this lives, whatever happens to the name.
+class MappedFile {
+ public:
+  MappedFile() = default;
+  MappedFile(MappedFile&& other) noexcept { *this = std::move(other); }
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  ~MappedFile();
+
+  // Fails with `not_found`, or with `io` and the system's reason; a folder or other non-file is `invalid_argument`.
+  static Result<MappedFile> open(const std::filesystem::path& path);
+
+  std::span<const std::byte> bytes() const { return {data_, size_}; }
+  const std::filesystem::path& path() const { return path_; }
+
+  // Tells the kernel that [offset, offset + length) will not be read again, so its pages may go.
+  void release(size_t offset, size_t length) const;
+
+ private:
+  const std::byte* data_ = nullptr;
+  size_t size_ = 0;
+  std::filesystem::path path_;
+};
+
+// The file's content; over `limit` bytes is `too_large`. "-" reads standard input.
+Result<std::string> read_file(const std::filesystem::path& path, size_t limit = size_t{1} << 30);
+
+// Writes beside `path` under a temporary name, then renames: readers see the old content or the new, never half.
+Result<void> write_file(const std::filesystem::path& path, std::string_view content);
+
+// "<what> '<path>': <strerror(errno)>" as an Error (`not_found` for ENOENT, else `io`).
+Error system_error(std::string_view what, const std::filesystem::path& path);
+
+}  // namespace tidemill::base

@@ -1,0 +1,48 @@
+// Large aligned buffers for weights, KV blocks and activations.
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+#include "base/result.hpp"
+
+namespace tidemill::base {
+
+// Zeroed memory from the operating system, 64-byte aligned (page-aligned in fact), asked to be on 2 MiB pages where it
+// is large enough to gain from them. Owned; movable, not copyable.
+class Buffer {
+ public:
+  Buffer() = default;
+  Buffer(Buffer&& other) noexcept { *this = std::move(other); }
+  Buffer& operator=(Buffer&& other) noexcept;
+  ~Buffer();
+
+  // `bytes` may be 0. Fails with `exhausted` when the system has not enough memory.
+  static Result<Buffer> allocate(size_t bytes);
+
+  std::byte* data() { return data_; }
+  const std::byte* data() const { return data_; }
+  size_t size() const { return size_; }
+
+  template <typename T>
+  T* as() {
+    return reinterpret_cast<T*>(data_);
+  }
+  template <typename T>
+  const T* as() const {
+    return reinterpret_cast<const T*>(data_);
+  }
+
+ private:
+  std::byte* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+// Resident set of this process in bytes, now.
+size_t resident_bytes();
+// The most memory this process may use: the machine's, or the cgroup's limit where that is lower, in bytes.
+size_t memory_limit_bytes();
+// What is still available to this process of that limit, in bytes.
+size_t memory_available_bytes();
+
+}  // namespace tidemill::base

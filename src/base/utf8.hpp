@@ -1,0 +1,32 @@
+// UTF-8 (RFC 3629): decoding, validity, and where an incomplete tail begins.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace tidemill::base::utf8 {
+
+inline constexpr char32_t replacement = 0xFFFD;
+
+struct Decoded {
+  char32_t code_point;  // `replacement` where the bytes are not valid UTF-8
+  uint8_t length;       // bytes consumed, 1 to 4; an invalid sequence consumes its maximal valid prefix, at least 1
+  bool valid;
+};
+
+// Decodes the first code point of `text`, which must not be empty. Overlong forms, surrogates and values past U+10FFFF are
+// invalid.
+Decoded decode(std::string_view text);
+
+void append(std::string& out, char32_t code_point);
+
+bool is_valid(std::string_view text);
+
+// `text` with every invalid sequence replaced by U+FFFD (one per maximal prefix, as the Unicode standard recommends).
+std::string sanitize(std::string_view text);
+
+// Number of bytes at the end of `text` that begin a character which more bytes could complete: 0 to 3.
+size_t incomplete_tail(std::string_view text);
+
+}  // namespace tidemill::base::utf8
