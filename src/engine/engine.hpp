@@ -1,0 +1,70 @@
+// The engine: one thread owns all its state and loops over arrivals, planning, forward, sampling and publishing.
+// Everything else talks to it through queues.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+
+#include "base/clock.hpp"
+#include "base/result.hpp"
+#include "engine/request.hpp"
+#include "engine/stream.hpp"
+#include "model/model.hpp"
+#include "observe/metrics.hpp"
+#include "observe/trace.hpp"
+#include "text/tokenizer.hpp"
+
+namespace tidemill::engine {
+
+struct EngineOptions {
+  int64_t kv_bytes = int64_t{1} << 30;  // memory for KV blocks; rounded down to whole blocks
+  int64_t max_context = 0;              // tokens of one sequence; 0: the model's
+  int step_tokens = 512;                // token budget of one step: decode first, then chunks of prefill
+  int max_running = 64;                 // sequences that run at the same time
+  int max_waiting = 256;                // requests in the queue; past that submit() fails with `exhausted`
+  bool prefix_cache = true;
+  tensor::KvType kv_type = tensor::KvType::f16;
+};
+
+// A snapshot for /metrics, /health and tests.
+struct EngineStats {
+  int waiting = 0;
+  int running = 0;
+  int64_t kv_blocks = 0;
+  int64_t kv_blocks_free = 0;
+  int64_t kv_blocks_cached = 0;  // not in use, found by the prefix tree, evictable
+  uint64_t preemptions = 0;
+  uint64_t prompt_tokens = 0;
+  uint64_t generated_tokens = 0;
+  uint64_t prefix_queries = 0;  // prompt tokens looked up
+  uint64_t prefix_hits = 0;     // prompt tokens found
+  uint64_t steps = 0;
+  double tokens_per_second = 0;  // recent generation rate, for Retry-After
+};
+
+// Thread-safe unless noted.
+class Engine {
+ public:
+  // The model, tokenizer, tracer and metrics must outlive the engine. Starts the engine's thread.
+  static base::Result<std::unique_ptr<Engine>> start(model::Model& model, tensor::Device& device,
+                                                     const text::Tokenizer& tokenizer, const EngineOptions& options,
+                                                     observe::Tracer& tracer, observe::Metrics& metrics,
+                                                     const base::Clock& clock);
+  virtual ~Engine() = default;
+
+  // Queues the request. Errors: `invalid_argument` (with the parameter named), `too_large` (prompt does not fit the context;
+  // says both counts), `exhausted` (queue full), `unavailable` (draining).
+  virtual base::Result<std::shared_ptr<Stream>> submit(Request request) = 0;
+
+  virtual EngineStats stats() const = 0;
+  virtual int64_t max_context() const = 0;
+
+  // Stops admitting; requests that were admitted go on. Returns at once.
+  virtual void drain() = 0;
+  // Whether nothing is waiting or running.
+  virtual bool idle() const = 0;
+};
+
+}  // namespace tidemill::engine

@@ -1,0 +1,57 @@
+// A decoder-only language model: tokens in, logits out. The model knows no requests, the engine no layers.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "base/result.hpp"
+#include "model/hyper_parameters.hpp"
+#include "tensor/device.hpp"
+
+namespace tidemill::model {
+
+using Token = int32_t;
+
+// A flat list of token positions of many sequences, prefill and decode mixed. Rows of one sequence appear in ascending,
+// consecutive order of position; everything before a sequence's first row is already in the KV cache.
+struct Batch {
+  std::span<const Token> tokens;                           // [rows]
+  std::span<const int32_t> positions;                      // [rows], position in the sequence, from 0
+  std::span<const int32_t> sequences;                      // [rows], index into block_tables
+  std::span<const std::span<const int32_t>> block_tables;  // [sequences][blocks], physical KV blocks
+  std::span<const int32_t> logit_rows;                     // rows whose logits are wanted, ascending; may be empty
+  std::span<const int32_t> hidden_rows;                    // rows whose final hidden state is wanted, ascending; may be empty
+};
+
+// Valid until the next forward() of the same model.
+struct Output {
+  tensor::ConstMatrix logits;  // [logit_rows][vocabulary]
+  tensor::ConstMatrix hidden;  // [hidden_rows][width], after the final norm
+};
+
+struct LoadOptions {
+  int64_t max_batch_rows = 2048;                                // most rows one forward() may have
+  std::function<void(size_t done, size_t total)> on_progress;  // bytes of tensors loaded
+};
+
+class Model {
+ public:
+  virtual ~Model() = default;
+
+  virtual const HyperParameters& hyper_parameters() const = 0;
+  // What a KV cache for this model must look like (blocks and type are the caller's choice).
+  virtual tensor::KvShape kv_shape() const = 0;
+  // Bytes of packed weights, and of activations held between calls.
+  virtual size_t weight_bytes() const = 0;
+  virtual size_t activation_bytes() const = 0;
+
+  // Runs the rows, stores their keys and values in `cache`, and gives the outputs asked for. Each row's result depends on
+  // its own sequence alone, bit for bit. The batch must be well-formed (asserted: the engine is its only author).
+  virtual Output forward(const Batch& batch, tensor::KvCache& cache) = 0;
+};
+
+}  // namespace tidemill::model

@@ -1,0 +1,147 @@
+// A Device owns memory and the operations on it. The decoder (model room) is written in these operations and knows no
+// instruction set; a GPU will be another Device.
+//
+// Determinism: every operation computes each output row from that row's inputs alone, in an order of floating-point
+// operations that is fixed by the shapes of the weights and by absolute positions in the sequence. It does not depend on how
+// many rows the call has, on the thread count, or on the instruction set: all CPU kernels give the same bits.
+//
+// Thread-safety: one thread calls operations on a device at a time (the engine's). Loading weights likewise.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/result.hpp"
+#include "tensor/dtype.hpp"
+
+namespace tidemill::tensor {
+
+// A view of float activations, row-major: element (r, c) is data[r * stride + c]. Does not own.
+template <typename T>
+struct MatrixView {
+  T* data = nullptr;
+  int64_t rows = 0;
+  int64_t cols = 0;
+  int64_t stride = 0;
+
+  T* row(int64_t r) const { return data + r * stride; }
+  // The same memory seen as rows * cols / new_cols rows; requires stride == cols.
+  MatrixView reshaped(int64_t new_cols) const { return {data, rows * cols / new_cols, new_cols, new_cols}; }
+  operator MatrixView<const T>() const { return {data, rows, cols, stride}; }  // NOLINT(google-explicit-constructor)
+};
+using Matrix = MatrixView<float>;
+using ConstMatrix = MatrixView<const float>;
+
+// A weight matrix in the device's own packed layout: `rows` output features by `cols` input features.
+class Weight {
+ public:
+  virtual ~Weight() = default;
+  DType type() const { return type_; }
+  int64_t rows() const { return rows_; }
+  int64_t cols() const { return cols_; }
+  // Bytes it occupies on the device, padding and scales included.
+  virtual size_t bytes() const = 0;
+
+ protected:
+  Weight(DType type, int64_t rows, int64_t cols) : type_(type), rows_(rows), cols_(cols) {}
+
+ private:
+  DType type_;
+  int64_t rows_;
+  int64_t cols_;
+};
+
+enum class KvType : uint8_t { f32, f16, bf16 };
+
+struct KvShape {
+  int64_t layers = 0;
+  int64_t kv_heads = 0;
+  int64_t head_dim = 0;
+  int64_t blocks = 0;  // physical blocks, each of kKvBlockTokens tokens for all layers
+  KvType type = KvType::f16;
+};
+
+// Tokens in one KV block. Kernels process attention in steps of one block, so this is part of the numerical contract.
+inline constexpr int64_t kKvBlockTokens = 16;
+
+// Keys and values of many sequences in fixed-size blocks. Who owns which block is the engine's business.
+class KvCache {
+ public:
+  virtual ~KvCache() = default;
+  const KvShape& shape() const { return shape_; }
+  virtual size_t bytes() const = 0;
+
+ protected:
+  explicit KvCache(const KvShape& shape) : shape_(shape) {}
+
+ private:
+  KvShape shape_;
+};
+// Bytes of one block of `shape` (all layers, keys and values): what the engine divides its memory budget by.
+size_t kv_block_bytes(const KvShape& shape);
+
+// Where each row of an attention call stands: row r is the token at `positions[r]` of sequence `sequences[r]`, whose keys and
+// values 0 .. positions[r] lie in the blocks block_tables[sequences[r]][0 .. positions[r] / kKvBlockTokens].
+struct KvRows {
+  std::span<const int32_t> positions;                      // [rows]
+  std::span<const int32_t> sequences;                      // [rows]
+  std::span<const std::span<const int32_t>> block_tables;  // [number of sequences][blocks of that sequence]
+};
+
+// Rotary position embedding: pair i of a head is turned by position * frequencies[i] radians.
+struct Rope {
+  enum class Pairing : uint8_t {
+    adjacent,  // elements (2i, 2i + 1): llama as converted to GGUF
+    halves,    // elements (i, i + rotated / 2): NeoX style, qwen2 and qwen3
+  };
+  Pairing pairing = Pairing::adjacent;
+  std::vector<double> frequencies;  // [rotated / 2]; rotated <= head_dim elements of each head are turned
+};
+
+class Device {
+ public:
+  virtual ~Device() = default;
+
+  // "CPU avx512-vnni, 2 threads", for people.
+  virtual std::string description() const = 0;
+
+  // Packs a matrix given in GGUF order (row-major, one row per output feature, `cols` a multiple of the type's block).
+  // `source` must hold exactly rows * row_bytes(type, cols) bytes and may be released afterwards.
+  // Fails with `exhausted` when memory is short.
+  virtual base::Result<std::unique_ptr<Weight>> load_weight(DType type, int64_t rows, int64_t cols,
+                                                            std::span<const std::byte> source) = 0;
+  // Zeroed. Fails with `exhausted` when memory is short.
+  virtual base::Result<std::unique_ptr<KvCache>> make_kv_cache(const KvShape& shape) = 0;
+
+  // out.row(r) = row tokens[r] of `table`, dequantised exactly. tokens are in [0, table.rows()).
+  virtual void embed(const Weight& table, std::span<const int32_t> tokens, Matrix out) = 0;
+
+  // y = x * w^T (+ bias). x is [n][w.cols()], y is [n][w.rows()], bias is empty or [w.rows()].
+  // For quantised weights x is first quantised to int8 in groups; sums inside a group are exact integers.
+  virtual void linear(const Weight& w, std::span<const float> bias, ConstMatrix x, Matrix y) = 0;
+
+  // y.row(r) = x.row(r) / sqrt(mean(x.row(r)^2) + epsilon) * weight. In place when x and y are the same.
+  virtual void rms_norm(ConstMatrix x, std::span<const float> weight, float epsilon, Matrix y) = 0;
+
+  // Turns every head of every row in place; x is [n][heads * head_dim], positions [n].
+  virtual void rope(const Rope& rope, std::span<const int32_t> positions, int64_t head_dim, Matrix x) = 0;
+
+  // x += y
+  virtual void add(Matrix x, ConstMatrix y) = 0;
+  // out = silu(gate) * up, element by element. out may be gate.
+  virtual void silu_multiply(ConstMatrix gate, ConstMatrix up, Matrix out) = 0;
+
+  // Writes the rows' keys and values ([n][kv_heads * head_dim] each) into the cache at the rows' positions.
+  virtual void store_kv(KvCache& cache, int64_t layer, const KvRows& rows, ConstMatrix keys, ConstMatrix values) = 0;
+
+  // Causal grouped-query attention: out.row(r) = softmax(q K^T * scale) V over positions 0 .. positions[r], head by head.
+  // q and out are [n][heads * head_dim]; heads is a multiple of kv_heads. Rows' own keys must be stored already.
+  virtual void attention(const KvCache& cache, int64_t layer, const KvRows& rows, float scale, ConstMatrix q,
+                         Matrix out) = 0;
+};
+
+}  // namespace tidemill::tensor
