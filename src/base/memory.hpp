@@ -2,7 +2,10 @@
 #pragma once
 
 #include <cstddef>
-#include <span>
+#include <cstdint>
+#include <filesystem>
+#include <string_view>
+#include <utility>
 
 #include "base/result.hpp"
 
@@ -44,5 +47,13 @@ size_t resident_bytes();
 size_t memory_limit_bytes();
 // What is still available to this process of that limit, in bytes.
 size_t memory_available_bytes();
+
+struct MemoryBudget {
+  size_t limit;
+  size_t available;
+};
+// Both numbers, from a cgroup file system at `root`, the process's /proc/self/cgroup content and a /proc/meminfo
+// content. Page cache that the kernel would drop under pressure counts as available. Split out for tests.
+MemoryBudget memory_budget(const std::filesystem::path& root, std::string_view membership, std::string_view meminfo);
 
 }  // namespace tidemill::base

@@ -2,8 +2,9 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
+#include <type_traits>
+#include <utility>
 
 namespace tidemill::base {
 
@@ -14,8 +15,8 @@ template <typename R, typename... Args>
 class FunctionRef<R(Args...)> {
  public:
   template <typename F>
-    requires(!std::is_same_v<std::remove_cvref_t<F>, FunctionRef>)
-  FunctionRef(F&& f)  // NOLINT(google-explicit-constructor)
+  requires(!std::is_same_v<std::remove_cvref_t<F>, FunctionRef>)
+      FunctionRef(F&& f)  // NOLINT(google-explicit-constructor)
       : object_(const_cast<void*>(static_cast<const void*>(std::addressof(f)))),
         call_([](void* object, Args... args) -> R {
           return (*static_cast<std::remove_reference_t<F>*>(object))(std::forward<Args>(args)...);
@@ -33,7 +34,8 @@ class FunctionRef<R(Args...)> {
 // One thread may call `parallel_for` at a time (the owner); regions do not nest.
 class ThreadTeam {
  public:
-  // size >= 1; a team of 1 starts no thread.
+  // size >= 1; a team of 1 starts no thread. Where the system refuses threads the team is smaller, and a warning says
+  // so.
   explicit ThreadTeam(int size);
   ~ThreadTeam();
   ThreadTeam(const ThreadTeam&) = delete;
@@ -42,8 +44,8 @@ class ThreadTeam {
   int size() const;
 
   // Calls body(begin, end, member) on disjoint ranges that cover [0, count), each of at most `chunk` items (chunk >= 1)
-  // and starting at a multiple of it; member is in [0, size()) and no two concurrent calls share one. Returns when all are
-  // done; writes made by the body are visible to the caller. The body must not throw.
+  // and starting at a multiple of it; member is in [0, size()) and no two concurrent calls share one. Returns when all
+  // are done; writes made by the body are visible to the caller. The body must not throw.
   void parallel_for(int64_t count, int64_t chunk, FunctionRef<void(int64_t begin, int64_t end, int member)> body);
 
  private:

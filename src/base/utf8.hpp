@@ -1,6 +1,7 @@
 // UTF-8 (RFC 3629): decoding, validity, and where an incomplete tail begins.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -15,8 +16,8 @@ struct Decoded {
   bool valid;
 };
 
-// Decodes the first code point of `text`, which must not be empty. Overlong forms, surrogates and values past U+10FFFF are
-// invalid.
+// Decodes the first code point of `text`, which must not be empty. Overlong forms, surrogates and values past U+10FFFF
+// are invalid.
 Decoded decode(std::string_view text);
 
 void append(std::string& out, char32_t code_point);

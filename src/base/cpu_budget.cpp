@@ -1,0 +1,89 @@
+#include "base/cpu_budget.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <optional>
+#include <sched.h>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/cgroup.hpp"
+#include "base/file.hpp"
+
+namespace tidemill::base {
+namespace {
+
+constexpr size_t small_file = 64 << 10;
+
+// Reads the integer that `text` begins with and moves past it and the white space behind it.
+std::optional<int64_t> take_integer(std::string_view& text) {
+  int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc()) return std::nullopt;
+  text.remove_prefix(static_cast<size_t>(end - text.data()));
+  text.remove_prefix(std::min(text.size(), text.find_first_not_of(" \t\n")));
+  return value;
+}
+
+int cores(std::optional<int64_t> quota, std::optional<int64_t> period) {
+  if (!quota || !period || *quota <= 0 || *period <= 0) return 0;
+  const int64_t rounded_up = *quota / *period + (*quota % *period != 0 ? 1 : 0);
+  return static_cast<int>(std::min<int64_t>(rounded_up, 1 << 20));
+}
+
+// v2: "<quota> <period>" in microseconds, or "max <period>".
+int quota_v2(const std::filesystem::path& folder) {
+  const auto content = read_file(folder / "cpu.max", small_file);
+  if (!content) return 0;
+  std::string_view text = *content;
+  const auto quota = take_integer(text);
+  return cores(quota, quota ? take_integer(text) : std::nullopt);
+}
+
+// v1: two files; a quota of -1 is none.
+int quota_v1(const std::filesystem::path& folder) {
+  const auto quota = read_file(folder / "cpu.cfs_quota_us", small_file);
+  const auto period = read_file(folder / "cpu.cfs_period_us", small_file);
+  if (!quota || !period) return 0;
+  std::string_view quota_text = *quota;
+  std::string_view period_text = *period;
+  return cores(take_integer(quota_text), take_integer(period_text));
+}
+
+// The number of processors this process may be scheduled on.
+int affinity_size() {
+  // The kernel refuses a mask smaller than its own, so grow until it fits.
+  for (int cpus = CPU_SETSIZE; cpus <= 1 << 20; cpus *= 2) {
+    cpu_set_t* mask = CPU_ALLOC(static_cast<size_t>(cpus));
+    if (mask == nullptr) break;
+    const size_t bytes = CPU_ALLOC_SIZE(static_cast<size_t>(cpus));
+    const bool ok = sched_getaffinity(0, bytes, mask) == 0;
+    const int size = ok ? CPU_COUNT_S(bytes, mask) : 0;
+    CPU_FREE(mask);
+    if (ok) return size;
+  }
+  return static_cast<int>(std::thread::hardware_concurrency());
+}
+
+}  // namespace
+
+int cgroup_cpu_quota(const std::filesystem::path& root, std::string_view membership) {
+  int least = 0;
+  for (const auto& folder : cgroup_folders(root, membership, "cpu")) {
+    for (const int quota : {quota_v2(folder), quota_v1(folder)}) {
+      if (quota > 0 && (least == 0 || quota < least)) least = quota;
+    }
+  }
+  return least;
+}
+
+int cpu_budget() {
+  int budget = affinity_size();
+  if (const auto membership = read_file("/proc/self/cgroup", small_file)) {
+    if (const int quota = cgroup_cpu_quota(cgroup_root, *membership); quota > 0) budget = std::min(budget, quota);
+  }
+  return std::max(budget, 1);
+}
+
+}  // namespace tidemill::base

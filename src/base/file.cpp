@@ -1,0 +1,177 @@
+#include "base/file.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <system_error>
+#include <unistd.h>
+#include <utility>
+
+#include <fmt/core.h>
+
+#include "base/ids.hpp"
+
+namespace tidemill::base {
+namespace {
+
+namespace fs = std::filesystem;
+
+class FileDescriptor {
+ public:
+  explicit FileDescriptor(int fd) : fd_(fd) {}
+  FileDescriptor(const FileDescriptor&) = delete;
+  FileDescriptor& operator=(const FileDescriptor&) = delete;
+  ~FileDescriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  int get() const { return fd_; }
+  // Closes now, so that a write error which the system reports only here is seen.
+  int close() { return ::close(std::exchange(fd_, -1)); }
+
+ private:
+  int fd_;
+};
+
+Error folder_error(const fs::path& path) {
+  return {ErrorCode::invalid_argument, fmt::format("'{}' is a folder, not a file", path.string())};
+}
+
+Error too_large(const fs::path& path, size_t limit) {
+  return {ErrorCode::too_large, fmt::format("'{}' has more than {} bytes, the limit here", path.string(), limit)};
+}
+
+Result<std::string> read_all(int fd, const fs::path& path, size_t size_hint, size_t limit) {
+  std::string content;
+  size_t have = 0;
+  // One byte more than the hint lets the last read see the end without growing; pipes and /proc give no hint.
+  size_t want = std::min(limit, size_hint) + 1;
+  while (true) {
+    if (have == content.size()) content.resize(std::max(want, std::min(limit, have * 2) + 1));
+    const ssize_t got = ::read(fd, content.data() + have, content.size() - have);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return system_error("cannot read", path);
+    if (got == 0) break;
+    have += static_cast<size_t>(got);
+    if (have > limit) return too_large(path, limit);
+    want = std::min(limit, have + (size_t{64} << 10)) + 1;
+  }
+  content.resize(have);
+  return content;
+}
+
+bool write_all(int fd, std::string_view content) {
+  while (!content.empty()) {
+    const ssize_t put = ::write(fd, content.data(), content.size());
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) return false;
+    content.remove_prefix(static_cast<size_t>(put));
+  }
+  return true;
+}
+
+Result<void> write_in_place(const fs::path& path, std::string_view content) {
+  FileDescriptor fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  if (fd.get() < 0) return system_error("cannot open for writing", path);
+  if (!write_all(fd.get(), content)) return system_error("cannot write", path);
+  return {};
+}
+
+}  // namespace
+
+Error system_error(std::string_view what, const fs::path& path) {
+  const int number = errno;
+  return {number == ENOENT ? ErrorCode::not_found : ErrorCode::io,
+          fmt::format("{} '{}': {}", what, path.string(), std::generic_category().message(number))};
+}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  if (this != &other) {
+    if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+    data_ = std::exchange(other.data_, nullptr);
+    size_ = std::exchange(other.size_, 0);
+    path_ = std::exchange(other.path_, {});
+  }
+  return *this;
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+Result<MappedFile> MappedFile::open(const fs::path& path) {
+  // Non-blocking, so that a named pipe is refused below instead of waited for here.
+  const FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (fd.get() < 0) return system_error("cannot open", path);
+  struct stat status {};
+  if (::fstat(fd.get(), &status) != 0) return system_error("cannot inspect", path);
+  if (S_ISDIR(status.st_mode)) return folder_error(path);
+  if (!S_ISREG(status.st_mode)) {
+    return Error(ErrorCode::invalid_argument,
+                 fmt::format("'{}' is a device or pipe; only a regular file can be mapped", path.string()));
+  }
+  MappedFile file;
+  file.path_ = path;
+  if (status.st_size == 0) return file;  // mmap refuses empty maps
+  const auto size = static_cast<size_t>(status.st_size);
+  void* data = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd.get(), 0);
+  if (data == MAP_FAILED) return system_error("cannot map", path);
+  file.data_ = static_cast<const std::byte*>(data);
+  file.size_ = size;
+  return file;
+}
+
+void MappedFile::release(size_t offset, size_t length) const {
+  if (offset >= size_) return;
+  const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const size_t end = offset + std::min(length, size_ - offset);
+  // Whole pages only: a page shared with a neighbour may still be wanted. The last page has no neighbour.
+  const size_t first = (offset + page - 1) / page * page;
+  const size_t last = end == size_ ? end : end / page * page;
+  if (first >= last) return;
+  ::madvise(const_cast<std::byte*>(data_) + first, last - first, MADV_DONTNEED);
+}
+
+Result<std::string> read_file(const fs::path& path, size_t limit) {
+  // `limit` + 1 is computed below.
+  limit = std::min(limit, std::string().max_size() / 2);
+  if (path == "-") return read_all(STDIN_FILENO, "standard input", 0, limit);
+  const FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (fd.get() < 0) return system_error("cannot open", path);
+  struct stat status {};
+  if (::fstat(fd.get(), &status) != 0) return system_error("cannot inspect", path);
+  if (S_ISDIR(status.st_mode)) return folder_error(path);
+  const size_t size = S_ISREG(status.st_mode) ? static_cast<size_t>(status.st_size) : 0;
+  if (size > limit) return too_large(path, limit);
+  return read_all(fd.get(), path, size, limit);
+}
+
+Result<void> write_file(const fs::path& path, std::string_view content) {
+  fs::path target = path;
+  mode_t mode = 0666;
+  struct stat status {};
+  const bool exists = ::stat(path.c_str(), &status) == 0;
+  if (exists) {
+    if (S_ISDIR(status.st_mode)) return folder_error(path);
+    // A device or pipe is written to, never replaced by a file.
+    if (!S_ISREG(status.st_mode)) return write_in_place(path, content);
+    std::error_code ignored;
+    if (fs::path real = fs::canonical(path, ignored); !ignored) target = std::move(real);  // keeps symbolic links
+    mode = status.st_mode & 07777;
+  }
+  fs::path temporary = target;
+  temporary += "." + random_hex(6) + ".tmp";
+  FileDescriptor fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode));
+  if (fd.get() < 0) return system_error("cannot create", temporary);
+  const bool written = (!exists || ::fchmod(fd.get(), mode) == 0) && write_all(fd.get(), content) &&
+                       ::fsync(fd.get()) == 0 && fd.close() == 0 && ::rename(temporary.c_str(), target.c_str()) == 0;
+  if (!written) {
+    Error error = system_error("cannot write", path);
+    ::unlink(temporary.c_str());
+    return error;
+  }
+  return {};
+}
+
+}  // namespace tidemill::base
