@@ -1,0 +1,56 @@
+# Tidemill's front door for people; CMake presets do the work. `make help` lists the targets.
+
+JOBS ?= $(shell nproc)
+PORT ?= 8080
+FUZZ_SECONDS ?= 600
+export CTEST_OUTPUT_ON_FAILURE = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test lint format asan tsan fuzz peers bench clean
+
+help: ## List the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 12
+
+run: build ## Install what is missing, build, and serve the embedded model on 127.0.0.1:8080
+	@exec build/release/tidemill serve --port $(PORT)
+
+build: ## Build the program: build/release/tidemill
+	@scripts/deps.sh build
+	@scripts/build.sh release tidemill
+
+test: ## Build and run every test
+	@scripts/deps.sh test
+	@scripts/build.sh release
+	@scripts/test.sh release
+
+lint: ## Check formatting and run clang-tidy
+	@scripts/deps.sh lint
+	@scripts/lint.sh
+
+format: ## Format the sources in place
+	@scripts/deps.sh lint
+	@git ls-files '*.cpp' '*.hpp' | xargs clang-format -i
+
+asan: ## Run the suite under AddressSanitizer and UndefinedBehaviorSanitizer
+	@scripts/deps.sh test
+	@scripts/build.sh asan
+	@scripts/test.sh asan
+
+tsan: ## Run the suite under ThreadSanitizer
+	@scripts/deps.sh test
+	@scripts/build.sh tsan
+	@scripts/test.sh tsan
+
+fuzz: ## Run every fuzz target for FUZZ_SECONDS (600) each
+	@scripts/deps.sh fuzz
+	@scripts/fuzz.sh $(FUZZ_SECONDS)
+
+peers: build ## Compare greedy tokens and speed with llama.cpp (npm's node-llama-cpp) in one run
+	@scripts/deps.sh test
+	@scripts/peers.sh
+
+bench: build ## Measure the embedded model and this machine's ceilings
+	@build/release/tidemill bench
+
+clean: ## Remove what was built
+	rm -rf build
