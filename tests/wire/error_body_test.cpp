@@ -1,0 +1,46 @@
+#include "wire/error_body.hpp"
+
+#include <gtest/gtest.h>
+
+namespace tidemill::wire {
+namespace {
+
+using base::Error;
+using base::ErrorCode;
+
+TEST(ErrorBody, HasTheFourFieldsOfOpenAi) {
+  const auto body = error_body(Error(ErrorCode::invalid_argument, "temperature is -1").with_param("temperature"));
+  EXPECT_EQ(
+      base::json::serialize(body),
+      R"({"error":{"message":"temperature is -1","type":"invalid_request_error","param":"temperature","code":null}})");
+}
+
+TEST(ErrorBody, EachCodeHasItsStatus) {
+  const auto status = [](ErrorCode code) { return error_response(Error(code, "x")).status; };
+  EXPECT_EQ(status(ErrorCode::invalid_argument), 400);
+  EXPECT_EQ(status(ErrorCode::unsupported), 400);
+  EXPECT_EQ(status(ErrorCode::too_large), 400);
+  EXPECT_EQ(status(ErrorCode::not_found), 404);
+  EXPECT_EQ(status(ErrorCode::exhausted), 429);
+  EXPECT_EQ(status(ErrorCode::cancelled), 499);
+  EXPECT_EQ(status(ErrorCode::corrupt), 500);
+  EXPECT_EQ(status(ErrorCode::io), 500);
+  EXPECT_EQ(status(ErrorCode::internal), 500);
+  EXPECT_EQ(status(ErrorCode::unavailable), 503);
+  EXPECT_EQ(status(ErrorCode::timeout), 504);
+}
+
+TEST(ErrorBody, CodesThatClientsBranchOn) {
+  EXPECT_EQ(error_face(Error(ErrorCode::too_large, "x")).code, "context_length_exceeded");
+  EXPECT_EQ(error_face(Error(ErrorCode::not_found, "x").with_param("model")).code, "model_not_found");
+  EXPECT_EQ(error_face(Error(ErrorCode::not_found, "x")).code, "not_found");
+}
+
+TEST(ErrorBody, BusyAnswersSayWhenToComeBack) {
+  EXPECT_EQ(error_response(Error(ErrorCode::exhausted, "queue full"), 3).headers.find("retry-after"), "3");
+  EXPECT_EQ(error_response(Error(ErrorCode::unavailable, "draining")).headers.find("retry-after"), "1");
+  EXPECT_FALSE(error_response(Error(ErrorCode::invalid_argument, "x")).headers.has("retry-after"));
+}
+
+}  // namespace
+}  // namespace tidemill::wire
