@@ -3,8 +3,8 @@
 #pragma once
 
 #include <functional>
-#include <initializer_list>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -17,7 +17,7 @@ using Labels = std::vector<std::pair<std::string, std::string>>;
 class Counter {
  public:
   virtual ~Counter() = default;
-  virtual void add(double amount = 1) = 0;  // amount >= 0
+  virtual void add(double amount = 1) = 0;  // amount >= 0; anything else is ignored
   virtual double value() const = 0;
 };
 
@@ -34,8 +34,28 @@ class Histogram {
   virtual void observe(double value) = 0;
 };
 
-// A registry. Thread-safe; the instruments it hands out live as long as it does and are thread-safe too. Asking again for
-// the same name and labels gives the same instrument. The first of `names` is Tidemill's own, the others are aliases.
+// Keeps a function registered with Metrics::on_collect(). When this is gone, the function is no longer called nor
+// running. May outlive the registry. Must not be destroyed by the function itself.
+class [[nodiscard]] CollectHook {
+ public:
+  CollectHook() = default;
+  CollectHook(CollectHook&& other) noexcept;
+  CollectHook& operator=(CollectHook&& other) noexcept;
+  ~CollectHook();
+
+ private:
+  friend class Metrics;
+  void release();
+
+  struct Slot;
+  std::shared_ptr<Slot> slot_;
+};
+
+// A registry. Thread-safe; the instruments it hands out live as long as it does and are thread-safe too. Asking again
+// for the same name and labels gives the same instrument; that costs a lock and a look-up, so keep those in use often.
+// The first of `names` is Tidemill's own, the others are aliases (observe/semantic_conventions.hpp has them all).
+// Names or labels that the format does not allow, that contradict an earlier registration, or series past the first
+// 1000 of a metric give an instrument that works but is not shown; the first two are said in the log.
 class Metrics {
  public:
   Metrics();
@@ -43,15 +63,17 @@ class Metrics {
 
   Counter& counter(const std::vector<std::string>& names, std::string_view help, const Labels& labels = {});
   Gauge& gauge(const std::vector<std::string>& names, std::string_view help, const Labels& labels = {});
-  // `bounds` are the upper bounds of the buckets, ascending, +Inf left out.
-  Histogram& histogram(const std::vector<std::string>& names, std::string_view help, const std::vector<double>& bounds,
+  // `bounds` are the upper bounds of the buckets (a value equal to one is inside), ascending, +Inf left out.
+  Histogram& histogram(const std::vector<std::string>& names, std::string_view help, std::span<const double> bounds,
                        const Labels& labels = {});
 
-  // Called before every render(), to set gauges from a snapshot.
-  void on_collect(std::function<void()> collect);
+  // Called before every render(), one at a time, to set gauges from a snapshot. Must not call render().
+  CollectHook on_collect(std::function<void()> collect);
 
-  // Content type "text/plain; version=0.0.4".
+  // Prometheus' text format 0.0.4 (https://prometheus.io/docs/instrumenting/exposition_formats/), sorted by name, then
+  // by labels; aliases are metrics like any other in it.
   std::string render();
+  static constexpr std::string_view content_type = "text/plain; version=0.0.4; charset=utf-8";
 
  private:
   struct State;

@@ -1,5 +1,5 @@
-// Spans: what happened to a request and when. Kept in a ring for /debug/traces and handed to an exporter when one is set.
-// Names follow OpenTelemetry (GenAI conventions in observe/semantic_conventions.hpp) and W3C Trace Context.
+// Spans: what happened to a request and when. Kept in a ring for /debug/traces and handed to an exporter when one is
+// set. Names follow OpenTelemetry (GenAI conventions in observe/semantic_conventions.hpp) and W3C Trace Context.
 #pragma once
 
 #include <array>
@@ -17,6 +17,12 @@
 
 namespace tidemill::observe {
 
+// What a span holds is bounded, because much of it comes from requests. Longer text is cut, further items are dropped.
+inline constexpr size_t max_attribute_bytes = 1024;   // of a text: attribute value, name, error
+inline constexpr size_t max_attributes = 64;          // of a span; also the items of a list
+inline constexpr size_t max_events = 128;             // of a span
+inline constexpr size_t max_trace_state_bytes = 512;  // what the specification asks everyone to hand on
+
 // Identifies a span to its children, in this process or another.
 struct SpanContext {
   std::array<uint8_t, 16> trace_id{};
@@ -27,8 +33,10 @@ struct SpanContext {
   // All-zero ids mean "no parent".
   bool valid() const;
 
-  // W3C Trace Context level 1. A malformed header is as good as none: nullopt.
+  // W3C Trace Context level 1 (https://www.w3.org/TR/trace-context-1/). A malformed header is as good as none: nullopt.
+  // A tracestate that is too long or holds characters no header may have is left out.
   static std::optional<SpanContext> parse_traceparent(std::string_view header, std::string_view trace_state = {});
+  // "00-<trace id>-<span id>-<flags>"; empty when not valid.
   std::string to_traceparent() const;
 };
 
@@ -63,18 +71,21 @@ class Span {
   Span& operator=(Span&& other) noexcept;
   ~Span();
 
+  // Replaces the value of a key that is there already.
   void set(std::string_view key, AttributeValue value);
   void event(std::string_view name);
   void fail(std::string_view error);
   void end();
-  // What children take as their parent. Invalid for a default-constructed span.
-  SpanContext context() const;
+  // What children take as their parent, also after the end. Invalid for a default-constructed span; the caller's own
+  // context for a trace that is not sampled.
+  const SpanContext& context() const { return context_; }
   bool recording() const { return record_ != nullptr; }
 
  private:
   friend class Tracer;
   Tracer* tracer_ = nullptr;
   std::unique_ptr<SpanRecord> record_;
+  SpanContext context_;
 };
 
 // Thread-safe. Spans must not outlive their tracer.
@@ -94,11 +105,14 @@ class Tracer {
   // The ended spans that are still in the ring, oldest first; of one trace only, if given (32 hex digits).
   std::vector<SpanRecord> recent(std::string_view trace_id = {}) const;
 
-  // Called with every ended span, from the thread that ended it; must return quickly.
-  void set_sink(std::function<void(const SpanRecord&)> sink);
+  using Sink = std::function<void(const std::shared_ptr<const SpanRecord>&)>;
+  // Called with every ended span, from the thread that ended it; must return quickly and not call the tracer. When this
+  // returns, the sink before it is no longer in use.
+  void set_sink(Sink sink);
 
  private:
   friend class Span;
+  base::WallTime now() const;
   void finish(std::unique_ptr<SpanRecord> record);
 
   struct State;
