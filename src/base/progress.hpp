@@ -1,0 +1,58 @@
+// A progress bar for long work, one line redrawn in place on standard error.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/clock.hpp"
+
+namespace tidemill::base {
+
+// Shows label, share done, rate and time left, redrawn at most ten times a second. Thread-safe.
+class Progress {
+ public:
+  enum class Unit { items, bytes };
+  // Where the line goes; empty for nowhere.
+  using Sink = std::function<void(std::string_view)>;
+
+  // `total` 0 means unknown: then there is neither a share nor a time left. `clock` must outlive the bar. Lines are at
+  // most `width` columns wide.
+  Progress(std::string label, uint64_t total, Unit unit, Sink sink, const Clock& clock = SystemClock::instance(),
+           int width = 80);
+  // Wipes the line if `finish` was not called: the work failed, and an error message follows.
+  ~Progress();
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+
+  void advance(uint64_t by);
+  void set(uint64_t done);
+  // Draws the last state and ends the line. Later calls do nothing.
+  void finish();
+
+  // Standard error if a person is watching it: it is a terminal that can redraw, and `wanted` is true (it is not with
+  // --json). Otherwise nowhere.
+  static Sink terminal(bool wanted);
+
+ private:
+  void update(uint64_t done);
+  void draw(SteadyTime now);
+
+  const std::string label_;
+  const uint64_t total_;
+  const Unit unit_;
+  const Sink sink_;
+  const Clock& clock_;
+  const int width_;
+  const SteadyTime start_;
+
+  std::mutex mutex_;
+  uint64_t done_ = 0;
+  std::optional<SteadyTime> drawn_;
+  bool finished_ = false;
+};
+
+}  // namespace tidemill::base

@@ -1,0 +1,195 @@
+#include "base/config.hpp"
+
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "temporary_folder.hpp"
+
+namespace tidemill::base {
+namespace {
+
+using namespace std::chrono_literals;
+
+struct Options {
+  int port = 8080;
+  std::string host = "127.0.0.1";
+  std::string level = "info";
+  std::vector<std::string> origins;
+  bool metrics = true;
+  double share = 0.5;
+  Duration drain = 30s;
+  ByteSize body{1 << 20};
+  int64_t seed = 0;
+  std::string key = "default-secret";
+};
+
+class Config : public ::testing::Test {
+ protected:
+  Config() {
+    schema.add("seed", &options.seed, "seed");
+    schema.add("server.port", &options.port, "port").between(1, 65535).alias("--port").alias("-p");
+    schema.add("server.host", &options.host, "host");
+    schema.add("server.max_body", &options.body, "largest body").between(ByteSize{1}, ByteSize{1 << 30});
+    schema.add("server.drain", &options.drain, "drain").between(0s, 600s);
+    schema.add("server.origins", &options.origins, "origins");
+    schema.add("server.api_key", &options.key, "key").secret();
+    schema.add("log.level", &options.level, "level").words({"debug", "info", "warn"});
+    schema.add("observe.metrics", &options.metrics, "metrics");
+    schema.add("engine.share", &options.share, "share").between(0.0, 1.0);
+    schema.ignore_variable("TIDEMILL_CONFIG");
+  }
+
+  // The message of the error that a file of this content gives, or "" if it loads.
+  std::string file_error(const std::string& content) {
+    const auto loaded = schema.load({.file = folder.put("tidemill.toml", content), .environment = {}, .flags = {}});
+    if (loaded) return "";
+    const std::string& message = loaded.error().message();
+    EXPECT_TRUE(message.starts_with(folder.path().string())) << message;
+    return message.substr(std::min(message.size(), folder.path().string().size() + 1));
+  }
+  std::string variable_error(const std::string& name, const std::string& value) {
+    const auto loaded = schema.load({.file = {}, .environment = {{name, value}}, .flags = {}});
+    return loaded ? "" : loaded.error().message();
+  }
+  std::string flag_error(const std::string& name, std::optional<std::string> value) {
+    const auto loaded = schema.load({.file = {}, .environment = {}, .flags = {{name, std::move(value)}}});
+    return loaded ? "" : loaded.error().message();
+  }
+
+  test::TemporaryFolder folder;
+  Options options;
+  ConfigSchema schema;
+};
+
+TEST_F(Config, LaterSourcesWin) {
+  const auto file = folder.put("tidemill.toml", "seed = 1\n[server]\nport = 1001\nhost = 'file'\nmax_body = '2MiB'\n");
+  ASSERT_TRUE(schema.load({.file = file,
+                           .environment = {{"TIDEMILL_SERVER_PORT", "1002"},
+                                           {"TIDEMILL_SERVER_HOST", "variable"},
+                                           {"TIDEMILL_CONFIG", "anything"},
+                                           {"PATH", "/bin"}},
+                           .flags = {{"-p", "1003"}}}));
+  EXPECT_EQ(options.seed, 1);
+  EXPECT_EQ(options.host, "variable");
+  EXPECT_EQ(options.port, 1003);
+  EXPECT_EQ(options.body.bytes, 2 << 20);
+  EXPECT_EQ(options.drain, 30s);
+  EXPECT_EQ(schema.source("seed"), file.string() + ":1");
+  EXPECT_EQ(schema.source("server.host"), "TIDEMILL_SERVER_HOST");
+  EXPECT_EQ(schema.source("server.port"), "-p");
+  EXPECT_EQ(schema.source("server.drain"), "default");
+  EXPECT_EQ(schema.source("no.such"), "");
+}
+
+TEST_F(Config, EveryTypeFromEverySource) {
+  EXPECT_EQ(file_error("[server]\ndrain='1500ms'\norigins=['a','b,c']\nmax_body=77\n[observe]\nmetrics=false\n"
+                       "[engine]\nshare=1\n[log]\nlevel='warn'\n"),
+            "");
+  EXPECT_EQ(options.drain, 1500ms);
+  EXPECT_EQ(options.origins, (std::vector<std::string>{"a", "b,c"}));
+  EXPECT_EQ(options.body.bytes, 77);
+  EXPECT_FALSE(options.metrics);
+  EXPECT_EQ(options.share, 1.0);
+  ASSERT_TRUE(schema.load({.file = {},
+                           .environment = {{"TIDEMILL_SERVER_ORIGINS", "x, y"}, {"TIDEMILL_ENGINE_SHARE", "0.25"}},
+                           .flags = {{"--observe.metrics", {}}, {"--server.max-body", "1KiB"}, {"--seed", "-9"}}}));
+  EXPECT_EQ(options.origins, (std::vector<std::string>{"x", "y"}));
+  EXPECT_EQ(options.share, 0.25);
+  EXPECT_TRUE(options.metrics);
+  EXPECT_EQ(options.body.bytes, 1024);
+  EXPECT_EQ(options.seed, -9);
+  EXPECT_EQ(options.level, "info");  // each load starts from the defaults
+}
+
+TEST_F(Config, RepeatedFlagsJoinListsAndReplaceTheRest) {
+  ASSERT_TRUE(
+      schema.load({.file = {},
+                   .environment = {{"TIDEMILL_SERVER_ORIGINS", "gone"}},
+                   .flags = {{"--server.origins", "a,b"}, {"--port", "1"}, {"--server.origins", "c"}, {"-p", "2"}}}));
+  EXPECT_EQ(options.origins, (std::vector<std::string>{"a", "b", "c"}));
+  EXPECT_EQ(options.port, 2);
+}
+
+TEST_F(Config, UnknownNamesGetTheNearestKnownOne) {
+  EXPECT_EQ(file_error("seed = 1\n[server]\nprot = 1\n"),
+            "tidemill.toml:3: unknown key 'server.prot'; the nearest known one is 'server.port'");
+  EXPECT_EQ(file_error("[sever]\nport = 1\n"),
+            "tidemill.toml:2: unknown key 'sever.port'; the nearest known one is 'server.port'");
+  EXPECT_NE(file_error("[logs]\n").find("unknown key 'logs'"), std::string::npos);
+  EXPECT_NE(file_error("[[server]]\nport=1\n").find("unknown key 'server'"), std::string::npos);
+  EXPECT_NE(file_error("server = 5\n").find("unknown key 'server'"), std::string::npos);
+  EXPECT_EQ(file_error("[server]\n"), "");
+  EXPECT_EQ(variable_error("TIDEMILL_SERVER_PROT", "1"),
+            "environment: unknown variable 'TIDEMILL_SERVER_PROT'; the nearest known one is 'TIDEMILL_SERVER_PORT'");
+  EXPECT_EQ(flag_error("--prot", "1"), "command line: unknown flag '--prot'; the nearest known one is '--port'");
+}
+
+TEST_F(Config, ErrorsNameSourceKeyFoundAndRight) {
+  EXPECT_EQ(file_error("[server]\nport = 99999\n"),
+            "tidemill.toml:2: server.port is 99999, but must be an integer from 1 to 65535");
+  EXPECT_EQ(file_error("[server]\nport = '80'\n"),
+            "tidemill.toml:2: server.port is the string \"80\", but must be an integer from 1 to 65535");
+  EXPECT_EQ(variable_error("TIDEMILL_SERVER_PORT", "80x"),
+            "TIDEMILL_SERVER_PORT: server.port is \"80x\", but must be an integer from 1 to 65535");
+  EXPECT_EQ(flag_error("--log.level", "loud"),
+            "--log.level: log.level is \"loud\", but must be one of: debug, info, warn");
+  EXPECT_EQ(
+      flag_error("--server.drain", "11m"),
+      "--server.drain: server.drain is \"11m\", but must be a duration with its unit, as in \"250ms\", \"30s\" or "
+      "\"5m\" from 0 to 10m");
+  EXPECT_NE(flag_error("--port", {}).find("server.port is missing"), std::string::npos);
+  EXPECT_NE(file_error("port = \n").find("tidemill.toml:1:"), std::string::npos);
+  for (const char* bad : {"seed=1.5", "seed=true", "engine.share=nan", "engine.share=1.5", "server.drain=30",
+                          "server.origins='a'", "server.origins=[1]", "server.max_body=-1", "server.port={x=1}",
+                          "observe.metrics=1", "seed=1979-05-27", "server.host=1", "server.max_body='2GiB'"}) {
+    EXPECT_NE(file_error(bad).find(", but must be "), std::string::npos) << bad;
+  }
+  for (const char* bad : {"", " 1", "9223372036854775808", "0x1", "1.0"}) {
+    EXPECT_NE(variable_error("TIDEMILL_SEED", bad), "") << bad;
+  }
+}
+
+TEST_F(Config, AnErrorLeavesTheFieldsAlone) {
+  const auto file = folder.put("tidemill.toml", "seed = 5\n[server]\nport = 0\n");
+  // Wrong in the file, though the flag would have overridden it.
+  const auto loaded = schema.load({.file = file, .environment = {}, .flags = {{"--port", "80"}}});
+  ASSERT_FALSE(loaded);
+  EXPECT_EQ(loaded.error().param(), "server.port");
+  EXPECT_EQ(options.seed, 0);
+  EXPECT_EQ(options.port, 8080);
+  EXPECT_EQ(schema.load({.file = folder.path() / "absent.toml", .environment = {}, .flags = {}}).error().code(),
+            ErrorCode::not_found);
+}
+
+TEST_F(Config, DumpLoadsBackAndHidesSecrets) {
+  ASSERT_TRUE(schema.load({.file = {},
+                           .environment = {{"TIDEMILL_SERVER_API_KEY", "hunter2"}, {"TIDEMILL_ENGINE_SHARE", "1"}},
+                           .flags = {{"--server.host", "a\"b\\c\n\x7f\xc3\xa9"},
+                                     {"--server.origins", "x,y"},
+                                     {"--server.max-body", "1536"},
+                                     {"--seed", "42"}}}));
+  const std::string text = schema.dump();
+  EXPECT_EQ(text.find("hunter2"), std::string::npos);
+  EXPECT_TRUE(text.starts_with("seed = 42  # --seed\n\n[server]\nport = 8080  # default\n")) << text;
+  Options before = options;
+  EXPECT_EQ(file_error(text), "") << text;
+  EXPECT_EQ(options.host, before.host);
+  EXPECT_EQ(options.origins, before.origins);
+  EXPECT_EQ(options.body, before.body);
+  EXPECT_EQ(options.share, 1.0);
+  EXPECT_EQ(options.seed, 42);
+}
+
+TEST_F(Config, OptionsListThemselvesForHelp) {
+  const ConfigOption& port = schema.options()[1];
+  EXPECT_EQ(port.flags(), (std::vector<std::string>{"--server.port", "--port", "-p"}));
+  EXPECT_EQ(port.variable(), "TIDEMILL_SERVER_PORT");
+  EXPECT_EQ(port.default_text(), "8080");
+  EXPECT_EQ(port.requirement(), "an integer from 1 to 65535");
+  EXPECT_FALSE(port.is_switch());
+}
+
+}  // namespace
+}  // namespace tidemill::base

@@ -1,0 +1,101 @@
+#include "base/file.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <filesystem>
+#include <string>
+#include <sys/stat.h>
+
+#include <gtest/gtest.h>
+
+#include "temporary_folder.hpp"
+
+namespace tidemill::base {
+namespace {
+
+namespace fs = std::filesystem;
+
+TEST(File, ReadsBackWhatWasWritten) {
+  const test::TemporaryFolder folder;
+  for (const size_t size : {size_t{0}, size_t{1}, size_t{4096}, size_t{1'000'003}}) {
+    std::string content(size, '\0');
+    for (size_t i = 0; i < size; ++i)
+      content[i] = static_cast<char>(i * 31);
+    const fs::path path = folder.path() / "file";
+    ASSERT_TRUE(write_file(path, content));
+    const auto read = read_file(path);
+    ASSERT_TRUE(read) << read.error().message();
+    EXPECT_EQ(*read, content);
+    EXPECT_TRUE(read_file(path, size));
+    if (size > 0) {
+      EXPECT_EQ(read_file(path, size - 1).error().code(), ErrorCode::too_large);
+    }
+    const auto mapped = MappedFile::open(path);
+    ASSERT_TRUE(mapped);
+    ASSERT_EQ(mapped->bytes().size(), size);
+    if (size > 0) {
+      EXPECT_EQ(std::memcmp(mapped->bytes().data(), content.data(), size), 0);
+    }
+  }
+  // Nothing temporary is left behind.
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder.path()), fs::directory_iterator()), 1);
+}
+
+TEST(File, KernelFilesWithoutASizeAreReadWhole) {
+  const auto status = read_file("/proc/self/status");
+  ASSERT_TRUE(status);
+  EXPECT_NE(status->find("VmRSS"), std::string::npos);
+  EXPECT_EQ(read_file("/dev/zero", 100'000).error().code(), ErrorCode::too_large);
+}
+
+TEST(File, FailuresSayWhatAndWhich) {
+  const test::TemporaryFolder folder;
+  const fs::path absent = folder.path() / "absent";
+  EXPECT_EQ(read_file(absent).error().code(), ErrorCode::not_found);
+  EXPECT_NE(read_file(absent).error().message().find(absent.string()), std::string::npos);
+  EXPECT_EQ(MappedFile::open(absent).error().code(), ErrorCode::not_found);
+  EXPECT_EQ(read_file(folder.path()).error().code(), ErrorCode::invalid_argument);
+  EXPECT_EQ(MappedFile::open(folder.path()).error().code(), ErrorCode::invalid_argument);
+  EXPECT_EQ(MappedFile::open("/dev/null").error().code(), ErrorCode::invalid_argument);
+  EXPECT_EQ(write_file(folder.path(), "x").error().code(), ErrorCode::invalid_argument);
+  EXPECT_FALSE(write_file(absent / "child", "x"));
+}
+
+TEST(File, NamedPipeIsRefusedWithoutWaiting) {
+  const test::TemporaryFolder folder;
+  const fs::path pipe = folder.path() / "pipe";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_EQ(MappedFile::open(pipe).error().code(), ErrorCode::invalid_argument);
+}
+
+TEST(File, WritingKeepsModeLinksAndDevices) {
+  const test::TemporaryFolder folder;
+  const fs::path path = folder.put("real", "old");
+  fs::permissions(path, fs::perms::owner_read | fs::perms::owner_write);
+  fs::create_symlink("real", folder.path() / "link");
+  ASSERT_TRUE(write_file(folder.path() / "link", "new"));
+  EXPECT_TRUE(fs::is_symlink(folder.path() / "link"));
+  EXPECT_EQ(*read_file(path), "new");
+  EXPECT_EQ(fs::status(path).permissions(), fs::perms::owner_read | fs::perms::owner_write);
+  ASSERT_TRUE(write_file("/dev/null", "swallowed"));
+  EXPECT_TRUE(fs::is_character_file("/dev/null"));
+}
+
+TEST(File, MapOutlivesItsNameMovesAndReleases) {
+  const test::TemporaryFolder folder;
+  const std::string content(3 * 4096 + 17, 'x');
+  auto opened = MappedFile::open(folder.put("map", content));
+  ASSERT_TRUE(opened);
+  MappedFile first = std::move(opened).value();
+  fs::remove(folder.path() / "map");
+  MappedFile second = std::move(first);
+  EXPECT_TRUE(first.bytes().empty());  // NOLINT(bugprone-use-after-move)
+  for (const size_t offset : {size_t{0}, size_t{1}, size_t{4096}, content.size(), content.size() + 1, ~size_t{0}}) {
+    for (const size_t length : {size_t{0}, size_t{1}, size_t{9000}, ~size_t{0}})
+      second.release(offset, length);
+  }
+  EXPECT_TRUE(std::all_of(second.bytes().begin(), second.bytes().end(), [](auto b) { return b == std::byte{'x'}; }));
+}
+
+}  // namespace
+}  // namespace tidemill::base
