@@ -1,0 +1,106 @@
+#include "text/tokenizer.hpp"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "text/text_encoder.hpp"
+
+namespace tidemill::text {
+
+using base::Error;
+using base::ErrorCode;
+
+Tokenizer::Tokenizer(Vocabulary vocabulary) : vocabulary_(std::move(vocabulary)), specials_(vocabulary_) {
+  build_piece_bytes();
+}
+
+Tokenizer::~Tokenizer() = default;
+
+base::Result<std::unique_ptr<Tokenizer>> Tokenizer::create(Vocabulary vocabulary) {
+  TM_CHECK(vocabulary.complete());
+  std::unique_ptr<Tokenizer> tokenizer(new Tokenizer(std::move(vocabulary)));
+  const Vocabulary& kept = tokenizer->vocabulary_;
+  TM_TRY(tokenizer->encoder_, kept.model == Vocabulary::Model::spm ? make_spm_encoder(kept) : make_bpe_encoder(kept));
+  return tokenizer;
+}
+
+void Tokenizer::build_piece_bytes() {
+  const auto bytes_of = vocabulary_.model == Vocabulary::Model::spm ? spm_piece_bytes : bpe_piece_bytes;
+  offsets_.reserve(vocabulary_.size() + 1);
+  offsets_.push_back(0);
+  for (size_t i = 0; i < vocabulary_.size(); ++i) {
+    bytes_ += bytes_of(vocabulary_.pieces[i], vocabulary_.kinds[i]);
+    offsets_.push_back(static_cast<uint32_t>(bytes_.size()));
+  }
+}
+
+base::Result<std::vector<Token>> Tokenizer::encode(std::string_view text, EncodeOptions options) const {
+  if (text.size() > max_text_bytes)
+    return Error(ErrorCode::too_large,
+                 fmt::format("text of {} bytes is over the tokenizer's limit of {}", text.size(), max_text_bytes));
+  std::vector<Token> tokens;
+  if (options.add_special && vocabulary_.add_bos) tokens.push_back(*vocabulary_.bos);
+  size_t at = 0;
+  while (const auto special = specials_.find(text, at, options.parse_special)) {
+    encode_fragment(text.substr(at, special->begin - at), tokens);
+    tokens.push_back(special->token);
+    at = skip_after_special(text, special->end, special->token);
+  }
+  encode_fragment(text.substr(at), tokens);
+  if (options.add_special && vocabulary_.add_eos) tokens.push_back(*vocabulary_.eos);
+  return tokens;
+}
+
+void Tokenizer::encode_fragment(std::string_view text, std::vector<Token>& out) const {
+  if (text.empty()) return;
+  if (vocabulary_.model != Vocabulary::Model::spm || !vocabulary_.add_space_prefix) return encoder_->encode(text, out);
+  std::string prefixed;
+  prefixed.reserve(text.size() + 1);
+  prefixed += ' ';
+  prefixed += text;
+  encoder_->encode(prefixed, out);
+}
+
+size_t Tokenizer::skip_after_special(std::string_view text, size_t at, Token special) const {
+  const bool keeps = !vocabulary_.strip_after_special || special == vocabulary_.bos || special == vocabulary_.eos ||
+                     special == vocabulary_.unknown;
+  if (keeps) return at;
+  return std::min(text.find_first_not_of(" \t\n\v\f\r", at), text.size());
+}
+
+std::string_view Tokenizer::piece_bytes(Token token) const {
+  if (token < 0 || static_cast<size_t>(token) >= vocabulary_.size()) return {};
+  return std::string_view(bytes_).substr(offsets_[token], offsets_[token + 1] - offsets_[token]);
+}
+
+std::string Tokenizer::decode(std::span<const Token> tokens, bool show_special) const {
+  std::string text;
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (!show_special && is_special(tokens[i])) continue;
+    std::string_view bytes = piece_bytes(tokens[i]);
+    if (bytes.starts_with(' ') && prefixed_after(tokens.first(i))) bytes.remove_prefix(1);
+    text += bytes;
+  }
+  return text;
+}
+
+bool Tokenizer::is(TokenKind kind, Token token) const {
+  return token >= 0 && static_cast<size_t>(token) < vocabulary_.size() && vocabulary_.kinds[token] == kind;
+}
+
+bool Tokenizer::is_special(Token token) const {
+  return is(TokenKind::control, token) || is(TokenKind::unknown, token);
+}
+
+bool Tokenizer::ends_generation(Token token) const {
+  return std::binary_search(vocabulary_.end_of_generation.begin(), vocabulary_.end_of_generation.end(), token);
+}
+
+bool Tokenizer::prefixed_after(std::span<const Token> previous) const {
+  if (vocabulary_.model != Vocabulary::Model::spm || !vocabulary_.add_space_prefix) return false;
+  // An unknown token stands in the middle of text; the others are where encode cuts text into fragments.
+  return previous.empty() || is(TokenKind::control, previous.back()) || is(TokenKind::user_defined, previous.back());
+}
+
+}  // namespace tidemill::text

@@ -1,0 +1,75 @@
+// Text to tokens and back.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.hpp"
+#include "text/special_tokens.hpp"
+#include "text/vocabulary.hpp"
+
+namespace tidemill::text {
+
+class TextEncoder;
+
+struct EncodeOptions {
+  bool add_special = true;     // put bos before and eos behind, where the vocabulary asks for them
+  bool parse_special = false;  // read control tokens written out in the text (a rendered chat template) as tokens;
+                               // never set it for text that a user wrote
+};
+
+// Immutable once made; every call may be made from any thread at once.
+//
+// What it computes is what llama.cpp's tokenizers compute for the same vocabularies, with two differences on purpose.
+// Bytes that are not UTF-8 keep their value (llama.cpp turns each into U+FFFD), so that decode(encode(x)) == x; and
+// text alone never merges into a control token.
+class Tokenizer {
+ public:
+  ~Tokenizer();
+  Tokenizer(const Tokenizer&) = delete;
+  Tokenizer& operator=(const Tokenizer&) = delete;
+
+  // `corrupt` for a vocabulary that contradicts itself (no pieces, arrays of different lengths, a token id out of
+  // range, a malformed merge), `unsupported` for an unknown pre-tokenizer.
+  static base::Result<std::unique_ptr<Tokenizer>> create(Vocabulary vocabulary);
+
+  // Time grows as n log n at worst in the length of `text`, whatever it holds. Any bytes are accepted; over
+  // `max_text_bytes` is `too_large`.
+  base::Result<std::vector<Token>> encode(std::string_view text, EncodeOptions options = {}) const;
+  static constexpr size_t max_text_bytes = size_t{1} << 28;
+
+  // The bytes that a token stands for, not always whole UTF-8 characters; of special tokens, their name. Empty for an
+  // id that is not in the vocabulary.
+  std::string_view piece_bytes(Token token) const;
+
+  // The bytes of `tokens`, without the space that encode puts before text. Control and unknown tokens are left out
+  // unless `show_special`. Not always valid UTF-8: a Detokenizer sees to that.
+  std::string decode(std::span<const Token> tokens, bool show_special = false) const;
+
+  bool is_special(Token token) const;  // control or unknown: of the protocol, not of the text
+  bool ends_generation(Token token) const;
+
+  // True if text after `previous` starts with the space that encode puts there and decode takes away.
+  bool prefixed_after(std::span<const Token> previous) const;
+
+  const Vocabulary& vocabulary() const { return vocabulary_; }
+
+ private:
+  explicit Tokenizer(Vocabulary vocabulary);
+
+  bool is(TokenKind kind, Token token) const;
+  void build_piece_bytes();
+  void encode_fragment(std::string_view text, std::vector<Token>& out) const;
+  size_t skip_after_special(std::string_view text, size_t at, Token special) const;
+
+  Vocabulary vocabulary_;
+  std::string bytes_;              // every token's bytes, end to end
+  std::vector<uint32_t> offsets_;  // [size + 1] into bytes_
+  SpecialTokens specials_;
+  std::unique_ptr<TextEncoder> encoder_;
+};
+
+}  // namespace tidemill::text

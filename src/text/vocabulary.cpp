@@ -1,0 +1,130 @@
+#include "text/vocabulary.hpp"
+
+#include <algorithm>
+#include <array>
+
+#include <fmt/format.h>
+
+#include "text/pre_tokenizer.hpp"
+
+namespace tidemill::text {
+
+using base::Error;
+using base::ErrorCode;
+
+std::vector<std::string_view> supported_pre_tokenizers() {
+  std::vector<std::string_view> names;
+  for (const PreTokenizerName& entry : pre_tokenizer_names())
+    names.push_back(entry.name);
+  return names;
+}
+
+base::Result<Vocabulary> Vocabulary::with_defaults(std::string_view model_name, std::string_view pre_name) {
+  Vocabulary vocabulary;
+  if (model_name == "llama") {
+    vocabulary.model = Model::spm;
+    vocabulary.bos = 1;
+    vocabulary.eos = 2;
+    vocabulary.unknown = 0;
+    vocabulary.add_bos = true;
+    vocabulary.add_space_prefix = true;
+    return vocabulary;
+  }
+  if (model_name != "gpt2")
+    return Error(ErrorCode::unsupported,
+                 fmt::format("tokenizer model '{}' is not supported; supported are 'llama' (SentencePiece BPE) and "
+                             "'gpt2' (byte-level BPE)",
+                             model_name));
+  vocabulary.model = Model::bpe;
+  if (!pre_name.empty()) vocabulary.pre = pre_name;
+  TM_TRY(const PreTokenizerName* pre, find_pre_tokenizer(vocabulary.pre));
+  vocabulary.add_bos = pre->ignore_merges;
+  vocabulary.ignore_merges = pre->ignore_merges;
+  return vocabulary;
+}
+
+void Vocabulary::adapt_to_model(std::string_view general_name) {
+  std::string lower(general_name);
+  for (char& c : lower)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + ('a' - 'A'));
+  strip_after_special = lower.find("phi-3") != std::string::npos || lower.find("phi3") != std::string::npos;
+}
+
+namespace {
+
+constexpr std::array<std::string_view, 11> end_of_turn_names{
+    "<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>",         "<|endoftext|>",     "<|end_of_text|>",
+    "<EOT>",      "_<EOT>",     "[EOT]",   "<｜end▁of▁sentence｜>", "<end_of_utterance>"};
+constexpr std::string_view end_of_message_name = "<|eom_id|>";
+// Names that end a generation beside those above: ends of sequence of other families, and where a code model would go
+// on with another file.
+constexpr std::array<std::string_view, 8> other_end_names{"</s>",          "<eos>",        "[EOS]",   "<|fim_pad|>",
+                                                          "<|repo_name|>", "<|file_sep|>", "<|EOT|>", "<|eom_id|>"};
+
+template <typename Names>
+bool is_among(const Names& names, std::string_view name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+base::Result<void> check_length(std::string_view what, size_t length, size_t pieces) {
+  if (length == 0 || length == pieces) return {};
+  return Error(ErrorCode::corrupt, fmt::format("vocabulary has {} pieces but {} {}", pieces, length, what));
+}
+
+base::Result<void> check_token(std::string_view what, const std::optional<Token>& token, size_t pieces) {
+  if (!token || (*token >= 0 && static_cast<size_t>(*token) < pieces)) return {};
+  return Error(ErrorCode::corrupt,
+               fmt::format("the vocabulary's {} token is {}, but there are {} pieces", what, *token, pieces));
+}
+
+base::Result<void> check(const Vocabulary& vocabulary) {
+  const size_t count = vocabulary.size();
+  if (count == 0) return Error(ErrorCode::corrupt, "vocabulary has no pieces");
+  size_t bytes = 0;
+  for (const std::string& piece : vocabulary.pieces)
+    bytes += piece.size();
+  constexpr size_t limit = size_t{1} << 30;
+  if (count > limit || bytes > limit || vocabulary.merges.size() > limit)
+    return Error(ErrorCode::too_large, fmt::format("vocabulary of {} pieces, {} bytes and {} merges is over the limit",
+                                                   count, bytes, vocabulary.merges.size()));
+  TM_CHECK(check_length("scores", vocabulary.scores.size(), count));
+  TM_CHECK(check_length("token types", vocabulary.kinds.size(), count));
+  TM_CHECK(check_token("bos", vocabulary.bos, count));
+  TM_CHECK(check_token("eos", vocabulary.eos, count));
+  TM_CHECK(check_token("eot", vocabulary.eot, count));
+  TM_CHECK(check_token("eom", vocabulary.eom, count));
+  TM_CHECK(check_token("unknown", vocabulary.unknown, count));
+  TM_CHECK(check_token("padding", vocabulary.padding, count));
+  for (const Token token : vocabulary.end_of_generation)
+    TM_CHECK(check_token("end-of-generation", token, count));
+  if (vocabulary.add_bos && !vocabulary.bos)
+    return Error(ErrorCode::corrupt, "vocabulary asks for a bos token before each text but names none");
+  if (vocabulary.add_eos && !vocabulary.eos)
+    return Error(ErrorCode::corrupt, "vocabulary asks for an eos token behind each text but names none");
+  return {};
+}
+
+}  // namespace
+
+base::Result<void> Vocabulary::complete() {
+  TM_CHECK(check(*this));
+  scores.resize(size(), 0.0f);
+  kinds.resize(size(), TokenKind::normal);
+  for (size_t i = 0; i < size(); ++i) {
+    const auto token = static_cast<Token>(i);
+    const bool ends_turn = is_among(end_of_turn_names, pieces[i]);
+    if (!ends_turn && !is_among(other_end_names, pieces[i])) continue;
+    if (ends_turn && !eot) eot = token;
+    if (pieces[i] == end_of_message_name && !eom) eom = token;
+    end_of_generation.push_back(token);
+    // Some files mark them as text, and then a user could write them.
+    if (kinds[i] == TokenKind::normal || kinds[i] == TokenKind::user_defined) kinds[i] = TokenKind::control;
+  }
+  for (const auto& token : {eos, eot, eom})
+    if (token) end_of_generation.push_back(*token);
+  std::sort(end_of_generation.begin(), end_of_generation.end());
+  end_of_generation.erase(std::unique(end_of_generation.begin(), end_of_generation.end()), end_of_generation.end());
+  return {};
+}
+
+}  // namespace tidemill::text
