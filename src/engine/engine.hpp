@@ -54,8 +54,8 @@ class Engine {
                                                      const base::Clock& clock);
   virtual ~Engine() = default;
 
-  // Queues the request. Errors: `invalid_argument` (with the parameter named), `too_large` (prompt does not fit the context;
-  // says both counts), `exhausted` (queue full), `unavailable` (draining).
+  // Queues the request. Errors: `invalid_argument` (with the parameter named), `too_large` (prompt does not fit the
+  // context; says both counts), `exhausted` (queue full), `unavailable` (draining).
   virtual base::Result<std::shared_ptr<Stream>> submit(Request request) = 0;
 
   virtual EngineStats stats() const = 0;

@@ -2,44 +2,29 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/result.hpp"
+#include "engine/sampling.hpp"
 #include "observe/trace.hpp"
 
 namespace tidemill::engine {
-
-using Token = int32_t;
-
-// How the next token is chosen. Defaults sample the plain distribution. Validated by Engine::submit, which names the field.
-struct Sampling {
-  float temperature = 1.0f;  // 0 is greedy: the first of the most likely tokens
-  int top_k = 0;             // 0: off
-  float top_p = 1.0f;
-  float min_p = 0.0f;
-  float repetition_penalty = 1.0f;  // over prompt and output, as in Keskar et al. 2019
-  float frequency_penalty = 0.0f;   // over the output, OpenAI's definition
-  float presence_penalty = 0.0f;
-  std::map<Token, float> logit_bias;
-  std::optional<uint64_t> seed;  // the same seed gives the same output; absent: a random one
-};
 
 struct Request {
   enum class Kind : uint8_t { generate, embed };
 
   Kind kind = Kind::generate;
-  std::string id;               // for traces; empty: made up
-  std::vector<Token> prompt;    // at least one token
+  std::string id;             // for traces; empty: made up
+  std::vector<Token> prompt;  // at least one token
   Sampling sampling;
-  int max_tokens = 16;          // >= 0; generation also ends where the context does
-  std::vector<std::string> stop;         // stop strings; matched across token borders, not emitted
-  std::vector<Token> stop_tokens;        // besides the model's own end-of-generation tokens
-  bool ignore_eos = false;      // go on past end-of-generation tokens
-  int n = 1;                    // independent choices from one prompt, choice i seeded with seed + i
+  int max_tokens = 16;             // >= 0; generation also ends where the context does
+  std::vector<std::string> stop;   // stop strings; matched across token borders, not emitted
+  std::vector<Token> stop_tokens;  // besides the model's own end-of-generation tokens
+  bool ignore_eos = false;         // go on past end-of-generation tokens
+  int n = 1;                       // independent choices from one prompt, choice i seeded with seed + i
   bool logprobs = false;
   int top_logprobs = 0;         // 0 .. 20 alternatives per token
   bool echo = false;            // also report the prompt's tokens (with logprobs if asked), for /v1/completions
@@ -76,10 +61,10 @@ struct Event {
   std::vector<Token> tokens;        // generated since the last event of this choice
   std::vector<TokenInfo> logprobs;  // one per token, if asked for
   FinishReason finish = FinishReason::none;
-  std::string matched_stop;         // the stop string that ended it, if one did
-  std::vector<float> embedding;     // for Kind::embed, in the one event that ends it; unit length
+  std::string matched_stop;          // the stop string that ended it, if one did
+  std::vector<float> embedding;      // for Kind::embed, in the one event that ends it; unit length
   std::optional<base::Error> error;  // with FinishReason::error
-  std::optional<Usage> usage;       // in the last event of the whole request
+  std::optional<Usage> usage;        // in the last event of the whole request
 };
 
 }  // namespace tidemill::engine

@@ -21,9 +21,9 @@ class Stream {
   // Whether the last event has been taken.
   virtual bool ended() const = 0;
 
-  // Calls `ready` from the engine's thread whenever events are added (and at once, from this thread, if some are already
-  // there). It must return quickly and not call back into the stream. Replaces the previous callback; an empty one removes
-  // it, and after that call returns the old one is not running any more.
+  // Calls `ready` from the engine's thread whenever events are added (and at once, from this thread, if some are
+  // already there). It must return quickly and not call back into the stream. Replaces the previous callback; an empty
+  // one removes it, and after that call returns the old one is not running any more.
   virtual void on_ready(std::function<void()> ready) = 0;
 
   // Ends the request: its blocks are freed within one step. Idempotent. The stream ends with FinishReason::cancelled.

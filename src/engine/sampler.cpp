@@ -1,0 +1,99 @@
+#include "engine/sampler.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "engine/softmax.hpp"
+#include "engine/truncation.hpp"
+
+namespace tidemill::engine {
+namespace {
+
+// The first token at which the running sum of weights passes `draw` of their total.
+Token pick(std::span<const float> weights, std::span<const int32_t> kept, double draw) {
+  double total = 0;
+  for (const int32_t id : kept)
+    total += static_cast<double>(weights[static_cast<size_t>(id)]);
+  const double target = draw * total;
+  double sum = 0;
+  for (const int32_t id : kept) {
+    sum += static_cast<double>(weights[static_cast<size_t>(id)]);
+    if (sum > target) return id;
+  }
+  return kept.back();
+}
+
+// The same over all tokens, whose weights sum to `total` (up to rounding).
+Token pick_any(std::span<const float> weights, double total, double draw) {
+  const double target = draw * total;
+  double sum = 0;
+  size_t last = 0;
+  for (size_t id = 0; id < weights.size(); ++id) {
+    if (weights[id] == 0) continue;
+    sum += static_cast<double>(weights[id]);
+    if (sum > target) return static_cast<Token>(id);
+    last = id;
+  }
+  return static_cast<Token>(last);
+}
+
+}  // namespace
+
+std::span<const float> Sampler::adjust(std::span<const float> logits, const Sampling& sampling,
+                                       const TokenHistory& history) {
+  if (sampling.logit_bias.empty() && !sampling.penalised()) return logits;
+  adjusted_.assign(logits.begin(), logits.end());
+  for (const auto& [token, bias] : sampling.logit_bias)
+    adjusted_[static_cast<size_t>(token)] += bias;
+  if (!sampling.penalised()) return adjusted_;
+  for (const auto& [token, generated] : history.counts()) {
+    float& logit = adjusted_[static_cast<size_t>(token)];
+    logit = logit > 0 ? logit / sampling.repetition_penalty : logit * sampling.repetition_penalty;
+    if (generated == 0) continue;
+    logit -= sampling.frequency_penalty * static_cast<float>(generated);
+    logit -= sampling.presence_penalty;
+  }
+  return adjusted_;
+}
+
+std::optional<Token> Sampler::sample(std::span<const float> logits, const Sampling& sampling,
+                                     const TokenHistory& history, double draw) {
+  const std::span<const float> row = adjust(logits, sampling, history);
+  const std::optional<float> max = finite_max(row);
+  if (!max) return std::nullopt;
+  if (sampling.greedy()) return static_cast<Token>(std::ranges::find(row, *max) - row.begin());
+
+  weights_.resize(row.size());
+  const double total = exp_sum(row, *max, 1.0f / sampling.temperature, weights_);
+  const bool truncated = sampling.top_k > 0 || sampling.top_p < 1.0f || sampling.min_p > 0.0f;
+  if (!truncated) return pick_any(weights_, total, draw);
+  truncate(row, weights_, sampling, kept_);
+  return pick(weights_, kept_, draw);
+}
+
+std::optional<Logprobs> log_probabilities(std::span<const float> logits, Token chosen, int top) {
+  const std::optional<float> max = finite_max(logits);
+  if (!max) return std::nullopt;
+  const double log_sum = std::log(exp_sum(logits, *max, 1.0f, {}));
+  const auto logprob = [&](Token token) {
+    return static_cast<float>(static_cast<double>(logits[static_cast<size_t>(token)] - *max) - log_sum);
+  };
+  Logprobs result;
+  result.chosen = logprob(chosen);
+  if (top <= 0) return result;
+
+  // A short sorted list that a token enters only if it beats the last: over a vocabulary that happens rarely.
+  std::vector<Token> best;
+  const auto wanted = std::min(static_cast<size_t>(top), logits.size());
+  for (size_t i = 0; i < logits.size(); ++i) {
+    const auto logit_of = [&](Token token) { return logits[static_cast<size_t>(token)]; };
+    if (best.size() == wanted && logits[i] <= logit_of(best.back())) continue;
+    if (best.size() == wanted) best.pop_back();
+    best.insert(std::ranges::upper_bound(best, logits[i], std::greater<>{}, logit_of), static_cast<Token>(i));
+  }
+  for (const Token token : best)
+    result.top.emplace_back(token, logprob(token));
+  return result;
+}
+
+}  // namespace tidemill::engine

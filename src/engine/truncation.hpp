@@ -1,0 +1,19 @@
+// Which tokens min-p, top-k and top-p leave.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "engine/sampling.hpp"
+
+namespace tidemill::engine {
+
+// `weights` are the tokens' exp((logit - maximum) / temperature): all in [0, 1], at least one of them 1. Writes the ids
+// of the tokens that min_p, then top_k, then top_p keep to `kept`, ascending; never none. Of tokens with the same
+// logit, those with the lower ids are kept first. A weight of 0 is never kept.
+void truncate(std::span<const float> logits, std::span<const float> weights, const Sampling& sampling,
+              std::vector<int32_t>& kept);
+
+}  // namespace tidemill::engine
