@@ -1,0 +1,128 @@
+#include "wire/json_fields.hpp"
+
+#include <cmath>
+
+#include <fmt/core.h>
+
+namespace tidemill::wire {
+
+using base::Error;
+using base::ErrorCode;
+using base::Result;
+namespace json = base::json;
+
+namespace {
+
+// The value as an integer, if it is one: 3 and 3.0 are, 3.5 and 1e300 are not.
+std::optional<int64_t> as_integer(const json::value& value) {
+  if (value.is_int64()) return value.get_int64();
+  if (value.is_double()) {
+    const double number = value.get_double();
+    if (std::trunc(number) == number && std::abs(number) < 9e15) return static_cast<int64_t>(number);
+  }
+  return std::nullopt;
+}
+
+std::string shown(const json::value& value) {
+  if (value.is_object() || value.is_array()) return std::string(kind_of(value));
+  std::string text = json::serialize(value);
+  return text.size() <= 40 ? text : std::string(kind_of(value));
+}
+
+}  // namespace
+
+std::string_view kind_of(const json::value& value) {
+  switch (value.kind()) {
+    case json::kind::null:
+      return "null";
+    case json::kind::bool_:
+      return "a boolean";
+    case json::kind::int64:
+    case json::kind::uint64:
+      return "an integer";
+    case json::kind::double_:
+      return "a number";
+    case json::kind::string:
+      return "a string";
+    case json::kind::array:
+      return "an array";
+    case json::kind::object:
+      return "an object";
+  }
+  return "unknown";
+}
+
+const json::value* JsonFields::find(std::string_view name) const {
+  const json::value* value = object_.if_contains(name);
+  return value == nullptr || value->is_null() ? nullptr : value;
+}
+
+std::string JsonFields::path(std::string_view name) const {
+  return path_.empty() ? std::string(name) : fmt::format("{}.{}", path_, name);
+}
+
+Error JsonFields::mismatch(std::string_view name, std::string_view requirement, const json::value& found) const {
+  return invalid(name, fmt::format("'{}' must be {}, not {}", path(name), requirement, shown(found)));
+}
+
+Error JsonFields::invalid(std::string_view name, std::string message) const {
+  return Error(ErrorCode::invalid_argument, std::move(message)).with_param(path(name));
+}
+
+Error JsonFields::unsupported(std::string_view name, std::string_view what) const {
+  return Error(ErrorCode::unsupported, fmt::format("'{}': {}", path(name), what)).with_param(path(name));
+}
+
+Result<std::optional<bool>> JsonFields::boolean(std::string_view name) const {
+  const json::value* value = find(name);
+  if (value == nullptr) return std::optional<bool>();
+  if (!value->is_bool()) return mismatch(name, "a boolean", *value);
+  return std::optional(value->get_bool());
+}
+
+Result<std::optional<int64_t>> JsonFields::integer(std::string_view name, int64_t low, int64_t high) const {
+  const json::value* value = find(name);
+  if (value == nullptr) return std::optional<int64_t>();
+  const auto number = as_integer(*value);
+  if (number && *number >= low && *number <= high) return number;
+  if (low == std::numeric_limits<int64_t>::min() && high == std::numeric_limits<int64_t>::max()) {
+    return mismatch(name, "an integer", *value);
+  }
+  if (high >= std::numeric_limits<int32_t>::max()) {
+    return mismatch(name, fmt::format("an integer of at least {}", low), *value);
+  }
+  return mismatch(name, fmt::format("an integer from {} to {}", low, high), *value);
+}
+
+Result<std::optional<double>> JsonFields::number(std::string_view name, double low, double high) const {
+  const json::value* value = find(name);
+  if (value == nullptr) return std::optional<double>();
+  if (value->is_number()) {
+    const double number = value->to_number<double>();
+    if (number >= low && number <= high) return std::optional(number);
+  }
+  return mismatch(name, fmt::format("a number from {} to {}", low, high), *value);
+}
+
+Result<std::optional<std::string>> JsonFields::string(std::string_view name) const {
+  const json::value* value = find(name);
+  if (value == nullptr) return std::optional<std::string>();
+  if (!value->is_string()) return mismatch(name, "a string", *value);
+  return std::optional(std::string(value->get_string()));
+}
+
+Result<const json::array*> JsonFields::array(std::string_view name) const {
+  const json::value* value = find(name);
+  if (value == nullptr) return nullptr;
+  if (!value->is_array()) return mismatch(name, "an array", *value);
+  return &value->get_array();
+}
+
+Result<const json::object*> JsonFields::object(std::string_view name) const {
+  const json::value* value = find(name);
+  if (value == nullptr) return nullptr;
+  if (!value->is_object()) return mismatch(name, "an object", *value);
+  return &value->get_object();
+}
+
+}  // namespace tidemill::wire

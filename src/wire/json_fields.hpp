@@ -1,0 +1,49 @@
+// Reading the members of a JSON object with errors that name the parameter, what was found and what would be right.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.hpp"
+#include "base/result.hpp"
+
+namespace tidemill::wire {
+
+// "a string", "an integer", "an array": what a value is, for messages.
+std::string_view kind_of(const base::json::value& value);
+
+// A view of an object at `path` in the request ("" for the body, "messages[2]" inside it). A member that is absent or
+// null reads as absent. All errors are invalid_argument with the member's full path as param.
+class JsonFields {
+ public:
+  explicit JsonFields(const base::json::object& object, std::string path = {})
+      : object_(object), path_(std::move(path)) {}
+
+  // The member, or nullptr if it is absent or null.
+  const base::json::value* find(std::string_view name) const;
+  // "messages[2].role" for "role" in "messages[2]".
+  std::string path(std::string_view name) const;
+
+  base::Result<std::optional<bool>> boolean(std::string_view name) const;
+  base::Result<std::optional<int64_t>> integer(std::string_view name, int64_t low, int64_t high) const;
+  base::Result<std::optional<double>> number(std::string_view name, double low, double high) const;
+  base::Result<std::optional<std::string>> string(std::string_view name) const;
+  base::Result<const base::json::array*> array(std::string_view name) const;    // nullptr if absent
+  base::Result<const base::json::object*> object(std::string_view name) const;  // nullptr if absent
+
+  // "'NAME' must be REQUIREMENT, not FOUND".
+  base::Error mismatch(std::string_view name, std::string_view requirement, const base::json::value& found) const;
+  base::Error invalid(std::string_view name, std::string message) const;
+  // A field that the dialect knows and this server does not do.
+  base::Error unsupported(std::string_view name, std::string_view what) const;
+
+ private:
+  const base::json::object& object_;
+  std::string path_;
+};
+
+}  // namespace tidemill::wire

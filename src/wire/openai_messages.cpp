@@ -1,0 +1,99 @@
+#include "wire/openai_messages.hpp"
+
+#include <algorithm>
+#include <array>
+#include <string>
+
+#include <fmt/core.h>
+
+namespace tidemill::wire {
+
+using base::Result;
+namespace json = base::json;
+
+namespace {
+
+constexpr std::array<std::string_view, 6> roles = {"system", "developer", "user", "assistant", "tool", "function"};
+
+// The text of one message: a string, null, or the text parts of an array.
+Result<json::value> parse_content(const JsonFields& message) {
+  const json::value* content = message.find("content");
+  if (content == nullptr) return json::value(nullptr);
+  if (content->is_string()) return *content;
+  const json::array* parts = content->if_array();
+  if (parts == nullptr) return message.mismatch("content", "a string or an array of content parts", *content);
+  std::string text;
+  for (size_t i = 0; i < parts->size(); ++i) {
+    const std::string place = fmt::format("content[{}]", i);
+    const json::object* object = (*parts)[i].if_object();
+    if (object == nullptr) return message.mismatch(place, "an object", (*parts)[i]);
+    const JsonFields part(*object, message.path(place));
+    TM_TRY(const auto type, part.string("type"));
+    if (type && *type != "text" && *type != "refusal") {
+      return part.unsupported(
+          "type", fmt::format("parts of type \"{}\" are not supported, only \"text\" is", type->substr(0, 40)));
+    }
+    TM_TRY(const auto words, part.string(type == "refusal" ? "refusal" : "text"));
+    if (!words) return part.invalid("text", fmt::format("'{}' is required", part.path("text")));
+    if (i > 0) text += '\n';
+    text += *words;
+  }
+  return json::value(text);
+}
+
+// Templates iterate over arguments as a mapping; clients send them as JSON text.
+Result<json::array> parse_tool_calls(const JsonFields& message, const json::array& calls) {
+  json::array parsed = calls;
+  for (size_t i = 0; i < parsed.size(); ++i) {
+    json::object* call = parsed[i].if_object();
+    if (call == nullptr) return message.mismatch(fmt::format("tool_calls[{}]", i), "an object", parsed[i]);
+    json::value* function = call->if_contains("function");
+    if (function == nullptr || !function->is_object()) continue;
+    json::value* arguments = function->get_object().if_contains("arguments");
+    if (arguments == nullptr || !arguments->is_string()) continue;
+    auto value = base::parse_json(std::string_view(arguments->get_string()));
+    if (value && value->is_object()) *arguments = std::move(*value);
+  }
+  return parsed;
+}
+
+Result<json::object> parse_message(const JsonFields& message, const json::object& source) {
+  TM_TRY(const auto role, message.string("role"));
+  if (!role || std::find(roles.begin(), roles.end(), *role) == roles.end()) {
+    return message.invalid(
+        "role", fmt::format("'{}' must be one of system, developer, user, assistant, tool{}", message.path("role"),
+                            role ? fmt::format(", not \"{}\"", role->substr(0, 40)) : ""));
+  }
+  json::object parsed = source;
+  TM_TRY(parsed["content"], parse_content(message));
+  TM_TRY(const json::array* calls, message.array("tool_calls"));
+  if (calls != nullptr) {
+    TM_TRY(parsed["tool_calls"], parse_tool_calls(message, *calls));
+  }
+  const bool may_be_empty = *role == "assistant";
+  if (!may_be_empty && parsed["content"].is_null()) {
+    return message.invalid("content",
+                           fmt::format("'{}' is required for the role \"{}\"", message.path("content"), *role));
+  }
+  return parsed;
+}
+
+}  // namespace
+
+Result<json::array> parse_messages(const JsonFields& fields, std::string_view name) {
+  TM_TRY(const json::array* messages, fields.array(name));
+  if (messages == nullptr) return fields.invalid(name, fmt::format("'{}' is required: an array of messages", name));
+  if (messages->empty()) return fields.invalid(name, fmt::format("'{}' must hold at least one message", name));
+  json::array parsed;
+  parsed.reserve(messages->size());
+  for (size_t i = 0; i < messages->size(); ++i) {
+    const std::string place = fmt::format("{}[{}]", name, i);
+    const json::object* object = (*messages)[i].if_object();
+    if (object == nullptr) return fields.mismatch(place, "an object with 'role' and 'content'", (*messages)[i]);
+    TM_TRY(json::object message, parse_message(JsonFields(*object, fields.path(place)), *object));
+    parsed.push_back(std::move(message));
+  }
+  return parsed;
+}
+
+}  // namespace tidemill::wire

@@ -1,0 +1,112 @@
+// What every dialect is translated to, and what it is translated from: the one internal request and its answer's
+// events. Free of any dialect's JSON except where the chat template wants it as it came (messages, tools).
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "base/json.hpp"
+
+namespace tidemill::wire {
+
+using TokenIds = std::vector<int32_t>;
+// One prompt: text to be tokenised, or token ids as they are.
+using Prompt = std::variant<std::string, TokenIds>;
+
+// How tokens are chosen; absent means the server's default. Ranges are checked by the dialect.
+struct SamplingFields {
+  std::optional<double> temperature;
+  std::optional<int64_t> top_k;
+  std::optional<double> top_p;
+  std::optional<double> min_p;
+  std::optional<double> repetition_penalty;
+  std::optional<double> frequency_penalty;
+  std::optional<double> presence_penalty;
+  std::map<int32_t, float> logit_bias;
+  std::optional<int64_t> seed;
+};
+
+// Which API the caller speaks, for the parts where OpenAI's two generation endpoints differ.
+enum class Dialect : uint8_t { chat, completions };
+
+struct GenerateRequest {
+  Dialect dialect = Dialect::chat;
+  std::string model;  // empty: the served one
+
+  // Dialect::chat. Messages as the chat template reads them: `content` a string or null, text parts joined by line
+  // feeds, the arguments of tool calls parsed.
+  base::json::array messages;
+  base::json::object template_variables;  // "chat_template_kwargs"
+  bool add_generation_prompt = true;
+
+  // Dialect::completions; at least one.
+  std::vector<Prompt> prompts;
+  bool echo = false;
+
+  SamplingFields sampling;
+  std::optional<int64_t> max_tokens;  // of each choice
+  std::vector<std::string> stop;
+  TokenIds stop_tokens;
+  bool ignore_eos = false;
+  bool skip_special_tokens = true;
+  int n = 1;  // choices for each prompt
+  bool logprobs = false;
+  int top_logprobs = 0;
+  int priority = 0;
+  bool stream = false;
+  bool include_usage = false;  // a last chunk with the usage, when streaming
+};
+
+struct EmbeddingRequest {
+  std::string model;
+  std::vector<Prompt> inputs;
+  bool base64 = false;                // encoding_format
+  std::optional<int64_t> dimensions;  // must be the model's own, if given
+};
+
+struct TokenizeRequest {
+  std::string model;
+  std::string text;  // or, if there are messages, what the chat template makes of them
+  base::json::array messages;
+  bool add_special_tokens = true;
+  bool parse_special = false;  // read special tokens that are written out in `text`
+  bool with_pieces = false;    // also return each token's text
+};
+
+struct DetokenizeRequest {
+  std::string model;
+  TokenIds tokens;
+};
+
+enum class FinishReason : uint8_t { none, stop, length };
+
+struct Usage {
+  int64_t prompt_tokens = 0;
+  int64_t completion_tokens = 0;
+  int64_t cached_tokens = 0;
+};
+
+struct TokenLogprob {
+  std::string bytes;              // perhaps a part of a character
+  std::optional<double> logprob;  // absent for the first token of an echoed prompt
+};
+
+struct TokenInfo {
+  TokenLogprob chosen;
+  std::vector<TokenLogprob> top;  // most likely first
+};
+
+// One piece of one choice.
+struct Event {
+  int choice = 0;
+  std::string text;  // whole characters
+  std::vector<TokenInfo> logprobs;
+  FinishReason finish = FinishReason::none;
+};
+
+}  // namespace tidemill::wire

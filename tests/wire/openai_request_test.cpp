@@ -1,0 +1,193 @@
+#include "wire/openai_request.hpp"
+
+#include <string>
+
+#include <gtest/gtest.h>
+
+namespace tidemill::wire {
+namespace {
+
+namespace json = base::json;
+
+constexpr std::string_view hello = R"("messages":[{"role":"user","content":"Hi"}])";
+
+std::string chat(std::string_view more) {
+  return "{" + std::string(hello) + "," + std::string(more) + "}";
+}
+std::string completion(std::string_view more) {
+  return R"({"prompt":"Hi",)" + std::string(more) + "}";
+}
+
+// The parameter that the error of this body names; "(none)" when it is accepted.
+std::string chat_fault(std::string_view body) {
+  const auto parsed = parse_chat_request(body);
+  return parsed ? "(none)" : parsed.error().param();
+}
+std::string completion_fault(std::string_view body) {
+  const auto parsed = parse_completion_request(body);
+  return parsed ? "(none)" : parsed.error().param();
+}
+
+TEST(ChatRequest, ReadsEveryField) {
+  const auto parsed = parse_chat_request(chat(
+      R"("model":"m","temperature":0.5,"top_p":0.9,"top_k":40,"min_p":0.05,"repetition_penalty":1.1,)"
+      R"("frequency_penalty":0.1,"presence_penalty":-0.1,"logit_bias":{"5":-100,"7":2.5},"seed":42,"stop":["a","b"],)"
+      R"("max_tokens":3,"max_completion_tokens":9,"n":2,"logprobs":true,"top_logprobs":4,"stream":true,)"
+      R"("stream_options":{"include_usage":true},"ignore_eos":true,"stop_token_ids":[1,2],"priority":-3,)"
+      R"("skip_special_tokens":false,"chat_template_kwargs":{"enable_thinking":false},"user":"u","unheard_of":1)"));
+  ASSERT_TRUE(parsed) << parsed.error().to_string();
+  EXPECT_EQ(parsed->model, "m");
+  EXPECT_EQ(parsed->sampling.temperature, 0.5);
+  EXPECT_EQ(parsed->sampling.top_p, 0.9);
+  EXPECT_EQ(parsed->sampling.top_k, 40);
+  EXPECT_EQ(parsed->sampling.min_p, 0.05);
+  EXPECT_EQ(parsed->sampling.repetition_penalty, 1.1);
+  EXPECT_EQ(parsed->sampling.frequency_penalty, 0.1);
+  EXPECT_EQ(parsed->sampling.presence_penalty, -0.1);
+  EXPECT_EQ(parsed->sampling.logit_bias, (std::map<int32_t, float>{{5, -100.f}, {7, 2.5f}}));
+  EXPECT_EQ(parsed->sampling.seed, 42);
+  EXPECT_EQ(parsed->stop, (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(parsed->max_tokens, 9);
+  EXPECT_EQ(parsed->n, 2);
+  EXPECT_TRUE(parsed->logprobs);
+  EXPECT_EQ(parsed->top_logprobs, 4);
+  EXPECT_TRUE(parsed->stream);
+  EXPECT_TRUE(parsed->include_usage);
+  EXPECT_TRUE(parsed->ignore_eos);
+  EXPECT_EQ(parsed->stop_tokens, (TokenIds{1, 2}));
+  EXPECT_EQ(parsed->priority, -3);
+  EXPECT_FALSE(parsed->skip_special_tokens);
+  EXPECT_EQ(parsed->template_variables, (json::object{{"enable_thinking", false}}));
+}
+
+TEST(ChatRequest, NullMeansAbsent) {
+  const auto parsed = parse_chat_request(chat(R"("temperature":null,"stop":null,"stream_options":null,"tools":null)"));
+  ASSERT_TRUE(parsed) << parsed.error().to_string();
+  EXPECT_FALSE(parsed->sampling.temperature.has_value());
+}
+
+TEST(ChatRequest, NamesTheParameterAtFault) {
+  EXPECT_EQ(chat_fault(chat(R"("temperature":"hot")")), "temperature");
+  EXPECT_EQ(chat_fault(chat(R"("temperature":2.1)")), "temperature");
+  EXPECT_EQ(chat_fault(chat(R"("top_p":0)")), "top_p");
+  EXPECT_EQ(chat_fault(chat(R"("top_p":1.5)")), "top_p");
+  EXPECT_EQ(chat_fault(chat(R"("n":0)")), "n");
+  EXPECT_EQ(chat_fault(chat(R"("n":1.5)")), "n");
+  EXPECT_EQ(chat_fault(chat(R"("max_tokens":0)")), "max_tokens");
+  EXPECT_EQ(chat_fault(chat(R"("max_completion_tokens":"9")")), "max_completion_tokens");
+  EXPECT_EQ(chat_fault(chat(R"("logit_bias":{"x":1})")), "logit_bias");
+  EXPECT_EQ(chat_fault(chat(R"("logit_bias":{"1":101})")), "logit_bias");
+  EXPECT_EQ(chat_fault(chat(R"("logit_bias":{"1":"a"})")), "logit_bias");
+  EXPECT_EQ(chat_fault(chat(R"("stop":[1])")), "stop");
+  EXPECT_EQ(chat_fault(chat(R"("stop":"")")), "stop");
+  EXPECT_EQ(chat_fault(chat(R"("top_logprobs":2)")), "top_logprobs");
+  EXPECT_EQ(chat_fault(chat(R"("logprobs":true,"top_logprobs":21)")), "top_logprobs");
+  EXPECT_EQ(chat_fault(chat(R"("stream_options":{"include_usage":true})")), "stream_options");
+  EXPECT_EQ(chat_fault(chat(R"("stream":"yes")")), "stream");
+  EXPECT_EQ(chat_fault(chat(R"("stream":true,"stream_options":{"include_usage":1})")), "stream_options.include_usage");
+  EXPECT_EQ(chat_fault(chat(R"("model":7)")), "model");
+  EXPECT_EQ(chat_fault(chat(R"("frequency_penalty":3)")), "frequency_penalty");
+}
+
+TEST(ChatRequest, ChecksMessages) {
+  EXPECT_EQ(chat_fault("{}"), "messages");
+  EXPECT_EQ(chat_fault(R"({"messages":[]})"), "messages");
+  EXPECT_EQ(chat_fault(R"({"messages":"Hi"})"), "messages");
+  EXPECT_EQ(chat_fault(R"({"messages":["Hi"]})"), "messages[0]");
+  EXPECT_EQ(chat_fault(R"({"messages":[{"content":"Hi"}]})"), "messages[0].role");
+  EXPECT_EQ(chat_fault(R"({"messages":[{"role":"king","content":"Hi"}]})"), "messages[0].role");
+  EXPECT_EQ(chat_fault(R"({"messages":[{"role":"user"}]})"), "messages[0].content");
+  EXPECT_EQ(chat_fault(R"({"messages":[{"role":"user","content":5}]})"), "messages[0].content");
+  EXPECT_EQ(chat_fault(R"({"messages":[{"role":"user","content":[{"type":"text"}]}]})"), "messages[0].content[0].text");
+  EXPECT_EQ(chat_fault(R"({"messages":[{"role":"user","content":[{"type":"image_url","image_url":{}}]}]})"),
+            "messages[0].content[0].type");
+  EXPECT_EQ(chat_fault(R"({"messages":[{"role":"assistant","content":null,"tool_calls":[]}]})"), "(none)");
+}
+
+TEST(ChatRequest, BringsMessagesIntoTheTemplatesForm) {
+  const auto parsed = parse_chat_request(
+      R"({"messages":[{"role":"user","name":"ann","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]},)"
+      R"({"role":"assistant","tool_calls":[{"id":"1","type":"function","function":)"
+      R"({"name":"f","arguments":"{\"x\": 1}"}}]}]})");
+  ASSERT_TRUE(parsed) << parsed.error().to_string();
+  EXPECT_EQ(parsed->messages[0].at("content"), json::value("a\nb"));
+  EXPECT_EQ(parsed->messages[0].at("name"), json::value("ann"));
+  EXPECT_TRUE(parsed->messages[1].at("content").is_null());
+  EXPECT_EQ(parsed->messages[1].at("tool_calls").at(0).at("function").at("arguments"), (json::value{{"x", 1}}));
+}
+
+TEST(ChatRequest, RefusesWhatIsNotSupportedInsteadOfDroppingIt) {
+  for (const char* more :
+       {R"("response_format":{"type":"json_object"})", R"("tools":[{"type":"function"}])", R"("functions":[{}])",
+        R"("modalities":["audio"])", R"("tools":[{"type":"function"}],"tool_choice":{"type":"function"})"}) {
+    const auto parsed = parse_chat_request(chat(more));
+    ASSERT_FALSE(parsed) << more;
+    EXPECT_EQ(parsed.error().code(), base::ErrorCode::unsupported) << more;
+  }
+  EXPECT_EQ(chat_fault(chat(R"("response_format":{"type":"text"},"tools":[],"modalities":["text"])")), "(none)");
+  EXPECT_EQ(chat_fault(chat(R"("tools":[{"type":"function"}],"tool_choice":"none")")), "(none)");
+}
+
+TEST(ChatRequest, ExplainsWhatIsNotAnObject) {
+  for (const char* body : {"", "[]", "3", "{", "{\"messages\":", "\xff", "nul"}) {
+    const auto parsed = parse_chat_request(body);
+    ASSERT_FALSE(parsed) << body;
+    EXPECT_EQ(parsed.error().code(), base::ErrorCode::invalid_argument);
+    EXPECT_FALSE(parsed.error().message().empty());
+  }
+}
+
+TEST(CompletionRequest, TakesEveryFormOfPrompt) {
+  const auto text = parse_completion_request(R"({"prompt":"a"})");
+  ASSERT_TRUE(text);
+  EXPECT_EQ(text->prompts, (std::vector<Prompt>{"a"}));
+  EXPECT_EQ(text->max_tokens, 16);
+  const auto texts = parse_completion_request(R"({"prompt":["a","b"]})");
+  ASSERT_TRUE(texts);
+  EXPECT_EQ(texts->prompts, (std::vector<Prompt>{"a", "b"}));
+  const auto ids = parse_completion_request(R"({"prompt":[1,2,3]})");
+  ASSERT_TRUE(ids);
+  EXPECT_EQ(ids->prompts, (std::vector<Prompt>{TokenIds{1, 2, 3}}));
+  const auto many = parse_completion_request(R"({"prompt":[[1],[2,3]]})");
+  ASSERT_TRUE(many);
+  EXPECT_EQ(many->prompts, (std::vector<Prompt>{TokenIds{1}, TokenIds{2, 3}}));
+}
+
+TEST(CompletionRequest, NamesTheParameterAtFault) {
+  EXPECT_EQ(completion_fault("{}"), "prompt");
+  EXPECT_EQ(completion_fault(R"({"prompt":[]})"), "prompt");
+  EXPECT_EQ(completion_fault(R"({"prompt":[1,"a"]})"), "prompt");
+  EXPECT_EQ(completion_fault(R"({"prompt":[-1]})"), "prompt");
+  EXPECT_EQ(completion_fault(R"({"prompt":[true]})"), "prompt");
+  EXPECT_EQ(completion_fault(completion(R"("max_tokens":-1)")), "max_tokens");
+  EXPECT_EQ(completion_fault(completion(R"("max_tokens":0,"echo":true)")), "(none)");
+  EXPECT_EQ(completion_fault(completion(R"("logprobs":true)")), "logprobs");
+  EXPECT_EQ(completion_fault(completion(R"("logprobs":21)")), "logprobs");
+  EXPECT_EQ(completion_fault(completion(R"("suffix":"end")")), "suffix");
+  EXPECT_EQ(completion_fault(completion(R"("best_of":4)")), "best_of");
+}
+
+TEST(EmbeddingRequest, ReadsInputsAndFormat) {
+  const auto parsed = parse_embedding_request(R"({"input":["a","b"],"encoding_format":"base64"})");
+  ASSERT_TRUE(parsed);
+  EXPECT_EQ(parsed->inputs.size(), 2u);
+  EXPECT_TRUE(parsed->base64);
+  EXPECT_EQ(parse_embedding_request("{}").error().param(), "input");
+  EXPECT_EQ(parse_embedding_request(R"({"input":"a","encoding_format":"hex"})").error().param(), "encoding_format");
+}
+
+TEST(TokenizeRequest, TakesTextOrMessages) {
+  const auto text = parse_tokenize_request(R"({"prompt":"a","add_special_tokens":false})");
+  ASSERT_TRUE(text);
+  EXPECT_EQ(text->text, "a");
+  EXPECT_FALSE(text->add_special_tokens);
+  const auto messages = parse_tokenize_request("{" + std::string(hello) + "}");
+  ASSERT_TRUE(messages);
+  EXPECT_EQ(messages->messages.size(), 1u);
+  EXPECT_EQ(parse_tokenize_request("{}").error().param(), "prompt");
+  EXPECT_EQ(parse_detokenize_request(R"({"tokens":"1"})").error().param(), "tokens");
+  EXPECT_EQ(parse_detokenize_request(R"({"tokens":[1,2]})")->tokens, (TokenIds{1, 2}));
+}
+
+}  // namespace
+}  // namespace tidemill::wire
