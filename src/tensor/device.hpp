@@ -2,8 +2,8 @@
 // instruction set; a GPU will be another Device.
 //
 // Determinism: every operation computes each output row from that row's inputs alone, in an order of floating-point
-// operations that is fixed by the shapes of the weights and by absolute positions in the sequence. It does not depend on how
-// many rows the call has, on the thread count, or on the instruction set: all CPU kernels give the same bits.
+// operations that is fixed by the shapes of the weights and by absolute positions in the sequence. It does not depend
+// on how many rows the call has, on the thread count, or on the instruction set: all CPU kernels give the same bits.
 //
 // Thread-safety: one thread calls operations on a device at a time (the engine's). Loading weights likewise.
 #pragma once
@@ -84,8 +84,8 @@ class KvCache {
 // Bytes of one block of `shape` (all layers, keys and values): what the engine divides its memory budget by.
 size_t kv_block_bytes(const KvShape& shape);
 
-// Where each row of an attention call stands: row r is the token at `positions[r]` of sequence `sequences[r]`, whose keys and
-// values 0 .. positions[r] lie in the blocks block_tables[sequences[r]][0 .. positions[r] / kKvBlockTokens].
+// Where each row of an attention call stands: row r is the token at `positions[r]` of sequence `sequences[r]`, whose
+// keys and values 0 .. positions[r] lie in the blocks block_tables[sequences[r]][0 .. positions[r] / kKvBlockTokens].
 struct KvRows {
   std::span<const int32_t> positions;                      // [rows]
   std::span<const int32_t> sequences;                      // [rows]
@@ -138,8 +138,8 @@ class Device {
   // Writes the rows' keys and values ([n][kv_heads * head_dim] each) into the cache at the rows' positions.
   virtual void store_kv(KvCache& cache, int64_t layer, const KvRows& rows, ConstMatrix keys, ConstMatrix values) = 0;
 
-  // Causal grouped-query attention: out.row(r) = softmax(q K^T * scale) V over positions 0 .. positions[r], head by head.
-  // q and out are [n][heads * head_dim]; heads is a multiple of kv_heads. Rows' own keys must be stored already.
+  // Causal grouped-query attention: out.row(r) = softmax(q K^T * scale) V over positions 0 .. positions[r], head by
+  // head. q and out are [n][heads * head_dim]; heads is a multiple of kv_heads. Rows' own keys must be stored already.
   virtual void attention(const KvCache& cache, int64_t layer, const KvRows& rows, float scale, ConstMatrix q,
                          Matrix out) = 0;
 };

@@ -1,0 +1,60 @@
+#include "tensor/isa.hpp"
+
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+namespace tidemill::tensor {
+namespace {
+
+std::vector<Isa> detect() {
+  // The compiler's run-time checks ask the operating system too (XGETBV): a CPU that has the registers while the kernel
+  // does not save them counts as without.
+  __builtin_cpu_init();
+  std::vector<Isa> found = {Isa::scalar};
+  if (__builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0 &&
+      __builtin_cpu_supports("f16c") != 0) {
+    found.push_back(Isa::avx2);
+    if (__builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
+        __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512vl") != 0 &&
+        __builtin_cpu_supports("avx512vnni") != 0) {
+      found.push_back(Isa::avx512_vnni);
+    }
+  }
+  return found;
+}
+
+}  // namespace
+
+std::string_view to_string(Isa isa) {
+  switch (isa) {
+    case Isa::scalar:
+      return "scalar";
+    case Isa::avx2:
+      return "avx2";
+    case Isa::avx512_vnni:
+      return "avx512-vnni";
+  }
+  return "unknown";
+}
+
+std::span<const Isa> available_isas() {
+  static const std::vector<Isa> found = detect();
+  return found;
+}
+
+base::Result<Isa> choose_isa() {
+  const std::span<const Isa> isas = available_isas();
+  const char* wanted = std::getenv("TIDEMILL_ISA");  // NOLINT(concurrency-mt-unsafe)
+  if (wanted == nullptr || *wanted == '\0') return isas.back();
+  std::string list;
+  for (const Isa isa : isas) {
+    if (to_string(isa) == wanted) return isa;
+    list += (list.empty() ? "" : ", ") + std::string(to_string(isa));
+  }
+  return base::Error(base::ErrorCode::invalid_argument,
+                     "TIDEMILL_ISA is \"" + std::string(wanted) + "\", but this machine offers: " + list)
+      .with_param("TIDEMILL_ISA");
+}
+
+}  // namespace tidemill::tensor

@@ -1,0 +1,40 @@
+// Keys and values in the CPU's layout.
+//
+// The cache is [layer][block][keys, values]. Keys of a block are [kv_head][head_dim][16 tokens]: a lane is a token, and
+// a score is one sequential sum over head_dim. Values are [kv_head][16 tokens][head_dim rounded up to 16]: a lane is an
+// element of the output.
+#pragma once
+
+#include "base/memory.hpp"
+#include "tensor/device.hpp"
+#include "tensor/kernels.hpp"
+
+namespace tidemill::tensor {
+
+class CpuKvCache final : public KvCache {
+ public:
+  static base::Result<std::unique_ptr<KvCache>> make(const KvShape& shape);
+
+  size_t bytes() const override { return data_.size(); }
+
+  // Bytes from one block of a layer to the next.
+  int64_t block_stride() const { return block_stride_; }
+  // Keys and values of one head in block 0 of `layer`; block b's are b * block_stride() further on.
+  const std::byte* keys(int64_t layer, int64_t kv_head) const;
+  const std::byte* values(int64_t layer, int64_t kv_head) const;
+
+  // Writes one token of all heads ([kv_heads * head_dim] floats each) into slot `slot` of `block`.
+  void store(const Kernels& kernels, int64_t layer, int32_t block, int64_t slot, const float* keys,
+             const float* values);
+
+ private:
+  CpuKvCache(const KvShape& shape, base::Buffer data);
+
+  int64_t element_bytes_;
+  int64_t key_head_bytes_;
+  int64_t value_head_bytes_;
+  int64_t block_stride_;
+  base::Buffer data_;
+};
+
+}  // namespace tidemill::tensor

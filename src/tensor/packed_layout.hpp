@@ -1,0 +1,90 @@
+// How weights lie in memory on the CPU: one layout for every batch size and instruction set.
+//
+// A matrix is cut into panels of 16 output rows (the last one padded with zeros); a lane of a kernel is an output row.
+// A panel is one sequential stream of steps over K, so that a single prefetch stream feeds a core. A step of a
+// quantised panel holds the scales and the codes of its K range. Codes are unsigned; four consecutive k of one row are
+// adjacent bytes and 16 rows follow each other, so 64 bytes are one operand of VPDPBUSD (and a row of an AMX tile):
+// line[lane * 4 + i] is the code of row `lane` at k + i. K is padded to whole steps with zero codes under zero scales.
+//
+// Plain types (F32, F16, BF16) have 16 values per k: a step is one k.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "tensor/dtype.hpp"
+
+namespace tidemill::tensor {
+
+inline constexpr int64_t kPanelRows = 16;
+inline constexpr int64_t kQuantGroup = 32;  // activations share one scale per so many elements of K
+inline constexpr int64_t kLineBytes = 64;   // 4 k of 16 rows
+
+// 64 k, two groups. scale: binary16.
+struct StepQ8 {
+  uint16_t scale[2][16];
+  uint8_t codes[2][8][kLineBytes];
+};
+// 64 k: the low nibbles of the lines are group 0, the high nibbles group 1.
+struct StepQ4 {
+  uint16_t scale[2][16];
+  uint8_t codes[8][kLineBytes];
+};
+// 256 k: eight groups; the low nibbles of codes[p] are group 2p, the high nibbles group 2p + 1.
+struct StepQ4K {
+  uint16_t d[16];
+  uint16_t dmin[16];
+  uint8_t scale[8][16];
+  uint8_t min[8][16];
+  uint8_t codes[4][8][kLineBytes];
+};
+// 256 k: sixteen groups of 16, codes of six bits in bytes.
+struct StepQ6K {
+  uint16_t d[16];
+  uint16_t unused[16];
+  int8_t scale[16][16];
+  uint8_t codes[16][4][kLineBytes];
+};
+static_assert(sizeof(StepQ8) == 64 + 1024 && sizeof(StepQ4) == 64 + 512);
+static_assert(sizeof(StepQ4K) == 64 + 256 + 2048 && sizeof(StepQ6K) == 64 + 256 + 4096);
+
+struct PanelLayout {
+  bool quantized;
+  int64_t step;        // elements of K in one step
+  int64_t step_bytes;  // for 16 rows
+  // What the integer accumulator of `sum_group` elements starts from, per unit of the sum of their activation codes:
+  // minus the code that stands for weight zero. Q4_K keeps its minimum apart and wants the sum itself.
+  int64_t sum_group;
+  int sum_factor;
+};
+
+constexpr PanelLayout panel_layout(DType type) {
+  switch (type) {
+    case DType::f32:
+      return {false, 1, 64, 0, 0};
+    case DType::f16:
+    case DType::bf16:
+      return {false, 1, 32, 0, 0};
+    case DType::q8_0:
+      return {true, 64, sizeof(StepQ8), 32, -128};
+    case DType::q4_0:
+      return {true, 64, sizeof(StepQ4), 32, -8};
+    case DType::q4_k:
+      return {true, 256, sizeof(StepQ4K), 32, 1};
+    case DType::q6_k:
+      return {true, 256, sizeof(StepQ6K), 16, -32};
+  }
+  return {};
+}
+
+constexpr int64_t round_up(int64_t value, int64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
+// Bytes of one panel of `cols` columns, a multiple of 64.
+constexpr int64_t panel_bytes(DType type, int64_t cols) {
+  const PanelLayout layout = panel_layout(type);
+  return round_up((cols + layout.step - 1) / layout.step * layout.step_bytes, 64);
+}
+
+}  // namespace tidemill::tensor

@@ -1,0 +1,191 @@
+#include "tensor/packed_weight.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+#include "tensor/quant_blocks.hpp"
+
+namespace tidemill::tensor {
+namespace {
+
+// Where the code of (lane, k) lies among a step's lines.
+constexpr int64_t in_line(int64_t lane, int64_t k) {
+  return lane * 4 + k % 4;
+}
+
+void put(StepQ8& step, int64_t lane, int64_t block, const UnpackedBlock& b) {
+  step.scale[block][lane] = b.d;
+  for (int64_t k = 0; k < 32; ++k)
+    step.codes[block][k / 4][in_line(lane, k)] = b.codes[k];
+}
+void get(const StepQ8& step, int64_t lane, int64_t block, UnpackedBlock& b) {
+  b.d = step.scale[block][lane];
+  for (int64_t k = 0; k < 32; ++k)
+    b.codes[k] = step.codes[block][k / 4][in_line(lane, k)];
+}
+
+void put(StepQ4& step, int64_t lane, int64_t block, const UnpackedBlock& b) {
+  step.scale[block][lane] = b.d;
+  for (int64_t k = 0; k < 32; ++k) {
+    step.codes[k / 4][in_line(lane, k)] |= static_cast<uint8_t>(b.codes[k] << (block * 4));
+  }
+}
+void get(const StepQ4& step, int64_t lane, int64_t block, UnpackedBlock& b) {
+  b.d = step.scale[block][lane];
+  for (int64_t k = 0; k < 32; ++k)
+    b.codes[k] = step.codes[k / 4][in_line(lane, k)] >> (block * 4) & 15U;
+}
+
+void put(StepQ4K& step, int64_t lane, int64_t /*block*/, const UnpackedBlock& b) {
+  step.d[lane] = b.d;
+  step.dmin[lane] = b.dmin;
+  for (int64_t g = 0; g < 8; ++g) {
+    step.scale[g][lane] = static_cast<uint8_t>(b.scale[g]);
+    step.min[g][lane] = b.min[g];
+    for (int64_t k = 0; k < 32; ++k) {
+      step.codes[g / 2][k / 4][in_line(lane, k)] |= static_cast<uint8_t>(b.codes[g * 32 + k] << (g % 2 * 4));
+    }
+  }
+}
+void get(const StepQ4K& step, int64_t lane, int64_t /*block*/, UnpackedBlock& b) {
+  b.d = step.d[lane];
+  b.dmin = step.dmin[lane];
+  for (int64_t g = 0; g < 8; ++g) {
+    b.scale[g] = static_cast<int8_t>(step.scale[g][lane]);
+    b.min[g] = step.min[g][lane];
+    for (int64_t k = 0; k < 32; ++k) {
+      b.codes[g * 32 + k] = step.codes[g / 2][k / 4][in_line(lane, k)] >> (g % 2 * 4) & 15U;
+    }
+  }
+}
+
+void put(StepQ6K& step, int64_t lane, int64_t /*block*/, const UnpackedBlock& b) {
+  step.d[lane] = b.d;
+  for (int64_t g = 0; g < 16; ++g) {
+    step.scale[g][lane] = b.scale[g];
+    for (int64_t k = 0; k < 16; ++k)
+      step.codes[g][k / 4][in_line(lane, k)] = b.codes[g * 16 + k];
+  }
+}
+void get(const StepQ6K& step, int64_t lane, int64_t /*block*/, UnpackedBlock& b) {
+  b.d = step.d[lane];
+  for (int64_t g = 0; g < 16; ++g) {
+    b.scale[g] = step.scale[g][lane];
+    for (int64_t k = 0; k < 16; ++k)
+      b.codes[g * 16 + k] = step.codes[g][k / 4][in_line(lane, k)];
+  }
+}
+
+// `source` is the first of the panel's `lanes` rows; `panel` is zeroed.
+template <typename Step>
+void pack_quantized(DType type, const std::byte* source, int64_t lanes, int64_t cols, std::byte* panel) {
+  const DTypeInfo& t = info(type);
+  const int64_t blocks_per_step = panel_layout(type).step / t.block_elements;
+  auto* steps = reinterpret_cast<Step*>(panel);
+  UnpackedBlock unpacked;
+  for (int64_t lane = 0; lane < lanes; ++lane) {
+    const std::byte* row = source + lane * row_bytes(type, cols);
+    for (int64_t b = 0; b < cols / t.block_elements; ++b) {
+      unpack_block(type, row + b * t.block_bytes, unpacked);
+      put(steps[b / blocks_per_step], lane, b % blocks_per_step, unpacked);
+    }
+  }
+}
+
+template <typename Step>
+void unpack_quantized(DType type, const std::byte* panel, int64_t lane, int64_t cols, float* out) {
+  const DTypeInfo& t = info(type);
+  const int64_t blocks_per_step = panel_layout(type).step / t.block_elements;
+  const auto* steps = reinterpret_cast<const Step*>(panel);
+  UnpackedBlock unpacked;
+  for (int64_t b = 0; b < cols / t.block_elements; ++b) {
+    get(steps[b / blocks_per_step], lane, b % blocks_per_step, unpacked);
+    block_to_float(type, unpacked, out + b * t.block_elements);
+  }
+}
+
+void pack_plain(DType type, const std::byte* source, int64_t lanes, int64_t cols, std::byte* panel) {
+  const int64_t size = info(type).block_bytes;
+  for (int64_t lane = 0; lane < lanes; ++lane) {
+    const std::byte* row = source + lane * cols * size;
+    for (int64_t k = 0; k < cols; ++k) {
+      std::memcpy(panel + (k * kPanelRows + lane) * size, row + k * size, static_cast<size_t>(size));
+    }
+  }
+}
+
+void pack_panel(DType type, const std::byte* source, int64_t lanes, int64_t cols, std::byte* panel) {
+  switch (type) {
+    case DType::q8_0:
+      return pack_quantized<StepQ8>(type, source, lanes, cols, panel);
+    case DType::q4_0:
+      return pack_quantized<StepQ4>(type, source, lanes, cols, panel);
+    case DType::q4_k:
+      return pack_quantized<StepQ4K>(type, source, lanes, cols, panel);
+    case DType::q6_k:
+      return pack_quantized<StepQ6K>(type, source, lanes, cols, panel);
+    default:
+      return pack_plain(type, source, lanes, cols, panel);
+  }
+}
+
+}  // namespace
+
+base::Result<std::unique_ptr<Weight>> PackedWeight::pack(DType type, int64_t rows, int64_t cols,
+                                                         std::span<const std::byte> source, base::ThreadTeam& team) {
+  using base::Error;
+  using base::ErrorCode;
+  const DTypeInfo& t = info(type);
+  const std::string shape = std::to_string(rows) + " x " + std::to_string(cols) + " " + std::string(t.name);
+  if (rows <= 0 || cols <= 0 || cols % t.block_elements != 0) {
+    return Error(ErrorCode::invalid_argument, "a weight of " + shape +
+                                                  ": rows must be positive and columns a multiple of " +
+                                                  std::to_string(t.block_elements));
+  }
+  int64_t expected = 0;
+  if (__builtin_mul_overflow(rows, cols, &expected) || __builtin_mul_overflow(expected, int64_t{8}, &expected)) {
+    return Error(ErrorCode::too_large, "a weight of " + shape + " is larger than any memory");
+  }
+  expected = rows * row_bytes(type, cols);
+  if (source.size() != static_cast<size_t>(expected)) {
+    return Error(ErrorCode::invalid_argument, "a weight of " + shape + " takes " + std::to_string(expected) +
+                                                  " bytes, but " + std::to_string(source.size()) + " are given");
+  }
+  const int64_t panels = (rows + kPanelRows - 1) / kPanelRows;
+  const int64_t stride = panel_bytes(type, cols);
+  int64_t total = 0;
+  if (__builtin_mul_overflow(panels, stride, &total)) {
+    return Error(ErrorCode::too_large, "a weight of " + shape + " is larger than any memory");
+  }
+  TM_TRY(base::Buffer data, base::Buffer::allocate(static_cast<size_t>(total)));
+  team.parallel_for(panels, 1, [&](int64_t begin, int64_t end, int /*member*/) {
+    for (int64_t p = begin; p < end; ++p) {
+      const int64_t lanes = std::min(kPanelRows, rows - p * kPanelRows);
+      pack_panel(type, source.data() + p * kPanelRows * row_bytes(type, cols), lanes, cols, data.data() + p * stride);
+    }
+  });
+  return std::unique_ptr<Weight>(new PackedWeight(type, rows, cols, std::move(data)));
+}
+
+void PackedWeight::unpack_row(int64_t row, float* out) const {
+  const std::byte* p = panel(row / kPanelRows);
+  const int64_t lane = row % kPanelRows;
+  switch (type()) {
+    case DType::q8_0:
+      return unpack_quantized<StepQ8>(type(), p, lane, cols(), out);
+    case DType::q4_0:
+      return unpack_quantized<StepQ4>(type(), p, lane, cols(), out);
+    case DType::q4_k:
+      return unpack_quantized<StepQ4K>(type(), p, lane, cols(), out);
+    case DType::q6_k:
+      return unpack_quantized<StepQ6K>(type(), p, lane, cols(), out);
+    default:
+      break;
+  }
+  const int64_t size = info(type()).block_bytes;
+  for (int64_t k = 0; k < cols(); ++k)
+    dequantize(type(), p + (k * kPanelRows + lane) * size, 1, out + k);
+}
+
+}  // namespace tidemill::tensor

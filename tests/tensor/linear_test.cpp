@@ -1,0 +1,253 @@
+// linear() and embed(): the scalar kernels against plain double arithmetic, every other instruction set against the
+// scalar kernels bit for bit.
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
+#include <string>
+
+#include <gtest/gtest.h>
+
+#include "tensor/cpu_device.hpp"
+#include "tensor/samples.hpp"
+
+namespace tidemill::tensor {
+namespace {
+
+using test::matrix;
+using test::Samples;
+
+std::unique_ptr<Weight> load(Device& device, DType type, int64_t rows, int64_t cols,
+                             const std::vector<std::byte>& source) {
+  auto weight = device.load_weight(type, rows, cols, source);
+  EXPECT_TRUE(weight) << weight.error().to_string();
+  return std::move(*weight);
+}
+
+std::vector<float> linear(Device& device, const Weight& w, const std::vector<float>& bias, const std::vector<float>& x,
+                          int64_t n) {
+  std::vector<float> y(static_cast<size_t>(n * w.rows()), -77.0F);
+  device.linear(w, bias, matrix(x, n, w.cols()), matrix(y, n, w.rows()));
+  return y;
+}
+
+// NaN equals NaN, whatever its payload.
+bool same_bits(float a, float b) {
+  return (std::isnan(a) && std::isnan(b)) || std::bit_cast<uint32_t>(a) == std::bit_cast<uint32_t>(b);
+}
+
+::testing::AssertionResult same(const std::vector<float>& a, const std::vector<float>& b) {
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (!same_bits(a[i], b[i])) {
+      return ::testing::AssertionFailure() << "element " << i << ": " << a[i] << " against " << b[i];
+    }
+  }
+  return ::testing::AssertionSuccess();
+}
+
+class LinearOf : public ::testing::TestWithParam<DType> {
+ protected:
+  DType type() const { return GetParam(); }
+  int64_t multiple() const { return info(type()).block_elements; }
+};
+
+TEST_P(LinearOf, ScalarIsCloseToDoubleArithmetic) {
+  Samples samples(11);
+  auto device = make_cpu_device(Isa::scalar, 1);
+  for (const int64_t cols : {256, 512, 1024}) {
+    const int64_t rows = 33;
+    const int64_t n = 3;
+    const std::vector<std::byte> source = samples.weights(type(), rows, cols);
+    const std::vector<float> x = samples.normal(n * cols);
+    const std::vector<float> bias = samples.normal(rows);
+    const auto w = load(*device, type(), rows, cols, source);
+    const std::vector<float> y = linear(*device, *w, bias, x, n);
+    std::vector<float> row(static_cast<size_t>(cols));
+    for (int64_t o = 0; o < rows; ++o) {
+      dequantize(type(), source.data() + o * row_bytes(type(), cols), cols, row.data());
+      for (int64_t r = 0; r < n; ++r) {
+        double exact = bias[o];
+        double magnitude = std::fabs(bias[o]);
+        double rounding = 0;  // half a step of the activation codes, group by group
+        for (int64_t g = 0; g < cols; g += 32) {
+          float largest = 0;
+          double weights = 0;
+          for (int64_t k = g; k < g + 32; ++k) {
+            largest = std::max(largest, std::fabs(x[r * cols + k]));
+            weights += std::fabs(row[k]);
+            exact += static_cast<double>(row[k]) * x[r * cols + k];
+            magnitude += std::fabs(static_cast<double>(row[k]) * x[r * cols + k]);
+          }
+          if (multiple() > 1) rounding += weights * largest / 254;
+        }
+        // The floats' own rounding: a few units per operation of a chain of cols / 2 at most; K-quants add and subtract
+        // terms a few times larger than the weights.
+        const double bound = rounding * 1.001 + magnitude * 4 * static_cast<double>(cols) * 0x1p-24;
+        ASSERT_NEAR(y[r * rows + o], exact, bound) << "row " << r << ", output " << o << ", cols " << cols;
+      }
+    }
+  }
+}
+
+TEST_P(LinearOf, EveryInstructionSetGivesTheBitsOfTheScalarKernels) {
+  Samples samples(12);
+  auto scalar = make_cpu_device(Isa::scalar, 2);
+  for (const int64_t rows : {1, 15, 16, 17, 100}) {
+    for (const int64_t cols : {32, 64, 96, 256, 512, 1024}) {
+      if (cols % multiple() != 0) continue;
+      const auto source =
+          rows == 17 ? samples.hostile_weights(type(), rows, cols) : samples.weights(type(), rows, cols);
+      const std::vector<float> bias = rows % 2 == 0 ? std::vector<float>() : samples.normal(rows);
+      const auto reference = load(*scalar, type(), rows, cols, source);
+      for (const int64_t n : {1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 33}) {
+        if (n > 9 && cols > 256 && rows > 17) continue;  // the scalar kernels are slow
+        std::vector<float> x = samples.normal(n * cols);
+        for (int64_t k = 0; k < cols; ++k)
+          x[k] *= std::ldexp(1.0F, samples.below(20) - 10);
+        const std::vector<float> expected = linear(*scalar, *reference, bias, x, n);
+        for (const Isa isa : available_isas()) {
+          for (const int threads : {1, 2, 3}) {
+            if (threads > 1 && n != 17 && n != 1) continue;
+            auto device = make_cpu_device(isa, threads);
+            const auto w = load(*device, type(), rows, cols, source);
+            ASSERT_TRUE(same(linear(*device, *w, bias, x, n), expected))
+                << to_string(isa) << " " << rows << " x " << cols << ", n = " << n << ", threads " << threads;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_P(LinearOf, OddWidthsOfPlainTypes) {
+  if (multiple() != 1) GTEST_SKIP() << "block types have whole blocks";
+  Samples samples(13);
+  auto scalar = make_cpu_device(Isa::scalar, 1);
+  for (const int64_t cols : {1, 2, 3, 31, 65}) {
+    const auto source = samples.weights(type(), 18, cols);
+    const auto reference = load(*scalar, type(), 18, cols, source);
+    const std::vector<float> x = samples.normal(5 * cols);
+    const std::vector<float> expected = linear(*scalar, *reference, {}, x, 5);
+    for (const Isa isa : available_isas()) {
+      auto device = make_cpu_device(isa, 1);
+      const auto w = load(*device, type(), 18, cols, source);
+      EXPECT_TRUE(same(linear(*device, *w, {}, x, 5), expected)) << to_string(isa) << " " << cols;
+    }
+  }
+}
+
+TEST_P(LinearOf, ExtremeActivations) {
+  Samples samples(14);
+  const int64_t cols = 256;
+  const int64_t rows = 20;
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const float inf = std::numeric_limits<float>::infinity();
+  const auto source = samples.weights(type(), rows, cols);
+  std::vector<std::vector<float>> inputs;
+  for (const float value : {0.0F, -0.0F, 1e-45F, 1e-39F, 0x1p-100F, 0x1.fp-101F, 1e30F, 3.4e38F}) {
+    inputs.emplace_back(cols, value);
+    inputs.push_back(samples.normal(cols));
+    inputs.back()[40] = value;
+  }
+  for (const float value : {nan, -nan, inf, -inf}) {
+    inputs.push_back(samples.normal(cols));
+    inputs.back()[255] = value;
+    inputs.emplace_back(cols, value);
+  }
+  auto scalar = make_cpu_device(Isa::scalar, 1);
+  const auto reference = load(*scalar, type(), rows, cols, source);
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const std::vector<float> expected = linear(*scalar, *reference, {}, inputs[i], 1);
+    if (i >= 16) {
+      EXPECT_FALSE(std::isfinite(expected[0])) << "a bad activation must show in the output";
+    }
+    for (const Isa isa : available_isas()) {
+      auto device = make_cpu_device(isa, 1);
+      const auto w = load(*device, type(), rows, cols, source);
+      EXPECT_TRUE(same(linear(*device, *w, {}, inputs[i], 1), expected)) << to_string(isa) << " input " << i;
+    }
+  }
+}
+
+TEST_P(LinearOf, ARowDoesNotDependOnItsNeighbours) {
+  Samples samples(15);
+  const int64_t rows = 48;
+  const int64_t cols = 512;
+  const auto source = samples.weights(type(), rows, cols);
+  for (const Isa isa : available_isas()) {
+    auto device = make_cpu_device(isa, 2);
+    const auto w = load(*device, type(), rows, cols, source);
+    const std::vector<float> x = samples.normal(17 * cols);
+    const std::vector<float> all = linear(*device, *w, {}, x, 17);
+    for (int64_t r = 0; r < 17; ++r) {
+      const std::vector<float> one(x.begin() + r * cols, x.begin() + (r + 1) * cols);
+      const std::vector<float> alone = linear(*device, *w, {}, one, 1);
+      EXPECT_TRUE(same(alone, {all.begin() + r * rows, all.begin() + (r + 1) * rows}))
+          << to_string(isa) << " row " << r;
+    }
+  }
+}
+
+TEST_P(LinearOf, StridedViewsLeaveTheirNeighboursAlone) {
+  Samples samples(16);
+  const int64_t rows = 19;
+  const int64_t cols = 256;
+  const auto source = samples.weights(type(), rows, cols);
+  for (const Isa isa : available_isas()) {
+    auto device = make_cpu_device(isa, 1);
+    const auto w = load(*device, type(), rows, cols, source);
+    const std::vector<float> x = samples.normal(5 * (cols + 3));
+    std::vector<float> y(5 * (rows + 2), 99.0F);
+    device->linear(*w, {}, {x.data(), 5, cols, cols + 3}, {y.data(), 5, rows, rows + 2});
+    for (int64_t r = 0; r < 5; ++r) {
+      const std::vector<float> one(x.begin() + r * (cols + 3), x.begin() + r * (cols + 3) + cols);
+      EXPECT_TRUE(
+          same(linear(*device, *w, {}, one, 1), {y.begin() + r * (rows + 2), y.begin() + r * (rows + 2) + rows}));
+      EXPECT_EQ(y[r * (rows + 2) + rows], 99.0F);
+      EXPECT_EQ(y[r * (rows + 2) + rows + 1], 99.0F);
+    }
+  }
+}
+
+TEST_P(LinearOf, EmbedGivesTheRowsExactly) {
+  Samples samples(17);
+  const int64_t rows = 37;
+  const int64_t cols = multiple() == 1 ? 70 : multiple() * 3;
+  const auto source = samples.hostile_weights(type(), rows, cols);
+  auto device = make_cpu_device(available_isas().back(), 2);
+  const auto table = load(*device, type(), rows, cols, source);
+  const std::vector<int32_t> tokens = {0, 36, 15, 16, 17, 31, 32, 5, 5};
+  std::vector<float> out(tokens.size() * static_cast<size_t>(cols));
+  device->embed(*table, tokens, matrix(out, static_cast<int64_t>(tokens.size()), cols));
+  std::vector<float> expected(static_cast<size_t>(cols));
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    dequantize(type(), source.data() + tokens[i] * row_bytes(type(), cols), cols, expected.data());
+    const auto at = out.begin() + static_cast<int64_t>(i) * cols;
+    EXPECT_TRUE(same({at, at + cols}, expected)) << "token " << tokens[i];
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, LinearOf, ::testing::ValuesIn(all_dtypes().begin(), all_dtypes().end()),
+                         [](const auto& type_of) { return std::string(tensor::info(type_of.param).name); });
+
+TEST(LoadWeight, RefusesWhatDoesNotFit) {
+  auto device = make_cpu_device(Isa::scalar, 1);
+  std::vector<std::byte> source(34 * 4);
+  EXPECT_TRUE(device->load_weight(DType::q8_0, 4, 32, source));
+  EXPECT_FALSE(device->load_weight(DType::q8_0, 4, 31, source));
+  EXPECT_FALSE(device->load_weight(DType::q8_0, 5, 32, source));
+  EXPECT_FALSE(device->load_weight(DType::q8_0, 0, 32, {}));
+  EXPECT_FALSE(device->load_weight(DType::f32, -1, 32, source));
+  EXPECT_FALSE(device->load_weight(DType::f32, int64_t{1} << 62, 32, source));
+  EXPECT_FALSE(device->load_weight(DType::f32, 1, int64_t{1} << 62, source));
+}
+
+TEST(Linear, NoRowsIsNoWork) {
+  auto device = make_cpu_device(available_isas().back(), 2);
+  const std::vector<std::byte> source(34 * 4);
+  const auto w = load(*device, DType::q8_0, 4, 32, source);
+  device->linear(*w, {}, {nullptr, 0, 32, 32}, {nullptr, 0, 4, 4});
+}
+
+}  // namespace
+}  // namespace tidemill::tensor

@@ -1,0 +1,63 @@
+// Reproducible test input.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <random>
+#include <vector>
+
+#include "tensor/device.hpp"
+
+namespace tidemill::tensor::test {
+
+class Samples {
+ public:
+  explicit Samples(uint32_t seed) : random_(seed) {}
+
+  std::vector<float> normal(int64_t n, float sigma = 1.0F) {
+    std::normal_distribution<float> distribution(0.0F, sigma);
+    std::vector<float> out(static_cast<size_t>(n));
+    for (float& v : out)
+      v = distribution(random_);
+    return out;
+  }
+  // A matrix in GGUF order; rows differ in magnitude by up to 2^12 so that mistaken lanes or scales show.
+  std::vector<std::byte> weights(DType type, int64_t rows, int64_t cols) {
+    std::vector<std::byte> out(static_cast<size_t>(rows * row_bytes(type, cols)));
+    for (int64_t r = 0; r < rows; ++r) {
+      const std::vector<float> row = normal(cols, static_cast<float>(1 << (r * 5 % 13)) * 0x1p-8F);
+      quantize(type, row.data(), cols, out.data() + r * row_bytes(type, cols));
+    }
+    return out;
+  }
+  // Any bytes are a valid matrix of a block type, but for scales that are not finite: those are replaced.
+  std::vector<std::byte> hostile_weights(DType type, int64_t rows, int64_t cols);
+  int32_t below(int32_t bound) { return std::uniform_int_distribution<int32_t>(0, bound - 1)(random_); }
+  std::mt19937& random() { return random_; }
+
+ private:
+  std::mt19937 random_;
+};
+
+inline std::vector<std::byte> Samples::hostile_weights(DType type, int64_t rows, int64_t cols) {
+  std::vector<std::byte> out(static_cast<size_t>(rows * row_bytes(type, cols)));
+  for (std::byte& b : out)
+    b = static_cast<std::byte>(random_() & 255U);
+  const int64_t size = info(type).block_bytes;
+  // The high byte of each binary16 (of d and dmin), bfloat16 or binary32: clear one exponent bit.
+  for (int64_t at = 0; at < static_cast<int64_t>(out.size()); at += size) {
+    const auto clear = [&](int64_t offset) { out[static_cast<size_t>(at + offset)] &= std::byte{0xbf}; };
+    clear(type == DType::f32 ? 3 : type == DType::q6_k ? 209 : 1);
+    if (type == DType::q4_k) clear(3);
+  }
+  return out;
+}
+
+inline ConstMatrix matrix(const std::vector<float>& data, int64_t rows, int64_t cols) {
+  return {data.data(), rows, cols, cols};
+}
+inline Matrix matrix(std::vector<float>& data, int64_t rows, int64_t cols) {
+  return {data.data(), rows, cols, cols};
+}
+
+}  // namespace tidemill::tensor::test
