@@ -24,7 +24,7 @@ struct Batch {
   std::span<const int32_t> sequences;                      // [rows], index into block_tables
   std::span<const std::span<const int32_t>> block_tables;  // [sequences][blocks], physical KV blocks
   std::span<const int32_t> logit_rows;                     // rows whose logits are wanted, ascending; may be empty
-  std::span<const int32_t> hidden_rows;                    // rows whose final hidden state is wanted, ascending; may be empty
+  std::span<const int32_t> hidden_rows;  // rows whose final hidden state is wanted, ascending; may be empty
 };
 
 // Valid until the next forward() of the same model.
@@ -34,7 +34,7 @@ struct Output {
 };
 
 struct LoadOptions {
-  int64_t max_batch_rows = 2048;                                // most rows one forward() may have
+  int64_t max_batch_rows = 2048;                               // most rows one forward() may have
   std::function<void(size_t done, size_t total)> on_progress;  // bytes of tensors loaded
 };
 
@@ -49,8 +49,8 @@ class Model {
   virtual size_t weight_bytes() const = 0;
   virtual size_t activation_bytes() const = 0;
 
-  // Runs the rows, stores their keys and values in `cache`, and gives the outputs asked for. Each row's result depends on
-  // its own sequence alone, bit for bit. The batch must be well-formed (asserted: the engine is its only author).
+  // Runs the rows, stores their keys and values in `cache`, and gives the outputs asked for. Each row's result depends
+  // on its own sequence alone, bit for bit. The batch must be well-formed (asserted: the engine is its only author).
   virtual Output forward(const Batch& batch, tensor::KvCache& cache) = 0;
 };
 

@@ -1,0 +1,27 @@
+// Llama 1 to 3.x, and the many models that share its shape (Mistral, Yi, SmolLM, DeepSeek-LLM, ...).
+//
+// llama.cpp's converter reorders the rows of the query and key projections so that rotated pairs lie side by side, and
+// writes Llama 3's frequency scaling as the tensor rope_freqs.weight, which the common reader applies.
+#include "model/architectures/architecture.hpp"
+#include "model/read_hyper_parameters.hpp"
+
+namespace tidemill::model {
+namespace {
+
+base::Result<HyperParameters> read(const GgufFile& file) {
+  return read_hyper_parameters(file, "llama", tensor::Rope::Pairing::adjacent);
+}
+
+}  // namespace
+
+extern const Architecture kLlama;
+const Architecture kLlama = {
+    .name = "llama",
+    .read_hyper_parameters = read,
+    .parts = {.qkv_bias = Presence::optional,
+              .output_bias = Presence::optional,
+              .feed_forward_bias = Presence::optional},
+    .names = {},
+};
+
+}  // namespace tidemill::model

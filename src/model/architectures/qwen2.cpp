@@ -1,0 +1,22 @@
+// Qwen 1.5, 2 and 2.5: biases on query, key and value, pairs half a head apart.
+#include "model/architectures/architecture.hpp"
+#include "model/read_hyper_parameters.hpp"
+
+namespace tidemill::model {
+namespace {
+
+base::Result<HyperParameters> read(const GgufFile& file) {
+  return read_hyper_parameters(file, "qwen2", tensor::Rope::Pairing::halves);
+}
+
+}  // namespace
+
+extern const Architecture kQwen2;
+const Architecture kQwen2 = {
+    .name = "qwen2",
+    .read_hyper_parameters = read,
+    .parts = {.qkv_bias = Presence::required},
+    .names = {},
+};
+
+}  // namespace tidemill::model

@@ -1,0 +1,23 @@
+// Qwen 3 (dense): no biases; every query and key head is normalised before it is rotated, and a head's size is its own
+// number (attention.key_length) rather than width / heads.
+#include "model/architectures/architecture.hpp"
+#include "model/read_hyper_parameters.hpp"
+
+namespace tidemill::model {
+namespace {
+
+base::Result<HyperParameters> read(const GgufFile& file) {
+  return read_hyper_parameters(file, "qwen3", tensor::Rope::Pairing::halves);
+}
+
+}  // namespace
+
+extern const Architecture kQwen3;
+const Architecture kQwen3 = {
+    .name = "qwen3",
+    .read_hyper_parameters = read,
+    .parts = {.head_norms = Presence::required},
+    .names = {},
+};
+
+}  // namespace tidemill::model

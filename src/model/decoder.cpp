@@ -1,0 +1,187 @@
+#include "model/decoder.hpp"
+
+#include <algorithm>
+#include <cassert>
+#include <cmath>
+#include <iterator>
+#include <utility>
+
+namespace tidemill::model {
+
+using tensor::ConstMatrix;
+using tensor::Matrix;
+
+namespace {
+
+// Moves rows[i] to row i. In place: `rows` is ascending, so no row is overwritten before it is read.
+void compact(Matrix x, std::span<const int32_t> rows) {
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const auto to = static_cast<int64_t>(i);
+    if (rows[i] != to) std::copy_n(x.row(rows[i]), x.cols, x.row(to));
+  }
+}
+
+// Copies those rows of `from` (which holds the rows `held` of the batch) that `wanted` names.
+void gather(ConstMatrix from, std::span<const int32_t> held, std::span<const int32_t> wanted, Matrix to) {
+  size_t at = 0;
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    while (held[at] != wanted[i])
+      ++at;
+    std::copy_n(from.row(static_cast<int64_t>(at)), from.cols, to.row(static_cast<int64_t>(i)));
+  }
+}
+
+[[maybe_unused]] bool well_formed(const Batch& batch) {
+  const size_t rows = batch.tokens.size();
+  const auto names_rows = [&](std::span<const int32_t> list) {
+    return std::is_sorted(list.begin(), list.end(), std::less_equal<>()) &&
+           (list.empty() || (list.front() >= 0 && static_cast<size_t>(list.back()) < rows));
+  };
+  return batch.positions.size() == rows && batch.sequences.size() == rows && names_rows(batch.logit_rows) &&
+         names_rows(batch.hidden_rows);
+}
+
+}  // namespace
+
+base::Result<std::unique_ptr<Decoder>> Decoder::create(tensor::Device& device, HyperParameters hyper, Weights weights,
+                                                       int64_t max_batch_rows) {
+  assert(max_batch_rows > 0);
+  std::unique_ptr<Decoder> decoder(new Decoder(device, std::move(hyper), std::move(weights), max_batch_rows));
+  const HyperParameters& h = decoder->hyper_;
+  const int64_t q_width = h.heads * h.head_dim;
+  const int64_t kv_width = h.kv_heads * h.head_dim;
+  size_t floats = 0;
+  const auto place = [&](size_t& offset, int64_t cols) {
+    offset = floats;
+    // Whole cache lines, so that every activation starts on one.
+    floats += (static_cast<size_t>(max_batch_rows * cols) + 15) / 16 * 16;
+  };
+  place(decoder->residual_, h.width);
+  place(decoder->normed_, h.width);
+  place(decoder->query_, q_width);
+  place(decoder->key_, kv_width);
+  place(decoder->value_, kv_width);
+  place(decoder->attended_, q_width);
+  place(decoder->gate_, h.feed_forward);
+  place(decoder->up_, h.feed_forward);
+  place(decoder->logit_input_, h.width);
+  place(decoder->hidden_, h.width);
+  TM_TRY(decoder->arena_, base::Buffer::allocate(floats * sizeof(float)));
+  TM_TRY(decoder->logits_, base::Buffer::allocate(static_cast<size_t>(max_batch_rows) *
+                                                  static_cast<size_t>(h.vocabulary) * sizeof(float)));
+  return decoder;
+}
+
+Decoder::Decoder(tensor::Device& device, HyperParameters hyper, Weights weights, int64_t max_batch_rows)
+    : device_(device), hyper_(std::move(hyper)), weights_(std::move(weights)), max_rows_(max_batch_rows) {}
+
+tensor::KvShape Decoder::kv_shape() const {
+  return {.layers = hyper_.layers, .kv_heads = hyper_.kv_heads, .head_dim = hyper_.head_dim};
+}
+
+size_t Decoder::activation_bytes() const {
+  return arena_.size() + static_cast<size_t>(most_logit_rows_ * hyper_.vocabulary) * sizeof(float);
+}
+
+Matrix Decoder::view(size_t offset, int64_t rows, int64_t cols) {
+  return {arena_.as<float>() + offset, rows, cols, cols};
+}
+
+void Decoder::project(const Projection& projection, ConstMatrix x, Matrix y) {
+  device_.linear(*projection.weight, projection.bias, x, y);
+}
+
+Output Decoder::forward(const Batch& batch, tensor::KvCache& cache) {
+  assert(well_formed(batch));
+  const auto rows = static_cast<int64_t>(batch.tokens.size());
+  assert(rows <= max_rows_);
+  if (rows == 0) return {};
+
+  kept_.clear();
+  std::set_union(batch.logit_rows.begin(), batch.logit_rows.end(), batch.hidden_rows.begin(), batch.hidden_rows.end(),
+                 std::back_inserter(kept_));
+  const auto kept = static_cast<int64_t>(kept_.size());
+
+  const tensor::KvRows kv_rows{batch.positions, batch.sequences, batch.block_tables};
+  device_.embed(*weights_.token_embedding, batch.tokens, view(residual_, rows, hyper_.width));
+  for (int64_t i = 0; i < hyper_.layers; ++i) {
+    attend(i, kv_rows, cache);
+    int64_t going_on = rows;
+    if (i == hyper_.layers - 1) {
+      // From here on nothing looks across rows: only those go on that an output is wanted for.
+      compact(view(residual_, rows, hyper_.width), kept_);
+      compact(view(attended_, rows, hyper_.heads * hyper_.head_dim), kept_);
+      going_on = kept;
+    }
+    if (going_on > 0) feed_forward(weights_.layers[static_cast<size_t>(i)], going_on);
+  }
+  return outputs(batch, kept_);
+}
+
+void Decoder::attend(int64_t index, const tensor::KvRows& rows, tensor::KvCache& cache) {
+  const LayerWeights& layer = weights_.layers[static_cast<size_t>(index)];
+  const auto n = static_cast<int64_t>(rows.positions.size());
+  const int64_t head_dim = hyper_.head_dim;
+  const Matrix normed = view(normed_, n, hyper_.width);
+  const Matrix query = view(query_, n, hyper_.heads * head_dim);
+  const Matrix key = view(key_, n, hyper_.kv_heads * head_dim);
+  const Matrix value = view(value_, n, hyper_.kv_heads * head_dim);
+
+  device_.rms_norm(view(residual_, n, hyper_.width), layer.attention_norm, hyper_.rms_epsilon, normed);
+  project(layer.query, normed, query);
+  project(layer.key, normed, key);
+  project(layer.value, normed, value);
+  if (!layer.query_norm.empty()) {
+    device_.rms_norm(query.reshaped(head_dim), layer.query_norm, hyper_.rms_epsilon, query.reshaped(head_dim));
+  }
+  if (!layer.key_norm.empty()) {
+    device_.rms_norm(key.reshaped(head_dim), layer.key_norm, hyper_.rms_epsilon, key.reshaped(head_dim));
+  }
+  device_.rope(hyper_.rope, rows.positions, head_dim, query);
+  device_.rope(hyper_.rope, rows.positions, head_dim, key);
+  device_.store_kv(cache, index, rows, key, value);
+  const float scale = 1.0F / std::sqrt(static_cast<float>(head_dim));
+  device_.attention(cache, index, rows, scale, query, view(attended_, n, hyper_.heads * head_dim));
+}
+
+void Decoder::feed_forward(const LayerWeights& layer, int64_t rows) {
+  const Matrix residual = view(residual_, rows, hyper_.width);
+  const Matrix normed = view(normed_, rows, hyper_.width);
+  const Matrix gate = view(gate_, rows, hyper_.feed_forward);
+  const Matrix up = view(up_, rows, hyper_.feed_forward);
+
+  project(layer.attention_output, view(attended_, rows, hyper_.heads * hyper_.head_dim), normed);
+  device_.add(residual, normed);
+  device_.rms_norm(residual, layer.feed_forward_norm, hyper_.rms_epsilon, normed);
+  project(layer.gate, normed, gate);
+  project(layer.up, normed, up);
+  device_.silu_multiply(gate, up, gate);
+  project(layer.down, gate, normed);
+  device_.add(residual, normed);
+}
+
+Output Decoder::outputs(const Batch& batch, std::span<const int32_t> kept) {
+  if (kept.empty()) return {};
+  const Matrix normed = view(normed_, static_cast<int64_t>(kept.size()), hyper_.width);
+  device_.rms_norm(view(residual_, normed.rows, hyper_.width), weights_.output_norm, hyper_.rms_epsilon, normed);
+
+  Output output;
+  if (!batch.hidden_rows.empty()) {
+    const Matrix hidden = view(hidden_, static_cast<int64_t>(batch.hidden_rows.size()), hyper_.width);
+    gather(normed, kept, batch.hidden_rows, hidden);
+    output.hidden = hidden;
+  }
+  if (!batch.logit_rows.empty()) {
+    const auto rows = static_cast<int64_t>(batch.logit_rows.size());
+    const Matrix input = view(logit_input_, rows, hyper_.width);
+    gather(normed, kept, batch.logit_rows, input);
+    const Matrix logits{logits_.as<float>(), rows, hyper_.vocabulary, hyper_.vocabulary};
+    const tensor::Weight& matrix = weights_.output ? *weights_.output : *weights_.token_embedding;
+    device_.linear(matrix, {}, input, logits);
+    most_logit_rows_ = std::max(most_logit_rows_, rows);
+    output.logits = logits;
+  }
+  return output;
+}
+
+}  // namespace tidemill::model

@@ -1,0 +1,67 @@
+// The one decoder behind every architecture: a pre-norm transformer with rotary positions, grouped-query attention and
+// a gated feed-forward block, written in Device operations only.
+//
+//   x = embed(token)
+//   each layer:  x += Wo attention(rope(norm?(Wq h)), rope(norm?(Wk h)), Wv h)   with h = rms_norm(x)
+//                x += Wdown (silu(Wgate h) * Wup h)                               with h = rms_norm(x)
+//   logits = Wout rms_norm(x)
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "base/memory.hpp"
+#include "base/result.hpp"
+#include "model/model.hpp"
+#include "model/weights.hpp"
+
+namespace tidemill::model {
+
+class Decoder final : public Model {
+ public:
+  // The device must outlive the decoder. `exhausted` when there is not enough memory for the activations.
+  static base::Result<std::unique_ptr<Decoder>> create(tensor::Device& device, HyperParameters hyper, Weights weights,
+                                                       int64_t max_batch_rows);
+
+  const HyperParameters& hyper_parameters() const override { return hyper_; }
+  tensor::KvShape kv_shape() const override;
+  size_t weight_bytes() const override { return weights_.bytes; }
+  size_t activation_bytes() const override;
+  Output forward(const Batch& batch, tensor::KvCache& cache) override;
+
+ private:
+  Decoder(tensor::Device& device, HyperParameters hyper, Weights weights, int64_t max_batch_rows);
+
+  // The first `rows` rows of an activation of `cols` columns that begins at `offset` of the arena.
+  tensor::Matrix view(size_t offset, int64_t rows, int64_t cols);
+  void project(const Projection& projection, tensor::ConstMatrix x, tensor::Matrix y);
+  // Leaves the attention's result, before its output projection, in attended_.
+  void attend(int64_t index, const tensor::KvRows& rows, tensor::KvCache& cache);
+  // Adds the attention's projection and the feed-forward block to the first `rows` rows of the residual stream.
+  void feed_forward(const LayerWeights& layer, int64_t rows);
+  Output outputs(const Batch& batch, std::span<const int32_t> kept);
+
+  tensor::Device& device_;
+  HyperParameters hyper_;
+  Weights weights_;
+  int64_t max_rows_;
+
+  base::Buffer arena_;   // all activations but the logits
+  base::Buffer logits_;  // [max_rows][vocabulary]; the system commits only the rows that were ever written
+  int64_t most_logit_rows_ = 0;
+  std::vector<int32_t> kept_;  // rows that an output is wanted for
+
+  // Offsets of the activations in the arena, in floats. [max_rows][...]
+  size_t residual_ = 0;     // [width]
+  size_t normed_ = 0;       // [width]
+  size_t query_ = 0;        // [heads * head_dim]
+  size_t key_ = 0;          // [kv_heads * head_dim]
+  size_t value_ = 0;        // [kv_heads * head_dim]
+  size_t attended_ = 0;     // [heads * head_dim]
+  size_t gate_ = 0;         // [feed_forward]
+  size_t up_ = 0;           // [feed_forward]
+  size_t logit_input_ = 0;  // [width]
+  size_t hidden_ = 0;       // [width]
+};
+
+}  // namespace tidemill::model

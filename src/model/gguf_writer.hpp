@@ -1,0 +1,73 @@
+// Writes GGUF version 3 files (little-endian) as a stream: metadata first, then the tensors' bytes one after another,
+// so that models larger than memory can be written.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.hpp"
+#include "model/gguf.hpp"
+#include "tensor/dtype.hpp"
+
+namespace tidemill::model {
+
+// Use: add metadata and declare every tensor; begin(); write() all tensors' bytes in the order declared; finish().
+// The file grows under a temporary name beside the final one and is renamed by finish(). A writer that is destroyed
+// before that removes it: readers never see half a file. Not thread-safe.
+class GgufWriter {
+ public:
+  GgufWriter() = default;
+  GgufWriter(const GgufWriter&) = delete;
+  GgufWriter& operator=(const GgufWriter&) = delete;
+  ~GgufWriter();
+
+  // Metadata. Each key once.
+  void add_u32(std::string_view key, uint32_t value);
+  void add_f32(std::string_view key, float value);
+  void add_bool(std::string_view key, bool value);
+  void add_string(std::string_view key, std::string_view value);
+  void add_strings(std::string_view key, std::span<const std::string> values);
+  void add_floats(std::string_view key, std::span<const float> values);
+  void add_ints(std::string_view key, std::span<const int32_t> values);
+
+  // `shape` is innermost first, {cols, rows} for a matrix; cols is a multiple of the type's block.
+  void declare_tensor(std::string_view name, tensor::DType type, std::span<const int64_t> shape);
+
+  // Bytes of all declared tensors, without padding.
+  uint64_t tensor_bytes() const;
+
+  // Creates the temporary file and writes the header. Errors: `io`, `not_found` (the folder).
+  base::Result<void> begin(const std::filesystem::path& path);
+  // The next bytes of the tensors, in any portions that do not cross a tensor's end; padding between tensors is added
+  // here.
+  base::Result<void> write(std::span<const std::byte> bytes);
+  // All tensors must be complete. Flushes and gives the file its final name.
+  base::Result<void> finish();
+
+ private:
+  void add_key(std::string_view key, GgufType type);
+  base::Result<void> write_raw(std::span<const std::byte> bytes);
+  base::Result<void> pad();
+
+  static constexpr uint64_t kAlignment = 32;
+
+  std::string metadata_;
+  uint64_t metadata_count_ = 0;
+  std::string tensor_records_;
+  std::vector<uint64_t> sizes_;  // bytes of each declared tensor
+  uint64_t next_offset_ = 0;     // of the next tensor to be declared
+
+  std::filesystem::path final_path_;
+  std::filesystem::path temporary_;
+  int fd_ = -1;
+  uint64_t written_ = 0;       // bytes of the file so far
+  size_t current_ = 0;         // tensor being written
+  uint64_t current_done_ = 0;  // its bytes so far
+};
+
+}  // namespace tidemill::model

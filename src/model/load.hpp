@@ -1,0 +1,20 @@
+// From a model file to a model that runs.
+#pragma once
+
+#include <memory>
+
+#include "base/result.hpp"
+#include "model/gguf.hpp"
+#include "model/model.hpp"
+#include "tensor/device.hpp"
+
+namespace tidemill::model {
+
+// Reads the hyper-parameters, checks every tensor against them, and packs the weights onto `device`, which must outlive
+// the model; `file` may be closed afterwards. Errors name the file and the key or tensor at fault: `unsupported`
+// (architecture, scaling, ...), `not_found` (a key or tensor), `invalid_argument` and `corrupt` (numbers and shapes),
+// `exhausted` (memory).
+base::Result<std::unique_ptr<Model>> load_model(const GgufFile& file, tensor::Device& device,
+                                                const LoadOptions& options);
+
+}  // namespace tidemill::model

@@ -1,0 +1,109 @@
+#include "model/vocabulary.hpp"
+
+#include <array>
+#include <optional>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+
+namespace tidemill::model {
+namespace {
+
+using base::ErrorCode;
+using base::Result;
+
+Result<std::vector<std::string>> copy_strings(const GgufFile& file, std::string_view key) {
+  TM_TRY(const std::vector<std::string_view> views, file.get_strings(key));
+  return std::vector<std::string>(views.begin(), views.end());
+}
+
+Result<std::vector<text::TokenKind>> read_kinds(const GgufFile& file) {
+  TM_TRY(const std::vector<int32_t> numbers, file.get_ints("tokenizer.ggml.token_type"));
+  std::vector<text::TokenKind> kinds;
+  kinds.reserve(numbers.size());
+  for (const int32_t number : numbers) {
+    // 0 is "undefined", which some writers give to ordinary tokens.
+    if (number < 0 || number > 6) {
+      return file.error(ErrorCode::corrupt,
+                        fmt::format("tokenizer.ggml.token_type[{}] is {}; types 0 to 6 exist", kinds.size(), number));
+    }
+    kinds.push_back(number == 0 ? text::TokenKind::normal : static_cast<text::TokenKind>(number));
+  }
+  return kinds;
+}
+
+struct SpecialKey {
+  std::string_view key;
+  std::optional<text::Token> text::Vocabulary::*token;
+};
+constexpr std::array<SpecialKey, 6> kSpecialKeys = {{
+    {"tokenizer.ggml.bos_token_id", &text::Vocabulary::bos},
+    {"tokenizer.ggml.eos_token_id", &text::Vocabulary::eos},
+    {"tokenizer.ggml.eot_token_id", &text::Vocabulary::eot},
+    {"tokenizer.ggml.eom_token_id", &text::Vocabulary::eom},
+    {"tokenizer.ggml.unknown_token_id", &text::Vocabulary::unknown},
+    {"tokenizer.ggml.padding_token_id", &text::Vocabulary::padding},
+}};
+
+Result<void> read_special_tokens(const GgufFile& file, text::Vocabulary& vocabulary) {
+  for (const SpecialKey& special : kSpecialKeys) {
+    if (file.find(special.key) == nullptr) continue;
+    TM_TRY(const int64_t token, file.get_int(special.key));
+    // Writers say "none" with -1, as a signed or an unsigned number.
+    if (token == -1 || token == 0xFFFFFFFF) {
+      vocabulary.*special.token = std::nullopt;
+      continue;
+    }
+    if (token < 0 || static_cast<uint64_t>(token) >= vocabulary.size()) {
+      // Released files name a padding token that was never added; generation does not need it.
+      if (special.token == &text::Vocabulary::padding) continue;
+      return file.error(ErrorCode::corrupt, fmt::format("metadata key '{}' is {}; the vocabulary has {} tokens",
+                                                        special.key, token, vocabulary.size()));
+    }
+    vocabulary.*special.token = static_cast<text::Token>(token);
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<text::Vocabulary> read_vocabulary(const GgufFile& file) {
+  if (file.find("tokenizer.ggml.model") == nullptr || file.find("tokenizer.ggml.tokens") == nullptr) {
+    return file.error(
+        ErrorCode::not_found,
+        "the file has no vocabulary (tokenizer.ggml.model and tokenizer.ggml.tokens), so it cannot read or "
+        "write text");
+  }
+  TM_TRY(const std::string_view model, file.get_string("tokenizer.ggml.model"));
+  TM_TRY(const std::string_view pre, file.get_string_or("tokenizer.ggml.pre", ""));
+  auto defaults = text::Vocabulary::with_defaults(printable(model), printable(pre));
+  if (!defaults) return std::move(defaults).error().wrap(file.path().string());
+  text::Vocabulary vocabulary = std::move(defaults).value();
+
+  TM_TRY(vocabulary.pieces, copy_strings(file, "tokenizer.ggml.tokens"));
+  if (file.find("tokenizer.ggml.scores") != nullptr) {
+    TM_TRY(vocabulary.scores, file.get_floats("tokenizer.ggml.scores"));
+  }
+  if (file.find("tokenizer.ggml.token_type") != nullptr) {
+    TM_TRY(vocabulary.kinds, read_kinds(file));
+  }
+  if (file.find("tokenizer.ggml.merges") != nullptr) {
+    TM_TRY(vocabulary.merges, copy_strings(file, "tokenizer.ggml.merges"));
+  }
+  TM_CHECK(read_special_tokens(file, vocabulary));
+  TM_TRY(vocabulary.add_bos, file.get_bool_or("tokenizer.ggml.add_bos_token", vocabulary.add_bos));
+  TM_TRY(vocabulary.add_eos, file.get_bool_or("tokenizer.ggml.add_eos_token", vocabulary.add_eos));
+  TM_TRY(vocabulary.add_space_prefix, file.get_bool_or("tokenizer.ggml.add_space_prefix", vocabulary.add_space_prefix));
+  TM_TRY(const std::string_view name, file.get_string_or("general.name", ""));
+  vocabulary.adapt_to_model(name);
+  return vocabulary;
+}
+
+Result<std::string> read_chat_template(const GgufFile& file) {
+  TM_TRY(const std::string_view source, file.get_string_or("tokenizer.chat_template", ""));
+  return std::string(source);
+}
+
+}  // namespace tidemill::model

@@ -1,0 +1,20 @@
+// The tokenizer's data and the chat template in a model file.
+#pragma once
+
+#include <string>
+
+#include "base/result.hpp"
+#include "model/gguf.hpp"
+#include "text/vocabulary.hpp"
+
+namespace tidemill::model {
+
+// tokenizer.ggml.* as the text room wants it, ready for Tokenizer::create. `not_found` where the file has no vocabulary
+// (a model without one still runs on token ids), `unsupported` for another tokenizer, else the errors of GgufFile's
+// getters.
+base::Result<text::Vocabulary> read_vocabulary(const GgufFile& file);
+
+// tokenizer.chat_template; empty where the file has none.
+base::Result<std::string> read_chat_template(const GgufFile& file);
+
+}  // namespace tidemill::model

@@ -1,0 +1,168 @@
+#include "model/weights.hpp"
+
+#include <string>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/log.hpp"
+
+namespace tidemill::model {
+namespace {
+
+using base::Error;
+using base::ErrorCode;
+using base::Result;
+
+class Loader {
+ public:
+  Loader(const GgufFile& file, const Architecture& architecture, const HyperParameters& hyper, tensor::Device& device,
+         const std::function<void(size_t, size_t)>& on_progress)
+      : file_(file),
+        parts_(architecture.parts),
+        names_(architecture.names),
+        hyper_(hyper),
+        device_(device),
+        on_progress_(on_progress),
+        total_(file.tensor_bytes()) {}
+
+  Result<Weights> run() {
+    // All shapes first: a wrong file is refused before minutes of packing.
+    packing_ = false;
+    TM_CHECK(load());
+    packing_ = true;
+    used_ = 0;
+    TM_TRY(Weights weights, load());
+    weights.bytes = bytes_;
+    if (on_progress_) on_progress_(total_, total_);
+    warn_of_unused();
+    return weights;
+  }
+
+ private:
+  Result<Weights> load() {
+    const int64_t width = hyper_.width;
+    Weights weights;
+    TM_TRY(weights.token_embedding, matrix(std::string(names_.token_embedding), hyper_.vocabulary, width));
+    for (int64_t i = 0; i < hyper_.layers; ++i) {
+      TM_TRY(LayerWeights layer, load_layer(fmt::format("blk.{}.", i)));
+      if (packing_) weights.layers.push_back(std::move(layer));
+    }
+    TM_TRY(weights.output_norm, vector(std::string(names_.output_norm) + ".weight", width));
+    if (file_.find_tensor(std::string(names_.output) + ".weight") != nullptr) {
+      TM_TRY(weights.output, matrix(std::string(names_.output), hyper_.vocabulary, width));
+    }
+    return weights;
+  }
+
+  Result<LayerWeights> load_layer(const std::string& prefix) {
+    const int64_t width = hyper_.width;
+    const int64_t q_width = hyper_.heads * hyper_.head_dim;
+    const int64_t kv_width = hyper_.kv_heads * hyper_.head_dim;
+    const auto name = [&](std::string_view part) { return prefix + std::string(part); };
+    LayerWeights layer;
+    TM_TRY(layer.attention_norm, vector(name(names_.attention_norm) + ".weight", width));
+    TM_TRY(layer.query, projection(name(names_.query), q_width, width, parts_.qkv_bias));
+    TM_TRY(layer.key, projection(name(names_.key), kv_width, width, parts_.qkv_bias));
+    TM_TRY(layer.value, projection(name(names_.value), kv_width, width, parts_.qkv_bias));
+    TM_TRY(layer.query_norm, maybe_vector(name(names_.query_norm) + ".weight", hyper_.head_dim, parts_.head_norms));
+    TM_TRY(layer.key_norm, maybe_vector(name(names_.key_norm) + ".weight", hyper_.head_dim, parts_.head_norms));
+    TM_TRY(layer.attention_output, projection(name(names_.attention_output), width, q_width, parts_.output_bias));
+    TM_TRY(layer.feed_forward_norm, vector(name(names_.feed_forward_norm) + ".weight", width));
+    TM_TRY(layer.gate, projection(name(names_.gate), hyper_.feed_forward, width, parts_.feed_forward_bias));
+    TM_TRY(layer.up, projection(name(names_.up), hyper_.feed_forward, width, parts_.feed_forward_bias));
+    TM_TRY(layer.down, projection(name(names_.down), width, hyper_.feed_forward, parts_.feed_forward_bias));
+    return layer;
+  }
+
+  Error wrong_shape(const GgufTensor& tensor, std::string_view wanted) const {
+    return file_.error(
+        ErrorCode::corrupt,
+        fmt::format("tensor '{}' has shape {}, but the metadata want {} (width {}, {} heads and {} key/value "
+                    "heads of {}, feed-forward {}, vocabulary {})",
+                    printable(tensor.name), tensor.shape_text(), wanted, hyper_.width, hyper_.heads, hyper_.kv_heads,
+                    hyper_.head_dim, hyper_.feed_forward, hyper_.vocabulary));
+  }
+
+  Result<const GgufTensor*> require(const std::string& name) const {
+    if (const GgufTensor* tensor = file_.find_tensor(name)) return tensor;
+    return file_.error(ErrorCode::not_found,
+                       fmt::format("tensor '{}' is missing, which architecture '{}' with {} layers needs", name,
+                                   hyper_.architecture, hyper_.layers));
+  }
+
+  Result<std::unique_ptr<tensor::Weight>> matrix(const std::string& name, int64_t rows, int64_t cols) {
+    TM_TRY(const GgufTensor* tensor, require(name + ".weight"));
+    if (tensor->cols() != cols || tensor->shape[1] != rows || tensor->rows() != rows) {
+      return wrong_shape(*tensor, fmt::format("[{}, {}]", cols, rows));
+    }
+    if (!packing_) return std::unique_ptr<tensor::Weight>();
+    auto weight = device_.load_weight(tensor->type, rows, cols, tensor->data);
+    if (!weight) return std::move(weight).error().wrap(fmt::format("cannot load tensor '{}'", name));
+    bytes_ += (*weight)->bytes();
+    finish(*tensor);
+    return weight;
+  }
+
+  Result<std::vector<float>> vector(const std::string& name, int64_t elements) {
+    TM_TRY(const GgufTensor* tensor, require(name));
+    if (tensor->cols() != elements || tensor->rows() != 1) return wrong_shape(*tensor, fmt::format("[{}]", elements));
+    if (!packing_) return std::vector<float>();
+    std::vector<float> values(static_cast<size_t>(elements));
+    tensor::dequantize(tensor->type, tensor->data.data(), elements, values.data());
+    bytes_ += values.size() * sizeof(float);
+    finish(*tensor);
+    return values;
+  }
+
+  Result<std::vector<float>> maybe_vector(const std::string& name, int64_t elements, Presence presence) {
+    const bool there = file_.find_tensor(name) != nullptr;
+    if (presence == Presence::absent || (presence == Presence::optional && !there)) return std::vector<float>();
+    return vector(name, elements);
+  }
+
+  Result<Projection> projection(const std::string& name, int64_t rows, int64_t cols, Presence bias) {
+    Projection projection;
+    TM_TRY(projection.weight, matrix(name, rows, cols));
+    TM_TRY(projection.bias, maybe_vector(name + ".bias", rows, bias));
+    return projection;
+  }
+
+  void finish(const GgufTensor& tensor) {
+    file_.release(tensor);
+    ++used_;
+    done_ += tensor.data.size();
+    if (on_progress_) on_progress_(done_, total_);
+  }
+
+  // A tensor that nothing reads means that the file asks for something which this decoder does not compute.
+  void warn_of_unused() const {
+    size_t known = used_;
+    if (file_.find_tensor("rope_freqs.weight") != nullptr) ++known;  // read with the hyper-parameters
+    if (file_.tensors().size() > known) {
+      base::log::warn("{}: {} of {} tensors are not part of architecture '{}' and are left out", file_.path().string(),
+                      file_.tensors().size() - known, file_.tensors().size(), hyper_.architecture);
+    }
+  }
+
+  const GgufFile& file_;
+  const DecoderParts& parts_;
+  const TensorNames& names_;
+  const HyperParameters& hyper_;
+  tensor::Device& device_;
+  const std::function<void(size_t, size_t)>& on_progress_;
+  size_t total_;
+  size_t done_ = 0;
+  size_t used_ = 0;
+  size_t bytes_ = 0;
+  bool packing_ = false;
+};
+
+}  // namespace
+
+Result<Weights> load_weights(const GgufFile& file, const Architecture& architecture, const HyperParameters& hyper,
+                             tensor::Device& device, const std::function<void(size_t, size_t)>& on_progress) {
+  return Loader(file, architecture, hyper, device, on_progress).run();
+}
+
+}  // namespace tidemill::model

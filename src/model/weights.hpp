@@ -1,0 +1,52 @@
+// A decoder's weights on a device, checked against its hyper-parameters.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "base/result.hpp"
+#include "model/architectures/architecture.hpp"
+#include "model/gguf.hpp"
+#include "model/hyper_parameters.hpp"
+#include "tensor/device.hpp"
+
+namespace tidemill::model {
+
+// y = x W^T (+ bias)
+struct Projection {
+  std::unique_ptr<tensor::Weight> weight;  // [outputs][inputs]
+  std::vector<float> bias;                 // [outputs], or empty
+};
+
+struct LayerWeights {
+  std::vector<float> attention_norm;     // [width]
+  Projection query;                      // [heads * head_dim][width]
+  Projection key;                        // [kv_heads * head_dim][width]
+  Projection value;                      // [kv_heads * head_dim][width]
+  std::vector<float> query_norm;         // [head_dim], or empty
+  std::vector<float> key_norm;           // [head_dim], or empty
+  Projection attention_output;           // [width][heads * head_dim]
+  std::vector<float> feed_forward_norm;  // [width]
+  Projection gate;                       // [feed_forward][width]
+  Projection up;                         // [feed_forward][width]
+  Projection down;                       // [width][feed_forward]
+};
+
+struct Weights {
+  std::unique_ptr<tensor::Weight> token_embedding;  // [vocabulary][width]
+  std::vector<LayerWeights> layers;
+  std::vector<float> output_norm;          // [width]
+  std::unique_ptr<tensor::Weight> output;  // [vocabulary][width]; null where the embedding serves for both
+  size_t bytes = 0;                        // on the device, norms and biases included
+};
+
+// Packs every tensor that the architecture names onto the device, one after another, releasing each one's pages of the
+// file: the most memory ever used is about that of the packed weights. Errors: a missing tensor is `not_found`; a shape
+// that contradicts the hyper-parameters is `corrupt` and the message gives both; `exhausted` when memory is short.
+base::Result<Weights> load_weights(const GgufFile& file, const Architecture& architecture, const HyperParameters& hyper,
+                                   tensor::Device& device,
+                                   const std::function<void(size_t done, size_t total)>& on_progress);
+
+}  // namespace tidemill::model

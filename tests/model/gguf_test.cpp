@@ -1,0 +1,275 @@
+#include "model/gguf.hpp"
+
+#include <gtest/gtest.h>
+
+#include "data.hpp"
+#include "gguf_bytes.hpp"
+
+namespace tidemill::model {
+namespace {
+
+using base::ErrorCode;
+using test::Bytes;
+using test::RawTensor;
+
+constexpr uint32_t kString = 8;
+constexpr uint32_t kArray = 9;
+
+base::Result<GgufFile> parse(const std::string& bytes) {
+  return GgufFile::parse(test::as_bytes(bytes), "model.gguf");
+}
+
+// The message of the error that `bytes` must give.
+std::string refusal(const std::string& bytes, ErrorCode code = ErrorCode::corrupt) {
+  const auto file = parse(bytes);
+  if (file) return "(accepted)";
+  EXPECT_EQ(file.error().code(), code) << file.error().message();
+  EXPECT_EQ(file.error().message().substr(0, 12), "model.gguf: ");
+  return file.error().message();
+}
+
+#define EXPECT_SAYS(message, part) \
+  EXPECT_NE((message).find(part), std::string::npos) << "says: " << (message) << "\nwithout: " << (part)
+
+// One entry of every type, an array of each kind, and two tensors.
+std::string good_file() {
+  Bytes m;
+  m.string("u8").put<uint32_t>(0).put<uint8_t>(200);
+  m.string("i8").put<uint32_t>(1).put<int8_t>(-5);
+  m.string("u16").put<uint32_t>(2).put<uint16_t>(60000);
+  m.string("i16").put<uint32_t>(3).put<int16_t>(-300);
+  m.string("u32").put<uint32_t>(4).put<uint32_t>(4000000000U);
+  m.string("i32").put<uint32_t>(5).put<int32_t>(-7);
+  m.string("f32").put<uint32_t>(6).put<float>(1.5F);
+  m.string("bool").put<uint32_t>(7).put<uint8_t>(1);
+  m.string("string").put<uint32_t>(kString).string("hello");
+  m.string("u64").put<uint32_t>(10).put<uint64_t>(uint64_t{1} << 63);
+  m.string("i64").put<uint32_t>(11).put<int64_t>(-9);
+  m.string("f64").put<uint32_t>(12).put<double>(0.25);
+  m.string("strings").put<uint32_t>(kArray).put<uint32_t>(kString).put<uint64_t>(3).string("a").string("").string(
+      "ccc");
+  m.string("floats").put<uint32_t>(kArray).put<uint32_t>(6).put<uint64_t>(2).put(2.5F).put(-1.0F);
+  m.string("ints").put<uint32_t>(kArray).put<uint32_t>(3).put<uint64_t>(2).put<int16_t>(-1).put<int16_t>(2);
+  m.string("empty").put<uint32_t>(kArray).put<uint32_t>(kString).put<uint64_t>(0);
+  m.string("nested").put<uint32_t>(kArray).put<uint32_t>(kArray).put<uint64_t>(2);
+  m.put<uint32_t>(4).put<uint64_t>(1).put<uint32_t>(9);
+  m.put<uint32_t>(kString).put<uint64_t>(1).string("deep");
+  std::string data(64 + 34 * 2, '\x11');
+  return test::gguf_file(17, m, {{"plain", {4, 2}, 0, 0}, {"blocks", {32, 2}, 8, 64}}, data);
+}
+
+TEST(Gguf, ReadsEveryTypeOfMetadata) {
+  const std::string bytes = good_file();
+  const auto parsed = parse(bytes);
+  ASSERT_TRUE(parsed) << parsed.error().message();
+  const GgufFile& file = *parsed;
+  EXPECT_EQ(file.version(), 3U);
+  EXPECT_EQ(file.alignment(), 32U);
+  EXPECT_EQ(file.metadata().size(), 17U);
+  EXPECT_EQ(file.get_int("u8").value(), 200);
+  EXPECT_EQ(file.get_int("i8").value(), -5);
+  EXPECT_EQ(file.get_int("u16").value(), 60000);
+  EXPECT_EQ(file.get_int("i16").value(), -300);
+  EXPECT_EQ(file.get_u32("u32").value(), 4000000000U);
+  EXPECT_EQ(file.get_int("i32").value(), -7);
+  EXPECT_EQ(file.get_int("i64").value(), -9);
+  EXPECT_EQ(file.get_float("f32").value(), 1.5);
+  EXPECT_EQ(file.get_float("f64").value(), 0.25);
+  EXPECT_EQ(file.get_float("u8").value(), 200.0);
+  EXPECT_TRUE(file.get_bool("bool").value());
+  EXPECT_EQ(file.get_string("string").value(), "hello");
+  EXPECT_EQ(file.get_strings("strings").value(), (std::vector<std::string_view>{"a", "", "ccc"}));
+  EXPECT_EQ(file.get_floats("floats").value(), (std::vector<float>{2.5F, -1.0F}));
+  EXPECT_EQ(file.get_ints("ints").value(), (std::vector<int32_t>{-1, 2}));
+  EXPECT_TRUE(file.get_strings("empty").value().empty());
+  EXPECT_EQ(file.find("strings")->describe(), R"(array of 3 string ["a", "", "ccc"])");
+  EXPECT_EQ(file.find("nested")->describe(), "array of 2 array");
+  EXPECT_EQ(file.find("i8")->describe(), "-5");
+  EXPECT_EQ(file.find("u64")->describe(), "9223372036854775808");
+  EXPECT_EQ(file.find("bool")->describe(), "true");
+}
+
+TEST(Gguf, ReadsTensors) {
+  const std::string bytes = good_file();
+  const auto file = parse(bytes);
+  ASSERT_TRUE(file);
+  ASSERT_EQ(file->tensors().size(), 2U);
+  const GgufTensor* blocks = file->find_tensor("blocks");
+  ASSERT_NE(blocks, nullptr);
+  EXPECT_EQ(blocks->type, tensor::DType::q8_0);
+  EXPECT_EQ(blocks->cols(), 32);
+  EXPECT_EQ(blocks->rows(), 2);
+  EXPECT_EQ(blocks->data.size(), 68U);
+  EXPECT_EQ(blocks->data.data() + blocks->data.size(), test::as_bytes(bytes).data() + bytes.size());
+  EXPECT_EQ(blocks->shape_text(), "[32, 2]");
+  EXPECT_EQ(file->find_tensor("none"), nullptr);
+  EXPECT_EQ(file->parameters(), 72);
+  EXPECT_EQ(file->tensor_bytes(), 100U);
+}
+
+TEST(Gguf, TypedGettersRefuseWhatDoesNotFit) {
+  const std::string bytes = good_file();
+  const auto file = parse(bytes);
+  ASSERT_TRUE(file);
+  EXPECT_EQ(file->get_int("absent").error().code(), ErrorCode::not_found);
+  EXPECT_SAYS(file->get_int("absent").error().message(), "'absent' is missing");
+  EXPECT_EQ(file->get_int("u64").error().code(), ErrorCode::invalid_argument);
+  EXPECT_FALSE(file->get_u32("i8"));
+  EXPECT_FALSE(file->get_int("string"));
+  EXPECT_FALSE(file->get_int("bool"));
+  EXPECT_FALSE(file->get_int("ints"));
+  EXPECT_FALSE(file->get_float("string"));
+  EXPECT_FALSE(file->get_float("bool"));
+  EXPECT_FALSE(file->get_bool("u8"));
+  EXPECT_FALSE(file->get_string("u8"));
+  EXPECT_SAYS(file->get_string("strings").error().message(), "array of 3 string");
+  EXPECT_FALSE(file->get_strings("floats"));
+  EXPECT_FALSE(file->get_strings("string"));
+  EXPECT_FALSE(file->get_floats("strings"));
+  EXPECT_FALSE(file->get_floats("nested"));
+  EXPECT_FALSE(file->get_ints("floats"));
+  EXPECT_EQ(file->get_int_or("absent", 3).value(), 3);
+  EXPECT_EQ(file->get_int_or("i8", 3).value(), -5);
+  EXPECT_FALSE(file->get_int_or("string", 3));
+  EXPECT_EQ(file->get_string_or("absent", "x").value(), "x");
+  EXPECT_EQ(file->get_float_or("absent", 0.5).value(), 0.5);
+  EXPECT_TRUE(file->get_bool_or("absent", true).value());
+}
+
+// Every cut of a valid file is refused: its last byte belongs to a tensor.
+TEST(Gguf, RefusesEveryTruncation) {
+  const std::string whole = good_file();
+  for (size_t size = 0; size < whole.size(); ++size) {
+    // A fresh allocation of exactly this size, so that AddressSanitizer sees any read past it.
+    const std::string cut(whole.data(), size);
+    const std::vector<char> exact(cut.begin(), cut.end());
+    const auto file = GgufFile::parse(std::as_bytes(std::span(exact)), "model.gguf");
+    ASSERT_FALSE(file) << "accepted the first " << size << " bytes";
+    EXPECT_EQ(file.error().code(), ErrorCode::corrupt) << file.error().message();
+  }
+}
+
+// Any damaged byte gives an error or another valid file, and every accessor stays inside the bytes.
+TEST(Gguf, SurvivesEveryDamagedByte) {
+  const std::string whole = good_file();
+  for (size_t at = 0; at < whole.size(); ++at) {
+    for (const int value : {0x00, 0x01, 0x7f, 0x80, 0xff, whole[at] ^ 0x10}) {
+      std::vector<char> damaged(whole.begin(), whole.end());
+      damaged[at] = static_cast<char>(value);
+      const auto file = GgufFile::parse(std::as_bytes(std::span(damaged)), "model.gguf");
+      if (!file) continue;
+      for (const GgufEntry& entry : file->metadata()) {
+        (void)entry.value.describe();
+        (void)file->get_strings(entry.key);
+        (void)file->get_floats(entry.key);
+        (void)file->get_ints(entry.key);
+        (void)file->get_float(entry.key);
+      }
+      for (const GgufTensor& tensor : file->tensors()) {
+        ASSERT_LE(tensor.data.data() + tensor.data.size(), std::as_bytes(std::span(damaged)).data() + damaged.size());
+      }
+    }
+  }
+}
+
+TEST(Gguf, AcceptsVersion2AndFilesWithoutTensors) {
+  const std::string bytes = test::gguf_file(1, Bytes().string("k").put<uint32_t>(4).put<uint32_t>(1), {}, "", 2);
+  const auto file = parse(bytes);
+  ASSERT_TRUE(file) << file.error().message();
+  EXPECT_EQ(file->version(), 2U);
+  EXPECT_TRUE(file->tensors().empty());
+}
+
+TEST(Gguf, NamesOtherFormats) {
+  EXPECT_SAYS(refusal(""), "empty");
+  EXPECT_SAYS(refusal(std::string("PK\x03\x04 and more", 13)), "begins with 'PK");
+  EXPECT_SAYS(refusal("tjgg and more of it", ErrorCode::unsupported), "before GGUF");
+  EXPECT_SAYS(refusal(test::gguf_file(0, {}, {}, "", 1), ErrorCode::unsupported), "version 1");
+  EXPECT_SAYS(refusal(test::gguf_file(0, {}, {}, "", 4), ErrorCode::unsupported), "version 4");
+  EXPECT_SAYS(refusal(test::gguf_file(0, {}, {}, "", 0x03000000), ErrorCode::unsupported), "big-endian");
+}
+
+TEST(Gguf, RefusesCountsTheFileCannotHold) {
+  EXPECT_SAYS(refusal(Bytes().raw("GGUF").put<uint32_t>(3).put<uint64_t>(~uint64_t{0}).put<uint64_t>(0).text()),
+              "18446744073709551615 tensors");
+  EXPECT_SAYS(refusal(Bytes().raw("GGUF").put<uint32_t>(3).put<uint64_t>(0).put<uint64_t>(1000).text()),
+              "1000 metadata");
+  const auto array = [](uint32_t element, uint64_t count) {
+    return test::gguf_file(
+        1, Bytes().string("k").put<uint32_t>(kArray).put<uint32_t>(element).put<uint64_t>(count).raw("12345678"), {},
+        "");
+  };
+  EXPECT_SAYS(refusal(array(0, 9)), "an array of 9 u8");
+  EXPECT_SAYS(refusal(array(10, uint64_t{1} << 61)), "'k' announces an array");
+  EXPECT_SAYS(refusal(array(kString, uint64_t{1} << 60)), "'k' announces an array");
+  EXPECT_SAYS(refusal(array(kArray, uint64_t{1} << 60)), "'k' announces an array");
+  EXPECT_SAYS(refusal(array(13, 0)), "value type 13");
+  EXPECT_SAYS(refusal(test::gguf_file(1, Bytes().put<uint64_t>(~uint64_t{0}).raw("0123456789"), {}, "")), "truncated?");
+}
+
+TEST(Gguf, RefusesDeepNestingAndDuplicates) {
+  Bytes deep;
+  deep.string("deep").put<uint32_t>(kArray);
+  for (int i = 0; i < 1000; ++i)
+    deep.put<uint32_t>(kArray).put<uint64_t>(1);
+  EXPECT_SAYS(refusal(test::gguf_file(1, deep, {}, "")), "'deep' nests arrays more than 4 deep");
+
+  Bytes twice;
+  for (int i = 0; i < 2; ++i)
+    twice.string("key").put<uint32_t>(0).put<uint8_t>(1);
+  EXPECT_SAYS(refusal(test::gguf_file(2, twice, {}, "")), "'key' appears twice");
+  const std::string data(64, '\0');
+  EXPECT_SAYS(refusal(test::gguf_file(0, {}, {{"t", {8}, 0, 0}, {"t", {8}, 0, 32}}, data)), "'t' appears twice");
+}
+
+TEST(Gguf, RefusesBadTensors) {
+  const std::string data(128, '\0');
+  const auto one = [&](const RawTensor& tensor) { return test::gguf_file(0, {}, {tensor}, data); };
+  EXPECT_SAYS(refusal(one({"t", {}, 0, 0})), "'t' has 0 dimensions");
+  EXPECT_SAYS(refusal(one({"t", {1, 1, 1, 1, 1}, 0, 0})), "'t' has 5 dimensions");
+  EXPECT_SAYS(refusal(one({"t", {4, 0}, 0, 0})), "'t' has dimension 1 of extent 0");
+  EXPECT_SAYS(refusal(one({"t", {uint64_t{1} << 40, uint64_t{1} << 40}, 0, 0})), "63 bits");
+  EXPECT_SAYS(refusal(one({"t", {uint64_t{1} << 62}, 0, 0})), "too large");
+  EXPECT_SAYS(refusal(one({"t", {uint64_t{1} << 63}, 0, 0})), "63 bits");
+  EXPECT_SAYS(refusal(one({"t", {33}, 8, 0})), "not a multiple of Q8_0's block of 32");
+  EXPECT_SAYS(refusal(one({"t", {8}, 0, 4})), "not a multiple of the file's alignment 32");
+  EXPECT_SAYS(refusal(one({"t", {33}, 0, 0})), "passes the end");
+  EXPECT_SAYS(refusal(one({"t", {8}, 0, ~uint64_t{31}})), "passes the end");
+  EXPECT_SAYS(refusal(test::gguf_file(0, {}, {{"a", {16}, 0, 0}, {"b", {16}, 0, 32}}, data)), "'a' and 'b' overlap");
+  const std::string unknown = refusal(one({"t", {256}, 23, 0}), ErrorCode::unsupported);
+  EXPECT_SAYS(unknown, "'t' has type 23 (IQ4_XS)");
+  EXPECT_SAYS(unknown, "F32, F16, BF16, Q8_0, Q4_0, Q4_K, Q6_K");
+  EXPECT_SAYS(refusal(one({"t", {256}, 4711, 0}), ErrorCode::unsupported), "type 4711 (unknown)");
+}
+
+TEST(Gguf, HonoursAlignment) {
+  const auto aligned = [](uint32_t alignment, uint64_t offset) {
+    return test::gguf_file(1, Bytes().string("general.alignment").put<uint32_t>(4).put(alignment),
+                           {{"a", {2}, 0, 0}, {"b", {2}, 0, offset}}, std::string(256, '\0'), 3,
+                           alignment == 0 ? 32 : alignment);
+  };
+  EXPECT_TRUE(parse(aligned(8, 8)));
+  EXPECT_TRUE(parse(aligned(128, 128)));
+  EXPECT_SAYS(refusal(aligned(64, 32)), "alignment 64");
+  EXPECT_SAYS(refusal(aligned(0, 0)), "general.alignment is 0");
+  EXPECT_SAYS(refusal(aligned(24, 24)), "general.alignment is 24");
+}
+
+TEST(Gguf, ErrorsStayPrintable) {
+  const std::string message = refusal(test::gguf_file(0, {}, {{std::string(500, '\x01'), {0}, 0, 0}}, "x"));
+  EXPECT_LT(message.size(), 300U);
+  for (const char c : message)
+    EXPECT_TRUE(c >= 0x20 && c < 0x7f);
+}
+
+TEST(Gguf, OpensRealFiles) {
+  EXPECT_EQ(GgufFile::open("/nonexistent/model.gguf").error().code(), ErrorCode::not_found);
+  const auto file = GgufFile::open(test::nano_coder());
+  ASSERT_TRUE(file) << file.error().message();
+  EXPECT_EQ(file->get_string("general.architecture").value(), "llama");
+  EXPECT_EQ(file->tensors().size(), 56U);
+  EXPECT_EQ(file->get_strings("tokenizer.ggml.tokens").value().size(), 4096U);
+}
+
+}  // namespace
+}  // namespace tidemill::model

@@ -1,0 +1,99 @@
+#include "model/gguf_writer.hpp"
+
+#include <unistd.h>
+
+#include <gtest/gtest.h>
+
+#include "gguf_bytes.hpp"
+#include "temporary_folder.hpp"
+
+namespace tidemill::model {
+namespace {
+
+using test::TemporaryFolder;
+
+void fill(GgufWriter& writer) {
+  writer.add_string("general.architecture", "test");
+  writer.add_u32("test.count", 7);
+  writer.add_f32("test.ratio", 0.5F);
+  writer.add_bool("test.flag", true);
+  writer.add_strings("test.words", std::vector<std::string>{"one", "", "three"});
+  writer.add_floats("test.scores", std::vector<float>{1.0F, -2.0F});
+  writer.add_ints("test.ids", std::vector<int32_t>{-1, 5});
+  writer.declare_tensor("vector", tensor::DType::f32, std::vector<int64_t>{3});
+  writer.declare_tensor("matrix", tensor::DType::q8_0, std::vector<int64_t>{64, 3});
+}
+
+TEST(GgufWriter, RoundTrip) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "model.gguf";
+  const std::string vector(12, 'v');
+  const std::string matrix(34 * 2 * 3, 'm');
+  {
+    GgufWriter writer;
+    fill(writer);
+    EXPECT_EQ(writer.tensor_bytes(), vector.size() + matrix.size());
+    ASSERT_TRUE(writer.begin(path));
+    ASSERT_TRUE(writer.write(test::as_bytes(vector)));
+    // A tensor may come in portions.
+    ASSERT_TRUE(writer.write(test::as_bytes(matrix).first(100)));
+    ASSERT_TRUE(writer.write(test::as_bytes(matrix).subspan(100)));
+    EXPECT_FALSE(std::filesystem::exists(path));
+    ASSERT_TRUE(writer.finish());
+  }
+  const auto file = GgufFile::open(path);
+  ASSERT_TRUE(file) << file.error().message();
+  EXPECT_EQ(file->version(), 3U);
+  EXPECT_EQ(file->get_string("general.architecture").value(), "test");
+  EXPECT_EQ(file->get_u32("test.count").value(), 7U);
+  EXPECT_EQ(file->get_float("test.ratio").value(), 0.5);
+  EXPECT_TRUE(file->get_bool("test.flag").value());
+  EXPECT_EQ(file->get_strings("test.words").value(), (std::vector<std::string_view>{"one", "", "three"}));
+  EXPECT_EQ(file->get_floats("test.scores").value(), (std::vector<float>{1.0F, -2.0F}));
+  EXPECT_EQ(file->get_ints("test.ids").value(), (std::vector<int32_t>{-1, 5}));
+  const auto text = [](const GgufTensor* t) {
+    return std::string(reinterpret_cast<const char*>(t->data.data()), t->data.size());
+  };
+  EXPECT_EQ(text(file->find_tensor("vector")), vector);
+  EXPECT_EQ(text(file->find_tensor("matrix")), matrix);
+  EXPECT_EQ(folder.entries(), 1);
+}
+
+TEST(GgufWriter, LeavesNothingBehindUnlessFinished) {
+  const TemporaryFolder folder;
+  {
+    GgufWriter writer;
+    fill(writer);
+    ASSERT_TRUE(writer.begin(folder.path() / "model.gguf"));
+    EXPECT_EQ(folder.entries(), 1);
+  }
+  EXPECT_EQ(folder.entries(), 0);
+}
+
+TEST(GgufWriter, ReplacesOnlyWhenWhole) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "model.gguf";
+  {
+    GgufWriter first;
+    ASSERT_TRUE(first.begin(path));
+    ASSERT_TRUE(first.finish());
+  }
+  const auto size = std::filesystem::file_size(path);
+  {
+    GgufWriter second;
+    fill(second);
+    ASSERT_TRUE(second.begin(path));
+  }
+  EXPECT_EQ(std::filesystem::file_size(path), size);
+}
+
+TEST(GgufWriter, NamesTheFolderThatIsMissing) {
+  GgufWriter writer;
+  const auto begun = writer.begin("/nonexistent/folder/model.gguf");
+  ASSERT_FALSE(begun);
+  EXPECT_EQ(begun.error().code(), base::ErrorCode::not_found);
+  EXPECT_NE(begun.error().message().find("/nonexistent/folder"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace tidemill::model
