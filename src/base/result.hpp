@@ -80,9 +80,9 @@ class [[nodiscard]] Result {
   T* operator->() { return &value(); }
   const T* operator->() const { return &value(); }
 
-  Error& error() & { return assert(!has_value()), *std::get_if<1>(&state_); }
-  const Error& error() const& { return assert(!has_value()), *std::get_if<1>(&state_); }
-  Error&& error() && { return assert(!has_value()), std::move(*std::get_if<1>(&state_)); }
+  Error& error() & { return assert(state_.index() == 1), *std::get_if<1>(&state_); }
+  const Error& error() const& { return assert(state_.index() == 1), *std::get_if<1>(&state_); }
+  Error&& error() && { return assert(state_.index() == 1), std::move(*std::get_if<1>(&state_)); }
 
  private:
   std::variant<T, Error> state_;

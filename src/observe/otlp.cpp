@@ -20,6 +20,11 @@ bool worth_retrying(const base::Result<int>& status) {
   return !status || *status == 429 || *status == 502 || *status == 503 || *status == 504;
 }
 
+std::string answer_in_words(const base::Result<int>& status) {
+  if (status) return "the OTLP collector answered with status " + std::to_string(*status);
+  return "the OTLP collector could not be reached: " + status.error().to_string();
+}
+
 // Somewhere between half of `pause` and all of it.
 base::Duration shortened_at_random(base::Duration pause) {
   const int64_t half = pause.count() / 2;
@@ -113,9 +118,7 @@ bool OtlpExporter::State::deliver(std::string_view path, const std::string& body
     if (!worth_retrying(status) || attempt >= options.attempts || !wait_before_retry(pause)) {
       // Once until it recovers: a collector that is down for a day should not fill the log.
       if (!failing) {
-        base::log::warn("spans are lost: the OTLP collector {}",
-                        status ? "answered with status " + std::to_string(*status)
-                               : "could not be reached: " + status.error().to_string());
+        base::log::warn("spans are lost: {}", answer_in_words(status));
       }
       failing = true;
       return false;

@@ -140,6 +140,7 @@ TEST(Metrics, CollectsBeforeRenderingWhileTheHookLives) {
 TEST(Metrics, ManyThreads) {
   Metrics metrics;
   std::vector<std::thread> threads;
+  threads.reserve(5);
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&] {
       auto& counter = metrics.counter({"c_total"}, "h");

@@ -46,7 +46,7 @@ struct Collector {
   std::vector<std::string> paths;
 
   OtlpTransport transport() {
-    return [this](std::string_view path, std::string body) -> base::Result<int> {
+    return [this](std::string_view path, const std::string& body) -> base::Result<int> {
       const std::lock_guard lock(mutex);
       paths.emplace_back(path);
       batches.push_back(names_in(body));
@@ -159,8 +159,8 @@ TEST_F(OtlpExporterTest, SendsFullBatchesUnasked) {
   std::promise<void> two_batches;
   OtlpTransport record = collector.transport();
   OtlpExporter exporter(
-      [&](std::string_view path, std::string body) {
-        auto status = record(path, std::move(body));
+      [&](std::string_view path, const std::string& body) {
+        auto status = record(path, body);
         if (collector.batches.size() == 2) two_batches.set_value();
         return status;
       },
@@ -223,8 +223,8 @@ TEST_F(OtlpExporterTest, DropsTheOldestWhenFull) {
   std::promise<void> go_on;
   OtlpTransport record = collector.transport();
   OtlpExporter exporter(
-      [&](std::string_view path, std::string body) {
-        auto status = record(path, std::move(body));
+      [&](std::string_view path, const std::string& body) {
+        auto status = record(path, body);
         if (collector.batches.size() == 1) {
           sending.set_value();
           go_on.get_future().wait();
@@ -263,7 +263,7 @@ TEST_F(OtlpExporterTest, EndsWithinItsLimit) {
   std::promise<void> stopping;
   bool first = true;
   auto exporter = std::make_unique<OtlpExporter>(
-      [&](std::string_view, std::string) -> base::Result<int> {
+      [&](std::string_view, const std::string&) -> base::Result<int> {
         if (std::exchange(first, false)) {
           sending.set_value();
           stopping.get_future().wait();
@@ -292,7 +292,7 @@ TEST_F(OtlpExporterTest, ShutdownCutsTheThreadsOwnWaitShort) {
   options.shutdown_limit = seconds(0);
   std::promise<void> sending;
   auto exporter = std::make_unique<OtlpExporter>(
-      [&](std::string_view, std::string) -> base::Result<int> {
+      [&](std::string_view, const std::string&) -> base::Result<int> {
         sending.set_value();
         return 503;
       },
@@ -308,6 +308,7 @@ TEST_F(OtlpExporterTest, ManyThreads) {
   options.batch_spans = 10;
   auto exporter = start();
   std::vector<std::thread> threads;
+  threads.reserve(5);
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&] {
       for (int i = 0; i < 300; ++i) {

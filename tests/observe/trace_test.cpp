@@ -269,6 +269,7 @@ TEST(Tracer, ManyThreads) {
   Tracer tracer(clock, 64);
   std::atomic<int> seen{0};
   std::vector<std::thread> threads;
+  threads.reserve(5);
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&] {
       for (int i = 0; i < 500; ++i) {
