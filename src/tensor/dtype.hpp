@@ -29,8 +29,9 @@ int64_t row_bytes(DType type, int64_t elements);
 
 // Exact conversion of `elements` elements (a multiple of the block) to float.
 void dequantize(DType type, const std::byte* source, int64_t elements, float* destination);
-// Rounds to nearest. Q8_0 and Q4_0 choose their scales the way the format's reference does; Q4_K and Q6_K take the range of
-// each group, without the reference's search for a smaller error. Used to write models. Any input gives valid blocks.
+// Rounds to nearest. Q8_0 and Q4_0 choose their scales the way the format's reference does; Q4_K and Q6_K take the
+// range of each group, without the reference's search for a smaller error. Used to write models. Any input gives valid
+// blocks.
 void quantize(DType type, const float* source, int64_t elements, std::byte* destination);
 
 float f16_to_f32(uint16_t bits);

@@ -77,7 +77,8 @@ constexpr PanelLayout panel_layout(DType type) {
   return {};
 }
 
-constexpr int64_t round_up(int64_t value, int64_t multiple) {
+// Inlined without fail: an instruction set's file must not leave a copy for the linker to choose (kernels.hpp).
+[[gnu::always_inline]] constexpr int64_t round_up(int64_t value, int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 

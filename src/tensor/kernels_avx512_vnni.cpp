@@ -1,0 +1,127 @@
+// AVX-512 (F, BW, DQ, VL) with VNNI. Compiled with those flags: nothing here may be called before the CPU has been
+// asked.
+#include <immintrin.h>
+
+#include "tensor/kernels.hpp"
+#include "tensor/vector_attention.hpp"
+#include "tensor/vector_linear.hpp"
+#include "tensor/vector_rows.hpp"
+
+namespace tidemill::tensor {
+namespace {
+
+#define TM_INLINE [[gnu::always_inline]] static inline
+
+// Sixteen lanes in one register.
+struct Avx512 {
+  using F = __m512;
+  using I = __m512i;
+  using C = __m512i;  // 64 unsigned codes
+
+  static constexpr int kCodeBytes = 1;
+  static constexpr int64_t kPrefetchBytes = 4096;
+  // Rows at once: the accumulators and what they are made from fit 32 registers.
+  static constexpr int kRowsQ8 = 8;
+  static constexpr int kRowsQ4 = 8;
+  static constexpr int kRowsQ4K = 4;
+  static constexpr int kRowsQ6K = 8;
+  static constexpr int kRowsPlain = 8;
+
+  TM_INLINE __mmask16 first(int64_t n) { return static_cast<__mmask16>((1U << n) - 1U); }
+
+  TM_INLINE F zero() { return _mm512_setzero_ps(); }
+  TM_INLINE F set1(float x) { return _mm512_set1_ps(x); }
+  TM_INLINE F load(const float* p) { return _mm512_loadu_ps(p); }
+  TM_INLINE F load_first(const float* p, int64_t n) { return _mm512_maskz_loadu_ps(first(n), p); }
+  TM_INLINE void store(float* p, F v) { _mm512_storeu_ps(p, v); }
+  TM_INLINE void store_first(float* p, int64_t n, F v) { _mm512_mask_storeu_ps(p, first(n), v); }
+  TM_INLINE F first_or(F v, int64_t n, F other) { return _mm512_mask_blend_ps(first(n), other, v); }
+  TM_INLINE F load_f16(const uint16_t* p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+  TM_INLINE F load_bf16(const uint16_t* p) {
+    const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+  }
+  TM_INLINE void store_f16(uint16_t* p, F v) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                        _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  }
+
+  TM_INLINE F add(F a, F b) { return _mm512_add_ps(a, b); }
+  TM_INLINE F sub(F a, F b) { return _mm512_sub_ps(a, b); }
+  TM_INLINE F mul(F a, F b) { return _mm512_mul_ps(a, b); }
+  TM_INLINE F div(F a, F b) { return _mm512_div_ps(a, b); }
+  TM_INLINE F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+  TM_INLINE F negate(F a) { return _mm512_xor_ps(a, _mm512_set1_ps(-0.0F)); }
+  // a > b ? a : b and a < b ? a : b; so b where either is NaN.
+  TM_INLINE F max(F a, F b) { return _mm512_max_ps(a, b); }
+  TM_INLINE F min(F a, F b) { return _mm512_min_ps(a, b); }
+  TM_INLINE F zero_where_less(F x, float bound, F v) {
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, _mm512_set1_ps(bound), _CMP_NLT_UQ), v);
+  }
+  TM_INLINE F add_exponent(F v, I n) {
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(v), _mm512_slli_epi32(n, 23)));
+  }
+
+  TM_INLINE I set1_i(int32_t x) { return _mm512_set1_epi32(x); }
+  TM_INLINE I load_i(const std::byte* p) { return _mm512_loadu_si512(p); }
+  TM_INLINE I load_u8(const uint8_t* p) {
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  TM_INLINE I load_s8(const int8_t* p) {
+    return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  TM_INLINE I add_i(I a, I b) { return _mm512_add_epi32(a, b); }
+  TM_INLINE I mul_i(I a, I b) { return _mm512_mullo_epi32(a, b); }
+  TM_INLINE int32_t sum_i(I v) { return _mm512_reduce_add_epi32(v); }
+  TM_INLINE F to_float(I v) { return _mm512_cvtepi32_ps(v); }
+  TM_INLINE I round_to_int(F v) { return _mm512_cvtps_epi32(v); }
+  TM_INLINE int32_t largest_magnitude_bits(F a, F b) {
+    const I mask = _mm512_set1_epi32(0x7fffffff);
+    return _mm512_reduce_max_epi32(_mm512_max_epi32(_mm512_and_epi32(_mm512_castps_si512(a), mask),
+                                                    _mm512_and_epi32(_mm512_castps_si512(b), mask)));
+  }
+
+  TM_INLINE C codes(const uint8_t* line) { return _mm512_loadu_si512(line); }
+  TM_INLINE C low_codes(const uint8_t* line) {
+    return _mm512_and_si512(_mm512_loadu_si512(line), _mm512_set1_epi8(15));
+  }
+  TM_INLINE C high_codes(const uint8_t* line) {
+    return _mm512_and_si512(_mm512_srli_epi16(_mm512_loadu_si512(line), 4), _mm512_set1_epi8(15));
+  }
+  TM_INLINE void store_codes(std::byte* p, I v) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v));
+  }
+  // acc + the sums of four products per lane; x is four signed codes.
+  TM_INLINE I dot(I acc, C w, const std::byte* x) {
+    int32_t four;
+    __builtin_memcpy(&four, x, sizeof four);
+    return _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(four));
+  }
+};
+
+}  // namespace
+
+const Kernels& avx512_vnni_kernels() {
+  using S = Avx512;
+  static constexpr Kernels kernels = {
+      .isa = Isa::avx512_vnni,
+      .code_bytes = S::kCodeBytes,
+      .quantize_row = quantize_row<S>,
+      .linear = {linear_panel<Plain<S, LoadF32<S>>>, linear_panel<Plain<S, LoadF16<S>>>,
+                 linear_panel<Plain<S, LoadBf16<S>>>, linear_panel<Q8<S>>, linear_panel<Q4<S>>, linear_panel<Q4K<S>>,
+                 linear_panel<Q6K<S>>},
+      .rms_norm = rms_norm<S>,
+      .silu_multiply = silu_multiply<S>,
+      .exp = exp_row<S>,
+      .f32_to_f16 = convert_to_f16<S>,
+      .attention = {attention<S, LoadF32<S>>, attention<S, LoadF16<S>>, attention<S, LoadBf16<S>>},
+      .peak_int8 = peak_int8<S>,
+      .peak_fma = peak_fma<S>,
+      .read_bytes = read_bytes<S>,
+  };
+  return kernels;
+}
+
+}  // namespace tidemill::tensor

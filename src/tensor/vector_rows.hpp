@@ -1,0 +1,188 @@
+// The row-wise operations (activation quantisation, rms_norm, silu, exp, conversions) and the ceilings' workloads,
+// written once over a vector type S of 16 lanes; see vector_linear.hpp for why all of it has internal linkage.
+#pragma once
+
+#include "tensor/exp_constants.hpp"
+#include "tensor/kernels.hpp"
+#include "tensor/packed_layout.hpp"
+
+namespace tidemill::tensor {
+namespace {
+
+constexpr int64_t kLanes = 16;
+
+// body(i, n) for each stretch of n <= 16 elements.
+template <class Body>
+[[gnu::always_inline]] inline void for_vectors(int64_t count, Body body) {
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes)
+    body(i, kLanes);
+  if (i < count) body(i, count - i);
+}
+
+template <class S>
+[[gnu::always_inline]] inline typename S::F load_up_to(const float* p, int64_t n) {
+  return n == kLanes ? S::load(p) : S::load_first(p, n);
+}
+template <class S>
+[[gnu::always_inline]] inline void store_up_to(float* p, int64_t n, typename S::F v) {
+  if (n == kLanes) {
+    S::store(p, v);
+  } else {
+    S::store_first(p, n, v);
+  }
+}
+
+template <class S>
+inline float sum_lanes(typename S::F v) {
+  float lanes[kLanes];
+  S::store(lanes, v);
+  for (int64_t width = kLanes / 2; width > 0; width /= 2) {
+    for (int64_t i = 0; i < width; ++i)
+      lanes[i] = lanes[i] + lanes[i + width];
+  }
+  return lanes[0];
+}
+
+template <class S>
+[[gnu::always_inline]] inline typename S::F exp_of(typename S::F x) {
+  using F = typename S::F;
+  const F clamped = S::min(S::set1(kExpHighest), x);
+  const typename S::I n = S::round_to_int(S::mul(clamped, S::set1(kLog2E)));
+  const F n_float = S::to_float(n);
+  F r = S::fma(n_float, S::set1(-kLn2High), clamped);
+  r = S::fma(n_float, S::set1(-kLn2Low), r);
+  F p = S::set1(kExpPolynomial[0]);
+#pragma GCC unroll 8
+  for (int i = 1; i < 7; ++i)
+    p = S::fma(p, r, S::set1(kExpPolynomial[i]));
+  return S::zero_where_less(x, kExpLowest, S::add_exponent(p, n));
+}
+
+template <class S>
+void exp_row(const float* x, int64_t n, float* out) {
+  for_vectors(n, [&](int64_t i, int64_t m) { store_up_to<S>(out + i, m, exp_of<S>(load_up_to<S>(x + i, m))); });
+}
+
+template <class S>
+void silu_multiply(const float* gate, const float* up, int64_t n, float* out) {
+  for_vectors(n, [&](int64_t i, int64_t m) {
+    const typename S::F g = load_up_to<S>(gate + i, m);
+    const typename S::F denominator = S::add(S::set1(1.0F), exp_of<S>(S::negate(g)));
+    store_up_to<S>(out + i, m, S::mul(S::div(g, denominator), load_up_to<S>(up + i, m)));
+  });
+}
+
+template <class S>
+void rms_norm(const float* x, const float* weight, float epsilon, int64_t n, float* y) {
+  typename S::F sum = S::zero();
+  for_vectors(n, [&](int64_t i, int64_t m) {
+    const typename S::F v = load_up_to<S>(x + i, m);
+    sum = S::fma(v, v, sum);
+  });
+  const float inverse = 1.0F / __builtin_sqrtf(sum_lanes<S>(sum) / static_cast<float>(n) + epsilon);
+  for_vectors(n, [&](int64_t i, int64_t m) {
+    const typename S::F v = S::mul(load_up_to<S>(x + i, m), S::set1(inverse));
+    store_up_to<S>(y + i, m, S::mul(v, load_up_to<S>(weight + i, m)));
+  });
+}
+
+template <class S>
+void convert_to_f16(const float* x, int64_t n, uint16_t* out) {
+  for_vectors(n, [&](int64_t i, int64_t m) {
+    uint16_t half[kLanes];
+    S::store_f16(half, load_up_to<S>(x + i, m));
+    __builtin_memcpy(out + i, half, static_cast<size_t>(m) * sizeof(uint16_t));
+  });
+}
+
+// cols and padded_cols are multiples of 32.
+template <class S>
+void quantize_row(const float* x, int64_t cols, int64_t padded_cols, int64_t sum_group, int sum_factor,
+                  const QuantizedRows& out) {
+  for (int64_t group = 0; group < padded_cols / kQuantGroup; ++group) {
+    const int64_t k = group * kQuantGroup;
+    float scale = 0;
+    float inverse = 0;
+    typename S::F a = S::zero();
+    typename S::F b = S::zero();
+    if (k < cols) {
+      a = S::load(x + k);
+      b = S::load(x + k + kLanes);
+      const int32_t largest_bits = S::largest_magnitude_bits(a, b);
+      float largest;
+      __builtin_memcpy(&largest, &largest_bits, sizeof largest);
+      if (largest_bits >= 0x7f800000) {
+        scale = __builtin_nanf("");
+      } else if (largest >= 0x1p-100F) {
+        scale = largest / 127.0F;
+        inverse = 127.0F / largest;
+      }
+      if (inverse == 0) a = b = S::zero();  // infinity * 0 is not 0
+    }
+    const typename S::I code_a = S::round_to_int(S::mul(a, S::set1(inverse)));
+    const typename S::I code_b = S::round_to_int(S::mul(b, S::set1(inverse)));
+    S::store_codes(out.codes + k * S::kCodeBytes, code_a);
+    S::store_codes(out.codes + (k + kLanes) * S::kCodeBytes, code_b);
+    out.scales[group] = scale;
+    if (sum_group == kLanes) {
+      out.sums[group * 2] = S::sum_i(code_a) * sum_factor;
+      out.sums[group * 2 + 1] = S::sum_i(code_b) * sum_factor;
+    } else {
+      out.sums[group] = S::sum_i(S::add_i(code_a, code_b)) * sum_factor;
+    }
+  }
+}
+
+template <class S>
+int32_t peak_int8(int64_t rounds) {
+  alignas(64) uint8_t line[kLineBytes];
+  for (int i = 0; i < kLineBytes; ++i)
+    line[i] = static_cast<uint8_t>(i + rounds);
+  const std::byte x[8] = {std::byte{1}, std::byte{0}, std::byte{2}, std::byte{0}, std::byte{3}};
+  const typename S::C w = S::codes(line);
+  typename S::I sums[kPeakChains];
+  for (auto& sum : sums)
+    sum = S::set1_i(0);
+  for (int64_t i = 0; i < rounds; ++i) {
+#pragma GCC unroll 12
+    for (int c = 0; c < kPeakChains; ++c)
+      sums[c] = S::dot(sums[c], w, x);
+  }
+  for (int c = 1; c < kPeakChains; ++c)
+    sums[0] = S::add_i(sums[0], sums[c]);
+  return S::sum_i(sums[0]);
+}
+
+template <class S>
+float peak_fma(int64_t rounds) {
+  typename S::F sums[kPeakChains];
+  for (auto& sum : sums)
+    sum = S::set1(static_cast<float>(rounds));
+  const typename S::F half = S::set1(0.5F);
+  const typename S::F one = S::set1(1.0F);
+  for (int64_t i = 0; i < rounds; ++i) {
+#pragma GCC unroll 12
+    for (int c = 0; c < kPeakChains; ++c)
+      sums[c] = S::fma(sums[c], half, one);
+  }
+  for (int c = 1; c < kPeakChains; ++c)
+    sums[0] = S::add(sums[0], sums[c]);
+  return sum_lanes<S>(sums[0]);
+}
+
+template <class S>
+uint64_t read_bytes(const std::byte* data, int64_t bytes) {
+  typename S::I sums[4] = {S::set1_i(0), S::set1_i(0), S::set1_i(0), S::set1_i(0)};
+  for (int64_t at = 0; at < bytes; at += 4 * kLineBytes) {
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      __builtin_prefetch(data + at + i * kLineBytes + S::kPrefetchBytes, 0, 3);
+      sums[i] = S::add_i(sums[i], S::load_i(data + at + i * kLineBytes));
+    }
+  }
+  return static_cast<uint64_t>(S::sum_i(S::add_i(S::add_i(sums[0], sums[1]), S::add_i(sums[2], sums[3]))));
+}
+
+}  // namespace
+}  // namespace tidemill::tensor
