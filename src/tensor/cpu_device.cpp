@@ -14,10 +14,6 @@
 namespace tidemill::tensor {
 namespace {
 
-const Kernels& kernels_for(Isa /*isa*/) {
-  return scalar_kernels();
-}
-
 // Work below this many element operations is not worth waking another thread for (a region costs a few microseconds).
 constexpr int64_t kWorthSharing = 32 * 1024;
 // Activation codes of one block of rows stay in L2 while a core's panels pass over them.

@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "tensor/kernels.hpp"
+
 namespace tidemill::tensor {
 namespace {
 
@@ -41,6 +43,18 @@ std::string_view to_string(Isa isa) {
 std::span<const Isa> available_isas() {
   static const std::vector<Isa> found = detect();
   return found;
+}
+
+const Kernels& kernels_for(Isa isa) {
+  switch (isa) {
+    case Isa::avx512_vnni:
+      return avx512_vnni_kernels();
+    case Isa::avx2:
+      return avx2_kernels();
+    case Isa::scalar:
+      break;
+  }
+  return scalar_kernels();
 }
 
 base::Result<Isa> choose_isa() {

@@ -106,4 +106,7 @@ const Kernels& scalar_kernels();
 const Kernels& avx2_kernels();
 const Kernels& avx512_vnni_kernels();
 
+// The table of an available instruction set (in isa.cpp).
+const Kernels& kernels_for(Isa isa);
+
 }  // namespace tidemill::tensor

@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "tensor/cpu_device.hpp"
+#include "tensor/kernels.hpp"
 #include "tensor/samples.hpp"
 
 namespace tidemill::tensor {
@@ -229,6 +230,18 @@ TEST_P(LinearOf, EmbedGivesTheRowsExactly) {
 
 INSTANTIATE_TEST_SUITE_P(Types, LinearOf, ::testing::ValuesIn(all_dtypes().begin(), all_dtypes().end()),
                          [](const auto& type_of) { return std::string(tensor::info(type_of.param).name); });
+
+// Without this the comparisons above could compare the scalar kernels with themselves.
+TEST(CpuDevice, RunsTheInstructionSetItWasAskedFor) {
+  for (const Isa isa : available_isas()) {
+    EXPECT_EQ(kernels_for(isa).isa, isa);
+    for (const Isa other : available_isas()) {
+      if (other == isa) continue;
+      EXPECT_NE(kernels_for(isa).linear[3], kernels_for(other).linear[3]);
+    }
+    EXPECT_EQ(make_cpu_device(isa, 1)->description(), "CPU " + std::string(to_string(isa)) + ", 1 thread");
+  }
+}
 
 TEST(LoadWeight, RefusesWhatDoesNotFit) {
   auto device = make_cpu_device(Isa::scalar, 1);

@@ -1,0 +1,104 @@
+// linear() on matrices of a 1B-parameter model, held against the machine's ceilings measured in the same run.
+//
+//   bench_linear [threads]
+//
+// Decoding (one row) reads every weight once, so it is measured in bytes of packed weights; the matrices together are
+// far larger than any cache. Prefill (512 rows) is measured in operations, two per multiply-accumulate.
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <random>
+#include <vector>
+
+#include "base/clock.hpp"
+#include "tensor/ceilings.hpp"
+#include "tensor/cpu_device.hpp"
+
+using namespace tidemill;  // NOLINT(google-build-using-namespace)
+using tensor::DType;
+
+namespace {
+
+constexpr int64_t kRows = 8192;
+constexpr int64_t kCols = 2048;
+constexpr int64_t kMatrices = 24;
+constexpr int kSweeps = 8;  // over all matrices
+constexpr int kPrefills = 5;
+
+// The shortest of `repeats` runs of work(i): on a busy machine, one that nobody disturbed.
+template <typename Work>
+double best_seconds(int64_t repeats, const Work& work) {
+  double best = 1e9;
+  for (int64_t i = 0; i < repeats; ++i) {
+    const base::SteadyTime start = base::SystemClock::instance().now();
+    work(i);
+    best = std::min(best, base::seconds(base::SystemClock::instance().now() - start));
+  }
+  return best;
+}
+
+bool measure(tensor::Device& device, DType type, const tensor::Ceilings& ceilings) {
+  std::mt19937 random(1);
+  std::normal_distribution<float> normal;
+  std::vector<float> x(512 * kCols);
+  for (float& v : x)
+    v = normal(random);
+  std::vector<float> y(512 * kRows);
+  std::vector<std::byte> source(static_cast<size_t>(kRows * row_bytes(type, kCols)));
+  for (int64_t r = 0; r < kRows; ++r) {
+    tensor::quantize(type, x.data() + r % 512 * kCols, kCols, source.data() + r * row_bytes(type, kCols));
+  }
+  std::vector<std::unique_ptr<tensor::Weight>> weights;
+  double bytes = 0;
+  for (int64_t i = 0; i < kMatrices; ++i) {
+    auto weight = device.load_weight(type, kRows, kCols, source);
+    if (!weight) {
+      std::fprintf(stderr, "%s\n", weight.error().to_string().c_str());
+      return false;
+    }
+    bytes += static_cast<double>((*weight)->bytes());
+    weights.push_back(std::move(*weight));
+  }
+  std::printf("%-5s", std::string(tensor::info(type).name).c_str());
+  for (const int64_t n : {1, 4, 8}) {
+    const double seconds = best_seconds(kSweeps * kMatrices, [&](int64_t i) {
+      const auto& w = *weights[static_cast<size_t>(i % kMatrices)];
+      device.linear(w, {}, {x.data(), n, kCols, kCols}, {y.data(), n, kRows, kRows});
+    });
+    const double rate = bytes / kMatrices / seconds;
+    std::printf("  M=%lld %6.1f GB/s (%3.0f %%)", static_cast<long long>(n), rate / 1e9,
+                100 * rate / ceilings.read_bytes_per_s);
+  }
+  const bool quantized = info(type).block_elements > 1;
+  const double ceiling = quantized ? ceilings.int8_ops_per_s : ceilings.f32_flops_per_s;
+  const double operations = 2.0 * 512 * kRows * kCols;
+  const double seconds = best_seconds(kPrefills, [&](int64_t /*i*/) {
+    device.linear(*weights[0], {}, {x.data(), 512, kCols, kCols}, {y.data(), 512, kRows, kRows});
+  });
+  std::printf("  M=512 %7.1f Gop/s (%3.0f %%)\n", operations / seconds / 1e9, 100 * operations / seconds / ceiling);
+  std::fflush(stdout);
+  return true;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const int threads = argc > 1 ? std::atoi(argv[1]) : 2;
+  const auto isa = tensor::choose_isa();
+  if (!isa || threads < 1) {
+    std::fprintf(stderr, "%s\n", isa ? "usage: bench_linear [threads >= 1]" : isa.error().to_string().c_str());
+    return 2;
+  }
+  const auto ceilings = tensor::measure_ceilings(*isa, threads);
+  if (!ceilings) {
+    std::fprintf(stderr, "%s\n", ceilings.error().to_string().c_str());
+    return 1;
+  }
+  auto device = tensor::make_cpu_device(*isa, threads);
+  std::printf("%s: read %.1f GB/s, int8 %.1f Gop/s, F32 %.1f GFLOP/s\n", device->description().c_str(),
+              ceilings->read_bytes_per_s / 1e9, ceilings->int8_ops_per_s / 1e9, ceilings->f32_flops_per_s / 1e9);
+  for (const DType type : {DType::q8_0, DType::q4_0, DType::q4_k, DType::q6_k, DType::f16, DType::f32}) {
+    if (!measure(*device, type, *ceilings)) return 1;
+  }
+  return 0;
+}
