@@ -40,7 +40,8 @@ struct ClientRequest {
 };
 
 struct HttpClientOptions {
-  base::Duration connect_timeout = std::chrono::seconds(10);  // resolving, connecting and the TLS handshake
+  // Connecting and the TLS handshake. Resolving a name comes before, under the time limits of the system's resolver.
+  base::Duration connect_timeout = std::chrono::seconds(10);
   base::Duration idle_timeout = std::chrono::seconds(60);     // without a byte read or written
   size_t max_header_bytes = size_t{64} << 10;
   size_t max_body_bytes = size_t{64} << 20;  // of an answer that is collected whole
@@ -49,7 +50,7 @@ struct HttpClientOptions {
 };
 
 // An answer whose headers have come and whose body is read piece by piece. Dropping it hangs up. One coroutine at a
-// time, on the executor it was opened on.
+// time, on the executor it was opened on, which must be a strand (an Exchange's is) or run by one thread.
 class ClientStream {
  public:
   ClientStream(ClientStream&&) noexcept;
@@ -86,6 +87,7 @@ class HttpClient {
   base::Result<HttpResponse> fetch(ClientRequest request, OnChunk on_chunk);
 
  private:
+  friend class ClientStream;
   struct Impl;
   std::shared_ptr<Impl> impl_;
 };

@@ -1,0 +1,570 @@
+#include "wire/connection.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <ctime>
+#include <exception>
+#include <utility>
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/use_awaitable.hpp>
+
+#include "base/json.hpp"
+#include "base/log.hpp"
+#include "wire/error_body.hpp"
+
+namespace tidemill::wire {
+
+namespace {
+
+using boost::system::error_code;
+
+constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
+constexpr size_t read_size = size_t{64} << 10;
+
+base::Error gone() {
+  return {base::ErrorCode::cancelled, "the client has closed the connection"};
+}
+
+// "Sun, 06 Nov 1994 08:49:37 GMT"
+std::string http_date(base::WallTime time) {
+  const std::time_t seconds =
+      std::chrono::system_clock::to_time_t(std::chrono::time_point_cast<std::chrono::system_clock::duration>(time));
+  std::tm parts{};
+  gmtime_r(&seconds, &parts);
+  static constexpr std::string_view days[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+  static constexpr std::string_view months[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                                "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+  return fmt::format("{}, {:02} {} {} {:02}:{:02}:{:02} GMT", days[parts.tm_wday], parts.tm_mday, months[parts.tm_mon],
+                     parts.tm_year + 1900, parts.tm_hour, parts.tm_min, parts.tm_sec);
+}
+
+// The server's own to set, whatever the handler says.
+bool is_framing(std::string_view name) {
+  return equal_ignoring_case(name, "content-length") || equal_ignoring_case(name, "transfer-encoding") ||
+         equal_ignoring_case(name, "connection") || equal_ignoring_case(name, "date");
+}
+
+// Control characters in a value would let it forge further headers.
+void append_field(std::string& head, std::string_view name, std::string_view value) {
+  const auto append = [&head](std::string_view text) {
+    for (const char c : text)
+      head += static_cast<unsigned char>(c) < ' ' && c != '\t' ? ' ' : c;
+  };
+  append(name);
+  head += ": ";
+  append(value);
+  head += "\r\n";
+}
+
+bool has_no_body(int status) {
+  return status == 204 || status == 304;
+}
+
+}  // namespace
+
+asio::awaitable<bool> StrandEvent::wait_until(base::SteadyTime deadline) {
+  timer_.expires_at(std::chrono::time_point_cast<asio::steady_timer::duration>(deadline));
+  const auto [error] = co_await timer_.async_wait(as_result);
+  co_return static_cast<bool>(error);
+}
+
+// Shared with the functions that `waker` gave out, which outlive the exchange. The mutex guards `connection`, which is
+// null once the exchange has ended; while it is not, the connection and its executor are alive.
+struct Connection::WakerState {
+  std::mutex mutex;
+  Connection* connection = nullptr;
+  bool posted = false;  // a wake is under way: further ones are the same
+};
+
+Connection::Connection(asio::ip::tcp::socket socket, ServerContext& context)
+    : socket_(std::move(socket)),
+      context_(context),
+      input_capacity_(std::max(context.options.max_header_bytes, size_t{64} << 10)),
+      input_event_(socket_.get_executor()),
+      room_event_(socket_.get_executor()),
+      write_timer_(socket_.get_executor()),
+      wake_event_(socket_.get_executor()) {
+  error_code error;
+  socket_.set_option(asio::ip::tcp::no_delay(true), error);
+  socket_.non_blocking(true, error);
+  const auto endpoint = socket_.remote_endpoint(error);
+  if (!error) {
+    peer_ = endpoint.address().is_v6() ? fmt::format("[{}]:{}", endpoint.address().to_string(), endpoint.port())
+                                       : fmt::format("{}:{}", endpoint.address().to_string(), endpoint.port());
+  }
+}
+
+Connection::~Connection() {
+  detach_waker();
+}
+
+// ---- input
+
+void Connection::start_pump() {
+  asio::co_spawn(strand(), pump(), [self = shared_from_this()](std::exception_ptr failure) {
+    if (failure) self->cut();
+  });
+}
+
+asio::awaitable<void> Connection::pump() {
+  const auto self = shared_from_this();
+  while (true) {
+    while (input_.size() >= input_capacity_ && !broken_)
+      co_await room_event_.wait_until(base::SteadyTime::max());
+    if (broken_) co_return;
+    // Waiting first rather than reading keeps idle connections free of buffers.
+    const auto [wait_error] = co_await socket_.async_wait(asio::ip::tcp::socket::wait_read, as_result);
+    const error_code error = wait_error ? wait_error : read_available();
+    if (error == asio::error::would_block) continue;
+    if (error) {
+      end_of_input_ = true;
+      broken_ = broken_ || error != asio::error::eof;
+      client_gone();
+      co_return;
+    }
+    input_event_.notify();
+  }
+}
+
+// Not inlined into the coroutine, which may go on in another thread than it began in while the compiler believes the
+// address of a thread-local to be fixed.
+[[gnu::noinline]] error_code Connection::read_available() {
+  static thread_local std::array<char, read_size> bytes;
+  error_code error;
+  const size_t room = std::min(read_size, input_capacity_ - input_.size());
+  const size_t count = socket_.read_some(asio::buffer(bytes.data(), room), error);
+  input_.append(bytes.data(), count);
+  return error;
+}
+
+void Connection::consume_input(size_t bytes) {
+  if (bytes == 0) return;
+  if (bytes == input_.size()) {
+    std::string().swap(input_);
+  } else {
+    input_.erase(0, bytes);
+  }
+  room_event_.notify();
+}
+
+void Connection::client_gone() {
+  input_event_.notify();
+  wake_event_.notify();
+  if (auto callback = std::exchange(on_disconnect_, nullptr)) callback();
+}
+
+void Connection::cut() {
+  if (broken_) return;
+  broken_ = true;
+  end_of_input_ = true;
+  error_code ignored;
+  socket_.set_option(asio::socket_base::linger(true, 0), ignored);  // a reset, not an orderly end
+  socket_.close(ignored);
+  write_timer_.cancel();
+  room_event_.notify();
+  client_gone();
+}
+
+// ---- requests
+
+asio::awaitable<void> Connection::run() {
+  const auto self = shared_from_this();
+  start_pump();
+  while (co_await serve_one()) {
+  }
+  error_code ignored;
+  socket_.close(ignored);
+  broken_ = true;
+  room_event_.notify();
+}
+
+asio::awaitable<void> Connection::refuse_for_load() {
+  const auto self = shared_from_this();
+  start_pump();
+  HttpResponse response = error_response(
+      base::Error(base::ErrorCode::unavailable,
+                  fmt::format("the server already has {} connections, its limit", context_.options.max_connections)));
+  (void)co_await respond(std::move(response));
+  co_await linger();
+  error_code ignored;
+  socket_.close(ignored);
+  broken_ = true;
+  room_event_.notify();
+}
+
+// One request and its answer. False: the connection is to be closed.
+asio::awaitable<bool> Connection::serve_one() {
+  const base::SteadyTime idle_until = base::SystemClock::instance().now() + context_.options.idle_timeout;
+  while (input_.empty()) {
+    if (end_of_input_ || context_.draining) co_return false;
+    if (!co_await input_event_.wait_until(idle_until)) co_return false;
+  }
+  answer_ = Answer::none;
+  status_ = 0;
+  body_bytes_ = 0;
+  keep_alive_ = false;
+  const base::SteadyTime received = context_.clock.now();
+  const base::WallTime received_wall = context_.clock.wall_now();
+
+  RequestParser parser({context_.options.max_header_bytes, context_.options.max_body_bytes});
+  const bool complete = co_await read_request(parser);
+  keep_alive_ = complete && parser.keep_alive();
+  request_ = parser.take();
+  request_.received = received;
+  request_.received_wall = received_wall;
+  request_.peer = peer_;
+  if (complete) {
+    co_await run_exchange();
+  } else if (parser.refusal()) {
+    co_await refuse(parser.refusal()->status, parser.refusal()->message);
+  } else if (!broken_) {
+    const bool truncated = end_of_input_;
+    co_await refuse(truncated ? 400 : 408, truncated ? "the request ends before it is complete"
+                                                     : "the request did not arrive within the time allowed for it");
+  }
+  if (context_.options.on_exchange && (complete || status_ != 0)) {
+    context_.options.on_exchange({.method = request_.method,
+                                  .route = request_.route,
+                                  .status = status_,
+                                  .body_bytes = body_bytes_,
+                                  .duration = context_.clock.now() - received,
+                                  .disconnected = end_of_input_});
+  }
+  request_ = HttpRequest();
+  if (broken_) co_return false;
+  if (!keep_alive_) co_await linger();
+  co_return keep_alive_;
+}
+
+// Feeds the parser until the request is complete. False: refused, timed out or ended; which one, the caller can see.
+asio::awaitable<bool> Connection::read_request(RequestParser& parser) {
+  const base::Clock& timer_clock = base::SystemClock::instance();
+  base::SteadyTime deadline = timer_clock.now() + context_.options.header_timeout;
+  bool continued = false;
+  while (true) {
+    const bool head_was_done = parser.head_done();
+    const size_t taken = parser.feed(input_);
+    consume_input(taken);
+    if (parser.done()) co_return true;
+    if (parser.refusal()) co_return false;
+    if (end_of_input_) co_return false;
+    if (parser.head_done() && (taken != 0 || !head_was_done)) {
+      deadline = timer_clock.now() + context_.options.body_timeout;
+    }
+    if (parser.head_done() && parser.expects_continue() && !std::exchange(continued, true)) {
+      static constexpr std::string_view go_on = "HTTP/1.1 100 Continue\r\n\r\n";
+      const Pieces pieces = {asio::buffer(go_on)};
+      if (!co_await write_all(pieces)) co_return false;
+    }
+    const size_t had = input_.size();
+    while (input_.size() == had && !end_of_input_) {
+      if (!co_await input_event_.wait_until(deadline)) co_return false;
+    }
+  }
+}
+
+asio::awaitable<void> Connection::run_exchange() {
+  Exchange exchange(*this);
+  in_exchange_ = true;
+  woken_ = false;
+  std::string failure;
+  try {
+    co_await dispatch(exchange);
+  } catch (const std::exception& error) {
+    failure = error.what();
+  } catch (...) {
+    failure = "an exception of unknown type";
+  }
+  in_exchange_ = false;
+  on_disconnect_ = nullptr;
+  detach_waker();
+  if (!failure.empty()) {
+    base::log::error("{} {}: the handler threw: {}", request_.method, request_.route, failure);
+  }
+  if (answer_ == Answer::none) {
+    if (failure.empty() && !end_of_input_) {
+      base::log::error("{} {}: the handler gave no answer", request_.method, request_.route);
+    }
+    if (!end_of_input_) {
+      (void)co_await respond(error_response({base::ErrorCode::internal, "the server failed to answer this request"}));
+    } else {
+      keep_alive_ = false;
+    }
+  } else if (answer_ == Answer::stream) {
+    cut();
+  }
+}
+
+asio::awaitable<void> Connection::dispatch(Exchange& exchange) {
+  const Router::Match match = context_.router.find(request_.method, request_.path);
+  request_.route = match.route;
+  request_.path_rest = match.rest;
+  if (match.handler != nullptr) {
+    co_await (*match.handler)(exchange);
+  } else if (request_.method == "OPTIONS") {
+    (void)co_await respond(preflight(match.allow));
+  } else if (match.route.empty()) {
+    const base::Error error(base::ErrorCode::not_found,
+                            fmt::format("no such URL: {} {}", request_.method, request_.path));
+    (void)co_await respond(error_response(error));
+  } else {
+    const std::string message =
+        fmt::format("{} does not answer {}, only {}", match.route, request_.method, match.allow);
+    HttpResponse response = HttpResponse::json(
+        405, base::json::serialize(error_body(message, "invalid_request_error", "", "method_not_allowed")));
+    response.headers.set("Allow", match.allow);
+    (void)co_await respond(std::move(response));
+  }
+}
+
+// Answers a request that could not be read, after which the connection has to close.
+asio::awaitable<void> Connection::refuse(int status, std::string message) {
+  keep_alive_ = false;
+  const std::string_view code = status == 413   ? "request_too_large"
+                                : status == 408 ? "timeout"
+                                : status == 431 ? "headers_too_large"
+                                                : "bad_request";
+  (void)co_await respond(
+      HttpResponse::json(status, base::json::serialize(error_body(message, "invalid_request_error", "", code))));
+}
+
+// Closing a socket with input unread makes the kernel send a reset, which can destroy an answer that the client has not
+// read yet. So: end our side, then read on until the client ends its own.
+asio::awaitable<void> Connection::linger() {
+  error_code ignored;
+  socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+  const base::SteadyTime deadline = base::SystemClock::instance().now() + context_.options.linger_timeout;
+  while (!end_of_input_) {
+    consume_input(input_.size());
+    if (!co_await input_event_.wait_until(deadline)) co_return;
+    if (base::SystemClock::instance().now() >= deadline) co_return;  // a client that never stops sending
+  }
+}
+
+void Connection::add_cors(Headers& headers) const {
+  const auto& allowed = context_.options.cors_origins;
+  const auto origin = request_.headers.find("origin");
+  if (allowed.empty() || !origin) return;
+  const bool any = std::find(allowed.begin(), allowed.end(), "*") != allowed.end();
+  if (!any && std::find(allowed.begin(), allowed.end(), *origin) == allowed.end()) return;
+  headers.set("Access-Control-Allow-Origin", any ? "*" : std::string(*origin));
+  if (!any) headers.add("Vary", "Origin");
+}
+
+HttpResponse Connection::preflight(std::string allow) const {
+  HttpResponse response;
+  response.status = 204;
+  if (allow.empty()) allow = "GET, HEAD, POST, OPTIONS";
+  if (request_.headers.has("access-control-request-method")) {
+    response.headers.set("Access-Control-Allow-Methods", allow);
+    if (const auto asked = request_.headers.find("access-control-request-headers")) {
+      response.headers.set("Access-Control-Allow-Headers", std::string(*asked));
+    }
+    response.headers.set("Access-Control-Max-Age", "600");
+  }
+  response.headers.set("Allow", std::move(allow));
+  return response;
+}
+
+// ---- answers
+
+// Without `content_length`: a stream.
+std::string Connection::format_head(int status, const Headers& headers, std::optional<size_t> content_length) {
+  if (context_.draining) keep_alive_ = false;
+  chunked_ = !content_length && !request_.http_1_0;
+  if (!content_length && !chunked_) keep_alive_ = false;
+  std::string head = fmt::format("HTTP/1.1 {} {}\r\n", status, reason_phrase(status));
+  Headers cors;
+  add_cors(cors);
+  for (const auto& [name, value] : headers) {
+    if (!is_framing(name)) append_field(head, name, value);
+  }
+  for (const auto& [name, value] : cors)
+    append_field(head, name, value);
+  append_field(head, "Date", http_date(context_.clock.wall_now()));
+  if (content_length && !has_no_body(status)) append_field(head, "Content-Length", std::to_string(*content_length));
+  if (chunked_) append_field(head, "Transfer-Encoding", "chunked");
+  if (!keep_alive_) {
+    append_field(head, "Connection", "close");
+  } else if (request_.http_1_0) {
+    append_field(head, "Connection", "keep-alive");
+  }
+  head += "\r\n";
+  return head;
+}
+
+asio::awaitable<bool> Connection::write_all(Pieces pieces) {
+  size_t at = 0;
+  while (true) {
+    while (at < pieces.size() && pieces[at].size() == 0)
+      ++at;
+    if (at == pieces.size()) co_return true;
+    if (broken_) co_return false;
+    error_code error;
+    size_t written = socket_.write_some(pieces, error);
+    for (size_t i = at; written != 0; ++i) {
+      const size_t part = std::min(written, pieces[i].size());
+      pieces[i] += part;
+      written -= part;
+    }
+    if (error == asio::error::would_block) {
+      write_timer_.expires_after(
+          std::chrono::duration_cast<asio::steady_timer::duration>(context_.options.write_timeout));
+      write_timer_.async_wait([weak = weak_from_this()](error_code timer_error) {
+        const auto self = weak.lock();
+        if (!timer_error && self) self->cut();
+      });
+      const auto [wait_error] = co_await socket_.async_wait(asio::ip::tcp::socket::wait_write, as_result);
+      write_timer_.cancel();
+      error = wait_error;
+    }
+    if (error) {
+      cut();
+      co_return false;
+    }
+  }
+}
+
+asio::awaitable<base::Result<void>> Connection::respond(HttpResponse response) {
+  if (answer_ != Answer::none) co_return base::Error(base::ErrorCode::internal, "the request was answered twice");
+  answer_ = Answer::whole;
+  status_ = response.status;
+  const bool send_body = request_.method != "HEAD" && !has_no_body(response.status);
+  const std::string head = format_head(response.status, response.headers, response.body.size());
+  if (!send_body) response.body.clear();
+  body_bytes_ = response.body.size();
+  const Pieces pieces = {asio::buffer(head), asio::buffer(response.body)};
+  if (!co_await write_all(pieces)) co_return gone();
+  co_return base::Result<void>();
+}
+
+asio::awaitable<base::Result<void>> Connection::begin_stream(int status, Headers headers) {
+  if (answer_ != Answer::none) co_return base::Error(base::ErrorCode::internal, "the request was answered twice");
+  if (end_of_input_) {
+    answer_ = Answer::stream;
+    co_return gone();
+  }
+  answer_ = Answer::stream;
+  status_ = status;
+  const std::string head = format_head(status, headers, std::nullopt);
+  const Pieces pieces = {asio::buffer(head)};
+  if (!co_await write_all(pieces)) co_return gone();
+  co_return base::Result<void>();
+}
+
+asio::awaitable<base::Result<void>> Connection::write(std::string_view chunk) {
+  if (answer_ != Answer::stream) co_return base::Error(base::ErrorCode::internal, "no stream is open for this write");
+  if (end_of_input_) co_return gone();
+  if (chunk.empty() || request_.method == "HEAD") co_return base::Result<void>();
+  body_bytes_ += chunk.size();
+  Pieces pieces = {};
+  std::array<char, 24> size_line;
+  if (chunked_) {
+    char* end = std::to_chars(size_line.data(), size_line.data() + 20, chunk.size(), 16).ptr;
+    *end++ = '\r';
+    *end++ = '\n';
+    pieces[0] = asio::buffer(size_line.data(), static_cast<size_t>(end - size_line.data()));
+    pieces[2] = asio::buffer("\r\n", 2);
+  }
+  pieces[1] = asio::buffer(chunk.data(), chunk.size());
+  if (!co_await write_all(pieces)) co_return gone();
+  co_return base::Result<void>();
+}
+
+asio::awaitable<base::Result<void>> Connection::end_stream() {
+  if (answer_ != Answer::stream) co_return base::Error(base::ErrorCode::internal, "no stream is open to be ended");
+  if (end_of_input_) co_return gone();
+  answer_ = Answer::stream_ended;
+  Pieces pieces = {};
+  if (chunked_ && request_.method != "HEAD") pieces[0] = asio::buffer("0\r\n\r\n", 5);
+  if (!co_await write_all(pieces)) co_return gone();
+  co_return base::Result<void>();
+}
+
+// ---- waking
+
+asio::awaitable<Wake> Connection::wait(std::optional<base::Duration> at_most) {
+  const base::SteadyTime deadline = at_most ? base::SystemClock::instance().now() + *at_most : base::SteadyTime::max();
+  while (true) {
+    if (end_of_input_) co_return Wake::disconnected;
+    if (std::exchange(woken_, false)) co_return Wake::woken;
+    if (!co_await wake_event_.wait_until(deadline) && !woken_ && !end_of_input_) co_return Wake::timed_out;
+  }
+}
+
+std::function<void()> Connection::waker() {
+  if (!waker_state_) {
+    waker_state_ = std::make_shared<WakerState>();
+    waker_state_->connection = this;
+  }
+  return [state = waker_state_] {
+    const std::lock_guard lock(state->mutex);
+    if (state->connection == nullptr || std::exchange(state->posted, true)) return;
+    asio::post(state->connection->strand(), [state] {
+      Connection* connection = nullptr;
+      {
+        const std::lock_guard inner(state->mutex);
+        state->posted = false;
+        connection = state->connection;  // set to null only on this strand, so it stays good below
+      }
+      if (connection == nullptr) return;
+      connection->woken_ = true;
+      connection->wake_event_.notify();
+    });
+  };
+}
+
+void Connection::detach_waker() {
+  if (!waker_state_) return;
+  {
+    const std::lock_guard lock(waker_state_->mutex);
+    waker_state_->connection = nullptr;
+  }
+  waker_state_.reset();
+}
+
+// ---- the exchange hands everything on
+
+HttpRequest& Exchange::request() {
+  return connection_.request_;
+}
+asio::awaitable<base::Result<void>> Exchange::respond(HttpResponse response) {
+  return connection_.respond(std::move(response));
+}
+asio::awaitable<base::Result<void>> Exchange::begin_stream(int status, Headers headers) {
+  return connection_.begin_stream(status, std::move(headers));
+}
+asio::awaitable<base::Result<void>> Exchange::write(std::string_view chunk) {
+  return connection_.write(chunk);
+}
+asio::awaitable<base::Result<void>> Exchange::end() {
+  return connection_.end_stream();
+}
+bool Exchange::answered() const {
+  return connection_.answer_ != Connection::Answer::none;
+}
+bool Exchange::disconnected() const {
+  return connection_.end_of_input_;
+}
+std::function<void()> Exchange::waker() {
+  return connection_.waker();
+}
+asio::awaitable<Wake> Exchange::wait(std::optional<base::Duration> at_most) {
+  return connection_.wait(at_most);
+}
+asio::any_io_executor Exchange::executor() {
+  return connection_.strand();
+}
+
+void Exchange::on_disconnect(std::function<void()> callback) {
+  if (connection_.end_of_input_) {
+    if (callback) callback();
+    return;
+  }
+  connection_.on_disconnect_ = std::move(callback);
+}
+
+}  // namespace tidemill::wire

@@ -1,0 +1,246 @@
+#include "wire/http_server.hpp"
+
+#include <algorithm>
+#include <condition_variable>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <unordered_map>
+#include <utility>
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/strand.hpp>
+#include <boost/asio/use_awaitable.hpp>
+
+#include "base/log.hpp"
+#include "wire/connection.hpp"
+
+namespace tidemill::wire {
+
+namespace {
+
+using asio::ip::tcp;
+using boost::system::error_code;
+
+constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
+
+// How long a failed accept (usually: out of file descriptors) waits before the next try.
+constexpr auto accept_backoff = std::chrono::milliseconds(20);
+// Connections over the limit that may be told 503 at one time; further ones are closed without a word.
+constexpr size_t max_refusals = 64;
+// What handlers get to return after their connections were cut.
+constexpr auto unwind_limit = std::chrono::seconds(2);
+
+std::string format_endpoint(const tcp::endpoint& endpoint) {
+  const std::string address = endpoint.address().to_string();
+  return endpoint.address().is_v6() ? fmt::format("[{}]:{}", address, endpoint.port())
+                                    : fmt::format("{}:{}", address, endpoint.port());
+}
+
+}  // namespace
+
+struct HttpServer::Impl {
+  Impl(HttpServerOptions options, Router router)
+      : context(std::move(options), std::move(router)),
+        io(std::make_unique<asio::io_context>(context.options.io_threads)),
+        work(asio::make_work_guard(*io)),
+        acceptor(std::in_place, asio::make_strand(*io)) {}
+  ~Impl() { (void)stop(base::Duration(0)); }
+
+  base::Result<void> listen();
+  void run_threads();
+  asio::awaitable<void> accept_loop();
+  void admit(tcp::socket socket);
+  void remove(Connection* connection);
+  // Calls `act` on the strand of every connection; with `mutex` held.
+  void for_each_connection(void (Connection::*act)());
+  void drain();
+  bool stop(base::Duration limit);
+
+  ServerContext context;
+  tcp::endpoint bound;
+
+  std::mutex stop_mutex;  // held by the one `stop` that does the work
+  std::mutex mutex;       // guards `open`, and the end of `io` and `acceptor`
+  std::condition_variable closed;
+  std::unordered_map<Connection*, std::weak_ptr<Connection>> open;
+
+  std::unique_ptr<asio::io_context> io;  // null once stopped
+  asio::executor_work_guard<asio::io_context::executor_type> work;
+  std::optional<tcp::acceptor> acceptor;
+  std::vector<std::thread> threads;
+};
+
+base::Result<void> HttpServer::Impl::listen() {
+  const auto& options = context.options;
+  error_code error;
+  const asio::ip::address address = asio::ip::make_address(options.address, error);
+  if (error) {
+    return base::Error(
+               base::ErrorCode::invalid_argument,
+               fmt::format("'{}' is not an IP address; use for example 127.0.0.1, 0.0.0.0 or ::1", options.address))
+        .with_param("address");
+  }
+  const tcp::endpoint endpoint(address, options.port);
+  const auto failed = [&](std::string_view what) {
+    const bool busy = error == asio::error::address_in_use;
+    return base::Error(busy ? base::ErrorCode::unavailable : base::ErrorCode::io,
+                       fmt::format("cannot {} {}: {}{}", what, format_endpoint(endpoint), error.message(),
+                                   busy ? " (another program listens there; choose another port)" : ""));
+  };
+  acceptor->open(endpoint.protocol(), error);
+  if (error) return failed("open a socket for");
+  acceptor->set_option(tcp::acceptor::reuse_address(true), error);
+  if (error) return failed("prepare the socket for");
+  acceptor->bind(endpoint, error);
+  if (error) return failed("bind to");
+  acceptor->listen(asio::socket_base::max_listen_connections, error);
+  if (error) return failed("listen on");
+  bound = acceptor->local_endpoint(error);
+  if (error) return failed("listen on");
+  return {};
+}
+
+void HttpServer::Impl::run_threads() {
+  asio::co_spawn(acceptor->get_executor(), accept_loop(), [](std::exception_ptr failure) {
+    if (failure) base::log::error("the accept loop ended unexpectedly: no new connections are served");
+  });
+  for (int i = 0; i < std::max(1, context.options.io_threads); ++i)
+    threads.emplace_back([this] { io->run(); });
+}
+
+asio::awaitable<void> HttpServer::Impl::accept_loop() {
+  asio::steady_timer backoff(acceptor->get_executor());
+  bool failing = false;
+  while (acceptor->is_open()) {
+    auto [error, socket] = co_await acceptor->async_accept(asio::any_io_executor(asio::make_strand(*io)), as_result);
+    if (!acceptor->is_open()) co_return;
+    if (error) {
+      // Typically EMFILE. The pending connection stays in the backlog, so trying again at once would spin.
+      if (!std::exchange(failing, true)) base::log::warn("cannot accept connections for now: {}", error.message());
+      backoff.expires_after(accept_backoff);
+      (void)co_await backoff.async_wait(as_result);
+      continue;
+    }
+    if (std::exchange(failing, false)) base::log::info("accepting connections again");
+    admit(std::move(socket));
+  }
+}
+
+void HttpServer::Impl::admit(tcp::socket socket) {
+  const size_t limit = context.options.max_connections;
+  std::shared_ptr<Connection> connection;
+  bool over = false;
+  {
+    const std::lock_guard lock(mutex);
+    over = open.size() >= limit;
+    if (open.size() >= limit + max_refusals) return;  // closes the socket
+    connection = std::make_shared<Connection>(std::move(socket), context);
+    open.emplace(connection.get(), connection);
+  }
+  asio::co_spawn(connection->strand(), over ? connection->refuse_for_load() : connection->run(),
+                 [this, connection](std::exception_ptr failure) {
+                   if (failure) {
+                     base::log::error("a connection ended by an exception");
+                     connection->cut();
+                   }
+                   remove(connection.get());
+                 });
+}
+
+void HttpServer::Impl::remove(Connection* connection) {
+  const std::lock_guard lock(mutex);
+  open.erase(connection);
+  if (open.empty()) closed.notify_all();
+}
+
+void HttpServer::Impl::for_each_connection(void (Connection::*act)()) {
+  for (const auto& [key, weak] : open) {
+    if (auto connection = weak.lock()) {
+      const auto strand = connection->strand();
+      asio::post(strand, [connection = std::move(connection), act] { ((*connection).*act)(); });
+    }
+  }
+}
+
+void HttpServer::Impl::drain() {
+  const std::lock_guard lock(mutex);
+  if (context.draining.exchange(true) || !acceptor) return;
+  asio::post(acceptor->get_executor(), [this] {
+    error_code ignored;
+    acceptor->close(ignored);
+  });
+  for_each_connection(&Connection::notice_drain);
+}
+
+bool HttpServer::Impl::stop(base::Duration limit) {
+  const std::lock_guard only_one(stop_mutex);
+  if (!io) return true;
+  drain();
+  bool orderly = true;
+  {
+    std::unique_lock lock(mutex);
+    orderly = closed.wait_for(lock, limit, [this] { return open.empty(); });
+  }
+  if (!orderly) {
+    std::unique_lock lock(mutex);
+    for_each_connection(&Connection::cut);
+    if (!closed.wait_for(lock, unwind_limit, [this] { return open.empty(); })) {
+      base::log::warn("{} handlers did not return after their clients were cut off", open.size());
+    }
+  }
+  work.reset();
+  io->stop();
+  for (std::thread& thread : threads)
+    thread.join();
+  threads.clear();
+  std::unique_ptr<asio::io_context> ended;
+  {
+    const std::lock_guard lock(mutex);
+    acceptor.reset();
+    open.clear();
+    ended = std::move(io);
+  }
+  ended.reset();  // with the frames of coroutines that still wait
+  return orderly;
+}
+
+base::Result<std::unique_ptr<HttpServer>> HttpServer::start(HttpServerOptions options, Router router) {
+  auto impl = std::make_unique<Impl>(std::move(options), std::move(router));
+  TM_CHECK(impl->listen());
+  impl->run_threads();
+  return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
+}
+
+HttpServer::HttpServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+HttpServer::~HttpServer() = default;
+
+uint16_t HttpServer::port() const {
+  return impl_->bound.port();
+}
+std::string HttpServer::url() const {
+  return "http://" + format_endpoint(impl_->bound);
+}
+
+size_t HttpServer::connections() const {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->open.size();
+}
+
+asio::any_io_executor HttpServer::executor() {
+  return impl_->io->get_executor();
+}
+void HttpServer::drain() {
+  impl_->drain();
+}
+bool HttpServer::stop(base::Duration limit) {
+  return impl_->stop(limit);
+}
+
+}  // namespace tidemill::wire

@@ -1,0 +1,64 @@
+// From bytes to an HttpRequest, with no socket in sight. Beast's parser does the grammar; this adds the limits, the
+// checks against request smuggling (RFC 9112, sections 6.1 and 6.3) and the decoding of the target.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "wire/http_message.hpp"
+
+namespace tidemill::wire {
+
+// Reads one request. Not thread-safe.
+class RequestParser {
+ public:
+  struct Limits {
+    size_t header_bytes;
+    size_t body_bytes;
+  };
+  // Why the request cannot be served; the connection must be closed after saying so.
+  struct Refusal {
+    int status;
+    std::string message;
+  };
+
+  explicit RequestParser(Limits limits);
+  ~RequestParser();
+
+  // Takes what it can from the front of `bytes` and returns how much that was; the rest must come again, with more
+  // behind it. Stops at the end of the request, and for good at a refusal. An unfinished head is never taken, so
+  // `bytes` has to be able to hold `header_bytes`.
+  size_t feed(std::string_view bytes);
+
+  bool head_done() const { return head_done_; }
+  bool done() const { return done_; }
+  const std::optional<Refusal>& refusal() const { return refusal_; }
+  // The head asks for "100 Continue" before it sends a body.
+  bool expects_continue() const { return expects_continue_; }
+  // The head says, or its version implies, that the connection ends after the answer.
+  bool keep_alive() const { return keep_alive_; }
+
+  // The request as far as it was read: all of it when `done`; method and target are empty before `head_done`. Times,
+  // peer and route are not set.
+  HttpRequest take();
+
+ private:
+  struct Grammar;  // Beast's parser
+
+  void finish_head();
+  void refuse(int status, std::string message);
+
+  Limits limits_;
+  std::unique_ptr<Grammar> grammar_;
+  HttpRequest request_;
+  std::optional<Refusal> refusal_;
+  bool head_done_ = false;
+  bool done_ = false;
+  bool expects_continue_ = false;
+  bool keep_alive_ = false;
+};
+
+}  // namespace tidemill::wire
