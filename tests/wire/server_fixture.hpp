@@ -24,6 +24,10 @@ class Flag {
     set_ = true;
     changed_.notify_all();
   }
+  bool is_set() {
+    const std::lock_guard lock(mutex_);
+    return set_;
+  }
   // False if it did not happen in a very long time.
   bool wait() {
     std::unique_lock lock(mutex_);

@@ -1,0 +1,176 @@
+// Starting, draining, stopping, and running out of connections or file descriptors.
+#include <algorithm>
+#include <sys/resource.h>
+#include <vector>
+
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <gtest/gtest.h>
+
+#include "wire/server_fixture.hpp"
+
+namespace tidemill::test {
+namespace {
+
+using LifecycleTest = ServerTest;
+
+constexpr std::string_view get_hello = "GET /hello HTTP/1.1\r\nHost: h\r\n\r\n";
+constexpr std::string_view get_when_told = "GET /when-told HTTP/1.1\r\nHost: h\r\n\r\n";
+
+TEST_F(LifecycleTest, AddressesThatCannotBeUsed) {
+  start();
+  EXPECT_NE(server_->port(), 0);
+  EXPECT_EQ(server_->url(), "http://127.0.0.1:" + std::to_string(server_->port()));
+  wire::HttpServerOptions taken;
+  taken.port = server_->port();
+  const auto second = wire::HttpServer::start(taken, wire::Router());
+  ASSERT_FALSE(second);
+  EXPECT_EQ(second.error().code(), base::ErrorCode::unavailable);
+  EXPECT_NE(second.error().message().find(std::to_string(taken.port)), std::string::npos);
+  wire::HttpServerOptions nonsense;
+  nonsense.address = "not an address";
+  EXPECT_EQ(wire::HttpServer::start(nonsense, wire::Router()).error().code(), base::ErrorCode::invalid_argument);
+  wire::HttpServerOptions elsewhere;
+  elsewhere.address = "192.0.2.1";  // TEST-NET-1: no machine's own
+  EXPECT_FALSE(wire::HttpServer::start(elsewhere, wire::Router()));
+}
+
+TEST_F(LifecycleTest, DrainClosesIdleConnectionsAndFinishesWhatRuns) {
+  start();
+  RawClient idle = connect();
+  ASSERT_TRUE(idle.send(get_hello));
+  ASSERT_TRUE(idle.read_answer().ends_with("hello"));
+  RawClient silent = connect();
+  wait_for_connections(2);
+  RawClient busy = connect();
+  ASSERT_TRUE(busy.send(get_when_told));
+  const auto wake = waker_.get();
+
+  server_->drain();
+  server_->drain();
+  EXPECT_EQ(idle.read_all(), "");
+  EXPECT_EQ(silent.read_all(), "");
+  wait_for_connections(1);
+  EXPECT_FALSE(client_gone_.is_set());
+  wake();
+  const std::string answer = busy.read_all();
+  EXPECT_NE(answer.find("Connection: close\r\n"), std::string::npos);
+  EXPECT_TRUE(answer.ends_with("\r\n\r\nwoken"));
+  busy.close();
+  EXPECT_TRUE(server_->stop(patience));
+  EXPECT_FALSE(RawClient(server_->port()).connected());
+}
+
+TEST_F(LifecycleTest, StopCutsWhatDoesNotEnd) {
+  start();
+  RawClient busy = connect();
+  ASSERT_TRUE(busy.send(get_when_told));
+  (void)waker_.get();
+  EXPECT_FALSE(server_->stop(std::chrono::milliseconds(20)));
+  EXPECT_TRUE(client_gone_.is_set());
+  busy.read_all();
+  EXPECT_TRUE(busy.was_reset());
+  EXPECT_TRUE(server_->stop(base::Duration(0)));  // again: nothing to do
+}
+
+TEST_F(LifecycleTest, HandlersThatNeverReturnDoNotHoldUpTheEnd) {
+  struct Witness {
+    Flag* gone;
+    ~Witness() { gone->set(); }
+  };
+  Flag entered;
+  Flag destroyed;
+  router_.add("GET", "/stuck", [&](Exchange& exchange) -> awaitable<void> {
+    const Witness witness{&destroyed};
+    entered.set();
+    boost::asio::steady_timer never(exchange.executor(), std::chrono::steady_clock::time_point::max());
+    co_await never.async_wait(boost::asio::use_awaitable);
+  });
+  start();
+  RawClient client = connect();
+  ASSERT_TRUE(client.send("GET /stuck HTTP/1.1\r\nHost: h\r\n\r\n"));
+  ASSERT_TRUE(entered.wait());
+  EXPECT_FALSE(server_->stop(base::Duration(0)));
+  EXPECT_TRUE(destroyed.is_set());
+}
+
+TEST_F(LifecycleTest, WakersOutliveTheServer) {
+  start();
+  RawClient busy = connect();
+  ASSERT_TRUE(busy.send(get_when_told));
+  const auto wake = waker_.get();
+  server_.reset();
+  wake();
+}
+
+TEST_F(LifecycleTest, ConnectionsOverTheLimitAreTold503) {
+  options_.max_connections = 2;
+  start();
+  RawClient first = connect();
+  RawClient second = connect();
+  wait_for_connections(2);
+  RawClient third = connect();
+  third.send(get_hello);
+  const std::string answer = third.read_all();
+  EXPECT_TRUE(answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n")) << answer;
+  EXPECT_NE(answer.find("Retry-After: 1\r\n"), std::string::npos);
+  third.close();
+  first.close();
+  wait_for_connections(1);
+  RawClient fourth = connect();
+  ASSERT_TRUE(fourth.send(get_hello));
+  EXPECT_TRUE(fourth.read_answer().ends_with("hello"));
+}
+
+TEST_F(LifecycleTest, AThousandIdleConnections) {
+  rlimit limit{};
+  ::getrlimit(RLIMIT_NOFILE, &limit);
+  rlimit wider = limit;
+  wider.rlim_cur = std::min<rlim_t>(limit.rlim_max, 4096);
+  ::setrlimit(RLIMIT_NOFILE, &wider);
+  if (wider.rlim_cur < 2200) GTEST_SKIP() << "needs 2,200 file descriptors";
+  start();
+  std::vector<RawClient> idle;
+  for (int i = 0; i < 1000; ++i) {
+    idle.push_back(connect());
+    ASSERT_TRUE(idle.back().connected());
+  }
+  wait_for_connections(1000);
+  for (const size_t i : {size_t{0}, size_t{500}, size_t{999}}) {
+    ASSERT_TRUE(idle[i].send(get_hello));
+    EXPECT_TRUE(idle[i].read_answer().ends_with("hello"));
+  }
+  server_->drain();
+  wait_for_connections(0);
+  EXPECT_TRUE(server_->stop(patience));
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+TEST_F(LifecycleTest, OutOfFileDescriptors) {
+  start();
+  RawClient before = connect();
+  wait_for_connections(1);
+  // A client whose connection the kernel completes but for which the server has no descriptor left.
+  RawClient waiting = connect();
+  wait_for_connections(2);
+  rlimit limit{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &limit), 0);
+  const int lowest_free = ::dup(0);
+  ASSERT_GE(lowest_free, 0);
+  ::close(lowest_free);
+  rlimit narrow = limit;
+  narrow.rlim_cur = static_cast<rlim_t>(lowest_free) + 1;  // one more descriptor: the client's own
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &narrow), 0);
+  RawClient starved = connect();
+  EXPECT_TRUE(starved.connected());
+  ASSERT_TRUE(starved.send(get_hello));
+  // Those that are connected are served meanwhile.
+  ASSERT_TRUE(before.send(get_hello));
+  EXPECT_TRUE(before.read_answer().ends_with("hello"));
+  EXPECT_EQ(server_->connections(), 2U);
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &limit), 0);
+  EXPECT_TRUE(starved.read_answer().ends_with("hello"));
+}
+
+}  // namespace
+}  // namespace tidemill::test
