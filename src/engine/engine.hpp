@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "base/clock.hpp"
 #include "base/result.hpp"
@@ -21,10 +22,15 @@ namespace tidemill::engine {
 struct EngineOptions {
   int64_t kv_bytes = int64_t{1} << 30;  // memory for KV blocks; rounded down to whole blocks
   int64_t max_context = 0;              // tokens of one sequence; 0: the model's
-  int step_tokens = 512;                // token budget of one step: decode first, then chunks of prefill
-  int max_running = 64;                 // sequences that run at the same time
-  int max_waiting = 256;                // requests in the queue; past that submit() fails with `exhausted`
+  int step_tokens = 512;  // token budget of one step: decode first, then chunks of prefill; at most what the
+                          // model was loaded for (LoadOptions::max_batch_rows)
+  int max_running = 64;   // sequences that run at the same time, at most step_tokens
+  int max_waiting = 256;  // requests in the queue; past that submit() fails with `exhausted`
   bool prefix_cache = true;
+  // One step of priority counts like so many seconds of earlier arrival: priorities rule among requests that came
+  // within that time of each other, and no stream of urgent ones can starve the others for longer.
+  double priority_seconds = 30;
+  std::string model_name = {};  // for metrics and spans; may be empty
   tensor::KvType kv_type = tensor::KvType::f16;
 };
 
@@ -44,10 +50,12 @@ struct EngineStats {
   double tokens_per_second = 0;  // recent generation rate, for Retry-After
 };
 
-// Thread-safe unless noted.
+// Thread-safe. Its destructor ends all streams with an error and waits for the engine's thread.
 class Engine {
  public:
-  // The model, tokenizer, tracer and metrics must outlive the engine. Starts the engine's thread.
+  // Everything given by reference must outlive the engine, and no other thread may use the model or the device
+  // meanwhile. Makes the KV cache and starts the engine's thread. Errors: `invalid_argument` (with the option named),
+  // `exhausted` (no memory for the KV cache).
   static base::Result<std::unique_ptr<Engine>> start(model::Model& model, tensor::Device& device,
                                                      const text::Tokenizer& tokenizer, const EngineOptions& options,
                                                      observe::Tracer& tracer, observe::Metrics& metrics,
@@ -59,12 +67,17 @@ class Engine {
   virtual base::Result<std::shared_ptr<Stream>> submit(Request request) = 0;
 
   virtual EngineStats stats() const = 0;
+  // Tokens of one sequence, prompt and output: the model's, the option's, or what all KV blocks hold if that is less.
   virtual int64_t max_context() const = 0;
 
   // Stops admitting; requests that were admitted go on. Returns at once.
   virtual void drain() = 0;
   // Whether nothing is waiting or running.
   virtual bool idle() const = 0;
+
+  // Has the engine's thread check its books between two steps: every block is free, cached, or owned by just the
+  // sequences that say so. An error says what is wrong. The engine does this by itself whenever it falls idle.
+  virtual base::Result<void> check_books() = 0;
 };
 
 }  // namespace tidemill::engine

@@ -34,10 +34,12 @@ struct Request {
   observe::SpanContext parent;  // the span under which the engine opens its own
 };
 
+// Under softmax of the model's own logits, before bias, penalties, temperature and truncation (OpenAI, vLLM's default).
 struct TokenLogprob {
   Token token = 0;
   std::string bytes;  // the token's bytes, perhaps part of a UTF-8 character
-  float logprob = 0;  // natural logarithm
+  std::optional<float>
+      logprob;  // natural logarithm; absent for the first token of an echoed prompt, which follows nothing
 };
 
 struct TokenInfo {
@@ -58,8 +60,9 @@ struct Usage {
 struct Event {
   int choice = 0;
   std::string text;
-  std::vector<Token> tokens;        // generated since the last event of this choice
-  std::vector<TokenInfo> logprobs;  // one per token, if asked for
+  std::vector<Token> tokens;        // generated since the last event of this choice, the one that ended it included
+  int echoed = 0;                   // so many of `tokens` at the front are the prompt's (Request::echo, first event)
+  std::vector<TokenInfo> logprobs;  // one per token, if asked for; never withheld with the text
   FinishReason finish = FinishReason::none;
   std::string matched_stop;          // the stop string that ended it, if one did
   std::vector<float> embedding;      // for Kind::embed, in the one event that ends it; unit length

@@ -17,10 +17,10 @@ using Token = int32_t;
 // most likely ones that holds that share of what is left, and one of the kept is drawn.
 struct Sampling {
   float temperature = 1.0f;           // 0 is greedy; 0 to 2
-  int top_k = 0;                      // 0: off
+  int top_k = 0;                      // 0 (or vLLM's -1): off
   float top_p = 1.0f;                 // in (0, 1]
   float min_p = 0.0f;                 // in [0, 1]
-  float repetition_penalty = 1.0f;    // over prompt and output, as in Keskar et al. 2019; in (0, 10]
+  float repetition_penalty = 1.0f;    // over prompt and output, as in Keskar et al. 2019; 0.01 to 100
   float frequency_penalty = 0.0f;     // over the output, OpenAI's definition; -2 to 2
   float presence_penalty = 0.0f;      // likewise
   std::map<Token, float> logit_bias;  // -100 to 100 each

@@ -1,0 +1,312 @@
+#include "engine/engine_loop.hpp"
+
+#include <algorithm>
+#include <cassert>
+#include <cmath>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/log.hpp"
+
+namespace tidemill::engine {
+namespace {
+
+constexpr int kMaxPriority = 1'000'000;
+
+base::Error no_distribution(const Sequence& sequence) {
+  return base::Error(base::ErrorCode::internal,
+                     fmt::format("the model's logits after {} tokens hold NaN or infinity", sequence.size()));
+}
+
+}  // namespace
+
+void RateMeter::add(int64_t tokens, base::SteadyTime now) {
+  constexpr double kHorizonSeconds = 10;
+  pending_ += tokens;
+  if (!last_) last_ = now;
+  const double passed = base::seconds(now - *last_);
+  if (passed <= 0) return;
+  const double weight = 1 - std::exp(-passed / kHorizonSeconds);
+  rate_ += weight * (static_cast<double>(pending_) / passed - rate_);
+  pending_ = 0;
+  last_ = now;
+}
+
+EngineLoop::EngineLoop(Parts parts, const EngineOptions& options, Mailbox& mailbox, Telemetry& telemetry)
+    : model_(parts.model),
+      tokenizer_(parts.tokenizer),
+      clock_(parts.clock),
+      cache_(std::move(parts.cache)),
+      max_context_(parts.max_context),
+      options_(options),
+      mailbox_(mailbox),
+      telemetry_(telemetry),
+      blocks_(cache_->shape().blocks, tensor::kKvBlockTokens, options.prefix_cache),
+      scheduler_(blocks_, {.step_tokens = options.step_tokens, .max_running = options.max_running}) {
+  update_stats();
+}
+
+void EngineLoop::run() {
+  bool closed = false;
+  while (!closed) {
+    const bool busy = !jobs_.empty();
+    if (!busy) check_idle_books();
+    Mailbox::Letters letters = mailbox_.take(!busy);
+    closed = letters.closed;
+    receive(std::move(letters));
+    if (!closed && !jobs_.empty()) step();
+  }
+  while (!jobs_.empty()) {
+    fail(*jobs_.begin()->second, base::Error(base::ErrorCode::unavailable, "the engine was stopped"));
+  }
+  ended_.clear();
+}
+
+void EngineLoop::check_idle_books() {
+  auto checked = scheduler_.audit();
+  if (checked && blocks_.available() != blocks_.size()) {
+    checked = base::Error(base::ErrorCode::internal, "blocks are owned while no sequence runs");
+  }
+  if (!checked) base::log::error("the idle engine's books do not balance: {}", checked.error().to_string());
+  assert(checked);
+}
+
+void EngineLoop::receive(Mailbox::Letters letters) {
+  for (auto& job : letters.arrivals)
+    accept(std::move(job));
+  for (const uint64_t number : letters.cancelled) {
+    if (const auto found = jobs_.find(number); found != jobs_.end()) cancel(*found->second);
+  }
+  for (auto& promise : letters.audits)
+    promise.set_value(scheduler_.audit());
+  ended_.clear();
+}
+
+void EngineLoop::accept(std::unique_ptr<Job> job) {
+  const Request& request = job->request;
+  const bool samples = !job->embeds() && request.max_tokens > 0;
+  const bool scores = !job->embeds() && request.echo && request.logprobs;
+  const int priority = std::clamp(request.priority, -kMaxPriority, kMaxPriority);
+  const auto delay = static_cast<int64_t>(priority * options_.priority_seconds * 1e9);
+  for (int i = 0; i < request.n; ++i) {
+    job->choices.push_back(std::make_unique<Choice>(request, tokenizer_, i, job->seed));
+    if (i > 0 && !samples) continue;
+    SequenceSpec spec;
+    spec.prompt = request.prompt;
+    spec.tenant = request.tenant;
+    spec.rank = {job->arrived.time_since_epoch().count() + delay, job->number, i};
+    spec.priority = request.priority;
+    spec.samples = samples;
+    if (i == 0 && scores) spec.harvest = Harvest::logits;
+    if (job->embeds()) spec.harvest = Harvest::hidden;
+    const Sequence* leader = i == 0 ? nullptr : job->sequences.front().get();
+    job->sequences.push_back(std::make_unique<Sequence>(std::move(spec), leader));
+    owners_.emplace(job->sequences.back().get(), job.get());
+    scheduler_.add(*job->sequences.back());
+  }
+  job->last_token.resize(job->choices.size());
+  if (job->embeds()) {
+    const model::HyperParameters& shape = model_.hyper_parameters();
+    job->pooling = std::make_unique<Pooling>(shape.pooling, shape.width);
+  }
+  const uint64_t number = job->number;
+  jobs_.emplace(number, std::move(job));
+}
+
+void EngineLoop::step() {
+  const std::vector<Slice> plan = scheduler_.plan();
+  for (const Slice& slice : plan)
+    mark_started(*slice.sequence);
+  update_stats();
+  const model::Batch batch = builder_.build(plan);
+  const model::Output output = model_.forward(batch, *cache_);
+  const uint64_t generated_before = current_.generated_tokens;
+  for (size_t i = 0; i < plan.size(); ++i)
+    finish_slice(plan[i], builder_.outputs()[i], output);
+  ++current_.steps;
+  rate_.add(static_cast<int64_t>(current_.generated_tokens - generated_before), clock_.now());
+  telemetry_.stepped(scheduler_.preemptions());
+  update_stats();
+  ended_.clear();
+}
+
+void EngineLoop::mark_started(const Sequence& sequence) {
+  Job& job = *owners_.at(&sequence);
+  if (job.started) return;
+  leave_queue(job);
+  telemetry_.started(job);
+  current_.prompt_tokens += static_cast<uint64_t>(sequence.prompt_size());
+  if (job.embeds()) return;
+  current_.prefix_queries += static_cast<uint64_t>(sequence.prompt_size());
+  current_.prefix_hits += static_cast<uint64_t>(sequence.cached_at_start());
+  telemetry_.looked_up(sequence.prompt_size(), sequence.cached_at_start());
+}
+
+void EngineLoop::leave_queue(Job& job) {
+  if (job.started) return;
+  job.started = true;
+  mailbox_.left_queue();
+}
+
+void EngineLoop::finish_slice(const Slice& slice, const BatchBuilder::Outputs& outputs, const model::Output& output) {
+  Sequence& sequence = *slice.sequence;
+  if (sequence.state() == Sequence::State::finished) return;  // its job failed earlier in this step
+  Job& job = *owners_.at(&sequence);
+  if (!harvest(job, slice, outputs, output)) return fail(job, no_distribution(sequence));
+  const auto proof = scheduler_.computed(slice);
+  if (!job.prefilled && sequence.computed() >= sequence.prompt_size()) {
+    job.prefilled = true;
+    telemetry_.prefilled(job);
+  }
+  if (!proof) return;
+  if (job.embeds()) return finish_embedding(job);
+  if (job.request.max_tokens == 0) return finish_scored(job);
+  const float* logits = output.logits.row(outputs.first_logits + outputs.logits - 1);
+  sample(job, sequence, *proof, {logits, static_cast<size_t>(output.logits.cols)});
+}
+
+// Takes what the slice's rows give besides the next token; false if that is no distribution.
+bool EngineLoop::harvest(Job& job, const Slice& slice, const BatchBuilder::Outputs& outputs,
+                         const model::Output& output) {
+  const Sequence& sequence = *slice.sequence;
+  for (int64_t i = 0; i < outputs.hidden; ++i) {
+    job.pooling->add({output.hidden.row(outputs.first_hidden + i), static_cast<size_t>(output.hidden.cols)});
+  }
+  if (sequence.harvest() != Harvest::logits) return true;
+  if (job.prompt_infos.empty()) {
+    const Token first = sequence.tokens().front();
+    job.prompt_infos.push_back({{first, std::string(tokenizer_.piece_bytes(first)), std::nullopt}, {}});
+  }
+  int64_t row = outputs.first_logits;
+  for (int64_t position = slice.begin; position < slice.begin + slice.count; ++position) {
+    if (!sequence.wants_logits(position)) continue;
+    const std::span logits(output.logits.row(row++), static_cast<size_t>(output.logits.cols));
+    if (position + 1 >= sequence.prompt_size()) continue;
+    const Token next = sequence.tokens()[static_cast<size_t>(position) + 1];
+    const auto logprobs = log_probabilities(logits, next, job.request.top_logprobs);
+    if (!logprobs) return false;
+    job.prompt_infos.push_back(describe(tokenizer_, next, *logprobs));
+  }
+  return true;
+}
+
+void EngineLoop::sample(Job& job, Sequence& sequence, Sequence::FullyComputed proof, std::span<const float> logits) {
+  Choice& choice = *job.choices[static_cast<size_t>(sequence.choice())];
+  const std::optional<Token> token = sampler_.sample(logits, job.request.sampling, choice.history(), choice.draw());
+  if (!token) return fail(job, no_distribution(sequence));
+  std::optional<TokenInfo> info;
+  if (job.request.logprobs) {
+    const auto logprobs = log_probabilities(logits, *token, job.request.top_logprobs);
+    if (!logprobs) return fail(job, no_distribution(sequence));
+    info = describe(tokenizer_, *token, *logprobs);
+  }
+  if (choice.generated() == 0 && job.request.echo) choice.echo(sequence.prompt(), job.prompt_infos);
+  sequence.append(proof, *token);
+  choice.add(*token, std::move(info), max_context_ - sequence.size());
+  ++current_.generated_tokens;
+  telemetry_.token(job, sequence.choice());
+  if (choice.finished()) scheduler_.remove(sequence);
+  publish(job, choice);
+}
+
+void EngineLoop::finish_scored(Job& job) {
+  for (const auto& choice : job.choices) {
+    if (job.request.echo) choice->echo(job.request.prompt, job.prompt_infos);
+    choice->end(FinishReason::length);
+  }
+  for (size_t i = 0; i + 1 < job.choices.size(); ++i)
+    job.channel->push(job.choices[i]->take_event(), false);
+  end(job, job.choices.back()->take_event());
+}
+
+void EngineLoop::finish_embedding(Job& job) {
+  std::vector<float> vector = job.pooling->result();
+  if (vector.empty()) {
+    return fail(job, base::Error(base::ErrorCode::internal, "the model's hidden states hold NaN or infinity"));
+  }
+  Choice& choice = *job.choices.front();
+  choice.end(FinishReason::stop);
+  Event event = choice.take_event();
+  event.embedding = std::move(vector);
+  end(job, std::move(event));
+}
+
+void EngineLoop::publish(Job& job, Choice& choice) {
+  Event event = choice.take_event();
+  if (job.all_finished()) return end(job, std::move(event));
+  job.channel->push(std::move(event), false);
+}
+
+void EngineLoop::cancel(Job& job) {
+  std::vector<Choice*> open;
+  for (const auto& choice : job.choices) {
+    if (choice->finished()) continue;
+    choice->end(FinishReason::cancelled);
+    open.push_back(choice.get());
+  }
+  for (size_t i = 0; i + 1 < open.size(); ++i)
+    job.channel->push(open[i]->take_event(), false);
+  end(job, open.back()->take_event());
+}
+
+void EngineLoop::fail(Job& job, base::Error error) {
+  base::log::error("request {}: {}", job.request.id, error.to_string());
+  Event event;
+  event.finish = FinishReason::error;
+  event.error = std::move(error);
+  end(job, std::move(event));
+}
+
+void EngineLoop::end(Job& job, Event last) {
+  assert(!job.ended);
+  job.ended = true;
+  for (const auto& sequence : job.sequences) {
+    scheduler_.remove(*sequence);
+    owners_.erase(sequence.get());
+  }
+  last.usage = usage(job);
+  telemetry_.ended(job, *last.usage, last.error ? &*last.error : nullptr);
+  leave_queue(job);
+  mailbox_.left();
+  const auto node = jobs_.extract(job.number);
+  ended_.push_back(std::move(node.mapped()));
+  update_stats();
+  job.channel->push(std::move(last), true);
+}
+
+Usage EngineLoop::usage(const Job& job) const {
+  return {.prompt_tokens = static_cast<int>(job.request.prompt.size()),
+          .completion_tokens = job.completion_tokens(),
+          .cached_tokens = static_cast<int>(job.sequences.front()->cached_at_start())};
+}
+
+void EngineLoop::update_stats() {
+  const auto runs = [](const auto& entry) {
+    return std::ranges::any_of(entry.second->sequences,
+                               [](const auto& s) { return s->state() == Sequence::State::running; });
+  };
+  current_.running = static_cast<int>(std::ranges::count_if(jobs_, runs));
+  current_.kv_blocks = blocks_.size();
+  current_.kv_blocks_free = blocks_.free();
+  current_.kv_blocks_cached = blocks_.cached();
+  current_.preemptions = scheduler_.preemptions();
+  current_.tokens_per_second = rate_.per_second();
+  const int64_t waiting = mailbox_.in_flight() - current_.running;
+  const double used = static_cast<double>(blocks_.size() - blocks_.available());
+  telemetry_.load(waiting, current_.running, used / static_cast<double>(blocks_.size()));
+  const std::lock_guard lock(stats_mutex_);
+  published_ = current_;
+}
+
+EngineStats EngineLoop::stats() const {
+  EngineStats stats;
+  {
+    const std::lock_guard lock(stats_mutex_);
+    stats = published_;
+  }
+  stats.waiting = std::max(0, mailbox_.in_flight() - stats.running);
+  return stats;
+}
+
+}  // namespace tidemill::engine

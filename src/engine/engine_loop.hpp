@@ -1,0 +1,104 @@
+// What the engine's thread does: one step after another, and between them the mail.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "base/clock.hpp"
+#include "engine/batch_builder.hpp"
+#include "engine/engine.hpp"
+#include "engine/job.hpp"
+#include "engine/kv_blocks.hpp"
+#include "engine/mailbox.hpp"
+#include "engine/sampler.hpp"
+#include "engine/scheduler.hpp"
+#include "engine/telemetry.hpp"
+#include "model/model.hpp"
+#include "text/tokenizer.hpp"
+
+namespace tidemill::engine {
+
+// The generation rate of late, as an exponential average over some seconds.
+class RateMeter {
+ public:
+  void add(int64_t tokens, base::SteadyTime now);
+  double per_second() const { return rate_; }
+
+ private:
+  double rate_ = 0;
+  int64_t pending_ = 0;
+  std::optional<base::SteadyTime> last_;
+};
+
+// All state of the engine. Only stats() may be called from other threads.
+class EngineLoop {
+ public:
+  struct Parts {
+    model::Model& model;
+    const text::Tokenizer& tokenizer;
+    const base::Clock& clock;
+    std::unique_ptr<tensor::KvCache> cache;
+    int64_t max_context;
+  };
+  EngineLoop(Parts parts, const EngineOptions& options, Mailbox& mailbox, Telemetry& telemetry);
+
+  // Until the mailbox is closed; then ends what is left with an error.
+  void run();
+
+  EngineStats stats() const;
+
+ private:
+  void receive(Mailbox::Letters letters);
+  void accept(std::unique_ptr<Job> job);
+  void step();
+  void mark_started(const Sequence& sequence);
+
+  // After the forward pass.
+  void finish_slice(const Slice& slice, const BatchBuilder::Outputs& outputs, const model::Output& output);
+  bool harvest(Job& job, const Slice& slice, const BatchBuilder::Outputs& outputs, const model::Output& output);
+  void sample(Job& job, Sequence& sequence, Sequence::FullyComputed proof, std::span<const float> logits);
+  void finish_scored(Job& job);
+  void finish_embedding(Job& job);
+
+  // Sends what has come together of a choice; ends the job with its last choice.
+  void publish(Job& job, Choice& choice);
+  void cancel(Job& job);
+  void fail(Job& job, base::Error error);
+  // Everything about the job's end but the last event, which is sent last: whoever sees it sees the books settled.
+  void end(Job& job, Event last);
+
+  Usage usage(const Job& job) const;
+  void leave_queue(Job& job);
+  void update_stats();
+  void check_idle_books();
+
+  model::Model& model_;
+  const text::Tokenizer& tokenizer_;
+  const base::Clock& clock_;
+  std::unique_ptr<tensor::KvCache> cache_;
+  const int64_t max_context_;
+  const EngineOptions options_;
+  Mailbox& mailbox_;
+  Telemetry& telemetry_;
+
+  KvBlocks blocks_;
+  Scheduler scheduler_;
+  BatchBuilder builder_;
+  Sampler sampler_;
+  RateMeter rate_;
+  std::map<uint64_t, std::unique_ptr<Job>> jobs_;  // by number
+  std::unordered_map<const Sequence*, Job*> owners_;
+  std::vector<std::unique_ptr<Job>> ended_;  // until no slice refers to them
+  EngineStats current_;
+
+  mutable std::mutex stats_mutex_;
+  EngineStats published_;
+};
+
+}  // namespace tidemill::engine

@@ -1,0 +1,61 @@
+// One request inside the engine.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "base/clock.hpp"
+#include "engine/channel.hpp"
+#include "engine/choice.hpp"
+#include "engine/pooling.hpp"
+#include "engine/request.hpp"
+#include "engine/sequence.hpp"
+#include "observe/trace.hpp"
+
+namespace tidemill::engine {
+
+// Made by submit() and handed to the engine's thread, which owns it from then on.
+struct Job {
+  explicit Job(Request r) : request(std::move(r)) {}
+  Job(const Job&) = delete;  // choices refer to the request
+  Job& operator=(const Job&) = delete;
+
+  Request request;
+  uint64_t number = 0;  // counts submissions
+  uint64_t seed = 0;
+  std::shared_ptr<Channel> channel;
+
+  // One sequence for each choice; but only the first where nothing is sampled, for then all choices are the same.
+  std::vector<std::unique_ptr<Sequence>> sequences;
+  std::vector<std::unique_ptr<Choice>> choices;
+  std::vector<TokenInfo> prompt_infos;  // for echo with logprobs: of prompt tokens so far
+  std::unique_ptr<Pooling> pooling;     // for Kind::embed
+
+  bool started = false;
+  bool prefilled = false;
+  bool ended = false;
+
+  base::SteadyTime arrived;
+  base::SteadyTime first_scheduled;
+  base::SteadyTime first_token;
+  std::vector<base::SteadyTime> last_token;  // [choices]
+  observe::Span span;                        // llm_request
+  observe::Span stage;                       // queue, prefill or decode, below it
+
+  bool embeds() const { return request.kind == Request::Kind::embed; }
+  int completion_tokens() const {
+    int sum = 0;
+    for (const auto& choice : choices)
+      sum += choice->generated();
+    return sum;
+  }
+  bool all_finished() const {
+    for (const auto& choice : choices) {
+      if (!choice->finished()) return false;
+    }
+    return true;
+  }
+};
+
+}  // namespace tidemill::engine

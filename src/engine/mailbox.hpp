@@ -1,0 +1,62 @@
+// The one way to speak to the engine's thread.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <future>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "base/result.hpp"
+
+namespace tidemill::engine {
+
+struct Job;
+
+// Thread-safe. The bound on waiting requests is kept here, because it is refused here.
+class Mailbox {
+ public:
+  explicit Mailbox(int max_waiting);
+  ~Mailbox();
+
+  // Hands a request over. `exhausted` if too many wait already, `unavailable` after drain() or close().
+  base::Result<void> post(std::unique_ptr<Job> job);
+  // Asks for the job's end. One that has ended, or is unknown, is none of the engine's business any more.
+  void cancel(uint64_t job);
+  // Asks the engine's thread for an audit of its books between two steps.
+  std::future<base::Result<void>> request_audit();
+  // Takes no more requests.
+  void drain();
+  // Takes nothing more at all and wakes the engine to end.
+  void close();
+
+  struct Letters {
+    std::vector<std::unique_ptr<Job>> arrivals;
+    std::vector<uint64_t> cancelled;
+    std::vector<std::promise<base::Result<void>>> audits;
+    bool closed = false;
+  };
+  // What has come since the last call. With `wait`, sleeps until there is something.
+  Letters take(bool wait);
+
+  // A request that was posted has begun to run, or has ended without.
+  void left_queue();
+  // A request that was posted has ended.
+  void left();
+
+  // Requests posted that have not begun to run; that have not ended.
+  int waiting() const;
+  int in_flight() const;
+
+ private:
+  mutable std::mutex mutex_;
+  std::condition_variable posted_;
+  Letters letters_;
+  const int max_waiting_;
+  int waiting_ = 0;
+  int in_flight_ = 0;
+  bool draining_ = false;
+};
+
+}  // namespace tidemill::engine

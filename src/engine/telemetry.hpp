@@ -1,0 +1,54 @@
+// What the engine tells about itself: metrics, and the spans of each request.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/clock.hpp"
+#include "engine/job.hpp"
+#include "observe/metrics.hpp"
+#include "observe/trace.hpp"
+
+namespace tidemill::engine {
+
+// Called by the engine's thread, but for submitted().
+class Telemetry {
+ public:
+  Telemetry(observe::Tracer& tracer, observe::Metrics& metrics, const base::Clock& clock, std::string model_name,
+            int64_t block_tokens, int64_t blocks);
+
+  // The stations of a job, in their order. A job may go from any of them to ended().
+  void submitted(Job& job);  // stamps the arrival; by the submitting thread
+  void started(Job& job);    // first scheduled
+  void prefilled(Job& job);  // prompt computed
+  void token(Job& job, int choice);
+  void ended(Job& job, const Usage& usage, const base::Error* error);
+
+  void looked_up(int64_t tokens, int64_t found);
+  void stepped(uint64_t preemptions_so_far);
+  void load(int64_t waiting, int64_t running, double kv_usage);
+
+ private:
+  observe::Tracer& tracer_;
+  const base::Clock& clock_;
+  std::string model_name_;
+  observe::Metrics& metrics_;
+  observe::Labels labels_;
+  observe::Gauge& waiting_;
+  observe::Gauge& running_;
+  observe::Gauge& kv_usage_;
+  observe::Counter& prompt_tokens_;
+  observe::Counter& generated_tokens_;
+  observe::Counter& prefix_queries_;
+  observe::Counter& prefix_hits_;
+  observe::Counter& preemptions_;
+  observe::Counter& steps_;
+  observe::Histogram& queue_time_;
+  observe::Histogram& time_to_first_token_;
+  observe::Histogram& inter_token_latency_;
+  observe::Histogram& time_per_output_token_;
+  observe::Histogram& request_duration_;
+  uint64_t preemptions_seen_ = 0;
+};
+
+}  // namespace tidemill::engine
