@@ -1,0 +1,108 @@
+#include "model/shapes.hpp"
+
+#include <array>
+#include <string>
+
+#include <fmt/format.h>
+
+namespace tidemill::model {
+namespace {
+
+// Dimensions as in the config.json files that Meta and Alibaba published with the models.
+constexpr Shape llama3(std::string_view name, int64_t width, int64_t layers, int64_t heads, int64_t head_dim,
+                       int64_t feed_forward, bool tied, double factor) {
+  return {.name = name,
+          .architecture = "llama",
+          .width = width,
+          .layers = layers,
+          .heads = heads,
+          .kv_heads = 8,
+          .head_dim = head_dim,
+          .feed_forward = feed_forward,
+          .context = 131072,
+          .tied = tied,
+          .rope_base = 500000,
+          .rope_factor = factor,
+          .rms_epsilon = 1e-5,
+          .vocabulary = Shape::Vocabulary::llama3,
+          .tokens = 128256,
+          .text_tokens = 128000};
+}
+
+constexpr Shape qwen(std::string_view name, std::string_view architecture, int64_t width, int64_t layers, int64_t heads,
+                     int64_t kv_heads, int64_t head_dim, int64_t feed_forward, int64_t context, bool tied,
+                     int64_t tokens = 151936) {
+  return {.name = name,
+          .architecture = architecture,
+          .width = width,
+          .layers = layers,
+          .heads = heads,
+          .kv_heads = kv_heads,
+          .head_dim = head_dim,
+          .feed_forward = feed_forward,
+          .context = context,
+          .tied = tied,
+          .rope_base = 1000000,
+          .rope_factor = 1,
+          .rms_epsilon = 1e-6,
+          .vocabulary = Shape::Vocabulary::qwen,
+          .tokens = tokens,
+          .text_tokens = 151643};
+}
+
+// Every width a multiple of 256, so that all weight types fit; small enough for tests to check against brute force.
+constexpr Shape tiny(Shape shape, std::string_view name, int64_t kv_heads) {
+  shape.name = name;
+  shape.width = 256;
+  shape.layers = 2;
+  shape.heads = 4;
+  shape.kv_heads = kv_heads;
+  shape.feed_forward = 512;
+  shape.context = 2048;
+  shape.tokens = 1024;
+  shape.text_tokens = 996;
+  return shape;
+}
+
+constexpr std::array<Shape, 13> kShapes = {
+    llama3("llama-3.2-1b", 2048, 16, 32, 64, 8192, true, 32),
+    llama3("llama-3.2-3b", 3072, 28, 24, 128, 8192, true, 32),
+    llama3("llama-3.1-8b", 4096, 32, 32, 128, 14336, false, 8),
+    qwen("qwen2.5-0.5b", "qwen2", 896, 24, 14, 2, 64, 4864, 32768, true),
+    qwen("qwen2.5-1.5b", "qwen2", 1536, 28, 12, 2, 128, 8960, 32768, true),
+    qwen("qwen2.5-7b", "qwen2", 3584, 28, 28, 4, 128, 18944, 32768, false, 152064),
+    qwen("qwen3-0.6b", "qwen3", 1024, 28, 16, 8, 128, 3072, 40960, true),
+    qwen("qwen3-1.7b", "qwen3", 2048, 28, 16, 8, 128, 6144, 40960, true),
+    qwen("qwen3-4b", "qwen3", 2560, 36, 32, 8, 128, 9728, 40960, true),
+    qwen("qwen3-8b", "qwen3", 4096, 36, 32, 8, 128, 12288, 40960, false),
+    tiny(llama3("", 0, 0, 0, 64, 0, false, 8), "llama-tiny", 2),
+    tiny(qwen("", "qwen2", 0, 0, 0, 0, 64, 0, 0, true), "qwen2-tiny", 1),
+    // Heads of 128 elements in a width of 256: queries are wider than the hidden state, as in qwen3-0.6b.
+    tiny(qwen("", "qwen3", 0, 0, 0, 0, 128, 0, 0, true), "qwen3-tiny", 2),
+};
+
+}  // namespace
+
+int64_t Shape::parameters() const {
+  const int64_t attention = width * head_dim * (2 * heads + 2 * kv_heads);
+  const int64_t biases = architecture == "qwen2" ? head_dim * (heads + 2 * kv_heads) : 0;
+  const int64_t head_norms = architecture == "qwen3" ? 2 * head_dim : 0;
+  const int64_t layer = attention + 3 * width * feed_forward + 2 * width + biases + head_norms;
+  return layers * layer + (tied ? 1 : 2) * tokens * width + width;
+}
+
+std::span<const Shape> shapes() {
+  return kShapes;
+}
+
+base::Result<Shape> find_shape(std::string_view name) {
+  std::string known;
+  for (const Shape& shape : kShapes) {
+    if (shape.name == name) return shape;
+    if (!known.empty()) known += ", ";
+    known += shape.name;
+  }
+  return base::Error(base::ErrorCode::not_found, fmt::format("no shape is called '{}'; known are {}", name, known));
+}
+
+}  // namespace tidemill::model

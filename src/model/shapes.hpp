@@ -1,0 +1,42 @@
+// The shapes of well-known models, for writing models of random weights that cost what the real ones cost.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "base/result.hpp"
+
+namespace tidemill::model {
+
+struct Shape {
+  // Which family's special tokens, pre-tokenizer and chat template.
+  enum class Vocabulary : uint8_t { llama3, qwen };
+
+  std::string_view name;          // "llama-3.2-1b"
+  std::string_view architecture;  // "llama", "qwen2", "qwen3"
+  int64_t width = 0;
+  int64_t layers = 0;
+  int64_t heads = 0;
+  int64_t kv_heads = 0;
+  int64_t head_dim = 0;
+  int64_t feed_forward = 0;
+  int64_t context = 0;
+  bool tied = false;  // the embedding is the output matrix as well
+  double rope_base = 10000;
+  double rope_factor = 1;  // Llama 3's frequency scaling; 1 = none
+  double rms_epsilon = 1e-5;
+  Vocabulary vocabulary = Vocabulary::llama3;
+  int64_t tokens = 0;       // all of them
+  int64_t text_tokens = 0;  // those before the special tokens
+
+  int64_t parameters() const;
+};
+
+// Those with published dimensions first, then tiny ones for tests.
+std::span<const Shape> shapes();
+
+// The shape of that name; an unknown name is `not_found` and lists the known ones.
+base::Result<Shape> find_shape(std::string_view name);
+
+}  // namespace tidemill::model

@@ -1,0 +1,302 @@
+#include "model/synth.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <map>
+#include <numbers>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "base/thread_team.hpp"
+#include "model/gguf_writer.hpp"
+#include "model/synth_vocabulary.hpp"
+
+namespace tidemill::model {
+namespace {
+
+using base::Result;
+using tensor::DType;
+
+// SplitMix64 (Steele, Lea, Flood 2014): one multiplication chain a number, any seed is good.
+class Random {
+ public:
+  explicit Random(uint64_t seed) : state_(seed) {}
+  uint64_t next() {
+    uint64_t z = (state_ += 0x9E3779B97F4A7C15U);
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9U;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBU;
+    return z ^ (z >> 31);
+  }
+  // About normal: the sum of four uniform 16-bit numbers, scaled to variance 1.
+  float gaussian() {
+    const uint64_t bits = next();
+    const auto sum = static_cast<float>((bits & 0xFFFF) + (bits >> 16 & 0xFFFF) + (bits >> 32 & 0xFFFF) + (bits >> 48));
+    return (sum - 131070.0F) * (1.0F / 37837.22F);  // 4 * 65535 / 2, sqrt(4 / 12) * 65536
+  }
+
+ private:
+  uint64_t state_;
+};
+
+uint64_t mix(uint64_t a, uint64_t b) {
+  return Random(a ^ (b * 0xD6E8FEB86659FD93U)).next();
+}
+
+// Weights are made in units of a few hundred bytes. A matrix of up to kPoolElements is random throughout; a larger one
+// draws its units from a pool of that many elements, which costs a copy instead of a quantisation.
+constexpr int64_t kPoolElements = int64_t{1} << 18;
+constexpr int64_t kChunkUnits = 4096;   // one draw of work for a thread; its own stream of random numbers
+constexpr int64_t kPortionChunks = 64;  // chunks made before they are written
+
+int64_t unit_elements(DType type) {
+  return std::max<int64_t>(32, tensor::info(type).block_elements);
+}
+
+// `units` quantised units of weights with standard deviation `scale`.
+void quantised_units(DType type, float scale, uint64_t seed, int64_t units, std::byte* out) {
+  const int64_t elements = unit_elements(type);
+  const int64_t bytes = tensor::row_bytes(type, elements);
+  std::vector<float> values(static_cast<size_t>(elements));
+  Random random(seed);
+  for (int64_t u = 0; u < units; ++u) {
+    for (float& value : values)
+      value = random.gaussian() * scale;
+    tensor::quantize(type, values.data(), elements, out + u * bytes);
+  }
+}
+
+struct TensorPlan {
+  std::string name;
+  DType type = DType::f32;
+  std::vector<int64_t> shape;  // innermost first
+  std::vector<float> values;   // given values; empty for random weights
+};
+
+class Synthesizer {
+ public:
+  Synthesizer(const Shape& shape, const SynthOptions& options)
+      : shape_(shape), options_(options), team_(std::max(1, options.threads)) {}
+
+  Result<void> write(const std::filesystem::path& path) {
+    add_metadata();
+    add_vocabulary();
+    plan_tensors();
+    for (const TensorPlan& plan : plans_)
+      writer_.declare_tensor(plan.name, plan.type, plan.shape);
+    TM_CHECK(writer_.begin(path));
+    for (size_t i = 0; i < plans_.size(); ++i) {
+      const TensorPlan& plan = plans_[i];
+      if (!plan.values.empty()) {
+        TM_CHECK(emit(std::as_bytes(std::span(plan.values))));
+      } else {
+        TM_CHECK(write_random(plan, mix(options_.seed, i)));
+      }
+    }
+    return writer_.finish();
+  }
+
+ private:
+  std::string key(std::string_view name) const { return fmt::format("{}.{}", shape_.architecture, name); }
+
+  void add_metadata() {
+    writer_.add_string("general.architecture", shape_.architecture);
+    writer_.add_string("general.type", "model");
+    writer_.add_string("general.name", fmt::format("synthetic {}", shape_.name));
+    writer_.add_string("general.description", "Random weights in the shape of a real model, written by tidemill synth");
+    writer_.add_u32("general.file_type", file_type());
+    writer_.add_u32("general.quantization_version", 2);
+    const auto count = [&](std::string_view name, int64_t value) {
+      writer_.add_u32(key(name), static_cast<uint32_t>(value));
+    };
+    count("block_count", shape_.layers);
+    count("context_length", shape_.context);
+    count("embedding_length", shape_.width);
+    count("feed_forward_length", shape_.feed_forward);
+    count("attention.head_count", shape_.heads);
+    count("attention.head_count_kv", shape_.kv_heads);
+    count("attention.key_length", shape_.head_dim);
+    count("attention.value_length", shape_.head_dim);
+    count("rope.dimension_count", shape_.head_dim);
+    count("vocab_size", shape_.tokens);
+    writer_.add_f32(key("rope.freq_base"), static_cast<float>(shape_.rope_base));
+    writer_.add_f32(key("attention.layer_norm_rms_epsilon"), static_cast<float>(shape_.rms_epsilon));
+  }
+
+  // llama.cpp's numbers for "mostly this type".
+  uint32_t file_type() const {
+    switch (options_.type) {
+      case DType::f32:
+        return 0;
+      case DType::f16:
+        return 1;
+      case DType::q4_0:
+        return 2;
+      case DType::q8_0:
+        return 7;
+      case DType::q4_k:
+        return 14;
+      case DType::q6_k:
+        return 18;
+      case DType::bf16:
+        return 32;
+    }
+    return 0;
+  }
+
+  void add_vocabulary() {
+    const SynthVocabulary vocabulary = make_synth_vocabulary(shape_);
+    writer_.add_string("tokenizer.ggml.model", "gpt2");
+    writer_.add_string("tokenizer.ggml.pre", vocabulary.pre);
+    writer_.add_strings("tokenizer.ggml.tokens", vocabulary.tokens);
+    writer_.add_ints("tokenizer.ggml.token_type", vocabulary.kinds);
+    writer_.add_strings("tokenizer.ggml.merges", vocabulary.merges);
+    writer_.add_u32("tokenizer.ggml.bos_token_id", static_cast<uint32_t>(vocabulary.bos));
+    writer_.add_u32("tokenizer.ggml.eos_token_id", static_cast<uint32_t>(vocabulary.eos));
+    writer_.add_u32("tokenizer.ggml.padding_token_id", static_cast<uint32_t>(vocabulary.padding));
+    writer_.add_bool("tokenizer.ggml.add_bos_token", vocabulary.add_bos);
+    writer_.add_string("tokenizer.chat_template", vocabulary.chat_template);
+  }
+
+  void matrix(std::string name, int64_t cols, int64_t rows) {
+    plans_.push_back({std::move(name), synth_type(options_.type, cols), {cols, rows}, {}});
+  }
+
+  void vector(std::string name, int64_t elements, float mean) {
+    Random random(mix(options_.seed, ~plans_.size()));
+    std::vector<float> values(static_cast<size_t>(elements));
+    for (float& value : values)
+      value = mean + 0.1F * random.gaussian();
+    plans_.push_back({std::move(name), DType::f32, {elements}, std::move(values)});
+  }
+
+  void plan_tensors() {
+    const int64_t width = shape_.width;
+    const int64_t q_width = shape_.heads * shape_.head_dim;
+    const int64_t kv_width = shape_.kv_heads * shape_.head_dim;
+    matrix("token_embd.weight", width, shape_.tokens);
+    if (shape_.rope_factor != 1) plan_rope_factors();
+    for (int64_t i = 0; i < shape_.layers; ++i) {
+      const std::string layer = fmt::format("blk.{}.", i);
+      vector(layer + "attn_norm.weight", width, 1);
+      matrix(layer + "attn_q.weight", width, q_width);
+      matrix(layer + "attn_k.weight", width, kv_width);
+      matrix(layer + "attn_v.weight", width, kv_width);
+      if (shape_.architecture == "qwen2") {
+        vector(layer + "attn_q.bias", q_width, 0);
+        vector(layer + "attn_k.bias", kv_width, 0);
+        vector(layer + "attn_v.bias", kv_width, 0);
+      }
+      if (shape_.architecture == "qwen3") {
+        vector(layer + "attn_q_norm.weight", shape_.head_dim, 1);
+        vector(layer + "attn_k_norm.weight", shape_.head_dim, 1);
+      }
+      matrix(layer + "attn_output.weight", q_width, width);
+      vector(layer + "ffn_norm.weight", width, 1);
+      matrix(layer + "ffn_gate.weight", width, shape_.feed_forward);
+      matrix(layer + "ffn_up.weight", width, shape_.feed_forward);
+      matrix(layer + "ffn_down.weight", shape_.feed_forward, width);
+    }
+    vector("output_norm.weight", width, 1);
+    if (!shape_.tied) matrix("output.weight", width, shape_.tokens);
+  }
+
+  // Llama 3.1's scaling (Meta's models/llama3/model.py, apply_scaling): wavelengths within the old context's quarter
+  // stay, those past it are stretched by the factor, and between them the stretch is interpolated.
+  void plan_rope_factors() {
+    constexpr double old_context = 8192;
+    constexpr double low = 1;
+    constexpr double high = 4;
+    std::vector<float> factors;
+    for (int64_t i = 0; i < shape_.head_dim / 2; ++i) {
+      const double frequency =
+          std::pow(shape_.rope_base, -2.0 * static_cast<double>(i) / static_cast<double>(shape_.head_dim));
+      const double wavelength = 2 * std::numbers::pi / frequency;
+      double factor = 1;
+      if (wavelength > old_context / low) {
+        factor = shape_.rope_factor;
+      } else if (wavelength > old_context / high) {
+        const double smooth = (old_context / wavelength - low) / (high - low);
+        factor = 1 / ((1 - smooth) / shape_.rope_factor + smooth);
+      }
+      factors.push_back(static_cast<float>(factor));
+    }
+    plans_.push_back({"rope_freqs.weight", DType::f32, {shape_.head_dim / 2}, std::move(factors)});
+  }
+
+  Result<void> emit(std::span<const std::byte> bytes) {
+    TM_CHECK(writer_.write(bytes));
+    done_ += bytes.size();
+    if (options_.on_progress) options_.on_progress(done_, writer_.tensor_bytes());
+    return {};
+  }
+
+  // The pool of quantised units for matrices of `cols` inputs.
+  const std::vector<std::byte>& pool(DType type, int64_t cols) {
+    std::vector<std::byte>& units = pools_[{type, cols}];
+    if (units.empty()) {
+      units.resize(static_cast<size_t>(tensor::row_bytes(type, kPoolElements)));
+      const int64_t count = kPoolElements / unit_elements(type);
+      const auto unit_bytes = tensor::row_bytes(type, unit_elements(type));
+      const uint64_t seed = mix(options_.seed, static_cast<uint64_t>(cols) << 8 | static_cast<uint64_t>(type));
+      team_.parallel_for(count, 64, [&](int64_t begin, int64_t end, int) {
+        quantised_units(type, scale(cols), mix(seed, static_cast<uint64_t>(begin)), end - begin,
+                        units.data() + begin * unit_bytes);
+      });
+    }
+    return units;
+  }
+
+  static float scale(int64_t inputs) { return 1.0F / std::sqrt(static_cast<float>(inputs)); }
+
+  Result<void> write_random(const TensorPlan& plan, uint64_t seed) {
+    const int64_t cols = plan.shape[0];
+    const int64_t elements = cols * plan.shape[1];
+    const int64_t units = elements / unit_elements(plan.type);
+    const auto unit_bytes = static_cast<size_t>(tensor::row_bytes(plan.type, unit_elements(plan.type)));
+    const std::vector<std::byte>* drawn_from = elements > kPoolElements ? &pool(plan.type, cols) : nullptr;
+    for (int64_t start = 0; start < units; start += kPortionChunks * kChunkUnits) {
+      const int64_t count = std::min(units - start, kPortionChunks * kChunkUnits);
+      portion_.resize(static_cast<size_t>(count) * unit_bytes);
+      team_.parallel_for(count, kChunkUnits, [&](int64_t begin, int64_t end, int) {
+        std::byte* out = portion_.data() + static_cast<size_t>(begin) * unit_bytes;
+        const uint64_t chunk_seed = mix(seed, static_cast<uint64_t>(start + begin));
+        if (drawn_from == nullptr) {
+          quantised_units(plan.type, scale(cols), chunk_seed, end - begin, out);
+          return;
+        }
+        Random random(chunk_seed);
+        const size_t choices = drawn_from->size() / unit_bytes;
+        for (int64_t u = begin; u < end; ++u, out += unit_bytes) {
+          std::memcpy(out, drawn_from->data() + random.next() % choices * unit_bytes, unit_bytes);
+        }
+      });
+      TM_CHECK(emit(portion_));
+    }
+    return {};
+  }
+
+  const Shape& shape_;
+  const SynthOptions& options_;
+  base::ThreadTeam team_;
+  GgufWriter writer_;
+  std::vector<TensorPlan> plans_;
+  std::map<std::pair<DType, int64_t>, std::vector<std::byte>> pools_;
+  std::vector<std::byte> portion_;
+  size_t done_ = 0;
+};
+
+}  // namespace
+
+DType synth_type(DType type, int64_t cols) {
+  return cols % tensor::info(type).block_elements == 0 ? type : DType::q8_0;
+}
+
+Result<void> write_synthetic_model(const Shape& shape, const std::filesystem::path& path, const SynthOptions& options) {
+  return Synthesizer(shape, options).write(path);
+}
+
+}  // namespace tidemill::model

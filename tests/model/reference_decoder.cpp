@@ -1,0 +1,202 @@
+#include "reference_decoder.hpp"
+
+#include <cmath>
+#include <stdexcept>
+#include <string>
+
+#include "tensor/dtype.hpp"
+
+namespace tidemill::test {
+namespace {
+
+using Row = std::vector<double>;
+using Rows = std::vector<Row>;
+
+class Reference {
+ public:
+  explicit Reference(const model::GgufFile& file)
+      : file_(file), architecture_(file.get_string("general.architecture").value()) {}
+
+  ReferenceOutput run(std::span<const int32_t> tokens) {
+    const auto layers = number("block_count");
+    const Rows embedding = matrix("token_embd");
+    Rows x;
+    for (const int32_t token : tokens)
+      x.push_back(embedding[static_cast<size_t>(token)]);
+    for (int64_t i = 0; i < layers; ++i)
+      layer(x, "blk." + std::to_string(i) + ".");
+    ReferenceOutput out;
+    const Row norm = vector("output_norm.weight");
+    for (Row& row : x)
+      out.hidden.push_back(normalise(row, norm));
+    out.logits = times(file_.find_tensor("output.weight") != nullptr ? matrix("output") : embedding, out.hidden);
+    return out;
+  }
+
+ private:
+  int64_t number(const std::string& key) const { return file_.get_int(architecture_ + "." + key).value(); }
+  double real(const std::string& key) const { return file_.get_float(architecture_ + "." + key).value(); }
+  bool has(const std::string& tensor) const { return file_.find_tensor(tensor) != nullptr; }
+
+  Row vector(const std::string& name) const {
+    const model::GgufTensor* tensor = file_.find_tensor(name);
+    if (tensor == nullptr) throw std::runtime_error("no tensor " + name);
+    std::vector<float> values(static_cast<size_t>(tensor->elements()));
+    tensor::dequantize(tensor->type, tensor->data.data(), tensor->elements(), values.data());
+    return {values.begin(), values.end()};
+  }
+
+  Rows matrix(const std::string& name) const {
+    const Row all = vector(name + ".weight");
+    const auto cols = file_.find_tensor(name + ".weight")->cols();
+    Rows rows;
+    for (auto at = all.begin(); at != all.end(); at += cols)
+      rows.emplace_back(at, at + cols);
+    return rows;
+  }
+
+  static Rows times(const Rows& weight, const Rows& x) {
+    Rows y;
+    for (const Row& row : x) {
+      Row& out = y.emplace_back();
+      for (const Row& w : weight) {
+        double sum = 0;
+        for (size_t i = 0; i < row.size(); ++i)
+          sum += w[i] * row[i];
+        out.push_back(sum);
+      }
+    }
+    return y;
+  }
+
+  Rows linear(const std::string& name, const Rows& x) const {
+    Rows y = times(matrix(name), x);
+    if (!has(name + ".bias")) return y;
+    const Row bias = vector(name + ".bias");
+    for (Row& row : y) {
+      for (size_t i = 0; i < row.size(); ++i)
+        row[i] += bias[i];
+    }
+    return y;
+  }
+
+  Row normalise(const Row& x, const Row& weight) const {
+    double squares = 0;
+    for (const double v : x)
+      squares += v * v;
+    const double scale =
+        1 / std::sqrt(squares / static_cast<double>(x.size()) + real("attention.layer_norm_rms_epsilon"));
+    Row y;
+    for (size_t i = 0; i < x.size(); ++i)
+      y.push_back(x[i] * scale * weight[i]);
+    return y;
+  }
+
+  // Head `head` of a row.
+  static Row slice(const Row& row, int64_t head, int64_t dim) {
+    return {row.begin() + head * dim, row.begin() + (head + 1) * dim};
+  }
+
+  void rotate(Row& head, size_t position) const {
+    const size_t half = head.size() / 2;
+    const Row factors = has("rope_freqs.weight") ? vector("rope_freqs.weight") : Row(half, 1.0);
+    const Row before = head;
+    for (size_t i = 0; i < half; ++i) {
+      const double exponent = -2.0 * static_cast<double>(i) / static_cast<double>(head.size());
+      const double angle = static_cast<double>(position) * std::pow(real("rope.freq_base"), exponent) / factors[i];
+      const bool adjacent = architecture_ == "llama";
+      const size_t a = adjacent ? 2 * i : i;
+      const size_t b = adjacent ? 2 * i + 1 : i + half;
+      head[a] = before[a] * std::cos(angle) - before[b] * std::sin(angle);
+      head[b] = before[a] * std::sin(angle) + before[b] * std::cos(angle);
+    }
+  }
+
+  // [tokens][heads] heads, normalised where the model does that, and rotated.
+  std::vector<Rows> heads_of(const Rows& x, int64_t heads, const std::string& norm) const {
+    const int64_t dim = number("attention.key_length");
+    std::vector<Rows> all;
+    for (size_t t = 0; t < x.size(); ++t) {
+      Rows& here = all.emplace_back();
+      for (int64_t h = 0; h < heads; ++h) {
+        Row head = slice(x[t], h, dim);
+        if (has(norm)) head = normalise(head, vector(norm));
+        rotate(head, t);
+        here.push_back(head);
+      }
+    }
+    return all;
+  }
+
+  Rows attention(const Rows& h, const std::string& layer) const {
+    const int64_t heads = number("attention.head_count");
+    const int64_t kv_heads = number("attention.head_count_kv");
+    const int64_t dim = number("attention.key_length");
+    const auto queries = heads_of(linear(layer + "attn_q", h), heads, layer + "attn_q_norm.weight");
+    const auto keys = heads_of(linear(layer + "attn_k", h), kv_heads, layer + "attn_k_norm.weight");
+    const Rows values = linear(layer + "attn_v", h);
+    Rows out;
+    for (size_t t = 0; t < h.size(); ++t) {
+      Row& row = out.emplace_back();
+      for (int64_t head = 0; head < heads; ++head) {
+        const auto shared = static_cast<size_t>(head / (heads / kv_heads));
+        Row weights;
+        double sum = 0;
+        for (size_t s = 0; s <= t; ++s) {
+          double score = 0;
+          for (size_t i = 0; i < static_cast<size_t>(dim); ++i) {
+            score += queries[t][static_cast<size_t>(head)][i] * keys[s][shared][i];
+          }
+          weights.push_back(std::exp(score / std::sqrt(static_cast<double>(dim))));
+          sum += weights.back();
+        }
+        for (size_t i = 0; i < static_cast<size_t>(dim); ++i) {
+          double mixed = 0;
+          for (size_t s = 0; s <= t; ++s)
+            mixed += weights[s] / sum * values[s][shared * static_cast<size_t>(dim) + i];
+          row.push_back(mixed);
+        }
+      }
+    }
+    return linear(layer + "attn_output", out);
+  }
+
+  Rows feed_forward(const Rows& h, const std::string& layer) const {
+    Rows gate = linear(layer + "ffn_gate", h);
+    const Rows up = linear(layer + "ffn_up", h);
+    for (size_t t = 0; t < h.size(); ++t) {
+      for (size_t i = 0; i < gate[t].size(); ++i)
+        gate[t][i] = gate[t][i] / (1 + std::exp(-gate[t][i])) * up[t][i];
+    }
+    return linear(layer + "ffn_down", gate);
+  }
+
+  void layer(Rows& x, const std::string& name) const {
+    const auto add = [&](const Rows& y) {
+      for (size_t t = 0; t < x.size(); ++t) {
+        for (size_t i = 0; i < x[t].size(); ++i)
+          x[t][i] += y[t][i];
+      }
+    };
+    const auto normed = [&](const std::string& norm) {
+      const Row weight = vector(name + norm);
+      Rows h;
+      for (const Row& row : x)
+        h.push_back(normalise(row, weight));
+      return h;
+    };
+    add(attention(normed("attn_norm.weight"), name));
+    add(feed_forward(normed("ffn_norm.weight"), name));
+  }
+
+  const model::GgufFile& file_;
+  std::string architecture_;
+};
+
+}  // namespace
+
+ReferenceOutput reference_forward(const model::GgufFile& file, std::span<const int32_t> tokens) {
+  return Reference(file).run(tokens);
+}
+
+}  // namespace tidemill::test

@@ -1,0 +1,153 @@
+#include "model/synth.hpp"
+
+#include <cmath>
+
+#include <gtest/gtest.h>
+
+#include "base/file.hpp"
+#include "model/architectures/architecture.hpp"
+#include "model/gguf.hpp"
+#include "model/synth_vocabulary.hpp"
+#include "model/vocabulary.hpp"
+#include "temporary_folder.hpp"
+#include "text/tokenizer.hpp"
+
+namespace tidemill::model {
+namespace {
+
+using tensor::DType;
+
+TEST(Shapes, HaveTheParametersTheirNamesSay) {
+  // Published counts, in millions.
+  const std::vector<std::pair<std::string_view, double>> published = {
+      {"llama-3.2-1b", 1235.8}, {"llama-3.2-3b", 3212.7}, {"llama-3.1-8b", 8030.3}, {"qwen2.5-0.5b", 494.0},
+      {"qwen2.5-1.5b", 1543.7}, {"qwen2.5-7b", 7615.6},   {"qwen3-0.6b", 596.0},    {"qwen3-1.7b", 1720.6},
+      {"qwen3-4b", 4022.5},     {"qwen3-8b", 8190.7}};
+  for (const auto& [name, millions] : published) {
+    EXPECT_NEAR(static_cast<double>(find_shape(name).value().parameters()) / 1e6, millions, 0.1) << name;
+  }
+}
+
+TEST(Shapes, UnknownNameListsTheKnown) {
+  const auto shape = find_shape("llama-9-900b");
+  ASSERT_FALSE(shape);
+  EXPECT_EQ(shape.error().code(), base::ErrorCode::not_found);
+  EXPECT_NE(shape.error().message().find("llama-3.2-1b"), std::string::npos);
+}
+
+TEST(Shapes, AllHaveConsistentVocabularies) {
+  for (const Shape& shape : shapes()) {
+    const SynthVocabulary vocabulary = make_synth_vocabulary(shape);
+    ASSERT_EQ(static_cast<int64_t>(vocabulary.tokens.size()), shape.tokens) << shape.name;
+    ASSERT_EQ(vocabulary.kinds.size(), vocabulary.tokens.size());
+    EXPECT_EQ(vocabulary.tokens[static_cast<size_t>(vocabulary.eos)],
+              shape.vocabulary == Shape::Vocabulary::llama3 ? "<|eot_id|>" : "<|im_end|>");
+  }
+  const SynthVocabulary llama = make_synth_vocabulary(find_shape("llama-3.2-1b").value());
+  EXPECT_EQ(llama.bos, 128000);
+  EXPECT_EQ(llama.eos, 128009);
+  EXPECT_EQ(llama.tokens[128255], "<|reserved_special_token_247|>");
+  const SynthVocabulary qwen = make_synth_vocabulary(find_shape("qwen3-4b").value());
+  EXPECT_EQ(qwen.eos, 151645);
+  EXPECT_EQ(qwen.tokens[151668], "</think>");
+}
+
+class SynthText : public testing::TestWithParam<const char*> {};
+
+TEST_P(SynthText, SpellsAnything) {
+  const test::TemporaryFolder folder;
+  const auto path = folder.path() / "model.gguf";
+  ASSERT_TRUE(write_synthetic_model(find_shape(GetParam()).value(), path, {.on_progress = {}}));
+  const auto file = GgufFile::open(path);
+  ASSERT_TRUE(file) << file.error().to_string();
+  auto vocabulary = read_vocabulary(*file);
+  ASSERT_TRUE(vocabulary) << vocabulary.error().to_string();
+  const auto created = text::Tokenizer::create(std::move(*vocabulary));
+  ASSERT_TRUE(created) << created.error().to_string();
+  const text::Tokenizer& tokenizer = **created;
+  std::string all_bytes;
+  for (int byte = 0; byte < 256; ++byte)
+    all_bytes += static_cast<char>(byte);
+  for (const std::string& text : {std::string("Hello, the world and w12 of tokens!"),
+                                  std::string("naïve 你好 🙂\n\t  x"), all_bytes, std::string()}) {
+    const auto tokens = tokenizer.encode(text, {.add_special = false});
+    ASSERT_TRUE(tokens) << tokens.error().to_string();
+    EXPECT_EQ(tokenizer.decode(*tokens), text);
+  }
+  // Common words are single tokens, fillers are never produced.
+  EXPECT_EQ(tokenizer.encode(" the", {.add_special = false}).value().size(), 1U);
+  for (const text::Token token : tokenizer.encode(" w12 w345", {.add_special = false}).value()) {
+    EXPECT_LT(tokenizer.piece_bytes(token).size(), 4U);
+  }
+  const text::Vocabulary& filled = tokenizer.vocabulary();
+  ASSERT_TRUE(filled.eos);
+  EXPECT_TRUE(tokenizer.ends_generation(*filled.eos));
+  EXPECT_FALSE(read_chat_template(*file).value().empty());
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, SynthText, testing::Values("llama-tiny", "qwen2-tiny", "qwen3-tiny"),
+                         [](const auto& instance) {
+                           return std::string(instance.param, std::string(instance.param).find('-'));
+                         });
+
+TEST(Synth, TheSeedDecidesAndThreadsDoNot) {
+  const test::TemporaryFolder folder;
+  const Shape shape = find_shape("qwen2-tiny").value();
+  const auto make = [&](const char* name, uint64_t seed, int threads) {
+    const auto path = folder.path() / name;
+    EXPECT_TRUE(
+        write_synthetic_model(shape, path, {.type = DType::q4_0, .seed = seed, .threads = threads, .on_progress = {}}));
+    return base::read_file(path).value();
+  };
+  const std::string first = make("a", 1, 1);
+  EXPECT_EQ(first, make("b", 1, 2));
+  EXPECT_NE(first, make("c", 2, 1));
+}
+
+TEST(Synth, WeightsHaveTheVarianceOfTheirInputs) {
+  const test::TemporaryFolder folder;
+  const auto path = folder.path() / "model.gguf";
+  size_t reported = 0;
+  size_t total = 0;
+  ASSERT_TRUE(write_synthetic_model(find_shape("llama-tiny").value(), path,
+                                    {.type = DType::q8_0, .on_progress = [&](size_t done, size_t all) {
+                                       EXPECT_GE(done, reported);
+                                       reported = done;
+                                       total = all;
+                                     }}));
+  EXPECT_EQ(reported, total);
+  const auto file = GgufFile::open(path);
+  ASSERT_TRUE(file);
+  EXPECT_EQ(total, file->tensor_bytes());
+  for (const char* name : {"token_embd.weight", "blk.1.ffn_down.weight"}) {
+    const GgufTensor* tensor = file->find_tensor(name);
+    ASSERT_NE(tensor, nullptr);
+    std::vector<float> values(static_cast<size_t>(tensor->elements()));
+    tensor::dequantize(tensor->type, tensor->data.data(), tensor->elements(), values.data());
+    double sum = 0;
+    double squares = 0;
+    for (const float v : values) {
+      sum += v;
+      squares += static_cast<double>(v) * v;
+    }
+    const auto n = static_cast<double>(values.size());
+    EXPECT_NEAR(sum / n * std::sqrt(static_cast<double>(tensor->cols())), 0, 0.02);
+    EXPECT_NEAR(squares / n * static_cast<double>(tensor->cols()), 1, 0.02);
+  }
+}
+
+TEST(Synth, NarrowRowsFallBackToQ8) {
+  EXPECT_EQ(synth_type(DType::q4_k, 896), DType::q8_0);
+  EXPECT_EQ(synth_type(DType::q4_k, 4864), DType::q4_k);
+  EXPECT_EQ(synth_type(DType::q4_0, 896), DType::q4_0);
+}
+
+TEST(Synth, FailureLeavesNothing) {
+  const auto written =
+      write_synthetic_model(find_shape("llama-tiny").value(), "/nonexistent/model.gguf", {.on_progress = {}});
+  ASSERT_FALSE(written);
+  EXPECT_EQ(written.error().code(), base::ErrorCode::not_found);
+}
+
+}  // namespace
+}  // namespace tidemill::model
