@@ -117,8 +117,7 @@ TEST_P(Determinism, NeighboursDoNotMatter) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, Determinism,
-                         testing::Values(tensor::DType::f32, tensor::DType::f16, tensor::DType::q8_0,
-                                         tensor::DType::q4_k),
+                         testing::Values(tensor::DType::f16, tensor::DType::q8_0, tensor::DType::q4_k),
                          [](const auto& instance) { return std::string(tensor::info(instance.param).name); });
 
 }  // namespace
