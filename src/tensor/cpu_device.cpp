@@ -98,7 +98,7 @@ void CpuDevice::embed(const Weight& table, std::span<const int32_t> tokens, Matr
 QuantizedRows CpuDevice::quantize(ConstMatrix x, const PanelLayout& layout) {
   const int64_t padded = round_up(x.cols, layout.step);
   QuantizedRows q{};
-  q.code_stride = padded * kernels_.code_bytes;
+  q.code_stride = padded * kernels_.code_bytes + 64;  // rows a power of two apart would share a few cache sets
   q.scale_stride = padded / kQuantGroup;
   q.sum_stride = padded / layout.sum_group;
   grow(codes_, x.rows * q.code_stride);

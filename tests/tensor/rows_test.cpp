@@ -1,0 +1,192 @@
+// Row-wise operations: against double formulas, and every instruction set against the scalar kernels bit for bit.
+#include <bit>
+#include <cmath>
+#include <limits>
+
+#include <gtest/gtest.h>
+
+#include "tensor/ceilings.hpp"
+#include "tensor/cpu_device.hpp"
+#include "tensor/kernels.hpp"
+#include "tensor/samples.hpp"
+
+namespace tidemill::tensor {
+namespace {
+
+using test::matrix;
+using test::Samples;
+
+bool same_bits(float a, float b) {
+  return (std::isnan(a) && std::isnan(b)) || std::bit_cast<uint32_t>(a) == std::bit_cast<uint32_t>(b);
+}
+
+void expect_same(const std::vector<float>& a, const std::vector<float>& b, Isa isa) {
+  ASSERT_EQ(a.size(), b.size());
+  for (size_t i = 0; i < a.size(); ++i)
+    ASSERT_TRUE(same_bits(a[i], b[i])) << to_string(isa) << " " << i << ": " << a[i] << " " << b[i];
+}
+
+TEST(Exp, IsAccurateAndTheSameEverywhere) {
+  std::vector<float> x;
+  for (float v = -90; v < 90; v += 0.00371F)
+    x.push_back(v);
+  const float inf = std::numeric_limits<float>::infinity();
+  for (const float v : {0.0F, -0.0F, 1e-45F, -86.0F, -86.00001F, 88.0F, 88.7F, inf, -inf, -3e38F, std::nanf("")})
+    x.push_back(v);
+  std::vector<float> reference(x.size());
+  const auto n = static_cast<int64_t>(x.size());
+  scalar_kernels().exp(x.data(), n, reference.data());
+  for (size_t i = 0; i < x.size(); ++i) {
+    if (std::isnan(x[i])) {
+      EXPECT_TRUE(std::isnan(reference[i]));
+    } else if (x[i] < -86) {
+      EXPECT_EQ(reference[i], 0.0F);
+    } else {
+      const double exact = std::exp(std::min(88.0, static_cast<double>(x[i])));
+      ASSERT_NEAR(reference[i] / exact, 1.0, 3e-7) << x[i];
+    }
+  }
+  for (const Isa isa : available_isas()) {
+    std::vector<float> out(x.size());
+    kernels_for(isa).exp(x.data(), n, out.data());
+    expect_same(out, reference, isa);
+  }
+}
+
+TEST(RmsNorm, MatchesTheFormula) {
+  Samples samples(31);
+  for (const int64_t n : {1, 5, 15, 16, 17, 64, 100, 2048}) {
+    const std::vector<float> x = samples.normal(3 * n, 3.0F);
+    const std::vector<float> weight = samples.normal(n);
+    std::vector<float> reference(x.size());
+    make_cpu_device(Isa::scalar, 1)->rms_norm(matrix(x, 3, n), weight, 1e-5F, matrix(reference, 3, n));
+    for (int64_t r = 0; r < 3; ++r) {
+      double squares = 0;
+      for (int64_t i = 0; i < n; ++i)
+        squares += std::pow(x[r * n + i], 2.0);
+      for (int64_t i = 0; i < n; ++i) {
+        const double exact = x[r * n + i] / std::sqrt(squares / static_cast<double>(n) + 1e-5) * weight[i];
+        ASSERT_NEAR(reference[r * n + i], exact, 2e-6 * std::fabs(exact) + 1e-30);
+      }
+    }
+    for (const Isa isa : available_isas()) {
+      for (const int threads : {1, 3}) {
+        std::vector<float> y = x;  // in place
+        make_cpu_device(isa, threads)->rms_norm(matrix(y, 3, n), weight, 1e-5F, matrix(y, 3, n));
+        expect_same(y, reference, isa);
+      }
+    }
+  }
+}
+
+TEST(SiluMultiply, MatchesTheFormula) {
+  Samples samples(32);
+  for (const int64_t n : {1, 16, 31, 257}) {
+    std::vector<float> gate = samples.normal(2 * n, 10.0F);
+    gate[0] = -200.0F;
+    gate[static_cast<size_t>(n)] = 200.0F;
+    const std::vector<float> up = samples.normal(2 * n);
+    std::vector<float> reference = gate;
+    make_cpu_device(Isa::scalar, 1)->silu_multiply(matrix(gate, 2, n), matrix(up, 2, n), matrix(reference, 2, n));
+    for (size_t i = 0; i < gate.size(); ++i) {
+      const double exact = gate[i] / (1 + std::exp(-static_cast<double>(gate[i]))) * up[i];
+      ASSERT_NEAR(reference[i], exact, 1e-6 * std::fabs(exact) + 1e-30) << gate[i];
+    }
+    gate[0] = std::nanf("");
+    make_cpu_device(Isa::scalar, 1)->silu_multiply(matrix(gate, 2, n), matrix(up, 2, n), matrix(reference, 2, n));
+    EXPECT_TRUE(std::isnan(reference[0]));
+    for (const Isa isa : available_isas()) {
+      std::vector<float> out = gate;
+      make_cpu_device(isa, 2)->silu_multiply(matrix(out, 2, n), matrix(up, 2, n), matrix(out, 2, n));
+      expect_same(out, reference, isa);
+    }
+  }
+}
+
+TEST(Add, AddsInPlaceAndRespectsStrides) {
+  auto device = make_cpu_device(available_isas().back(), 2);
+  std::vector<float> x = {1, 2, 100, 3, 4, 100};
+  const std::vector<float> y = {10, 20, 30, 40};
+  device->add({x.data(), 2, 2, 3}, matrix(y, 2, 2));
+  EXPECT_EQ(x, (std::vector<float>{11, 22, 100, 33, 44, 100}));
+}
+
+TEST(Rope, TurnsBothPairingsByTheAngle) {
+  Samples samples(33);
+  const int64_t dim = 10;  // eight of them turned
+  const int64_t heads = 3;
+  Rope rope;
+  for (int i = 0; i < 4; ++i)
+    rope.frequencies.push_back(std::pow(10000.0, -i / 4.0));
+  for (const auto pairing : {Rope::Pairing::adjacent, Rope::Pairing::halves}) {
+    rope.pairing = pairing;
+    auto device = make_cpu_device(available_isas().back(), 2);
+    // Twice with other positions: the kept table must not outlive them.
+    for (const std::vector<int32_t>& positions : {std::vector<int32_t>{0, 1, 131071}, std::vector<int32_t>{5, 1, 77}}) {
+      const std::vector<float> x = samples.normal(3 * heads * dim);
+      std::vector<float> y = x;
+      device->rope(rope, positions, dim, matrix(y, 3, heads * dim));
+      for (int64_t r = 0; r < 3; ++r) {
+        for (int64_t h = 0; h < heads; ++h) {
+          const float* from = x.data() + (r * heads + h) * dim;
+          const float* to = y.data() + (r * heads + h) * dim;
+          for (int64_t i = 0; i < 4; ++i) {
+            const int64_t a = pairing == Rope::Pairing::adjacent ? 2 * i : i;
+            const int64_t b = pairing == Rope::Pairing::adjacent ? 2 * i + 1 : i + 4;
+            const double angle = positions[r] * rope.frequencies[i];
+            ASSERT_NEAR(to[a], from[a] * std::cos(angle) - from[b] * std::sin(angle), 1e-6);
+            ASSERT_NEAR(to[b], from[a] * std::sin(angle) + from[b] * std::cos(angle), 1e-6);
+          }
+          EXPECT_EQ(to[8], from[8]);
+          EXPECT_EQ(to[9], from[9]);
+        }
+      }
+    }
+  }
+}
+
+TEST(HalfConversion, IsThatOfTheTypeInEveryInstructionSet) {
+  Samples samples(34);
+  std::vector<float> x = samples.normal(1000, 1e-3F);
+  for (size_t i = 0; i < x.size(); ++i)
+    x[i] = std::ldexp(x[i], static_cast<int>(i % 50) - 25);
+  x[3] = std::nanf("");
+  x[4] = 65520.0F;
+  for (const Isa isa : available_isas()) {
+    for (const int64_t n : {1, 16, 17, 1000}) {
+      std::vector<uint16_t> out(static_cast<size_t>(n) + 1, 0x1234);
+      kernels_for(isa).f32_to_f16(x.data(), n, out.data());
+      for (int64_t i = 0; i < n; ++i)
+        ASSERT_EQ(out[i], f32_to_f16(x[i])) << to_string(isa) << " " << x[i];
+      EXPECT_EQ(out[static_cast<size_t>(n)], 0x1234);
+    }
+  }
+}
+
+TEST(Ceilings, AreMeasuredInBoundedTime) {
+  for (const Isa isa : available_isas()) {
+    const auto ceilings = measure_ceilings(isa, 1);
+    ASSERT_TRUE(ceilings) << ceilings.error().to_string();
+    EXPECT_GT(ceilings->read_bytes_per_s, 0);
+    EXPECT_GT(ceilings->int8_ops_per_s, 0);
+    EXPECT_GT(ceilings->f32_flops_per_s, 0);
+  }
+}
+
+TEST(ChooseIsa, NamesWhatIsOffered) {
+  ASSERT_FALSE(available_isas().empty());
+  EXPECT_EQ(available_isas().front(), Isa::scalar);
+  ::setenv("TIDEMILL_ISA", "scalar", 1);
+  const auto scalar = choose_isa();
+  ASSERT_TRUE(scalar);
+  EXPECT_EQ(*scalar, Isa::scalar);
+  ::setenv("TIDEMILL_ISA", "mmx", 1);
+  const auto unknown = choose_isa();
+  ASSERT_FALSE(unknown);
+  EXPECT_NE(unknown.error().message().find("scalar"), std::string::npos);
+  ::unsetenv("TIDEMILL_ISA");
+  EXPECT_EQ(*choose_isa(), available_isas().back());
+}
+
+}  // namespace
+}  // namespace tidemill::tensor
