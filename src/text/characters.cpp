@@ -15,8 +15,14 @@ bool is_white_space(char32_t c) {
          (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
 }
 
+// CJK extension I, all that Unicode 15.1 added to the 15.0 that utf8proc 2.8 knows.
+bool is_new_ideograph(char32_t c) {
+  return c >= 0x2EBF0 && c <= 0x2EE5D;
+}
+
 CharacterClass compute_class(char32_t c) {
   if (is_white_space(c)) return CharacterClass::white_space;
+  if (is_new_ideograph(c)) return CharacterClass::letter;
   switch (utf8proc_category(static_cast<utf8proc_int32_t>(c))) {
     case UTF8PROC_CATEGORY_LU:
     case UTF8PROC_CATEGORY_LL:

@@ -11,7 +11,7 @@ namespace tidemill::text {
 // property (\s) is a class of its own, none of the former has any.
 enum class CharacterClass : uint8_t { letter, number, mark, punctuation, symbol, white_space, other };
 
-// Unicode 15.0, from utf8proc.
+// As of Unicode 15.1.
 CharacterClass class_of(char32_t code_point);
 
 // A text taken apart. A byte that is not part of valid UTF-8 counts as one character, U+FFFD.

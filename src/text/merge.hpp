@@ -3,7 +3,9 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 namespace tidemill::text {
@@ -38,14 +40,6 @@ class Merger {
   // limit matters little between 16 and 64.
   static constexpr size_t short_word = 32;
 
-  struct Candidate {
-    uint32_t rank;
-    uint32_t left;
-    int32_t left_id;
-    int32_t right_id;
-    int32_t merged_id;
-  };
-
   template <typename Find>
   void merge_short(std::vector<Symbol>& symbols, const Find& find) {
     merges_.clear();
@@ -58,51 +52,47 @@ class Merger {
       }
       if (best == merges_.size()) return;
       symbols[best] = {symbols[best].begin, symbols[best + 1].end, merges_[best].id};
-      symbols.erase(symbols.begin() + static_cast<ptrdiff_t>(best) + 1);
-      merges_.erase(merges_.begin() + static_cast<ptrdiff_t>(best));
+      symbols.erase(symbols.begin() + static_cast<std::ptrdiff_t>(best) + 1);
+      merges_.erase(merges_.begin() + static_cast<std::ptrdiff_t>(best));
       if (best > 0) merges_[best - 1] = find(symbols[best - 1], symbols[best]);
       if (best + 1 < symbols.size()) merges_[best] = find(symbols[best], symbols[best + 1]);
     }
   }
 
-  // O(n log n): a heap of candidates, of which those whose symbols have changed since are skipped when they come up.
+  // O(n log n): a heap of candidates, each its rank and the place of its left symbol in one number, so that the least
+  // is the next. A candidate whose symbols have changed since is known by its rank, which is then no longer theirs.
   template <typename Find>
   void merge_long(std::vector<Symbol>& symbols, const Find& find) {
     const auto count = static_cast<uint32_t>(symbols.size());
     link(count);
-    const auto worse = [](const Candidate& a, const Candidate& b) {
-      return a.rank != b.rank ? a.rank > b.rank : a.left > b.left;
-    };
-    const auto candidate = [&](uint32_t left, uint32_t right) -> Candidate {
-      const Merge found = find(symbols[left], symbols[right]);
-      return {found.rank, left, symbols[left].id, symbols[right].id, found.id};
-    };
+    const auto key = [](uint32_t rank, uint32_t left) { return (uint64_t{rank} << 32) | left; };
     const auto push = [&](uint32_t left, uint32_t right) {
-      const Candidate found = candidate(left, right);
-      if (found.merged_id < 0) return;
-      heap_.push_back(found);
-      std::push_heap(heap_.begin(), heap_.end(), worse);
+      const Merge found = find(symbols[left], symbols[right]);
+      if (found.id < 0) return;
+      heap_.push_back(key(found.rank, left));
+      std::push_heap(heap_.begin(), heap_.end(), std::greater<>());
     };
 
     for (uint32_t i = 0; i + 1 < count; ++i) {
-      const Candidate found = candidate(i, i + 1);
-      if (found.merged_id >= 0) heap_.push_back(found);
+      const Merge found = find(symbols[i], symbols[i + 1]);
+      if (found.id >= 0) heap_.push_back(key(found.rank, i));
     }
-    std::make_heap(heap_.begin(), heap_.end(), worse);
+    std::make_heap(heap_.begin(), heap_.end(), std::greater<>());
     while (!heap_.empty()) {
-      std::pop_heap(heap_.begin(), heap_.end(), worse);
-      const Candidate best = heap_.back();
+      std::pop_heap(heap_.begin(), heap_.end(), std::greater<>());
+      const uint64_t best = heap_.back();
       heap_.pop_back();
-      const uint32_t right = next_[best.left];
-      const bool current =
-          right != gone && right < count && symbols[best.left].id == best.left_id && symbols[right].id == best.right_id;
-      if (!current) continue;
-      symbols[best.left] = {symbols[best.left].begin, symbols[right].end, best.merged_id};
-      next_[best.left] = next_[right];
-      if (next_[right] < count) previous_[next_[right]] = best.left;
+      const auto left = static_cast<uint32_t>(best);
+      const uint32_t right = next_[left];
+      if (right == gone || right == count) continue;
+      const Merge found = find(symbols[left], symbols[right]);
+      if (found.id < 0 || key(found.rank, left) != best) continue;
+      symbols[left] = {symbols[left].begin, symbols[right].end, found.id};
+      next_[left] = next_[right];
+      if (next_[right] < count) previous_[next_[right]] = left;
       next_[right] = gone;
-      if (best.left > 0) push(previous_[best.left], best.left);
-      if (next_[best.left] < count) push(best.left, next_[best.left]);
+      if (left > 0) push(previous_[left], left);
+      if (next_[left] < count) push(left, next_[left]);
     }
     size_t kept = 0;
     for (uint32_t i = 0; i < count; i = next_[i])
@@ -123,7 +113,7 @@ class Merger {
   }
 
   std::vector<Merge> merges_;
-  std::vector<Candidate> heap_;
+  std::vector<uint64_t> heap_;
   std::vector<uint32_t> previous_;
   std::vector<uint32_t> next_;
 };

@@ -1,0 +1,109 @@
+// The scanners against the regular expressions they stand for, run by PCRE2.
+#include "text/pre_tokenizer.hpp"
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <gtest/gtest.h>
+#include <pcre2.h>
+
+#include "text/random_text.hpp"
+
+namespace tidemill::text {
+namespace {
+
+// `parts` cut at every match of `expression`, the matches being parts too.
+std::vector<std::string> split(const std::vector<std::string>& parts, const char* expression) {
+  int error = 0;
+  size_t error_at = 0;
+  pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(expression), PCRE2_ZERO_TERMINATED,
+                                   PCRE2_UTF | PCRE2_UCP | PCRE2_DOLLAR_ENDONLY, &error, &error_at, nullptr);
+  EXPECT_NE(code, nullptr) << expression << " at " << error_at;
+  pcre2_match_data* match = pcre2_match_data_create_from_pattern(code, nullptr);
+  std::vector<std::string> out;
+  for (const std::string& part : parts) {
+    size_t gap = 0;
+    while (gap < part.size() &&
+           pcre2_match(code, reinterpret_cast<PCRE2_SPTR>(part.data()), part.size(), gap, 0, match, nullptr) > 0) {
+      const size_t* bounds = pcre2_get_ovector_pointer(match);
+      if (bounds[0] > gap) out.push_back(part.substr(gap, bounds[0] - gap));
+      out.push_back(part.substr(bounds[0], bounds[1] - bounds[0]));
+      gap = bounds[1];
+    }
+    if (gap < part.size()) out.push_back(part.substr(gap));
+  }
+  pcre2_match_data_free(match);
+  pcre2_code_free(code);
+  return out;
+}
+
+std::vector<std::string> words_of(std::string_view name, std::string_view text) {
+  Characters characters;
+  characters.assign(text);
+  std::vector<uint32_t> ends;
+  std::vector<uint32_t> scratch;
+  cut_into_words(*find_pre_tokenizer(name).value(), characters, ends, scratch);
+  std::vector<std::string> words;
+  size_t begin = 0;
+  for (const uint32_t end : ends) {
+    words.emplace_back(text.substr(begin, characters.offsets[end] - begin));
+    begin = characters.offsets[end];
+  }
+  return words;
+}
+
+constexpr const char* gpt2 = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+constexpr const char* llama3 =
+    R"((?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|)"
+    R"( ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr const char* qwen2 =
+    R"((?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|)"
+    R"( ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+
+struct Case {
+  const char* name;
+  std::vector<const char*> expressions;
+};
+
+TEST(PreTokenizer, CutsWhereItsExpressionsDo) {
+  const std::vector<Case> cases{
+      {"gpt-2", {gpt2}},
+      {"llama-bpe", {llama3}},
+      {"qwen2", {qwen2}},
+      {"starcoder", {R"(\p{N})", gpt2}},
+      {"refact", {R"(\p{N})", gpt2}},
+      {"falcon", {R"([\p{P}\$\+<=>\^~\|`]+)", gpt2, "[0-9][0-9][0-9]"}},
+      {"default", {R"([\p{P}\$\+<=>\^~\|]+)", gpt2, R"(\p{N}+)", "[0-9][0-9][0-9]"}},
+      {"deepseek-coder",
+       {R"([\r\n])", R"(\s?\p{L}+)", R"(\s?\p{P}+)",
+        R"((?:(?!\s)[\x{4E00}-\x{9FA5}\x{0800}-\x{4E00}\x{AC00}-\x{D7FF}])+)", R"(\p{N})"}},
+  };
+  std::mt19937 random(7);
+  for (int i = 0; i < 1500; ++i) {
+    const std::string text = test::random_text(random);
+    for (const Case& one : cases) {
+      std::vector<std::string> expected{text};
+      if (text.empty()) expected.clear();
+      for (const char* expression : one.expressions)
+        expected = split(expected, expression);
+      EXPECT_EQ(words_of(one.name, text), expected) << one.name << ": '" << text << "'";
+    }
+  }
+}
+
+// Its expressions cut words that earlier ones made: ASCII letters are among its signs.
+TEST(PreTokenizer, DeepseekLlmCutsInTurn) {
+  using Words = std::vector<std::string>;
+  EXPECT_EQ(words_of("deepseek-llm", " caf\u00E9\n 123  "), (Words{" caf", "\u00E9", "\n", " ", "123", "  "}));
+  EXPECT_EQ(words_of("deepseek-llm", "a  b"), (Words{"a", " ", " b"}));
+  EXPECT_EQ(words_of("deepseek-llm", "нещо中文。"), (Words{"нещо", "中文", "。"}));
+}
+
+TEST(PreTokenizer, AnUnknownNameIsAnErrorThatListsTheKnown) {
+  const auto found = find_pre_tokenizer("zebra");
+  ASSERT_FALSE(found);
+  EXPECT_EQ(found.error().code(), base::ErrorCode::unsupported);
+  EXPECT_NE(found.error().message().find("'zebra'"), std::string::npos);
+  EXPECT_NE(found.error().message().find("qwen2"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace tidemill::text
