@@ -1,0 +1,341 @@
+// What is refused at load, and what it says.
+#include "model/load.hpp"
+
+#include <functional>
+#include <map>
+#include <numbers>
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include "data.hpp"
+#include "gguf_bytes.hpp"
+#include "model/architectures/architecture.hpp"
+#include "model/gguf_writer.hpp"
+#include "model/synth.hpp"
+#include "model/vocabulary.hpp"
+#include "temporary_folder.hpp"
+#include "tensor/cpu_device.hpp"
+
+namespace tidemill::model {
+namespace {
+
+using base::ErrorCode;
+using tensor::DType;
+
+// A model of one layer that loads; tests damage it in one place.
+struct Draft {
+  struct Tensor {
+    std::vector<int64_t> shape;
+    DType type = DType::f32;
+  };
+  std::string architecture = "llama";
+  std::map<std::string, int64_t> numbers = {{"llama.context_length", 128},     {"llama.block_count", 1},
+                                            {"llama.embedding_length", 64},    {"llama.feed_forward_length", 96},
+                                            {"llama.attention.head_count", 4}, {"llama.attention.head_count_kv", 2},
+                                            {"llama.rope.dimension_count", 16}};
+  std::map<std::string, float> reals = {{"llama.attention.layer_norm_rms_epsilon", 1e-5F}};
+  std::map<std::string, std::string> strings;
+  std::map<std::string, Tensor> tensors = {
+      {"token_embd.weight", {{64, 40}}},        {"output_norm.weight", {{64}}},
+      {"blk.0.attn_norm.weight", {{64}}},       {"blk.0.attn_q.weight", {{64, 64}}},
+      {"blk.0.attn_k.weight", {{64, 32}}},      {"blk.0.attn_v.weight", {{64, 32}}},
+      {"blk.0.attn_output.weight", {{64, 64}}}, {"blk.0.ffn_norm.weight", {{64}}},
+      {"blk.0.ffn_gate.weight", {{64, 96}}},    {"blk.0.ffn_up.weight", {{64, 96}}},
+      {"blk.0.ffn_down.weight", {{96, 64}}}};
+  float fill = 1;
+};
+
+class Load : public testing::Test {
+ protected:
+  base::Result<GgufFile> write(const Draft& draft) {
+    const auto path = folder_.path() / "model.gguf";
+    GgufWriter writer;
+    writer.add_string("general.architecture", draft.architecture);
+    for (const auto& [key, value] : draft.numbers) {
+      writer.add_u32(key, static_cast<uint32_t>(value));
+    }
+    for (const auto& [key, value] : draft.reals)
+      writer.add_f32(key, value);
+    for (const auto& [key, value] : draft.strings)
+      writer.add_string(key, value);
+    for (const auto& [name, tensor] : draft.tensors)
+      writer.declare_tensor(name, tensor.type, tensor.shape);
+    TM_CHECK(writer.begin(path));
+    for (const auto& [name, tensor] : draft.tensors) {
+      int64_t rows = 1;
+      for (size_t d = 1; d < tensor.shape.size(); ++d)
+        rows *= tensor.shape[d];
+      std::vector<std::byte> bytes(static_cast<size_t>(rows * tensor::row_bytes(tensor.type, tensor.shape[0])));
+      if (tensor.type == DType::f32) std::fill_n(reinterpret_cast<float*>(bytes.data()), bytes.size() / 4, draft.fill);
+      TM_CHECK(writer.write(bytes));
+    }
+    TM_CHECK(writer.finish());
+    return GgufFile::open(path);
+  }
+
+  base::Result<std::unique_ptr<Model>> load(const Draft& draft) {
+    TM_TRY(const GgufFile file, write(draft));
+    return load_model(file, *device_, {.max_batch_rows = 4, .on_progress = {}});
+  }
+
+  // The error that a draft with one change gives.
+  std::string refusal(const std::function<void(Draft&)>& change, ErrorCode code) {
+    Draft draft;
+    change(draft);
+    const auto loaded = load(draft);
+    if (loaded) return "(accepted)";
+    EXPECT_EQ(loaded.error().code(), code) << loaded.error().to_string();
+    return loaded.error().to_string();
+  }
+
+  test::TemporaryFolder folder_;
+  std::unique_ptr<tensor::Device> device_ = tensor::make_cpu_device(tensor::Isa::scalar, 1);
+};
+
+#define EXPECT_SAYS(message, part)                         \
+  do {                                                     \
+    const std::string says = (message);                    \
+    EXPECT_NE(says.find(part), std::string::npos) << says; \
+  } while (false)
+
+TEST_F(Load, AcceptsTheDraft) {
+  std::vector<size_t> progress;
+  const auto file = write({});
+  ASSERT_TRUE(file) << file.error().to_string();
+  size_t total = 0;
+  const auto model = load_model(*file, *device_, {.max_batch_rows = 4, .on_progress = [&](size_t done, size_t all) {
+                                                    progress.push_back(done);
+                                                    total = all;
+                                                  }});
+  ASSERT_TRUE(model) << model.error().to_string();
+  const HyperParameters& hyper = (*model)->hyper_parameters();
+  EXPECT_EQ(hyper.vocabulary, 40);
+  EXPECT_EQ(hyper.head_dim, 16);
+  EXPECT_EQ(hyper.kv_heads, 2);
+  EXPECT_EQ(hyper.rope.frequencies.size(), 8U);
+  EXPECT_EQ(hyper.rope.frequencies[0], 1.0);
+  EXPECT_TRUE(std::is_sorted(progress.begin(), progress.end()));
+  EXPECT_EQ(progress.back(), total);
+  EXPECT_EQ(total, file->tensor_bytes());
+  EXPECT_GE((*model)->weight_bytes(), file->tensor_bytes());
+  EXPECT_GT((*model)->activation_bytes(), 0U);
+  EXPECT_EQ((*model)->kv_shape().layers, 1);
+}
+
+TEST_F(Load, NamesUnknownArchitectures) {
+  const std::string message = refusal([](Draft& d) { d.architecture = "gpt-j"; }, ErrorCode::unsupported);
+  EXPECT_SAYS(message, "architecture 'gpt-j'; supported are llama, qwen2, qwen3");
+}
+
+TEST_F(Load, NamesMissingKeysAndTensors) {
+  EXPECT_SAYS(refusal([](Draft& d) { d.numbers.erase("llama.block_count"); }, ErrorCode::not_found),
+              "'llama.block_count' is missing");
+  EXPECT_SAYS(refusal([](Draft& d) { d.tensors.erase("blk.0.ffn_up.weight"); }, ErrorCode::not_found),
+              "'blk.0.ffn_up.weight' is missing");
+  EXPECT_SAYS(refusal([](Draft& d) { d.tensors.erase("token_embd.weight"); }, ErrorCode::not_found),
+              "'token_embd.weight' is missing");
+  EXPECT_SAYS(refusal([](Draft& d) { d.numbers["llama.block_count"] = 2; }, ErrorCode::not_found),
+              "'blk.1.attn_norm.weight' is missing");
+}
+
+TEST_F(Load, NamesBothShapes) {
+  EXPECT_SAYS(refusal(
+                  [](Draft& d) {
+                    d.tensors["blk.0.attn_k.weight"].shape = {64, 64};
+                  },
+                  ErrorCode::corrupt),
+              "'blk.0.attn_k.weight' has shape [64, 64], but the metadata want [64, 32]");
+  EXPECT_SAYS(refusal([](Draft& d) { d.tensors["blk.0.attn_norm.weight"].shape = {32}; }, ErrorCode::corrupt),
+              "has shape [32], but the metadata want [64]");
+  EXPECT_SAYS(refusal(
+                  [](Draft& d) {
+                    d.tensors["blk.0.ffn_gate.weight"].shape = {64, 48, 2};
+                  },
+                  ErrorCode::corrupt),
+              "[64, 48, 2]");
+  EXPECT_SAYS(refusal([](Draft& d) { d.tensors["output.weight"] = {{64, 41}}; }, ErrorCode::corrupt), "[64, 40]");
+  EXPECT_SAYS(refusal([](Draft& d) { d.numbers["llama.feed_forward_length"] = 97; }, ErrorCode::corrupt), "[64, 97]");
+}
+
+TEST_F(Load, BoundsEveryNumber) {
+  const auto number = [&](const char* key, int64_t value) {
+    return refusal([&](Draft& d) { d.numbers[std::string("llama.") + key] = value; }, ErrorCode::invalid_argument);
+  };
+  for (const char* key : {"context_length", "block_count", "embedding_length", "feed_forward_length",
+                          "attention.head_count", "attention.head_count_kv", "attention.key_length"}) {
+    EXPECT_SAYS(number(key, 0), fmt::format("'llama.{}' is 0; expected 1 to", key));
+    EXPECT_SAYS(number(key, 4294967295), fmt::format("'llama.{}' is 4294967295", key));
+  }
+  EXPECT_SAYS(number("attention.head_count_kv", 3), "4 query heads");
+  EXPECT_SAYS(number("attention.head_count", 6), "width 64");
+  EXPECT_SAYS(number("rope.dimension_count", 18), "expected 1 to 16");
+  EXPECT_SAYS(number("rope.dimension_count", 15), "even");
+  for (const float value :
+       {0.0F, -1.0F, std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+    EXPECT_SAYS(refusal([&](Draft& d) { d.reals["llama.attention.layer_norm_rms_epsilon"] = value; },
+                        ErrorCode::invalid_argument),
+                "positive number");
+    EXPECT_SAYS(refusal([&](Draft& d) { d.reals["llama.rope.freq_base"] = value; }, ErrorCode::invalid_argument),
+                "'llama.rope.freq_base'");
+  }
+}
+
+TEST_F(Load, NamesWhatItDoesNotDo) {
+  const auto unsupported = [&](const std::function<void(Draft&)>& change) {
+    return refusal(change, ErrorCode::unsupported);
+  };
+  EXPECT_SAYS(unsupported([](Draft& d) { d.numbers["llama.expert_count"] = 8; }), "8 experts");
+  EXPECT_SAYS(unsupported([](Draft& d) { d.numbers["split.count"] = 3; }), "split over 3 files");
+  EXPECT_SAYS(unsupported([](Draft& d) { d.numbers["llama.pooling_type"] = 2; }), "'llama.pooling_type' is 2");
+  EXPECT_SAYS(unsupported([](Draft& d) { d.numbers["llama.attention.value_length"] = 8; }), "value heads of 8");
+  EXPECT_SAYS(unsupported([](Draft& d) {
+                d.strings["llama.rope.scaling.type"] = "yarn";
+                d.reals["llama.rope.scaling.factor"] = 4;
+              }),
+              "RoPE scaling 'yarn' with factor 4");
+  EXPECT_SAYS(unsupported([](Draft& d) { d.tensors["rope_factors_long.weight"] = {{8}}; }), "LongRoPE");
+}
+
+TEST_F(Load, ScalesTheRotation) {
+  const auto frequencies = [&](const std::function<void(Draft&)>& change) {
+    Draft draft;
+    change(draft);
+    auto model = load(draft);
+    EXPECT_TRUE(model) << model.error().to_string();
+    return model ? (*model)->hyper_parameters().rope.frequencies : std::vector<double>(8);
+  };
+  const std::vector<double> plain = frequencies([](Draft&) {});
+  EXPECT_NEAR(plain[4], 0.01, 1e-12);  // 10000^(-8/16)
+  EXPECT_EQ(frequencies([](Draft& d) {
+              d.strings["llama.rope.scaling.type"] = "yarn";
+              d.reals["llama.rope.scaling.factor"] = 1;
+            }),
+            plain);
+  EXPECT_NEAR(frequencies([](Draft& d) {
+                d.strings["llama.rope.scaling.type"] = "linear";
+                d.reals["llama.rope.scaling.factor"] = 4;
+              })[4],
+              0.0025, 1e-12);
+  EXPECT_NEAR(frequencies([](Draft& d) { d.reals["llama.rope.scale_linear"] = 2; })[4], 0.005, 1e-12);
+  EXPECT_EQ(frequencies([](Draft& d) {
+              d.strings["llama.rope.scaling.type"] = "none";
+              d.reals["llama.rope.scaling.factor"] = 4;
+            }),
+            plain);
+  // All of the draft's tensors hold `fill`, the frequency factors too.
+  EXPECT_NEAR(frequencies([](Draft& d) {
+                d.tensors["rope_freqs.weight"] = {{8}};
+                d.fill = 8;
+              })[4],
+              0.01 / 8, 1e-12);
+  EXPECT_SAYS(refusal([](Draft& d) { d.tensors["rope_freqs.weight"] = {{7}}; }, ErrorCode::corrupt), "F32 [8]");
+  EXPECT_SAYS(refusal(
+                  [](Draft& d) {
+                    d.tensors["rope_freqs.weight"] = {{8}};
+                    d.fill = 0;
+                  },
+                  ErrorCode::corrupt),
+              "factors are positive");
+}
+
+// Llama 3.2's published scaling at a few frequencies of a head of 64 (factor 32, old context 8192, base 500000).
+TEST_F(Load, SynthesisedLlama3ScalingMatchesTheFormula) {
+  const auto path = folder_.path() / "llama.gguf";
+  Shape shape = find_shape("llama-tiny").value();
+  shape.rope_factor = 32;
+  ASSERT_TRUE(write_synthetic_model(shape, path, {.type = DType::q8_0, .on_progress = {}}));
+  const auto file = GgufFile::open(path);
+  ASSERT_TRUE(file);
+  const auto hyper = find_architecture(*file).value()->read_hyper_parameters(*file);
+  ASSERT_TRUE(hyper) << hyper.error().to_string();
+  for (size_t i = 0; i < 32; ++i) {
+    const double frequency = std::pow(500000.0, -static_cast<double>(i) / 32);
+    const double wavelength = 2 * std::numbers::pi / frequency;
+    double expected = frequency;
+    if (wavelength > 8192) {
+      expected = frequency / 32;
+    } else if (wavelength >= 2048) {
+      const double smooth = (8192 / wavelength - 1) / 3;
+      expected = (1 - smooth) * frequency / 32 + smooth * frequency;
+    }
+    EXPECT_NEAR(hyper->rope.frequencies[i] / expected, 1, 1e-6) << i;
+  }
+}
+
+TEST_F(Load, PoolingAndBiasesAreRead) {
+  Draft draft;
+  draft.numbers["llama.pooling_type"] = 3;
+  draft.tensors["blk.0.attn_q.bias"] = {{64}};
+  draft.tensors["blk.0.ffn_down.bias"] = {{64}};
+  const auto model = load(draft);
+  ASSERT_TRUE(model) << model.error().to_string();
+  EXPECT_EQ((*model)->hyper_parameters().pooling, Pooling::last);
+  EXPECT_SAYS(refusal([](Draft& d) { d.tensors["blk.0.attn_q.bias"] = {{63}}; }, ErrorCode::corrupt), "attn_q.bias");
+}
+
+TEST_F(Load, VocabularyIsNeededOnlyForText) {
+  const auto file = write({});
+  ASSERT_TRUE(file);
+  const auto vocabulary = read_vocabulary(*file);
+  ASSERT_FALSE(vocabulary);
+  EXPECT_EQ(vocabulary.error().code(), ErrorCode::not_found);
+  EXPECT_EQ(read_chat_template(*file).value(), "");
+}
+
+TEST_F(Load, BatchRowsAreBounded) {
+  const auto file = write({});
+  ASSERT_TRUE(file);
+  EXPECT_EQ(load_model(*file, *device_, {.max_batch_rows = 0, .on_progress = {}}).error().code(),
+            ErrorCode::invalid_argument);
+}
+
+TEST(Vocabulary, ReadsTheKeys) {
+  test::Bytes m;
+  m.string("general.name").put<uint32_t>(8).string("test");
+  m.string("tokenizer.ggml.model").put<uint32_t>(8).string("llama");
+  m.string("tokenizer.ggml.tokens").put<uint32_t>(9).put<uint32_t>(8).put<uint64_t>(4);
+  m.string("<unk>").string("<s>").string("</s>").string("a");
+  m.string("tokenizer.ggml.scores")
+      .put<uint32_t>(9)
+      .put<uint32_t>(6)
+      .put<uint64_t>(4)
+      .put(0.F)
+      .put(0.F)
+      .put(0.F)
+      .put(-1.F);
+  m.string("tokenizer.ggml.token_type").put<uint32_t>(9).put<uint32_t>(5).put<uint64_t>(4).put(2).put(3).put(3).put(0);
+  m.string("tokenizer.ggml.eos_token_id").put<uint32_t>(4).put<uint32_t>(3);
+  m.string("tokenizer.ggml.unknown_token_id").put<uint32_t>(4).put<uint32_t>(0xFFFFFFFF);
+  m.string("tokenizer.ggml.padding_token_id").put<uint32_t>(4).put<uint32_t>(99);
+  m.string("tokenizer.ggml.add_bos_token").put<uint32_t>(7).put<uint8_t>(0);
+  const std::string bytes = test::gguf_file(9, m, {}, "");
+  const auto file = GgufFile::parse(test::as_bytes(bytes), "model.gguf");
+  ASSERT_TRUE(file) << file.error().to_string();
+  const auto vocabulary = read_vocabulary(*file);
+  ASSERT_TRUE(vocabulary) << vocabulary.error().to_string();
+  EXPECT_EQ(vocabulary->pieces, (std::vector<std::string>{"<unk>", "<s>", "</s>", "a"}));
+  EXPECT_EQ(vocabulary->scores[3], -1.0F);
+  EXPECT_EQ(vocabulary->kinds[0], text::TokenKind::unknown);
+  EXPECT_EQ(vocabulary->kinds[3], text::TokenKind::normal);
+  EXPECT_EQ(vocabulary->bos, 1);
+  EXPECT_EQ(vocabulary->eos, 3);
+  EXPECT_FALSE(vocabulary->unknown);
+  EXPECT_FALSE(vocabulary->padding);
+  EXPECT_FALSE(vocabulary->add_bos);
+}
+
+TEST(Vocabulary, RefusesTokensOutOfRange) {
+  test::Bytes m;
+  m.string("tokenizer.ggml.model").put<uint32_t>(8).string("llama");
+  m.string("tokenizer.ggml.tokens").put<uint32_t>(9).put<uint32_t>(8).put<uint64_t>(1).string("a");
+  m.string("tokenizer.ggml.eos_token_id").put<uint32_t>(4).put<uint32_t>(1);
+  const std::string bytes = test::gguf_file(3, m, {}, "");
+  const auto file = GgufFile::parse(test::as_bytes(bytes), "model.gguf");
+  ASSERT_TRUE(file);
+  EXPECT_SAYS(read_vocabulary(*file).error().message(),
+              "'tokenizer.ggml.eos_token_id' is 1; the vocabulary has 1 tokens");
+}
+
+}  // namespace
+}  // namespace tidemill::model
