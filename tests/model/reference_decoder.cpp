@@ -35,6 +35,12 @@ class Reference {
 
  private:
   int64_t number(const std::string& key) const { return file_.get_int(architecture_ + "." + key).value(); }
+  int64_t head_dim() const {
+    return file_
+        .get_int_or(architecture_ + ".attention.key_length",
+                    number("embedding_length") / number("attention.head_count"))
+        .value();
+  }
   double real(const std::string& key) const { return file_.get_float(architecture_ + "." + key).value(); }
   bool has(const std::string& tensor) const { return file_.find_tensor(tensor) != nullptr; }
 
@@ -114,7 +120,7 @@ class Reference {
 
   // [tokens][heads] heads, normalised where the model does that, and rotated.
   std::vector<Rows> heads_of(const Rows& x, int64_t heads, const std::string& norm) const {
-    const int64_t dim = number("attention.key_length");
+    const int64_t dim = head_dim();
     std::vector<Rows> all;
     for (size_t t = 0; t < x.size(); ++t) {
       Rows& here = all.emplace_back();
@@ -131,7 +137,7 @@ class Reference {
   Rows attention(const Rows& h, const std::string& layer) const {
     const int64_t heads = number("attention.head_count");
     const int64_t kv_heads = number("attention.head_count_kv");
-    const int64_t dim = number("attention.key_length");
+    const int64_t dim = head_dim();
     const auto queries = heads_of(linear(layer + "attn_q", h), heads, layer + "attn_q_norm.weight");
     const auto keys = heads_of(linear(layer + "attn_k", h), kv_heads, layer + "attn_k_norm.weight");
     const Rows values = linear(layer + "attn_v", h);
