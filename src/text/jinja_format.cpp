@@ -284,9 +284,9 @@ class PercentFormat {
       at_ = percent;
       if (at_ < text_.size()) conversion();
     }
-    const bool leftover = arguments_.is_tuple()
-                              ? taken_ < arguments_.seq().items.size()
-                              : taken_ == 0 && !named_ && !arguments_.is_dict() && !arguments_.is_seq();
+    const bool leftover = arguments_.is_tuple() ? taken_ < arguments_.seq().items.size()
+                                                : taken_ == 0 && !named_ && !arguments_.is_undefined() &&
+                                                      !arguments_.is_dict() && !arguments_.is_seq();
     if (leftover) fail("not all arguments converted during string formatting");
     return out_.finish(format_.is_markup());
   }

@@ -98,8 +98,7 @@ Value range_global(Interpreter& in, const Value&, CallArgs& call) {
   if (count > 100000) {
     throw Fault{"Range too big. The sandbox blocks ranges larger than MAX_RANGE (100000).", base::ErrorCode::too_large};
   }
-  std::string note = "range(" + format_int(start) + ", " + format_int(stop);
-  note += step == 1 ? ")" : ", " + format_int(step) + ")";
+  std::string note = range_note(start, stop, step);
   in.budget().expect(static_cast<size_t>(std::max<Int>(count, 0)) * sizeof(Value));
   std::vector<Value> items;
   for (Int i = 0; i < count; ++i)

@@ -355,11 +355,12 @@ Value get_slice(Interpreter& in, const Value& value, const Value& start, const V
   if (value.is_undefined()) throw Fault{value.undefined_message()};
   const bool sliceable =
       value.is_string() || value.is_seq(Seq::Flavor::list) || value.is_tuple() || value.is_seq(Seq::Flavor::range);
-  if (!sliceable) return Value::undefined("'" + std::string(value.type_name()) + " object' cannot be sliced");
+  if (!sliceable) throw Fault{"'" + std::string(value.type_name()) + "' object cannot be sliced"};
   const auto length = static_cast<Int>(length_of(value));
   for (const Value* bound : {&start, &stop, &step}) {
+    if (bound->is_undefined()) throw Fault{bound->undefined_message()};
     if (!bound->is_none() && !bound->is_integral()) {
-      return Value::undefined("slice indices must be integers or None, not '" + std::string(bound->type_name()) + "'");
+      throw Fault{"slice indices must be integers or None, not '" + std::string(bound->type_name()) + "'"};
     }
   }
   const Int stride = step.is_none() ? 1 : step.integral();
@@ -385,6 +386,13 @@ Value get_slice(Interpreter& in, const Value& value, const Value& start, const V
     items.reserve(count);
     for (size_t i = 0; i < count; ++i) {
       items.push_back(value.seq().items[static_cast<size_t>(from + static_cast<Int>(i) * advance)]);
+    }
+    if (value.is_seq(Seq::Flavor::range)) {
+      const auto& all = value.seq().items;
+      const Int unit = all.size() > 1 ? all[1].integral() - all[0].integral() : 1;
+      const Int base = all.empty() ? 0 : all[0].integral();
+      std::string note = range_note(base + from * unit, base + to * unit, unit * advance);
+      return make_seq(&in.budget(), std::move(items), Seq::Flavor::range, std::move(note));
     }
     return make_seq(&in.budget(), std::move(items), value.is_tuple() ? Seq::Flavor::tuple : Seq::Flavor::list);
   }
@@ -418,6 +426,10 @@ Int to_index(const Value& value, std::string_view what) {
     throw Fault{std::string(what) + " must be an integer, not '" + std::string(value.type_name()) + "'"};
   }
   return value.integral();
+}
+
+std::string range_note(Int start, Int stop, Int step) {
+  return "range(" + format_int(start) + ", " + format_int(stop) + (step == 1 ? ")" : ", " + format_int(step) + ")");
 }
 
 size_t length_of(const Value& value) {

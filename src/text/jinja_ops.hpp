@@ -49,6 +49,8 @@ Value get_slice(Interpreter& in, const Value& value, const Value& start, const V
 
 // Python's int(): throws where the value is no integer.
 Int to_index(const Value& value, std::string_view what);
+// The repr of a range.
+std::string range_note(Int start, Int stop, Int step);
 // len(value), or throws.
 size_t length_of(const Value& value);
 // HTML-escapes & < > ' ".

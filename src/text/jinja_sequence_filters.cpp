@@ -92,7 +92,6 @@ Value first(Interpreter& in, const Value& input, CallArgs& call) {
 Value last(Interpreter& in, const Value& input, CallArgs& call) {
   const Arguments args("last", {}, call);
   if (input.is_generator()) throw Fault{"'generator' object is not reversible"};
-  if (input.is_undefined()) throw Fault{input.undefined_message()};
   if (input.is_string()) {
     const Int length = static_cast<Int>(length_of(input));
     return length == 0 ? Value::undefined("No last item, sequence was empty.") : get_item(in, input, Value(length - 1));
