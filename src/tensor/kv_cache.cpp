@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cstring>
+#include <limits>
 #include <string>
 
 #include "tensor/packed_layout.hpp"
@@ -16,10 +17,9 @@ int64_t element_bytes(KvType type) {
 
 // Bytes of one block in one layer, or -1 where that overflows.
 int64_t layer_block_bytes(const KvShape& shape) {
-  int64_t per_head = 0;
+  if (shape.head_dim > std::numeric_limits<int64_t>::max() / 4) return -1;
+  const int64_t per_head = shape.head_dim + round_up(shape.head_dim, 16);
   int64_t bytes = 0;
-  if (__builtin_add_overflow(shape.head_dim, int64_t{15}, &per_head)) return -1;
-  per_head = shape.head_dim + round_up(shape.head_dim, 16);
   if (__builtin_mul_overflow(per_head, kKvBlockTokens * element_bytes(shape.type), &bytes)) return -1;
   if (__builtin_mul_overflow(bytes, shape.kv_heads, &bytes)) return -1;
   return bytes;
