@@ -42,7 +42,7 @@ struct ClientRequest {
 struct HttpClientOptions {
   // Connecting and the TLS handshake. Resolving a name comes before, under the time limits of the system's resolver.
   base::Duration connect_timeout = std::chrono::seconds(10);
-  base::Duration idle_timeout = std::chrono::seconds(60);     // without a byte read or written
+  base::Duration idle_timeout = std::chrono::seconds(60);  // without a byte read or written
   size_t max_header_bytes = size_t{64} << 10;
   size_t max_body_bytes = size_t{64} << 20;  // of an answer that is collected whole
   // PEM file of authorities to trust instead of the system's.
