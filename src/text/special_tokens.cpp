@@ -39,12 +39,17 @@ uint32_t SpecialTokens::step(uint32_t node, uint8_t byte) const {
   return edge != edges.end() && edge->first == byte ? edge->second : 0;
 }
 
-std::optional<SpecialTokens::Match> SpecialTokens::find(std::string_view text, size_t from, bool parse_special) const {
+std::optional<SpecialTokens::Match> SpecialTokens::find(std::string_view text, size_t from, bool parse_special,
+                                                        std::span<const size_t> literal) const {
+  const auto is_literal = [literal](size_t begin, size_t end) {
+    const auto first = std::lower_bound(literal.begin(), literal.end(), begin);
+    return first != literal.end() && *first < end;
+  };
   for (size_t begin = from; begin < text.size(); ++begin) {
     uint32_t node = starts_[static_cast<uint8_t>(text[begin])];
     std::optional<Match> longest;
     for (size_t at = begin + 1; node != 0; ++at) {
-      if (nodes_[node].token >= 0 && (parse_special || nodes_[node].always))
+      if (nodes_[node].token >= 0 && (nodes_[node].always || (parse_special && !is_literal(begin, at))))
         longest = Match{begin, at, nodes_[node].token};
       if (at == text.size()) break;
       node = step(node, static_cast<uint8_t>(text[at]));

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -24,8 +25,10 @@ class SpecialTokens {
   };
 
   // The first match at or after `from`, the longest of those that begin there. User-defined tokens always match, the
-  // others only with `parse_special`. Costs the distance walked times, at worst, the length of the longest name.
-  std::optional<Match> find(std::string_view text, size_t from, bool parse_special) const;
+  // others only with `parse_special` and where they cover none of the offsets in `literal` (ascending). Costs the
+  // distance walked times, at worst, the length of the longest name.
+  std::optional<Match> find(std::string_view text, size_t from, bool parse_special,
+                            std::span<const size_t> literal = {}) const;
 
  private:
   struct Node {

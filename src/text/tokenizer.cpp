@@ -42,7 +42,7 @@ base::Result<std::vector<Token>> Tokenizer::encode(std::string_view text, Encode
   std::vector<Token> tokens;
   if (options.add_special && vocabulary_.add_bos) tokens.push_back(*vocabulary_.bos);
   size_t at = 0;
-  while (const auto special = specials_.find(text, at, options.parse_special)) {
+  while (const auto special = specials_.find(text, at, options.parse_special, options.literal)) {
     encode_fragment(text.substr(at, special->begin - at), tokens);
     tokens.push_back(special->token);
     at = skip_after_special(text, special->end, special->token);
@@ -50,6 +50,11 @@ base::Result<std::vector<Token>> Tokenizer::encode(std::string_view text, Encode
   encode_fragment(text.substr(at), tokens);
   if (options.add_special && vocabulary_.add_eos) tokens.push_back(*vocabulary_.eos);
   return tokens;
+}
+
+size_t Tokenizer::find_special_name(std::string_view text, size_t from) const {
+  const auto match = specials_.find(text, from, true);
+  return match ? match->begin : std::string_view::npos;
 }
 
 void Tokenizer::encode_fragment(std::string_view text, std::vector<Token>& out) const {

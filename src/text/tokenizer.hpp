@@ -19,6 +19,9 @@ struct EncodeOptions {
   bool add_special = true;     // put bos before and eos behind, where the vocabulary asks for them
   bool parse_special = false;  // read control tokens written out in the text (a rendered chat template) as tokens;
                                // never set it for text that a user wrote
+  // With parse_special: byte offsets into the text, ascending. A control token's name that covers one of them is plain
+  // text: this is how the words of users inside a rendered template stay words.
+  std::span<const size_t> literal;
 };
 
 // Immutable once made; every call may be made from any thread at once.
@@ -48,6 +51,9 @@ class Tokenizer {
   // The bytes of `tokens`, without the space that encode puts before text. Control and unknown tokens are left out
   // unless `show_special`. Not always valid UTF-8: a Detokenizer sees to that.
   std::string decode(std::span<const Token> tokens, bool show_special = false) const;
+
+  // Where the next name of a special token begins in `text` at or after `from`; npos if there is none.
+  size_t find_special_name(std::string_view text, size_t from = 0) const;
 
   bool is_special(Token token) const;  // control or unknown: of the protocol, not of the text
   bool ends_generation(Token token) const;
