@@ -1,0 +1,170 @@
+#include "serve/call.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/core.h>
+
+#include "base/ids.hpp"
+#include "base/log.hpp"
+#include "base/utf8.hpp"
+#include "observe/semantic_conventions.hpp"
+#include "wire/error_body.hpp"
+#include "wire/sse.hpp"
+
+namespace tidemill::serve {
+
+using base::Error;
+using base::ErrorCode;
+using base::Result;
+namespace attribute = observe::semconv::attribute;
+
+namespace {
+
+constexpr size_t max_request_id = 128;
+constexpr size_t max_logged_target = 200;
+
+std::string choose_id(const wire::HttpRequest& request) {
+  const auto given = request.headers.find("x-request-id");
+  const auto plain = [](char c) { return c > ' ' && c < 0x7F; };
+  if (given && !given->empty() && given->size() <= max_request_id && std::all_of(given->begin(), given->end(), plain)) {
+    return std::string(*given);
+  }
+  return "req-" + base::random_hex(12);
+}
+
+// In time that does not depend on where the two differ.
+bool equal_secrets(std::string_view a, std::string_view b) {
+  if (a.size() != b.size()) return false;
+  unsigned difference = 0;
+  for (size_t i = 0; i < a.size(); ++i)
+    difference |= static_cast<unsigned char>(a[i]) ^ static_cast<unsigned char>(b[i]);
+  return difference == 0;
+}
+
+// Without the query, which may hold what is nobody's business.
+std::string loggable_target(const wire::HttpRequest& request) {
+  const std::string_view target(request.target);
+  return base::utf8::sanitize(target.substr(0, std::min(target.find('?'), max_logged_target)));
+}
+
+}  // namespace
+
+Call::Call(Service& service, wire::Exchange& exchange, bool traced)
+    : service_(service), exchange_(exchange), id_(choose_id(exchange.request())) {
+  service_.enter();
+  if (!traced) return;
+  const wire::HttpRequest& request = exchange_.request();
+  span_ = service_.tracer().start_at(fmt::format("{} {}", request.method, request.route), request.trace,
+                                     request.received_wall, observe::SpanKind::server);
+  span_.set(attribute::http_method, request.method);
+  span_.set(attribute::http_route, request.route);
+  span_.set("http.request.header.x-request-id", id_);
+  receive_ = service_.tracer().start_at(observe::semconv::span::receive, span_.context(), request.received_wall);
+}
+
+Call::~Call() {
+  receive_.end();  // before its parent
+  const bool vanished = status_ == 0 && exchange_.disconnected();
+  const int status = vanished ? 499 : status_;
+  span_.set(attribute::http_status, int64_t{status});
+  if (vanished) span_.fail("the client has closed the connection");
+  span_.end();
+  const wire::HttpRequest& request = exchange_.request();
+  const double ms = 1e3 * base::seconds(service_.clock().now() - request.received);
+  base::log::info("{} {} {} {:.1f} ms prompt={} cached={} completion={} id={} peer={}", request.method,
+                  loggable_target(request), status, ms, usage_.prompt_tokens, usage_.cached_tokens,
+                  usage_.completion_tokens, id_, request.peer);
+  service_.leave();
+}
+
+bool Call::authorise(wire::HttpResponse& response) {
+  const std::vector<std::string>& keys = service_.options().api_keys;
+  if (keys.empty()) return true;
+  const std::string_view given = request().bearer_token();
+  for (size_t i = 0; i < keys.size(); ++i) {
+    if (equal_secrets(keys[i], given)) {
+      tenant_ = fmt::format("key-{}", i);
+      return true;
+    }
+  }
+  const std::string_view message = given.empty() ? "an API key is required: send it as 'Authorization: Bearer KEY'"
+                                                 : "the API key is not one of this server's";
+  response = wire::HttpResponse::json(
+      401, base::json::serialize(wire::error_body(message, "authentication_error", "", "invalid_api_key")));
+  response.headers.set("WWW-Authenticate", "Bearer");
+  return false;
+}
+
+void Call::note_usage(const wire::Usage& usage, std::vector<std::string> finish_reasons) {
+  usage_ = usage;
+  span_.set(attribute::input_tokens, usage.prompt_tokens);
+  span_.set(attribute::output_tokens, usage.completion_tokens);
+  span_.set(attribute::cached_input_tokens, usage.cached_tokens);
+  if (!finish_reasons.empty()) span_.set(attribute::finish_reasons, std::move(finish_reasons));
+}
+
+void Call::note_failure(const Error& error) {
+  span_.set(attribute::error_type, std::string(base::to_string(error.code())));
+  span_.fail(error.to_string());
+}
+
+asio::awaitable<Result<void>> Call::respond(wire::HttpResponse response) {
+  receive_.end();
+  status_ = response.status;
+  response.headers.set("X-Request-Id", id_);
+  co_return co_await exchange_.respond(std::move(response));
+}
+
+asio::awaitable<Result<void>> Call::refuse(Error error) {
+  wire::HttpResponse response = wire::error_response(error, service_.retry_after_s());
+  // The conventions call only the server's own failures errors of a server span.
+  if (response.status >= 500) note_failure(error);
+  co_return co_await respond(std::move(response));
+}
+
+asio::awaitable<Result<void>> Call::begin_event_stream() {
+  receive_.end();
+  status_ = 200;
+  wire::Headers headers;
+  headers.add("Content-Type", std::string(wire::sse_content_type));
+  headers.add("Cache-Control", "no-cache");
+  headers.add("X-Accel-Buffering", "no");  // nginx would collect the stream
+  headers.add("X-Request-Id", id_);
+  co_return co_await exchange_.begin_stream(200, std::move(headers));
+}
+
+namespace {
+
+asio::awaitable<void> handle(Service& service, Needs needs, Endpoint endpoint, wire::Exchange& exchange) {
+  Call call(service, exchange, needs != Needs::nothing);
+  wire::HttpResponse unauthorised;
+  if (!call.authorise(unauthorised)) {
+    (void)co_await call.respond(std::move(unauthorised));
+    co_return;
+  }
+  std::optional<Error> refusal = service.refusal();
+  const bool refused =
+      needs == Needs::engine ? refusal.has_value() : needs == Needs::model && service.serving() == nullptr;
+  if (refused) {
+    (void)co_await call.refuse(std::move(*refusal));
+    co_return;
+  }
+  co_await endpoint(service, call);
+}
+
+}  // namespace
+
+wire::Handler api_handler(Service& service, Needs needs, Endpoint endpoint) {
+  return [&service, needs, endpoint](wire::Exchange& exchange) { return handle(service, needs, endpoint, exchange); };
+}
+
+Result<void> check_model(const Serving& serving, std::string_view wanted) {
+  const LoadedModel& model = *serving.model;
+  if (model.answers_to(wanted)) return {};
+  return Error(ErrorCode::not_found, fmt::format("the model '{}' is not served here; this server has '{}'",
+                                                 base::utf8::sanitize(wanted.substr(0, 100)), model.name()))
+      .with_param("model");
+}
+
+}  // namespace tidemill::serve

@@ -1,0 +1,183 @@
+#include "serve/chat_prompt.hpp"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include <fmt/core.h>
+
+#include "base/utf8.hpp"
+
+namespace tidemill::serve {
+
+using base::Error;
+using base::ErrorCode;
+using base::Result;
+namespace json = base::json;
+
+namespace {
+
+// The noncharacters U+FDD0 to U+FDEF: valid in UTF-8, and assigned to nothing for good.
+constexpr char32_t first_mark = 0xFDD0;
+constexpr char32_t last_mark = 0xFDEF;
+
+std::string to_utf8(char32_t code_point) {
+  std::string text;
+  base::utf8::append(text, code_point);
+  return text;
+}
+
+// Calls `visit` with every string in `value`, keys included, and stores what it returns.
+template <typename Visit>
+json::value map_strings(const json::value& value, const Visit& visit) {
+  if (const auto* text = value.if_string()) return json::string(visit(std::string_view(*text)));
+  if (const auto* array = value.if_array()) {
+    json::array mapped;
+    mapped.reserve(array->size());
+    for (const json::value& item : *array)
+      mapped.push_back(map_strings(item, visit));
+    return mapped;
+  }
+  if (const auto* object = value.if_object()) {
+    json::object mapped;
+    mapped.reserve(object->size());
+    for (const auto& [key, item] : *object)
+      mapped[visit(std::string_view(key))] = map_strings(item, visit);
+    return mapped;
+  }
+  return value;
+}
+
+// `text` with `mark` inside every name of a special token, after the name's first character.
+std::string mark_names(const text::Tokenizer& tokenizer, std::string_view text, std::string_view mark) {
+  std::string marked;
+  size_t copied = 0;
+  for (size_t at = tokenizer.find_special_name(text); at != std::string_view::npos;
+       at = tokenizer.find_special_name(text, at + 1)) {
+    const size_t inside = at + base::utf8::decode(text.substr(at)).length;
+    marked.append(text.substr(copied, inside - copied)).append(mark);
+    copied = inside;
+  }
+  marked.append(text.substr(copied));
+  return marked;
+}
+
+// The first noncharacter that no string holds, in UTF-8.
+std::optional<std::string> choose_mark(const json::value& messages, const json::value& variables) {
+  std::string all;
+  const auto collect = [&all](std::string_view text) {
+    // Every noncharacter of the block begins with these two bytes.
+    if (text.find("\xEF\xB7") != std::string_view::npos) all += text;
+    return std::string();
+  };
+  map_strings(messages, collect);
+  map_strings(variables, collect);
+  for (char32_t mark = first_mark; mark <= last_mark; ++mark) {
+    std::string text = to_utf8(mark);
+    if (all.find(text) == std::string::npos) return text;
+  }
+  return std::nullopt;
+}
+
+// Takes the marks out. A mark stands after the first character of a name, and its offset in the result is that of the
+// character that followed it; a name of one character is covered by the offset before the mark.
+RenderedPrompt take_marks_out(std::string_view rendered, std::string_view mark) {
+  RenderedPrompt prompt;
+  prompt.text.reserve(rendered.size());
+  size_t at = 0;
+  while (true) {
+    const size_t found = rendered.find(mark, at);
+    prompt.text.append(rendered.substr(at, found == std::string_view::npos ? found : found - at));
+    if (found == std::string_view::npos) return prompt;
+    if (!prompt.text.empty()) prompt.literal.push_back(prompt.text.size() - 1);
+    at = found + mark.size();
+  }
+}
+
+void rename_developer(json::array& messages) {
+  for (json::value& message : messages) {
+    json::value* role = message.is_object() ? message.get_object().if_contains("role") : nullptr;
+    if (role != nullptr && *role == "developer") *role = "system";
+  }
+}
+
+void write_arguments_as_text(json::array& messages) {
+  for (json::value& message : messages) {
+    json::value* calls = message.is_object() ? message.get_object().if_contains("tool_calls") : nullptr;
+    if (calls == nullptr || !calls->is_array()) continue;
+    for (json::value& call : calls->get_array()) {
+      json::value* function = call.is_object() ? call.get_object().if_contains("function") : nullptr;
+      if (function == nullptr || !function->is_object()) continue;
+      json::value* arguments = function->get_object().if_contains("arguments");
+      if (arguments != nullptr && arguments->is_object()) *arguments = json::string(json::serialize(*arguments));
+    }
+  }
+}
+
+std::string piece_of(const text::Tokenizer& tokenizer, std::optional<text::Token> token) {
+  return token ? std::string(tokenizer.piece_bytes(*token)) : std::string();
+}
+
+}  // namespace
+
+ChatPrompt::ChatPrompt(const text::Tokenizer& tokenizer, const std::string& source, const base::Clock& clock)
+    : tokenizer_(tokenizer), clock_(clock) {
+  if (source.empty()) {
+    fault_ = (Error(ErrorCode::invalid_argument,
+                    "this model has no chat template; use /v1/completions, or serve it with --chat-template FILE")
+                  .with_param("messages"));
+    return;
+  }
+  auto compiled = text::ChatTemplate::compile(source);
+  if (!compiled) {
+    fault_ =
+        (Error(std::move(compiled).error())
+             .wrap("this model's chat template cannot be read; use /v1/completions, or serve it with --chat-template "
+                   "FILE")
+             .with_param("messages"));
+    return;
+  }
+  template_ = std::move(*compiled);
+  traits_ = template_->probe();
+  knows_developer_ = source.find("developer") != std::string::npos;
+}
+
+ChatPrompt::~ChatPrompt() = default;
+
+Result<RenderedPrompt> ChatPrompt::render(const json::array& messages, const json::object& variables,
+                                          bool add_generation_prompt) const {
+  if (fault_) return *fault_;
+  const auto mark = choose_mark(messages, variables);
+  if (!mark) {
+    return Error(ErrorCode::invalid_argument, "the messages hold every one of the noncharacters U+FDD0 to U+FDEF")
+        .with_param("messages");
+  }
+  const auto marked = [&](std::string_view text) { return mark_names(tokenizer_, text, *mark); };
+  json::object input = map_strings(variables, marked).get_object();
+  json::array marked_messages = map_strings(messages, marked).get_array();
+  if (!knows_developer_) rename_developer(marked_messages);
+  if (traits_.arguments_as_text) write_arguments_as_text(marked_messages);
+  input["messages"] = std::move(marked_messages);
+  input["add_generation_prompt"] = add_generation_prompt;
+  input["bos_token"] = piece_of(tokenizer_, tokenizer_.vocabulary().bos);
+  input["eos_token"] = piece_of(tokenizer_, tokenizer_.vocabulary().eos);
+
+  auto rendered = template_->render(input, clock_.wall_now());
+  if (!rendered) {
+    Error error = std::move(rendered).error().wrap("the chat template refused the messages");
+    return std::move(error).with_param("messages");
+  }
+  return take_marks_out(*rendered, *mark);
+}
+
+Result<std::vector<text::Token>> ChatPrompt::encode(const RenderedPrompt& prompt) const {
+  TM_TRY(auto tokens,
+         tokenizer_.encode(prompt.text, {.add_special = false, .parse_special = true, .literal = prompt.literal}));
+  const text::Vocabulary& vocabulary = tokenizer_.vocabulary();
+  if (vocabulary.add_bos && vocabulary.bos && (tokens.empty() || tokens.front() != *vocabulary.bos)) {
+    tokens.insert(tokens.begin(), *vocabulary.bos);
+  }
+  return tokens;
+}
+
+}  // namespace tidemill::serve

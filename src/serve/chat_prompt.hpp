@@ -1,0 +1,64 @@
+// From chat messages to the tokens of a prompt.
+//
+// The text of messages cannot forge the protocol: where a message spells out the name of a control token
+// ("<|im_end|>"), those characters are tokenised as plain text, while the same characters written by the template are
+// the token. To tell them apart, each such place in a message is marked, before rendering, with a character that no
+// message holds (a Unicode noncharacter); the marks are taken out of the rendered text and their places handed to the
+// tokenizer. A template that compares messages with such names does not see them either.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.hpp"
+#include "base/json.hpp"
+#include "base/result.hpp"
+#include "text/chat_template.hpp"
+#include "text/tokenizer.hpp"
+
+namespace tidemill::serve {
+
+// A rendered prompt. `literal` are byte offsets, ascending: a control token's name that covers one is plain text.
+struct RenderedPrompt {
+  std::string text;
+  std::vector<size_t> literal;
+};
+
+// Immutable; thread-safe. The tokenizer must outlive it.
+class ChatPrompt {
+ public:
+  // `source` is the template's text, empty for none. Without a template, or with one that does not compile, there is a
+  // ChatPrompt all the same, whose render() says what is wrong. `clock`, which must outlive it too, gives templates
+  // that ask for it the date (UTC).
+  ChatPrompt(const text::Tokenizer& tokenizer, const std::string& source,
+             const base::Clock& clock = base::SystemClock::instance());
+  ~ChatPrompt();
+
+  bool available() const { return template_.has_value(); }
+  // Why it is not available.
+  const base::Error& fault() const { return *fault_; }
+
+  // `messages` as wire::parse_messages gives them; the role "developer" becomes "system" unless the template knows it,
+  // and the arguments of tool calls become text again where the template wants text. `variables` are further ones for
+  // the template; messages, add_generation_prompt, bos_token and eos_token cannot be overridden. Errors:
+  // invalid_argument with param "messages" (what the template refused, or no template), too_large (over the limits of
+  // rendering).
+  base::Result<RenderedPrompt> render(const base::json::array& messages, const base::json::object& variables = {},
+                                      bool add_generation_prompt = true) const;
+
+  // The tokens, with the beginning-of-sequence token first where the vocabulary asks for one and the template did not
+  // write it.
+  base::Result<std::vector<text::Token>> encode(const RenderedPrompt& prompt) const;
+
+ private:
+  const text::Tokenizer& tokenizer_;
+  const base::Clock& clock_;
+  std::optional<text::ChatTemplate> template_;
+  std::optional<base::Error> fault_;
+  text::TemplateTraits traits_;
+  bool knows_developer_ = false;
+};
+
+}  // namespace tidemill::serve

@@ -1,0 +1,16 @@
+// Which paths the server answers.
+#pragma once
+
+#include "serve/service.hpp"
+#include "wire/http_server.hpp"
+
+namespace tidemill::serve {
+
+// Each adds the routes of one group. The service must outlive the router.
+void add_generate_endpoints(wire::Router& router, Service& service);   // chat completions, completions
+void add_embedding_endpoints(wire::Router& router, Service& service);  // embeddings
+void add_token_endpoints(wire::Router& router, Service& service);      // tokenize, detokenize
+void add_model_endpoints(wire::Router& router, Service& service);      // models
+void add_status_endpoints(wire::Router& router, Service& service);     // health, ready, metrics, traces, version, /
+
+}  // namespace tidemill::serve

@@ -1,0 +1,100 @@
+#include "serve/loaded_model.hpp"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/clock.hpp"
+#include "base/cpu_budget.hpp"
+#include "base/file.hpp"
+#include "base/log.hpp"
+#include "model/gguf.hpp"
+#include "model/load.hpp"
+#include "model/vocabulary.hpp"
+#include "tensor/cpu_device.hpp"
+#include "tensor/isa.hpp"
+
+namespace tidemill::serve {
+
+using base::Error;
+using base::ErrorCode;
+using base::Result;
+
+namespace {
+
+constexpr size_t max_template_bytes = size_t{1} << 20;
+
+Result<tensor::Isa> resolve_isa(const std::string& wanted) {
+  if (wanted.empty() || wanted == "auto") return tensor::choose_isa();
+  std::vector<std::string_view> available;
+  for (const tensor::Isa isa : tensor::available_isas()) {
+    if (tensor::to_string(isa) == wanted) return isa;
+    available.push_back(tensor::to_string(isa));
+  }
+  return Error(ErrorCode::invalid_argument, fmt::format("the instruction set '{}' is not one this machine has: {}",
+                                                        wanted, fmt::join(available, ", ")))
+      .with_param("model.isa");
+}
+
+Result<std::string> template_source(const ModelOptions& options, const model::GgufFile& file) {
+  if (options.chat_template_file.empty()) return model::read_chat_template(file);
+  auto source = base::read_file(options.chat_template_file, max_template_bytes);
+  if (!source) return std::move(source).error().wrap("the chat template");
+  if (source->empty()) {
+    return Error(ErrorCode::invalid_argument,
+                 fmt::format("the chat template '{}' is empty", options.chat_template_file.string()));
+  }
+  return source;
+}
+
+}  // namespace
+
+LoadedModel::~LoadedModel() = default;
+
+Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const ModelOptions& options, OnProgress on_progress) {
+  const base::SteadyTime begin = base::SystemClock::instance().now();
+  std::unique_ptr<LoadedModel> loaded(new LoadedModel());
+  const bool from_file = !options.path.empty();
+  if (!from_file && options.embedded.empty()) {
+    return Error(ErrorCode::invalid_argument, "no model: give the path of a GGUF file").with_param("model.path");
+  }
+  TM_TRY(const model::GgufFile file, from_file ? model::GgufFile::open(options.path)
+                                               : model::GgufFile::parse(options.embedded, options.embedded_name));
+  loaded->stem_ = from_file ? options.path.stem().string() : options.embedded_name;
+  loaded->name_ = options.name.empty() ? loaded->stem_ : options.name;
+  loaded->file_bytes_ = file.file_bytes();
+
+  // What is cheap to refuse is read before the weights.
+  TM_TRY(const std::string source, template_source(options, file));
+  TM_TRY(text::Vocabulary vocabulary, model::read_vocabulary(file));
+  TM_TRY(loaded->tokenizer_, text::Tokenizer::create(std::move(vocabulary)));
+  loaded->chat_ = std::make_unique<ChatPrompt>(*loaded->tokenizer_, source);
+  if (!source.empty() && !loaded->chat_->available()) {
+    if (!options.chat_template_file.empty()) {
+      return Error(loaded->chat_->fault())
+          .wrap(fmt::format("the chat template '{}'", options.chat_template_file.string()));
+    }
+    base::log::warn("{}: {}", loaded->name_, loaded->chat_->fault().to_string());
+  }
+
+  TM_TRY(const tensor::Isa isa, resolve_isa(options.isa));
+  loaded->device_ = tensor::make_cpu_device(isa, options.threads > 0 ? options.threads : base::cpu_budget());
+  const model::LoadOptions load_options{.max_batch_rows = options.max_batch_rows,
+                                        .on_progress = std::move(on_progress)};
+  TM_TRY(loaded->model_, model::load_model(file, *loaded->device_, load_options));
+  loaded->load_time_ = base::SystemClock::instance().now() - begin;
+  return loaded;
+}
+
+Result<std::vector<text::Token>> LoadedModel::encode_prompt(std::string_view text) const {
+  TM_TRY(auto tokens, tokenizer_->encode(text, {.add_special = true, .parse_special = true, .literal = {}}));
+  const text::Vocabulary& vocabulary = tokenizer_->vocabulary();
+  const bool doubled = vocabulary.add_bos && vocabulary.bos && tokens.size() >= 2 && tokens[0] == *vocabulary.bos &&
+                       tokens[1] == *vocabulary.bos;
+  if (doubled) tokens.erase(tokens.begin());
+  return tokens;
+}
+
+}  // namespace tidemill::serve

@@ -1,0 +1,78 @@
+// Everything that is needed to run one model: weights on a device, tokenizer, chat template. Free of HTTP, so that the
+// command line's chat, complete, bench and tokenize load models in the same way.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.hpp"
+#include "base/result.hpp"
+#include "model/model.hpp"
+#include "serve/chat_prompt.hpp"
+#include "tensor/device.hpp"
+#include "text/tokenizer.hpp"
+
+namespace tidemill::serve {
+
+struct ModelOptions {
+  std::filesystem::path path;           // a GGUF file; empty: `embedded`
+  std::span<const std::byte> embedded;  // the bytes of one; needed only while load() runs
+  std::string embedded_name;            // what `embedded` is called, without ".gguf"
+
+  std::string name;                          // served under this; empty: the file's stem, or embedded_name
+  std::string isa = "auto";                  // tensor::to_string of one; "auto": tensor::choose_isa()
+  int threads = 0;                           // that compute; 0: base::cpu_budget()
+  std::filesystem::path chat_template_file;  // in place of the model's own template; empty: none
+  int64_t max_batch_rows = 2048;             // most rows of one forward(): the engine's token budget of a step
+};
+
+// Thread-safe except for model() and device(), which one thread at a time may use (the engine's).
+class LoadedModel {
+ public:
+  using OnProgress = std::function<void(size_t done, size_t total)>;  // bytes of tensors
+
+  // Errors: those of the file, the model and the tokenizer, each naming the file and what was found; `not_found` and
+  // `invalid_argument` for the template's file. A template inside the model that this build cannot read is no error:
+  // it is said in the log, and chat requests get the reason.
+  static base::Result<std::unique_ptr<LoadedModel>> load(const ModelOptions& options, OnProgress on_progress = {});
+  ~LoadedModel();
+
+  // What clients call it, and the other name they may use: the file's stem (often the same).
+  const std::string& name() const { return name_; }
+  const std::string& stem() const { return stem_; }
+  bool answers_to(std::string_view name) const { return name.empty() || name == name_ || name == stem_; }
+
+  const model::HyperParameters& hyper_parameters() const { return model_->hyper_parameters(); }
+  model::Model& model() const { return *model_; }
+  tensor::Device& device() const { return *device_; }
+  const text::Tokenizer& tokenizer() const { return *tokenizer_; }
+  const ChatPrompt& chat() const { return *chat_; }
+
+  size_t file_bytes() const { return file_bytes_; }
+  base::Duration load_time() const { return load_time_; }
+
+  // The tokens of a prompt that is text as it is (Completions): control tokens written out in it are read as such, and
+  // the beginning-of-sequence token is put before it where the vocabulary asks for one, unless it is there already.
+  base::Result<std::vector<text::Token>> encode_prompt(std::string_view text) const;
+
+ private:
+  LoadedModel() = default;
+
+  std::string name_;
+  std::string stem_;
+  size_t file_bytes_ = 0;
+  base::Duration load_time_{};
+  std::unique_ptr<tensor::Device> device_;
+  std::unique_ptr<model::Model> model_;
+  std::unique_ptr<text::Tokenizer> tokenizer_;
+  std::unique_ptr<ChatPrompt> chat_;
+};
+
+}  // namespace tidemill::serve

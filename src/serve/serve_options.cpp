@@ -1,0 +1,163 @@
+#include "serve/serve_options.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <limits>
+#include <utility>
+
+#include "tensor/device.hpp"
+
+namespace tidemill::serve {
+
+using base::ByteSize;
+using base::Duration;
+using std::chrono::hours;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+namespace {
+
+constexpr uint64_t kib = uint64_t{1} << 10;
+constexpr uint64_t tib = uint64_t{1} << 40;
+constexpr Duration shortest = milliseconds(10);
+constexpr Duration longest = hours(24);
+
+void register_server(base::ConfigSchema& schema, ServeOptions& o) {
+  schema.add("server.host", &o.host, "IP address to listen on; 0.0.0.0 or :: for every one").alias("--host");
+  schema.add("server.port", &o.port, "port to listen on; 0 for any free one").alias("--port").between(0, 65535);
+  schema.add("server.io_threads", &o.io_threads, "threads for connections (none of them computes)").between(1, 64);
+  schema.add("server.max_body", &o.max_body, "largest request body; a larger one is refused with 413")
+      .between(ByteSize{kib}, ByteSize{kib * kib});
+  schema.add("server.max_connections", &o.max_connections, "connections at one time; further ones get 503")
+      .between(1, 1'000'000);
+  schema.add("server.header_timeout", &o.header_timeout, "for the headers of a request to arrive")
+      .between(shortest, longest);
+  schema.add("server.body_timeout", &o.body_timeout, "without a byte of the body").between(shortest, longest);
+  schema.add("server.idle_timeout", &o.idle_timeout, "of a connection between two requests").between(shortest, longest);
+  schema.add("server.write_timeout", &o.write_timeout, "of a client that takes no byte of its answer")
+      .between(shortest, longest);
+  schema.add("server.stream_keep_alive", &o.stream_keep_alive, "silence after which a stream carries a comment")
+      .between(shortest, longest);
+  schema.add("server.drain_timeout", &o.drain_timeout, "for running requests to finish after SIGTERM")
+      .between(Duration(0), longest);
+  schema.add("server.api_key", &o.api_keys, "keys, one of which clients must send as bearer token; none: open to all")
+      .secret();
+  schema.add("server.cors_origins", &o.cors_origins, "web origins that browsers may call from; * for any");
+}
+
+void register_model(base::ConfigSchema& schema, ServeOptions& o) {
+  schema.add("model.path", &o.model_path, "GGUF file to serve; the embedded model if empty")
+      .alias("--model")
+      .alias("-m");
+  schema.add("model.name", &o.model_name, "name that clients call the model by; its file's stem if empty")
+      .alias("--served-model-name");
+  schema.add("model.chat_template", &o.chat_template, "Jinja file to use in place of the model's own chat template")
+      .alias("--chat-template");
+  schema.add("model.threads", &o.threads, "threads that compute; 0 for all that this process may use")
+      .alias("--threads")
+      .alias("-t")
+      .between(0, 1024);
+  schema.add("model.isa", &o.isa, "instruction set of the kernels: auto, scalar, avx2 or avx512-vnni");
+}
+
+void register_engine(base::ConfigSchema& schema, ServeOptions& o) {
+  schema.add("engine.kv_memory", &o.kv_memory, "memory for the KV cache; 0 to choose by the model and the machine")
+      .alias("--kv-memory")
+      .between(ByteSize{0}, ByteSize{64 * tib});
+  schema.add("engine.max_context", &o.max_context, "longest sequence in tokens; 0 for the model's own")
+      .alias("--max-context")
+      .between(int64_t{0}, int64_t{1} << 30);
+  schema.add("engine.step_tokens", &o.step_tokens, "most tokens of one forward pass").between(16, 65536);
+  schema.add("engine.max_running", &o.max_running, "sequences that run at one time").between(1, 4096);
+  schema.add("engine.max_waiting", &o.max_waiting, "requests in the queue; further ones get 429").between(1, 1'000'000);
+  schema.add("engine.kv_type", &o.kv_type, "element type of the KV cache").words({"f16", "bf16", "f32"});
+  schema.add("engine.prefix_cache", &o.prefix_cache, "remember the KV blocks of earlier prompts");
+}
+
+}  // namespace
+
+void register_options(base::ConfigSchema& schema, ServeOptions& options) {
+  register_server(schema, options);
+  register_model(schema, options);
+  register_engine(schema, options);
+  if (options.otlp_endpoint.empty()) {
+    const char* endpoint = std::getenv("OTEL_EXPORTER_OTLP_ENDPOINT");  // NOLINT(concurrency-mt-unsafe)
+    if (endpoint != nullptr) options.otlp_endpoint = endpoint;
+  }
+  schema.add("observe.otlp_endpoint", &options.otlp_endpoint,
+             "OpenTelemetry collector for spans, such as http://localhost:4318; empty: none "
+             "(default from OTEL_EXPORTER_OTLP_ENDPOINT)");
+  schema.add("observe.trace_ring", &options.trace_ring, "ended spans that /debug/traces remembers")
+      .between(1, 1'000'000);
+  schema.add("log.level", &options.log_level, "least severe messages to show")
+      .alias("--log-level")
+      .words({"trace", "debug", "info", "warn", "error", "off"});
+  schema.ignore_variable("TIDEMILL_ISA");
+  schema.ignore_variable("TIDEMILL_DATA");
+  schema.ignore_variable("TIDEMILL_CONFIG");
+}
+
+ModelOptions model_options(const ServeOptions& options, std::span<const std::byte> embedded,
+                           std::string embedded_name) {
+  return {.path = options.model_path,
+          .embedded = embedded,
+          .embedded_name = std::move(embedded_name),
+          .name = options.model_name,
+          .isa = options.isa,
+          .threads = options.threads,
+          .chat_template_file = options.chat_template,
+          .max_batch_rows = std::max(options.step_tokens, options.max_running)};
+}
+
+wire::HttpServerOptions http_options(const ServeOptions& options) {
+  wire::HttpServerOptions http;
+  http.address = options.host;
+  http.port = static_cast<uint16_t>(options.port);
+  http.io_threads = options.io_threads;
+  http.max_body_bytes = options.max_body.bytes;
+  http.max_connections = static_cast<size_t>(options.max_connections);
+  http.header_timeout = options.header_timeout;
+  http.body_timeout = options.body_timeout;
+  http.idle_timeout = options.idle_timeout;
+  http.write_timeout = options.write_timeout;
+  http.cors_origins = options.cors_origins;
+  return http;
+}
+
+namespace {
+
+tensor::KvType parse_kv_type(const std::string& word) {
+  if (word == "f32") return tensor::KvType::f32;
+  if (word == "bf16") return tensor::KvType::bf16;
+  return tensor::KvType::f16;
+}
+
+// Doubles, because the product of a long context and many layers may pass 64 bits.
+int64_t choose_kv_bytes(const ServeOptions& options, const model::Model& model, double available) {
+  if (options.kv_memory.bytes > 0) return static_cast<int64_t>(options.kv_memory.bytes);
+  tensor::KvShape block = model.kv_shape();
+  block.blocks = 1;
+  block.type = parse_kv_type(options.kv_type);
+  const int64_t own = model.hyper_parameters().context;
+  const int64_t context = options.max_context > 0 ? std::min(options.max_context, own) : own;
+  const auto blocks = static_cast<double>((context + tensor::kKvBlockTokens - 1) / tensor::kKvBlockTokens + 1);
+  const double one = blocks * static_cast<double>(tensor::kv_block_bytes(block));
+  const double share = std::max(available / 4, std::min(one, available / 2));
+  return static_cast<int64_t>(std::min(one * options.max_running, share));
+}
+
+}  // namespace
+
+engine::EngineOptions engine_options(const ServeOptions& options, const model::Model& model, size_t available_bytes) {
+  engine::EngineOptions engine;
+  engine.kv_bytes = choose_kv_bytes(options, model, static_cast<double>(available_bytes));
+  engine.max_context = options.max_context;
+  engine.step_tokens = options.step_tokens;
+  engine.max_running = options.max_running;
+  engine.max_waiting = options.max_waiting;
+  engine.prefix_cache = options.prefix_cache;
+  engine.kv_type = parse_kv_type(options.kv_type);
+  return engine;
+}
+
+}  // namespace tidemill::serve

@@ -1,0 +1,65 @@
+// The options of the model-server role, and how they are registered with the configuration.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/config.hpp"
+#include "base/result.hpp"
+#include "engine/engine.hpp"
+#include "serve/loaded_model.hpp"
+#include "wire/http_server.hpp"
+
+namespace tidemill::serve {
+
+// Defaults serve one machine's user at once; every field is described where it is registered.
+struct ServeOptions {
+  std::string host = "127.0.0.1";
+  int port = 8080;
+  int io_threads = 2;
+  base::ByteSize max_body{uint64_t{32} << 20};
+  int max_connections = 4096;
+  base::Duration header_timeout = std::chrono::seconds(15);
+  base::Duration body_timeout = std::chrono::seconds(30);
+  base::Duration idle_timeout = std::chrono::seconds(75);
+  base::Duration write_timeout = std::chrono::seconds(30);
+  base::Duration stream_keep_alive = std::chrono::seconds(10);
+  base::Duration drain_timeout = std::chrono::seconds(30);
+  std::vector<std::string> api_keys;
+  std::vector<std::string> cors_origins;
+
+  std::string model_path;
+  std::string model_name;
+  std::string chat_template;
+  std::string isa = "auto";
+  int threads = 0;
+
+  base::ByteSize kv_memory{0};
+  int64_t max_context = 0;
+  int step_tokens = 512;
+  int max_running = 64;
+  int max_waiting = 256;
+  std::string kv_type = "f16";
+  bool prefix_cache = true;
+
+  std::string otlp_endpoint;
+  int trace_ring = 4096;
+  std::string log_level = "info";
+};
+
+// Registers every option. `options` must outlive the schema; its values at this moment become the defaults, except
+// that an empty otlp_endpoint takes the value of OTEL_EXPORTER_OTLP_ENDPOINT.
+void register_options(base::ConfigSchema& schema, ServeOptions& options);
+
+// The parts, as the rooms below want them. `embedded` serves where no model.path is set.
+ModelOptions model_options(const ServeOptions& options, std::span<const std::byte> embedded = {},
+                           std::string embedded_name = {});
+wire::HttpServerOptions http_options(const ServeOptions& options);
+// kv_memory 0 becomes as much as `max_running` sequences of full length can use, at most a quarter of
+// `available_bytes`, and at least one such sequence if half of that memory holds it.
+engine::EngineOptions engine_options(const ServeOptions& options, const model::Model& model, size_t available_bytes);
+
+}  // namespace tidemill::serve

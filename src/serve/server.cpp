@@ -1,0 +1,133 @@
+#include "serve/server.hpp"
+
+#include <mutex>
+#include <optional>
+#include <utility>
+
+#include <fmt/core.h>
+
+#include "base/log.hpp"
+#include "base/memory.hpp"
+#include "observe/otlp.hpp"
+#include "serve/endpoints.hpp"
+#include "serve/http_metrics.hpp"
+#include "serve/process_metrics.hpp"
+#include "serve/service.hpp"
+#include "serve/span_export.hpp"
+#include "wire/http_server.hpp"
+
+namespace tidemill::serve {
+
+using base::Result;
+
+// The order of the members is the order in which they may rely on each other: the handlers go before the service, the
+// exporter after the last span and before the metrics.
+struct Server::Impl {
+  Impl(ServeOptions given, const base::Clock& clock)
+      : service(std::move(given), clock), process_metrics(service.metrics()), http_metrics(service.metrics()) {}
+  ~Impl() { (void)stop(base::Duration(0)); }
+
+  wire::Router router() {
+    wire::Router router;
+    add_generate_endpoints(router, service);
+    add_embedding_endpoints(router, service);
+    add_token_endpoints(router, service);
+    add_model_endpoints(router, service);
+    add_status_endpoints(router, service);
+    return router;
+  }
+
+  void drain() {
+    service.start_draining();
+    if (const Serving* serving = service.serving()) serving->engine->drain();
+  }
+
+  bool stop(base::Duration limit) {
+    const std::lock_guard only_one(stop_mutex);
+    if (!http) return true;
+    const base::SteadyTime deadline = service.clock().now() + limit;
+    drain();
+    bool orderly = service.wait_until_unused(limit);
+    service.close_text_pool();
+    const base::Duration left = std::max(base::Duration(0), deadline - service.clock().now());
+    // The last bytes of the last answer may still be on their way to a client.
+    orderly = http->stop(orderly ? std::max<base::Duration>(left, std::chrono::seconds(1)) : left) && orderly;
+    connections_hook = {};
+    return orderly;
+  }
+
+  Service service;
+  ProcessMetrics process_metrics;
+  HttpMetrics http_metrics;
+  std::unique_ptr<SpanExport> span_export;
+  std::mutex stop_mutex;
+  std::unique_ptr<wire::HttpServer> http;
+  observe::CollectHook connections_hook;
+  int64_t kv_bytes = 0;
+};
+
+Result<std::unique_ptr<Server>> Server::start(ServeOptions options, const base::Clock& clock) {
+  auto impl = std::make_unique<Impl>(std::move(options), clock);
+  Service& service = impl->service;
+  if (!service.options().otlp_endpoint.empty()) {
+    TM_TRY(impl->span_export,
+           SpanExport::start(service.options().otlp_endpoint, service.tracer(), service.metrics(), clock));
+  }
+  wire::HttpServerOptions http = http_options(service.options());
+  http.clock = &clock;
+  http.on_exchange = [metrics = &impl->http_metrics](const wire::ExchangeSummary& summary) {
+    metrics->observe(summary);
+  };
+  auto started = wire::HttpServer::start(std::move(http), impl->router());
+  if (!started) {
+    base::Error error = std::move(started).error();
+    return error.param() == "address" ? std::move(error).with_param("server.host") : std::move(error);
+  }
+  impl->http = std::move(*started);
+  impl->connections_hook =
+      service.metrics().on_collect([raw = impl.get()] { raw->http_metrics.set_connections(raw->http->connections()); });
+  return std::unique_ptr<Server>(new Server(std::move(impl)));
+}
+
+Result<void> Server::serve(std::unique_ptr<LoadedModel> model) {
+  Service& service = impl_->service;
+  engine::EngineOptions options = engine_options(service.options(), model->model(), base::memory_available_bytes());
+  options.model_name = model->name();
+  auto serving = std::make_unique<Serving>();
+  serving->model = std::move(model);
+  serving->since = base::unix_nanos(service.clock().wall_now()) / 1'000'000'000;
+  TM_TRY(serving->engine,
+         engine::Engine::start(serving->model->model(), serving->model->device(), serving->model->tokenizer(), options,
+                               service.tracer(), service.metrics(), service.clock()));
+  impl_->kv_bytes = options.kv_bytes;
+  if (service.draining()) serving->engine->drain();
+  service.set_serving(std::move(serving));
+  return {};
+}
+
+Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Server::~Server() = default;
+
+uint16_t Server::port() const {
+  return impl_->http->port();
+}
+std::string Server::url() const {
+  return impl_->http->url();
+}
+const LoadedModel& Server::model() const {
+  return *impl_->service.serving()->model;
+}
+engine::Engine& Server::engine() {
+  return *impl_->service.serving()->engine;
+}
+int64_t Server::kv_bytes() const {
+  return impl_->kv_bytes;
+}
+void Server::drain() {
+  impl_->drain();
+}
+bool Server::stop(base::Duration limit) {
+  return impl_->stop(limit);
+}
+
+}  // namespace tidemill::serve

@@ -1,0 +1,58 @@
+// The model-server role: one model, one engine, one HTTP server.
+//
+//   TM_TRY(auto server, Server::start(options));                        // listens; /ready says "loading"
+//   TM_TRY(auto model, LoadedModel::load(model_options(options, ...)));  // minutes, for a large one
+//   TM_CHECK(server->serve(std::move(model)));                          // /ready says "ready"
+//   ... until SIGTERM ...
+//   const bool orderly = server->stop(options.drain_timeout);
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "base/clock.hpp"
+#include "base/result.hpp"
+#include "engine/engine.hpp"
+#include "serve/loaded_model.hpp"
+#include "serve/serve_options.hpp"
+
+namespace tidemill::serve {
+
+// Thread-safe.
+class Server {
+ public:
+  // Binds, listens, and begins to answer: /health with 200, /ready and the API with 503 until serve(). `clock` must
+  // outlive the server. Errors: the address (taken, or not of this machine), the endpoint of the trace exporter.
+  static base::Result<std::unique_ptr<Server>> start(ServeOptions options,
+                                                     const base::Clock& clock = base::SystemClock::instance());
+  // Stops at once.
+  ~Server();
+
+  // Starts the engine on the model and opens the API. Once. Errors: `exhausted` (memory for the KV cache), and what the
+  // engine says of its options.
+  base::Result<void> serve(std::unique_ptr<LoadedModel> model);
+
+  uint16_t port() const;
+  std::string url() const;  // "http://127.0.0.1:8080"
+
+  // After serve().
+  const LoadedModel& model() const;
+  engine::Engine& engine();
+  // Memory given to the KV cache, in bytes.
+  int64_t kv_bytes() const;
+
+  // Stops admitting: /ready and new requests get 503 with Retry-After, what was admitted goes on. Connections are still
+  // accepted, so that clients hear the reason instead of being refused. Returns at once. Idempotent.
+  void drain();
+  // Drains, waits up to `limit` for what runs, then cuts what is left, closes the socket and ends the threads. True if
+  // nothing had to be cut. Idempotent.
+  bool stop(base::Duration limit);
+
+ private:
+  struct Impl;
+  explicit Server(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tidemill::serve

@@ -1,0 +1,95 @@
+#include "serve/service.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace tidemill::serve {
+
+namespace {
+
+// A guess at the length of an answer, until some have been seen.
+constexpr double usual_completion_tokens = 128;
+
+}  // namespace
+
+Service::Service(ServeOptions options, const base::Clock& clock)
+    : options_(std::move(options)),
+      clock_(clock),
+      tracer_(clock, static_cast<size_t>(options_.trace_ring)),
+      text_pool_(1) {}
+
+Service::~Service() {
+  close_text_pool();
+  text_pool_.join();
+}
+
+void Service::set_serving(std::unique_ptr<Serving> serving) {
+  owned_ = std::move(serving);
+  serving_.store(owned_.get(), std::memory_order_release);
+}
+
+std::optional<base::Error> Service::refusal() const {
+  if (draining()) {
+    return base::Error(base::ErrorCode::unavailable,
+                       "the server is draining: it finishes what runs and takes no new requests");
+  }
+  if (serving() == nullptr) return base::Error(base::ErrorCode::unavailable, "the model is still being loaded");
+  return std::nullopt;
+}
+
+void Service::start_draining() {
+  const std::lock_guard lock(mutex_);
+  draining_.store(true, std::memory_order_release);
+}
+
+void Service::enter() {
+  const std::lock_guard lock(mutex_);
+  ++active_;
+}
+
+void Service::leave() {
+  const std::lock_guard lock(mutex_);
+  if (--active_ == 0) changed_.notify_all();
+}
+
+bool Service::wait_until_unused(base::Duration limit) {
+  std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, limit, [this] { return active_ == 0; });
+}
+
+int Service::retry_after_s() const {
+  const Serving* now = serving();
+  if (now == nullptr) return 1;
+  const engine::EngineStats stats = now->engine->stats();
+  const auto completions = static_cast<double>(completions_.load());
+  const double length =
+      completions > 0 ? static_cast<double>(completion_tokens_.load()) / completions : usual_completion_tokens;
+  if (stats.tokens_per_second <= 0) return 1;
+  const double wait = std::ceil(stats.waiting * length / stats.tokens_per_second);
+  return static_cast<int>(std::clamp(wait, 1.0, 60.0));
+}
+
+void Service::note_completion(int64_t tokens) {
+  completions_.fetch_add(1);
+  completion_tokens_.fetch_add(static_cast<uint64_t>(std::max<int64_t>(tokens, 0)));
+}
+
+bool Service::begin_text_work() {
+  const std::lock_guard lock(mutex_);
+  if (text_closed_) return false;
+  ++text_jobs_;
+  return true;
+}
+
+void Service::end_text_work() {
+  const std::lock_guard lock(mutex_);
+  if (--text_jobs_ == 0) changed_.notify_all();
+}
+
+void Service::close_text_pool() {
+  std::unique_lock lock(mutex_);
+  text_closed_ = true;
+  changed_.wait(lock, [this] { return text_jobs_ == 0; });
+}
+
+}  // namespace tidemill::serve

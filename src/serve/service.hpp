@@ -1,0 +1,118 @@
+// What the endpoints share: the model and engine once they are there, the life cycle, spans and metrics.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/thread_pool.hpp>
+#include <boost/asio/use_awaitable.hpp>
+
+#include "base/clock.hpp"
+#include "base/result.hpp"
+#include "engine/engine.hpp"
+#include "observe/metrics.hpp"
+#include "observe/trace.hpp"
+#include "serve/loaded_model.hpp"
+#include "serve/serve_options.hpp"
+
+namespace tidemill::serve {
+
+namespace asio = boost::asio;
+
+// A model and the engine that runs it.
+struct Serving {
+  std::unique_ptr<LoadedModel> model;
+  std::unique_ptr<engine::Engine> engine;  // after the model, so that it goes first
+  int64_t since = 0;                       // seconds since the Unix epoch
+};
+
+// Thread-safe. Outlives every handler.
+class Service {
+ public:
+  Service(ServeOptions options, const base::Clock& clock);
+  ~Service();
+
+  const ServeOptions& options() const { return options_; }
+  const base::Clock& clock() const { return clock_; }
+  observe::Tracer& tracer() { return tracer_; }
+  observe::Metrics& metrics() { return metrics_; }
+
+  // What is served; null while the model loads.
+  const Serving* serving() const { return serving_.load(std::memory_order_acquire); }
+  // Once.
+  void set_serving(std::unique_ptr<Serving> serving);
+
+  // Why new work is refused now (loading, draining); nullopt when it is not.
+  std::optional<base::Error> refusal() const;
+  void start_draining();
+  bool draining() const { return draining_.load(std::memory_order_acquire); }
+
+  // Counts the API requests that are being answered, for the drain. A request that entered after start_draining()
+  // finds refusal() set.
+  void enter();
+  void leave();
+  // Returns when none is being answered, or at `limit`. True for the former.
+  bool wait_until_unused(base::Duration limit);
+
+  // Seconds after which a client that was turned away may try again: how long the queue takes at the present rate,
+  // from 1 to 60.
+  int retry_after_s() const;
+  // Feeds the estimate above with the tokens that one request generated.
+  void note_completion(int64_t tokens);
+
+  // Runs `work` on the calling coroutine's thread, or, if `text_bytes` of input would hold that thread up for long, on
+  // a pool of its own. Error `unavailable` after close_text_pool().
+  template <typename Work>
+  asio::awaitable<std::invoke_result_t<Work&>> run_text_work(size_t text_bytes, Work work) {
+    if (text_bytes <= inline_text_bytes) co_return work();
+    if (!begin_text_work()) co_return base::Error(base::ErrorCode::unavailable, "the server is stopping");
+    std::optional<std::invoke_result_t<Work&>> result;
+    auto job = [&result, &work]() -> asio::awaitable<void> {
+      result.emplace(work());
+      co_return;
+    };
+    co_await asio::co_spawn(text_pool_.get_executor(), job, asio::use_awaitable);
+    end_text_work();
+    co_return std::move(*result);
+  }
+  // Takes no further work and waits for what runs, so that nothing refers to coroutines that are about to be destroyed.
+  void close_text_pool();
+
+ private:
+  // Tokenizing runs at some ten megabytes a second: this is a few milliseconds.
+  static constexpr size_t inline_text_bytes = size_t{64} << 10;
+
+  bool begin_text_work();
+  void end_text_work();
+
+  const ServeOptions options_;
+  const base::Clock& clock_;
+  observe::Tracer tracer_;
+  observe::Metrics metrics_;
+
+  std::unique_ptr<Serving> owned_;
+  std::atomic<const Serving*> serving_{nullptr};
+  std::atomic<bool> draining_{false};
+
+  std::mutex mutex_;  // guards the counts below
+  std::condition_variable changed_;
+  int active_ = 0;
+  int text_jobs_ = 0;
+  bool text_closed_ = false;
+
+  std::atomic<uint64_t> completions_{0};
+  std::atomic<uint64_t> completion_tokens_{0};
+  asio::thread_pool text_pool_;
+};
+
+}  // namespace tidemill::serve

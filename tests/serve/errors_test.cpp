@@ -1,0 +1,117 @@
+// What is refused, with which status, and what the answer says.
+#include <array>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "live_server.hpp"
+
+namespace tidemill {
+namespace {
+
+class Errors : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    auto options = test::small_options();
+    options.max_body = base::ByteSize{uint64_t{256} << 10};
+    live_ = new test::LiveServer(options);
+  }
+  static void TearDownTestSuite() {
+    delete live_;
+    live_ = nullptr;
+  }
+  static test::LiveServer* live_;
+  test::Client client_ = live_->client();
+};
+test::LiveServer* Errors::live_ = nullptr;
+
+struct Case {
+  std::string path;
+  std::string body;
+  int status;
+  std::string param;
+  std::string code;
+};
+
+TEST_F(Errors, NameTheParameter) {
+  const std::string chat = "/v1/chat/completions";
+  const std::string completions = "/v1/completions";
+  const std::vector<Case> cases = {
+      {chat, "", 400, "", ""},
+      {chat, "{\"messages\": [", 400, "", ""},
+      {chat, "[]", 400, "", ""},
+      {chat, "{}", 400, "messages", ""},
+      {chat, R"({"messages":"hello"})", 400, "messages", ""},
+      {chat, R"({"messages":[]})", 400, "messages", ""},
+      {chat, R"({"messages":[{"role":"pirate","content":"x"}]})", 400, "messages[0].role", ""},
+      {chat, R"({"messages":[{"role":"user","content":"x"}],"temperature":"hot"})", 400, "temperature", ""},
+      {chat, R"({"messages":[{"role":"user","content":"x"}],"temperature":3})", 400, "temperature", ""},
+      {chat, R"({"messages":[{"role":"user","content":"x"}],"n":0})", 400, "n", ""},
+      {chat, R"({"messages":[{"role":"user","content":"x"}],"model":"gpt-5"})", 404, "model", "model_not_found"},
+      {chat, R"({"messages":[{"role":"user","content":"x"}],"tools":[{"type":"function"}]})", 400, "tools",
+       "unsupported"},
+      {completions, R"({"prompt":[4096]})", 400, "prompt", ""},
+      {completions, R"({"prompt":[-1]})", 400, "prompt", ""},
+      {completions, R"({"prompt":"x","logit_bias":{"4096":1}})", 400, "logit_bias", ""},
+      {completions, R"({"prompt":"x","model":"nano"})", 404, "model", "model_not_found"},
+      {"/v1/embeddings", "{}", 400, "input", ""},
+      {"/v1/embeddings", R"({"input":"x","dimensions":3})", 400, "dimensions", "unsupported"},
+      {"/v1/embeddings", R"({"input":"x","model":"other"})", 404, "model", "model_not_found"},
+      {"/tokenize", R"({"prompt":5})", 400, "prompt", ""},
+      {"/detokenize", R"({"tokens":[99999]})", 400, "tokens", ""},
+  };
+  for (const Case& c : cases) {
+    const auto response = client_.post(c.path, c.body);
+    EXPECT_EQ(response.status, c.status) << c.path << " " << c.body << "\n" << response.body;
+    const test::ErrorShown error = test::error_of(response);
+    EXPECT_EQ(error.param, c.param) << c.path << " " << c.body;
+    EXPECT_EQ(error.code, c.code) << c.path << " " << c.body;
+    EXPECT_FALSE(error.message.empty());
+    EXPECT_EQ(error.type, "invalid_request_error");
+  }
+}
+
+TEST_F(Errors, UnknownModelNamesTheServedOne) {
+  const auto response = client_.post("/v1/completions", R"({"prompt":"x","model":"gpt-5"})");
+  const test::ErrorShown error = test::error_of(response);
+  EXPECT_NE(error.message.find("gpt-5"), std::string::npos) << error.message;
+  EXPECT_NE(error.message.find("nano-coder"), std::string::npos) << error.message;
+}
+
+TEST_F(Errors, PromptsAreNeverTruncated) {
+  std::string words;
+  for (int i = 0; i < 5000; ++i)
+    words += "x1 ";
+  const auto count = test::parse_object(client_.post("/tokenize", R"({"prompt":")" + words + R"("})")).at("count");
+  ASSERT_GT(count.as_int64(), 4096);
+  for (const auto& [path, body, param] : std::vector<std::array<std::string, 3>>{
+           {"/v1/completions", R"({"prompt":")" + words + R"("})", "prompt"},
+           {"/v1/chat/completions", R"({"messages":[{"role":"user","content":")" + words + R"("}]})", "messages"},
+           {"/v1/embeddings", R"({"input":")" + words + R"("})", "input"}}) {
+    const auto response = client_.post(path, body);
+    EXPECT_EQ(response.status, 400) << path;
+    const test::ErrorShown error = test::error_of(response);
+    EXPECT_EQ(error.code, "context_length_exceeded");
+    EXPECT_EQ(error.param, param);
+    EXPECT_NE(error.message.find("4096"), std::string::npos) << error.message;
+    EXPECT_NE(error.message.find(std::to_string(count.as_int64())), std::string::npos) << error.message;
+  }
+}
+
+TEST_F(Errors, BodiesOverTheLimitAre413) {
+  const auto response = client_.post("/v1/completions", std::string(size_t{300} << 10, 'x'));
+  EXPECT_EQ(response.status, 413);
+}
+
+TEST_F(Errors, OneRefusedPromptOfSeveralRefusesAll) {
+  std::string words;
+  for (int i = 0; i < 5000; ++i)
+    words += "x1 ";
+  const auto response = client_.post("/v1/completions", R"({"prompt":["fine",")" + words + R"("],"max_tokens":3000})");
+  EXPECT_EQ(response.status, 400);
+  test::wait_until([&] { return live_->engine().idle(); }, "the prompt before the refused one to be cancelled");
+}
+
+}  // namespace
+}  // namespace tidemill

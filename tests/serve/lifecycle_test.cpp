@@ -1,0 +1,173 @@
+// Loading, full queues, vanishing clients, draining.
+#include <atomic>
+#include <future>
+#include <string>
+#include <thread>
+
+#include <gtest/gtest.h>
+
+#include "base/log.hpp"
+#include "live_server.hpp"
+
+namespace tidemill {
+namespace {
+
+using test::parse_object;
+
+// Runs until it is cut or the context is full.
+const std::string endless =
+    R"({"prompt":"import os\n","max_tokens":4000,"temperature":0,"ignore_eos":true,"stream":true})";
+
+bool all_blocks_back(engine::Engine& engine) {
+  const engine::EngineStats stats = engine.stats();
+  return stats.running == 0 && stats.waiting == 0 && stats.kv_blocks_free + stats.kv_blocks_cached == stats.kv_blocks;
+}
+
+TEST(Loading, IsAnsweredWith503UntilTheModelIsThere) {
+  base::log::set_level(base::log::Level::warn);
+  const auto options = test::small_options();
+  auto server = serve::Server::start(options);
+  ASSERT_TRUE(server) << server.error().to_string();
+  test::Client client((*server)->url());
+  EXPECT_EQ(client.get("/health").status, 200);
+  const auto ready = client.get("/ready");
+  EXPECT_EQ(ready.status, 503);
+  EXPECT_EQ(parse_object(ready).at("status"), "loading");
+  const auto early = client.post("/v1/completions", R"({"prompt":"x"})");
+  EXPECT_EQ(early.status, 503);
+  EXPECT_TRUE(early.headers.has("retry-after"));
+  EXPECT_EQ(client.get("/v1/models").status, 503);
+  EXPECT_EQ(client.get("/metrics").status, 200);
+  ASSERT_TRUE((*server)->serve(test::load_nano_coder(options)));
+  EXPECT_EQ(client.get("/ready").status, 200);
+  EXPECT_EQ(client.post("/v1/completions", R"({"prompt":"x","max_tokens":1})").status, 200);
+}
+
+TEST(Starting, FailsWithAReasonWhereThePortIsTaken) {
+  test::LiveServer live;
+  auto options = test::small_options();
+  options.port = live.server().port();
+  const auto second = serve::Server::start(options);
+  ASSERT_FALSE(second);
+  EXPECT_NE(second.error().to_string().find(std::to_string(options.port)), std::string::npos);
+}
+
+TEST(Disconnect, InMidStreamFreesEveryBlock) {
+  test::LiveServer live;
+  const auto events = live.client().stream("/v1/completions", endless, [](const std::string&) { return false; });
+  EXPECT_EQ(events.size(), 1U);
+  test::wait_until([&] { return all_blocks_back(live.engine()); }, "the blocks of a client that went away");
+  EXPECT_LT(live.engine().stats().generated_tokens, 4000U);
+}
+
+TEST(Disconnect, BeforeAnAnswerThatIsNotStreamedFreesEveryBlock) {
+  test::LiveServer live;
+  wire::HttpClientOptions hasty;
+  hasty.idle_timeout = std::chrono::milliseconds(50);  // hangs up long before 4000 tokens are there
+  wire::HttpClient client(hasty);
+  const auto response = client.fetch(
+      {.method = "POST",
+       .url = live.server().url() + "/v1/completions",
+       .headers = {},
+       .body = R"({"prompt":["import os\n","class A:"],"n":4,"max_tokens":4000,"temperature":0,"ignore_eos":true})"});
+  EXPECT_FALSE(response);
+  test::wait_until([&] { return all_blocks_back(live.engine()) && live.engine().idle(); },
+                   "the blocks of a client that went away");
+  EXPECT_LT(live.engine().stats().generated_tokens, 8U * 4000U);
+}
+
+TEST(QueueFull, Is429WithRetryAfter) {
+  auto options = test::small_options();
+  options.max_running = 1;
+  options.max_waiting = 1;
+  test::LiveServer live(options);
+  std::promise<void> running;
+  std::atomic<bool> over{false};
+  std::thread first([&] {
+    bool told = false;
+    live.client().stream("/v1/completions", endless, [&](const std::string&) {
+      if (!std::exchange(told, true)) running.set_value();
+      return !over;
+    });
+  });
+  running.get_future().wait();
+  std::thread second(
+      [&] { live.client().stream("/v1/completions", endless, [&](const std::string&) { return !over; }); });
+  test::wait_until([&] { return live.engine().stats().waiting == 1; }, "the second request to wait");
+  const auto refused = live.client().post("/v1/completions", R"({"prompt":"x"})");
+  EXPECT_EQ(refused.status, 429);
+  EXPECT_EQ(test::error_of(refused).type, "rate_limit_error");
+  ASSERT_TRUE(refused.headers.has("retry-after"));
+  const int seconds = std::stoi(std::string(*refused.headers.find("retry-after")));
+  EXPECT_GE(seconds, 1);
+  EXPECT_LE(seconds, 60);
+  // All or nothing: of two prompts one finds room, and leaves again.
+  EXPECT_EQ(live.client().post("/v1/completions", R"({"prompt":["x","y"]})").status, 429);
+  over = true;
+  first.join();
+  second.join();
+  test::wait_until([&] { return all_blocks_back(live.engine()); }, "the queue to empty");
+  EXPECT_EQ(live.client().post("/v1/completions", R"({"prompt":"x","max_tokens":1})").status, 200);
+}
+
+TEST(Drain, FinishesWhatRunsAndRefusesWhatComes) {
+  test::LiveServer live;
+  test::Client client = live.client();
+  const auto events = client.stream(
+      "/v1/completions",
+      R"({"prompt":"import os\n","max_tokens":120,"temperature":0,"ignore_eos":true,"stream":true,"stream_options":{"include_usage":true}})",
+      [&, first = true](const std::string&) mutable {
+        if (!std::exchange(first, false)) return true;
+        live.server().drain();
+        test::Client other = live.client();
+        const auto refused = other.post("/v1/completions", R"({"prompt":"x"})");
+        EXPECT_EQ(refused.status, 503);
+        EXPECT_TRUE(refused.headers.has("retry-after"));
+        const auto ready = other.get("/ready");
+        EXPECT_EQ(ready.status, 503);
+        EXPECT_EQ(parse_object(ready).at("status"), "draining");
+        EXPECT_EQ(other.get("/health").status, 200);
+        return true;
+      });
+  ASSERT_FALSE(events.empty());
+  EXPECT_EQ(events.back(), "[DONE]");
+  EXPECT_EQ(parse_object(events[events.size() - 2]).at("usage").at("completion_tokens"), 120);
+  EXPECT_TRUE(live.server().stop(std::chrono::seconds(30)));
+}
+
+TEST(Stop, WaitsForARunningStream) {
+  test::LiveServer live;
+  std::future<bool> stopped;
+  const auto events = live.client().stream(
+      "/v1/completions", R"({"prompt":"import os\n","max_tokens":60,"ignore_eos":true,"stream":true})",
+      [&, first = true](const std::string&) mutable {
+        if (std::exchange(first, false)) {
+          stopped = std::async(std::launch::async, [&] { return live.server().stop(std::chrono::seconds(60)); });
+        }
+        return true;
+      });
+  EXPECT_EQ(events.back(), "[DONE]");
+  EXPECT_TRUE(stopped.get());
+}
+
+TEST(Stop, CutsWhatRunsPastTheLimit) {
+  test::LiveServer live;
+  std::promise<void> running;
+  std::thread reader([&] {
+    wire::HttpClient client;
+    bool told = false;
+    const auto response =
+        client.fetch({.method = "POST", .url = live.server().url() + "/v1/completions", .headers = {}, .body = endless},
+                     [&](std::string_view) -> base::Result<void> {
+                       if (!std::exchange(told, true)) running.set_value();
+                       return {};
+                     });
+    EXPECT_FALSE(response) << "a stream that was cut must not look like a finished one";
+  });
+  running.get_future().wait();
+  EXPECT_FALSE(live.server().stop(base::Duration(0)));
+  reader.join();
+}
+
+}  // namespace
+}  // namespace tidemill

@@ -1,0 +1,64 @@
+// The options and what is made of them.
+#include <string>
+
+#include <gtest/gtest.h>
+
+#include "live_server.hpp"
+#include "serve/serve_options.hpp"
+
+namespace tidemill {
+namespace {
+
+TEST(ServeOptions, ComeFromFlagsEnvironmentAndAliases) {
+  serve::ServeOptions options;
+  base::ConfigSchema schema;
+  serve::register_options(schema, options);
+  base::ConfigSources sources;
+  sources.flags = {{"--port", "0"},
+                   {"--model", "a.gguf"},
+                   {"--served-model-name", "tide"},
+                   {"--engine.kv-type", "bf16"},
+                   {"--kv-memory", "2GiB"}};
+  sources.environment = {{"TIDEMILL_SERVER_HOST", "0.0.0.0"}, {"TIDEMILL_ISA", "scalar"}};
+  const auto loaded = schema.load(sources);
+  ASSERT_TRUE(loaded) << loaded.error().to_string();
+  EXPECT_EQ(options.port, 0);
+  EXPECT_EQ(options.host, "0.0.0.0");
+  EXPECT_EQ(options.model_path, "a.gguf");
+  EXPECT_EQ(options.model_name, "tide");
+  EXPECT_EQ(options.kv_memory.bytes, uint64_t{2} << 30);
+}
+
+TEST(ServeOptions, RefuseWhatIsOutOfBounds) {
+  for (const auto& [flag, value] : std::vector<std::pair<std::string, std::string>>{
+           {"--port", "65536"}, {"--engine.step-tokens", "0"}, {"--engine.kv-type", "f8"}, {"--threads", "-1"}}) {
+    serve::ServeOptions options;
+    base::ConfigSchema schema;
+    serve::register_options(schema, options);
+    base::ConfigSources sources;
+    sources.flags = {{flag, value}};
+    EXPECT_FALSE(schema.load(sources)) << flag << " " << value;
+  }
+}
+
+TEST(ServeOptions, KvMemoryIsChosenByModelAndMachine) {
+  serve::ServeOptions options = test::small_options();
+  options.kv_memory = base::ByteSize{0};
+  const auto model = test::load_nano_coder(options);
+  tensor::KvShape block = model->model().kv_shape();
+  block.blocks = 1;
+  const auto one = static_cast<int64_t>(tensor::kv_block_bytes(block)) * (4096 / tensor::kKvBlockTokens + 1);
+  // Plenty of memory: what the sequences can use and no more.
+  EXPECT_EQ(serve::engine_options(options, model->model(), size_t{1} << 44).kv_bytes, one * options.max_running);
+  // Little: a quarter, but one whole sequence if half of it is enough.
+  const size_t some = static_cast<size_t>(one) * 40;
+  EXPECT_EQ(serve::engine_options(options, model->model(), some).kv_bytes, one * 10);
+  EXPECT_EQ(serve::engine_options(options, model->model(), static_cast<size_t>(one) * 3).kv_bytes, one);
+  EXPECT_EQ(serve::engine_options(options, model->model(), static_cast<size_t>(one)).kv_bytes, one / 2);
+  // Said outright: that.
+  options.kv_memory = base::ByteSize{12345678};
+  EXPECT_EQ(serve::engine_options(options, model->model(), some).kv_bytes, 12345678);
+}
+
+}  // namespace
+}  // namespace tidemill
