@@ -9,8 +9,8 @@ set -euo pipefail
 
 build=(g++ cmake ninja-build ccache make pkg-config
        libboost1.81-dev libboost-json1.81-dev libssl-dev libspdlog-dev libfmt-dev libcli11-dev libtomlplusplus-dev
-       libpcre2-dev libutf8proc-dev)
-test=(libgtest-dev libbenchmark-dev)
+       libutf8proc-dev)
+test=(libgtest-dev libpcre2-dev)
 lint=(clang-format clang-tidy)
 fuzz=(clang libclang-rt-14-dev)
 

@@ -1,6 +1,7 @@
 #include "base/json.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 #include <fmt/core.h>
 
@@ -31,6 +32,8 @@ void write_pretty(const json::value& value, int depth, std::string& out) {
     out += '\n';
     indent(depth);
     out += ']';
+  } else if (const auto* number = value.if_double(); number != nullptr && std::isfinite(*number)) {
+    out += fmt::format("{}", *number);  // Boost.JSON would write 1.5 as 1.5E0
   } else {
     out += json::serialize(value);
   }

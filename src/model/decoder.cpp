@@ -83,6 +83,16 @@ size_t Decoder::activation_bytes() const {
   return arena_.size() + static_cast<size_t>(most_logit_rows_ * hyper_.vocabulary) * sizeof(float);
 }
 
+size_t Decoder::step_weight_bytes() const {
+  // Of an embedding that is not the output matrix too, a step reads a few rows.
+  return weights_.output == nullptr ? weights_.bytes : weights_.bytes - weights_.token_embedding->bytes();
+}
+
+int64_t Decoder::row_multiplies() const {
+  const int64_t attention = 2 * hyper_.width * hyper_.head_dim * (hyper_.heads + hyper_.kv_heads);
+  return hyper_.layers * (attention + 3 * hyper_.width * hyper_.feed_forward);
+}
+
 Matrix Decoder::view(size_t offset, int64_t rows, int64_t cols) {
   return {arena_.as<float>() + offset, rows, cols, cols};
 }

@@ -27,6 +27,8 @@ class Decoder final : public Model {
   tensor::KvShape kv_shape() const override;
   size_t weight_bytes() const override { return weights_.bytes; }
   size_t activation_bytes() const override;
+  size_t step_weight_bytes() const override;
+  int64_t row_multiplies() const override;
   Output forward(const Batch& batch, tensor::KvCache& cache) override;
 
  private:

@@ -48,6 +48,10 @@ class Model {
   // Bytes of packed weights, and of activations held between calls.
   virtual size_t weight_bytes() const = 0;
   virtual size_t activation_bytes() const = 0;
+  // The least that decoding costs, to hold measured speeds against: bytes of packed weights that a step reads however
+  // few rows it has, and multiply-accumulates with weights that one row takes without the output matrix.
+  virtual size_t step_weight_bytes() const = 0;
+  virtual int64_t row_multiplies() const = 0;
 
   // Runs the rows, stores their keys and values in `cache`, and gives the outputs asked for. Each row's result depends
   // on its own sequence alone, bit for bit. The batch must be well-formed (asserted: the engine is its only author).

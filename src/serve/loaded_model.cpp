@@ -79,8 +79,9 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const ModelOptions& optio
     base::log::warn("{}: {}", loaded->name_, loaded->chat_->fault().to_string());
   }
 
-  TM_TRY(const tensor::Isa isa, resolve_isa(options.isa));
-  loaded->device_ = tensor::make_cpu_device(isa, options.threads > 0 ? options.threads : base::cpu_budget());
+  TM_TRY(loaded->isa_, resolve_isa(options.isa));
+  loaded->threads_ = options.threads > 0 ? options.threads : base::cpu_budget();
+  loaded->device_ = tensor::make_cpu_device(loaded->isa_, loaded->threads_);
   const model::LoadOptions load_options{.max_batch_rows = options.max_batch_rows,
                                         .on_progress = std::move(on_progress)};
   TM_TRY(loaded->model_, model::load_model(file, *loaded->device_, load_options));

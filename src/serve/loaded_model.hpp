@@ -17,6 +17,7 @@
 #include "model/model.hpp"
 #include "serve/chat_prompt.hpp"
 #include "tensor/device.hpp"
+#include "tensor/isa.hpp"
 #include "text/tokenizer.hpp"
 
 namespace tidemill::serve {
@@ -54,6 +55,9 @@ class LoadedModel {
   tensor::Device& device() const { return *device_; }
   const text::Tokenizer& tokenizer() const { return *tokenizer_; }
   const ChatPrompt& chat() const { return *chat_; }
+  // What it computes with.
+  tensor::Isa isa() const { return isa_; }
+  int threads() const { return threads_; }
 
   size_t file_bytes() const { return file_bytes_; }
   base::Duration load_time() const { return load_time_; }
@@ -69,6 +73,8 @@ class LoadedModel {
   std::string stem_;
   size_t file_bytes_ = 0;
   base::Duration load_time_{};
+  tensor::Isa isa_ = tensor::Isa::scalar;
+  int threads_ = 1;
   std::unique_ptr<tensor::Device> device_;
   std::unique_ptr<model::Model> model_;
   std::unique_ptr<text::Tokenizer> tokenizer_;

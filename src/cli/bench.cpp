@@ -1,0 +1,243 @@
+#include <algorithm>
+#include <cstdio>
+#include <map>
+#include <string>
+#include <vector>
+
+#include <fmt/core.h>
+
+#include "base/clock.hpp"
+#include "base/json.hpp"
+#include "base/memory.hpp"
+#include "base/units.hpp"
+#include "cli/command.hpp"
+#include "cli/local_engine.hpp"
+#include "tensor/ceilings.hpp"
+
+namespace tidemill::cli {
+
+namespace json = base::json;
+
+namespace {
+
+struct BenchFlags {
+  LocalOptions local;
+  int prefill = 512;
+  int decode = 128;
+  int streams = 1;
+  int repeat = 3;
+  bool no_ceilings = false;
+  bool as_json = false;
+};
+
+struct Measured {
+  double prefill_tok_s = 0;
+  double decode_tok_s = 0;
+  double ttft_s = 0;
+};
+
+double now_s() {
+  return base::seconds(base::SystemClock::instance().now().time_since_epoch());
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+// Token ids that differ from request to request, so that nothing is found in a cache. Ordinary pieces only.
+std::vector<text::Token> random_prompt(int64_t vocabulary, int length, uint64_t seed) {
+  std::vector<text::Token> tokens;
+  uint64_t state = seed * 0x9e3779b97f4a7c15u + 1;
+  for (int i = 0; i < length; ++i) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    tokens.push_back(static_cast<text::Token>((state >> 33) % static_cast<uint64_t>(vocabulary)));
+  }
+  return tokens;
+}
+
+engine::Request make_request(const serve::LoadedModel& model, int prompt, int output, uint64_t seed) {
+  engine::Request request;
+  request.prompt = random_prompt(model.hyper_parameters().vocabulary, prompt, seed);
+  request.max_tokens = output;
+  request.ignore_eos = true;
+  request.sampling.temperature = 0;
+  return request;
+}
+
+// One prompt, one token: the time to it is the prefill's.
+base::Result<double> time_prefill(LocalEngine& local, int prompt, uint64_t seed) {
+  Interrupt interrupt;
+  const double start = now_s();
+  TM_TRY(const auto reason, local.run(make_request(local.model(), prompt, 1, seed), interrupt, [](const auto&) {}));
+  if (reason == engine::FinishReason::cancelled) return base::Error(base::ErrorCode::cancelled, "interrupted");
+  return now_s() - start;
+}
+
+// `streams` requests at a time: tokens per second of all together, from when the last of them has its first token.
+base::Result<double> time_decode(LocalEngine& local, const BenchFlags& flags, uint64_t seed) {
+  Interrupt interrupt;
+  std::vector<std::shared_ptr<engine::Stream>> streams;
+  for (int i = 0; i < flags.streams; ++i) {
+    // Short prompts: what is measured is decoding.
+    auto request =
+        make_request(local.model(), std::min(flags.prefill, 16), flags.decode + 1, seed + static_cast<uint64_t>(i));
+    TM_TRY(auto stream, local.engine().submit(std::move(request)));
+    stream->on_ready([&interrupt] { interrupt.wake(); });
+    streams.push_back(std::move(stream));
+  }
+  std::vector<int64_t> tokens(streams.size(), 0);
+  double start = 0;
+  int64_t counted_from = 0;
+  while (!std::all_of(streams.begin(), streams.end(), [](const auto& stream) { return stream->ended(); })) {
+    int64_t total = 0;
+    for (size_t i = 0; i < streams.size(); ++i) {
+      while (const auto event = streams[i]->try_next()) {
+        if (event->error) return *event->error;
+        tokens[i] += static_cast<int64_t>(event->tokens.size());
+      }
+      total += tokens[i];
+    }
+    if (start == 0 && std::all_of(tokens.begin(), tokens.end(), [](int64_t n) { return n > 0; })) {
+      start = now_s();
+      counted_from = total;
+    }
+    if (interrupt.raised()) return base::Error(base::ErrorCode::cancelled, "interrupted");
+    if (!std::all_of(streams.begin(), streams.end(), [](const auto& stream) { return stream->ended(); }))
+      interrupt.wait();
+  }
+  int64_t total = 0;
+  for (const int64_t n : tokens)
+    total += n;
+  return static_cast<double>(total - counted_from) / std::max(now_s() - start, 1e-9);
+}
+
+base::Result<Measured> measure(LocalEngine& local, const BenchFlags& flags) {
+  TM_CHECK(time_prefill(local, std::min(flags.prefill, 32), 0));  // wakes the threads and touches every page
+  std::vector<double> ttft;
+  std::vector<double> decode;
+  for (int round = 0; round < flags.repeat; ++round) {
+    const auto seed = static_cast<uint64_t>(1 + round * 1000);
+    TM_TRY(const double first, time_prefill(local, flags.prefill, seed));
+    ttft.push_back(first);
+    if (flags.decode == 0) continue;
+    TM_TRY(const double rate, time_decode(local, flags, seed + 1));
+    decode.push_back(rate);
+  }
+  Measured measured;
+  measured.ttft_s = median(ttft);
+  measured.prefill_tok_s = flags.prefill / measured.ttft_s;
+  if (!decode.empty()) measured.decode_tok_s = median(decode);
+  return measured;
+}
+
+// What the machine would allow: decode reads every weight once a step, prefill multiplies every weight once a token.
+struct Shares {
+  tensor::Ceilings ceilings;
+  double decode_of_bandwidth = 0;  // 0 .. 1
+  double prefill_of_compute = 0;
+};
+
+Shares relate(const Measured& measured, const serve::LoadedModel& model, const BenchFlags& flags,
+              const tensor::Ceilings& ceilings) {
+  Shares shares;
+  shares.ceilings = ceilings;
+  const double steps_per_s = measured.decode_tok_s / flags.streams;
+  const auto step_bytes = static_cast<double>(model.model().step_weight_bytes());
+  shares.decode_of_bandwidth = steps_per_s * step_bytes / ceilings.read_bytes_per_s;
+  const auto multiplies = static_cast<double>(model.model().row_multiplies());
+  shares.prefill_of_compute = measured.prefill_tok_s * 2 * multiplies / ceilings.int8_ops_per_s;
+  return shares;
+}
+
+void print_text(const serve::LoadedModel& model, const BenchFlags& flags, const Measured& measured,
+                const std::optional<Shares>& shares) {
+  fmt::print("{} on {}\n", model.name(), model.device().description());
+  fmt::print("  load              {:>10.2f} s    {}\n", base::seconds(model.load_time()),
+             base::human_bytes(static_cast<double>(model.model().weight_bytes())) + " of weights");
+  fmt::print("  prefill {:>5}     {:>10.1f} tok/s", flags.prefill, measured.prefill_tok_s);
+  if (shares)
+    fmt::print("  {:>5.1f} % of {:.2f} Tops int8", 100 * shares->prefill_of_compute,
+               shares->ceilings.int8_ops_per_s / 1e12);
+  fmt::print("\n  first token       {:>10.3f} s\n", measured.ttft_s);
+  if (flags.decode > 0) {
+    fmt::print("  decode {:>3} x {:<5} {:>9.1f} tok/s", flags.streams, flags.decode, measured.decode_tok_s);
+    if (shares) {
+      fmt::print("  {:>5.1f} % of {:.1f} GB/s read", 100 * shares->decode_of_bandwidth,
+                 shares->ceilings.read_bytes_per_s / 1e9);
+    }
+    fmt::print("\n");
+  }
+  fmt::print("  memory            {:>10}    resident\n",
+             base::human_bytes(static_cast<double>(base::resident_bytes())));
+}
+
+void print_json(const serve::LoadedModel& model, const BenchFlags& flags, const Measured& measured,
+                const std::optional<Shares>& shares) {
+  json::object body{{"model", model.name()},
+                    {"device", model.device().description()},
+                    {"prefill_tokens", flags.prefill},
+                    {"decode_tokens", flags.decode},
+                    {"streams", flags.streams},
+                    {"prefill_tok_s", measured.prefill_tok_s},
+                    {"decode_tok_s", measured.decode_tok_s},
+                    {"load_s", base::seconds(model.load_time())},
+                    {"ttft_s", measured.ttft_s},
+                    {"rss_bytes", base::resident_bytes()},
+                    {"weight_bytes", model.model().weight_bytes()}};
+  if (shares) {
+    body["ceilings"] = {{"read_bytes_per_s", shares->ceilings.read_bytes_per_s},
+                        {"int8_ops_per_s", shares->ceilings.int8_ops_per_s},
+                        {"f32_flops_per_s", shares->ceilings.f32_flops_per_s}};
+    body["decode_share_of_read_bandwidth"] = shares->decode_of_bandwidth;
+    body["prefill_share_of_int8_ops"] = shares->prefill_of_compute;
+  }
+  fmt::print("{}\n", base::pretty_json(body));
+}
+
+base::Result<int> bench(BenchFlags flags) {
+  flags.local.show_progress = !flags.as_json;
+  flags.local.prefix_cache = false;
+  TM_TRY(const auto local, LocalEngine::load(flags.local));
+  const int64_t context = local->model().hyper_parameters().context;
+  if (flags.prefill + 1 > context || flags.decode + 17 > context) {
+    return base::Error(base::ErrorCode::invalid_argument,
+                       fmt::format("--prefill and --decode must fit the model's context of {} tokens", context));
+  }
+  const int64_t decode_tokens = int64_t{flags.streams} * (flags.decode + 17 + tensor::kKvBlockTokens);
+  TM_CHECK(local->start(std::max<int64_t>(flags.prefill + 1, decode_tokens)));
+  TM_TRY(const Measured measured, measure(*local, flags));
+  std::optional<Shares> shares;
+  if (!flags.no_ceilings) {
+    TM_TRY(const tensor::Ceilings ceilings, tensor::measure_ceilings(local->isa(), local->threads()));
+    shares = relate(measured, local->model(), flags, ceilings);
+  }
+  (flags.as_json ? print_json : print_text)(local->model(), flags, measured, shares);
+  return exit_success;
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app, Invocation& chosen) {
+  auto* command =
+      app.add_subcommand("bench", "Measure prefill, decode, load time and memory, beside this machine's ceilings");
+  auto flags = std::make_shared<BenchFlags>();
+  add_local_flags(*command, flags->local, true);
+  command->add_option("--prefill", flags->prefill, "Tokens of the prompt")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  command->add_option("--decode", flags->decode, "Tokens that each stream generates; 0 measures prefill alone")
+      ->check(CLI::Range(0, 1 << 20))
+      ->capture_default_str();
+  command->add_option("--streams", flags->streams, "Streams that decode at the same time")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  command->add_option("--repeat", flags->repeat, "Rounds; the medians are reported")
+      ->check(CLI::Range(1, 100))
+      ->capture_default_str();
+  command->add_flag("--no-ceilings", flags->no_ceilings, "Do not measure what the machine could do");
+  command->add_flag("--json", flags->as_json, "Print JSON");
+  command->callback([=, &chosen] { chosen.body = [flags] { return bench(*flags); }; });
+}
+
+}  // namespace tidemill::cli

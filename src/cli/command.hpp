@@ -1,0 +1,47 @@
+// What every subcommand shares: how it is chosen, how it fails, and its exit codes.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include <CLI/App.hpp>
+
+#include "base/result.hpp"
+
+namespace tidemill::cli {
+
+// Exit codes, which scripts may rely on (`tidemill --help` lists them).
+enum Exit : int {
+  exit_success = 0,
+  exit_failure = 1,        // the work failed: file missing or damaged, no memory, address in use
+  exit_usage = 2,          // the command line or the input is wrong
+  exit_interrupted = 130,  // Ctrl-C, as shells number it
+};
+
+// A subcommand's body: does the work and reports success, or the error that ends it.
+using Body = std::function<base::Result<int>()>;
+
+// The subcommand that the command line chose.
+struct Invocation {
+  Body body;
+};
+
+// Prints "tidemill: <error>" to standard error and returns the exit code that fits it.
+int report(const base::Error& error);
+
+// Each registers one subcommand with its flags and help; parsing it stores its body in `chosen`.
+void add_serve(CLI::App& app, Invocation& chosen);
+void add_chat(CLI::App& app, Invocation& chosen);
+void add_complete(CLI::App& app, Invocation& chosen);
+void add_tokenize(CLI::App& app, Invocation& chosen);
+void add_template(CLI::App& app, Invocation& chosen);
+void add_inspect(CLI::App& app, Invocation& chosen);
+void add_bench(CLI::App& app, Invocation& chosen);
+void add_synth(CLI::App& app, Invocation& chosen);
+void add_version(CLI::App& app, Invocation& chosen);
+
+// Runs the whole program on a command line; returns its exit code.
+int run(int argc, const char* const* argv);
+
+}  // namespace tidemill::cli

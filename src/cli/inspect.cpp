@@ -1,0 +1,135 @@
+#include <algorithm>
+#include <map>
+#include <string>
+
+#include <fmt/core.h>
+
+#include "base/json.hpp"
+#include "base/units.hpp"
+#include "cli/command.hpp"
+#include "cli/model_source.hpp"
+#include "model/architectures/architecture.hpp"
+
+namespace tidemill::cli {
+
+namespace json = base::json;
+
+namespace {
+
+struct InspectFlags {
+  std::string model;
+  bool tensors = false;
+  bool as_json = false;
+};
+
+struct TypeShare {
+  int64_t tensors = 0;
+  int64_t elements = 0;
+  size_t bytes = 0;
+};
+
+std::map<std::string, TypeShare> share_by_type(const model::GgufFile& file) {
+  std::map<std::string, TypeShare> shares;
+  for (const model::GgufTensor& tensor : file.tensors()) {
+    TypeShare& share = shares[std::string(tensor::info(tensor.type).name)];
+    ++share.tensors;
+    share.elements += tensor.elements();
+    share.bytes += tensor.data.size();
+  }
+  return shares;
+}
+
+json::object shape_json(const model::HyperParameters& shape) {
+  return {{"vocabulary", shape.vocabulary}, {"context", shape.context},           {"layers", shape.layers},
+          {"width", shape.width},           {"feed_forward", shape.feed_forward}, {"heads", shape.heads},
+          {"kv_heads", shape.kv_heads},     {"head_dim", shape.head_dim}};
+}
+
+void print_json(const model::GgufFile& file, const base::Result<model::HyperParameters>& shape, bool tensors) {
+  json::object body{{"file", file.path().string()},
+                    {"gguf_version", file.version()},
+                    {"bytes", file.file_bytes()},
+                    {"parameters", file.parameters()},
+                    {"tensor_count", file.tensors().size()}};
+  if (shape) {
+    body["architecture"] = shape->architecture;
+    body["name"] = shape->name;
+    body["shape"] = shape_json(*shape);
+  } else {
+    body["cannot_run"] = shape.error().to_string();
+  }
+  json::object& types = body["types"].emplace_object();
+  for (const auto& [name, share] : share_by_type(file)) {
+    types[name] = {{"tensors", share.tensors}, {"elements", share.elements}, {"bytes", share.bytes}};
+  }
+  json::object& metadata = body["metadata"].emplace_object();
+  for (const model::GgufEntry& entry : file.metadata())
+    metadata[entry.key] = entry.value.describe();
+  if (tensors) {
+    json::array& list = body["tensors"].emplace_array();
+    for (const model::GgufTensor& tensor : file.tensors()) {
+      json::array dimensions(tensor.shape.begin(), tensor.shape.begin() + tensor.rank);
+      list.push_back({{"name", tensor.name},
+                      {"type", tensor::info(tensor.type).name},
+                      {"shape", std::move(dimensions)},
+                      {"bytes", tensor.data.size()}});
+    }
+  }
+  fmt::print("{}\n", base::pretty_json(body));
+}
+
+void print_text(const model::GgufFile& file, const base::Result<model::HyperParameters>& shape, bool tensors) {
+  fmt::print("{}: GGUF v{}, {}\n", file.path().string(), file.version(),
+             base::human_bytes(static_cast<double>(file.file_bytes())));
+  if (shape) {
+    fmt::print("  {} model{}, {:.3g} M parameters in {} tensors\n", shape->architecture,
+               shape->name.empty() ? "" : " \"" + shape->name + "\"", static_cast<double>(file.parameters()) / 1e6,
+               file.tensors().size());
+    fmt::print("  {} layers of width {}, feed-forward {}, {} query and {} key/value heads of {}\n", shape->layers,
+               shape->width, shape->feed_forward, shape->heads, shape->kv_heads, shape->head_dim);
+    fmt::print("  vocabulary {}, context {} tokens\n", shape->vocabulary, shape->context);
+  } else {
+    fmt::print("  cannot be run: {}\n", shape.error().to_string());
+  }
+  fmt::print("\nweights\n");
+  for (const auto& [name, share] : share_by_type(file)) {
+    fmt::print("  {:<6} {:>5} tensors {:>12} elements {:>10}\n", name, share.tensors, share.elements,
+               base::human_bytes(static_cast<double>(share.bytes)));
+  }
+  fmt::print("\nmetadata\n");
+  size_t widest = 0;
+  for (const model::GgufEntry& entry : file.metadata())
+    widest = std::max(widest, entry.key.size());
+  for (const model::GgufEntry& entry : file.metadata()) {
+    fmt::print("  {:<{}}  {}\n", model::printable(entry.key), std::min<size_t>(widest, 48), entry.value.describe(80));
+  }
+  if (!tensors) return;
+  fmt::print("\ntensors (shapes innermost first)\n");
+  for (const model::GgufTensor& tensor : file.tensors()) {
+    fmt::print("  {:<32} {:<6} {}\n", model::printable(tensor.name), tensor::info(tensor.type).name,
+               tensor.shape_text());
+  }
+}
+
+base::Result<int> inspect(const InspectFlags& flags) {
+  TM_TRY(const model::GgufFile file, open_model(flags.model));
+  const auto shape = [&]() -> base::Result<model::HyperParameters> {
+    TM_TRY(const model::Architecture* architecture, model::find_architecture(file));
+    return architecture->read_hyper_parameters(file);
+  }();
+  (flags.as_json ? print_json : print_text)(file, shape, flags.tensors);
+  return exit_success;
+}
+
+}  // namespace
+
+void add_inspect(CLI::App& app, Invocation& chosen) {
+  auto* command = app.add_subcommand("inspect", "Show what a model file holds");
+  auto flags = std::make_shared<InspectFlags>();
+  add_model_flag(*command, flags->model, true);
+  command->add_flag("--tensors", flags->tensors, "List every tensor");
+  command->add_flag("--json", flags->as_json, "Print JSON");
+  command->callback([=, &chosen] { chosen.body = [flags] { return inspect(*flags); }; });
+}
+
+}  // namespace tidemill::cli

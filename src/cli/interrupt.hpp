@@ -1,0 +1,27 @@
+// Ctrl-C as an event that a command can wait for beside other things, instead of the end of the process.
+#pragma once
+
+#include "base/clock.hpp"
+
+namespace tidemill::cli {
+
+// While one exists, SIGINT and SIGTERM are caught: `raised` becomes true and `wait` returns. A second signal of a kind
+// ends the process at once, for people who mean it. One at a time.
+class Interrupt {
+ public:
+  Interrupt();
+  ~Interrupt();
+  Interrupt(const Interrupt&) = delete;
+  Interrupt& operator=(const Interrupt&) = delete;
+
+  bool raised() const;
+  // Forgets the signals so far.
+  void clear();
+
+  // Returns when `wake` was called since the last wait, or a signal came.
+  void wait();
+  // Ends the current or the next wait. From any thread.
+  void wake();
+};
+
+}  // namespace tidemill::cli

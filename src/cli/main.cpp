@@ -1,0 +1,16 @@
+#include <csignal>
+#include <exception>
+
+#include <fmt/core.h>
+
+#include "cli/command.hpp"
+
+int main(int argc, char** argv) {
+  std::signal(SIGPIPE, SIG_IGN);  // a reader that goes away is an error of that write, not the program's end
+  try {
+    return tidemill::cli::run(argc, argv);
+  } catch (const std::exception& fault) {
+    fmt::print(stderr, "tidemill: internal error: {}\n", fault.what());
+    return tidemill::cli::exit_failure;
+  }
+}

@@ -1,0 +1,106 @@
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
+
+#include "base/nearest.hpp"
+#include "cli/command.hpp"
+
+namespace tidemill::cli {
+
+namespace {
+
+constexpr std::string_view footer = R"(
+Exit codes: 0 success, 1 the work failed, 2 the command line or input is wrong, 130 interrupted.
+Without a model named, serve, chat and complete use the one that is built in: a small model of Python source.
+The environment variable TIDEMILL_ISA (scalar, avx2, avx512-vnni) overrides the choice of instruction set.)";
+
+// What the app knows that the word could have been meant for: a flag, or a subcommand.
+std::string suggestion(const CLI::App& app, const std::string& word) {
+  std::vector<std::string> known;
+  if (word.starts_with("-")) {
+    for (const CLI::Option* option : app.get_options()) {
+      for (const std::string& name : option->get_lnames())
+        known.push_back("--" + name);
+    }
+  } else {
+    for (const CLI::App* command : app.get_subcommands({}))
+      known.push_back(command->get_name());
+  }
+  const std::string best = base::nearest(word, known);
+  if (best.empty() || base::edit_distance(word, best) > 1 + word.size() / 3) return {};
+  return fmt::format("; did you mean '{}'?", best);
+}
+
+// The word that nothing took, and whose it was: of the subcommand if there is one.
+std::string describe_extras(const CLI::App& app) {
+  const CLI::App* owner = &app;
+  for (const CLI::App* command : app.get_subcommands())
+    owner = command;
+  const std::vector<std::string> extras = owner->remaining();
+  const std::vector<std::string> all = extras.empty() ? app.remaining() : extras;
+  if (all.empty()) return "unexpected arguments";
+  const std::string word = all.front().substr(0, all.front().find('='));
+  const bool is_flag = word.starts_with("-");
+  const std::string kind = is_flag ? "flag" : owner == &app ? "command" : "argument";
+  const std::string where = owner == &app ? "tidemill" : "tidemill " + owner->get_name();
+  return fmt::format("unknown {} '{}'{} (see '{} --help')", kind, word, suggestion(*owner, word), where);
+}
+
+}  // namespace
+
+int report(const base::Error& error) {
+  fmt::print(stderr, "tidemill: {}\n", error.to_string());
+  switch (error.code()) {
+    case base::ErrorCode::invalid_argument:
+    case base::ErrorCode::too_large:
+      return exit_usage;
+    case base::ErrorCode::cancelled:
+      return exit_interrupted;
+    default:
+      return exit_failure;
+  }
+}
+
+int run(int argc, const char* const* argv) {
+  CLI::App app("Tidemill serves language models: engine, HTTP API and tools in one program.", "tidemill");
+  app.require_subcommand(0, 1);
+  app.footer(std::string(footer));
+  app.get_formatter()->column_width(36);
+  Invocation chosen;
+  add_serve(app, chosen);
+  add_chat(app, chosen);
+  add_complete(app, chosen);
+  add_tokenize(app, chosen);
+  add_template(app, chosen);
+  add_inspect(app, chosen);
+  add_bench(app, chosen);
+  add_synth(app, chosen);
+  add_version(app, chosen);
+  bool version = false;
+  app.add_flag("-V,--version", version, "Print the version");
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ExtrasError&) {
+    fmt::print(stderr, "tidemill: {}\n", describe_extras(app));
+    return exit_usage;
+  } catch (const CLI::ParseError& fault) {
+    if (fault.get_exit_code() == 0) return app.exit(fault);  // --help
+    fmt::print(stderr, "tidemill: {}\n", fault.what());
+    return exit_usage;
+  }
+  if (version) {
+    const char* const arguments[] = {"tidemill", "version"};
+    return run(2, arguments);
+  }
+  if (!chosen.body) {
+    fmt::print("{}", app.help());
+    return exit_usage;
+  }
+  const base::Result<int> outcome = chosen.body();
+  return outcome ? *outcome : report(outcome.error());
+}
+
+}  // namespace tidemill::cli

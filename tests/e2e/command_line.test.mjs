@@ -1,0 +1,152 @@
+// The program's subcommands as scripts use them.
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { program } from './server.mjs';
+
+const data = process.env.TIDEMILL_DATA ?? '../shared/data';
+
+function tidemill(args, { input = '', env = {} } = {}) {
+  const clean = { ...process.env, ...env };
+  delete clean.TIDEMILL_PROGRAM;
+  const done = spawnSync(program, args, { input, encoding: 'utf8', env: clean, maxBuffer: 1 << 28 });
+  return { code: done.status, out: done.stdout, err: done.stderr };
+}
+
+describe('the command line', { timeout: 300_000 }, () => {
+  let folder;
+  before(() => { folder = mkdtempSync(path.join(os.tmpdir(), 'tidemill-')); });
+  after(() => rmSync(folder, { recursive: true }));
+
+  test('helps, and says what is wrong with a wrong command', () => {
+    for (const name of ['serve', 'chat', 'complete', 'tokenize', 'template', 'inspect', 'bench', 'synth', 'version']) {
+      const help = tidemill([name, '--help']);
+      assert.equal(help.code, 0, name);
+      assert.match(help.out, /--help/);
+      assert.match(tidemill(['--help']).out, new RegExp(`\\b${name}\\b`));
+    }
+    const command = tidemill(['sevre']);
+    assert.equal(command.code, 2);
+    assert.match(command.err, /sevre.*serve/);
+    const flag = tidemill(['complete', '--promt', 'x']);
+    assert.equal(flag.code, 2);
+    assert.match(flag.err, /--promt.*--prompt/);
+    const value = tidemill(['complete', '--max-tokens', 'many']);
+    assert.equal(value.code, 2);
+    assert.match(value.err, /max-tokens/);
+  });
+
+  test('serve names a misspelt option and its neighbour', () => {
+    const flag = tidemill(['serve', '--prot', '80']);
+    assert.equal(flag.code, 2);
+    assert.match(flag.err, /--prot.*--port/);
+    const variable = tidemill(['serve'], { env: { TIDEMILL_SERVER_PROT: '80' } });
+    assert.equal(variable.code, 2);
+    assert.match(variable.err, /TIDEMILL_SERVER_PORT/);
+    const file = path.join(folder, 'tidemill.toml');
+    writeFileSync(file, '[server]\nprot = 80\n');
+    const key = tidemill(['serve', '--config', file]);
+    assert.equal(key.code, 2);
+    assert.match(key.err, /server\.prot.*server\.port/s);
+  });
+
+  test('reports a missing, foreign or truncated model', () => {
+    const missing = tidemill(['complete', '--model', path.join(folder, 'no.gguf'), '--prompt', 'x']);
+    assert.equal(missing.code, 1);
+    assert.match(missing.err, /no\.gguf/);
+    const foreign = path.join(folder, 'foreign.gguf');
+    writeFileSync(foreign, 'this is no model at all, but long enough to be looked at');
+    assert.match(tidemill(['inspect', foreign]).err, /GGUF/);
+    const cut = path.join(folder, 'cut.gguf');
+    writeFileSync(cut, readFileSync('models/nano-coder.gguf').subarray(0, 5_000_000));
+    const truncated = tidemill(['inspect', cut]);
+    assert.equal(truncated.code, 1);
+    assert.match(truncated.err, /cut\.gguf/);
+  });
+
+  test('version and inspect speak JSON', () => {
+    assert.match(JSON.parse(tidemill(['version', '--json']).out).version, /^\d+\.\d+\.\d+$/);
+    const model = JSON.parse(tidemill(['inspect', '--json', '--tensors']).out);
+    assert.equal(model.architecture, 'llama');
+    assert.equal(model.shape.layers, 6);
+    assert.equal(model.tensors.length, model.tensor_count);
+  });
+
+  test('tokenizes and turns tokens back', () => {
+    const text = 'def f(x):\n    return x * 2  # é\n';
+    const ids = JSON.parse(tidemill(['tokenize', '--json', '--no-bos'], { input: text }).out);
+    assert.ok(ids.every(Number.isInteger));
+    assert.equal(tidemill(['tokenize', '--decode'], { input: JSON.stringify(ids) }).out, text);
+    const plain = JSON.parse(tidemill(['tokenize', '--json', '--no-bos'], { input: '</s>' }).out);
+    const special = JSON.parse(tidemill(['tokenize', '--json', '--no-bos', '--special'], { input: '</s>' }).out);
+    assert.ok(plain.length > 1);
+    assert.equal(special.length, 1);
+    assert.deepEqual(JSON.parse(tidemill(['tokenize', '--json', '--no-bos'], { input: '' }).out), []);
+  });
+
+  test('renders templates', () => {
+    const template = path.join(folder, 't.jinja');
+    writeFileSync(template, "{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}{{ strftime_now('%Y-%m-%d') }}{{ x }}");
+    const request = path.join(folder, 'r.json');
+    writeFileSync(request, JSON.stringify({ messages: [{ role: 'user', content: 'Hi' }], bos_token: '<s>', x: 3 }));
+    const shown = tidemill(['template', '--file', template, '--input', request, '--now', '2026-01-15T12:30:00']);
+    assert.equal(shown.out, '<s>[user] Hi\n2026-01-153');
+    writeFileSync(template, '{{ nothing.at.all }}');
+    const wrong = tidemill(['template', '--file', template, '--input', request]);
+    assert.equal(wrong.code, 2);
+    assert.match(wrong.err, /line 1/);
+  });
+
+  test('completes text alone, the same each time', () => {
+    const args = ['complete', '--prompt', 'def add(a, b):\n', '--max-tokens', '20', '--temperature', '0'];
+    const first = tidemill(args);
+    assert.equal(first.code, 0, first.err);
+    assert.equal(first.out, tidemill(args).out);
+    const json = JSON.parse(tidemill([...args, '--json']).out);
+    assert.equal(json.text, first.out);
+    assert.ok(json.tokens.length <= 20);
+    assert.equal(tidemill([...args, '--ignore-eos', '--threads', '1']).out.slice(0, first.out.length), first.out);
+    for (const isa of ['scalar', 'avx2']) {
+      const other = tidemill(args, { env: { TIDEMILL_ISA: isa } });
+      if (other.code === 0) assert.equal(other.out, first.out, isa);
+      else assert.match(other.err, /not available|cannot run/);
+    }
+  });
+
+  test('tells the story that llama2.c tells', (t) => {
+    const model = path.join(data, 'models/stories260K.gguf');
+    if (!existsSync(model)) return t.skip(`needs ${model}; set TIDEMILL_DATA`);
+    const golden = readFileSync(path.join(data, 'models/stories260K.golden.txt'), 'utf8').trimEnd();
+    const told = tidemill(['complete', '--model', model, '--prompt', '', '--max-tokens', '256', '--temperature', '0']);
+    assert.equal(told.code, 0, told.err);
+    assert.ok(told.out.startsWith(golden), told.out);
+  });
+
+  test('chats with one message or many', () => {
+    const one = tidemill(['chat', '--message', 'import os', '-n', '5', '--temperature', '0', '--json']);
+    assert.equal(one.code, 0, one.err);
+    assert.equal(JSON.parse(one.out).role, 'assistant');
+    const two = tidemill(['chat', '-n', '5', '--temperature', '0', '--json'], { input: 'import os\nimport sys\n' });
+    assert.equal(two.out.trim().split('\n').length, 2);
+    assert.equal(two.out.split('\n')[0], one.out.trim());
+  });
+
+  test('synthesises a model and measures it', () => {
+    const model = path.join(folder, 'tiny.gguf');
+    assert.match(tidemill(['synth', '--list']).out, /llama-3\.2-1b/);
+    const made = tidemill(['synth', 'llama-tiny', model, '--type', 'q4_0']);
+    assert.equal(made.code, 0, made.err);
+    assert.equal(JSON.parse(tidemill(['inspect', model, '--json']).out).architecture, 'llama');
+    const bench = tidemill(['bench', model, '--prefill', '32', '--decode', '8', '--streams', '2', '--threads', '2', '--repeat', '1', '--json']);
+    assert.equal(bench.code, 0, bench.err);
+    const measured = JSON.parse(bench.out);
+    for (const key of ['prefill_tok_s', 'decode_tok_s', 'load_s', 'ttft_s', 'rss_bytes']) assert.ok(measured[key] > 0, key);
+    assert.ok(measured.ceilings.read_bytes_per_s > 0);
+    const unknown = tidemill(['synth', 'llama-9', model]);
+    assert.notEqual(unknown.code, 0);
+    assert.match(unknown.err, /llama-3\.2-1b/);
+  });
+});
