@@ -1,6 +1,6 @@
 #include <algorithm>
 #include <cstdio>
-#include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,6 +34,11 @@ struct Measured {
   double prefill_tok_s = 0;
   double decode_tok_s = 0;
   double ttft_s = 0;
+  // What the machine would allow: decode reads every weight once a step, prefill multiplies every weight once a token.
+  // Measured beside each round, because a shared machine's ceilings move.
+  std::optional<tensor::Ceilings> ceilings;
+  double decode_of_bandwidth = 0;  // 0 .. 1
+  double prefill_of_compute = 0;
 };
 
 double now_s() {
@@ -112,59 +117,71 @@ base::Result<double> time_decode(LocalEngine& local, const BenchFlags& flags, ui
   return static_cast<double>(total - counted_from) / std::max(now_s() - start, 1e-9);
 }
 
-base::Result<Measured> measure(LocalEngine& local, const BenchFlags& flags) {
-  TM_CHECK(time_prefill(local, std::min(flags.prefill, 32), 0));  // wakes the threads and touches every page
+// The rounds of a benchmark, value by value.
+struct Rounds {
   std::vector<double> ttft;
   std::vector<double> decode;
+  std::vector<double> read;
+  std::vector<double> int8;
+  std::vector<double> f32;
+  std::vector<double> decode_share;
+  std::vector<double> prefill_share;
+};
+
+base::Result<void> measure_round(LocalEngine& local, const BenchFlags& flags, uint64_t seed, Rounds& rounds) {
+  TM_TRY(const double first, time_prefill(local, flags.prefill, seed));
+  rounds.ttft.push_back(first);
+  double rate = 0;
+  if (flags.decode > 0) {
+    TM_TRY(rate, time_decode(local, flags, seed + 1));
+    rounds.decode.push_back(rate);
+  }
+  if (flags.no_ceilings) return {};
+  TM_TRY(const tensor::Ceilings ceilings, tensor::measure_ceilings(local.isa(), local.threads()));
+  rounds.read.push_back(ceilings.read_bytes_per_s);
+  rounds.int8.push_back(ceilings.int8_ops_per_s);
+  rounds.f32.push_back(ceilings.f32_flops_per_s);
+  const model::Model& model = local.model().model();
+  const double steps_per_s = rate / flags.streams;
+  rounds.decode_share.push_back(steps_per_s * static_cast<double>(model.step_weight_bytes()) /
+                                ceilings.read_bytes_per_s);
+  rounds.prefill_share.push_back(flags.prefill / first * 2 * static_cast<double>(model.row_multiplies()) /
+                                 ceilings.int8_ops_per_s);
+  return {};
+}
+
+base::Result<Measured> measure(LocalEngine& local, const BenchFlags& flags) {
+  TM_CHECK(time_prefill(local, std::min(flags.prefill, 32), 0));  // wakes the threads and touches every page
+  Rounds rounds;
   for (int round = 0; round < flags.repeat; ++round) {
-    const auto seed = static_cast<uint64_t>(1 + round * 1000);
-    TM_TRY(const double first, time_prefill(local, flags.prefill, seed));
-    ttft.push_back(first);
-    if (flags.decode == 0) continue;
-    TM_TRY(const double rate, time_decode(local, flags, seed + 1));
-    decode.push_back(rate);
+    TM_CHECK(measure_round(local, flags, static_cast<uint64_t>(1 + round * 1000), rounds));
   }
   Measured measured;
-  measured.ttft_s = median(ttft);
+  measured.ttft_s = median(rounds.ttft);
   measured.prefill_tok_s = flags.prefill / measured.ttft_s;
-  if (!decode.empty()) measured.decode_tok_s = median(decode);
+  if (flags.decode > 0) measured.decode_tok_s = median(rounds.decode);
+  if (!flags.no_ceilings) {
+    measured.ceilings = tensor::Ceilings{median(rounds.read), median(rounds.int8), median(rounds.f32)};
+    measured.decode_of_bandwidth = median(rounds.decode_share);
+    measured.prefill_of_compute = median(rounds.prefill_share);
+  }
   return measured;
 }
 
-// What the machine would allow: decode reads every weight once a step, prefill multiplies every weight once a token.
-struct Shares {
-  tensor::Ceilings ceilings;
-  double decode_of_bandwidth = 0;  // 0 .. 1
-  double prefill_of_compute = 0;
-};
-
-Shares relate(const Measured& measured, const serve::LoadedModel& model, const BenchFlags& flags,
-              const tensor::Ceilings& ceilings) {
-  Shares shares;
-  shares.ceilings = ceilings;
-  const double steps_per_s = measured.decode_tok_s / flags.streams;
-  const auto step_bytes = static_cast<double>(model.model().step_weight_bytes());
-  shares.decode_of_bandwidth = steps_per_s * step_bytes / ceilings.read_bytes_per_s;
-  const auto multiplies = static_cast<double>(model.model().row_multiplies());
-  shares.prefill_of_compute = measured.prefill_tok_s * 2 * multiplies / ceilings.int8_ops_per_s;
-  return shares;
-}
-
-void print_text(const serve::LoadedModel& model, const BenchFlags& flags, const Measured& measured,
-                const std::optional<Shares>& shares) {
+void print_text(const serve::LoadedModel& model, const BenchFlags& flags, const Measured& measured) {
   fmt::print("{} on {}\n", model.name(), model.device().description());
   fmt::print("  load              {:>10.2f} s    {}\n", base::seconds(model.load_time()),
              base::human_bytes(static_cast<double>(model.model().weight_bytes())) + " of weights");
   fmt::print("  prefill {:>5}     {:>10.1f} tok/s", flags.prefill, measured.prefill_tok_s);
-  if (shares)
-    fmt::print("  {:>5.1f} % of {:.2f} Tops int8", 100 * shares->prefill_of_compute,
-               shares->ceilings.int8_ops_per_s / 1e12);
+  if (measured.ceilings)
+    fmt::print("  {:>5.1f} % of {:.2f} Tops int8", 100 * measured.prefill_of_compute,
+               measured.ceilings->int8_ops_per_s / 1e12);
   fmt::print("\n  first token       {:>10.3f} s\n", measured.ttft_s);
   if (flags.decode > 0) {
     fmt::print("  decode {:>3} x {:<5} {:>9.1f} tok/s", flags.streams, flags.decode, measured.decode_tok_s);
-    if (shares) {
-      fmt::print("  {:>5.1f} % of {:.1f} GB/s read", 100 * shares->decode_of_bandwidth,
-                 shares->ceilings.read_bytes_per_s / 1e9);
+    if (measured.ceilings) {
+      fmt::print("  {:>5.1f} % of {:.1f} GB/s read", 100 * measured.decode_of_bandwidth,
+                 measured.ceilings->read_bytes_per_s / 1e9);
     }
     fmt::print("\n");
   }
@@ -172,8 +189,7 @@ void print_text(const serve::LoadedModel& model, const BenchFlags& flags, const 
              base::human_bytes(static_cast<double>(base::resident_bytes())));
 }
 
-void print_json(const serve::LoadedModel& model, const BenchFlags& flags, const Measured& measured,
-                const std::optional<Shares>& shares) {
+void print_json(const serve::LoadedModel& model, const BenchFlags& flags, const Measured& measured) {
   json::object body{{"model", model.name()},
                     {"device", model.device().description()},
                     {"prefill_tokens", flags.prefill},
@@ -185,12 +201,12 @@ void print_json(const serve::LoadedModel& model, const BenchFlags& flags, const 
                     {"ttft_s", measured.ttft_s},
                     {"rss_bytes", base::resident_bytes()},
                     {"weight_bytes", model.model().weight_bytes()}};
-  if (shares) {
-    body["ceilings"] = {{"read_bytes_per_s", shares->ceilings.read_bytes_per_s},
-                        {"int8_ops_per_s", shares->ceilings.int8_ops_per_s},
-                        {"f32_flops_per_s", shares->ceilings.f32_flops_per_s}};
-    body["decode_share_of_read_bandwidth"] = shares->decode_of_bandwidth;
-    body["prefill_share_of_int8_ops"] = shares->prefill_of_compute;
+  if (measured.ceilings) {
+    body["ceilings"] = {{"read_bytes_per_s", measured.ceilings->read_bytes_per_s},
+                        {"int8_ops_per_s", measured.ceilings->int8_ops_per_s},
+                        {"f32_flops_per_s", measured.ceilings->f32_flops_per_s}};
+    body["decode_share_of_read_bandwidth"] = measured.decode_of_bandwidth;
+    body["prefill_share_of_int8_ops"] = measured.prefill_of_compute;
   }
   fmt::print("{}\n", base::pretty_json(body));
 }
@@ -207,12 +223,7 @@ base::Result<int> bench(BenchFlags flags) {
   const int64_t decode_tokens = int64_t{flags.streams} * (flags.decode + 17 + tensor::kKvBlockTokens);
   TM_CHECK(local->start(std::max<int64_t>(flags.prefill + 1, decode_tokens)));
   TM_TRY(const Measured measured, measure(*local, flags));
-  std::optional<Shares> shares;
-  if (!flags.no_ceilings) {
-    TM_TRY(const tensor::Ceilings ceilings, tensor::measure_ceilings(local->isa(), local->threads()));
-    shares = relate(measured, local->model(), flags, ceilings);
-  }
-  (flags.as_json ? print_json : print_text)(local->model(), flags, measured, shares);
+  (flags.as_json ? print_json : print_text)(local->model(), flags, measured);
   return exit_success;
 }
 

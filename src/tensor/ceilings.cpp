@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <vector>
 
 #include "base/memory.hpp"
 #include "base/thread_team.hpp"
@@ -13,28 +14,31 @@ namespace {
 
 constexpr double kSecondsEach = 0.4;
 constexpr int64_t kReadBytes = int64_t{256} << 20;
-// One timed round: about a millisecond, shorter than a scheduler's slice, so that on a busy machine some round runs
-// undisturbed. Rounds go through the whole buffer in turn, so none finds its bytes in a cache.
+// One timed round: about a millisecond. Rounds go through the whole buffer in turn, so none finds its bytes in a cache.
 constexpr int64_t kReadRound = int64_t{16} << 20;
 constexpr int64_t kReadChunk = int64_t{1} << 20;
 constexpr int64_t kPeakRounds = 20'000;  // about a millisecond
 constexpr int64_t kLaneCount = 16;
 
-// The best rate over rounds of `round()`, each worth `work`.
+// The median rate over rounds of `round()`, each worth `work`: what the machine gives, not what it gave once, since the
+// speeds that are held against it are medians too.
 template <typename Round>
-double best_rate(const base::Clock& clock, double work, Round&& round) {
+double median_rate(const base::Clock& clock, double work, Round&& round) {
   const base::SteadyTime start = clock.now();
   base::SteadyTime before = start;
-  double best = 0;
+  std::vector<double> rates;
   // At least three rounds: the first one wakes the threads and touches the memory.
   for (int rounds = 0; rounds < 3 || base::seconds(before - start) < kSecondsEach; ++rounds) {
     round();
     const base::SteadyTime after = clock.now();
-    if (const double seconds = base::seconds(after - before); seconds > 0) best = std::max(best, work / seconds);
+    if (const double seconds = base::seconds(after - before); seconds > 0) rates.push_back(work / seconds);
     before = after;
     if (rounds == 1'000'000) break;  // a clock that stands still
   }
-  return best;
+  if (rates.empty()) return 0;
+  const auto middle = rates.begin() + static_cast<std::ptrdiff_t>(rates.size() / 2);
+  std::nth_element(rates.begin(), middle, rates.end());
+  return *middle;
 }
 
 }  // namespace
@@ -54,7 +58,7 @@ base::Result<Ceilings> measure_ceilings(Isa isa, int threads, const base::Clock&
     std::memset(buffer.data() + begin, 1, static_cast<size_t>(end - begin));
   });
   int64_t at = 0;
-  found.read_bytes_per_s = best_rate(clock, static_cast<double>(kReadRound), [&] {
+  found.read_bytes_per_s = median_rate(clock, static_cast<double>(kReadRound), [&] {
     team.parallel_for(kReadRound, kReadChunk, [&](int64_t begin, int64_t end, int /*member*/) {
       sink += kernels.read_bytes(buffer.data() + at + begin, end - begin);
     });
@@ -65,9 +69,9 @@ base::Result<Ceilings> measure_ceilings(Isa isa, int threads, const base::Clock&
     team.parallel_for(threads, 1, [&](int64_t /*begin*/, int64_t /*end*/, int /*member*/) { sink += work(); });
   };
   const double operations = 2.0 * kPeakRounds * kPeakChains * kLaneCount * threads;
-  found.int8_ops_per_s = best_rate(
+  found.int8_ops_per_s = median_rate(
       clock, operations * 4, [&] { on_all([&] { return static_cast<uint64_t>(kernels.peak_int8(kPeakRounds)); }); });
-  found.f32_flops_per_s = best_rate(
+  found.f32_flops_per_s = median_rate(
       clock, operations, [&] { on_all([&] { return static_cast<uint64_t>(kernels.peak_fma(kPeakRounds)); }); });
   return found;
 }

@@ -14,8 +14,9 @@ struct Ceilings {
   double f32_flops_per_s = 0;   // two per fused multiply-add, on registers
 };
 
-// Runs each workload for less than a second on `threads` >= 1 threads and takes the best of its rounds. Scalar figures
-// are those of the plain code of the scalar kernels. Fails with `exhausted` where there is no memory for the reading.
+// Runs each workload for less than a second on `threads` >= 1 threads and takes the median of its rounds. Scalar
+// figures are those of the plain code of the scalar kernels. Fails with `exhausted` where there is no memory for the
+// reading.
 base::Result<Ceilings> measure_ceilings(Isa isa, int threads, const base::Clock& clock = base::SystemClock::instance());
 
 }  // namespace tidemill::tensor
