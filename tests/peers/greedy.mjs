@@ -1,5 +1,11 @@
-// Greedy tokens of Tidemill and llama.cpp on the same synthesised files: architectures and weight types.
-//   node tests/peers/greedy.mjs
+// Greedy tokens of Tidemill judged by llama.cpp, on synthesised files of every architecture and weight type and on the
+// models named as arguments.
+//   node tests/peers/greedy.mjs [MODEL.gguf | SHAPE:TYPE ...]
+//
+// Two programs that round differently part at the first near tie, and from there everything differs. So llama.cpp is
+// given Tidemill's own tokens, and says at each place how far Tidemill's choice lies below its own best one. The unit is
+// the standard deviation of its logits over the vocabulary: a wrong computation is off by about a whole unit or more,
+// whatever the model.
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
@@ -7,32 +13,61 @@ import path from 'node:path';
 import { Peer } from './llama.mjs';
 
 const program = process.env.TIDEMILL_PROGRAM ?? 'build/release/tidemill';
-const tidemill = (...args) => execFileSync(program, args, { encoding: 'utf8', maxBuffer: 1 << 28 });
-const count = 32;
-const prompt = 'The tide turns the mill, and the mill grinds the grain.';
-const exact = new Set(['f32']); // elsewhere the two round differently: report how far they agree
+const run = (args, input) => execFileSync(program, args, { input, encoding: 'utf8', maxBuffer: 1 << 28 });
+const prompt = 'The tide turns the mill, and the mill grinds the grain. 3 < 42; naïve?\n';
+const types = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0', 'q4_k', 'q6_k'];
+const tiny = ['llama-tiny', 'qwen2-tiny', 'qwen3-tiny'];
+// llama.cpp rounds the inputs of a product to the type of the weights, or to 8 bits where the weights are quantised.
+const allowed = { f32: 0.001, f16: 0.01, bf16: 0.02 };
+const allowedQuantised = 0.2;
+
+function regret(probabilities, token) {
+  let best = -Infinity;
+  let sum = 0;
+  let squares = 0;
+  for (const probability of probabilities.values()) {
+    const logit = Math.log(Math.max(probability, Number.MIN_VALUE));
+    best = Math.max(best, logit);
+    sum += logit;
+    squares += logit ** 2;
+  }
+  const mean = sum / probabilities.size;
+  return (best - Math.log(probabilities.get(token) ?? 0)) / Math.sqrt(squares / probabilities.size - mean ** 2);
+}
+
+async function judge(name, type, model, count) {
+  const peer = await Peer.open(model, { contextSize: 256, exact: true });
+  const ids = JSON.parse(run(['tokenize', '--model', model, '--json', '--no-bos'], prompt));
+  const sameTokens = JSON.stringify(ids) === JSON.stringify([...peer.model.tokenize(prompt)]);
+  const start = JSON.parse(run(['tokenize', '--model', model, '--json'], prompt));
+  const made = JSON.parse(run(['complete', '--model', model, '--prompt', prompt, '--max-tokens', `${count}`,
+    '--temperature', '0', '--ignore-eos', '--kv-type', 'f32', '--json'])).tokens;
+  const distributions = await peer.distributions([...start, ...made], made.length);
+  await peer.close();
+  const regrets = made.map((token, i) => regret(distributions[i], token));
+  const agreed = regrets.filter((r) => r === 0).length;
+  const worst = Math.max(...regrets);
+  const limit = allowed[type] ?? allowedQuantised;
+  const good = made.length === count && sameTokens && worst <= limit;
+  console.log(`${good ? 'ok    ' : 'FAILED'} ${name.padEnd(14)} ${type.padEnd(5)} ${agreed} of ${count} choices agree, the `
+    + `worst is ${worst.toFixed(4)} below llama.cpp's (${limit} allowed)${sameTokens ? '' : '; THE PROMPT\'S TOKENS DIFFER'}`);
+  return good;
+}
+
 const folder = mkdtempSync(path.join(os.tmpdir(), 'tidemill-peers-'));
+const model = path.join(folder, 'model.gguf');
+const named = process.argv.slice(2);
+const wanted = named.length > 0 ? named : [...tiny.flatMap((shape) => types.map((type) => `${shape}:${type}`)), 'models/nano-coder.gguf'];
 let failed = 0;
 try {
-  for (const shape of ['llama-tiny', 'qwen2-tiny', 'qwen3-tiny']) {
-    for (const type of ['f32', 'f16', 'bf16', 'q8_0', 'q4_0', 'q4_k', 'q6_k']) {
-      const model = path.join(folder, `${shape}-${type}.gguf`);
-      tidemill('synth', shape, model, '--type', type);
-      const ids = JSON.parse(execFileSync(program, ['tokenize', '--model', model, '--json'], { input: prompt, encoding: 'utf8' }));
-      const ours = JSON.parse(tidemill('complete', '--model', model, '--prompt', prompt, '--max-tokens', `${count}`,
-        '--temperature', '0', '--ignore-eos', '--kv-type', 'f32', '--json')).tokens;
-      const peer = await Peer.open(model, { contextSize: 256 });
-      const theirIds = [...peer.model.tokenize(prompt)];
-      const bos = ids[0] !== theirIds[0] ? [ids[0]] : [];
-      const theirs = await peer.greedy(ids, count);
-      await peer.close();
-      const same = ours.findIndex((t, i) => t !== theirs[i]);
-      const agree = same < 0 ? count : same;
-      const tokenized = JSON.stringify(ids) === JSON.stringify([...bos, ...theirIds]);
-      const verdict = agree === count ? 'same' : exact.has(type) ? 'DIFFERS' : `same up to token ${agree}`;
-      if ((exact.has(type) && agree < count) || !tokenized) failed++;
-      console.log(`${shape.padEnd(12)} ${type.padEnd(5)} ${verdict}${tokenized ? '' : '  TOKENS OF THE PROMPT DIFFER'}`);
+  for (const item of wanted) {
+    if (item.endsWith('.gguf')) {
+      failed += !await judge(path.basename(item, '.gguf'), 'file', item, 32);
+      continue;
     }
+    const [shape, type = 'q8_0'] = item.split(':');
+    run(['synth', shape, model, '--type', type]);
+    failed += !await judge(shape, type, model, tiny.includes(shape) ? 48 : 16);
   }
 } finally {
   rmSync(folder, { recursive: true });

@@ -1,25 +1,29 @@
-// llama.cpp, through node-llama-cpp, on one GGUF file: greedy tokens and timings.
+// llama.cpp, through node-llama-cpp, on one GGUF file: what it thinks of given tokens, and timings.
 import { getLlama, LlamaLogLevel } from 'node-llama-cpp';
 
+let llama;
+
 export class Peer {
-  static async open(modelPath, { threads = 2, contextSize = 2048, batchSize = 512 } = {}) {
+  // With `exact`, keys and values are kept in F32 and attention is computed plainly: nothing is rounded that need not be.
+  static async open(modelPath, { threads = 2, contextSize = 2048, batchSize = 512, exact = false } = {}) {
     const peer = new Peer();
-    peer.llama = await getLlama({ gpu: false, build: 'never', logLevel: LlamaLogLevel.error });
-    peer.model = await peer.llama.loadModel({ modelPath, gpuLayers: 0 });
-    peer.context = await peer.model.createContext({ contextSize, batchSize, threads });
+    llama ??= await getLlama({ gpu: false, build: 'never', logLevel: LlamaLogLevel.error });
+    peer.model = await llama.loadModel({ modelPath, gpuLayers: 0 });
+    const plain = { flashAttention: false, experimentalKvCacheKeyType: 'F32', experimentalKvCacheValueType: 'F32' };
+    peer.context = await peer.model.createContext({ contextSize, batchSize, threads, ...(exact ? plain : {}) });
     peer.sequence = peer.context.getSequence();
     return peer;
   }
 
-  // The `count` most likely tokens after `prompt` (ids), one after the other.
-  async greedy(prompt, count) {
+  // The distribution after each of `tokens`' last `count` + 1 prefixes but the whole: for the i-th of the last `count`
+  // tokens, a map from token to probability given everything before it.
+  async distributions(tokens, count) {
     await this.sequence.clearHistory();
-    const tokens = [];
-    for await (const token of this.sequence.evaluate(prompt, { temperature: 0, yieldEogToken: true })) {
-      tokens.push(token);
-      if (tokens.length >= count) break;
-    }
-    return tokens;
+    const from = tokens.length - count - 1;
+    const input = tokens.slice(0, -1).map((token, i) =>
+      i < from ? token : [token, { generateNext: { probabilities: true, options: { temperature: 0 } } }]);
+    const output = await this.sequence.controlledEvaluate(input);
+    return output.slice(from).map((item) => item.next.probabilities);
   }
 
   // Seconds to take in `prompt`, and then seconds for `count` further tokens.
