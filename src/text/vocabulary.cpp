@@ -56,10 +56,17 @@ constexpr std::array<std::string_view, 11> end_of_turn_names{
     "<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>",         "<|endoftext|>",     "<|end_of_text|>",
     "<EOT>",      "_<EOT>",     "[EOT]",   "<｜end▁of▁sentence｜>", "<end_of_utterance>"};
 constexpr std::string_view end_of_message_name = "<|eom_id|>";
-// Names that end a generation beside those above: ends of sequence of other families, and where a code model would go
-// on with another file.
-constexpr std::array<std::string_view, 8> other_end_names{"</s>",          "<eos>",        "[EOS]",   "<|fim_pad|>",
-                                                          "<|repo_name|>", "<|file_sep|>", "<|EOT|>", "<|eom_id|>"};
+// Names that end a generation beside those above: ends of sequence of other families, and where a code model would pad
+// or go on with another file.
+constexpr std::array<std::string_view, 16> other_end_names{
+    "</s>",  "<eos>", "[EOS]",  "<|EOT|>",      "<|eom_id|>",    "<|fim_pad|>", "<fim-pad>",  "<fim_pad>",
+    "<PAD>", "[PAD]", "<REPO>", "<|fim_repo|>", "<|repo_name|>", "<fim-repo>",  "<reponame>", "<|file_sep|>"};
+// Names of the marks between which code models fill in the middle.
+constexpr std::array<std::string_view, 24> fill_in_names{
+    "<|fim_prefix|>",  "<fim-prefix>",  "<fim_prefix>",    "<｜fim▁begin｜>", "<PRE>",           "▁<PRE>",
+    "<|code_prefix|>", "<|prefix|>",    "<|fim_suffix|>",  "<fim-suffix>",    "<fim_suffix>",    "<｜fim▁hole｜>",
+    "<SUF>",           "▁<SUF>",        "<|code_suffix|>", "<|suffix|>",      "<|fim_middle|>",  "<fim-middle>",
+    "<fim_middle>",    "<｜fim▁end｜>", "<MID>",           "▁<MID>",          "<|code_middle|>", "<|middle|>"};
 
 template <typename Names>
 bool is_among(const Names& names, std::string_view name) {
@@ -113,10 +120,11 @@ base::Result<void> Vocabulary::complete() {
   for (size_t i = 0; i < size(); ++i) {
     const auto token = static_cast<Token>(i);
     const bool ends_turn = is_among(end_of_turn_names, pieces[i]);
-    if (!ends_turn && !is_among(other_end_names, pieces[i])) continue;
+    const bool ends = ends_turn || is_among(other_end_names, pieces[i]);
+    if (!ends && !is_among(fill_in_names, pieces[i])) continue;
     if (ends_turn && !eot) eot = token;
     if (pieces[i] == end_of_message_name && !eom) eom = token;
-    end_of_generation.push_back(token);
+    if (ends) end_of_generation.push_back(token);
     // Some files mark them as text, and then a user could write them.
     if (kinds[i] == TokenKind::normal || kinds[i] == TokenKind::user_defined) kinds[i] = TokenKind::control;
   }

@@ -42,6 +42,27 @@ Vocabulary small_bpe() {
   return vocabulary;
 }
 
+// Released code models mark these as ordinary or user-defined tokens.
+TEST(Tokenizer, ReadsTheMarksOfCodeModelsOnlyWhereAsked) {
+  for (const TokenKind kind : {TokenKind::normal, TokenKind::user_defined}) {
+    for (const auto& [name, ends] : {std::pair{"<｜fim▁begin｜>", false},
+                                     {"<|fim_middle|>", false},
+                                     {"<SUF>", false},
+                                     {"<fim_pad>", true},
+                                     {"<reponame>", true}}) {
+      Vocabulary vocabulary = small_bpe();
+      const auto mark = static_cast<Token>(vocabulary.size());
+      vocabulary.pieces.emplace_back(name);
+      vocabulary.kinds.push_back(kind);
+      const auto tokenizer = Tokenizer::create(std::move(vocabulary)).value();
+      const Tokens spelt = tokenizer->encode(name).value();
+      EXPECT_EQ(std::count(spelt.begin(), spelt.end(), mark), 0) << name;
+      EXPECT_EQ(tokenizer->encode(name, {.parse_special = true}).value(), Tokens{mark}) << name;
+      EXPECT_EQ(tokenizer->ends_generation(mark), ends) << name;
+    }
+  }
+}
+
 TEST(Tokenizer, MergesByRankAndFindsItsSpecialTokens) {
   const auto tokenizer = Tokenizer::create(small_bpe()).value();
   const Token hello = 97, end = 98, tool = 99;
