@@ -258,7 +258,9 @@ Value arithmetic(Interpreter& in, Arithmetic op, const Value& left, const Value&
     if (left.is_string() && right.is_string()) return add_strings(in, left, right);
     const bool lists = left.is_seq(Seq::Flavor::list) && right.is_seq(Seq::Flavor::list);
     if (lists || (left.is_tuple() && right.is_tuple())) {
-      in.budget().expect((left.seq().items.size() + right.seq().items.size()) * sizeof(Value));
+      const size_t length = left.seq().items.size() + right.seq().items.size();
+      in.budget().expect(length * sizeof(Value));
+      in.budget().step(length);
       std::vector<Value> items = left.seq().items;
       items.insert(items.end(), right.seq().items.begin(), right.seq().items.end());
       return make_seq(&in.budget(), std::move(items), lists ? Seq::Flavor::list : Seq::Flavor::tuple);
