@@ -50,7 +50,9 @@ base::Result<int> decode_tokens(const text::Tokenizer& tokenizer, const std::str
 base::Result<int> tokenize(const TokenizeFlags& flags) {
   TM_TRY(const model::GgufFile file, open_model(flags.model));
   TM_TRY(text::Vocabulary vocabulary, model::read_vocabulary(file));
-  TM_TRY(const auto tokenizer, text::Tokenizer::create(std::move(vocabulary)));
+  auto created = text::Tokenizer::create(std::move(vocabulary));
+  if (!created) return std::move(created).error().wrap(file.path().string());
+  const auto tokenizer = std::move(created).value();
   std::string input = flags.text;
   if (!flags.has_text) {
     TM_TRY(input, base::read_file("-"));

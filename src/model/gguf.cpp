@@ -500,7 +500,7 @@ Result<const GgufValue*> GgufFile::require(std::string_view key) const {
 Result<const GgufValue*> GgufFile::require_array(std::string_view key) const {
   TM_TRY(const GgufValue* value, require(key));
   if (value->type == GgufType::array) return value;
-  return error(ErrorCode::invalid_argument,
+  return error(ErrorCode::corrupt,
                fmt::format("metadata key '{}' is of type {}; expected an array", printable(key), type_text(*value)));
 }
 
@@ -509,14 +509,14 @@ Result<int64_t> GgufFile::get_int(std::string_view key) const {
   if (value->type != GgufType::boolean && value->type != GgufType::array) {
     if (const auto integer = integer_at(value->type, value->payload.data())) return *integer;
   }
-  return error(ErrorCode::invalid_argument, fmt::format("metadata key '{}' is {} ({}); expected an integer",
-                                                        printable(key), value->describe(), type_text(*value)));
+  return error(ErrorCode::corrupt, fmt::format("metadata key '{}' is {} ({}); expected an integer", printable(key),
+                                               value->describe(), type_text(*value)));
 }
 
 Result<uint32_t> GgufFile::get_u32(std::string_view key) const {
   TM_TRY(const int64_t value, get_int(key));
   if (value >= 0 && value <= std::numeric_limits<uint32_t>::max()) return static_cast<uint32_t>(value);
-  return error(ErrorCode::invalid_argument,
+  return error(ErrorCode::corrupt,
                fmt::format("metadata key '{}' is {}; expected 0 to 4294967295", printable(key), value));
 }
 
@@ -525,8 +525,8 @@ Result<double> GgufFile::get_float(std::string_view key) const {
   if (value->type != GgufType::array) {
     if (const auto number = number_at(value->type, value->payload.data())) return *number;
   }
-  return error(ErrorCode::invalid_argument, fmt::format("metadata key '{}' is {} ({}); expected a number",
-                                                        printable(key), value->describe(), type_text(*value)));
+  return error(ErrorCode::corrupt, fmt::format("metadata key '{}' is {} ({}); expected a number", printable(key),
+                                               value->describe(), type_text(*value)));
 }
 
 Result<bool> GgufFile::get_bool(std::string_view key) const {
@@ -535,22 +535,22 @@ Result<bool> GgufFile::get_bool(std::string_view key) const {
     const auto integer = integer_at(value->type, value->payload.data());
     if (integer && (*integer == 0 || *integer == 1)) return *integer == 1;
   }
-  return error(ErrorCode::invalid_argument, fmt::format("metadata key '{}' is {} ({}); expected true or false",
-                                                        printable(key), value->describe(), type_text(*value)));
+  return error(ErrorCode::corrupt, fmt::format("metadata key '{}' is {} ({}); expected true or false", printable(key),
+                                               value->describe(), type_text(*value)));
 }
 
 Result<std::string_view> GgufFile::get_string(std::string_view key) const {
   TM_TRY(const GgufValue* value, require(key));
   if (value->type == GgufType::string) return as_text(value->payload);
-  return error(ErrorCode::invalid_argument,
+  return error(ErrorCode::corrupt,
                fmt::format("metadata key '{}' is of type {}; expected a string", printable(key), type_text(*value)));
 }
 
 Result<std::vector<std::string_view>> GgufFile::get_strings(std::string_view key) const {
   TM_TRY(const GgufValue* value, require_array(key));
   if (value->element != GgufType::string) {
-    return error(ErrorCode::invalid_argument, fmt::format("metadata key '{}' is an {}; expected an array of strings",
-                                                          printable(key), type_text(*value)));
+    return error(ErrorCode::corrupt, fmt::format("metadata key '{}' is an {}; expected an array of strings",
+                                                 printable(key), type_text(*value)));
   }
   std::vector<std::string_view> strings;
   strings.reserve(value->count);
@@ -570,8 +570,8 @@ Result<std::vector<float>> GgufFile::get_floats(std::string_view key) const {
   for (uint64_t i = 0; i < value->count; ++i) {
     const auto number = size > 0 ? number_at(value->element, value->payload.data() + i * size) : std::nullopt;
     if (!number) {
-      return error(ErrorCode::invalid_argument, fmt::format("metadata key '{}' is an {}; expected an array of numbers",
-                                                            printable(key), type_text(*value)));
+      return error(ErrorCode::corrupt, fmt::format("metadata key '{}' is an {}; expected an array of numbers",
+                                                   printable(key), type_text(*value)));
     }
     floats.push_back(static_cast<float>(*number));
   }
@@ -586,7 +586,7 @@ Result<std::vector<int32_t>> GgufFile::get_ints(std::string_view key) const {
   for (uint64_t i = 0; i < value->count; ++i) {
     const auto integer = size > 0 ? integer_at(value->element, value->payload.data() + i * size) : std::nullopt;
     if (!integer || *integer < std::numeric_limits<int32_t>::min() || *integer > std::numeric_limits<int32_t>::max()) {
-      return error(ErrorCode::invalid_argument,
+      return error(ErrorCode::corrupt,
                    fmt::format("metadata key '{}' is an {}; expected an array of integers of at most 32 bits",
                                printable(key), type_text(*value)));
     }

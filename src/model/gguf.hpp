@@ -94,7 +94,7 @@ class GgufFile {
   const GgufValue* find(std::string_view key) const;           // null if absent
   const GgufTensor* find_tensor(std::string_view name) const;  // null if absent
 
-  // Typed metadata. An absent key is `not_found`; a value of another type or out of range is `invalid_argument`.
+  // Typed metadata. An absent key is `not_found`; a value of another type or out of range is `corrupt`.
   // Integers are accepted in every width and signedness that holds the value; floats in both widths and from integers;
   // booleans also as integers 0 and 1.
   base::Result<int64_t> get_int(std::string_view key) const;

@@ -46,7 +46,7 @@ class Reader {
   Result<double> positive(std::string_view name) const {
     TM_TRY(const double value, file_.get_float(key(name)));
     if (std::isfinite(value) && value > 0) return value;
-    return file_.error(ErrorCode::invalid_argument,
+    return file_.error(ErrorCode::corrupt,
                        fmt::format("metadata key '{}' is {}; expected a positive number", key(name), value));
   }
   Result<double> positive_or(std::string_view name, double fallback) const {
@@ -59,7 +59,7 @@ class Reader {
  private:
   Result<int64_t> in_range(std::string_view name, int64_t value, int64_t most) const {
     if (value >= 1 && value <= most) return value;
-    return file_.error(ErrorCode::invalid_argument,
+    return file_.error(ErrorCode::corrupt,
                        fmt::format("metadata key '{}' is {}; expected 1 to {}", key(name), value, most));
   }
 
@@ -79,8 +79,8 @@ Result<double> linear_scaling(const Reader& reader) {
   }
   if (type == "none") return 1.0;
   if (!std::isfinite(factor) || factor <= 0) {
-    return file.error(ErrorCode::invalid_argument, fmt::format("metadata key '{}' is {}; expected a positive number",
-                                                               reader.key("rope.scaling.factor"), factor));
+    return file.error(ErrorCode::corrupt, fmt::format("metadata key '{}' is {}; expected a positive number",
+                                                      reader.key("rope.scaling.factor"), factor));
   }
   if (type == "linear" || factor == 1) return factor;
   return file.error(ErrorCode::unsupported,
@@ -122,9 +122,8 @@ Result<void> apply_frequency_factors(const GgufFile& file, std::vector<double>& 
 Result<tensor::Rope> read_rope(const Reader& reader, int64_t head_dim, tensor::Rope::Pairing pairing) {
   TM_TRY(const int64_t rotated, reader.count_or("rope.dimension_count", head_dim, head_dim));
   if (rotated % 2 != 0) {
-    return reader.file().error(
-        ErrorCode::invalid_argument,
-        fmt::format("metadata key '{}' is {}; expected an even number", reader.key("rope.dimension_count"), rotated));
+    return reader.file().error(ErrorCode::corrupt, fmt::format("metadata key '{}' is {}; expected an even number",
+                                                               reader.key("rope.dimension_count"), rotated));
   }
   TM_TRY(const double base, reader.positive_or("rope.freq_base", 10000.0));
   TM_TRY(const double scaling, linear_scaling(reader));
@@ -208,12 +207,12 @@ Result<HyperParameters> read_hyper_parameters(const GgufFile& file, std::string_
   TM_TRY(hyper.kv_heads, reader.count_or("attention.head_count_kv", kMaxHeads, hyper.heads));
   if (hyper.heads % hyper.kv_heads != 0) {
     return file.error(
-        ErrorCode::invalid_argument,
+        ErrorCode::corrupt,
         fmt::format("{} query heads ({}) are not a multiple of {} key/value heads ({})", hyper.heads,
                     reader.key("attention.head_count"), hyper.kv_heads, reader.key("attention.head_count_kv")));
   }
   if (!reader.has("attention.key_length") && hyper.width % hyper.heads != 0) {
-    return file.error(ErrorCode::invalid_argument,
+    return file.error(ErrorCode::corrupt,
                       fmt::format("width {} ({}) is not a multiple of {} heads ({}), and '{}' is missing", hyper.width,
                                   reader.key("embedding_length"), hyper.heads, reader.key("attention.head_count"),
                                   reader.key("attention.key_length")));

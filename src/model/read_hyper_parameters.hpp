@@ -11,7 +11,7 @@ namespace tidemill::model {
 
 // Reads "<architecture>.*", checks every number's range (so that products of them cannot overflow) and fills the
 // rotation's frequencies, scaled as rope.scaling.* (linear) or the tensor rope_freqs.weight (Llama 3) say.
-// `unsupported` for mixtures of experts, other scalings and other poolings; `not_found` or `invalid_argument`, naming
+// `unsupported` for mixtures of experts, other scalings and other poolings; `not_found` or `corrupt`, naming
 // the key, for missing or impossible numbers.
 base::Result<HyperParameters> read_hyper_parameters(const GgufFile& file, std::string_view architecture,
                                                     tensor::Rope::Pairing pairing);

@@ -69,7 +69,9 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const ModelOptions& optio
   // What is cheap to refuse is read before the weights.
   TM_TRY(const std::string source, template_source(options, file));
   TM_TRY(text::Vocabulary vocabulary, model::read_vocabulary(file));
-  TM_TRY(loaded->tokenizer_, text::Tokenizer::create(std::move(vocabulary)));
+  auto tokenizer = text::Tokenizer::create(std::move(vocabulary));
+  if (!tokenizer) return std::move(tokenizer).error().wrap(file.path().string());
+  loaded->tokenizer_ = std::move(tokenizer).value();
   loaded->chat_ = std::make_unique<ChatPrompt>(*loaded->tokenizer_, source);
   if (!source.empty() && !loaded->chat_->available()) {
     if (!options.chat_template_file.empty()) {

@@ -160,7 +160,7 @@ TEST_F(Load, NamesBothShapes) {
 
 TEST_F(Load, BoundsEveryNumber) {
   const auto number = [&](const char* key, int64_t value) {
-    return refusal([&](Draft& d) { d.numbers[std::string("llama.") + key] = value; }, ErrorCode::invalid_argument);
+    return refusal([&](Draft& d) { d.numbers[std::string("llama.") + key] = value; }, ErrorCode::corrupt);
   };
   for (const char* key : {"context_length", "block_count", "embedding_length", "feed_forward_length",
                           "attention.head_count", "attention.head_count_kv", "attention.key_length"}) {
@@ -173,10 +173,10 @@ TEST_F(Load, BoundsEveryNumber) {
   EXPECT_SAYS(number("rope.dimension_count", 15), "even");
   for (const float value :
        {0.0F, -1.0F, std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
-    EXPECT_SAYS(refusal([&](Draft& d) { d.reals["llama.attention.layer_norm_rms_epsilon"] = value; },
-                        ErrorCode::invalid_argument),
-                "positive number");
-    EXPECT_SAYS(refusal([&](Draft& d) { d.reals["llama.rope.freq_base"] = value; }, ErrorCode::invalid_argument),
+    EXPECT_SAYS(
+        refusal([&](Draft& d) { d.reals["llama.attention.layer_norm_rms_epsilon"] = value; }, ErrorCode::corrupt),
+        "positive number");
+    EXPECT_SAYS(refusal([&](Draft& d) { d.reals["llama.rope.freq_base"] = value; }, ErrorCode::corrupt),
                 "'llama.rope.freq_base'");
   }
 }
