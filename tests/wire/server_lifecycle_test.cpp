@@ -147,12 +147,18 @@ TEST_F(LifecycleTest, AThousandIdleConnections) {
 }
 
 TEST_F(LifecycleTest, OutOfFileDescriptors) {
+  // accept() reserves a descriptor before it looks whether anyone waits, so the count below holds only while the server
+  // does not try. With one thread an answer to `before`, asked for once `waiting` was let in, shows that it is done
+  // trying.
+  options_.io_threads = 1;
   start();
   RawClient before = connect();
   wait_for_connections(1);
   // A client whose connection the kernel completes but for which the server has no descriptor left.
   RawClient waiting = connect();
   wait_for_connections(2);
+  ASSERT_TRUE(before.send(get_hello));
+  ASSERT_TRUE(before.read_answer().ends_with("hello"));
   rlimit limit{};
   ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &limit), 0);
   const int lowest_free = ::dup(0);
