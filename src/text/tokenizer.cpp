@@ -31,6 +31,7 @@ void Tokenizer::build_piece_bytes() {
   offsets_.push_back(0);
   for (size_t i = 0; i < vocabulary_.size(); ++i) {
     bytes_ += bytes_of(vocabulary_.pieces[i], vocabulary_.kinds[i]);
+    longest_ = std::max(longest_, bytes_.size() - offsets_.back());
     offsets_.push_back(static_cast<uint32_t>(bytes_.size()));
   }
 }
@@ -72,6 +73,16 @@ size_t Tokenizer::skip_after_special(std::string_view text, size_t at, Token spe
                      special == vocabulary_.unknown;
   if (keeps) return at;
   return std::min(text.find_first_not_of(" \t\n\v\f\r", at), text.size());
+}
+
+size_t Tokenizer::least_tokens(std::string_view text) const {
+  size_t bytes = text.size();
+  if (vocabulary_.strip_after_special) {  // spaces may stand for nothing
+    bytes -= static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) {
+      return std::string_view(" \t\n\v\f\r").find(c) != std::string_view::npos;
+    }));
+  }
+  return (bytes + longest_ - 1) / longest_;
 }
 
 std::string_view Tokenizer::piece_bytes(Token token) const {

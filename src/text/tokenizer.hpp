@@ -21,7 +21,7 @@ struct EncodeOptions {
                                // never set it for text that a user wrote
   // With parse_special: byte offsets into the text, ascending. A control token's name that covers one of them is plain
   // text: this is how the words of users inside a rendered template stay words.
-  std::span<const size_t> literal;
+  std::span<const size_t> literal = {};
 };
 
 // Immutable once made; every call may be made from any thread at once.
@@ -43,6 +43,10 @@ class Tokenizer {
   // `max_text_bytes` is `too_large`.
   base::Result<std::vector<Token>> encode(std::string_view text, EncodeOptions options = {}) const;
   static constexpr size_t max_text_bytes = size_t{1} << 28;
+
+  // A bound from below on the tokens of `text`, found without encoding it: none stands for more bytes than the longest.
+  // Holds where the vocabulary can spell the text; bytes that it cannot, and for which it has no unknown token, vanish.
+  size_t least_tokens(std::string_view text) const;
 
   // The bytes that a token stands for, not always whole UTF-8 characters; of special tokens, their name. Empty for an
   // id that is not in the vocabulary.
@@ -74,6 +78,7 @@ class Tokenizer {
   Vocabulary vocabulary_;
   std::string bytes_;              // every token's bytes, end to end
   std::vector<uint32_t> offsets_;  // [size + 1] into bytes_
+  size_t longest_ = 4;             // bytes of the longest token; an unknown one may stand for any character
   SpecialTokens specials_;
   std::unique_ptr<TextEncoder> encoder_;
 };

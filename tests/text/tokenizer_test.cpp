@@ -82,6 +82,18 @@ TEST(Tokenizer, MergesByRankAndFindsItsSpecialTokens) {
   EXPECT_EQ(tokenizer->piece_bytes(1000), "");
 }
 
+TEST(Tokenizer, ABoundOnTheTokensNeedsNoEncoding) {
+  const auto tokenizer = Tokenizer::create(small_bpe()).value();
+  EXPECT_EQ(tokenizer->least_tokens(""), 0U);
+  for (const std::string text : {"x", "hello", "hellohellohello", "<|im_end|><|im_end|>", "<tool>he"}) {
+    const size_t count = tokenizer->encode(text, {.parse_special = true, .literal = {}}).value().size();
+    EXPECT_LE(tokenizer->least_tokens(text), count) << text;
+  }
+  // "<|im_end|>" is the longest, of ten bytes.
+  EXPECT_EQ(tokenizer->least_tokens(std::string(1001, 'x')), 101U);
+  EXPECT_EQ(tokenizer->least_tokens("<|im_end|><|im_end|>"), 2U);
+}
+
 TEST(Tokenizer, AVocabularyThatContradictsItselfIsAnError) {
   const auto error_of = [](auto&& change) {
     Vocabulary vocabulary = small_bpe();
