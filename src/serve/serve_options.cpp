@@ -18,6 +18,7 @@ using std::chrono::seconds;
 namespace {
 
 constexpr uint64_t kib = uint64_t{1} << 10;
+constexpr uint64_t gib = uint64_t{1} << 30;
 constexpr uint64_t tib = uint64_t{1} << 40;
 constexpr Duration shortest = milliseconds(10);
 constexpr Duration longest = hours(24);
@@ -27,7 +28,7 @@ void register_server(base::ConfigSchema& schema, ServeOptions& o) {
   schema.add("server.port", &o.port, "port to listen on; 0 for any free one").alias("--port").between(0, 65535);
   schema.add("server.io_threads", &o.io_threads, "threads for connections (none of them computes)").between(1, 64);
   schema.add("server.max_body", &o.max_body, "largest request body; a larger one is refused with 413")
-      .between(ByteSize{kib}, ByteSize{kib * kib});
+      .between(ByteSize{kib}, ByteSize{gib});
   schema.add("server.max_connections", &o.max_connections, "connections at one time; further ones get 503")
       .between(1, 1'000'000);
   schema.add("server.header_timeout", &o.header_timeout, "for the headers of a request to arrive")

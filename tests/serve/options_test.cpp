@@ -3,8 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include "base/file.hpp"
 #include "live_server.hpp"
 #include "serve/serve_options.hpp"
+#include "temporary_folder.hpp"
 
 namespace tidemill {
 namespace {
@@ -39,6 +41,19 @@ TEST(ServeOptions, RefuseWhatIsOutOfBounds) {
     sources.flags = {{flag, value}};
     EXPECT_FALSE(schema.load(sources)) << flag << " " << value;
   }
+}
+
+TEST(ServeOptions, WhatIsPrintedCanBeReadBack) {
+  serve::ServeOptions options;
+  base::ConfigSchema schema;
+  serve::register_options(schema, options);
+  const test::TemporaryFolder folder;
+  const auto path = folder.path() / "tidemill.toml";
+  ASSERT_TRUE(base::write_file(path, schema.dump()));
+  base::ConfigSources sources;
+  sources.file = path;
+  const auto loaded = schema.load(sources);
+  EXPECT_TRUE(loaded) << loaded.error().to_string();
 }
 
 TEST(ServeOptions, KvMemoryIsChosenByModelAndMachine) {
