@@ -74,7 +74,8 @@ engine::Request make_request(const serve::LoadedModel& model, int prompt, int ou
 base::Result<double> time_prefill(LocalEngine& local, int prompt, uint64_t seed) {
   Interrupt interrupt;
   const double start = now_s();
-  TM_TRY(const auto reason, local.run(make_request(local.model(), prompt, 1, seed), interrupt, [](const auto&) {}));
+  TM_TRY(const auto reason,
+         local.run(make_request(local.model(), prompt, 1, seed), interrupt, [](const auto&) { return true; }));
   if (reason == engine::FinishReason::cancelled) return base::Error(base::ErrorCode::cancelled, "interrupted");
   return now_s() - start;
 }

@@ -8,6 +8,7 @@
 #include "base/json.hpp"
 #include "cli/command.hpp"
 #include "cli/local_engine.hpp"
+#include "cli/output.hpp"
 
 namespace tidemill::cli {
 
@@ -62,9 +63,7 @@ class Conversation {
     if (room > 0 && room < request.max_tokens) request.max_tokens = static_cast<int>(room);
     return local_.run(request, interrupt, [&](const engine::Event& event) {
       answer += event.text;
-      if (flags_.as_json) return;
-      std::fwrite(event.text.data(), 1, event.text.size(), stdout);
-      std::fflush(stdout);
+      return flags_.as_json || print_now(event.text);
     });
   }
 
@@ -90,6 +89,7 @@ base::Result<int> converse(Conversation& conversation, bool interactive) {
     }
     Interrupt interrupt;
     const auto reason = conversation.say(line, interrupt);
+    if (std::ferror(stdout) != 0) return exit_success;  // what became of it is for the caller to say
     if (!reason) {
       if (!interactive) return reason.error();
       report(reason.error());
@@ -109,7 +109,8 @@ base::Result<int> chat(ChatFlags flags) {
   if (!flags.message.empty()) {
     Interrupt interrupt;
     TM_TRY(const auto reason, conversation.say(flags.message, interrupt));
-    return reason == engine::FinishReason::cancelled ? exit_interrupted : exit_success;
+    const bool interrupted = reason == engine::FinishReason::cancelled && interrupt.raised();
+    return interrupted ? exit_interrupted : exit_success;
   }
   const bool interactive = isatty(STDIN_FILENO) != 0 && !flags.as_json;
   if (interactive) fmt::print(stderr, "{}: {}\n", local->model().name(), commands);
@@ -131,9 +132,9 @@ void add_chat(CLI::App& app, Invocation& chosen) {
       ->type_name("FILE");
   command
       ->add_option("--context", flags->local.max_context, "Room for the conversation in tokens (default: the model's)")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1, max_count));
   command->add_option("-n,--max-tokens", flags->request.max_tokens, "Most tokens of one answer")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1, max_count))
       ->capture_default_str();
   command->add_flag("--json", flags->as_json, "Print one JSON object per answer");
   add_sampling_flags(*command, flags->request.sampling, flags->request.sampling.seed);

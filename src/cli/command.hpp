@@ -19,6 +19,9 @@ enum Exit : int {
   exit_interrupted = 130,  // Ctrl-C, as shells number it
 };
 
+// The most that a flag which counts tokens takes.
+constexpr int max_count = 1 << 30;
+
 // A subcommand's body: does the work and reports success, or the error that ends it.
 using Body = std::function<base::Result<int>()>;
 

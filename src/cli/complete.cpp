@@ -8,6 +8,7 @@
 #include "base/json.hpp"
 #include "cli/command.hpp"
 #include "cli/local_engine.hpp"
+#include "cli/output.hpp"
 
 namespace tidemill::cli {
 
@@ -69,10 +70,10 @@ base::Result<int> complete(CompleteFlags flags) {
     for (const auto token : event.tokens)
       collected.tokens.push_back(token);
     if (event.usage) collected.usage = *event.usage;
-    if (flags.as_json) return;
-    std::fwrite(event.text.data(), 1, event.text.size(), stdout);
-    std::fflush(stdout);
+    return flags.as_json || print_now(event.text);
   }));
+  TM_CHECK(finish_output());
+  if (std::ferror(stdout) != 0) return exit_success;  // the reader has gone, with all it wanted
   if (flags.as_json) {
     print_json(collected, reason);
   } else if (isatty(STDOUT_FILENO) != 0) {
@@ -90,7 +91,7 @@ void add_complete(CLI::App& app, Invocation& chosen) {
   add_local_flags(*command, flags->local, false);
   auto* prompt = command->add_option("-p,--prompt", flags->prompt, "The text to continue (default: standard input)");
   command->add_option("-n,--max-tokens", flags->request.max_tokens, "Most tokens to generate")
-      ->check(CLI::NonNegativeNumber)
+      ->check(CLI::Range(0, max_count))
       ->capture_default_str();
   command->add_option("--stop", flags->request.stop, "Stop before this string; may be repeated")->type_name("TEXT");
   command->add_flag("--ignore-eos", flags->request.ignore_eos, "Go on past the end-of-text token");

@@ -86,7 +86,7 @@ base::Result<engine::FinishReason> LocalEngine::run(engine::Request request, Int
     while (const auto event = stream->try_next()) {
       if (event->error) error = event->error;
       if (event->finish != engine::FinishReason::none) reason = event->finish;
-      on_event(*event);
+      if (!on_event(*event)) stream->cancel();
     }
     if (stream->ended()) break;
     interrupt.wait();

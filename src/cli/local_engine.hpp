@@ -46,7 +46,7 @@ class LocalEngine {
   tensor::Isa isa() const { return model_->isa(); }
   int threads() const { return model_->threads(); }
 
-  using OnEvent = std::function<void(const engine::Event&)>;
+  using OnEvent = std::function<bool(const engine::Event&)>;
   // Runs one request to its end, or to the interrupt, which cancels it. The last event's reason is the result; an event
   // with an error makes it an error.
   base::Result<engine::FinishReason> run(engine::Request request, Interrupt& interrupt, const OnEvent& on_event);

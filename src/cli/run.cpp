@@ -1,4 +1,6 @@
+#include <cstdio>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -6,6 +8,7 @@
 
 #include "base/nearest.hpp"
 #include "cli/command.hpp"
+#include "cli/output.hpp"
 
 namespace tidemill::cli {
 
@@ -46,6 +49,22 @@ std::string describe_extras(const CLI::App& app) {
   const std::string kind = is_flag ? "flag" : owner == &app ? "command" : "argument";
   const std::string where = owner == &app ? "tidemill" : "tidemill " + owner->get_name();
   return fmt::format("unknown {} '{}'{} (see '{} --help')", kind, word, suggestion(*owner, word), where);
+}
+
+// The body, and the end of what it printed.
+base::Result<int> run_body(const Body& body) {
+  base::Result<int> outcome = exit_success;
+  try {
+    outcome = body();
+  } catch (const std::system_error& fault) {
+    // fmt throws when standard output takes no more.
+    if (std::ferror(stdout) == 0) throw;
+    if (fault.code() == std::errc::broken_pipe) return exit_success;
+    return base::Error(base::ErrorCode::io, fmt::format("cannot write to standard output: {}", fault.code().message()));
+  }
+  if (!outcome) return outcome;
+  TM_CHECK(finish_output());
+  return outcome;
 }
 
 }  // namespace
@@ -99,7 +118,7 @@ int run(int argc, const char* const* argv) {
     fmt::print("{}", app.help());
     return exit_usage;
   }
-  const base::Result<int> outcome = chosen.body();
+  const base::Result<int> outcome = run_body(chosen.body);
   return outcome ? *outcome : report(outcome.error());
 }
 

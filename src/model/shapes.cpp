@@ -102,7 +102,8 @@ base::Result<Shape> find_shape(std::string_view name) {
     if (!known.empty()) known += ", ";
     known += shape.name;
   }
-  return base::Error(base::ErrorCode::not_found, fmt::format("no shape is called '{}'; known are {}", name, known));
+  return base::Error(base::ErrorCode::invalid_argument,
+                     fmt::format("no shape is called '{}'; known are {}", name, known));
 }
 
 }  // namespace tidemill::model

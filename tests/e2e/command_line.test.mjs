@@ -37,6 +37,31 @@ describe('the command line', { timeout: 300_000 }, () => {
     const value = tidemill(['complete', '--max-tokens', 'many']);
     assert.equal(value.code, 2);
     assert.match(value.err, /max-tokens/);
+    const negative = tidemill(['complete', '--prompt', 'x', '--max-tokens', '-1']);
+    assert.equal(negative.code, 2);
+    assert.ok(negative.err.length < 200, negative.err);
+    const shape = tidemill(['synth', 'llama-9', path.join(folder, 'x.gguf')]);
+    assert.equal(shape.code, 2);
+    assert.match(shape.err, /llama-9.*qwen3-4b/);
+  });
+
+  test('a full disk is an error, a reader that has gone is none', () => {
+    const quoted = JSON.stringify(program);
+    const long = `${quoted} complete --prompt 'def f(' --max-tokens 2000 --ignore-eos --temperature 0`;
+    const shell = (script) => spawnSync('bash', ['-c', script], { encoding: 'utf8' });
+    if (existsSync('/dev/full')) {
+      for (const command of [`${quoted} version`, `${quoted} inspect --json`, long]) {
+        const full = shell(`${command} > /dev/full`);
+        assert.equal(full.status, 1, command);
+        assert.match(full.stderr, /standard output/);
+      }
+    }
+    const many = 'yes "x = 1 def foo" | head -n 20000';
+    for (const command of [long, `${many} | ${quoted} tokenize --json`]) {
+      const gone = shell(`${command} | head -c 10 | wc -c; echo \${PIPESTATUS[@]}`);
+      assert.equal(gone.stdout.split('\n')[0].trim(), '10');
+      assert.equal(gone.stderr, '');
+    }
   });
 
   test('serve names a misspelt option and its neighbour', () => {

@@ -31,7 +31,7 @@ TEST(Shapes, HaveTheParametersTheirNamesSay) {
 TEST(Shapes, UnknownNameListsTheKnown) {
   const auto shape = find_shape("llama-9-900b");
   ASSERT_FALSE(shape);
-  EXPECT_EQ(shape.error().code(), base::ErrorCode::not_found);
+  EXPECT_EQ(shape.error().code(), base::ErrorCode::invalid_argument);
   EXPECT_NE(shape.error().message().find("llama-3.2-1b"), std::string::npos);
 }
 
