@@ -90,6 +90,7 @@ class LoopingEngine final : public Engine {
     return make_stream(std::move(channel), mailbox_, number);
   }
 
+  base::Result<void> check(const Request& request) const override { return engine::validate(request, limits_); }
   EngineStats stats() const override { return loop_.stats(); }
   int64_t max_context() const override { return limits_.max_context; }
   void drain() override { mailbox_->drain(); }

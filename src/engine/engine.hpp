@@ -65,6 +65,8 @@ class Engine {
   // Queues the request. Errors: `invalid_argument` (with the parameter named), `too_large` (prompt does not fit the
   // context; says both counts), `exhausted` (queue full), `unavailable` (draining).
   virtual base::Result<std::shared_ptr<Stream>> submit(Request request) = 0;
+  // What submit() would refuse of the request itself, however full the queue: `invalid_argument`, `too_large`.
+  virtual base::Result<void> check(const Request& request) const = 0;
 
   virtual EngineStats stats() const = 0;
   // Tokens of one sequence, prompt and output: the model's, the option's, or what all KV blocks hold if that is less.

@@ -42,14 +42,6 @@ Result<Prepared> prepare(const Service& service, Dialect dialect, std::string_vi
   TM_TRY(prepared.request,
          dialect == Dialect::chat ? wire::parse_chat_request(body) : wire::parse_completion_request(body));
   TM_CHECK(check_model(serving, prepared.request.model));
-  const size_t most =
-      static_cast<size_t>(service.options().max_waiting) + static_cast<size_t>(service.options().max_running);
-  if (prepared.request.prompts.size() > most) {
-    return Error(ErrorCode::invalid_argument,
-                 fmt::format("'prompt' has {} entries; this server takes at most {} at a time",
-                             prepared.request.prompts.size(), most))
-        .with_param("prompt");
-  }
   TM_TRY(prepared.engine_requests, engine_requests(*serving.model, prepared.request, id));
   return prepared;
 }

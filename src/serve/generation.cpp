@@ -15,6 +15,9 @@ using base::Result;
 
 namespace {
 
+// Requests of one call that are with the engine at a time.
+constexpr size_t max_in_flight = 32;
+
 engine::Sampling sampling_of(const wire::SamplingFields& fields) {
   engine::Sampling sampling;
   const auto set = [](float& field, const std::optional<double>& value) {
@@ -63,11 +66,24 @@ wire::TokenInfo to_wire(engine::TokenInfo&& info) {
   return token;
 }
 
+// Refuses text that the context could not take whatever it says, before time and memory are spent on its tokens.
+Result<void> check_length(const LoadedModel& model, std::string_view text) {
+  const auto context = static_cast<size_t>(model.hyper_parameters().context);
+  const size_t least = model.tokenizer().least_tokens(text);
+  if (least <= context) return {};
+  return Error(ErrorCode::too_large,
+               fmt::format("the prompt has at least {} tokens, the context takes {}", least, context))
+      .with_param("prompt");
+}
+
 }  // namespace
 
 Result<std::vector<text::Token>> prompt_tokens(const LoadedModel& model, const wire::Prompt& prompt,
                                                std::string_view param) {
   if (const auto* text = std::get_if<std::string>(&prompt)) {
+    if (auto checked = check_length(model, *text); !checked) {
+      return std::move(checked).error().with_param(std::string(param));
+    }
     auto tokens = model.encode_prompt(*text);
     if (!tokens) return std::move(tokens).error().with_param(std::string(param));
     return tokens;
@@ -91,6 +107,7 @@ Result<std::vector<engine::Request>> engine_requests(const LoadedModel& model, c
   if (request.dialect == wire::Dialect::chat) {
     TM_TRY(const RenderedPrompt prompt,
            model.chat().render(request.messages, request.template_variables, request.add_generation_prompt));
+    TM_CHECK(check_length(model, prompt.text));
     engine::Request& only = requests.emplace_back(settings);
     only.id = id;
     TM_TRY(only.prompt, model.chat().encode(prompt));
@@ -105,15 +122,17 @@ Result<std::vector<engine::Request>> engine_requests(const LoadedModel& model, c
   return requests;
 }
 
+Generation::Generation(engine::Engine& engine, std::vector<engine::Request> requests, int n)
+    : engine_(engine), requests_(std::move(requests)), n_(n) {
+  streams_.reserve(requests_.size());
+}
+
 Result<std::shared_ptr<Generation>> Generation::submit(engine::Engine& engine, std::vector<engine::Request> requests,
                                                        int n) {
-  auto generation = std::make_shared<Generation>();
-  generation->n_ = n;
-  for (engine::Request& request : requests) {
-    auto stream = engine.submit(std::move(request));
-    if (!stream) return std::move(stream).error();  // the destructor cancels
-    generation->streams_.push_back(std::move(*stream));
-  }
+  for (const engine::Request& request : requests)
+    TM_CHECK(engine.check(request));
+  auto generation = std::make_shared<Generation>(engine, std::move(requests), n);
+  TM_CHECK(generation->advance());  // the destructor cancels
   return generation;
 }
 
@@ -122,18 +141,38 @@ Generation::~Generation() {
   cancel();
 }
 
+Result<void> Generation::advance() {
+  if (cancelled_ || streams_.size() == requests_.size()) return {};
+  auto in_flight = static_cast<size_t>(
+      std::count_if(streams_.begin(), streams_.end(), [](const auto& stream) { return !stream->ended(); }));
+  for (; streams_.size() < requests_.size() && in_flight < max_in_flight; ++in_flight) {
+    engine::Request& request = requests_[streams_.size()];
+    auto stream = engine_.submit(request);  // a copy, for another try
+    if (!stream && stream.error().code() == ErrorCode::exhausted && in_flight > 0) return {};
+    if (!stream) return std::move(stream).error();
+    if (ready_) (*stream)->on_ready(ready_);
+    streams_.push_back(std::move(*stream));
+    request = {};
+  }
+  return {};
+}
+
+Error Generation::fail(Error error) {
+  failed_ = true;
+  cancel();
+  return error;
+}
+
 std::optional<Result<wire::Event>> Generation::try_next() {
   if (failed_) return std::nullopt;
+  if (auto advanced = advance(); !advanced) return fail(std::move(advanced).error());
   for (size_t i = 0; i < streams_.size(); ++i) {
     const size_t at = (turn_ + i) % streams_.size();
     auto event = streams_[at]->try_next();
     if (!event) continue;
     turn_ = at + 1;
     Result<wire::Event> translated = translate(std::move(*event), at);
-    if (!translated) {
-      failed_ = true;
-      cancel();
-    }
+    if (!translated) return fail(std::move(translated).error());
     return translated;
   }
   return std::nullopt;
@@ -167,15 +206,19 @@ Result<wire::Event> Generation::translate(engine::Event event, size_t stream) {
 }
 
 bool Generation::ended() const {
-  return failed_ || std::all_of(streams_.begin(), streams_.end(), [](const auto& stream) { return stream->ended(); });
+  if (failed_) return true;
+  return streams_.size() == requests_.size() &&
+         std::all_of(streams_.begin(), streams_.end(), [](const auto& stream) { return stream->ended(); });
 }
 
-void Generation::on_ready(const std::function<void()>& ready) {
+void Generation::on_ready(std::function<void()> ready) {
+  ready_ = std::move(ready);
   for (const auto& stream : streams_)
-    stream->on_ready(ready);
+    stream->on_ready(ready_);
 }
 
 void Generation::cancel() {
+  cancelled_ = true;
   for (const auto& stream : streams_)
     stream->cancel();
 }

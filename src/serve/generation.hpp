@@ -26,15 +26,18 @@ base::Result<std::vector<engine::Request>> engine_requests(const LoadedModel& mo
 base::Result<std::vector<text::Token>> prompt_tokens(const LoadedModel& model, const wire::Prompt& prompt,
                                                      std::string_view param);
 
-// The streams of several requests as one. Consumed by one thread, but for cancel(), which any may call.
+// The streams of several requests as one. A few of the requests are with the engine at a time, the next as those end,
+// so that many prompts neither overflow the queue nor keep others out of it. Used on one strand.
 class Generation {
  public:
-  // Empty; see submit().
-  Generation() = default;
-  // All or nothing: when one request is refused, those before it are cancelled. `n` choices each.
+  // Fails if one of the requests is not as the engine takes them, or if there is no room for the first. `n` choices
+  // each.
   static base::Result<std::shared_ptr<Generation>> submit(engine::Engine& engine, std::vector<engine::Request> requests,
                                                           int n);
+  Generation(engine::Engine& engine, std::vector<engine::Request> requests, int n);
   ~Generation();
+  Generation(const Generation&) = delete;
+  Generation& operator=(const Generation&) = delete;
 
   // The next event; its choice counts on over the prompts: prompt * n + choice of the prompt. An error ends the whole:
   // the other requests are cancelled, and there are no further events.
@@ -45,7 +48,8 @@ class Generation {
   bool failed() const { return failed_; }
 
   // As engine::Stream::on_ready, for all streams.
-  void on_ready(const std::function<void()>& ready);
+  void on_ready(std::function<void()> ready);
+  // Ends what runs; the rest is not submitted any more.
   void cancel();
 
   // Summed over the requests; complete once ended().
@@ -54,12 +58,19 @@ class Generation {
   const std::vector<std::string>& finish_reasons() const { return finish_reasons_; }
 
  private:
+  // Hands over what there is room for. A full queue is an error only while none of these requests is in it.
+  base::Result<void> advance();
+  base::Error fail(base::Error error);
   base::Result<wire::Event> translate(engine::Event event, size_t stream);
 
-  std::vector<std::shared_ptr<engine::Stream>> streams_;
-  int n_ = 1;
+  engine::Engine& engine_;
+  std::vector<engine::Request> requests_;                 // as far as `streams_` goes, moved from
+  std::vector<std::shared_ptr<engine::Stream>> streams_;  // of the requests handed over
+  std::function<void()> ready_;
+  int n_;
   size_t turn_ = 0;  // whose event is looked for first, so that no prompt starves the others
   bool failed_ = false;
+  bool cancelled_ = false;
   wire::Usage usage_;
   std::vector<std::string> finish_reasons_;
 };

@@ -37,10 +37,8 @@ struct Server::Impl {
     return router;
   }
 
-  void drain() {
-    service.start_draining();
-    if (const Serving* serving = service.serving()) serving->engine->drain();
-  }
+  // The engine goes on taking what admitted requests have still to hand over: a batch goes to it bit by bit.
+  void drain() { service.start_draining(); }
 
   bool stop(base::Duration limit) {
     const std::lock_guard only_one(stop_mutex);
@@ -48,6 +46,7 @@ struct Server::Impl {
     const base::SteadyTime deadline = service.clock().now() + limit;
     drain();
     bool orderly = service.wait_until_unused(limit);
+    if (const Serving* serving = service.serving()) serving->engine->drain();
     service.close_text_pool();
     const base::Duration left = std::max(base::Duration(0), deadline - service.clock().now());
     // The last bytes of the last answer may still be on their way to a client.
@@ -100,7 +99,6 @@ Result<void> Server::serve(std::unique_ptr<LoadedModel> model) {
          engine::Engine::start(serving->model->model(), serving->model->device(), serving->model->tokenizer(), options,
                                service.tracer(), service.metrics(), service.clock()));
   impl_->kv_bytes = options.kv_bytes;
-  if (service.draining()) serving->engine->drain();
   service.set_serving(std::move(serving));
   return {};
 }

@@ -3,6 +3,8 @@
 #include <cmath>
 #include <set>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <fmt/core.h>
 #include <gtest/gtest.h>
@@ -180,6 +182,66 @@ TEST_F(Generate, LongPromptsAreTokenizedOffTheSocketsThreadWithTheSameResult) {
   const auto response = client_.post("/v1/completions", R"({"prompt":")" + text + R"("})");
   EXPECT_EQ(response.status, 400);
   EXPECT_EQ(test::error_of(response).code, "context_length_exceeded");
+}
+
+TEST_F(Generate, PromptsThatTheContextCannotHoldWhateverTheySayAreNotEncoded) {
+  const std::string text(4 << 20, ' ');
+  for (const auto& [path, body] : std::vector<std::pair<std::string, std::string>>{
+           {"/v1/completions", R"({"prompt":")" + text + R"("})"},
+           {"/v1/chat/completions", R"({"messages":[{"role":"user","content":")" + text + R"("}]})"},
+           {"/v1/embeddings", R"({"input":")" + text + R"("})"}}) {
+    const auto response = client_.post(path, body);
+    EXPECT_EQ(response.status, 400) << path;
+    EXPECT_EQ(test::error_of(response).code, "context_length_exceeded") << path;
+    EXPECT_NE(test::error_of(response).message.find("at least"), std::string::npos) << test::error_of(response).message;
+  }
+}
+
+std::string many_prompts(size_t count, const std::string& last = "x") {
+  std::string prompts;
+  for (size_t i = 1; i < count; ++i)
+    prompts += fmt::format(R"("def f{}(",)", i);
+  return fmt::format(R"({{"max_tokens":2,"temperature":0,"ignore_eos":true,"prompt":[{}"{}"])", prompts, last);
+}
+
+TEST(ManyPrompts, AreAnsweredHoweverShortTheQueue) {
+  auto options = test::small_options();
+  options.max_running = 2;
+  options.max_waiting = 3;
+  test::LiveServer live(options);
+  const object answer = parse_object(live.client().post("/v1/completions", many_prompts(100) + "}"));
+  ASSERT_EQ(answer.at("choices").as_array().size(), 100U);
+  EXPECT_EQ(answer.at("usage").at("completion_tokens"), 200);
+  const auto events = live.client().stream("/v1/completions", many_prompts(100) + R"(,"stream":true})");
+  ASSERT_FALSE(events.empty());
+  EXPECT_EQ(events.back(), "[DONE]");
+  for (int i = 0; i < 100; ++i)
+    EXPECT_EQ(test::streamed_text(events, i), text_of(answer, static_cast<size_t>(i))) << i;
+}
+
+TEST(ManyPrompts, AreCheckedBeforeTheFirstIsRun) {
+  test::LiveServer live;
+  std::string words;
+  for (int i = 0; i < 5000; ++i)
+    words += "x1 ";
+  const auto response = live.client().post("/v1/completions", many_prompts(100, words) + R"(,"stream":true})");
+  EXPECT_EQ(response.status, 400);
+  EXPECT_EQ(test::error_of(response).param, "prompt");
+  EXPECT_EQ(live.engine().stats().prompt_tokens, 0U);
+}
+
+TEST(ManyPrompts, AreFinishedByADrain) {
+  auto options = test::small_options();
+  options.max_running = 2;
+  test::LiveServer live(options);
+  const auto events = live.client().stream("/v1/completions", many_prompts(100) + R"(,"stream":true})",
+                                           [&, first = true](const std::string&) mutable {
+                                             if (std::exchange(first, false)) live.server().drain();
+                                             return true;
+                                           });
+  ASSERT_FALSE(events.empty());
+  EXPECT_EQ(events.back(), "[DONE]");
+  EXPECT_TRUE(live.server().stop(std::chrono::seconds(30)));
 }
 
 }  // namespace

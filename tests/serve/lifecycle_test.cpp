@@ -101,7 +101,6 @@ TEST(QueueFull, Is429WithRetryAfter) {
   const int seconds = std::stoi(std::string(*refused.headers.find("retry-after")));
   EXPECT_GE(seconds, 1);
   EXPECT_LE(seconds, 60);
-  // All or nothing: of two prompts one finds room, and leaves again.
   EXPECT_EQ(live.client().post("/v1/completions", R"({"prompt":["x","y"]})").status, 429);
   over = true;
   first.join();
