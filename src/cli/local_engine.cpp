@@ -70,6 +70,8 @@ base::Result<void> LocalEngine::start(int64_t kv_tokens) {
   options.kv_type = shape.type;
   options.max_context = std::min(context, blocks * tensor::kKvBlockTokens);
   options.step_tokens = options_.step_tokens;
+  options.max_running = options_.max_running;
+  options.max_waiting = std::max(options.max_waiting, options_.max_running);
   options.prefix_cache = options_.prefix_cache;
   TM_TRY(engine_, engine::Engine::start(model_->model(), model_->device(), model_->tokenizer(), options, tracer_,
                                         metrics_, base::SystemClock::instance()));

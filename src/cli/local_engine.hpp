@@ -25,6 +25,7 @@ struct LocalOptions {
   int64_t max_context = 0;  // tokens; 0: the model's
   int64_t kv_tokens = 0;    // room in the KV cache; 0: one whole context
   int step_tokens = 512;
+  int max_running = 16;
   bool prefix_cache = true;
   bool show_progress = true;
 };

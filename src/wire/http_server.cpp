@@ -80,7 +80,8 @@ struct HttpServer::Impl {
 base::Result<void> HttpServer::Impl::listen() {
   const auto& options = context.options;
   error_code error;
-  const asio::ip::address address = asio::ip::make_address(options.address, error);
+  const std::string numeric = options.address == "localhost" ? "127.0.0.1" : options.address;
+  const asio::ip::address address = asio::ip::make_address(numeric, error);
   if (error) {
     return base::Error(
                base::ErrorCode::invalid_argument,

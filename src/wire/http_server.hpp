@@ -131,7 +131,7 @@ struct ExchangeSummary {
 };
 
 struct HttpServerOptions {
-  std::string address = "127.0.0.1";  // an IPv4 or IPv6 address
+  std::string address = "127.0.0.1";  // an IPv4 or IPv6 address, or "localhost" for 127.0.0.1
   uint16_t port = 0;                  // 0: any free one, see HttpServer::port
   int io_threads = 2;
 

@@ -170,6 +170,8 @@ describe('the command line', { timeout: 300_000 }, () => {
     const measured = JSON.parse(bench.out);
     for (const key of ['prefill_tok_s', 'decode_tok_s', 'load_s', 'ttft_s', 'rss_bytes']) assert.ok(measured[key] > 0, key);
     assert.ok(measured.ceilings.read_bytes_per_s > 0);
+    const many = JSON.parse(tidemill(['bench', '--prefill', '8', '--decode', '1', '--streams', '300', '--repeat', '1', '--no-ceilings', '--json']).out);
+    assert.ok(many.decode_tok_s > 0);
     const unknown = tidemill(['synth', 'llama-9', model]);
     assert.notEqual(unknown.code, 0);
     assert.match(unknown.err, /llama-3\.2-1b/);
