@@ -82,7 +82,7 @@ void Progress::finish() {
   const std::lock_guard lock(mutex_);
   if (finished_) return;
   finished_ = true;
-  if (!sink_) return;
+  if (!sink_ || !drawn_) return;
   draw(clock_.now());
   sink_("\n");
 }
@@ -91,7 +91,8 @@ void Progress::update(uint64_t done) {
   done_ = total_ == 0 ? done : std::min(done, total_);
   if (!sink_ || finished_) return;
   const SteadyTime now = clock_.now();
-  if (!drawn_ || now - *drawn_ >= redraw_interval) draw(now);
+  // Work that is over at once is not worth a line, and its first rate would be nonsense.
+  if (now - drawn_.value_or(start_) >= redraw_interval) draw(now);
 }
 
 void Progress::draw(SteadyTime now) {

@@ -12,7 +12,7 @@
 
 namespace tidemill::base {
 
-// Shows label, share done, rate and time left, redrawn at most ten times a second. Thread-safe.
+// Shows label, share done, rate and time left, first drawn after a tenth of a second and redrawn at most ten times a second. Thread-safe.
 class Progress {
  public:
   enum class Unit { items, bytes };
@@ -30,7 +30,7 @@ class Progress {
 
   void advance(uint64_t by);
   void set(uint64_t done);
-  // Draws the last state and ends the line. Later calls do nothing.
+  // Draws the last state and ends the line, if work took long enough for one. Later calls do nothing.
   void finish();
 
   // Standard error if a person is watching it: it is a terminal that can redraw, and `wanted` is true (it is not with

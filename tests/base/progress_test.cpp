@@ -57,17 +57,29 @@ TEST_F(ProgressBar, FailedWorkWipesTheLine) {
   EXPECT_TRUE(writes.empty());
   {
     Progress bar("x", 10, Progress::Unit::items, sink(), clock);
+    clock.advance(1s);
     bar.advance(1);
   }
   EXPECT_EQ(writes.back(), "\r\x1b[K");
 }
 
+TEST_F(ProgressBar, ShortWorkShowsNothing) {
+  {
+    Progress bar("x", 10, Progress::Unit::items, sink(), clock);
+    clock.advance(99ms);
+    bar.advance(10);
+    bar.finish();
+  }
+  EXPECT_TRUE(writes.empty());
+}
+
 TEST_F(ProgressBar, LabelsCannotMoveTheCursorAndLinesFit) {
   Progress bar("a\n\x1b[2J\xff\xc3\xa9 and a very long name that does not fit", 10, Progress::Unit::items, sink(),
-               clock, 40);
-  bar.advance(1);
-  EXPECT_EQ(writes.at(0), "\r\x1b[Ka??[2J\xef\xbf\xbd\xc3\xa9 [##----------------------]  10%");
+               clock, 55);
   Progress narrow("label", 10, Progress::Unit::items, sink(), clock, 0);
+  clock.advance(1s);
+  bar.advance(1);
+  EXPECT_EQ(writes.at(0), "\r\x1b[Ka??[2J\xef\xbf\xbd\xc3\xa9 [##----------------------]  10%  1/s  ETA 0:09");
   narrow.advance(1);
   EXPECT_EQ(writes.at(1), "\r\x1b[K");
 }
