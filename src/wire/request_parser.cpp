@@ -1,6 +1,8 @@
 #include "wire/request_parser.hpp"
 
 #include <algorithm>
+#include <cstdint>
+#include <limits>
 #include <utility>
 
 #include <boost/beast/http/parser.hpp>
@@ -48,8 +50,8 @@ std::string_view origin_form(std::string_view target) {
 
 RequestParser::RequestParser(Limits limits) : limits_(limits), grammar_(std::make_unique<Grammar>()) {
   auto& parser = grammar_->parser;
-  // Beast counts in 32 bits and checks a declared length against the body limit before it reserves memory for it.
-  parser.header_limit(static_cast<std::uint32_t>(std::min(limits.header_bytes, size_t{1} << 30)));
+  parser.header_limit(std::numeric_limits<std::uint32_t>::max());  // ours is checked before Beast sees the head
+  // A declared length is checked against this before memory is reserved for it.
   parser.body_limit(limits.body_bytes);
   parser.eager(false);
 }
@@ -57,37 +59,100 @@ RequestParser::RequestParser(Limits limits) : limits_(limits), grammar_(std::mak
 RequestParser::~RequestParser() = default;
 
 size_t RequestParser::feed(std::string_view bytes) {
-  auto& parser = grammar_->parser;
+  if (done_ || refusal_) return 0;
   size_t taken = 0;
-  // Line ends left over from a previous request are tolerated (RFC 9112, section 2.2).
-  if (!head_done_ && !parser.got_some()) {
+  if (!head_done_) {
+    // Line ends left over from a previous request are tolerated (RFC 9112, section 2.2).
     while (taken < bytes.size() && (bytes[taken] == '\r' || bytes[taken] == '\n'))
       ++taken;
+    const std::string_view head = bytes.substr(taken);
+    const size_t length = whole_head(head);
+    if (length == 0) return taken;
+    read_head(head.substr(0, length));
+    taken += length;
   }
-  while (!done_ && !refusal_ && taken < bytes.size()) {
-    boost::beast::error_code error;
-    const size_t before = taken;
-    taken += parser.put(boost::asio::buffer(bytes.data() + taken, bytes.size() - taken), error);
-    if (error == http::error::need_more) break;
-    if (error == http::error::header_limit) {
-      refuse(431, "the request's head is longer than the limit of " + std::to_string(limits_.header_bytes) + " bytes");
-    } else if (error == http::error::body_limit) {
-      refuse(413, "the request's body is larger than the limit of " + std::to_string(limits_.body_bytes) + " bytes");
-    } else if (error) {
-      refuse(400, "not a valid HTTP/1.1 request: " + error.message());
-    } else {
-      if (!head_done_ && parser.is_header_done()) finish_head();
-      done_ = !refusal_ && parser.is_done();
-      if (taken == before && !done_) break;
-    }
-  }
-  // Chunk extensions and trailers are head-like: they come whole or not at all, under the same limit.
-  if (!done_ && !refusal_ && bytes.size() - taken >= limits_.header_bytes) {
-    refuse(431, "a chunk's header or the trailers are longer than the limit of " +
-                    std::to_string(limits_.header_bytes) + " bytes");
-  }
-  if (done_) request_.body = std::move(parser.get().body());
+  if (!done_ && !refusal_) taken += read_body(bytes.substr(taken));
+  if (done_) request_.body = std::move(grammar_->parser.get().body());
   return taken;
+}
+
+// The length of the head at the front of `bytes`; 0 if it is not whole yet, or refused for its length.
+//
+// Beast sees whole heads only. It would count the request line against the limit apart from the fields when they come
+// at once and together when they come in pieces, and find faults in what follows the head. What can be no head is
+// refused without waiting for its end.
+size_t RequestParser::whole_head(std::string_view bytes) {
+  constexpr std::string_view blank_line = "\r\n\r\n";
+  const size_t from = std::min(head_searched_, bytes.size());
+  const size_t end = bytes.find(blank_line, from - std::min(from, blank_line.size() - 1));
+  const bool whole = end != std::string_view::npos;
+  const size_t length = whole ? end + blank_line.size() : bytes.size();
+  if (length > limits_.header_bytes || (!whole && length == limits_.header_bytes)) {
+    refuse(431, "the request's head is longer than the limit of " + std::to_string(limits_.header_bytes) + " bytes");
+    return 0;
+  }
+  if (whole) return length;
+  bool broken = !bytes.empty() && static_cast<unsigned char>(bytes.front()) <= ' ';
+  for (size_t at = bytes.find('\n', from); at != std::string_view::npos && !broken; at = bytes.find('\n', at + 1))
+    broken = at == 0 || bytes[at - 1] != '\r';
+  if (broken) refuse(400, "not a valid HTTP/1.1 request: its head is not lines of text that end in CR LF");
+  head_searched_ = bytes.size();
+  return 0;
+}
+
+void RequestParser::read_head(std::string_view head) {
+  auto& parser = grammar_->parser;
+  boost::beast::error_code error;
+  parser.put(boost::asio::buffer(head.data(), head.size()), error);
+  if (error == http::error::body_limit) {
+    refuse_large_body();
+  } else if (error) {
+    refuse(400, "not a valid HTTP/1.1 request: " + error.message());
+  } else {
+    finish_head();
+    done_ = !refusal_ && parser.is_done();
+  }
+}
+
+// Takes what it can of the body and its framing, and returns how much that was.
+//
+// The end of a chunked body is never shorter than "0\r\n\r\n", and Beast asserts that many bytes on its second look at
+// an unfinished last chunk: fewer are left to come again with more behind them.
+size_t RequestParser::read_body(std::string_view bytes) {
+  auto& parser = grammar_->parser;
+  const size_t least = parser.chunked() ? 5 : 1;
+  size_t taken = 0;
+  while (!done_ && !refusal_ && bytes.size() - taken >= least) {
+    boost::beast::error_code error;
+    const size_t body_before = parser.get().body().size();
+    const size_t count = parser.put(boost::asio::buffer(bytes.data() + taken, bytes.size() - taken), error);
+    taken += count;
+    if (error == http::error::body_limit) {
+      refuse_large_body();
+    } else if (error && error != http::error::need_more) {
+      refuse(400, "not a valid HTTP/1.1 request: " + error.message());
+    }
+    framing_bytes_ = parser.get().body().size() > body_before ? 0 : framing_bytes_ + count;
+    refuse_long_framing(framing_bytes_ > limits_.header_bytes);
+    if (error == http::error::need_more) {
+      // What is left is a chunk's header or the trailers, unfinished.
+      refuse_long_framing(framing_bytes_ + bytes.size() - taken >= limits_.header_bytes);
+      break;
+    }
+    done_ = !refusal_ && parser.is_done();
+  }
+  return taken;
+}
+
+void RequestParser::refuse_large_body() {
+  refuse(413, "the request's body is larger than the limit of " + std::to_string(limits_.body_bytes) + " bytes");
+}
+
+// Chunk extensions and trailers are head-like: they come whole or not at all, under the same limit.
+void RequestParser::refuse_long_framing(bool too_long) {
+  if (!too_long || refusal_) return;
+  refuse(431, "a chunk's header or the trailers are longer than the limit of " + std::to_string(limits_.header_bytes) +
+                  " bytes");
 }
 
 void RequestParser::finish_head() {

@@ -30,7 +30,8 @@ class RequestParser {
 
   // Takes what it can from the front of `bytes` and returns how much that was; the rest must come again, with more
   // behind it. Stops at the end of the request, and for good at a refusal. An unfinished head is never taken, so
-  // `bytes` has to be able to hold `header_bytes`.
+  // `bytes` has to be able to hold `header_bytes`. How the bytes are cut into pieces does not change what comes of
+  // them.
   size_t feed(std::string_view bytes);
 
   bool head_done() const { return head_done_; }
@@ -48,13 +49,20 @@ class RequestParser {
  private:
   struct Grammar;  // Beast's parser
 
+  size_t whole_head(std::string_view bytes);
+  void read_head(std::string_view head);
+  size_t read_body(std::string_view bytes);
   void finish_head();
+  void refuse_large_body();
+  void refuse_long_framing(bool too_long);
   void refuse(int status, std::string message);
 
   Limits limits_;
   std::unique_ptr<Grammar> grammar_;
   HttpRequest request_;
   std::optional<Refusal> refusal_;
+  size_t head_searched_ = 0;  // bytes of the unfinished head known to hold no blank line
+  size_t framing_bytes_ = 0;  // of chunk headers and trailers, since the last byte of the body
   bool head_done_ = false;
   bool done_ = false;
   bool expects_continue_ = false;

@@ -58,6 +58,19 @@ TEST(RequestParser, StopsAtTheEndOfTheRequest) {
   EXPECT_TRUE(parser.done());
 }
 
+TEST(RequestParser, KeepsTheRequestWhenFedBehindItsEnd) {
+  RequestParser parser(limits);
+  feed_in_pieces(parser, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody", 100);
+  ASSERT_TRUE(parser.done());
+  EXPECT_EQ(parser.feed("\r\nGET / HTTP/1.1\r\n"), 0u);
+  EXPECT_EQ(parser.take().body, "body");
+
+  RequestParser refusing(limits);
+  EXPECT_GT(refusing.feed("GET / HTTP/1.1\r\nHost: h\r\nHost: h\r\n\r\n"), 0u);
+  ASSERT_TRUE(refusing.refusal());
+  EXPECT_EQ(refusing.feed("\r\nGET / HTTP/1.1\r\n"), 0u);
+}
+
 TEST(RequestParser, KeepAlive) {
   const auto keeps = [](std::string_view head) {
     RequestParser parser(limits);
@@ -101,14 +114,17 @@ TEST(RequestParser, Smuggling) {
       400);
   EXPECT_EQ(refusal_of("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding : chunked\r\n\r\n"), 400);
   EXPECT_EQ(refusal_of("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), 400);
-  EXPECT_EQ(refusal_of("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"), 400);
-  EXPECT_EQ(refusal_of("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc\r\n"), 400);
+  EXPECT_EQ(refusal_of("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n0\r\n\r\n"), 400);
+  EXPECT_EQ(refusal_of("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc\r\n0\r\n\r\n"), 400);
   EXPECT_EQ(refusal_of("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n"), 400);
 }
 
 TEST(RequestParser, Malformed) {
   EXPECT_EQ(refusal_of("hello there\r\n\r\n"), 400);
   EXPECT_EQ(refusal_of(std::string_view("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 11)), 400);  // a TLS hello
+  EXPECT_EQ(refusal_of("GET / HTTP/1.1\nHost: h\n\n"), 400);
+  EXPECT_EQ(refusal_of("GET / HTTP/1.1\r\nHost: h\nX: y"), 400);
+  EXPECT_EQ(refusal_of("GET /Content-Length: 0\r\n\r\n"), 400);
   EXPECT_EQ(refusal_of("GET / HTTP/2.0\r\nHost: h\r\n\r\n"), 400);
   EXPECT_EQ(refusal_of("GET / HTTP/1.1\r\n\r\n"), 400);  // no Host
   EXPECT_EQ(refusal_of("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"), 400);
@@ -128,10 +144,34 @@ TEST(RequestParser, Limits) {
   EXPECT_EQ(refusal_of(head + "Content-Length: 101\r\n\r\n"), 413);
   EXPECT_EQ(refusal_of(head + "Content-Length: 9999999999\r\n\r\n"), 413);
   EXPECT_EQ(refusal_of(head + "Content-Length: 100\r\n\r\n" + std::string(100, 'x')), 0);
-  EXPECT_EQ(refusal_of(head + "Transfer-Encoding: chunked\r\n\r\n65\r\n"), 413);
+  EXPECT_EQ(refusal_of(head + "Transfer-Encoding: chunked\r\n\r\n65\r\nxx"), 413);
   EXPECT_EQ(refusal_of(head + "Transfer-Encoding: chunked\r\n\r\n32\r\n" + std::string(50, 'x') + "\r\n33\r\n"), 413);
   EXPECT_EQ(refusal_of(head + "Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n"), 413);
   EXPECT_EQ(refusal_of(head + "Transfer-Encoding: chunked\r\n\r\n1;" + std::string(100'000, 'x')), 431);
+}
+
+TEST(RequestParser, LastChunkInPiecesOfAnySize) {
+  const std::string head = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+  for (const std::string_view body :
+       {"0\r\n\r\n", "0\r\nT: t\r\n\r\n", "1\r\na\r\n0\r\n\r\n", "1\r\na\r\n00\r\nT: t\r\n\r\n"}) {
+    for (size_t piece = 1; piece <= body.size(); ++piece) {
+      RequestParser parser(limits);
+      ASSERT_EQ(parser.feed(head), head.size());
+      feed_in_pieces(parser, body, piece);
+      EXPECT_TRUE(parser.done()) << "in pieces of " << piece << ": " << body;
+    }
+  }
+}
+
+TEST(RequestParser, LimitsDoNotDependOnThePieces) {
+  const std::string line = "POST /" + std::string(1500, 'p') + " HTTP/1.1\r\n";
+  const std::string fields = "Host: h\r\nTransfer-Encoding: chunked\r\nX: ";
+  const std::string end = "\r\n\r\n";
+  const std::string fill(limits.header_bytes - line.size() - fields.size() - end.size(), 'x');
+  EXPECT_EQ(refusal_of(line + fields + fill + end + "0\r\n\r\n"), 0);
+  EXPECT_EQ(refusal_of(line + fields + fill + "x" + end + "0\r\n\r\n"), 431);
+  EXPECT_EQ(refusal_of(line + fields + fill + end + "1;" + std::string(3000, 'x') + "\r\na\r\n0\r\n\r\n"), 431);
+  EXPECT_EQ(refusal_of(line + fields + fill + end + "0\r\nT: " + std::string(3000, 'x') + end), 431);
 }
 
 TEST(RequestParser, WaitsForTheRest) {
