@@ -30,8 +30,8 @@ class RequestParser {
 
   // Takes what it can from the front of `bytes` and returns how much that was; the rest must come again, with more
   // behind it. Stops at the end of the request, and for good at a refusal. An unfinished head is never taken, so
-  // `bytes` has to be able to hold `header_bytes`. How the bytes are cut into pieces does not change what comes of
-  // them.
+  // `bytes` has to be able to hold `header_bytes`. How the bytes are cut into pieces does not change whether a
+  // request is accepted, nor what is read; what is broken may be refused before all of it is there.
   size_t feed(std::string_view bytes);
 
   bool head_done() const { return head_done_; }
