@@ -31,5 +31,9 @@ if(TIDEMILL_SANITIZE)
   add_compile_options(-fsanitize=${TIDEMILL_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${TIDEMILL_SANITIZE})
 endif()
+if(TIDEMILL_FUZZ)
+  # libFuzzer is guided by what the rooms execute, not only by what its targets do.
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
 
 find_package(Threads REQUIRED)

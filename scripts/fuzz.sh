@@ -6,24 +6,22 @@ cd "$(dirname "$0")/.."
 seconds=$1
 shift
 targets=("$@")
-[ "${#targets[@]}" -gt 0 ] || targets=(gguf tokenizer template request)
+[ "${#targets[@]}" -gt 0 ] || targets=(gguf tokenizer template request http)
 data=${TIDEMILL_DATA:-../shared/data}
 
 scripts/build.sh fuzz "${targets[@]/#/fuzz_}"
 
+seeds=tests/fuzz/seeds
 seed() {
   local corpus=build/fuzz-corpus/$1
   mkdir -p "$corpus" build/fuzz-findings
   case "$1" in
-    gguf)
-      [ -x build/release/tidemill ] || return 0
-      for shape in llama-tiny qwen2-tiny qwen3-tiny; do
-        [ -f "$corpus/$shape" ] || build/release/tidemill synth "$shape" "$corpus/$shape" --type q8_0
-      done ;;
-    tokenizer) cp models/README.md CONTRIBUTING.md "$corpus/" ;;
-    template) cp tests/fuzz/seeds/*.jinja "$corpus/" 2>/dev/null || true
-      [ -d "$data/templates" ] && cp "$data"/templates/*.jinja "$corpus/" || true ;;
-    request) cp tests/fuzz/seeds/*.request "$corpus/" 2>/dev/null || true ;;
+    gguf) build/fuzz/fuzz_gguf_seeds "$corpus" ;;
+    tokenizer) cp models/README.md README.zh-CN.md CONTRIBUTING.md "$corpus/" ;;
+    template)
+      cp $seeds/*.jinja "$corpus/"
+      if [ -d "$data/templates" ]; then cp "$data"/templates/*.jinja "$corpus/"; fi ;;
+    request | http) cp $seeds/*."$1" "$corpus/" ;;
   esac
 }
 
@@ -34,7 +32,11 @@ fi
 for target in "${targets[@]}"; do
   seed "$target"
   echo "fuzz: $target for $seconds s"
-  build/fuzz/fuzz_"$target" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=4096 -print_final_stats=1 \
+  dictionary=()
+  [ ! -f "$seeds/$target.dict" ] || dictionary=(-dict="$seeds/$target.dict")
+  length=16384
+  if [ "$target" = tokenizer ]; then length=512; fi # every input is encoded and decoded several times
+  build/fuzz/fuzz_"$target" "${dictionary[@]}" -max_total_time="$seconds" -timeout=60 -rss_limit_mb=4096 -max_len=$length -print_final_stats=1 \
     -artifact_prefix=build/fuzz-findings/"$target"- build/fuzz-corpus/"$target" >build/fuzz-"$target".log 2>&1 ||
     { tail -40 build/fuzz-"$target".log; exit 1; }
   grep -E 'number_of_executed_units|DONE' build/fuzz-"$target".log

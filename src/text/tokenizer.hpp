@@ -27,8 +27,9 @@ struct EncodeOptions {
 // Immutable once made; every call may be made from any thread at once.
 //
 // What it computes is what llama.cpp's tokenizers compute for the same vocabularies, with two differences on purpose.
-// Bytes that are not UTF-8 keep their value (llama.cpp turns each into U+FFFD), so that decode(encode(x)) == x; and
-// text alone never merges into a control token.
+// Bytes that are not UTF-8 keep their value (llama.cpp turns each into U+FFFD), so that decode(encode(x)) == x for
+// vocabularies that can spell every byte; and text alone never merges into a control token. What they share: to an spm
+// vocabulary, U+2581 in a text is a space.
 class Tokenizer {
  public:
   ~Tokenizer();

@@ -1,11 +1,23 @@
-// Any bytes as a chat template: compiled and rendered within its limits, or refused.
+// Any bytes as a chat template: compiled and rendered within its limits, or refused; the same every time.
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "base/json.hpp"
+#include "base/utf8.hpp"
+#include "fuzz/invariant.hpp"
 #include "text/chat_template.hpp"
 
 using namespace tidemill;  // NOLINT(google-build-using-namespace)
+using test::require;
+
+namespace {
+
+void require_presentable(const base::Error& error) {
+  require(!error.message().empty() && base::utf8::is_valid(error.message()), "a refusal says why, in UTF-8");
+}
+
+}  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static const auto context = base::parse_json(R"({
@@ -15,11 +27,34 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
                  {"role": "tool", "tool_call_id": "1", "content": "[1, 2]"}],
     "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}],
     "bos_token": "<s>", "eos_token": "</s>", "add_generation_prompt": true})");
-  const auto compiled = text::ChatTemplate::compile(std::string(reinterpret_cast<const char*>(data), size));
-  if (!compiled) return 0;
+  const auto compiled = text::ChatTemplate::compile(std::string_view(reinterpret_cast<const char*>(data), size));
+  if (!compiled) {
+    require_presentable(compiled.error());
+    return 0;
+  }
   text::TemplateLimits limits;
   limits.max_output = 1 << 16;
+  limits.max_memory = size_t{16} << 20;
   limits.max_steps = 100'000;
-  (void)compiled->render(context->get_object(), base::WallTime{}, limits);
+  const auto rendered = compiled->render(context->get_object(), base::WallTime{}, limits);
+  if (rendered) {
+    require(rendered->size() <= limits.max_output, "the output is within its limit");
+    require(base::utf8::is_valid(*rendered), "the output is UTF-8");
+  } else {
+    require_presentable(rendered.error());
+  }
+  const auto again = compiled->render(context->get_object(), base::WallTime{}, limits);
+  require(static_cast<bool>(again) == static_cast<bool>(rendered) &&
+              (again ? *again == *rendered : again.error().message() == rendered.error().message()),
+          "a template renders the same every time");
+  text::TemplateLimits tight = limits;
+  tight.max_steps = 500;
+  const auto cut = compiled->render(context->get_object(), base::WallTime{}, tight);
+  if (cut) {
+    require(rendered && *cut == *rendered, "limits that suffice change nothing");
+  } else if (rendered) {
+    require(cut.error().code() == base::ErrorCode::too_large, "only the limit can end what would have rendered");
+  }
+  (void)compiled->probe();
   return 0;
 }

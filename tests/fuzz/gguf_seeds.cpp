@@ -1,0 +1,141 @@
+// Writes models of a few kilobytes, one for each architecture, tokenizer and matrix type: fuzz_gguf_seeds FOLDER
+// Small inputs keep the fuzzer quick, and most of their bytes are structure rather than weights.
+#include <array>
+#include <cstdio>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "model/gguf_writer.hpp"
+#include "tensor/dtype.hpp"
+
+using namespace tidemill;  // NOLINT(google-build-using-namespace)
+
+namespace {
+
+constexpr int64_t kWidth = 32;
+constexpr int64_t kHeadDim = 16;
+constexpr int64_t kTokens = 12;
+
+struct Tensor {
+  std::string name;
+  tensor::DType type;
+  std::vector<int64_t> shape;  // innermost first
+};
+
+std::vector<Tensor> tensors_of(std::string_view architecture, tensor::DType type) {
+  const auto f32 = tensor::DType::f32;
+  std::vector<Tensor> tensors = {{"token_embd.weight", type, {kWidth, kTokens}},
+                                 {"blk.0.attn_norm.weight", f32, {kWidth}},
+                                 {"blk.0.attn_q.weight", type, {kWidth, kWidth}},
+                                 {"blk.0.attn_k.weight", type, {kWidth, kHeadDim}},
+                                 {"blk.0.attn_v.weight", type, {kWidth, kHeadDim}},
+                                 {"blk.0.attn_output.weight", type, {kWidth, kWidth}},
+                                 {"blk.0.ffn_norm.weight", f32, {kWidth}},
+                                 {"blk.0.ffn_gate.weight", type, {kWidth, kWidth}},
+                                 {"blk.0.ffn_up.weight", type, {kWidth, kWidth}},
+                                 {"blk.0.ffn_down.weight", type, {kWidth, kWidth}},
+                                 {"output_norm.weight", f32, {kWidth}}};
+  if (architecture == "qwen2") {
+    tensors.push_back({"blk.0.attn_q.bias", f32, {kWidth}});
+    tensors.push_back({"blk.0.attn_k.bias", f32, {kHeadDim}});
+    tensors.push_back({"blk.0.attn_v.bias", f32, {kHeadDim}});
+  }
+  if (architecture == "qwen3") {
+    tensors.push_back({"blk.0.attn_q_norm.weight", f32, {kHeadDim}});
+    tensors.push_back({"blk.0.attn_k_norm.weight", f32, {kHeadDim}});
+  }
+  if (architecture == "llama") tensors.push_back({"rope_freqs.weight", f32, {kHeadDim / 2}});
+  return tensors;
+}
+
+void add_vocabulary(model::GgufWriter& writer, std::string_view tokenizer) {
+  const bool spm = tokenizer == "llama";
+  const std::vector<std::string> tokens =
+      spm ? std::vector<std::string>{"<unk>", "<s>", "</s>", "<0x41>", "\u2581", "H",
+                                     "e",     "l",   "o",    "He",     "ll",     "<|user|>"}
+          : std::vector<std::string>{"H",  "e",  "l",       "o",        "\u0120", "w",
+                                     "He", "ll", "\u0120w", "<|user|>", "<s>",    "</s>"};
+  const std::vector<int32_t> kinds = spm ? std::vector<int32_t>{2, 3, 3, 6, 1, 1, 1, 1, 1, 1, 1, 4}
+                                         : std::vector<int32_t>{1, 1, 1, 1, 1, 1, 1, 1, 1, 4, 3, 3};
+  writer.add_string("tokenizer.ggml.model", tokenizer);
+  writer.add_string("tokenizer.ggml.pre", spm ? "default" : "qwen2");
+  writer.add_strings("tokenizer.ggml.tokens", tokens);
+  writer.add_ints("tokenizer.ggml.token_type", kinds);
+  if (spm) {
+    const std::vector<float> scores = {0, 0, 0, 0, -1, -2, -3, -4, -5, -1.5F, -2.5F, 0};
+    writer.add_floats("tokenizer.ggml.scores", scores);
+    writer.add_bool("tokenizer.ggml.add_space_prefix", true);
+  } else {
+    const std::vector<std::string> merges = {"H e", "l l", "\u0120 w"};
+    writer.add_strings("tokenizer.ggml.merges", merges);
+  }
+  writer.add_u32("tokenizer.ggml.bos_token_id", spm ? 1 : 10);
+  writer.add_u32("tokenizer.ggml.eos_token_id", spm ? 2 : 11);
+  writer.add_bool("tokenizer.ggml.add_bos_token", true);
+  writer.add_string("tokenizer.chat_template", "{{ messages }}");
+}
+
+base::Result<void> write_seed(const std::filesystem::path& path, std::string_view architecture,
+                              std::string_view tokenizer, tensor::DType type) {
+  model::GgufWriter writer;
+  const auto key = [&](std::string_view name) { return std::string(architecture) + "." + std::string(name); };
+  writer.add_string("general.architecture", architecture);
+  writer.add_string("general.name", "seed");
+  writer.add_u32(key("block_count"), 1);
+  writer.add_u32(key("context_length"), 64);
+  writer.add_u32(key("embedding_length"), kWidth);
+  writer.add_u32(key("feed_forward_length"), kWidth);
+  writer.add_u32(key("attention.head_count"), 2);
+  writer.add_u32(key("attention.head_count_kv"), 1);
+  writer.add_u32(key("attention.key_length"), kHeadDim);
+  writer.add_u32(key("attention.value_length"), kHeadDim);
+  writer.add_u32(key("rope.dimension_count"), kHeadDim);
+  writer.add_f32(key("rope.freq_base"), 10000);
+  writer.add_f32(key("attention.layer_norm_rms_epsilon"), 1e-5F);
+  add_vocabulary(writer, tokenizer);
+  const std::vector<Tensor> tensors = tensors_of(architecture, type);
+  for (const Tensor& tensor : tensors)
+    writer.declare_tensor(tensor.name, tensor.type, tensor.shape);
+  TM_CHECK(writer.begin(path));
+  for (const Tensor& tensor : tensors) {
+    int64_t elements = 1;
+    for (const int64_t extent : tensor.shape)
+      elements *= extent;
+    std::vector<float> values(static_cast<size_t>(elements));
+    for (size_t i = 0; i < values.size(); ++i)
+      values[i] = static_cast<float>(i % 7) / 4 - 0.5F;
+    std::vector<std::byte> bytes(static_cast<size_t>(tensor::row_bytes(tensor.type, elements)));
+    tensor::quantize(tensor.type, values.data(), elements, bytes.data());
+    TM_CHECK(writer.write(bytes));
+  }
+  return writer.finish();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 2) {
+    std::fputs("usage: fuzz_gguf_seeds FOLDER\n", stderr);
+    return 2;
+  }
+  struct Seed {
+    std::string_view name, architecture, tokenizer;
+    tensor::DType type;
+  };
+  const std::array<Seed, 5> seeds = {{{"llama", "llama", "llama", tensor::DType::q8_0},
+                                      {"llama-f16", "llama", "gpt2", tensor::DType::f16},
+                                      {"qwen2", "qwen2", "gpt2", tensor::DType::q4_0},
+                                      {"qwen2-bf16", "qwen2", "gpt2", tensor::DType::bf16},
+                                      {"qwen3", "qwen3", "gpt2", tensor::DType::q8_0}}};
+  for (const Seed& seed : seeds) {
+    const auto written =
+        write_seed(std::filesystem::path(argv[1]) / seed.name, seed.architecture, seed.tokenizer, seed.type);
+    if (!written) {
+      std::fprintf(stderr, "%s\n", written.error().to_string().c_str());
+      return 1;
+    }
+  }
+  return 0;
+}
