@@ -74,6 +74,7 @@ std::string to_toml(const ConfigValue& value) {
                           [](const std::string& text) { return quote(text); },
                           [](const std::vector<std::string>& items) {
                             std::vector<std::string> quoted;
+                            quoted.reserve(items.size());
                             for (const std::string& item : items)
                               quoted.push_back(quote(item));
                             return fmt::format("[{}]", fmt::join(quoted, ", "));

@@ -4,6 +4,7 @@
 #include <cassert>
 #include <string_view>
 #include <unordered_set>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -133,8 +134,9 @@ class Builder {
     std::string left;
     for (const char c : word) {
       const std::string& right = bytes_[static_cast<unsigned char>(c)];
-      if (!left.empty() && add(left + right, kNormal)) vocabulary_.merges.push_back(left + " " + right);
-      left += right;
+      std::string joined = left + right;
+      if (!left.empty() && add(joined, kNormal)) vocabulary_.merges.push_back(left.append(" ").append(right));
+      left = std::move(joined);
     }
   }
 

@@ -141,8 +141,8 @@ int64_t choose_kv_bytes(const ServeOptions& options, const model::Model& model, 
   block.type = parse_kv_type(options.kv_type);
   const int64_t own = model.hyper_parameters().context;
   const int64_t context = options.max_context > 0 ? std::min(options.max_context, own) : own;
-  const auto blocks = static_cast<double>((context + tensor::kKvBlockTokens - 1) / tensor::kKvBlockTokens + 1);
-  const double one = blocks * static_cast<double>(tensor::kv_block_bytes(block));
+  const int64_t blocks = (context + tensor::kKvBlockTokens - 1) / tensor::kKvBlockTokens + 1;
+  const double one = static_cast<double>(blocks) * static_cast<double>(tensor::kv_block_bytes(block));
   const double share = std::max(available / 4, std::min(one, available / 2));
   return static_cast<int64_t>(std::min(one * options.max_running, share));
 }
