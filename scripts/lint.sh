@@ -10,9 +10,9 @@ echo "lint: shell scripts"
 git ls-files 'scripts/*.sh' '.ci/*' | xargs -n 1 bash -n
 
 echo "lint: clang-tidy"
-[ -f build/release/compile_commands.json ] || cmake --preset release >/dev/null
-mkdir -p build/lint
-headers=$(git ls-files 'src/*.hpp' .clang-tidy | sort | xargs sha256sum | sha256sum | cut -c1-16)
+mkdir -p build/lint build/release
+cmake --preset release >build/release/configure.log 2>&1 || { cat build/release/configure.log >&2; exit 1; }
+headers=$(git ls-files '*.hpp' '*.clang-tidy' | sort | xargs sha256sum | sha256sum | cut -c1-16)
 check() {
   local stamp log
   stamp="build/lint/$(echo "$1 $2 $(sha256sum <"$2")" | sha256sum | cut -c1-32)"

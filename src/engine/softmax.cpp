@@ -59,7 +59,7 @@ std::optional<float> finite_max(std::span<const float> logits) {
   for (size_t i = 0; i < logits.size(); i += kLanes) {
     const Floats x = load(logits.data() + i, std::min(kLanes, logits.size() - i), -kInfinity);
     max = x > max ? x : max;
-    not_a_number |= x != x;
+    not_a_number |= x != x;  // NOLINT(misc-redundant-expression): what differs from itself is not a number
   }
   float result = -kInfinity;
   bool bad = false;

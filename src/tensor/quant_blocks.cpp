@@ -116,15 +116,17 @@ void block_to_float(DType type, const UnpackedBlock& block, float* destination) 
     case DType::q4_k: {
       const float dmin = f16_to_f32(block.dmin);
       for (int i = 0; i < 256; ++i) {
-        const float scale = d * static_cast<float>(block.scale[i / 32]);
-        const float min = dmin * static_cast<float>(block.min[i / 32]);
+        const int group = i / 32;
+        const float scale = d * static_cast<float>(block.scale[group]);
+        const float min = dmin * static_cast<float>(block.min[group]);
         destination[i] = scale * static_cast<float>(block.codes[i]) - min;
       }
       return;
     }
     case DType::q6_k:
       for (int i = 0; i < 256; ++i) {
-        const float scale = d * static_cast<float>(block.scale[i / 16]);
+        const int group = i / 16;
+        const float scale = d * static_cast<float>(block.scale[group]);
         destination[i] = scale * static_cast<float>(block.codes[i] - 32);
       }
       return;

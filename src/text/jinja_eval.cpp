@@ -102,7 +102,6 @@ Value Interpreter::eval(const Expression& node) {
     case Expression::Kind::call:
       return eval_call(static_cast<const CallExpr&>(node));
     case Expression::Kind::filter:
-      return eval_applied(static_cast<const AppliedExpr&>(node), nullptr);
     case Expression::Kind::test:
       return eval_applied(static_cast<const AppliedExpr&>(node), nullptr);
     case Expression::Kind::arithmetic:

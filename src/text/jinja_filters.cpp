@@ -160,7 +160,7 @@ Value indent(Interpreter& in, const Value& input, CallArgs& call) {
 
 Value to_int(Interpreter& in, const Value& input, CallArgs& call) {
   const Arguments args("int", {"default", "base"}, call);
-  const Value otherwise = args.has(0) ? args[0] : Value::integer(0);
+  Value otherwise = args.has(0) ? args[0] : Value::integer(0);
   if (input.is_undefined()) throw Fault{input.undefined_message()};
   if (input.is_integral()) return input.integral();
   double real = 0;

@@ -91,7 +91,7 @@ void group_digits(std::string& digits, char separator, size_t size) {
 
 // Pads `prefix` + `body` (a sign or 0x, and digits or text) to the width.
 std::string pad(Interpreter& in, const Spec& spec, std::string_view prefix, std::string_view body, char default_align) {
-  const auto length = static_cast<Int>(prefix.size() + code_points(body));
+  const auto length = static_cast<Int>(prefix.size()) + static_cast<Int>(code_points(body));
   const Int missing = std::max<Int>(0, spec.width - length);
   if (missing > static_cast<Int>(SIZE_MAX / 16)) in.budget().expect(SIZE_MAX);
   const auto count = static_cast<size_t>(missing);

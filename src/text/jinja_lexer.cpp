@@ -217,13 +217,9 @@ class Lexer {
   size_t digits_end(size_t from, Accept accept) const {
     size_t end = from;
     while (end < source_.size()) {
-      if (accept(source_[end])) {
-        ++end;
-      } else if (source_[end] == '_' && end > from && end + 1 < source_.size() && accept(source_[end + 1])) {
-        ++end;
-      } else {
-        break;
-      }
+      const bool joins = source_[end] == '_' && end > from && end + 1 < source_.size() && accept(source_[end + 1]);
+      if (!joins && !accept(source_[end])) break;
+      ++end;
     }
     return end;
   }

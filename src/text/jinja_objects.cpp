@@ -370,7 +370,8 @@ bool Loop::peek() {
   if (ahead_at_ < ahead_.size()) return true;
   Value item;
   if (!pull(item)) return false;
-  ahead_.assign(1, std::move(item));
+  ahead_.clear();
+  ahead_.push_back(std::move(item));
   ahead_at_ = 0;
   return true;
 }

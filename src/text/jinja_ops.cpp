@@ -528,9 +528,11 @@ Arguments::Arguments(std::string_view function, std::initializer_list<std::strin
     bound_[i] = &args.positional[i];
   for (const auto& [name, value] : args.keyword) {
     const auto found = std::find(names_.begin(), names_.end(), name);
-    if (found == names_.end()) throw Fault{called + " got an unexpected keyword argument '" + name + "'"};
+    if (found == names_.end())
+      throw Fault{std::string(called).append(" got an unexpected keyword argument '").append(name).append("'")};
     const Value*& slot = bound_[static_cast<size_t>(found - names_.begin())];
-    if (slot != nullptr) throw Fault{called + " got multiple values for argument '" + name + "'"};
+    if (slot != nullptr)
+      throw Fault{std::string(called).append(" got multiple values for argument '").append(name).append("'")};
     slot = &value;
   }
   for (size_t i = 0; i < required; ++i) {

@@ -39,7 +39,7 @@ bool ordered(Interpreter& in, const Value& value, CallArgs& call) {
   const Arguments args("comparison", {"other"}, call, 1);
   bool unordered = false;
   const int order = compare(in.budget(), value, args[0], unordered);
-  return !unordered && (order < 0 ? Below : order > 0 ? Above : Same);
+  return !unordered && ((Below && order < 0) || (Same && order == 0) || (Above && order > 0));
 }
 
 bool is_in(Interpreter& in, const Value& value, CallArgs& call) {
