@@ -24,7 +24,8 @@ constexpr Duration shortest = milliseconds(10);
 constexpr Duration longest = hours(24);
 
 void register_server(base::ConfigSchema& schema, ServeOptions& o) {
-  schema.add("server.host", &o.host, "IP address (or localhost) to listen on; 0.0.0.0 or :: for every one").alias("--host");
+  schema.add("server.host", &o.host, "IP address (or localhost) to listen on; 0.0.0.0 or :: for every one")
+      .alias("--host");
   schema.add("server.port", &o.port, "port to listen on; 0 for any free one").alias("--port").between(0, 65535);
   schema.add("server.io_threads", &o.io_threads, "threads for connections (none of them computes)").between(1, 64);
   schema.add("server.max_body", &o.max_body, "largest request body; a larger one is refused with 413")
