@@ -16,12 +16,14 @@ inline std::filesystem::path data_root() {
 }
 
 // The embedded model, which every checkout has.
-inline std::filesystem::path nano_coder() { return "models/nano-coder.gguf"; }
+inline std::filesystem::path nano_coder() {
+  return "models/nano-coder.gguf";
+}
 
 }  // namespace tidemill::test
 
 // Skips the test, saying so, where the shared file is absent.
-#define TM_SKIP_WITHOUT(path)                                                                                    \
-  if (!std::filesystem::exists(path)) {                                                                          \
+#define TM_SKIP_WITHOUT(path)                                                                                   \
+  if (!std::filesystem::exists(path)) {                                                                         \
     GTEST_SKIP() << "needs " << (path).string() << "; set TIDEMILL_DATA to the folder of the shared test data"; \
   }

@@ -2,8 +2,12 @@
 
 namespace tidemill::base {
 
-SteadyTime SystemClock::now() const { return std::chrono::steady_clock::now(); }
-WallTime SystemClock::wall_now() const { return std::chrono::system_clock::now(); }
+SteadyTime SystemClock::now() const {
+  return std::chrono::steady_clock::now();
+}
+WallTime SystemClock::wall_now() const {
+  return std::chrono::system_clock::now();
+}
 
 const SystemClock& SystemClock::instance() {
   static const SystemClock clock;

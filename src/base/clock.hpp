@@ -15,8 +15,8 @@ using WallTime = std::chrono::time_point<std::chrono::system_clock, Duration>;
 class Clock {
  public:
   virtual ~Clock() = default;
-  virtual SteadyTime now() const = 0;       // never runs backwards; for durations and deadlines
-  virtual WallTime wall_now() const = 0;    // for timestamps shown to people and peers
+  virtual SteadyTime now() const = 0;     // never runs backwards; for durations and deadlines
+  virtual WallTime wall_now() const = 0;  // for timestamps shown to people and peers
 };
 
 // The machine's clock.
@@ -42,8 +42,12 @@ class ManualClock final : public Clock {
 };
 
 // Seconds as a double, for metrics and reports.
-inline double seconds(Duration d) { return std::chrono::duration<double>(d).count(); }
+inline double seconds(Duration d) {
+  return std::chrono::duration<double>(d).count();
+}
 // Nanoseconds since the Unix epoch, as OTLP wants them.
-inline int64_t unix_nanos(WallTime t) { return t.time_since_epoch().count(); }
+inline int64_t unix_nanos(WallTime t) {
+  return t.time_since_epoch().count();
+}
 
 }  // namespace tidemill::base

@@ -31,7 +31,8 @@ std::string random_hex(int bytes) {
 std::string random_id(std::string_view prefix) {
   constexpr std::string_view alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
   std::string text(prefix);
-  for (int i = 0; i < 24; ++i) text += alphabet[random_u64() % alphabet.size()];
+  for (int i = 0; i < 24; ++i)
+    text += alphabet[random_u64() % alphabet.size()];
   return text;
 }
 

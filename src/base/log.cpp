@@ -24,19 +24,27 @@ spdlog::logger& logger() {
 
 spdlog::level::level_enum to_spdlog(Level level) {
   switch (level) {
-    case Level::trace: return spdlog::level::trace;
-    case Level::debug: return spdlog::level::debug;
-    case Level::info: return spdlog::level::info;
-    case Level::warn: return spdlog::level::warn;
-    case Level::error: return spdlog::level::err;
-    case Level::off: return spdlog::level::off;
+    case Level::trace:
+      return spdlog::level::trace;
+    case Level::debug:
+      return spdlog::level::debug;
+    case Level::info:
+      return spdlog::level::info;
+    case Level::warn:
+      return spdlog::level::warn;
+    case Level::error:
+      return spdlog::level::err;
+    case Level::off:
+      return spdlog::level::off;
   }
   return spdlog::level::info;
 }
 
 }  // namespace
 
-void set_level(Level level) { threshold.store(level, std::memory_order_relaxed); }
+void set_level(Level level) {
+  threshold.store(level, std::memory_order_relaxed);
+}
 
 bool enabled(Level level) {
   return level >= threshold.load(std::memory_order_relaxed) && level != Level::off;
@@ -53,6 +61,8 @@ Result<Level> parse_level(std::string_view word) {
                fmt::format("unknown log level '{}': use trace, debug, info, warn, error or off", word));
 }
 
-void write(Level level, std::string_view message) { logger().log(to_spdlog(level), message); }
+void write(Level level, std::string_view message) {
+  logger().log(to_spdlog(level), message);
+}
 
 }  // namespace tidemill::base::log

@@ -12,7 +12,8 @@
 
 namespace tidemill::base {
 
-// Shows label, share done, rate and time left, first drawn after a tenth of a second and redrawn at most ten times a second. Thread-safe.
+// Shows label, share done, rate and time left, first drawn after a tenth of a second and redrawn at most ten times a
+// second. Thread-safe.
 class Progress {
  public:
   enum class Unit { items, bytes };

@@ -114,14 +114,14 @@ class [[nodiscard]] Result<void> {
 
 // TM_TRY(auto x, f());  declares x with f()'s value, or returns f()'s error from the enclosing function.
 #define TM_TRY(declaration, expression) TM_TRY_(TM_CONCAT(tm_result_, __LINE__), declaration, expression)
-#define TM_TRY_(result, declaration, expression)     \
-  auto result = (expression);                        \
-  if (!result) return std::move(result).error();     \
+#define TM_TRY_(result, declaration, expression) \
+  auto result = (expression);                    \
+  if (!result) return std::move(result).error(); \
   declaration = std::move(result).value()
 
 // TM_CHECK(f());  returns f()'s error from the enclosing function, if it has one.
-#define TM_CHECK(expression)                                       \
-  do {                                                             \
-    auto tm_check_result = (expression);                           \
+#define TM_CHECK(expression)                                         \
+  do {                                                               \
+    auto tm_check_result = (expression);                             \
     if (!tm_check_result) return std::move(tm_check_result).error(); \
   } while (false)

@@ -218,8 +218,8 @@ void isolate_trailing_space(const Characters& characters, uint32_t begin, uint32
   if (text_end < end) ends.push_back(end);
 }
 
-// [一-龥ࠀ-一가-퟿]+ , but no white space, though the second range has some: llama.cpp, whose output is the measure
-// here, never matches wide white space by its code point. isolate_deepseek_signs leaves out U+3000 likewise.
+// [一-龥ࠀ-一가-퟿]+ , but no white space, though the second range has some: llama.cpp, whose output is the
+// measure here, never matches wide white space by its code point. isolate_deepseek_signs leaves out U+3000 likewise.
 void isolate_cjk(const Characters& characters, uint32_t begin, uint32_t end, std::vector<uint32_t>& ends) {
   const Part part(characters, begin, end);
   isolate(part, ends, [&](uint32_t i) {
