@@ -2,9 +2,7 @@
 #include <immintrin.h>
 
 #include "tensor/kernels.hpp"
-#include "tensor/vector_attention.hpp"
-#include "tensor/vector_linear.hpp"
-#include "tensor/vector_rows.hpp"
+#include "tensor/vector_kernels.hpp"
 
 namespace tidemill::tensor {
 namespace {
@@ -184,23 +182,7 @@ struct Avx2 {
 }  // namespace
 
 const Kernels& avx2_kernels() {
-  using S = Avx2;
-  static constexpr Kernels kernels = {
-      .isa = Isa::avx2,
-      .code_bytes = S::kCodeBytes,
-      .quantize_row = quantize_row<S>,
-      .linear = {linear_panel<Plain<S, LoadF32<S>>>, linear_panel<Plain<S, LoadF16<S>>>,
-                 linear_panel<Plain<S, LoadBf16<S>>>, linear_panel<Q8<S>>, linear_panel<Q4<S>>, linear_panel<Q4K<S>>,
-                 linear_panel<Q6K<S>>},
-      .rms_norm = rms_norm<S>,
-      .silu_multiply = silu_multiply<S>,
-      .exp = exp_row<S>,
-      .f32_to_f16 = convert_to_f16<S>,
-      .attention = {attention<S, LoadF32<S>>, attention<S, LoadF16<S>>, attention<S, LoadBf16<S>>},
-      .peak_int8 = peak_int8<S>,
-      .peak_fma = peak_fma<S>,
-      .read_bytes = read_bytes<S>,
-  };
+  static constexpr Kernels kernels = make_kernels<Avx2>(Isa::avx2);
   return kernels;
 }
 

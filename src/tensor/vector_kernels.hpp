@@ -1,0 +1,34 @@
+// The table of an instruction set with vectors, from its vector type S; see vector_linear.hpp for why all of this has
+// internal linkage.
+#pragma once
+
+#include "tensor/kernels.hpp"
+#include "tensor/vector_attention.hpp"
+#include "tensor/vector_linear.hpp"
+#include "tensor/vector_rows.hpp"
+
+namespace tidemill::tensor {
+namespace {
+
+template <class S>
+constexpr Kernels make_kernels(Isa isa) {
+  return {
+      .isa = isa,
+      .code_bytes = S::kCodeBytes,
+      .quantize_row = quantize_row<S>,
+      .linear = {linear_panel<Plain<S, LoadF32<S>>>, linear_panel<Plain<S, LoadF16<S>>>,
+                 linear_panel<Plain<S, LoadBf16<S>>>, linear_panel<Q8<S>>, linear_panel<Q4<S>>, linear_panel<Q4K<S>>,
+                 linear_panel<Q6K<S>>},
+      .rms_norm = rms_norm<S>,
+      .silu_multiply = silu_multiply<S>,
+      .exp = exp_row<S>,
+      .f32_to_f16 = convert_to_f16<S>,
+      .attention = {attention<S, LoadF32<S>>, attention<S, LoadF16<S>>, attention<S, LoadBf16<S>>},
+      .peak_int8 = peak_int8<S>,
+      .peak_fma = peak_fma<S>,
+      .read_bytes = read_bytes<S>,
+  };
+}
+
+}  // namespace
+}  // namespace tidemill::tensor
