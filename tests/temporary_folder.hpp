@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <string_view>
 
 #include "base/ids.hpp"
@@ -22,6 +23,10 @@ class TemporaryFolder {
   TemporaryFolder& operator=(const TemporaryFolder&) = delete;
 
   const std::filesystem::path& path() const { return path_; }
+  // Files and folders directly in it.
+  long entries() const {
+    return std::distance(std::filesystem::directory_iterator(path_), std::filesystem::directory_iterator());
+  }
 
   // Writes a file, and the folders above it.
   std::filesystem::path put(const std::filesystem::path& name, std::string_view content) const {
