@@ -15,17 +15,7 @@ namespace {
 using test::parse_object;
 using test::json::object;
 
-class Endpoints : public testing::Test {
- protected:
-  static void SetUpTestSuite() { live_ = new test::LiveServer(); }
-  static void TearDownTestSuite() {
-    delete live_;
-    live_ = nullptr;
-  }
-  static test::LiveServer* live_;
-  test::Client client_ = live_->client();
-};
-test::LiveServer* Endpoints::live_ = nullptr;
+class Endpoints : public test::OnSharedServer<Endpoints> {};
 
 std::vector<double> numbers(const test::json::value& array) {
   std::vector<double> values;

@@ -10,21 +10,14 @@
 namespace tidemill {
 namespace {
 
-class Errors : public testing::Test {
- protected:
-  static void SetUpTestSuite() {
+class Errors : public test::OnSharedServer<Errors> {
+ public:
+  static serve::ServeOptions server_options() {
     auto options = test::small_options();
     options.max_body = base::ByteSize{uint64_t{256} << 10};
-    live_ = new test::LiveServer(options);
+    return options;
   }
-  static void TearDownTestSuite() {
-    delete live_;
-    live_ = nullptr;
-  }
-  static test::LiveServer* live_;
-  test::Client client_ = live_->client();
 };
-test::LiveServer* Errors::live_ = nullptr;
 
 struct Case {
   std::string path;

@@ -17,17 +17,7 @@ namespace {
 using test::parse_object;
 using test::json::object;
 
-class Generate : public testing::Test {
- protected:
-  static void SetUpTestSuite() { live_ = new test::LiveServer(); }
-  static void TearDownTestSuite() {
-    delete live_;
-    live_ = nullptr;
-  }
-  static test::LiveServer* live_;
-  test::Client client_ = live_->client();
-};
-test::LiveServer* Generate::live_ = nullptr;
+class Generate : public test::OnSharedServer<Generate> {};
 
 std::string text_of(const object& answer, size_t index = 0) {
   const object& choice = answer.at("choices").as_array().at(index).as_object();

@@ -52,6 +52,21 @@ class LiveServer {
   std::unique_ptr<serve::Server> server_;
 };
 
+// Tests that share one server: `class Endpoints : public test::OnSharedServer<Endpoints> {};`. A suite that has a
+// public `server_options` of its own is served with those.
+template <typename Suite>
+class OnSharedServer : public testing::Test {
+ public:
+  static serve::ServeOptions server_options() { return small_options(); }
+
+ protected:
+  static void SetUpTestSuite() { live_ = std::make_unique<LiveServer>(Suite::server_options()); }
+  static void TearDownTestSuite() { live_.reset(); }
+
+  inline static std::unique_ptr<LiveServer> live_;
+  Client client_ = live_->client();
+};
+
 json::object parse_object(std::string_view text);
 json::object parse_object(const wire::HttpResponse& response);
 
