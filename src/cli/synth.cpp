@@ -11,6 +11,7 @@
 #include "base/progress.hpp"
 #include "base/units.hpp"
 #include "cli/command.hpp"
+#include "cli/interrupt.hpp"
 
 namespace tidemill::cli {
 
@@ -74,6 +75,8 @@ base::Result<int> synth(const SynthFlags& flags) {
     }
     bar->set(done);
   };
+  const Interrupt interrupt;  // so that what is half written is removed
+  options.cancelled = [&] { return interrupt.raised(); };
   TM_CHECK(model::write_synthetic_model(shape, flags.output, options));
   if (bar) bar->finish();
   std::error_code fault;

@@ -228,6 +228,9 @@ class Synthesizer {
   }
 
   Result<void> emit(std::span<const std::byte> bytes) {
+    if (options_.cancelled && options_.cancelled()) {
+      return base::Error(base::ErrorCode::cancelled, "the model was not finished");
+    }
     TM_CHECK(writer_.write(bytes));
     done_ += bytes.size();
     if (options_.on_progress) options_.on_progress(done_, writer_.tensor_bytes());

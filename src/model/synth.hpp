@@ -18,6 +18,7 @@ struct SynthOptions {
   uint64_t seed = 1;                         // the same seed gives the same file
   int threads = 1;
   std::function<void(size_t done, size_t total)> on_progress;  // bytes of tensors written
+  std::function<bool()> cancelled = {};                        // asked often; true ends the work with `cancelled`
 };
 
 // The type that a matrix of `cols` columns gets where `type` is asked for: `type`, or Q8_0 where `cols` is not a
@@ -26,7 +27,7 @@ tensor::DType synth_type(tensor::DType type, int64_t cols);
 
 // Writes a complete GGUF model, vocabulary and chat template included, which other GGUF engines read as well. Weights
 // are about Gaussian with variance 1 / inputs, norms near 1. Nothing is left under `path` on failure. Errors as
-// GgufWriter's.
+// GgufWriter's, and `cancelled`.
 base::Result<void> write_synthetic_model(const Shape& shape, const std::filesystem::path& path,
                                          const SynthOptions& options);
 

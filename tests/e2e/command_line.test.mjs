@@ -1,7 +1,8 @@
 // The program's subcommands as scripts use them.
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -157,6 +158,22 @@ describe('the command line', { timeout: 300_000 }, () => {
     const two = tidemill(['chat', '-n', '5', '--temperature', '0', '--json'], { input: 'import os\nimport sys\n' });
     assert.equal(two.out.trim().split('\n').length, 2);
     assert.equal(two.out.split('\n')[0], one.out.trim());
+  });
+
+  test('leaves nothing of a model that was interrupted', async () => {
+    for (const signal of ['SIGINT', 'SIGTERM']) {
+      const own = mkdtempSync(path.join(folder, 'synth-'));
+      const env = { ...process.env };
+      delete env.TIDEMILL_PROGRAM;
+      const child = spawn(program, ['synth', 'llama-3.2-1b', path.join(own, 'model.gguf')], { env, stdio: ['ignore', 'ignore', 'pipe'] });
+      const exited = once(child, 'exit');
+      const said = child.stderr.setEncoding('utf8').toArray();
+      while (readdirSync(own).length === 0) await new Promise(setImmediate);
+      child.kill(signal);
+      assert.deepEqual(await exited, [130, null]);
+      assert.match((await said).join(''), /not finished/);
+      assert.deepEqual(readdirSync(own), []);
+    }
   });
 
   test('synthesises a model and measures it', () => {

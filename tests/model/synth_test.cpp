@@ -52,6 +52,16 @@ TEST(Shapes, AllHaveConsistentVocabularies) {
   EXPECT_EQ(qwen.tokens[151668], "</think>");
 }
 
+TEST(Synth, LeavesNothingWhenCancelled) {
+  const test::TemporaryFolder folder;
+  int asked = 0;
+  const auto written = write_synthetic_model(find_shape("llama-tiny").value(), folder.path() / "model.gguf",
+                                             {.on_progress = {}, .cancelled = [&] { return ++asked == 3; }});
+  ASSERT_FALSE(written);
+  EXPECT_EQ(written.error().code(), base::ErrorCode::cancelled);
+  EXPECT_EQ(folder.entries(), 0);
+}
+
 class SynthText : public testing::TestWithParam<const char*> {};
 
 TEST_P(SynthText, SpellsAnything) {
