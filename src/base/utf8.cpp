@@ -82,6 +82,13 @@ bool is_valid(std::string_view text) {
   return true;
 }
 
+size_t length(std::string_view text) {
+  size_t count = 0;
+  for (const char c : text)
+    count += (static_cast<uint8_t>(c) & 0xC0) != 0x80 ? 1 : 0;
+  return count;
+}
+
 std::string sanitize(std::string_view text) {
   std::string out;
   out.reserve(text.size());

@@ -24,6 +24,9 @@ void append(std::string& out, char32_t code_point);
 
 bool is_valid(std::string_view text);
 
+// Code points in `text`, which must be valid.
+size_t length(std::string_view text);
+
 // `text` with every invalid sequence replaced by U+FFFD (one per maximal prefix, as the Unicode standard recommends).
 std::string sanitize(std::string_view text);
 

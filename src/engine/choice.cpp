@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/utf8.hpp"
 #include "engine/philox.hpp"
 
 namespace tidemill::engine {
@@ -32,8 +33,10 @@ double Choice::draw() const {
 }
 
 void Choice::echo(std::span<const Token> prompt, std::vector<TokenInfo> infos) {
-  for (const Token token : prompt)
-    event_.text += detokenizer_.push(token);
+  for (size_t i = 0; i < prompt.size(); ++i) {
+    if (!infos.empty()) infos[i].text_offset = characters_;
+    event_.text += spell(prompt[i]);
+  }
   event_.tokens.assign(prompt.begin(), prompt.end());
   event_.echoed = static_cast<int>(prompt.size());
   event_.logprobs = std::move(infos);
@@ -45,14 +48,23 @@ FinishReason Choice::reason_to_stop(Token token) const {
   return FinishReason::none;
 }
 
+std::string Choice::spell(Token token) {
+  std::string text = detokenizer_.push(token);
+  characters_ += base::utf8::length(text);
+  return text;
+}
+
 void Choice::add(Token token, std::optional<TokenInfo> info, int64_t room) {
   ++generated_;
   if (request_.sampling.penalised()) history_.add_generated(token);
   event_.tokens.push_back(token);
-  if (info) event_.logprobs.push_back(std::move(*info));
+  if (info) {
+    info->text_offset = characters_;
+    event_.logprobs.push_back(std::move(*info));
+  }
   if (reason_to_stop(token) != FinishReason::none) return end(FinishReason::stop);
 
-  StopMatcher::Step step = stops_.push(detokenizer_.push(token));
+  StopMatcher::Step step = stops_.push(spell(token));
   event_.text += step.text;
   if (step.matched >= 0) {
     finish_ = FinishReason::stop;

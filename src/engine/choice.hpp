@@ -41,12 +41,15 @@ class Choice {
 
  private:
   FinishReason reason_to_stop(Token token) const;
+  // The text that the token completes.
+  std::string spell(Token token);
 
   const Request& request_;
   const text::Tokenizer& tokenizer_;
   uint64_t seed_;
   TokenHistory history_;
   text::Detokenizer detokenizer_;
+  size_t characters_ = 0;  // that have come out of it
   StopMatcher stops_;
   Event event_;
   int generated_ = 0;

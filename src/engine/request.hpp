@@ -45,6 +45,7 @@ struct TokenLogprob {
 struct TokenInfo {
   TokenLogprob chosen;
   std::vector<TokenLogprob> top;  // most likely first
+  size_t text_offset = 0;         // where in the choice's text it begins, in characters; hidden tokens take no room
 };
 
 enum class FinishReason : uint8_t { none, stop, length, cancelled, error };

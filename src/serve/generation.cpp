@@ -59,7 +59,7 @@ wire::TokenLogprob to_wire(engine::TokenLogprob&& token) {
 }
 
 wire::TokenInfo to_wire(engine::TokenInfo&& info) {
-  wire::TokenInfo token{.chosen = to_wire(std::move(info.chosen)), .top = {}};
+  wire::TokenInfo token{.chosen = to_wire(std::move(info.chosen)), .top = {}, .text_offset = info.text_offset};
   token.top.reserve(info.top.size());
   for (engine::TokenLogprob& other : info.top)
     token.top.push_back(to_wire(std::move(other)));

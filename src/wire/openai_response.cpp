@@ -42,13 +42,6 @@ json::object chat_token(const TokenLogprob& token) {
   return {{"token", base::utf8::sanitize(token.bytes)}, {"logprob", logprob_json(token)}, {"bytes", std::move(bytes)}};
 }
 
-size_t characters(std::string_view text) {
-  size_t count = 0;
-  for (const char c : text)
-    count += (static_cast<unsigned char>(c) & 0xC0) != 0x80;
-  return count;
-}
-
 std::string base64(std::string_view bytes) {
   std::string text((bytes.size() + 2) / 3 * 4 + 1, '\0');  // EVP_EncodeBlock ends it with a NUL
   const int length =
@@ -90,7 +83,7 @@ std::string OpenAiResponse::chunk(json::object choice) const {
   return json::serialize(body);
 }
 
-json::value OpenAiResponse::logprobs_json(const std::vector<TokenInfo>& tokens, size_t& text_offset) const {
+json::value OpenAiResponse::logprobs_json(const std::vector<TokenInfo>& tokens) const {
   if (!with_logprobs_) return nullptr;
   if (chat_) {
     json::array content;
@@ -110,8 +103,7 @@ json::value OpenAiResponse::logprobs_json(const std::vector<TokenInfo>& tokens, 
   for (const TokenInfo& token : tokens) {
     texts.push_back(json::value(base::utf8::sanitize(token.chosen.bytes)));
     logprobs.push_back(logprob_json(token.chosen));
-    offsets.push_back(text_offset);
-    text_offset += characters(token.chosen.bytes);
+    offsets.push_back(token.text_offset);
     if (!token.chosen.logprob) {
       tops.push_back(nullptr);
       continue;
@@ -139,7 +131,7 @@ std::vector<std::string> OpenAiResponse::stream(const Event& event) {
   choice.opened = true;
   const bool has_content = !event.text.empty() || (with_logprobs_ && !event.logprobs.empty());
   if (has_content) {
-    json::value logprobs = logprobs_json(event.logprobs, choice.text_offset);
+    json::value logprobs = logprobs_json(event.logprobs);
     json::object piece{{"index", event.choice}};
     if (chat_) {
       piece["delta"] = json::object{{"content", event.text}};
@@ -184,14 +176,13 @@ std::string OpenAiResponse::whole(const Usage& usage) const {
   json::array& choices = body["choices"].emplace_array();
   for (size_t i = 0; i < choices_.size(); ++i) {
     const Choice& choice = choices_[i];
-    size_t offset = 0;
     json::object entry{{"index", i}};
     if (chat_) {
       entry["message"] = json::object{{"role", "assistant"}, {"content", choice.text}, {"refusal", nullptr}};
     } else {
       entry["text"] = choice.text;
     }
-    entry["logprobs"] = logprobs_json(choice.logprobs, offset);
+    entry["logprobs"] = logprobs_json(choice.logprobs);
     entry["finish_reason"] = finish_json(choice.finish);
     choices.push_back(std::move(entry));
   }

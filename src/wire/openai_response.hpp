@@ -39,12 +39,11 @@ class OpenAiResponse {
     std::string text;
     std::vector<TokenInfo> logprobs;
     FinishReason finish = FinishReason::none;
-    size_t text_offset = 0;  // characters that tokens with logprobs have covered, for completions
   };
 
   base::json::object envelope(bool chunk) const;
   std::string chunk(base::json::object choice) const;
-  base::json::value logprobs_json(const std::vector<TokenInfo>& tokens, size_t& text_offset) const;
+  base::json::value logprobs_json(const std::vector<TokenInfo>& tokens) const;
 
   bool chat_;
   bool with_logprobs_;

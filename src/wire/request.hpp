@@ -99,6 +99,7 @@ struct TokenLogprob {
 struct TokenInfo {
   TokenLogprob chosen;
   std::vector<TokenLogprob> top;  // most likely first
+  size_t text_offset = 0;         // where in the choice's text it begins, in characters
 };
 
 // One piece of one choice.

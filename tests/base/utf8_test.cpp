@@ -70,6 +70,11 @@ TEST(Utf8, ReplacesMaximalPrefixes) {
   EXPECT_EQ(sanitize(""), "");
 }
 
+TEST(Utf8, LengthIsInCodePoints) {
+  EXPECT_EQ(length(""), 0U);
+  EXPECT_EQ(length("aé\n你🙂"), 5U);
+}
+
 TEST(Utf8, OnlyACompletableTailIsIncomplete) {
   EXPECT_EQ(incomplete_tail(""), 0);
   EXPECT_EQ(incomplete_tail("abc"), 0);

@@ -157,6 +157,35 @@ TEST_F(Generate, EchoGivesThePromptBackWithLogprobs) {
     EXPECT_LE(values[i].to_number<double>(), 0);
 }
 
+TEST_F(Generate, TextOffsetsPointIntoTheReturnedText) {
+  const std::string fields =
+      R"("prompt":"import os\n\ndef main():\n","max_tokens":8,"temperature":0,"ignore_eos":true,"echo":true,"logprobs":0)";
+  const object whole = parse_object(client_.post("/v1/completions", "{" + fields + "}"));
+  const std::string text = text_of(whole);
+  const auto& logprobs = whole.at("choices").at(0).at("logprobs").as_object();
+  const auto& tokens = logprobs.at("tokens").as_array();
+  const auto& offsets = logprobs.at("text_offset").as_array();
+  ASSERT_EQ(offsets.size(), tokens.size());
+  // The beginning of the sequence is not in the text, and neither is the space that the tokenizer put before it.
+  ASSERT_EQ(tokens.at(0).as_string(), "<s>");
+  EXPECT_EQ(offsets.at(0), 0);
+  EXPECT_EQ(offsets.at(1), 0);
+  for (size_t i = 2; i < tokens.size(); ++i) {
+    const std::string_view token = tokens[i].as_string();
+    EXPECT_EQ(text.substr(offsets[i].to_number<size_t>(), token.size()), token) << i;
+  }
+  test::json::array streamed;
+  for (const std::string& event : client_.stream("/v1/completions", "{" + fields + R"(,"stream":true})")) {
+    if (event == "[DONE]") continue;
+    const object chunk = parse_object(event);
+    const auto& part = chunk.at("choices").at(0).at("logprobs");
+    if (part.is_null()) continue;
+    for (const auto& offset : part.at("text_offset").as_array())
+      streamed.push_back(offset);
+  }
+  EXPECT_EQ(streamed, offsets);
+}
+
 TEST_F(Generate, TokenIdsAreAPromptToo) {
   const object tokens = parse_object(client_.post("/tokenize", R"({"prompt":"import os"})"));
   const std::string ids = test::json::serialize(tokens.at("tokens"));

@@ -21,8 +21,8 @@ GenerateRequest request(Dialect dialect, bool logprobs = false) {
   return made;
 }
 
-TokenInfo token(std::string bytes, double logprob) {
-  return {{bytes, logprob}, {{bytes, logprob}}};
+TokenInfo token(std::string bytes, double logprob, size_t text_offset = 0) {
+  return {{bytes, logprob}, {{bytes, logprob}}, text_offset};
 }
 
 TEST(OpenAiResponse, WritesAWholeChatCompletion) {
@@ -81,12 +81,12 @@ TEST(OpenAiResponse, GivesLogprobsWithBytes) {
   EXPECT_EQ(content.at(1).at("logprob"), json::value(-9999.0));
 }
 
-TEST(OpenAiResponse, CountsOffsetsOfCompletionTokensInCharacters) {
+TEST(OpenAiResponse, GivesOffsetsOfCompletionTokens) {
   OpenAiResponse response(request(Dialect::completions, true), "x", "m", 1, 1);
   TokenInfo first = token("é", -1);
   first.chosen.logprob.reset();
-  response.collect({0, "éa", {first, token("a", -2)}, FinishReason::none});
-  response.collect({0, "b", {token("b", -3)}, FinishReason::length});
+  response.collect({0, "éa", {first, token("a", -2, 1)}, FinishReason::none});
+  response.collect({0, "b", {token("b", -3, 2)}, FinishReason::length});
   const json::value body = parse(response.whole({}));
   EXPECT_EQ(body.at("object"), json::value("text_completion"));
   EXPECT_EQ(body.at("choices").at(0).at("text"), json::value("éab"));
