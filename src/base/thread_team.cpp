@@ -7,12 +7,14 @@
 #include <condition_variable>
 #include <mutex>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <string>
 #include <system_error>
 #include <thread>
 #include <vector>
 
+#include "base/courtesy.hpp"
 #include "base/cpu_budget.hpp"
 #include "base/log.hpp"
 
@@ -20,6 +22,8 @@ namespace tidemill::base {
 namespace {
 
 using Body = FunctionRef<void(int64_t, int64_t, int)>;
+
+using SteadyClock = std::chrono::steady_clock;
 
 // Long enough to bridge the gaps between the regions of a decode step, short against a time slice.
 constexpr auto spin_time = std::chrono::microseconds(50);
@@ -36,14 +40,25 @@ void pause() {
 template <typename Ready>
 bool spin_until(const Ready& ready) {
   if (ready()) return true;
-  const auto deadline = std::chrono::steady_clock::now() + spin_time;
+  const auto deadline = SteadyClock::now() + spin_time;
   do {
     for (int i = 0; i < 32; ++i) {
       if (ready()) return true;
       pause();
     }
-  } while (std::chrono::steady_clock::now() < deadline);
+  } while (SteadyClock::now() < deadline);
   return ready();
+}
+
+// Moves the calling thread off the processor that it is on, if its mask has another one; the mask is left as it was.
+void change_processor() {
+  const int here = sched_getcpu();
+  cpu_set_t allowed;
+  if (here < 0 || sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+  cpu_set_t others = allowed;
+  CPU_CLR(static_cast<size_t>(here), &others);
+  if (CPU_COUNT(&others) == 0) return;
+  if (sched_setaffinity(0, sizeof others, &others) == 0) sched_setaffinity(0, sizeof allowed, &allowed);
 }
 
 }  // namespace
@@ -67,6 +82,8 @@ struct ThreadTeam::State {
   alignas(64) std::atomic<int64_t> done{0};
   alignas(64) std::atomic<int> sleepers{0};
   std::atomic<bool> owner_sleeps{false};
+  std::atomic<SteadyClock::rep> late_after{0};  // valid while the owner sleeps: chunks that end later are late
+  std::atomic<int> owner_cpu{-1};
   std::atomic<bool> stop{false};
 
   std::mutex mutex;
@@ -77,26 +94,41 @@ struct ThreadTeam::State {
   bool spins = true;  // not where the team has more threads than processors: a spinner would hold up a worker
   std::vector<std::thread> threads;
 
-  // Takes chunks until none is left; returns how many it ran.
-  int64_t work(int member) {
-    int64_t ran = 0;
+  // Takes one chunk and runs it, if there is one.
+  bool work_once(int member) {
     // The load keeps idle members from lowering the number without end.
-    while (remaining.load(std::memory_order_relaxed) > 0) {
-      const int64_t left = remaining.fetch_sub(1, std::memory_order_acquire);
-      if (left <= 0) break;
-      const int64_t begin = (region.chunks - left) * region.chunk;
-      (*region.body)(begin, begin + std::min(region.chunk, region.count - begin), member);
-      ++ran;
-    }
-    return ran;
+    if (remaining.load(std::memory_order_relaxed) <= 0) return false;
+    const int64_t left = remaining.fetch_sub(1, std::memory_order_acquire);
+    if (left <= 0) return false;
+    const int64_t begin = (region.chunks - left) * region.chunk;
+    (*region.body)(begin, begin + std::min(region.chunk, region.count - begin), member);
+    return true;
   }
 
   void member_loop(int member) {
+    Courtesy courtesy;
     uint64_t seen = epoch.load(std::memory_order_acquire);
     while (!stop.load(std::memory_order_acquire)) {
-      if (const int64_t ran = work(member); ran > 0) report(ran);
+      // The system pulls a waiting member to the owner's processor when the owner goes to sleep. It would stay there,
+      // and the two would take turns on one processor, while the other one is the other process's alone.
+      if (spins && sched_getcpu() == owner_cpu.load(std::memory_order_relaxed)) change_processor();
+      int64_t ran = 0;
+      Courtesy::Seconds rest{0};
+      while (rest.count() == 0 && work_once(member)) {
+        ++ran;
+        if (courtesy.active()) rest = courtesy.due(SteadyClock::now());
+      }
+      if (ran > 0) report(ran, courtesy);
+      if (rest.count() > 0) {
+        std::this_thread::sleep_for(rest);
+        courtesy.rested(SteadyClock::now());
+        continue;
+      }
       const auto news = [this, seen] { return epoch.load(std::memory_order_acquire) != seen; };
-      if (!(spins ? spin_until(news) : news())) sleep_until_news(seen);
+      if (!(spins ? spin_until(news) : news())) {
+        sleep_until_news(seen);
+        if (courtesy.active()) courtesy.rested(SteadyClock::now());
+      }
       seen = epoch.load(std::memory_order_acquire);
     }
   }
@@ -123,17 +155,24 @@ struct ThreadTeam::State {
     }
   }
 
-  void report(int64_t ran) {
+  void report(int64_t ran, Courtesy& courtesy) {
     done.fetch_add(ran);
     if (!owner_sleeps.load()) return;
+    // The owner may be asleep over a later region already: then this is not late.
+    const auto now = SteadyClock::now();
+    const SteadyClock::duration late(now.time_since_epoch().count() - late_after.load(std::memory_order_relaxed));
+    if (spins && late.count() > 0) courtesy.waited_for(late, now);
     { const std::lock_guard lock(mutex); }
     wake_owner.notify_one();
   }
 
-  void await(int64_t chunks) {
+  // `chunk_time` is what a chunk of this region takes.
+  void await(int64_t chunks, SteadyClock::duration chunk_time) {
     const auto finished = [this, chunks] { return done.load() == chunks; };
+    const auto since = SteadyClock::now();
     if (spins ? spin_until(finished) : finished()) return;
     std::unique_lock lock(mutex);
+    late_after.store((since + spin_time + 2 * chunk_time).time_since_epoch().count(), std::memory_order_relaxed);
     owner_sleeps.store(true);
     wake_owner.wait(lock, finished);
     owner_sleeps.store(false);
@@ -184,12 +223,17 @@ void ThreadTeam::parallel_for(int64_t count, int64_t chunk, Body body) {
     }
     return;
   }
+  if (state.spins) state.owner_cpu.store(sched_getcpu(), std::memory_order_relaxed);
   state.region = {&body, count, chunk, chunks};
   state.done.store(0, std::memory_order_relaxed);
   state.remaining.store(chunks, std::memory_order_release);
   state.announce(chunks - 1);
-  const int64_t ran = state.work(0);
-  if (state.done.fetch_add(ran) + ran != chunks) state.await(chunks);
+  const auto start = SteadyClock::now();
+  int64_t ran = 0;
+  while (state.work_once(0))
+    ++ran;
+  if (state.done.fetch_add(ran) + ran == chunks) return;
+  state.await(chunks, (SteadyClock::now() - start) / std::max<int64_t>(ran, 1));
 }
 
 }  // namespace tidemill::base

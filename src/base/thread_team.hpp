@@ -29,7 +29,10 @@ class FunctionRef<R(Args...)> {
 };
 
 // `size` threads in all, the caller among them. Work is handed out in chunks on demand, so a member that the operating
-// system has put aside delays the others by one chunk at most. Members spin briefly for the next region, then sleep.
+// system has put aside delays the others by one chunk at most, and one that has not begun a chunk delays nobody.
+// Members spin briefly for the next region, then sleep. Beside a busy process that shares a member's processor, the
+// member rests between chunks (courtesy.hpp), and it stays off the processor of the owner. Which member runs a chunk is
+// left to chance: results must not depend on it.
 //
 // One thread may call `parallel_for` at a time (the owner); regions do not nest.
 class ThreadTeam {

@@ -3,12 +3,18 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
+#include <filesystem>
 #include <limits>
 #include <memory>
+#include <string>
+#include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
+
+#include "base/file.hpp"
 
 namespace tidemill::base {
 namespace {
@@ -101,6 +107,42 @@ TEST(ThreadTeam, ManyTeamsComeAndGo) {
     if (round % 3 != 0) team.parallel_for(10, 1, [&](int64_t begin, int64_t, int) { sum += begin; });
     EXPECT_EQ(sum, round % 3 != 0 ? 45 : 0);
   }
+}
+
+// Members that the others wait for rest between chunks: nothing may be lost or done twice around a rest.
+TEST(ThreadTeam, LateMembersCoverEverythingToo) {
+  ThreadTeam team(2);
+  for (int region = 0; region < 30; ++region) {
+    std::array<std::atomic<int>, 40> visits{};
+    team.parallel_for(40, 1, [&](int64_t begin, int64_t, int member) {
+      ++visits[static_cast<size_t>(begin)];
+      const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(member == 0 ? 0 : 2);
+      while (std::chrono::steady_clock::now() < until) {
+      }
+    });
+    ASSERT_TRUE(std::all_of(visits.begin(), visits.end(), [](const auto& n) { return n == 1; })) << region;
+  }
+}
+
+// The scheduler's state letter of each thread of this process whose name begins with `prefix`.
+std::string thread_states(const std::string& prefix) {
+  std::string states;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/task")) {
+    const auto stat = read_file(entry.path() / "stat", 4096);  // "<id> (<name>) <state> ..."
+    if (!stat) continue;                                       // a thread that has ended meanwhile
+    const size_t open = stat->find('(');
+    const size_t close = stat->rfind(')');
+    if (stat->compare(open + 1, prefix.size(), prefix) == 0) states += (*stat)[close + 2];
+  }
+  return states;
+}
+
+TEST(ThreadTeam, IdleMembersSleep) {
+  ThreadTeam team(4);
+  team.parallel_for(100, 1, [](int64_t, int64_t, int) {});
+  // Ends as soon as all three sleep; members that spun on would keep it until the test's time is over.
+  while (thread_states("compute-") != "SSS")
+    std::this_thread::yield();
 }
 
 }  // namespace
