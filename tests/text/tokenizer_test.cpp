@@ -6,6 +6,7 @@
 
 #include "base/utf8.hpp"
 #include "data.hpp"
+#include "sanitized.hpp"
 #include "text/detokenizer.hpp"
 #include "text/gguf_vocabulary.hpp"
 #include "text/random_text.hpp"
@@ -188,7 +189,7 @@ TEST_P(EveryVocabulary, DecodingGivesBackAnyBytes) {
 TEST_P(EveryVocabulary, AMegabyteOfAnythingIsQuick) {
   TM_SKIP_WITHOUT(path());
   const auto tokenizer = load(path());
-  constexpr size_t size = size_t{1} << 20;
+  constexpr size_t size = size_t{1} << (test::sanitized ? 16 : 20);
   std::mt19937 random(5);
   std::vector<std::string> texts{test::random_bytes(random, size)};
   for (const char* unit : {"a", " ", "\n", "7", "=", "ab", "'", "🚀", "é", " \n", "<|im_start", "\xE4", "\u3000x"}) {
