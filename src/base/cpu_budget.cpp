@@ -2,11 +2,15 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <optional>
 #include <sched.h>
 #include <string>
 #include <thread>
+#include <unistd.h>
 #include <vector>
+
+#include <fmt/core.h>
 
 #include "base/cgroup.hpp"
 #include "base/file.hpp"
@@ -26,29 +30,28 @@ std::optional<int64_t> take_integer(std::string_view& text) {
   return value;
 }
 
-int cores(std::optional<int64_t> quota, std::optional<int64_t> period) {
+double cpus(std::optional<int64_t> quota, std::optional<int64_t> period) {
   if (!quota || !period || *quota <= 0 || *period <= 0) return 0;
-  const int64_t rounded_up = *quota / *period + (*quota % *period != 0 ? 1 : 0);
-  return static_cast<int>(std::min<int64_t>(rounded_up, 1 << 20));
+  return static_cast<double>(*quota) / static_cast<double>(*period);
 }
 
 // v2: "<quota> <period>" in microseconds, or "max <period>".
-int quota_v2(const std::filesystem::path& folder) {
+double quota_v2(const std::filesystem::path& folder) {
   const auto content = read_file(folder / "cpu.max", small_file);
   if (!content) return 0;
   std::string_view text = *content;
   const auto quota = take_integer(text);
-  return cores(quota, quota ? take_integer(text) : std::nullopt);
+  return cpus(quota, quota ? take_integer(text) : std::nullopt);
 }
 
 // v1: two files; a quota of -1 is none.
-int quota_v1(const std::filesystem::path& folder) {
+double quota_v1(const std::filesystem::path& folder) {
   const auto quota = read_file(folder / "cpu.cfs_quota_us", small_file);
   const auto period = read_file(folder / "cpu.cfs_period_us", small_file);
   if (!quota || !period) return 0;
   std::string_view quota_text = *quota;
   std::string_view period_text = *period;
-  return cores(take_integer(quota_text), take_integer(period_text));
+  return cpus(take_integer(quota_text), take_integer(period_text));
 }
 
 // The number of processors this process may be scheduled on.
@@ -68,22 +71,36 @@ int affinity_size() {
 
 }  // namespace
 
-int cgroup_cpu_quota(const std::filesystem::path& root, std::string_view membership) {
-  int least = 0;
+double cgroup_cpu_quota(const std::filesystem::path& root, std::string_view membership) {
+  double least = 0;
   for (const auto& folder : cgroup_folders(root, membership, "cpu")) {
-    for (const int quota : {quota_v2(folder), quota_v1(folder)}) {
+    for (const double quota : {quota_v2(folder), quota_v1(folder)}) {
       if (quota > 0 && (least == 0 || quota < least)) least = quota;
     }
   }
   return least;
 }
 
-int cpu_budget() {
-  int budget = affinity_size();
-  if (const auto membership = read_file("/proc/self/cgroup", small_file)) {
-    if (const int quota = cgroup_cpu_quota(cgroup_root, *membership); quota > 0) budget = std::min(budget, quota);
+CpuBudget cpu_budget(const std::filesystem::path& root, int allowed, int online) {
+  CpuBudget budget;
+  budget.allowed = std::max(allowed, 1);
+  budget.online = std::max(online, budget.allowed);
+  if (const auto membership = read_file(root / "proc/self/cgroup", small_file)) {
+    budget.quota = cgroup_cpu_quota(root / cgroup_root.substr(1), *membership);
   }
-  return std::max(budget, 1);
+  budget.threads = budget.allowed;
+  if (budget.quota > 0 && budget.quota < budget.allowed) budget.threads = static_cast<int>(std::ceil(budget.quota));
+  return budget;
+}
+
+CpuBudget cpu_budget() {
+  return cpu_budget("/", affinity_size(), static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN)));
+}
+
+std::string CpuBudget::source() const {
+  if (quota > 0 && quota < allowed) return fmt::format("cgroup quota {:.1f} of {} CPUs", quota, online);
+  if (allowed < online) return fmt::format("affinity to {} of {} CPUs", allowed, online);
+  return online == 1 ? "the only CPU" : fmt::format("all {} CPUs", online);
 }
 
 }  // namespace tidemill::base

@@ -182,7 +182,7 @@ struct ThreadTeam::State {
 ThreadTeam::ThreadTeam(int size) : state_(std::make_unique<State>()) {
   assert(size >= 1);
   State& state = *state_;
-  state.spins = size > 1 && size <= cpu_budget();
+  state.spins = size > 1 && size <= cpu_budget().threads;
   // Members take no signals: those are for the thread that waits for them.
   sigset_t all;
   sigset_t before;

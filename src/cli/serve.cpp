@@ -100,7 +100,7 @@ void print_welcome(const serve::Server& server) {
   fmt::print("Tidemill {} serves {} at {}\n", base::version(), model.name(), server.url());
   fmt::print("  model    {}, {} layers of width {}, context {} tokens\n", shape.architecture, shape.layers, shape.width,
              shape.context);
-  fmt::print("  compute  {}\n", model.device().description());
+  fmt::print("  compute  {} ({})\n", model.device().description(), model.threads_source());
   fmt::print("  memory   {} resident: {} of weights; KV cache of up to {}\n",
              base::human_bytes(static_cast<double>(base::resident_bytes())),
              base::human_bytes(static_cast<double>(model.model().weight_bytes())),

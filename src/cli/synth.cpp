@@ -66,7 +66,7 @@ base::Result<int> synth(const SynthFlags& flags) {
   model::SynthOptions options;
   options.type = *type;
   options.seed = flags.seed;
-  options.threads = base::cpu_budget();
+  options.threads = base::cpu_budget().threads;
   std::optional<base::Progress> bar;
   options.on_progress = [&](size_t done, size_t total) {
     if (!bar) {

@@ -13,14 +13,16 @@ namespace {
 
 base::Result<int> print_version(bool as_json) {
   TM_TRY(const tensor::Isa isa, tensor::choose_isa());
+  const base::CpuBudget budget = base::cpu_budget();
   if (as_json) {
     fmt::print("{}\n", base::pretty_json(base::json::object{{"version", base::version()},
                                                             {"compiler", __VERSION__},
                                                             {"isa", tensor::to_string(isa)},
-                                                            {"threads", base::cpu_budget()}}));
+                                                            {"threads", budget.threads},
+                                                            {"threads_from", budget.source()}}));
   } else {
-    fmt::print("tidemill {} (compiler {}; instruction set {}; {} threads)\n", base::version(), __VERSION__,
-               tensor::to_string(isa), base::cpu_budget());
+    fmt::print("tidemill {} (compiler {}; instruction set {}; {} {}: {})\n", base::version(), __VERSION__,
+               tensor::to_string(isa), budget.threads, budget.threads == 1 ? "thread" : "threads", budget.source());
   }
   return exit_success;
 }

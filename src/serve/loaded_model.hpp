@@ -58,6 +58,7 @@ class LoadedModel {
   // What it computes with.
   tensor::Isa isa() const { return isa_; }
   int threads() const { return threads_; }
+  const std::string& threads_source() const { return threads_source_; }  // where that number comes from, in words
 
   size_t file_bytes() const { return file_bytes_; }
   base::Duration load_time() const { return load_time_; }
@@ -75,6 +76,7 @@ class LoadedModel {
   base::Duration load_time_{};
   tensor::Isa isa_ = tensor::Isa::scalar;
   int threads_ = 1;
+  std::string threads_source_;
   std::unique_ptr<tensor::Device> device_;
   std::unique_ptr<model::Model> model_;
   std::unique_ptr<text::Tokenizer> tokenizer_;

@@ -1,6 +1,7 @@
 // Memory and processors: what this process may use.
 #include <cstdint>
 #include <limits>
+#include <string>
 
 #include <gtest/gtest.h>
 
@@ -13,8 +14,43 @@ namespace {
 
 constexpr const char* meminfo = "MemTotal:        1000 kB\nMemFree:  1 kB\nMemAvailable:     600 kB\n";
 
-TEST(CpuBudget, IsPositive) {
-  EXPECT_GE(cpu_budget(), 1);
+TEST(CpuBudget, OfThisProcess) {
+  const CpuBudget budget = cpu_budget();
+  EXPECT_GE(budget.threads, 1);
+  EXPECT_LE(budget.threads, budget.allowed);
+  EXPECT_LE(budget.allowed, budget.online);
+  EXPECT_FALSE(budget.source().empty());
+}
+
+// What a process on `allowed` of 8 CPUs should use, and why, where `root` is the root of the file system.
+std::string budget_on(const test::TemporaryFolder& root, int allowed) {
+  const CpuBudget budget = cpu_budget(root.path(), allowed, 8);
+  return std::to_string(budget.threads) + ": " + budget.source();
+}
+
+TEST(CpuBudget, IsTheSmallerOfAffinityAndQuota) {
+  const test::TemporaryFolder root;
+  EXPECT_EQ(budget_on(root, 8), "8: all 8 CPUs");  // no cgroups at all
+  root.put("proc/self/cgroup", "0::/box\n");
+  EXPECT_EQ(budget_on(root, 4), "4: affinity to 4 of 8 CPUs");
+  root.put("sys/fs/cgroup/box/cpu.max", "max 100000\n");
+  EXPECT_EQ(budget_on(root, 8), "8: all 8 CPUs");
+  root.put("sys/fs/cgroup/box/cpu.max", "250000 100000\n");
+  EXPECT_EQ(budget_on(root, 8), "3: cgroup quota 2.5 of 8 CPUs");
+  EXPECT_EQ(budget_on(root, 3), "3: cgroup quota 2.5 of 8 CPUs");
+  EXPECT_EQ(budget_on(root, 2), "2: affinity to 2 of 8 CPUs");
+  root.put("sys/fs/cgroup/cpu.max", "20000 100000\n");
+  EXPECT_EQ(budget_on(root, 8), "1: cgroup quota 0.2 of 8 CPUs");
+  root.put("sys/fs/cgroup/cpu.max", "nonsense\n");
+  root.put("sys/fs/cgroup/box/cpu.max", "9000000000000 1\n");
+  EXPECT_EQ(budget_on(root, 8), "8: all 8 CPUs");
+}
+
+TEST(CpuBudget, NeverIsNothing) {
+  const test::TemporaryFolder root;
+  EXPECT_EQ(cpu_budget(root.path(), 0, 0).threads, 1);
+  EXPECT_EQ(cpu_budget(root.path(), -5, -1).threads, 1);
+  EXPECT_EQ(cpu_budget(root.path(), 1, 1).source(), "the only CPU");
 }
 
 TEST(CpuBudget, V2TakesTheLeastQuotaOnTheWayUp) {
@@ -22,12 +58,12 @@ TEST(CpuBudget, V2TakesTheLeastQuotaOnTheWayUp) {
   root.put("cpu.max", "max 100000\n");
   root.put("a/cpu.max", "250000 100000\n");
   root.put("a/b/cpu.max", "800000 100000\n");
-  EXPECT_EQ(cgroup_cpu_quota(root.path(), "0::/a/b\n"), 3);
-  EXPECT_EQ(cgroup_cpu_quota(root.path(), "0::/a/b/not/visible\n"), 3);
+  EXPECT_EQ(cgroup_cpu_quota(root.path(), "0::/a/b\n"), 2.5);
+  EXPECT_EQ(cgroup_cpu_quota(root.path(), "0::/a/b/not/visible\n"), 2.5);
   EXPECT_EQ(cgroup_cpu_quota(root.path(), "0::/\n"), 0);
   root.put("cpu.max", "50000 100000\n");
-  EXPECT_EQ(cgroup_cpu_quota(root.path(), "0::/a/b\n"), 1);
-  EXPECT_EQ(cgroup_cpu_quota(root.path(), "0::/../../outside\n"), 1);
+  EXPECT_EQ(cgroup_cpu_quota(root.path(), "0::/a/b\n"), 0.5);
+  EXPECT_EQ(cgroup_cpu_quota(root.path(), "0::/../../outside\n"), 0.5);
 }
 
 TEST(CpuBudget, V1ReadsItsOwnHierarchy) {
@@ -38,9 +74,18 @@ TEST(CpuBudget, V1ReadsItsOwnHierarchy) {
   root.put("cpu,cpuacct/cpu.cfs_period_us", "100000\n");
   root.put("memory/docker/x/cpu.cfs_quota_us", "1\n");
   root.put("memory/docker/x/cpu.cfs_period_us", "100000\n");
-  EXPECT_EQ(cgroup_cpu_quota(root.path(), "7:memory:/docker/x\n3:cpu,cpuacct:/docker/x\n"), 2);
+  EXPECT_EQ(cgroup_cpu_quota(root.path(), "7:memory:/docker/x\n3:cpu,cpuacct:/docker/x\n"), 1.5);
   EXPECT_EQ(cgroup_cpu_quota(root.path(), "3:cpu,cpuacct:/elsewhere\n"), 0);
   EXPECT_EQ(cgroup_cpu_quota(root.path(), "3:cpuset:/docker/x\n"), 0);
+}
+
+TEST(CpuBudget, HybridSystemsMountV2Beside) {
+  const test::TemporaryFolder root;
+  root.put("unified/box/cpu.max", "300000 100000\n");
+  root.put("cpu/box/cpu.cfs_quota_us", "400000\n");
+  root.put("cpu/box/cpu.cfs_period_us", "100000\n");
+  EXPECT_EQ(cgroup_cpu_quota(root.path(), "1:cpu:/box\n0::/box\n"), 3);
+  EXPECT_EQ(cgroup_cpu_quota(root.path(), "1:cpu:/box\n0::/\n"), 4);
 }
 
 TEST(CpuBudget, NonsenseIsNoQuota) {
