@@ -22,8 +22,8 @@ namespace {
 constexpr int64_t kRows = 8192;
 constexpr int64_t kCols = 2048;
 constexpr int64_t kMatrices = 24;
-constexpr int kSweeps = 8;             // over all matrices
-constexpr int64_t kPrefillRows = 512;  // of a weight for prefill: short runs, as above
+constexpr int kSweeps = 8;              // over all matrices
+constexpr int64_t kPrefillRows = 2048;  // of a weight for prefill: short runs, as above
 constexpr int kPrefills = 60;
 
 // The shortest of `repeats` runs of work(i): on a busy machine, one that nobody disturbed.

@@ -19,6 +19,7 @@ constexpr int64_t kWorthSharing = 32 * 1024;
 // Activation codes of one block of rows stay in L2 while a core's panels pass over them.
 constexpr int64_t kRowBlockBytes = 512 * 1024;
 constexpr int64_t kRowBlockMultiple = 8;
+static_assert(kMostLinearRows % kRowBlockMultiple == 0);
 
 class CpuDevice final : public Device {
  public:
@@ -97,23 +98,12 @@ void CpuDevice::embed(const Weight& table, std::span<const int32_t> tokens, Matr
 
 QuantizedRows CpuDevice::quantize(ConstMatrix x, const PanelLayout& layout) {
   const int64_t padded = round_up(x.cols, layout.step);
-  QuantizedRows q{};
-  q.code_stride = padded * kernels_.code_bytes + 64;  // rows a power of two apart would share a few cache sets
-  q.scale_stride = padded / kQuantGroup;
-  q.sum_stride = padded / layout.sum_group;
-  grow(codes_, x.rows * q.code_stride);
-  grow(scales_, x.rows * q.scale_stride);
-  grow(sums_, x.rows * q.sum_stride);
-  q.codes = codes_.data();
-  q.scales = scales_.data();
-  q.sums = sums_.data();
-  for_rows(x.rows, x.cols * 2, [&](int64_t r) {
-    QuantizedRows row = q;
-    row.codes += r * q.code_stride;
-    row.scales += r * q.scale_stride;
-    row.sums += r * q.sum_stride;
-    kernels_.quantize_row(x.row(r), x.cols, padded, layout.sum_group, layout.sum_factor, row);
-  });
+  const int64_t groups = (padded + layout.activation_group - 1) / layout.activation_group;
+  grow(codes_, x.rows * padded * (layout.wide ? kernels_.wide_bytes : kernels_.narrow_bytes));
+  grow(scales_, x.rows * groups);
+  grow(sums_, x.rows * (padded / layout.sum_group));
+  const QuantizedRows q{x.rows, codes_.data(), scales_.data(), sums_.data()};
+  for_rows(x.rows, x.cols * 2, [&](int64_t r) { kernels_.quantize_row(x.row(r), x.cols, padded, layout, r, q); });
   return q;
 }
 
@@ -126,30 +116,31 @@ void CpuDevice::linear(const Weight& w, std::span<const float> bias, ConstMatrix
   QuantizedRows q{};
   if (layout.quantized) q = quantize(x, layout);
 
-  const int64_t row_cost = layout.quantized ? q.code_stride : x.cols * static_cast<int64_t>(sizeof(float));
+  const int64_t code_bytes = layout.wide ? kernels_.wide_bytes : kernels_.narrow_bytes;
+  const int64_t row_cost = x.cols * (layout.quantized ? code_bytes : static_cast<int64_t>(sizeof(float)));
   const int64_t row_block =
-      std::max(kRowBlockMultiple, kRowBlockBytes / row_cost / kRowBlockMultiple * kRowBlockMultiple);
+      std::clamp(kRowBlockBytes / row_cost / kRowBlockMultiple * kRowBlockMultiple, kRowBlockMultiple, kMostLinearRows);
   const int64_t row_blocks = (x.rows + row_block - 1) / row_block;
-  const int64_t items = row_blocks * packed.panels();
+  const int64_t columns = (packed.panels() + kLinearPanels - 1) / kLinearPanels;
+  const int64_t items = row_blocks * columns;
   // Enough chunks for the threads to even out, few enough that handing them out costs nothing.
-  const int64_t item_cost = kPanelRows * x.cols * std::min(x.rows, row_block) / 8;
+  const int64_t item_cost = kLinearPanels * kPanelRows * x.cols * std::min(x.rows, row_block) / 8;
   const int64_t chunk = std::max<int64_t>(items / (team_.size() * int64_t{16}), kWorthSharing / item_cost + 1);
   const auto kernel = kernels_.linear[static_cast<size_t>(w.type())];
   team_.parallel_for(items, chunk, [&](int64_t begin, int64_t end, int /*member*/) {
     for (int64_t item = begin; item < end; ++item) {
-      const int64_t first_row = item / packed.panels() * row_block;
-      const int64_t panel = item % packed.panels();
-      PanelCall call{};
-      call.panel = packed.panel(panel);
+      const int64_t first_row = item / columns * row_block;
+      const int64_t panel = item % columns * kLinearPanels;
+      LinearCall call{};
+      call.panels = packed.panel(panel);
+      call.panel_stride = panel_bytes(w.type(), w.cols());
       call.cols = w.cols();
-      call.lanes = std::min(kPanelRows, w.rows() - panel * kPanelRows);
+      call.outputs = std::min(kLinearPanels * kPanelRows, w.rows() - panel * kPanelRows);
       call.bias = bias.empty() ? nullptr : bias.data() + panel * kPanelRows;
       call.rows = std::min(row_block, x.rows - first_row);
       if (layout.quantized) {
         call.x = q;
-        call.x.codes += first_row * q.code_stride;
-        call.x.scales += first_row * q.scale_stride;
-        call.x.sums += first_row * q.sum_stride;
+        call.first_row = first_row;
       } else {
         call.x_data = x.row(first_row);
         call.x_stride = x.stride;

@@ -121,7 +121,7 @@ class Device {
   virtual void embed(const Weight& table, std::span<const int32_t> tokens, Matrix out) = 0;
 
   // y = x * w^T (+ bias). x is [n][w.cols()], y is [n][w.rows()], bias is empty or [w.rows()].
-  // For quantised weights x is first quantised to int8 in groups; sums inside a group are exact integers.
+  // For quantised weights x is first quantised to integers in groups (PanelLayout); sums inside a block are exact.
   virtual void linear(const Weight& w, std::span<const float> bias, ConstMatrix x, Matrix y) = 0;
 
   // y.row(r) = x.row(r) / sqrt(mean(x.row(r)^2) + epsilon) * weight. In place when x and y are the same.

@@ -7,11 +7,11 @@
 //
 // All tables compute the same bits. The order of floating-point operations, for reference, where `lane` is an output
 // row:
-//   quantised linear  per group of 32 k: i = exact integer sum; Q8_0, Q4_0: acc = fma(float(i), w_scale * x_scale,
-//   acc).
-//                     K-quants, per step of 256 k: a = fma(float(i), x_scale, a) over groups, from 0; acc = fma(d, a,
-//                     acc). Q4_K also: b = fma(float(min), x_scale * float(sum of x codes), b), from 0; acc =
-//                     fma(-dmin, b, acc).
+//   quantised linear  over blocks of 32 k (Q6_K: 16), for each group of activations (PanelLayout):
+//                       i = exact integer sum of (weight code - zero code) * activation code
+//                       a = fma(float(i), w, a) from 0, w the block's scale (K-quants: d * scale, an exact product);
+//                       Q4_K: then a = fma(float(sum of activation codes), -(dmin * min), a)
+//                     acc = fma(a, x_scale, acc) over groups, from 0.
 //   plain linear      two accumulators, for even and odd k: acc[k % 2] = fma(w, x, acc[k % 2]); their sum at the end.
 //   sums of 16 lanes  lanes i and i + 8 are added, then i and i + 4, i + 2, i + 1.
 //   rms_norm          lane i % 16: acc = fma(x, x, acc); lanes summed; y = (x * (1 / sqrt(sum / n + epsilon))) *
@@ -26,38 +26,44 @@
 
 #include "tensor/dtype.hpp"
 #include "tensor/isa.hpp"
+#include "tensor/packed_layout.hpp"
 
 namespace tidemill::tensor {
 
-// Activations as int8 with one scale per group of 32, K padded with zero codes to the weight's steps. The bytes of the
-// codes are the instruction set's own affair (Kernels::code_bytes each).
+// Activations as integer codes with one scale per group of K (the last group may be shorter), K padded with zero codes
+// to the weight's steps.
 //
-// A group whose largest magnitude a is finite and at least 2^-100 has scale a / 127 and codes rint(x * (127 / a)). A
-// smaller one has scale 0 and codes 0. One with a NaN or an infinity has scale NaN and codes 0, so that the output is
-// NaN too.
+// Codes are of 8 bits, up to L = 127, or wide ones, up to L = 127 * 256. A group whose largest magnitude a is finite
+// and at least 2^-100 has scale a / L and codes rint(x * (L / a)). A smaller one has scale 0 and codes 0. One with a
+// NaN or an infinity has scale NaN and codes 0, so that the output is NaN too.
+//
+// Everything is kept for many rows side by side, so that a kernel reaches a tile of rows at fixed distances.
 struct QuantizedRows {
-  std::byte* codes;      // [row][padded cols * code_bytes]
-  int64_t code_stride;   // bytes
-  float* scales;         // [row][padded cols / 32]
-  int64_t scale_stride;  // elements
-  int32_t* sums;         // [row][padded cols / sum_group]: sum of codes * sum_factor of the weight's PanelLayout
-  int64_t sum_stride;    // elements
-};
-
-// y[0 .. rows) of one panel: y.row(r)[lane] = sum over k of w[lane][k] * x.row(r)[k], plus bias[lane] where bias is
-// given.
-struct PanelCall {
-  const std::byte* panel;
-  int64_t cols;         // of the matrix, unpadded
-  int64_t lanes;        // output rows of this panel that exist, 1 .. 16
-  const float* bias;    // [lanes], or null
-  QuantizedRows x;      // for quantised types, starting at the first row wanted
-  const float* x_data;  // for plain types, likewise
-  int64_t x_stride;
   int64_t rows;
+  std::byte* codes;  // [padded cols / kCodeBlock][rows][kCodeBlock codes, in the instruction set's own order]
+  float* scales;     // [groups][rows]
+  int32_t* sums;     // [padded cols / sum_group][rows]: sum of codes * sum_factor of the weight's PanelLayout
+};
+inline constexpr int64_t kCodeBlock = 64;
+
+// y.row(r)[o] = sum over k of w[o][k] * x.row(r)[k], plus bias[o] where bias is given, for the `outputs` output rows o
+// of some consecutive panels.
+struct LinearCall {
+  const std::byte* panels;
+  int64_t panel_stride;  // bytes
+  int64_t outputs;       // all panels but the last one are full
+  int64_t cols;          // of the matrix, unpadded
+  const float* bias;     // [outputs], or null
+  QuantizedRows x;       // for quantised types
+  int64_t first_row;     // of x that is wanted
+  const float* x_data;   // for plain types, at the first row wanted
+  int64_t x_stride;
+  int64_t rows;  // 1 .. kMostLinearRows
   float* y;
   int64_t y_stride;
 };
+inline constexpr int64_t kMostLinearRows = 256;
+inline constexpr int64_t kLinearPanels = 2;  // that one call had best have, where there are so many
 
 // One row and one KV head of an attention call. Layouts of keys and values: kv_cache.hpp.
 struct AttentionCall {
@@ -77,12 +83,14 @@ struct AttentionCall {
 
 struct Kernels {
   Isa isa;
-  int code_bytes;  // bytes that one activation code takes
+  int narrow_bytes;  // that an activation code of 8 bits takes
+  int wide_bytes;    // that a wide one takes
 
-  // `cols` floats into row 0 of `out`; groups up to `padded_cols` are zeroed.
-  void (*quantize_row)(const float* x, int64_t cols, int64_t padded_cols, int64_t sum_group, int sum_factor,
+  // `cols` floats into row `row` of `out`, as weights of this layout want them; `padded_cols` is a multiple of its
+  // step.
+  void (*quantize_row)(const float* x, int64_t cols, int64_t padded_cols, const PanelLayout& layout, int64_t row,
                        const QuantizedRows& out);
-  void (*linear[7])(const PanelCall& call);  // by DType
+  void (*linear[7])(const LinearCall& call);  // by DType
 
   void (*rms_norm)(const float* x, const float* weight, float epsilon, int64_t n, float* y);
   void (*silu_multiply)(const float* gate, const float* up, int64_t n, float* out);

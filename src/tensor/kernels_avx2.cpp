@@ -23,13 +23,16 @@ struct Avx2 {
   struct C {
     __m256i even_low, even_high, odd_low, odd_high;
   };
+  struct X {
+    __m256i even, odd;
+  };
 
   static constexpr int kCodeBytes = 2;
+  static constexpr int kWidePlanes = 1;  // the 16 bits hold a wide code as well
   static constexpr int64_t kPrefetchBytes = 4096;
-  static constexpr int kRowsQ8 = 4;
-  static constexpr int kRowsQ4 = 4;
-  static constexpr int kRowsQ4K = 4;
-  static constexpr int kRowsQ6K = 4;
+  static constexpr int kFewRows = 2;  // up to so many, straight from the packed weights
+  template <int P>
+  static constexpr int kTileRows = P == 1 ? 4 : 2;
   static constexpr int kRowsPlain = 4;
 
   // All bits set in the first n of eight lanes.
@@ -115,6 +118,7 @@ struct Avx2 {
     return {_mm256_cvtepi8_epi32(bytes), _mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8))};
   }
   TM_INLINE I add_i(I a, I b) { return {_mm256_add_epi32(a.low, b.low), _mm256_add_epi32(a.high, b.high)}; }
+  TM_INLINE I times_256(I v) { return {_mm256_slli_epi32(v.low, 8), _mm256_slli_epi32(v.high, 8)}; }
   TM_INLINE I mul_i(I a, I b) { return {_mm256_mullo_epi32(a.low, b.low), _mm256_mullo_epi32(a.high, b.high)}; }
   TM_INLINE int32_t sum_i(I v) {
     const __m256i eight = _mm256_add_epi32(v.low, v.high);
@@ -124,13 +128,13 @@ struct Avx2 {
   }
   TM_INLINE F to_float(I v) { return {_mm256_cvtepi32_ps(v.low), _mm256_cvtepi32_ps(v.high)}; }
   TM_INLINE I round_to_int(F v) { return {_mm256_cvtps_epi32(v.low), _mm256_cvtps_epi32(v.high)}; }
-  TM_INLINE int32_t largest_magnitude_bits(F a, F b) {
+  TM_INLINE I magnitude_bits(F v) {
     const __m256i mask = _mm256_set1_epi32(0x7fffffff);
-    const auto bits = [&](__m256 v) __attribute__((always_inline)) {
-      return _mm256_and_si256(_mm256_castps_si256(v), mask);
-    };
-    const __m256i eight =
-        _mm256_max_epi32(_mm256_max_epi32(bits(a.low), bits(a.high)), _mm256_max_epi32(bits(b.low), bits(b.high)));
+    return {_mm256_and_si256(_mm256_castps_si256(v.low), mask), _mm256_and_si256(_mm256_castps_si256(v.high), mask)};
+  }
+  TM_INLINE I max_i(I a, I b) { return {_mm256_max_epi32(a.low, b.low), _mm256_max_epi32(a.high, b.high)}; }
+  TM_INLINE int32_t largest_i(I v) {
+    const __m256i eight = _mm256_max_epi32(v.low, v.high);
     __m128i four = _mm_max_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
     four = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0x4e));
     return _mm_cvtsi128_si32(_mm_max_epi32(four, _mm_shuffle_epi32(four, 0xb1)));
@@ -164,17 +168,33 @@ struct Avx2 {
     const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(v.low, v.high), 0xd8);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_shuffle_epi8(words, order));
   }
-  // acc + the sums of four products per lane; x is x0 x2 x1 x3 in 16 bits each.
-  TM_INLINE I dot(I acc, C w, const std::byte* x) {
-    int32_t pair;
-    __builtin_memcpy(&pair, x, sizeof pair);
-    const __m256i even = _mm256_set1_epi32(pair);
-    __builtin_memcpy(&pair, x + 4, sizeof pair);
-    const __m256i odd = _mm256_set1_epi32(pair);
-    acc.low = _mm256_add_epi32(acc.low, _mm256_madd_epi16(w.even_low, even));
-    acc.high = _mm256_add_epi32(acc.high, _mm256_madd_epi16(w.even_high, even));
-    acc.low = _mm256_add_epi32(acc.low, _mm256_madd_epi16(w.odd_low, odd));
-    acc.high = _mm256_add_epi32(acc.high, _mm256_madd_epi16(w.odd_high, odd));
+  TM_INLINE void store_wide_codes(std::byte* p, I v) { store_codes(p, v); }
+  TM_INLINE void store_nibbles(uint8_t* to, __m256i low, __m256i high) {
+    const __m256i nibble = _mm256_set1_epi8(15);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_and_si256(low, nibble));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 32), _mm256_and_si256(high, nibble));
+  }
+  TM_INLINE void store_low_nibbles(uint8_t* to, const uint8_t* line) {
+    store_nibbles(to, load_half(line), load_half(line + 32));
+  }
+  TM_INLINE void store_high_nibbles(uint8_t* to, const uint8_t* line) {
+    store_nibbles(to, _mm256_srli_epi16(load_half(line), 4), _mm256_srli_epi16(load_half(line + 32), 4));
+  }
+  // x is x0 x2 x1 x3 in 16 bits each.
+  TM_INLINE X load_x(const std::byte* x) {
+    int32_t even;
+    int32_t odd;
+    __builtin_memcpy(&even, x, sizeof even);
+    __builtin_memcpy(&odd, x + 4, sizeof odd);
+    return {_mm256_set1_epi32(even), _mm256_set1_epi32(odd)};
+  }
+  TM_INLINE X load_x_once(const std::byte* x) { return load_x(x); }
+  // acc + the sums of four products per lane.
+  TM_INLINE I dot(I acc, C w, X x) {
+    acc.low = _mm256_add_epi32(acc.low, _mm256_madd_epi16(w.even_low, x.even));
+    acc.high = _mm256_add_epi32(acc.high, _mm256_madd_epi16(w.even_high, x.even));
+    acc.low = _mm256_add_epi32(acc.low, _mm256_madd_epi16(w.odd_low, x.odd));
+    acc.high = _mm256_add_epi32(acc.high, _mm256_madd_epi16(w.odd_high, x.odd));
     return acc;
   }
 };

@@ -15,14 +15,15 @@ struct Avx512 {
   using F = __m512;
   using I = __m512i;
   using C = __m512i;  // 64 unsigned codes
+  using X = __m512i;  // four signed codes, sixteen times
 
   static constexpr int kCodeBytes = 1;
+  static constexpr int kWidePlanes = 2;  // of 8 bits
   static constexpr int64_t kPrefetchBytes = 4096;
-  // Rows at once: the accumulators and what they are made from fit 32 registers.
-  static constexpr int kRowsQ8 = 8;
-  static constexpr int kRowsQ4 = 8;
-  static constexpr int kRowsQ4K = 4;
-  static constexpr int kRowsQ6K = 8;
+  static constexpr int kFewRows = 8;  // up to so many, straight from the packed weights
+  // Rows of a tile of P panels: the accumulators and what they are made from fit 32 registers.
+  template <int P>
+  static constexpr int kTileRows = P == 1 ? 8 : 6;
   static constexpr int kRowsPlain = 8;
 
   TM_INLINE __mmask16 first(int64_t n) { return static_cast<__mmask16>((1U << n) - 1U); }
@@ -75,11 +76,9 @@ struct Avx512 {
   TM_INLINE int32_t sum_i(I v) { return _mm512_reduce_add_epi32(v); }
   TM_INLINE F to_float(I v) { return _mm512_cvtepi32_ps(v); }
   TM_INLINE I round_to_int(F v) { return _mm512_cvtps_epi32(v); }
-  TM_INLINE int32_t largest_magnitude_bits(F a, F b) {
-    const I mask = _mm512_set1_epi32(0x7fffffff);
-    return _mm512_reduce_max_epi32(_mm512_max_epi32(_mm512_and_epi32(_mm512_castps_si512(a), mask),
-                                                    _mm512_and_epi32(_mm512_castps_si512(b), mask)));
-  }
+  TM_INLINE I magnitude_bits(F v) { return _mm512_and_epi32(_mm512_castps_si512(v), _mm512_set1_epi32(0x7fffffff)); }
+  TM_INLINE I max_i(I a, I b) { return _mm512_max_epi32(a, b); }
+  TM_INLINE int32_t largest_i(I v) { return _mm512_reduce_max_epi32(v); }
 
   TM_INLINE C codes(const uint8_t* line) { return _mm512_loadu_si512(line); }
   TM_INLINE C low_codes(const uint8_t* line) {
@@ -91,12 +90,28 @@ struct Avx512 {
   TM_INLINE void store_codes(std::byte* p, I v) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v));
   }
-  // acc + the sums of four products per lane; x is four signed codes.
-  TM_INLINE I dot(I acc, C w, const std::byte* x) {
+  // code = 256 * upper + lower, both signed; the upper halves of a block come first.
+  TM_INLINE void store_wide_codes(std::byte* p, I v) {
+    const I upper = _mm512_srai_epi32(_mm512_add_epi32(v, _mm512_set1_epi32(128)), 8);
+    store_codes(p, upper);
+    store_codes(p + kCodeBlock, _mm512_sub_epi32(v, _mm512_slli_epi32(upper, 8)));
+  }
+  TM_INLINE I times_256(I v) { return _mm512_slli_epi32(v, 8); }
+  TM_INLINE void store_low_nibbles(uint8_t* to, const uint8_t* line) { _mm512_storeu_si512(to, low_codes(line)); }
+  TM_INLINE void store_high_nibbles(uint8_t* to, const uint8_t* line) { _mm512_storeu_si512(to, high_codes(line)); }
+  TM_INLINE X load_x(const std::byte* x) {
     int32_t four;
     __builtin_memcpy(&four, x, sizeof four);
-    return _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(four));
+    return _mm512_set1_epi32(four);
   }
+  // For several dots: in a register, where the compiler would give each dot a memory operand of its own.
+  TM_INLINE X load_x_once(const std::byte* x) {
+    X v = load_x(x);
+    asm("" : "+v"(v));
+    return v;
+  }
+  // acc + the sums of four products per lane.
+  TM_INLINE I dot(I acc, C w, X x) { return _mm512_dpbusd_epi32(acc, w, x); }
 };
 
 }  // namespace

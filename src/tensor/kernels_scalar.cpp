@@ -1,9 +1,12 @@
 // The scalar kernels: plain loops that say what every other instruction set must compute, bit for bit. They share no
 // code with the vector kernels, so that the tests compare two independent writings.
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <type_traits>
+#include <vector>
 
 #include "tensor/device.hpp"
 #include "tensor/exp_constants.hpp"
@@ -37,128 +40,118 @@ float exp_one(float x) {
   return std::bit_cast<float>(std::bit_cast<int32_t>(p) + static_cast<int32_t>(n) * (1 << 23));
 }
 
-void quantize_group(const float* x, int64_t n, int8_t* codes, float& scale) {
+// Codes are of 16 bits here, narrow or wide.
+void quantize_group(const float* x, int64_t n, float limit, int16_t* codes, float& scale) {
   uint32_t largest_bits = 0;  // of |x|: as integers, finite < infinity < NaN
   for (int64_t i = 0; i < n; ++i) {
     const uint32_t bits = std::bit_cast<uint32_t>(x[i]) & 0x7fffffffU;
     largest_bits = bits > largest_bits ? bits : largest_bits;
   }
-  std::memset(codes, 0, kQuantGroup);
   const auto largest = std::bit_cast<float>(largest_bits);
   if (largest_bits >= 0x7f800000U) {
     scale = std::numeric_limits<float>::quiet_NaN();
     return;
   }
-  if (largest < 0x1p-100F) {
-    scale = 0;
-    return;
-  }
-  scale = largest / 127.0F;
-  const float inverse = 127.0F / largest;
+  scale = 0;
+  if (largest < 0x1p-100F) return;
+  scale = largest / limit;
+  const float inverse = limit / largest;
   for (int64_t i = 0; i < n; ++i)
-    codes[i] = static_cast<int8_t>(std::nearbyint(x[i] * inverse));
+    codes[i] = static_cast<int16_t>(std::nearbyint(x[i] * inverse));
 }
 
-void quantize_row(const float* x, int64_t cols, int64_t padded_cols, int64_t sum_group, int sum_factor,
+int16_t* code_block(const QuantizedRows& rows, int64_t row, int64_t k) {
+  return reinterpret_cast<int16_t*>(rows.codes) + (k / kCodeBlock * rows.rows + row) * kCodeBlock;
+}
+
+void quantize_row(const float* x, int64_t cols, int64_t padded_cols, const PanelLayout& layout, int64_t row,
                   const QuantizedRows& out) {
-  auto* codes = reinterpret_cast<int8_t*>(out.codes);
-  for (int64_t k = 0; k < padded_cols; k += kQuantGroup) {
-    const int64_t n = k >= cols ? 0 : (cols - k < kQuantGroup ? cols - k : kQuantGroup);
-    quantize_group(x + (n > 0 ? k : 0), n, codes + k, out.scales[k / kQuantGroup]);
+  const int64_t group = layout.activation_group;
+  std::vector<int16_t> codes(static_cast<size_t>(padded_cols));
+  for (int64_t k = 0; k < padded_cols; k += group) {
+    quantize_group(x + std::min(k, cols), std::clamp<int64_t>(cols - k, 0, group), layout.wide ? 127 * 256 : 127,
+                   codes.data() + k, out.scales[k / group * out.rows + row]);
   }
-  for (int64_t k = 0; k < padded_cols; k += sum_group) {
+  for (int64_t k = 0; k < padded_cols; k += layout.sum_group) {
     int32_t sum = 0;
-    for (int64_t i = 0; i < sum_group; ++i)
+    for (int64_t i = 0; i < layout.sum_group; ++i)
       sum += codes[k + i];
-    out.sums[k / sum_group] = sum * sum_factor;
+    out.sums[k / layout.sum_group * out.rows + row] = sum * layout.sum_factor;
   }
+  for (int64_t k = 0; k < padded_cols; k += kCodeBlock)
+    std::copy_n(codes.begin() + k, kCodeBlock, code_block(out, row, k));
 }
 
-// start + sum over n consecutive k of code * activation, exactly. `high` selects the high nibbles of 4-bit codes.
+// The integer code at (lane, k) of some lines, or of their low or high nibbles.
 enum class Part : uint8_t { byte, low, high };
-int32_t dot(const uint8_t (*lines)[kLineBytes], Part part, int64_t lane, const int8_t* x, int64_t n, int32_t start) {
-  int32_t sum = start;
-  for (int64_t k = 0; k < n; ++k) {
-    const uint8_t byte = lines[k / 4][lane * 4 + k % 4];
-    const int code = part == Part::byte ? byte : part == Part::low ? byte & 15 : byte >> 4;
-    sum += code * x[k];
-  }
-  return sum;
+int code_at(const uint8_t (*lines)[kLineBytes], Part part, int64_t lane, int64_t k) {
+  const uint8_t byte = lines[k / 4][lane * 4 + k % 4];
+  return part == Part::byte ? byte : part == Part::low ? byte & 15 : byte >> 4;
 }
 
-// One output element: the steps of a lane against one row's activations.
-float linear_lane(const StepQ8* steps, int64_t count, int64_t lane, const int8_t* x, const float* scales,
-                  const int32_t* sums) {
-  float acc = 0;
-  for (int64_t g = 0; g < count * 2; ++g) {
-    const StepQ8& step = steps[g / 2];
-    const int32_t i = dot(step.codes[g % 2], Part::byte, lane, x + g * 32, 32, sums[g]);
-    acc = std::fma(static_cast<float>(i), f16_to_f32(step.scale[g % 2][lane]) * scales[g], acc);
-  }
-  return acc;
+// One block of a lane: weight k is worth scale * (code(k) - zero) - min.
+struct Block {
+  const uint8_t (*lines)[kLineBytes];
+  Part part;
+  int zero;
+  float scale;
+  float min;
+};
+
+Block block_at(const StepQ8* steps, int64_t block, int64_t lane) {
+  const StepQ8& step = steps[block / 2];
+  return {step.codes[block % 2], Part::byte, 128, f16_to_f32(step.scale[block % 2][lane]), 0};
+}
+Block block_at(const StepQ4* steps, int64_t block, int64_t lane) {
+  const StepQ4& step = steps[block / 2];
+  return {step.codes, block % 2 == 0 ? Part::low : Part::high, 8, f16_to_f32(step.scale[block % 2][lane]), 0};
+}
+Block block_at(const StepQ4K* steps, int64_t block, int64_t lane) {
+  const StepQ4K& step = steps[block / 8];
+  const int64_t g = block % 8;
+  return {step.codes[g / 2], g % 2 == 0 ? Part::low : Part::high, 0,
+          f16_to_f32(step.d[lane]) * static_cast<float>(step.scale[g][lane]),
+          f16_to_f32(step.dmin[lane]) * static_cast<float>(step.min[g][lane])};
+}
+Block block_at(const StepQ6K* steps, int64_t block, int64_t lane) {
+  const StepQ6K& step = steps[block / 16];
+  const int64_t g = block % 16;
+  return {step.codes[g], Part::byte, 32, f16_to_f32(step.d[lane]) * static_cast<float>(step.scale[g][lane]), 0};
 }
 
-float linear_lane(const StepQ4* steps, int64_t count, int64_t lane, const int8_t* x, const float* scales,
-                  const int32_t* sums) {
+// One output element: a lane's blocks of `size` k against one row of activations.
+template <typename Step, int64_t size>
+float linear_lane(const Step* steps, int64_t cols, int64_t group, int64_t lane, const QuantizedRows& x, int64_t row) {
   float acc = 0;
-  for (int64_t g = 0; g < count * 2; ++g) {
-    const StepQ4& step = steps[g / 2];
-    const int32_t i = dot(step.codes, g % 2 == 0 ? Part::low : Part::high, lane, x + g * 32, 32, sums[g]);
-    acc = std::fma(static_cast<float>(i), f16_to_f32(step.scale[g % 2][lane]) * scales[g], acc);
-  }
-  return acc;
-}
-
-float linear_lane(const StepQ4K* steps, int64_t count, int64_t lane, const int8_t* x, const float* scales,
-                  const int32_t* sums) {
-  float acc = 0;
-  for (int64_t s = 0; s < count; ++s) {
-    const StepQ4K& step = steps[s];
+  for (int64_t begin = 0; begin < cols; begin += group) {
     float a = 0;
-    float b = 0;
-    for (int64_t g = 0; g < 8; ++g) {
-      const int64_t group = s * 8 + g;
-      const Part part = g % 2 == 0 ? Part::low : Part::high;
-      const int32_t i = dot(step.codes[g / 2], part, lane, x + group * 32, 32, 0) * step.scale[g][lane];
-      a = std::fma(static_cast<float>(i), scales[group], a);
-      b = std::fma(static_cast<float>(step.min[g][lane]), scales[group] * static_cast<float>(sums[group]), b);
-    }
-    acc = std::fma(f16_to_f32(step.d[lane]), a, acc);
-    acc = std::fma(-f16_to_f32(step.dmin[lane]), b, acc);
-  }
-  return acc;
-}
-
-float linear_lane(const StepQ6K* steps, int64_t count, int64_t lane, const int8_t* x, const float* scales,
-                  const int32_t* sums) {
-  float acc = 0;
-  for (int64_t s = 0; s < count; ++s) {
-    const StepQ6K& step = steps[s];
-    float a = 0;
-    for (int64_t g = 0; g < 8; ++g) {
-      int32_t i = 0;  // at most 2 * 128 * 16 * 32 * 127 < 2^24: exact as a float too
-      for (int64_t half = 2 * g; half < 2 * g + 2; ++half) {
-        const int64_t at = s * 16 + half;
-        i += dot(step.codes[half], Part::byte, lane, x + at * 16, 16, sums[at]) * step.scale[half][lane];
+    for (int64_t k = begin; k < std::min(cols, begin + group); k += size) {
+      const Block block = block_at(steps, k / size, lane);
+      const int16_t* x_codes = code_block(x, row, k) + k % kCodeBlock;
+      int32_t products = 0;
+      int32_t codes = 0;
+      for (int64_t i = 0; i < size; ++i) {
+        products += (code_at(block.lines, block.part, lane, i) - block.zero) * x_codes[i];
+        codes += x_codes[i];
       }
-      a = std::fma(static_cast<float>(i), scales[s * 8 + g], a);
+      a = std::fma(static_cast<float>(products), block.scale, a);
+      if constexpr (std::is_same_v<Step, StepQ4K>) a = std::fma(static_cast<float>(codes), -block.min, a);
     }
-    acc = std::fma(f16_to_f32(step.d[lane]), a, acc);
+    acc = std::fma(a, x.scales[begin / group * x.rows + row], acc);
   }
   return acc;
 }
 
-template <typename Step, DType type>
-void linear_quantized(const PanelCall& call) {
-  const int64_t step = panel_layout(type).step;
-  const int64_t steps = (call.cols + step - 1) / step;
+template <typename Step, DType type, int64_t size>
+void linear_quantized(const LinearCall& call) {
+  constexpr PanelLayout layout = panel_layout(type);
+  const int64_t cols = round_up(call.cols, layout.step);
   for (int64_t r = 0; r < call.rows; ++r) {
-    const auto* codes = reinterpret_cast<const int8_t*>(call.x.codes) + r * call.x.code_stride;
-    const float* scales = call.x.scales + r * call.x.scale_stride;
-    const int32_t* sums = call.x.sums + r * call.x.sum_stride;
-    for (int64_t lane = 0; lane < call.lanes; ++lane) {
-      const float y = linear_lane(reinterpret_cast<const Step*>(call.panel), steps, lane, codes, scales, sums);
-      call.y[r * call.y_stride + lane] = call.bias == nullptr ? y : y + call.bias[lane];
+    for (int64_t o = 0; o < call.outputs; ++o) {
+      const auto* steps = reinterpret_cast<const Step*>(call.panels + o / kPanelRows * call.panel_stride);
+      const float y =
+          linear_lane<Step, size>(steps, cols, layout.activation_group, o % kPanelRows, call.x, call.first_row + r);
+      call.y[r * call.y_stride + o] = call.bias == nullptr ? y : y + call.bias[o];
     }
   }
 }
@@ -171,16 +164,17 @@ float load(DType type, const std::byte* p, int64_t index) {
 }
 
 template <DType type>
-void linear_plain(const PanelCall& call) {
+void linear_plain(const LinearCall& call) {
   for (int64_t r = 0; r < call.rows; ++r) {
     const float* x = call.x_data + r * call.x_stride;
-    for (int64_t lane = 0; lane < call.lanes; ++lane) {
+    for (int64_t o = 0; o < call.outputs; ++o) {
+      const std::byte* panel = call.panels + o / kPanelRows * call.panel_stride;
       float acc[2] = {0, 0};
       for (int64_t k = 0; k < call.cols; ++k) {
-        acc[k % 2] = std::fma(load(type, call.panel, k * kLanes + lane), x[k], acc[k % 2]);
+        acc[k % 2] = std::fma(load(type, panel, k * kLanes + o % kPanelRows), x[k], acc[k % 2]);
       }
       const float y = acc[0] + acc[1];
-      call.y[r * call.y_stride + lane] = call.bias == nullptr ? y : y + call.bias[lane];
+      call.y[r * call.y_stride + o] = call.bias == nullptr ? y : y + call.bias[o];
     }
   }
 }
@@ -283,11 +277,12 @@ uint64_t read_bytes(const std::byte* data, int64_t bytes) {
 const Kernels& scalar_kernels() {
   static constexpr Kernels kernels = {
       .isa = Isa::scalar,
-      .code_bytes = 1,
+      .narrow_bytes = 2,
+      .wide_bytes = 2,
       .quantize_row = quantize_row,
       .linear = {linear_plain<DType::f32>, linear_plain<DType::f16>, linear_plain<DType::bf16>,
-                 linear_quantized<StepQ8, DType::q8_0>, linear_quantized<StepQ4, DType::q4_0>,
-                 linear_quantized<StepQ4K, DType::q4_k>, linear_quantized<StepQ6K, DType::q6_k>},
+                 linear_quantized<StepQ8, DType::q8_0, 32>, linear_quantized<StepQ4, DType::q4_0, 32>,
+                 linear_quantized<StepQ4K, DType::q4_k, 32>, linear_quantized<StepQ6K, DType::q6_k, 16>},
       .rms_norm = rms_norm,
       .silu_multiply = silu_multiply,
       .exp = exp_many,

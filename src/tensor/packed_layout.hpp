@@ -17,8 +17,7 @@
 namespace tidemill::tensor {
 
 inline constexpr int64_t kPanelRows = 16;
-inline constexpr int64_t kQuantGroup = 32;  // activations share one scale per so many elements of K
-inline constexpr int64_t kLineBytes = 64;   // 4 k of 16 rows
+inline constexpr int64_t kLineBytes = 64;  // 4 k of 16 rows
 
 // 64 k, two groups. scale: binary16.
 struct StepQ8 {
@@ -56,23 +55,31 @@ struct PanelLayout {
   // minus the code that stands for weight zero. Q4_K keeps its minimum apart and wants the sum itself.
   int64_t sum_group;
   int sum_factor;
+  // How activations are quantised to meet these weights: elements of K that share a scale, and whether their codes have
+  // 16 bits or 8.
+  int64_t activation_group;
+  bool wide;
 };
 
+// Narrow codes add an error of their own to each product, the smaller the fewer activations share a scale; wide ones
+// add next to none and cost twice the multiplications. Q8_0 is for who wants the model as it is: wide. Weights of four
+// to six bits err far more than any of this; they get what llama.cpp gives them, 8 bits in groups of 32 or 256
+// (docs/performance.md has the figures).
 constexpr PanelLayout panel_layout(DType type) {
   switch (type) {
     case DType::f32:
-      return {false, 1, 64, 0, 0};
+      return {false, 1, 64, 0, 0, 0, false};
     case DType::f16:
     case DType::bf16:
-      return {false, 1, 32, 0, 0};
+      return {false, 1, 32, 0, 0, 0, false};
     case DType::q8_0:
-      return {true, 64, sizeof(StepQ8), 32, -128};
+      return {true, 64, sizeof(StepQ8), 32, -128, 256, true};
     case DType::q4_0:
-      return {true, 64, sizeof(StepQ4), 32, -8};
+      return {true, 64, sizeof(StepQ4), 32, -8, 32, false};
     case DType::q4_k:
-      return {true, 256, sizeof(StepQ4K), 32, 1};
+      return {true, 256, sizeof(StepQ4K), 32, 1, 256, false};
     case DType::q6_k:
-      return {true, 256, sizeof(StepQ6K), 16, -32};
+      return {true, 256, sizeof(StepQ6K), 16, -32, 256, false};
   }
   return {};
 }

@@ -6,6 +6,7 @@
 #include "tensor/vector_attention.hpp"
 #include "tensor/vector_linear.hpp"
 #include "tensor/vector_rows.hpp"
+#include "tensor/vector_tiles.hpp"
 
 namespace tidemill::tensor {
 namespace {
@@ -14,11 +15,12 @@ template <class S>
 constexpr Kernels make_kernels(Isa isa) {
   return {
       .isa = isa,
-      .code_bytes = S::kCodeBytes,
+      .narrow_bytes = S::kCodeBytes,
+      .wide_bytes = S::kCodeBytes * S::kWidePlanes,
       .quantize_row = quantize_row<S>,
-      .linear = {linear_panel<Plain<S, LoadF32<S>>>, linear_panel<Plain<S, LoadF16<S>>>,
-                 linear_panel<Plain<S, LoadBf16<S>>>, linear_panel<Q8<S>>, linear_panel<Q4<S>>, linear_panel<Q4K<S>>,
-                 linear_panel<Q6K<S>>},
+      .linear = {linear_plain<S, LoadF32<S>>, linear_plain<S, LoadF16<S>>, linear_plain<S, LoadBf16<S>>,
+                 linear_quantized<S, TilesQ8<S>>, linear_quantized<S, TilesQ4<S>>, linear_quantized<S, TilesQ4K<S>>,
+                 linear_quantized<S, TilesQ6K<S>>},
       .rms_norm = rms_norm<S>,
       .silu_multiply = silu_multiply<S>,
       .exp = exp_row<S>,

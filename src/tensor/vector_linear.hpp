@@ -1,6 +1,7 @@
 // linear() for instruction sets with vectors, written once over a vector type S of 16 lanes (kernels_avx2.cpp and
-// kernels_avx512_vnni.cpp define theirs). Everything here has internal linkage: each including file gets a copy of its
-// own, compiled for its own instruction set. kernels.hpp says what must be computed, in which order.
+// kernels_avx512_vnni.cpp define theirs): few rows here, straight from the packed weights, as decoding has them; many
+// rows in vector_tiles.hpp. Everything has internal linkage: each including file gets a copy of its own, compiled for
+// its own instruction set. kernels.hpp says what must be computed, in which order.
 #pragma once
 
 #include "tensor/kernels.hpp"
@@ -9,44 +10,54 @@
 namespace tidemill::tensor {
 namespace {
 
-// Adds the bias and writes the lanes that exist.
-template <class S, int R>
-[[gnu::always_inline]] inline void finish(const PanelCall& call, int64_t first, const typename S::F (&acc)[R]) {
-  for (int r = 0; r < R; ++r) {
-    float* y = call.y + (first + r) * call.y_stride;
-    if (call.lanes == kPanelRows) {
-      S::store(y, call.bias == nullptr ? acc[r] : S::add(acc[r], S::load(call.bias)));
-    } else {
-      S::store_first(y, call.lanes,
-                     call.bias == nullptr ? acc[r] : S::add(acc[r], S::load_first(call.bias, call.lanes)));
-    }
+// The panels of a call one after another: body(panel, outputs of it, bias of it, first column of y).
+template <class Body>
+[[gnu::always_inline]] inline void for_panels(const LinearCall& call, Body body) {
+  for (int64_t o = 0; o < call.outputs; o += kPanelRows) {
+    const int64_t left = call.outputs - o;
+    body(call.panels + o / kPanelRows * call.panel_stride, left < kPanelRows ? left : kPanelRows,
+         call.bias == nullptr ? nullptr : call.bias + o, o);
   }
 }
 
-// R rows of activations, as a kernel walks along K.
+// Adds the bias and writes the lanes that exist.
 template <class S>
+[[gnu::always_inline]] inline void finish(typename S::F acc, const float* bias, int64_t lanes, float* y) {
+  if (lanes == kPanelRows) {
+    S::store(y, bias == nullptr ? acc : S::add(acc, S::load(bias)));
+  } else {
+    S::store_first(y, lanes, bias == nullptr ? acc : S::add(acc, S::load_first(bias, lanes)));
+  }
+}
+
+// Some rows of activations, as a kernel for weights of a type walks along K.
+template <class S, DType type>
 struct RowsAt {
+  // Of 8 bits on instruction sets that have no more.
+  static constexpr int kPlanes = panel_layout(type).wide ? S::kWidePlanes : 1;
+  static constexpr int64_t kPlane = kCodeBlock * S::kCodeBytes;
+  static constexpr int64_t kSumGroup = panel_layout(type).sum_group;
+  static constexpr int64_t kGroup = panel_layout(type).activation_group;
+
   const std::byte* codes;
-  int64_t code_stride;
   const float* scales;
-  int64_t scale_stride;
   const int32_t* sums;
-  int64_t sum_stride;
+  int64_t stride;
 
   RowsAt(const QuantizedRows& x, int64_t first)
-      : codes(x.codes + first * x.code_stride),
-        code_stride(x.code_stride),
-        scales(x.scales + first * x.scale_stride),
-        scale_stride(x.scale_stride),
-        sums(x.sums + first * x.sum_stride),
-        sum_stride(x.sum_stride) {}
+      : codes(x.codes + first * kPlane * kPlanes), scales(x.scales + first), sums(x.sums + first), stride(x.rows) {}
 
-  // The four codes of row r at column k.
-  [[gnu::always_inline]] const std::byte* at(int r, int64_t k) const {
-    return codes + r * code_stride + k * S::kCodeBytes;
+  // Where the codes of row 0 from column k on are, within a block of kCodeBlock.
+  [[gnu::always_inline]] const std::byte* block(int64_t k) const {
+    return codes + k / kCodeBlock * stride * (kPlane * kPlanes) + k % kCodeBlock * S::kCodeBytes;
   }
-  [[gnu::always_inline]] float scale(int r, int64_t group) const { return scales[r * scale_stride + group]; }
-  [[gnu::always_inline]] int32_t sum(int r, int64_t group) const { return sums[r * sum_stride + group]; }
+  // Four codes of row r, from column 4 * line of that place on.
+  [[gnu::always_inline]] static const std::byte* at(const std::byte* block, int r, int line, int plane = 0) {
+    return block + r * (kPlane * kPlanes) + plane * kPlane + line * 4 * S::kCodeBytes;
+  }
+  // [rows]
+  [[gnu::always_inline]] const float* scale(int64_t k) const { return scales + k / kGroup * stride; }
+  [[gnu::always_inline]] const int32_t* sum(int64_t k) const { return sums + k / kSumGroup * stride; }
 };
 
 // The next steps of the panel are wanted soon: the hardware's prefetcher alone stops at page borders. Into L2: on Zen 4
@@ -60,45 +71,65 @@ template <class S, int64_t bytes>
   }
 }
 
-template <class S>
-struct Q8 {
-  static constexpr int kMostRows = S::kRowsQ8;
+// What the kernels of few rows add up: over one group of activations, and over all.
+template <class S, int R>
+struct Sums {
+  typename S::F group[R];
+  typename S::F all[R];
 
-  template <int R>
-  static void rows(const PanelCall& call, int64_t first) {
-    const RowsAt<S> x(call.x, first);
-    const auto* step = reinterpret_cast<const StepQ8*>(call.panel);
-    const int64_t groups = (call.cols + 63) / 64 * 2;
-    typename S::F acc[R];
+  [[gnu::always_inline]] Sums() {
     for (int r = 0; r < R; ++r)
-      acc[r] = S::zero();
-    for (int64_t g0 = 0; g0 < groups; g0 += 2, ++step) {
-      prefetch_ahead<S, sizeof(StepQ8)>(step);
-      for (int half = 0; half < 2; ++half) {
-        const int64_t g = g0 + half;
-        typename S::I sums[R];
-        for (int r = 0; r < R; ++r)
-          sums[r] = S::set1_i(x.sum(r, g));
-#pragma GCC unroll 8
-        for (int line = 0; line < 8; ++line) {
-          const typename S::C w = S::codes(step->codes[half][line]);
-#pragma GCC unroll 8
-          for (int r = 0; r < R; ++r)
-            sums[r] = S::dot(sums[r], w, x.at(r, g * 32 + line * 4));
-        }
-        const typename S::F w_scale = S::load_f16(step->scale[half]);
-        for (int r = 0; r < R; ++r) {
-          acc[r] = S::fma(S::to_float(sums[r]), S::mul(w_scale, S::set1(x.scale(r, g))), acc[r]);
-        }
-      }
+      group[r] = all[r] = S::zero();
+  }
+  // With the scales of the rows.
+  [[gnu::always_inline]] void close_group(const float* scale) {
+    for (int r = 0; r < R; ++r) {
+      all[r] = S::fma(group[r], S::set1(scale[r]), all[r]);
+      group[r] = S::zero();
     }
-    finish<S, R>(call, first, acc);
   }
 };
 
-// Both groups of 8 lines with a nibble each: low[r] and high[r] start as given.
-template <class S, int R>
-[[gnu::always_inline]] inline void dot_nibbles(const uint8_t (*lines)[kLineBytes], const RowsAt<S>& x, int64_t k,
+// A type of step: how it adds to the sums of R rows from column k on.
+template <class S>
+struct RowsQ8 {
+  using Step = StepQ8;
+  static constexpr DType kType = DType::q8_0;
+  using Rows = RowsAt<S, kType>;
+
+  template <int R>
+  [[gnu::always_inline]] static inline void add(const Step& step, const Rows& x, int64_t k, Sums<S, R>& sums) {
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half) {
+      const std::byte* codes = x.block(k + half * 32);
+      const int32_t* code_sums = x.sum(k + half * 32);
+      typename S::I products[R];
+      for (int r = 0; r < R; ++r)
+        products[r] = S::set1_i(Rows::kPlanes == 1 ? code_sums[r] : 0);
+#pragma GCC unroll 2
+      for (int plane = 0; plane < Rows::kPlanes; ++plane) {
+#pragma GCC unroll 8
+        for (int line = 0; line < 8; ++line) {
+          const typename S::C w = S::codes(step.codes[half][line]);
+#pragma GCC unroll 8
+          for (int r = 0; r < R; ++r)
+            products[r] = S::dot(products[r], w, S::load_x(Rows::at(codes, r, line, plane)));
+        }
+        if (plane + 1 < Rows::kPlanes) {
+          for (int r = 0; r < R; ++r)
+            products[r] = S::add_i(S::times_256(products[r]), S::set1_i(code_sums[r]));
+        }
+      }
+      const typename S::F scale = S::load_f16(step.scale[half]);
+      for (int r = 0; r < R; ++r)
+        sums.group[r] = S::fma(S::to_float(products[r]), scale, sums.group[r]);
+    }
+  }
+};
+
+// Both blocks of 8 lines with a nibble each: low[r] and high[r] start as given.
+template <class S, class Rows, int R>
+[[gnu::always_inline]] inline void dot_nibbles(const uint8_t (*lines)[kLineBytes], const std::byte* codes,
                                                typename S::I (&low)[R], typename S::I (&high)[R]) {
 #pragma GCC unroll 8
   for (int line = 0; line < 8; ++line) {
@@ -106,134 +137,124 @@ template <class S, int R>
     const typename S::C w_high = S::high_codes(lines[line]);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      low[r] = S::dot(low[r], w_low, x.at(r, k + line * 4));
-      high[r] = S::dot(high[r], w_high, x.at(r, k + 32 + line * 4));
+      low[r] = S::dot(low[r], w_low, S::load_x(Rows::at(codes, r, line)));
+      high[r] = S::dot(high[r], w_high, S::load_x(Rows::at(codes, r, 8 + line)));
     }
   }
 }
 
 template <class S>
-struct Q4 {
-  static constexpr int kMostRows = S::kRowsQ4;
+struct RowsQ4 {
+  using Step = StepQ4;
+  static constexpr DType kType = DType::q4_0;
+  using Rows = RowsAt<S, kType>;
+  static_assert(Rows::kPlanes == 1 && Rows::kGroup == 32);
 
   template <int R>
-  static void rows(const PanelCall& call, int64_t first) {
-    const RowsAt<S> x(call.x, first);
-    const auto* step = reinterpret_cast<const StepQ4*>(call.panel);
-    const int64_t groups = (call.cols + 63) / 64 * 2;
-    typename S::F acc[R];
-    for (int r = 0; r < R; ++r)
-      acc[r] = S::zero();
-    for (int64_t g = 0; g < groups; g += 2, ++step) {
-      prefetch_ahead<S, sizeof(StepQ4)>(step);
-      typename S::I low[R];
-      typename S::I high[R];
-      for (int r = 0; r < R; ++r) {
-        low[r] = S::set1_i(x.sum(r, g));
-        high[r] = S::set1_i(x.sum(r, g + 1));
-      }
-      dot_nibbles<S, R>(step->codes, x, g * 32, low, high);
-      const typename S::F scale_low = S::load_f16(step->scale[0]);
-      const typename S::F scale_high = S::load_f16(step->scale[1]);
-      for (int r = 0; r < R; ++r) {
-        acc[r] = S::fma(S::to_float(low[r]), S::mul(scale_low, S::set1(x.scale(r, g))), acc[r]);
-        acc[r] = S::fma(S::to_float(high[r]), S::mul(scale_high, S::set1(x.scale(r, g + 1))), acc[r]);
-      }
+  [[gnu::always_inline]] static inline void add(const Step& step, const Rows& x, int64_t k, Sums<S, R>& sums) {
+    typename S::I low[R];
+    typename S::I high[R];
+    for (int r = 0; r < R; ++r) {
+      low[r] = S::set1_i(x.sum(k)[r]);
+      high[r] = S::set1_i(x.sum(k + 32)[r]);
     }
-    finish<S, R>(call, first, acc);
+    dot_nibbles<S, Rows, R>(step.codes, x.block(k), low, high);
+    const typename S::F scale_low = S::load_f16(step.scale[0]);
+    const typename S::F scale_high = S::load_f16(step.scale[1]);
+    for (int r = 0; r < R; ++r) {
+      const typename S::F first = S::mul(S::to_float(low[r]), scale_low);
+      const typename S::F second = S::mul(S::to_float(high[r]), scale_high);
+      sums.all[r] = S::fma(first, S::set1(x.scale(k)[r]), sums.all[r]);
+      sums.all[r] = S::fma(second, S::set1(x.scale(k + 32)[r]), sums.all[r]);
+    }
   }
 };
 
 template <class S>
-struct Q4K {
-  static constexpr int kMostRows = S::kRowsQ4K;
+struct RowsQ4K {
+  using Step = StepQ4K;
+  static constexpr DType kType = DType::q4_k;
+  using Rows = RowsAt<S, kType>;
+  static_assert(Rows::kPlanes == 1);
 
   template <int R>
-  static void rows(const PanelCall& call, int64_t first) {
-    const RowsAt<S> x(call.x, first);
-    const auto* step = reinterpret_cast<const StepQ4K*>(call.panel);
-    const int64_t steps = call.cols / 256;
-    typename S::F acc[R];
-    for (int r = 0; r < R; ++r)
-      acc[r] = S::zero();
-    for (int64_t s = 0; s < steps; ++s, ++step) {
-      prefetch_ahead<S, sizeof(StepQ4K)>(step);
-      typename S::F a[R];
-      typename S::F b[R];
+  [[gnu::always_inline]] static inline void add(const Step& step, const Rows& x, int64_t k, Sums<S, R>& sums) {
+    const typename S::F d = S::load_f16(step.d);
+    const typename S::F dmin = S::negate(S::load_f16(step.dmin));
+    for (int pair = 0; pair < 4; ++pair) {
+      typename S::I products[2][R];
       for (int r = 0; r < R; ++r)
-        a[r] = b[r] = S::zero();
-      for (int pair = 0; pair < 4; ++pair) {
-        const int64_t g = s * 8 + pair * 2;
-        typename S::I sums[2][R];
-        for (int r = 0; r < R; ++r)
-          sums[0][r] = sums[1][r] = S::set1_i(0);
-        dot_nibbles<S, R>(step->codes[pair], x, g * 32, sums[0], sums[1]);
-        for (int half = 0; half < 2; ++half) {
-          const typename S::I scale = S::load_u8(step->scale[pair * 2 + half]);
-          const typename S::F min = S::to_float(S::load_u8(step->min[pair * 2 + half]));
-          for (int r = 0; r < R; ++r) {
-            const float x_scale = x.scale(r, g + half);
-            a[r] = S::fma(S::to_float(S::mul_i(sums[half][r], scale)), S::set1(x_scale), a[r]);
-            b[r] = S::fma(min, S::set1(x_scale * static_cast<float>(x.sum(r, g + half))), b[r]);
-          }
+        products[0][r] = products[1][r] = S::set1_i(0);
+      dot_nibbles<S, Rows, R>(step.codes[pair], x.block(k + pair * 64), products[0], products[1]);
+#pragma GCC unroll 2
+      for (int half = 0; half < 2; ++half) {
+        const int block = pair * 2 + half;
+        const typename S::F scale = S::mul(d, S::to_float(S::load_u8(step.scale[block])));
+        const typename S::F min = S::mul(dmin, S::to_float(S::load_u8(step.min[block])));
+        const int32_t* code_sums = x.sum(k + block * 32);
+        for (int r = 0; r < R; ++r) {
+          const typename S::F codes = S::to_float(S::set1_i(code_sums[r]));
+          sums.group[r] = S::fma(codes, min, S::fma(S::to_float(products[half][r]), scale, sums.group[r]));
         }
       }
-      const typename S::F d = S::load_f16(step->d);
-      const typename S::F dmin = S::negate(S::load_f16(step->dmin));
-      for (int r = 0; r < R; ++r)
-        acc[r] = S::fma(dmin, b[r], S::fma(d, a[r], acc[r]));
     }
-    finish<S, R>(call, first, acc);
   }
 };
 
 template <class S>
-struct Q6K {
-  static constexpr int kMostRows = S::kRowsQ6K;
+struct RowsQ6K {
+  using Step = StepQ6K;
+  static constexpr DType kType = DType::q6_k;
+  using Rows = RowsAt<S, kType>;
+  static_assert(Rows::kPlanes == 1);
 
   template <int R>
-  static void rows(const PanelCall& call, int64_t first) {
-    const RowsAt<S> x(call.x, first);
-    const auto* step = reinterpret_cast<const StepQ6K*>(call.panel);
-    const int64_t steps = call.cols / 256;
-    typename S::F acc[R];
-    for (int r = 0; r < R; ++r)
-      acc[r] = S::zero();
-    for (int64_t s = 0; s < steps; ++s, ++step) {
-      prefetch_ahead<S, sizeof(StepQ6K)>(step);
-      typename S::F a[R];
+  [[gnu::always_inline]] static inline void add(const Step& step, const Rows& x, int64_t k, Sums<S, R>& sums) {
+    const typename S::F d = S::load_f16(step.d);
+    for (int block = 0; block < 16; ++block) {
+      const std::byte* codes = x.block(k + block * 16);
+      const int32_t* code_sums = x.sum(k + block * 16);
+      typename S::I products[R];
       for (int r = 0; r < R; ++r)
-        a[r] = S::zero();
-      for (int g = 0; g < 8; ++g) {
-        typename S::I total[R];
-        for (int half = 0; half < 2; ++half) {
-          const int sixteen = g * 2 + half;
-          typename S::I sums[R];
-          for (int r = 0; r < R; ++r)
-            sums[r] = S::set1_i(x.sum(r, s * 16 + sixteen));
+        products[r] = S::set1_i(code_sums[r]);
 #pragma GCC unroll 4
-          for (int line = 0; line < 4; ++line) {
-            const typename S::C w = S::codes(step->codes[sixteen][line]);
+      for (int line = 0; line < 4; ++line) {
+        const typename S::C w = S::codes(step.codes[block][line]);
 #pragma GCC unroll 8
-            for (int r = 0; r < R; ++r)
-              sums[r] = S::dot(sums[r], w, x.at(r, (s * 16 + sixteen) * 16 + line * 4));
-          }
-          const typename S::I scale = S::load_s8(step->scale[sixteen]);
-          for (int r = 0; r < R; ++r) {
-            const typename S::I scaled = S::mul_i(sums[r], scale);
-            total[r] = half == 0 ? scaled : S::add_i(total[r], scaled);
-          }
-        }
         for (int r = 0; r < R; ++r)
-          a[r] = S::fma(S::to_float(total[r]), S::set1(x.scale(r, s * 8 + g)), a[r]);
+          products[r] = S::dot(products[r], w, S::load_x(Rows::at(codes, r, line)));
       }
-      const typename S::F d = S::load_f16(step->d);
+      const typename S::F scale = S::mul(d, S::to_float(S::load_s8(step.scale[block])));
       for (int r = 0; r < R; ++r)
-        acc[r] = S::fma(d, a[r], acc[r]);
+        sums.group[r] = S::fma(S::to_float(products[r]), scale, sums.group[r]);
     }
-    finish<S, R>(call, first, acc);
   }
 };
+
+// Rows first .. first + R - 1 of a call against its panels; K is one of the above.
+template <class S, class K, int R>
+inline void few_rows(const LinearCall& call, int64_t first) {
+  constexpr PanelLayout layout = panel_layout(K::kType);
+  constexpr int64_t group = layout.activation_group < layout.step ? layout.step : layout.activation_group;
+  static_assert(group % layout.step == 0);
+  const typename K::Rows x(call.x, call.first_row + first);
+  const int64_t cols = round_up(call.cols, layout.step);
+  for_panels(
+      call, [&](const std::byte* panel, int64_t lanes, const float* bias, int64_t at) __attribute__((always_inline)) {
+        const auto* step = reinterpret_cast<const typename K::Step*>(panel);
+        Sums<S, R> sums;
+        for (int64_t begin = 0; begin < cols; begin += group) {
+          const int64_t end = cols - begin < group ? cols : begin + group;
+          for (int64_t k = begin; k < end; k += layout.step, ++step) {
+            prefetch_ahead<S, sizeof(typename K::Step)>(step);
+            K::template add<R>(*step, x, k, sums);
+          }
+          if constexpr (group == layout.activation_group) sums.close_group(x.scale(begin));
+        }
+        for (int r = 0; r < R; ++r)
+          finish<S>(sums.all[r], bias, lanes, call.y + (first + r) * call.y_stride + at);
+      });
+}
 
 // F32, F16 and BF16 by the type T of a loader: T::kBytes per 16 values, T::load(p).
 template <class S, class T>
@@ -241,9 +262,16 @@ struct Plain {
   static constexpr int kMostRows = S::kRowsPlain;
 
   template <int R>
-  static void rows(const PanelCall& call, int64_t first) {
+  static void rows(const LinearCall& call, int64_t first) {
+    for_panels(
+        call, [&](const std::byte* panel, int64_t lanes, const float* bias, int64_t at)
+                  __attribute__((always_inline)) { panel_rows<R>(call, first, panel, lanes, bias, at); });
+  }
+
+  template <int R>
+  [[gnu::always_inline]] static inline void panel_rows(const LinearCall& call, int64_t first, const std::byte* w,
+                                                       int64_t lanes, const float* bias, int64_t at) {
     const float* x = call.x_data + first * call.x_stride;
-    const std::byte* w = call.panel;
     typename S::F even[R];
     typename S::F odd[R];
     for (int r = 0; r < R; ++r)
@@ -272,8 +300,7 @@ struct Plain {
       }
     }
     for (int r = 0; r < R; ++r)
-      even[r] = S::add(even[r], odd[r]);
-    finish<S, R>(call, first, even);
+      finish<S>(S::add(even[r], odd[r]), bias, lanes, call.y + (first + r) * call.y_stride + at);
   }
 };
 
@@ -299,9 +326,9 @@ struct LoadBf16 {
   }
 };
 
-// All rows of a call, as many at once as the registers hold.
-template <class K>
-void linear_panel(const PanelCall& call) {
+template <class S, class T>
+void linear_plain(const LinearCall& call) {
+  using K = Plain<S, T>;
   int64_t r = 0;
   if constexpr (K::kMostRows >= 8) {
     for (; r + 8 <= call.rows; r += 8)
@@ -309,8 +336,6 @@ void linear_panel(const PanelCall& call) {
   }
   for (; r + 4 <= call.rows; r += 4)
     K::template rows<4>(call, r);
-  for (; r + 2 <= call.rows; r += 2)
-    K::template rows<2>(call, r);
   for (; r < call.rows; ++r)
     K::template rows<1>(call, r);
 }

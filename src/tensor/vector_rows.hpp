@@ -96,40 +96,66 @@ void convert_to_f16(const float* x, int64_t n, uint16_t* out) {
   });
 }
 
+// The scale and its inverse of a group of n activations, a multiple of 32 (see QuantizedRows); the inverse is 0 where
+// all codes are.
+template <class S>
+[[gnu::always_inline]] inline float group_scale(const float* x, int64_t n, float limit, float& inverse) {
+  typename S::I bits = S::set1_i(0);
+  for (int64_t i = 0; i < n; i += kLanes)
+    bits = S::max_i(bits, S::magnitude_bits(S::load(x + i)));
+  const int32_t largest_bits = S::largest_i(bits);
+  float largest;
+  __builtin_memcpy(&largest, &largest_bits, sizeof largest);
+  inverse = 0;
+  if (largest_bits >= 0x7f800000) return __builtin_nanf("");
+  if (largest < 0x1p-100F) return 0;
+  inverse = limit / largest;
+  return largest / limit;
+}
+
+// Codes of one group, from x at column k on, of which `filled` exist; both n and filled are multiples of 32.
+template <class S, bool wide>
+[[gnu::always_inline]] inline void quantize_group(const float* x, int64_t k, int64_t n, int64_t filled, float inverse,
+                                                  const PanelLayout& layout, int64_t row, const QuantizedRows& out) {
+  constexpr int64_t unit = kCodeBlock * S::kCodeBytes * (wide ? S::kWidePlanes : 1);
+  for (int64_t end = k + n; k < end; k += 2 * kLanes, filled -= 2 * kLanes) {
+    typename S::I a = S::set1_i(0);
+    typename S::I b = a;
+    if (filled > 0 && inverse != 0) {  // infinity * 0 is not 0
+      a = S::round_to_int(S::mul(S::load(x + k), S::set1(inverse)));
+      b = S::round_to_int(S::mul(S::load(x + k + kLanes), S::set1(inverse)));
+    }
+    std::byte* codes = out.codes + (k / kCodeBlock * out.rows + row) * unit + k % kCodeBlock * S::kCodeBytes;
+    if constexpr (wide) {
+      S::store_wide_codes(codes, a);
+      S::store_wide_codes(codes + kLanes * S::kCodeBytes, b);
+    } else {
+      S::store_codes(codes, a);
+      S::store_codes(codes + kLanes * S::kCodeBytes, b);
+    }
+    if (layout.sum_group == kLanes) {
+      out.sums[k / kLanes * out.rows + row] = S::sum_i(a) * layout.sum_factor;
+      out.sums[(k / kLanes + 1) * out.rows + row] = S::sum_i(b) * layout.sum_factor;
+    } else {
+      out.sums[k / (2 * kLanes) * out.rows + row] = S::sum_i(S::add_i(a, b)) * layout.sum_factor;
+    }
+  }
+}
+
 // cols and padded_cols are multiples of 32.
 template <class S>
-void quantize_row(const float* x, int64_t cols, int64_t padded_cols, int64_t sum_group, int sum_factor,
+void quantize_row(const float* x, int64_t cols, int64_t padded_cols, const PanelLayout& layout, int64_t row,
                   const QuantizedRows& out) {
-  for (int64_t group = 0; group < padded_cols / kQuantGroup; ++group) {
-    const int64_t k = group * kQuantGroup;
-    float scale = 0;
+  const int64_t group = layout.activation_group;
+  for (int64_t k = 0; k < padded_cols; k += group) {
+    const int64_t n = padded_cols - k < group ? padded_cols - k : group;
+    const int64_t filled = cols - k < 0 ? 0 : (cols - k < n ? cols - k : n);
     float inverse = 0;
-    typename S::F a = S::zero();
-    typename S::F b = S::zero();
-    if (k < cols) {
-      a = S::load(x + k);
-      b = S::load(x + k + kLanes);
-      const int32_t largest_bits = S::largest_magnitude_bits(a, b);
-      float largest;
-      __builtin_memcpy(&largest, &largest_bits, sizeof largest);
-      if (largest_bits >= 0x7f800000) {
-        scale = __builtin_nanf("");
-      } else if (largest >= 0x1p-100F) {
-        scale = largest / 127.0F;
-        inverse = 127.0F / largest;
-      }
-      if (inverse == 0) a = b = S::zero();  // infinity * 0 is not 0
-    }
-    const typename S::I code_a = S::round_to_int(S::mul(a, S::set1(inverse)));
-    const typename S::I code_b = S::round_to_int(S::mul(b, S::set1(inverse)));
-    S::store_codes(out.codes + k * S::kCodeBytes, code_a);
-    S::store_codes(out.codes + (k + kLanes) * S::kCodeBytes, code_b);
-    out.scales[group] = scale;
-    if (sum_group == kLanes) {
-      out.sums[group * 2] = S::sum_i(code_a) * sum_factor;
-      out.sums[group * 2 + 1] = S::sum_i(code_b) * sum_factor;
+    out.scales[k / group * out.rows + row] = group_scale<S>(x + k, filled, layout.wide ? 127 * 256 : 127, inverse);
+    if (layout.wide) {
+      quantize_group<S, true>(x, k, n, filled, inverse, layout, row, out);
     } else {
-      out.sums[group] = S::sum_i(S::add_i(code_a, code_b)) * sum_factor;
+      quantize_group<S, false>(x, k, n, filled, inverse, layout, row, out);
     }
   }
 }
@@ -147,7 +173,7 @@ int32_t peak_int8(int64_t rounds) {
   for (int64_t i = 0; i < rounds; ++i) {
 #pragma GCC unroll 12
     for (int c = 0; c < kPeakChains; ++c)
-      sums[c] = S::dot(sums[c], w, x);
+      sums[c] = S::dot(sums[c], w, S::load_x(x));
   }
   for (int c = 1; c < kPeakChains; ++c)
     sums[0] = S::add_i(sums[0], sums[c]);

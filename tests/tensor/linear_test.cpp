@@ -10,6 +10,7 @@
 
 #include "tensor/cpu_device.hpp"
 #include "tensor/kernels.hpp"
+#include "tensor/packed_layout.hpp"
 #include "tensor/samples.hpp"
 
 namespace tidemill::tensor {
@@ -70,16 +71,18 @@ TEST_P(LinearOf, ScalarIsCloseToDoubleArithmetic) {
         double exact = bias[o];
         double magnitude = std::fabs(bias[o]);
         double rounding = 0;  // half a step of the activation codes, group by group
-        for (int64_t g = 0; g < cols; g += 32) {
+        const PanelLayout layout = panel_layout(type());
+        const int64_t group = layout.quantized ? layout.activation_group : cols;
+        for (int64_t g = 0; g < cols; g += group) {
           float largest = 0;
           double weights = 0;
-          for (int64_t k = g; k < g + 32; ++k) {
+          for (int64_t k = g; k < std::min(cols, g + group); ++k) {
             largest = std::max(largest, std::fabs(x[r * cols + k]));
             weights += std::fabs(row[k]);
             exact += static_cast<double>(row[k]) * x[r * cols + k];
             magnitude += std::fabs(static_cast<double>(row[k]) * x[r * cols + k]);
           }
-          if (multiple() > 1) rounding += weights * largest / 254;
+          if (multiple() > 1) rounding += weights * largest / (layout.wide ? 254 * 256 : 254);
         }
         // The floats' own rounding: a few units per operation of a chain of cols / 2 at most; K-quants add and subtract
         // terms a few times larger than the weights.
