@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "tensor/attention_runner.hpp"
 #include "tensor/kernels.hpp"
 #include "tensor/kv_cache.hpp"
 #include "tensor/packed_weight.hpp"
@@ -23,8 +24,7 @@ static_assert(kMostLinearRows % kRowBlockMultiple == 0);
 
 class CpuDevice final : public Device {
  public:
-  CpuDevice(Isa isa, int threads)
-      : kernels_(kernels_for(isa)), team_(threads), members_(static_cast<size_t>(threads)) {}
+  CpuDevice(Isa isa, int threads) : kernels_(kernels_for(isa)), team_(threads), attention_(kernels_, team_) {}
 
   std::string description() const override {
     return "CPU " + std::string(to_string(kernels_.isa)) + ", " + std::to_string(team_.size()) +
@@ -63,12 +63,7 @@ class CpuDevice final : public Device {
   std::vector<std::byte> codes_;
   std::vector<float> scales_;
   std::vector<int32_t> sums_;
-  // Scratch of each member of the team during attention.
-  struct Member {
-    std::vector<float> scores;
-    std::vector<float> sums;
-  };
-  std::vector<Member> members_;
+  AttentionRunner attention_;
   RopeTable rope_table_;
 };
 
@@ -195,39 +190,7 @@ void CpuDevice::store_kv(KvCache& cache, int64_t layer, const KvRows& rows, Cons
 
 void CpuDevice::attention(const KvCache& cache, int64_t layer, const KvRows& rows, float scale, ConstMatrix q,
                           Matrix out) {
-  const auto& kv = static_cast<const CpuKvCache&>(cache);
-  const KvShape& shape = cache.shape();
-  const int64_t group = q.cols / (shape.head_dim * shape.kv_heads);
-  assert(group * shape.head_dim * shape.kv_heads == q.cols && out.cols == q.cols && out.rows == q.rows);
-  if (q.rows == 0) return;
-  const int64_t longest = *std::max_element(rows.positions.begin(), rows.positions.end()) + int64_t{1};
-  for (Member& member : members_) {
-    grow(member.scores, group * round_up(longest, kKvBlockTokens));
-    grow(member.sums, group * round_up(shape.head_dim, 16));
-  }
-  const auto kernel = kernels_.attention[static_cast<size_t>(shape.type)];
-  const int64_t item_cost = longest * group * shape.head_dim / 2;
-  const int64_t chunk = kWorthSharing / std::max<int64_t>(1, item_cost) + 1;
-  team_.parallel_for(q.rows * shape.kv_heads, chunk, [&](int64_t begin, int64_t end, int member) {
-    for (int64_t item = begin; item < end; ++item) {
-      const int64_t r = item / shape.kv_heads;
-      const int64_t head = item % shape.kv_heads;
-      AttentionCall call{};
-      call.keys = kv.keys(layer, head);
-      call.values = kv.values(layer, head);
-      call.block_stride = kv.block_stride();
-      call.block_table = rows.block_tables[rows.sequences[r]].data();
-      call.tokens = rows.positions[r] + int64_t{1};
-      call.head_dim = shape.head_dim;
-      call.group = group;
-      call.scale = scale;
-      call.q = q.row(r) + head * group * shape.head_dim;
-      call.out = out.row(r) + head * group * shape.head_dim;
-      call.scores = members_[static_cast<size_t>(member)].scores.data();
-      call.sums = members_[static_cast<size_t>(member)].sums.data();
-      kernel(call);
-    }
-  });
+  attention_.run(static_cast<const CpuKvCache&>(cache), layer, rows, scale, q, out);
 }
 
 }  // namespace

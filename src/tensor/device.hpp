@@ -11,8 +11,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.hpp"
@@ -55,7 +57,10 @@ class Weight {
   int64_t cols_;
 };
 
-enum class KvType : uint8_t { f32, f16, bf16 };
+enum class KvType : uint8_t { f32, f16, bf16, int8 };
+// "f32", "f16", "bf16", "int8".
+std::string_view to_string(KvType type);
+std::optional<KvType> parse_kv_type(std::string_view word);
 
 struct KvShape {
   int64_t layers = 0;
@@ -65,7 +70,7 @@ struct KvShape {
   KvType type = KvType::f16;
 };
 
-// Tokens in one KV block. Kernels process attention in steps of one block, so this is part of the numerical contract.
+// Tokens in one KV block: what sequences share and what is freed at once.
 inline constexpr int64_t kKvBlockTokens = 16;
 
 // Keys and values of many sequences in fixed-size blocks. Who owns which block is the engine's business.

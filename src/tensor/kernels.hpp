@@ -15,9 +15,8 @@
 //   plain linear      two accumulators, for even and odd k: acc[k % 2] = fma(w, x, acc[k % 2]); their sum at the end.
 //   sums of 16 lanes  lanes i and i + 8 are added, then i and i + 4, i + 2, i + 1.
 //   rms_norm          lane i % 16: acc = fma(x, x, acc); lanes summed; y = (x * (1 / sqrt(sum / n + epsilon))) *
-//   weight. attention         score = (sequential fma over head_dim) * scale; p = exp(score - max); lane t % 16 sums p
-//   over blocks;
-//                     o[d] = fma(p[t], v[t][d], o[d]) for ascending t; out = o * (1 / sum).
+//   weight.
+//   attention         see attention_order.hpp.
 //   exp               see exp_constants.hpp.
 #pragma once
 
@@ -65,20 +64,32 @@ struct LinearCall {
 inline constexpr int64_t kMostLinearRows = 256;
 inline constexpr int64_t kLinearPanels = 2;  // that one call had best have, where there are so many
 
-// One row and one KV head of an attention call. Layouts of keys and values: kv_cache.hpp.
+// What attention keeps of each query while it walks along the keys: see attention_order.hpp.
+struct AttentionState {
+  float* most;         // [queries]: the largest exponent so far
+  float* weight;       // [queries]: sum of weights, relative to it
+  float* sums;         // [queries][sum_stride]: weighted sums of values, relative to it
+  int64_t sum_stride;  // head_dim rounded up to 16
+};
+
+// Rows of one sequence and one KV head. Query r * group + g is head g (of those that share the KV head) of row r.
+// Layouts of keys and values: kv_cache.hpp.
 struct AttentionCall {
   const std::byte* keys;    // block b's keys of this head are at keys + block_table[b] * block_stride
   const std::byte* values;  // likewise
   int64_t block_stride;     // bytes
   const int32_t* block_table;
-  int64_t tokens;  // attend to tokens 0 .. tokens - 1
   int64_t head_dim;
-  int64_t group;  // query heads that share this KV head
+  int64_t group;
+  int64_t rows;
+  const int32_t* positions;  // [rows]: row r attends to tokens 0 .. positions[r]
   float scale;
-  const float* q;  // [group][head_dim]
-  float* out;      // [group][head_dim]
-  float* scores;   // scratch [group][tokens rounded up to 16]
-  float* sums;     // scratch [group][head_dim rounded up to 16]
+  const float* q;  // row r's heads are at q + r * q_stride, [group][head_dim]
+  int64_t q_stride;
+  int64_t first_segment;  // of those to walk along: first_segment .. end_segment - 1
+  int64_t end_segment;
+  AttentionState state;  // goes on from what is there
+  std::byte* scratch;    // attention_scratch_bytes(), 64-byte aligned
 };
 
 struct Kernels {
@@ -97,7 +108,16 @@ struct Kernels {
   void (*exp)(const float* x, int64_t n, float* out);
 
   void (*f32_to_f16)(const float* x, int64_t n, uint16_t* out);
-  void (*attention[3])(const AttentionCall& call);  // by KvType
+  void (*attention[4])(const AttentionCall& call);  // by KvType
+  // Takes the state of `queries` queries over the segments that follow those of `state` into it.
+  void (*merge_attention)(const AttentionState& state, const AttentionState& later, int64_t queries, int64_t head_dim);
+  // out[query][head_dim] from the state; `turned` where the values are stored turned.
+  void (*finish_attention)(const AttentionState& state, int64_t queries, int64_t head_dim, bool turned, float* out);
+  // For the int8 cache. Turns a head by the Hadamard matrix in place; returns the largest magnitude's bits (those of an
+  // infinity or more where there is one that is not finite).
+  int32_t (*turn_head)(float* x, int64_t head_dim);
+  // rint(x * inverse) for n values within int8.
+  void (*round_codes)(const float* x, int64_t n, float inverse, int8_t* codes);
 
   // For the ceilings: endless-looking work of a known amount on registers or on memory. Each returns something that
   // depends on all of it, so that it is not optimised away. rounds * 16 lanes * 4 multiply-accumulates * kPeakChains,

@@ -34,6 +34,9 @@ struct Avx2 {
   template <int P>
   static constexpr int kTileRows = P == 1 ? 4 : 2;
   static constexpr int kRowsPlain = 4;
+  // Accumulators of attention's two products.
+  static constexpr int kScoreTile = 4;
+  static constexpr int kSumTile = 4;
 
   // All bits set in the first n of eight lanes.
   TM_INLINE __m256i first_of_eight(int64_t n) {
@@ -93,6 +96,24 @@ struct Avx2 {
   // a > b ? a : b and a < b ? a : b; so b where either is NaN.
   TM_INLINE F max(F a, F b) { return {_mm256_max_ps(a.low, b.low), _mm256_max_ps(a.high, b.high)}; }
   TM_INLINE F min(F a, F b) { return {_mm256_min_ps(a.low, b.low), _mm256_min_ps(a.high, b.high)}; }
+  // The largest lane (none is NaN), and the sum of lanes in the order of kernels.hpp.
+  TM_INLINE float reduce_max(F v) {
+    const __m256 eight = _mm256_max_ps(v.low, v.high);
+    __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    four = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_max_ss(four, _mm_movehdup_ps(four)));
+  }
+  TM_INLINE float reduce_add(F v) {
+    const __m256 eight = _mm256_add_ps(v.low, v.high);
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    four = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
+  }
+  TM_INLINE void first_two(F v, float& a, float& b) {
+    const __m128 four = _mm256_castps256_ps128(v.low);
+    a = _mm_cvtss_f32(four);
+    b = _mm_cvtss_f32(_mm_movehdup_ps(four));
+  }
   TM_INLINE F zero_where_less(F x, float bound, F v) {
     const __m256 b = _mm256_set1_ps(bound);
     return {_mm256_and_ps(_mm256_cmp_ps(x.low, b, _CMP_NLT_UQ), v.low),
@@ -197,6 +218,33 @@ struct Avx2 {
     acc.high = _mm256_add_epi32(acc.high, _mm256_madd_epi16(w.odd_high, x.odd));
     return acc;
   }
+
+  // The low bytes of the lanes, which fit.
+  TM_INLINE void store_s8(int8_t* p, I v) {
+    const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(v.low, v.high), 0xd8);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                     _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
+  }
+  TM_INLINE void store_u8(uint8_t* p, I v) {
+    const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(v.low, v.high), 0xd8);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                     _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
+  }
+  // For attention: signed codes; four unsigned weights; acc + the sums of four products per lane.
+  TM_INLINE __m256i low_signed(__m256i v) { return _mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8); }
+  TM_INLINE C values(const uint8_t* line) {
+    const __m256i low = load_half(line);
+    const __m256i high = load_half(line + 32);
+    return {low_signed(low), low_signed(high), _mm256_srai_epi16(low, 8), _mm256_srai_epi16(high, 8)};
+  }
+  TM_INLINE X weights(const uint8_t* p) {
+    int32_t four;
+    __builtin_memcpy(&four, p, sizeof four);
+    const __m256i v = _mm256_set1_epi32(four);
+    return {_mm256_and_si256(v, _mm256_set1_epi16(0x00ff)), _mm256_srli_epi16(v, 8)};
+  }
+  TM_INLINE void score(I& acc, C k, X q) { acc = dot(acc, k, q); }
+  TM_INLINE void weigh(I& acc, X w, C v) { acc = dot(acc, v, w); }
 };
 
 }  // namespace

@@ -14,8 +14,8 @@ namespace {
 struct Avx512 {
   using F = __m512;
   using I = __m512i;
-  using C = __m512i;  // 64 unsigned codes
-  using X = __m512i;  // four signed codes, sixteen times
+  using C = __m512i;  // 64 codes
+  using X = __m512i;  // four codes, sixteen times
 
   static constexpr int kCodeBytes = 1;
   static constexpr int kWidePlanes = 2;  // of 8 bits
@@ -25,6 +25,9 @@ struct Avx512 {
   template <int P>
   static constexpr int kTileRows = P == 1 ? 8 : 6;
   static constexpr int kRowsPlain = 8;
+  // Accumulators of attention's two products.
+  static constexpr int kScoreTile = 16;
+  static constexpr int kSumTile = 16;
 
   TM_INLINE __mmask16 first(int64_t n) { return static_cast<__mmask16>((1U << n) - 1U); }
 
@@ -56,6 +59,19 @@ struct Avx512 {
   // a > b ? a : b and a < b ? a : b; so b where either is NaN.
   TM_INLINE F max(F a, F b) { return _mm512_max_ps(a, b); }
   TM_INLINE F min(F a, F b) { return _mm512_min_ps(a, b); }
+  // The largest lane (none is NaN), and the sum of lanes in the order of kernels.hpp.
+  TM_INLINE float reduce_max(F v) { return _mm512_reduce_max_ps(v); }
+  TM_INLINE float reduce_add(F v) {
+    const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    four = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
+  }
+  TM_INLINE void first_two(F v, float& a, float& b) {
+    const __m128 four = _mm512_castps512_ps128(v);
+    a = _mm_cvtss_f32(four);
+    b = _mm_cvtss_f32(_mm_movehdup_ps(four));
+  }
   TM_INLINE F zero_where_less(F x, float bound, F v) {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, _mm512_set1_ps(bound), _CMP_NLT_UQ), v);
   }
@@ -112,6 +128,16 @@ struct Avx512 {
   }
   // acc + the sums of four products per lane.
   TM_INLINE I dot(I acc, C w, X x) { return _mm512_dpbusd_epi32(acc, w, x); }
+
+  // The low bytes of the lanes.
+  TM_INLINE void store_s8(int8_t* p, I v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v)); }
+  TM_INLINE void store_u8(uint8_t* p, I v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v)); }
+  // For attention: signed codes; four unsigned weights; acc + the sums of four products per lane. The instruction is
+  // written out, because GCC 12 copies every accumulator before and after the intrinsic.
+  TM_INLINE C values(const uint8_t* line) { return _mm512_loadu_si512(line); }
+  TM_INLINE X weights(const uint8_t* p) { return load_x(reinterpret_cast<const std::byte*>(p)); }
+  TM_INLINE void score(I& acc, C k, X q) { asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(k), "v"(q)); }
+  TM_INLINE void weigh(I& acc, X w, C v) { asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(w), "v"(v)); }
 };
 
 }  // namespace

@@ -8,10 +8,10 @@
 #include <type_traits>
 #include <vector>
 
-#include "tensor/device.hpp"
 #include "tensor/exp_constants.hpp"
 #include "tensor/kernels.hpp"
 #include "tensor/packed_layout.hpp"
+#include "tensor/scalar_attention.hpp"
 
 namespace tidemill::tensor {
 namespace {
@@ -203,44 +203,6 @@ void convert_f32_to_f16(const float* x, int64_t n, uint16_t* out) {
     out[i] = tensor::f32_to_f16(x[i]);
 }
 
-// One query head against one KV head.
-template <DType type>
-void attend(const AttentionCall& call, const float* q, float* out, float* scores) {
-  const int64_t dim = call.head_dim;
-  float highest = -std::numeric_limits<float>::infinity();
-  for (int64_t t = 0; t < call.tokens; ++t) {
-    const std::byte* keys = call.keys + call.block_table[t / kKvBlockTokens] * call.block_stride;
-    float dot = 0;
-    for (int64_t d = 0; d < dim; ++d) {
-      dot = std::fma(load(type, keys, d * kKvBlockTokens + t % kKvBlockTokens), q[d], dot);
-    }
-    scores[t] = dot * call.scale;
-    if (scores[t] > highest) highest = scores[t];
-  }
-  float lanes[kLanes] = {};
-  for (int64_t t = 0; t < call.tokens; ++t) {
-    scores[t] = exp_one(scores[t] - highest);
-    lanes[t % kLanes] = lanes[t % kLanes] + scores[t];
-  }
-  const float inverse = 1.0F / sum_lanes(lanes);
-  const int64_t stride = round_up(dim, kLanes);
-  for (int64_t d = 0; d < dim; ++d) {
-    float acc = 0;
-    for (int64_t t = 0; t < call.tokens; ++t) {
-      const std::byte* values = call.values + call.block_table[t / kKvBlockTokens] * call.block_stride;
-      acc = std::fma(load(type, values, t % kKvBlockTokens * stride + d), scores[t], acc);
-    }
-    out[d] = acc * inverse;
-  }
-}
-
-template <DType type>
-void attention(const AttentionCall& call) {
-  for (int64_t g = 0; g < call.group; ++g) {
-    attend<type>(call, call.q + g * call.head_dim, call.out + g * call.head_dim, call.scores);
-  }
-}
-
 int32_t peak_int8(int64_t rounds) {
   uint32_t sums[kLanes * 4] = {};
   for (int64_t i = 0; i < rounds * kPeakChains; ++i) {
@@ -287,7 +249,11 @@ const Kernels& scalar_kernels() {
       .silu_multiply = silu_multiply,
       .exp = exp_many,
       .f32_to_f16 = convert_f32_to_f16,
-      .attention = {attention<DType::f32>, attention<DType::f16>, attention<DType::bf16>},
+      .attention = {scalar::attention_f32, scalar::attention_f16, scalar::attention_bf16, scalar::attention_int8},
+      .merge_attention = scalar::merge_attention,
+      .finish_attention = scalar::finish_attention,
+      .turn_head = scalar::turn_head,
+      .round_codes = scalar::round_codes,
       .peak_int8 = peak_int8,
       .peak_fma = peak_fma,
       .read_bytes = read_bytes,

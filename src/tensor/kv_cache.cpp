@@ -1,35 +1,136 @@
 #include "tensor/kv_cache.hpp"
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cassert>
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <string>
 
+#include "tensor/kv_layout.hpp"
 #include "tensor/packed_layout.hpp"
 
 namespace tidemill::tensor {
 namespace {
 
+constexpr int64_t kLanes = 16;
+static_assert(kKvBlockTokens == kLanes);  // a lane of the kernels is a token, when they score keys
+
 int64_t element_bytes(KvType type) {
-  return type == KvType::f32 ? 4 : 2;
+  return type == KvType::f32 ? 4 : type == KvType::int8 ? 1 : 2;
+}
+
+int64_t key_head_bytes(const KvShape& shape) {
+  if (shape.type == KvType::int8) return (round_up(shape.head_dim, 4) + static_cast<int64_t>(sizeof(float))) * kLanes;
+  return shape.head_dim * element_bytes(shape.type) * kLanes;
+}
+
+int64_t value_head_bytes(const KvShape& shape) {
+  const int64_t scale = shape.type == KvType::int8 ? sizeof(float) : 0;
+  return (round_up(shape.head_dim, kLanes) * element_bytes(shape.type) + scale) * kLanes;
 }
 
 // Bytes of one block in one layer, or -1 where that overflows.
 int64_t layer_block_bytes(const KvShape& shape) {
-  if (shape.head_dim > std::numeric_limits<int64_t>::max() / 4) return -1;
-  const int64_t per_head = shape.head_dim + round_up(shape.head_dim, 16);
+  if (shape.head_dim > std::numeric_limits<int64_t>::max() / 1024) return -1;
   int64_t bytes = 0;
-  if (__builtin_mul_overflow(per_head, kKvBlockTokens * element_bytes(shape.type), &bytes)) return -1;
-  if (__builtin_mul_overflow(bytes, shape.kv_heads, &bytes)) return -1;
+  if (__builtin_mul_overflow(key_head_bytes(shape) + value_head_bytes(shape), shape.kv_heads, &bytes)) return -1;
   return bytes;
 }
 
-// A stretch of one row's elements, strided by `step` elements, from floats or 16-bit patterns.
+// A stretch of one row's elements, strided by `step` elements.
 template <typename T>
 void scatter(const T* from, int64_t n, std::byte* to, int64_t step) {
   for (int64_t i = 0; i < n; ++i)
     std::memcpy(to + i * step * static_cast<int64_t>(sizeof(T)), from + i, sizeof(T));
+}
+
+// One head of one token: where its keys and values of a block begin, and which of the block's tokens it is.
+struct Slot {
+  std::byte* keys;
+  std::byte* values;
+  int64_t token;
+};
+
+void store_f32(const float* k, const float* v, int64_t dim, const Slot& slot) {
+  scatter(k, dim, slot.keys + slot.token * 4, kLanes);
+  scatter(v, dim, slot.values + slot.token * round_up(dim, kLanes) * 4, 1);
+}
+
+void store_16_bit(const Kernels& kernels, KvType type, const float* k, const float* v, int64_t dim, const Slot& slot) {
+  constexpr int64_t kChunk = 256;
+  uint16_t half[kChunk];
+  const auto convert = [&](const float* from, int64_t n) {
+    if (type == KvType::f16) {
+      kernels.f32_to_f16(from, n, half);
+    } else {
+      for (int64_t i = 0; i < n; ++i)
+        half[i] = f32_to_bf16(from[i]);
+    }
+  };
+  for (int64_t begin = 0; begin < dim; begin += kChunk) {
+    const int64_t n = std::min(kChunk, dim - begin);
+    convert(k + begin, n);
+    scatter(half, n, slot.keys + (begin * kLanes + slot.token) * 2, kLanes);
+    convert(v + begin, n);
+    scatter(half, n, slot.values + (slot.token * round_up(dim, kLanes) + begin) * 2, 1);
+  }
+}
+
+// 2^(i / 16), rounded to nearest.
+constexpr std::array<float, 17> kSixteenths = {
+    0x1p+0F,        0x1.0b5586p+0F, 0x1.172b84p+0F, 0x1.2387a6p+0F, 0x1.306fep+0F,  0x1.3dea64p+0F,
+    0x1.4bfdaep+0F, 0x1.5ab07ep+0F, 0x1.6a09e6p+0F, 0x1.7a1148p+0F, 0x1.8ace54p+0F, 0x1.9c4918p+0F,
+    0x1.ae89fap+0F, 0x1.c199bep+0F, 0x1.d5818ep+0F, 0x1.ea4afap+0F, 0x1p+1F};
+
+// The scale of a token's values: 2 to the power of `exponent`, and one over it.
+struct ValueScale {
+  float exponent;
+  float inverse;
+};
+
+ValueScale value_scale(float largest) {
+  const float least = largest / 127.0F;
+  // Weights are relative to 2^exponent and must stay normal numbers: what is smaller has codes of zero, and what is
+  // larger by far is no number any more.
+  if (!(least < 0x1p+100F)) return {std::numeric_limits<float>::quiet_NaN(), 0};
+  if (least < 0x1p-60F) return {-60, 0x1p+60F};
+  int power = 0;
+  const float fraction = 2 * std::frexp(least, &power);  // in [1, 2)
+  const auto* step = std::lower_bound(kSixteenths.begin(), kSixteenths.end(), fraction);
+  const auto sixteenths = static_cast<float>(step - kSixteenths.begin());
+  return {static_cast<float>(power - 1) + sixteenths / 16.0F, std::ldexp(1.0F / *step, 1 - power)};
+}
+
+void store_int8(const Kernels& kernels, const float* k, const float* v, int64_t dim, const Slot& slot, float* turned,
+                int8_t* codes) {
+  std::copy_n(k, dim, turned);
+  auto largest = std::bit_cast<float>(kernels.turn_head(turned, dim));
+  float scale = 0;
+  float inverse = 0;
+  if (!(largest <= std::numeric_limits<float>::max())) {
+    scale = std::numeric_limits<float>::quiet_NaN();
+  } else if (largest >= 0x1p-100F) {
+    scale = largest / 127.0F;
+    inverse = 127.0F / largest;
+  }
+  if (inverse == 0) std::fill_n(turned, dim, 0.0F);
+  kernels.round_codes(turned, dim, inverse, codes);
+  for (int64_t d = 0; d < dim; ++d)
+    slot.keys[d / 4 * kLineBytes + slot.token * 4 + d % 4] = static_cast<std::byte>(codes[d] + kInt8KeyZero);
+  std::memcpy(slot.keys + round_up(dim, 4) * kLanes + slot.token * 4, &scale, sizeof scale);
+
+  std::copy_n(v, dim, turned);
+  largest = std::bit_cast<float>(kernels.turn_head(turned, dim));
+  const ValueScale values = value_scale(largest);
+  if (values.inverse == 0) std::fill_n(turned, dim, 0.0F);
+  kernels.round_codes(turned, dim, values.inverse, codes);
+  std::byte* to = slot.values + slot.token / 4 * kLineBytes + slot.token % 4;
+  for (int64_t d = 0; d < dim; ++d)
+    to[d / 16 * 4 * kLineBytes + d % 16 * 4] = static_cast<std::byte>(codes[d]);
+  std::memcpy(slot.values + round_up(dim, kLanes) * kLanes + slot.token * 4, &values.exponent, sizeof(float));
 }
 
 }  // namespace
@@ -38,11 +139,31 @@ size_t kv_block_bytes(const KvShape& shape) {
   return static_cast<size_t>(layer_block_bytes(shape)) * static_cast<size_t>(shape.layers);
 }
 
+std::string_view to_string(KvType type) {
+  switch (type) {
+    case KvType::f32:
+      return "f32";
+    case KvType::f16:
+      return "f16";
+    case KvType::bf16:
+      return "bf16";
+    case KvType::int8:
+      return "int8";
+  }
+  return "unknown";
+}
+
+std::optional<KvType> parse_kv_type(std::string_view word) {
+  for (const KvType type : {KvType::f32, KvType::f16, KvType::bf16, KvType::int8}) {
+    if (word == to_string(type)) return type;
+  }
+  return std::nullopt;
+}
+
 CpuKvCache::CpuKvCache(const KvShape& shape, base::Buffer data)
     : KvCache(shape),
-      element_bytes_(element_bytes(shape.type)),
-      key_head_bytes_(shape.head_dim * kKvBlockTokens * element_bytes_),
-      value_head_bytes_(round_up(shape.head_dim, 16) * kKvBlockTokens * element_bytes_),
+      key_head_bytes_(key_head_bytes(shape)),
+      value_head_bytes_(value_head_bytes(shape)),
       block_stride_(layer_block_bytes(shape)),
       data_(std::move(data)) {}
 
@@ -75,37 +196,29 @@ void CpuKvCache::store(const Kernels& kernels, int64_t layer, int32_t block, int
                        const float* values) {
   assert(block >= 0 && block < shape().blocks);
   const int64_t dim = shape().head_dim;
-  const int64_t padded = round_up(dim, 16);
   std::byte* base = data_.data() + (layer * shape().blocks + block) * block_stride_;
   std::byte* value_base = base + shape().kv_heads * key_head_bytes_;
+  std::vector<float> turned;
+  std::vector<int8_t> codes;
+  if (shape().type == KvType::int8) {
+    turned.resize(static_cast<size_t>(dim));
+    codes.resize(static_cast<size_t>(dim));
+  }
   for (int64_t h = 0; h < shape().kv_heads; ++h) {
-    std::byte* key_to = base + h * key_head_bytes_ + slot * element_bytes_;
-    std::byte* value_to = value_base + h * value_head_bytes_ + slot * padded * element_bytes_;
+    const Slot to = {base + h * key_head_bytes_, value_base + h * value_head_bytes_, slot};
     const float* k = keys + h * dim;
     const float* v = values + h * dim;
-    if (shape().type == KvType::f32) {
-      scatter(k, dim, key_to, kKvBlockTokens);
-      scatter(v, dim, value_to, 1);
-      continue;
-    }
-    constexpr int64_t kChunk = 256;
-    uint16_t half[kChunk];
-    for (int64_t begin = 0; begin < dim; begin += kChunk) {
-      const int64_t n = std::min(kChunk, dim - begin);
-      for (const bool is_key : {true, false}) {
-        const float* from = (is_key ? k : v) + begin;
-        if (shape().type == KvType::f16) {
-          kernels.f32_to_f16(from, n, half);
-        } else {
-          for (int64_t i = 0; i < n; ++i)
-            half[i] = f32_to_bf16(from[i]);
-        }
-        if (is_key) {
-          scatter(half, n, key_to + begin * kKvBlockTokens * element_bytes_, kKvBlockTokens);
-        } else {
-          scatter(half, n, value_to + begin * element_bytes_, 1);
-        }
-      }
+    switch (shape().type) {
+      case KvType::f32:
+        store_f32(k, v, dim, to);
+        break;
+      case KvType::f16:
+      case KvType::bf16:
+        store_16_bit(kernels, shape().type, k, v, dim, to);
+        break;
+      case KvType::int8:
+        store_int8(kernels, k, v, dim, to, turned.data(), codes.data());
+        break;
     }
   }
 }

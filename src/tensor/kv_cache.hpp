@@ -1,8 +1,5 @@
-// Keys and values in the CPU's layout.
-//
-// The cache is [layer][block][keys, values]. Keys of a block are [kv_head][head_dim][16 tokens]: a lane is a token, and
-// a score is one sequential sum over head_dim. Values are [kv_head][16 tokens][head_dim rounded up to 16]: a lane is an
-// element of the output.
+// Keys and values in the CPU's layout: [layer][block][keys of all KV heads, values of all KV heads], where what one
+// head's keys and values of a block look like is in kv_layout.hpp.
 #pragma once
 
 #include "base/memory.hpp"
@@ -23,14 +20,14 @@ class CpuKvCache final : public KvCache {
   const std::byte* keys(int64_t layer, int64_t kv_head) const;
   const std::byte* values(int64_t layer, int64_t kv_head) const;
 
-  // Writes one token of all heads ([kv_heads * head_dim] floats each) into slot `slot` of `block`.
+  // Writes one token of all heads ([kv_heads * head_dim] floats each) into slot `slot` of `block`. Several threads may
+  // write different slots.
   void store(const Kernels& kernels, int64_t layer, int32_t block, int64_t slot, const float* keys,
              const float* values);
 
  private:
   CpuKvCache(const KvShape& shape, base::Buffer data);
 
-  int64_t element_bytes_;
   int64_t key_head_bytes_;
   int64_t value_head_bytes_;
   int64_t block_stride_;

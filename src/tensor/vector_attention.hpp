@@ -1,174 +1,244 @@
-// Attention of one row and one KV head over paged keys and values, written once over a vector type S of 16 lanes; see
-// vector_linear.hpp for why all of it has internal linkage. T is a loader of 16 cache elements (LoadF32, LoadF16,
-// LoadBf16).
+// Attention over paged keys and values, written once over a vector type S of 16 lanes; see vector_linear.hpp for why
+// all of it has internal linkage, and attention_order.hpp for what must be computed. A policy Kv (PlainKv, Int8Kv in
+// vector_attention_kv.hpp) knows how a cache type scores keys, weighs tokens and sums values; here is the walk along
+// the segments, which they share.
+//
+// A segment's keys and values (16 KB in int8) stay in L1 while the queries of the call pass over them, four at a time:
+// every line loaded then serves four accumulators.
 #pragma once
 
+#include "tensor/attention_order.hpp"
 #include "tensor/kernels.hpp"
 #include "tensor/packed_layout.hpp"
-#include "tensor/vector_linear.hpp"
 #include "tensor/vector_rows.hpp"
 
 namespace tidemill::tensor {
 namespace {
 
 constexpr int64_t kBlock = 16;  // tokens: kKvBlockTokens
+constexpr int64_t kSegmentBlocks = kAttentionSegment / kBlock;
+constexpr int kMostQueries = 4;
 
-// Raw scores of query heads first .. first + G - 1 against blocks b .. b + B - 1. A score is one sequential sum, so
-// several of them run at once to hide the latency of fma.
-template <class S, class T, int G, int B>
-[[gnu::always_inline]] inline void score_blocks(const AttentionCall& call, int64_t first, int64_t b,
-                                                int64_t score_stride) {
-  const std::byte* keys[B];
-  typename S::F acc[B][G];
-  for (int j = 0; j < B; ++j) {
-    keys[j] = call.keys + call.block_table[b + j] * call.block_stride;
-    for (int g = 0; g < G; ++g)
-      acc[j][g] = S::zero();
-  }
-  const float* q = call.q + first * call.head_dim;
-  for (int64_t d = 0; d < call.head_dim; ++d) {
-#pragma GCC unroll 4
-    for (int j = 0; j < B; ++j) {
-      const typename S::F k = T::load(keys[j] + d * T::kBytes);
-#pragma GCC unroll 4
-      for (int g = 0; g < G; ++g)
-        acc[j][g] = S::fma(k, S::set1(q[g * call.head_dim + d]), acc[j][g]);
-    }
-  }
-  for (int j = 0; j < B; ++j) {
-    for (int g = 0; g < G; ++g) {
-      S::store(call.scores + (first + g) * score_stride + (b + j) * kBlock, S::mul(acc[j][g], S::set1(call.scale)));
-    }
-  }
+// The stretch of keys and values that queries pass over.
+struct Segment {
+  int64_t begin = 0;   // token
+  int64_t blocks = 0;  // that the longest row sees some of
+  const std::byte* keys[kSegmentBlocks];
+  const std::byte* values[kSegmentBlocks];
+  // The next segment's blocks, to be prefetched: scattered as they are, the hardware does not foresee them.
+  int64_t next_blocks = 0;
+  const std::byte* next_keys[kSegmentBlocks];
+  const std::byte* next_values[kSegmentBlocks];
+};
+
+// R queries that pass over a segment together.
+template <int R>
+struct Pass {
+  int64_t first;       // query
+  int64_t visible[R];  // tokens of the segment that each sees, 0 .. kAttentionSegment
+  int64_t most;        // the largest of them
+  bool even;           // whether all are the same
+  bool fetch;          // whether this pass asks for the next segment
+  float* scores;       // [R][kAttentionSegment]
+  uint8_t* codes;      // likewise; int8 only
+  float* state_most;   // of the first query
+  float* weight;
+  float* sums;
+  int64_t sum_stride;
+  float keep[R];  // factor of the sums so far
+  float take[R];  // of the segment's
+};
+
+[[gnu::always_inline]] inline int64_t blocks_of(int64_t tokens) {
+  return (tokens + kBlock - 1) / kBlock;
 }
 
-template <class S, class T, int G>
-inline void score_heads(const AttentionCall& call, int64_t first, int64_t blocks, int64_t score_stride) {
-  int64_t b = 0;
-  for (; b + 4 / G <= blocks; b += 4 / G)
-    score_blocks<S, T, G, 4 / G>(call, first, b, score_stride);
-  if constexpr (G < 4) {
-    for (; b < blocks; ++b)
-      score_blocks<S, T, G, 1>(call, first, b, score_stride);
-  }
-}
-
-// Scores of one head to probabilities times their sum, in place; returns one over the sum.
 template <class S>
-inline float softmax(float* scores, int64_t tokens, int64_t blocks) {
-  using F = typename S::F;
-  const F lowest = S::set1(-__builtin_inff());
-  const int64_t last = (blocks - 1) * kBlock;
-  // What the last block holds beyond `tokens` is not of this sequence.
-  S::store(scores + last, S::first_or(S::load(scores + last), tokens - last, lowest));
-  F highest = lowest;
-  for (int64_t b = 0; b < blocks; ++b)
-    highest = S::max(S::load(scores + b * kBlock), highest);
-  float lanes[kLanes];
-  S::store(lanes, highest);
-  for (int64_t i = 1; i < kLanes; ++i)
-    lanes[0] = lanes[i] > lanes[0] ? lanes[i] : lanes[0];
-  const F shift = S::set1(lanes[0]);
-  F sum = S::zero();
-  for (int64_t b = 0; b < blocks; ++b) {
-    const F p = exp_of<S>(S::sub(S::load(scores + b * kBlock), shift));
-    S::store(scores + b * kBlock, p);
-    sum = S::add(sum, p);
-  }
-  return 1.0F / sum_lanes<S>(sum);
+[[gnu::always_inline]] inline typename S::F exp2_of(typename S::F y) {
+  const typename S::I n = S::round_to_int(y);
+  const typename S::F r = S::sub(y, S::to_float(n));
+  typename S::F p = S::set1(kExp2Polynomial[0]);
+#pragma GCC unroll 8
+  for (int i = 1; i < 7; ++i)
+    p = S::fma(p, r, S::set1(kExp2Polynomial[i]));
+  return S::zero_where_less(y, kExp2Lowest, S::add_exponent(p, n));
 }
 
-// sums[g][d] += p[g][t] * v[t][d] for the `tokens` tokens of one block, for G heads and D vectors of d.
-template <class S, class T, int G, int D>
-[[gnu::always_inline]] inline void weigh_values(const std::byte* values, int64_t row_bytes, int64_t tokens,
-                                                const float* p, int64_t p_stride, float* sums, int64_t sum_stride) {
-  typename S::F acc[G][D];
-  for (int g = 0; g < G; ++g) {
-    for (int d = 0; d < D; ++d)
-      acc[g][d] = S::load(sums + g * sum_stride + d * kLanes);
+template <class S>
+[[gnu::always_inline]] inline typename S::F exp2_coarse_of(typename S::F y) {
+  const typename S::I n = S::round_to_int(y);
+  const typename S::F r = S::sub(y, S::to_float(n));
+  typename S::F p = S::set1(kExp2CoarsePolynomial[0]);
+#pragma GCC unroll 4
+  for (int i = 1; i < 4; ++i)
+    p = S::fma(p, r, S::set1(kExp2CoarsePolynomial[i]));
+  return S::zero_where_less(y, kExp2Lowest, S::add_exponent(p, n));
+}
+
+// The segment's largest exponent and weight into the state of query r of the pass; its factors into `pass`.
+template <class S, int R>
+[[gnu::always_inline]] inline void take_weight(Pass<R>& pass, int r, float most, float weight) {
+  const float before = pass.state_most[r];
+  const float both = most > before ? most : before;
+  const typename S::F factors = exp2_of<S>(S::first_or(S::set1(before - both), 1, S::set1(most - both)));
+  S::first_two(factors, pass.keep[r], pass.take[r]);
+  pass.state_most[r] = both;
+  pass.weight[r] = __builtin_fmaf(weight, pass.take[r], pass.weight[r] * pass.keep[r]);
+}
+
+// What a pass leaves of queries that see nothing of the segment: their state as it was.
+template <int R>
+[[gnu::always_inline]] inline void take_nothing(Pass<R>& pass, int r) {
+  pass.keep[r] = 1;
+  pass.take[r] = 0;
+}
+
+template <class S, class Kv, int R>
+[[gnu::noinline]] void pass_over(const AttentionCall& call, const Kv& kv, const Segment& segment, int64_t first,
+                                 bool fetch) {
+  alignas(64) float scores[R * kAttentionSegment];
+  alignas(64) uint8_t codes[R * kAttentionSegment];
+  Pass<R> pass{};
+  pass.first = first;
+  for (int r = 0; r < R; ++r) {
+    const int64_t seen = call.positions[(first + r) / call.group] + int64_t{1} - segment.begin;
+    pass.visible[r] = seen < 0 ? 0 : seen < kAttentionSegment ? seen : kAttentionSegment;
+    pass.most = pass.visible[r] > pass.most ? pass.visible[r] : pass.most;
   }
-  for (int64_t t = 0; t < tokens; ++t) {
-    typename S::F v[D];
-#pragma GCC unroll 4
-    for (int d = 0; d < D; ++d)
-      v[d] = T::load(values + t * row_bytes + d * T::kBytes);
-#pragma GCC unroll 4
-    for (int g = 0; g < G; ++g) {
-      const typename S::F weight = S::set1(p[g * p_stride + t]);
-#pragma GCC unroll 4
-      for (int d = 0; d < D; ++d)
-        acc[g][d] = S::fma(v[d], weight, acc[g][d]);
+  if (pass.most == 0) return;
+  pass.even = true;
+  for (int r = 0; r < R; ++r)
+    pass.even = pass.even && pass.visible[r] == pass.most;
+  pass.fetch = fetch;
+  pass.scores = scores;
+  pass.codes = codes;
+  pass.state_most = call.state.most + first;
+  pass.weight = call.state.weight + first;
+  pass.sums = call.state.sums + first * call.state.sum_stride;
+  pass.sum_stride = call.state.sum_stride;
+  kv.score(call, segment, pass);
+  kv.weigh(pass);
+  kv.sum(call, segment, pass);
+}
+
+template <class Kv>
+[[gnu::always_inline]] inline Segment segment_at(const AttentionCall& call, int64_t index, int64_t longest) {
+  Segment segment;
+  segment.begin = index * kAttentionSegment;
+  const int64_t left = longest - segment.begin;
+  segment.blocks = left <= 0 ? 0 : left < kAttentionSegment ? blocks_of(left) : kSegmentBlocks;
+  const int32_t* table = call.block_table + index * kSegmentBlocks;
+  for (int64_t b = 0; b < segment.blocks; ++b) {
+    segment.keys[b] = call.keys + table[b] * call.block_stride;
+    segment.values[b] = call.values + table[b] * call.block_stride;
+  }
+  if (index + 1 < call.end_segment) {
+    const int64_t next = left - kAttentionSegment;
+    segment.next_blocks = next <= 0 ? 0 : next < kAttentionSegment ? blocks_of(next) : kSegmentBlocks;
+    for (int64_t b = 0; b < segment.next_blocks; ++b) {
+      segment.next_keys[b] = call.keys + table[kSegmentBlocks + b] * call.block_stride;
+      segment.next_values[b] = call.values + table[kSegmentBlocks + b] * call.block_stride;
     }
   }
-  for (int g = 0; g < G; ++g) {
-    for (int d = 0; d < D; ++d)
-      S::store(sums + g * sum_stride + d * kLanes, acc[g][d]);
-  }
+  return segment;
 }
 
-template <class S, class T, int G>
-inline void weigh_heads(const AttentionCall& call, int64_t first, int64_t b, int64_t score_stride) {
-  const int64_t padded = round_up(call.head_dim, kLanes);
-  const int64_t row_bytes = padded / kLanes * T::kBytes;
-  const std::byte* values = call.values + call.block_table[b] * call.block_stride;
-  const int64_t left = call.tokens - b * kBlock;
-  const int64_t tokens = left < kBlock ? left : kBlock;
-  const float* p = call.scores + first * score_stride + b * kBlock;
-  float* sums = call.sums + first * padded;
-  constexpr int D = 4 / G;
-  int64_t d = 0;
-  for (; d + D * kLanes <= padded; d += D * kLanes) {
-    weigh_values<S, T, G, D>(values + d / kLanes * T::kBytes, row_bytes, tokens, p, score_stride, sums + d, padded);
-  }
-  if constexpr (D > 1) {
-    for (; d < padded; d += kLanes) {
-      weigh_values<S, T, G, 1>(values + d / kLanes * T::kBytes, row_bytes, tokens, p, score_stride, sums + d, padded);
-    }
-  }
-}
-
-// body<G>(first) over the query heads, four, two or one at a time.
-template <class Four, class Two, class One>
-[[gnu::always_inline]] inline void for_heads(int64_t heads, Four four, Two two, One one) {
-  int64_t g = 0;
-  for (; g + 4 <= heads; g += 4)
-    four(g);
-  for (; g + 2 <= heads; g += 2)
-    two(g);
-  for (; g < heads; ++g)
-    one(g);
-}
-
-template <class S, class T>
+template <class S, class Kv>
 void attention(const AttentionCall& call) {
-  const int64_t blocks = (call.tokens + kBlock - 1) / kBlock;
-  const int64_t stride = blocks * kBlock;
-  const int64_t padded = round_up(call.head_dim, kLanes);
-  for_heads(
-      call.group, [&](int64_t g) { score_heads<S, T, 4>(call, g, blocks, stride); },
-      [&](int64_t g) { score_heads<S, T, 2>(call, g, blocks, stride); },
-      [&](int64_t g) { score_heads<S, T, 1>(call, g, blocks, stride); });
-  for (int64_t i = 0; i < call.group * padded; i += kLanes)
-    S::store(call.sums + i, S::zero());
-  constexpr int64_t kMostHeads = 64;
-  for (int64_t first = 0; first < call.group; first += kMostHeads) {
-    const int64_t heads = call.group - first < kMostHeads ? call.group - first : kMostHeads;
-    float inverse[kMostHeads];
-    for (int64_t g = 0; g < heads; ++g)
-      inverse[g] = softmax<S>(call.scores + (first + g) * stride, call.tokens, blocks);
-    for (int64_t b = 0; b < blocks; ++b) {
-      for_heads(
-          heads, [&](int64_t g) { weigh_heads<S, T, 4>(call, first + g, b, stride); },
-          [&](int64_t g) { weigh_heads<S, T, 2>(call, first + g, b, stride); },
-          [&](int64_t g) { weigh_heads<S, T, 1>(call, first + g, b, stride); });
+  int64_t longest = 0;
+  for (int64_t r = 0; r < call.rows; ++r)
+    longest = call.positions[r] + int64_t{1} > longest ? call.positions[r] + int64_t{1} : longest;
+  const int64_t queries = call.rows * call.group;
+  Kv kv(call);
+  for (int64_t s = call.first_segment; s < call.end_segment; ++s) {
+    const Segment segment = segment_at<Kv>(call, s, longest);
+    if (segment.blocks == 0) return;
+    kv.enter(segment);
+    int64_t i = 0;
+    for (; i + 4 <= queries; i += 4)
+      pass_over<S, Kv, 4>(call, kv, segment, i, i == 0);
+    for (; i + 2 <= queries; i += 2)
+      pass_over<S, Kv, 2>(call, kv, segment, i, i == 0);
+    for (; i < queries; ++i)
+      pass_over<S, Kv, 1>(call, kv, segment, i, i == 0);
+  }
+}
+
+template <class S>
+void merge_attention(const AttentionState& state, const AttentionState& later, int64_t queries, int64_t head_dim) {
+  for (int64_t i = 0; i < queries; ++i) {
+    Pass<1> pass{};
+    pass.state_most = state.most + i;
+    pass.weight = state.weight + i;
+    take_weight<S, 1>(pass, 0, later.most[i], later.weight[i]);
+    float* sums = state.sums + i * state.sum_stride;
+    const float* from = later.sums + i * later.sum_stride;
+    for (int64_t d = 0; d < head_dim; d += kLanes) {
+      const typename S::F kept = S::mul(S::load(sums + d), S::set1(pass.keep[0]));
+      S::store(sums + d, S::fma(S::load(from + d), S::set1(pass.take[0]), kept));
     }
-    for (int64_t g = 0; g < heads; ++g) {
-      const float* from = call.sums + (first + g) * padded;
-      float* to = call.out + (first + g) * call.head_dim;
-      for_vectors(call.head_dim, [&](int64_t i, int64_t n) {
-        store_up_to<S>(to + i, n, S::mul(S::load(from + i), S::set1(inverse[g])));
-      });
+  }
+}
+
+// Butterflies of elements `apart`, for all pairs of x[0 .. n).
+[[gnu::always_inline]] inline void turn_step(float* x, int64_t n, int64_t apart) {
+  for (int64_t i = 0; i < n; i += 2 * apart) {
+    for (int64_t j = i; j < i + apart; ++j) {
+      const float a = x[j];
+      const float b = x[j + apart];
+      x[j] = a + b;
+      x[j + apart] = a - b;
     }
+  }
+}
+
+template <class S>
+int32_t turn_head(float* x, int64_t head_dim) {
+  const int64_t order = head_dim & -head_dim;
+  if (order > 1) turn_step(x, head_dim, 1);
+  if (order > 2) turn_step(x, head_dim, 2);
+  if (order > 4) turn_step(x, head_dim, 4);
+  if (order > 8) turn_step(x, head_dim, 8);
+  for (int64_t apart = 16; apart < order; apart *= 2) {
+    for (int64_t i = 0; i < head_dim; i += 2 * apart) {
+      for (int64_t j = i; j < i + apart; j += kLanes) {
+        const typename S::F a = S::load(x + j);
+        const typename S::F b = S::load(x + j + apart);
+        S::store(x + j, S::add(a, b));
+        S::store(x + j + apart, S::sub(a, b));
+      }
+    }
+  }
+  typename S::I largest = S::set1_i(0);
+  for_vectors(head_dim, [&](int64_t i, int64_t n) {
+    largest = S::max_i(largest, S::magnitude_bits(load_up_to<S>(x + i, n)));
+  });
+  return S::largest_i(largest);
+}
+
+template <class S>
+void round_codes(const float* x, int64_t n, float inverse, int8_t* codes) {
+  for_vectors(n, [&](int64_t i, int64_t m) {
+    int8_t stretch[kLanes];
+    S::store_s8(stretch, S::round_to_int(S::mul(load_up_to<S>(x + i, m), S::set1(inverse))));
+    __builtin_memcpy(codes + i, stretch, static_cast<size_t>(m));
+  });
+}
+
+template <class S>
+void finish_attention(const AttentionState& state, int64_t queries, int64_t head_dim, bool turned, float* out) {
+  const float order = static_cast<float>(head_dim & -head_dim);
+  for (int64_t i = 0; i < queries; ++i) {
+    float* sums = state.sums + i * state.sum_stride;
+    const float inverse = 1.0F / state.weight[i];
+    float* to = out + i * head_dim;
+    for_vectors(head_dim,
+                [&](int64_t d, int64_t n) { store_up_to<S>(to + d, n, S::mul(S::load(sums + d), S::set1(inverse))); });
+    if (!turned) continue;
+    turn_head<S>(to, head_dim);
+    for_vectors(head_dim, [&](int64_t d, int64_t n) {
+      store_up_to<S>(to + d, n, S::mul(load_up_to<S>(to + d, n), S::set1(1.0F / order)));
+    });
   }
 }
 

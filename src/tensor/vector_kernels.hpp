@@ -4,6 +4,7 @@
 
 #include "tensor/kernels.hpp"
 #include "tensor/vector_attention.hpp"
+#include "tensor/vector_attention_kv.hpp"
 #include "tensor/vector_linear.hpp"
 #include "tensor/vector_rows.hpp"
 #include "tensor/vector_tiles.hpp"
@@ -25,7 +26,12 @@ constexpr Kernels make_kernels(Isa isa) {
       .silu_multiply = silu_multiply<S>,
       .exp = exp_row<S>,
       .f32_to_f16 = convert_to_f16<S>,
-      .attention = {attention<S, LoadF32<S>>, attention<S, LoadF16<S>>, attention<S, LoadBf16<S>>},
+      .attention = {attention<S, PlainKv<S, LoadF32<S>>>, attention<S, PlainKv<S, LoadF16<S>>>,
+                    attention<S, PlainKv<S, LoadBf16<S>>>, attention<S, Int8Kv<S>>},
+      .merge_attention = merge_attention<S>,
+      .finish_attention = finish_attention<S>,
+      .turn_head = turn_head<S>,
+      .round_codes = round_codes<S>,
       .peak_int8 = peak_int8<S>,
       .peak_fma = peak_fma<S>,
       .read_bytes = read_bytes<S>,

@@ -1,6 +1,7 @@
 // A sequence's logits depend on that sequence alone, bit for bit: not on its neighbours in the batch, how its prefill
 // was cut, which blocks it lies in, or how many threads compute.
 #include <random>
+#include <tuple>
 
 #include <gtest/gtest.h>
 
@@ -13,15 +14,15 @@ namespace {
 
 using Logits = std::vector<float>;
 
-class Determinism : public testing::TestWithParam<tensor::DType> {
+class Determinism : public testing::TestWithParam<std::tuple<tensor::DType, tensor::KvType>> {
  protected:
   void SetUp() override {
     path_ = folder_.path() / "model.gguf";
-    ASSERT_TRUE(
-        write_synthetic_model(find_shape("llama-tiny").value(), path_, {.type = GetParam(), .on_progress = {}}));
+    ASSERT_TRUE(write_synthetic_model(find_shape("llama-tiny").value(), path_,
+                                      {.type = std::get<0>(GetParam()), .on_progress = {}}));
   }
 
-  test::Loaded load(int threads) { return test::load(path_, tensor::KvType::f16, 17 * 64, threads); }
+  test::Loaded load(int threads) { return test::load(path_, std::get<1>(GetParam()), 17 * 64, threads); }
 
   static std::vector<Token> tokens(size_t count, uint32_t seed) {
     std::mt19937 random(seed);
@@ -117,8 +118,13 @@ TEST_P(Determinism, NeighboursDoNotMatter) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, Determinism,
-                         testing::Values(tensor::DType::f16, tensor::DType::q8_0, tensor::DType::q4_k),
-                         [](const auto& instance) { return std::string(tensor::info(instance.param).name); });
+                         testing::Values(std::tuple(tensor::DType::f16, tensor::KvType::f16),
+                                         std::tuple(tensor::DType::q8_0, tensor::KvType::int8),
+                                         std::tuple(tensor::DType::q4_k, tensor::KvType::f16)),
+                         [](const auto& instance) {
+                           return std::string(tensor::info(std::get<0>(instance.param)).name) + "_" +
+                                  std::string(tensor::to_string(std::get<1>(instance.param)));
+                         });
 
 }  // namespace
 }  // namespace tidemill::model

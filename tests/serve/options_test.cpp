@@ -31,6 +31,21 @@ TEST(ServeOptions, ComeFromFlagsEnvironmentAndAliases) {
   EXPECT_EQ(options.kv_memory.bytes, uint64_t{2} << 30);
 }
 
+TEST(ServeOptions, KvTypeReachesTheEngine) {
+  const auto model = test::load_nano_coder(test::small_options());
+  for (const tensor::KvType type :
+       {tensor::KvType::f32, tensor::KvType::f16, tensor::KvType::bf16, tensor::KvType::int8}) {
+    serve::ServeOptions options;
+    base::ConfigSchema schema;
+    serve::register_options(schema, options);
+    base::ConfigSources sources;
+    sources.flags = {{"--engine.kv-type", std::string(tensor::to_string(type))}};
+    const auto loaded = schema.load(sources);
+    ASSERT_TRUE(loaded) << loaded.error().to_string();
+    EXPECT_EQ(serve::engine_options(options, model->model(), size_t{1} << 34).kv_type, type);
+  }
+}
+
 TEST(ServeOptions, RefuseWhatIsOutOfBounds) {
   for (const auto& [flag, value] : std::vector<std::pair<std::string, std::string>>{
            {"--port", "65536"}, {"--engine.step-tokens", "0"}, {"--engine.kv-type", "f8"}, {"--threads", "-1"}}) {

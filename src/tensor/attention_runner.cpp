@@ -1,0 +1,215 @@
+#include "tensor/attention_runner.hpp"
+
+#include <algorithm>
+#include <cassert>
+#include <limits>
+
+#include "tensor/attention_order.hpp"
+#include "tensor/packed_layout.hpp"
+
+namespace tidemill::tensor {
+namespace {
+
+// Rows of a tile: their queries' sums stay in L1 or L2 beside a segment, which is read from further away once a tile.
+constexpr int64_t kTileRows = 16;
+// With fewer items for each thread than this, segments are spread.
+constexpr int64_t kItemsPerThread = 4;
+// Multiply-accumulates below which an item is not worth handing out alone.
+constexpr int64_t kWorthSharing = 64 * 1024;
+// Most that the parts of spread segments take; what does not fit is done in several waves.
+constexpr int64_t kPartFloats = 1024 * 1024;
+
+int64_t state_floats(int64_t queries, int64_t padded) {
+  return queries * (padded + 2);
+}
+
+// `from` holds state_floats() floats.
+AttentionState state_at(float* from, int64_t queries, int64_t padded) {
+  return {from + queries * padded, from + queries * (padded + 1), from, padded};
+}
+
+AttentionState state_from(const AttentionState& state, int64_t query) {
+  return {state.most + query, state.weight + query, state.sums + query * state.sum_stride, state.sum_stride};
+}
+
+void clear(const AttentionState& state, int64_t queries) {
+  std::fill_n(state.most, queries, -std::numeric_limits<float>::infinity());
+  std::fill_n(state.weight, queries, 0.0F);
+  std::fill_n(state.sums, queries * state.sum_stride, 0.0F);
+}
+
+// Floats that AttentionCall::scratch takes: a row, and for each query its codes (two bytes at most), factor and start.
+int64_t call_floats(int64_t queries, int64_t padded) {
+  return padded + queries * (padded / 2 + 2);
+}
+
+void grow(std::vector<float>& buffer, int64_t size) {
+  if (static_cast<int64_t>(buffer.size()) < size) buffer.resize(static_cast<size_t>(size));
+}
+
+}  // namespace
+
+void AttentionRunner::cut_into_tiles(const Operation& op) {
+  tiles_.clear();
+  const auto& rows = op.rows;
+  for (int64_t r = 0; r < op.q.rows; ++r) {
+    const bool starts = r == 0 || rows.sequences[r] != rows.sequences[r - 1] || tiles_.back().rows == kTileRows;
+    if (starts) tiles_.push_back({r, 0, 0});
+    Tile& tile = tiles_.back();
+    ++tile.rows;
+    tile.segments = std::max(tile.segments, rows.positions[r] / kAttentionSegment + 1);
+  }
+}
+
+int64_t AttentionRunner::tile_queries(const Operation& op) const {
+  int64_t most = 0;
+  for (const Tile& tile : tiles_)
+    most = std::max(most, tile.rows);
+  return most * op.group;
+}
+
+AttentionCall AttentionRunner::call_for(const Operation& op, const Tile& tile, int64_t head, std::byte* scratch) const {
+  const int64_t dim = op.cache.shape().head_dim;
+  AttentionCall call{};
+  call.keys = op.cache.keys(op.layer, head);
+  call.values = op.cache.values(op.layer, head);
+  call.block_stride = op.cache.block_stride();
+  call.block_table = op.rows.block_tables[op.rows.sequences[tile.first]].data();
+  call.head_dim = dim;
+  call.group = op.group;
+  call.rows = tile.rows;
+  call.positions = op.rows.positions.data() + tile.first;
+  call.scale = op.scale;
+  call.q = op.q.row(tile.first) + head * op.group * dim;
+  call.q_stride = op.q.stride;
+  call.end_segment = tile.segments;
+  call.scratch = scratch;
+  return call;
+}
+
+void AttentionRunner::finish(const Operation& op, const Tile& tile, int64_t head, const AttentionState& state) const {
+  const int64_t dim = op.cache.shape().head_dim;
+  for (int64_t r = 0; r < tile.rows; ++r) {
+    const int64_t first = r * op.group;
+    kernels_.finish_attention(state_from(state, first), op.group, dim, op.cache.shape().type == KvType::int8,
+                              op.out.row(tile.first + r) + head * op.group * dim);
+  }
+}
+
+void AttentionRunner::run(const CpuKvCache& cache, int64_t layer, const KvRows& rows, float scale, ConstMatrix q,
+                          Matrix out) {
+  const KvShape& shape = cache.shape();
+  const int64_t group = q.cols / (shape.head_dim * shape.kv_heads);
+  assert(group * shape.head_dim * shape.kv_heads == q.cols && out.cols == q.cols && out.rows == q.rows);
+  if (q.rows == 0) return;
+  const Operation op = {cache, layer, rows, scale, q, out, group, round_up(shape.head_dim, 16)};
+  cut_into_tiles(op);
+  int64_t segments = 0;
+  for (const Tile& tile : tiles_)
+    segments += tile.segments;
+  const auto tiles = static_cast<int64_t>(tiles_.size());
+  const bool few = tiles * shape.kv_heads < kItemsPerThread * team_.size();
+  scratch_.resize(static_cast<size_t>(team_.size()));
+  if (team_.size() > 1 && few && segments > tiles) {
+    run_segments(op);
+  } else {
+    run_items(op);
+  }
+}
+
+void AttentionRunner::run_items(const Operation& op) {
+  const KvShape& shape = op.cache.shape();
+  const int64_t most_queries = tile_queries(op);
+  const int64_t state_size = round_up(state_floats(most_queries, op.padded), 16);
+  for (auto& scratch : scratch_)
+    grow(scratch, state_size + call_floats(most_queries, op.padded));
+  const auto items = static_cast<int64_t>(tiles_.size()) * shape.kv_heads;
+  int64_t work = 0;
+  for (const Tile& tile : tiles_)
+    work += tile.rows * tile.segments * kAttentionSegment;
+  const int64_t item_work = work / static_cast<int64_t>(tiles_.size()) * op.group * shape.head_dim * 2;
+  const int64_t chunk = kWorthSharing / std::max<int64_t>(1, item_work) + 1;
+  const auto kernel = kernels_.attention[static_cast<size_t>(shape.type)];
+  team_.parallel_for(items, chunk, [&](int64_t begin, int64_t end, int member) {
+    float* scratch = scratch_[static_cast<size_t>(member)].data();
+    for (int64_t item = begin; item < end; ++item) {
+      // The longest tiles are a prompt's last ones: first come, they are not what the others wait for.
+      const Tile& tile = tiles_[tiles_.size() - 1 - static_cast<size_t>(item / shape.kv_heads)];
+      const int64_t head = item % shape.kv_heads;
+      const int64_t queries = tile.rows * op.group;
+      const AttentionState state = state_at(scratch, queries, op.padded);
+      clear(state, queries);
+      AttentionCall call = call_for(op, tile, head, reinterpret_cast<std::byte*>(scratch + state_size));
+      call.state = state;
+      kernel(call);
+      finish(op, tile, head, state);
+    }
+  });
+}
+
+void AttentionRunner::merge_part(const Operation& op, const Tile& tile, int64_t segment, const AttentionState& state,
+                                 const AttentionState& part) const {
+  for (int64_t r = 0; r < tile.rows; ++r) {
+    if (op.rows.positions[tile.first + r] < segment * kAttentionSegment) continue;
+    kernels_.merge_attention(state_from(state, r * op.group), state_from(part, r * op.group), op.group,
+                             op.cache.shape().head_dim);
+  }
+}
+
+void AttentionRunner::run_segments(const Operation& op) {
+  const KvShape& shape = op.cache.shape();
+  const auto tiles = static_cast<int64_t>(tiles_.size());
+  const int64_t most_queries = tile_queries(op);
+  const int64_t items = tiles * shape.kv_heads;
+  const int64_t state_size = round_up(state_floats(most_queries, op.padded), 16);
+  for (auto& scratch : scratch_)
+    grow(scratch, call_floats(most_queries, op.padded));
+  int64_t most_segments = 0;
+  for (const Tile& tile : tiles_)
+    most_segments = std::max(most_segments, tile.segments);
+  const int64_t wave =
+      std::clamp<int64_t>(kPartFloats / (items * state_size), 1, most_segments);  // segments of every item
+  // The items' states, then the parts of one wave: [item][segment of the wave].
+  grow(states_, items * state_size * (1 + wave));
+  float* parts = states_.data() + items * state_size;
+  const auto state_of = [&](int64_t item) {
+    return state_at(states_.data() + item * state_size,
+                    tiles_[static_cast<size_t>(item / shape.kv_heads)].rows * op.group, op.padded);
+  };
+  const auto part_of = [&](int64_t item, int64_t segment) {
+    return state_at(parts + (item * wave + segment) * state_size,
+                    tiles_[static_cast<size_t>(item / shape.kv_heads)].rows * op.group, op.padded);
+  };
+  const auto kernel = kernels_.attention[static_cast<size_t>(shape.type)];
+  for (int64_t first = 0; first < most_segments; first += wave) {
+    const int64_t count = std::min(wave, most_segments - first);
+    const int64_t chunk = std::clamp<int64_t>(items * count / (team_.size() * int64_t{8}), 1, 8);
+    team_.parallel_for(items * count, chunk, [&](int64_t begin, int64_t end, int member) {
+      auto* scratch = reinterpret_cast<std::byte*>(scratch_[static_cast<size_t>(member)].data());
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t item = i / count;
+        const int64_t segment = first + i % count;
+        const Tile& tile = tiles_[static_cast<size_t>(item / shape.kv_heads)];
+        if (segment >= tile.segments) continue;
+        AttentionCall call = call_for(op, tile, item % shape.kv_heads, scratch);
+        call.state = part_of(item, i % count);
+        clear(call.state, tile.rows * op.group);
+        call.first_segment = segment;
+        call.end_segment = segment + 1;
+        kernel(call);
+      }
+    });
+    team_.parallel_for(items, 1, [&](int64_t begin, int64_t end, int /*member*/) {
+      for (int64_t item = begin; item < end; ++item) {
+        const Tile& tile = tiles_[static_cast<size_t>(item / shape.kv_heads)];
+        const AttentionState state = state_of(item);
+        if (first == 0) clear(state, tile.rows * op.group);
+        for (int64_t s = 0; s < count && first + s < tile.segments; ++s)
+          merge_part(op, tile, first + s, state, part_of(item, s));
+        if (first + count >= most_segments) finish(op, tile, item % shape.kv_heads, state);
+      }
+    });
+  }
+}
+
+}  // namespace tidemill::tensor

@@ -1,0 +1,246 @@
+#include "tensor/scalar_attention.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <iterator>
+#include <limits>
+#include <vector>
+
+#include "tensor/attention_order.hpp"
+#include "tensor/device.hpp"
+#include "tensor/exp_constants.hpp"
+#include "tensor/kv_layout.hpp"
+
+namespace tidemill::tensor::scalar {
+namespace {
+
+constexpr int64_t kLanes = 16;
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+template <size_t n>
+float exp2_by(const float (&polynomial)[n], float y) {
+  if (std::isnan(y)) return y;
+  if (y < kExp2Lowest) return 0;
+  const float whole = std::nearbyint(y);
+  const float r = y - whole;
+  float p = polynomial[0];
+  for (size_t i = 1; i < n; ++i)
+    p = std::fma(p, r, polynomial[i]);
+  return std::bit_cast<float>(std::bit_cast<int32_t>(p) + static_cast<int32_t>(whole) * (1 << 23));
+}
+
+float sum_lanes(float (&lanes)[kLanes]) {
+  for (int64_t width = kLanes / 2; width > 0; width /= 2) {
+    for (int64_t i = 0; i < width; ++i)
+      lanes[i] = lanes[i] + lanes[i + width];
+  }
+  return lanes[0];
+}
+
+// What one segment says of one query.
+struct Part {
+  float most = -kInfinity;
+  float weight = 0;
+  std::vector<float> sums;
+};
+
+void merge(const AttentionState& state, int64_t query, float most, float weight, const float* sums, int64_t head_dim) {
+  const float both = most > state.most[query] ? most : state.most[query];
+  const float take = exp2_by(kExp2Polynomial, most - both);
+  const float keep = exp2_by(kExp2Polynomial, state.most[query] - both);
+  state.most[query] = both;
+  state.weight[query] = std::fma(weight, take, state.weight[query] * keep);
+  float* to = state.sums + query * state.sum_stride;
+  for (int64_t d = 0; d < head_dim; ++d)
+    to[d] = std::fma(sums[d], take, to[d] * keep);
+}
+
+// Calls part(query, q, first token, tokens) for every segment that a query of the call sees some of, and merges what it
+// gives.
+template <typename OnPart>
+void walk(const AttentionCall& call, const OnPart& on_part) {
+  for (int64_t query = 0; query < call.rows * call.group; ++query) {
+    const int64_t row = query / call.group;
+    const float* q = call.q + row * call.q_stride + query % call.group * call.head_dim;
+    const int64_t tokens = call.positions[row] + int64_t{1};
+    for (int64_t s = call.first_segment; s < call.end_segment && s * kAttentionSegment < tokens; ++s) {
+      const int64_t first = s * kAttentionSegment;
+      const Part part = on_part(q, first, std::min(kAttentionSegment, tokens - first));
+      merge(call.state, query, part.most, part.weight, part.sums.data(), call.head_dim);
+    }
+  }
+}
+
+const std::byte* keys_of(const AttentionCall& call, int64_t token) {
+  return call.keys + call.block_table[token / kKvBlockTokens] * call.block_stride;
+}
+const std::byte* values_of(const AttentionCall& call, int64_t token) {
+  return call.values + call.block_table[token / kKvBlockTokens] * call.block_stride;
+}
+
+template <DType type>
+float element(const std::byte* p, int64_t index) {
+  float value;
+  dequantize(type, p + index * (type == DType::f32 ? 4 : 2), 1, &value);
+  return value;
+}
+
+template <DType type>
+Part plain_part(const AttentionCall& call, const float* q, int64_t first, int64_t tokens) {
+  Part part;
+  const float factor = call.scale * kLog2E;
+  float weights[kAttentionSegment];
+  for (int64_t t = 0; t < tokens; ++t) {
+    const std::byte* keys = keys_of(call, first + t);
+    float dot = 0;
+    for (int64_t d = 0; d < call.head_dim; ++d)
+      dot = std::fma(element<type>(keys, d * kKvBlockTokens + t % kKvBlockTokens), q[d], dot);
+    weights[t] = dot * factor;
+    if (weights[t] > part.most) part.most = weights[t];
+  }
+  float lanes[kLanes] = {};
+  for (int64_t t = 0; t < tokens; ++t) {
+    weights[t] = exp2_by(kExp2Polynomial, weights[t] - part.most);
+    lanes[t % kLanes] = lanes[t % kLanes] + weights[t];
+  }
+  part.weight = sum_lanes(lanes);
+  const int64_t row = (call.head_dim + kLanes - 1) / kLanes * kLanes;
+  for (int64_t d = 0; d < call.head_dim; ++d) {
+    float sum = 0;
+    for (int64_t t = 0; t < tokens; ++t)
+      sum = std::fma(element<type>(values_of(call, first + t), t % kKvBlockTokens * row + d), weights[t], sum);
+    part.sums.push_back(sum);
+  }
+  return part;
+}
+
+template <DType type>
+void plain_attention(const AttentionCall& call) {
+  walk(call, [&](const float* q, int64_t first, int64_t tokens) { return plain_part<type>(call, q, first, tokens); });
+}
+
+struct QuantizedQuery {
+  std::vector<int8_t> codes;
+  float factor = 0;
+};
+
+QuantizedQuery quantize_query(const AttentionCall& call, const float* q) {
+  std::vector<float> turned(q, q + call.head_dim);
+  const auto largest = std::bit_cast<float>(turn_head(turned.data(), call.head_dim));
+  QuantizedQuery out;
+  out.codes.resize(turned.size());
+  float scale = 0;
+  if (!(largest < kInfinity)) {
+    scale = std::numeric_limits<float>::quiet_NaN();
+  } else if (largest >= 0x1p-100F) {
+    scale = largest / 127.0F;
+    round_codes(turned.data(), call.head_dim, 127.0F / largest, out.codes.data());
+  }
+  out.factor = scale * (call.scale * kLog2E / static_cast<float>(call.head_dim & -call.head_dim));
+  return out;
+}
+
+float scale_after(const std::byte* codes, int64_t bytes, int64_t token) {
+  float scale;
+  std::memcpy(&scale, codes + bytes + token % kKvBlockTokens * static_cast<int64_t>(sizeof scale), sizeof scale);
+  return scale;
+}
+
+Part int8_part(const AttentionCall& call, const QuantizedQuery& q, int64_t first, int64_t tokens) {
+  Part part;
+  const int64_t key_bytes = (call.head_dim + 3) / 4 * 64;
+  const int64_t value_bytes = (call.head_dim + 15) / 16 * 256;
+  float exponents[kAttentionSegment];
+  for (int64_t t = 0; t < tokens; ++t) {
+    const std::byte* keys = keys_of(call, first + t);
+    int32_t dot = 0;
+    for (int64_t d = 0; d < call.head_dim; ++d) {
+      const auto code = static_cast<int32_t>(keys[d / 4 * 64 + t % kKvBlockTokens * 4 + d % 4]) - kInt8KeyZero;
+      dot += code * q.codes[static_cast<size_t>(d)];
+    }
+    const float score = static_cast<float>(dot) * scale_after(keys, key_bytes, first + t);
+    exponents[t] = std::fma(score, q.factor, scale_after(values_of(call, first + t), value_bytes, first + t));
+    if (exponents[t] > part.most) part.most = exponents[t];
+  }
+  const float shift = part.most - kLog2Of255;
+  float lanes[kLanes] = {};
+  int32_t codes[kAttentionSegment];
+  for (int64_t t = 0; t < tokens; ++t) {
+    const float w = exp2_by(kExp2CoarsePolynomial, exponents[t] - shift);
+    const float inverse = exp2_by(kExp2Polynomial, -scale_after(values_of(call, first + t), value_bytes, first + t));
+    lanes[t % kLanes] = std::fma(w, inverse, lanes[t % kLanes]);
+    const float rounded = std::nearbyint(w + kWeightDither[t % kLanes]);
+    codes[t] = std::isnan(rounded) ? 0 : static_cast<int32_t>(rounded);
+  }
+  part.weight = sum_lanes(lanes);
+  for (int64_t d = 0; d < call.head_dim; ++d) {
+    int32_t sum = 0;
+    for (int64_t t = 0; t < tokens; ++t) {
+      const int64_t in_block = t % kKvBlockTokens;
+      const std::byte* values = values_of(call, first + t);
+      sum += codes[t] * static_cast<int8_t>(values[(d / 16 * 4 + in_block / 4) * 64 + d % 16 * 4 + in_block % 4]);
+    }
+    part.sums.push_back(static_cast<float>(sum));
+  }
+  return part;
+}
+
+}  // namespace
+
+void attention_f32(const AttentionCall& call) {
+  plain_attention<DType::f32>(call);
+}
+void attention_f16(const AttentionCall& call) {
+  plain_attention<DType::f16>(call);
+}
+void attention_bf16(const AttentionCall& call) {
+  plain_attention<DType::bf16>(call);
+}
+void attention_int8(const AttentionCall& call) {
+  walk(call, [&](const float* q, int64_t first, int64_t tokens) {
+    return int8_part(call, quantize_query(call, q), first, tokens);
+  });
+}
+
+void merge_attention(const AttentionState& state, const AttentionState& later, int64_t queries, int64_t head_dim) {
+  for (int64_t i = 0; i < queries; ++i)
+    merge(state, i, later.most[i], later.weight[i], later.sums + i * later.sum_stride, head_dim);
+}
+
+void finish_attention(const AttentionState& state, int64_t queries, int64_t head_dim, bool turned, float* out) {
+  const auto order = static_cast<float>(head_dim & -head_dim);
+  for (int64_t i = 0; i < queries; ++i) {
+    float* to = out + i * head_dim;
+    for (int64_t d = 0; d < head_dim; ++d)
+      to[d] = state.sums[i * state.sum_stride + d] * (1.0F / state.weight[i]);
+    if (!turned) continue;
+    turn_head(to, head_dim);
+    for (int64_t d = 0; d < head_dim; ++d)
+      to[d] = to[d] * (1.0F / order);
+  }
+}
+
+int32_t turn_head(float* x, int64_t head_dim) {
+  for (int64_t apart = 1; apart < (head_dim & -head_dim); apart *= 2) {
+    for (int64_t i = 0; i < head_dim; ++i) {
+      if (i / apart % 2 != 0) continue;
+      const float a = x[i];
+      const float b = x[i + apart];
+      x[i] = a + b;
+      x[i + apart] = a - b;
+    }
+  }
+  int32_t largest = 0;  // as integers, finite < infinity < NaN
+  for (int64_t i = 0; i < head_dim; ++i)
+    largest = std::max(largest, std::bit_cast<int32_t>(x[i]) & 0x7fffffff);
+  return largest;
+}
+
+void round_codes(const float* x, int64_t n, float inverse, int8_t* codes) {
+  for (int64_t i = 0; i < n; ++i)
+    codes[i] = static_cast<int8_t>(std::nearbyint(x[i] * inverse));
+}
+
+}  // namespace tidemill::tensor::scalar
