@@ -18,7 +18,7 @@ base::Result<std::unique_ptr<Model>> load_model(const GgufFile& file, tensor::De
   }
   TM_TRY(const Architecture* architecture, find_architecture(file));
   TM_TRY(HyperParameters hyper, architecture->read_hyper_parameters(file));
-  TM_TRY(Weights weights, load_weights(file, *architecture, hyper, device, options.on_progress));
+  TM_TRY(Weights weights, load_weights(file, *architecture, hyper, device, options));
   TM_TRY(std::unique_ptr<Decoder> decoder,
          Decoder::create(device, std::move(hyper), std::move(weights), options.max_batch_rows));
   return std::unique_ptr<Model>(std::move(decoder));

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "base/log.hpp"
+#include "base/memory.hpp"
 
 namespace tidemill::model {
 namespace {
@@ -17,13 +18,14 @@ using base::Result;
 class Loader {
  public:
   Loader(const GgufFile& file, const Architecture& architecture, const HyperParameters& hyper, tensor::Device& device,
-         const std::function<void(size_t, size_t)>& on_progress)
+         const LoadOptions& options)
       : file_(file),
         parts_(architecture.parts),
         names_(architecture.names),
         hyper_(hyper),
         device_(device),
-        on_progress_(on_progress),
+        on_progress_(options.on_progress),
+        dequantize_(options.dequantize),
         total_(file.tensor_bytes()) {}
 
   Result<Weights> run() {
@@ -97,11 +99,18 @@ class Loader {
       return wrong_shape(*tensor, fmt::format("[{}, {}]", cols, rows));
     }
     if (!packing_) return std::unique_ptr<tensor::Weight>();
-    auto weight = device_.load_weight(tensor->type, rows, cols, tensor->data);
+    auto weight = dequantize_ ? load_dequantized(*tensor, rows, cols)
+                              : device_.load_weight(tensor->type, rows, cols, tensor->data);
     if (!weight) return std::move(weight).error().wrap(fmt::format("cannot load tensor '{}'", name));
     bytes_ += (*weight)->bytes();
     finish(*tensor);
     return weight;
+  }
+
+  Result<std::unique_ptr<tensor::Weight>> load_dequantized(const GgufTensor& tensor, int64_t rows, int64_t cols) {
+    TM_TRY(base::Buffer plain, base::Buffer::allocate(static_cast<size_t>(rows * cols) * sizeof(float)));
+    tensor::dequantize(tensor.type, tensor.data.data(), rows * cols, plain.as<float>());
+    return device_.load_weight(tensor::DType::f32, rows, cols, {plain.data(), plain.size()});
   }
 
   Result<std::vector<float>> vector(const std::string& name, int64_t elements) {
@@ -151,6 +160,7 @@ class Loader {
   const HyperParameters& hyper_;
   tensor::Device& device_;
   const std::function<void(size_t, size_t)>& on_progress_;
+  bool dequantize_;
   size_t total_;
   size_t done_ = 0;
   size_t used_ = 0;
@@ -161,8 +171,8 @@ class Loader {
 }  // namespace
 
 Result<Weights> load_weights(const GgufFile& file, const Architecture& architecture, const HyperParameters& hyper,
-                             tensor::Device& device, const std::function<void(size_t, size_t)>& on_progress) {
-  return Loader(file, architecture, hyper, device, on_progress).run();
+                             tensor::Device& device, const LoadOptions& options) {
+  return Loader(file, architecture, hyper, device, options).run();
 }
 
 }  // namespace tidemill::model

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstddef>
-#include <functional>
 #include <memory>
 #include <vector>
 
@@ -10,6 +9,7 @@
 #include "model/architectures/architecture.hpp"
 #include "model/gguf.hpp"
 #include "model/hyper_parameters.hpp"
+#include "model/model.hpp"
 #include "tensor/device.hpp"
 
 namespace tidemill::model {
@@ -46,7 +46,6 @@ struct Weights {
 // file: the most memory ever used is about that of the packed weights. Errors: a missing tensor is `not_found`; a shape
 // that contradicts the hyper-parameters is `corrupt` and the message gives both; `exhausted` when memory is short.
 base::Result<Weights> load_weights(const GgufFile& file, const Architecture& architecture, const HyperParameters& hyper,
-                                   tensor::Device& device,
-                                   const std::function<void(size_t done, size_t total)>& on_progress);
+                                   tensor::Device& device, const LoadOptions& options);
 
 }  // namespace tidemill::model

@@ -79,6 +79,24 @@ INSTANTIATE_TEST_SUITE_P(Tiny, Decoders, testing::ValuesIn(cases()), [](const au
   return name;
 });
 
+// Without int8 activations only the rounding of F32 is left.
+TEST(Decoder, DequantisedComputesPlainly) {
+  const test::TemporaryFolder folder;
+  const auto path = folder.path() / "model.gguf";
+  const std::vector<Token> tokens = {5, 900, 17, 3, 3, 512, 1023, 0};
+  for (const DType type : {DType::q8_0, DType::q4_0, DType::q4_k, DType::q6_k}) {
+    ASSERT_TRUE(write_synthetic_model(find_shape("llama-tiny").value(), path, {.type = type, .on_progress = {}}));
+    const auto file = GgufFile::open(path);
+    ASSERT_TRUE(file);
+    const test::ReferenceOutput expected = test::reference_forward(*file, tokens);
+    test::Loaded loaded = test::load(path, tensor::KvType::f32, 64, 1, 256, true);
+    ASSERT_NE(loaded.cache, nullptr);
+    const auto logits = test::Sequence(loaded).append(tokens);
+    for (size_t t = 0; t < tokens.size(); ++t)
+      EXPECT_LT(relative_error(logits[t], expected.logits[t]), 1e-5) << tensor::info(type).name;
+  }
+}
+
 TEST(Decoder, GivesTheOutputsThatAreAskedFor) {
   const test::TemporaryFolder folder;
   const auto path = folder.path() / "model.gguf";

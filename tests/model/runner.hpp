@@ -23,7 +23,7 @@ struct Loaded {
 };
 
 inline Loaded load(const std::filesystem::path& path, tensor::KvType kv_type, int64_t tokens, int threads = 1,
-                   int64_t max_batch_rows = 256) {
+                   int64_t max_batch_rows = 256, bool dequantize = false) {
   Loaded loaded;
   const auto isa = tensor::choose_isa();
   const auto file = model::GgufFile::open(path);
@@ -32,7 +32,8 @@ inline Loaded load(const std::filesystem::path& path, tensor::KvType kv_type, in
     return loaded;
   }
   loaded.device = tensor::make_cpu_device(*isa, threads);
-  auto model = model::load_model(*file, *loaded.device, {.max_batch_rows = max_batch_rows, .on_progress = {}});
+  auto model = model::load_model(*file, *loaded.device,
+                                 {.max_batch_rows = max_batch_rows, .on_progress = {}, .dequantize = dequantize});
   if (!model) {
     ADD_FAILURE() << model.error().to_string();
     return loaded;
