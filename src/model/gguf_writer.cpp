@@ -86,6 +86,18 @@ void GgufWriter::add_ints(std::string_view key, std::span<const int32_t> values)
     put(metadata_, value);
 }
 
+void GgufWriter::add(const GgufEntry& entry) {
+  const GgufValue& value = entry.value;
+  add_key(entry.key, value.type);
+  if (value.type == GgufType::array) {
+    put(metadata_, static_cast<uint32_t>(value.element));
+    put<uint64_t>(metadata_, value.count);
+  } else if (value.type == GgufType::string) {
+    put<uint64_t>(metadata_, value.payload.size());
+  }
+  metadata_.append(reinterpret_cast<const char*>(value.payload.data()), value.payload.size());
+}
+
 void GgufWriter::declare_tensor(std::string_view name, tensor::DType type, std::span<const int64_t> shape) {
   assert(!shape.empty() && shape.size() <= 4);
   put_string(tensor_records_, name);

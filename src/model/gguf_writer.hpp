@@ -34,6 +34,7 @@ class GgufWriter {
   void add_strings(std::string_view key, std::span<const std::string> values);
   void add_floats(std::string_view key, std::span<const float> values);
   void add_ints(std::string_view key, std::span<const int32_t> values);
+  void add(const GgufEntry& entry);  // another file's, as it stands there
 
   // `shape` is innermost first, {cols, rows} for a matrix; cols is a multiple of the type's block.
   void declare_tensor(std::string_view name, tensor::DType type, std::span<const int64_t> shape);

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "base/file.hpp"
 #include "gguf_bytes.hpp"
 #include "temporary_folder.hpp"
 
@@ -57,6 +58,30 @@ TEST(GgufWriter, RoundTrip) {
   EXPECT_EQ(text(file->find_tensor("vector")), vector);
   EXPECT_EQ(text(file->find_tensor("matrix")), matrix);
   EXPECT_EQ(folder.entries(), 1);
+}
+
+TEST(GgufWriter, TakesEntriesOverFromAnotherFile) {
+  const TemporaryFolder folder;
+  const std::string tensors(12 + 34 * 2 * 3, 't');
+  const auto finish = [&](GgufWriter& writer, const std::filesystem::path& path) {
+    ASSERT_TRUE(writer.begin(path));
+    ASSERT_TRUE(writer.write(test::as_bytes(tensors).first(12)));
+    ASSERT_TRUE(writer.write(test::as_bytes(tensors).subspan(12)));
+    ASSERT_TRUE(writer.finish());
+  };
+  GgufWriter first;
+  fill(first);
+  finish(first, folder.path() / "first.gguf");
+  const auto file = GgufFile::open(folder.path() / "first.gguf");
+  ASSERT_TRUE(file) << file.error().message();
+  GgufWriter second;
+  for (const GgufEntry& entry : file->metadata())
+    second.add(entry);
+  for (const GgufTensor& tensor : file->tensors())
+    second.declare_tensor(tensor.name, tensor.type, std::span(tensor.shape).first(static_cast<size_t>(tensor.rank)));
+  finish(second, folder.path() / "second.gguf");
+  EXPECT_EQ(base::read_file(folder.path() / "first.gguf").value(),
+            base::read_file(folder.path() / "second.gguf").value());
 }
 
 TEST(GgufWriter, LeavesNothingBehindUnlessFinished) {
