@@ -22,6 +22,7 @@ struct SynthFlags {
   std::string output;
   std::string type = "q8_0";
   uint64_t seed = 1;
+  int64_t outlier_channels = 0;
   bool list = false;
   bool as_json = false;
 };
@@ -66,6 +67,7 @@ base::Result<int> synth(const SynthFlags& flags) {
   model::SynthOptions options;
   options.type = *type;
   options.seed = flags.seed;
+  options.outlier_channels = flags.outlier_channels;
   options.threads = base::cpu_budget().threads;
   std::optional<base::Progress> bar;
   options.on_progress = [&](size_t done, size_t total) {
@@ -103,6 +105,11 @@ void add_synth(CLI::App& app, Invocation& chosen) {
   command->add_option("-o,--output,output", flags->output, "The GGUF file to write")->type_name("FILE");
   command->add_option("--type", flags->type, "Type of the matrices: " + type_names())->capture_default_str();
   command->add_option("--seed", flags->seed, "The same seed gives the same file")->capture_default_str();
+  command
+      ->add_option("--outlier-channels", flags->outlier_channels,
+                   "So many channels of the hidden state are 50 times larger after every norm")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   command->add_flag("--list", flags->list, "List the shapes");
   command->add_flag("--json", flags->as_json, "Print JSON");
   command->callback([=, &chosen] { chosen.body = [flags] { return synth(*flags); }; });

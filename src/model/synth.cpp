@@ -5,6 +5,7 @@
 #include <cstring>
 #include <map>
 #include <numbers>
+#include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
@@ -173,15 +174,34 @@ class Synthesizer {
     plans_.push_back({std::move(name), DType::f32, {elements}, std::move(values)});
   }
 
+  // A norm's weights over the hidden state.
+  void norm(std::string name) {
+    vector(std::move(name), shape_.width, 1);
+    for (const size_t channel : outliers_)
+      plans_.back().values[channel] *= kOutlierScale;
+  }
+
+  // The channels are the first of a shuffled list, so that more of them include the fewer.
+  void choose_outliers() {
+    std::vector<size_t> channels(static_cast<size_t>(shape_.width));
+    std::iota(channels.begin(), channels.end(), 0);
+    Random random(mix(options_.seed, 0x6F75746C69657273U));
+    for (size_t i = 0; i < static_cast<size_t>(options_.outlier_channels); ++i) {
+      std::swap(channels[i], channels[i + random.next() % (channels.size() - i)]);
+      outliers_.push_back(channels[i]);
+    }
+  }
+
   void plan_tensors() {
     const int64_t width = shape_.width;
+    choose_outliers();
     const int64_t q_width = shape_.heads * shape_.head_dim;
     const int64_t kv_width = shape_.kv_heads * shape_.head_dim;
     matrix("token_embd.weight", width, shape_.tokens);
     if (shape_.rope_factor != 1) plan_rope_factors();
     for (int64_t i = 0; i < shape_.layers; ++i) {
       const std::string layer = fmt::format("blk.{}.", i);
-      vector(layer + "attn_norm.weight", width, 1);
+      norm(layer + "attn_norm.weight");
       matrix(layer + "attn_q.weight", width, q_width);
       matrix(layer + "attn_k.weight", width, kv_width);
       matrix(layer + "attn_v.weight", width, kv_width);
@@ -195,12 +215,12 @@ class Synthesizer {
         vector(layer + "attn_k_norm.weight", shape_.head_dim, 1);
       }
       matrix(layer + "attn_output.weight", q_width, width);
-      vector(layer + "ffn_norm.weight", width, 1);
+      norm(layer + "ffn_norm.weight");
       matrix(layer + "ffn_gate.weight", width, shape_.feed_forward);
       matrix(layer + "ffn_up.weight", width, shape_.feed_forward);
       matrix(layer + "ffn_down.weight", shape_.feed_forward, width);
     }
-    vector("output_norm.weight", width, 1);
+    norm("output_norm.weight");
     if (!shape_.tied) matrix("output.weight", width, shape_.tokens);
   }
 
@@ -287,6 +307,7 @@ class Synthesizer {
   base::ThreadTeam team_;
   GgufWriter writer_;
   std::vector<TensorPlan> plans_;
+  std::vector<size_t> outliers_;  // channels of the hidden state
   std::map<std::pair<DType, int64_t>, std::vector<std::byte>> pools_;
   std::vector<std::byte> portion_;
   size_t done_ = 0;
@@ -299,6 +320,11 @@ DType synth_type(DType type, int64_t cols) {
 }
 
 Result<void> write_synthetic_model(const Shape& shape, const std::filesystem::path& path, const SynthOptions& options) {
+  if (options.outlier_channels < 0 || options.outlier_channels > shape.width) {
+    return base::Error(base::ErrorCode::invalid_argument,
+                       fmt::format("{} outlier channels are wanted, but {} has a width of {}", options.outlier_channels,
+                                   shape.name, shape.width));
+  }
   return Synthesizer(shape, options).write(path);
 }
 

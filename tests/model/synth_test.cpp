@@ -1,6 +1,7 @@
 #include "model/synth.hpp"
 
 #include <cmath>
+#include <set>
 
 #include <gtest/gtest.h>
 
@@ -143,6 +144,41 @@ TEST(Synth, WeightsHaveTheVarianceOfTheirInputs) {
     const auto n = static_cast<double>(values.size());
     EXPECT_NEAR(sum / n * std::sqrt(static_cast<double>(tensor->cols())), 0, 0.02);
     EXPECT_NEAR(squares / n * static_cast<double>(tensor->cols()), 1, 0.02);
+  }
+}
+
+TEST(Synth, OutlierChannelsAreTheSameInEveryNorm) {
+  const test::TemporaryFolder folder;
+  const Shape shape = find_shape("qwen3-tiny").value();
+  const auto channels = [&](const char* name, uint64_t seed, int64_t count) {
+    const auto path = folder.path() / name;
+    EXPECT_TRUE(write_synthetic_model(shape, path, {.seed = seed, .outlier_channels = count, .on_progress = {}}));
+    const auto file = GgufFile::open(path).value();
+    std::set<std::set<int64_t>> found;
+    for (const GgufTensor& tensor : file.tensors()) {
+      if (!tensor.name.ends_with("norm.weight") || tensor.cols() != shape.width) continue;
+      std::vector<float> values(static_cast<size_t>(tensor.cols()));
+      tensor::dequantize(tensor.type, tensor.data.data(), tensor.cols(), values.data());
+      std::set<int64_t> large;
+      for (size_t i = 0; i < values.size(); ++i) {
+        if (values[i] > 20) large.insert(static_cast<int64_t>(i));
+      }
+      found.insert(large);
+    }
+    EXPECT_EQ(found.size(), 1U) << name;
+    return *found.begin();
+  };
+  EXPECT_TRUE(channels("none", 1, 0).empty());
+  const auto three = channels("three", 1, 3);
+  EXPECT_EQ(three.size(), 3U);
+  EXPECT_EQ(three, channels("again", 1, 3));
+  EXPECT_NE(three, channels("other", 2, 3));
+  EXPECT_EQ(channels("all", 1, shape.width).size(), static_cast<size_t>(shape.width));
+  for (const int64_t count : {int64_t{-1}, shape.width + 1}) {
+    const auto written =
+        write_synthetic_model(shape, folder.path() / "wrong", {.outlier_channels = count, .on_progress = {}});
+    ASSERT_FALSE(written);
+    EXPECT_EQ(written.error().code(), base::ErrorCode::invalid_argument);
   }
 }
 
