@@ -26,6 +26,14 @@ export class Peer {
     return output.slice(from).map((item) => item.next.probabilities);
   }
 
+  // The distribution over the next token after each prefix of `tokens`, the whole included.
+  async predictions(tokens) {
+    await this.sequence.clearHistory();
+    const wanted = { generateNext: { probabilities: true, options: { temperature: 0 } } };
+    const output = await this.sequence.controlledEvaluate(tokens.map((token) => [token, wanted]));
+    return output.map((item) => item.next.probabilities);
+  }
+
   // Seconds to take in `prompt`, and then seconds for `count` further tokens.
   async time(prompt, count) {
     await this.sequence.clearHistory();
