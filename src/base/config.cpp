@@ -16,6 +16,7 @@
 #include "base/file.hpp"
 #include "base/json.hpp"
 #include "base/nearest.hpp"
+#include "base/utf8.hpp"
 
 namespace tidemill::base {
 namespace {
@@ -113,7 +114,7 @@ std::string describe(const toml::node& node) {
   const auto text = [&node] { return node.value_or(std::string()); };
   switch (node.type()) {
     case toml::node_type::string:
-      return fmt::format("the string {}", quote(text().substr(0, 64)));
+      return fmt::format("the string {}", quote(std::string(utf8::prefix(text(), 64))));
     case toml::node_type::integer:
       return fmt::format("the integer {}", node.value_or(int64_t{0}));
     case toml::node_type::floating_point:
@@ -139,7 +140,7 @@ Error wrong(const std::string& source, const ConfigOption& option, const std::st
 Error unknown(const std::string& source, std::string_view kind, const std::string& name, const std::string& closest) {
   const std::string hint = closest.empty() ? "none is known" : fmt::format("the nearest known one is '{}'", closest);
   return Error(ErrorCode::invalid_argument,
-               fmt::format("{}: unknown {} '{}'; {}", source, kind, name.substr(0, 128), hint))
+               fmt::format("{}: unknown {} '{}'; {}", source, kind, utf8::prefix(name, 128), hint))
       .with_param(name);
 }
 
@@ -296,7 +297,7 @@ class ConfigSchema::Staging {
   }
   Result<void> set_text(const ConfigOption& option, std::string_view text, const std::string& source) {
     auto value = option.parse(text);
-    if (!value) return wrong(source, option, quote(std::string(text.substr(0, 64))));
+    if (!value) return wrong(source, option, quote(std::string(utf8::prefix(text, 64))));
     return set(option, std::move(value).value(), source);
   }
   Result<void> read_table(const toml::table& table, const std::string& prefix, const std::string& file);

@@ -32,14 +32,6 @@ std::string printable(std::string_view text) {
   return out;
 }
 
-// The first `columns` characters.
-std::string_view cut(std::string_view text, size_t columns) {
-  size_t bytes = 0;
-  for (; columns > 0 && bytes < text.size(); --columns)
-    bytes += utf8::decode(text.substr(bytes)).length;
-  return text.substr(0, bytes);
-}
-
 std::string clock_face(double left) {
   if (!(left < 360'000)) return "--:--";
   const auto whole = static_cast<int64_t>(std::ceil(left));
@@ -116,7 +108,7 @@ void Progress::draw(SteadyTime now) {
   }
   const size_t columns = static_cast<size_t>(std::max(width_, 0));
   const size_t for_label = columns - std::min(columns, figures.size());
-  sink_(fmt::format("{}{}{}", restart_line, cut(label_, for_label), cut(figures, columns)));
+  sink_(fmt::format("{}{}{}", restart_line, utf8::prefix(label_, for_label), utf8::prefix(figures, columns)));
 }
 
 Progress::Sink Progress::terminal(bool wanted) {

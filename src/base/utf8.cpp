@@ -89,6 +89,13 @@ size_t length(std::string_view text) {
   return count;
 }
 
+std::string_view prefix(std::string_view text, size_t count) {
+  size_t bytes = 0;
+  for (; count > 0 && bytes < text.size(); --count)
+    bytes += decode(text.substr(bytes)).length;
+  return text.substr(0, bytes);
+}
+
 std::string sanitize(std::string_view text) {
   std::string out;
   out.reserve(text.size());

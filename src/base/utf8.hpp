@@ -27,6 +27,9 @@ bool is_valid(std::string_view text);
 // Code points in `text`, which must be valid.
 size_t length(std::string_view text);
 
+// The first `count` characters of `text`, or all of it; never a part of one.
+std::string_view prefix(std::string_view text, size_t count);
+
 // `text` with every invalid sequence replaced by U+FFFD (one per maximal prefix, as the Unicode standard recommends).
 std::string sanitize(std::string_view text);
 

@@ -163,7 +163,7 @@ Result<void> check_model(const Serving& serving, std::string_view wanted) {
   const LoadedModel& model = *serving.model;
   if (model.answers_to(wanted)) return {};
   return Error(ErrorCode::not_found, fmt::format("the model '{}' is not served here; this server has '{}'",
-                                                 base::utf8::sanitize(wanted.substr(0, 100)), model.name()))
+                                                 base::utf8::prefix(wanted, 100), model.name()))
       .with_param("model");
 }
 

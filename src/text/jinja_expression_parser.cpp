@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/utf8.hpp"
 #include "text/jinja_string.hpp"
 
 namespace tidemill::text::jinja {
@@ -68,7 +69,7 @@ std::string ExpressionParser::found() const {
     case TokenKind::end:
       return "the end of the template";
     default:
-      return "'" + current().text.substr(0, 60) + "'";
+      return "'" + std::string(base::utf8::prefix(current().text, 60)) + "'";
   }
 }
 

@@ -193,7 +193,7 @@ Spec parse_spec(std::string_view text, bool is_string) {
     spec.precision = is_string ? static_cast<int>(std::min<Int>(precision, 1 << 30)) : checked_precision(precision);
   }
   if (at < text.size()) spec.type = text[at++];
-  if (at != text.size()) fail("Invalid format specifier '" + std::string(text.substr(0, 100)) + "'");
+  if (at != text.size()) fail("Invalid format specifier '" + std::string(base::utf8::prefix(text, 100)) + "'");
   return spec;
 }
 

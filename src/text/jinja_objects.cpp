@@ -1,6 +1,7 @@
 // `loop`, namespaces, macros as values, global functions, and the methods of lists and dicts.
 #include <algorithm>
 
+#include "base/utf8.hpp"
 #include "text/jinja_eval.hpp"
 #include "text/jinja_ops.hpp"
 #include "text/jinja_string.hpp"
@@ -198,7 +199,7 @@ Value seq_index(Interpreter& in, const Value& self, CallArgs& call) {
   for (size_t i = 0; i < items.size(); ++i) {
     if (equal(in.budget(), items[i], args[0])) return Value(static_cast<Int>(i));
   }
-  throw Fault{repr_of(in, args[0]).substr(0, 200) + " is not in list"};
+  throw Fault{std::string(base::utf8::prefix(repr_of(in, args[0]), 200)) + " is not in list"};
 }
 
 Value seq_count(Interpreter& in, const Value& self, CallArgs& call) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/utf8.hpp"
 #include "text/jinja_eval.hpp"
 #include "text/jinja_string.hpp"
 
@@ -178,8 +179,9 @@ std::string item_name(Interpreter& in, const Value& value, const Value& key) {
   std::string type(value.type_name());
   if (value.is_none()) type = "None";
   if (!value.is_none()) type += " object";
-  if (key.is_string()) return "'" + type + "' has no attribute '" + key.text().substr(0, 200) + "'";
-  return "'" + type + "' has no element " + repr_of(in, key).substr(0, 200);
+  if (key.is_string())
+    return "'" + type + "' has no attribute '" + std::string(base::utf8::prefix(key.text(), 200)) + "'";
+  return "'" + type + "' has no element " + std::string(base::utf8::prefix(repr_of(in, key), 200));
 }
 
 Value unsafe_attribute(const Value& value, std::string_view name) {

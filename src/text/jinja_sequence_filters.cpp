@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/utf8.hpp"
 #include "text/jinja_eval.hpp"
 #include "text/jinja_ops.hpp"
 #include "text/jinja_string.hpp"
@@ -350,7 +351,8 @@ Value attribute(Interpreter& in, const Value& input, CallArgs& call) {
   if (input.is_undefined()) throw Fault{input.undefined_message()};
   // Only true attributes: the items of a dict are not looked at.
   if (input.is_dict() && find_collection_method(input, args.text(0)) == nullptr) {
-    return Value::undefined("'dict object' has no attribute '" + args.text(0).substr(0, 200) + "'");
+    return Value::undefined("'dict object' has no attribute '" + std::string(base::utf8::prefix(args.text(0), 200)) +
+                            "'");
   }
   return get_attribute(in, input, args.text(0));
 }

@@ -2,6 +2,8 @@
 
 #include <string>
 
+#include "base/utf8.hpp"
+
 namespace tidemill::wire {
 
 namespace {
@@ -42,8 +44,12 @@ ErrorFace error_face(const base::Error& error) {
 
 base::json::object error_body(std::string_view message, std::string_view type, std::string_view param,
                               std::string_view code) {
-  return {
-      {"error", {{"message", message}, {"type", type}, {"param", text_or_null(param)}, {"code", text_or_null(code)}}}};
+  // A message may quote what is no UTF-8 (a file's name, a model's metadata); JSON must be.
+  return {{"error",
+           {{"message", base::utf8::sanitize(message)},
+            {"type", type},
+            {"param", text_or_null(param)},
+            {"code", text_or_null(code)}}}};
 }
 
 base::json::object error_body(const base::Error& error) {

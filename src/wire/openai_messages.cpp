@@ -6,6 +6,8 @@
 
 #include <fmt/core.h>
 
+#include "base/utf8.hpp"
+
 namespace tidemill::wire {
 
 using base::Result;
@@ -62,7 +64,7 @@ Result<json::object> parse_message(const JsonFields& message, const json::object
   if (!role || std::find(roles.begin(), roles.end(), *role) == roles.end()) {
     return message.invalid(
         "role", fmt::format("'{}' must be one of system, developer, user, assistant, tool{}", message.path("role"),
-                            role ? fmt::format(", not \"{}\"", role->substr(0, 40)) : ""));
+                            role ? fmt::format(", not \"{}\"", base::utf8::prefix(*role, 40)) : ""));
   }
   json::object parsed = source;
   TM_TRY(parsed["content"], parse_content(message));

@@ -75,6 +75,14 @@ TEST(Utf8, LengthIsInCodePoints) {
   EXPECT_EQ(length("aé\n你🙂"), 5U);
 }
 
+TEST(Utf8, PrefixesAreOfWholeCharacters) {
+  const std::string text = "aé\n你🙂b";
+  const std::vector<std::string> expected{"", "a", "aé", "aé\n", "aé\n你", "aé\n你🙂", text, text};
+  for (size_t i = 0; i < expected.size(); ++i)
+    EXPECT_EQ(prefix(text, i), expected[i]);
+  EXPECT_EQ(prefix("\xE4\xBD", 1), "\xE4\xBD");
+}
+
 TEST(Utf8, OnlyACompletableTailIsIncomplete) {
   EXPECT_EQ(incomplete_tail(""), 0);
   EXPECT_EQ(incomplete_tail("abc"), 0);

@@ -15,6 +15,13 @@ TEST(ErrorBody, HasTheFourFieldsOfOpenAi) {
       R"({"error":{"message":"temperature is -1","type":"invalid_request_error","param":"temperature","code":null}})");
 }
 
+TEST(ErrorBody, IsJsonWhateverTheMessageQuotes) {
+  const auto response = error_response(Error(ErrorCode::io, "cannot read 'caf\xE9.gguf'"));
+  const auto body = base::parse_json(response.body);
+  ASSERT_TRUE(body) << body.error().to_string();
+  EXPECT_EQ(body->at("error").at("message"), "cannot read 'caf\uFFFD.gguf'");
+}
+
 TEST(ErrorBody, EachCodeHasItsStatus) {
   const auto status = [](ErrorCode code) { return error_response(Error(code, "x")).status; };
   EXPECT_EQ(status(ErrorCode::invalid_argument), 400);

@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include "base/utf8.hpp"
+
 namespace tidemill::wire {
 namespace {
 
@@ -87,6 +89,17 @@ TEST(ChatRequest, NamesTheParameterAtFault) {
   EXPECT_EQ(chat_fault(chat(R"("stream":true,"stream_options":{"include_usage":1})")), "stream_options.include_usage");
   EXPECT_EQ(chat_fault(chat(R"("model":7)")), "model");
   EXPECT_EQ(chat_fault(chat(R"("frequency_penalty":3)")), "frequency_penalty");
+}
+
+TEST(ChatRequest, AFaultQuotesWholeCharacters) {
+  for (const std::string shift : {"", "a", "ab"}) {
+    std::string role = shift;
+    for (int i = 0; i < 50; ++i)
+      role += "你";
+    const auto parsed = parse_chat_request(R"({"messages":[{"role":")" + role + R"(","content":"Hi"}]})");
+    ASSERT_FALSE(parsed);
+    EXPECT_TRUE(base::utf8::is_valid(parsed.error().message())) << parsed.error().message();
+  }
 }
 
 TEST(ChatRequest, ChecksMessages) {
