@@ -187,6 +187,9 @@ ThreadTeam::ThreadTeam(int size) : state_(std::make_unique<State>()) {
   sigset_t all;
   sigset_t before;
   sigfillset(&all);
+  // But for those about what the thread itself does: blocked, they would end the program past any handler.
+  for (const int own : {SIGILL, SIGSEGV, SIGBUS, SIGFPE, SIGTRAP})
+    sigdelset(&all, own);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   for (int member = 1; member < size; ++member) {
     try {

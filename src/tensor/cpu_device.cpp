@@ -94,9 +94,9 @@ void CpuDevice::embed(const Weight& table, std::span<const int32_t> tokens, Matr
 QuantizedRows CpuDevice::quantize(ConstMatrix x, const PanelLayout& layout) {
   const int64_t padded = round_up(x.cols, layout.step);
   const int64_t groups = (padded + layout.activation_group - 1) / layout.activation_group;
-  grow(codes_, x.rows * padded * (layout.wide ? kernels_.wide_bytes : kernels_.narrow_bytes));
-  grow(scales_, x.rows * groups);
-  grow(sums_, x.rows * (padded / layout.sum_group));
+  grow(codes_, x.rows * padded * (layout.wide ? kernels_.wide_bytes : kernels_.narrow_bytes) + kQuantizedSlack);
+  grow(scales_, x.rows * groups + kQuantizedSlack);
+  grow(sums_, x.rows * (padded / layout.sum_group) + kQuantizedSlack);
   const QuantizedRows q{x.rows, codes_.data(), scales_.data(), sums_.data()};
   for_rows(x.rows, x.cols * 2, [&](int64_t r) { kernels_.quantize_row(x.row(r), x.cols, padded, layout, r, q); });
   return q;

@@ -46,6 +46,8 @@ std::string_view to_string(Isa isa) {
       return "avx2";
     case Isa::avx512_vnni:
       return "avx512-vnni";
+    case Isa::amx:
+      return "amx";
   }
   return "unknown";
 }
@@ -57,6 +59,8 @@ std::span<const Isa> available_isas() {
 
 const Kernels& kernels_for(Isa isa) {
   switch (isa) {
+    case Isa::amx:
+      return amx_kernels();
     case Isa::avx512_vnni:
       return avx512_vnni_kernels();
     case Isa::avx2:

@@ -13,6 +13,7 @@ enum class Isa {
   scalar,       // plain C++, any x86-64: the oracle of every test
   avx2,         // AVX2 + FMA + F16C
   avx512_vnni,  // AVX-512 F, BW, DQ, VL + VNNI
+  amx,          // these, and AMX int8 tiles
 };
 
 std::string_view to_string(Isa isa);
@@ -20,8 +21,8 @@ std::string_view to_string(Isa isa);
 // Those this CPU and operating system can run, ascending; always starts with scalar.
 std::span<const Isa> available_isas();
 
-// The best available one, or the one named by the environment variable TIDEMILL_ISA ("scalar", "avx2", "avx512-vnni").
-// An unknown or unavailable name is an error that lists the available ones.
+// The best available one, or the one named by the environment variable TIDEMILL_ISA ("scalar", "avx2", "avx512-vnni",
+// "amx"). An unknown or unavailable name is an error that lists the available ones.
 base::Result<Isa> choose_isa();
 
 }  // namespace tidemill::tensor

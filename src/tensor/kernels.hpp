@@ -44,6 +44,8 @@ struct QuantizedRows {
   int32_t* sums;     // [padded cols / sum_group][rows]: sum of codes * sum_factor of the weight's PanelLayout
 };
 inline constexpr int64_t kCodeBlock = 64;
+// What may be read behind the last byte of codes, scales and sums: a tile takes its rows sixteen at a time.
+inline constexpr int64_t kQuantizedSlack = 16 * 2 * kCodeBlock;
 
 // y.row(r)[o] = sum over k of w[o][k] * x.row(r)[k], plus bias[o] where bias is given, for the `outputs` output rows o
 // of some consecutive panels.
@@ -133,6 +135,7 @@ inline constexpr int64_t kPeakChains = 12;
 const Kernels& scalar_kernels();
 const Kernels& avx2_kernels();
 const Kernels& avx512_vnni_kernels();
+const Kernels& amx_kernels();
 
 // The table of an available instruction set (in isa.cpp).
 const Kernels& kernels_for(Isa isa);

@@ -195,9 +195,11 @@ struct Avx2 {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_and_si256(low, nibble));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 32), _mm256_and_si256(high, nibble));
   }
+  template <int zero>
   TM_INLINE void store_low_nibbles(uint8_t* to, const uint8_t* line) {
     store_nibbles(to, load_half(line), load_half(line + 32));
   }
+  template <int zero>
   TM_INLINE void store_high_nibbles(uint8_t* to, const uint8_t* line) {
     store_nibbles(to, _mm256_srli_epi16(load_half(line), 4), _mm256_srli_epi16(load_half(line + 32), 4));
   }

@@ -23,7 +23,8 @@ struct OpenStretch {
   int64_t blocks;
 };
 
-// How the steps of each type open: block size, and whether there are minima.
+// How the steps of each type open: block size, whether there are minima, and how much to take from each code where they
+// are wanted signed.
 template <class S>
 struct TilesQ8 {
   using Step = StepQ8;
@@ -31,20 +32,26 @@ struct TilesQ8 {
   static constexpr int64_t kBlock = 32;
   static constexpr bool kMins = false;
 
+  template <bool is_signed>
   [[gnu::always_inline]] static inline void open(const Step& step, int64_t first, OpenStretch& out) {
     for (int half = 0; half < 2; ++half) {
       out.lines[first + half] = step.codes[half];
+      if constexpr (is_signed) {
+        for (int line = 0; line < 8; ++line)
+          S::store_less_128(out.codes[(first + half) * 8 + line], step.codes[half][line]);
+        out.lines[first + half] = out.codes + (first + half) * 8;
+      }
       S::store(out.scale[first + half], S::load_f16(step.scale[half]));
     }
   }
 };
 
-// Eight lines of nibbles as 16 lines of bytes, from `to` on.
-template <class S>
+// Eight lines of nibbles as 16 lines of bytes less `zero`, from `to` on.
+template <class S, int zero>
 [[gnu::always_inline]] inline void open_nibbles(const uint8_t (*lines)[kLineBytes], uint8_t (*to)[kLineBytes]) {
   for (int line = 0; line < 8; ++line) {
-    S::store_low_nibbles(to[line], lines[line]);
-    S::store_high_nibbles(to[8 + line], lines[line]);
+    S::template store_low_nibbles<zero>(to[line], lines[line]);
+    S::template store_high_nibbles<zero>(to[8 + line], lines[line]);
   }
 }
 
@@ -55,8 +62,9 @@ struct TilesQ4 {
   static constexpr int64_t kBlock = 32;
   static constexpr bool kMins = false;
 
+  template <bool is_signed>
   [[gnu::always_inline]] static inline void open(const Step& step, int64_t first, OpenStretch& out) {
-    open_nibbles<S>(step.codes, out.codes + first * 8);
+    open_nibbles<S, is_signed ? 8 : 0>(step.codes, out.codes + first * 8);
     for (int half = 0; half < 2; ++half) {
       out.lines[first + half] = out.codes + (first + half) * 8;
       S::store(out.scale[first + half], S::load_f16(step.scale[half]));
@@ -71,11 +79,12 @@ struct TilesQ4K {
   static constexpr int64_t kBlock = 32;
   static constexpr bool kMins = true;
 
+  template <bool is_signed>
   [[gnu::always_inline]] static inline void open(const Step& step, int64_t first, OpenStretch& out) {
     const typename S::F d = S::load_f16(step.d);
     const typename S::F dmin = S::negate(S::load_f16(step.dmin));
     for (int block = 0; block < 8; ++block) {
-      if (block % 2 == 0) open_nibbles<S>(step.codes[block / 2], out.codes + (first + block) * 8);
+      if (block % 2 == 0) open_nibbles<S, 0>(step.codes[block / 2], out.codes + (first + block) * 8);
       out.lines[first + block] = out.codes + (first + block) * 8;
       S::store(out.scale[first + block], S::mul(d, S::to_float(S::load_u8(step.scale[block]))));
       S::store(out.min[first + block], S::mul(dmin, S::to_float(S::load_u8(step.min[block]))));
@@ -90,6 +99,7 @@ struct TilesQ6K {
   static constexpr int64_t kBlock = 16;
   static constexpr bool kMins = false;
 
+  template <bool is_signed>
   [[gnu::always_inline]] static inline void open(const Step& step, int64_t first, OpenStretch& out) {
     const typename S::F d = S::load_f16(step.d);
     for (int block = 0; block < 16; ++block) {
@@ -100,13 +110,13 @@ struct TilesQ6K {
 };
 
 // The stretch of `panel` from column k on, which is a multiple of kStretch; cols is padded to steps.
-template <class T>
+template <class T, bool is_signed = false>
 [[gnu::always_inline]] inline void open_stretch(const std::byte* panel, int64_t k, int64_t cols, OpenStretch& out) {
   constexpr int64_t kStep = panel_layout(T::Rows::kType).step;
   const auto* step = reinterpret_cast<const typename T::Step*>(panel) + k / kStep;
   const int64_t end = cols - k < kStretch ? cols - k : kStretch;
   for (int64_t at = 0; at < end; at += kStep, ++step)
-    T::open(*step, at / T::kBlock, out);
+    T::template open<is_signed>(*step, at / T::kBlock, out);
   out.blocks = end / T::kBlock;
 }
 

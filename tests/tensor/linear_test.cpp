@@ -17,6 +17,7 @@ namespace tidemill::tensor {
 namespace {
 
 using test::matrix;
+using test::runnable_isas;
 using test::Samples;
 
 std::unique_ptr<Weight> load(Device& device, DType type, int64_t rows, int64_t cols,
@@ -109,7 +110,7 @@ TEST_P(LinearOf, EveryInstructionSetGivesTheBitsOfTheScalarKernels) {
         for (int64_t k = 0; k < cols; ++k)
           x[k] *= std::ldexp(1.0F, samples.below(20) - 10);
         const std::vector<float> expected = linear(*scalar, *reference, bias, x, n);
-        for (const Isa isa : available_isas()) {
+        for (const Isa isa : runnable_isas()) {
           for (const int threads : {1, 2, 3}) {
             if (threads > 1 && n != 17 && n != 1) continue;
             auto device = make_cpu_device(isa, threads);
@@ -135,7 +136,7 @@ TEST_P(PlainLinearOf, OddWidths) {
     const auto reference = load(*scalar, type(), 18, cols, source);
     const std::vector<float> x = samples.normal(5 * cols);
     const std::vector<float> expected = linear(*scalar, *reference, {}, x, 5);
-    for (const Isa isa : available_isas()) {
+    for (const Isa isa : runnable_isas()) {
       auto device = make_cpu_device(isa, 1);
       const auto w = load(*device, type(), 18, cols, source);
       EXPECT_TRUE(same(linear(*device, *w, {}, x, 5), expected)) << to_string(isa) << " " << cols;
@@ -168,7 +169,7 @@ TEST_P(LinearOf, ExtremeActivations) {
     if (i >= 16) {
       EXPECT_FALSE(std::isfinite(expected[0])) << "a bad activation must show in the output";
     }
-    for (const Isa isa : available_isas()) {
+    for (const Isa isa : runnable_isas()) {
       auto device = make_cpu_device(isa, 1);
       const auto w = load(*device, type(), rows, cols, source);
       EXPECT_TRUE(same(linear(*device, *w, {}, inputs[i], 1), expected)) << to_string(isa) << " input " << i;
@@ -181,7 +182,7 @@ TEST_P(LinearOf, ARowDoesNotDependOnItsNeighbours) {
   const int64_t rows = 48;
   const int64_t cols = 512;
   const auto source = samples.weights(type(), rows, cols);
-  for (const Isa isa : available_isas()) {
+  for (const Isa isa : runnable_isas()) {
     auto device = make_cpu_device(isa, 2);
     const auto w = load(*device, type(), rows, cols, source);
     const std::vector<float> x = samples.normal(17 * cols);
@@ -200,7 +201,7 @@ TEST_P(LinearOf, StridedViewsLeaveTheirNeighboursAlone) {
   const int64_t rows = 19;
   const int64_t cols = 256;
   const auto source = samples.weights(type(), rows, cols);
-  for (const Isa isa : available_isas()) {
+  for (const Isa isa : runnable_isas()) {
     auto device = make_cpu_device(isa, 1);
     const auto w = load(*device, type(), rows, cols, source);
     const std::vector<float> x = samples.normal(5 * (cols + 3));
@@ -239,11 +240,40 @@ INSTANTIATE_TEST_SUITE_P(Types, LinearOf, ::testing::ValuesIn(all_dtypes().begin
 INSTANTIATE_TEST_SUITE_P(Types, PlainLinearOf, ::testing::Values(DType::f32, DType::f16, DType::bf16),
                          [](const auto& type_of) { return std::string(tensor::info(type_of.param).name); });
 
+// A whole call of many rows on tiles, and that tiles were used at all.
+TEST(Amx, TakesManyRowsToTiles) {
+  const std::vector<Isa> isas = runnable_isas();
+  if (isas.back() != Isa::amx) GTEST_SKIP() << "no AVX-512 VNNI here, which the AMX kernels use too";
+  if (available_isas().back() == Isa::amx) GTEST_SKIP() << "this machine has AMX: nothing is emulated";
+  Samples samples(18);
+  const int64_t rows = 40;
+  const int64_t cols = 512;
+  auto amx = make_cpu_device(Isa::amx, 1);
+  auto scalar = make_cpu_device(Isa::scalar, 1);
+  for (const auto& [type, multiplications] : {std::pair{DType::q8_0, 2}, {DType::q4_0, 1}, {DType::q4_k, 1}}) {
+    const auto source = samples.weights(type, rows, cols);
+    const auto w = load(*amx, type, rows, cols, source);
+    const auto reference = load(*scalar, type, rows, cols, source);
+    for (const int64_t n : {11, 12, 33}) {
+      const std::vector<float> x = samples.normal(n * cols);
+      const long before = test::AmxEmulator::instructions();
+      const std::vector<float> y = linear(*amx, *w, {}, x, n);
+      const long emulated = test::AmxEmulator::instructions() - before;
+      // Two stretches by two panels of outputs and a half by tiles of 16 rows by blocks of 32, each at least zeroed,
+      // loaded, multiplied and stored.
+      const int64_t tiles = n >= 12 ? 3 * ((n + 15) / 16) : 0;
+      EXPECT_EQ(emulated > 0, tiles > 0);
+      EXPECT_GE(emulated, tiles * multiplications * 4 * (cols / 32));
+      EXPECT_TRUE(same(y, linear(*scalar, *reference, {}, x, n))) << info(type).name << " " << n;
+    }
+  }
+}
+
 // Without this the comparisons above could compare the scalar kernels with themselves.
 TEST(CpuDevice, RunsTheInstructionSetItWasAskedFor) {
-  for (const Isa isa : available_isas()) {
+  for (const Isa isa : runnable_isas()) {
     EXPECT_EQ(kernels_for(isa).isa, isa);
-    for (const Isa other : available_isas()) {
+    for (const Isa other : runnable_isas()) {
       if (other == isa) continue;
       EXPECT_NE(kernels_for(isa).linear[3], kernels_for(other).linear[3]);
     }

@@ -6,7 +6,9 @@
 #include <random>
 #include <vector>
 
+#include "tensor/amx_emulator.hpp"
 #include "tensor/device.hpp"
+#include "tensor/isa.hpp"
 
 namespace tidemill::tensor::test {
 
@@ -51,6 +53,15 @@ inline std::vector<std::byte> Samples::hostile_weights(DType type, int64_t rows,
     if (type == DType::q4_k) clear(3);
   }
   return out;
+}
+
+// Every instruction set that this machine can run, and AMX by emulation (amx_emulator.hpp) where the rest of what its
+// kernels use is there.
+inline std::vector<Isa> runnable_isas() {
+  static const AmxEmulator emulator;
+  std::vector<Isa> isas(available_isas().begin(), available_isas().end());
+  if (isas.back() == Isa::avx512_vnni) isas.push_back(Isa::amx);
+  return isas;
 }
 
 inline ConstMatrix matrix(const std::vector<float>& data, int64_t rows, int64_t cols) {

@@ -1,0 +1,160 @@
+// Sixteen lanes as one register of AVX-512 (F, BW, DQ, VL) with VNNI, for the files that are compiled with those flags;
+// see vector_linear.hpp for why it has internal linkage.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <immintrin.h>
+
+#include "tensor/kernels.hpp"
+
+namespace tidemill::tensor {
+namespace {
+
+#define TM_INLINE [[gnu::always_inline]] static inline
+
+// Sixteen lanes in one register.
+struct Avx512 {
+  using F = __m512;
+  using I = __m512i;
+  using C = __m512i;  // 64 codes
+  using X = __m512i;  // four codes, sixteen times
+
+  static constexpr int kCodeBytes = 1;
+  static constexpr int kWidePlanes = 2;  // of 8 bits
+  static constexpr int64_t kPrefetchBytes = 4096;
+  static constexpr int kFewRows = 8;  // up to so many, straight from the packed weights
+  // Rows of a tile of P panels: the accumulators and what they are made from fit 32 registers.
+  template <int P>
+  static constexpr int kTileRows = P == 1 ? 8 : 6;
+  static constexpr int kRowsPlain = 8;
+  // Accumulators of attention's two products.
+  static constexpr int kScoreTile = 16;
+  static constexpr int kSumTile = 16;
+
+  TM_INLINE __mmask16 first(int64_t n) { return static_cast<__mmask16>((1U << n) - 1U); }
+
+  TM_INLINE F zero() { return _mm512_setzero_ps(); }
+  TM_INLINE F set1(float x) { return _mm512_set1_ps(x); }
+  TM_INLINE F load(const float* p) { return _mm512_loadu_ps(p); }
+  TM_INLINE F load_first(const float* p, int64_t n) { return _mm512_maskz_loadu_ps(first(n), p); }
+  TM_INLINE void store(float* p, F v) { _mm512_storeu_ps(p, v); }
+  TM_INLINE void store_first(float* p, int64_t n, F v) { _mm512_mask_storeu_ps(p, first(n), v); }
+  TM_INLINE F first_or(F v, int64_t n, F other) { return _mm512_mask_blend_ps(first(n), other, v); }
+  TM_INLINE F load_f16(const uint16_t* p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+  TM_INLINE F load_bf16(const uint16_t* p) {
+    const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+  }
+  TM_INLINE void store_f16(uint16_t* p, F v) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                        _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  }
+
+  TM_INLINE F add(F a, F b) { return _mm512_add_ps(a, b); }
+  TM_INLINE F sub(F a, F b) { return _mm512_sub_ps(a, b); }
+  TM_INLINE F mul(F a, F b) { return _mm512_mul_ps(a, b); }
+  TM_INLINE F div(F a, F b) { return _mm512_div_ps(a, b); }
+  TM_INLINE F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+  TM_INLINE F negate(F a) { return _mm512_xor_ps(a, _mm512_set1_ps(-0.0F)); }
+  // a > b ? a : b and a < b ? a : b; so b where either is NaN.
+  TM_INLINE F max(F a, F b) { return _mm512_max_ps(a, b); }
+  TM_INLINE F min(F a, F b) { return _mm512_min_ps(a, b); }
+  // The largest lane (none is NaN), and the sum of lanes in the order of kernels.hpp.
+  TM_INLINE float reduce_max(F v) { return _mm512_reduce_max_ps(v); }
+  TM_INLINE float reduce_add(F v) {
+    const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    four = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
+  }
+  TM_INLINE void first_two(F v, float& a, float& b) {
+    const __m128 four = _mm512_castps512_ps128(v);
+    a = _mm_cvtss_f32(four);
+    b = _mm_cvtss_f32(_mm_movehdup_ps(four));
+  }
+  TM_INLINE F zero_where_less(F x, float bound, F v) {
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, _mm512_set1_ps(bound), _CMP_NLT_UQ), v);
+  }
+  TM_INLINE F add_exponent(F v, I n) {
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(v), _mm512_slli_epi32(n, 23)));
+  }
+
+  TM_INLINE I set1_i(int32_t x) { return _mm512_set1_epi32(x); }
+  TM_INLINE I load_i(const std::byte* p) { return _mm512_loadu_si512(p); }
+  TM_INLINE I load_u8(const uint8_t* p) {
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  TM_INLINE I load_s8(const int8_t* p) {
+    return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  TM_INLINE I add_i(I a, I b) { return _mm512_add_epi32(a, b); }
+  TM_INLINE I mul_i(I a, I b) { return _mm512_mullo_epi32(a, b); }
+  TM_INLINE int32_t sum_i(I v) { return _mm512_reduce_add_epi32(v); }
+  TM_INLINE F to_float(I v) { return _mm512_cvtepi32_ps(v); }
+  TM_INLINE I round_to_int(F v) { return _mm512_cvtps_epi32(v); }
+  TM_INLINE I magnitude_bits(F v) { return _mm512_and_epi32(_mm512_castps_si512(v), _mm512_set1_epi32(0x7fffffff)); }
+  TM_INLINE I max_i(I a, I b) { return _mm512_max_epi32(a, b); }
+  TM_INLINE int32_t largest_i(I v) { return _mm512_reduce_max_epi32(v); }
+
+  TM_INLINE C codes(const uint8_t* line) { return _mm512_loadu_si512(line); }
+  TM_INLINE C low_codes(const uint8_t* line) {
+    return _mm512_and_si512(_mm512_loadu_si512(line), _mm512_set1_epi8(15));
+  }
+  TM_INLINE C high_codes(const uint8_t* line) {
+    return _mm512_and_si512(_mm512_srli_epi16(_mm512_loadu_si512(line), 4), _mm512_set1_epi8(15));
+  }
+  TM_INLINE void store_codes(std::byte* p, I v) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v));
+  }
+  // code = 256 * upper + lower, both signed; the upper halves of a block come first.
+  TM_INLINE void store_wide_codes(std::byte* p, I v) {
+    const I upper = _mm512_srai_epi32(_mm512_add_epi32(v, _mm512_set1_epi32(128)), 8);
+    store_codes(p, upper);
+    store_codes(p + kCodeBlock, _mm512_sub_epi32(v, _mm512_slli_epi32(upper, 8)));
+  }
+  TM_INLINE I times_256(I v) { return _mm512_slli_epi32(v, 8); }
+  TM_INLINE void store_less(uint8_t* to, C codes, int zero) {
+    if (zero != 0) codes = _mm512_sub_epi8(codes, _mm512_set1_epi8(static_cast<char>(zero)));
+    _mm512_storeu_si512(to, codes);
+  }
+  template <int zero>
+  TM_INLINE void store_low_nibbles(uint8_t* to, const uint8_t* line) {
+    store_less(to, low_codes(line), zero);
+  }
+  template <int zero>
+  TM_INLINE void store_high_nibbles(uint8_t* to, const uint8_t* line) {
+    store_less(to, high_codes(line), zero);
+  }
+  TM_INLINE void store_less_128(uint8_t* to, const uint8_t* line) { store_less(to, codes(line), -128); }
+  TM_INLINE X load_x(const std::byte* x) {
+    int32_t four;
+    __builtin_memcpy(&four, x, sizeof four);
+    return _mm512_set1_epi32(four);
+  }
+  // For several dots: in a register, where the compiler would give each dot a memory operand of its own.
+  TM_INLINE X load_x_once(const std::byte* x) {
+    X v = load_x(x);
+    asm("" : "+v"(v));
+    return v;
+  }
+  // acc + the sums of four products per lane.
+  TM_INLINE I dot(I acc, C w, X x) { return _mm512_dpbusd_epi32(acc, w, x); }
+
+  // The low bytes of the lanes.
+  TM_INLINE void store_s8(int8_t* p, I v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v)); }
+  TM_INLINE void store_u8(uint8_t* p, I v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v)); }
+  // For attention: signed codes; four unsigned weights; acc + the sums of four products per lane. The instruction is
+  // written out, because GCC 12 copies every accumulator before and after the intrinsic.
+  TM_INLINE C values(const uint8_t* line) { return _mm512_loadu_si512(line); }
+  TM_INLINE X weights(const uint8_t* p) { return load_x(reinterpret_cast<const std::byte*>(p)); }
+  TM_INLINE void score(I& acc, C k, X q) { asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(k), "v"(q)); }
+  TM_INLINE void weigh(I& acc, X w, C v) { asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(w), "v"(v)); }
+};
+
+#undef TM_INLINE
+
+}  // namespace
+}  // namespace tidemill::tensor
