@@ -210,9 +210,8 @@ int32_t turn_head(float* x, int64_t head_dim) {
     }
   }
   typename S::I largest = S::set1_i(0);
-  for_vectors(head_dim, [&](int64_t i, int64_t n) {
-    largest = S::max_i(largest, S::magnitude_bits(load_up_to<S>(x + i, n)));
-  });
+  for_vectors(head_dim,
+              [&](int64_t i, int64_t n) { largest = S::max_i(largest, S::magnitude_bits(load_up_to<S>(x + i, n))); });
   return S::largest_i(largest);
 }
 
