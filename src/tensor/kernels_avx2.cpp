@@ -109,11 +109,6 @@ struct Avx2 {
     four = _mm_add_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
   }
-  TM_INLINE void first_two(F v, float& a, float& b) {
-    const __m128 four = _mm256_castps256_ps128(v.low);
-    a = _mm_cvtss_f32(four);
-    b = _mm_cvtss_f32(_mm_movehdup_ps(four));
-  }
   TM_INLINE F zero_where_less(F x, float bound, F v) {
     const __m256 b = _mm256_set1_ps(bound);
     return {_mm256_and_ps(_mm256_cmp_ps(x.low, b, _CMP_NLT_UQ), v.low),

@@ -17,7 +17,6 @@ namespace {
 
 constexpr int64_t kBlock = 16;  // tokens: kKvBlockTokens
 constexpr int64_t kSegmentBlocks = kAttentionSegment / kBlock;
-constexpr int kMostQueries = 4;
 
 // The stretch of keys and values that queries pass over.
 struct Segment {
@@ -31,22 +30,19 @@ struct Segment {
   const std::byte* next_values[kSegmentBlocks];
 };
 
-// R queries that pass over a segment together.
-template <int R>
+// R queries that pass over a segment together, and see equally much of it.
 struct Pass {
-  int64_t first;       // query
-  int64_t visible[R];  // tokens of the segment that each sees, 0 .. kAttentionSegment
-  int64_t most;        // the largest of them
-  bool even;           // whether all are the same
-  bool fetch;          // whether this pass asks for the next segment
-  float* scores;       // [R][kAttentionSegment]
-  uint8_t* codes;      // likewise; int8 only
-  float* state_most;   // of the first query
-  float* weight;
-  float* sums;
+  int64_t first;      // query
+  int64_t visible;    // tokens of the segment, 1 .. kAttentionSegment
+  bool fetch;         // whether this pass asks for the next segment
+  float* scores;      // [R][kAttentionSegment]
+  uint8_t* codes;     // likewise; int8 only
+  float* state_most;  // of the first query
+  float* state_weight;
+  float* state_sums;
   int64_t sum_stride;
-  float keep[R];  // factor of the sums so far
-  float take[R];  // of the segment's
+  alignas(64) float keep[kLanes];  // [R]: factor of the sums so far
+  alignas(64) float take[kLanes];  // [R]: of the segment's
 };
 
 [[gnu::always_inline]] inline int64_t blocks_of(int64_t tokens) {
@@ -75,50 +71,95 @@ template <class S>
   return S::zero_where_less(y, kExp2Lowest, S::add_exponent(p, n));
 }
 
-// The segment's largest exponent and weight into the state of query r of the pass; its factors into `pass`.
+// Lowers what of the last block lies beyond the queries' position to -infinity: it is not for them to see. Then the
+// largest score of each query. Queries are interleaved here and below, since each alone is a chain of latencies.
 template <class S, int R>
-[[gnu::always_inline]] inline void take_weight(Pass<R>& pass, int r, float most, float weight) {
-  const float before = pass.state_most[r];
-  const float both = most > before ? most : before;
-  const typename S::F factors = exp2_of<S>(S::first_or(S::set1(before - both), 1, S::set1(most - both)));
-  S::first_two(factors, pass.keep[r], pass.take[r]);
-  pass.state_most[r] = both;
-  pass.weight[r] = __builtin_fmaf(weight, pass.take[r], pass.weight[r] * pass.keep[r]);
+[[gnu::always_inline]] inline void largest_scores(const Pass& pass, float (&most)[R]) {
+  using F = typename S::F;
+  const F lowest = S::set1(-__builtin_inff());
+  const int64_t last = (pass.visible - 1) / kBlock * kBlock;
+  F highest[R];
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) {
+    float* scores = pass.scores + r * kAttentionSegment + last;
+    const F seen = S::first_or(S::load(scores), pass.visible - last, lowest);
+    S::store(scores, seen);
+    highest[r] = S::max(seen, lowest);
+  }
+  for (int64_t t = 0; t < last; t += kBlock) {
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r)
+      highest[r] = S::max(S::load(pass.scores + r * kAttentionSegment + t), highest[r]);
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r)
+    most[r] = S::reduce_max(highest[r]);
 }
 
-// What a pass leaves of queries that see nothing of the segment: their state as it was.
-template <int R>
-[[gnu::always_inline]] inline void take_nothing(Pass<R>& pass, int r) {
-  pass.keep[r] = 1;
-  pass.take[r] = 0;
+// The segment's largest exponents and weights into the state of n queries; the factors of its sums and of those so far
+// into `take` and `keep`.
+template <class S>
+[[gnu::always_inline]] inline void take_weights(const float* most, const float* weights, int64_t n, float* state_most,
+                                                float* state_weight, float* take, float* keep) {
+  using F = typename S::F;
+  const F now = S::load_first(most, n);
+  const F before = S::load_first(state_most, n);
+  const F both = S::max(now, before);
+  const F t = exp2_of<S>(S::sub(now, both));
+  const F k = exp2_of<S>(S::sub(before, both));
+  S::store(take, t);
+  S::store(keep, k);
+  S::store_first(state_most, n, both);
+  const F kept = S::mul(S::load_first(state_weight, n), k);
+  S::store_first(state_weight, n, S::fma(S::load_first(weights, n), t, kept));
 }
 
 template <class S, class Kv, int R>
 [[gnu::noinline]] void pass_over(const AttentionCall& call, const Kv& kv, const Segment& segment, int64_t first,
-                                 bool fetch) {
+                                 int64_t visible, bool fetch) {
   alignas(64) float scores[R * kAttentionSegment];
   alignas(64) uint8_t codes[R * kAttentionSegment];
-  Pass<R> pass{};
+  Pass pass;
   pass.first = first;
-  for (int r = 0; r < R; ++r) {
-    const int64_t seen = call.positions[(first + r) / call.group] + int64_t{1} - segment.begin;
-    pass.visible[r] = seen < 0 ? 0 : seen < kAttentionSegment ? seen : kAttentionSegment;
-    pass.most = pass.visible[r] > pass.most ? pass.visible[r] : pass.most;
-  }
-  if (pass.most == 0) return;
-  pass.even = true;
-  for (int r = 0; r < R; ++r)
-    pass.even = pass.even && pass.visible[r] == pass.most;
+  pass.visible = visible;
   pass.fetch = fetch;
   pass.scores = scores;
   pass.codes = codes;
   pass.state_most = call.state.most + first;
-  pass.weight = call.state.weight + first;
-  pass.sums = call.state.sums + first * call.state.sum_stride;
+  pass.state_weight = call.state.weight + first;
+  pass.state_sums = call.state.sums + first * call.state.sum_stride;
   pass.sum_stride = call.state.sum_stride;
-  kv.score(call, segment, pass);
-  kv.weigh(pass);
-  kv.sum(call, segment, pass);
+  float most[R];
+  float weights[R];
+  kv.template score<R>(call, segment, pass);
+  largest_scores<S, R>(pass, most);
+  kv.template weigh<R>(pass, most, weights);
+  take_weights<S>(most, weights, R, pass.state_most, pass.state_weight, pass.take, pass.keep);
+  kv.template sum<R>(segment, pass);
+}
+
+// Tokens of the segment that query i sees.
+[[gnu::always_inline]] inline int64_t visible_to(const AttentionCall& call, const Segment& segment, int64_t i) {
+  const int64_t seen = call.positions[i / call.group] + int64_t{1} - segment.begin;
+  return seen < 0 ? 0 : seen < kAttentionSegment ? seen : kAttentionSegment;
+}
+
+// Queries first .. first + R - 1: together where they see equally much, one by one where not.
+template <class S, class Kv, int R>
+[[gnu::always_inline]] inline void pass_together(const AttentionCall& call, const Kv& kv, const Segment& segment,
+                                                 int64_t first) {
+  const int64_t visible = visible_to(call, segment, first);
+  bool even = true;
+  for (int r = 1; r < R; ++r)
+    even = even && visible_to(call, segment, first + r) == visible;
+  if (even) {
+    if (visible > 0) pass_over<S, Kv, R>(call, kv, segment, first, visible, first == 0);
+    return;
+  }
+  for (int64_t i = first; i < first + R; ++i) {
+    const int64_t own = visible_to(call, segment, i);
+    if (own > 0) pass_over<S, Kv, 1>(call, kv, segment, i, own, i == 0);
+  }
 }
 
 template <class Kv>
@@ -156,26 +197,25 @@ void attention(const AttentionCall& call) {
     kv.enter(segment);
     int64_t i = 0;
     for (; i + 4 <= queries; i += 4)
-      pass_over<S, Kv, 4>(call, kv, segment, i, i == 0);
+      pass_together<S, Kv, 4>(call, kv, segment, i);
     for (; i + 2 <= queries; i += 2)
-      pass_over<S, Kv, 2>(call, kv, segment, i, i == 0);
+      pass_together<S, Kv, 2>(call, kv, segment, i);
     for (; i < queries; ++i)
-      pass_over<S, Kv, 1>(call, kv, segment, i, i == 0);
+      pass_together<S, Kv, 1>(call, kv, segment, i);
   }
 }
 
 template <class S>
 void merge_attention(const AttentionState& state, const AttentionState& later, int64_t queries, int64_t head_dim) {
   for (int64_t i = 0; i < queries; ++i) {
-    Pass<1> pass{};
-    pass.state_most = state.most + i;
-    pass.weight = state.weight + i;
-    take_weight<S, 1>(pass, 0, later.most[i], later.weight[i]);
+    alignas(64) float take[kLanes];
+    alignas(64) float keep[kLanes];
+    take_weights<S>(later.most + i, later.weight + i, 1, state.most + i, state.weight + i, take, keep);
     float* sums = state.sums + i * state.sum_stride;
     const float* from = later.sums + i * later.sum_stride;
     for (int64_t d = 0; d < head_dim; d += kLanes) {
-      const typename S::F kept = S::mul(S::load(sums + d), S::set1(pass.keep[0]));
-      S::store(sums + d, S::fma(S::load(from + d), S::set1(pass.take[0]), kept));
+      const typename S::F kept = S::mul(S::load(sums + d), S::set1(keep[0]));
+      S::store(sums + d, S::fma(S::load(from + d), S::set1(take[0]), kept));
     }
   }
 }

@@ -8,13 +8,24 @@
 namespace tidemill::tensor {
 namespace {
 
+// One address with small distances from it, where GCC 12 would hold a register for each distance and spill vectors.
+template <class T>
+[[gnu::always_inline]] inline void keep_in_register(T*& pointer) {
+  asm("" : "+r"(pointer));
+}
+
 constexpr int at_most_four(int n) {
   return n < 4 ? n : 4;
 }
 
-[[gnu::always_inline]] inline void prefetch_block(const std::byte* at, int64_t bytes) {
-  for (int64_t i = 0; i < bytes; i += kLineBytes)
-    __builtin_prefetch(at + i, 0, 2);
+// Of blocks from .. to - 1, those that exist. They are spread over the work, since no more than a few dozen lines can
+// be on their way at a time.
+[[gnu::always_inline]] inline void prefetch_blocks(const std::byte* const* blocks, int64_t from, int64_t to,
+                                                   int64_t count, int64_t bytes) {
+  for (int64_t b = from; b < to && b < count; ++b) {
+    for (int64_t i = 0; i < bytes; i += kLineBytes)
+      __builtin_prefetch(blocks[b] + i, 0, 2);
+  }
 }
 
 // f32, f16 and bf16: T loads 16 elements (LoadF32, LoadF16, LoadBf16).
@@ -36,7 +47,7 @@ struct PlainKv {
   // A score is one sequential sum, so several of them run at once to hide the latency of fma.
   template <int R, int B>
   [[gnu::always_inline]] void score_blocks(const AttentionCall& call, const float* const (&q)[R],
-                                           const Segment& segment, Pass<R>& pass, int64_t b) const {
+                                           const Segment& segment, const Pass& pass, int64_t b) const {
     F acc[B][R];
     for (int j = 0; j < B; ++j) {
       for (int r = 0; r < R; ++r)
@@ -58,117 +69,87 @@ struct PlainKv {
   }
 
   template <int R>
-  [[gnu::always_inline]] void score(const AttentionCall& call, const Segment& segment, Pass<R>& pass) const {
+  [[gnu::always_inline]] void score(const AttentionCall& call, const Segment& segment, const Pass& pass) const {
     const float* q[R];
     for (int r = 0; r < R; ++r) {
       const int64_t i = pass.first + r;
       q[r] = call.q + i / call.group * call.q_stride + i % call.group * call.head_dim;
     }
     constexpr int B = at_most_four(S::kScoreTile / R);
-    const int64_t blocks = blocks_of(pass.most);
+    const int64_t blocks = blocks_of(pass.visible);
     int64_t b = 0;
-    for (; b + B <= blocks; b += B)
+    for (; b + B <= blocks; b += B) {
+      if (pass.fetch) prefetch_blocks(segment.next_keys, b, b + B, segment.next_blocks, key_bytes);
       score_blocks<R, B>(call, q, segment, pass, b);
+    }
     if constexpr (B > 1) {
       for (; b < blocks; ++b)
         score_blocks<R, 1>(call, q, segment, pass, b);
     }
-    if (!pass.fetch) return;
-    for (b = 0; b < segment.next_blocks; ++b)
-      prefetch_block(segment.next_keys[b], key_bytes);
   }
 
   template <int R>
-  [[gnu::always_inline]] void weigh(Pass<R>& pass) const {
+  [[gnu::always_inline]] void weigh(const Pass& pass, const float (&most)[R], float (&weights)[R]) const {
+    F sums[R];
+    for (int r = 0; r < R; ++r)
+      sums[r] = S::zero();
+    for (int64_t t = 0; t < pass.visible; t += kBlock) {
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) {
+        float* scores = pass.scores + r * kAttentionSegment + t;
+        const F w = exp2_of<S>(S::sub(S::load(scores), S::set1(most[r])));
+        S::store(scores, w);
+        sums[r] = S::add(sums[r], w);
+      }
+    }
+    for (int r = 0; r < R; ++r)
+      weights[r] = S::reduce_add(sums[r]);
+  }
+
+  // D vectors of the sums, from vector d0 on.
+  template <int R, int D>
+  [[gnu::always_inline]] void sum_vectors(const Segment& segment, const Pass& pass, int64_t d0, bool fetch) const {
+    F acc[R][D];
     for (int r = 0; r < R; ++r) {
-      if (pass.visible[r] == 0) {
-        take_nothing(pass, r);
-        continue;
-      }
-      float* scores = pass.scores + r * kAttentionSegment;
-      const int64_t blocks = blocks_of(pass.visible[r]);
-      const int64_t last = (blocks - 1) * kBlock;
-      const F lowest = S::set1(-__builtin_inff());
-      // What the last block holds beyond the query's position is not for it to see.
-      S::store(scores + last, S::first_or(S::load(scores + last), pass.visible[r] - last, lowest));
-      F highest = lowest;
-      for (int64_t b = 0; b < blocks; ++b)
-        highest = S::max(S::load(scores + b * kBlock), highest);
-      const float most = S::reduce_max(highest);
-      F sum = S::zero();
-      for (int64_t b = 0; b < blocks; ++b) {
-        const F w = exp2_of<S>(S::sub(S::load(scores + b * kBlock), S::set1(most)));
-        S::store(scores + b * kBlock, w);
-        sum = S::add(sum, w);
-      }
-      take_weight<S, R>(pass, r, most, S::reduce_add(sum));
-    }
-  }
-
-  // acc[r][d] += w[r][t] * v[t][d] for tokens from .. to - 1 of the segment.
-  template <int R, int Q, int D>
-  [[gnu::always_inline]] void sum_tokens(const Segment& segment, const Pass<R>& pass, int first, int64_t column,
-                                         int64_t from, int64_t to, F (&acc)[Q][D]) const {
-    for (int64_t t = from; t < to; ++t) {
-      const std::byte* row = segment.values[t / kBlock] + t % kBlock * vectors * T::kBytes + column;
-      F v[D];
-#pragma GCC unroll 4
-      for (int d = 0; d < D; ++d)
-        v[d] = T::load(row + d * T::kBytes);
-#pragma GCC unroll 4
-      for (int r = 0; r < Q; ++r) {
-        const F w = S::set1(pass.scores[(first + r) * kAttentionSegment + t]);
-#pragma GCC unroll 4
-        for (int d = 0; d < D; ++d)
-          acc[r][d] = S::fma(v[d], w, acc[r][d]);
-      }
-    }
-  }
-
-  // D vectors of the sums of queries first .. first + Q - 1 of the pass.
-  template <int R, int Q, int D>
-  [[gnu::always_inline]] void sum_vectors(const Segment& segment, Pass<R>& pass, int first, int64_t d0,
-                                          int64_t tokens) const {
-    F acc[Q][D];
-    for (int r = 0; r < Q; ++r) {
       for (int d = 0; d < D; ++d)
         acc[r][d] = S::zero();
     }
-    sum_tokens<R, Q, D>(segment, pass, first, d0 * T::kBytes, 0, tokens, acc);
-    for (int r = 0; r < Q; ++r) {
+    for (int64_t b = 0; b * kBlock < pass.visible; ++b) {
+      if (fetch) prefetch_blocks(segment.next_values, b, b + 1, segment.next_blocks, kBlock * vectors * T::kBytes);
+      const int64_t left = pass.visible - b * kBlock;
+      const int64_t tokens = left < kBlock ? left : kBlock;
+      for (int64_t t = 0; t < tokens; ++t) {
+        const std::byte* row = segment.values[b] + (t * vectors + d0) * T::kBytes;
+        F v[D];
+#pragma GCC unroll 4
+        for (int d = 0; d < D; ++d)
+          v[d] = T::load(row + d * T::kBytes);
+#pragma GCC unroll 4
+        for (int r = 0; r < R; ++r) {
+          const F w = S::set1(pass.scores[r * kAttentionSegment + b * kBlock + t]);
+#pragma GCC unroll 4
+          for (int d = 0; d < D; ++d)
+            acc[r][d] = S::fma(v[d], w, acc[r][d]);
+        }
+      }
+    }
+    for (int r = 0; r < R; ++r) {
       for (int d = 0; d < D; ++d) {
-        float* to = pass.sums + (first + r) * pass.sum_stride + (d0 + d) * kLanes;
-        const F kept = S::mul(S::load(to), S::set1(pass.keep[first + r]));
-        S::store(to, S::fma(acc[r][d], S::set1(pass.take[first + r]), kept));
+        float* to = pass.state_sums + r * pass.sum_stride + (d0 + d) * kLanes;
+        S::store(to, S::fma(acc[r][d], S::set1(pass.take[r]), S::mul(S::load(to), S::set1(pass.keep[r]))));
       }
     }
   }
 
-  template <int R, int Q>
-  [[gnu::always_inline]] void sum_queries(const Segment& segment, Pass<R>& pass, int first, int64_t tokens) const {
-    constexpr int D = at_most_four(S::kSumTile / Q);
+  template <int R>
+  [[gnu::always_inline]] void sum(const Segment& segment, const Pass& pass) const {
+    constexpr int D = at_most_four(S::kSumTile / R);
     int64_t d = 0;
     for (; d + D <= vectors; d += D)
-      sum_vectors<R, Q, D>(segment, pass, first, d, tokens);
+      sum_vectors<R, D>(segment, pass, d, pass.fetch && d == 0);
     if constexpr (D > 1) {
       for (; d < vectors; ++d)
-        sum_vectors<R, Q, 1>(segment, pass, first, d, tokens);
-    }
-  }
-
-  template <int R>
-  [[gnu::always_inline]] void sum(const AttentionCall& /*call*/, const Segment& segment, Pass<R>& pass) const {
-    if (pass.fetch) {
-      for (int64_t b = 0; b < segment.next_blocks; ++b)
-        prefetch_block(segment.next_values[b], kBlock * vectors * T::kBytes);
-    }
-    if (pass.even) {
-      sum_queries<R, R>(segment, pass, 0, pass.most);
-      return;
-    }
-    // A weight of zero would not do for what is not visible: it may be NaN.
-    for (int r = 0; r < R; ++r) {
-      if (pass.visible[r] > 0) sum_queries<R, 1>(segment, pass, r, pass.visible[r]);
+        sum_vectors<R, 1>(segment, pass, d, pass.fetch && d == 0);
     }
   }
 };
@@ -181,17 +162,19 @@ struct Int8Kv {
   int64_t quads;    // of head_dim
   int64_t vectors;  // of head_dim
   int64_t query_bytes;
-  std::byte* query_codes;  // [queries][query_bytes]
-  float* query_factors;    // [queries]
-  int32_t* query_starts;   // [queries]
+  int64_t queries;
+  // Four codes of each query of a group (four, at the end two or one), then the next four.
+  std::byte* query_codes;
+  float* query_factors;   // [queries]
+  int32_t* query_starts;  // [queries]
   // 1 / the scale of each token's values.
   alignas(64) float value_inverses[kAttentionSegment];
 
   explicit Int8Kv(const AttentionCall& call)
       : quads((call.head_dim + 3) / 4),
         vectors((call.head_dim + kLanes - 1) / kLanes),
-        query_bytes(vectors * kLanes * S::kCodeBytes) {
-    const int64_t queries = call.rows * call.group;
+        query_bytes(vectors * kLanes * S::kCodeBytes),
+        queries(call.rows * call.group) {
     auto* row = reinterpret_cast<float*>(call.scratch);
     query_codes = call.scratch + vectors * kLanes * static_cast<int64_t>(sizeof(float));
     query_factors = reinterpret_cast<float*>(query_codes + queries * query_bytes);
@@ -203,6 +186,20 @@ struct Int8Kv {
       __builtin_memcpy(row, q, static_cast<size_t>(call.head_dim) * sizeof(float));
       quantize_query(call, i, row);
     }
+  }
+
+  struct QueryCodes {
+    std::byte* codes;  // the first four of a query
+    int64_t step;      // bytes to the next four
+  };
+  [[gnu::always_inline]] QueryCodes codes_of(int64_t i) const {
+    int64_t group = i / 4 * 4;
+    int64_t size = 4;
+    while (group + size > queries) {  // the last groups have two queries and one
+      size /= 2;
+      if (i >= group + size && group + size < queries) group += size;
+    }
+    return {query_codes + group * query_bytes + (i - group) * 4 * S::kCodeBytes, size * 4 * S::kCodeBytes};
   }
 
   void quantize_query(const AttentionCall& call, int64_t i, float* row) {
@@ -217,11 +214,15 @@ struct Int8Kv {
       scale = largest / 127.0F;
       inverse = 127.0F / largest;
     }
+    const QueryCodes to = codes_of(i);
     I sum = S::set1_i(0);
     for (int64_t v = 0; v < vectors; ++v) {
       const F x = inverse == 0 ? S::zero() : S::load(row + v * kLanes);  // infinity * 0 is not 0
       const I codes = S::round_to_int(S::mul(x, S::set1(inverse)));
-      S::store_codes(query_codes + i * query_bytes + v * kLanes * S::kCodeBytes, codes);
+      std::byte sixteen[kLanes * S::kCodeBytes];
+      S::store_codes(sixteen, codes);
+      for (int c = 0; c < 4; ++c)
+        __builtin_memcpy(to.codes + (v * 4 + c) * to.step, sixteen + c * 4 * S::kCodeBytes, 4 * S::kCodeBytes);
       sum = S::add_i(sum, codes);
     }
     const auto order = static_cast<float>(call.head_dim & -call.head_dim);
@@ -244,32 +245,31 @@ struct Int8Kv {
   }
 
   template <int R, int B>
-  [[gnu::always_inline]] void score_blocks(const Segment& segment, Pass<R>& pass, int64_t b) const {
+  [[gnu::always_inline]] void score_blocks(const Segment& segment, const Pass& pass, int64_t b) const {
     I acc[B][R];
-    const std::byte* q[R];
-    const std::byte* keys[B];
-    for (int r = 0; r < R; ++r)
-      q[r] = query_codes + (pass.first + r) * query_bytes;
+    const uint8_t* keys[B];
     for (int j = 0; j < B; ++j) {
-      keys[j] = segment.keys[b + j];
+      keys[j] = reinterpret_cast<const uint8_t*>(segment.keys[b + j]);
       for (int r = 0; r < R; ++r)
         acc[j][r] = S::set1_i(query_starts[pass.first + r]);
     }
-    for (int64_t c = 0; c < quads; ++c) {
+    const QueryCodes group = codes_of(pass.first);
+    const std::byte* q = group.codes;
+    for (int64_t c = 0; c < quads * kLineBytes; c += kLineBytes, q += group.step) {
       typename S::X query[R];
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r)
-        query[r] = S::load_x_once(q[r] + c * 4 * S::kCodeBytes);
+        query[r] = S::load_x_once(q + r * 4 * S::kCodeBytes);
 #pragma GCC unroll 4
       for (int j = 0; j < B; ++j) {
-        const typename S::C k = S::codes(reinterpret_cast<const uint8_t*>(keys[j]) + c * kLineBytes);
+        const typename S::C k = S::codes(keys[j] + c);
 #pragma GCC unroll 4
         for (int r = 0; r < R; ++r)
           S::score(acc[j][r], k, query[r]);
       }
     }
     for (int j = 0; j < B; ++j) {
-      const F scale = S::load(key_scales(keys[j]));
+      const F scale = S::load(key_scales(segment.keys[b + j]));
       const F exponent = S::load(value_exponents(segment.values[b + j]));
       for (int r = 0; r < R; ++r) {
         const F e = S::fma(S::mul(S::to_float(acc[j][r]), scale), S::set1(query_factors[pass.first + r]), exponent);
@@ -279,12 +279,12 @@ struct Int8Kv {
   }
 
   template <int R>
-  [[gnu::always_inline]] void score(const AttentionCall& /*call*/, const Segment& segment, Pass<R>& pass) const {
+  [[gnu::always_inline]] void score(const AttentionCall& /*call*/, const Segment& segment, const Pass& pass) const {
     constexpr int B = at_most_four(S::kScoreTile / R);
-    const int64_t blocks = blocks_of(pass.most);
+    const int64_t blocks = blocks_of(pass.visible);
     int64_t b = 0;
     for (; b + B <= blocks; b += B) {
-      fetch_keys(segment, pass, b, b + B);
+      if (pass.fetch) prefetch_blocks(segment.next_keys, b, b + B, segment.next_blocks, (quads + 1) * kLineBytes);
       score_blocks<R, B>(segment, pass, b);
     }
     if constexpr (B > 1) {
@@ -294,63 +294,49 @@ struct Int8Kv {
   }
 
   template <int R>
-  [[gnu::always_inline]] void fetch_keys(const Segment& segment, const Pass<R>& pass, int64_t from, int64_t to) const {
-    if (!pass.fetch) return;
-    for (int64_t b = from; b < to && b < segment.next_blocks; ++b)
-      prefetch_block(segment.next_keys[b], (quads + 1) * kLineBytes);
-  }
-  template <int R>
-  [[gnu::always_inline]] void fetch_values(const Segment& segment, const Pass<R>& pass, int64_t from,
-                                           int64_t to) const {
-    if (!pass.fetch) return;
-    for (int64_t b = from; b < to && b < segment.next_blocks; ++b)
-      prefetch_block(segment.next_values[b], (vectors * 4 + 1) * kLineBytes);
-  }
-
-  template <int R>
-  [[gnu::always_inline]] void weigh(Pass<R>& pass) const {
+  [[gnu::always_inline]] void weigh(const Pass& pass, const float (&most)[R], float (&weights)[R]) const {
+    const F dither = S::load(kWeightDither);
+    F shift[R];
+    F sums[R];
     for (int r = 0; r < R; ++r) {
-      uint8_t* codes = pass.codes + r * kAttentionSegment;
-      const int64_t blocks = blocks_of(pass.visible[r]);
-      for (int64_t b = blocks; b < blocks_of(pass.most); ++b)
-        S::store_u8(codes + b * kBlock, S::set1_i(0));
-      if (blocks == 0) {
-        take_nothing(pass, r);
-        continue;
-      }
-      float* scores = pass.scores + r * kAttentionSegment;
-      const int64_t last = (blocks - 1) * kBlock;
-      const int64_t in_last = pass.visible[r] - last;
-      const F lowest = S::set1(-__builtin_inff());
-      S::store(scores + last, S::first_or(S::load(scores + last), in_last, lowest));
-      F highest = lowest;
-      for (int64_t b = 0; b < blocks; ++b)
-        highest = S::max(S::load(scores + b * kBlock), highest);
-      const float most = S::reduce_max(highest);
-      const F shift = S::set1(most - kLog2Of255);
-      const F dither = S::load(kWeightDither);
-      F sum = S::zero();
-      for (int64_t b = 0; b < blocks; ++b) {
-        const F w = exp2_coarse_of<S>(S::sub(S::load(scores + b * kBlock), shift));
-        const F more = S::fma(w, S::load(value_inverses + b * kBlock), sum);
-        // Beyond the position the scale may be NaN.
-        sum = b + 1 < blocks ? more : S::first_or(more, in_last, sum);
-        S::store_u8(codes + b * kBlock, S::round_to_int(S::add(w, dither)));
-      }
-      take_weight<S, R>(pass, r, most, S::reduce_add(sum));
+      shift[r] = S::set1(most[r] - kLog2Of255);
+      sums[r] = S::zero();
     }
+    const auto weigh_block = [&](int r, int64_t t) __attribute__((always_inline)) {
+      const int64_t at = r * kAttentionSegment + t;
+      const F w = exp2_coarse_of<S>(S::sub(S::load(pass.scores + at), shift[r]));
+      S::store_u8(pass.codes + at, S::round_to_int(S::add(w, dither)));
+      return S::fma(w, S::load(value_inverses + t), sums[r]);
+    };
+    int64_t t = 0;
+    for (; t + kBlock <= pass.visible; t += kBlock) {
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r)
+        sums[r] = weigh_block(r, t);
+    }
+    if (t < pass.visible) {
+      // The scale of a token that is not visible may be NaN.
+      for (int r = 0; r < R; ++r)
+        sums[r] = S::first_or(weigh_block(r, t), pass.visible - t, sums[r]);
+    }
+    for (int r = 0; r < R; ++r)
+      weights[r] = S::reduce_add(sums[r]);
   }
 
   template <int R, int D>
-  [[gnu::always_inline]] void sum_vectors(const Segment& segment, Pass<R>& pass, int64_t d0) const {
+  [[gnu::always_inline]] void sum_vectors(const Segment& segment, const Pass& pass, int64_t d0, bool fetch) const {
     I acc[R][D];
     for (int r = 0; r < R; ++r) {
       for (int d = 0; d < D; ++d)
         acc[r][d] = S::set1_i(0);
     }
-    const int64_t blocks = blocks_of(pass.most);
+    const int64_t blocks = blocks_of(pass.visible);
     for (int64_t b = 0; b < blocks; ++b) {
+      if (fetch) prefetch_blocks(segment.next_values, b, b + 1, segment.next_blocks, (vectors * 4 + 1) * kLineBytes);
       const auto* lines = reinterpret_cast<const uint8_t*>(segment.values[b]) + d0 * 4 * kLineBytes;
+      const uint8_t* codes = pass.codes + b * kBlock;
+      keep_in_register(lines);
+      keep_in_register(codes);
 #pragma GCC unroll 4
       for (int c = 0; c < 4; ++c) {
         typename S::C v[D];
@@ -359,7 +345,7 @@ struct Int8Kv {
           v[d] = S::values(lines + (d * 4 + c) * kLineBytes);
 #pragma GCC unroll 4
         for (int r = 0; r < R; ++r) {
-          const typename S::X w = S::weights(pass.codes + r * kAttentionSegment + b * kBlock + c * 4);
+          const typename S::X w = S::weights(codes + r * kAttentionSegment + c * 4);
 #pragma GCC unroll 4
           for (int d = 0; d < D; ++d)
             S::weigh(acc[r][d], w, v[d]);
@@ -370,22 +356,21 @@ struct Int8Kv {
       const F keep = S::set1(pass.keep[r]);
       const F take = S::set1(pass.take[r]);
       for (int d = 0; d < D; ++d) {
-        float* to = pass.sums + r * pass.sum_stride + (d0 + d) * kLanes;
+        float* to = pass.state_sums + r * pass.sum_stride + (d0 + d) * kLanes;
         S::store(to, S::fma(S::to_float(acc[r][d]), take, S::mul(S::load(to), keep)));
       }
     }
   }
 
   template <int R>
-  [[gnu::always_inline]] void sum(const AttentionCall& /*call*/, const Segment& segment, Pass<R>& pass) const {
+  [[gnu::always_inline]] void sum(const Segment& segment, const Pass& pass) const {
     constexpr int D = at_most_four(S::kSumTile / R);
-    fetch_values(segment, pass, 0, kSegmentBlocks);
     int64_t d = 0;
     for (; d + D <= vectors; d += D)
-      sum_vectors<R, D>(segment, pass, d);
+      sum_vectors<R, D>(segment, pass, d, pass.fetch && d == 0);
     if constexpr (D > 1) {
       for (; d < vectors; ++d)
-        sum_vectors<R, 1>(segment, pass, d);
+        sum_vectors<R, 1>(segment, pass, d, pass.fetch && d == 0);
     }
   }
 };

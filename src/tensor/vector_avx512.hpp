@@ -70,11 +70,6 @@ struct Avx512 {
     four = _mm_add_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
   }
-  TM_INLINE void first_two(F v, float& a, float& b) {
-    const __m128 four = _mm512_castps512_ps128(v);
-    a = _mm_cvtss_f32(four);
-    b = _mm_cvtss_f32(_mm_movehdup_ps(four));
-  }
   TM_INLINE F zero_where_less(F x, float bound, F v) {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, _mm512_set1_ps(bound), _CMP_NLT_UQ), v);
   }
