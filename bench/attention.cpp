@@ -98,7 +98,7 @@ bool measure(tensor::Device& device, KvType type, int64_t context, const tensor:
     device.attention(**cache, 0, {positions, zeros, tables}, kScale, {q.data(), rows, width, width},
                      {out.data(), rows, width, width});
   });
-  const double ceiling = type == KvType::int8 ? ceilings.int8_ops_per_s : ceilings.f32_flops_per_s;
+  const double ceiling = type == KvType::int8 ? ceilings.int8_ops_per_s : ceilings.float_ops_per_s;
   std::printf("%-5s context %6lld  prefill %8.2f ms %7.1f Gop/s (%3.0f %%)", tensor::to_string(type).data(),
               static_cast<long long>(context), prefill * 1e3, operations / prefill / 1e9,
               100 * operations / prefill / ceiling);
@@ -141,7 +141,7 @@ int main(int argc, char** argv) {
   }
   auto device = tensor::make_cpu_device(*isa, threads);
   std::printf("%s: read %.1f GB/s, int8 %.1f Gop/s, F32 %.1f GFLOP/s\n", device->description().c_str(),
-              ceilings->read_bytes_per_s / 1e9, ceilings->int8_ops_per_s / 1e9, ceilings->f32_flops_per_s / 1e9);
+              ceilings->read_bytes_per_s / 1e9, ceilings->int8_ops_per_s / 1e9, ceilings->float_ops_per_s / 1e9);
   for (const int64_t context : contexts) {
     for (const KvType type : {KvType::int8, KvType::f16, KvType::bf16, KvType::f32}) {
       if (!measure(*device, type, context, *ceilings)) return 1;

@@ -71,7 +71,7 @@ bool measure(tensor::Device& device, DType type, const tensor::Ceilings& ceiling
                 100 * rate / ceilings.read_bytes_per_s);
   }
   const bool quantized = info(type).block_elements > 1;
-  const double ceiling = quantized ? ceilings.int8_ops_per_s : ceilings.f32_flops_per_s;
+  const double ceiling = quantized ? ceilings.int8_ops_per_s : ceilings.float_ops_per_s;
   const double operations = 2.0 * 512 * kPrefillRows * kCols;
   source.resize(static_cast<size_t>(kPrefillRows * row_bytes(type, kCols)));
   const auto small = device.load_weight(type, kPrefillRows, kCols, source);
@@ -99,8 +99,8 @@ int main(int argc, char** argv) {
     return 1;
   }
   auto device = tensor::make_cpu_device(*isa, threads);
-  std::printf("%s: read %.1f GB/s, int8 %.1f Gop/s, F32 %.1f GFLOP/s\n", device->description().c_str(),
-              ceilings->read_bytes_per_s / 1e9, ceilings->int8_ops_per_s / 1e9, ceilings->f32_flops_per_s / 1e9);
+  std::printf("%s: read %.1f GB/s, int8 %.1f Gop/s, float %.1f GFLOP/s\n", device->description().c_str(),
+              ceilings->read_bytes_per_s / 1e9, ceilings->int8_ops_per_s / 1e9, ceilings->float_ops_per_s / 1e9);
   for (const DType type : {DType::q8_0, DType::q4_0, DType::q4_k, DType::q6_k, DType::f16, DType::f32}) {
     if (!measure(*device, type, *ceilings)) return 1;
   }

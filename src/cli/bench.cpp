@@ -34,7 +34,8 @@ struct Measured {
   double prefill_tok_s = 0;
   double decode_tok_s = 0;
   double ttft_s = 0;
-  // What the machine would allow: decode reads every weight once a step, prefill multiplies every weight once a token.
+  // What the machine would allow: decode reads every weight once a step, prefill multiplies every weight once a token,
+  // quantised ones in int8 and the others in floating point, each at its own ceiling.
   // Measured beside each round, because a shared machine's ceilings move.
   std::optional<tensor::Ceilings> ceilings;
   double decode_of_bandwidth = 0;  // 0 .. 1
@@ -127,7 +128,7 @@ struct Rounds {
   std::vector<double> decode;
   std::vector<double> read;
   std::vector<double> int8;
-  std::vector<double> f32;
+  std::vector<double> floating;
   std::vector<double> decode_share;
   std::vector<double> prefill_share;
 };
@@ -144,13 +145,15 @@ base::Result<void> measure_round(LocalEngine& local, const BenchFlags& flags, ui
   TM_TRY(const tensor::Ceilings ceilings, tensor::measure_ceilings(local.isa(), local.threads()));
   rounds.read.push_back(ceilings.read_bytes_per_s);
   rounds.int8.push_back(ceilings.int8_ops_per_s);
-  rounds.f32.push_back(ceilings.f32_flops_per_s);
+  rounds.floating.push_back(ceilings.float_ops_per_s);
   const model::Model& model = local.model().model();
   const double steps_per_s = rate / flags.streams;
   rounds.decode_share.push_back(steps_per_s * static_cast<double>(model.step_weight_bytes()) /
                                 ceilings.read_bytes_per_s);
-  rounds.prefill_share.push_back(flags.prefill / first * 2 * static_cast<double>(model.row_multiplies()) /
-                                 ceilings.int8_ops_per_s);
+  const model::Multiplies multiplies = model.row_multiplies();
+  const double least_s_per_token = 2 * static_cast<double>(multiplies.int8) / ceilings.int8_ops_per_s +
+                                   2 * static_cast<double>(multiplies.floating) / ceilings.float_ops_per_s;
+  rounds.prefill_share.push_back(least_s_per_token * flags.prefill / first);
   return {};
 }
 
@@ -165,11 +168,24 @@ base::Result<Measured> measure(LocalEngine& local, const BenchFlags& flags) {
   measured.prefill_tok_s = flags.prefill / measured.ttft_s;
   if (flags.decode > 0) measured.decode_tok_s = median(rounds.decode);
   if (!flags.no_ceilings) {
-    measured.ceilings = tensor::Ceilings{median(rounds.read), median(rounds.int8), median(rounds.f32)};
+    measured.ceilings = tensor::Ceilings{median(rounds.read), median(rounds.int8), median(rounds.floating)};
     measured.decode_of_bandwidth = median(rounds.decode_share);
     measured.prefill_of_compute = median(rounds.prefill_share);
   }
   return measured;
+}
+
+// The ceiling that most of a prefill is held against, to be printed.
+struct PrefillCeiling {
+  std::string_view name;
+  double ops_per_s = 0;
+};
+
+PrefillCeiling prefill_ceiling(const serve::LoadedModel& model, const tensor::Ceilings& ceilings) {
+  const model::Multiplies multiplies = model.model().row_multiplies();
+  const bool int8 = multiplies.int8 >= multiplies.floating;
+  const tensor::Peak peak = int8 ? tensor::int8_peak(model.isa()) : tensor::float_peak(model.isa());
+  return {tensor::peaks()[static_cast<size_t>(peak)].name, int8 ? ceilings.int8_ops_per_s : ceilings.float_ops_per_s};
 }
 
 void print_text(const serve::LoadedModel& model, const BenchFlags& flags, const Measured& measured) {
@@ -177,9 +193,11 @@ void print_text(const serve::LoadedModel& model, const BenchFlags& flags, const 
   fmt::print("  load              {:>10.2f} s    {}\n", base::seconds(model.load_time()),
              base::human_bytes(static_cast<double>(model.model().weight_bytes())) + " of weights");
   fmt::print("  prefill {:>5}     {:>10.1f} tok/s", flags.prefill, measured.prefill_tok_s);
-  if (measured.ceilings)
-    fmt::print("  {:>5.1f} % of {:.2f} Tops int8", 100 * measured.prefill_of_compute,
-               measured.ceilings->int8_ops_per_s / 1e12);
+  if (measured.ceilings) {
+    const PrefillCeiling ceiling = prefill_ceiling(model, *measured.ceilings);
+    fmt::print("  {:>5.1f} % of {:.2f} Tops {}", 100 * measured.prefill_of_compute, ceiling.ops_per_s / 1e12,
+               ceiling.name);
+  }
   fmt::print("\n  first token       {:>10.3f} s\n", measured.ttft_s);
   if (flags.decode > 0) {
     fmt::print("  decode {:>3} x {:<5} {:>9.1f} tok/s", flags.streams, flags.decode, measured.decode_tok_s);
@@ -208,9 +226,10 @@ void print_json(const serve::LoadedModel& model, const BenchFlags& flags, const 
   if (measured.ceilings) {
     body["ceilings"] = {{"read_bytes_per_s", measured.ceilings->read_bytes_per_s},
                         {"int8_ops_per_s", measured.ceilings->int8_ops_per_s},
-                        {"f32_flops_per_s", measured.ceilings->f32_flops_per_s}};
+                        {"float_ops_per_s", measured.ceilings->float_ops_per_s}};
     body["decode_share_of_read_bandwidth"] = measured.decode_of_bandwidth;
-    body["prefill_share_of_int8_ops"] = measured.prefill_of_compute;
+    body["prefill_ceiling"] = prefill_ceiling(model, *measured.ceilings).name;
+    body["prefill_share_of_ceiling"] = measured.prefill_of_compute;
   }
   fmt::print("{}\n", base::pretty_json(body));
 }

@@ -88,9 +88,18 @@ size_t Decoder::step_weight_bytes() const {
   return weights_.output == nullptr ? weights_.bytes : weights_.bytes - weights_.token_embedding->bytes();
 }
 
-int64_t Decoder::row_multiplies() const {
-  const int64_t attention = 2 * hyper_.width * hyper_.head_dim * (hyper_.heads + hyper_.kv_heads);
-  return hyper_.layers * (attention + 3 * hyper_.width * hyper_.feed_forward);
+Multiplies Decoder::row_multiplies() const {
+  Multiplies found;
+  const auto count = [&found](const Projection& projection) {
+    const tensor::Weight& w = *projection.weight;
+    (tensor::info(w.type()).block_elements > 1 ? found.int8 : found.floating) += w.rows() * w.cols();
+  };
+  for (const LayerWeights& layer : weights_.layers) {
+    for (const Projection* projection :
+         {&layer.query, &layer.key, &layer.value, &layer.attention_output, &layer.gate, &layer.up, &layer.down})
+      count(*projection);
+  }
+  return found;
 }
 
 Matrix Decoder::view(size_t offset, int64_t rows, int64_t cols) {

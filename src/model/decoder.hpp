@@ -28,7 +28,7 @@ class Decoder final : public Model {
   size_t weight_bytes() const override { return weights_.bytes; }
   size_t activation_bytes() const override;
   size_t step_weight_bytes() const override;
-  int64_t row_multiplies() const override;
+  Multiplies row_multiplies() const override;
   Output forward(const Batch& batch, tensor::KvCache& cache) override;
 
  private:

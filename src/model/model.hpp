@@ -41,6 +41,12 @@ struct LoadOptions {
   bool dequantize = false;
 };
 
+// Multiply-accumulates by the arithmetic that they are done in: int8 for quantised weights, or floating point.
+struct Multiplies {
+  int64_t int8 = 0;
+  int64_t floating = 0;
+};
+
 class Model {
  public:
   virtual ~Model() = default;
@@ -54,7 +60,7 @@ class Model {
   // The least that decoding costs, to hold measured speeds against: bytes of packed weights that a step reads however
   // few rows it has, and multiply-accumulates with weights that one row takes without the output matrix.
   virtual size_t step_weight_bytes() const = 0;
-  virtual int64_t row_multiplies() const = 0;
+  virtual Multiplies row_multiplies() const = 0;
 
   // Runs the rows, stores their keys and values in `cache`, and gives the outputs asked for. Each row's result depends
   // on its own sequence alone, bit for bit. The batch must be well-formed (asserted: the engine is its only author).

@@ -3,6 +3,8 @@
 #include <cpuid.h>
 #include <cstdlib>
 #include <string>
+#include <sys/syscall.h>
+#include <unistd.h>
 #include <vector>
 
 #include "tensor/kernels.hpp"
@@ -10,33 +12,71 @@
 namespace tidemill::tensor {
 namespace {
 
-// What __builtin_cpu_supports("f16c") says under GCC; clang 14 does not know the word. Half-precision conversions use
-// the registers of AVX, so who asks has asked for those.
-bool has_f16c() {
+struct Registers {
   unsigned eax = 0;
   unsigned ebx = 0;
   unsigned ecx = 0;
   unsigned edx = 0;
-  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+};
+
+// All zero where the CPU has no such leaf.
+Registers cpuid(unsigned leaf, unsigned subleaf) {
+  Registers r;
+  if (__get_cpuid_count(leaf, subleaf, &r.eax, &r.ebx, &r.ecx, &r.edx) == 0) return {};
+  return r;
 }
 
-std::vector<Isa> detect() {
+bool bit(unsigned word, int position) {
+  return (word >> position & 1U) != 0;
+}
+
+// The kernel saves the registers of tiles only for processes that have asked for them: Linux
+// Documentation/arch/x86/xstate.rst.
+bool tiles_granted() {
+  constexpr int request_permission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr int tile_data = 18;               // the XCR0 bit, XTILEDATA; 17 is XTILECFG
+  unsigned low = 0;
+  unsigned high = 0;
+  asm("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  if (!bit(low, 17) || !bit(low, tile_data)) return false;
+  return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+}
+
+CpuFeatures ask_cpu() {
+  CpuFeatures found;
   // The compiler's run-time checks ask the operating system too (XGETBV): a CPU that has the registers while the kernel
-  // does not save them counts as without.
+  // does not save them counts as without. It is silent on F16C and AMX under clang 14, hence CPUID for those.
   __builtin_cpu_init();
-  std::vector<Isa> found = {Isa::scalar};
-  if (__builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0 && has_f16c()) {
-    found.push_back(Isa::avx2);
-    if (__builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
-        __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512vl") != 0 &&
-        __builtin_cpu_supports("avx512vnni") != 0) {
-      found.push_back(Isa::avx512_vnni);
-    }
+  const Registers basic = cpuid(1, 0);
+  const Registers extended = cpuid(7, 0);
+  found.avx2 = __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0 && bit(basic.ecx, 29);
+  found.avx512 = __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
+                 __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512vl") != 0;
+  found.avx512_vnni = found.avx512 && bit(extended.ecx, 11);
+  found.avx512_bf16 = found.avx512 && bit(cpuid(7, 1).eax, 5);
+  found.avx512_fp16 = found.avx512 && bit(extended.edx, 23);
+  if (bit(basic.ecx, 27) && bit(extended.edx, 24) && tiles_granted()) {  // OSXSAVE: XGETBV exists; AMX-TILE
+    found.amx_int8 = bit(extended.edx, 25);
+    found.amx_bf16 = bit(extended.edx, 22);
   }
   return found;
 }
 
+std::vector<Isa> detect() {
+  const CpuFeatures& cpu = cpu_features();
+  std::vector<Isa> found = {Isa::scalar};
+  if (cpu.avx2) found.push_back(Isa::avx2);
+  if (cpu.avx2 && cpu.avx512_vnni) found.push_back(Isa::avx512_vnni);
+  if (cpu.avx2 && cpu.avx512_vnni && cpu.amx_int8) found.push_back(Isa::amx);
+  return found;
+}
+
 }  // namespace
+
+const CpuFeatures& cpu_features() {
+  static const CpuFeatures found = ask_cpu();
+  return found;
+}
 
 std::string_view to_string(Isa isa) {
   switch (isa) {

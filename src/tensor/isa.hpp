@@ -16,6 +16,21 @@ enum class Isa {
   amx,          // these, and AMX int8 tiles
 };
 
+// What this CPU has and the operating system lets this process use, whatever the kernels make of it.
+struct CpuFeatures {
+  bool avx2 = false;         // with FMA and F16C
+  bool avx512 = false;       // F, BW, DQ and VL
+  bool avx512_vnni = false;  // these three: on top of avx512
+  bool avx512_bf16 = false;
+  bool avx512_fp16 = false;
+  bool amx_int8 = false;  // with tiles that the kernel has granted
+  bool amx_bf16 = false;
+};
+
+// Asked once, then remembered. Where there is AMX, the first call asks the kernel to let this process use tiles
+// (arch_prctl, ARCH_REQ_XCOMP_PERM); that holds for all its threads.
+const CpuFeatures& cpu_features();
+
 std::string_view to_string(Isa isa);
 
 // Those this CPU and operating system can run, ascending; always starts with scalar.

@@ -120,17 +120,7 @@ struct Kernels {
   int32_t (*turn_head)(float* x, int64_t head_dim);
   // rint(x * inverse) for n values within int8.
   void (*round_codes)(const float* x, int64_t n, float inverse, int8_t* codes);
-
-  // For the ceilings: endless-looking work of a known amount on registers or on memory. Each returns something that
-  // depends on all of it, so that it is not optimised away. rounds * 16 lanes * 4 multiply-accumulates * kPeakChains,
-  // int8.
-  int32_t (*peak_int8)(int64_t rounds);
-  // rounds * 16 lanes * kPeakChains fused multiply-adds, binary32.
-  float (*peak_fma)(int64_t rounds);
-  // Reads every byte of [data, data + bytes); bytes is a multiple of 4096.
-  uint64_t (*read_bytes)(const std::byte* data, int64_t bytes);
 };
-inline constexpr int64_t kPeakChains = 12;
 
 const Kernels& scalar_kernels();
 const Kernels& avx2_kernels();

@@ -203,37 +203,6 @@ void convert_f32_to_f16(const float* x, int64_t n, uint16_t* out) {
     out[i] = tensor::f32_to_f16(x[i]);
 }
 
-int32_t peak_int8(int64_t rounds) {
-  uint32_t sums[kLanes * 4] = {};
-  for (int64_t i = 0; i < rounds * kPeakChains; ++i) {
-    for (uint32_t lane = 0; lane < kLanes * 4; ++lane)
-      sums[lane] += static_cast<uint32_t>(i & 127) * lane;
-  }
-  uint32_t total = 0;
-  for (const uint32_t sum : sums)
-    total += sum;
-  return static_cast<int32_t>(total);
-}
-
-float peak_fma(int64_t rounds) {
-  float sums[kLanes] = {};
-  for (int64_t i = 0; i < rounds * kPeakChains; ++i) {
-    for (float& sum : sums)
-      sum = sum * 0.5F + 1.0F;
-  }
-  return sum_lanes(sums);
-}
-
-uint64_t read_bytes(const std::byte* data, int64_t bytes) {
-  uint64_t total = 0;
-  for (int64_t i = 0; i < bytes; i += 8) {
-    uint64_t word;
-    std::memcpy(&word, data + i, sizeof word);
-    total += word;
-  }
-  return total;
-}
-
 }  // namespace
 
 const Kernels& scalar_kernels() {
@@ -254,9 +223,6 @@ const Kernels& scalar_kernels() {
       .finish_attention = scalar::finish_attention,
       .turn_head = scalar::turn_head,
       .round_codes = scalar::round_codes,
-      .peak_int8 = peak_int8,
-      .peak_fma = peak_fma,
-      .read_bytes = read_bytes,
   };
   return kernels;
 }

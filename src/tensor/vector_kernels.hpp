@@ -32,9 +32,6 @@ constexpr Kernels make_kernels(Isa isa) {
       .finish_attention = finish_attention<S>,
       .turn_head = turn_head<S>,
       .round_codes = round_codes<S>,
-      .peak_int8 = peak_int8<S>,
-      .peak_fma = peak_fma<S>,
-      .read_bytes = read_bytes<S>,
   };
 }
 

@@ -1,5 +1,5 @@
-// The row-wise operations (activation quantisation, rms_norm, silu, exp, conversions) and the ceilings' workloads,
-// written once over a vector type S of 16 lanes; see vector_linear.hpp for why all of it has internal linkage.
+// The row-wise operations (activation quantisation, rms_norm, silu, exp, conversions), written
+// once over a vector type S of 16 lanes; see vector_linear.hpp for why all of it has internal linkage.
 #pragma once
 
 #include "tensor/exp_constants.hpp"
@@ -158,56 +158,6 @@ void quantize_row(const float* x, int64_t cols, int64_t padded_cols, const Panel
       quantize_group<S, false>(x, k, n, filled, inverse, layout, row, out);
     }
   }
-}
-
-template <class S>
-int32_t peak_int8(int64_t rounds) {
-  alignas(64) uint8_t line[kLineBytes];
-  for (int i = 0; i < kLineBytes; ++i)
-    line[i] = static_cast<uint8_t>(i + rounds);
-  const std::byte x[8] = {std::byte{1}, std::byte{0}, std::byte{2}, std::byte{0}, std::byte{3}};
-  const typename S::C w = S::codes(line);
-  typename S::I sums[kPeakChains];
-  for (auto& sum : sums)
-    sum = S::set1_i(0);
-  for (int64_t i = 0; i < rounds; ++i) {
-#pragma GCC unroll 12
-    for (int c = 0; c < kPeakChains; ++c)
-      sums[c] = S::dot(sums[c], w, S::load_x(x));
-  }
-  for (int c = 1; c < kPeakChains; ++c)
-    sums[0] = S::add_i(sums[0], sums[c]);
-  return S::sum_i(sums[0]);
-}
-
-template <class S>
-float peak_fma(int64_t rounds) {
-  typename S::F sums[kPeakChains];
-  for (auto& sum : sums)
-    sum = S::set1(static_cast<float>(rounds));
-  const typename S::F half = S::set1(0.5F);
-  const typename S::F one = S::set1(1.0F);
-  for (int64_t i = 0; i < rounds; ++i) {
-#pragma GCC unroll 12
-    for (int c = 0; c < kPeakChains; ++c)
-      sums[c] = S::fma(sums[c], half, one);
-  }
-  for (int c = 1; c < kPeakChains; ++c)
-    sums[0] = S::add(sums[0], sums[c]);
-  return sum_lanes<S>(sums[0]);
-}
-
-template <class S>
-uint64_t read_bytes(const std::byte* data, int64_t bytes) {
-  typename S::I sums[4] = {S::set1_i(0), S::set1_i(0), S::set1_i(0), S::set1_i(0)};
-  for (int64_t at = 0; at < bytes; at += 4 * kLineBytes) {
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) {
-      __builtin_prefetch(data + at + i * kLineBytes + S::kPrefetchBytes, 0, 3);
-      sums[i] = S::add_i(sums[i], S::load_i(data + at + i * kLineBytes));
-    }
-  }
-  return static_cast<uint64_t>(S::sum_i(S::add_i(S::add_i(sums[0], sums[1]), S::add_i(sums[2], sums[3]))));
 }
 
 }  // namespace

@@ -125,7 +125,7 @@ class FakeModel final : public model::Model {
   size_t weight_bytes() const override { return 0; }
   size_t activation_bytes() const override { return 0; }
   size_t step_weight_bytes() const override { return 0; }
-  int64_t row_multiplies() const override { return 0; }
+  model::Multiplies row_multiplies() const override { return {}; }
 
   model::Output forward(const model::Batch& batch, tensor::KvCache& cache) override {
     if (before_forward) before_forward(batch);
