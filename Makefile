@@ -6,7 +6,7 @@ FUZZ_SECONDS ?= 600
 export CTEST_OUTPUT_ON_FAILURE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint format asan tsan fuzz peers bench clean
+.PHONY: help run build test lint format asan tsan fuzz peers noise bench clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 12
@@ -48,6 +48,10 @@ fuzz: ## Run every fuzz target for FUZZ_SECONDS (600) each
 peers: build ## Compare greedy tokens and speed with llama.cpp (npm's node-llama-cpp) in one run
 	@scripts/deps.sh test
 	@scripts/peers.sh
+
+noise: build ## Measure Tidemill and llama.cpp beside busy processes that share their processors
+	@scripts/deps.sh test
+	@scripts/peers.sh noise
 
 bench: build ## Measure the embedded model and this machine's ceilings
 	@build/release/tidemill bench

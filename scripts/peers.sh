@@ -1,10 +1,20 @@
 #!/usr/bin/env bash
 # Tidemill beside llama.cpp (npm's node-llama-cpp) on the same files, in one run.
+#   scripts/peers.sh          greedy tokens and speed
+#   scripts/peers.sh noise    what is left of the speed beside busy processes
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ ! tests/peers/node_modules/.package-lock.json -nt tests/peers/package-lock.json ]; then
   echo "peers: installing node-llama-cpp"
-  (cd tests/peers && NODE_LLAMA_CPP_SKIP_DOWNLOAD=true npm ci --no-audit --no-fund --ignore-scripts --omit=optional --loglevel=error)
+  # Not npm ci: npm 11 refuses a lock file in which packages for other platforms are left out.
+  (cd tests/peers && NODE_LLAMA_CPP_SKIP_DOWNLOAD=true npm install --no-save --no-audit --no-fund --ignore-scripts --omit=optional --loglevel=error)
+fi
+if [ "${1:-}" = noise ]; then
+  for type in q8_0 q4_0; do
+    echo "peers: beside busy processes, $type"
+    node tests/peers/noise.mjs llama-3.2-1b "$type"
+  done
+  exit
 fi
 echo "peers: greedy tokens"
 node tests/peers/greedy.mjs
