@@ -13,7 +13,8 @@ namespace tidemill::engine {
 // Keeps its buffers from step to step. Not thread-safe.
 class BatchBuilder {
  public:
-  // Where a slice's outputs lie in the model's Output: rows [first, first + count) of logits, and of hidden.
+  // Where a slice's outputs lie in the model's Output: rows [first, first + count) of logits, and of hidden. The logits
+  // of proposed tokens come last.
   struct Outputs {
     int64_t first_logits = 0;
     int64_t logits = 0;
@@ -27,6 +28,8 @@ class BatchBuilder {
   std::span<const Outputs> outputs() const { return outputs_; }
 
  private:
+  int32_t add_row(Token token, int64_t position);
+
   std::vector<Token> tokens_;
   std::vector<int32_t> positions_;
   std::vector<int32_t> sequences_;

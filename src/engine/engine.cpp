@@ -14,6 +14,7 @@
 #include "engine/engine_loop.hpp"
 #include "engine/job.hpp"
 #include "engine/mailbox.hpp"
+#include "engine/step_cost.hpp"
 #include "engine/telemetry.hpp"
 #include "engine/validate.hpp"
 
@@ -43,6 +44,11 @@ base::Result<void> validate(const EngineOptions& options, int64_t model_context)
   if (!(options.priority_seconds >= 0 && options.priority_seconds <= 3600)) {
     return invalid_option("priority_seconds",
                           fmt::format("priority_seconds must be from 0 to 3600, not {}", options.priority_seconds));
+  }
+  const int proposal = options.speculation.max_proposal;
+  if (proposal < 1 || proposal >= StepCost::kMostRows) {
+    return invalid_option("max_proposal",
+                          fmt::format("max_proposal must be from 1 to {}, not {}", StepCost::kMostRows - 1, proposal));
   }
   return {};
 }

@@ -11,6 +11,7 @@
 #include "base/clock.hpp"
 #include "base/result.hpp"
 #include "engine/request.hpp"
+#include "engine/speculation.hpp"
 #include "engine/stream.hpp"
 #include "model/model.hpp"
 #include "observe/metrics.hpp"
@@ -30,6 +31,7 @@ struct EngineOptions {
   // One step of priority counts like so many seconds of earlier arrival: priorities rule among requests that came
   // within that time of each other, and no stream of urgent ones can starve the others for longer.
   double priority_seconds = 30;
+  SpeculationOptions speculation = {};
   std::string model_name = {};  // for metrics and spans; may be empty
   tensor::KvType kv_type = tensor::KvType::f16;
 };
@@ -44,8 +46,10 @@ struct EngineStats {
   uint64_t preemptions = 0;
   uint64_t prompt_tokens = 0;
   uint64_t generated_tokens = 0;
-  uint64_t prefix_queries = 0;  // prompt tokens looked up
-  uint64_t prefix_hits = 0;     // prompt tokens found
+  uint64_t prefix_queries = 0;   // prompt tokens looked up
+  uint64_t prefix_hits = 0;      // prompt tokens found
+  uint64_t proposed_tokens = 0;  // by speculation, and verified
+  uint64_t accepted_tokens = 0;  // of those, the ones that were generated
   uint64_t steps = 0;
   double tokens_per_second = 0;  // recent generation rate, for Retry-After
 };

@@ -44,6 +44,7 @@ EngineLoop::EngineLoop(Parts parts, const EngineOptions& options, Mailbox& mailb
       telemetry_(telemetry),
       blocks_(cache_->shape().blocks, tensor::kKvBlockTokens, options.prefix_cache),
       scheduler_(blocks_, {.step_tokens = options.step_tokens, .max_running = options.max_running}) {
+  if (options.speculation.mode != Speculation::off) speculator_.emplace(options.speculation);
   update_stats();
 }
 
@@ -115,20 +116,46 @@ void EngineLoop::accept(std::unique_ptr<Job> job) {
 }
 
 void EngineLoop::step() {
-  const std::vector<Slice> plan = scheduler_.plan();
+  const base::SteadyTime start = clock_.now();
+  std::vector<Slice> plan = scheduler_.plan();
+  if (speculator_) speculate(plan);
   for (const Slice& slice : plan)
     mark_started(*slice.sequence);
   update_stats();
   const model::Batch batch = builder_.build(plan);
   const model::Output output = model_.forward(batch, *cache_);
   const uint64_t generated_before = current_.generated_tokens;
+  accepted_.clear();
   for (size_t i = 0; i < plan.size(); ++i)
-    finish_slice(plan[i], builder_.outputs()[i], output);
+    accepted_.push_back(finish_slice(plan[i], builder_.outputs()[i], output));
+  const base::SteadyTime now = clock_.now();
+  if (speculator_) speculator_->observe(plan, accepted_, now - start);
   ++current_.steps;
-  rate_.add(static_cast<int64_t>(current_.generated_tokens - generated_before), clock_.now());
+  rate_.add(static_cast<int64_t>(current_.generated_tokens - generated_before), now);
   telemetry_.stepped(scheduler_.preemptions());
   update_stats();
   ended_.clear();
+}
+
+// Adds proposed tokens to the plan.
+void EngineLoop::speculate(std::vector<Slice>& plan) {
+  useful_.clear();
+  for (const Slice& slice : plan)
+    useful_.push_back(useful_proposal(*slice.sequence));
+  const auto chosen = speculator_->choose(plan, useful_);
+  for (size_t i = 0; i < plan.size(); ++i) {
+    if (chosen[i].empty()) continue;
+    const int64_t rows = scheduler_.extend(plan[i], std::ssize(chosen[i]));
+    plan[i].proposed = chosen[i].first(static_cast<size_t>(rows));
+  }
+}
+
+// How many tokens beyond the next one the sequence may still generate.
+int64_t EngineLoop::useful_proposal(const Sequence& sequence) const {
+  const Job& job = *owners_.at(&sequence);
+  if (job.embeds() || job.request.max_tokens == 0) return 0;
+  const Choice& choice = *job.choices[static_cast<size_t>(sequence.choice())];
+  return std::min<int64_t>(job.request.max_tokens - choice.generated(), max_context_ - sequence.size()) - 1;
 }
 
 void EngineLoop::mark_started(const Sequence& sequence) {
@@ -149,21 +176,33 @@ void EngineLoop::leave_queue(Job& job) {
   mailbox_.left_queue();
 }
 
-void EngineLoop::finish_slice(const Slice& slice, const BatchBuilder::Outputs& outputs, const model::Output& output) {
+int64_t EngineLoop::finish_slice(const Slice& slice, const BatchBuilder::Outputs& outputs,
+                                 const model::Output& output) {
   Sequence& sequence = *slice.sequence;
-  if (sequence.state() == Sequence::State::finished) return;  // its job failed earlier in this step
+  if (sequence.state() == Sequence::State::finished) return 0;  // its job failed earlier in this step
   Job& job = *owners_.at(&sequence);
-  if (!harvest(job, slice, outputs, output)) return fail(job, no_distribution(sequence));
+  if (!harvest(job, slice, outputs, output)) {
+    fail(job, no_distribution(sequence));
+    return 0;
+  }
   const auto proof = scheduler_.computed(slice);
   if (!job.prefilled && sequence.computed() >= sequence.prompt_size()) {
     job.prefilled = true;
     telemetry_.prefilled(job);
   }
-  if (!proof) return;
-  if (job.embeds()) return finish_embedding(job);
-  if (job.request.max_tokens == 0) return finish_scored(job);
-  const float* logits = output.logits.row(outputs.first_logits + outputs.logits - 1);
-  sample(job, sequence, *proof, {logits, static_cast<size_t>(output.logits.cols)});
+  if (!proof) return 0;
+  if (job.embeds()) {
+    finish_embedding(job);
+    return 0;
+  }
+  if (job.request.max_tokens == 0) {
+    finish_scored(job);
+    return 0;
+  }
+  const int64_t rows = 1 + std::ssize(slice.proposed);
+  const tensor::ConstMatrix& all = output.logits;
+  return decode(job, sequence, *proof, slice.proposed,
+                {all.row(outputs.first_logits + outputs.logits - rows), rows, all.cols, all.stride});
 }
 
 // Takes what the slice's rows give besides the next token; false if that is no distribution.
@@ -191,14 +230,50 @@ bool EngineLoop::harvest(Job& job, const Slice& slice, const BatchBuilder::Outpu
   return true;
 }
 
-void EngineLoop::sample(Job& job, Sequence& sequence, Sequence::FullyComputed proof, std::span<const float> logits) {
+// Samples the next token; and as long as that is the one that was proposed, so that what follows it has been computed
+// already, the next one too. Every token comes from the logits that it would have had without proposals, with the same
+// draw: they decide how many steps are taken, and nothing else. How many of them were right.
+int64_t EngineLoop::decode(Job& job, Sequence& sequence, Sequence::FullyComputed proof, std::span<const Token> proposed,
+                           tensor::ConstMatrix logits) {
+  Choice& choice = *job.choices[static_cast<size_t>(sequence.choice())];
+  const auto cols = static_cast<size_t>(logits.cols);
+  int64_t accepted = 0;
+  std::optional<Sequence::FullyComputed> computed = proof;
+  for (int64_t row = 0; computed; ++row) {
+    const std::optional<Token> token = sample(job, sequence, *computed, {logits.row(row), cols});
+    if (!token) {
+      if (row > 0) publish(job, choice);  // what came before, as without proposals
+      fail(job, no_distribution(sequence));
+      return accepted;
+    }
+    computed = std::nullopt;
+    if (row == std::ssize(proposed) || *token != proposed[static_cast<size_t>(row)]) break;
+    ++accepted;
+    if (!choice.finished()) computed = scheduler_.computed({&sequence, sequence.computed(), 1});
+  }
+  if (!proposed.empty()) {
+    current_.proposed_tokens += static_cast<uint64_t>(std::ssize(proposed));
+    current_.accepted_tokens += static_cast<uint64_t>(accepted);
+    telemetry_.speculated(job, std::ssize(proposed), accepted);
+  }
+  if (choice.finished()) {
+    scheduler_.remove(sequence);
+    if (speculator_) speculator_->forget(sequence);
+  }
+  publish(job, choice);
+  return accepted;
+}
+
+// The token that follows, appended; nullopt if the logits are no distribution.
+std::optional<Token> EngineLoop::sample(Job& job, Sequence& sequence, Sequence::FullyComputed proof,
+                                        std::span<const float> logits) {
   Choice& choice = *job.choices[static_cast<size_t>(sequence.choice())];
   const std::optional<Token> token = sampler_.sample(logits, job.request.sampling, choice.history(), choice.draw());
-  if (!token) return fail(job, no_distribution(sequence));
+  if (!token) return std::nullopt;
   std::optional<TokenInfo> info;
   if (job.request.logprobs) {
     const auto logprobs = log_probabilities(logits, *token, job.request.top_logprobs);
-    if (!logprobs) return fail(job, no_distribution(sequence));
+    if (!logprobs) return std::nullopt;
     info = describe(tokenizer_, *token, *logprobs);
   }
   if (choice.generated() == 0 && job.request.echo) choice.echo(sequence.prompt(), job.prompt_infos);
@@ -206,8 +281,7 @@ void EngineLoop::sample(Job& job, Sequence& sequence, Sequence::FullyComputed pr
   choice.add(*token, std::move(info), max_context_ - sequence.size());
   ++current_.generated_tokens;
   telemetry_.token(job, sequence.choice());
-  if (choice.finished()) scheduler_.remove(sequence);
-  publish(job, choice);
+  return token;
 }
 
 void EngineLoop::finish_scored(Job& job) {
@@ -263,6 +337,7 @@ void EngineLoop::end(Job& job, Event last) {
   job.ended = true;
   for (const auto& sequence : job.sequences) {
     scheduler_.remove(*sequence);
+    if (speculator_) speculator_->forget(*sequence);
     owners_.erase(sequence.get());
   }
   last.usage = usage(job);

@@ -18,6 +18,7 @@
 #include "engine/mailbox.hpp"
 #include "engine/sampler.hpp"
 #include "engine/scheduler.hpp"
+#include "engine/speculator.hpp"
 #include "engine/telemetry.hpp"
 #include "model/model.hpp"
 #include "text/tokenizer.hpp"
@@ -57,12 +58,17 @@ class EngineLoop {
   void receive(Mailbox::Letters letters);
   void accept(std::unique_ptr<Job> job);
   void step();
+  void speculate(std::vector<Slice>& plan);
+  int64_t useful_proposal(const Sequence& sequence) const;
   void mark_started(const Sequence& sequence);
 
-  // After the forward pass.
-  void finish_slice(const Slice& slice, const BatchBuilder::Outputs& outputs, const model::Output& output);
+  // After the forward pass. How many of the slice's proposed tokens were right.
+  int64_t finish_slice(const Slice& slice, const BatchBuilder::Outputs& outputs, const model::Output& output);
   bool harvest(Job& job, const Slice& slice, const BatchBuilder::Outputs& outputs, const model::Output& output);
-  void sample(Job& job, Sequence& sequence, Sequence::FullyComputed proof, std::span<const float> logits);
+  int64_t decode(Job& job, Sequence& sequence, Sequence::FullyComputed proof, std::span<const Token> proposed,
+                 tensor::ConstMatrix logits);
+  std::optional<Token> sample(Job& job, Sequence& sequence, Sequence::FullyComputed proof,
+                              std::span<const float> logits);
   void finish_scored(Job& job);
   void finish_embedding(Job& job);
 
@@ -91,6 +97,9 @@ class EngineLoop {
   Scheduler scheduler_;
   BatchBuilder builder_;
   Sampler sampler_;
+  std::optional<Speculator> speculator_;  // none: speculation is off
+  std::vector<int64_t> useful_;           // by slice of the plan: tokens that may be proposed
+  std::vector<int64_t> accepted_;         // by slice of the plan: tokens that were right
   RateMeter rate_;
   std::map<uint64_t, std::unique_ptr<Job>> jobs_;  // by number
   std::unordered_map<const Sequence*, Job*> owners_;

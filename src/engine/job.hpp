@@ -32,6 +32,9 @@ struct Job {
   std::vector<TokenInfo> prompt_infos;  // for echo with logprobs: of prompt tokens so far
   std::unique_ptr<Pooling> pooling;     // for Kind::embed
 
+  int64_t proposed = 0;  // tokens, by speculation
+  int64_t accepted = 0;  // of those, the ones that were right
+
   bool started = false;
   bool prefilled = false;
   bool ended = false;

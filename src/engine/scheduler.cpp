@@ -70,6 +70,23 @@ int64_t Scheduler::secure_blocks(Sequence& sequence, int64_t count) {
   return std::min(count, std::ssize(sequence.blocks_) * blocks_.block_tokens() - sequence.computed());
 }
 
+// The keys and values of proposed tokens are written behind those that count as computed, in blocks that no one shares:
+// a sequence shares only whole blocks of computed tokens. Wrong ones are overwritten by the tokens that come instead.
+// Every running sequence is left a block to grow into.
+int64_t Scheduler::extend(const Slice& slice, int64_t rows) {
+  Sequence& sequence = *slice.sequence;
+  assert(sequence.state() == Sequence::State::running && slice.begin + slice.count == sequence.size());
+  rows = std::min(rows, budget_);
+  if (rows <= 0) return 0;
+  const int64_t wanted = blocks_.blocks_for(sequence.size() + rows);
+  while (std::ssize(sequence.blocks_) < wanted && blocks_.available() > running()) {
+    sequence.blocks_.push_back(*blocks_.allocate());
+  }
+  rows = std::min(rows, std::ssize(sequence.blocks_) * blocks_.block_tokens() - sequence.size());
+  budget_ -= rows;
+  return rows;
+}
+
 void Scheduler::admit_waiting() {
   for (auto next = waiting_.begin(); next != waiting_.end() && budget_ > 0;) {
     Sequence& sequence = **next;

@@ -14,11 +14,13 @@
 
 namespace tidemill::engine {
 
-// Tokens [begin, begin + count) of a sequence, to be computed in one step.
+// Tokens [begin, begin + count) of a sequence, to be computed in one step; and perhaps, where these are its last,
+// tokens that are proposed to follow them, each with its logits.
 struct Slice {
   Sequence* sequence = nullptr;
   int64_t begin = 0;
   int64_t count = 0;
+  std::span<const Token> proposed = {};
 };
 
 struct SchedulerLimits {
@@ -48,7 +50,11 @@ class Scheduler {
 
   // The next step: no two slices of one sequence. Empty only when no sequence is here.
   std::vector<Slice> plan();
-  // The slice has been computed. Its full blocks become findable; where others hold the same content already, the
+  // Room for up to `rows` proposed tokens after a slice of the plan just made: how many rows that is. They get what the
+  // step's budget has left and blocks that nobody is waiting for, and nobody is set back for them.
+  int64_t extend(const Slice& slice, int64_t rows);
+  // The slice has been computed (but for its proposed tokens: each of those that turned out right is a slice of its
+  // own, when it has been appended). Its full blocks become findable; where others hold the same content already, the
   // sequence takes theirs. The right to append a token if the sequence has no more pending.
   std::optional<Sequence::FullyComputed> computed(const Slice& slice);
 
@@ -79,7 +85,7 @@ class Scheduler {
   std::vector<Sequence*> running_;  // in the order of rank
   std::set<Sequence*, ByRank> waiting_;
   std::vector<Slice> plan_;  // while plan() runs
-  int64_t budget_ = 0;       // likewise
+  int64_t budget_ = 0;       // what is left of the step's
   uint64_t preemptions_ = 0;
 };
 

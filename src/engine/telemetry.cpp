@@ -48,6 +48,9 @@ Telemetry::Telemetry(observe::Tracer& tracer, observe::Metrics& metrics, const b
       prefix_hits_(counter(metrics, metric::prefix_hits, labels_)),
       preemptions_(counter(metrics, metric::preemptions, labels_)),
       steps_(counter(metrics, metric::engine_steps, labels_)),
+      proposals_(counter(metrics, metric::proposals, labels_)),
+      proposed_tokens_(counter(metrics, metric::proposed_tokens, labels_)),
+      accepted_tokens_(counter(metrics, metric::accepted_tokens, labels_)),
       queue_time_(histogram(metrics, metric::queue_time, semconv::bounds::request_duration, labels_)),
       time_to_first_token_(
           histogram(metrics, metric::time_to_first_token, semconv::bounds::time_to_first_token, labels_)),
@@ -112,6 +115,14 @@ void Telemetry::token(Job& job, int choice) {
   generated_tokens_.add();
 }
 
+void Telemetry::speculated(Job& job, int64_t proposed, int64_t accepted) {
+  proposals_.add();
+  proposed_tokens_.add(static_cast<double>(proposed));
+  accepted_tokens_.add(static_cast<double>(accepted));
+  job.proposed += proposed;
+  job.accepted += accepted;
+}
+
 void Telemetry::ended(Job& job, const Usage& usage, const base::Error* error) {
   const base::SteadyTime now = clock_.now();
   job.stage.end();
@@ -130,6 +141,10 @@ void Telemetry::ended(Job& job, const Usage& usage, const base::Error* error) {
   }
   job.span.set(attribute::output_tokens, static_cast<int64_t>(usage.completion_tokens));
   job.span.set(attribute::cached_input_tokens, static_cast<int64_t>(usage.cached_tokens));
+  if (job.proposed > 0) {
+    job.span.set(attribute::proposed_tokens, job.proposed);
+    job.span.set(attribute::accepted_tokens, job.accepted);
+  }
   observe::Labels labels = labels_;
   labels.emplace_back(semconv::label::finished_reason, reasons.empty() ? "stop" : reasons.front());
   counter(metrics_, metric::requests_finished, labels).add();

@@ -22,6 +22,7 @@ class Telemetry {
   void started(Job& job);    // first scheduled
   void prefilled(Job& job);  // prompt computed
   void token(Job& job, int choice);
+  void speculated(Job& job, int64_t proposed, int64_t accepted);  // for one choice, in one step
   void ended(Job& job, const Usage& usage, const base::Error* error);
 
   void looked_up(int64_t tokens, int64_t found);
@@ -43,6 +44,9 @@ class Telemetry {
   observe::Counter& prefix_hits_;
   observe::Counter& preemptions_;
   observe::Counter& steps_;
+  observe::Counter& proposals_;
+  observe::Counter& proposed_tokens_;
+  observe::Counter& accepted_tokens_;
   observe::Histogram& queue_time_;
   observe::Histogram& time_to_first_token_;
   observe::Histogram& inter_token_latency_;

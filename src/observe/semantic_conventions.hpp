@@ -63,6 +63,10 @@ inline constexpr std::string_view time_in_prefill = "gen_ai.latency.time_in_mode
 inline constexpr std::string_view time_in_decode = "gen_ai.latency.time_in_model_decode";
 inline constexpr std::string_view time_to_first_token = "gen_ai.latency.time_to_first_token";
 
+// Ours: of an inference span whose request was speculated for.
+inline constexpr std::string_view proposed_tokens = "tidemill.speculation.proposed_tokens";
+inline constexpr std::string_view accepted_tokens = "tidemill.speculation.accepted_tokens";
+
 inline constexpr std::string_view error_type = "error.type";
 inline constexpr std::string_view http_method = "http.request.method";
 inline constexpr std::string_view http_route = "http.route";
@@ -138,6 +142,15 @@ inline constexpr Metric preemptions{
 inline constexpr Metric requests_finished{"tidemill_requests_finished_total", "Requests that ended, by reason",
                                           "vllm:request_success_total"};
 inline constexpr Metric engine_steps{"tidemill_engine_steps_total", "Forward passes"};
+// vLLM calls a proposal a draft, wherever it comes from.
+inline constexpr Metric proposals{"tidemill_speculation_proposals_total",
+                                  "Guesses ahead of a sequence that were verified",
+                                  "vllm:spec_decode_num_drafts_total"};
+inline constexpr Metric proposed_tokens{"tidemill_speculation_proposed_tokens_total", "Tokens of those guesses",
+                                        "vllm:spec_decode_num_draft_tokens_total"};
+inline constexpr Metric accepted_tokens{"tidemill_speculation_accepted_tokens_total",
+                                        "Tokens of those guesses that were right and were generated",
+                                        "vllm:spec_decode_num_accepted_tokens_total"};
 inline constexpr Metric http_requests{"tidemill_http_requests_total", "HTTP requests answered, by route and status"};
 inline constexpr Metric spans_exported{"tidemill_otlp_spans_exported_total", "Spans accepted by the OTLP collector"};
 inline constexpr Metric spans_dropped{

@@ -116,6 +116,7 @@ class FakeModel final : public model::Model {
 
   // Set these before the engine starts.
   std::function<void(const model::Batch&)> before_forward;
+  int64_t fails_from = std::numeric_limits<int64_t>::max();  // rows of this position and later have NaN for logits
   model::HyperParameters& parameters() { return parameters_; }
 
   const model::HyperParameters& hyper_parameters() const override { return parameters_; }
@@ -139,7 +140,7 @@ class FakeModel final : public model::Model {
     hidden_.clear();
     for (const int32_t row : batch.logit_rows) {
       const auto [value, poisoned] = read(batch, fake, static_cast<size_t>(row));
-      const auto logits = logits_of(value, poisoned);
+      const auto logits = logits_of(value, poisoned || batch.positions[static_cast<size_t>(row)] >= fails_from);
       logits_.insert(logits_.end(), logits.begin(), logits.end());
     }
     for (const int32_t row : batch.hidden_rows) {

@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include "engine/rig.hpp"
+#include "engine/scripted_proposer.hpp"
 
 namespace tidemill::engine {
 namespace {
@@ -50,7 +51,9 @@ Request random_request(std::mt19937& random) {
 }
 
 // A client: a few streams at a time, some dropped, some cancelled after a while, the others read and compared.
-void be_a_client(Rig& rig, unsigned seed, int requests, std::atomic<int>& compared) {
+// With `known`, what the answers will be is said before the requests are made.
+void be_a_client(Rig& rig, unsigned seed, int requests, std::atomic<int>& compared,
+                 test::KnownSequences* known = nullptr) {
   std::mt19937 random(seed);
   struct Open {
     Request request;
@@ -80,6 +83,12 @@ void be_a_client(Rig& rig, unsigned seed, int requests, std::atomic<int>& compar
   };
   for (int i = 0; i < requests; ++i) {
     Request request = random_request(random);
+    for (int c = 0; known != nullptr && c < request.n; ++c) {
+      const auto answer = rig.expected(request, c);
+      auto tokens = request.prompt;
+      tokens.insert(tokens.end(), answer.tokens.begin() + answer.echoed, answer.tokens.end());
+      known->add(std::move(tokens));
+    }
     auto stream = rig.engine->submit(request);
     if (!stream) {
       EXPECT_EQ(stream.error().code(), base::ErrorCode::exhausted) << stream.error().to_string();
@@ -96,12 +105,12 @@ void be_a_client(Rig& rig, unsigned seed, int requests, std::atomic<int>& compar
     finish_one();
 }
 
-void stress(Rig& rig, int clients, int requests) {
+void stress(Rig& rig, int clients, int requests, test::KnownSequences* known = nullptr) {
   rig.start();
   std::atomic<int> compared = 0;
   std::vector<std::thread> threads;
   for (int i = 0; i < clients; ++i) {
-    threads.emplace_back([&, i] { be_a_client(rig, static_cast<unsigned>(i + 1), requests, compared); });
+    threads.emplace_back([&, i] { be_a_client(rig, static_cast<unsigned>(i + 1), requests, compared, known); });
   }
   for (auto& thread : threads)
     thread.join();
@@ -128,6 +137,19 @@ TEST(Stress, TinyPoolWithoutPrefixCache) {
 TEST(Stress, AmplePool) {
   Rig rig(Rig::with_blocks(400, {.step_tokens = 256, .max_running = 32}), 200);
   stress(rig, 3, 120);
+}
+
+TEST(Stress, SpeculatingInATinyPool) {
+  for (const bool cache : {true, false}) {
+    test::KnownSequences known;
+    EngineOptions options = Rig::with_blocks(20, {.step_tokens = 48, .max_running = 12, .prefix_cache = cache});
+    options.speculation.adaptive = false;
+    options.speculation.make_proposer = test::scripted(known, [](int64_t position) { return position % 5 == 0; });
+    Rig rig(options, 200);
+    stress(rig, 3, 120, &known);
+    EXPECT_GT(rig.engine->stats().preemptions, 10u);
+    EXPECT_GT(rig.engine->stats().accepted_tokens, 1000u);
+  }
 }
 
 TEST(Stress, ShortQueue) {

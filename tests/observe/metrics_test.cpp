@@ -164,9 +164,9 @@ TEST(SemanticConventions, AllMetricsRegisterUnderTheirAliases) {
   for (const auto& gauge : {m::requests_waiting, m::requests_running, m::kv_usage, m::kv_config, m::lora_requests}) {
     metrics.gauge(gauge.names(), gauge.help).set(3);
   }
-  for (const auto& counter :
-       {m::prompt_tokens, m::generated_tokens, m::prefix_queries, m::prefix_hits, m::preemptions, m::requests_finished,
-        m::engine_steps, m::http_requests, m::spans_exported, m::spans_dropped}) {
+  for (const auto& counter : {m::prompt_tokens, m::generated_tokens, m::prefix_queries, m::prefix_hits, m::preemptions,
+                              m::requests_finished, m::engine_steps, m::proposals, m::proposed_tokens,
+                              m::accepted_tokens, m::http_requests, m::spans_exported, m::spans_dropped}) {
     metrics.counter(counter.names(), counter.help).add(3);
   }
   for (const auto& histogram :
@@ -178,10 +178,11 @@ TEST(SemanticConventions, AllMetricsRegisterUnderTheirAliases) {
        {"vllm:num_requests_waiting 3", "vllm:num_requests_running 3", "vllm:kv_cache_usage_perc 3",
         "vllm:cache_config_info 3", "vllm:lora_requests_info 3", "vllm:prompt_tokens_total 3",
         "vllm:generation_tokens_total 3", "vllm:prefix_cache_queries_total 3", "vllm:prefix_cache_hits_total 3",
-        "vllm:num_preemptions_total 3", "vllm:time_to_first_token_seconds_sum 3",
-        "vllm:inter_token_latency_seconds_sum 3", "vllm:e2e_request_latency_seconds_sum 3",
-        "gen_ai_server_request_duration_seconds_sum 3", "gen_ai_server_time_to_first_token_seconds_sum 3",
-        "gen_ai_server_time_per_output_token_seconds_sum 3"}) {
+        "vllm:num_preemptions_total 3", "vllm:spec_decode_num_drafts_total 3",
+        "vllm:spec_decode_num_draft_tokens_total 3", "vllm:spec_decode_num_accepted_tokens_total 3",
+        "vllm:time_to_first_token_seconds_sum 3", "vllm:inter_token_latency_seconds_sum 3",
+        "vllm:e2e_request_latency_seconds_sum 3", "gen_ai_server_request_duration_seconds_sum 3",
+        "gen_ai_server_time_to_first_token_seconds_sum 3", "gen_ai_server_time_per_output_token_seconds_sum 3"}) {
     EXPECT_NE(text.find("\n" + std::string(sample) + "\n"), std::string::npos) << sample;
   }
 }
