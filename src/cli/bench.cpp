@@ -257,6 +257,8 @@ void add_bench(CLI::App& app, Invocation& chosen) {
   auto* command =
       app.add_subcommand("bench", "Measure prefill, decode, load time and memory, beside this machine's ceilings");
   auto flags = std::make_shared<BenchFlags>();
+  // A model of random weights soon repeats itself: with speculation its decoding would look faster than it is.
+  flags->local.speculation = "off";
   add_local_flags(*command, flags->local, true);
   command->add_option("--prefill", flags->prefill, "Tokens of the prompt")
       ->check(CLI::Range(1, 1 << 20))

@@ -22,6 +22,11 @@ void add_local_flags(CLI::App& command, LocalOptions& options, bool positional_m
           "Element type of the KV cache; int8 takes about half of f16's memory and is the fastest in long contexts")
       ->check(CLI::IsMember({"f16", "bf16", "f32", "int8"}))
       ->capture_default_str();
+  command
+      .add_option("--speculation", options.speculation,
+                  "Guess tokens ahead and verify them in one step; changes speed, never output")
+      ->check(CLI::IsMember({"off", "prompt-lookup"}))
+      ->capture_default_str();
 }
 
 void add_sampling_flags(CLI::App& command, engine::Sampling& sampling, std::optional<uint64_t>& seed) {
@@ -74,6 +79,7 @@ base::Result<void> LocalEngine::start(int64_t kv_tokens) {
   options.max_running = options_.max_running;
   options.max_waiting = std::max(options.max_waiting, options_.max_running);
   options.prefix_cache = options_.prefix_cache;
+  options.speculation.mode = engine::parse_speculation(options_.speculation).value_or(engine::Speculation::off);
   TM_TRY(engine_, engine::Engine::start(model_->model(), model_->device(), model_->tokenizer(), options, tracer_,
                                         metrics_, base::SystemClock::instance()));
   return {};

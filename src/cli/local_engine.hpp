@@ -27,10 +27,11 @@ struct LocalOptions {
   int step_tokens = 512;
   int max_running = 16;
   bool prefix_cache = true;
+  std::string speculation = "prompt-lookup";
   bool show_progress = true;
 };
 
-// Adds --model, --threads, --isa and --kv-type.
+// Adds --model, --threads, --isa, --kv-type and --speculation.
 void add_local_flags(CLI::App& command, LocalOptions& options, bool positional_model);
 // Adds --temperature, --top-k, --top-p, --min-p, the penalties and --seed.
 void add_sampling_flags(CLI::App& command, engine::Sampling& sampling, std::optional<uint64_t>& seed);

@@ -77,6 +77,12 @@ void register_engine(base::ConfigSchema& schema, ServeOptions& o) {
            "element type of the KV cache; int8 takes about half of f16's memory and is the fastest in long contexts")
       .words({"f16", "bf16", "f32", "int8"});
   schema.add("engine.prefix_cache", &o.prefix_cache, "remember the KV blocks of earlier prompts");
+  schema
+      .add("engine.speculation", &o.speculation,
+           "guess tokens ahead and verify them in one step; changes speed, never output")
+      .alias("--speculation")
+      .words({"off", "prompt-lookup"});
+  schema.add("engine.max_proposal", &o.max_proposal, "most tokens guessed for one sequence in one step").between(1, 31);
 }
 
 }  // namespace
@@ -156,6 +162,8 @@ engine::EngineOptions engine_options(const ServeOptions& options, const model::M
   engine.max_waiting = options.max_waiting;
   engine.prefix_cache = options.prefix_cache;
   engine.kv_type = tensor::parse_kv_type(options.kv_type).value_or(tensor::KvType::f16);
+  engine.speculation.mode = engine::parse_speculation(options.speculation).value_or(engine::Speculation::off);
+  engine.speculation.max_proposal = options.max_proposal;
   return engine;
 }
 

@@ -44,6 +44,8 @@ struct ServeOptions {
   int max_waiting = 256;
   std::string kv_type = "f16";
   bool prefix_cache = true;
+  std::string speculation = "prompt-lookup";
+  int max_proposal = engine::SpeculationOptions().max_proposal;
 
   std::string otlp_endpoint;
   int trace_ring = 4096;

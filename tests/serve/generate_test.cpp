@@ -263,5 +263,34 @@ TEST(ManyPrompts, AreFinishedByADrain) {
   EXPECT_TRUE(live.server().stop(std::chrono::seconds(30)));
 }
 
+// Everything in the answer but its id and time, usage included, with and without; and it did speculate.
+TEST(Speculation, DoesNotShowInAnswers) {
+  serve::ServeOptions options = test::small_options();
+  options.speculation = "off";
+  test::LiveServer off(options);
+  options.speculation = "prompt-lookup";
+  test::LiveServer on(options);
+  std::string code;
+  for (int i = 0; i < 6; ++i)
+    code += fmt::format("    def get_value_{}(self):\\n        return self.value_{}\\n\\n", i, i);
+  for (const std::string_view settings :
+       {R"("temperature":0)", R"("temperature":0.7,"seed":5,"logprobs":2)",
+        R"("temperature":0,"stop":["_7","_9"],"n":2)", R"("temperature":0,"frequency_penalty":0.4,"echo":true)"}) {
+    const std::string body = fmt::format(R"({{"prompt":"{}","max_tokens":60,{}}})", code, settings);
+    const auto answer = [&](test::LiveServer& live) {
+      object parsed = parse_object(live.client().post("/v1/completions", body));
+      parsed.erase("id");
+      parsed.erase("created");
+      return test::json::serialize(parsed);
+    };
+    EXPECT_EQ(answer(on), answer(off)) << settings;
+    const std::string streamed = fmt::format(R"({{"prompt":"{}","max_tokens":60,"stream":true,{}}})", code, settings);
+    EXPECT_EQ(test::streamed_text(on.client().stream("/v1/completions", streamed)),
+              test::streamed_text(off.client().stream("/v1/completions", streamed)));
+  }
+  EXPECT_GT(on.engine().stats().accepted_tokens, 0U);
+  EXPECT_EQ(off.engine().stats().proposed_tokens, 0U);
+}
+
 }  // namespace
 }  // namespace tidemill

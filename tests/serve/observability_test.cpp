@@ -75,13 +75,27 @@ TEST(Metrics, HaveTidemillsAndVllmsNames) {
                text.find("tidemill_http_requests_total{route=\"other\",status=\"404\"} 1") != std::string::npos;
       },
       "the requests to be counted");
-  for (const std::string_view name :
-       {"tidemill_build_info", "process_resident_memory_bytes", "process_cpu_seconds_total",
-        "process_start_time_seconds", "tidemill_http_connections", "tidemill_http_request_duration_seconds_bucket",
-        "tidemill_requests_waiting", "vllm:num_requests_waiting", "vllm:num_requests_running",
-        "vllm:kv_cache_usage_perc", "vllm:cache_config_info", "vllm:time_to_first_token_seconds_bucket",
-        "vllm:e2e_request_latency_seconds_bucket", "vllm:prompt_tokens_total", "vllm:generation_tokens_total",
-        "vllm:prefix_cache_queries_total", "vllm:prefix_cache_hits_total", "vllm:num_preemptions_total"}) {
+  for (const std::string_view name : {"tidemill_build_info",
+                                      "process_resident_memory_bytes",
+                                      "process_cpu_seconds_total",
+                                      "process_start_time_seconds",
+                                      "tidemill_http_connections",
+                                      "tidemill_http_request_duration_seconds_bucket",
+                                      "tidemill_requests_waiting",
+                                      "vllm:num_requests_waiting",
+                                      "vllm:num_requests_running",
+                                      "vllm:kv_cache_usage_perc",
+                                      "vllm:cache_config_info",
+                                      "vllm:time_to_first_token_seconds_bucket",
+                                      "vllm:e2e_request_latency_seconds_bucket",
+                                      "vllm:prompt_tokens_total",
+                                      "vllm:generation_tokens_total",
+                                      "vllm:prefix_cache_queries_total",
+                                      "vllm:prefix_cache_hits_total",
+                                      "vllm:num_preemptions_total",
+                                      "tidemill_speculation_proposals_total",
+                                      "vllm:spec_decode_num_draft_tokens_total",
+                                      "vllm:spec_decode_num_accepted_tokens_total"}) {
     EXPECT_NE(text.find("\n" + std::string(name)), std::string::npos) << name;
   }
   EXPECT_EQ(text.find("nowhere"), std::string::npos) << "paths that do not exist must not become labels";
