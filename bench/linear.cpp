@@ -61,7 +61,7 @@ bool measure(tensor::Device& device, DType type, const tensor::Ceilings& ceiling
     weights.push_back(std::move(*weight));
   }
   std::printf("%-5s", std::string(tensor::info(type).name).c_str());
-  for (const int64_t n : {1, 4, 8}) {
+  for (const int64_t n : {1, 4, 8, 16}) {
     const double seconds = best_seconds(kSweeps * kMatrices, [&](int64_t i) {
       const auto& w = *weights[static_cast<size_t>(i % kMatrices)];
       device.linear(w, {}, {x.data(), n, kCols, kCols}, {y.data(), n, kRows, kRows});

@@ -116,7 +116,7 @@ void amx_panel(const LinearCall& call) {
     S::store(acc[r], S::zero());
   OpenStretch open;
   for (int64_t k = 0; k < cols; k += kStretch) {
-    open_stretch<T, true>(call.panels, k, cols, open);
+    open_stretch<S, T, true>(call.panels, k, cols, open);
     for (int64_t r = 0; r < rows; r += kTileRows)
       amx_tile<T>(open, Rows(call.x, call.first_row + r), k, acc + r);
   }

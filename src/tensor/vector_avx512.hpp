@@ -23,7 +23,7 @@ struct Avx512 {
   static constexpr int kCodeBytes = 1;
   static constexpr int kWidePlanes = 2;  // of 8 bits
   static constexpr int64_t kPrefetchBytes = 4096;
-  static constexpr int kFewRows = 8;  // up to so many, straight from the packed weights
+  static constexpr int kFewRows = 16;  // up to so many, straight from the packed weights
   // Rows of a tile of P panels: the accumulators and what they are made from fit 32 registers.
   template <int P>
   static constexpr int kTileRows = P == 1 ? 8 : 6;

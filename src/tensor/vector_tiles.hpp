@@ -110,13 +110,15 @@ struct TilesQ6K {
 };
 
 // The stretch of `panel` from column k on, which is a multiple of kStretch; cols is padded to steps.
-template <class T, bool is_signed = false>
+template <class S, class T, bool is_signed = false>
 [[gnu::always_inline]] inline void open_stretch(const std::byte* panel, int64_t k, int64_t cols, OpenStretch& out) {
   constexpr int64_t kStep = panel_layout(T::Rows::kType).step;
   const auto* step = reinterpret_cast<const typename T::Step*>(panel) + k / kStep;
   const int64_t end = cols - k < kStretch ? cols - k : kStretch;
-  for (int64_t at = 0; at < end; at += kStep, ++step)
+  for (int64_t at = 0; at < end; at += kStep, ++step) {
+    prefetch_ahead<S, sizeof(typename T::Step)>(step);
     T::template open<is_signed>(*step, at / T::kBlock, out);
+  }
   out.blocks = end / T::kBlock;
 }
 
@@ -213,7 +215,7 @@ inline void many_rows_of(const LinearCall& call) {
   OpenStretch open[kLinearPanels];
   for (int64_t k = 0; k < cols; k += kStretch) {
     for (int p = 0; p < P; ++p)
-      open_stretch<T>(call.panels + p * call.panel_stride, k, cols, open[p]);
+      open_stretch<S, T>(call.panels + p * call.panel_stride, k, cols, open[p]);
     int64_t r = 0;
     for (; r + R <= call.rows; r += R)
       tile<S, T, P, R>(open, Rows(call.x, call.first_row + r), k, acc + r);
