@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that building and testing Tidemill need, if any are missing. Quick when none is.
 #
-#   scripts/deps.sh build   compiler, CMake, libraries (the tests' among them: configuring a preset looks for all)
+#   scripts/deps.sh build   compiler, CMake, curl, libraries (the tests' among them: configuring a preset looks for all)
 #   scripts/deps.sh test    the above, and Node.js for the end-to-end tests
 #   scripts/deps.sh lint    clang-format and clang-tidy
 #   scripts/deps.sh fuzz    clang with libFuzzer
@@ -28,6 +28,8 @@ for package in "${wanted[@]}"; do
   status=$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null || true)
   [ "$status" = installed ] || missing+=("$package")
 done
+# `make run` prints a curl line to paste.
+command -v curl >/dev/null || missing+=(curl)
 # Node.js may come from elsewhere than Debian; any version from 18 on will do for the client tests.
 if [ "$need_node" = yes ]; then
   major=$(node --version 2>/dev/null | sed 's/^v\([0-9]*\).*/\1/' || true)
