@@ -164,7 +164,7 @@ describe('the openai client', { timeout }, () => {
 
 describe('draining', { timeout }, () => {
   test('SIGTERM lets a running stream finish, refuses new work, exits 0', async () => {
-    const server = await Server.start();
+    const server = await Server.start('--server.drain-timeout', '10m');
     try {
       const client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: 'unused', maxRetries: 0 });
       const stream = await client.chat.completions.create({

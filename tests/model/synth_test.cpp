@@ -87,7 +87,8 @@ TEST_P(SynthText, SpellsAnything) {
   }
   // Common words are single tokens, fillers are never produced.
   EXPECT_EQ(tokenizer.encode(" the", {.add_special = false}).value().size(), 1U);
-  for (const text::Token token : tokenizer.encode(" w12 w345", {.add_special = false}).value()) {
+  const auto fillers = tokenizer.encode(" w12 w345", {.add_special = false}).value();
+  for (const text::Token token : fillers) {
     EXPECT_LT(tokenizer.piece_bytes(token).size(), 4U);
   }
   const text::Vocabulary& filled = tokenizer.vocabulary();
