@@ -6,10 +6,10 @@ FUZZ_SECONDS ?= 600
 export CTEST_OUTPUT_ON_FAILURE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint format asan tsan fuzz peers noise bench clean
+.PHONY: help run build test lint format asan tsan fuzz peers noise avx2 streams bench clean
 
 help: ## List the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 12
+	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  \1\t/' | expand -t 12
 
 run: build ## Install what is missing, build, and serve the embedded model on 127.0.0.1:8080
 	@exec build/release/tidemill serve --port $(PORT)
@@ -52,6 +52,14 @@ peers: build ## Compare greedy tokens and speed with llama.cpp (npm's node-llama
 noise: build ## Measure Tidemill and llama.cpp beside busy processes that share their processors
 	@scripts/deps.sh test
 	@scripts/peers.sh noise
+
+avx2: build ## Compare speed with llama.cpp on AVX2 alone
+	@scripts/deps.sh test
+	@scripts/peers.sh avx2
+
+streams: build ## Measure 16 streams through the HTTP server
+	@scripts/deps.sh test
+	@scripts/peers.sh streams
 
 bench: build ## Measure the embedded model and this machine's ceilings
 	@build/release/tidemill bench

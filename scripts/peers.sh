@@ -2,6 +2,8 @@
 # Tidemill beside llama.cpp (npm's node-llama-cpp) on the same files, in one run.
 #   scripts/peers.sh          greedy tokens and speed
 #   scripts/peers.sh noise    what is left of the speed beside busy processes
+#   scripts/peers.sh avx2     speed of both on AVX2 alone
+#   scripts/peers.sh streams  Tidemill's HTTP server under 16 streams
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ ! tests/peers/node_modules/.package-lock.json -nt tests/peers/package-lock.json ]; then
@@ -13,6 +15,24 @@ if [ "${1:-}" = noise ]; then
   for type in q8_0 q4_0; do
     echo "peers: beside busy processes, $type"
     node tests/peers/noise.mjs llama-3.2-1b "$type"
+  done
+  exit
+fi
+if [ "${1:-}" = streams ]; then
+  node tests/peers/streams.mjs llama-3.2-1b q4_0
+  exit
+fi
+if [ "${1:-}" = avx2 ]; then
+  # llama.cpp takes the best of the libraries that lie beside it: a copy of the package with that for AVX2 alone.
+  copy=build/peers-avx2
+  rm -rf "$copy"
+  mkdir -p "$copy/node_modules"
+  cp -r tests/peers/node_modules/. "$copy/node_modules"
+  cp tests/peers/*.mjs tests/peers/package.json "$copy"
+  find "$copy/node_modules/@node-llama-cpp" -name 'libggml-cpu-*' ! -name 'libggml-cpu-haswell.so' -delete
+  for type in q8_0 q4_0; do
+    echo "peers: AVX2 alone, $type"
+    TIDEMILL_ISA=avx2 node "$copy/speed.mjs" llama-3.2-1b "$type"
   done
   exit
 fi
