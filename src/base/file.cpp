@@ -34,6 +34,32 @@ class FileDescriptor {
   int fd_;
 };
 
+constexpr size_t huge_page = size_t{2} << 20;
+
+// Maps the file at a border of huge pages; null where the kernel refuses.
+void* map_aligned(int fd, size_t size) {
+  // More address space than needed, which costs nothing; what sticks out is given back.
+  void* space = ::mmap(nullptr, size + huge_page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (space == MAP_FAILED) return nullptr;
+  auto* begin = static_cast<std::byte*>(space);
+  const size_t past = reinterpret_cast<uintptr_t>(begin) % huge_page;
+  const size_t head = past == 0 ? 0 : huge_page - past;
+  std::byte* wanted = begin + head;
+  void* data = ::mmap(wanted, size, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd, 0);
+  if (data == MAP_FAILED) {
+    const int reason = errno;
+    ::munmap(space, size + huge_page);
+    errno = reason;
+    return nullptr;
+  }
+  const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const size_t covered = (size + page - 1) / page * page;
+  if (head > 0) ::munmap(begin, head);
+  if (huge_page - head > covered - size) ::munmap(wanted + covered, size + huge_page - head - covered);
+  ::madvise(data, size, MADV_HUGEPAGE);  // a wish: old kernels have it for anonymous memory alone
+  return data;
+}
+
 Error folder_error(const fs::path& path) {
   return {ErrorCode::invalid_argument, fmt::format("'{}' is a folder, not a file", path.string())};
 }
@@ -115,8 +141,8 @@ Result<MappedFile> MappedFile::open(const fs::path& path) {
   file.path_ = path;
   if (status.st_size == 0) return file;  // mmap refuses empty maps
   const auto size = static_cast<size_t>(status.st_size);
-  void* data = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd.get(), 0);
-  if (data == MAP_FAILED) return system_error("cannot map", path);
+  void* data = map_aligned(fd.get(), size);
+  if (data == nullptr) return system_error("cannot map", path);
   file.data_ = static_cast<const std::byte*>(data);
   file.size_ = size;
   return file;

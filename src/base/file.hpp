@@ -12,7 +12,10 @@
 
 namespace tidemill::base {
 
-// A read-only map of a whole file. Owned; movable. The bytes stay valid while this lives, whatever happens to the name.
+// A read-only map of a whole file, laid so that the kernel can use 2 MiB pages where the file's cache consists of them,
+// and asked to. Owned; movable. The bytes stay valid while this lives, whatever happens to the name; a file that
+// somebody cuts short in place ends the process on the next access past its end (SIGBUS), so files in use are replaced
+// by renaming.
 class MappedFile {
  public:
   MappedFile() = default;

@@ -68,6 +68,20 @@ TEST(File, NamedPipeIsRefusedWithoutWaiting) {
   EXPECT_EQ(MappedFile::open(pipe).error().code(), ErrorCode::invalid_argument);
 }
 
+TEST(File, LargeMapsBeginAtABorderOfHugePages) {
+  const test::TemporaryFolder folder;
+  constexpr size_t huge = size_t{2} << 20;
+  for (const size_t size : {size_t{1}, huge - 4096, huge, huge + 1, 2 * huge - 4096, 3 * huge - 1}) {
+    std::string content(size, 'x');
+    content.back() = 'y';
+    const auto mapped = MappedFile::open(folder.put("map", content));
+    ASSERT_TRUE(mapped) << mapped.error().to_string();
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(mapped->bytes().data()) % huge, 0U);
+    ASSERT_EQ(mapped->bytes().size(), size);
+    EXPECT_EQ(std::memcmp(mapped->bytes().data(), content.data(), size), 0);
+  }
+}
+
 TEST(File, WritingKeepsModeLinksAndDevices) {
   const test::TemporaryFolder folder;
   const fs::path path = folder.put("real", "old");
