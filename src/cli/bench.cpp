@@ -40,6 +40,12 @@ struct Measured {
   std::optional<tensor::Ceilings> ceilings;
   double decode_of_bandwidth = 0;  // 0 .. 1
   double prefill_of_compute = 0;
+  // Bytes; resident is the most of all rounds.
+  size_t resident = 0;
+  size_t weights = 0;
+  size_t kv = 0;
+  size_t activations = 0;
+  double over = 0;  // resident beyond weights and KV cache, as a share of those
 };
 
 double now_s() {
@@ -131,6 +137,7 @@ struct Rounds {
   std::vector<double> floating;
   std::vector<double> decode_share;
   std::vector<double> prefill_share;
+  size_t resident = 0;  // the most
 };
 
 base::Result<void> measure_round(LocalEngine& local, const BenchFlags& flags, uint64_t seed, Rounds& rounds) {
@@ -141,6 +148,8 @@ base::Result<void> measure_round(LocalEngine& local, const BenchFlags& flags, ui
     TM_TRY(rate, time_decode(local, flags, seed + 1));
     rounds.decode.push_back(rate);
   }
+  rounds.resident =
+      std::max(rounds.resident, base::resident_bytes());  // before the ceilings take memory for themselves
   if (flags.no_ceilings) return {};
   TM_TRY(const tensor::Ceilings ceilings, tensor::measure_ceilings(local.isa(), local.threads()));
   rounds.read.push_back(ceilings.read_bytes_per_s);
@@ -172,6 +181,12 @@ base::Result<Measured> measure(LocalEngine& local, const BenchFlags& flags) {
     measured.decode_of_bandwidth = median(rounds.decode_share);
     measured.prefill_of_compute = median(rounds.prefill_share);
   }
+  measured.resident = rounds.resident;
+  measured.weights = local.model().model().weight_bytes();
+  measured.kv = static_cast<size_t>(local.kv_bytes());
+  measured.activations = local.model().model().activation_bytes();
+  const auto wanted = static_cast<double>(measured.weights + measured.kv);
+  measured.over = (static_cast<double>(measured.resident) - wanted) / wanted;
   return measured;
 }
 
@@ -207,8 +222,9 @@ void print_text(const serve::LoadedModel& model, const BenchFlags& flags, const 
     }
     fmt::print("\n");
   }
-  fmt::print("  memory            {:>10}    resident\n",
-             base::human_bytes(static_cast<double>(base::resident_bytes())));
+  const auto bytes = [](size_t count) { return base::human_bytes(static_cast<double>(count)); };
+  fmt::print("  memory            {:>10}    resident: {} of weights, {} of KV cache, {:+.1f} % over these\n",
+             bytes(measured.resident), bytes(measured.weights), bytes(measured.kv), 100 * measured.over);
 }
 
 void print_json(const serve::LoadedModel& model, const BenchFlags& flags, const Measured& measured) {
@@ -221,8 +237,11 @@ void print_json(const serve::LoadedModel& model, const BenchFlags& flags, const 
                     {"decode_tok_s", measured.decode_tok_s},
                     {"load_s", base::seconds(model.load_time())},
                     {"ttft_s", measured.ttft_s},
-                    {"rss_bytes", base::resident_bytes()},
-                    {"weight_bytes", model.model().weight_bytes()}};
+                    {"rss_bytes", measured.resident},
+                    {"weight_bytes", measured.weights},
+                    {"kv_bytes", measured.kv},
+                    {"activation_bytes", measured.activations},
+                    {"memory_over_weights_and_kv", measured.over}};
   if (measured.ceilings) {
     body["ceilings"] = {{"read_bytes_per_s", measured.ceilings->read_bytes_per_s},
                         {"int8_ops_per_s", measured.ceilings->int8_ops_per_s},

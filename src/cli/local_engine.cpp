@@ -73,6 +73,7 @@ base::Result<void> LocalEngine::start(int64_t kv_tokens) {
   // One block more than the tokens fill, for the ragged end.
   const int64_t blocks = (tokens + tensor::kKvBlockTokens - 1) / tensor::kKvBlockTokens + 1;
   options.kv_bytes = blocks * static_cast<int64_t>(tensor::kv_block_bytes(shape));
+  kv_bytes_ = options.kv_bytes;
   options.kv_type = shape.type;
   options.max_context = std::min(context, blocks * tensor::kKvBlockTokens);
   options.step_tokens = options_.step_tokens;

@@ -45,6 +45,7 @@ class LocalEngine {
   // Starts the engine with room for `kv_tokens`, if LocalOptions did not say.
   base::Result<void> start(int64_t kv_tokens);
   engine::Engine& engine() { return *engine_; }
+  int64_t kv_bytes() const { return kv_bytes_; }  // of the KV cache, once started
   tensor::Isa isa() const { return model_->isa(); }
   int threads() const { return model_->threads(); }
 
@@ -60,6 +61,7 @@ class LocalEngine {
   std::unique_ptr<serve::LoadedModel> model_;
   observe::Tracer tracer_{base::SystemClock::instance(), 64};
   observe::Metrics metrics_;
+  int64_t kv_bytes_ = 0;
   std::unique_ptr<engine::Engine> engine_;  // last: it uses all of the above
 };
 
