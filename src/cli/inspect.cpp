@@ -9,6 +9,7 @@
 #include "cli/command.hpp"
 #include "cli/model_source.hpp"
 #include "model/architectures/architecture.hpp"
+#include "tensor/packed_layout.hpp"
 
 namespace tidemill::cli {
 
@@ -51,6 +52,13 @@ void print_json(const model::GgufFile& file, const base::Result<model::HyperPara
                     {"bytes", file.file_bytes()},
                     {"parameters", file.parameters()},
                     {"tensor_count", file.tensors().size()}};
+  if (const model::PackedInfo* packed = file.packed()) {
+    body["packed"] = {{"layout", packed->layout},
+                      {"loadable", packed->layout == tensor::kPackedLayoutVersion},
+                      {"writer", packed->writer},
+                      {"source", packed->source},
+                      {"source_bytes", packed->source_bytes}};
+  }
   if (shape) {
     body["architecture"] = shape->architecture;
     body["name"] = shape->name;
@@ -72,7 +80,8 @@ void print_json(const model::GgufFile& file, const base::Result<model::HyperPara
       list.push_back({{"name", tensor.name},
                       {"type", tensor::info(tensor.type).name},
                       {"shape", std::move(dimensions)},
-                      {"bytes", tensor.data.size()}});
+                      {"bytes", tensor.data.size()},
+                      {"packed", tensor.panels}});
     }
   }
   fmt::print("{}\n", base::pretty_json(body));
@@ -81,6 +90,13 @@ void print_json(const model::GgufFile& file, const base::Result<model::HyperPara
 void print_text(const model::GgufFile& file, const base::Result<model::HyperParameters>& shape, bool tensors) {
   fmt::print("{}: GGUF v{}, {}\n", file.path().string(), file.version(),
              base::human_bytes(static_cast<double>(file.file_bytes())));
+  if (const model::PackedInfo* packed = file.packed()) {
+    fmt::print("  packed in layout {} by {} from {} ({}){}\n", packed->layout, model::printable(packed->writer),
+               model::printable(packed->source), base::human_bytes(static_cast<double>(packed->source_bytes)),
+               packed->layout == tensor::kPackedLayoutVersion
+                   ? ""
+                   : fmt::format("; this program needs layout {}: pack it again", tensor::kPackedLayoutVersion));
+  }
   if (shape) {
     fmt::print("  {} model{}, {:.3g} M parameters in {} tensors\n", shape->architecture,
                shape->name.empty() ? "" : " \"" + shape->name + "\"", static_cast<double>(file.parameters()) / 1e6,
@@ -106,8 +122,8 @@ void print_text(const model::GgufFile& file, const base::Result<model::HyperPara
   if (!tensors) return;
   fmt::print("\ntensors (shapes innermost first)\n");
   for (const model::GgufTensor& tensor : file.tensors()) {
-    fmt::print("  {:<32} {:<6} {}\n", model::printable(tensor.name), tensor::info(tensor.type).name,
-               tensor.shape_text());
+    fmt::print("  {:<32} {:<6} {}{}\n", model::printable(tensor.name), tensor::info(tensor.type).name,
+               tensor.shape_text(), tensor.panels ? " packed" : "");
   }
 }
 

@@ -95,6 +95,7 @@ int run(int argc, const char* const* argv) {
   add_template(app, chosen);
   add_inspect(app, chosen);
   add_bench(app, chosen);
+  add_pack(app, chosen);
   add_synth(app, chosen);
   add_version(app, chosen);
   bool version = false;

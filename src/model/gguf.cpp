@@ -8,6 +8,8 @@
 
 #include <fmt/format.h>
 
+#include "model/packed_file.hpp"
+
 namespace tidemill::model {
 
 static_assert(std::endian::native == std::endian::little, "GGUF values are read in place, little-endian");
@@ -109,6 +111,7 @@ bool multiply(int64_t& product, int64_t factor) {
 
 constexpr int kMaxArrayNesting = 4;
 constexpr uint64_t kMaxNameBytes = 65535;  // the specification's limit on keys
+constexpr uint32_t kGgmlI8 = 24;
 constexpr uint64_t kMaxAlignment = uint64_t{1} << 20;
 
 }  // namespace
@@ -179,7 +182,9 @@ std::string GgufTensor::shape_text() const {
 // Walks the file once from front to back. `at_` never passes the end: every step asks `need` first.
 class GgufFile::Parser {
  public:
-  explicit Parser(GgufFile& file) : file_(file), bytes_(file.bytes_) {}
+  // In a packed file, tensors of bytes under kPanelsPrefix are panels: named without the prefix, their types and shapes
+  // still to be read.
+  Parser(GgufFile& file, bool packed) : file_(file), bytes_(file.bytes_), packed_(packed) {}
 
   Result<void> run() {
     TM_CHECK(read_header());
@@ -372,11 +377,14 @@ class GgufFile::Parser {
     }
     TM_TRY(const auto number, take<uint32_t>("a tensor's type"));
     const auto type = tensor::dtype_from_ggml(number);
-    if (!type) {
+    if (packed_ && number == kGgmlI8 && tensor.rank == 1 && tensor.name.starts_with(kPanelsPrefix)) {
+      tensor.name.remove_prefix(kPanelsPrefix.size());
+      tensor.panels = true;
+    } else if (!type) {
       return file_.error(ErrorCode::unsupported, fmt::format("tensor '{}' has type {} ({}); supported are {}", name,
                                                              number, ggml_type_name(number), supported_types_text()));
     }
-    tensor.type = *type;
+    tensor.type = type.value_or(tensor::DType::f32);
     TM_TRY(offset, take<uint64_t>("a tensor's offset"));
     return tensor;
   }
@@ -396,15 +404,16 @@ class GgufFile::Parser {
       offsets.push_back(offset);
     }
     const uint64_t padding = (file_.alignment_ - at_ % file_.alignment_) % file_.alignment_;
-    const uint64_t data_start = std::min<uint64_t>(at_ + padding, bytes_.size());
+    file_.header_bytes_ = std::min<uint64_t>(at_ + padding, bytes_.size());
     for (size_t i = 0; i < offsets.size(); ++i)
-      TM_CHECK(place(file_.tensors_[i], offsets[i], data_start));
+      TM_CHECK(place(file_.tensors_[i], offsets[i], file_.header_bytes_));
     return {};
   }
 
   Result<void> place(GgufTensor& tensor, uint64_t offset, uint64_t data_start) const {
+    constexpr tensor::DTypeInfo bytes = {"I8", kGgmlI8, 1, 1};
     const std::string name = printable(tensor.name);
-    const tensor::DTypeInfo& type = tensor::info(tensor.type);
+    const tensor::DTypeInfo& type = tensor.panels ? bytes : tensor::info(tensor.type);
     if (tensor.cols() % type.block_elements != 0) {
       return corrupt(fmt::format("tensor '{}' has rows of {} elements, not a multiple of {}'s block of {}", name,
                                  tensor.cols(), type.name, type.block_elements));
@@ -444,6 +453,7 @@ class GgufFile::Parser {
 
   GgufFile& file_;
   std::span<const std::byte> bytes_;
+  bool packed_;
   uint64_t at_ = 0;
   uint64_t tensor_count_ = 0;
   uint64_t entry_count_ = 0;
@@ -452,7 +462,7 @@ class GgufFile::Parser {
 Result<GgufFile> GgufFile::open(const std::filesystem::path& path) {
   TM_TRY(base::MappedFile map, base::MappedFile::open(path));
   TM_TRY(GgufFile file, parse(map.bytes(), path));
-  file.map_ = std::move(map);
+  file.map_ = std::make_shared<const base::MappedFile>(std::move(map));
   return file;
 }
 
@@ -460,7 +470,13 @@ Result<GgufFile> GgufFile::parse(std::span<const std::byte> bytes, const std::fi
   GgufFile file;
   file.path_ = name;
   file.bytes_ = bytes;
-  TM_CHECK(Parser(file).run());
+  const bool packed = begins_packed(bytes);
+  if (packed) TM_CHECK(check_packed_header(bytes, name));
+  auto parsed = Parser(file, packed).run();
+  if (!parsed) return packed ? with_packing_advice(parsed.error()) : std::move(parsed).error();
+  if (packed) {
+    TM_TRY(file.packed_, read_packed_keys(file, file.tensors_));
+  }
   return file;
 }
 
@@ -595,6 +611,17 @@ Result<std::vector<int32_t>> GgufFile::get_ints(std::string_view key) const {
   return integers;
 }
 
+Result<std::vector<uint64_t>> GgufFile::get_u64s(std::string_view key) const {
+  TM_TRY(const GgufValue* value, require_array(key));
+  if (value->element != GgufType::u64) {
+    return error(ErrorCode::corrupt, fmt::format("metadata key '{}' is an {}; expected an array of u64", printable(key),
+                                                 type_text(*value)));
+  }
+  std::vector<uint64_t> numbers(value->count);
+  if (!numbers.empty()) std::memcpy(numbers.data(), value->payload.data(), value->payload.size());
+  return numbers;
+}
+
 Result<int64_t> GgufFile::get_int_or(std::string_view key, int64_t fallback) const {
   if (find(key) == nullptr) return fallback;
   return get_int(key);
@@ -616,8 +643,11 @@ Result<std::string_view> GgufFile::get_string_or(std::string_view key, std::stri
 }
 
 void GgufFile::release(const GgufTensor& tensor) const {
-  if (map_.bytes().empty()) return;
-  map_.release(static_cast<size_t>(tensor.data.data() - bytes_.data()), tensor.data.size());
+  if (map_) map_->release(static_cast<size_t>(tensor.data.data() - bytes_.data()), tensor.data.size());
+}
+
+void GgufFile::release_header() const {
+  if (map_) map_->release(0, header_bytes_);
 }
 
 }  // namespace tidemill::model

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -64,12 +65,22 @@ struct GgufTensor {
   int rank = 1;                                 // 1 to 4
   std::array<int64_t, 4> shape = {1, 1, 1, 1};  // innermost first, as in the file: a matrix is {cols, rows}
   std::span<const std::byte> data;              // all of it lies inside the file
+  bool panels = false;    // of a packed file: `data` are panels (tensor/packed_layout.hpp), not rows
+  uint64_t checksum = 0;  // of a packed file: base::piecewise_checksum of `data`
 
   int64_t cols() const { return shape[0]; }
   int64_t rows() const { return shape[1] * shape[2] * shape[3]; }
   int64_t elements() const { return cols() * rows(); }
   // "[2048, 128256]", innermost first as GGUF tools print it.
   std::string shape_text() const;
+};
+
+// What a packed file (packed_file.hpp) says about itself.
+struct PackedInfo {
+  uint32_t layout = 0;      // of its panels
+  std::string_view writer;  // program and version
+  std::string_view source;  // file name
+  uint64_t source_bytes = 0;
 };
 
 // A parsed file. Movable. Const calls are thread-safe.
@@ -85,6 +96,11 @@ class GgufFile {
   uint32_t version() const { return version_; }
   uint64_t alignment() const { return alignment_; }
   size_t file_bytes() const { return bytes_.size(); }
+  uint64_t header_bytes() const { return header_bytes_; }  // before the tensors' data
+  // Null for a plain file. A packed one's tensors have the types and shapes of its source.
+  const PackedInfo* packed() const { return packed_ ? &*packed_ : nullptr; }
+  // What keeps the bytes of the tensors alive beyond this object; null where they were given to parse().
+  std::shared_ptr<const base::MappedFile> mapping() const { return map_; }
   size_t tensor_bytes() const;  // sum over all tensors
   int64_t parameters() const;   // elements of all tensors
 
@@ -105,6 +121,7 @@ class GgufFile {
   base::Result<std::vector<std::string_view>> get_strings(std::string_view key) const;
   base::Result<std::vector<float>> get_floats(std::string_view key) const;
   base::Result<std::vector<int32_t>> get_ints(std::string_view key) const;
+  base::Result<std::vector<uint64_t>> get_u64s(std::string_view key) const;  // of the type u64 alone
 
   // As above, but an absent key gives the fallback.
   base::Result<int64_t> get_int_or(std::string_view key, int64_t fallback) const;
@@ -114,6 +131,8 @@ class GgufFile {
 
   // Tells the kernel that a tensor's pages will not be read again (no effect on bytes in memory).
   void release(const GgufTensor& tensor) const;
+  // The same for everything before the tensors' data.
+  void release_header() const;
 
   // An error of `code` whose message begins with this file's path.
   base::Error error(base::ErrorCode code, std::string message) const;
@@ -124,10 +143,12 @@ class GgufFile {
   base::Result<const GgufValue*> require_array(std::string_view key) const;
 
   std::filesystem::path path_;
-  base::MappedFile map_;  // empty when parsed from memory
+  std::shared_ptr<const base::MappedFile> map_;  // null when parsed from memory
   std::span<const std::byte> bytes_;
   uint32_t version_ = 0;
   uint64_t alignment_ = 32;
+  uint64_t header_bytes_ = 0;
+  std::optional<PackedInfo> packed_;
   std::vector<GgufEntry> entries_;
   std::vector<GgufTensor> tensors_;
   std::unordered_map<std::string_view, size_t> entry_index_;

@@ -1,9 +1,10 @@
 #include "model/gguf_writer.hpp"
 
-#include <array>
+#include <bit>
 #include <cassert>
 #include <cerrno>
 #include <fcntl.h>
+#include <system_error>
 #include <unistd.h>
 #include <utility>
 
@@ -47,6 +48,11 @@ void GgufWriter::add_u32(std::string_view key, uint32_t value) {
   put(metadata_, value);
 }
 
+void GgufWriter::add_u64(std::string_view key, uint64_t value) {
+  add_key(key, GgufType::u64);
+  put(metadata_, value);
+}
+
 void GgufWriter::add_f32(std::string_view key, float value) {
   add_key(key, GgufType::f32);
   put(metadata_, value);
@@ -86,6 +92,14 @@ void GgufWriter::add_ints(std::string_view key, std::span<const int32_t> values)
     put(metadata_, value);
 }
 
+void GgufWriter::add_u64s(std::string_view key, std::span<const uint64_t> values) {
+  add_key(key, GgufType::array);
+  put(metadata_, static_cast<uint32_t>(GgufType::u64));
+  put<uint64_t>(metadata_, values.size());
+  for (const uint64_t value : values)
+    put(metadata_, value);
+}
+
 void GgufWriter::add(const GgufEntry& entry) {
   const GgufValue& value = entry.value;
   add_key(entry.key, value.type);
@@ -98,20 +112,35 @@ void GgufWriter::add(const GgufEntry& entry) {
   metadata_.append(reinterpret_cast<const char*>(value.payload.data()), value.payload.size());
 }
 
+void GgufWriter::set_alignment(uint32_t alignment) {
+  assert(std::has_single_bit(alignment) && sizes_.empty());
+  add_u32("general.alignment", alignment);
+  alignment_ = alignment;
+}
+
 void GgufWriter::declare_tensor(std::string_view name, tensor::DType type, std::span<const int64_t> shape) {
+  int64_t rows = 1;
+  for (size_t d = 1; d < shape.size(); ++d)
+    rows *= shape[d];
+  declare(name, shape, tensor::info(type).ggml_type, static_cast<uint64_t>(rows * tensor::row_bytes(type, shape[0])));
+}
+
+void GgufWriter::declare_bytes(std::string_view name, uint64_t bytes) {
+  constexpr uint32_t i8 = 24;
+  const auto extent = static_cast<int64_t>(bytes);
+  declare(name, std::span(&extent, 1), i8, bytes);
+}
+
+void GgufWriter::declare(std::string_view name, std::span<const int64_t> shape, uint32_t ggml_type, uint64_t bytes) {
   assert(!shape.empty() && shape.size() <= 4);
   put_string(tensor_records_, name);
   put(tensor_records_, static_cast<uint32_t>(shape.size()));
-  int64_t rows = 1;
-  for (size_t d = 0; d < shape.size(); ++d) {
-    put(tensor_records_, static_cast<uint64_t>(shape[d]));
-    if (d > 0) rows *= shape[d];
-  }
-  put(tensor_records_, tensor::info(type).ggml_type);
+  for (const int64_t extent : shape)
+    put(tensor_records_, static_cast<uint64_t>(extent));
+  put(tensor_records_, ggml_type);
   put(tensor_records_, next_offset_);
-  const auto bytes = static_cast<uint64_t>(rows * tensor::row_bytes(type, shape[0]));
   sizes_.push_back(bytes);
-  next_offset_ += bytes + padding(bytes, kAlignment);
+  next_offset_ += bytes + padding(bytes, alignment_);
 }
 
 uint64_t GgufWriter::tensor_bytes() const {
@@ -121,23 +150,58 @@ uint64_t GgufWriter::tensor_bytes() const {
   return sum;
 }
 
-base::Result<void> GgufWriter::begin(const std::filesystem::path& path) {
-  assert(fd_ < 0 && final_path_.empty());
-  std::filesystem::path temporary = path;
-  temporary += "." + base::random_hex(6) + ".tmp";
-  fd_ = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  if (fd_ < 0) return base::system_error("cannot create", temporary);
-  temporary_ = std::move(temporary);
-  final_path_ = path;
-
+std::string GgufWriter::header() const {
   std::string header = "GGUF";
   put<uint32_t>(header, 3);
   put<uint64_t>(header, sizes_.size());
   put<uint64_t>(header, metadata_count_);
-  TM_CHECK(write_raw(std::as_bytes(std::span(header))));
-  TM_CHECK(write_raw(std::as_bytes(std::span(metadata_))));
-  TM_CHECK(write_raw(std::as_bytes(std::span(tensor_records_))));
-  return pad();
+  header += metadata_;
+  header += tensor_records_;
+  header.append(padding(header.size(), alignment_), '\0');
+  return header;
+}
+
+base::Result<void> GgufWriter::begin(const std::filesystem::path& path) {
+  assert(fd_ < 0 && final_path_.empty());
+  std::error_code ignored;
+  const auto status = std::filesystem::status(path, ignored);
+  if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)) {
+    return base::Error(base::ErrorCode::invalid_argument,
+                       fmt::format("'{}' is a folder, device or pipe; a model is written to a file", path.string()));
+  }
+  final_path_ = path;
+  if (std::filesystem::exists(status)) {  // what a symbolic link names is replaced, not the link
+    if (auto real = std::filesystem::canonical(path, ignored); !ignored) final_path_ = std::move(real);
+  }
+  std::filesystem::path temporary = final_path_;
+  temporary += "." + base::random_hex(6) + ".tmp";
+  fd_ = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (fd_ < 0) return base::system_error("cannot create", temporary);
+  temporary_ = std::move(temporary);
+  const std::string first = header();
+  header_bytes_ = first.size();
+  TM_CHECK(claim_space());
+  return write_raw(std::as_bytes(std::span(first)));
+}
+
+// A disk that is too small says so here, instead of after minutes of writing.
+base::Result<void> GgufWriter::claim_space() const {
+  const uint64_t total = header_bytes_ + next_offset_;
+  if (::fallocate(fd_, 0, 0, static_cast<off_t>(total)) == 0) return {};
+  if (errno != ENOSPC && errno != EDQUOT && errno != EFBIG)
+    return {};  // the file system cannot do it, or something else
+  return base::system_error(fmt::format("cannot claim {} bytes on the disk for", total), final_path_);
+}
+
+base::Result<void> GgufWriter::replace_header(std::string_view header) {
+  assert(fd_ >= 0 && header.size() == header_bytes_);
+  for (size_t done = 0; done < header.size();) {
+    const ssize_t put_now = ::pwrite(fd_, header.data() + done, header.size() - done, static_cast<off_t>(done));
+    if (put_now < 0 && errno == EINTR) continue;
+    if (put_now < 0) return base::system_error("cannot write", final_path_);
+    done += static_cast<size_t>(put_now);
+  }
+  return {};
 }
 
 base::Result<void> GgufWriter::write(std::span<const std::byte> bytes) {
@@ -173,8 +237,8 @@ base::Result<void> GgufWriter::write_raw(std::span<const std::byte> bytes) {
 }
 
 base::Result<void> GgufWriter::pad() {
-  constexpr std::array<std::byte, kAlignment> zeros{};
-  return write_raw(std::span(zeros).first(padding(written_, kAlignment)));
+  const std::vector<std::byte> zeros(padding(written_, alignment_));
+  return write_raw(zeros);
 }
 
 }  // namespace tidemill::model

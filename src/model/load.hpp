@@ -11,9 +11,10 @@
 namespace tidemill::model {
 
 // Reads the hyper-parameters, checks every tensor against them, and packs the weights onto `device`, which must outlive
-// the model; `file` may be closed afterwards. Errors name the file and the key or tensor at fault: `unsupported`
-// (architecture, scaling, ...), `not_found` (a key or tensor), `corrupt` (numbers and shapes), `invalid_argument`
-// (options), `exhausted` (memory).
+// the model; `file` may be closed afterwards. The weights of a packed file stay where they are: in the file's map,
+// which the model keeps, or in the bytes that the file was parsed from, which must outlive the model. Errors name the
+// file and the key or tensor at fault: `unsupported` (architecture, scaling, ...), `not_found` (a key or tensor),
+// `corrupt` (numbers and shapes), `invalid_argument` (options), `exhausted` (memory).
 base::Result<std::unique_ptr<Model>> load_model(const GgufFile& file, tensor::Device& device,
                                                 const LoadOptions& options);
 

@@ -5,8 +5,10 @@
 
 #include <fmt/format.h>
 
+#include "base/checksum.hpp"
 #include "base/log.hpp"
 #include "base/memory.hpp"
+#include "model/packed_file.hpp"
 
 namespace tidemill::model {
 namespace {
@@ -17,7 +19,8 @@ using base::Result;
 
 class Loader {
  public:
-  Loader(const GgufFile& file, const Architecture& architecture, const HyperParameters& hyper, tensor::Device& device,
+  // Without a device, `load` only checks.
+  Loader(const GgufFile& file, const Architecture& architecture, const HyperParameters& hyper, tensor::Device* device,
          const LoadOptions& options)
       : file_(file),
         parts_(architecture.parts),
@@ -28,27 +31,36 @@ class Loader {
         dequantize_(options.dequantize),
         total_(file.tensor_bytes()) {}
 
-  Result<Weights> run() {
-    // All shapes first: a wrong file is refused before minutes of packing.
-    packing_ = false;
-    TM_CHECK(load());
-    packing_ = true;
-    used_ = 0;
-    TM_TRY(Weights weights, load());
+  Result<Weights> load() {
+    TM_TRY(Weights weights, load_tensors());
+    if (device_ == nullptr) return weights;
     weights.bytes = bytes_;
+    if (file_.packed() != nullptr) weights.mapping = file_.mapping();
     if (on_progress_) on_progress_(total_, total_);
     warn_of_unused();
     return weights;
   }
 
+  // A packed file's tensors that are no matrices are small, and some are read with the hyper-parameters.
+  Result<void> verify_vectors() const {
+    if (file_.packed() == nullptr) return {};
+    base::PiecewiseChecksum sum;
+    for (const GgufTensor& tensor : file_.tensors()) {
+      if (tensor.panels) continue;
+      sum.add(tensor.data);
+      if (sum.finish() != tensor.checksum) return damaged(tensor, "its data do not have the checksum that was written");
+    }
+    return {};
+  }
+
  private:
-  Result<Weights> load() {
+  Result<Weights> load_tensors() {
     const int64_t width = hyper_.width;
     Weights weights;
     TM_TRY(weights.token_embedding, matrix(std::string(names_.token_embedding), hyper_.vocabulary, width));
     for (int64_t i = 0; i < hyper_.layers; ++i) {
       TM_TRY(LayerWeights layer, load_layer(fmt::format("blk.{}.", i)));
-      if (packing_) weights.layers.push_back(std::move(layer));
+      if (device_ != nullptr) weights.layers.push_back(std::move(layer));
     }
     TM_TRY(weights.output_norm, vector(std::string(names_.output_norm) + ".weight", width));
     if (file_.find_tensor(std::string(names_.output) + ".weight") != nullptr) {
@@ -77,6 +89,11 @@ class Loader {
     return layer;
   }
 
+  Error damaged(const GgufTensor& tensor, std::string_view how) const {
+    return with_packing_advice(
+        file_.error(ErrorCode::corrupt, fmt::format("tensor '{}' is damaged: {}", printable(tensor.name), how)));
+  }
+
   Error wrong_shape(const GgufTensor& tensor, std::string_view wanted) const {
     return file_.error(
         ErrorCode::corrupt,
@@ -98,9 +115,13 @@ class Loader {
     if (tensor->cols() != cols || tensor->shape[1] != rows || tensor->rows() != rows) {
       return wrong_shape(*tensor, fmt::format("[{}, {}]", cols, rows));
     }
-    if (!packing_) return std::unique_ptr<tensor::Weight>();
-    auto weight = dequantize_ ? load_dequantized(*tensor, rows, cols)
-                              : device_.load_weight(tensor->type, rows, cols, tensor->data);
+    if (device_ == nullptr) return std::unique_ptr<tensor::Weight>();
+    auto weight = tensor->panels ? device_->load_panels(tensor->type, rows, cols, tensor->data, tensor->checksum)
+                  : dequantize_  ? load_dequantized(*tensor, rows, cols)
+                                 : device_->load_weight(tensor->type, rows, cols, tensor->data);
+    if (!weight && tensor->panels && weight.error().code() == ErrorCode::corrupt) {
+      return damaged(*tensor, weight.error().message());
+    }
     if (!weight) return std::move(weight).error().wrap(fmt::format("cannot load tensor '{}'", name));
     bytes_ += (*weight)->bytes();
     finish(*tensor);
@@ -110,13 +131,16 @@ class Loader {
   Result<std::unique_ptr<tensor::Weight>> load_dequantized(const GgufTensor& tensor, int64_t rows, int64_t cols) {
     TM_TRY(base::Buffer plain, base::Buffer::allocate(static_cast<size_t>(rows * cols) * sizeof(float)));
     tensor::dequantize(tensor.type, tensor.data.data(), rows * cols, plain.as<float>());
-    return device_.load_weight(tensor::DType::f32, rows, cols, {plain.data(), plain.size()});
+    return device_->load_weight(tensor::DType::f32, rows, cols, {plain.data(), plain.size()});
   }
 
   Result<std::vector<float>> vector(const std::string& name, int64_t elements) {
     TM_TRY(const GgufTensor* tensor, require(name));
     if (tensor->cols() != elements || tensor->rows() != 1) return wrong_shape(*tensor, fmt::format("[{}]", elements));
-    if (!packing_) return std::vector<float>();
+    if (tensor->panels) {
+      return file_.error(ErrorCode::corrupt, fmt::format("tensor '{}' is packed as a matrix", printable(name)));
+    }
+    if (device_ == nullptr) return std::vector<float>();
     std::vector<float> values(static_cast<size_t>(elements));
     tensor::dequantize(tensor->type, tensor->data.data(), elements, values.data());
     bytes_ += values.size() * sizeof(float);
@@ -138,7 +162,7 @@ class Loader {
   }
 
   void finish(const GgufTensor& tensor) {
-    file_.release(tensor);
+    if (file_.packed() == nullptr) file_.release(tensor);
     ++used_;
     done_ += tensor.data.size();
     if (on_progress_) on_progress_(done_, total_);
@@ -158,21 +182,33 @@ class Loader {
   const DecoderParts& parts_;
   const TensorNames& names_;
   const HyperParameters& hyper_;
-  tensor::Device& device_;
+  tensor::Device* device_;
   const std::function<void(size_t, size_t)>& on_progress_;
   bool dequantize_;
   size_t total_;
   size_t done_ = 0;
   size_t used_ = 0;
   size_t bytes_ = 0;
-  bool packing_ = false;
 };
 
 }  // namespace
 
+Result<void> check_tensors(const GgufFile& file, const Architecture& architecture, const HyperParameters& hyper) {
+  TM_CHECK(Loader(file, architecture, hyper, nullptr, {}).load());
+  return {};
+}
+
 Result<Weights> load_weights(const GgufFile& file, const Architecture& architecture, const HyperParameters& hyper,
                              tensor::Device& device, const LoadOptions& options) {
-  return Loader(file, architecture, hyper, device, options).run();
+  TM_CHECK(check_packed_layout(file));
+  if (options.dequantize && file.packed() != nullptr) {
+    return file.error(ErrorCode::invalid_argument, "a packed file is not dequantised; load its source");
+  }
+  // All shapes first: a wrong file is refused before minutes of packing.
+  TM_CHECK(check_tensors(file, architecture, hyper));
+  Loader loader(file, architecture, hyper, &device, options);
+  TM_CHECK(loader.verify_vectors());
+  return loader.load();
 }
 
 }  // namespace tidemill::model

@@ -37,14 +37,20 @@ struct LayerWeights {
 struct Weights {
   std::unique_ptr<tensor::Weight> token_embedding;  // [vocabulary][width]
   std::vector<LayerWeights> layers;
-  std::vector<float> output_norm;          // [width]
-  std::unique_ptr<tensor::Weight> output;  // [vocabulary][width]; null where the embedding serves for both
-  size_t bytes = 0;                        // on the device, norms and biases included
+  std::vector<float> output_norm;                   // [width]
+  std::unique_ptr<tensor::Weight> output;           // [vocabulary][width]; null where the embedding serves for both
+  size_t bytes = 0;                                 // on the device, norms and biases included
+  std::shared_ptr<const base::MappedFile> mapping;  // of a packed file: the matrices lie in it
 };
 
-// Packs every tensor that the architecture names onto the device, one after another, releasing each one's pages of the
-// file: the most memory ever used is about that of the packed weights. Errors: a missing tensor is `not_found`; a shape
-// that contradicts the hyper-parameters is `corrupt` and the message gives both; `exhausted` when memory is short.
+// That the file has every tensor that the architecture wants, in the shapes that the hyper-parameters want. Errors: a
+// missing tensor is `not_found`; a wrong shape is `corrupt` and the message gives both.
+base::Result<void> check_tensors(const GgufFile& file, const Architecture& architecture, const HyperParameters& hyper);
+
+// The same, then loads. From a plain file, packs every tensor that the architecture names onto the device, one after
+// another, releasing each one's pages of the file: the most memory ever used is about that of the packed weights. Of a
+// packed file nothing is copied, but its norms and biases; every tensor's checksum is verified, and a damaged one is
+// `corrupt`. Further errors: `unsupported` for a packed file of another layout, `exhausted` when memory is short.
 base::Result<Weights> load_weights(const GgufFile& file, const Architecture& architecture, const HyperParameters& hyper,
                                    tensor::Device& device, const LoadOptions& options);
 

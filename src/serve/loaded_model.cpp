@@ -65,6 +65,7 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const ModelOptions& optio
   loaded->stem_ = from_file ? options.path.stem().string() : options.embedded_name;
   loaded->name_ = options.name.empty() ? loaded->stem_ : options.name;
   loaded->file_bytes_ = file.file_bytes();
+  loaded->mapped_bytes_ = file.packed() != nullptr ? file.tensor_bytes() : 0;
 
   // What is cheap to refuse is read before the weights.
   TM_TRY(const std::string source, template_source(options, file));
@@ -89,6 +90,7 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const ModelOptions& optio
   const model::LoadOptions load_options{.max_batch_rows = options.max_batch_rows,
                                         .on_progress = std::move(on_progress)};
   TM_TRY(loaded->model_, model::load_model(file, *loaded->device_, load_options));
+  file.release_header();
   loaded->load_time_ = base::SystemClock::instance().now() - begin;
   return loaded;
 }

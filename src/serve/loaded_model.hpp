@@ -24,7 +24,7 @@ namespace tidemill::serve {
 
 struct ModelOptions {
   std::filesystem::path path;           // a GGUF file; empty: `embedded`
-  std::span<const std::byte> embedded;  // the bytes of one; needed only while load() runs
+  std::span<const std::byte> embedded;  // the bytes of one; must outlive the model
   std::string embedded_name;            // what `embedded` is called, without ".gguf"
 
   std::string name;                          // served under this; empty: the file's stem, or embedded_name
@@ -61,6 +61,8 @@ class LoadedModel {
   const std::string& threads_source() const { return threads_source_; }  // where that number comes from, in words
 
   size_t file_bytes() const { return file_bytes_; }
+  // Of the file's bytes, those that stay mapped as weights. The kernel counts them as memory that it could give away.
+  size_t mapped_bytes() const { return mapped_bytes_; }
   base::Duration load_time() const { return load_time_; }
 
   // The tokens of a prompt that is text as it is (Completions): control tokens written out in it are read as such, and
@@ -73,6 +75,7 @@ class LoadedModel {
   std::string name_;
   std::string stem_;
   size_t file_bytes_ = 0;
+  size_t mapped_bytes_ = 0;
   base::Duration load_time_{};
   tensor::Isa isa_ = tensor::Isa::scalar;
   int threads_ = 1;

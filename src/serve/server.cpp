@@ -1,5 +1,6 @@
 #include "serve/server.hpp"
 
+#include <algorithm>
 #include <mutex>
 #include <optional>
 #include <utility>
@@ -90,7 +91,9 @@ Result<std::unique_ptr<Server>> Server::start(ServeOptions options, const base::
 
 Result<void> Server::serve(std::unique_ptr<LoadedModel> model) {
   Service& service = impl_->service;
-  engine::EngineOptions options = engine_options(service.options(), model->model(), base::memory_available_bytes());
+  const size_t available = base::memory_available_bytes();
+  engine::EngineOptions options =
+      engine_options(service.options(), model->model(), available - std::min(available, model->mapped_bytes()));
   options.model_name = model->name();
   auto serving = std::make_unique<Serving>();
   serving->model = std::move(model);

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/checksum.hpp"
 #include "tensor/attention_runner.hpp"
 #include "tensor/kernels.hpp"
 #include "tensor/kv_cache.hpp"
@@ -34,6 +35,13 @@ class CpuDevice final : public Device {
   base::Result<std::unique_ptr<Weight>> load_weight(DType type, int64_t rows, int64_t cols,
                                                     std::span<const std::byte> source) override {
     return PackedWeight::pack(type, rows, cols, source, team_);
+  }
+
+  base::Result<std::unique_ptr<Weight>> load_panels(DType type, int64_t rows, int64_t cols,
+                                                    std::span<const std::byte> panels, uint64_t checksum) override {
+    TM_TRY(std::unique_ptr<Weight> weight, PackedWeight::view(type, rows, cols, panels));
+    if (base::piecewise_checksum(panels, team_) == checksum) return weight;
+    return base::Error(base::ErrorCode::corrupt, "its data do not have the checksum that they were written with");
   }
 
   base::Result<std::unique_ptr<KvCache>> make_kv_cache(const KvShape& shape) override {

@@ -16,6 +16,10 @@
 
 namespace tidemill::tensor {
 
+// Files hold panels in this layout (model/packed_file.hpp). Raise it with every change of what the bytes of a panel of any
+// type mean or how many they are: files of another version are refused, and packed anew.
+inline constexpr uint32_t kPackedLayoutVersion = 1;
+
 inline constexpr int64_t kPanelRows = 16;
 inline constexpr int64_t kLineBytes = 64;  // 4 k of 16 rows
 
@@ -93,6 +97,11 @@ constexpr PanelLayout panel_layout(DType type) {
 constexpr int64_t panel_bytes(DType type, int64_t cols) {
   const PanelLayout layout = panel_layout(type);
   return round_up((cols + layout.step - 1) / layout.step * layout.step_bytes, 64);
+}
+
+// Panels of a matrix of `rows` rows.
+constexpr int64_t panel_count(int64_t rows) {
+  return rows / kPanelRows + (rows % kPanelRows != 0 ? 1 : 0);
 }
 
 }  // namespace tidemill::tensor

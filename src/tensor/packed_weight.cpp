@@ -130,14 +130,18 @@ void pack_panel(DType type, const std::byte* source, int64_t lanes, int64_t cols
   }
 }
 
+std::string shape_text(DType type, int64_t rows, int64_t cols) {
+  return std::to_string(rows) + " x " + std::to_string(cols) + " " + std::string(info(type).name);
+}
+
 }  // namespace
 
-base::Result<std::unique_ptr<Weight>> PackedWeight::pack(DType type, int64_t rows, int64_t cols,
-                                                         std::span<const std::byte> source, base::ThreadTeam& team) {
-  using base::Error;
-  using base::ErrorCode;
+using base::Error;
+using base::ErrorCode;
+
+base::Result<size_t> PackedWeight::packed_bytes(DType type, int64_t rows, int64_t cols) {
   const DTypeInfo& t = info(type);
-  const std::string shape = std::to_string(rows) + " x " + std::to_string(cols) + " " + std::string(t.name);
+  const std::string shape = shape_text(type, rows, cols);
   if (rows <= 0 || cols <= 0 || cols % t.block_elements != 0) {
     return Error(ErrorCode::invalid_argument, "a weight of " + shape +
                                                   ": rows must be positive and columns a multiple of " +
@@ -147,18 +151,40 @@ base::Result<std::unique_ptr<Weight>> PackedWeight::pack(DType type, int64_t row
   if (__builtin_mul_overflow(rows, cols, &expected) || __builtin_mul_overflow(expected, int64_t{8}, &expected)) {
     return Error(ErrorCode::too_large, "a weight of " + shape + " is larger than any memory");
   }
-  expected = rows * row_bytes(type, cols);
-  if (source.size() != static_cast<size_t>(expected)) {
-    return Error(ErrorCode::invalid_argument, "a weight of " + shape + " takes " + std::to_string(expected) +
-                                                  " bytes, but " + std::to_string(source.size()) + " are given");
-  }
-  const int64_t panels = (rows + kPanelRows - 1) / kPanelRows;
-  const int64_t stride = panel_bytes(type, cols);
   int64_t total = 0;
-  if (__builtin_mul_overflow(panels, stride, &total)) {
+  if (__builtin_mul_overflow(panel_count(rows), panel_bytes(type, cols), &total)) {
     return Error(ErrorCode::too_large, "a weight of " + shape + " is larger than any memory");
   }
-  TM_TRY(base::Buffer data, base::Buffer::allocate(static_cast<size_t>(total)));
+  return static_cast<size_t>(total);
+}
+
+base::Result<std::unique_ptr<Weight>> PackedWeight::view(DType type, int64_t rows, int64_t cols,
+                                                         std::span<const std::byte> panels) {
+  TM_TRY(const size_t expected, packed_bytes(type, rows, cols));
+  if (panels.size() != expected) {
+    return Error(ErrorCode::corrupt, "the panels of a weight of " + shape_text(type, rows, cols) + " take " +
+                                         std::to_string(expected) + " bytes, but " + std::to_string(panels.size()) +
+                                         " are given");
+  }
+  if (reinterpret_cast<uintptr_t>(panels.data()) % kLineBytes != 0) {
+    return Error(ErrorCode::corrupt, "the panels of a weight of " + shape_text(type, rows, cols) +
+                                         " do not begin at a multiple of " + std::to_string(kLineBytes) + " bytes");
+  }
+  return std::unique_ptr<Weight>(new PackedWeight(type, rows, cols, panels));
+}
+
+base::Result<std::unique_ptr<Weight>> PackedWeight::pack(DType type, int64_t rows, int64_t cols,
+                                                         std::span<const std::byte> source, base::ThreadTeam& team) {
+  TM_TRY(const size_t total, packed_bytes(type, rows, cols));
+  const int64_t expected = rows * row_bytes(type, cols);
+  if (source.size() != static_cast<size_t>(expected)) {
+    return Error(ErrorCode::invalid_argument, "a weight of " + shape_text(type, rows, cols) + " takes " +
+                                                  std::to_string(expected) + " bytes, but " +
+                                                  std::to_string(source.size()) + " are given");
+  }
+  const int64_t panels = panel_count(rows);
+  const int64_t stride = panel_bytes(type, cols);
+  TM_TRY(base::Buffer data, base::Buffer::allocate(total));
   team.parallel_for(panels, 1, [&](int64_t begin, int64_t end, int /*member*/) {
     for (int64_t p = begin; p < end; ++p) {
       const int64_t lanes = std::min(kPanelRows, rows - p * kPanelRows);

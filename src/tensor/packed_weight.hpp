@@ -14,8 +14,16 @@ class PackedWeight final : public Weight {
   static base::Result<std::unique_ptr<Weight>> pack(DType type, int64_t rows, int64_t cols,
                                                     std::span<const std::byte> source, base::ThreadTeam& team);
 
+  // See Device::load_panels. Nothing is copied.
+  static base::Result<std::unique_ptr<Weight>> view(DType type, int64_t rows, int64_t cols,
+                                                    std::span<const std::byte> panels);
+
+  // Bytes of all panels of a matrix. Errors: `invalid_argument` for a shape that the type does not allow, `too_large`.
+  static base::Result<size_t> packed_bytes(DType type, int64_t rows, int64_t cols);
+
   size_t bytes() const override { return data_.size(); }
-  int64_t panels() const { return (rows() + kPanelRows - 1) / kPanelRows; }
+  std::span<const std::byte> data() const { return data_; }  // panel by panel
+  int64_t panels() const { return panel_count(rows()); }
   const std::byte* panel(int64_t index) const { return data_.data() + index * panel_bytes(type(), cols()); }
 
   // Row `row` as floats, exactly as dequantize() gives it from GGUF order.
@@ -23,9 +31,12 @@ class PackedWeight final : public Weight {
 
  private:
   PackedWeight(DType type, int64_t rows, int64_t cols, base::Buffer data)
-      : Weight(type, rows, cols), data_(std::move(data)) {}
+      : Weight(type, rows, cols), owned_(std::move(data)), data_(owned_.data(), owned_.size()) {}
+  PackedWeight(DType type, int64_t rows, int64_t cols, std::span<const std::byte> panels)
+      : Weight(type, rows, cols), data_(panels) {}
 
-  base::Buffer data_;
+  base::Buffer owned_;  // empty where the panels lie in a mapped file
+  std::span<const std::byte> data_;
 };
 
 }  // namespace tidemill::tensor

@@ -23,7 +23,7 @@ describe('the command line', { timeout: 300_000 }, () => {
   after(() => rmSync(folder, { recursive: true }));
 
   test('helps, and says what is wrong with a wrong command', () => {
-    for (const name of ['serve', 'chat', 'complete', 'tokenize', 'template', 'inspect', 'bench', 'synth', 'version']) {
+    for (const name of ['serve', 'chat', 'complete', 'tokenize', 'template', 'inspect', 'bench', 'pack', 'synth', 'version']) {
       const help = tidemill([name, '--help']);
       assert.equal(help.code, 0, name);
       assert.match(help.out, /--help/);
@@ -176,6 +176,38 @@ describe('the command line', { timeout: 300_000 }, () => {
     }
   });
 
+  test('packs a model, which every command takes, and refuses damage', () => {
+    const source = 'models/nano-coder.gguf';
+    const packed = path.join(folder, 'packed.gguf');
+    const made = tidemill(['pack', source, packed, '--json']);
+    assert.equal(made.code, 0, made.err);
+    assert.equal(JSON.parse(made.out).bytes, readFileSync(packed).length);
+    const shown = JSON.parse(tidemill(['inspect', packed, '--json']).out);
+    const plain = JSON.parse(tidemill(['inspect', source, '--json']).out);
+    assert.deepEqual([shown.packed.source, shown.packed.loadable], ['nano-coder.gguf', true]);
+    assert.deepEqual([shown.shape, shown.parameters], [plain.shape, plain.parameters]);
+    assert.match(tidemill(['inspect', packed, '--tensors']).out, /packed in layout \d+ by tidemill.*attn_q\.weight +\S+ +\[[\d, ]+\] packed/s);
+    for (const command of [
+      ['complete', '--prompt', 'def fibonacci(n):', '--max-tokens', '24', '--temperature', '0'],
+      ['tokenize', '--text', 'import os', '--json'],
+      ['chat', '--message', 'import os', '-n', '5', '--temperature', '0', '--json'],
+    ]) {
+      const [one, two] = [source, packed].map((model) => tidemill([...command, '-m', model]));
+      assert.equal(two.code, 0, two.err);
+      assert.equal(two.out, one.out);
+    }
+    const again = tidemill(['pack', packed, path.join(folder, 'again.gguf')]);
+    assert.equal(again.code, 2);
+    assert.match(again.err, /packed already/);
+    const bytes = readFileSync(packed);
+    bytes[bytes.length >> 1] ^= 1;
+    const damaged = path.join(folder, 'damaged.gguf');
+    writeFileSync(damaged, bytes);
+    const refused = tidemill(['complete', '-m', damaged, '--prompt', 'x']);
+    assert.equal(refused.code, 1);
+    assert.match(refused.err, /damaged\.gguf: tensor '.*' is damaged.*tidemill pack/);
+  });
+
   test('synthesises a model and measures it', () => {
     const model = path.join(folder, 'tiny.gguf');
     assert.match(tidemill(['synth', '--list']).out, /llama-3\.2-1b/);
@@ -185,7 +217,7 @@ describe('the command line', { timeout: 300_000 }, () => {
     const bench = tidemill(['bench', model, '--prefill', '32', '--decode', '8', '--streams', '2', '--threads', '2', '--repeat', '1', '--json']);
     assert.equal(bench.code, 0, bench.err);
     const measured = JSON.parse(bench.out);
-    for (const key of ['prefill_tok_s', 'decode_tok_s', 'load_s', 'ttft_s', 'rss_bytes']) assert.ok(measured[key] > 0, key);
+    for (const key of ['prefill_tok_s', 'decode_tok_s', 'load_s', 'ttft_s', 'rss_bytes', 'kv_bytes', 'activation_bytes']) assert.ok(measured[key] > 0, key);
     assert.ok(measured.ceilings.read_bytes_per_s > 0);
     const many = JSON.parse(tidemill(['bench', '--prefill', '8', '--decode', '1', '--streams', '300', '--repeat', '1', '--no-ceilings', '--json']).out);
     assert.ok(many.decode_tok_s > 0);
