@@ -24,6 +24,7 @@ struct BenchFlags {
   LocalOptions local;
   int prefill = 512;
   int decode = 128;
+  int context = 16;
   int streams = 1;
   int repeat = 3;
   bool no_ceilings = false;
@@ -34,9 +35,9 @@ struct Measured {
   double prefill_tok_s = 0;
   double decode_tok_s = 0;
   double ttft_s = 0;
-  // What the machine would allow: decode reads every weight once a step, prefill multiplies every weight once a token,
-  // quantised ones in int8 and the others in floating point, each at its own ceiling.
-  // Measured beside each round, because a shared machine's ceilings move.
+  // What the machine would allow: decode reads every weight, key and value once a step, prefill multiplies every weight
+  // once a token, quantised ones in int8 and the others in floating point, each at its own ceiling. Measured beside
+  // each round, because a shared machine's ceilings move.
   std::optional<tensor::Ceilings> ceilings;
   double decode_of_bandwidth = 0;  // 0 .. 1
   double prefill_of_compute = 0;
@@ -92,9 +93,7 @@ base::Result<double> time_decode(LocalEngine& local, const BenchFlags& flags, ui
   Interrupt interrupt;
   std::vector<std::shared_ptr<engine::Stream>> streams;
   for (int i = 0; i < flags.streams; ++i) {
-    // Short prompts: what is measured is decoding.
-    auto request =
-        make_request(local.model(), std::min(flags.prefill, 16), flags.decode + 1, seed + static_cast<uint64_t>(i));
+    auto request = make_request(local.model(), flags.context, flags.decode + 1, seed + static_cast<uint64_t>(i));
     TM_TRY(auto stream, local.engine().submit(std::move(request)));
     stream->on_ready([&interrupt] { interrupt.wake(); });
     streams.push_back(std::move(stream));
@@ -140,6 +139,15 @@ struct Rounds {
   size_t resident = 0;  // the most
 };
 
+// What a step of decoding reads: every weight once, and each stream's keys and values (half way through).
+double step_bytes(const LocalEngine& local, const BenchFlags& flags) {
+  const model::Model& model = local.model().model();
+  tensor::KvShape kv = model.kv_shape();
+  kv.type = tensor::parse_kv_type(flags.local.kv_type).value_or(kv.type);
+  const double token = static_cast<double>(tensor::kv_block_bytes(kv)) / static_cast<double>(tensor::kKvBlockTokens);
+  return static_cast<double>(model.step_weight_bytes()) + flags.streams * (flags.context + flags.decode / 2) * token;
+}
+
 base::Result<void> measure_round(LocalEngine& local, const BenchFlags& flags, uint64_t seed, Rounds& rounds) {
   TM_TRY(const double first, time_prefill(local, flags.prefill, seed));
   rounds.ttft.push_back(first);
@@ -157,8 +165,7 @@ base::Result<void> measure_round(LocalEngine& local, const BenchFlags& flags, ui
   rounds.floating.push_back(ceilings.float_ops_per_s);
   const model::Model& model = local.model().model();
   const double steps_per_s = rate / flags.streams;
-  rounds.decode_share.push_back(steps_per_s * static_cast<double>(model.step_weight_bytes()) /
-                                ceilings.read_bytes_per_s);
+  rounds.decode_share.push_back(steps_per_s * step_bytes(local, flags) / ceilings.read_bytes_per_s);
   const model::Multiplies multiplies = model.row_multiplies();
   const double least_s_per_token = 2 * static_cast<double>(multiplies.int8) / ceilings.int8_ops_per_s +
                                    2 * static_cast<double>(multiplies.floating) / ceilings.float_ops_per_s;
@@ -216,6 +223,7 @@ void print_text(const serve::LoadedModel& model, const BenchFlags& flags, const 
   fmt::print("\n  first token       {:>10.3f} s\n", measured.ttft_s);
   if (flags.decode > 0) {
     fmt::print("  decode {:>3} x {:<5} {:>9.1f} tok/s", flags.streams, flags.decode, measured.decode_tok_s);
+    if (flags.context >= 1024) fmt::print(" at {}", flags.context);
     if (measured.ceilings) {
       fmt::print("  {:>5.1f} % of {:.1f} GB/s read", 100 * measured.decode_of_bandwidth,
                  measured.ceilings->read_bytes_per_s / 1e9);
@@ -232,6 +240,7 @@ void print_json(const serve::LoadedModel& model, const BenchFlags& flags, const 
                     {"device", model.device().description()},
                     {"prefill_tokens", flags.prefill},
                     {"decode_tokens", flags.decode},
+                    {"context_tokens", flags.context},
                     {"streams", flags.streams},
                     {"prefill_tok_s", measured.prefill_tok_s},
                     {"decode_tok_s", measured.decode_tok_s},
@@ -259,11 +268,12 @@ base::Result<int> bench(BenchFlags flags) {
   flags.local.max_running = flags.streams;
   TM_TRY(const auto local, LocalEngine::load(flags.local));
   const int64_t context = local->model().hyper_parameters().context;
-  if (flags.prefill + 1 > context || std::min(flags.prefill, 16) + flags.decode + 1 > context) {
-    return base::Error(base::ErrorCode::invalid_argument,
-                       fmt::format("--prefill and --decode must fit the model's context of {} tokens", context));
+  if (flags.prefill + 1 > context || int64_t{flags.context} + flags.decode + 1 > context) {
+    return base::Error(
+        base::ErrorCode::invalid_argument,
+        fmt::format("--prefill, and --context with --decode, must fit the model's context of {} tokens", context));
   }
-  const int64_t decode_tokens = int64_t{flags.streams} * (flags.decode + 17 + tensor::kKvBlockTokens);
+  const int64_t decode_tokens = int64_t{flags.streams} * (flags.context + flags.decode + 1 + tensor::kKvBlockTokens);
   TM_CHECK(local->start(std::max<int64_t>(flags.prefill + 1, decode_tokens)));
   TM_TRY(const Measured measured, measure(*local, flags));
   (flags.as_json ? print_json : print_text)(local->model(), flags, measured);
@@ -284,6 +294,9 @@ void add_bench(CLI::App& app, Invocation& chosen) {
       ->capture_default_str();
   command->add_option("--decode", flags->decode, "Tokens that each stream generates; 0 measures prefill alone")
       ->check(CLI::Range(0, 1 << 20))
+      ->capture_default_str();
+  command->add_option("--context", flags->context, "Tokens that each stream holds before it decodes")
+      ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   command->add_option("--streams", flags->streams, "Streams that decode at the same time")
       ->check(CLI::Range(1, 512))
