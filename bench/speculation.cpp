@@ -9,7 +9,7 @@
 // nano-coder's vocabulary. Cases:
 //
 //   rewrite   the prompt's code again, with every sixteenth line changed
-//   rename    the prompt's code again, with its most frequent name changed throughout
+//   rename    the prompt's code again, with its most frequent name changed throughout (as far as --tokens reaches)
 //   new       the code that follows the prompt in the file: what it repeats is what code repeats anyway
 //   random    tokens without any pattern
 //   greedy    what the model itself writes after the prompt, at temperature 0
