@@ -64,7 +64,12 @@ std::optional<Token> Sampler::sample(std::span<const float> logits, const Sampli
   if (sampling.greedy()) return static_cast<Token>(std::ranges::find(row, *max) - row.begin());
 
   weights_.resize(row.size());
-  const double total = exp_sum(row, *max, 1.0f / sampling.temperature, weights_);
+  const float scale = 1.0f / sampling.temperature;
+  if (sampling.top_k > 0 || sampling.min_p >= kLikelyWeight) {
+    exp_above(row, *max, scale, kLikelyExponent, weights_);
+    if (truncate_likely(row, weights_, sampling, kept_)) return pick(weights_, kept_, draw);
+  }
+  const double total = exp_sum(row, *max, scale, weights_);
   const bool truncated = sampling.top_k > 0 || sampling.top_p < 1.0f || sampling.min_p > 0.0f;
   if (!truncated) return pick_any(weights_, total, draw);
   truncate(row, weights_, sampling, kept_);
@@ -85,11 +90,15 @@ std::optional<Logprobs> log_probabilities(std::span<const float> logits, Token c
   // A short sorted list that a token enters only if it beats the last: over a vocabulary that happens rarely.
   std::vector<Token> best;
   const auto wanted = std::min(static_cast<size_t>(top), logits.size());
+  const auto logit_of = [&](Token token) { return logits[static_cast<size_t>(token)]; };
+  bool full = false;
+  float last = 0;  // of a full list
   for (size_t i = 0; i < logits.size(); ++i) {
-    const auto logit_of = [&](Token token) { return logits[static_cast<size_t>(token)]; };
-    if (best.size() == wanted && logits[i] <= logit_of(best.back())) continue;
-    if (best.size() == wanted) best.pop_back();
+    if (full && logits[i] <= last) continue;
+    if (full) best.pop_back();
     best.insert(std::ranges::upper_bound(best, logits[i], std::greater<>{}, logit_of), static_cast<Token>(i));
+    full = best.size() == wanted;
+    last = logit_of(best.back());
   }
   for (const Token token : best)
     result.top.emplace_back(token, logprob(token));

@@ -20,6 +20,9 @@ int bucket_of(float weight) {
   return std::min((127 << kMantissaBits) - rank, kBuckets - 1);
 }
 
+// The first bucket that weights below kLikelyWeight fall into.
+constexpr int kLikelyBuckets = 16 << kMantissaBits;
+
 struct Histogram {
   std::array<int32_t, kBuckets> count{};
   std::array<double, kBuckets> mass{};
@@ -29,24 +32,39 @@ struct Histogram {
 struct Border {
   float logit;
   int32_t id;
+  float weight;
   bool keeps(float other_logit, int32_t other_id) const {
     return other_logit > logit || (other_logit == logit && other_id <= id);
   }
 };
 
+// Most tokens of a vocabulary are far too unlikely to be kept. The likely ones are listed in `kept` from the start, so
+// that what looks only at those need not pass over the vocabulary again.
 class Truncation {
  public:
-  Truncation(std::span<const float> logits, std::span<const float> weights, float min_weight)
-      : logits_(logits), weights_(weights), min_weight_(min_weight) {
+  Truncation(std::span<const float> logits, std::span<const float> weights, float min_weight,
+             std::vector<int32_t>& kept)
+      : logits_(logits), weights_(weights), min_weight_(min_weight), kept_(kept) {
+    kept_.clear();
     for (size_t i = 0; i < weights.size(); ++i) {
       if (!eligible(i)) continue;
       const auto bucket = static_cast<size_t>(bucket_of(weights[i]));
       ++histogram_.count[bucket];
       histogram_.mass[bucket] += static_cast<double>(weights[i]);
       ++count_;
+      if (weights[i] >= kLikelyWeight) kept_.push_back(static_cast<int32_t>(i));
     }
     for (const double mass : histogram_.mass)
       mass_ += mass;
+  }
+
+  // True if there are k whose weights are twice kLikelyWeight and more: by that much, at least, a higher logit has the
+  // higher weight, however exponentials are rounded.
+  bool has_likely(int64_t k) const {
+    int64_t count = 0;
+    for (int bucket = 0; bucket < kLikelyBuckets - (1 << kMantissaBits); ++bucket)
+      count += histogram_.count[static_cast<size_t>(bucket)];
+    return count >= k;
   }
 
   // Keeps the best k of what is kept so far (all that is eligible, at first).
@@ -92,11 +110,17 @@ class Truncation {
     if (!has_border_ || border_.keeps(logits_[static_cast<size_t>(last)], last)) set_border(last);
   }
 
-  void collect(std::vector<int32_t>& kept) const {
-    kept.clear();
+  // Leaves what is kept in `kept`.
+  void collect() {
+    if (min_weight_ >= kLikelyWeight && !has_border_) return;
+    if (min_weight_ >= kLikelyWeight || (has_border_ && border_.weight >= 2 * kLikelyWeight)) {
+      std::erase_if(kept_, [this](int32_t id) { return !border_.keeps(logits_[static_cast<size_t>(id)], id); });
+      return;
+    }
+    kept_.clear();
     for (size_t i = 0; i < weights_.size(); ++i) {
       const auto id = static_cast<int32_t>(i);
-      if (eligible(i) && (!has_border_ || border_.keeps(logits_[i], id))) kept.push_back(id);
+      if (eligible(i) && (!has_border_ || border_.keeps(logits_[i], id))) kept_.push_back(id);
     }
   }
 
@@ -106,8 +130,14 @@ class Truncation {
   // The best `wanted` (or all) of a bucket, best first.
   std::vector<int32_t> sorted_bucket(int bucket, size_t wanted) const {
     std::vector<int32_t> ids;
-    for (size_t i = 0; i < weights_.size(); ++i) {
-      if (eligible(i) && bucket_of(weights_[i]) == bucket) ids.push_back(static_cast<int32_t>(i));
+    if (bucket < kLikelyBuckets) {
+      for (const int32_t id : kept_) {
+        if (bucket_of(weights_[static_cast<size_t>(id)]) == bucket) ids.push_back(id);
+      }
+    } else {
+      for (size_t i = 0; i < weights_.size(); ++i) {
+        if (eligible(i) && bucket_of(weights_[i]) == bucket) ids.push_back(static_cast<int32_t>(i));
+      }
     }
     const auto better = [this](int32_t a, int32_t b) {
       const float x = logits_[static_cast<size_t>(a)];
@@ -124,13 +154,14 @@ class Truncation {
   }
 
   void set_border(int32_t id) {
-    border_ = Border{logits_[static_cast<size_t>(id)], id};
+    border_ = Border{logits_[static_cast<size_t>(id)], id, weights_[static_cast<size_t>(id)]};
     has_border_ = true;
   }
 
   std::span<const float> logits_;
   std::span<const float> weights_;
   float min_weight_;
+  std::vector<int32_t>& kept_;
   Histogram histogram_;
   int64_t count_ = 0;
   double mass_ = 0;
@@ -138,14 +169,28 @@ class Truncation {
   bool has_border_ = false;
 };
 
+void keep_best(Truncation& truncation, const Sampling& sampling) {
+  if (sampling.top_k > 0) truncation.keep_top_k(sampling.top_k);
+  if (sampling.top_p < 1.0f) truncation.keep_top_p(static_cast<double>(sampling.top_p));
+  truncation.collect();
+}
+
 }  // namespace
 
 void truncate(std::span<const float> logits, std::span<const float> weights, const Sampling& sampling,
               std::vector<int32_t>& kept) {
-  Truncation truncation(logits, weights, sampling.min_p);
-  if (sampling.top_k > 0) truncation.keep_top_k(sampling.top_k);
-  if (sampling.top_p < 1.0f) truncation.keep_top_p(static_cast<double>(sampling.top_p));
-  truncation.collect(kept);
+  Truncation truncation(logits, weights, sampling.min_p, kept);
+  keep_best(truncation, sampling);
+}
+
+bool truncate_likely(std::span<const float> logits, std::span<const float> weights, const Sampling& sampling,
+                     std::vector<int32_t>& kept) {
+  Truncation truncation(logits, weights, std::max(sampling.min_p, kLikelyWeight), kept);
+  // More than k, so that the border of the best k is one of them.
+  const bool by_rank = sampling.top_k > 0 && truncation.has_likely(int64_t{sampling.top_k} + 1);
+  if (sampling.min_p < kLikelyWeight && !by_rank) return false;
+  keep_best(truncation, sampling);
+  return true;
 }
 
 }  // namespace tidemill::engine

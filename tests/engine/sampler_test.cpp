@@ -74,6 +74,23 @@ TEST(Softmax, SumAndMaximumOfRaggedRows) {
   }
 }
 
+TEST(Softmax, LargeTermsAreThoseOfTheSum) {
+  std::mt19937 random(5);
+  for (const size_t size : {1u, 3u, 4u, 5u, 8u, 1001u}) {
+    const auto logits = random_logits(random, size);
+    const float max = *std::ranges::max_element(logits);
+    std::vector<float> all(size);
+    std::vector<float> large(size);
+    exp_sum(logits, max, 0.8f, all);
+    exp_above(logits, max, 0.8f, -3.0f, large);
+    for (size_t i = 0; i < size; ++i) {
+      if ((logits[i] - max) * 0.8f >= -3.0f || large[i] != 0) {
+        EXPECT_EQ(large[i], all[i]) << i << " of " << size;
+      }
+    }
+  }
+}
+
 TEST(Softmax, RefusesWhatIsNoDistribution) {
   EXPECT_EQ(finite_max(std::vector<float>{1, kNan, 2, 3, 4}), std::nullopt);
   EXPECT_EQ(finite_max(std::vector<float>{1, 2, 3, 4, kNan}), std::nullopt);
@@ -109,6 +126,8 @@ std::vector<int32_t> brute_force_kept(std::span<const float> logits, std::span<c
 
 TEST(Truncation, AgreesWithBruteForce) {
   std::mt19937 random(11);
+  int short_ways = 0;
+  int refusals = 0;
   for (int round = 0; round < 3000; ++round) {
     auto logits = random_logits(random, 1 + random() % 300, round % 3 == 0 ? 0.1f : 4.0f);
     if (round % 4 == 0) {
@@ -130,7 +149,23 @@ TEST(Truncation, AgreesWithBruteForce) {
     truncate(logits, weights, s, kept);
     ASSERT_EQ(kept, brute_force_kept(logits, weights, s))
         << "round " << round << " k " << s.top_k << " p " << s.top_p << " min " << s.min_p;
+
+    // The short way looks at the likely tokens alone: it gives the same, or says that it cannot.
+    const std::vector<int32_t> expected = std::move(kept);
+    exp_above(logits, *max, 1.0f / s.temperature, kLikelyExponent, weights);
+    const bool decided = truncate_likely(logits, weights, s, kept);
+    ++(decided ? short_ways : refusals);
+    if (decided) {
+      ASSERT_EQ(kept, expected) << "round " << round << " k " << s.top_k << " p " << s.top_p << " min " << s.min_p;
+    }
+    if (s.min_p >= kLikelyWeight) {
+      ASSERT_TRUE(decided);
+    } else if (s.top_k == 0) {
+      ASSERT_FALSE(decided);
+    }
   }
+  EXPECT_GT(short_ways, 500);
+  EXPECT_GT(refusals, 500);
 }
 
 TEST(Truncation, LargeVocabularyOfEqualLogits) {
