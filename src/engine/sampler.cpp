@@ -67,12 +67,13 @@ std::optional<Token> Sampler::sample(std::span<const float> logits, const Sampli
   const float scale = 1.0f / sampling.temperature;
   if (sampling.top_k > 0 || sampling.min_p >= kLikelyWeight) {
     exp_above(row, *max, scale, kLikelyExponent, weights_);
-    if (truncate_likely(row, weights_, sampling, kept_)) return pick(weights_, kept_, draw);
+    if (truncate_likely(row, weights_, 0, sampling, kept_)) return pick(weights_, kept_, draw);
   }
   const double total = exp_sum(row, *max, scale, weights_);
   const bool truncated = sampling.top_k > 0 || sampling.top_p < 1.0f || sampling.min_p > 0.0f;
   if (!truncated) return pick_any(weights_, total, draw);
-  truncate(row, weights_, sampling, kept_);
+  const bool by_mass = sampling.top_k == 0 && sampling.min_p == 0;
+  if (!by_mass || !truncate_likely(row, weights_, total, sampling, kept_)) truncate(row, weights_, sampling, kept_);
   return pick(weights_, kept_, draw);
 }
 

@@ -22,6 +22,7 @@ int bucket_of(float weight) {
 
 // The first bucket that weights below kLikelyWeight fall into.
 constexpr int kLikelyBuckets = 16 << kMantissaBits;
+constexpr int kSafeBuckets = 15 << kMantissaBits;  // of weights at least twice that
 
 struct Histogram {
   std::array<int32_t, kBuckets> count{};
@@ -62,10 +63,25 @@ class Truncation {
   // higher weight, however exponentials are rounded.
   bool has_likely(int64_t k) const {
     int64_t count = 0;
-    for (int bucket = 0; bucket < kLikelyBuckets - (1 << kMantissaBits); ++bucket)
+    for (int bucket = 0; bucket < kSafeBuckets; ++bucket)
       count += histogram_.count[static_cast<size_t>(bucket)];
     return count >= k;
   }
+  // True if those together weigh more than `mass`.
+  bool likely_reach(double mass) const {
+    double sum = 0;
+    for (int bucket = 0; bucket < kSafeBuckets; ++bucket)
+      sum += histogram_.mass[static_cast<size_t>(bucket)];
+    return sum > mass * (1 + 1e-9);
+  }
+
+  // Tells it the mass of all tokens, of which it has seen the likely ones only. The sum was rounded in another order:
+  // where so little decides, sure() is false afterwards.
+  void set_mass(double mass) {
+    mass_ = mass;
+    slack_ = 1e-10;
+  }
+  bool sure() const { return sure_; }
 
   // Keeps the best k of what is kept so far (all that is eligible, at first).
   void keep_top_k(int64_t k) {
@@ -91,7 +107,7 @@ class Truncation {
     const double wanted = p * mass_;
     double mass = 0;
     int bucket = 0;
-    while (bucket < kBuckets - 1 && mass + histogram_.mass[static_cast<size_t>(bucket)] < wanted) {
+    while (bucket < kBuckets - 1 && !reaches(mass + histogram_.mass[static_cast<size_t>(bucket)], wanted)) {
       mass += histogram_.mass[static_cast<size_t>(bucket)];
       ++bucket;
     }
@@ -105,7 +121,7 @@ class Truncation {
       if (has_border_ && !border_.keeps(logits_[static_cast<size_t>(id)], id)) break;
       last = id;
       mass += static_cast<double>(weights_[static_cast<size_t>(id)]);
-      if (mass >= wanted) break;
+      if (reaches(mass, wanted)) break;
     }
     if (!has_border_ || border_.keeps(logits_[static_cast<size_t>(last)], last)) set_border(last);
   }
@@ -125,6 +141,11 @@ class Truncation {
   }
 
  private:
+  bool reaches(double mass, double wanted) {
+    sure_ = sure_ && std::abs(mass - wanted) >= slack_ * wanted;
+    return mass >= wanted;
+  }
+
   bool eligible(size_t i) const { return weights_[i] > 0 && weights_[i] >= min_weight_; }
 
   // The best `wanted` (or all) of a bucket, best first.
@@ -165,6 +186,8 @@ class Truncation {
   Histogram histogram_;
   int64_t count_ = 0;
   double mass_ = 0;
+  double slack_ = 0;
+  bool sure_ = true;
   Border border_{};
   bool has_border_ = false;
 };
@@ -183,14 +206,20 @@ void truncate(std::span<const float> logits, std::span<const float> weights, con
   keep_best(truncation, sampling);
 }
 
-bool truncate_likely(std::span<const float> logits, std::span<const float> weights, const Sampling& sampling,
-                     std::vector<int32_t>& kept) {
+bool truncate_likely(std::span<const float> logits, std::span<const float> weights, double total,
+                     const Sampling& sampling, std::vector<int32_t>& kept) {
   Truncation truncation(logits, weights, std::max(sampling.min_p, kLikelyWeight), kept);
-  // More than k, so that the border of the best k is one of them.
-  const bool by_rank = sampling.top_k > 0 && truncation.has_likely(int64_t{sampling.top_k} + 1);
-  if (sampling.min_p < kLikelyWeight && !by_rank) return false;
+  if (sampling.min_p < kLikelyWeight) {
+    if (sampling.top_k > 0) {
+      // More than k, so that the border of the best k is one of them.
+      if (!truncation.has_likely(int64_t{sampling.top_k} + 1)) return false;
+    } else {
+      if (sampling.min_p > 0 || total <= 0 || !truncation.likely_reach(sampling.top_p * total)) return false;
+      truncation.set_mass(total);
+    }
+  }
   keep_best(truncation, sampling);
-  return true;
+  return truncation.sure();
 }
 
 }  // namespace tidemill::engine

@@ -16,11 +16,12 @@ namespace tidemill::engine {
 void truncate(std::span<const float> logits, std::span<const float> weights, const Sampling& sampling,
               std::vector<int32_t>& kept);
 
-// The same where a weight below kLikelyWeight may be given as 0. False if what is kept depends on such weights; `kept`
-// is then nothing to go by.
+// The same where a weight below kLikelyWeight may be given as 0; `total` is the sum of all weights, those included, or
+// 0 if it is not known (top_p needs it unless top_k or min_p goes before). False if what is kept depends on such
+// weights, or on how the total was rounded; `kept` is then nothing to go by.
 inline constexpr float kLikelyWeight = 0x1p-16F;
 inline constexpr float kLikelyExponent = -11.2F;  // e^ of it is a little less
-bool truncate_likely(std::span<const float> logits, std::span<const float> weights, const Sampling& sampling,
-                     std::vector<int32_t>& kept);
+bool truncate_likely(std::span<const float> logits, std::span<const float> weights, double total,
+                     const Sampling& sampling, std::vector<int32_t>& kept);
 
 }  // namespace tidemill::engine
