@@ -3,10 +3,11 @@
 JOBS ?= $(shell nproc)
 PORT ?= 8080
 FUZZ_SECONDS ?= 600
+TEXT ?= ../shared/data/eval/python-heldout.txt
 export CTEST_OUTPUT_ON_FAILURE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint format asan tsan fuzz peers noise avx2 streams bench clean
+.PHONY: help run build test lint format asan tsan fuzz peers accuracy noise avx2 streams bench clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  \1\t/' | expand -t 12
@@ -60,6 +61,10 @@ avx2: build ## Compare speed with llama.cpp on AVX2 alone
 streams: build ## Measure 16 streams through the HTTP server
 	@scripts/deps.sh test
 	@scripts/peers.sh streams
+
+accuracy: ## Compare quantised predictions with F32's, Tidemill's and llama.cpp's, on Python in TEXT
+	@scripts/deps.sh test
+	@scripts/accuracy.sh $(TEXT)
 
 bench: build ## Measure the embedded model and this machine's ceilings
 	@build/release/tidemill bench

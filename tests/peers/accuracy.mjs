@@ -1,6 +1,6 @@
 // What quantised arithmetic costs: Tidemill's and llama.cpp's, each against its own run on the same weights
 // dequantised to F32, on the same tokens.
-//   node tests/peers/accuracy.mjs [MODEL.gguf:TYPE:TEXT | SHAPE:TYPE[:OUTLIER_CHANNELS] ...]
+//   node tests/peers/accuracy.mjs MODEL.gguf:TYPE:TEXT | SHAPE:TYPE[:OUTLIER_CHANNELS] ...
 //
 // A named file is first rewritten in TYPE and reads TEXT; a shape is synthesised and reads random tokens.
 import { execFileSync } from 'node:child_process';
@@ -15,20 +15,18 @@ const window = 128;
 const tokens = { text: process.env.ACCURACY_TOKENS ?? '4096', random: process.env.ACCURACY_RANDOM_TOKENS ?? '512' };
 const tie = 0.05;
 
-// Both are maps from token to probability, of one position. Probabilities that F32 cannot hold are left out.
+// Both are probabilities of one position, indexed by token.
 function compare(reference, quantised) {
   let divergence = 0;
-  let first = [-1, 0];
-  let second = 0;
-  for (const [token, p] of reference) {
-    if (p > first[1]) [first, second] = [[token, p], first[1]];
-    else if (p > second) second = p;
-    const q = quantised.get(token) ?? 0;
-    if (p > 0) divergence += p * Math.log(p / Math.max(q, 1e-45));
+  let [first, second, other] = [0, -1, 0];
+  for (let token = 0; token < reference.length; token++) {
+    const p = reference[token];
+    if (p > 0) divergence += p * Math.log(p / Math.max(quantised[token], 1e-45));
+    if (p > reference[first]) [first, second] = [token, first];
+    else if (token !== first && (second < 0 || p > reference[second])) second = token;
+    if (quantised[token] > quantised[other]) other = token;
   }
-  let other = [-1, 0];
-  for (const item of quantised) if (item[1] > other[1]) other = item;
-  return { divergence, agrees: first[0] === other[0], margin: Math.log(first[1] / second) };
+  return { divergence, agrees: first === other, margin: Math.log(reference[first] / reference[second]) };
 }
 
 const mean = (xs) => xs.reduce((a, b) => a + b, 0) / xs.length;
@@ -80,13 +78,10 @@ async function judge(item) {
   print(name, type, 'llama.cpp', await judgePeer(model, plain, JSON.parse(readFileSync(list, 'utf8'))));
 }
 
-const types = ['q8_0', 'q4_0', 'q4_k'];
-const named = process.argv.slice(2);
-const shapes = ['qwen3-0.6b'].flatMap((shape) => [0, 4].flatMap((outliers) => types.map((type) => `${shape}:${type}:${outliers}`)));
 console.log('| model | type | engine | top-1 agreement, % | KL mean | KL 99th percentile | top-1 without near ties, % | near ties, % |');
 console.log('|---|---|---|---|---|---|---|---|');
 try {
-  for (const item of named.length > 0 ? named : shapes) await judge(item);
+  for (const item of process.argv.slice(2)) await judge(item);
 } finally {
   rmSync(folder, { recursive: true });
 }

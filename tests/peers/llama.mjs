@@ -26,12 +26,20 @@ export class Peer {
     return output.slice(from).map((item) => item.next.probabilities);
   }
 
-  // The distribution over the next token after each prefix of `tokens`, the whole included.
+  // The probabilities of the next token after each prefix of `tokens`, the whole included, indexed by token: arrays,
+  // because maps of large vocabularies for many positions do not fit in Node's memory.
   async predictions(tokens) {
     await this.sequence.clearHistory();
     const wanted = { generateNext: { probabilities: true, options: { temperature: 0 } } };
-    const output = await this.sequence.controlledEvaluate(tokens.map((token) => [token, wanted]));
-    return output.map((item) => item.next.probabilities);
+    const all = [];
+    await this.sequence.controlledEvaluate(tokens.map((token) => [token, wanted]), {
+      onTokenResult: (i, { next }) => {
+        all[i] = new Float32Array(next.probabilities.size);
+        for (const [token, probability] of next.probabilities) all[i][token] = probability;
+        delete next.probabilities;
+      },
+    });
+    return all;
   }
 
   // Seconds to take in `prompt`, and then seconds for `count` further tokens.
