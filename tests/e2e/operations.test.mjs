@@ -7,7 +7,7 @@ import OpenAI from 'openai';
 import { parsePrometheus } from './prometheus.mjs';
 import { Server } from './server.mjs';
 
-const timeout = 120_000;
+const timeout = 300_000;
 const model = 'nano-coder';
 
 // A server that ends with the test.
