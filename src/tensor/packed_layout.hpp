@@ -16,8 +16,8 @@
 
 namespace tidemill::tensor {
 
-// Files hold panels in this layout (model/packed_file.hpp). Raise it with every change of what the bytes of a panel of any
-// type mean or how many they are: files of another version are refused, and packed anew.
+// Files hold panels in this layout (model/packed_file.hpp). Raise it with every change of what the bytes of a panel of
+// any type mean or how many they are: files of another version are refused, and packed anew.
 inline constexpr uint32_t kPackedLayoutVersion = 1;
 
 inline constexpr int64_t kPanelRows = 16;
