@@ -145,7 +145,8 @@ double step_bytes(const LocalEngine& local, const BenchFlags& flags) {
   tensor::KvShape kv = model.kv_shape();
   kv.type = tensor::parse_kv_type(flags.local.kv_type).value_or(kv.type);
   const double token = static_cast<double>(tensor::kv_block_bytes(kv)) / static_cast<double>(tensor::kKvBlockTokens);
-  return static_cast<double>(model.step_weight_bytes()) + flags.streams * (flags.context + flags.decode / 2) * token;
+  const double tokens = flags.streams * (flags.context + flags.decode / 2.0);
+  return static_cast<double>(model.step_weight_bytes()) + tokens * token;
 }
 
 base::Result<void> measure_round(LocalEngine& local, const BenchFlags& flags, uint64_t seed, Rounds& rounds) {
