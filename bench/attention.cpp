@@ -15,11 +15,12 @@
 #include <string>
 #include <vector>
 
-#include "base/clock.hpp"
+#include "best_seconds.hpp"
 #include "tensor/ceilings.hpp"
 #include "tensor/cpu_device.hpp"
 
 using namespace tidemill;  // NOLINT(google-build-using-namespace)
+using bench::best_seconds;
 using tensor::KvType;
 
 namespace {
@@ -30,18 +31,6 @@ constexpr int64_t kHeadDim = 64;
 constexpr int64_t kChunk = 512;
 constexpr int64_t kDecodeBytes = int64_t{192} << 20;  // of keys and values at least
 constexpr float kScale = 0.125F;
-
-// The shortest of `repeats` runs of work(i): on a busy machine, one that nobody disturbed.
-template <typename Work>
-double best_seconds(int64_t repeats, const Work& work) {
-  double best = 1e9;
-  for (int64_t i = 0; i < repeats; ++i) {
-    const base::SteadyTime start = base::SystemClock::instance().now();
-    work(i);
-    best = std::min(best, base::seconds(base::SystemClock::instance().now() - start));
-  }
-  return best;
-}
 
 std::vector<float> normal(int64_t n) {
   std::mt19937 random(1);

@@ -10,11 +10,12 @@
 #include <random>
 #include <vector>
 
-#include "base/clock.hpp"
+#include "best_seconds.hpp"
 #include "tensor/ceilings.hpp"
 #include "tensor/cpu_device.hpp"
 
 using namespace tidemill;  // NOLINT(google-build-using-namespace)
+using bench::best_seconds;
 using tensor::DType;
 
 namespace {
@@ -25,18 +26,6 @@ constexpr int64_t kMatrices = 24;
 constexpr int kSweeps = 8;              // over all matrices
 constexpr int64_t kPrefillRows = 2048;  // of a weight for prefill: short runs, as above
 constexpr int kPrefills = 60;
-
-// The shortest of `repeats` runs of work(i): on a busy machine, one that nobody disturbed.
-template <typename Work>
-double best_seconds(int64_t repeats, const Work& work) {
-  double best = 1e9;
-  for (int64_t i = 0; i < repeats; ++i) {
-    const base::SteadyTime start = base::SystemClock::instance().now();
-    work(i);
-    best = std::min(best, base::seconds(base::SystemClock::instance().now() - start));
-  }
-  return best;
-}
 
 bool measure(tensor::Device& device, DType type, const tensor::Ceilings& ceilings) {
   std::mt19937 random(1);

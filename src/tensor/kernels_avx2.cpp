@@ -124,7 +124,6 @@ struct Avx2 {
     return {v, v};
   }
   TM_INLINE __m256i load_half(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
-  TM_INLINE I load_i(const std::byte* p) { return {load_half(p), load_half(p + 32)}; }
   TM_INLINE I load_u8(const uint8_t* p) {
     const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
     return {_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8))};
@@ -135,7 +134,6 @@ struct Avx2 {
   }
   TM_INLINE I add_i(I a, I b) { return {_mm256_add_epi32(a.low, b.low), _mm256_add_epi32(a.high, b.high)}; }
   TM_INLINE I times_256(I v) { return {_mm256_slli_epi32(v.low, 8), _mm256_slli_epi32(v.high, 8)}; }
-  TM_INLINE I mul_i(I a, I b) { return {_mm256_mullo_epi32(a.low, b.low), _mm256_mullo_epi32(a.high, b.high)}; }
   TM_INLINE int32_t sum_i(I v) {
     const __m256i eight = _mm256_add_epi32(v.low, v.high);
     __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));

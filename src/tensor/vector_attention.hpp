@@ -49,26 +49,24 @@ struct Pass {
   return (tokens + kBlock - 1) / kBlock;
 }
 
-template <class S>
-[[gnu::always_inline]] inline typename S::F exp2_of(typename S::F y) {
+// 2^y by a polynomial of 2^r for the fraction, r in [-1/2, 1/2], highest power first.
+template <class S, size_t N>
+[[gnu::always_inline]] inline typename S::F exp2_by(const float (&polynomial)[N], typename S::F y) {
   const typename S::I n = S::round_to_int(y);
   const typename S::F r = S::sub(y, S::to_float(n));
-  typename S::F p = S::set1(kExp2Polynomial[0]);
+  typename S::F p = S::set1(polynomial[0]);
 #pragma GCC unroll 8
-  for (int i = 1; i < 7; ++i)
-    p = S::fma(p, r, S::set1(kExp2Polynomial[i]));
+  for (size_t i = 1; i < N; ++i)
+    p = S::fma(p, r, S::set1(polynomial[i]));
   return S::zero_where_less(y, kExp2Lowest, S::add_exponent(p, n));
 }
-
+template <class S>
+[[gnu::always_inline]] inline typename S::F exp2_of(typename S::F y) {
+  return exp2_by<S>(kExp2Polynomial, y);
+}
 template <class S>
 [[gnu::always_inline]] inline typename S::F exp2_coarse_of(typename S::F y) {
-  const typename S::I n = S::round_to_int(y);
-  const typename S::F r = S::sub(y, S::to_float(n));
-  typename S::F p = S::set1(kExp2CoarsePolynomial[0]);
-#pragma GCC unroll 4
-  for (int i = 1; i < 4; ++i)
-    p = S::fma(p, r, S::set1(kExp2CoarsePolynomial[i]));
-  return S::zero_where_less(y, kExp2Lowest, S::add_exponent(p, n));
+  return exp2_by<S>(kExp2CoarsePolynomial, y);
 }
 
 // Lowers what of the last block lies beyond the queries' position to -infinity: it is not for them to see. Then the

@@ -78,7 +78,6 @@ struct Avx512 {
   }
 
   TM_INLINE I set1_i(int32_t x) { return _mm512_set1_epi32(x); }
-  TM_INLINE I load_i(const std::byte* p) { return _mm512_loadu_si512(p); }
   TM_INLINE I load_u8(const uint8_t* p) {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }
@@ -86,7 +85,6 @@ struct Avx512 {
     return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }
   TM_INLINE I add_i(I a, I b) { return _mm512_add_epi32(a, b); }
-  TM_INLINE I mul_i(I a, I b) { return _mm512_mullo_epi32(a, b); }
   TM_INLINE int32_t sum_i(I v) { return _mm512_reduce_add_epi32(v); }
   TM_INLINE F to_float(I v) { return _mm512_cvtepi32_ps(v); }
   TM_INLINE I round_to_int(F v) { return _mm512_cvtps_epi32(v); }
