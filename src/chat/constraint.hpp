@@ -1,0 +1,37 @@
+// What a model's output must look like under tool_choice and strict tools, as a grammar.
+#pragma once
+
+#include <optional>
+#include <span>
+
+#include "base/result.hpp"
+#include "chat/format.hpp"
+#include "chat/tools.hpp"
+#include "grammar/builder.hpp"
+
+namespace tidemill::chat {
+
+struct ToolRules {
+  ToolChoice choice;
+  bool parallel = true;  // more than one call is fine
+  // Whether the prompt left off inside of reasoning: the output goes through its closing tag first. Where it did not,
+  // and the format has reasoning tags, reasoning may come first.
+  bool reasoning_first = false;
+  // What content must be (response_format); none: any text.
+  std::optional<grammar::Expression> content;
+};
+
+// Every output that satisfies the expression is read by OutputParser into calls of `tools` that keep the rules:
+// - required, named: one call or (parallel) several, and no content;
+// - automatic: any text, but what begins a call is one, of an offered tool; `content` or calls where it is given;
+// - none: text in which no call begins; `content` where it is given.
+// Arguments follow the schema for strict tools, and are any JSON object for others. Formats that write parameters in
+// tags take them in the schema's order, and text values without the closing tag.
+//
+// No expression: there is nothing to hold the output to (automatic, no strict tool, no `content`).
+// Errors: `invalid_argument` if `choice` names no tool or there are none to call; `unsupported` if the format is `none`
+// and a call is asked for; those of the schema front end, with the tool's name.
+base::Result<std::optional<grammar::Expression>> tool_grammar(grammar::GrammarBuilder& builder, const Format& format,
+                                                              std::span<const Tool> tools, const ToolRules& rules);
+
+}  // namespace tidemill::chat
