@@ -1,6 +1,6 @@
 // linear() on matrices of a 1B-parameter model, held against the machine's ceilings measured in the same run.
 //
-//   bench_linear [threads]
+//   bench_linear [threads [TYPE...]]
 //
 // Decoding (one row) reads every weight once, so it is measured in bytes of packed weights; the matrices together are
 // far larger than any cache. Prefill (512 rows) is measured in operations, two per multiply-accumulate.
@@ -79,7 +79,8 @@ int main(int argc, char** argv) {
   const int threads = argc > 1 ? std::atoi(argv[1]) : 2;
   const auto isa = tensor::choose_isa();
   if (!isa || threads < 1) {
-    std::fprintf(stderr, "%s\n", isa ? "usage: bench_linear [threads >= 1]" : isa.error().to_string().c_str());
+    std::fprintf(stderr, "%s\n",
+                 isa ? "usage: bench_linear [threads >= 1 [TYPE...]]" : isa.error().to_string().c_str());
     return 2;
   }
   const auto ceilings = tensor::measure_ceilings(*isa, threads);
@@ -90,7 +91,9 @@ int main(int argc, char** argv) {
   auto device = tensor::make_cpu_device(*isa, threads);
   std::printf("%s: read %.1f GB/s, int8 %.1f Gop/s, float %.1f GFLOP/s\n", device->description().c_str(),
               ceilings->read_bytes_per_s / 1e9, ceilings->int8_ops_per_s / 1e9, ceilings->float_ops_per_s / 1e9);
-  for (const DType type : {DType::q8_0, DType::q4_0, DType::q4_k, DType::q6_k, DType::f16, DType::f32}) {
+  for (const DType type : {DType::q8_0, DType::q4_0, DType::q4_k, DType::q6_k, DType::bf16, DType::f16, DType::f32}) {
+    const auto named = [&](const char* word) { return tensor::info(type).name == word; };
+    if (argc > 2 && std::none_of(argv + 2, argv + argc, named)) continue;
     if (!measure(*device, type, *ceilings)) return 1;
   }
   return 0;

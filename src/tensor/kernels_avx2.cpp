@@ -11,8 +11,10 @@ namespace {
 
 // Sixteen lanes in two registers.
 //
-// VPMADDUBSW saturates at 16 bits, so products are made from 16-bit halves instead: the even bytes of each lane against
-// (x0, x2), the odd ones against (x1, x3). Activations are stored that way, two bytes a code: x0 x2 x1 x3.
+// VPMADDUBSW saturates at 16 bits. Codes of weights of up to six bits against narrow activations stay below that, and
+// of four bits even when eight such pairs are added up. All else is multiplied in 16 bits: the even bytes of each lane
+// against (x0, x2), the odd ones against (x1, x3). Wide activations, and attention's queries, are stored that way, two
+// bytes a code: x0 x2 x1 x3.
 struct Avx2 {
   struct F {
     __m256 low, high;
@@ -27,12 +29,18 @@ struct Avx2 {
     __m256i even, odd;
   };
 
+  struct N {
+    __m256i low, high;
+  };
+
   static constexpr int kCodeBytes = 2;
   static constexpr int kWidePlanes = 1;  // the 16 bits hold a wide code as well
   static constexpr int64_t kPrefetchBytes = 4096;
-  static constexpr int kFewRows = 2;  // up to so many, straight from the packed weights
+  static constexpr int kFewRows = 2;        // up to so many, straight from the packed weights
+  static constexpr bool kOwnBlocks = true;  // multiply_block
+  static constexpr int kTilePanels = 1;
   template <int P>
-  static constexpr int kTileRows = P == 1 ? 4 : 2;
+  static constexpr int kTileRows = P == 1 ? 6 : 2;
   static constexpr int kRowsPlain = 4;
   // Accumulators of attention's two products.
   static constexpr int kScoreTile = 4;
@@ -161,19 +169,14 @@ struct Avx2 {
     return {_mm256_and_si256(low, even), _mm256_and_si256(high, even), _mm256_srli_epi16(low, 8),
             _mm256_srli_epi16(high, 8)};
   }
-  TM_INLINE C low_codes(const uint8_t* line) {
-    const __m256i low = load_half(line);
-    const __m256i high = load_half(line + 32);
-    const __m256i nibble = _mm256_set1_epi16(0x000f);
-    return {_mm256_and_si256(low, nibble), _mm256_and_si256(high, nibble),
-            _mm256_and_si256(_mm256_srli_epi16(low, 8), nibble), _mm256_and_si256(_mm256_srli_epi16(high, 8), nibble)};
+  TM_INLINE N narrow_codes(const uint8_t* line) { return {load_half(line), load_half(line + 32)}; }
+  TM_INLINE __m256i low_nibbles(__m256i v) { return _mm256_and_si256(v, _mm256_set1_epi8(15)); }
+  TM_INLINE N low_codes(const uint8_t* line) {
+    return {low_nibbles(load_half(line)), low_nibbles(load_half(line + 32))};
   }
-  TM_INLINE C high_codes(const uint8_t* line) {
-    const __m256i low = load_half(line);
-    const __m256i high = load_half(line + 32);
-    const __m256i nibble = _mm256_set1_epi16(0x000f);
-    return {_mm256_and_si256(_mm256_srli_epi16(low, 4), nibble), _mm256_and_si256(_mm256_srli_epi16(high, 4), nibble),
-            _mm256_srli_epi16(low, 12), _mm256_srli_epi16(high, 12)};
+  TM_INLINE N high_codes(const uint8_t* line) {
+    return {low_nibbles(_mm256_srli_epi16(load_half(line), 4)),
+            low_nibbles(_mm256_srli_epi16(load_half(line + 32), 4))};
   }
   TM_INLINE void store_codes(std::byte* p, I v) {
     const __m256i order = _mm256_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15,  //
@@ -184,9 +187,8 @@ struct Avx2 {
   }
   TM_INLINE void store_wide_codes(std::byte* p, I v) { store_codes(p, v); }
   TM_INLINE void store_nibbles(uint8_t* to, __m256i low, __m256i high) {
-    const __m256i nibble = _mm256_set1_epi8(15);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_and_si256(low, nibble));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 32), _mm256_and_si256(high, nibble));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), low_nibbles(low));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 32), low_nibbles(high));
   }
   template <int zero>
   TM_INLINE void store_low_nibbles(uint8_t* to, const uint8_t* line) {
@@ -205,6 +207,11 @@ struct Avx2 {
     return {_mm256_set1_epi32(even), _mm256_set1_epi32(odd)};
   }
   TM_INLINE X load_x_once(const std::byte* x) { return load_x(x); }
+  TM_INLINE __m256i load_narrow_x(const std::byte* x) {
+    int32_t four;
+    __builtin_memcpy(&four, x, sizeof four);
+    return _mm256_set1_epi32(four);
+  }
   // acc + the sums of four products per lane.
   TM_INLINE I dot(I acc, C w, X x) {
     acc.low = _mm256_add_epi32(acc.low, _mm256_madd_epi16(w.even_low, x.even));
@@ -212,6 +219,90 @@ struct Avx2 {
     acc.low = _mm256_add_epi32(acc.low, _mm256_madd_epi16(w.odd_low, x.odd));
     acc.high = _mm256_add_epi32(acc.high, _mm256_madd_epi16(w.odd_high, x.odd));
     return acc;
+  }
+  TM_INLINE __m256i dot_half(__m256i acc, __m256i w, __m256i x) {
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1)));
+  }
+  TM_INLINE I dot(I acc, N w, __m256i x) { return {dot_half(acc.low, w.low, x), dot_half(acc.high, w.high, x)}; }
+
+  // The codes of a line less 128, as 128 bytes: the even ones of lanes 0 .. 7 and 8 .. 15, then the odd ones.
+  TM_INLINE void store_words_less_128(uint8_t* to, const uint8_t* line) {
+    const C c = codes(line);
+    const __m256i zero = _mm256_set1_epi16(128);
+    const __m256i words[] = {c.even_low, c.even_high, c.odd_low, c.odd_high};
+    for (int i = 0; i < 4; ++i)
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i * 32), _mm256_sub_epi16(words[i], zero));
+  }
+  // GCC 12 would make all products of an unrolled loop before it adds any, and spill them.
+  TM_INLINE void keep_sums(__m256i& a, __m256i& b) { asm("" : "+x"(a), "+x"(b)); }
+  // vector_tiles.hpp's multiply_block. Narrow codes are added up in 16 bits as long as no sum can leave them.
+  template <class T, int P, int R, class Open>
+  TM_INLINE void multiply_block(const Open& open, int64_t block, const std::byte* codes, const int32_t* code_sums,
+                                I (&products)[P][R]) {
+    if constexpr (T::Rows::Rows::kBytes == 2) {
+      multiply_words<T::kBlock / 2, P, R>(open, block, codes, products);
+    } else {
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        for (int p = 0; p < P; ++p)
+          products[p][r] = set1_i(T::kMins ? 0 : code_sums[r]);
+      }
+      constexpr int most = 32767 / (2 * 127 * T::kMostCode);
+      constexpr int lines = T::kBlock / 4;
+      constexpr int at_once = most < lines ? most : lines;
+      static_assert(at_once >= 1 && lines % at_once == 0);
+#pragma GCC unroll 8
+      for (int line = 0; line < lines; line += at_once)
+        add_lines<at_once, P, R>(open, block, line, codes, products);
+    }
+  }
+  template <int lines, int P, int R, class Open>
+  TM_INLINE void add_lines(const Open& open, int64_t block, int first, const std::byte* codes, I (&products)[P][R]) {
+    __m256i low[P][R];
+    __m256i high[P][R];
+#pragma GCC unroll 8
+    for (int line = 0; line < lines; ++line) {
+      N w[P];
+      for (int p = 0; p < P; ++p)
+        w[p] = narrow_codes(open[p].lines[block][first + line]);
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        const __m256i x = load_narrow_x(codes + r * kCodeBlock + (first + line) * 4);
+        for (int p = 0; p < P; ++p) {
+          const __m256i l = _mm256_maddubs_epi16(w[p].low, x);
+          const __m256i h = _mm256_maddubs_epi16(w[p].high, x);
+          low[p][r] = line == 0 ? l : _mm256_add_epi16(low[p][r], l);
+          high[p][r] = line == 0 ? h : _mm256_add_epi16(high[p][r], h);
+          keep_sums(low[p][r], high[p][r]);
+        }
+      }
+    }
+    const __m256i ones = _mm256_set1_epi16(1);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      for (int p = 0; p < P; ++p)
+        products[p][r] =
+            add_i(products[p][r], {_mm256_madd_epi16(low[p][r], ones), _mm256_madd_epi16(high[p][r], ones)});
+    }
+  }
+  // `pairs` pairs of columns, even ones and odd ones in turn.
+  template <int pairs, int P, int R, class Open>
+  TM_INLINE void multiply_words(const Open& open, int64_t block, const std::byte* codes, I (&products)[P][R]) {
+#pragma GCC unroll 16
+    for (int pair = 0; pair < pairs; ++pair) {
+      N w[P];
+      for (int p = 0; p < P; ++p)
+        w[p] = narrow_codes(open[p].lines[block][pair]);
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        const __m256i x = load_narrow_x(codes + r * kCodeBlock * 2 + pair * 4);
+        for (int p = 0; p < P; ++p) {
+          const I product = {_mm256_madd_epi16(w[p].low, x), _mm256_madd_epi16(w[p].high, x)};
+          products[p][r] = pair == 0 ? product : add_i(products[p][r], product);
+          keep_sums(products[p][r].low, products[p][r].high);
+        }
+      }
+    }
   }
 
   // The low bytes of the lanes, which fit.
@@ -226,7 +317,9 @@ struct Avx2 {
                      _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
   }
   // For attention: signed codes; four unsigned weights; acc + the sums of four products per lane.
-  TM_INLINE __m256i low_signed(__m256i v) { return _mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8); }
+  TM_INLINE __m256i low_signed(__m256i v) {
+    return _mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8);
+  }
   TM_INLINE C values(const uint8_t* line) {
     const __m256i low = load_half(line);
     const __m256i high = load_half(line + 32);
@@ -238,8 +331,12 @@ struct Avx2 {
     const __m256i v = _mm256_set1_epi32(four);
     return {_mm256_and_si256(v, _mm256_set1_epi16(0x00ff)), _mm256_srli_epi16(v, 8)};
   }
-  TM_INLINE void score(I& acc, C k, X q) { acc = dot(acc, k, q); }
-  TM_INLINE void weigh(I& acc, X w, C v) { acc = dot(acc, v, w); }
+  TM_INLINE void score(I& acc, C k, X q) {
+    acc = dot(acc, k, q);
+  }
+  TM_INLINE void weigh(I& acc, X w, C v) {
+    acc = dot(acc, v, w);
+  }
 };
 
 }  // namespace

@@ -18,12 +18,15 @@ struct Avx512 {
   using F = __m512;
   using I = __m512i;
   using C = __m512i;  // 64 codes
+  using N = C;        // 64 codes of weights that meet narrow activations
   using X = __m512i;  // four codes, sixteen times
 
-  static constexpr int kCodeBytes = 1;
+  static constexpr int kCodeBytes = 1;   // of a plane of a wide code, and of attention's codes
   static constexpr int kWidePlanes = 2;  // of 8 bits
   static constexpr int64_t kPrefetchBytes = 4096;
   static constexpr int kFewRows = 16;  // up to so many, straight from the packed weights
+  static constexpr bool kOwnBlocks = false;
+  static constexpr int kTilePanels = 2;
   // Rows of a tile of P panels: the accumulators and what they are made from fit 32 registers.
   template <int P>
   static constexpr int kTileRows = P == 1 ? 8 : 6;
@@ -93,6 +96,7 @@ struct Avx512 {
   TM_INLINE int32_t largest_i(I v) { return _mm512_reduce_max_epi32(v); }
 
   TM_INLINE C codes(const uint8_t* line) { return _mm512_loadu_si512(line); }
+  TM_INLINE N narrow_codes(const uint8_t* line) { return codes(line); }
   TM_INLINE C low_codes(const uint8_t* line) {
     return _mm512_and_si512(_mm512_loadu_si512(line), _mm512_set1_epi8(15));
   }
@@ -127,6 +131,7 @@ struct Avx512 {
     __builtin_memcpy(&four, x, sizeof four);
     return _mm512_set1_epi32(four);
   }
+  TM_INLINE X load_narrow_x(const std::byte* x) { return load_x(x); }
   // For several dots: in a register, where the compiler would give each dot a memory operand of its own.
   TM_INLINE X load_x_once(const std::byte* x) {
     X v = load_x(x);

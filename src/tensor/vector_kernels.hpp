@@ -16,7 +16,7 @@ template <class S>
 constexpr Kernels make_kernels(Isa isa) {
   return {
       .isa = isa,
-      .narrow_bytes = S::kCodeBytes,
+      .narrow_bytes = 1,
       .wide_bytes = S::kCodeBytes * S::kWidePlanes,
       .quantize_row = quantize_row<S>,
       .linear = {linear_plain<S, LoadF32<S>>, linear_plain<S, LoadF16<S>>, linear_plain<S, LoadBf16<S>>,

@@ -35,7 +35,8 @@ template <class S, DType type>
 struct RowsAt {
   // Of 8 bits on instruction sets that have no more.
   static constexpr int kPlanes = panel_layout(type).wide ? S::kWidePlanes : 1;
-  static constexpr int64_t kPlane = kCodeBlock * S::kCodeBytes;
+  static constexpr int kBytes = panel_layout(type).wide ? S::kCodeBytes : 1;
+  static constexpr int64_t kPlane = kCodeBlock * kBytes;
   static constexpr int64_t kSumGroup = panel_layout(type).sum_group;
   static constexpr int64_t kGroup = panel_layout(type).activation_group;
 
@@ -49,11 +50,11 @@ struct RowsAt {
 
   // Where the codes of row 0 from column k on are, within a block of kCodeBlock.
   [[gnu::always_inline]] const std::byte* block(int64_t k) const {
-    return codes + k / kCodeBlock * stride * (kPlane * kPlanes) + k % kCodeBlock * S::kCodeBytes;
+    return codes + k / kCodeBlock * stride * (kPlane * kPlanes) + k % kCodeBlock * kBytes;
   }
   // Four codes of row r, from column 4 * line of that place on.
   [[gnu::always_inline]] static const std::byte* at(const std::byte* block, int r, int line, int plane = 0) {
-    return block + r * (kPlane * kPlanes) + plane * kPlane + line * 4 * S::kCodeBytes;
+    return block + r * (kPlane * kPlanes) + plane * kPlane + line * 4 * kBytes;
   }
   // [rows]
   [[gnu::always_inline]] const float* scale(int64_t k) const { return scales + k / kGroup * stride; }
@@ -133,12 +134,12 @@ template <class S, class Rows, int R>
                                                typename S::I (&low)[R], typename S::I (&high)[R]) {
 #pragma GCC unroll 8
   for (int line = 0; line < 8; ++line) {
-    const typename S::C w_low = S::low_codes(lines[line]);
-    const typename S::C w_high = S::high_codes(lines[line]);
+    const typename S::N w_low = S::low_codes(lines[line]);
+    const typename S::N w_high = S::high_codes(lines[line]);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      low[r] = S::dot(low[r], w_low, S::load_x(Rows::at(codes, r, line)));
-      high[r] = S::dot(high[r], w_high, S::load_x(Rows::at(codes, r, 8 + line)));
+      low[r] = S::dot(low[r], w_low, S::load_narrow_x(Rows::at(codes, r, line)));
+      high[r] = S::dot(high[r], w_high, S::load_narrow_x(Rows::at(codes, r, 8 + line)));
     }
   }
 }
@@ -219,10 +220,10 @@ struct RowsQ6K {
         products[r] = S::set1_i(code_sums[r]);
 #pragma GCC unroll 4
       for (int line = 0; line < 4; ++line) {
-        const typename S::C w = S::codes(step.codes[block][line]);
+        const typename S::N w = S::narrow_codes(step.codes[block][line]);
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r)
-          products[r] = S::dot(products[r], w, S::load_x(Rows::at(codes, r, line)));
+          products[r] = S::dot(products[r], w, S::load_narrow_x(Rows::at(codes, r, line)));
       }
       const typename S::F scale = S::mul(d, S::to_float(S::load_s8(step.scale[block])));
       for (int r = 0; r < R; ++r)

@@ -117,7 +117,8 @@ template <class S>
 template <class S, bool wide>
 [[gnu::always_inline]] inline void quantize_group(const float* x, int64_t k, int64_t n, int64_t filled, float inverse,
                                                   const PanelLayout& layout, int64_t row, const QuantizedRows& out) {
-  constexpr int64_t unit = kCodeBlock * S::kCodeBytes * (wide ? S::kWidePlanes : 1);
+  constexpr int64_t bytes = wide ? S::kCodeBytes : 1;
+  constexpr int64_t unit = kCodeBlock * bytes * (wide ? S::kWidePlanes : 1);
   for (int64_t end = k + n; k < end; k += 2 * kLanes, filled -= 2 * kLanes) {
     typename S::I a = S::set1_i(0);
     typename S::I b = a;
@@ -125,13 +126,13 @@ template <class S, bool wide>
       a = S::round_to_int(S::mul(S::load(x + k), S::set1(inverse)));
       b = S::round_to_int(S::mul(S::load(x + k + kLanes), S::set1(inverse)));
     }
-    std::byte* codes = out.codes + (k / kCodeBlock * out.rows + row) * unit + k % kCodeBlock * S::kCodeBytes;
+    std::byte* codes = out.codes + (k / kCodeBlock * out.rows + row) * unit + k % kCodeBlock * bytes;
     if constexpr (wide) {
       S::store_wide_codes(codes, a);
-      S::store_wide_codes(codes + kLanes * S::kCodeBytes, b);
+      S::store_wide_codes(codes + kLanes * bytes, b);
     } else {
-      S::store_codes(codes, a);
-      S::store_codes(codes + kLanes * S::kCodeBytes, b);
+      S::store_s8(reinterpret_cast<int8_t*>(codes), a);
+      S::store_s8(reinterpret_cast<int8_t*>(codes) + kLanes, b);
     }
     if (layout.sum_group == kLanes) {
       out.sums[k / kLanes * out.rows + row] = S::sum_i(a) * layout.sum_factor;

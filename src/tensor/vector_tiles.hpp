@@ -16,7 +16,7 @@ constexpr int64_t kStretch = 256;
 struct OpenStretch {
   static constexpr int64_t kMostBlocks = kStretch / 16;
 
-  alignas(64) uint8_t codes[kStretch / 4][kLineBytes];
+  alignas(64) uint8_t codes[kStretch / 2][kLineBytes];  // room for two bytes a code
   alignas(64) float scale[kMostBlocks][kPanelRows];
   alignas(64) float min[kMostBlocks][kPanelRows];   // negated; where the type has one
   const uint8_t (*lines[kMostBlocks])[kLineBytes];  // of each block, in the panel itself or in `codes`
@@ -29,6 +29,7 @@ template <class S>
 struct TilesQ8 {
   using Step = StepQ8;
   using Rows = RowsQ8<S>;
+  static constexpr int kMostCode = 255;
   static constexpr int64_t kBlock = 32;
   static constexpr bool kMins = false;
 
@@ -36,7 +37,11 @@ struct TilesQ8 {
   [[gnu::always_inline]] static inline void open(const Step& step, int64_t first, OpenStretch& out) {
     for (int half = 0; half < 2; ++half) {
       out.lines[first + half] = step.codes[half];
-      if constexpr (is_signed) {
+      if constexpr (Rows::Rows::kPlanes == 1) {  // wide codes as 16-bit words want such weights
+        out.lines[first + half] = out.codes + (first + half) * 16;
+        for (int line = 0; line < 8; ++line)
+          S::store_words_less_128(out.codes[(first + half) * 16 + 2 * line], step.codes[half][line]);
+      } else if constexpr (is_signed) {
         for (int line = 0; line < 8; ++line)
           S::store_less_128(out.codes[(first + half) * 8 + line], step.codes[half][line]);
         out.lines[first + half] = out.codes + (first + half) * 8;
@@ -59,6 +64,7 @@ template <class S>
 struct TilesQ4 {
   using Step = StepQ4;
   using Rows = RowsQ4<S>;
+  static constexpr int kMostCode = 15;
   static constexpr int64_t kBlock = 32;
   static constexpr bool kMins = false;
 
@@ -76,6 +82,7 @@ template <class S>
 struct TilesQ4K {
   using Step = StepQ4K;
   using Rows = RowsQ4K<S>;
+  static constexpr int kMostCode = 15;
   static constexpr int64_t kBlock = 32;
   static constexpr bool kMins = true;
 
@@ -96,6 +103,7 @@ template <class S>
 struct TilesQ6K {
   using Step = StepQ6K;
   using Rows = RowsQ6K<S>;
+  static constexpr int kMostCode = 63;
   static constexpr int64_t kBlock = 16;
   static constexpr bool kMins = false;
 
@@ -128,6 +136,7 @@ template <class S, class T, int P, int R>
                                                   const std::byte* codes, const int32_t* code_sums,
                                                   typename S::I (&products)[P][R]) {
   using Rows = typename T::Rows::Rows;
+  if constexpr (S::kOwnBlocks) return S::template multiply_block<T, P, R>(open, block, codes, code_sums, products);
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
     const typename S::I start = S::set1_i(T::kMins || Rows::kPlanes > 1 ? 0 : code_sums[r]);
@@ -252,9 +261,10 @@ inline void many_rows_of(const LinearCall& call) {
 
 template <class S, class T>
 inline void many_rows(LinearCall call) {
+  constexpr int P = S::kTilePanels;
   while (call.outputs > kPanelRows) {
-    const int64_t most = kLinearPanels * kPanelRows;
-    many_rows_of<S, T, kLinearPanels>(take_panels(call, call.outputs < most ? call.outputs : most));
+    const int64_t most = P * kPanelRows;
+    many_rows_of<S, T, P>(take_panels(call, call.outputs < most ? call.outputs : most));
   }
   if (call.outputs > 0) many_rows_of<S, T, 1>(call);
 }

@@ -177,6 +177,37 @@ TEST_P(LinearOf, ExtremeActivations) {
   }
 }
 
+// Nothing may saturate or wrap: all codes of the weights alike, at either end, and all activations at their limits.
+class QuantizedLinearOf : public LinearOf {};
+TEST_P(QuantizedLinearOf, CodesAtTheirLimits) {
+  const int64_t rows = 40;
+  const int64_t cols = 512;
+  const int64_t n = 13;
+  auto scalar = make_cpu_device(Isa::scalar, 1);
+  for (const int byte : {0x00, 0x7f, 0x80, 0xff}) {
+    std::vector<std::byte> source(static_cast<size_t>(rows * row_bytes(type(), cols)), static_cast<std::byte>(byte));
+    const int64_t size = info(type()).block_bytes;
+    for (int64_t at = 0; at < static_cast<int64_t>(source.size()); at += size) {
+      const int64_t scale = at + (type() == DType::q6_k ? 208 : 0);
+      for (int64_t i = scale; i < scale + (type() == DType::q4_k ? 4 : 2); ++i)
+        source[static_cast<size_t>(i)] = std::byte{0x3c};
+    }
+    const auto reference = load(*scalar, type(), rows, cols, source);
+    for (const int period : {0, 1, 2, 3}) {
+      std::vector<float> x(static_cast<size_t>(n * cols));
+      for (size_t i = 0; i < x.size(); ++i)
+        x[i] = period == 0 || (i >> (period - 1)) % 2 == 0 ? 1.0F : -1.0F;
+      const std::vector<float> expected = linear(*scalar, *reference, {}, x, n);
+      for (const Isa isa : runnable_isas()) {
+        auto device = make_cpu_device(isa, 1);
+        const auto w = load(*device, type(), rows, cols, source);
+        EXPECT_TRUE(same(linear(*device, *w, {}, x, n), expected))
+            << to_string(isa) << ", bytes " << byte << ", period " << period;
+      }
+    }
+  }
+}
+
 TEST_P(LinearOf, ARowDoesNotDependOnItsNeighbours) {
   Samples samples(15);
   const int64_t rows = 48;
@@ -236,6 +267,9 @@ TEST_P(LinearOf, EmbedGivesTheRowsExactly) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, LinearOf, ::testing::ValuesIn(all_dtypes().begin(), all_dtypes().end()),
+                         [](const auto& type_of) { return std::string(tensor::info(type_of.param).name); });
+INSTANTIATE_TEST_SUITE_P(Types, QuantizedLinearOf,
+                         ::testing::Values(DType::q8_0, DType::q4_0, DType::q4_k, DType::q6_k),
                          [](const auto& type_of) { return std::string(tensor::info(type_of.param).name); });
 INSTANTIATE_TEST_SUITE_P(Types, PlainLinearOf, ::testing::Values(DType::f32, DType::f16, DType::bf16),
                          [](const auto& type_of) { return std::string(tensor::info(type_of.param).name); });
