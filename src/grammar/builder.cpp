@@ -1,0 +1,207 @@
+#include "grammar/builder.hpp"
+
+#include <algorithm>
+#include <array>
+#include <map>
+
+#include <fmt/format.h>
+
+#include "base/utf8.hpp"
+#include "grammar/grammar_check.hpp"
+
+namespace tidemill::grammar {
+
+using base::Error;
+using base::ErrorCode;
+
+GrammarBuilder::GrammarBuilder(GrammarLimits limits) : limits_(limits) {}
+
+void GrammarBuilder::fail(ErrorCode code, std::string message) {
+  if (!error_) error_.emplace(code, std::move(message));
+}
+
+Expression GrammarBuilder::keep(NodeIndex node) {
+  if (expressions_.size() > limits_.max_nodes)
+    fail(ErrorCode::too_large, fmt::format("the grammar has more than {} parts", limits_.max_nodes));
+  return failed() ? nothing() : Expression{node};
+}
+
+Expression GrammarBuilder::bytes(const ByteSet& set) {
+  return failed() ? nothing() : keep(expressions_.bytes(set));
+}
+
+Expression GrammarBuilder::literal(std::string_view text) {
+  if (failed()) return nothing();
+  if (expressions_.text().size() + text.size() > limits_.max_text_bytes) {
+    fail(ErrorCode::too_large, fmt::format("the grammar's literals are longer than {} bytes", limits_.max_text_bytes));
+    return nothing();
+  }
+  return keep(expressions_.literal(text));
+}
+
+Expression GrammarBuilder::special(std::string_view name) {
+  return failed() ? nothing() : keep(expressions_.special(name));
+}
+
+// `bits` of a code point are still to come, six in each byte; what came before says that it lies at or behind `base`.
+NodeIndex GrammarBuilder::continuation(std::span<const CodePointRange> ranges, char32_t base, int bits) {
+  const char32_t last = base + (char32_t{1} << bits) - 1;
+  while (!ranges.empty() && ranges.front().second < base)
+    ranges = ranges.subspan(1);
+  while (!ranges.empty() && ranges.back().first > last)
+    ranges = ranges.first(ranges.size() - 1);
+  if (ranges.empty()) return Expressions::nothing;
+  if (bits == 0) return Expressions::empty;
+  if (ranges.front().first <= base && ranges.front().second >= last) {
+    ByteSet any;
+    for (size_t byte = 0x80; byte <= 0xBF; ++byte)
+      any.set(byte);
+    const NodeIndex one = expressions_.bytes(any);
+    NodeIndex chain = one;
+    for (int rest = bits - 6; rest > 0; rest -= 6)
+      chain = expressions_.sequence(one, chain);
+    return chain;
+  }
+  std::map<NodeIndex, ByteSet> by_rest;
+  for (char32_t i = 0; i < 64; ++i)
+    by_rest[continuation(ranges, base + (i << (bits - 6)), bits - 6)].set(0x80 + i);
+  std::vector<NodeIndex> parts;
+  for (const auto& [rest, set] : by_rest)
+    parts.push_back(expressions_.sequence(expressions_.bytes(set), rest));
+  return expressions_.choice(parts);
+}
+
+// The characters of `set` from `first` to `last`, all of whose encodings begin with bytes counted up from `lead` and
+// go on with `bits` bits.
+NodeIndex GrammarBuilder::lead_bytes(const CodePointSet& set, char32_t first, char32_t last, unsigned lead, int bits) {
+  const CodePointSet part = set.common(CodePointSet({{first, last}}));
+  std::map<NodeIndex, ByteSet> by_rest;
+  const char32_t step = char32_t{1} << bits;
+  for (char32_t base = first & ~(step - 1); base <= last; base += step)
+    by_rest[continuation(part.ranges(), base, bits)].set(lead + (base >> bits));
+  std::vector<NodeIndex> parts;
+  for (const auto& [rest, bytes] : by_rest)
+    parts.push_back(expressions_.sequence(expressions_.bytes(bytes), rest));
+  return expressions_.choice(parts);
+}
+
+Expression GrammarBuilder::code_points(std::span<const CodePointRange> ranges) {
+  if (failed()) return nothing();
+  const CodePointSet set(std::vector<CodePointRange>(ranges.begin(), ranges.end()));
+  ByteSet ascii;
+  for (const auto& [first, last] : set.ranges())
+    for (char32_t c = first; c <= std::min<char32_t>(last, 0x7F); ++c)
+      ascii.set(c);
+  const std::array<NodeIndex, 4> parts{
+      expressions_.bytes(ascii),
+      lead_bytes(set, 0x80, 0x7FF, 0xC0, 6),
+      lead_bytes(set, 0x800, 0xFFFF, 0xE0, 12),
+      lead_bytes(set, 0x10000, CodePointSet::last_code_point, 0xF0, 18),
+  };
+  return keep(expressions_.choice(parts));
+}
+
+Expression GrammarBuilder::any_character() {
+  return code_points(CodePointSet::all());
+}
+
+Expression GrammarBuilder::sequence(std::span<const Expression> parts) {
+  if (failed()) return nothing();
+  NodeIndex node = Expressions::empty;
+  for (size_t i = parts.size(); i-- > 0;)
+    node = expressions_.sequence(parts[i].index, node);
+  return keep(node);
+}
+
+Expression GrammarBuilder::choice(std::span<const Expression> parts) {
+  if (failed()) return nothing();
+  std::vector<NodeIndex> nodes;
+  nodes.reserve(parts.size());
+  for (const Expression part : parts)
+    nodes.push_back(part.index);
+  return keep(expressions_.choice(nodes));
+}
+
+Expression GrammarBuilder::repeat(Expression part, size_t least, std::optional<size_t> most) {
+  if (failed() || (most && *most < least)) return nothing();
+  const size_t largest = most.value_or(least);
+  if (largest > limits_.max_repeat) {
+    fail(ErrorCode::too_large,
+         fmt::format("a repetition of {} times is over the limit of {}", largest, limits_.max_repeat));
+    return nothing();
+  }
+  return keep(expressions_.repeat(part.index, static_cast<uint32_t>(least),
+                                  most ? static_cast<uint32_t>(*most) : Expressions::unbounded));
+}
+
+Expression GrammarBuilder::both(Expression left, Expression right) {
+  if (failed()) return nothing();
+  if (expressions_.at(left.index).irregular || expressions_.at(right.index).irregular) {
+    fail(ErrorCode::unsupported, "the intersection of parts with rules or control tokens is not supported");
+    return nothing();
+  }
+  return keep(expressions_.both(left.index, right.index));
+}
+
+bool GrammarBuilder::check_triggers(std::span<const std::string> triggers) {
+  for (const std::string& trigger : triggers) {
+    automaton_states_ += trigger.size() + 8;
+    if (!base::utf8::is_valid(trigger)) fail(ErrorCode::invalid_argument, "a text to search for is not UTF-8");
+  }
+  if (automaton_states_ > limits_.max_states)
+    fail(ErrorCode::too_large, fmt::format("the grammar's automata have more than {} states", limits_.max_states));
+  return !failed();
+}
+
+Expression GrammarBuilder::text_through(std::span<const std::string> triggers) {
+  if (failed() || !check_triggers(triggers)) return nothing();
+  if (std::any_of(triggers.begin(), triggers.end(), [](const std::string& trigger) { return trigger.empty(); }))
+    return empty();
+  return keep(expressions_.automaton(text_through_automaton(triggers), Automaton::start));
+}
+
+Expression GrammarBuilder::text_without(std::span<const std::string> triggers) {
+  if (failed() || !check_triggers(triggers)) return nothing();
+  if (std::any_of(triggers.begin(), triggers.end(), [](const std::string& trigger) { return trigger.empty(); }))
+    return nothing();
+  return keep(expressions_.automaton(text_without_automaton(triggers), Automaton::start));
+}
+
+Rule GrammarBuilder::declare(std::string name) {
+  if (rules_.size() > limits_.max_nodes) {
+    fail(ErrorCode::too_large, fmt::format("the grammar has more than {} rules", limits_.max_nodes));
+    return {};
+  }
+  rules_.push_back({std::move(name), std::nullopt});
+  return {expressions_.add_rule()};
+}
+
+void GrammarBuilder::define(Rule rule, Expression body) {
+  if (failed()) return;
+  Definition& definition = rules_[rule.index];
+  if (definition.body)
+    return fail(ErrorCode::invalid_argument, fmt::format("rule '{}' is defined twice", definition.name));
+  definition.body = body.index;
+}
+
+Expression GrammarBuilder::use(Rule rule) {
+  return failed() ? nothing() : keep(expressions_.use(rule.index));
+}
+
+base::Result<std::shared_ptr<const Grammar>> GrammarBuilder::build(Expression root) && {
+  if (error_) return *std::move(error_);
+  std::vector<NodeIndex> bodies;
+  auto grammar = std::make_shared<Grammar>();
+  grammar->limits_ = limits_;
+  for (Definition& definition : rules_) {
+    if (!definition.body)
+      return Error(ErrorCode::invalid_argument, fmt::format("rule '{}' is used but not defined", definition.name));
+    bodies.push_back(*definition.body);
+    grammar->rule_names_.push_back(std::move(definition.name));
+  }
+  GrammarCheck check(expressions_, bodies, root.index, *grammar);
+  TM_CHECK(check.run(nullptr));
+  return std::shared_ptr<const Grammar>(std::move(grammar));
+}
+
+}  // namespace tidemill::grammar

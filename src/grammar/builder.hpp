@@ -1,0 +1,97 @@
+// Grammars over bytes, put together from parts: what the front ends (JSON Schema, regular expressions, GBNF, tool-call
+// formats) are translated to.
+//
+// An expression is a node in a builder's arena, named by a small handle; equal nodes are one. Recursion goes through
+// rules. There is no ambiguity to resolve: a grammar says which byte strings belong to the language and nothing else.
+#pragma once
+
+#include <compare>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.hpp"
+#include "grammar/code_points.hpp"
+#include "grammar/expressions.hpp"
+#include "grammar/grammar.hpp"
+
+namespace tidemill::grammar {
+
+// Handles: of the builder that made them alone. Expression{} is nothing().
+struct Expression {
+  uint32_t index = 0;
+  auto operator<=>(const Expression&) const = default;
+};
+struct Rule {
+  uint32_t index = 0;
+};
+
+// Not thread-safe. Calls never fail on their own: what goes wrong (a limit, a misused part) is kept, parts made after
+// it are nothing(), and build() returns the first error.
+class GrammarBuilder {
+ public:
+  explicit GrammarBuilder(GrammarLimits limits = {});
+
+  const GrammarLimits& limits() const { return limits_; }
+  // Whether build() can only return an error by now: front ends may stop early.
+  bool failed() const { return error_.has_value(); }
+
+  Expression nothing() { return {Expressions::nothing}; }          // the empty language
+  Expression empty() { return {Expressions::empty}; }              // the empty string
+  Expression bytes(const ByteSet& set);                            // one byte of the set
+  Expression code_points(std::span<const CodePointRange> ranges);  // one character of these, in UTF-8; surrogates never
+  Expression code_points(const CodePointSet& set) { return code_points(set.ranges()); }
+  Expression any_character();
+  Expression literal(std::string_view text);
+  // A control token of the vocabulary by its name ("<|python_tag|>"). Where the vocabulary has no such control token
+  // its name is plain text. One that ends generation stands for the empty string: such tokens come exactly where the
+  // output may end. Control tokens match nowhere else.
+  Expression special(std::string_view name);
+  Expression sequence(std::span<const Expression> parts);
+  Expression sequence(std::initializer_list<Expression> parts) {
+    return sequence(std::span(parts.begin(), parts.size()));
+  }
+  Expression choice(std::span<const Expression> parts);
+  Expression choice(std::initializer_list<Expression> parts) { return choice(std::span(parts.begin(), parts.size())); }
+  Expression repeat(Expression part, size_t least, std::optional<size_t> most);  // nothing() if most < least
+  Expression optional(Expression part) { return choice({empty(), part}); }
+  // Both must match the whole; only of expressions without rules and specials, else `unsupported` at build(). Costs an
+  // automaton of the product's size, which is bounded by GrammarLimits::max_states.
+  Expression both(Expression left, Expression right);
+  // Any UTF-8 text up to and including the first occurrence of one of `triggers` (which are UTF-8).
+  Expression text_through(std::span<const std::string> triggers);
+  // Any UTF-8 text in which none of `triggers` occurs.
+  Expression text_without(std::span<const std::string> triggers);
+
+  Rule declare(std::string name);  // for recursion: declare, use, then define once
+  void define(Rule rule, Expression body);
+  Expression use(Rule rule);
+
+  // Errors: `invalid_argument` for a rule that was declared and not defined, or is left-recursive (names it), and for
+  // a grammar to which no string belongs; `unsupported`; `too_large` says which limit.
+  base::Result<std::shared_ptr<const Grammar>> build(Expression root) &&;
+
+ private:
+  struct Definition {
+    std::string name;
+    std::optional<NodeIndex> body;
+  };
+
+  Expression keep(NodeIndex node);
+  void fail(base::ErrorCode code, std::string message);
+  NodeIndex continuation(std::span<const CodePointRange> ranges, char32_t base, int bits);
+  NodeIndex lead_bytes(const CodePointSet& set, char32_t first, char32_t last, unsigned lead, int bits);
+  bool check_triggers(std::span<const std::string> triggers);
+
+  GrammarLimits limits_;
+  Expressions expressions_;
+  std::vector<Definition> rules_;
+  size_t automaton_states_ = 0;
+  std::optional<base::Error> error_;
+};
+
+}  // namespace tidemill::grammar

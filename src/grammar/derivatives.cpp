@@ -1,0 +1,201 @@
+#include "grammar/derivatives.hpp"
+
+#include <map>
+#include <utility>
+
+#include "grammar/copy_expressions.hpp"
+
+namespace tidemill::grammar {
+
+ByteClasses::ByteClasses(const Expressions& expressions) {
+  size_t classes = 1;
+  // Splits every class into its bytes with a mark and those without.
+  const auto split = [&](const ByteSet& marked) {
+    std::array<int, 256> split_off{};
+    std::array<uint8_t, 256> has_others{};
+    split_off.fill(-1);
+    for (size_t byte = 0; byte < 256; ++byte)
+      if (!marked[byte]) has_others[class_of[byte]] = 1;
+    for (size_t byte = 0; byte < 256; ++byte) {
+      const uint8_t old = class_of[byte];
+      if (!marked[byte] || has_others[old] == 0) continue;
+      if (split_off[old] < 0) split_off[old] = static_cast<int>(classes++);
+      class_of[byte] = static_cast<uint8_t>(split_off[old]);
+    }
+  };
+  for (const ByteSet& set : expressions.sets())
+    split(set);
+  ByteSet in_text;
+  for (const char c : expressions.text())
+    in_text.set(static_cast<uint8_t>(c));
+  for (size_t byte = 0; byte < 256; ++byte)
+    if (in_text[byte]) split(ByteSet().set(byte));
+  for (const auto& automaton : expressions.automata())
+    for (uint32_t state = 0; state < automaton->size() && classes < 256; ++state) {
+      std::map<uint32_t, ByteSet> by_next;
+      for (size_t byte = 0; byte < 256; ++byte)
+        by_next[automaton->next(state, static_cast<uint8_t>(byte))].set(byte);
+      for (const auto& [next, bytes] : by_next)
+        split(bytes);
+    }
+  member.resize(classes);
+  for (size_t byte = 256; byte-- > 0;)
+    member[class_of[byte]] = static_cast<uint8_t>(byte);
+}
+
+Derivatives::Derivatives(Expressions expressions) : expressions_(std::move(expressions)), slots_(1024) {}
+
+Derivatives::Slot& Derivatives::slot_of(uint64_t key) {
+  const size_t mask = slots_.size() - 1;
+  size_t at = (key * 0x9E3779B97F4A7C15ULL >> 20U) & mask;
+  while (slots_[at].key != 0 && slots_[at].key != key)
+    at = (at + 1) & mask;
+  return slots_[at];
+}
+
+void Derivatives::remember(uint64_t key, NodeIndex value) {
+  if (used_ * 2 > slots_.size()) {
+    std::vector<Slot> old(slots_.size() * 2);
+    old.swap(slots_);
+    for (const Slot& slot : old)
+      if (slot.key != 0) slot_of(slot.key) = slot;
+  }
+  slot_of(key) = {key, value};
+  ++used_;
+}
+
+NodeIndex Derivatives::derive(NodeIndex node, uint32_t symbol) {
+  if (!may_begin(node, symbol)) return Expressions::nothing;
+  switch (expressions_.at(node).kind) {
+    case NodeKind::sequence:
+    case NodeKind::choice:
+    case NodeKind::repeat: {
+      // Both are at least 1 here: node 0 begins with nothing.
+      const uint64_t key = (uint64_t{node} << 32U) | symbol;
+      if (const Slot& slot = slot_of(key); slot.key != 0) return slot.value;
+      const NodeIndex value = compute(node, symbol);
+      remember(key, value);
+      return value;
+    }
+    default:
+      return compute(node, symbol);
+  }
+}
+
+NodeIndex Derivatives::compute(NodeIndex node, uint32_t symbol) {
+  const Node copy = expressions_.at(node);  // the arena moves when it grows
+  switch (copy.kind) {
+    case NodeKind::nothing:
+    case NodeKind::empty:
+    case NodeKind::both:
+      return Expressions::nothing;
+    case NodeKind::bytes:
+      return Expressions::empty;
+    case NodeKind::literal:
+      return expressions_.literal_tail(node);
+    case NodeKind::special:
+      return copy.a + 256 == symbol ? Expressions::empty : Expressions::nothing;
+    case NodeKind::use:
+      return derive(expressions_.rule(copy.a).body, symbol);
+    case NodeKind::automaton: {
+      const std::shared_ptr<const Automaton> automaton = expressions_.automata()[copy.a];
+      return expressions_.automaton(automaton, automaton->next(copy.b, static_cast<uint8_t>(symbol)));
+    }
+    case NodeKind::repeat: {
+      const NodeIndex part = derive(copy.a, symbol);
+      const uint32_t least = copy.b == 0 ? 0 : copy.b - 1;
+      const uint32_t most = copy.c == Expressions::unbounded ? copy.c : copy.c - 1;
+      return expressions_.sequence(part, expressions_.repeat(copy.a, least, most));
+    }
+    case NodeKind::sequence:
+      return derive_sequence(node, symbol);
+    case NodeKind::choice:
+      return derive_choice(node, symbol);
+  }
+  return Expressions::nothing;
+}
+
+NodeIndex Derivatives::derive_sequence(NodeIndex node, uint32_t symbol) {
+  std::vector<NodeIndex> alternatives;
+  while (may_begin(node, symbol)) {
+    const Node copy = expressions_.at(node);
+    if (copy.kind != NodeKind::sequence) {
+      alternatives.push_back(derive(node, symbol));
+      break;
+    }
+    alternatives.push_back(expressions_.sequence(derive(copy.a, symbol), copy.b));
+    if (!expressions_.at(copy.a).nullable) break;
+    node = copy.b;
+  }
+  return alternatives.size() == 1 ? alternatives[0] : expressions_.choice(alternatives);
+}
+
+NodeIndex Derivatives::derive_choice(NodeIndex node, uint32_t symbol) {
+  std::vector<NodeIndex> alternatives;
+  const size_t count = expressions_.members(node).size();
+  for (size_t i = 0; i < count; ++i) {
+    const NodeIndex member = expressions_.members(node)[i];
+    if (may_begin(member, symbol)) alternatives.push_back(derive(member, symbol));
+  }
+  return alternatives.size() == 1 ? alternatives[0] : expressions_.choice(alternatives);
+}
+
+namespace {
+
+struct RegularLeaf {
+  const Expressions& from;
+  Expressions& to;
+
+  NodeIndex operator()(NodeIndex index) const {
+    const Node& node = from.at(index);
+    if (node.kind == NodeKind::bytes) return to.bytes(from.set_of(index));
+    if (node.kind == NodeKind::literal) return to.literal(from.text_of(index));
+    return to.automaton(from.automata()[node.a], node.b);
+  }
+  NodeIndex both(NodeIndex left, NodeIndex right) const { return to.both(left, right); }
+};
+
+}  // namespace
+
+std::shared_ptr<const Automaton> intersection(const Expressions& source, NodeIndex left, NodeIndex right,
+                                              size_t max_states) {
+  Expressions alone;  // what else is in the source would cost time and split classes of bytes
+  RegularLeaf leaf{source, alone};
+  CopyExpressions copy(source, alone, leaf);
+  const NodeIndex left_start = copy(left);
+  const std::pair<NodeIndex, NodeIndex> start{left_start, copy(right)};
+  const ByteClasses classes(alone);
+  alone.freeze();
+  Derivatives derivatives(std::move(alone));
+  const Expressions& expressions = derivatives.expressions();
+  std::vector<Automaton::State> states;
+  std::vector<std::pair<NodeIndex, NodeIndex>> meaning;
+  std::map<std::pair<NodeIndex, NodeIndex>, uint32_t> numbers;
+  size_t weight = 0;
+  const auto number_of = [&](const std::pair<NodeIndex, NodeIndex>& pair) {
+    const auto [found, is_new] = numbers.try_emplace(pair, static_cast<uint32_t>(states.size()));
+    if (is_new) {
+      states.emplace_back();
+      states.back().accepting = expressions.at(pair.first).nullable && expressions.at(pair.second).nullable;
+      meaning.push_back(pair);
+      weight += expressions.at(pair.first).weight + expressions.at(pair.second).weight;
+    }
+    return found->second;
+  };
+  number_of(start);
+  for (uint32_t i = 0; i < meaning.size(); ++i) {
+    if (states.size() > max_states || weight > max_states * 16) return nullptr;
+    const auto [one, other] = meaning[i];
+    std::vector<uint32_t> by_class(classes.member.size(), Automaton::none);
+    for (size_t c = 0; c < by_class.size(); ++c) {
+      const uint8_t byte = classes.member[c];
+      if (!expressions.first(one)[byte] || !expressions.first(other)[byte]) continue;
+      by_class[c] = number_of({derivatives.by_byte(one, byte), derivatives.by_byte(other, byte)});
+    }
+    for (size_t byte = 0; byte < 256; ++byte)
+      states[i].next[byte] = by_class[classes.class_of[byte]];
+  }
+  return Automaton::trimmed(states);
+}
+
+}  // namespace tidemill::grammar

@@ -1,0 +1,62 @@
+// Derivatives of expressions (Brzozowski, 1964): the derivative of a language by a symbol holds what may follow it.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "grammar/expressions.hpp"
+
+namespace tidemill::grammar {
+
+// Bytes that no part of a grammar tells apart are of one class.
+struct ByteClasses {
+  explicit ByteClasses(const Expressions& expressions);
+
+  std::array<uint8_t, 256> class_of{};
+  std::vector<uint8_t> member;  // [classes] one byte of each
+};
+
+// Works in an arena of its own, which grows by what is derived. Facts of rules must be set. Not thread-safe; copying
+// gives an independent one.
+class Derivatives {
+ public:
+  explicit Derivatives(Expressions expressions);
+
+  Expressions& expressions() { return expressions_; }
+  const Expressions& expressions() const { return expressions_; }
+
+  // By a byte, or by the control token whose name has the number given. Recurses as deep as the node's `depth`; work
+  // is bounded by the node's weight and what it begins with.
+  NodeIndex by_byte(NodeIndex node, uint8_t byte) { return derive(node, byte); }
+  NodeIndex by_special(NodeIndex node, uint32_t name) { return derive(node, 256 + name); }
+
+  size_t memory() const { return expressions_.memory() + slots_.capacity() * sizeof(Slot); }
+
+ private:
+  struct Slot {
+    uint64_t key = 0;  // node and symbol; 0 is free
+    NodeIndex value = 0;
+  };
+
+  NodeIndex derive(NodeIndex node, uint32_t symbol);
+  NodeIndex compute(NodeIndex node, uint32_t symbol);
+  NodeIndex derive_sequence(NodeIndex node, uint32_t symbol);
+  NodeIndex derive_choice(NodeIndex node, uint32_t symbol);
+  bool may_begin(NodeIndex node, uint32_t symbol) const {
+    return symbol < 256 ? expressions_.first(node)[symbol] : expressions_.at(node).special_first;
+  }
+  Slot& slot_of(uint64_t key);
+  void remember(uint64_t key, NodeIndex value);
+
+  Expressions expressions_;
+  std::vector<Slot> slots_;  // a power of two
+  size_t used_ = 0;
+};
+
+// The intersection of two expressions of `source` without rules and control tokens, of at most `max_states` states;
+// null if it needs more.
+std::shared_ptr<const Automaton> intersection(const Expressions& source, NodeIndex left, NodeIndex right,
+                                              size_t max_states);
+
+}  // namespace tidemill::grammar

@@ -1,0 +1,65 @@
+// Regular expressions in the dialect of ECMA-262 (with the u flag), as JSON Schema's `pattern` uses them and as people
+// write them: what is regular of it.
+//
+// Supported: literals and their escapes (\n \t \r \f \v \0 \cX \xHH \uHHHH, pairs of surrogates, \u{...}), `.` (not
+// line ends), classes with ranges and negation, \d \D \w \W \s \S, \p{...} and \P{...} with general categories (L, Lu,
+// Letter is not known by its long name), groups (capturing, named, (?:...)), alternation, greedy and lazy quantifiers
+// (the same language), {m} {m,} {m,n}, ^ where a match begins and $ where it ends. Not supported, and refused by name
+// with the position: \b \B, lookaround, back-references, anchors elsewhere, \p{...} of scripts and other properties.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "base/result.hpp"
+#include "grammar/builder.hpp"
+#include "grammar/code_points.hpp"
+
+namespace tidemill::grammar {
+
+// A parsed pattern: a tree over sets of code points.
+struct RegexNode {
+  enum class Kind : uint8_t {
+    characters,  // one character of `set`
+    sequence,    // of `parts`; without parts, the empty string
+    choice,      // one of `parts`
+    repeat,      // of parts[0], `least` to `most` times
+  };
+
+  Kind kind = Kind::sequence;
+  CodePointSet set;
+  std::vector<RegexNode> parts;
+  size_t least = 0;
+  std::optional<size_t> most;  // none: without bound
+};
+
+struct Regex {
+  RegexNode root;
+  bool anchored_start = false;  // ^ at the front of all alternatives
+  bool anchored_end = false;    // $ at the back of all
+};
+
+// Errors: `invalid_argument` for what is no regular expression, `unsupported` for what is not a regular one or not
+// known here, `too_large` past the limits; messages name the construct and its position (characters, from 1). Where `^`
+// or
+// `$` stand in some alternatives of the outermost choice only, the others are completed with "any text" by the caller's
+// reading of anchored_*: such a mix is `unsupported`.
+base::Result<Regex> parse_regex(std::string_view pattern, const GrammarLimits& limits = {});
+
+// Translates a tree; `leaf` says what one character of a set is (in a JSON string it may be escaped).
+using CharacterLeaf = std::function<Expression(const CodePointSet&)>;
+Expression translate_regex(GrammarBuilder& builder, const RegexNode& node, const CharacterLeaf& leaf);
+
+// Texts that match the pattern as a whole, anchors or not.
+base::Result<Expression> regular_expression(GrammarBuilder& builder, std::string_view pattern);
+// Texts in which the pattern matches somewhere, as ECMA-262's `test` and JSON Schema's `pattern` read it: unless it is
+// anchored there, any text may stand before and behind. `leaf` translates characters, those around it too.
+base::Result<Expression> regular_expression_search(GrammarBuilder& builder, std::string_view pattern,
+                                                   const CharacterLeaf& leaf);
+
+}  // namespace tidemill::grammar
