@@ -13,8 +13,8 @@
 #include "serve/call.hpp"
 #include "serve/endpoints.hpp"
 #include "serve/generation.hpp"
+#include "wire/openai_answer.hpp"
 #include "wire/openai_request.hpp"
-#include "wire/openai_response.hpp"
 
 namespace tidemill::serve {
 

@@ -11,9 +11,8 @@
 #include "serve/call.hpp"
 #include "serve/endpoints.hpp"
 #include "serve/generation.hpp"
-#include "wire/error_body.hpp"
+#include "wire/openai_answer.hpp"
 #include "wire/openai_request.hpp"
-#include "wire/openai_response.hpp"
 #include "wire/sse.hpp"
 
 namespace tidemill::serve {
@@ -30,24 +29,31 @@ namespace {
 // What a handler collects before it hands it to the socket.
 constexpr size_t write_batch_bytes = size_t{64} << 10;
 
+// A chat's prompt is its messages.
+Error rename_param(Error error, Dialect dialect) {
+  if (dialect != Dialect::completions && error.param() == "prompt") return std::move(error).with_param("messages");
+  return error;
+}
+
 struct Prepared {
-  wire::GenerateRequest request;
+  wire::Asked asked;
   std::vector<engine::Request> engine_requests;
 };
 
 // Body to engine requests: all that can be refused without the engine. Pure, for the text pool.
-Result<Prepared> prepare(const Service& service, Dialect dialect, std::string_view body, const std::string& id) {
+Result<Prepared> prepare(const Service& service, wire::ParseAsked parse, std::string_view body, const std::string& id) {
   const Serving& serving = *service.serving();
   Prepared prepared;
-  TM_TRY(prepared.request,
-         dialect == Dialect::chat ? wire::parse_chat_request(body) : wire::parse_completion_request(body));
-  TM_CHECK(check_model(serving, prepared.request.model));
-  TM_TRY(prepared.engine_requests, engine_requests(*serving.model, prepared.request, id));
+  TM_TRY(prepared.asked, parse(body));
+  TM_CHECK(check_model(serving, prepared.asked.request.model));
+  auto requests = engine_requests(*serving.model, prepared.asked.request, id);
+  if (!requests) return rename_param(std::move(requests).error(), prepared.asked.request.dialect);
+  prepared.engine_requests = std::move(*requests);
   return prepared;
 }
 
 void describe(observe::Span& span, const wire::GenerateRequest& request, const std::string& model) {
-  const bool chat = request.dialect == Dialect::chat;
+  const bool chat = request.dialect != Dialect::completions;
   span.set(attribute::operation_name,
            std::string(chat ? observe::semconv::operation::chat : observe::semconv::operation::text_completion));
   span.set(attribute::provider_name, std::string(observe::semconv::provider));
@@ -60,37 +66,27 @@ void describe(observe::Span& span, const wire::GenerateRequest& request, const s
   if (request.n > 1) span.set(attribute::choice_count, int64_t{request.n});
 }
 
-// A chat's prompt is its messages.
-Error rename_param(Error error, Dialect dialect) {
-  if (dialect == Dialect::chat && error.param() == "prompt") return std::move(error).with_param("messages");
-  return error;
-}
-
 // The events as server-sent events, until the last, an error, or the client's going.
-asio::awaitable<void> stream(Service& service, Call& call, Generation& generation, wire::OpenAiResponse& answer) {
+asio::awaitable<void> stream(Service& service, Call& call, Generation& generation, wire::Answer& answer) {
   wire::Exchange& exchange = call.exchange();
   auto begun = co_await call.begin_event_stream();
   if (!begun) co_return;
   std::string out;
+  answer.open_stream(out);
   while (true) {
     while (out.size() < write_batch_bytes) {
       auto event = generation.try_next();
       if (!event) break;
       if (!*event) {
-        // The status is out: the error goes where the clients of OpenAI's API look for it, and no "[DONE]" follows.
-        const Error& error = event->error();
-        call.note_failure(error);
-        wire::append_sse(out, base::json::serialize(wire::error_body(error)));
+        call.note_failure(event->error());
+        answer.fail_stream(event->error(), out);
         break;
       }
-      for (const std::string& chunk : answer.stream(**event))
-        wire::append_sse(out, chunk);
+      answer.stream(**event, out);
     }
     const bool last = generation.ended();
     if (last && !generation.failed()) {
-      for (const std::string& chunk : answer.finish_stream(generation.usage()))
-        wire::append_sse(out, chunk);
-      wire::append_sse(out, wire::OpenAiResponse::done);
+      answer.finish_stream(generation.usage(), out);
       call.note_usage(generation.usage(), generation.finish_reasons());
     }
     if (!out.empty()) {
@@ -114,7 +110,7 @@ asio::awaitable<void> stream(Service& service, Call& call, Generation& generatio
 }
 
 // All events, then one body.
-asio::awaitable<void> collect(Call& call, Generation& generation, wire::OpenAiResponse& answer) {
+asio::awaitable<void> collect(Call& call, Generation& generation, wire::Answer& answer) {
   while (true) {
     while (auto event = generation.try_next()) {
       if (!*event) {
@@ -131,48 +127,50 @@ asio::awaitable<void> collect(Call& call, Generation& generation, wire::OpenAiRe
   (void)co_await call.respond(wire::HttpResponse::json(200, answer.whole(generation.usage())));
 }
 
-asio::awaitable<void> generate(Service& service, Call& call, Dialect dialect) {
+asio::awaitable<void> generate(Service& service, Call& call, wire::ParseAsked parse, std::string_view id_prefix) {
   const Serving& serving = *service.serving();
   const std::string body = std::move(call.request().body);
-  const std::string id = base::random_id(dialect == Dialect::chat ? "chatcmpl-" : "cmpl-");
-  auto work = [&] { return prepare(service, dialect, body, id); };
+  const std::string id = base::random_id(id_prefix);
+  auto work = [&] { return prepare(service, parse, body, id); };
   auto prepared = co_await service.run_text_work(body.size(), work);
   if (!prepared) {
-    (void)co_await call.refuse(rename_param(std::move(prepared).error(), dialect));
+    (void)co_await call.refuse(std::move(prepared).error());
     co_return;
   }
-  const wire::GenerateRequest& request = prepared->request;
+  const wire::GenerateRequest& request = prepared->asked.request;
   const std::string& model = serving.model->name();
   describe(call.span(), request, model);
   call.span().set(attribute::response_id, id);
+  wire::AnswerInfo info{
+      .id = id, .model = model, .created = base::unix_nanos(service.clock().wall_now()) / 1'000'000'000};
+  info.choices = static_cast<int>(prepared->engine_requests.size()) * request.n;
   for (engine::Request& one : prepared->engine_requests) {
     one.parent = call.span().context();
     one.tenant = call.tenant();
+    info.prompt_tokens += std::ssize(one.prompt);
   }
-  const int choices = static_cast<int>(prepared->engine_requests.size()) * request.n;
   call.end_receive();
   auto generation = Generation::submit(*serving.engine, std::move(prepared->engine_requests), request.n);
   if (!generation) {
-    (void)co_await call.refuse(rename_param(std::move(generation).error(), dialect));
+    (void)co_await call.refuse(rename_param(std::move(generation).error(), request.dialect));
     co_return;
   }
   (*generation)->on_ready(call.exchange().waker());
   call.exchange().on_disconnect([shared = *generation] { shared->cancel(); });
-  const int64_t created = base::unix_nanos(service.clock().wall_now()) / 1'000'000'000;
-  wire::OpenAiResponse answer(request, id, model, created, choices);
+  const std::unique_ptr<wire::Answer> answer = prepared->asked.answer(info);
   if (request.stream) {
-    co_await stream(service, call, **generation, answer);
+    co_await stream(service, call, **generation, *answer);
   } else {
-    co_await collect(call, **generation, answer);
+    co_await collect(call, **generation, *answer);
   }
   if ((*generation)->ended()) service.note_completion((*generation)->usage().completion_tokens);
 }
 
 asio::awaitable<void> chat_completions(Service& service, Call& call) {
-  return generate(service, call, Dialect::chat);
+  return generate(service, call, wire::ask_chat, "chatcmpl-");
 }
 asio::awaitable<void> completions(Service& service, Call& call) {
-  return generate(service, call, Dialect::completions);
+  return generate(service, call, wire::ask_completion, "cmpl-");
 }
 
 }  // namespace

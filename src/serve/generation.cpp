@@ -76,6 +76,20 @@ Result<void> check_length(const LoadedModel& model, std::string_view text) {
       .with_param("prompt");
 }
 
+// What the dialects can say and the engine cannot do yet.
+Result<void> refuse_forms(const wire::GenerateRequest& request) {
+  if (request.output.kind != wire::OutputFormat::Kind::text) {
+    return Error(ErrorCode::unsupported, "structured output is not supported; the output can be text alone")
+        .with_param(request.output.param);
+  }
+  if (!request.tools.empty() && request.tool_choice.kind != wire::ToolChoice::Kind::none) {
+    return Error(ErrorCode::unsupported,
+                 "tool calls are not supported; leave 'tools' out or set 'tool_choice' to \"none\"")
+        .with_param("tools");
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<std::vector<text::Token>> prompt_tokens(const LoadedModel& model, const wire::Prompt& prompt,
@@ -102,9 +116,10 @@ Result<std::vector<text::Token>> prompt_tokens(const LoadedModel& model, const w
 
 Result<std::vector<engine::Request>> engine_requests(const LoadedModel& model, const wire::GenerateRequest& request,
                                                      const std::string& id) {
+  TM_CHECK(refuse_forms(request));
   const engine::Request settings = settings_of(request);
   std::vector<engine::Request> requests;
-  if (request.dialect == wire::Dialect::chat) {
+  if (request.dialect != wire::Dialect::completions) {
     TM_TRY(const RenderedPrompt prompt,
            model.chat().render(request.messages, request.template_variables, request.add_generation_prompt));
     TM_CHECK(check_length(model, prompt.text));

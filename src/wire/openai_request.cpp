@@ -3,13 +3,16 @@
 #include <array>
 #include <charconv>
 #include <limits>
+#include <memory>
 #include <utility>
 
 #include <fmt/core.h>
 
 #include "base/utf8.hpp"
 #include "wire/json_fields.hpp"
+#include "wire/openai_answer.hpp"
 #include "wire/openai_messages.hpp"
+#include "wire/openai_tools.hpp"
 
 namespace tidemill::wire {
 
@@ -146,42 +149,19 @@ Result<void> refuse_unsupported(const JsonFields& fields) {
     std::string_view name;
     std::string_view why;
   };
-  constexpr std::array<Field, 11> refused = {{
-      {"functions", "function calling is not supported"},
-      {"function_call", "function calling is not supported"},
+  constexpr std::array<Field, 5> refused = {{
+      {"functions", "this older form of 'tools' is not supported; use 'tools'"},
+      {"function_call", "this older form of 'tool_choice' is not supported; use 'tool_choice'"},
       {"audio", "audio output is not supported"},
       {"web_search_options", "web search is not supported"},
       {"suffix", "insertion before a suffix is not supported"},
-      {"guided_json", "structured output is not supported"},
-      {"guided_regex", "structured output is not supported"},
-      {"guided_choice", "structured output is not supported"},
-      {"guided_grammar", "structured output is not supported"},
-      {"structured_outputs", "structured output is not supported"},
-      {"grammar", "structured output is not supported"},
   }};
   for (const Field& field : refused) {
     if (fields.find(field.name) != nullptr) return fields.unsupported(field.name, field.why);
   }
-  TM_TRY(const json::object* format, fields.object("response_format"));
-  if (format != nullptr) {
-    TM_TRY(const auto type, JsonFields(*format, "response_format").string("type"));
-    if (type != "text") {
-      return fields.unsupported("response_format", "only {\"type\": \"text\"} is supported, structured output is not");
-    }
-  }
   TM_TRY(const json::array* modalities, fields.array("modalities"));
   if (modalities != nullptr && *modalities != json::array{"text"}) {
     return fields.unsupported("modalities", "only [\"text\"] is supported");
-  }
-  TM_TRY(const json::array* tools, fields.array("tools"));
-  if (tools != nullptr && !tools->empty()) {
-    TM_TRY(const auto choice, fields.find("tool_choice") != nullptr && fields.find("tool_choice")->is_string()
-                                  ? fields.string("tool_choice")
-                                  : Result<std::optional<std::string>>(std::optional<std::string>()));
-    if (choice != "none") {
-      return fields.unsupported("tools",
-                                "tool calls are not supported; leave 'tools' out or set 'tool_choice' to \"none\"");
-    }
   }
   return {};
 }
@@ -204,6 +184,7 @@ Result<void> parse_common(const JsonFields& fields, GenerateRequest& request) {
   TM_TRY(const auto model, fields.string("model"));
   request.model = model.value_or("");
   TM_CHECK(refuse_unsupported(fields));
+  TM_TRY(request.output, parse_output_format(fields));
   TM_TRY(request.sampling, parse_sampling(fields));
   TM_TRY(request.stop, parse_stop(fields));
   TM_TRY(const json::array* stop_tokens, fields.array("stop_token_ids"));
@@ -230,6 +211,11 @@ Result<GenerateRequest> parse_chat_request(std::string_view body) {
   request.dialect = Dialect::chat;
   TM_CHECK(parse_common(fields, request));
   TM_TRY(request.messages, parse_messages(fields, "messages"));
+  TM_TRY(request.tools, parse_tools(fields));
+  TM_TRY(request.tool_choice, parse_tool_choice(fields, request.tools));
+  TM_CHECK(check_tools(request.tools, request.tool_choice, "tools"));
+  TM_TRY(const auto parallel, fields.boolean("parallel_tool_calls"));
+  request.parallel_tool_calls = parallel.value_or(true);
 
   TM_TRY(const auto max_completion_tokens, fields.integer("max_completion_tokens", 1, max_int));
   TM_TRY(const auto max_tokens, fields.integer("max_tokens", 1, max_int));
@@ -245,8 +231,13 @@ Result<GenerateRequest> parse_chat_request(std::string_view body) {
 
   TM_TRY(const auto generation_prompt, fields.boolean("add_generation_prompt"));
   request.add_generation_prompt = generation_prompt.value_or(true);
+  TM_TRY(const auto effort, fields.string("reasoning_effort"));
+  if (effort) set_reasoning_effort(*effort, request.template_variables);
   TM_TRY(const json::object* variables, fields.object("chat_template_kwargs"));
-  if (variables != nullptr) request.template_variables = *variables;
+  if (variables != nullptr) {
+    for (const auto& [name, value] : *variables)
+      request.template_variables[name] = value;
+  }
   return request;
 }
 
@@ -270,6 +261,22 @@ Result<GenerateRequest> parse_completion_request(std::string_view body) {
     return fields.unsupported("best_of", "choosing the best of several is not supported; use 'n'");
   }
   return request;
+}
+
+Result<Asked> ask_chat(std::string_view body) {
+  TM_TRY(GenerateRequest request, parse_chat_request(body));
+  const auto answer = [form = AnswerForm::of(request)](const AnswerInfo& info) {
+    return std::make_unique<ChatAnswer>(form, info);
+  };
+  return Asked{std::move(request), answer};
+}
+
+Result<Asked> ask_completion(std::string_view body) {
+  TM_TRY(GenerateRequest request, parse_completion_request(body));
+  const auto answer = [form = AnswerForm::of(request)](const AnswerInfo& info) {
+    return std::make_unique<CompletionAnswer>(form, info);
+  };
+  return Asked{std::move(request), answer};
 }
 
 Result<EmbeddingRequest> parse_embedding_request(std::string_view body) {

@@ -11,12 +11,16 @@
 #include <string_view>
 
 #include "base/result.hpp"
+#include "wire/answer.hpp"
 #include "wire/request.hpp"
 
 namespace tidemill::wire {
 
 base::Result<GenerateRequest> parse_chat_request(std::string_view body);
 base::Result<GenerateRequest> parse_completion_request(std::string_view body);
+// With the writer of the answer.
+base::Result<Asked> ask_chat(std::string_view body);
+base::Result<Asked> ask_completion(std::string_view body);
 base::Result<EmbeddingRequest> parse_embedding_request(std::string_view body);
 base::Result<TokenizeRequest> parse_tokenize_request(std::string_view body);
 base::Result<DetokenizeRequest> parse_detokenize_request(std::string_view body);

@@ -31,23 +31,67 @@ struct SamplingFields {
   std::optional<int64_t> seed;
 };
 
-// Which API the caller speaks, for the parts where OpenAI's two generation endpoints differ.
-enum class Dialect : uint8_t { chat, completions };
+// A function that the model may call.
+struct Tool {
+  std::string name;
+  std::string description;
+  base::json::value parameters;  // a JSON Schema; null: none was given, any object goes
+  bool strict = false;           // arguments must follow the schema, not only be an object
+};
+
+struct ToolChoice {
+  enum class Kind : uint8_t {
+    none,       // no calls
+    automatic,  // calls or text, as the model likes
+    required,   // at least one call
+    named,      // a call of `name`
+  };
+  Kind kind = Kind::automatic;
+  std::string name;
+};
+
+// What the text must be.
+struct OutputFormat {
+  enum class Kind : uint8_t {
+    text,         // anything
+    json_object,  // any JSON object
+    json_schema,  // JSON that `schema` describes
+    regex,        // a match of `pattern`
+    choice,       // one of `choices`
+    grammar,      // a sentence of `pattern`, a GBNF grammar
+  };
+  Kind kind = Kind::text;
+  std::string name;  // of the schema, as the client calls it
+  base::json::value schema;
+  std::string pattern;
+  std::vector<std::string> choices;
+  std::string param = "response_format";  // the request's field, for errors
+};
+
+// Which API the caller speaks.
+enum class Dialect : uint8_t { chat, completions, responses, messages };
 
 struct GenerateRequest {
   Dialect dialect = Dialect::chat;
   std::string model;  // empty: the served one
 
-  // Dialect::chat. Messages as the chat template reads them: `content` a string or null, text parts joined by line
-  // feeds, the arguments of tool calls parsed.
+  // A conversation: every dialect but completions. Messages as the chat template reads them: `content` a string or
+  // null, text parts joined by line feeds, the arguments of tool calls parsed; calls and results of tools, and
+  // "reasoning_content", as in OpenAI's chat messages.
   base::json::array messages;
   base::json::object template_variables;  // "chat_template_kwargs"
   bool add_generation_prompt = true;
+  std::vector<Tool> tools;
+  ToolChoice tool_choice;
+  bool parallel_tool_calls = true;
+  // Responses' "truncation": "auto": where the context is too short, the oldest turns go.
+  bool drop_oldest_turns = false;
 
   // Dialect::completions; at least one.
   std::vector<Prompt> prompts;
   bool echo = false;
 
+  OutputFormat output;
   SamplingFields sampling;
   std::optional<int64_t> max_tokens;  // of each choice
   std::vector<std::string> stop;
@@ -83,12 +127,13 @@ struct DetokenizeRequest {
   TokenIds tokens;
 };
 
-enum class FinishReason : uint8_t { none, stop, length };
+enum class FinishReason : uint8_t { none, stop, length, tool_calls };
 
 struct Usage {
   int64_t prompt_tokens = 0;
   int64_t completion_tokens = 0;
-  int64_t cached_tokens = 0;
+  int64_t cached_tokens = 0;     // of the prompt's
+  int64_t reasoning_tokens = 0;  // of the completion's
 };
 
 struct TokenLogprob {
@@ -102,12 +147,24 @@ struct TokenInfo {
   size_t text_offset = 0;         // where in the choice's text it begins, in characters
 };
 
-// One piece of one choice.
+// A piece of one call of a tool. `id` and `name` come with the call's first piece; the pieces of `arguments` are those
+// of one JSON text.
+struct ToolCallDelta {
+  int index = 0;  // of the call in its choice
+  std::string id;
+  std::string name;
+  std::string arguments;
+};
+
+// One piece of one choice. Of reasoning, text and calls, what comes first in the struct came first.
 struct Event {
   int choice = 0;
-  std::string text;  // whole characters
+  std::string reasoning;  // whole characters
+  std::string text;       // whole characters
+  std::vector<ToolCallDelta> tool_calls;
   std::vector<TokenInfo> logprobs;
   FinishReason finish = FinishReason::none;
+  std::string matched_stop;  // the stop string that ended it, if one did
 };
 
 }  // namespace tidemill::wire

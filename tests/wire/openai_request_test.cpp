@@ -130,15 +130,69 @@ TEST(ChatRequest, BringsMessagesIntoTheTemplatesForm) {
 }
 
 TEST(ChatRequest, RefusesWhatIsNotSupportedInsteadOfDroppingIt) {
-  for (const char* more :
-       {R"("response_format":{"type":"json_object"})", R"("tools":[{"type":"function"}])", R"("functions":[{}])",
-        R"("modalities":["audio"])", R"("tools":[{"type":"function"}],"tool_choice":{"type":"function"})"}) {
+  for (const char* more : {R"("functions":[{}])", R"("modalities":["audio"])", R"("tools":[{"type":"web_search"}])"}) {
     const auto parsed = parse_chat_request(chat(more));
     ASSERT_FALSE(parsed) << more;
     EXPECT_EQ(parsed.error().code(), base::ErrorCode::unsupported) << more;
   }
   EXPECT_EQ(chat_fault(chat(R"("response_format":{"type":"text"},"tools":[],"modalities":["text"])")), "(none)");
-  EXPECT_EQ(chat_fault(chat(R"("tools":[{"type":"function"}],"tool_choice":"none")")), "(none)");
+}
+
+TEST(ChatRequest, TakesTools) {
+  const auto parsed = parse_chat_request(chat(
+      R"("tools":[{"type":"function","function":{"name":"get","description":"Gets.","parameters":{"type":"object"},
+         "strict":true}},{"type":"function","function":{"name":"put"}}],
+         "tool_choice":{"type":"function","function":{"name":"put"}},"parallel_tool_calls":false)"));
+  ASSERT_TRUE(parsed) << parsed.error().to_string();
+  ASSERT_EQ(parsed->tools.size(), 2u);
+  EXPECT_EQ(parsed->tools[0].name, "get");
+  EXPECT_EQ(parsed->tools[0].description, "Gets.");
+  EXPECT_EQ(parsed->tools[0].parameters, (base::json::value{{"type", "object"}}));
+  EXPECT_TRUE(parsed->tools[0].strict);
+  EXPECT_TRUE(parsed->tools[1].parameters.is_null());
+  EXPECT_EQ(parsed->tool_choice.kind, ToolChoice::Kind::named);
+  EXPECT_EQ(parsed->tool_choice.name, "put");
+  EXPECT_FALSE(parsed->parallel_tool_calls);
+  EXPECT_EQ(parse_chat_request(chat(R"("model":"m")"))->tool_choice.kind, ToolChoice::Kind::none);
+}
+
+TEST(ChatRequest, NamesTheFaultOfATool) {
+  const std::string one = R"({"type":"function","function":{"name":"get"}})";
+  EXPECT_EQ(chat_fault(chat(R"("tools":[{"type":"function"}])")), "tools[0].function");
+  EXPECT_EQ(chat_fault(chat(R"("tools":[{"type":"function","function":{}}])")), "tools[0].function.name");
+  EXPECT_EQ(chat_fault(chat(R"("tools":[{"type":"function","function":{"name":"a b"}}])")), "tools");
+  EXPECT_EQ(chat_fault(chat(R"("tools":[)" + one + "," + one + "]")), "tools");
+  EXPECT_EQ(chat_fault(chat(R"("tool_choice":"required")")), "tool_choice");
+  EXPECT_EQ(chat_fault(chat(R"("tools":[)" + one + R"(],"tool_choice":"perhaps")")), "tool_choice");
+  EXPECT_EQ(chat_fault(chat(R"("tools":[)" + one + R"(],"tool_choice":{"function":{"name":"put"}})")), "tool_choice");
+}
+
+TEST(ChatRequest, TakesEveryFormOfOutput) {
+  using Kind = OutputFormat::Kind;
+  const auto kind = [](std::string_view more) { return parse_chat_request(chat(more))->output.kind; };
+  EXPECT_EQ(kind(R"("response_format":{"type":"json_object"})"), Kind::json_object);
+  EXPECT_EQ(kind(R"("guided_regex":"a+")"), Kind::regex);
+  EXPECT_EQ(kind(R"("guided_choice":["a","b"])"), Kind::choice);
+  EXPECT_EQ(kind(R"("grammar":"root ::= \"a\"")"), Kind::grammar);
+  EXPECT_EQ(kind(R"("structured_outputs":{"json":{}})"), Kind::json_schema);
+  const auto schema = parse_chat_request(
+      chat(R"("response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{"type":"null"}}})"));
+  ASSERT_TRUE(schema);
+  EXPECT_EQ(schema->output.kind, Kind::json_schema);
+  EXPECT_EQ(schema->output.name, "n");
+  EXPECT_EQ(schema->output.schema, (base::json::value{{"type", "null"}}));
+}
+
+TEST(ChatRequest, NamesTheFaultOfAnOutputFormat) {
+  EXPECT_EQ(chat_fault(chat(R"("response_format":{})")), "response_format.type");
+  EXPECT_EQ(chat_fault(chat(R"("response_format":{"type":"xml"})")), "response_format.type");
+  EXPECT_EQ(chat_fault(chat(R"("response_format":{"type":"json_schema"})")), "response_format.json_schema");
+  EXPECT_EQ(chat_fault(chat(R"("response_format":{"type":"json_schema","json_schema":{"name":"a"}})")),
+            "response_format.json_schema.schema");
+  EXPECT_EQ(chat_fault(chat(R"("guided_regex":1)")), "guided_regex");
+  EXPECT_EQ(chat_fault(chat(R"("guided_choice":[])")), "guided_choice");
+  EXPECT_EQ(chat_fault(chat(R"("guided_json":"{")")), "guided_json");
+  EXPECT_EQ(chat_fault(chat(R"("guided_regex":"a","response_format":{"type":"json_object"})")), "guided_regex");
 }
 
 TEST(ChatRequest, ExplainsWhatIsNotAnObject) {

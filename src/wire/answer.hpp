@@ -1,0 +1,51 @@
+// What a dialect is: how it asks, and how it is answered.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/result.hpp"
+#include "wire/error_body.hpp"
+#include "wire/request.hpp"
+
+namespace tidemill::wire {
+
+// Writes the answer to one generation request: server-sent events, or one body. Fed with the events in order. Not
+// thread-safe.
+class Answer {
+ public:
+  virtual ~Answer() = default;
+
+  // A stream: each appends server-sent events to `out`, perhaps none. open_stream once, before all; then stream for
+  // each event; then either finish_stream, after the last, or fail_stream, after which the stream ends.
+  virtual void open_stream(std::string& out) { (void)out; }
+  virtual void stream(const Event& event, std::string& out) = 0;
+  virtual void finish_stream(const Usage& usage, std::string& out) = 0;
+  virtual void fail_stream(const base::Error& error, std::string& out) = 0;
+
+  // No stream: collect for each event, then whole, the body.
+  virtual void collect(const Event& event) = 0;
+  virtual std::string whole(const Usage& usage) = 0;
+};
+
+struct AnswerInfo {
+  std::string id;
+  std::string model;
+  int64_t created = 0;  // seconds since the Unix epoch
+  int choices = 1;      // prompts times n
+  int64_t prompt_tokens = 0;
+};
+
+// A request and the writer of its answer, which keeps what it needs of the request.
+struct Asked {
+  GenerateRequest request;
+  std::function<std::unique_ptr<Answer>(const AnswerInfo&)> answer;
+};
+
+// A request's body to what is asked. Errors name the parameter. Pure.
+using ParseAsked = base::Result<Asked> (*)(std::string_view body);
+
+}  // namespace tidemill::wire

@@ -1,0 +1,271 @@
+#include "wire/openai_answer.hpp"
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+#include <openssl/evp.h>
+
+#include "base/utf8.hpp"
+#include "wire/error_body.hpp"
+#include "wire/sse.hpp"
+
+namespace tidemill::wire {
+
+namespace json = base::json;
+
+namespace {
+
+json::value finish_json(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::none:
+      return nullptr;
+    case FinishReason::stop:
+      return "stop";
+    case FinishReason::length:
+      return "length";
+    case FinishReason::tool_calls:
+      return "tool_calls";
+  }
+  return nullptr;
+}
+
+// JSON has no infinity; a token that cannot be chosen is shown as OpenAI shows it.
+double finite_logprob(double logprob) {
+  return std::isfinite(logprob) ? logprob : -9999.0;
+}
+
+json::value logprob_json(const TokenLogprob& token) {
+  return token.logprob ? json::value(finite_logprob(*token.logprob)) : json::value(nullptr);
+}
+
+json::object chat_token(const TokenLogprob& token) {
+  json::array bytes;
+  for (const char c : token.bytes)
+    bytes.push_back(static_cast<unsigned char>(c));
+  return {{"token", base::utf8::sanitize(token.bytes)}, {"logprob", logprob_json(token)}, {"bytes", std::move(bytes)}};
+}
+
+std::string base64(std::string_view bytes) {
+  std::string text((bytes.size() + 2) / 3 * 4 + 1, '\0');  // EVP_EncodeBlock ends it with a NUL
+  const int length =
+      EVP_EncodeBlock(reinterpret_cast<unsigned char*>(text.data()),
+                      reinterpret_cast<const unsigned char*>(bytes.data()), static_cast<int>(bytes.size()));
+  text.resize(static_cast<size_t>(length));
+  return text;
+}
+
+}  // namespace
+
+json::object usage_json(const Usage& usage) {
+  return {{"prompt_tokens", usage.prompt_tokens},
+          {"completion_tokens", usage.completion_tokens},
+          {"total_tokens", usage.prompt_tokens + usage.completion_tokens},
+          {"prompt_tokens_details", {{"cached_tokens", usage.cached_tokens}}},
+          {"completion_tokens_details", {{"reasoning_tokens", usage.reasoning_tokens}}}};
+}
+
+OpenAiAnswer::OpenAiAnswer(const AnswerForm& form, AnswerInfo info)
+    : form_(form), info_(std::move(info)), choices_(static_cast<size_t>(info_.choices)) {}
+
+json::object OpenAiAnswer::envelope(bool chunk) const {
+  return {{"id", info_.id}, {"object", object_name(chunk)}, {"created", info_.created}, {"model", info_.model}};
+}
+
+void OpenAiAnswer::append_chunk(json::object piece, int choice, json::value logprobs, FinishReason finish,
+                                std::string& out) const {
+  json::object entry{{"index", choice}};
+  for (auto& [key, value] : piece)
+    entry[key] = std::move(value);
+  entry["logprobs"] = std::move(logprobs);
+  entry["finish_reason"] = finish_json(finish);
+  json::object body = envelope(true);
+  body["choices"] = json::array{std::move(entry)};
+  if (form_.include_usage) body["usage"] = nullptr;
+  append_sse(out, json::serialize(body));
+}
+
+void OpenAiAnswer::stream(const Event& event, std::string& out) {
+  Choice& choice = choices_.at(static_cast<size_t>(event.choice));
+  const bool has_logprobs = form_.logprobs && !event.logprobs.empty();
+  json::value logprobs = has_logprobs ? logprobs_json(event.logprobs) : json::value(nullptr);
+  std::vector<json::object> all = pieces(event, has_logprobs, !choice.opened);
+  const size_t bearer = !choice.opened && all.size() > 1 ? 1 : 0;  // of the probabilities: not a chat's opening
+  choice.opened = true;
+  for (size_t i = 0; i < all.size(); ++i) {
+    append_chunk(std::move(all[i]), event.choice, i == bearer ? std::move(logprobs) : json::value(nullptr),
+                 FinishReason::none, out);
+  }
+  if (event.finish != FinishReason::none) append_chunk(last_piece(), event.choice, nullptr, event.finish, out);
+}
+
+void OpenAiAnswer::finish_stream(const Usage& usage, std::string& out) {
+  if (form_.include_usage) {
+    json::object body = envelope(true);
+    body["choices"] = json::array();
+    body["usage"] = usage_json(usage);
+    append_sse(out, json::serialize(body));
+  }
+  append_sse(out, "[DONE]");
+}
+
+// The status is out: the error goes where the clients of OpenAI's API look for it, and no "[DONE]" follows.
+void OpenAiAnswer::fail_stream(const base::Error& error, std::string& out) {
+  append_sse(out, json::serialize(error_body(error)));
+}
+
+void OpenAiAnswer::collect(const Event& event) {
+  Choice& choice = choices_.at(static_cast<size_t>(event.choice));
+  choice.reasoning += event.reasoning;
+  choice.text += event.text;
+  for (const ToolCallDelta& delta : event.tool_calls) {
+    const auto index = static_cast<size_t>(delta.index);
+    if (index >= choice.calls.size()) choice.calls.resize(index + 1);
+    ToolCall& call = choice.calls[index];
+    if (!delta.id.empty()) call.id = delta.id;
+    if (!delta.name.empty()) call.name = delta.name;
+    call.arguments += delta.arguments;
+  }
+  choice.logprobs.insert(choice.logprobs.end(), event.logprobs.begin(), event.logprobs.end());
+  if (event.finish != FinishReason::none) choice.finish = event.finish;
+}
+
+std::string OpenAiAnswer::whole(const Usage& usage) {
+  json::object body = envelope(false);
+  json::array& choices = body["choices"].emplace_array();
+  for (size_t i = 0; i < choices_.size(); ++i) {
+    const Choice& choice = choices_[i];
+    json::object entry{{"index", i}};
+    for (auto& [key, value] : whole_choice(choice))
+      entry[key] = std::move(value);
+    entry["logprobs"] = form_.logprobs ? logprobs_json(choice.logprobs) : json::value(nullptr);
+    entry["finish_reason"] = finish_json(choice.finish);
+    choices.push_back(std::move(entry));
+  }
+  body["usage"] = usage_json(usage);
+  return json::serialize(body);
+}
+
+std::string_view ChatAnswer::object_name(bool chunk) const {
+  return chunk ? "chat.completion.chunk" : "chat.completion";
+}
+
+std::vector<json::object> ChatAnswer::pieces(const Event& event, bool has_logprobs, bool first) const {
+  std::vector<json::object> all;
+  const auto add = [&all](json::object delta) { all.push_back({{"delta", std::move(delta)}}); };
+  if (first) add({{"role", "assistant"}, {"content", ""}, {"refusal", nullptr}});
+  const size_t opening = all.size();
+  if (!event.reasoning.empty()) add({{"reasoning_content", event.reasoning}});
+  if (!event.text.empty()) add({{"content", event.text}});
+  for (const ToolCallDelta& delta : event.tool_calls) {
+    json::object call{{"index", delta.index}};
+    if (!delta.id.empty()) {
+      call["id"] = delta.id;
+      call["type"] = "function";
+    }
+    json::object function;
+    if (!delta.name.empty()) function["name"] = delta.name;
+    function["arguments"] = delta.arguments;
+    call["function"] = std::move(function);
+    add({{"tool_calls", json::array{std::move(call)}}});
+  }
+  if (has_logprobs && all.size() == opening) add({{"content", ""}});
+  return all;
+}
+
+json::object ChatAnswer::last_piece() const {
+  return {{"delta", json::object()}};
+}
+
+json::object ChatAnswer::whole_choice(const Choice& choice) const {
+  json::object message{{"role", "assistant"}};
+  // With calls and no text beside them, OpenAI says null.
+  message["content"] = choice.text.empty() && !choice.calls.empty() ? json::value(nullptr) : json::value(choice.text);
+  message["refusal"] = nullptr;
+  if (!choice.reasoning.empty()) message["reasoning_content"] = choice.reasoning;
+  if (!choice.calls.empty()) {
+    json::array& calls = message["tool_calls"].emplace_array();
+    for (const ToolCall& call : choice.calls) {
+      calls.push_back(json::object{
+          {"id", call.id}, {"type", "function"}, {"function", {{"name", call.name}, {"arguments", call.arguments}}}});
+    }
+  }
+  return {{"message", std::move(message)}};
+}
+
+json::value ChatAnswer::logprobs_json(const std::vector<TokenInfo>& tokens) const {
+  json::array content;
+  for (const TokenInfo& token : tokens) {
+    json::object entry = chat_token(token.chosen);
+    json::array& top = entry["top_logprobs"].emplace_array();
+    for (const TokenLogprob& other : token.top)
+      top.push_back(chat_token(other));
+    content.push_back(std::move(entry));
+  }
+  return json::object{{"content", std::move(content)}, {"refusal", nullptr}};
+}
+
+std::string_view CompletionAnswer::object_name(bool) const {
+  return "text_completion";
+}
+
+std::vector<json::object> CompletionAnswer::pieces(const Event& event, bool has_logprobs, bool) const {
+  if (event.text.empty() && !has_logprobs) return {};
+  return {{{"text", event.text}}};
+}
+
+json::object CompletionAnswer::last_piece() const {
+  return {{"text", ""}};
+}
+
+json::object CompletionAnswer::whole_choice(const Choice& choice) const {
+  return {{"text", choice.text}};
+}
+
+json::value CompletionAnswer::logprobs_json(const std::vector<TokenInfo>& tokens) const {
+  json::array texts;
+  json::array logprobs;
+  json::array tops;
+  json::array offsets;
+  for (const TokenInfo& token : tokens) {
+    texts.push_back(json::value(base::utf8::sanitize(token.chosen.bytes)));
+    logprobs.push_back(logprob_json(token.chosen));
+    offsets.push_back(token.text_offset);
+    if (!token.chosen.logprob) {
+      tops.push_back(nullptr);
+      continue;
+    }
+    json::object top;
+    for (const TokenLogprob& other : token.top)
+      top[base::utf8::sanitize(other.bytes)] = logprob_json(other);
+    tops.push_back(std::move(top));
+  }
+  return json::object{{"tokens", std::move(texts)},
+                      {"token_logprobs", std::move(logprobs)},
+                      {"top_logprobs", form_.top_logprobs > 0 ? json::value(std::move(tops)) : json::value(nullptr)},
+                      {"text_offset", std::move(offsets)}};
+}
+
+std::string embedding_response(std::span<const std::vector<float>> embeddings, std::string_view model,
+                               int64_t prompt_tokens, bool as_base64) {
+  static_assert(std::endian::native == std::endian::little);
+  json::array data;
+  for (size_t i = 0; i < embeddings.size(); ++i) {
+    const std::vector<float>& embedding = embeddings[i];
+    json::value shown;
+    if (as_base64) {
+      std::string bytes(embedding.size() * sizeof(float), '\0');
+      if (!embedding.empty()) std::memcpy(bytes.data(), embedding.data(), bytes.size());
+      shown = json::string(base64(bytes));
+    } else {
+      shown = json::array(embedding.begin(), embedding.end());
+    }
+    data.push_back(json::object{{"object", "embedding"}, {"index", i}, {"embedding", std::move(shown)}});
+  }
+  return json::serialize(json::object{{"object", "list"},
+                                      {"data", std::move(data)},
+                                      {"model", model},
+                                      {"usage", {{"prompt_tokens", prompt_tokens}, {"total_tokens", prompt_tokens}}}});
+}
+
+}  // namespace tidemill::wire

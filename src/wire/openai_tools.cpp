@@ -1,0 +1,260 @@
+#include "wire/openai_tools.hpp"
+
+#include <algorithm>
+#include <array>
+#include <set>
+#include <string>
+#include <utility>
+
+#include <fmt/core.h>
+
+#include "base/utf8.hpp"
+
+namespace tidemill::wire {
+
+using base::Error;
+using base::ErrorCode;
+using base::Result;
+namespace json = base::json;
+
+namespace {
+
+constexpr size_t max_tools = 1024;
+constexpr size_t max_name = 64;
+constexpr std::string_view name_rule = "1 to 64 letters, digits, '_', '-' or '.'";
+
+Error invalid(std::string_view path, std::string message) {
+  return Error(ErrorCode::invalid_argument, std::move(message)).with_param(std::string(path));
+}
+
+Result<Tool> parse_tool(const JsonFields& entry) {
+  TM_TRY(const auto type, entry.string("type"));
+  if (type && *type != "function") {
+    return entry.unsupported("type", fmt::format("tools of type \"{}\" are not supported, only \"function\" is",
+                                                 base::utf8::prefix(*type, 40)));
+  }
+  TM_TRY(const json::object* object, entry.object("function"));
+  if (object == nullptr) {
+    return entry.invalid("function", fmt::format("'{}' is required: an object with a name", entry.path("function")));
+  }
+  const JsonFields function(*object, entry.path("function"));
+  Tool tool;
+  TM_TRY(const auto name, function.string("name"));
+  if (!name) return function.invalid("name", fmt::format("'{}' is required", function.path("name")));
+  tool.name = *name;
+  TM_TRY(const auto description, function.string("description"));
+  tool.description = description.value_or("");
+  TM_TRY(const json::object* parameters, function.object("parameters"));
+  if (parameters != nullptr) tool.parameters = *parameters;
+  TM_TRY(const auto strict, function.boolean("strict"));
+  tool.strict = strict.value_or(false);
+  return tool;
+}
+
+// {"type": "json_schema", "json_schema": {"name", "schema", "strict"}} and its simpler kin.
+Result<OutputFormat> parse_response_format(const json::object& object) {
+  const JsonFields format(object, "response_format");
+  OutputFormat output;
+  TM_TRY(const auto type, format.string("type"));
+  if (!type) {
+    return format.invalid("type", "'response_format.type' is required: \"text\", \"json_object\" or \"json_schema\"");
+  }
+  if (*type == "text") return output;
+  if (*type == "json_object") {
+    output.kind = OutputFormat::Kind::json_object;
+    return output;
+  }
+  if (*type != "json_schema") {
+    return format.invalid(
+        "type", fmt::format("'response_format.type' must be \"text\", \"json_object\" or \"json_schema\", not \"{}\"",
+                            base::utf8::prefix(*type, 40)));
+  }
+  output.kind = OutputFormat::Kind::json_schema;
+  TM_TRY(const json::object* wrapped, format.object("json_schema"));
+  if (wrapped == nullptr) {
+    return format.invalid("json_schema", "'response_format.json_schema' is required: an object with 'schema'");
+  }
+  const JsonFields inner(*wrapped, "response_format.json_schema");
+  TM_TRY(const auto name, inner.string("name"));
+  if (name && !is_tool_name(*name)) {
+    return inner.invalid("name", fmt::format("'response_format.json_schema.name' must be {}", name_rule));
+  }
+  output.name = name.value_or("");
+  const json::value* schema = inner.find("schema");
+  if (schema == nullptr) {
+    return inner.invalid("schema", "'response_format.json_schema.schema' is required: a JSON Schema");
+  }
+  if (!schema->is_object() && !schema->is_bool()) return inner.mismatch("schema", "a JSON Schema", *schema);
+  output.schema = *schema;
+  output.param = "response_format.json_schema.schema";
+  return output;
+}
+
+Result<OutputFormat> parse_guided(const JsonFields& fields, std::string_view name, OutputFormat::Kind kind) {
+  OutputFormat output;
+  output.kind = kind;
+  output.param = fields.path(name);
+  if (kind == OutputFormat::Kind::json_schema) {
+    const json::value* schema = fields.find(name);
+    output.schema = *schema;
+    if (schema->is_string()) {  // vLLM takes the schema as text too
+      auto parsed = base::parse_json(std::string_view(schema->get_string()));
+      if (!parsed) return std::move(parsed).error().wrap(output.param).with_param(output.param);
+      output.schema = std::move(*parsed);
+    }
+    if (!output.schema.is_object() && !output.schema.is_bool()) {
+      return fields.mismatch(name, "a JSON Schema", output.schema);
+    }
+    return output;
+  }
+  if (kind == OutputFormat::Kind::choice) {
+    TM_TRY(const json::array* array, fields.array(name));
+    for (const json::value& item : *array) {
+      if (!item.is_string()) return fields.mismatch(name, "an array of strings", item);
+      output.choices.emplace_back(item.get_string());
+    }
+    if (output.choices.empty()) return fields.invalid(name, fmt::format("'{}' must hold a choice", output.param));
+    return output;
+  }
+  TM_TRY(const auto pattern, fields.string(name));
+  output.pattern = *pattern;
+  return output;
+}
+
+}  // namespace
+
+bool is_tool_name(std::string_view name) {
+  const auto allowed = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' ||
+           c == '.';
+  };
+  return !name.empty() && name.size() <= max_name && std::all_of(name.begin(), name.end(), allowed);
+}
+
+Result<std::vector<Tool>> parse_tools(const JsonFields& fields) {
+  std::vector<Tool> tools;
+  TM_TRY(const json::array* array, fields.array("tools"));
+  if (array == nullptr) return tools;
+  for (size_t i = 0; i < array->size(); ++i) {
+    const std::string place = fmt::format("tools[{}]", i);
+    const json::object* object = (*array)[i].if_object();
+    if (object == nullptr) return fields.mismatch(place, "an object", (*array)[i]);
+    TM_TRY(Tool tool, parse_tool(JsonFields(*object, fields.path(place))));
+    tools.push_back(std::move(tool));
+  }
+  return tools;
+}
+
+Result<ToolChoice> parse_tool_choice(const JsonFields& fields, const std::vector<Tool>& tools) {
+  ToolChoice choice;
+  if (tools.empty()) choice.kind = ToolChoice::Kind::none;
+  const json::value* value = fields.find("tool_choice");
+  if (value == nullptr) return choice;
+  constexpr std::string_view wanted =
+      "\"none\", \"auto\", \"required\" or {\"type\": \"function\", \"function\": {\"name\": ...}}";
+  if (value->is_string()) {
+    const std::string_view word(value->get_string());
+    if (word == "none") {
+      choice.kind = ToolChoice::Kind::none;
+    } else if (word == "required" || word == "any") {  // Mistral says "any"
+      choice.kind = ToolChoice::Kind::required;
+    } else if (word != "auto") {
+      return fields.mismatch("tool_choice", wanted, *value);
+    }
+    return choice;
+  }
+  const json::object* object = value->if_object();
+  if (object == nullptr) return fields.mismatch("tool_choice", wanted, *value);
+  const JsonFields named(*object, fields.path("tool_choice"));
+  TM_TRY(const json::object* function, named.object("function"));
+  if (function == nullptr) return fields.mismatch("tool_choice", wanted, *value);
+  TM_TRY(const auto name, JsonFields(*function, named.path("function")).string("name"));
+  if (!name) return fields.invalid("tool_choice", "'tool_choice.function.name' is required");
+  choice.kind = ToolChoice::Kind::named;
+  choice.name = *name;
+  return choice;
+}
+
+Result<void> check_tools(const std::vector<Tool>& tools, const ToolChoice& choice, std::string_view path) {
+  if (tools.size() > max_tools) {
+    return invalid(path, fmt::format("'{}' has {} entries; at most {} are taken", path, tools.size(), max_tools));
+  }
+  std::set<std::string_view> names;
+  for (const Tool& tool : tools) {
+    if (!is_tool_name(tool.name)) {
+      return invalid(path, fmt::format("'{}' has a tool named \"{}\"; a name must be {}", path,
+                                       base::utf8::prefix(base::utf8::sanitize(tool.name), 80), name_rule));
+    }
+    if (!names.insert(tool.name).second) {
+      return invalid(path, fmt::format("'{}' has two tools named \"{}\"", path, tool.name));
+    }
+  }
+  const bool must_call = choice.kind == ToolChoice::Kind::required || choice.kind == ToolChoice::Kind::named;
+  if (must_call && tools.empty()) {
+    return invalid("tool_choice", fmt::format("'tool_choice' asks for a call, but there are no '{}'", path));
+  }
+  if (choice.kind == ToolChoice::Kind::named && !names.contains(choice.name)) {
+    return invalid("tool_choice", fmt::format("'tool_choice' names \"{}\", which is not one of '{}'",
+                                              base::utf8::prefix(base::utf8::sanitize(choice.name), 80), path));
+  }
+  return {};
+}
+
+Result<OutputFormat> parse_output_format(const JsonFields& fields) {
+  using Kind = OutputFormat::Kind;
+  struct Field {
+    std::string_view name;
+    Kind kind;
+  };
+  constexpr std::array<Field, 5> guided = {{{"guided_json", Kind::json_schema},
+                                            {"guided_regex", Kind::regex},
+                                            {"guided_choice", Kind::choice},
+                                            {"guided_grammar", Kind::grammar},
+                                            {"grammar", Kind::grammar}}};
+  constexpr std::array<Field, 4> structured = {
+      {{"json", Kind::json_schema}, {"regex", Kind::regex}, {"choice", Kind::choice}, {"grammar", Kind::grammar}}};
+
+  OutputFormat output;
+  std::string given;  // the field that asked for a form
+  const auto take = [&](Result<OutputFormat> parsed, std::string name) -> Result<void> {
+    if (!parsed) return std::move(parsed).error();
+    if (parsed->kind == Kind::text) return {};
+    if (!given.empty()) {
+      return fields.invalid(name, fmt::format("'{}' and '{}' both say what the output must be; give one", given, name));
+    }
+    given = std::move(name);
+    output = std::move(*parsed);
+    return {};
+  };
+  TM_TRY(const json::object* format, fields.object("response_format"));
+  if (format != nullptr) TM_CHECK(take(parse_response_format(*format), "response_format"));
+  for (const Field& field : guided) {
+    if (fields.find(field.name) == nullptr) continue;
+    TM_CHECK(take(parse_guided(fields, field.name, field.kind), std::string(field.name)));
+  }
+  TM_TRY(const json::object* object, fields.object("structured_outputs"));
+  if (object != nullptr) {
+    const JsonFields inner(*object, fields.path("structured_outputs"));
+    for (const Field& field : structured) {
+      if (inner.find(field.name) == nullptr) continue;
+      TM_CHECK(take(parse_guided(inner, field.name, field.kind), inner.path(field.name)));
+    }
+  }
+  return output;
+}
+
+void set_reasoning_effort(std::string_view effort, json::object& template_variables) {
+  template_variables["reasoning_effort"] = effort;
+  if (effort == "none") template_variables["enable_thinking"] = false;
+}
+
+json::object template_tool(const Tool& tool) {
+  json::object function{{"name", tool.name}};
+  if (!tool.description.empty()) function["description"] = tool.description;
+  function["parameters"] = tool.parameters.is_null()
+                               ? json::value(json::object{{"type", "object"}, {"properties", json::object()}})
+                               : tool.parameters;
+  return {{"type", "function"}, {"function", std::move(function)}};
+}
+
+}  // namespace tidemill::wire

@@ -1,0 +1,36 @@
+// Tools, the choice among them, and the form of the output, in the words of OpenAI's Chat Completions and of vLLM.
+#pragma once
+
+#include <string_view>
+#include <vector>
+
+#include "base/result.hpp"
+#include "wire/json_fields.hpp"
+#include "wire/request.hpp"
+
+namespace tidemill::wire {
+
+// A name that tools and schemas may have: 1 to 64 letters, digits, '_', '-' or '.'.
+bool is_tool_name(std::string_view name);
+
+// "tools": [{"type": "function", "function": {"name", "description", "parameters", "strict"}}]. At most 1,024, names
+// distinct.
+base::Result<std::vector<Tool>> parse_tools(const JsonFields& fields);
+// "tool_choice": "none", "auto", "required" or {"type": "function", "function": {"name"}}; absent: automatic, or none
+// where there are no tools. A name must be one of `tools`.
+base::Result<ToolChoice> parse_tool_choice(const JsonFields& fields, const std::vector<Tool>& tools);
+// Checks a tool list and a choice of it that came in another dialect's words: names, repetition, and that the choice
+// can be kept. `path` names the list in the request.
+base::Result<void> check_tools(const std::vector<Tool>& tools, const ToolChoice& choice, std::string_view path);
+
+// "response_format", and vLLM's guided_json, guided_regex, guided_choice, guided_grammar, structured_outputs and
+// llama.cpp's grammar, of which there may be one.
+base::Result<OutputFormat> parse_output_format(const JsonFields& fields);
+
+// "reasoning_effort" as templates know it: the word itself, and thinking off for "none".
+void set_reasoning_effort(std::string_view effort, base::json::object& template_variables);
+
+// A tool as chat templates read it: {"type": "function", "function": {...}}.
+base::json::object template_tool(const Tool& tool);
+
+}  // namespace tidemill::wire
