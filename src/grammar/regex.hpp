@@ -3,9 +3,10 @@
 //
 // Supported: literals and their escapes (\n \t \r \f \v \0 \cX \xHH \uHHHH, pairs of surrogates, \u{...}), `.` (not
 // line ends), classes with ranges and negation, \d \D \w \W \s \S, \p{...} and \P{...} with general categories (L, Lu,
-// Letter is not known by its long name), groups (capturing, named, (?:...)), alternation, greedy and lazy quantifiers
-// (the same language), {m} {m,} {m,n}, ^ where a match begins and $ where it ends. Not supported, and refused by name
-// with the position: \b \B, lookaround, back-references, anchors elsewhere, \p{...} of scripts and other properties.
+// ..., by their long names too), Any and ASCII, groups (capturing, named, (?:...)), alternation, greedy and lazy
+// quantifiers (the same language), {m} {m,} {m,n}, ^ in front of an outermost alternative and $ behind one. Not
+// supported, and refused by name with the position: \b \B, lookaround, back-references, anchors elsewhere, groups with
+// flags, \p{...} of scripts and other properties.
 #pragma once
 
 #include <cstddef>
@@ -39,16 +40,16 @@ struct RegexNode {
 };
 
 struct Regex {
-  RegexNode root;
-  bool anchored_start = false;  // ^ at the front of all alternatives
-  bool anchored_end = false;    // $ at the back of all
+  struct Alternative {
+    RegexNode root;
+    bool anchored_start = false;  // ^ in front
+    bool anchored_end = false;    // $ behind
+  };
+  std::vector<Alternative> alternatives;  // at least one
 };
 
 // Errors: `invalid_argument` for what is no regular expression, `unsupported` for what is not a regular one or not
-// known here, `too_large` past the limits; messages name the construct and its position (characters, from 1). Where `^`
-// or
-// `$` stand in some alternatives of the outermost choice only, the others are completed with "any text" by the caller's
-// reading of anchored_*: such a mix is `unsupported`.
+// known here, `too_large` past the limits; messages name the construct and its position (characters, from 1).
 base::Result<Regex> parse_regex(std::string_view pattern, const GrammarLimits& limits = {});
 
 // Translates a tree; `leaf` says what one character of a set is (in a JSON string it may be escaped).

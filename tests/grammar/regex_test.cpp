@@ -1,0 +1,186 @@
+// Regular expressions against PCRE2, over all short strings of a small alphabet.
+#include "grammar/regex.hpp"
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+#include <pcre2.h>
+
+#include "base/utf8.hpp"
+#include "grammar/acceptor.hpp"
+
+using namespace tidemill;           // NOLINT(google-build-using-namespace)
+using namespace tidemill::grammar;  // NOLINT(google-build-using-namespace)
+using test::Acceptor;
+
+namespace {
+
+class Oracle {
+ public:
+  explicit Oracle(const std::string& pattern) {
+    int error = 0;
+    size_t at = 0;
+    code_.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
+                              PCRE2_UTF | PCRE2_DOLLAR_ENDONLY, &error, &at, nullptr));
+    data_.reset(pcre2_match_data_create(1, nullptr));
+    if (code_ == nullptr) ADD_FAILURE() << "PCRE2 refuses " << pattern << " at " << at;
+  }
+  // By PCRE2's automaton: its backtracking matcher gives up on some of these.
+  bool matches(const std::string& text) {
+    const int found = pcre2_dfa_match(code_.get(), reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), 0, 0,
+                                      data_.get(), nullptr, space_.data(), space_.size());
+    EXPECT_TRUE(found >= 0 || found == PCRE2_ERROR_NOMATCH) << found;
+    return found >= 0;
+  }
+
+ private:
+  struct Free {
+    void operator()(pcre2_code* code) const { pcre2_code_free(code); }
+    void operator()(pcre2_match_data* data) const { pcre2_match_data_free(data); }
+  };
+  std::unique_ptr<pcre2_code, Free> code_;
+  std::unique_ptr<pcre2_match_data, Free> data_;
+  std::vector<int> space_ = std::vector<int>(20'000);
+};
+
+// All strings of at most `length` characters.
+std::vector<std::string> all_strings(const std::vector<std::string>& alphabet, int length) {
+  std::vector<std::string> all{""};
+  for (size_t begin = 0; length > 0; --length) {
+    const size_t end = all.size();
+    for (; begin < end; ++begin)
+      for (const std::string& letter : alphabet)
+        all.push_back(all[begin] + letter);
+  }
+  return all;
+}
+
+class RandomPattern {
+ public:
+  explicit RandomPattern(uint32_t seed) : random_(seed) {}
+
+  std::string choice(int depth) {
+    std::string text = sequence(depth);
+    while (pick(3) == 0)
+      text += "|" + sequence(depth);
+    return text;
+  }
+
+ private:
+  uint32_t pick(uint32_t count) { return static_cast<uint32_t>(random_() % count); }
+
+  std::string sequence(int depth) {
+    std::string text;
+    for (uint32_t parts = pick(4); parts > 0; --parts)
+      text += quantified(depth);
+    return text;
+  }
+  std::string quantified(int depth) {
+    static const std::vector<std::string> quantifiers{"",  "",   "",    "",      "*",     "+",
+                                                      "?", "*?", "{2}", "{1,3}", "{0,2}", "{2,}"};
+    return atom(depth) + quantifiers[pick(static_cast<uint32_t>(quantifiers.size()))];
+  }
+  std::string atom(int depth) {
+    static const std::vector<std::string> leaves{"a", "b", "é", "[ab]", "[^a]", ".", "[b-é]", "\\x61", "\\w", "\\W"};
+    if (depth > 0 && pick(3) == 0) return (pick(2) == 0 ? "(" : "(?:") + choice(depth - 1) + ")";
+    return leaves[pick(static_cast<uint32_t>(leaves.size()))];
+  }
+
+  std::mt19937 random_;
+};
+
+std::shared_ptr<const Grammar> compile(const std::string& pattern, bool search) {
+  GrammarBuilder b;
+  const CharacterLeaf leaf = [&b](const CodePointSet& set) { return b.code_points(set); };
+  const auto root = search ? regular_expression_search(b, pattern, leaf) : regular_expression(b, pattern);
+  if (!root) {
+    ADD_FAILURE() << pattern << ": " << root.error().message();
+    return nullptr;
+  }
+  auto built = std::move(b).build(*root);
+  if (!built) return nullptr;  // no string matches
+  return *built;
+}
+
+TEST(Regex, RandomPatternsMatchAsPcre2Does) {
+  const std::vector<std::string> strings = all_strings({"a", "b", "é", "\n"}, 4);
+  for (uint32_t seed = 0; seed < 300; ++seed) {
+    const std::string pattern = RandomPattern(seed).choice(3);
+    SCOPED_TRACE(pattern);
+    const auto grammar = compile(pattern, false);
+    ASSERT_NE(grammar, nullptr);
+    Acceptor accepts(grammar);
+    Oracle oracle("\\A(?:" + pattern + ")\\z");
+    for (const std::string& text : strings)
+      ASSERT_EQ(accepts(text), oracle.matches(text)) << '"' << text << '"';
+  }
+}
+
+TEST(Regex, SearchFindsWhatPcre2Finds) {
+  const std::vector<std::string> strings = all_strings({"a", "b", "é"}, 5);
+  for (const char* pattern :
+       {"^a", "b$", "^a|b$", "^(a|bb)$", "(?:^ab|ba$)", "(^a)", "a{2}", "", "^$", "^", "$", "(a|b)é", "^a*$|b{3}"}) {
+    SCOPED_TRACE(pattern);
+    const auto grammar = compile(pattern, true);
+    ASSERT_NE(grammar, nullptr);
+    Acceptor accepts(grammar);
+    Oracle oracle(pattern);
+    for (const std::string& text : strings)
+      ASSERT_EQ(accepts(text), oracle.matches(text)) << '"' << text << '"';
+  }
+}
+
+TEST(Regex, EscapesAndClasses) {
+  const auto accepts = [](const std::string& pattern, const std::string& text) {
+    const auto grammar = compile(pattern, false);
+    return grammar != nullptr && Acceptor(grammar)(text);
+  };
+  EXPECT_TRUE(accepts("\\u00e9\\u{1F600}\\uD83D\\uDE00\\cA\\0", std::string("é😀😀\x01\0", 12)));
+  EXPECT_TRUE(accepts("\\p{Lu}\\p{L}+\\P{L}", "Ärger1"));
+  EXPECT_FALSE(accepts("\\p{Lu}", "ä"));
+  EXPECT_TRUE(accepts("[\\w.-]+@[a-z\\d-]+\\.[a-z]{2,}", "a.b-c@d-1.org"));
+  EXPECT_TRUE(accepts("[]?[^][a-]", "x-"));
+  EXPECT_TRUE(accepts("\\/\\-\\\"{", "/-\"{"));
+  EXPECT_TRUE(accepts("a{,2}", "a{,2}"));
+  EXPECT_TRUE(accepts("[^\\d\\s]", "x"));
+  EXPECT_FALSE(accepts("[^\\d\\s]", " "));
+  EXPECT_TRUE(accepts("[\\b]", "\b"));
+}
+
+TEST(Regex, WhatIsRefusedIsNamedWithItsPosition) {
+  const auto refusal = [](std::string_view pattern) {
+    const auto parsed = parse_regex(pattern);
+    return parsed ? std::string("accepted") : parsed.error().message();
+  };
+  const auto expect = [&](std::string_view pattern, const std::string& part) {
+    EXPECT_NE(refusal(pattern).find(part), std::string::npos) << pattern << ": " << refusal(pattern);
+  };
+  expect("ab\\b", "position 3: '\\b'");
+  expect("é(?=a)", "position 2: lookahead");
+  expect("(?<!a)", "position 1: lookbehind");
+  expect("(a)\\1", "position 4: back-ref");
+  expect("a^b", "position 2: '^'");
+  expect("a$b", "position 2: '$'");
+  expect("a(b$)", "position 4: an anchor");
+  expect("(^a)+", "position 2: an anchor");
+  expect("(a", "position 1: '('");
+  expect("a)", "position 2: ')'");
+  expect("[a", "position 1: '['");
+  expect("*a", "position 1: '*'");
+  expect("a**", "position 3");
+  expect("a{3,1}", "counts down");
+  expect("a{1000000}", "over the limit");
+  expect("[b-a]", "position 2: a range");
+  expect("\\p{Greek}", "'Greek'");
+  expect("\\q", "'\\q'");
+  expect("\\", "at the end");
+  expect("\xff", "UTF-8");
+  expect("(?i)a", "flags");
+  expect(std::string(1000, '(') + std::string(1000, ')'), "nest deeper");
+}
+
+}  // namespace
