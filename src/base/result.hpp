@@ -2,7 +2,9 @@
 // (a request, a file, a peer) returns one; nothing is thrown across a border. Asserts are for the program's own
 // invariants only.
 //
-// The interface follows std::expected (C++23), which neither g++ 12 nor Debian 12 offers.
+// The interface follows std::expected (C++23), which neither g++ 12 nor Debian 12 offers, but for one thing: what is
+// taken out of a temporary Result is a value, not a reference into it, so `for (const auto& x : f().value())` and
+// `const auto& x = *f()` keep what they look at.
 #pragma once
 
 #include <cassert>
@@ -73,16 +75,16 @@ class [[nodiscard]] Result {
 
   T& value() & { return assert(has_value()), *std::get_if<0>(&state_); }
   const T& value() const& { return assert(has_value()), *std::get_if<0>(&state_); }
-  T&& value() && { return assert(has_value()), std::move(*std::get_if<0>(&state_)); }
+  T value() && { return assert(has_value()), std::move(*std::get_if<0>(&state_)); }
   T& operator*() & { return value(); }
   const T& operator*() const& { return value(); }
-  T&& operator*() && { return std::move(*this).value(); }
+  T operator*() && { return std::move(*this).value(); }
   T* operator->() { return &value(); }
   const T* operator->() const { return &value(); }
 
   Error& error() & { return assert(state_.index() == 1), *std::get_if<1>(&state_); }
   const Error& error() const& { return assert(state_.index() == 1), *std::get_if<1>(&state_); }
-  Error&& error() && { return assert(state_.index() == 1), std::move(*std::get_if<1>(&state_)); }
+  Error error() && { return assert(state_.index() == 1), std::move(*std::get_if<1>(&state_)); }
 
  private:
   std::variant<T, Error> state_;
@@ -101,7 +103,7 @@ class [[nodiscard]] Result<void> {
 
   Error& error() & { return assert(error_), *error_; }
   const Error& error() const& { return assert(error_), *error_; }
-  Error&& error() && { return assert(error_), std::move(*error_); }
+  Error error() && { return assert(error_), std::move(*error_); }
 
  private:
   std::unique_ptr<Error> error_;

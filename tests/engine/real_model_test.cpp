@@ -25,9 +25,9 @@ struct RealRig {
     EXPECT_TRUE(file) << file.error().to_string();
     auto vocabulary = model::read_vocabulary(*file);
     EXPECT_TRUE(vocabulary);
-    tokenizer = std::move(text::Tokenizer::create(std::move(*vocabulary)).value());
+    tokenizer = text::Tokenizer::create(std::move(*vocabulary)).value();
     device = tensor::make_cpu_device(tensor::choose_isa().value(), threads);
-    model = std::move(model::load_model(*file, *device, {.max_batch_rows = 512, .on_progress = {}}).value());
+    model = model::load_model(*file, *device, {.max_batch_rows = 512, .on_progress = {}}).value();
     auto shape = model->kv_shape();
     shape.type = options.kv_type;
     options.kv_bytes = blocks * static_cast<int64_t>(tensor::kv_block_bytes(shape));
