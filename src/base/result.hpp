@@ -115,11 +115,13 @@ class [[nodiscard]] Result<void> {
 #define TM_CONCAT(a, b) TM_CONCAT_(a, b)
 
 // TM_TRY(auto x, f());  declares x with f()'s value, or returns f()'s error from the enclosing function.
+// NOLINTBEGIN(bugprone-macro-parentheses): a declaration takes none
 #define TM_TRY(declaration, expression) TM_TRY_(TM_CONCAT(tm_result_, __LINE__), declaration, expression)
 #define TM_TRY_(result, declaration, expression) \
   auto result = (expression);                    \
   if (!result) return std::move(result).error(); \
   declaration = std::move(result).value()
+// NOLINTEND(bugprone-macro-parentheses)
 
 // TM_CHECK(f());  returns f()'s error from the enclosing function, if it has one.
 #define TM_CHECK(expression)                                         \
