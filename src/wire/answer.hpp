@@ -5,11 +5,11 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <string_view>
 
 #include "base/result.hpp"
 #include "wire/error_body.hpp"
 #include "wire/request.hpp"
+#include "wire/sse.hpp"
 
 namespace tidemill::wire {
 
@@ -25,6 +25,8 @@ class Answer {
   virtual void stream(const Event& event, std::string& out) = 0;
   virtual void finish_stream(const Usage& usage, std::string& out) = 0;
   virtual void fail_stream(const base::Error& error, std::string& out) = 0;
+  // What a stream carries in a long silence.
+  virtual void keep_alive(std::string& out) { out += sse_comment("waiting"); }
 
   // No stream: collect for each event, then whole, the body.
   virtual void collect(const Event& event) = 0;
@@ -44,8 +46,5 @@ struct Asked {
   GenerateRequest request;
   std::function<std::unique_ptr<Answer>(const AnswerInfo&)> answer;
 };
-
-// A request's body to what is asked. Errors name the parameter. Pure.
-using ParseAsked = base::Result<Asked> (*)(std::string_view body);
 
 }  // namespace tidemill::wire

@@ -1,0 +1,42 @@
+// What every generation endpoint does with a request, whatever its dialect: parse, render and tokenise off the
+// connection's thread where that takes long, submit, relay the events, answer.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <boost/asio/awaitable.hpp>
+
+#include "base/result.hpp"
+#include "engine/engine.hpp"
+#include "serve/call.hpp"
+#include "serve/service.hpp"
+#include "wire/answer.hpp"
+
+namespace tidemill::serve {
+
+struct Pipeline {
+  std::string id_prefix;  // of the answer's id: "chatcmpl-"
+  // The body to what is asked. May run on another thread, once; must not block.
+  std::function<base::Result<wire::Asked>(std::string_view body)> parse;
+  // Called when all events have gone into the answer, before the client is told that it is complete. An error is told
+  // in its place. Optional.
+  std::function<asio::awaitable<base::Result<void>>(const wire::Usage& usage)> keep;
+};
+
+// Answers the call, whatever happens.
+asio::awaitable<void> generate(Service& service, Call& call, Pipeline pipeline);
+
+// What is asked, and what the engine is to do for it.
+struct Prepared {
+  wire::Asked asked;
+  std::vector<engine::Request> engine_requests;
+};
+
+// Body to engine requests: all that can be refused without the engine. Pure, for the text pool.
+base::Result<Prepared> prepare(const Service& service, const Pipeline& pipeline, std::string_view body,
+                               const std::string& id);
+
+}  // namespace tidemill::serve
