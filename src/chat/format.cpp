@@ -309,6 +309,13 @@ base::Result<void> set_reasoning(Format& format, std::string_view name) {
                      "no reasoning tags are named '" + std::string(name) + "'; there are " + all);
 }
 
+std::vector<std::string_view> reasoning_names() {
+  std::vector<std::string_view> all;
+  for (const ReasoningTags& tags : reasoning_tags)
+    all.push_back(tags.name);
+  return all;
+}
+
 bool opens_reasoning(const Format& format, std::string_view rendered_prompt) {
   if (format.reasoning_close.empty() || format.reasoning_open.empty()) return false;
   // Only what stands at the end counts: a prompt may speak of the tags anywhere.

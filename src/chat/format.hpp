@@ -97,15 +97,18 @@ struct Format {
   bool reasons() const { return !reasoning_close.empty() || tools == ToolFormat::harmony; }
 };
 
-// Renders small conversations with a call and with reasoning, and takes the format whose parser reads those calls back.
-// Where no conversation shows a call, the format is `none`, or that of which the template's instructions speak.
-Format recognise(const text::ChatTemplate& chat_template);
+// Renders small conversations with calls and with reasoning, and takes the format whose parser reads those very calls
+// back; where none of the known formats does, JSON between tags of the template's own (json_in_tags). Where the
+// template writes no call, the format is the one whose control tokens it speaks of in what it renders for a list of
+// tools, or in its `source`; else `none`.
+Format recognise(const text::ChatTemplate& chat_template, std::string_view source = {});
 
 // The format by the name that to_string gives; "none" is one. Reasoning tags are left empty. The error lists the names.
 base::Result<Format> format_by_name(std::string_view name);
 
 // Reasoning tags by name: "think", "bracket_think", "gemma", "apertus", "apriel", "seed" or "none".
 base::Result<void> set_reasoning(Format& format, std::string_view name);
+std::vector<std::string_view> reasoning_names();
 
 // Whether a rendered prompt ends inside of reasoning ("<think>\n" at its end), so that the output begins there.
 bool opens_reasoning(const Format& format, std::string_view rendered_prompt);

@@ -53,6 +53,8 @@ struct Delta {
 // For one thread at a time.
 class OutputParser {
  public:
+  class Machine;  // machine.hpp; of no use to others
+
   static constexpr size_t max_held = size_t{1} << 20U;  // bytes
 
   // `random` gives uniformly random numbers for ids: "call_" and 24 letters and digits, 9 for Mistral; Kimi's and
@@ -74,7 +76,6 @@ class OutputParser {
   bool complete() const;
 
  private:
-  class Machine;
   std::unique_ptr<Machine> machine_;
 };
 

@@ -1,0 +1,40 @@
+// What OutputParser is made of: one machine for text with tags, one for harmony's channels.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "chat/call_reader.hpp"
+#include "chat/output_parser.hpp"
+#include "chat/output_writer.hpp"
+
+namespace tidemill::chat {
+
+class OutputParser::Machine {
+ public:
+  Machine(const Format& format, std::span<const Tool> tools, std::function<uint64_t()> random)
+      : format_(format),
+        writer_(format.syntax.short_ids, std::vector<Tool>(tools.begin(), tools.end()), std::move(random)) {}
+  Machine(const Machine&) = delete;
+  Machine& operator=(const Machine&) = delete;
+  virtual ~Machine() = default;
+
+  virtual void take(char byte) = 0;
+  // Lets go of what was held back.
+  virtual void finish() = 0;
+
+  OutputWriter& writer() { return writer_; }
+
+  static std::unique_ptr<Machine> text(const Format& format, std::span<const Tool> tools, bool starts_in_reasoning,
+                                       std::function<uint64_t()> random);
+  static std::unique_ptr<Machine> harmony(const Format& format, std::span<const Tool> tools,
+                                          std::function<uint64_t()> random);
+
+ protected:
+  const Format format_;
+  OutputWriter writer_;
+};
+
+}  // namespace tidemill::chat

@@ -1,0 +1,44 @@
+#include "chat/output_parser.hpp"
+
+#include <utility>
+
+#include "chat/machine.hpp"
+
+namespace tidemill::chat {
+
+void Delta::clear() {
+  content.clear();
+  reasoning.clear();
+  calls.clear();
+}
+
+OutputParser::OutputParser(const Format& format, std::span<const Tool> tools, bool starts_in_reasoning,
+                           std::function<uint64_t()> random)
+    : machine_(format.tools == ToolFormat::harmony
+                   ? Machine::harmony(format, tools, std::move(random))
+                   : Machine::text(format, tools, starts_in_reasoning, std::move(random))) {}
+
+OutputParser::~OutputParser() = default;
+OutputParser::OutputParser(OutputParser&&) noexcept = default;
+OutputParser& OutputParser::operator=(OutputParser&&) noexcept = default;
+
+void OutputParser::feed(std::string_view text, Delta& out) {
+  machine_->writer().write_to(out);
+  for (const char byte : text)
+    machine_->take(byte);
+}
+
+void OutputParser::finish(Delta& out) {
+  machine_->writer().write_to(out);
+  machine_->finish();
+}
+
+int OutputParser::calls() const {
+  return machine_->writer().calls();
+}
+
+bool OutputParser::complete() const {
+  return machine_->writer().complete();
+}
+
+}  // namespace tidemill::chat
