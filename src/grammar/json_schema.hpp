@@ -1,0 +1,35 @@
+// JSON Schema (draft 2020-12) as a grammar of JSON texts that satisfy it. docs/structured-output.md lists the keywords
+// and the form of what is written.
+#pragma once
+
+#include <cstdint>
+
+#include "base/json.hpp"
+#include "base/result.hpp"
+#include "grammar/builder.hpp"
+
+namespace tidemill::grammar {
+
+struct JsonSchemaOptions {
+  enum class Space : uint8_t {
+    none,   // no white space at all
+    one,    // or one space behind a colon or a comma
+    lines,  // or a line feed and up to 32 spaces where JSON is broken into lines
+  };
+  Space space = Space::one;
+};
+
+// The texts are JSON, and validate against `schema`, an object or a boolean. Not every text that validates is among
+// them: properties come in the schema's order, white space is as `options` say, and numbers have bounded digits. What
+// the schema says and cannot be held to is an error.
+//
+// Errors, which name a keyword by its JSON pointer: `invalid_argument` for what is no schema and for a schema that
+// nothing satisfies (where only parts show it, GrammarBuilder::build() finds it), `unsupported`, `too_large`.
+base::Result<Expression> json_schema(GrammarBuilder& builder, const base::json::value& schema,
+                                     const JsonSchemaOptions& options = {});
+
+// Any JSON value, and any object, in the same form.
+Expression any_json_value(GrammarBuilder& builder, const JsonSchemaOptions& options = {});
+Expression any_json_object(GrammarBuilder& builder, const JsonSchemaOptions& options = {});
+
+}  // namespace tidemill::grammar

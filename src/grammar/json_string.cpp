@@ -1,0 +1,228 @@
+#include "grammar/json_string.hpp"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <map>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "base/utf8.hpp"
+#include "grammar/regex_match.hpp"
+
+namespace tidemill::grammar {
+
+namespace json = base::json;
+
+namespace {
+
+// What comes behind the backslash, for characters that have an escape of one letter which they need.
+constexpr std::array<std::pair<char32_t, char>, 7> short_escapes{
+    {{'"', '"'}, {'\\', '\\'}, {'\b', 'b'}, {'\f', 'f'}, {'\n', 'n'}, {'\r', 'r'}, {'\t', 't'}}};
+
+ByteSet byte_set(std::string_view ranges) {
+  ByteSet set;
+  for (size_t i = 0; i + 1 < ranges.size(); i += 2) {
+    for (int byte = ranges[i]; byte <= ranges[i + 1]; ++byte)
+      set.set(static_cast<size_t>(byte));
+  }
+  return set;
+}
+
+CodePointSet written_raw() {
+  return CodePointSet({{0x20, CodePointSet::last_code_point}})
+      .without(CodePointSet::of('"'))
+      .without(CodePointSet::of('\\'));
+}
+
+void append_character(std::string& out, char32_t character) {
+  const auto* const found = std::find_if(short_escapes.begin(), short_escapes.end(),
+                                         [&](const auto& escape) { return escape.first == character; });
+  if (found != short_escapes.end()) {
+    out += '\\';
+    out += found->second;
+  } else if (character < 0x20) {
+    out += fmt::format("\\u{:04x}", static_cast<unsigned>(character));
+  } else {
+    base::utf8::append(out, character);
+  }
+}
+
+void append_string(std::string& out, std::string_view text) {
+  out += '"';
+  for (const char c : text) {
+    if (static_cast<unsigned char>(c) < 0x80) {
+      append_character(out, static_cast<unsigned char>(c));
+    } else {
+      out += c;
+    }
+  }
+  out += '"';
+}
+
+void append_value(std::string& out, const json::value& value) {
+  if (value.is_string()) return append_string(out, value.get_string());
+  if (const auto* number = value.if_double()) {
+    std::array<char, 40> text{};
+    const auto written = std::to_chars(text.data(), text.data() + text.size(), *number);
+    out.append(text.data(), written.ptr);
+    return;
+  }
+  if (const auto* items = value.if_array()) {
+    out += '[';
+    for (size_t i = 0; i < items->size(); ++i) {
+      if (i > 0) out += ',';
+      append_value(out, (*items)[i]);
+    }
+    out += ']';
+    return;
+  }
+  if (const auto* members = value.if_object()) {
+    out += '{';
+    for (auto member = members->begin(); member != members->end(); ++member) {
+      if (member != members->begin()) out += ',';
+      append_string(out, member->key());
+      out += ':';
+      append_value(out, member->value());
+    }
+    out += '}';
+    return;
+  }
+  out += json::serialize(value);
+}
+
+// The tree of names' characters, and what does not follow it to the end of a name.
+class Exclusion {
+ public:
+  Exclusion(GrammarBuilder& builder, std::vector<std::u32string> names)
+      : builder_(builder),
+        names_(std::move(names)),
+        anything_(builder.repeat(json_character_of(builder, CodePointSet::all()), 0, std::nullopt)) {
+    std::sort(names_.begin(), names_.end());
+  }
+
+  // What may follow the first `depth` characters of names_[from], which the names up to `to` begin with.
+  Expression behind(size_t from, size_t to, size_t depth) {
+    std::vector<Expression> ways;
+    if (names_[from].size() == depth) {
+      ++from;
+    } else {
+      ways.push_back(builder_.empty());
+    }
+    CodePointSet others = CodePointSet::all();
+    while (from < to) {
+      const char32_t character = names_[from][depth];
+      size_t end = from;
+      while (end < to && names_[end][depth] == character)
+        ++end;
+      const CodePointSet one = CodePointSet::of(character);
+      ways.push_back(builder_.sequence({json_character_of(builder_, one), behind(from, end, depth + 1)}));
+      others = others.without(one);
+      from = end;
+    }
+    ways.push_back(builder_.sequence({json_character_of(builder_, others), anything_}));
+    return builder_.choice(ways);
+  }
+
+ private:
+  GrammarBuilder& builder_;
+  std::vector<std::u32string> names_;
+  Expression anything_;
+};
+
+}  // namespace
+
+Expression json_character(GrammarBuilder& builder) {
+  const Expression hex = builder.bytes(byte_set("09afAF"));
+  const Expression back = builder.literal("\\");
+  const Expression letter_d = builder.bytes(byte_set("ddDD"));
+  const Expression plane = builder.choice({
+      builder.sequence({builder.bytes(byte_set("09aceeffACEEFF")), hex, hex, hex}),
+      builder.sequence({letter_d, builder.bytes(byte_set("07")), hex, hex}),
+  });
+  const Expression pair =
+      builder.sequence({letter_d, builder.bytes(byte_set("89abAB")), hex, hex, builder.literal("\\u"), letter_d,
+                        builder.bytes(byte_set("cfCF")), hex, hex});
+  ByteSet letters;
+  for (const char letter : std::string_view("\"\\/bfnrt"))
+    letters.set(static_cast<size_t>(letter));
+  const Expression escape =
+      builder.choice({builder.bytes(letters), builder.sequence({builder.literal("u"), builder.choice({plane, pair})})});
+  return builder.choice({builder.code_points(written_raw()), builder.sequence({back, escape})});
+}
+
+Expression json_character_of(GrammarBuilder& builder, const CodePointSet& set) {
+  std::vector<Expression> ways{builder.code_points(set.common(written_raw()))};
+  const CodePointSet escaped = set.without(written_raw());
+  for (const auto& [first, last] : escaped.ranges()) {
+    for (char32_t character = first; character <= last; ++character) {
+      std::string text;
+      append_character(text, character);
+      ways.push_back(builder.literal(text));
+    }
+  }
+  return builder.choice(ways);
+}
+
+Expression json_pattern(GrammarBuilder& builder, const Regex& regex, size_t least, std::optional<size_t> most) {
+  const CharacterLeaf leaf = [&builder](const CodePointSet& set) { return json_character_of(builder, set); };
+  if (most && *most < least) return builder.nothing();
+  const Regex::Alternative& first = regex.alternatives.front();
+  const RegexNode* root = &first.root;
+  while (root->kind == RegexNode::Kind::sequence && root->parts.size() == 1)
+    root = root->parts.data();
+  if (regex.alternatives.size() == 1 && first.anchored_start && first.anchored_end &&
+      root->kind == RegexNode::Kind::repeat && root->parts[0].kind == RegexNode::Kind::characters) {
+    // The common case ^[...]+$: the bounds narrow its own.
+    const std::optional<size_t> end =
+        root->most && most ? std::optional(std::min(*root->most, *most)) : (most ? most : root->most);
+    return builder.repeat(leaf(root->parts[0].set), std::max(root->least, least), end);
+  }
+  const Expression any = builder.repeat(leaf(CodePointSet::all()), 0, std::nullopt);
+  std::vector<Expression> alternatives;
+  for (const Regex::Alternative& one : regex.alternatives) {
+    alternatives.push_back(
+        builder.sequence({one.anchored_start ? builder.empty() : any, translate_regex(builder, one.root, leaf),
+                          one.anchored_end ? builder.empty() : any}));
+  }
+  const Expression texts = builder.choice(alternatives);
+  const LengthRange own = lengths_of(regex);
+  if (own.least >= least && (!most || (own.most && *own.most <= *most))) return texts;
+  return builder.both(texts, builder.repeat(leaf(CodePointSet::all()), least, most));
+}
+
+base::Result<Expression> json_text_except(GrammarBuilder& builder, std::span<const std::string> names) {
+  constexpr size_t longest = 1'000;  // characters; the tree is as deep
+  if (names.empty()) return builder.repeat(json_character(builder), 0, std::nullopt);
+  std::vector<std::u32string> texts;
+  for (std::string_view name : names) {
+    std::u32string& text = texts.emplace_back();
+    while (!name.empty()) {
+      const auto decoded = base::utf8::decode(name);
+      text += decoded.code_point;
+      name.remove_prefix(decoded.length);
+    }
+    if (text.size() > longest) {
+      return base::Error(base::ErrorCode::too_large,
+                         fmt::format("a property's name is longer than {} characters where others are allowed "
+                                     "besides",
+                                     longest));
+    }
+  }
+  const size_t count = texts.size();
+  return Exclusion(builder, std::move(texts)).behind(0, count, 0);
+}
+
+Expression json_quoted(GrammarBuilder& builder, Expression text) {
+  const Expression mark = builder.literal("\"");
+  return builder.sequence({mark, text, mark});
+}
+
+std::string compact_json(const json::value& value) {
+  std::string out;
+  append_value(out, value);
+  return out;
+}
+
+}  // namespace tidemill::grammar

@@ -1,0 +1,41 @@
+// Strings as JSON writes them: any characters, characters of a pattern, keys that are none of a list, and values as
+// they stand.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "base/json.hpp"
+#include "base/result.hpp"
+#include "grammar/builder.hpp"
+#include "grammar/regex.hpp"
+
+namespace tidemill::grammar {
+
+// What is made here is the text between the quotation marks, unless it says otherwise.
+
+// One character, raw or escaped in any way that JSON knows: \" \\ \/ \b \f \n \r \t, \uXXXX, and two of those where a
+// character is past U+FFFF. Control characters are always escaped; there are no lone surrogates.
+Expression json_character(GrammarBuilder& builder);
+
+// One character of the set, written in one way alone: raw where JSON allows it, else \" \\ \b \f \n \r \t or \u00XX.
+Expression json_character_of(GrammarBuilder& builder, const CodePointSet& set);
+
+// Texts in which the pattern matches, of at least `least` and at most `most` characters, written in one way.
+Expression json_pattern(GrammarBuilder& builder, const Regex& regex, size_t least, std::optional<size_t> most);
+
+// Texts that are none of `names`, written in one way. Errors: `too_large` where the names are long.
+base::Result<Expression> json_text_except(GrammarBuilder& builder, std::span<const std::string> names);
+
+// In quotation marks.
+Expression json_quoted(GrammarBuilder& builder, Expression text);
+
+// A value in its shortest form, without white space: strings with the escapes that they need, numbers with the digits
+// that they need.
+std::string compact_json(const base::json::value& value);
+
+}  // namespace tidemill::grammar

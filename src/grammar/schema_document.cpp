@@ -1,0 +1,225 @@
+#include "grammar/schema_document.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+
+#include <fmt/format.h>
+
+namespace tidemill::grammar {
+
+using base::Error;
+using base::ErrorCode;
+namespace json = base::json;
+
+namespace {
+
+// Keywords whose values are data, not schemas.
+bool holds_data(std::string_view keyword) {
+  return keyword == "enum" || keyword == "const" || keyword == "default" || keyword == "examples";
+}
+
+std::string percent_decoded(std::string_view text) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    unsigned byte = 0;
+    if (text[i] == '%' && i + 2 < text.size() &&
+        std::from_chars(text.data() + i + 1, text.data() + i + 3, byte, 16).ptr == text.data() + i + 3) {
+      out += static_cast<char>(byte);
+      i += 2;
+    } else {
+      out += text[i];
+    }
+  }
+  return out;
+}
+
+std::string pointer_unescaped(std::string_view token) {
+  std::string out;
+  for (size_t i = 0; i < token.size(); ++i) {
+    if (token[i] == '~' && i + 1 < token.size() && (token[i + 1] == '0' || token[i + 1] == '1')) {
+      out += token[++i] == '0' ? '~' : '/';
+    } else {
+      out += token[i];
+    }
+  }
+  return out;
+}
+
+std::string pointer_escaped(std::string_view token) {
+  std::string out;
+  for (const char c : token) {
+    if (c == '~') {
+      out += "~0";
+    } else if (c == '/') {
+      out += "~1";
+    } else {
+      out += c;
+    }
+  }
+  return out;
+}
+
+const std::string_view* string_member(const json::value& value, std::string_view key, std::string_view& storage) {
+  const auto* object = value.if_object();
+  if (object == nullptr) return nullptr;
+  const auto* member = object->if_contains(key);
+  if (member == nullptr || !member->is_string()) return nullptr;
+  storage = member->get_string();
+  return &storage;
+}
+
+std::string_view without_fragment_mark(std::string_view id) {
+  if (!id.empty() && id.back() == '#') id.remove_suffix(1);
+  return id;
+}
+
+}  // namespace
+
+base::Result<SchemaDocument> SchemaDocument::open(const json::value& schema, const GrammarLimits& limits) {
+  SchemaDocument document;
+  document.nodes_.push_back({&schema, 0, ""});
+  document.numbers_.emplace(&schema, 0);
+  std::vector<Step> path;
+  TM_CHECK(document.survey(schema, path, limits));
+  return document;
+}
+
+base::Result<void> SchemaDocument::survey(const json::value& value, std::vector<Step>& path,
+                                          const GrammarLimits& limits) {
+  if (path.size() > static_cast<size_t>(limits.max_depth)) {
+    return Error(ErrorCode::too_large, fmt::format("the schema is nested deeper than {} levels", limits.max_depth));
+  }
+  if (const auto* number = value.if_double(); number != nullptr && !std::isfinite(*number)) {
+    return error(ErrorCode::invalid_argument, intern_path(path), "", "a number too large for a double");
+  }
+  if (const auto* array = value.if_array()) {
+    for (size_t i = 0; i < array->size(); ++i) {
+      const std::string index = std::to_string(i);
+      path.push_back({index, &(*array)[i]});
+      TM_CHECK(survey((*array)[i], path, limits));
+      path.pop_back();
+    }
+    return {};
+  }
+  const auto* object = value.if_object();
+  if (object == nullptr) return {};
+  const bool data = std::any_of(path.begin(), path.end(), [](const Step& step) { return holds_data(step.key); });
+  std::string_view name;
+  if (!data && string_member(value, "$id", name) != nullptr)
+    ids_.emplace(without_fragment_mark(name), intern_path(path));
+  for (const std::string_view keyword : {"$anchor", "$dynamicAnchor"}) {
+    if (data || string_member(value, keyword, name) == nullptr) continue;
+    const SchemaNode node = intern_path(path);
+    const auto [at, fresh] = anchors_.emplace(fmt::format("{}#{}", resource_of(node), name), node);
+    if (!fresh && at->second != node) {
+      return error(ErrorCode::invalid_argument, node, keyword, fmt::format("\"{}\" names two subschemas", name));
+    }
+  }
+  for (const auto& member : *object) {
+    path.push_back({member.key(), &member.value()});
+    TM_CHECK(survey(member.value(), path, limits));
+    path.pop_back();
+  }
+  return {};
+}
+
+SchemaNode SchemaDocument::intern(const json::value* value, SchemaNode parent, std::string_view key) {
+  const auto [at, fresh] = numbers_.emplace(value, static_cast<SchemaNode>(nodes_.size()));
+  if (fresh) nodes_.push_back({value, parent, std::string(key)});
+  return at->second;
+}
+
+SchemaNode SchemaDocument::intern_path(const std::vector<Step>& path) {
+  SchemaNode node = root();
+  for (const Step& step : path)
+    node = intern(step.value, node, step.key);
+  return node;
+}
+
+SchemaNode SchemaDocument::child(SchemaNode parent, std::string_view key, const json::value& value) {
+  return intern(&value, parent, key);
+}
+
+SchemaNode SchemaDocument::implied(SchemaNode parent, json::value schema) {
+  implied_.push_back(std::move(schema));
+  return intern(&implied_.back(), parent, "");
+}
+
+std::string SchemaDocument::pointer(SchemaNode node) const {
+  std::string out;
+  for (; node != root(); node = nodes_[node].parent) {
+    if (!nodes_[node].key.empty()) out = "/" + pointer_escaped(nodes_[node].key) + out;
+  }
+  return "#" + out;
+}
+
+SchemaNode SchemaDocument::resource_of(SchemaNode node) const {
+  std::string_view id;
+  while (node != root() && string_member(at(node), "$id", id) == nullptr)
+    node = nodes_[node].parent;
+  return node;
+}
+
+std::optional<SchemaNode> SchemaDocument::walk(SchemaNode from, std::string_view pointer) {
+  SchemaNode node = from;
+  while (!pointer.empty()) {
+    pointer.remove_prefix(1);  // the slash
+    const size_t end = std::min(pointer.find('/'), pointer.size());
+    const std::string token = pointer_unescaped(pointer.substr(0, end));
+    pointer.remove_prefix(end);
+    const json::value& value = at(node);
+    const json::value* next = nullptr;
+    if (const auto* object = value.if_object()) {
+      next = object->if_contains(token);
+    } else if (const auto* array = value.if_array()) {
+      size_t index = 0;
+      const auto parsed = std::from_chars(token.data(), token.data() + token.size(), index);
+      if (parsed.ec == std::errc() && parsed.ptr == token.data() + token.size() && index < array->size()) {
+        next = &(*array)[index];
+      }
+    }
+    if (next == nullptr) return std::nullopt;
+    node = intern(next, node, token);
+  }
+  return node;
+}
+
+base::Result<SchemaNode> SchemaDocument::resolve(SchemaNode from, std::string_view reference) {
+  const size_t mark = std::min(reference.find('#'), reference.size());
+  const std::string resource(reference.substr(0, mark));
+  const std::string fragment = percent_decoded(reference.substr(std::min(mark + 1, reference.size())));
+  SchemaNode base = resource_of(from);
+  if (!resource.empty()) {
+    const auto found = ids_.find(resource);
+    if (found == ids_.end()) {
+      return error(ErrorCode::unsupported, from, "$ref",
+                   fmt::format("\"{}\" is another document: references must point into the schema itself, as in "
+                               "\"#/$defs/name\"",
+                               reference));
+    }
+    base = found->second;
+  }
+  std::optional<SchemaNode> target;
+  if (fragment.empty()) {
+    target = base;
+  } else if (fragment.front() == '/') {
+    target = walk(base, fragment);
+  } else if (const auto found = anchors_.find(fmt::format("{}#{}", base, fragment)); found != anchors_.end()) {
+    target = found->second;
+  }
+  if (!target) {
+    return error(ErrorCode::invalid_argument, from, "$ref",
+                 fmt::format("\"{}\" points to nothing in the schema", reference));
+  }
+  return *target;
+}
+
+base::Error SchemaDocument::error(ErrorCode code, SchemaNode node, std::string_view keyword,
+                                  std::string_view message) const {
+  std::string where = pointer(node);
+  if (!keyword.empty()) where += "/" + pointer_escaped(keyword);
+  return {code, fmt::format("JSON Schema, {}: {}", where, message)};
+}
+
+}  // namespace tidemill::grammar

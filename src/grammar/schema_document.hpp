@@ -1,0 +1,69 @@
+// A JSON Schema as a document: its subschemas by number, the JSON pointers that name them in errors, and what
+// references point to.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "base/json.hpp"
+#include "base/result.hpp"
+#include "grammar/grammar.hpp"
+
+namespace tidemill::grammar {
+
+using SchemaNode = uint32_t;
+
+// Holds pointers into the schema that it was opened with, which must outlive it. Not thread-safe.
+class SchemaDocument {
+ public:
+  // Errors: `too_large` past the limits of depth; `invalid_argument` for a number that is not finite or two anchors of
+  // one name.
+  static base::Result<SchemaDocument> open(const base::json::value& schema, const GrammarLimits& limits);
+
+  SchemaNode root() const { return 0; }
+  const base::json::value& at(SchemaNode node) const { return *nodes_[node].value; }
+  // The subschema behind a keyword, or behind a keyword and a name or an index.
+  SchemaNode child(SchemaNode parent, std::string_view key, const base::json::value& value);
+  // A schema that the document implies where `parent` stands; errors in it are told there.
+  SchemaNode implied(SchemaNode parent, base::json::value schema);
+  // As a URI fragment: "#" is the root, "#/properties/a" a property's schema.
+  std::string pointer(SchemaNode node) const;
+  size_t size() const { return nodes_.size(); }
+
+  // What "$ref": `reference` inside of `from` points to. Errors: `unsupported` for another document,
+  // `invalid_argument` where nothing is found.
+  base::Result<SchemaNode> resolve(SchemaNode from, std::string_view reference);
+
+  // "#/properties/a/pattern: message".
+  base::Error error(base::ErrorCode code, SchemaNode node, std::string_view keyword, std::string_view message) const;
+
+ private:
+  struct Entry {
+    const base::json::value* value;
+    SchemaNode parent;
+    std::string key;  // of the parent; "" with implied schemas
+  };
+  struct Step {
+    std::string_view key;
+    const base::json::value* value;
+  };
+
+  SchemaNode intern(const base::json::value* value, SchemaNode parent, std::string_view key);
+  SchemaNode intern_path(const std::vector<Step>& path);
+  base::Result<void> survey(const base::json::value& value, std::vector<Step>& path, const GrammarLimits& limits);
+  SchemaNode resource_of(SchemaNode node) const;
+  std::optional<SchemaNode> walk(SchemaNode from, std::string_view pointer);
+
+  std::vector<Entry> nodes_;
+  std::unordered_map<const base::json::value*, SchemaNode> numbers_;
+  std::unordered_map<std::string, SchemaNode> ids_;      // $id, without an empty fragment
+  std::unordered_map<std::string, SchemaNode> anchors_;  // "<number of the resource>#<name>"
+  std::deque<base::json::value> implied_;
+};
+
+}  // namespace tidemill::grammar

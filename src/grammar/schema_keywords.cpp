@@ -1,0 +1,354 @@
+// The keywords that SchemaReader knows, one by one.
+#include <algorithm>
+#include <unordered_set>
+
+#include <fmt/format.h>
+
+#include "grammar/schema_reader.hpp"
+#include "grammar/schema_reading.hpp"
+#include "grammar/string_formats.hpp"
+
+namespace tidemill::grammar {
+
+namespace json = base::json;
+
+namespace {
+
+std::optional<TypeSet> type_named(std::string_view name) {
+  static const std::map<std::string_view, TypeSet> types{
+      {"null", null_type},     {"boolean", boolean_type}, {"integer", integer_type}, {"number", number_types},
+      {"string", string_type}, {"array", array_type},     {"object", object_type},
+  };
+  const auto found = types.find(name);
+  return found == types.end() ? std::nullopt : std::optional(found->second);
+}
+
+std::optional<TypeSet> types_named(const json::value& value) {
+  if (value.is_string()) return type_named(value.get_string());
+  const auto* names = value.if_array();
+  if (names == nullptr || names->empty()) return std::nullopt;
+  TypeSet types = 0;
+  for (const json::value& name : *names) {
+    const auto type = name.is_string() ? type_named(name.get_string()) : std::nullopt;
+    if (!type) return std::nullopt;
+    types |= *type;
+  }
+  return types;
+}
+
+// A natural number, also written as 2.0.
+std::optional<size_t> natural(const json::value& value) {
+  constexpr double most = 9e15;
+  if (!value.is_number()) return std::nullopt;
+  const Decimal decimal = Decimal::of(value);
+  const double number = decimal.as_double();
+  if (decimal.negative || !decimal.is_integer() || number > most) return std::nullopt;
+  return static_cast<size_t>(number);
+}
+
+template <typename T>
+void lower(std::optional<T>& bound, T value) {
+  bound = bound ? std::min(*bound, value) : value;
+}
+
+}  // namespace
+
+const std::map<std::string_view, SchemaReader::Handler>& SchemaReader::handlers() {
+  static const std::map<std::string_view, Handler> table{
+      {"type", &SchemaReader::read_type},
+      {"enum", &SchemaReader::read_enum},
+      {"const", &SchemaReader::read_enum},
+      {"minimum", &SchemaReader::read_bound},
+      {"maximum", &SchemaReader::read_bound},
+      {"exclusiveMinimum", &SchemaReader::read_bound},
+      {"exclusiveMaximum", &SchemaReader::read_bound},
+      {"multipleOf", &SchemaReader::read_multiple},
+      {"minLength", &SchemaReader::read_size},
+      {"maxLength", &SchemaReader::read_size},
+      {"minItems", &SchemaReader::read_size},
+      {"maxItems", &SchemaReader::read_size},
+      {"minProperties", &SchemaReader::read_size},
+      {"maxProperties", &SchemaReader::read_size},
+      {"pattern", &SchemaReader::read_pattern},
+      {"format", &SchemaReader::read_pattern},
+      {"uniqueItems", &SchemaReader::read_unique},
+      {"required", &SchemaReader::read_required},
+      {"propertyNames", &SchemaReader::read_names},
+      {"dependentRequired", &SchemaReader::read_dependent},
+      {"dependentSchemas", &SchemaReader::read_dependent},
+      {"unevaluatedProperties", &SchemaReader::read_unevaluated},
+      {"unevaluatedItems", &SchemaReader::read_unevaluated},
+      {"$ref", &SchemaReader::read_reference},
+      {"allOf", &SchemaReader::read_combination},
+      {"anyOf", &SchemaReader::read_combination},
+      {"oneOf", &SchemaReader::read_combination},
+      {"not", &SchemaReader::read_not},
+      {"if", &SchemaReader::read_condition},
+      {"contains", &SchemaReader::refuse},
+      {"dependencies", &SchemaReader::refuse},
+      {"$dynamicRef", &SchemaReader::refuse},
+      {"$recursiveRef", &SchemaReader::refuse},
+  };
+  return table;
+}
+
+base::Result<void> SchemaReader::read_type(Reading& reading, const std::shared_ptr<Frame>& frame,
+                                           std::string_view keyword, const json::value& value) {
+  const auto types = types_named(value);
+  if (!types) {
+    return invalid(frame->node, keyword,
+                   fmt::format("{} is not a type; types are null, boolean, integer, number, string, array and object, "
+                               "or an array of them",
+                               json::serialize(value)));
+  }
+  reading.shape.types &= *types;
+  return {};
+}
+
+base::Result<void> SchemaReader::read_enum(Reading& reading, const std::shared_ptr<Frame>& frame,
+                                           std::string_view keyword, const json::value& value) {
+  std::vector<const json::value*> values;
+  if (keyword == "const") {
+    values.push_back(&value);
+  } else if (const auto* members = value.if_array()) {
+    for (const json::value& member : *members)
+      values.push_back(&member);
+  } else {
+    return invalid(frame->node, keyword, "must be an array of values");
+  }
+  auto& known = reading.shape.values;
+  if (known) {
+    std::erase_if(values, [&](const json::value* one) {
+      return std::none_of(known->begin(), known->end(),
+                          [&](const json::value* other) { return same_value(*one, *other); });
+    });
+  }
+  TypeSet types = 0;
+  for (const json::value* one : values)
+    types |= type_of(*one);
+  reading.shape.types &= types;
+  known = std::move(values);
+  return {};
+}
+
+base::Result<void> SchemaReader::read_bound(Reading& reading, const std::shared_ptr<Frame>& frame,
+                                            std::string_view keyword, const json::value& value) {
+  if (!value.is_number()) return invalid(frame->node, keyword, "must be a number");
+  const Decimal bound = Decimal::of(value);
+  const bool exclusive = keyword.starts_with("exclusive");
+  if (keyword.ends_with("inimum")) {
+    reading.shape.numbers.raise_minimum(bound, exclusive);
+  } else {
+    reading.shape.numbers.lower_maximum(bound, exclusive);
+  }
+  return {};
+}
+
+base::Result<void> SchemaReader::read_multiple(Reading& reading, const std::shared_ptr<Frame>& frame,
+                                               std::string_view keyword, const json::value& value) {
+  constexpr uint64_t most = 1'000'000'000;
+  const auto factor = natural(value);
+  if (!value.is_number() || Decimal::of(value).negative || Decimal::of(value).digits == 0) {
+    return invalid(frame->node, keyword, "must be a number above 0");
+  }
+  if (!factor || *factor > most) {
+    return unsupported(frame->node, keyword,
+                       fmt::format("must be an integer up to {}: whether a decimal fraction is a multiple of another "
+                                   "depends on how it is rounded",
+                                   most));
+  }
+  uint64_t& multiple = reading.shape.numbers.multiple_of;
+  uint64_t divisor = *factor;
+  for (uint64_t rest = multiple; rest != 0;)
+    std::tie(divisor, rest) = std::pair(rest, divisor % rest);
+  multiple = multiple / divisor * *factor;
+  if (multiple > most) {
+    return unsupported(frame->node, keyword, fmt::format("must not come to more than {} together", most));
+  }
+  reading.shape.types &= static_cast<TypeSet>(~fraction_type);
+  return {};
+}
+
+base::Result<void> SchemaReader::read_size(Reading& reading, const std::shared_ptr<Frame>& frame,
+                                           std::string_view keyword, const json::value& value) {
+  const auto size = natural(value);
+  if (!size) return invalid(frame->node, keyword, "must be an integer of at least 0");
+  Shape& shape = reading.shape;
+  if (keyword == "minLength") shape.strings.min_length = std::max(shape.strings.min_length, *size);
+  if (keyword == "maxLength") lower(shape.strings.max_length, *size);
+  if (keyword == "minItems") shape.arrays.min_items = std::max(shape.arrays.min_items, *size);
+  if (keyword == "maxItems") lower(shape.arrays.max_items, *size);
+  if (keyword == "minProperties") shape.objects.min_properties = std::max(shape.objects.min_properties, *size);
+  if (keyword == "maxProperties") lower(shape.objects.max_properties, *size);
+  return {};
+}
+
+base::Result<void> SchemaReader::read_pattern(Reading& reading, const std::shared_ptr<Frame>& frame,
+                                              std::string_view keyword, const json::value& value) {
+  if (!value.is_string()) return invalid(frame->node, keyword, "must be a string");
+  std::string source(value.get_string());
+  if (keyword == "format") {
+    source = format_pattern(source);
+    if (source.empty()) return {};
+  }
+  auto& patterns = reading.shape.strings.patterns;
+  const SchemaNode owner = document_.child(frame->node, keyword, value);
+  if (std::none_of(patterns.begin(), patterns.end(), [&](const auto& one) { return one.first == source; })) {
+    patterns.emplace_back(std::move(source), owner);
+  }
+  return {};
+}
+
+// prefixItems and items, and what they were before 2020-12: items with an array, and additionalItems.
+base::Result<void> SchemaReader::read_array(Reading& reading, const std::shared_ptr<Frame>& frame,
+                                            const json::object& schema) {
+  std::vector<Conjunction> prefix;
+  Conjunction rest;
+  const auto read_prefix = [&](std::string_view keyword, const json::value& value) -> base::Result<void> {
+    const auto* items = value.if_array();
+    if (items == nullptr) return invalid(frame->node, keyword, "must be an array of schemas");
+    const SchemaNode list = document_.child(frame->node, keyword, value);
+    for (size_t i = 0; i < items->size(); ++i) {
+      prefix.push_back({document_.child(list, std::to_string(i), (*items)[i])});
+    }
+    return {};
+  };
+  const auto* first = schema.if_contains("prefixItems");
+  const auto* items = schema.if_contains("items");
+  if (first == nullptr && items == nullptr) return {};
+  if (first != nullptr) TM_CHECK(read_prefix("prefixItems", *first));
+  if (items != nullptr && items->is_array()) {
+    if (first != nullptr) return invalid(frame->node, "items", "must be a schema beside prefixItems");
+    TM_CHECK(read_prefix("items", *items));
+    if (const auto* more = schema.if_contains("additionalItems")) {
+      rest = {document_.child(frame->node, "additionalItems", *more)};
+    }
+  } else if (items != nullptr) {
+    rest = {document_.child(frame->node, "items", *items)};
+  }
+  ArrayShape& shape = reading.shape.arrays;
+  std::vector<Conjunction> both;
+  for (size_t i = 0; i < std::max(prefix.size(), shape.prefix.size()); ++i) {
+    both.push_back(united(i < prefix.size() ? prefix[i] : rest, shape.item(i)));
+  }
+  shape.prefix = std::move(both);
+  shape.rest = united(shape.rest, rest);
+  return {};
+}
+
+base::Result<void> SchemaReader::read_unique(Reading&, const std::shared_ptr<Frame>& frame, std::string_view keyword,
+                                             const json::value& value) {
+  if (!value.is_bool()) return invalid(frame->node, keyword, "must be a boolean");
+  if (!value.get_bool()) return {};
+  const auto* most = document_.at(frame->node).get_object().if_contains("maxItems");
+  const auto size = most == nullptr ? std::nullopt : natural(*most);
+  if (size && *size <= 1) return {};
+  return unsupported(frame->node, keyword,
+                     "that items differ from each other cannot be enforced: leave it out, and drop doubles from what "
+                     "comes");
+}
+
+base::Result<void> SchemaReader::read_required(Reading& reading, const std::shared_ptr<Frame>& frame,
+                                               std::string_view keyword, const json::value& value) {
+  const auto* names = value.if_array();
+  if (names == nullptr ||
+      std::any_of(names->begin(), names->end(), [](const auto& name) { return !name.is_string(); })) {
+    return invalid(frame->node, keyword, "must be an array of strings");
+  }
+  auto& required = reading.shape.objects.required;
+  std::unordered_set<std::string> known(required.begin(), required.end());
+  for (const json::value& name : *names) {
+    if (known.emplace(name.get_string()).second) required.emplace_back(name.get_string());
+  }
+  return {};
+}
+
+base::Result<void> SchemaReader::read_names(Reading& reading, const std::shared_ptr<Frame>& frame,
+                                            std::string_view keyword, const json::value& value) {
+  Conjunction& names = reading.shape.objects.names;
+  names = united(names, {document_.child(frame->node, keyword, value)});
+  return {};
+}
+
+base::Result<void> SchemaReader::read_properties(Reading& reading, const std::shared_ptr<Frame>& frame,
+                                                 const json::object& schema) {
+  auto layer = std::make_shared<ObjectLayer>();
+  layer->owner = frame->node;
+  bool any = false;
+  for (const std::string_view keyword : {"properties", "patternProperties"}) {
+    const auto* value = schema.if_contains(keyword);
+    if (value == nullptr) continue;
+    any = true;
+    const auto* members = value->if_object();
+    if (members == nullptr) return invalid(frame->node, keyword, "must be an object of schemas");
+    const SchemaNode list = document_.child(frame->node, keyword, *value);
+    for (const auto& member : *members) {
+      const SchemaNode node = document_.child(list, member.key(), member.value());
+      if (keyword == "properties") {
+        layer->by_name.emplace(member.key(), node);
+        layer->properties.emplace_back(member.key(), node);
+      } else {
+        layer->patterns.emplace_back(member.key(), node);
+      }
+    }
+  }
+  if (const auto* value = schema.if_contains("additionalProperties")) {
+    any = true;
+    layer->additional = document_.child(frame->node, "additionalProperties", *value);
+  }
+  if (any) reading.layers.push_back({std::move(layer), frame});
+  return {};
+}
+
+base::Result<void> SchemaReader::read_unevaluated(Reading& reading, const std::shared_ptr<Frame>& frame,
+                                                  std::string_view keyword, const json::value& value) {
+  if (value.is_bool() && value.get_bool()) return {};
+  if (keyword == "unevaluatedProperties") {
+    reading.unevaluated.emplace_back(frame, document_.child(frame->node, keyword, value));
+    return {};
+  }
+  const json::object& schema = document_.at(frame->node).get_object();
+  if (schema.contains("items") && !schema.at("items").is_array()) return {};  // which leaves nothing unevaluated
+  return unsupported(frame->node, keyword, "items that no other keyword sees: use items beside prefixItems instead");
+}
+
+base::Result<void> SchemaReader::read_not(Reading& reading, const std::shared_ptr<Frame>& frame,
+                                          std::string_view keyword, const json::value& value) {
+  if (const auto* allowed = value.if_bool()) {
+    if (*allowed) reading.shape.types = 0;
+    return {};
+  }
+  const auto* schema = value.if_object();
+  if (schema == nullptr) return invalid(frame->node, keyword, "must be a schema");
+  if (schema->empty()) {
+    reading.shape.types = 0;
+    return {};
+  }
+  const auto types = schema->size() == 1 && schema->contains("type") ? types_named(schema->at("type")) : std::nullopt;
+  if (!types || (*types & number_types) == integer_type) {
+    return unsupported(frame->node, keyword, "only a negated type is supported: say what a value must be instead");
+  }
+  reading.shape.types &= static_cast<TypeSet>(~*types);
+  return {};
+}
+
+base::Result<void> SchemaReader::read_condition(Reading&, const std::shared_ptr<Frame>& frame, std::string_view keyword,
+                                                const json::value&) {
+  const json::object& schema = document_.at(frame->node).get_object();
+  if (!schema.contains("then") && !schema.contains("else")) return {};
+  return unsupported(frame->node, keyword,
+                     "conditions are not supported: write the cases as anyOf, each with what distinguishes it");
+}
+
+base::Result<void> SchemaReader::refuse(Reading&, const std::shared_ptr<Frame>& frame, std::string_view keyword,
+                                        const json::value&) {
+  if (keyword == "contains") {
+    return unsupported(frame->node, keyword, "is not supported: describe the items with items and prefixItems");
+  }
+  if (keyword == "dependencies") {
+    return unsupported(frame->node, keyword, "is of an older draft: use dependentRequired or dependentSchemas");
+  }
+  return unsupported(frame->node, keyword, "is not supported: use $ref with a pointer, as in \"#/$defs/name\"");
+}
+
+}  // namespace tidemill::grammar

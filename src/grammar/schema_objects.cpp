@@ -1,0 +1,209 @@
+// How SchemaWriter writes objects: the named properties in their order, then others.
+#include <algorithm>
+#include <map>
+#include <unordered_set>
+
+#include <fmt/format.h>
+
+#include "grammar/json_string.hpp"
+#include "grammar/schema_writer.hpp"
+
+namespace tidemill::grammar {
+
+using base::ErrorCode;
+namespace json = base::json;
+
+namespace {
+
+constexpr size_t kMaxCounted = 40'000;  // pairs of a property and how many came before
+
+}  // namespace
+
+Expression SchemaWriter::member(Expression key, Expression value) {
+  return builder_.sequence({key, colon_, value});
+}
+
+base::Result<Expression> SchemaWriter::object(const ObjectShape& shape, const Conjunction& owner) {
+  TM_TRY(const std::vector<Property> properties, named(shape));
+  TM_TRY(const Others rest, others(shape, properties));
+  TM_TRY(const Expression inside, members(shape, properties, rest, owner));
+  return builder_.sequence({builder_.literal("{"), pad_, inside, pad_, builder_.literal("}")});
+}
+
+// In the order of the layers, then those that are only required. A property that cannot be there is kept, with nothing
+// as its member: its key is not for others.
+base::Result<std::vector<SchemaWriter::Property>> SchemaWriter::named(const ObjectShape& shape) {
+  std::vector<std::string> names;
+  std::unordered_set<std::string> known;
+  for (const auto& layer : shape.layers) {
+    for (const auto& [name, node] : layer->properties) {
+      if (known.insert(name).second) names.push_back(name);
+    }
+  }
+  const std::unordered_set<std::string> required(shape.required.begin(), shape.required.end());
+  for (const std::string& name : shape.required) {
+    if (known.insert(name).second) names.push_back(name);
+  }
+  std::vector<Property> out;
+  for (std::string& name : names) {
+    TM_TRY(const Conjunction schema, reader_.property(shape, name));
+    TM_TRY(const bool allowed, reader_.accepts(shape.names, json::value(name)));
+    Expression written = builder_.nothing();
+    if (allowed) {
+      TM_TRY(written, value(schema));
+    }
+    if (written != builder_.nothing()) written = member(builder_.literal(compact_json(json::value(name))), written);
+    const bool needed = required.contains(name);
+    out.push_back({std::move(name), needed, written});
+  }
+  return out;
+}
+
+base::Result<SchemaWriter::Others> SchemaWriter::others(const ObjectShape& shape,
+                                                        const std::vector<Property>& properties) {
+  std::vector<std::string> names;
+  for (const Property& property : properties)
+    names.push_back(property.name);
+  std::map<std::string, SchemaNode> patterns;
+  Conjunction plain;  // for keys that match no pattern
+  for (const auto& layer : shape.layers) {
+    for (const auto& [source, node] : layer->patterns)
+      patterns.emplace(source, layer->owner);
+    if (layer->additional) plain = united(plain, {*layer->additional});
+  }
+  Others out;
+  Conjunction schema = plain;
+  Expression keys = builder_.nothing();
+  if (patterns.empty()) {
+    TM_TRY(const std::vector<Shape>* shapes, reader_.read(schema));
+    if (shapes->empty()) return out;
+    TM_TRY(keys, other_keys(shape, names));
+  } else {
+    // Keys of the pattern alone. Where keys that do not match it are free they are not written, which is allowed; where
+    // they have a schema of their own that would be missed.
+    const auto& [source, owner] = *patterns.begin();
+    if (patterns.size() > 1) {
+      return reader_.document().error(ErrorCode::unsupported, owner, "patternProperties",
+                                      "more than one pattern: a key might match several of them");
+    }
+    TM_TRY(const std::vector<Shape>* shapes, reader_.read(plain));
+    const bool free = plain.empty() || (shapes->size() == 1 && reader_.document().at(plain.front()).is_bool());
+    if (!shapes->empty() && !free) {
+      return reader_.document().error(ErrorCode::unsupported, owner, "patternProperties",
+                                      "a pattern beside a schema for additionalProperties, which would be for keys "
+                                      "that do not match: make additionalProperties false");
+    }
+    if (!shape.names.empty()) {
+      return reader_.document().error(ErrorCode::unsupported, owner, "patternProperties",
+                                      "beside propertyNames: say it in the pattern");
+    }
+    schema.clear();
+    for (const auto& layer : shape.layers) {
+      const auto found = std::find_if(layer->patterns.begin(), layer->patterns.end(),
+                                      [&](const auto& one) { return one.first == source; });
+      if (found != layer->patterns.end()) {
+        schema = united(schema, {found->second});
+      } else if (layer->additional) {
+        schema = united(schema, {*layer->additional});
+      }
+    }
+    TM_TRY(const Regex* regex, reader_.pattern(source, owner));
+    Expression text = json_pattern(builder_, *regex, 0, std::nullopt);
+    std::vector<std::string> matching;
+    for (const std::string& name : names) {
+      TM_TRY(const bool match, reader_.matches_pattern(source, owner, name));
+      if (match) matching.push_back(name);
+    }
+    if (!matching.empty()) {
+      TM_TRY(const Expression unnamed, json_text_except(builder_, matching));
+      text = builder_.both(text, unnamed);
+    }
+    keys = json_quoted(builder_, text);
+  }
+  TM_TRY(const Expression written, value(schema));
+  out.member = member(keys, written);
+  out.possible = out.member != builder_.nothing();
+  return out;
+}
+
+base::Result<Expression> SchemaWriter::other_keys(const ObjectShape& shape, const std::vector<std::string>& names) {
+  TM_TRY(const Expression unnamed, json_text_except(builder_, names));
+  if (shape.names.empty()) return json_quoted(builder_, unnamed);
+  TM_TRY(const std::vector<Shape>* shapes, reader_.read(shape.names));
+  const std::unordered_set<std::string> taken(names.begin(), names.end());
+  std::vector<Expression> ways;
+  for (const Shape& one : *shapes) {
+    if ((one.types & string_type) == 0) continue;
+    if (one.values) {
+      for (const json::value* value : *one.values) {
+        if (value->is_string() && !taken.contains(std::string(value->get_string()))) {
+          ways.push_back(builder_.literal(compact_json(*value)));
+        }
+      }
+      continue;
+    }
+    const StringShape& strings = one.strings;
+    const bool free = strings.patterns.empty() && strings.min_length == 0 && !strings.max_length;
+    TM_TRY(const Expression text, string_text(strings));
+    ways.push_back(json_quoted(builder_, free ? unnamed : (names.empty() ? text : builder_.both(text, unnamed))));
+  }
+  return builder_.choice(ways);
+}
+
+// What stands between the braces, put together from its end: what may follow when the properties before `i` are done
+// and `count` of them were written, which is counted as far as it matters.
+base::Result<Expression> SchemaWriter::members(const ObjectShape& shape, const std::vector<Property>& properties,
+                                               const Others& others, const Conjunction& owner) {
+  const size_t required = static_cast<size_t>(
+      std::count_if(properties.begin(), properties.end(), [](const Property& property) { return property.required; }));
+  const size_t possible =
+      static_cast<size_t>(std::count_if(properties.begin(), properties.end(), [&](const Property& property) {
+        return property.member != builder_.nothing();
+      }));
+  const size_t least = shape.min_properties <= required ? 0 : shape.min_properties;
+  const bool at_most = shape.max_properties && (others.possible || *shape.max_properties < possible);
+  const size_t most = at_most ? *shape.max_properties : SIZE_MAX;
+  if (most < required || (at_most && most < least) || (!others.possible && least > possible)) return builder_.nothing();
+  if (others.possible && least > required + 1) {
+    return error(ErrorCode::unsupported, owner, "minProperties",
+                 fmt::format("{} properties, of which {} would have names that the schema does not give: that they "
+                             "differ cannot be enforced",
+                             least, least - required));
+  }
+  const size_t top = at_most ? std::min(most, properties.size() + 1) : std::max<size_t>(least, 1);
+  if ((top + 1) * (properties.size() + 1) > kMaxCounted) {
+    return error(ErrorCode::too_large, owner, at_most ? "maxProperties" : "minProperties",
+                 fmt::format("{} properties are too many to be counted", properties.size()));
+  }
+  std::vector<Expression> after(top + 1);  // by count
+  for (size_t count = 0; count <= top; ++count) {
+    const size_t missing = least > count ? least - count : 0;
+    const std::optional<size_t> room = at_most ? std::optional(most - std::min(count, most)) : std::nullopt;
+    const Expression next = builder_.sequence({comma_, others.member});
+    if (!others.possible || room == 0) {
+      after[count] = missing == 0 ? builder_.empty() : builder_.nothing();
+    } else if (count > 0) {
+      after[count] = builder_.repeat(next, missing, room);
+    } else {
+      const std::optional<size_t> behind = room ? std::optional(*room - 1) : std::nullopt;
+      after[0] = builder_.sequence({others.member, builder_.repeat(next, missing == 0 ? 0 : missing - 1, behind)});
+      if (missing == 0) after[0] = builder_.optional(after[0]);
+    }
+  }
+  for (size_t i = properties.size(); i-- > 0;) {
+    const Property& property = properties[i];
+    const Expression first = property.member;
+    const Expression next = builder_.sequence({comma_, property.member});
+    std::vector<Expression> before(top + 1);
+    for (size_t count = 0; count <= top; ++count) {
+      const bool full = at_most && count >= most;
+      const Expression there =
+          full ? builder_.nothing() : builder_.sequence({count == 0 ? first : next, after[std::min(count + 1, top)]});
+      before[count] = property.required ? there : builder_.choice({there, after[count]});
+    }
+    after = std::move(before);
+  }
+  return after[0];
+}
+
+}  // namespace tidemill::grammar

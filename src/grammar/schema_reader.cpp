@@ -1,0 +1,253 @@
+#include "grammar/schema_reader.hpp"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "grammar/regex_match.hpp"
+#include "grammar/schema_reading.hpp"
+
+namespace tidemill::grammar {
+
+using base::Error;
+using base::ErrorCode;
+namespace json = base::json;
+
+namespace {
+
+constexpr int kMaxDepth = 200;         // of references and combinations into each other without a value between
+constexpr size_t kMaxSteps = 500'000;  // subschemas entered, for the whole schema
+constexpr size_t kMaxShapes = 1'000;   // of one conjunction
+constexpr int kMaxOpenReads = 32;      // of conjunctions that need others to be read
+
+}  // namespace
+
+Error SchemaReader::invalid(SchemaNode node, std::string_view keyword, std::string_view message) const {
+  return document_.error(ErrorCode::invalid_argument, node, keyword, message);
+}
+
+Error SchemaReader::unsupported(SchemaNode node, std::string_view keyword, std::string_view message) const {
+  return document_.error(ErrorCode::unsupported, node, keyword, message);
+}
+
+base::Result<const std::vector<Shape>*> SchemaReader::read(const Conjunction& conjunction) {
+  if (const auto found = shapes_.find(conjunction); found != shapes_.end()) return found->second.get();
+  if (open_reads_ >= kMaxOpenReads) {
+    return document_.error(ErrorCode::too_large, conjunction.front(), "",
+                           "alternatives that can only be told apart by looking too deep into them");
+  }
+  ++open_reads_;
+  auto shapes = std::make_unique<std::vector<Shape>>();
+  Reading reading;
+  base::Result<void> result;
+  for (const SchemaNode node : conjunction) {
+    result = push(reading, node, nullptr);
+    if (!result) break;
+  }
+  if (result) result = branch(std::move(reading), *shapes, 0);
+  --open_reads_;
+  TM_CHECK(std::move(result));
+  return shapes_.emplace(conjunction, std::move(shapes)).first->second.get();
+}
+
+base::Result<void> SchemaReader::push(Reading& reading, SchemaNode node, const std::shared_ptr<Frame>& from) {
+  for (const Frame* at = from.get(); at != nullptr; at = at->from.get()) {
+    if (at->node == node) {
+      return invalid(node, "",
+                     "the schema refers to itself without a property or an item between, so it says nothing of any "
+                     "value");
+    }
+  }
+  const int depth = from == nullptr ? 0 : from->depth + 1;
+  if (depth > kMaxDepth) {
+    return document_.error(ErrorCode::too_large, node, "",
+                           fmt::format("more than {} references and combinations inside of each other", kMaxDepth));
+  }
+  if (++steps_ > kMaxSteps) {
+    return document_.error(ErrorCode::too_large, node, "", "the schema's combinations are too many to be read");
+  }
+  // What holds already need not hold again. (Not at the top: a frame is what unevaluatedProperties looks for.)
+  if (reading.entered.contains(node)) return {};
+  reading.entered.insert(node);
+  reading.waiting.push_back(std::make_shared<Frame>(Frame{node, from, depth}));
+  return {};
+}
+
+// Reads what waits; then tries the alternatives of the first choice that is left, each with a copy of what is known.
+base::Result<void> SchemaReader::branch(Reading reading, std::vector<Shape>& out, int depth) {
+  for (size_t i = 0; i < reading.waiting.size(); ++i) {
+    const std::shared_ptr<Frame> frame = reading.waiting[i];
+    TM_CHECK(enter(reading, frame));
+  }
+  reading.waiting.clear();
+  if (reading.shape.types == 0) return {};
+  if (reading.choices.empty()) return finish(reading, out);
+  if (depth > kMaxDepth) {
+    return document_.error(ErrorCode::too_large, reading.choices.front().frame->node, "",
+                           fmt::format("more than {} combinations of alternatives must hold together", kMaxDepth));
+  }
+  const Reading::Choice choice = std::move(reading.choices.front());
+  reading.choices.erase(reading.choices.begin());
+  for (const SchemaNode alternative : choice.alternatives) {
+    Reading next = reading;
+    TM_CHECK(push(next, alternative, choice.frame));
+    TM_CHECK(branch(std::move(next), out, depth + 1));
+    if (out.size() > kMaxShapes) {
+      return document_.error(ErrorCode::too_large, choice.frame->node, "",
+                             fmt::format("combining the alternatives gives more than {} cases", kMaxShapes));
+    }
+  }
+  return {};
+}
+
+base::Result<void> SchemaReader::enter(Reading& reading, const std::shared_ptr<Frame>& frame) {
+  const json::value& schema = document_.at(frame->node);
+  if (const auto* allowed = schema.if_bool()) {
+    if (!*allowed) reading.shape.types = 0;
+    return {};
+  }
+  const auto* object = schema.if_object();
+  if (object == nullptr) return invalid(frame->node, "", "a schema must be an object or a boolean");
+  TM_CHECK(read_properties(reading, frame, *object));
+  TM_CHECK(read_array(reading, frame, *object));
+  for (const auto& member : *object) {
+    const auto handler = handlers().find(std::string_view(member.key()));
+    if (handler == handlers().end()) continue;  // an annotation, or known to others
+    TM_CHECK((this->*handler->second)(reading, frame, member.key(), member.value()));
+  }
+  return {};
+}
+
+base::Result<void> SchemaReader::finish(Reading& reading, std::vector<Shape>& out) {
+  close_properties(reading);
+  Shape& shape = reading.shape;
+  for (const auto& layered : reading.layers)
+    shape.objects.layers.push_back(layered.layer);
+  shape.numbers.integer = (shape.types & fraction_type) == 0;
+  if (shape.values) {
+    std::vector<const json::value*> fitting;
+    for (const json::value* value : *shape.values) {
+      TM_TRY(const bool fit, fits(shape, *value));
+      if (fit) fitting.push_back(value);
+    }
+    if (fitting.empty()) return {};
+    shape.values = std::move(fitting);
+  }
+  out.push_back(std::move(shape));
+  return {};
+}
+
+// unevaluatedProperties looks at all that its schema says about properties, in place: a layer more, whose names and
+// patterns are theirs.
+void SchemaReader::close_properties(Reading& reading) {
+  std::vector<Reading::Layered> closing;
+  for (const auto& [frame, schema] : reading.unevaluated) {
+    auto layer = std::make_shared<ObjectLayer>();
+    layer->owner = frame->node;
+    layer->additional = schema;
+    bool all_evaluated = false;
+    const SchemaNode anything = document_.implied(frame->node, true);
+    for (const auto& other : reading.layers) {
+      const Frame* at = other.frame.get();
+      while (at != nullptr && at != frame.get())
+        at = at->from.get();
+      if (at == nullptr) continue;
+      all_evaluated = all_evaluated || other.layer->additional.has_value();
+      for (const auto& [name, node] : other.layer->properties) {
+        if (layer->by_name.emplace(name, anything).second) layer->properties.emplace_back(name, anything);
+      }
+      for (const auto& [pattern, node] : other.layer->patterns)
+        layer->patterns.emplace_back(pattern, anything);
+    }
+    if (all_evaluated) continue;
+    closing.push_back({std::move(layer), frame});
+    reading.shape.narrowed = true;
+  }
+  reading.layers.insert(reading.layers.end(), closing.begin(), closing.end());
+}
+
+base::Result<void> SchemaReader::read_reference(Reading& reading, const std::shared_ptr<Frame>& frame,
+                                                std::string_view keyword, const json::value& value) {
+  if (!value.is_string()) return invalid(frame->node, keyword, "must be a string");
+  TM_TRY(const SchemaNode target, document_.resolve(frame->node, value.get_string()));
+  return push(reading, target, frame);
+}
+
+base::Result<void> SchemaReader::read_combination(Reading& reading, const std::shared_ptr<Frame>& frame,
+                                                  std::string_view keyword, const json::value& value) {
+  const auto* members = value.if_array();
+  if (members == nullptr || members->empty()) {
+    return invalid(frame->node, keyword, "must be an array of at least one schema");
+  }
+  const SchemaNode list = document_.child(frame->node, keyword, value);
+  std::vector<SchemaNode> nodes;
+  for (size_t i = 0; i < members->size(); ++i) {
+    nodes.push_back(document_.child(list, std::to_string(i), (*members)[i]));
+  }
+  if (keyword == "allOf") {
+    for (const SchemaNode node : nodes)
+      TM_CHECK(push(reading, node, frame));
+    return {};
+  }
+  if (keyword == "oneOf" && nodes.size() > 1) TM_CHECK(check_one_of(frame->node, nodes));
+  reading.choices.push_back({frame, std::move(nodes)});
+  return {};
+}
+
+// A property that asks for others: it is absent, or they are there.
+base::Result<void> SchemaReader::read_dependent(Reading& reading, const std::shared_ptr<Frame>& frame,
+                                                std::string_view keyword, const json::value& value) {
+  const auto* members = value.if_object();
+  if (members == nullptr) return invalid(frame->node, keyword, "must be an object");
+  const SchemaNode list = document_.child(frame->node, keyword, value);
+  for (const auto& member : *members) {
+    const std::string name(member.key());
+    const auto [absent, fresh] = implied_.try_emplace({list, "-" + name}, SchemaNode{0});
+    if (fresh) absent->second = document_.implied(list, json::object{{"properties", json::object{{name, false}}}});
+    if (keyword == "dependentSchemas") {
+      reading.choices.push_back({frame, {absent->second, document_.child(list, name, member.value())}});
+      continue;
+    }
+    const auto [present, also_fresh] = implied_.try_emplace({list, "+" + name}, SchemaNode{0});
+    if (also_fresh) present->second = document_.implied(list, json::object{{"required", member.value()}});
+    reading.choices.push_back({frame, {absent->second, present->second}});
+  }
+  return {};
+}
+
+base::Result<const Regex*> SchemaReader::pattern(const std::string& source, SchemaNode owner) {
+  if (const auto found = regexes_.find(source); found != regexes_.end()) return found->second.get();
+  auto parsed = parse_regex(source, limits_);
+  if (!parsed) {
+    return document_.error(parsed.error().code(), owner, "",
+                           fmt::format("pattern \"{}\": {}", source, parsed.error().message()));
+  }
+  return regexes_.emplace(source, std::make_unique<Regex>(std::move(*parsed))).first->second.get();
+}
+
+base::Result<bool> SchemaReader::matches_pattern(const std::string& source, SchemaNode owner, std::string_view text) {
+  TM_TRY(const Regex* regex, pattern(source, owner));
+  const auto match = matches(*regex, text, matching_);
+  if (match) return *match;
+  return document_.error(ErrorCode::too_large, owner, "",
+                         fmt::format("matching values or names with pattern \"{}\" takes too long", source));
+}
+
+base::Result<Conjunction> SchemaReader::property(const ObjectShape& shape, const std::string& name) {
+  Conjunction out;
+  for (const auto& layer : shape.layers) {
+    Conjunction mine;
+    if (const auto found = layer->by_name.find(name); found != layer->by_name.end()) mine.push_back(found->second);
+    for (const auto& [source, node] : layer->patterns) {
+      TM_TRY(const bool match, matches_pattern(source, layer->owner, name));
+      if (match) mine.push_back(node);
+    }
+    if (mine.empty() && layer->additional) mine.push_back(*layer->additional);
+    std::sort(mine.begin(), mine.end());
+    mine.erase(std::unique(mine.begin(), mine.end()), mine.end());
+    out = united(out, mine);
+  }
+  return out;
+}
+
+}  // namespace tidemill::grammar

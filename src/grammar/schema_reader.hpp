@@ -1,0 +1,107 @@
+// Reads conjunctions of subschemas as unions of shapes: keywords, references and combinations (allOf, anyOf, oneOf).
+#pragma once
+
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.hpp"
+#include "grammar/regex.hpp"
+#include "grammar/schema_document.hpp"
+#include "grammar/schema_shape.hpp"
+
+namespace tidemill::grammar {
+
+// Not thread-safe. `document` must outlive it.
+class SchemaReader {
+ public:
+  SchemaReader(SchemaDocument& document, const GrammarLimits& limits) : document_(document), limits_(limits) {}
+
+  SchemaDocument& document() { return document_; }
+
+  // The shapes of a conjunction; a value belongs to it if it fits one of them. None: nothing does. Valid as long as the
+  // reader. Errors: `invalid_argument`, `unsupported`, `too_large`; they name a keyword by its JSON pointer.
+  base::Result<const std::vector<Shape>*> read(const Conjunction& conjunction);
+
+  // What the value of the property `name` must satisfy.
+  base::Result<Conjunction> property(const ObjectShape& shape, const std::string& name);
+
+  // Whether `value` fits. True is certain; false is certain but where a format's pattern is narrower than its standard.
+  base::Result<bool> accepts(const Conjunction& conjunction, const base::json::value& value);
+
+  // A pattern of ECMA-262; `owner` is named in errors.
+  base::Result<const Regex*> pattern(const std::string& source, SchemaNode owner);
+  // Whether it matches somewhere in `text`.
+  base::Result<bool> matches_pattern(const std::string& source, SchemaNode owner, std::string_view text);
+
+ private:
+  struct Frame;    // a subschema, and the one that led to it
+  struct Reading;  // a shape that is being put together
+  using Handler = base::Result<void> (SchemaReader::*)(Reading&, const std::shared_ptr<Frame>&, std::string_view,
+                                                       const base::json::value&);
+  static const std::map<std::string_view, Handler>& handlers();
+
+  base::Result<void> branch(Reading reading, std::vector<Shape>& out, int depth);
+  base::Result<void> enter(Reading& reading, const std::shared_ptr<Frame>& frame);
+  base::Result<void> push(Reading& reading, SchemaNode node, const std::shared_ptr<Frame>& from);
+  base::Result<void> finish(Reading& reading, std::vector<Shape>& out);
+  void close_properties(Reading& reading);
+
+  // One for each keyword or group of keywords.
+  base::Result<void> read_type(Reading&, const std::shared_ptr<Frame>&, std::string_view, const base::json::value&);
+  base::Result<void> read_enum(Reading&, const std::shared_ptr<Frame>&, std::string_view, const base::json::value&);
+  base::Result<void> read_bound(Reading&, const std::shared_ptr<Frame>&, std::string_view, const base::json::value&);
+  base::Result<void> read_multiple(Reading&, const std::shared_ptr<Frame>&, std::string_view, const base::json::value&);
+  base::Result<void> read_size(Reading&, const std::shared_ptr<Frame>&, std::string_view, const base::json::value&);
+  base::Result<void> read_pattern(Reading&, const std::shared_ptr<Frame>&, std::string_view, const base::json::value&);
+  base::Result<void> read_items(Reading&, const std::shared_ptr<Frame>&, std::string_view, const base::json::value&);
+  base::Result<void> read_unique(Reading&, const std::shared_ptr<Frame>&, std::string_view, const base::json::value&);
+  base::Result<void> read_required(Reading&, const std::shared_ptr<Frame>&, std::string_view, const base::json::value&);
+  base::Result<void> read_names(Reading&, const std::shared_ptr<Frame>&, std::string_view, const base::json::value&);
+  base::Result<void> read_dependent(Reading&, const std::shared_ptr<Frame>&, std::string_view,
+                                    const base::json::value&);
+  base::Result<void> read_unevaluated(Reading&, const std::shared_ptr<Frame>&, std::string_view,
+                                      const base::json::value&);
+  base::Result<void> read_reference(Reading&, const std::shared_ptr<Frame>&, std::string_view,
+                                    const base::json::value&);
+  base::Result<void> read_combination(Reading&, const std::shared_ptr<Frame>&, std::string_view,
+                                      const base::json::value&);
+  base::Result<void> read_not(Reading&, const std::shared_ptr<Frame>&, std::string_view, const base::json::value&);
+  base::Result<void> read_condition(Reading&, const std::shared_ptr<Frame>&, std::string_view,
+                                    const base::json::value&);
+  base::Result<void> refuse(Reading&, const std::shared_ptr<Frame>&, std::string_view, const base::json::value&);
+  // properties, patternProperties and additionalProperties of one schema object, which depend on each other.
+  base::Result<void> read_properties(Reading& reading, const std::shared_ptr<Frame>& frame,
+                                     const base::json::object& schema);
+  base::Result<void> read_array(Reading& reading, const std::shared_ptr<Frame>& frame,
+                                const base::json::object& schema);
+
+  base::Result<bool> fits(const Shape& shape, const base::json::value& value);
+  base::Result<bool> fits_string(const StringShape& shape, std::string_view text);
+  base::Result<bool> fits_object(const ObjectShape& shape, const base::json::object& object);
+  // Whether no value can belong to both, as far as that can be seen. `required`: names that both ask for besides.
+  base::Result<bool> disjoint(const Conjunction& left, const Conjunction& right, const Shape& context, int depth);
+  base::Result<bool> disjoint(const Shape& left, const Shape& right, const Shape& context, int depth);
+  base::Result<bool> disjoint_objects(const ObjectShape& left, const ObjectShape& right, const Shape& context,
+                                      int depth);
+  base::Result<void> check_one_of(SchemaNode node, const std::vector<SchemaNode>& alternatives);
+
+  base::Error invalid(SchemaNode node, std::string_view keyword, std::string_view message) const;
+  base::Error unsupported(SchemaNode node, std::string_view keyword, std::string_view message) const;
+
+  SchemaDocument& document_;
+  const GrammarLimits limits_;
+  std::map<Conjunction, std::unique_ptr<std::vector<Shape>>> shapes_;
+  std::map<std::string, std::unique_ptr<Regex>, std::less<>> regexes_;
+  std::set<SchemaNode> one_of_checked_;
+  std::set<SchemaNode> one_of_open_;
+  std::map<std::pair<SchemaNode, std::string>, SchemaNode> implied_;
+  size_t steps_ = 0;               // of reading, all together
+  size_t matching_ = 100'000'000;  // work that may still go into matching texts with patterns
+  int open_reads_ = 0;
+};
+
+}  // namespace tidemill::grammar

@@ -1,0 +1,149 @@
+#include "grammar/schema_writer.hpp"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "grammar/json_number.hpp"
+#include "grammar/json_string.hpp"
+
+namespace tidemill::grammar {
+
+using base::ErrorCode;
+namespace json = base::json;
+
+namespace {
+
+constexpr size_t kMaxIndent = 32;  // spaces at the beginning of a line
+constexpr TypeSet kHolders = array_type | object_type;
+
+}  // namespace
+
+SchemaWriter::SchemaWriter(GrammarBuilder& builder, SchemaReader& reader, const JsonSchemaOptions& options)
+    : builder_(builder), reader_(reader) {
+  const Expression space = builder.literal(" ");
+  const Expression none = builder.empty();
+  const Expression line = builder.sequence({builder.literal("\n"), builder.repeat(space, 0, kMaxIndent)});
+  const bool lines = options.space == JsonSchemaOptions::Space::lines;
+  const Expression one = options.space == JsonSchemaOptions::Space::none ? none : builder.optional(space);
+  pad_ = lines ? builder.optional(line) : none;
+  comma_ = builder.sequence({builder.literal(","), lines ? builder.choice({one, line}) : one});
+  colon_ = builder.sequence({builder.literal(":"), one});
+}
+
+base::Error SchemaWriter::error(ErrorCode code, const Conjunction& owner, std::string_view keyword,
+                                std::string_view message) const {
+  return reader_.document().error(code, owner.empty() ? reader_.document().root() : owner.front(), keyword, message);
+}
+
+base::Result<Expression> SchemaWriter::write(const Conjunction& conjunction, TypeSet types) {
+  TM_TRY(const Expression root, types == all_types ? value(conjunction) : body(conjunction, types));
+  while (!waiting_.empty() && !builder_.failed()) {
+    const auto [next, rule] = std::move(waiting_.back());
+    waiting_.pop_back();
+    TM_TRY(const Expression defined, body(next, all_types));
+    builder_.define(rule, defined);
+  }
+  return root;
+}
+
+base::Result<Expression> SchemaWriter::value(const Conjunction& conjunction) {
+  if (const auto found = values_.find(conjunction); found != values_.end()) return found->second;
+  TM_TRY(const std::vector<Shape>* shapes, reader_.read(conjunction));
+  const bool holds = std::any_of(shapes->begin(), shapes->end(),
+                                 [](const Shape& shape) { return !shape.values && (shape.types & kHolders) != 0; });
+  Expression result;
+  if (holds) {
+    const Rule rule = builder_.declare(conjunction.empty() ? "any" : reader_.document().pointer(conjunction.front()));
+    waiting_.emplace_back(conjunction, rule);
+    result = builder_.use(rule);
+  } else {
+    TM_TRY(result, body(conjunction, all_types));
+  }
+  values_.emplace(conjunction, result);
+  return result;
+}
+
+base::Result<Expression> SchemaWriter::body(const Conjunction& conjunction, TypeSet types) {
+  TM_TRY(const std::vector<Shape>* shapes, reader_.read(conjunction));
+  std::vector<Expression> ways;
+  for (const Shape& shape : *shapes) {
+    TM_TRY(const Expression way, of_shape(shape, conjunction, shape.types & types));
+    ways.push_back(way);
+  }
+  return builder_.choice(ways);
+}
+
+base::Result<Expression> SchemaWriter::of_shape(const Shape& shape, const Conjunction& owner, TypeSet types) {
+  std::vector<Expression> ways;
+  if (shape.values) {
+    for (const json::value* one : *shape.values) {
+      if ((type_of(*one) & types) != 0) ways.push_back(builder_.literal(compact_json(*one)));
+    }
+    return builder_.choice(ways);
+  }
+  if ((types & null_type) != 0) ways.push_back(builder_.literal("null"));
+  if ((types & boolean_type) != 0) {
+    ways.push_back(builder_.literal("true"));
+    ways.push_back(builder_.literal("false"));
+  }
+  if ((types & number_types) != 0) {
+    auto numbers = json_number(builder_, shape.numbers);
+    if (!numbers) return error(numbers.error().code(), owner, "", numbers.error().message());
+    ways.push_back(*numbers);
+  }
+  if ((types & string_type) != 0) {
+    TM_TRY(const Expression text, string_text(shape.strings));
+    ways.push_back(json_quoted(builder_, text));
+  }
+  if ((types & array_type) != 0) {
+    TM_TRY(const Expression items, array(shape.arrays));
+    ways.push_back(items);
+  }
+  if ((types & object_type) != 0) {
+    TM_TRY(const Expression members, object(shape.objects, owner));
+    ways.push_back(members);
+  }
+  return builder_.choice(ways);
+}
+
+base::Result<Expression> SchemaWriter::string_text(const StringShape& shape) {
+  if (shape.max_length && *shape.max_length < shape.min_length) return builder_.nothing();
+  if (shape.patterns.empty()) {
+    return builder_.repeat(json_character(builder_), shape.min_length, shape.max_length);
+  }
+  std::optional<Expression> all;
+  for (const auto& [source, owner] : shape.patterns) {
+    TM_TRY(const Regex* regex, reader_.pattern(source, owner));
+    const Expression one = json_pattern(builder_, *regex, shape.min_length, shape.max_length);
+    all = all ? builder_.both(*all, one) : one;
+  }
+  return *all;
+}
+
+base::Result<Expression> SchemaWriter::array(const ArrayShape& shape) {
+  const size_t most = shape.max_items.value_or(SIZE_MAX);
+  if (most < shape.min_items) return builder_.nothing();
+  TM_TRY(const Expression rest, value(shape.rest));
+  const size_t fixed = std::min(shape.prefix.size(), most);
+  // From the end: what may follow when so many items have come.
+  const size_t least_more = shape.min_items - std::min(shape.min_items, fixed);
+  const std::optional<size_t> most_more = shape.max_items ? std::optional(most - fixed) : std::nullopt;
+  Expression tail;
+  if (fixed > 0 || most_more == 0) {
+    tail = builder_.repeat(builder_.sequence({comma_, rest}), least_more, most_more);
+  } else {
+    const std::optional<size_t> behind = most_more ? std::optional(*most_more - 1) : std::nullopt;
+    const size_t least_behind = least_more == 0 ? 0 : least_more - 1;
+    tail = builder_.sequence({rest, builder_.repeat(builder_.sequence({comma_, rest}), least_behind, behind)});
+    if (least_more == 0) tail = builder_.optional(tail);
+  }
+  for (size_t i = fixed; i-- > 0;) {
+    TM_TRY(const Expression item, value(shape.prefix[i]));
+    tail = builder_.sequence({i > 0 ? comma_ : builder_.empty(), item, tail});
+    if (i >= shape.min_items) tail = builder_.optional(tail);
+  }
+  return builder_.sequence({builder_.literal("["), pad_, tail, pad_, builder_.literal("]")});
+}
+
+}  // namespace tidemill::grammar
