@@ -15,7 +15,7 @@ void add_local_flags(CLI::App& command, LocalOptions& options, bool positional_m
   command
       .add_option("-t,--threads", options.threads, "Compute threads (default: as many cores as this process may use)")
       ->check(CLI::Range(0, 1024));
-  command.add_option("--isa", options.isa, "Instruction set: auto, scalar, avx2, avx512-vnni or amx")
+  command.add_option("--isa", options.isa, "Instruction set: auto, scalar, avx2, avx512-vnni, avx512-bf16 or amx")
       ->capture_default_str();
   command
       .add_option(

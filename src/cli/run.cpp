@@ -17,7 +17,7 @@ namespace {
 constexpr std::string_view footer = R"(
 Exit codes: 0 success, 1 the work failed, 2 the command line or input is wrong, 130 interrupted.
 Without a model named, serve, chat and complete use the one that is built in: a small model of Python source.
-The environment variable TIDEMILL_ISA (scalar, avx2, avx512-vnni, amx) overrides the choice of instruction set.)";
+The environment variable TIDEMILL_ISA (scalar, avx2, avx512-vnni, avx512-bf16, amx) overrides the choice of instruction set.)";
 
 // What the app knows that the word could have been meant for: a flag, or a subcommand.
 std::string suggestion(const CLI::App& app, const std::string& word) {

@@ -59,7 +59,7 @@ void register_model(base::ConfigSchema& schema, ServeOptions& o) {
       .alias("--threads")
       .alias("-t")
       .between(0, 1024);
-  schema.add("model.isa", &o.isa, "instruction set of the kernels: auto, scalar, avx2, avx512-vnni or amx");
+  schema.add("model.isa", &o.isa, "instruction set of the kernels: auto, scalar, avx2, avx512-vnni, avx512-bf16 or amx");
 }
 
 void register_engine(base::ConfigSchema& schema, ServeOptions& o) {

@@ -77,6 +77,7 @@ Peak int8_peak(Isa isa) {
     case Isa::amx:
       return Peak::amx_int8;
     case Isa::avx512_vnni:
+    case Isa::avx512_bf16:
       return Peak::avx512_vnni;
     case Isa::avx2:
       return Peak::avx2_int8;
@@ -89,6 +90,7 @@ Peak int8_peak(Isa isa) {
 Peak float_peak(Isa isa) {
   switch (isa) {
     case Isa::amx:
+    case Isa::avx512_bf16:
     case Isa::avx512_vnni:
       return Peak::avx512_f32;
     case Isa::avx2:

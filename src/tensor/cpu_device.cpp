@@ -63,6 +63,7 @@ class CpuDevice final : public Device {
   template <typename Body>
   void for_rows(int64_t rows, int64_t row_cost, Body&& body);
   QuantizedRows quantize(ConstMatrix x, const PanelLayout& layout);
+  QuantizedRows round_to_bf16(ConstMatrix x);
 
   const Kernels& kernels_;
   base::ThreadTeam team_;
@@ -110,6 +111,13 @@ QuantizedRows CpuDevice::quantize(ConstMatrix x, const PanelLayout& layout) {
   return q;
 }
 
+QuantizedRows CpuDevice::round_to_bf16(ConstMatrix x) {
+  grow(codes_, x.rows * round_up(x.cols, kBf16Block) * int64_t{sizeof(uint16_t)} + kQuantizedSlack);
+  const QuantizedRows rounded{x.rows, codes_.data(), nullptr, nullptr};
+  for_rows(x.rows, x.cols, [&](int64_t r) { kernels_.round_row(x.row(r), x.cols, r, rounded); });
+  return rounded;
+}
+
 void CpuDevice::linear(const Weight& w, std::span<const float> bias, ConstMatrix x, Matrix y) {
   const auto& packed = static_cast<const PackedWeight&>(w);
   assert(x.cols == w.cols() && y.cols == w.rows() && x.rows == y.rows);
@@ -117,10 +125,13 @@ void CpuDevice::linear(const Weight& w, std::span<const float> bias, ConstMatrix
   if (x.rows == 0) return;
   const PanelLayout layout = panel_layout(w.type());
   QuantizedRows q{};
+  const bool rounds = kernels_.rounds[static_cast<size_t>(w.type())];
   if (layout.quantized) q = quantize(x, layout);
+  if (rounds) q = round_to_bf16(x);
 
   const int64_t code_bytes = layout.wide ? kernels_.wide_bytes : kernels_.narrow_bytes;
-  const int64_t row_cost = x.cols * (layout.quantized ? code_bytes : static_cast<int64_t>(sizeof(float)));
+  const int64_t plain_bytes = rounds ? sizeof(uint16_t) : sizeof(float);
+  const int64_t row_cost = x.cols * (layout.quantized ? code_bytes : plain_bytes);
   const int64_t row_block =
       std::clamp(kRowBlockBytes / row_cost / kRowBlockMultiple * kRowBlockMultiple, kRowBlockMultiple, kMostLinearRows);
   const int64_t row_blocks = (x.rows + row_block - 1) / row_block;
@@ -141,7 +152,7 @@ void CpuDevice::linear(const Weight& w, std::span<const float> bias, ConstMatrix
       call.outputs = std::min(kLinearPanels * kPanelRows, w.rows() - panel * kPanelRows);
       call.bias = bias.empty() ? nullptr : bias.data() + panel * kPanelRows;
       call.rows = std::min(row_block, x.rows - first_row);
-      if (layout.quantized) {
+      if (layout.quantized || rounds) {
         call.x = q;
         call.first_row = first_row;
       } else {

@@ -3,7 +3,8 @@
 //
 // Determinism: every operation computes each output row from that row's inputs alone, in an order of floating-point
 // operations that is fixed by the shapes of the weights and by absolute positions in the sequence. It does not depend
-// on how many rows the call has, on the thread count, or on the instruction set: all CPU kernels give the same bits.
+// on how many rows the call has, on the thread count, or on the instruction set: all CPU kernels give the same bits,
+// but for products with BF16 and F16 weights on instruction sets that multiply bf16 (kernels.hpp).
 //
 // Thread-safety: one thread calls operations on a device at a time (the engine's). Loading weights likewise.
 #pragma once
@@ -133,6 +134,7 @@ class Device {
 
   // y = x * w^T (+ bias). x is [n][w.cols()], y is [n][w.rows()], bias is empty or [w.rows()].
   // For quantised weights x is first quantised to integers in groups (PanelLayout); sums inside a block are exact.
+  // Instruction sets that multiply bf16 (Isa) round it to bf16 where the weights are BF16, on AMX also for F16.
   virtual void linear(const Weight& w, std::span<const float> bias, ConstMatrix x, Matrix y) = 0;
 
   // y.row(r) = x.row(r) / sqrt(mean(x.row(r)^2) + epsilon) * weight. In place when x and y are the same.

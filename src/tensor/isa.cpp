@@ -67,7 +67,8 @@ std::vector<Isa> detect() {
   std::vector<Isa> found = {Isa::scalar};
   if (cpu.avx2) found.push_back(Isa::avx2);
   if (cpu.avx2 && cpu.avx512_vnni) found.push_back(Isa::avx512_vnni);
-  if (cpu.avx2 && cpu.avx512_vnni && cpu.amx_int8) found.push_back(Isa::amx);
+  if (cpu.avx2 && cpu.avx512_vnni && cpu.avx512_bf16) found.push_back(Isa::avx512_bf16);
+  if (cpu.avx2 && cpu.avx512_vnni && cpu.amx_int8 && cpu.amx_bf16) found.push_back(Isa::amx);
   return found;
 }
 
@@ -86,6 +87,8 @@ std::string_view to_string(Isa isa) {
       return "avx2";
     case Isa::avx512_vnni:
       return "avx512-vnni";
+    case Isa::avx512_bf16:
+      return "avx512-bf16";
     case Isa::amx:
       return "amx";
   }
@@ -101,6 +104,8 @@ const Kernels& kernels_for(Isa isa) {
   switch (isa) {
     case Isa::amx:
       return amx_kernels();
+    case Isa::avx512_bf16:
+      return avx512_bf16_kernels();
     case Isa::avx512_vnni:
       return avx512_vnni_kernels();
     case Isa::avx2:

@@ -13,7 +13,8 @@ enum class Isa {
   scalar,       // plain C++, any x86-64: the oracle of every test
   avx2,         // AVX2 + FMA + F16C
   avx512_vnni,  // AVX-512 F, BW, DQ, VL + VNNI
-  amx,          // these, and AMX int8 tiles
+  avx512_bf16,  // these, and BF16: for weights of that type, with activations rounded to it
+  amx,          // AVX-512 with VNNI, and AMX tiles of int8 and bf16; the latter for BF16 and F16 weights
 };
 
 // What this CPU has and the operating system lets this process use, whatever the kernels make of it.
@@ -37,7 +38,7 @@ std::string_view to_string(Isa isa);
 std::span<const Isa> available_isas();
 
 // The best available one, or the one named by the environment variable TIDEMILL_ISA ("scalar", "avx2", "avx512-vnni",
-// "amx"). An unknown or unavailable name is an error that lists the available ones.
+// "avx512-bf16", "amx"). An unknown or unavailable name is an error that lists the available ones.
 base::Result<Isa> choose_isa();
 
 }  // namespace tidemill::tensor

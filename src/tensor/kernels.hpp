@@ -5,14 +5,19 @@
 // This header is included by files compiled for different instruction sets. It must stay free of inline functions that
 // those files might emit, or the linker could keep an AVX-512 copy for everybody.
 //
-// All tables compute the same bits. The order of floating-point operations, for reference, where `lane` is an output
-// row:
+// All tables compute the same bits, but for linear() of BF16 and F16 weights where the instruction set multiplies bf16
+// (Kernels::rounds). The order of floating-point operations, for reference, where `lane` is an output row:
 //   quantised linear  over blocks of 32 k (Q6_K: 16), for each group of activations (PanelLayout):
 //                       i = exact integer sum of (weight code - zero code) * activation code
 //                       a = fma(float(i), w, a) from 0, w the block's scale (K-quants: d * scale, an exact product);
 //                       Q4_K: then a = fma(float(sum of activation codes), -(dmin * min), a)
 //                     acc = fma(a, x_scale, acc) over groups, from 0.
 //   plain linear      two accumulators, for even and odd k: acc[k % 2] = fma(w, x, acc[k % 2]); their sum at the end.
+//   rounded linear    activations rounded to bf16, K padded with zeros; subnormal operands and results count as zero.
+//                     VDPBF16PS: acc = fma(w[k + 1], x[k + 1], acc), then fma(w[k], x[k], acc), for even k, from 0.
+//                     TDPBF16PS: for each 32 k: even = fma(w[k], x[k], even) over its even k, from 0, odd likewise;
+//                     acc = acc + (even + odd), from 0. F16 is split into h, which is the value cut off to bf16, and
+//                     l, the rest, which is exact: each 32 k with h, then with l.
 //   sums of 16 lanes  lanes i and i + 8 are added, then i and i + 4, i + 2, i + 1.
 //   rms_norm          lane i % 16: acc = fma(x, x, acc); lanes summed; y = (x * (1 / sqrt(sum / n + epsilon))) *
 //   weight.
@@ -44,6 +49,9 @@ struct QuantizedRows {
   int32_t* sums;     // [padded cols / sum_group][rows]: sum of codes * sum_factor of the weight's PanelLayout
 };
 inline constexpr int64_t kCodeBlock = 64;
+// Activations rounded to bf16 lie in `codes` alone: [cols padded to kBf16Block / kBf16Block][rows][kBf16Block values].
+// To nearest even; subnormal ones become zero, and none that is finite an infinity.
+inline constexpr int64_t kBf16Block = 32;
 // What may be read behind the last byte of codes, scales and sums: a tile takes its rows sixteen at a time.
 inline constexpr int64_t kQuantizedSlack = 16 * 2 * kCodeBlock;
 
@@ -55,9 +63,9 @@ struct LinearCall {
   int64_t outputs;       // all panels but the last one are full
   int64_t cols;          // of the matrix, unpadded
   const float* bias;     // [outputs], or null
-  QuantizedRows x;       // for quantised types
+  QuantizedRows x;       // for quantised types, and those whose activations are rounded
   int64_t first_row;     // of x that is wanted
-  const float* x_data;   // for plain types, at the first row wanted
+  const float* x_data;   // for other types, at the first row wanted
   int64_t x_stride;
   int64_t rows;  // 1 .. kMostLinearRows
   float* y;
@@ -103,6 +111,9 @@ struct Kernels {
   // step.
   void (*quantize_row)(const float* x, int64_t cols, int64_t padded_cols, const PanelLayout& layout, int64_t row,
                        const QuantizedRows& out);
+  // Whether linear() wants activations rounded to bf16 (by DType), and what rounds them.
+  bool rounds[7];
+  void (*round_row)(const float* x, int64_t cols, int64_t row, const QuantizedRows& out);
   void (*linear[7])(const LinearCall& call);  // by DType
 
   void (*rms_norm)(const float* x, const float* weight, float epsilon, int64_t n, float* y);
@@ -125,6 +136,7 @@ struct Kernels {
 const Kernels& scalar_kernels();
 const Kernels& avx2_kernels();
 const Kernels& avx512_vnni_kernels();
+const Kernels& avx512_bf16_kernels();
 const Kernels& amx_kernels();
 
 // The table of an available instruction set (in isa.cpp).

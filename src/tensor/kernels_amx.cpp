@@ -1,10 +1,11 @@
-// AVX-512 with VNNI, and AMX int8 tiles where a multiplication has rows enough to fill them. Compiled with the flags of
-// the former; the tile instructions are assembly. Nothing here may be called before the CPU and the kernel have been
-// asked.
+// AVX-512 with VNNI, AMX int8 tiles where a multiplication has rows enough to fill them, and AMX bf16 tiles for all
+// rows of BF16 and F16 weights (amx_bf16.hpp). Compiled with the flags of the former; the tile instructions are
+// assembly. Nothing here may be called before the CPU and the kernel have been asked.
 //
 // A tile holds 16 rows of activations, or the code lines of one block of a panel: their product are the integer sums of
 // one block for 16 rows and 16 outputs, which are scaled and added up by vectors in the order that kernels.hpp states.
 // So the bits are those of every other instruction set.
+#include "tensor/amx_bf16.hpp"
 #include "tensor/amx_tiles.hpp"
 #include "tensor/kernels.hpp"
 #include "tensor/vector_avx512.hpp"
@@ -141,6 +142,10 @@ Kernels with_tiles(Kernels kernels) {
   kernels.linear[static_cast<size_t>(DType::q8_0)] = linear_amx<TilesQ8<S>>;
   kernels.linear[static_cast<size_t>(DType::q4_0)] = linear_amx<TilesQ4<S>>;
   kernels.linear[static_cast<size_t>(DType::q4_k)] = linear_amx<TilesQ4K<S>>;
+  kernels.linear[static_cast<size_t>(DType::f16)] = linear_amx_plain<S, DType::f16>;
+  kernels.linear[static_cast<size_t>(DType::bf16)] = linear_amx_plain<S, DType::bf16>;
+  kernels.rounds[static_cast<size_t>(DType::f16)] = kernels.rounds[static_cast<size_t>(DType::bf16)] = true;
+  kernels.round_row = round_row;
   return kernels;
 }
 

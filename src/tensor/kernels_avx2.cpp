@@ -84,6 +84,13 @@ struct Avx2 {
     const auto* halves = reinterpret_cast<const __m128i*>(p);
     return {widen_bf16(_mm_loadu_si128(halves)), widen_bf16(_mm_loadu_si128(halves + 1))};
   }
+  TM_INLINE void load_bf16_pairs(const std::byte* p, F& even, F& odd) {
+    const __m256i low = load_half(p);
+    const __m256i high = load_half(p + 32);
+    const __m256i upper = _mm256_set1_epi32(static_cast<int32_t>(0xffff0000));
+    even = {_mm256_castsi256_ps(_mm256_slli_epi32(low, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(high, 16))};
+    odd = {_mm256_castsi256_ps(_mm256_and_si256(low, upper)), _mm256_castsi256_ps(_mm256_and_si256(high, upper))};
+  }
   TM_INLINE void store_f16(uint16_t* p, F v) {
     auto* halves = reinterpret_cast<__m128i*>(p);
     _mm_storeu_si128(halves, _mm256_cvtps_ph(v.low, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));

@@ -171,7 +171,9 @@ void linear_plain(const LinearCall& call) {
       const std::byte* panel = call.panels + o / kPanelRows * call.panel_stride;
       float acc[2] = {0, 0};
       for (int64_t k = 0; k < call.cols; ++k) {
-        acc[k % 2] = std::fma(load(type, panel, k * kLanes + o % kPanelRows), x[k], acc[k % 2]);
+        const int64_t lane = o % kPanelRows;
+        const int64_t place = type == DType::bf16 ? bf16_place(lane, k) : k * kLanes + lane;
+        acc[k % 2] = std::fma(load(type, panel, place), x[k], acc[k % 2]);
       }
       const float y = acc[0] + acc[1];
       call.y[r * call.y_stride + o] = call.bias == nullptr ? y : y + call.bias[o];
@@ -211,6 +213,8 @@ const Kernels& scalar_kernels() {
       .narrow_bytes = 2,
       .wide_bytes = 2,
       .quantize_row = quantize_row,
+      .rounds = {},
+      .round_row = nullptr,
       .linear = {linear_plain<DType::f32>, linear_plain<DType::f16>, linear_plain<DType::bf16>,
                  linear_quantized<StepQ8, DType::q8_0, 32>, linear_quantized<StepQ4, DType::q4_0, 32>,
                  linear_quantized<StepQ4K, DType::q4_k, 32>, linear_quantized<StepQ6K, DType::q6_k, 16>},

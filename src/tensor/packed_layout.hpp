@@ -6,7 +6,9 @@
 // adjacent bytes and 16 rows follow each other, so 64 bytes are one operand of VPDPBUSD (and a row of an AMX tile):
 // line[lane * 4 + i] is the code of row `lane` at k + i. K is padded to whole steps with zero codes under zero scales.
 //
-// Plain types (F32, F16, BF16) have 16 values per k: a step is one k.
+// F32 and F16 have 16 values per k: a step is one k. BF16 has two consecutive k of one row side by side, which makes a
+// line of 64 bytes one operand of VDPBF16PS and a row of an AMX tile: line[lane * 2 + i] is row `lane` at k + i; a step
+// is 16 lines, one tile. K is padded with zeros.
 #pragma once
 
 #include <cstddef>
@@ -18,10 +20,15 @@ namespace tidemill::tensor {
 
 // Files hold panels in this layout (model/packed_file.hpp). Raise it with every change of what the bytes of a panel of
 // any type mean or how many they are: files of another version are refused, and packed anew.
-inline constexpr uint32_t kPackedLayoutVersion = 1;
+inline constexpr uint32_t kPackedLayoutVersion = 2;
 
 inline constexpr int64_t kPanelRows = 16;
 inline constexpr int64_t kLineBytes = 64;  // 4 k of 16 rows
+
+// Where the value of (lane, k) lies in a panel of BF16, counted in values.
+constexpr int64_t bf16_place(int64_t lane, int64_t k) {
+  return (k / 2 * kPanelRows + lane) * 2 + k % 2;
+}
 
 // 64 k, two groups. scale: binary16.
 struct StepQ8 {
@@ -74,8 +81,9 @@ constexpr PanelLayout panel_layout(DType type) {
     case DType::f32:
       return {false, 1, 64, 0, 0, 0, false};
     case DType::f16:
-    case DType::bf16:
       return {false, 1, 32, 0, 0, 0, false};
+    case DType::bf16:
+      return {false, 32, 1024, 0, 0, 0, false};
     case DType::q8_0:
       return {true, 64, sizeof(StepQ8), 32, -128, 256, true};
     case DType::q4_0:

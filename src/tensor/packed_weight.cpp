@@ -105,12 +105,16 @@ void unpack_quantized(DType type, const std::byte* panel, int64_t lane, int64_t 
   }
 }
 
+int64_t plain_place(DType type, int64_t lane, int64_t k) {
+  return type == DType::bf16 ? bf16_place(lane, k) : k * kPanelRows + lane;
+}
+
 void pack_plain(DType type, const std::byte* source, int64_t lanes, int64_t cols, std::byte* panel) {
   const int64_t size = info(type).block_bytes;
   for (int64_t lane = 0; lane < lanes; ++lane) {
     const std::byte* row = source + lane * cols * size;
     for (int64_t k = 0; k < cols; ++k) {
-      std::memcpy(panel + (k * kPanelRows + lane) * size, row + k * size, static_cast<size_t>(size));
+      std::memcpy(panel + plain_place(type, lane, k) * size, row + k * size, static_cast<size_t>(size));
     }
   }
 }
@@ -211,7 +215,7 @@ void PackedWeight::unpack_row(int64_t row, float* out) const {
   }
   const int64_t size = info(type()).block_bytes;
   for (int64_t k = 0; k < cols(); ++k)
-    dequantize(type(), p + (k * kPanelRows + lane) * size, 1, out + k);
+    dequantize(type(), p + plain_place(type(), lane, k) * size, 1, out + k);
 }
 
 }  // namespace tidemill::tensor

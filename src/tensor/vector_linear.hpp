@@ -257,7 +257,8 @@ inline void few_rows(const LinearCall& call, int64_t first) {
       });
 }
 
-// F32, F16 and BF16 by the type T of a loader: T::kBytes per 16 values, T::load(p).
+// F32, F16 and BF16 by the type T of a loader: T::kBytes per 16 values; T::load_two(p, even, odd) has two k,
+// T::load_even(p) the first of them.
 template <class S, class T>
 struct Plain {
   static constexpr int kMostRows = S::kRowsPlain;
@@ -284,8 +285,9 @@ struct Plain {
       }
 #pragma GCC unroll 4
       for (int i = 0; i < 8; i += 2) {
-        const typename S::F w_even = T::load(w + i * T::kBytes);
-        const typename S::F w_odd = T::load(w + (i + 1) * T::kBytes);
+        typename S::F w_even;
+        typename S::F w_odd;
+        T::load_two(w + i * T::kBytes, w_even, w_odd);
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r) {
           even[r] = S::fma(w_even, S::set1(x[r * call.x_stride + k + i]), even[r]);
@@ -293,12 +295,19 @@ struct Plain {
         }
       }
     }
-    for (; k < call.cols; ++k, w += T::kBytes) {
-      const typename S::F value = T::load(w);
+    for (; k + 2 <= call.cols; k += 2, w += 2 * T::kBytes) {
+      typename S::F w_even;
+      typename S::F w_odd;
+      T::load_two(w, w_even, w_odd);
       for (int r = 0; r < R; ++r) {
-        typename S::F& acc = k % 2 == 0 ? even[r] : odd[r];
-        acc = S::fma(value, S::set1(x[r * call.x_stride + k]), acc);
+        even[r] = S::fma(w_even, S::set1(x[r * call.x_stride + k]), even[r]);
+        odd[r] = S::fma(w_odd, S::set1(x[r * call.x_stride + k + 1]), odd[r]);
       }
+    }
+    if (k < call.cols) {
+      const typename S::F w_even = T::load_even(w);
+      for (int r = 0; r < R; ++r)
+        even[r] = S::fma(w_even, S::set1(x[r * call.x_stride + k]), even[r]);
     }
     for (int r = 0; r < R; ++r)
       finish<S>(S::add(even[r], odd[r]), bias, lanes, call.y + (first + r) * call.y_stride + at);
@@ -324,6 +333,31 @@ struct LoadBf16 {
   static constexpr int64_t kBytes = 32;
   [[gnu::always_inline]] static inline typename S::F load(const std::byte* p) {
     return S::load_bf16(reinterpret_cast<const uint16_t*>(p));
+  }
+};
+
+// For linear(): of whole panels.
+template <class Load>
+struct OneByOne {
+  static constexpr int64_t kBytes = Load::kBytes;
+  template <class F>
+  [[gnu::always_inline]] static inline void load_two(const std::byte* p, F& even, F& odd) {
+    even = Load::load(p);
+    odd = Load::load(p + kBytes);
+  }
+  [[gnu::always_inline]] static inline auto load_even(const std::byte* p) { return Load::load(p); }
+};
+template <class S>
+struct Bf16Pairs {
+  static constexpr int64_t kBytes = 32;
+  [[gnu::always_inline]] static inline void load_two(const std::byte* p, typename S::F& even, typename S::F& odd) {
+    S::load_bf16_pairs(p, even, odd);
+  }
+  [[gnu::always_inline]] static inline typename S::F load_even(const std::byte* p) {
+    typename S::F even;
+    typename S::F odd;
+    S::load_bf16_pairs(p, even, odd);
+    return even;
   }
 };
 

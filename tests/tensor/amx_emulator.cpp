@@ -69,12 +69,23 @@ void clear(Tile& t) {
   std::memset(t.data, 0, sizeof t.data);
 }
 
-void multiply(Tile& sums, const Tile& a, const Tile& b) {
-  if (&sums == &a || &sums == &b || &a == &b) fault("TDPBSSD: operands are not three different tiles");
-  if (sums.rows != a.rows || sums.row_bytes != b.row_bytes || a.row_bytes != b.rows * 4 || a.row_bytes % 4 != 0 ||
-      b.row_bytes % 4 != 0) {
-    fault("TDPBSSD: shapes do not match");
+void check_product(const char* complaint, const Tile& sums, const Tile& a, const Tile& b) {
+  const bool different = &sums != &a && &sums != &b && &a != &b;
+  if (!different || sums.rows != a.rows || sums.row_bytes != b.row_bytes || a.row_bytes != b.rows * 4 ||
+      a.row_bytes % 4 != 0 || b.row_bytes % 4 != 0) {
+    fault(complaint);
   }
+}
+
+void clear_outside(Tile& t) {
+  for (int row = 0; row < t.rows; ++row)
+    std::memset(&t.data[row][t.row_bytes], 0, static_cast<size_t>(64 - t.row_bytes));
+  for (int row = t.rows; row < 16; ++row)
+    std::memset(t.data[row], 0, 64);
+}
+
+void multiply(Tile& sums, const Tile& a, const Tile& b) {
+  check_product("TDPBSSD: shapes do not match, or operands are not three different tiles", sums, a, b);
   for (int m = 0; m < sums.rows; ++m) {
     for (int n = 0; n < sums.row_bytes / 4; ++n) {
       int32_t sum;
@@ -86,10 +97,40 @@ void multiply(Tile& sums, const Tile& a, const Tile& b) {
       }
       std::memcpy(&sums.data[m][4 * n], &sum, sizeof sum);
     }
-    std::memset(&sums.data[m][sums.row_bytes], 0, static_cast<size_t>(64 - sums.row_bytes));
   }
-  for (int m = sums.rows; m < 16; ++m)
-    std::memset(sums.data[m], 0, 64);
+  clear_outside(sums);
+}
+
+// Subnormal operands and results are zero, whatever MXCSR says.
+float flush(float v) {
+  return __builtin_fabsf(v) < 0x1p-126F ? __builtin_copysignf(0.0F, v) : v;
+}
+
+float bf16_at(const Tile& t, int row, int element) {
+  uint32_t bits = 0;
+  std::memcpy(reinterpret_cast<uint8_t*>(&bits) + 2, &t.data[row][2 * element], 2);
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return flush(value);
+}
+
+void multiply_bf16(Tile& sums, const Tile& a, const Tile& b) {
+  check_product("TDPBF16PS: shapes do not match, or operands are not three different tiles", sums, a, b);
+  for (int m = 0; m < sums.rows; ++m) {
+    for (int n = 0; n < sums.row_bytes / 4; ++n) {
+      float even = 0;
+      float odd = 0;
+      for (int k = 0; k < a.row_bytes / 4; ++k) {
+        even = flush(__builtin_fmaf(bf16_at(a, m, 2 * k), bf16_at(b, k, 2 * n), even));
+        odd = flush(__builtin_fmaf(bf16_at(a, m, 2 * k + 1), bf16_at(b, k, 2 * n + 1), odd));
+      }
+      float sum;
+      std::memcpy(&sum, &sums.data[m][4 * n], sizeof sum);
+      sum = flush(flush(sum) + flush(even + odd));
+      std::memcpy(&sums.data[m][4 * n], &sum, sizeof sum);
+    }
+  }
+  clear_outside(sums);
 }
 
 // General registers by their number in an instruction.
@@ -185,6 +226,9 @@ void run(const Instruction& in, const uint8_t* code) {
   if (in.opcode == 0x4b && in.prefix == xf2 && in.mod != 3) return load(tile(in.reg), in);
   if (in.opcode == 0x4b && in.prefix == xf3 && in.mod != 3) return store(tile(in.reg), in);
   if (in.opcode == 0x5e && in.prefix == xf2 && in.mod == 3) return multiply(tile(in.reg), tile(in.rm), tile(in.vvvv));
+  if (in.opcode == 0x5c && in.prefix == xf3 && in.mod == 3) {
+    return multiply_bf16(tile(in.reg), tile(in.rm), tile(in.vvvv));
+  }
   fault("an instruction that the emulator does not know");
 }
 

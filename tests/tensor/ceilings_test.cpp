@@ -79,7 +79,8 @@ TEST(CpuFeatures, AreConsistent) {
   const auto offered = [&](Isa isa) { return std::find(isas.begin(), isas.end(), isa) != isas.end(); };
   EXPECT_EQ(offered(Isa::avx2), cpu.avx2);
   EXPECT_EQ(offered(Isa::avx512_vnni), cpu.avx2 && cpu.avx512_vnni);
-  EXPECT_EQ(offered(Isa::amx), cpu.avx2 && cpu.avx512_vnni && cpu.amx_int8);
+  EXPECT_EQ(offered(Isa::avx512_bf16), cpu.avx2 && cpu.avx512_vnni && cpu.avx512_bf16);
+  EXPECT_EQ(offered(Isa::amx), cpu.avx2 && cpu.avx512_vnni && cpu.amx_int8 && cpu.amx_bf16);
 }
 
 }  // namespace

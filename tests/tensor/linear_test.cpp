@@ -8,6 +8,7 @@
 
 #include <gtest/gtest.h>
 
+#include "tensor/bf16_oracle.hpp"
 #include "tensor/cpu_device.hpp"
 #include "tensor/kernels.hpp"
 #include "tensor/packed_layout.hpp"
@@ -52,6 +53,13 @@ class LinearOf : public ::testing::TestWithParam<DType> {
  protected:
   DType type() const { return GetParam(); }
   int64_t multiple() const { return info(type()).block_elements; }
+  // What an instruction set must give, which is what the scalar kernels give, or the oracle where it multiplies bf16.
+  std::vector<float> wanted(Isa isa, const std::vector<float>& scalar, const std::vector<std::byte>& source,
+                            int64_t rows, int64_t cols, const std::vector<float>& bias, const std::vector<float>& x,
+                            int64_t n) const {
+    if (!test::rounds_activations(isa, type())) return scalar;
+    return test::Bf16Oracle(isa, type()).linear(source, rows, cols, bias, x, n);
+  }
 };
 
 TEST_P(LinearOf, ScalarIsCloseToDoubleArithmetic) {
@@ -111,11 +119,12 @@ TEST_P(LinearOf, EveryInstructionSetGivesTheBitsOfTheScalarKernels) {
           x[k] *= std::ldexp(1.0F, samples.below(20) - 10);
         const std::vector<float> expected = linear(*scalar, *reference, bias, x, n);
         for (const Isa isa : runnable_isas()) {
+          const std::vector<float> right = wanted(isa, expected, source, rows, cols, bias, x, n);
           for (const int threads : {1, 2, 3}) {
             if (threads > 1 && n != 17 && n != 1) continue;
             auto device = make_cpu_device(isa, threads);
             const auto w = load(*device, type(), rows, cols, source);
-            ASSERT_TRUE(same(linear(*device, *w, bias, x, n), expected))
+            ASSERT_TRUE(same(linear(*device, *w, bias, x, n), right))
                 << to_string(isa) << " " << rows << " x " << cols << ", n = " << n << ", threads " << threads;
           }
         }
@@ -139,7 +148,8 @@ TEST_P(PlainLinearOf, OddWidths) {
     for (const Isa isa : runnable_isas()) {
       auto device = make_cpu_device(isa, 1);
       const auto w = load(*device, type(), 18, cols, source);
-      EXPECT_TRUE(same(linear(*device, *w, {}, x, 5), expected)) << to_string(isa) << " " << cols;
+      EXPECT_TRUE(same(linear(*device, *w, {}, x, 5), wanted(isa, expected, source, 18, cols, {}, x, 5)))
+          << to_string(isa) << " " << cols;
     }
   }
 }
@@ -172,7 +182,9 @@ TEST_P(LinearOf, ExtremeActivations) {
     for (const Isa isa : runnable_isas()) {
       auto device = make_cpu_device(isa, 1);
       const auto w = load(*device, type(), rows, cols, source);
-      EXPECT_TRUE(same(linear(*device, *w, {}, inputs[i], 1), expected)) << to_string(isa) << " input " << i;
+      EXPECT_TRUE(
+          same(linear(*device, *w, {}, inputs[i], 1), wanted(isa, expected, source, rows, cols, {}, inputs[i], 1)))
+          << to_string(isa) << " input " << i;
     }
   }
 }
@@ -274,6 +286,49 @@ INSTANTIATE_TEST_SUITE_P(Types, QuantizedLinearOf,
 INSTANTIATE_TEST_SUITE_P(Types, PlainLinearOf, ::testing::Values(DType::f32, DType::f16, DType::bf16),
                          [](const auto& type_of) { return std::string(tensor::info(type_of.param).name); });
 
+// The oracle itself, and with it what the rounding costs: at most 2^-8 of each product, next to the sum's own rounding.
+TEST(RoundedLinear, IsCloseToDoubleArithmetic) {
+  Samples samples(20);
+  const int64_t rows = 20;
+  const int64_t cols = 512;
+  for (const auto& [isa, type] :
+       {std::pair{Isa::avx512_bf16, DType::bf16}, {Isa::amx, DType::bf16}, {Isa::amx, DType::f16}}) {
+    const auto source = samples.weights(type, rows, cols);
+    const std::vector<float> x = samples.normal(cols);
+    const std::vector<float> y = test::Bf16Oracle(isa, type).linear(source, rows, cols, {}, x, 1);
+    std::vector<float> w(static_cast<size_t>(cols));
+    for (int64_t o = 0; o < rows; ++o) {
+      dequantize(type, source.data() + o * row_bytes(type, cols), cols, w.data());
+      double exact = 0;
+      double magnitude = 0;
+      for (int64_t k = 0; k < cols; ++k) {
+        exact += static_cast<double>(w[k]) * x[k];
+        magnitude += std::fabs(static_cast<double>(w[k]) * x[k]);
+      }
+      EXPECT_NEAR(y[o], exact, magnitude * (0x1p-9 + 4.0 * cols * 0x1p-24)) << to_string(isa) << " " << info(type).name;
+    }
+  }
+}
+
+// Finite numbers, however large or small, never make a NaN, nor an infinity where the sum is small.
+TEST(RoundedLinear, FiniteActivationsStayFinite) {
+  const int64_t cols = 96;
+  for (const Isa isa : runnable_isas()) {
+    for (const DType type : {DType::bf16, DType::f16}) {
+      std::vector<float> values(static_cast<size_t>(cols), 0.0F);
+      values[7] = 0x1p-10F;
+      std::vector<std::byte> source(static_cast<size_t>(row_bytes(type, cols)));
+      quantize(type, values.data(), cols, source.data());
+      auto device = make_cpu_device(isa, 1);
+      const auto w = load(*device, type, 1, cols, source);
+      for (const float x : {std::numeric_limits<float>::max(), -std::numeric_limits<float>::max(), 1e-45F, 0.0F}) {
+        const std::vector<float> y = linear(*device, *w, {}, std::vector<float>(static_cast<size_t>(cols), x), 1);
+        EXPECT_TRUE(std::isfinite(y[0])) << to_string(isa) << " " << info(type).name << " " << x;
+      }
+    }
+  }
+}
+
 // A whole call of many rows on tiles, and that tiles were used at all.
 TEST(Amx, TakesManyRowsToTiles) {
   const std::vector<Isa> isas = runnable_isas();
@@ -309,7 +364,8 @@ TEST(CpuDevice, RunsTheInstructionSetItWasAskedFor) {
     EXPECT_EQ(kernels_for(isa).isa, isa);
     for (const Isa other : runnable_isas()) {
       if (other == isa) continue;
-      EXPECT_NE(kernels_for(isa).linear[3], kernels_for(other).linear[3]);
+      const auto bf16 = static_cast<size_t>(DType::bf16);  // which no two multiply alike
+      EXPECT_NE(kernels_for(isa).linear[bf16], kernels_for(other).linear[bf16]);
     }
     EXPECT_EQ(make_cpu_device(isa, 1)->description(), "CPU " + std::string(to_string(isa)) + ", 1 thread");
   }

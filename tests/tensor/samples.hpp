@@ -1,6 +1,7 @@
 // Reproducible test input.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <random>
@@ -60,7 +61,8 @@ inline std::vector<std::byte> Samples::hostile_weights(DType type, int64_t rows,
 inline std::vector<Isa> runnable_isas() {
   static const AmxEmulator emulator;
   std::vector<Isa> isas(available_isas().begin(), available_isas().end());
-  if (isas.back() == Isa::avx512_vnni) isas.push_back(Isa::amx);
+  const bool vectors = std::find(isas.begin(), isas.end(), Isa::avx512_vnni) != isas.end();
+  if (vectors && isas.back() != Isa::amx) isas.push_back(Isa::amx);
   return isas;
 }
 
