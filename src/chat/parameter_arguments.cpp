@@ -120,6 +120,10 @@ void ParameterArguments::take_value(char byte, std::string& out) {
     return;
   }
   begins_ = false;
+  if (inside_json(byte)) {
+    store(byte, out);
+    return;
+  }
   const std::string_view close = trimmed(syntax_.value_close);
   held_ += byte;
   while (!held_.empty() && !close.starts_with(held_)) {
@@ -133,6 +137,18 @@ void ParameterArguments::take_value(char byte, std::string& out) {
   without_effect_ = 0;
   expected_ = between_parameters(syntax_);
   at_ = At::between;
+}
+
+bool ParameterArguments::inside_json(char byte) {
+  if (!json_) {
+    const bool opens = byte == '{' || byte == '[';
+    if (!opens || admits(types_, ValueTypes::text) || !held_.empty() || !trimmed(value_).empty()) return false;
+    json_.emplace();
+  }
+  const Took took = json_->take(byte, ignored_);
+  ignored_.clear();
+  if (took != Took::more) json_.reset();
+  return took != Took::bad;
 }
 
 void ParameterArguments::value_byte(char byte, std::string& out) {

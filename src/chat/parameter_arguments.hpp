@@ -1,6 +1,7 @@
 // Arguments of which each stands in tags of its own: Qwen3-Coder, GLM, DeepSeek V3.2.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -30,6 +31,8 @@ class ParameterArguments final : public ArgumentReader {
   Took take_value_open(char byte, std::string& out);
   void take_value(char byte, std::string& out);
   void begin_value(std::string& out);
+  // Whether the byte belongs to an object or array that is being read.
+  bool inside_json(char byte);
   void value_byte(char byte, std::string& out);
   void store(char byte, std::string& out);
   void end_value(std::string& out);
@@ -46,11 +49,13 @@ class ParameterArguments final : public ArgumentReader {
   Alternatives expected_;
   std::string key_;
   ValueTypes types_ = ValueTypes::any;
-  bool streams_ = false;          // the value is text and is written as it comes
-  bool begins_ = false;           // no byte of the value was seen
-  bool held_line_break_ = false;  // perhaps the one before the closing text
-  std::string held_;              // perhaps the beginning of the closing text
-  std::string value_;             // that does not stream
+  bool streams_ = false;             // the value is text and is written as it comes
+  bool begins_ = false;              // no byte of the value was seen
+  bool held_line_break_ = false;     // perhaps the one before the closing text
+  std::string held_;                 // perhaps the beginning of the closing text
+  std::optional<JsonScanner> json_;  // the value is inside of an object or array, where no text closes it
+  std::string ignored_;
+  std::string value_;  // that does not stream
 };
 
 }  // namespace tidemill::chat

@@ -35,6 +35,7 @@ class TextMachine final : public OutputParser::Machine {
   const Trigger* candidate() const;
   void fire(const Trigger& trigger);
   void release(char byte);
+  void begin_answer();
   void begin_region(std::string announced);
   bool at_start() const { return in_reasoning_ ? reasoning_blank_ : !writer_.has_content(); }
 
@@ -51,9 +52,11 @@ TextMachine::TextMachine(const Format& format, std::span<const Tool> tools, bool
                          std::function<uint64_t()> random)
     : Machine(format, tools, std::move(random)), in_reasoning_(starts_in_reasoning && format.reasons()) {
   gather_triggers();
-  if (in_reasoning_) writer_.open_reasoning();
-  // The prompt has announced a recipient.
-  if (!format_.syntax.recipient.empty()) begin_region({});
+  if (in_reasoning_) {
+    writer_.open_reasoning();
+  } else {
+    begin_answer();
+  }
 }
 
 void TextMachine::gather_triggers() {
@@ -124,6 +127,7 @@ void TextMachine::fire(const Trigger& trigger) {
     case Trigger::Kind::reasoning_close:
       writer_.close_reasoning();
       in_reasoning_ = false;
+      begin_answer();
       return;
     case Trigger::Kind::call:
       if (in_reasoning_) writer_.close_reasoning();
@@ -135,6 +139,11 @@ void TextMachine::fire(const Trigger& trigger) {
       pending_ += trigger.text;
       return;
   }
+}
+
+// Where the prompt has announced a recipient, the answer begins with its name.
+void TextMachine::begin_answer() {
+  if (!format_.syntax.recipient.empty()) begin_region({});
 }
 
 void TextMachine::begin_region(std::string announced) {

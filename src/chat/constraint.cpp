@@ -1,0 +1,197 @@
+#include "chat/constraint.hpp"
+
+#include <algorithm>
+#include <array>
+#include <string>
+#include <vector>
+
+#include "chat/call_grammar.hpp"
+#include "chat/spelling.hpp"
+
+namespace tidemill::chat {
+namespace {
+
+using grammar::Expression;
+using Kind = ToolChoice::Kind;
+
+class Constraint {
+ public:
+  Constraint(grammar::GrammarBuilder& builder, const Format& format, std::span<const Tool> tools,
+             const ToolRules& rules)
+      : builder_(builder),
+        format_(format),
+        rules_(rules),
+        called_(callable(tools, rules.choice)),
+        calls_(builder, format.syntax, called_) {}
+
+  base::Result<Expression> output();
+
+ private:
+  static std::vector<Tool> callable(std::span<const Tool> tools, const ToolChoice& choice);
+  bool must_call() const { return rules_.choice.kind == Kind::required || rules_.choice.kind == Kind::named; }
+
+  base::Result<Expression> tagged();
+  base::Result<Expression> automatic();
+  base::Result<Expression> harmony();
+  base::Result<Expression> harmony_call();
+  Expression reasoning();
+  Expression content();
+  Expression plain_text();
+  Expression answer_recipient(Expression content);
+
+  grammar::GrammarBuilder& builder_;
+  const Format& format_;
+  const ToolRules& rules_;
+  const std::vector<Tool> called_;
+  CallGrammar calls_;
+};
+
+std::vector<Tool> Constraint::callable(std::span<const Tool> tools, const ToolChoice& choice) {
+  std::vector<Tool> called;
+  for (const Tool& tool : tools) {
+    if (choice.kind != Kind::named || tool.name == choice.name) called.push_back(tool);
+  }
+  return called;
+}
+
+base::Result<Expression> Constraint::output() {
+  return format_.tools == ToolFormat::harmony ? harmony() : tagged();
+}
+
+// Through the closing tag if the prompt has opened it, else none or all of it.
+Expression Constraint::reasoning() {
+  if (!format_.reasons()) return builder_.empty();
+  std::vector<std::string> not_inside = {std::string(trimmed(format_.reasoning_close))};
+  if (format_.syntax.control) {
+    const std::vector<std::string> triggers = call_triggers(format_.syntax);
+    not_inside.insert(not_inside.end(), triggers.begin(), triggers.end());
+  }
+  const grammar::CodePointRange spaces[] = {{'\n', '\n'}, {' ', ' '}};
+  const Expression rest =
+      builder_.sequence({builder_.text_without(not_inside), calls_.spelled(trimmed(format_.reasoning_close)),
+                         builder_.repeat(builder_.code_points(spaces), 0, 4)});
+  if (rules_.reasoning_first) return rest;
+  if (format_.reasoning_open.empty()) return builder_.empty();
+  return builder_.optional(builder_.sequence({calls_.spelled(trimmed(format_.reasoning_open)), rest}));
+}
+
+// Text in which no call begins, and no reasoning either.
+Expression Constraint::plain_text() {
+  std::vector<std::string> triggers = call_triggers(format_.syntax);
+  if (const std::string_view open = trimmed(format_.reasoning_open); !open.empty()) triggers.emplace_back(open);
+  if (triggers.empty()) return builder_.repeat(builder_.any_character(), 0, std::nullopt);
+  const Expression text = builder_.text_without(triggers);
+  if (!format_.syntax.bare || rules_.choice.kind == Kind::none) return text;
+  // Where JSON alone is a call, text must not begin with any.
+  const grammar::CodePointRange spaces[] = {{'\t', '\n'}, {'\r', '\r'}, {' ', ' '}};
+  const grammar::CodePointRange others[] = {{0, 8},
+                                            {11, 12},
+                                            {14, 31},
+                                            {'!', 'Z'},
+                                            {'\\', 'z'},
+                                            {'|', char32_t{0xD7FF}},
+                                            {char32_t{0xE000}, char32_t{0x10FFFF}}};
+  const Expression other_begin = builder_.sequence(
+      {builder_.repeat(builder_.code_points(spaces), 0, std::nullopt),
+       builder_.optional(builder_.sequence(
+           {builder_.code_points(others), builder_.repeat(builder_.any_character(), 0, std::nullopt)}))});
+  return builder_.both(text, other_begin);
+}
+
+Expression Constraint::answer_recipient(Expression content) {
+  if (format_.syntax.recipient.empty()) return content;
+  return builder_.sequence({builder_.literal(format_.syntax.recipient + "\n"), content});
+}
+
+Expression Constraint::content() {
+  return answer_recipient(rules_.content ? *rules_.content : plain_text());
+}
+
+base::Result<Expression> Constraint::automatic() {
+  TM_TRY(const Expression calls, calls_.calls(rules_.parallel));
+  if (rules_.content) return builder_.choice({content(), calls});
+  const CallSyntax& syntax = format_.syntax;
+  if (!syntax.recipient.empty()) {
+    // The second recipient is announced by the model, the first by the prompt.
+    return builder_.choice(
+        {calls,
+         builder_.sequence({content(), builder_.optional(builder_.sequence({calls_.spelled(syntax.open), calls}))})});
+  }
+  if (!syntax.bare) return builder_.sequence({plain_text(), builder_.optional(calls)});
+  return builder_.choice(
+      {calls,
+       builder_.sequence({plain_text(), builder_.optional(builder_.sequence({calls_.spelled(syntax.open), calls}))})});
+}
+
+base::Result<Expression> Constraint::tagged() {
+  if (must_call()) {
+    TM_TRY(const Expression calls, calls_.calls(rules_.parallel));
+    return builder_.sequence({reasoning(), calls});
+  }
+  if (rules_.choice.kind == Kind::none || called_.empty() || format_.tools == ToolFormat::none) {
+    return builder_.sequence({reasoning(), content()});
+  }
+  TM_TRY(const Expression either, automatic());
+  return builder_.sequence({reasoning(), either});
+}
+
+base::Result<Expression> Constraint::harmony_call() {
+  std::vector<Expression> each;
+  for (const Tool& tool : called_) {
+    TM_TRY(const Expression arguments, calls_.json_arguments(tool));
+    each.push_back(builder_.sequence({builder_.literal(tool.name), builder_.literal(" "),
+                                      builder_.optional(builder_.special("<|constrain|>")), builder_.literal("json"),
+                                      builder_.special("<|message|>"), arguments}));
+  }
+  return builder_.sequence({builder_.special("<|channel|>"), builder_.literal("commentary to=functions."),
+                            builder_.choice(each), builder_.special("<|call|>")});
+}
+
+// Analysis if the model likes, then one call or the answer: a call ends the output.
+base::Result<Expression> Constraint::harmony() {
+  const std::vector<std::string> ends = {"<|end|>", "<|call|>", "<|return|>", "<|start|>", "<|channel|>"};
+  const Expression text = builder_.text_without(ends);
+  const Expression analysis = builder_.sequence({builder_.special("<|channel|>"), builder_.literal("analysis"),
+                                                 builder_.special("<|message|>"), text, builder_.special("<|end|>"),
+                                                 builder_.special("<|start|>"), builder_.literal("assistant")});
+  const Expression answer = builder_.sequence({builder_.special("<|channel|>"), builder_.literal("final"),
+                                               builder_.special("<|message|>"), rules_.content.value_or(text)});
+  Expression end = answer;
+  if (rules_.choice.kind != Kind::none && !called_.empty()) {
+    TM_TRY(const Expression call, harmony_call());
+    end = must_call() ? call : builder_.choice({answer, call});
+  }
+  return builder_.sequence({builder_.optional(analysis), end});
+}
+
+}  // namespace
+
+base::Result<std::optional<Expression>> tool_grammar(grammar::GrammarBuilder& builder, const Format& format,
+                                                     std::span<const Tool> tools, const ToolRules& rules) {
+  const Kind kind = rules.choice.kind;
+  const bool must = kind == Kind::required || kind == Kind::named;
+  if (must && format.tools == ToolFormat::none) {
+    return base::Error(base::ErrorCode::unsupported,
+                       "this model's chat template shows no way to call tools; choose one with --tool-format")
+        .with_param("tool_choice");
+  }
+  if (must && tools.empty()) {
+    return base::Error(base::ErrorCode::invalid_argument, "tool_choice asks for a call, but there are no tools")
+        .with_param("tool_choice");
+  }
+  const auto has_name = [&](const Tool& tool) { return tool.name == rules.choice.name; };
+  if (kind == Kind::named && std::none_of(tools.begin(), tools.end(), has_name)) {
+    return base::Error(base::ErrorCode::invalid_argument,
+                       "tool_choice names the function '" + rules.choice.name + "', which is not among the tools")
+        .with_param("tool_choice");
+  }
+  const bool strict = std::any_of(tools.begin(), tools.end(), [](const Tool& tool) { return tool.strict; });
+  if (!rules.content && kind == Kind::none && format.tools == ToolFormat::none) return std::optional<Expression>();
+  if (!rules.content && kind == Kind::automatic && (!strict || format.tools == ToolFormat::none)) {
+    return std::optional<Expression>();
+  }
+  TM_TRY(const Expression output, Constraint(builder, format, tools, rules).output());
+  return std::optional<Expression>(output);
+}
+
+}  // namespace tidemill::chat

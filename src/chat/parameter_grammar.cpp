@@ -1,0 +1,133 @@
+// Arguments as parameters in tags.
+#include <algorithm>
+#include <array>
+#include <optional>
+
+#include "chat/call_grammar.hpp"
+#include "chat/schema_words.hpp"
+#include "chat/spelling.hpp"
+#include "chat/value_types.hpp"
+#include "grammar/json_schema.hpp"
+
+namespace tidemill::chat {
+namespace {
+
+using grammar::Expression;
+namespace json = base::json;
+
+class ParameterGrammar {
+ public:
+  ParameterGrammar(grammar::GrammarBuilder& builder, const CallSyntax& syntax, CallGrammar& calls, const Tool& tool)
+      : builder_(builder), syntax_(syntax), calls_(calls), tool_(tool) {}
+
+  base::Result<Expression> arguments();
+
+ private:
+  base::Result<Expression> parameter(std::string_view key, const json::value& schema);
+  base::Result<Expression> strict_value(std::string_view key, const json::value& schema, ValueTypes types);
+  base::Result<Expression> text_value(std::string_view key, const json::value& schema);
+  Expression in_tags(Expression key, bool is_text, Expression value);
+  Expression free_text();
+  Expression end_of_value();
+
+  grammar::GrammarBuilder& builder_;
+  const CallSyntax& syntax_;
+  CallGrammar& calls_;
+  const Tool& tool_;
+};
+
+// White space around a value is part of it, where the format does not write each on lines of its own.
+Expression ParameterGrammar::end_of_value() {
+  const Expression close = calls_.spelled(syntax_.value_close.substr(syntax_.values_on_lines ? 1 : 0));
+  return syntax_.values_on_lines ? builder_.sequence({builder_.literal("\n"), close}) : close;
+}
+
+Expression ParameterGrammar::in_tags(Expression key, bool is_text, Expression value) {
+  const bool marks_text = is_text && !syntax_.text_key_end.empty();
+  const std::string_view key_end = trimmed(marks_text ? syntax_.text_key_end : syntax_.key_end);
+  const Expression line = builder_.literal(syntax_.values_on_lines ? "\n" : "");
+  return builder_.sequence({calls_.spelled(syntax_.parameter_open), key, calls_.spelled(key_end),
+                            syntax_.value_open.empty() ? builder_.empty() : builder_.optional(builder_.literal("\n")),
+                            calls_.spelled(syntax_.value_open), line, value, end_of_value()});
+}
+
+Expression ParameterGrammar::free_text() {
+  const std::string close(trimmed(syntax_.value_close));
+  return builder_.text_without(std::span(&close, 1));
+}
+
+base::Result<Expression> ParameterGrammar::text_value(std::string_view key, const json::value& schema) {
+  if (!schema.is_object()) return free_text();
+  constexpr std::array<std::string_view, 5> known = {"type", "enum", "const", "minLength", "maxLength"};
+  TM_CHECK(only_these_keywords(schema.get_object(), known, key));
+  if (const auto values = listed_values(schema.get_object())) {
+    std::vector<Expression> each;
+    for (const json::value& value : *values) {
+      if (value.is_string()) each.push_back(builder_.literal(std::string_view(value.get_string())));
+    }
+    return builder_.both(builder_.choice(each), free_text());
+  }
+  TM_TRY(const std::optional<size_t> least, length_keyword(schema.get_object(), "minLength", key));
+  TM_TRY(const std::optional<size_t> most, length_keyword(schema.get_object(), "maxLength", key));
+  if (!least && !most) return free_text();
+  return builder_.both(builder_.repeat(builder_.any_character(), least.value_or(0), most), free_text());
+}
+
+base::Result<Expression> ParameterGrammar::strict_value(std::string_view key, const json::value& schema,
+                                                        ValueTypes types) {
+  if (types == ValueTypes::text) return text_value(key, schema);
+  if (admits(types, ValueTypes::text)) {
+    // What looks like another type is read as that, so all of that must be fine.
+    constexpr ValueTypes plain = ValueTypes::text | ValueTypes::null | ValueTypes::boolean;
+    const bool bare = schema.is_object() && schema.get_object().if_contains("type") != nullptr;
+    constexpr std::array<std::string_view, 1> known = {"type"};
+    if (bare && (types | plain) == plain && only_these_keywords(schema.get_object(), known, key)) return free_text();
+    return base::Error(base::ErrorCode::unsupported,
+                       "'" + std::string(key) +
+                           "' may be text or something else, which this model's tool format does "
+                           "not tell apart; give it one type, or leave out strict");
+  }
+  return grammar::json_schema(builder_, with_definitions_of(tool_.parameters, schema));
+}
+
+base::Result<Expression> ParameterGrammar::parameter(std::string_view key, const json::value& schema) {
+  const ValueTypes types = property_types(tool_.parameters, key);
+  const Expression name = builder_.literal(key);
+  if (tool_.strict) {
+    TM_TRY(const Expression value, strict_value(key, schema, types));
+    return in_tags(name, admits(types, ValueTypes::text), value);
+  }
+  if (admits(types, ValueTypes::text)) return in_tags(name, true, free_text());
+  return in_tags(name, false, grammar::any_json_value(builder_));
+}
+
+base::Result<Expression> ParameterGrammar::arguments() {
+  const auto* schema = tool_.parameters.if_object();
+  if (tool_.strict && schema != nullptr) {
+    constexpr std::array<std::string_view, 6> known = {"type",  "properties", "required", "additionalProperties",
+                                                       "$defs", "definitions"};
+    TM_CHECK(only_these_keywords(*schema, known, "the parameters"));
+  }
+  const json::object properties = properties_of(tool_.parameters);
+  if (tool_.strict) TM_CHECK(required_are_known(tool_.parameters, properties));
+  std::vector<Expression> parts;
+  for (const auto& [key, property] : properties) {
+    TM_TRY(const Expression one, parameter(key, property));
+    parts.push_back(tool_.strict && is_required(tool_.parameters, key) ? one : builder_.optional(one));
+  }
+  if (properties.empty() && !tool_.strict) {
+    const grammar::CodePointRange letters[] = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};
+    const Expression key = builder_.repeat(builder_.code_points(letters), 1, 64);
+    parts.push_back(builder_.repeat(in_tags(key, true, free_text()), 0, std::nullopt));
+  }
+  return builder_.sequence(parts);
+}
+
+}  // namespace
+
+base::Result<Expression> parameters_grammar(grammar::GrammarBuilder& builder, const CallSyntax& syntax,
+                                            CallGrammar& calls, const Tool& tool) {
+  return ParameterGrammar(builder, syntax, calls, tool).arguments();
+}
+
+}  // namespace tidemill::chat

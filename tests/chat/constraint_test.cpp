@@ -1,0 +1,320 @@
+#include "chat/constraint.hpp"
+
+#include <algorithm>
+
+#include <gtest/gtest.h>
+
+#include "base/utf8.hpp"
+#include "grammar/acceptor.hpp"
+#include "grammar/json_schema.hpp"
+#include "reading.hpp"
+#include "sentences.hpp"
+
+namespace tidemill::chat::test {
+namespace {
+
+namespace json = base::json;
+using Kind = ToolChoice::Kind;
+
+json::value parsed(std::string_view text) {
+  const auto value = base::parse_json(text);
+  EXPECT_TRUE(value) << text;
+  return value ? *value : json::value();
+}
+
+std::vector<Tool> some_tools(bool strict) {
+  return {{"get_weather", parsed(R"({"type": "object", "additionalProperties": false, "required": ["city", "days"],
+             "properties": {"city": {"type": "string"}, "days": {"type": "integer"},
+               "unit": {"type": "string", "enum": ["celsius", "</parameter", "k\"elvin"]},
+               "where": {"type": "object", "additionalProperties": false, "required": ["lat"],
+                         "properties": {"lat": {"type": "number"}, "exact": {"type": "boolean"}}},
+               "tags": {"type": "array", "items": {"type": "string"}}}})"),
+           strict},
+          {"get", parsed(R"({"type": "object", "additionalProperties": false, "properties": {}, "required": []})"),
+           strict}};
+}
+
+constexpr std::string_view all_formats[] = {
+    "hermes",        "llama3_json",      "mistral", "mistral_args", "mistral_ids", "deepseek_v3",   "deepseek_v3_1",
+    "deepseek_v3_2", "qwen3_coder",      "glm",     "kimi_k2",      "harmony",     "gemma",         "functiongemma",
+    "functionary",   "functionary_v3_2", "apertus", "apriel",       "gigachat",    "gigachat_role", "functools",
+    "granite"};
+
+Format format_of(std::string_view name, bool reasons) {
+  Format format = *format_by_name(name);
+  if (reasons && name != "harmony") {
+    EXPECT_TRUE(set_reasoning(format, "think"));
+  }
+  return format;
+}
+
+std::shared_ptr<const grammar::Grammar> grammar_of(const Format& format, std::span<const Tool> tools,
+                                                   const ToolRules& rules) {
+  grammar::GrammarBuilder builder;
+  const auto output = tool_grammar(builder, format, tools, rules);
+  EXPECT_TRUE(output) << output.error().to_string();
+  if (!output || !*output) return nullptr;
+  auto built = std::move(builder).build(**output);
+  EXPECT_TRUE(built) << built.error().to_string();
+  return built ? *built : nullptr;
+}
+
+// With the names of control tokens as text.
+std::shared_ptr<const grammar::Grammar> spelled_out(const std::shared_ptr<const grammar::Grammar>& grammar) {
+  grammar::ByteSet all;
+  all.set();
+  const auto spelled = grammar->restricted_to(
+      {all, [](grammar::Expressions& nodes, const std::string& name) { return nodes.literal(name); }});
+  EXPECT_TRUE(spelled);
+  return *spelled;
+}
+
+// Of the keywords that some_tools() uses.
+bool satisfies(const json::value& value, const json::value& schema) {
+  const auto& keywords = schema.as_object();
+  if (const auto* values = keywords.if_contains("enum")) {
+    const auto& list = values->as_array();
+    if (std::find(list.begin(), list.end(), value) == list.end()) return false;
+  }
+  const std::string_view type = keywords.at("type").as_string();
+  if (type == "string") return value.is_string();
+  if (type == "integer") return value.is_int64() || value.is_uint64();
+  if (type == "number") return value.is_number();
+  if (type == "boolean") return value.is_bool();
+  if (type == "array") {
+    if (!value.is_array()) return false;
+    const auto& items = value.get_array();
+    return std::all_of(items.begin(), items.end(),
+                       [&](const json::value& item) { return satisfies(item, keywords.at("items")); });
+  }
+  if (!value.is_object()) return false;
+  const auto& properties = keywords.at("properties").as_object();
+  for (const auto& [key, member] : value.get_object()) {
+    if (!properties.contains(key) || !satisfies(member, properties.at(key))) return false;
+  }
+  const auto& required = keywords.at("required").as_array();
+  return std::all_of(required.begin(), required.end(),
+                     [&](const json::value& key) { return value.get_object().contains(key.as_string()); });
+}
+
+void expect_calls_of(const Reading& reading, std::span<const Tool> tools, const std::string& sentence) {
+  EXPECT_TRUE(reading.sound) << sentence;
+  for (const Call& call : reading.calls) {
+    const auto tool =
+        std::find_if(tools.begin(), tools.end(), [&](const Tool& each) { return each.name == call.name; });
+    ASSERT_NE(tool, tools.end()) << call.name << " in " << sentence;
+    const auto arguments = base::parse_json(call.arguments, 200);
+    ASSERT_TRUE(arguments && arguments->is_object()) << call.arguments << " in " << sentence;
+    if (tool->strict) {
+      EXPECT_TRUE(satisfies(*arguments, tool->parameters)) << call.arguments << " in " << sentence;
+    }
+  }
+}
+
+TEST(ToolGrammar, WhatMustCallIsReadAsCalls) {
+  for (const std::string_view name : all_formats) {
+    for (const bool strict : {true, false}) {
+      for (const bool parallel : {true, false}) {
+        for (const bool reasons : {true, false}) {
+          const Format format = format_of(name, reasons);
+          const std::vector<Tool> tools = some_tools(strict);
+          ToolRules rules;
+          rules.choice.kind = Kind::required;
+          rules.parallel = parallel;
+          rules.reasoning_first = reasons && name != "harmony";
+          const auto grammar = grammar_of(format, tools, rules);
+          ASSERT_TRUE(grammar) << name;
+          Sentences sentences(grammar, 11);
+          size_t most_calls = 0;
+          for (int i = 0; i < 60; ++i) {
+            const std::string sentence = sentences.next();
+            ASSERT_TRUE(base::utf8::is_valid(sentence)) << name;
+            const Reading reading = read(format, tools, rules.reasoning_first, sentence);
+            expect_calls_of(reading, tools, sentence);
+            ASSERT_TRUE(reading.complete) << name << ": " << sentence;
+            ASSERT_FALSE(reading.calls.empty()) << name << ": " << sentence;
+            ASSERT_EQ(reading.content, "") << name << ": " << sentence;
+            if (!parallel) {
+              ASSERT_EQ(reading.calls.size(), 1U) << name << ": " << sentence;
+            }
+            most_calls = std::max(most_calls, reading.calls.size());
+          }
+          if (parallel && name != "harmony") {
+            EXPECT_GT(most_calls, 1U) << name;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(ToolGrammar, NamesOneTool) {
+  for (const std::string_view name : all_formats) {
+    const Format format = format_of(name, false);
+    const std::vector<Tool> tools = some_tools(true);
+    ToolRules rules;
+    rules.choice = {Kind::named, "get"};
+    const auto grammar = grammar_of(format, tools, rules);
+    ASSERT_TRUE(grammar) << name;
+    Sentences sentences(grammar, 5);
+    for (int i = 0; i < 10; ++i) {
+      const std::string sentence = sentences.next();
+      const Reading reading = read(format, tools, false, sentence);
+      ASSERT_FALSE(reading.calls.empty()) << name << ": " << sentence;
+      for (const Call& call : reading.calls)
+        EXPECT_EQ(call.name, "get") << sentence;
+    }
+  }
+}
+
+TEST(ToolGrammar, LetsTextStandButNoBrokenCall) {
+  for (const std::string_view name : all_formats) {
+    const Format format = format_of(name, true);
+    const std::vector<Tool> tools = some_tools(true);
+    const auto grammar = grammar_of(format, tools, {});
+    ASSERT_TRUE(grammar) << name;
+    Sentences sentences(grammar, 3);
+    bool text = false;
+    bool calls = false;
+    for (int i = 0; i < 120; ++i) {
+      const std::string sentence = sentences.next();
+      const Reading reading = read(format, tools, false, sentence);
+      expect_calls_of(reading, tools, sentence);
+      EXPECT_TRUE(reading.calls.empty() || reading.complete) << name << ": " << sentence;
+      text = text || !reading.content.empty();
+      calls = calls || !reading.calls.empty();
+    }
+    EXPECT_TRUE(text && calls) << name;
+
+    ::tidemill::test::Acceptor accepts(spelled_out(grammar));
+    const std::string open = name == "harmony"            ? "<|channel|>final<|message|>"
+                             : name == "functionary_v3_2" ? "all\n"
+                                                          : "";
+    EXPECT_TRUE(accepts(open + "Hello, 北京 <b>x</b> [1] {}"));
+    for (const std::string& trigger : call_triggers(format.syntax)) {
+      EXPECT_FALSE(accepts(open + "Hello " + trigger)) << name;
+      EXPECT_FALSE(accepts.may_continue(open + "Hello " + trigger + " is how calls begin")) << name;
+    }
+  }
+}
+
+TEST(ToolGrammar, KeepsCallsOutWhereNoneMayBe) {
+  for (const std::string_view name : all_formats) {
+    const Format format = format_of(name, true);
+    const std::vector<Tool> tools = some_tools(true);
+    ToolRules rules;
+    rules.choice.kind = Kind::none;
+    const auto grammar = grammar_of(format, tools, rules);
+    ASSERT_TRUE(grammar) << name;
+    Sentences sentences(grammar, 4);
+    for (int i = 0; i < 60; ++i) {
+      const std::string sentence = sentences.next();
+      EXPECT_TRUE(read(format, tools, false, sentence).calls.empty()) << sentence;
+    }
+    ::tidemill::test::Acceptor accepts(spelled_out(grammar));
+    for (const std::string& trigger : call_triggers(format.syntax))
+      EXPECT_FALSE(accepts("Hello " + trigger)) << name;
+  }
+}
+
+TEST(ToolGrammar, AcceptsWhatTemplatesWrite) {
+  const std::vector<std::pair<std::string_view, std::string_view>> transcripts = {
+      {"hermes",
+       "<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Bonn\", \"days\": 3}}\n</tool_call>\n"
+       "<tool_call>\n{\"name\": \"get\", \"arguments\": {}}\n</tool_call>"},
+      {"llama3_json", "{\"name\": \"get_weather\", \"parameters\": {\"city\": \"Bonn\", \"days\": 3}}"},
+      {"mistral", "[TOOL_CALLS] [{\"name\": \"get\", \"arguments\": {}}]"},
+      {"mistral_args", "[TOOL_CALLS]get[ARGS]{}[TOOL_CALLS]get[ARGS]{}"},
+      {"mistral_ids", "[TOOL_CALLS]get[CALL_ID]abcDEF123[ARGS]{}"},
+      {"deepseek_v3",
+       "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>get\n```json\n{}\n```<｜tool▁call▁end｜>"
+       "<｜tool▁calls▁end｜>"},
+      {"deepseek_v3_1",
+       "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get<｜tool▁sep｜>{}<｜tool▁call▁end｜><｜tool▁calls▁end｜>"},
+      {"deepseek_v3_2",
+       "<｜DSML｜function_calls>\n<｜DSML｜invoke name=\"get_weather\">\n<｜DSML｜parameter name=\"city\" "
+       "string=\"true\">"
+       "Bonn</｜DSML｜parameter>\n<｜DSML｜parameter name=\"days\" "
+       "string=\"false\">3</｜DSML｜parameter>\n</｜DSML｜invoke>\n"
+       "</｜DSML｜function_calls>"},
+      {"qwen3_coder",
+       "<tool_call>\n<function=get_weather>\n<parameter=city>\nBonn\n</parameter>\n<parameter=days>\n3\n"
+       "</parameter>\n<parameter=unit>\ncelsius\n</parameter>\n</function>\n</tool_call>"},
+      {"glm",
+       "<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>Bonn</arg_value>\n<arg_key>days</arg_key>\n"
+       "<arg_value>3</arg_value>\n</tool_call>"},
+      {"kimi_k2",
+       "<|tool_calls_section_begin|><|tool_call_begin|>functions.get:0<|tool_call_argument_begin|>{}"
+       "<|tool_call_end|><|tool_calls_section_end|>"},
+      {"harmony",
+       "<|channel|>analysis<|message|>Hm<|end|><|start|>assistant<|channel|>commentary to=functions.get "
+       "<|constrain|>json<|message|>{}<|call|>"},
+      {"gemma", "<|tool_call>call:get_weather{city:<|\"|>Bonn<|\"|>,days:3,where:{exact:true,lat:5.5}}<tool_call|>"},
+      {"functionary", "<function=get>{}</function><function=get>{}</function>"},
+      {"functionary_v3_2", "get\n{}>>>get\n{}"},
+      {"apertus", "<|tools_prefix|>[{\"get\": {}}, {\"get\": {}}]<|tools_suffix|>"},
+  };
+  for (const auto& [name, text] : transcripts) {
+    for (const bool strict : {true, false}) {
+      ToolRules rules;
+      rules.choice.kind = Kind::required;
+      const std::vector<Tool> tools = some_tools(strict);
+      ::tidemill::test::Acceptor accepts(spelled_out(grammar_of(format_of(name, false), tools, rules)));
+      EXPECT_TRUE(accepts(text)) << name << ": " << text;
+      EXPECT_FALSE(accepts("No.")) << name;
+      EXPECT_FALSE(accepts("")) << name;
+    }
+  }
+}
+
+TEST(ToolGrammar, RefusesWhatItCannotHoldTo) {
+  const auto refusal = [](std::string_view name, std::string_view properties) {
+    grammar::GrammarBuilder builder;
+    const std::vector<Tool> tools = {
+        {"f", parsed(R"({"type": "object", "properties": )" + std::string(properties) + R"(, "required": []})"), true}};
+    ToolRules rules;
+    rules.choice.kind = Kind::required;
+    const auto output = tool_grammar(builder, *format_by_name(name), tools, rules);
+    return output ? std::string() : output.error().to_string();
+  };
+  for (const std::string_view name : {"qwen3_coder", "glm", "gemma"}) {
+    EXPECT_EQ(refusal(name, R"({"a": {"type": "string", "description": "x"}})"), "");
+    const std::string pattern = refusal(name, R"({"a": {"type": "string", "pattern": "x+"}})");
+    EXPECT_NE(pattern.find("pattern"), std::string::npos) << pattern;
+    EXPECT_NE(pattern.find("'f'"), std::string::npos) << pattern;
+  }
+  EXPECT_NE(refusal("qwen3_coder", R"({"a": {"type": ["string", "object"]}})"), "");
+  EXPECT_EQ(refusal("qwen3_coder", R"({"a": {"type": ["string", "null"]}})"), "");
+  EXPECT_EQ(refusal("qwen3_coder", R"({"a": {"type": "string", "minLength": 2, "maxLength": 9}})"), "");
+
+  grammar::GrammarBuilder builder;
+  ToolRules rules;
+  rules.choice.kind = Kind::required;
+  EXPECT_EQ(tool_grammar(builder, *format_by_name("none"), some_tools(true), rules).error().code(),
+            base::ErrorCode::unsupported);
+  EXPECT_EQ(tool_grammar(builder, *format_by_name("hermes"), {}, rules).error().code(),
+            base::ErrorCode::invalid_argument);
+  rules.choice = {Kind::named, "nothing"};
+  EXPECT_EQ(tool_grammar(builder, *format_by_name("hermes"), some_tools(true), rules).error().code(),
+            base::ErrorCode::invalid_argument);
+  EXPECT_FALSE(*tool_grammar(builder, *format_by_name("hermes"), some_tools(false), {}));
+}
+
+TEST(ToolGrammar, PutsContentWhereTheRequestGivesItAForm) {
+  grammar::GrammarBuilder builder;
+  const Format format = format_of("hermes", true);
+  ToolRules rules;
+  rules.content = builder.literal("{\"answer\":1}");
+  const auto output = tool_grammar(builder, format, some_tools(false), rules);
+  ASSERT_TRUE(output && *output);
+  const auto built = std::move(builder).build(**output);
+  ASSERT_TRUE(built);
+  ::tidemill::test::Acceptor accepts(spelled_out(*built));
+  EXPECT_TRUE(accepts("{\"answer\":1}"));
+  EXPECT_TRUE(accepts("<think>Hm</think>\n\n{\"answer\":1}"));
+  EXPECT_TRUE(accepts("<tool_call>{\"name\": \"get\", \"arguments\": {}}</tool_call>"));
+  EXPECT_FALSE(accepts("Hello"));
+}
+
+}  // namespace
+}  // namespace tidemill::chat::test
