@@ -1,4 +1,5 @@
-// Writes models of a few kilobytes, one for each architecture, tokenizer and matrix type: fuzz_gguf_seeds FOLDER
+// Writes models of a few kilobytes, one for each architecture, tokenizer and matrix type, and each packed as well:
+// fuzz_gguf_seeds FOLDER
 // Small inputs keep the fuzzer quick, and most of their bytes are structure rather than weights.
 #include <array>
 #include <cstdio>
@@ -8,7 +9,10 @@
 #include <vector>
 
 #include "model/gguf_writer.hpp"
+#include "model/pack.hpp"
+#include "model/packed_file.hpp"
 #include "tensor/dtype.hpp"
+#include "tensor/packed_layout.hpp"
 
 using namespace tidemill;  // NOLINT(google-build-using-namespace)
 
@@ -105,12 +109,42 @@ base::Result<void> write_seed(const std::filesystem::path& path, std::string_vie
       elements *= extent;
     std::vector<float> values(static_cast<size_t>(elements));
     for (size_t i = 0; i < values.size(); ++i)
-      values[i] = static_cast<float>(i % 7) / 4 - 0.5F;
+      values[i] = static_cast<float>(i % 7) / 4 - (tensor.name == "rope_freqs.weight" ? -1.0F : 0.5F);
     std::vector<std::byte> bytes(static_cast<size_t>(tensor::row_bytes(tensor.type, elements)));
     tensor::quantize(tensor.type, values.data(), elements, bytes.data());
     TM_CHECK(writer.write(bytes));
   }
   return writer.finish();
+}
+
+// Packs `source` as `path`, then lays the tensors as close as panels may lie: a page for each would be mostly zeros.
+base::Result<void> write_packed_seed(const std::filesystem::path& source, const std::filesystem::path& path) {
+  TM_TRY(const auto plain, model::GgufFile::open(source));
+  TM_CHECK(model::pack_model(plain, path, {}));
+  TM_TRY(const auto packed, model::GgufFile::open(path));
+  model::GgufWriter writer;
+  model::add_packed_prefix(writer);
+  for (const model::GgufEntry& entry : packed.metadata().subspan(2)) {
+    if (entry.key != "general.alignment") writer.add(entry);
+  }
+  writer.set_alignment(tensor::kLineBytes);
+  for (const model::GgufTensor& tensor : packed.tensors()) {
+    if (tensor.panels) {
+      writer.declare_bytes(std::string(model::kPanelsPrefix) + std::string(tensor.name), tensor.data.size());
+    } else {
+      writer.declare_tensor(tensor.name, tensor.type, std::span(tensor.shape).first(static_cast<size_t>(tensor.rank)));
+    }
+  }
+  TM_CHECK(writer.begin(path));
+  for (const model::GgufTensor& tensor : packed.tensors())
+    TM_CHECK(writer.write(tensor.data));
+  std::string header = writer.header();
+  model::sign_packed_header(std::as_writable_bytes(std::span(header)));
+  TM_CHECK(writer.replace_header(header));
+  TM_CHECK(writer.finish());
+  TM_TRY(const auto written, model::GgufFile::open(path));
+  if (written.packed() == nullptr) return written.error(base::ErrorCode::internal, "this is no packed file");
+  return {};
 }
 
 }  // namespace
@@ -130,8 +164,9 @@ int main(int argc, char** argv) {
                                       {"qwen2-bf16", "qwen2", "gpt2", tensor::DType::bf16},
                                       {"qwen3", "qwen3", "gpt2", tensor::DType::q8_0}}};
   for (const Seed& seed : seeds) {
-    const auto written =
-        write_seed(std::filesystem::path(argv[1]) / seed.name, seed.architecture, seed.tokenizer, seed.type);
+    const std::filesystem::path path = std::filesystem::path(argv[1]) / seed.name;
+    auto written = write_seed(path, seed.architecture, seed.tokenizer, seed.type);
+    if (written) written = write_packed_seed(path, path.string() + "-packed");
     if (!written) {
       std::fprintf(stderr, "%s\n", written.error().to_string().c_str());
       return 1;
