@@ -7,7 +7,7 @@ TEXT ?= ../shared/data/eval/python-heldout.txt
 export CTEST_OUTPUT_ON_FAILURE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint format asan tsan fuzz peers accuracy noise avx2 streams bench clean
+.PHONY: help run build test lint format asan tsan fuzz peers accuracy noise avx2 floats streams bench clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  \1\t/' | expand -t 12
@@ -57,6 +57,10 @@ noise: build ## Measure Tidemill and llama.cpp beside busy processes that share 
 avx2: build ## Compare speed with llama.cpp on AVX2 alone
 	@scripts/deps.sh test
 	@scripts/peers.sh avx2
+
+floats: build ## Compare speed with llama.cpp with weights of F16 and BF16
+	@scripts/deps.sh test
+	@scripts/peers.sh floats
 
 streams: build ## Measure 16 streams through the HTTP server
 	@scripts/deps.sh test

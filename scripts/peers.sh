@@ -3,6 +3,7 @@
 #   scripts/peers.sh          greedy tokens and speed
 #   scripts/peers.sh noise    what is left of the speed beside busy processes
 #   scripts/peers.sh avx2     speed of both on AVX2 alone
+#   scripts/peers.sh floats   speed with weights of F16 and BF16
 #   scripts/peers.sh streams  Tidemill's HTTP server under 16 streams
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,6 +21,13 @@ if [ "${1:-}" = noise ]; then
 fi
 if [ "${1:-}" = streams ]; then
   node tests/peers/streams.mjs llama-3.2-1b q4_0
+  exit
+fi
+if [ "${1:-}" = floats ]; then
+  for type in bf16 f16; do
+    echo "peers: speed, $type"
+    node tests/peers/speed.mjs llama-3.2-1b "$type"
+  done
   exit
 fi
 if [ "${1:-}" = avx2 ]; then
