@@ -35,6 +35,7 @@ class Constraint {
   base::Result<Expression> harmony();
   base::Result<Expression> harmony_call();
   Expression reasoning();
+  Expression some_space();
   Expression content();
   Expression plain_text();
   Expression answer_recipient(Expression content);
@@ -66,13 +67,17 @@ Expression Constraint::reasoning() {
     const std::vector<std::string> triggers = call_triggers(format_.syntax);
     not_inside.insert(not_inside.end(), triggers.begin(), triggers.end());
   }
-  const grammar::CodePointRange spaces[] = {{'\n', '\n'}, {' ', ' '}};
-  const Expression rest =
-      builder_.sequence({builder_.text_without(not_inside), calls_.spelled(trimmed(format_.reasoning_close)),
-                         builder_.repeat(builder_.code_points(spaces), 0, 4)});
+  const Expression rest = builder_.sequence(
+      {builder_.text_without(not_inside), calls_.spelled(trimmed(format_.reasoning_close)), some_space()});
   if (rules_.reasoning_first) return rest;
   if (format_.reasoning_open.empty()) return builder_.empty();
-  return builder_.optional(builder_.sequence({calls_.spelled(trimmed(format_.reasoning_open)), rest}));
+  return builder_.optional(builder_.sequence({some_space(), calls_.spelled(trimmed(format_.reasoning_open)), rest}));
+}
+
+// What models put between a turn's beginning, reasoning and calls.
+Expression Constraint::some_space() {
+  const grammar::CodePointRange spaces[] = {{'\n', '\n'}, {' ', ' '}};
+  return builder_.repeat(builder_.code_points(spaces), 0, 4);
 }
 
 // Text in which no call begins, and no reasoning either.
@@ -126,7 +131,7 @@ base::Result<Expression> Constraint::automatic() {
 base::Result<Expression> Constraint::tagged() {
   if (must_call()) {
     TM_TRY(const Expression calls, calls_.calls(rules_.parallel));
-    return builder_.sequence({reasoning(), calls});
+    return builder_.sequence({reasoning(), some_space(), calls});
   }
   if (rules_.choice.kind == Kind::none || called_.empty() || format_.tools == ToolFormat::none) {
     return builder_.sequence({reasoning(), content()});
@@ -135,16 +140,21 @@ base::Result<Expression> Constraint::tagged() {
   return builder_.sequence({reasoning(), either});
 }
 
+// The recipient stands behind the channel, where the model writes it, or before it, where its template does.
 base::Result<Expression> Constraint::harmony_call() {
+  const Expression channel = builder_.sequence({builder_.special("<|channel|>"), builder_.literal("commentary")});
+  const Expression blank = builder_.literal(" ");
+  const Expression as_json = builder_.sequence({blank, builder_.optional(builder_.special("<|constrain|>")),
+                                                builder_.literal("json"), builder_.special("<|message|>")});
   std::vector<Expression> each;
   for (const Tool& tool : called_) {
     TM_TRY(const Expression arguments, calls_.json_arguments(tool));
-    each.push_back(builder_.sequence({builder_.literal(tool.name), builder_.literal(" "),
-                                      builder_.optional(builder_.special("<|constrain|>")), builder_.literal("json"),
-                                      builder_.special("<|message|>"), arguments}));
+    const Expression recipient = builder_.literal(" to=functions." + tool.name);
+    each.push_back(builder_.sequence(
+        {builder_.choice({builder_.sequence({channel, recipient}), builder_.sequence({recipient, channel})}), as_json,
+         arguments}));
   }
-  return builder_.sequence({builder_.special("<|channel|>"), builder_.literal("commentary to=functions."),
-                            builder_.choice(each), builder_.special("<|call|>")});
+  return builder_.sequence({builder_.choice(each), builder_.special("<|call|>")});
 }
 
 // Analysis if the model likes, then one call or the answer: a call ends the output.

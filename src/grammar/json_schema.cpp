@@ -1,7 +1,5 @@
 #include "grammar/json_schema.hpp"
 
-#include <string>
-
 #include "grammar/schema_document.hpp"
 #include "grammar/schema_reader.hpp"
 #include "grammar/schema_writer.hpp"
@@ -29,10 +27,7 @@ base::Result<Expression> json_schema(GrammarBuilder& builder, const json::value&
   SchemaWriter writer(builder, reader, options);
   TM_TRY(const Expression written, writer.write({document.root()}));
   if (written == builder.nothing() && !builder.failed()) {
-    const std::string& part = writer.impossible();
-    return document.error(base::ErrorCode::invalid_argument, document.root(), "",
-                          "no value satisfies the schema" +
-                              (part.empty() ? "" : ": a property that is required can have no value, " + part));
+    return document.error(base::ErrorCode::invalid_argument, document.root(), "", "no value satisfies the schema");
   }
   return written;
 }

@@ -5,9 +5,9 @@
 #include <gtest/gtest.h>
 
 #include "base/utf8.hpp"
+#include "chat/reading.hpp"
 #include "grammar/acceptor.hpp"
 #include "grammar/json_schema.hpp"
-#include "reading.hpp"
 #include "sentences.hpp"
 
 namespace tidemill::chat::test {
@@ -126,7 +126,7 @@ TEST(ToolGrammar, WhatMustCallIsReadAsCalls) {
           ASSERT_TRUE(grammar) << name;
           Sentences sentences(grammar, 11);
           size_t most_calls = 0;
-          for (int i = 0; i < 60; ++i) {
+          for (int i = 0; i < 40; ++i) {
             const std::string sentence = sentences.next();
             ASSERT_TRUE(base::utf8::is_valid(sentence)) << name;
             const Reading reading = read(format, tools, rules.reasoning_first, sentence);
@@ -176,7 +176,7 @@ TEST(ToolGrammar, LetsTextStandButNoBrokenCall) {
     Sentences sentences(grammar, 3);
     bool text = false;
     bool calls = false;
-    for (int i = 0; i < 120; ++i) {
+    for (int i = 0; i < 100; ++i) {
       const std::string sentence = sentences.next();
       const Reading reading = read(format, tools, false, sentence);
       expect_calls_of(reading, tools, sentence);
@@ -207,7 +207,7 @@ TEST(ToolGrammar, KeepsCallsOutWhereNoneMayBe) {
     const auto grammar = grammar_of(format, tools, rules);
     ASSERT_TRUE(grammar) << name;
     Sentences sentences(grammar, 4);
-    for (int i = 0; i < 60; ++i) {
+    for (int i = 0; i < 100; ++i) {
       const std::string sentence = sentences.next();
       EXPECT_TRUE(read(format, tools, false, sentence).calls.empty()) << sentence;
     }

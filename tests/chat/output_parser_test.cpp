@@ -5,7 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "base/json.hpp"
-#include "reading.hpp"
+#include "chat/reading.hpp"
 
 namespace tidemill::chat::test {
 
@@ -290,6 +290,10 @@ TEST(Qwen3Coder, ReadsParametersBySchema) {
   expect("qwen3_coder",
          "<function=get_weather><parameter=city>\n\n  def f():\n\treturn \"\\x\" # </param\n\n</parameter></function>",
          {"", "", {{"get_weather", "{\"city\": \"\\n  def f():\\n\\treturn \\\"\\\\x\\\" # </param\\n\"}"}}});
+  // No text closes a value inside of an object.
+  expect("qwen3_coder",
+         "<function=get_weather><parameter=where>{\"a\": \"</parameter>\", \"b\": []}</parameter></function>",
+         {"", "", {{"get_weather", "{\"where\": {\"a\": \"</parameter>\", \"b\": []}}"}}});
   // What the schema does not know is JSON if it can be; what is not of the type is text.
   expect("qwen3_coder",
          "<function=get_weather>\n<parameter=other>\n[1]\n</parameter>\n<parameter=more>\nx y\n</parameter>\n"
@@ -380,6 +384,105 @@ TEST(OtherFormats, AreRead) {
   expect("gigachat_role",
          "<|message_sep|>\n\nfunction call<|role_sep|>\n{\"name\": \"now\", \"arguments\": {}}<|message_sep|>\n\nuser",
          {"<|message_sep|>\n\nuser", "", {{"now", "{}"}}});
+}
+
+// Fragments of a format and of JSON in any order.
+std::string soup(const Format& format, std::mt19937& random) {
+  const CallSyntax& syntax = format.syntax;
+  const std::vector<std::string> fragments = {
+      syntax.section_open,
+      syntax.section_close,
+      syntax.open,
+      syntax.close,
+      syntax.between,
+      syntax.name_end,
+      syntax.id_open,
+      syntax.parameter_open,
+      syntax.key_end,
+      syntax.text_key_end,
+      syntax.value_open,
+      syntax.value_close,
+      syntax.quote,
+      format.reasoning_open,
+      format.reasoning_close,
+      "now",
+      "get_weather",
+      "functions.now:1",
+      "city",
+      "days",
+      "{\"name\": \"now\", \"arguments\": {\"a\": [1, \"",
+      "\"]}}",
+      "\"name\": \"get_weather\"",
+      "\"arguments\": ",
+      "{",
+      "}",
+      "[",
+      "]",
+      "\"",
+      "\\",
+      ",",
+      ":",
+      "1",
+      "-0.5e1",
+      "true",
+      "null",
+      " ",
+      "\n",
+      "x",
+      "北",
+      "{}",
+      "<",
+      "<|channel|>analysis",
+      "<|message|>",
+      "<|end|>",
+      "<|start|>assistant",
+      " to=functions.now",
+      "<|call|>",
+      "all\n",
+      "\\ud83d",
+      "\\u00",
+      syntax.open + syntax.name_prefix + "now" + syntax.name_end + "{\"a\": \"" + syntax.close + "\"}" + syntax.close,
+      syntax.open + "now{}" + syntax.close,
+      syntax.open + "now" + syntax.name_end + syntax.parameter_open + "city" + syntax.key_end + syntax.value_open +
+          "7\n" + syntax.value_close + syntax.close,
+      syntax.open + "[{\"name\": \"now\", \"arguments\": \"{}\"}, {\"arguments\": {}, \"name\": \"now\"}]" +
+          syntax.close};
+  std::string text;
+  for (size_t count = random() % 14; count > 0; --count) {
+    const std::string& fragment = fragments[random() % fragments.size()];
+    // A part of it at times.
+    const size_t end = random() % 6 == 0 ? random() % (fragment.size() + 1) : fragment.size();
+    text += base::utf8::is_valid(fragment.substr(0, end)) ? fragment.substr(0, end) : fragment;
+  }
+  return text;
+}
+
+TEST(OutputParser, ReadsAnyTextTheSameHoweverItIsCut) {
+  std::mt19937 random(99);
+  const std::vector<Tool> offered = tools();
+  int calls = 0;
+  for (int i = 1; i < static_cast<int>(ToolFormat::json_in_tags); ++i) {
+    Format format = format_of(to_string(static_cast<ToolFormat>(i)), "think");
+    for (int round = 0; round < 200; ++round) {
+      const std::string text = soup(format, random);
+      const bool starts_in_reasoning = random() % 4 == 0;
+      const Reading whole = read(format, offered, starts_in_reasoning, text);
+      EXPECT_TRUE(whole.sound) << text;
+      EXPECT_EQ(read(format, offered, starts_in_reasoning, cut_at(text, cuts(text))), whole)
+          << to_string(format.tools) << ": " << text;
+      calls += whole.calls.empty() ? 0 : 1;
+      const Format unreasoned = format_of(to_string(format.tools));
+      const Reading plain = read(unreasoned, offered, false, text);
+      if (plain.calls.empty() && format.tools != ToolFormat::harmony && format.syntax.recipient.empty()) {
+        EXPECT_EQ(plain.content, text) << to_string(format.tools);
+      }
+      if (whole.complete) {
+        const auto arguments = base::parse_json(whole.calls.back().arguments, 200);
+        EXPECT_TRUE(arguments && arguments->is_object()) << whole.calls.back().arguments << " of " << text;
+      }
+    }
+  }
+  EXPECT_GT(calls, 400);
 }
 
 TEST(OutputParser, IsLinearInItsInputAndHoldsABoundedPartOfIt) {
