@@ -7,7 +7,7 @@ TEXT ?= ../shared/data/eval/python-heldout.txt
 export CTEST_OUTPUT_ON_FAILURE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint format asan tsan fuzz peers accuracy noise avx2 floats streams bench clean
+.PHONY: help run build test lint format asan tsan fuzz peers schemas accuracy noise avx2 floats streams bench clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  \1\t/' | expand -t 12
@@ -49,6 +49,11 @@ fuzz: ## Run every fuzz target for FUZZ_SECONDS (600) each
 peers: build ## Compare greedy tokens and speed with llama.cpp (npm's node-llama-cpp) in one run
 	@scripts/deps.sh test
 	@scripts/peers.sh
+
+schemas: ## Check 10,000 outputs of random JSON Schemas with ajv
+	@scripts/deps.sh test
+	@scripts/build.sh release sample_schema
+	@scripts/schemas.sh
 
 noise: build ## Measure Tidemill and llama.cpp beside busy processes that share their processors
 	@scripts/deps.sh test

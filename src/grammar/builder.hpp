@@ -37,8 +37,9 @@ class GrammarBuilder {
   explicit GrammarBuilder(GrammarLimits limits = {});
 
   const GrammarLimits& limits() const { return limits_; }
-  // Whether build() can only return an error by now: front ends may stop early.
+  // Whether build() can only return an error by now, and which: front ends may stop early.
   bool failed() const { return error_.has_value(); }
+  const base::Error* failure() const { return error_ ? &*error_ : nullptr; }
 
   Expression nothing() { return {Expressions::nothing}; }          // the empty language
   Expression empty() { return {Expressions::empty}; }              // the empty string

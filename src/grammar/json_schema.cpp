@@ -1,5 +1,7 @@
 #include "grammar/json_schema.hpp"
 
+#include <string>
+
 #include "grammar/schema_document.hpp"
 #include "grammar/schema_reader.hpp"
 #include "grammar/schema_writer.hpp"
@@ -27,7 +29,10 @@ base::Result<Expression> json_schema(GrammarBuilder& builder, const json::value&
   SchemaWriter writer(builder, reader, options);
   TM_TRY(const Expression written, writer.write({document.root()}));
   if (written == builder.nothing() && !builder.failed()) {
-    return document.error(base::ErrorCode::invalid_argument, document.root(), "", "no value satisfies the schema");
+    const std::string& part = writer.impossible();
+    return document.error(base::ErrorCode::invalid_argument, document.root(), "",
+                          "no value satisfies the schema" +
+                              (part.empty() ? "" : ": a property that is required can have no value, " + part));
   }
   return written;
 }

@@ -54,6 +54,9 @@ base::Result<std::vector<SchemaWriter::Property>> SchemaWriter::named(const Obje
     }
     if (written != builder_.nothing()) written = member(builder_.literal(compact_json(json::value(name))), written);
     const bool needed = required.contains(name);
+    if (needed && impossible_.empty() && written == builder_.nothing() && !schema.empty()) {
+      impossible_ = reader_.document().pointer(schema.front());
+    }
     out.push_back({std::move(name), needed, written});
   }
   return out;

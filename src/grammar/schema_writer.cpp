@@ -37,12 +37,13 @@ base::Error SchemaWriter::error(ErrorCode code, const Conjunction& owner, std::s
 }
 
 base::Result<Expression> SchemaWriter::write(const Conjunction& conjunction, TypeSet types) {
-  TM_TRY(const Expression root, types == all_types ? value(conjunction) : body(conjunction, types));
+  TM_TRY(Expression root, types == all_types ? value(conjunction) : body(conjunction, types));
   while (!waiting_.empty() && !builder_.failed()) {
     const auto [next, rule] = std::move(waiting_.back());
     waiting_.pop_back();
     TM_TRY(const Expression defined, body(next, all_types));
     builder_.define(rule, defined);
+    if (next == conjunction && defined == builder_.nothing()) root = defined;
   }
   return root;
 }

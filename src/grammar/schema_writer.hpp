@@ -22,6 +22,9 @@ class SchemaWriter {
   // The values that satisfy `conjunction` and are of one of the types.
   base::Result<Expression> write(const Conjunction& conjunction, TypeSet types = all_types);
 
+  // Where something was found that no value satisfies and a value needs: the first one's JSON pointer, or nothing.
+  const std::string& impossible() const { return impossible_; }
+
  private:
   struct Property {
     std::string name;
@@ -55,6 +58,7 @@ class SchemaWriter {
   Expression colon_;
   std::map<Conjunction, Expression> values_;
   std::vector<std::pair<Conjunction, Rule>> waiting_;  // rules to be defined
+  std::string impossible_;
 };
 
 }  // namespace tidemill::grammar

@@ -43,15 +43,18 @@ uint32_t StateStore::start() {
   return state_of(grammar_->root());
 }
 
-// A node over the limits is the dead state: what leads there is not allowed.
+// A node far over the limits is the dead state.
 uint32_t StateStore::state_of(NodeIndex node) {
   const Node& expression = derivatives_.expressions().at(node);
-  const bool is_over =
-      node >= derivatives_.expressions().frozen() &&
-      (expression.weight > limits_.max_state_weight || expression.depth > 4 * grammar_->limits().max_left_depth);
-  if (is_over) return dead;
+  const bool is_new_node = node >= derivatives_.expressions().frozen();
+  const uint32_t max_depth = 2 * grammar_->limits().max_left_depth;
+  if (is_new_node && (expression.weight / 8 > limits_.max_state_weight || expression.depth / 2 > max_depth))
+    return dead;
   const auto [found, is_new] = numbers_.try_emplace(node, static_cast<uint32_t>(states_.size()));
-  if (is_new) states_.push_back({.node = node});
+  if (is_new) {
+    const bool is_heavy = is_new_node && (expression.weight > limits_.max_state_weight || expression.depth > max_depth);
+    states_.push_back({.node = node, .is_heavy = is_heavy});
+  }
   return found->second;
 }
 
@@ -87,11 +90,18 @@ uint32_t StateStore::after(uint32_t state, Token token) {
     return name == special_tokens_.end() ? dead
                                          : after_special(state, static_cast<uint32_t>(name - special_tokens_.begin()));
   }
+  uint32_t next = state;
   for (const char c : index_->tokenizer().piece_bytes(token)) {
-    state = step(state, static_cast<uint8_t>(c));
-    if (state == dead) break;
+    next = step(next, static_cast<uint8_t>(c));
+    if (next == dead) break;
   }
-  return state;
+  return !states_[next].is_heavy || allows(state, token) ? next : dead;
+}
+
+bool StateStore::allows(uint32_t state, Token token) {
+  const Tokens& all = tokens(state);
+  return (all.base != nullptr && all.base->test(token)) ||
+         std::find(all.more.begin(), all.more.end(), token) != all.more.end();
 }
 
 uint32_t StateStore::import(const StateStore& other, uint32_t state) {
@@ -100,10 +110,9 @@ uint32_t StateStore::import(const StateStore& other, uint32_t state) {
       derivatives_.expressions().import(other.derivatives_.expressions(), other.states_[state].node, memory));
 }
 
-// The state behind the bytes that must come.
-uint32_t StateStore::follow_forced(uint32_t state) {
-  constexpr int kMost = 4096;
-  for (int i = 0; i < kMost && !can_end(state) && !expression(state).special_first && first(state).count() == 1; ++i) {
+// The state behind the bytes that must come, at most `most`, which is counted down.
+uint32_t StateStore::follow_forced(uint32_t state, size_t& most) {
+  for (; most > 0 && !can_end(state) && !expression(state).special_first && first(state).count() == 1; --most) {
     const uint32_t next = step(state, static_cast<uint8_t>(first(state)._Find_first()));
     if (next == dead || next == state) break;
     state = next;
@@ -121,8 +130,9 @@ void StateStore::look_ahead() {
   };
   tokens(queue.front());
   size_t work = 0;
+  size_t forced_bytes = 16 * limits_.states_ahead;
   for (size_t count = 0; count < limits_.states_ahead && !queue.empty(); ++count) {
-    const uint32_t state = follow_forced(queue.front());
+    const uint32_t state = follow_forced(queue.front(), forced_bytes);
     queue.pop_front();
     seen.try_emplace(state, true);
     if (first(state).count() >= kWide) {

@@ -26,6 +26,9 @@ namespace tidemill::grammar {
 
 // Guard every call with mutex(). What calls return follows from the grammar, the vocabulary and their arguments alone,
 // not from what the store computed before; only the numbers of states do.
+//
+// Heavy states (MatchLimits) are led to by no allowed token, but where a mask was found for a lighter state of the same
+// kind: what is allowed is accepted all the same.
 class StateStore {
  public:
   static constexpr uint32_t dead = 0;  // the state from which nothing is accepted
@@ -71,6 +74,7 @@ class StateStore {
     uint32_t head = kUnknown;     // into heads_
     uint32_t widened = kUnknown;  // the state that allows the same tokens, its counters set to no bound
     uint32_t loops = kUnknown;    // groups of bytes that lead to the state itself, if known
+    bool is_heavy = false;        // over the limits: no token that leads there is allowed
   };
   // What a state that is the head of others allows: the tokens whose bytes it accepts so far, and the nodes of the
   // trie where it may be over.
@@ -78,7 +82,10 @@ class StateStore {
     Tokens tokens;
     std::vector<uint32_t> exits;
     size_t nodes_behind = 0;  // of the trie, below the exits
+    size_t nested = 0;        // most exits on one way
     size_t work = 0;
+    uint32_t peak = 0;  // weight of the heaviest state on the ways, and the deepest's depth
+    uint32_t peak_depth = 0;
   };
   struct Found {
     std::vector<text::Token> tokens;
@@ -88,6 +95,7 @@ class StateStore {
   const Node& expression(uint32_t state) const { return derivatives_.expressions().at(states_[state].node); }
   const ByteSet& first(uint32_t state) const { return derivatives_.expressions().first(states_[state].node); }
   uint32_t state_of(NodeIndex node);
+  bool allows(uint32_t state, text::Token token);
   uint32_t compute_step(uint32_t state, uint8_t byte);
   uint32_t after_special(uint32_t state, uint32_t name);
 
@@ -102,9 +110,10 @@ class StateStore {
   const Head& head_of(uint32_t state);
   Tokens compute_tokens(uint32_t state);
   bool tokens_through_head(uint32_t state, Tokens& tokens);
+  bool stays_light(const Head& head, uint32_t tail_state) const;
   void add_ends_and_specials(uint32_t state, Tokens& tokens);
   Tokens packed(std::vector<text::Token> tokens) const;
-  uint32_t follow_forced(uint32_t state);
+  uint32_t follow_forced(uint32_t state, size_t& most);
 
   std::shared_ptr<const Grammar> grammar_;
   std::shared_ptr<const TokenIndex> index_;
@@ -121,6 +130,8 @@ class StateStore {
   uint32_t walk_ = 0;
   size_t walk_work_ = 0;
   size_t walk_states_ = 0;
+  uint32_t walk_peak_ = 0;
+  uint32_t walk_peak_depth_ = 0;
   mutable std::mutex mutex_;
 };
 

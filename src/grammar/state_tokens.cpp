@@ -25,13 +25,18 @@ void StateStore::begin_walk() {
   ++walk_;
   walk_work_ = 0;
   walk_states_ = 0;
+  walk_peak_ = 0;
+  walk_peak_depth_ = 0;
 }
 
 // Counts a state that the present walk comes to. False when the walk has gone over a limit.
 bool StateStore::visit(uint32_t state) {
   if (states_[state].visited == walk_) return true;
   states_[state].visited = walk_;
-  walk_work_ += expression(state).weight;
+  const Node& node = expression(state);
+  walk_work_ += node.weight;
+  walk_peak_ = std::max(walk_peak_, node.weight);
+  walk_peak_depth_ = std::max(walk_peak_depth_, node.depth);
   ++walk_states_;
   return walk_work_ <= limits_.max_mask_work && walk_states_ <= limits_.max_mask_states;
 }
@@ -76,17 +81,17 @@ bool StateStore::walk(uint32_t root, uint32_t start, Found& found) {
       continue;
     }
     const uint32_t next = step(level.state, node.byte);
-    if (next == dead) {
+    if (next == dead || states_[next].is_heavy) {
       at = node.end;
       continue;
     }
+    if (!visit(next)) return false;
     const std::span<const Token> own = index_->tokens_of(at);
     found.tokens.insert(found.tokens.end(), own.begin(), own.end());
     if (node.end == at + 1) {  // nothing below
       ++at;
       continue;
     }
-    if (!visit(next)) return false;
     if (found.exits != nullptr && can_end(next)) {
       found.exits->push_back(at);
       if (found.exits->size() > kMaxExits) return false;
@@ -105,7 +110,7 @@ bool StateStore::any_token_below(uint32_t root, uint32_t state) {
     while (levels.back().first <= at)
       levels.pop_back();
     const uint32_t next = step(levels.back().second, nodes[at].byte);
-    if (next == dead) {
+    if (next == dead || states_[next].is_heavy) {
       at = nodes[at].end;
       continue;
     }
@@ -202,14 +207,32 @@ const StateStore::Head& StateStore::head_of(uint32_t state) {
     head.tokens = packed(std::move(found.tokens));
     head.tokens.too_large = !is_within;
     head.work = walk_work_;
-    for (const uint32_t exit : head.exits)
+    head.peak = walk_peak_;
+    head.peak_depth = walk_peak_depth_;
+    std::vector<uint32_t> around;  // ends of the exits above the present one
+    for (const uint32_t exit : head.exits) {
       head.nodes_behind += index_->nodes()[exit].end - exit;
+      while (!around.empty() && around.back() <= exit)
+        around.pop_back();
+      around.push_back(index_->nodes()[exit].end);
+      head.nested = std::max(head.nested, around.size());
+    }
     token_memory_ += head.exits.size() * 4 + head.tokens.more.size() * 4 + 256 +
                      (head.tokens.base != nullptr ? index_->vocabulary_size() / 8 : 0);
     states_[state].head = static_cast<uint32_t>(heads_.size());
     heads_.push_back(std::move(head));
   }
   return heads_[states_[state].head];
+}
+
+// Whether no state on the ways through head and tail can be heavy; the present walk was the tail's. Behind an exit the
+// state is a choice of the head's rest with the tail behind it, and of what each exit passed has made of the tail.
+bool StateStore::stays_light(const Head& head, uint32_t tail_state) const {
+  const Node& tail = expression(tail_state);
+  const uint64_t weight =
+      uint64_t{head.peak} + tail.weight + (uint64_t{walk_peak_} + tail.weight) * (head.nested + 1) + 8;
+  const uint32_t depth = std::max({head.peak_depth, tail.depth, walk_peak_depth_}) + 8;
+  return weight <= limits_.max_state_weight && depth <= 2 * grammar_->limits().max_left_depth;
 }
 
 // False where the head is of no help.
@@ -228,6 +251,7 @@ bool StateStore::tokens_through_head(uint32_t state, Tokens& tokens) {
   const std::vector<uint32_t> exits = head.exits;  // the walk may move heads
   for (const uint32_t exit : exits)
     if (!walk(exit, tail_state, found)) return false;
+  if (!stays_light(heads_[states_[head_state].head], tail_state)) return false;
   tokens.more.insert(tokens.more.end(), found.tokens.begin(), found.tokens.end());
   return true;
 }
@@ -281,7 +305,7 @@ std::vector<Token> StateStore::forced(uint32_t state, size_t most) {
       if (can_end(state) || expression(state).special_first || first(state).count() != 1) break;
       const auto byte = static_cast<uint8_t>(first(state)._Find_first());
       const uint32_t next = step(state, byte);
-      if (next == dead) break;
+      if (next == dead || states_[next].is_heavy) break;
       run += static_cast<char>(byte);
       state = next;
     }

@@ -393,6 +393,11 @@ TEST(JsonSchema, WhatNothingSatisfiesIsSaid) {
   }
 }
 
+TEST(JsonSchema, AnImpossiblePropertyIsNamed) {
+  expect_refusal(R"({"type":"object","properties":{"a":{"type":"array","enum":["x"]}},"required":["a"]})",
+                 ErrorCode::invalid_argument, "#/properties/a");
+}
+
 // Schemas that would take exponential time or memory by a careless translation.
 TEST(JsonSchema, HostileSchemasAreBounded) {
   std::string properties;

@@ -1,0 +1,91 @@
+// What the grammar of a JSON Schema allows, against ajv: every text that it allows is JSON that validates, and values
+// written in the documented form are allowed. TIDEMILL_SCHEMAS is how many random schemas are tried (250).
+import assert from 'node:assert/strict';
+import {spawn} from 'node:child_process';
+import readline from 'node:readline';
+import {after, before, test} from 'node:test';
+
+import Ajv2020 from 'ajv/dist/2020.js';
+import addFormats from 'ajv-formats';
+
+import {Random, Schemas, wildSchema} from './random_schema.mjs';
+
+const program = process.env.TIDEMILL_SAMPLE_SCHEMA ?? 'build/release/sample_schema';
+const schemas = Number(process.env.TIDEMILL_SCHEMAS ?? 250);
+const samplesEach = 4;
+
+let sampler;
+let answers;
+
+before(() => {
+  sampler = spawn(program, {stdio: ['pipe', 'pipe', 'inherit']});
+  answers = readline.createInterface({input: sampler.stdout})[Symbol.asyncIterator]();
+});
+after(() => sampler.stdin.end());
+
+async function ask(request) {
+  sampler.stdin.write(JSON.stringify(request) + '\n');
+  const {value, done} = await answers.next();
+  assert.ok(!done, `the sampler ended at ${JSON.stringify(request.schema)}`);
+  return JSON.parse(value);
+}
+
+function validator(schema) {
+  const ajv = new Ajv2020({strict: false, validateFormats: true, logger: false});
+  addFormats(ajv);
+  return ajv.compile(schema);
+}
+
+function checkSamples(schema, validate, samples) {
+  for (const text of samples) {
+    let value;
+    assert.doesNotThrow(() => { value = JSON.parse(text); }, `${text}\nis no JSON, under ${JSON.stringify(schema)}`);
+    assert.ok(validate(value), `${text}\nunder ${JSON.stringify(schema)}\n${JSON.stringify(validate.errors)}`);
+  }
+  return samples.length;
+}
+
+test('texts that are allowed validate, and texts of valid values are allowed', async (t) => {
+  let outputs = 0;
+  let inputs = 0;
+  for (let seed = 1; seed <= schemas; ++seed) {
+    const {schema, write} = new Schemas(seed).make();
+    const validate = validator(schema);
+    const random = new Random(seed + 1e9);
+    const texts = Array.from({length: samplesEach}, () => write(random));
+    for (const text of texts) assert.ok(validate(JSON.parse(text)), `the test itself is wrong: ${text}\n${JSON.stringify(schema)}`);
+    const answer = await ask({schema, seed, count: samplesEach, texts, ...(seed % 3 === 0 ? {lines: true} : {})});
+    assert.equal(answer.error, undefined, JSON.stringify(schema));
+    outputs += checkSamples(schema, validate, answer.samples);
+    texts.forEach((text, i) => assert.ok(answer.accepted[i], `refused: ${text}\nunder ${JSON.stringify(schema)}`));
+    inputs += texts.length;
+  }
+  t.diagnostic(`${schemas} schemas, ${outputs} outputs, ${inputs} inputs`);
+  assert.ok(outputs > schemas * samplesEach * 0.9, 'most walks through a grammar should come to an end');
+});
+
+test('whatever a schema combines, texts that are allowed validate', async (t) => {
+  const values = [null, true, false, 0, 1, 2, -1, 0.5, 2.5, '', 'a', 'bb', 'x-1', 'z', '2024-02-29', 'foo', [], [1], ['a'], [1, 'a'], [null, null],
+                  {}, {a: 1}, {b: 'a'}, {c: null}, {a: 'a', b: 1}, {'x-1': 1}, {a: 1, b: 1, c: 1}, {q: 1}, {a: {a: 1}}];
+  let outputs = 0;
+  const refused = {};
+  for (let seed = 1; seed <= schemas; ++seed) {
+    const random = new Random(seed + 2e9);
+    const schema = wildSchema(random);
+    if (typeof schema === 'object') schema.$defs = {shared: wildSchema(random, 1, false)};
+    const validate = validator(schema);
+    const answer = await ask({schema, seed, count: samplesEach});
+    if (answer.error !== undefined) {
+      refused[answer.code] = (refused[answer.code] ?? 0) + 1;
+      assert.match(answer.code, /^(unsupported|invalid_argument|too_large)$/, `${answer.error}\n${JSON.stringify(schema)}`);
+      if (answer.code === 'invalid_argument') {
+        const found = values.find((value) => validate(value));
+        assert.equal(found, undefined, `${answer.error}\nbut ${JSON.stringify(found)} satisfies ${JSON.stringify(schema)}`);
+      }
+      continue;
+    }
+    outputs += checkSamples(schema, validate, answer.samples);
+  }
+  t.diagnostic(`${schemas} schemas, ${outputs} outputs; refused: ${JSON.stringify(refused)}`);
+  assert.ok(outputs > schemas);
+});
