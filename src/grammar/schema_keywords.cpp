@@ -1,6 +1,7 @@
 // The keywords that SchemaReader knows, one by one.
 #include <algorithm>
 #include <unordered_set>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -187,14 +188,15 @@ base::Result<void> SchemaReader::read_pattern(Reading& reading, const std::share
                                               std::string_view keyword, const json::value& value) {
   if (!value.is_string()) return invalid(frame->node, keyword, "must be a string");
   std::string source(value.get_string());
+  std::string format;
   if (keyword == "format") {
-    source = format_pattern(source);
+    format = std::exchange(source, std::string(format_pattern(source)));
     if (source.empty()) return {};
   }
   auto& patterns = reading.shape.strings.patterns;
   const SchemaNode owner = document_.child(frame->node, keyword, value);
-  if (std::none_of(patterns.begin(), patterns.end(), [&](const auto& one) { return one.first == source; })) {
-    patterns.emplace_back(std::move(source), owner);
+  if (std::none_of(patterns.begin(), patterns.end(), [&](const auto& one) { return one.source == source; })) {
+    patterns.push_back({std::move(source), owner, std::move(format)});
   }
   return {};
 }

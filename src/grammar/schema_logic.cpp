@@ -53,8 +53,8 @@ base::Result<bool> SchemaReader::fits(const Shape& shape, const json::value& val
 base::Result<bool> SchemaReader::fits_string(const StringShape& shape, std::string_view text) {
   const size_t length = base::utf8::length(text);
   if (length < shape.min_length || length > shape.max_length.value_or(SIZE_MAX)) return false;
-  for (const auto& [source, owner] : shape.patterns) {
-    TM_TRY(const bool match, matches_pattern(source, owner, text));
+  for (const StringPattern& one : shape.patterns) {
+    TM_TRY(const bool match, matches_pattern(one.source, one.owner, text));
     if (!match) return false;
   }
   return true;

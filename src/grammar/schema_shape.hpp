@@ -37,11 +37,16 @@ inline constexpr TypeSet number_types = integer_type | fraction_type;
 inline constexpr TypeSet all_types = 127;
 TypeSet type_of(const base::json::value& value);
 
+struct StringPattern {
+  std::string source;  // of ECMA-262
+  SchemaNode owner;    // who asks for it
+  std::string format;  // which it stands for; "" where the schema gives the pattern itself
+};
+
 struct StringShape {
   size_t min_length = 0;  // in code points
   std::optional<size_t> max_length;
-  // ECMA-262 patterns each of which must match somewhere, those of formats among them, and who asks for them.
-  std::vector<std::pair<std::string, SchemaNode>> patterns;
+  std::vector<StringPattern> patterns;  // each must match somewhere
 };
 
 struct ArrayShape {

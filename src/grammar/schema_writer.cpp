@@ -6,6 +6,8 @@
 
 #include "grammar/json_number.hpp"
 #include "grammar/json_string.hpp"
+#include "grammar/regex_match.hpp"
+#include "grammar/string_formats.hpp"
 
 namespace tidemill::grammar {
 
@@ -114,8 +116,15 @@ base::Result<Expression> SchemaWriter::string_text(const StringShape& shape) {
     return builder_.repeat(json_character(builder_), shape.min_length, shape.max_length);
   }
   std::optional<Expression> all;
-  for (const auto& [source, owner] : shape.patterns) {
-    TM_TRY(const Regex* regex, reader_.pattern(source, owner));
+  for (const StringPattern& pattern : shape.patterns) {
+    TM_TRY(const Regex* regex, reader_.pattern(pattern.source, pattern.owner));
+    const std::optional<size_t> longest = lengths_of(*regex).most;
+    if (shape.max_length && (!longest || *longest > *shape.max_length)) {
+      const std::string shorter = format_pattern_within(pattern.format, *shape.max_length);
+      if (!shorter.empty()) {
+        TM_TRY(regex, reader_.pattern(shorter, pattern.owner));
+      }
+    }
     const Expression one = json_pattern(builder_, *regex, shape.min_length, shape.max_length);
     all = all ? builder_.both(*all, one) : one;
   }

@@ -1,6 +1,6 @@
 #include "grammar/string_formats.hpp"
 
-#include <array>
+#include <algorithm>
 #include <string>
 #include <unordered_map>
 
@@ -32,19 +32,21 @@ std::string duration() {
   return "P(?:" + date + "(?:" + time + ")?|" + time + "|" + n + "W)";
 }
 
+// A part of a host's name of up to `length` characters, which is at least 1.
+std::string label(size_t length) {
+  const std::string end = "[A-Za-z0-9]";
+  return length == 1 ? end : end + "(?:[A-Za-z0-9\\-]{0," + std::to_string(length - 2) + "}" + end + ")?";
+}
+
 // RFC 1123 within the 253 characters of a whole name: up to four labels of 62 characters, or up to eight of 30.
 std::string hostname() {
-  const auto label = [](int inner) {
-    return "[A-Za-z0-9](?:[A-Za-z0-9\\-]{0," + std::to_string(inner) + "}[A-Za-z0-9])?";
-  };
-  return "(?:" + label(60) + "(?:\\." + label(60) + "){0,3}|" + label(28) + "(?:\\." + label(28) + "){4,7})";
+  return "(?:" + label(62) + "(?:\\." + label(62) + "){0,3}|" + label(30) + "(?:\\." + label(30) + "){4,7})";
 }
 
 // RFC 5321's dot-atoms, and a domain name of at least two labels.
 std::string email() {
   const std::string atom = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~\\-]{1,64}";
-  const std::string label = "[A-Za-z0-9](?:[A-Za-z0-9\\-]{0,60}[A-Za-z0-9])?";
-  return atom + "(?:\\." + atom + "){0,9}@(?:" + label + "\\.){1,7}" + label;
+  return atom + "(?:\\." + atom + "){0,9}@(?:" + label(62) + "\\.){1,7}" + label(62);
 }
 
 const std::string ipv4_address =
@@ -76,7 +78,53 @@ std::string uri() {
          character + "*)*|" + character + "+(?:/" + character + "*)*)(?:\\?" + more + ")?(?:#" + more + ")?";
 }
 
+// Letters and digits, of which any two may have a dot or a hyphen between them: names of up to 2 * pairs + 1
+// characters, with labels no longer than 63.
+std::string name_of_pairs(size_t pairs) {
+  return "[A-Za-z0-9](?:[.\\-]?[A-Za-z0-9]){0," + std::to_string(std::min<size_t>(pairs, 31)) + "}";
+}
+
+std::string hostname_within(size_t most) {
+  if (most == 0) return "";
+  const std::string name = name_of_pairs((most - 1) / 2);
+  const size_t more = most < 63 ? 0 : std::min<size_t>((most - 63) / 64, 2);
+  return name + "(?:\\." + name + "){0," + std::to_string(more) + "}";
+}
+
+std::string email_within(size_t most) {
+  if (most < 5) return "";
+  const std::string character = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~\\-]";
+  const size_t local = std::min<size_t>((most / 2 - 2) / 2, 31);   // pairs
+  const size_t name = ((most - (2 * local + 1) - 2) / 2 - 1) / 2;  // pairs, on each side of a dot
+  return character + "(?:\\.?" + character + "){0," + std::to_string(local) + "}@" + name_of_pairs(name) + "\\." +
+         name_of_pairs(name);
+}
+
+// "scheme://host:port/path?query" without percent-encoding; http or https where there is little room.
+std::string uri_within(size_t most) {
+  if (most < 9) return "";
+  const bool little = most < 64;
+  const size_t scheme = little ? 8 : 13;  // with "://"
+  const size_t host = little ? std::max<size_t>((most - scheme) / 2, 1) : std::min<size_t>((most - scheme) / 3, 62);
+  const size_t port = little ? 0 : 6;
+  const size_t rest = most - scheme - host - port;
+  const std::string ends = "[A-Za-z0-9]";
+  std::string out = little ? "https?://" : "[A-Za-z][A-Za-z0-9+.\\-]{0,9}://";
+  out += host == 1 ? ends : ends + "(?:[A-Za-z0-9.\\-]{0," + std::to_string(host - 2) + "}" + ends + ")?";
+  if (!little) out += "(?::[0-9]{1,5})?";
+  if (rest > 0) out += "(?:[/?][A-Za-z0-9\\-._~!$&'()*+,;=:@/?]{0," + std::to_string(rest - 1) + "})?";
+  return out;
+}
+
 }  // namespace
+
+std::string format_pattern_within(std::string_view format, size_t most) {
+  std::string pattern;
+  if (format == "hostname") pattern = hostname_within(most);
+  if (format == "email") pattern = email_within(most);
+  if (format == "uri") pattern = uri_within(most);
+  return pattern.empty() ? pattern : "^" + pattern + "$";
+}
 
 std::string_view format_pattern(std::string_view format) {
   static const std::unordered_map<std::string_view, std::string> patterns = [] {

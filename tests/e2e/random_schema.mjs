@@ -102,7 +102,9 @@ const leaf = {
   },
   format(random) {
     const format = random.pick(Object.keys(formats));
-    return {schema: {type: 'string', format}, write: (r) => JSON.stringify(r.pick(formats[format]))};
+    const schema = {type: 'string', format};
+    if (random.chance(30)) schema.maxLength = format === 'ipv6' ? 39 : random.between(62, 300);
+    return {schema, write: (r) => JSON.stringify(schema.maxLength && format === 'uri' ? 'http://a.b/c?d' : r.pick(formats[format]))};
   },
   enum(random) {
     const values = Array.from({length: random.between(1, 5)}, () => random.pick(

@@ -8,6 +8,8 @@
 
 #include "base/json.hpp"
 #include "grammar/acceptor.hpp"
+#include "grammar/regex_match.hpp"
+#include "grammar/string_formats.hpp"
 
 namespace tidemill::grammar {
 namespace {
@@ -120,6 +122,35 @@ TEST(JsonSchema, Formats) {
          {R"("https://example.com/a/b?c=d#e")", R"("mailto:a@b.c")", R"("http://a:80")", R"("urn:x:y%20z")"},
          {R"("example.com")", R"("http://a b")", R"("://a")"}});
   check({of("color").c_str(), {R"("anything")"}, {"1"}});
+}
+
+TEST(JsonSchema, FormatsOfBoundedLength) {
+  check({R"({"type":"string","format":"email","maxLength":255})", {R"("a.b+c@mail.example.org")"}, {R"("a@b")"}});
+  check({R"({"type":"string","format":"email","maxLength":5})", {R"("a@b.c")"}, {R"("ab@b.c")"}});
+  check({R"({"type":"string","format":"hostname","maxLength":100})", {R"("a.b.example.org")"}, {R"("a..b")"}});
+  check({R"({"type":"string","format":"uri","minLength":1,"maxLength":2048})",
+         {R"("https://example.org:80/a/b?c=d")"},
+         {R"("example.org")"}});
+  check({R"({"type":"string","format":"uri","maxLength":12})", {R"("http://a/b")"}, {R"("https://a/b?cd")"}});
+  check({R"({"type":"string","format":"date-time","maxLength":20})",
+         {R"("2024-02-29T12:00:00Z")"},
+         {R"("2024-02-29T12:00:00.5Z")"}});
+}
+
+TEST(JsonSchema, ShorterFormsAreNoLongerThanAllowed) {
+  for (const char* format : {"hostname", "email", "uri"}) {
+    for (size_t most = 0; most < 3000; ++most) {
+      const std::string pattern = format_pattern_within(format, most);
+      if (pattern.empty()) {
+        EXPECT_LT(most, 9U) << format;
+        continue;
+      }
+      const auto regex = parse_regex(pattern);
+      ASSERT_TRUE(regex) << pattern;
+      const auto longest = lengths_of(*regex).most;
+      ASSERT_TRUE(longest && *longest <= most) << format << " " << most << " " << pattern;
+    }
+  }
 }
 
 TEST(JsonSchema, Integers) {
