@@ -51,7 +51,10 @@ std::string loggable_target(const wire::HttpRequest& request) {
 }  // namespace
 
 Call::Call(Service& service, wire::Exchange& exchange, bool traced)
-    : service_(service), exchange_(exchange), id_(choose_id(exchange.request())) {
+    : service_(service),
+      exchange_(exchange),
+      error_style_(wire::error_style(exchange.request().path)),
+      id_(choose_id(exchange.request())) {
   service_.enter();
   if (!traced) return;
   const wire::HttpRequest& request = exchange_.request();
@@ -81,17 +84,20 @@ Call::~Call() {
 bool Call::authorise(wire::HttpResponse& response) {
   const std::vector<std::string>& keys = service_.options().api_keys;
   if (keys.empty()) return true;
-  const std::string_view given = request().bearer_token();
+  std::string_view given = request().bearer_token();
+  const bool anthropic = error_style_ == wire::ErrorStyle::anthropic;
+  if (given.empty() && anthropic) given = request().headers.find("x-api-key").value_or("");
   for (size_t i = 0; i < keys.size(); ++i) {
     if (equal_secrets(keys[i], given)) {
       tenant_ = fmt::format("key-{}", i);
       return true;
     }
   }
-  const std::string_view message = given.empty() ? "an API key is required: send it as 'Authorization: Bearer KEY'"
-                                                 : "the API key is not one of this server's";
-  response = wire::HttpResponse::json(
-      401, base::json::serialize(wire::error_body(message, "authentication_error", "", "invalid_api_key")));
+  const std::string_view message =
+      !given.empty() ? "the API key is not one of this server's"
+      : anthropic    ? "an API key is required: send it as 'x-api-key: KEY' or 'Authorization: Bearer KEY'"
+                     : "an API key is required: send it as 'Authorization: Bearer KEY'";
+  response = wire::error_response(401, message, "authentication_error", "invalid_api_key", error_style_, id_);
   response.headers.set("WWW-Authenticate", "Bearer");
   return false;
 }
@@ -109,15 +115,20 @@ void Call::note_failure(const Error& error) {
   span_.fail(error.to_string());
 }
 
+void Call::name_itself(wire::Headers& headers) const {
+  headers.set("X-Request-Id", id_);
+  if (error_style_ == wire::ErrorStyle::anthropic) headers.set("Request-Id", id_);
+}
+
 asio::awaitable<Result<void>> Call::respond(wire::HttpResponse response) {
   receive_.end();
   status_ = response.status;
-  response.headers.set("X-Request-Id", id_);
+  name_itself(response.headers);
   co_return co_await exchange_.respond(std::move(response));
 }
 
 asio::awaitable<Result<void>> Call::refuse(Error error) {
-  wire::HttpResponse response = wire::error_response(error, service_.retry_after_s());
+  wire::HttpResponse response = wire::error_response(error, service_.retry_after_s(), error_style_, id_);
   // The conventions call only the server's own failures errors of a server span.
   if (response.status >= 500) note_failure(error);
   co_return co_await respond(std::move(response));
@@ -130,7 +141,7 @@ asio::awaitable<Result<void>> Call::begin_event_stream() {
   headers.add("Content-Type", std::string(wire::sse_content_type));
   headers.add("Cache-Control", "no-cache");
   headers.add("X-Accel-Buffering", "no");  // nginx would collect the stream
-  headers.add("X-Request-Id", id_);
+  name_itself(headers);
   co_return co_await exchange_.begin_stream(200, std::move(headers));
 }
 

@@ -11,6 +11,7 @@
 #include "base/result.hpp"
 #include "observe/trace.hpp"
 #include "serve/service.hpp"
+#include "wire/error_body.hpp"
 #include "wire/http_server.hpp"
 #include "wire/request.hpp"
 
@@ -37,13 +38,17 @@ class Call {
   // The child span `receive`: reading, parsing, templating, tokenizing. Ends with the first of submit or answer.
   void end_receive() { receive_.end(); }
 
-  // False, with the refusal in `response`, where keys are configured and the caller sent none of them.
+  // Whose words errors are told in.
+  wire::ErrorStyle error_style() const { return error_style_; }
+
+  // False, with the refusal in `response`, where keys are configured and the caller sent none of them, neither as
+  // bearer token nor, to Anthropic's endpoints, as x-api-key.
   bool authorise(wire::HttpResponse& response);
 
   // What was computed for it; call before the answer is complete.
   void note_usage(const wire::Usage& usage, std::vector<std::string> finish_reasons);
 
-  // The answer, each with x-request-id. See wire::Exchange.
+  // The answer, each with x-request-id (and with request-id, which Anthropic's clients read). See wire::Exchange.
   asio::awaitable<base::Result<void>> respond(wire::HttpResponse response);
   asio::awaitable<base::Result<void>> refuse(base::Error error);
   asio::awaitable<base::Result<void>> begin_event_stream();
@@ -51,8 +56,11 @@ class Call {
   void note_failure(const base::Error& error);
 
  private:
+  void name_itself(wire::Headers& headers) const;
+
   Service& service_;
   wire::Exchange& exchange_;
+  wire::ErrorStyle error_style_;
   std::string id_;
   std::string tenant_;
   observe::Span span_;

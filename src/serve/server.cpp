@@ -31,6 +31,7 @@ struct Server::Impl {
   wire::Router router() {
     wire::Router router;
     add_generate_endpoints(router, service);
+    add_messages_endpoints(router, service);
     add_embedding_endpoints(router, service);
     add_token_endpoints(router, service);
     add_model_endpoints(router, service);

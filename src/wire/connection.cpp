@@ -289,7 +289,8 @@ asio::awaitable<void> Connection::run_exchange() {
       base::log::error("{} {}: the handler gave no answer", request_.method, request_.route);
     }
     if (!end_of_input_) {
-      (void)co_await respond(error_response({base::ErrorCode::internal, "the server failed to answer this request"}));
+      (void)co_await respond(error_response({base::ErrorCode::internal, "the server failed to answer this request"}, 1,
+                                            error_style(request_.path)));
     } else {
       keep_alive_ = false;
     }
@@ -309,12 +310,12 @@ asio::awaitable<void> Connection::dispatch(Exchange& exchange) {
   } else if (match.route.empty()) {
     const base::Error error(base::ErrorCode::not_found,
                             fmt::format("no such URL: {} {}", request_.method, request_.path));
-    (void)co_await respond(error_response(error));
+    (void)co_await respond(error_response(error, 1, error_style(request_.path)));
   } else {
     const std::string message =
         fmt::format("{} does not answer {}, only {}", match.route, request_.method, match.allow);
-    HttpResponse response = HttpResponse::json(
-        405, base::json::serialize(error_body(message, "invalid_request_error", "", "method_not_allowed")));
+    HttpResponse response =
+        error_response(405, message, "invalid_request_error", "method_not_allowed", error_style(request_.path));
     response.headers.set("Allow", match.allow);
     (void)co_await respond(std::move(response));
   }
@@ -327,8 +328,9 @@ asio::awaitable<void> Connection::refuse(int status, std::string message) {
                                 : status == 408 ? "timeout"
                                 : status == 431 ? "headers_too_large"
                                                 : "bad_request";
-  (void)co_await respond(
-      HttpResponse::json(status, base::json::serialize(error_body(message, "invalid_request_error", "", code))));
+  const std::string_view target = request_.target;  // the path is not read yet
+  const ErrorStyle style = error_style(target.substr(0, target.find('?')));
+  (void)co_await respond(error_response(status, message, "invalid_request_error", code, style));
 }
 
 // Closing a socket with input unread makes the kernel send a reset, which can destroy an answer that the client has not

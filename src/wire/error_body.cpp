@@ -57,11 +57,66 @@ base::json::object error_body(const base::Error& error) {
   return error_body(error.to_string(), face.type, error.param(), face.code);
 }
 
-HttpResponse error_response(const base::Error& error, int retry_after_s) {
+ErrorStyle error_style(std::string_view path) {
+  constexpr std::string_view messages = "/v1/messages";
+  const bool under = path.starts_with(messages) && (path.size() == messages.size() || path[messages.size()] == '/');
+  return under ? ErrorStyle::anthropic : ErrorStyle::openai;
+}
+
+namespace {
+
+std::string_view anthropic_type(int status) {
+  switch (status) {
+    case 401:
+      return "authentication_error";
+    case 403:
+      return "permission_error";
+    case 404:
+      return "not_found_error";
+    case 413:
+      return "request_too_large";
+    case 429:
+      return "rate_limit_error";
+    case 503:
+      return "overloaded_error";
+    case 504:
+      return "timeout_error";
+    default:
+      return status >= 400 && status < 499 ? "invalid_request_error" : "api_error";
+  }
+}
+
+}  // namespace
+
+base::json::object anthropic_error_body(int status, std::string_view message, std::string_view request_id) {
+  base::json::object body{{"type", "error"},
+                          {"error", {{"type", anthropic_type(status)}, {"message", base::utf8::sanitize(message)}}}};
+  if (!request_id.empty()) body["request_id"] = request_id;
+  return body;
+}
+
+base::json::object anthropic_error_body(const base::Error& error, std::string_view request_id) {
+  std::string message = error.to_string();
+  // There is no member for it.
+  if (message.find(error.param()) == std::string::npos) message = error.param() + ": " + message;
+  return anthropic_error_body(error_face(error).status, message, request_id);
+}
+
+HttpResponse error_response(const base::Error& error, int retry_after_s, ErrorStyle style,
+                            std::string_view request_id) {
   const ErrorFace face = error_face(error);
-  HttpResponse response = HttpResponse::json(face.status, base::json::serialize(error_body(error)));
+  const base::json::object body =
+      style == ErrorStyle::anthropic ? anthropic_error_body(error, request_id) : error_body(error);
+  HttpResponse response = HttpResponse::json(face.status, base::json::serialize(body));
   if (face.retry_after) response.headers.set("Retry-After", std::to_string(retry_after_s));
   return response;
+}
+
+HttpResponse error_response(int status, std::string_view message, std::string_view type, std::string_view code,
+                            ErrorStyle style, std::string_view request_id) {
+  const base::json::object body = style == ErrorStyle::anthropic ? anthropic_error_body(status, message, request_id)
+                                                                 : error_body(message, type, "", code);
+  return HttpResponse::json(status, base::json::serialize(body));
 }
 
 }  // namespace tidemill::wire

@@ -1,6 +1,8 @@
-// Errors as OpenAI's clients expect them: {"error": {"message", "type", "param", "code"}}.
+// Errors as clients expect them. OpenAI's: {"error": {"message", "type", "param", "code"}}. Anthropic's:
+// {"type": "error", "error": {"type", "message"}, "request_id"}.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -36,7 +38,22 @@ base::json::object error_body(const base::Error& error);
 base::json::object error_body(std::string_view message, std::string_view type, std::string_view param,
                               std::string_view code);
 
-// The whole response. `retry_after_s` is said only where the face has it.
-HttpResponse error_response(const base::Error& error, int retry_after_s = 1);
+// Whose words an error is told in. Anthropic's have the types invalid_request_error, authentication_error,
+// not_found_error, request_too_large, rate_limit_error (429), overloaded_error (503; their own 529 is no registered
+// status, and proxies do not know it), timeout_error (504) and api_error.
+enum class ErrorStyle : uint8_t { openai, anthropic };
+// That of a request's path, decoded: Anthropic's for /v1/messages and what is below it.
+ErrorStyle error_style(std::string_view path);
+
+// Anthropic's object. `request_id` is left out where empty.
+base::json::object anthropic_error_body(int status, std::string_view message, std::string_view request_id);
+base::json::object anthropic_error_body(const base::Error& error, std::string_view request_id);
+
+// The whole response. `retry_after_s` is said only where the face has it. `request_id` is for Anthropic's body alone.
+HttpResponse error_response(const base::Error& error, int retry_after_s = 1, ErrorStyle style = ErrorStyle::openai,
+                            std::string_view request_id = {});
+// What has a status of its own: `type` and `code` are OpenAI's.
+HttpResponse error_response(int status, std::string_view message, std::string_view type, std::string_view code,
+                            ErrorStyle style, std::string_view request_id = {});
 
 }  // namespace tidemill::wire

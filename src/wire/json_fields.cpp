@@ -52,6 +52,15 @@ std::string_view kind_of(const json::value& value) {
   return "unknown";
 }
 
+Result<json::object> parse_body(std::string_view body) {
+  if (body.empty()) return Error(ErrorCode::invalid_argument, "the request body is empty: send a JSON object");
+  TM_TRY(json::value value, base::parse_json(body));
+  if (!value.is_object()) {
+    return Error(ErrorCode::invalid_argument, fmt::format("the body must be a JSON object, not {}", kind_of(value)));
+  }
+  return std::move(value.get_object());
+}
+
 const json::value* JsonFields::find(std::string_view name) const {
   const json::value* value = object_.if_contains(name);
   return value == nullptr || value->is_null() ? nullptr : value;

@@ -16,6 +16,9 @@ namespace tidemill::wire {
 // "a string", "an integer", "an array": what a value is, for messages.
 std::string_view kind_of(const base::json::value& value);
 
+// A request's body, which must be an object.
+base::Result<base::json::object> parse_body(std::string_view body);
+
 // A view of an object at `path` in the request ("" for the body, "messages[2]" inside it). A member that is absent or
 // null reads as absent. All errors are invalid_argument with the member's full path as param.
 class JsonFields {

@@ -29,15 +29,6 @@ constexpr int64_t any_high = std::numeric_limits<int64_t>::max();
 constexpr size_t max_stop_strings = 64;
 constexpr size_t max_prompts = 2048;
 
-Result<json::object> parse_body(std::string_view body) {
-  if (body.empty()) return Error(ErrorCode::invalid_argument, "the request body is empty: send a JSON object");
-  TM_TRY(json::value value, base::parse_json(body));
-  if (!value.is_object()) {
-    return Error(ErrorCode::invalid_argument, fmt::format("the body must be a JSON object, not {}", kind_of(value)));
-  }
-  return std::move(value.get_object());
-}
-
 Result<TokenIds> parse_ids(const JsonFields& fields, std::string_view name, const json::array& array) {
   TokenIds ids;
   ids.reserve(array.size());

@@ -145,6 +145,7 @@ size_t RequestParser::read_body(std::string_view bytes) {
 }
 
 void RequestParser::refuse_large_body() {
+  if (!head_done_) request_.target = view(grammar_->parser.get().target());  // decides how the refusal is worded
   refuse(413, "the request's body is larger than the limit of " + std::to_string(limits_.body_bytes) + " bytes");
 }
 

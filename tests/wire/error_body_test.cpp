@@ -49,5 +49,25 @@ TEST(ErrorBody, BusyAnswersSayWhenToComeBack) {
   EXPECT_FALSE(error_response(Error(ErrorCode::invalid_argument, "x")).headers.has("retry-after"));
 }
 
+TEST(ErrorBody, AnthropicsPathsHaveAnthropicsWords) {
+  EXPECT_EQ(error_style("/v1/messages"), ErrorStyle::anthropic);
+  EXPECT_EQ(error_style("/v1/messages/count_tokens"), ErrorStyle::anthropic);
+  EXPECT_EQ(error_style("/v1/messagess"), ErrorStyle::openai);
+  EXPECT_EQ(error_style("/v1/chat/completions"), ErrorStyle::openai);
+  EXPECT_EQ(error_style(""), ErrorStyle::openai);
+  const auto body = [](ErrorCode code) {
+    return error_response(Error(code, "x").with_param("tools"), 1, ErrorStyle::anthropic, "req-1").body;
+  };
+  EXPECT_EQ(body(ErrorCode::unsupported),
+            R"({"type":"error","error":{"type":"invalid_request_error","message":"tools: x"},"request_id":"req-1"})");
+  const auto type = [&](ErrorCode code) { return base::parse_json(body(code))->at("error").at("type"); };
+  EXPECT_EQ(type(ErrorCode::not_found), "not_found_error");
+  EXPECT_EQ(type(ErrorCode::exhausted), "rate_limit_error");
+  EXPECT_EQ(type(ErrorCode::unavailable), "overloaded_error");
+  EXPECT_EQ(type(ErrorCode::timeout), "timeout_error");
+  EXPECT_EQ(type(ErrorCode::cancelled), "api_error");
+  EXPECT_EQ(type(ErrorCode::internal), "api_error");
+}
+
 }  // namespace
 }  // namespace tidemill::wire

@@ -1,0 +1,201 @@
+#include "wire/anthropic_messages.hpp"
+
+#include <map>
+#include <string>
+#include <utility>
+
+#include <fmt/core.h>
+
+#include "base/utf8.hpp"
+
+namespace tidemill::wire {
+
+using base::Error;
+using base::Result;
+namespace json = base::json;
+
+namespace {
+
+Error unsupported_block(const JsonFields& block, std::string_view type, std::string_view wanted) {
+  return block.unsupported("type", fmt::format("blocks of type \"{}\" are not supported here, only {}",
+                                               base::utf8::prefix(base::utf8::sanitize(type), 40), wanted));
+}
+
+Result<std::string> required_string(const JsonFields& fields, std::string_view name) {
+  TM_TRY(auto text, fields.string(name));
+  if (!text) return fields.invalid(name, fmt::format("'{}' is required: a string", fields.path(name)));
+  return std::move(*text);
+}
+
+void add_line(std::string& text, std::string_view more) {
+  if (!text.empty()) text += '\n';
+  text += more;
+}
+
+// Calls `visit(block, type)` for each block of the array under `name`.
+template <typename Visit>
+Result<void> for_each_block(const JsonFields& fields, std::string_view name, const json::array& blocks,
+                            const Visit& visit) {
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    const std::string place = fmt::format("{}[{}]", name, i);
+    const json::object* object = blocks[i].if_object();
+    if (object == nullptr) return fields.mismatch(place, "an object with 'type'", blocks[i]);
+    const JsonFields block(*object, fields.path(place));
+    TM_TRY(const std::string type, required_string(block, "type"));
+    TM_CHECK(visit(block, type));
+  }
+  return {};
+}
+
+// A string, or text blocks, joined by line feeds.
+Result<std::string> parse_text(const JsonFields& fields, std::string_view name, const json::value& value) {
+  if (value.is_string()) return std::string(value.get_string());
+  const json::array* blocks = value.if_array();
+  if (blocks == nullptr) return fields.mismatch(name, "a string or an array of blocks", value);
+  std::string text;
+  TM_CHECK(for_each_block(fields, name, *blocks, [&](const JsonFields& block, const std::string& type) -> Result<void> {
+    if (type != "text") return unsupported_block(block, type, "\"text\"");
+    TM_TRY(const std::string words, required_string(block, "text"));
+    add_line(text, words);
+    return {};
+  }));
+  return text;
+}
+
+// Takes turn after turn.
+class Conversation {
+ public:
+  Result<void> add_system(const JsonFields& fields, std::string_view name, const json::value& value) {
+    TM_TRY(std::string text, parse_text(fields, name, value));
+    messages_.push_back(json::object{{"role", "system"}, {"content", std::move(text)}});
+    return {};
+  }
+
+  Result<void> add_user(const JsonFields& turn, const json::value& content) {
+    if (content.is_string()) return add_user_text(content.get_string());
+    const json::array* blocks = content.if_array();
+    if (blocks == nullptr) return turn.mismatch("content", "a string or an array of blocks", content);
+    if (blocks->empty()) return turn.invalid("content", fmt::format("'{}' must not be empty", turn.path("content")));
+    const auto take = [this](const JsonFields& block, const std::string& type) -> Result<void> {
+      if (type == "tool_result") return add_result(block);
+      if (type != "text") return unsupported_block(block, type, "\"text\" and \"tool_result\"");
+      TM_TRY(const std::string text, required_string(block, "text"));
+      return add_user_text(text);
+    };
+    return for_each_block(turn, "content", *blocks, take);
+  }
+
+  Result<void> add_assistant(const JsonFields& turn, const json::value& content) {
+    const bool goes_on = !messages_.empty() && messages_.back().at("role") == "assistant";
+    if (!goes_on) messages_.push_back(json::object{{"role", "assistant"}, {"content", nullptr}});
+    json::object& message = messages_.back().get_object();
+    if (content.is_string()) return append(message, "content", content.get_string());
+    const json::array* blocks = content.if_array();
+    if (blocks == nullptr) return turn.mismatch("content", "a string or an array of blocks", content);
+    const auto take = [&](const JsonFields& block, const std::string& type) -> Result<void> {
+      if (type == "redacted_thinking") return {};
+      if (type == "tool_use") return add_call(message, block);
+      const bool thinking = type == "thinking";
+      if (!thinking && type != "text") {
+        return unsupported_block(block, type, "\"text\", \"thinking\", \"redacted_thinking\" and \"tool_use\"");
+      }
+      TM_TRY(const std::string text, required_string(block, type));
+      return append(message, thinking ? "reasoning_content" : "content", text);
+    };
+    return for_each_block(turn, "content", *blocks, take);
+  }
+
+  json::array take() { return std::move(messages_); }
+
+ private:
+  static Result<void> append(json::object& message, std::string_view name, std::string_view text) {
+    json::value& member = message[name];
+    std::string whole = member.is_string() ? std::string(member.get_string()) : std::string();
+    add_line(whole, text);
+    member = json::string(whole);
+    return {};
+  }
+
+  Result<void> add_user_text(std::string_view text) {
+    const bool goes_on = !messages_.empty() && messages_.back().at("role") == "user";
+    if (!goes_on) messages_.push_back(json::object{{"role", "user"}, {"content", ""}});
+    return append(messages_.back().get_object(), "content", text);
+  }
+
+  Result<void> add_result(const JsonFields& block) {
+    TM_TRY(const std::string id, required_string(block, "tool_use_id"));
+    const auto call = calls_.find(id);
+    if (call == calls_.end()) {
+      return block.invalid("tool_use_id", fmt::format("'{}' answers no tool_use of an earlier turn: there is none with "
+                                                      "the id \"{}\"",
+                                                      block.path("tool_use_id"), base::utf8::prefix(id, 80)));
+    }
+    std::string text;
+    if (const json::value* content = block.find("content")) {
+      TM_TRY(text, parse_text(block, "content", *content));
+    }
+    TM_TRY(const auto failed, block.boolean("is_error"));
+    if (failed.value_or(false)) text = "Error: " + text;  // templates know no failed results
+    messages_.push_back(
+        json::object{{"role", "tool"}, {"tool_call_id", id}, {"name", call->second}, {"content", std::move(text)}});
+    return {};
+  }
+
+  Result<void> add_call(json::object& message, const JsonFields& block) {
+    TM_TRY(const std::string id, required_string(block, "id"));
+    TM_TRY(const std::string name, required_string(block, "name"));
+    TM_TRY(const json::object* input, block.object("input"));
+    json::value& calls = message["tool_calls"];
+    if (!calls.is_array()) calls = json::array();
+    json::object function{{"name", name}, {"arguments", input == nullptr ? json::object() : *input}};
+    calls.get_array().push_back(json::object{{"id", id}, {"type", "function"}, {"function", std::move(function)}});
+    calls_[id] = name;
+    return {};
+  }
+
+  json::array messages_;
+  std::map<std::string, std::string> calls_;  // of tools, so far: id to name
+};
+
+}  // namespace
+
+Result<json::array> parse_conversation(const JsonFields& fields) {
+  Conversation conversation;
+  if (const json::value* system = fields.find("system")) {
+    TM_CHECK(conversation.add_system(fields, "system", *system));
+  }
+  TM_TRY(const json::array* turns, fields.array("messages"));
+  if (turns == nullptr) return fields.invalid("messages", "'messages' is required: an array of messages");
+  if (turns->empty()) return fields.invalid("messages", "'messages' must hold at least one message");
+  std::string role;
+  for (size_t i = 0; i < turns->size(); ++i) {
+    const std::string place = fmt::format("messages[{}]", i);
+    const json::object* object = (*turns)[i].if_object();
+    if (object == nullptr) return fields.mismatch(place, "an object with 'role' and 'content'", (*turns)[i]);
+    const JsonFields turn(*object, place);
+    TM_TRY(role, required_string(turn, "role"));
+    const json::value* content = turn.find("content");
+    if (content == nullptr) {
+      return turn.invalid("content", fmt::format("'{}.content' is required: a string or an array of blocks", place));
+    }
+    if (role == "user") {
+      TM_CHECK(conversation.add_user(turn, *content));
+    } else if (role == "assistant") {
+      TM_CHECK(conversation.add_assistant(turn, *content));
+    } else if (role == "system") {
+      TM_CHECK(conversation.add_system(turn, "content", *content));
+    } else {
+      return turn.invalid("role", fmt::format("'{}.role' must be \"user\", \"assistant\" or \"system\", not \"{}\"",
+                                              place, base::utf8::prefix(base::utf8::sanitize(role), 40)));
+    }
+  }
+  if (role == "assistant") {
+    return fields.unsupported(fmt::format("messages[{}]", turns->size() - 1),
+                              "continuing a last message of the assistant (prefill) is not supported; end with a "
+                              "message of the user, and use 'output_config.format' or 'stop_sequences' to shape the "
+                              "answer");
+  }
+  return conversation.take();
+}
+
+}  // namespace tidemill::wire

@@ -1,0 +1,18 @@
+// The conversation of Anthropic's Messages API, checked and brought to the form that chat templates read.
+#pragma once
+
+#include "base/json.hpp"
+#include "base/result.hpp"
+#include "wire/json_fields.hpp"
+
+namespace tidemill::wire {
+
+// "system" and "messages". A turn of the user becomes messages of the roles "tool" (one for each tool_result, which
+// carries the name of the tool whose call it answers) and "user", in the order of its blocks; a turn of the assistant
+// becomes one message with its thinking as "reasoning_content" and its tool_use blocks as "tool_calls". Turns of one
+// role in a row are one turn, as the original has it. Thinking that is redacted is left out: nobody here can read it.
+// Images, documents and other blocks are `unsupported`, and so is a last turn of the assistant's, which asks to be
+// continued. Markers for the cache may stand anywhere.
+base::Result<base::json::array> parse_conversation(const JsonFields& fields);
+
+}  // namespace tidemill::wire

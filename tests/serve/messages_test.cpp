@@ -1,0 +1,85 @@
+// Anthropic's endpoints on a live server.
+#include <string>
+
+#include <gtest/gtest.h>
+
+#include "live_server.hpp"
+
+namespace tidemill {
+namespace {
+
+using test::parse_object;
+using test::json::object;
+
+const std::string asked =
+    R"({"model":"nano-coder","max_tokens":8,"temperature":0,"messages":[{"role":"user","content":"import os\n"}]})";
+
+class Messages : public test::OnSharedServer<Messages> {};
+
+TEST_F(Messages, AnswerAsChatDoes) {
+  const auto response = client_.post("/v1/messages", asked, {{"anthropic-version", "2023-06-01"}});
+  ASSERT_EQ(response.status, 200) << response.body;
+  EXPECT_TRUE(response.headers.has("request-id"));
+  EXPECT_EQ(response.headers.find("request-id"), response.headers.find("x-request-id"));
+  const object message = parse_object(response);
+  const object chat = parse_object(client_.post("/v1/chat/completions", asked));
+  EXPECT_EQ(message.at("content").at(0).at("text"), chat.at("choices").at(0).at("message").at("content"));
+  EXPECT_EQ(message.at("stop_reason"), "max_tokens");
+  EXPECT_EQ(message.at("usage").at("output_tokens"), 8);
+  EXPECT_EQ(
+      message.at("usage").at("input_tokens").as_int64() + message.at("usage").at("cache_read_input_tokens").as_int64(),
+      chat.at("usage").at("prompt_tokens").as_int64());
+}
+
+TEST_F(Messages, CountTokensCountsWhatAMessageUses) {
+  const object counted = parse_object(client_.post("/v1/messages/count_tokens", asked));
+  const object usage = parse_object(client_.post("/v1/messages", asked)).at("usage").as_object();
+  EXPECT_EQ(counted.at("input_tokens").as_int64(),
+            usage.at("input_tokens").as_int64() + usage.at("cache_read_input_tokens").as_int64());
+}
+
+TEST_F(Messages, ErrorsAreAnthropics) {
+  struct Case {
+    std::string path;
+    std::string body;
+    int status;
+    std::string type;
+  };
+  const std::string unknown = R"({"model":"gpt-5","max_tokens":1,"messages":[{"role":"user","content":"x"}]})";
+  for (const Case& c :
+       {Case{"/v1/messages", "{", 400, "invalid_request_error"},
+        Case{"/v1/messages", "{}", 400, "invalid_request_error"}, Case{"/v1/messages", unknown, 404, "not_found_error"},
+        Case{"/v1/messages/count_tokens", "{}", 400, "invalid_request_error"},
+        Case{"/v1/messages/batches", "{}", 404, "not_found_error"}}) {
+    const auto response = client_.post(c.path, c.body, {{"x-request-id", "mine"}});
+    EXPECT_EQ(response.status, c.status) << response.body;
+    const object body = parse_object(response);
+    EXPECT_EQ(body.at("type"), "error");
+    EXPECT_EQ(body.at("error").at("type"), test::json::value(c.type)) << response.body;
+    EXPECT_FALSE(body.at("error").at("message").as_string().empty());
+    if (c.path != "/v1/messages/batches") {
+      EXPECT_EQ(body.at("request_id"), "mine");
+    }
+  }
+  EXPECT_EQ(parse_object(client_.get("/v1/messages")).at("type"), "error");
+}
+
+TEST(MessagesKeys, MayComeAsXApiKey) {
+  auto options = test::small_options();
+  options.api_keys = {"secret"};
+  options.max_body = base::ByteSize{4096};
+  test::LiveServer live(options);
+  test::Client client = live.client();
+  EXPECT_EQ(client.post("/v1/messages", asked, {{"x-api-key", "secret"}}).status, 200);
+  EXPECT_EQ(client.post("/v1/messages", asked, {{"Authorization", "Bearer secret"}}).status, 200);
+  const auto refused = client.post("/v1/messages", asked, {{"x-api-key", "guess"}});
+  EXPECT_EQ(refused.status, 401);
+  EXPECT_EQ(parse_object(refused).at("error").at("type"), "authentication_error");
+  EXPECT_EQ(client.post("/v1/chat/completions", asked, {{"x-api-key", "secret"}}).status, 401);
+  const auto large = client.post("/v1/messages", std::string(5000, 'x'), {{"x-api-key", "secret"}});
+  EXPECT_EQ(large.status, 413);
+  EXPECT_EQ(parse_object(large).at("error").at("type"), "request_too_large");
+}
+
+}  // namespace
+}  // namespace tidemill
