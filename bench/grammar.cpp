@@ -13,7 +13,9 @@
 #include <string>
 #include <vector>
 
+#include "base/json.hpp"
 #include "grammar/builder.hpp"
+#include "grammar/json_schema.hpp"
 #include "grammar/regex.hpp"
 #include "grammar/token_grammar.hpp"
 #include "model/gguf.hpp"
@@ -42,37 +44,27 @@ Expression json_string(GrammarBuilder& b, size_t least, std::optional<size_t> mo
   return b.sequence({b.literal("\""), b.repeat(character, least, most), b.literal("\"")});
 }
 
-Expression any_json(GrammarBuilder& b) {
-  const Expression number = *regular_expression(b, R"(-?(0|[1-9]\d{0,14})(\.\d{1,15})?([eE][+-]?\d{1,3})?)");
-  const Expression space = *regular_expression(b, R"([ \n]{0,8})");
-  const Expression string = json_string(b, 0, std::nullopt);
-  const Rule value = b.declare("value");
-  const auto list = [&](const char* open, Expression item, const char* close) {
-    const Expression more = b.repeat(b.sequence({space, b.literal(","), space, item}), 0, std::nullopt);
-    return b.sequence({b.literal(open), space, b.optional(b.sequence({item, more, space})), b.literal(close)});
-  };
-  const Expression pair = b.sequence({string, space, b.literal(":"), space, b.use(value)});
-  b.define(value, b.choice({string, number, b.literal("true"), b.literal("false"), b.literal("null"),
-                            list("{", pair, "}"), list("[", b.use(value), "]")}));
-  return b.use(value);
+// The arguments of a tool with eight parameters.
+constexpr const char* kToolSchema = R"({
+  "type": "object", "additionalProperties": false,
+  "required": ["query", "limit", "unit", "detailed", "tags", "from", "place", "note"],
+  "properties": {
+    "query": {"type": "string"}, "limit": {"type": "integer"},
+    "unit": {"enum": ["celsius", "fahrenheit", "kelvin"]}, "detailed": {"type": "boolean"},
+    "tags": {"type": "array", "items": {"type": "string"}, "maxItems": 10},
+    "from": {"type": "string", "format": "date"},
+    "place": {"type": "object", "additionalProperties": false, "required": ["city", "country"],
+              "properties": {"city": {"type": "string"}, "country": {"type": "string", "pattern": "^[A-Z]{2}$"}}},
+    "note": {"type": ["string", "null"], "maxLength": 100}}})";
+
+Expression tool(GrammarBuilder& b) {
+  const auto root = json_schema(b, *base::parse_json(kToolSchema));
+  if (!root) std::printf("%s\n", root.error().message().c_str());
+  return root ? *root : b.nothing();
 }
 
-// A tool with eight parameters, as a strict schema has it.
-Expression tool(GrammarBuilder& b) {
-  const Expression string = json_string(b, 0, std::nullopt);
-  const Expression integer = *regular_expression(b, R"(-?(0|[1-9]\d{0,17}))");
-  const Expression unit = b.choice({b.literal("\"celsius\""), b.literal("\"fahrenheit\""), b.literal("\"kelvin\"")});
-  const Expression flag = b.choice({b.literal("true"), b.literal("false")});
-  const Expression tags = b.sequence(
-      {b.literal("["), b.optional(b.sequence({string, b.repeat(b.sequence({b.literal(", "), string}), 0, 9)})),
-       b.literal("]")});
-  const Expression date = *regular_expression(b, R"x("\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])")x");
-  const Expression place = b.sequence(
-      {b.literal("{\"city\": "), string, b.literal(", \"country\": "), json_string(b, 2, 2), b.literal("}")});
-  return b.sequence({b.literal("{\"query\": "), string, b.literal(", \"limit\": "), integer, b.literal(", \"unit\": "),
-                     unit, b.literal(", \"detailed\": "), flag, b.literal(", \"tags\": "), tags,
-                     b.literal(", \"from\": "), date, b.literal(", \"place\": "), place, b.literal(", \"note\": "),
-                     json_string(b, 0, 100), b.literal("}")});
+Expression any_json(GrammarBuilder& b) {
+  return any_json_object(b);
 }
 
 Expression counted(GrammarBuilder& b) {

@@ -29,13 +29,14 @@ StateStore::StateStore(const StateStore& other)
       states_(other.states_),
       numbers_(other.numbers_),
       transitions_(other.transitions_),
+      charged_(other.charged_),
       tokens_(other.tokens_),
       heads_(other.heads_),
       token_memory_(other.token_memory_),
       walk_(other.walk_) {}
 
 size_t StateStore::memory() const {
-  return derivatives_.memory() + states_.capacity() * (sizeof(State) + 48) + transitions_.capacity() * 4 +
+  return derivatives_.memory() + states_.capacity() * (sizeof(State) + 48) + transitions_.capacity() * 8 +
          token_memory_;
 }
 
@@ -73,6 +74,7 @@ uint32_t StateStore::compute_step(uint32_t state, uint8_t byte) {
   if (states_[state].row == kUnknown) {
     states_[state].row = static_cast<uint32_t>(transitions_.size());
     transitions_.resize(transitions_.size() + classes_.member.size(), kUnknown);
+    charged_.resize(transitions_.size(), 0);
   }
   transitions_[states_[state].row + classes_.class_of[byte]] = next;
   return next;
@@ -140,8 +142,12 @@ void StateStore::look_ahead() {
       work += walk_work_ + 1000;
     }
     if (work > limits_.max_mask_work || memory() > max_memory) return;
-    for (const uint8_t byte : classes_.member)
-      if (first(state)[byte]) enqueue(step(state, byte));
+    for (const uint8_t byte : classes_.member) {
+      if (!first(state)[byte]) continue;
+      const uint32_t next = step(state, byte);
+      work += 1 + expression(next).weight + expression(state).weight / 16;
+      enqueue(next);
+    }
     for (uint32_t name = 0; name < special_tokens_.size() && name < 64; ++name)
       enqueue(after_special(state, name));
   }

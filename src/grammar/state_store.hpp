@@ -74,6 +74,7 @@ class StateStore {
     uint32_t head = kUnknown;     // into heads_
     uint32_t widened = kUnknown;  // the state that allows the same tokens, its counters set to no bound
     uint32_t loops = kUnknown;    // groups of bytes that lead to the state itself, if known
+    uint32_t fan = 0;             // with it: the weights of the states that bytes lead to, together
     bool is_heavy = false;        // over the limits: no token that leads there is allowed
   };
   // What a state that is the head of others allows: the tokens whose bytes it accepts so far, and the nodes of the
@@ -101,6 +102,7 @@ class StateStore {
 
   void begin_walk();
   bool visit(uint32_t state);
+  uint32_t walked_step(uint32_t state, uint8_t byte);
   uint32_t loops(uint32_t state);
   bool walk(uint32_t node, uint32_t state, Found& found);
   bool any_token_below(uint32_t node, uint32_t state);
@@ -124,6 +126,7 @@ class StateStore {
   std::vector<State> states_;
   std::unordered_map<NodeIndex, uint32_t> numbers_;  // of states, by node
   std::vector<uint32_t> transitions_;                // [rows, classes]
+  std::vector<uint32_t> charged_;                    // likewise: the walk that counted it last
   std::vector<Tokens> tokens_;
   std::vector<Head> heads_;
   size_t token_memory_ = 0;

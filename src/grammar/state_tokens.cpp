@@ -29,12 +29,14 @@ void StateStore::begin_walk() {
   walk_peak_depth_ = 0;
 }
 
-// Counts a state that the present walk comes to. False when the walk has gone over a limit.
+// Counts a state that the present walk comes to, and what its transitions may cost if all of them are needed. False
+// when the walk has gone over a limit.
 bool StateStore::visit(uint32_t state) {
   if (states_[state].visited == walk_) return true;
   states_[state].visited = walk_;
+  loops(state);
   const Node& node = expression(state);
-  walk_work_ += node.weight;
+  walk_work_ += 1 + states_[state].fan;
   walk_peak_ = std::max(walk_peak_, node.weight);
   walk_peak_depth_ = std::max(walk_peak_depth_, node.depth);
   ++walk_states_;
@@ -46,14 +48,32 @@ uint32_t StateStore::loops(uint32_t state) {
   uint32_t groups = 0;
   if (first(state).count() >= kWideFirst) {
     uint32_t others = 0;
+    uint64_t fan = 0;
     for (unsigned byte = 0; byte < 256; ++byte) {
       const auto value = static_cast<uint8_t>(byte);
-      if (step(state, value) != state) others |= TokenIndex::group_of(value);
+      const uint32_t next = step(state, value);
+      if (next != state) others |= TokenIndex::group_of(value);
+      if (classes_.member[classes_.class_of[byte]] == byte)
+        fan = std::min<uint64_t>(fan + expression(next).weight + expression(state).weight / 16, kUnknown);
     }
     groups = ~others;
+    states_[state].fan = static_cast<uint32_t>(fan);
   }
   states_[state].loops = groups;
   return groups;
+}
+
+// A step of the present walk: counts what computing it costs, once, whether it is computed now or was before.
+uint32_t StateStore::walked_step(uint32_t state, uint8_t byte) {
+  const uint32_t next = step(state, byte);
+  const uint32_t row = states_[state].row;
+  if (next == dead || states_[state].fan > 0 || row == kUnknown) return next;
+  uint32_t& charged = charged_[row + classes_.class_of[byte]];
+  if (charged != walk_) {
+    charged = walk_;
+    walk_work_ += 1 + expression(next).weight + expression(state).weight / 16;
+  }
+  return next;
 }
 
 // Finds the tokens below `node` of the trie that `state` allows there. False when the walk has gone over a limit.
@@ -80,7 +100,7 @@ bool StateStore::walk(uint32_t root, uint32_t start, Found& found) {
       at = node.end;
       continue;
     }
-    const uint32_t next = step(level.state, node.byte);
+    const uint32_t next = walked_step(level.state, node.byte);
     if (next == dead || states_[next].is_heavy) {
       at = node.end;
       continue;
