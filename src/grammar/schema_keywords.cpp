@@ -119,10 +119,12 @@ base::Result<void> SchemaReader::read_enum(Reading& reading, const std::shared_p
   }
   auto& known = reading.shape.values;
   if (known) {
-    std::erase_if(values, [&](const json::value* one) {
-      return std::none_of(known->begin(), known->end(),
-                          [&](const json::value* other) { return same_value(*one, *other); });
-    });
+    std::vector<const json::value*> both;
+    for (const json::value* one : values) {
+      TM_TRY(const bool listed, among(*known, *one));
+      if (listed) both.push_back(one);
+    }
+    values = std::move(both);
   }
   TypeSet types = 0;
   for (const json::value* one : values)

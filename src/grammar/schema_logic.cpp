@@ -22,14 +22,23 @@ base::Result<bool> SchemaReader::accepts(const Conjunction& conjunction, const j
   if (conjunction.empty()) return true;
   TM_TRY(const std::vector<Shape>* shapes, read(conjunction));
   for (const Shape& shape : *shapes) {
-    if (shape.values && std::none_of(shape.values->begin(), shape.values->end(),
-                                     [&](const json::value* one) { return same_value(*one, value); })) {
-      continue;
+    if (shape.values) {
+      TM_TRY(const bool listed, among(*shape.values, value));
+      if (!listed) continue;
     }
     TM_TRY(const bool fit, fits(shape, value));
     if (fit) return true;
   }
   return false;
+}
+
+base::Result<bool> SchemaReader::among(const std::vector<const json::value*>& values, const json::value& value) {
+  if (comparing_ < values.size()) {
+    return document_.error(base::ErrorCode::too_large, document_.root(), "",
+                           "lists of values that are too long to be compared with each other");
+  }
+  comparing_ -= values.size();
+  return std::any_of(values.begin(), values.end(), [&](const json::value* one) { return same_value(*one, value); });
 }
 
 // But for the list of values.
@@ -102,8 +111,10 @@ base::Result<bool> SchemaReader::disjoint(const Shape& left, const Shape& right,
   for (const auto& [one, other] : {std::pair(&left, &right), std::pair(&right, &left)}) {
     if (!one->values) continue;
     for (const json::value* value : *one->values) {
-      const bool listed = !other->values || std::any_of(other->values->begin(), other->values->end(),
-                                                        [&](const json::value* v) { return same_value(*v, *value); });
+      bool listed = true;
+      if (other->values) {
+        TM_TRY(listed, among(*other->values, *value));
+      }
       if (!listed) continue;
       // A format's pattern may leave out what its standard allows, so it tells nothing apart here.
       Shape plain = *other;

@@ -16,7 +16,7 @@ namespace json = base::json;
 namespace {
 
 constexpr int kMaxDepth = 200;         // of references and combinations into each other without a value between
-constexpr size_t kMaxSteps = 500'000;  // subschemas entered, for the whole schema
+constexpr size_t kMaxSteps = 200'000;  // subschemas entered, for the whole schema
 constexpr size_t kMaxShapes = 1'000;   // of one conjunction
 constexpr int kMaxOpenReads = 32;      // of conjunctions that need others to be read
 

@@ -79,6 +79,8 @@ class SchemaReader {
   base::Result<void> read_array(Reading& reading, const std::shared_ptr<Frame>& frame,
                                 const base::json::object& schema);
 
+  // Whether `value` is one of `values`.
+  base::Result<bool> among(const std::vector<const base::json::value*>& values, const base::json::value& value);
   base::Result<bool> fits(const Shape& shape, const base::json::value& value);
   base::Result<bool> fits_string(const StringShape& shape, std::string_view text);
   base::Result<bool> fits_object(const ObjectShape& shape, const base::json::object& object);
@@ -100,6 +102,7 @@ class SchemaReader {
   std::set<SchemaNode> one_of_open_;
   std::map<std::pair<SchemaNode, std::string>, SchemaNode> implied_;
   size_t steps_ = 0;               // of reading, all together
+  size_t comparing_ = 20'000'000;  // comparisons of values that may still be made
   size_t matching_ = 100'000'000;  // work that may still go into matching texts with patterns
   int open_reads_ = 0;
 };

@@ -467,6 +467,14 @@ TEST(JsonSchema, HostileSchemasAreBounded) {
                  "too long");
 }
 
+TEST(JsonSchema, ListsTooLongToBeComparedAreRefused) {
+  std::string values;
+  for (int i = 0; i < 10'000; ++i)
+    values += fmt::format("{}{}", i == 0 ? "" : ",", i);
+  expect_refusal(fmt::format(R"({{"allOf":[{{"enum":[{0}]}},{{"enum":[{0}]}}]}})", values), ErrorCode::too_large,
+                 "too long to be compared");
+}
+
 TEST(JsonSchema, LargeEnums) {
   std::string schema = R"({"enum":[)";
   for (int i = 0; i < 20'000; ++i)
