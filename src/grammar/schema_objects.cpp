@@ -103,7 +103,7 @@ base::Result<SchemaWriter::Others> SchemaWriter::others(const ObjectShape& shape
     schema.clear();
     for (const auto& layer : shape.layers) {
       const auto found = std::find_if(layer->patterns.begin(), layer->patterns.end(),
-                                      [&](const auto& one) { return one.first == source; });
+                                      [&wanted = source](const auto& one) { return one.first == wanted; });
       if (found != layer->patterns.end()) {
         schema = united(schema, {found->second});
       } else if (layer->additional) {

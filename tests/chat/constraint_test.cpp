@@ -8,6 +8,8 @@
 #include "chat/reading.hpp"
 #include "grammar/acceptor.hpp"
 #include "grammar/json_schema.hpp"
+#include "grammar/token_grammar.hpp"
+#include "grammar/vocabularies.hpp"
 #include "sentences.hpp"
 
 namespace tidemill::chat::test {
@@ -145,6 +147,86 @@ TEST(ToolGrammar, WhatMustCallIsReadAsCalls) {
         }
       }
     }
+  }
+}
+
+// The tags of a format as they stand in a vocabulary that has them as control tokens.
+std::vector<std::string> control_tokens(const Format& format) {
+  const CallSyntax& syntax = format.syntax;
+  std::vector<std::string> names;
+  if (format.tools == ToolFormat::harmony)
+    names = {"<|channel|>", "<|message|>", "<|start|>", "<|call|>", "<|constrain|>"};
+  for (const std::string* text :
+       {&syntax.section_open, &syntax.section_close, &syntax.open, &syntax.close, &syntax.name_end, &syntax.id_open,
+        &syntax.quote, &format.reasoning_open, &format.reasoning_close}) {
+    for (size_t at = 0; (at = text->find_first_of("<[", at)) != std::string::npos; ++at) {
+      const size_t end = text->find((*text)[at] == '<' ? '>' : ']', at);
+      if (end == std::string::npos) break;
+      const std::string name = text->substr(at, end + 1 - at);
+      const bool whole = name.find_first_of(" =") == std::string::npos && name.find("DSML") == std::string::npos;
+      if (whole && std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+    }
+  }
+  return names;
+}
+
+// A walk through the tokens that may come, which likes to close what is open. Empty if it finds no end.
+std::string random_output(const ::tidemill::test::Vocabulary& vocabulary, const grammar::TokenGrammar& grammar,
+                          std::mt19937& random) {
+  const text::Vocabulary& tokens = vocabulary.tokenizer->vocabulary();
+  grammar::Matcher matcher = grammar.start();
+  std::string output;
+  for (int step = 0; step < 1500; ++step) {
+    if (matcher.must_end() || (matcher.can_end() && random() % 4 == 0)) return output;
+    const auto allowed = matcher.allowed();
+    EXPECT_TRUE(allowed);
+    std::vector<text::Token> choices;
+    std::vector<text::Token> preferred;
+    for (text::Token token = 0; token < static_cast<text::Token>(tokens.size()); ++token) {
+      if (!(*allowed)->test(token) || vocabulary.tokenizer->ends_generation(token)) continue;
+      choices.push_back(token);
+      const bool byte = tokens.kinds[static_cast<size_t>(token)] == text::TokenKind::byte;
+      if (!byte ||
+          std::string_view("\"}]<>/{,:").find(vocabulary.tokenizer->piece_bytes(token)) != std::string_view::npos) {
+        preferred.push_back(token);
+      }
+    }
+    const auto& from = !preferred.empty() && random() % 8 != 0 ? preferred : choices;
+    EXPECT_FALSE(from.empty()) << output;
+    if (from.empty()) return {};
+    const text::Token token = from[random() % from.size()];
+    EXPECT_TRUE(matcher.accept(token));
+    output += vocabulary.tokenizer->piece_bytes(token);
+  }
+  return {};
+}
+
+TEST(ToolGrammar, HoldsTokensToCallsWhereTagsAreControlTokens) {
+  for (const std::string_view name : all_formats) {
+    const Format format = format_of(name, false);
+    const std::vector<Tool> tools = some_tools(true);
+    const ::tidemill::test::Vocabulary vocabulary(::tidemill::test::small_vocabulary(
+        {"get", "_weather", "{\"", "\":", "\"}", "\", \"", "</parameter>", "</｜DSML｜parameter>", "</arg_value>",
+         "</function>", "city", "days", "name"},
+        control_tokens(format)));
+    ToolRules rules;
+    rules.choice.kind = Kind::required;
+    const auto built = grammar_of(format, tools, rules);
+    ASSERT_TRUE(built);
+    const auto grammar = grammar::TokenGrammar::create(built, vocabulary.index);
+    ASSERT_TRUE(grammar) << grammar.error().message();
+    std::mt19937 random(17);
+    int ended = 0;
+    for (int i = 0; i < 12; ++i) {
+      const std::string output = random_output(vocabulary, **grammar, random);
+      if (output.empty()) continue;
+      ++ended;
+      const Reading reading = read(format, tools, false, base::utf8::sanitize(output));
+      expect_calls_of(reading, tools, output);
+      EXPECT_TRUE(reading.complete) << name << ": " << output;
+      EXPECT_EQ(reading.content, "") << name << ": " << output;
+    }
+    EXPECT_GT(ended, 2) << name;
   }
 }
 
