@@ -30,8 +30,10 @@ class ArgumentReader {
 class JsonArguments final : public ArgumentReader {
  public:
   Took take(char byte, std::string& out) override;
+  size_t without_effect() const override { return without_effect_; }
 
  private:
+  Took read(char byte, std::string& out);
   Took take_inside(std::string& out);
 
   enum class At : uint8_t { start, object, text, null };
@@ -42,6 +44,7 @@ class JsonArguments final : public ArgumentReader {
   bool inside_begun_ = false;
   bool inside_done_ = false;
   std::string_view rest_of_null_;
+  size_t without_effect_ = 0;
 };
 
 // Gemma's {key:value}: keys bare or between quotes, texts between quotes of the format's own.
@@ -49,8 +52,10 @@ class GemmaArguments final : public ArgumentReader {
  public:
   explicit GemmaArguments(std::string quote) : quote_(std::move(quote)) {}
   Took take(char byte, std::string& out) override;
+  size_t without_effect() const override { return without_effect_; }
 
  private:
+  Took read(char byte, std::string& out);
   Took take_key(char byte, std::string& out);
   Took take_value(char byte, std::string& out);
   Took take_quoted(char byte, std::string& out);
@@ -67,6 +72,7 @@ class GemmaArguments final : public ArgumentReader {
   std::string partial_;  // of a quote
   std::string word_;     // a bare key or value
   std::string open_;     // the brackets that are open
+  size_t without_effect_ = 0;
 };
 
 }  // namespace tidemill::chat

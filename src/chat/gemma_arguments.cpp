@@ -20,6 +20,13 @@ bool GemmaArguments::extend_quote(char byte) {
 }
 
 Took GemmaArguments::take(char byte, std::string& out) {
+  const size_t written = out.size();
+  const Took took = read(byte, out);
+  if (took != Took::bad) without_effect_ = out.size() > written ? 0 : without_effect_ + 1;
+  return took;
+}
+
+Took GemmaArguments::read(char byte, std::string& out) {
   switch (at_) {
     case At::start:
       if (is_space(byte)) return Took::more;
@@ -69,7 +76,7 @@ Took GemmaArguments::take_key(char byte, std::string& out) {
   append_quoted(out, word_);
   word_.clear();
   at_ = At::colon;
-  return take(byte, out);
+  return read(byte, out);
 }
 
 Took GemmaArguments::take_value(char byte, std::string& out) {

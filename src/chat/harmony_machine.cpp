@@ -145,25 +145,23 @@ void HarmonyMachine::release(char byte) {
     if (!is_space(byte)) writer_.content(byte);
     return;
   }
-  if (!announced_) text_ += byte;
+  text_ += byte;
   piece_.clear();
   const Took took = name_.empty() || text_.size() > OutputParser::max_held ? Took::bad : arguments_->take(byte, piece_);
   if (took == Took::bad) {
     body_ = Body::content;
     writer_.separate_content();
-    if (announced_) {
-      writer_.content(byte);
-    } else {
-      writer_.content(std::exchange(text_, {}));
-    }
+    writer_.content(std::exchange(text_, {}));
     return;
   }
   if (!piece_.empty() && !announced_) {
     writer_.begin_call(name_, {});
     announced_ = true;
-    text_.clear();
   }
-  if (announced_) writer_.arguments(piece_);
+  if (announced_) {
+    writer_.arguments(piece_);
+    text_.erase(0, text_.size() - std::min(text_.size(), arguments_->without_effect()));
+  }
   if (took == Took::done) {
     writer_.end_call();
     arguments_.reset();

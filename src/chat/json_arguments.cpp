@@ -19,6 +19,13 @@ Took JsonArguments::take_inside(std::string& out) {
 }
 
 Took JsonArguments::take(char byte, std::string& out) {
+  const size_t written = out.size();
+  const Took took = read(byte, out);
+  if (took != Took::bad) without_effect_ = out.size() > written ? 0 : without_effect_ + 1;
+  return took;
+}
+
+Took JsonArguments::read(char byte, std::string& out) {
   switch (at_) {
     case At::start:
       if (is_space(byte)) return Took::more;

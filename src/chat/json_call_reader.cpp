@@ -1,5 +1,7 @@
 #include "chat/json_call_reader.hpp"
 
+#include <algorithm>
+
 #include "chat/spelling.hpp"
 
 namespace tidemill::chat {
@@ -8,10 +10,10 @@ bool JsonCallReader::take(char byte) {
   raw_ += byte;
   const bool goes_on = dispatch(byte);
   if (!goes_on) return false;
-  if (announced_) {
-    raw_.clear();
+  if (announced_ && at_ == At::arguments) {
+    raw_.erase(0, raw_.size() - std::min(raw_.size(), arguments_->without_effect()));
   } else if (raw_.size() >= OutputParser::max_held) {
-    return refuse(0);
+    return announced_ ? leave() : refuse(0);
   }
   return true;
 }
@@ -144,6 +146,7 @@ bool JsonCallReader::take_text(char byte) {
   writer_.arguments(waiting_);
   waiting_.clear();
   if (complete_) writer_.end_call();
+  raw_.clear();
   return true;
 }
 
@@ -178,7 +181,10 @@ bool JsonCallReader::take_arguments(char byte) {
   }
   if (took != Took::done) return true;
   complete_ = true;
-  if (announced_) writer_.end_call();
+  if (announced_) {
+    writer_.end_call();
+    raw_.clear();
+  }
   at_ = At::comma_or_end;
   return true;
 }

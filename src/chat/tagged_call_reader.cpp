@@ -1,5 +1,6 @@
 #include "chat/tagged_call_reader.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include "chat/parameter_arguments.hpp"

@@ -334,6 +334,13 @@ TEST(Gemma, ReadsItsOwnSpelling) {
            {"now", "{}"}}});
   expect("functiongemma", "<start_function_call>call:get_weather{city:<escape>Rome<escape>}<end_function_call>",
          {"", "", {{"get_weather", "{\"city\":\"Rome\"}"}}});
+  // What stands where a key should and is too long for one is not lost, nor is a character cut.
+  std::string long_key;
+  for (int i = 0; i < 200; ++i)
+    long_key += "€";
+  const Reading reading = read_every_way(format_of("gemma"), "<|tool_call>call:now{" + long_key);
+  EXPECT_EQ(reading.content, long_key);
+  EXPECT_FALSE(reading.complete);
   expect("gemma", "<|tool_call>call:now", {"<|tool_call>call:now", "", {}});
   expect("gemma", "<|tool_call>call:now(x)", {"<|tool_call>call:now(x)", "", {}});
 }
