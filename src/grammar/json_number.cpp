@@ -63,6 +63,7 @@ class DigitAutomaton {
   // Nothing where too many states would be needed.
   std::optional<Expression> build() {
     std::vector<std::pair<char, Expression>> first;
+    first.reserve(10);
     for (int digit = 0; digit < 10; ++digit)
       first.emplace_back(static_cast<char>('0' + digit), whole(digit, 1));
     const Expression result = by_digit(first);
@@ -127,6 +128,7 @@ class DigitAutomaton {
     }
     if (longest > 0) {
       std::vector<std::pair<char, Expression>> ways;
+      ways.reserve(10);
       for (int digit = 0; digit < 10; ++digit) {
         ways.emplace_back(static_cast<char>('0' + digit), whole(prefix * 10 + digit, count + 1));
       }
@@ -155,6 +157,7 @@ class DigitAutomaton {
     if (count > 0 && value >= low_ && value <= high_) choices.push_back(builder_.empty());
     if (left > 0) {
       std::vector<std::pair<char, Expression>> ways;
+      ways.reserve(10);
       for (int digit = 0; digit < 10; ++digit) {
         ways.emplace_back(static_cast<char>('0' + digit), fraction(value + digit * (unit / 10), count + 1, left - 1));
       }

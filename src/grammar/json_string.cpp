@@ -24,7 +24,7 @@ constexpr std::array<std::pair<char32_t, char>, 7> short_escapes{
 ByteSet byte_set(std::string_view ranges) {
   ByteSet set;
   for (size_t i = 0; i + 1 < ranges.size(); i += 2) {
-    for (int byte = ranges[i]; byte <= ranges[i + 1]; ++byte)
+    for (char byte = ranges[i]; byte <= ranges[i + 1]; ++byte)
       set.set(static_cast<size_t>(byte));
   }
   return set;

@@ -149,7 +149,7 @@ SchemaNode SchemaDocument::implied(SchemaNode parent, json::value schema) {
 std::string SchemaDocument::pointer(SchemaNode node) const {
   std::string out;
   for (; node != root(); node = nodes_[node].parent) {
-    if (!nodes_[node].key.empty()) out = "/" + pointer_escaped(nodes_[node].key) + out;
+    if (!nodes_[node].key.empty()) out.insert(0, "/" + pointer_escaped(nodes_[node].key));
   }
   return "#" + out;
 }

@@ -84,7 +84,8 @@ base::Result<SchemaWriter::Others> SchemaWriter::others(const ObjectShape& shape
   } else {
     // Keys of the pattern alone. Where keys that do not match it are free they are not written, which is allowed; where
     // they have a schema of their own that would be missed.
-    const auto& [source, owner] = *patterns.begin();
+    const std::string& source = patterns.begin()->first;
+    const SchemaNode owner = patterns.begin()->second;
     if (patterns.size() > 1) {
       return reader_.document().error(ErrorCode::unsupported, owner, "patternProperties",
                                       "more than one pattern: a key might match several of them");

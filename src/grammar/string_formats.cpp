@@ -60,11 +60,13 @@ std::string ipv6() {
     // `before` groups, "::", and at most 7 - before groups.
     out += "|";
     if (before == 1) out += group;
-    if (before > 1) out += group + "(?::" + group + "){" + std::to_string(before - 1) + "}";
+    if (before > 1) out.append(group).append("(?::").append(group).append("){" + std::to_string(before - 1) + "}");
     out += "::";
     const int after = 7 - before;
-    if (after == 1) out += "(?:" + group + ")?";
-    if (after > 1) out += "(?:" + group + "(?::" + group + "){0," + std::to_string(after - 1) + "})?";
+    if (after == 1) out.append("(?:").append(group).append(")?");
+    if (after > 1) {
+      out.append("(?:").append(group).append("(?::").append(group).append("){0," + std::to_string(after - 1) + "})?");
+    }
   }
   return "(?:" + out + ")";
 }
