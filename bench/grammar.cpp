@@ -168,27 +168,33 @@ void measure(const char* name, Expression (*make)(GrammarBuilder&), const std::s
 
 // The longest that one token takes under grammars made to be slow.
 void measure_hostile(const std::shared_ptr<const TokenIndex>& index) {
-  for (const char* pattern : {"(a|aa){1000}", "(a{1000}){1000}", "((a?){300}){300}", "((a|b)*a(a|b){60}){3}",
-                              "(.*.*.*.*)*x", "([a-z]{0,1000}){0,1000}", "(\\w|\\w\\w){5,5000}(aa|b){7,70}",
-                              "(a?b?){2000}", "[^x]*a.{200}", "(.{0,99}e){0,99}x", "(\\w*\\s?)*\\d(\\w|\\s){50}"}) {
+  // Many ways at every step, and many bytes that are told apart.
+  std::string alternatives = "0-1-2-3!#%&',:;<=>@_`~abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+  for (int i = 0; i < 15'000; ++i)
+    alternatives += "|[ -~]{3}" + std::to_string(i);
+  for (const std::string& pattern : std::vector<std::string>{
+           alternatives, "(a|aa){1000}", "(a{1000}){1000}", "((a?){300}){300}", "((a|b)*a(a|b){60}){3}", "(.*.*.*.*)*x",
+           "([a-z]{0,1000}){0,1000}", "(\\w|\\w\\w){5,5000}(aa|b){7,70}", "(a?b?){2000}", "[^x]*a.{200}",
+           "(.{0,99}e){0,99}x", "(\\w*\\s?)*\\d(\\w|\\s){50}"}) {
+    const std::string name = pattern.substr(0, 40);
     GrammarBuilder b;
     const auto root = regular_expression(b, pattern);
     if (!root) continue;
     auto grammar = std::move(b).build(*root);
     if (!grammar) {
-      std::printf("%-40s %s\n", pattern, grammar.error().message().c_str());
+      std::printf("%-40s %s\n", name.c_str(), grammar.error().message().c_str());
       continue;
     }
     const auto begin = Clock::now();
     const auto bound = TokenGrammar::create(*grammar, index);
     const double create = microseconds(begin) / 1000;
     if (!bound) {
-      std::printf("%-40s create %.1f ms: %s\n", pattern, create, bound.error().message().c_str());
+      std::printf("%-40s create %.1f ms: %s\n", name.c_str(), create, bound.error().message().c_str());
       continue;
     }
     const Walk walk = random_walk(**bound, 1, 100);
     const double most = walk.times.empty() ? 0 : *std::max_element(walk.times.begin(), walk.times.end());
-    std::printf("%-40s create %.1f ms; %zu tokens, the slowest %.1f ms\n", pattern, create, walk.times.size(),
+    std::printf("%-40s create %.1f ms; %zu tokens, the slowest %.1f ms\n", name.c_str(), create, walk.times.size(),
                 most / 1000);
   }
 }
