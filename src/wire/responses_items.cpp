@@ -1,0 +1,176 @@
+#include "wire/responses_items.hpp"
+
+#include <map>
+#include <string>
+#include <utility>
+
+#include <fmt/core.h>
+
+#include "base/utf8.hpp"
+#include "wire/json_fields.hpp"
+
+namespace tidemill::wire {
+
+using base::Result;
+namespace json = base::json;
+
+namespace {
+
+Result<std::string> required_string(const JsonFields& fields, std::string_view name) {
+  TM_TRY(auto text, fields.string(name));
+  if (!text) return fields.invalid(name, fmt::format("'{}' is required: a string", fields.path(name)));
+  return std::move(*text);
+}
+
+void add_line(std::string& text, std::string_view more) {
+  if (!text.empty()) text += '\n';
+  text += more;
+}
+
+// A string, or an array of parts of text, joined by line feeds.
+Result<std::string> parse_text(const JsonFields& fields, std::string_view name, const json::value& value) {
+  if (value.is_string()) return std::string(value.get_string());
+  const json::array* parts = value.if_array();
+  if (parts == nullptr) return fields.mismatch(name, "a string or an array of parts", value);
+  std::string text;
+  for (size_t i = 0; i < parts->size(); ++i) {
+    const std::string place = fmt::format("{}[{}]", name, i);
+    const json::object* object = (*parts)[i].if_object();
+    if (object == nullptr) return fields.mismatch(place, "an object with 'type'", (*parts)[i]);
+    const JsonFields part(*object, fields.path(place));
+    TM_TRY(const std::string type, required_string(part, "type"));
+    const bool refusal = type == "refusal";
+    const bool plain = type == "input_text" || type == "output_text" || type == "text" || type == "reasoning_text" ||
+                       type == "summary_text";
+    if (!refusal && !plain) {
+      return part.unsupported("type", fmt::format("parts of type \"{}\" are not supported, only text is",
+                                                  base::utf8::prefix(base::utf8::sanitize(type), 40)));
+    }
+    TM_TRY(const std::string words, required_string(part, refusal ? "refusal" : "text"));
+    add_line(text, words);
+  }
+  return text;
+}
+
+// Takes item after item.
+class Conversation {
+ public:
+  explicit Conversation(std::string_view instructions) {
+    if (!instructions.empty()) messages_.push_back(json::object{{"role", "system"}, {"content", instructions}});
+  }
+
+  Result<void> add(const JsonFields& item) {
+    TM_TRY(const auto type, item.string("type"));
+    if (!type || *type == "message") return add_message(item);
+    if (*type == "function_call") return add_call(item);
+    if (*type == "function_call_output") return add_result(item);
+    if (*type == "reasoning") return add_reasoning(item);
+    return item.unsupported("type",
+                            fmt::format("items of type \"{}\" are not supported, only \"message\", \"function_call\", "
+                                        "\"function_call_output\", \"reasoning\" and \"item_reference\"",
+                                        base::utf8::prefix(base::utf8::sanitize(*type), 40)));
+  }
+
+  json::array take() { return std::move(messages_); }
+
+ private:
+  // The assistant's message that is being put together.
+  json::object& assistant() {
+    const bool goes_on = !messages_.empty() && messages_.back().at("role") == "assistant";
+    if (!goes_on) messages_.push_back(json::object{{"role", "assistant"}, {"content", nullptr}});
+    return messages_.back().get_object();
+  }
+
+  static void append(json::object& message, std::string_view name, std::string_view text) {
+    json::value& member = message[name];
+    std::string whole = member.is_string() ? std::string(member.get_string()) : std::string();
+    add_line(whole, text);
+    member = json::string(whole);
+  }
+
+  Result<void> add_message(const JsonFields& item) {
+    TM_TRY(const auto role, item.string("role"));
+    if (role != "user" && role != "assistant" && role != "system" && role != "developer") {
+      return item.invalid(
+          "role", fmt::format("'{}' must be \"user\", \"assistant\", \"system\" or \"developer\"", item.path("role")));
+    }
+    const json::value* content = item.find("content");
+    if (content == nullptr) {
+      return item.invalid("content",
+                          fmt::format("'{}' is required: a string or an array of parts", item.path("content")));
+    }
+    TM_TRY(std::string text, parse_text(item, "content", *content));
+    if (*role == "assistant") {
+      append(assistant(), "content", text);
+    } else {
+      messages_.push_back(json::object{{"role", *role}, {"content", std::move(text)}});
+    }
+    return {};
+  }
+
+  Result<void> add_reasoning(const JsonFields& item) {
+    // A summary stands in where there is no more; what is encrypted is another server's.
+    for (const char* name : {"content", "summary"}) {
+      TM_TRY(const json::array* parts, item.array(name));
+      if (parts == nullptr || parts->empty()) continue;
+      TM_TRY(const std::string text, parse_text(item, name, *parts));
+      append(assistant(), "reasoning_content", text);
+      break;
+    }
+    return {};
+  }
+
+  Result<void> add_call(const JsonFields& item) {
+    TM_TRY(const std::string id, required_string(item, "call_id"));
+    TM_TRY(const std::string name, required_string(item, "name"));
+    TM_TRY(const std::string text, required_string(item, "arguments"));
+    // Templates iterate over arguments as a mapping.
+    json::value arguments = json::string(text);
+    if (auto parsed = base::parse_json(text); parsed && parsed->is_object()) arguments = std::move(*parsed);
+    json::value& calls = assistant()["tool_calls"];
+    if (!calls.is_array()) calls = json::array();
+    json::object function{{"name", name}, {"arguments", std::move(arguments)}};
+    calls.get_array().push_back(json::object{{"id", id}, {"type", "function"}, {"function", std::move(function)}});
+    calls_[id] = name;
+    return {};
+  }
+
+  Result<void> add_result(const JsonFields& item) {
+    TM_TRY(const std::string id, required_string(item, "call_id"));
+    const auto call = calls_.find(id);
+    if (call == calls_.end()) {
+      return item.invalid("call_id", fmt::format("'{}' answers no function_call before it: there is none with the "
+                                                 "call_id \"{}\"",
+                                                 item.path("call_id"), base::utf8::prefix(id, 80)));
+    }
+    const json::value* output = item.find("output");
+    if (output == nullptr) return item.invalid("output", fmt::format("'{}' is required", item.path("output")));
+    TM_TRY(std::string text, parse_text(item, "output", *output));
+    messages_.push_back(
+        json::object{{"role", "tool"}, {"tool_call_id", id}, {"name", call->second}, {"content", std::move(text)}});
+    return {};
+  }
+
+  json::array messages_;
+  std::map<std::string, std::string> calls_;  // call_id to name
+};
+
+}  // namespace
+
+Result<json::array> messages_of_items(const json::array& items, std::string_view instructions, size_t known) {
+  Conversation conversation(instructions);
+  for (size_t i = 0; i < items.size(); ++i) {
+    const std::string place =
+        i < known ? fmt::format("previous_response_id[{}]", i) : fmt::format("input[{}]", i - known);
+    const json::object* object = items[i].if_object();
+    if (object == nullptr) {
+      return base::Error(base::ErrorCode::invalid_argument,
+                         fmt::format("'{}' must be an object, not {}", place, kind_of(items[i])))
+          .with_param(place);
+    }
+    TM_CHECK(conversation.add(JsonFields(*object, place)));
+  }
+  return conversation.take();
+}
+
+}  // namespace tidemill::wire

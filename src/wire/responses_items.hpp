@@ -1,0 +1,19 @@
+// The items of OpenAI's Responses API, checked and brought to the form that chat templates read.
+#pragma once
+
+#include <string_view>
+
+#include "base/json.hpp"
+#include "base/result.hpp"
+
+namespace tidemill::wire {
+
+// The messages that items are: "message" with text parts, "function_call", "function_call_output" (which carries the
+// name of the function whose call it answers) and "reasoning", whose text is what the client got as such. What the
+// assistant did in a row is one message of its. `instructions`, unless empty, stand first as the system's. Images,
+// files and other items are `unsupported`. `path` names the array for errors; the first `known` items are not the
+// request's own and are named by their response.
+base::Result<base::json::array> messages_of_items(const base::json::array& items, std::string_view instructions,
+                                                  size_t known);
+
+}  // namespace tidemill::wire
