@@ -9,6 +9,7 @@ namespace tidemill::serve {
 // Each adds the routes of one group. The service must outlive the router.
 void add_generate_endpoints(wire::Router& router, Service& service);   // chat completions, completions
 void add_messages_endpoints(wire::Router& router, Service& service);   // Anthropic messages, count_tokens
+void add_responses_endpoints(wire::Router& router, Service& service);  // OpenAI responses
 void add_embedding_endpoints(wire::Router& router, Service& service);  // embeddings
 void add_token_endpoints(wire::Router& router, Service& service);      // tokenize, detokenize
 void add_model_endpoints(wire::Router& router, Service& service);      // models

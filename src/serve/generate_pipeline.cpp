@@ -145,7 +145,7 @@ asio::awaitable<void> generate(Service& service, Call& call, Pipeline pipeline) 
   const std::string body = std::move(call.request().body);
   const std::string id = base::random_id(pipeline.id_prefix);
   auto work = [&] { return prepare(service, pipeline, body, id); };
-  auto prepared = co_await service.run_text_work(body.size(), work);
+  auto prepared = co_await service.run_text_work(body.size() + pipeline.more_text_bytes, work);
   if (!prepared) {
     (void)co_await call.refuse(std::move(prepared).error());
     co_return;

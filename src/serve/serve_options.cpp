@@ -59,7 +59,8 @@ void register_model(base::ConfigSchema& schema, ServeOptions& o) {
       .alias("--threads")
       .alias("-t")
       .between(0, 1024);
-  schema.add("model.isa", &o.isa, "instruction set of the kernels: auto, scalar, avx2, avx512-vnni, avx512-bf16 or amx");
+  schema.add("model.isa", &o.isa,
+             "instruction set of the kernels: auto, scalar, avx2, avx512-vnni, avx512-bf16 or amx");
 }
 
 void register_engine(base::ConfigSchema& schema, ServeOptions& o) {
@@ -85,12 +86,24 @@ void register_engine(base::ConfigSchema& schema, ServeOptions& o) {
   schema.add("engine.max_proposal", &o.max_proposal, "most tokens guessed for one sequence in one step").between(1, 31);
 }
 
+void register_session(base::ConfigSchema& schema, ServeOptions& o) {
+  schema
+      .add("session.store", &o.session_store,
+           "file in which /v1/responses keeps conversations; :memory: to keep them until the server ends")
+      .alias("--session-store");
+  schema.add("session.ttl", &o.session_ttl, "how long a conversation is kept")
+      .between(Duration(seconds(1)), Duration(hours(24 * 3650)));
+  schema.add("session.max_size", &o.session_max_size, "most that all conversations take; the oldest go first")
+      .between(ByteSize{64 * kib}, ByteSize{tib});
+}
+
 }  // namespace
 
 void register_options(base::ConfigSchema& schema, ServeOptions& options) {
   register_server(schema, options);
   register_model(schema, options);
   register_engine(schema, options);
+  register_session(schema, options);
   if (options.otlp_endpoint.empty()) {
     const char* endpoint = std::getenv("OTEL_EXPORTER_OTLP_ENDPOINT");  // NOLINT(concurrency-mt-unsafe)
     if (endpoint != nullptr) options.otlp_endpoint = endpoint;
@@ -133,6 +146,11 @@ wire::HttpServerOptions http_options(const ServeOptions& options) {
   http.write_timeout = options.write_timeout;
   http.cors_origins = options.cors_origins;
   return http;
+}
+
+session::StoreOptions session_options(const ServeOptions& options) {
+  return {
+      .path = options.session_store, .time_to_live = options.session_ttl, .max_bytes = options.session_max_size.bytes};
 }
 
 namespace {

@@ -11,6 +11,7 @@
 #include "base/result.hpp"
 #include "engine/engine.hpp"
 #include "serve/loaded_model.hpp"
+#include "session/session_store.hpp"
 #include "wire/http_server.hpp"
 
 namespace tidemill::serve {
@@ -47,6 +48,10 @@ struct ServeOptions {
   std::string speculation = "prompt-lookup";
   int max_proposal = engine::SpeculationOptions().max_proposal;
 
+  std::string session_store = ":memory:";
+  base::Duration session_ttl = std::chrono::hours(24 * 30);
+  base::ByteSize session_max_size{uint64_t{256} << 20};
+
   std::string otlp_endpoint;
   int trace_ring = 4096;
   std::string log_level = "info";
@@ -60,6 +65,7 @@ void register_options(base::ConfigSchema& schema, ServeOptions& options);
 ModelOptions model_options(const ServeOptions& options, std::span<const std::byte> embedded = {},
                            std::string embedded_name = {});
 wire::HttpServerOptions http_options(const ServeOptions& options);
+session::StoreOptions session_options(const ServeOptions& options);
 // kv_memory 0 becomes as much as `max_running` sequences of full length can use, at most a quarter of
 // `available_bytes`, and at least one such sequence if half of that memory holds it.
 engine::EngineOptions engine_options(const ServeOptions& options, const model::Model& model, size_t available_bytes);

@@ -32,6 +32,7 @@ struct Server::Impl {
     wire::Router router;
     add_generate_endpoints(router, service);
     add_messages_endpoints(router, service);
+    add_responses_endpoints(router, service);
     add_embedding_endpoints(router, service);
     add_token_endpoints(router, service);
     add_model_endpoints(router, service);
@@ -49,7 +50,7 @@ struct Server::Impl {
     drain();
     bool orderly = service.wait_until_unused(limit);
     if (const Serving* serving = service.serving()) serving->engine->drain();
-    service.close_text_pool();
+    service.close_pools();
     const base::Duration left = std::max(base::Duration(0), deadline - service.clock().now());
     // The last bytes of the last answer may still be on their way to a client.
     orderly = http->stop(orderly ? std::max<base::Duration>(left, std::chrono::seconds(1)) : left) && orderly;
@@ -74,6 +75,8 @@ Result<std::unique_ptr<Server>> Server::start(ServeOptions options, const base::
     TM_TRY(impl->span_export,
            SpanExport::start(service.options().otlp_endpoint, service.tracer(), service.metrics(), clock));
   }
+  TM_TRY(auto sessions, session::open_sqlite_store(session_options(service.options()), clock));
+  service.set_sessions(std::move(sessions));
   wire::HttpServerOptions http = http_options(service.options());
   http.clock = &clock;
   http.on_exchange = [metrics = &impl->http_metrics](const wire::ExchangeSummary& summary) {

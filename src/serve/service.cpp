@@ -16,11 +16,13 @@ Service::Service(ServeOptions options, const base::Clock& clock)
     : options_(std::move(options)),
       clock_(clock),
       tracer_(clock, static_cast<size_t>(options_.trace_ring)),
-      text_pool_(1) {}
+      text_pool_(1),
+      store_pool_(1) {}
 
 Service::~Service() {
-  close_text_pool();
+  close_pools();
   text_pool_.join();
+  store_pool_.join();
 }
 
 void Service::set_serving(std::unique_ptr<Serving> serving) {
@@ -74,22 +76,22 @@ void Service::note_completion(int64_t tokens) {
   completion_tokens_.fetch_add(static_cast<uint64_t>(std::max<int64_t>(tokens, 0)));
 }
 
-bool Service::begin_text_work() {
+bool Service::begin_pool_work() {
   const std::lock_guard lock(mutex_);
-  if (text_closed_) return false;
-  ++text_jobs_;
+  if (pools_closed_) return false;
+  ++pool_jobs_;
   return true;
 }
 
-void Service::end_text_work() {
+void Service::end_pool_work() {
   const std::lock_guard lock(mutex_);
-  if (--text_jobs_ == 0) changed_.notify_all();
+  if (--pool_jobs_ == 0) changed_.notify_all();
 }
 
-void Service::close_text_pool() {
+void Service::close_pools() {
   std::unique_lock lock(mutex_);
-  text_closed_ = true;
-  changed_.wait(lock, [this] { return text_jobs_ == 0; });
+  pools_closed_ = true;
+  changed_.wait(lock, [this] { return pool_jobs_ == 0; });
 }
 
 }  // namespace tidemill::serve

@@ -24,6 +24,7 @@
 #include "observe/trace.hpp"
 #include "serve/loaded_model.hpp"
 #include "serve/serve_options.hpp"
+#include "session/session_store.hpp"
 
 namespace tidemill::serve {
 
@@ -52,6 +53,10 @@ class Service {
   // Once.
   void set_serving(std::unique_ptr<Serving> serving);
 
+  // Where conversations are kept; for run_store_work. Set once, before the first handler runs.
+  session::SessionStore& sessions() { return *sessions_; }
+  void set_sessions(std::unique_ptr<session::SessionStore> sessions) { sessions_ = std::move(sessions); }
+
   // Why new work is refused now (loading, draining); nullopt when it is not.
   std::optional<base::Error> refusal() const;
   void start_draining();
@@ -71,35 +76,46 @@ class Service {
   void note_completion(int64_t tokens);
 
   // Runs `work` on the calling coroutine's thread, or, if `text_bytes` of input would hold that thread up for long, on
-  // a pool of its own. Error `unavailable` after close_text_pool().
+  // a pool of its own. Error `unavailable` after close_pools().
   template <typename Work>
   asio::awaitable<std::invoke_result_t<Work&>> run_text_work(size_t text_bytes, Work work) {
     if (text_bytes <= inline_text_bytes) co_return work();
-    if (!begin_text_work()) co_return base::Error(base::ErrorCode::unavailable, "the server is stopping");
-    std::optional<std::invoke_result_t<Work&>> result;
-    auto job = [&result, &work]() -> asio::awaitable<void> {
-      result.emplace(work());
-      co_return;
-    };
-    co_await asio::co_spawn(text_pool_.get_executor(), job, asio::use_awaitable);
-    end_text_work();
-    co_return std::move(*result);
+    co_return co_await run_on(text_pool_, work);
   }
-  // Takes no further work and waits for what runs, so that nothing refers to coroutines that are about to be destroyed.
-  void close_text_pool();
+  // Runs `work`, which may wait for a disk, on a thread of its own. Errors as above.
+  template <typename Work>
+  asio::awaitable<std::invoke_result_t<Work&>> run_store_work(Work work) {
+    co_return co_await run_on(store_pool_, work);
+  }
+  // Takes no further work for the pools and waits for what runs, so that nothing refers to coroutines that are about to
+  // be destroyed.
+  void close_pools();
 
  private:
   // Tokenizing runs at some ten megabytes a second: this is a few milliseconds.
   static constexpr size_t inline_text_bytes = size_t{64} << 10;
 
-  bool begin_text_work();
-  void end_text_work();
+  template <typename Work>
+  asio::awaitable<std::invoke_result_t<Work&>> run_on(asio::thread_pool& pool, Work& work) {
+    if (!begin_pool_work()) co_return base::Error(base::ErrorCode::unavailable, "the server is stopping");
+    std::optional<std::invoke_result_t<Work&>> result;
+    auto job = [&result, &work]() -> asio::awaitable<void> {
+      result.emplace(work());
+      co_return;
+    };
+    co_await asio::co_spawn(pool.get_executor(), job, asio::use_awaitable);
+    end_pool_work();
+    co_return std::move(*result);
+  }
+  bool begin_pool_work();
+  void end_pool_work();
 
   const ServeOptions options_;
   const base::Clock& clock_;
   observe::Tracer tracer_;
   observe::Metrics metrics_;
 
+  std::unique_ptr<session::SessionStore> sessions_;
   std::unique_ptr<Serving> owned_;
   std::atomic<const Serving*> serving_{nullptr};
   std::atomic<bool> draining_{false};
@@ -107,12 +123,13 @@ class Service {
   std::mutex mutex_;  // guards the counts below
   std::condition_variable changed_;
   int active_ = 0;
-  int text_jobs_ = 0;
-  bool text_closed_ = false;
+  int pool_jobs_ = 0;
+  bool pools_closed_ = false;
 
   std::atomic<uint64_t> completions_{0};
   std::atomic<uint64_t> completion_tokens_{0};
   asio::thread_pool text_pool_;
+  asio::thread_pool store_pool_;
 };
 
 }  // namespace tidemill::serve

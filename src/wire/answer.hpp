@@ -39,7 +39,7 @@ struct AnswerInfo {
   int64_t created = 0;  // seconds since the Unix epoch
   int choices = 1;      // prompts times n
   int64_t prompt_tokens = 0;
-  int64_t dropped_messages = 0;  // the oldest, left out to make it fit (GenerateRequest::drop_oldest_turns)
+  int64_t dropped_turns = 0;  // GenerateRequest::drop_oldest_turns
 };
 
 // A request and the writer of its answer, which keeps what it needs of the request.

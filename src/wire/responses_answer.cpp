@@ -104,8 +104,8 @@ json::object ResponsesAnswer::response_json(std::string_view status) const {
                         {"usage", nullptr}};
   for (const auto& [name, value] : form_.echo)
     response[name] = value;
-  // A member of our own: how many of the oldest messages "truncation": "auto" left out of this prompt.
-  if (response["truncation"] == "auto") response["dropped_messages"] = info_.dropped_messages;
+  // A member of our own: how many of the oldest turns "truncation": "auto" left out of this prompt.
+  if (response["truncation"] == "auto") response["dropped_turns"] = info_.dropped_turns;
   return response;
 }
 

@@ -38,7 +38,16 @@ LiveServer::LiveServer(serve::ServeOptions options) {
 }
 
 wire::HttpResponse Client::get(std::string_view path, wire::Headers headers) {
-  auto response = client_.fetch({.method = "GET", .url = url_ + std::string(path), .headers = headers, .body = {}});
+  return fetch("GET", path, std::move(headers));
+}
+
+wire::HttpResponse Client::remove(std::string_view path, wire::Headers headers) {
+  return fetch("DELETE", path, std::move(headers));
+}
+
+wire::HttpResponse Client::fetch(std::string_view method, std::string_view path, wire::Headers headers) {
+  auto response = client_.fetch(
+      {.method = std::string(method), .url = url_ + std::string(path), .headers = std::move(headers), .body = {}});
   EXPECT_TRUE(response) << path << ": " << response.error().to_string();
   if (response) return std::move(*response);
   wire::HttpResponse none;

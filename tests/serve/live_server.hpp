@@ -28,6 +28,7 @@ class Client {
   explicit Client(std::string url) : url_(std::move(url)) {}
 
   wire::HttpResponse get(std::string_view path, wire::Headers headers = {});
+  wire::HttpResponse remove(std::string_view path, wire::Headers headers = {});  // DELETE
   wire::HttpResponse post(std::string_view path, std::string_view body, wire::Headers headers = {});
 
   // Every event of a stream, "[DONE]" included. `on_event` sees each as it comes and ends the exchange by returning
@@ -36,6 +37,8 @@ class Client {
                                   const std::function<bool(const std::string&)>& on_event = {});
 
  private:
+  wire::HttpResponse fetch(std::string_view method, std::string_view path, wire::Headers headers);
+
   std::string url_;
   wire::HttpClient client_;
 };

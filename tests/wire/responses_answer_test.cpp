@@ -111,7 +111,7 @@ response.completed
   EXPECT_EQ(end.at("id"), "resp_x");
   EXPECT_EQ(end.at("status"), "completed");
   EXPECT_EQ(end.at("metadata"), (json::value{{"a", "b"}}));
-  EXPECT_EQ(end.at("dropped_messages"), 0);
+  EXPECT_EQ(end.at("dropped_turns"), 0);
   EXPECT_EQ(end.at("usage").at("input_tokens"), 12);
   EXPECT_EQ(end.at("usage").at("input_tokens_details").at("cached_tokens"), 8);
   EXPECT_EQ(end.at("usage").at("output_tokens_details").at("reasoning_tokens"), 3);
