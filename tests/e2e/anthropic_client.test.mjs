@@ -1,0 +1,102 @@
+// The official `@anthropic-ai/sdk` client against `tidemill serve` with the built-in model.
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import Anthropic from '@anthropic-ai/sdk';
+import { Server } from './server.mjs';
+
+const messages = [{ role: 'user', content: 'def fibonacci(n):\n    """Return the n-th number."""\n' }];
+const asked = { model: 'nano-coder', max_tokens: 24, temperature: 0, messages };
+const timeout = 120_000;
+
+describe('the Anthropic client', { timeout }, () => {
+  let server;
+  let client;
+
+  before(async () => {
+    server = await Server.start();
+    client = new Anthropic({ baseURL: server.url, apiKey: 'unused', maxRetries: 0 });
+  });
+  after(() => server.kill());
+
+  test('gets a message, streamed and whole alike', async () => {
+    const whole = await client.messages.create(asked);
+    assert.equal(whole.type, 'message');
+    assert.equal(whole.role, 'assistant');
+    assert.equal(whole.content[0].type, 'text');
+    assert.ok(whole.content[0].text.length > 0);
+    assert.equal(whole.stop_reason, 'max_tokens');
+    assert.equal(whole.usage.output_tokens, 24);
+
+    let text = '';
+    const types = [];
+    for await (const event of await client.messages.create({ ...asked, stream: true })) {
+      types.push(event.type);
+      if (event.type === 'content_block_delta') text += event.delta.text;
+    }
+    assert.equal(text, whole.content[0].text);
+    assert.deepEqual(types.slice(0, 3), ['message_start', 'content_block_start', 'content_block_delta']);
+    assert.deepEqual(types.slice(-3), ['content_block_stop', 'message_delta', 'message_stop']);
+  });
+
+  test("works with the client's stream helper", async () => {
+    const pieces = [];
+    const stream = client.messages.stream(asked).on('text', (piece) => pieces.push(piece));
+    const final = await stream.finalMessage();
+    assert.equal(pieces.join(''), final.content[0].text);
+    assert.equal(final.stop_reason, 'max_tokens');
+    const { usage } = await client.messages.create(asked);
+    assert.equal(final.usage.output_tokens, usage.output_tokens);
+    const prompt = (u) => u.input_tokens + u.cache_read_input_tokens + u.cache_creation_input_tokens;
+    assert.equal(prompt(final.usage), prompt(usage));
+  });
+
+  test('counts tokens as messages do', async () => {
+    const { input_tokens: counted } = await client.messages.countTokens({ model: 'nano-coder', messages });
+    const { usage } = await client.messages.create({ ...asked, max_tokens: 1 });
+    assert.equal(counted, usage.input_tokens + usage.cache_read_input_tokens);
+  });
+
+  test('says what the cache held', async () => {
+    const long = { ...asked, max_tokens: 1, system: [{ type: 'text', text: 'x = 1\n'.repeat(200), cache_control: { type: 'ephemeral' } }] };
+    await client.messages.create(long);
+    const { usage } = await client.messages.create(long);
+    assert.ok(usage.cache_read_input_tokens > 0);
+    assert.ok(usage.input_tokens > 0);
+  });
+
+  test('raises errors of the right class', async () => {
+    await assert.rejects(client.messages.create({ ...asked, model: 'claude-x' }), (error) => {
+      assert.ok(error instanceof Anthropic.NotFoundError);
+      assert.equal(error.type, 'not_found_error');
+      assert.match(error.message, /nano-coder/);
+      assert.ok(error.requestID);
+      return true;
+    });
+    const image = { type: 'image', source: { type: 'base64', media_type: 'image/png', data: 'x' } };
+    await assert.rejects(client.messages.create({ ...asked, messages: [{ role: 'user', content: [image] }] }), (error) => {
+      assert.ok(error instanceof Anthropic.BadRequestError);
+      assert.match(error.message, /messages\[0\]\.content\[0\]/);
+      return true;
+    });
+    await assert.rejects(client.messages.create({ ...asked, max_tokens: 0 }), Anthropic.BadRequestError);
+  });
+
+  test('an aborted stream frees the engine', async () => {
+    const stream = client.messages.stream({ ...asked, max_tokens: 3000 });
+    await new Promise((resolve) => stream.once('text', resolve));
+    stream.abort();
+    await assert.rejects(stream.done(), Anthropic.APIUserAbortError);
+    await server.until(async () => (await server.metric('vllm:num_requests_running')) === 0);
+  });
+});
+
+test('a key may come as x-api-key', { timeout }, async () => {
+  const server = await Server.start('--server.api-key', 'secret');
+  try {
+    const client = (apiKey) => new Anthropic({ baseURL: server.url, apiKey, maxRetries: 0 });
+    assert.equal((await client('secret').messages.create(asked)).role, 'assistant');
+    await assert.rejects(client('guess').messages.create(asked), Anthropic.AuthenticationError);
+  } finally {
+    await server.kill();
+  }
+});
