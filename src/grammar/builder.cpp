@@ -66,6 +66,7 @@ NodeIndex GrammarBuilder::continuation(std::span<const CodePointRange> ranges, c
   for (char32_t i = 0; i < 64; ++i)
     by_rest[continuation(ranges, base + (i << (bits - 6)), bits - 6)].set(0x80 + i);
   std::vector<NodeIndex> parts;
+  parts.reserve(by_rest.size());
   for (const auto& [rest, set] : by_rest)
     parts.push_back(expressions_.sequence(expressions_.bytes(set), rest));
   return expressions_.choice(parts);
@@ -80,6 +81,7 @@ NodeIndex GrammarBuilder::lead_bytes(const CodePointSet& set, char32_t first, ch
   for (char32_t base = first & ~(step - 1); base <= last; base += step)
     by_rest[continuation(part.ranges(), base, bits)].set(lead + (base >> bits));
   std::vector<NodeIndex> parts;
+  parts.reserve(by_rest.size());
   for (const auto& [rest, bytes] : by_rest)
     parts.push_back(expressions_.sequence(expressions_.bytes(bytes), rest));
   return expressions_.choice(parts);

@@ -157,6 +157,7 @@ base::Result<RegexNode> RegexParser::group(int depth, std::vector<Alternative>* 
     return RegexNode{};
   }
   std::vector<RegexNode> parts;
+  parts.reserve(inner.size());
   for (Alternative& one : inner)
     parts.push_back(std::move(one.regex.root));
   return of_choice(std::move(parts));

@@ -36,7 +36,8 @@ class Acceptor {
     if (built) return *built;
     ADD_FAILURE() << built.error().message();
     grammar::GrammarBuilder empty;
-    return *std::move(empty).build(empty.empty());
+    const grammar::Expression root = empty.empty();
+    return *std::move(empty).build(root);
   }
 
   std::shared_ptr<const grammar::Grammar> grammar_;

@@ -79,6 +79,7 @@ TEST(Limits, BuildingIsBounded) {
   EXPECT_EQ(code_of([](GrammarBuilder& b) { return b.repeat(b.literal("a"), 0, 1'000'000); }), ErrorCode::too_large);
   EXPECT_EQ(code_of([](GrammarBuilder& b) {
               std::vector<Expression> many;
+              many.reserve(300'000);
               for (int i = 0; i < 300'000; ++i)
                 many.push_back(b.literal("word " + std::to_string(i)));
               return b.choice(many);
@@ -137,6 +138,7 @@ TEST(Limits, DeepNestingEndsInAnErrorAndNotInACrash) {
 TEST(Limits, LargeAlternativesWork) {
   GrammarBuilder b;
   std::vector<Expression> words;
+  words.reserve(20'000);
   for (int i = 0; i < 20'000; ++i)
     words.push_back(b.literal("aa" + std::to_string(i * 7919) + "b"));
   const auto bound = bind(std::move(b), b.choice(words));
