@@ -200,4 +200,42 @@ Result<void> write_file(const fs::path& path, std::string_view content) {
   return {};
 }
 
+FileWriter::FileWriter(int fd, fs::path path, fs::path temporary)
+    : fd_(fd), path_(std::move(path)), temporary_(std::move(temporary)) {}
+
+FileWriter::FileWriter(FileWriter&& other) noexcept
+    : fd_(std::exchange(other.fd_, -1)),
+      path_(std::move(other.path_)),
+      temporary_(std::exchange(other.temporary_, fs::path())) {}
+
+FileWriter::~FileWriter() {
+  if (fd_ >= 0) ::close(fd_);
+  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+}
+
+Result<FileWriter> FileWriter::create(const fs::path& path) {
+  fs::path temporary = path;
+  temporary += "." + random_hex(6) + ".tmp";
+  const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  if (fd < 0) return system_error("cannot create", temporary);
+  return FileWriter(fd, path, std::move(temporary));
+}
+
+Result<void> FileWriter::write(std::span<const std::byte> bytes) {
+  if (!write_all(fd_, {reinterpret_cast<const char*>(bytes.data()), bytes.size()})) {
+    return system_error("cannot write", path_);
+  }
+  return {};
+}
+
+Result<void> FileWriter::finish() {
+  const bool flushed = ::fsync(fd_) == 0;
+  const bool closed = ::close(std::exchange(fd_, -1)) == 0;
+  if (!flushed || !closed || ::rename(temporary_.c_str(), path_.c_str()) != 0) {
+    return system_error("cannot write", path_);
+  }
+  temporary_.clear();
+  return {};
+}
+
 }  // namespace tidemill::base

@@ -44,6 +44,28 @@ Result<std::string> read_file(const std::filesystem::path& path, size_t limit = 
 // Writes beside `path` under a temporary name, then renames: readers see the old content or the new, never half.
 Result<void> write_file(const std::filesystem::path& path, std::string_view content);
 
+// A file that grows piece by piece under a temporary name beside `path`, readable by its owner alone, and takes its
+// place when it is whole. Destroyed before that, it leaves nothing behind. Movable.
+class FileWriter {
+ public:
+  static Result<FileWriter> create(const std::filesystem::path& path);
+  FileWriter(FileWriter&& other) noexcept;
+  FileWriter& operator=(FileWriter&&) = delete;
+  ~FileWriter();
+
+  // Errors: `io` with the system's reason (a full disk); after one the file cannot be finished.
+  Result<void> write(std::span<const std::byte> bytes);
+  // Flushes to the disk and renames.
+  Result<void> finish();
+
+ private:
+  FileWriter(int fd, std::filesystem::path path, std::filesystem::path temporary);
+
+  int fd_;
+  std::filesystem::path path_;
+  std::filesystem::path temporary_;  // empty once finished
+};
+
 // "<what> '<path>': <strerror(errno)>" as an Error (`not_found` for ENOENT, else `io`).
 Error system_error(std::string_view what, const std::filesystem::path& path);
 

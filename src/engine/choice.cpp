@@ -1,12 +1,18 @@
 #include "engine/choice.hpp"
 
 #include <algorithm>
+#include <cassert>
 #include <utility>
 
 #include "base/utf8.hpp"
 #include "engine/philox.hpp"
 
 namespace tidemill::engine {
+namespace {
+
+constexpr size_t kMostForced = 512;  // tokens known ahead; a longer run goes on after them
+
+}  // namespace
 
 TokenInfo describe(const text::Tokenizer& tokenizer, Token token, const Logprobs& logprobs) {
   TokenInfo info;
@@ -26,6 +32,31 @@ Choice::Choice(const Request& request, const text::Tokenizer& tokenizer, int ind
       stops_(request.stop) {
   if (request.sampling.penalised()) history_ = TokenHistory(request.prompt);
   event_.choice = index;
+  if (request.grammar == nullptr) return;
+  matcher_ = request.grammar->start();
+  forced_ = matcher_->forced(kMostForced);
+}
+
+base::Result<const grammar::TokenMask*> Choice::allowed() {
+  if (!matcher_) return nullptr;
+  return matcher_->allowed();
+}
+
+std::optional<Token> Choice::forced() const {
+  if (finished() || next_forced_ == forced_.size()) return std::nullopt;
+  return forced_[next_forced_];
+}
+
+void Choice::advance_grammar(Token token) {
+  [[maybe_unused]] const bool accepted = matcher_->accept(token);
+  assert(accepted);
+  if (next_forced_ < forced_.size()) {
+    assert(token == forced_[next_forced_]);
+    ++next_forced_;
+  }
+  if (next_forced_ < forced_.size()) return;
+  forced_ = matcher_->forced(kMostForced);
+  next_forced_ = 0;
 }
 
 double Choice::draw() const {
@@ -62,13 +93,18 @@ void Choice::add(Token token, std::optional<TokenInfo> info, int64_t room) {
     info->text_offset = characters_;
     event_.logprobs.push_back(std::move(*info));
   }
-  if (reason_to_stop(token) != FinishReason::none) return end(FinishReason::stop);
+  // The end of a sentence is the end, whatever else was asked to go on.
+  const bool ends_sentence = matcher_ && tokenizer_.ends_generation(token);
+  if (ends_sentence || reason_to_stop(token) != FinishReason::none) return end(FinishReason::stop);
+  if (matcher_) advance_grammar(token);
 
   StopMatcher::Step step = stops_.push(spell(token));
   event_.text += step.text;
   if (step.matched >= 0) {
     finish_ = FinishReason::stop;
     event_.matched_stop = request_.stop[static_cast<size_t>(step.matched)];
+  } else if (matcher_ && matcher_->must_end()) {
+    end(FinishReason::stop);
   } else if (generated_ >= request_.max_tokens || room <= 0) {
     end(FinishReason::length);
   }

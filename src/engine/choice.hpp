@@ -29,9 +29,15 @@ class Choice {
   // Uniform in [0, 1): a function of the seed and of how many tokens came before.
   double draw() const;
 
+  // What the next token may be, if the request has a grammar (else null), valid until add(). An error is the request's
+  // end.
+  base::Result<const grammar::TokenMask*> allowed();
+  // The next token, where the grammar leaves no other text and so the model need not be asked. Never when finished.
+  std::optional<Token> forced() const;
+
   // The next event will begin with the prompt; `infos` is empty, or one for each token.
   void echo(std::span<const Token> prompt, std::vector<TokenInfo> infos);
-  // A generated token. `room` says how many more the context could take after it.
+  // A generated token, one of those allowed. `room` says how many more the context could take after it.
   void add(Token token, std::optional<TokenInfo> info, int64_t room);
   // Ends it from outside: what was held back comes out.
   void end(FinishReason reason);
@@ -41,6 +47,7 @@ class Choice {
 
  private:
   FinishReason reason_to_stop(Token token) const;
+  void advance_grammar(Token token);
   // The text that the token completes.
   std::string spell(Token token);
 
@@ -51,6 +58,9 @@ class Choice {
   text::Detokenizer detokenizer_;
   size_t characters_ = 0;  // that have come out of it
   StopMatcher stops_;
+  std::optional<grammar::Matcher> matcher_;  // with a grammar
+  std::vector<Token> forced_;                // that come next, from next_forced_ on
+  size_t next_forced_ = 0;
   Event event_;
   int generated_ = 0;
   FinishReason finish_ = FinishReason::none;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <functional>
+#include <future>
 #include <limits>
 #include <thread>
 #include <utility>
@@ -101,9 +103,27 @@ class LoopingEngine final : public Engine {
   int64_t max_context() const override { return limits_.max_context; }
   void drain() override { mailbox_->drain(); }
   bool idle() const override { return mailbox_->in_flight() == 0; }
-  base::Result<void> check_books() override { return mailbox_->request_audit().get(); }
+  base::Result<void> check_books() override {
+    return on_thread<void>([this] { return loop_.audit(); });
+  }
+  base::Result<int64_t> save_prefixes(const std::filesystem::path& path, std::string_view identity) override {
+    return on_thread<int64_t>([&] { return loop_.save_prefixes(path, identity); });
+  }
+  base::Result<int64_t> restore_prefixes(const std::filesystem::path& path, std::string_view identity) override {
+    return on_thread<int64_t>([&] { return loop_.restore_prefixes(path, identity); });
+  }
 
  private:
+  // Has the engine's thread do `work` between two steps, and waits for it.
+  template <typename T>
+  base::Result<T> on_thread(const std::function<base::Result<T>()>& work) {
+    std::promise<base::Result<T>> promise;
+    if (!mailbox_->post_errand([&] { promise.set_value(work()); })) {
+      return base::Error(base::ErrorCode::unavailable, "the engine has stopped");
+    }
+    return promise.get_future().get();
+  }
+
   const RequestLimits limits_;
   const std::shared_ptr<Mailbox> mailbox_;  // shared with streams, which may outlive the engine
   Telemetry telemetry_;

@@ -3,10 +3,12 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "base/clock.hpp"
 #include "base/result.hpp"
@@ -84,6 +86,14 @@ class Engine {
   // Has the engine's thread check its books between two steps: every block is free, cached, or owned by just the
   // sequences that say so. An error says what is wrong. The engine does this by itself whenever it falls idle.
   virtual base::Result<void> check_books() = 0;
+
+  // Keeps what the prefix cache holds in a file, and takes it back: prefixes that were computed before a restart need
+  // not be computed after it. `identity` says what the content depends on (the model, the arithmetic): a file of
+  // another identity, or of another KV type or shape, is `unsupported`; one that is damaged is `corrupt`. In both cases
+  // nothing changes. Restoring takes free blocks only, the most recently used prefixes first. Both give the number of
+  // blocks, run on the engine's thread between two steps, and hold it up meanwhile.
+  virtual base::Result<int64_t> save_prefixes(const std::filesystem::path& path, std::string_view identity) = 0;
+  virtual base::Result<int64_t> restore_prefixes(const std::filesystem::path& path, std::string_view identity) = 0;
 };
 
 }  // namespace tidemill::engine

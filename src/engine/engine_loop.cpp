@@ -3,11 +3,14 @@
 #include <algorithm>
 #include <cassert>
 #include <cmath>
+#include <limits>
+#include <set>
 #include <utility>
 
 #include <fmt/format.h>
 
 #include "base/log.hpp"
+#include "engine/prefix_file.hpp"
 
 namespace tidemill::engine {
 namespace {
@@ -65,8 +68,9 @@ void EngineLoop::run() {
 }
 
 void EngineLoop::check_idle_books() {
-  auto checked = scheduler_.audit();
-  if (checked && blocks_.available() != blocks_.size()) {
+  auto checked = audit();
+  const std::set<Block> pinned(pinned_.begin(), pinned_.end());
+  if (checked && blocks_.available() + std::ssize(pinned) != blocks_.size()) {
     checked = base::Error(base::ErrorCode::internal, "blocks are owned while no sequence runs");
   }
   if (!checked) base::log::error("the idle engine's books do not balance: {}", checked.error().to_string());
@@ -79,8 +83,8 @@ void EngineLoop::receive(Mailbox::Letters letters) {
   for (const uint64_t number : letters.cancelled) {
     if (const auto found = jobs_.find(number); found != jobs_.end()) cancel(*found->second);
   }
-  for (auto& promise : letters.audits)
-    promise.set_value(scheduler_.audit());
+  for (const auto& errand : letters.errands)
+    errand();
   ended_.clear();
 }
 
@@ -240,10 +244,10 @@ int64_t EngineLoop::decode(Job& job, Sequence& sequence, Sequence::FullyComputed
   int64_t accepted = 0;
   std::optional<Sequence::FullyComputed> computed = proof;
   for (int64_t row = 0; computed; ++row) {
-    const std::optional<Token> token = sample(job, sequence, *computed, {logits.row(row), cols});
+    const base::Result<Token> token = sample(job, sequence, *computed, {logits.row(row), cols});
     if (!token) {
       if (row > 0) publish(job, choice);  // what came before, as without proposals
-      fail(job, no_distribution(sequence));
+      fail(job, token.error());
       return accepted;
     }
     computed = std::nullopt;
@@ -264,24 +268,42 @@ int64_t EngineLoop::decode(Job& job, Sequence& sequence, Sequence::FullyComputed
   return accepted;
 }
 
-// The token that follows, appended; nullopt if the logits are no distribution.
-std::optional<Token> EngineLoop::sample(Job& job, Sequence& sequence, Sequence::FullyComputed proof,
-                                        std::span<const float> logits) {
+// The token that follows, appended; and behind it those that the grammar leaves no choice about, which need no logits
+// of their own unless their probabilities were asked for.
+base::Result<Token> EngineLoop::sample(Job& job, Sequence& sequence, Sequence::FullyComputed proof,
+                                       std::span<const float> logits) {
   Choice& choice = *job.choices[static_cast<size_t>(sequence.choice())];
-  const std::optional<Token> token = sampler_.sample(logits, job.request.sampling, choice.history(), choice.draw());
-  if (!token) return std::nullopt;
+  TM_TRY(const Token token, choose(job, choice, sequence, logits));
   std::optional<TokenInfo> info;
   if (job.request.logprobs) {
-    const auto logprobs = log_probabilities(logits, *token, job.request.top_logprobs);
-    if (!logprobs) return std::nullopt;
-    info = describe(tokenizer_, *token, *logprobs);
+    const auto logprobs = log_probabilities(logits, token, job.request.top_logprobs);
+    if (!logprobs) return no_distribution(sequence);
+    info = describe(tokenizer_, token, *logprobs);
   }
   if (choice.generated() == 0 && job.request.echo) choice.echo(sequence.prompt(), job.prompt_infos);
-  sequence.append(proof, *token);
-  choice.add(*token, std::move(info), max_context_ - sequence.size());
-  ++current_.generated_tokens;
-  telemetry_.token(job, sequence.choice());
+  int64_t room = max_context_ - sequence.size();
+  appended_.clear();
+  const auto add = [&](Token next) {
+    appended_.push_back(next);
+    choice.add(next, std::exchange(info, std::nullopt), --room);
+    ++current_.generated_tokens;
+    telemetry_.token(job, sequence.choice());
+  };
+  add(token);
+  while (!job.request.logprobs && choice.forced())
+    add(*choice.forced());
+  sequence.append(proof, appended_);
   return token;
+}
+
+base::Result<Token> EngineLoop::choose(Job& job, Choice& choice, const Sequence& sequence,
+                                       std::span<const float> logits) {
+  if (const std::optional<Token> forced = choice.forced()) return *forced;
+  TM_TRY(const grammar::TokenMask* mask, choice.allowed());
+  const std::optional<Token> token =
+      sampler_.sample(logits, job.request.sampling, choice.history(), choice.draw(), mask);
+  if (!token) return no_distribution(sequence);
+  return *token;
 }
 
 void EngineLoop::finish_scored(Job& job) {
@@ -340,6 +362,12 @@ void EngineLoop::end(Job& job, Event last) {
     if (speculator_) speculator_->forget(*sequence);
     owners_.erase(sequence.get());
   }
+  if (job.request.pin_prompt && !last.error) {
+    if (auto pinned = pin(job.request); !pinned) {
+      last.finish = FinishReason::error;
+      last.error = std::move(pinned).error();
+    }
+  }
   last.usage = usage(job);
   telemetry_.ended(job, *last.usage, last.error ? &*last.error : nullptr);
   leave_queue(job);
@@ -348,6 +376,34 @@ void EngineLoop::end(Job& job, Event last) {
   ended_.push_back(std::move(node.mapped()));
   update_stats();
   job.channel->push(std::move(last), true);
+}
+
+// Holds the blocks of the prompt for good. A context of the largest length must fit beside all that is held.
+base::Result<void> EngineLoop::pin(const Request& request) {
+  std::vector<Block> held = blocks_.match(request.tenant, request.prompt, std::numeric_limits<int64_t>::max());
+  std::set<Block> all(pinned_.begin(), pinned_.end());
+  all.insert(held.begin(), held.end());
+  if (blocks_.size() - std::ssize(all) < blocks_.blocks_for(max_context_)) {
+    for (; !held.empty(); held.pop_back())
+      blocks_.release(held.back());
+    return base::Error(
+        base::ErrorCode::exhausted,
+        fmt::format("keeping {} tokens for good would leave less room in the KV cache than the {} tokens "
+                    "that a request may have; give it more memory, or requests a shorter context",
+                    std::ssize(all) * blocks_.block_tokens(), max_context_));
+  }
+  pinned_.insert(pinned_.end(), held.begin(), held.end());
+  return {};
+}
+
+base::Result<int64_t> EngineLoop::save_prefixes(const std::filesystem::path& path, std::string_view identity) const {
+  return write_prefix_file(path, identity, blocks_, *cache_);
+}
+
+base::Result<int64_t> EngineLoop::restore_prefixes(const std::filesystem::path& path, std::string_view identity) {
+  auto restored = read_prefix_file(path, identity, blocks_, *cache_);
+  update_stats();
+  return restored;
 }
 
 Usage EngineLoop::usage(const Job& job) const {

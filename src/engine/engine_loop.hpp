@@ -2,11 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <span>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -52,6 +54,11 @@ class EngineLoop {
   // Until the mailbox is closed; then ends what is left with an error.
   void run();
 
+  // See Engine. For the engine's thread.
+  base::Result<void> audit() const { return scheduler_.audit(pinned_); }
+  base::Result<int64_t> save_prefixes(const std::filesystem::path& path, std::string_view identity) const;
+  base::Result<int64_t> restore_prefixes(const std::filesystem::path& path, std::string_view identity);
+
   EngineStats stats() const;
 
  private:
@@ -67,8 +74,9 @@ class EngineLoop {
   bool harvest(Job& job, const Slice& slice, const BatchBuilder::Outputs& outputs, const model::Output& output);
   int64_t decode(Job& job, Sequence& sequence, Sequence::FullyComputed proof, std::span<const Token> proposed,
                  tensor::ConstMatrix logits);
-  std::optional<Token> sample(Job& job, Sequence& sequence, Sequence::FullyComputed proof,
-                              std::span<const float> logits);
+  base::Result<Token> sample(Job& job, Sequence& sequence, Sequence::FullyComputed proof,
+                             std::span<const float> logits);
+  base::Result<Token> choose(Job& job, Choice& choice, const Sequence& sequence, std::span<const float> logits);
   void finish_scored(Job& job);
   void finish_embedding(Job& job);
 
@@ -83,6 +91,7 @@ class EngineLoop {
   void leave_queue(Job& job);
   void update_stats();
   void check_idle_books();
+  base::Result<void> pin(const Request& request);
 
   model::Model& model_;
   const text::Tokenizer& tokenizer_;
@@ -94,6 +103,7 @@ class EngineLoop {
   Telemetry& telemetry_;
 
   KvBlocks blocks_;
+  std::vector<Block> pinned_;  // held for Request::pin_prompt, once for each request
   Scheduler scheduler_;
   BatchBuilder builder_;
   Sampler sampler_;
@@ -103,6 +113,7 @@ class EngineLoop {
   RateMeter rate_;
   std::map<uint64_t, std::unique_ptr<Job>> jobs_;  // by number
   std::unordered_map<const Sequence*, Job*> owners_;
+  std::vector<Token> appended_;              // to one sequence, in one go
   std::vector<std::unique_ptr<Job>> ended_;  // until no slice refers to them
   EngineStats current_;
 

@@ -49,6 +49,9 @@ class KvBlocks {
   // off, does nothing.
   Block publish(std::string_view tenant, std::optional<Block> previous, std::span<const Token> tokens, Block block);
 
+  // What the prefix cache holds, as PrefixTree::entries().
+  std::vector<PrefixTree::Entry> cached_entries() const { return tree_.entries(); }
+
   // Checks that every block is free, cached or owned, and owned as often as `owned` (a list of blocks, one entry an
   // owner) says. An error says what is wrong.
   base::Result<void> audit(std::span<const Block> owned) const;

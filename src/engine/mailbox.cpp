@@ -37,17 +37,12 @@ void Mailbox::cancel(uint64_t job) {
   posted_.notify_one();
 }
 
-std::future<base::Result<void>> Mailbox::request_audit() {
-  std::promise<base::Result<void>> promise;
-  auto future = promise.get_future();
+bool Mailbox::post_errand(std::function<void()> errand) {
   const std::lock_guard lock(mutex_);
-  if (letters_.closed) {
-    promise.set_value(base::Error(base::ErrorCode::unavailable, "the engine has stopped"));
-  } else {
-    letters_.audits.push_back(std::move(promise));
-    posted_.notify_one();
-  }
-  return future;
+  if (letters_.closed) return false;
+  letters_.errands.push_back(std::move(errand));
+  posted_.notify_one();
+  return true;
 }
 
 void Mailbox::drain() {
@@ -64,7 +59,7 @@ void Mailbox::close() {
 Mailbox::Letters Mailbox::take(bool wait) {
   std::unique_lock lock(mutex_);
   const auto something = [this] {
-    return letters_.closed || !letters_.arrivals.empty() || !letters_.cancelled.empty() || !letters_.audits.empty();
+    return letters_.closed || !letters_.arrivals.empty() || !letters_.cancelled.empty() || !letters_.errands.empty();
   };
   if (wait) posted_.wait(lock, something);
   Letters taken = std::exchange(letters_, {});

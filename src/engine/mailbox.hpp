@@ -3,7 +3,7 @@
 
 #include <condition_variable>
 #include <cstdint>
-#include <future>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -24,8 +24,8 @@ class Mailbox {
   base::Result<void> post(std::unique_ptr<Job> job);
   // Asks for the job's end. One that has ended, or is unknown, is none of the engine's business any more.
   void cancel(uint64_t job);
-  // Asks the engine's thread for an audit of its books between two steps.
-  std::future<base::Result<void>> request_audit();
+  // Has the engine's thread do something between two steps. False, and it is not done, after close().
+  bool post_errand(std::function<void()> errand);
   // Takes no more requests.
   void drain();
   // Takes nothing more at all and wakes the engine to end.
@@ -34,7 +34,7 @@ class Mailbox {
   struct Letters {
     std::vector<std::unique_ptr<Job>> arrivals;
     std::vector<uint64_t> cancelled;
-    std::vector<std::promise<base::Result<void>>> audits;
+    std::vector<std::function<void()>> errands;
     bool closed = false;
   };
   // What has come since the last call. With `wait`, sleeps until there is something.

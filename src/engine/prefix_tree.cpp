@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <limits>
 
 #include <fmt/format.h>
 #include <xxhash.h>
@@ -103,6 +104,38 @@ void PrefixTree::drop_child(Place parent) {
   }
   Node& node = nodes_[static_cast<size_t>(parent)];
   if (--node.children == 0 && !node.used) evictable_.emplace(node.unused_since, static_cast<Block>(parent));
+}
+
+std::vector<PrefixTree::Entry> PrefixTree::entries() const {
+  std::vector<Block> by_use;
+  for (size_t i = 0; i < nodes_.size(); ++i) {
+    if (nodes_[i].present) by_use.push_back(static_cast<Block>(i));
+  }
+  const auto node_of = [this](Block block) -> const Node& { return nodes_[static_cast<size_t>(block)]; };
+  std::ranges::stable_sort(by_use, [&](Block a, Block b) {
+    const uint64_t never = std::numeric_limits<uint64_t>::max();
+    return (node_of(a).used ? never : node_of(a).unused_since) > (node_of(b).used ? never : node_of(b).unused_since);
+  });
+  std::vector<Entry> listed;
+  std::vector<std::string_view> tenants(nodes_.size());
+  std::vector<bool> done(nodes_.size(), false);
+  std::vector<Block> path;
+  for (const Block leaf : by_use) {
+    Place place = leaf;
+    for (; place >= 0 && !done[static_cast<size_t>(place)]; place = nodes_[static_cast<size_t>(place)].parent)
+      path.push_back(static_cast<Block>(place));
+    std::string_view tenant =
+        place >= 0 ? tenants[static_cast<size_t>(place)] : std::string_view(roots_.at(place).tenant);
+    for (; !path.empty(); path.pop_back()) {
+      const Block block = path.back();
+      const Place parent = node_of(block).parent;
+      done[static_cast<size_t>(block)] = true;
+      tenants[static_cast<size_t>(block)] = tenant;
+      listed.push_back(
+          {block, parent < 0 ? std::nullopt : std::optional(static_cast<Block>(parent)), tenant, tokens_of(block)});
+    }
+  }
+  return listed;
 }
 
 base::Result<void> PrefixTree::audit() const {

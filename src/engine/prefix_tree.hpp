@@ -51,6 +51,15 @@ class PrefixTree {
   // Removes the unused leaf that has been unused the longest, and gives its block; nullopt if all nodes are in use.
   std::optional<Block> evict();
 
+  // Every block, after the one that it hangs below; apart from that the most recently used first.
+  struct Entry {
+    Block block;
+    std::optional<Block> parent;  // none: it hangs below the tenant's root
+    std::string_view tenant;      // valid as long as the tree does not change
+    std::span<const Token> tokens;
+  };
+  std::vector<Entry> entries() const;
+
   int64_t size() const { return static_cast<int64_t>(index_.size()); }
   int64_t unused() const { return unused_; }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -9,6 +10,7 @@
 
 #include "base/result.hpp"
 #include "engine/sampling.hpp"
+#include "grammar/token_grammar.hpp"
 #include "observe/trace.hpp"
 
 namespace tidemill::engine {
@@ -26,10 +28,15 @@ struct Request {
   bool ignore_eos = false;         // go on past end-of-generation tokens
   int n = 1;                       // independent choices from one prompt, choice i seeded with seed + i
   bool logprobs = false;
-  int top_logprobs = 0;         // 0 .. 20 alternatives per token
-  bool echo = false;            // also report the prompt's tokens (with logprobs if asked), for /v1/completions
-  bool special_text = false;    // special tokens appear in the text
+  int top_logprobs = 0;       // 0 .. 20 alternatives per token
+  bool echo = false;          // also report the prompt's tokens (with logprobs if asked), for /v1/completions
+  bool special_text = false;  // special tokens appear in the text
+  // What each choice's text must be a sentence of; null: anything. Tokens that cannot follow are never chosen, and
+  // those that alone can follow are taken without asking the model. A choice ends where nothing can follow; one that
+  // max_tokens or the context ends may be cut off anywhere.
+  std::shared_ptr<const grammar::TokenGrammar> grammar;
   int priority = 0;             // lower runs first, as in vLLM
+  bool pin_prompt = false;      // the whole blocks of its prompt stay in the prefix cache as long as the engine lives
   std::string tenant;           // salts the prefix cache: tenants do not see each other's hits
   observe::SpanContext parent;  // the span under which the engine opens its own
 };

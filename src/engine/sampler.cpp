@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "engine/softmax.hpp"
 #include "engine/truncation.hpp"
@@ -37,12 +38,28 @@ Token pick_any(std::span<const float> weights, double total, double draw) {
   return static_cast<Token>(last);
 }
 
+// Makes what the mask leaves out impossible, but keeps NaN where it is. A model may have more logits than its
+// vocabulary has tokens.
+void keep_allowed(const grammar::TokenMask& mask, std::span<float> row) {
+  const std::span<const uint64_t> words = mask.words();
+  for (size_t begin = 0; begin < row.size(); begin += 64) {
+    const uint64_t word = begin / 64 < words.size() ? words[begin / 64] : 0;
+    if (word == ~uint64_t{0}) continue;
+    const size_t count = std::min<size_t>(64, row.size() - begin);
+    for (size_t i = 0; i < count; ++i) {
+      float& logit = row[begin + i];
+      if ((word >> i & 1) == 0 && !std::isnan(logit)) logit = -std::numeric_limits<float>::infinity();
+    }
+  }
+}
+
 }  // namespace
 
 std::span<const float> Sampler::adjust(std::span<const float> logits, const Sampling& sampling,
-                                       const TokenHistory& history) {
-  if (sampling.logit_bias.empty() && !sampling.penalised()) return logits;
+                                       const TokenHistory& history, const grammar::TokenMask* mask) {
+  if (mask == nullptr && sampling.logit_bias.empty() && !sampling.penalised()) return logits;
   adjusted_.assign(logits.begin(), logits.end());
+  if (mask != nullptr) keep_allowed(*mask, adjusted_);
   for (const auto& [token, bias] : sampling.logit_bias)
     adjusted_[static_cast<size_t>(token)] += bias;
   if (!sampling.penalised()) return adjusted_;
@@ -57,8 +74,8 @@ std::span<const float> Sampler::adjust(std::span<const float> logits, const Samp
 }
 
 std::optional<Token> Sampler::sample(std::span<const float> logits, const Sampling& sampling,
-                                     const TokenHistory& history, double draw) {
-  const std::span<const float> row = adjust(logits, sampling, history);
+                                     const TokenHistory& history, double draw, const grammar::TokenMask* mask) {
+  const std::span<const float> row = adjust(logits, sampling, history, mask);
   const std::optional<float> max = finite_max(row);
   if (!max) return std::nullopt;
   if (sampling.greedy()) return static_cast<Token>(std::ranges::find(row, *max) - row.begin());

@@ -10,6 +10,7 @@
 
 #include "engine/sampling.hpp"
 #include "engine/token_history.hpp"
+#include "grammar/token_mask.hpp"
 
 namespace tidemill::engine {
 
@@ -18,13 +19,14 @@ namespace tidemill::engine {
 // in a histogram and sorts the one bucket that the border runs through. Not thread-safe.
 class Sampler {
  public:
-  // `draw` is uniform in [0, 1). nullopt if the logits are no distribution (NaN or +infinity among them, or all
-  // -infinity).
+  // `draw` is uniform in [0, 1). With a mask, only its tokens are chosen from, as if the others' logits were -infinity.
+  // nullopt if the logits are no distribution (NaN or +infinity among them, or all -infinity).
   std::optional<Token> sample(std::span<const float> logits, const Sampling& sampling, const TokenHistory& history,
-                              double draw);
+                              double draw, const grammar::TokenMask* mask = nullptr);
 
  private:
-  std::span<const float> adjust(std::span<const float> logits, const Sampling& sampling, const TokenHistory& history);
+  std::span<const float> adjust(std::span<const float> logits, const Sampling& sampling, const TokenHistory& history,
+                                const grammar::TokenMask* mask);
 
   std::vector<float> adjusted_;
   std::vector<float> weights_;

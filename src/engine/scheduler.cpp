@@ -206,8 +206,8 @@ std::optional<Sequence::FullyComputed> Scheduler::computed(const Slice& slice) {
   return proof;
 }
 
-base::Result<void> Scheduler::audit() const {
-  std::vector<Block> owned;
+base::Result<void> Scheduler::audit(std::span<const Block> also_owned) const {
+  std::vector<Block> owned(also_owned.begin(), also_owned.end());
   for (const Sequence* sequence : running_)
     owned.insert(owned.end(), sequence->blocks_.begin(), sequence->blocks_.end());
   for (const Sequence* sequence : waiting_) {

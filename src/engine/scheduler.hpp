@@ -63,7 +63,7 @@ class Scheduler {
   uint64_t preemptions() const { return preemptions_; }
 
   // Checks that every block is free, cached, or held by the sequences that say so.
-  base::Result<void> audit() const;
+  base::Result<void> audit(std::span<const Block> also_owned = {}) const;
 
  private:
   struct ByRank {

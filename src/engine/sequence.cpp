@@ -38,9 +38,9 @@ std::optional<Sequence::FullyComputed> Sequence::advance(int64_t count) {
   return FullyComputed{};
 }
 
-void Sequence::append(FullyComputed /*proof*/, Token token) {
-  assert(pending() == 0);
-  tokens_.push_back(token);
+void Sequence::append(FullyComputed /*proof*/, std::span<const Token> tokens) {
+  assert(pending() == 0 && !tokens.empty());
+  tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
 }
 
 }  // namespace tidemill::engine

@@ -40,7 +40,7 @@ struct SequenceSpec {
 };
 
 // One counter, computed(), serves prefill, decode and recomputing after a preemption alike: a step computes some of
-// pending(). Only when nothing is pending can a token be appended, and the type system holds us to it: append() wants a
+// pending(). Only when nothing is pending can tokens be appended, and the type system holds us to it: append() wants a
 // FullyComputed, which only advance() makes.
 //
 // Used by the engine's thread alone. The scheduler changes state and blocks; everyone else reads.
@@ -90,7 +90,8 @@ class Sequence {
   bool must_follow() const;
   const Sequence* leader() const { return leader_; }
 
-  void append(FullyComputed proof, Token token);
+  // The token that follows, and perhaps others that follow it whatever the model would say.
+  void append(FullyComputed proof, std::span<const Token> tokens);
 
  private:
   friend class Scheduler;

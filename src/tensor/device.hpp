@@ -81,6 +81,11 @@ class KvCache {
   const KvShape& shape() const { return shape_; }
   virtual size_t bytes() const = 0;
 
+  // The content of one block, all layers of it, as kv_block_bytes(shape()) bytes in this kind of cache's own order: to
+  // be kept elsewhere and given back to a cache of the same kind and shape, the number of blocks aside.
+  virtual void read_block(int32_t block, std::span<std::byte> out) const = 0;
+  virtual void write_block(int32_t block, std::span<const std::byte> content) = 0;
+
  protected:
   explicit KvCache(const KvShape& shape) : shape_(shape) {}
 

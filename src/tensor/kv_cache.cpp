@@ -183,6 +183,22 @@ base::Result<std::unique_ptr<KvCache>> CpuKvCache::make(const KvShape& shape) {
   return std::unique_ptr<KvCache>(new CpuKvCache(shape, std::move(data)));
 }
 
+void CpuKvCache::read_block(int32_t block, std::span<std::byte> out) const {
+  assert(block >= 0 && block < shape().blocks && out.size() == kv_block_bytes(shape()));
+  for (int64_t layer = 0; layer < shape().layers; ++layer) {
+    const std::byte* from = data_.data() + (layer * shape().blocks + block) * block_stride_;
+    std::memcpy(out.data() + layer * block_stride_, from, static_cast<size_t>(block_stride_));
+  }
+}
+
+void CpuKvCache::write_block(int32_t block, std::span<const std::byte> content) {
+  assert(block >= 0 && block < shape().blocks && content.size() == kv_block_bytes(shape()));
+  for (int64_t layer = 0; layer < shape().layers; ++layer) {
+    std::byte* to = data_.data() + (layer * shape().blocks + block) * block_stride_;
+    std::memcpy(to, content.data() + layer * block_stride_, static_cast<size_t>(block_stride_));
+  }
+}
+
 const std::byte* CpuKvCache::keys(int64_t layer, int64_t kv_head) const {
   return data_.data() + layer * shape().blocks * block_stride_ + kv_head * key_head_bytes_;
 }

@@ -13,6 +13,8 @@ class CpuKvCache final : public KvCache {
   static base::Result<std::unique_ptr<KvCache>> make(const KvShape& shape);
 
   size_t bytes() const override { return data_.size(); }
+  void read_block(int32_t block, std::span<std::byte> out) const override;
+  void write_block(int32_t block, std::span<const std::byte> content) override;
 
   // Bytes from one block of a layer to the next.
   int64_t block_stride() const { return block_stride_; }

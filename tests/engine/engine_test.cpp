@@ -410,13 +410,15 @@ TEST(Engine, DrainFinishesWhatItHasAndTakesNoMore) {
 }
 
 TEST(Engine, DestructionEndsStreamsWithAnError) {
-  Rig rig({.max_running = 1});
+  // The first alone would take far longer than any machine needs to get around to ending the engine.
+  constexpr int64_t context = 100'000;
+  Rig rig(Rig::with_blocks(8000, {.max_running = 1}), context);
   Gate gate;
   rig.model.before_forward = [&](const model::Batch&) { gate.pass(); };
-  const auto running = rig.submit(request_of(prompt_of(4), 400, 1));
-  const auto waiting = rig.submit(request_of(prompt_of(4), 400, 2));
+  const auto running = rig.submit(request_of(prompt_of(4), context - 4, 1));
+  const auto waiting = rig.submit(request_of(prompt_of(4), context - 4, 2));
   gate.wait_for(1);
-  std::thread opener([&] { gate.allow(1000); });
+  std::thread opener([&] { gate.open(); });
   rig.engine.reset();
   opener.join();
   for (const auto& stream : {running, waiting}) {

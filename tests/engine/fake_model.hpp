@@ -2,8 +2,10 @@
 // wrong block table, a stale or shared-by-mistake block, a missing or doubled row: all change the output.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <limits>
 #include <memory>
@@ -71,11 +73,21 @@ class FakeCache final : public tensor::KvCache {
   explicit FakeCache(const tensor::KvShape& shape)
       : KvCache(shape), slots(static_cast<size_t>(shape.blocks * tensor::kKvBlockTokens)) {}
   size_t bytes() const override { return slots.size() * sizeof(Slot); }
+  void read_block(int32_t block, std::span<std::byte> out) const override {
+    std::memcpy(out.data(), first_of(block), std::min(out.size(), block_bytes));
+  }
+  void write_block(int32_t block, std::span<const std::byte> content) override {
+    std::memcpy(const_cast<Slot*>(first_of(block)), content.data(), std::min(content.size(), block_bytes));
+  }
   Slot& at(std::span<const int32_t> table, int64_t position) {
     const int32_t block = table[static_cast<size_t>(position / tensor::kKvBlockTokens)];
     return slots[static_cast<size_t>(block * tensor::kKvBlockTokens + position % tensor::kKvBlockTokens)];
   }
   std::vector<Slot> slots;
+
+ private:
+  static constexpr size_t block_bytes = tensor::kKvBlockTokens * sizeof(Slot);
+  const Slot* first_of(int32_t block) const { return &slots[static_cast<size_t>(block * tensor::kKvBlockTokens)]; }
 };
 
 // Only makes caches.

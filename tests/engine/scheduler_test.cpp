@@ -1,5 +1,6 @@
 #include "engine/scheduler.hpp"
 
+#include <array>
 #include <memory>
 #include <vector>
 
@@ -37,7 +38,7 @@ struct Bench {
   std::vector<Slice> step() {
     auto plan = scheduler.plan();
     for (const Slice& slice : plan) {
-      if (const auto proof = scheduler.computed(slice)) slice.sequence->append(*proof, 0);
+      if (const auto proof = scheduler.computed(slice)) slice.sequence->append(*proof, std::array<Token, 1>{0});
     }
     const auto books = scheduler.audit();
     EXPECT_TRUE(books) << books.error().to_string();
