@@ -9,6 +9,7 @@
 #include "base/log.hpp"
 #include "base/utf8.hpp"
 #include "observe/semantic_conventions.hpp"
+#include "serve/tenants.hpp"
 #include "wire/error_body.hpp"
 #include "wire/sse.hpp"
 
@@ -87,9 +88,9 @@ bool Call::authorise(wire::HttpResponse& response) {
   std::string_view given = request().bearer_token();
   const bool anthropic = error_style_ == wire::ErrorStyle::anthropic;
   if (given.empty() && anthropic) given = request().headers.find("x-api-key").value_or("");
-  for (size_t i = 0; i < keys.size(); ++i) {
-    if (equal_secrets(keys[i], given)) {
-      tenant_ = fmt::format("key-{}", i);
+  for (const std::string& key : keys) {
+    if (equal_secrets(key, given)) {
+      tenant_ = tenant_of(key);
       return true;
     }
   }

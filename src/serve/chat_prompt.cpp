@@ -139,6 +139,7 @@ ChatPrompt::ChatPrompt(const text::Tokenizer& tokenizer, const std::string& sour
   }
   template_ = std::move(*compiled);
   traits_ = template_->probe();
+  format_ = chat::recognise(*template_, source);
   knows_developer_ = source.find("developer") != std::string::npos;
 }
 

@@ -15,6 +15,7 @@
 #include "base/clock.hpp"
 #include "base/json.hpp"
 #include "base/result.hpp"
+#include "chat/format.hpp"
 #include "text/chat_template.hpp"
 #include "text/tokenizer.hpp"
 
@@ -39,6 +40,11 @@ class ChatPrompt {
   bool available() const { return template_.has_value(); }
   // Why it is not available.
   const base::Error& fault() const { return *fault_; }
+  // What the template does with what it is given; nothing, without one.
+  const text::TemplateTraits& traits() const { return traits_; }
+  // How the model writes reasoning and tool calls, as far as the template shows.
+  const chat::Format& format() const { return format_; }
+  void set_format(chat::Format format) { format_ = std::move(format); }
 
   // `messages` as wire::parse_messages gives them; the role "developer" becomes "system" unless the template knows it,
   // and the arguments of tool calls become text again where the template wants text. `variables` are further ones for
@@ -58,6 +64,7 @@ class ChatPrompt {
   std::optional<text::ChatTemplate> template_;
   std::optional<base::Error> fault_;
   text::TemplateTraits traits_;
+  chat::Format format_;
   bool knows_developer_ = false;
 };
 

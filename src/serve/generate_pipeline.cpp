@@ -1,6 +1,8 @@
 // See generate_pipeline.hpp.
 #include "serve/generate_pipeline.hpp"
 
+#include <algorithm>
+#include <array>
 #include <memory>
 #include <string>
 #include <utility>
@@ -126,6 +128,14 @@ asio::awaitable<void> collect(Call& call, const Pipeline& pipeline, Generation& 
   (void)co_await call.respond(wire::HttpResponse::json(200, answer.whole(generation.usage())));
 }
 
+// How much work a body is, in bytes of text. A grammar may have to be compiled where one of these names occurs.
+size_t text_work_bytes(std::string_view body) {
+  constexpr std::array<std::string_view, 6> names = {
+      "\"tools\"", "format\"", "\"guided_", "\"grammar\"", "\"structured_outputs\"", "\"output_config\""};
+  const auto occurs = [body](std::string_view name) { return body.find(name) != std::string_view::npos; };
+  return body.size() + (std::any_of(names.begin(), names.end(), occurs) ? Service::pooled_text_bytes : 0);
+}
+
 }  // namespace
 
 Result<Prepared> prepare(const Service& service, const Pipeline& pipeline, std::string_view body,
@@ -134,9 +144,9 @@ Result<Prepared> prepare(const Service& service, const Pipeline& pipeline, std::
   Prepared prepared;
   TM_TRY(prepared.asked, pipeline.parse(body));
   TM_CHECK(check_model(serving, prepared.asked.request.model));
-  auto requests = engine_requests(*serving.model, prepared.asked.request, id);
-  if (!requests) return rename_param(std::move(requests).error(), prepared.asked.request.dialect);
-  prepared.engine_requests = std::move(*requests);
+  auto work = engine_work(*serving.model, serving.engine->max_context(), prepared.asked.request, id);
+  if (!work) return rename_param(std::move(work).error(), prepared.asked.request.dialect);
+  prepared.work = std::move(*work);
   return prepared;
 }
 
@@ -145,7 +155,7 @@ asio::awaitable<void> generate(Service& service, Call& call, Pipeline pipeline) 
   const std::string body = std::move(call.request().body);
   const std::string id = base::random_id(pipeline.id_prefix);
   auto work = [&] { return prepare(service, pipeline, body, id); };
-  auto prepared = co_await service.run_text_work(body.size() + pipeline.more_text_bytes, work);
+  auto prepared = co_await service.run_text_work(text_work_bytes(body) + pipeline.more_text_bytes, work);
   if (!prepared) {
     (void)co_await call.refuse(std::move(prepared).error());
     co_return;
@@ -156,14 +166,15 @@ asio::awaitable<void> generate(Service& service, Call& call, Pipeline pipeline) 
   call.span().set(attribute::response_id, id);
   wire::AnswerInfo info{
       .id = id, .model = model, .created = base::unix_nanos(service.clock().wall_now()) / 1'000'000'000};
-  info.choices = static_cast<int>(prepared->engine_requests.size()) * request.n;
-  for (engine::Request& one : prepared->engine_requests) {
+  info.choices = static_cast<int>(prepared->work.requests.size()) * request.n;
+  info.dropped_turns = prepared->work.dropped_turns;
+  for (engine::Request& one : prepared->work.requests) {
     one.parent = call.span().context();
     one.tenant = call.tenant();
     info.prompt_tokens += std::ssize(one.prompt);
   }
   call.end_receive();
-  auto generation = Generation::submit(*serving.engine, std::move(prepared->engine_requests), request.n);
+  auto generation = Generation::submit(*serving.engine, std::move(prepared->work), request.n);
   if (!generation) {
     (void)co_await call.refuse(rename_param(std::move(generation).error(), request.dialect));
     co_return;

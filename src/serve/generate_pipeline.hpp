@@ -5,13 +5,12 @@
 #include <functional>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include <boost/asio/awaitable.hpp>
 
 #include "base/result.hpp"
-#include "engine/engine.hpp"
 #include "serve/call.hpp"
+#include "serve/generation.hpp"
 #include "serve/service.hpp"
 #include "wire/answer.hpp"
 
@@ -33,7 +32,7 @@ asio::awaitable<void> generate(Service& service, Call& call, Pipeline pipeline);
 // What is asked, and what the engine is to do for it.
 struct Prepared {
   wire::Asked asked;
-  std::vector<engine::Request> engine_requests;
+  EngineWork work;
 };
 
 // Body to engine requests: all that can be refused without the engine. Pure, for the text pool.

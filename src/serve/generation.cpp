@@ -1,11 +1,14 @@
 #include "serve/generation.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
 #include <utility>
 #include <variant>
 
 #include <fmt/core.h>
+
+#include "serve/tool_prompt.hpp"
 
 namespace tidemill::serve {
 
@@ -76,20 +79,6 @@ Result<void> check_length(const LoadedModel& model, std::string_view text) {
       .with_param("prompt");
 }
 
-// What the dialects can say and the engine cannot do yet.
-Result<void> refuse_forms(const wire::GenerateRequest& request) {
-  if (request.output.kind != wire::OutputFormat::Kind::text) {
-    return Error(ErrorCode::unsupported, "structured output is not supported; the output can be text alone")
-        .with_param(request.output.param);
-  }
-  if (!request.tools.empty() && request.tool_choice.kind != wire::ToolChoice::Kind::none) {
-    return Error(ErrorCode::unsupported,
-                 "tool calls are not supported; leave 'tools' out or set 'tool_choice' to \"none\"")
-        .with_param("tools");
-  }
-  return {};
-}
-
 }  // namespace
 
 Result<std::vector<text::Token>> prompt_tokens(const LoadedModel& model, const wire::Prompt& prompt,
@@ -114,39 +103,121 @@ Result<std::vector<text::Token>> prompt_tokens(const LoadedModel& model, const w
   return ids;
 }
 
-Result<std::vector<engine::Request>> engine_requests(const LoadedModel& model, const wire::GenerateRequest& request,
-                                                     const std::string& id) {
-  TM_CHECK(refuse_forms(request));
-  const engine::Request settings = settings_of(request);
-  std::vector<engine::Request> requests;
-  if (request.dialect != wire::Dialect::completions) {
-    TM_TRY(const RenderedPrompt prompt,
-           model.chat().render(request.messages, request.template_variables, request.add_generation_prompt));
-    TM_CHECK(check_length(model, prompt.text));
-    engine::Request& only = requests.emplace_back(settings);
-    only.id = id;
-    TM_TRY(only.prompt, model.chat().encode(prompt));
-    return requests;
-  }
-  requests.reserve(request.prompts.size());
-  for (size_t i = 0; i < request.prompts.size(); ++i) {
-    engine::Request& one = requests.emplace_back(settings);
-    one.id = request.prompts.size() == 1 ? id : fmt::format("{}-{}", id, i);
-    TM_TRY(one.prompt, prompt_tokens(model, request.prompts[i], "prompt"));
-  }
-  return requests;
+namespace {
+
+struct ConversationPrompt {
+  std::string text;  // as the template wrote it
+  std::vector<text::Token> tokens;
+};
+
+Result<ConversationPrompt> prompt_of(const LoadedModel& model, const wire::GenerateRequest& request) {
+  const ToldConversation told = tell_conversation(model.chat(), request);
+  TM_TRY(RenderedPrompt rendered, model.chat().render(told.messages, told.variables, request.add_generation_prompt));
+  TM_CHECK(check_length(model, rendered.text));
+  ConversationPrompt prompt;
+  TM_TRY(prompt.tokens, model.chat().encode(rendered));
+  prompt.text = std::move(rendered.text);
+  return prompt;
 }
 
-Generation::Generation(engine::Engine& engine, std::vector<engine::Request> requests, int n)
-    : engine_(engine), requests_(std::move(requests)), n_(n) {
+std::string_view role_of(const base::json::value& message) {
+  const base::json::value* role = message.get_object().if_contains("role");
+  return role != nullptr && role->is_string() ? std::string_view(role->get_string()) : std::string_view();
+}
+
+// Where the user's turns begin.
+std::vector<size_t> turns_of(const base::json::array& messages) {
+  std::vector<size_t> turns;
+  for (size_t i = 0; i < messages.size(); ++i) {
+    if (role_of(messages[i]) == "user") turns.push_back(i);
+  }
+  return turns;
+}
+
+// Without what was said before message `begin`, except by the system.
+base::json::array without_turns(const base::json::array& messages, size_t begin) {
+  base::json::array kept;
+  for (size_t i = 0; i < messages.size(); ++i) {
+    const std::string_view role = role_of(messages[i]);
+    if (i >= begin || role == "system" || role == "developer") kept.push_back(messages[i]);
+  }
+  return kept;
+}
+
+// The conversation's prompt; where that is too long, and the request allows it, without as many of the oldest turns as
+// must go so that there is room for an answer. The last turn stays.
+Result<ConversationPrompt> fitted_prompt(const LoadedModel& model, int64_t context, wire::GenerateRequest& request,
+                                         int64_t& dropped) {
+  const int64_t room = context - std::min(request.max_tokens.value_or(context), context / 4);
+  const auto too_long = [&](const Result<ConversationPrompt>& prompt) {
+    return prompt ? std::ssize(prompt->tokens) > room : prompt.error().code() == ErrorCode::too_large;
+  };
+  Result<ConversationPrompt> prompt = prompt_of(model, request);
+  if (!request.drop_oldest_turns || !too_long(prompt)) return prompt;
+
+  const base::json::array all = request.messages;
+  const std::vector<size_t> turns = turns_of(all);
+  if (turns.size() < 2) return prompt;
+  // The fewest that are enough: with more of them gone the prompt is never longer.
+  size_t low = 1;
+  size_t high = turns.size() - 1;
+  while (low < high) {
+    const size_t middle = low + (high - low) / 2;
+    request.messages = without_turns(all, turns[middle]);
+    if (too_long(prompt_of(model, request))) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  request.messages = without_turns(all, turns[low]);
+  dropped = static_cast<int64_t>(low);
+  return prompt_of(model, request);
+}
+
+}  // namespace
+
+Result<EngineWork> engine_work(const LoadedModel& model, int64_t max_context, const wire::GenerateRequest& given,
+                               const std::string& id) {
+  EngineWork work;
+  engine::Request settings = settings_of(given);
+  if (given.dialect == wire::Dialect::completions) {
+    TM_TRY(const OutputForm form, output_form(model, given, {}));
+    settings.grammar = form.grammar;
+    work.requests.reserve(given.prompts.size());
+    for (size_t i = 0; i < given.prompts.size(); ++i) {
+      engine::Request& one = work.requests.emplace_back(settings);
+      one.id = given.prompts.size() == 1 ? id : fmt::format("{}-{}", id, i);
+      TM_TRY(one.prompt, prompt_tokens(model, given.prompts[i], "prompt"));
+    }
+    return work;
+  }
+  wire::GenerateRequest request = given;
+  TM_TRY(ConversationPrompt prompt, fitted_prompt(model, max_context, request, work.dropped_turns));
+  TM_TRY(OutputForm form, output_form(model, request, prompt.text));
+  settings.id = id;
+  settings.prompt = std::move(prompt.tokens);
+  settings.grammar = std::move(form.grammar);
+  // Calls and reasoning may be spelled with control tokens; the reader takes them out of the text.
+  settings.special_text = settings.special_text || form.reading.has_value();
+  work.requests.push_back(std::move(settings));
+  work.reading = std::move(form.reading);
+  return work;
+}
+
+Generation::Generation(engine::Engine& engine, EngineWork work, int n)
+    : engine_(engine), reading_(std::move(work.reading)), requests_(std::move(work.requests)), n_(n) {
   streams_.reserve(requests_.size());
+  const int choices = static_cast<int>(requests_.size()) * n;
+  readers_.reserve(static_cast<size_t>(choices));
+  for (int i = 0; i < choices; ++i)
+    readers_.emplace_back(reading_ ? &*reading_ : nullptr, i);
 }
 
-Result<std::shared_ptr<Generation>> Generation::submit(engine::Engine& engine, std::vector<engine::Request> requests,
-                                                       int n) {
-  for (const engine::Request& request : requests)
+Result<std::shared_ptr<Generation>> Generation::submit(engine::Engine& engine, EngineWork work, int n) {
+  for (const engine::Request& request : work.requests)
     TM_CHECK(engine.check(request));
-  auto generation = std::make_shared<Generation>(engine, std::move(requests), n);
+  auto generation = std::make_shared<Generation>(engine, std::move(work), n);
   TM_CHECK(generation->advance());  // the destructor cancels
   return generation;
 }
@@ -181,19 +252,20 @@ Error Generation::fail(Error error) {
 std::optional<Result<wire::Event>> Generation::try_next() {
   if (failed_) return std::nullopt;
   if (auto advanced = advance(); !advanced) return fail(std::move(advanced).error());
-  for (size_t i = 0; i < streams_.size(); ++i) {
+  for (size_t i = 0; i < streams_.size() && pieces_.empty(); ++i) {
     const size_t at = (turn_ + i) % streams_.size();
     auto event = streams_[at]->try_next();
     if (!event) continue;
     turn_ = at + 1;
-    Result<wire::Event> translated = translate(std::move(*event), at);
-    if (!translated) return fail(std::move(translated).error());
-    return translated;
+    if (auto translated = translate(std::move(*event), at); !translated) return fail(std::move(translated).error());
   }
-  return std::nullopt;
+  if (pieces_.empty()) return std::nullopt;
+  wire::Event next = std::move(pieces_.front());
+  pieces_.pop_front();
+  return next;
 }
 
-Result<wire::Event> Generation::translate(engine::Event event, size_t stream) {
+Result<void> Generation::translate(engine::Event event, size_t stream) {
   if (event.error) return *event.error;
   if (event.finish == engine::FinishReason::error) {
     return Error(ErrorCode::internal, "the engine gave the request up and did not say why");
@@ -206,23 +278,24 @@ Result<wire::Event> Generation::translate(engine::Event event, size_t stream) {
     usage_.completion_tokens += event.usage->completion_tokens;
     usage_.cached_tokens += event.usage->cached_tokens;
   }
-  wire::Event translated;
-  translated.choice = static_cast<int>(stream) * n_ + event.choice;
-  translated.text = std::move(event.text);
-  translated.logprobs.reserve(event.logprobs.size());
+  std::vector<wire::TokenInfo> logprobs;
+  logprobs.reserve(event.logprobs.size());
   for (engine::TokenInfo& info : event.logprobs)
-    translated.logprobs.push_back(to_wire(std::move(info)));
-  if (event.finish != engine::FinishReason::none) {
-    translated.finish =
-        event.finish == engine::FinishReason::stop ? wire::FinishReason::stop : wire::FinishReason::length;
-    finish_reasons_.emplace_back(engine::to_string(event.finish));
-  }
-  return translated;
+    logprobs.push_back(to_wire(std::move(info)));
+  OutputReader& reader = readers_[stream * static_cast<size_t>(n_) + static_cast<size_t>(event.choice)];
+  const int64_t reasoned_before = reader.reasoning_tokens();
+  std::vector<wire::Event> pieces = reader.read(std::move(event));
+  usage_.reasoning_tokens += reader.reasoning_tokens() - reasoned_before;
+  pieces.front().logprobs = std::move(logprobs);
+  if (pieces.back().finish != wire::FinishReason::none)
+    finish_reasons_.emplace_back(wire::to_string(pieces.back().finish));
+  std::ranges::move(pieces, std::back_inserter(pieces_));
+  return {};
 }
 
 bool Generation::ended() const {
   if (failed_) return true;
-  return streams_.size() == requests_.size() &&
+  return pieces_.empty() && streams_.size() == requests_.size() &&
          std::all_of(streams_.begin(), streams_.end(), [](const auto& stream) { return stream->ended(); });
 }
 

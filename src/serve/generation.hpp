@@ -2,6 +2,7 @@
 // its own to the engine.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -12,14 +13,21 @@
 #include "engine/engine.hpp"
 #include "observe/trace.hpp"
 #include "serve/loaded_model.hpp"
+#include "serve/output_form.hpp"
 #include "wire/request.hpp"
 
 namespace tidemill::serve {
 
-// The engine's requests for a request of the API, one for each prompt (one for a chat). `id` is made distinct for each;
-// `parent` and `tenant` are copied. Errors name the parameter.
-base::Result<std::vector<engine::Request>> engine_requests(const LoadedModel& model,
-                                                           const wire::GenerateRequest& request, const std::string& id);
+// What the engine is asked for one request of the API.
+struct EngineWork {
+  std::vector<engine::Request> requests;  // one for each prompt, one for a conversation
+  std::optional<ReadingRules> reading;    // of their text
+  int64_t dropped_turns = 0;              // that the context had no room for, where the request lets them go
+};
+
+// `max_context` is the engine's. `id` is made distinct for each request. Errors name the parameter.
+base::Result<EngineWork> engine_work(const LoadedModel& model, int64_t max_context,
+                                     const wire::GenerateRequest& request, const std::string& id);
 
 // The tokens of one prompt of the API: text is encoded, ids are checked against the vocabulary. `param` names the
 // field.
@@ -32,9 +40,8 @@ class Generation {
  public:
   // Fails if one of the requests is not as the engine takes them, or if there is no room for the first. `n` choices
   // each.
-  static base::Result<std::shared_ptr<Generation>> submit(engine::Engine& engine, std::vector<engine::Request> requests,
-                                                          int n);
-  Generation(engine::Engine& engine, std::vector<engine::Request> requests, int n);
+  static base::Result<std::shared_ptr<Generation>> submit(engine::Engine& engine, EngineWork work, int n);
+  Generation(engine::Engine& engine, EngineWork work, int n);
   ~Generation();
   Generation(const Generation&) = delete;
   Generation& operator=(const Generation&) = delete;
@@ -54,16 +61,19 @@ class Generation {
 
   // Summed over the requests; complete once ended().
   const wire::Usage& usage() const { return usage_; }
-  // "stop" or "length" for each choice that has ended, in the order of their ends.
+  // "stop", "length" or "tool_calls" for each choice that has ended, in the order of their ends.
   const std::vector<std::string>& finish_reasons() const { return finish_reasons_; }
 
  private:
   // Hands over what there is room for. A full queue is an error only while none of these requests is in it.
   base::Result<void> advance();
   base::Error fail(base::Error error);
-  base::Result<wire::Event> translate(engine::Event event, size_t stream);
+  base::Result<void> translate(engine::Event event, size_t stream);
 
   engine::Engine& engine_;
+  std::optional<ReadingRules> reading_;
+  std::vector<OutputReader> readers_;                     // by choice
+  std::deque<wire::Event> pieces_;                        // read and not taken yet
   std::vector<engine::Request> requests_;                 // as far as `streams_` goes, moved from
   std::vector<std::shared_ptr<engine::Stream>> streams_;  // of the requests handed over
   std::function<void()> ready_;

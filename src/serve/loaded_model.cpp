@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "base/checksum.hpp"
 #include "base/clock.hpp"
 #include "base/cpu_budget.hpp"
 #include "base/file.hpp"
@@ -49,6 +50,24 @@ Result<std::string> template_source(const ModelOptions& options, const model::Gg
   return source;
 }
 
+// The formats that the options name instead of the template's own.
+Result<void> override_format(const ModelOptions& options, ChatPrompt& chat) {
+  chat::Format format = chat.format();
+  if (!options.tool_format.empty()) {
+    auto named = chat::format_by_name(options.tool_format);
+    if (!named) return std::move(named).error().with_param("model.tool_format");
+    named->reasoning_open = std::move(format.reasoning_open);
+    named->reasoning_close = std::move(format.reasoning_close);
+    format = std::move(*named);
+  }
+  if (!options.reasoning_format.empty()) {
+    auto set = chat::set_reasoning(format, options.reasoning_format);
+    if (!set) return std::move(set).error().with_param("model.reasoning_format");
+  }
+  chat.set_format(std::move(format));
+  return {};
+}
+
 }  // namespace
 
 LoadedModel::~LoadedModel() = default;
@@ -62,6 +81,8 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const ModelOptions& optio
   }
   TM_TRY(const model::GgufFile file, from_file ? model::GgufFile::open(options.path)
                                                : model::GgufFile::parse(options.embedded, options.embedded_name));
+  loaded->path_ = options.path;
+  loaded->embedded_ = options.embedded;
   loaded->stem_ = from_file ? options.path.stem().string() : options.embedded_name;
   loaded->name_ = options.name.empty() ? loaded->stem_ : options.name;
   loaded->file_bytes_ = file.file_bytes();
@@ -82,6 +103,9 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const ModelOptions& optio
     base::log::warn("{}: {}", loaded->name_, loaded->chat_->fault().to_string());
   }
 
+  TM_CHECK(override_format(options, *loaded->chat_));
+  loaded->grammars_ = std::make_unique<GrammarCache>(*loaded->tokenizer_);
+
   TM_TRY(loaded->isa_, resolve_isa(options.isa));
   const base::CpuBudget budget = base::cpu_budget();
   loaded->threads_ = options.threads > 0 ? options.threads : budget.threads;
@@ -93,6 +117,17 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const ModelOptions& optio
   file.release_header();
   loaded->load_time_ = base::SystemClock::instance().now() - begin;
   return loaded;
+}
+
+Result<uint64_t> LoadedModel::content_checksum() const {
+  base::PiecewiseChecksum sum;
+  if (path_.empty()) {
+    sum.add(embedded_);
+    return sum.finish();
+  }
+  TM_TRY(const base::MappedFile file, base::MappedFile::open(path_));
+  sum.add(file.bytes());
+  return sum.finish();
 }
 
 Result<std::vector<text::Token>> LoadedModel::encode_prompt(std::string_view text) const {

@@ -16,6 +16,7 @@
 #include "base/result.hpp"
 #include "model/model.hpp"
 #include "serve/chat_prompt.hpp"
+#include "serve/grammar_cache.hpp"
 #include "tensor/device.hpp"
 #include "tensor/isa.hpp"
 #include "text/tokenizer.hpp"
@@ -31,6 +32,8 @@ struct ModelOptions {
   std::string isa = "auto";                  // tensor::to_string of one; "auto": tensor::choose_isa()
   int threads = 0;                           // that compute; 0: base::cpu_budget()
   std::filesystem::path chat_template_file;  // in place of the model's own template; empty: none
+  std::string tool_format;                   // chat::to_string of one; empty: what the template shows
+  std::string reasoning_format;              // as chat::set_reasoning; empty: what the template shows
   int64_t max_batch_rows = 2048;             // most rows of one forward(): the engine's token budget of a step
 };
 
@@ -55,6 +58,7 @@ class LoadedModel {
   tensor::Device& device() const { return *device_; }
   const text::Tokenizer& tokenizer() const { return *tokenizer_; }
   const ChatPrompt& chat() const { return *chat_; }
+  GrammarCache& grammars() const { return *grammars_; }
   // What it computes with.
   tensor::Isa isa() const { return isa_; }
   int threads() const { return threads_; }
@@ -65,6 +69,10 @@ class LoadedModel {
   size_t mapped_bytes() const { return mapped_bytes_; }
   base::Duration load_time() const { return load_time_; }
 
+  // Of the model's bytes, as base::PiecewiseChecksum. Reads all of them. Errors: those of opening the file, which must
+  // still be there.
+  base::Result<uint64_t> content_checksum() const;
+
   // The tokens of a prompt that is text as it is (Completions): control tokens written out in it are read as such, and
   // the beginning-of-sequence token is put before it where the vocabulary asks for one, unless it is there already.
   base::Result<std::vector<text::Token>> encode_prompt(std::string_view text) const;
@@ -72,6 +80,8 @@ class LoadedModel {
  private:
   LoadedModel() = default;
 
+  std::filesystem::path path_;  // empty: embedded_
+  std::span<const std::byte> embedded_;
   std::string name_;
   std::string stem_;
   size_t file_bytes_ = 0;
@@ -84,6 +94,7 @@ class LoadedModel {
   std::unique_ptr<model::Model> model_;
   std::unique_ptr<text::Tokenizer> tokenizer_;
   std::unique_ptr<ChatPrompt> chat_;
+  std::unique_ptr<GrammarCache> grammars_;
 };
 
 }  // namespace tidemill::serve

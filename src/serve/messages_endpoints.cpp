@@ -27,7 +27,7 @@ asio::awaitable<void> count_tokens(Service& service, Call& call) {
     (void)co_await call.refuse(std::move(prepared).error());
     co_return;
   }
-  const json::object counted{{"input_tokens", prepared->engine_requests.front().prompt.size()}};
+  const json::object counted{{"input_tokens", prepared->work.requests.front().prompt.size()}};
   (void)co_await call.respond(wire::HttpResponse::json(200, json::serialize(counted)));
 }
 

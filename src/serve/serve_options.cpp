@@ -44,6 +44,7 @@ void register_server(base::ConfigSchema& schema, ServeOptions& o) {
       .between(Duration(0), longest);
   schema.add("server.api_key", &o.api_keys, "keys, one of which clients must send as bearer token; none: open to all")
       .secret();
+  schema.add("server.mcp", &o.mcp, "offer generation and tokenizing as MCP tools at /mcp").alias("--mcp");
   schema.add("server.cors_origins", &o.cors_origins, "web origins that browsers may call from; * for any");
 }
 
@@ -55,6 +56,14 @@ void register_model(base::ConfigSchema& schema, ServeOptions& o) {
       .alias("--served-model-name");
   schema.add("model.chat_template", &o.chat_template, "Jinja file to use in place of the model's own chat template")
       .alias("--chat-template");
+  schema
+      .add("model.tool_format", &o.tool_format,
+           "how the model writes tool calls (hermes, llama3_json, mistral, ...), instead of what its template shows")
+      .alias("--tool-format");
+  schema
+      .add("model.reasoning_format", &o.reasoning_format,
+           "tags around the model's reasoning (think, none, ...), instead of what its template shows")
+      .alias("--reasoning-format");
   schema.add("model.threads", &o.threads, "threads that compute; 0 for all that this process may use")
       .alias("--threads")
       .alias("-t")
@@ -78,6 +87,15 @@ void register_engine(base::ConfigSchema& schema, ServeOptions& o) {
            "element type of the KV cache; int8 takes about half of f16's memory and is the fastest in long contexts")
       .words({"f16", "bf16", "f32", "int8"});
   schema.add("engine.prefix_cache", &o.prefix_cache, "remember the KV blocks of earlier prompts");
+  schema
+      .add("engine.prefix_file", &o.prefix_file,
+           "file in which the prefix cache is kept from one run to the next; written when the server has drained")
+      .alias("--prefix-file");
+  schema
+      .add("engine.preload", &o.preload,
+           "file or folder of system prompts (text) or chat requests (*.json) whose prefix is computed at start and "
+           "stays in the cache")
+      .alias("--preload");
   schema
       .add("engine.speculation", &o.speculation,
            "guess tokens ahead and verify them in one step; changes speed, never output")
@@ -130,6 +148,8 @@ ModelOptions model_options(const ServeOptions& options, std::span<const std::byt
           .isa = options.isa,
           .threads = options.threads,
           .chat_template_file = options.chat_template,
+          .tool_format = options.tool_format,
+          .reasoning_format = options.reasoning_format,
           .max_batch_rows = std::max(options.step_tokens, options.max_running)};
 }
 

@@ -31,10 +31,13 @@ struct ServeOptions {
   base::Duration drain_timeout = std::chrono::seconds(30);
   std::vector<std::string> api_keys;
   std::vector<std::string> cors_origins;
+  bool mcp = false;
 
   std::string model_path;
   std::string model_name;
   std::string chat_template;
+  std::string tool_format;
+  std::string reasoning_format;
   std::string isa = "auto";
   int threads = 0;
 
@@ -45,6 +48,8 @@ struct ServeOptions {
   int max_waiting = 256;
   std::string kv_type = "f16";
   bool prefix_cache = true;
+  std::string prefix_file;
+  std::string preload;
   std::string speculation = "prompt-lookup";
   int max_proposal = engine::SpeculationOptions().max_proposal;
 

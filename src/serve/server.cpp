@@ -15,6 +15,8 @@
 #include "serve/process_metrics.hpp"
 #include "serve/service.hpp"
 #include "serve/span_export.hpp"
+#include "serve/tenants.hpp"
+#include "serve/warm_up.hpp"
 #include "wire/http_server.hpp"
 
 namespace tidemill::serve {
@@ -36,6 +38,7 @@ struct Server::Impl {
     add_embedding_endpoints(router, service);
     add_token_endpoints(router, service);
     add_model_endpoints(router, service);
+    if (service.options().mcp) add_mcp_endpoints(router, service);
     add_status_endpoints(router, service);
     return router;
   }
@@ -49,6 +52,7 @@ struct Server::Impl {
     const base::SteadyTime deadline = service.clock().now() + limit;
     drain();
     bool orderly = service.wait_until_unused(limit);
+    keep_prefixes();
     if (const Serving* serving = service.serving()) serving->engine->drain();
     service.close_pools();
     const base::Duration left = std::max(base::Duration(0), deadline - service.clock().now());
@@ -56,6 +60,22 @@ struct Server::Impl {
     orderly = http->stop(orderly ? std::max<base::Duration>(left, std::chrono::seconds(1)) : left) && orderly;
     connections_hook = {};
     return orderly;
+  }
+
+  Result<void> warm_up(const Serving& serving) {
+    const ServeOptions& options = service.options();
+    if (!options.prefix_cache) return {};
+    if (!options.prefix_file.empty()) restore_prefixes(*serving.engine, *serving.model, options.prefix_file);
+    if (options.preload.empty()) return {};
+    TM_TRY(const std::vector<SharedPrefix> prefixes, read_prefixes(options.preload, *serving.model));
+    return preload(*serving.engine, prefixes, tenants_of(options.api_keys));
+  }
+
+  void keep_prefixes() {
+    const ServeOptions& options = service.options();
+    const Serving* serving = service.serving();
+    if (serving == nullptr || !options.prefix_cache || options.prefix_file.empty()) return;
+    save_prefixes(*serving->engine, *serving->model, options.prefix_file);
   }
 
   Service service;
@@ -106,6 +126,7 @@ Result<void> Server::serve(std::unique_ptr<LoadedModel> model) {
          engine::Engine::start(serving->model->model(), serving->model->device(), serving->model->tokenizer(), options,
                                service.tracer(), service.metrics(), service.clock()));
   impl_->kv_bytes = options.kv_bytes;
+  TM_CHECK(impl_->warm_up(*serving));
   service.set_serving(std::move(serving));
   return {};
 }

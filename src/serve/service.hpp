@@ -75,11 +75,15 @@ class Service {
   // Feeds the estimate above with the tokens that one request generated.
   void note_completion(int64_t tokens);
 
+  // At least so much text goes to the pool: tokenizing runs at some ten megabytes a second, so that this is a few
+  // milliseconds. What may take long for other reasons is counted as this much.
+  static constexpr size_t pooled_text_bytes = (size_t{64} << 10) + 1;
+
   // Runs `work` on the calling coroutine's thread, or, if `text_bytes` of input would hold that thread up for long, on
   // a pool of its own. Error `unavailable` after close_pools().
   template <typename Work>
   asio::awaitable<std::invoke_result_t<Work&>> run_text_work(size_t text_bytes, Work work) {
-    if (text_bytes <= inline_text_bytes) co_return work();
+    if (text_bytes < pooled_text_bytes) co_return work();
     co_return co_await run_on(text_pool_, work);
   }
   // Runs `work`, which may wait for a disk, on a thread of its own. Errors as above.
@@ -92,9 +96,6 @@ class Service {
   void close_pools();
 
  private:
-  // Tokenizing runs at some ten megabytes a second: this is a few milliseconds.
-  static constexpr size_t inline_text_bytes = size_t{64} << 10;
-
   template <typename Work>
   asio::awaitable<std::invoke_result_t<Work&>> run_on(asio::thread_pool& pool, Work& work) {
     if (!begin_pool_work()) co_return base::Error(base::ErrorCode::unavailable, "the server is stopping");

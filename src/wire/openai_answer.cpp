@@ -17,17 +17,8 @@ namespace json = base::json;
 namespace {
 
 json::value finish_json(FinishReason reason) {
-  switch (reason) {
-    case FinishReason::none:
-      return nullptr;
-    case FinishReason::stop:
-      return "stop";
-    case FinishReason::length:
-      return "length";
-    case FinishReason::tool_calls:
-      return "tool_calls";
-  }
-  return nullptr;
+  if (reason == FinishReason::none) return nullptr;
+  return json::string(to_string(reason));
 }
 
 // JSON has no infinity; a token that cannot be chosen is shown as OpenAI shows it.

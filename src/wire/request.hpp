@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -128,6 +129,21 @@ struct DetokenizeRequest {
 };
 
 enum class FinishReason : uint8_t { none, stop, length, tool_calls };
+
+// In OpenAI's words; empty for none.
+constexpr std::string_view to_string(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::stop:
+      return "stop";
+    case FinishReason::length:
+      return "length";
+    case FinishReason::tool_calls:
+      return "tool_calls";
+    case FinishReason::none:
+      break;
+  }
+  return {};
+}
 
 struct Usage {
   int64_t prompt_tokens = 0;

@@ -129,7 +129,7 @@ describe('the openai client', { timeout }, () => {
     await assert.rejects(create({ model: 'gpt-9' }), (e) => e instanceof OpenAI.NotFoundError && e.code === 'model_not_found');
     const long = [{ role: 'user', content: 'x = 1\n'.repeat(5000) }];
     await assert.rejects(create({ messages: long }), (e) => e.status === 400 && e.code === 'context_length_exceeded' && /4096/.test(e.message));
-    await assert.rejects(create({ response_format: { type: 'json_object' } }), (e) => e.status === 400 && e.param === 'response_format');
+    await assert.rejects(create({ response_format: { type: 'xml' } }), (e) => e.status === 400 && e.param === 'response_format.type');
     const broken = await fetch(`${server.url}/v1/chat/completions`, { method: 'POST', body: '{"messages":' });
     assert.equal(broken.status, 400);
     assert.equal((await broken.json()).error.type, 'invalid_request_error');

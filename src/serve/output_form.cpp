@@ -1,0 +1,265 @@
+#include "serve/output_form.hpp"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include <fmt/core.h>
+
+#include "base/utf8.hpp"
+#include "chat/constraint.hpp"
+#include "grammar/gbnf.hpp"
+#include "grammar/json_schema.hpp"
+#include "grammar/regex.hpp"
+#include "serve/tool_prompt.hpp"
+
+namespace tidemill::serve {
+
+using base::Error;
+using base::ErrorCode;
+using base::Result;
+namespace json = base::json;
+
+namespace {
+
+using OutputKind = wire::OutputFormat::Kind;
+
+chat::ToolChoice to_chat(const wire::ToolChoice& choice) {
+  using From = wire::ToolChoice::Kind;
+  using To = chat::ToolChoice::Kind;
+  switch (choice.kind) {
+    case From::none:
+      return {To::none, ""};
+    case From::automatic:
+      return {To::automatic, ""};
+    case From::required:
+      return {To::required, ""};
+    case From::named:
+      return {To::named, choice.name};
+  }
+  return {To::none, ""};
+}
+
+// What the content must be, in the builder's terms.
+Result<grammar::Expression> content_expression(const wire::OutputFormat& output, grammar::GrammarBuilder& builder) {
+  const auto named = [&](auto result) -> Result<grammar::Expression> {
+    if (!result) return std::move(result).error().with_param(output.param);
+    return *result;
+  };
+  switch (output.kind) {
+    case OutputKind::json_object:
+      return grammar::any_json_object(builder);
+    case OutputKind::json_schema:
+      return named(grammar::json_schema(builder, output.schema));
+    case OutputKind::regex:
+      return named(grammar::regular_expression(builder, output.pattern));
+    case OutputKind::grammar:
+      return named(grammar::gbnf(builder, output.pattern));
+    case OutputKind::choice: {
+      std::vector<grammar::Expression> parts;
+      for (const std::string& text : output.choices)
+        parts.push_back(builder.literal(text));
+      return builder.choice(parts);
+    }
+    case OutputKind::text:
+      break;
+  }
+  return Error(ErrorCode::internal, "text has no grammar");
+}
+
+// Equal for requests whose outputs have the same grammar.
+std::string cache_key(const wire::GenerateRequest& request, const OutputForm& form) {
+  const wire::OutputFormat& output = request.output;
+  json::array tools;
+  if (form.reading) {
+    for (const chat::Tool& tool : form.reading->tools)
+      tools.push_back({json::string(tool.name), tool.parameters, tool.strict});
+  }
+  json::array choices;
+  for (const std::string& choice : output.choices)
+    choices.push_back(json::string(choice));
+  const json::array key{static_cast<int>(output.kind),
+                        output.schema,
+                        json::string(output.pattern),
+                        std::move(choices),
+                        std::move(tools),
+                        static_cast<int>(request.tool_choice.kind),
+                        json::string(request.tool_choice.name),
+                        request.parallel_tool_calls,
+                        form.reading && form.reading->starts_in_reasoning,
+                        form.reading.has_value()};
+  return json::serialize(key);
+}
+
+ReadingRules reading_rules(const LoadedModel& model, const wire::GenerateRequest& request, std::string_view rendered) {
+  ReadingRules rules;
+  rules.format = tool_format(model.chat(), request);
+  for (const wire::Tool& tool : request.tools)
+    rules.tools.push_back({tool.name, tool.parameters, tool.strict});
+  rules.starts_in_reasoning = chat::opens_reasoning(rules.format, rendered);
+  return rules;
+}
+
+bool must_call(const wire::GenerateRequest& request) {
+  using Kind = wire::ToolChoice::Kind;
+  return request.tool_choice.kind == Kind::required || request.tool_choice.kind == Kind::named;
+}
+
+// A call that must be made is held to a grammar anyway: then to the schema of its arguments too, wherever that can be
+// followed, though nobody asked for strictness.
+std::vector<chat::Tool> strict_where_possible(grammar::GrammarBuilder& builder, const ReadingRules& reading) {
+  std::vector<chat::Tool> tools = reading.tools;
+  for (chat::Tool& tool : tools) {
+    if (tool.strict || tool.parameters.is_null()) continue;
+    chat::Tool strict = tool;
+    strict.strict = true;
+    const chat::ToolRules alone{.choice = {chat::ToolChoice::Kind::required, ""}, .parallel = false, .content = {}};
+    tool.strict = chat::tool_grammar(builder, reading.format, std::span(&strict, 1), alone).has_value();
+  }
+  return tools;
+}
+
+bool constrains_calls(const wire::GenerateRequest& request) {
+  if (request.tools.empty()) return false;
+  if (request.tool_choice.kind != wire::ToolChoice::Kind::automatic) return true;
+  for (const wire::Tool& tool : request.tools) {
+    if (tool.strict) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+Result<OutputForm> output_form(const LoadedModel& model, const wire::GenerateRequest& request,
+                               std::string_view rendered) {
+  OutputForm form;
+  const bool conversation = request.dialect != wire::Dialect::completions;
+  if (conversation) {
+    ReadingRules rules = reading_rules(model, request, rendered);
+    if (!rules.tools.empty() || rules.format.reasons()) form.reading = std::move(rules);
+  }
+  const bool formed = request.output.kind != OutputKind::text;
+  if (!formed && !constrains_calls(request)) return form;
+
+  const auto build = [&](grammar::GrammarBuilder& builder) -> Result<grammar::Expression> {
+    std::optional<grammar::Expression> content;
+    if (formed) {
+      TM_TRY(content, content_expression(request.output, builder));
+    }
+    if (!form.reading) return *content;
+    const std::vector<chat::Tool> tools =
+        must_call(request) ? strict_where_possible(builder, *form.reading) : form.reading->tools;
+    const chat::ToolRules rules{
+        .choice = to_chat(request.tool_choice),
+        // Who names a function wants it called, once.
+        .parallel = request.parallel_tool_calls && request.tool_choice.kind != wire::ToolChoice::Kind::named,
+        .reasoning_first = form.reading->starts_in_reasoning,
+        .content = content};
+    auto built = chat::tool_grammar(builder, form.reading->format, tools, rules);
+    if (!built) {
+      Error error = std::move(built).error();
+      return error.param().empty() ? std::move(error).with_param("tools") : std::move(error);
+    }
+    if (!*built) return Error(ErrorCode::internal, "the tools gave no grammar");
+    return **built;
+  };
+  auto compiled = model.grammars().find_or_compile(cache_key(request, form), build);
+  if (!compiled) {
+    Error error = std::move(compiled).error();
+    if (error.param().empty()) error = std::move(error).with_param(formed ? request.output.param : "tools");
+    // A grammar over its limits is the request's fault, not the context's.
+    if (error.code() != ErrorCode::too_large) return error;
+    return Error(ErrorCode::invalid_argument, error.to_string()).with_param(error.param());
+  }
+  form.grammar = std::move(*compiled);
+  return form;
+}
+
+namespace {
+
+// Puts pieces of text together as long as they are of one kind.
+class PieceList {
+ public:
+  void add(const chat::Delta& delta) {
+    if (!delta.reasoning.empty()) piece(Kind::reasoning).reasoning += delta.reasoning;
+    if (!delta.content.empty()) piece(Kind::content).text += delta.content;
+    for (const chat::CallDelta& call : delta.calls) {
+      wire::Event& target = piece(Kind::calls);
+      if (!target.tool_calls.empty() && target.tool_calls.back().index == call.index) {
+        target.tool_calls.back().arguments += call.arguments;
+      } else {
+        target.tool_calls.push_back({call.index, call.id, call.name, call.arguments});
+      }
+    }
+  }
+
+  // At least one, which may be empty.
+  std::vector<wire::Event> take() && {
+    if (pieces_.empty()) pieces_.emplace_back();
+    return std::move(pieces_);
+  }
+
+ private:
+  enum class Kind : uint8_t { none, reasoning, content, calls };
+
+  wire::Event& piece(Kind kind) {
+    if (kind != last_) pieces_.emplace_back();
+    last_ = kind;
+    return pieces_.back();
+  }
+
+  std::vector<wire::Event> pieces_;
+  Kind last_ = Kind::none;
+};
+
+}  // namespace
+
+OutputReader::OutputReader(const ReadingRules* rules, int choice) : choice_(choice) {
+  if (rules != nullptr) parser_.emplace(rules->format, rules->tools, rules->starts_in_reasoning);
+}
+
+std::vector<wire::Event> OutputReader::take_apart(const engine::Event& event) {
+  PieceList pieces;
+  bool reasoned = false;
+  chat::Delta delta;
+  const auto take = [&] {
+    reasoned = reasoned || !delta.reasoning.empty();
+    pieces.add(delta);
+    delta.clear();
+  };
+  // Character by character, so that pieces come out in the order in which they were written.
+  std::string_view rest = event.text;
+  while (!rest.empty()) {
+    const size_t length = std::min<size_t>(rest.size(), base::utf8::decode(rest).length);
+    parser_->feed(rest.substr(0, length), delta);
+    rest.remove_prefix(length);
+    if (!delta.empty()) take();
+  }
+  if (event.finish != engine::FinishReason::none) {
+    parser_->finish(delta);
+    take();
+  }
+  if (reasoned) reasoning_tokens_ += std::ssize(event.tokens);
+  return std::move(pieces).take();
+}
+
+std::vector<wire::Event> OutputReader::read(engine::Event event) {
+  std::vector<wire::Event> pieces;
+  if (parser_) {
+    pieces = take_apart(event);
+  } else {
+    pieces.emplace_back().text = std::move(event.text);
+  }
+  for (wire::Event& piece : pieces)
+    piece.choice = choice_;
+  wire::Event& last = pieces.back();
+  last.matched_stop = std::move(event.matched_stop);
+  if (event.finish == engine::FinishReason::length) last.finish = wire::FinishReason::length;
+  if (event.finish == engine::FinishReason::stop) {
+    const bool called = parser_ && parser_->calls() > 0 && parser_->complete();
+    last.finish = called ? wire::FinishReason::tool_calls : wire::FinishReason::stop;
+  }
+  return pieces;
+}
+
+}  // namespace tidemill::serve

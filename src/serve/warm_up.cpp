@@ -1,0 +1,158 @@
+#include "serve/warm_up.hpp"
+
+#include <algorithm>
+#include <system_error>
+#include <utility>
+
+#include <fmt/core.h>
+
+#include "base/clock.hpp"
+#include "base/file.hpp"
+#include "base/log.hpp"
+#include "base/version.hpp"
+#include "serve/generation.hpp"
+#include "wire/openai_request.hpp"
+
+namespace tidemill::serve {
+
+using base::Error;
+using base::ErrorCode;
+using base::Result;
+namespace fs = std::filesystem;
+namespace json = base::json;
+
+namespace {
+
+constexpr size_t max_file = size_t{64} << 20;
+
+// Two things that a user may say, with different first letters.
+constexpr std::string_view first_words = "A";
+constexpr std::string_view other_words = "Z";
+
+Result<wire::GenerateRequest> read_request(const fs::path& path) {
+  TM_TRY(const std::string content, base::read_file(path, max_file));
+  if (path.extension() == ".json") return wire::parse_chat_request(content);
+  wire::GenerateRequest request;
+  request.messages.push_back({{"role", "system"}, {"content", content}});
+  return request;
+}
+
+Result<std::vector<text::Token>> tokens_of(const LoadedModel& model, wire::GenerateRequest request,
+                                           std::string_view words) {
+  request.messages.push_back({{"role", "user"}, {"content", words}});
+  request.output = {};
+  request.tool_choice = {};
+  TM_TRY(EngineWork work, engine_work(model, model.hyper_parameters().context, request, "preload"));
+  return std::move(work.requests.front().prompt);
+}
+
+Result<SharedPrefix> read_prefix(const fs::path& path, const LoadedModel& model) {
+  TM_TRY(const wire::GenerateRequest request, read_request(path));
+  TM_TRY(std::vector<text::Token> tokens, tokens_of(model, request, first_words));
+  TM_TRY(const std::vector<text::Token> others, tokens_of(model, request, other_words));
+  const auto [end, ignored] = std::ranges::mismatch(tokens, others);
+  tokens.erase(end, tokens.end());
+  if (tokens.empty()) {
+    return Error(ErrorCode::invalid_argument, "nothing of it comes before the user's words in a prompt");
+  }
+  return SharedPrefix{path, std::move(tokens)};
+}
+
+Result<std::vector<fs::path>> files_of(const fs::path& path) {
+  std::error_code fault;
+  if (!fs::is_directory(path, fault)) return std::vector<fs::path>{path};
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(path, fault)) {
+    const bool hidden = entry.path().filename().string().starts_with('.');
+    if (entry.is_regular_file(fault) && !hidden) files.push_back(entry.path());
+  }
+  if (fault) return Error(ErrorCode::io, fmt::format("cannot list '{}': {}", path.string(), fault.message()));
+  if (files.empty()) return Error(ErrorCode::invalid_argument, fmt::format("the folder '{}' is empty", path.string()));
+  std::ranges::sort(files);
+  return files;
+}
+
+Result<void> compute(engine::Engine& engine, const SharedPrefix& prefix, const std::string& tenant) {
+  engine::Request request;
+  request.id = "preload " + prefix.source.string();
+  request.prompt = prefix.tokens;
+  request.max_tokens = 0;
+  request.pin_prompt = true;
+  request.tenant = tenant;
+  TM_TRY(const auto stream, engine.submit(std::move(request)));
+  while (auto event = stream->next()) {
+    if (event->error) return *event->error;
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::vector<SharedPrefix>> read_prefixes(const fs::path& path, const LoadedModel& model) {
+  TM_TRY(const std::vector<fs::path> files, files_of(path));
+  std::vector<SharedPrefix> prefixes;
+  for (const fs::path& file : files) {
+    auto prefix = read_prefix(file, model);
+    if (!prefix) {
+      return std::move(prefix)
+          .error()
+          .wrap(fmt::format("cannot preload '{}'", file.string()))
+          .with_param("engine.preload");
+    }
+    prefixes.push_back(std::move(*prefix));
+  }
+  return prefixes;
+}
+
+Result<void> preload(engine::Engine& engine, const std::vector<SharedPrefix>& prefixes,
+                     const std::vector<std::string>& tenants) {
+  const base::Clock& clock = base::SystemClock::instance();
+  for (const SharedPrefix& prefix : prefixes) {
+    const base::SteadyTime begin = clock.now();
+    for (const std::string& tenant : tenants) {
+      if (auto computed = compute(engine, prefix, tenant); !computed) {
+        return std::move(computed)
+            .error()
+            .wrap(fmt::format("cannot preload '{}'", prefix.source.string()))
+            .with_param("engine.preload");
+      }
+    }
+    base::log::info("preloaded {} tokens of '{}' in {:.2f} s", prefix.tokens.size(), prefix.source.string(),
+                    base::seconds(clock.now() - begin));
+  }
+  return {};
+}
+
+Result<std::string> prefix_identity(const LoadedModel& model) {
+  TM_TRY(const uint64_t content, model.content_checksum());
+  return fmt::format("model {:016x}, {} arithmetic, tidemill {}", content, tensor::to_string(model.isa()),
+                     base::version());
+}
+
+void restore_prefixes(engine::Engine& engine, const LoadedModel& model, const fs::path& path) {
+  std::error_code fault;
+  if (!fs::exists(path, fault)) return;
+  const auto restored = [&]() -> Result<int64_t> {
+    TM_TRY(const std::string identity, prefix_identity(model));
+    return engine.restore_prefixes(path, identity);
+  }();
+  if (restored) {
+    base::log::info("restored {} blocks of prefixes from '{}'", *restored, path.string());
+  } else {
+    base::log::warn("the prefixes kept by an earlier run are not used: {}", restored.error().to_string());
+  }
+}
+
+void save_prefixes(engine::Engine& engine, const LoadedModel& model, const fs::path& path) {
+  const auto saved = [&]() -> Result<int64_t> {
+    TM_TRY(const std::string identity, prefix_identity(model));
+    return engine.save_prefixes(path, identity);
+  }();
+  if (saved) {
+    base::log::info("kept {} blocks of prefixes in '{}'", *saved, path.string());
+  } else {
+    base::log::error("the prefixes could not be kept: {}", saved.error().to_string());
+  }
+}
+
+}  // namespace tidemill::serve

@@ -1,0 +1,39 @@
+// What a server has computed before the first request comes: the prompts of --preload, and the prefixes that an earlier
+// run left behind.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "base/result.hpp"
+#include "engine/engine.hpp"
+#include "serve/loaded_model.hpp"
+#include "serve/serve_options.hpp"
+
+namespace tidemill::serve {
+
+// The beginning that prompts share.
+struct SharedPrefix {
+  std::filesystem::path source;
+  std::vector<text::Token> tokens;
+};
+
+// The prefixes of a file, or of all files of a folder in the order of their names. A file *.json is the body of a chat
+// request, of which messages and tools count; any other is the text of a system message. The prefix is what the prompts
+// of requests that go on from there with a user's words have in common. Errors name the file.
+base::Result<std::vector<SharedPrefix>> read_prefixes(const std::filesystem::path& path, const LoadedModel& model);
+
+// Computes them for each tenant, and has them stay. Says in the log what was computed. Errors name the file.
+base::Result<void> preload(engine::Engine& engine, const std::vector<SharedPrefix>& prefixes,
+                           const std::vector<std::string>& tenants);
+
+// What the content of KV blocks depends on, besides their tokens.
+base::Result<std::string> prefix_identity(const LoadedModel& model);
+
+// Takes back and keeps the prefix cache. A file that is absent is nothing to speak of; one that cannot be used is
+// ignored with a warning; one that cannot be written is an error in the log.
+void restore_prefixes(engine::Engine& engine, const LoadedModel& model, const std::filesystem::path& path);
+void save_prefixes(engine::Engine& engine, const LoadedModel& model, const std::filesystem::path& path);
+
+}  // namespace tidemill::serve
