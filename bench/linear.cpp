@@ -5,6 +5,7 @@
 // Decoding (one row) reads every weight once, so it is measured in bytes of packed weights; the matrices together are
 // far larger than any cache. Prefill (512 rows) is measured in operations, two per multiply-accumulate.
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <random>
@@ -53,7 +54,8 @@ bool measure(tensor::Device& device, DType type, const tensor::Ceilings& ceiling
   for (const int64_t n : {1, 4, 8, 16}) {
     const double seconds = best_seconds(kSweeps * kMatrices, [&](int64_t i) {
       const auto& w = *weights[static_cast<size_t>(i % kMatrices)];
-      device.linear(w, {}, {x.data(), n, kCols, kCols}, {y.data(), n, kRows, kRows});
+      const std::array products = {tensor::Product{&w, {}, {y.data(), n, kRows, kRows}}};
+      device.linear(products, tensor::ConstMatrix{x.data(), n, kCols, kCols});
     });
     const double rate = bytes / kMatrices / seconds;
     std::printf("  M=%lld %6.1f GB/s (%3.0f %%)", static_cast<long long>(n), rate / 1e9,
@@ -66,7 +68,8 @@ bool measure(tensor::Device& device, DType type, const tensor::Ceilings& ceiling
   const auto small = device.load_weight(type, kPrefillRows, kCols, source);
   if (!small) return false;
   const double seconds = best_seconds(kPrefills, [&](int64_t /*i*/) {
-    device.linear(**small, {}, {x.data(), 512, kCols, kCols}, {y.data(), 512, kPrefillRows, kPrefillRows});
+    const std::array products = {tensor::Product{small->get(), {}, {y.data(), 512, kPrefillRows, kPrefillRows}}};
+    device.linear(products, tensor::ConstMatrix{x.data(), 512, kCols, kCols});
   });
   std::printf("  M=512 %7.1f Gop/s (%3.0f %%)\n", operations / seconds / 1e9, 100 * operations / seconds / ceiling);
   std::fflush(stdout);

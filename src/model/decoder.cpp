@@ -1,6 +1,7 @@
 #include "model/decoder.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cassert>
 #include <cmath>
 #include <iterator>
@@ -10,8 +11,13 @@ namespace tidemill::model {
 
 using tensor::ConstMatrix;
 using tensor::Matrix;
+using tensor::Product;
 
 namespace {
+
+Product product(const Projection& projection, Matrix y) {
+  return {projection.weight.get(), projection.bias, y};
+}
 
 // Moves rows[i] to row i. In place: `rows` is ascending, so no row is overwritten before it is read.
 void compact(Matrix x, std::span<const int32_t> rows) {
@@ -57,7 +63,7 @@ base::Result<std::unique_ptr<Decoder>> Decoder::create(tensor::Device& device, H
     floats += (static_cast<size_t>(max_batch_rows * cols) + 15) / 16 * 16;
   };
   place(decoder->residual_, h.width);
-  place(decoder->normed_, h.width);
+  place(decoder->change_, h.width);
   place(decoder->query_, q_width);
   place(decoder->key_, kv_width);
   place(decoder->value_, kv_width);
@@ -106,10 +112,6 @@ Matrix Decoder::view(size_t offset, int64_t rows, int64_t cols) {
   return {arena_.as<float>() + offset, rows, cols, cols};
 }
 
-void Decoder::project(const Projection& projection, ConstMatrix x, Matrix y) {
-  device_.linear(*projection.weight, projection.bias, x, y);
-}
-
 Output Decoder::forward(const Batch& batch, tensor::KvCache& cache) {
   assert(well_formed(batch));
   const auto rows = static_cast<int64_t>(batch.tokens.size());
@@ -141,15 +143,13 @@ void Decoder::attend(int64_t index, const tensor::KvRows& rows, tensor::KvCache&
   const LayerWeights& layer = weights_.layers[static_cast<size_t>(index)];
   const auto n = static_cast<int64_t>(rows.positions.size());
   const int64_t head_dim = hyper_.head_dim;
-  const Matrix normed = view(normed_, n, hyper_.width);
   const Matrix query = view(query_, n, hyper_.heads * head_dim);
   const Matrix key = view(key_, n, hyper_.kv_heads * head_dim);
   const Matrix value = view(value_, n, hyper_.kv_heads * head_dim);
 
-  device_.rms_norm(view(residual_, n, hyper_.width), layer.attention_norm, hyper_.rms_epsilon, normed);
-  project(layer.query, normed, query);
-  project(layer.key, normed, key);
-  project(layer.value, normed, value);
+  const std::array products = {product(layer.query, query), product(layer.key, key), product(layer.value, value)};
+  device_.linear(products,
+                 tensor::RmsNormed{view(residual_, n, hyper_.width), layer.attention_norm, hyper_.rms_epsilon});
   if (!layer.query_norm.empty()) {
     device_.rms_norm(query.reshaped(head_dim), layer.query_norm, hyper_.rms_epsilon, query.reshaped(head_dim));
   }
@@ -165,24 +165,24 @@ void Decoder::attend(int64_t index, const tensor::KvRows& rows, tensor::KvCache&
 
 void Decoder::feed_forward(const LayerWeights& layer, int64_t rows) {
   const Matrix residual = view(residual_, rows, hyper_.width);
-  const Matrix normed = view(normed_, rows, hyper_.width);
+  const Matrix change = view(change_, rows, hyper_.width);
   const Matrix gate = view(gate_, rows, hyper_.feed_forward);
   const Matrix up = view(up_, rows, hyper_.feed_forward);
 
-  project(layer.attention_output, view(attended_, rows, hyper_.heads * hyper_.head_dim), normed);
-  device_.add(residual, normed);
-  device_.rms_norm(residual, layer.feed_forward_norm, hyper_.rms_epsilon, normed);
-  project(layer.gate, normed, gate);
-  project(layer.up, normed, up);
-  device_.silu_multiply(gate, up, gate);
-  project(layer.down, gate, normed);
-  device_.add(residual, normed);
+  const std::array attention_output = {product(layer.attention_output, change)};
+  device_.linear(attention_output, view(attended_, rows, hyper_.heads * hyper_.head_dim));
+  device_.add(residual, change);
+  const std::array gate_and_up = {product(layer.gate, gate), product(layer.up, up)};
+  device_.linear(gate_and_up, tensor::RmsNormed{residual, layer.feed_forward_norm, hyper_.rms_epsilon});
+  const std::array down = {product(layer.down, change)};
+  device_.linear(down, tensor::SiluGated{gate, up});
+  device_.add(residual, change);
 }
 
 Output Decoder::outputs(const Batch& batch, std::span<const int32_t> kept) {
   if (kept.empty()) return {};
-  const Matrix normed = view(normed_, static_cast<int64_t>(kept.size()), hyper_.width);
-  device_.rms_norm(view(residual_, normed.rows, hyper_.width), weights_.output_norm, hyper_.rms_epsilon, normed);
+  const Matrix normed = view(residual_, static_cast<int64_t>(kept.size()), hyper_.width);
+  device_.rms_norm(normed, weights_.output_norm, hyper_.rms_epsilon, normed);
 
   Output output;
   if (!batch.hidden_rows.empty()) {
@@ -196,7 +196,8 @@ Output Decoder::outputs(const Batch& batch, std::span<const int32_t> kept) {
     gather(normed, kept, batch.logit_rows, input);
     const Matrix logits{logits_.as<float>(), rows, hyper_.vocabulary, hyper_.vocabulary};
     const tensor::Weight& matrix = weights_.output ? *weights_.output : *weights_.token_embedding;
-    device_.linear(matrix, {}, input, logits);
+    const std::array products = {Product{&matrix, {}, logits}};
+    device_.linear(products, input);
     most_logit_rows_ = std::max(most_logit_rows_, rows);
     output.logits = logits;
   }

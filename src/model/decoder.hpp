@@ -36,7 +36,6 @@ class Decoder final : public Model {
 
   // The first `rows` rows of an activation of `cols` columns that begins at `offset` of the arena.
   tensor::Matrix view(size_t offset, int64_t rows, int64_t cols);
-  void project(const Projection& projection, tensor::ConstMatrix x, tensor::Matrix y);
   // Leaves the attention's result, before its output projection, in attended_.
   void attend(int64_t index, const tensor::KvRows& rows, tensor::KvCache& cache);
   // Adds the attention's projection and the feed-forward block to the first `rows` rows of the residual stream.
@@ -54,8 +53,8 @@ class Decoder final : public Model {
   std::vector<int32_t> kept_;  // rows that an output is wanted for
 
   // Offsets of the activations in the arena, in floats. [max_rows][...]
-  size_t residual_ = 0;     // [width]
-  size_t normed_ = 0;       // [width]
+  size_t residual_ = 0;     // [width]; normalised by outputs()
+  size_t change_ = 0;       // [width] what a projection adds to the residual stream
   size_t query_ = 0;        // [heads * head_dim]
   size_t key_ = 0;          // [kv_heads * head_dim]
   size_t value_ = 0;        // [kv_heads * head_dim]

@@ -16,6 +16,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 #include "base/result.hpp"
@@ -113,6 +114,25 @@ struct Rope {
   std::vector<double> frequencies;  // [rotated / 2]; rotated <= head_dim elements of each head are turned
 };
 
+// One of the matrices that linear() multiplies its input by: y = input * weight^T (+ bias).
+struct Product {
+  const Weight* weight;
+  std::span<const float> bias;  // empty or [weight->rows()]
+  Matrix y;                     // [rows of the input][weight->rows()]
+};
+
+// Inputs that are made on the way, and need never be written out.
+struct RmsNormed {  // as Device::rms_norm()
+  ConstMatrix x;
+  std::span<const float> weight;
+  float epsilon;
+};
+struct SiluGated {  // silu(gate) * up, element by element
+  ConstMatrix gate;
+  ConstMatrix up;
+};
+using LinearInput = std::variant<ConstMatrix, RmsNormed, SiluGated>;
+
 class Device {
  public:
   virtual ~Device() = default;
@@ -137,10 +157,12 @@ class Device {
   // out.row(r) = row tokens[r] of `table`, dequantised exactly. tokens are in [0, table.rows()).
   virtual void embed(const Weight& table, std::span<const int32_t> tokens, Matrix out) = 0;
 
-  // y = x * w^T (+ bias). x is [n][w.cols()], y is [n][w.rows()], bias is empty or [w.rows()].
-  // For quantised weights x is first quantised to integers in groups (PanelLayout); sums inside a block are exact.
-  // Instruction sets that multiply bf16 (Isa) round it to bf16 where the weights are BF16, on AMX also for F16.
-  virtual void linear(const Weight& w, std::span<const float> bias, ConstMatrix x, Matrix y) = 0;
+  // All products of one input, which has as many columns as each of their weights. No y overlaps the input or another.
+  // For quantised weights the input is first quantised to integers in groups (PanelLayout), once for all that want it
+  // alike; sums inside a block are exact. What comes with an input made on the way are the bits that making it first
+  // would give.
+  // Instruction sets that multiply bf16 (Isa) round the input to bf16 where the weights are BF16, on AMX also for F16.
+  virtual void linear(std::span<const Product> products, const LinearInput& input) = 0;
 
   // y.row(r) = x.row(r) / sqrt(mean(x.row(r)^2) + epsilon) * weight. In place when x and y are the same.
   virtual void rms_norm(ConstMatrix x, std::span<const float> weight, float epsilon, Matrix y) = 0;
@@ -150,8 +172,6 @@ class Device {
 
   // x += y
   virtual void add(Matrix x, ConstMatrix y) = 0;
-  // out = silu(gate) * up, element by element. out may be gate.
-  virtual void silu_multiply(ConstMatrix gate, ConstMatrix up, Matrix out) = 0;
 
   // Writes the rows' keys and values ([n][kv_heads * head_dim] each) into the cache at the rows' positions.
   virtual void store_kv(KvCache& cache, int64_t layer, const KvRows& rows, ConstMatrix keys, ConstMatrix values) = 0;

@@ -11,6 +11,7 @@
 namespace tidemill::tensor {
 
 enum class DType : uint8_t { f32, f16, bf16, q8_0, q4_0, q4_k, q6_k };
+inline constexpr size_t kDTypes = 7;
 
 struct DTypeInfo {
   std::string_view name;   // as users write it: "Q8_0"

@@ -19,8 +19,8 @@
 //                     acc = acc + (even + odd), from 0. F16 is split into h, which is the value cut off to bf16, and
 //                     l, the rest, which is exact: each 32 k with h, then with l.
 //   sums of 16 lanes  lanes i and i + 8 are added, then i and i + 4, i + 2, i + 1.
-//   rms_norm          lane i % 16: acc = fma(x, x, acc); lanes summed; y = (x * (1 / sqrt(sum / n + epsilon))) *
-//   weight.
+//   inverse_rms       lane i % 16: acc = fma(x, x, acc); lanes summed; 1 / sqrt(sum / n + epsilon).
+//   normalize         (x * inverse) * weight.
 //   attention         see attention_order.hpp.
 //   exp               see exp_constants.hpp.
 #pragma once
@@ -112,11 +112,12 @@ struct Kernels {
   void (*quantize_row)(const float* x, int64_t cols, int64_t padded_cols, const PanelLayout& layout, int64_t row,
                        const QuantizedRows& out);
   // Whether linear() wants activations rounded to bf16 (by DType), and what rounds them.
-  bool rounds[7];
+  bool rounds[kDTypes];
   void (*round_row)(const float* x, int64_t cols, int64_t row, const QuantizedRows& out);
-  void (*linear[7])(const LinearCall& call);  // by DType
+  void (*linear[kDTypes])(const LinearCall& call);  // by DType
 
-  void (*rms_norm)(const float* x, const float* weight, float epsilon, int64_t n, float* y);
+  float (*inverse_rms)(const float* x, float epsilon, int64_t n);
+  void (*normalize)(const float* x, float inverse, const float* weight, int64_t n, float* y);
   void (*silu_multiply)(const float* gate, const float* up, int64_t n, float* out);
   void (*exp)(const float* x, int64_t n, float* out);
 

@@ -181,11 +181,14 @@ void linear_plain(const LinearCall& call) {
   }
 }
 
-void rms_norm(const float* x, const float* weight, float epsilon, int64_t n, float* y) {
+float inverse_rms(const float* x, float epsilon, int64_t n) {
   float lanes[kLanes] = {};
   for (int64_t i = 0; i < n; ++i)
     lanes[i % kLanes] = std::fma(x[i], x[i], lanes[i % kLanes]);
-  const float inverse = 1.0F / std::sqrt(sum_lanes(lanes) / static_cast<float>(n) + epsilon);
+  return 1.0F / std::sqrt(sum_lanes(lanes) / static_cast<float>(n) + epsilon);
+}
+
+void normalize(const float* x, float inverse, const float* weight, int64_t n, float* y) {
   for (int64_t i = 0; i < n; ++i)
     y[i] = (x[i] * inverse) * weight[i];
 }
@@ -218,7 +221,8 @@ const Kernels& scalar_kernels() {
       .linear = {linear_plain<DType::f32>, linear_plain<DType::f16>, linear_plain<DType::bf16>,
                  linear_quantized<StepQ8, DType::q8_0, 32>, linear_quantized<StepQ4, DType::q4_0, 32>,
                  linear_quantized<StepQ4K, DType::q4_k, 32>, linear_quantized<StepQ6K, DType::q6_k, 16>},
-      .rms_norm = rms_norm,
+      .inverse_rms = inverse_rms,
+      .normalize = normalize,
       .silu_multiply = silu_multiply,
       .exp = exp_many,
       .f32_to_f16 = convert_f32_to_f16,

@@ -1,4 +1,4 @@
-// The row-wise operations (activation quantisation, rms_norm, silu, exp, conversions), written
+// The row-wise operations (activation quantisation, norms, silu, exp, conversions), written
 // once over a vector type S of 16 lanes; see vector_linear.hpp for why all of it has internal linkage.
 #pragma once
 
@@ -74,13 +74,17 @@ void silu_multiply(const float* gate, const float* up, int64_t n, float* out) {
 }
 
 template <class S>
-void rms_norm(const float* x, const float* weight, float epsilon, int64_t n, float* y) {
+float inverse_rms(const float* x, float epsilon, int64_t n) {
   typename S::F sum = S::zero();
   for_vectors(n, [&](int64_t i, int64_t m) {
     const typename S::F v = load_up_to<S>(x + i, m);
     sum = S::fma(v, v, sum);
   });
-  const float inverse = 1.0F / __builtin_sqrtf(sum_lanes<S>(sum) / static_cast<float>(n) + epsilon);
+  return 1.0F / __builtin_sqrtf(sum_lanes<S>(sum) / static_cast<float>(n) + epsilon);
+}
+
+template <class S>
+void normalize(const float* x, float inverse, const float* weight, int64_t n, float* y) {
   for_vectors(n, [&](int64_t i, int64_t m) {
     const typename S::F v = S::mul(load_up_to<S>(x + i, m), S::set1(inverse));
     store_up_to<S>(y + i, m, S::mul(v, load_up_to<S>(weight + i, m)));

@@ -106,11 +106,10 @@ class FakeDevice final : public tensor::Device {
     return std::unique_ptr<tensor::KvCache>(std::make_unique<FakeCache>(shape));
   }
   void embed(const tensor::Weight&, std::span<const int32_t>, tensor::Matrix) override { FAIL(); }
-  void linear(const tensor::Weight&, std::span<const float>, tensor::ConstMatrix, tensor::Matrix) override { FAIL(); }
+  void linear(std::span<const tensor::Product>, const tensor::LinearInput&) override { FAIL(); }
   void rms_norm(tensor::ConstMatrix, std::span<const float>, float, tensor::Matrix) override { FAIL(); }
   void rope(const tensor::Rope&, std::span<const int32_t>, int64_t, tensor::Matrix) override { FAIL(); }
   void add(tensor::Matrix, tensor::ConstMatrix) override { FAIL(); }
-  void silu_multiply(tensor::ConstMatrix, tensor::ConstMatrix, tensor::Matrix) override { FAIL(); }
   void store_kv(tensor::KvCache&, int64_t, const tensor::KvRows&, tensor::ConstMatrix, tensor::ConstMatrix) override {
     FAIL();
   }

@@ -1,6 +1,7 @@
 // linear() and embed(): the scalar kernels against plain double arithmetic, every other instruction set against the
 // scalar kernels bit for bit.
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <limits>
@@ -31,7 +32,8 @@ std::unique_ptr<Weight> load(Device& device, DType type, int64_t rows, int64_t c
 std::vector<float> linear(Device& device, const Weight& w, const std::vector<float>& bias, const std::vector<float>& x,
                           int64_t n) {
   std::vector<float> y(static_cast<size_t>(n * w.rows()), -77.0F);
-  device.linear(w, bias, matrix(x, n, w.cols()), matrix(y, n, w.rows()));
+  const std::array products = {Product{&w, bias, matrix(y, n, w.rows())}};
+  device.linear(products, matrix(x, n, w.cols()));
   return y;
 }
 
@@ -249,7 +251,8 @@ TEST_P(LinearOf, StridedViewsLeaveTheirNeighboursAlone) {
     const auto w = load(*device, type(), rows, cols, source);
     const std::vector<float> x = samples.normal(5 * (cols + 3));
     std::vector<float> y(5 * (rows + 2), 99.0F);
-    device->linear(*w, {}, {x.data(), 5, cols, cols + 3}, {y.data(), 5, rows, rows + 2});
+    const std::array products = {Product{w.get(), {}, {y.data(), 5, rows, rows + 2}}};
+    device->linear(products, ConstMatrix{x.data(), 5, cols, cols + 3});
     for (int64_t r = 0; r < 5; ++r) {
       const std::vector<float> one(x.begin() + r * (cols + 3), x.begin() + r * (cols + 3) + cols);
       EXPECT_TRUE(
@@ -387,7 +390,8 @@ TEST(Linear, NoRowsIsNoWork) {
   auto device = make_cpu_device(available_isas().back(), 2);
   const std::vector<std::byte> source(34 * 4);
   const auto w = load(*device, DType::q8_0, 4, 32, source);
-  device->linear(*w, {}, {nullptr, 0, 32, 32}, {nullptr, 0, 4, 4});
+  const std::array products = {Product{w.get(), {}, {nullptr, 0, 4, 4}}};
+  device->linear(products, ConstMatrix{nullptr, 0, 32, 32});
 }
 
 }  // namespace
