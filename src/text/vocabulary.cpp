@@ -56,6 +56,9 @@ constexpr std::array<std::string_view, 11> end_of_turn_names{
     "<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>",         "<|endoftext|>",     "<|end_of_text|>",
     "<EOT>",      "_<EOT>",     "[EOT]",   "<｜end▁of▁sentence｜>", "<end_of_utterance>"};
 constexpr std::string_view end_of_message_name = "<|eom_id|>";
+// In the harmony format (gpt-oss) an answer is several messages: "<|end|>" stands between them, and these two end it.
+constexpr std::string_view harmony_end = "<|end|>";
+constexpr std::array<std::string_view, 2> harmony_answer_ends{"<|call|>", "<|return|>"};
 // Names that end a generation beside those above: ends of sequence of other families, and where a code model would pad
 // or go on with another file.
 constexpr std::array<std::string_view, 16> other_end_names{
@@ -111,6 +114,29 @@ base::Result<void> check(const Vocabulary& vocabulary) {
   return {};
 }
 
+std::optional<Token> find_piece(const Vocabulary& vocabulary, std::string_view piece) {
+  const auto found = std::find(vocabulary.pieces.begin(), vocabulary.pieces.end(), piece);
+  if (found == vocabulary.pieces.end()) return std::nullopt;
+  return static_cast<Token>(found - vocabulary.pieces.begin());
+}
+
+// Where the vocabulary is of the harmony format, its tokens end a generation instead of "<|end|>".
+void follow_harmony(Vocabulary& vocabulary) {
+  std::vector<Token> ends;
+  for (const std::string_view name : harmony_answer_ends) {
+    const std::optional<Token> token = find_piece(vocabulary, name);
+    if (!token) return;
+    ends.push_back(*token);
+  }
+  const std::optional<Token> between = find_piece(vocabulary, harmony_end);
+  if (between) std::erase(vocabulary.end_of_generation, *between);
+  if (between && vocabulary.eot == between) vocabulary.eot.reset();
+  for (const Token token : ends) {
+    vocabulary.end_of_generation.push_back(token);
+    vocabulary.kinds[static_cast<size_t>(token)] = TokenKind::control;
+  }
+}
+
 }  // namespace
 
 base::Result<void> Vocabulary::complete() {
@@ -128,6 +154,7 @@ base::Result<void> Vocabulary::complete() {
     // Some files mark them as text, and then a user could write them.
     if (kinds[i] == TokenKind::normal || kinds[i] == TokenKind::user_defined) kinds[i] = TokenKind::control;
   }
+  follow_harmony(*this);
   for (const auto& token : {eos, eot, eom})
     if (token) end_of_generation.push_back(*token);
   std::sort(end_of_generation.begin(), end_of_generation.end());

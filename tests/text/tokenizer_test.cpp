@@ -64,6 +64,25 @@ TEST(Tokenizer, ReadsTheMarksOfCodeModelsOnlyWhereAsked) {
   }
 }
 
+// gpt-oss writes several messages in one answer, with "<|end|>" between them.
+TEST(Tokenizer, AHarmonyAnswerGoesOnBehindItsMessages) {
+  const auto ends = [](std::initializer_list<const char*> names, const char* name) {
+    Vocabulary vocabulary = small_bpe();
+    Token wanted = -1;
+    for (const char* piece : names) {
+      if (std::string_view(piece) == name) wanted = static_cast<Token>(vocabulary.size());
+      vocabulary.pieces.emplace_back(piece);
+      vocabulary.kinds.push_back(TokenKind::control);
+    }
+    return Tokenizer::create(std::move(vocabulary)).value()->ends_generation(wanted);
+  };
+  EXPECT_TRUE(ends({"<|end|>"}, "<|end|>"));
+  EXPECT_TRUE(ends({"<|end|>", "<|call|>"}, "<|end|>"));
+  EXPECT_FALSE(ends({"<|end|>", "<|call|>", "<|return|>"}, "<|end|>"));
+  EXPECT_TRUE(ends({"<|end|>", "<|call|>", "<|return|>"}, "<|call|>"));
+  EXPECT_TRUE(ends({"<|end|>", "<|call|>", "<|return|>"}, "<|return|>"));
+}
+
 TEST(Tokenizer, MergesByRankAndFindsItsSpecialTokens) {
   const auto tokenizer = Tokenizer::create(small_bpe()).value();
   const Token hello = 97, end = 98, tool = 99;
