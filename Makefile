@@ -50,9 +50,9 @@ peers: build ## Compare greedy tokens and speed with llama.cpp (npm's node-llama
 	@scripts/deps.sh test
 	@scripts/peers.sh
 
-schemas: ## Check 10,000 outputs of random JSON Schemas with ajv
+schemas: ## Check 10,000 texts of random JSON Schemas, and as many models' outputs, with ajv
 	@scripts/deps.sh test
-	@scripts/build.sh release sample_schema
+	@scripts/build.sh release tidemill sample_schema
 	@scripts/schemas.sh
 
 noise: build ## Measure Tidemill and llama.cpp beside busy processes that share their processors
