@@ -6,7 +6,7 @@ import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
-import { Server, program } from './server.mjs';
+import { Server, environment, program } from './server.mjs';
 
 const timeout = 120_000;
 const here = path.dirname(fileURLToPath(import.meta.url));
@@ -85,11 +85,9 @@ describe('serve --mcp', { timeout }, () => {
 });
 
 describe('chat --mcp', { timeout }, () => {
-  const env = { ...process.env };
-  delete env.TIDEMILL_PROGRAM;
   const chat = (command, ...flags) =>
     spawnSync(program, ['chat', '--mcp', command, '--message', 'x', '--json', '--temperature', '0', '-n', '60', ...flags], {
-      env, encoding: 'utf8', timeout,
+      env: environment(), encoding: 'utf8', timeout,
     });
 
   test('lets the model call the tools', () => {
