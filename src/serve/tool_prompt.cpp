@@ -56,14 +56,16 @@ json::object in_words(const json::object& message) {
   if (calls == nullptr || !calls->is_array()) return message;
   json::object said = message;
   said.erase("tool_calls");
-  said["content"] = content.empty() ? spell_calls(calls->get_array())
-                                    : content + "\n" + spell_calls(calls->get_array());
+  said["content"] =
+      content.empty() ? spell_calls(calls->get_array()) : content + "\n" + spell_calls(calls->get_array());
   return said;
 }
 
 // Puts `text` into the system message, or makes one; without a place for one, before the first user's words.
 void add_instructions(json::array& messages, const std::string& text, bool takes_system) {
-  const auto put = [&](json::value& message, std::string joined) { message.get_object()["content"] = std::move(joined); };
+  const auto put = [&](json::value& message, std::string joined) {
+    message.get_object()["content"] = std::move(joined);
+  };
   for (json::value& message : messages) {
     const std::string role = text_of(message.get_object(), "role");
     const bool system = role == "system" || role == "developer";

@@ -22,10 +22,10 @@ enum class RpcCode : int {
 struct RpcMessage {
   enum class Kind : uint8_t { request, notification, response };
   Kind kind = Kind::request;
-  base::json::value id;        // a string or a number; null for a notification
-  std::string method;          // of a request or notification
-  base::json::object params;   // of those; empty if absent
-  base::json::value result;    // of a response that is no error
+  base::json::value id;              // a string or a number; null for a notification
+  std::string method;                // of a request or notification
+  base::json::object params;         // of those; empty if absent
+  base::json::value result;          // of a response that is no error
   std::optional<std::string> error;  // of one that is: its message
 };
 
