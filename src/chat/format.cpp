@@ -311,6 +311,7 @@ base::Result<void> set_reasoning(Format& format, std::string_view name) {
 
 std::vector<std::string_view> reasoning_names() {
   std::vector<std::string_view> all;
+  all.reserve(std::size(reasoning_tags));
   for (const ReasoningTags& tags : reasoning_tags)
     all.push_back(tags.name);
   return all;

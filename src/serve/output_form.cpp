@@ -212,10 +212,23 @@ class PieceList {
   Kind last_ = Kind::none;
 };
 
+// Whether what a limit cut off is the beginning of a call, of which no name or argument had come yet: nobody wants to
+// read that.
+bool begins_call(std::string_view content, const std::vector<std::string>& triggers) {
+  const size_t begin = std::min(content.find_first_not_of(" \n\t\r"), content.size());
+  return std::ranges::any_of(triggers, [&](std::string_view trigger) {
+    const size_t last = trigger.find_last_not_of(" \n\t\r");
+    if (last == std::string_view::npos || last < 2) return false;  // too short to be sure
+    return content.substr(begin).starts_with(trigger.substr(0, last + 1));
+  });
+}
+
 }  // namespace
 
 OutputReader::OutputReader(const ReadingRules* rules, int choice) : choice_(choice) {
-  if (rules != nullptr) parser_.emplace(rules->format, rules->tools, rules->starts_in_reasoning);
+  if (rules == nullptr) return;
+  parser_.emplace(rules->format, rules->tools, rules->starts_in_reasoning);
+  if (!rules->tools.empty()) triggers_ = chat::call_triggers(rules->format.syntax);
 }
 
 std::vector<wire::Event> OutputReader::take_apart(const engine::Event& event) {
@@ -237,6 +250,8 @@ std::vector<wire::Event> OutputReader::take_apart(const engine::Event& event) {
   }
   if (event.finish != engine::FinishReason::none) {
     parser_->finish(delta);
+    const bool cut_call = event.finish == engine::FinishReason::length && begins_call(delta.content, triggers_);
+    if (cut_call) delta.content.clear();
     take();
   }
   if (reasoned) reasoning_tokens_ += std::ssize(event.tokens);

@@ -51,6 +51,7 @@ class OutputReader {
   std::vector<wire::Event> take_apart(const engine::Event& event);
 
   std::optional<chat::OutputParser> parser_;
+  std::vector<std::string> triggers_;  // that begin a call
   int choice_;
   int64_t reasoning_tokens_ = 0;
 };

@@ -249,8 +249,7 @@ void set_reasoning_effort(std::string_view effort, json::object& template_variab
 }
 
 json::object template_tool(const Tool& tool) {
-  json::object function{{"name", tool.name}};
-  if (!tool.description.empty()) function["description"] = tool.description;
+  json::object function{{"name", tool.name}, {"description", tool.description}};  // some templates fail without one
   function["parameters"] = tool.parameters.is_null()
                                ? json::value(json::object{{"type", "object"}, {"properties", json::object()}})
                                : tool.parameters;
