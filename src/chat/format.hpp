@@ -43,7 +43,7 @@ std::string_view to_string(ToolFormat format);
 
 // The texts that a call is made of. White space at the ends of each is what the model's template writes; the parser
 // takes any amount of it, none included, and does without closing texts.
-struct CallSyntax {  // NOLINT(clang-analyzer-optin.performance.Padding): in the order of a call
+struct CallSyntax {
   enum class Shape : uint8_t {
     none,
     json_object,  // open {name_key: name, arguments_key: {...}} close
