@@ -174,6 +174,21 @@ class Restorer {
 
 }  // namespace
 
+Result<void> check_prefix_path(const std::filesystem::path& path) {
+  std::error_code fault;
+  if (std::filesystem::exists(path, fault)) {
+    TM_TRY(const base::MappedFile map, base::MappedFile::open(path));
+    Reader reader(map.bytes());
+    if (!map.bytes().empty() && reader.text(kMagic.size()) != kMagic) {
+      return Error(
+          ErrorCode::invalid_argument,
+          fmt::format("'{}' is no file of prefixes and will not be written over; give another path", path.string()));
+    }
+  }
+  TM_TRY([[maybe_unused]] const base::FileWriter probe, base::FileWriter::create(path));
+  return {};
+}
+
 Result<int64_t> write_prefix_file(const std::filesystem::path& path, std::string_view identity, const KvBlocks& blocks,
                                   const tensor::KvCache& cache) {
   const std::vector<PrefixTree::Entry> entries = blocks.cached_entries();
@@ -185,6 +200,7 @@ Result<int64_t> write_prefix_file(const std::filesystem::path& path, std::string
   const size_t block_bytes = tensor::kv_block_bytes(cache.shape());
   const std::string whole = full_identity(identity, cache.shape());
 
+  TM_CHECK(check_prefix_path(path));
   TM_TRY(base::FileWriter file, base::FileWriter::create(path));
   ChecksummedWriter writer(std::move(file));
   TM_CHECK(writer.put(kMagic));

@@ -20,6 +20,9 @@ namespace tidemill::engine {
 
 inline constexpr uint32_t kPrefixFileVersion = 1;
 
+// That prefixes can be kept at `path`: a file can be made there, and what stands there now is none, or one of these.
+base::Result<void> check_prefix_path(const std::filesystem::path& path);
+
 // Both as Engine::save_prefixes and restore_prefixes. The file replaces an older one when it is whole, and may be read
 // by its owner alone.
 base::Result<int64_t> write_prefix_file(const std::filesystem::path& path, std::string_view identity,

@@ -65,6 +65,7 @@ base::Result<std::vector<SchemaWriter::Property>> SchemaWriter::named(const Obje
 base::Result<SchemaWriter::Others> SchemaWriter::others(const ObjectShape& shape,
                                                         const std::vector<Property>& properties) {
   std::vector<std::string> names;
+  names.reserve(properties.size());
   for (const Property& property : properties)
     names.push_back(property.name);
   std::map<std::string, SchemaNode> patterns;

@@ -101,6 +101,14 @@ void rename_developer(json::array& messages) {
   }
 }
 
+// Beside calls clients say null, which many templates take for the word "None" or for a fault.
+void empty_absent_content(json::array& messages) {
+  for (json::value& message : messages) {
+    json::value* content = message.is_object() ? message.get_object().if_contains("content") : nullptr;
+    if (content != nullptr && content->is_null()) *content = json::string();
+  }
+}
+
 void write_arguments_as_text(json::array& messages) {
   for (json::value& message : messages) {
     json::value* calls = message.is_object() ? message.get_object().if_contains("tool_calls") : nullptr;
@@ -112,6 +120,22 @@ void write_arguments_as_text(json::array& messages) {
       if (arguments != nullptr && arguments->is_object()) *arguments = json::string(json::serialize(*arguments));
     }
   }
+}
+
+// Whether a conversation with so many calls in one message, and their results, is rendered.
+bool renders_calls(const ChatPrompt& prompt, int count) {
+  json::array calls;
+  json::array messages{json::object{{"role", "user"}, {"content", "a"}}};
+  json::array results;
+  for (int i = 0; i < count; ++i) {
+    const std::string id = fmt::format("callnumb{}", i);  // of a length that every template takes
+    calls.push_back(
+        json::object{{"id", id}, {"type", "function"}, {"function", {{"name", "f"}, {"arguments", json::object()}}}});
+    results.push_back(json::object{{"role", "tool"}, {"name", "f"}, {"tool_call_id", id}, {"content", "b"}});
+  }
+  messages.push_back(json::object{{"role", "assistant"}, {"content", ""}, {"tool_calls", std::move(calls)}});
+  messages.insert(messages.end(), results.begin(), results.end());
+  return prompt.render(messages).has_value();
 }
 
 std::string piece_of(const text::Tokenizer& tokenizer, std::optional<text::Token> token) {
@@ -140,6 +164,7 @@ ChatPrompt::ChatPrompt(const text::Tokenizer& tokenizer, const std::string& sour
   template_ = std::move(*compiled);
   traits_ = template_->probe();
   format_ = chat::recognise(*template_, source);
+  takes_parallel_calls_ = renders_calls(*this, 2) || !renders_calls(*this, 1);
   knows_developer_ = source.find("developer") != std::string::npos;
 }
 
@@ -156,6 +181,7 @@ Result<RenderedPrompt> ChatPrompt::render(const json::array& messages, const jso
   const auto marked = [&](std::string_view text) { return mark_names(tokenizer_, text, *mark); };
   json::object input = map_strings(variables, marked).get_object();
   json::array marked_messages = map_strings(messages, marked).get_array();
+  empty_absent_content(marked_messages);
   if (!knows_developer_) rename_developer(marked_messages);
   if (traits_.arguments_as_text) write_arguments_as_text(marked_messages);
   input["messages"] = std::move(marked_messages);

@@ -44,6 +44,8 @@ class ChatPrompt {
   const text::TemplateTraits& traits() const { return traits_; }
   // How the model writes reasoning and tool calls, as far as the template shows.
   const chat::Format& format() const { return format_; }
+  // False where the template refuses a message with two calls, so that their results could not be sent back.
+  bool takes_parallel_calls() const { return takes_parallel_calls_; }
   void set_format(chat::Format format) { format_ = std::move(format); }
 
   // `messages` as wire::parse_messages gives them; the role "developer" becomes "system" unless the template knows it,
@@ -65,6 +67,7 @@ class ChatPrompt {
   std::optional<base::Error> fault_;
   text::TemplateTraits traits_;
   chat::Format format_;
+  bool takes_parallel_calls_ = true;
   bool knows_developer_ = false;
 };
 

@@ -200,6 +200,9 @@ Result<EngineWork> engine_work(const LoadedModel& model, int64_t max_context, co
   settings.grammar = std::move(form.grammar);
   // Calls and reasoning may be spelled with control tokens; the reader takes them out of the text.
   settings.special_text = settings.special_text || form.reading.has_value();
+  // Where a call must come there is no content for stop strings to be found in, only the spelling of the call.
+  using Choice = wire::ToolChoice::Kind;
+  if (request.tool_choice.kind == Choice::required || request.tool_choice.kind == Choice::named) settings.stop.clear();
   work.requests.push_back(std::move(settings));
   work.reading = std::move(form.reading);
   return work;

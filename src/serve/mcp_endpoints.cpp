@@ -1,6 +1,7 @@
 // POST /mcp: generation and tokenizing as tools of the Model Context Protocol, over its streamable HTTP transport
 // without sessions. Each message stands for itself: "initialize" is answered for clients that begin with it, and needed
 // by none.
+#include <algorithm>
 #include <limits>
 #include <memory>
 #include <string>
@@ -184,7 +185,21 @@ asio::awaitable<std::string> answer(Service& service, Call& call, const RpcMessa
                                         message.method.substr(0, 100)));
 }
 
+// Whether a browser may ask this for the page it shows. Pages of other sites must not reach a server that listens for
+// this machine alone by giving their name its address.
+bool allows_origin(const Service& service, const wire::HttpRequest& request) {
+  const auto origin = request.headers.find("origin");
+  if (!origin) return true;
+  const std::vector<std::string>& allowed = service.options().cors_origins;
+  return std::ranges::any_of(allowed, [&](const std::string& one) { return one == "*" || one == *origin; });
+}
+
 asio::awaitable<void> post(Service& service, Call& call) {
+  if (!allows_origin(service, call.request())) {
+    const std::string why = "this origin may not use the MCP endpoint; server.cors_origins lists those that may";
+    (void)co_await call.respond(wire::HttpResponse::json(403, wire::rpc_error(nullptr, RpcCode::invalid_request, why)));
+    co_return;
+  }
   const std::string body = std::move(call.request().body);
   auto message = wire::parse_rpc(body);
   if (!message) {

@@ -107,14 +107,16 @@ bool must_call(const wire::GenerateRequest& request) {
 
 // A call that must be made is held to a grammar anyway: then to the schema of its arguments too, wherever that can be
 // followed, though nobody asked for strictness.
-std::vector<chat::Tool> strict_where_possible(grammar::GrammarBuilder& builder, const ReadingRules& reading) {
+std::vector<chat::Tool> strict_where_possible(const ReadingRules& reading) {
   std::vector<chat::Tool> tools = reading.tools;
   for (chat::Tool& tool : tools) {
     if (tool.strict || tool.parameters.is_null()) continue;
     chat::Tool strict = tool;
     strict.strict = true;
     const chat::ToolRules alone{.choice = {chat::ToolChoice::Kind::required, ""}, .parallel = false, .content = {}};
-    tool.strict = chat::tool_grammar(builder, reading.format, std::span(&strict, 1), alone).has_value();
+    grammar::GrammarBuilder trial;
+    const auto expression = chat::tool_grammar(trial, reading.format, std::span(&strict, 1), alone);
+    tool.strict = expression && *expression && std::move(trial).build(**expression);
   }
   return tools;
 }
@@ -148,13 +150,13 @@ Result<OutputForm> output_form(const LoadedModel& model, const wire::GenerateReq
     }
     if (!form.reading) return *content;
     const std::vector<chat::Tool> tools =
-        must_call(request) ? strict_where_possible(builder, *form.reading) : form.reading->tools;
-    const chat::ToolRules rules{
-        .choice = to_chat(request.tool_choice),
-        // Who names a function wants it called, once.
-        .parallel = request.parallel_tool_calls && request.tool_choice.kind != wire::ToolChoice::Kind::named,
-        .reasoning_first = form.reading->starts_in_reasoning,
-        .content = content};
+        must_call(request) ? strict_where_possible(*form.reading) : form.reading->tools;
+    const chat::ToolRules rules{.choice = to_chat(request.tool_choice),
+                                // Who names a function wants it called, once.
+                                .parallel = request.parallel_tool_calls && model.chat().takes_parallel_calls() &&
+                                            request.tool_choice.kind != wire::ToolChoice::Kind::named,
+                                .reasoning_first = form.reading->starts_in_reasoning,
+                                .content = content};
     auto built = chat::tool_grammar(builder, form.reading->format, tools, rules);
     if (!built) {
       Error error = std::move(built).error();

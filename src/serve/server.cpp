@@ -9,6 +9,7 @@
 
 #include "base/log.hpp"
 #include "base/memory.hpp"
+#include "engine/prefix_file.hpp"
 #include "observe/otlp.hpp"
 #include "serve/endpoints.hpp"
 #include "serve/http_metrics.hpp"
@@ -65,7 +66,11 @@ struct Server::Impl {
   Result<void> warm_up(const Serving& serving) {
     const ServeOptions& options = service.options();
     if (!options.prefix_cache) return {};
-    if (!options.prefix_file.empty()) restore_prefixes(*serving.engine, *serving.model, options.prefix_file);
+    if (!options.prefix_file.empty()) {
+      auto usable = engine::check_prefix_path(options.prefix_file);
+      if (!usable) return std::move(usable).error().with_param("engine.prefix_file");
+      restore_prefixes(*serving.engine, *serving.model, options.prefix_file);
+    }
     if (options.preload.empty()) return {};
     TM_TRY(const std::vector<SharedPrefix> prefixes, read_prefixes(options.preload, *serving.model));
     return preload(*serving.engine, prefixes, tenants_of(options.api_keys));
@@ -75,6 +80,7 @@ struct Server::Impl {
     const ServeOptions& options = service.options();
     const Serving* serving = service.serving();
     if (serving == nullptr || !options.prefix_cache || options.prefix_file.empty()) return;
+    if (std::exchange(prefixes_kept, true)) return;
     save_prefixes(*serving->engine, *serving->model, options.prefix_file);
   }
 
@@ -86,6 +92,7 @@ struct Server::Impl {
   std::unique_ptr<wire::HttpServer> http;
   observe::CollectHook connections_hook;
   int64_t kv_bytes = 0;
+  bool prefixes_kept = false;
 };
 
 Result<std::unique_ptr<Server>> Server::start(ServeOptions options, const base::Clock& clock) {

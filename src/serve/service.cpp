@@ -89,9 +89,14 @@ void Service::end_pool_work() {
 }
 
 void Service::close_pools() {
-  std::unique_lock lock(mutex_);
-  pools_closed_ = true;
-  changed_.wait(lock, [this] { return pool_jobs_ == 0; });
+  {
+    std::unique_lock lock(mutex_);
+    pools_closed_ = true;
+    changed_.wait(lock, [this] { return pool_jobs_ == 0; });
+  }
+  // The last of a job holds its connection's executor still: that must outlive it.
+  text_pool_.join();
+  store_pool_.join();
 }
 
 }  // namespace tidemill::serve

@@ -19,6 +19,7 @@ std::string tenant_of(std::string_view api_key) {
 std::vector<std::string> tenants_of(const std::vector<std::string>& api_keys) {
   if (api_keys.empty()) return {""};
   std::vector<std::string> tenants;
+  tenants.reserve(api_keys.size());
   for (const std::string& key : api_keys)
     tenants.push_back(tenant_of(key));
   return tenants;

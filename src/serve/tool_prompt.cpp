@@ -1,9 +1,16 @@
 #include "serve/tool_prompt.hpp"
 
+#include <algorithm>
+#include <cctype>
+#include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 
+#include <fmt/core.h>
+
+#include "base/checksum.hpp"
 #include "wire/openai_tools.hpp"
 
 namespace tidemill::serve {
@@ -50,7 +57,7 @@ std::string spell_calls(const json::array& calls) {
 json::object in_words(const json::object& message) {
   const std::string content = text_of(message, "content");
   if (text_of(message, "role") == "tool" || text_of(message, "role") == "function") {
-    return {{"role", "user"}, {"content", "<tool_response>\n" + content + "\n</tool_response>"}};
+    return {{"role", "user"}, {"content", fmt::format("<tool_response>\n{}\n</tool_response>", content)}};
   }
   const json::value* calls = message.if_contains("tool_calls");
   if (calls == nullptr || !calls->is_array()) return message;
@@ -63,19 +70,48 @@ json::object in_words(const json::object& message) {
 
 // Puts `text` into the system message, or makes one; without a place for one, before the first user's words.
 void add_instructions(json::array& messages, const std::string& text, bool takes_system) {
-  const auto put = [&](json::value& message, std::string joined) {
-    message.get_object()["content"] = std::move(joined);
-  };
   for (json::value& message : messages) {
     const std::string role = text_of(message.get_object(), "role");
     const bool system = role == "system" || role == "developer";
     if (system || (!takes_system && role == "user")) {
       const std::string content = text_of(message.get_object(), "content");
-      return put(message, system ? content + "\n\n" + text : text + "\n\n" + content);
+      std::string joined = system ? content : text;
+      joined.append("\n\n").append(system ? text : content);
+      message.get_object()["content"] = joined;
+      return;
     }
   }
   const json::object made{{"role", takes_system ? "system" : "user"}, {"content", text}};
   messages.insert(messages.begin(), made);
+}
+
+// Nine letters and digits that follow from `id`, which is kept where it is that already: all that some templates take.
+std::string short_id(std::string_view id) {
+  constexpr std::string_view digits = "0123456789abcdefghijklmnopqrstuvwxyz";
+  constexpr size_t length = 9;
+  const auto plain = [](unsigned char c) { return std::isalnum(c) != 0; };
+  if (id.size() == length && std::ranges::all_of(id, plain)) return std::string(id);
+  uint64_t hash = base::checksum(std::as_bytes(std::span(id)));
+  std::string made;
+  for (size_t i = 0; i < length; ++i, hash /= digits.size())
+    made += digits[hash % digits.size()];
+  return made;
+}
+
+void shorten_ids(json::array& messages) {
+  const auto shorten = [](json::object& object, std::string_view name) {
+    json::value* id = object.if_contains(name);
+    if (id != nullptr && id->is_string()) *id = json::string(short_id(std::string_view(id->get_string())));
+  };
+  for (json::value& message : messages) {
+    json::object& object = message.get_object();
+    shorten(object, "tool_call_id");
+    json::value* calls = object.if_contains("tool_calls");
+    if (calls == nullptr || !calls->is_array()) continue;
+    for (json::value& call : calls->get_array()) {
+      if (call.is_object()) shorten(call.get_object(), "id");
+    }
+  }
 }
 
 }  // namespace
@@ -85,6 +121,7 @@ ToldConversation tell_conversation(const ChatPrompt& prompt, const wire::Generat
   json::array tools;
   for (const wire::Tool& tool : request.tools)
     tools.push_back(wire::template_tool(tool));
+  if (prompt.format().syntax.short_ids) shorten_ids(told.messages);
   if (!prompt.available() || prompt.traits().tools) {
     if (!tools.empty()) told.variables["tools"] = std::move(tools);
     return told;

@@ -19,7 +19,6 @@ using base::Error;
 using base::ErrorCode;
 using base::Result;
 namespace fs = std::filesystem;
-namespace json = base::json;
 
 namespace {
 
