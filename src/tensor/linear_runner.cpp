@@ -197,7 +197,7 @@ void LinearRunner::cut(int64_t items, int64_t item_cost) {
 }
 
 void LinearRunner::multiply(std::span<const Product> products, int64_t rows, int64_t cols) {
-  int64_t row_cost = plain_.data == nullptr ? 0 : cols * static_cast<int64_t>(sizeof(float));
+  int64_t row_cost = plain_.data == nullptr ? 1 : cols * static_cast<int64_t>(sizeof(float));
   for (const DType format : formats_)
     row_cost = std::max(row_cost, cols * code_bytes(format));
   const int64_t row_block =
