@@ -107,7 +107,7 @@ class StateStore {
   bool walk(uint32_t node, uint32_t state, Found& found);
   bool any_token_below(uint32_t node, uint32_t state);
   std::pair<NodeIndex, NodeIndex> split(NodeIndex node);
-  NodeIndex widened(NodeIndex node, int depth);
+  NodeIndex widened(NodeIndex node, int depth, std::unordered_map<NodeIndex, NodeIndex>& known);
   uint32_t widened_state(uint32_t state);
   const Head& head_of(uint32_t state);
   Tokens compute_tokens(uint32_t state);

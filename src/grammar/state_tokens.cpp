@@ -9,9 +9,10 @@ using text::Token;
 
 namespace {
 
-constexpr size_t kDense = 2048;     // tokens; more are kept as a mask
-constexpr size_t kWideFirst = 40;   // bytes that may come next in states for which loops are worth knowing
-constexpr int kMaxWidenDepth = 16;  // how deep counters are looked for
+constexpr size_t kDense = 2048;       // tokens; more are kept as a mask
+constexpr size_t kWideFirst = 40;     // bytes that may come next in states for which loops are worth knowing
+constexpr int kMaxWidenDepth = 16;    // how deep counters are looked for
+constexpr size_t kMaxWidened = 2000;  // parts of one state
 constexpr size_t kMaxExits = 20'000;
 
 // Parts behind which one cannot tell from the bytes alone whether they are over.
@@ -168,36 +169,45 @@ std::pair<NodeIndex, NodeIndex> StateStore::split(NodeIndex node) {
 }
 
 // The same with counters that no token can exhaust set to no bound: a token has at most longest_token() bytes, and each
-// repetition takes at least one.
-NodeIndex StateStore::widened(NodeIndex index, int depth) {
+// repetition takes at least one. `known` has what was widened on the way: parts may be shared many times over.
+NodeIndex StateStore::widened(NodeIndex index, int depth, std::unordered_map<NodeIndex, NodeIndex>& known) {
   Expressions& expressions = derivatives_.expressions();
   const Node node = expressions.at(index);
   const auto longest = static_cast<uint32_t>(index_->longest_token());
-  if (depth > kMaxWidenDepth) return index;
+  if (depth > kMaxWidenDepth || known.size() > kMaxWidened) return index;
+  const auto [found, fresh] = known.try_emplace(index, index);
+  if (!fresh) return found->second;
+  NodeIndex wide = index;
   switch (node.kind) {
     case NodeKind::repeat:
-      return expressions.repeat(node.a, std::min(node.b, longest + 1),
-                                node.c > longest ? Expressions::unbounded : node.c);
+      wide =
+          expressions.repeat(node.a, std::min(node.b, longest + 1), node.c > longest ? Expressions::unbounded : node.c);
+      break;
     case NodeKind::sequence: {
-      const NodeIndex head = widened(node.a, depth + 1);
-      return expressions.sequence(head, widened(node.b, depth + 1));
+      const NodeIndex head = widened(node.a, depth + 1, known);
+      wide = expressions.sequence(head, widened(node.b, depth + 1, known));
+      break;
     }
     case NodeKind::choice: {
-      if (node.b > 64) return index;
+      if (node.b > 64) break;
       std::vector<NodeIndex> members(expressions.members(index).begin(), expressions.members(index).end());
       for (NodeIndex& member : members)
-        member = widened(member, depth + 1);
-      return expressions.choice(members);
+        member = widened(member, depth + 1, known);
+      wide = expressions.choice(members);
+      break;
     }
     default:
-      return index;
+      break;
   }
+  known[index] = wide;
+  return wide;
 }
 
 uint32_t StateStore::widened_state(uint32_t state) {
   if (states_[state].widened == kUnknown) {
     const auto [head, tail] = split(states_[state].node);
-    const NodeIndex wide = widened(head, 0);
+    std::unordered_map<NodeIndex, NodeIndex> known;
+    const NodeIndex wide = widened(head, 0, known);
     const uint32_t same = wide == head ? state : state_of(derivatives_.expressions().sequence(wide, tail));
     states_[state].widened = same == dead ? state : same;
   }
