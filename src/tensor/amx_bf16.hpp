@@ -47,7 +47,8 @@ template <class S, int P, int I, int parts>
 inline void multiply_bf16(const WeightTiles& w, const std::byte* x, int64_t x_block, int64_t blocks, bool go_on,
                           FloatTile (*sums)[kLinearPanels]) {
   constexpr int64_t stride = sizeof(sums[0][0][0]);
-  const auto each_sum = [&](auto one, auto two, auto three, auto four) __attribute__((always_inline)) {
+  const auto each_sum = [&](auto one, [[maybe_unused]] auto two, [[maybe_unused]] auto three,
+                            [[maybe_unused]] auto four) __attribute__((always_inline)) {
     one(sums[0][0]);
     if constexpr (P == 2) two(sums[0][1]);
     if constexpr (I == 2) three(sums[1][0]);

@@ -3,6 +3,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include <openssl/evp.h>
 
@@ -84,7 +85,7 @@ void OpenAiAnswer::stream(const Event& event, std::string& out) {
   const size_t bearer = !choice.opened && all.size() > 1 ? 1 : 0;  // of the probabilities: not a chat's opening
   choice.opened = true;
   for (size_t i = 0; i < all.size(); ++i) {
-    append_chunk(std::move(all[i]), event.choice, i == bearer ? std::move(logprobs) : json::value(nullptr),
+    append_chunk(std::move(all[i]), event.choice, i == bearer ? std::exchange(logprobs, nullptr) : json::value(nullptr),
                  FinishReason::none, out);
   }
   if (event.finish != FinishReason::none) append_chunk(last_piece(), event.choice, nullptr, event.finish, out);
