@@ -103,7 +103,7 @@ describe('chat --mcp', { timeout }, () => {
 
   test('says what is wrong with the server', () => {
     for (const [command, words] of [
-      ['exit 3', /has ended/],
+      ['exit 3', /has ended|has closed its input/],
       ['echo hello; cat > /dev/null', /no message/],
       ["printf '{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":1,\"message\":\"no\"}}\\n'; cat > /dev/null", /refused initialize: no/],
     ]) {
