@@ -174,17 +174,23 @@ class Restorer {
 
 }  // namespace
 
-Result<void> check_prefix_path(const std::filesystem::path& path) {
+namespace {
+
+// Nothing but a file of prefixes is written over.
+Result<void> check_not_foreign(const std::filesystem::path& path) {
   std::error_code fault;
-  if (std::filesystem::exists(path, fault)) {
-    TM_TRY(const base::MappedFile map, base::MappedFile::open(path));
-    Reader reader(map.bytes());
-    if (!map.bytes().empty() && reader.text(kMagic.size()) != kMagic) {
-      return Error(
-          ErrorCode::invalid_argument,
-          fmt::format("'{}' is no file of prefixes and will not be written over; give another path", path.string()));
-    }
-  }
+  if (!std::filesystem::exists(path, fault)) return {};
+  TM_TRY(const base::MappedFile map, base::MappedFile::open(path));
+  if (map.bytes().empty() || Reader(map.bytes()).text(kMagic.size()) == kMagic) return {};
+  return Error(
+      ErrorCode::invalid_argument,
+      fmt::format("'{}' is no file of prefixes and will not be written over; give another path", path.string()));
+}
+
+}  // namespace
+
+Result<void> check_prefix_path(const std::filesystem::path& path) {
+  TM_CHECK(check_not_foreign(path));
   TM_TRY([[maybe_unused]] const base::FileWriter probe, base::FileWriter::create(path));
   return {};
 }
@@ -200,7 +206,7 @@ Result<int64_t> write_prefix_file(const std::filesystem::path& path, std::string
   const size_t block_bytes = tensor::kv_block_bytes(cache.shape());
   const std::string whole = full_identity(identity, cache.shape());
 
-  TM_CHECK(check_prefix_path(path));
+  TM_CHECK(check_not_foreign(path));
   TM_TRY(base::FileWriter file, base::FileWriter::create(path));
   ChecksummedWriter writer(std::move(file));
   TM_CHECK(writer.put(kMagic));

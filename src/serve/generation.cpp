@@ -146,18 +146,19 @@ base::json::array without_turns(const base::json::array& messages, size_t begin)
 
 // The conversation's prompt; where that is too long, and the request allows it, without as many of the oldest turns as
 // must go so that there is room for an answer. The last turn stays.
-Result<ConversationPrompt> fitted_prompt(const LoadedModel& model, int64_t context, wire::GenerateRequest& request,
+Result<ConversationPrompt> fitted_prompt(const LoadedModel& model, int64_t context, const wire::GenerateRequest& given,
                                          int64_t& dropped) {
-  const int64_t room = context - std::min(request.max_tokens.value_or(context), context / 4);
+  const int64_t room = context - std::min(given.max_tokens.value_or(context), context / 4);
   const auto too_long = [&](const Result<ConversationPrompt>& prompt) {
     return prompt ? std::ssize(prompt->tokens) > room : prompt.error().code() == ErrorCode::too_large;
   };
-  Result<ConversationPrompt> prompt = prompt_of(model, request);
-  if (!request.drop_oldest_turns || !too_long(prompt)) return prompt;
+  Result<ConversationPrompt> prompt = prompt_of(model, given);
+  if (!given.drop_oldest_turns || !too_long(prompt)) return prompt;
 
-  const base::json::array all = request.messages;
+  const base::json::array& all = given.messages;
   const std::vector<size_t> turns = turns_of(all);
   if (turns.size() < 2) return prompt;
+  wire::GenerateRequest request = given;
   // The fewest that are enough: with more of them gone the prompt is never longer.
   size_t low = 1;
   size_t high = turns.size() - 1;
@@ -177,22 +178,21 @@ Result<ConversationPrompt> fitted_prompt(const LoadedModel& model, int64_t conte
 
 }  // namespace
 
-Result<EngineWork> engine_work(const LoadedModel& model, int64_t max_context, const wire::GenerateRequest& given,
+Result<EngineWork> engine_work(const LoadedModel& model, int64_t max_context, const wire::GenerateRequest& request,
                                const std::string& id) {
   EngineWork work;
-  engine::Request settings = settings_of(given);
-  if (given.dialect == wire::Dialect::completions) {
-    TM_TRY(const OutputForm form, output_form(model, given, {}));
+  engine::Request settings = settings_of(request);
+  if (request.dialect == wire::Dialect::completions) {
+    TM_TRY(const OutputForm form, output_form(model, request, {}));
     settings.grammar = form.grammar;
-    work.requests.reserve(given.prompts.size());
-    for (size_t i = 0; i < given.prompts.size(); ++i) {
+    work.requests.reserve(request.prompts.size());
+    for (size_t i = 0; i < request.prompts.size(); ++i) {
       engine::Request& one = work.requests.emplace_back(settings);
-      one.id = given.prompts.size() == 1 ? id : fmt::format("{}-{}", id, i);
-      TM_TRY(one.prompt, prompt_tokens(model, given.prompts[i], "prompt"));
+      one.id = request.prompts.size() == 1 ? id : fmt::format("{}-{}", id, i);
+      TM_TRY(one.prompt, prompt_tokens(model, request.prompts[i], "prompt"));
     }
     return work;
   }
-  wire::GenerateRequest request = given;
   TM_TRY(ConversationPrompt prompt, fitted_prompt(model, max_context, request, work.dropped_turns));
   TM_TRY(OutputForm form, output_form(model, request, prompt.text));
   settings.id = id;

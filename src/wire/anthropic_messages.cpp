@@ -7,6 +7,7 @@
 #include <fmt/core.h>
 
 #include "base/utf8.hpp"
+#include "wire/text_lines.hpp"
 
 namespace tidemill::wire {
 
@@ -21,17 +22,6 @@ Error unsupported_block(const JsonFields& block, std::string_view type, std::str
                                                base::utf8::prefix(base::utf8::sanitize(type), 40), wanted));
 }
 
-Result<std::string> required_string(const JsonFields& fields, std::string_view name) {
-  TM_TRY(auto text, fields.string(name));
-  if (!text) return fields.invalid(name, fmt::format("'{}' is required: a string", fields.path(name)));
-  return std::move(*text);
-}
-
-void add_line(std::string& text, std::string_view more) {
-  if (!text.empty()) text += '\n';
-  text += more;
-}
-
 // Calls `visit(block, type)` for each block of the array under `name`.
 template <typename Visit>
 Result<void> for_each_block(const JsonFields& fields, std::string_view name, const json::array& blocks,
@@ -41,7 +31,7 @@ Result<void> for_each_block(const JsonFields& fields, std::string_view name, con
     const json::object* object = blocks[i].if_object();
     if (object == nullptr) return fields.mismatch(place, "an object with 'type'", blocks[i]);
     const JsonFields block(*object, fields.path(place));
-    TM_TRY(const std::string type, required_string(block, "type"));
+    TM_TRY(const std::string type, block.required_string("type"));
     TM_CHECK(visit(block, type));
   }
   return {};
@@ -55,7 +45,7 @@ Result<std::string> parse_text(const JsonFields& fields, std::string_view name, 
   std::string text;
   TM_CHECK(for_each_block(fields, name, *blocks, [&](const JsonFields& block, const std::string& type) -> Result<void> {
     if (type != "text") return unsupported_block(block, type, "\"text\"");
-    TM_TRY(const std::string words, required_string(block, "text"));
+    TM_TRY(const std::string words, block.required_string("text"));
     add_line(text, words);
     return {};
   }));
@@ -79,7 +69,7 @@ class Conversation {
     const auto take = [this](const JsonFields& block, const std::string& type) -> Result<void> {
       if (type == "tool_result") return add_result(block);
       if (type != "text") return unsupported_block(block, type, "\"text\" and \"tool_result\"");
-      TM_TRY(const std::string text, required_string(block, "text"));
+      TM_TRY(const std::string text, block.required_string("text"));
       return add_user_text(text);
     };
     return for_each_block(turn, "content", *blocks, take);
@@ -99,7 +89,7 @@ class Conversation {
       if (!thinking && type != "text") {
         return unsupported_block(block, type, "\"text\", \"thinking\", \"redacted_thinking\" and \"tool_use\"");
       }
-      TM_TRY(const std::string text, required_string(block, type));
+      TM_TRY(const std::string text, block.required_string(type));
       return append(message, thinking ? "reasoning_content" : "content", text);
     };
     return for_each_block(turn, "content", *blocks, take);
@@ -123,7 +113,7 @@ class Conversation {
   }
 
   Result<void> add_result(const JsonFields& block) {
-    TM_TRY(const std::string id, required_string(block, "tool_use_id"));
+    TM_TRY(const std::string id, block.required_string("tool_use_id"));
     const auto call = calls_.find(id);
     if (call == calls_.end()) {
       return block.invalid("tool_use_id", fmt::format("'{}' answers no tool_use of an earlier turn: there is none with "
@@ -142,8 +132,8 @@ class Conversation {
   }
 
   Result<void> add_call(json::object& message, const JsonFields& block) {
-    TM_TRY(const std::string id, required_string(block, "id"));
-    TM_TRY(const std::string name, required_string(block, "name"));
+    TM_TRY(const std::string id, block.required_string("id"));
+    TM_TRY(const std::string name, block.required_string("name"));
     TM_TRY(const json::object* input, block.object("input"));
     json::value& calls = message["tool_calls"];
     if (!calls.is_array()) calls = json::array();
@@ -173,7 +163,7 @@ Result<json::array> parse_conversation(const JsonFields& fields) {
     const json::object* object = (*turns)[i].if_object();
     if (object == nullptr) return fields.mismatch(place, "an object with 'role' and 'content'", (*turns)[i]);
     const JsonFields turn(*object, place);
-    TM_TRY(role, required_string(turn, "role"));
+    TM_TRY(role, turn.required_string("role"));
     const json::value* content = turn.find("content");
     if (content == nullptr) {
       return turn.invalid("content", fmt::format("'{}.content' is required: a string or an array of blocks", place));

@@ -24,20 +24,11 @@ constexpr int64_t max_int = std::numeric_limits<int32_t>::max();
 constexpr size_t max_stop_strings = 64;
 
 Result<void> refuse_unsupported(const JsonFields& fields) {
-  struct Field {
-    std::string_view name;
-    std::string_view why;
-  };
-  constexpr std::array<Field, 2> refused = {{
+  constexpr std::array<JsonFields::Refused, 2> refused = {{
       {"container", "code execution in containers is not supported"},
       {"mcp_servers", "calling MCP servers from here is not supported; call them yourself and send 'tools'"},
   }};
-  for (const Field& field : refused) {
-    const json::value* value = fields.find(field.name);
-    if (value == nullptr || (value->is_array() && value->get_array().empty())) continue;
-    return fields.unsupported(field.name, field.why);
-  }
-  return {};
+  return fields.refuse(refused);
 }
 
 Result<Tool> parse_tool(const JsonFields& entry) {

@@ -82,6 +82,21 @@ Error JsonFields::unsupported(std::string_view name, std::string_view what) cons
   return Error(ErrorCode::unsupported, fmt::format("'{}': {}", path(name), what)).with_param(path(name));
 }
 
+Result<void> JsonFields::refuse(std::span<const Refused> members) const {
+  for (const Refused& member : members) {
+    const json::value* value = find(member.name);
+    if (value == nullptr || (value->is_array() && value->get_array().empty())) continue;
+    return unsupported(member.name, member.why);
+  }
+  return {};
+}
+
+Result<std::string> JsonFields::required_string(std::string_view name) const {
+  TM_TRY(auto text, string(name));
+  if (!text) return invalid(name, fmt::format("'{}' is required: a string", path(name)));
+  return std::move(*text);
+}
+
 Result<std::optional<bool>> JsonFields::boolean(std::string_view name) const {
   const json::value* value = find(name);
   if (value == nullptr) return std::optional<bool>();

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <limits>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -35,6 +36,8 @@ class JsonFields {
   base::Result<std::optional<int64_t>> integer(std::string_view name, int64_t low, int64_t high) const;
   base::Result<std::optional<double>> number(std::string_view name, double low, double high) const;
   base::Result<std::optional<std::string>> string(std::string_view name) const;
+  // The string, which must be there.
+  base::Result<std::string> required_string(std::string_view name) const;
   base::Result<const base::json::array*> array(std::string_view name) const;    // nullptr if absent
   base::Result<const base::json::object*> object(std::string_view name) const;  // nullptr if absent
 
@@ -43,6 +46,14 @@ class JsonFields {
   base::Error invalid(std::string_view name, std::string message) const;
   // A field that the dialect knows and this server does not do.
   base::Error unsupported(std::string_view name, std::string_view what) const;
+
+  // A member that the dialect knows and this server does not do, and why.
+  struct Refused {
+    std::string_view name;
+    std::string_view why;
+  };
+  // `unsupported` for the first of these that is there and asks for something: an empty array does not.
+  base::Result<void> refuse(std::span<const Refused> members) const;
 
  private:
   const base::json::object& object_;

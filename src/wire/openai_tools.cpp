@@ -37,18 +37,7 @@ Result<Tool> parse_tool(const JsonFields& entry) {
   if (object == nullptr) {
     return entry.invalid("function", fmt::format("'{}' is required: an object with a name", entry.path("function")));
   }
-  const JsonFields function(*object, entry.path("function"));
-  Tool tool;
-  TM_TRY(const auto name, function.string("name"));
-  if (!name) return function.invalid("name", fmt::format("'{}' is required", function.path("name")));
-  tool.name = *name;
-  TM_TRY(const auto description, function.string("description"));
-  tool.description = description.value_or("");
-  TM_TRY(const json::object* parameters, function.object("parameters"));
-  if (parameters != nullptr) tool.parameters = *parameters;
-  TM_TRY(const auto strict, function.boolean("strict"));
-  tool.strict = strict.value_or(false);
-  return tool;
+  return parse_function(JsonFields(*object, entry.path("function")));
 }
 
 // {"type": "json_schema", "json_schema": {"name", "schema", "strict"}} and its simpler kin.
@@ -129,6 +118,20 @@ bool is_tool_name(std::string_view name) {
            c == '.';
   };
   return !name.empty() && name.size() <= max_name && std::all_of(name.begin(), name.end(), allowed);
+}
+
+Result<Tool> parse_function(const JsonFields& function) {
+  Tool tool;
+  TM_TRY(const auto name, function.string("name"));
+  if (!name) return function.invalid("name", fmt::format("'{}' is required", function.path("name")));
+  tool.name = *name;
+  TM_TRY(const auto description, function.string("description"));
+  tool.description = description.value_or("");
+  TM_TRY(const json::object* parameters, function.object("parameters"));
+  if (parameters != nullptr) tool.parameters = *parameters;
+  TM_TRY(const auto strict, function.boolean("strict"));
+  tool.strict = strict.value_or(false);
+  return tool;
 }
 
 Result<std::vector<Tool>> parse_tools(const JsonFields& fields) {

@@ -13,6 +13,9 @@ namespace tidemill::wire {
 // A name that tools and schemas may have: 1 to 64 letters, digits, '_', '-' or '.'.
 bool is_tool_name(std::string_view name);
 
+// A function's "name", which must be there, "description", "parameters" and "strict".
+base::Result<Tool> parse_function(const JsonFields& function);
+
 // "tools": [{"type": "function", "function": {"name", "description", "parameters", "strict"}}]. At most 1,024, names
 // distinct.
 base::Result<std::vector<Tool>> parse_tools(const JsonFields& fields);

@@ -8,6 +8,7 @@
 
 #include "base/utf8.hpp"
 #include "wire/json_fields.hpp"
+#include "wire/text_lines.hpp"
 
 namespace tidemill::wire {
 
@@ -15,17 +16,6 @@ using base::Result;
 namespace json = base::json;
 
 namespace {
-
-Result<std::string> required_string(const JsonFields& fields, std::string_view name) {
-  TM_TRY(auto text, fields.string(name));
-  if (!text) return fields.invalid(name, fmt::format("'{}' is required: a string", fields.path(name)));
-  return std::move(*text);
-}
-
-void add_line(std::string& text, std::string_view more) {
-  if (!text.empty()) text += '\n';
-  text += more;
-}
 
 // A string, or an array of parts of text, joined by line feeds.
 Result<std::string> parse_text(const JsonFields& fields, std::string_view name, const json::value& value) {
@@ -38,7 +28,7 @@ Result<std::string> parse_text(const JsonFields& fields, std::string_view name, 
     const json::object* object = (*parts)[i].if_object();
     if (object == nullptr) return fields.mismatch(place, "an object with 'type'", (*parts)[i]);
     const JsonFields part(*object, fields.path(place));
-    TM_TRY(const std::string type, required_string(part, "type"));
+    TM_TRY(const std::string type, part.required_string("type"));
     const bool refusal = type == "refusal";
     const bool plain = type == "input_text" || type == "output_text" || type == "text" || type == "reasoning_text" ||
                        type == "summary_text";
@@ -46,7 +36,7 @@ Result<std::string> parse_text(const JsonFields& fields, std::string_view name, 
       return part.unsupported("type", fmt::format("parts of type \"{}\" are not supported, only text is",
                                                   base::utf8::prefix(base::utf8::sanitize(type), 40)));
     }
-    TM_TRY(const std::string words, required_string(part, refusal ? "refusal" : "text"));
+    TM_TRY(const std::string words, part.required_string(refusal ? "refusal" : "text"));
     add_line(text, words);
   }
   return text;
@@ -121,9 +111,9 @@ class Conversation {
   }
 
   Result<void> add_call(const JsonFields& item) {
-    TM_TRY(const std::string id, required_string(item, "call_id"));
-    TM_TRY(const std::string name, required_string(item, "name"));
-    TM_TRY(const std::string text, required_string(item, "arguments"));
+    TM_TRY(const std::string id, item.required_string("call_id"));
+    TM_TRY(const std::string name, item.required_string("name"));
+    TM_TRY(const std::string text, item.required_string("arguments"));
     // Templates iterate over arguments as a mapping.
     json::value arguments = json::string(text);
     if (auto parsed = base::parse_json(text); parsed && parsed->is_object()) arguments = std::move(*parsed);
@@ -136,7 +126,7 @@ class Conversation {
   }
 
   Result<void> add_result(const JsonFields& item) {
-    TM_TRY(const std::string id, required_string(item, "call_id"));
+    TM_TRY(const std::string id, item.required_string("call_id"));
     const auto call = calls_.find(id);
     if (call == calls_.end()) {
       return item.invalid("call_id", fmt::format("'{}' answers no function_call before it: there is none with the "

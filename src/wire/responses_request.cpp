@@ -28,21 +28,13 @@ json::value or_null(const json::value* value) {
 }
 
 Result<void> refuse_unsupported(const JsonFields& fields) {
-  struct Field {
-    std::string_view name;
-    std::string_view why;
-  };
-  constexpr std::array<Field, 4> refused = {{
+  constexpr std::array<JsonFields::Refused, 4> refused = {{
       {"conversation", "conversations are not kept; use 'previous_response_id'"},
       {"prompt", "stored prompts are not supported; send 'instructions' and 'input'"},
       {"context_management", "compaction is not supported; use 'truncation': \"auto\""},
       {"moderation", "moderation is not supported"},
   }};
-  for (const Field& field : refused) {
-    const json::value* value = fields.find(field.name);
-    if (value == nullptr || (value->is_array() && value->get_array().empty())) continue;
-    return fields.unsupported(field.name, field.why);
-  }
+  TM_CHECK(fields.refuse(refused));
   TM_TRY(const auto background, fields.boolean("background"));
   if (background.value_or(false))
     return fields.unsupported("background", "answers in the background are not supported");
@@ -87,19 +79,10 @@ Result<void> parse_tool_list(const JsonFields& fields, ResponsesRequest& asked) 
       return entry.unsupported("type", fmt::format("tools of type \"{}\" are not supported, only \"function\" is",
                                                    base::utf8::prefix(base::utf8::sanitize(type.value_or("")), 40)));
     }
-    Tool tool;
-    TM_TRY(const auto name, entry.string("name"));
-    if (!name) return entry.invalid("name", fmt::format("'{}' is required", entry.path("name")));
-    tool.name = *name;
-    TM_TRY(const auto description, entry.string("description"));
-    tool.description = description.value_or("");
-    TM_TRY(const json::object* parameters, entry.object("parameters"));
-    if (parameters != nullptr) tool.parameters = *parameters;
-    TM_TRY(const auto strict, entry.boolean("strict"));
-    tool.strict = strict.value_or(false);
+    TM_TRY(Tool tool, parse_function(entry));
     echo.push_back(json::object{{"type", "function"},
                                 {"name", tool.name},
-                                {"description", description ? json::value(*description) : json::value(nullptr)},
+                                {"description", or_null(entry.find("description"))},
                                 {"parameters", tool.parameters},
                                 {"strict", tool.strict}});
     asked.request.tools.push_back(std::move(tool));
