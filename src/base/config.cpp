@@ -197,6 +197,11 @@ ConfigOption& ConfigOption::secret() {
   return *this;
 }
 
+ConfigOption& ConfigOption::required() {
+  required_ = true;
+  return *this;
+}
+
 std::string ConfigOption::requirement() const {
   if (!words_.empty()) {
     const std::string choice = fmt::format("{}", fmt::join(words_, ", "));
@@ -301,6 +306,7 @@ class ConfigSchema::Staging {
     return set(option, std::move(value).value(), source);
   }
   Result<void> read_table(const toml::table& table, const std::string& prefix, const std::string& file);
+  Result<void> read_rows(const Rows& rows, const toml::node& node, const std::string& file);
   Result<void> read_node(const ConfigOption& option, const toml::node& node, const std::string& source);
 
   size_t index(const ConfigOption& option) const {
@@ -336,6 +342,12 @@ Result<void> ConfigSchema::Staging::read_table(const toml::table& table, const s
       TM_CHECK(read_node(*option, node, source));
       continue;
     }
+    const auto rows =
+        std::find_if(schema_.rows_.begin(), schema_.rows_.end(), [&](const Rows& r) { return r.key == key; });
+    if (rows != schema_.rows_.end()) {
+      TM_CHECK(read_rows(*rows, node, file));
+      continue;
+    }
     // The keys inside an unknown section say better than its name what was meant.
     if (const toml::table* inner = node.as_table(); inner != nullptr && !inner->empty()) {
       TM_CHECK(read_table(*inner, key + ".", file));
@@ -347,7 +359,35 @@ Result<void> ConfigSchema::Staging::read_table(const toml::table& table, const s
       known.push_back(option.key());
       is_section = is_section || option.key().starts_with(key + ".");
     }
+    for (const Rows& other : schema_.rows_) {
+      known.push_back(other.key);
+      is_section = is_section || other.key.starts_with(key + ".");
+    }
     if (!(is_section && node.is_table())) return unknown(source, "key", key, nearest(key, known));
+  }
+  return {};
+}
+
+Result<void> ConfigSchema::Staging::read_rows(const Rows& rows, const toml::node& node, const std::string& file) {
+  const toml::array* array = node.as_array();
+  if (array == nullptr || !(array->empty() || array->is_homogeneous<toml::table>())) {
+    return Error(ErrorCode::invalid_argument,
+                 fmt::format("{}:{}: {} is {}, but must be tables, each under [[{}]]", file, node.source().begin.line,
+                             rows.key, describe(node), rows.key))
+        .with_param(rows.key);
+  }
+  for (const toml::node& element : *array) {
+    ConfigSchema row;
+    rows.append(row);
+    Staging staging(row);
+    TM_CHECK(staging.read_table(*element.as_table(), rows.key + ".", file));
+    for (const ConfigOption& option : row.options_) {
+      const Setting& setting = staging.settings_[staging.index(option)];
+      if (option.required_ && setting.source == "default") {
+        return wrong(fmt::format("{}:{}", file, element.source().begin.line), option, "missing");
+      }
+      option.store(setting.value);
+    }
   }
   return {};
 }
@@ -458,6 +498,8 @@ const ConfigOption* ConfigSchema::find_key(std::string_view key) const {
 
 Result<void> ConfigSchema::load(const ConfigSources& sources) {
   Staging staging(*this);
+  for (const Rows& rows : rows_)
+    rows.clear();
   if (sources.file) TM_CHECK(staging.read_toml(*sources.file));
   TM_CHECK(staging.read_environment(sources.environment));
   TM_CHECK(staging.read_flags(sources.flags));
@@ -465,6 +507,8 @@ Result<void> ConfigSchema::load(const ConfigSources& sources) {
     options_[i].store(staging.settings()[i].value);
     sources_[i] = std::move(staging.settings()[i].source);
   }
+  for (const Rows& rows : rows_)
+    rows.commit();
   return {};
 }
 
@@ -503,6 +547,16 @@ std::string ConfigSchema::dump() const {
         out += fmt::format("{} = {}  # {}\n", name, to_toml(option.load()), from);
       }
     }
+  }
+  for (const Rows& rows : rows_) {
+    rows.for_each([&](ConfigSchema& row) {
+      out += fmt::format("\n[[{}]]\n", rows.key);
+      for (const ConfigOption& option : row.options_) {
+        const std::string name = option.key().substr(rows.key.size() + 1);
+        out += option.secret_ ? fmt::format("# {} is secret\n", name)
+                              : fmt::format("{} = {}\n", name, to_toml(option.load()));
+      }
+    });
   }
   return out;
 }

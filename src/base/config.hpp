@@ -4,11 +4,16 @@
 // environment and --server.max-body on the command line. Later sources win: default, file, environment, flags. Every
 // value is checked, also one that a later source overrides. Anything unknown is an error that names the nearest known
 // thing, because a misspelt option that is silently ignored costs its owner a day.
+//
+// What there may be any number of stands in the file alone, as an array of tables: [[gateway.backend]].
 #pragma once
 
 #include <cstdint>
 #include <deque>
 #include <filesystem>
+#include <functional>
+#include <iterator>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -44,6 +49,8 @@ class ConfigOption {
   ConfigOption& alias(std::string flag);
   // The value is shown neither in dumps nor in errors.
   ConfigOption& secret();
+  // Has no default: a row that leaves it out is an error. For options of rows alone.
+  ConfigOption& required();
 
   const std::string& key() const { return key_; }
   const std::string& help() const { return help_; }
@@ -56,6 +63,7 @@ class ConfigOption {
   // A flag that may be repeated, and takes several values with commas between them.
   bool is_list() const { return std::holds_alternative<std::vector<std::string>>(default_); }
   bool is_secret() const { return secret_; }
+  bool is_required() const { return required_; }
   // What the value must be, to follow "must be": "an integer from 1 to 65535".
   std::string requirement() const;
   // The default as TOML, or empty if the default is an empty string or list.
@@ -78,6 +86,7 @@ class ConfigOption {
   std::optional<std::pair<ConfigValue, ConfigValue>> bounds_;
   std::vector<std::string> words_;
   bool secret_ = false;
+  bool required_ = false;
 };
 
 // A flag as it stood on the command line. Without a value it is a switch.
@@ -100,6 +109,10 @@ class ConfigSchema {
   // `key` is lower-case words of letters, digits and underscores, joined by dots. Registering two options whose key,
   // variable or flag is the same is a bug in the program, and asserted.
   ConfigOption& add(std::string key, ConfigOption::Field field, std::string help);
+  // An array of tables: each `[[key]]` of the file becomes a Row, whose options `describe` registers under their whole
+  // keys ("gateway.backend.url"). `rows` holds those of the file that was loaded last, none without one.
+  template <typename Row>
+  void add_rows(std::string key, std::vector<Row>* rows, void (*describe)(ConfigSchema&, Row&));
   // Names a variable that starts with TIDEMILL_ and is no option's, such as the one that names the file.
   void ignore_variable(std::string name);
 
@@ -123,13 +136,43 @@ class ConfigSchema {
     std::string source;
   };
   class Staging;
+  // An array of tables, its rows' type forgotten.
+  struct Rows {
+    std::string key;
+    std::function<void()> clear;                                              // begins a load
+    std::function<void(ConfigSchema&)> append;                                // a further row of it, to be filled
+    std::function<void()> commit;                                             // ends it
+    std::function<void(const std::function<void(ConfigSchema&)>&)> for_each;  // of those that were committed
+  };
 
   const ConfigOption* find_key(std::string_view key) const;
 
   std::deque<ConfigOption> options_;  // a deque keeps the references that `add` gave out
   std::vector<std::string> sources_;  // one for each option
+  std::vector<Rows> rows_;
   std::vector<std::string> ignored_variables_;
 };
+
+template <typename Row>
+void ConfigSchema::add_rows(std::string key, std::vector<Row>* rows, void (*describe)(ConfigSchema&, Row&)) {
+  auto staged = std::make_shared<std::deque<Row>>();
+  rows_.push_back({.key = std::move(key),
+                   .clear = [staged] { staged->clear(); },
+                   .append = [staged, describe](ConfigSchema& row) { describe(row, staged->emplace_back()); },
+                   .commit =
+                       [staged, rows] {
+                         rows->assign(std::make_move_iterator(staged->begin()), std::make_move_iterator(staged->end()));
+                         staged->clear();
+                       },
+                   .for_each =
+                       [rows, describe](const std::function<void(ConfigSchema&)>& show) {
+                         for (Row& each : *rows) {
+                           ConfigSchema row;
+                           describe(row, each);
+                           show(row);
+                         }
+                       }});
+}
 
 // The variables of this process whose names start with TIDEMILL_.
 std::vector<std::pair<std::string, std::string>> config_environment();

@@ -191,5 +191,57 @@ TEST_F(Config, OptionsListThemselvesForHelp) {
   EXPECT_FALSE(port.is_switch());
 }
 
+struct Peer {
+  std::string url;
+  int weight = 1;
+  std::vector<std::string> models;
+  std::string key = "none";
+};
+
+void describe_peer(ConfigSchema& schema, Peer& peer) {
+  schema.add("peer.url", &peer.url, "where").required();
+  schema.add("peer.weight", &peer.weight, "share").between(1, 100);
+  schema.add("peer.models", &peer.models, "what it serves");
+  schema.add("peer.key", &peer.key, "key").secret();
+}
+
+TEST_F(Config, RowsComeFromArraysOfTables) {
+  std::vector<Peer> peers;
+  schema.add_rows("peer", &peers, describe_peer);
+  EXPECT_EQ(file_error("[[peer]]\nurl='a'\n[[peer]]\nurl='b'\nweight=7\nmodels=['m','n']\nkey='hunter2'\n"), "");
+  ASSERT_EQ(peers.size(), 2U);
+  EXPECT_EQ(peers[0].url, "a");
+  EXPECT_EQ(peers[0].weight, 1);
+  EXPECT_EQ(peers[1].weight, 7);
+  EXPECT_EQ(peers[1].models, (std::vector<std::string>{"m", "n"}));
+  const std::string text = schema.dump();
+  EXPECT_EQ(text.find("hunter2"), std::string::npos);
+  EXPECT_NE(text.find("\n[[peer]]\nurl = \"a\"\nweight = 1\nmodels = []\n# key is secret\n"), std::string::npos)
+      << text;
+  EXPECT_EQ(file_error(text), "");
+  ASSERT_EQ(peers.size(), 2U);
+  EXPECT_EQ(peers[1].url, "b");
+  EXPECT_EQ(file_error("seed = 1\n"), "");
+  EXPECT_TRUE(peers.empty());
+}
+
+TEST_F(Config, RowsAreCheckedLikeTheRest) {
+  std::vector<Peer> peers;
+  schema.add_rows("peer", &peers, describe_peer);
+  ASSERT_EQ(file_error("[[peer]]\nurl='kept'\n"), "");
+  EXPECT_EQ(file_error("[[peer]]\nurl='a'\n\n[[peer]]\nweight=2\n"),
+            "tidemill.toml:4: peer.url is missing, but must be a string");
+  EXPECT_EQ(file_error("[[peer]]\nurl='a'\nwieght=2\n"),
+            "tidemill.toml:3: unknown key 'peer.wieght'; the nearest known one is 'peer.weight'");
+  EXPECT_EQ(file_error("[[peer]]\nurl='a'\nweight=0\n"),
+            "tidemill.toml:3: peer.weight is 0, but must be an integer from 1 to 100");
+  EXPECT_EQ(file_error("[peer]\nurl='a'\n"),
+            "tidemill.toml:1: peer is a table, but must be tables, each under [[peer]]");
+  EXPECT_EQ(file_error("peer = ['a']\n"), "tidemill.toml:1: peer is an array, but must be tables, each under [[peer]]");
+  EXPECT_EQ(file_error("[[pear]]\nurl='a'\n"), "tidemill.toml:1: unknown key 'pear'; the nearest known one is 'peer'");
+  ASSERT_EQ(peers.size(), 1U);  // an error changes nothing
+  EXPECT_EQ(peers[0].url, "kept");
+}
+
 }  // namespace
 }  // namespace tidemill::base
