@@ -11,14 +11,14 @@
 #include "base/memory.hpp"
 #include "engine/prefix_file.hpp"
 #include "observe/otlp.hpp"
+#include "observe/process_metrics.hpp"
 #include "serve/endpoints.hpp"
-#include "serve/http_metrics.hpp"
-#include "serve/process_metrics.hpp"
 #include "serve/service.hpp"
-#include "serve/span_export.hpp"
 #include "serve/tenants.hpp"
 #include "serve/warm_up.hpp"
+#include "wire/http_metrics.hpp"
 #include "wire/http_server.hpp"
+#include "wire/span_export.hpp"
 
 namespace tidemill::serve {
 
@@ -85,9 +85,9 @@ struct Server::Impl {
   }
 
   Service service;
-  ProcessMetrics process_metrics;
-  HttpMetrics http_metrics;
-  std::unique_ptr<SpanExport> span_export;
+  observe::ProcessMetrics process_metrics;
+  wire::HttpMetrics http_metrics;
+  std::unique_ptr<wire::SpanExport> span_export;
   std::mutex stop_mutex;
   std::unique_ptr<wire::HttpServer> http;
   observe::CollectHook connections_hook;
@@ -100,7 +100,7 @@ Result<std::unique_ptr<Server>> Server::start(ServeOptions options, const base::
   Service& service = impl->service;
   if (!service.options().otlp_endpoint.empty()) {
     TM_TRY(impl->span_export,
-           SpanExport::start(service.options().otlp_endpoint, service.tracer(), service.metrics(), clock));
+           wire::SpanExport::start(service.options().otlp_endpoint, service.tracer(), service.metrics(), clock));
   }
   TM_TRY(auto sessions, session::open_sqlite_store(session_options(service.options()), clock));
   service.set_sessions(std::move(sessions));

@@ -1,11 +1,11 @@
-#include "serve/http_metrics.hpp"
+#include "wire/http_metrics.hpp"
 
 #include <string>
 
 #include "base/log.hpp"
 #include "observe/semantic_conventions.hpp"
 
-namespace tidemill::serve {
+namespace tidemill::wire {
 
 namespace semconv = observe::semconv;
 
@@ -13,7 +13,7 @@ HttpMetrics::HttpMetrics(observe::Metrics& metrics)
     : metrics_(metrics),
       connections_(metrics.gauge({"tidemill_http_connections"}, "Open connections, idle ones included")) {}
 
-void HttpMetrics::observe(const wire::ExchangeSummary& summary) {
+void HttpMetrics::observe(const ExchangeSummary& summary) {
   // 499 is the customary number for an answer that nobody waited for.
   const int status = summary.status == 0 ? 499 : summary.status;
   const std::string route(summary.route.empty() ? "other" : summary.route);
@@ -36,4 +36,4 @@ void HttpMetrics::set_connections(size_t open) {
   connections_.set(static_cast<double>(open));
 }
 
-}  // namespace tidemill::serve
+}  // namespace tidemill::wire

@@ -3,16 +3,16 @@
 
 #include "observe/metrics.hpp"
 
-namespace tidemill::serve {
+namespace tidemill::observe {
 
 // Registers process_resident_memory_bytes, process_cpu_seconds_total, process_start_time_seconds, process_open_fds and
 // tidemill_build_info, read anew for every scrape.
 class ProcessMetrics {
  public:
-  explicit ProcessMetrics(observe::Metrics& metrics);
+  explicit ProcessMetrics(Metrics& metrics);
 
  private:
-  observe::CollectHook hook_;
+  CollectHook hook_;
 };
 
-}  // namespace tidemill::serve
+}  // namespace tidemill::observe

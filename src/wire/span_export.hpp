@@ -11,7 +11,7 @@
 #include "observe/trace.hpp"
 #include "wire/http_client.hpp"
 
-namespace tidemill::serve {
+namespace tidemill::wire {
 
 // From start() until it is destroyed, which sends what is left. Tracer, metrics and clock must outlive it.
 class SpanExport {
@@ -26,8 +26,8 @@ class SpanExport {
   explicit SpanExport(observe::Tracer& tracer);
 
   observe::Tracer& tracer_;
-  wire::HttpClient client_;
+  HttpClient client_;
   std::unique_ptr<observe::OtlpExporter> exporter_;
 };
 
-}  // namespace tidemill::serve
+}  // namespace tidemill::wire

@@ -1,18 +1,18 @@
-#include "serve/span_export.hpp"
+#include "wire/span_export.hpp"
 
 #include <utility>
 
 #include "base/version.hpp"
 
-namespace tidemill::serve {
+namespace tidemill::wire {
 
 using base::Result;
 
 namespace {
 
 // A collector is near; the exporter tries again by itself.
-wire::HttpClientOptions client_options() {
-  wire::HttpClientOptions options;
+HttpClientOptions client_options() {
+  HttpClientOptions options;
   options.connect_timeout = std::chrono::seconds(5);
   options.idle_timeout = std::chrono::seconds(10);
   return options;
@@ -22,7 +22,7 @@ wire::HttpClientOptions client_options() {
 
 Result<std::unique_ptr<SpanExport>> SpanExport::start(const std::string& endpoint, observe::Tracer& tracer,
                                                       observe::Metrics& metrics, const base::Clock& clock) {
-  if (auto url = wire::Url::parse(endpoint); !url) {
+  if (auto url = Url::parse(endpoint); !url) {
     return std::move(url)
         .error()
         .wrap("the endpoint of the OpenTelemetry collector")
@@ -33,10 +33,10 @@ Result<std::unique_ptr<SpanExport>> SpanExport::start(const std::string& endpoin
     root.pop_back();
   std::unique_ptr<SpanExport> started(new SpanExport(tracer));
   const auto transport = [root, client = &started->client_](std::string_view path, std::string body) -> Result<int> {
-    wire::ClientRequest request{.method = "POST", .url = root + std::string(path), .headers = {}, .body = {}};
+    ClientRequest request{.method = "POST", .url = root + std::string(path), .headers = {}, .body = {}};
     request.headers.set("Content-Type", "application/json");
     request.body = std::move(body);
-    TM_TRY(const wire::HttpResponse response, client->fetch(std::move(request)));
+    TM_TRY(const HttpResponse response, client->fetch(std::move(request)));
     return response.status;
   };
   observe::OtlpOptions options;
@@ -52,4 +52,4 @@ SpanExport::~SpanExport() {
   tracer_.set_sink({});
 }
 
-}  // namespace tidemill::serve
+}  // namespace tidemill::wire

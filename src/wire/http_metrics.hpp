@@ -6,7 +6,7 @@
 #include "observe/metrics.hpp"
 #include "wire/http_server.hpp"
 
-namespace tidemill::serve {
+namespace tidemill::wire {
 
 // Thread-safe. The registry must outlive it.
 class HttpMetrics {
@@ -15,7 +15,7 @@ class HttpMetrics {
 
   // Counts an exchange by route and status, times it, and logs those that no endpoint has seen (unknown paths, wrong
   // methods, requests that could not be read).
-  void observe(const wire::ExchangeSummary& summary);
+  void observe(const ExchangeSummary& summary);
   void set_connections(size_t open);
 
  private:
@@ -23,4 +23,4 @@ class HttpMetrics {
   observe::Gauge& connections_;
 };
 
-}  // namespace tidemill::serve
+}  // namespace tidemill::wire

@@ -1,4 +1,4 @@
-#include "serve/process_metrics.hpp"
+#include "observe/process_metrics.hpp"
 
 #include <charconv>
 #include <chrono>
@@ -12,7 +12,7 @@
 #include "base/memory.hpp"
 #include "base/version.hpp"
 
-namespace tidemill::serve {
+namespace tidemill::observe {
 
 namespace {
 
@@ -65,7 +65,7 @@ double open_files() {
 
 }  // namespace
 
-ProcessMetrics::ProcessMetrics(observe::Metrics& metrics) {
+ProcessMetrics::ProcessMetrics(Metrics& metrics) {
   metrics
       .gauge({"tidemill_build_info"}, "Always 1; the version is in the label",
              {{"version", std::string(base::version())}})
@@ -81,4 +81,4 @@ ProcessMetrics::ProcessMetrics(observe::Metrics& metrics) {
   });
 }
 
-}  // namespace tidemill::serve
+}  // namespace tidemill::observe
