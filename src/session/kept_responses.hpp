@@ -1,0 +1,49 @@
+// How responses (OpenAI's Responses API) lie in a session store: the same for servers and gateways, so that either can
+// go on with what the other has kept.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.hpp"
+#include "base/result.hpp"
+#include "session/session_store.hpp"
+
+namespace tidemill::session {
+
+// A record of a response is {"response": ..., "items": [...]}, the items being those of its input with all that came
+// before. An item is kept under its id as well, for references to it.
+struct KeptResponse {
+  base::json::object response;
+  base::json::array items;
+
+  // What a following response's input begins with: the items, then the output.
+  base::json::array conversation() const;
+};
+
+// Errors, here and below: the store's.
+base::Result<std::optional<KeptResponse>> read_response(SessionStore& store, std::string_view tenant,
+                                                        std::string_view id);
+
+// What to put into the store for a complete response. Items without an id get one.
+std::vector<Record> records_of(const base::json::object& response, base::json::array items);
+
+// The response and its output's items. Whether there was one.
+base::Result<bool> forget_response(SessionStore& store, std::string_view tenant, std::string_view id);
+
+// A page of items, as GET /v1/responses/{id}/input_items gives it: the latest first unless `order` is "asc", at most
+// `limit` (20 if empty), beginning after the item named `after`. invalid_argument with the parameter at fault.
+struct PageAsked {
+  std::string_view limit;
+  std::string_view order;
+  std::string_view after;
+};
+base::Result<base::json::object> page_of(const PageAsked& asked, base::json::array items);
+
+// What a request for an id that the store does not know is told.
+base::Error no_such_response(std::string_view id);           // not_found, param "response_id"
+base::Error no_such_previous_response(std::string_view id);  // invalid_argument, param "previous_response_id"
+
+}  // namespace tidemill::session
