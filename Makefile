@@ -13,7 +13,7 @@ help: ## List the targets
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  \1\t/' | expand -t 12
 
 run: build ## Install what is missing, build, and serve the embedded model on 127.0.0.1:8080
-	@exec build/release/tidemill serve --port $(PORT)
+	@exec build/release/tidemill up --port $(PORT)
 
 build: ## Build the program: build/release/tidemill
 	@scripts/deps.sh build

@@ -35,6 +35,8 @@ int report(const base::Error& error);
 
 // Each registers one subcommand with its flags and help; parsing it stores its body in `chosen`.
 void add_serve(CLI::App& app, Invocation& chosen);
+void add_up(CLI::App& app, Invocation& chosen);
+void add_gateway(CLI::App& app, Invocation& chosen);
 void add_chat(CLI::App& app, Invocation& chosen);
 void add_complete(CLI::App& app, Invocation& chosen);
 void add_tokenize(CLI::App& app, Invocation& chosen);

@@ -17,6 +17,8 @@ std::atomic<int> signals{0};
 std::atomic<int> wake_fd{-1};
 struct sigaction previous_int;
 struct sigaction previous_term;
+struct sigaction previous_hup;
+std::atomic<bool> hung_up{false};
 
 void post(int fd) {
   const uint64_t one = 1;
@@ -31,6 +33,13 @@ void on_signal(int signal) {
     return;
   }
   const int saved = errno;
+  post(wake_fd.load());
+  errno = saved;
+}
+
+void on_hangup(int) {
+  const int saved = errno;
+  hung_up.store(true);
   post(wake_fd.load());
   errno = saved;
 }
@@ -70,6 +79,22 @@ void Interrupt::wait() {
 
 void Interrupt::wake() {
   post(wake_fd.load());
+}
+
+Hangup::Hangup(Interrupt&) {
+  hung_up = false;
+  struct sigaction action {};
+  action.sa_handler = on_hangup;
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGHUP, &action, &previous_hup);
+}
+
+Hangup::~Hangup() {
+  sigaction(SIGHUP, &previous_hup, nullptr);
+}
+
+bool Hangup::take() const {
+  return hung_up.exchange(false);
 }
 
 }  // namespace tidemill::cli

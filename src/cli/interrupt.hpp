@@ -24,4 +24,17 @@ class Interrupt {
   void wake();
 };
 
+// While one exists, SIGHUP wakes the interrupt's `wait` instead of ending the process. One at a time, within the life
+// of its interrupt.
+class Hangup {
+ public:
+  explicit Hangup(Interrupt& interrupt);
+  ~Hangup();
+  Hangup(const Hangup&) = delete;
+  Hangup& operator=(const Hangup&) = delete;
+
+  // Whether one has come since the last call.
+  bool take() const;
+};
+
 }  // namespace tidemill::cli

@@ -88,7 +88,9 @@ int run(int argc, const char* const* argv) {
   app.footer(std::string(footer));
   app.get_formatter()->column_width(36);
   Invocation chosen;
+  add_up(app, chosen);
   add_serve(app, chosen);
+  add_gateway(app, chosen);
   add_chat(app, chosen);
   add_complete(app, chosen);
   add_tokenize(app, chosen);

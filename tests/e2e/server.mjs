@@ -15,10 +15,14 @@ export function environment() {
 }
 
 export class Server {
-  static async start(...flags) {
+  static start(...flags) {
+    return Server.launch('serve', ...flags);
+  }
+
+  static async launch(command, ...flags) {
     const server = new Server();
     server.output = '';
-    server.child = spawn(program, ['serve', '--port', '0', ...flags], { env: environment(), stdio: ['ignore', 'pipe', 'pipe'] });
+    server.child = spawn(program, [command, '--port', '0', ...flags], { env: environment(), stdio: ['ignore', 'pipe', 'pipe'] });
     server.exited = once(server.child, 'exit').then(([code, signal]) => ({ code, signal }));
     const ready = new Promise((resolve, reject) => {
       const take = (chunk) => {

@@ -1,0 +1,80 @@
+#include "cli/roles.hpp"
+
+#include <cstdio>
+#include <optional>
+
+#include <fmt/core.h>
+
+#include "base/log.hpp"
+#include "base/memory.hpp"
+#include "base/progress.hpp"
+#include "base/units.hpp"
+#include "base/version.hpp"
+#include "cli/model_source.hpp"
+
+namespace tidemill::cli {
+
+base::Result<void> RoleFlags::load() {
+  TM_CHECK(config.load());
+  TM_TRY(const base::log::Level level, base::log::parse_level(server.log_level));
+  base::log::set_level(level);
+  gateway.session = serve::session_options(server);
+  gateway.otlp_endpoint = server.otlp_endpoint;
+  gateway.trace_ring = server.trace_ring;
+  return {};
+}
+
+gateway::GatewayOptions RoleFlags::gateway_options() const {
+  gateway::GatewayOptions options = gateway;
+  options.backends.insert(options.backends.begin(), own_backends.begin(), own_backends.end());
+  return options;
+}
+
+base::Result<std::unique_ptr<serve::LoadedModel>> load_served_model(const serve::ServeOptions& options) {
+  std::optional<base::Progress> bar;
+  return serve::LoadedModel::load(serve::model_options(options, embedded_model(), std::string(embedded_model_name)),
+                                  [&](size_t done, size_t total) {
+                                    if (!bar)
+                                      bar.emplace("loading", total, base::Progress::Unit::bytes,
+                                                  base::Progress::terminal(true));
+                                    bar->set(done);
+                                  });
+}
+
+void print_model_welcome(const std::string& url, const serve::Server& server) {
+  const serve::LoadedModel& model = server.model();
+  const model::HyperParameters& shape = model.hyper_parameters();
+  fmt::print("Tidemill {} serves {} at {}\n", base::version(), model.name(), url);
+  fmt::print("  model    {}, {} layers of width {}, context {} tokens\n", shape.architecture, shape.layers, shape.width,
+             shape.context);
+  fmt::print("  compute  {} ({})\n", model.device().description(), model.threads_source());
+  fmt::print("  memory   {} resident: {} of weights; KV cache of up to {}\n",
+             base::human_bytes(static_cast<double>(base::resident_bytes())),
+             base::human_bytes(static_cast<double>(model.model().weight_bytes())),
+             base::human_bytes(static_cast<double>(server.kv_bytes())));
+  fmt::print("\nTry it (Ctrl-C stops the server):\n\n");
+  if (model.chat().available()) {
+    fmt::print(
+        "curl -s {}/v1/chat/completions -H 'Content-Type: application/json' -d '{{\"messages\": [{{\"role\": \"user\", "
+        "\"content\": \"def fibonacci(n):\"}}], \"max_tokens\": 48, \"temperature\": 0}}'\n\n",
+        url);
+  } else {
+    fmt::print(
+        "curl -s {}/v1/completions -H 'Content-Type: application/json' -d '{{\"prompt\": \"Once upon a time\", "
+        "\"max_tokens\": 48, \"temperature\": 0}}'\n\n",
+        url);
+  }
+  std::fflush(stdout);
+}
+
+void reload_gateway(RoleFlags& flags, gateway::Gateway& gateway) {
+  auto loaded = flags.load();
+  if (loaded) loaded = gateway.reload(flags.gateway_options());
+  if (loaded) {
+    base::log::info("the configuration was read again");
+  } else {
+    base::log::error("the configuration stays as it was: {}", loaded.error().to_string());
+  }
+}
+
+}  // namespace tidemill::cli

@@ -1,0 +1,37 @@
+// What the subcommands that run a role have in common.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.hpp"
+#include "cli/config_flags.hpp"
+#include "gateway/gateway.hpp"
+#include "serve/server.hpp"
+
+namespace tidemill::cli {
+
+// The options of all roles, which one file may hold.
+struct RoleFlags {
+  gateway::GatewayOptions gateway;
+  serve::ServeOptions server;
+  ConfigFlags config;
+  std::vector<gateway::BackendOptions> own_backends;  // beside those of the configuration
+
+  // Loads all sources, sets the log's level, and gives the gateway what the sections [session] and [observe] say.
+  base::Result<void> load();
+  // The gateway's, with its own backends first.
+  gateway::GatewayOptions gateway_options() const;
+};
+
+// Loads the model that the options name, with a bar to watch on a terminal.
+base::Result<std::unique_ptr<serve::LoadedModel>> load_served_model(const serve::ServeOptions& options);
+
+// What a person wants to see once a model is served at `url`, ending in a line to paste.
+void print_model_welcome(const std::string& url, const serve::Server& server);
+
+// After SIGHUP. A broken file must not end what runs: it is told, and everything stays as it was.
+void reload_gateway(RoleFlags& flags, gateway::Gateway& gateway);
+
+}  // namespace tidemill::cli

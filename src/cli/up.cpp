@@ -1,0 +1,71 @@
+#include <string>
+#include <utility>
+
+#include <fmt/core.h>
+
+#include "base/log.hpp"
+#include "base/units.hpp"
+#include "cli/command.hpp"
+#include "cli/interrupt.hpp"
+#include "cli/roles.hpp"
+
+namespace tidemill::cli {
+
+namespace {
+
+// A gateway's own server, beside those that the configuration names.
+gateway::BackendOptions own_backend(const serve::Server& server) {
+  gateway::BackendOptions backend;
+  backend.url = server.url();
+  backend.name = "local";
+  return backend;
+}
+
+base::Result<int> run_both(RoleFlags& flags) {
+  TM_CHECK(flags.load());
+  if (flags.config.print_wanted()) {
+    fmt::print("{}", flags.config.schema.dump());
+    return exit_success;
+  }
+  Interrupt interrupt;
+  const Hangup hangup(interrupt);
+  // The gateway is the only door: the server behind it is on this machine's own address, at any free port, and keeps no
+  // conversations, since the gateway does.
+  serve::ServeOptions behind = flags.server;
+  behind.host = "127.0.0.1";
+  behind.port = 0;
+  behind.session_store = ":memory:";
+  behind.cors_origins.clear();
+  TM_TRY(const auto server, serve::Server::start(behind));
+  flags.own_backends.push_back(own_backend(*server));
+  TM_TRY(const auto gateway, gateway::Gateway::start(flags.gateway_options()));
+  TM_TRY(auto model, load_served_model(behind));
+  TM_CHECK(server->serve(std::move(model)));
+  if (!interrupt.raised()) print_model_welcome(gateway->url(), *server);
+  while (!interrupt.raised()) {
+    interrupt.wait();
+    if (hangup.take()) reload_gateway(flags, *gateway);
+  }
+  const base::Duration limit = flags.gateway.drain_timeout;
+  base::log::info("stopping: running requests have {} to finish", base::format_duration(limit));
+  bool orderly = gateway->stop(limit);
+  orderly = server->stop(orderly ? limit : base::Duration(0)) && orderly;
+  if (!orderly) base::log::warn("some requests were cut at the limit");
+  return exit_success;
+}
+
+}  // namespace
+
+void add_up(CLI::App& app, Invocation& chosen) {
+  auto* command = app.add_subcommand("up", "Serve a model behind a gateway, in one program, for a single machine");
+  auto flags = std::make_shared<RoleFlags>();
+  gateway::register_options(flags->config.schema, flags->gateway);
+  serve::register_options(flags->config.schema, flags->server);
+  flags->config.attach(*command, {"gateway", "server", "model", "engine", "session", "observe", "log"});
+  command->footer(
+      "The options are those of `tidemill gateway` and of `tidemill serve`. Clients connect to gateway.host and\n"
+      "gateway.port; server.host and server.port do not count here.");
+  command->callback([=, &chosen] { chosen.body = [flags] { return run_both(*flags); }; });
+}
+
+}  // namespace tidemill::cli

@@ -1,0 +1,134 @@
+#include "gateway/call.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/core.h>
+
+#include "base/ids.hpp"
+#include "base/log.hpp"
+#include "observe/semantic_conventions.hpp"
+
+namespace tidemill::gateway {
+
+using base::Error;
+using base::Result;
+namespace attribute = observe::semconv::attribute;
+
+namespace {
+
+constexpr size_t max_request_id = 128;
+constexpr size_t max_logged_path = 200;
+
+std::string choose_id(const wire::HttpRequest& request) {
+  const auto given = request.headers.find("x-request-id");
+  const auto plain = [](char c) { return c > ' ' && c < 0x7F; };
+  if (given && !given->empty() && given->size() <= max_request_id && std::all_of(given->begin(), given->end(), plain)) {
+    return std::string(*given);
+  }
+  return "req-" + base::random_hex(12);
+}
+
+}  // namespace
+
+Call::Call(Service& service, wire::Exchange& exchange)
+    : service_(service),
+      exchange_(exchange),
+      error_style_(wire::error_style(exchange.request().path)),
+      id_(choose_id(exchange.request())) {
+  service_.enter();
+  const wire::HttpRequest& request = exchange_.request();
+  const std::string_view target(request.target);
+  path_ = target.substr(0, std::min(target.find('?'), max_logged_path));  // a query may hold what is nobody's business
+  record_.bytes_in = request.body.size();
+  span_ = service_.tracer().start_at(fmt::format("{} {}", request.method, request.route), request.trace,
+                                     request.received_wall, observe::SpanKind::server);
+  span_.set(attribute::http_method, request.method);
+  span_.set(attribute::http_route, request.route);
+  span_.set("http.request.header.x-request-id", id_);
+}
+
+Call::~Call() {
+  const bool vanished = record_.status == 0 && exchange_.disconnected();
+  if (vanished) {
+    record_.status = 499;
+    span_.fail("the client has closed the connection");
+  }
+  span_.set(attribute::http_status, int64_t{record_.status});
+  const wire::HttpRequest& request = exchange_.request();
+  if (service_.access_log().enabled()) {
+    const std::string trace = span_.context().to_traceparent();
+    record_.time = request.received_wall;
+    record_.id = id_;
+    record_.trace_id = trace.size() > 35 ? std::string_view(trace).substr(3, 32) : std::string_view();
+    record_.peer = request.peer;
+    record_.tenant = tenant_;
+    record_.method = request.method;
+    record_.path = path_;
+    record_.model = model_;
+    record_.backend = backend_;
+    record_.error = error_;
+    record_.duration = service_.clock().now() - request.received;
+    service_.access_log().write(record_);
+  }
+  span_.end();
+  service_.leave();
+}
+
+void Call::set_model(std::string model) {
+  model_ = std::move(model);
+  if (!model_.empty()) span_.set(attribute::request_model, model_);
+}
+
+void Call::set_backend(const std::string& name) {
+  backend_ = name;
+}
+
+void Call::note_failure(const Error& error) {
+  error_ = error.to_string();
+  span_.set(attribute::error_type, std::string(base::to_string(error.code())));
+  span_.fail(error_);
+}
+
+void Call::name_itself(wire::Headers& headers) const {
+  headers.set("X-Request-Id", id_);
+  if (error_style_ == wire::ErrorStyle::anthropic) headers.set("Request-Id", id_);
+}
+
+void Call::note_status(int status) {
+  record_.status = status;
+  record_.first_byte = service_.clock().now() - exchange_.request().received;
+  service_.counters().first_byte.observe(base::seconds(record_.first_byte));
+}
+
+asio::awaitable<Result<void>> Call::respond(wire::HttpResponse response) {
+  note_status(response.status);
+  record_.bytes_out = response.body.size();
+  name_itself(response.headers);
+  co_return co_await exchange_.respond(std::move(response));
+}
+
+asio::awaitable<Result<void>> Call::refuse(const Error& error) {
+  wire::HttpResponse response = wire::error_response(error, 1, error_style_, id_);
+  error_ = error.to_string();
+  // The conventions call only the server's own failures errors of a server span.
+  if (response.status >= 500) note_failure(error);
+  co_return co_await respond(std::move(response));
+}
+
+asio::awaitable<Result<void>> Call::begin_stream(int status, wire::Headers headers) {
+  note_status(status);
+  name_itself(headers);
+  co_return co_await exchange_.begin_stream(status, std::move(headers));
+}
+
+asio::awaitable<Result<void>> Call::write(std::string_view bytes) {
+  record_.bytes_out += bytes.size();
+  co_return co_await exchange_.write(bytes);
+}
+
+asio::awaitable<Result<void>> Call::end() {
+  co_return co_await exchange_.end();
+}
+
+}  // namespace tidemill::gateway

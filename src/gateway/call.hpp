@@ -1,0 +1,71 @@
+// One request to the gateway, from its first byte to its line in the access log: id, span, answer.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include <boost/asio/awaitable.hpp>
+
+#include "base/result.hpp"
+#include "gateway/access_log.hpp"
+#include "gateway/service.hpp"
+#include "observe/trace.hpp"
+#include "wire/error_body.hpp"
+#include "wire/http_server.hpp"
+
+namespace tidemill::gateway {
+
+namespace asio = boost::asio;
+
+// Lives in its handler's coroutine, and is used by that alone. The service and the exchange outlive it.
+class Call {
+ public:
+  // Opens the server span, under the caller's traceparent and beginning when the request's first byte came.
+  Call(Service& service, wire::Exchange& exchange);
+  // Ends the span and writes the log line.
+  ~Call();
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+
+  wire::Exchange& exchange() { return exchange_; }
+  wire::HttpRequest& request() { return exchange_.request(); }
+  // x-request-id: the caller's, or a new one.
+  const std::string& id() const { return id_; }
+  // Whose conversations, limits and money it concerns; empty where nobody is told apart.
+  const std::string& tenant() const { return tenant_; }
+  observe::Span& span() { return span_; }
+  wire::ErrorStyle error_style() const { return error_style_; }
+
+  // What the log line says beside what the exchange knows.
+  AccessRecord& record() { return record_; }
+  void set_model(std::string model);
+  void set_backend(const std::string& name);
+
+  // The answer, each with x-request-id (and with request-id, which Anthropic's clients read). See wire::Exchange.
+  asio::awaitable<base::Result<void>> respond(wire::HttpResponse response);
+  asio::awaitable<base::Result<void>> refuse(const base::Error& error);
+  asio::awaitable<base::Result<void>> begin_stream(int status, wire::Headers headers);
+  asio::awaitable<base::Result<void>> write(std::string_view bytes);
+  asio::awaitable<base::Result<void>> end();
+  // Says in span and log that the answer failed after its status had been sent, or that there was nobody to answer.
+  void note_failure(const base::Error& error);
+
+ private:
+  void name_itself(wire::Headers& headers) const;
+  void note_status(int status);
+
+  Service& service_;
+  wire::Exchange& exchange_;
+  wire::ErrorStyle error_style_;
+  std::string id_;
+  std::string tenant_;
+  std::string path_;
+  std::string model_;
+  std::string backend_;
+  std::string error_;
+  AccessRecord record_;
+  observe::Span span_;
+};
+
+}  // namespace tidemill::gateway

@@ -1,0 +1,183 @@
+#include "gateway/conversation.hpp"
+
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include <fmt/core.h>
+
+#include "gateway/json_members.hpp"
+#include "session/kept_responses.hpp"
+#include "wire/sse.hpp"
+
+namespace tidemill::gateway {
+
+using base::Error;
+using base::ErrorCode;
+using base::Result;
+namespace json = base::json;
+
+namespace {
+
+Error wrong_input(std::string message) {
+  return Error(ErrorCode::invalid_argument, std::move(message)).with_param("input");
+}
+
+Result<json::array> read_input(std::string_view input) {
+  if (input.empty()) return json::array();
+  TM_TRY(json::value parsed, base::parse_json(input));
+  if (parsed.is_string()) {
+    const json::object text{{"type", "input_text"}, {"text", parsed.get_string()}};
+    return json::array{json::object{{"type", "message"}, {"role", "user"}, {"content", json::array{text}}}};
+  }
+  if (!parsed.is_array()) return wrong_input("'input' must be a string or an array of items");
+  for (const json::value& item : parsed.get_array()) {
+    if (!item.is_object()) return wrong_input("'input' must hold objects only");
+  }
+  return std::move(parsed.get_array());
+}
+
+// Items that only name an earlier one become that one. Those that are not known stay: the backend says what is wrong.
+Result<void> resolve_references(session::SessionStore& store, std::string_view tenant, json::array& items) {
+  for (json::value& item : items) {
+    const json::object& object = item.get_object();
+    const json::value* type = object.if_contains("type");
+    const json::value* id = object.if_contains("id");
+    if (type == nullptr || *type != "item_reference" || id == nullptr || !id->is_string()) continue;
+    TM_TRY(const std::optional<std::string> kept, store.get(tenant, std::string_view(id->get_string())));
+    if (!kept) continue;
+    TM_TRY(item, base::parse_json(*kept));
+  }
+  return {};
+}
+
+// `body` with these items as its input.
+std::string rewrite(std::string_view body, const json::array& items) {
+  std::string out = "{";
+  JsonMembers members(body);
+  while (const auto member = members.next()) {
+    const auto key = json_text(fmt::format("\"{}\"", member->key)).value_or("");
+    if (key == "input" || key == "store" || key == "previous_response_id") continue;
+    out += '"';
+    out += member->key;
+    out += "\":";
+    out += member->value;
+    out += ',';
+  }
+  out += "\"store\":false,\"input\":" + json::serialize(items) + "}";
+  return out;
+}
+
+// The events that carry the response, and whether they complete it.
+struct Carrier {
+  std::string_view event;
+  bool complete;
+};
+constexpr Carrier carriers[] = {
+    {"response.created", false},  {"response.queued", false},    {"response.in_progress", false},
+    {"response.completed", true}, {"response.incomplete", true}, {"response.failed", false},
+};
+
+const Carrier* carrier_of(std::string_view event) {
+  constexpr std::string_view field = "event: ";
+  if (!event.starts_with(field)) return nullptr;
+  const std::string_view name = event.substr(field.size(), event.find_first_of("\r\n") - field.size());
+  for (const Carrier& carrier : carriers) {
+    if (carrier.event == name) return &carrier;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+Result<Conversation> Conversation::open(session::SessionStore& store, std::string_view tenant, std::string_view body,
+                                        const RequestOutline& outline) {
+  Conversation conversation;
+  if (!outline.previous_response_id.empty()) {
+    TM_TRY(const std::optional<session::KeptResponse> kept,
+           session::read_response(store, tenant, outline.previous_response_id));
+    if (!kept) return session::no_such_previous_response(outline.previous_response_id);
+    conversation.items = kept->conversation();
+  }
+  TM_TRY(json::array input, read_input(outline.prompt));
+  TM_CHECK(resolve_references(store, tenant, input));
+  for (json::value& item : input)
+    conversation.items.push_back(std::move(item));
+  conversation.body = rewrite(body, conversation.items);
+  return conversation;
+}
+
+ResponseKeeper::ResponseKeeper(Service& service, std::string tenant, const RequestOutline& outline, json::array items)
+    : service_(service),
+      tenant_(std::move(tenant)),
+      store_(outline.store),
+      previous_response_id_(outline.previous_response_id),
+      items_(std::move(items)) {}
+
+asio::awaitable<Result<void>> ResponseKeeper::adopt(json::object& response, bool complete) {
+  response["store"] = store_;
+  response["previous_response_id"] =
+      previous_response_id_.empty() ? json::value(nullptr) : json::value(previous_response_id_);
+  if (!store_ || !complete) co_return Result<void>();
+  const json::value* id = response.if_contains("id");
+  const json::value* output = response.if_contains("output");
+  if (id == nullptr || !id->is_string() || output == nullptr || !output->is_array()) {
+    co_return Error(ErrorCode::corrupt, "the backend's response has no id or no output to keep");
+  }
+  for (const json::value& item : output->get_array()) {
+    const json::value* item_id = item.is_object() ? item.get_object().if_contains("id") : nullptr;
+    if (item_id == nullptr || !item_id->is_string()) {
+      co_return Error(ErrorCode::corrupt, "the backend's response has an item without an id");
+    }
+  }
+  std::vector<session::Record> records = session::records_of(response, std::move(items_));
+  auto write = [&] { return service_.sessions().put(tenant_, records); };
+  auto kept = co_await service_.run_store_work(write);
+  if (!kept) co_return std::move(kept).error().wrap("the response could not be kept");
+  co_return Result<void>();
+}
+
+asio::awaitable<Result<void>> ResponseKeeper::events(std::string_view events, std::string& out) {
+  while (!events.empty()) {
+    size_t size = events.size();
+    for (const std::string_view blank : {"\n\n", "\n\r\n"}) {
+      const size_t at = events.find(blank);
+      if (at != std::string_view::npos) size = std::min(size, at + blank.size());
+    }
+    const std::string_view event = events.substr(0, size);
+    events.remove_prefix(size);
+    const Carrier* carrier = carrier_of(event);
+    if (carrier == nullptr) {
+      out += event;
+      continue;
+    }
+    wire::SseParser parser;
+    const auto parsed = parser.feed(event);
+    auto body = parsed && parsed->size() == 1 ? base::parse_json(parsed->front().data)
+                                              : Result<json::value>(Error(ErrorCode::corrupt, "no event"));
+    json::value* response = body && body->is_object() ? body->get_object().if_contains("response") : nullptr;
+    if (response == nullptr || !response->is_object()) {
+      out += event;
+      continue;
+    }
+    auto adopted = co_await adopt(response->get_object(), carrier->complete);
+    if (!adopted) co_return adopted;
+    wire::append_sse(out, json::serialize(*body), carrier->event);
+  }
+  co_return Result<void>();
+}
+
+asio::awaitable<Result<void>> ResponseKeeper::whole(wire::HttpResponse& response) {
+  if (response.status != 200) co_return Result<void>();
+  auto body = base::parse_json(response.body);
+  if (!body || !body->is_object()) co_return Error(ErrorCode::corrupt, "the backend's response is no JSON object");
+  json::object& object = body->get_object();
+  const json::value* status = object.if_contains("status");
+  const bool complete = status != nullptr && (*status == "completed" || *status == "incomplete");
+  auto adopted = co_await adopt(object, complete);
+  if (!adopted) co_return adopted;
+  response.body = json::serialize(*body);
+  co_return Result<void>();
+}
+
+}  // namespace tidemill::gateway

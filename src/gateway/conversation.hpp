@@ -1,0 +1,46 @@
+// A request to /v1/responses that belongs to a conversation: resolved before it goes to a backend, which sees all of it
+// in its input, and kept when the answer is complete. So any backend can answer any turn, and any gateway take it.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "base/json.hpp"
+#include "base/result.hpp"
+#include "gateway/answer_filter.hpp"
+#include "gateway/request_outline.hpp"
+#include "gateway/service.hpp"
+#include "session/session_store.hpp"
+
+namespace tidemill::gateway {
+
+struct Conversation {
+  std::string body;         // what goes to the backend: "store" is false, and no earlier response is referred to
+  base::json::array items;  // of the input, with all that came before
+
+  // Reads what the request refers to; blocks on the store. Errors: invalid_argument (the input, or an earlier response
+  // that is not known), and the store's.
+  static base::Result<Conversation> open(session::SessionStore& store, std::string_view tenant, std::string_view body,
+                                         const RequestOutline& outline);
+};
+
+// Writes into the answer what the client asked for ("store", "previous_response_id"), and keeps the response before the
+// client hears that it is complete, so that it can go on at once, anywhere.
+class ResponseKeeper final : public AnswerFilter {
+ public:
+  ResponseKeeper(Service& service, std::string tenant, const RequestOutline& outline, base::json::array items);
+
+  asio::awaitable<base::Result<void>> events(std::string_view events, std::string& out) override;
+  asio::awaitable<base::Result<void>> whole(wire::HttpResponse& response) override;
+
+ private:
+  asio::awaitable<base::Result<void>> adopt(base::json::object& response, bool complete);
+
+  Service& service_;
+  const std::string tenant_;
+  const bool store_;
+  const std::string previous_response_id_;
+  base::json::array items_;
+};
+
+}  // namespace tidemill::gateway

@@ -1,0 +1,178 @@
+#include "gateway/gateway.hpp"
+
+#include <algorithm>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
+
+#include "base/log.hpp"
+#include "gateway/endpoints.hpp"
+#include "gateway/poller.hpp"
+#include "gateway/service.hpp"
+#include "observe/process_metrics.hpp"
+#include "wire/http_metrics.hpp"
+#include "wire/http_server.hpp"
+#include "wire/span_export.hpp"
+
+namespace tidemill::gateway {
+
+using base::Result;
+
+namespace {
+
+// How long lines of the access log may wait for others.
+constexpr auto log_interval = std::chrono::milliseconds(250);
+
+asio::awaitable<void> flush_forever(AccessLog& log) {
+  asio::steady_timer timer(co_await asio::this_coro::executor);
+  while (true) {
+    timer.expires_after(log_interval);
+    (void)co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
+    log.flush();
+  }
+}
+
+// What a reload cannot change.
+bool needs_restart(const GatewayOptions& a, const GatewayOptions& b) {
+  return a.host != b.host || a.port != b.port || a.io_threads != b.io_threads ||
+         a.max_connections != b.max_connections || !(a.max_body == b.max_body) || a.cors_origins != b.cors_origins ||
+         a.header_timeout != b.header_timeout || a.body_timeout != b.body_timeout || a.idle_timeout != b.idle_timeout ||
+         a.write_timeout != b.write_timeout || a.otlp_endpoint != b.otlp_endpoint || a.trace_ring != b.trace_ring;
+}
+
+}  // namespace
+
+// The order of the members is the order in which they may rely on each other.
+struct Gateway::Impl {
+  Impl(const GatewayOptions& options, const base::Clock& clock)
+      : service(options, clock), process_metrics(service.metrics()), http_metrics(service.metrics()) {}
+  ~Impl() { (void)stop(base::Duration(0)); }
+
+  wire::Router router() {
+    wire::Router router;
+    add_proxy_endpoints(router, service);
+    add_responses_endpoints(router, service);
+    add_model_endpoints(router, service);
+    add_status_endpoints(router, service);
+    return router;
+  }
+
+  void set_backends(const std::vector<BackendOptions>& wanted);
+
+  bool stop(base::Duration limit) {
+    const std::lock_guard only_one(stop_mutex);
+    if (!http) return true;
+    const base::SteadyTime deadline = service.clock().now() + limit;
+    service.start_draining();
+    bool orderly = service.wait_until_unused(limit);
+    const base::Duration left = std::max(base::Duration(0), deadline - service.clock().now());
+    // The last bytes of the last answer may still be on their way to a client.
+    service.close_store_pool();
+    orderly = http->stop(orderly ? std::max<base::Duration>(left, std::chrono::seconds(1)) : left) && orderly;
+    connections_hook = {};
+    http.reset();
+    service.access_log().flush();
+    return orderly;
+  }
+
+  Service service;
+  observe::ProcessMetrics process_metrics;
+  wire::HttpMetrics http_metrics;
+  std::unique_ptr<wire::SpanExport> span_export;
+  std::mutex reload_mutex;
+  std::mutex stop_mutex;
+  std::unique_ptr<wire::HttpServer> http;
+  uint16_t port = 0;
+  std::string url;
+  observe::CollectHook connections_hook;
+};
+
+void Gateway::Impl::set_backends(const std::vector<BackendOptions>& wanted) {
+  const Fleet::Backends before = service.fleet().backends();
+  Fleet::Backends after;
+  Fleet::Backends fresh;
+  for (const BackendOptions& options : wanted) {
+    const auto kept =
+        std::find_if(before.begin(), before.end(), [&](const auto& b) { return b->options() == options; });
+    if (kept != before.end()) {
+      after.push_back(*kept);
+      continue;
+    }
+    fresh.push_back(std::make_shared<Backend>(options, service.metrics(), service.clock()));
+    after.push_back(fresh.back());
+  }
+  service.fleet().replace(std::move(after));
+  for (auto& backend : fresh)
+    start_polling(service, http->executor(), std::move(backend));
+}
+
+Result<std::unique_ptr<Gateway>> Gateway::start(const GatewayOptions& options, const base::Clock& clock) {
+  TM_TRY(const std::vector<BackendOptions> backends, all_backends(options));
+  auto impl = std::make_unique<Impl>(options, clock);
+  Service& service = impl->service;
+  TM_CHECK(service.access_log().open(options.access_log));
+  if (!options.otlp_endpoint.empty()) {
+    TM_TRY(impl->span_export,
+           wire::SpanExport::start(options.otlp_endpoint, service.tracer(), service.metrics(), clock));
+  }
+  TM_TRY(auto sessions, session::open_sqlite_store(options.session, clock));
+  service.set_sessions(std::move(sessions));
+  wire::HttpServerOptions http = http_options(options);
+  http.clock = &clock;
+  http.on_exchange = [metrics = &impl->http_metrics](const wire::ExchangeSummary& summary) {
+    metrics->observe(summary);
+  };
+  auto started = wire::HttpServer::start(std::move(http), impl->router());
+  if (!started) {
+    base::Error error = std::move(started).error();
+    return error.param() == "address" ? std::move(error).with_param("gateway.host") : std::move(error);
+  }
+  impl->http = std::move(*started);
+  impl->port = impl->http->port();
+  impl->url = impl->http->url();
+  impl->connections_hook =
+      service.metrics().on_collect([raw = impl.get()] { raw->http_metrics.set_connections(raw->http->connections()); });
+  impl->set_backends(backends);
+  asio::co_spawn(impl->http->executor(), flush_forever(service.access_log()), asio::detached);
+  return std::unique_ptr<Gateway>(new Gateway(std::move(impl)));
+}
+
+Result<void> Gateway::reload(const GatewayOptions& options) {
+  const std::lock_guard one_at_a_time(impl_->reload_mutex);
+  Service& service = impl_->service;
+  TM_TRY(const std::vector<BackendOptions> backends, all_backends(options));
+  TM_CHECK(service.access_log().open(options.access_log));
+  const auto before = service.options();
+  if (needs_restart(*before, options)) {
+    base::log::warn(
+        "some of what has changed in [gateway] and [observe] counts from the next start only: address, "
+        "threads, limits and timeouts of clients' connections, the trace exporter");
+  }
+  service.set_options(std::make_shared<const GatewayOptions>(options));
+  impl_->set_backends(backends);
+  return {};
+}
+
+Gateway::Gateway(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Gateway::~Gateway() = default;
+
+uint16_t Gateway::port() const {
+  return impl_->port;
+}
+std::string Gateway::url() const {
+  return impl_->url;
+}
+void Gateway::drain() {
+  impl_->service.start_draining();
+}
+bool Gateway::stop(base::Duration limit) {
+  return impl_->stop(limit);
+}
+
+}  // namespace tidemill::gateway

@@ -1,0 +1,136 @@
+#include "gateway/gateway_options.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/core.h>
+
+namespace tidemill::gateway {
+
+using base::ByteSize;
+using base::Duration;
+using std::chrono::hours;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+namespace {
+
+constexpr uint64_t kib = uint64_t{1} << 10;
+constexpr uint64_t gib = uint64_t{1} << 30;
+constexpr Duration shortest = milliseconds(10);
+constexpr Duration longest = hours(24);
+
+void register_front(base::ConfigSchema& schema, GatewayOptions& o) {
+  schema.add("gateway.host", &o.host, "IP address (or localhost) to listen on; 0.0.0.0 or :: for every one")
+      .alias("--host");
+  schema.add("gateway.port", &o.port, "port to listen on; 0 for any free one").alias("--port").between(0, 65535);
+  schema.add("gateway.io_threads", &o.io_threads, "threads for connections").between(1, 64);
+  schema.add("gateway.max_body", &o.max_body, "largest request body; a larger one is refused with 413")
+      .between(ByteSize{kib}, ByteSize{gib});
+  schema.add("gateway.max_answer", &o.max_answer, "largest answer that is no stream; a larger one counts as broken")
+      .between(ByteSize{kib}, ByteSize{gib});
+  schema.add("gateway.max_connections", &o.max_connections, "connections at one time; further ones get 503")
+      .between(1, 1'000'000);
+  schema.add("gateway.header_timeout", &o.header_timeout, "for the headers of a request to arrive")
+      .between(shortest, longest);
+  schema.add("gateway.body_timeout", &o.body_timeout, "without a byte of the body").between(shortest, longest);
+  schema.add("gateway.idle_timeout", &o.idle_timeout, "of a connection between two requests")
+      .between(shortest, longest);
+  schema.add("gateway.write_timeout", &o.write_timeout, "of a client that takes no byte of its answer")
+      .between(shortest, longest);
+  schema.add("gateway.drain_timeout", &o.drain_timeout, "for running requests to finish after SIGTERM")
+      .between(Duration(0), longest);
+  schema.add("gateway.cors_origins", &o.cors_origins, "web origins that browsers may call from; * for any");
+  schema
+      .add("gateway.access_log", &o.access_log,
+           "file to which a line of JSON is written for each request (never its text); - for standard output")
+      .alias("--access-log");
+}
+
+void register_back(base::ConfigSchema& schema, GatewayOptions& o) {
+  schema
+      .add("gateway.backends", &o.backend_urls,
+           "URLs of model servers; [[gateway.backend]] in the file says more of each")
+      .alias("--backend");
+  schema.add("gateway.connect_timeout", &o.connect_timeout, "for a connection to a backend").between(shortest, longest);
+  schema.add("gateway.stall_timeout", &o.stall_timeout, "of a backend's stream that carries no byte")
+      .between(shortest, longest);
+  schema.add("gateway.answer_timeout", &o.answer_timeout, "for a backend's answer that is no stream")
+      .between(shortest, longest);
+  schema.add("gateway.poll_interval", &o.poll_interval, "between two looks at a backend's health and load")
+      .between(shortest, longest);
+  schema.add("gateway.poll_timeout", &o.poll_timeout, "for the answer to such a look").between(shortest, longest);
+  schema.add("gateway.retries", &o.retries, "further tries of a request of which the client has got nothing yet")
+      .between(0, 100);
+  schema.add("gateway.resume_window", &o.resume_window, "in which a stream that broke off must go on elsewhere")
+      .between(Duration(0), longest);
+}
+
+void describe_backend(base::ConfigSchema& schema, BackendOptions& o) {
+  schema.add("gateway.backend.url", &o.url, "http://host:port").required();
+  schema.add("gateway.backend.name", &o.name, "name in logs and metrics");
+  schema.add("gateway.backend.models", &o.models, "models to ask it for; what it lists if empty");
+  schema.add("gateway.backend.weight", &o.weight, "share of the load").between(0.001, 1000.0);
+  schema.add("gateway.backend.api_key", &o.api_key, "key to send it").secret();
+  schema
+      .add("gateway.backend.resume", &o.resume,
+           "streams that it breaks off: auto goes on as well as can be, exact only without loss, off not at all")
+      .words({"auto", "exact", "off"});
+}
+
+}  // namespace
+
+RetryOptions GatewayOptions::retry_options() const {
+  RetryOptions retry;
+  retry.retries = retries;
+  retry.resume_window = resume_window;
+  return retry;
+}
+
+void register_options(base::ConfigSchema& schema, GatewayOptions& options) {
+  register_front(schema, options);
+  register_back(schema, options);
+  schema.add_rows("gateway.backend", &options.backends, describe_backend);
+}
+
+base::Result<std::vector<BackendOptions>> all_backends(const GatewayOptions& options) {
+  std::vector<BackendOptions> all = options.backends;
+  for (const std::string& url : options.backend_urls) {
+    BackendOptions plain;
+    plain.url = url;
+    all.push_back(std::move(plain));
+  }
+  for (BackendOptions& backend : all) {
+    auto url = wire::Url::parse(backend.url);
+    if (!url) return std::move(url).error().wrap("a backend of the gateway").with_param("gateway.backend.url");
+    while (backend.url.ends_with('/'))
+      backend.url.pop_back();
+    if (backend.name.empty()) backend.name = url->authority();
+  }
+  for (size_t i = 0; i < all.size(); ++i) {
+    const auto same = [&](const BackendOptions& other) { return other.name == all[i].name; };
+    if (std::find_if(all.begin() + static_cast<std::ptrdiff_t>(i) + 1, all.end(), same) != all.end()) {
+      return base::Error(base::ErrorCode::invalid_argument,
+                         fmt::format("two backends are named '{}': give each a name of its own", all[i].name))
+          .with_param("gateway.backend.name");
+    }
+  }
+  return all;
+}
+
+wire::HttpServerOptions http_options(const GatewayOptions& options) {
+  wire::HttpServerOptions http;
+  http.address = options.host;
+  http.port = static_cast<uint16_t>(options.port);
+  http.io_threads = options.io_threads;
+  http.max_body_bytes = options.max_body.bytes;
+  http.max_connections = static_cast<size_t>(options.max_connections);
+  http.header_timeout = options.header_timeout;
+  http.body_timeout = options.body_timeout;
+  http.idle_timeout = options.idle_timeout;
+  http.write_timeout = options.write_timeout;
+  http.cors_origins = options.cors_origins;
+  return http;
+}
+
+}  // namespace tidemill::gateway

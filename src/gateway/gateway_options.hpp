@@ -1,0 +1,74 @@
+// The options of the gateway role, and how they are registered with the configuration.
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "base/config.hpp"
+#include "base/result.hpp"
+#include "gateway/retry_plan.hpp"
+#include "session/session_store.hpp"
+#include "wire/http_client.hpp"
+#include "wire/http_server.hpp"
+
+namespace tidemill::gateway {
+
+// One model server: [[gateway.backend]].
+struct BackendOptions {
+  std::string url;                  // "http://host:8000"; a path is put before every request's
+  std::string name;                 // in logs and metrics; host and port if empty
+  std::vector<std::string> models;  // what it is asked for; what its /v1/models lists if empty
+  double weight = 1;                // share of the load, beside others
+  std::string api_key;              // sent as bearer token in place of the client's
+  std::string resume = "auto";      // what to do for a stream that it breaks off: auto, exact, off
+
+  bool operator==(const BackendOptions&) const = default;
+};
+
+// Every field is described where it is registered.
+struct GatewayOptions {
+  std::string host = "127.0.0.1";
+  int port = 8080;
+  int io_threads = 2;
+  base::ByteSize max_body{uint64_t{32} << 20};
+  base::ByteSize max_answer{uint64_t{64} << 20};
+  int max_connections = 16384;
+  base::Duration header_timeout = std::chrono::seconds(15);
+  base::Duration body_timeout = std::chrono::seconds(30);
+  base::Duration idle_timeout = std::chrono::seconds(75);
+  base::Duration write_timeout = std::chrono::seconds(30);
+  base::Duration drain_timeout = std::chrono::seconds(30);
+  std::vector<std::string> cors_origins;
+
+  std::vector<std::string> backend_urls;  // the short form
+  std::vector<BackendOptions> backends;
+  base::Duration connect_timeout = std::chrono::seconds(2);
+  base::Duration stall_timeout = std::chrono::seconds(60);
+  base::Duration answer_timeout = std::chrono::minutes(10);
+  base::Duration poll_interval = std::chrono::seconds(1);
+  base::Duration poll_timeout = std::chrono::seconds(2);
+  int retries = RetryOptions().retries;
+  base::Duration resume_window = RetryOptions().resume_window;
+
+  std::string access_log;
+
+  // Of the sections that roles share ([session], [observe]); whoever loads the configuration copies them.
+  session::StoreOptions session;
+  std::string otlp_endpoint;
+  int trace_ring = 4096;
+
+  RetryOptions retry_options() const;
+};
+
+// Registers every option. `options` must outlive the schema; its values at this moment become the defaults.
+void register_options(base::ConfigSchema& schema, GatewayOptions& options);
+
+// All backends, in either form, with their URLs checked and their names filled in. invalid_argument: a URL that is
+// none, two backends of one name.
+base::Result<std::vector<BackendOptions>> all_backends(const GatewayOptions& options);
+
+// The parts, as the room below wants them.
+wire::HttpServerOptions http_options(const GatewayOptions& options);
+
+}  // namespace tidemill::gateway

@@ -1,0 +1,52 @@
+// GET /v1/models and /v1/models/{id}: what all backends serve.
+#include <algorithm>
+#include <string>
+
+#include <fmt/core.h>
+
+#include "base/json.hpp"
+#include "base/utf8.hpp"
+#include "gateway/call.hpp"
+#include "gateway/endpoints.hpp"
+
+namespace tidemill::gateway {
+
+namespace json = base::json;
+
+namespace {
+
+json::object model_card(const std::string& name) {
+  return {{"id", name}, {"object", "model"}, {"created", 0}, {"owned_by", "tidemill"}};
+}
+
+asio::awaitable<void> list_models(Service& service, wire::Exchange& exchange) {
+  Call call(service, exchange);
+  json::array cards;
+  for (const std::string& name : service.fleet().models())
+    cards.push_back(model_card(name));
+  const json::object list{{"object", "list"}, {"data", std::move(cards)}};
+  (void)co_await call.respond(wire::HttpResponse::json(200, json::serialize(list)));
+}
+
+asio::awaitable<void> get_model(Service& service, wire::Exchange& exchange) {
+  Call call(service, exchange);
+  const std::string& wanted = call.request().path_rest;
+  const auto models = service.fleet().models();
+  if (std::find(models.begin(), models.end(), wanted) != models.end()) {
+    (void)co_await call.respond(wire::HttpResponse::json(200, json::serialize(model_card(wanted))));
+    co_return;
+  }
+  const auto error = base::Error(base::ErrorCode::not_found,
+                                 fmt::format("no backend serves the model '{}'", base::utf8::prefix(wanted, 100)))
+                         .with_param("model");
+  (void)co_await call.refuse(error);
+}
+
+}  // namespace
+
+void add_model_endpoints(wire::Router& router, Service& service) {
+  router.add("GET", "/v1/models", [&service](wire::Exchange& exchange) { return list_models(service, exchange); });
+  router.add("GET", "/v1/models/*", [&service](wire::Exchange& exchange) { return get_model(service, exchange); });
+}
+
+}  // namespace tidemill::gateway

@@ -1,0 +1,96 @@
+#include "gateway/poller.hpp"
+
+#include <exception>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/strand.hpp>
+#include <boost/asio/use_awaitable.hpp>
+
+#include "base/json.hpp"
+#include "base/log.hpp"
+
+namespace tidemill::gateway {
+
+using base::Result;
+namespace json = base::json;
+
+namespace {
+
+constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
+// A busy machine may answer a look late: it is not gone for that.
+constexpr int most_timeouts = 3;
+// Models are listed again this often, in looks.
+constexpr int models_every = 30;
+
+asio::awaitable<Result<wire::HttpResponse>> get(Service& service, const Backend& backend, const char* path) {
+  wire::ClientRequest request;
+  request.url = backend.options().url + path;
+  if (!backend.options().api_key.empty()) {
+    request.headers.add("Authorization", "Bearer " + backend.options().api_key);
+  }
+  const auto clients = service.clients();
+  co_return co_await clients->polls.send(std::move(request));
+}
+
+// The ids of a list of models.
+std::vector<std::string> model_names(const std::string& body) {
+  std::vector<std::string> names;
+  const auto parsed = base::parse_json(body);
+  const json::object* list = parsed ? parsed->if_object() : nullptr;
+  const json::value* data = list == nullptr ? nullptr : list->if_contains("data");
+  if (data == nullptr || !data->is_array()) return names;
+  for (const json::value& item : data->get_array()) {
+    const json::value* id = item.is_object() ? item.get_object().if_contains("id") : nullptr;
+    if (id != nullptr && id->is_string()) names.emplace_back(id->get_string());
+  }
+  return names;
+}
+
+asio::awaitable<void> list_models(Service& service, Backend& backend) {
+  const auto listed = co_await get(service, backend, "/v1/models");
+  if (listed && listed->status == 200) backend.set_models(model_names(listed->body));
+}
+
+asio::awaitable<void> poll_forever(Service& service, std::shared_ptr<Backend> backend) {
+  asio::steady_timer timer(co_await asio::this_coro::executor);
+  for (int round = 0; service.fleet().contains(*backend); ++round) {
+    co_await poll_backend(service, backend);
+    if (round % models_every == models_every - 1 && backend->reachable()) co_await list_models(service, *backend);
+    timer.expires_after(std::chrono::duration_cast<asio::steady_timer::duration>(service.options()->poll_interval));
+    (void)co_await timer.async_wait(as_result);
+  }
+}
+
+}  // namespace
+
+asio::awaitable<void> poll_backend(Service& service, std::shared_ptr<Backend> backend) {
+  const auto ready = co_await get(service, *backend, "/ready");
+  if (!ready) {
+    const bool slow = ready.error().code() == base::ErrorCode::timeout;
+    if (!slow || backend->count_timeout() >= most_timeouts) backend->note_unready(ready.error().to_string());
+    co_return;
+  }
+  if (ready->status == 503) {
+    backend->note_unready("it says that it is not ready");
+    co_return;
+  }
+  const auto metrics = co_await get(service, *backend, "/metrics");
+  const bool told = metrics && metrics->status == 200;
+  const bool restarted = backend->note_poll(told ? BackendLoad::parse(metrics->body) : BackendLoad());
+  if (restarted || !backend->models_known()) co_await list_models(service, *backend);
+}
+
+void start_polling(Service& service, const asio::any_io_executor& executor, std::shared_ptr<Backend> backend) {
+  const std::string name = backend->name();
+  asio::co_spawn(asio::make_strand(executor), poll_forever(service, std::move(backend)),
+                 [name](std::exception_ptr failure) {
+                   if (failure) base::log::error("{} is no longer looked at: an exception ended the poll", name);
+                 });
+}
+
+}  // namespace tidemill::gateway

@@ -1,0 +1,79 @@
+#include "gateway/proxy_headers.hpp"
+
+#include <algorithm>
+#include <string_view>
+
+#include "gateway/sse_marks.hpp"
+
+namespace tidemill::gateway {
+
+namespace {
+
+constexpr std::string_view of_the_connection[] = {
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "upgrade",
+    "transfer-encoding",
+    "content-length",
+    "host",
+    "expect",
+};
+constexpr std::string_view of_the_gateway[] = {"accept-encoding", "traceparent", "tracestate",
+                                               "x-request-id",    "request-id",  resumable_header};
+
+template <size_t N>
+bool is_one_of(std::string_view name, const std::string_view (&names)[N]) {
+  return std::any_of(std::begin(names), std::end(names),
+                     [name](std::string_view other) { return wire::equal_ignoring_case(name, other); });
+}
+
+// Connection may name further fields that end here.
+bool ends_here(const wire::Headers& headers, bool has_connection, std::string_view name) {
+  return is_one_of(name, of_the_connection) || (has_connection && headers.has_token("connection", name));
+}
+
+bool is_credential(std::string_view name) {
+  return wire::equal_ignoring_case(name, "authorization") || wire::equal_ignoring_case(name, "x-api-key");
+}
+
+}  // namespace
+
+wire::Headers request_headers(const wire::HttpRequest& request, const std::string& request_id,
+                              const std::string& backend_key, const observe::SpanContext& parent) {
+  wire::Headers out;
+  const bool has_connection = request.headers.has("connection");
+  for (const auto& [name, value] : request.headers) {
+    if (ends_here(request.headers, has_connection, name) || is_one_of(name, of_the_gateway)) continue;
+    if (!backend_key.empty() && is_credential(name)) continue;
+    out.add(name, value);
+  }
+  if (!backend_key.empty()) out.add("Authorization", "Bearer " + backend_key);
+  out.add("X-Request-Id", request_id);
+  if (parent.valid()) {
+    out.add("traceparent", parent.to_traceparent());
+    if (!parent.trace_state.empty()) out.add("tracestate", parent.trace_state);
+  }
+  return out;
+}
+
+wire::Headers response_headers(const wire::Headers& from_backend) {
+  wire::Headers out;
+  const bool has_connection = from_backend.has("connection");
+  for (const auto& [name, value] : from_backend) {
+    if (ends_here(from_backend, has_connection, name)) continue;
+    if (wire::equal_ignoring_case(name, "date") || wire::equal_ignoring_case(name, "x-request-id") ||
+        wire::equal_ignoring_case(name, "request-id") || name.starts_with("Access-Control-") ||
+        name.starts_with("access-control-")) {
+      continue;
+    }
+    out.add(name, value);
+  }
+  return out;
+}
+
+}  // namespace tidemill::gateway

@@ -1,0 +1,146 @@
+#include "gateway/request_outline.hpp"
+
+#include <array>
+#include <bitset>
+
+#include <fmt/core.h>
+
+#include "gateway/json_members.hpp"
+#include "gateway/resumption.hpp"
+
+namespace tidemill::gateway {
+
+using base::Error;
+using base::ErrorCode;
+using base::Result;
+
+Dialect dialect_of(std::string_view path) {
+  if (path == "/v1/chat/completions") return Dialect::chat;
+  if (path == "/v1/completions") return Dialect::completions;
+  if (path == "/v1/responses") return Dialect::responses;
+  if (path == "/v1/messages") return Dialect::messages;
+  return Dialect::other;
+}
+
+namespace {
+
+enum Key : uint8_t {
+  model,
+  stream,
+  n,
+  max_tokens,
+  max_completion_tokens,
+  max_output_tokens,
+  tools,
+  system,
+  instructions,
+  messages,
+  prompt,
+  input,
+  store,
+  previous_response_id,
+  resume,
+  key_count,
+};
+
+constexpr std::array<std::string_view, key_count> keys = {"model",
+                                                          "stream",
+                                                          "n",
+                                                          "max_tokens",
+                                                          "max_completion_tokens",
+                                                          "max_output_tokens",
+                                                          "tools",
+                                                          "system",
+                                                          "instructions",
+                                                          "messages",
+                                                          "prompt",
+                                                          "input",
+                                                          "store",
+                                                          "previous_response_id",
+                                                          resume_member};
+
+std::optional<Key> find_key(std::string_view name) {
+  for (uint8_t i = 0; i < key_count; ++i) {
+    if (keys[i] == name) return static_cast<Key>(i);
+  }
+  return std::nullopt;
+}
+
+Error wrong(std::string_view param, std::string message) {
+  return Error(ErrorCode::invalid_argument, std::move(message)).with_param(std::string(param));
+}
+
+// The key of a member, its escapes read.
+std::optional<Key> key_of(std::string_view raw) {
+  if (raw.find('\\') == std::string_view::npos) return find_key(raw);
+  const auto text = json_text(fmt::format("\"{}\"", raw));
+  return text ? find_key(*text) : std::nullopt;
+}
+
+// What is not of the wanted type is left for the backend to refuse, which does it in its own words.
+void take(RequestOutline& outline, Key key, std::string_view value) {
+  switch (key) {
+    case model:
+      outline.model = json_text(value).value_or("");
+      outline.model_value = value;
+      break;
+    case stream:
+      outline.stream = value == "true";
+      break;
+    case n:
+      outline.choices = json_integer(value).value_or(1);
+      break;
+    case max_tokens:
+    case max_completion_tokens:
+    case max_output_tokens:
+      if (const auto number = json_integer(value)) outline.max_tokens = *number;
+      break;
+    case tools:
+      outline.tools = value;
+      outline.has_tools = value.size() > 2 && value.front() == '[';
+      break;
+    case system:
+    case instructions:
+      outline.system = value;
+      break;
+    case messages:
+    case prompt:
+    case input:
+      outline.prompt = value;
+      break;
+    case store:
+      outline.store = value != "false";
+      break;
+    case previous_response_id:
+      outline.previous_response_id = json_text(value).value_or("");
+      break;
+    case resume:
+    case key_count:
+      break;
+  }
+}
+
+}  // namespace
+
+Result<RequestOutline> RequestOutline::read(std::string_view body) {
+  RequestOutline outline;
+  std::bitset<key_count> seen;
+  JsonMembers members(body);
+  while (const auto member = members.next()) {
+    const std::optional<Key> key = key_of(member->key);
+    if (!key) continue;
+    if (*key == resume) {
+      return wrong(resume_member, fmt::format("'{}' is for gateways to set", resume_member));
+    }
+    // Two parsers may disagree on which of two counts, and then the gateway would check one and the backend obey the
+    // other.
+    if (seen.test(*key)) return wrong(keys[*key], fmt::format("'{}' stands in the body twice", keys[*key]));
+    seen.set(*key);
+    take(outline, *key, member->value);
+  }
+  if (!members.whole()) return Error(ErrorCode::invalid_argument, "the body must be one JSON object");
+  outline.closing_brace = members.closing_brace();
+  return outline;
+}
+
+}  // namespace tidemill::gateway

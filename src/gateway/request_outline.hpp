@@ -1,0 +1,38 @@
+// What the gateway must know of a request's body to route it: read in one pass, without parsing what it does not need.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/result.hpp"
+
+namespace tidemill::gateway {
+
+// The ways of asking for text, by their paths.
+enum class Dialect : uint8_t { chat, completions, responses, messages, other };
+Dialect dialect_of(std::string_view path);
+
+// Views into the body, which must stay where it is.
+struct RequestOutline {
+  std::string model;  // empty: none named
+  bool stream = false;
+  int64_t choices = 1;  // `n`
+  std::optional<int64_t> max_tokens;
+  bool has_tools = false;
+  bool store = true;                 // Responses: whether the answer is to be kept
+  std::string previous_response_id;  // Responses
+  // The values, as JSON, of what the prompt is made from; empty where absent.
+  std::string_view tools;
+  std::string_view system;       // `system` or `instructions`
+  std::string_view prompt;       // `messages`, `prompt` or `input`
+  std::string_view model_value;  // with its quotes
+  size_t closing_brace = 0;      // of the body
+
+  // invalid_argument: the body is no JSON object, or holds twice what decides the route, or a member that is the
+  // gateway's own to set.
+  static base::Result<RequestOutline> read(std::string_view body);
+};
+
+}  // namespace tidemill::gateway

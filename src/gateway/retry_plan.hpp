@@ -1,0 +1,46 @@
+// Whether and when a request that failed at one backend is tried at another. Pure: time and randomness are passed in.
+#pragma once
+
+#include <chrono>
+#include <optional>
+
+#include "base/clock.hpp"
+
+namespace tidemill::gateway {
+
+struct RetryOptions {
+  int retries = 3;                                          // of a request of which the client has got nothing yet
+  base::Duration resume_window = std::chrono::seconds(30);  // in which a broken stream must go on
+  base::Duration first_pause = std::chrono::milliseconds(20);
+  base::Duration longest_pause = std::chrono::seconds(1);
+};
+
+// One request. Backends that have not been tried yet are asked at once. When none is left, the round begins anew after
+// a pause that doubles each time, less up to a half by chance, so that requests that failed together do not return
+// together.
+//
+// As long as the client has got nothing, the number of tries is bounded. Once it has, giving up would lose what it was
+// promised: then the time since the stream last moved is bounded instead.
+class RetryPlan {
+ public:
+  explicit RetryPlan(const RetryOptions& options) : options_(options) {}
+
+  // The client has been sent something, at `now`: the stream moves.
+  void note_progress(base::SteadyTime now);
+  bool begun() const { return moved_.has_value(); }
+
+  // After a failure: how long to wait before the next try (0 where `another` backend has not been tried in this round;
+  // otherwise the caller shall forget which were), or nullopt to give up. `chance` is from 0 to 1.
+  std::optional<base::Duration> after_failure(bool another, base::SteadyTime now, double chance);
+
+  // Tries that have failed.
+  int failures() const { return failures_; }
+
+ private:
+  RetryOptions options_;
+  std::optional<base::SteadyTime> moved_;
+  int failures_ = 0;
+  int rounds_ = 0;  // without progress
+};
+
+}  // namespace tidemill::gateway

@@ -1,0 +1,105 @@
+#include "gateway/service.hpp"
+
+#include <utility>
+
+#include "observe/semantic_conventions.hpp"
+
+namespace tidemill::gateway {
+
+namespace {
+
+// The store's calls wait for each other anyway, or for the network.
+constexpr size_t store_threads = 4;
+
+wire::HttpClientOptions client_options(const GatewayOptions& options, base::Duration silence) {
+  wire::HttpClientOptions client;
+  client.connect_timeout = options.connect_timeout;
+  client.idle_timeout = silence;
+  client.max_body_bytes = options.max_answer.bytes;
+  return client;
+}
+
+observe::Counter& resumes(observe::Metrics& metrics, std::string kind) {
+  return metrics.counter({"tidemill_gateway_resumed_streams_total"},
+                         "Streams that broke off and were taken up elsewhere", {{"kind", std::move(kind)}});
+}
+
+}  // namespace
+
+Service::Clients::Clients(const GatewayOptions& options)
+    : streams(client_options(options, options.stall_timeout)),
+      answers(client_options(options, options.answer_timeout)),
+      polls(client_options(options, options.poll_timeout)) {}
+
+Service::Service(const GatewayOptions& options, const base::Clock& clock)
+    : clock_(clock),
+      tracer_(clock, static_cast<size_t>(options.trace_ring)),
+      counters_{metrics_.counter({"tidemill_gateway_retries_total"},
+                                 "Further tries of requests of which the client had got nothing"),
+                resumes(metrics_, "exact"), resumes(metrics_, "best_effort"),
+                metrics_.counter({"tidemill_gateway_lost_streams_total"},
+                                 "Streams that ended with an error because no backend could take them up"),
+                metrics_.histogram({"tidemill_gateway_first_byte_seconds"},
+                                   "From the first byte of a request to the first of its answer",
+                                   observe::semconv::bounds::time_to_first_token)},
+      options_(std::make_shared<const GatewayOptions>(options)),
+      clients_(std::make_shared<Clients>(options)),
+      store_pool_(store_threads) {}
+
+Service::~Service() {
+  close_store_pool();
+}
+
+bool Service::begin_store_work() {
+  const std::lock_guard lock(mutex_);
+  if (store_closed_) return false;
+  ++store_jobs_;
+  return true;
+}
+
+void Service::end_store_work() {
+  const std::lock_guard lock(mutex_);
+  if (--store_jobs_ == 0) changed_.notify_all();
+}
+
+void Service::close_store_pool() {
+  {
+    std::unique_lock lock(mutex_);
+    store_closed_ = true;
+  }
+  store_pool_.join();
+}
+
+std::shared_ptr<const GatewayOptions> Service::options() const {
+  const std::lock_guard lock(mutex_);
+  return options_;
+}
+
+void Service::set_options(std::shared_ptr<const GatewayOptions> options) {
+  auto clients = std::make_shared<Clients>(*options);
+  const std::lock_guard lock(mutex_);
+  options_ = std::move(options);
+  clients_ = std::move(clients);
+}
+
+std::shared_ptr<Service::Clients> Service::clients() const {
+  const std::lock_guard lock(mutex_);
+  return clients_;
+}
+
+void Service::enter() {
+  const std::lock_guard lock(mutex_);
+  ++active_;
+}
+
+void Service::leave() {
+  const std::lock_guard lock(mutex_);
+  if (--active_ == 0) changed_.notify_all();
+}
+
+bool Service::wait_until_unused(base::Duration limit) {
+  std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, limit, [this] { return active_ == 0; });
+}
+
+}  // namespace tidemill::gateway

@@ -1,0 +1,93 @@
+// The gateway before real servers.
+import assert from 'node:assert/strict';
+import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { after, test } from 'node:test';
+import { Servers, startGateway, stream } from './chaos.mjs';
+import { Server } from './server.mjs';
+
+const folder = mkdtempSync(path.join(os.tmpdir(), 'tidemill-gateway-'));
+after(() => rmSync(folder, { recursive: true }));
+
+async function ready(gateway) {
+  await gateway.until(async () => (await fetch(`${gateway.url}/ready`)).status === 200);
+}
+
+test('one trace, one log line, no prompt in it; the configuration is read again', async () => {
+  const log = path.join(folder, 'access.jsonl');
+  const file = path.join(folder, 'tidemill.toml');
+  const servers = await Servers.start(1);
+  writeFileSync(file, `[gateway]\naccess_log = "${log}"\n[[gateway.backend]]\nurl = "${servers.urls[0]}"\nname = "one"\n`);
+  const gateway = await Server.launch('gateway', '--config', file);
+  try {
+    await ready(gateway);
+    const traceId = '0123456789abcdef0123456789abcdef';
+    const response = await fetch(`${gateway.url}/v1/chat/completions`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', traceparent: `00-${traceId}-0123456789abcdef-01`, 'x-request-id': 'abc' },
+      body: JSON.stringify({ messages: [{ role: 'user', content: 'my secret words' }], max_tokens: 4 }),
+    });
+    assert.equal(response.status, 200);
+    assert.equal(response.headers.get('x-request-id'), 'abc');
+    await response.json();
+    const spans = async (url) => (await (await fetch(`${url}/debug/traces?trace_id=${traceId}`)).json()).flatMap((t) => t.spans);
+    let ours = [];
+    let theirs = [];
+    await gateway.until(async () => {
+      [ours, theirs] = [await spans(gateway.url), await spans(servers.urls[0])];
+      return ours.some((s) => s.kind === 'server') && theirs.some((s) => s.kind === 'server');
+    });
+    const upstream = ours.find((s) => s.kind === 'client');
+    assert.equal(theirs.find((s) => s.kind === 'server').parent_span_id, upstream.span_id);
+    assert.equal(ours.find((s) => s.kind === 'server').parent_span_id, '0123456789abcdef');
+
+    // A stream that runs over the reload is not dropped; the new model name counts afterwards.
+    let reloaded = false;
+    const heard = await stream(gateway.url, ['/v1/completions', { prompt: 'x = 1\n', max_tokens: 64, temperature: 0 }], () => {
+      if (reloaded) return;
+      reloaded = true;
+      appendFileSync(file, 'models = ["renamed"]\n');
+      gateway.child.kill('SIGHUP');
+    });
+    assert.ok(heard.done && !heard.error);
+    await gateway.until(async () => (await (await fetch(`${gateway.url}/v1/models`)).json()).data[0]?.id === 'renamed');
+
+    // A broken file changes nothing.
+    appendFileSync(file, 'wrong = 1\n');
+    gateway.child.kill('SIGHUP');
+    await gateway.until(async () => gateway.output.includes("unknown key 'gateway.backend.wrong'"));
+    assert.equal((await fetch(`${gateway.url}/ready`)).status, 200);
+
+    const { code } = await gateway.stop();
+    assert.equal(code, 0);
+    const text = readFileSync(log, 'utf8');
+    assert.ok(!text.includes('secret'));
+    const lines = text.trim().split('\n').map((line) => JSON.parse(line));
+    const line = lines.find((l) => l.id === 'abc');
+    assert.equal(line.trace_id, traceId);
+    assert.equal(line.backend, 'one');
+    assert.equal(line.status, 200);
+    assert.equal(line.tries, 1);
+  } finally {
+    gateway.kill();
+    await servers.stop();
+  }
+});
+
+test('a gateway that drains finishes what it began', async () => {
+  const servers = await Servers.start(1);
+  const gateway = await startGateway(servers.urls);
+  try {
+    await ready(gateway);
+    let exited;
+    const heard = await stream(gateway.url, ['/v1/completions', { prompt: 'y = 2\n', max_tokens: 64, temperature: 0 }], () => {
+      exited ??= gateway.stop();
+    });
+    assert.ok(heard.done && !heard.error);
+    assert.equal((await exited).code, 0);
+  } finally {
+    gateway.kill();
+    await servers.stop();
+  }
+});

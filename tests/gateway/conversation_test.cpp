@@ -1,0 +1,149 @@
+// Conversations that the gateway keeps: each turn may go to another backend.
+#include <atomic>
+
+#include <gtest/gtest.h>
+
+#include "base/json.hpp"
+#include "gateway/fleet_fixture.hpp"
+#include "temporary_folder.hpp"
+
+namespace tidemill::test {
+namespace {
+
+namespace json = base::json;
+
+// A backend's response to `request`, which says how many items it saw.
+json::object response_to(const Received& request, int number) {
+  const auto body = base::parse_json(request.body);
+  EXPECT_TRUE(body) << request.body;
+  EXPECT_EQ(body->at("store"), false);
+  EXPECT_FALSE(body->as_object().contains("previous_response_id"));
+  const std::string n = std::to_string(number);
+  const json::object text{{"type", "output_text"}, {"text", std::to_string(body->at("input").as_array().size())}};
+  const json::object message{
+      {"id", "msg_" + n}, {"type", "message"}, {"role", "assistant"}, {"content", json::array{text}}};
+  return {{"id", "resp_" + n},
+          {"object", "response"},
+          {"status", "completed"},
+          {"store", false},
+          {"previous_response_id", nullptr},
+          {"output", json::array{message}}};
+}
+
+class Conversation : public FleetFixture {
+ protected:
+  void add_backends(int count) {
+    for (int i = 0; i < count; ++i) {
+      add_backend([this](const Received& request) {
+        const json::object response = response_to(request, ++answered);
+        if (!base::parse_json(request.body)->as_object().contains("stream")) {
+          return Script{.bytes = http_answer(200, "application/json", json::serialize(response))};
+        }
+        const auto event = [&](const std::string& type, bool done) {
+          json::object carried = response;
+          if (!done) carried["output"] = json::array();
+          return "event: " + type +
+                 "\ndata: " + json::serialize(json::object{{"type", type}, {"response", std::move(carried)}}) + "\n\n";
+        };
+        return Script{.bytes = chunked_answer({event("response.created", false),
+                                               "event: response.output_text.delta\ndata: {\"delta\":\"x\"}\n\n",
+                                               event("response.completed", true)})};
+      });
+    }
+  }
+  json::object turn(const json::object& body) {
+    const wire::HttpResponse response = post("/v1/responses", json::serialize(body));
+    EXPECT_EQ(response.status, 200) << response.body;
+    auto parsed = base::parse_json(response.body);
+    return parsed && parsed->is_object() ? parsed->as_object() : json::object();
+  }
+  static std::string said(const json::object& response) {
+    const json::value& item = response.at("output").as_array().at(0);
+    return std::string(item.at("content").as_array().at(0).at("text").as_string());
+  }
+
+  TemporaryFolder folder;
+  std::atomic<int> answered = 0;
+};
+
+TEST_F(Conversation, EachTurnSeesAllThatCameBefore) {
+  add_backends(2);
+  start();
+  const json::object first = turn({{"model", "m"}, {"input", "hello"}});
+  EXPECT_EQ(said(first), "1");
+  EXPECT_EQ(first.at("store"), true);
+  EXPECT_EQ(first.at("previous_response_id"), nullptr);
+  const json::object second = turn({{"model", "m"}, {"input", "and"}, {"previous_response_id", "resp_1"}});
+  EXPECT_EQ(said(second), "3");
+  EXPECT_EQ(second.at("previous_response_id"), "resp_1");
+  EXPECT_EQ(said(turn({{"model", "m"}, {"input", "so"}, {"previous_response_id", "resp_2"}})), "5");
+  // A conversation forks where it is taken up.
+  EXPECT_EQ(said(turn({{"model", "m"}, {"input", "or"}, {"previous_response_id", "resp_1"}})), "3");
+}
+
+TEST_F(Conversation, AStreamIsKeptBeforeItsEndIsTold) {
+  add_backends(1);
+  start();
+  const wire::HttpResponse response = post("/v1/responses", R"({"model":"m","stream":true,"input":"hello"})");
+  EXPECT_EQ(response.status, 200);
+  wire::SseParser parser;
+  const auto events = parser.feed(response.body);
+  ASSERT_TRUE(events);
+  ASSERT_EQ(events->size(), 3U) << response.body;
+  EXPECT_EQ(events->at(0).event, "response.created");
+  EXPECT_EQ(base::parse_json(events->at(0).data)->at("response").at("store"), true);
+  EXPECT_EQ(events->at(1).data, R"({"delta":"x"})");
+  EXPECT_EQ(base::parse_json(events->at(2).data)->at("response").at("store"), true);
+  EXPECT_EQ(said(turn({{"model", "m"}, {"input", "and"}, {"previous_response_id", "resp_1"}})), "3");
+}
+
+TEST_F(Conversation, WhatIsKeptCanBeReadAndForgotten) {
+  add_backends(1);
+  start();
+  turn({{"model", "m"}, {"input", "hello"}});
+  turn({{"model", "m"}, {"input", "and"}, {"previous_response_id", "resp_1"}});
+  EXPECT_EQ(base::parse_json(get("/v1/responses/resp_2").body)->at("id"), "resp_2");
+  const auto items = base::parse_json(get("/v1/responses/resp_2/input_items?order=asc&limit=2").body);
+  ASSERT_EQ(items->at("data").as_array().size(), 2U);
+  EXPECT_EQ(items->at("data").as_array().at(1).at("id"), "msg_1");
+  EXPECT_EQ(items->at("has_more"), true);
+  // An item may be referred to by its id.
+  EXPECT_EQ(
+      said(turn({{"model", "m"}, {"input", json::array{json::object{{"type", "item_reference"}, {"id", "msg_2"}}}}})),
+      "1");
+  wire::ClientRequest request;
+  request.method = "DELETE";
+  request.url = gateway->url() + "/v1/responses/resp_1";
+  wire::HttpClient client;
+  EXPECT_EQ(client.fetch(request)->status, 200);
+  EXPECT_EQ(client.fetch(request)->status, 404);
+  EXPECT_EQ(get("/v1/responses/resp_1").status, 404);
+  EXPECT_EQ(get("/v1/responses/resp_2").status, 200);
+}
+
+TEST_F(Conversation, WhatIsNotToBeKeptIsNot) {
+  add_backends(1);
+  start();
+  turn({{"model", "m"}, {"input", "hello"}});
+  const json::object second =
+      turn({{"model", "m"}, {"input", "and"}, {"previous_response_id", "resp_1"}, {"store", false}});
+  EXPECT_EQ(second.at("store"), false);
+  EXPECT_EQ(get("/v1/responses/resp_2").status, 404);
+  const wire::HttpResponse lost = post("/v1/responses", R"({"input":"x","previous_response_id":"resp_2"})");
+  EXPECT_EQ(lost.status, 400);
+  EXPECT_EQ(base::parse_json(lost.body)->at("error").at("param"), "previous_response_id");
+}
+
+// Another gateway on the same store goes on.
+TEST_F(Conversation, SeveralGatewaysShareAStore) {
+  options.session.path = (folder.path() / "sessions.db").string();
+  add_backends(1);
+  start();
+  turn({{"model", "m"}, {"input", "hello"}});
+  gateway.reset();
+  start();
+  EXPECT_EQ(said(turn({{"model", "m"}, {"input", "and"}, {"previous_response_id", "resp_1"}})), "3");
+}
+
+}  // namespace
+}  // namespace tidemill::test

@@ -1,0 +1,203 @@
+// What reaches the client when backends fail, before the first byte.
+#include <atomic>
+
+#include <gtest/gtest.h>
+
+#include "base/json.hpp"
+#include "gateway/fleet_fixture.hpp"
+
+namespace tidemill::test {
+namespace {
+
+using namespace std::chrono_literals;
+
+const std::string question = R"({"model":"m","messages":[{"role":"user","content":"hi"}]})";
+const std::string answer = http_answer(200, "application/json", R"({"id":"chatcmpl-1"})", "X-Backend: yes\r\n");
+
+class Relay : public FleetFixture {
+ protected:
+  // Two backends, of which the one that is asked first does what `script` says. Its answer counts requests.
+  void start_with(const Script& script, int times = 1) {
+    for (int i = 0; i < 2; ++i) {
+      add_backend(
+          [this, script, times](const Received&) { return asked++ < times ? script : Script{.bytes = answer}; });
+    }
+    start();
+  }
+
+  std::atomic<int> asked = 0;
+};
+
+TEST_F(Relay, PassesRequestsAndAnswersOn) {
+  ScriptedBackend& backend = add_backend([](const Received&) { return Script{.bytes = answer}; });
+  start();
+  const wire::HttpResponse response =
+      post("/v1/chat/completions?x=1", question,
+           {{"Authorization", "Bearer client"},
+            {"X-Request-Id", "id-1"},
+            {"X-Other", "kept"},
+            {"TE", "trailers"},
+            {"Accept-Encoding", "gzip"},
+            {"x-tidemill-resumable", "1"},
+            {"traceparent", "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"}});
+  EXPECT_EQ(response.status, 200);
+  EXPECT_EQ(response.body, R"({"id":"chatcmpl-1"})");
+  EXPECT_EQ(response.headers.find("x-backend"), "yes");
+  EXPECT_EQ(response.headers.find("x-request-id"), "id-1");
+  ASSERT_EQ(backend.received().size(), 1U);
+  const Received request = backend.received().front();
+  EXPECT_EQ(request.path, "/v1/chat/completions?x=1");
+  EXPECT_EQ(request.body, question);
+  EXPECT_EQ(request.field("Authorization"), "Bearer client");
+  EXPECT_EQ(request.field("X-Request-Id"), "id-1");
+  EXPECT_EQ(request.field("X-Other"), "kept");
+  EXPECT_EQ(request.field("TE") + request.field("Accept-Encoding") + request.field("x-tidemill-resumable"), "");
+  const std::string parent = request.field("traceparent");
+  EXPECT_TRUE(parent.starts_with("00-0123456789abcdef0123456789abcdef-")) << parent;
+  EXPECT_EQ(parent.find("0123456789abcdef-01"), std::string::npos) << "the backend's parent is the gateway's span";
+}
+
+TEST_F(Relay, SendsTheBackendsOwnKey) {
+  ScriptedBackend& backend = add_backend([](const Received&) { return Script{.bytes = answer}; });
+  options.backends.front().api_key = "secret";
+  start();
+  post("/v1/messages", question, {{"X-Api-Key", "client"}, {"Authorization", "Bearer client"}});
+  ASSERT_EQ(backend.received().size(), 1U);
+  EXPECT_EQ(backend.received().front().field("Authorization"), "Bearer secret");
+  EXPECT_EQ(backend.received().front().head.find("client"), std::string::npos);
+}
+
+// Whatever byte an answer breaks off at, in whatever way, the other backend's is what the client gets.
+TEST_F(Relay, AnAnswerThatBreaksOffComesFromElsewhere) {
+  std::atomic<size_t> length = 0;
+  std::atomic<bool> reset = false;
+  std::atomic<bool> broken = false;
+  for (int i = 0; i < 2; ++i) {
+    add_backend([&](const Received&) {
+      if (broken.exchange(true)) return Script{.bytes = answer};
+      return Script{.bytes = answer.substr(0, length), .end = reset ? Script::End::reset : Script::End::close};
+    });
+  }
+  start();
+  for (size_t at = 0; at < answer.size(); ++at) {
+    length = at;
+    reset = at % 2 == 0;
+    broken = false;
+    const wire::HttpResponse response = post("/v1/chat/completions", question);
+    ASSERT_EQ(response.status, 200) << at << " " << response.body;
+    ASSERT_EQ(response.body, R"({"id":"chatcmpl-1"})") << at;
+    ASSERT_TRUE(broken);
+  }
+  EXPECT_EQ(metric("tidemill_gateway_retries_total"), static_cast<double>(answer.size()));
+}
+
+TEST_F(Relay, RefusalsAreTakenElsewhere) {
+  for (const int status : {429, 502, 503, 504}) {
+    SCOPED_TRACE(status);
+    asked = 0;
+    if (!gateway) {
+      for (int i = 0; i < 2; ++i) {
+        add_backend([this](const Received& request) {
+          const int wanted = std::stoi(request.field("X-Status"));
+          return Script{.bytes = asked++ == 0 ? http_answer(wanted, "text/plain", "no") : answer};
+        });
+      }
+      start();
+    }
+    EXPECT_EQ(post("/v1/chat/completions", question, {{"X-Status", std::to_string(status)}}).status, 200);
+    EXPECT_EQ(asked, 2);
+  }
+}
+
+TEST_F(Relay, TheRequestsOwnFaultsAreNot) {
+  for (int i = 0; i < 2; ++i) {
+    add_backend([this](const Received&) {
+      ++asked;
+      return Script{.bytes = http_answer(400, "application/json", R"({"error":{}})")};
+    });
+  }
+  start();
+  const wire::HttpResponse response = post("/v1/chat/completions", question);
+  EXPECT_EQ(response.status, 400);
+  EXPECT_EQ(response.body, R"({"error":{}})");
+  EXPECT_EQ(asked, 1);
+}
+
+TEST_F(Relay, NoHttpAtAll) {
+  start_with({.bytes = "SSH-2.0-OpenSSH_9.2\r\n\r\n"});
+  EXPECT_EQ(post("/v1/chat/completions", question).status, 200);
+  EXPECT_EQ(asked, 2);
+}
+
+TEST_F(Relay, ASilentBackendIsLeft) {
+  options.answer_timeout = 50ms;
+  start_with({.bytes = "", .end = Script::End::hang});
+  EXPECT_EQ(post("/v1/chat/completions", question).status, 200);
+  EXPECT_EQ(asked, 2);
+}
+
+TEST_F(Relay, TheTriesAreBounded) {
+  options.retries = 2;
+  start_with({.bytes = ""}, 1000);
+  const wire::HttpResponse response = post("/v1/chat/completions", question);
+  EXPECT_EQ(response.status, 503);
+  EXPECT_TRUE(response.headers.has("retry-after"));
+  EXPECT_EQ(asked, 3);
+  EXPECT_NE(response.body.find("after 3 tries"), std::string::npos) << response.body;
+}
+
+TEST_F(Relay, IfAllRefuseTheLastOnesWordsAreHandedOn) {
+  start_with({.bytes = http_answer(429, "application/json", R"({"error":{"message":"full"}})", "Retry-After: 7\r\n")},
+             1000);
+  const wire::HttpResponse response = post("/v1/chat/completions", question);
+  EXPECT_EQ(response.status, 429);
+  EXPECT_EQ(response.headers.find("retry-after"), "7");
+  EXPECT_EQ(response.body, R"({"error":{"message":"full"}})");
+}
+
+TEST_F(Relay, AClientThatHangsUpEndsTheBackendsWork) {
+  ScriptedBackend& backend = add_backend([](const Received&) { return Script{.bytes = "", .end = Script::End::hang}; });
+  start();
+  RawClient client(gateway->port());
+  ASSERT_TRUE(client.send("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: " +
+                          std::to_string(question.size()) + "\r\n\r\n" + question));
+  ASSERT_TRUE(backend.wait_for_requests(1));
+  client.close();
+  EXPECT_TRUE(backend.wait_for_hang_up());
+  EXPECT_EQ(backend.received().size(), 1U);
+}
+
+TEST_F(Relay, ModelsDecideWhoIsAsked) {
+  ScriptedBackend& a = add_backend([](const Received&) { return Script{.bytes = answer}; }, R"({"data":[{"id":"a"}]})");
+  ScriptedBackend& b =
+      add_backend([](const Received&) { return Script{.bytes = answer}; }, R"({"data":[{"id":"b"},{"id":"shared"}]})");
+  start();
+  for (int i = 0; i < 5; ++i) {
+    EXPECT_EQ(post("/v1/completions", R"({"model":"a","prompt":")" + std::to_string(i) + "\"}").status, 200);
+    EXPECT_EQ(post("/v1/completions", R"({"model":"b","prompt":")" + std::to_string(i) + "\"}").status, 200);
+  }
+  EXPECT_EQ(a.received().size(), 5U);
+  EXPECT_EQ(b.received().size(), 5U);
+  const wire::HttpResponse missing = post("/v1/completions", R"({"model":"c"})");
+  EXPECT_EQ(missing.status, 404);
+  EXPECT_NE(missing.body.find("model_not_found"), std::string::npos) << missing.body;
+  const std::string models = get("/v1/models").body;
+  for (const char* name : {"\"a\"", "\"b\"", "\"shared\""})
+    EXPECT_NE(models.find(name), std::string::npos) << models;
+  EXPECT_EQ(get("/v1/models/shared").status, 200);
+  EXPECT_EQ(get("/v1/models/c").status, 404);
+}
+
+TEST_F(Relay, WhatIsNoRequestIsRefusedHere) {
+  ScriptedBackend& backend = add_backend([](const Received&) { return Script{.bytes = answer}; });
+  start();
+  for (const char* body : {"", "[]", "{\"model\":", R"({"model":"m","model":"n"})", R"({"tidemill_resume":{}})"})
+    EXPECT_EQ(post("/v1/chat/completions", body).status, 400) << body;
+  const wire::HttpResponse response = post("/v1/messages", "{");
+  EXPECT_EQ(response.status, 400);
+  EXPECT_EQ(base::parse_json(response.body)->at("type"), "error") << "Anthropic's clients get Anthropic's errors";
+  EXPECT_TRUE(backend.received().empty());
+}
+
+}  // namespace
+}  // namespace tidemill::test

@@ -1,0 +1,73 @@
+#include "gateway/request_outline.hpp"
+
+#include <gtest/gtest.h>
+
+namespace tidemill::gateway {
+namespace {
+
+TEST(RequestOutline, ReadsWhatDecidesTheRoute) {
+  const std::string body = R"({"model":"m\/1","stream":true,"messages":[{"role":"user","content":"\"}"}],"n":3,
+    "max_completion_tokens": 17, "tools":[{}], "unknown":{"model":"other"} })";
+  const auto outline = RequestOutline::read(body);
+  ASSERT_TRUE(outline) << outline.error().to_string();
+  EXPECT_EQ(outline->model, "m/1");
+  EXPECT_EQ(outline->model_value, R"("m\/1")");
+  EXPECT_TRUE(outline->stream);
+  EXPECT_EQ(outline->choices, 3);
+  EXPECT_EQ(outline->max_tokens, 17);
+  EXPECT_TRUE(outline->has_tools);
+  EXPECT_EQ(outline->prompt, R"([{"role":"user","content":"\"}"}])");
+  EXPECT_EQ(body[outline->closing_brace], '}');
+  EXPECT_EQ(outline->closing_brace, body.size() - 1);
+}
+
+TEST(RequestOutline, Absent) {
+  const auto outline = RequestOutline::read("{}");
+  ASSERT_TRUE(outline);
+  EXPECT_EQ(outline->model, "");
+  EXPECT_FALSE(outline->stream);
+  EXPECT_TRUE(outline->store);
+  EXPECT_EQ(outline->choices, 1);
+  EXPECT_FALSE(outline->has_tools);
+}
+
+TEST(RequestOutline, Responses) {
+  const auto outline =
+      RequestOutline::read(R"({"previous_response_id":"resp_1","store":false,"instructions":"be","input":"hi"})");
+  ASSERT_TRUE(outline);
+  EXPECT_EQ(outline->previous_response_id, "resp_1");
+  EXPECT_FALSE(outline->store);
+  EXPECT_EQ(outline->system, "\"be\"");
+  EXPECT_EQ(outline->prompt, "\"hi\"");
+}
+
+// A key's escapes hide nothing, and what stands twice is refused: the backend might obey the other one.
+TEST(RequestOutline, CannotBeMisled) {
+  EXPECT_EQ(RequestOutline::read(R"({"mod\u0065l":"a"})")->model, "a");
+  for (const char* body :
+       {R"({"model":"a","model":"b"})", R"({"model":"a","mod\u0065l":"b"})", R"({"stream":false,"stream":true})"}) {
+    const auto outline = RequestOutline::read(body);
+    ASSERT_FALSE(outline) << body;
+    EXPECT_EQ(outline.error().code(), base::ErrorCode::invalid_argument);
+  }
+  const auto forged = RequestOutline::read(R"({"tidemill_resume":{}})");
+  ASSERT_FALSE(forged);
+  EXPECT_EQ(forged.error().param(), "tidemill_resume");
+  EXPECT_FALSE(RequestOutline::read(R"({"tidemill\u005fresume":{}})"));
+}
+
+TEST(RequestOutline, NoObject) {
+  for (const char* body : {"", "null", "[1]", "{\"model\":\"a\"", "{} {}"})
+    EXPECT_FALSE(RequestOutline::read(body)) << body;
+}
+
+TEST(RequestOutline, Dialects) {
+  EXPECT_EQ(dialect_of("/v1/chat/completions"), Dialect::chat);
+  EXPECT_EQ(dialect_of("/v1/completions"), Dialect::completions);
+  EXPECT_EQ(dialect_of("/v1/responses"), Dialect::responses);
+  EXPECT_EQ(dialect_of("/v1/messages"), Dialect::messages);
+  EXPECT_EQ(dialect_of("/v1/embeddings"), Dialect::other);
+}
+
+}  // namespace
+}  // namespace tidemill::gateway

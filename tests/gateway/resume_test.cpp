@@ -1,0 +1,343 @@
+// What reaches the client when backends fail in mid-stream.
+#include <atomic>
+#include <mutex>
+
+#include <gtest/gtest.h>
+
+#include "base/json.hpp"
+#include "gateway/fleet_fixture.hpp"
+
+namespace tidemill::test {
+namespace {
+
+using namespace std::chrono_literals;
+namespace json = base::json;
+
+const std::string question = R"({"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]})";
+
+std::string mark(const std::string& text) {
+  return ": tidemill " + text + "\n\n";
+}
+
+constexpr int last_token = 6;
+
+std::string group(int token) {
+  return "data: {\"text\":\"" + std::to_string(token) + "\"}\n\n";
+}
+
+// What a server of marked streams sends for tokens from `first` on: as pieces that are written at once.
+std::vector<std::string> marked_stream(int first) {
+  std::vector<std::string> pieces = {mark(R"({"open":{"id":"x"}})")};
+  for (int token = first; token <= last_token; ++token) {
+    pieces.push_back(group(token) + mark(R"({"choice":0,"tokens":[)" + std::to_string(token) + R"(],"state":{"at":)" +
+                                         std::to_string(token) + "}}"));
+    if (token == 3) pieces.push_back(": waiting\n\n");
+  }
+  pieces.push_back("data: [DONE]\n\n" + mark(R"({"end":true})"));
+  return pieces;
+}
+
+// As a client sees them: the same without comments.
+std::string without_comments(const std::string& body) {
+  std::string out;
+  size_t at = 0;
+  while (at < body.size()) {
+    const size_t end = std::min(body.find("\n\n", at), body.size() - 2) + 2;
+    if (body[at] != ':') out += body.substr(at, end - at);
+    at = end;
+  }
+  return out;
+}
+
+std::string undisturbed() {
+  std::string out;
+  for (int token = 1; token <= last_token; ++token)
+    out += group(token);
+  return out + "data: [DONE]\n\n";
+}
+
+// The first token that a request asks for.
+int first_wanted(const Received& request) {
+  const auto body = base::parse_json(request.body);
+  const json::value* resume = body->as_object().if_contains("tidemill_resume");
+  if (resume == nullptr) return 1;
+  EXPECT_EQ(resume->at("open"), json::value({{"id", "x"}}));
+  const json::array& tokens = resume->at("tokens").as_array();
+  if (tokens.empty()) return 1;
+  int expected = 1;
+  for (const json::value& token : tokens.at(0).as_array())
+    EXPECT_EQ(token.as_int64(), expected++);
+  EXPECT_EQ(resume->at("state"), json::value({{"at", expected - 1}}));
+  return expected;
+}
+
+class Resume : public FleetFixture {};
+
+// Two servers, the first stream of which dies after `length` bytes, at each length there is: the client's stream is
+// always the undisturbed one.
+TEST_F(Resume, AStreamThatDiesAtAnyByteGoesOn) {
+  std::atomic<size_t> length = 0;
+  std::atomic<bool> died = false;
+  for (int i = 0; i < 2; ++i) {
+    add_backend([&](const Received& request) {
+      EXPECT_EQ(request.field("x-tidemill-resumable"), "1");
+      std::string bytes = chunked_answer(marked_stream(first_wanted(request)));
+      if (died.exchange(true)) return Script{.bytes = bytes};
+      return Script{.bytes = bytes.substr(0, length), .end = length % 2 == 0 ? Script::End::reset : Script::End::close};
+    });
+  }
+  start();
+  const size_t whole = chunked_answer(marked_stream(1)).size();
+  for (size_t at = 0; at < whole; ++at) {
+    length = at;
+    died = false;
+    const wire::HttpResponse response = post("/v1/chat/completions", question);
+    ASSERT_EQ(response.status, 200) << at;
+    ASSERT_EQ(without_comments(response.body), undisturbed()) << at;
+    ASSERT_EQ(response.body.find("tidemill"), std::string::npos) << "marks are not for clients";
+  }
+  EXPECT_GT(metric("tidemill_gateway_resumed_streams_total{kind=\"exact\"}"), 100);
+  EXPECT_EQ(metric("tidemill_gateway_lost_streams_total"), 0);
+}
+
+// Every server dies after each group: the stream wanders from one to the other.
+TEST_F(Resume, AStreamOutlivesManyDeaths) {
+  std::atomic<int> deaths = 0;
+  for (int i = 0; i < 2; ++i) {
+    add_backend([&](const Received& request) {
+      const std::vector<std::string> pieces = marked_stream(first_wanted(request));
+      if (pieces.size() <= 2) return Script{.bytes = chunked_answer(pieces)};
+      ++deaths;
+      std::string bytes = chunked_answer({pieces[0], pieces[1]});
+      bytes.resize(bytes.size() - 5);  // its last chunk
+      return Script{.bytes = bytes};
+    });
+  }
+  start();
+  const wire::HttpResponse response = post("/v1/chat/completions", question);
+  EXPECT_EQ(without_comments(response.body), undisturbed());
+  EXPECT_GE(deaths, last_token);
+}
+
+TEST_F(Resume, ASilentStreamIsLeft) {
+  options.stall_timeout = 50ms;
+  std::atomic<bool> hung = false;
+  for (int i = 0; i < 2; ++i) {
+    add_backend([&](const Received& request) {
+      const std::string bytes = chunked_answer(marked_stream(first_wanted(request)));
+      if (hung.exchange(true)) return Script{.bytes = bytes};
+      return Script{.bytes = bytes.substr(0, bytes.size() / 2), .end = Script::End::hang};
+    });
+  }
+  start();
+  EXPECT_EQ(without_comments(post("/v1/chat/completions", question).body), undisturbed());
+}
+
+// A server that ends its stream in good order, but without having said that it is complete, has not completed it.
+TEST_F(Resume, AnOrderlyEndIsNotEnough) {
+  std::atomic<bool> ended = false;
+  for (int i = 0; i < 2; ++i) {
+    add_backend([&](const Received& request) {
+      std::vector<std::string> pieces = marked_stream(first_wanted(request));
+      if (!ended.exchange(true)) pieces.resize(3);
+      return Script{.bytes = chunked_answer(pieces)};
+    });
+  }
+  start();
+  EXPECT_EQ(without_comments(post("/v1/chat/completions", question).body), undisturbed());
+}
+
+TEST_F(Resume, AStreamThatNobodyTakesUpEndsWithAnError) {
+  options.resume_window = 100ms;
+  std::atomic<int> asked = 0;
+  add_backend([&](const Received&) {
+    const std::string bytes = chunked_answer(marked_stream(1));
+    return asked++ == 0 ? Script{.bytes = bytes.substr(0, bytes.size() / 2)} : Script{.bytes = ""};
+  });
+  start();
+  for (const char* path : {"/v1/chat/completions", "/v1/messages", "/v1/responses"}) {
+    asked = 0;
+    const wire::HttpResponse response = post(path, question);
+    EXPECT_EQ(response.status, 200);
+    EXPECT_TRUE(response.body.starts_with(group(1)));
+    EXPECT_EQ(response.body.find("[DONE]"), std::string::npos);
+    const size_t last = response.body.rfind("data: ");
+    const auto error = base::parse_json(std::string_view(response.body).substr(last + 6));
+    ASSERT_TRUE(error) << response.body;
+    const json::object& event = error->as_object();
+    const std::string_view shape = path;
+    if (shape == "/v1/chat/completions") {
+      EXPECT_TRUE(event.contains("error"));
+    } else {
+      EXPECT_EQ(event.at("type"), "error");
+      EXPECT_EQ(response.body.substr(last - 13, 13), "event: error\n");
+    }
+  }
+  EXPECT_EQ(metric("tidemill_gateway_lost_streams_total"), 3);
+}
+
+// A server that does not know the member would begin anew; its words must not reach the client.
+TEST_F(Resume, AForeignServerDoesNotTakeUpAMarkedStream) {
+  options.resume_window = 200ms;
+  std::atomic<int> asked = 0;
+  for (int i = 0; i < 2; ++i) {
+    add_backend([&](const Received&) {
+      const std::string bytes = chunked_answer(marked_stream(1));
+      if (asked++ == 0) return Script{.bytes = bytes.substr(0, bytes.size() / 2)};
+      return Script{.bytes = chunked_answer({"data: {\"text\":\"anew\"}\n\n", "data: [DONE]\n\n"})};
+    });
+  }
+  start();
+  const wire::HttpResponse response = post("/v1/chat/completions", question);
+  EXPECT_EQ(response.body.find("anew"), std::string::npos);
+  EXPECT_NE(response.body.find("\"error\""), std::string::npos) << response.body;
+}
+
+TEST_F(Resume, AClientThatHangsUpInMidStreamEndsTheBackendsWork) {
+  ScriptedBackend& backend = add_backend([](const Received&) {
+    const std::string bytes = chunked_answer(marked_stream(1));
+    return Script{.bytes = bytes.substr(0, bytes.size() / 2), .end = Script::End::hang};
+  });
+  start();
+  RawClient client(gateway->port());
+  ASSERT_TRUE(client.send("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: " +
+                          std::to_string(question.size()) + "\r\n\r\n" + question));
+  ASSERT_NE(client.read_through("\"text\":\"1\"").find("200"), std::string::npos);
+  client.close();
+  EXPECT_TRUE(backend.wait_for_hang_up());
+  EXPECT_EQ(backend.received().size(), 1U);
+}
+
+// ---- backends without marks
+
+std::string chunk(const std::string& id, const std::string& delta, const std::string& finish = "null") {
+  return R"(data: {"id":")" + id +
+         R"(","object":"chat.completion.chunk","created":5,"model":"m","choices":[{"index":0,"delta":)" + delta +
+         R"(,"finish_reason":)" + finish + "}]}\n\n";
+}
+
+struct Heard {
+  std::string content;
+  std::vector<std::string> ids;
+  int roles = 0;
+  bool announced = false;
+  bool done = false;
+  bool error = false;
+};
+
+Heard hear(const std::string& body) {
+  Heard heard;
+  wire::SseParser parser;
+  const auto events = parser.feed(body);
+  EXPECT_TRUE(events);
+  for (const wire::SseEvent& event : *events) {
+    if (event.data == "[DONE]") {
+      heard.done = true;
+      continue;
+    }
+    const auto parsed = base::parse_json(event.data);
+    EXPECT_TRUE(parsed) << event.data;
+    const json::object& object = parsed->as_object();
+    if (object.contains("error")) {
+      heard.error = true;
+      continue;
+    }
+    heard.ids.emplace_back(object.at("id").as_string());
+    const json::object& delta = object.at("choices").as_array().at(0).as_object().at("delta").as_object();
+    if (delta.contains("content")) heard.content += delta.at("content").as_string();
+    heard.roles += delta.contains("role") ? 1 : 0;
+  }
+  heard.announced = body.find(": resumed best-effort\n\n") != std::string::npos;
+  return heard;
+}
+
+// Says "one two three four" word by word, from behind what the request already holds.
+std::vector<std::string> foreign_stream(const Received& request, const std::string& id) {
+  const std::vector<std::string> words = {"one ", "two ", "three ", "four"};
+  const auto body = base::parse_json(request.body);
+  std::string said;
+  const json::object& last = body->at("messages").as_array().back().as_object();
+  if (last.at("role") == "assistant") {
+    said = last.at("content").as_string();
+    EXPECT_EQ(body->at("continue_final_message"), true);
+    EXPECT_EQ(body->at("add_generation_prompt"), false);
+  }
+  std::vector<std::string> pieces = {chunk(id, R"({"role":"assistant","content":""})")};
+  std::string so_far;
+  for (const std::string& word : words) {
+    so_far += word;
+    if (so_far.size() > said.size()) pieces.push_back(chunk(id, R"({"content":")" + word + "\"}"));
+  }
+  pieces.push_back(chunk(id, "{}", "\"stop\""));
+  pieces.emplace_back("data: [DONE]\n\n");
+  return pieces;
+}
+
+TEST_F(Resume, AForeignChatGoesOnAsWellAsCanBe) {
+  std::atomic<size_t> length = 0;
+  std::atomic<bool> died = false;
+  for (int i = 0; i < 2; ++i) {
+    add_backend([&](const Received& request) {
+      if (died.exchange(true)) return Script{.bytes = chunked_answer(foreign_stream(request, "second"))};
+      return Script{.bytes = chunked_answer(foreign_stream(request, "first")).substr(0, length)};
+    });
+  }
+  start();
+  const size_t whole = chunked_answer(foreign_stream({.head = {}, .path = {}, .body = question}, "first")).size();
+  int announced = 0;
+  for (size_t at = 0; at < whole; ++at) {
+    length = at;
+    died = false;
+    const wire::HttpResponse response = post("/v1/chat/completions", question);
+    ASSERT_EQ(response.status, 200) << at;
+    const Heard heard = hear(response.body);
+    ASSERT_EQ(heard.content, "one two three four") << at << "\n" << response.body;
+    ASSERT_TRUE(heard.done) << at;
+    ASSERT_FALSE(heard.error) << at;
+    ASSERT_EQ(heard.roles, 1) << at;
+    ASSERT_EQ(std::count(heard.ids.begin(), heard.ids.end(), heard.ids.front()), std::ssize(heard.ids)) << at;
+    announced += heard.announced ? 1 : 0;
+  }
+  EXPECT_GT(announced, 100);
+  EXPECT_EQ(metric("tidemill_gateway_resumed_streams_total{kind=\"best_effort\"}"), announced);
+}
+
+TEST_F(Resume, WhatCannotGoOnEndsWithAnError) {
+  std::atomic<int> asked = 0;
+  std::string delta;
+  for (int i = 0; i < 2; ++i) {
+    add_backend([&](const Received&) {
+      ++asked;
+      std::string bytes =
+          chunked_answer({chunk("first", R"({"role":"assistant","content":"a"})"), chunk("first", delta)});
+      bytes.resize(bytes.size() - 5);
+      return Script{.bytes = bytes};
+    });
+  }
+  start();
+  for (const char* text : {R"({"tool_calls":[{"index":0}]})", R"({"reasoning_content":"hm"})"}) {
+    asked = 0;
+    delta = text;
+    const Heard heard = hear(post("/v1/chat/completions", question).body);
+    EXPECT_TRUE(heard.error);
+    EXPECT_FALSE(heard.done);
+    EXPECT_EQ(asked, 1);
+  }
+}
+
+TEST_F(Resume, BestEffortCanBeTurnedOff) {
+  for (int i = 0; i < 2; ++i) {
+    add_backend([&](const Received& request) {
+      std::string bytes = chunked_answer(foreign_stream(request, "first"));
+      return Script{.bytes = bytes.substr(0, bytes.size() / 2)};
+    });
+    options.backends.back().resume = "exact";
+  }
+  start();
+  const Heard heard = hear(post("/v1/chat/completions", question).body);
+  EXPECT_TRUE(heard.error);
+  EXPECT_FALSE(heard.done);
+}
+
+}  // namespace
+}  // namespace tidemill::test

@@ -1,0 +1,64 @@
+#include "gateway/retry_plan.hpp"
+
+#include <gtest/gtest.h>
+
+namespace tidemill::gateway {
+namespace {
+
+using namespace std::chrono_literals;
+using base::Duration;
+using base::SteadyTime;
+
+const RetryOptions options{.retries = 3, .resume_window = 30s, .first_pause = 20ms, .longest_pause = 1s};
+
+TEST(RetryPlan, AsksOthersAtOnce) {
+  RetryPlan plan(options);
+  const SteadyTime now{};
+  for (int i = 0; i < 3; ++i)
+    EXPECT_EQ(plan.after_failure(true, now, 0.5), Duration(0));
+  EXPECT_EQ(plan.after_failure(true, now, 0.5), std::nullopt);
+  EXPECT_EQ(plan.failures(), 4);
+}
+
+TEST(RetryPlan, PausesLongerEachRound) {
+  RetryPlan plan({.retries = 100, .resume_window = 30s, .first_pause = 20ms, .longest_pause = 100ms});
+  const SteadyTime now{};
+  EXPECT_EQ(plan.after_failure(false, now, 0), Duration(20ms));
+  EXPECT_EQ(plan.after_failure(true, now, 0), Duration(0));
+  EXPECT_EQ(plan.after_failure(false, now, 1), Duration(20ms));  // 40 ms less a half
+  EXPECT_EQ(plan.after_failure(false, now, 0.5), Duration(60ms));
+  for (int i = 0; i < 90; ++i)
+    EXPECT_EQ(plan.after_failure(false, now, 0), Duration(100ms));
+}
+
+TEST(RetryPlan, AStreamThatHasBegunIsBoundedInTimeSinceItMoved) {
+  RetryPlan plan(options);
+  SteadyTime now{};
+  plan.note_progress(now);
+  for (int i = 0; i < 50; ++i)
+    EXPECT_TRUE(plan.after_failure(true, now, 0));
+  now += 30s;
+  EXPECT_EQ(plan.after_failure(true, now, 0), Duration(0));
+  EXPECT_EQ(plan.after_failure(false, now, 0), std::nullopt);  // the pause would go past the limit
+  plan.note_progress(now);
+  EXPECT_EQ(plan.after_failure(false, now, 0), Duration(20ms));  // and the pauses begin anew
+  EXPECT_EQ(plan.after_failure(true, now + 31s, 0), std::nullopt);
+}
+
+// Every backend down for as long as the window: the tries are few, and end.
+TEST(RetryPlan, ADeadFleetIsAskedRarely) {
+  RetryPlan plan(options);
+  SteadyTime now{};
+  plan.note_progress(now);
+  int tries = 0;
+  while (const auto pause = plan.after_failure(false, now, 0)) {
+    now += *pause;
+    ++tries;
+  }
+  EXPECT_GT(now - SteadyTime{}, Duration(28s));
+  EXPECT_LE(now - SteadyTime{}, Duration(30s));
+  EXPECT_LT(tries, 40);
+}
+
+}  // namespace
+}  // namespace tidemill::gateway
