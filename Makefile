@@ -3,11 +3,12 @@
 JOBS ?= $(shell nproc)
 PORT ?= 8080
 FUZZ_SECONDS ?= 600
+TRACES ?= ../shared/data/traces
 TEXT ?= ../shared/data/eval/python-heldout.txt
 export CTEST_OUTPUT_ON_FAILURE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint format asan tsan fuzz peers schemas accuracy noise avx2 floats streams bench clean
+.PHONY: help run build test lint format asan tsan fuzz peers schemas accuracy replay noise avx2 floats streams bench clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  \1\t/' | expand -t 12
@@ -74,6 +75,12 @@ streams: build ## Measure 16 streams through the HTTP server
 accuracy: ## Compare quantised predictions with F32's, Tidemill's and llama.cpp's, on Python in TEXT
 	@scripts/deps.sh test
 	@scripts/accuracy.sh $(TEXT)
+
+replay: ## Replay the recorded traces in TRACES on simulated backends: prefix hits and balance of routing
+	@scripts/deps.sh build
+	@cmake --preset release -DTIDEMILL_BENCH=ON >/dev/null
+	@scripts/build.sh release bench_route
+	@build/release/bench_route $(TRACES)
 
 bench: build ## Measure the embedded model and this machine's ceilings
 	@build/release/tidemill bench
