@@ -12,6 +12,7 @@
 #include "base/units.hpp"
 #include "cli/command.hpp"
 #include "cli/local_engine.hpp"
+#include "cli/synthetic_context.hpp"
 #include "tensor/ceilings.hpp"
 
 namespace tidemill::cli {
@@ -27,6 +28,7 @@ struct BenchFlags {
   int context = 16;
   int streams = 1;
   int repeat = 3;
+  bool synthetic_context = false;
   bool no_ceilings = false;
   bool as_json = false;
 };
@@ -139,22 +141,28 @@ struct Rounds {
   size_t resident = 0;  // the most
 };
 
+tensor::KvType kv_type(const LocalEngine& local, const BenchFlags& flags) {
+  return tensor::parse_kv_type(flags.local.kv_type).value_or(local.model().model().kv_shape().type);
+}
+
 // What a step of decoding reads: every weight once, and each stream's keys and values (half way through).
 double step_bytes(const LocalEngine& local, const BenchFlags& flags) {
   const model::Model& model = local.model().model();
   tensor::KvShape kv = model.kv_shape();
-  kv.type = tensor::parse_kv_type(flags.local.kv_type).value_or(kv.type);
+  kv.type = kv_type(local, flags);
   const double token = static_cast<double>(tensor::kv_block_bytes(kv)) / static_cast<double>(tensor::kKvBlockTokens);
   const double tokens = flags.streams * (flags.context + flags.decode / 2.0);
   return static_cast<double>(model.step_weight_bytes()) + tokens * token;
 }
 
-base::Result<void> measure_round(LocalEngine& local, const BenchFlags& flags, uint64_t seed, Rounds& rounds) {
+// `synthetic`: null where contexts are computed.
+base::Result<void> measure_round(LocalEngine& local, const BenchFlags& flags, SyntheticContext* synthetic,
+                                 uint64_t seed, Rounds& rounds) {
   TM_TRY(const double first, time_prefill(local, flags.prefill, seed));
   rounds.ttft.push_back(first);
   double rate = 0;
   if (flags.decode > 0) {
-    TM_TRY(rate, time_decode(local, flags, seed + 1));
+    TM_TRY(rate, synthetic != nullptr ? synthetic->time_decode(flags.decode) : time_decode(local, flags, seed + 1));
     rounds.decode.push_back(rate);
   }
   rounds.resident =
@@ -176,9 +184,14 @@ base::Result<void> measure_round(LocalEngine& local, const BenchFlags& flags, ui
 
 base::Result<Measured> measure(LocalEngine& local, const BenchFlags& flags) {
   TM_CHECK(time_prefill(local, std::min(flags.prefill, 32), 0));  // wakes the threads and touches every page
+  std::unique_ptr<SyntheticContext> synthetic;
+  if (flags.synthetic_context && flags.decode > 0) {
+    TM_TRY(synthetic, SyntheticContext::make(local.model().model(), local.model().device(), kv_type(local, flags),
+                                             flags.streams, flags.context, flags.decode));
+  }
   Rounds rounds;
   for (int round = 0; round < flags.repeat; ++round) {
-    TM_CHECK(measure_round(local, flags, static_cast<uint64_t>(1 + round * 1000), rounds));
+    TM_CHECK(measure_round(local, flags, synthetic.get(), static_cast<uint64_t>(1 + round * 1000), rounds));
   }
   Measured measured;
   measured.ttft_s = median(rounds.ttft);
@@ -191,7 +204,7 @@ base::Result<Measured> measure(LocalEngine& local, const BenchFlags& flags) {
   }
   measured.resident = rounds.resident;
   measured.weights = local.model().model().weight_bytes();
-  measured.kv = static_cast<size_t>(local.kv_bytes());
+  measured.kv = static_cast<size_t>(local.kv_bytes()) + (synthetic == nullptr ? 0 : synthetic->bytes());
   measured.activations = local.model().model().activation_bytes();
   const auto wanted = static_cast<double>(measured.weights + measured.kv);
   measured.over = (static_cast<double>(measured.resident) - wanted) / wanted;
@@ -225,6 +238,7 @@ void print_text(const serve::LoadedModel& model, const BenchFlags& flags, const 
   if (flags.decode > 0) {
     fmt::print("  decode {:>3} x {:<5} {:>9.1f} tok/s", flags.streams, flags.decode, measured.decode_tok_s);
     if (flags.context >= 1024) fmt::print(" at {}", flags.context);
+    if (flags.synthetic_context) fmt::print(" (context not computed)");
     if (measured.ceilings) {
       fmt::print("  {:>5.1f} % of {:.1f} GB/s read", 100 * measured.decode_of_bandwidth,
                  measured.ceilings->read_bytes_per_s / 1e9);
@@ -242,6 +256,7 @@ void print_json(const serve::LoadedModel& model, const BenchFlags& flags, const 
                     {"prefill_tokens", flags.prefill},
                     {"decode_tokens", flags.decode},
                     {"context_tokens", flags.context},
+                    {"context_synthetic", flags.synthetic_context},
                     {"streams", flags.streams},
                     {"prefill_tok_s", measured.prefill_tok_s},
                     {"decode_tok_s", measured.decode_tok_s},
@@ -274,7 +289,9 @@ base::Result<int> bench(BenchFlags flags) {
         base::ErrorCode::invalid_argument,
         fmt::format("--prefill, and --context with --decode, must fit the model's context of {} tokens", context));
   }
-  const int64_t decode_tokens = int64_t{flags.streams} * (flags.context + flags.decode + 1 + tensor::kKvBlockTokens);
+  const int64_t decode_tokens =
+      flags.synthetic_context ? 0
+                              : int64_t{flags.streams} * (flags.context + flags.decode + 1 + tensor::kKvBlockTokens);
   TM_CHECK(local->start(std::max<int64_t>(flags.prefill + 1, decode_tokens)));
   TM_TRY(const Measured measured, measure(*local, flags));
   (flags.as_json ? print_json : print_text)(local->model(), flags, measured);
@@ -299,6 +316,9 @@ void add_bench(CLI::App& app, Invocation& chosen) {
   command->add_option("--context", flags->context, "Tokens that each stream holds before it decodes")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
+  command->add_flag("--synthetic-context", flags->synthetic_context,
+                    "Do not compute the context but repeat the keys and values of its first tokens: for long ones. "
+                    "Decodes without the engine, one model step a token");
   command->add_option("--streams", flags->streams, "Streams that decode at the same time")
       ->check(CLI::Range(1, 512))
       ->capture_default_str();

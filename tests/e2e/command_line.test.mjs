@@ -221,6 +221,10 @@ describe('the command line', { timeout: 300_000 }, () => {
     assert.ok(measured.ceilings.read_bytes_per_s > 0);
     const many = JSON.parse(tidemill(['bench', '--prefill', '8', '--decode', '1', '--streams', '300', '--repeat', '1', '--no-ceilings', '--json']).out);
     assert.ok(many.decode_tok_s > 0);
+    const behind = tidemill(['bench', model, '--prefill', '8', '--decode', '4', '--streams', '2', '--context', '500', '--synthetic-context', '--kv-type', 'int8', '--repeat', '1', '--no-ceilings', '--json']);
+    assert.equal(behind.code, 0, behind.err);
+    assert.equal(JSON.parse(behind.out).context_synthetic, true);
+    assert.ok(JSON.parse(behind.out).decode_tok_s > 0);
     const unknown = tidemill(['synth', 'llama-9', model]);
     assert.notEqual(unknown.code, 0);
     assert.match(unknown.err, /llama-3\.2-1b/);
