@@ -1,10 +1,12 @@
 #include "tensor/isa.hpp"
 
+#include <array>
 #include <cpuid.h>
 #include <cstdlib>
 #include <string>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include <utility>
 #include <vector>
 
 #include "tensor/kernels.hpp"
@@ -42,6 +44,12 @@ bool tiles_granted() {
   return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
 }
 
+bool made_by(std::string_view vendor) {
+  const Registers r = cpuid(0, 0);
+  const std::array<unsigned, 3> words = {r.ebx, r.edx, r.ecx};
+  return vendor == std::string_view(reinterpret_cast<const char*>(words.data()), sizeof words);
+}
+
 CpuFeatures ask_cpu() {
   CpuFeatures found;
   // The compiler's run-time checks ask the operating system too (XGETBV): a CPU that has the registers while the kernel
@@ -54,6 +62,7 @@ CpuFeatures ask_cpu() {
                  __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512vl") != 0;
   found.avx512_vnni = found.avx512 && bit(extended.ecx, 11);
   found.avx512_bf16 = found.avx512 && bit(cpuid(7, 1).eax, 5);
+  found.fast_bf16 = found.avx512_bf16 && (made_by("AuthenticAMD") || made_by("HygonGenuine"));
   found.avx512_fp16 = found.avx512 && bit(extended.edx, 23);
   if (bit(basic.ecx, 27) && bit(extended.edx, 24) && tiles_granted()) {  // OSXSAVE: XGETBV exists; AMX-TILE
     found.amx_int8 = bit(extended.edx, 25);
@@ -68,6 +77,7 @@ std::vector<Isa> detect() {
   if (cpu.avx2) found.push_back(Isa::avx2);
   if (cpu.avx2 && cpu.avx512_vnni) found.push_back(Isa::avx512_vnni);
   if (cpu.avx2 && cpu.avx512_vnni && cpu.avx512_bf16) found.push_back(Isa::avx512_bf16);
+  if (found.back() == Isa::avx512_bf16 && !cpu.fast_bf16) std::swap(found.back(), found[found.size() - 2]);
   if (cpu.avx2 && cpu.avx512_vnni && cpu.amx_int8 && cpu.amx_bf16) found.push_back(Isa::amx);
   return found;
 }

@@ -8,7 +8,7 @@
 
 namespace tidemill::tensor {
 
-// In ascending order of preference.
+// In ascending order of preference, but for avx512_bf16 (CpuFeatures::fast_bf16).
 enum class Isa {
   scalar,       // plain C++, any x86-64: the oracle of every test
   avx2,         // AVX2 + FMA + F16C
@@ -23,6 +23,10 @@ struct CpuFeatures {
   bool avx512 = false;       // F, BW, DQ and VL
   bool avx512_vnni = false;  // these three: on top of avx512
   bool avx512_bf16 = false;
+  // Whether vdpbf16ps multiplies faster than F32 does. The makers' cores differ, so it goes by them, not by a
+  // measurement, which could make two runs choose different arithmetic: twice as fast on Zen 4, half as fast on Emerald
+  // Rapids (docs/performance.md). Intel's server cores have AMX for it.
+  bool fast_bf16 = false;
   bool avx512_fp16 = false;
   bool amx_int8 = false;  // with tiles that the kernel has granted
   bool amx_bf16 = false;
@@ -34,7 +38,7 @@ const CpuFeatures& cpu_features();
 
 std::string_view to_string(Isa isa);
 
-// Those this CPU and operating system can run, ascending; always starts with scalar.
+// Those this CPU and operating system can run, the best one last; always starts with scalar.
 std::span<const Isa> available_isas();
 
 // The best available one, or the one named by the environment variable TIDEMILL_ISA ("scalar", "avx2", "avx512-vnni",

@@ -80,6 +80,8 @@ TEST(CpuFeatures, AreConsistent) {
   EXPECT_EQ(offered(Isa::avx2), cpu.avx2);
   EXPECT_EQ(offered(Isa::avx512_vnni), cpu.avx2 && cpu.avx512_vnni);
   EXPECT_EQ(offered(Isa::avx512_bf16), cpu.avx2 && cpu.avx512_vnni && cpu.avx512_bf16);
+  EXPECT_TRUE(cpu.avx512_bf16 || !cpu.fast_bf16);
+  EXPECT_EQ(isas.back() == Isa::avx512_bf16, offered(Isa::avx512_bf16) && cpu.fast_bf16 && !offered(Isa::amx));
   EXPECT_EQ(offered(Isa::amx), cpu.avx2 && cpu.avx512_vnni && cpu.amx_int8 && cpu.amx_bf16);
 }
 
