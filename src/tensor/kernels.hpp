@@ -5,8 +5,9 @@
 // This header is included by files compiled for different instruction sets. It must stay free of inline functions that
 // those files might emit, or the linker could keep an AVX-512 copy for everybody.
 //
-// All tables compute the same bits, but for linear() of BF16 and F16 weights where the instruction set multiplies bf16
-// (Kernels::rounds). The order of floating-point operations, for reference, where `lane` is an output row:
+// All tables compute the same bits from weights whose scales are finite, but for linear() of BF16 and F16 weights where
+// the instruction set multiplies bf16 (Kernels::rounds). The order of floating-point operations, for reference, where
+// `lane` is an output row:
 //   quantised linear  over blocks of 32 k (Q6_K: 16), for each group of activations (PanelLayout):
 //                       i = exact integer sum of (weight code - zero code) * activation code
 //                       a = fma(float(i), w, a) from 0, w the block's scale (K-quants: d * scale, an exact product);
@@ -46,7 +47,9 @@ struct QuantizedRows {
   int64_t rows;
   std::byte* codes;  // [padded cols / kCodeBlock][rows][kCodeBlock codes, in the instruction set's own order]
   float* scales;     // [groups][rows]
-  int32_t* sums;     // [padded cols / sum_group][rows]: sum of codes * sum_factor of the weight's PanelLayout
+  // [padded cols / sum_group][rows]: sum of codes * sum_factor of the weight's PanelLayout, plus what an instruction
+  // set may want to start from (vector_bit_sums.hpp).
+  int32_t* sums;
 };
 inline constexpr int64_t kCodeBlock = 64;
 // Activations rounded to bf16 lie in `codes` alone: [cols padded to kBf16Block / kBf16Block][rows][kBf16Block values].

@@ -38,6 +38,7 @@ struct Avx2 {
   static constexpr int64_t kPrefetchBytes = 4096;
   static constexpr int kFewRows = 2;        // up to so many, straight from the packed weights
   static constexpr bool kOwnBlocks = true;  // multiply_block
+  static constexpr bool kBitSums = false;   // vector_bit_sums.hpp
   static constexpr int kTilePanels = 1;
   template <int P>
   static constexpr int kTileRows = P == 1 ? 6 : 2;

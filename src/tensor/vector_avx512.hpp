@@ -26,6 +26,7 @@ struct Avx512 {
   static constexpr int64_t kPrefetchBytes = 4096;
   static constexpr int kFewRows = 16;  // up to so many, straight from the packed weights
   static constexpr bool kOwnBlocks = false;
+  static constexpr bool kBitSums = true;  // vector_bit_sums.hpp
   static constexpr int kTilePanels = 2;
   // Rows of a tile of P panels: the accumulators and what they are made from fit 32 registers.
   template <int P>
@@ -95,6 +96,7 @@ struct Avx512 {
   TM_INLINE I add_i(I a, I b) { return _mm512_add_epi32(a, b); }
   TM_INLINE int32_t sum_i(I v) { return _mm512_reduce_add_epi32(v); }
   TM_INLINE F to_float(I v) { return _mm512_cvtepi32_ps(v); }
+  TM_INLINE F as_float(I bits) { return _mm512_castsi512_ps(bits); }
   TM_INLINE I round_to_int(F v) { return _mm512_cvtps_epi32(v); }
   TM_INLINE I magnitude_bits(F v) { return _mm512_and_epi32(_mm512_castps_si512(v), _mm512_set1_epi32(0x7fffffff)); }
   TM_INLINE I max_i(I a, I b) { return _mm512_max_epi32(a, b); }
@@ -107,6 +109,9 @@ struct Avx512 {
   }
   TM_INLINE C high_codes(const uint8_t* line) {
     return _mm512_and_si512(_mm512_srli_epi16(_mm512_loadu_si512(line), 4), _mm512_set1_epi8(15));
+  }
+  TM_INLINE C high_codes_in_place(const uint8_t* line) {
+    return _mm512_andnot_si512(_mm512_set1_epi8(15), _mm512_loadu_si512(line));
   }
   TM_INLINE void store_codes(std::byte* p, I v) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v));
@@ -145,16 +150,18 @@ struct Avx512 {
   }
   // acc + the sums of four products per lane.
   TM_INLINE I dot(I acc, C w, X x) { return _mm512_dpbusd_epi32(acc, w, x); }
+  // The same where the accumulators fill most registers. Written out, because GCC 12 copies every accumulator before
+  // and after the intrinsic.
+  TM_INLINE void add_dot(I& acc, C w, X x) { asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(w), "v"(x)); }
 
   // The low bytes of the lanes.
   TM_INLINE void store_s8(int8_t* p, I v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v)); }
   TM_INLINE void store_u8(uint8_t* p, I v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v)); }
-  // For attention: signed codes; four unsigned weights; acc + the sums of four products per lane. The instruction is
-  // written out, because GCC 12 copies every accumulator before and after the intrinsic.
+  // For attention: signed codes; four unsigned weights; acc + the sums of four products per lane.
   TM_INLINE C values(const uint8_t* line) { return _mm512_loadu_si512(line); }
   TM_INLINE X weights(const uint8_t* p) { return load_x(reinterpret_cast<const std::byte*>(p)); }
-  TM_INLINE void score(I& acc, C k, X q) { asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(k), "v"(q)); }
-  TM_INLINE void weigh(I& acc, X w, C v) { asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(w), "v"(v)); }
+  TM_INLINE void score(I& acc, C k, X q) { add_dot(acc, k, q); }
+  TM_INLINE void weigh(I& acc, X w, C v) { add_dot(acc, w, v); }
 };
 
 #undef TM_INLINE

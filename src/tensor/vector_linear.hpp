@@ -6,6 +6,7 @@
 
 #include "tensor/kernels.hpp"
 #include "tensor/packed_layout.hpp"
+#include "tensor/vector_bit_sums.hpp"
 
 namespace tidemill::tensor {
 namespace {
@@ -132,14 +133,20 @@ struct RowsQ8 {
   }
 };
 
-// Both blocks of 8 lines with a nibble each: low[r] and high[r] start as given.
-template <class S, class Rows, int R>
+// Both blocks of 8 lines with a nibble each: low[r] and high[r] start as given. With `in_place`, high[r] is of codes
+// sixteen times as large.
+template <class S, class Rows, bool in_place, int R>
 [[gnu::always_inline]] inline void dot_nibbles(const uint8_t (*lines)[kLineBytes], const std::byte* codes,
                                                typename S::I (&low)[R], typename S::I (&high)[R]) {
 #pragma GCC unroll 8
   for (int line = 0; line < 8; ++line) {
     const typename S::N w_low = S::low_codes(lines[line]);
-    const typename S::N w_high = S::high_codes(lines[line]);
+    typename S::N w_high;
+    if constexpr (in_place) {
+      w_high = S::high_codes_in_place(lines[line]);
+    } else {
+      w_high = S::high_codes(lines[line]);
+    }
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       low[r] = S::dot(low[r], w_low, S::load_narrow_x(Rows::at(codes, r, line)));
@@ -163,14 +170,12 @@ struct RowsQ4 {
       low[r] = S::set1_i(x.sum(k)[r]);
       high[r] = S::set1_i(x.sum(k + 32)[r]);
     }
-    dot_nibbles<S, Rows, R>(step.codes, x.block(k), low, high);
-    const typename S::F scale_low = S::load_f16(step.scale[0]);
-    const typename S::F scale_high = S::load_f16(step.scale[1]);
+    dot_nibbles<S, Rows, S::kBitSums>(step.codes, x.block(k), low, high);
+    const BlockScale<S> scale_low(step.scale[0], false);
+    const BlockScale<S> scale_high(step.scale[1], true);
     for (int r = 0; r < R; ++r) {
-      const typename S::F first = S::mul(S::to_float(low[r]), scale_low);
-      const typename S::F second = S::mul(S::to_float(high[r]), scale_high);
-      sums.all[r] = S::fma(first, S::set1(x.scale(k)[r]), sums.all[r]);
-      sums.all[r] = S::fma(second, S::set1(x.scale(k + 32)[r]), sums.all[r]);
+      sums.all[r] = S::fma(scale_low.times(low[r]), S::set1(x.scale(k)[r]), sums.all[r]);
+      sums.all[r] = S::fma(scale_high.times(high[r]), S::set1(x.scale(k + 32)[r]), sums.all[r]);
     }
   }
 };
@@ -190,7 +195,7 @@ struct RowsQ4K {
       typename S::I products[2][R];
       for (int r = 0; r < R; ++r)
         products[0][r] = products[1][r] = S::set1_i(0);
-      dot_nibbles<S, Rows, R>(step.codes[pair], x.block(k + pair * 64), products[0], products[1]);
+      dot_nibbles<S, Rows, false>(step.codes[pair], x.block(k + pair * 64), products[0], products[1]);
 #pragma GCC unroll 2
       for (int half = 0; half < 2; ++half) {
         const int block = pair * 2 + half;

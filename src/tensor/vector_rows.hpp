@@ -5,6 +5,7 @@
 #include "tensor/exp_constants.hpp"
 #include "tensor/kernels.hpp"
 #include "tensor/packed_layout.hpp"
+#include "tensor/vector_bit_sums.hpp"
 
 namespace tidemill::tensor {
 namespace {
@@ -142,7 +143,8 @@ template <class S, bool wide>
       out.sums[k / kLanes * out.rows + row] = S::sum_i(a) * layout.sum_factor;
       out.sums[(k / kLanes + 1) * out.rows + row] = S::sum_i(b) * layout.sum_factor;
     } else {
-      out.sums[k / (2 * kLanes) * out.rows + row] = S::sum_i(S::add_i(a, b)) * layout.sum_factor;
+      const int64_t block = k / (2 * kLanes);
+      out.sums[block * out.rows + row] = start_of_sum<S>(layout, block, S::sum_i(S::add_i(a, b)) * layout.sum_factor);
     }
   }
 }

@@ -6,6 +6,7 @@
 #include "tensor/kernels.hpp"
 #include "tensor/packed_layout.hpp"
 #include "tensor/vector_linear.hpp"
+#include "tensor/vector_q4_tiles.hpp"
 
 namespace tidemill::tensor {
 namespace {
@@ -132,11 +133,10 @@ template <class S, class T, bool is_signed = false>
 
 // The integer sums of one block of K: P panels against R rows.
 template <class S, class T, int P, int R>
-[[gnu::always_inline]] inline void multiply_block(const OpenStretch (&open)[kLinearPanels], int64_t block,
+[[gnu::always_inline]] inline void multiply_lines(const OpenStretch (&open)[kLinearPanels], int64_t block,
                                                   const std::byte* codes, const int32_t* code_sums,
                                                   typename S::I (&products)[P][R]) {
   using Rows = typename T::Rows::Rows;
-  if constexpr (S::kOwnBlocks) return S::template multiply_block<T, P, R>(open, block, codes, code_sums, products);
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
     const typename S::I start = S::set1_i(T::kMins || Rows::kPlanes > 1 ? 0 : code_sums[r]);
@@ -153,9 +153,9 @@ template <class S, class T, int P, int R>
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
         const std::byte* at = Rows::at(codes, r, line, plane);
-        const typename S::X x = P > 1 ? S::load_x_once(at) : S::load_x(at);
+        const typename S::X x = S::load_x_once(at);
         for (int p = 0; p < P; ++p)
-          products[p][r] = S::dot(products[p][r], w[p], x);
+          S::add_dot(products[p][r], w[p], x);
       }
     }
     if (plane + 1 < Rows::kPlanes) {
@@ -165,6 +165,18 @@ template <class S, class T, int P, int R>
           products[p][r] = S::add_i(S::times_256(products[p][r]), S::set1_i(code_sums[r]));
       }
     }
+  }
+}
+
+// Likewise, in the instruction set's own way where it has one.
+template <class S, class T, int P, int R>
+[[gnu::always_inline]] inline void multiply_block(const OpenStretch (&open)[kLinearPanels], int64_t block,
+                                                  const std::byte* codes, const int32_t* code_sums,
+                                                  typename S::I (&products)[P][R]) {
+  if constexpr (S::kOwnBlocks) {
+    S::template multiply_block<T, P, R>(open, block, codes, code_sums, products);
+  } else {
+    multiply_lines<S, T, P, R>(open, block, codes, code_sums, products);
   }
 }
 
@@ -259,20 +271,33 @@ inline void many_rows_of(const LinearCall& call) {
   return head;
 }
 
+// Whether Q4_0 has its own way (vector_q4_tiles.hpp).
+template <class S, class T>
+constexpr bool kQ4Tiles = S::kBitSums&& takes_bit_sums(panel_layout(T::Rows::kType));
+
+template <class S, class T, int P>
+[[gnu::always_inline]] inline void many_rows_of_panels(const LinearCall& call) {
+  if constexpr (kQ4Tiles<S, T>) {
+    q4_panels<S, P>(call);
+  } else {
+    many_rows_of<S, T, P>(call);
+  }
+}
+
 template <class S, class T>
 inline void many_rows(LinearCall call) {
   constexpr int P = S::kTilePanels;
   while (call.outputs > kPanelRows) {
     const int64_t most = P * kPanelRows;
-    many_rows_of<S, T, P>(take_panels(call, call.outputs < most ? call.outputs : most));
+    many_rows_of_panels<S, T, P>(take_panels(call, call.outputs < most ? call.outputs : most));
   }
-  if (call.outputs > 0) many_rows_of<S, T, 1>(call);
+  if (call.outputs > 0) many_rows_of_panels<S, T, 1>(call);
 }
 
 // All rows of a call of quantised weights.
 template <class S, class T>
 void linear_quantized(const LinearCall& call) {
-  if (call.rows > S::kFewRows) return many_rows<S, T>(call);
+  if (call.rows > (kQ4Tiles<S, T> ? kQ4FewRows : S::kFewRows)) return many_rows<S, T>(call);
   int64_t r = 0;
   if constexpr (S::kFewRows >= 8) {
     for (; r + 8 <= call.rows; r += 8)
