@@ -123,10 +123,13 @@ void run(const Scenario& scenario, const replay::Trace& trace, const route::Rout
       "mean, s "
       "| p50 | p99 |\n");
   std::printf("|---|---|---|---|---|---|---|---|---|---|---|\n");
-  constexpr std::array<MakePolicy, 7> kOthers = {
+  constexpr std::array<MakePolicy, 8> kOthers = {
       replay::round_robin,     replay::least_loaded, replay::consistent_hashing, replay::cache_aware,
-      replay::weighted_scores, replay::block_costs,  replay::least_ttft};
-  for (size_t i = 0; i <= (alone ? 0 : kOthers.size()); ++i) {
+      replay::weighted_scores, replay::block_costs,  replay::least_ttft,         replay::least_work};
+  // One cache for all is out of place where a backend loses its own.
+  const size_t others = alone ? 0 : kOthers.size() - (scenario.options.restarts.empty() ? 0 : 1);
+  for (size_t i = 0; i <= others; ++i) {
+    fleet.one_cache = i == kOthers.size();
     const auto policy = i == 0 ? replay::tidemill_policy(fleet, options) : kOthers[i - 1](fleet);
     const replay::Report report = replay::replay(trace, fleet, *policy, scenario.options);
     std::printf("| %s | %.2f | %.1f | %.1f | %.3f | %.2f | %.2f | %.0f | %.2f | %.2f | %.1f |\n", policy->name().data(),

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 namespace tidemill::replay {
 
@@ -12,11 +13,9 @@ constexpr double kNever = std::numeric_limits<double>::infinity();
 
 }  // namespace
 
-Backend::Backend(const Hardware& hardware, int64_t block_tokens, double window_seconds)
-    : hardware_(hardware),
-      block_tokens_(block_tokens),
-      window_seconds_(window_seconds),
-      cache_(static_cast<size_t>(hardware.cache_tokens / block_tokens)) {}
+Backend::Backend(const Hardware& hardware, int64_t block_tokens, double window_seconds,
+                 std::shared_ptr<BlockCache> cache)
+    : hardware_(hardware), block_tokens_(block_tokens), window_seconds_(window_seconds), cache_(std::move(cache)) {}
 
 void Backend::submit(uint64_t id, int64_t prompt_tokens, int64_t output_tokens, std::vector<route::BlockHash> blocks) {
   queue_.push_back({.id = id, .tokens = prompt_tokens, .output_tokens = output_tokens, .blocks = std::move(blocks)});
@@ -25,7 +24,7 @@ void Backend::submit(uint64_t id, int64_t prompt_tokens, int64_t output_tokens, 
 
 void Backend::begin_head() {
   Prompt& head = queue_.front();
-  const auto found = static_cast<int64_t>(cache_.match(head.blocks)) * block_tokens_;
+  const auto found = static_cast<int64_t>(cache_->match(head.blocks)) * block_tokens_;
   head.cached = std::min(found, head.tokens - 1);
   head.left =
       hardware_.overhead_seconds + static_cast<double>(head.tokens - head.cached) / hardware_.prefill_tokens_per_second;
@@ -66,7 +65,7 @@ void Backend::advance(double to, const FirstToken& first_token, const Finished& 
     } else {
       const Prompt done = std::move(queue_.front());
       queue_.pop_front();
-      cache_.insert(done.blocks);
+      cache_->insert(done.blocks);
       answers_.push({decoded_ + static_cast<double>(std::max<int64_t>(done.output_tokens - 1, 0)), done.id});
       if (!queue_.empty()) begin_head();
       first_token(done.id, done.cached, now_);
@@ -81,7 +80,7 @@ std::vector<uint64_t> Backend::crash() {
   for (; !answers_.empty(); answers_.pop())
     lost.push_back(answers_.top().id);
   queue_.clear();
-  cache_.clear();
+  cache_->clear();
   std::ranges::sort(lost);
   return lost;
 }

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <memory>
 #include <queue>
 #include <vector>
 
@@ -27,7 +28,8 @@ class Backend {
   using FirstToken = std::function<void(uint64_t id, int64_t cached_tokens, double at)>;
   using Finished = std::function<void(uint64_t id, double at)>;
 
-  Backend(const Hardware& hardware, int64_t block_tokens, double window_seconds);
+  // With a `cache` of its own, or one that it shares with others.
+  Backend(const Hardware& hardware, int64_t block_tokens, double window_seconds, std::shared_ptr<BlockCache> cache);
 
   void submit(uint64_t id, int64_t prompt_tokens, int64_t output_tokens, std::vector<route::BlockHash> blocks);
   // When something happens next; infinity if nothing does.
@@ -62,7 +64,7 @@ class Backend {
   Hardware hardware_;
   int64_t block_tokens_;
   double window_seconds_;
-  BlockCache cache_;
+  std::shared_ptr<BlockCache> cache_;
   std::deque<Prompt> queue_;
   std::priority_queue<Answer, std::vector<Answer>, std::greater<>> answers_;
   double now_ = 0;

@@ -9,14 +9,16 @@ namespace tidemill::replay {
 
 namespace {
 
+constexpr int64_t kUnlimitedTokens = int64_t{1} << 40;
+
 // What the baselines know of the backends. It is exact about loads and generous about caches: the index has the true
 // capacities, and forgets what a backend that went down held.
 class Baseline : public Policy {
  public:
   explicit Baseline(const Fleet& fleet) : fleet_(fleet), loads_(fleet.hardware.size()) {
     for (size_t i = 0; i < fleet.hardware.size(); ++i) {
-      index_.set_capacity(static_cast<route::Backend>(i),
-                          static_cast<size_t>(fleet.hardware[i].cache_tokens / fleet.block_tokens));
+      const int64_t tokens = fleet.one_cache ? kUnlimitedTokens : fleet.hardware[i].cache_tokens;
+      index_.set_capacity(static_cast<route::Backend>(i), static_cast<size_t>(tokens / fleet.block_tokens));
     }
   }
 
@@ -24,7 +26,8 @@ class Baseline : public Policy {
     matched_.resize(loads_.size());
     index_.match(arrival.blocks, matched_);
     const size_t chosen = pick(arrival, up);
-    const int64_t cached = std::min(matched(chosen), arrival.prompt_tokens - 1);
+    const int64_t held = fleet_.one_cache ? longest_match() : matched(chosen);
+    const int64_t cached = std::min(held, arrival.prompt_tokens - 1);
     loads_[chosen].open += 1;
     loads_[chosen].prefilling += 1;
     loads_[chosen].prefill_tokens += arrival.prompt_tokens - cached;
@@ -70,6 +73,7 @@ class Baseline : public Policy {
     }
     return best;
   }
+  int64_t longest_match() const { return static_cast<int64_t>(std::ranges::max(matched_)) * fleet_.block_tokens; }
   int64_t matched(size_t backend) const { return static_cast<int64_t>(matched_[backend]) * fleet_.block_tokens; }
 
   Fleet fleet_;
@@ -195,6 +199,26 @@ class BlockCosts final : public Baseline {
   }
 };
 
+class LeastWork final : public Baseline {
+ public:
+  explicit LeastWork(const Fleet& fleet) : Baseline(fleet), given_(fleet.hardware.size()) {}
+  std::string_view name() const override { return "(one cache for all)"; }
+
+ private:
+  size_t pick(const Arrival& arrival, const std::vector<bool>& up) override {
+    const int64_t own = arrival.prompt_tokens - longest_match();
+    const size_t chosen = least(up, [&](size_t i) {
+      // Where nothing is ahead, whoever was given the least so far.
+      return (static_cast<double>(loads_[i].prefill_tokens) + 1e-9 * static_cast<double>(given_[i])) /
+             fleet_.hardware[i].prefill_tokens_per_second;
+    });
+    given_[chosen] += own;
+    return chosen;
+  }
+
+  std::vector<int64_t> given_;
+};
+
 class LeastTtft final : public Baseline {
  public:
   using Baseline::Baseline;
@@ -299,6 +323,9 @@ std::unique_ptr<Policy> weighted_scores(const Fleet& fleet) {
 }
 std::unique_ptr<Policy> block_costs(const Fleet& fleet) {
   return std::make_unique<BlockCosts>(fleet);
+}
+std::unique_ptr<Policy> least_work(const Fleet& fleet) {
+  return std::make_unique<LeastWork>(fleet);
 }
 std::unique_ptr<Policy> least_ttft(const Fleet& fleet) {
   return std::make_unique<LeastTtft>(fleet);

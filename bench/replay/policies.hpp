@@ -42,6 +42,7 @@ class Policy {
 struct Fleet {
   std::vector<Hardware> hardware;
   int64_t block_tokens = 0;
+  bool one_cache = false;  // without limit, which all backends share: no backend is like that, but it is a bound
 };
 
 std::unique_ptr<Policy> tidemill_policy(const Fleet& fleet, const route::RouterOptions& options = {});
@@ -60,6 +61,8 @@ std::unique_ptr<Policy> cache_aware(const Fleet& fleet);
 std::unique_ptr<Policy> weighted_scores(const Fleet& fleet);
 // In the manner of Dynamo: prefill blocks to be computed plus blocks in decoding, after the request is added.
 std::unique_ptr<Policy> block_costs(const Fleet& fleet);
+// The least work ahead, wherever prompts were served before: for backends that share one cache.
+std::unique_ptr<Policy> least_work(const Fleet& fleet);
 // In the manner of Mooncake: the least time to first token, speeds and queues known exactly.
 std::unique_ptr<Policy> least_ttft(const Fleet& fleet);
 

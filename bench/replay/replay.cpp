@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <memory>
 #include <numeric>
 #include <unordered_map>
 
@@ -15,8 +16,10 @@ class Run {
  public:
   Run(const Trace& trace, const Fleet& fleet, Policy& policy, const Options& options)
       : trace_(trace), policy_(policy), options_(options), up_(fleet.hardware.size(), true) {
+    const auto common = std::make_shared<BlockCache>(std::numeric_limits<size_t>::max());
     for (const Hardware& hardware : fleet.hardware) {
-      backends_.emplace_back(hardware, fleet.block_tokens, options.window_seconds);
+      const auto own = std::make_shared<BlockCache>(static_cast<size_t>(hardware.cache_tokens / fleet.block_tokens));
+      backends_.emplace_back(hardware, fleet.block_tokens, options.window_seconds, fleet.one_cache ? common : own);
     }
     for (const Restart& restart : options.restarts) {
       changes_.push_back({restart.down_at, restart.backend, false});

@@ -27,8 +27,8 @@ bool BackendSet::update(std::string_view source, std::vector<Endpoint> endpoints
     if (a.ready != b.ready) return a.ready;
     return a.instance > b.instance;
   });
-  const auto doubled = std::ranges::unique(merged, {}, &Endpoint::address);
-  merged.erase(doubled.begin(), doubled.end());
+  const auto same = [](const Endpoint& a, const Endpoint& b) { return a.address == b.address; };
+  merged.erase(std::unique(merged.begin(), merged.end(), same), merged.end());
   if (merged == merged_) return false;
   merged_ = std::move(merged);
   ++generation_;

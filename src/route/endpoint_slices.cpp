@@ -94,8 +94,8 @@ base::Result<void> EndpointSlices::replace(const json::value& list) {
   if (const json::array* items = array_member(*object, "items")) {
     for (const json::value& item : *items) {
       const json::object* slice = item.if_object();
-      const std::string_view name =
-          slice == nullptr ? std::string_view() : text_member(object_member(*slice, "metadata"), "name");
+      if (slice == nullptr) return corrupt("an item of a list is not an object");
+      const std::string_view name = text_member(object_member(*slice, "metadata"), "name");
       if (name.empty()) return corrupt("an item of a list has no metadata.name");
       TM_TRY(std::vector<Endpoint> endpoints, read(*slice));
       slices.emplace(name, std::move(endpoints));

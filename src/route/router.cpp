@@ -357,7 +357,7 @@ Route Router::State::open(const RouteRequest& request, const Demand& demand, con
   for (size_t i = 1; i < ranked.size() && i <= kAlternatives; ++i) {
     route.alternatives.push_back({slots[ranked[i].backend].address, ranked[i].ttft_seconds});
   }
-  requests.emplace(route.ticket, std::move(open));
+  requests.emplace(route.ticket, open);
   return route;
 }
 
@@ -382,7 +382,7 @@ void Router::finish(Ticket ticket, const Finish& finish, base::SteadyTime now) {
   const std::lock_guard lock(s.mutex);
   const auto found = s.requests.find(ticket);
   if (found == s.requests.end()) return;
-  OpenRequest open = std::move(found->second);
+  OpenRequest open = found->second;
   s.requests.erase(found);
   Slot& slot = s.slots[open.backend];
   if (!slot.present || slot.epoch != open.epoch) return;  // the backend left
