@@ -24,7 +24,7 @@ using Backend = uint32_t;
 // from the list's end, as the backend's own cache evicts. A prefix is used whenever what extends it is, and counts as
 // used after it, so the end of the list is always a leaf of what the backend holds.
 //
-// Memory: some 8 bytes a block held by anybody, and under 300 a node; both are bounded by the sum of the capacities.
+// Memory: 8 bytes a block held by anybody, and some 200 a node; both are bounded by the sum of the capacities.
 //
 // Not thread-safe: the owner locks.
 class PrefixIndex {

@@ -26,7 +26,8 @@ struct RouterOptions {
   LoadOptions load;
   size_t block_bytes = kBlockBytes;  // of the hashers that make the requests' blocks
   double bytes_per_token = 3.5;      // until learned from what backends report
-  // Over all backends; each is believed to hold at most its share of it, so that memory is bounded: some 40 MB.
+  // Over all backends; each is believed to hold at most its share of it, so that memory is bounded: some 16 MB if they
+  // are full of long prompts, and 25 times that if every prompt were a single block.
   size_t most_blocks = size_t{2} << 20;
   size_t most_sessions = 100'000;  // whose home is remembered
 };
