@@ -4,6 +4,8 @@
 #include <cassert>
 #include <utility>
 
+#include <fmt/format.h>
+
 #include "base/utf8.hpp"
 #include "engine/philox.hpp"
 
@@ -85,7 +87,56 @@ std::string Choice::spell(Token token) {
   return text;
 }
 
+std::optional<std::string> Choice::refusal_of(Token token) const {
+  if (finished()) return fmt::format("the choice has ended before it ({})", to_string(finish_));
+  if (!matcher_) return std::nullopt;
+  if (const std::optional<Token> only = forced(); only && *only != token) {
+    return fmt::format("the request's form has only {} there", *only);
+  }
+  grammar::Matcher probe = *matcher_;
+  const bool allowed = tokenizer_.ends_generation(token) ? probe.can_end() : probe.accept(token);
+  if (!allowed) return "the request's form does not allow it there";
+  return std::nullopt;
+}
+
+base::Result<void> Choice::resume(int64_t room) {
+  const auto at = static_cast<size_t>(event_.choice);
+  if (at >= request_.resumed.size() || request_.resumed[at].empty()) return {};
+  const std::vector<Token>& tokens = request_.resumed[at];
+  const bool infos = request_.logprobs;
+  if (request_.echo) echo(request_.prompt, std::vector<TokenInfo>(infos ? request_.prompt.size() : 0));
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (const auto refusal = refusal_of(tokens[i])) {
+      return base::Error(
+                 base::ErrorCode::invalid_argument,
+                 fmt::format("choice {} cannot have generated {} as its token {}: {}", at, tokens[i], i, *refusal))
+          .with_param("resumed");
+    }
+    add(tokens[i], infos ? std::optional(TokenInfo()) : std::nullopt, --room);
+  }
+  event_.resumed = true;
+  resumed_ = generated_;
+  return {};
+}
+
+void Choice::complete_resumption(std::span<const TokenInfo> prompt, std::span<const TokenInfo> tokens) {
+  auto target = event_.logprobs.begin();
+  const auto fill = [&](const TokenInfo& info) {
+    const size_t offset = target->text_offset;
+    *target = info;
+    target++->text_offset = offset;
+  };
+  if (event_.echoed > 0) std::ranges::for_each(prompt, fill);
+  std::ranges::for_each(tokens, fill);
+  assert(target == event_.logprobs.end());
+}
+
 void Choice::add(Token token, std::optional<TokenInfo> info, int64_t room) {
+  take(token, std::move(info), room);
+  event_.text_ends.push_back(event_.text.size());
+}
+
+void Choice::take(Token token, std::optional<TokenInfo> info, int64_t room) {
   ++generated_;
   if (request_.sampling.penalised()) history_.add_generated(token);
   event_.tokens.push_back(token);
@@ -122,7 +173,19 @@ Event Choice::take_event() {
   Event next;
   next.choice = event_.choice;
   event_.finish = finish_;
+  told_end_ = finished();
   return std::exchange(event_, std::move(next));
+}
+
+base::Result<std::vector<std::unique_ptr<Choice>>> start_choices(const Request& request,
+                                                                 const text::Tokenizer& tokenizer, uint64_t seed,
+                                                                 int64_t context) {
+  std::vector<std::unique_ptr<Choice>> choices;
+  for (int i = 0; i < request.n; ++i) {
+    choices.push_back(std::make_unique<Choice>(request, tokenizer, i, seed));
+    TM_CHECK(choices.back()->resume(context - std::ssize(request.prompt)));
+  }
+  return choices;
 }
 
 }  // namespace tidemill::engine

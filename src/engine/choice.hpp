@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -24,8 +25,12 @@ class Choice {
 
   const TokenHistory& history() const { return history_; }
   int generated() const { return generated_; }
+  // How many of these came with the request.
+  int resumed() const { return resumed_; }
   FinishReason finish() const { return finish_; }
   bool finished() const { return finish_ != FinishReason::none; }
+  // Whether an event has told of the end.
+  bool told_end() const { return told_end_; }
   // Uniform in [0, 1): a function of the seed and of how many tokens came before.
   double draw() const;
 
@@ -34,6 +39,14 @@ class Choice {
   base::Result<const grammar::TokenMask*> allowed();
   // The next token, where the grammar leaves no other text and so the model need not be asked. Never when finished.
   std::optional<Token> forced() const;
+
+  // Takes the tokens that the request has of this choice, before any other; the next event tells of them. `room` says
+  // how many tokens the context takes after the prompt. Error `invalid_argument`: they cannot have been generated.
+  base::Result<void> resume(int64_t room);
+  // Whether such an event has yet to be taken; and what it lacks until then, if probabilities are asked for: those of
+  // an echoed prompt and of the tokens.
+  bool resumption_untold() const { return event_.resumed; }
+  void complete_resumption(std::span<const TokenInfo> prompt, std::span<const TokenInfo> tokens);
 
   // The next event will begin with the prompt; `infos` is empty, or one for each token.
   void echo(std::span<const Token> prompt, std::vector<TokenInfo> infos);
@@ -47,6 +60,9 @@ class Choice {
 
  private:
   FinishReason reason_to_stop(Token token) const;
+  void take(Token token, std::optional<TokenInfo> info, int64_t room);
+  // Nothing if the token may come next, else why not.
+  std::optional<std::string> refusal_of(Token token) const;
   void advance_grammar(Token token);
   // The text that the token completes.
   std::string spell(Token token);
@@ -63,7 +79,15 @@ class Choice {
   size_t next_forced_ = 0;
   Event event_;
   int generated_ = 0;
+  int resumed_ = 0;
   FinishReason finish_ = FinishReason::none;
+  bool told_end_ = false;
 };
+
+// The choices of a request, those that it resumes brought to where they were. `seed` is that of the first; `context`
+// the most tokens of a sequence. `request` and `tokenizer` must outlive them. Error as Choice::resume.
+base::Result<std::vector<std::unique_ptr<Choice>>> start_choices(const Request& request,
+                                                                 const text::Tokenizer& tokenizer, uint64_t seed,
+                                                                 int64_t context);
 
 }  // namespace tidemill::engine

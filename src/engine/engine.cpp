@@ -73,6 +73,7 @@ class LoopingEngine final : public Engine {
   LoopingEngine(EngineLoop::Parts parts, const EngineOptions& options, observe::Tracer& tracer,
                 observe::Metrics& metrics)
       : limits_{parts.model.hyper_parameters().vocabulary, parts.max_context},
+        tokenizer_(parts.tokenizer),
         mailbox_(std::make_shared<Mailbox>(options.max_waiting)),
         telemetry_(tracer, metrics, parts.clock, options.model_name, tensor::kKvBlockTokens,
                    parts.cache->shape().blocks),
@@ -90,6 +91,7 @@ class LoopingEngine final : public Engine {
     auto job = std::make_unique<Job>(std::move(request));
     job->number = next_number_.fetch_add(1);
     job->seed = job->request.sampling.seed.value_or(base::random_u64());
+    TM_TRY(job->choices, start_choices(job->request, tokenizer_, job->seed, limits_.max_context));
     job->channel = std::make_shared<Channel>();
     const uint64_t number = job->number;
     auto channel = job->channel;
@@ -98,7 +100,13 @@ class LoopingEngine final : public Engine {
     return make_stream(std::move(channel), mailbox_, number);
   }
 
-  base::Result<void> check(const Request& request) const override { return engine::validate(request, limits_); }
+  base::Result<void> check(const Request& request) const override {
+    TM_CHECK(engine::validate(request, limits_));
+    if (request.resumed.empty()) return {};
+    auto choices = start_choices(request, tokenizer_, 0, limits_.max_context);
+    if (!choices) return std::move(choices).error();
+    return {};
+  }
   EngineStats stats() const override { return loop_.stats(); }
   int64_t max_context() const override { return limits_.max_context; }
   void drain() override { mailbox_->drain(); }
@@ -125,6 +133,7 @@ class LoopingEngine final : public Engine {
   }
 
   const RequestLimits limits_;
+  const text::Tokenizer& tokenizer_;
   const std::shared_ptr<Mailbox> mailbox_;  // shared with streams, which may outlive the engine
   Telemetry telemetry_;
   EngineLoop loop_;

@@ -88,35 +88,53 @@ void EngineLoop::receive(Mailbox::Letters letters) {
   ended_.clear();
 }
 
-void EngineLoop::accept(std::unique_ptr<Job> job) {
-  const Request& request = job->request;
-  const bool samples = !job->embeds() && request.max_tokens > 0;
-  const bool scores = !job->embeds() && request.echo && request.logprobs;
+void EngineLoop::accept(std::unique_ptr<Job> arrived) {
+  const uint64_t number = arrived->number;
+  Job& job = *jobs_.emplace(number, std::move(arrived)).first->second;
+  const bool samples = !job.embeds() && job.request.max_tokens > 0;
+  job.last_token.resize(job.choices.size());
+  job.resumed_infos.resize(job.choices.size());
+  if (job.embeds()) {
+    const model::HyperParameters& shape = model_.hyper_parameters();
+    job.pooling = std::make_unique<Pooling>(shape.pooling, shape.width);
+  }
+  for (int i = 0; i < (samples ? job.request.n : 1); ++i)
+    add_sequence(job, i);
+  // Without probabilities, what is resumed can be told before it is computed.
+  for (const auto& choice : job.choices) {
+    if (choice->resumed() > 0) telemetry_.resumed(choice->resumed());
+    if (choice->resumption_untold() && !job.request.logprobs) publish(job, *choice);
+  }
+}
+
+// The sequence of choice `index`, unless that has nothing left to compute.
+void EngineLoop::add_sequence(Job& job, int index) {
+  const Request& request = job.request;
+  const Choice& choice = *job.choices[static_cast<size_t>(index)];
+  const bool scores_resumed = request.logprobs && choice.resumed() > 0;
+  if (choice.finished() && !scores_resumed) return;
+  const bool leads = job.sequences.empty();
   const int priority = std::clamp(request.priority, -kMaxPriority, kMaxPriority);
   const auto delay = static_cast<int64_t>(priority * options_.priority_seconds * 1e9);
-  for (int i = 0; i < request.n; ++i) {
-    job->choices.push_back(std::make_unique<Choice>(request, tokenizer_, i, job->seed));
-    if (i > 0 && !samples) continue;
-    SequenceSpec spec;
-    spec.prompt = request.prompt;
-    spec.tenant = request.tenant;
-    spec.rank = {job->arrived.time_since_epoch().count() + delay, job->number, i};
-    spec.priority = request.priority;
-    spec.samples = samples;
-    if (i == 0 && scores) spec.harvest = Harvest::logits;
-    if (job->embeds()) spec.harvest = Harvest::hidden;
-    const Sequence* leader = i == 0 ? nullptr : job->sequences.front().get();
-    job->sequences.push_back(std::make_unique<Sequence>(std::move(spec), leader));
-    owners_.emplace(job->sequences.back().get(), job.get());
-    scheduler_.add(*job->sequences.back());
+  SequenceSpec spec;
+  spec.prompt = request.prompt;
+  if (choice.resumed() > 0) spec.resumed = request.resumed[static_cast<size_t>(index)];
+  spec.tenant = request.tenant;
+  spec.rank = {job.arrived.time_since_epoch().count() + delay, job.number, index};
+  spec.priority = request.priority;
+  spec.samples = !job.embeds() && request.max_tokens > 0 && !choice.finished();
+  if (job.embeds()) {
+    spec.harvest = Harvest::hidden;
+  } else if (leads && request.echo && request.logprobs) {
+    spec.harvest = Harvest::logits;
+  } else if (scores_resumed) {
+    spec.harvest = Harvest::logits;
+    spec.harvest_from = std::ssize(request.prompt) - 1;
   }
-  job->last_token.resize(job->choices.size());
-  if (job->embeds()) {
-    const model::HyperParameters& shape = model_.hyper_parameters();
-    job->pooling = std::make_unique<Pooling>(shape.pooling, shape.width);
-  }
-  const uint64_t number = job->number;
-  jobs_.emplace(number, std::move(job));
+  const Sequence* leader = leads ? nullptr : job.sequences.front().get();
+  job.sequences.push_back(std::make_unique<Sequence>(std::move(spec), leader));
+  owners_.emplace(job.sequences.back().get(), &job);
+  scheduler_.add(*job.sequences.back());
 }
 
 void EngineLoop::step() {
@@ -159,6 +177,7 @@ int64_t EngineLoop::useful_proposal(const Sequence& sequence) const {
   const Job& job = *owners_.at(&sequence);
   if (job.embeds() || job.request.max_tokens == 0) return 0;
   const Choice& choice = *job.choices[static_cast<size_t>(sequence.choice())];
+  if (choice.finished()) return 0;  // only what it resumes is computed, for its probabilities
   return std::min<int64_t>(job.request.max_tokens - choice.generated(), max_context_ - sequence.size()) - 1;
 }
 
@@ -169,9 +188,9 @@ void EngineLoop::mark_started(const Sequence& sequence) {
   telemetry_.started(job);
   current_.prompt_tokens += static_cast<uint64_t>(sequence.prompt_size());
   if (job.embeds()) return;
-  current_.prefix_queries += static_cast<uint64_t>(sequence.prompt_size());
+  current_.prefix_queries += static_cast<uint64_t>(sequence.given_size());
   current_.prefix_hits += static_cast<uint64_t>(sequence.cached_at_start());
-  telemetry_.looked_up(sequence.prompt_size(), sequence.cached_at_start());
+  telemetry_.looked_up(sequence.given_size(), sequence.cached_at_start());
 }
 
 void EngineLoop::leave_queue(Job& job) {
@@ -190,7 +209,7 @@ int64_t EngineLoop::finish_slice(const Slice& slice, const BatchBuilder::Outputs
     return 0;
   }
   const auto proof = scheduler_.computed(slice);
-  if (!job.prefilled && sequence.computed() >= sequence.prompt_size()) {
+  if (!job.prefilled && sequence.computed() >= sequence.given_size()) {
     job.prefilled = true;
     telemetry_.prefilled(job);
   }
@@ -203,10 +222,20 @@ int64_t EngineLoop::finish_slice(const Slice& slice, const BatchBuilder::Outputs
     finish_scored(job);
     return 0;
   }
+  Choice& choice = *job.choices[static_cast<size_t>(sequence.choice())];
+  if (choice.resumption_untold()) tell_resumption(job, sequence, choice);
+  if (choice.finished()) return 0;
   const int64_t rows = 1 + std::ssize(slice.proposed);
   const tensor::ConstMatrix& all = output.logits;
   return decode(job, sequence, *proof, slice.proposed,
                 {all.row(outputs.first_logits + outputs.logits - rows), rows, all.cols, all.stride});
+}
+
+// Everything that a choice resumes has been computed, and so its probabilities are known.
+void EngineLoop::tell_resumption(Job& job, Sequence& sequence, Choice& choice) {
+  choice.complete_resumption(job.prompt_infos, job.resumed_infos[static_cast<size_t>(sequence.choice())]);
+  if (choice.finished()) scheduler_.remove(sequence);
+  publish(job, choice);
 }
 
 // Takes what the slice's rows give besides the next token; false if that is no distribution.
@@ -217,7 +246,7 @@ bool EngineLoop::harvest(Job& job, const Slice& slice, const BatchBuilder::Outpu
     job.pooling->add({output.hidden.row(outputs.first_hidden + i), static_cast<size_t>(output.hidden.cols)});
   }
   if (sequence.harvest() != Harvest::logits) return true;
-  if (job.prompt_infos.empty()) {
+  if (job.request.echo && job.prompt_infos.empty()) {
     const Token first = sequence.tokens().front();
     job.prompt_infos.push_back({{first, std::string(tokenizer_.piece_bytes(first)), std::nullopt}, {}});
   }
@@ -225,11 +254,14 @@ bool EngineLoop::harvest(Job& job, const Slice& slice, const BatchBuilder::Outpu
   for (int64_t position = slice.begin; position < slice.begin + slice.count; ++position) {
     if (!sequence.wants_logits(position)) continue;
     const std::span logits(output.logits.row(row++), static_cast<size_t>(output.logits.cols));
-    if (position + 1 >= sequence.prompt_size()) continue;
+    if (position + 1 >= sequence.given_size()) continue;
     const Token next = sequence.tokens()[static_cast<size_t>(position) + 1];
     const auto logprobs = log_probabilities(logits, next, job.request.top_logprobs);
     if (!logprobs) return false;
-    job.prompt_infos.push_back(describe(tokenizer_, next, *logprobs));
+    const bool of_prompt = position + 1 < sequence.prompt_size();
+    std::vector<TokenInfo>& infos =
+        of_prompt ? job.prompt_infos : job.resumed_infos[static_cast<size_t>(sequence.choice())];
+    infos.push_back(describe(tokenizer_, next, *logprobs));
   }
   return true;
 }
@@ -312,8 +344,8 @@ void EngineLoop::finish_scored(Job& job) {
     choice->end(FinishReason::length);
   }
   for (size_t i = 0; i + 1 < job.choices.size(); ++i)
-    job.channel->push(job.choices[i]->take_event(), false);
-  end(job, job.choices.back()->take_event());
+    job.channel->push(take_event(job, *job.choices[i]), false);
+  end(job, take_event(job, *job.choices.back()));
 }
 
 void EngineLoop::finish_embedding(Job& job) {
@@ -328,16 +360,22 @@ void EngineLoop::finish_embedding(Job& job) {
   end(job, std::move(event));
 }
 
-void EngineLoop::publish(Job& job, Choice& choice) {
+Event EngineLoop::take_event(const Job& job, Choice& choice) {
   Event event = choice.take_event();
-  if (job.all_finished()) return end(job, std::move(event));
+  if (!event.resumed) event.cached_tokens = job.cached_tokens();
+  return event;
+}
+
+void EngineLoop::publish(Job& job, Choice& choice) {
+  Event event = take_event(job, choice);
+  if (job.all_told()) return end(job, std::move(event));
   job.channel->push(std::move(event), false);
 }
 
 void EngineLoop::cancel(Job& job) {
   std::vector<Choice*> open;
   for (const auto& choice : job.choices) {
-    if (choice->finished()) continue;
+    if (choice->told_end()) continue;
     choice->end(FinishReason::cancelled);
     open.push_back(choice.get());
   }
@@ -409,7 +447,7 @@ base::Result<int64_t> EngineLoop::restore_prefixes(const std::filesystem::path& 
 Usage EngineLoop::usage(const Job& job) const {
   return {.prompt_tokens = static_cast<int>(job.request.prompt.size()),
           .completion_tokens = job.completion_tokens(),
-          .cached_tokens = static_cast<int>(job.sequences.front()->cached_at_start())};
+          .cached_tokens = job.cached_tokens()};
 }
 
 void EngineLoop::update_stats() {

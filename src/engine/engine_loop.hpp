@@ -64,6 +64,7 @@ class EngineLoop {
  private:
   void receive(Mailbox::Letters letters);
   void accept(std::unique_ptr<Job> job);
+  void add_sequence(Job& job, int index);
   void step();
   void speculate(std::vector<Slice>& plan);
   int64_t useful_proposal(const Sequence& sequence) const;
@@ -71,6 +72,7 @@ class EngineLoop {
 
   // After the forward pass. How many of the slice's proposed tokens were right.
   int64_t finish_slice(const Slice& slice, const BatchBuilder::Outputs& outputs, const model::Output& output);
+  void tell_resumption(Job& job, Sequence& sequence, Choice& choice);
   bool harvest(Job& job, const Slice& slice, const BatchBuilder::Outputs& outputs, const model::Output& output);
   int64_t decode(Job& job, Sequence& sequence, Sequence::FullyComputed proof, std::span<const Token> proposed,
                  tensor::ConstMatrix logits);
@@ -80,7 +82,9 @@ class EngineLoop {
   void finish_scored(Job& job);
   void finish_embedding(Job& job);
 
-  // Sends what has come together of a choice; ends the job with its last choice.
+  // What has come together of a choice.
+  static Event take_event(const Job& job, Choice& choice);
+  // Sends it; ends the job with its last choice.
   void publish(Job& job, Choice& choice);
   void cancel(Job& job);
   void fail(Job& job, base::Error error);

@@ -1,6 +1,7 @@
 // One request inside the engine.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -26,11 +27,13 @@ struct Job {
   uint64_t seed = 0;
   std::shared_ptr<Channel> channel;
 
-  // One sequence for each choice; but only the first where nothing is sampled, for then all choices are the same.
+  // One sequence for each choice that has something to compute; but only the first where nothing is sampled, for then
+  // all choices are the same.
   std::vector<std::unique_ptr<Sequence>> sequences;
   std::vector<std::unique_ptr<Choice>> choices;
-  std::vector<TokenInfo> prompt_infos;  // for echo with logprobs: of prompt tokens so far
-  std::unique_ptr<Pooling> pooling;     // for Kind::embed
+  std::vector<TokenInfo> prompt_infos;                // for echo with logprobs: of prompt tokens so far
+  std::vector<std::vector<TokenInfo>> resumed_infos;  // [choices], with logprobs: of resumed tokens so far
+  std::unique_ptr<Pooling> pooling;                   // for Kind::embed
 
   int64_t proposed = 0;  // tokens, by speculation
   int64_t accepted = 0;  // of those, the ones that were right
@@ -53,11 +56,17 @@ struct Job {
       sum += choice->generated();
     return sum;
   }
-  bool all_finished() const {
+  // Whether events have told of the end of every choice.
+  bool all_told() const {
     for (const auto& choice : choices) {
-      if (!choice->finished()) return false;
+      if (!choice->told_end()) return false;
     }
     return true;
+  }
+  int cached_tokens() const {
+    if (sequences.empty()) return 0;
+    const Sequence& first = *sequences.front();
+    return static_cast<int>(std::min(first.cached_at_start(), first.prompt_size()));
   }
 };
 

@@ -35,6 +35,11 @@ struct Request {
   // those that alone can follow are taken without asking the model. A choice ends where nothing can follow; one that
   // max_tokens or the context ends may be cut off anywhere.
   std::shared_ptr<const grammar::TokenGrammar> grammar;
+  // What each choice has generated already, for a client that was served by another engine until then: empty, or one
+  // list for each choice. These tokens count as this request's own in every regard (penalties, draws, max_tokens, stop
+  // strings, grammar), but are computed as a prompt is, and come back in one event, Event::resumed, before any other of
+  // the choice. Tokens that this request could not have generated are refused.
+  std::vector<std::vector<Token>> resumed;
   int priority = 0;             // lower runs first, as in vLLM
   bool pin_prompt = false;      // the whole blocks of its prompt stay in the prefix cache as long as the engine lives
   std::string tenant;           // salts the prefix cache: tenants do not see each other's hits
@@ -68,11 +73,14 @@ struct Usage {
 struct Event {
   int choice = 0;
   std::string text;
+  bool resumed = false;             // of Request::resumed, all that it has of this choice
   std::vector<Token> tokens;        // generated since the last event of this choice, the one that ended it included
+  std::vector<size_t> text_ends;    // for each token generated: how much of `text` had come when it had been added
   int echoed = 0;                   // so many of `tokens` at the front are the prompt's (Request::echo, first event)
   std::vector<TokenInfo> logprobs;  // one per token, if asked for; never withheld with the text
   FinishReason finish = FinishReason::none;
   std::string matched_stop;          // the stop string that ended it, if one did
+  int cached_tokens = 0;             // as in Usage; not yet known, and 0, in a resumed event
   std::vector<float> embedding;      // for Kind::embed, in the one event that ends it; unit length
   std::optional<base::Error> error;  // with FinishReason::error
   std::optional<Usage> usage;        // in the last event of the whole request

@@ -7,13 +7,20 @@
 namespace tidemill::engine {
 
 Sequence::Sequence(SequenceSpec spec, const Sequence* leader)
-    : spec_(std::move(spec)), leader_(leader), prompt_size_(spec_.prompt.size()), tokens_(std::move(spec_.prompt)) {
+    : spec_(std::move(spec)),
+      leader_(leader),
+      prompt_size_(spec_.prompt.size()),
+      given_size_(prompt_size_ + spec_.resumed.size()),
+      tokens_(std::move(spec_.prompt)),
+      harvested_(spec_.harvest_from) {
   assert(prompt_size_ > 0);
+  tokens_.insert(tokens_.end(), spec_.resumed.begin(), spec_.resumed.end());
+  spec_.resumed = {};
 }
 
 bool Sequence::wants_logits(int64_t position) const {
   if (position == size() - 1 && spec_.samples) return true;
-  return spec_.harvest == Harvest::logits && position >= harvested_ && position < prompt_size() - 1;
+  return spec_.harvest == Harvest::logits && position >= harvested_ && position < given_size() - 1;
 }
 
 bool Sequence::wants_hidden(int64_t position) const {
@@ -32,7 +39,7 @@ bool Sequence::must_follow() const {
 std::optional<Sequence::FullyComputed> Sequence::advance(int64_t count) {
   assert(state_ == State::running && count > 0 && count <= pending());
   computed_ += count;
-  harvested_ = std::max(harvested_, std::min(computed_, prompt_size()));
+  harvested_ = std::max(harvested_, std::min(computed_, given_size()));
   prompt_done_ = prompt_done_ || computed_ >= prompt_size();
   if (pending() > 0) return std::nullopt;
   return FullyComputed{};

@@ -23,20 +23,22 @@ struct Rank {
   auto operator<=>(const Rank&) const = default;
 };
 
-// What is wanted of a prompt's rows besides the token that follows the last one.
+// What is wanted of the rows of the tokens that a sequence begins with, besides the token that follows the last one.
 enum class Harvest : uint8_t {
   nothing,
-  logits,  // of every row that has a next token in the prompt: its probability is asked for
+  logits,  // of every row that has a next token among them: its probability is asked for
   hidden,  // of every row: they are pooled into an embedding
 };
 
 struct SequenceSpec {
-  std::vector<Token> prompt;  // not empty
+  std::vector<Token> prompt;   // not empty
+  std::vector<Token> resumed;  // that count as generated, and are computed as the prompt is
   std::string tenant;
   Rank rank;
   int priority = 0;
   Harvest harvest = Harvest::nothing;
-  bool samples = true;  // whether a token follows the prompt
+  int64_t harvest_from = 0;  // the first row that is wanted
+  bool samples = true;       // whether a token follows
 };
 
 // One counter, computed(), serves prefill, decode and recomputing after a preemption alike: a step computes some of
@@ -69,13 +71,16 @@ class Sequence {
   std::span<const Token> prompt() const { return std::span(tokens_).first(prompt_size_); }
   int64_t size() const { return std::ssize(tokens_); }
   int64_t prompt_size() const { return static_cast<int64_t>(prompt_size_); }
+  // Of the tokens that it began with: the prompt and what was resumed.
+  int64_t given_size() const { return static_cast<int64_t>(given_size_); }
   int64_t generated() const { return size() - prompt_size(); }
 
   // Tokens whose keys and values lie in blocks(); the others are pending.
   int64_t computed() const { return computed_; }
   int64_t pending() const { return size() - computed_; }
   std::span<const Block> blocks() const { return blocks_; }
-  // Prompt tokens that were found in the prefix cache when the sequence first ran.
+  // Tokens that were found in the prefix cache when the sequence first ran; after a prompt perhaps some that it
+  // resumes.
   int64_t cached_at_start() const { return cached_at_start_; }
   bool ever_ran() const { return ever_ran_; }
 
@@ -99,13 +104,14 @@ class Sequence {
   // Counts `count` more tokens as computed (and their rows' outputs as taken); the right to append when that was all.
   std::optional<FullyComputed> advance(int64_t count);
 
-  SequenceSpec spec_;  // without the prompt, which moved to tokens_
+  SequenceSpec spec_;  // without prompt and resumed, which moved to tokens_
   const Sequence* leader_;
   size_t prompt_size_;
+  size_t given_size_;
   std::vector<Token> tokens_;
   State state_ = State::waiting;
   int64_t computed_ = 0;
-  int64_t harvested_ = 0;     // rows of the prompt whose outputs were taken; survives a preemption
+  int64_t harvested_;         // rows whose outputs were taken or are not wanted; survives a preemption
   bool prompt_done_ = false;  // the whole prompt has been computed once
   bool ever_ran_ = false;
   int64_t cached_at_start_ = 0;

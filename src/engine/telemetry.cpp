@@ -44,6 +44,7 @@ Telemetry::Telemetry(observe::Tracer& tracer, observe::Metrics& metrics, const b
       kv_usage_(gauge(metrics, metric::kv_usage, labels_)),
       prompt_tokens_(counter(metrics, metric::prompt_tokens, labels_)),
       generated_tokens_(counter(metrics, metric::generated_tokens, labels_)),
+      resumed_tokens_(counter(metrics, metric::resumed_tokens, labels_)),
       prefix_queries_(counter(metrics, metric::prefix_queries, labels_)),
       prefix_hits_(counter(metrics, metric::prefix_hits, labels_)),
       preemptions_(counter(metrics, metric::preemptions, labels_)),
@@ -109,8 +110,8 @@ void Telemetry::prefilled(Job& job) {
 void Telemetry::token(Job& job, int choice) {
   const base::SteadyTime now = clock_.now();
   base::SteadyTime& last = job.last_token[static_cast<size_t>(choice)];
-  if (job.choices[static_cast<size_t>(choice)]->generated() > 1)
-    inter_token_latency_.observe(base::seconds(now - last));
+  const Choice& of = *job.choices[static_cast<size_t>(choice)];
+  if (of.generated() > of.resumed() + 1) inter_token_latency_.observe(base::seconds(now - last));
   last = now;
   generated_tokens_.add();
 }
@@ -132,7 +133,7 @@ void Telemetry::ended(Job& job, const Usage& usage, const base::Error* error) {
   for (const auto& choice : job.choices) {
     const FinishReason reason = error != nullptr ? FinishReason::error : choice->finish();
     reasons.emplace_back(to_string(reason));
-    longest = std::max(longest, choice->generated());
+    longest = std::max(longest, choice->generated() - choice->resumed());
   }
   if (job.prefilled && longest > 0) {
     const double decoding = base::seconds(now - job.first_token);
@@ -154,6 +155,10 @@ void Telemetry::ended(Job& job, const Usage& usage, const base::Error* error) {
     job.span.fail(error->message());
   }
   job.span.end();
+}
+
+void Telemetry::resumed(int64_t tokens) {
+  resumed_tokens_.add(static_cast<double>(tokens));
 }
 
 void Telemetry::looked_up(int64_t tokens, int64_t found) {

@@ -20,11 +20,12 @@ class Telemetry {
   // The stations of a job, in their order. A job may go from any of them to ended().
   void submitted(Job& job);  // stamps the arrival; by the submitting thread
   void started(Job& job);    // first scheduled
-  void prefilled(Job& job);  // prompt computed
+  void prefilled(Job& job);  // prompt computed, and what is resumed
   void token(Job& job, int choice);
   void speculated(Job& job, int64_t proposed, int64_t accepted);  // for one choice, in one step
   void ended(Job& job, const Usage& usage, const base::Error* error);
 
+  void resumed(int64_t tokens);
   void looked_up(int64_t tokens, int64_t found);
   void stepped(uint64_t preemptions_so_far);
   void load(int64_t waiting, int64_t running, double kv_usage);
@@ -40,6 +41,7 @@ class Telemetry {
   observe::Gauge& kv_usage_;
   observe::Counter& prompt_tokens_;
   observe::Counter& generated_tokens_;
+  observe::Counter& resumed_tokens_;
   observe::Counter& prefix_queries_;
   observe::Counter& prefix_hits_;
   observe::Counter& preemptions_;

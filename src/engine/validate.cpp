@@ -81,6 +81,25 @@ Result<void> validate_stops(const Request& request, int64_t vocabulary) {
   return {};
 }
 
+// What the choices' own state does not say (Choice::resume).
+Result<void> validate_resumed(const Request& request, int64_t vocabulary) {
+  if (request.resumed.empty()) return {};
+  if (request.kind == Request::Kind::embed) return invalid("resumed", "an embedding cannot be resumed");
+  if (std::ssize(request.resumed) != request.n) {
+    return invalid("resumed", fmt::format("resumed tokens are given for {} choices, the request has {}",
+                                          request.resumed.size(), request.n));
+  }
+  for (const std::vector<Token>& tokens : request.resumed) {
+    if (std::ssize(tokens) > request.max_tokens) {
+      return invalid("resumed", fmt::format("resumed are {} tokens of a choice that may have {} at most", tokens.size(),
+                                            request.max_tokens));
+    }
+    for (const Token token : tokens)
+      TM_CHECK(is_token("resumed", token, vocabulary));
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<void> validate(const Request& request, const RequestLimits& limits) {
@@ -102,6 +121,7 @@ Result<void> validate(const Request& request, const RequestLimits& limits) {
   }
   TM_CHECK(validate_sampling(request.sampling, limits.vocabulary));
   TM_CHECK(validate_stops(request, limits.vocabulary));
+  TM_CHECK(validate_resumed(request, limits.vocabulary));
   return validate_prompt(request, limits);
 }
 

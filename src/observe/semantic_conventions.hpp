@@ -132,6 +132,8 @@ inline constexpr Metric prompt_tokens{"tidemill_prompt_tokens_total", "Prompt to
                                       "vllm:prompt_tokens_total"};
 inline constexpr Metric generated_tokens{"tidemill_generated_tokens_total", "Tokens generated",
                                          "vllm:generation_tokens_total"};
+inline constexpr Metric resumed_tokens{"tidemill_resumed_tokens_total",
+                                       "Tokens generated elsewhere before their streams were resumed here"};
 inline constexpr Metric prefix_queries{"tidemill_prefix_queries_total", "Prompt tokens looked up in the prefix cache",
                                        "vllm:prefix_cache_queries_total"};
 inline constexpr Metric prefix_hits{"tidemill_prefix_hits_total", "Prompt tokens found in the prefix cache",

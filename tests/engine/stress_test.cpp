@@ -50,6 +50,17 @@ Request random_request(std::mt19937& random) {
   return request;
 }
 
+// Some of what the request will answer, as if it had been generated elsewhere.
+void resume_some(Rig& rig, std::mt19937& random, Request& request) {
+  if (request.kind == Request::Kind::embed) return;
+  for (int c = 0; c < request.n; ++c) {
+    const auto answer = rig.expected(request, c);
+    const size_t generated = answer.tokens.size() - static_cast<size_t>(answer.echoed);
+    const auto begin = answer.tokens.begin() + answer.echoed;
+    request.resumed.emplace_back(begin, begin + static_cast<int64_t>(random() % (generated + 1)));
+  }
+}
+
 // A client: a few streams at a time, some dropped, some cancelled after a while, the others read and compared.
 // With `known`, what the answers will be is said before the requests are made.
 void be_a_client(Rig& rig, unsigned seed, int requests, std::atomic<int>& compared,
@@ -83,6 +94,7 @@ void be_a_client(Rig& rig, unsigned seed, int requests, std::atomic<int>& compar
   };
   for (int i = 0; i < requests; ++i) {
     Request request = random_request(random);
+    if (random() % 4 == 0) resume_some(rig, random, request);
     for (int c = 0; known != nullptr && c < request.n; ++c) {
       const auto answer = rig.expected(request, c);
       auto tokens = request.prompt;
