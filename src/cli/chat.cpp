@@ -7,6 +7,7 @@
 
 #include <fmt/core.h>
 
+#include "base/ids.hpp"
 #include "base/json.hpp"
 #include "cli/command.hpp"
 #include "cli/local_engine.hpp"
@@ -142,7 +143,7 @@ class Conversation {
     request.special_text = work.requests.front().special_text;
     const int64_t room = local_.engine().max_context() - static_cast<int64_t>(request.prompt.size());
     if (room > 0 && room < request.max_tokens) request.max_tokens = static_cast<int>(room);
-    serve::OutputReader reader(work.reading ? &*work.reading : nullptr, 0);
+    serve::OutputReader reader(work.reading ? &*work.reading : nullptr, base::random_id("chat-"), 0);
     return local_.run(request, interrupt, [&](const engine::Event& event) {
       bool goes_on = true;
       for (const wire::Event& piece : reader.read(event)) {

@@ -171,7 +171,7 @@ ChatPrompt::ChatPrompt(const text::Tokenizer& tokenizer, const std::string& sour
 ChatPrompt::~ChatPrompt() = default;
 
 Result<RenderedPrompt> ChatPrompt::render(const json::array& messages, const json::object& variables,
-                                          bool add_generation_prompt) const {
+                                          bool add_generation_prompt, std::optional<base::WallTime> now) const {
   if (fault_) return *fault_;
   const auto mark = choose_mark(messages, variables);
   if (!mark) {
@@ -189,7 +189,7 @@ Result<RenderedPrompt> ChatPrompt::render(const json::array& messages, const jso
   input["bos_token"] = piece_of(tokenizer_, tokenizer_.vocabulary().bos);
   input["eos_token"] = piece_of(tokenizer_, tokenizer_.vocabulary().eos);
 
-  auto rendered = template_->render(input, clock_.wall_now());
+  auto rendered = template_->render(input, now.value_or(clock_.wall_now()));
   if (!rendered) {
     Error error = std::move(rendered).error().wrap("the chat template refused the messages");
     return std::move(error).with_param("messages");

@@ -50,11 +50,13 @@ class ChatPrompt {
 
   // `messages` as wire::parse_messages gives them; the role "developer" becomes "system" unless the template knows it,
   // and the arguments of tool calls become text again where the template wants text. `variables` are further ones for
-  // the template; messages, add_generation_prompt, bos_token and eos_token cannot be overridden. Errors:
+  // the template; messages, add_generation_prompt, bos_token and eos_token cannot be overridden. `now` is the time for
+  // templates that ask; none: the clock's. Errors:
   // invalid_argument with param "messages" (what the template refused, or no template), too_large (over the limits of
   // rendering).
   base::Result<RenderedPrompt> render(const base::json::array& messages, const base::json::object& variables = {},
-                                      bool add_generation_prompt = true) const;
+                                      bool add_generation_prompt = true,
+                                      std::optional<base::WallTime> now = std::nullopt) const;
 
   // The tokens, with the beginning-of-sequence token first where the vocabulary asks for one and the template did not
   // write it.

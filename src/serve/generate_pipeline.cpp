@@ -8,10 +8,13 @@
 #include <utility>
 #include <vector>
 
+#include <fmt/core.h>
+
 #include "base/ids.hpp"
 #include "observe/semantic_conventions.hpp"
 #include "serve/generation.hpp"
-#include "wire/sse.hpp"
+#include "serve/resumption.hpp"
+#include "serve/stream_writer.hpp"
 
 namespace tidemill::serve {
 
@@ -50,6 +53,20 @@ void describe(observe::Span& span, const wire::GenerateRequest& request, const s
   if (request.n > 1) span.set(attribute::choice_count, int64_t{request.n});
 }
 
+// One that JSON's readers keep, whichever they are.
+int64_t drawn_seed() {
+  return static_cast<int64_t>(base::random_u64() >> 11U);
+}
+
+// Whether the engine would take a request with what it resumes.
+Result<void> check_resumed(const engine::Engine& engine, const engine::Request& request, Dialect dialect) {
+  auto checked = engine.check(request);
+  if (checked) return {};
+  Error error = rename_param(std::move(checked).error(), dialect);
+  if (error.param() != "resumed") return error;
+  return std::move(error).with_param(fmt::format("{}.tokens", wire::resume_member));
+}
+
 asio::awaitable<Result<void>> keep(const Pipeline& pipeline, const Generation& generation) {
   if (!pipeline.keep) co_return Result<void>();
   co_return co_await pipeline.keep(generation.usage());
@@ -57,41 +74,40 @@ asio::awaitable<Result<void>> keep(const Pipeline& pipeline, const Generation& g
 
 // The events as server-sent events, until the last, an error, or the client's going.
 asio::awaitable<void> stream(Service& service, Call& call, const Pipeline& pipeline, Generation& generation,
-                             wire::Answer& answer) {
+                             StreamWriter& writer) {
   wire::Exchange& exchange = call.exchange();
   auto begun = co_await call.begin_event_stream();
   if (!begun) co_return;
-  std::string out;
-  answer.open_stream(out);
+  writer.open();
   while (true) {
-    while (out.size() < write_batch_bytes) {
+    while (writer.out().size() < write_batch_bytes || !writer.sendable()) {
       auto event = generation.try_next();
       if (!event) break;
       if (!*event) {
         call.note_failure(event->error());
-        answer.fail_stream(event->error(), out);
+        writer.fail(event->error());
         break;
       }
-      answer.stream(**event, out);
+      writer.add(**event);
     }
     const bool last = generation.ended();
     if (last && !generation.failed()) {
       call.note_usage(generation.usage(), generation.finish_reasons());
       auto kept = co_await keep(pipeline, generation);
       if (kept) {
-        answer.finish_stream(generation.usage(), out);
+        writer.finish(generation.usage());
       } else {
         call.note_failure(kept.error());
-        answer.fail_stream(kept.error(), out);
+        writer.fail(kept.error());
       }
     }
-    if (!out.empty()) {
-      auto written = co_await exchange.write(out);
+    if (!writer.out().empty()) {
+      auto written = co_await exchange.write(writer.out());
       if (!written) {
         call.note_failure(written.error());
         co_return;
       }
-      out.clear();
+      writer.out().clear();
       if (!last) continue;
     }
     if (last) break;
@@ -100,7 +116,7 @@ asio::awaitable<void> stream(Service& service, Call& call, const Pipeline& pipel
       call.note_failure(Error(ErrorCode::cancelled, "the client has closed the connection"));
       co_return;
     }
-    if (wake == Wake::timed_out) answer.keep_alive(out);
+    if (wake == Wake::timed_out) writer.keep_alive();
   }
   (void)co_await exchange.end();
 }
@@ -130,31 +146,63 @@ asio::awaitable<void> collect(Call& call, const Pipeline& pipeline, Generation& 
 
 // How much work a body is, in bytes of text. A grammar may have to be compiled where one of these names occurs.
 size_t text_work_bytes(std::string_view body) {
-  constexpr std::array<std::string_view, 6> names = {
-      "\"tools\"", "format\"", "\"guided_", "\"grammar\"", "\"structured_outputs\"", "\"output_config\""};
+  constexpr std::array<std::string_view, 7> names = {
+      "\"tools\"",         "format\"",           "\"guided_", "\"grammar\"", "\"structured_outputs\"",
+      "\"output_config\"", "\"tidemill_resume\""};
   const auto occurs = [body](std::string_view name) { return body.find(name) != std::string_view::npos; };
   return body.size() + (std::any_of(names.begin(), names.end(), occurs) ? Service::pooled_text_bytes : 0);
 }
 
 }  // namespace
 
+wire::StreamOrigin new_origin(const Service& service, std::string_view id_prefix) {
+  wire::StreamOrigin origin;
+  origin.id = base::random_id(id_prefix);
+  origin.created = base::unix_nanos(service.clock().wall_now()) / 1'000'000'000;
+  return origin;
+}
+
 Result<Prepared> prepare(const Service& service, const Pipeline& pipeline, std::string_view body,
-                         const std::string& id) {
+                         wire::StreamOrigin origin) {
   const Serving& serving = *service.serving();
   Prepared prepared;
+  TM_TRY(const auto resume, wire::parse_resume(body));
+  prepared.origin = resume ? resume->origin : std::move(origin);
   TM_TRY(prepared.asked, pipeline.parse(body));
-  TM_CHECK(check_model(serving, prepared.asked.request.model));
-  auto work = engine_work(*serving.model, serving.engine->max_context(), prepared.asked.request, id);
-  if (!work) return rename_param(std::move(work).error(), prepared.asked.request.dialect);
+  wire::GenerateRequest& request = prepared.asked.request;
+  TM_CHECK(check_model(serving, request.model));
+  if (resume && !request.stream) {
+    return Error(ErrorCode::invalid_argument, "'tidemill_resume' is only allowed when 'stream' is true")
+        .with_param(std::string(wire::resume_member));
+  }
+  request.now = prepared.origin.created;
+  auto work = engine_work(*serving.model, serving.engine->max_context(), request, prepared.origin.id);
+  if (!work) return rename_param(std::move(work).error(), request.dialect);
   prepared.work = std::move(*work);
+  if (request.sampling.seed) prepared.origin.seed.reset();
+  if (resume && !request.sampling.seed && !prepared.origin.seed) {
+    return Error(ErrorCode::invalid_argument, "'tidemill_resume.open.seed' is missing, and the request has none either")
+        .with_param("tidemill_resume.open.seed");
+  }
+  if (prepared.origin.seed) seed_requests(*prepared.origin.seed, prepared.work);
+  if (resume) {
+    TM_CHECK(resume_work(*resume, serving, pipeline.id_prefix, request.n, prepared.work));
+    for (const engine::Request& one : prepared.work.requests)
+      TM_CHECK(check_resumed(*serving.engine, one, request.dialect));
+    prepared.resumed = resume->state;
+  }
+  prepared.origin.model = serving.fingerprint;
+  prepared.origin.prompt = prompt_checksum(prepared.work);
   return prepared;
 }
 
 asio::awaitable<void> generate(Service& service, Call& call, Pipeline pipeline) {
   const Serving& serving = *service.serving();
   const std::string body = std::move(call.request().body);
-  const std::string id = base::random_id(pipeline.id_prefix);
-  auto work = [&] { return prepare(service, pipeline, body, id); };
+  const bool marks = asks_for_marks(call.request());
+  wire::StreamOrigin origin = new_origin(service, pipeline.id_prefix);
+  if (marks) origin.seed = drawn_seed();
+  auto work = [&] { return prepare(service, pipeline, body, origin); };
   auto prepared = co_await service.run_text_work(text_work_bytes(body) + pipeline.more_text_bytes, work);
   if (!prepared) {
     (void)co_await call.refuse(std::move(prepared).error());
@@ -163,9 +211,8 @@ asio::awaitable<void> generate(Service& service, Call& call, Pipeline pipeline) 
   const wire::GenerateRequest& request = prepared->asked.request;
   const std::string& model = serving.model->name();
   describe(call.span(), request, model);
-  call.span().set(attribute::response_id, id);
-  wire::AnswerInfo info{
-      .id = id, .model = model, .created = base::unix_nanos(service.clock().wall_now()) / 1'000'000'000};
+  call.span().set(attribute::response_id, prepared->origin.id);
+  wire::AnswerInfo info{.id = prepared->origin.id, .model = model, .created = prepared->origin.created};
   info.choices = static_cast<int>(prepared->work.requests.size()) * request.n;
   info.dropped_turns = prepared->work.dropped_turns;
   for (engine::Request& one : prepared->work.requests) {
@@ -174,6 +221,12 @@ asio::awaitable<void> generate(Service& service, Call& call, Pipeline pipeline) 
     info.prompt_tokens += std::ssize(one.prompt);
   }
   call.end_receive();
+  StreamWriter::Form form{.marks = std::nullopt,
+                          .resumed = std::move(prepared->resumed),
+                          .part = prepared->work.resumed,
+                          .choices = static_cast<size_t>(info.choices),
+                          .n = static_cast<size_t>(request.n)};
+  if (marks) form.marks = std::move(prepared->origin);
   auto generation = Generation::submit(*serving.engine, std::move(prepared->work), request.n);
   if (!generation) {
     (void)co_await call.refuse(rename_param(std::move(generation).error(), request.dialect));
@@ -183,7 +236,8 @@ asio::awaitable<void> generate(Service& service, Call& call, Pipeline pipeline) 
   call.exchange().on_disconnect([shared = *generation] { shared->cancel(); });
   const std::unique_ptr<wire::Answer> answer = prepared->asked.answer(info);
   if (request.stream) {
-    co_await stream(service, call, pipeline, **generation, *answer);
+    StreamWriter writer(*answer, std::move(form));
+    co_await stream(service, call, pipeline, **generation, writer);
   } else {
     co_await collect(call, pipeline, **generation, *answer);
   }

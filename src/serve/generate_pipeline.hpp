@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -13,6 +14,7 @@
 #include "serve/generation.hpp"
 #include "serve/service.hpp"
 #include "wire/answer.hpp"
+#include "wire/resume.hpp"
 
 namespace tidemill::serve {
 
@@ -33,10 +35,17 @@ asio::awaitable<void> generate(Service& service, Call& call, Pipeline pipeline);
 struct Prepared {
   wire::Asked asked;
   EngineWork work;
+  wire::StreamOrigin origin;
+  std::optional<wire::StreamState> resumed;  // where the stream stands that the request goes on with, if it was marked
 };
 
-// Body to engine requests: all that can be refused without the engine. Pure, for the text pool.
+// What a new answer begins with.
+wire::StreamOrigin new_origin(const Service& service, std::string_view id_prefix);
+
+// Body to engine requests: all that can be refused without the engine. `origin` is a new one, with a seed if the answer
+// must not depend on draws that nobody knows of; a body that resumes a stream brings that stream's. Pure, for the text
+// pool.
 base::Result<Prepared> prepare(const Service& service, const Pipeline& pipeline, std::string_view body,
-                               const std::string& id);
+                               wire::StreamOrigin origin);
 
 }  // namespace tidemill::serve

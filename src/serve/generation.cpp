@@ -1,8 +1,10 @@
 #include "serve/generation.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <iterator>
 #include <limits>
+#include <optional>
 #include <utility>
 #include <variant>
 
@@ -57,18 +59,6 @@ engine::Request settings_of(const wire::GenerateRequest& request) {
   return settings;
 }
 
-wire::TokenLogprob to_wire(engine::TokenLogprob&& token) {
-  return {.bytes = std::move(token.bytes), .logprob = token.logprob};
-}
-
-wire::TokenInfo to_wire(engine::TokenInfo&& info) {
-  wire::TokenInfo token{.chosen = to_wire(std::move(info.chosen)), .top = {}, .text_offset = info.text_offset};
-  token.top.reserve(info.top.size());
-  for (engine::TokenLogprob& other : info.top)
-    token.top.push_back(to_wire(std::move(other)));
-  return token;
-}
-
 // Refuses text that the context could not take whatever it says, before time and memory are spent on its tokens.
 Result<void> check_length(const LoadedModel& model, std::string_view text) {
   const auto context = static_cast<size_t>(model.hyper_parameters().context);
@@ -110,9 +100,15 @@ struct ConversationPrompt {
   std::vector<text::Token> tokens;
 };
 
+std::optional<base::WallTime> time_of(const wire::GenerateRequest& request) {
+  if (!request.now) return std::nullopt;
+  return base::WallTime(std::chrono::seconds(*request.now));
+}
+
 Result<ConversationPrompt> prompt_of(const LoadedModel& model, const wire::GenerateRequest& request) {
   const ToldConversation told = tell_conversation(model.chat(), request);
-  TM_TRY(RenderedPrompt rendered, model.chat().render(told.messages, told.variables, request.add_generation_prompt));
+  TM_TRY(RenderedPrompt rendered,
+         model.chat().render(told.messages, told.variables, request.add_generation_prompt, time_of(request)));
   TM_CHECK(check_length(model, rendered.text));
   ConversationPrompt prompt;
   TM_TRY(prompt.tokens, model.chat().encode(rendered));
@@ -181,6 +177,7 @@ Result<ConversationPrompt> fitted_prompt(const LoadedModel& model, int64_t conte
 Result<EngineWork> engine_work(const LoadedModel& model, int64_t max_context, const wire::GenerateRequest& request,
                                const std::string& id) {
   EngineWork work;
+  work.id = id;
   engine::Request settings = settings_of(request);
   if (request.dialect == wire::Dialect::completions) {
     TM_TRY(const OutputForm form, output_form(model, request, {}));
@@ -209,12 +206,17 @@ Result<EngineWork> engine_work(const LoadedModel& model, int64_t max_context, co
 }
 
 Generation::Generation(engine::Engine& engine, EngineWork work, int n)
-    : engine_(engine), reading_(std::move(work.reading)), requests_(std::move(work.requests)), n_(n) {
+    : engine_(engine),
+      reading_(std::move(work.reading)),
+      resumed_(std::move(work.resumed)),
+      requests_(std::move(work.requests)),
+      n_(n) {
   streams_.reserve(requests_.size());
   const int choices = static_cast<int>(requests_.size()) * n;
   readers_.reserve(static_cast<size_t>(choices));
   for (int i = 0; i < choices; ++i)
-    readers_.emplace_back(reading_ ? &*reading_ : nullptr, i);
+    readers_.emplace_back(reading_ ? &*reading_ : nullptr, work.id, i);
+  usage_.cached_tokens = resumed_.cached_tokens;
 }
 
 Result<std::shared_ptr<Generation>> Generation::submit(engine::Engine& engine, EngineWork work, int n) {
@@ -279,17 +281,14 @@ Result<void> Generation::translate(engine::Event event, size_t stream) {
   if (event.usage) {
     usage_.prompt_tokens += event.usage->prompt_tokens;
     usage_.completion_tokens += event.usage->completion_tokens;
-    usage_.cached_tokens += event.usage->cached_tokens;
+    if (!resumed_.has_begun(stream)) usage_.cached_tokens += event.usage->cached_tokens;
   }
-  std::vector<wire::TokenInfo> logprobs;
-  logprobs.reserve(event.logprobs.size());
-  for (engine::TokenInfo& info : event.logprobs)
-    logprobs.push_back(to_wire(std::move(info)));
-  OutputReader& reader = readers_[stream * static_cast<size_t>(n_) + static_cast<size_t>(event.choice)];
+  const size_t choice = stream * static_cast<size_t>(n_) + static_cast<size_t>(event.choice);
+  event.resumed = event.resumed || resumed_.has_ended(choice);
+  OutputReader& reader = readers_[choice];
   const int64_t reasoned_before = reader.reasoning_tokens();
   std::vector<wire::Event> pieces = reader.read(std::move(event));
   usage_.reasoning_tokens += reader.reasoning_tokens() - reasoned_before;
-  pieces.front().logprobs = std::move(logprobs);
   if (pieces.back().finish != wire::FinishReason::none)
     finish_reasons_.emplace_back(wire::to_string(pieces.back().finish));
   std::ranges::move(pieces, std::back_inserter(pieces_));

@@ -18,11 +18,23 @@
 
 namespace tidemill::serve {
 
+// What of an answer is told already, when its stream is resumed.
+struct ResumedPart {
+  int64_t cached_tokens = 0;  // of the prompts that have begun
+  std::vector<bool> begun;    // by request; empty: none
+  std::vector<bool> ended;    // by choice: those without a token whose end is told; empty: none
+
+  bool has_begun(size_t request) const { return request < begun.size() && begun[request]; }
+  bool has_ended(size_t choice) const { return choice < ended.size() && ended[choice]; }
+};
+
 // What the engine is asked for one request of the API.
 struct EngineWork {
+  std::string id;                         // of the answer
   std::vector<engine::Request> requests;  // one for each prompt, one for a conversation
   std::optional<ReadingRules> reading;    // of their text
   int64_t dropped_turns = 0;              // that the context had no room for, where the request lets them go
+  ResumedPart resumed;
 };
 
 // `max_context` is the engine's. `id` is made distinct for each request. Errors name the parameter.
@@ -72,8 +84,9 @@ class Generation {
 
   engine::Engine& engine_;
   std::optional<ReadingRules> reading_;
-  std::vector<OutputReader> readers_;                     // by choice
-  std::deque<wire::Event> pieces_;                        // read and not taken yet
+  std::vector<OutputReader> readers_;  // by choice
+  std::deque<wire::Event> pieces_;     // read and not taken yet
+  const ResumedPart resumed_;
   std::vector<engine::Request> requests_;                 // as far as `streams_` goes, moved from
   std::vector<std::shared_ptr<engine::Stream>> streams_;  // of the requests handed over
   std::function<void()> ready_;

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <optional>
+#include <span>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -68,6 +70,17 @@ Result<void> override_format(const ModelOptions& options, ChatPrompt& chat) {
   return {};
 }
 
+// Reads at most a mebibyte.
+uint64_t sample(std::span<const std::byte> bytes) {
+  constexpr size_t pieces = 256;
+  constexpr size_t piece = 4096;
+  std::vector<uint64_t> sums = {bytes.size()};
+  const size_t step = std::max(piece, bytes.size() / pieces);
+  for (size_t begin = 0; begin < bytes.size(); begin += step)
+    sums.push_back(base::checksum(bytes.subspan(begin, std::min(piece, bytes.size() - begin))));
+  return base::checksum(std::as_bytes(std::span(sums)));
+}
+
 }  // namespace
 
 LoadedModel::~LoadedModel() = default;
@@ -115,6 +128,12 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const ModelOptions& optio
                                         .on_progress = std::move(on_progress)};
   TM_TRY(loaded->model_, model::load_model(file, *loaded->device_, load_options));
   file.release_header();
+  if (from_file) {
+    TM_TRY(const base::MappedFile mapped, base::MappedFile::open(options.path));
+    loaded->content_sample_ = sample(mapped.bytes());
+  } else {
+    loaded->content_sample_ = sample(options.embedded);
+  }
   loaded->load_time_ = base::SystemClock::instance().now() - begin;
   return loaded;
 }

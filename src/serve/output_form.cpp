@@ -1,11 +1,14 @@
 #include "serve/output_form.hpp"
 
 #include <algorithm>
+#include <functional>
+#include <span>
 #include <string>
 #include <utility>
 
 #include <fmt/core.h>
 
+#include "base/checksum.hpp"
 #include "base/utf8.hpp"
 #include "chat/constraint.hpp"
 #include "grammar/gbnf.hpp"
@@ -177,8 +180,6 @@ Result<OutputForm> output_form(const LoadedModel& model, const wire::GenerateReq
   return form;
 }
 
-namespace {
-
 // Puts pieces of text together as long as they are of one kind.
 class PieceList {
  public:
@@ -193,6 +194,19 @@ class PieceList {
         target.tool_calls.push_back({call.index, call.id, call.name, call.arguments});
       }
     }
+  }
+  void add_content(std::string_view text) {
+    if (!text.empty()) piece(Kind::content).text += text;
+  }
+
+  // Gives the pieces since the last call probabilities, to the first of them (there is one then), and no more text.
+  void seal(std::span<engine::TokenInfo> infos) {
+    if (sealed_ == pieces_.size()) pieces_.emplace_back();
+    std::vector<wire::TokenInfo>& logprobs = pieces_[sealed_].logprobs;
+    for (engine::TokenInfo& info : infos)
+      logprobs.push_back(to_wire(std::move(info)));
+    sealed_ = pieces_.size();
+    last_ = Kind::none;
   }
 
   // At least one, which may be empty.
@@ -209,10 +223,23 @@ class PieceList {
     last_ = kind;
     return pieces_.back();
   }
+  static wire::TokenLogprob to_wire(engine::TokenLogprob&& token) {
+    return {.bytes = std::move(token.bytes), .logprob = token.logprob};
+  }
+  static wire::TokenInfo to_wire(engine::TokenInfo&& info) {
+    wire::TokenInfo token{.chosen = to_wire(std::move(info.chosen)), .top = {}, .text_offset = info.text_offset};
+    token.top.reserve(info.top.size());
+    for (engine::TokenLogprob& other : info.top)
+      token.top.push_back(to_wire(std::move(other)));
+    return token;
+  }
 
   std::vector<wire::Event> pieces_;
+  size_t sealed_ = 0;
   Kind last_ = Kind::none;
 };
+
+namespace {
 
 // Whether what a limit cut off is the beginning of a call, of which no name or argument had come yet: nobody wants to
 // read that.
@@ -225,50 +252,82 @@ bool begins_call(std::string_view content, const std::vector<std::string>& trigg
   });
 }
 
+// Numbers that follow from what they are for (SplitMix64, Steele, Lea and Flood 2014).
+std::function<uint64_t()> numbers_of(std::string_view id, int choice) {
+  const std::string name = fmt::format("{}/{}", id, choice);
+  return [state = base::checksum(std::as_bytes(std::span(name)))]() mutable {
+    uint64_t z = (state += 0x9e3779b97f4a7c15U);
+    z = (z ^ (z >> 30U)) * 0xbf58476d1ce4e5b9U;
+    z = (z ^ (z >> 27U)) * 0x94d049bb133111ebU;
+    return z ^ (z >> 31U);
+  };
+}
+
 }  // namespace
 
-OutputReader::OutputReader(const ReadingRules* rules, int choice) : choice_(choice) {
+OutputReader::OutputReader(const ReadingRules* rules, std::string_view id, int choice) : choice_(choice) {
   if (rules == nullptr) return;
-  parser_.emplace(rules->format, rules->tools, rules->starts_in_reasoning);
+  parser_.emplace(rules->format, rules->tools, rules->starts_in_reasoning, numbers_of(id, choice));
   if (!rules->tools.empty()) triggers_ = chat::call_triggers(rules->format.syntax);
 }
 
-std::vector<wire::Event> OutputReader::take_apart(const engine::Event& event) {
-  PieceList pieces;
-  bool reasoned = false;
+// Character by character, so that pieces come out in the order in which they were written.
+void OutputReader::take_text(std::string_view text, PieceList& pieces) {
+  if (!parser_) return pieces.add_content(text);
   chat::Delta delta;
-  const auto take = [&] {
-    reasoned = reasoned || !delta.reasoning.empty();
+  while (!text.empty()) {
+    const size_t length = std::min<size_t>(text.size(), base::utf8::decode(text).length);
+    parser_->feed(text.substr(0, length), delta);
+    text.remove_prefix(length);
+    if (delta.empty()) continue;
+    reasoned_ = reasoned_ || !delta.reasoning.empty();
     pieces.add(delta);
     delta.clear();
-  };
-  // Character by character, so that pieces come out in the order in which they were written.
-  std::string_view rest = event.text;
-  while (!rest.empty()) {
-    const size_t length = std::min<size_t>(rest.size(), base::utf8::decode(rest).length);
-    parser_->feed(rest.substr(0, length), delta);
-    rest.remove_prefix(length);
-    if (!delta.empty()) take();
   }
-  if (event.finish != engine::FinishReason::none) {
-    parser_->finish(delta);
-    const bool cut_call = event.finish == engine::FinishReason::length && begins_call(delta.content, triggers_);
-    if (cut_call) delta.content.clear();
-    take();
+}
+
+void OutputReader::take_end(engine::FinishReason finish, PieceList& pieces) {
+  if (!parser_) return;
+  chat::Delta delta;
+  parser_->finish(delta);
+  const bool cut_call = finish == engine::FinishReason::length && begins_call(delta.content, triggers_);
+  if (cut_call) delta.content.clear();
+  reasoned_ = reasoned_ || !delta.reasoning.empty();
+  pieces.add(delta);
+}
+
+std::vector<wire::Event> OutputReader::take_apart(engine::Event& event) {
+  PieceList pieces;
+  const std::string_view text = event.text;
+  const bool ends = event.finish != engine::FinishReason::none;
+  std::span<engine::TokenInfo> infos = event.logprobs;
+  size_t begin = 0;
+  for (size_t i = 0; i < event.text_ends.size(); ++i) {
+    reasoned_ = false;
+    take_text(text.substr(begin, event.text_ends[i] - begin), pieces);
+    begin = event.text_ends[i];
+    const bool last = i + 1 == event.text_ends.size();
+    if (last && ends) take_end(event.finish, pieces);
+    if (reasoned_) ++reasoning_tokens_;
+    if (infos.empty()) continue;
+    // An echoed prompt comes with the first token.
+    const size_t count = i == 0 ? static_cast<size_t>(event.echoed) + 1 : 1;
+    pieces.seal(infos.first(count));
+    infos = infos.subspan(count);
   }
-  if (reasoned) reasoning_tokens_ += std::ssize(event.tokens);
+  if (!event.text_ends.empty()) return std::move(pieces).take();
+  take_text(text, pieces);
+  if (ends) take_end(event.finish, pieces);
+  if (!infos.empty()) pieces.seal(infos);
   return std::move(pieces).take();
 }
 
 std::vector<wire::Event> OutputReader::read(engine::Event event) {
-  std::vector<wire::Event> pieces;
-  if (parser_) {
-    pieces = take_apart(event);
-  } else {
-    pieces.emplace_back().text = std::move(event.text);
-  }
-  for (wire::Event& piece : pieces)
+  std::vector<wire::Event> pieces = take_apart(event);
+  for (wire::Event& piece : pieces) {
     piece.choice = choice_;
+    piece.resumed = event.resumed;
+  }
   wire::Event& last = pieces.back();
   last.matched_stop = std::move(event.matched_stop);
   if (event.finish == engine::FinishReason::length) last.finish = wire::FinishReason::length;
@@ -276,6 +335,9 @@ std::vector<wire::Event> OutputReader::read(engine::Event event) {
     const bool called = parser_ && parser_->calls() > 0 && parser_->complete();
     last.finish = called ? wire::FinishReason::tool_calls : wire::FinishReason::stop;
   }
+  wire::Progress& progress = last.progress.emplace();
+  progress.tokens.assign(event.tokens.begin() + event.echoed, event.tokens.end());
+  progress.cached_tokens = event.cached_tokens;
   return pieces;
 }
 

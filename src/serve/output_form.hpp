@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -35,24 +36,31 @@ struct OutputForm {
 base::Result<OutputForm> output_form(const LoadedModel& model, const wire::GenerateRequest& request,
                                      std::string_view rendered);
 
+class PieceList;
+
 // Takes one choice's events apart. Not thread-safe.
 class OutputReader {
  public:
-  // `rules` must outlive it; null: the text is the content.
-  OutputReader(const ReadingRules* rules, int choice);
+  // `rules` must outlive it; null: the text is the content. Ids that calls lack follow from `id`, the answer's, and the
+  // choice.
+  OutputReader(const ReadingRules* rules, std::string_view id, int choice);
 
   // The pieces that an event of the engine gives rise to, in the order in which they were written; at least one. The
-  // last carries the finish reason. Probabilities are left to the caller.
+  // last carries the finish reason. How tokens were put together into events makes no difference but to where pieces
+  // begin: with probabilities each token has pieces of its own, since what they belong to depends on it.
   std::vector<wire::Event> read(engine::Event event);
   // Tokens of reasoning so far.
   int64_t reasoning_tokens() const { return reasoning_tokens_; }
 
  private:
-  std::vector<wire::Event> take_apart(const engine::Event& event);
+  std::vector<wire::Event> take_apart(engine::Event& event);
+  void take_text(std::string_view text, PieceList& pieces);
+  void take_end(engine::FinishReason finish, PieceList& pieces);
 
   std::optional<chat::OutputParser> parser_;
   std::vector<std::string> triggers_;  // that begin a call
   int choice_;
+  bool reasoned_ = false;  // the present token
   int64_t reasoning_tokens_ = 0;
 };
 

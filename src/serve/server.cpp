@@ -13,6 +13,7 @@
 #include "observe/otlp.hpp"
 #include "observe/process_metrics.hpp"
 #include "serve/endpoints.hpp"
+#include "serve/resumption.hpp"
 #include "serve/service.hpp"
 #include "serve/tenants.hpp"
 #include "serve/warm_up.hpp"
@@ -127,6 +128,7 @@ Result<void> Server::serve(std::unique_ptr<LoadedModel> model) {
       engine_options(service.options(), model->model(), available - std::min(available, model->mapped_bytes()));
   options.model_name = model->name();
   auto serving = std::make_unique<Serving>();
+  serving->fingerprint = fingerprint(*model, service.options().kv_type);
   serving->model = std::move(model);
   serving->since = base::unix_nanos(service.clock().wall_now()) / 1'000'000'000;
   TM_TRY(serving->engine,

@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <type_traits>
 #include <utility>
@@ -35,6 +36,7 @@ struct Serving {
   std::unique_ptr<LoadedModel> model;
   std::unique_ptr<engine::Engine> engine;  // after the model, so that it goes first
   int64_t since = 0;                       // seconds since the Unix epoch
+  std::string fingerprint;                 // see resumption.hpp
 };
 
 // Thread-safe. Outlives every handler.

@@ -27,6 +27,10 @@ class Answer {
   virtual void fail_stream(const base::Error& error, std::string& out) = 0;
   // What a stream carries in a long silence.
   virtual void keep_alive(std::string& out) { out += sse_comment("waiting"); }
+  // The number of the next event of a stream whose events count up; else 0. It alone depends on how the text was cut,
+  // and has to be set when a stream is resumed.
+  virtual int64_t sequence() const { return 0; }
+  virtual void set_sequence(int64_t next) { (void)next; }
 
   // No stream: collect for each event, then whole, the body.
   virtual void collect(const Event& event) = 0;

@@ -103,6 +103,7 @@ struct GenerateRequest {
   bool logprobs = false;
   int top_logprobs = 0;
   int priority = 0;
+  std::optional<int64_t> now;  // what the chat template takes for the time, in Unix seconds; absent: the clock's
   bool stream = false;
   bool include_usage = false;  // a last chunk with the usage, when streaming
 };
@@ -172,6 +173,12 @@ struct ToolCallDelta {
   std::string arguments;
 };
 
+// How far a choice has come.
+struct Progress {
+  TokenIds tokens;            // generated since it was last told
+  int64_t cached_tokens = 0;  // of the choice's prompt
+};
+
 // One piece of one choice. Of reasoning, text and calls, what comes first in the struct came first.
 struct Event {
   int choice = 0;
@@ -181,6 +188,9 @@ struct Event {
   std::vector<TokenInfo> logprobs;
   FinishReason finish = FinishReason::none;
   std::string matched_stop;  // the stop string that ended it, if one did
+
+  std::optional<Progress> progress;  // with the last of the pieces that the same tokens gave rise to
+  bool resumed = false;              // of what was told before the stream was resumed: not to be told again
 };
 
 }  // namespace tidemill::wire

@@ -31,6 +31,8 @@ class ResponsesAnswer final : public Answer {
   void fail_stream(const base::Error& error, std::string& out) override;
   void collect(const Event& event) override;
   std::string whole(const Usage& usage) override;
+  int64_t sequence() const override { return sequence_; }
+  void set_sequence(int64_t next) override { sequence_ = next; }
 
   // Between the last event and finish_stream or whole: the response as it ends at `now` (seconds since the Unix epoch),
   // with "output" its items.
