@@ -2,14 +2,15 @@
 # Installs the Debian packages that building and testing Tidemill need, if any are missing. Quick when none is.
 #
 #   scripts/deps.sh build   compiler, CMake, curl, libraries (the tests' among them: configuring a preset looks for all)
-#   scripts/deps.sh test    the above, and Node.js for the end-to-end tests
+#   scripts/deps.sh test    the above, a Redis for the session store's tests, and Node.js for the end-to-end tests
 #   scripts/deps.sh lint    clang-format and clang-tidy
 #   scripts/deps.sh fuzz    clang with libFuzzer
 set -euo pipefail
 
 build=(g++ cmake ninja-build ccache make pkg-config
        libboost1.81-dev libboost-json1.81-dev libssl-dev libspdlog-dev libfmt-dev libcli11-dev libtomlplusplus-dev
-       libutf8proc-dev libxxhash-dev libgtest-dev libpcre2-dev libsqlite3-dev)
+       libutf8proc-dev libxxhash-dev libgtest-dev libpcre2-dev libsqlite3-dev libhiredis-dev)
+tests=(redis-server)
 lint=(clang-format clang-tidy)
 fuzz=(clang libclang-rt-14-dev)
 
@@ -17,7 +18,7 @@ wanted=("${build[@]}")
 need_node=no
 case "${1:-build}" in
   build) ;;
-  test) need_node=yes ;;
+  test) wanted+=("${tests[@]}"); need_node=yes ;;
   lint) wanted+=("${lint[@]}") ;;
   fuzz) wanted+=("${fuzz[@]}") ;;
   *) echo "deps: unknown set '$1': use build, test, lint or fuzz" >&2; exit 2 ;;

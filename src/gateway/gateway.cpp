@@ -121,7 +121,7 @@ Result<std::unique_ptr<Gateway>> Gateway::start(const GatewayOptions& options, c
     TM_TRY(impl->span_export,
            wire::SpanExport::start(options.otlp_endpoint, service.tracer(), service.metrics(), clock));
   }
-  TM_TRY(auto sessions, session::open_sqlite_store(options.session, clock));
+  TM_TRY(auto sessions, session::open_store(options.session, clock));
   service.set_sessions(std::move(sessions));
   wire::HttpServerOptions http = http_options(options);
   http.clock = &clock;

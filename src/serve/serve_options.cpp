@@ -106,12 +106,19 @@ void register_engine(base::ConfigSchema& schema, ServeOptions& o) {
 
 void register_session(base::ConfigSchema& schema, ServeOptions& o) {
   schema
-      .add("session.store", &o.session_store,
-           "file in which /v1/responses keeps conversations; :memory: to keep them until the server ends")
-      .alias("--session-store");
+      .add(
+          "session.store", &o.session_store,
+          "where /v1/responses keeps conversations: a file; a Redis, redis://[user:password@]host[:port][/database] or "
+          "rediss:// for TLS; or :memory:, until the server ends")
+      .alias("--session-store")
+      .secret();  // it may hold a password
+  schema.add("session.ca_file", &o.session_ca_file,
+             "authorities (PEM) by which to verify a rediss:// server; the system's if empty");
   schema.add("session.ttl", &o.session_ttl, "how long a conversation is kept")
       .between(Duration(seconds(1)), Duration(hours(24 * 3650)));
-  schema.add("session.max_size", &o.session_max_size, "most that all conversations take; the oldest go first")
+  schema
+      .add("session.max_size", &o.session_max_size,
+           "most that all conversations take, the oldest go first; of a Redis, most that one takes")
       .between(ByteSize{64 * kib}, ByteSize{tib});
 }
 
@@ -169,8 +176,12 @@ wire::HttpServerOptions http_options(const ServeOptions& options) {
 }
 
 session::StoreOptions session_options(const ServeOptions& options) {
-  return {
-      .path = options.session_store, .time_to_live = options.session_ttl, .max_bytes = options.session_max_size.bytes};
+  session::StoreOptions store;
+  store.path = options.session_store;
+  store.ca_file = options.session_ca_file;
+  store.time_to_live = options.session_ttl;
+  store.max_bytes = options.session_max_size.bytes;
+  return store;
 }
 
 namespace {

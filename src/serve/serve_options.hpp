@@ -54,6 +54,7 @@ struct ServeOptions {
   int max_proposal = engine::SpeculationOptions().max_proposal;
 
   std::string session_store = ":memory:";
+  std::string session_ca_file;
   base::Duration session_ttl = std::chrono::hours(24 * 30);
   base::ByteSize session_max_size{uint64_t{256} << 20};
 

@@ -103,7 +103,7 @@ Result<std::unique_ptr<Server>> Server::start(ServeOptions options, const base::
     TM_TRY(impl->span_export,
            wire::SpanExport::start(service.options().otlp_endpoint, service.tracer(), service.metrics(), clock));
   }
-  TM_TRY(auto sessions, session::open_sqlite_store(session_options(service.options()), clock));
+  TM_TRY(auto sessions, session::open_store(session_options(service.options()), clock));
   service.set_sessions(std::move(sessions));
   wire::HttpServerOptions http = http_options(service.options());
   http.clock = &clock;

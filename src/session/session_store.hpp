@@ -1,4 +1,5 @@
-// Where conversations are kept between requests: the state that outlives a role. Values are opaque here.
+// Where conversations are kept between requests, and what gateways share: the state that outlives a role. Values are
+// opaque here.
 #pragma once
 
 #include <chrono>
@@ -11,6 +12,7 @@
 
 #include "base/clock.hpp"
 #include "base/result.hpp"
+#include "session/shared_state.hpp"
 
 namespace tidemill::session {
 
@@ -19,14 +21,16 @@ struct Record {
   std::string value;
 };
 
-// Records by tenant and id. A tenant sees its own alone. Thread-safe; calls may block on a disk, so they belong neither
-// on the engine's thread nor on a connection's. Errors: io (the disk is full, or refuses), corrupt (the file is
-// damaged), too_large (a record over the store's whole size); each concerns the one call.
+// Records by tenant and id. A tenant sees its own alone. Thread-safe; calls may block on a disk or the network, so they
+// belong neither on the engine's thread nor on a connection's. Errors, each of which concerns the one call: io (the
+// disk is full, or refuses), corrupt (the file is damaged), too_large (records over the store's whole size), and of a
+// Redis unavailable (it is down or does not answer; a put may yet be done, whole), exhausted (it is full).
 class SessionStore {
  public:
   virtual ~SessionStore() = default;
 
-  // All of them or none. Replaces those of the same ids. The oldest records of any tenant go where the store is full.
+  // All of them or none. Replaces those of the same ids. The oldest records of any tenant go where the store is full;
+  // a Redis follows its own maxmemory-policy.
   virtual base::Result<void> put(std::string_view tenant, std::span<const Record> records) = 0;
   // nullopt: there is none, or its time is over.
   virtual base::Result<std::optional<std::string>> get(std::string_view tenant, std::string_view id) = 0;
@@ -34,16 +38,36 @@ class SessionStore {
   virtual base::Result<bool> remove(std::string_view tenant, std::string_view id) = 0;
 };
 
-struct StoreOptions {
-  std::string path = ":memory:";  // a file, made where there is none; or memory, which ends with the process
-  base::Duration time_to_live = std::chrono::hours(24 * 30);
-  uint64_t max_bytes = uint64_t{256} << 20;  // of all records
+// Both kinds of state in one place.
+class Store : public SessionStore, public SharedState {
+ public:
+  // Whether it answers, for start-up and health checks. Errors as above.
+  virtual base::Result<void> check() = 0;
 };
+
+struct StoreOptions {
+  // A file, made where there is none; ":memory:", which ends with the process; or a Redis:
+  // redis://[user:password@]host[:port][/database], rediss:// for TLS. User and password are percent-encoded.
+  std::string path = ":memory:";
+  base::Duration time_to_live = std::chrono::hours(24 * 30);
+  uint64_t max_bytes = uint64_t{256} << 20;  // of all records in SQLite; of one conversation in Redis
+
+  // Of a Redis alone.
+  base::Duration deadline = std::chrono::milliseconds(500);  // of one call, its connecting included
+  size_t max_connections = 16;                               // calls at one time; further ones wait for one to end
+  std::string ca_file{};  // PEM, to verify a rediss:// server by; the system's authorities if empty
+};
+
+// The store that `options.path` names. A Redis need not be there yet: it is connected to when it is needed, and again
+// after it was lost, after pauses that grow from 50 ms to 2 s; calls within a pause fail at once.
+// Errors: those of open_sqlite_store; `invalid_argument` for an address that is none; `io` for an unreadable ca_file.
+base::Result<std::unique_ptr<Store>> open_store(const StoreOptions& options,
+                                                const base::Clock& clock = base::SystemClock::instance());
 
 // A store in SQLite: one file (with its -wal and -shm beside it), readable by its owner alone, which several processes
 // may share. Errors: `corrupt` for a file that is damaged or no such store, `unsupported` for one that a newer version
 // wrote, `io`; each names the file and what to do.
-base::Result<std::unique_ptr<SessionStore>> open_sqlite_store(const StoreOptions& options,
-                                                              const base::Clock& clock = base::SystemClock::instance());
+base::Result<std::unique_ptr<Store>> open_sqlite_store(const StoreOptions& options,
+                                                       const base::Clock& clock = base::SystemClock::instance());
 
 }  // namespace tidemill::session

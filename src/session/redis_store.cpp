@@ -1,0 +1,232 @@
+#include "session/redis_store.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <utility>
+
+#include <fmt/core.h>
+
+#include "session/redis_pool.hpp"
+#include "session/redis_scripts.hpp"
+#include "session/state_checks.hpp"
+
+namespace tidemill::session {
+
+using base::Error;
+using base::ErrorCode;
+using base::Result;
+
+namespace {
+
+constexpr std::chrono::milliseconds once_lives = std::chrono::hours(1);
+
+std::string millis(base::Duration duration) {
+  return std::to_string(std::max<int64_t>(std::chrono::ceil<std::chrono::milliseconds>(duration).count(), 1));
+}
+
+std::string record_key(std::string_view tenant, std::string_view id) {
+  return fmt::format("tidemill:record:{}:{}:{}", tenant.size(), tenant, id);
+}
+
+std::string blob_key(std::string_view key) {
+  return fmt::format("tidemill:blob:{}", key);
+}
+
+std::string once_key(std::string_view once) {
+  return fmt::format("tidemill:once:{}", once);
+}
+
+class RedisStore final : public Store {
+ public:
+  RedisStore(RedisAddress address, std::optional<TlsContext> tls, const StoreOptions& options, const base::Clock& clock)
+      : pool_(std::move(address), std::move(tls), options.deadline, options.max_connections, clock),
+        options_(options),
+        clock_(clock) {}
+
+  Result<void> check() override;
+  Result<void> put(std::string_view tenant, std::span<const Record> records) override;
+  Result<std::optional<std::string>> get(std::string_view tenant, std::string_view id) override;
+  Result<bool> remove(std::string_view tenant, std::string_view id) override;
+
+  Result<std::vector<int64_t>> add(std::span<const CounterAdd> additions, std::string_view once) override;
+  Result<std::vector<int64_t>> read(std::span<const std::string> keys) override;
+  Result<Blob> read_blob(std::string_view key) override;
+  Result<std::optional<int64_t>> replace_blob(std::string_view key, int64_t version, std::string_view value) override;
+  Result<BucketLevels> take(std::span<const BucketTake> takes, TakeMode mode, std::string_view once) override;
+
+ private:
+  // The reply to one command; an error reply is an Error.
+  Result<RedisReply> one(const RedisCommand& command, bool repeatable);
+  // `words`: the number of keys, keys, arguments.
+  Result<RedisReply> run(const RedisScript& script, RedisCommand words, bool repeatable);
+  Error strange() const;
+  Result<int64_t> number(const RedisReply& reply) const;
+
+  RedisPool pool_;
+  const StoreOptions options_;
+  const base::Clock& clock_;
+};
+
+Error RedisStore::strange() const {
+  return {ErrorCode::corrupt, fmt::format("{} holds something else under a key of Tidemill's: give Tidemill a database "
+                                          "of its own",
+                                          pool_.name())};
+}
+
+Result<int64_t> RedisStore::number(const RedisReply& reply) const {
+  if (reply.kind == RedisReply::Kind::nothing) return int64_t{0};
+  if (reply.kind == RedisReply::Kind::number) return reply.number;
+  int64_t value = 0;
+  const char* end = reply.text.data() + reply.text.size();
+  if (reply.text.empty() || std::from_chars(reply.text.data(), end, value).ptr != end) return strange();
+  return value;
+}
+
+Result<RedisReply> RedisStore::one(const RedisCommand& command, bool repeatable) {
+  TM_TRY(std::vector<RedisReply> replies, pool_.call({command}, repeatable));
+  if (replies[0].is_error()) return redis_error(replies[0].text, pool_.name());
+  return std::move(replies[0]);
+}
+
+Result<RedisReply> RedisStore::run(const RedisScript& script, RedisCommand words, bool repeatable) {
+  words.insert(words.begin(), {"EVALSHA", script.sha1});
+  TM_TRY(std::vector<RedisReply> replies, pool_.call({words}, repeatable));
+  if (replies[0].is_error() && replies[0].text.starts_with("NOSCRIPT")) {  // a Redis that was restarted, or is new
+    words[0] = "EVAL";
+    words[1] = script.source;
+    return one(words, repeatable);
+  }
+  if (replies[0].is_error()) return redis_error(replies[0].text, pool_.name());
+  return std::move(replies[0]);
+}
+
+Result<void> RedisStore::check() {
+  TM_CHECK(one({"PING"}, true));
+  return {};
+}
+
+Result<void> RedisStore::put(std::string_view tenant, std::span<const Record> records) {
+  if (records.empty()) return {};
+  uint64_t bytes = 0;
+  for (const Record& record : records)
+    bytes += record.value.size();
+  if (bytes > options_.max_bytes) {
+    return Error(ErrorCode::too_large,
+                 fmt::format("the conversation takes {} bytes, the session store {} at most: set session.max_size, or "
+                             "send 'store': false",
+                             bytes, options_.max_bytes));
+  }
+  std::vector<RedisCommand> commands;
+  commands.push_back({"MULTI"});
+  for (const Record& record : records) {
+    commands.push_back({"SET", record_key(tenant, record.id), record.value, "PX", millis(options_.time_to_live)});
+  }
+  commands.push_back({"EXEC"});
+  TM_TRY(const std::vector<RedisReply> replies, pool_.call(commands, true));
+  for (const RedisReply& reply : replies) {  // what was wrong with a SET comes before the EXEC's refusal
+    if (reply.is_error()) return redis_error(reply.text, pool_.name());
+    for (const RedisReply& outcome : reply.items) {
+      if (outcome.is_error()) return redis_error(outcome.text, pool_.name());
+    }
+  }
+  return {};
+}
+
+Result<std::optional<std::string>> RedisStore::get(std::string_view tenant, std::string_view id) {
+  TM_TRY(RedisReply reply, one({"GET", record_key(tenant, id)}, true));
+  if (reply.kind == RedisReply::Kind::nothing) return std::optional<std::string>();
+  return std::optional(std::move(reply.text));
+}
+
+Result<bool> RedisStore::remove(std::string_view tenant, std::string_view id) {
+  TM_TRY(const RedisReply reply, one({"DEL", record_key(tenant, id)}, true));
+  return reply.number > 0;
+}
+
+Result<std::vector<int64_t>> RedisStore::add(std::span<const CounterAdd> additions, std::string_view once) {
+  RedisCommand words = {std::to_string(additions.size() + 1), once_key(once)};
+  for (const CounterAdd& addition : additions)
+    words.push_back("tidemill:counter:" + addition.key);
+  words.push_back(once.empty() ? "0" : millis(once_lives));
+  for (const CounterAdd& addition : additions) {
+    words.push_back(std::to_string(addition.amount));
+    words.push_back(millis(addition.lives));
+  }
+  TM_TRY(const RedisReply reply, run(add_script(), std::move(words), !once.empty()));
+  std::vector<int64_t> values;
+  for (const RedisReply& item : reply.items) {
+    TM_TRY(const int64_t value, number(item));
+    values.push_back(value);
+  }
+  if (values.size() != additions.size()) return strange();
+  return values;
+}
+
+Result<std::vector<int64_t>> RedisStore::read(std::span<const std::string> keys) {
+  if (keys.empty()) return std::vector<int64_t>();
+  RedisCommand command = {"MGET"};
+  for (const std::string& key : keys)
+    command.push_back("tidemill:counter:" + key);
+  TM_TRY(const RedisReply reply, one(command, true));
+  std::vector<int64_t> values;
+  for (const RedisReply& item : reply.items) {
+    TM_TRY(const int64_t value, number(item));
+    values.push_back(value);
+  }
+  if (values.size() != keys.size()) return strange();
+  return values;
+}
+
+Result<Blob> RedisStore::read_blob(std::string_view key) {
+  TM_TRY(RedisReply reply, one({"HMGET", blob_key(key), "version", "value"}, true));
+  if (reply.items.size() != 2) return strange();
+  TM_TRY(const int64_t version, number(reply.items[0]));
+  return Blob{version, std::move(reply.items[1].text)};
+}
+
+Result<std::optional<int64_t>> RedisStore::replace_blob(std::string_view key, int64_t version, std::string_view value) {
+  TM_CHECK(check_blob(key, value));
+  TM_TRY(const RedisReply reply,
+         run(replace_script(), {"1", blob_key(key), std::to_string(version), std::string(value)}, false));
+  if (reply.number == 0) return std::optional<int64_t>();
+  return std::optional(reply.number);
+}
+
+Result<BucketLevels> RedisStore::take(std::span<const BucketTake> takes, TakeMode mode, std::string_view once) {
+  TM_CHECK(check_takes(takes));
+  RedisCommand words = {std::to_string(takes.size() + 1), once_key(once)};
+  for (const BucketTake& take : takes)
+    words.push_back("tidemill:bucket:" + take.key);
+  words.push_back(once.empty() ? "0" : millis(once_lives));
+  words.push_back(std::to_string(base::unix_nanos(clock_.wall_now()) / 1000));
+  words.emplace_back(mode == TakeMode::in_debt ? "1" : "0");
+  for (const BucketTake& take : takes) {
+    words.push_back(fmt::format("{:.17g}", take.capacity));
+    words.push_back(fmt::format("{:.17g}", take.per_second));
+    words.push_back(fmt::format("{:.17g}", take.amount));
+  }
+  TM_TRY(const RedisReply reply, run(take_script(), std::move(words), !once.empty()));
+  if (reply.items.size() != takes.size() + 1) return strange();
+  BucketLevels levels{reply.items[0].number == 1, {}};
+  for (size_t i = 1; i < reply.items.size(); ++i) {
+    const std::string& text = reply.items[i].text;
+    double level = 0;
+    if (std::from_chars(text.data(), text.data() + text.size(), level).ec != std::errc()) return strange();
+    levels.levels.push_back(level);
+  }
+  return levels;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Store>> open_redis_store(const StoreOptions& options, const base::Clock& clock) {
+  TM_TRY(RedisAddress address, parse_redis_url(options.path));
+  std::optional<TlsContext> tls;
+  if (address.tls) {
+    TM_TRY(tls, TlsContext::create(options.ca_file));
+  }
+  return std::unique_ptr<Store>(std::make_unique<RedisStore>(std::move(address), std::move(tls), options, clock));
+}
+
+}  // namespace tidemill::session

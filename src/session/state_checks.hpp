@@ -1,0 +1,16 @@
+// What every kind of shared state refuses.
+#pragma once
+
+#include <span>
+#include <string_view>
+
+#include "session/shared_state.hpp"
+
+namespace tidemill::session {
+
+// `too_large` for a blob over the limit.
+base::Result<void> check_blob(std::string_view key, std::string_view value);
+// `invalid_argument` for a bucket that could never be reckoned with.
+base::Result<void> check_takes(std::span<const BucketTake> takes);
+
+}  // namespace tidemill::session

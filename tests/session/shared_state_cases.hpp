@@ -1,0 +1,139 @@
+// What any shared state must do, to be tried with each kind of store.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "session/session_store.hpp"
+
+namespace tidemill::session::cases {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+inline int64_t add(SharedState& state, std::string key, int64_t amount, std::string_view once = "",
+                   base::Duration lives = seconds(60)) {
+  const std::vector<CounterAdd> additions = {{std::move(key), amount, lives}};
+  auto values = state.add(additions, once);
+  EXPECT_TRUE(values) << values.error().to_string();
+  return values ? values->at(0) : -1;
+}
+
+inline int64_t read(SharedState& state, std::string key) {
+  const std::vector<std::string> keys = {std::move(key)};
+  auto values = state.read(keys);
+  EXPECT_TRUE(values) << values.error().to_string();
+  return values ? values->at(0) : -1;
+}
+
+inline BucketLevels take(SharedState& state, std::span<const BucketTake> takes, TakeMode mode,
+                         std::string_view once = "") {
+  auto levels = state.take(takes, mode, once);
+  EXPECT_TRUE(levels) << levels.error().to_string();
+  return levels ? *levels : BucketLevels{};
+}
+
+inline void counters_add_up(SharedState& state) {
+  EXPECT_EQ(read(state, "c"), 0);
+  EXPECT_EQ(add(state, "c", 5), 5);
+  EXPECT_EQ(add(state, "c", -7), -2);
+  EXPECT_EQ(read(state, "c"), -2);
+  const int64_t large = int64_t{1} << 60;  // past what a double holds
+  EXPECT_EQ(add(state, "large", large + 1), large + 1);
+  EXPECT_EQ(add(state, "large", 2), large + 3);
+  const std::vector<CounterAdd> both = {{"d", 1, seconds(60)}, {"c", 2, seconds(60)}, {"d", 10, seconds(60)}};
+  const auto after = state.add(both, "");
+  ASSERT_TRUE(after) << after.error().to_string();
+  EXPECT_EQ(*after, (std::vector<int64_t>{1, 0, 11}));
+  EXPECT_TRUE(state.add({}, ""));
+  EXPECT_TRUE(state.read({}));
+}
+
+inline void a_named_call_counts_once(SharedState& state) {
+  EXPECT_EQ(add(state, "o", 5, "call-1"), 5);
+  EXPECT_EQ(add(state, "o", 5, "call-1"), 5);
+  EXPECT_EQ(add(state, "o", 5, "call-2"), 10);
+  const std::vector<BucketTake> some = {{"ob", 10, 1e-6, 4}};
+  EXPECT_NEAR(take(state, some, TakeMode::in_debt, "call-3").levels.at(0), 6, 1e-3);
+  EXPECT_NEAR(take(state, some, TakeMode::in_debt, "call-3").levels.at(0), 6, 1e-3);
+  const std::vector<BucketTake> more = {{"ob", 10, 1e-6, 7}};
+  EXPECT_FALSE(take(state, more, TakeMode::if_enough, "call-4").taken);  // refused, so it may be tried again
+  const std::vector<BucketTake> back = {{"ob", 10, 1e-6, -2}};
+  EXPECT_TRUE(take(state, back, TakeMode::in_debt).taken);
+  EXPECT_TRUE(take(state, more, TakeMode::if_enough, "call-4").taken);
+  EXPECT_TRUE(take(state, more, TakeMode::if_enough, "call-4").taken);
+  EXPECT_NEAR(take(state, back, TakeMode::in_debt).levels.at(0), 3, 1e-3);
+}
+
+inline void blobs_change_from_the_version_they_had(SharedState& state) {
+  auto blob = state.read_blob("b");
+  ASSERT_TRUE(blob) << blob.error().to_string();
+  EXPECT_EQ(blob->version, 0);
+  const std::string bytes("\0one\r\n\xff", 7);
+  EXPECT_EQ(state.replace_blob("b", 0, bytes).value(), 1);
+  EXPECT_EQ(state.replace_blob("b", 0, "late").value(), std::nullopt);
+  EXPECT_EQ(state.replace_blob("b", 2, "early").value(), std::nullopt);
+  EXPECT_EQ(state.read_blob("b")->value, bytes);
+  EXPECT_EQ(state.replace_blob("b", 1, "").value(), 2);
+  EXPECT_EQ(state.read_blob("b")->version, 2);
+  EXPECT_EQ(state.read_blob("b")->value, "");
+  const auto large = state.replace_blob("b", 2, std::string(SharedState::max_blob_bytes + 1, 'x'));
+  ASSERT_FALSE(large);
+  EXPECT_EQ(large.error().code(), base::ErrorCode::too_large);
+}
+
+inline void all_buckets_or_none(SharedState& state) {
+  const std::vector<BucketTake> takes = {{"x", 10, 1e-6, 3}, {"y", 4, 1e-6, 2}};
+  EXPECT_TRUE(take(state, takes, TakeMode::if_enough).taken);
+  EXPECT_TRUE(take(state, takes, TakeMode::if_enough).taken);
+  const BucketLevels refused = take(state, takes, TakeMode::if_enough);
+  EXPECT_FALSE(refused.taken);
+  ASSERT_EQ(refused.levels.size(), 2U);
+  EXPECT_NEAR(refused.levels[0], 4, 1e-3);
+  EXPECT_NEAR(refused.levels[1], 0, 1e-3);
+  const BucketLevels debt = take(state, takes, TakeMode::in_debt);
+  EXPECT_TRUE(debt.taken);
+  EXPECT_NEAR(debt.levels[0], 1, 1e-3);
+  EXPECT_NEAR(debt.levels[1], -2, 1e-3);
+  const std::vector<BucketTake> much = {{"y", 4, 1e-6, 100}};
+  EXPECT_NEAR(take(state, much, TakeMode::in_debt).levels[0], -4, 1e-3);  // no deeper than its capacity
+  const std::vector<BucketTake> give = {{"y", 4, 1e-6, -100}};
+  EXPECT_NEAR(take(state, give, TakeMode::in_debt).levels[0], 4, 1e-3);
+  const std::vector<BucketTake> unsound = {{"z", 4, 0, 1}};
+  const auto error = state.take(unsound, TakeMode::if_enough, "");
+  ASSERT_FALSE(error);
+  EXPECT_EQ(error.error().code(), base::ErrorCode::invalid_argument);
+}
+
+// Of many that take at once, exactly as many succeed as the bucket holds; each blob version is written once.
+inline void is_atomic(const std::vector<SharedState*>& clients) {
+  std::atomic<int> taken = 0;
+  std::atomic<int> written = 0;
+  std::vector<std::thread> threads;
+  for (SharedState* client : clients) {
+    threads.emplace_back([&taken, &written, client] {
+      for (int i = 0; i < 20; ++i) {
+        const std::vector<BucketTake> one = {{"atomic", 50, 1e-6, 1}};
+        if (take(*client, one, TakeMode::if_enough).taken) ++taken;
+        add(*client, "atomic-count", 1);
+        auto blob = client->read_blob("atomic-blob");
+        ASSERT_TRUE(blob) << blob.error().to_string();
+        auto replaced = client->replace_blob("atomic-blob", blob->version, "x");
+        ASSERT_TRUE(replaced) << replaced.error().to_string();
+        if (*replaced) ++written;
+      }
+    });
+  }
+  for (std::thread& thread : threads)
+    thread.join();
+  EXPECT_EQ(taken, std::min<int>(50, static_cast<int>(clients.size()) * 20));
+  EXPECT_EQ(read(*clients[0], "atomic-count"), static_cast<int64_t>(clients.size()) * 20);
+  EXPECT_EQ(clients[0]->read_blob("atomic-blob")->version, written);
+}
+
+}  // namespace tidemill::session::cases
