@@ -1,0 +1,145 @@
+#include "access/limiter.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <mutex>
+
+#include <fmt/core.h>
+
+#include "access/rate_limits.hpp"
+#include "access/spending.hpp"
+#include "access/state_mirror.hpp"
+#include "base/ids.hpp"
+#include "base/log.hpp"
+
+namespace tidemill::access {
+
+using base::Duration;
+using base::Result;
+using base::WallTime;
+
+namespace {
+
+// With this much of a bucket used and not told, the exchange should not wait for its turn.
+constexpr double urgent_share = 0.125;
+
+}  // namespace
+
+struct Limiter::Impl {
+  Impl(LimiterOptions limiter_options, const base::Clock& its_clock)
+      : options(std::move(limiter_options)),
+        clock(its_clock),
+        // A gateway that was restarted under its old name must not be taken for a repeating one.
+        mirror(options.gateway + "-" + base::random_hex(8), options.store != nullptr) {}
+
+  void settle(const Reservation& held, int64_t requests, int64_t tokens, Money cost) {
+    const std::lock_guard lock(mutex);
+    const WallTime now = clock.wall_now();
+    RateLimits(mirror, held.tenant_, held.policy_).take(requests - 1, tokens - held.tokens_, now);
+    SpendingBooks(mirror, held.tenant_, held.policy_).settle(held.cost_, held.held_in_, cost, now);
+  }
+
+  const LimiterOptions options;
+  const base::Clock& clock;
+  mutable std::mutex mutex;
+  StateMirror mirror;
+  std::optional<std::string> apart;
+};
+
+Limiter::Limiter(LimiterOptions options, const base::Clock& clock)
+    : impl_(std::make_unique<Impl>(std::move(options), clock)) {}
+
+Limiter::~Limiter() = default;
+
+Limiter::Admission Limiter::admit(const std::string& tenant, const TenantPolicy& policy, int64_t tokens, Money cost) {
+  Admission admission;
+  bool urgent = false;
+  {
+    const std::lock_guard lock(impl_->mutex);
+    const WallTime now = impl_->clock.wall_now();
+    RateLimits rates(impl_->mirror, tenant, policy);
+    SpendingBooks books(impl_->mirror, tenant, policy);
+    admission.refusal = rates.refuse(tokens, now);
+    if (!admission.refusal) admission.refusal = books.refuse(cost, now);
+    if (!admission.refusal) {
+      rates.take(1, tokens, now);
+      Reservation& held = admission.reservation;
+      held.held_in_ = books.hold(cost, now);
+      held.limiter_ = this;
+      held.tenant_ = tenant;
+      held.policy_ = policy;
+      held.tokens_ = tokens;
+      held.cost_ = cost;
+    }
+    admission.status = rates.status(now);
+    urgent = impl_->options.store != nullptr && !impl_->apart && impl_->mirror.untold_share() > urgent_share;
+  }
+  if (urgent && impl_->options.on_urgent) impl_->options.on_urgent();
+  return admission;
+}
+
+Limiter::Spending Limiter::spending(const std::string& tenant) const {
+  const std::lock_guard lock(impl_->mutex);
+  const WallTime now = impl_->clock.wall_now();
+  return {spent_this_day(impl_->mirror, tenant, now), spent_this_month(impl_->mirror, tenant, now)};
+}
+
+Result<void> Limiter::exchange() {
+  std::optional<StateMirror::Exchange> exchange;
+  {
+    const std::lock_guard lock(impl_->mutex);
+    if (impl_->options.store == nullptr) {
+      impl_->mirror.forget(impl_->clock.wall_now());
+      return {};
+    }
+    exchange = impl_->mirror.collect(impl_->clock.wall_now());
+  }
+  if (!exchange) return {};
+  session::SharedState& store = *impl_->options.store;
+  auto counters = store.add(exchange->additions, exchange->once + "/counters");
+  auto levels = counters ? store.take(exchange->takes, session::TakeMode::in_debt, exchange->once + "/buckets")
+                         : Result<session::BucketLevels>(counters.error());
+  const std::lock_guard lock(impl_->mutex);
+  if (!levels) {
+    if (!impl_->apart) {
+      base::log::warn("limits are kept by this gateway alone until the store is back: {}", levels.error().to_string());
+    }
+    impl_->apart = levels.error().to_string();
+    return std::move(levels).error();
+  }
+  impl_->mirror.apply(*counters, levels->levels, impl_->clock.wall_now());
+  if (impl_->apart) base::log::info("limits are shared with the other gateways again");
+  impl_->apart.reset();
+  return {};
+}
+
+std::optional<std::string> Limiter::apart() const {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->apart;
+}
+
+Reservation& Reservation::operator=(Reservation&& other) noexcept {
+  if (this == &other) return *this;
+  release();
+  limiter_ = std::exchange(other.limiter_, nullptr);
+  tenant_ = std::move(other.tenant_);
+  policy_ = other.policy_;
+  tokens_ = other.tokens_;
+  cost_ = other.cost_;
+  held_in_ = other.held_in_;
+  return *this;
+}
+
+RateStatus Reservation::settle(int64_t tokens, Money cost) {
+  Limiter* limiter = std::exchange(limiter_, nullptr);
+  if (limiter == nullptr) return {};
+  limiter->impl_->settle(*this, 1, tokens, cost);
+  const std::lock_guard lock(limiter->impl_->mutex);
+  return RateLimits(limiter->impl_->mirror, tenant_, policy_).status(limiter->impl_->clock.wall_now());
+}
+
+void Reservation::release() {
+  if (Limiter* limiter = std::exchange(limiter_, nullptr)) limiter->impl_->settle(*this, 0, 0, Money());
+}
+
+}  // namespace tidemill::access
