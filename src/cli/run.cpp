@@ -39,16 +39,19 @@ std::string suggestion(const CLI::App& app, const std::string& word) {
 // The word that nothing took, and whose it was: of the subcommand if there is one.
 std::string describe_extras(const CLI::App& app) {
   const CLI::App* owner = &app;
-  for (const CLI::App* command : app.get_subcommands())
-    owner = command;
+  std::string path = "tidemill";
+  while (!owner->get_subcommands().empty()) {
+    owner = owner->get_subcommands().back();
+    path += " " + owner->get_name();
+  }
   const std::vector<std::string> extras = owner->remaining();
   const std::vector<std::string> all = extras.empty() ? app.remaining() : extras;
   if (all.empty()) return "unexpected arguments";
   const std::string word = all.front().substr(0, all.front().find('='));
   const bool is_flag = word.starts_with("-");
-  const std::string kind = is_flag ? "flag" : owner == &app ? "command" : "argument";
-  const std::string where = owner == &app ? "tidemill" : "tidemill " + owner->get_name();
-  return fmt::format("unknown {} '{}'{} (see '{} --help')", kind, word, suggestion(*owner, word), where);
+  const bool has_commands = !owner->get_subcommands({}).empty();
+  const std::string kind = is_flag ? "flag" : has_commands ? "command" : "argument";
+  return fmt::format("unknown {} '{}'{} (see '{} --help')", kind, word, suggestion(*owner, word), path);
 }
 
 // The body, and the end of what it printed.
@@ -97,6 +100,7 @@ int run(int argc, const char* const* argv) {
   add_template(app, chosen);
   add_inspect(app, chosen);
   add_bench(app, chosen);
+  add_keys(app, chosen);
   add_pack(app, chosen);
   add_synth(app, chosen);
   add_version(app, chosen);

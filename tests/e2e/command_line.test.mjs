@@ -1,6 +1,7 @@
 // The program's subcommands as scripts use them.
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
@@ -23,7 +24,7 @@ describe('the command line', { timeout: 300_000 }, () => {
   after(() => rmSync(folder, { recursive: true }));
 
   test('helps, and says what is wrong with a wrong command', () => {
-    for (const name of ['serve', 'chat', 'complete', 'tokenize', 'template', 'inspect', 'bench', 'pack', 'synth', 'version']) {
+    for (const name of ['serve', 'chat', 'complete', 'tokenize', 'template', 'inspect', 'bench', 'keys', 'pack', 'synth', 'version']) {
       const help = tidemill([name, '--help']);
       assert.equal(help.code, 0, name);
       assert.match(help.out, /--help/);
@@ -44,6 +45,45 @@ describe('the command line', { timeout: 300_000 }, () => {
     const shape = tidemill(['synth', 'llama-9', path.join(folder, 'x.gguf')]);
     assert.equal(shape.code, 2);
     assert.match(shape.err, /llama-9.*qwen3-4b/);
+  });
+
+  test('keys are made, listed, shown and revoked, and the secret is shown once', () => {
+    const file = path.join(folder, 'keys.json');
+    const keys = (...args) => tidemill(['keys', ...args, '--keys', file]);
+    const made = keys('create', '--tenant', 'acme', '--name', 'ci', '--scope', 'generate,read', '--model', 'qwen3-*', '--expires', '90d', '--json');
+    assert.equal(made.code, 0, made.err);
+    const key = JSON.parse(made.out);
+    assert.match(key.secret, /^tm-[\w-]{43}$/);
+    assert.deepEqual(key.scopes, ['generate', 'read']);
+    assert.ok(Math.abs(key.expires - key.created - 90 * 86400) < 5);
+    assert.ok(!readFileSync(file, 'utf8').includes(key.secret.slice(3)));
+    assert.ok(readFileSync(file, 'utf8').includes(createHash('sha256').update(key.secret).digest('hex')));
+    const text = keys('create', '--tenant', 'other', '--name', 'x');
+    assert.match(text.out, /tm-[\w-]{43}\n\nKeep the secret now/);
+    for (const shown of [keys('list'), keys('list', '--json'), keys('show', key.id), keys('show', key.id, '--json')]) {
+      assert.equal(shown.code, 0, shown.err);
+      assert.ok(shown.out.includes(key.id));
+      assert.ok(!shown.out.includes(key.secret));
+    }
+    assert.equal(JSON.parse(keys('list', '--json').out).length, 2);
+    assert.equal(JSON.parse(keys('list', '--tenant', 'acme', '--json').out).length, 1);
+    assert.equal(keys('revoke', key.id).code, 0);
+    assert.equal(JSON.parse(keys('show', key.id, '--json').out).state, 'revoked');
+    const unknown = keys('revoke', 'key_0');
+    assert.equal(unknown.code, 1);
+    assert.match(unknown.err, /key_0.*keys list/);
+    for (const [args, reason] of [[['create', '--tenant', 'a', '--name', 'b', '--scope', 'reed'], /reed.*read/],
+      [['create', '--tenant', 'a', '--name', 'b', '--expires', '2001-01-01'], /expiry/],
+      [['create', '--tenant', 'a', '--name', 'b', '--expires', 'soon'], /soon.*90d/],
+      [['create', '--tenant', 'a'], /--name/], [['crate'], /crate.*create/]]) {
+      const wrong = tidemill(['keys', ...args]);
+      assert.equal(wrong.code, 2, wrong.err);
+      assert.match(wrong.err, reason);
+    }
+    const down = tidemill(['keys', 'list', '--keys', 'redis://:hush@127.0.0.1:1/0']);
+    assert.equal(down.code, 1);
+    assert.match(down.err, /127\.0\.0\.1:1/);
+    assert.ok(!down.err.includes('hush'));
   });
 
   test('a full disk is an error, a reader that has gone is none', () => {
