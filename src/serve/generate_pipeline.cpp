@@ -167,7 +167,8 @@ Result<Prepared> prepare(const Service& service, const Pipeline& pipeline, std::
   const Serving& serving = *service.serving();
   Prepared prepared;
   TM_TRY(const auto resume, wire::parse_resume(body));
-  prepared.origin = resume ? resume->origin : std::move(origin);
+  if (resume) origin = resume->origin;
+  prepared.origin = std::move(origin);
   TM_TRY(prepared.asked, pipeline.parse(body));
   wire::GenerateRequest& request = prepared.asked.request;
   TM_CHECK(check_model(serving, request.model));

@@ -128,11 +128,13 @@ void expect_seamless_everywhere(Rig& here, Rig& there, const Request& request, c
     longest = std::max(longest, told.tokens.size());
   for (size_t cut = 0; cut <= longest; ++cut) {
     std::vector<size_t> cuts;
+    cuts.reserve(whole.size());
     for (size_t i = 0; i < whole.size(); ++i)
       cuts.push_back((cut + 5 * i) % (whole[i].tokens.size() + 1));
     expect_seamless(there, request, whole, cuts, fmt::format("{}, cut at {}", what, cut));
   }
   std::vector<size_t> ends;
+  ends.reserve(whole.size());
   for (const Told& told : whole)
     ends.push_back(told.tokens.size());
   expect_seamless(there, request, whole, ends, what + ", cut at the end");
