@@ -41,6 +41,7 @@ base::Result<int> run_both(RoleFlags& flags) {
   TM_TRY(const auto gateway, gateway::Gateway::start(flags.gateway_options()));
   TM_TRY(auto model, load_served_model(behind));
   TM_CHECK(server->serve(std::move(model)));
+  gateway->look();
   if (!interrupt.raised()) print_model_welcome(gateway->url(), *server);
   while (!interrupt.raised()) {
     interrupt.wait();

@@ -35,6 +35,10 @@ void append_text(std::string& line, std::string_view key, std::string_view value
   line += base::json::serialize(base::json::string(base::utf8::sanitize(value)));
 }
 
+void append_count(std::string& line, std::string_view key, int64_t count) {
+  if (count >= 0) line += fmt::format(",\"{}\":{}", key, count);
+}
+
 }  // namespace
 
 std::string access_line(const AccessRecord& record) {
@@ -43,13 +47,17 @@ std::string access_line(const AccessRecord& record) {
   append_text(line, "trace_id", record.trace_id);
   append_text(line, "peer", record.peer);
   append_text(line, "tenant", record.tenant);
+  append_text(line, "key", record.key);
   append_text(line, "method", record.method);
   append_text(line, "path", record.path);
   append_text(line, "model", record.model);
   append_text(line, "backend", record.backend);
   line += fmt::format(",\"status\":{},\"duration_ms\":{:.3f}", record.status, 1e3 * base::seconds(record.duration));
   if (record.first_byte.count() > 0) line += fmt::format(",\"ttfb_ms\":{:.3f}", 1e3 * base::seconds(record.first_byte));
-  if (record.tokens >= 0) line += fmt::format(",\"tokens\":{}", record.tokens);
+  append_count(line, "prompt_tokens", record.prompt_tokens);
+  append_count(line, "cached_tokens", record.cached_tokens);
+  append_count(line, "output_tokens", record.output_tokens);
+  append_text(line, "cost", record.cost);
   line += fmt::format(",\"bytes_in\":{},\"bytes_out\":{},\"tries\":{},\"resumed\":{}", record.bytes_in,
                       record.bytes_out, record.tries, record.resumed);
   append_text(line, "error", record.error);

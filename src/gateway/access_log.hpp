@@ -18,6 +18,7 @@ struct AccessRecord {
   std::string_view trace_id;
   std::string_view peer;
   std::string_view tenant;
+  std::string_view key;  // its public id
   std::string_view method;
   std::string_view path;  // without the query
   std::string_view model;
@@ -25,7 +26,10 @@ struct AccessRecord {
   int status = 0;            // 499: the client went before there was one
   base::Duration duration{};
   base::Duration first_byte{};  // until the first byte of the answer; 0: there was none
-  int64_t tokens = -1;          // sent in a stream with marks; -1: not known
+  int64_t prompt_tokens = -1;   // -1: not known, here and below
+  int64_t cached_tokens = -1;
+  int64_t output_tokens = -1;
+  std::string_view cost;  // in the currency of the policy
   uint64_t bytes_in = 0;
   uint64_t bytes_out = 0;
   int tries = 0;

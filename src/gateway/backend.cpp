@@ -10,9 +10,6 @@ namespace tidemill::gateway {
 
 namespace {
 
-constexpr base::Duration shortest_shun = std::chrono::milliseconds(250);
-constexpr int most_doublings = 6;
-
 // The sum over the series of `name`, which starts a line and ends at a blank or a brace.
 std::optional<double> sum_of(std::string_view text, std::string_view name) {
   std::optional<double> sum;
@@ -34,20 +31,39 @@ std::optional<double> sum_of(std::string_view text, std::string_view name) {
   return sum;
 }
 
-}  // namespace
-
-BackendLoad BackendLoad::parse(std::string_view metrics) {
-  BackendLoad load;
-  load.waiting = sum_of(metrics, "vllm:num_requests_waiting").value_or(0);
-  load.running = sum_of(metrics, "vllm:num_requests_running").value_or(0);
-  load.kv_usage = sum_of(metrics, "vllm:kv_cache_usage_perc").value_or(0);
-  load.started_at = sum_of(metrics, "process_start_time_seconds").value_or(0);
-  return load;
+std::optional<int64_t> whole(std::optional<double> number) {
+  return number ? std::optional(static_cast<int64_t>(*number)) : std::nullopt;
 }
 
-Backend::Backend(BackendOptions options, observe::Metrics& metrics, const base::Clock& clock)
+// The number that a label of the series `name` holds: cache_config_info{block_size="16"}.
+std::optional<int64_t> label_of(std::string_view text, std::string_view name, std::string_view label) {
+  const size_t series = text.find(name);
+  if (series == std::string_view::npos) return std::nullopt;
+  const std::string_view line = text.substr(series, text.find('\n', series + 1) - series);
+  const std::string key = std::string(label) + "=\"";
+  const size_t at = line.find(key);
+  if (at == std::string_view::npos) return std::nullopt;
+  int64_t number = 0;
+  const auto [end, error] = std::from_chars(line.data() + at + key.size(), line.data() + line.size(), number);
+  return error == std::errc() ? std::optional(number) : std::nullopt;
+}
+
+}  // namespace
+
+route::BackendReport parse_report(std::string_view metrics) {
+  route::BackendReport report;
+  report.waiting = whole(sum_of(metrics, "vllm:num_requests_waiting"));
+  report.running = whole(sum_of(metrics, "vllm:num_requests_running"));
+  report.kv_usage = sum_of(metrics, "vllm:kv_cache_usage_perc");
+  report.started_at = sum_of(metrics, "process_start_time_seconds");
+  const auto block = label_of(metrics, "\nvllm:cache_config_info{", "block_size");
+  const auto blocks = label_of(metrics, "\nvllm:cache_config_info{", "num_gpu_blocks");
+  if (block && blocks) report.kv_capacity_tokens = *block * *blocks;
+  return report;
+}
+
+Backend::Backend(BackendOptions options, observe::Metrics& metrics)
     : options_(std::move(options)),
-      clock_(clock),
       requests_(metrics.counter({"tidemill_gateway_backend_requests_total"}, "Tries at each backend",
                                 {{"backend", options_.name}})),
       errors_(metrics.counter({"tidemill_gateway_backend_failures_total"},
@@ -81,33 +97,27 @@ void Backend::set_models(std::vector<std::string> models) {
   listed_ = std::move(models);
 }
 
-bool Backend::available() const {
-  return ready_.load(std::memory_order_relaxed) &&
-         shunned_until_.load(std::memory_order_relaxed) <= clock_.now().time_since_epoch().count();
-}
-
-bool Backend::note_poll(const BackendLoad& load) {
+void Backend::note_ready(const route::BackendReport& report) {
   timeouts_ = 0;
-  const bool was_ready = ready_.exchange(true);
-  if (!reachable_.exchange(true)) base::log::info("backend {} is ready", name());
+  if (!ready_.exchange(true)) base::log::info("backend {} is ready", name());
   const std::lock_guard lock(mutex_);
-  const bool restarted = load.started_at != load_.started_at;
-  load_ = load;
-  if (was_ready && !restarted) return false;
-  shunned_until_ = 0;
-  failures_ = 0;
-  marks_ = -1;  // another program may have come up there
-  return restarted;
+  if (report.started_at == report_.started_at) {
+    report_ = report;
+    return;
+  }
+  // Another process, perhaps another program.
+  report_ = report;
+  marks_ = -1;
+  listed_.reset();
 }
 
 void Backend::note_unready(std::string_view why) {
-  ready_ = false;
-  if (reachable_.exchange(false)) base::log::warn("backend {} is not ready: {}", name(), why);
+  if (ready_.exchange(false)) base::log::warn("backend {} is not ready: {}", name(), why);
 }
 
-BackendLoad Backend::load() const {
+route::BackendReport Backend::report() const {
   const std::lock_guard lock(mutex_);
-  return load_;
+  return report_;
 }
 
 std::optional<bool> Backend::sends_marks() const {
@@ -126,28 +136,7 @@ void Backend::begin() {
 
 void Backend::finish(Outcome outcome) {
   in_flight_.fetch_sub(1, std::memory_order_relaxed);
-  if (outcome == Outcome::answered) failures_.store(0, std::memory_order_relaxed);
-  if (outcome == Outcome::answered || outcome == Outcome::abandoned) return;
-  errors_.add();
-  if (outcome == Outcome::refused) return;
-  const int before = std::min(failures_.fetch_add(1), most_doublings);
-  shunned_until_ = (clock_.now() + shortest_shun * (int64_t{1} << before)).time_since_epoch().count();
-}
-
-Backend::Lease::Lease(std::shared_ptr<Backend> backend) : backend_(std::move(backend)) {
-  if (backend_) backend_->begin();
-}
-
-Backend::Lease& Backend::Lease::operator=(Lease&& other) noexcept {
-  if (this != &other) {
-    end(Outcome::abandoned);
-    backend_ = std::move(other.backend_);
-  }
-  return *this;
-}
-
-void Backend::Lease::end(Outcome outcome) {
-  if (const auto backend = std::exchange(backend_, nullptr)) backend->finish(outcome);
+  if (outcome == Outcome::refused || outcome == Outcome::failed) errors_.add();
 }
 
 }  // namespace tidemill::gateway

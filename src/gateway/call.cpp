@@ -63,6 +63,8 @@ Call::~Call() {
     record_.trace_id = trace.size() > 35 ? std::string_view(trace).substr(3, 32) : std::string_view();
     record_.peer = request.peer;
     record_.tenant = tenant_;
+    record_.key = key_;
+    record_.cost = cost_;
     record_.method = request.method;
     record_.path = path_;
     record_.model = model_;
@@ -82,6 +84,23 @@ void Call::set_model(std::string model) {
 
 void Call::set_backend(const std::string& name) {
   backend_ = name;
+}
+
+void Call::set_caller(const Caller& caller) {
+  tenant_ = caller.tenant;
+  key_ = caller.key_id;
+}
+
+void Call::note_usage(const TokenUsage& usage, std::string cost) {
+  cost_ = std::move(cost);
+  const auto note = [this](std::string_view name, const std::optional<int64_t>& count, int64_t& field) {
+    if (!count) return;
+    field = *count;
+    span_.set(name, *count);
+  };
+  note(attribute::input_tokens, usage.prompt_tokens, record_.prompt_tokens);
+  note(attribute::cached_input_tokens, usage.cached_tokens, record_.cached_tokens);
+  note(attribute::output_tokens, usage.output_tokens, record_.output_tokens);
 }
 
 void Call::note_failure(const Error& error) {
@@ -116,6 +135,15 @@ asio::awaitable<Result<void>> Call::refuse(const Error& error) {
   co_return co_await respond(std::move(response));
 }
 
+asio::awaitable<Result<void>> Call::refuse(const Refused& refused) {
+  error_ = refused.message;
+  wire::HttpResponse response =
+      wire::error_response(refused.status, refused.message, refused.type, refused.code, error_style_, id_);
+  if (refused.status == 401) response.headers.set("WWW-Authenticate", "Bearer");
+  if (refused.retry_after) response.headers.set("Retry-After", access::retry_after_seconds(*refused.retry_after));
+  co_return co_await respond(std::move(response));
+}
+
 asio::awaitable<Result<void>> Call::begin_stream(int status, wire::Headers headers) {
   note_status(status);
   name_itself(headers);
@@ -129,6 +157,26 @@ asio::awaitable<Result<void>> Call::write(std::string_view bytes) {
 
 asio::awaitable<Result<void>> Call::end() {
   co_return co_await exchange_.end();
+}
+
+namespace {
+
+asio::awaitable<void> handle(Service& service, Endpoint endpoint, std::string_view scope, wire::Exchange& exchange) {
+  Call call(service, exchange);
+  auto [caller, denied] = service.gate().identify(call.request());
+  call.set_caller(caller);
+  if (!denied && !scope.empty()) denied = Gate::check(caller, scope, {});
+  if (denied) {
+    (void)co_await call.refuse(*denied);
+    co_return;
+  }
+  co_await endpoint(service, call, caller);
+}
+
+}  // namespace
+
+wire::Handler for_callers(Service& service, Endpoint endpoint, std::string_view scope) {
+  return [&service, endpoint, scope](wire::Exchange& exchange) { return handle(service, endpoint, scope, exchange); };
 }
 
 }  // namespace tidemill::gateway

@@ -9,7 +9,9 @@
 
 #include "base/result.hpp"
 #include "gateway/access_log.hpp"
+#include "gateway/gate.hpp"
 #include "gateway/service.hpp"
+#include "gateway/token_usage.hpp"
 #include "observe/trace.hpp"
 #include "wire/error_body.hpp"
 #include "wire/http_server.hpp"
@@ -34,6 +36,9 @@ class Call {
   const std::string& id() const { return id_; }
   // Whose conversations, limits and money it concerns; empty where nobody is told apart.
   const std::string& tenant() const { return tenant_; }
+  void set_caller(const Caller& caller);
+  // What it took, for the log and the span.
+  void note_usage(const TokenUsage& usage, std::string cost);
   observe::Span& span() { return span_; }
   wire::ErrorStyle error_style() const { return error_style_; }
 
@@ -45,6 +50,7 @@ class Call {
   // The answer, each with x-request-id (and with request-id, which Anthropic's clients read). See wire::Exchange.
   asio::awaitable<base::Result<void>> respond(wire::HttpResponse response);
   asio::awaitable<base::Result<void>> refuse(const base::Error& error);
+  asio::awaitable<base::Result<void>> refuse(const Refused& refused);
   asio::awaitable<base::Result<void>> begin_stream(int status, wire::Headers headers);
   asio::awaitable<base::Result<void>> write(std::string_view bytes);
   asio::awaitable<base::Result<void>> end();
@@ -60,6 +66,8 @@ class Call {
   wire::ErrorStyle error_style_;
   std::string id_;
   std::string tenant_;
+  std::string key_;
+  std::string cost_;
   std::string path_;
   std::string model_;
   std::string backend_;
@@ -67,5 +75,11 @@ class Call {
   AccessRecord record_;
   observe::Span span_;
 };
+
+// An endpoint of the API, called with who calls.
+using Endpoint = asio::awaitable<void> (*)(Service& service, Call& call, const Caller& caller);
+
+// `endpoint` behind the keys; with a `scope`, also behind that. The service must outlive the handler.
+wire::Handler for_callers(Service& service, Endpoint endpoint, std::string_view scope = {});
 
 }  // namespace tidemill::gateway

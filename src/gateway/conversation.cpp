@@ -107,6 +107,18 @@ Result<Conversation> Conversation::open(session::SessionStore& store, std::strin
   return conversation;
 }
 
+Error store_failed(Error error) {
+  switch (error.code()) {
+    case ErrorCode::unavailable:
+    case ErrorCode::exhausted:
+    case ErrorCode::timeout:
+    case ErrorCode::io:
+      return {ErrorCode::unavailable, fmt::format("the session store fails, try again: {}", error.to_string())};
+    default:
+      return error;
+  }
+}
+
 ResponseKeeper::ResponseKeeper(Service& service, std::string tenant, const RequestOutline& outline, json::array items)
     : service_(service),
       tenant_(std::move(tenant)),
@@ -133,7 +145,7 @@ asio::awaitable<Result<void>> ResponseKeeper::adopt(json::object& response, bool
   std::vector<session::Record> records = session::records_of(response, std::move(items_));
   auto write = [&] { return service_.sessions().put(tenant_, records); };
   auto kept = co_await service_.run_store_work(write);
-  if (!kept) co_return std::move(kept).error().wrap("the response could not be kept");
+  if (!kept) co_return store_failed(std::move(kept).error().wrap("the response could not be kept"));
   co_return Result<void>();
 }
 

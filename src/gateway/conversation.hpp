@@ -24,6 +24,9 @@ struct Conversation {
                                          const RequestOutline& outline);
 };
 
+// What a client is told when the store fails, whichever way: 503, to be tried again.
+base::Error store_failed(base::Error error);
+
 // Writes into the answer what the client asked for ("store", "previous_response_id"), and keeps the response before the
 // client hears that it is complete, so that it can go on at once, anywhere.
 class ResponseKeeper final : public AnswerFilter {

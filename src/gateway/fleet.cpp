@@ -1,89 +1,141 @@
 #include "gateway/fleet.hpp"
 
 #include <algorithm>
-#include <tuple>
 #include <utility>
 
 #include <fmt/core.h>
 
+#include "base/log.hpp"
 #include "base/utf8.hpp"
 
 namespace tidemill::gateway {
 
 namespace {
 
-// SplitMix64's finish: spreads the bits of a hash that is combined from others.
-uint64_t mix(uint64_t x) {
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9U;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebU;
-  return x ^ (x >> 31);
+route::Outcome to_route(Outcome outcome) {
+  switch (outcome) {
+    case Outcome::answered:
+      return route::Outcome::success;
+    case Outcome::failed:
+      return route::Outcome::failure;
+    case Outcome::refused:  // it is well, and told why
+    case Outcome::abandoned:
+      break;
+  }
+  return route::Outcome::cancelled;
 }
-
-// Rendezvous hashing: who wins among any set stays the same when others come and go.
-uint64_t draw(uint64_t affinity, const Backend& backend) {
-  return mix(affinity ^ mix(std::hash<std::string>()(backend.name())));
-}
-
-// In requests. Those that the gateway has under way are known now, those of others as of the last poll.
-double load_of(const Backend& backend) {
-  const BackendLoad polled = backend.load();
-  const double here = backend.in_flight();
-  return std::max(here, polled.running + polled.waiting) / backend.options().weight;
-}
-
-// Loads that differ by less are as good as equal.
-constexpr double load_step = 2;
 
 }  // namespace
 
+Lease& Lease::operator=(Lease&& other) noexcept {
+  if (this == &other) return *this;
+  end(Outcome::abandoned);
+  fleet_ = std::exchange(other.fleet_, nullptr);
+  backend_ = std::move(other.backend_);
+  ticket_ = std::exchange(other.ticket_, 0);
+  return *this;
+}
+
+void Lease::begin_answer() {
+  if (fleet_ != nullptr) fleet_->router_.first_token(ticket_, fleet_->clock_.now());
+}
+
+void Lease::end(Outcome outcome, const TokenUsage& usage) {
+  const auto backend = std::exchange(backend_, nullptr);
+  if (!backend) return;
+  backend->finish(outcome);
+  const route::Finish finish{.outcome = to_route(outcome),
+                             .prompt_tokens = usage.prompt_tokens,
+                             .cached_tokens = usage.cached_tokens,
+                             .output_tokens = usage.output_tokens};
+  fleet_->router_.finish(ticket_, finish, fleet_->clock_.now());
+}
+
 void Fleet::replace(Backends backends) {
+  std::vector<route::Endpoint> endpoints;
+  for (const auto& backend : backends)
+    endpoints.push_back({.address = backend->name()});
+  std::sort(endpoints.begin(), endpoints.end(), [](const auto& a, const auto& b) { return a.address < b.address; });
   auto next = std::make_shared<const Backends>(std::move(backends));
   const std::lock_guard lock(mutex_);
   backends_ = std::move(next);
+  router_.set_backends(endpoints, clock_.now());
+}
+
+std::shared_ptr<const Fleet::Backends> Fleet::all() const {
+  const std::lock_guard lock(mutex_);
+  return backends_;
 }
 
 Fleet::Backends Fleet::backends() const {
-  const std::lock_guard lock(mutex_);
-  return *backends_;
+  return *all();
 }
 
 bool Fleet::contains(const Backend& backend) const {
-  const Backends all = backends();
-  return std::any_of(all.begin(), all.end(), [&](const auto& other) { return other.get() == &backend; });
+  const auto backends = all();
+  return std::any_of(backends->begin(), backends->end(), [&](const auto& other) { return other.get() == &backend; });
 }
 
-base::Result<Backend::Lease> Fleet::pick(const Wanted& wanted, const std::vector<const Backend*>& tried) const {
-  std::shared_ptr<const Backends> all;
-  {
-    const std::lock_guard lock(mutex_);
-    all = backends_;
-  }
-  const std::shared_ptr<Backend>* best = nullptr;
-  std::tuple<bool, double, uint64_t> best_rank;
-  bool served = false;
+base::Result<Lease> Fleet::pick(const Wanted& wanted, const std::vector<const Backend*>& tried) {
+  const auto backends = all();
+  const bool served = std::any_of(backends->begin(), backends->end(),
+                                  [&](const auto& backend) { return backend->serves(wanted.model); });
   bool all_known = true;
-  for (const auto& backend : *all) {
-    all_known = all_known && backend->models_known();
-    // One that has not told its models yet is asked only where there is no other way.
-    const bool serves = backend->serves(wanted.model);
-    if (!serves && backend->models_known()) continue;
-    served = served || serves;
-    if (wanted.marking && backend->sends_marks() == false) continue;
-    if (std::find(tried.begin(), tried.end(), backend.get()) != tried.end()) continue;
-    const double step = static_cast<double>(static_cast<int64_t>(load_of(*backend) / load_step));
-    const std::tuple rank(!(serves && backend->available()), step, draw(wanted.affinity, *backend));
-    if (best != nullptr && best_rank <= rank) continue;
-    best = &backend;
-    best_rank = rank;
+  std::vector<std::string> exclude;
+  for (const auto& backend : *backends) {
+    const bool known = backend->models_known();
+    all_known = all_known && known;
+    // One that has not told its models yet is asked only where nobody is known to serve this one.
+    const bool may_serve = backend->serves(wanted.model) || (!served && !known);
+    const bool was_tried = std::find(tried.begin(), tried.end(), backend.get()) != tried.end();
+    const bool cannot_resume = wanted.marking && backend->sends_marks() == false;
+    if (!may_serve || was_tried || cannot_resume) exclude.push_back(backend->name());
   }
-  if (best != nullptr) return Backend::Lease(*best);
-  if (!served && all_known && !all->empty()) {
+  if (!served && all_known && !backends->empty()) {
     return base::Error(base::ErrorCode::not_found,
                        fmt::format("no backend serves the model '{}'", base::utf8::prefix(wanted.model, 100)))
         .with_param("model");
   }
-  return base::Error(base::ErrorCode::unavailable,
-                     all->empty() ? "the gateway has no backends" : "no further backend can be asked");
+  if (exclude.size() == backends->size()) {
+    return base::Error(base::ErrorCode::unavailable,
+                       backends->empty() ? "the gateway has no backends" : "no further backend can be asked");
+  }
+  const route::RouteRequest request{.blocks = wanted.blocks,
+                                    .prompt_bytes = wanted.prompt_bytes,
+                                    .output_tokens = wanted.output_tokens,
+                                    .session = wanted.session,
+                                    .exclude = exclude};
+  TM_TRY(const route::Route chosen, router_.route(request, clock_.now()));
+  Lease lease;
+  lease.fleet_ = this;
+  lease.ticket_ = chosen.ticket;
+  const auto is_it = [&](const auto& backend) { return backend->name() == chosen.address; };
+  const auto found = std::find_if(backends->begin(), backends->end(), is_it);
+  if (found == backends->end()) {  // a reload came between
+    router_.finish(chosen.ticket, {.outcome = route::Outcome::cancelled}, clock_.now());
+    return base::Error(base::ErrorCode::unavailable, "the backends are being replaced");
+  }
+  lease.backend_ = *found;
+  lease.backend_->begin();
+  return lease;
+}
+
+void Fleet::note_poll(Backend& backend, const route::BackendReport& report) {
+  const base::SteadyTime now = clock_.now();
+  router_.check(backend.name(), true, now);
+  router_.ready(backend.name(), now);
+  router_.report(backend.name(), report, now);
+  backend.note_ready(report);
+}
+
+void Fleet::note_failed_poll(Backend& backend, std::string_view why) {
+  router_.check(backend.name(), false, clock_.now());
+  backend.note_unready(why);
+}
+
+void Fleet::note_unready(Backend& backend, std::string_view why) {
+  router_.drain(backend.name(), std::nullopt, clock_.now());
+  backend.note_unready(why);
 }
 
 std::vector<std::string> Fleet::models() const {
@@ -95,6 +147,18 @@ std::vector<std::string> Fleet::models() const {
   std::sort(names.begin(), names.end());
   names.erase(std::unique(names.begin(), names.end()), names.end());
   return names;
+}
+
+PromptBlocks prompt_blocks(std::string_view salt, std::string_view tools, std::string_view system,
+                           std::string_view prompt) {
+  route::BlockHasher hasher(salt);
+  hasher.add(tools);
+  hasher.add(system);
+  // The next turn goes on where the array ends now.
+  if (prompt.ends_with(']') || prompt.ends_with('"')) prompt.remove_suffix(1);
+  hasher.add(prompt);
+  const auto blocks = hasher.blocks();
+  return {.blocks = {blocks.begin(), blocks.end()}, .bytes = hasher.bytes()};
 }
 
 }  // namespace tidemill::gateway

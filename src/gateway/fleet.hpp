@@ -4,43 +4,100 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "base/clock.hpp"
 #include "base/result.hpp"
 #include "gateway/backend.hpp"
+#include "gateway/token_usage.hpp"
+#include "route/router.hpp"
 
 namespace tidemill::gateway {
 
 // What the choice of a backend depends on.
 struct Wanted {
-  std::string model;      // empty: any
-  uint64_t affinity = 0;  // equal for requests that should meet again: of one session, or with one prompt's start
-  bool marking = false;   // none that is known to send streams without marks: they cannot take one up exactly
+  std::string model;                     // empty: any
+  std::string session;                   // requests of one go to where it was before, if that costs little
+  std::vector<route::BlockHash> blocks;  // of the prompt, as prompt_blocks() gives them
+  uint64_t prompt_bytes = 0;
+  std::optional<int64_t> output_tokens;  // the most that are asked for
+  bool marking = false;  // none that is known to send streams without marks: they cannot take one up exactly
 };
 
-// Thread-safe.
+class Fleet;
+
+// One request under way at a backend, from the moment it was chosen.
+class Lease {
+ public:
+  Lease() = default;
+  Lease(Lease&& other) noexcept { *this = std::move(other); }
+  Lease& operator=(Lease&& other) noexcept;
+  ~Lease() { end(Outcome::abandoned); }
+
+  Backend* operator->() const { return backend_.get(); }
+  Backend& operator*() const { return *backend_; }
+  explicit operator bool() const { return backend_ != nullptr; }
+
+  // The first byte that is worth something has come.
+  void begin_answer();
+  // Once; the lease is empty afterwards. What the backend said of the tokens corrects what is believed of its cache.
+  void end(Outcome outcome, const TokenUsage& usage = {});
+
+ private:
+  friend class Fleet;
+  Fleet* fleet_ = nullptr;
+  std::shared_ptr<Backend> backend_;
+  route::Ticket ticket_ = 0;
+};
+
+// Thread-safe; outlives its leases.
 class Fleet {
  public:
   using Backends = std::vector<std::shared_ptr<Backend>>;
+
+  explicit Fleet(const base::Clock& clock) : clock_(clock) {}
 
   // Those that stay the same in a reload keep their state.
   void replace(Backends backends);
   Backends backends() const;
   bool contains(const Backend& backend) const;
 
-  // A backend that serves the model, is available and is none of `tried`: the least loaded one, the affinity deciding
-  // among nearly equals. If none is available, one that is not. not_found, param "model": no backend serves it, all
-  // being known; unavailable: none that may serve it is left.
-  base::Result<Backend::Lease> pick(const Wanted& wanted, const std::vector<const Backend*>& tried) const;
+  // The best backend (route/router.hpp) that serves the model and is none of `tried`. not_found, param "model": no
+  // backend serves it, all being known; unavailable: none that may serve it is left.
+  base::Result<Lease> pick(const Wanted& wanted, const std::vector<const Backend*>& tried);
+
+  // What a look at a backend has found.
+  void note_poll(Backend& backend, const route::BackendReport& report);
+  // It did not answer, or not well.
+  void note_failed_poll(Backend& backend, std::string_view why);
+  // It asks for no requests: it loads or drains.
+  void note_unready(Backend& backend, std::string_view why);
 
   // The models of all backends, each once, in order.
   std::vector<std::string> models() const;
+  std::vector<route::BackendView> view() const { return router_.view(clock_.now()); }
 
  private:
+  friend class Lease;
+  std::shared_ptr<const Backends> all() const;
+
+  const base::Clock& clock_;
+  route::Router router_;
   mutable std::mutex mutex_;
   std::shared_ptr<const Backends> backends_ = std::make_shared<const Backends>();
 };
+
+// The blocks of a request's prompt, from the texts that it is made of as they stand in the body. Turns of one
+// conversation begin alike, and so do requests with one system prompt.
+struct PromptBlocks {
+  std::vector<route::BlockHash> blocks;
+  uint64_t bytes = 0;
+};
+PromptBlocks prompt_blocks(std::string_view salt, std::string_view tools, std::string_view system,
+                           std::string_view prompt);
 
 }  // namespace tidemill::gateway

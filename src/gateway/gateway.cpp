@@ -1,6 +1,7 @@
 #include "gateway/gateway.hpp"
 
 #include <algorithm>
+#include <future>
 #include <mutex>
 #include <utility>
 #include <vector>
@@ -10,7 +11,9 @@
 #include <boost/asio/detached.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <boost/asio/use_future.hpp>
 
+#include "base/ids.hpp"
 #include "base/log.hpp"
 #include "gateway/endpoints.hpp"
 #include "gateway/poller.hpp"
@@ -28,6 +31,8 @@ namespace {
 
 // How long lines of the access log may wait for others.
 constexpr auto log_interval = std::chrono::milliseconds(250);
+// How often gateways tell each other what was used.
+constexpr auto keep_interval = std::chrono::milliseconds(100);
 
 asio::awaitable<void> flush_forever(AccessLog& log) {
   asio::steady_timer timer(co_await asio::this_coro::executor);
@@ -38,12 +43,36 @@ asio::awaitable<void> flush_forever(AccessLog& log) {
   }
 }
 
+GateOptions gate_options(const GatewayOptions& options, session::Store& store) {
+  return {.keys = options.keys,
+          .policy = options.policy,
+          .slots = options.slots,
+          .max_queued = static_cast<size_t>(options.max_queued),
+          .longest_wait = options.longest_wait,
+          .gateway = "gateway-" + base::random_hex(8),
+          .store = &store};
+}
+
+asio::awaitable<void> keep_gate(Service& service) {
+  asio::steady_timer timer(co_await asio::this_coro::executor);
+  while (true) {
+    timer.expires_after(keep_interval);
+    (void)co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
+    auto work = [&service]() -> Result<void> {
+      service.gate().keep();
+      return {};
+    };
+    (void)co_await service.run_store_work(work);
+  }
+}
+
 // What a reload cannot change.
 bool needs_restart(const GatewayOptions& a, const GatewayOptions& b) {
   return a.host != b.host || a.port != b.port || a.io_threads != b.io_threads ||
          a.max_connections != b.max_connections || !(a.max_body == b.max_body) || a.cors_origins != b.cors_origins ||
          a.header_timeout != b.header_timeout || a.body_timeout != b.body_timeout || a.idle_timeout != b.idle_timeout ||
-         a.write_timeout != b.write_timeout || a.otlp_endpoint != b.otlp_endpoint || a.trace_ring != b.trace_ring;
+         a.write_timeout != b.write_timeout || a.otlp_endpoint != b.otlp_endpoint || a.trace_ring != b.trace_ring ||
+         a.keys != b.keys || a.slots != b.slots;
 }
 
 }  // namespace
@@ -51,7 +80,12 @@ bool needs_restart(const GatewayOptions& a, const GatewayOptions& b) {
 // The order of the members is the order in which they may rely on each other.
 struct Gateway::Impl {
   Impl(const GatewayOptions& options, const base::Clock& clock)
-      : service(options, clock), process_metrics(service.metrics()), http_metrics(service.metrics()) {}
+      : service(options, clock),
+        process_metrics(service.metrics()),
+        http_metrics(service.metrics()),
+        running(service.metrics().gauge({"tidemill_gateway_requests_running"},
+                                        "Requests that have a slot (gateway.slots)")),
+        queued(service.metrics().gauge({"tidemill_gateway_requests_queued"}, "Requests that wait for a slot")) {}
   ~Impl() { (void)stop(base::Duration(0)); }
 
   wire::Router router() {
@@ -61,6 +95,13 @@ struct Gateway::Impl {
     add_model_endpoints(router, service);
     add_status_endpoints(router, service);
     return router;
+  }
+
+  void set_gauges() {
+    http_metrics.set_connections(http->connections());
+    const access::Admission::State queue = service.gate().queue();
+    running.set(static_cast<double>(queue.running));
+    queued.set(static_cast<double>(queue.queued));
   }
 
   void set_backends(const std::vector<BackendOptions>& wanted);
@@ -84,6 +125,8 @@ struct Gateway::Impl {
   Service service;
   observe::ProcessMetrics process_metrics;
   wire::HttpMetrics http_metrics;
+  observe::Gauge& running;
+  observe::Gauge& queued;
   std::unique_ptr<wire::SpanExport> span_export;
   std::mutex reload_mutex;
   std::mutex stop_mutex;
@@ -104,7 +147,7 @@ void Gateway::Impl::set_backends(const std::vector<BackendOptions>& wanted) {
       after.push_back(*kept);
       continue;
     }
-    fresh.push_back(std::make_shared<Backend>(options, service.metrics(), service.clock()));
+    fresh.push_back(std::make_shared<Backend>(options, service.metrics()));
     after.push_back(fresh.back());
   }
   service.fleet().replace(std::move(after));
@@ -123,6 +166,8 @@ Result<std::unique_ptr<Gateway>> Gateway::start(const GatewayOptions& options, c
   }
   TM_TRY(auto sessions, session::open_store(options.session, clock));
   service.set_sessions(std::move(sessions));
+  TM_TRY(auto gate, Gate::open(gate_options(options, service.store()), clock));
+  service.set_gate(std::move(gate));
   wire::HttpServerOptions http = http_options(options);
   http.clock = &clock;
   http.on_exchange = [metrics = &impl->http_metrics](const wire::ExchangeSummary& summary) {
@@ -136,11 +181,20 @@ Result<std::unique_ptr<Gateway>> Gateway::start(const GatewayOptions& options, c
   impl->http = std::move(*started);
   impl->port = impl->http->port();
   impl->url = impl->http->url();
-  impl->connections_hook =
-      service.metrics().on_collect([raw = impl.get()] { raw->http_metrics.set_connections(raw->http->connections()); });
+  impl->connections_hook = service.metrics().on_collect([raw = impl.get()] { raw->set_gauges(); });
   impl->set_backends(backends);
   asio::co_spawn(impl->http->executor(), flush_forever(service.access_log()), asio::detached);
+  asio::co_spawn(impl->http->executor(), keep_gate(service), asio::detached);
   return std::unique_ptr<Gateway>(new Gateway(std::move(impl)));
+}
+
+void Gateway::look() {
+  std::vector<std::future<void>> looks;
+  for (auto& backend : impl_->service.fleet().backends()) {
+    looks.push_back(asio::co_spawn(impl_->http->executor(), poll_backend(impl_->service, backend), asio::use_future));
+  }
+  for (auto& look : looks)
+    look.wait();
 }
 
 Result<void> Gateway::reload(const GatewayOptions& options) {
@@ -154,6 +208,7 @@ Result<void> Gateway::reload(const GatewayOptions& options) {
         "some of what has changed in [gateway] and [observe] counts from the next start only: address, "
         "threads, limits and timeouts of clients' connections, the trace exporter");
   }
+  TM_CHECK(service.gate().reload(options.policy));
   service.set_options(std::make_shared<const GatewayOptions>(options));
   impl_->set_backends(backends);
   return {};

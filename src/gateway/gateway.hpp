@@ -32,6 +32,9 @@ class Gateway {
   uint16_t port() const;
   std::string url() const;  // "http://127.0.0.1:8080"
 
+  // Looks at all backends now, and returns when what they say is known. Not from a handler.
+  void look();
+
   // Takes new options while requests run; those go on with what they began with. Backends that stay the same keep what
   // is known of them. Address, threads, limits of connections and the trace exporter stay as they were, and the log
   // says so if others are asked for. On an error nothing changes.

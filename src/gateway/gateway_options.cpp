@@ -66,11 +66,25 @@ void register_back(base::ConfigSchema& schema, GatewayOptions& o) {
       .between(Duration(0), longest);
 }
 
+void register_gate(base::ConfigSchema& schema, GatewayOptions& o) {
+  schema
+      .add("gateway.keys", &o.keys,
+           "API keys that clients must have, as `tidemill keys` keeps them: a file or redis://...; empty: open to all")
+      .alias("--keys");
+  schema.add("gateway.policy", &o.policy, "TOML file of tenants' limits and budgets, and of models' prices")
+      .alias("--policy");
+  schema.add("gateway.slots", &o.slots, "requests at the backends at one time, others wait in turn; 0: no bound")
+      .between(0, 1'000'000);
+  schema.add("gateway.max_queued", &o.max_queued, "requests that wait for a slot; further ones get 429")
+      .between(0, 1'000'000);
+  schema.add("gateway.longest_wait", &o.longest_wait, "for a slot; a request that would wait longer gets 429 at once")
+      .between(Duration(0), longest);
+}
+
 void describe_backend(base::ConfigSchema& schema, BackendOptions& o) {
   schema.add("gateway.backend.url", &o.url, "http://host:port").required();
   schema.add("gateway.backend.name", &o.name, "name in logs and metrics");
   schema.add("gateway.backend.models", &o.models, "models to ask it for; what it lists if empty");
-  schema.add("gateway.backend.weight", &o.weight, "share of the load").between(0.001, 1000.0);
   schema.add("gateway.backend.api_key", &o.api_key, "key to send it").secret();
   schema
       .add("gateway.backend.resume", &o.resume,
@@ -90,6 +104,7 @@ RetryOptions GatewayOptions::retry_options() const {
 void register_options(base::ConfigSchema& schema, GatewayOptions& options) {
   register_front(schema, options);
   register_back(schema, options);
+  register_gate(schema, options);
   schema.add_rows("gateway.backend", &options.backends, describe_backend);
 }
 

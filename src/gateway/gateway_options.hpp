@@ -16,12 +16,11 @@ namespace tidemill::gateway {
 
 // One model server: [[gateway.backend]].
 struct BackendOptions {
-  std::string url;                  // "http://host:8000"; a path is put before every request's
-  std::string name;                 // in logs and metrics; host and port if empty
-  std::vector<std::string> models;  // what it is asked for; what its /v1/models lists if empty
-  double weight = 1;                // share of the load, beside others
-  std::string api_key;              // sent as bearer token in place of the client's
-  std::string resume = "auto";      // what to do for a stream that it breaks off: auto, exact, off
+  std::string url;                    // "http://host:8000"; a path is put before every request's
+  std::string name{};                 // in logs and metrics; host and port if empty
+  std::vector<std::string> models{};  // what it is asked for; what its /v1/models lists if empty
+  std::string api_key{};              // sent as bearer token in place of the client's
+  std::string resume = "auto";        // what to do for a stream that it breaks off: auto, exact, off
 
   bool operator==(const BackendOptions&) const = default;
 };
@@ -52,6 +51,12 @@ struct GatewayOptions {
   base::Duration resume_window = RetryOptions().resume_window;
 
   std::string access_log;
+
+  std::string keys;
+  std::string policy;
+  int slots = 0;
+  int max_queued = 4096;
+  base::Duration longest_wait = std::chrono::seconds(1);
 
   // Of the sections that roles share ([session], [observe]); whoever loads the configuration copies them.
   session::StoreOptions session;

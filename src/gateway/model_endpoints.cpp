@@ -19,8 +19,7 @@ json::object model_card(const std::string& name) {
   return {{"id", name}, {"object", "model"}, {"created", 0}, {"owned_by", "tidemill"}};
 }
 
-asio::awaitable<void> list_models(Service& service, wire::Exchange& exchange) {
-  Call call(service, exchange);
+asio::awaitable<void> list_models(Service& service, Call& call, const Caller&) {
   json::array cards;
   for (const std::string& name : service.fleet().models())
     cards.push_back(model_card(name));
@@ -28,8 +27,7 @@ asio::awaitable<void> list_models(Service& service, wire::Exchange& exchange) {
   (void)co_await call.respond(wire::HttpResponse::json(200, json::serialize(list)));
 }
 
-asio::awaitable<void> get_model(Service& service, wire::Exchange& exchange) {
-  Call call(service, exchange);
+asio::awaitable<void> get_model(Service& service, Call& call, const Caller&) {
   const std::string& wanted = call.request().path_rest;
   const auto models = service.fleet().models();
   if (std::find(models.begin(), models.end(), wanted) != models.end()) {
@@ -45,8 +43,8 @@ asio::awaitable<void> get_model(Service& service, wire::Exchange& exchange) {
 }  // namespace
 
 void add_model_endpoints(wire::Router& router, Service& service) {
-  router.add("GET", "/v1/models", [&service](wire::Exchange& exchange) { return list_models(service, exchange); });
-  router.add("GET", "/v1/models/*", [&service](wire::Exchange& exchange) { return get_model(service, exchange); });
+  router.add("GET", "/v1/models", for_callers(service, list_models, "read"));
+  router.add("GET", "/v1/models/*", for_callers(service, get_model, "read"));
 }
 
 }  // namespace tidemill::gateway

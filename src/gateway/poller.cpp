@@ -8,7 +8,6 @@
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/asio/strand.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
 #include "base/json.hpp"
@@ -60,7 +59,7 @@ asio::awaitable<void> poll_forever(Service& service, std::shared_ptr<Backend> ba
   asio::steady_timer timer(co_await asio::this_coro::executor);
   for (int round = 0; service.fleet().contains(*backend); ++round) {
     co_await poll_backend(service, backend);
-    if (round % models_every == models_every - 1 && backend->reachable()) co_await list_models(service, *backend);
+    if (round % models_every == models_every - 1 && backend->ready()) co_await list_models(service, *backend);
     timer.expires_after(std::chrono::duration_cast<asio::steady_timer::duration>(service.options()->poll_interval));
     (void)co_await timer.async_wait(as_result);
   }
@@ -72,25 +71,26 @@ asio::awaitable<void> poll_backend(Service& service, std::shared_ptr<Backend> ba
   const auto ready = co_await get(service, *backend, "/ready");
   if (!ready) {
     const bool slow = ready.error().code() == base::ErrorCode::timeout;
-    if (!slow || backend->count_timeout() >= most_timeouts) backend->note_unready(ready.error().to_string());
+    if (!slow || backend->count_timeout() >= most_timeouts) {
+      service.fleet().note_failed_poll(*backend, ready.error().to_string());
+    }
     co_return;
   }
   if (ready->status == 503) {
-    backend->note_unready("it says that it is not ready");
+    service.fleet().note_unready(*backend, "it says so");
     co_return;
   }
   const auto metrics = co_await get(service, *backend, "/metrics");
   const bool told = metrics && metrics->status == 200;
-  const bool restarted = backend->note_poll(told ? BackendLoad::parse(metrics->body) : BackendLoad());
-  if (restarted || !backend->models_known()) co_await list_models(service, *backend);
+  service.fleet().note_poll(*backend, told ? parse_report(metrics->body) : route::BackendReport());
+  if (!backend->models_known()) co_await list_models(service, *backend);
 }
 
 void start_polling(Service& service, const asio::any_io_executor& executor, std::shared_ptr<Backend> backend) {
   const std::string name = backend->name();
-  asio::co_spawn(asio::make_strand(executor), poll_forever(service, std::move(backend)),
-                 [name](std::exception_ptr failure) {
-                   if (failure) base::log::error("{} is no longer looked at: an exception ended the poll", name);
-                 });
+  asio::co_spawn(executor, poll_forever(service, std::move(backend)), [name](std::exception_ptr failure) {
+    if (failure) base::log::error("{} is no longer looked at: an exception ended the poll", name);
+  });
 }
 
 }  // namespace tidemill::gateway

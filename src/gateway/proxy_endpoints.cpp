@@ -1,7 +1,8 @@
 // What goes to a backend.
-#include <functional>
 #include <string>
 #include <utility>
+
+#include <fmt/core.h>
 
 #include "gateway/call.hpp"
 #include "gateway/conversation.hpp"
@@ -15,18 +16,43 @@ using base::Result;
 
 namespace {
 
-// As much of a prompt's start as tells conversations apart: a system prompt may be the same for all of them.
-constexpr size_t affinity_bytes = 4096;
+// Until a backend says how many tokens a prompt has, and where a request sets no limit.
+constexpr double bytes_per_token = 3.5;
+constexpr int64_t usual_output = 1024;
 
-// Requests of one session meet again, and so do the turns of one conversation, whose prompts begin alike.
-uint64_t affinity_of(const wire::HttpRequest& request, const RequestOutline& outline) {
-  const std::hash<std::string_view> hash;
-  if (const auto session = request.headers.find("x-session-token"); session && !session->empty()) return hash(*session);
-  return hash(outline.system) ^ (hash(outline.prompt.substr(0, affinity_bytes)) << 1);
+Wanted wanted_by(const wire::HttpRequest& request, const RequestOutline& outline, std::string_view tenant) {
+  Wanted wanted;
+  wanted.model = outline.model;
+  wanted.session = request.headers.find("x-session-token").value_or("");
+  wanted.output_tokens = outline.max_tokens;
+  PromptBlocks prompt =
+      prompt_blocks(fmt::format("{}\n{}", tenant, outline.model), outline.tools, outline.system, outline.prompt);
+  wanted.blocks = std::move(prompt.blocks);
+  wanted.prompt_bytes = prompt.bytes;
+  return wanted;
+}
+
+// Lets a request through the gate, waits for its turn, and relays it.
+asio::awaitable<void> relay_in_turn(Service& service, Call& call, const Caller& caller, RelayRequest relayed) {
+  const RequestOutline& outline = relayed.outline;
+  const size_t prompt_bytes = outline.tools.size() + outline.system.size() + outline.prompt.size();
+  relayed.prompt_tokens = static_cast<int64_t>(static_cast<double>(prompt_bytes) / bytes_per_token) + 1;
+  const Asked asked{.model = outline.model,
+                    .prompt_tokens = relayed.prompt_tokens,
+                    .output_tokens = outline.max_tokens.value_or(usual_output) * outline.choices};
+  Gate::Entry entry = co_await service.gate().enter(caller, asked, call.exchange());
+  if (entry.gone) co_return;
+  if (entry.refused) {
+    (void)co_await call.refuse(*entry.refused);
+    co_return;
+  }
+  relayed.passage = &entry.passage;
+  Relay relay(service, call, std::move(relayed));
+  co_await relay.run();
 }
 
 // A turn of a conversation that the gateway keeps.
-asio::awaitable<void> converse(Service& service, Call& call, const RequestOutline& outline) {
+asio::awaitable<void> converse(Service& service, Call& call, const Caller& caller, const RequestOutline& outline) {
   const wire::HttpRequest& request = call.request();
   auto open = [&] { return Conversation::open(service.sessions(), call.tenant(), request.body, outline); };
   const bool refers =
@@ -38,7 +64,8 @@ asio::awaitable<void> converse(Service& service, Call& call, const RequestOutlin
     conversation = open();
   }
   if (!conversation) {
-    (void)co_await call.refuse(conversation.error());
+    const base::Error failed = store_failed(conversation.error());
+    (void)co_await call.refuse(failed);
     co_return;
   }
   auto resolved = RequestOutline::read(conversation->body);
@@ -47,17 +74,19 @@ asio::awaitable<void> converse(Service& service, Call& call, const RequestOutlin
     co_return;
   }
   ResponseKeeper keeper(service, call.tenant(), outline, std::move(conversation->items));
-  RelayRequest relayed{.body = conversation->body, .outline = *resolved, .wanted = {}, .filter = &keeper};
-  relayed.wanted.model = relayed.outline.model;
-  relayed.wanted.affinity = affinity_of(request, *resolved);
-  Relay relay(service, call, std::move(relayed));
-  co_await relay.run();
+  RelayRequest relayed;
+  relayed.body = conversation->body;
+  relayed.outline = *resolved;
+  relayed.wanted = wanted_by(request, *resolved, call.tenant());
+  relayed.filter = &keeper;
+  co_await relay_in_turn(service, call, caller, std::move(relayed));
 }
 
-asio::awaitable<void> proxy(Service& service, wire::Exchange& exchange) {
-  Call call(service, exchange);
+asio::awaitable<void> proxy(Service& service, Call& call, const Caller& caller) {
   if (service.draining()) {
-    co_return (void) co_await call.refuse({base::ErrorCode::unavailable, "the gateway is stopping"});
+    const base::Error stopping(base::ErrorCode::unavailable, "the gateway is stopping");
+    (void)co_await call.refuse(stopping);
+    co_return;
   }
   const wire::HttpRequest& request = call.request();
   auto outline = RequestOutline::read(request.body);
@@ -70,21 +99,26 @@ asio::awaitable<void> proxy(Service& service, wire::Exchange& exchange) {
     outline = RequestOutline();
   }
   call.set_model(outline->model);
-  if (dialect_of(request.path) == Dialect::responses && (outline->store || !outline->previous_response_id.empty())) {
-    co_await converse(service, call, *outline);
+  const auto denied = Gate::check(caller, request.path == "/v1/embeddings" ? "embed" : "generate", outline->model);
+  if (denied) {
+    (void)co_await call.refuse(*denied);
     co_return;
   }
-  RelayRequest relayed{.body = request.body, .outline = *outline, .wanted = {}, .filter = nullptr};
-  relayed.wanted.model = relayed.outline.model;
-  relayed.wanted.affinity = affinity_of(request, *outline);
-  Relay relay(service, call, std::move(relayed));
-  co_await relay.run();
+  if (dialect_of(request.path) == Dialect::responses && (outline->store || !outline->previous_response_id.empty())) {
+    co_await converse(service, call, caller, *outline);
+    co_return;
+  }
+  RelayRequest relayed;
+  relayed.body = request.body;
+  relayed.outline = *outline;
+  relayed.wanted = wanted_by(request, *outline, call.tenant());
+  co_await relay_in_turn(service, call, caller, std::move(relayed));
 }
 
 }  // namespace
 
 void add_proxy_endpoints(wire::Router& router, Service& service) {
-  const auto handler = [&service](wire::Exchange& exchange) { return proxy(service, exchange); };
+  const wire::Handler handler = for_callers(service, proxy);
   for (const char* path : {"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages",
                            "/v1/messages/count_tokens", "/v1/embeddings", "/v1/*", "/tokenize", "/detokenize"}) {
     router.add("POST", path, handler);

@@ -59,19 +59,45 @@ Relay::Relay(Service& service, Call& call, RelayRequest request)
       stream_end_(dialect_) {}
 
 asio::awaitable<void> Relay::run() {
+  co_await try_backends();
+  if (call_.record().status == 200) (void)settle();
+}
+
+// Once there is an answer: what it took, as far as it says so, else as it was estimated.
+std::optional<access::Money> Relay::settle() {
+  const TokenUsage known = usage();
+  std::optional<access::Money> cost;
+  if (request_.passage != nullptr) {
+    const access::Usage used{.prompt_tokens = known.prompt_tokens.value_or(request_.prompt_tokens),
+                             .cached_tokens = known.cached_tokens.value_or(0),
+                             .output_tokens = known.output_tokens.value_or(stream_end_.events())};
+    cost = request_.passage->settle(used);
+  }
+  if (cost) cost_ = access::to_string(*cost);
+  call_.note_usage(known, cost_);
+  return cost;
+}
+
+void Relay::add_rates(wire::Headers& headers) const {
+  if (request_.passage == nullptr) return;
+  for (auto& [name, value] : request_.passage->headers())
+    headers.set(name, std::move(value));
+}
+
+asio::awaitable<void> Relay::try_backends() {
   auto picked = service_.fleet().pick(request_.wanted, tried_);
   if (!picked) {
     (void)co_await call_.refuse(picked.error());
     co_return;
   }
   while (!call_.exchange().disconnected()) {
-    Backend::Lease lease = std::move(*picked);
+    Lease lease = std::move(*picked);
     const Backend& backend = *lease;
     call_.set_backend(backend.name());
     ++call_.record().tries;
-    Tried failure = co_await attempt_watched(*lease);
+    Tried failure = co_await attempt_watched(lease);
     if (call_.exchange().disconnected()) co_return;  // the lease ends as abandoned
-    lease.end(failure ? failure->outcome : Outcome::answered);
+    lease.end(failure ? failure->outcome : Outcome::answered, usage());
     if (!failure) co_return;
     base::log::debug("{}: {}: {}", call_.id(), backend.name(), failure->error.to_string());
     tried_.push_back(&backend);
@@ -90,6 +116,13 @@ asio::awaitable<void> Relay::run() {
   }
 }
 
+// What the answer says of itself, and what its marks say.
+TokenUsage Relay::usage() const {
+  TokenUsage usage = usage_;
+  if (!usage.output_tokens && kind_ == SseMarks::Kind::marked) usage.output_tokens = progress_.tokens();
+  return usage;
+}
+
 bool Relay::may_go_on(const Failure& failure) {
   if (!begun()) return true;
   // Backends that are well and do not take the stream up will not do so later either.
@@ -103,12 +136,17 @@ Relay::Resume Relay::ways_on() const {
   return resume_mode_ == "auto" && chat_ && chat_->resumable() ? Resume::best_effort : Resume::none;
 }
 
+// Hanging up may come between two reads, where there is nothing to be ended.
+Relay::Failure Relay::gone() {
+  return {Outcome::abandoned, Error(ErrorCode::cancelled, "the client has closed the connection")};
+}
+
 // A client that hangs up ends whatever the attempt is waiting for.
-asio::awaitable<Relay::Tried> Relay::attempt_watched(Backend& backend) {
+asio::awaitable<Relay::Tried> Relay::attempt_watched(Lease& lease) {
   asio::cancellation_signal hang_up;
   wire::Exchange& exchange = call_.exchange();
   exchange.on_disconnect([&hang_up] { hang_up.emit(asio::cancellation_type::terminal); });
-  Tried tried = co_await asio::co_spawn(exchange.executor(), attempt(backend),
+  Tried tried = co_await asio::co_spawn(exchange.executor(), attempt(lease),
                                         asio::bind_cancellation_slot(hang_up.slot(), asio::use_awaitable));
   exchange.on_disconnect({});
   co_return tried;
@@ -133,7 +171,8 @@ Result<wire::ClientRequest> Relay::make_request(const Backend& backend, const ob
   return request;
 }
 
-asio::awaitable<Relay::Tried> Relay::attempt(Backend& backend) {
+asio::awaitable<Relay::Tried> Relay::attempt(Lease& lease) {
+  Backend& backend = *lease;
   co_await asio::this_coro::throw_if_cancelled(false);
   observe::Span span = service_.tracer().start("upstream", call_.span().context(), observe::SpanKind::client);
   span.set("tidemill.backend", backend.name());
@@ -156,7 +195,7 @@ asio::awaitable<Relay::Tried> Relay::attempt(Backend& backend) {
     tried =
         Failure{Outcome::answered, broken(fmt::format("the backend answered {} to a stream to go on with", status))};
   } else if (events) {
-    tried = co_await relay_events(backend, *answer);
+    tried = co_await relay_events(lease, *answer);
   } else {
     tried = co_await relay_whole(*answer);
   }
@@ -172,11 +211,13 @@ asio::awaitable<Relay::Tried> Relay::relay_whole(wire::ClientStream& answer) {
     auto piece = co_await answer.read();
     if (!piece) co_return Failure{Outcome::failed, std::move(piece).error()};
     if (!piece->has_value()) break;
+    if (call_.exchange().disconnected()) co_return gone();
     if (response.body.size() + (*piece)->size() > options_->max_answer.bytes) {
       co_return Failure{Outcome::failed, broken("the backend's answer is larger than gateway.max_answer")};
     }
     response.body += **piece;
   }
+  usage_.take(response.body);
   response.headers = response_headers(answer.head().headers);
   if (request_.filter != nullptr) {
     const auto passed = co_await request_.filter->whole(response);
@@ -185,6 +226,9 @@ asio::awaitable<Relay::Tried> Relay::relay_whole(wire::ClientStream& answer) {
       co_return std::nullopt;
     }
   }
+  if (response.status == 200) (void)settle();
+  if (!cost_.empty()) response.headers.set("X-Tidemill-Cost", cost_);
+  add_rates(response.headers);
   (void)co_await call_.respond(std::move(response));
   co_return std::nullopt;
 }
@@ -203,9 +247,11 @@ Result<void> Relay::take(SseMarks& marks, std::string_view bytes, std::string& o
   }
 }
 
-asio::awaitable<Relay::Tried> Relay::relay_events(Backend& backend, wire::ClientStream& answer) {
+asio::awaitable<Relay::Tried> Relay::relay_events(Lease& lease, wire::ClientStream& answer) {
+  Backend& backend = *lease;
   const bool resumed = begun();
   bool counted = false;  // as resumed
+  bool moved = false;    // it has answered something
   SseMarks marks;
   std::string out;
   std::string adopted;
@@ -214,6 +260,7 @@ asio::awaitable<Relay::Tried> Relay::relay_events(Backend& backend, wire::Client
     if (!piece && progress_.ended()) break;  // nothing is missing but the end of the connection
     if (!piece) co_return Failure{Outcome::failed, std::move(piece).error()};
     if (!piece->has_value()) break;
+    if (call_.exchange().disconnected()) co_return gone();
     out.clear();
     const auto taken = take(marks, **piece, out);
     if (marks.kind() != SseMarks::Kind::undecided &&
@@ -229,6 +276,10 @@ asio::awaitable<Relay::Tried> Relay::relay_events(Backend& backend, wire::Client
       const bool plain_chat =
           dialect_ == Dialect::chat && request_.outline.choices == 1 && request_.outline.prompt.starts_with('[');
       if (kind_ == SseMarks::Kind::foreign && plain_chat) chat_.emplace();
+    }
+    if (!out.empty() && !std::exchange(moved, true)) {
+      lease.begin_answer();
+      if (request_.passage != nullptr) request_.passage->first_token();
     }
     std::string_view ready = out;
     if (resumed && !out.empty()) {
@@ -278,7 +329,6 @@ asio::awaitable<Relay::Tried> Relay::finish_stream(const SseMarks& marks, std::s
   } else if (!marked && !stream_end_.seen()) {
     co_return Failure{Outcome::failed, broken("the backend ended its stream in the middle")};
   }
-  if (marked) call_.record().tokens = progress_.tokens();
   (void)co_await call_.end();
   co_return std::nullopt;
 }
@@ -288,10 +338,12 @@ asio::awaitable<bool> Relay::send(const wire::ClientStream& answer, std::string_
   if (!begun()) {
     wire::Headers headers = response_headers(answer.head().headers);
     headers.set("X-Accel-Buffering", "no");  // nginx would collect the stream
+    add_rates(headers);
     const auto started = co_await call_.begin_stream(answer.head().status, std::move(headers));
     if (!started) co_return false;
   }
   plan_.note_progress(service_.clock().now());
+  usage_.take(bytes);
   if (kind_ == SseMarks::Kind::foreign) {
     stream_end_.take(bytes);
     if (chat_) chat_->take(bytes);
@@ -354,7 +406,6 @@ asio::awaitable<void> Relay::conclude(const Failure& failure) {
 
 asio::awaitable<void> Relay::fail_stream(const Error& error) {
   call_.note_failure(error);
-  call_.record().tokens = kind_ == SseMarks::Kind::marked ? progress_.tokens() : -1;
   const std::string event = error_event(dialect_, error, stream_end_.events());
   const auto told = co_await call_.write(event);
   if (told) (void)co_await call_.end();

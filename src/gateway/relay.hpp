@@ -17,12 +17,14 @@
 #include "gateway/call.hpp"
 #include "gateway/fleet.hpp"
 #include "gateway/foreign_chat.hpp"
+#include "gateway/gate.hpp"
 #include "gateway/request_outline.hpp"
 #include "gateway/resumption.hpp"
 #include "gateway/retry_plan.hpp"
 #include "gateway/service.hpp"
 #include "gateway/sse_marks.hpp"
 #include "gateway/stream_error.hpp"
+#include "gateway/token_usage.hpp"
 #include "wire/http_client.hpp"
 
 namespace tidemill::gateway {
@@ -33,6 +35,8 @@ struct RelayRequest {
   RequestOutline outline;
   Wanted wanted;
   AnswerFilter* filter = nullptr;  // may be none
+  Passage* passage = nullptr;      // may be none
+  int64_t prompt_tokens = 0;       // estimated
 };
 
 // Lives in the handler's coroutine.
@@ -40,7 +44,7 @@ class Relay {
  public:
   Relay(Service& service, Call& call, RelayRequest request);
 
-  // Answers the call, one way or another.
+  // Answers the call, one way or another, and settles its passage if there was an answer.
   asio::awaitable<void> run();
 
  private:
@@ -53,12 +57,16 @@ class Relay {
   // How the stream that the client is reading can be taken up.
   enum class Resume { none, exact, best_effort };
 
+  static Failure gone();
   bool begun() const { return plan_.begun(); }
-  asio::awaitable<Tried> attempt(Backend& backend);
-  asio::awaitable<Tried> attempt_watched(Backend& backend);
+  asio::awaitable<void> try_backends();
+  std::optional<access::Money> settle();
+  void add_rates(wire::Headers& headers) const;
+  asio::awaitable<Tried> attempt(Lease& lease);
+  asio::awaitable<Tried> attempt_watched(Lease& lease);
   base::Result<wire::ClientRequest> make_request(const Backend& backend, const observe::Span& span);
   asio::awaitable<Tried> relay_whole(wire::ClientStream& answer);
-  asio::awaitable<Tried> relay_events(Backend& backend, wire::ClientStream& answer);
+  asio::awaitable<Tried> relay_events(Lease& lease, wire::ClientStream& answer);
   asio::awaitable<Tried> finish_stream(const SseMarks& marks, std::string out, wire::ClientStream& answer);
   base::Result<void> take(SseMarks& marks, std::string_view bytes, std::string& out);
   asio::awaitable<bool> send(const wire::ClientStream& answer, std::string_view bytes);
@@ -67,6 +75,7 @@ class Relay {
   asio::awaitable<void> conclude(const Failure& failure);
   asio::awaitable<void> end_foreign_chat();
   Resume ways_on() const;
+  TokenUsage usage() const;
   bool may_go_on(const Failure& failure);
   void note_resumed(std::string& out);
 
@@ -86,8 +95,10 @@ class Relay {
   Resumption progress_;
   std::optional<ForeignChat> chat_;
   StreamEnd stream_end_;
+  TokenUsage usage_;
   int denials_ = 0;
   std::string filtered_;
+  std::string cost_;  // empty: it has no price, or none yet
 };
 
 }  // namespace tidemill::gateway

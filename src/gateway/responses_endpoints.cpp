@@ -5,6 +5,7 @@
 
 #include "base/json.hpp"
 #include "gateway/call.hpp"
+#include "gateway/conversation.hpp"
 #include "gateway/endpoints.hpp"
 #include "session/kept_responses.hpp"
 
@@ -20,13 +21,12 @@ namespace {
 // What the store said, or that there is no such response.
 template <typename T>
 Error refusal_of(const Result<T>& found, std::string_view id) {
-  if (!found) return found.error();
+  if (!found) return store_failed(found.error());
   return session::no_such_response(id);
 }
 
 // GET /v1/responses/{id} and /v1/responses/{id}/input_items.
-asio::awaitable<void> retrieve(Service& service, wire::Exchange& exchange) {
-  Call call(service, exchange);
+asio::awaitable<void> retrieve(Service& service, Call& call, const Caller&) {
   constexpr std::string_view items_suffix = "/input_items";
   std::string id = call.request().path_rest;
   const bool of_items = id.ends_with(items_suffix);
@@ -58,8 +58,7 @@ asio::awaitable<void> retrieve(Service& service, wire::Exchange& exchange) {
   (void)co_await call.respond(wire::HttpResponse::json(200, json::serialize(*page)));
 }
 
-asio::awaitable<void> remove(Service& service, wire::Exchange& exchange) {
-  Call call(service, exchange);
+asio::awaitable<void> remove(Service& service, Call& call, const Caller&) {
   const std::string id = call.request().path_rest;
   auto work = [&] { return session::forget_response(service.sessions(), call.tenant(), id); };
   auto removed = co_await service.run_store_work(work);
@@ -74,8 +73,8 @@ asio::awaitable<void> remove(Service& service, wire::Exchange& exchange) {
 }  // namespace
 
 void add_responses_endpoints(wire::Router& router, Service& service) {
-  router.add("GET", "/v1/responses/*", [&service](wire::Exchange& exchange) { return retrieve(service, exchange); });
-  router.add("DELETE", "/v1/responses/*", [&service](wire::Exchange& exchange) { return remove(service, exchange); });
+  router.add("GET", "/v1/responses/*", for_callers(service, retrieve, "read"));
+  router.add("DELETE", "/v1/responses/*", for_callers(service, remove, "read"));
 }
 
 }  // namespace tidemill::gateway

@@ -19,6 +19,7 @@
 #include "base/result.hpp"
 #include "gateway/access_log.hpp"
 #include "gateway/fleet.hpp"
+#include "gateway/gate.hpp"
 #include "gateway/gateway_options.hpp"
 #include "observe/metrics.hpp"
 #include "observe/trace.hpp"
@@ -57,7 +58,12 @@ class Service {
 
   // Where conversations are kept; for run_store_work. Set once, before the first handler runs.
   session::SessionStore& sessions() { return *sessions_; }
-  void set_sessions(std::unique_ptr<session::SessionStore> sessions) { sessions_ = std::move(sessions); }
+  session::Store& store() { return *sessions_; }
+  void set_sessions(std::unique_ptr<session::Store> sessions) { sessions_ = std::move(sessions); }
+
+  // Who may do what. Set once, before the first handler runs.
+  Gate& gate() { return *gate_; }
+  void set_gate(std::unique_ptr<Gate> gate) { gate_ = std::move(gate); }
 
   // Runs `work`, which may wait for a disk or the network, on a thread of its own. Error `unavailable` after
   // close_store_pool().
@@ -104,7 +110,8 @@ class Service {
   Counters counters_;
   AccessLog access_log_;
   Fleet fleet_;
-  std::unique_ptr<session::SessionStore> sessions_;
+  std::unique_ptr<session::Store> sessions_;
+  std::unique_ptr<Gate> gate_;  // after the store, which it uses
 
   mutable std::mutex mutex_;  // guards what follows
   std::shared_ptr<const GatewayOptions> options_;

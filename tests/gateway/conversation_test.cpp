@@ -5,6 +5,7 @@
 
 #include "base/json.hpp"
 #include "gateway/fleet_fixture.hpp"
+#include "session/redis_server.hpp"
 #include "temporary_folder.hpp"
 
 namespace tidemill::test {
@@ -143,6 +144,45 @@ TEST_F(Conversation, SeveralGatewaysShareAStore) {
   gateway.reset();
   start();
   EXPECT_EQ(said(turn({{"model", "m"}, {"input", "and"}, {"previous_response_id", "resp_1"}})), "3");
+}
+
+// Ten gateways on one Redis answer one conversation in turn; it goes down and comes back under them.
+TEST_F(Conversation, GatewaysTakeTurnsOnARedisThatFails) {
+  if (!RedisServer::installed()) GTEST_SKIP() << "redis-server is not installed";
+  RedisServer redis;
+  ASSERT_TRUE(redis.running());
+  options.session.path = redis.url();
+  add_backends(1);
+  std::vector<std::unique_ptr<gateway::Gateway>> gateways;
+  for (int i = 0; i < 10; ++i) {
+    start();
+    gateways.push_back(std::move(gateway));
+  }
+  std::string previous;
+  for (int i = 0; i < 20; ++i) {
+    gateway = std::move(gateways[i % 10]);
+    json::object body{{"model", "m"}, {"input", "next"}};
+    if (!previous.empty()) body["previous_response_id"] = previous;
+    const json::object response = turn(body);
+    EXPECT_EQ(said(response), std::to_string(2 * i + 1));
+    previous = response.at("id").as_string();
+    gateways[i % 10] = std::move(gateway);
+  }
+  gateway = std::move(gateways[0]);
+  redis.kill();
+  const std::string stateful = R"({"model":"m","input":"x","previous_response_id":")" + previous + "\"}";
+  const wire::HttpResponse down = post("/v1/responses", stateful);
+  EXPECT_EQ(down.status, 503) << down.body;
+  EXPECT_NE(down.body.find("session store"), std::string::npos) << down.body;
+  EXPECT_EQ(post("/v1/responses", R"({"model":"m","input":[{"role":"user","content":"x"}],"store":false})").status,
+            200);
+  redis.restart();  // empty, so the conversation is gone, but the next one is kept
+  wire::HttpResponse kept;
+  do {
+    kept = post("/v1/responses", R"({"model":"m","input":"anew"})");
+  } while (kept.status == 503);
+  EXPECT_EQ(kept.status, 200);
+  EXPECT_EQ(post("/v1/responses", stateful).status, 400);
 }
 
 }  // namespace

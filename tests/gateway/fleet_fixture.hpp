@@ -26,7 +26,7 @@ class FleetFixture : public ::testing::Test {
   }
 
   // Returns when the gateway knows all backends and their models.
-  void start() {
+  void start(const std::string& key = {}) {
     options.port = 0;
     options.io_threads = 1;
     auto started = gateway::Gateway::start(options);
@@ -34,7 +34,9 @@ class FleetFixture : public ::testing::Test {
     gateway = std::move(*started);
     const auto until = std::chrono::steady_clock::now() + patience;
     while (std::chrono::steady_clock::now() < until) {
-      const std::string states = get("/backends").body;
+      // Where keys are needed and none is given, readiness alone must do.
+      if (!options.keys.empty() && key.empty() && get("/ready").status == 200) return;
+      const std::string states = get("/backends", key).body;
       size_t ready = 0;
       for (size_t at = 0; (at = states.find("\"ready\":true", at)) != std::string::npos; ++at)
         ++ready;
@@ -43,8 +45,9 @@ class FleetFixture : public ::testing::Test {
     FAIL() << "the backends did not become ready";
   }
 
-  wire::HttpResponse get(const std::string& path) {
+  wire::HttpResponse get(const std::string& path, const std::string& key = {}) {
     wire::ClientRequest request;
+    if (!key.empty()) request.headers.add("Authorization", "Bearer " + key);
     request.url = gateway->url() + path;
     return answer_to(std::move(request));
   }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <condition_variable>
 #include <functional>
 #include <map>
@@ -93,6 +94,9 @@ class ScriptedBackend {
     open_.clear();
   }
 
+  // From now on it takes connections and requests, and says nothing to anybody, as a stopped process does.
+  void freeze() { frozen_ = true; }
+
   uint16_t port() const { return port_; }
   std::string url() const { return "http://127.0.0.1:" + std::to_string(port_); }
 
@@ -149,6 +153,11 @@ class ScriptedBackend {
     }
     request.body = input.substr(0, wanted);
     input.erase(0, wanted);
+    if (frozen_) {
+      std::array<char, 1> byte{};
+      co_await asio::async_read(socket, asio::buffer(byte), token);
+      co_return false;
+    }
     if (request.path == "/ready" || request.path == "/metrics" || request.path == "/v1/models") {
       const std::string text = http_answer(200, "application/json", request.path == "/v1/models" ? models_ : "");
       co_await asio::async_write(socket, asio::buffer(text), token);
@@ -176,6 +185,7 @@ class ScriptedBackend {
 
   Answer answer_;
   std::string models_;
+  std::atomic<bool> frozen_ = false;
   asio::io_context io_{1};
   asio::ip::tcp::acceptor acceptor_;
   uint16_t port_;

@@ -1,0 +1,216 @@
+#include "gateway/gate.hpp"
+
+#include <atomic>
+
+#include <fmt/core.h>
+
+#include "base/log.hpp"
+
+namespace tidemill::gateway {
+
+using base::Result;
+
+namespace {
+
+// Rounds of keep() between two looks at the keys.
+constexpr int keys_every = 20;
+
+Refused refused(const access::Denial& denial) {
+  return {.status = denial.status,
+          .message = denial.message,
+          .type = denial.status == 401 ? "authentication_error" : "permission_error",
+          .code = denial.code,
+          .retry_after = std::nullopt};
+}
+
+Refused refused(const access::Refusal& refusal) {
+  return {.status = 429,
+          .message = refusal.message,
+          .type = std::string(access::error_type(refusal.reason)),
+          .code = std::string(access::error_code(refusal.reason)),
+          .retry_after = refusal.retry_after};
+}
+
+// What the queue has decided, told from the thread that decides to the coroutine that waits.
+struct Decision {
+  std::mutex mutex;
+  bool made = false;
+  std::optional<access::Refusal> refusal;
+};
+
+}  // namespace
+
+// ---- Passage
+
+Passage& Passage::operator=(Passage&& other) noexcept {
+  if (this == &other) return *this;
+  if (gate_ != nullptr && place_ != 0) gate_->admission_->finish(place_, 0, gate_->clock_.now());
+  gate_ = std::exchange(other.gate_, nullptr);
+  reservation_ = std::move(other.reservation_);
+  status_ = other.status_;
+  price_ = other.price_;
+  place_ = std::exchange(other.place_, 0);
+  return *this;
+}
+
+Passage::~Passage() {
+  if (gate_ != nullptr && place_ != 0) gate_->admission_->finish(place_, 0, gate_->clock_.now());
+}
+
+void Passage::first_token() {
+  if (gate_ != nullptr && place_ != 0) gate_->admission_->first_token(place_, gate_->clock_.now());
+}
+
+std::optional<access::Money> Passage::settle(const access::Usage& usage) {
+  if (gate_ == nullptr) return std::nullopt;
+  if (place_ != 0) gate_->admission_->finish(std::exchange(place_, 0), usage.tokens(), gate_->clock_.now());
+  const access::Money cost = price_ ? access::cost_of(*price_, usage) : access::Money();
+  if (reservation_) status_ = reservation_.settle(usage.tokens(), cost);
+  return price_ ? std::optional(cost) : std::nullopt;
+}
+
+// ---- Gate
+
+Gate::Gate(GateOptions options, const base::Clock& clock)
+    : options_(std::move(options)),
+      clock_(clock),
+      limiter_({.gateway = options_.gateway, .store = options_.store}, clock),
+      policy_(std::make_shared<const access::Policy>()) {
+  if (options_.slots > 0) {
+    access::AdmissionOptions admission;
+    admission.slots = options_.slots;
+    admission.max_queued = options_.max_queued;
+    admission.longest_wait = options_.longest_wait;
+    admission_.emplace(admission);
+  }
+}
+
+Result<std::unique_ptr<Gate>> Gate::open(GateOptions options, const base::Clock& clock) {
+  std::unique_ptr<Gate> gate(new Gate(std::move(options), clock));
+  TM_CHECK(gate->reload(gate->options_.policy));
+  if (gate->options_.keys.empty()) return gate;
+  auto vault = access::open_keys(gate->options_.keys);
+  if (!vault) return std::move(vault).error().with_param("gateway.keys");
+  gate->vault_ = std::move(*vault);
+  auto read = gate->read_keys();
+  if (!read) return std::move(read).error().wrap("the API keys").with_param("gateway.keys");
+  return gate;
+}
+
+Result<void> Gate::read_keys() {
+  TM_TRY(access::KeyDocument document, vault_->read());
+  auto ring = std::make_shared<const access::KeyRing>(std::move(document.keys));
+  const std::lock_guard lock(mutex_);
+  ring_ = std::move(ring);
+  revision_ = std::move(document.revision);
+  return {};
+}
+
+Result<void> Gate::reload(const std::string& path) {
+  auto policy = std::make_shared<access::Policy>();
+  if (!path.empty()) {
+    auto read = access::read_policy(path);
+    if (!read) return std::move(read).error().wrap("the policy").with_param("gateway.policy");
+    *policy = std::move(*read);
+  }
+  const std::lock_guard lock(mutex_);
+  policy_ = std::move(policy);
+  return {};
+}
+
+std::pair<Caller, std::optional<Refused>> Gate::identify(const wire::HttpRequest& request) const {
+  Caller caller;
+  {
+    const std::lock_guard lock(mutex_);
+    caller.ring = ring_;
+    caller.policy = policy_;
+  }
+  if (!vault_) return {std::move(caller), std::nullopt};
+  std::string_view secret = request.bearer_token();
+  if (secret.empty()) secret = request.headers.find("x-api-key").value_or("");
+  const access::KeyRing::Found found = caller.ring->find(secret, clock_.wall_now());
+  if (found.denial) return {std::move(caller), refused(*found.denial)};
+  caller.key = found.key;
+  caller.tenant = found.key->tenant;
+  caller.key_id = found.key->id;
+  return {std::move(caller), std::nullopt};
+}
+
+std::optional<Refused> Gate::check(const Caller& caller, std::string_view scope, std::string_view model) {
+  if (caller.key == nullptr) return std::nullopt;
+  const auto denial = access::denied(*caller.key, scope, model);
+  return denial ? std::optional(refused(*denial)) : std::nullopt;
+}
+
+asio::awaitable<Gate::Entry> Gate::enter(const Caller& caller, const Asked& asked, wire::Exchange& exchange) {
+  Entry entry;
+  const access::TenantPolicy& policy = caller.policy->of(caller.tenant);
+  Passage& passage = entry.passage;
+  passage.gate_ = this;
+  passage.price_ = caller.policy->prices.find(asked.model);
+  const access::Usage most{.prompt_tokens = asked.prompt_tokens, .output_tokens = asked.output_tokens};
+  const access::Money cost = passage.price_ ? access::cost_of(*passage.price_, most) : access::Money();
+  access::Limiter::Admission admitted = limiter_.admit(caller.tenant, policy, most.tokens(), cost);
+  passage.status_ = admitted.status;
+  if (admitted.refusal) {
+    entry.refused = refused(*admitted.refusal);
+    co_return entry;
+  }
+  passage.reservation_ = std::move(admitted.reservation);
+  if (!admission_) co_return entry;
+
+  const access::AdmissionRequest request{
+      .tenant = caller.tenant,
+      .weight = policy.weight,
+      .priority = caller.key != nullptr && caller.key->priority ? *caller.key->priority : policy.priority,
+      .prompt_tokens = asked.prompt_tokens,
+      .output_tokens = asked.output_tokens};
+  const auto decision = std::make_shared<Decision>();
+  passage.place_ = admission_->submit(request, clock_.now(), [decision, wake = exchange.waker()](auto refusal) {
+    {
+      const std::lock_guard lock(decision->mutex);
+      decision->made = true;
+      decision->refusal = std::move(refusal);
+    }
+    wake();
+  });
+  while (true) {
+    {
+      const std::lock_guard lock(decision->mutex);
+      if (decision->made) break;
+    }
+    const wire::Wake wake = co_await exchange.wait();
+    if (wake != wire::Wake::disconnected) continue;
+    entry.gone = true;
+    co_return entry;
+  }
+  if (decision->refusal) {
+    entry.refused = refused(*decision->refusal);
+    passage.place_ = 0;
+  }
+  co_return entry;
+}
+
+void Gate::keep() {
+  if (admission_) admission_->expire(clock_.now());
+  (void)limiter_.exchange();  // logs by itself
+  if (!vault_ || ++rounds_ % keys_every != 0) return;
+  const auto changed = vault_->changed(revision_);
+  if (!changed) {
+    base::log::warn("cannot look for changes of the API keys: {}", changed.error().to_string());
+  } else if (*changed) {
+    const auto read = read_keys();
+    if (!read) base::log::warn("the API keys stay as they were: {}", read.error().to_string());
+  }
+}
+
+std::string Gate::currency() const {
+  const std::lock_guard lock(mutex_);
+  return policy_->currency;
+}
+
+access::Admission::State Gate::queue() const {
+  return admission_ ? admission_->state() : access::Admission::State();
+}
+
+}  // namespace tidemill::gateway

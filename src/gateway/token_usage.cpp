@@ -1,0 +1,44 @@
+#include "gateway/token_usage.hpp"
+
+#include "gateway/json_members.hpp"
+
+namespace tidemill::gateway {
+
+namespace {
+
+constexpr std::string_view key = "\"usage\":";
+
+}  // namespace
+
+void TokenUsage::take(std::string_view text) {
+  size_t at = 0;
+  while ((at = text.find(key, at)) != std::string_view::npos) {
+    at += key.size();
+    while (at < text.size() && text[at] == ' ')
+      ++at;
+    if (at < text.size() && text[at] == '{') take_object(text.substr(at));
+  }
+}
+
+// `object` begins with one, and goes on with whatever comes behind it.
+void TokenUsage::take_object(std::string_view object) {
+  JsonMembers members(object);
+  while (const auto member = members.next()) {
+    const auto number = json_integer(member->value);
+    if (member->key == "prompt_tokens" || member->key == "input_tokens") {
+      if (number) prompt_tokens = *number;
+    } else if (member->key == "completion_tokens" || member->key == "output_tokens") {
+      if (number) output_tokens = *number;
+    } else if (member->key == "cache_read_input_tokens") {
+      if (number) cached_tokens = *number;
+    } else if (member->key == "prompt_tokens_details" || member->key == "input_tokens_details") {
+      JsonMembers details(member->value);
+      while (const auto detail = details.next()) {
+        const auto cached = json_integer(detail->value);
+        if (detail->key == "cached_tokens" && cached) cached_tokens = *cached;
+      }
+    }
+  }
+}
+
+}  // namespace tidemill::gateway

@@ -1,0 +1,165 @@
+// Keys, limits, prices and the queue, as clients meet them.
+#include <atomic>
+#include <mutex>
+
+#include <gtest/gtest.h>
+
+#include "access/api_key.hpp"
+#include "access/key_vault.hpp"
+#include "base/json.hpp"
+#include "gateway/fleet_fixture.hpp"
+#include "temporary_folder.hpp"
+
+namespace tidemill::test {
+namespace {
+
+namespace json = base::json;
+
+const std::string answer = http_answer(
+    200, "application/json",
+    R"({"id":"chatcmpl-1","usage":{"prompt_tokens":1000,"completion_tokens":100,"prompt_tokens_details":{"cached_tokens":0}}})");
+
+std::string question(const std::string& model = "m") {
+  return R"({"model":")" + model + R"(","max_tokens":100,"messages":[{"role":"user","content":"hi"}]})";
+}
+
+class Gate : public FleetFixture {
+ protected:
+  // Makes a key and returns its secret.
+  std::string make_key(access::ApiKey wanted) {
+    const auto made = access::make_key(std::move(wanted), base::SystemClock::instance().wall_now());
+    EXPECT_TRUE(made) << made.error().to_string();
+    options.keys = (folder.path() / "keys.json").string();
+    const auto add = [&](std::vector<access::ApiKey>& keys) -> base::Result<void> {
+      keys.push_back(made->key);
+      return {};
+    };
+    EXPECT_TRUE(access::keys_in_file(options.keys)->update(add));
+    return made->secret;
+  }
+  void set_policy(const std::string& text) { options.policy = folder.put("policy.toml", text).string(); }
+  wire::HttpResponse ask(const std::string& secret, const std::string& body = question()) {
+    return post("/v1/chat/completions", body, {{"Authorization", "Bearer " + secret}});
+  }
+  static std::string code_of(const wire::HttpResponse& response) {
+    const auto body = base::parse_json(response.body);
+    if (!body || !body->is_object() || !body->as_object().contains("error")) return response.body;
+    return std::string(body->at("error").at("code").as_string());
+  }
+
+  TemporaryFolder folder;
+};
+
+TEST_F(Gate, OnlyKeysOpenIt) {
+  ScriptedBackend& backend = add_backend([](const Received&) { return Script{.bytes = answer}; });
+  const std::string secret = make_key({.name = "n", .tenant = "t", .models = {"m"}});
+  start();
+  EXPECT_EQ(ask(secret).status, 200);
+  const wire::HttpResponse nobody = post("/v1/chat/completions", question());
+  EXPECT_EQ(nobody.status, 401);
+  EXPECT_EQ(nobody.headers.find("www-authenticate"), "Bearer");
+  EXPECT_EQ(code_of(ask("tm-wrong")), "invalid_api_key");
+  EXPECT_EQ(post("/v1/messages", question(), {{"x-api-key", secret}}).status, 200);
+  const wire::HttpResponse anthropic = post("/v1/messages", question(), {{"x-api-key", "wrong"}});
+  EXPECT_EQ(anthropic.status, 401);
+  EXPECT_EQ(base::parse_json(anthropic.body)->at("error").at("type"), "authentication_error");
+  EXPECT_EQ(ask(secret, question("other")).status, 403);
+  EXPECT_EQ(get("/v1/models").status, 401);
+  EXPECT_EQ(get("/health").status, 200);
+  EXPECT_EQ(get("/metrics").status, 200);
+  EXPECT_EQ(backend.received().size(), 2U);
+}
+
+TEST_F(Gate, ScopesAndAdministration) {
+  add_backend([](const Received&) { return Script{.bytes = answer}; });
+  const std::string reader = make_key({.name = "r", .tenant = "t", .scopes = {"read"}});
+  const std::string admin = make_key({.name = "a", .tenant = "t", .scopes = {"admin"}});
+  start(admin);
+  EXPECT_EQ(ask(reader).status, 403);
+  EXPECT_EQ(get("/v1/models", reader).status, 200);
+  EXPECT_EQ(get("/backends", reader).status, 403);
+  EXPECT_EQ(get("/backends", admin).status, 200);
+}
+
+TEST_F(Gate, LimitsAreToldAndKept) {
+  add_backend([](const Received&) { return Script{.bytes = answer}; });
+  const std::string secret = make_key({.name = "n", .tenant = "t"});
+  const std::string other = make_key({.name = "o", .tenant = "u"});
+  set_policy("[tenants.default]\nrequests_per_minute = 2\n");
+  start();
+  const wire::HttpResponse first = ask(secret);
+  EXPECT_EQ(first.status, 200);
+  EXPECT_EQ(first.headers.find("x-ratelimit-limit-requests"), "2");
+  EXPECT_EQ(first.headers.find("x-ratelimit-remaining-requests"), "1");
+  EXPECT_EQ(ask(secret).status, 200);
+  const wire::HttpResponse third = ask(secret);
+  EXPECT_EQ(third.status, 429);
+  EXPECT_EQ(code_of(third), "rate_limit_exceeded");
+  EXPECT_TRUE(third.headers.has("retry-after"));
+  EXPECT_EQ(ask(other).status, 200);
+}
+
+TEST_F(Gate, ARequestThatFailsCostsNothing) {
+  std::atomic<bool> well = false;
+  add_backend([&](const Received&) { return Script{.bytes = well ? answer : std::string()}; });
+  const std::string secret = make_key({.name = "n", .tenant = "t"});
+  set_policy("[tenants.default]\nrequests_per_minute = 1\n");
+  options.retries = 0;
+  start();
+  EXPECT_EQ(ask(secret).status, 503);
+  well = true;
+  EXPECT_EQ(ask(secret).status, 200);
+  EXPECT_EQ(ask(secret).status, 429);
+}
+
+TEST_F(Gate, CostsAreToldAndBudgetsKept) {
+  add_backend([](const Received&) { return Script{.bytes = answer}; });
+  const std::string secret = make_key({.name = "n", .tenant = "t"});
+  // 1000 tokens in at 2 and 100 out at 10 a million: 0.003 a request.
+  set_policy("[tenants.default]\nbudget_per_day = 0.005\n[prices.m]\ninput = 2\noutput = 10\n");
+  start();
+  EXPECT_EQ(ask(secret).headers.find("x-tidemill-cost"), "0.003");
+  EXPECT_EQ(ask(secret).status, 200);
+  const wire::HttpResponse poor = ask(secret);
+  EXPECT_EQ(poor.status, 429);
+  EXPECT_EQ(code_of(poor), "insufficient_quota");
+}
+
+// One slot: while a request holds it, another waits, a third finds the queue full.
+TEST_F(Gate, WhoComesTooEarlyWaitsOrIsTurnedAway) {
+  ScriptedBackend& backend = add_backend([](const Received&) { return Script{.bytes = "", .end = Script::End::hang}; });
+  options.slots = 1;
+  options.max_queued = 1;
+  options.longest_wait = std::chrono::hours(1);
+  start();
+  const std::string request =
+      "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: " + std::to_string(question().size()) +
+      "\r\n\r\n" + question();
+  RawClient first(gateway->port());
+  ASSERT_TRUE(first.send(request));
+  ASSERT_TRUE(backend.wait_for_requests(1));
+  RawClient second(gateway->port());
+  ASSERT_TRUE(second.send(request));
+  while (metric("tidemill_gateway_requests_queued") != 1) {
+  }
+  const wire::HttpResponse third = post("/v1/chat/completions", question());
+  EXPECT_EQ(third.status, 429);
+  EXPECT_TRUE(third.headers.has("retry-after"));
+  EXPECT_EQ(backend.received().size(), 1U);
+  first.close();
+  EXPECT_TRUE(backend.wait_for_requests(2));  // the second has its turn
+  second.close();
+  EXPECT_TRUE(backend.wait_for_hang_up(2));
+}
+
+TEST_F(Gate, WhatCannotBeReadIsSaid) {
+  options.keys = "/nowhere/keys.json";
+  set_policy("[tenants.default]\nrequests_per_minut = 2\n");
+  const auto started = gateway::Gateway::start(options);
+  ASSERT_FALSE(started);
+  EXPECT_EQ(started.error().param(), "gateway.policy");
+  EXPECT_NE(started.error().to_string().find("requests_per_minute"), std::string::npos) << started.error().to_string();
+}
+
+}  // namespace
+}  // namespace tidemill::test
