@@ -8,7 +8,7 @@ TEXT ?= ../shared/data/eval/python-heldout.txt
 export CTEST_OUTPUT_ON_FAILURE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint format asan tsan fuzz peers schemas accuracy replay noise avx2 floats streams bench clean
+.PHONY: help run build test lint format asan tsan fuzz peers schemas accuracy replay noise avx2 floats streams chaos bench clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  \1\t/' | expand -t 12
@@ -71,6 +71,10 @@ floats: build ## Compare speed with llama.cpp with weights of F16 and BF16
 streams: build ## Measure 16 streams through the HTTP server
 	@scripts/deps.sh test
 	@scripts/peers.sh streams
+
+chaos: build ## Kill a random one of several servers every second under 1,000 streams through a gateway
+	@scripts/deps.sh test
+	@node tests/e2e/chaos_long.mjs
 
 accuracy: ## Compare quantised predictions with F32's, Tidemill's and llama.cpp's, on Python in TEXT
 	@scripts/deps.sh test

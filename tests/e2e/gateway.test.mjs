@@ -4,7 +4,7 @@ import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from
 import os from 'node:os';
 import path from 'node:path';
 import { after, test } from 'node:test';
-import { Servers, startGateway, stream } from './chaos.mjs';
+import { inParallel, random, request, Servers, startGateway, stream } from './chaos.mjs';
 import { Server } from './server.mjs';
 
 const folder = mkdtempSync(path.join(os.tmpdir(), 'tidemill-gateway-'));
@@ -13,6 +13,32 @@ after(() => rmSync(folder, { recursive: true }));
 async function ready(gateway) {
   await gateway.until(async () => (await fetch(`${gateway.url}/ready`)).status === 200);
 }
+
+test('streams come out whole and unchanged while servers are killed', async () => {
+  const count = 40;
+  const servers = await Servers.start(3, '--threads', '1');
+  const gateway = await startGateway(servers.urls);
+  try {
+    await ready(gateway);
+    const expected = await inParallel(count, 4, (i) => stream(servers.urls[i % 3], request(i)));
+    for (const { done, error } of expected) assert.ok(done && !error);
+    const draw = random(1);
+    let pieces = 0;
+    const heard = await inParallel(count, 4, (i) =>
+      stream(gateway.url, request(i), () => {
+        if (++pieces % 40 === 0) servers.kill(draw);
+      }),
+    );
+    for (let i = 0; i < count; ++i) assert.deepEqual(heard[i], expected[i], `stream ${i}: ${JSON.stringify(request(i))}`);
+    assert.equal(servers.failure, undefined);
+    assert.ok(servers.kills >= 3, `only ${servers.kills} kills`);
+    assert.equal(await gateway.metric('tidemill_gateway_lost_streams_total'), 0);
+    assert.ok((await gateway.metric('tidemill_gateway_resumed_streams_total{kind="exact"}')) > 0);
+  } finally {
+    await gateway.kill();
+    await servers.stop();
+  }
+});
 
 test('one trace, one log line, no prompt in it; the configuration is read again', async () => {
   const log = path.join(folder, 'access.jsonl');
