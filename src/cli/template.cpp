@@ -22,8 +22,8 @@ struct TemplateFlags {
 };
 
 base::Result<int> render_template(const TemplateFlags& flags) {
-  TM_TRY(std::string source, base::read_file(flags.file));
-  TM_TRY(const text::ChatTemplate chat_template, text::ChatTemplate::compile(std::move(source)));
+  TM_TRY(const std::string source, base::read_file(flags.file));
+  TM_TRY(const text::ChatTemplate chat_template, text::ChatTemplate::compile_as_meant(source));
   TM_TRY(const std::string input, base::read_file(flags.input));
   auto request = base::parse_json(input);
   if (!request) return std::move(request.error()).wrap(fmt::format("cannot read '{}'", flags.input));

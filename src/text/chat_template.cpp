@@ -77,12 +77,20 @@ base::Result<ChatTemplate> ChatTemplate::compile(std::string_view source, Option
   }
   try {
     auto tokens = jinja::tokenize(source, options.trim_blocks, options.lstrip_blocks);
-    return ChatTemplate(std::make_shared<const jinja::Program>(jinja::parse(std::move(tokens))));
+    return ChatTemplate(std::make_shared<const jinja::Program>(jinja::parse(std::move(tokens))), options.rules);
   } catch (const jinja::Fault& fault) {
     return to_error(fault, 0);
   } catch (const std::bad_alloc&) {
     return base::Error(base::ErrorCode::exhausted, "out of memory while compiling the chat template");
   }
+}
+
+base::Result<ChatTemplate> ChatTemplate::compile_as_meant(std::string_view source) {
+  auto by_reference = compile(source);
+  if (!by_reference || by_reference->probe().tool_calls) return by_reference;
+  ChatTemplate lenient(by_reference->program_, TemplateRules::lenient);
+  if (lenient.probe().tool_calls) return lenient;
+  return by_reference;
 }
 
 base::Result<std::string> ChatTemplate::render(const base::json::object& context, base::WallTime now,
@@ -91,7 +99,10 @@ base::Result<std::string> ChatTemplate::render(const base::json::object& context
   int line = 0;
   try {
     jinja::Interpreter interpreter(*program_, budget, context,
-                                   {.now = now, .max_output = limits.max_output, .max_depth = limits.max_depth});
+                                   {.now = now,
+                                    .max_output = limits.max_output,
+                                    .max_depth = limits.max_depth,
+                                    .lenient = rules_ == TemplateRules::lenient});
     try {
       return interpreter.render();
     } catch (...) {

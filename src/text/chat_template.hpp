@@ -5,6 +5,9 @@
 // trim_blocks and lstrip_blocks, the tags break, continue, do and generation, `tojson` without HTML escaping,
 // `raise_exception` and `strftime_now`, autoescape off. A template stands alone: include, import and extends are
 // errors. A hostile template is refused, never obeyed: time, memory, output and recursion are bounded.
+//
+// Some templates of released models do not run under these rules: they were written for, and tried with, the engines of
+// llama.cpp. TemplateRules::lenient is for them.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +25,15 @@ namespace jinja {
 struct Program;
 }
 
-// What one rendering may spend. Going over is `too_large`.
+enum class TemplateRules : uint8_t {
+  reference,  // the immutable sandbox
+  // Beyond it: lists and dicts may be changed (append, pop, update, `set message.content = ...`), macros see the names
+  // of their callers, attributes of undefined are undefined, and `functions` (the tools as JSON text) and `datetime`
+  // are there. A rendering changes its own copy of what it is given.
+  lenient,
+};
+
+// What one rendering may spend. Going over is `too_large`, but `invalid_argument` for depth.
 struct TemplateLimits {
   size_t max_output = size_t{16} << 20U;   // bytes
   size_t max_memory = size_t{256} << 20U;  // bytes of values held at once, the context included
@@ -46,11 +57,16 @@ class ChatTemplate {
   struct Options {
     bool trim_blocks = true;    // the first line break after a block goes
     bool lstrip_blocks = true;  // spaces between a line's start and a block go
+    TemplateRules rules = TemplateRules::reference;
   };
 
   // Errors (`invalid_argument`, `unsupported` or `too_large`) name the line: "line 12: no filter named 'x'".
   static base::Result<ChatTemplate> compile(std::string_view source, Options options);
   static base::Result<ChatTemplate> compile(std::string_view source) { return compile(source, Options{}); }
+
+  // By the rules under which the template renders a round of tool calls: the reference's, and the lenient ones only
+  // where those alone do.
+  static base::Result<ChatTemplate> compile_as_meant(std::string_view source);
 
   // `context` holds the template's variables: messages, tools, bos_token, eos_token, add_generation_prompt and any
   // other. `now` is what strftime_now sees, broken down as UTC (add the offset for local time).
@@ -64,8 +80,10 @@ class ChatTemplate {
   TemplateTraits probe() const;
 
  private:
-  explicit ChatTemplate(std::shared_ptr<const jinja::Program> program) : program_(std::move(program)) {}
+  ChatTemplate(std::shared_ptr<const jinja::Program> program, TemplateRules rules)
+      : program_(std::move(program)), rules_(rules) {}
   std::shared_ptr<const jinja::Program> program_;
+  TemplateRules rules_;
 };
 
 }  // namespace tidemill::text

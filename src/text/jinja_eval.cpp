@@ -4,12 +4,22 @@
 #include <algorithm>
 
 #include "text/jinja_ops.hpp"
+#include "text/jinja_string.hpp"
 
 namespace tidemill::text::jinja {
 namespace {
 
 // A rendering may use this much of its thread's stack; `max_depth` is reached first except in sanitizer builds.
 constexpr ptrdiff_t max_stack = 1 << 20;
+
+const Value* find_in(const Scope* scope, NameId id) {
+  for (; scope != nullptr; scope = scope->parent.get()) {
+    for (const auto& [name, value] : scope->names) {
+      if (name == id) return &value;
+    }
+  }
+  return nullptr;
+}
 
 Value make_undefined_name(const std::string& name) {
   return Value::undefined("'" + name + "' is undefined");
@@ -21,7 +31,7 @@ Interpreter::Level::Level(Interpreter& in) : in_(in) {
   const char here = 0;
   const ptrdiff_t used = in.stack_base_ - &here;
   if (in.depth_ >= in.settings_.max_depth || std::abs(used) > max_stack) {
-    throw Fault{"the template recurses too deeply", base::ErrorCode::too_large};
+    throw Fault{"the template recurses too deeply"};  // not for its input's length
   }
   ++in.depth_;
 }
@@ -44,7 +54,7 @@ Interpreter::Interpreter(const Program& program, Budget& budget, const base::jso
       outermost_[id] = from_json(&budget, *given);
     } else if (const Native global = find_global(name)) {
       outermost_[id] = make_native(*this, name, global, Value(), false);
-    } else {
+    } else if (!settings.lenient || !customary(name, context, outermost_[id])) {
       continue;
     }
     outermost_known_[id] = true;
@@ -71,12 +81,36 @@ NameId Interpreter::id_of(std::string_view name) const {
 }
 
 const Value* Interpreter::find_name(NameId id) const {
-  for (const Scope* scope = scope_.get(); scope != nullptr; scope = scope->parent.get()) {
-    for (const auto& [name, value] : scope->names) {
-      if (name == id) return &value;
-    }
+  if (const Value* found = find_in(scope_.get(), id)) return found;
+  for (auto caller = callers_.rbegin(); caller != callers_.rend(); ++caller) {
+    if (const Value* found = find_in(caller->get(), id)) return found;
   }
   return outermost_known_[id] ? &outermost_[id] : nullptr;
+}
+
+// What templates that predate "tools" are given beside the messages.
+bool Interpreter::customary(std::string_view name, const base::json::object& context, Value& out) {
+  if (name == "datetime") {
+    out = make_string(&budget_, format_time(budget_, settings_.now, "%Y-%m-%d %H:%M:%S GMT"));
+    return true;
+  }
+  if (name != "functions") return false;
+  base::json::array functions;
+  const base::json::value* tools = context.if_contains("tools");
+  if (tools != nullptr && tools->is_array()) {
+    for (const base::json::value& tool : tools->get_array()) {
+      const base::json::value* function = tool.is_object() ? tool.get_object().if_contains("function") : nullptr;
+      functions.push_back(function != nullptr ? *function : tool);
+    }
+  }
+  TextBuilder text(&budget_);
+  JsonStyle style;
+  style.pretty = true;
+  style.indent = "    ";
+  style.item_separator = ",";
+  write_json(*this, text, from_json(&budget_, functions), style);
+  out = text.finish();
+  return true;
 }
 
 Value Interpreter::eval_name(const NameExpr& node) {

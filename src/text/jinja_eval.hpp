@@ -30,6 +30,7 @@ class Interpreter {
     base::WallTime now;
     size_t max_output;
     int max_depth;
+    bool lenient;  // TemplateRules::lenient
   };
   Interpreter(const Program& program, Budget& budget, const base::json::object& context, const Settings& settings);
   Interpreter(const Interpreter&) = delete;
@@ -41,6 +42,7 @@ class Interpreter {
 
   Budget& budget() { return budget_; }
   base::WallTime now() const { return settings_.now; }
+  bool lenient() const { return settings_.lenient; }
   int line() const { return line_; }
   const std::string& name(NameId id) const { return program_.names[id]; }
 
@@ -66,6 +68,7 @@ class Interpreter {
 
  private:
   enum class Flow : uint8_t { normal, break_loop, continue_loop };
+  class Calling;
   class Capture;
   class Enter;
 
@@ -104,6 +107,7 @@ class Interpreter {
   bool compare_values(Comparison op, const Value& left, const Value& right);
 
   const Value* find_name(NameId id) const;
+  bool customary(std::string_view name, const base::json::object& context, Value& out);
   NameId id_of(std::string_view name) const;  // past the end if the template never mentions it
 
   const Program& program_;
@@ -112,6 +116,7 @@ class Interpreter {
   std::vector<Value> outermost_;       // by NameId: the context, globals, and what the template sets at its top level
   std::vector<bool> outermost_known_;  // which of them exist
   ScopePtr scope_;                     // null at the top level
+  std::vector<ScopePtr> callers_;      // scopes of the macro calls that are running, where macros see them
   TextBuilder* out_ = nullptr;
   std::vector<ScopePtr> pinned_;
   std::vector<std::shared_ptr<Object>> kept_;

@@ -1,6 +1,7 @@
 // Statements.
 #include <algorithm>
 
+#include "text/jinja_change.hpp"
 #include "text/jinja_eval.hpp"
 #include "text/jinja_ops.hpp"
 
@@ -32,6 +33,18 @@ class Interpreter::Enter {
  private:
   Interpreter& in_;
   ScopePtr before_;
+};
+
+// Lets a macro see the names of its caller for as long as this lives, under the lenient rules.
+class Interpreter::Calling {
+ public:
+  explicit Calling(Interpreter& in) : in_(in) { in.callers_.push_back(in.settings_.lenient ? in.scope_ : nullptr); }
+  Calling(const Calling&) = delete;
+  Calling& operator=(const Calling&) = delete;
+  ~Calling() { in_.callers_.pop_back(); }
+
+ private:
+  Interpreter& in_;
 };
 
 std::string Interpreter::render() {
@@ -79,6 +92,11 @@ void Interpreter::assign(const Target& target, const Value& value) {
     case Target::Kind::attribute: {
       const Value* holder = find_name(target.id);
       auto* names = holder != nullptr && holder->is_object() ? dynamic_cast<Namespace*>(&holder->object()) : nullptr;
+      if (names == nullptr && settings_.lenient && holder != nullptr && holder->is_dict()) {
+        const Value dict = *holder;
+        change_entry(*this, dict, make_string(&budget_, target.attribute), value);
+        break;
+      }
       if (names == nullptr) {
         line_ = target.line;
         throw Fault{"cannot assign the attribute '" + target.attribute + "' of '" + name(target.id) +
@@ -324,6 +342,7 @@ void Interpreter::bind_parameters(const MacroStatement& macro, CallArgs& args) {
 
 Value Interpreter::call_macro(const MacroStatement& macro, const ScopePtr& outer, CallArgs& args) {
   const Level level(*this);
+  const Calling calling(*this);
   const Enter enter(*this, std::make_shared<Scope>(Scope{outer, {}}));
   bind_parameters(macro, args);
   Capture capture(*this);

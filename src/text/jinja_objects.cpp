@@ -187,8 +187,10 @@ Value dict_get(Interpreter&, const Value& self, CallArgs& call) {
   return args.has(1) ? args[1] : Value::none();
 }
 
-Value copy_method(Interpreter&, const Value& self, CallArgs&) {
-  return self;
+Value copy_method(Interpreter& in, const Value& self, CallArgs&) {
+  if (!in.lenient()) return self;
+  if (self.is_dict()) return make_dict(&in.budget(), self.dict().entries());
+  return make_seq(&in.budget(), collect(in, self));
 }
 
 // Methods of lists and tuples.

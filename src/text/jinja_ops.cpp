@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/utf8.hpp"
+#include "text/jinja_change.hpp"
 #include "text/jinja_eval.hpp"
 #include "text/jinja_string.hpp"
 
@@ -202,7 +203,8 @@ bool mutates(const Value& value, std::string_view name) {
 bool own_attribute(Interpreter& in, const Value& value, std::string_view name, Value& out) {
   if (value.is_object() && value.object().attribute(in, name, out)) return true;
   if (mutates(value, name)) {
-    out = unsafe_attribute(value, name);
+    const Native change = in.lenient() ? find_change(value, name) : nullptr;
+    out = change != nullptr ? make_native(in, name, change, value, true) : unsafe_attribute(value, name);
     return true;
   }
   if (value.is_seq(Seq::Flavor::group) && (name == "grouper" || name == "list")) {
@@ -331,6 +333,7 @@ bool contains(Interpreter& in, const Value& container, const Value& item) {
 
 Value get_attribute(Interpreter& in, const Value& value, std::string_view name) {
   in.budget().step();
+  if (value.is_undefined() && in.lenient()) return value;
   if (value.is_undefined()) throw Fault{value.undefined_message()};
   if (name.starts_with("__")) return unsafe_attribute(value, name);
   Value out;
@@ -344,6 +347,7 @@ Value get_attribute(Interpreter& in, const Value& value, std::string_view name) 
 
 Value get_item(Interpreter& in, const Value& value, const Value& key) {
   in.budget().step();
+  if (value.is_undefined() && in.lenient()) return value;
   if (value.is_undefined()) throw Fault{value.undefined_message()};
   Value out;
   if (own_item(in, value, key, out)) return out;

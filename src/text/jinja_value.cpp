@@ -188,9 +188,39 @@ Dict::Dict(Budget* budget, std::vector<Entry> entries)
     }
   }
   entries_.resize(kept);
-  order_.resize(kept);
+  sort_keys();
+}
+
+void Dict::sort_keys() {
+  order_.resize(entries_.size());
   std::iota(order_.begin(), order_.end(), 0U);
-  std::sort(order_.begin(), order_.end(), less);
+  std::sort(order_.begin(), order_.end(),
+            [this](uint32_t a, uint32_t b) { return compare_keys(entries_[a].first, entries_[b].first) < 0; });
+}
+
+void Dict::set(Value key, Value value) {
+  depth_ = std::max(depth_, checked_depth(std::max(key.depth(), value.depth())));
+  const auto held = std::find_if(entries_.begin(), entries_.end(),
+                                 [&](const Entry& entry) { return compare_keys(entry.first, key) == 0; });
+  if (held != entries_.end()) {
+    held->second = std::move(value);
+    return;
+  }
+  charge_.grow_to(sizeof(Dict) + (entries_.size() + 1) * (sizeof(Entry) + 8));
+  entries_.emplace_back(std::move(key), std::move(value));
+  sort_keys();
+}
+
+void Dict::erase(const Value& key) {
+  entries_.erase(std::remove_if(entries_.begin(), entries_.end(),
+                                [&](const Entry& entry) { return compare_keys(entry.first, key) == 0; }),
+                 entries_.end());
+  sort_keys();
+}
+
+void Dict::clear() {
+  entries_.clear();
+  order_.clear();
 }
 
 template <typename Compare>
@@ -247,7 +277,7 @@ Value make_seq(Budget* budget, std::vector<Value> items, Seq::Flavor flavor, std
 }
 
 Value make_dict(Budget* budget, std::vector<Dict::Entry> entries) {
-  return std::make_shared<const Dict>(budget, std::move(entries));
+  return std::shared_ptr<const Dict>(std::make_shared<Dict>(budget, std::move(entries)));
 }
 
 Value make_generator(Budget* budget, int source_depth, std::function<bool(Value&)> next) {

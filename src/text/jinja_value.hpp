@@ -3,8 +3,9 @@
 //
 // Strings, sequences and dicts are immutable once built (templates run under the rules of Jinja's immutable sandbox),
 // so their nesting depth is known when they are built and bounded by `max_nesting`: printing, comparing and destroying
-// a value never recurses deeper. Inside this interpreter failures travel as the exception `Fault`; chat_template.cpp
-// turns them into base::Error at the border.
+// a value never recurses deeper. Under the lenient rules some may be changed (jinja_change.hpp): twice as deep then.
+// Inside this interpreter failures travel as the exception `Fault`; chat_template.cpp turns them into base::Error at
+// the border.
 #pragma once
 
 #include <cstdint>
@@ -114,6 +115,7 @@ struct Seq {
   int depth;
   std::string note;  // a range's repr
   Charge charge;
+  bool fixed = false;  // part of a value that was changed: no longer to be changed itself (jinja_change.hpp)
 };
 
 // A lazily produced, once-consumable sequence.
@@ -221,12 +223,21 @@ class Dict {
   const Value* find(std::string_view key) const;
   int depth() const { return depth_; }
 
+  // Changes (jinja_change.hpp). Keys must be hashable.
+  bool fixed() const { return fixed_; }
+  void fix() { fixed_ = true; }
+  void set(Value key, Value value);
+  void erase(const Value& key);
+  void clear();
+
  private:
   template <typename Compare>
   const Value* search(Compare compare) const;
+  void sort_keys();
   std::vector<Entry> entries_;
   std::vector<uint32_t> order_;  // positions in entries_, sorted by key
   int depth_ = 1;
+  bool fixed_ = false;
   Charge charge_;
 };
 

@@ -254,5 +254,92 @@ TEST(ChatTemplate, TellsWhatItUses) {
   EXPECT_FALSE(traits.arguments_as_text || traits.thinking_switch);
 }
 
+base::Result<std::string> leniently(std::string_view source, const json::object& context = {}) {
+  ChatTemplate::Options options;
+  options.rules = TemplateRules::lenient;
+  auto compiled = ChatTemplate::compile(source, options);
+  if (!compiled) return compiled.error();
+  return compiled->render(context, golden_now, tight);
+}
+
+TEST(LenientTemplates, ChangeListsAndDicts) {
+  const auto text = [](std::string_view source) {
+    const auto rendered = leniently(source, {{"m", {{"role", "user"}}}});
+    return rendered ? *rendered : "! " + rendered.error().message();
+  };
+  EXPECT_EQ(text("{% set l = [1] %}{% set _ = l.append('a') %}{% set _ = l.insert(0, 2) %}{{ l }}"), "[2, 1, 'a']");
+  EXPECT_EQ(text("{% set n = namespace(l=[1, 2, 3]) %}{{ n.l.pop(0) }}{{ n.l.pop() }}{{ n.l }}"), "13[2]");
+  EXPECT_EQ(text("{% set l = [1, 2] %}{% for i in [3] %}{% set _ = l.extend([i, 1]) %}{% endfor %}"
+                 "{% set _ = l.remove(1) %}{% set _ = l.reverse() %}{{ l }}"),
+            "[1, 3, 2]");
+  EXPECT_EQ(text("{% set m.content = 'x' %}{% set _ = m.update({'role': 'r', 'n': 1}) %}{{ m }}"),
+            "{'role': 'r', 'content': 'x', 'n': 1}");
+  EXPECT_EQ(text("{% set d = {'a': 1} %}{{ d.pop('a') }}{{ d.pop('b', 7) }}{{ d.setdefault('c', []) }}{{ d }}"),
+            "17[]{'c': []}");
+  EXPECT_EQ(text("{% set l = [] %}{{ l.pop() }}"), "! line 1: pop from empty list");
+  EXPECT_EQ(text("{% macro f() %}{{ x }}{% endmacro %}{% for x in [1, 2] %}{{ f() }}{% endfor %}{{ f() }}"), "12");
+  EXPECT_EQ(text("{{ nothing.at.all is defined }}{{ nothing['a'] }}"), "False");
+  EXPECT_EQ(text("{% set l = [1] %}{% set k = l.copy() %}{% set _ = k.append(2) %}{{ l }}{{ k }}"), "[1][1, 2]");
+}
+
+// No value holds itself, however it is tried, and none nests without bound.
+TEST(LenientTemplates, StayBounded) {
+  EXPECT_EQ(*leniently("{% set l = [] %}{% set _ = l.append(l) %}{% set _ = l.append(l) %}{{ l }}"), "[[], [[]]]");
+  EXPECT_EQ(*leniently("{% set d = {} %}{% set d.d = d %}{{ d }}"), "{'d': {}}");
+  for (const char* source :
+       {"{% set d = {} %}{% for i in range(5000) %}{% set d.d = d %}{% endfor %}{{ d }}",
+        "{% set l = [] %}{% for i in range(5000) %}{% set _ = l.append(l) %}{% endfor %}{{ l }}",
+        "{% set l = [] %}{% set _ = l.append(l.append) %}",
+        "{% set l = [[]] %}{% set _ = l.append(l) %}"
+        "{% set _ = l[1][0].append(1) %}{{ l }}",
+        "{% set l = [] %}{% for i in l.append(1) or [0] %}{% for x in l %}{% set _ = l.append(x) %}{% endfor %}"
+        "{% endfor %}"}) {
+    EXPECT_FALSE(leniently(source)) << source;
+  }
+  // The compiled template and the caller's values stay as they are.
+  ChatTemplate::Options options;
+  options.rules = TemplateRules::lenient;
+  const auto compiled = ChatTemplate::compile(
+      "{% set l = [1] %}{% set _ = l.append(2) %}{% set _ = m.append(3) %}"
+      "{{ l }}{{ m }}",
+      options);
+  ASSERT_TRUE(compiled);
+  const json::object context{{"m", json::array()}};
+  for (int i = 0; i < 2; ++i)
+    EXPECT_EQ(*compiled->render(context, golden_now), "[1, 2][3]");
+}
+
+// Templates that the reference refuses, with a round of tool calls as it was meant.
+TEST(LenientTemplates, AreThoseThatNeedIt) {
+  const auto folder = test::data_root() / "templates";
+  TM_SKIP_WITHOUT(folder);
+  const auto conversations = base::parse_json(read(folder / "conversations.json"));
+  ASSERT_TRUE(conversations);
+  const std::vector<std::pair<std::string, std::vector<std::string>>> meant = {
+      {"Kimi-K2-Thinking",
+       {"<|tool_call_begin|>functions.get_weather:0<|tool_call_argument_begin|>",
+        "## Return of functions.get_weather:0"}},
+      {"MiroThinker", {"### Tool name: get_weather", "<tool_name>get_weather</tool_name>\n<arguments>\n{"}},
+      {"fireworks-ai-llama-3-firefunction-v2",
+       {"\"name\": \"get_weather\",", "Today is 2026-01-15 12:30:00 GMT.",
+        " functools[{\"name\": \"get_weather\", \"arguments\": {"}}};
+  for (const auto& [stem, parts] : meant) {
+    const auto compiled = ChatTemplate::compile_as_meant(read(folder / (stem + ".jinja")));
+    ASSERT_TRUE(compiled) << stem;
+    json::object context = conversations->as_object().at("tool_round").as_object();
+    context.emplace("bos_token", "<s>");
+    context.emplace("eos_token", "</s>");
+    context.emplace("add_generation_prompt", true);
+    const auto text = compiled->render(context, golden_now);
+    ASSERT_TRUE(text) << stem << ": " << text.error().message();
+    for (const std::string& part : parts)
+      EXPECT_NE(text->find(part), std::string::npos) << part << " in\n" << *text;
+  }
+  // The others keep to the reference.
+  const auto qwen = ChatTemplate::compile_as_meant(read(folder / "Qwen-Qwen2.5-7B-Instruct.jinja"));
+  ASSERT_TRUE(qwen);
+  EXPECT_FALSE(ChatTemplate::compile_as_meant("{% set l = [] %}{% set _ = l.append(1) %}")->render({}, golden_now));
+}
+
 }  // namespace
 }  // namespace tidemill::text
