@@ -231,6 +231,24 @@ Expression exponent_part(GrammarBuilder& builder) {
                                                       builder.repeat(builder.bytes(digits), 1, 2)}));
 }
 
+// A number in the range that lies at one of its bounds, for ranges out of reach of the digits that are written (numbers
+// over 1e17, or all below 1e-17).
+std::optional<std::string> number_at_bound(const NumberRange& range) {
+  std::vector<double> candidates;
+  for (const auto& [bound, inwards] : {std::pair(range.minimum, HUGE_VAL), std::pair(range.maximum, -HUGE_VAL)}) {
+    if (!bound) continue;
+    candidates.push_back(bound->as_double());
+    candidates.push_back(std::nextafter(bound->as_double(), inwards));
+  }
+  for (const double candidate : candidates) {
+    if (!std::isfinite(candidate) || !range.contains(base::json::value(candidate))) continue;
+    std::array<char, 40> text{};
+    const auto written = std::to_chars(text.data(), text.data() + text.size(), candidate);
+    return std::string(text.data(), written.ptr);
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 Decimal Decimal::of(const base::json::value& value) {
@@ -362,6 +380,9 @@ base::Result<Expression> json_number(GrammarBuilder& builder, const NumberRange&
     signs.push_back(builder.sequence(std::array{builder.literal("-"), *negative}));
   }
   const Expression plain = builder.choice(signs);
+  if (plain == builder.nothing()) {
+    if (const auto one = number_at_bound(range)) return builder.literal(*one);
+  }
   if (range.integer || range.minimum || range.maximum) return plain;
   return builder.sequence(std::array{plain, exponent_part(builder)});
 }

@@ -7,6 +7,7 @@
 #include "base/json.hpp"
 #include "base/result.hpp"
 #include "grammar/builder.hpp"
+#include "grammar/notation.hpp"
 
 namespace tidemill::grammar {
 
@@ -17,11 +18,12 @@ struct JsonSchemaOptions {
     lines,  // or a line feed and up to 32 spaces where JSON is broken into lines
   };
   Space space = Space::one;
+  Notation notation;  // raw texts come without white space, and with properties in alphabetical order
 };
 
-// The texts are JSON, and validate against `schema`, an object or a boolean. Not every text that validates is among
-// them: properties come in the schema's order, white space is as `options` say, and numbers have bounded digits. What
-// the schema says and cannot be held to is an error.
+// The texts are JSON (or stand for it in another notation), and validate against `schema`, an object or a boolean. Not
+// every text that validates is among them: properties come in the schema's order, white space is as `options` say, and
+// numbers have bounded digits. What the schema says and cannot be held to is an error.
 //
 // Errors, which name a keyword by its JSON pointer: `invalid_argument` for what is no schema and for a schema that
 // nothing satisfies (where only parts show it, GrammarBuilder::build() finds it), `unsupported`, `too_large`.

@@ -95,10 +95,11 @@ void append_value(std::string& out, const json::value& value) {
 // The tree of names' characters, and what does not follow it to the end of a name.
 class Exclusion {
  public:
-  Exclusion(GrammarBuilder& builder, std::vector<std::u32string> names)
+  Exclusion(GrammarBuilder& builder, std::vector<std::u32string> names, const CharacterLeaf& leaf)
       : builder_(builder),
         names_(std::move(names)),
-        anything_(builder.repeat(json_character_of(builder, CodePointSet::all()), 0, std::nullopt)) {
+        leaf_(leaf),
+        anything_(builder.repeat(leaf(CodePointSet::all()), 0, std::nullopt)) {
     std::sort(names_.begin(), names_.end());
   }
 
@@ -117,17 +118,18 @@ class Exclusion {
       while (end < to && names_[end][depth] == character)
         ++end;
       const CodePointSet one = CodePointSet::of(character);
-      ways.push_back(builder_.sequence({json_character_of(builder_, one), behind(from, end, depth + 1)}));
+      ways.push_back(builder_.sequence({leaf_(one), behind(from, end, depth + 1)}));
       others = others.without(one);
       from = end;
     }
-    ways.push_back(builder_.sequence({json_character_of(builder_, others), anything_}));
+    ways.push_back(builder_.sequence({leaf_(others), anything_}));
     return builder_.choice(ways);
   }
 
  private:
   GrammarBuilder& builder_;
   std::vector<std::u32string> names_;
+  const CharacterLeaf& leaf_;
   Expression anything_;
 };
 
@@ -165,8 +167,8 @@ Expression json_character_of(GrammarBuilder& builder, const CodePointSet& set) {
   return builder.choice(ways);
 }
 
-Expression json_pattern(GrammarBuilder& builder, const Regex& regex, size_t least, std::optional<size_t> most) {
-  const CharacterLeaf leaf = [&builder](const CodePointSet& set) { return json_character_of(builder, set); };
+Expression texts_matching(GrammarBuilder& builder, const Regex& regex, size_t least, std::optional<size_t> most,
+                          const CharacterLeaf& leaf) {
   if (most && *most < least) return builder.nothing();
   const Regex::Alternative& first = regex.alternatives.front();
   const RegexNode* root = &first.root;
@@ -192,9 +194,9 @@ Expression json_pattern(GrammarBuilder& builder, const Regex& regex, size_t leas
   return builder.both(texts, builder.repeat(leaf(CodePointSet::all()), least, most));
 }
 
-base::Result<Expression> json_text_except(GrammarBuilder& builder, std::span<const std::string> names) {
+base::Result<Expression> texts_except(GrammarBuilder& builder, std::span<const std::string> names,
+                                      const CharacterLeaf& leaf) {
   constexpr size_t longest = 1'000;  // characters; the tree is as deep
-  if (names.empty()) return builder.repeat(json_character(builder), 0, std::nullopt);
   std::vector<std::u32string> texts;
   for (std::string_view name : names) {
     std::u32string& text = texts.emplace_back();
@@ -211,12 +213,7 @@ base::Result<Expression> json_text_except(GrammarBuilder& builder, std::span<con
     }
   }
   const size_t count = texts.size();
-  return Exclusion(builder, std::move(texts)).behind(0, count, 0);
-}
-
-Expression json_quoted(GrammarBuilder& builder, Expression text) {
-  const Expression mark = builder.literal("\"");
-  return builder.sequence({mark, text, mark});
+  return Exclusion(builder, std::move(texts), leaf).behind(0, count, 0);
 }
 
 std::string compact_json(const json::value& value) {

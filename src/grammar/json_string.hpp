@@ -25,14 +25,14 @@ Expression json_character(GrammarBuilder& builder);
 // One character of the set, written in one way alone: raw where JSON allows it, else \" \\ \b \f \n \r \t or \u00XX.
 Expression json_character_of(GrammarBuilder& builder, const CodePointSet& set);
 
-// Texts in which the pattern matches, of at least `least` and at most `most` characters, written in one way.
-Expression json_pattern(GrammarBuilder& builder, const Regex& regex, size_t least, std::optional<size_t> most);
+// Texts in which the pattern matches, of at least `least` and at most `most` characters; `leaf` says how one character
+// of a set is written.
+Expression texts_matching(GrammarBuilder& builder, const Regex& regex, size_t least, std::optional<size_t> most,
+                          const CharacterLeaf& leaf);
 
-// Texts that are none of `names`, written in one way. Errors: `too_large` where the names are long.
-base::Result<Expression> json_text_except(GrammarBuilder& builder, std::span<const std::string> names);
-
-// In quotation marks.
-Expression json_quoted(GrammarBuilder& builder, Expression text);
+// Texts that are none of `names`, of which there is one at least. Errors: `too_large` where the names are long.
+base::Result<Expression> texts_except(GrammarBuilder& builder, std::span<const std::string> names,
+                                      const CharacterLeaf& leaf);
 
 // A value in its shortest form, without white space: strings with the escapes that they need, numbers with the digits
 // that they need.

@@ -5,7 +5,6 @@
 
 #include <fmt/format.h>
 
-#include "grammar/json_string.hpp"
 #include "grammar/schema_writer.hpp"
 
 namespace tidemill::grammar {
@@ -44,6 +43,7 @@ base::Result<std::vector<SchemaWriter::Property>> SchemaWriter::named(const Obje
   for (const std::string& name : shape.required) {
     if (known.insert(name).second) names.push_back(name);
   }
+  if (notation_.raw()) std::sort(names.begin(), names.end());
   std::vector<Property> out;
   for (std::string& name : names) {
     TM_TRY(const Conjunction schema, reader_.property(shape, name));
@@ -52,7 +52,7 @@ base::Result<std::vector<SchemaWriter::Property>> SchemaWriter::named(const Obje
     if (allowed) {
       TM_TRY(written, value(schema));
     }
-    if (written != builder_.nothing()) written = member(builder_.literal(compact_json(json::value(name))), written);
+    if (written != builder_.nothing()) written = member(notation_.key(name), written);
     const bool needed = required.contains(name);
     if (needed && impossible_.empty() && written == builder_.nothing() && !schema.empty()) {
       impossible_ = reader_.document().pointer(schema.front());
@@ -113,17 +113,12 @@ base::Result<SchemaWriter::Others> SchemaWriter::others(const ObjectShape& shape
       }
     }
     TM_TRY(const Regex* regex, reader_.pattern(source, owner));
-    Expression text = json_pattern(builder_, *regex, 0, std::nullopt);
     std::vector<std::string> matching;
     for (const std::string& name : names) {
       TM_TRY(const bool match, reader_.matches_pattern(source, owner, name));
       if (match) matching.push_back(name);
     }
-    if (!matching.empty()) {
-      TM_TRY(const Expression unnamed, json_text_except(builder_, matching));
-      text = builder_.both(text, unnamed);
-    }
-    keys = json_quoted(builder_, text);
+    TM_TRY(keys, notation_.keys_matching(*regex, matching));
   }
   TM_TRY(const Expression written, value(schema));
   out.member = member(keys, written);
@@ -132,8 +127,7 @@ base::Result<SchemaWriter::Others> SchemaWriter::others(const ObjectShape& shape
 }
 
 base::Result<Expression> SchemaWriter::other_keys(const ObjectShape& shape, const std::vector<std::string>& names) {
-  TM_TRY(const Expression unnamed, json_text_except(builder_, names));
-  if (shape.names.empty()) return json_quoted(builder_, unnamed);
+  if (shape.names.empty()) return notation_.other_keys(names);
   TM_TRY(const std::vector<Shape>* shapes, reader_.read(shape.names));
   const std::unordered_set<std::string> taken(names.begin(), names.end());
   std::vector<Expression> ways;
@@ -142,15 +136,21 @@ base::Result<Expression> SchemaWriter::other_keys(const ObjectShape& shape, cons
     if (one.values) {
       for (const json::value* value : *one.values) {
         if (value->is_string() && !taken.contains(std::string(value->get_string()))) {
-          ways.push_back(builder_.literal(compact_json(*value)));
+          ways.push_back(notation_.key(std::string(value->get_string())));
         }
       }
       continue;
     }
     const StringShape& strings = one.strings;
     const bool free = strings.patterns.empty() && strings.min_length == 0 && !strings.max_length;
-    TM_TRY(const Expression text, string_text(strings));
-    ways.push_back(json_quoted(builder_, free ? unnamed : (names.empty() ? text : builder_.both(text, unnamed))));
+    Expression keys;
+    if (free) {
+      TM_TRY(keys, notation_.other_keys(names));
+    } else {
+      TM_TRY(const Expression text, string_text(strings));
+      TM_TRY(keys, notation_.keys_of(text, names));
+    }
+    ways.push_back(keys);
   }
   return builder_.choice(ways);
 }

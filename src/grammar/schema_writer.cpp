@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 
 #include "grammar/json_number.hpp"
-#include "grammar/json_string.hpp"
 #include "grammar/regex_match.hpp"
 #include "grammar/string_formats.hpp"
 
@@ -22,12 +21,13 @@ constexpr TypeSet kHolders = array_type | object_type;
 }  // namespace
 
 SchemaWriter::SchemaWriter(GrammarBuilder& builder, SchemaReader& reader, const JsonSchemaOptions& options)
-    : builder_(builder), reader_(reader) {
+    : builder_(builder), reader_(reader), notation_(builder, options.notation) {
   const Expression space = builder.literal(" ");
   const Expression none = builder.empty();
   const Expression line = builder.sequence({builder.literal("\n"), builder.repeat(space, 0, kMaxIndent)});
-  const bool lines = options.space == JsonSchemaOptions::Space::lines;
-  const Expression one = options.space == JsonSchemaOptions::Space::none ? none : builder.optional(space);
+  const bool lines = options.space == JsonSchemaOptions::Space::lines && !notation_.raw();
+  const bool tight = options.space == JsonSchemaOptions::Space::none || notation_.raw();
+  const Expression one = tight ? none : builder.optional(space);
   pad_ = lines ? builder.optional(line) : none;
   comma_ = builder.sequence({builder.literal(","), lines ? builder.choice({one, line}) : one});
   colon_ = builder.sequence({builder.literal(":"), one});
@@ -81,14 +81,14 @@ base::Result<Expression> SchemaWriter::of_shape(const Shape& shape, const Conjun
   std::vector<Expression> ways;
   if (shape.values) {
     for (const json::value* one : *shape.values) {
-      if ((type_of(*one) & types) != 0) ways.push_back(builder_.literal(compact_json(*one)));
+      if ((type_of(*one) & types) != 0) ways.push_back(notation_.value(*one));
     }
     return builder_.choice(ways);
   }
-  if ((types & null_type) != 0) ways.push_back(builder_.literal("null"));
+  if ((types & null_type) != 0) ways.push_back(notation_.word("null"));
   if ((types & boolean_type) != 0) {
-    ways.push_back(builder_.literal("true"));
-    ways.push_back(builder_.literal("false"));
+    ways.push_back(notation_.word("true"));
+    ways.push_back(notation_.word("false"));
   }
   if ((types & number_types) != 0) {
     auto numbers = json_number(builder_, shape.numbers);
@@ -97,7 +97,7 @@ base::Result<Expression> SchemaWriter::of_shape(const Shape& shape, const Conjun
   }
   if ((types & string_type) != 0) {
     TM_TRY(const Expression text, string_text(shape.strings));
-    ways.push_back(json_quoted(builder_, text));
+    ways.push_back(notation_.quoted(text));
   }
   if ((types & array_type) != 0) {
     TM_TRY(const Expression items, array(shape.arrays));
@@ -112,9 +112,7 @@ base::Result<Expression> SchemaWriter::of_shape(const Shape& shape, const Conjun
 
 base::Result<Expression> SchemaWriter::string_text(const StringShape& shape) {
   if (shape.max_length && *shape.max_length < shape.min_length) return builder_.nothing();
-  if (shape.patterns.empty()) {
-    return builder_.repeat(json_character(builder_), shape.min_length, shape.max_length);
-  }
+  if (shape.patterns.empty()) return notation_.text(shape.min_length, shape.max_length);
   std::optional<Expression> all;
   for (const StringPattern& pattern : shape.patterns) {
     TM_TRY(const Regex* regex, reader_.pattern(pattern.source, pattern.owner));
@@ -125,7 +123,7 @@ base::Result<Expression> SchemaWriter::string_text(const StringShape& shape) {
         TM_TRY(regex, reader_.pattern(shorter, pattern.owner));
       }
     }
-    const Expression one = json_pattern(builder_, *regex, shape.min_length, shape.max_length);
+    const Expression one = notation_.text_matching(*regex, shape.min_length, shape.max_length);
     all = all ? builder_.both(*all, one) : one;
   }
   return *all;

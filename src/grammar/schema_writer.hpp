@@ -53,6 +53,7 @@ class SchemaWriter {
 
   GrammarBuilder& builder_;
   SchemaReader& reader_;
+  NotationWriter notation_;
   Expression pad_;    // inside of brackets
   Expression comma_;  // with the space behind it
   Expression colon_;

@@ -215,6 +215,12 @@ TEST(JsonSchema, Numbers) {
          {"0.1", "1000", "1000.0", "0.10000"},
          {"0.09", "1000.01", "1e2"}});
   check({R"({"type":"number","exclusiveMinimum":0,"maximum":1})", {"0.00001", "1", "1.0"}, {"0", "0.0", "1.00001"}});
+  // Out of reach of the digits that are written: the number at the bound.
+  check({R"({"type":"number","minimum":1e308})", {"1e+308"}, {"1", "0"}});
+  check({R"({"type":"number","maximum":-1e308})", {"-1e+308"}, {"-1", "0"}});
+  check({R"({"type":"number","exclusiveMinimum":1e300})", {"1.0000000000000002e+300"}, {"1e+300"}});
+  check({R"({"type":"number","minimum":1e-30,"maximum":1e-29})", {"1e-30"}, {"0"}});
+  check({R"({"type":"integer","minimum":1e200})", {"1e+200"}, {"1"}});
 }
 
 TEST(JsonSchema, EnumAndConst) {

@@ -1,0 +1,167 @@
+#include "grammar/notation.hpp"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "grammar/json_string.hpp"
+
+namespace tidemill::grammar {
+
+namespace json = base::json;
+
+namespace {
+
+constexpr size_t longest_counted = 500;  // characters; each is a state for every place in the end of a text
+constexpr size_t longest_word = 64;
+
+CodePointSet word_characters() {
+  return CodePointSet({{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}, {'-', '.'}});
+}
+
+bool is_word(std::string_view text) {
+  const CodePointSet characters = word_characters();
+  return !text.empty() && std::all_of(text.begin(), text.end(),
+                                      [&](char c) { return characters.contains(static_cast<unsigned char>(c)); });
+}
+
+}  // namespace
+
+std::string python_literal(const json::value& value) {
+  if (value.is_null()) return "None";
+  if (value.is_bool()) return value.get_bool() ? "True" : "False";
+  std::string text;
+  if (const auto* items = value.if_array()) {
+    for (const json::value& item : *items)
+      text.append(text.empty() ? "[" : ", ").append(python_literal(item));
+    return text.empty() ? "[]" : text + "]";
+  }
+  if (const auto* members = value.if_object()) {
+    for (const auto& [name, member] : *members) {
+      text.append(text.empty() ? "{" : ", ").append(compact_json(json::value(name)));
+      text.append(": ").append(python_literal(member));
+    }
+    return text.empty() ? "{}" : text + "}";
+  }
+  return compact_json(value);
+}
+
+Expression NotationWriter::word(std::string_view word) {
+  if (!notation_.python) return builder_.literal(word);
+  return builder_.literal(word == "null" ? "None" : word == "true" ? "True" : "False");
+}
+
+NotationWriter::NotationWriter(GrammarBuilder& builder, Notation notation)
+    : builder_(builder), notation_(std::move(notation)) {}
+
+Expression NotationWriter::mark() {
+  if (!raw()) return builder_.literal("\"");
+  return notation_.quote.empty() ? builder_.empty() : builder_.special(notation_.quote);
+}
+
+Expression NotationWriter::quoted(Expression text) {
+  return builder_.sequence({mark(), text, mark()});
+}
+
+Expression NotationWriter::without_end(Expression text) {
+  return builder_.both(text, builder_.text_without(std::span(&notation_.end_of_text, 1)));
+}
+
+Expression NotationWriter::text(size_t least, std::optional<size_t> most) {
+  if (most && *most < least) return builder_.nothing();
+  if (!raw()) return builder_.repeat(json_character(builder_), least, most);
+  if (least == 0 && !most) return builder_.text_without(std::span(&notation_.end_of_text, 1));
+  if (most.value_or(least) <= longest_counted) {
+    return without_end(builder_.repeat(builder_.any_character(), least, most));
+  }
+  // Counted without the character that the end begins with, which makes it cheap.
+  const auto first = static_cast<unsigned char>(notation_.end_of_text.front());
+  return builder_.repeat(builder_.code_points(CodePointSet::all().without(CodePointSet::of(first))), least, most);
+}
+
+Expression NotationWriter::text_matching(const Regex& regex, size_t least, std::optional<size_t> most) {
+  if (!raw()) {
+    return texts_matching(builder_, regex, least, most,
+                          [this](const CodePointSet& set) { return json_character_of(builder_, set); });
+  }
+  bool may_hold_end = false;
+  const auto first = static_cast<unsigned char>(notation_.end_of_text.front());
+  const Expression texts = texts_matching(builder_, regex, least, most, [&](const CodePointSet& set) {
+    may_hold_end = may_hold_end || set.contains(first);
+    return builder_.code_points(set);
+  });
+  return may_hold_end ? without_end(texts) : texts;
+}
+
+Expression NotationWriter::value(const json::value& value) {
+  if (notation_.python) return builder_.literal(python_literal(value));
+  if (!raw()) return builder_.literal(compact_json(value));
+  if (value.is_string()) {
+    const std::string_view text = value.get_string();
+    if (text.find(notation_.end_of_text) != std::string_view::npos) return builder_.nothing();
+    return quoted(builder_.literal(text));
+  }
+  std::vector<Expression> parts;
+  if (const auto* items = value.if_array()) {
+    for (const json::value& item : *items) {
+      parts.push_back(builder_.literal(parts.empty() ? "[" : ","));
+      parts.push_back(this->value(item));
+    }
+    if (parts.empty()) return builder_.literal("[]");
+    parts.push_back(builder_.literal("]"));
+    return builder_.sequence(parts);
+  }
+  if (const auto* members = value.if_object()) {
+    std::vector<std::string> names;
+    names.reserve(members->size());
+    for (const auto& [name, member] : *members)
+      names.emplace_back(name);
+    std::sort(names.begin(), names.end());
+    for (const std::string& name : names) {
+      parts.push_back(builder_.literal(parts.empty() ? "{" : ","));
+      parts.push_back(builder_.sequence({key(name), builder_.literal(":"), this->value(members->at(name))}));
+    }
+    if (parts.empty()) return builder_.literal("{}");
+    parts.push_back(builder_.literal("}"));
+    return builder_.sequence(parts);
+  }
+  return builder_.literal(compact_json(value));
+}
+
+Expression NotationWriter::key(const std::string& name) {
+  if (!raw()) return builder_.literal(compact_json(json::value(name)));
+  if (is_word(name)) return builder_.literal(name);
+  if (name.find(notation_.end_of_text) != std::string::npos) return builder_.nothing();
+  return quoted(builder_.literal(name));
+}
+
+base::Result<Expression> NotationWriter::other_keys(std::span<const std::string> names) {
+  if (!raw() && names.empty()) return quoted(builder_.repeat(json_character(builder_), 0, std::nullopt));
+  if (!raw()) {
+    TM_TRY(const Expression others,
+           texts_except(builder_, names, [this](const CodePointSet& set) { return json_character_of(builder_, set); }));
+    return quoted(others);
+  }
+  const Expression letter = builder_.code_points(word_characters());
+  return keys_of(builder_.repeat(letter, 1, longest_word), names);
+}
+
+base::Result<Expression> NotationWriter::keys_of(Expression text, std::span<const std::string> names) {
+  if (names.empty()) return raw() ? text : quoted(text);
+  TM_TRY(const Expression others, texts_except(builder_, names, [this](const CodePointSet& set) {
+           return raw() ? builder_.code_points(set) : json_character_of(builder_, set);
+         }));
+  const Expression both = builder_.both(text, others);
+  return raw() ? both : quoted(both);
+}
+
+base::Result<Expression> NotationWriter::keys_matching(const Regex& regex, std::span<const std::string> names) {
+  if (!raw()) return keys_of(text_matching(regex, 0, std::nullopt), names);
+  const Expression letter = builder_.code_points(word_characters());
+  const Expression matching = texts_matching(builder_, regex, 0, std::nullopt, [this](const CodePointSet& set) {
+    return builder_.code_points(set.common(word_characters()));
+  });
+  return keys_of(builder_.both(matching, builder_.repeat(letter, 1, longest_word)), names);
+}
+
+}  // namespace tidemill::grammar

@@ -1,0 +1,64 @@
+// How a schema's values are spelled: as JSON, or with texts written raw, as the tool formats of some models have them.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "base/json.hpp"
+#include "base/result.hpp"
+#include "grammar/builder.hpp"
+#include "grammar/regex.hpp"
+
+namespace tidemill::grammar {
+
+struct Notation {
+  // What a raw text, which has no escapes, cannot hold, for it ends the text; empty: texts are JSON's, in quotation
+  // marks.
+  std::string end_of_text;
+  // Around raw texts: a control token's name, or plain text; empty: nothing.
+  std::string quote;
+  bool python = false;  // True, False and None for true, false and null
+
+  bool raw() const { return !end_of_text.empty(); }
+};
+
+// A value as a literal of Python's, texts as JSON writes them.
+std::string python_literal(const base::json::value& value);
+
+// Not thread-safe. The builder must outlive it.
+class NotationWriter {
+ public:
+  NotationWriter(GrammarBuilder& builder, Notation notation);
+
+  bool raw() const { return notation_.raw(); }
+
+  // What stands between the marks of a text: of so many characters, or one in which the pattern matches.
+  Expression text(size_t least, std::optional<size_t> most);
+  Expression text_matching(const Regex& regex, size_t least, std::optional<size_t> most);
+  Expression quoted(Expression text);
+
+  // true, false or null.
+  Expression word(std::string_view word);
+  // A value as it stands: of `enum`, of `const`.
+  Expression value(const base::json::value& value);
+
+  // A property's name, with its marks: raw names are bare words of letters, digits, '_', '-' and '.' where they can be.
+  Expression key(const std::string& name);
+  // Names that are none of these, and names in which the pattern matches; raw ones are bare words of up to 64
+  // characters. Errors: `too_large` where the names are long.
+  base::Result<Expression> other_keys(std::span<const std::string> names);
+  base::Result<Expression> keys_matching(const Regex& regex, std::span<const std::string> names);
+  // The names of `text` that are none of `names`.
+  base::Result<Expression> keys_of(Expression text, std::span<const std::string> names);
+
+ private:
+  Expression without_end(Expression text);
+  Expression mark();
+
+  GrammarBuilder& builder_;
+  Notation notation_;
+};
+
+}  // namespace tidemill::grammar
