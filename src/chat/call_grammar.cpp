@@ -77,8 +77,8 @@ Expression CallGrammar::text_to(std::string_view tag) {
   return builder_.sequence({builder_.text_without(std::span(&trigger, 1)), marked(core), space(tag.substr(after))});
 }
 
-base::Result<Expression> CallGrammar::json_arguments(const Tool& tool) {
-  if (!tool.strict || tool.parameters.is_null()) return grammar::any_json_object(builder_);
+base::Result<Expression> CallGrammar::arguments(const Tool& tool, const grammar::JsonSchemaOptions& options) {
+  if (!tool.strict || tool.parameters.is_null()) return grammar::any_json_object(builder_, options);
   json::value schema = tool.parameters;
   if (schema.is_object()) {
     // Arguments are an object, whether the schema says so or not.
@@ -90,9 +90,9 @@ base::Result<Expression> CallGrammar::json_arguments(const Tool& tool) {
                          "the parameters of the tool '" + tool.name + "' must be of type object");
     }
   }
-  auto arguments = grammar::json_schema(builder_, schema);
-  if (!arguments) return named(std::move(arguments).error(), tool);
-  return *arguments;
+  auto written = grammar::json_schema(builder_, schema, options);
+  if (!written) return named(std::move(written).error(), tool);
+  return *written;
 }
 
 Expression CallGrammar::name_in_json(const Tool& tool) {
@@ -106,17 +106,17 @@ base::Result<Expression> CallGrammar::call(const Tool& tool) {
   const Expression blank = builder_.optional(builder_.literal(" "));
   switch (syntax_.shape) {
     case Shape::json_object: {
-      TM_TRY(const Expression arguments, json_arguments(tool));
+      TM_TRY(const Expression arguments, this->arguments(tool));
       return builder_.sequence({json_text("{\"" + syntax_.name_key + "\":"), blank, name_in_json(tool), json_text(","),
                                 blank, json_text("\"" + syntax_.arguments_key + "\":"), blank, arguments,
                                 json_text("}")});
     }
     case Shape::name_as_key: {
-      TM_TRY(const Expression arguments, json_arguments(tool));
+      TM_TRY(const Expression arguments, this->arguments(tool));
       return builder_.sequence({json_text("{"), name_in_json(tool), json_text(":"), blank, arguments, json_text("}")});
     }
     case Shape::named_json: {
-      TM_TRY(const Expression arguments, json_arguments(tool));
+      TM_TRY(const Expression arguments, this->arguments(tool));
       Expression id = builder_.empty();
       if (syntax_.counted_ids) {
         const grammar::CodePointRange digits[] = {{'0', '9'}};
@@ -126,7 +126,7 @@ base::Result<Expression> CallGrammar::call(const Tool& tool) {
         id = builder_.sequence({spelled(syntax_.id_open), builder_.repeat(builder_.code_points(letters), 9, 9)});
       }
       return builder_.sequence(
-          {builder_.literal(syntax_.name_prefix + tool.name), id, spelled(syntax_.name_end), arguments});
+          {preface(), builder_.literal(syntax_.name_prefix + tool.name), id, spelled(syntax_.name_end), arguments});
     }
     case Shape::parameters: {
       auto arguments = parameters_grammar(builder_, syntax_, *this, tool);
@@ -134,15 +134,27 @@ base::Result<Expression> CallGrammar::call(const Tool& tool) {
       return builder_.sequence({builder_.literal(tool.name), spelled(syntax_.name_end), *arguments});
     }
     case Shape::gemma: {
-      auto arguments = gemma_grammar(builder_, syntax_, *this, tool);
+      const grammar::Notation notation{.end_of_text = syntax_.quote, .quote = syntax_.quote};
+      TM_TRY(const Expression arguments, this->arguments(tool, {.notation = notation}));
+      return builder_.sequence({builder_.literal(tool.name), arguments});
+    }
+    case Shape::python: {
+      auto arguments = python_grammar(builder_, tool);
       if (!arguments) return named(std::move(arguments).error(), tool);
-      return builder_.sequence({builder_.literal(tool.name), *arguments});
+      return builder_.sequence({builder_.literal(tool.name), builder_.literal("("), *arguments, builder_.literal(")")});
     }
     case Shape::none:
     case Shape::harmony:
       break;
   }
   return builder_.nothing();
+}
+
+// A word, as a server's name, and what ends it.
+Expression CallGrammar::preface() {
+  if (syntax_.preface_end.empty()) return builder_.empty();
+  const grammar::CodePointRange letters[] = {{' ', ';'}, {'=', 'z'}};
+  return builder_.sequence({builder_.repeat(builder_.code_points(letters), 1, 64), marked(syntax_.preface_end)});
 }
 
 base::Result<Expression> CallGrammar::any_call() {

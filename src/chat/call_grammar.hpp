@@ -10,6 +10,7 @@
 #include "chat/format.hpp"
 #include "chat/tools.hpp"
 #include "grammar/builder.hpp"
+#include "grammar/json_schema.hpp"
 
 namespace tidemill::chat {
 
@@ -27,8 +28,8 @@ class CallGrammar {
   grammar::Expression spelled(std::string_view text);
   // Any text without `tag`, and then `tag`.
   grammar::Expression text_to(std::string_view tag);
-  // The arguments as JSON.
-  base::Result<grammar::Expression> json_arguments(const Tool& tool);
+  // The arguments as JSON, or in another notation of it.
+  base::Result<grammar::Expression> arguments(const Tool& tool, const grammar::JsonSchemaOptions& options = {});
 
  private:
   using Expression = grammar::Expression;
@@ -40,17 +41,19 @@ class CallGrammar {
   Expression marked(std::string_view text);
   Expression space(std::string_view text);
   Expression name_in_json(const Tool& tool);
+  Expression preface();
 
   grammar::GrammarBuilder& builder_;
   const CallSyntax& syntax_;
   std::span<const Tool> tools_;
 };
 
-// Arguments in tags (CallSyntax::Shape::parameters) and in Gemma's spelling. Strict tools are held to their schema as
-// far as the spelling allows; a keyword past that is `unsupported`, by its name.
+// Arguments in tags (CallSyntax::Shape::parameters). Strict tools are held to their schema as far as the spelling
+// allows; a keyword past that is `unsupported`, by its name.
 base::Result<grammar::Expression> parameters_grammar(grammar::GrammarBuilder& builder, const CallSyntax& syntax,
                                                      CallGrammar& calls, const Tool& tool);
-base::Result<grammar::Expression> gemma_grammar(grammar::GrammarBuilder& builder, const CallSyntax& syntax,
-                                                CallGrammar& calls, const Tool& tool);
+
+// What stands between the parentheses of a call in Python (CallSyntax::Shape::python), likewise.
+base::Result<grammar::Expression> python_grammar(grammar::GrammarBuilder& builder, const Tool& tool);
 
 }  // namespace tidemill::chat

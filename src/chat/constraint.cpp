@@ -14,6 +14,8 @@ namespace {
 using grammar::Expression;
 using Kind = ToolChoice::Kind;
 
+constexpr size_t most_messages = 8;  // of harmony, before a call or the answer
+
 class Constraint {
  public:
   Constraint(grammar::GrammarBuilder& builder, const Format& format, std::span<const Tool> tools,
@@ -34,6 +36,7 @@ class Constraint {
   base::Result<Expression> automatic();
   base::Result<Expression> harmony();
   base::Result<Expression> harmony_call();
+  Expression message_before(std::string_view channel, Expression text);
   Expression reasoning();
   Expression some_space();
   Expression content();
@@ -122,7 +125,16 @@ base::Result<Expression> Constraint::automatic() {
         {calls,
          builder_.sequence({content(), builder_.optional(builder_.sequence({calls_.spelled(syntax.open), calls}))})});
   }
-  if (!syntax.bare) return builder_.sequence({plain_text(), builder_.optional(calls)});
+  if (!syntax.bare) {
+    // Behind a closing tag the model may say more, and call again. Without one, what follows could be read as a part of
+    // the call.
+    const bool closed =
+        !trimmed(syntax.list || syntax.section_close.empty() ? syntax.close : syntax.section_close).empty();
+    const Expression text = plain_text();
+    if (!closed) return builder_.sequence({text, builder_.optional(calls)});
+    const std::optional<size_t> most = rules_.parallel ? std::optional<size_t>() : std::optional<size_t>(1);
+    return builder_.sequence({text, builder_.repeat(builder_.sequence({calls, text}), 0, most)});
+  }
   return builder_.choice(
       {calls,
        builder_.sequence({plain_text(), builder_.optional(builder_.sequence({calls_.spelled(syntax.open), calls}))})});
@@ -148,7 +160,7 @@ base::Result<Expression> Constraint::harmony_call() {
                                                 builder_.literal("json"), builder_.special("<|message|>")});
   std::vector<Expression> each;
   for (const Tool& tool : called_) {
-    TM_TRY(const Expression arguments, calls_.json_arguments(tool));
+    TM_TRY(const Expression arguments, calls_.arguments(tool));
     const Expression recipient = builder_.literal(" to=functions." + tool.name);
     each.push_back(builder_.sequence(
         {builder_.choice({builder_.sequence({channel, recipient}), builder_.sequence({recipient, channel})}), as_json,
@@ -157,13 +169,19 @@ base::Result<Expression> Constraint::harmony_call() {
   return builder_.sequence({builder_.choice(each), builder_.special("<|call|>")});
 }
 
-// Analysis if the model likes, then one call or the answer: a call ends the output.
+// A message in this channel, and the beginning of the next.
+Expression Constraint::message_before(std::string_view channel, Expression text) {
+  return builder_.sequence({builder_.special("<|channel|>"), builder_.literal(channel), builder_.special("<|message|>"),
+                            text, builder_.special("<|end|>"), builder_.special("<|start|>"),
+                            builder_.literal("assistant")});
+}
+
+// Analysis and, unless a call must come, words to the user (preambles) as the model likes; then one call or the answer.
+// The call ends the output: <|call|> hands over to the tool, and the model is trained to be answered before it goes on.
 base::Result<Expression> Constraint::harmony() {
   const std::vector<std::string> ends = {"<|end|>", "<|call|>", "<|return|>", "<|start|>", "<|channel|>"};
   const Expression text = builder_.text_without(ends);
-  const Expression analysis = builder_.sequence({builder_.special("<|channel|>"), builder_.literal("analysis"),
-                                                 builder_.special("<|message|>"), text, builder_.special("<|end|>"),
-                                                 builder_.special("<|start|>"), builder_.literal("assistant")});
+  const Expression analysis = message_before("analysis", text);
   const Expression answer = builder_.sequence({builder_.special("<|channel|>"), builder_.literal("final"),
                                                builder_.special("<|message|>"), rules_.content.value_or(text)});
   Expression end = answer;
@@ -171,7 +189,9 @@ base::Result<Expression> Constraint::harmony() {
     TM_TRY(const Expression call, harmony_call());
     end = must_call() ? call : builder_.choice({answer, call});
   }
-  return builder_.sequence({builder_.optional(analysis), end});
+  if (must_call()) return builder_.sequence({builder_.repeat(analysis, 0, most_messages), end});
+  const Expression preamble = message_before("commentary", text);
+  return builder_.sequence({builder_.repeat(builder_.choice({analysis, preamble}), 0, most_messages), end});
 }
 
 }  // namespace
@@ -197,7 +217,7 @@ base::Result<std::optional<Expression>> tool_grammar(grammar::GrammarBuilder& bu
   }
   const bool strict = std::any_of(tools.begin(), tools.end(), [](const Tool& tool) { return tool.strict; });
   if (!rules.content && kind == Kind::none && format.tools == ToolFormat::none) return std::optional<Expression>();
-  if (!rules.content && kind == Kind::automatic && (!strict || format.tools == ToolFormat::none)) {
+  if (!rules.content && kind == Kind::automatic && ((!strict && !rules.always) || format.tools == ToolFormat::none)) {
     return std::optional<Expression>();
   }
   TM_TRY(const Expression output, Constraint(builder, format, tools, rules).output());

@@ -17,13 +17,15 @@ struct ToolRules {
   // Whether the prompt left off inside of reasoning: the output goes through its closing tag first. Where it did not,
   // and the format has reasoning tags, reasoning may come first.
   bool reasoning_first = false;
+  bool always = false;  // give a grammar for `automatic` without strict tools too
   // What content must be (response_format); none: any text.
   std::optional<grammar::Expression> content;
 };
 
 // Every output that satisfies the expression is read by OutputParser into calls of `tools` that keep the rules:
 // - required, named: one call or (parallel) several, and no content;
-// - automatic: any text, but what begins a call is one, of an offered tool; `content` or calls where it is given;
+// - automatic: any text, but what begins a call is one, of an offered tool; text may follow where the format closes
+//   calls with a tag. `content` or calls where it is given;
 // - none: text in which no call begins; `content` where it is given.
 // Arguments follow the schema for strict tools, and are any JSON object for others. Formats that write parameters in
 // tags take them in the schema's order, and text values without the closing tag.

@@ -164,13 +164,33 @@ CallSyntax functools() {
   return syntax;
 }
 
+CallSyntax lfm2() {
+  CallSyntax syntax;
+  syntax.shape = Shape::python;
+  syntax.open = "<|tool_call_start|>";
+  syntax.close = "<|tool_call_end|>";
+  syntax.list = true;
+  syntax.between = ", ";
+  syntax.control = true;
+  return syntax;
+}
+
+CallSyntax mcp() {
+  CallSyntax syntax = named_json("<server_name>", "</tool_name>\n<arguments>\n", "\n</arguments>");
+  syntax.section_open = "<use_mcp_tool>\n";
+  syntax.section_close = "\n</use_mcp_tool>";
+  syntax.preface_end = "</server_name>\n<tool_name>";
+  syntax.between = "\n";
+  return syntax;
+}
+
 CallSyntax harmony() {
   CallSyntax syntax;
   syntax.shape = Shape::harmony;
   return syntax;
 }
 
-constexpr std::array<std::pair<ToolFormat, std::string_view>, 24> names = {{
+constexpr std::array<std::pair<ToolFormat, std::string_view>, 26> names = {{
     {ToolFormat::none, "none"},
     {ToolFormat::hermes, "hermes"},
     {ToolFormat::llama3_json, "llama3_json"},
@@ -194,6 +214,8 @@ constexpr std::array<std::pair<ToolFormat, std::string_view>, 24> names = {{
     {ToolFormat::gigachat_role, "gigachat_role"},
     {ToolFormat::functools, "functools"},
     {ToolFormat::granite, "granite"},
+    {ToolFormat::lfm2, "lfm2"},
+    {ToolFormat::mcp, "mcp"},
     {ToolFormat::json_in_tags, "json_in_tags"},
 }};
 
@@ -250,6 +272,10 @@ CallSyntax syntax_of(ToolFormat format) {
       return functools();
     case ToolFormat::granite:
       return controlled(json_list("<|tool_call|>", ""));
+    case ToolFormat::lfm2:
+      return lfm2();
+    case ToolFormat::mcp:
+      return mcp();
   }
   return {};
 }

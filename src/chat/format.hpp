@@ -36,6 +36,8 @@ enum class ToolFormat : uint8_t {
   gigachat_role,     // the same as a message of the role "function call": GigaChat 3
   functools,         // functools[{"name": ..., "arguments": {...}}, ...]: firefunction
   granite,           // <|tool_call|>[{"name": ..., "arguments": {...}}, ...]
+  lfm2,              // <|tool_call_start|>[name(key="text", other=1)]<|tool_call_end|>: LFM2
+  mcp,               // <use_mcp_tool> with a server's name, a tool's and <arguments>{...}</arguments>: MiroThinker
   json_in_tags,      // JSON with a name and arguments between tags that recognition found
 };
 
@@ -51,6 +53,7 @@ struct CallSyntax {
     named_json,   // open name name_end {...} close
     parameters,   // open name name_end (parameter_open key key_end value_open value value_close)* close
     gemma,        // open name {key:value,...} close
+    python,       // open [name(key=value, ...), ...] close
     harmony,
   };
   Shape shape = Shape::none;
@@ -65,6 +68,7 @@ struct CallSyntax {
   std::string name_key = "name";
   std::string arguments_key = "arguments";
 
+  std::string preface_end;  // between `open` and the name stands any text that this ends
   std::string name_prefix;  // before a name, and no part of it ("functions.")
   std::string name_end;
   std::string id_open;       // between a name and the call's id, which `name_end` then follows; empty: no ids

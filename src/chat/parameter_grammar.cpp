@@ -25,7 +25,7 @@ class ParameterGrammar {
  private:
   base::Result<Expression> parameter(std::string_view key, const json::value& schema);
   base::Result<Expression> strict_value(std::string_view key, const json::value& schema, ValueTypes types);
-  base::Result<Expression> text_value(std::string_view key, const json::value& schema);
+  base::Result<Expression> text_value(const json::value& schema);
   Expression in_tags(Expression key, bool is_text, Expression value);
   Expression free_text();
   Expression end_of_value();
@@ -56,26 +56,16 @@ Expression ParameterGrammar::free_text() {
   return builder_.text_without(std::span(&close, 1));
 }
 
-base::Result<Expression> ParameterGrammar::text_value(std::string_view key, const json::value& schema) {
+base::Result<Expression> ParameterGrammar::text_value(const json::value& schema) {
   if (!schema.is_object()) return free_text();
-  constexpr std::array<std::string_view, 5> known = {"type", "enum", "const", "minLength", "maxLength"};
-  TM_CHECK(only_these_keywords(schema.get_object(), known, key));
-  if (const auto values = listed_values(schema.get_object())) {
-    std::vector<Expression> each;
-    for (const json::value& value : *values) {
-      if (value.is_string()) each.push_back(builder_.literal(std::string_view(value.get_string())));
-    }
-    return builder_.both(builder_.choice(each), free_text());
-  }
-  TM_TRY(const std::optional<size_t> least, length_keyword(schema.get_object(), "minLength", key));
-  TM_TRY(const std::optional<size_t> most, length_keyword(schema.get_object(), "maxLength", key));
-  if (!least && !most) return free_text();
-  return builder_.both(builder_.repeat(builder_.any_character(), least.value_or(0), most), free_text());
+  const grammar::JsonSchemaOptions raw{
+      .notation = {.end_of_text = std::string(trimmed(syntax_.value_close)), .quote = {}}};
+  return grammar::json_schema(builder_, with_definitions_of(tool_.parameters, schema), raw);
 }
 
 base::Result<Expression> ParameterGrammar::strict_value(std::string_view key, const json::value& schema,
                                                         ValueTypes types) {
-  if (types == ValueTypes::text) return text_value(key, schema);
+  if (types == ValueTypes::text) return text_value(schema);
   if (admits(types, ValueTypes::text)) {
     // What looks like another type is read as that, so all of that must be fine.
     constexpr ValueTypes plain = ValueTypes::text | ValueTypes::null | ValueTypes::boolean;

@@ -362,6 +362,17 @@ std::optional<Format> spoken_of(std::string_view text, const Format& reasoning) 
   return std::nullopt;
 }
 
+// LFM2 is told nothing of how to call, nor do its templates write calls; they are known by how they begin the list.
+std::optional<Format> of_liquid(std::string_view with_tools, const Format& reasoning) {
+  const bool lists = with_tools.find("List of tools: [") != std::string_view::npos ||
+                     with_tools.find("List of tools: <|tool_list_start|>[") != std::string_view::npos;
+  auto format = format_by_name(to_string(ToolFormat::lfm2));
+  if (!lists || !format) return std::nullopt;
+  format->reasoning_open = reasoning.reasoning_open;
+  format->reasoning_close = reasoning.reasoning_close;
+  return std::move(*format);
+}
+
 }  // namespace
 
 Format recognise(const text::ChatTemplate& chat_template, std::string_view source) {
@@ -394,6 +405,7 @@ Format recognise(const text::ChatTemplate& chat_template, std::string_view sourc
   const auto with_tools = renderer.render({user}, true);
   if (!with_tools) return reasoning;
   if (auto format = spoken_of(*with_tools, reasoning)) return std::move(*format);
+  if (auto format = of_liquid(*with_tools, reasoning)) return std::move(*format);
   if (auto format = spoken_of(source, reasoning)) return std::move(*format);
   return reasoning;
 }

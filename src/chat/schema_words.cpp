@@ -33,30 +33,6 @@ base::Result<void> only_these_keywords(const json::object& schema, std::span<con
   return {};
 }
 
-std::optional<json::array> listed_values(const json::object& schema) {
-  if (const auto* only = schema.if_contains("const")) {
-    json::array values;
-    values.push_back(*only);
-    return values;
-  }
-  const auto* values = schema.if_contains("enum");
-  if (values == nullptr || !values->is_array()) return std::nullopt;
-  return values->get_array();
-}
-
-base::Result<std::optional<size_t>> length_keyword(const json::object& schema, std::string_view keyword,
-                                                   std::string_view where) {
-  const auto* value = schema.if_contains(keyword);
-  if (value == nullptr) return std::optional<size_t>();
-  boost::system::error_code error;
-  const auto length = value->to_number<uint32_t>(error);
-  if (error) {
-    return base::Error(base::ErrorCode::invalid_argument,
-                       std::string(keyword) + " of '" + std::string(where) + "' must be a number of characters");
-  }
-  return std::optional<size_t>(length);
-}
-
 json::object properties_of(const json::value& schema) {
   const auto* properties = member(schema, "properties");
   return properties != nullptr && properties->is_object() ? properties->get_object() : json::object();

@@ -1,8 +1,6 @@
 // Reads the keywords of a tool's schema for the formats that do not write arguments as JSON.
 #pragma once
 
-#include <cstddef>
-#include <optional>
 #include <span>
 #include <string_view>
 
@@ -15,13 +13,6 @@ namespace tidemill::chat {
 // default, examples, ...). `where` names the schema.
 base::Result<void> only_these_keywords(const base::json::object& schema, std::span<const std::string_view> known,
                                        std::string_view where);
-
-// The values of `enum` or `const`.
-std::optional<base::json::array> listed_values(const base::json::object& schema);
-
-// A keyword whose value counts characters.
-base::Result<std::optional<size_t>> length_keyword(const base::json::object& schema, std::string_view keyword,
-                                                   std::string_view where);
 
 // `properties` of an object's schema, none if it has none; whether one is required.
 base::json::object properties_of(const base::json::value& schema);

@@ -25,7 +25,8 @@ std::unique_ptr<ArgumentReader> argument_reader(const CallSyntax& syntax, const 
 }  // namespace
 
 TaggedCallReader::TaggedCallReader(const CallSyntax& syntax, OutputWriter& writer, std::string announced)
-    : CallReader(syntax, writer, std::move(announced)), at_(At::name), expected_({}) {
+    : CallReader(syntax, writer, std::move(announced)), expected_({}) {
+  expect_name();
   if (!raw_.empty() && raw_ != trimmed(syntax.open)) expect_section();
 }
 
@@ -34,11 +35,18 @@ void TaggedCallReader::expect_section() {
   expected_ = Alternatives({trimmed(syntax_.open), trimmed(syntax_.section_close)});
 }
 
+void TaggedCallReader::expect_name() {
+  name_.clear();
+  at_ = syntax_.preface_end.empty() ? At::name : At::preface;
+}
+
 bool TaggedCallReader::take(char byte) {
   raw_ += byte;
   switch (at_) {
     case At::section:
       return take_section(byte);
+    case At::preface:
+      return take_preface(byte);
     case At::name:
       return take_name(byte);
     case At::behind_name:
@@ -66,13 +74,19 @@ bool TaggedCallReader::take_section(char byte) {
       break;
   }
   if (expected_.found() == trimmed(syntax_.open)) {
-    name_.clear();
-    at_ = At::name;
+    expect_name();
     return true;
   }
   if (!any_) return refuse(0);
   raw_.clear();
   return leave();
+}
+
+// What ends the preface is known by its last tag.
+bool TaggedCallReader::take_preface(char byte) {
+  const std::string_view tag = std::string_view(syntax_.preface_end).substr(syntax_.preface_end.rfind('<'));
+  if (raw_.ends_with(tag)) at_ = At::name;
+  return byte != '{' && raw_.size() <= 4 * max_name ? true : refuse(0);
 }
 
 bool TaggedCallReader::take_name(char byte) {
@@ -212,8 +226,7 @@ bool TaggedCallReader::take_tail(char byte) {
   }
   if (expected_.found() == trimmed(syntax_.close)) return after_close();
   if (expected_.found() == trimmed(syntax_.open)) {
-    name_.clear();
-    at_ = At::name;
+    expect_name();
     return true;
   }
   raw_.clear();

@@ -19,6 +19,7 @@ class TaggedCallReader final : public CallReader {
 
  private:
   bool take_section(char byte);
+  bool take_preface(char byte);
   bool take_name(char byte);
   bool take_behind_name(char byte);
   bool take_id(char byte);
@@ -30,8 +31,9 @@ class TaggedCallReader final : public CallReader {
   bool end_call();
   bool after_close();
   void expect_section();
+  void expect_name();
 
-  enum class At : uint8_t { section, name, behind_name, id, arguments, no_arguments, tail };
+  enum class At : uint8_t { section, preface, name, behind_name, id, arguments, no_arguments, tail };
   At at_;
   Alternatives expected_;
   std::string name_;

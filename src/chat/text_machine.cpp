@@ -4,6 +4,7 @@
 
 #include "chat/json_call_reader.hpp"
 #include "chat/machine.hpp"
+#include "chat/python_call_reader.hpp"
 #include "chat/spelling.hpp"
 #include "chat/tagged_call_reader.hpp"
 
@@ -150,6 +151,8 @@ void TextMachine::begin_region(std::string announced) {
   const Shape shape = format_.syntax.shape;
   if (shape == Shape::json_object || shape == Shape::name_as_key) {
     region_ = std::make_unique<JsonCallReader>(format_.syntax, writer_, std::move(announced));
+  } else if (shape == Shape::python) {
+    region_ = std::make_unique<PythonCallReader>(format_.syntax, writer_, std::move(announced));
   } else {
     region_ = std::make_unique<TaggedCallReader>(format_.syntax, writer_, std::move(announced));
   }

@@ -36,11 +36,12 @@ std::vector<Tool> some_tools(bool strict) {
            strict}};
 }
 
-constexpr std::string_view all_formats[] = {
-    "hermes",        "llama3_json",      "mistral", "mistral_args", "mistral_ids", "deepseek_v3",   "deepseek_v3_1",
-    "deepseek_v3_2", "qwen3_coder",      "glm",     "kimi_k2",      "harmony",     "gemma",         "functiongemma",
-    "functionary",   "functionary_v3_2", "apertus", "apriel",       "gigachat",    "gigachat_role", "functools",
-    "granite"};
+constexpr std::string_view all_formats[] = {"hermes",      "llama3_json",   "mistral",       "mistral_args",
+                                            "mistral_ids", "deepseek_v3",   "deepseek_v3_1", "deepseek_v3_2",
+                                            "qwen3_coder", "glm",           "kimi_k2",       "harmony",
+                                            "gemma",       "functiongemma", "functionary",   "functionary_v3_2",
+                                            "apertus",     "apriel",        "gigachat",      "gigachat_role",
+                                            "functools",   "granite",       "lfm2",          "mcp"};
 
 Format format_of(std::string_view name, bool reasons) {
   Format format = *format_by_name(name);
@@ -332,6 +333,12 @@ TEST(ToolGrammar, AcceptsWhatTemplatesWrite) {
        "<|channel|>analysis<|message|>Hm<|end|><|start|>assistant<|channel|>commentary to=functions.get "
        "<|constrain|>json<|message|>{}<|call|>"},
       {"gemma", "<|tool_call>call:get_weather{city:<|\"|>Bonn<|\"|>,days:3,where:{exact:true,lat:5.5}}<tool_call|>"},
+      {"lfm2",
+       "<|tool_call_start|>[get_weather(city=\"Bonn\", days=3, where={\"lat\": 5.5, \"exact\": True}), get()]"
+       "<|tool_call_end|>"},
+      {"mcp",
+       "<use_mcp_tool>\n<server_name>generic-extras</server_name>\n<tool_name>get_weather</tool_name>\n<arguments>\n"
+       "{\"city\": \"Bonn\", \"days\": 3}\n</arguments>\n</use_mcp_tool>"},
       {"functionary", "<function=get>{}</function><function=get>{}</function>"},
       {"functionary_v3_2", "get\n{}>>>get\n{}"},
       {"apertus", "<|tools_prefix|>[{\"get\": {}}, {\"get\": {}}]<|tools_suffix|>"},
@@ -361,9 +368,10 @@ TEST(ToolGrammar, RefusesWhatItCannotHoldTo) {
   };
   for (const std::string_view name : {"qwen3_coder", "glm", "gemma"}) {
     EXPECT_EQ(refusal(name, R"({"a": {"type": "string", "description": "x"}})"), "");
-    const std::string pattern = refusal(name, R"({"a": {"type": "string", "pattern": "x+"}})");
-    EXPECT_NE(pattern.find("pattern"), std::string::npos) << pattern;
-    EXPECT_NE(pattern.find("'f'"), std::string::npos) << pattern;
+    EXPECT_EQ(refusal(name, R"({"a": {"type": "string", "pattern": "x+"}})"), "");
+    const std::string unique = refusal(name, R"({"a": {"type": "array", "uniqueItems": true}})");
+    EXPECT_NE(unique.find("uniqueItems"), std::string::npos) << unique;
+    EXPECT_NE(unique.find("'f'"), std::string::npos) << unique;
   }
   EXPECT_NE(refusal("qwen3_coder", R"({"a": {"type": ["string", "object"]}})"), "");
   EXPECT_EQ(refusal("qwen3_coder", R"({"a": {"type": ["string", "null"]}})"), "");
@@ -380,6 +388,105 @@ TEST(ToolGrammar, RefusesWhatItCannotHoldTo) {
   EXPECT_EQ(tool_grammar(builder, *format_by_name("hermes"), some_tools(true), rules).error().code(),
             base::ErrorCode::invalid_argument);
   EXPECT_FALSE(*tool_grammar(builder, *format_by_name("hermes"), some_tools(false), {}));
+}
+
+// Schemas with every kind of keyword, in the spellings that are not JSON: what is written is read back, and satisfies.
+TEST(ToolGrammar, HoldsOtherSpellingsToTheirSchemas) {
+  const json::value schema = parsed(R"({"type": "object", "additionalProperties": false,
+      "required": ["code", "zip", "kind", "size", "when"], "properties": {
+        "zip": {"type": "string", "pattern": "^[0-9]{5}$"}, "code": {"type": "string", "minLength": 2, "maxLength": 4},
+        "kind": {"anyOf": [{"enum": ["a", "b c", 7, null]}, {"type": "boolean"}]},
+        "size": {"type": "integer", "minimum": -3, "maximum": 40},
+        "when": {"type": "string", "format": "date"},
+        "tree": {"$ref": "#/$defs/tree"}, "pair": {"type": "array", "minItems": 2, "maxItems": 2,
+          "items": {"type": ["number", "null"]}}, "free": {"type": "object", "additionalProperties": {"type": "string"}}},
+      "$defs": {"tree": {"type": "object", "required": ["name"], "additionalProperties": false,
+        "properties": {"name": {"type": "string"}, "children": {"type": "array", "items": {"$ref": "#/$defs/tree"}}}}}})");
+  const auto holds = [](const json::object& value) {
+    const std::string zip(value.at("zip").as_string());
+    const std::string when(value.at("when").as_string());
+    const size_t length = base::utf8::length(value.at("code").as_string());
+    const json::value& kind = value.at("kind");
+    const bool known = kind.is_bool() || kind == "a" || kind == "b c" || kind == 7 || kind.is_null();
+    bool good = zip.size() == 5 && zip.find_first_not_of("0123456789") == std::string::npos && length >= 2 &&
+                length <= 4 && known && value.at("size").is_int64() && value.at("size").as_int64() >= -3 &&
+                value.at("size").as_int64() <= 40 && when.size() == 10;
+    if (const json::value* tree = value.if_contains("tree")) good = good && tree->at("name").is_string();
+    if (const json::value* pair = value.if_contains("pair")) good = good && pair->as_array().size() == 2;
+    if (const json::value* free = value.if_contains("free")) {
+      for (const auto& [key, member] : free->as_object())
+        good = good && member.is_string();
+    }
+    return good;
+  };
+  for (const std::string_view name : {"gemma", "functiongemma", "lfm2"}) {
+    const Format format = format_of(name, false);
+    const std::vector<Tool> tools = {{"f", schema, true}};
+    ToolRules rules;
+    rules.choice.kind = Kind::required;
+    const auto grammar = grammar_of(format, tools, rules);
+    ASSERT_TRUE(grammar) << name;
+    Sentences sentences(grammar, 23);
+    for (int i = 0; i < 150; ++i) {
+      const std::string sentence = sentences.next();
+      const Reading reading = read(format, tools, false, sentence);
+      ASSERT_TRUE(reading.sound && reading.complete) << sentence;
+      for (const Call& call : reading.calls) {
+        const auto arguments = base::parse_json(call.arguments, 200);
+        ASSERT_TRUE(arguments && arguments->is_object()) << call.arguments << " in " << sentence;
+        EXPECT_TRUE(holds(arguments->get_object())) << call.arguments << " in " << sentence;
+      }
+    }
+  }
+  // Text in tags, by pattern.
+  for (const std::string_view name : {"qwen3_coder", "glm", "deepseek_v3_2"}) {
+    const Format format = format_of(name, false);
+    const std::vector<Tool> tools = {{"f", parsed(R"({"type": "object", "required": ["zip"], "properties":
+        {"zip": {"type": "string", "pattern": "^[0-9]{5}$"}}})"),
+                                      true}};
+    ToolRules rules;
+    rules.choice.kind = Kind::required;
+    Sentences sentences(grammar_of(format, tools, rules), 2);
+    for (int i = 0; i < 20; ++i) {
+      const Reading reading = read(format, tools, false, sentences.next());
+      ASSERT_FALSE(reading.calls.empty());
+      EXPECT_EQ(parsed(reading.calls[0].arguments).at("zip").as_string().size(), 5U);
+    }
+  }
+}
+
+// Where a tag closes a call the model may go on; one call stays one where no more are wanted.
+TEST(ToolGrammar, LetsTextFollowAClosedCall) {
+  const std::string call = "<tool_call>\n{\"name\": \"get\", \"arguments\": {}}\n</tool_call>";
+  ToolRules rules;
+  const std::vector<Tool> tools = some_tools(true);
+  ::tidemill::test::Acceptor several(spelled_out(grammar_of(format_of("hermes", false), tools, rules)));
+  EXPECT_TRUE(several("I look. " + call + "\nAnd again:" + call + " Wait."));
+  EXPECT_FALSE(several("I look. " + call + "\n<tool_call>{}"));
+  rules.parallel = false;
+  ::tidemill::test::Acceptor one(spelled_out(grammar_of(format_of("hermes", false), tools, rules)));
+  EXPECT_TRUE(one("I look. " + call + "\nWait."));
+  EXPECT_FALSE(one(call + "\n" + call));
+  ::tidemill::test::Acceptor unclosed(spelled_out(grammar_of(format_of("mistral_args", false), tools, {})));
+  EXPECT_TRUE(unclosed("I look.[TOOL_CALLS]get[ARGS]{}"));
+  EXPECT_FALSE(unclosed("I look.[TOOL_CALLS]get[ARGS]{} Wait."));
+}
+
+TEST(ToolGrammar, LetsHarmonySpeakBeforeACall) {
+  const auto message = [](std::string_view channel, std::string_view text) {
+    return "<|channel|>" + std::string(channel) + "<|message|>" + std::string(text) + "<|end|><|start|>assistant";
+  };
+  const std::string call = "<|channel|>commentary to=functions.get <|constrain|>json<|message|>{}<|call|>";
+  const std::vector<Tool> tools = some_tools(true);
+  ToolRules rules;
+  ::tidemill::test::Acceptor may(spelled_out(grammar_of(format_of("harmony", false), tools, rules)));
+  EXPECT_TRUE(may(message("analysis", "Hm.") + message("commentary", "I look.") + call));
+  EXPECT_TRUE(may(message("analysis", "Hm.") + message("analysis", "So.") + "<|channel|>final<|message|>Hi."));
+  EXPECT_FALSE(may(call + call));
+  rules.choice.kind = Kind::required;
+  ::tidemill::test::Acceptor must(spelled_out(grammar_of(format_of("harmony", false), tools, rules)));
+  EXPECT_TRUE(must(message("analysis", "Hm.") + call));
+  EXPECT_FALSE(must(message("commentary", "I look.") + call)) << "content, where only calls may come";
 }
 
 TEST(ToolGrammar, PutsContentWhereTheRequestGivesItAForm) {

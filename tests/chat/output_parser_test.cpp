@@ -364,6 +364,36 @@ TEST(Harmony, ReadsChannels) {
          {"<|channel|>commentary to=python<|message|>print(1)", "", {}});
 }
 
+TEST(Lfm2, ReadsPythonsCalls) {
+  expect("lfm2",
+         "Ok.<|tool_call_start|>[get_weather(city=\"a \\\"b\\\" ]\", days=-3, exact=True, unit=None, "
+         "where={'k': [1, 'v\\n', (), {}], \"l\": (2,)}), now()]<|tool_call_end|> Done.",
+         {"Ok. Done.",
+          "",
+          {{"get_weather",
+            "{\"city\":\"a \\\"b\\\" ]\",\"days\":-3,\"exact\":true,\"unit\":null,\"where\":{\"k\":[1,\"v\\n\",[],{}],"
+            "\"l\":[2]}}"},
+           {"now", "{}"}}});
+  expect("lfm2", "<|tool_call_start|>[now(note='\\u00e9\\ud83d\\ude00\\x41\\q\\/', n=1., m=+5, o=word,)]",
+         {"", "", {{"now", "{\"note\":\"é😀A\\\\q/\",\"n\":1E0,\"m\":5E0,\"o\":\"word\"}"}}});
+  expect("lfm2", "<|tool_call_start|>now()<|tool_call_end|>", {"", "", {{"now", "{}"}}});
+  expect("lfm2", "<|tool_call_start|>[hello]", {"<|tool_call_start|>[hello]", "", {}});
+  expect("lfm2", "<|tool_call_start|>[]<|tool_call_end|>", {"<|tool_call_start|>[]<|tool_call_end|>", "", {}});
+  // Half of a pair of surrogates, and what breaks off.
+  const Reading half = read_every_way(format_of("lfm2"), "<|tool_call_start|>[now(a='\\ud83d!')]");
+  EXPECT_EQ(half.calls.at(0).arguments, "{\"a\":\"\xEF\xBF\xBD!\"}");
+  const Reading broken = read_every_way(format_of("lfm2"), "<|tool_call_start|>[now(a=f(1))]");
+  EXPECT_FALSE(broken.complete);
+}
+
+TEST(Mcp, ReadsAServersTool) {
+  expect("mcp",
+         "I look.\n<use_mcp_tool>\n<server_name>tool-python</server_name>\n<tool_name>get_weather</tool_name>\n"
+         "<arguments>\n{\"city\": \"Bonn\"}\n</arguments>\n</use_mcp_tool>",
+         {"I look.", "", {{"get_weather", "{\"city\": \"Bonn\"}"}}});
+  expect("mcp", "<use_mcp_tool> is how.", {"<use_mcp_tool> is how.", "", {}});
+}
+
 TEST(OtherFormats, AreRead) {
   const std::vector<std::pair<std::string, std::string>> two = {{"get_weather", "{\"city\": \"Paris\"}"},
                                                                 {"now", "{}"}};
