@@ -31,7 +31,7 @@ Choice::Choice(const Request& request, const text::Tokenizer& tokenizer, int ind
       tokenizer_(tokenizer),
       seed_(seed + static_cast<uint64_t>(index)),
       detokenizer_(tokenizer, request.echo ? std::span<const Token>() : request.prompt, request.special_text),
-      stops_(request.stop) {
+      stops_(request.stop, request.quiet) {
   if (request.sampling.penalised()) history_ = TokenHistory(request.prompt);
   event_.choice = index;
   if (request.grammar == nullptr) return;

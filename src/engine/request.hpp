@@ -10,6 +10,7 @@
 
 #include "base/result.hpp"
 #include "engine/sampling.hpp"
+#include "engine/stop_matcher.hpp"
 #include "grammar/token_grammar.hpp"
 #include "observe/trace.hpp"
 
@@ -24,6 +25,7 @@ struct Request {
   Sampling sampling;
   int max_tokens = 16;             // >= 0; generation also ends where the context does
   std::vector<std::string> stop;   // stop strings; matched across token borders, not emitted
+  QuietText quiet;                 // where in the text they do not count
   std::vector<Token> stop_tokens;  // besides the model's own end-of-generation tokens
   bool ignore_eos = false;         // go on past end-of-generation tokens
   int n = 1;                       // independent choices from one prompt, choice i seeded with seed + i
