@@ -73,7 +73,7 @@ Expression Constraint::reasoning() {
   const Expression rest = builder_.sequence(
       {builder_.text_without(not_inside), calls_.spelled(trimmed(format_.reasoning_close)), some_space()});
   if (rules_.reasoning_first) return rest;
-  if (format_.reasoning_open.empty()) return builder_.empty();
+  if (format_.reasoning_open.empty() || !rules_.may_reason) return builder_.empty();
   return builder_.optional(builder_.sequence({some_space(), calls_.spelled(trimmed(format_.reasoning_open)), rest}));
 }
 

@@ -17,7 +17,8 @@ struct ToolRules {
   // Whether the prompt left off inside of reasoning: the output goes through its closing tag first. Where it did not,
   // and the format has reasoning tags, reasoning may come first.
   bool reasoning_first = false;
-  bool always = false;  // give a grammar for `automatic` without strict tools too
+  bool may_reason = true;  // false: thinking was turned off, and no reasoning is opened
+  bool always = false;     // give a grammar for `automatic` without strict tools too
   // What content must be (response_format); none: any text.
   std::optional<grammar::Expression> content;
 };

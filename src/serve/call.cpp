@@ -22,17 +22,7 @@ namespace attribute = observe::semconv::attribute;
 
 namespace {
 
-constexpr size_t max_request_id = 128;
 constexpr size_t max_logged_target = 200;
-
-std::string choose_id(const wire::HttpRequest& request) {
-  const auto given = request.headers.find("x-request-id");
-  const auto plain = [](char c) { return c > ' ' && c < 0x7F; };
-  if (given && !given->empty() && given->size() <= max_request_id && std::all_of(given->begin(), given->end(), plain)) {
-    return std::string(*given);
-  }
-  return "req-" + base::random_hex(12);
-}
 
 // In time that does not depend on where the two differ.
 bool equal_secrets(std::string_view a, std::string_view b) {
@@ -55,7 +45,7 @@ Call::Call(Service& service, wire::Exchange& exchange, bool traced)
     : service_(service),
       exchange_(exchange),
       error_style_(wire::error_style(exchange.request().path)),
-      id_(choose_id(exchange.request())) {
+      id_(wire::request_id(exchange.request())) {
   service_.enter();
   if (!traced) return;
   const wire::HttpRequest& request = exchange_.request();
@@ -117,8 +107,7 @@ void Call::note_failure(const Error& error) {
 }
 
 void Call::name_itself(wire::Headers& headers) const {
-  headers.set("X-Request-Id", id_);
-  if (error_style_ == wire::ErrorStyle::anthropic) headers.set("Request-Id", id_);
+  wire::set_request_id(headers, id_, error_style_);
 }
 
 asio::awaitable<Result<void>> Call::respond(wire::HttpResponse response) {

@@ -1,12 +1,15 @@
 #include "serve/chat_prompt.hpp"
 
 #include <algorithm>
+#include <array>
+#include <iterator>
 #include <optional>
 #include <utility>
 
 #include <fmt/core.h>
 
 #include "base/utf8.hpp"
+#include "grammar/notation.hpp"
 
 namespace tidemill::serve {
 
@@ -109,6 +112,79 @@ void empty_absent_content(json::array& messages) {
   }
 }
 
+// name(key=value, ...), or nothing for what is no call.
+std::string python_call(const json::value& call) {
+  const json::object* one = call.if_object();
+  const json::value* member = one == nullptr ? nullptr : one->if_contains("function");
+  const json::object* function = member == nullptr ? nullptr : member->if_object();
+  const json::value* name = function == nullptr ? nullptr : function->if_contains("name");
+  if (name == nullptr || !name->is_string()) return {};
+  std::string arguments;
+  const json::value* given = function->if_contains("arguments");
+  if (given != nullptr && given->is_object()) {
+    for (const auto& [key, value] : given->get_object())
+      arguments +=
+          fmt::format("{}{}={}", arguments.empty() ? "" : ", ", std::string_view(key), grammar::python_literal(value));
+  }
+  return fmt::format("{}({})", std::string_view(name->get_string()), arguments);
+}
+
+// Puts calls into the content of their messages, as the model has written them. The tags are the protocol's: what the
+// messages say is marked before.
+void write_calls_as_python(json::array& messages, const chat::CallSyntax& syntax) {
+  for (json::value& message : messages) {
+    json::object& object = message.get_object();
+    const json::value* calls = object.if_contains("tool_calls");
+    if (calls == nullptr || !calls->is_array() || calls->get_array().empty()) continue;
+    std::string written;
+    for (const json::value& call : calls->get_array()) {
+      const std::string one = python_call(call);
+      if (!one.empty()) written.append(written.empty() ? "" : syntax.between).append(one);
+    }
+    const json::value* content = object.if_contains("content");
+    const bool speaks = content != nullptr && content->is_string();
+    const std::string text = speaks ? std::string(content->get_string()) : std::string();
+    object["content"] = json::string(text + syntax.open + "[" + written + "]" + syntax.close);
+    object.erase("tool_calls");
+  }
+}
+
+// Puts the type "null", and what is no type of JSON Schema, into other words, wherever a schema has it; false if none
+// does. Some templates (Hermes 2 and 3) go through the letters of a type that they do not know, for ever.
+bool spell_types_out(json::value& value) {
+  bool changed = false;
+  if (json::array* array = value.if_array()) {
+    for (json::value& item : *array)
+      changed = spell_types_out(item) || changed;
+    return changed;
+  }
+  json::object* object = value.if_object();
+  if (object == nullptr) return false;
+  for (auto& [key, member] : *object)
+    changed = spell_types_out(member) || changed;
+  json::value* type = object->if_contains("type");
+  if (type == nullptr) return changed;
+  if (*type == "null") {
+    object->erase("type");
+    (*object)["enum"] = json::array(1, json::value(nullptr));
+    return true;
+  }
+  constexpr std::array<std::string_view, 7> known = {"string", "number", "integer", "boolean",
+                                                     "array",  "object", "function"};
+  if (type->is_string() && std::ranges::find(known, std::string_view(type->get_string())) == known.end()) {
+    (*object)["x-type"] = *type;
+    object->erase("type");
+    return true;
+  }
+  json::array* types = type->if_array();
+  if (types == nullptr || std::ranges::find(*types, json::value("null")) == types->end()) return changed;
+  json::array others;
+  std::ranges::copy_if(*types, std::back_inserter(others), [](const json::value& one) { return one != "null"; });
+  *type = others.size() == 1 ? others.front() : json::value(others);
+  (*object)["nullable"] = true;
+  return true;
+}
+
 void write_arguments_as_text(json::array& messages) {
   for (json::value& message : messages) {
     json::value* calls = message.is_object() ? message.get_object().if_contains("tool_calls") : nullptr;
@@ -129,13 +205,19 @@ bool renders_calls(const ChatPrompt& prompt, int count) {
   json::array results;
   for (int i = 0; i < count; ++i) {
     const std::string id = fmt::format("callnumb{}", i);  // of a length that every template takes
+    const std::string name = fmt::format("function_number_{}", i);
     calls.push_back(
-        json::object{{"id", id}, {"type", "function"}, {"function", {{"name", "f"}, {"arguments", json::object()}}}});
-    results.push_back(json::object{{"role", "tool"}, {"name", "f"}, {"tool_call_id", id}, {"content", "b"}});
+        json::object{{"id", id}, {"type", "function"}, {"function", {{"name", name}, {"arguments", json::object()}}}});
+    results.push_back(json::object{
+        {"role", "tool"}, {"name", name}, {"tool_call_id", id}, {"content", fmt::format("result_number_{}", i)}});
   }
   messages.push_back(json::object{{"role", "assistant"}, {"content", ""}, {"tool_calls", std::move(calls)}});
   messages.insert(messages.end(), results.begin(), results.end());
-  return prompt.render(messages).has_value();
+  const auto rendered = prompt.render(messages);
+  for (int i = 0; rendered && i < count; ++i) {
+    if (rendered->text.find(fmt::format("function_number_{}", i)) == std::string::npos) return false;
+  }
+  return rendered.has_value();
 }
 
 std::string piece_of(const text::Tokenizer& tokenizer, std::optional<text::Token> token) {
@@ -152,7 +234,7 @@ ChatPrompt::ChatPrompt(const text::Tokenizer& tokenizer, const std::string& sour
                   .with_param("messages"));
     return;
   }
-  auto compiled = text::ChatTemplate::compile(source);
+  auto compiled = text::ChatTemplate::compile_as_meant(source);
   if (!compiled) {
     fault_ =
         (Error(std::move(compiled).error())
@@ -184,17 +266,41 @@ Result<RenderedPrompt> ChatPrompt::render(const json::array& messages, const jso
   empty_absent_content(marked_messages);
   if (!knows_developer_) rename_developer(marked_messages);
   if (traits_.arguments_as_text) write_arguments_as_text(marked_messages);
+  const bool leaves_calls_out = traits_.tools && !traits_.tool_calls;
+  if (leaves_calls_out && format_.syntax.shape == chat::CallSyntax::Shape::python) {
+    write_calls_as_python(marked_messages, format_.syntax);
+  }
   input["messages"] = std::move(marked_messages);
   input["add_generation_prompt"] = add_generation_prompt;
   input["bos_token"] = piece_of(tokenizer_, tokenizer_.vocabulary().bos);
   input["eos_token"] = piece_of(tokenizer_, tokenizer_.vocabulary().eos);
 
-  auto rendered = template_->render(input, now.value_or(clock_.wall_now()));
+  const base::WallTime time = now.value_or(clock_.wall_now());
+  auto rendered = template_->render(input, time);
+  if (json::value* tools = input.if_contains("tools"); !rendered && tools != nullptr && spell_types_out(*tools)) {
+    rendered = template_->render(input, time);
+  }
   if (!rendered) {
     Error error = std::move(rendered).error().wrap("the chat template refused the messages");
     return std::move(error).with_param("messages");
   }
   return take_marks_out(*rendered, *mark);
+}
+
+bool ChatPrompt::begin_answer(RenderedPrompt& prompt, std::string_view beginning) const {
+  if (!format_.syntax.recipient.empty()) return false;
+  if (format_.tools == chat::ToolFormat::harmony) {
+    prompt.text += "<|channel|>final<|message|>";
+  } else if (chat::opens_reasoning(format_, prompt.text)) {
+    prompt.text += format_.reasoning_close + "\n\n";
+  }
+  const auto mark = choose_mark(json::string(beginning), nullptr);
+  if (!mark) return false;
+  const RenderedPrompt added = take_marks_out(mark_names(tokenizer_, beginning, *mark), *mark);
+  for (const size_t place : added.literal)
+    prompt.literal.push_back(prompt.text.size() + place);
+  prompt.text += added.text;
+  return true;
 }
 
 Result<std::vector<text::Token>> ChatPrompt::encode(const RenderedPrompt& prompt) const {

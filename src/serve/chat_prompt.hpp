@@ -44,19 +44,23 @@ class ChatPrompt {
   const text::TemplateTraits& traits() const { return traits_; }
   // How the model writes reasoning and tool calls, as far as the template shows.
   const chat::Format& format() const { return format_; }
-  // False where the template refuses a message with two calls, so that their results could not be sent back.
+  // False where the template does not write both of two calls of one message: it refuses them, or leaves one out.
   bool takes_parallel_calls() const { return takes_parallel_calls_; }
   void set_format(chat::Format format) { format_ = std::move(format); }
 
   // `messages` as wire::parse_messages gives them; the role "developer" becomes "system" unless the template knows it,
   // and the arguments of tool calls become text again where the template wants text. `variables` are further ones for
   // the template; messages, add_generation_prompt, bos_token and eos_token cannot be overridden. `now` is the time for
-  // templates that ask; none: the clock's. Errors:
-  // invalid_argument with param "messages" (what the template refused, or no template), too_large (over the limits of
-  // rendering).
+  // templates that ask; none: the clock's. Where the template fails for a schema of `tools` with a type that it does
+  // not know, as some do not know null, those are put into other words. Errors: invalid_argument with param "messages"
+  // (what the template refused, or no template), too_large (over the limits of rendering).
   base::Result<RenderedPrompt> render(const base::json::array& messages, const base::json::object& variables = {},
                                       bool add_generation_prompt = true,
                                       std::optional<base::WallTime> now = std::nullopt) const;
+
+  // Adds the beginning of the answer, from which the model is to go on: behind reasoning, if the prompt has opened it.
+  // False where the format has no place for that, or where it holds every noncharacter.
+  bool begin_answer(RenderedPrompt& prompt, std::string_view beginning) const;
 
   // The tokens, with the beginning-of-sequence token first where the vocabulary asks for one and the template did not
   // write it.

@@ -215,7 +215,8 @@ asio::awaitable<void> generate(Service& service, Call& call, Pipeline pipeline) 
   call.span().set(attribute::response_id, prepared->origin.id);
   wire::AnswerInfo info{.id = prepared->origin.id, .model = model, .created = prepared->origin.created};
   info.choices = static_cast<int>(prepared->work.requests.size()) * request.n;
-  info.dropped_turns = prepared->work.dropped_turns;
+  info.dropped_turns = prepared->work.dropped.turns;
+  info.dropped_calls = prepared->work.dropped.calls;
   for (engine::Request& one : prepared->work.requests) {
     one.parent = call.span().context();
     one.tenant = call.tenant();

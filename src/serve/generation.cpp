@@ -109,6 +109,13 @@ Result<ConversationPrompt> prompt_of(const LoadedModel& model, const wire::Gener
   const ToldConversation told = tell_conversation(model.chat(), request);
   TM_TRY(RenderedPrompt rendered,
          model.chat().render(told.messages, told.variables, request.add_generation_prompt, time_of(request)));
+  const bool begun = !request.answer_begins.empty();
+  // Harmony's grammar begins with the header that the beginning stands behind.
+  const bool held = model.chat().format().tools == chat::ToolFormat::harmony && !request.tools.empty();
+  if (begun && (held || !model.chat().begin_answer(rendered, request.answer_begins))) {
+    return Error(ErrorCode::unsupported, "this model's format has no place where a begun answer could go on")
+        .with_param("messages");
+  }
   TM_CHECK(check_length(model, rendered.text));
   ConversationPrompt prompt;
   TM_TRY(prompt.tokens, model.chat().encode(rendered));
@@ -116,59 +123,34 @@ Result<ConversationPrompt> prompt_of(const LoadedModel& model, const wire::Gener
   return prompt;
 }
 
-std::string_view role_of(const base::json::value& message) {
-  const base::json::value* role = message.get_object().if_contains("role");
-  return role != nullptr && role->is_string() ? std::string_view(role->get_string()) : std::string_view();
-}
-
-// Where the user's turns begin.
-std::vector<size_t> turns_of(const base::json::array& messages) {
-  std::vector<size_t> turns;
-  for (size_t i = 0; i < messages.size(); ++i) {
-    if (role_of(messages[i]) == "user") turns.push_back(i);
-  }
-  return turns;
-}
-
-// Without what was said before message `begin`, except by the system.
-base::json::array without_turns(const base::json::array& messages, size_t begin) {
-  base::json::array kept;
-  for (size_t i = 0; i < messages.size(); ++i) {
-    const std::string_view role = role_of(messages[i]);
-    if (i >= begin || role == "system" || role == "developer") kept.push_back(messages[i]);
-  }
-  return kept;
-}
-
-// The conversation's prompt; where that is too long, and the request allows it, without as many of the oldest turns as
-// must go so that there is room for an answer. The last turn stays.
+// The conversation's prompt; where that is too long, and the request allows it, without as many of its oldest parts as
+// must go so that there is room for an answer.
 Result<ConversationPrompt> fitted_prompt(const LoadedModel& model, int64_t context, const wire::GenerateRequest& given,
-                                         int64_t& dropped) {
+                                         Shortening::Dropped& dropped) {
   const int64_t room = context - std::min(given.max_tokens.value_or(context), context / 4);
   const auto too_long = [&](const Result<ConversationPrompt>& prompt) {
     return prompt ? std::ssize(prompt->tokens) > room : prompt.error().code() == ErrorCode::too_large;
   };
   Result<ConversationPrompt> prompt = prompt_of(model, given);
-  if (!given.drop_oldest_turns || !too_long(prompt)) return prompt;
+  if (!given.drop_oldest || !too_long(prompt)) return prompt;
 
-  const base::json::array& all = given.messages;
-  const std::vector<size_t> turns = turns_of(all);
-  if (turns.size() < 2) return prompt;
+  const Shortening shortening(given.messages);
+  if (shortening.parts() == 0) return prompt;
   wire::GenerateRequest request = given;
   // The fewest that are enough: with more of them gone the prompt is never longer.
   size_t low = 1;
-  size_t high = turns.size() - 1;
+  size_t high = shortening.parts();
   while (low < high) {
     const size_t middle = low + (high - low) / 2;
-    request.messages = without_turns(all, turns[middle]);
+    request.messages = shortening.without(middle);
     if (too_long(prompt_of(model, request))) {
       low = middle + 1;
     } else {
       high = middle;
     }
   }
-  request.messages = without_turns(all, turns[low]);
-  dropped = static_cast<int64_t>(low);
+  request.messages = shortening.without(low);
+  dropped = shortening.dropped(low);
   return prompt_of(model, request);
 }
 
@@ -190,16 +172,19 @@ Result<EngineWork> engine_work(const LoadedModel& model, int64_t max_context, co
     }
     return work;
   }
-  TM_TRY(ConversationPrompt prompt, fitted_prompt(model, max_context, request, work.dropped_turns));
-  TM_TRY(OutputForm form, output_form(model, request, prompt.text));
+  TM_TRY(ConversationPrompt prompt, fitted_prompt(model, max_context, request, work.dropped));
+  // A begun answer is behind the reasoning, whatever it says.
+  TM_TRY(OutputForm form, output_form(model, request, request.answer_begins.empty() ? prompt.text : std::string()));
   settings.id = id;
   settings.prompt = std::move(prompt.tokens);
   settings.grammar = std::move(form.grammar);
   // Calls and reasoning may be spelled with control tokens; the reader takes them out of the text.
   settings.special_text = settings.special_text || form.reading.has_value();
-  // Where a call must come there is no content for stop strings to be found in, only the spelling of the call.
+  // Stop strings are looked for in the content, not in reasoning or in how a call is spelled; where a call must come
+  // there is none.
   using Choice = wire::ToolChoice::Kind;
   if (request.tool_choice.kind == Choice::required || request.tool_choice.kind == Choice::named) settings.stop.clear();
+  if (form.reading) settings.quiet = quiet_of(*form.reading);
   work.requests.push_back(std::move(settings));
   work.reading = std::move(form.reading);
   return work;

@@ -14,6 +14,7 @@
 #include "observe/trace.hpp"
 #include "serve/loaded_model.hpp"
 #include "serve/output_form.hpp"
+#include "serve/shortening.hpp"
 #include "wire/request.hpp"
 
 namespace tidemill::serve {
@@ -33,7 +34,7 @@ struct EngineWork {
   std::string id;                         // of the answer
   std::vector<engine::Request> requests;  // one for each prompt, one for a conversation
   std::optional<ReadingRules> reading;    // of their text
-  int64_t dropped_turns = 0;              // that the context had no room for, where the request lets them go
+  Shortening::Dropped dropped;            // what the context had no room for, where the request lets it go
   ResumedPart resumed;
 };
 

@@ -11,6 +11,7 @@
 #include "base/checksum.hpp"
 #include "base/utf8.hpp"
 #include "chat/constraint.hpp"
+#include "chat/spelling.hpp"
 #include "grammar/gbnf.hpp"
 #include "grammar/json_schema.hpp"
 #include "grammar/regex.hpp"
@@ -70,6 +71,11 @@ Result<grammar::Expression> content_expression(const wire::OutputFormat& output,
   return Error(ErrorCode::internal, "text has no grammar");
 }
 
+bool thinking_is_off(const wire::GenerateRequest& request) {
+  const json::value* on = request.template_variables.if_contains("enable_thinking");
+  return on != nullptr && *on == false;
+}
+
 // Equal for requests whose outputs have the same grammar.
 std::string cache_key(const wire::GenerateRequest& request, const OutputForm& form) {
   const wire::OutputFormat& output = request.output;
@@ -78,6 +84,9 @@ std::string cache_key(const wire::GenerateRequest& request, const OutputForm& fo
     for (const chat::Tool& tool : form.reading->tools)
       tools.push_back({json::string(tool.name), tool.parameters, tool.strict});
   }
+  json::array preferences;
+  for (size_t i = 0; form.reading && i < form.reading->prefer_strict.size(); ++i)
+    preferences.emplace_back(static_cast<bool>(form.reading->prefer_strict[i]));
   json::array choices;
   for (const std::string& choice : output.choices)
     choices.push_back(json::string(choice));
@@ -90,15 +99,21 @@ std::string cache_key(const wire::GenerateRequest& request, const OutputForm& fo
                         json::string(request.tool_choice.name),
                         request.parallel_tool_calls,
                         form.reading && form.reading->starts_in_reasoning,
-                        form.reading.has_value()};
+                        form.reading.has_value(),
+                        std::move(preferences),
+                        thinking_is_off(request)};
   return json::serialize(key);
 }
 
 ReadingRules reading_rules(const LoadedModel& model, const wire::GenerateRequest& request, std::string_view rendered) {
   ReadingRules rules;
   rules.format = tool_format(model.chat(), request);
-  for (const wire::Tool& tool : request.tools)
+  for (const wire::Tool& tool : request.tools) {
+    const std::vector<std::string>& allowed = request.tool_choice.allowed;
+    if (!allowed.empty() && std::ranges::find(allowed, tool.name) == allowed.end()) continue;
     rules.tools.push_back({tool.name, tool.parameters, tool.strict});
+    rules.prefer_strict.push_back(tool.prefers_strict);
+  }
   rules.starts_in_reasoning = chat::opens_reasoning(rules.format, rendered);
   return rules;
 }
@@ -108,16 +123,25 @@ bool must_call(const wire::GenerateRequest& request) {
   return request.tool_choice.kind == Kind::required || request.tool_choice.kind == Kind::named;
 }
 
-// A call that must be made is held to a grammar anyway: then to the schema of its arguments too, wherever that can be
-// followed, though nobody asked for strictness.
-std::vector<chat::Tool> strict_where_possible(const ReadingRules& reading) {
+// The tools with as much strictness as was asked for, or is wanted where a grammar can follow the schema: for tools
+// that prefer it, and for all where a call must be made, which is held to a grammar anyway.
+std::vector<chat::Tool> strict_where_possible(const ReadingRules& reading, const wire::GenerateRequest& request) {
   std::vector<chat::Tool> tools = reading.tools;
-  for (chat::Tool& tool : tools) {
-    if (tool.strict || tool.parameters.is_null()) continue;
+  // They must find room in one grammar, and trying them must not take longer than that.
+  grammar::GrammarLimits limits;
+  const size_t share = std::max<size_t>(1, tools.size() / 4);
+  limits.max_nodes /= share;
+  limits.max_states /= share;
+  for (size_t i = 0; i < tools.size(); ++i) {
+    chat::Tool& tool = tools[i];
+    const bool other =
+        request.tool_choice.kind == wire::ToolChoice::Kind::named && tool.name != request.tool_choice.name;
+    const bool wanted = !other && (must_call(request) || reading.prefer_strict[i]);
+    if (!wanted || tool.strict || tool.parameters.is_null()) continue;
     chat::Tool strict = tool;
     strict.strict = true;
     const chat::ToolRules alone{.choice = {chat::ToolChoice::Kind::required, ""}, .parallel = false, .content = {}};
-    grammar::GrammarBuilder trial;
+    grammar::GrammarBuilder trial(limits);
     const auto expression = chat::tool_grammar(trial, reading.format, std::span(&strict, 1), alone);
     tool.strict = expression && *expression && std::move(trial).build(**expression);
   }
@@ -126,9 +150,10 @@ std::vector<chat::Tool> strict_where_possible(const ReadingRules& reading) {
 
 bool constrains_calls(const wire::GenerateRequest& request) {
   if (request.tools.empty()) return false;
-  if (request.tool_choice.kind != wire::ToolChoice::Kind::automatic) return true;
+  if (request.tool_choice.kind != wire::ToolChoice::Kind::automatic || !request.tool_choice.allowed.empty())
+    return true;
   for (const wire::Tool& tool : request.tools) {
-    if (tool.strict) return true;
+    if (tool.strict || tool.prefers_strict) return true;
   }
   return false;
 }
@@ -146,6 +171,8 @@ Result<OutputForm> output_form(const LoadedModel& model, const wire::GenerateReq
   const bool formed = request.output.kind != OutputKind::text;
   if (!formed && !constrains_calls(request)) return form;
 
+  bool preferred = true;  // as strict as is preferred, or only as was asked for
+  bool stricter = false;  // that makes a difference
   const auto build = [&](grammar::GrammarBuilder& builder) -> Result<grammar::Expression> {
     std::optional<grammar::Expression> content;
     if (formed) {
@@ -153,12 +180,16 @@ Result<OutputForm> output_form(const LoadedModel& model, const wire::GenerateReq
     }
     if (!form.reading) return *content;
     const std::vector<chat::Tool> tools =
-        must_call(request) ? strict_where_possible(*form.reading) : form.reading->tools;
+        preferred ? strict_where_possible(*form.reading, request) : form.reading->tools;
+    for (size_t i = 0; i < tools.size(); ++i)
+      stricter = stricter || tools[i].strict != form.reading->tools[i].strict;
     const chat::ToolRules rules{.choice = to_chat(request.tool_choice),
                                 // Who names a function wants it called, once.
                                 .parallel = request.parallel_tool_calls && model.chat().takes_parallel_calls() &&
                                             request.tool_choice.kind != wire::ToolChoice::Kind::named,
                                 .reasoning_first = form.reading->starts_in_reasoning,
+                                .may_reason = !thinking_is_off(request),
+                                .always = constrains_calls(request),
                                 .content = content};
     auto built = chat::tool_grammar(builder, form.reading->format, tools, rules);
     if (!built) {
@@ -168,7 +199,13 @@ Result<OutputForm> output_form(const LoadedModel& model, const wire::GenerateReq
     if (!*built) return Error(ErrorCode::internal, "the tools gave no grammar");
     return **built;
   };
-  auto compiled = model.grammars().find_or_compile(cache_key(request, form), build);
+  const std::string key = cache_key(request, form);
+  auto compiled = model.grammars().find_or_compile(key, build);
+  if (!compiled && stricter) {
+    // Schemas that can be followed one by one may be too much together.
+    preferred = false;
+    compiled = model.grammars().find_or_compile(key + " as asked", build);
+  }
   if (!compiled) {
     Error error = std::move(compiled).error();
     if (error.param().empty()) error = std::move(error).with_param(formed ? request.output.param : "tools");
@@ -265,10 +302,46 @@ std::function<uint64_t()> numbers_of(std::string_view id, int choice) {
 
 }  // namespace
 
+engine::QuietText quiet_of(const ReadingRules& rules) {
+  engine::QuietText quiet;
+  const chat::Format& format = rules.format;
+  const auto text = [](const std::string& spelled) { return std::string(chat::trimmed(spelled)); };
+  if (format.tools == chat::ToolFormat::harmony) {
+    const std::string answer = "final<|message|>";
+    quiet.spans = {{"<|start|>", answer}, {"<|channel|>", answer}};
+    return quiet;
+  }
+  const std::string reasoning_end = text(format.reasoning_close);
+  if (rules.starts_in_reasoning) quiet.begins_before = reasoning_end;
+  if (!reasoning_end.empty() && !format.reasoning_open.empty()) {
+    quiet.spans.push_back({text(format.reasoning_open), reasoning_end});
+  }
+  if (rules.tools.empty()) return quiet;
+  const chat::CallSyntax& syntax = format.syntax;
+  if (!syntax.recipient.empty()) {
+    // The prompt has announced a recipient; what is for the user stands behind its name.
+    quiet.begins_before = syntax.recipient + "\n";
+    quiet.spans.push_back({text(syntax.open), quiet.begins_before});
+    return quiet;
+  }
+  const std::string section_end = text(syntax.section_close);
+  for (std::string& trigger : chat::call_triggers(syntax)) {
+    const bool section = !section_end.empty() && trigger == chat::trimmed(syntax.section_open);
+    quiet.spans.push_back({std::move(trigger), section ? section_end : text(syntax.close)});
+  }
+  if (syntax.bare) quiet.first_bytes = "{[";
+  return quiet;
+}
+
 OutputReader::OutputReader(const ReadingRules* rules, std::string_view id, int choice) : choice_(choice) {
   if (rules == nullptr) return;
   parser_.emplace(rules->format, rules->tools, rules->starts_in_reasoning, numbers_of(id, choice));
   if (!rules->tools.empty()) triggers_ = chat::call_triggers(rules->format.syntax);
+}
+
+void OutputReader::note(const chat::Delta& delta) {
+  reasoned_ = reasoned_ || !delta.reasoning.empty();
+  answered_ = answered_ || !delta.content.empty() || !delta.calls.empty();
 }
 
 // Character by character, so that pieces come out in the order in which they were written.
@@ -280,7 +353,7 @@ void OutputReader::take_text(std::string_view text, PieceList& pieces) {
     parser_->feed(text.substr(0, length), delta);
     text.remove_prefix(length);
     if (delta.empty()) continue;
-    reasoned_ = reasoned_ || !delta.reasoning.empty();
+    note(delta);
     pieces.add(delta);
     delta.clear();
   }
@@ -292,7 +365,7 @@ void OutputReader::take_end(engine::FinishReason finish, PieceList& pieces) {
   parser_->finish(delta);
   const bool cut_call = finish == engine::FinishReason::length && begins_call(delta.content, triggers_);
   if (cut_call) delta.content.clear();
-  reasoned_ = reasoned_ || !delta.reasoning.empty();
+  note(delta);
   pieces.add(delta);
 }
 
@@ -304,11 +377,15 @@ std::vector<wire::Event> OutputReader::take_apart(engine::Event& event) {
   size_t begin = 0;
   for (size_t i = 0; i < event.text_ends.size(); ++i) {
     reasoned_ = false;
+    answered_ = false;
     take_text(text.substr(begin, event.text_ends[i] - begin), pieces);
     begin = event.text_ends[i];
     const bool last = i + 1 == event.text_ends.size();
     if (last && ends) take_end(event.finish, pieces);
-    if (reasoned_) ++reasoning_tokens_;
+    // Tokens whose text is held back are of the kind of what comes out next.
+    ++waiting_tokens_;
+    if (reasoned_) reasoning_tokens_ += waiting_tokens_;
+    if (reasoned_ || answered_) waiting_tokens_ = 0;
     if (infos.empty()) continue;
     // An echoed prompt comes with the first token.
     const size_t count = i == 0 ? static_cast<size_t>(event.echoed) + 1 : 1;

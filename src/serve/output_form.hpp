@@ -23,6 +23,7 @@ namespace tidemill::serve {
 struct ReadingRules {
   chat::Format format;
   std::vector<chat::Tool> tools;     // that may be called
+  std::vector<bool> prefer_strict;   // of each: wire::Tool::prefers_strict
   bool starts_in_reasoning = false;  // the prompt opened it
 };
 
@@ -35,6 +36,9 @@ struct OutputForm {
 // schema or grammar the client sent, and `unsupported` where tools are asked for that the model's format cannot call.
 base::Result<OutputForm> output_form(const LoadedModel& model, const wire::GenerateRequest& request,
                                      std::string_view rendered);
+
+// The parts of the text that are not content: reasoning, and what calls are spelled with.
+engine::QuietText quiet_of(const ReadingRules& rules);
 
 class PieceList;
 
@@ -54,14 +58,17 @@ class OutputReader {
 
  private:
   std::vector<wire::Event> take_apart(engine::Event& event);
+  void note(const chat::Delta& delta);
   void take_text(std::string_view text, PieceList& pieces);
   void take_end(engine::FinishReason finish, PieceList& pieces);
 
   std::optional<chat::OutputParser> parser_;
   std::vector<std::string> triggers_;  // that begin a call
   int choice_;
-  bool reasoned_ = false;  // the present token
+  bool reasoned_ = false;  // what came out with the present token
+  bool answered_ = false;
   int64_t reasoning_tokens_ = 0;
+  int64_t waiting_tokens_ = 0;  // of which nothing has come out yet
 };
 
 }  // namespace tidemill::serve

@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include <fmt/core.h>
 
@@ -114,6 +115,58 @@ void shorten_ids(json::array& messages) {
   }
 }
 
+const json::array* calls_of(const json::value& message) {
+  const json::value* calls = message.get_object().if_contains("tool_calls");
+  return calls != nullptr ? calls->if_array() : nullptr;
+}
+
+// The result at `results[from]` or behind it that answers the call, or else the next one there; the end if there is
+// none.
+size_t result_for(const json::array& results, const std::vector<bool>& taken, const json::value& call) {
+  const std::string id = call.is_object() ? text_of(call.get_object(), "id") : std::string();
+  size_t next = results.size();
+  for (size_t i = results.size(); i-- > 0;) {
+    if (taken[i]) continue;
+    next = i;
+    if (!id.empty() && text_of(results[i].get_object(), "tool_call_id") == id) return i;
+  }
+  return next;
+}
+
+// One message for each call of a message, its result behind it.
+void separate_calls(json::array& messages) {
+  json::array separated;
+  for (size_t i = 0; i < messages.size(); ++i) {
+    const json::array* calls = calls_of(messages[i]);
+    if (calls == nullptr || calls->size() < 2) {
+      separated.push_back(messages[i]);
+      continue;
+    }
+    json::array results;
+    for (; i + 1 < messages.size() && text_of(messages[i + 1].get_object(), "role") == "tool"; ++i)
+      results.push_back(messages[i + 1]);
+    const json::object& message = messages[i - results.size()].get_object();
+    std::vector<bool> taken(results.size(), false);
+    for (size_t at = 0; at < calls->size(); ++at) {
+      json::object one = message;
+      one["tool_calls"] = json::array(1, (*calls)[at]);
+      if (at > 0) {
+        one["content"] = "";
+        one.erase("reasoning_content");
+      }
+      separated.push_back(std::move(one));
+      const size_t result = result_for(results, taken, (*calls)[at]);
+      if (result == results.size()) continue;
+      taken[result] = true;
+      separated.push_back(results[result]);
+    }
+    for (size_t at = 0; at < results.size(); ++at) {
+      if (!taken[at]) separated.push_back(results[at]);
+    }
+  }
+  messages = std::move(separated);
+}
+
 }  // namespace
 
 ToldConversation tell_conversation(const ChatPrompt& prompt, const wire::GenerateRequest& request) {
@@ -122,6 +175,7 @@ ToldConversation tell_conversation(const ChatPrompt& prompt, const wire::Generat
   for (const wire::Tool& tool : request.tools)
     tools.push_back(wire::template_tool(tool));
   if (prompt.format().syntax.short_ids) shorten_ids(told.messages);
+  if (!prompt.takes_parallel_calls()) separate_calls(told.messages);
   if (!prompt.available() || prompt.traits().tools) {
     if (!tools.empty()) told.variables["tools"] = std::move(tools);
     return told;

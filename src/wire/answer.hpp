@@ -43,7 +43,9 @@ struct AnswerInfo {
   int64_t created = 0;  // seconds since the Unix epoch
   int choices = 1;      // prompts times n
   int64_t prompt_tokens = 0;
-  int64_t dropped_turns = 0;  // GenerateRequest::drop_oldest_turns
+  // GenerateRequest::drop_oldest: turns, and calls with their results in turns that stayed.
+  int64_t dropped_turns = 0;
+  int64_t dropped_calls = 0;
 };
 
 // A request and the writer of its answer, which keeps what it needs of the request.

@@ -149,7 +149,25 @@ class Conversation {
 
 }  // namespace
 
-Result<json::array> parse_conversation(const JsonFields& fields) {
+namespace {
+
+// The last message, if the assistant's, is what the answer begins with.
+Result<std::string> take_beginning(const JsonFields& fields, size_t last, json::array& messages) {
+  const json::object message = messages.back().get_object();
+  const std::string place = fmt::format("messages[{}]", last);
+  if (message.contains("tool_calls")) {
+    return fields.invalid(place,
+                          fmt::format("'{}' uses tools, whose results must follow in a message of the user", place));
+  }
+  const json::value& content = message.at("content");
+  messages.pop_back();
+  if (messages.empty()) return fields.invalid("messages", "'messages' must hold a message of the user");
+  return content.is_string() ? std::string(content.get_string()) : std::string();
+}
+
+}  // namespace
+
+Result<json::array> parse_conversation(const JsonFields& fields, std::string& beginning) {
   Conversation conversation;
   if (const json::value* system = fields.find("system")) {
     TM_CHECK(conversation.add_system(fields, "system", *system));
@@ -179,13 +197,12 @@ Result<json::array> parse_conversation(const JsonFields& fields) {
                                               place, base::utf8::prefix(base::utf8::sanitize(role), 40)));
     }
   }
+  json::array messages = conversation.take();
+  beginning.clear();
   if (role == "assistant") {
-    return fields.unsupported(fmt::format("messages[{}]", turns->size() - 1),
-                              "continuing a last message of the assistant (prefill) is not supported; end with a "
-                              "message of the user, and use 'output_config.format' or 'stop_sequences' to shape the "
-                              "answer");
+    TM_TRY(beginning, take_beginning(fields, turns->size() - 1, messages));
   }
-  return conversation.take();
+  return messages;
 }
 
 }  // namespace tidemill::wire

@@ -11,8 +11,8 @@ namespace tidemill::wire {
 // carries the name of the tool whose call it answers) and "user", in the order of its blocks; a turn of the assistant
 // becomes one message with its thinking as "reasoning_content" and its tool_use blocks as "tool_calls". Turns of one
 // role in a row are one turn, as the original has it. Thinking that is redacted is left out: nobody here can read it.
-// Images, documents and other blocks are `unsupported`, and so is a last turn of the assistant's, which asks to be
-// continued. Markers for the cache may stand anywhere.
-base::Result<base::json::array> parse_conversation(const JsonFields& fields);
+// Images, documents and other blocks are `unsupported`. The text of a last turn of the assistant's, which asks to be
+// continued, is handed out as `beginning` instead; it may not use tools. Markers for the cache may stand anywhere.
+base::Result<base::json::array> parse_conversation(const JsonFields& fields, std::string& beginning);
 
 }  // namespace tidemill::wire

@@ -77,7 +77,7 @@ Result<void> parse_tool_fields(const JsonFields& fields, GenerateRequest& reques
       request.tool_choice.kind = ToolChoice::Kind::none;
     } else if (type == "tool") {
       if (!name) return choice.invalid("name", "'tool_choice.name' is required for the type \"tool\"");
-      request.tool_choice = {.kind = ToolChoice::Kind::named, .name = *name};
+      request.tool_choice = {.kind = ToolChoice::Kind::named, .name = *name, .allowed = {}};
     } else if (type != "auto") {
       return choice.invalid("type", "'tool_choice.type' must be \"auto\", \"any\", \"tool\" or \"none\"");
     }
@@ -170,6 +170,24 @@ Result<void> parse_sampling(const JsonFields& fields, SamplingFields& sampling) 
   return {};
 }
 
+// What an answer that has begun cannot be asked for.
+Result<void> check_beginning(const JsonFields& fields, const GenerateRequest& request) {
+  if (request.answer_begins.empty()) return {};
+  const std::string_view begun = "a last message of the assistant's, which the answer goes on from";
+  using Kind = ToolChoice::Kind;
+  if (request.template_variables.at("enable_thinking") == true) {
+    return fields.invalid("messages", fmt::format("'messages' end with {}: 'thinking' must be off then", begun));
+  }
+  if (request.output.kind != OutputFormat::Kind::text) {
+    return fields.invalid("messages", fmt::format("'messages' end with {}: no output format can be kept then", begun));
+  }
+  if (request.tool_choice.kind == Kind::required || request.tool_choice.kind == Kind::named) {
+    return fields.invalid("messages",
+                          fmt::format("'messages' end with {}: 'tool_choice' cannot ask for a call then", begun));
+  }
+  return {};
+}
+
 // What decides the prompt.
 Result<GenerateRequest> parse_prompt(const JsonFields& fields, bool needs_max_tokens) {
   GenerateRequest request;
@@ -181,10 +199,11 @@ Result<GenerateRequest> parse_prompt(const JsonFields& fields, bool needs_max_to
   if (needs_max_tokens && !request.max_tokens) {
     return fields.invalid("max_tokens", "'max_tokens' is required: the most tokens of the answer");
   }
-  TM_TRY(request.messages, parse_conversation(fields));
+  TM_TRY(request.messages, parse_conversation(fields, request.answer_begins));
   TM_CHECK(parse_tool_fields(fields, request));
   TM_CHECK(parse_thinking(fields, request));
   TM_CHECK(parse_output(fields, request));
+  TM_CHECK(check_beginning(fields, request));
   return request;
 }
 

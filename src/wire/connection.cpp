@@ -28,6 +28,24 @@ base::Error gone() {
   return {base::ErrorCode::cancelled, "the client has closed the connection"};
 }
 
+// To a request that no handler is there for.
+HttpResponse unanswered(const HttpRequest& request, const Router::Match& match) {
+  const ErrorStyle style = error_style(request.path);
+  const std::string id = request_id(request);
+  HttpResponse response;
+  if (match.route.empty()) {
+    const base::Error error(base::ErrorCode::not_found,
+                            fmt::format("no such URL: {} {}", request.method, request.path));
+    response = error_response(error, 1, style, id);
+  } else {
+    const std::string message = fmt::format("{} does not answer {}, only {}", match.route, request.method, match.allow);
+    response = error_response(405, message, "invalid_request_error", "method_not_allowed", style, id);
+    response.headers.set("Allow", match.allow);
+  }
+  set_request_id(response.headers, id, style);
+  return response;
+}
+
 // "Sun, 06 Nov 1994 08:49:37 GMT"
 std::string http_date(base::WallTime time) {
   const std::time_t seconds =
@@ -307,17 +325,8 @@ asio::awaitable<void> Connection::dispatch(Exchange& exchange) {
     co_await (*match.handler)(exchange);
   } else if (request_.method == "OPTIONS") {
     (void)co_await respond(preflight(match.allow));
-  } else if (match.route.empty()) {
-    const base::Error error(base::ErrorCode::not_found,
-                            fmt::format("no such URL: {} {}", request_.method, request_.path));
-    (void)co_await respond(error_response(error, 1, error_style(request_.path)));
   } else {
-    const std::string message =
-        fmt::format("{} does not answer {}, only {}", match.route, request_.method, match.allow);
-    HttpResponse response =
-        error_response(405, message, "invalid_request_error", "method_not_allowed", error_style(request_.path));
-    response.headers.set("Allow", match.allow);
-    (void)co_await respond(std::move(response));
+    (void)co_await respond(unanswered(request_, match));
   }
 }
 

@@ -1,7 +1,9 @@
 #include "wire/error_body.hpp"
 
+#include <algorithm>
 #include <string>
 
+#include "base/ids.hpp"
 #include "base/utf8.hpp"
 
 namespace tidemill::wire {
@@ -100,6 +102,21 @@ base::json::object anthropic_error_body(const base::Error& error, std::string_vi
   // There is no member for it.
   if (message.find(error.param()) == std::string::npos) message = error.param() + ": " + message;
   return anthropic_error_body(error_face(error).status, message, request_id);
+}
+
+std::string request_id(const HttpRequest& request) {
+  constexpr size_t longest = 128;
+  const auto given = request.headers.find("x-request-id");
+  const auto plain = [](char c) { return c > ' ' && c < 0x7F; };
+  if (given && !given->empty() && given->size() <= longest && std::all_of(given->begin(), given->end(), plain)) {
+    return std::string(*given);
+  }
+  return "req-" + base::random_hex(12);
+}
+
+void set_request_id(Headers& headers, std::string_view id, ErrorStyle style) {
+  headers.set("X-Request-Id", std::string(id));
+  if (style == ErrorStyle::anthropic) headers.set("Request-Id", std::string(id));
 }
 
 HttpResponse error_response(const base::Error& error, int retry_after_s, ErrorStyle style,

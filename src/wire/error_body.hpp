@@ -49,6 +49,12 @@ ErrorStyle error_style(std::string_view path);
 base::json::object anthropic_error_body(int status, std::string_view message, std::string_view request_id);
 base::json::object anthropic_error_body(const base::Error& error, std::string_view request_id);
 
+// What a request and its answer are called in logs and errors: the caller's x-request-id where it is fit to be
+// repeated (up to 128 visible characters), else a new one.
+std::string request_id(const HttpRequest& request);
+// X-Request-Id, and Request-Id where Anthropic's clients look for it.
+void set_request_id(Headers& headers, std::string_view id, ErrorStyle style);
+
 // The whole response. `retry_after_s` is said only where the face has it. `request_id` is for Anthropic's body alone.
 HttpResponse error_response(const base::Error& error, int retry_after_s = 1, ErrorStyle style = ErrorStyle::openai,
                             std::string_view request_id = {});

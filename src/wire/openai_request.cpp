@@ -195,6 +195,33 @@ Result<void> parse_common(const JsonFields& fields, GenerateRequest& request) {
 
 }  // namespace
 
+namespace {
+
+// vLLM's: the last message is the assistant's, and the answer goes on from it.
+Result<void> parse_continuation(const JsonFields& fields, GenerateRequest& request) {
+  constexpr std::string_view name = "continue_final_message";
+  TM_TRY(const auto on, fields.boolean(name));
+  if (!on.value_or(false)) return {};
+  const json::object last = request.messages.back().get_object();
+  const json::value& content = last.at("content");
+  if (last.at("role") != "assistant" || last.contains("tool_calls") || !content.is_string()) {
+    return fields.invalid(name, "'continue_final_message' needs a last message of the assistant's with text alone");
+  }
+  using Kind = ToolChoice::Kind;
+  const bool must_call = request.tool_choice.kind == Kind::required || request.tool_choice.kind == Kind::named;
+  if (request.output.kind != OutputFormat::Kind::text || must_call) {
+    return fields.invalid(name,
+                          "'continue_final_message' goes with no format of the output and no call that must come");
+  }
+  request.answer_begins = content.get_string();
+  request.messages.pop_back();
+  request.add_generation_prompt = true;
+  if (request.messages.empty()) return fields.invalid("messages", "'messages' must hold a message before the last");
+  return {};
+}
+
+}  // namespace
+
 Result<GenerateRequest> parse_chat_request(std::string_view body) {
   TM_TRY(const json::object object, parse_body(body));
   const JsonFields fields(object);
@@ -222,6 +249,7 @@ Result<GenerateRequest> parse_chat_request(std::string_view body) {
 
   TM_TRY(const auto generation_prompt, fields.boolean("add_generation_prompt"));
   request.add_generation_prompt = generation_prompt.value_or(true);
+  TM_CHECK(parse_continuation(fields, request));
   TM_TRY(const auto effort, fields.string("reasoning_effort"));
   if (effort) set_reasoning_effort(*effort, request.template_variables);
   TM_TRY(const json::object* variables, fields.object("chat_template_kwargs"));

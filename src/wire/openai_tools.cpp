@@ -169,12 +169,40 @@ Result<ToolChoice> parse_tool_choice(const JsonFields& fields, const std::vector
   const json::object* object = value->if_object();
   if (object == nullptr) return fields.mismatch("tool_choice", wanted, *value);
   const JsonFields named(*object, fields.path("tool_choice"));
+  TM_TRY(const json::object* allowed, named.object("allowed_tools"));
+  if (allowed != nullptr) return parse_allowed_tools(JsonFields(*allowed, named.path("allowed_tools")));
   TM_TRY(const json::object* function, named.object("function"));
   if (function == nullptr) return fields.mismatch("tool_choice", wanted, *value);
   TM_TRY(const auto name, JsonFields(*function, named.path("function")).string("name"));
   if (!name) return fields.invalid("tool_choice", "'tool_choice.function.name' is required");
   choice.kind = ToolChoice::Kind::named;
   choice.name = *name;
+  return choice;
+}
+
+Result<ToolChoice> parse_allowed_tools(const JsonFields& allowed) {
+  ToolChoice choice;
+  TM_TRY(const auto mode, allowed.string("mode"));
+  if (mode == "required") {
+    choice.kind = ToolChoice::Kind::required;
+  } else if (mode != "auto") {
+    return allowed.invalid("mode", fmt::format("'{}' must be \"auto\" or \"required\"", allowed.path("mode")));
+  }
+  TM_TRY(const json::array* tools, allowed.array("tools"));
+  for (size_t i = 0; tools != nullptr && i < tools->size(); ++i) {
+    const std::string place = fmt::format("tools[{}]", i);
+    const json::object* object = (*tools)[i].if_object();
+    if (object == nullptr) return allowed.mismatch(place, "an object", (*tools)[i]);
+    const JsonFields tool(*object, allowed.path(place));
+    TM_TRY(const json::object* function, tool.object("function"));
+    const JsonFields holder = function == nullptr ? tool : JsonFields(*function, tool.path("function"));
+    TM_TRY(const auto name, holder.string("name"));
+    if (!name) return holder.invalid("name", fmt::format("'{}' is required", holder.path("name")));
+    choice.allowed.push_back(*name);
+  }
+  if (choice.allowed.empty()) {
+    return allowed.invalid("tools", fmt::format("'{}' must hold a tool", allowed.path("tools")));
+  }
   return choice;
 }
 
@@ -195,6 +223,11 @@ Result<void> check_tools(const std::vector<Tool>& tools, const ToolChoice& choic
   const bool must_call = choice.kind == ToolChoice::Kind::required || choice.kind == ToolChoice::Kind::named;
   if (must_call && tools.empty()) {
     return invalid("tool_choice", fmt::format("'tool_choice' asks for a call, but there are no '{}'", path));
+  }
+  for (const std::string& name : choice.allowed) {
+    if (names.contains(name)) continue;
+    return invalid("tool_choice", fmt::format("'tool_choice' allows \"{}\", which is not one of '{}'",
+                                              base::utf8::prefix(base::utf8::sanitize(name), 80), path));
   }
   if (choice.kind == ToolChoice::Kind::named && !names.contains(choice.name)) {
     return invalid("tool_choice", fmt::format("'tool_choice' names \"{}\", which is not one of '{}'",

@@ -19,9 +19,13 @@ base::Result<Tool> parse_function(const JsonFields& function);
 // "tools": [{"type": "function", "function": {"name", "description", "parameters", "strict"}}]. At most 1,024, names
 // distinct.
 base::Result<std::vector<Tool>> parse_tools(const JsonFields& fields);
-// "tool_choice": "none", "auto", "required" or {"type": "function", "function": {"name"}}; absent: automatic, or none
-// where there are no tools. A name must be one of `tools`.
+// "tool_choice": "none", "auto", "required", {"type": "function", "function": {"name"}} or {"type": "allowed_tools",
+// "allowed_tools": {"mode", "tools"}}; absent: automatic, or none where there are no tools. A name must be one of
+// `tools`.
 base::Result<ToolChoice> parse_tool_choice(const JsonFields& fields, const std::vector<Tool>& tools);
+// {"mode": "auto" or "required", "tools": [...]}: what a choice of type "allowed_tools" says, each tool a function with
+// its name beside its type or below "function".
+base::Result<ToolChoice> parse_allowed_tools(const JsonFields& allowed);
 // Checks a tool list and a choice of it that came in another dialect's words: names, repetition, and that the choice
 // can be kept. `path` names the list in the request.
 base::Result<void> check_tools(const std::vector<Tool>& tools, const ToolChoice& choice, std::string_view path);

@@ -38,6 +38,7 @@ struct Tool {
   std::string description;
   base::json::value parameters;  // a JSON Schema; null: none was given, any object goes
   bool strict = false;           // arguments must follow the schema, not only be an object
+  bool prefers_strict = false;   // the same, where a grammar can follow the schema
 };
 
 struct ToolChoice {
@@ -49,6 +50,8 @@ struct ToolChoice {
   };
   Kind kind = Kind::automatic;
   std::string name;
+  // Which of the tools may be called, where not all of those that the model is told of may; empty: any.
+  std::vector<std::string> allowed;
 };
 
 // What the text must be.
@@ -85,8 +88,11 @@ struct GenerateRequest {
   std::vector<Tool> tools;
   ToolChoice tool_choice;
   bool parallel_tool_calls = true;
-  // Responses' "truncation": "auto": where the context is too short, the oldest turns go.
-  bool drop_oldest_turns = false;
+  // What the answer begins with, and is not said again: the model goes on from there. Anthropic's prefill, vLLM's
+  // "continue_final_message".
+  std::string answer_begins;
+  // Responses' "truncation": "auto": where the context is too short, the oldest turns go, and calls with their results.
+  bool drop_oldest = false;
 
   // Dialect::completions; at least one.
   std::vector<Prompt> prompts;

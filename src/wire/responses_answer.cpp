@@ -104,8 +104,11 @@ json::object ResponsesAnswer::response_json(std::string_view status) const {
                         {"usage", nullptr}};
   for (const auto& [name, value] : form_.echo)
     response[name] = value;
-  // A member of our own: how many of the oldest turns "truncation": "auto" left out of this prompt.
-  if (response["truncation"] == "auto") response["dropped_turns"] = info_.dropped_turns;
+  // Members of our own: how much of the oldest "truncation": "auto" left out of this prompt.
+  if (response["truncation"] == "auto") {
+    response["dropped_turns"] = info_.dropped_turns;
+    response["dropped_calls"] = info_.dropped_calls;
+  }
   return response;
 }
 

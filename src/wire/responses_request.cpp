@@ -65,7 +65,8 @@ Result<void> parse_input(const JsonFields& fields, ResponsesRequest& asked) {
   return {};
 }
 
-// Functions in their flat form. A schema binds only where "strict" says so.
+// Functions in their flat form. A schema binds where "strict" says so, and where nothing is said if it can be followed;
+// then it is echoed as null, since only the model's format decides.
 Result<void> parse_tool_list(const JsonFields& fields, ResponsesRequest& asked) {
   json::array& echo = asked.form.echo["tools"].emplace_array();
   TM_TRY(const json::array* tools, fields.array("tools"));
@@ -84,7 +85,8 @@ Result<void> parse_tool_list(const JsonFields& fields, ResponsesRequest& asked) 
                                 {"name", tool.name},
                                 {"description", or_null(entry.find("description"))},
                                 {"parameters", tool.parameters},
-                                {"strict", tool.strict}});
+                                {"strict", or_null(entry.find("strict"))}});
+    tool.prefers_strict = entry.find("strict") == nullptr;
     asked.request.tools.push_back(std::move(tool));
   }
   return {};
@@ -106,12 +108,17 @@ Result<void> parse_tool_fields(const JsonFields& fields, ResponsesRequest& asked
     } else if (const json::object* object = value->if_object()) {
       const JsonFields named(*object, "tool_choice");
       TM_TRY(const auto type, named.string("type"));
-      if (type != "function") {
-        return named.unsupported("type", "only the choice of a function is supported");
+      if (type != "function" && type != "allowed_tools") {
+        return named.unsupported("type", "only the choice of a function or of allowed tools is supported");
       }
       TM_TRY(const auto name, named.string("name"));
-      if (!name) return named.invalid("name", "'tool_choice.name' is required");
-      choice = {.kind = ToolChoice::Kind::named, .name = *name};
+      if (type == "allowed_tools") {
+        TM_TRY(choice, parse_allowed_tools(named));
+      } else if (name) {
+        choice = {.kind = ToolChoice::Kind::named, .name = *name, .allowed = {}};
+      } else {
+        return named.invalid("name", "'tool_choice.name' is required");
+      }
     } else if (*value != "auto") {
       return fields.mismatch("tool_choice", wanted, *value);
     }
@@ -209,7 +216,7 @@ Result<void> parse_truncation(const JsonFields& fields, ResponsesRequest& asked)
   if (truncation && *truncation != "auto" && *truncation != "disabled") {
     return fields.invalid("truncation", "'truncation' must be \"auto\" or \"disabled\"");
   }
-  asked.request.drop_oldest_turns = truncation == "auto";
+  asked.request.drop_oldest = truncation == "auto";
   asked.form.echo["truncation"] = truncation.value_or("disabled");
   return {};
 }

@@ -9,6 +9,7 @@
 #include "data.hpp"
 #include "live_server.hpp"
 #include "serve/loaded_model.hpp"
+#include "serve/tool_prompt.hpp"
 #include "temporary_folder.hpp"
 
 namespace tidemill {
@@ -102,6 +103,94 @@ TEST_F(ChatPrompts, WithoutATemplateTheErrorSaysWhatToDo) {
   EXPECT_EQ(refused.error().code(), base::ErrorCode::invalid_argument);
   EXPECT_NE(refused.error().to_string().find("/v1/completions"), std::string::npos);
   EXPECT_NE(refused.error().to_string().find("--chat-template"), std::string::npos);
+}
+
+// Hermes 2 and 3 spell types out letter by letter, for ever where they do not know one.
+TEST_F(ChatPrompts, TypesOfNullAreSpelledInOtherWordsWhereTheTemplateFails) {
+  const std::string recursive =
+      "{% macro t(s) %}{% if s.type == 'string' %}str{% elif s.type is iterable %}{% for c in s.type %}"
+      "{{ t({'type': c}) }}{% endfor %}{% endif %}{% endmacro %}"
+      "{% for x in tools %}{{ t(x.function.parameters.properties.a) }} {{ x | tojson }}{% endfor %}";
+  const auto written = [&](const std::string& source, const std::string& schema) {
+    object tool = base::parse_json(R"({"type":"function","function":{"name":"f","parameters":{"type":"object",
+        "properties":{"a":)" + schema +
+                                   "}}}}")
+                      ->as_object();
+    const auto text = with(source).render(user_says("x"), {{"tools", array{tool}}});
+    return text ? text->text : text.error().to_string();
+  };
+  const std::string nullable = R"({"type":["string","null"]})";
+  EXPECT_NE(written(recursive, nullable).find(R"(str {"type)"), std::string::npos) << written(recursive, nullable);
+  EXPECT_NE(written(recursive, nullable).find(R"({"type": "string", "nullable": true})"), std::string::npos);
+  EXPECT_NE(written(recursive, R"({"type":"null"})").find(R"("enum": [null])"), std::string::npos);
+  EXPECT_NE(written("{{ tools | tojson }}", nullable).find(R"(["string", "null"])"), std::string::npos)
+      << "as they came for other templates";
+  EXPECT_NE(written(recursive, R"({"type":"any"})").find(R"("x-type": "any")"), std::string::npos);
+  // What is left fails as the caller's fault, not as a context that is too short.
+  const auto refused = with("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}").render(user_says("x"));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), base::ErrorCode::invalid_argument) << refused.error().to_string();
+}
+
+TEST_F(ChatPrompts, AnAnswerMayHaveBegun) {
+  serve::ChatPrompt prompt = with(tagged);
+  auto rendered = prompt.render(user_says("x"));
+  ASSERT_TRUE(rendered);
+  const auto before = prompt.encode(*rendered).value();
+  ASSERT_TRUE(prompt.begin_answer(*rendered, "import <|end|>"));
+  EXPECT_TRUE(rendered->text.ends_with("<|assistant|>import <|end|>"));
+  const auto got = prompt.encode(*rendered).value();
+  EXPECT_GT(got.size(), before.size());
+  EXPECT_EQ(std::count(got.begin(), got.end(), named("<|end|>")), 1) << "what it says forges nothing";
+
+  serve::ChatPrompt thinks = with("{% if add_generation_prompt %}A<think>\n{% endif %}");
+  auto thinking = thinks.render(user_says("x"));
+  ASSERT_TRUE(thinking && thinks.begin_answer(*thinking, "So"));
+  EXPECT_EQ(thinking->text, "A<think>\n</think>\n\nSo");
+  serve::ChatPrompt channels = with("<|start|>assistant");
+  channels.set_format(*chat::format_by_name("harmony"));
+  auto channel = channels.render(user_says("x"));
+  ASSERT_TRUE(channel && channels.begin_answer(*channel, "So"));
+  EXPECT_EQ(channel->text, "<|start|>assistant<|channel|>final<|message|>So");
+  serve::ChatPrompt recipients = with("x");
+  recipients.set_format(*chat::format_by_name("functionary_v3_2"));
+  EXPECT_FALSE(recipients.begin_answer(*channel, "So"));
+}
+
+// Calls in conversations that templates of one call a message, or of none, are given.
+TEST_F(ChatPrompts, CallsReachTemplatesInTheFormTheyTake) {
+  wire::GenerateRequest request;
+  request.messages = base::parse_json(R"([{"role":"user","content":"q"},
+      {"role":"assistant","content":"I look","tool_calls":[
+        {"id":"a","type":"function","function":{"name":"f","arguments":{"x":"<|end|>","y":[true,null]}}},
+        {"id":"b","type":"function","function":{"name":"g","arguments":{}}}]},
+      {"role":"tool","tool_call_id":"b","content":"B"},{"role":"tool","tool_call_id":"a","content":"A"}])")
+                         ->as_array();
+  request.tools = {{.name = "f"}, {.name = "g"}};
+  const std::string one_call =
+      "{% for m in messages %}{% if m.tool_calls %}{% if m.tool_calls | length > 1 %}{{ raise_exception('one') }}"
+      "{% endif %}[{{ m.content }}:{{ m.tool_calls[0].function.name }}]{% else %}{{ m.content }}{% endif %}"
+      "{% endfor %}{{ tools | length if tools else '' }}{% if tools %}{{ tools[0].function.name }}{% endif %}";
+  const serve::ChatPrompt single = with(one_call);
+  EXPECT_FALSE(single.takes_parallel_calls());
+  const auto told = serve::tell_conversation(single, request);
+  EXPECT_EQ(single.render(told.messages, told.variables)->text, "q[I look:f]A[:g]B2f");
+  // A template that writes the first call alone is one of these too.
+  EXPECT_FALSE(with("{% for m in messages %}{{ m.content }}{% if m.tool_calls %}{{ m.tool_calls[0].function.name }}"
+                    "{% endif %}{% endfor %}")
+                   .takes_parallel_calls());
+
+  // LFM2's templates write no calls: they come with the message's words, as the model writes them.
+  const std::string liquid =
+      "{% if tools %}List of tools: [{{ tools[0] | tojson }}]{% endif %}"
+      "{% for m in messages %}{{ m.role }}:{{ m.content }};{% endfor %}";
+  const serve::ChatPrompt lfm2 = with(liquid);
+  EXPECT_EQ(lfm2.format().tools, chat::ToolFormat::lfm2);
+  const auto to_lfm2 = serve::tell_conversation(lfm2, request);
+  const auto text = lfm2.render(to_lfm2.messages, to_lfm2.variables)->text;
+  EXPECT_NE(text.find("assistant:I look<|tool_call_start|>[f(x=\"<|end|>\", y=[True, None]), g()]<|tool_call_end|>;"),
+            std::string::npos)
+      << text;
 }
 
 TEST(ModelLoading, RefusesABrokenTemplateFileAndTakesAGoodOne) {

@@ -57,11 +57,13 @@ TEST_F(Messages, ErrorsAreAnthropics) {
     EXPECT_EQ(body.at("type"), "error");
     EXPECT_EQ(body.at("error").at("type"), test::json::value(c.type)) << response.body;
     EXPECT_FALSE(body.at("error").at("message").as_string().empty());
-    if (c.path != "/v1/messages/batches") {
-      EXPECT_EQ(body.at("request_id"), "mine");
-    }
+    EXPECT_EQ(body.at("request_id"), "mine");
+    EXPECT_EQ(response.headers.find("request-id"), "mine");
   }
-  EXPECT_EQ(parse_object(client_.get("/v1/messages")).at("type"), "error");
+  const auto wrong_method = client_.get("/v1/messages");
+  EXPECT_EQ(wrong_method.status, 405);
+  EXPECT_EQ(parse_object(wrong_method).at("type"), "error");
+  EXPECT_EQ(parse_object(wrong_method).at("request_id"), test::json::value(*wrong_method.headers.find("request-id")));
 }
 
 TEST(MessagesKeys, MayComeAsXApiKey) {

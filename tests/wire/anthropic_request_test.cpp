@@ -130,10 +130,25 @@ TEST(MessagesRequest, RefusesWhatIsNotSupportedByItsPlace) {
   EXPECT_EQ(unsupported(turns(R"({"role":"user","content":[{"type":"text","text":"x"},{"type":"image"}]})")),
             "messages[0].content[1].type");
   EXPECT_EQ(unsupported(turns(R"({"role":"user","content":[{"type":"document"}]})")), "messages[0].content[0].type");
-  EXPECT_EQ(unsupported(turns(R"({"role":"user","content":"x"},{"role":"assistant","content":"{"})")), "messages[1]");
   EXPECT_EQ(unsupported(with(R"("tools":[{"type":"web_search_20250305","name":"web_search"}])")), "tools[0].type");
   EXPECT_EQ(unsupported(with(R"("mcp_servers":[{"url":"x"}])")), "mcp_servers");
   EXPECT_EQ(fault(with(R"("mcp_servers":[],"container":null)")), "(none)");
+}
+
+TEST(MessagesRequest, GoesOnFromALastTurnOfTheAssistants) {
+  const std::string prefilled = R"({"role":"user","content":"x"},{"role":"assistant","content":)";
+  const GenerateRequest request = parsed(turns(prefilled + R"([{"type":"text","text":"{\"a\": "}]})"));
+  EXPECT_EQ(request.answer_begins, "{\"a\": ");
+  ASSERT_EQ(request.messages.size(), 1u);
+  EXPECT_EQ(request.messages[0].at("role"), "user");
+  EXPECT_EQ(parsed(turns(R"({"role":"user","content":"x"})")).answer_begins, "");
+  EXPECT_EQ(fault(turns(R"({"role":"assistant","content":"x"})")), "messages");
+  EXPECT_EQ(fault(turns(prefilled + R"([{"type":"tool_use","id":"a","name":"f","input":{}}]})")), "messages[1]");
+  const std::string more = R"({"max_tokens":9000,"messages":[)" + prefilled + R"("{"}],)";
+  EXPECT_EQ(fault(more + R"("thinking":{"type":"enabled","budget_tokens":1024}})"), "messages");
+  EXPECT_EQ(fault(more + R"("output_format":{"type":"json_schema","schema":{}}})"), "messages");
+  EXPECT_EQ(fault(more + R"("tools":[{"name":"f","input_schema":{}}],"tool_choice":{"type":"any"}})"), "messages");
+  EXPECT_EQ(fault(more + R"("tools":[{"name":"f","input_schema":{}}]})"), "(none)");
 }
 
 TEST(MessagesRequest, TakesToolsAndTheChoiceAmongThem) {

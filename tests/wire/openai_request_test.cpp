@@ -156,6 +156,42 @@ TEST(ChatRequest, TakesTools) {
   EXPECT_EQ(parse_chat_request(chat(R"("model":"m")"))->tool_choice.kind, ToolChoice::Kind::none);
 }
 
+TEST(ChatRequest, AllowsSomeOfTheTools) {
+  const std::string tools =
+      R"("tools":[{"type":"function","function":{"name":"get"}},{"type":"function","function":{"name":"put"}}])";
+  const auto choice = [&](std::string_view allowed) {
+    return chat(tools + R"(,"tool_choice":{"type":"allowed_tools","allowed_tools":)" + std::string(allowed) + "}");
+  };
+  const auto parsed =
+      parse_chat_request(choice(R"({"mode":"required","tools":[{"type":"function","function":{"name":"put"}}]})"));
+  ASSERT_TRUE(parsed) << parsed.error().to_string();
+  EXPECT_EQ(parsed->tool_choice.kind, ToolChoice::Kind::required);
+  EXPECT_EQ(parsed->tool_choice.allowed, std::vector<std::string>{"put"});
+  EXPECT_EQ(parsed->tools.size(), 2u);
+  EXPECT_EQ(chat_fault(choice(R"({"mode":"auto","tools":[{"type":"function","function":{"name":"pat"}}]})")),
+            "tool_choice");
+  EXPECT_EQ(chat_fault(choice(R"({"mode":"auto","tools":[{}]})")), "tool_choice.allowed_tools.tools[0].name");
+  EXPECT_EQ(chat_fault(choice(R"({"tools":[]})")), "tool_choice.allowed_tools.mode");
+}
+
+TEST(ChatRequest, GoesOnFromALastMessageOfTheAssistants) {
+  const auto body = [](std::string_view last, std::string_view more) {
+    return R"({"continue_final_message":true,"messages":[{"role":"user","content":"Hi"},)" + std::string(last) + "]" +
+           std::string(more) + "}";
+  };
+  const std::string begun = R"({"role":"assistant","content":"So"})";
+  const auto parsed = parse_chat_request(body(begun, R"(,"add_generation_prompt":false)"));
+  ASSERT_TRUE(parsed) << parsed.error().to_string();
+  EXPECT_EQ(parsed->answer_begins, "So");
+  EXPECT_EQ(parsed->messages.size(), 1u);
+  EXPECT_TRUE(parsed->add_generation_prompt) << "the beginning stands behind it";
+  EXPECT_EQ(chat_fault(body(R"({"role":"user","content":"x"})", "")), "continue_final_message");
+  EXPECT_EQ(chat_fault(body(R"({"role":"assistant","content":null})", "")), "continue_final_message");
+  EXPECT_EQ(chat_fault(body(begun, R"(,"guided_regex":"a")")), "continue_final_message");
+  EXPECT_EQ(chat_fault(R"({"continue_final_message":true,"messages":[{"role":"assistant","content":"x"}]})"),
+            "messages");
+}
+
 TEST(ChatRequest, NamesTheFaultOfATool) {
   const std::string one = R"({"type":"function","function":{"name":"get"}})";
   EXPECT_EQ(chat_fault(chat(R"("tools":[{"type":"function"}])")), "tools[0].function");

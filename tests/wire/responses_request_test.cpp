@@ -57,7 +57,7 @@ TEST(ResponsesRequest, ReadsEveryField) {
   EXPECT_EQ(request.sampling.top_p, 0.9);
   EXPECT_EQ(request.max_tokens, 7);
   EXPECT_TRUE(request.stream);
-  EXPECT_TRUE(request.drop_oldest_turns);
+  EXPECT_TRUE(request.drop_oldest);
   EXPECT_TRUE(request.logprobs);
   EXPECT_EQ(request.top_logprobs, 2);
   EXPECT_FALSE(request.parallel_tool_calls);
@@ -147,7 +147,7 @@ TEST(ResponsesRequest, RefusesWhatIsNotSupportedByName) {
   EXPECT_EQ(unsupported(with(R"("conversation":"c")")), "conversation");
   EXPECT_EQ(unsupported(with(R"("prompt":{"id":"p"})")), "prompt");
   EXPECT_EQ(unsupported(with(R"("tools":[{"type":"web_search"}])")), "tools[0].type");
-  EXPECT_EQ(unsupported(with(R"("tool_choice":{"type":"allowed_tools"})")), "tool_choice.type");
+  EXPECT_EQ(unsupported(with(R"("tool_choice":{"type":"web_search"})")), "tool_choice.type");
   EXPECT_EQ(unsupported(items(R"({"role":"user","content":[{"type":"input_image"}]})")), "input[0].content[0].type");
   EXPECT_EQ(unsupported(items(R"({"type":"computer_call"})")), "input[0].type");
   EXPECT_EQ(fault(with(R"("background":false,"conversation":null)")), "(none)");
@@ -162,7 +162,13 @@ TEST(ResponsesRequest, TakesToolsAndAFormat) {
   ASSERT_EQ(asked.request.tools.size(), 2u);
   EXPECT_TRUE(asked.request.tools[0].strict);
   EXPECT_EQ(asked.request.tools[0].parameters, (json::value{{"type", "object"}}));
+  EXPECT_FALSE(asked.request.tools[0].prefers_strict);
   EXPECT_FALSE(asked.request.tools[1].strict);
+  EXPECT_TRUE(asked.request.tools[1].prefers_strict);
+  EXPECT_EQ(asked.form.echo.at("tools").at(0).at("strict"), true);
+  EXPECT_EQ(asked.form.echo.at("tools").at(1).at("strict"), nullptr);
+  const std::string loose = R"("tools":[{"type":"function","name":"get","strict":false}])";
+  EXPECT_FALSE(asked_of(with(loose)).request.tools[0].prefers_strict);
   EXPECT_EQ(asked.request.tool_choice.kind, ToolChoice::Kind::named);
   EXPECT_EQ(asked.request.output.kind, OutputFormat::Kind::json_schema);
   EXPECT_EQ(asked.request.output.schema, (json::value{{"type", "null"}}));
@@ -173,6 +179,16 @@ TEST(ResponsesRequest, TakesToolsAndAFormat) {
             ToolChoice::Kind::required);
   EXPECT_EQ(fault(with(tools + R"(,"tool_choice":{"type":"function","name":"pat"})")), "tool_choice");
   EXPECT_EQ(fault(with(R"("tool_choice":"required")")), "tool_choice");
+  const auto allowed = [&](const std::string& choice) {
+    return tools + R"(,"tool_choice":{"type":"allowed_tools",)" + choice + "}";
+  };
+  const ToolChoice one =
+      asked_of(with(allowed(R"("mode":"required","tools":[{"type":"function","name":"put"}])"))).request.tool_choice;
+  EXPECT_EQ(one.kind, ToolChoice::Kind::required);
+  EXPECT_EQ(one.allowed, std::vector<std::string>{"put"});
+  EXPECT_EQ(fault(with(allowed(R"("mode":"auto","tools":[{"type":"function","name":"pat"}])"))), "tool_choice");
+  EXPECT_EQ(fault(with(allowed(R"("mode":"auto","tools":[])"))), "tool_choice.tools");
+  EXPECT_EQ(fault(with(allowed(R"("mode":"some","tools":[{"name":"put"}])"))), "tool_choice.mode");
   EXPECT_EQ(fault(with(R"("tools":[{"type":"function"}])")), "tools[0].name");
   EXPECT_EQ(asked_of(with(R"("text":{"format":{"type":"json_object"}})")).request.output.kind,
             OutputFormat::Kind::json_object);
