@@ -8,7 +8,7 @@ TEXT ?= ../shared/data/eval/python-heldout.txt
 export CTEST_OUTPUT_ON_FAILURE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint format asan tsan fuzz peers schemas accuracy replay noise avx2 floats streams chaos bench clean
+.PHONY: help run build test lint format asan tsan fuzz peers schemas accuracy replay noise avx2 floats streams chaos rollouts bench clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  \1\t/' | expand -t 12
@@ -85,6 +85,10 @@ replay: ## Replay the recorded traces in TRACES on simulated backends: prefix hi
 	@cmake --preset release -DTIDEMILL_BENCH=ON >/dev/null
 	@scripts/build.sh release bench_route
 	@build/release/bench_route $(TRACES)
+
+rollouts: ## Simulate 1,000 rollouts of each kind
+	@scripts/deps.sh build
+	@scripts/rollouts.sh
 
 bench: build ## Measure the embedded model and this machine's ceilings
 	@build/release/tidemill bench
