@@ -86,7 +86,7 @@ replay: ## Replay the recorded traces in TRACES on simulated backends: prefix hi
 	@scripts/build.sh release bench_route
 	@build/release/bench_route $(TRACES)
 
-rollouts: ## Simulate 1,000 rollouts of each kind
+rollouts: ## Simulate 1,000 rollouts of each kind, and the choice of models on a known workload
 	@scripts/deps.sh build
 	@scripts/rollouts.sh
 

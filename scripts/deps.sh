@@ -9,7 +9,7 @@ set -euo pipefail
 
 build=(g++ cmake ninja-build ccache make pkg-config
        libboost1.81-dev libboost-json1.81-dev libssl-dev libspdlog-dev libfmt-dev libcli11-dev libtomlplusplus-dev
-       libutf8proc-dev libxxhash-dev libgtest-dev libpcre2-dev libsqlite3-dev libhiredis-dev)
+       libutf8proc-dev libxxhash-dev libgtest-dev libpcre2-dev libsqlite3-dev libhiredis-dev libeigen3-dev)
 tests=(redis-server)
 lint=(clang-format clang-tidy)
 fuzz=(clang libclang-rt-14-dev)

@@ -1,0 +1,105 @@
+#include "rollout/pending_decisions.hpp"
+
+#include <cmath>
+#include <utility>
+
+#include <fmt/core.h>
+
+namespace tidemill::rollout {
+
+void PendingDecisions::put(std::string_view id, const Decision& decision) {
+  const std::scoped_lock lock(mutex_);
+  if (const auto known = by_id_.find(id); known != by_id_.end()) {
+    const auto entry = known->second;
+    by_id_.erase(known);
+    entries_.erase(entry);
+  }
+  if (most_ == 0) return;
+  if (entries_.size() == most_) {
+    by_id_.erase(entries_.front().id);
+    entries_.pop_front();
+  }
+  entries_.push_back({.id = std::string(id), .decision = decision});
+  by_id_.emplace(entries_.back().id, std::prev(entries_.end()));
+}
+
+base::Result<std::list<PendingDecisions::Entry>::iterator> PendingDecisions::at(std::string_view id) const {
+  const auto known = by_id_.find(id);
+  if (known != by_id_.end()) return known->second;
+  return base::Error(
+      base::ErrorCode::not_found,
+      fmt::format("no decision '{}' is known here: its id is wrong, or it is older than the last {}", id, most_));
+}
+
+base::Result<Decision> PendingDecisions::find(std::string_view id) const {
+  const std::scoped_lock lock(mutex_);
+  TM_TRY(const auto entry, at(id));
+  return entry->decision;
+}
+
+base::Result<Decision> PendingDecisions::take_for_feedback(std::string_view id) {
+  const std::scoped_lock lock(mutex_);
+  TM_TRY(const auto entry, at(id));
+  if (std::exchange(entry->taken, true))
+    return base::Error(base::ErrorCode::invalid_argument,
+                       fmt::format("decision '{}' has had its feedback: each has one", id));
+  return entry->decision;
+}
+
+base::json::value to_json(const Decision& decision) {
+  return {{"version", kFeatureVersion},
+          {"features", base::json::array(decision.features.begin(), decision.features.end())},
+          {"model", static_cast<int64_t>(decision.model)},
+          {"propensities", base::json::array(decision.propensities.begin(), decision.propensities.end())},
+          {"allowed", static_cast<int64_t>(decision.allowed)},
+          {"explored", decision.explored}};
+}
+
+namespace {
+
+template <typename Numbers>
+bool read_numbers(const base::json::object& object, const char* key, Numbers& numbers) {
+  const auto* member = object.if_contains(key);
+  if (member == nullptr || !member->is_array() || member->get_array().size() != numbers.size()) return false;
+  for (size_t i = 0; i < numbers.size(); ++i) {
+    const base::json::value& number = member->get_array()[i];
+    if (!number.is_number()) return false;
+    numbers[i] = number.to_number<double>();
+  }
+  return true;
+}
+
+int64_t integer_in(const base::json::object& object, const char* key) {
+  const auto* member = object.if_contains(key);
+  return member != nullptr && member->is_int64() ? member->get_int64() : -1;
+}
+
+}  // namespace
+
+base::Result<Decision> decision_from_json(const base::json::value& value) {
+  const auto invalid = [](const char* what) {
+    return base::Error(base::ErrorCode::invalid_argument, std::string("a decision ") + what);
+  };
+  const auto* object = value.if_object();
+  if (object == nullptr) return invalid("is an object");
+  if (integer_in(*object, "version") != kFeatureVersion)
+    return base::Error(
+        base::ErrorCode::unsupported,
+        fmt::format("a decision has a version other than {}: its features mean something else", kFeatureVersion));
+  Decision decision;
+  if (!read_numbers(*object, "features", decision.features)) return invalid("wants 12 numbers 'features'");
+  if (!read_numbers(*object, "propensities", decision.propensities)) return invalid("wants 8 numbers 'propensities'");
+  const int64_t model = integer_in(*object, "model");
+  if (model < 0 || model >= static_cast<int64_t>(kMostModels)) return invalid("wants a 'model' from 0 to 7");
+  decision.model = static_cast<size_t>(model);
+  if (!(decision.propensity() > 0 && decision.propensity() <= 1))
+    return invalid("wants a propensity above 0 and at most 1 of its model");
+  const int64_t allowed = integer_in(*object, "allowed");
+  if (allowed < 0 || allowed >= int64_t{1} << kMostModels) return invalid("wants a set 'allowed' of 8 models");
+  decision.allowed = static_cast<uint32_t>(allowed);
+  const auto* explored = object->if_contains("explored");
+  decision.explored = explored != nullptr && explored->is_bool() && explored->get_bool();
+  return decision;
+}
+
+}  // namespace tidemill::rollout

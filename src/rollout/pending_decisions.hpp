@@ -1,0 +1,48 @@
+// Decisions whose outcome is not known yet.
+#pragma once
+
+#include <cstdint>
+#include <list>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+
+#include "base/json.hpp"
+#include "base/result.hpp"
+#include "rollout/bandit.hpp"
+
+namespace tidemill::rollout {
+
+// The last decisions, by id, so that feedback may come late. Thread-safe. A feedback that reaches another gateway finds
+// nothing here: keep decisions in the shared store as well (to_json), or have the id carry the gateway's.
+class PendingDecisions {
+ public:
+  explicit PendingDecisions(size_t most = size_t{1} << 16) : most_(most) {}
+
+  // The oldest goes where there is no room. Replaces one of the same id.
+  void put(std::string_view id, const Decision& decision);
+  // Errors: not_found (never made here, or too long ago).
+  base::Result<Decision> find(std::string_view id) const;
+  // Like `find`, once for each id: a quality must not be learned twice. Errors: also invalid_argument, the second time.
+  base::Result<Decision> take_for_feedback(std::string_view id);
+
+ private:
+  struct Entry {
+    std::string id;
+    Decision decision;
+    bool taken = false;
+  };
+  base::Result<std::list<Entry>::iterator> at(std::string_view id) const;
+
+  const size_t most_;
+  mutable std::mutex mutex_;
+  std::list<Entry> entries_;  // the oldest first
+  std::unordered_map<std::string_view, std::list<Entry>::iterator> by_id_;
+};
+
+base::json::value to_json(const Decision& decision);
+// Errors: invalid_argument; unsupported for another version's features.
+base::Result<Decision> decision_from_json(const base::json::value& value);
+
+}  // namespace tidemill::rollout
