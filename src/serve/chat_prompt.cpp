@@ -143,8 +143,9 @@ void write_calls_as_python(json::array& messages, const chat::CallSyntax& syntax
     }
     const json::value* content = object.if_contains("content");
     const bool speaks = content != nullptr && content->is_string();
-    const std::string text = speaks ? std::string(content->get_string()) : std::string();
-    object["content"] = json::string(text + syntax.open + "[" + written + "]" + syntax.close);
+    std::string text = speaks ? std::string(content->get_string()) : std::string();
+    text.append(syntax.open).append("[").append(written).append("]").append(syntax.close);
+    object["content"] = json::string(text);
     object.erase("tool_calls");
   }
 }

@@ -32,7 +32,7 @@ Value fixed_copy(Interpreter& in, const Value& value) {
     std::vector<Value> items = collect(in, value);
     for (Value& item : items)
       item = fixed_copy(in, item);
-    const Value copy = make_seq(&in.budget(), std::move(items), value.seq().flavor, value.seq().note);
+    Value copy = make_seq(&in.budget(), std::move(items), value.seq().flavor, value.seq().note);
     const_cast<Seq&>(copy.seq()).fixed = true;
     return copy;
   }
@@ -42,7 +42,7 @@ Value fixed_copy(Interpreter& in, const Value& value) {
     std::vector<Dict::Entry> entries = value.dict().entries();
     for (auto& [key, held] : entries)
       held = fixed_copy(in, held);
-    const Value copy = make_dict(&in.budget(), std::move(entries));
+    Value copy = make_dict(&in.budget(), std::move(entries));
     const_cast<Dict&>(copy.dict()).fix();
     return copy;
   }
