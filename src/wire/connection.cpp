@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <charconv>
+#include <chrono>
+#include <cstdint>
 #include <ctime>
 #include <exception>
+#include <iterator>
 #include <utility>
 
 #include <boost/asio/as_tuple.hpp>
@@ -22,7 +25,6 @@ namespace {
 using boost::system::error_code;
 
 constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
-constexpr size_t read_size = size_t{64} << 10;
 
 base::Error gone() {
   return {base::ErrorCode::cancelled, "the client has closed the connection"};
@@ -38,9 +40,10 @@ HttpResponse unanswered(const HttpRequest& request, const Router::Match& match) 
                             fmt::format("no such URL: {} {}", request.method, request.path));
     response = error_response(error, 1, style, id);
   } else {
-    const std::string message = fmt::format("{} does not answer {}, only {}", match.route, request.method, match.allow);
+    const std::string allow = match.allow();
+    const std::string message = fmt::format("{} does not answer {}, only {}", match.route, request.method, allow);
     response = error_response(405, message, "invalid_request_error", "method_not_allowed", style, id);
-    response.headers.set("Allow", match.allow);
+    response.headers.set("Allow", allow);
   }
   set_request_id(response.headers, id, style);
   return response;
@@ -59,35 +62,50 @@ std::string http_date(base::WallTime time) {
                      parts.tm_year + 1900, parts.tm_hour, parts.tm_min, parts.tm_sec);
 }
 
+// The date now as HTTP writes it, made once a second and thread. Not inlined into coroutines: see input_buffer.cpp.
+[[gnu::noinline]] std::string_view date_at(base::WallTime time) {
+  static thread_local std::string text;
+  static thread_local int64_t of = INT64_MIN;
+  const int64_t second = std::chrono::floor<std::chrono::seconds>(time).time_since_epoch().count();
+  if (std::exchange(of, second) != second) text = http_date(time);
+  return text;
+}
+
 // The server's own to set, whatever the handler says.
 bool is_framing(std::string_view name) {
-  return equal_ignoring_case(name, "content-length") || equal_ignoring_case(name, "transfer-encoding") ||
-         equal_ignoring_case(name, "connection") || equal_ignoring_case(name, "date");
+  switch (name.size()) {
+    case 4:
+      return equal_ignoring_case(name, "date");
+    case 10:
+      return equal_ignoring_case(name, "connection");
+    case 14:
+      return equal_ignoring_case(name, "content-length");
+    case 17:
+      return equal_ignoring_case(name, "transfer-encoding");
+    default:
+      return false;
+  }
 }
 
 // Control characters in a value would let it forge further headers.
 void append_field(std::string& head, std::string_view name, std::string_view value) {
-  const auto append = [&head](std::string_view text) {
-    for (const char c : text)
-      head += static_cast<unsigned char>(c) < ' ' && c != '\t' ? ' ' : c;
-  };
-  append(name);
-  head += ": ";
-  append(value);
+  const size_t start = head.size();
+  head.append(name).append(": ").append(value);
+  for (size_t i = start; i < head.size(); ++i) {
+    if (static_cast<unsigned char>(head[i]) < ' ' && head[i] != '\t') head[i] = ' ';
+  }
   head += "\r\n";
 }
+
+constexpr std::string_view speaks_tls =
+    "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 52\r\n"
+    "Connection: close\r\n\r\nThis port speaks TLS: use https:// instead of http:\n";
 
 bool has_no_body(int status) {
   return status == 204 || status == 304;
 }
 
 }  // namespace
-
-asio::awaitable<bool> StrandEvent::wait_until(base::SteadyTime deadline) {
-  timer_.expires_at(std::chrono::time_point_cast<asio::steady_timer::duration>(deadline));
-  const auto [error] = co_await timer_.async_wait(as_result);
-  co_return static_cast<bool>(error);
-}
 
 // Shared with the functions that `waker` gave out, which outlive the exchange. The mutex guards `connection`, which is
 // null once the exchange has ended; while it is not, the connection and its executor are alive.
@@ -97,18 +115,17 @@ struct Connection::WakerState {
   bool posted = false;  // a wake is under way: further ones are the same
 };
 
-Connection::Connection(asio::ip::tcp::socket socket, ServerContext& context)
-    : socket_(std::move(socket)),
+Connection::Connection(asio::ip::tcp::socket socket, asio::io_context& io, ServerContext& context)
+    : transport_(std::move(socket)),
       context_(context),
       input_capacity_(std::max(context.options.max_header_bytes, size_t{64} << 10)),
-      input_event_(socket_.get_executor()),
-      room_event_(socket_.get_executor()),
-      write_timer_(socket_.get_executor()),
-      wake_event_(socket_.get_executor()) {
+      input_event_(Deadlines::of(io)),
+      write_deadline_(
+          Deadlines::of(io), [](void* self) { static_cast<Connection*>(self)->cut(); }, this),
+      wake_event_(Deadlines::of(io)) {
   error_code error;
-  socket_.set_option(asio::ip::tcp::no_delay(true), error);
-  socket_.non_blocking(true, error);
-  const auto endpoint = socket_.remote_endpoint(error);
+  transport_.prepare();
+  const auto endpoint = transport_.socket().remote_endpoint(error);
   if (!error) {
     peer_ = endpoint.address().is_v6() ? fmt::format("[{}]:{}", endpoint.address().to_string(), endpoint.port())
                                        : fmt::format("{}:{}", endpoint.address().to_string(), endpoint.port());
@@ -121,51 +138,44 @@ Connection::~Connection() {
 
 // ---- input
 
-void Connection::start_pump() {
-  asio::co_spawn(strand(), pump(), [self = shared_from_this()](std::exception_ptr failure) {
-    if (failure) self->cut();
+// Waiting first rather than reading keeps idle connections free of buffers.
+void Connection::watch() {
+  if (watching_ || end_of_input_) return;
+  watching_ = true;
+  transport_.socket().async_wait(asio::ip::tcp::socket::wait_read, [self = shared_from_this()](error_code error) {
+    self->watching_ = false;
+    if (self->end_of_input_) return;
+    if (error) return self->cut();
+    self->on_readable();
   });
 }
 
-asio::awaitable<void> Connection::pump() {
-  const auto self = shared_from_this();
-  while (true) {
-    while (input_.size() >= input_capacity_ && !broken_)
-      co_await room_event_.wait_until(base::SteadyTime::max());
-    if (broken_) co_return;
-    // Waiting first rather than reading keeps idle connections free of buffers.
-    const auto [wait_error] = co_await socket_.async_wait(asio::ip::tcp::socket::wait_read, as_result);
-    const error_code error = wait_error ? wait_error : read_available();
-    if (error == asio::error::would_block) continue;
-    if (error) {
-      end_of_input_ = true;
-      broken_ = broken_ || error != asio::error::eof;
-      client_gone();
-      co_return;
-    }
-    input_event_.notify();
+void Connection::on_readable() {
+  if (end_of_input_) return;
+  // Under TLS all has to be taken out: what OpenSSL holds does not make the socket readable.
+  Progress progress;
+  do {
+    const InputBuffer::Room room = input_.prepare(input_capacity_);
+    if (room.size == 0) break;  // `consume_input` goes on
+    progress = transport_.read(room.at, room.size);
+    input_.commit(progress.bytes);
+  } while (progress.kind == Progress::Kind::done && transport_.tls());
+  if (progress.kind == Progress::Kind::ended || progress.kind == Progress::Kind::failed) {
+    end_of_input_ = true;
+    broken_ = broken_ || progress.kind == Progress::Kind::failed;
+    input_.release_if_empty();
+    return client_gone();
   }
-}
-
-// Not inlined into the coroutine, which may go on in another thread than it began in while the compiler believes the
-// address of a thread-local to be fixed.
-[[gnu::noinline]] error_code Connection::read_available() {
-  static thread_local std::array<char, read_size> bytes;
-  error_code error;
-  const size_t room = std::min(read_size, input_capacity_ - input_.size());
-  const size_t count = socket_.read_some(asio::buffer(bytes.data(), room), error);
-  input_.append(bytes.data(), count);
-  return error;
+  input_event_.notify();
+  if (input_.size() < input_capacity_) watch();
 }
 
 void Connection::consume_input(size_t bytes) {
   if (bytes == 0) return;
-  if (bytes == input_.size()) {
-    std::string().swap(input_);
-  } else {
-    input_.erase(0, bytes);
-  }
-  room_event_.notify();
+  const bool was_full = input_.size() >= input_capacity_;
+  input_.consume(bytes);
+  input_.release_if_empty();
+  if (was_full && !end_of_input_ && !watching_) on_readable();
 }
 
 void Connection::client_gone() {
@@ -179,38 +189,79 @@ void Connection::cut() {
   broken_ = true;
   end_of_input_ = true;
   error_code ignored;
-  socket_.set_option(asio::socket_base::linger(true, 0), ignored);  // a reset, not an orderly end
-  socket_.close(ignored);
-  write_timer_.cancel();
-  room_event_.notify();
+  transport_.socket().set_option(asio::socket_base::linger(true, 0), ignored);  // a reset, not an orderly end
+  transport_.socket().close(ignored);
   client_gone();
+}
+
+void Connection::close() {
+  error_code ignored;
+  transport_.socket().close(ignored);
+  broken_ = true;
+  end_of_input_ = true;
 }
 
 // ---- requests
 
 asio::awaitable<void> Connection::run() {
   const auto self = shared_from_this();
-  start_pump();
-  while (co_await serve_one()) {
+  if (co_await shake_hands()) {
+    watch();
+    if (transport_.tls()) on_readable();  // the request may have come with the end of the handshake
+    while (co_await serve_one()) {
+    }
   }
-  error_code ignored;
-  socket_.close(ignored);
-  broken_ = true;
-  room_event_.notify();
+  close();
 }
 
 asio::awaitable<void> Connection::refuse_for_load() {
   const auto self = shared_from_this();
-  start_pump();
-  HttpResponse response = error_response(
-      base::Error(base::ErrorCode::unavailable,
-                  fmt::format("the server already has {} connections, its limit", context_.options.max_connections)));
-  (void)co_await respond(std::move(response));
-  co_await linger();
-  error_code ignored;
-  socket_.close(ignored);
-  broken_ = true;
-  room_event_.notify();
+  if (co_await shake_hands()) {
+    watch();
+    HttpResponse response = error_response(
+        base::Error(base::ErrorCode::unavailable,
+                    fmt::format("the server already has {} connections, its limit", context_.options.max_connections)));
+    (void)co_await respond(std::move(response));
+    co_await linger();
+  }
+  close();
+}
+
+// TLS, if the server speaks it. False: the connection is to be closed.
+asio::awaitable<bool> Connection::shake_hands() {
+  const TlsContext tls = context_.tls();
+  if (!tls) co_return true;
+  const base::SteadyTime deadline = base::SystemClock::instance().now() + context_.options.header_timeout;
+  bool began = false;
+  while (!broken_) {
+    Progress progress = {Progress::Kind::want_read, 0, {}};
+    if (!began) {
+      char first = 0;
+      progress = transport_.peek(&first);
+      if (progress.kind == Progress::Kind::done && first != '\x16') {  // no TLS record
+        Pieces pieces = {asio::buffer(speaks_tls)};
+        (void)write_now(pieces);
+        watch();
+        co_await linger();
+        co_return false;
+      }
+      began = progress.kind == Progress::Kind::done;
+      if (began && !transport_.start_tls(tls.get(), {})) co_return false;
+    }
+    if (began) progress = transport_.handshake();
+    if (progress.kind == Progress::Kind::done) co_return true;
+    if (progress.kind == Progress::Kind::ended || progress.kind == Progress::Kind::failed) {
+      if (began) base::log::debug("{}: no TLS: {}", peer_, transport_.tls_failure());
+      co_return false;
+    }
+    write_deadline_.set(deadline);
+    const bool read = progress.kind == Progress::Kind::want_read;
+    const auto [error] = co_await transport_.socket().async_wait(
+        read ? asio::ip::tcp::socket::wait_read : asio::ip::tcp::socket::wait_write, as_result);
+    write_deadline_.clear();
+    if (error) co_return false;
+  }
+  co_return false;
 }
 
 // One request and its answer. False: the connection is to be closed.
@@ -264,8 +315,9 @@ asio::awaitable<bool> Connection::read_request(RequestParser& parser) {
   bool continued = false;
   while (true) {
     const bool head_was_done = parser.head_done();
-    const size_t taken = parser.feed(input_);
-    consume_input(taken);
+    const size_t taken = parser.feed(input_.view());
+    const size_t left = input_.size() - taken;
+    consume_input(taken);  // which may let more in at once
     if (parser.done()) co_return true;
     if (parser.refusal()) co_return false;
     if (end_of_input_) co_return false;
@@ -274,11 +326,10 @@ asio::awaitable<bool> Connection::read_request(RequestParser& parser) {
     }
     if (parser.head_done() && parser.expects_continue() && !std::exchange(continued, true)) {
       static constexpr std::string_view go_on = "HTTP/1.1 100 Continue\r\n\r\n";
-      const Pieces pieces = {asio::buffer(go_on)};
-      if (!co_await write_all(pieces)) co_return false;
+      Pieces pieces = {asio::buffer(go_on)};
+      if (!write_now(pieces) && !co_await write_rest(pieces)) co_return false;
     }
-    const size_t had = input_.size();
-    while (input_.size() == had && !end_of_input_) {
+    while (input_.size() == left && !end_of_input_) {
       if (!co_await input_event_.wait_until(deadline)) co_return false;
     }
   }
@@ -290,7 +341,15 @@ asio::awaitable<void> Connection::run_exchange() {
   woken_ = false;
   std::string failure;
   try {
-    co_await dispatch(exchange);
+    const Router::Match match = context_.router.find(request_.method, request_.path);
+    request_.route = match.route;
+    request_.path_rest = match.rest;
+    if (match.handler != nullptr) {
+      co_await (*match.handler)(exchange);
+    } else {
+      HttpResponse answer = request_.method == "OPTIONS" ? preflight(match.allow()) : unanswered(request_, match);
+      (void)co_await respond(std::move(answer));
+    }
   } catch (const std::exception& error) {
     failure = error.what();
   } catch (...) {
@@ -317,19 +376,6 @@ asio::awaitable<void> Connection::run_exchange() {
   }
 }
 
-asio::awaitable<void> Connection::dispatch(Exchange& exchange) {
-  const Router::Match match = context_.router.find(request_.method, request_.path);
-  request_.route = match.route;
-  request_.path_rest = match.rest;
-  if (match.handler != nullptr) {
-    co_await (*match.handler)(exchange);
-  } else if (request_.method == "OPTIONS") {
-    (void)co_await respond(preflight(match.allow));
-  } else {
-    (void)co_await respond(unanswered(request_, match));
-  }
-}
-
 // Answers a request that could not be read, after which the connection has to close.
 asio::awaitable<void> Connection::refuse(int status, std::string message) {
   keep_alive_ = false;
@@ -346,7 +392,8 @@ asio::awaitable<void> Connection::refuse(int status, std::string message) {
 // read yet. So: end our side, then read on until the client ends its own.
 asio::awaitable<void> Connection::linger() {
   error_code ignored;
-  socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+  transport_.finish_tls();
+  transport_.socket().shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
   const base::SteadyTime deadline = base::SystemClock::instance().now() + context_.options.linger_timeout;
   while (!end_of_input_) {
     consume_input(input_.size());
@@ -387,56 +434,54 @@ std::string Connection::format_head(int status, const Headers& headers, std::opt
   if (context_.draining) keep_alive_ = false;
   chunked_ = !content_length && !request_.http_1_0;
   if (!content_length && !chunked_) keep_alive_ = false;
-  std::string head = fmt::format("HTTP/1.1 {} {}\r\n", status, reason_phrase(status));
-  Headers cors;
-  add_cors(cors);
+  std::string head;
+  head.reserve(320);
+  fmt::format_to(std::back_inserter(head), "HTTP/1.1 {} {}\r\n", status, reason_phrase(status));
   for (const auto& [name, value] : headers) {
     if (!is_framing(name)) append_field(head, name, value);
   }
-  for (const auto& [name, value] : cors)
-    append_field(head, name, value);
-  append_field(head, "Date", http_date(context_.clock.wall_now()));
-  if (content_length && !has_no_body(status)) append_field(head, "Content-Length", std::to_string(*content_length));
-  if (chunked_) append_field(head, "Transfer-Encoding", "chunked");
+  if (!context_.options.cors_origins.empty()) {
+    Headers cors;
+    add_cors(cors);
+    for (const auto& [name, value] : cors)
+      append_field(head, name, value);
+  }
+  append_field(head, "Date", date_at(context_.clock.wall_now()));
+  if (content_length && !has_no_body(status)) {
+    fmt::format_to(std::back_inserter(head), "Content-Length: {}\r\n", *content_length);
+  }
+  if (chunked_) head += "Transfer-Encoding: chunked\r\n";
   if (!keep_alive_) {
-    append_field(head, "Connection", "close");
+    head += "Connection: close\r\n";
   } else if (request_.http_1_0) {
-    append_field(head, "Connection", "keep-alive");
+    head += "Connection: keep-alive\r\n";
   }
   head += "\r\n";
   return head;
 }
 
-asio::awaitable<bool> Connection::write_all(Pieces pieces) {
-  size_t at = 0;
-  while (true) {
-    while (at < pieces.size() && pieces[at].size() == 0)
-      ++at;
-    if (at == pieces.size()) co_return true;
-    if (broken_) co_return false;
-    error_code error;
-    size_t written = socket_.write_some(pieces, error);
-    for (size_t i = at; written != 0; ++i) {
-      const size_t part = std::min(written, pieces[i].size());
-      pieces[i] += part;
-      written -= part;
-    }
-    if (error == asio::error::would_block) {
-      write_timer_.expires_after(
-          std::chrono::duration_cast<asio::steady_timer::duration>(context_.options.write_timeout));
-      write_timer_.async_wait([weak = weak_from_this()](error_code timer_error) {
-        const auto self = weak.lock();
-        if (!timer_error && self) self->cut();
-      });
-      const auto [wait_error] = co_await socket_.async_wait(asio::ip::tcp::socket::wait_write, as_result);
-      write_timer_.cancel();
-      error = wait_error;
-    }
-    if (error) {
-      cut();
-      co_return false;
-    }
+bool Connection::write_now(Pieces& pieces) {
+  while (!broken_ && asio::buffer_size(pieces) != 0) {
+    if (transport_.write(pieces).kind != Progress::Kind::done) return false;
   }
+  return !broken_;
+}
+
+asio::awaitable<bool> Connection::write_rest(Pieces pieces) {
+  while (!broken_) {
+    if (asio::buffer_size(pieces) == 0) co_return true;
+    const Progress progress = transport_.write(pieces);
+    if (progress.kind == Progress::Kind::done) continue;
+    if (progress.kind == Progress::Kind::failed || progress.kind == Progress::Kind::ended) {
+      cut();
+      break;
+    }
+    write_deadline_.set(base::SystemClock::instance().now() + context_.options.write_timeout);
+    const auto [error] = co_await transport_.socket().async_wait(asio::ip::tcp::socket::wait_write, as_result);
+    write_deadline_.clear();
+    if (error) cut();
+  }
+  co_return false;
 }
 
 asio::awaitable<base::Result<void>> Connection::respond(HttpResponse response) {
@@ -447,8 +492,8 @@ asio::awaitable<base::Result<void>> Connection::respond(HttpResponse response) {
   const std::string head = format_head(response.status, response.headers, response.body.size());
   if (!send_body) response.body.clear();
   body_bytes_ = response.body.size();
-  const Pieces pieces = {asio::buffer(head), asio::buffer(response.body)};
-  if (!co_await write_all(pieces)) co_return gone();
+  Pieces pieces = {asio::buffer(head), asio::buffer(response.body)};
+  if (!write_now(pieces) && !co_await write_rest(pieces)) co_return gone();
   co_return base::Result<void>();
 }
 
@@ -461,8 +506,8 @@ asio::awaitable<base::Result<void>> Connection::begin_stream(int status, Headers
   answer_ = Answer::stream;
   status_ = status;
   const std::string head = format_head(status, headers, std::nullopt);
-  const Pieces pieces = {asio::buffer(head)};
-  if (!co_await write_all(pieces)) co_return gone();
+  Pieces pieces = {asio::buffer(head)};
+  if (!write_now(pieces) && !co_await write_rest(pieces)) co_return gone();
   co_return base::Result<void>();
 }
 
@@ -481,7 +526,7 @@ asio::awaitable<base::Result<void>> Connection::write(std::string_view chunk) {
     pieces[2] = asio::buffer("\r\n", 2);
   }
   pieces[1] = asio::buffer(chunk.data(), chunk.size());
-  if (!co_await write_all(pieces)) co_return gone();
+  if (!write_now(pieces) && !co_await write_rest(pieces)) co_return gone();
   co_return base::Result<void>();
 }
 
@@ -491,7 +536,7 @@ asio::awaitable<base::Result<void>> Connection::end_stream() {
   answer_ = Answer::stream_ended;
   Pieces pieces = {};
   if (chunked_ && request_.method != "HEAD") pieces[0] = asio::buffer("0\r\n\r\n", 5);
-  if (!co_await write_all(pieces)) co_return gone();
+  if (!write_now(pieces) && !co_await write_rest(pieces)) co_return gone();
   co_return base::Result<void>();
 }
 
@@ -514,12 +559,12 @@ std::function<void()> Connection::waker() {
   return [state = waker_state_] {
     const std::lock_guard lock(state->mutex);
     if (state->connection == nullptr || std::exchange(state->posted, true)) return;
-    asio::post(state->connection->strand(), [state] {
+    asio::post(state->connection->executor(), [state] {
       Connection* connection = nullptr;
       {
         const std::lock_guard inner(state->mutex);
         state->posted = false;
-        connection = state->connection;  // set to null only on this strand, so it stays good below
+        connection = state->connection;  // set to null only on this thread, so it stays good below
       }
       if (connection == nullptr) return;
       connection->woken_ = true;
@@ -567,7 +612,7 @@ asio::awaitable<Wake> Exchange::wait(std::optional<base::Duration> at_most) {
   return connection_.wait(at_most);
 }
 asio::any_io_executor Exchange::executor() {
-  return connection_.strand();
+  return connection_.executor();
 }
 
 void Exchange::on_disconnect(std::function<void()> callback) {

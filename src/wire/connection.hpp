@@ -15,11 +15,15 @@
 
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/buffer.hpp>
+#include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/steady_timer.hpp>
 
+#include "wire/deadlines.hpp"
 #include "wire/http_server.hpp"
+#include "wire/input_buffer.hpp"
 #include "wire/request_parser.hpp"
+#include "wire/transport.hpp"
+#include "wire/wait_point.hpp"
 
 namespace tidemill::wire {
 
@@ -34,25 +38,26 @@ struct ServerContext {
   Router router;
   const base::Clock& clock;
   std::atomic<bool> draining = false;
-};
 
-// Wakes one coroutine of the same strand, or lets it give up at a deadline. A waiter checks its condition first; since
-// nothing else runs on the strand between that check and the wait, no notification is lost.
-class StrandEvent {
- public:
-  explicit StrandEvent(const asio::any_io_executor& strand) : timer_(strand) {}
-  // Notified, or for no reason: true. Past the deadline: false.
-  asio::awaitable<bool> wait_until(base::SteadyTime deadline);
-  void notify() { timer_.cancel(); }
+  // What new connections show; null: plain HTTP.
+  TlsContext tls() const {
+    const std::lock_guard lock(tls_mutex);
+    return tls_context;
+  }
+  void set_tls(TlsContext fresh) {
+    const std::lock_guard lock(tls_mutex);
+    tls_context.swap(fresh);
+  }
 
  private:
-  asio::steady_timer timer_;
+  mutable std::mutex tls_mutex;
+  TlsContext tls_context;
 };
 
-// All members run on the strand of the socket's executor, save the constructor.
+// All members run on the thread of the socket's context, save the constructor.
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
-  Connection(asio::ip::tcp::socket socket, ServerContext& context);
+  Connection(asio::ip::tcp::socket socket, asio::io_context& io, ServerContext& context);
   ~Connection();
 
   // Serves until the connection ends.
@@ -65,35 +70,35 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // Resets the connection: what runs on it sees the client gone.
   void cut();
 
-  asio::any_io_executor strand() { return socket_.get_executor(); }
+  asio::any_io_executor executor() { return transport_.socket().get_executor(); }
 
  private:
   friend class Exchange;
   struct WakerState;
   enum class Answer { none, whole, stream, stream_ended };
-  // The pieces of one write, in order; unused ones are empty.
-  using Pieces = std::array<asio::const_buffer, 3>;
 
-  // Input: `pump` is the only reader of the socket and runs all the time, so that the end of the connection is seen
-  // whatever else goes on.
-  void start_pump();
-  asio::awaitable<void> pump();
-  boost::system::error_code read_available();
+  // Input: the socket is watched all the time, so that the end of the connection is seen whatever else goes on, unless
+  // `input_` is full.
+  void watch();
+  void on_readable();
   void consume_input(size_t bytes);
   void client_gone();
+  void close();
 
+  asio::awaitable<bool> shake_hands();
   asio::awaitable<bool> serve_one();
   asio::awaitable<bool> read_request(RequestParser& parser);
   asio::awaitable<void> run_exchange();
-  asio::awaitable<void> dispatch(Exchange& exchange);
   asio::awaitable<void> refuse(int status, std::string message);
   asio::awaitable<void> linger();
   void add_cors(Headers& headers) const;
   HttpResponse preflight(std::string allow) const;
 
   std::string format_head(int status, const Headers& headers, std::optional<size_t> content_length);
+  // What can be written at once, which is nearly always all. False: `write_rest` has to go on.
+  bool write_now(Pieces& pieces);
   // False if the client did not take it all.
-  asio::awaitable<bool> write_all(Pieces pieces);
+  asio::awaitable<bool> write_rest(Pieces pieces);
 
   // The exchange's side (see http_server.hpp).
   asio::awaitable<base::Result<void>> respond(HttpResponse response);
@@ -104,20 +109,20 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::function<void()> waker();
   void detach_waker();
 
-  asio::ip::tcp::socket socket_;
+  Transport transport_;
   ServerContext& context_;
   std::string peer_;
 
   // Input.
-  std::string input_;  // received and not yet consumed, at most `input_capacity_`
+  InputBuffer input_;  // received and not yet consumed, at most `input_capacity_`
   size_t input_capacity_;
-  StrandEvent input_event_;  // more input, the end of it, or a drain
-  StrandEvent room_event_;   // there is room in `input_` again
+  WaitPoint input_event_;  // more input, the end of it, or a drain
+  bool watching_ = false;
   bool end_of_input_ = false;
   bool broken_ = false;  // reset, stalled or cut: nothing can be read or written any more
 
   // Output.
-  asio::steady_timer write_timer_;
+  Deadlines::Entry write_deadline_;
 
   // The exchange that runs now.
   HttpRequest request_;
@@ -128,7 +133,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool keep_alive_ = false;
   bool chunked_ = false;
   std::function<void()> on_disconnect_;
-  StrandEvent wake_event_;
+  WaitPoint wake_event_;
   bool woken_ = false;
   std::shared_ptr<WakerState> waker_state_;
 };

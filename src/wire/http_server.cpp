@@ -15,7 +15,6 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/asio/strand.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
 #include "base/log.hpp"
@@ -45,20 +44,28 @@ std::string format_endpoint(const tcp::endpoint& endpoint) {
 
 }  // namespace
 
+// One thread and what it alone runs: connections never change threads, so that nothing of theirs needs a lock.
+struct IoThread {
+  asio::io_context io{1};
+  asio::executor_work_guard<asio::io_context::executor_type> work = asio::make_work_guard(io);
+  size_t connections = 0;  // guarded by Impl::mutex
+};
+
 struct HttpServer::Impl {
-  Impl(HttpServerOptions options, Router router)
-      : context(std::move(options), std::move(router)),
-        io(std::make_unique<asio::io_context>(context.options.io_threads)),
-        work(asio::make_work_guard(*io)),
-        acceptor(std::in_place, asio::make_strand(*io)) {}
+  Impl(HttpServerOptions options, Router router) : context(std::move(options), std::move(router)) {
+    for (int i = 0; i < std::max(1, context.options.io_threads); ++i)
+      io.push_back(std::make_unique<IoThread>());
+    acceptor.emplace(io.front()->io);
+  }
   ~Impl() { (void)stop(base::Duration(0)); }
 
   base::Result<void> listen();
   void run_threads();
   asio::awaitable<void> accept_loop();
-  void admit(tcp::socket socket);
+  void admit(tcp::socket socket, IoThread& thread);
+  IoThread& least_busy();
   void remove(Connection* connection);
-  // Calls `act` on the strand of every connection; with `mutex` held.
+  // Calls `act` on the thread of every connection; with `mutex` held.
   void for_each_connection(void (Connection::*act)());
   void drain();
   bool stop(base::Duration limit);
@@ -69,11 +76,14 @@ struct HttpServer::Impl {
   std::mutex stop_mutex;  // held by the one `stop` that does the work
   std::mutex mutex;       // guards `open`, and the end of `io` and `acceptor`
   std::condition_variable closed;
-  std::unordered_map<Connection*, std::weak_ptr<Connection>> open;
+  struct Open {
+    std::weak_ptr<Connection> connection;
+    IoThread* thread;
+  };
+  std::unordered_map<Connection*, Open> open;
 
-  std::unique_ptr<asio::io_context> io;  // null once stopped
-  asio::executor_work_guard<asio::io_context::executor_type> work;
-  std::optional<tcp::acceptor> acceptor;
+  std::vector<std::unique_ptr<IoThread>> io;  // empty once stopped
+  std::optional<tcp::acceptor> acceptor;      // on the first
   std::vector<std::thread> threads;
 };
 
@@ -112,15 +122,16 @@ void HttpServer::Impl::run_threads() {
   asio::co_spawn(acceptor->get_executor(), accept_loop(), [](std::exception_ptr failure) {
     if (failure) base::log::error("the accept loop ended unexpectedly: no new connections are served");
   });
-  for (int i = 0; i < std::max(1, context.options.io_threads); ++i)
-    threads.emplace_back([this] { io->run(); });
+  for (const auto& thread : io)
+    threads.emplace_back([raw = thread.get()] { raw->io.run(); });
 }
 
 asio::awaitable<void> HttpServer::Impl::accept_loop() {
   asio::steady_timer backoff(acceptor->get_executor());
   bool failing = false;
   while (acceptor->is_open()) {
-    auto [error, socket] = co_await acceptor->async_accept(asio::any_io_executor(asio::make_strand(*io)), as_result);
+    IoThread& thread = least_busy();
+    auto [error, socket] = co_await acceptor->async_accept(thread.io, as_result);
     if (!acceptor->is_open()) co_return;
     if (error) {
       // Typically EMFILE. The pending connection stays in the backlog, so trying again at once would spin.
@@ -130,11 +141,17 @@ asio::awaitable<void> HttpServer::Impl::accept_loop() {
       continue;
     }
     if (std::exchange(failing, false)) base::log::info("accepting connections again");
-    admit(std::move(socket));
+    admit(std::move(socket), thread);
   }
 }
 
-void HttpServer::Impl::admit(tcp::socket socket) {
+IoThread& HttpServer::Impl::least_busy() {
+  const std::lock_guard lock(mutex);
+  const auto fewer = [](const auto& a, const auto& b) { return a->connections < b->connections; };
+  return **std::min_element(io.begin(), io.end(), fewer);
+}
+
+void HttpServer::Impl::admit(tcp::socket socket, IoThread& thread) {
   const size_t limit = context.options.max_connections;
   std::shared_ptr<Connection> connection;
   bool over = false;
@@ -142,10 +159,11 @@ void HttpServer::Impl::admit(tcp::socket socket) {
     const std::lock_guard lock(mutex);
     over = open.size() >= limit;
     if (open.size() >= limit + max_refusals) return;  // closes the socket
-    connection = std::make_shared<Connection>(std::move(socket), context);
-    open.emplace(connection.get(), connection);
+    connection = std::make_shared<Connection>(std::move(socket), thread.io, context);
+    open.emplace(connection.get(), Open{connection, &thread});
+    ++thread.connections;
   }
-  asio::co_spawn(connection->strand(), over ? connection->refuse_for_load() : connection->run(),
+  asio::co_spawn(connection->executor(), over ? connection->refuse_for_load() : connection->run(),
                  [this, connection](std::exception_ptr failure) {
                    if (failure) {
                      base::log::error("a connection ended by an exception");
@@ -157,15 +175,18 @@ void HttpServer::Impl::admit(tcp::socket socket) {
 
 void HttpServer::Impl::remove(Connection* connection) {
   const std::lock_guard lock(mutex);
-  open.erase(connection);
+  if (const auto found = open.find(connection); found != open.end()) {
+    --found->second.thread->connections;
+    open.erase(found);
+  }
   if (open.empty()) closed.notify_all();
 }
 
 void HttpServer::Impl::for_each_connection(void (Connection::*act)()) {
-  for (const auto& [key, weak] : open) {
-    if (auto connection = weak.lock()) {
-      const auto strand = connection->strand();
-      asio::post(strand, [connection = std::move(connection), act] { ((*connection).*act)(); });
+  for (const auto& [key, held] : open) {
+    if (auto connection = held.connection.lock()) {
+      const auto executor = connection->executor();
+      asio::post(executor, [connection = std::move(connection), act] { ((*connection).*act)(); });
     }
   }
 }
@@ -182,7 +203,7 @@ void HttpServer::Impl::drain() {
 
 bool HttpServer::Impl::stop(base::Duration limit) {
   const std::lock_guard only_one(stop_mutex);
-  if (!io) return true;
+  if (io.empty()) return true;
   drain();
   bool orderly = true;
   {
@@ -196,24 +217,30 @@ bool HttpServer::Impl::stop(base::Duration limit) {
       base::log::warn("{} handlers did not return after their clients were cut off", open.size());
     }
   }
-  work.reset();
-  io->stop();
+  for (const auto& thread : io) {
+    thread->work.reset();
+    thread->io.stop();
+  }
   for (std::thread& thread : threads)
     thread.join();
   threads.clear();
-  std::unique_ptr<asio::io_context> ended;
+  std::vector<std::unique_ptr<IoThread>> ended;
   {
     const std::lock_guard lock(mutex);
     acceptor.reset();
     open.clear();
-    ended = std::move(io);
+    ended = std::exchange(io, {});
   }
-  ended.reset();  // with the frames of coroutines that still wait
+  ended.clear();  // with the frames of coroutines that still wait
   return orderly;
 }
 
 base::Result<std::unique_ptr<HttpServer>> HttpServer::start(HttpServerOptions options, Router router) {
   auto impl = std::make_unique<Impl>(std::move(options), std::move(router));
+  if (impl->context.options.tls) {
+    TM_TRY(TlsContext tls, load_server_tls(*impl->context.options.tls));
+    impl->context.set_tls(std::move(tls));
+  }
   TM_CHECK(impl->listen());
   impl->run_threads();
   return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
@@ -226,7 +253,7 @@ uint16_t HttpServer::port() const {
   return impl_->bound.port();
 }
 std::string HttpServer::url() const {
-  return "http://" + format_endpoint(impl_->bound);
+  return (impl_->context.options.tls ? "https://" : "http://") + format_endpoint(impl_->bound);
 }
 
 size_t HttpServer::connections() const {
@@ -235,7 +262,13 @@ size_t HttpServer::connections() const {
 }
 
 asio::any_io_executor HttpServer::executor() {
-  return impl_->io->get_executor();
+  return impl_->io.front()->io.get_executor();
+}
+base::Result<void> HttpServer::reload_tls() {
+  if (!impl_->context.options.tls) return {};
+  TM_TRY(TlsContext tls, load_server_tls(*impl_->context.options.tls));
+  impl_->context.set_tls(std::move(tls));
+  return {};
 }
 void HttpServer::drain() {
   impl_->drain();

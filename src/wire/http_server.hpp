@@ -1,8 +1,8 @@
-// The HTTP/1.1 server: Asio coroutines and Beast's parser behind a small interface.
+// The HTTP/1.1 server: Asio coroutines behind a small interface, with TLS or without.
 //
-// A connection is one strand. Its requests are answered one after the other, in order; pipelined requests wait in a
-// bounded buffer. While a handler runs the server keeps watching the socket, so a client that hangs up is noticed at
-// once, whether the answer is a stream or not.
+// A connection stays on one thread, that which had the fewest when it came. Its requests are answered one after the
+// other, in order; pipelined requests wait in a bounded buffer. While a handler runs the server keeps watching the
+// socket, so a client that hangs up is noticed at once, whether the answer is a stream or not.
 //
 // What counts as hung up: a reset, or the end of the client's bytes. TCP cannot tell a client that has gone from one
 // that only shut down its sending half, and the second kind hardly exists (curl, browsers and the OpenAI clients never
@@ -25,6 +25,7 @@
 #include "base/clock.hpp"
 #include "base/result.hpp"
 #include "wire/http_message.hpp"
+#include "wire/tls_context.hpp"
 
 namespace tidemill::wire {
 
@@ -66,7 +67,7 @@ class Exchange {
   // Whether `respond` or `begin_stream` was called.
   bool answered() const;
   bool disconnected() const;
-  // `callback` runs on the connection's strand when the client goes (now, if it has gone already) and is forgotten when
+  // `callback` runs on the connection's thread when the client goes (now, if it has gone already) and is forgotten when
   // the handler returns. Must not block. Replaces the previous one.
   void on_disconnect(std::function<void()> callback);
 
@@ -83,7 +84,7 @@ class Exchange {
   std::function<void()> waker();
   asio::awaitable<Wake> wait(std::optional<base::Duration> at_most = std::nullopt);
 
-  // The connection's strand, on which the handler runs.
+  // The connection's io_context, which one thread runs: the handler's thread.
   asio::any_io_executor executor();
 
  private:
@@ -92,7 +93,7 @@ class Exchange {
   Connection& connection_;
 };
 
-// A coroutine; on the strand of its connection. It must not block the thread for long: other connections share it. An
+// A coroutine; on the thread of its connection. It must not block the thread for long: other connections share it. An
 // exception that leaves it is logged and answered with 500.
 using Handler = std::function<asio::awaitable<void>(Exchange&)>;
 
@@ -107,7 +108,12 @@ class Router {
     const Handler* handler = nullptr;  // null: none for this method
     std::string_view route;            // empty: no such path
     std::string_view rest;             // what `*` stands for
-    std::string allow;                 // "GET, HEAD, OPTIONS", where the path is known
+    // "GET, HEAD, OPTIONS", where the path is known.
+    std::string allow() const;
+
+   private:
+    friend class Router;
+    const std::vector<std::pair<std::string, Handler>>* methods_ = nullptr;
   };
   // `path` must outlive the match.
   Match find(std::string_view method, std::string_view path) const;
@@ -147,11 +153,14 @@ struct HttpServerOptions {
   // After an answer that closes the connection with input unread: how long to let the client read it before the reset.
   base::Duration linger_timeout = std::chrono::seconds(2);
 
+  // TLS 1.2 and newer, instead of plain HTTP. Plain requests are told so with 400.
+  std::optional<TlsServerFiles> tls;
+
   // Origins that browsers may call from; "*" means any. Empty: no CORS headers.
   std::vector<std::string> cors_origins;
 
   const base::Clock* clock = nullptr;  // for the timestamps of requests; the system's if null
-  // Called after each exchange on its strand; from several threads at a time.
+  // Called after each exchange on its thread; from several threads at a time.
   std::function<void(const ExchangeSummary&)> on_exchange;
 };
 
@@ -170,6 +179,10 @@ class HttpServer {
   size_t connections() const;
   // Where other coroutines of the process may run (outgoing requests, periodic work), until `stop`.
   asio::any_io_executor executor();
+
+  // Reads the files of the certificate again, for connections made from now on; those that exist go on with what they
+  // have. An error (see load_server_tls) leaves all as it was. Without TLS: nothing.
+  base::Result<void> reload_tls();
 
   // Stops accepting, closes idle connections, lets running exchanges finish and says "Connection: close" in their
   // answers. Returns at once. Idempotent.

@@ -1,26 +1,14 @@
 #include "wire/request_parser.hpp"
 
 #include <algorithm>
-#include <cstdint>
-#include <limits>
 #include <utility>
-
-#include <boost/beast/http/parser.hpp>
-#include <boost/beast/http/string_body.hpp>
 
 namespace tidemill::wire {
 
-namespace http = boost::beast::http;
-
-struct RequestParser::Grammar {
-  http::request_parser<http::string_body> parser;
-};
-
 namespace {
 
-std::string_view view(boost::beast::string_view text) {
-  return {text.data(), text.size()};
-}
+// Of a declared body, what memory is reserved for before it has come.
+constexpr size_t reserve_limit = size_t{256} << 10;
 
 // "a=1&b=%20" into pairs; false for a broken escape.
 bool decode_query(std::string_view text, std::vector<std::pair<std::string, std::string>>& query) {
@@ -38,167 +26,168 @@ bool decode_query(std::string_view text, std::vector<std::pair<std::string, std:
   return true;
 }
 
-// The path and query of any form of target: "/a?b", "http://host/a?b" (which proxies send) or "*".
-std::string_view origin_form(std::string_view target) {
+// The parts of "http://host/a?b", which proxies send.
+struct AbsoluteForm {
+  std::string_view authority;
+  std::string_view path_and_query;
+};
+std::optional<AbsoluteForm> absolute_form(std::string_view target) {
   const size_t scheme = target.find("://");
-  if (target.starts_with('/') || scheme == std::string_view::npos) return target;
-  const size_t path = target.find('/', scheme + 3);
-  return path == std::string_view::npos ? std::string_view("/") : target.substr(path);
+  if (scheme == std::string_view::npos) return std::nullopt;
+  const std::string_view name = target.substr(0, scheme);
+  if (!equal_ignoring_case(name, "http") && !equal_ignoring_case(name, "https")) return std::nullopt;
+  const std::string_view rest = target.substr(scheme + 3);
+  const size_t end = std::min(rest.find_first_of("/?"), rest.size());
+  return AbsoluteForm{rest.substr(0, end), end == rest.size() ? std::string_view("/") : rest.substr(end)};
+}
+
+bool is_host_character(char c) {
+  const bool alphanumeric = (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
+  return alphanumeric || std::string_view("-._~!$&'()*+,;=%:[]").find(c) != std::string_view::npos;
 }
 
 }  // namespace
-
-RequestParser::RequestParser(Limits limits) : limits_(limits), grammar_(std::make_unique<Grammar>()) {
-  auto& parser = grammar_->parser;
-  parser.header_limit(std::numeric_limits<std::uint32_t>::max());  // ours is checked before Beast sees the head
-  // A declared length is checked against this before memory is reserved for it.
-  parser.body_limit(limits.body_bytes);
-  parser.eager(false);
-}
-
-RequestParser::~RequestParser() = default;
 
 size_t RequestParser::feed(std::string_view bytes) {
   if (done_ || refusal_) return 0;
   size_t taken = 0;
   if (!head_done_) {
-    // Line ends left over from a previous request are tolerated (RFC 9112, section 2.2).
-    while (taken < bytes.size() && (bytes[taken] == '\r' || bytes[taken] == '\n'))
-      ++taken;
+    taken = skip_blank_lines(bytes);
     const std::string_view head = bytes.substr(taken);
-    const size_t length = whole_head(head);
-    if (length == 0) return taken;
-    read_head(head.substr(0, length));
-    taken += length;
+    if (head.empty() || head == "\r") return taken;
+    // What can be no head is refused without waiting for its end.
+    if (static_cast<unsigned char>(head.front()) <= ' ') {
+      refuse(400, head.front() == '\x16'
+                      ? "this is a TLS handshake, and the server speaks plain HTTP here"
+                      : "not a valid HTTP/1.1 request: its first line begins with a control character or a blank");
+      return taken;
+    }
+    switch (scanner_.scan(head, limits_.header_bytes)) {
+      case HeadScanner::Found::nothing:
+        return taken;
+      case HeadScanner::Found::bare_line_feed:
+        refuse(400, "not a valid HTTP/1.1 request: its head is not lines of text that end in CR LF");
+        return taken;
+      case HeadScanner::Found::too_long:
+        refuse(431,
+               "the request's head is longer than the limit of " + std::to_string(limits_.header_bytes) + " bytes");
+        return taken;
+      case HeadScanner::Found::head:
+        break;
+    }
+    read_head(head.substr(0, scanner_.length()));
+    taken += scanner_.length();
+    if (refusal_) return taken;
   }
-  if (!done_ && !refusal_) taken += read_body(bytes.substr(taken));
-  if (done_) request_.body = std::move(grammar_->parser.get().body());
-  return taken;
+  return taken + read_body(bytes.substr(taken));
 }
 
-// The length of the head at the front of `bytes`; 0 if it is not whole yet, or refused for its length.
-//
-// Beast sees whole heads only. It would count the request line against the limit apart from the fields when they come
-// at once and together when they come in pieces, and find faults in what follows the head. What can be no head is
-// refused without waiting for its end.
-size_t RequestParser::whole_head(std::string_view bytes) {
-  constexpr std::string_view blank_line = "\r\n\r\n";
-  const size_t from = std::min(head_searched_, bytes.size());
-  const size_t end = bytes.find(blank_line, from - std::min(from, blank_line.size() - 1));
-  const bool whole = end != std::string_view::npos;
-  const size_t length = whole ? end + blank_line.size() : bytes.size();
-  if (length > limits_.header_bytes || (!whole && length == limits_.header_bytes)) {
-    refuse(431, "the request's head is longer than the limit of " + std::to_string(limits_.header_bytes) + " bytes");
-    return 0;
-  }
-  if (whole) return length;
-  bool broken = !bytes.empty() && static_cast<unsigned char>(bytes.front()) <= ' ';
-  for (size_t at = bytes.find('\n', from); at != std::string_view::npos && !broken; at = bytes.find('\n', at + 1))
-    broken = at == 0 || bytes[at - 1] != '\r';
-  if (broken) refuse(400, "not a valid HTTP/1.1 request: its head is not lines of text that end in CR LF");
-  head_searched_ = bytes.size();
-  return 0;
+// Line ends left over from a previous request are tolerated (RFC 9112, section 2.2).
+size_t RequestParser::skip_blank_lines(std::string_view bytes) {
+  size_t taken = 0;
+  while (bytes.substr(taken).starts_with("\r\n"))
+    taken += 2;
+  return taken;
 }
 
 void RequestParser::read_head(std::string_view head) {
-  auto& parser = grammar_->parser;
-  boost::beast::error_code error;
-  parser.put(boost::asio::buffer(head.data(), head.size()), error);
-  if (error == http::error::body_limit) {
-    refuse_large_body();
-  } else if (error) {
-    refuse(400, "not a valid HTTP/1.1 request: " + error.message());
-  } else {
-    finish_head();
-    done_ = !refusal_ && parser.is_done();
+  RequestLine line;
+  if (const char* const fault = read_request_head(head, line, request_.headers)) {
+    return refuse(400, std::string("not a valid HTTP/1.1 request: ") + fault);
   }
-}
-
-// Takes what it can of the body and its framing, and returns how much that was.
-//
-// The end of a chunked body is never shorter than "0\r\n\r\n", and Beast asserts that many bytes on its second look at
-// an unfinished last chunk: fewer are left to come again with more behind them.
-size_t RequestParser::read_body(std::string_view bytes) {
-  auto& parser = grammar_->parser;
-  const size_t least = parser.chunked() ? 5 : 1;
-  size_t taken = 0;
-  while (!done_ && !refusal_ && bytes.size() - taken >= least) {
-    boost::beast::error_code error;
-    const size_t body_before = parser.get().body().size();
-    const size_t count = parser.put(boost::asio::buffer(bytes.data() + taken, bytes.size() - taken), error);
-    taken += count;
-    if (error == http::error::body_limit) {
-      refuse_large_body();
-    } else if (error && error != http::error::need_more) {
-      refuse(400, "not a valid HTTP/1.1 request: " + error.message());
-    }
-    framing_bytes_ = parser.get().body().size() > body_before ? 0 : framing_bytes_ + count;
-    refuse_long_framing(framing_bytes_ > limits_.header_bytes);
-    if (error == http::error::need_more) {
-      // What is left is a chunk's header or the trailers, unfinished.
-      refuse_long_framing(framing_bytes_ + bytes.size() - taken >= limits_.header_bytes);
-      break;
-    }
-    done_ = !refusal_ && parser.is_done();
-  }
-  return taken;
-}
-
-void RequestParser::refuse_large_body() {
-  if (!head_done_) request_.target = view(grammar_->parser.get().target());  // decides how the refusal is worded
-  refuse(413, "the request's body is larger than the limit of " + std::to_string(limits_.body_bytes) + " bytes");
-}
-
-// Chunk extensions and trailers are head-like: they come whole or not at all, under the same limit.
-void RequestParser::refuse_long_framing(bool too_long) {
-  if (!too_long || refusal_) return;
-  refuse(431, "a chunk's header or the trailers are longer than the limit of " + std::to_string(limits_.header_bytes) +
-                  " bytes");
-}
-
-void RequestParser::finish_head() {
-  const auto& head = grammar_->parser.get();
   head_done_ = true;
-  request_.method = view(head.method_string());
-  request_.target = view(head.target());
-  request_.http_1_0 = head.version() == 10;
-  for (const auto& field : head)
-    request_.headers.add(std::string(view(field.name_string())), std::string(view(field.value())));
+  request_.method = line.method;
+  request_.target = line.target;
+  request_.http_1_0 = line.http_1_0;
   keep_alive_ = request_.headers.has_token("connection", "close") ? false
                 : request_.http_1_0 ? request_.headers.has_token("connection", "keep-alive")
                                     : true;
   expects_continue_ = !request_.http_1_0 && request_.headers.has_token("expect", "100-continue");
-
-  size_t hosts = 0;
-  size_t encodings = 0;
-  for (const auto& [name, value] : request_.headers) {
-    hosts += equal_ignoring_case(name, "host");
-    encodings += equal_ignoring_case(name, "transfer-encoding");
+  if (const char* const fault = read_body_length(request_.headers, request_.http_1_0, length_)) {
+    return refuse(400, std::string("the length of the request's body is not certain: ") + fault);
   }
-  if (hosts > 1 || (hosts == 0 && !request_.http_1_0)) return refuse(400, "an HTTP/1.1 request has exactly one Host");
-  if (encodings != 0) {
-    if (request_.headers.has("content-length")) {
-      return refuse(400, "a request has either Content-Length or Transfer-Encoding, not both");
-    }
-    if (request_.http_1_0 || encodings > 1 ||
-        !equal_ignoring_case(*request_.headers.find("transfer-encoding"), "chunked")) {
-      return refuse(400, "the only Transfer-Encoding of requests that is supported is \"chunked\", in HTTP/1.1");
-    }
+  if (length_.kind == BodyLength::Kind::length && length_.bytes > limits_.body_bytes) {
+    return refuse(413,
+                  "the request's body is larger than the limit of " + std::to_string(limits_.body_bytes) + " bytes");
   }
+  read_target();
+  if (refusal_) return;
+  if (const auto parent = request_.headers.find("traceparent")) {
+    const auto state = request_.headers.find("tracestate").value_or("");
+    request_.trace = observe::SpanContext::parse_traceparent(*parent, state).value_or(observe::SpanContext());
+  }
+  if (length_.kind == BodyLength::Kind::length) request_.body.reserve(std::min<uint64_t>(length_.bytes, reserve_limit));
+}
 
-  const std::string_view target = origin_form(request_.target);
+void RequestParser::read_target() {
+  std::string_view target = request_.target;
+  const auto absolute = absolute_form(target);
+  if (absolute) target = absolute->path_and_query;
+  check_host(absolute ? absolute->authority : std::string_view());
+  if (refusal_) return;
   const size_t question = target.find('?');
   auto path = percent_decode(target.substr(0, question));
   const bool query_is_good = question == std::string_view::npos ||
                              decode_query(target.substr(question + 1, target.find('#') - question - 1), request_.query);
   if (!path || !query_is_good) return refuse(400, "the request's target has a broken percent escape");
+  if (path->empty() && absolute) *path = "/";  // "http://host?query"
   if (!path->starts_with('/') && !(*path == "*" && request_.method == "OPTIONS")) {
     return refuse(400, "the request's target must be a path that begins with '/'");
   }
   request_.path = std::move(*path);
-  if (const auto parent = request_.headers.find("traceparent")) {
-    const auto state = request_.headers.find("tracestate").value_or("");
-    request_.trace = observe::SpanContext::parse_traceparent(*parent, state).value_or(observe::SpanContext());
+}
+
+// `authority`: what an absolute target names; empty: nothing.
+void RequestParser::check_host(std::string_view authority) {
+  size_t hosts = 0;
+  std::string_view host;
+  for (const auto& [name, value] : request_.headers) {
+    if (name.size() != 4 || !equal_ignoring_case(name, "host")) continue;
+    ++hosts;
+    host = value;
+  }
+  if (hosts > 1 || (hosts == 0 && !request_.http_1_0)) return refuse(400, "an HTTP/1.1 request has exactly one Host");
+  if (!std::all_of(host.begin(), host.end(), is_host_character)) {
+    return refuse(400, "the Host of the request is not a host name with or without a port");
+  }
+  if (!authority.empty() && hosts != 0 && !equal_ignoring_case(authority, host)) {
+    return refuse(400, "the request's target and its Host name different hosts");
+  }
+}
+
+// Takes what it can of the body and its framing, and returns how much that was.
+size_t RequestParser::read_body(std::string_view bytes) {
+  if (length_.kind != BodyLength::Kind::chunked) {
+    const size_t count = static_cast<size_t>(std::min<uint64_t>(length_.bytes, bytes.size()));
+    request_.body.append(bytes.substr(0, count));
+    length_.bytes -= count;
+    done_ = length_.bytes == 0;
+    return count;
+  }
+  size_t taken = 0;
+  while (taken < bytes.size() && chunks_.state() == ChunkDecoder::State::more) {
+    const ChunkDecoder::Step step = chunks_.next(bytes.substr(taken));
+    request_.body.append(bytes.substr(taken + step.offset, step.length));
+    taken += step.taken;
+  }
+  done_ = chunks_.state() == ChunkDecoder::State::done;
+  if (!done_) refuse_chunk();
+  return taken;
+}
+
+void RequestParser::refuse_chunk() {
+  switch (chunks_.state()) {
+    case ChunkDecoder::State::malformed:
+      return refuse(400, "not a valid HTTP/1.1 request: a chunk of its body is malformed");
+    case ChunkDecoder::State::framing_too_long:
+      return refuse(431, "a chunk's header or the trailers are longer than the limit of " +
+                             std::to_string(limits_.header_bytes) + " bytes");
+    case ChunkDecoder::State::body_too_long:
+      return refuse(413,
+                    "the request's body is larger than the limit of " + std::to_string(limits_.body_bytes) + " bytes");
+    case ChunkDecoder::State::more:
+    case ChunkDecoder::State::done:
+      break;
   }
 }
 

@@ -1,13 +1,14 @@
-// From bytes to an HttpRequest, with no socket in sight. Beast's parser does the grammar; this adds the limits, the
-// checks against request smuggling (RFC 9112, sections 6.1 and 6.3) and the decoding of the target.
+// From bytes to an HttpRequest, with no socket in sight: the grammar (http_head.hpp, chunk_decoder.hpp), the limits,
+// the checks against request smuggling (RFC 9112, sections 6.1 and 6.3) and the decoding of the target.
 #pragma once
 
 #include <cstddef>
-#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 
+#include "wire/chunk_decoder.hpp"
+#include "wire/http_head.hpp"
 #include "wire/http_message.hpp"
 
 namespace tidemill::wire {
@@ -25,13 +26,12 @@ class RequestParser {
     std::string message;
   };
 
-  explicit RequestParser(Limits limits);
-  ~RequestParser();
+  explicit RequestParser(Limits limits) : limits_(limits), chunks_(limits.header_bytes, limits.body_bytes) {}
 
   // Takes what it can from the front of `bytes` and returns how much that was; the rest must come again, with more
   // behind it. Stops at the end of the request, and for good at a refusal. An unfinished head is never taken, so
-  // `bytes` has to be able to hold `header_bytes`. How the bytes are cut into pieces does not change whether a
-  // request is accepted, nor what is read; what is broken may be refused before all of it is there.
+  // `bytes` has to be able to hold `header_bytes`. How the bytes are cut into pieces changes neither what is read nor
+  // what is refused, and why.
   size_t feed(std::string_view bytes);
 
   bool head_done() const { return head_done_; }
@@ -47,22 +47,20 @@ class RequestParser {
   HttpRequest take();
 
  private:
-  struct Grammar;  // Beast's parser
-
-  size_t whole_head(std::string_view bytes);
+  size_t skip_blank_lines(std::string_view bytes);
   void read_head(std::string_view head);
+  void read_target();
+  void check_host(std::string_view authority);
   size_t read_body(std::string_view bytes);
-  void finish_head();
-  void refuse_large_body();
-  void refuse_long_framing(bool too_long);
+  void refuse_chunk();
   void refuse(int status, std::string message);
 
   Limits limits_;
-  std::unique_ptr<Grammar> grammar_;
+  HeadScanner scanner_;
+  BodyLength length_;
+  ChunkDecoder chunks_;
   HttpRequest request_;
   std::optional<Refusal> refusal_;
-  size_t head_searched_ = 0;  // bytes of the unfinished head known to hold no blank line
-  size_t framing_bytes_ = 0;  // of chunk headers and trailers, since the last byte of the body
   bool head_done_ = false;
   bool done_ = false;
   bool expects_continue_ = false;

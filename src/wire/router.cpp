@@ -32,18 +32,24 @@ Router::Match Router::find(std::string_view method, std::string_view path) const
   if (best == nullptr) return match;
   match.route = best->path;
   match.rest = rest;
+  match.methods_ = &best->methods;
   const Handler* get = nullptr;
   for (const auto& [known, handler] : best->methods) {
-    match.allow += known + ", ";
-    if (known == "GET") {
-      get = &handler;
-      match.allow += "HEAD, ";
-    }
+    if (known == "GET") get = &handler;
     if (known == method) match.handler = &handler;
   }
-  match.allow += "OPTIONS";
   if (match.handler == nullptr && method == "HEAD") match.handler = get;
   return match;
+}
+
+std::string Router::Match::allow() const {
+  if (methods_ == nullptr) return {};
+  std::string allowed;
+  for (const auto& [known, unused] : *methods_) {
+    allowed += known + ", ";
+    if (known == "GET") allowed += "HEAD, ";
+  }
+  return allowed + "OPTIONS";
 }
 
 }  // namespace tidemill::wire

@@ -1,8 +1,10 @@
+#include "wire/url.hpp"
+
 #include <charconv>
 
 #include <fmt/format.h>
 
-#include "wire/http_client.hpp"
+#include "wire/http_message.hpp"
 
 namespace tidemill::wire {
 

@@ -1,5 +1,6 @@
-// Any bytes as what a client sends: requests one behind the other, whole and in pieces cut anywhere, come out the same,
-// within the limits; and a request written out again from what was read reads the same.
+// Any bytes as what a client sends: requests one behind the other, whole and in pieces cut anywhere, come out the same
+// or are refused for the same reason, within the limits; and a request written out again from what was read reads the
+// same.
 #include <algorithm>
 #include <cstdint>
 #include <optional>
@@ -22,6 +23,7 @@ struct Outcome {
   bool keep_alive = false;
   bool expects_continue = false;
   int refusal = 0;  // the status; 0: none
+  std::string reason;
   size_t taken = 0;
 };
 
@@ -49,6 +51,7 @@ Outcome read(std::string_view bytes, wire::RequestParser::Limits limits, const s
   outcome.expects_continue = parser.expects_continue();
   if (parser.refusal()) {
     outcome.refusal = parser.refusal()->status;
+    outcome.reason = parser.refusal()->message;
     require(outcome.refusal >= 400 && outcome.refusal < 500 && !parser.refusal()->message.empty(),
             "a refusal is the client's fault and says why");
   }
@@ -63,8 +66,9 @@ bool same_headers(const wire::Headers& a, const wire::Headers& b) {
 void require_same(const Outcome& whole, const Outcome& pieces) {
   require(whole.done == pieces.done, "pieces are accepted where the whole is");
   require(whole.head_done == pieces.head_done, "pieces have a head where the whole has one");
-  if (!whole.done) return;  // what is broken may be refused sooner or later
+  require(whole.refusal == pieces.refusal && whole.reason == pieces.reason, "pieces are refused where the whole is");
   require(whole.taken == pieces.taken, "pieces end where the whole does");
+  if (!whole.done) return;
   require(whole.keep_alive == pieces.keep_alive && whole.expects_continue == pieces.expects_continue,
           "pieces ask for what the whole asks for");
   require(whole.request.method == pieces.request.method && whole.request.target == pieces.request.target &&

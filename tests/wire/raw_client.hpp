@@ -86,6 +86,11 @@ class RawClient {
   // Whether the server has ended the connection, with nothing left to read.
   bool at_end() { return pending_.empty() && !receive() && ended_; }
   bool was_reset() const { return reset_; }
+  // Whether there is something to read now, or the end.
+  bool has_input() const {
+    pollfd poll{fd_, POLLIN, 0};
+    return ::poll(&poll, 1, 0) > 0;
+  }
 
  private:
   bool receive() {

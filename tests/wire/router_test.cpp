@@ -29,7 +29,7 @@ TEST(Router, MethodsOfOnePath) {
   EXPECT_EQ(router.find("GET", "/a").handler, router.find("HEAD", "/a").handler);
   EXPECT_NE(router.find("GET", "/a").handler, router.find("POST", "/a").handler);
   EXPECT_EQ(router.find("PUT", "/a").handler, nullptr);
-  EXPECT_EQ(router.find("PUT", "/a").allow, "GET, HEAD, POST, OPTIONS");
+  EXPECT_EQ(router.find("PUT", "/a").allow(), "GET, HEAD, POST, OPTIONS");
   EXPECT_EQ(router.find("PUT", "/b").route, "");
 }
 

@@ -1,0 +1,121 @@
+#include "wire/client_connection.hpp"
+
+#include <tuple>
+#include <utility>
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <fmt/format.h>
+
+namespace tidemill::wire {
+
+namespace {
+
+using asio::ip::tcp;
+using base::ErrorCode;
+using base::Result;
+using boost::system::error_code;
+
+constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
+
+}  // namespace
+
+ClientConnection::ClientConnection(asio::io_context& context, std::shared_ptr<const Url> to)
+    : to_(std::move(to)),
+      transport_(tcp::socket(context)),
+      deadline_(
+          Deadlines::of(context), [](void* self) { static_cast<ClientConnection*>(self)->stop(Stopped::timeout); },
+          this) {}
+
+ClientConnection::~ClientConnection() {
+  if (stopped_ == Stopped::no) transport_.finish_tls();
+}
+
+void ClientConnection::stop(Stopped why) {
+  if (stopped_ != Stopped::no) return;
+  stopped_ = why;
+  error_code ignored;
+  transport_.socket().close(ignored);  // what waits on it comes back
+}
+
+base::Error ClientConnection::failure(std::string_view doing, const error_code& error) const {
+  if (stopped_ == Stopped::timeout) {
+    return {ErrorCode::timeout, fmt::format("{} {}: it took too long", doing, to_->authority())};
+  }
+  if (stopped_ == Stopped::cancelled || error == asio::error::operation_aborted) {
+    return {ErrorCode::cancelled, fmt::format("{} {}: cancelled", doing, to_->authority())};
+  }
+  return {ErrorCode::unavailable, fmt::format("{} {}: {}", doing, to_->authority(), error.message())};
+}
+
+asio::awaitable<Result<void>> ClientConnection::wait(tcp::socket::wait_type what, base::SteadyTime deadline,
+                                                     std::string_view doing) {
+  if (stopped_ != Stopped::no) co_return failure(doing, {});
+  deadline_.set(deadline);
+  const auto [error] = co_await transport_.socket().async_wait(what, as_result);
+  deadline_.clear();
+  if (error || stopped_ != Stopped::no) co_return failure(doing, error);
+  co_return Result<void>();
+}
+
+asio::awaitable<Result<void>> ClientConnection::connect(const std::vector<tcp::endpoint>& endpoints,
+                                                        const TlsContext& tls, base::SteadyTime deadline) {
+  static constexpr std::string_view doing = "cannot connect to";
+  if (stopped_ != Stopped::no) co_return failure(doing, {});
+  tcp::socket& socket = transport_.socket();
+  error_code error = asio::error::host_not_found;
+  for (size_t i = 0; i < endpoints.size() && error; ++i) {
+    stopped_ = Stopped::no;
+    error_code ignored;
+    socket.close(ignored);
+    // An address that says nothing leaves the others their share of the time.
+    const base::SteadyTime now = base::SystemClock::instance().now();
+    deadline_.set(now + (deadline - now) / static_cast<int64_t>(endpoints.size() - i));
+    std::tie(error) = co_await socket.async_connect(endpoints[i], as_result);
+    deadline_.clear();
+    if (stopped_ == Stopped::cancelled || (error == asio::error::operation_aborted && stopped_ == Stopped::no)) break;
+    if (!error && stopped_ != Stopped::no) error = asio::error::timed_out;
+  }
+  if (error) co_return failure(doing, error);
+  transport_.prepare();
+  if (!to_->https) co_return Result<void>();
+  if (!transport_.start_tls(tls.get(), to_->host)) {
+    co_return base::Error(ErrorCode::invalid_argument, fmt::format("'{}' cannot be a TLS server name", to_->host));
+  }
+  while (true) {
+    const Progress progress = transport_.handshake();
+    if (progress.kind == Progress::Kind::done) co_return Result<void>();
+    if (progress.kind == Progress::Kind::failed || progress.kind == Progress::Kind::ended) {
+      co_return base::Error(ErrorCode::unavailable, fmt::format("no trusted TLS connection to {}: {}", to_->authority(),
+                                                                transport_.tls_failure()));
+    }
+    const bool read = progress.kind == Progress::Kind::want_read;
+    auto waited = co_await wait(read ? tcp::socket::wait_read : tcp::socket::wait_write, deadline,
+                                "no trusted TLS connection to");
+    if (!waited) co_return std::move(waited).error();
+  }
+}
+
+asio::awaitable<Result<void>> ClientConnection::write(Pieces pieces, base::Duration limit, bool& any) {
+  static constexpr std::string_view doing = "cannot send the request to";
+  while (asio::buffer_size(pieces) != 0) {
+    const Progress progress =
+        stopped_ == Stopped::no ? transport_.write(pieces) : Progress{Progress::Kind::failed, 0, {}};
+    any = any || progress.bytes != 0;
+    if (progress.kind == Progress::Kind::done) continue;
+    if (progress.kind == Progress::Kind::failed || progress.kind == Progress::Kind::ended) {
+      co_return failure(doing, progress.error);
+    }
+    const bool read = progress.kind == Progress::Kind::want_read;
+    auto waited = co_await wait(read ? tcp::socket::wait_read : tcp::socket::wait_write,
+                                base::SystemClock::instance().now() + limit, doing);
+    if (!waited) co_return std::move(waited).error();
+  }
+  co_return Result<void>();
+}
+
+asio::awaitable<Result<void>> ClientConnection::wait_readable(base::SteadyTime deadline) {
+  return wait(tcp::socket::wait_read, deadline, "no answer from");
+}
+
+}  // namespace tidemill::wire

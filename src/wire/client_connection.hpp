@@ -1,0 +1,63 @@
+// One connection to a server, with a deadline on everything that waits. Private to the room.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+
+#include "base/clock.hpp"
+#include "base/result.hpp"
+#include "wire/deadlines.hpp"
+#include "wire/tls_context.hpp"
+#include "wire/transport.hpp"
+#include "wire/url.hpp"
+
+namespace tidemill::wire {
+
+// Not thread-safe: on the thread of its context.
+class ClientConnection {
+ public:
+  ClientConnection(asio::io_context& context, std::shared_ptr<const Url> to);
+  ~ClientConnection();
+
+  const Url& to() const { return *to_; }
+
+  // TCP, and TLS with a context. The endpoints are tried in turn.
+  asio::awaitable<base::Result<void>> connect(const std::vector<asio::ip::tcp::endpoint>& endpoints,
+                                              const TlsContext& tls, base::SteadyTime deadline);
+  // Writes all; `limit` is for each wait. `any` becomes true with the first byte.
+  asio::awaitable<base::Result<void>> write(Pieces pieces, base::Duration limit, bool& any);
+  // Waits until `read` might give something.
+  asio::awaitable<base::Result<void>> wait_readable(base::SteadyTime deadline);
+  // What is there.
+  Progress read(char* to, size_t size) {
+    return stopped_ == Stopped::no ? transport_.read(to, size) : Progress{Progress::Kind::failed, 0, {}};
+  }
+
+  bool tls() const { return transport_.tls(); }
+  bool silent() { return transport_.silent(); }
+  // Ends what waits with `cancelled`, and everything that comes after it.
+  void hang_up() { stop(Stopped::cancelled); }
+  base::Error failure(std::string_view doing, const boost::system::error_code& error) const;
+
+  base::SteadyTime idle_since;
+
+ private:
+  enum class Stopped : uint8_t { no, timeout, cancelled };
+  void stop(Stopped why);
+  asio::awaitable<base::Result<void>> wait(asio::ip::tcp::socket::wait_type what, base::SteadyTime deadline,
+                                           std::string_view doing);
+
+  std::shared_ptr<const Url> to_;
+  Transport transport_;
+  Deadlines::Entry deadline_;
+  Stopped stopped_ = Stopped::no;
+};
+
+}  // namespace tidemill::wire

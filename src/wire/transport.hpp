@@ -1,0 +1,88 @@
+// The bytes of one TCP connection, plain or under TLS, without waiting: every call takes what is there and says what to
+// wait for. Private to the room.
+//
+// OpenSSL works on the socket itself (through a BIO of ours, so that a peer that has gone is an error and not a
+// signal); an idle TLS connection holds no buffers.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/ip/tcp.hpp>
+
+#include "base/result.hpp"
+
+using SSL = struct ssl_st;
+using SSL_CTX = struct ssl_ctx_st;
+
+namespace tidemill::wire {
+
+namespace asio = boost::asio;
+
+// The pieces of one write, in order; unused ones are empty.
+using Pieces = std::array<asio::const_buffer, 3>;
+
+// What came of a try to read, write or shake hands.
+struct Progress {
+  enum class Kind : uint8_t {
+    done,        // `bytes` were moved
+    want_read,   // again when the socket can be read
+    want_write,  // again when it can be written
+    ended,       // the peer's bytes are at their end, in order
+    failed,      // `error`
+  };
+  Kind kind = Kind::done;
+  size_t bytes = 0;
+  boost::system::error_code error;
+};
+
+// Not thread-safe.
+class Transport {
+ public:
+  explicit Transport(asio::ip::tcp::socket socket) : socket_(std::move(socket)) {}
+  ~Transport();
+  Transport(const Transport&) = delete;
+  Transport& operator=(const Transport&) = delete;
+
+  // Once the socket is connected: makes it non-blocking and turns Nagle's algorithm off.
+  void prepare();
+  // From here on the bytes are those within TLS, once `handshake` is done. A client checks the peer's certificate
+  // against `host` (a name or an address), which a server leaves empty. False: OpenSSL refused.
+  bool start_tls(SSL_CTX* context, const std::string& host);
+  bool tls() const { return ssl_ != nullptr; }
+  Progress handshake();
+  // Why the handshake failed, in words: "certificate verify failed: unable to get local issuer certificate".
+  const std::string& tls_failure() const { return tls_failure_; }
+
+  Progress read(char* to, size_t size);
+  // The first byte that waits below TLS, which stays there.
+  Progress peek(char* byte);
+  // Takes pieces off the front as they are written.
+  Progress write(Pieces& pieces);
+  // Tells a TLS peer that no more bytes will follow; without waiting.
+  void finish_tls();
+
+  // Whether a connection that should be silent still is: no bytes, end or error have come.
+  bool silent();
+
+  asio::ip::tcp::socket& socket() { return socket_; }
+
+ private:
+  struct SslFree {
+    void operator()(SSL* ssl) const;
+  };
+  Progress of_tls(int result);
+  Progress receive(char* to, size_t size, int flags);
+
+  asio::ip::tcp::socket socket_;
+  int descriptor_ = -1;  // of the socket, for OpenSSL
+  std::unique_ptr<SSL, SslFree> ssl_;
+  std::string tls_failure_;
+};
+
+}  // namespace tidemill::wire
