@@ -5,6 +5,7 @@
 #   scripts/deps.sh test    the above, a Redis for the session store's tests, and Node.js for the end-to-end tests
 #   scripts/deps.sh lint    clang-format and clang-tidy
 #   scripts/deps.sh fuzz    clang with libFuzzer
+#   scripts/deps.sh hop     nginx and wrk, to measure beside
 set -euo pipefail
 
 build=(g++ cmake ninja-build ccache make pkg-config
@@ -13,6 +14,7 @@ build=(g++ cmake ninja-build ccache make pkg-config
 tests=(redis-server)
 lint=(clang-format clang-tidy)
 fuzz=(clang libclang-rt-14-dev)
+hop=(nginx wrk python3)
 
 wanted=("${build[@]}")
 need_node=no
@@ -21,7 +23,8 @@ case "${1:-build}" in
   test) wanted+=("${tests[@]}"); need_node=yes ;;
   lint) wanted+=("${lint[@]}") ;;
   fuzz) wanted+=("${fuzz[@]}") ;;
-  *) echo "deps: unknown set '$1': use build, test, lint or fuzz" >&2; exit 2 ;;
+  hop) wanted+=("${hop[@]}") ;;
+  *) echo "deps: unknown set '$1': use build, test, lint, fuzz or hop" >&2; exit 2 ;;
 esac
 
 missing=()
