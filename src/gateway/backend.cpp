@@ -68,7 +68,15 @@ Backend::Backend(BackendOptions options, observe::Metrics& metrics)
                                 {{"backend", options_.name}})),
       errors_(metrics.counter({"tidemill_gateway_backend_failures_total"},
                               "Tries that a backend refused (429, 502, 503, 504), broke off or did not take",
-                              {{"backend", options_.name}})) {}
+                              {{"backend", options_.name}})) {
+  // Checked by all_backends(); what is none leads nowhere.
+  if (auto parsed = wire::Url::parse(options_.url)) url_ = *std::move(parsed);
+  base_path_ = url_.target == "/" ? "" : url_.target;
+}
+
+std::string Backend::target(std::string_view of_the_client) const {
+  return base_path_ + std::string(of_the_client);
+}
 
 bool Backend::serves(std::string_view model) const {
   if (model.empty()) return true;

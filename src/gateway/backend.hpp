@@ -11,8 +11,10 @@
 #include <vector>
 
 #include "gateway/gateway_options.hpp"
+#include "gateway/hang_up.hpp"
 #include "observe/metrics.hpp"
 #include "route/backend_load.hpp"
+#include "wire/url.hpp"
 
 namespace tidemill::gateway {
 
@@ -34,6 +36,9 @@ class Backend {
 
   const BackendOptions& options() const { return options_; }
   const std::string& name() const { return options_.name; }
+  const wire::Url& url() const { return url_; }
+  // As a backend sees it: behind the path of its URL, if that has one.
+  std::string target(std::string_view of_the_client) const;
 
   // Whether to ask it for `model`; empty stands for any.
   bool serves(std::string_view model) const;
@@ -49,10 +54,14 @@ class Backend {
   route::BackendReport report() const;
   // Looks that have timed out in a row, with this one.
   int count_timeout() { return ++timeouts_; }
+  int timeouts() const { return timeouts_; }
 
   // Whether its streams bear marks (sse_marks.hpp), as the latest of them showed; nullopt before the first.
   std::optional<bool> sends_marks() const;
   void note_marks(bool marked);
+
+  // The tries under way there.
+  HangUps& hang_ups() { return hang_ups_; }
 
   // Requests that the gateway has under way there.
   int in_flight() const { return in_flight_.load(std::memory_order_relaxed); }
@@ -62,10 +71,14 @@ class Backend {
 
  private:
   const BackendOptions options_;
+  wire::Url url_;
+  std::string base_path_;
   std::atomic<int> in_flight_{0};
   std::atomic<bool> ready_{false};
   std::atomic<int> timeouts_{0};
   std::atomic<int8_t> marks_{-1};  // unknown, no, yes
+
+  HangUps hang_ups_;
 
   mutable std::mutex mutex_;
   route::BackendReport report_;

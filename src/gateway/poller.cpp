@@ -25,15 +25,31 @@ constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
 constexpr int most_timeouts = 3;
 // Models are listed again this often, in looks.
 constexpr int models_every = 30;
+constexpr size_t max_answer = size_t{16} << 20;
 
 asio::awaitable<Result<wire::HttpResponse>> get(Service& service, const Backend& backend, const char* path) {
-  wire::ClientRequest request;
-  request.url = backend.options().url + path;
-  if (!backend.options().api_key.empty()) {
-    request.headers.add("Authorization", "Bearer " + backend.options().api_key);
+  wire::Headers headers;
+  if (!backend.options().api_key.empty()) headers.add("Authorization", "Bearer " + backend.options().api_key);
+  const std::string target = backend.target(path);
+  const base::Duration limit = service.options()->poll_timeout;
+  const wire::OutgoingRequest request{.to = &backend.url(),
+                                      .target = target,
+                                      .headers = &headers,
+                                      .body = {},
+                                      .repeatable = true,
+                                      .timeouts = {.connect = limit, .first_byte = limit, .idle = limit}};
+  auto answer = co_await service.pool().open(request);
+  if (!answer) co_return std::move(answer).error();
+  wire::HttpResponse response = answer->head();
+  while (true) {
+    const auto piece = co_await answer->next();
+    if (!piece) co_return piece.error();
+    if (piece->empty()) co_return response;
+    if (response.body.size() + piece->size() > max_answer) {
+      co_return base::Error(base::ErrorCode::too_large, "the backend says too much of itself");
+    }
+    response.body += *piece;
   }
-  const auto clients = service.clients();
-  co_return co_await clients->polls.send(std::move(request));
 }
 
 // The ids of a list of models.
@@ -73,6 +89,10 @@ asio::awaitable<void> poll_backend(Service& service, std::shared_ptr<Backend> ba
     const bool slow = ready.error().code() == base::ErrorCode::timeout;
     if (!slow || backend->count_timeout() >= most_timeouts) {
       service.fleet().note_failed_poll(*backend, ready.error().to_string());
+    }
+    // Frozen: it answers nothing for so long, so what is silent as well will not go on.
+    if (slow && backend->timeouts() >= most_timeouts) {
+      backend->hang_ups().end_silent(service.clock().now() - most_timeouts * service.options()->poll_timeout);
     }
     co_return;
   }

@@ -3,11 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include <boost/asio/bind_cancellation_slot.hpp>
-#include <boost/asio/cancellation_signal.hpp>
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/this_coro.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <fmt/core.h>
 
 #include "base/ids.hpp"
@@ -42,6 +37,29 @@ double chance() {
   return static_cast<double>(base::random_u64() >> 11) * 0x1p-53;
 }
 
+// While it lives, a client that goes, or a backend that is found to be frozen, ends the try.
+class Watch {
+ public:
+  Watch(wire::Exchange& exchange, Backend& backend, base::SteadyTime now)
+      : exchange_(exchange), backend_(backend), hang_up_(std::make_shared<HangUp>(exchange.executor(), now)) {
+    exchange.on_disconnect([this] { hang_up_->cancellation().cancel(); });
+    backend.hang_ups().add(hang_up_);
+  }
+  ~Watch() {
+    backend_.hang_ups().remove(hang_up_.get());
+    exchange_.on_disconnect({});
+  }
+  Watch(const Watch&) = delete;
+  Watch& operator=(const Watch&) = delete;
+
+  HangUp& operator*() const { return *hang_up_; }
+
+ private:
+  wire::Exchange& exchange_;
+  Backend& backend_;
+  std::shared_ptr<HangUp> hang_up_;
+};
+
 Error broken(std::string_view why) {
   return {ErrorCode::unavailable, std::string(why)};
 }
@@ -53,7 +71,6 @@ Relay::Relay(Service& service, Call& call, RelayRequest request)
       call_(call),
       request_(std::move(request)),
       options_(service.options()),
-      clients_(service.clients()),
       dialect_(dialect_of(call.request().path)),
       plan_(options_->retry_options()),
       stream_end_(dialect_) {}
@@ -95,7 +112,7 @@ asio::awaitable<void> Relay::try_backends() {
     const Backend& backend = *lease;
     call_.set_backend(backend.name());
     ++call_.record().tries;
-    Tried failure = co_await attempt_watched(lease);
+    Tried failure = co_await attempt(lease);
     if (call_.exchange().disconnected()) co_return;  // the lease ends as abandoned
     lease.end(failure ? failure->outcome : Outcome::answered, usage());
     if (!failure) co_return;
@@ -141,46 +158,44 @@ Relay::Failure Relay::gone() {
   return {Outcome::abandoned, Error(ErrorCode::cancelled, "the client has closed the connection")};
 }
 
-// A client that hangs up ends whatever the attempt is waiting for.
-asio::awaitable<Relay::Tried> Relay::attempt_watched(Lease& lease) {
-  asio::cancellation_signal hang_up;
-  wire::Exchange& exchange = call_.exchange();
-  exchange.on_disconnect([&hang_up] { hang_up.emit(asio::cancellation_type::terminal); });
-  Tried tried = co_await asio::co_spawn(exchange.executor(), attempt(lease),
-                                        asio::bind_cancellation_slot(hang_up.slot(), asio::use_awaitable));
-  exchange.on_disconnect({});
-  co_return tried;
+wire::Headers Relay::make_headers(const Backend& backend, const observe::Span& span) {
+  wire::Headers headers = request_headers(call_.request(), call_.id(), backend.options().api_key, span.context());
+  if (request_.outline.stream && dialect_ != Dialect::other && backend.options().resume != "off") {
+    headers.add(std::string(resumable_header), "1");
+  }
+  return headers;
 }
 
-Result<wire::ClientRequest> Relay::make_request(const Backend& backend, const observe::Span& span) {
-  const wire::HttpRequest& from = call_.request();
-  wire::ClientRequest request;
-  request.method = from.method;
-  request.url = backend.options().url + from.target;
-  request.headers = request_headers(from, call_.id(), backend.options().api_key, span.context());
-  if (request_.outline.stream && dialect_ != Dialect::other && backend.options().resume != "off") {
-    request.headers.add(std::string(resumable_header), "1");
-  }
-  if (!begun()) {
-    request.body = request_.body;
-  } else if (kind_ == SseMarks::Kind::marked) {
-    request.body = with_member(request_.body, request_.outline.closing_brace, resume_member, progress_.value());
-  } else {
-    TM_TRY(request.body, chat_->resume_body(request_.body));
-  }
-  return request;
+Result<std::string> Relay::make_resume_body() const {
+  if (kind_ != SseMarks::Kind::marked) return chat_->resume_body(request_.body);
+  return with_member(request_.body, request_.outline.closing_brace, resume_member, progress_.value());
 }
 
 asio::awaitable<Relay::Tried> Relay::attempt(Lease& lease) {
   Backend& backend = *lease;
-  co_await asio::this_coro::throw_if_cancelled(false);
   observe::Span span = service_.tracer().start("upstream", call_.span().context(), observe::SpanKind::client);
   span.set("tidemill.backend", backend.name());
   span.set("tidemill.try", int64_t{call_.record().tries});
-  auto request = make_request(backend, span);
-  if (!request) co_return Failure{Outcome::answered, std::move(request).error()};
-  wire::HttpClient& client = request_.outline.stream ? clients_->streams : clients_->answers;
-  auto answer = co_await client.open(std::move(*request));
+  std::string resume_body;
+  if (begun()) {
+    auto made = make_resume_body();
+    if (!made) co_return Failure{Outcome::answered, std::move(made).error()};
+    resume_body = *std::move(made);
+  }
+  const wire::Headers headers = make_headers(backend, span);
+  const std::string target = backend.target(call_.request().target);
+  const base::Duration silence = request_.outline.stream ? options_->stall_timeout : options_->answer_timeout;
+  const Watch watch(call_.exchange(), backend, service_.clock().now());
+  const wire::OutgoingRequest request{
+      .to = &backend.url(),
+      .method = call_.request().method,
+      .target = target,
+      .headers = &headers,
+      .body = begun() ? std::string_view(resume_body) : request_.body,
+      .repeatable = true,  // what was asked for twice is computed twice, and that is all
+      .timeouts = {.connect = options_->connect_timeout, .first_byte = silence, .idle = silence},
+      .cancellation = &(*watch).cancellation()};
+  auto answer = co_await service_.pool().open(request);
   if (!answer) {
     span.fail(answer.error().to_string());
     co_return Failure{Outcome::failed, std::move(answer).error()};
@@ -195,7 +210,7 @@ asio::awaitable<Relay::Tried> Relay::attempt(Lease& lease) {
     tried =
         Failure{Outcome::answered, broken(fmt::format("the backend answered {} to a stream to go on with", status))};
   } else if (events) {
-    tried = co_await relay_events(lease, *answer);
+    tried = co_await relay_events(lease, *answer, *watch);
   } else {
     tried = co_await relay_whole(*answer);
   }
@@ -208,14 +223,14 @@ asio::awaitable<Relay::Tried> Relay::relay_whole(wire::ClientStream& answer) {
   wire::HttpResponse response;
   response.status = answer.head().status;
   while (true) {
-    auto piece = co_await answer.read();
+    auto piece = co_await answer.next();
     if (!piece) co_return Failure{Outcome::failed, std::move(piece).error()};
-    if (!piece->has_value()) break;
+    if (piece->empty()) break;
     if (call_.exchange().disconnected()) co_return gone();
-    if (response.body.size() + (*piece)->size() > options_->max_answer.bytes) {
+    if (response.body.size() + piece->size() > options_->max_answer.bytes) {
       co_return Failure{Outcome::failed, broken("the backend's answer is larger than gateway.max_answer")};
     }
-    response.body += **piece;
+    response.body += *piece;
   }
   usage_.take(response.body);
   response.headers = response_headers(answer.head().headers);
@@ -247,7 +262,7 @@ Result<void> Relay::take(SseMarks& marks, std::string_view bytes, std::string& o
   }
 }
 
-asio::awaitable<Relay::Tried> Relay::relay_events(Lease& lease, wire::ClientStream& answer) {
+asio::awaitable<Relay::Tried> Relay::relay_events(Lease& lease, wire::ClientStream& answer, HangUp& hang_up) {
   Backend& backend = *lease;
   const bool resumed = begun();
   bool counted = false;  // as resumed
@@ -256,13 +271,14 @@ asio::awaitable<Relay::Tried> Relay::relay_events(Lease& lease, wire::ClientStre
   std::string out;
   std::string adopted;
   while (true) {
-    auto piece = co_await answer.read();
+    auto piece = co_await answer.next();
     if (!piece && progress_.ended()) break;  // nothing is missing but the end of the connection
     if (!piece) co_return Failure{Outcome::failed, std::move(piece).error()};
-    if (!piece->has_value()) break;
+    if (piece->empty()) break;
     if (call_.exchange().disconnected()) co_return gone();
+    hang_up.note_heard(service_.clock().now());
     out.clear();
-    const auto taken = take(marks, **piece, out);
+    const auto taken = take(marks, *piece, out);
     if (marks.kind() != SseMarks::Kind::undecided &&
         backend.sends_marks() != (marks.kind() == SseMarks::Kind::marked)) {
       backend.note_marks(marks.kind() == SseMarks::Kind::marked);
@@ -366,14 +382,14 @@ asio::awaitable<void> Relay::keep_refusal(wire::ClientStream& answer) {
   wire::HttpResponse response;
   response.status = answer.head().status;
   while (response.body.size() <= max_refusal_bytes) {
-    auto piece = co_await answer.read();
+    auto piece = co_await answer.next();
     if (!piece) co_return;
-    if (!piece->has_value()) {
+    if (piece->empty()) {
       response.headers = response_headers(answer.head().headers);
       refusal_ = std::move(response);
       co_return;
     }
-    response.body += **piece;
+    response.body += *piece;
   }
 }
 

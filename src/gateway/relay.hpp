@@ -25,7 +25,7 @@
 #include "gateway/sse_marks.hpp"
 #include "gateway/stream_error.hpp"
 #include "gateway/token_usage.hpp"
-#include "wire/http_client.hpp"
+#include "wire/client_pool.hpp"
 
 namespace tidemill::gateway {
 
@@ -63,10 +63,10 @@ class Relay {
   std::optional<access::Money> settle();
   void add_rates(wire::Headers& headers) const;
   asio::awaitable<Tried> attempt(Lease& lease);
-  asio::awaitable<Tried> attempt_watched(Lease& lease);
-  base::Result<wire::ClientRequest> make_request(const Backend& backend, const observe::Span& span);
+  wire::Headers make_headers(const Backend& backend, const observe::Span& span);
+  base::Result<std::string> make_resume_body() const;
   asio::awaitable<Tried> relay_whole(wire::ClientStream& answer);
-  asio::awaitable<Tried> relay_events(Lease& lease, wire::ClientStream& answer);
+  asio::awaitable<Tried> relay_events(Lease& lease, wire::ClientStream& answer, HangUp& hang_up);
   asio::awaitable<Tried> finish_stream(const SseMarks& marks, std::string out, wire::ClientStream& answer);
   base::Result<void> take(SseMarks& marks, std::string_view bytes, std::string& out);
   asio::awaitable<bool> send(const wire::ClientStream& answer, std::string_view bytes);
@@ -83,7 +83,6 @@ class Relay {
   Call& call_;
   RelayRequest request_;
   std::shared_ptr<const GatewayOptions> options_;
-  std::shared_ptr<Service::Clients> clients_;
   Dialect dialect_;
   RetryPlan plan_;
   std::vector<const Backend*> tried_;

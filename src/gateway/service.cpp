@@ -11,12 +11,12 @@ namespace {
 // The store's calls wait for each other anyway, or for the network.
 constexpr size_t store_threads = 4;
 
-wire::HttpClientOptions client_options(const GatewayOptions& options, base::Duration silence) {
-  wire::HttpClientOptions client;
-  client.connect_timeout = options.connect_timeout;
-  client.idle_timeout = silence;
-  client.max_body_bytes = options.max_answer.bytes;
-  return client;
+wire::PoolOptions pool_options() {
+  wire::PoolOptions pool;
+  pool.max_connections = 65'536;  // backends say themselves what is too much for them
+  pool.max_idle = 1024;
+  pool.max_idle_time = std::chrono::seconds(20);
+  return pool;
 }
 
 observe::Counter& resumes(observe::Metrics& metrics, std::string kind) {
@@ -25,11 +25,6 @@ observe::Counter& resumes(observe::Metrics& metrics, std::string kind) {
 }
 
 }  // namespace
-
-Service::Clients::Clients(const GatewayOptions& options)
-    : streams(client_options(options, options.stall_timeout)),
-      answers(client_options(options, options.answer_timeout)),
-      polls(client_options(options, options.poll_timeout)) {}
 
 Service::Service(const GatewayOptions& options, const base::Clock& clock)
     : clock_(clock),
@@ -43,8 +38,8 @@ Service::Service(const GatewayOptions& options, const base::Clock& clock)
                                    "From the first byte of a request to the first of its answer",
                                    observe::semconv::bounds::time_to_first_token)},
       fleet_(clock),
+      pool_(pool_options()),
       options_(std::make_shared<const GatewayOptions>(options)),
-      clients_(std::make_shared<Clients>(options)),
       store_pool_(store_threads) {}
 
 Service::~Service() {
@@ -77,15 +72,8 @@ std::shared_ptr<const GatewayOptions> Service::options() const {
 }
 
 void Service::set_options(std::shared_ptr<const GatewayOptions> options) {
-  auto clients = std::make_shared<Clients>(*options);
   const std::lock_guard lock(mutex_);
   options_ = std::move(options);
-  clients_ = std::move(clients);
-}
-
-std::shared_ptr<Service::Clients> Service::clients() const {
-  const std::lock_guard lock(mutex_);
-  return clients_;
 }
 
 void Service::enter() {

@@ -24,7 +24,7 @@
 #include "observe/metrics.hpp"
 #include "observe/trace.hpp"
 #include "session/session_store.hpp"
-#include "wire/http_client.hpp"
+#include "wire/client_pool.hpp"
 
 namespace tidemill::gateway {
 
@@ -47,14 +47,8 @@ class Service {
   Fleet& fleet() { return fleet_; }
   const Fleet& fleet() const { return fleet_; }
 
-  // They differ in how long they let a backend be silent.
-  struct Clients {
-    explicit Clients(const GatewayOptions& options);
-    wire::HttpClient streams;
-    wire::HttpClient answers;
-    wire::HttpClient polls;
-  };
-  std::shared_ptr<Clients> clients() const;
+  // The connections to the backends.
+  wire::ClientPool& pool() { return pool_; }
 
   // Where conversations are kept; for run_store_work. Set once, before the first handler runs.
   session::SessionStore& sessions() { return *sessions_; }
@@ -110,12 +104,12 @@ class Service {
   Counters counters_;
   AccessLog access_log_;
   Fleet fleet_;
+  wire::ClientPool pool_;
   std::unique_ptr<session::Store> sessions_;
   std::unique_ptr<Gate> gate_;  // after the store, which it uses
 
   mutable std::mutex mutex_;  // guards what follows
   std::shared_ptr<const GatewayOptions> options_;
-  std::shared_ptr<Clients> clients_;
   std::condition_variable changed_;
   int active_ = 0;
   int store_jobs_ = 0;

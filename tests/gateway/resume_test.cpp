@@ -133,6 +133,27 @@ TEST_F(Resume, ASilentStreamIsLeft) {
   EXPECT_EQ(without_comments(post("/v1/chat/completions", question).body), undisturbed());
 }
 
+// One that answers no look either is known to be frozen long before its streams' silence would be too long.
+TEST_F(Resume, AFrozenBackendIsLeft) {
+  options.poll_interval = 10ms;
+  options.poll_timeout = 50ms;
+  options.stall_timeout = 1h;
+  options.answer_timeout = 1h;
+  std::vector<ScriptedBackend*> backends;
+  backends.reserve(2);
+  std::atomic<bool> froze = false;
+  for (int i = 0; i < 2; ++i) {
+    backends.push_back(&add_backend([&, i](const Received& request) {
+      const std::string bytes = chunked_answer(marked_stream(first_wanted(request)));
+      if (froze.exchange(true)) return Script{.bytes = bytes};
+      backends[static_cast<size_t>(i)]->freeze();
+      return Script{.bytes = bytes.substr(0, bytes.size() / 2), .end = Script::End::hang};
+    }));
+  }
+  start();
+  EXPECT_EQ(without_comments(post("/v1/chat/completions", question).body), undisturbed());
+}
+
 // A server that ends its stream in good order, but without having said that it is complete, has not completed it.
 TEST_F(Resume, AnOrderlyEndIsNotEnough) {
   std::atomic<bool> ended = false;
