@@ -17,8 +17,8 @@ void print_welcome(const gateway::Gateway& gateway, const gateway::GatewayOption
   const size_t backends = options.backends.size() + options.backend_urls.size();
   fmt::print("Tidemill {} gateway at {} before {} backend{}\n", base::version(), gateway.url(), backends,
              backends == 1 ? "" : "s");
-  fmt::print("\nTry it (Ctrl-C stops it, SIGHUP reads the configuration again):\n\n  curl -s {}/backends\n\n",
-             gateway.url());
+  fmt::print("\nTry it (Ctrl-C stops it, SIGHUP reads the configuration again):\n\n  {} {}/backends\n\n",
+             curl_for(gateway.url()), gateway.url());
   std::fflush(stdout);
 }
 

@@ -41,6 +41,10 @@ base::Result<std::unique_ptr<serve::LoadedModel>> load_served_model(const serve:
                                   });
 }
 
+const char* curl_for(const std::string& url) {
+  return url.starts_with("https:") ? "curl -sk" : "curl -s";
+}
+
 void print_model_welcome(const std::string& url, const serve::Server& server) {
   const serve::LoadedModel& model = server.model();
   const model::HyperParameters& shape = model.hyper_parameters();
@@ -55,14 +59,14 @@ void print_model_welcome(const std::string& url, const serve::Server& server) {
   fmt::print("\nTry it (Ctrl-C stops the server):\n\n");
   if (model.chat().available()) {
     fmt::print(
-        "curl -s {}/v1/chat/completions -H 'Content-Type: application/json' -d '{{\"messages\": [{{\"role\": \"user\", "
+        "{} {}/v1/chat/completions -H 'Content-Type: application/json' -d '{{\"messages\": [{{\"role\": \"user\", "
         "\"content\": \"def fibonacci(n):\"}}], \"max_tokens\": 48, \"temperature\": 0}}'\n\n",
-        url);
+        curl_for(url), url);
   } else {
     fmt::print(
-        "curl -s {}/v1/completions -H 'Content-Type: application/json' -d '{{\"prompt\": \"Once upon a time\", "
+        "{} {}/v1/completions -H 'Content-Type: application/json' -d '{{\"prompt\": \"Once upon a time\", "
         "\"max_tokens\": 48, \"temperature\": 0}}'\n\n",
-        url);
+        curl_for(url), url);
   }
   std::fflush(stdout);
 }

@@ -28,6 +28,9 @@ struct RoleFlags {
 // Loads the model that the options name, with a bar to watch on a terminal.
 base::Result<std::unique_ptr<serve::LoadedModel>> load_served_model(const serve::ServeOptions& options);
 
+// How a person asks `url` on this machine, where a certificate seldom names the address.
+const char* curl_for(const std::string& url);
+
 // What a person wants to see once a model is served at `url`, ending in a line to paste.
 void print_model_welcome(const std::string& url, const serve::Server& server);
 

@@ -69,6 +69,7 @@ asio::awaitable<void> keep_gate(Service& service) {
 // What a reload cannot change.
 bool needs_restart(const GatewayOptions& a, const GatewayOptions& b) {
   return a.host != b.host || a.port != b.port || a.io_threads != b.io_threads ||
+         a.tls_certificate != b.tls_certificate || a.tls_key != b.tls_key || a.tls_client_ca != b.tls_client_ca ||
          a.max_connections != b.max_connections || !(a.max_body == b.max_body) || a.cors_origins != b.cors_origins ||
          a.header_timeout != b.header_timeout || a.body_timeout != b.body_timeout || a.idle_timeout != b.idle_timeout ||
          a.write_timeout != b.write_timeout || a.otlp_endpoint != b.otlp_endpoint || a.trace_ring != b.trace_ring ||
@@ -157,6 +158,7 @@ void Gateway::Impl::set_backends(const std::vector<BackendOptions>& wanted) {
 
 Result<std::unique_ptr<Gateway>> Gateway::start(const GatewayOptions& options, const base::Clock& clock) {
   TM_TRY(const std::vector<BackendOptions> backends, all_backends(options));
+  TM_CHECK(check_tls(options));
   auto impl = std::make_unique<Impl>(options, clock);
   Service& service = impl->service;
   TM_CHECK(service.access_log().open(options.access_log));
@@ -201,12 +203,14 @@ Result<void> Gateway::reload(const GatewayOptions& options) {
   const std::lock_guard one_at_a_time(impl_->reload_mutex);
   Service& service = impl_->service;
   TM_TRY(const std::vector<BackendOptions> backends, all_backends(options));
+  TM_CHECK(check_tls(options));
+  TM_CHECK(impl_->http->reload_tls());
   TM_CHECK(service.access_log().open(options.access_log));
   const auto before = service.options();
   if (needs_restart(*before, options)) {
     base::log::warn(
         "some of what has changed in [gateway] and [observe] counts from the next start only: address, "
-        "threads, limits and timeouts of clients' connections, the trace exporter");
+        "threads, names of TLS files, limits and timeouts of clients' connections, the trace exporter");
   }
   TM_CHECK(service.gate().reload(options.policy));
   service.set_options(std::make_shared<const GatewayOptions>(options));

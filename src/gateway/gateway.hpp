@@ -22,22 +22,23 @@ namespace tidemill::gateway {
 class Gateway {
  public:
   // Binds, listens, and begins to look at the backends; /ready says 503 until one is. `clock` must outlive the gateway.
-  // Errors: the address (taken, or not of this machine), a backend's URL, the access log, the trace exporter's
-  // endpoint.
+  // Errors: the address (taken, or not of this machine), the TLS files, a backend's URL, the access log, the trace
+  // exporter's endpoint.
   static base::Result<std::unique_ptr<Gateway>> start(const GatewayOptions& options,
                                                       const base::Clock& clock = base::SystemClock::instance());
   // Stops at once.
   ~Gateway();
 
   uint16_t port() const;
-  std::string url() const;  // "http://127.0.0.1:8080"
+  std::string url() const;  // "http://127.0.0.1:8080"; https with TLS
 
   // Looks at all backends now, and returns when what they say is known. Not from a handler.
   void look();
 
   // Takes new options while requests run; those go on with what they began with. Backends that stay the same keep what
-  // is known of them. Address, threads, limits of connections and the trace exporter stay as they were, and the log
-  // says so if others are asked for. On an error nothing changes.
+  // is known of them. The TLS files are read again, for connections made from now on. Address, threads, names of the
+  // TLS files, limits of connections and the trace exporter stay as they were, and the log says so if others are asked
+  // for. On an error nothing changes, but for TLS files that were found good.
   base::Result<void> reload(const GatewayOptions& options);
 
   // Stops admitting: /ready and new requests get 503, what was admitted goes on. Returns at once. Idempotent.

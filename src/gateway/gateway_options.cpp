@@ -25,6 +25,14 @@ void register_front(base::ConfigSchema& schema, GatewayOptions& o) {
       .alias("--host");
   schema.add("gateway.port", &o.port, "port to listen on; 0 for any free one").alias("--port").between(0, 65535);
   schema.add("gateway.io_threads", &o.io_threads, "threads for connections").between(1, 64);
+  schema
+      .add("gateway.tls_certificate", &o.tls_certificate,
+           "PEM file of the certificate to show, with its chain: the gateway then speaks TLS alone; read again on "
+           "SIGHUP")
+      .alias("--tls-certificate");
+  schema.add("gateway.tls_key", &o.tls_key, "PEM file of its key; read again on SIGHUP").alias("--tls-key");
+  schema.add("gateway.tls_client_ca", &o.tls_client_ca,
+             "PEM file of authorities: clients must have a certificate of one of them");
   schema.add("gateway.max_body", &o.max_body, "largest request body; a larger one is refused with 413")
       .between(ByteSize{kib}, ByteSize{gib});
   schema.add("gateway.max_answer", &o.max_answer, "largest answer that is no stream; a larger one counts as broken")
@@ -133,11 +141,29 @@ base::Result<std::vector<BackendOptions>> all_backends(const GatewayOptions& opt
   return all;
 }
 
+base::Result<void> check_tls(const GatewayOptions& options) {
+  const auto missing = [](const char* given, const char* wanted) {
+    return base::Error(base::ErrorCode::invalid_argument, fmt::format("{} is given without {}", given, wanted))
+        .with_param(wanted);
+  };
+  const bool certificate = !options.tls_certificate.empty();
+  const bool key = !options.tls_key.empty();
+  if (certificate && !key) return missing("gateway.tls_certificate", "gateway.tls_key");
+  if (key && !certificate) return missing("gateway.tls_key", "gateway.tls_certificate");
+  if (!options.tls_client_ca.empty() && !certificate)
+    return missing("gateway.tls_client_ca", "gateway.tls_certificate");
+  return {};
+}
+
 wire::HttpServerOptions http_options(const GatewayOptions& options) {
   wire::HttpServerOptions http;
   http.address = options.host;
   http.port = static_cast<uint16_t>(options.port);
   http.io_threads = options.io_threads;
+  if (!options.tls_certificate.empty()) {
+    http.tls = wire::TlsServerFiles{
+        .certificate = options.tls_certificate, .key = options.tls_key, .client_ca = options.tls_client_ca};
+  }
   http.max_body_bytes = options.max_body.bytes;
   http.max_connections = static_cast<size_t>(options.max_connections);
   http.header_timeout = options.header_timeout;

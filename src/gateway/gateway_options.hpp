@@ -30,6 +30,9 @@ struct GatewayOptions {
   std::string host = "127.0.0.1";
   int port = 8080;
   int io_threads = 2;
+  std::string tls_certificate;
+  std::string tls_key;
+  std::string tls_client_ca;
   base::ByteSize max_body{uint64_t{32} << 20};
   base::ByteSize max_answer{uint64_t{64} << 20};
   int max_connections = 16384;
@@ -72,6 +75,9 @@ void register_options(base::ConfigSchema& schema, GatewayOptions& options);
 // All backends, in either form, with their URLs checked and their names filled in. invalid_argument: a URL that is
 // none, two backends of one name.
 base::Result<std::vector<BackendOptions>> all_backends(const GatewayOptions& options);
+
+// invalid_argument: a part of what TLS needs is missing. Whether the files are good is seen when they are loaded.
+base::Result<void> check_tls(const GatewayOptions& options);
 
 // The parts, as the room below wants them.
 wire::HttpServerOptions http_options(const GatewayOptions& options);
