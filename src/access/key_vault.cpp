@@ -160,6 +160,7 @@ std::unique_ptr<KeyVault> keys_in_store(session::SharedState& store, std::string
 }
 
 Result<std::unique_ptr<KeyVault>> open_keys(const std::string& location, const std::string& ca_file) {
+  TM_CHECK(session::check_location(location));
   if (!session::is_redis_url(location)) return keys_in_file(location);
   TM_TRY(const session::RedisAddress address, session::parse_redis_url(location));
   TM_TRY(auto store, session::open_store({.path = location, .ca_file = ca_file}));

@@ -78,7 +78,8 @@ void register_gate(base::ConfigSchema& schema, GatewayOptions& o) {
   schema
       .add("gateway.keys", &o.keys,
            "API keys that clients must have, as `tidemill keys` keeps them: a file or redis://...; empty: open to all")
-      .alias("--keys");
+      .alias("--keys")
+      .secret();  // it may hold a Redis' password
   schema.add("gateway.policy", &o.policy, "TOML file of tenants' limits and budgets, and of models' prices")
       .alias("--policy");
   schema.add("gateway.slots", &o.slots, "requests at the backends at one time, others wait in turn; 0: no bound")

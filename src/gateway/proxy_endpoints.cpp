@@ -1,8 +1,10 @@
 // What goes to a backend.
+#include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include "gateway/call.hpp"
 #include "gateway/conversation.hpp"
@@ -73,6 +75,7 @@ asio::awaitable<void> converse(Service& service, Call& call, const Caller& calle
     (void)co_await call.refuse(resolved.error());
     co_return;
   }
+  resolved->model = outline.model;
   ResponseKeeper keeper(service, call.tenant(), outline, std::move(conversation->items));
   RelayRequest relayed;
   relayed.body = conversation->body;
@@ -80,6 +83,22 @@ asio::awaitable<void> converse(Service& service, Call& call, const Caller& calle
   relayed.wanted = wanted_by(request, *resolved, call.tenant());
   relayed.filter = &keeper;
   co_await relay_in_turn(service, call, caller, std::move(relayed));
+}
+
+// A request that names no model means the only one that there is. Where there are several, it might mean one that its
+// key does not allow, or that nobody would be charged for: then a caller with a key has to say.
+std::optional<base::Error> find_model(const Service& service, const Caller& caller, RequestOutline& outline) {
+  if (!outline.model.empty()) return std::nullopt;
+  const std::vector<std::string> models = service.fleet().models();
+  if (models.size() == 1) {
+    outline.model = models.front();
+    return std::nullopt;
+  }
+  if (caller.key == nullptr) return std::nullopt;
+  if (models.empty()) return base::Error(base::ErrorCode::unavailable, "no backend has told its models yet");
+  return base::Error(base::ErrorCode::invalid_argument,
+                     fmt::format("'model' must name one of the models served here: {}", fmt::join(models, ", ")))
+      .with_param("model");
 }
 
 asio::awaitable<void> proxy(Service& service, Call& call, const Caller& caller) {
@@ -97,6 +116,10 @@ asio::awaitable<void> proxy(Service& service, Call& call, const Caller& caller) 
       co_return;
     }
     outline = RequestOutline();
+  }
+  if (const auto missing = find_model(service, caller, *outline)) {
+    (void)co_await call.refuse(*missing);
+    co_return;
   }
   call.set_model(outline->model);
   const auto denied = Gate::check(caller, request.path == "/v1/embeddings" ? "embed" : "generate", outline->model);

@@ -358,7 +358,7 @@ asio::awaitable<bool> Relay::send(const wire::ClientStream& answer, std::string_
     const auto started = co_await call_.begin_stream(answer.head().status, std::move(headers));
     if (!started) co_return false;
   }
-  plan_.note_progress(service_.clock().now());
+  plan_.note_progress();
   usage_.take(bytes);
   if (kind_ == SseMarks::Kind::foreign) {
     stream_end_.take(bytes);

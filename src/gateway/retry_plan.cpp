@@ -4,8 +4,9 @@
 
 namespace tidemill::gateway {
 
-void RetryPlan::note_progress(base::SteadyTime now) {
-  moved_ = now;
+void RetryPlan::note_progress() {
+  begun_ = true;
+  broken_.reset();
   rounds_ = 0;
 }
 
@@ -18,7 +19,10 @@ std::optional<base::Duration> RetryPlan::after_failure(bool another, base::Stead
     pause -= std::chrono::duration_cast<base::Duration>(pause * (chance / 2));
     ++rounds_;
   }
-  if (begun() && now + pause > *moved_ + options_.resume_window) return std::nullopt;
+  if (!begun()) return pause;
+  // Not since it last moved: a backend that hangs is found out only after a time of silence, perhaps a longer one.
+  if (!broken_) broken_ = now;
+  if (now + pause > *broken_ + options_.resume_window) return std::nullopt;
   return pause;
 }
 

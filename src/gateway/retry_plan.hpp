@@ -9,8 +9,9 @@
 namespace tidemill::gateway {
 
 struct RetryOptions {
-  int retries = 3;                                          // of a request of which the client has got nothing yet
-  base::Duration resume_window = std::chrono::seconds(30);  // in which a broken stream must go on
+  int retries = 3;  // of a request of which the client has got nothing yet
+  base::Duration resume_window =
+      std::chrono::seconds(30);  // in which a stream must go on, once it is known to be broken
   base::Duration first_pause = std::chrono::milliseconds(20);
   base::Duration longest_pause = std::chrono::seconds(1);
 };
@@ -20,14 +21,14 @@ struct RetryOptions {
 // together.
 //
 // As long as the client has got nothing, the number of tries is bounded. Once it has, giving up would lose what it was
-// promised: then the time since the stream last moved is bounded instead.
+// promised: then the time since the stream was first found broken where it stands is bounded instead.
 class RetryPlan {
  public:
   explicit RetryPlan(const RetryOptions& options) : options_(options) {}
 
-  // The client has been sent something, at `now`: the stream moves.
-  void note_progress(base::SteadyTime now);
-  bool begun() const { return moved_.has_value(); }
+  // The client has been sent something: the stream moves.
+  void note_progress();
+  bool begun() const { return begun_; }
 
   // After a failure: how long to wait before the next try (0 where `another` backend has not been tried in this round;
   // otherwise the caller shall forget which were), or nullopt to give up. `chance` is from 0 to 1.
@@ -38,7 +39,8 @@ class RetryPlan {
 
  private:
   RetryOptions options_;
-  std::optional<base::SteadyTime> moved_;
+  bool begun_ = false;
+  std::optional<base::SteadyTime> broken_;  // since when the stream stands where it does, as far as failures tell
   int failures_ = 0;
   int rounds_ = 0;  // without progress
 };

@@ -98,6 +98,13 @@ bool is_redis_url(std::string_view text) {
   return text.starts_with(plain_scheme) || text.starts_with(tls_scheme);
 }
 
+Result<void> check_location(std::string_view text) {
+  if (text.find("://") == std::string_view::npos || is_redis_url(text)) return {};
+  return Error(ErrorCode::invalid_argument,
+               "what is kept can be kept in a file, or in a Redis at redis://... or rediss://...; this is a URL of "
+               "another scheme");
+}
+
 Result<RedisAddress> parse_redis_url(std::string_view text) {
   if (!is_redis_url(text)) return fault("does not begin with redis:// or rediss://");
   RedisAddress address;

@@ -23,6 +23,8 @@ struct RedisAddress {
 
 // Whether `text` begins as such a URL does.
 bool is_redis_url(std::string_view text);
+// invalid_argument: `text` is a URL, and no Redis'. The message does not show it: it may hold a password.
+base::Result<void> check_location(std::string_view text);
 
 // redis://[user:password@]host[:port][/database], or rediss:// for TLS. User and password are percent-encoded; a host
 // with colons (IPv6) stands in brackets. Errors: `invalid_argument`, which never shows the password.

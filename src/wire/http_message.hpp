@@ -49,7 +49,7 @@ std::optional<std::string> percent_decode(std::string_view text, bool plus_is_sp
 // What a server received.
 struct HttpRequest {
   std::string method;                                      // upper case as sent: "GET"
-  std::string target;                                      // as sent: "/v1/models/a%2Fb?x=1"
+  std::string target;                                      // as sent, without "http://host": "/v1/models/a%2Fb?x=1"
   std::string path;                                        // decoded, without the query: "/v1/models/a/b"
   std::vector<std::pair<std::string, std::string>> query;  // decoded, in order
   Headers headers;

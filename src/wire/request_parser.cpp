@@ -135,6 +135,7 @@ void RequestParser::read_target() {
     return refuse(400, "the request's target must be a path that begins with '/'");
   }
   request_.path = std::move(*path);
+  if (absolute) request_.target = std::string(target);
 }
 
 // `authority`: what an absolute target names; empty: nothing.

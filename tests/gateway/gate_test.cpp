@@ -70,6 +70,19 @@ TEST_F(Gate, OnlyKeysOpenIt) {
   EXPECT_EQ(backend.received().size(), 2U);
 }
 
+// A request without a model must not get by what its key allows.
+TEST_F(Gate, ARequestWithoutAModelMeansTheOnlyOne) {
+  ScriptedBackend& backend = add_backend([](const Received&) { return Script{.bytes = answer}; });
+  const std::string other = make_key({.name = "n", .tenant = "t", .models = {"other-*"}});
+  const std::string all = make_key({.name = "a", .tenant = "t"});
+  start(make_key({.name = "o", .tenant = "t", .scopes = {"admin"}}));
+  for (const std::string body : {R"({"messages":[]})", R"({"model":"","messages":[]})", R"({"model":null})"}) {
+    EXPECT_EQ(ask(other, body).status, 403) << body;
+    EXPECT_EQ(ask(all, body).status, 200) << body;
+  }
+  EXPECT_EQ(backend.received().size(), 3U);
+}
+
 TEST_F(Gate, ScopesAndAdministration) {
   add_backend([](const Received&) { return Script{.bytes = answer}; });
   const std::string reader = make_key({.name = "r", .tenant = "t", .scopes = {"read"}});

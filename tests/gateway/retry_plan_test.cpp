@@ -31,25 +31,34 @@ TEST(RetryPlan, PausesLongerEachRound) {
     EXPECT_EQ(plan.after_failure(false, now, 0), Duration(100ms));
 }
 
-TEST(RetryPlan, AStreamThatHasBegunIsBoundedInTimeSinceItMoved) {
+TEST(RetryPlan, AStreamThatHasBegunIsBoundedInTimeSinceItBroke) {
   RetryPlan plan(options);
   SteadyTime now{};
-  plan.note_progress(now);
+  plan.note_progress();
   for (int i = 0; i < 50; ++i)
     EXPECT_TRUE(plan.after_failure(true, now, 0));
   now += 30s;
   EXPECT_EQ(plan.after_failure(true, now, 0), Duration(0));
   EXPECT_EQ(plan.after_failure(false, now, 0), std::nullopt);  // the pause would go past the limit
-  plan.note_progress(now);
+  plan.note_progress();
   EXPECT_EQ(plan.after_failure(false, now, 0), Duration(20ms));  // and the pauses begin anew
   EXPECT_EQ(plan.after_failure(true, now + 31s, 0), std::nullopt);
+}
+
+// The silence that shows it may last longer than the window.
+TEST(RetryPlan, AStreamThatHungIsTakenUp) {
+  RetryPlan plan(options);
+  plan.note_progress();
+  const SteadyTime found_out = SteadyTime{} + 60s;
+  EXPECT_EQ(plan.after_failure(true, found_out, 0), Duration(0));
+  EXPECT_EQ(plan.after_failure(false, found_out + 30s, 0), std::nullopt);
 }
 
 // Every backend down for as long as the window: the tries are few, and end.
 TEST(RetryPlan, ADeadFleetIsAskedRarely) {
   RetryPlan plan(options);
   SteadyTime now{};
-  plan.note_progress(now);
+  plan.note_progress();
   int tries = 0;
   while (const auto pause = plan.after_failure(false, now, 0)) {
     now += *pause;

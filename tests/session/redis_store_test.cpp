@@ -60,6 +60,15 @@ class RedisStore : public testing::Test {
   base::ManualClock clock_;
 };
 
+// Its password must not get into messages, as the path of a file would.
+TEST(RedisAddress, AnotherSchemeIsNoFile) {
+  for (const char* location : {"redsi://:hunter2@127.0.0.1:6379", "http://:hunter2@host"}) {
+    const auto opened = open_store({.path = location});
+    ASSERT_FALSE(opened) << location;
+    EXPECT_EQ(opened.error().to_string().find("hunter2"), std::string::npos);
+  }
+}
+
 TEST(RedisAddress, IsReadFromUrls) {
   const auto read = [](std::string_view text) {
     auto address = parse_redis_url(text);
