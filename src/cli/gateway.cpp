@@ -15,8 +15,8 @@ namespace {
 
 void print_welcome(const gateway::Gateway& gateway, const gateway::GatewayOptions& options) {
   const size_t backends = options.backends.size() + options.backend_urls.size();
-  fmt::print("Tidemill {} gateway at {} before {} backend{}\n", base::version(), gateway.url(), backends,
-             backends == 1 ? "" : "s");
+  fmt::print("Tidemill {} gateway at {} before {} backend{}{}\n", base::version(), gateway.url(), backends,
+             backends == 1 ? "" : "s", options.discover.empty() ? "" : " and those that it finds");
   fmt::print("\nTry it (Ctrl-C stops it, SIGHUP reads the configuration again):\n\n  {} {}/backends\n\n",
              curl_for(gateway.url()), gateway.url());
   std::fflush(stdout);
@@ -54,7 +54,8 @@ void add_gateway(CLI::App& app, Invocation& chosen) {
       "variable\n"
       "(TIDEMILL_GATEWAY_PORT). Flags win over the environment, the environment over the file. Backends of which "
       "there\n"
-      "is more to say than a URL stand in the file, each under [[gateway.backend]].");
+      "is more to say than a URL stand in the file, each under [[gateway.backend]], and so do DNS names and services\n"
+      "of Kubernetes that have backends, each under [[gateway.discover]].");
   command->callback([=, &chosen] { chosen.body = [flags] { return run_gateway(*flags); }; });
 }
 

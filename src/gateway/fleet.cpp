@@ -51,10 +51,13 @@ void Lease::end(Outcome outcome, const TokenUsage& usage) {
   fleet_->router_.finish(ticket_, finish, fleet_->clock_.now());
 }
 
-void Fleet::replace(Backends backends) {
+void Fleet::replace(Backends backends, const std::set<std::string>& unready) {
   std::vector<route::Endpoint> endpoints;
-  for (const auto& backend : backends)
-    endpoints.push_back({.address = backend->name()});
+  for (const auto& backend : backends) {
+    endpoints.push_back({.address = backend->name(),
+                         .ready = !unready.contains(backend->name()),
+                         .instance = backend->options().instance});
+  }
   std::sort(endpoints.begin(), endpoints.end(), [](const auto& a, const auto& b) { return a.address < b.address; });
   auto next = std::make_shared<const Backends>(std::move(backends));
   const std::lock_guard lock(mutex_);

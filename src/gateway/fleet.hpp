@@ -5,6 +5,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -61,8 +62,9 @@ class Fleet {
 
   explicit Fleet(const base::Clock& clock) : clock_(clock) {}
 
-  // Those that stay the same in a reload keep their state.
-  void replace(Backends backends);
+  // Those that stay the same in a reload keep their state. The names in `unready` are those of which discovery says
+  // that they take no new requests, whatever they say themselves.
+  void replace(Backends backends, const std::set<std::string>& unready = {});
   Backends backends() const;
   bool contains(const Backend& backend) const;
 

@@ -17,6 +17,7 @@
 #include "base/log.hpp"
 #include "gateway/endpoints.hpp"
 #include "gateway/poller.hpp"
+#include "gateway/roster.hpp"
 #include "gateway/service.hpp"
 #include "observe/process_metrics.hpp"
 #include "wire/http_metrics.hpp"
@@ -105,8 +106,6 @@ struct Gateway::Impl {
     queued.set(static_cast<double>(queue.queued));
   }
 
-  void set_backends(const std::vector<BackendOptions>& wanted);
-
   bool stop(base::Duration limit) {
     const std::lock_guard only_one(stop_mutex);
     if (!http) return true;
@@ -118,6 +117,7 @@ struct Gateway::Impl {
     service.close_store_pool();
     orderly = http->stop(orderly ? std::max<base::Duration>(left, std::chrono::seconds(1)) : left) && orderly;
     connections_hook = {};
+    roster.reset();
     http.reset();
     service.access_log().flush();
     return orderly;
@@ -132,32 +132,16 @@ struct Gateway::Impl {
   std::mutex reload_mutex;
   std::mutex stop_mutex;
   std::unique_ptr<wire::HttpServer> http;
+  std::unique_ptr<Roster> roster;
   uint16_t port = 0;
   std::string url;
   observe::CollectHook connections_hook;
 };
 
-void Gateway::Impl::set_backends(const std::vector<BackendOptions>& wanted) {
-  const Fleet::Backends before = service.fleet().backends();
-  Fleet::Backends after;
-  Fleet::Backends fresh;
-  for (const BackendOptions& options : wanted) {
-    const auto kept =
-        std::find_if(before.begin(), before.end(), [&](const auto& b) { return b->options() == options; });
-    if (kept != before.end()) {
-      after.push_back(*kept);
-      continue;
-    }
-    fresh.push_back(std::make_shared<Backend>(options, service.metrics()));
-    after.push_back(fresh.back());
-  }
-  service.fleet().replace(std::move(after));
-  for (auto& backend : fresh)
-    start_polling(service, http->executor(), std::move(backend));
-}
-
-Result<std::unique_ptr<Gateway>> Gateway::start(const GatewayOptions& options, const base::Clock& clock) {
-  TM_TRY(const std::vector<BackendOptions> backends, all_backends(options));
+Result<std::unique_ptr<Gateway>> Gateway::start(const GatewayOptions& options, const base::Clock& clock,
+                                                Resolve resolve) {
+  TM_TRY(std::vector<BackendOptions> backends, all_backends(options));
+  TM_TRY(std::vector<BackendSource> sources, all_sources(options));
   TM_CHECK(check_tls(options));
   auto impl = std::make_unique<Impl>(options, clock);
   Service& service = impl->service;
@@ -184,7 +168,8 @@ Result<std::unique_ptr<Gateway>> Gateway::start(const GatewayOptions& options, c
   impl->port = impl->http->port();
   impl->url = impl->http->url();
   impl->connections_hook = service.metrics().on_collect([raw = impl.get()] { raw->set_gauges(); });
-  impl->set_backends(backends);
+  impl->roster = std::make_unique<Roster>(service, impl->http->executor(), std::move(resolve));
+  impl->roster->set(std::move(backends), std::move(sources));
   asio::co_spawn(impl->http->executor(), flush_forever(service.access_log()), asio::detached);
   asio::co_spawn(impl->http->executor(), keep_gate(service), asio::detached);
   return std::unique_ptr<Gateway>(new Gateway(std::move(impl)));
@@ -202,7 +187,8 @@ void Gateway::look() {
 Result<void> Gateway::reload(const GatewayOptions& options) {
   const std::lock_guard one_at_a_time(impl_->reload_mutex);
   Service& service = impl_->service;
-  TM_TRY(const std::vector<BackendOptions> backends, all_backends(options));
+  TM_TRY(std::vector<BackendOptions> backends, all_backends(options));
+  TM_TRY(std::vector<BackendSource> sources, all_sources(options));
   TM_CHECK(check_tls(options));
   TM_CHECK(impl_->http->reload_tls());
   TM_CHECK(service.access_log().open(options.access_log));
@@ -214,7 +200,7 @@ Result<void> Gateway::reload(const GatewayOptions& options) {
   }
   TM_CHECK(service.gate().reload(options.policy));
   service.set_options(std::make_shared<const GatewayOptions>(options));
-  impl_->set_backends(backends);
+  impl_->roster->set(std::move(backends), std::move(sources));
   return {};
 }
 

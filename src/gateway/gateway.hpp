@@ -14,6 +14,7 @@
 
 #include "base/clock.hpp"
 #include "base/result.hpp"
+#include "gateway/discovery_dns.hpp"
 #include "gateway/gateway_options.hpp"
 
 namespace tidemill::gateway {
@@ -22,10 +23,12 @@ namespace tidemill::gateway {
 class Gateway {
  public:
   // Binds, listens, and begins to look at the backends; /ready says 503 until one is. `clock` must outlive the gateway.
-  // Errors: the address (taken, or not of this machine), the TLS files, a backend's URL, the access log, the trace
-  // exporter's endpoint.
+  // Errors: the address (taken, or not of this machine), the TLS files, a backend's URL, the access log, the
+  // trace exporter's endpoint, what a [[gateway.discover]] names. `resolve` finds the addresses of DNS names; the
+  // system's if empty.
   static base::Result<std::unique_ptr<Gateway>> start(const GatewayOptions& options,
-                                                      const base::Clock& clock = base::SystemClock::instance());
+                                                      const base::Clock& clock = base::SystemClock::instance(),
+                                                      Resolve resolve = {});
   // Stops at once.
   ~Gateway();
 

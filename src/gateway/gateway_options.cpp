@@ -101,6 +101,22 @@ void describe_backend(base::ConfigSchema& schema, BackendOptions& o) {
       .words({"auto", "exact", "off"});
 }
 
+void describe_discovery(base::ConfigSchema& schema, DiscoverOptions& o) {
+  schema.add("gateway.discover.dns", &o.dns, "host:port whose addresses are backends; https://host:port speaks TLS");
+  schema.add("gateway.discover.kubernetes", &o.kubernetes,
+             "namespace/service of Kubernetes whose endpoints are backends");
+  schema.add("gateway.discover.port", &o.port, "port of the backends; of a service also its name, its first if empty");
+  schema.add("gateway.discover.https", &o.https, "speak TLS to the backends");
+  schema.add("gateway.discover.interval", &o.interval, "between two looks at a DNS name").between(shortest, longest);
+  schema.add("gateway.discover.api_server", &o.api_server, "https://host:port of Kubernetes; the pod's own if empty");
+  schema.add("gateway.discover.token_file", &o.token_file, "token for the API server; the pod's own if empty");
+  schema.add("gateway.discover.ca_file", &o.ca_file, "PEM file that the API server's certificate is checked by");
+  schema.add("gateway.discover.models", &o.models, "models to ask the backends for; what they list if empty");
+  schema.add("gateway.discover.api_key", &o.api_key, "key to send them").secret();
+  schema.add("gateway.discover.resume", &o.resume, "streams that they break off, as with gateway.backend.resume")
+      .words({"auto", "exact", "off"});
+}
+
 }  // namespace
 
 RetryOptions GatewayOptions::retry_options() const {
@@ -115,6 +131,7 @@ void register_options(base::ConfigSchema& schema, GatewayOptions& options) {
   register_back(schema, options);
   register_gate(schema, options);
   schema.add_rows("gateway.backend", &options.backends, describe_backend);
+  schema.add_rows("gateway.discover", &options.discover, describe_discovery);
 }
 
 base::Result<std::vector<BackendOptions>> all_backends(const GatewayOptions& options) {

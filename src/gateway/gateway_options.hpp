@@ -21,8 +21,27 @@ struct BackendOptions {
   std::vector<std::string> models{};  // what it is asked for; what its /v1/models lists if empty
   std::string api_key{};              // sent as bearer token in place of the client's
   std::string resume = "auto";        // what to do for a stream that it breaks off: auto, exact, off
+  std::string instance{};             // which of those that have the address by turns, as discovery tells it
 
   bool operator==(const BackendOptions&) const = default;
+};
+
+// Model servers that are found: [[gateway.discover]]. Either `dns` or `kubernetes` is set.
+struct DiscoverOptions {
+  std::string dns{};         // "host:port", "https://host:port"
+  std::string kubernetes{};  // "namespace/service", or "service" in the pod's own namespace
+  std::string port{};        // of the servers: a number, or the name of a port of the service
+  bool https = false;        // how to speak to the servers of a service
+  std::string api_server{};  // of Kubernetes, with the two files; what a pod finds if empty
+  std::string token_file{};
+  std::string ca_file{};
+  base::Duration interval = std::chrono::seconds(10);  // between two looks at a DNS name
+  // As a backend's.
+  std::vector<std::string> models{};
+  std::string api_key{};
+  std::string resume = "auto";
+
+  bool operator==(const DiscoverOptions&) const = default;
 };
 
 // Every field is described where it is registered.
@@ -45,6 +64,7 @@ struct GatewayOptions {
 
   std::vector<std::string> backend_urls;  // the short form
   std::vector<BackendOptions> backends;
+  std::vector<DiscoverOptions> discover;
   base::Duration connect_timeout = std::chrono::seconds(2);
   base::Duration stall_timeout = std::chrono::seconds(60);
   base::Duration answer_timeout = std::chrono::minutes(10);

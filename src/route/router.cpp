@@ -186,6 +186,7 @@ void Router::State::restart(Backend backend, base::SteadyTime now) {
   slot.unproven.clear();
   index.forget(backend);
   health.restart(backend, now);
+  if (!slot.ready) health.drain(backend, std::nullopt, now);
   size_index(backend);
 }
 
@@ -474,7 +475,7 @@ void Router::ready(std::string_view address, base::SteadyTime now) {
   const auto backend = s.find(address);
   if (!backend) return;
   s.health.advance(now);
-  s.health.undrain(*backend);
+  if (s.slots[*backend].ready) s.health.undrain(*backend);  // discovery may know that it is about to end
 }
 
 void Router::forget(std::string_view address, base::SteadyTime now) {
