@@ -70,6 +70,10 @@ void register_back(base::ConfigSchema& schema, GatewayOptions& o) {
   schema.add("gateway.poll_timeout", &o.poll_timeout, "for the answer to such a look").between(shortest, longest);
   schema.add("gateway.retries", &o.retries, "further tries of a request of which the client has got nothing yet")
       .between(0, 100);
+  schema
+      .add("gateway.patience", &o.patience,
+           "how long a request waits while there are backends and none can be asked, as when they start")
+      .between(Duration(0), longest);
   schema.add("gateway.resume_window", &o.resume_window, "in which a stream that broke off must go on elsewhere")
       .between(Duration(0), longest);
 }
@@ -122,6 +126,7 @@ void describe_discovery(base::ConfigSchema& schema, DiscoverOptions& o) {
 RetryOptions GatewayOptions::retry_options() const {
   RetryOptions retry;
   retry.retries = retries;
+  retry.patience = patience;
   retry.resume_window = resume_window;
   return retry;
 }

@@ -71,6 +71,7 @@ struct GatewayOptions {
   base::Duration poll_interval = std::chrono::seconds(1);
   base::Duration poll_timeout = std::chrono::seconds(2);
   int retries = RetryOptions().retries;
+  base::Duration patience = RetryOptions().patience;
   base::Duration resume_window = RetryOptions().resume_window;
 
   std::string access_log;

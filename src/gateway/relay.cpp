@@ -102,17 +102,28 @@ void Relay::add_rates(wire::Headers& headers) const {
 }
 
 asio::awaitable<void> Relay::try_backends() {
+  Tried failure;
   auto picked = service_.fleet().pick(request_.wanted, tried_);
-  if (!picked) {
-    (void)co_await call_.refuse(picked.error());
-    co_return;
-  }
   while (!call_.exchange().disconnected()) {
+    if (!picked) {
+      std::optional<base::Duration> pause;
+      if (picked.error().code() == ErrorCode::unavailable) {
+        pause = plan_.while_nobody(service_.clock().now(), chance());
+      }
+      if (!pause && failure) co_return co_await conclude(*failure);
+      if (!pause) {
+        (void)co_await call_.refuse(picked.error());
+        co_return;
+      }
+      if (co_await call_.exchange().wait(*pause) == wire::Wake::disconnected) co_return;
+      picked = service_.fleet().pick(request_.wanted, tried_);
+      continue;
+    }
     Lease lease = std::move(*picked);
     const Backend& backend = *lease;
     call_.set_backend(backend.name());
     ++call_.record().tries;
-    Tried failure = co_await attempt(lease);
+    failure = co_await attempt(lease);
     if (call_.exchange().disconnected()) co_return;  // the lease ends as abandoned
     lease.end(failure ? failure->outcome : Outcome::answered, usage());
     if (!failure) co_return;
@@ -129,7 +140,6 @@ asio::awaitable<void> Relay::try_backends() {
     tried_.clear();
     if (co_await call_.exchange().wait(*pause) == wire::Wake::disconnected) co_return;
     picked = service_.fleet().pick(request_.wanted, tried_);
-    if (!picked) co_return co_await conclude(*failure);
   }
 }
 

@@ -10,19 +10,29 @@ void RetryPlan::note_progress() {
   rounds_ = 0;
 }
 
+base::Duration RetryPlan::next_pause(double chance) {
+  const base::Duration pause =
+      std::min(options_.longest_pause, options_.first_pause * (int64_t{1} << std::min(rounds_, 20)));
+  ++rounds_;
+  return pause - std::chrono::duration_cast<base::Duration>(pause * (chance / 2));
+}
+
 std::optional<base::Duration> RetryPlan::after_failure(bool another, base::SteadyTime now, double chance) {
   ++failures_;
+  nobody_since_.reset();
   if (!begun() && failures_ > options_.retries) return std::nullopt;
-  base::Duration pause{0};
-  if (!another) {
-    pause = std::min(options_.longest_pause, options_.first_pause * (int64_t{1} << std::min(rounds_, 20)));
-    pause -= std::chrono::duration_cast<base::Duration>(pause * (chance / 2));
-    ++rounds_;
-  }
+  const base::Duration pause = another ? base::Duration(0) : next_pause(chance);
   if (!begun()) return pause;
   // Not since it last moved: a backend that hangs is found out only after a time of silence, perhaps a longer one.
   if (!broken_) broken_ = now;
   if (now + pause > *broken_ + options_.resume_window) return std::nullopt;
+  return pause;
+}
+
+std::optional<base::Duration> RetryPlan::while_nobody(base::SteadyTime now, double chance) {
+  if (!nobody_since_) nobody_since_ = now;
+  const base::Duration pause = next_pause(chance);
+  if (now + pause > *nobody_since_ + (begun() ? options_.resume_window : options_.patience)) return std::nullopt;
   return pause;
 }
 

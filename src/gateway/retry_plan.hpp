@@ -11,7 +11,8 @@ namespace tidemill::gateway {
 struct RetryOptions {
   int retries = 3;  // of a request of which the client has got nothing yet
   base::Duration resume_window =
-      std::chrono::seconds(30);  // in which a stream must go on, once it is known to be broken
+      std::chrono::seconds(30);                       // in which a stream must go on, once it is known to be broken
+  base::Duration patience = std::chrono::seconds(2);  // with backends of which none can be asked at the moment
   base::Duration first_pause = std::chrono::milliseconds(20);
   base::Duration longest_pause = std::chrono::seconds(1);
 };
@@ -34,13 +35,20 @@ class RetryPlan {
   // otherwise the caller shall forget which were), or nullopt to give up. `chance` is from 0 to 1.
   std::optional<base::Duration> after_failure(bool another, base::SteadyTime now, double chance);
 
+  // Nobody can be asked at `now`, as when all that are left are starting: how long to wait before looking again, or
+  // nullopt to give up.
+  std::optional<base::Duration> while_nobody(base::SteadyTime now, double chance);
+
   // Tries that have failed.
   int failures() const { return failures_; }
 
  private:
+  base::Duration next_pause(double chance);
+
   RetryOptions options_;
   bool begun_ = false;
   std::optional<base::SteadyTime> broken_;  // since when the stream stands where it does, as far as failures tell
+  std::optional<base::SteadyTime> nobody_since_;
   int failures_ = 0;
   int rounds_ = 0;  // without progress
 };

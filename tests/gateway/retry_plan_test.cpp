@@ -54,6 +54,24 @@ TEST(RetryPlan, AStreamThatHungIsTakenUp) {
   EXPECT_EQ(plan.after_failure(false, found_out + 30s, 0), std::nullopt);
 }
 
+// All backends may be starting at one moment, each for a reason of its own.
+TEST(RetryPlan, WaitsForAWhileWhereNobodyCanBeAsked) {
+  RetryPlan plan({.patience = 2s, .first_pause = 20ms, .longest_pause = 1s});
+  SteadyTime now{};
+  int looks = 0;
+  while (const auto pause = plan.while_nobody(now, 0)) {
+    EXPECT_GT(*pause, Duration(0));
+    now += *pause;
+    ++looks;
+  }
+  EXPECT_LE(now - SteadyTime{}, Duration(2s));
+  EXPECT_GE(looks, 5);
+  EXPECT_EQ(plan.after_failure(true, now, 0), Duration(0));
+  EXPECT_TRUE(plan.while_nobody(now, 0));  // somebody has been asked meanwhile
+  RetryPlan impatient({.patience = 0s});
+  EXPECT_EQ(impatient.while_nobody(now, 0), std::nullopt);
+}
+
 // Every backend down for as long as the window: the tries are few, and end.
 TEST(RetryPlan, ADeadFleetIsAskedRarely) {
   RetryPlan plan(options);
