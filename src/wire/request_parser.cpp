@@ -135,7 +135,7 @@ void RequestParser::read_target() {
     return refuse(400, "the request's target must be a path that begins with '/'");
   }
   request_.path = std::move(*path);
-  if (absolute) request_.target = std::string(target);
+  if (absolute) request_.target = (target.starts_with('/') ? "" : "/") + std::string(target);
 }
 
 // `authority`: what an absolute target names; empty: nothing.

@@ -96,6 +96,17 @@ TEST(RequestParser, TargetsInOtherForms) {
   EXPECT_EQ(path_of("OPTIONS *"), "*");
 }
 
+// A proxy puts the target behind a server's address.
+TEST(RequestParser, AnAbsoluteTargetIsKeptAsAPath) {
+  for (const auto& [sent, kept] : {std::pair("http://h/x?y", "/x?y"), std::pair("http://h", "/"),
+                                   std::pair("http://h?x", "/?x"), std::pair("/x%2Fy?z", "/x%2Fy?z")}) {
+    RequestParser parser(limits);
+    parser.feed(std::string("GET ") + sent + " HTTP/1.1\r\nHost: h\r\n\r\n");
+    ASSERT_TRUE(parser.done()) << sent;
+    EXPECT_EQ(parser.take().target, kept);
+  }
+}
+
 TEST(RequestParser, Smuggling) {
   EXPECT_EQ(refusal_of("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"), 400);
   EXPECT_EQ(refusal_of("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n"), 400);
