@@ -62,6 +62,7 @@ void Service::close_store_pool() {
   {
     std::unique_lock lock(mutex_);
     store_closed_ = true;
+    changed_.wait(lock, [this] { return store_jobs_ == 0; });
   }
   store_pool_.join();
 }
