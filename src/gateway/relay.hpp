@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <string>
 #include <string_view>
 #include <vector>
 
@@ -14,16 +13,14 @@
 #include "base/result.hpp"
 #include "gateway/answer_filter.hpp"
 #include "gateway/backend.hpp"
+#include "gateway/bill.hpp"
 #include "gateway/call.hpp"
 #include "gateway/fleet.hpp"
-#include "gateway/foreign_chat.hpp"
 #include "gateway/gate.hpp"
 #include "gateway/request_outline.hpp"
-#include "gateway/resumption.hpp"
 #include "gateway/retry_plan.hpp"
 #include "gateway/service.hpp"
-#include "gateway/sse_marks.hpp"
-#include "gateway/stream_error.hpp"
+#include "gateway/stream_relay.hpp"
 #include "gateway/token_usage.hpp"
 #include "wire/client_pool.hpp"
 
@@ -43,41 +40,24 @@ struct RelayRequest {
 class Relay {
  public:
   Relay(Service& service, Call& call, RelayRequest request);
+  Relay(const Relay&) = delete;
+  Relay& operator=(const Relay&) = delete;
 
   // Answers the call, one way or another, and settles its passage if there was an answer.
   asio::awaitable<void> run();
 
  private:
-  struct Failure {
-    Outcome outcome;
-    base::Error error;
-  };
-  // nullopt: the call is answered.
-  using Tried = std::optional<Failure>;
-  // How the stream that the client is reading can be taken up.
-  enum class Resume { none, exact, best_effort };
-
-  static Failure gone();
-  bool begun() const { return plan_.begun(); }
-  asio::awaitable<void> try_backends();
-  std::optional<access::Money> settle();
-  void add_rates(wire::Headers& headers) const;
-  asio::awaitable<Tried> attempt(Lease& lease);
-  wire::Headers make_headers(const Backend& backend, const observe::Span& span);
-  base::Result<std::string> make_resume_body() const;
-  asio::awaitable<Tried> relay_whole(wire::ClientStream& answer);
-  asio::awaitable<Tried> relay_events(Lease& lease, wire::ClientStream& answer, HangUp& hang_up);
-  asio::awaitable<Tried> finish_stream(const SseMarks& marks, std::string out, wire::ClientStream& answer);
-  base::Result<void> take(SseMarks& marks, std::string_view bytes, std::string& out);
-  asio::awaitable<bool> send(const wire::ClientStream& answer, std::string_view bytes);
-  asio::awaitable<void> fail_stream(const base::Error& error);
-  asio::awaitable<void> keep_refusal(wire::ClientStream& answer);
-  asio::awaitable<void> conclude(const Failure& failure);
-  asio::awaitable<void> end_foreign_chat();
-  Resume ways_on() const;
-  TokenUsage usage() const;
+  // An empty lease: the call is over.
+  asio::awaitable<Lease> find_backend();
   bool may_go_on(const Failure& failure);
-  void note_resumed(std::string& out);
+  asio::awaitable<Tried> attempt(Lease& lease);
+  wire::Headers make_headers(const Backend& backend, const observe::Span& span) const;
+  asio::awaitable<Tried> relay_answer(Lease& lease, wire::ClientStream& answer, HangUp& hang_up);
+  asio::awaitable<Tried> relay_whole(wire::ClientStream& answer);
+  asio::awaitable<void> keep_refusal(wire::ClientStream& answer);
+  asio::awaitable<void> conclude();
+  bool begun() const { return plan_.begun(); }
+  TokenUsage usage() const { return begun() ? stream_.progress().usage() : usage_; }
 
   Service& service_;
   Call& call_;
@@ -85,19 +65,13 @@ class Relay {
   std::shared_ptr<const GatewayOptions> options_;
   Dialect dialect_;
   RetryPlan plan_;
+  Bill bill_;
+  StreamRelay stream_;
   std::vector<const Backend*> tried_;
+  Tried failure_;                              // of the last try
+  int denials_ = 0;                            // of backends that were asked to go on with the stream
   std::optional<wire::HttpResponse> refusal_;  // the last backend's that was one
-
-  // The stream, over all backends that have worked on it.
-  SseMarks::Kind kind_ = SseMarks::Kind::undecided;
-  std::string resume_mode_;  // of the backend that began it
-  Resumption progress_;
-  std::optional<ForeignChat> chat_;
-  StreamEnd stream_end_;
-  TokenUsage usage_;
-  int denials_ = 0;
-  std::string filtered_;
-  std::string cost_;  // empty: it has no price, or none yet
+  TokenUsage usage_;                           // of an answer that is no stream
 };
 
 }  // namespace tidemill::gateway

@@ -1,0 +1,53 @@
+#include "gateway/stream_progress.hpp"
+
+#include "gateway/json_members.hpp"
+
+namespace tidemill::gateway {
+
+using base::Result;
+
+Result<void> StreamProgress::take(SseMarks& marks, std::string_view bytes, std::string& out) {
+  TM_CHECK(marks.add(bytes));
+  while (true) {
+    const size_t sure = out.size();
+    const auto mark = marks.next(out);
+    if (!mark) return {};
+    auto taken = marks_.take(*mark);
+    if (taken) continue;
+    out.resize(sure);  // its tokens are not known, so it has to come again
+    return taken;
+  }
+}
+
+void StreamProgress::begin(SseMarks::Kind kind, std::string_view resume) {
+  kind_ = kind;
+  resume_ = resume;
+  const bool plain_chat = dialect_ == Dialect::chat && outline_.choices == 1 && outline_.prompt.starts_with('[');
+  if (foreign() && plain_chat) chat_.emplace();
+}
+
+void StreamProgress::sent(std::string_view events) {
+  usage_.take(events);
+  if (!foreign()) return;
+  end_.take(events);
+  if (chat_) chat_->take(events);
+}
+
+Resume StreamProgress::ways_on() const {
+  if (resume_ == "off") return Resume::none;
+  if (marked()) return marks_.opened() ? Resume::exact : Resume::none;
+  return resume_ == "auto" && chat_ && chat_->resumable() ? Resume::best_effort : Resume::none;
+}
+
+Result<std::string> StreamProgress::resume_body() const {
+  if (!marked()) return chat_->resume_body(body_);
+  return with_member(body_, outline_.closing_brace, resume_member, marks_.value());
+}
+
+TokenUsage StreamProgress::usage() const {
+  TokenUsage usage = usage_;
+  if (!usage.output_tokens && marked()) usage.output_tokens = marks_.tokens();
+  return usage;
+}
+
+}  // namespace tidemill::gateway

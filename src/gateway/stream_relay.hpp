@@ -1,0 +1,72 @@
+// A stream on its way from backends to the client: one backend after the other says a part of it, and the client reads
+// one whole.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include <boost/asio/awaitable.hpp>
+
+#include "base/result.hpp"
+#include "gateway/answer_filter.hpp"
+#include "gateway/bill.hpp"
+#include "gateway/call.hpp"
+#include "gateway/fleet.hpp"
+#include "gateway/retry_plan.hpp"
+#include "gateway/service.hpp"
+#include "gateway/stream_progress.hpp"
+#include "wire/client_pool.hpp"
+
+namespace tidemill::gateway {
+
+// Why a try at a backend has not answered the call.
+struct Failure {
+  Outcome outcome;
+  base::Error error;
+};
+// nullopt: the call is answered.
+using Tried = std::optional<Failure>;
+// The client has hung up between two reads, where there was nothing to be ended.
+Failure client_gone();
+
+// One request's. Lives in the handler's coroutine; what it is given outlives it.
+class StreamRelay {
+ public:
+  StreamRelay(Service& service, Call& call, Bill& bill, RetryPlan& plan, AnswerFilter* filter, Dialect dialect,
+              StreamProgress progress)
+      : service_(service),
+        call_(call),
+        bill_(bill),
+        plan_(plan),
+        filter_(filter),
+        dialect_(dialect),
+        progress_(std::move(progress)) {}
+
+  const StreamProgress& progress() const { return progress_; }
+
+  // Hands on what the backend of `lease` streams, from the beginning or where the last one broke off.
+  asio::awaitable<Tried> relay(Lease& lease, wire::ClientStream& answer, HangUp& hang_up);
+  // Only the last words of a chat are missing.
+  asio::awaitable<void> end_chat();
+  // Tells the client that the stream has failed, and ends it.
+  asio::awaitable<void> fail(const base::Error& error);
+
+ private:
+  struct Part;  // one backend's
+  std::string_view take_up(Part& part);
+  asio::awaitable<Tried> finish(Part& part, wire::ClientStream& answer);
+  asio::awaitable<bool> send(const wire::ClientStream& answer, std::string_view events);
+  void note_resumed(std::string& out);
+
+  Service& service_;
+  Call& call_;
+  Bill& bill_;
+  RetryPlan& plan_;
+  AnswerFilter* filter_;  // may be none
+  Dialect dialect_;
+  StreamProgress progress_;
+  std::string filtered_;
+};
+
+}  // namespace tidemill::gateway
