@@ -47,6 +47,16 @@ template <int sums, int rows, int lines>
 [[gnu::always_inline]] inline void multiply_tiles() {
   asm volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(sums), "i"(rows), "i"(lines));
 }
+// The same of signed rows and unsigned lines.
+template <int sums, int rows, int lines>
+[[gnu::always_inline]] inline void multiply_tiles_signed_unsigned() {
+  asm volatile("tdpbsud %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(sums), "i"(rows), "i"(lines));
+}
+// The same of unsigned rows and signed lines.
+template <int sums, int rows, int lines>
+[[gnu::always_inline]] inline void multiply_tiles_unsigned_signed() {
+  asm volatile("tdpbusd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(sums), "i"(rows), "i"(lines));
+}
 // The same of pairs of bf16 into binary32: see kernels.hpp for the order.
 template <int sums, int rows, int lines>
 [[gnu::always_inline]] inline void multiply_bf16_tiles() {

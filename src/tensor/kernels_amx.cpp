@@ -1,10 +1,12 @@
-// AVX-512 with VNNI, AMX int8 tiles where a multiplication has rows enough to fill them, and AMX bf16 tiles for all
-// rows of BF16 and F16 weights (amx_bf16.hpp). Compiled with the flags of the former; the tile instructions are
-// assembly. Nothing here may be called before the CPU and the kernel have been asked.
+// AVX-512 with VNNI, AMX int8 tiles where a multiplication has rows enough to fill them, or attention queries enough
+// (amx_attention.hpp), and AMX bf16 tiles for all rows of BF16 and F16 weights (amx_bf16.hpp). Compiled with the flags
+// of the former; the tile instructions are assembly. Nothing here may be called before the CPU and the kernel have been
+// asked.
 //
 // A tile holds 16 rows of activations, or the code lines of one block of a panel: their product are the integer sums of
 // one block for 16 rows and 16 outputs, which are scaled and added up by vectors in the order that kernels.hpp states.
 // So the bits are those of every other instruction set.
+#include "tensor/amx_attention.hpp"
 #include "tensor/amx_bf16.hpp"
 #include "tensor/amx_tiles.hpp"
 #include "tensor/kernels.hpp"
@@ -19,7 +21,8 @@ using S = Avx512;
 constexpr int64_t kTileRows = 16;
 // Fewer rows than this leave too much of a tile empty.
 constexpr int64_t kFewestRows = 12;
-constexpr int kBlocksAtOnce = 4;  // sums of so many blocks are made before any is used
+constexpr int kBlocksAtOnce = 4;      // sums of so many blocks are made before any is used
+constexpr size_t kInt8Attention = 3;  // KvType::int8
 
 using TileSums = int32_t[kTileRows][kPanelRows];
 
@@ -85,8 +88,8 @@ inline void amx_tile(const OpenStretch& open, const typename T::Rows::Rows& x, i
       const float* x_scale = x.scale(at);
 #pragma GCC unroll 16
       for (int r = 0; r < kTileRows; ++r) {
-        S::I products = _mm512_load_si512(sums[half][0][b][r]);
-        if constexpr (planes == 2) products = S::add_i(S::times_256(products), _mm512_load_si512(sums[half][1][b][r]));
+        S::I products = S::load_i(sums[half][0][b][r]);
+        if constexpr (planes == 2) products = S::add_i(S::times_256(products), S::load_i(sums[half][1][b][r]));
         if constexpr (group == T::kBlock) {
           total[r] = S::fma(S::mul(S::to_float(products), scale), S::set1(x_scale[r]), total[r]);
         } else {
@@ -146,6 +149,7 @@ Kernels with_tiles(Kernels kernels) {
   kernels.linear[static_cast<size_t>(DType::bf16)] = linear_amx_plain<S, DType::bf16>;
   kernels.rounds[static_cast<size_t>(DType::f16)] = kernels.rounds[static_cast<size_t>(DType::bf16)] = true;
   kernels.round_row = round_row;
+  kernels.attention[kInt8Attention] = attention_int8_amx<S>;
   return kernels;
 }
 

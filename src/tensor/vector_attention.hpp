@@ -182,24 +182,37 @@ template <class Kv>
   return segment;
 }
 
-template <class S, class Kv>
-void attention(const AttentionCall& call) {
+// The tokens that the row sees that sees the most.
+[[gnu::always_inline]] inline int64_t longest_of(const AttentionCall& call) {
   int64_t longest = 0;
   for (int64_t r = 0; r < call.rows; ++r)
     longest = call.positions[r] + int64_t{1} > longest ? call.positions[r] + int64_t{1} : longest;
+  return longest;
+}
+
+// Queries `from` and on, to the call's last.
+template <class S, class Kv>
+[[gnu::always_inline]] inline void pass_all(const AttentionCall& call, const Kv& kv, const Segment& segment,
+                                            int64_t from) {
   const int64_t queries = call.rows * call.group;
+  int64_t i = from;
+  for (; i + 4 <= queries; i += 4)
+    pass_together<S, Kv, 4>(call, kv, segment, i);
+  for (; i + 2 <= queries; i += 2)
+    pass_together<S, Kv, 2>(call, kv, segment, i);
+  for (; i < queries; ++i)
+    pass_together<S, Kv, 1>(call, kv, segment, i);
+}
+
+template <class S, class Kv>
+void attention(const AttentionCall& call) {
+  const int64_t longest = longest_of(call);
   Kv kv(call);
   for (int64_t s = call.first_segment; s < call.end_segment; ++s) {
     const Segment segment = segment_at<Kv>(call, s, longest);
     if (segment.blocks == 0) return;
     kv.enter(segment);
-    int64_t i = 0;
-    for (; i + 4 <= queries; i += 4)
-      pass_together<S, Kv, 4>(call, kv, segment, i);
-    for (; i + 2 <= queries; i += 2)
-      pass_together<S, Kv, 2>(call, kv, segment, i);
-    for (; i < queries; ++i)
-      pass_together<S, Kv, 1>(call, kv, segment, i);
+    pass_all<S>(call, kv, segment, 0);
   }
 }
 

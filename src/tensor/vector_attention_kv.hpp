@@ -154,7 +154,19 @@ struct PlainKv {
   }
 };
 
-template <class S>
+// Where the codes of a query lie: the first four, each next four `step` bytes further on, and the next query's `apart`
+// bytes.
+struct QueryCodes {
+  std::byte* codes;
+  int64_t step;
+  int64_t apart;
+};
+
+// How the codes of queries are laid out: for vectors, four codes of each query of a group (four queries, at the end two
+// or one), then their next four; or query after query, for tiles.
+enum class QueryOrder { interleaved, rows };
+
+template <class S, QueryOrder kOrder = QueryOrder::interleaved>
 struct Int8Kv {
   using F = typename S::F;
   using I = typename S::I;
@@ -163,10 +175,9 @@ struct Int8Kv {
   int64_t vectors;  // of head_dim
   int64_t query_bytes;
   int64_t queries;
-  // Four codes of each query of a group (four, at the end two or one), then the next four.
-  std::byte* query_codes;
-  float* query_factors;   // [queries]
-  int32_t* query_starts;  // [queries]
+  std::byte* query_codes;  // in kOrder; query_bytes each
+  float* query_factors;    // [queries]
+  int32_t* query_starts;   // [queries]
   // 1 / the scale of each token's values.
   alignas(64) float value_inverses[kAttentionSegment];
 
@@ -188,18 +199,16 @@ struct Int8Kv {
     }
   }
 
-  struct QueryCodes {
-    std::byte* codes;  // the first four of a query
-    int64_t step;      // bytes to the next four
-  };
   [[gnu::always_inline]] QueryCodes codes_of(int64_t i) const {
+    constexpr int64_t kFour = 4 * S::kCodeBytes;
+    if constexpr (kOrder == QueryOrder::rows) return {query_codes + i * query_bytes, kFour, query_bytes};
     int64_t group = i / 4 * 4;
     int64_t size = 4;
     while (group + size > queries) {  // the last groups have two queries and one
       size /= 2;
       if (i >= group + size && group + size < queries) group += size;
     }
-    return {query_codes + group * query_bytes + (i - group) * 4 * S::kCodeBytes, size * 4 * S::kCodeBytes};
+    return {query_codes + group * query_bytes + (i - group) * kFour, size * kFour, kFour};
   }
 
   void quantize_query(const AttentionCall& call, int64_t i, float* row) {
@@ -259,7 +268,7 @@ struct Int8Kv {
       typename S::X query[R];
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r)
-        query[r] = S::load_x_once(q + r * 4 * S::kCodeBytes);
+        query[r] = S::load_x_once(q + r * group.apart);
 #pragma GCC unroll 4
       for (int j = 0; j < B; ++j) {
         const typename S::C k = S::codes(keys[j] + c);

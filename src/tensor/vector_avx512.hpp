@@ -41,6 +41,7 @@ struct Avx512 {
   TM_INLINE F zero() { return _mm512_setzero_ps(); }
   TM_INLINE F set1(float x) { return _mm512_set1_ps(x); }
   TM_INLINE F load(const float* p) { return _mm512_loadu_ps(p); }
+  TM_INLINE I load_i(const int32_t* p) { return _mm512_loadu_si512(p); }
   TM_INLINE F load_first(const float* p, int64_t n) { return _mm512_maskz_loadu_ps(first(n), p); }
   TM_INLINE void store(float* p, F v) { _mm512_storeu_ps(p, v); }
   TM_INLINE void store_first(float* p, int64_t n, F v) { _mm512_mask_storeu_ps(p, first(n), v); }

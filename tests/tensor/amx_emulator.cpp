@@ -84,16 +84,17 @@ void clear_outside(Tile& t) {
     std::memset(t.data[row], 0, 64);
 }
 
+// TDPBSSD and its like: A and B are the types of the bytes of the two operands.
+template <typename A, typename B>
 void multiply(Tile& sums, const Tile& a, const Tile& b) {
-  check_product("TDPBSSD: shapes do not match, or operands are not three different tiles", sums, a, b);
+  check_product("TDPB[SU][SU]D: shapes do not match, or operands are not three different tiles", sums, a, b);
   for (int m = 0; m < sums.rows; ++m) {
     for (int n = 0; n < sums.row_bytes / 4; ++n) {
       int32_t sum;
       std::memcpy(&sum, &sums.data[m][4 * n], sizeof sum);
       for (int k = 0; k < a.row_bytes / 4; ++k) {
-        for (int i = 0; i < 4; ++i) {
-          sum += static_cast<int8_t>(a.data[m][4 * k + i]) * static_cast<int8_t>(b.data[k][4 * n + i]);
-        }
+        for (int i = 0; i < 4; ++i)
+          sum += static_cast<A>(a.data[m][4 * k + i]) * static_cast<B>(b.data[k][4 * n + i]);
       }
       std::memcpy(&sums.data[m][4 * n], &sum, sizeof sum);
     }
@@ -225,7 +226,14 @@ void run(const Instruction& in, const uint8_t* code) {
   if (in.opcode == 0x49 && in.prefix == xf2 && in.mod == 3 && in.rm == 0) return clear(tile(in.reg));
   if (in.opcode == 0x4b && in.prefix == xf2 && in.mod != 3) return load(tile(in.reg), in);
   if (in.opcode == 0x4b && in.prefix == xf3 && in.mod != 3) return store(tile(in.reg), in);
-  if (in.opcode == 0x5e && in.prefix == xf2 && in.mod == 3) return multiply(tile(in.reg), tile(in.rm), tile(in.vvvv));
+  if (in.opcode == 0x5e && in.mod == 3 && in.prefix != none) {
+    Tile& sums = tile(in.reg);
+    const Tile& a = tile(in.rm);
+    const Tile& b = tile(in.vvvv);
+    if (in.prefix == xf2) return multiply<int8_t, int8_t>(sums, a, b);
+    if (in.prefix == xf3) return multiply<int8_t, uint8_t>(sums, a, b);
+    return multiply<uint8_t, int8_t>(sums, a, b);
+  }
   if (in.opcode == 0x5c && in.prefix == xf3 && in.mod == 3) {
     return multiply_bf16(tile(in.reg), tile(in.rm), tile(in.vvvv));
   }

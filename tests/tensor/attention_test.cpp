@@ -8,6 +8,7 @@
 
 #include <gtest/gtest.h>
 
+#include "tensor/amx_emulator.hpp"
 #include "tensor/cpu_device.hpp"
 #include "tensor/samples.hpp"
 
@@ -15,6 +16,7 @@ namespace tidemill::tensor {
 namespace {
 
 using test::matrix;
+using test::runnable_isas;
 using test::Samples;
 
 // Sequences of given lengths whose keys and values are in the cache, in blocks handed out in random order.
@@ -186,7 +188,7 @@ TEST_P(AttentionOf, MatchesPlainSoftmaxAndEveryInstructionSetAgrees) {
       }
     }
     EXPECT_LE(std::sqrt(squares / static_cast<double>(n * width)), bounds(GetParam()).rms) << c.head_dim;
-    for (const Isa isa : available_isas()) {
+    for (const Isa isa : runnable_isas()) {
       for (const int threads : {1, 2, 3}) {
         const std::vector<float> out = attend(*make_cpu_device(isa, threads), scene, rows, q, width);
         for (size_t i = 0; i < out.size(); ++i) {
@@ -223,7 +225,7 @@ TEST_P(AttentionOf, ExtremeScores) {
     } else {
       EXPECT_TRUE(std::isnan(reference[0]));
     }
-    for (const Isa isa : available_isas()) {
+    for (const Isa isa : runnable_isas()) {
       const std::vector<float> out = attend(*make_cpu_device(isa, 1), scene, rows, q, 16);
       for (size_t i = 0; i < out.size(); ++i)
         EXPECT_TRUE(same_bits(out[i], reference[i])) << to_string(isa) << " " << value;
@@ -296,8 +298,7 @@ TEST_P(AttentionOf, NotANumberStaysWithTheRowsThatSeeIt) {
     rows.sequences.push_back(i < 150 ? 0 : 1);
   }
   const std::vector<float> q = samples.normal(180 * width);
-  auto device = make_cpu_device(available_isas().back(), 2);
-  const std::vector<float> clean = attend(*device, scene, rows, q, width);
+  const std::vector<float> clean = attend(*make_cpu_device(Isa::scalar, 1), scene, rows, q, width);
   for (const bool in_keys : {true, false}) {
     for (const float value : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
       Scene spoiled = scene;
@@ -305,12 +306,15 @@ TEST_P(AttentionOf, NotANumberStaysWithTheRowsThatSeeIt) {
         (in_keys ? spoiled.keys : spoiled.values)[0][21 * 32 + h * 16 + 5] = value;
       std::vector<float> spoiled_q = q;
       spoiled_q[3 * width] = value;  // head 0 of row 3
-      const std::vector<float> out = attend(*device, spoiled, rows, spoiled_q, width);
-      const std::vector<float> scalar = attend(*make_cpu_device(Isa::scalar, 1), spoiled, rows, spoiled_q, width);
+      const std::vector<float> out = attend(*make_cpu_device(Isa::scalar, 1), spoiled, rows, spoiled_q, width);
+      for (const Isa isa : runnable_isas()) {
+        const std::vector<float> same = attend(*make_cpu_device(isa, 2), spoiled, rows, spoiled_q, width);
+        for (size_t i = 0; i < out.size(); ++i)
+          ASSERT_TRUE(same_bits(same[i], out[i])) << to_string(isa) << " element " << i;
+      }
       for (int64_t r = 0; r < 180; ++r) {
         for (int64_t i = 0; i < width; ++i) {
           const float v = out[static_cast<size_t>(r * width + i)];
-          ASSERT_TRUE(same_bits(v, scalar[static_cast<size_t>(r * width + i)])) << "row " << r << " element " << i;
           const bool sees = r >= 21 && r < 150;
           if (r == 3 && i < 16) continue;
           if (!sees) {
@@ -328,6 +332,37 @@ TEST_P(AttentionOf, NotANumberStaysWithTheRowsThatSeeIt) {
 
 INSTANTIATE_TEST_SUITE_P(Types, AttentionOf, ::testing::Values(KvType::f32, KvType::f16, KvType::bf16, KvType::int8),
                          [](const auto& type_of) { return std::string(to_string(type_of.param)); });
+
+// Heads of every kind of size, in one piece and in several, with more queries than tiles take and fewer, that see
+// nothing, some and all of a segment, in an order of their own; and that tiles were used at all.
+TEST(Amx, AttentionOfManyQueriesGoesToTiles) {
+  const std::vector<Isa> isas = runnable_isas();
+  if (isas.back() != Isa::amx) GTEST_SKIP() << "no AVX-512 VNNI here, which the AMX kernels use too";
+  if (available_isas().back() == Isa::amx) GTEST_SKIP() << "this machine has AMX: nothing is emulated";
+  Samples samples(28);
+  for (const Case& c : {Case{2, 4, 64}, Case{1, 7, 128}, Case{1, 3, 80}, Case{1, 2, 96}, Case{1, 5, 20}, Case{1, 1, 30},
+                        Case{1, 3, 256}, Case{1, 2, 260}, Case{1, 2, 272}}) {
+    const Scene scene({.layers = 2, .kv_heads = c.kv_heads, .head_dim = c.head_dim, .type = KvType::int8}, {300},
+                      samples);
+    const int64_t width = c.kv_heads * c.group * c.head_dim;
+    for (const std::vector<int32_t>& positions :
+         {std::vector<int32_t>{299, 298, 297, 296, 295, 294, 293, 292, 291, 290, 289, 288, 287, 286, 285, 284},
+          {118, 119, 120, 121, 122, 123, 124, 125, 126, 127, 128, 129, 130, 131, 132},
+          {0, 255, 1, 127, 63, 64, 200, 16, 15, 299, 128, 31}}) {
+      const Rows rows = {positions, std::vector<int32_t>(positions.size(), 0)};
+      const auto n = static_cast<int64_t>(positions.size());
+      const std::vector<float> q = samples.normal(n * width, 2.0F);
+      const long before = test::AmxEmulator::instructions();
+      const std::vector<float> out = attend(*make_cpu_device(Isa::amx, 1), scene, rows, q, width);
+      const long emulated = test::AmxEmulator::instructions() - before;
+      const bool for_tiles = c.head_dim <= 256 && n * c.group >= 16;
+      EXPECT_EQ(emulated > 0, for_tiles) << c.head_dim << " by " << c.group;
+      const std::vector<float> reference = attend(*make_cpu_device(Isa::scalar, 1), scene, rows, q, width);
+      for (size_t i = 0; i < out.size(); ++i)
+        ASSERT_TRUE(same_bits(out[i], reference[i])) << c.head_dim << " by " << c.group << " element " << i;
+    }
+  }
+}
 
 // int8 where it hurts: a few elements of every key fifty times the others (as some models' biases make them), the first
 // token's values tiny and its weight large, values of one element far larger than the others, and long flat contexts

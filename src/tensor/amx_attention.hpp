@@ -1,0 +1,265 @@
+// Attention of many queries to int8 keys and values on AMX tiles: what Int8Kv does, sixteen queries at a time. The two
+// products are sums of integers, which tiles make as exactly as vectors do; everything else is done by the vectors'
+// own functions in the order of attention_order.hpp, so that the bits are those of every other instruction set.
+//
+// Queries are rows of a tile. A block's keys are lines of another as they lie in the cache (kv_layout.hpp). Its values
+// are a quarter of one: those of a segment are first laid out so that four blocks follow each other, which serves all
+// queries of the call. Internal linkage, as in vector_linear.hpp.
+#pragma once
+
+#include "tensor/amx_tiles.hpp"
+#include "tensor/vector_attention_kv.hpp"
+
+namespace tidemill::tensor {
+namespace {
+
+constexpr int64_t kTileQueries = 16;
+constexpr int64_t kTileBlocks = 4;           // whose weights fill a row of a tile
+constexpr int64_t kTileLanes = 16;           // sums in a row of a tile
+constexpr int64_t kMostTileHead = 256;       // elements of a head for which values are laid out
+constexpr int64_t kBlockLines = kBlock / 4;  // of sixteen elements of a block's values
+constexpr int64_t kSegmentLines = kAttentionSegment / 4;
+
+using QueryTile = int32_t[kTileQueries][kTileLanes];
+
+// The elements of a head are multiplied in pieces of equal size, each a tile's row at most.
+struct HeadPieces {
+  int64_t count;
+  int64_t quads;  // of each
+};
+
+// Whether heads of this size are for tiles, and in which pieces.
+[[gnu::always_inline]] inline bool cut_head(int64_t head_dim, HeadPieces& pieces) {
+  const int64_t quads = (head_dim + 3) / 4;
+  pieces.count = (quads + 15) / 16;
+  pieces.quads = quads / pieces.count;
+  return head_dim <= kMostTileHead && quads % pieces.count == 0;
+}
+
+// Sums in tiles 0 and 1, a piece of queries in 2 or 3 and of keys in 4 or 5, weights in 6, values in 7.
+inline TileShapes shapes_of_attention(const HeadPieces& pieces) {
+  TileShapes shapes;
+  for (int tile = 0; tile < 8; ++tile) {
+    shapes.rows[tile] = 16;
+    shapes.row_bytes[tile] = 64;
+  }
+  for (const int queries : {2, 3})
+    shapes.row_bytes[queries] = static_cast<uint16_t>(4 * pieces.quads);
+  for (const int keys : {4, 5})
+    shapes.rows[keys] = static_cast<uint8_t>(pieces.quads);
+  return shapes;
+}
+
+template <class S>
+class TiledAttention {
+  using F = typename S::F;
+  using I = typename S::I;
+  using Kv = Int8Kv<S, QueryOrder::rows>;
+
+ public:
+  TiledAttention(const AttentionCall& call, const Kv& kv, const HeadPieces& pieces)
+      : call_(call), kv_(kv), pieces_(pieces) {}
+
+  // The values of a segment, as tiles take them.
+  void enter(const Segment& segment) {
+    for (int64_t b = 0; b < segment.blocks; ++b) {
+      for (int64_t line = 0; line < kv_.vectors * kBlockLines; ++line) {
+        const int64_t to = line / kBlockLines * kSegmentLines + b * kBlockLines + line % kBlockLines;
+        __builtin_memcpy(values_ + to * kLineBytes, segment.values[b] + line * kLineBytes, kLineBytes);
+      }
+    }
+  }
+
+  // Queries first .. first + 15 pass over the segment.
+  void pass(const Segment& segment, int64_t first) {
+    first_ = first;
+    fetch_ = first == 0;
+    longest_ = 0;
+    together_ = true;
+    for (int64_t r = 0; r < kTileQueries; ++r) {
+      visible_[r] = visible_to(call_, segment, first + r);
+      together_ = together_ && visible_[r] == visible_[0];
+      longest_ = visible_[r] > longest_ ? visible_[r] : longest_;
+    }
+    if (longest_ == 0) return;
+    score(segment);
+    weigh();
+    sum(segment);
+  }
+
+ private:
+  // The products of the queries with the keys of block b, into products_[parity]. Nothing where there is no block.
+  template <int parity>
+  [[gnu::always_inline]] void multiply_keys(const Segment& segment, int64_t b) {
+    if (b >= blocks_of(longest_)) return;
+    if (fetch_) prefetch_blocks(segment.next_keys, b, b + 1, segment.next_blocks, (kv_.quads + 1) * kLineBytes);
+    const std::byte* queries = kv_.query_codes + first_ * kv_.query_bytes;
+    const std::byte* keys = segment.keys[b];
+    zero_tile<parity>();
+    for (int64_t p = 0; p < pieces_.count; ++p) {
+      load_tile<2 + parity>(queries + p * pieces_.quads * 4, kv_.query_bytes);
+      load_tile<4 + parity>(keys + p * pieces_.quads * kLineBytes, kLineBytes);
+      multiply_tiles_signed_unsigned<parity, 2 + parity, 4 + parity>();
+    }
+    store_tile<parity>(products_[parity], sizeof products_[parity][0]);
+  }
+
+  // The exponents of block b from its products.
+  template <int parity>
+  [[gnu::always_inline]] void scale_scores(const Segment& segment, int64_t b) {
+    if (b >= blocks_of(longest_)) return;
+    const F scale = S::load(kv_.key_scales(segment.keys[b]));
+    const F exponent = S::load(kv_.value_exponents(segment.values[b]));
+    const float* factors = kv_.query_factors + first_;
+    const int32_t* starts = kv_.query_starts + first_;
+#pragma GCC unroll 16
+    for (int64_t r = 0; r < kTileQueries; ++r) {
+      const I products = S::add_i(S::load_i(products_[parity][r]), S::set1_i(starts[r]));
+      const F e = S::fma(S::mul(S::to_float(products), scale), S::set1(factors[r]), exponent);
+      S::store(scores_ + r * kAttentionSegment + b * kBlock, e);
+    }
+  }
+
+  // The tiles work on the next block while the vectors work on this one.
+  void score(const Segment& segment) {
+    multiply_keys<0>(segment, 0);
+    for (int64_t b = 0; b < blocks_of(longest_); b += 2) {
+      multiply_keys<1>(segment, b + 1);
+      scale_scores<0>(segment, b);
+      multiply_keys<0>(segment, b + 2);
+      scale_scores<1>(segment, b + 1);
+    }
+  }
+
+  // The weights of queries r .. r + R - 1, which see equally much.
+  template <int R>
+  [[gnu::noinline]] void weigh_queries(int64_t r) {
+    Pass pass;
+    pass.visible = visible_[r];
+    pass.scores = scores_ + r * kAttentionSegment;
+    pass.codes = codes_ + r * kAttentionSegment;
+    float most[R];
+    float weights[R];
+    largest_scores<S, R>(pass, most);
+    kv_.template weigh<R>(pass, most, weights);
+    for (int i = 0; i < R; ++i) {
+      most_[r + i] = most[i];
+      weights_[r + i] = weights[i];
+    }
+  }
+
+  void weigh() {
+    const int64_t end = round_up(longest_, kTileBlocks * kBlock);
+    for (int64_t r = 0; r < kTileQueries; r += 4) {
+      if (together_) {
+        weigh_queries<4>(r);
+        continue;
+      }
+      for (int64_t i = r; i < r + 4; ++i) {
+        if (visible_[i] > 0) weigh_queries<1>(i);
+      }
+    }
+    // What a query does not see has a weight of zero.
+    for (int64_t r = 0; r < kTileQueries; ++r) {
+      for (int64_t t = blocks_of(visible_[r]) * kBlock; t < end; ++t)
+        codes_[r * kAttentionSegment + t] = 0;
+    }
+    float* most = call_.state.most + first_;
+    float* weight = call_.state.weight + first_;
+    if (together_) return take_weights<S>(most_, weights_, kTileQueries, most, weight, take_, keep_);
+    for (int64_t r = 0; r < kTileQueries; ++r) {
+      alignas(64) float take[kLanes];
+      alignas(64) float keep[kLanes];
+      if (visible_[r] == 0) continue;
+      take_weights<S>(most_ + r, weights_ + r, 1, most + r, weight + r, take, keep);
+      take_[r] = take[0];
+      keep_[r] = keep[0];
+    }
+  }
+
+  // The sums over tokens of elements 16 v .. 16 v + 15, into products_[parity].
+  template <int parity>
+  [[gnu::always_inline]] void multiply_values(const Segment& segment, int64_t v) {
+    if (v >= kv_.vectors) return;
+    if (fetch_) {
+      prefetch_blocks(segment.next_values, v * kSegmentBlocks / kv_.vectors, (v + 1) * kSegmentBlocks / kv_.vectors,
+                      segment.next_blocks, (kv_.vectors * kBlockLines + 1) * kLineBytes);
+    }
+    const std::byte* lines = values_ + v * kSegmentLines * kLineBytes;
+    zero_tile<parity>();
+    for (int64_t t = 0; t < longest_; t += kTileBlocks * kBlock) {
+      load_tile<6>(codes_ + t, kAttentionSegment);
+      load_tile<7>(lines + t / 4 * kLineBytes, kLineBytes);
+      multiply_tiles_unsigned_signed<parity, 6, 7>();
+    }
+    store_tile<parity>(products_[parity], sizeof products_[parity][0]);
+  }
+
+  // Takes them into the state.
+  template <int parity>
+  [[gnu::always_inline]] void take_sums(int64_t v) {
+    if (v >= kv_.vectors) return;
+    float* sums = call_.state.sums + first_ * call_.state.sum_stride + v * kLanes;
+    for (int64_t r = 0; r < kTileQueries; ++r, sums += call_.state.sum_stride) {
+      if (visible_[r] == 0) continue;
+      const F kept = S::mul(S::load(sums), S::set1(keep_[r]));
+      S::store(sums, S::fma(S::to_float(S::load_i(products_[parity][r])), S::set1(take_[r]), kept));
+    }
+  }
+
+  void sum(const Segment& segment) {
+    multiply_values<0>(segment, 0);
+    for (int64_t v = 0; v < kv_.vectors; v += 2) {
+      multiply_values<1>(segment, v + 1);
+      take_sums<0>(v);
+      multiply_values<0>(segment, v + 2);
+      take_sums<1>(v + 1);
+    }
+  }
+
+  const AttentionCall& call_;
+  const Kv& kv_;
+  HeadPieces pieces_;
+  // Of the queries that pass:
+  int64_t first_ = 0;
+  bool fetch_ = false;                  // whether they ask for the next segment
+  bool together_ = false;               // whether they see equally much
+  int64_t longest_ = 0;                 // the most that any of them sees of the segment
+  int64_t visible_[kTileQueries] = {};  // what each sees of it
+  alignas(64) QueryTile products_[2];
+  alignas(64) float scores_[kTileQueries * kAttentionSegment];
+  alignas(64) uint8_t codes_[kTileQueries * kAttentionSegment];
+  alignas(64) float most_[kLanes];
+  alignas(64) float weights_[kLanes];
+  alignas(64) float take_[kLanes];
+  alignas(64) float keep_[kLanes];
+  // [head_dim / 16][tokens / 4][16 elements][4 tokens]
+  alignas(64) std::byte values_[kMostTileHead / kLanes * kSegmentLines * kLineBytes];
+};
+
+template <class S>
+void attention_int8_amx(const AttentionCall& call) {
+  const int64_t queries = call.rows * call.group;
+  HeadPieces pieces;
+  if (queries < kTileQueries || !cut_head(call.head_dim, pieces)) return attention<S, Int8Kv<S>>(call);
+  const int64_t longest = longest_of(call);
+  const TileShapes shapes = shapes_of_attention(pieces);
+  load_tile_shapes(shapes);
+  using Kv = Int8Kv<S, QueryOrder::rows>;
+  Kv kv(call);
+  TiledAttention<S> tiled(call, kv, pieces);
+  for (int64_t s = call.first_segment; s < call.end_segment; ++s) {
+    const Segment segment = segment_at<Kv>(call, s, longest);
+    if (segment.blocks == 0) break;
+    kv.enter(segment);
+    tiled.enter(segment);
+    int64_t i = 0;
+    for (; i + kTileQueries <= queries; i += kTileQueries)
+      tiled.pass(segment, i);
+    pass_all<S>(call, kv, segment, i);
+  }
+  release_tiles();
+}
+
+}  // namespace
+}  // namespace tidemill::tensor
