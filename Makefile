@@ -8,7 +8,7 @@ TEXT ?= ../shared/data/eval/python-heldout.txt
 export CTEST_OUTPUT_ON_FAILURE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint format asan tsan fuzz peers schemas accuracy replay noise avx2 floats streams chaos rollouts hop bench clean
+.PHONY: help run build test lint format asan tsan fuzz peers schemas accuracy replay noise avx2 floats streams chaos rollouts hop soak overload bench clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  \1\t/' | expand -t 12
@@ -76,11 +76,23 @@ chaos: build ## Kill a random one of several servers every second under 1,000 st
 	@scripts/deps.sh test
 	@node tests/e2e/chaos_long.mjs
 
-hop: ## Measure what the hop through a proxy costs, beside nginx
+hop: ## Measure what the hop through the gateway costs, beside nginx
 	@scripts/deps.sh hop
 	@cmake --preset release -DTIDEMILL_BENCH=ON >/dev/null
-	@scripts/build.sh release bench_proxy
+	@scripts/build.sh release tidemill bench_proxy
 	@scripts/hop.sh
+
+soak: ## Look at a gateway's memory under modest load for SOAK_SECONDS (3,600)
+	@scripts/deps.sh hop
+	@cmake --preset release -DTIDEMILL_BENCH=ON >/dev/null
+	@scripts/build.sh release tidemill bench_proxy
+	@scripts/soak.sh
+
+overload: ## Offer a gateway twice its capacity, and a tenant's flood, for OVERLOAD_SECONDS (600) each
+	@scripts/deps.sh hop
+	@cmake --preset release -DTIDEMILL_BENCH=ON >/dev/null
+	@scripts/build.sh release tidemill bench_proxy
+	@scripts/overload.sh
 
 accuracy: ## Compare quantised predictions with F32's, Tidemill's and llama.cpp's, on Python in TEXT
 	@scripts/deps.sh test

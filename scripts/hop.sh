@@ -1,46 +1,29 @@
 #!/usr/bin/env bash
-# What the hop through a proxy costs, Tidemill's wire beside nginx, in one run on this machine:
+# What the hop through the gateway costs, beside nginx as a plain reverse proxy, in one run on this machine:
 #
-#   scripts/hop.sh            requests a second on one core, added latency, relayed tokens, 10,000 open streams
-#   scripts/hop.sh FIRST...   only these parts: rate, latency, tokens, streams
+#   scripts/hop.sh            requests a second on one core, latency, relayed tokens, 9,900 open streams
+#   scripts/hop.sh PART...    only these parts: rate, latency, tokens, streams
 #
-# Each proxy has processor 0 for itself; load and stub share processor 1. Everything is on loopback, bounded in time, and
-# ends with the script.
+# Measured in turn, HOP_ROUNDS (3) times: the stub without a hop, wire (a bare relay of the same HTTP code), the gateway
+# with its access log, and nginx without one. Each proxy has processor 0 for itself; load and stub share processor 1.
+# Everything is on loopback, bounded in time, and ends with the script.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 parts=("$@")
 [ "${#parts[@]}" -gt 0 ] || parts=(rate latency tokens streams)
 bench=build/release/bench_proxy
-seconds=${HOP_SECONDS:-5}
-work=$(mktemp -d)
-pids=()
-finish() {
-  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-  wait 2>/dev/null || true
-  rm -rf "$work"
-}
-trap finish EXIT
-ulimit -n "$(ulimit -Hn)"
-
-# start NAME PROCESSOR COMMAND...: runs it in the background and waits for the URL that it prints.
-start() {
-  local name=$1 processor=$2
-  shift 2
-  taskset -c "$processor" "$@" >"$work/$name.log" 2>&1 &
-  pids+=($!)
-  local tries=0
-  until url=$(grep -m1 '^http' "$work/$name.log"); do
-    tries=$((tries + 1))
-    [ "$tries" -lt 500 ] || { echo "hop: $name did not start:" >&2; cat "$work/$name.log" >&2; exit 1; }
-    sleep 0.02
-  done
-}
+seconds=${HOP_SECONDS:-4}
+rounds=${HOP_ROUNDS:-3}
+streams=${HOP_STREAMS:-9900}
+source scripts/background.sh
 
 start stub 1 "$bench" stub
-stub=$url
-start proxy 0 "$bench" proxy --to "$stub"
-ours=$url
-ours_pid=${pids[-1]}
+stub=$url stub_pid=$pid
+start wire 0 "$bench" proxy --to "$stub"
+wire=$url wire_pid=$pid
+start gateway 0 build/release/tidemill gateway --port 0 --gateway.io-threads 1 --backend "$stub" --access-log "$work/access.jsonl" \
+  --session-store :memory:
+gateway=$url gateway_pid=$pid
 
 free_port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 cat >"$work/nginx.conf" <<CONF
@@ -48,8 +31,8 @@ worker_processes 1;
 daemon off;
 pid $work/nginx.pid;
 error_log $work/nginx-error.log;
-worker_rlimit_nofile 60000;
-events { worker_connections 30000; }
+worker_rlimit_nofile $(ulimit -n);
+events { worker_connections $(($(ulimit -n) - 40)); }
 http {
   access_log off;
   client_body_temp_path $work/body; proxy_temp_path $work/proxy; fastcgi_temp_path $work/f; uwsgi_temp_path $work/u;
@@ -71,65 +54,74 @@ CONF
 taskset -c 0 nginx -c "$work/nginx.conf" -p "$work" &
 nginx_pid=$!
 pids+=("$nginx_pid")
-theirs=http://127.0.0.1:$free_port
-until curl -s -o /dev/null "$theirs/v1/chat/completions" -X POST; do sleep 0.05; done
+nginx=http://127.0.0.1:$free_port
+
+for proxy in "$wire" "$gateway" "$nginx"; do until_answers "$proxy"; done
 
 cat >"$work/post.lua" <<'LUA'
 wrk.method = "POST"
-wrk.body = '{"model":"stub","messages":[{"role":"user","content":"' .. string.rep("p", 512) .. '"}]}'
+wrk.body = '{"model":"stub","stream":false,"messages":[{"role":"user","content":"' .. string.rep("p", 900) .. '"}]}'
 wrk.headers["Content-Type"] = "application/json"
 wrk.headers["Authorization"] = "Bearer sk-0123456789abcdef0123"
 LUA
 
-# memory PID: resident kilobytes, of the process and its children.
-memory() {
-  local all=("$1")
-  mapfile -t -O 1 all < <(pgrep -P "$1" || true)
-  local sum=0 one
-  for one in "${all[@]}"; do sum=$((sum + $(awk '/^VmRSS/ {print $2}' "/proc/$one/status"))); done
-  echo "$sum"
+proxies=("wire $wire $wire_pid" "gateway $gateway $gateway_pid" "nginx $nginx $nginx_pid")
+everyone=("stub $stub $stub_pid" "${proxies[@]}")
+
+rate() {
+  local name=$1 url=$2 pid=$3 connections=$4 before after
+  before=$(spent "$pid")
+  taskset -c 1 wrk -t1 -c"$connections" -d"${seconds}s" --latency -s "$work/post.lua" "$url/v1/chat/completions" >"$work/wrk.log"
+  after=$(spent "$pid")
+  awk -v head="rate: $name, $connections connections:" -v spent=$((after - before)) '
+    /requests in/ {count = $1}
+    /50%|99%/ {latency = latency sprintf(", %s within %s", $1, $2)}
+    /Requests\/sec/ {rate = $2}
+    /Non-2xx|Socket errors/ {faults = faults "; " $0}
+    END {printf "%s %d requests/s%s; %.1f us of processor time a request%s\n", head, rate, latency, spent * 1e4 / count, faults}' "$work/wrk.log"
+}
+
+hold() {
+  local name=$1 url=$2 pid=$3 before after tries=0
+  before=$(memory "$pid")
+  rm -f "$work/hold.log"
+  taskset -c 1 "$bench" hold --to "$url" --connections "$streams" >"$work/hold.log" 2>&1 &
+  local holder=$!
+  pids+=("$holder")
+  until grep -qs 'streams open' "$work/hold.log"; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 1200 ] || { echo "hop: the streams did not open" >&2; exit 1; }
+    sleep 0.05
+  done
+  after=$(memory "$pid")
+  echo "streams: $name: $(cat "$work/hold.log"); resident $((before / 1024)) MB before, $((after / 1024)) MB with them, $(((after - before) * 1024 / streams)) bytes a stream"
+  kill "$holder"
+  wait "$holder" 2>/dev/null || true
 }
 
 for part in "${parts[@]}"; do
   case "$part" in
     rate)
-      for who in "stub $stub" "tidemill $ours" "nginx $theirs"; do
-        set -- $who
-        for connections in 16 64; do
-          echo "rate: $1, $connections connections: $(taskset -c 1 wrk -t1 -c"$connections" -d"${seconds}s" --latency -s "$work/post.lua" \
-            "$2/v1/chat/completions" | awk '/50%|99%/ {printf "%s %s  ", $1, $2} /Requests\/sec/ {printf "%s requests/s", $2} /Non-2xx/ {printf "  %s", $0}')"
-        done
+      for ((round = 0; round < rounds; ++round)); do
+        for who in "${everyone[@]}"; do rate $who 64; done
       done ;;
     latency)
-      for rate in 2000 5000; do
-        for who in "stub $stub" "tidemill $ours" "nginx $theirs"; do
+      for ((round = 0; round < rounds; ++round)); do
+        for who in "${everyone[@]}"; do
           set -- $who
-          echo "latency: $1 at $rate requests/s: $(taskset -c 1 "$bench" load --to "$2/v1/chat/completions" --rate "$rate" --connections 16 --seconds "$seconds")"
+          echo "latency: $1 at 2000 requests/s: $(taskset -c 1 "$bench" load --to "$2" --rate 2000 --seconds "$seconds")"
         done
       done ;;
     tokens)
-      for who in "stub $stub" "tidemill $ours" "nginx $theirs"; do
-        set -- $who
-        echo "tokens: $1, 64 streams, 3200 tokens/s: $(taskset -c 1 "$bench" load --stream --to "$2/tokens" --rate 3200 --connections 64 --seconds "$seconds")"
-      done ;;
-    streams)
-      for who in "tidemill $ours $ours_pid" "nginx $theirs $nginx_pid"; do
-        set -- $who
-        before=$(memory "$3")
-        taskset -c 1 "$bench" hold --to "$2/silence" --connections 10000 >"$work/hold.log" 2>&1 &
-        holder=$!
-        pids+=("$holder")
-        tries=0
-        until grep -q 'streams open' "$work/hold.log"; do
-          tries=$((tries + 1))
-          [ "$tries" -lt 1200 ] || { echo "hop: the streams did not open" >&2; exit 1; }
-          sleep 0.05
+      for ((round = 0; round < rounds; ++round)); do
+        for who in "${everyone[@]}"; do
+          set -- $who
+          before=$(spent "$3")
+          seen=$(taskset -c 1 "$bench" load --stream --to "$2" --rate 3200 --connections 64 --seconds "$seconds")
+          echo "tokens: $1, 64 streams, 3200 tokens/s: $seen; $(awk -v spent=$(($(spent "$3") - before)) '{printf "%.1f us of processor time a token", spent * 1e4 / $1}' <<<"$seen")"
         done
-        after=$(memory "$3")
-        echo "streams: $1: $(cat "$work/hold.log"); resident $((before / 1024)) MB before, $((after / 1024)) MB with them, $(((after - before) * 1024 / 10000)) bytes a stream"
-        kill "$holder"
-        wait "$holder" 2>/dev/null || true
       done ;;
+    streams) for who in "${proxies[@]}"; do hold $who; done ;;
     *) echo "hop: unknown part '$part': use rate, latency, tokens or streams" >&2; exit 2 ;;
   esac
 done
