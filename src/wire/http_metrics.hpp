@@ -2,6 +2,10 @@
 #pragma once
 
 #include <cstddef>
+#include <deque>
+#include <mutex>
+#include <string>
+#include <string_view>
 
 #include "observe/metrics.hpp"
 #include "wire/http_server.hpp"
@@ -19,7 +23,18 @@ class HttpMetrics {
   void set_connections(size_t open);
 
  private:
+  // The instruments of one route and status, kept because the registry's look-up is dear.
+  struct Series {
+    std::string route;
+    int status = 0;
+    observe::Counter& requests;
+    observe::Histogram& durations;
+  };
+  Series& series(std::string_view route, int status);
+
   observe::Metrics& metrics_;
+  std::mutex mutex_;
+  std::deque<Series> series_;  // under `mutex_`; of a bounded number, since routes are those that were registered
   observe::Gauge& connections_;
 };
 
