@@ -1,6 +1,5 @@
 #include "gateway/hang_up.hpp"
 
-#include <algorithm>
 #include <utility>
 
 #include <boost/asio/post.hpp>
@@ -14,14 +13,16 @@ void HangUp::if_silent_since(const std::shared_ptr<HangUp>& self, base::SteadyTi
 
 void HangUps::add(const std::shared_ptr<HangUp>& one) {
   const std::lock_guard lock(mutex_);
+  one->place_ = all_.size();
   all_.push_back(one);
 }
 
 void HangUps::remove(const HangUp* one) {
   const std::lock_guard lock(mutex_);
-  const auto found = std::find_if(all_.begin(), all_.end(), [one](const auto& other) { return other.get() == one; });
-  if (found == all_.end()) return;
-  std::swap(*found, all_.back());
+  if (one->place_ >= all_.size() || all_[one->place_].get() != one) return;
+  const size_t place = one->place_;
+  all_.back()->place_ = place;
+  std::swap(all_[place], all_.back());
   all_.pop_back();
 }
 

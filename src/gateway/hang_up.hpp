@@ -26,9 +26,11 @@ class HangUp {
   static void if_silent_since(const std::shared_ptr<HangUp>& self, base::SteadyTime then);
 
  private:
+  friend class HangUps;
   boost::asio::any_io_executor executor_;
   std::atomic<int64_t> heard_;  // steady nanoseconds
   wire::Cancellation cancellation_;
+  size_t place_ = 0;  // among the backend's, under their mutex
 };
 
 // The tries that are under way at one backend. Thread-safe.
