@@ -50,6 +50,7 @@ std::vector<std::pair<std::string, std::string>> rate_headers(const RateStatus& 
 }
 
 RateLimits::Limit RateLimits::limit(const char* kind, const std::string& tenant, int64_t per_minute) {
+  if (per_minute == 0) return {};
   const auto size = static_cast<double>(per_minute);
   return {fmt::format("access/{}/{}", kind, tenant), per_minute, {size, size / 60}};
 }

@@ -9,14 +9,19 @@
 
 namespace tidemill::observe {
 
-inline std::string to_hex(std::span<const uint8_t> bytes) {
+// Writes two digits for each byte, and returns where they end.
+inline char* write_hex(char* to, std::span<const uint8_t> bytes) {
   constexpr char digits[] = "0123456789abcdef";
-  std::string text;
-  text.reserve(bytes.size() * 2);
   for (const uint8_t byte : bytes) {
-    text += digits[byte >> 4];
-    text += digits[byte & 15];
+    *to++ = digits[byte >> 4];
+    *to++ = digits[byte & 15];
   }
+  return to;
+}
+
+inline std::string to_hex(std::span<const uint8_t> bytes) {
+  std::string text(bytes.size() * 2, '0');
+  write_hex(text.data(), bytes);
   return text;
 }
 

@@ -13,6 +13,8 @@ namespace tidemill::observe {
 
 namespace {
 
+// What room is made for at once.
+constexpr size_t usual_attributes = 8;
 constexpr size_t traceparent_size = 55;  // 2 + 1 + 32 + 1 + 16 + 1 + 2
 
 template <size_t N>
@@ -89,7 +91,11 @@ std::optional<SpanContext> SpanContext::parse_traceparent(std::string_view heade
 
 std::string SpanContext::to_traceparent() const {
   if (!valid()) return {};
-  return "00-" + to_hex(trace_id) + "-" + to_hex(span_id) + (sampled ? "-01" : "-00");
+  std::string text("00-00000000000000000000000000000000-0000000000000000-00");
+  write_hex(text.data() + 3, trace_id);
+  write_hex(text.data() + 36, span_id);
+  if (sampled) text.back() = '1';
+  return text;
 }
 
 Span& Span::operator=(Span&& other) noexcept {
@@ -180,6 +186,7 @@ Span Tracer::start_at(std::string_view name, const SpanContext& parent, base::Wa
   record.name = truncated(name);
   record.kind = kind;
   record.start = begin;
+  record.attributes.reserve(usual_attributes);
   span.context_ = record.context;
   return span;
 }
