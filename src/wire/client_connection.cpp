@@ -18,6 +18,15 @@ using boost::system::error_code;
 
 constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
 
+// Connecting has told the event loop to report the socket as writable too, and every later wait for input tells it
+// again: each would first come back for that. A fresh registration is for input, until a write has to wait.
+void listen_for_input_alone(tcp::socket& socket) {
+  error_code error;
+  const tcp protocol = socket.remote_endpoint(error).protocol();
+  const auto descriptor = error ? -1 : socket.release(error);
+  if (!error) socket.assign(protocol, descriptor, error);
+}
+
 }  // namespace
 
 ClientConnection::ClientConnection(asio::io_context& context, std::shared_ptr<const Url> to)
@@ -77,6 +86,7 @@ asio::awaitable<Result<void>> ClientConnection::connect(const std::vector<tcp::e
     if (!error && stopped_ != Stopped::no) error = asio::error::timed_out;
   }
   if (error) co_return failure(doing, error);
+  listen_for_input_alone(socket);
   transport_.prepare();
   if (!to_->https) co_return Result<void>();
   if (!transport_.start_tls(tls.get(), to_->host)) {

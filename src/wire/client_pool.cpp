@@ -33,7 +33,9 @@ SteadyTime now() {
 }
 
 bool breaks_the_head(std::string_view text) {
-  return text.find_first_of(std::string_view("\r\n\0", 3)) != text.npos;
+  return std::any_of(text.begin(), text.end(), [](char c) {
+    return static_cast<unsigned char>(c) <= '\r' && (c == '\r' || c == '\n' || c == '\0');
+  });
 }
 
 // What the client alone says.

@@ -80,8 +80,9 @@ ClientShard::ClientShard(asio::io_context& context, uint64_t pool, PoolOptions o
 ClientShard::~ClientShard() = default;
 
 ClientOrigin& ClientShard::origin_of(const Url& to) {
-  key_.clear();
-  fmt::format_to(std::back_inserter(key_), "{}{}:{}", to.https ? "s" : "p", to.host, to.port);
+  key_.assign(to.https ? "s" : "p").append(to.host);
+  key_ += ':';
+  key_ += std::to_string(to.port);
   auto& origin = origins_[key_];
   if (!origin) {
     origin = std::make_unique<ClientOrigin>();

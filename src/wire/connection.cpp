@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <ctime>
 #include <exception>
-#include <iterator>
 #include <utility>
 
 #include <boost/asio/as_tuple.hpp>
@@ -166,8 +165,8 @@ void Connection::on_readable() {
     input_.release_if_empty();
     return client_gone();
   }
-  input_event_.notify();
   if (input_.size() < input_capacity_) watch();
+  input_event_.notify_now();
 }
 
 void Connection::consume_input(size_t bytes) {
@@ -436,7 +435,7 @@ std::string Connection::format_head(int status, const Headers& headers, std::opt
   if (!content_length && !chunked_) keep_alive_ = false;
   std::string head;
   head.reserve(320);
-  fmt::format_to(std::back_inserter(head), "HTTP/1.1 {} {}\r\n", status, reason_phrase(status));
+  head.append("HTTP/1.1 ").append(std::to_string(status)).append(" ").append(reason_phrase(status)).append("\r\n");
   for (const auto& [name, value] : headers) {
     if (!is_framing(name)) append_field(head, name, value);
   }
@@ -448,7 +447,7 @@ std::string Connection::format_head(int status, const Headers& headers, std::opt
   }
   append_field(head, "Date", date_at(context_.clock.wall_now()));
   if (content_length && !has_no_body(status)) {
-    fmt::format_to(std::back_inserter(head), "Content-Length: {}\r\n", *content_length);
+    head.append("Content-Length: ").append(std::to_string(*content_length)).append("\r\n");
   }
   if (chunked_) head += "Transfer-Encoding: chunked\r\n";
   if (!keep_alive_) {
@@ -568,7 +567,7 @@ std::function<void()> Connection::waker() {
       }
       if (connection == nullptr) return;
       connection->woken_ = true;
-      connection->wake_event_.notify();
+      connection->wake_event_.notify_now();
     });
   };
 }

@@ -50,6 +50,7 @@ bool take_line(std::string_view& rest, std::string_view& line) {
 
 const char* read_fields(std::string_view rest, Headers& headers) {
   std::string_view line;
+  headers.reserve(static_cast<size_t>(std::count(rest.begin(), rest.end(), '\n')));
   while (true) {
     if (!take_line(rest, line)) return "a line of its head does not end in CR LF";
     if (line.empty()) return nullptr;

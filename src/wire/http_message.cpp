@@ -31,14 +31,14 @@ bool equal_ignoring_case(std::string_view a, std::string_view b) {
 
 std::optional<std::string_view> Headers::find(std::string_view name) const {
   for (const Field& field : fields_) {
-    if (equal_ignoring_case(field.first, name)) return field.second;
+    if (field.first.size() == name.size() && equal_ignoring_case(field.first, name)) return field.second;
   }
   return std::nullopt;
 }
 
 bool Headers::has_token(std::string_view name, std::string_view token) const {
   for (const Field& field : fields_) {
-    if (!equal_ignoring_case(field.first, name)) continue;
+    if (field.first.size() != name.size() || !equal_ignoring_case(field.first, name)) continue;
     std::string_view rest = field.second;
     while (true) {
       const size_t comma = rest.find(',');

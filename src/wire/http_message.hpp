@@ -32,6 +32,7 @@ class Headers {
   // Replaces every field of that name.
   void set(std::string_view name, std::string value);
   void remove(std::string_view name);
+  void reserve(size_t fields) { fields_.reserve(fields); }
 
   size_t size() const { return fields_.size(); }
   std::vector<Field>::const_iterator begin() const { return fields_.begin(); }

@@ -5,6 +5,7 @@
 #include <boost/asio/associated_cancellation_slot.hpp>
 #include <boost/asio/associated_executor.hpp>
 #include <boost/asio/cancellation_type.hpp>
+#include <boost/asio/dispatch.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
@@ -12,22 +13,22 @@ namespace tidemill::wire {
 
 struct WaitPoint::Waiter {
   virtual ~Waiter() = default;
-  virtual void resume(bool notified) = 0;
+  virtual void resume(bool notified, When when) = 0;
 };
 
 WaitPoint::WaitPoint(Deadlines& deadlines)
     : deadlines_(deadlines),
       deadline_(
-          deadlines, [](void* self) { static_cast<WaitPoint*>(self)->resume(false); }, this) {}
+          deadlines, [](void* self) { static_cast<WaitPoint*>(self)->resume(false, When::later); }, this) {}
 
 WaitPoint::~WaitPoint() = default;
 
-void WaitPoint::resume(bool notified) {
+void WaitPoint::resume(bool notified, When when) {
   if (!waiter_) return;
   leave();
   deadline_.clear();
   const auto waiter = std::move(waiter_);
-  waiter->resume(notified);
+  waiter->resume(notified, when);
 }
 
 void WaitPoint::drop() {
@@ -39,15 +40,17 @@ asio::awaitable<bool> WaitPoint::wait_until(base::SteadyTime deadline) {
     using Handler = decltype(handler);
     struct Held final : Waiter {
       explicit Held(Handler given) : handler(std::move(given)) {}
-      void resume(bool notified) override {
+      void resume(bool notified, When when) override {
         asio::get_associated_cancellation_slot(handler).clear();
         const auto executor = asio::get_associated_executor(handler);
-        asio::post(executor, [resumed = std::move(handler), notified]() mutable { std::move(resumed)(notified); });
+        auto go_on = [resumed = std::move(handler), notified]() mutable { std::move(resumed)(notified); };
+        if (when == When::now) return asio::dispatch(executor, std::move(go_on));
+        asio::post(executor, std::move(go_on));
       }
       Handler handler;
     };
     auto slot = asio::get_associated_cancellation_slot(handler);
-    if (slot.is_connected()) slot.assign([this](asio::cancellation_type) { resume(false); });
+    if (slot.is_connected()) slot.assign([this](asio::cancellation_type) { resume(false, When::later); });
     waiter_ = std::make_unique<Held>(std::move(handler));
     join(deadlines_);
     deadline_.set(deadline);

@@ -1,6 +1,7 @@
 // Wakes one coroutine of the same thread, or lets it give up at a deadline. Private to the room.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 
 #include <boost/asio/awaitable.hpp>
@@ -20,11 +21,15 @@ class WaitPoint final : private Deadlines::Wait {
   // Notified: true. Past the deadline, or the coroutine was cancelled: false.
   asio::awaitable<bool> wait_until(base::SteadyTime deadline);
   // The waiter goes on after what runs now. Without one: nothing.
-  void notify() { resume(true); }
+  void notify() { resume(true, When::later); }
+  // It goes on before this returns, which saves a turn of the event loop. For the last act of what the loop called: the
+  // waiter may destroy whatever owns this.
+  void notify_now() { resume(true, When::now); }
 
  private:
   struct Waiter;
-  void resume(bool notified);
+  enum class When : uint8_t { now, later };
+  void resume(bool notified, When when);
   void drop() override;
 
   Deadlines& deadlines_;
