@@ -41,8 +41,8 @@ Call::Call(Service& service, wire::Exchange& exchange)
   const std::string_view target(request.target);
   path_ = target.substr(0, std::min(target.find('?'), max_logged_path));  // a query may hold what is nobody's business
   record_.bytes_in = request.body.size();
-  span_ = service_.tracer().start_at(fmt::format("{} {}", request.method, request.route), request.trace,
-                                     request.received_wall, observe::SpanKind::server);
+  span_ = service_.tracer().start_at(request.method + ' ' + request.route, request.trace, request.received_wall,
+                                     observe::SpanKind::server);
   span_.set(attribute::http_method, request.method);
   span_.set(attribute::http_route, request.route);
   span_.set("http.request.header.x-request-id", id_);

@@ -27,8 +27,8 @@ Wanted wanted_by(const wire::HttpRequest& request, const RequestOutline& outline
   wanted.model = outline.model;
   wanted.session = request.headers.find("x-session-token").value_or("");
   wanted.output_tokens = outline.max_tokens;
-  PromptBlocks prompt =
-      prompt_blocks(fmt::format("{}\n{}", tenant, outline.model), outline.tools, outline.system, outline.prompt);
+  const std::string salt = std::string(tenant) + '\n' + outline.model;
+  PromptBlocks prompt = prompt_blocks(salt, outline.tools, outline.system, outline.prompt);
   wanted.blocks = std::move(prompt.blocks);
   wanted.prompt_bytes = prompt.bytes;
   return wanted;

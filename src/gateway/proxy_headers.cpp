@@ -28,8 +28,9 @@ constexpr std::string_view of_the_gateway[] = {"accept-encoding", "traceparent",
 
 template <size_t N>
 bool is_one_of(std::string_view name, const std::string_view (&names)[N]) {
-  return std::any_of(std::begin(names), std::end(names),
-                     [name](std::string_view other) { return wire::equal_ignoring_case(name, other); });
+  return std::any_of(std::begin(names), std::end(names), [name](std::string_view other) {
+    return name.size() == other.size() && wire::equal_ignoring_case(name, other);
+  });
 }
 
 // Connection may name further fields that end here.
@@ -46,6 +47,7 @@ bool is_credential(std::string_view name) {
 wire::Headers request_headers(const wire::HttpRequest& request, const std::string& request_id,
                               const std::string& backend_key, const observe::SpanContext& parent) {
   wire::Headers out;
+  out.reserve(request.headers.size() + 4);
   const bool has_connection = request.headers.has("connection");
   for (const auto& [name, value] : request.headers) {
     if (ends_here(request.headers, has_connection, name) || is_one_of(name, of_the_gateway)) continue;
@@ -63,6 +65,7 @@ wire::Headers request_headers(const wire::HttpRequest& request, const std::strin
 
 wire::Headers response_headers(const wire::Headers& from_backend) {
   wire::Headers out;
+  out.reserve(from_backend.size() + 8);
   const bool has_connection = from_backend.has("connection");
   for (const auto& [name, value] : from_backend) {
     if (ends_here(from_backend, has_connection, name)) continue;

@@ -40,7 +40,7 @@ class FleetFixture : public ::testing::Test {
       size_t ready = 0;
       for (size_t at = 0; (at = states.find("\"ready\":true", at)) != std::string::npos; ++at)
         ++ready;
-      if (ready == backends_.size() && states.find("\"models\":[]") == std::string::npos) return;
+      if (ready == options.backends.size() && states.find("\"models\":[]") == std::string::npos) return;
     }
     FAIL() << "the backends did not become ready";
   }

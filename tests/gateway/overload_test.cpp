@@ -1,0 +1,105 @@
+// A gateway that is asked for more than its backends can do. `make overload` measures the same in time.
+#include <deque>
+#include <string>
+
+#include <gtest/gtest.h>
+
+#include "access/api_key.hpp"
+#include "access/key_vault.hpp"
+#include "gateway/fleet_fixture.hpp"
+#include "gateway/held_backend.hpp"
+#include "temporary_folder.hpp"
+
+namespace tidemill::test {
+namespace {
+
+const std::string question = R"({"model":"m","max_tokens":100,"messages":[{"role":"user","content":"hi"}]})";
+
+class Overload : public FleetFixture {
+ protected:
+  Overload() {
+    options.backends.push_back({.url = backend.url()});
+    options.longest_wait = std::chrono::hours(1);
+  }
+
+  // Sends a request and does not wait for its answer.
+  RawClient& send(const std::string& tenant = {}, const std::string& key = {}) {
+    RawClient& client = clients.emplace_back(gateway->port());
+    EXPECT_TRUE(client.send("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nX-Tenant: " + tenant +
+                            "\r\nAuthorization: Bearer " + key +
+                            "\r\nContent-Length: " + std::to_string(question.size()) + "\r\n\r\n" + question));
+    return client;
+  }
+  void wait_for_queue(int waiting) {
+    while (metric("tidemill_gateway_requests_queued") != waiting) {
+    }
+  }
+  std::string make_key(const std::string& tenant) {
+    const auto made = access::make_key({.name = tenant, .tenant = tenant}, base::SystemClock::instance().wall_now());
+    EXPECT_TRUE(made);
+    options.keys = (folder.path() / "keys.json").string();
+    EXPECT_TRUE(
+        access::keys_in_file(options.keys)->update([&](std::vector<access::ApiKey>& keys) -> base::Result<void> {
+          keys.push_back(made->key);
+          return {};
+        }));
+    return made->secret;
+  }
+
+  TemporaryFolder folder;
+  HeldBackend backend{R"({"id":"1","usage":{"prompt_tokens":10,"completion_tokens":10}})"};
+  std::deque<RawClient> clients;
+};
+
+// Four slots and a queue of four, and three times as many requests as have a place: those are told at once when to come
+// back, while all that were let in are answered, and the backend is as busy as it can be and never busier.
+TEST_F(Overload, WhatHasNoPlaceIsRefusedAtOnceAndTheRestIsServed) {
+  options.slots = 4;
+  options.max_queued = 4;
+  start();
+  for (int i = 0; i < 8; ++i)
+    send();
+  backend.wait_for(4);
+  wait_for_queue(4);
+  for (int i = 0; i < 16; ++i) {
+    // While the backend holds what it has: nothing else could end these.
+    const wire::HttpResponse refused = post("/v1/chat/completions", question);
+    EXPECT_EQ(refused.status, 429);
+    EXPECT_GE(std::stoi(std::string(refused.headers.find("retry-after").value_or("0"))), 1);
+  }
+  for (int left = 8; left > 0; --left) {
+    backend.wait_for(std::min<size_t>(4, static_cast<size_t>(left)));
+    backend.release();
+  }
+  for (RawClient& client : clients)
+    EXPECT_TRUE(client.read_answer().starts_with("HTTP/1.1 200 "));
+  EXPECT_EQ(backend.most_at_once(), 4U);
+}
+
+// Of eight slots one is spared for who has less than a fair share: a tenant that asks for little finds it free, and the
+// next that becomes free is its too, however many requests of the other wait before it.
+TEST_F(Overload, AFloodOfOneTenantLeavesAPlaceForAnother) {
+  options.slots = 8;
+  const std::string flooding = make_key("flooding");
+  const std::string modest = make_key("modest");
+  start();
+  for (int i = 0; i < 30; ++i)
+    send("flooding", flooding);
+  backend.wait_for(7);
+  wait_for_queue(23);
+  send("modest", modest);
+  EXPECT_EQ(backend.wait_for(8).back(), "modest");
+  send("modest", modest);
+  wait_for_queue(24);
+  backend.release();  // one of the flood's
+  EXPECT_EQ(backend.wait_for(8).back(), "modest");
+  for (int left = 31; left > 0; --left) {
+    backend.wait_for(std::min<size_t>(7, static_cast<size_t>(left)));
+    backend.release();
+  }
+  for (RawClient& client : clients)
+    EXPECT_TRUE(client.read_answer().starts_with("HTTP/1.1 200 "));
+}
+
+}  // namespace
+}  // namespace tidemill::test
