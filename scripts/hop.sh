@@ -22,7 +22,7 @@ stub=$url stub_pid=$pid
 start wire 0 "$bench" proxy --to "$stub"
 wire=$url wire_pid=$pid
 start gateway 0 build/release/tidemill gateway --port 0 --gateway.io-threads 1 --backend "$stub" --access-log "$work/access.jsonl" \
-  --session-store :memory:
+  --session-store :memory: --gateway.max-open 20000
 gateway=$url gateway_pid=$pid
 
 free_port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')

@@ -60,7 +60,8 @@ class Fleet {
  public:
   using Backends = std::vector<std::shared_ptr<Backend>>;
 
-  explicit Fleet(const base::Clock& clock) : clock_(clock) {}
+  // `max_open`: requests at one backend at one time.
+  Fleet(const base::Clock& clock, int max_open) : clock_(clock), router_(router_options(max_open)) {}
 
   // Those that stay the same in a reload keep their state. The names in `unready` are those of which discovery says
   // that they take no new requests, whatever they say themselves.
@@ -86,6 +87,11 @@ class Fleet {
  private:
   friend class Lease;
   std::shared_ptr<const Backends> all() const;
+  static route::RouterOptions router_options(int max_open) {
+    route::RouterOptions options;
+    options.health.most_open = max_open;
+    return options;
+  }
 
   const base::Clock& clock_;
   route::Router router_;

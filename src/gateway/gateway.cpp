@@ -71,10 +71,10 @@ asio::awaitable<void> keep_gate(Service& service) {
 bool needs_restart(const GatewayOptions& a, const GatewayOptions& b) {
   return a.host != b.host || a.port != b.port || a.io_threads != b.io_threads ||
          a.tls_certificate != b.tls_certificate || a.tls_key != b.tls_key || a.tls_client_ca != b.tls_client_ca ||
-         a.max_connections != b.max_connections || !(a.max_body == b.max_body) || a.cors_origins != b.cors_origins ||
-         a.header_timeout != b.header_timeout || a.body_timeout != b.body_timeout || a.idle_timeout != b.idle_timeout ||
-         a.write_timeout != b.write_timeout || a.otlp_endpoint != b.otlp_endpoint || a.trace_ring != b.trace_ring ||
-         a.keys != b.keys || a.slots != b.slots;
+         a.max_connections != b.max_connections || a.max_open != b.max_open || !(a.max_body == b.max_body) ||
+         a.cors_origins != b.cors_origins || a.header_timeout != b.header_timeout || a.body_timeout != b.body_timeout ||
+         a.idle_timeout != b.idle_timeout || a.write_timeout != b.write_timeout || a.otlp_endpoint != b.otlp_endpoint ||
+         a.trace_ring != b.trace_ring || a.keys != b.keys || a.slots != b.slots;
 }
 
 }  // namespace

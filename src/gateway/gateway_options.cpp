@@ -68,6 +68,11 @@ void register_back(base::ConfigSchema& schema, GatewayOptions& o) {
   schema.add("gateway.poll_interval", &o.poll_interval, "between two looks at a backend's health and load")
       .between(shortest, longest);
   schema.add("gateway.poll_timeout", &o.poll_timeout, "for the answer to such a look").between(shortest, longest);
+  schema
+      .add("gateway.max_open", &o.max_open,
+           "requests open at one backend at one time; while all have as many, further ones wait as for "
+           "gateway.patience")
+      .between(1, 1'000'000);
   schema.add("gateway.retries", &o.retries, "further tries of a request of which the client has got nothing yet")
       .between(0, 100);
   schema

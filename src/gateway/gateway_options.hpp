@@ -70,6 +70,7 @@ struct GatewayOptions {
   base::Duration answer_timeout = std::chrono::minutes(10);
   base::Duration poll_interval = std::chrono::seconds(1);
   base::Duration poll_timeout = std::chrono::seconds(2);
+  int max_open = 1024;
   int retries = RetryOptions().retries;
   base::Duration patience = RetryOptions().patience;
   base::Duration resume_window = RetryOptions().resume_window;

@@ -37,7 +37,7 @@ Service::Service(const GatewayOptions& options, const base::Clock& clock)
                 metrics_.histogram({"tidemill_gateway_first_byte_seconds"},
                                    "From the first byte of a request to the first of its answer",
                                    observe::semconv::bounds::time_to_first_token)},
-      fleet_(clock),
+      fleet_(clock, options.max_open),
       pool_(pool_options()),
       options_(std::make_shared<const GatewayOptions>(options)),
       store_pool_(store_threads) {}

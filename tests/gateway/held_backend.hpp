@@ -31,7 +31,9 @@ class HeldBackend {
     router.add("GET", "/metrics", say(""));
     router.add("GET", "/v1/models", say(R"({"data":[{"id":"m"}]})"));
     router.add("POST", "/v1/chat/completions", [this](wire::Exchange& exchange) { return hold(exchange); });
-    auto started = wire::HttpServer::start({.io_threads = 1}, std::move(router));
+    wire::HttpServerOptions options;
+    options.io_threads = 1;
+    auto started = wire::HttpServer::start(options, std::move(router));
     EXPECT_TRUE(started);
     server_ = std::move(*started);
   }

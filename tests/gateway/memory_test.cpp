@@ -37,7 +37,9 @@ class GatewayMemory : public FleetFixture {
     router.add("GET", "/metrics", say(""));
     router.add("GET", "/v1/models", say(R"({"data":[{"id":"m"}]})"));
     router.add("POST", "/v1/chat/completions", [](wire::Exchange& exchange) { return chat(exchange); });
-    auto started = wire::HttpServer::start({.io_threads = 1}, std::move(router));
+    wire::HttpServerOptions http;
+    http.io_threads = 1;
+    auto started = wire::HttpServer::start(http, std::move(router));
     ASSERT_TRUE(started);
     server = std::move(*started);
     options.backends.push_back({.url = server->url()});
@@ -54,15 +56,18 @@ class GatewayMemory : public FleetFixture {
       (void)co_await exchange.respond(std::move(response));
       co_return;
     }
-    if (!co_await exchange.begin_stream(200, {{"Content-Type", std::string(wire::sse_content_type)}})) co_return;
+    const wire::Headers headers{{"Content-Type", std::string(wire::sse_content_type)}};
+    if (!co_await exchange.begin_stream(200, headers)) co_return;
+    const std::string event = wire::sse_event(chunk);
     for (int i = 0; i < 8; ++i) {
-      if (!co_await exchange.write(wire::sse_event(chunk))) co_return;
+      if (!co_await exchange.write(event)) co_return;
     }
     if (body.find("silence") != std::string::npos) {
       while (co_await exchange.wait() != wire::Wake::disconnected) {
       }
     }
-    if (co_await exchange.write(wire::sse_event("[DONE]"))) (void)co_await exchange.end();
+    const std::string done = wire::sse_event("[DONE]");
+    if (co_await exchange.write(done)) (void)co_await exchange.end();
   }
 
   static std::string question(int number, const char* more) {

@@ -76,6 +76,24 @@ TEST_F(Overload, WhatHasNoPlaceIsRefusedAtOnceAndTheRestIsServed) {
   EXPECT_EQ(backend.most_at_once(), 4U);
 }
 
+TEST_F(Overload, NoBackendIsAskedForMoreThanItsBound) {
+  options.max_open = 2;
+  options.patience = std::chrono::seconds(0);
+  start();
+  send();
+  send();
+  backend.wait_for(2);
+  const wire::HttpResponse refused = post("/v1/chat/completions", question);
+  EXPECT_EQ(refused.status, 503);
+  EXPECT_NE(refused.body.find("1 full"), std::string::npos) << refused.body;
+  backend.release();
+  EXPECT_TRUE(clients.front().read_answer().starts_with("HTTP/1.1 200 "));
+  send();
+  backend.wait_for(2);
+  backend.release();
+  backend.release();
+}
+
 // Of eight slots one is spared for who has less than a fair share: a tenant that asks for little finds it free, and the
 // next that becomes free is its too, however many requests of the other wait before it.
 TEST_F(Overload, AFloodOfOneTenantLeavesAPlaceForAnother) {
