@@ -50,8 +50,8 @@ twice() {
 flood() {
   printf '[tenants.default]\nweight = 1.0\n' >"$work/policy.toml"
   local modest flooding alone beside
-  modest=$(build/release/tidemill keys create --keys "$work/keys.json" --tenant modest --name modest | grep -o 'tm-[A-Za-z0-9_-]*' | head -1)
-  flooding=$(build/release/tidemill keys create --keys "$work/keys.json" --tenant flooding --name flooding | grep -o 'tm-[A-Za-z0-9_-]*' | head -1)
+  modest=$(build/release/tidemill keys create --keys "$work/keys.json" --tenant modest --name modest | grep -o '^tm-[A-Za-z0-9_-]*' | head -1)
+  flooding=$(build/release/tidemill keys create --keys "$work/keys.json" --tenant flooding --name flooding | grep -o '^tm-[A-Za-z0-9_-]*' | head -1)
   start stub "$every" "$bench" stub --slots "$slots" --prefill 200000 --decode-ms 45
   gateway_before "$url" --keys "$work/keys.json" --policy "$work/policy.toml"
   until_answers "$url" "$modest"
