@@ -40,7 +40,7 @@ void FairQueue::push(QueueEntry entry) {
   places_[id] = {flow, flow->second.waiting.insert(flow->second.waiting.end(), std::move(entry))};
 }
 
-QueueEntry FairQueue::take(const Place& place) {
+QueueEntry FairQueue::take(Place place) {
   Flow& flow = place.flow->second;
   QueueEntry entry = std::move(*place.entry);
   places_.erase(entry.id);

@@ -66,7 +66,7 @@ class FairQueue {
     std::list<QueueEntry>::iterator entry;
   };
 
-  QueueEntry take(const Place& place);
+  QueueEntry take(Place place);  // by value: it is taken from places_
   void forget_idle();
 
   Flows flows_;
