@@ -256,6 +256,7 @@ std::optional<Format> json_between_tags(const Turn& turn, size_t calls, std::str
   syntax.bare = before.empty();
   syntax.known_only = before.empty();
   const size_t last = turn.text.find(functions[calls - 1]);
+  if (last == std::string::npos) return std::nullopt;  // a template that writes the first call alone
   const std::string_view behind = std::string_view(turn.text).substr(last);
   // The closing text is a tag behind the last bracket that is not the end of every turn.
   const std::string_view rest = trimmed(behind.substr(

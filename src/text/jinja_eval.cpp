@@ -27,9 +27,13 @@ Value make_undefined_name(const std::string& name) {
 
 }  // namespace
 
+// The frame and not the address of a variable, which sanitizers may keep elsewhere.
+const char* Interpreter::frame_here() {
+  return static_cast<const char*>(__builtin_frame_address(0));
+}
+
 Interpreter::Level::Level(Interpreter& in) : in_(in) {
-  const char here = 0;
-  const ptrdiff_t used = in.stack_base_ - &here;
+  const ptrdiff_t used = in.stack_base_ - frame_here();
   if (in.depth_ >= in.settings_.max_depth || std::abs(used) > max_stack) {
     throw Fault{"the template recurses too deeply"};  // not for its input's length
   }

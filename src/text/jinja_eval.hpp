@@ -109,6 +109,7 @@ class Interpreter {
   const Value* find_name(NameId id) const;
   bool customary(std::string_view name, const base::json::object& context, Value& out);
   NameId id_of(std::string_view name) const;  // past the end if the template never mentions it
+  static const char* frame_here();
 
   const Program& program_;
   Budget& budget_;

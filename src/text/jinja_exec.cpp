@@ -48,8 +48,7 @@ class Interpreter::Calling {
 };
 
 std::string Interpreter::render() {
-  const char here = 0;
-  stack_base_ = &here;
+  stack_base_ = frame_here();
   Capture capture(*this);
   run(program_.body);
   return capture.text().take();

@@ -131,6 +131,15 @@ TEST(Recognise, KnowsFormatsThatNoTemplateHereHas) {
     EXPECT_EQ(to_string(recognise(compiled(source)).tools), to_string(expected)) << source;
 }
 
+// Two calls are asked for first.
+TEST(Recognise, ReadsATemplateThatWritesTheFirstCallAlone) {
+  const Format format = recognise(compiled(chat_of(
+      R"(<|act|>{"tool": "{{ m.tool_calls[0].function.name }}", "input": {{ m.tool_calls[0].function.arguments | tojson }}}<|/act|>)")));
+  ASSERT_EQ(format.tools, ToolFormat::json_in_tags);
+  EXPECT_EQ(format.syntax.open, "<|act|>");
+  EXPECT_EQ(format.syntax.name_key, "tool");
+}
+
 TEST(Recognise, DescribesJsonBetweenTagsThatItDoesNotKnow) {
   const Format one = recognise(compiled(for_each_call(
       R"(<|act|>{"tool": "{{ c.function.name }}", "input": {{ c.function.arguments | tojson }}}<|/act|>)")));
