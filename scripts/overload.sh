@@ -29,7 +29,8 @@ gateway_before() {
 goodput() { grep -o '([0-9.]* a second)' | tr -dc '0-9.\n'; }
 p99() { grep -o 'p99 [0-9.]*' | head -1 | cut -d' ' -f2; }
 
-# 1 kB of prompt takes 5 ms, an answer 45 ms more: 640 requests a second at most.
+# 1 kB of prompt takes 5 ms, an answer 45 ms more: 640 requests a second in all slots. A lone tenant gets seven eighths
+# of them, as the rest is spared for others (access/admission.hpp).
 twice() {
   start stub "$every" "$bench" stub --slots "$slots" --prefill 200000 --decode-ms 45
   gateway_before "$url"
@@ -46,23 +47,27 @@ twice() {
     exit double < 0.9 * full}' || failed=yes
 }
 
-# Prompts of 1 kB take 5 ms, those of the flood (20 kB) 100 ms.
+# Prompts of 1 kB take 50 ms, those of the flood (20 kB) a second; it sends five times what can be served.
 flood() {
   printf '[tenants.default]\nweight = 1.0\n' >"$work/policy.toml"
   local modest flooding alone beside
   modest=$(build/release/tidemill keys create --keys "$work/keys.json" --tenant modest --name modest | grep -o '^tm-[A-Za-z0-9_-]*' | head -1)
   flooding=$(build/release/tidemill keys create --keys "$work/keys.json" --tenant flooding --name flooding | grep -o '^tm-[A-Za-z0-9_-]*' | head -1)
-  start stub "$every" "$bench" stub --slots "$slots" --prefill 200000 --decode-ms 45
+  start stub "$every" "$bench" stub --slots "$slots" --prefill 20000 --decode-ms 200
   gateway_before "$url" --keys "$work/keys.json" --policy "$work/policy.toml"
   until_answers "$url" "$modest"
   alone=$("$bench" load --first --to "$url" --rate 40 --key "$modest" --seconds "$seconds") || failed=yes
   echo "flood: one tenant alone: $alone"
-  "$bench" load --first --to "$url" --rate 600 --prompt 20000 --key "$flooding" --seconds $((seconds + 4)) >"$work/flood.log" 2>&1 &
-  local flooder=$!
-  pids+=("$flooder")
-  sleep 2  # until the queue is full
-  beside=$("$bench" load --first --to "$url" --rate 40 --key "$modest" --seconds "$seconds") || failed=yes
-  wait "$flooder" || failed=yes
+  # The flood meets a tenant that is at work. One that begins in the middle of it has to wait until slots come free, and
+  # at most as long as requests of the flood take; that is not what is measured here.
+  "$bench" load --first --to "$url" --rate 40 --key "$modest" --seconds $((seconds + 1)) >"$work/modest.log" 2>&1 &
+  local modest_load=$!
+  pids+=("$modest_load")
+  sleep 1
+  "$bench" load --first --to "$url" --rate 100 --prompt 20000 --key "$flooding" --seconds "$seconds" >"$work/flood.log" 2>&1 || failed=yes
+  wait "$modest_load" || failed=yes
+  beside=$(cat "$work/modest.log")
+  ! grep -q refused <<<"$beside" || failed=yes
   echo "flood: the same beside the flood: $beside"
   echo "flood: the flooding tenant: $(cat "$work/flood.log")"
   awk -v alone="$(p99 <<<"$alone")" -v beside="$(p99 <<<"$beside")" 'BEGIN {
