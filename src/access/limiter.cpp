@@ -85,7 +85,7 @@ Limiter::Spending Limiter::spending(const std::string& tenant) const {
 }
 
 Result<void> Limiter::exchange() {
-  std::optional<StateMirror::Exchange> exchange;
+  std::optional<session::Exchange> exchange;
   {
     const std::lock_guard lock(impl_->mutex);
     if (impl_->options.store == nullptr) {
@@ -95,19 +95,16 @@ Result<void> Limiter::exchange() {
     exchange = impl_->mirror.collect(impl_->clock.wall_now());
   }
   if (!exchange) return {};
-  session::SharedState& store = *impl_->options.store;
-  auto counters = store.add(exchange->additions, exchange->once + "/counters");
-  auto levels = counters ? store.take(exchange->takes, session::TakeMode::in_debt, exchange->once + "/buckets")
-                         : Result<session::BucketLevels>(counters.error());
+  auto told = impl_->options.store->exchange(*exchange);
   const std::lock_guard lock(impl_->mutex);
-  if (!levels) {
+  if (!told) {
     if (!impl_->apart) {
-      base::log::warn("limits are kept by this gateway alone until the store is back: {}", levels.error().to_string());
+      base::log::warn("limits are kept by this gateway alone until the store is back: {}", told.error().to_string());
     }
-    impl_->apart = levels.error().to_string();
-    return std::move(levels).error();
+    impl_->apart = told.error().to_string();
+    return std::move(told).error();
   }
-  impl_->mirror.apply(*counters, levels->levels, impl_->clock.wall_now());
+  impl_->mirror.apply(*told, impl_->clock.wall_now());
   if (impl_->apart) base::log::info("limits are shared with the other gateways again");
   impl_->apart.reset();
   return {};

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include <fmt/core.h>
-
 namespace tidemill::access {
 
 namespace {
@@ -61,10 +59,10 @@ void StateMirror::forget(base::WallTime now) {
   });
 }
 
-std::optional<StateMirror::Exchange> StateMirror::collect(base::WallTime now) {
+std::optional<session::Exchange> StateMirror::collect(base::WallTime now) {
   if (under_way_) return under_way_;
   forget(now);
-  Exchange exchange;
+  session::Exchange exchange;
   for (auto& [key, counter] : counters_) {
     if (counter.used + idle_after <= now && counter.untold == 0) continue;
     counter.sending = std::exchange(counter.untold, 0);
@@ -75,25 +73,26 @@ std::optional<StateMirror::Exchange> StateMirror::collect(base::WallTime now) {
   }
   untold_share_ = 0;
   if (exchange.additions.empty() && exchange.takes.empty()) return std::nullopt;
-  exchange.once = fmt::format("{}/{}", name_, ++exchanges_);
+  exchange.gateway = name_;
+  exchange.number = ++exchanges_;
   under_way_ = std::move(exchange);
   return under_way_;
 }
 
-void StateMirror::apply(const std::vector<int64_t>& counters, const std::vector<double>& levels, base::WallTime now) {
-  const Exchange done = std::exchange(under_way_, std::nullopt).value_or(Exchange());
-  for (size_t i = 0; i < std::min(counters.size(), done.additions.size()); ++i) {
+void StateMirror::apply(const session::Exchanged& told, base::WallTime now) {
+  const session::Exchange done = std::exchange(under_way_, std::nullopt).value_or(session::Exchange());
+  for (size_t i = 0; i < std::min(told.counters.size(), done.additions.size()); ++i) {
     const auto place = counters_.find(done.additions[i].key);
     if (place == counters_.end()) continue;
-    place->second.told = counters[i];
+    place->second.told = told.counters[i];
     place->second.sending = 0;
   }
-  for (size_t i = 0; i < std::min(levels.size(), done.takes.size()); ++i) {
+  for (size_t i = 0; i < std::min(told.levels.size(), done.takes.size()); ++i) {
     const auto place = buckets_.find(done.takes[i].key);
     if (place == buckets_.end()) continue;
     Bucket& bucket = place->second;
-    const session::Bucket told{levels[i], base::unix_nanos(now)};
-    bucket.known = session::taken(told, bucket.shape.capacity, bucket.untold);
+    const session::Bucket known{told.levels[i], base::unix_nanos(now)};
+    bucket.known = session::taken(known, bucket.shape.capacity, bucket.untold);
   }
 }
 

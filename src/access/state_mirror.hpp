@@ -37,14 +37,9 @@ class StateMirror {
   void take(const std::string& key, double amount, const BucketShape& shape, base::WallTime now);
 
   // What to tell the store and to ask it: the same again until it is applied. nullopt: there is nothing.
-  struct Exchange {
-    std::string once;
-    std::vector<session::CounterAdd> additions;
-    std::vector<session::BucketTake> takes;
-  };
-  std::optional<Exchange> collect(base::WallTime now);
+  std::optional<session::Exchange> collect(base::WallTime now);
   // What the store answered to the exchange that `collect` gave.
-  void apply(const std::vector<int64_t>& counters, const std::vector<double>& levels, base::WallTime now);
+  void apply(const session::Exchanged& told, base::WallTime now);
 
   // Drops what has ended. `collect` does so too.
   void forget(base::WallTime now);
@@ -73,7 +68,7 @@ class StateMirror {
   const bool shared_;
   std::unordered_map<std::string, Counter> counters_;
   std::unordered_map<std::string, Bucket> buckets_;
-  std::optional<Exchange> under_way_;
+  std::optional<session::Exchange> under_way_;
   int64_t exchanges_ = 0;
   double untold_share_ = 0;
 };

@@ -14,52 +14,96 @@ RedisScript::RedisScript(std::string_view text) : source(text) {
     sha1 += fmt::format("{:02x}", byte);
 }
 
+namespace {
+
+constexpr std::string_view counters_and_buckets = R"lua(
+local function add_to(key, amount, lives)
+  redis.call('INCRBY', key, amount)
+  redis.call('PEXPIRE', key, lives)
+end
+local function bucket_at(key, now, capacity, rate, amount)
+  local kept = redis.call('HMGET', key, 'level', 'filled')
+  local filled = tonumber(kept[2] or now)
+  local level = tonumber(kept[1] or capacity) + math.max(now - filled, 0) * 1e-6 * rate
+  return {key = key, capacity = capacity, rate = rate, amount = amount, level = math.min(level, capacity),
+          filled = math.max(filled, now)}
+end
+local function take_from(b)
+  b.level = math.max(math.min(b.level - b.amount, b.capacity), -b.capacity)
+  redis.call('HSET', b.key, 'level', string.format('%.17g', b.level), 'filled', string.format('%.0f', b.filled))
+  redis.call('PEXPIRE', b.key, string.format('%.0f', math.ceil((b.capacity - b.level) / b.rate * 1000) + 1000))
+end
+)lua";
+
+std::string with_counters_and_buckets(std::string_view script) {
+  return std::string(counters_and_buckets) + std::string(script);
+}
+
+}  // namespace
+
 const RedisScript& add_script() {
-  static const RedisScript script(R"lua(
-local repeated = ARGV[1] ~= '0' and redis.call('EXISTS', KEYS[1]) == 1
-if ARGV[1] ~= '0' and not repeated then redis.call('SET', KEYS[1], 1, 'PX', ARGV[1]) end
+  static const RedisScript script(with_counters_and_buckets(R"lua(
 local values = {}
-for i = 2, #KEYS do
-  if not repeated then
-    redis.call('INCRBY', KEYS[i], ARGV[2 * i - 2])
-    redis.call('PEXPIRE', KEYS[i], ARGV[2 * i - 1])
-  end
-  values[i - 1] = redis.call('GET', KEYS[i]) or '0'
+for i, key in ipairs(KEYS) do
+  add_to(key, ARGV[2 * i - 1], ARGV[2 * i])
+  values[i] = redis.call('GET', key)
 end
 return values
-)lua");
+)lua"));
   return script;
 }
 
 const RedisScript& take_script() {
-  static const RedisScript script(R"lua(
-local repeated = ARGV[1] ~= '0' and redis.call('EXISTS', KEYS[1]) == 1
-local now, in_debt = tonumber(ARGV[2]), ARGV[3] == '1'
-local buckets, enough = {}, true
-for i = 2, #KEYS do
-  local b = {capacity = tonumber(ARGV[3 * i - 2]), rate = tonumber(ARGV[3 * i - 1]), amount = tonumber(ARGV[3 * i])}
-  local kept = redis.call('HMGET', KEYS[i], 'level', 'filled')
-  local filled = tonumber(kept[2] or now)
-  b.level = tonumber(kept[1] or b.capacity) + math.max(now - filled, 0) * 1e-6 * b.rate
-  b.level = math.min(b.level, b.capacity)
-  b.filled = math.max(filled, now)
-  enough = enough and b.level + 1e-6 >= b.amount
+  static const RedisScript script(with_counters_and_buckets(R"lua(
+local now, takes = tonumber(ARGV[1]), true
+local buckets = {}
+for i, key in ipairs(KEYS) do
+  local b = bucket_at(key, now, tonumber(ARGV[3 * i]), tonumber(ARGV[3 * i + 1]), tonumber(ARGV[3 * i + 2]))
+  takes = takes and (ARGV[2] == '1' or b.level + 1e-6 >= b.amount)
   buckets[i] = b
 end
-local takes = not repeated and (in_debt or enough)
-if takes and ARGV[1] ~= '0' then redis.call('SET', KEYS[1], 1, 'PX', ARGV[1]) end
-local answer = {(takes or repeated) and 1 or 0}
-for i = 2, #KEYS do
-  local b = buckets[i]
-  if takes then
-    b.level = math.max(math.min(b.level - b.amount, b.capacity), -b.capacity)
-    redis.call('HSET', KEYS[i], 'level', string.format('%.17g', b.level), 'filled', string.format('%.0f', b.filled))
-    redis.call('PEXPIRE', KEYS[i], string.format('%.0f', math.ceil((b.capacity - b.level) / b.rate * 1000) + 1000))
+local answer = {takes and 1 or 0}
+for i, b in ipairs(buckets) do
+  if takes then take_from(b) end
+  answer[i + 1] = string.format('%.17g', b.level)
+end
+return answer
+)lua"));
+  return script;
+}
+
+// What is written first is the number: a Redis that is full refuses a script's first write, and nothing after that.
+const RedisScript& exchange_script() {
+  static const RedisScript script(with_counters_and_buckets(R"lua(
+local gateway, number, remembered, now, counters = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local last = redis.call('HGET', KEYS[1], gateway)
+local fresh = not last or tonumber(number) > tonumber(string.match(last, '^%d+'))
+if fresh then
+  local time = tonumber(redis.call('TIME')[1])
+  redis.call('HSET', KEYS[1], gateway, number .. ' ' .. time)
+  if not last then
+    local all = redis.call('HGETALL', KEYS[1])
+    for i = 2, #all, 2 do
+      local at = tonumber(string.match(all[i], '%d+$'))
+      if not at or at + remembered < time then redis.call('HDEL', KEYS[1], all[i - 1]) end
+    end
   end
+end
+local answer = {}
+for i = 1, counters do
+  if fresh then add_to(KEYS[i + 1], ARGV[2 * i + 4], ARGV[2 * i + 5]) end
+  answer[i] = redis.call('GET', KEYS[i + 1]) or '0'
+end
+local argument = 6 + 2 * counters
+for i = counters + 1, #KEYS - 1 do
+  local b = bucket_at(KEYS[i + 1], now, tonumber(ARGV[argument]), tonumber(ARGV[argument + 1]),
+                      tonumber(ARGV[argument + 2]))
+  argument = argument + 3
+  if fresh then take_from(b) end
   answer[i] = string.format('%.17g', b.level)
 end
 return answer
-)lua");
+)lua"));
   return script;
 }
 

@@ -13,14 +13,19 @@ struct RedisScript {
   std::string sha1;  // by which Redis knows a script that it has seen
 };
 
-// KEYS: the key of `once` and the counters. ARGV: how long `once` counts in ms (0: there is none), then for each
-// counter its amount and how long it lives in ms. Returns the counters as text, since Lua's numbers are doubles.
+// KEYS: the counters. ARGV: for each its amount and how long it lives in ms. Returns the counters as text, since Lua's
+// numbers are doubles.
 const RedisScript& add_script();
 
-// KEYS: the key of `once` and the buckets. ARGV: how long `once` counts in ms (0: there is none), the time in us since
-// 1970, whether debts are allowed (1 or 0), then for each bucket its capacity, its rate per second and the amount.
-// Returns whether it was taken (1 or 0), and the levels as text. The arithmetic is that of bucket.hpp.
+// KEYS: the buckets. ARGV: the time in us since 1970, whether debts are allowed (1 or 0), then for each bucket its
+// capacity, its rate per second and the amount. Returns whether it was taken (1 or 0), and the levels as text. The
+// arithmetic is that of bucket.hpp.
 const RedisScript& take_script();
+
+// KEYS: a hash of the last exchanges, the counters, the buckets. ARGV: the gateway, the number of its exchange, for how
+// many s the hash remembers, the time in us since 1970, how many of the keys are counters, then for each counter and
+// each bucket what the scripts above take. Returns the counters, then the levels, as text.
+const RedisScript& exchange_script();
 
 // KEYS: the blob. ARGV: the version it must have, the value. Returns the new version, or 0.
 const RedisScript& replace_script();

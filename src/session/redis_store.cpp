@@ -19,7 +19,8 @@ using base::Result;
 
 namespace {
 
-constexpr std::chrono::milliseconds once_lives = std::chrono::hours(1);
+constexpr const char* exchanges_key = "tidemill:exchanges";
+constexpr std::chrono::seconds exchanges_remembered = std::chrono::hours(24 * 7);
 
 std::string millis(base::Duration duration) {
   return std::to_string(std::max<int64_t>(std::chrono::ceil<std::chrono::milliseconds>(duration).count(), 1));
@@ -33,8 +34,24 @@ std::string blob_key(std::string_view key) {
   return fmt::format("tidemill:blob:{}", key);
 }
 
-std::string once_key(std::string_view once) {
-  return fmt::format("tidemill:once:{}", once);
+std::string counter_key(std::string_view key) {
+  return fmt::format("tidemill:counter:{}", key);
+}
+
+std::string bucket_key(std::string_view key) {
+  return fmt::format("tidemill:bucket:{}", key);
+}
+
+// What the scripts take of one.
+void append(RedisCommand& words, const CounterAdd& addition) {
+  words.push_back(std::to_string(addition.amount));
+  words.push_back(millis(addition.lives));
+}
+
+void append(RedisCommand& words, const BucketTake& take) {
+  words.push_back(fmt::format("{:.17g}", take.capacity));
+  words.push_back(fmt::format("{:.17g}", take.per_second));
+  words.push_back(fmt::format("{:.17g}", take.amount));
 }
 
 class RedisStore final : public Store {
@@ -49,11 +66,12 @@ class RedisStore final : public Store {
   Result<std::optional<std::string>> get(std::string_view tenant, std::string_view id) override;
   Result<bool> remove(std::string_view tenant, std::string_view id) override;
 
-  Result<std::vector<int64_t>> add(std::span<const CounterAdd> additions, std::string_view once) override;
+  Result<std::vector<int64_t>> add(std::span<const CounterAdd> additions) override;
   Result<std::vector<int64_t>> read(std::span<const std::string> keys) override;
   Result<Blob> read_blob(std::string_view key) override;
   Result<std::optional<int64_t>> replace_blob(std::string_view key, int64_t version, std::string_view value) override;
-  Result<BucketLevels> take(std::span<const BucketTake> takes, TakeMode mode, std::string_view once) override;
+  Result<BucketLevels> take(std::span<const BucketTake> takes, TakeMode mode) override;
+  Result<Exchanged> exchange(const Exchange& exchange) override;
 
  private:
   // The reply to one command; an error reply is an Error.
@@ -62,6 +80,8 @@ class RedisStore final : public Store {
   Result<RedisReply> run(const RedisScript& script, RedisCommand words, bool repeatable);
   Error strange() const;
   Result<int64_t> number(const RedisReply& reply) const;
+  Result<double> level(const RedisReply& reply) const;
+  std::string micros_now() const { return std::to_string(base::unix_nanos(clock_.wall_now()) / 1000); }
 
   RedisPool pool_;
   const StoreOptions options_;
@@ -81,6 +101,13 @@ Result<int64_t> RedisStore::number(const RedisReply& reply) const {
   const char* end = reply.text.data() + reply.text.size();
   if (reply.text.empty() || std::from_chars(reply.text.data(), end, value).ptr != end) return strange();
   return value;
+}
+
+Result<double> RedisStore::level(const RedisReply& reply) const {
+  double level = 0;
+  const char* end = reply.text.data() + reply.text.size();
+  if (std::from_chars(reply.text.data(), end, level).ec != std::errc()) return strange();
+  return level;
 }
 
 Result<RedisReply> RedisStore::one(const RedisCommand& command, bool repeatable) {
@@ -144,16 +171,13 @@ Result<bool> RedisStore::remove(std::string_view tenant, std::string_view id) {
   return reply.number > 0;
 }
 
-Result<std::vector<int64_t>> RedisStore::add(std::span<const CounterAdd> additions, std::string_view once) {
-  RedisCommand words = {std::to_string(additions.size() + 1), once_key(once)};
+Result<std::vector<int64_t>> RedisStore::add(std::span<const CounterAdd> additions) {
+  RedisCommand words = {std::to_string(additions.size())};
   for (const CounterAdd& addition : additions)
-    words.push_back("tidemill:counter:" + addition.key);
-  words.push_back(once.empty() ? "0" : millis(once_lives));
-  for (const CounterAdd& addition : additions) {
-    words.push_back(std::to_string(addition.amount));
-    words.push_back(millis(addition.lives));
-  }
-  TM_TRY(const RedisReply reply, run(add_script(), std::move(words), !once.empty()));
+    words.push_back(counter_key(addition.key));
+  for (const CounterAdd& addition : additions)
+    append(words, addition);
+  TM_TRY(const RedisReply reply, run(add_script(), std::move(words), false));
   std::vector<int64_t> values;
   for (const RedisReply& item : reply.items) {
     TM_TRY(const int64_t value, number(item));
@@ -167,7 +191,7 @@ Result<std::vector<int64_t>> RedisStore::read(std::span<const std::string> keys)
   if (keys.empty()) return std::vector<int64_t>();
   RedisCommand command = {"MGET"};
   for (const std::string& key : keys)
-    command.push_back("tidemill:counter:" + key);
+    command.push_back(counter_key(key));
   TM_TRY(const RedisReply reply, one(command, true));
   std::vector<int64_t> values;
   for (const RedisReply& item : reply.items) {
@@ -193,29 +217,51 @@ Result<std::optional<int64_t>> RedisStore::replace_blob(std::string_view key, in
   return std::optional(reply.number);
 }
 
-Result<BucketLevels> RedisStore::take(std::span<const BucketTake> takes, TakeMode mode, std::string_view once) {
+Result<BucketLevels> RedisStore::take(std::span<const BucketTake> takes, TakeMode mode) {
   TM_CHECK(check_takes(takes));
-  RedisCommand words = {std::to_string(takes.size() + 1), once_key(once)};
+  RedisCommand words = {std::to_string(takes.size())};
   for (const BucketTake& take : takes)
-    words.push_back("tidemill:bucket:" + take.key);
-  words.push_back(once.empty() ? "0" : millis(once_lives));
-  words.push_back(std::to_string(base::unix_nanos(clock_.wall_now()) / 1000));
+    words.push_back(bucket_key(take.key));
+  words.push_back(micros_now());
   words.emplace_back(mode == TakeMode::in_debt ? "1" : "0");
-  for (const BucketTake& take : takes) {
-    words.push_back(fmt::format("{:.17g}", take.capacity));
-    words.push_back(fmt::format("{:.17g}", take.per_second));
-    words.push_back(fmt::format("{:.17g}", take.amount));
-  }
-  TM_TRY(const RedisReply reply, run(take_script(), std::move(words), !once.empty()));
+  for (const BucketTake& take : takes)
+    append(words, take);
+  TM_TRY(const RedisReply reply, run(take_script(), std::move(words), false));
   if (reply.items.size() != takes.size() + 1) return strange();
   BucketLevels levels{reply.items[0].number == 1, {}};
   for (size_t i = 1; i < reply.items.size(); ++i) {
-    const std::string& text = reply.items[i].text;
-    double level = 0;
-    if (std::from_chars(text.data(), text.data() + text.size(), level).ec != std::errc()) return strange();
-    levels.levels.push_back(level);
+    TM_TRY(const double now, level(reply.items[i]));
+    levels.levels.push_back(now);
   }
   return levels;
+}
+
+Result<Exchanged> RedisStore::exchange(const Exchange& exchange) {
+  TM_CHECK(check_takes(exchange.takes));
+  const size_t counters = exchange.additions.size();
+  RedisCommand words = {std::to_string(1 + counters + exchange.takes.size()), exchanges_key};
+  for (const CounterAdd& addition : exchange.additions)
+    words.push_back(counter_key(addition.key));
+  for (const BucketTake& take : exchange.takes)
+    words.push_back(bucket_key(take.key));
+  words.insert(words.end(), {exchange.gateway, std::to_string(exchange.number),
+                             std::to_string(exchanges_remembered.count()), micros_now(), std::to_string(counters)});
+  for (const CounterAdd& addition : exchange.additions)
+    append(words, addition);
+  for (const BucketTake& take : exchange.takes)
+    append(words, take);
+  TM_TRY(const RedisReply reply, run(exchange_script(), std::move(words), true));
+  if (reply.items.size() != counters + exchange.takes.size()) return strange();
+  Exchanged exchanged;
+  for (size_t i = 0; i < counters; ++i) {
+    TM_TRY(const int64_t value, number(reply.items[i]));
+    exchanged.counters.push_back(value);
+  }
+  for (size_t i = counters; i < reply.items.size(); ++i) {
+    TM_TRY(const double now, level(reply.items[i]));
+    exchanged.levels.push_back(now);
+  }
+  return exchanged;
 }
 
 }  // namespace

@@ -39,6 +39,19 @@ struct BucketLevels {
   std::vector<double> levels;  // one for each bucket, in order, after what was taken
 };
 
+// What one gateway tells of what it used, and asks of what all of them have.
+struct Exchange {
+  std::string gateway;  // a name that no other process has or had
+  int64_t number = 0;   // over that of the gateway's exchange before, which must have been answered
+  std::vector<CounterAdd> additions;
+  std::vector<BucketTake> takes;  // in debt; each key once
+};
+
+struct Exchanged {
+  std::vector<int64_t> counters;  // as of `add`
+  std::vector<double> levels;     // as of `take`
+};
+
 struct Blob {
   int64_t version = 0;  // 0: there is none
   std::string value;
@@ -50,9 +63,6 @@ struct Blob {
 // Errors: `unavailable` (the store is down; nothing was done), `timeout` (the answer is lost: it may have been done, or
 // may be yet), `exhausted` (the store is full), `io`, `corrupt`, `too_large` (a blob over max_blob_bytes),
 // `invalid_argument` (a bucket without a rate).
-//
-// `once` makes an addition or a taking safe to repeat after either of the first two: of calls with the same `once` (any
-// unique words) only the first has an effect, for an hour. Empty: each call has.
 class SharedState {
  public:
   static constexpr size_t max_blob_bytes = size_t{16} << 20;
@@ -60,7 +70,7 @@ class SharedState {
   virtual ~SharedState() = default;
 
   // The counters after the additions, in order. A counter that does not exist is 0.
-  virtual base::Result<std::vector<int64_t>> add(std::span<const CounterAdd> additions, std::string_view once) = 0;
+  virtual base::Result<std::vector<int64_t>> add(std::span<const CounterAdd> additions) = 0;
   virtual base::Result<std::vector<int64_t>> read(std::span<const std::string> keys) = 0;
 
   virtual base::Result<Blob> read_blob(std::string_view key) = 0;
@@ -71,7 +81,13 @@ class SharedState {
 
   // Each key once. Buckets fill by the wall clock of the caller that sees the latest time, so that clocks which differ
   // by a second give a second's worth once, and no more.
-  virtual base::Result<BucketLevels> take(std::span<const BucketTake> takes, TakeMode mode, std::string_view once) = 0;
+  virtual base::Result<BucketLevels> take(std::span<const BucketTake> takes, TakeMode mode) = 0;
+
+  // An exchange counts once, however often it is sent and however late one of those arrives: the store keeps the number
+  // of each gateway's last exchange, and of one that is not above it changes nothing. Since a gateway sends the next
+  // number only after the last was answered, that one number tells all repetitions; it is written in the same step as
+  // what it stands for, so that both are there or neither. It is forgotten after a week without an exchange.
+  virtual base::Result<Exchanged> exchange(const Exchange& exchange) = 0;
 };
 
 }  // namespace tidemill::session

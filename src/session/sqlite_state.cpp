@@ -18,42 +18,44 @@ const char* const sqlite_state_schema = R"sql(
   CREATE TABLE bucket (key TEXT PRIMARY KEY, expires INTEGER NOT NULL, level REAL NOT NULL, filled INTEGER NOT NULL)
     WITHOUT ROWID;
   CREATE INDEX bucket_expires ON bucket (expires);
-  CREATE TABLE once (key TEXT PRIMARY KEY, expires INTEGER NOT NULL) WITHOUT ROWID;
-  CREATE INDEX once_expires ON once (expires);
   CREATE TABLE blob (key TEXT PRIMARY KEY, version INTEGER NOT NULL, value BLOB NOT NULL);
+)sql";
+
+const char* const sqlite_state_schema_3 = R"sql(
+  DROP TABLE IF EXISTS once;
+  CREATE TABLE exchange (gateway TEXT PRIMARY KEY, expires INTEGER NOT NULL, number INTEGER NOT NULL) WITHOUT ROWID;
+  CREATE INDEX exchange_expires ON exchange (expires);
 )sql";
 
 namespace {
 
-constexpr int64_t once_lives = std::chrono::nanoseconds(std::chrono::hours(1)).count();
+constexpr int64_t exchanges_remembered = std::chrono::nanoseconds(std::chrono::hours(24 * 7)).count();
 
 }  // namespace
 
 Result<void> SqliteState::drop_ended(int64_t now) {
-  for (const char* table : {"counter", "bucket", "once"}) {
+  for (const char* table : {"counter", "bucket", "exchange"}) {
     TM_CHECK(Statement(database_, fmt::format("DELETE FROM {} WHERE expires <= ?", table)).bind(now).run());
   }
   return {};
 }
 
-Result<bool> SqliteState::done(std::string_view once) {
-  if (once.empty()) return false;
-  return Statement(database_, "SELECT 1 FROM once WHERE key = ?").bind(once).step();
+Result<bool> SqliteState::is_fresh(const Exchange& exchange, int64_t now) {
+  TM_CHECK(
+      Statement(database_,
+                "INSERT INTO exchange (gateway, expires, number) VALUES (?1, ?2, ?3) ON CONFLICT (gateway) DO UPDATE "
+                "SET expires = ?2, number = ?3 WHERE number < ?3")
+          .bind(exchange.gateway)
+          .bind(now + exchanges_remembered)
+          .bind(exchange.number)
+          .run());
+  return database_.changes() > 0;
 }
 
-Result<void> SqliteState::note(std::string_view once, int64_t now) {
-  if (once.empty()) return {};
-  return Statement(database_, "INSERT INTO once (key, expires) VALUES (?, ?)").bind(once).bind(now + once_lives).run();
-}
-
-Result<std::vector<int64_t>> SqliteState::add(std::span<const CounterAdd> additions, std::string_view once,
-                                              int64_t now) {
-  TM_CHECK(drop_ended(now));
-  TM_TRY(const bool repeated, done(once));
-  if (!repeated) TM_CHECK(note(once, now));
+Result<std::vector<int64_t>> SqliteState::count(std::span<const CounterAdd> additions, bool adds, int64_t now) {
   std::vector<int64_t> values;
   for (const CounterAdd& addition : additions) {
-    if (!repeated) {
+    if (adds) {
       TM_CHECK(Statement(database_,
                          "INSERT INTO counter (key, expires, value) VALUES (?1, ?2, ?3) ON CONFLICT (key) DO UPDATE "
                          "SET expires = ?2, value = value + ?3")
@@ -67,6 +69,11 @@ Result<std::vector<int64_t>> SqliteState::add(std::span<const CounterAdd> additi
     values.push_back(row ? value.number(0) : 0);
   }
   return values;
+}
+
+Result<std::vector<int64_t>> SqliteState::add(std::span<const CounterAdd> additions, int64_t now) {
+  TM_CHECK(drop_ended(now));
+  return count(additions, true, now);
 }
 
 Result<std::vector<int64_t>> SqliteState::read(std::span<const std::string> keys, int64_t now) {
@@ -104,10 +111,7 @@ Result<std::optional<int64_t>> SqliteState::replace_blob(std::string_view key, i
   return std::optional(version + 1);
 }
 
-Result<BucketLevels> SqliteState::take(std::span<const BucketTake> takes, TakeMode mode, std::string_view once,
-                                       int64_t now) {
-  TM_CHECK(drop_ended(now));
-  TM_TRY(const bool repeated, done(once));
+Result<std::vector<Bucket>> SqliteState::buckets_at(std::span<const BucketTake> takes, int64_t now) {
   std::vector<Bucket> buckets;
   for (const BucketTake& take : takes) {
     Statement found(database_, "SELECT level, filled FROM bucket WHERE key = ?");
@@ -115,24 +119,53 @@ Result<BucketLevels> SqliteState::take(std::span<const BucketTake> takes, TakeMo
     const Bucket bucket = row ? Bucket{found.real(0), found.number(1)} : Bucket{take.capacity, now};
     buckets.push_back(filled(bucket, take.capacity, take.per_second, now));
   }
-  const bool takes_now = !repeated && (mode == TakeMode::in_debt || enough(buckets, takes));
-  if (takes_now) TM_CHECK(note(once, now));
-  BucketLevels outcome{takes_now || repeated, {}};
+  return buckets;
+}
+
+Result<void> SqliteState::take_from(std::vector<Bucket>& buckets, std::span<const BucketTake> takes) {
   for (size_t i = 0; i < takes.size(); ++i) {
     const BucketTake& take = takes[i];
     Bucket& bucket = buckets[i];
-    if (takes_now) {
-      bucket = taken(bucket, take.capacity, take.amount);
-      TM_CHECK(Statement(database_, "INSERT OR REPLACE INTO bucket (key, expires, level, filled) VALUES (?, ?, ?, ?)")
-                   .bind(take.key)
-                   .bind(bucket.filled + nanos_to_full(bucket, take.capacity, take.per_second))
-                   .bind(bucket.level)
-                   .bind(bucket.filled)
-                   .run());
-    }
-    outcome.levels.push_back(bucket.level);
+    bucket = taken(bucket, take.capacity, take.amount);
+    TM_CHECK(Statement(database_, "INSERT OR REPLACE INTO bucket (key, expires, level, filled) VALUES (?, ?, ?, ?)")
+                 .bind(take.key)
+                 .bind(bucket.filled + nanos_to_full(bucket, take.capacity, take.per_second))
+                 .bind(bucket.level)
+                 .bind(bucket.filled)
+                 .run());
   }
-  return outcome;
+  return {};
+}
+
+namespace {
+
+std::vector<double> levels_of(const std::vector<Bucket>& buckets) {
+  std::vector<double> levels;
+  levels.reserve(buckets.size());
+  for (const Bucket& bucket : buckets)
+    levels.push_back(bucket.level);
+  return levels;
+}
+
+}  // namespace
+
+Result<BucketLevels> SqliteState::take(std::span<const BucketTake> takes, TakeMode mode, int64_t now) {
+  TM_CHECK(drop_ended(now));
+  TM_TRY(std::vector<Bucket> buckets, buckets_at(takes, now));
+  const bool takes_now = mode == TakeMode::in_debt || enough(buckets, takes);
+  if (takes_now) TM_CHECK(take_from(buckets, takes));
+  return BucketLevels{takes_now, levels_of(buckets)};
+}
+
+Result<Exchanged> SqliteState::exchange(const Exchange& exchange, int64_t now) {
+  TM_CHECK(drop_ended(now));
+  TM_TRY(const bool fresh, is_fresh(exchange, now));
+  Exchanged exchanged;
+  TM_TRY(exchanged.counters, count(exchange.additions, fresh, now));
+  TM_TRY(std::vector<Bucket> buckets, buckets_at(exchange.takes, now));
+  if (fresh) TM_CHECK(take_from(buckets, exchange.takes));
+  exchanged.levels = levels_of(buckets);
+  return exchanged;
 }
 
 }  // namespace tidemill::session

@@ -22,7 +22,7 @@ using Statement = SqliteDatabase::Statement;
 namespace {
 
 constexpr int application_id = 0x54494445;  // "TIDE"
-constexpr int schema_version = 2;
+constexpr int schema_version = 3;
 // What a record takes beside its value, about: its row, its index entry.
 constexpr int64_t row_overhead = 128;
 
@@ -56,11 +56,12 @@ class SqliteStore final : public Store {
   Result<std::optional<std::string>> get(std::string_view tenant, std::string_view id) override;
   Result<bool> remove(std::string_view tenant, std::string_view id) override;
 
-  Result<std::vector<int64_t>> add(std::span<const CounterAdd> additions, std::string_view once) override;
+  Result<std::vector<int64_t>> add(std::span<const CounterAdd> additions) override;
   Result<std::vector<int64_t>> read(std::span<const std::string> keys) override;
   Result<Blob> read_blob(std::string_view key) override;
   Result<std::optional<int64_t>> replace_blob(std::string_view key, int64_t version, std::string_view value) override;
-  Result<BucketLevels> take(std::span<const BucketTake> takes, TakeMode mode, std::string_view once) override;
+  Result<BucketLevels> take(std::span<const BucketTake> takes, TakeMode mode) override;
+  Result<Exchanged> exchange(const Exchange& exchange) override;
 
  private:
   // Makes the tables that are missing: all of them, or those that came after the file was made.
@@ -83,6 +84,7 @@ Result<void> SqliteStore::create_schema() {
     TM_TRY(const int64_t version, database_.number("PRAGMA user_version"));  // another process may have been faster
     if (version < 1) TM_CHECK(database_.execute(record_schema));
     if (version < 2) TM_CHECK(database_.execute(sqlite_state_schema));
+    if (version < 3) TM_CHECK(database_.execute(sqlite_state_schema_3));
     return database_.execute(
         fmt::format("PRAGMA application_id = {}; PRAGMA user_version = {}", application_id, schema_version));
   });
@@ -189,9 +191,9 @@ Result<void> SqliteStore::check() {
   return {};
 }
 
-Result<std::vector<int64_t>> SqliteStore::add(std::span<const CounterAdd> additions, std::string_view once) {
+Result<std::vector<int64_t>> SqliteStore::add(std::span<const CounterAdd> additions) {
   const std::lock_guard lock(mutex_);
-  return database_.transact([&] { return state_.add(additions, once, now_nanos()); });
+  return database_.transact([&] { return state_.add(additions, now_nanos()); });
 }
 
 Result<std::vector<int64_t>> SqliteStore::read(std::span<const std::string> keys) {
@@ -211,10 +213,16 @@ Result<std::optional<int64_t>> SqliteStore::replace_blob(std::string_view key, i
   return database_.transact([&] { return state_.replace_blob(key, version, value); });
 }
 
-Result<BucketLevels> SqliteStore::take(std::span<const BucketTake> takes, TakeMode mode, std::string_view once) {
+Result<BucketLevels> SqliteStore::take(std::span<const BucketTake> takes, TakeMode mode) {
   TM_CHECK(check_takes(takes));
   const std::lock_guard lock(mutex_);
-  return database_.transact([&] { return state_.take(takes, mode, once, now_nanos()); });
+  return database_.transact([&] { return state_.take(takes, mode, now_nanos()); });
+}
+
+Result<Exchanged> SqliteStore::exchange(const Exchange& exchange) {
+  TM_CHECK(check_takes(exchange.takes));
+  const std::lock_guard lock(mutex_);
+  return database_.transact([&] { return state_.exchange(exchange, now_nanos()); });
 }
 
 // The conversations are their owner's alone; SQLite gives its other files the same mode.

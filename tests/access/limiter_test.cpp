@@ -29,17 +29,19 @@ class FaultyState final : public session::SharedState {
   enum class Fault { none, down, answer_lost };
   Fault fault = Fault::none;
 
-  Result<std::vector<int64_t>> add(std::span<const session::CounterAdd> additions, std::string_view once) override {
-    return with_fault([&] { return inner_.add(additions, once); });
+  Result<std::vector<int64_t>> add(std::span<const session::CounterAdd> additions) override {
+    return inner_.add(additions);
   }
   Result<std::vector<int64_t>> read(std::span<const std::string> keys) override { return inner_.read(keys); }
   Result<session::Blob> read_blob(std::string_view key) override { return inner_.read_blob(key); }
   Result<std::optional<int64_t>> replace_blob(std::string_view key, int64_t version, std::string_view value) override {
     return inner_.replace_blob(key, version, value);
   }
-  Result<session::BucketLevels> take(std::span<const session::BucketTake> takes, session::TakeMode mode,
-                                     std::string_view once) override {
-    return with_fault([&] { return inner_.take(takes, mode, once); });
+  Result<session::BucketLevels> take(std::span<const session::BucketTake> takes, session::TakeMode mode) override {
+    return inner_.take(takes, mode);
+  }
+  Result<session::Exchanged> exchange(const session::Exchange& exchange) override {
+    return with_fault([&] { return inner_.exchange(exchange); });
   }
 
  private:

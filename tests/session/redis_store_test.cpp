@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "session/redis_address.hpp"
+#include "session/redis_connection.hpp"
 #include "session/redis_server.hpp"
 #include "session/session_store.hpp"
 #include "session/shared_state_cases.hpp"
@@ -128,7 +129,7 @@ TEST_F(RedisStore, IsASharedState) {
   const test::RedisServer server;
   auto store = open(server.url());
   cases::counters_add_up(*store);
-  cases::a_named_call_counts_once(*store);
+  cases::an_exchange_counts_once(*store);
   cases::blobs_change_from_the_version_they_had(*store);
   cases::all_buckets_or_none(*store);
 }
@@ -156,7 +157,7 @@ TEST_F(RedisStore, RecordsAndCountersEnd) {
   const test::RedisServer server;
   auto store = open(server.url(), {.time_to_live = milliseconds(20)});
   ASSERT_TRUE(put(*store, "a", "1"));
-  cases::add(*store, "c", 5, "", milliseconds(20));
+  cases::add(*store, "c", 5, milliseconds(20));
   const auto deadline = std::chrono::steady_clock::now() + patient;
   while (get(*store, "a") != "(none)" || cases::read(*store, "c") != 0)
     ASSERT_LT(std::chrono::steady_clock::now(), deadline);
@@ -241,7 +242,7 @@ TEST_F(RedisStore, OneThatIsFrozenHoldsNobodyForLong) {
   test::RedisServer server;
   auto store = open(server.url(), {.deadline = short_deadline});
   eventually([&] { return put(*store, "a", "1"); });
-  eventually([&] { return store->add(std::vector<CounterAdd>{{"c", 1, seconds(60)}}, ""); });
+  eventually([&] { return store->add(std::vector<CounterAdd>{{"c", 1, seconds(60)}}); });
   server.freeze();
   const std::vector<Record> both = {{"x", "1"}, {"y", "1"}};
   const auto frozen = store->put("t", both);
@@ -259,22 +260,84 @@ TEST_F(RedisStore, OneThatIsFrozenHoldsNobodyForLong) {
   EXPECT_EQ(get(*store, "x"), get(*store, "y"));  // late, or never, but whole
 }
 
-TEST_F(RedisStore, AnAdditionWhoseAnswerIsLateCountsOnce) {
+TEST_F(RedisStore, AnExchangeWhoseAnswerIsLateCountsOnce) {
   test::RedisServer server;
   auto store = open(server.url(), {.deadline = short_deadline});
   const std::vector<CounterAdd> five = {{"c", 5, seconds(60)}};
-  eventually([&] { return store->add(five, "first"); });
+  const auto tell = [&](int64_t number) {
+    return store->exchange({.gateway = "g", .number = number, .additions = five, .takes = {}});
+  };
+  eventually([&] { return tell(1); });
+  eventually([&] { return store->add(five); });
   server.freeze();
-  const auto nameless = store->add(five, "");
+  const auto nameless = store->add(five);
   ASSERT_FALSE(nameless);
   EXPECT_EQ(nameless.error().code(), ErrorCode::timeout) << nameless.error().to_string();
   clock_.advance(seconds(2));
-  EXPECT_FALSE(store->add(five, "second"));
+  EXPECT_FALSE(tell(2));
   server.thaw();
-  eventually([&] { return store->add(five, "second"); });
-  eventually([&] { return store->add(five, "second"); });
+  eventually([&] { return tell(2); });
+  eventually([&] { return tell(2); });
   // The nameless one was sent before the freeze ended, and a Redis reads what it was sent.
-  EXPECT_EQ(cases::read(*store, "c"), 15);
+  EXPECT_EQ(cases::read(*store, "c"), 20);
+}
+
+// What a Redis holds beside the store's own view.
+class RedisInside {
+ public:
+  explicit RedisInside(const test::RedisServer& server) {
+    auto opened = RedisConnection::open(*parse_redis_url(server.url()), nullptr, deadline());
+    EXPECT_TRUE(opened) << opened.error().to_string();
+    connection_ = *std::move(opened);
+  }
+  RedisReply ask(const RedisCommand& command) {
+    std::unique_ptr<RedisFailure> failure;
+    auto replies = connection_->exchange({command}, deadline(), failure);
+    EXPECT_FALSE(failure);
+    return replies.empty() ? RedisReply() : replies[0];
+  }
+
+ private:
+  static Deadline deadline() { return std::chrono::steady_clock::now() + patient; }
+  std::unique_ptr<RedisConnection> connection_;
+};
+
+// However many there are, and gateways that are gone for long leave nothing at all.
+TEST_F(RedisStore, ExchangesLeaveOneKey) {
+  const test::RedisServer server;
+  auto store = open(server.url());
+  RedisInside inside(server);
+  for (int i = 1; i <= 100; ++i) {
+    cases::exchange(*store, "a", i);
+    cases::exchange(*store, "b", i);
+  }
+  EXPECT_EQ(inside.ask({"DBSIZE"}).number, 5);  // two counters, two buckets
+  EXPECT_EQ(inside.ask({"TTL", "tidemill:exchanges"}).number, -1);
+  inside.ask({"HSET", "tidemill:exchanges", "long ago", "12 1000"});
+  cases::exchange(*store, "a", 101);
+  EXPECT_EQ(inside.ask({"HLEN", "tidemill:exchanges"}).number, 3);
+  cases::exchange(*store, "c", 1);
+  EXPECT_EQ(inside.ask({"HEXISTS", "tidemill:exchanges", "long ago"}).number, 0);
+  EXPECT_EQ(inside.ask({"HLEN", "tidemill:exchanges"}).number, 3);
+  EXPECT_EQ(cases::exchange(*store, "a", 101).counters.at(0), 5 * 202);
+}
+
+// A Redis that makes room forgets what has the shortest time to live, of which there is much here; not that an exchange
+// was counted.
+TEST_F(RedisStore, AnExchangeCountsOnceInARedisThatMakesRoom) {
+  const test::RedisServer server({"--maxmemory", "4mb", "--maxmemory-policy", "volatile-ttl"});
+  auto store = open(server.url(), {.time_to_live = std::chrono::hours(1)});
+  RedisInside inside(server);
+  const Exchange told{
+      .gateway = "g", .number = 1, .additions = {{"spent", 5, std::chrono::hours(24 * 40)}}, .takes = {}};
+  ASSERT_TRUE(store->exchange(told));
+  for (int i = 0; i < 200; ++i)
+    ASSERT_TRUE(put(*store, std::to_string(i), std::string(100'000, 'x')));
+  EXPECT_EQ(get(*store, "0"), "(none)");
+  EXPECT_EQ(get(*store, "199").size(), 100'000U);
+  const auto again = store->exchange(told);
+  ASSERT_TRUE(again) << again.error().to_string();
+  EXPECT_EQ(again->counters.at(0), 5);
 }
 
 TEST_F(RedisStore, OneThatIsFullSaysSoAndLosesNothing) {
@@ -309,18 +372,27 @@ TEST_F(RedisStore, OneThatIsFullSaysSoAndLosesNothing) {
     return ErrorCode::internal;
   };
   EXPECT_EQ(fills_up([&](const std::string& n) {
-              return store->add(std::vector<CounterAdd>{{"full-" + n, 1, seconds(60)}}, "");
+              return store->add(std::vector<CounterAdd>{{"full-" + n, 1, seconds(60)}});
             }),
             ErrorCode::exhausted);
   EXPECT_EQ(fills_up([&](const std::string& n) {
-              return store->take(std::vector<BucketTake>{{n, 1e6, 1, 1}}, TakeMode::in_debt, "");
+              return store->take(std::vector<BucketTake>{{n, 1e6, 1, 1}}, TakeMode::in_debt);
             }),
             ErrorCode::exhausted);
   EXPECT_EQ(fills_up([&](const std::string& n) { return store->replace_blob(n, 0, "x"); }), ErrorCode::exhausted);
+  const Exchange told{
+      .gateway = "g", .number = 1, .additions = {{"told", 5, seconds(60)}}, .takes = {{"told", 10, 1e-6, 4}}};
+  const auto refused = store->exchange(told);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), ErrorCode::exhausted);
   for (int i = 0; i < 3; ++i)
     EXPECT_TRUE(store->remove("t", std::to_string(i)).value());
   EXPECT_TRUE(put(*store, "again", "1"));
   EXPECT_EQ(cases::add(*store, "c", 1), 1);
+  const auto counted = store->exchange(told);
+  ASSERT_TRUE(counted) << counted.error().to_string();
+  EXPECT_EQ(counted->counters.at(0), 5);
+  EXPECT_NEAR(counted->levels.at(0), 6, 1e-3);
 }
 
 TEST_F(RedisStore, APasswordIsAskedFor) {

@@ -16,10 +16,9 @@ namespace tidemill::session::cases {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-inline int64_t add(SharedState& state, std::string key, int64_t amount, std::string_view once = "",
-                   base::Duration lives = seconds(60)) {
+inline int64_t add(SharedState& state, std::string key, int64_t amount, base::Duration lives = seconds(60)) {
   const std::vector<CounterAdd> additions = {{std::move(key), amount, lives}};
-  auto values = state.add(additions, once);
+  auto values = state.add(additions);
   EXPECT_TRUE(values) << values.error().to_string();
   return values ? values->at(0) : -1;
 }
@@ -31,9 +30,8 @@ inline int64_t read(SharedState& state, std::string key) {
   return values ? values->at(0) : -1;
 }
 
-inline BucketLevels take(SharedState& state, std::span<const BucketTake> takes, TakeMode mode,
-                         std::string_view once = "") {
-  auto levels = state.take(takes, mode, once);
+inline BucketLevels take(SharedState& state, std::span<const BucketTake> takes, TakeMode mode) {
+  auto levels = state.take(takes, mode);
   EXPECT_TRUE(levels) << levels.error().to_string();
   return levels ? *levels : BucketLevels{};
 }
@@ -47,27 +45,42 @@ inline void counters_add_up(SharedState& state) {
   EXPECT_EQ(add(state, "large", large + 1), large + 1);
   EXPECT_EQ(add(state, "large", 2), large + 3);
   const std::vector<CounterAdd> both = {{"d", 1, seconds(60)}, {"c", 2, seconds(60)}, {"d", 10, seconds(60)}};
-  const auto after = state.add(both, "");
+  const auto after = state.add(both);
   ASSERT_TRUE(after) << after.error().to_string();
   EXPECT_EQ(*after, (std::vector<int64_t>{1, 0, 11}));
-  EXPECT_TRUE(state.add({}, ""));
+  EXPECT_TRUE(state.add({}));
   EXPECT_TRUE(state.read({}));
 }
 
-inline void a_named_call_counts_once(SharedState& state) {
-  EXPECT_EQ(add(state, "o", 5, "call-1"), 5);
-  EXPECT_EQ(add(state, "o", 5, "call-1"), 5);
-  EXPECT_EQ(add(state, "o", 5, "call-2"), 10);
-  const std::vector<BucketTake> some = {{"ob", 10, 1e-6, 4}};
-  EXPECT_NEAR(take(state, some, TakeMode::in_debt, "call-3").levels.at(0), 6, 1e-3);
-  EXPECT_NEAR(take(state, some, TakeMode::in_debt, "call-3").levels.at(0), 6, 1e-3);
-  const std::vector<BucketTake> more = {{"ob", 10, 1e-6, 7}};
-  EXPECT_FALSE(take(state, more, TakeMode::if_enough, "call-4").taken);  // refused, so it may be tried again
-  const std::vector<BucketTake> back = {{"ob", 10, 1e-6, -2}};
-  EXPECT_TRUE(take(state, back, TakeMode::in_debt).taken);
-  EXPECT_TRUE(take(state, more, TakeMode::if_enough, "call-4").taken);
-  EXPECT_TRUE(take(state, more, TakeMode::if_enough, "call-4").taken);
-  EXPECT_NEAR(take(state, back, TakeMode::in_debt).levels.at(0), 3, 1e-3);
+inline Exchanged exchange(SharedState& state, std::string gateway, int64_t number) {
+  const Exchange told{.gateway = std::move(gateway),
+                      .number = number,
+                      .additions = {{"o", 5, seconds(60)}, {"p", -1, seconds(60)}},
+                      .takes = {{"ob", 100, 1e-6, 4}, {"pb", 100, 1e-6, 0}}};
+  auto exchanged = state.exchange(told);
+  EXPECT_TRUE(exchanged) << exchanged.error().to_string();
+  return exchanged ? *exchanged : Exchanged{{-1, -1}, {-1, -1}};
+}
+
+inline void an_exchange_counts_once(SharedState& state) {
+  const auto expect = [](const Exchanged& exchanged, int64_t times) {
+    EXPECT_EQ(exchanged.counters, (std::vector<int64_t>{5 * times, -times}));
+    ASSERT_EQ(exchanged.levels.size(), 2U);
+    EXPECT_NEAR(exchanged.levels[0], 100.0 - 4.0 * static_cast<double>(times), 1e-3);
+    EXPECT_NEAR(exchanged.levels[1], 100, 1e-3);
+  };
+  expect(exchange(state, "a", 1), 1);
+  expect(exchange(state, "a", 1), 1);
+  expect(exchange(state, "a", 2), 2);
+  expect(exchange(state, "a", 1), 2);  // on its way for long
+  expect(exchange(state, "b", 1), 3);
+  expect(exchange(state, "a", 2), 3);
+  expect(exchange(state, "a", 10), 4);
+  expect(exchange(state, "a", 9), 4);
+  const auto empty = state.exchange({.gateway = "a", .number = 11, .additions = {}, .takes = {}});
+  ASSERT_TRUE(empty) << empty.error().to_string();
+  EXPECT_TRUE(empty->counters.empty() && empty->levels.empty());
+  EXPECT_FALSE(state.exchange({.gateway = "a", .number = 12, .additions = {}, .takes = {{"z", 4, 0, 1}}}));
 }
 
 inline void blobs_change_from_the_version_they_had(SharedState& state) {
@@ -105,7 +118,7 @@ inline void all_buckets_or_none(SharedState& state) {
   const std::vector<BucketTake> give = {{"y", 4, 1e-6, -100}};
   EXPECT_NEAR(take(state, give, TakeMode::in_debt).levels[0], 4, 1e-3);
   const std::vector<BucketTake> unsound = {{"z", 4, 0, 1}};
-  const auto error = state.take(unsound, TakeMode::if_enough, "");
+  const auto error = state.take(unsound, TakeMode::if_enough);
   ASSERT_FALSE(error);
   EXPECT_EQ(error.error().code(), base::ErrorCode::invalid_argument);
 }

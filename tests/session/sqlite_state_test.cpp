@@ -29,8 +29,8 @@ class SqliteState : public testing::Test {
 TEST_F(SqliteState, CountersAddUp) {
   cases::counters_add_up(*open());
 }
-TEST_F(SqliteState, ANamedCallCountsOnce) {
-  cases::a_named_call_counts_once(*open());
+TEST_F(SqliteState, AnExchangeCountsOnce) {
+  cases::an_exchange_counts_once(*open());
 }
 TEST_F(SqliteState, BlobsChangeFromTheVersionTheyHad) {
   cases::blobs_change_from_the_version_they_had(*open());
@@ -47,9 +47,9 @@ TEST_F(SqliteState, IsAtomicAcrossProcesses) {
 
 TEST_F(SqliteState, CountersEnd) {
   auto store = open();
-  cases::add(*store, "c", 5, "", std::chrono::seconds(10));
+  cases::add(*store, "c", 5, std::chrono::seconds(10));
   clock_.advance(std::chrono::seconds(9));
-  EXPECT_EQ(cases::add(*store, "c", 1, "", std::chrono::seconds(10)), 6);
+  EXPECT_EQ(cases::add(*store, "c", 1, std::chrono::seconds(10)), 6);
   clock_.advance(std::chrono::seconds(9));
   EXPECT_EQ(cases::read(*store, "c"), 6);
   clock_.advance(std::chrono::seconds(1));
@@ -86,7 +86,7 @@ TEST_F(SqliteState, TakesAFileOfTheFirstVersion) {
   sqlite3* file = nullptr;
   ASSERT_EQ(sqlite3_open(options.path.c_str(), &file), SQLITE_OK);
   ASSERT_EQ(sqlite3_exec(file,
-                         "DROP TABLE counter; DROP TABLE bucket; DROP TABLE once; DROP TABLE blob; "
+                         "DROP TABLE counter; DROP TABLE bucket; DROP TABLE exchange; DROP TABLE blob; "
                          "PRAGMA user_version = 1",
                          nullptr, nullptr, nullptr),
             SQLITE_OK);
@@ -94,6 +94,32 @@ TEST_F(SqliteState, TakesAFileOfTheFirstVersion) {
   auto store = open(options);
   EXPECT_EQ(store->get("t", "a").value(), "1");
   EXPECT_EQ(cases::add(*store, "c", 5), 5);
+}
+
+// The second told repetitions by a table of names.
+TEST_F(SqliteState, TakesAFileOfTheSecondVersion) {
+  const StoreOptions options = in_file();
+  EXPECT_EQ(cases::add(*open(options), "o", 1), 1);
+  sqlite3* file = nullptr;
+  ASSERT_EQ(sqlite3_open(options.path.c_str(), &file), SQLITE_OK);
+  ASSERT_EQ(sqlite3_exec(file,
+                         "DROP TABLE exchange; "
+                         "CREATE TABLE once (key TEXT PRIMARY KEY, expires INTEGER NOT NULL) WITHOUT ROWID; "
+                         "INSERT INTO once VALUES ('a', 1); PRAGMA user_version = 2",
+                         nullptr, nullptr, nullptr),
+            SQLITE_OK);
+  sqlite3_close(file);
+  EXPECT_EQ(cases::exchange(*open(options), "a", 1).counters.at(0), 6);
+  EXPECT_EQ(cases::exchange(*open(options), "a", 1).counters.at(0), 6);
+}
+
+TEST_F(SqliteState, ForgetsGatewaysThatAreGoneForLong) {
+  auto store = open();
+  EXPECT_EQ(cases::exchange(*store, "a", 7).counters.at(0), 5);
+  clock_.advance(std::chrono::hours(24 * 7) - std::chrono::seconds(1));
+  EXPECT_EQ(cases::exchange(*store, "a", 7).counters.at(0), 0);  // the counter is over, and the exchange is known
+  clock_.advance(std::chrono::seconds(1));
+  EXPECT_EQ(cases::exchange(*store, "a", 7).counters.at(0), 5);
 }
 
 }  // namespace
