@@ -51,6 +51,11 @@ class Error {
   }
   // A new error that says `context` and keeps this one as its cause (code and param are inherited).
   Error wrap(std::string context) &&;
+  // The same with a cause, which keeps a code of its own.
+  Error caused_by(Error cause) && {
+    cause_ = std::make_shared<const Error>(std::move(cause));
+    return std::move(*this);
+  }
 
   // "message: cause: cause of cause", for logs and the command line.
   std::string to_string() const;

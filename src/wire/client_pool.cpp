@@ -38,20 +38,6 @@ bool breaks_the_head(std::string_view text) {
   });
 }
 
-// What the client alone says.
-bool is_framing(std::string_view name) {
-  switch (name.size()) {
-    case 10:
-      return equal_ignoring_case(name, "connection");
-    case 14:
-      return equal_ignoring_case(name, "content-length");
-    case 17:
-      return equal_ignoring_case(name, "transfer-encoding");
-    default:
-      return false;
-  }
-}
-
 Result<std::string> format_head(const OutgoingRequest& request, bool keep) {
   const std::string_view target = request.target.empty() ? std::string_view(request.to->target) : request.target;
   const auto is_token = [](char c) { return is_token_character(static_cast<unsigned char>(c)); };

@@ -71,19 +71,8 @@ std::string http_date(base::WallTime time) {
 }
 
 // The server's own to set, whatever the handler says.
-bool is_framing(std::string_view name) {
-  switch (name.size()) {
-    case 4:
-      return equal_ignoring_case(name, "date");
-    case 10:
-      return equal_ignoring_case(name, "connection");
-    case 14:
-      return equal_ignoring_case(name, "content-length");
-    case 17:
-      return equal_ignoring_case(name, "transfer-encoding");
-    default:
-      return false;
-  }
+bool is_own(std::string_view name) {
+  return is_framing(name) || (name.size() == 4 && equal_ignoring_case(name, "date"));
 }
 
 // Control characters in a value would let it forge further headers.
@@ -310,7 +299,10 @@ asio::awaitable<bool> Connection::serve_one() {
 // Feeds the parser until the request is complete. False: refused, timed out or ended; which one, the caller can see.
 asio::awaitable<bool> Connection::read_request(RequestParser& parser) {
   const base::Clock& timer_clock = base::SystemClock::instance();
-  base::SteadyTime deadline = timer_clock.now() + context_.options.header_timeout;
+  const HttpServerOptions& options = context_.options;
+  base::SteadyTime deadline = timer_clock.now() + options.header_timeout;
+  base::SteadyTime body_began{};
+  uint64_t body_taken = 0;
   bool continued = false;
   while (true) {
     const bool head_was_done = parser.head_done();
@@ -321,7 +313,14 @@ asio::awaitable<bool> Connection::read_request(RequestParser& parser) {
     if (parser.refusal()) co_return false;
     if (end_of_input_) co_return false;
     if (parser.head_done() && (taken != 0 || !head_was_done)) {
-      deadline = timer_clock.now() + context_.options.body_timeout;
+      const base::SteadyTime now = timer_clock.now();
+      if (!head_was_done) body_began = now;
+      if (head_was_done) body_taken += taken;
+      deadline = now + options.body_timeout;
+      if (options.min_body_rate != 0) {
+        const base::Duration due = std::chrono::milliseconds(body_taken * 1000 / options.min_body_rate);
+        deadline = std::min(deadline, body_began + options.body_timeout + due);
+      }
     }
     if (parser.head_done() && parser.expects_continue() && !std::exchange(continued, true)) {
       static constexpr std::string_view go_on = "HTTP/1.1 100 Continue\r\n\r\n";
@@ -437,7 +436,7 @@ std::string Connection::format_head(int status, const Headers& headers, std::opt
   head.reserve(320);
   head.append("HTTP/1.1 ").append(std::to_string(status)).append(" ").append(reason_phrase(status)).append("\r\n");
   for (const auto& [name, value] : headers) {
-    if (!is_framing(name)) append_field(head, name, value);
+    if (!is_own(name)) append_field(head, name, value);
   }
   if (!context_.options.cors_origins.empty()) {
     Headers cors;

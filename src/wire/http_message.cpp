@@ -29,6 +29,19 @@ bool equal_ignoring_case(std::string_view a, std::string_view b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](char x, char y) { return lower(x) == lower(y); });
 }
 
+bool is_framing(std::string_view name) {
+  switch (name.size()) {
+    case 10:
+      return equal_ignoring_case(name, "connection");
+    case 14:
+      return equal_ignoring_case(name, "content-length");
+    case 17:
+      return equal_ignoring_case(name, "transfer-encoding");
+    default:
+      return false;
+  }
+}
+
 std::optional<std::string_view> Headers::find(std::string_view name) const {
   for (const Field& field : fields_) {
     if (field.first.size() == name.size() && equal_ignoring_case(field.first, name)) return field.second;

@@ -43,6 +43,8 @@ class Headers {
 };
 
 bool equal_ignoring_case(std::string_view a, std::string_view b);
+// A field that says where a message ends and what becomes of its connection: for whoever writes the message to set.
+bool is_framing(std::string_view name);
 
 // "a%20b" -> "a b"; with `plus_is_space`, "a+b" too (query strings). nullopt for a broken escape or an escaped NUL.
 std::optional<std::string> percent_decode(std::string_view text, bool plus_is_space = false);

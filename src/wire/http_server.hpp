@@ -148,8 +148,11 @@ struct HttpServerOptions {
 
   base::Duration header_timeout = std::chrono::seconds(15);  // from the first byte to the end of the headers; then 408
   base::Duration body_timeout = std::chrono::seconds(30);    // without a byte of the body; then 408
-  base::Duration idle_timeout = std::chrono::seconds(75);    // before the first byte of a next request; then closed
-  base::Duration write_timeout = std::chrono::seconds(30);   // a reader that takes nothing; then cut
+  // Bytes a second at which a body must come, counted from its head; what it is behind may be body_timeout at most,
+  // then 408. So a body that drips on and on, a byte before each timeout, holds no connection for longer. 0: any.
+  uint64_t min_body_rate = 1024;
+  base::Duration idle_timeout = std::chrono::seconds(75);   // before the first byte of a next request; then closed
+  base::Duration write_timeout = std::chrono::seconds(30);  // a reader that takes nothing; then cut
   // After an answer that closes the connection with input unread: how long to let the client read it before the reset.
   base::Duration linger_timeout = std::chrono::seconds(2);
 

@@ -34,7 +34,10 @@ base::Result<Url> Url::parse(std::string_view text) {
     url.target = rest.substr(host_end);
     if (url.target.front() == '?') url.target.insert(0, "/");
   }
-  if (authority.find('@') != std::string_view::npos) return bad("user and password belong into a header");
+  if (authority.find('@') != std::string_view::npos) {  // not repeated: it may hold a password
+    return base::Error(base::ErrorCode::invalid_argument,
+                       "a URL to call has no user and no password in it: these belong into a header");
+  }
   if (authority.starts_with('[')) {
     const size_t bracket = authority.find(']');
     if (bracket == std::string_view::npos) return bad("the ']' of the IPv6 address is missing");

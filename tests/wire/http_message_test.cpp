@@ -17,6 +17,13 @@ TEST(Headers, NamesCompareWithoutCase) {
   EXPECT_FALSE(headers.has("x-two"));
 }
 
+TEST(Headers, FramingIsTheWritersOwn) {
+  for (const char* name : {"Connection", "content-LENGTH", "Transfer-Encoding"})
+    EXPECT_TRUE(is_framing(name)) << name;
+  for (const char* name : {"", "Date", "Content-Type", "Connections", "Transfer_Encoding"})
+    EXPECT_FALSE(is_framing(name)) << name;
+}
+
 TEST(Headers, TokensOfLists) {
   const Headers headers{{"Connection", "keep-alive , Upgrade"}, {"connection", "CLOSE"}};
   EXPECT_TRUE(headers.has_token("connection", "close"));

@@ -1,0 +1,57 @@
+#include "wire/listener_options.hpp"
+
+#include <utility>
+
+#include <fmt/core.h>
+
+namespace tidemill::wire {
+
+using base::ByteSize;
+using base::Duration;
+
+namespace {
+
+constexpr uint64_t kib = uint64_t{1} << 10;
+constexpr uint64_t gib = uint64_t{1} << 30;
+constexpr Duration shortest = std::chrono::milliseconds(10);
+constexpr Duration longest = std::chrono::hours(24);
+
+}  // namespace
+
+void register_listener(base::ConfigSchema& schema, std::string_view section, ListenerOptions& o) {
+  const auto add = [&](const char* name, base::ConfigOption::Field field, const char* help) -> base::ConfigOption& {
+    return schema.add(fmt::format("{}.{}", section, name), field, help);
+  };
+  add("host", &o.host, "IP address (or localhost) to listen on; 0.0.0.0 or :: for every one").alias("--host");
+  add("port", &o.port, "port to listen on; 0 for any free one").alias("--port").between(0, 65535);
+  add("io_threads", &o.io_threads, "threads for connections (none of them computes)").between(1, 64);
+  add("max_body", &o.max_body, "largest request body; a larger one is refused with 413")
+      .between(ByteSize{kib}, ByteSize{gib});
+  add("max_connections", &o.max_connections, "connections at one time; further ones get 503").between(1, 1'000'000);
+  add("header_timeout", &o.header_timeout, "for the headers of a request to arrive").between(shortest, longest);
+  add("body_timeout", &o.body_timeout, "without a byte of the body").between(shortest, longest);
+  add("min_body_rate", &o.min_body_rate,
+      "bytes a second at which a body must come on the whole, once body_timeout has passed; 0 for any")
+      .between(ByteSize{0}, ByteSize{gib});
+  add("idle_timeout", &o.idle_timeout, "of a connection between two requests").between(shortest, longest);
+  add("write_timeout", &o.write_timeout, "of a client that takes no byte of its answer").between(shortest, longest);
+  add("cors_origins", &o.cors_origins, "web origins that browsers may call from; * for any");
+}
+
+HttpServerOptions http_options(const ListenerOptions& options) {
+  HttpServerOptions http;
+  http.address = options.host;
+  http.port = static_cast<uint16_t>(options.port);
+  http.io_threads = options.io_threads;
+  http.max_body_bytes = options.max_body.bytes;
+  http.max_connections = static_cast<size_t>(options.max_connections);
+  http.header_timeout = options.header_timeout;
+  http.body_timeout = options.body_timeout;
+  http.min_body_rate = options.min_body_rate.bytes;
+  http.idle_timeout = options.idle_timeout;
+  http.write_timeout = options.write_timeout;
+  http.cors_origins = options.cors_origins;
+  return http;
+}
+
+}  // namespace tidemill::wire

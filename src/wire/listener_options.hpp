@@ -1,0 +1,39 @@
+// The options of whatever listens for HTTP, which servers and gateways have in common.
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.hpp"
+#include "base/config.hpp"
+#include "base/units.hpp"
+#include "wire/http_server.hpp"
+
+namespace tidemill::wire {
+
+// Every field is described where it is registered.
+struct ListenerOptions {
+  std::string host = "127.0.0.1";
+  int port = 8080;
+  int io_threads = 2;
+  base::ByteSize max_body{uint64_t{32} << 20};
+  int max_connections = 4096;
+  base::Duration header_timeout = std::chrono::seconds(15);
+  base::Duration body_timeout = std::chrono::seconds(30);
+  base::ByteSize min_body_rate{uint64_t{1} << 10};
+  base::Duration idle_timeout = std::chrono::seconds(75);
+  base::Duration write_timeout = std::chrono::seconds(30);
+  std::vector<std::string> cors_origins;
+
+  bool operator==(const ListenerOptions&) const = default;
+};
+
+// Registers them under `section` ("server.host"), and --host and --port. `options` must outlive the schema.
+void register_listener(base::ConfigSchema& schema, std::string_view section, ListenerOptions& options);
+
+// As the server wants them; plain HTTP.
+HttpServerOptions http_options(const ListenerOptions& options);
+
+}  // namespace tidemill::wire
