@@ -14,8 +14,6 @@
 
 namespace tidemill::serve {
 
-using base::Error;
-using base::ErrorCode;
 using base::Result;
 namespace json = base::json;
 
@@ -59,7 +57,7 @@ asio::awaitable<void> create(Service& service, Call& call) {
   Earlier earlier;
   if (!asked.previous_response_id.empty() || !asked.references.empty()) {
     auto read = [&] { return read_earlier(service.sessions(), call.tenant(), asked); };
-    auto found = co_await service.run_store_work(read);
+    auto found = co_await service.store_pool().run(read);
     if (!found) {
       (void)co_await call.refuse(std::move(found).error());
       co_return;
@@ -86,61 +84,36 @@ asio::awaitable<void> create(Service& service, Call& call) {
     auto write = [&] {
       return service.sessions().put(call.tenant(), session::records_of(response, std::move(asked.items)));
     };
-    co_return co_await service.run_store_work(write);
+    co_return co_await service.store_pool().run(write);
   };
   co_await generate(service, call, std::move(pipeline));
 }
 
-// What the store said, or that there is no such response.
-template <typename T>
-Error refusal_of(const Result<T>& found, std::string_view id) {
-  if (!found) return found.error();
-  return session::no_such_response(id);
+asio::awaitable<void> answer(Call& call, Result<json::object> made) {
+  if (!made) {
+    (void)co_await call.refuse(std::move(made).error());
+    co_return;
+  }
+  (void)co_await call.respond(wire::HttpResponse::json(200, json::serialize(*made)));
 }
 
 // GET /v1/responses/{id} and /v1/responses/{id}/input_items.
 asio::awaitable<void> retrieve(Service& service, Call& call) {
-  constexpr std::string_view items_suffix = "/input_items";
-  std::string id = call.request().path_rest;
-  const bool of_items = id.ends_with(items_suffix);
-  if (of_items) id.resize(id.size() - items_suffix.size());
-  auto read = [&] { return session::read_response(service.sessions(), call.tenant(), id); };
-  auto kept = co_await service.run_store_work(read);
-  if (!kept || !*kept) {
-    (void)co_await call.refuse(refusal_of(kept, id));
-    co_return;
-  }
-  if (!of_items) {
-    if (call.request().query_param("stream").value_or("false") == "true") {
-      (void)co_await call.refuse(
-          Error(ErrorCode::unsupported, "a kept response is not streamed again").with_param("stream"));
-      co_return;
-    }
-    (void)co_await call.respond(wire::HttpResponse::json(200, json::serialize((*kept)->response)));
-    co_return;
-  }
   const wire::HttpRequest& request = call.request();
-  const session::PageAsked page_asked{.limit = request.query_param("limit").value_or(""),
-                                      .order = request.query_param("order").value_or(""),
-                                      .after = request.query_param("after").value_or("")};
-  auto page = session::page_of(page_asked, std::move((*kept)->items));
-  if (!page) {
-    (void)co_await call.refuse(std::move(page).error());
-    co_return;
-  }
-  (void)co_await call.respond(wire::HttpResponse::json(200, json::serialize(*page)));
+  const session::KeptAsked asked{.rest = request.path_rest,
+                                 .stream = request.query_param("stream") == "true",
+                                 .page = {.limit = request.query_param("limit").value_or(""),
+                                          .order = request.query_param("order").value_or(""),
+                                          .after = request.query_param("after").value_or("")}};
+  auto read = [&] { return session::answer_get(service.sessions(), call.tenant(), asked); };
+  auto made = co_await service.store_pool().run(read);
+  co_await answer(call, std::move(made));
 }
 
 asio::awaitable<void> remove(Service& service, Call& call) {
-  const std::string id = call.request().path_rest;
-  auto work = [&] { return session::forget_response(service.sessions(), call.tenant(), id); };
-  auto removed = co_await service.run_store_work(work);
-  if (!removed || !*removed) {
-    (void)co_await call.refuse(refusal_of(removed, id));
-    co_return;
-  }
-  const json::object answer{{"id", id}, {"object", "response"}, {"deleted", true}};
-  (void)co_await call.respond(wire::HttpResponse::json(200, json::serialize(answer)));
+  auto work = [&] { return session::answer_delete(service.sessions(), call.tenant(), call.request().path_rest); };
+  auto made = co_await service.store_pool().run(work);
+  co_await answer(call, std::move(made));
 }
 
 }  // namespace

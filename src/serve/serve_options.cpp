@@ -24,20 +24,7 @@ constexpr Duration shortest = milliseconds(10);
 constexpr Duration longest = hours(24);
 
 void register_server(base::ConfigSchema& schema, ServeOptions& o) {
-  schema.add("server.host", &o.host, "IP address (or localhost) to listen on; 0.0.0.0 or :: for every one")
-      .alias("--host");
-  schema.add("server.port", &o.port, "port to listen on; 0 for any free one").alias("--port").between(0, 65535);
-  schema.add("server.io_threads", &o.io_threads, "threads for connections (none of them computes)").between(1, 64);
-  schema.add("server.max_body", &o.max_body, "largest request body; a larger one is refused with 413")
-      .between(ByteSize{kib}, ByteSize{gib});
-  schema.add("server.max_connections", &o.max_connections, "connections at one time; further ones get 503")
-      .between(1, 1'000'000);
-  schema.add("server.header_timeout", &o.header_timeout, "for the headers of a request to arrive")
-      .between(shortest, longest);
-  schema.add("server.body_timeout", &o.body_timeout, "without a byte of the body").between(shortest, longest);
-  schema.add("server.idle_timeout", &o.idle_timeout, "of a connection between two requests").between(shortest, longest);
-  schema.add("server.write_timeout", &o.write_timeout, "of a client that takes no byte of its answer")
-      .between(shortest, longest);
+  wire::register_listener(schema, "server", o);
   schema.add("server.stream_keep_alive", &o.stream_keep_alive, "silence after which a stream carries a comment")
       .between(shortest, longest);
   schema.add("server.drain_timeout", &o.drain_timeout, "for running requests to finish after SIGTERM")
@@ -45,7 +32,6 @@ void register_server(base::ConfigSchema& schema, ServeOptions& o) {
   schema.add("server.api_key", &o.api_keys, "keys, one of which clients must send as bearer token; none: open to all")
       .secret();
   schema.add("server.mcp", &o.mcp, "offer generation and tokenizing as MCP tools at /mcp").alias("--mcp");
-  schema.add("server.cors_origins", &o.cors_origins, "web origins that browsers may call from; * for any");
 }
 
 void register_model(base::ConfigSchema& schema, ServeOptions& o) {
@@ -158,21 +144,6 @@ ModelOptions model_options(const ServeOptions& options, std::span<const std::byt
           .tool_format = options.tool_format,
           .reasoning_format = options.reasoning_format,
           .max_batch_rows = std::max(options.step_tokens, options.max_running)};
-}
-
-wire::HttpServerOptions http_options(const ServeOptions& options) {
-  wire::HttpServerOptions http;
-  http.address = options.host;
-  http.port = static_cast<uint16_t>(options.port);
-  http.io_threads = options.io_threads;
-  http.max_body_bytes = options.max_body.bytes;
-  http.max_connections = static_cast<size_t>(options.max_connections);
-  http.header_timeout = options.header_timeout;
-  http.body_timeout = options.body_timeout;
-  http.idle_timeout = options.idle_timeout;
-  http.write_timeout = options.write_timeout;
-  http.cors_origins = options.cors_origins;
-  return http;
 }
 
 session::StoreOptions session_options(const ServeOptions& options) {

@@ -12,25 +12,15 @@
 #include "engine/engine.hpp"
 #include "serve/loaded_model.hpp"
 #include "session/session_store.hpp"
-#include "wire/http_server.hpp"
+#include "wire/listener_options.hpp"
 
 namespace tidemill::serve {
 
 // Defaults serve one machine's user at once; every field is described where it is registered.
-struct ServeOptions {
-  std::string host = "127.0.0.1";
-  int port = 8080;
-  int io_threads = 2;
-  base::ByteSize max_body{uint64_t{32} << 20};
-  int max_connections = 4096;
-  base::Duration header_timeout = std::chrono::seconds(15);
-  base::Duration body_timeout = std::chrono::seconds(30);
-  base::Duration idle_timeout = std::chrono::seconds(75);
-  base::Duration write_timeout = std::chrono::seconds(30);
+struct ServeOptions : wire::ListenerOptions {
   base::Duration stream_keep_alive = std::chrono::seconds(10);
   base::Duration drain_timeout = std::chrono::seconds(30);
   std::vector<std::string> api_keys;
-  std::vector<std::string> cors_origins;
   bool mcp = false;
 
   std::string model_path;
@@ -70,7 +60,6 @@ void register_options(base::ConfigSchema& schema, ServeOptions& options);
 // The parts, as the rooms below want them. `embedded` serves where no model.path is set.
 ModelOptions model_options(const ServeOptions& options, std::span<const std::byte> embedded = {},
                            std::string embedded_name = {});
-wire::HttpServerOptions http_options(const ServeOptions& options);
 session::StoreOptions session_options(const ServeOptions& options);
 // kv_memory 0 becomes as much as `max_running` sequences of full length can use, at most a quarter of
 // `available_bytes`, and at least one such sequence if half of that memory holds it.

@@ -105,7 +105,7 @@ Result<std::unique_ptr<Server>> Server::start(ServeOptions options, const base::
   }
   TM_TRY(auto sessions, session::open_store(session_options(service.options()), clock));
   service.set_sessions(std::move(sessions));
-  wire::HttpServerOptions http = http_options(service.options());
+  wire::HttpServerOptions http = wire::http_options(service.options());
   http.clock = &clock;
   http.on_exchange = [metrics = &impl->http_metrics](const wire::ExchangeSummary& summary) {
     metrics->observe(summary);

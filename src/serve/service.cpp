@@ -10,19 +10,19 @@ namespace {
 // A guess at the length of an answer, until some have been seen.
 constexpr double usual_completion_tokens = 128;
 
+constexpr const char* stopping = "the server is stopping";
+
 }  // namespace
 
 Service::Service(ServeOptions options, const base::Clock& clock)
     : options_(std::move(options)),
       clock_(clock),
       tracer_(clock, static_cast<size_t>(options_.trace_ring)),
-      text_pool_(1),
-      store_pool_(1) {}
+      text_pool_(1, stopping),
+      store_pool_(1, stopping) {}
 
 Service::~Service() {
   close_pools();
-  text_pool_.join();
-  store_pool_.join();
 }
 
 void Service::set_serving(std::unique_ptr<Serving> serving) {
@@ -76,27 +76,9 @@ void Service::note_completion(int64_t tokens) {
   completion_tokens_.fetch_add(static_cast<uint64_t>(std::max<int64_t>(tokens, 0)));
 }
 
-bool Service::begin_pool_work() {
-  const std::lock_guard lock(mutex_);
-  if (pools_closed_) return false;
-  ++pool_jobs_;
-  return true;
-}
-
-void Service::end_pool_work() {
-  const std::lock_guard lock(mutex_);
-  if (--pool_jobs_ == 0) changed_.notify_all();
-}
-
 void Service::close_pools() {
-  {
-    std::unique_lock lock(mutex_);
-    pools_closed_ = true;
-    changed_.wait(lock, [this] { return pool_jobs_ == 0; });
-  }
-  // The last of a job holds its connection's executor still: that must outlive it.
-  text_pool_.join();
-  store_pool_.join();
+  text_pool_.close();
+  store_pool_.close();
 }
 
 }  // namespace tidemill::serve

@@ -14,9 +14,6 @@
 #include <utility>
 
 #include <boost/asio/awaitable.hpp>
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/thread_pool.hpp>
-#include <boost/asio/use_awaitable.hpp>
 
 #include "base/clock.hpp"
 #include "base/result.hpp"
@@ -26,6 +23,7 @@
 #include "serve/loaded_model.hpp"
 #include "serve/serve_options.hpp"
 #include "session/session_store.hpp"
+#include "wire/blocking_pool.hpp"
 
 namespace tidemill::serve {
 
@@ -55,7 +53,7 @@ class Service {
   // Once.
   void set_serving(std::unique_ptr<Serving> serving);
 
-  // Where conversations are kept; for run_store_work. Set once, before the first handler runs.
+  // Where conversations are kept; for the store pool. Set once, before the first handler runs.
   session::SessionStore& sessions() { return *sessions_; }
   void set_sessions(std::unique_ptr<session::SessionStore> sessions) { sessions_ = std::move(sessions); }
 
@@ -86,33 +84,14 @@ class Service {
   template <typename Work>
   asio::awaitable<std::invoke_result_t<Work&>> run_text_work(size_t text_bytes, Work work) {
     if (text_bytes < pooled_text_bytes) co_return work();
-    co_return co_await run_on(text_pool_, work);
+    co_return co_await text_pool_.run(std::move(work));
   }
-  // Runs `work`, which may wait for a disk, on a thread of its own. Errors as above.
-  template <typename Work>
-  asio::awaitable<std::invoke_result_t<Work&>> run_store_work(Work work) {
-    co_return co_await run_on(store_pool_, work);
-  }
-  // Takes no further work for the pools and waits for what runs, so that nothing refers to coroutines that are about to
-  // be destroyed.
+  // For work that may wait for a disk.
+  wire::BlockingPool& store_pool() { return store_pool_; }
+  // Takes no further work for the pools and waits for what runs (wire/blocking_pool.hpp).
   void close_pools();
 
  private:
-  template <typename Work>
-  asio::awaitable<std::invoke_result_t<Work&>> run_on(asio::thread_pool& pool, Work& work) {
-    if (!begin_pool_work()) co_return base::Error(base::ErrorCode::unavailable, "the server is stopping");
-    std::optional<std::invoke_result_t<Work&>> result;
-    auto job = [&result, &work]() -> asio::awaitable<void> {
-      result.emplace(work());
-      co_return;
-    };
-    co_await asio::co_spawn(pool.get_executor(), job, asio::use_awaitable);
-    end_pool_work();
-    co_return std::move(*result);
-  }
-  bool begin_pool_work();
-  void end_pool_work();
-
   const ServeOptions options_;
   const base::Clock& clock_;
   observe::Tracer tracer_;
@@ -123,16 +102,14 @@ class Service {
   std::atomic<const Serving*> serving_{nullptr};
   std::atomic<bool> draining_{false};
 
-  std::mutex mutex_;  // guards the counts below
+  std::mutex mutex_;  // guards the count below
   std::condition_variable changed_;
   int active_ = 0;
-  int pool_jobs_ = 0;
-  bool pools_closed_ = false;
 
   std::atomic<uint64_t> completions_{0};
   std::atomic<uint64_t> completion_tokens_{0};
-  asio::thread_pool text_pool_;
-  asio::thread_pool store_pool_;
+  wire::BlockingPool text_pool_;
+  wire::BlockingPool store_pool_;
 };
 
 }  // namespace tidemill::serve

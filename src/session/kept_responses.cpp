@@ -102,6 +102,26 @@ Result<json::object> page_of(const PageAsked& asked, json::array items) {
   return page;
 }
 
+Result<json::object> answer_get(SessionStore& store, std::string_view tenant, const KeptAsked& asked) {
+  constexpr std::string_view items_suffix = "/input_items";
+  std::string_view id = asked.rest;
+  const bool of_items = id.ends_with(items_suffix);
+  if (of_items) id.remove_suffix(items_suffix.size());
+  TM_TRY(std::optional<KeptResponse> kept, read_response(store, tenant, id));
+  if (!kept) return no_such_response(id);
+  if (of_items) return page_of(asked.page, std::move(kept->items));
+  if (asked.stream) {
+    return Error(ErrorCode::unsupported, "a kept response is not streamed again").with_param("stream");
+  }
+  return std::move(kept->response);
+}
+
+Result<json::object> answer_delete(SessionStore& store, std::string_view tenant, std::string_view id) {
+  TM_TRY(const bool removed, forget_response(store, tenant, id));
+  if (!removed) return no_such_response(id);
+  return json::object{{"id", id}, {"object", "response"}, {"deleted", true}};
+}
+
 Error no_such_response(std::string_view id) {
   return Error(ErrorCode::not_found, fmt::format("there is no response \"{}\"", base::utf8::prefix(id, 100)))
       .with_param("response_id");

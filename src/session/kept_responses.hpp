@@ -42,6 +42,17 @@ struct PageAsked {
 };
 base::Result<base::json::object> page_of(const PageAsked& asked, base::json::array items);
 
+// What GET /v1/responses/{rest} asks for: a response, or with "/input_items" behind its id, a page of its input.
+struct KeptAsked {
+  std::string_view rest;
+  bool stream = false;
+  PageAsked page;
+};
+// The body of the answer. Errors: not_found, those of page_of, unsupported (`stream`).
+base::Result<base::json::object> answer_get(SessionStore& store, std::string_view tenant, const KeptAsked& asked);
+// The body of the answer to DELETE /v1/responses/{id}. Error: not_found.
+base::Result<base::json::object> answer_delete(SessionStore& store, std::string_view tenant, std::string_view id);
+
 // What a request for an id that the store does not know is told.
 base::Error no_such_response(std::string_view id);           // not_found, param "response_id"
 base::Error no_such_previous_response(std::string_view id);  // invalid_argument, param "previous_response_id"
