@@ -51,6 +51,13 @@ Result<std::vector<ApiKey>> parse_document(std::string_view text, std::string_vi
   return keys;
 }
 
+std::string nobody_is_let_in(std::string_view where) {
+  return fmt::format(
+      "{} holds no keys, so nobody is let in: `tidemill keys create --keys {} --tenant NAME --name NAME` "
+      "makes one",
+      where, where);
+}
+
 // Held while it lives, also against other processes.
 class FileLock {
  public:
@@ -81,14 +88,21 @@ class FileVault final : public KeyVault {
   std::string where() const override { return path_; }
 
   Result<KeyDocument> read() override {
-    std::string revision = revision_now();  // before the content: a change between the two is seen the next time
-    if (revision.empty()) return KeyDocument();
+    const Seen seen = look();  // before the content: a change between the two is seen the next time
+    if (seen.revision.empty()) return KeyDocument{{}, "", nobody_is_let_in(path_)};
     TM_TRY(const std::string text, base::read_file(path_, most_file_bytes));
-    TM_TRY(std::vector<ApiKey> keys, parse_document(text, path_));
-    return KeyDocument{std::move(keys), std::move(revision)};
+    KeyDocument document{{}, seen.revision, ""};
+    TM_TRY(document.keys, parse_document(text, path_));
+    if ((seen.mode & 07) != 0) {
+      document.concern = fmt::format("{} may be read by everybody on this machine (mode {:04o}): chmod 600 {}", path_,
+                                     seen.mode & 07777, path_);
+    } else if (document.keys.empty()) {
+      document.concern = nobody_is_let_in(path_);
+    }
+    return document;
   }
 
-  Result<bool> changed(const std::string& revision) override { return revision_now() != revision; }
+  Result<bool> changed(const std::string& revision) override { return look().revision != revision; }
 
   Result<void> update(const Change& change) override {
     TM_TRY(const FileLock lock, FileLock::take(path_ + ".lock"));
@@ -101,11 +115,17 @@ class FileVault final : public KeyVault {
   }
 
  private:
-  // Every update is another file, so its number and time tell.
-  std::string revision_now() const {
+  struct Seen {
+    std::string revision;  // empty: there is no such file
+    mode_t mode = 0;
+  };
+  // Every update is another file, so its number and time tell. What cannot be looked at is left to be read, which says
+  // why not.
+  Seen look() const {
     struct stat status {};
-    if (::stat(path_.c_str(), &status) != 0) return {};
-    return fmt::format("{}-{}-{}.{:09}", status.st_ino, status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec);
+    if (::stat(path_.c_str(), &status) != 0) return {errno == ENOENT ? "" : fmt::format("error {}", errno), 0};
+    return {fmt::format("{}-{}-{}.{:09}", status.st_ino, status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec),
+            status.st_mode};
   }
 
   const std::string path_;
@@ -121,9 +141,10 @@ class StoreVault final : public KeyVault {
 
   Result<KeyDocument> read() override {
     TM_TRY(const session::Blob blob, store_.read_blob(blob_key));
-    if (blob.version == 0) return KeyDocument();
+    if (blob.version == 0) return KeyDocument{{}, "", nobody_is_let_in(name_)};
     TM_TRY(std::vector<ApiKey> keys, parse_document(blob.value, name_));
-    return KeyDocument{std::move(keys), std::to_string(blob.version)};
+    std::string concern = keys.empty() ? nobody_is_let_in(name_) : "";
+    return KeyDocument{std::move(keys), std::to_string(blob.version), std::move(concern)};
   }
 
   Result<bool> changed(const std::string& revision) override {

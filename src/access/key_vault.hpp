@@ -15,6 +15,7 @@ namespace tidemill::access {
 struct KeyDocument {
   std::vector<ApiKey> keys;
   std::string revision;  // changes with the document; "" if there is none yet
+  std::string concern;   // what its owner should know of it: that it is empty, or that others can read it
 };
 
 // Thread-safe; calls may block on a disk or the network. Errors: `corrupt` (names the field), `io`, and the store's
