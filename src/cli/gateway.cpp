@@ -32,10 +32,7 @@ base::Result<int> run_gateway(RoleFlags& flags) {
   const Hangup hangup(interrupt);
   TM_TRY(const auto gateway, gateway::Gateway::start(flags.gateway));
   print_welcome(*gateway, flags.gateway);
-  while (!interrupt.raised()) {
-    interrupt.wait();
-    if (hangup.take()) reload_gateway(flags, *gateway);
-  }
+  run_until_interrupted(interrupt, hangup, flags, *gateway);
   base::log::info("stopping: running requests have {} to finish", base::format_duration(flags.gateway.drain_timeout));
   if (!gateway->stop(flags.gateway.drain_timeout)) base::log::warn("some requests were cut at the limit");
   return exit_success;

@@ -71,13 +71,24 @@ void print_model_welcome(const std::string& url, const serve::Server& server) {
   std::fflush(stdout);
 }
 
-void reload_gateway(RoleFlags& flags, gateway::Gateway& gateway) {
+namespace {
+
+void reload(RoleFlags& flags, gateway::Gateway& gateway) {
   auto loaded = flags.load();
   if (loaded) loaded = gateway.reload(flags.gateway_options());
   if (loaded) {
     base::log::info("the configuration was read again");
   } else {
     base::log::error("the configuration stays as it was: {}", loaded.error().to_string());
+  }
+}
+
+}  // namespace
+
+void run_until_interrupted(Interrupt& interrupt, const Hangup& hangup, RoleFlags& flags, gateway::Gateway& gateway) {
+  while (!interrupt.raised()) {
+    interrupt.wait();
+    if (hangup.take()) reload(flags, gateway);
   }
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/result.hpp"
 #include "cli/config_flags.hpp"
+#include "cli/interrupt.hpp"
 #include "gateway/gateway.hpp"
 #include "serve/server.hpp"
 
@@ -34,7 +35,8 @@ const char* curl_for(const std::string& url);
 // What a person wants to see once a model is served at `url`, ending in a line to paste.
 void print_model_welcome(const std::string& url, const serve::Server& server);
 
-// After SIGHUP. A broken file must not end what runs: it is told, and everything stays as it was.
-void reload_gateway(RoleFlags& flags, gateway::Gateway& gateway);
+// Returns when the interrupt is raised. Until then each SIGHUP has the gateway's configuration read again; a broken
+// file does not end what runs: it is told, and everything stays as it was.
+void run_until_interrupted(Interrupt& interrupt, const Hangup& hangup, RoleFlags& flags, gateway::Gateway& gateway);
 
 }  // namespace tidemill::cli

@@ -43,10 +43,7 @@ base::Result<int> run_both(RoleFlags& flags) {
   TM_CHECK(server->serve(std::move(model)));
   gateway->look();
   if (!interrupt.raised()) print_model_welcome(gateway->url(), *server);
-  while (!interrupt.raised()) {
-    interrupt.wait();
-    if (hangup.take()) reload_gateway(flags, *gateway);
-  }
+  run_until_interrupted(interrupt, hangup, flags, *gateway);
   const base::Duration limit = flags.gateway.drain_timeout;
   base::log::info("stopping: running requests have {} to finish", base::format_duration(limit));
   bool orderly = gateway->stop(limit);

@@ -23,7 +23,7 @@ struct AccessRecord {
   std::string_view path;  // without the query
   std::string_view model;
   std::string_view backend;  // that answered; of several, the last
-  int status = 0;            // 499: the client went before there was one
+  int status = 0;            // 499: the client went before there was one; what was sent where it went later
   base::Duration duration{};
   base::Duration first_byte{};  // until the first byte of the answer; 0: there was none
   int64_t prompt_tokens = -1;   // -1: not known, here and below

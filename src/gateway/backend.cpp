@@ -107,7 +107,7 @@ void Backend::set_models(std::vector<std::string> models) {
 
 void Backend::note_ready(const route::BackendReport& report) {
   timeouts_ = 0;
-  if (!ready_.exchange(true)) base::log::info("backend {} is ready", name());
+  if (seen_.exchange(Seen::ready) != Seen::ready) base::log::info("backend {} is ready", name());
   const std::lock_guard lock(mutex_);
   if (report.started_at == report_.started_at) {
     report_ = report;
@@ -119,8 +119,14 @@ void Backend::note_ready(const route::BackendReport& report) {
   listed_.reset();
 }
 
-void Backend::note_unready(std::string_view why) {
-  if (ready_.exchange(false)) base::log::warn("backend {} is not ready: {}", name(), why);
+void Backend::note_unready(std::string_view why, bool by_itself) {
+  const Seen before = seen_.exchange(Seen::unready);
+  if (before == Seen::unready) return;
+  if (before == Seen::never && by_itself) {
+    base::log::info("backend {} is not ready yet: {}", name(), why);  // as one that loads its model
+  } else {
+    base::log::warn("backend {} is not ready: {}", name(), why);
+  }
 }
 
 route::BackendReport Backend::report() const {

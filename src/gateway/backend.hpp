@@ -48,9 +48,11 @@ class Backend {
   void set_models(std::vector<std::string> models);
 
   // The latest look at it has found it ready. Whether it gets requests, the fleet decides.
-  bool ready() const { return ready_.load(std::memory_order_relaxed); }
+  bool ready() const { return seen_.load(std::memory_order_relaxed) == Seen::ready; }
   void note_ready(const route::BackendReport& report);
-  void note_unready(std::string_view why);
+  // `by_itself`: it answers, and asks for no requests. Changes of either kind are said in the log, and so is the first
+  // look.
+  void note_unready(std::string_view why, bool by_itself);
   route::BackendReport report() const;
   // Looks that have timed out in a row, with this one.
   int count_timeout() { return ++timeouts_; }
@@ -74,7 +76,8 @@ class Backend {
   wire::Url url_;
   std::string base_path_;
   std::atomic<int> in_flight_{0};
-  std::atomic<bool> ready_{false};
+  enum class Seen : uint8_t { never, ready, unready };
+  std::atomic<Seen> seen_{Seen::never};
   std::atomic<int> timeouts_{0};
   std::atomic<int8_t> marks_{-1};  // unknown, no, yes
 

@@ -5,8 +5,7 @@
 
 #include <fmt/core.h>
 
-#include "base/ids.hpp"
-#include "base/log.hpp"
+#include "gateway/told_error.hpp"
 #include "observe/semantic_conventions.hpp"
 
 namespace tidemill::gateway {
@@ -17,17 +16,8 @@ namespace attribute = observe::semconv::attribute;
 
 namespace {
 
-constexpr size_t max_request_id = 128;
 constexpr size_t max_logged_path = 200;
-
-std::string choose_id(const wire::HttpRequest& request) {
-  const auto given = request.headers.find("x-request-id");
-  const auto plain = [](char c) { return c > ' ' && c < 0x7F; };
-  if (given && !given->empty() && given->size() <= max_request_id && std::all_of(given->begin(), given->end(), plain)) {
-    return std::string(*given);
-  }
-  return "req-" + base::random_hex(12);
-}
+constexpr int client_closed_request = 499;  // nginx's word for it
 
 }  // namespace
 
@@ -35,7 +25,7 @@ Call::Call(Service& service, wire::Exchange& exchange)
     : service_(service),
       exchange_(exchange),
       error_style_(wire::error_style(exchange.request().path)),
-      id_(choose_id(exchange.request())) {
+      id_(wire::request_id(exchange.request())) {
   service_.enter();
   const wire::HttpRequest& request = exchange_.request();
   const std::string_view target(request.target);
@@ -49,11 +39,7 @@ Call::Call(Service& service, wire::Exchange& exchange)
 }
 
 Call::~Call() {
-  const bool vanished = record_.status == 0 && exchange_.disconnected();
-  if (vanished) {
-    record_.status = 499;
-    span_.fail("the client has closed the connection");
-  }
+  if (!complete_ && exchange_.disconnected()) note_absence();
   span_.set(attribute::http_status, int64_t{record_.status});
   const wire::HttpRequest& request = exchange_.request();
   if (service_.access_log().enabled()) {
@@ -75,6 +61,14 @@ Call::~Call() {
   }
   span_.end();
   service_.leave();
+}
+
+// The client has not got what it asked for, or not all of it.
+void Call::note_absence() {
+  if (record_.status == 0) record_.status = client_closed_request;
+  if (!error_.empty()) return;
+  error_ = service_.draining() ? "the connection was closed while the gateway stopped" : "client went away";
+  span_.fail(error_);
 }
 
 void Call::set_model(std::string model) {
@@ -107,11 +101,7 @@ void Call::note_failure(const Error& error) {
   error_ = error.to_string();
   span_.set(attribute::error_type, std::string(base::to_string(error.code())));
   span_.fail(error_);
-}
-
-void Call::name_itself(wire::Headers& headers) const {
-  headers.set("X-Request-Id", id_);
-  if (error_style_ == wire::ErrorStyle::anthropic) headers.set("Request-Id", id_);
+  service_.failures().note(id_, error, service_.clock().now());
 }
 
 void Call::note_status(int status) {
@@ -123,12 +113,14 @@ void Call::note_status(int status) {
 asio::awaitable<Result<void>> Call::respond(wire::HttpResponse response) {
   note_status(response.status);
   record_.bytes_out = response.body.size();
-  name_itself(response.headers);
-  co_return co_await exchange_.respond(std::move(response));
+  wire::set_request_id(response.headers, id_, error_style_);
+  auto sent = co_await exchange_.respond(std::move(response));
+  complete_ = sent.has_value();
+  co_return sent;
 }
 
 asio::awaitable<Result<void>> Call::refuse(const Error& error) {
-  wire::HttpResponse response = wire::error_response(error, 1, error_style_, id_);
+  wire::HttpResponse response = wire::error_response(told_to_clients(error), 1, error_style_, id_);
   error_ = error.to_string();
   // The conventions call only the server's own failures errors of a server span.
   if (response.status >= 500) note_failure(error);
@@ -146,7 +138,7 @@ asio::awaitable<Result<void>> Call::refuse(const Refused& refused) {
 
 asio::awaitable<Result<void>> Call::begin_stream(int status, wire::Headers headers) {
   note_status(status);
-  name_itself(headers);
+  wire::set_request_id(headers, id_, error_style_);
   co_return co_await exchange_.begin_stream(status, std::move(headers));
 }
 
@@ -156,7 +148,9 @@ asio::awaitable<Result<void>> Call::write(std::string_view bytes) {
 }
 
 asio::awaitable<Result<void>> Call::end() {
-  co_return co_await exchange_.end();
+  auto ended = co_await exchange_.end();
+  complete_ = ended.has_value();
+  co_return ended;
 }
 
 namespace {

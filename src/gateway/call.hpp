@@ -54,12 +54,12 @@ class Call {
   asio::awaitable<base::Result<void>> begin_stream(int status, wire::Headers headers);
   asio::awaitable<base::Result<void>> write(std::string_view bytes);
   asio::awaitable<base::Result<void>> end();
-  // Says in span and log that the answer failed after its status had been sent, or that there was nobody to answer.
+  // Says in span and log that the answer failed, with the causes that the client is not told (told_error.hpp).
   void note_failure(const base::Error& error);
 
  private:
-  void name_itself(wire::Headers& headers) const;
   void note_status(int status);
+  void note_absence();
 
   Service& service_;
   wire::Exchange& exchange_;
@@ -72,6 +72,7 @@ class Call {
   std::string model_;
   std::string backend_;
   std::string error_;
+  bool complete_ = false;  // the client has been sent all of the answer
   AccessRecord record_;
   observe::Span span_;
 };

@@ -25,7 +25,9 @@ Error wrong_input(std::string message) {
 
 Result<json::array> read_input(std::string_view input) {
   if (input.empty()) return json::array();
-  TM_TRY(json::value parsed, base::parse_json(input));
+  auto read = base::parse_json(input);
+  if (!read) return std::move(read).error().wrap("'input'").with_param("input");
+  json::value parsed = *std::move(read);
   if (parsed.is_string()) {
     const json::object text{{"type", "input_text"}, {"text", parsed.get_string()}};
     return json::array{json::object{{"type", "message"}, {"role", "user"}, {"content", json::array{text}}}};
@@ -113,7 +115,13 @@ Error store_failed(Error error) {
     case ErrorCode::exhausted:
     case ErrorCode::timeout:
     case ErrorCode::io:
-      return {ErrorCode::unavailable, fmt::format("the session store fails, try again: {}", error.to_string())};
+      return Error(ErrorCode::unavailable,
+                   "the session store cannot be used at the moment: try again, or send 'store': false and the whole "
+                   "conversation")
+          .caused_by(std::move(error));
+    case ErrorCode::corrupt:
+    case ErrorCode::internal:
+      return Error(ErrorCode::internal, "the session store holds what is no conversation").caused_by(std::move(error));
     default:
       return error;
   }
@@ -144,7 +152,7 @@ asio::awaitable<Result<void>> ResponseKeeper::adopt(json::object& response, bool
   }
   std::vector<session::Record> records = session::records_of(response, std::move(items_));
   auto write = [&] { return service_.sessions().put(tenant_, records); };
-  auto kept = co_await service_.run_store_work(write);
+  auto kept = co_await service_.store_pool().run(write);
   if (!kept) co_return store_failed(std::move(kept).error().wrap("the response could not be kept"));
   co_return Result<void>();
 }

@@ -24,7 +24,8 @@ struct Conversation {
                                          const RequestOutline& outline);
 };
 
-// What a client is told when the store fails, whichever way: 503, to be tried again.
+// What a client is told when the store fails, whichever way: mostly 503, to be tried again. What the store said is the
+// cause. An error that is the request's own stays as it is.
 base::Error store_failed(base::Error error);
 
 // Writes into the answer what the client asked for ("store", "previous_response_id"), and keeps the response before the

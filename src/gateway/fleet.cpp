@@ -133,12 +133,12 @@ void Fleet::note_poll(Backend& backend, const route::BackendReport& report) {
 
 void Fleet::note_failed_poll(Backend& backend, std::string_view why) {
   router_.check(backend.name(), false, clock_.now());
-  backend.note_unready(why);
+  backend.note_unready(why, false);
 }
 
 void Fleet::note_unready(Backend& backend, std::string_view why) {
   router_.drain(backend.name(), std::nullopt, clock_.now());
-  backend.note_unready(why);
+  backend.note_unready(why, true);
 }
 
 std::vector<std::string> Fleet::models() const {

@@ -61,12 +61,16 @@ void Passage::first_token() {
   if (gate_ != nullptr && place_ != 0) gate_->admission_->first_token(place_, gate_->clock_.now());
 }
 
+std::optional<access::Money> Passage::cost_of(const access::Usage& usage) const {
+  return price_ ? std::optional(access::cost_of(*price_, usage)) : std::nullopt;
+}
+
 std::optional<access::Money> Passage::settle(const access::Usage& usage) {
   if (gate_ == nullptr) return std::nullopt;
   if (place_ != 0) gate_->admission_->finish(std::exchange(place_, 0), usage.tokens(), gate_->clock_.now());
-  const access::Money cost = price_ ? access::cost_of(*price_, usage) : access::Money();
-  if (reservation_) status_ = reservation_.settle(usage.tokens(), cost);
-  return price_ ? std::optional(cost) : std::nullopt;
+  const std::optional<access::Money> cost = cost_of(usage);
+  if (reservation_) status_ = reservation_.settle(usage.tokens(), cost.value_or(access::Money()));
+  return cost;
 }
 
 // ---- Gate
@@ -99,6 +103,7 @@ Result<std::unique_ptr<Gate>> Gate::open(GateOptions options, const base::Clock&
 
 Result<void> Gate::read_keys() {
   TM_TRY(access::KeyDocument document, vault_->read());
+  complain_of_keys(std::move(document.concern));
   auto ring = std::make_shared<const access::KeyRing>(std::move(document.keys));
   const std::lock_guard lock(mutex_);
   ring_ = std::move(ring);
@@ -194,14 +199,29 @@ asio::awaitable<Gate::Entry> Gate::enter(const Caller& caller, const Asked& aske
 void Gate::keep() {
   if (admission_) admission_->expire(clock_.now());
   (void)limiter_.exchange();  // logs by itself
-  if (!vault_ || ++rounds_ % keys_every != 0) return;
+  if (vault_ && ++rounds_ % keys_every == 0) look_at_keys();
+}
+
+void Gate::look_at_keys() {
+  const auto failed = [this](const base::Error& error) {
+    if (!std::exchange(keys_lost_, true)) complain_of_keys("they stay as they were: " + error.to_string());
+  };
   const auto changed = vault_->changed(revision_);
-  if (!changed) {
-    base::log::warn("cannot look for changes of the API keys: {}", changed.error().to_string());
-  } else if (*changed) {
-    const auto read = read_keys();
-    if (!read) base::log::warn("the API keys stay as they were: {}", read.error().to_string());
+  if (!changed) return failed(changed.error());
+  if (!*changed && !keys_lost_) return;
+  const auto read = read_keys();
+  if (!read) return failed(read.error());
+  keys_lost_ = false;
+}
+
+void Gate::complain_of_keys(std::string complaint) {
+  if (complaint == complaint_) return;
+  if (complaint.empty()) {
+    base::log::info("the API keys are well again");
+  } else {
+    base::log::warn("the API keys: {}", complaint);
   }
+  complaint_ = std::move(complaint);
 }
 
 std::string Gate::currency() const {

@@ -67,6 +67,8 @@ class Passage {
   // The x-ratelimit-* fields of the answer.
   std::vector<std::pair<std::string, std::string>> headers() const { return access::rate_headers(status_); }
   void first_token();
+  // nullopt: its model has no price.
+  std::optional<access::Money> cost_of(const access::Usage& usage) const;
   // What it took; nullopt if its model has no price.
   std::optional<access::Money> settle(const access::Usage& usage);
 
@@ -119,6 +121,9 @@ class Gate {
   friend class Passage;
   Gate(GateOptions options, const base::Clock& clock);
   base::Result<void> read_keys();
+  void look_at_keys();
+  // Says it in the log unless it is what was said last; empty: all is well again.
+  void complain_of_keys(std::string complaint);
 
   const GateOptions options_;
   const base::Clock& clock_;
@@ -126,6 +131,9 @@ class Gate {
   std::optional<access::Admission> admission_;
   std::unique_ptr<access::KeyVault> vault_;
   int rounds_ = 0;
+  // Of the keys; for one thread, as keep() is.
+  std::string complaint_;   // as it was said last
+  bool keys_lost_ = false;  // the last look at them failed, which is said once
 
   mutable std::mutex mutex_;  // guards the pointers; what they point to is never changed
   std::shared_ptr<const access::KeyRing> ring_;

@@ -19,6 +19,7 @@
 #include "gateway/poller.hpp"
 #include "gateway/roster.hpp"
 #include "gateway/service.hpp"
+#include "gateway/store_watch.hpp"
 #include "observe/process_metrics.hpp"
 #include "wire/http_metrics.hpp"
 #include "wire/http_server.hpp"
@@ -32,8 +33,10 @@ namespace {
 
 // How long lines of the access log may wait for others.
 constexpr auto log_interval = std::chrono::milliseconds(250);
-// How often gateways tell each other what was used.
+// How often gateways tell each other what was used, and how many of these times there are between two looks at the
+// store.
 constexpr auto keep_interval = std::chrono::milliseconds(100);
+constexpr int keeps_between_looks = 10;
 
 asio::awaitable<void> flush_forever(AccessLog& log) {
   asio::steady_timer timer(co_await asio::this_coro::executor);
@@ -54,27 +57,27 @@ GateOptions gate_options(const GatewayOptions& options, session::Store& store) {
           .store = &store};
 }
 
-asio::awaitable<void> keep_gate(Service& service) {
-  asio::steady_timer timer(co_await asio::this_coro::executor);
-  while (true) {
-    timer.expires_after(keep_interval);
-    (void)co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
-    auto work = [&service]() -> Result<void> {
+asio::awaitable<void> keep_gate(Service& service, asio::any_io_executor executor) {
+  asio::steady_timer timer(executor);
+  StoreWatch watch(service.store());
+  for (int round = 0;; ++round) {
+    auto work = [&]() -> Result<void> {
+      if (round % keeps_between_looks == 0) watch.look();
       service.gate().keep();
       return {};
     };
-    (void)co_await service.run_store_work(work);
+    (void)co_await service.store_pool().run(work);
+    timer.expires_after(keep_interval);
+    (void)co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
   }
 }
 
 // What a reload cannot change.
 bool needs_restart(const GatewayOptions& a, const GatewayOptions& b) {
-  return a.host != b.host || a.port != b.port || a.io_threads != b.io_threads ||
-         a.tls_certificate != b.tls_certificate || a.tls_key != b.tls_key || a.tls_client_ca != b.tls_client_ca ||
-         a.max_connections != b.max_connections || a.max_open != b.max_open || !(a.max_body == b.max_body) ||
-         a.cors_origins != b.cors_origins || a.header_timeout != b.header_timeout || a.body_timeout != b.body_timeout ||
-         a.idle_timeout != b.idle_timeout || a.write_timeout != b.write_timeout || a.otlp_endpoint != b.otlp_endpoint ||
-         a.trace_ring != b.trace_ring || a.keys != b.keys || a.slots != b.slots;
+  const wire::ListenerOptions& listener = b;
+  return !(a == listener) || a.tls_certificate != b.tls_certificate || a.tls_key != b.tls_key ||
+         a.tls_client_ca != b.tls_client_ca || a.otlp_endpoint != b.otlp_endpoint || a.trace_ring != b.trace_ring ||
+         a.keys != b.keys || a.slots != b.slots || a.max_open != b.max_open;
 }
 
 }  // namespace
@@ -114,7 +117,7 @@ struct Gateway::Impl {
     bool orderly = service.wait_until_unused(limit);
     const base::Duration left = std::max(base::Duration(0), deadline - service.clock().now());
     // The last bytes of the last answer may still be on their way to a client.
-    service.close_store_pool();
+    service.store_pool().close();
     orderly = http->stop(orderly ? std::max<base::Duration>(left, std::chrono::seconds(1)) : left) && orderly;
     connections_hook = {};
     roster.reset();
@@ -154,7 +157,7 @@ Result<std::unique_ptr<Gateway>> Gateway::start(const GatewayOptions& options, c
   service.set_sessions(std::move(sessions));
   TM_TRY(auto gate, Gate::open(gate_options(options, service.store()), clock));
   service.set_gate(std::move(gate));
-  wire::HttpServerOptions http = http_options(options);
+  wire::HttpServerOptions http = server_options(options);
   http.clock = &clock;
   http.on_exchange = [metrics = &impl->http_metrics](const wire::ExchangeSummary& summary) {
     metrics->observe(summary);
@@ -171,7 +174,8 @@ Result<std::unique_ptr<Gateway>> Gateway::start(const GatewayOptions& options, c
   impl->roster = std::make_unique<Roster>(service, impl->http->executor(), std::move(resolve));
   impl->roster->set(std::move(backends), std::move(sources));
   asio::co_spawn(impl->http->executor(), flush_forever(service.access_log()), asio::detached);
-  asio::co_spawn(impl->http->executor(), keep_gate(service), asio::detached);
+  const asio::any_io_executor executor = impl->http->executor();
+  asio::co_spawn(executor, keep_gate(service, executor), asio::detached);
   return std::unique_ptr<Gateway>(new Gateway(std::move(impl)));
 }
 

@@ -5,13 +5,15 @@
 
 #include <fmt/core.h>
 
+#include "gateway/plain_path.hpp"
+#include "wire/url.hpp"
+
 namespace tidemill::gateway {
 
 using base::ByteSize;
 using base::Duration;
 using std::chrono::hours;
 using std::chrono::milliseconds;
-using std::chrono::seconds;
 
 namespace {
 
@@ -21,10 +23,7 @@ constexpr Duration shortest = milliseconds(10);
 constexpr Duration longest = hours(24);
 
 void register_front(base::ConfigSchema& schema, GatewayOptions& o) {
-  schema.add("gateway.host", &o.host, "IP address (or localhost) to listen on; 0.0.0.0 or :: for every one")
-      .alias("--host");
-  schema.add("gateway.port", &o.port, "port to listen on; 0 for any free one").alias("--port").between(0, 65535);
-  schema.add("gateway.io_threads", &o.io_threads, "threads for connections").between(1, 64);
+  wire::register_listener(schema, "gateway", o);
   schema
       .add("gateway.tls_certificate", &o.tls_certificate,
            "PEM file of the certificate to show, with its chain: the gateway then speaks TLS alone; read again on "
@@ -33,22 +32,10 @@ void register_front(base::ConfigSchema& schema, GatewayOptions& o) {
   schema.add("gateway.tls_key", &o.tls_key, "PEM file of its key; read again on SIGHUP").alias("--tls-key");
   schema.add("gateway.tls_client_ca", &o.tls_client_ca,
              "PEM file of authorities: clients must have a certificate of one of them");
-  schema.add("gateway.max_body", &o.max_body, "largest request body; a larger one is refused with 413")
-      .between(ByteSize{kib}, ByteSize{gib});
   schema.add("gateway.max_answer", &o.max_answer, "largest answer that is no stream; a larger one counts as broken")
       .between(ByteSize{kib}, ByteSize{gib});
-  schema.add("gateway.max_connections", &o.max_connections, "connections at one time; further ones get 503")
-      .between(1, 1'000'000);
-  schema.add("gateway.header_timeout", &o.header_timeout, "for the headers of a request to arrive")
-      .between(shortest, longest);
-  schema.add("gateway.body_timeout", &o.body_timeout, "without a byte of the body").between(shortest, longest);
-  schema.add("gateway.idle_timeout", &o.idle_timeout, "of a connection between two requests")
-      .between(shortest, longest);
-  schema.add("gateway.write_timeout", &o.write_timeout, "of a client that takes no byte of its answer")
-      .between(shortest, longest);
   schema.add("gateway.drain_timeout", &o.drain_timeout, "for running requests to finish after SIGTERM")
       .between(Duration(0), longest);
-  schema.add("gateway.cors_origins", &o.cors_origins, "web origins that browsers may call from; * for any");
   schema
       .add("gateway.access_log", &o.access_log,
            "file to which a line of JSON is written for each request (never its text); - for standard output")
@@ -144,6 +131,54 @@ void register_options(base::ConfigSchema& schema, GatewayOptions& options) {
   schema.add_rows("gateway.discover", &options.discover, describe_discovery);
 }
 
+namespace {
+
+bool has_control(std::string_view text) {
+  return std::any_of(text.begin(), text.end(), [](unsigned char c) { return c < ' ' || c == 0x7f; });
+}
+
+base::Error wrong(const char* param, std::string what) {
+  return base::Error(base::ErrorCode::invalid_argument, fmt::format("{}: {}", param, what)).with_param(param);
+}
+
+base::Result<void> complete(BackendOptions& backend) {
+  constexpr const char* param = "gateway.backend.url";
+  auto url = wire::Url::parse(backend.url);
+  if (!url) return std::move(url).error().wrap("a backend of the gateway").with_param(param);
+  if (backend.url.find_first_of("?#") != std::string::npos) {
+    return wrong(param,
+                 fmt::format("'{}' has a query or a fragment, which cannot go before the paths of requests: write "
+                             "http://host:port, or http://host:port/path",
+                             backend.url));
+  }
+  const auto drop_slashes = [&] {
+    while (backend.url.ends_with('/'))
+      backend.url.pop_back();
+  };
+  drop_slashes();
+  while (url->target.ends_with('/'))
+    url->target.pop_back();
+  if (url->target.ends_with("/v1")) {
+    backend.url.resize(backend.url.size() - 3);
+    drop_slashes();
+  }
+  if (!url->target.empty()) {
+    if (const char* const fault = why_not_plain(url->target)) {
+      return wrong(param, fmt::format("the path of '{}' is not plain: {}", backend.url, fault));
+    }
+  }
+  if (backend.name.empty()) backend.name = url->authority();
+  if (has_control(backend.name)) return wrong("gateway.backend.name", "it holds a line break or a control character");
+  return check_api_key(backend.api_key, "gateway.backend.api_key");
+}
+
+}  // namespace
+
+base::Result<void> check_api_key(const std::string& api_key, const char* param) {
+  if (!has_control(api_key)) return {};
+  return wrong(param, "it holds a line break or another control character, and could not be sent in a header");
+}
+
 base::Result<std::vector<BackendOptions>> all_backends(const GatewayOptions& options) {
   std::vector<BackendOptions> all = options.backends;
   for (const std::string& url : options.backend_urls) {
@@ -151,13 +186,8 @@ base::Result<std::vector<BackendOptions>> all_backends(const GatewayOptions& opt
     plain.url = url;
     all.push_back(std::move(plain));
   }
-  for (BackendOptions& backend : all) {
-    auto url = wire::Url::parse(backend.url);
-    if (!url) return std::move(url).error().wrap("a backend of the gateway").with_param("gateway.backend.url");
-    while (backend.url.ends_with('/'))
-      backend.url.pop_back();
-    if (backend.name.empty()) backend.name = url->authority();
-  }
+  for (BackendOptions& backend : all)
+    TM_CHECK(complete(backend));
   for (size_t i = 0; i < all.size(); ++i) {
     const auto same = [&](const BackendOptions& other) { return other.name == all[i].name; };
     if (std::find_if(all.begin() + static_cast<std::ptrdiff_t>(i) + 1, all.end(), same) != all.end()) {
@@ -183,22 +213,12 @@ base::Result<void> check_tls(const GatewayOptions& options) {
   return {};
 }
 
-wire::HttpServerOptions http_options(const GatewayOptions& options) {
-  wire::HttpServerOptions http;
-  http.address = options.host;
-  http.port = static_cast<uint16_t>(options.port);
-  http.io_threads = options.io_threads;
+wire::HttpServerOptions server_options(const GatewayOptions& options) {
+  wire::HttpServerOptions http = wire::http_options(options);
   if (!options.tls_certificate.empty()) {
     http.tls = wire::TlsServerFiles{
         .certificate = options.tls_certificate, .key = options.tls_key, .client_ca = options.tls_client_ca};
   }
-  http.max_body_bytes = options.max_body.bytes;
-  http.max_connections = static_cast<size_t>(options.max_connections);
-  http.header_timeout = options.header_timeout;
-  http.body_timeout = options.body_timeout;
-  http.idle_timeout = options.idle_timeout;
-  http.write_timeout = options.write_timeout;
-  http.cors_origins = options.cors_origins;
   return http;
 }
 

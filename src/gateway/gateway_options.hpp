@@ -9,14 +9,14 @@
 #include "base/result.hpp"
 #include "gateway/retry_plan.hpp"
 #include "session/session_store.hpp"
-#include "wire/http_client.hpp"
 #include "wire/http_server.hpp"
+#include "wire/listener_options.hpp"
 
 namespace tidemill::gateway {
 
 // One model server: [[gateway.backend]].
 struct BackendOptions {
-  std::string url;                    // "http://host:8000"; a path is put before every request's
+  std::string url;                    // "http://host:8000"; a path is put before every request's, but "/v1"
   std::string name{};                 // in logs and metrics; host and port if empty
   std::vector<std::string> models{};  // what it is asked for; what its /v1/models lists if empty
   std::string api_key{};              // sent as bearer token in place of the client's
@@ -45,22 +45,14 @@ struct DiscoverOptions {
 };
 
 // Every field is described where it is registered.
-struct GatewayOptions {
-  std::string host = "127.0.0.1";
-  int port = 8080;
-  int io_threads = 2;
+struct GatewayOptions : wire::ListenerOptions {
+  GatewayOptions() { max_connections = 16384; }
+
   std::string tls_certificate;
   std::string tls_key;
   std::string tls_client_ca;
-  base::ByteSize max_body{uint64_t{32} << 20};
   base::ByteSize max_answer{uint64_t{64} << 20};
-  int max_connections = 16384;
-  base::Duration header_timeout = std::chrono::seconds(15);
-  base::Duration body_timeout = std::chrono::seconds(30);
-  base::Duration idle_timeout = std::chrono::seconds(75);
-  base::Duration write_timeout = std::chrono::seconds(30);
   base::Duration drain_timeout = std::chrono::seconds(30);
-  std::vector<std::string> cors_origins;
 
   std::vector<std::string> backend_urls;  // the short form
   std::vector<BackendOptions> backends;
@@ -94,14 +86,18 @@ struct GatewayOptions {
 // Registers every option. `options` must outlive the schema; its values at this moment become the defaults.
 void register_options(base::ConfigSchema& schema, GatewayOptions& options);
 
-// All backends, in either form, with their URLs checked and their names filled in. invalid_argument: a URL that is
-// none, two backends of one name.
+// All backends, in either form, with their URLs checked and their names filled in. A path "/v1" at the end of a URL, as
+// OpenAI's clients are told of a server, is taken off: requests bring it. invalid_argument: a URL that is none or has a
+// query, two backends of one name, a name or a key that holds a control character.
 base::Result<std::vector<BackendOptions>> all_backends(const GatewayOptions& options);
 
 // invalid_argument: a part of what TLS needs is missing. Whether the files are good is seen when they are loaded.
 base::Result<void> check_tls(const GatewayOptions& options);
 
 // The parts, as the room below wants them.
-wire::HttpServerOptions http_options(const GatewayOptions& options);
+wire::HttpServerOptions server_options(const GatewayOptions& options);
+
+// invalid_argument, with `param`: a key for backends that could not be sent in a header.
+base::Result<void> check_api_key(const std::string& api_key, const char* param);
 
 }  // namespace tidemill::gateway

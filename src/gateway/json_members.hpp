@@ -28,6 +28,8 @@ class JsonMembers {
   std::optional<Member> next();
   // After `next` has given nullopt: the text was one object with nothing but blanks behind it.
   bool whole() const { return state_ == State::whole; }
+  // Where it stopped: the first byte that belongs to no object, or that begins a value without an end.
+  size_t stopped_at() const { return at_; }
   // Where the object's closing brace stands. Only when whole.
   size_t closing_brace() const { return closing_brace_; }
 

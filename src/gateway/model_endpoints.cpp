@@ -1,4 +1,4 @@
-// GET /v1/models and /v1/models/{id}: what all backends serve.
+// GET /v1/models and /v1/models/{id}: what all backends serve, as far as the caller may call it.
 #include <algorithm>
 #include <string>
 
@@ -19,16 +19,21 @@ json::object model_card(const std::string& name) {
   return {{"id", name}, {"object", "model"}, {"created", 0}, {"owned_by", "tidemill"}};
 }
 
-asio::awaitable<void> list_models(Service& service, Call& call, const Caller&) {
+asio::awaitable<void> list_models(Service& service, Call& call, const Caller& caller) {
   json::array cards;
-  for (const std::string& name : service.fleet().models())
-    cards.push_back(model_card(name));
+  for (const std::string& name : service.fleet().models()) {
+    if (!Gate::check(caller, "read", name)) cards.push_back(model_card(name));
+  }
   const json::object list{{"object", "list"}, {"data", std::move(cards)}};
   (void)co_await call.respond(wire::HttpResponse::json(200, json::serialize(list)));
 }
 
-asio::awaitable<void> get_model(Service& service, Call& call, const Caller&) {
+asio::awaitable<void> get_model(Service& service, Call& call, const Caller& caller) {
   const std::string& wanted = call.request().path_rest;
+  if (const auto denied = Gate::check(caller, "read", wanted)) {
+    (void)co_await call.refuse(*denied);
+    co_return;
+  }
   const auto models = service.fleet().models();
   if (std::find(models.begin(), models.end(), wanted) != models.end()) {
     (void)co_await call.respond(wire::HttpResponse::json(200, json::serialize(model_card(wanted))));

@@ -9,6 +9,7 @@
 #include "gateway/call.hpp"
 #include "gateway/conversation.hpp"
 #include "gateway/endpoints.hpp"
+#include "gateway/plain_path.hpp"
 #include "gateway/relay.hpp"
 #include "gateway/request_outline.hpp"
 
@@ -61,7 +62,7 @@ asio::awaitable<void> converse(Service& service, Call& call, const Caller& calle
       !outline.previous_response_id.empty() || outline.prompt.find("item_reference") != outline.prompt.npos;
   Result<Conversation> conversation = Conversation();
   if (refers) {
-    conversation = co_await service.run_store_work(open);
+    conversation = co_await service.store_pool().run(open);
   } else {
     conversation = open();
   }
@@ -89,15 +90,17 @@ asio::awaitable<void> converse(Service& service, Call& call, const Caller& calle
 // key does not allow, or that nobody would be charged for: then a caller with a key has to say.
 std::optional<base::Error> find_model(const Service& service, const Caller& caller, RequestOutline& outline) {
   if (!outline.model.empty()) return std::nullopt;
-  const std::vector<std::string> models = service.fleet().models();
+  std::vector<std::string> models = service.fleet().models();
   if (models.size() == 1) {
     outline.model = models.front();
     return std::nullopt;
   }
   if (caller.key == nullptr) return std::nullopt;
   if (models.empty()) return base::Error(base::ErrorCode::unavailable, "no backend has told its models yet");
-  return base::Error(base::ErrorCode::invalid_argument,
-                     fmt::format("'model' must name one of the models served here: {}", fmt::join(models, ", ")))
+  std::erase_if(models, [&](const std::string& name) { return Gate::check(caller, "generate", name).has_value(); });
+  return base::Error(
+             base::ErrorCode::invalid_argument,
+             fmt::format("'model' must name one of the models that this key may call: {}", fmt::join(models, ", ")))
       .with_param("model");
 }
 
@@ -108,6 +111,12 @@ asio::awaitable<void> proxy(Service& service, Call& call, const Caller& caller) 
     co_return;
   }
   const wire::HttpRequest& request = call.request();
+  if (const char* const fault = why_not_plain(request.target)) {
+    const base::Error error(base::ErrorCode::invalid_argument,
+                            fmt::format("the path of the request is not passed on: {}", fault));
+    (void)co_await call.refuse(error);
+    co_return;
+  }
   auto outline = RequestOutline::read(request.body);
   if (!outline) {
     // Other endpoints may take what is no JSON.

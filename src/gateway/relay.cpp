@@ -249,8 +249,7 @@ asio::awaitable<void> Relay::conclude() {
   const Failure& failure = *failure_;
   if (begun()) {
     service_.counters().lost_streams.add();
-    co_await stream_.fail(
-        broken(fmt::format("the stream broke off and could not be taken up: {}", failure.error.to_string())));
+    co_await stream_.fail(broken("the stream broke off and could not be taken up").caused_by(failure.error));
     co_return;
   }
   if (failure.outcome == Outcome::refused && refusal_) {
@@ -259,8 +258,9 @@ asio::awaitable<void> Relay::conclude() {
     co_return;
   }
   const ErrorCode code = failure.error.code() == ErrorCode::timeout ? ErrorCode::timeout : ErrorCode::unavailable;
-  (void)co_await call_.refuse(Error(code, fmt::format("no backend answered, after {} tries; the last one: {}",
-                                                      call_.record().tries, failure.error.to_string())));
+  const int tries = call_.record().tries;
+  std::string message = fmt::format("no backend answered, after {} {}", tries, tries == 1 ? "try" : "tries");
+  (void)co_await call_.refuse(Error(code, std::move(message)).caused_by(failure.error));
 }
 
 }  // namespace tidemill::gateway

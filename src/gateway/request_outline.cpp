@@ -1,5 +1,6 @@
 #include "gateway/request_outline.hpp"
 
+#include <algorithm>
 #include <array>
 #include <bitset>
 
@@ -120,6 +121,15 @@ void take(RequestOutline& outline, Key key, std::string_view value) {
   }
 }
 
+Error no_object(std::string_view body, size_t at) {
+  const std::string_view before = body.substr(0, at);
+  const auto line = 1 + std::count(before.begin(), before.end(), '\n');
+  const size_t column = at - (before.rfind('\n') + 1);  // npos + 1 is 0
+  return {ErrorCode::invalid_argument,
+          fmt::format("the body must be one JSON object, and is none from line {}, column {} on (byte {} of {})", line,
+                      column + 1, at, body.size())};
+}
+
 }  // namespace
 
 Result<RequestOutline> RequestOutline::read(std::string_view body) {
@@ -138,7 +148,7 @@ Result<RequestOutline> RequestOutline::read(std::string_view body) {
     seen.set(*key);
     take(outline, *key, member->value);
   }
-  if (!members.whole()) return Error(ErrorCode::invalid_argument, "the body must be one JSON object");
+  if (!members.whole()) return no_object(body, members.stopped_at());
   outline.closing_brace = members.closing_brace();
   return outline;
 }

@@ -125,6 +125,7 @@ Result<std::vector<BackendSource>> all_sources(const GatewayOptions& options) {
                    "each [[gateway.discover]] has either dns = \"host:port\" or kubernetes = "
                    "\"namespace/service\"");
     }
+    TM_CHECK(check_api_key(each.api_key, "gateway.discover.api_key"));
     TM_TRY(BackendSource source, each.dns.empty() ? kubernetes_source(each) : dns_source(each));
     sources.push_back(std::move(source));
   }
@@ -152,6 +153,11 @@ void Roster::set(std::vector<BackendOptions> named, std::vector<BackendSource> s
     if (gone.stop) asio::post(gone.strand, [stop = gone.stop] { stop->emit(asio::cancellation_type::terminal); });
   }
   apply();
+  if (named_.empty() && followed_.empty()) {
+    base::log::warn(
+        "there are no backends, so every request gets 503: name some with --backend, [[gateway.backend]] or "
+        "[[gateway.discover]]");
+  }
 }
 
 Roster::Followed Roster::follow(BackendSource source) {

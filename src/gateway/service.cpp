@@ -40,32 +40,7 @@ Service::Service(const GatewayOptions& options, const base::Clock& clock)
       fleet_(clock, options.max_open),
       pool_(pool_options()),
       options_(std::make_shared<const GatewayOptions>(options)),
-      store_pool_(store_threads) {}
-
-Service::~Service() {
-  close_store_pool();
-}
-
-bool Service::begin_store_work() {
-  const std::lock_guard lock(mutex_);
-  if (store_closed_) return false;
-  ++store_jobs_;
-  return true;
-}
-
-void Service::end_store_work() {
-  const std::lock_guard lock(mutex_);
-  if (--store_jobs_ == 0) changed_.notify_all();
-}
-
-void Service::close_store_pool() {
-  {
-    std::unique_lock lock(mutex_);
-    store_closed_ = true;
-    changed_.wait(lock, [this] { return store_jobs_ == 0; });
-  }
-  store_pool_.join();
-}
+      store_pool_(store_threads, "the gateway is stopping") {}
 
 std::shared_ptr<const GatewayOptions> Service::options() const {
   const std::lock_guard lock(mutex_);

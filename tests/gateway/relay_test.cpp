@@ -145,7 +145,8 @@ TEST_F(Relay, TheTriesAreBounded) {
   EXPECT_TRUE(response.headers.has("retry-after"));
   EXPECT_GE(asked, 3);
   EXPECT_LE(asked, 6);  // each try may find a kept connection closed, and then takes a fresh one
-  EXPECT_NE(response.body.find("after 3 tries"), std::string::npos) << response.body;
+  EXPECT_NE(response.body.find("no backend answered, after 3 tries\""), std::string::npos) << response.body;
+  EXPECT_EQ(response.body.find("127.0.0.1"), std::string::npos) << "addresses are not for clients";
 }
 
 TEST_F(Relay, IfAllRefuseTheLastOnesWordsAreHandedOn) {

@@ -61,6 +61,22 @@ TEST(RequestOutline, NoObject) {
     EXPECT_FALSE(RequestOutline::read(body)) << body;
 }
 
+// Whoever sent it is told where to look.
+TEST(RequestOutline, SaysWhereABodyBreaks) {
+  const auto where = [](const char* body) {
+    const auto outline = RequestOutline::read(body);
+    EXPECT_FALSE(outline) << body;
+    return outline ? "" : outline.error().message();
+  };
+  const std::string from = "the body must be one JSON object, and is none from ";
+  EXPECT_EQ(where(""), from + "line 1, column 1 on (byte 0 of 0)");
+  EXPECT_EQ(where("[1]"), from + "line 1, column 1 on (byte 0 of 3)");
+  EXPECT_EQ(where("{\"model\":"), from + "line 1, column 10 on (byte 9 of 9)");
+  EXPECT_EQ(where("{\n  'a': 1}"), from + "line 2, column 3 on (byte 4 of 11)");
+  EXPECT_EQ(where("{\"a\": \"b\n\n"), from + "line 1, column 7 on (byte 6 of 10)");
+  EXPECT_EQ(where("{}\n{}"), from + "line 2, column 1 on (byte 3 of 5)");
+}
+
 TEST(RequestOutline, Dialects) {
   EXPECT_EQ(dialect_of("/v1/chat/completions"), Dialect::chat);
   EXPECT_EQ(dialect_of("/v1/completions"), Dialect::completions);

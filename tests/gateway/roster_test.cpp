@@ -10,6 +10,7 @@
 #include "gateway/kubernetes_api.hpp"
 #include "gateway/scripted_backend.hpp"
 #include "temporary_folder.hpp"
+#include "wire/http_client.hpp"
 
 namespace tidemill::gateway {
 namespace {

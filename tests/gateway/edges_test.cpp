@@ -1,0 +1,94 @@
+// The edges of HTTP/1.1 at the gateway: what it refuses reaches no backend, and what it takes goes on in one plain
+// form.
+#include <string>
+#include <thread>
+
+#include <gtest/gtest.h>
+
+#include "gateway/fleet_fixture.hpp"
+#include "wire/request_edges.hpp"
+
+namespace tidemill::test {
+namespace {
+
+const std::string question = R"({"model":"m","messages":[]})";
+const std::string answer = http_answer(200, "application/json", "{}");
+
+std::string asked(const std::string& fields, const std::string& body) {
+  return "POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\n" + fields + "\r\n" + body;
+}
+
+class GatewayEdges : public FleetFixture {};
+
+TEST_F(GatewayEdges, WhatIsRefusedReachesNobody) {
+  ScriptedBackend& backend = add_backend([](const Received&) { return Script{.bytes = answer}; });
+  start();
+  // Behind each: a request that a backend would answer.
+  const std::string behind = asked("Content-Length: " + std::to_string(question.size()) + "\r\n", question);
+  for (const Edge& edge : edges()) {
+    std::string bytes = edge.bytes;
+    if (const size_t path = bytes.find("/echo"); path != std::string::npos) {
+      bytes.replace(path, 5, "/v1/chat/completions");
+    }
+    RawClient client(gateway->port());
+    client.send(bytes + behind);
+    expect_refused(client.read_all(), edge.status, edge.name);
+  }
+  EXPECT_TRUE(backend.received().empty());
+}
+
+TEST_F(GatewayEdges, OddChunksGoOnAsOnePlainBody) {
+  ScriptedBackend& backend = add_backend([](const Received&) { return Script{.bytes = answer}; });
+  start();
+  RawClient client(gateway->port());
+  ASSERT_TRUE(
+      client.send(asked("transfer-ENCODING: chunked\r\nTrailer: X-Smuggled\r\nConnection: X-Hop\r\nX-Hop: 1\r\n",
+                        "0001;a;b=\"c ; \\\"\"\r\n{\r\n"
+                        "1A ;x\r\n" +
+                            question.substr(1) + "\r\n00\r\nX-Smuggled: 1\r\nContent-Length: 5\r\n\r\n")));
+  EXPECT_TRUE(client.read_answer().starts_with("HTTP/1.1 200 "));
+  ASSERT_EQ(backend.received().size(), 1U);
+  const Received received = backend.received().front();
+  EXPECT_EQ(received.body, question);
+  EXPECT_EQ(received.field("Content-Length"), std::to_string(question.size()));
+  for (const char* name : {"ransfer-", "railer", "Smuggled", "X-Hop", "Content-Length: 5\r"})
+    EXPECT_EQ(received.head.find(name), std::string::npos) << name << " in " << received.head;
+}
+
+TEST_F(GatewayEdges, PathsThatServersReadDifferentlyReachNobody) {
+  ScriptedBackend& backend = add_backend([](const Received&) { return Script{.bytes = answer}; });
+  start();
+  for (const char* path : {"/v1/../admin", "/v1/%2e%2e/admin", "/v1/x/%2e/y", "/v1//embeddings", "/v1/embeddings/",
+                           "/v1/embeddings;x", "/v1/chat%2fcompletions", "/v1/..\\admin", "/v1/embeddings%23x"}) {
+    const wire::HttpResponse response = post(path, question);
+    const bool passed = std::string_view(path).ends_with("%23x");  // which is a name like any other
+    EXPECT_EQ(response.status, passed ? 200 : 400) << path << " " << response.body;
+  }
+  EXPECT_EQ(post("//v1/chat/completions", question).status, 404);
+  ASSERT_EQ(backend.received().size(), 1U);
+  EXPECT_EQ(backend.received().front().path, "/v1/embeddings%23x");
+}
+
+// However steadily a request drips, it ends, and no backend hears of it.
+TEST_F(GatewayEdges, SlowRequestsAreEnded) {
+  ScriptedBackend& backend = add_backend([](const Received&) { return Script{.bytes = answer}; });
+  options.header_timeout = std::chrono::milliseconds(60);
+  options.body_timeout = std::chrono::milliseconds(60);
+  options.min_body_rate = base::ByteSize{uint64_t{1} << 30};
+  start();
+  for (const char* begin : {"POST /v1/chat/completions HTTP/1.1\r\nX: ",
+                            "POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nContent-Length: 30000000\r\n\r\n",
+                            "POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+                            "ffffff\r\n"}) {
+    RawClient client(gateway->port());
+    ASSERT_TRUE(client.send(begin));
+    size_t sent = 0;
+    while (sent < 60'000 && client.send("x") && !client.has_input())
+      ++sent;
+    expect_refused(client.read_all(), 408, begin);
+  }
+  EXPECT_TRUE(backend.received().empty());
+}
+
+}  // namespace
+}  // namespace tidemill::test

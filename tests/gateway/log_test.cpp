@@ -1,0 +1,248 @@
+// What whoever runs a gateway reads: its log, and the access log.
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "access/api_key.hpp"
+#include "access/key_vault.hpp"
+#include "base/json.hpp"
+#include "gateway/failure_log.hpp"
+#include "gateway/fleet_fixture.hpp"
+#include "gateway/store_watch.hpp"
+#include "session/redis_server.hpp"
+#include "temporary_folder.hpp"
+
+namespace tidemill::test {
+namespace {
+
+using namespace std::chrono_literals;
+namespace json = base::json;
+
+const std::string question = R"({"model":"m","messages":[{"role":"user","content":"hi"}]})";
+
+size_t times(const std::string& text, const std::string& part) {
+  size_t count = 0;
+  for (size_t at = 0; (at = text.find(part, at)) != std::string::npos; at += part.size())
+    ++count;
+  return count;
+}
+
+// Standard error while it lives, to which the log goes.
+class Captured {
+ public:
+  Captured() { testing::internal::CaptureStderr(); }
+  ~Captured() {
+    if (!taken_) (void)testing::internal::GetCapturedStderr();
+  }
+  std::string take() {
+    taken_ = true;
+    return testing::internal::GetCapturedStderr();
+  }
+
+ private:
+  bool taken_ = false;
+};
+
+class GatewayLog : public FleetFixture {
+ protected:
+  // Without waiting for backends.
+  void start_alone() {
+    options.port = 0;
+    options.io_threads = 1;
+    auto started = gateway::Gateway::start(options);
+    ASSERT_TRUE(started) << started.error().to_string();
+    gateway = std::move(*started);
+  }
+  std::string make_key(const std::string& path) {
+    const auto made = access::make_key({.name = "n", .tenant = "t"}, base::SystemClock::instance().wall_now());
+    const auto add = [&](std::vector<access::ApiKey>& keys) -> base::Result<void> {
+      keys.push_back(made->key);
+      return {};
+    };
+    EXPECT_TRUE(access::keys_in_file(path)->update(add));
+    return made->secret;
+  }
+  // The access log's line of the one request to a backend, once it is there.
+  json::object line() {
+    const auto until = std::chrono::steady_clock::now() + patience;
+    while (std::chrono::steady_clock::now() < until) {
+      std::ifstream file(options.access_log);
+      for (std::string text; std::getline(file, text) && !file.eof();) {
+        const auto parsed = base::parse_json(text);
+        if (parsed && parsed->at("path") == "/v1/chat/completions") return parsed->as_object();
+      }
+      std::this_thread::yield();
+    }
+    ADD_FAILURE() << "the access log has no line of the request";
+    return {};
+  }
+
+  TemporaryFolder folder;
+};
+
+TEST_F(GatewayLog, ADeadBackendIsNamedOnce) {
+  uint16_t nobody = 0;
+  {
+    const ScriptedBackend gone([](const Received&) { return Script{}; });
+    nobody = gone.port();
+  }
+  options.backend_urls = {"http://127.0.0.1:" + std::to_string(nobody)};
+  options.poll_interval = 1h;
+  Captured log;
+  start_alone();
+  for (int i = 0; i < 3; ++i)
+    gateway->look();
+  const std::string text = log.take();
+  EXPECT_EQ(times(text, "backend 127.0.0.1:" + std::to_string(nobody) + " is not ready: "), 1U) << text;
+}
+
+TEST_F(GatewayLog, AGatewayWithoutBackendsSaysSo) {
+  Captured log;
+  start_alone();
+  ASSERT_TRUE(gateway->reload(options));
+  options.backend_urls = {"http://127.0.0.1:1"};
+  ASSERT_TRUE(gateway->reload(options));
+  EXPECT_EQ(times(log.take(), "there are no backends"), 2U);  // once for each configuration that has none
+}
+
+TEST_F(GatewayLog, MissingKeysAndOpenOnesAreToldOf) {
+  options.keys = (folder.path() / "keys.json").string();
+  options.backend_urls = {"http://127.0.0.1:1"};
+  Captured log;
+  start_alone();
+  EXPECT_EQ(get("/v1/models", "tm-x").status, 401);
+  const std::string secret = make_key(options.keys);
+  std::filesystem::permissions(options.keys, std::filesystem::perms(0644));
+  const auto until = std::chrono::steady_clock::now() + patience;
+  while (get("/v1/models", secret).status != 200)
+    ASSERT_LT(std::chrono::steady_clock::now(), until);
+  gateway.reset();
+  const std::string text = log.take();
+  EXPECT_EQ(times(text, "holds no keys, so nobody is let in"), 1U) << text;
+  EXPECT_EQ(times(text, "may be read by everybody on this machine (mode 0644)"), 1U) << text;
+}
+
+TEST_F(GatewayLog, AStoreThatIsNotToBeHadIsToldOfAtItsChanges) {
+  if (!RedisServer::installed()) GTEST_SKIP() << "redis-server is not installed";
+  RedisServer redis({"--requirepass", "right"});
+  const base::SystemClock& clock = base::SystemClock::instance();
+  Captured log;
+  const auto wrong = session::open_store({.path = redis.url(":wrong")}, clock);
+  gateway::StoreWatch refused(**wrong);
+  for (int i = 0; i < 3; ++i)
+    refused.look();
+  std::string text = log.take();
+  EXPECT_EQ(times(text, "the session store cannot be used"), 1U) << text;
+  EXPECT_EQ(times(text, "refuses the user or the password"), 1U) << text;
+  EXPECT_EQ(text.find("wrong"), std::string::npos) << text;
+
+  Captured again;
+  base::ManualClock time;
+  const auto right = session::open_store({.path = redis.url(":right"), .deadline = patience}, time);
+  gateway::StoreWatch watch(**right);
+  watch.look();
+  redis.kill();
+  for (int i = 0; i < 3; ++i)
+    watch.look();
+  redis.restart();
+  time.advance(10s);
+  for (int i = 0; i < 3; ++i)
+    watch.look();
+  text = again.take();
+  EXPECT_EQ(times(text, "the session store"), 2U) << text;
+  EXPECT_EQ(times(text, "the session store is back"), 1U) << text;
+}
+
+// The gateway itself looks from its start on.
+TEST_F(GatewayLog, ARefusedPasswordIsToldOfAtTheStart) {
+  if (!RedisServer::installed()) GTEST_SKIP() << "redis-server is not installed";
+  const RedisServer redis({"--requirepass", "right"});
+  options.session.path = redis.url(":wrong");
+  Captured log;
+  start_alone();
+  const std::string stateful = R"({"model":"m","input":"x","previous_response_id":"resp_1"})";
+  const wire::HttpResponse response = post("/v1/responses", stateful);
+  EXPECT_EQ(response.status, 503);
+  EXPECT_EQ(response.body.find(std::to_string(redis.port())), std::string::npos) << response.body;
+  gateway->stop(1s);  // after the look that is under way
+  const std::string text = log.take();
+  EXPECT_EQ(times(text, "the session store cannot be used, and requests that need it get 503"), 1U) << text;
+  EXPECT_GE(times(text, "refuses the user or the password"), 1U) << text;
+}
+
+TEST(FailureLog, OneLineASecondWithWhatItLeavesOut) {
+  gateway::FailureLog failures;
+  base::ManualClock clock;
+  const base::Error plain(base::ErrorCode::unavailable, "told");
+  const base::Error caused =
+      base::Error(base::ErrorCode::unavailable, "no backend answered").caused_by({base::ErrorCode::io, "10.0.0.1: no"});
+  Captured log;
+  failures.note("req-0", plain, clock.now());
+  failures.note("req-1", caused, clock.now());
+  for (int i = 0; i < 5; ++i)
+    failures.note("req-2", caused, clock.now());
+  clock.advance(1s);
+  failures.note("req-3", caused, clock.now());
+  const std::string text = log.take();
+  EXPECT_EQ(times(text, "\n"), 2U) << text;
+  EXPECT_NE(text.find("req-1: no backend answered: 10.0.0.1: no\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("req-3: no backend answered: 10.0.0.1: no (5 more requests failed"), std::string::npos) << text;
+}
+
+// ---- the access log
+
+TEST_F(GatewayLog, AClientThatGoesBeforeTheAnswerIs499) {
+  ScriptedBackend& backend = add_backend([](const Received&) { return Script{.bytes = "", .end = Script::End::hang}; });
+  options.access_log = (folder.path() / "access").string();
+  start();
+  RawClient client(gateway->port());
+  ASSERT_TRUE(client.send("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: " +
+                          std::to_string(question.size()) + "\r\n\r\n" + question));
+  ASSERT_TRUE(backend.wait_for_requests(1));
+  client.close();
+  ASSERT_TRUE(backend.wait_for_hang_up());
+  const json::object told = line();
+  EXPECT_EQ(told.at("status"), 499);
+  EXPECT_EQ(told.at("error"), "client went away");
+}
+
+TEST_F(GatewayLog, AClientThatGoesInMidStreamIsSaidToHaveGone) {
+  ScriptedBackend& backend = add_backend([](const Received&) {
+    std::string bytes = chunked_answer({"data: {\"text\":\"1\"}\n\n"});
+    bytes.resize(bytes.size() - 5);
+    return Script{.bytes = bytes, .end = Script::End::hang};
+  });
+  options.access_log = (folder.path() / "access").string();
+  start();
+  const std::string body = R"({"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]})";
+  RawClient client(gateway->port());
+  ASSERT_TRUE(client.send("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: " +
+                          std::to_string(body.size()) + "\r\n\r\n" + body));
+  ASSERT_NE(client.read_through("\"text\":\"1\"").find("200"), std::string::npos);
+  client.close();
+  ASSERT_TRUE(backend.wait_for_hang_up());
+  const json::object told = line();
+  EXPECT_EQ(told.at("status"), 200);
+  EXPECT_EQ(told.at("error"), "client went away");
+}
+
+TEST_F(GatewayLog, AnAnswerThatWasTakenHasNoError) {
+  add_backend([](const Received&) { return Script{.bytes = http_answer(200, "application/json", "{}")}; });
+  options.access_log = (folder.path() / "access").string();
+  start();
+  RawClient client(gateway->port());
+  ASSERT_TRUE(client.send("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: " +
+                          std::to_string(question.size()) + "\r\n\r\n" + question));
+  EXPECT_TRUE(client.read_all().ends_with("{}"));
+  client.close();
+  const json::object told = line();
+  EXPECT_EQ(told.at("status"), 200);
+  EXPECT_FALSE(told.contains("error"));
+}
+
+}  // namespace
+}  // namespace tidemill::test
