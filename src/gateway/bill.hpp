@@ -26,10 +26,14 @@ class Bill {
   void settle(const TokenUsage& known, int64_t events);
   // The fields of the answer that tell of limits, and of the cost once that is known.
   void add_to(wire::Headers& headers) const;
+  // What the answer would cost if that were all; nullopt: it has no price.
+  std::optional<access::Money> price(const TokenUsage& known) const;
   // nullopt: it has no price, or is not settled.
   const std::optional<access::Money>& cost() const { return cost_; }
 
  private:
+  access::Usage used(const TokenUsage& known, int64_t events) const;
+
   Call& call_;
   Passage* passage_;
   int64_t prompt_tokens_;

@@ -2,6 +2,7 @@
 
 #include "base/json.hpp"
 #include "base/utf8.hpp"
+#include "gateway/json_members.hpp"
 #include "wire/error_body.hpp"
 #include "wire/sse.hpp"
 
@@ -9,18 +10,58 @@ namespace tidemill::gateway {
 
 namespace json = base::json;
 
-std::string error_event(Dialect dialect, const base::Error& error, int64_t sequence_number) {
+void ResponseSoFar::take(std::string_view events) {
+  constexpr std::string_view field = "data:";
+  while (dialect_ == Dialect::responses && !events.empty()) {
+    const size_t end = events.find('\n');
+    std::string_view line = events.substr(0, end);
+    events.remove_prefix(end == std::string_view::npos ? events.size() : end + 1);
+    if (!line.starts_with(field)) continue;
+    line.remove_prefix(field.size());
+    take_data(line);
+  }
+}
+
+void ResponseSoFar::take_data(std::string_view data) {
+  while (data.starts_with(' '))
+    data.remove_prefix(1);
+  JsonMembers members(data);
+  while (const auto member = members.next()) {
+    if (member->key == "sequence_number") {
+      if (const auto number = json_integer(member->value)) next_number_ = *number + 1;
+    } else if (member->key == "response" && member->value.starts_with('{')) {
+      response_ = member->value;
+    }
+  }
+}
+
+namespace {
+
+std::string responses_error_event(const base::Error& error, const ResponseSoFar& so_far) {
+  const json::object told{{"code", "server_error"}, {"message", base::utf8::sanitize(error.to_string())}};
+  auto begun = base::parse_json(so_far.response());
+  if (begun && begun->is_object()) {
+    json::object& response = begun->get_object();
+    response["status"] = "failed";
+    response["error"] = told;
+    const json::object event{
+        {"type", "response.failed"}, {"response", std::move(response)}, {"sequence_number", so_far.next_number()}};
+    return wire::sse_event(json::serialize(event), "response.failed");
+  }
+  json::object event{{"type", "error"}};
+  event.insert(told.begin(), told.end());
+  event["param"] = nullptr;
+  event["sequence_number"] = so_far.next_number();
+  return wire::sse_event(json::serialize(event), "error");
+}
+
+}  // namespace
+
+std::string error_event(Dialect dialect, const base::Error& error, const ResponseSoFar& so_far) {
   if (dialect == Dialect::messages) {
     return wire::sse_event(json::serialize(wire::anthropic_error_body(error, "")), "error");
   }
-  if (dialect == Dialect::responses) {
-    const json::object body{{"type", "error"},
-                            {"code", "server_error"},
-                            {"message", base::utf8::sanitize(error.to_string())},
-                            {"param", nullptr},
-                            {"sequence_number", sequence_number}};
-    return wire::sse_event(json::serialize(body), "error");
-  }
+  if (dialect == Dialect::responses) return responses_error_event(error, so_far);
   return wire::sse_event(json::serialize(wire::error_body(error)));
 }
 

@@ -10,9 +10,29 @@
 
 namespace tidemill::gateway {
 
-// The event by which a dialect's clients learn that the stream has failed; nothing follows it, no "[DONE]" either.
-// `sequence_number` is for Responses, whose events are numbered.
-std::string error_event(Dialect dialect, const base::Error& error, int64_t sequence_number);
+// What the client of a stream of Responses has read: its events are numbered, and its failure is told as a response
+// that has failed. Of other dialects nothing is noted.
+class ResponseSoFar {
+ public:
+  explicit ResponseSoFar(Dialect dialect) : dialect_(dialect) {}
+  // What was sent to the client: whole events, in order.
+  void take(std::string_view events);
+
+  int64_t next_number() const { return next_number_; }
+  // The response as the last event that carried it told it, as JSON; empty: none did.
+  const std::string& response() const { return response_; }
+
+ private:
+  void take_data(std::string_view data);
+
+  Dialect dialect_;
+  int64_t next_number_ = 0;
+  std::string response_;
+};
+
+// The event by which a dialect's clients learn that the stream has failed; nothing follows it, no "[DONE]" either. For
+// Responses it is `response.failed` with the response that was begun, or `error` where none was.
+std::string error_event(Dialect dialect, const base::Error& error, const ResponseSoFar& so_far);
 
 // Watches a stream of a backend without marks for the words with which its dialect ends, by which a stream that was cut
 // off is told from one that is complete. Fed with whole events.

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "gateway/proxy_headers.hpp"
+#include "gateway/told_error.hpp"
 #include "wire/sse.hpp"
 
 namespace tidemill::gateway {
@@ -121,13 +122,20 @@ asio::awaitable<bool> StreamRelay::send(const wire::ClientStream& answer, std::s
   if (filter_ != nullptr) {
     filtered_.clear();
     const auto passed = co_await filter_->events(events, filtered_);
-    if (!passed) {
-      co_await fail(passed.error());
+    if (!passed) {  // what came before is good
+      const bool written = co_await write(filtered_);
+      if (written) co_await fail(passed.error());
       co_return false;
     }
     events = filtered_;
   }
-  const auto written = co_await call_.write(events);
+  co_return co_await write(events);
+}
+
+// As the client reads it.
+asio::awaitable<bool> StreamRelay::write(std::string_view events) {
+  so_far_.take(events);
+  const auto written = co_await call_.write(cost_.add(events));
   co_return written.has_value();
 }
 
@@ -141,7 +149,7 @@ asio::awaitable<void> StreamRelay::end_chat() {
 
 asio::awaitable<void> StreamRelay::fail(const Error& error) {
   call_.note_failure(error);
-  const std::string event = error_event(dialect_, error, progress_.events());
+  const std::string event = error_event(dialect_, told_to_clients(error), so_far_);
   const auto told = co_await call_.write(event);
   if (told) (void)co_await call_.end();
 }

@@ -15,6 +15,8 @@
 #include "gateway/fleet.hpp"
 #include "gateway/retry_plan.hpp"
 #include "gateway/service.hpp"
+#include "gateway/stream_cost.hpp"
+#include "gateway/stream_error.hpp"
 #include "gateway/stream_progress.hpp"
 #include "wire/client_pool.hpp"
 
@@ -41,7 +43,9 @@ class StreamRelay {
         plan_(plan),
         filter_(filter),
         dialect_(dialect),
-        progress_(std::move(progress)) {}
+        progress_(std::move(progress)),
+        cost_([&bill](const TokenUsage& usage) { return bill.price(usage); }),
+        so_far_(dialect) {}
 
   const StreamProgress& progress() const { return progress_; }
 
@@ -57,6 +61,7 @@ class StreamRelay {
   std::string_view take_up(Part& part);
   asio::awaitable<Tried> finish(Part& part, wire::ClientStream& answer);
   asio::awaitable<bool> send(const wire::ClientStream& answer, std::string_view events);
+  asio::awaitable<bool> write(std::string_view events);
   void note_resumed(std::string& out);
 
   Service& service_;
@@ -66,6 +71,8 @@ class StreamRelay {
   AnswerFilter* filter_;  // may be none
   Dialect dialect_;
   StreamProgress progress_;
+  StreamCost cost_;
+  ResponseSoFar so_far_;
   std::string filtered_;
 };
 

@@ -4,6 +4,7 @@ import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from
 import os from 'node:os';
 import path from 'node:path';
 import { after, test } from 'node:test';
+import OpenAI from 'openai';
 import { inParallel, random, request, Servers, startGateway, stream } from './chaos.mjs';
 import { Server } from './server.mjs';
 
@@ -95,6 +96,37 @@ test('one trace, one log line, no prompt in it; the configuration is read again'
     assert.equal(line.backend, 'one');
     assert.equal(line.status, 200);
     assert.equal(line.tries, 1);
+  } finally {
+    gateway.kill();
+    await servers.stop();
+  }
+});
+
+test("OpenAI's client hears of a stream that nobody could take up, and of nothing behind the gateway", async () => {
+  const servers = await Servers.start(1);
+  const gateway = await startGateway(servers.urls, '--gateway.resume-window', '300ms');
+  try {
+    await ready(gateway);
+    const client = new OpenAI({ baseURL: `${gateway.url}/v1`, apiKey: 'none', maxRetries: 0 });
+    const events = [];
+    const stream = await client.responses.create({ model: 'nano-coder', input: 'def quicksort(', max_output_tokens: 2000, stream: true });
+    for await (const event of stream) {
+      if (event.type === 'response.output_text.delta' && !servers.stopped) servers.stop();
+      events.push(event);
+    }
+    const last = events.at(-1);
+    assert.equal(last.type, 'response.failed');
+    assert.equal(last.response.id, events[0].response.id);
+    assert.equal(last.response.error.code, 'server_error');
+    assert.deepEqual(events.map((event) => event.sequence_number), events.map((_, i) => i));
+    const port = new URL(servers.urls[0]).port;
+    assert.ok(!JSON.stringify(last).includes(port));
+    await gateway.until(() => gateway.output.includes(`could not be taken up: cannot connect to 127.0.0.1:${port}`));
+    await assert.rejects(client.responses.create({ model: 'nano-coder', input: 'x' }), (error) => {
+      assert.equal(error.status, 503);
+      assert.ok(!error.message.includes(port), error.message);
+      return true;
+    });
   } finally {
     gateway.kill();
     await servers.stop();

@@ -185,5 +185,90 @@ TEST_F(Conversation, GatewaysTakeTurnsOnARedisThatFails) {
   EXPECT_EQ(post("/v1/responses", stateful).status, 400);
 }
 
+// What a client of a stream reads when its response cannot be kept: all that came, and that the response has failed.
+TEST_F(Conversation, AStreamThatCannotBeKeptHasFailed) {
+  if (!RedisServer::installed()) GTEST_SKIP() << "redis-server is not installed";
+  RedisServer redis;
+  ASSERT_TRUE(redis.running());
+  options.session.path = redis.url();
+  add_backend([&](const Received& request) {
+    const std::string response = json::serialize(response_to(request, 1));
+    const std::string begun = R"({"id":"resp_1","status":"in_progress","output":[]})";
+    const auto event = [](const std::string& type, int number, const std::string& more) {
+      return "event: " + type + "\ndata: {\"type\":\"" + type + "\"," + more +
+             ",\"sequence_number\":" + std::to_string(number) + "}\n\n";
+    };
+    redis.freeze();
+    return Script{.bytes = chunked_answer({event("response.created", 0, "\"response\":" + begun),
+                                           event("response.output_text.delta", 1, R"("delta":"x")") +
+                                               event("response.completed", 2, "\"response\":" + response)})};
+  });
+  start();
+  const wire::HttpResponse answer = post("/v1/responses", R"({"model":"m","stream":true,"input":"hello"})");
+  redis.thaw();
+  EXPECT_EQ(answer.status, 200);
+  wire::SseParser parser;
+  const auto events = parser.feed(answer.body);
+  ASSERT_TRUE(events);
+  ASSERT_EQ(events->size(), 3U) << answer.body;
+  EXPECT_EQ(events->at(1).event, "response.output_text.delta");
+  EXPECT_EQ(events->at(2).event, "response.failed");
+  const auto failed = base::parse_json(events->at(2).data);
+  EXPECT_EQ(failed->at("sequence_number"), 2);
+  EXPECT_EQ(failed->at("response").at("id"), "resp_1");
+  EXPECT_EQ(failed->at("response").at("store"), true);
+  EXPECT_EQ(answer.body.find(std::to_string(redis.port())), std::string::npos) << answer.body;
+}
+
+TEST_F(Conversation, ARedisThatFreezesHoldsNobodyAndLosesNothing) {
+  if (!RedisServer::installed()) GTEST_SKIP() << "redis-server is not installed";
+  RedisServer redis;
+  ASSERT_TRUE(redis.running());
+  options.session.path = redis.url();
+  add_backends(1);
+  start();
+  turn({{"model", "m"}, {"input", "hello"}});
+  const std::string stateful = R"({"model":"m","input":"and","previous_response_id":"resp_1"})";
+  redis.freeze();
+  for (int i = 0; i < 20; ++i) {
+    const wire::HttpResponse frozen = post("/v1/responses", stateful);
+    EXPECT_EQ(frozen.status, 503) << frozen.body;
+    EXPECT_TRUE(frozen.headers.has("retry-after"));
+  }
+  EXPECT_EQ(post("/v1/responses", R"({"model":"m","input":[{"role":"user","content":"x"}],"store":false})").status,
+            200);
+  redis.thaw();
+  wire::HttpResponse again;
+  do {
+    again = post("/v1/responses", stateful);
+  } while (again.status == 503);
+  EXPECT_EQ(again.status, 200) << again.body;
+  EXPECT_EQ(said(base::parse_json(again.body)->as_object()), "3");
+}
+
+TEST_F(Conversation, ARedisThatIsFullKeepsWhatItHas) {
+  if (!RedisServer::installed()) GTEST_SKIP() << "redis-server is not installed";
+  const RedisServer redis({"--maxmemory", "4mb", "--maxmemory-policy", "noeviction"});
+  ASSERT_TRUE(redis.running());
+  options.session.path = redis.url();
+  add_backends(1);
+  start();
+  turn({{"model", "m"}, {"input", "hello"}});
+  const std::string large = R"({"model":"m","input":")" + std::string(300'000, 'x') + "\"}";
+  wire::HttpResponse full{.status = 200, .headers = {}, .body = {}};
+  for (int i = 0; i < 100 && full.status == 200; ++i)
+    full = post("/v1/responses", large);
+  EXPECT_EQ(full.status, 503) << full.body;
+  EXPECT_NE(full.body.find("session store"), std::string::npos) << full.body;
+  EXPECT_EQ(get("/v1/responses/resp_1").status, 200);
+  EXPECT_EQ(post("/v1/responses", R"({"model":"m","input":[{"role":"user","content":"x"}],"store":false})").status,
+            200);
+  wire::ClientRequest removal;
+  removal.method = "DELETE";
+  removal.url = gateway->url() + "/v1/responses/resp_2";
+  EXPECT_EQ(wire::HttpClient().fetch(removal)->status, 200);
+  turn({{"model", "m"}, {"input", "and"}, {"previous_response_id", "resp_1"}});
+}
+
 }  // namespace
 }  // namespace tidemill::test

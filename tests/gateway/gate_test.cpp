@@ -94,6 +94,25 @@ TEST_F(Gate, ScopesAndAdministration) {
   EXPECT_EQ(get("/backends", admin).status, 200);
 }
 
+// A key is told of what it may call alone, in lists too.
+TEST_F(Gate, AKeySeesItsModels) {
+  add_backend([](const Received&) { return Script{.bytes = answer}; },
+              R"({"data":[{"id":"qwen-1"},{"id":"qwen-2"},{"id":"secret"}]})");
+  const std::string some = make_key({.name = "n", .tenant = "t", .models = {"qwen-*"}});
+  const std::string all = make_key({.name = "a", .tenant = "t"});
+  start(make_key({.name = "o", .tenant = "t", .scopes = {"admin"}}));
+  const auto models = base::parse_json(get("/v1/models", some).body);
+  ASSERT_EQ(models->at("data").as_array().size(), 2U);
+  EXPECT_EQ(models->at("data").as_array().at(0).at("id"), "qwen-1");
+  EXPECT_EQ(base::parse_json(get("/v1/models", all).body)->at("data").as_array().size(), 3U);
+  EXPECT_EQ(get("/v1/models/qwen-2", some).status, 200);
+  EXPECT_EQ(get("/v1/models/secret", some).status, 403);
+  const wire::HttpResponse unnamed = ask(some, R"({"messages":[]})");
+  EXPECT_EQ(unnamed.status, 400);
+  EXPECT_NE(unnamed.body.find("qwen-2"), std::string::npos) << unnamed.body;
+  EXPECT_EQ(unnamed.body.find("secret"), std::string::npos) << unnamed.body;
+}
+
 TEST_F(Gate, LimitsAreToldAndKept) {
   add_backend([](const Received&) { return Script{.bytes = answer}; });
   const std::string secret = make_key({.name = "n", .tenant = "t"});
@@ -136,6 +155,27 @@ TEST_F(Gate, CostsAreToldAndBudgetsKept) {
   const wire::HttpResponse poor = ask(secret);
   EXPECT_EQ(poor.status, 429);
   EXPECT_EQ(code_of(poor), "insufficient_quota");
+}
+
+// A stream's cost stands where its tokens do.
+TEST_F(Gate, TheCostOfAStreamIsInItsUsage) {
+  const std::string usage =
+      R"("usage": {"prompt_tokens":1000,"completion_tokens":100,"prompt_tokens_details":{"cached_tokens":0}})";
+  add_backend([&](const Received&) {
+    return Script{
+        .bytes = chunked_answer({R"(data: {"choices":[{"index":0,"delta":{"content":"\"usage\": {}"}}],"usage":null})"
+                                 "\n\n",
+                                 R"(data: {"choices":[],)" + usage + "}\n\n", "data: [DONE]\n\n"})};
+  });
+  const std::string secret = make_key({.name = "n", .tenant = "t"});
+  set_policy("[prices.m]\ninput = 2\noutput = 10\n");
+  start();
+  const wire::HttpResponse response =
+      ask(secret, R"({"model":"m","stream":true,"max_tokens":100,"messages":[{"role":"user","content":"hi"}]})");
+  const std::string told = usage.substr(0, usage.size() - 1) + R"(,"cost":0.003})";
+  EXPECT_NE(response.body.find(R"(data: {"choices":[],)" + told + "}\n\n"), std::string::npos) << response.body;
+  EXPECT_NE(response.body.find(R"({"content":"\"usage\": {}"}}],"usage":null})"), std::string::npos) << response.body;
+  EXPECT_EQ(response.body.find("cost"), response.body.rfind("cost"));
 }
 
 // One slot: while a request holds it, another waits, a third finds the queue full.

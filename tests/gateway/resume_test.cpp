@@ -185,6 +185,7 @@ TEST_F(Resume, AStreamThatNobodyTakesUpEndsWithAnError) {
     const size_t last = response.body.rfind("data: ");
     const auto error = base::parse_json(std::string_view(response.body).substr(last + 6));
     ASSERT_TRUE(error) << response.body;
+    EXPECT_EQ(response.body.find("127.0.0.1"), std::string::npos) << "addresses are not for clients";
     const json::object& event = error->as_object();
     const std::string_view shape = path;
     if (shape == "/v1/chat/completions") {
@@ -195,6 +196,42 @@ TEST_F(Resume, AStreamThatNobodyTakesUpEndsWithAnError) {
     }
   }
   EXPECT_EQ(metric("tidemill_gateway_lost_streams_total"), 3);
+}
+
+// As OpenAI tells it: the response that was begun has failed, under the next number.
+TEST_F(Resume, AResponseThatNobodyTakesUpHasFailed) {
+  options.resume_window = 100ms;
+  std::atomic<int> asked = 0;
+  const auto event = [](const std::string& type, int number, const std::string& more) {
+    return "event: " + type + "\ndata: {\"type\":\"" + type + "\"" + more +
+           ",\"sequence_number\":" + std::to_string(number) + "}\n\n";
+  };
+  add_backend([&](const Received&) {
+    if (asked++ > 0) return Script{.bytes = ""};
+    std::string bytes = chunked_answer(
+        {mark(R"({"open":{"id":"x"}})"),
+         event("response.created", 0, R"(,"response":{"id":"resp_1","status":"in_progress","output":[]})"),
+         event("response.output_text.delta", 1, R"(,"delta":"\"sequence_number\":77")"),
+         mark(R"({"choice":0,"tokens":[1],"state":{}})")});
+    bytes.resize(bytes.size() - 5);
+    return Script{.bytes = bytes};
+  });
+  start();
+  const wire::HttpResponse response = post("/v1/responses", R"({"model":"m","stream":true,"input":"hi"})");
+  EXPECT_EQ(response.status, 200);
+  wire::SseParser parser;
+  const auto events = parser.feed(response.body);
+  ASSERT_TRUE(events);
+  ASSERT_EQ(events->size(), 3U) << response.body;
+  EXPECT_EQ(events->back().event, "response.failed");
+  const auto failed = base::parse_json(events->back().data);
+  ASSERT_TRUE(failed);
+  EXPECT_EQ(failed->at("type"), "response.failed");
+  EXPECT_EQ(failed->at("sequence_number"), 2);
+  EXPECT_EQ(failed->at("response").at("id"), "resp_1");
+  EXPECT_EQ(failed->at("response").at("status"), "failed");
+  EXPECT_EQ(failed->at("response").at("error").at("code"), "server_error");
+  EXPECT_EQ(failed->at("response").at("error").at("message"), "the stream broke off and could not be taken up");
 }
 
 // A server that does not know the member would begin anew; its words must not reach the client.
