@@ -117,8 +117,8 @@ for part in "${parts[@]}"; do
         for who in "${everyone[@]}"; do
           set -- $who
           before=$(spent "$3")
-          seen=$(taskset -c 1 "$bench" load --stream --to "$2" --rate 3200 --connections 64 --seconds "$seconds")
-          echo "tokens: $1, 64 streams, 3200 tokens/s: $seen; $(awk -v spent=$(($(spent "$3") - before)) '{printf "%.1f us of processor time a token", spent * 1e4 / $1}' <<<"$seen")"
+          seen=$(taskset -c 1 "$bench" load --stream --to "$2" --rate 800 --connections 16 --seconds "$seconds")
+          echo "tokens: $1, 16 streams, 800 tokens/s: $seen; $(awk -v spent=$(($(spent "$3") - before)) '{printf "%.1f us of processor time a token", spent * 1e4 / $1}' <<<"$seen")"
         done
       done ;;
     streams) for who in "${proxies[@]}"; do hold $who; done ;;
