@@ -34,9 +34,12 @@ Choice::Choice(const Request& request, const text::Tokenizer& tokenizer, int ind
       stops_(request.stop, request.quiet) {
   if (request.sampling.penalised()) history_ = TokenHistory(request.prompt);
   event_.choice = index;
-  if (request.grammar == nullptr) return;
-  matcher_ = request.grammar->start();
-  forced_ = matcher_->forced(kMostForced);
+  if (request.grammar != nullptr) {
+    matcher_ = request.grammar->start();
+    forced_ = matcher_->forced(kMostForced);
+  }
+  if (request.reasoning) reasoning_.emplace(*request.reasoning);
+  if (reasoning_ && reasoning_->spent() && can_close_reasoning()) closing_ = 0;
 }
 
 base::Result<const grammar::TokenMask*> Choice::allowed() {
@@ -45,8 +48,30 @@ base::Result<const grammar::TokenMask*> Choice::allowed() {
 }
 
 std::optional<Token> Choice::forced() const {
-  if (finished() || next_forced_ == forced_.size()) return std::nullopt;
+  if (finished()) return std::nullopt;
+  if (closing_) return request_.reasoning->close[*closing_];
+  if (next_forced_ == forced_.size()) return std::nullopt;
   return forced_[next_forced_];
+}
+
+// Whether the tokens that end reasoning may come next, all of them.
+bool Choice::can_close_reasoning() const {
+  if (detokenizer_.within_character()) return false;
+  if (!matcher_) return true;
+  if (next_forced_ < forced_.size()) return false;
+  grammar::Matcher probe = *matcher_;
+  return std::ranges::all_of(request_.reasoning->close, [&](Token token) { return probe.accept(token); });
+}
+
+void Choice::follow_reasoning(std::string_view text) {
+  if (!reasoning_) return;
+  reasoning_->add(text);
+  if (closing_ && ++*closing_ == request_.reasoning->close.size()) {
+    closing_.reset();
+    reasoning_->close();
+  } else if (!closing_ && reasoning_->spent() && can_close_reasoning()) {
+    closing_ = 0;
+  }
 }
 
 void Choice::advance_grammar(Token token) {
@@ -57,8 +82,10 @@ void Choice::advance_grammar(Token token) {
     ++next_forced_;
   }
   if (next_forced_ < forced_.size()) return;
-  forced_ = matcher_->forced(kMostForced);
+  forced_.clear();
   next_forced_ = 0;
+  const bool closing_goes_on = closing_ && *closing_ + 1 < request_.reasoning->close.size();
+  if (!closing_goes_on) forced_ = matcher_->forced(kMostForced);
 }
 
 double Choice::draw() const {
@@ -89,10 +116,10 @@ std::string Choice::spell(Token token) {
 
 std::optional<std::string> Choice::refusal_of(Token token) const {
   if (finished()) return fmt::format("the choice has ended before it ({})", to_string(finish_));
-  if (!matcher_) return std::nullopt;
   if (const std::optional<Token> only = forced(); only && *only != token) {
     return fmt::format("the request's form has only {} there", *only);
   }
+  if (!matcher_) return std::nullopt;
   grammar::Matcher probe = *matcher_;
   const bool allowed = tokenizer_.ends_generation(token) ? probe.can_end() : probe.accept(token);
   if (!allowed) return "the request's form does not allow it there";
@@ -149,7 +176,9 @@ void Choice::take(Token token, std::optional<TokenInfo> info, int64_t room) {
   if (ends_sentence || reason_to_stop(token) != FinishReason::none) return end(FinishReason::stop);
   if (matcher_) advance_grammar(token);
 
-  StopMatcher::Step step = stops_.push(spell(token));
+  const std::string text = spell(token);
+  follow_reasoning(text);
+  StopMatcher::Step step = stops_.push(text);
   event_.text += step.text;
   if (step.matched >= 0) {
     finish_ = FinishReason::stop;

@@ -6,8 +6,10 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "engine/reasoning.hpp"
 #include "engine/request.hpp"
 #include "engine/sampler.hpp"
 #include "engine/stop_matcher.hpp"
@@ -37,7 +39,8 @@ class Choice {
   // What the next token may be, if the request has a grammar (else null), valid until add(). An error is the request's
   // end.
   base::Result<const grammar::TokenMask*> allowed();
-  // The next token, where the grammar leaves no other text and so the model need not be asked. Never when finished.
+  // The next token, where the grammar leaves no other text or reasoning must end, and so the model need not be asked.
+  // Never when finished.
   std::optional<Token> forced() const;
 
   // Takes the tokens that the request has of this choice, before any other; the next event tells of them. `room` says
@@ -64,6 +67,8 @@ class Choice {
   // Nothing if the token may come next, else why not.
   std::optional<std::string> refusal_of(Token token) const;
   void advance_grammar(Token token);
+  void follow_reasoning(std::string_view text);
+  bool can_close_reasoning() const;
   // The text that the token completes.
   std::string spell(Token token);
 
@@ -77,6 +82,8 @@ class Choice {
   std::optional<grammar::Matcher> matcher_;  // with a grammar
   std::vector<Token> forced_;                // that come next, from next_forced_ on
   size_t next_forced_ = 0;
+  std::optional<ReasoningWatch> reasoning_;  // with a budget for it
+  std::optional<size_t> closing_;            // which of the tokens that end reasoning comes next
   Event event_;
   int generated_ = 0;
   int resumed_ = 0;

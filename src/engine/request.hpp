@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/result.hpp"
+#include "engine/reasoning.hpp"
 #include "engine/sampling.hpp"
 #include "engine/stop_matcher.hpp"
 #include "grammar/token_grammar.hpp"
@@ -37,6 +38,10 @@ struct Request {
   // those that alone can follow are taken without asking the model. A choice ends where nothing can follow; one that
   // max_tokens or the context ends may be cut off anywhere.
   std::shared_ptr<const grammar::TokenGrammar> grammar;
+  // How much each choice may reason; none: as much as it likes. Needs special_text, since what opens and closes
+  // reasoning may be special tokens. Where the grammar does not allow the closing tokens yet, or a character is not
+  // whole, more tokens come first.
+  std::optional<ReasoningBudget> reasoning;
   // What each choice has generated already, for a client that was served by another engine until then: empty, or one
   // list for each choice. These tokens count as this request's own in every regard (penalties, draws, max_tokens, stop
   // strings, grammar), but are computed as a prompt is, and come back in one event, Event::resumed, before any other of

@@ -81,6 +81,21 @@ Result<void> validate_stops(const Request& request, int64_t vocabulary) {
   return {};
 }
 
+Result<void> validate_reasoning(const Request& request, int64_t vocabulary) {
+  if (!request.reasoning) return {};
+  const ReasoningBudget& budget = *request.reasoning;
+  if (budget.tokens < 0) {
+    return invalid("reasoning", fmt::format("reasoning must have 0 tokens or more, not {}", budget.tokens));
+  }
+  if (budget.close.empty() || budget.closes.empty()) {
+    return invalid("reasoning", "reasoning with a budget needs tokens and a text that end it");
+  }
+  if (!request.special_text) return invalid("reasoning", "reasoning with a budget needs special_text");
+  for (const Token token : budget.close)
+    TM_CHECK(is_token("reasoning", token, vocabulary));
+  return {};
+}
+
 // What the choices' own state does not say (Choice::resume).
 Result<void> validate_resumed(const Request& request, int64_t vocabulary) {
   if (request.resumed.empty()) return {};
@@ -121,6 +136,7 @@ Result<void> validate(const Request& request, const RequestLimits& limits) {
   }
   TM_CHECK(validate_sampling(request.sampling, limits.vocabulary));
   TM_CHECK(validate_stops(request, limits.vocabulary));
+  TM_CHECK(validate_reasoning(request, limits.vocabulary));
   TM_CHECK(validate_resumed(request, limits.vocabulary));
   return validate_prompt(request, limits);
 }

@@ -19,6 +19,9 @@ class Detokenizer {
   // The text that this token completes, often empty.
   std::string push(Token token);
 
+  // Whether a character has begun of which bytes are still to come.
+  bool within_character() const { return !pending_.empty(); }
+
   // What is left when no token follows: U+FFFD for an unfinished character, else nothing.
   std::string flush();
 
