@@ -87,7 +87,7 @@ Result<void> parse_tool_fields(const JsonFields& fields, GenerateRequest& reques
   return check_tools(request.tools, request.tool_choice, "tools");
 }
 
-// Thinking is off unless it is asked for, as in the original. How long it may be is the model's to say.
+// Thinking is off unless it is asked for, as in the original.
 Result<void> parse_thinking(const JsonFields& fields, GenerateRequest& request) {
   bool on = false;
   TM_TRY(const json::object* object, fields.object("thinking"));
@@ -103,6 +103,7 @@ Result<void> parse_thinking(const JsonFields& fields, GenerateRequest& request) 
                                                              "'max_tokens' ({})",
                                                              *budget, *request.max_tokens));
       }
+      request.reasoning_tokens = budget;
     } else if (type == "adaptive" || type == "between_tools") {
       on = true;
     } else if (type != "disabled") {

@@ -17,11 +17,6 @@ namespace json = base::json;
 
 namespace {
 
-json::value finish_json(FinishReason reason) {
-  if (reason == FinishReason::none) return nullptr;
-  return json::string(to_string(reason));
-}
-
 // JSON has no infinity; a token that cannot be chosen is shown as OpenAI shows it.
 double finite_logprob(double logprob) {
   return std::isfinite(logprob) ? logprob : -9999.0;
@@ -59,6 +54,12 @@ json::object usage_json(const Usage& usage) {
 
 OpenAiAnswer::OpenAiAnswer(const AnswerForm& form, AnswerInfo info)
     : form_(form), info_(std::move(info)), choices_(static_cast<size_t>(info_.choices)) {}
+
+json::value OpenAiAnswer::finish_json(FinishReason reason) const {
+  if (reason == FinishReason::none) return nullptr;
+  if (reason == FinishReason::tool_calls && form_.function_call) return "function_call";
+  return json::string(to_string(reason));
+}
 
 json::object OpenAiAnswer::envelope(bool chunk) const {
   return {{"id", info_.id}, {"object", object_name(chunk)}, {"created", info_.created}, {"model", info_.model}};
@@ -150,14 +151,18 @@ std::vector<json::object> ChatAnswer::pieces(const Event& event, bool has_logpro
   if (!event.reasoning.empty()) add({{"reasoning_content", event.reasoning}});
   if (!event.text.empty()) add({{"content", event.text}});
   for (const ToolCallDelta& delta : event.tool_calls) {
+    json::object function;
+    if (!delta.name.empty()) function["name"] = delta.name;
+    function["arguments"] = delta.arguments;
+    if (form_.function_call) {
+      if (delta.index == 0) add({{"function_call", std::move(function)}});
+      continue;
+    }
     json::object call{{"index", delta.index}};
     if (!delta.id.empty()) {
       call["id"] = delta.id;
       call["type"] = "function";
     }
-    json::object function;
-    if (!delta.name.empty()) function["name"] = delta.name;
-    function["arguments"] = delta.arguments;
     call["function"] = std::move(function);
     add({{"tool_calls", json::array{std::move(call)}}});
   }
@@ -175,7 +180,10 @@ json::object ChatAnswer::whole_choice(const Choice& choice) const {
   message["content"] = choice.text.empty() && !choice.calls.empty() ? json::value(nullptr) : json::value(choice.text);
   message["refusal"] = nullptr;
   if (!choice.reasoning.empty()) message["reasoning_content"] = choice.reasoning;
-  if (!choice.calls.empty()) {
+  if (!choice.calls.empty() && form_.function_call) {
+    const ToolCall& call = choice.calls.front();
+    message["function_call"] = json::object{{"name", call.name}, {"arguments", call.arguments}};
+  } else if (!choice.calls.empty()) {
     json::array& calls = message["tool_calls"].emplace_array();
     for (const ToolCall& call : choice.calls) {
       calls.push_back(json::object{

@@ -18,9 +18,10 @@ struct AnswerForm {
   bool logprobs = false;
   int top_logprobs = 0;
   bool include_usage = false;
+  bool function_call = false;  // GenerateRequest::tells_function_call
 
   static AnswerForm of(const GenerateRequest& request) {
-    return {request.logprobs, request.top_logprobs, request.include_usage};
+    return {request.logprobs, request.top_logprobs, request.include_usage, request.tells_function_call};
   }
 };
 
@@ -59,6 +60,8 @@ class OpenAiAnswer : public Answer {
   // The whole choice's, likewise.
   virtual base::json::object whole_choice(const Choice& choice) const = 0;
   virtual base::json::value logprobs_json(const std::vector<TokenInfo>& tokens) const = 0;
+
+  base::json::value finish_json(FinishReason reason) const;
 
   const AnswerForm form_;
 

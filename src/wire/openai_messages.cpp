@@ -7,6 +7,7 @@
 #include <fmt/core.h>
 
 #include "base/utf8.hpp"
+#include "wire/openai_functions.hpp"
 
 namespace tidemill::wire {
 
@@ -72,6 +73,7 @@ Result<json::object> parse_message(const JsonFields& message, const json::object
   if (calls != nullptr) {
     TM_TRY(parsed["tool_calls"], parse_tool_calls(message, *calls));
   }
+  if (*role == "function" && parsed["content"].is_null()) parsed["content"] = "";
   const bool may_be_empty = *role == "assistant";
   if (!may_be_empty && parsed["content"].is_null()) {
     return message.invalid("content",
@@ -95,6 +97,7 @@ Result<json::array> parse_messages(const JsonFields& fields, std::string_view na
     TM_TRY(json::object message, parse_message(JsonFields(*object, fields.path(place)), *object));
     parsed.push_back(std::move(message));
   }
+  TM_CHECK(translate_functions(parsed, fields.path(name)));
   return parsed;
 }
 

@@ -11,6 +11,7 @@
 #include "base/utf8.hpp"
 #include "wire/json_fields.hpp"
 #include "wire/openai_answer.hpp"
+#include "wire/openai_functions.hpp"
 #include "wire/openai_messages.hpp"
 #include "wire/openai_tools.hpp"
 
@@ -140,9 +141,7 @@ Result<void> refuse_unsupported(const JsonFields& fields) {
     std::string_view name;
     std::string_view why;
   };
-  constexpr std::array<Field, 5> refused = {{
-      {"functions", "this older form of 'tools' is not supported; use 'tools'"},
-      {"function_call", "this older form of 'tool_choice' is not supported; use 'tool_choice'"},
+  constexpr std::array<Field, 3> refused = {{
       {"audio", "audio output is not supported"},
       {"web_search_options", "web search is not supported"},
       {"suffix", "insertion before a suffix is not supported"},
@@ -234,6 +233,7 @@ Result<GenerateRequest> parse_chat_request(std::string_view body) {
   TM_CHECK(check_tools(request.tools, request.tool_choice, "tools"));
   TM_TRY(const auto parallel, fields.boolean("parallel_tool_calls"));
   request.parallel_tool_calls = parallel.value_or(true);
+  TM_CHECK(parse_functions(fields, request));
 
   TM_TRY(const auto max_completion_tokens, fields.integer("max_completion_tokens", 1, max_int));
   TM_TRY(const auto max_tokens, fields.integer("max_tokens", 1, max_int));
@@ -250,6 +250,7 @@ Result<GenerateRequest> parse_chat_request(std::string_view body) {
   TM_TRY(const auto generation_prompt, fields.boolean("add_generation_prompt"));
   request.add_generation_prompt = generation_prompt.value_or(true);
   TM_CHECK(parse_continuation(fields, request));
+  TM_TRY(request.reasoning_tokens, fields.integer("thinking_token_budget", 0, max_int));
   TM_TRY(const auto effort, fields.string("reasoning_effort"));
   if (effort) set_reasoning_effort(*effort, request.template_variables);
   TM_TRY(const json::object* variables, fields.object("chat_template_kwargs"));
@@ -265,6 +266,11 @@ Result<GenerateRequest> parse_completion_request(std::string_view body) {
   const JsonFields fields(object);
   GenerateRequest request;
   request.dialect = Dialect::completions;
+  constexpr std::array<JsonFields::Refused, 2> refused = {{
+      {"functions", "calls are made in chats alone; use /v1/chat/completions"},
+      {"function_call", "calls are made in chats alone; use /v1/chat/completions"},
+  }};
+  TM_CHECK(fields.refuse(refused));
   TM_CHECK(parse_common(fields, request));
   TM_TRY(request.prompts, parse_prompts(fields, "prompt"));
 

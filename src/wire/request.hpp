@@ -91,6 +91,8 @@ struct GenerateRequest {
   // What the answer begins with, and is not said again: the model goes on from there. Anthropic's prefill, vLLM's
   // "continue_final_message".
   std::string answer_begins;
+  // Calls are told as "function_call", the older word for one of "tool_calls".
+  bool tells_function_call = false;
   // Responses' "truncation": "auto": where the context is too short, the oldest turns go, and calls with their results.
   bool drop_oldest = false;
 
@@ -100,7 +102,8 @@ struct GenerateRequest {
 
   OutputFormat output;
   SamplingFields sampling;
-  std::optional<int64_t> max_tokens;  // of each choice
+  std::optional<int64_t> max_tokens;        // of each choice
+  std::optional<int64_t> reasoning_tokens;  // of these, the most that each choice may spend on reasoning
   std::vector<std::string> stop;
   TokenIds stop_tokens;
   bool ignore_eos = false;

@@ -38,6 +38,7 @@ TEST(MessagesRequest, ReadsEveryField) {
   EXPECT_EQ(request.dialect, Dialect::messages);
   EXPECT_EQ(request.model, "m");
   EXPECT_EQ(request.max_tokens, 9);
+  EXPECT_EQ(request.reasoning_tokens, 8);
   EXPECT_EQ(request.sampling.temperature, 0.5);
   EXPECT_EQ(request.sampling.top_p, 0.9);
   EXPECT_EQ(request.sampling.top_k, 40);

@@ -107,6 +107,32 @@ TEST(ChatAnswer, StreamsReasoningAndCalls) {
   EXPECT_EQ(deltas[6], json::value(json::object()));
 }
 
+TEST(ChatAnswer, TellsOfAFunctionCallWhereThatWasAskedFor) {
+  const AnswerForm form{.function_call = true};
+  Event begun;
+  begun.tool_calls = {{0, "call_1", "f", "{\"x\""}};
+  Event ended;
+  ended.tool_calls = {{0, "", "", ": 1}"}};
+  ended.finish = FinishReason::tool_calls;
+  ChatAnswer whole(form, {"chatcmpl-1", "m", 1, 1});
+  ChatAnswer streamed(form, {"chatcmpl-1", "m", 1, 1});
+  std::string stream;
+  for (const Event& event : {begun, ended}) {
+    whole.collect(event);
+    streamed.stream(event, stream);
+  }
+  EXPECT_EQ(parse(whole.whole({})).at("choices").at(0), parse(R"({
+    "index": 0, "message": {"role": "assistant", "content": null, "refusal": null,
+                            "function_call": {"name": "f", "arguments": "{\"x\": 1}"}},
+    "logprobs": null, "finish_reason": "function_call"})"));
+  const std::vector<json::value> chunks = chunks_of(stream);
+  ASSERT_EQ(chunks.size(), 4U);
+  EXPECT_EQ(chunks[1].at("choices").at(0).at("delta"),
+            parse(R"({"function_call": {"name": "f", "arguments": "{\"x\""}})"));
+  EXPECT_EQ(chunks[2].at("choices").at(0).at("delta"), parse(R"({"function_call": {"arguments": ": 1}"}})"));
+  EXPECT_EQ(chunks[3].at("choices").at(0).at("finish_reason"), "function_call");
+}
+
 TEST(ChatAnswer, Streams) {
   ChatAnswer answer({.include_usage = true}, {"chatcmpl-1", "m", 1, 1});
   std::string out;

@@ -130,12 +130,89 @@ TEST(ChatRequest, BringsMessagesIntoTheTemplatesForm) {
 }
 
 TEST(ChatRequest, RefusesWhatIsNotSupportedInsteadOfDroppingIt) {
-  for (const char* more : {R"("functions":[{}])", R"("modalities":["audio"])", R"("tools":[{"type":"web_search"}])"}) {
+  for (const char* more : {R"("modalities":["audio"])", R"("tools":[{"type":"web_search"}])"}) {
     const auto parsed = parse_chat_request(chat(more));
     ASSERT_FALSE(parsed) << more;
     EXPECT_EQ(parsed.error().code(), base::ErrorCode::unsupported) << more;
   }
   EXPECT_EQ(chat_fault(chat(R"("response_format":{"type":"text"},"tools":[],"modalities":["text"])")), "(none)");
+}
+
+TEST(ChatRequest, TakesABudgetOfReasoning) {
+  EXPECT_EQ(parse_chat_request(chat(R"("thinking_token_budget":0)"))->reasoning_tokens, 0);
+  EXPECT_FALSE(parse_chat_request(chat(R"("seed":1)"))->reasoning_tokens.has_value());
+  EXPECT_EQ(chat_fault(chat(R"("thinking_token_budget":-1)")), "thinking_token_budget");
+  EXPECT_EQ(chat_fault(chat(R"("thinking_token_budget":"much")")), "thinking_token_budget");
+}
+
+TEST(ChatRequest, TakesFunctionsForTools) {
+  const std::string functions = R"("functions":[{"name":"f","description":"F.","parameters":{"type":"object"}},)"
+                                R"({"name":"g"}])";
+  const auto plain = parse_chat_request(chat(functions));
+  ASSERT_TRUE(plain) << plain.error().to_string();
+  ASSERT_EQ(plain->tools.size(), 2u);
+  EXPECT_EQ(plain->tools[0].name, "f");
+  EXPECT_EQ(plain->tools[0].description, "F.");
+  EXPECT_EQ(plain->tools[0].parameters, (json::value{{"type", "object"}}));
+  EXPECT_EQ(plain->tool_choice.kind, ToolChoice::Kind::automatic);
+  EXPECT_FALSE(plain->parallel_tool_calls);
+  EXPECT_TRUE(plain->tells_function_call);
+  EXPECT_EQ(parse_chat_request(chat(functions + R"(,"function_call":"auto")"))->tool_choice.kind,
+            ToolChoice::Kind::automatic);
+  EXPECT_EQ(parse_chat_request(chat(functions + R"(,"function_call":"none")"))->tool_choice.kind,
+            ToolChoice::Kind::none);
+  const auto named = parse_chat_request(chat(functions + R"(,"function_call":{"name":"g"})"));
+  ASSERT_TRUE(named) << named.error().to_string();
+  EXPECT_EQ(named->tool_choice.kind, ToolChoice::Kind::named);
+  EXPECT_EQ(named->tool_choice.name, "g");
+  EXPECT_FALSE(parse_chat_request(chat(R"("seed":1)"))->tells_function_call);
+
+  EXPECT_EQ(chat_fault(chat(functions + R"(,"function_call":{"name":"h"})")), "function_call");
+  EXPECT_EQ(chat_fault(chat(functions + R"(,"function_call":"required")")), "function_call");
+  EXPECT_EQ(chat_fault(chat(functions + R"(,"function_call":{})")), "function_call.name");
+  EXPECT_EQ(chat_fault(chat(R"("function_call":"auto")")), "function_call");
+  EXPECT_EQ(chat_fault(chat(R"("functions":[{}])")), "functions[0].name");
+  EXPECT_EQ(chat_fault(chat(R"("functions":[1])")), "functions[0]");
+  EXPECT_EQ(chat_fault(chat(R"("functions":[{"name":"f"},{"name":"f"}])")), "functions");
+  EXPECT_EQ(chat_fault(chat(functions + R"(,"tools":[{"type":"function","function":{"name":"f"}}])")), "functions");
+  EXPECT_EQ(chat_fault(chat(functions + R"(,"tool_choice":"auto")")), "functions");
+  EXPECT_EQ(completion_fault(completion(functions)), "functions");
+}
+
+TEST(ChatRequest, TakesCallsOfFunctionsInMessages) {
+  const auto parsed = parse_chat_request(
+      R"({"messages":[{"role":"user","content":"a"},
+          {"role":"assistant","content":null,"function_call":{"name":"f","arguments":"{\"x\":1}"}},
+          {"role":"function","name":"f","content":"one"},
+          {"role":"assistant","content":null,"function_call":{"name":"f","arguments":"no json"},"tool_calls":null},
+          {"role":"function","name":"f","content":null},
+          {"role":"assistant","content":"b","function_call":null},
+          {"role":"function","name":"g","content":"unasked"}]})");
+  ASSERT_TRUE(parsed) << parsed.error().to_string();
+  const json::array& messages = parsed->messages;
+  const json::value& call = messages[1].at("tool_calls").at(0);
+  EXPECT_EQ(call.at("type"), json::value("function"));
+  EXPECT_EQ(call.at("function").at("name"), json::value("f"));
+  EXPECT_EQ(call.at("function").at("arguments"), (json::value{{"x", 1}}));
+  EXPECT_FALSE(messages[1].get_object().contains("function_call"));
+  EXPECT_EQ(messages[2].at("role"), json::value("tool"));
+  EXPECT_EQ(messages[2].at("tool_call_id"), call.at("id"));
+  EXPECT_EQ(messages[2].at("content"), json::value("one"));
+  EXPECT_EQ(messages[3].at("tool_calls").at(0).at("function").at("arguments"), json::value("no json"));
+  EXPECT_NE(messages[3].at("tool_calls").at(0).at("id"), call.at("id"));
+  EXPECT_EQ(messages[4].at("tool_call_id"), messages[3].at("tool_calls").at(0).at("id"));
+  EXPECT_EQ(messages[4].at("content"), json::value(""));
+  EXPECT_EQ(messages[6].at("role"), json::value("tool"));
+
+  const auto fault_of = [](std::string_view message) {
+    return chat_fault(R"({"messages":[{"role":"user","content":"a"},)" + std::string(message) + "]}");
+  };
+  EXPECT_EQ(fault_of(R"({"role":"function","content":"x"})"), "messages[1].name");
+  EXPECT_EQ(fault_of(R"({"role":"assistant","function_call":"f"})"), "messages[1].function_call");
+  EXPECT_EQ(fault_of(R"({"role":"assistant","function_call":{"name":"f"}})"), "messages[1].function_call.arguments");
+  EXPECT_EQ(fault_of(R"({"role":"assistant","function_call":{"arguments":"{}"}})"), "messages[1].function_call.name");
+  EXPECT_EQ(fault_of(R"({"role":"assistant","function_call":{"name":"f","arguments":"{}"},"tool_calls":[]})"),
+            "messages[1].function_call");
 }
 
 TEST(ChatRequest, TakesTools) {
