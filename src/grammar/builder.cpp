@@ -23,6 +23,9 @@ void GrammarBuilder::fail(ErrorCode code, std::string message) {
 Expression GrammarBuilder::keep(NodeIndex node) {
   if (expressions_.size() > limits_.max_nodes)
     fail(ErrorCode::too_large, fmt::format("the grammar has more than {} parts", limits_.max_nodes));
+  if (expressions_.alternatives() > limits_.max_alternatives)
+    fail(ErrorCode::too_large,
+         fmt::format("the choices of the grammar have more than {} alternatives", limits_.max_alternatives));
   return failed() ? nothing() : Expression{node};
 }
 

@@ -101,6 +101,7 @@ class Expressions {
   // The literal behind its first byte.
   NodeIndex literal_tail(NodeIndex literal);
 
+  size_t alternatives() const { return members_.size(); }  // of all choices together
   size_t size() const { return nodes_.size(); }
   size_t memory() const;  // bytes, roughly
 

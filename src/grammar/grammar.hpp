@@ -19,8 +19,9 @@ namespace tidemill::grammar {
 // does not depend on the machine.
 struct GrammarLimits {
   size_t max_nodes = 200'000;
-  size_t max_repeat = 100'000;  // largest bound of a counted repetition (counted ones are not unrolled)
-  int max_depth = 200;          // nesting of the source (schema, regex, GBNF)
+  size_t max_alternatives = 1'000'000;  // of choices, together; objects with many optional properties are of many
+  size_t max_repeat = 100'000;          // largest bound of a counted repetition (counted ones are not unrolled)
+  int max_depth = 200;                  // nesting of the source (schema, regex, GBNF)
   size_t max_source_bytes = 1 << 20;
   size_t max_states = 20'000;         // of automata: intersections, searches for triggers; together
   size_t max_text_bytes = 4U << 20U;  // of literals, together

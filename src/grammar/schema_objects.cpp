@@ -14,7 +14,8 @@ namespace json = base::json;
 
 namespace {
 
-constexpr size_t kMaxCounted = 40'000;  // pairs of a property and how many came before
+constexpr size_t kMaxCounted = 40'000;          // pairs of a property and how many came before
+constexpr size_t kMaxAlternatives = 1'000'000;  // of what may come next, over all places in an object
 
 }  // namespace
 
@@ -179,6 +180,17 @@ base::Result<Expression> SchemaWriter::members(const ObjectShape& shape, const s
   if ((top + 1) * (properties.size() + 1) > kMaxCounted) {
     return error(ErrorCode::too_large, owner, at_most ? "maxProperties" : "minProperties",
                  fmt::format("{} properties are too many to be counted", properties.size()));
+  }
+  // At each place any of the properties up to the next required one may come.
+  size_t alternatives = 0;
+  for (size_t i = properties.size(), open = 1; i-- > 0; alternatives += (top + 1) * open)
+    open = properties[i].required ? 1 : open + 1;
+  if (alternatives > kMaxAlternatives) {
+    return error(
+        ErrorCode::too_large, owner, "properties",
+        fmt::format("{} properties, {} of them optional, are too many in one object: about a thousand optional "
+                    "ones are taken, or more with required ones between them",
+                    properties.size(), properties.size() - required));
   }
   std::vector<Expression> after(top + 1);  // by count
   for (size_t count = 0; count <= top; ++count) {

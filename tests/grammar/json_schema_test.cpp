@@ -481,6 +481,42 @@ TEST(JsonSchema, ListsTooLongToBeComparedAreRefused) {
                  "too long to be compared");
 }
 
+// Each optional property may be followed by any of those behind it, so that what is kept grows with their square.
+TEST(JsonSchema, ObjectsTakeAThousandOptionalProperties) {
+  const auto object = [](int count, std::string_view more, int required_each = 0) {
+    std::string properties;
+    std::string required;
+    for (int i = 0; i < count; ++i) {
+      properties += fmt::format(R"({}"p{}":{{"type":"null"}})", i == 0 ? "" : ",", i);
+      if (required_each > 0 && i % required_each == 0)
+        required += fmt::format(R"({}"p{}")", required.empty() ? "" : ",", i);
+    }
+    return fmt::format(R"({{"type":"object","properties":{{{}}},"required":[{}],"additionalProperties":false{}}})",
+                       properties, required, more);
+  };
+  expect_refusal(object(16'000, ""), ErrorCode::too_large, "16000 properties, 16000 of them optional, are too many");
+  expect_refusal(object(1'100, ""), ErrorCode::too_large, "too many");
+  expect_refusal(object(900, R"(,"maxProperties":20)"), ErrorCode::too_large, "too many");
+  const std::string last = R"({"p899":null})";
+  check({object(900, "").c_str(), {"{}", last.c_str()}, {R"({"p899":null,"p1":null})"}});
+  std::string all;
+  for (int i = 0; i < 3'000; i += 3)
+    all += fmt::format(R"({}"p{}":null)", i == 0 ? "" : ",", i);
+  const std::string some = "{" + all + "}";
+  check({object(3'000, "", 3).c_str(), {some.c_str()}, {"{}"}});
+  // What several objects have counts together; those that are the same are one.
+  std::string objects;
+  for (int i = 0; i < 30; ++i) {
+    std::string properties;
+    for (int j = 0; j < 300; ++j)
+      properties += fmt::format(R"({}"p{}_{}":{{"type":"null"}})", j == 0 ? "" : ",", i, j);
+    objects += fmt::format(R"({}"o{}":{{"type":"object","properties":{{{}}},"additionalProperties":false}})",
+                           i == 0 ? "" : ",", i, properties);
+  }
+  expect_refusal(fmt::format(R"({{"type":"object","properties":{{{}}}}})", objects), ErrorCode::too_large,
+                 "more than 1000000 alternatives");
+}
+
 TEST(JsonSchema, LargeEnums) {
   std::string schema = R"({"enum":[)";
   for (int i = 0; i < 20'000; ++i)
