@@ -48,11 +48,23 @@ Result<json::value> parse_content(const JsonFields& message) {
 Result<json::array> parse_tool_calls(const JsonFields& message, const json::array& calls) {
   json::array parsed = calls;
   for (size_t i = 0; i < parsed.size(); ++i) {
+    const std::string place = fmt::format("tool_calls[{}]", i);
     json::object* call = parsed[i].if_object();
-    if (call == nullptr) return message.mismatch(fmt::format("tool_calls[{}]", i), "an object", parsed[i]);
-    json::value* function = call->if_contains("function");
-    if (function == nullptr || !function->is_object()) continue;
-    json::value* arguments = function->get_object().if_contains("arguments");
+    if (call == nullptr) return message.mismatch(place, "an object", parsed[i]);
+    const JsonFields fields(calls[i].get_object(), message.path(place));
+    TM_TRY(const auto id, fields.string("id"));
+    TM_TRY(const auto type, fields.string("type"));
+    if (type && *type != "function") {
+      return fields.unsupported("type", fmt::format("calls of type \"{}\" are not supported, only \"function\" is",
+                                                    base::utf8::prefix(*type, 40)));
+    }
+    TM_TRY(const json::object* called, fields.object("function"));
+    if (called == nullptr) {
+      return fields.invalid(
+          "function", fmt::format("'{}' is required: an object with 'name' and 'arguments'", fields.path("function")));
+    }
+    TM_TRY(const std::string name, JsonFields(*called, fields.path("function")).required_string("name"));
+    json::value* arguments = call->at("function").get_object().if_contains("arguments");
     if (arguments == nullptr || !arguments->is_string()) continue;
     auto value = base::parse_json(std::string_view(arguments->get_string()));
     if (value && value->is_object()) *arguments = std::move(*value);

@@ -115,6 +115,14 @@ TEST(ChatRequest, ChecksMessages) {
   EXPECT_EQ(chat_fault(R"({"messages":[{"role":"user","content":[{"type":"image_url","image_url":{}}]}]})"),
             "messages[0].content[0].type");
   EXPECT_EQ(chat_fault(R"({"messages":[{"role":"assistant","content":null,"tool_calls":[]}]})"), "(none)");
+  const auto call_fault = [](std::string_view call) {
+    return chat_fault(R"({"messages":[{"role":"assistant","tool_calls":[)" + std::string(call) + "]}]}");
+  };
+  EXPECT_EQ(call_fault(R"({"function":{"name":"f"}})"), "(none)");
+  EXPECT_EQ(call_fault("{}"), "messages[0].tool_calls[0].function");
+  EXPECT_EQ(call_fault(R"({"function":{}})"), "messages[0].tool_calls[0].function.name");
+  EXPECT_EQ(call_fault(R"({"id":1,"function":{"name":"f"}})"), "messages[0].tool_calls[0].id");
+  EXPECT_EQ(call_fault(R"({"type":"custom","custom":{"name":"f"}})"), "messages[0].tool_calls[0].type");
 }
 
 TEST(ChatRequest, BringsMessagesIntoTheTemplatesForm) {
