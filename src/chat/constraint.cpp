@@ -32,6 +32,8 @@ class Constraint {
   static std::vector<Tool> callable(std::span<const Tool> tools, const ToolChoice& choice);
   bool must_call() const { return rules_.choice.kind == Kind::required || rules_.choice.kind == Kind::named; }
 
+  bool goes_on() const { return rules_.start == Start::content; }
+
   base::Result<Expression> tagged();
   base::Result<Expression> automatic();
   base::Result<Expression> harmony();
@@ -41,6 +43,7 @@ class Constraint {
   Expression some_space();
   Expression content();
   Expression plain_text();
+  Expression text_then(Expression text, Expression calls);
   Expression answer_recipient(Expression content);
 
   grammar::GrammarBuilder& builder_;
@@ -64,7 +67,7 @@ base::Result<Expression> Constraint::output() {
 
 // Through the closing tag if the prompt has opened it, else none or all of it.
 Expression Constraint::reasoning() {
-  if (!format_.reasons()) return builder_.empty();
+  if (!format_.reasons() || goes_on()) return builder_.empty();
   std::vector<std::string> not_inside = {std::string(trimmed(format_.reasoning_close))};
   if (format_.syntax.control) {
     const std::vector<std::string> triggers = call_triggers(format_.syntax);
@@ -72,7 +75,7 @@ Expression Constraint::reasoning() {
   }
   const Expression rest = builder_.sequence(
       {builder_.text_without(not_inside), calls_.spelled(trimmed(format_.reasoning_close)), some_space()});
-  if (rules_.reasoning_first) return rest;
+  if (rules_.start == Start::reasoning) return rest;
   if (format_.reasoning_open.empty() || !rules_.may_reason) return builder_.empty();
   return builder_.optional(builder_.sequence({some_space(), calls_.spelled(trimmed(format_.reasoning_open)), rest}));
 }
@@ -89,7 +92,7 @@ Expression Constraint::plain_text() {
   if (const std::string_view open = trimmed(format_.reasoning_open); !open.empty()) triggers.emplace_back(open);
   if (triggers.empty()) return builder_.repeat(builder_.any_character(), 0, std::nullopt);
   const Expression text = builder_.text_without(triggers);
-  if (!format_.syntax.bare || rules_.choice.kind == Kind::none) return text;
+  if (!format_.syntax.bare || rules_.choice.kind == Kind::none || goes_on()) return text;
   // Where JSON alone is a call, text must not begin with any.
   const grammar::CodePointRange spaces[] = {{'\t', '\n'}, {'\r', '\r'}, {' ', ' '}};
   const grammar::CodePointRange others[] = {{0, 8},
@@ -107,7 +110,7 @@ Expression Constraint::plain_text() {
 }
 
 Expression Constraint::answer_recipient(Expression content) {
-  if (format_.syntax.recipient.empty()) return content;
+  if (format_.syntax.recipient.empty() || goes_on()) return content;
   return builder_.sequence({builder_.literal(format_.syntax.recipient + "\n"), content});
 }
 
@@ -115,29 +118,29 @@ Expression Constraint::content() {
   return answer_recipient(rules_.content ? *rules_.content : plain_text());
 }
 
+// Text, and perhaps calls.
+Expression Constraint::text_then(Expression text, Expression calls) {
+  const CallSyntax& syntax = format_.syntax;
+  // Behind text the opening must be there, which the prompt may have written for what comes first, and which calls
+  // alone may do without.
+  if (!syntax.recipient.empty() || syntax.bare) {
+    return builder_.sequence({text, builder_.optional(builder_.sequence({calls_.spelled(syntax.open), calls}))});
+  }
+  // Behind a closing tag the model may say more, and call again. Without one, what follows could be read as a part of
+  // the call.
+  const bool closed =
+      !trimmed(syntax.list || syntax.section_close.empty() ? syntax.close : syntax.section_close).empty();
+  if (!closed) return builder_.sequence({text, builder_.optional(calls)});
+  const std::optional<size_t> most = rules_.parallel ? std::optional<size_t>() : std::optional<size_t>(1);
+  return builder_.sequence({text, builder_.repeat(builder_.sequence({calls, plain_text()}), 0, most)});
+}
+
 base::Result<Expression> Constraint::automatic() {
   TM_TRY(const Expression calls, calls_.calls(rules_.parallel));
   if (rules_.content) return builder_.choice({content(), calls});
-  const CallSyntax& syntax = format_.syntax;
-  if (!syntax.recipient.empty()) {
-    // The second recipient is announced by the model, the first by the prompt.
-    return builder_.choice(
-        {calls,
-         builder_.sequence({content(), builder_.optional(builder_.sequence({calls_.spelled(syntax.open), calls}))})});
-  }
-  if (!syntax.bare) {
-    // Behind a closing tag the model may say more, and call again. Without one, what follows could be read as a part of
-    // the call.
-    const bool closed =
-        !trimmed(syntax.list || syntax.section_close.empty() ? syntax.close : syntax.section_close).empty();
-    const Expression text = plain_text();
-    if (!closed) return builder_.sequence({text, builder_.optional(calls)});
-    const std::optional<size_t> most = rules_.parallel ? std::optional<size_t>() : std::optional<size_t>(1);
-    return builder_.sequence({text, builder_.repeat(builder_.sequence({calls, text}), 0, most)});
-  }
-  return builder_.choice(
-      {calls,
-       builder_.sequence({plain_text(), builder_.optional(builder_.sequence({calls_.spelled(syntax.open), calls}))})});
+  const Expression either = text_then(content(), calls);
+  const bool calls_alone = !goes_on() && (!format_.syntax.recipient.empty() || format_.syntax.bare);
+  return calls_alone ? builder_.choice({calls, either}) : either;
 }
 
 base::Result<Expression> Constraint::tagged() {
@@ -181,6 +184,7 @@ Expression Constraint::message_before(std::string_view channel, Expression text)
 base::Result<Expression> Constraint::harmony() {
   const std::vector<std::string> ends = {"<|end|>", "<|call|>", "<|return|>", "<|start|>", "<|channel|>"};
   const Expression text = builder_.text_without(ends);
+  if (goes_on()) return text;
   const Expression analysis = message_before("analysis", text);
   const Expression answer = builder_.sequence({builder_.special("<|channel|>"), builder_.literal("final"),
                                                builder_.special("<|message|>"), rules_.content.value_or(text)});

@@ -14,12 +14,13 @@ namespace tidemill::chat {
 struct ToolRules {
   ToolChoice choice;
   bool parallel = true;  // more than one call is fine
-  // Whether the prompt left off inside of reasoning: the output goes through its closing tag first. Where it did not,
-  // and the format has reasoning tags, reasoning may come first.
-  bool reasoning_first = false;
+  // Inside of reasoning the output goes through its closing tag first. At the beginning of an answer reasoning may come
+  // first, where the format has tags for it. Content that has begun goes on, and calls may stand behind it.
+  Start start = Start::answer;
   bool may_reason = true;  // false: thinking was turned off, and no reasoning is opened
   bool always = false;     // give a grammar for `automatic` without strict tools too
-  // What content must be (response_format); none: any text.
+  // What content must be (response_format); none: any text. Not for content that has begun, nor may that choose
+  // `required` or `named`.
   std::optional<grammar::Expression> content;
 };
 

@@ -101,6 +101,13 @@ struct Format {
   bool reasons() const { return !reasoning_close.empty() || tools == ToolFormat::harmony; }
 };
 
+// Where an output begins.
+enum class Start : uint8_t {
+  answer,     // nothing of it has been written
+  reasoning,  // the prompt has opened reasoning
+  content,    // the prompt has begun the answer's content, which goes on
+};
+
 // Renders small conversations with calls and with reasoning, and takes the format whose parser reads those very calls
 // back; where none of the known formats does, JSON between tags of the template's own (json_in_tags). Where the
 // template writes no call, the format is the one whose control tokens it speaks of in what it renders for a list of

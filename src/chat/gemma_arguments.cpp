@@ -1,5 +1,6 @@
+#include "chat/gemma_arguments.hpp"
+
 #include "base/json.hpp"
-#include "chat/argument_reader.hpp"
 #include "chat/spelling.hpp"
 
 namespace tidemill::chat {

@@ -4,7 +4,7 @@
 #include <optional>
 #include <utility>
 
-#include "chat/argument_reader.hpp"
+#include "chat/json_arguments.hpp"
 #include "chat/machine.hpp"
 #include "chat/spelling.hpp"
 
@@ -23,7 +23,10 @@ constexpr std::array<std::string_view, 5> message_ends = {"<|end|>", "<|call|>",
 
 class HarmonyMachine final : public OutputParser::Machine {
  public:
-  using Machine::Machine;
+  HarmonyMachine(const Format& format, std::span<const Tool> tools, Start start, std::function<uint64_t()> random)
+      : Machine(format, tools, std::move(random)), in_header_(start != Start::content) {
+    if (!in_header_) writer_.go_on_with_content();
+  }
 
   void take(char byte) override;
   void finish() override;
@@ -39,7 +42,7 @@ class HarmonyMachine final : public OutputParser::Machine {
   void end_body(std::string_view tag);
   bool may_be_header() const;
 
-  bool in_header_ = true;
+  bool in_header_;
   std::string header_;
   Body body_ = Body::content;
   std::string held_;  // perhaps the beginning of what ends the message
@@ -206,8 +209,8 @@ void HarmonyMachine::finish() {
 }  // namespace
 
 std::unique_ptr<OutputParser::Machine> OutputParser::Machine::harmony(const Format& format, std::span<const Tool> tools,
-                                                                      std::function<uint64_t()> random) {
-  return std::make_unique<HarmonyMachine>(format, tools, std::move(random));
+                                                                      Start start, std::function<uint64_t()> random) {
+  return std::make_unique<HarmonyMachine>(format, tools, start, std::move(random));
 }
 
 }  // namespace tidemill::chat

@@ -1,4 +1,5 @@
-#include "chat/argument_reader.hpp"
+#include "chat/json_arguments.hpp"
+
 #include "chat/spelling.hpp"
 
 namespace tidemill::chat {

@@ -4,8 +4,8 @@
 #include <optional>
 #include <string>
 
-#include "chat/argument_reader.hpp"
 #include "chat/call_reader.hpp"
+#include "chat/json_arguments.hpp"
 
 namespace tidemill::chat {
 

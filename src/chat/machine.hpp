@@ -27,9 +27,9 @@ class OutputParser::Machine {
 
   OutputWriter& writer() { return writer_; }
 
-  static std::unique_ptr<Machine> text(const Format& format, std::span<const Tool> tools, bool starts_in_reasoning,
+  static std::unique_ptr<Machine> text(const Format& format, std::span<const Tool> tools, Start start,
                                        std::function<uint64_t()> random);
-  static std::unique_ptr<Machine> harmony(const Format& format, std::span<const Tool> tools,
+  static std::unique_ptr<Machine> harmony(const Format& format, std::span<const Tool> tools, Start start,
                                           std::function<uint64_t()> random);
 
  protected:

@@ -12,11 +12,10 @@ void Delta::clear() {
   calls.clear();
 }
 
-OutputParser::OutputParser(const Format& format, std::span<const Tool> tools, bool starts_in_reasoning,
+OutputParser::OutputParser(const Format& format, std::span<const Tool> tools, Start start,
                            std::function<uint64_t()> random)
-    : machine_(format.tools == ToolFormat::harmony
-                   ? Machine::harmony(format, tools, std::move(random))
-                   : Machine::text(format, tools, starts_in_reasoning, std::move(random))) {}
+    : machine_(format.tools == ToolFormat::harmony ? Machine::harmony(format, tools, start, std::move(random))
+                                                   : Machine::text(format, tools, start, std::move(random))) {}
 
 OutputParser::~OutputParser() = default;
 OutputParser::OutputParser(OutputParser&&) noexcept = default;

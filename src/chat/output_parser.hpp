@@ -46,6 +46,8 @@ struct Delta {
 //   line break or other control character inside a JSON string, and a backslash that begins no escape.
 // - A call that the end of the output cuts off keeps what came out of it.
 // - White space next to reasoning or calls is dropped, as is content that is nothing else beside them.
+// - Content that the prompt has begun goes on as it is: white space at its front is kept, and what counts only at the
+// very beginning of an answer (reasoning, a call without an opening, a recipient's name) is text.
 // - Arguments that are a string with JSON inside are taken out of it; missing or null ones are {}.
 // - Where the format writes parameters in tags, values become JSON by the tool's schema: text where it admits only
 //   text, else JSON if it is some of an admitted type, else text.
@@ -59,7 +61,7 @@ class OutputParser {
 
   // `random` gives uniformly random numbers for ids: "call_" and 24 letters and digits, 9 for Mistral; Kimi's and
   // Mistral's own ids are kept. Copies what it needs of `format` and `tools`.
-  OutputParser(const Format& format, std::span<const Tool> tools, bool starts_in_reasoning,
+  OutputParser(const Format& format, std::span<const Tool> tools, Start start,
                std::function<uint64_t()> random = base::random_u64);
   ~OutputParser();
   OutputParser(OutputParser&&) noexcept;

@@ -25,6 +25,8 @@ class OutputWriter {
   void content(std::string_view text);
   void reasoning(char byte);
   void reasoning(std::string_view text);
+  // There is content already, which the prompt has begun.
+  void go_on_with_content() { has_content_ = true; }
   // More content comes that is no direct continuation: a line break will stand between.
   void separate_content();
   // Reasoning begins here, or more of it; white space around its tags belongs to nothing.

@@ -119,8 +119,8 @@ Took PythonArguments::begin_value(char byte, std::string& out) {
   const bool closes = byte == ')' || byte == ']' || byte == '}';
   if (closes) return may_close_ ? close(byte, out) : Took::bad;
   if (is_key_ && byte != '"' && byte != '\'') return Took::bad;
-  write_comma(out);
   if (byte == '"' || byte == '\'') {
+    write_comma(out);
     quote_ = byte;
     out += '"';
     at_ = At::text;
@@ -128,6 +128,7 @@ Took PythonArguments::begin_value(char byte, std::string& out) {
   }
   if (byte == '[' || byte == '{' || byte == '(') {
     if (open_.size() == JsonScanner::max_depth) return Took::bad;
+    write_comma(out);
     open_ += byte == '(' ? 't' : byte;
     out += byte == '{' ? '{' : '[';
     may_close_ = true;
@@ -222,6 +223,7 @@ Took PythonArguments::take_bare(char byte, std::string& out) {
     return Took::more;
   }
   if (word_.size() >= max_word) return Took::bad;
+  write_comma(out);  // not before: no byte of a word has an effect until it has ended
   out += json_of(word_);
   word_.clear();
   end_value();

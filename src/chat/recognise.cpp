@@ -180,7 +180,7 @@ bool reads_back(const Format& format, const Turn& turn, size_t expected_calls) {
   for (const json::value& tool : definitions)
     tools.push_back(
         {std::string(tool.at("function").at("name").as_string()), tool.at("function").at("parameters"), false});
-  OutputParser parser(format, tools, opens_reasoning(format, turn.prompt));
+  OutputParser parser(format, tools, opens_reasoning(format, turn.prompt) ? Start::reasoning : Start::answer);
   Delta delta;
   parser.feed(turn.text, delta);
   parser.finish(delta);

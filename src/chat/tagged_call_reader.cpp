@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "chat/gemma_arguments.hpp"
+#include "chat/json_arguments.hpp"
 #include "chat/parameter_arguments.hpp"
 #include "chat/spelling.hpp"
 

@@ -22,8 +22,7 @@ struct Trigger {
 
 class TextMachine final : public OutputParser::Machine {
  public:
-  TextMachine(const Format& format, std::span<const Tool> tools, bool starts_in_reasoning,
-              std::function<uint64_t()> random);
+  TextMachine(const Format& format, std::span<const Tool> tools, Start start, std::function<uint64_t()> random);
 
   void take(char byte) override;
   void finish() override;
@@ -49,12 +48,14 @@ class TextMachine final : public OutputParser::Machine {
   std::string pending_;                 // bytes to be read, the next one last
 };
 
-TextMachine::TextMachine(const Format& format, std::span<const Tool> tools, bool starts_in_reasoning,
+TextMachine::TextMachine(const Format& format, std::span<const Tool> tools, Start start,
                          std::function<uint64_t()> random)
-    : Machine(format, tools, std::move(random)), in_reasoning_(starts_in_reasoning && format.reasons()) {
+    : Machine(format, tools, std::move(random)), in_reasoning_(start == Start::reasoning && format.reasons()) {
   gather_triggers();
   if (in_reasoning_) {
     writer_.open_reasoning();
+  } else if (start == Start::content) {
+    writer_.go_on_with_content();
   } else {
     begin_answer();
   }
@@ -178,9 +179,8 @@ void TextMachine::finish() {
 }  // namespace
 
 std::unique_ptr<OutputParser::Machine> OutputParser::Machine::text(const Format& format, std::span<const Tool> tools,
-                                                                   bool starts_in_reasoning,
-                                                                   std::function<uint64_t()> random) {
-  return std::make_unique<TextMachine>(format, tools, starts_in_reasoning, std::move(random));
+                                                                   Start start, std::function<uint64_t()> random) {
+  return std::make_unique<TextMachine>(format, tools, start, std::move(random));
 }
 
 }  // namespace tidemill::chat

@@ -221,6 +221,37 @@ bool renders_calls(const ChatPrompt& prompt, int count) {
   return rendered.has_value();
 }
 
+constexpr std::string_view reasoning_probe = "probe of reasoning";
+
+// Whether the reasoning of an answer of the past, which makes a call, is rendered if it stands under `key`.
+bool renders_reasoning(const ChatPrompt& prompt, std::string_view key, std::string_view content) {
+  const json::object call{
+      {"id", "callnumb1"}, {"type", "function"}, {"function", {{"name", "f"}, {"arguments", json::object()}}}};
+  json::object answer{{"role", "assistant"}, {"content", content}, {"tool_calls", json::array{call}}};
+  answer[key] = reasoning_probe;
+  const json::object result{{"role", "tool"}, {"name", "f"}, {"tool_call_id", "callnumb1"}, {"content", "1"}};
+  const auto rendered = prompt.render({json::object{{"role", "user"}, {"content", "a"}}, std::move(answer), result});
+  return rendered && rendered->text.find(reasoning_probe) != std::string::npos;
+}
+
+// Gives reasoning the name that a template knows it by; `joined`: with the content behind it, beside calls.
+void name_reasoning(json::array& messages, std::string_view key, bool joined) {
+  for (json::value& message : messages) {
+    json::object* object = message.if_object();
+    const json::value* reasoning = object == nullptr ? nullptr : object->if_contains("reasoning_content");
+    if (reasoning == nullptr || !reasoning->is_string() || object->contains(key)) continue;
+    json::string text = reasoning->get_string();
+    object->erase("reasoning_content");
+    json::value* content = object->if_contains("content");
+    if (joined && object->contains("tool_calls") && content != nullptr && content->is_string() &&
+        !content->get_string().empty()) {
+      text.append("\n\n").append(content->get_string());
+      *content = "";
+    }
+    (*object)[key] = std::move(text);
+  }
+}
+
 std::string piece_of(const text::Tokenizer& tokenizer, std::optional<text::Token> token) {
   return token ? std::string(tokenizer.piece_bytes(*token)) : std::string();
 }
@@ -249,6 +280,13 @@ ChatPrompt::ChatPrompt(const text::Tokenizer& tokenizer, const std::string& sour
   format_ = chat::recognise(*template_, source);
   takes_parallel_calls_ = renders_calls(*this, 2) || !renders_calls(*this, 1);
   knows_developer_ = source.find("developer") != std::string::npos;
+  if (renders_reasoning(*this, reasoning_key_, "")) return;
+  for (const std::string_view key : {"thinking", "reasoning"}) {
+    if (!renders_reasoning(*this, key, "")) continue;
+    joins_reasoning_ = !renders_reasoning(*this, key, "b");
+    reasoning_key_ = key;
+    return;
+  }
 }
 
 ChatPrompt::~ChatPrompt() = default;
@@ -266,6 +304,7 @@ Result<RenderedPrompt> ChatPrompt::render(const json::array& messages, const jso
   json::array marked_messages = map_strings(messages, marked).get_array();
   empty_absent_content(marked_messages);
   if (!knows_developer_) rename_developer(marked_messages);
+  if (reasoning_key_ != "reasoning_content") name_reasoning(marked_messages, reasoning_key_, joins_reasoning_);
   if (traits_.arguments_as_text) write_arguments_as_text(marked_messages);
   const bool leaves_calls_out = traits_.tools && !traits_.tool_calls;
   if (leaves_calls_out && format_.syntax.shape == chat::CallSyntax::Shape::python) {
@@ -289,8 +328,9 @@ Result<RenderedPrompt> ChatPrompt::render(const json::array& messages, const jso
 }
 
 bool ChatPrompt::begin_answer(RenderedPrompt& prompt, std::string_view beginning) const {
-  if (!format_.syntax.recipient.empty()) return false;
-  if (format_.tools == chat::ToolFormat::harmony) {
+  if (!format_.syntax.recipient.empty()) {
+    prompt.text += format_.syntax.recipient + "\n";
+  } else if (format_.tools == chat::ToolFormat::harmony) {
     prompt.text += "<|channel|>final<|message|>";
   } else if (chat::opens_reasoning(format_, prompt.text)) {
     prompt.text += format_.reasoning_close + "\n\n";

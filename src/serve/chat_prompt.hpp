@@ -49,7 +49,8 @@ class ChatPrompt {
   void set_format(chat::Format format) { format_ = std::move(format); }
 
   // `messages` as wire::parse_messages gives them; the role "developer" becomes "system" unless the template knows it,
-  // and the arguments of tool calls become text again where the template wants text. `variables` are further ones for
+  // the arguments of tool calls become text again where the template wants text, and "reasoning_content" gets the name
+  // under which the template looks for it. `variables` are further ones for
   // the template; messages, add_generation_prompt, bos_token and eos_token cannot be overridden. `now` is the time for
   // templates that ask; none: the clock's. Where the template fails for a schema of `tools` with a type that it does
   // not know, as some do not know null, those are put into other words. Errors: invalid_argument with param "messages"
@@ -58,8 +59,9 @@ class ChatPrompt {
                                       bool add_generation_prompt = true,
                                       std::optional<base::WallTime> now = std::nullopt) const;
 
-  // Adds the beginning of the answer, from which the model is to go on: behind reasoning, if the prompt has opened it.
-  // False where the format has no place for that, or where it holds every noncharacter.
+  // Adds the beginning of the answer, from which the model is to go on (chat::Start::content): behind reasoning, if the
+  // prompt has opened it, and behind whatever else the format has before content. False where the beginning holds every
+  // noncharacter.
   bool begin_answer(RenderedPrompt& prompt, std::string_view beginning) const;
 
   // The tokens, with the beginning-of-sequence token first where the vocabulary asks for one and the template did not
@@ -74,6 +76,8 @@ class ChatPrompt {
   text::TemplateTraits traits_;
   chat::Format format_;
   bool takes_parallel_calls_ = true;
+  std::string reasoning_key_ = "reasoning_content";
+  bool joins_reasoning_ = false;  // with the content beside calls, which the template takes one of
   bool knows_developer_ = false;
 };
 

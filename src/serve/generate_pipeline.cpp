@@ -146,9 +146,9 @@ asio::awaitable<void> collect(Call& call, const Pipeline& pipeline, Generation& 
 
 // How much work a body is, in bytes of text. A grammar may have to be compiled where one of these names occurs.
 size_t text_work_bytes(std::string_view body) {
-  constexpr std::array<std::string_view, 7> names = {
-      "\"tools\"",         "format\"",           "\"guided_", "\"grammar\"", "\"structured_outputs\"",
-      "\"output_config\"", "\"tidemill_resume\""};
+  constexpr std::array<std::string_view, 8> names = {
+      "\"tools\"",   "\"functions\"",          "format\"",          "\"guided_",
+      "\"grammar\"", "\"structured_outputs\"", "\"output_config\"", "\"tidemill_resume\""};
   const auto occurs = [body](std::string_view name) { return body.find(name) != std::string_view::npos; };
   return body.size() + (std::any_of(names.begin(), names.end(), occurs) ? Service::pooled_text_bytes : 0);
 }

@@ -109,11 +109,8 @@ Result<ConversationPrompt> prompt_of(const LoadedModel& model, const wire::Gener
   const ToldConversation told = tell_conversation(model.chat(), request);
   TM_TRY(RenderedPrompt rendered,
          model.chat().render(told.messages, told.variables, request.add_generation_prompt, time_of(request)));
-  const bool begun = !request.answer_begins.empty();
-  // Harmony's grammar begins with the header that the beginning stands behind.
-  const bool held = model.chat().format().tools == chat::ToolFormat::harmony && !request.tools.empty();
-  if (begun && (held || !model.chat().begin_answer(rendered, request.answer_begins))) {
-    return Error(ErrorCode::unsupported, "this model's format has no place where a begun answer could go on")
+  if (!request.answer_begins.empty() && !model.chat().begin_answer(rendered, request.answer_begins)) {
+    return Error(ErrorCode::invalid_argument, "the last message holds every one of the noncharacters U+FDD0 to U+FDEF")
         .with_param("messages");
   }
   TM_CHECK(check_length(model, rendered.text));
@@ -173,8 +170,7 @@ Result<EngineWork> engine_work(const LoadedModel& model, int64_t max_context, co
     return work;
   }
   TM_TRY(ConversationPrompt prompt, fitted_prompt(model, max_context, request, work.dropped));
-  // A begun answer is behind the reasoning, whatever it says.
-  TM_TRY(OutputForm form, output_form(model, request, request.answer_begins.empty() ? prompt.text : std::string()));
+  TM_TRY(OutputForm form, output_form(model, request, prompt.text));
   settings.id = id;
   settings.prompt = std::move(prompt.tokens);
   settings.grammar = std::move(form.grammar);
@@ -185,6 +181,9 @@ Result<EngineWork> engine_work(const LoadedModel& model, int64_t max_context, co
   using Choice = wire::ToolChoice::Kind;
   if (request.tool_choice.kind == Choice::required || request.tool_choice.kind == Choice::named) settings.stop.clear();
   if (form.reading) settings.quiet = quiet_of(*form.reading);
+  if (form.reading && request.reasoning_tokens) {
+    settings.reasoning = reasoning_budget(model.tokenizer(), *form.reading, *request.reasoning_tokens);
+  }
   work.requests.push_back(std::move(settings));
   work.reading = std::move(form.reading);
   return work;

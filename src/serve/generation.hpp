@@ -14,6 +14,7 @@
 #include "observe/trace.hpp"
 #include "serve/loaded_model.hpp"
 #include "serve/output_form.hpp"
+#include "serve/output_reader.hpp"
 #include "serve/shortening.hpp"
 #include "wire/request.hpp"
 

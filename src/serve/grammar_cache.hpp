@@ -1,14 +1,16 @@
 // Compiled grammars by what they were compiled from, so that the tools and schemas that agents send with every request
-// are compiled once.
+// are compiled once. What cannot be compiled is kept as well: refusing it again costs nothing.
 #pragma once
 
+#include <cstddef>
 #include <functional>
 #include <list>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <unordered_map>
-#include <utility>
 
 #include "base/result.hpp"
 #include "grammar/builder.hpp"
@@ -23,26 +25,34 @@ class GrammarCache {
   using Grammar = std::shared_ptr<const grammar::TokenGrammar>;
   using Build = std::function<base::Result<grammar::Expression>(grammar::GrammarBuilder&)>;
 
-  static constexpr size_t kept = 64;  // grammars, the latest used
+  static constexpr size_t kept = 64;                          // grammars and refusals, the latest used
+  static constexpr size_t kept_key_bytes = size_t{64} << 20;  // of their keys together
 
   explicit GrammarCache(const text::Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
 
-  // The grammar that `build` makes, which is called only if there is none under `key`. Two callers with the same key at
-  // the same time may both compile it. Errors: those of `build` and of the grammar room.
+  // The grammar that `build` makes, or why it makes none; `build` is called only if neither is there under `key`, on
+  // which alone what it does may depend. Two callers with the same key at the same time may both compile it. Errors:
+  // those of `build` and of the grammar room.
   base::Result<Grammar> find_or_compile(const std::string& key, const Build& build);
 
  private:
-  using Entries = std::list<std::pair<std::string, Grammar>>;
+  struct Entry {
+    std::string key;
+    base::Result<Grammar> outcome;
+  };
+  using Entries = std::list<Entry>;
 
-  Grammar find(const std::string& key);
-  void keep(const std::string& key, const Grammar& grammar);
+  std::optional<base::Result<Grammar>> find(std::string_view key);
+  void keep(const std::string& key, const base::Result<Grammar>& outcome);
+  base::Result<Grammar> compile(const Build& build);
 
   const text::Tokenizer& tokenizer_;
   std::once_flag indexed_;
   std::shared_ptr<const grammar::TokenIndex> index_;  // made with the first grammar
   std::mutex mutex_;                                  // guards what follows
   Entries entries_;                                   // the latest used first
-  std::unordered_map<std::string, Entries::iterator> by_key_;
+  std::unordered_map<std::string_view, Entries::iterator> by_key_;
+  size_t key_bytes_ = 0;
 };
 
 }  // namespace tidemill::serve

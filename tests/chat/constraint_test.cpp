@@ -124,7 +124,7 @@ TEST(ToolGrammar, WhatMustCallIsReadAsCalls) {
           ToolRules rules;
           rules.choice.kind = Kind::required;
           rules.parallel = parallel;
-          rules.reasoning_first = reasons && name != "harmony";
+          rules.start = reasons && name != "harmony" ? Start::reasoning : Start::answer;
           const auto grammar = grammar_of(format, tools, rules);
           ASSERT_TRUE(grammar) << name;
           Sentences sentences(grammar, 11);
@@ -132,7 +132,7 @@ TEST(ToolGrammar, WhatMustCallIsReadAsCalls) {
           for (int i = 0; i < 40; ++i) {
             const std::string sentence = sentences.next();
             ASSERT_TRUE(base::utf8::is_valid(sentence)) << name;
-            const Reading reading = read(format, tools, rules.reasoning_first, sentence);
+            const Reading reading = read(format, tools, rules.start, sentence);
             expect_calls_of(reading, tools, sentence);
             ASSERT_TRUE(reading.complete) << name << ": " << sentence;
             ASSERT_FALSE(reading.calls.empty()) << name << ": " << sentence;
@@ -222,7 +222,7 @@ TEST(ToolGrammar, HoldsTokensToCallsWhereTagsAreControlTokens) {
       const std::string output = random_output(vocabulary, **grammar, random);
       if (output.empty()) continue;
       ++ended;
-      const Reading reading = read(format, tools, false, base::utf8::sanitize(output));
+      const Reading reading = read(format, tools, Start::answer, base::utf8::sanitize(output));
       expect_calls_of(reading, tools, output);
       EXPECT_TRUE(reading.complete) << name << ": " << output;
       EXPECT_EQ(reading.content, "") << name << ": " << output;
@@ -242,7 +242,7 @@ TEST(ToolGrammar, NamesOneTool) {
     Sentences sentences(grammar, 5);
     for (int i = 0; i < 10; ++i) {
       const std::string sentence = sentences.next();
-      const Reading reading = read(format, tools, false, sentence);
+      const Reading reading = read(format, tools, Start::answer, sentence);
       ASSERT_FALSE(reading.calls.empty()) << name << ": " << sentence;
       for (const Call& call : reading.calls)
         EXPECT_EQ(call.name, "get") << sentence;
@@ -261,7 +261,7 @@ TEST(ToolGrammar, LetsTextStandButNoBrokenCall) {
     bool calls = false;
     for (int i = 0; i < 100; ++i) {
       const std::string sentence = sentences.next();
-      const Reading reading = read(format, tools, false, sentence);
+      const Reading reading = read(format, tools, Start::answer, sentence);
       expect_calls_of(reading, tools, sentence);
       EXPECT_TRUE(reading.calls.empty() || reading.complete) << name << ": " << sentence;
       text = text || !reading.content.empty();
@@ -281,6 +281,37 @@ TEST(ToolGrammar, LetsTextStandButNoBrokenCall) {
   }
 }
 
+TEST(ToolGrammar, GoesOnWithContentThatHasBegun) {
+  for (const std::string_view name : all_formats) {
+    for (const Kind kind : {Kind::automatic, Kind::none}) {
+      const Format format = format_of(name, true);
+      const std::vector<Tool> tools = some_tools(true);
+      ToolRules rules;
+      rules.choice.kind = kind;
+      rules.start = Start::content;
+      const auto grammar = grammar_of(format, tools, rules);
+      ASSERT_TRUE(grammar) << name;
+      Sentences sentences(grammar, 6);
+      bool text = false;
+      bool calls = false;
+      for (int i = 0; i < 100; ++i) {
+        const std::string sentence = sentences.next();
+        const Reading reading = read(format, tools, Start::content, sentence);
+        expect_calls_of(reading, tools, sentence);
+        EXPECT_TRUE(reading.calls.empty() || reading.complete) << name << ": " << sentence;
+        EXPECT_EQ(reading.reasoning, "") << name << ": " << sentence;
+        text = text || !reading.content.empty();
+        calls = calls || !reading.calls.empty();
+      }
+      EXPECT_TRUE(text) << name;
+      EXPECT_EQ(calls, kind == Kind::automatic && name != "harmony") << name;
+      ::tidemill::test::Acceptor accepts(spelled_out(grammar));
+      for (const std::string_view rest : {"", " and so on", "{\"a\": 1}", "all\nof it"})
+        EXPECT_TRUE(accepts(rest)) << name << ": " << rest;
+    }
+  }
+}
+
 TEST(ToolGrammar, KeepsCallsOutWhereNoneMayBe) {
   for (const std::string_view name : all_formats) {
     const Format format = format_of(name, true);
@@ -292,7 +323,7 @@ TEST(ToolGrammar, KeepsCallsOutWhereNoneMayBe) {
     Sentences sentences(grammar, 4);
     for (int i = 0; i < 100; ++i) {
       const std::string sentence = sentences.next();
-      EXPECT_TRUE(read(format, tools, false, sentence).calls.empty()) << sentence;
+      EXPECT_TRUE(read(format, tools, Start::answer, sentence).calls.empty()) << sentence;
     }
     ::tidemill::test::Acceptor accepts(spelled_out(grammar));
     for (const std::string& trigger : call_triggers(format.syntax))
@@ -429,7 +460,7 @@ TEST(ToolGrammar, HoldsOtherSpellingsToTheirSchemas) {
     Sentences sentences(grammar, 23);
     for (int i = 0; i < 150; ++i) {
       const std::string sentence = sentences.next();
-      const Reading reading = read(format, tools, false, sentence);
+      const Reading reading = read(format, tools, Start::answer, sentence);
       ASSERT_TRUE(reading.sound && reading.complete) << sentence;
       for (const Call& call : reading.calls) {
         const auto arguments = base::parse_json(call.arguments, 200);
@@ -448,7 +479,7 @@ TEST(ToolGrammar, HoldsOtherSpellingsToTheirSchemas) {
     rules.choice.kind = Kind::required;
     Sentences sentences(grammar_of(format, tools, rules), 2);
     for (int i = 0; i < 20; ++i) {
-      const Reading reading = read(format, tools, false, sentences.next());
+      const Reading reading = read(format, tools, Start::answer, sentences.next());
       ASSERT_FALSE(reading.calls.empty());
       EXPECT_EQ(parsed(reading.calls[0].arguments).at("zip").as_string().size(), 5U);
     }

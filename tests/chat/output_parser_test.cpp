@@ -1,5 +1,6 @@
 #include "chat/output_parser.hpp"
 
+#include <array>
 #include <random>
 
 #include <gtest/gtest.h>
@@ -38,29 +39,29 @@ Format format_of(std::string_view name, std::string_view reasoning = "none") {
 }
 
 // The reading of `text`, which must be the same however it is cut; and that of everything it begins with, too.
-Reading read_every_way(const Format& format, std::string_view text, bool starts_in_reasoning = false) {
+Reading read_every_way(const Format& format, std::string_view text, Start start = Start::answer) {
   const std::vector<Tool> offered = tools();
-  const Reading whole = read(format, offered, starts_in_reasoning, text);
+  const Reading whole = read(format, offered, start, text);
   EXPECT_TRUE(whole.sound) << text;
   const std::vector<size_t> places = cuts(text);
   for (const size_t place : places) {
-    EXPECT_EQ(read(format, offered, starts_in_reasoning, cut_at(text, std::span(&place, 1))), whole)
+    EXPECT_EQ(read(format, offered, start, cut_at(text, std::span(&place, 1))), whole)
         << text.substr(0, place) << " | " << text.substr(place);
   }
-  EXPECT_EQ(read(format, offered, starts_in_reasoning, cut_at(text, places)), whole) << text;
+  EXPECT_EQ(read(format, offered, start, cut_at(text, places)), whole) << text;
   std::mt19937 random(7);
   for (int round = 0; round < 20; ++round) {
     std::vector<size_t> some;
     for (const size_t place : places) {
       if (random() % 5 == 0) some.push_back(place);
     }
-    EXPECT_EQ(read(format, offered, starts_in_reasoning, cut_at(text, some)), whole) << text;
+    EXPECT_EQ(read(format, offered, start, cut_at(text, some)), whole) << text;
   }
   for (const size_t place : places) {
     const std::string_view beginning = text.substr(0, place);
-    const Reading cut_off = read(format, offered, starts_in_reasoning, beginning);
+    const Reading cut_off = read(format, offered, start, beginning);
     EXPECT_TRUE(cut_off.sound) << beginning;
-    EXPECT_EQ(read(format, offered, starts_in_reasoning, cut_at(beginning, cuts(beginning))), cut_off) << beginning;
+    EXPECT_EQ(read(format, offered, start, cut_at(beginning, cuts(beginning))), cut_off) << beginning;
     // What comes later takes nothing back: a call's beginning is the beginning of its whole.
     for (size_t i = 0; i < cut_off.calls.size() && i < whole.calls.size(); ++i) {
       EXPECT_EQ(cut_off.calls[i].name, whole.calls[i].name);
@@ -77,8 +78,8 @@ struct Expected {
 };
 
 void expect(std::string_view format, std::string_view text, const Expected& expected,
-            std::string_view reasoning = "none", bool starts_in_reasoning = false) {
-  const Reading reading = read_every_way(format_of(format, reasoning), text, starts_in_reasoning);
+            std::string_view reasoning = "none", Start start = Start::answer) {
+  const Reading reading = read_every_way(format_of(format, reasoning), text, start);
   EXPECT_EQ(reading.content, expected.content) << text;
   EXPECT_EQ(reading.reasoning, expected.reasoning) << text;
   ASSERT_EQ(reading.calls.size(), expected.calls.size()) << text;
@@ -103,23 +104,25 @@ TEST(PlainOutput, IsContentAsItIs) {
 
 TEST(Reasoning, StandsApartFromContent) {
   expect("hermes", "<think>\nLet me see.\n</think>\n\nYes.\n", {"Yes.\n", "Let me see.", {}}, "think");
-  expect("hermes", "Let me see.\n\nSo.\n</think>\n\nYes.", {"Yes.", "Let me see.\n\nSo.", {}}, "think", true);
-  expect("hermes", "<think>\nagain</think>Yes.", {"Yes.", "again", {}}, "think", true);
+  expect("hermes", "Let me see.\n\nSo.\n</think>\n\nYes.", {"Yes.", "Let me see.\n\nSo.", {}}, "think",
+         Start::reasoning);
+  expect("hermes", "<think>\nagain</think>Yes.", {"Yes.", "again", {}}, "think", Start::reasoning);
   expect("hermes", "<think></think>\n\n", {}, "think");
-  expect("hermes", "unfinished </thin", {"", "unfinished </thin", {}}, "think", true);
+  expect("hermes", "unfinished </thin", {"", "unfinished </thin", {}}, "think", Start::reasoning);
   expect("hermes", "Say <think> and </think>.", {"Say <think> and </think>.", "", {}}, "think");
   expect("mistral_args", "[THINK]Hm[/THINK]Yes", {"Yes", "Hm", {}}, "bracket_think");
   expect("gemma", "<|channel>thought\nHm\n<channel|>Yes", {"Yes", "Hm", {}}, "gemma");
-  expect("apriel", "Hm\n[BEGIN FINAL RESPONSE]\nYes", {"Yes", "Hm", {}}, "apriel", true);
+  expect("apriel", "Hm\n[BEGIN FINAL RESPONSE]\nYes", {"Yes", "Hm", {}}, "apriel", Start::reasoning);
 }
 
 TEST(Reasoning, EndsWhereAControlTokenBeginsACall) {
   expect("kimi_k2",
          "Hm <|tool_calls_section_begin|><|tool_call_begin|>functions.now:0<|tool_call_argument_begin|>{}"
          "<|tool_call_end|><|tool_calls_section_end|>",
-         {"", "Hm", {{"now", "{}"}}}, "think", true);
+         {"", "Hm", {{"now", "{}"}}}, "think", Start::reasoning);
   expect("hermes", "I could <tool_call>{\"name\": \"now\", \"arguments\": {}}</tool_call></think>No.",
-         {"No.", "I could <tool_call>{\"name\": \"now\", \"arguments\": {}}</tool_call>", {}}, "think", true);
+         {"No.", "I could <tool_call>{\"name\": \"now\", \"arguments\": {}}</tool_call>", {}}, "think",
+         Start::reasoning);
 }
 
 TEST(Hermes, ReadsCalls) {
@@ -194,9 +197,9 @@ TEST(Hermes, KeepsWhatCameOfABrokenCall) {
 
 TEST(NoTools, MeansNoCalls) {
   const std::string text = "<tool_call>{\"name\": \"now\", \"arguments\": {}}</tool_call>";
-  EXPECT_EQ(read(format_of("hermes"), {}, false, text).content, text);
-  EXPECT_EQ(read(format_of("llama3_json"), {}, false, "{\"name\": \"now\"}").content, "{\"name\": \"now\"}");
-  EXPECT_EQ(read(format_of("harmony"), {}, false, "<|channel|>final<|message|>Hi").content, "Hi");
+  EXPECT_EQ(read(format_of("hermes"), {}, Start::answer, text).content, text);
+  EXPECT_EQ(read(format_of("llama3_json"), {}, Start::answer, "{\"name\": \"now\"}").content, "{\"name\": \"now\"}");
+  EXPECT_EQ(read(format_of("harmony"), {}, Start::answer, "<|channel|>final<|message|>Hi").content, "Hi");
 }
 
 TEST(Llama3, ReadsBareJson) {
@@ -250,7 +253,7 @@ TEST(DeepSeek, ReadsCalls) {
   expect("deepseek_v3_1",
          "Hm</think>Ok.<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{\"city\": \"北京\"}"
          "<｜tool▁call▁end｜><｜tool▁call▁begin｜>now<｜tool▁sep｜>{}<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
-         {"Ok.", "Hm", {{"get_weather", "{\"city\": \"北京\"}"}, {"now", "{}"}}}, "think", true);
+         {"Ok.", "Hm", {{"get_weather", "{\"city\": \"北京\"}"}, {"now", "{}"}}}, "think", Start::reasoning);
   expect("deepseek_v3_1", "<｜tool▁call▁begin｜>now<｜tool▁sep｜><｜tool▁call▁end｜>", {"", "", {{"now", "{}"}}});
   expect("deepseek_v3_2",
          "Ok.\n\n<｜DSML｜function_calls>\n<｜DSML｜invoke name=\"get_weather\">\n<｜DSML｜parameter name=\"city\" "
@@ -502,14 +505,18 @@ TEST(OutputParser, ReadsAnyTextTheSameHoweverItIsCut) {
     Format format = format_of(to_string(static_cast<ToolFormat>(i)), "think");
     for (int round = 0; round < 200; ++round) {
       const std::string text = soup(format, random);
-      const bool starts_in_reasoning = random() % 4 == 0;
-      const Reading whole = read(format, offered, starts_in_reasoning, text);
+      const Start start = std::array{Start::answer, Start::answer, Start::reasoning, Start::content}[random() % 4];
+      const Reading whole = read(format, offered, start, text);
       EXPECT_TRUE(whole.sound) << text;
-      EXPECT_EQ(read(format, offered, starts_in_reasoning, cut_at(text, cuts(text))), whole)
+      EXPECT_EQ(read(format, offered, start, cut_at(text, cuts(text))), whole)
           << to_string(format.tools) << ": " << text;
       calls += whole.calls.empty() ? 0 : 1;
       const Format unreasoned = format_of(to_string(format.tools));
-      const Reading plain = read(unreasoned, offered, false, text);
+      const Reading going_on = read(unreasoned, offered, Start::content, text);
+      if (going_on.calls.empty() && format.tools != ToolFormat::harmony) {
+        EXPECT_EQ(going_on.content, text) << to_string(format.tools);
+      }
+      const Reading plain = read(unreasoned, offered, Start::answer, text);
       if (plain.calls.empty() && format.tools != ToolFormat::harmony && format.syntax.recipient.empty()) {
         EXPECT_EQ(plain.content, text) << to_string(format.tools);
       }
@@ -522,6 +529,41 @@ TEST(OutputParser, ReadsAnyTextTheSameHoweverItIsCut) {
   EXPECT_GT(calls, 400);
 }
 
+TEST(OutputParser, KeepsAPythonWordWholeThatIsNoPartOfACall) {
+  const Reading reading =
+      read_every_way(format_of("lfm2"), "<|tool_call_start|>[get_weather(city=\"a\", list=[1, éx}) and on");
+  EXPECT_EQ(reading.content, "éx}) and on");
+  ASSERT_EQ(reading.calls.size(), 1U);
+  EXPECT_EQ(reading.calls[0].arguments, "{\"city\":\"a\",\"list\":[1");
+  EXPECT_FALSE(reading.complete);
+}
+
+// What stands at the front of an answer's content that has begun is text, whatever it would be at an answer's
+// beginning.
+TEST(OutputParser, GoesOnWithContent) {
+  const auto goes_on = [](std::string_view format, std::string_view text) {
+    return read_every_way(format_of(format, format == "harmony" ? "none" : "think"), text, Start::content);
+  };
+  for (const std::string_view format : {"hermes", "llama3_json", "functionary_v3_2", "harmony", "mistral", "lfm2"}) {
+    for (const std::string_view text : {" and so on", "\n\n  x ", "<think>no</think>", "to=now <b>", "all\nof it", ""})
+      EXPECT_EQ(goes_on(format, text).content, text) << format;
+  }
+  EXPECT_EQ(goes_on("llama3_json", "{\"name\": \"now\"}").content, "{\"name\": \"now\"}");
+  EXPECT_EQ(goes_on("llama3_json", "{\"name\": \"now\"}").calls.size(), 0U);
+  const Reading recipient = goes_on("functionary_v3_2", " so.\n>>>now\n{}");
+  EXPECT_EQ(recipient.content, " so.");
+  ASSERT_EQ(recipient.calls.size(), 1U);
+  EXPECT_EQ(recipient.calls[0].name, "now");
+  const Reading tagged = goes_on("hermes", " so.\n<tool_call>{\"name\": \"now\", \"arguments\": {}}</tool_call>");
+  EXPECT_EQ(tagged.content, " so.");
+  ASSERT_EQ(tagged.calls.size(), 1U);
+  EXPECT_TRUE(tagged.complete);
+  const Reading channels = goes_on(
+      "harmony", " so.<|end|><|start|>assistant to=functions.now<|channel|>commentary json<|message|>{}<|call|>");
+  EXPECT_EQ(channels.content, " so.");
+  ASSERT_EQ(channels.calls.size(), 1U);
+}
+
 TEST(OutputParser, IsLinearInItsInputAndHoldsABoundedPartOfIt) {
   // Every text is such that it begins a call again and again, or never ends one.
   for (const std::string& piece : {std::string("<tool_call>"), std::string("<tool_call>{\"name\": \""),
@@ -531,7 +573,7 @@ TEST(OutputParser, IsLinearInItsInputAndHoldsABoundedPartOfIt) {
       std::string text;
       while (text.size() < OutputParser::max_held + OutputParser::max_held / 4)
         text += piece;
-      const Reading reading = read(format_of(format, "think"), tools(), false, text);
+      const Reading reading = read(format_of(format, "think"), tools(), Start::answer, text);
       EXPECT_TRUE(reading.sound);
       EXPECT_EQ(reading.content.size(), text.size()) << format << " " << piece;
     }

@@ -54,9 +54,9 @@ class Numbers {
   uint64_t state_ = 1;
 };
 
-inline Reading read(const Format& format, std::span<const Tool> tools, bool starts_in_reasoning,
+inline Reading read(const Format& format, std::span<const Tool> tools, Start start,
                     std::span<const std::string_view> pieces) {
-  OutputParser parser(format, tools, starts_in_reasoning, Numbers());
+  OutputParser parser(format, tools, start, Numbers());
   Reading reading;
   for (const std::string_view piece : pieces) {
     Delta delta;
@@ -71,9 +71,8 @@ inline Reading read(const Format& format, std::span<const Tool> tools, bool star
   return reading;
 }
 
-inline Reading read(const Format& format, std::span<const Tool> tools, bool starts_in_reasoning,
-                    std::string_view text) {
-  return read(format, tools, starts_in_reasoning, std::span(&text, 1));
+inline Reading read(const Format& format, std::span<const Tool> tools, Start start, std::string_view text) {
+  return read(format, tools, start, std::span(&text, 1));
 }
 
 // Where `text` may be cut: before each character but the first.

@@ -150,7 +150,7 @@ TEST(Recognise, DescribesJsonBetweenTagsThatItDoesNotKnow) {
   EXPECT_EQ(one.syntax.arguments_key, "input");
   EXPECT_FALSE(one.syntax.list);
   const std::vector<Tool> tools = {{"f", {}, false}};
-  const Reading reading = read(one, tools, false, R"(So: <|act|>{"tool": "f", "input": {"a": 1}}<|/act|>)");
+  const Reading reading = read(one, tools, Start::answer, R"(So: <|act|>{"tool": "f", "input": {"a": 1}}<|/act|>)");
   EXPECT_EQ(reading.content, "So:");
   ASSERT_EQ(reading.calls.size(), 1U);
   EXPECT_EQ(reading.calls[0].arguments, R"({"a": 1})");
@@ -251,11 +251,11 @@ std::optional<std::string> rendered_turn(const text::ChatTemplate& chat_template
 // What the template writes, up to the end of the last call, is what tool_choice "required" lets a model write.
 void expect_constraint_allows(const Format& format, std::span<const Tool> tools, size_t calls, std::string_view turn) {
   size_t furthest = 0;
-  for (const bool reasoning_first : {false, true}) {
+  for (const Start start : {Start::answer, Start::reasoning}) {
     grammar::GrammarBuilder builder;
     ToolRules rules;
     rules.choice.kind = ToolChoice::Kind::required;
-    rules.reasoning_first = reasoning_first;
+    rules.start = start;
     const auto output = tool_grammar(builder, format, tools, rules);
     ASSERT_TRUE(output && *output);
     const auto built = std::move(builder).build(**output);
@@ -291,10 +291,10 @@ TEST(RoundTrip, CallsThatATemplateWritesAreReadBack) {
       const auto turn = rendered_turn(chat_template, manner);
       if (!turn) continue;
       const std::vector<Tool> tools = tools_of(context_of(manner, false));
-      const Reading reading = read(format, tools, false, *turn);
+      const Reading reading = read(format, tools, Start::answer, *turn);
       EXPECT_TRUE(reading.sound);
       const std::vector<size_t> places = cuts(*turn);
-      EXPECT_EQ(read(format, tools, false, cut_at(*turn, places)), reading) << known.file;
+      EXPECT_EQ(read(format, tools, Start::answer, cut_at(*turn, places)), reading) << known.file;
       // Some templates write the first call only.
       const size_t written =
           turn->find("\"note") != std::string::npos || turn->find("note") != std::string::npos ? 2 : 1;

@@ -234,6 +234,17 @@ describe('rounds of tool use with thinking', { timeout }, () => {
     const streamed = await anthropic.messages.stream(asked).finalMessage();
     assert.deepEqual(streamed.content, thought.content);
 
+    // A budget ends what the model does not end by itself, and the call follows.
+    const bounded = { ...asked, max_tokens: 300, thinking: { type: 'enabled', budget_tokens: 8 }, tool_choice: { type: 'any', disable_parallel_tool_use: true } };
+    const brief = await anthropic.messages.create(bounded);
+    assert.deepEqual(brief.content.map((block) => block.type), ['thinking', 'tool_use']);
+    assert.ok(thought.content[0].thinking.startsWith(brief.content[0].thinking));
+    assert.ok(follows(brief.content[1].input));
+    const spent = brief.usage.output_tokens_details.thinking_tokens;
+    assert.ok(spent > 4 && spent <= 8, `${spent} tokens of thinking`);
+    assert.deepEqual((await anthropic.messages.stream(bounded).finalMessage()).content.map((block) => block.thinking ?? block.input),
+      [brief.content[0].thinking, brief.content[1].input]);
+
     const { thinking, ...plain } = asked;
     const call = await anthropic.messages.create({ ...plain, max_tokens: 300, tool_choice: { type: 'any', disable_parallel_tool_use: true } });
     assert.deepEqual(call.content.map((block) => block.type), ['tool_use'], 'thinking is off where nobody asks for it');
@@ -250,6 +261,18 @@ describe('rounds of tool use with thinking', { timeout }, () => {
     assert.equal(again.content[0].type, 'thinking');
     const count = async (of) => (await anthropic.messages.countTokens({ model, tools, messages: of })).input_tokens;
     assert.ok((await count(messages)) > (await count(round(call.content))), 'what was thought is in the prompt');
+  });
+
+  test('through Chat Completions with a budget', async () => {
+    const asked = { model, temperature: 0, max_tokens: 24, messages: [{ role: 'user', content: question }] };
+    const free = (await openai.chat.completions.create(asked)).choices[0];
+    assert.equal(free.message.content, '');
+    for (const thinking_token_budget of [0, 5]) {
+      const { choices, usage } = await openai.chat.completions.create({ ...asked, thinking_token_budget });
+      assert.ok(choices[0].message.content.length > 0);
+      assert.ok(free.message.reasoning_content.startsWith(choices[0].message.reasoning_content ?? ''));
+      assert.ok(usage.completion_tokens_details.reasoning_tokens <= thinking_token_budget);
+    }
   });
 
   test('through Responses', async () => {
@@ -274,4 +297,33 @@ describe('rounds of tool use with thinking', { timeout }, () => {
     const answer = await openai.responses.create({ ...asked, input, reasoning: none, tool_choice: 'none' });
     assert.ok(answer.output_text.length > 0);
   });
+});
+
+// Formats whose content stands behind something of their own: the answer goes on behind that, and is what the model says
+// to the same prompt as text.
+describe('answers that have begun, with tools', { timeout }, () => {
+  for (const [format, opening] of [['harmony', '<|channel|>final<|message|>'], ['functionary_v3_2', 'all\n'], ['hermes', '']]) {
+    test(format, async () => {
+      const folder = await mkdtemp(path.join(os.tmpdir(), 'tidemill-begun-'));
+      const file = path.join(folder, 'plain.jinja');
+      await writeFile(file, '{% for m in messages %}{{ m.content }}{% endfor %}{% for t in tools or [] %}{{ t.function.name }}{% endfor %}{{ "\\n" }}# ');
+      const server = await Server.start('--chat-template', file, '--tool-format', format);
+      try {
+        const anthropic = new Anthropic({ baseURL: server.url, apiKey: 'unused', maxRetries: 0 });
+        const openai = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: 'unused', maxRetries: 0 });
+        const plain = await openai.completions.create({ model, prompt: `${question}get_weather\n# ${opening}def f(`, temperature: 0, max_tokens: 12 });
+        for (const strict of [true, false]) {
+          const { content, stop_reason } = await anthropic.messages.create({
+            model, max_tokens: 12, temperature: 0, tools: [{ name: 'get_weather', input_schema: schema, strict }],
+            messages: [{ role: 'user', content: question }, { role: 'assistant', content: 'def f(' }],
+          });
+          assert.equal(stop_reason, 'max_tokens');
+          assert.equal(content[0].text, plain.choices[0].text);
+        }
+      } finally {
+        await server.kill();
+        await rm(folder, { recursive: true });
+      }
+    });
+  }
 });

@@ -129,6 +129,46 @@ describe('tools', { timeout }, () => {
     assert.notEqual(choices[0].finish_reason, 'tool_calls');
   });
 
+  test('takes functions, the older word for tools', async () => {
+    const functions = tools.map((tool) => tool.function);
+    const asked = { model, messages, functions, function_call: { name: 'get_weather' }, max_tokens: 400, temperature: 0 };
+    const [choice] = (await client.chat.completions.create(asked)).choices;
+    assert.equal(choice.finish_reason, 'function_call');
+    assert.equal(choice.message.content, null);
+    assert.equal(choice.message.tool_calls, undefined);
+    const call = choice.message.function_call;
+    check({ type: 'function', id: 'call_', function: call });
+
+    const streamed = { name: '', arguments: '' };
+    let finish;
+    for await (const chunk of await client.chat.completions.create({ ...asked, stream: true })) {
+      finish = chunk.choices[0].finish_reason ?? finish;
+      assert.equal(chunk.choices[0].delta.tool_calls, undefined);
+      streamed.name += chunk.choices[0].delta.function_call?.name ?? '';
+      streamed.arguments += chunk.choices[0].delta.function_call?.arguments ?? '';
+    }
+    assert.equal(finish, 'function_call');
+    assert.deepEqual(streamed, call);
+    const helped = await client.chat.completions.stream(asked).finalChatCompletion();
+    assert.equal(helped.choices[0].message.function_call.arguments, call.arguments);
+
+    const second = await client.chat.completions.create({
+      model, functions, function_call: 'none', max_tokens: 8,
+      messages: [...messages, choice.message, { role: 'function', name: call.name, content: '{"degrees": 21}' }],
+    });
+    assert.equal(second.choices[0].finish_reason, 'length');
+    assert.ok(second.usage.prompt_tokens > 20);
+    await assert.rejects(client.chat.completions.create({ ...asked, tools }), (e) => e.status === 400 && e.param === 'functions');
+  });
+
+  test('shows nothing of a call that a limit cuts off before it begins', async () => {
+    for (let max_tokens = 1; max_tokens <= 30; ++max_tokens) {
+      const { choices } = await ask({ tool_choice: 'required', parallel_tool_calls: false, temperature: 0, max_tokens });
+      assert.equal(choices[0].finish_reason, 'length');
+      assert.equal(choices[0].message.content ?? '', '');
+    }
+  });
+
   test('names what is wrong with tools', async () => {
     const refused = (more, param) =>
       assert.rejects(ask(more), (e) => e.status === 400 && e.param === param && e.message.length > 20);

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include "base/file.hpp"
 #include "base/utf8.hpp"
 #include "data.hpp"
 #include "live_server.hpp"
@@ -154,7 +155,40 @@ TEST_F(ChatPrompts, AnAnswerMayHaveBegun) {
   EXPECT_EQ(channel->text, "<|start|>assistant<|channel|>final<|message|>So");
   serve::ChatPrompt recipients = with("x");
   recipients.set_format(*chat::format_by_name("functionary_v3_2"));
-  EXPECT_FALSE(recipients.begin_answer(*channel, "So"));
+  auto recipient = recipients.render(user_says("x"));
+  ASSERT_TRUE(recipient && recipients.begin_answer(*recipient, "So"));
+  EXPECT_EQ(recipient->text, "xall\nSo");
+}
+
+// Reasoning of the past is handed to templates under the name that they read it by.
+TEST_F(ChatPrompts, ReasoningHasTheTemplatesName) {
+  const array messages = base::parse_json(R"([{"role":"user","content":"q"},
+      {"role":"assistant","content":"","reasoning_content":"hm <|end|>","tool_calls":[
+        {"id":"a","type":"function","function":{"name":"f","arguments":{}}}]},
+      {"role":"tool","tool_call_id":"a","content":"A"},
+      {"role":"assistant","content":"so","reasoning_content":"well","tool_calls":[
+        {"id":"b","type":"function","function":{"name":"f","arguments":{}}}]},
+      {"role":"tool","tool_call_id":"b","content":"B"}])")
+                             ->as_array();
+  const std::string_view pattern = "{% for m in messages %}{{ m.role[0] }}({{ m.KEY }}){{ m.content }};{% endfor %}";
+  for (const std::string_view key : {"reasoning_content", "thinking", "reasoning"}) {
+    std::string source(pattern);
+    source.replace(source.find("KEY"), 3, key);
+    EXPECT_EQ(with(source).render(messages)->text, "u()q;a(hm <|end|>);t()A;a(well)so;t()B;") << key;
+  }
+  // gpt-oss's takes one of both beside a call.
+  const serve::ChatPrompt one = with(
+      "{% for m in messages %}{% if m.thinking and m.content %}{{ raise_exception('one') }}{% endif %}"
+      "{{ m.role[0] }}({{ m.thinking }}){{ m.content }};{% endfor %}");
+  EXPECT_EQ(one.render(messages)->text, "u()q;a(hm <|end|>);t()A;a(well\n\nso);t()B;");
+  const std::filesystem::path file = test::data_root() / "templates" / "openai-gpt-oss-120b.jinja";
+  TM_SKIP_WITHOUT(file);
+  const serve::ChatPrompt gpt_oss = with(*base::read_file(file));
+  const std::string text = gpt_oss.render(messages)->text;
+  EXPECT_NE(text.find("<|channel|>analysis<|message|>hm <|end|><|end|><|start|>assistant to=functions.f"),
+            std::string::npos)
+      << text;
+  EXPECT_NE(text.find("<|channel|>analysis<|message|>well\n\nso<|end|>"), std::string::npos) << text;
 }
 
 // Calls in conversations that templates of one call a message, or of none, are given.

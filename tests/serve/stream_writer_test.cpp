@@ -14,7 +14,7 @@
 
 #include "base/utf8.hpp"
 #include "marked_stream.hpp"
-#include "serve/output_form.hpp"
+#include "serve/output_reader.hpp"
 #include "wire/anthropic_answer.hpp"
 #include "wire/openai_answer.hpp"
 #include "wire/responses_answer.hpp"
