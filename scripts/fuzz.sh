@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 seconds=$1
 shift
 targets=("$@")
-[ "${#targets[@]}" -gt 0 ] || targets=(gguf tokenizer template request http output grammar)
+[ "${#targets[@]}" -gt 0 ] || targets=(gguf tokenizer template request http output grammar schema)
 data=${TIDEMILL_DATA:-../shared/data}
 
 scripts/build.sh fuzz "${targets[@]/#/fuzz_}"
@@ -21,7 +21,7 @@ seed() {
     template)
       cp $seeds/*.jinja "$corpus/"
       if [ -d "$data/templates" ]; then cp "$data"/templates/*.jinja "$corpus/"; fi ;;
-    request | http | output | grammar) cp $seeds/*."$1" "$corpus/" ;;
+    request | http | output | grammar | schema) cp $seeds/*."$1" "$corpus/" ;;
   esac
 }
 
@@ -36,7 +36,7 @@ for target in "${targets[@]}"; do
   [ ! -f "$seeds/$target.dict" ] || dictionary=(-dict="$seeds/$target.dict")
   length=16384
   if [ "$target" = tokenizer ]; then length=512; fi # every input is encoded and decoded several times
-  if [ "$target" = grammar ]; then length=1024; fi  # what is longer is not another kind of grammar
+  if [ "$target" = grammar ] || [ "$target" = schema ]; then length=1024; fi # what is longer is not another kind of grammar
   if [ "$target" = gguf ]; then length=32768; fi    # the seeds that are packed have 18 KB
   build/fuzz/fuzz_"$target" "${dictionary[@]}" -max_total_time="$seconds" -timeout=60 -rss_limit_mb=4096 -max_len=$length -print_final_stats=1 \
     -artifact_prefix=build/fuzz-findings/"$target"- build/fuzz-corpus/"$target" >build/fuzz-"$target".log 2>&1 ||

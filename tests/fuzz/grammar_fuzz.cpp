@@ -71,6 +71,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   GrammarLimits limits;
   limits.max_nodes = 5'000;
+  limits.max_alternatives = 20'000;
   limits.max_source_bytes = 4'096;
   limits.max_states = 500;
   const auto choice = static_cast<uint32_t>(std::hash<std::string_view>()(text));

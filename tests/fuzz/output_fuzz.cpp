@@ -44,19 +44,23 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   require(format.has_value(), "every format has a name");
   const auto reasoning = chat::reasoning_names();
   require(chat::set_reasoning(*format, reasoning[data[1] % reasoning.size()]).has_value(), "so have reasoning tags");
-  const bool starts_in_reasoning = (data[1] & 0x80U) != 0;
+  const chat::Start start = (data[1] & 0x80U) != 0   ? chat::Start::reasoning
+                            : (data[1] & 0x40U) != 0 ? chat::Start::content
+                                                     : chat::Start::answer;
   const std::string text = base::utf8::sanitize({reinterpret_cast<const char*>(data + 4), size - 4});
 
   const std::vector<chat::Tool> offered = tools();
-  const Reading whole = chat::test::read(*format, offered, starts_in_reasoning, text);
+  const Reading whole = chat::test::read(*format, offered, start, text);
   require(whole.sound, "deltas are whole characters, and calls come in order with their names first");
   const auto cut = pieces_of(text, size_t{1} + data[2] % 16, size_t{1} + data[3] % 4);
-  require(chat::test::read(*format, offered, starts_in_reasoning, cut) == whole, "pieces read as the whole does");
+  require(chat::test::read(*format, offered, start, cut) == whole, "pieces read as the whole does");
   if (whole.complete) {
     const auto arguments = base::parse_json(whole.calls.back().arguments, 100);
     require(arguments && arguments->is_object(), "the arguments of a complete call are a JSON object");
   }
-  const bool has_machinery = format->reasons() || starts_in_reasoning || !format->syntax.recipient.empty();
+  const bool begun = start == chat::Start::content && format->tools != chat::ToolFormat::harmony;
+  const bool has_machinery =
+      !begun && (format->reasons() || start == chat::Start::reasoning || !format->syntax.recipient.empty());
   if (!has_machinery && whole.calls.empty()) require(whole.content == text, "what is no call is content");
   return 0;
 }

@@ -1,4 +1,5 @@
-// Any bytes as a chat template: compiled and rendered within its limits, or refused; the same every time.
+// Any bytes as a chat template, by the reference's rules and by the lenient ones: compiled and rendered within its
+// limits, or refused; the same every time.
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -17,9 +18,7 @@ void require_presentable(const base::Error& error) {
   require(!error.message().empty() && base::utf8::is_valid(error.message()), "a refusal says why, in UTF-8");
 }
 
-}  // namespace
-
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+void render_by(text::TemplateRules rules, std::string_view source) {
   static const auto context = base::parse_json(R"({
     "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi <b> \u00e9"},
                  {"role": "assistant", "content": null,
@@ -27,11 +26,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
                  {"role": "tool", "tool_call_id": "1", "content": "[1, 2]"}],
     "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}],
     "bos_token": "<s>", "eos_token": "</s>", "add_generation_prompt": true})");
-  const auto compiled = text::ChatTemplate::compile(std::string_view(reinterpret_cast<const char*>(data), size));
-  if (!compiled) {
-    require_presentable(compiled.error());
-    return 0;
-  }
+  const auto compiled = text::ChatTemplate::compile(source, {.rules = rules});
+  if (!compiled) return require_presentable(compiled.error());
   text::TemplateLimits limits;
   limits.max_output = 1 << 16;
   limits.max_memory = size_t{16} << 20;
@@ -56,5 +52,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     require(cut.error().code() == base::ErrorCode::too_large, "only the limit can end what would have rendered");
   }
   (void)compiled->probe();
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const std::string_view source(reinterpret_cast<const char*>(data), size);
+  render_by(text::TemplateRules::reference, source);
+  render_by(text::TemplateRules::lenient, source);
   return 0;
 }
