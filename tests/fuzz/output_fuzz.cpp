@@ -60,7 +60,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   const bool begun = start == chat::Start::content && format->tools != chat::ToolFormat::harmony;
   const bool has_machinery =
-      !begun && (format->reasons() || start == chat::Start::reasoning || !format->syntax.recipient.empty());
+      !format->syntax.recipient.empty() || (!begun && (format->reasons() || start == chat::Start::reasoning));
   if (!has_machinery && whole.calls.empty()) require(whole.content == text, "what is no call is content");
   return 0;
 }
