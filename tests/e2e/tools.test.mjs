@@ -156,7 +156,8 @@ describe('tools', { timeout }, () => {
       model, functions, function_call: 'none', max_tokens: 8,
       messages: [...messages, choice.message, { role: 'function', name: call.name, content: '{"degrees": 21}' }],
     });
-    assert.equal(second.choices[0].finish_reason, 'length');
+    assert.notEqual(second.choices[0].finish_reason, 'function_call');
+    assert.equal(second.choices[0].message.function_call, undefined);
     assert.ok(second.usage.prompt_tokens > 20);
     await assert.rejects(client.chat.completions.create({ ...asked, tools }), (e) => e.status === 400 && e.param === 'functions');
   });
