@@ -16,6 +16,7 @@ namespace {
 
 constexpr size_t kMaxCounted = 40'000;          // pairs of a property and how many came before
 constexpr size_t kMaxAlternatives = 1'000'000;  // of what may come next, over all places in an object
+constexpr size_t kMaxWork = 4'000'000;          // the same over all objects, those included that turn out to be equal
 
 }  // namespace
 
@@ -191,6 +192,11 @@ base::Result<Expression> SchemaWriter::members(const ObjectShape& shape, const s
         fmt::format("{} properties, {} of them optional, are too many in one object: about a thousand optional "
                     "ones are taken, or more with required ones between them",
                     properties.size(), properties.size() - required));
+  }
+  alternatives_ += alternatives;
+  if (alternatives_ > kMaxWork) {
+    return error(ErrorCode::too_large, owner, "properties",
+                 "the objects up to this one have too many optional properties, all together");
   }
   std::vector<Expression> after(top + 1);  // by count
   for (size_t count = 0; count <= top; ++count) {

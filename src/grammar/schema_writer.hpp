@@ -60,6 +60,7 @@ class SchemaWriter {
   std::map<Conjunction, Expression> values_;
   std::vector<std::pair<Conjunction, Rule>> waiting_;  // rules to be defined
   std::string impossible_;
+  size_t alternatives_ = 0;  // of what may come next, over all places of all objects so far
 };
 
 }  // namespace tidemill::grammar

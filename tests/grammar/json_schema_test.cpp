@@ -515,6 +515,12 @@ TEST(JsonSchema, ObjectsTakeAThousandOptionalProperties) {
   }
   expect_refusal(fmt::format(R"({{"type":"object","properties":{{{}}}}})", objects), ErrorCode::too_large,
                  "more than 1000000 alternatives");
+  // Nor is the same object written hundreds of times where each of its properties leads back to it.
+  std::string leading_back;
+  for (int i = 0; i < 500; ++i)
+    leading_back += fmt::format(R"({}"p{}":{{"anyOf":[{{"type":"null"}},{{"$ref":"#"}}]}})", i == 0 ? "" : ",", i);
+  expect_refusal(fmt::format(R"({{"type":"object","properties":{{{}}},"additionalProperties":false}})", leading_back),
+                 ErrorCode::too_large, "all together");
 }
 
 TEST(JsonSchema, LargeEnums) {
