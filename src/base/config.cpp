@@ -388,6 +388,8 @@ Result<void> ConfigSchema::Staging::read_rows(const Rows& rows, const toml::node
       }
       option.store(setting.value);
     }
+    for (const Rows& inner : row.rows_)
+      inner.commit();
   }
   return {};
 }
@@ -548,6 +550,11 @@ std::string ConfigSchema::dump() const {
       }
     }
   }
+  dump_rows(out);
+  return out;
+}
+
+void ConfigSchema::dump_rows(std::string& out) const {
   for (const Rows& rows : rows_) {
     rows.for_each([&](ConfigSchema& row) {
       out += fmt::format("\n[[{}]]\n", rows.key);
@@ -556,9 +563,9 @@ std::string ConfigSchema::dump() const {
         out += option.secret_ ? fmt::format("# {} is secret\n", name)
                               : fmt::format("{} = {}\n", name, to_toml(option.load()));
       }
+      row.dump_rows(out);
     });
   }
-  return out;
 }
 
 std::vector<std::pair<std::string, std::string>> config_environment() {

@@ -110,7 +110,8 @@ class ConfigSchema {
   // variable or flag is the same is a bug in the program, and asserted.
   ConfigOption& add(std::string key, ConfigOption::Field field, std::string help);
   // An array of tables: each `[[key]]` of the file becomes a Row, whose options `describe` registers under their whole
-  // keys ("gateway.backend.url"). `rows` holds those of the file that was loaded last, none without one.
+  // keys ("gateway.backend.url"). `rows` holds those of the file that was loaded last, none without one. A row may have
+  // rows of its own ([[gateway.route.target]] below [[gateway.route]]): `describe` adds them to a field of the row.
   template <typename Row>
   void add_rows(std::string key, std::vector<Row>* rows, void (*describe)(ConfigSchema&, Row&));
   // Names a variable that starts with TIDEMILL_ and is no option's, such as the one that names the file.
@@ -146,6 +147,7 @@ class ConfigSchema {
   };
 
   const ConfigOption* find_key(std::string_view key) const;
+  void dump_rows(std::string& out) const;
 
   std::deque<ConfigOption> options_;  // a deque keeps the references that `add` gave out
   std::vector<std::string> sources_;  // one for each option

@@ -225,6 +225,49 @@ TEST_F(Config, RowsComeFromArraysOfTables) {
   EXPECT_TRUE(peers.empty());
 }
 
+struct Street {
+  std::string name;
+  double width = 1;
+  std::vector<Peer> houses;
+};
+
+void describe_house(ConfigSchema& schema, Peer& house) {
+  schema.add("street.house.url", &house.url, "where").required();
+  schema.add("street.house.weight", &house.weight, "share").between(1, 100);
+}
+
+void describe_street(ConfigSchema& schema, Street& street) {
+  schema.add("street.name", &street.name, "its name").required();
+  schema.add("street.paving.width", &street.width, "in metres");
+  schema.add_rows("street.house", &street.houses, describe_house);
+}
+
+TEST_F(Config, RowsMayHaveRows) {
+  std::vector<Street> streets;
+  schema.add_rows("street", &streets, describe_street);
+  ASSERT_EQ(file_error("[[street]]\nname='a'\n[street.paving]\nwidth=2.5\n[[street.house]]\nurl='1'\n"
+                       "[[street.house]]\nurl='2'\nweight=7\n[[street]]\nname='b'\n"),
+            "");
+  const auto check = [&] {
+    ASSERT_EQ(streets.size(), 2U);
+    EXPECT_EQ(streets[0].width, 2.5);
+    ASSERT_EQ(streets[0].houses.size(), 2U);
+    EXPECT_EQ(streets[0].houses[0].url, "1");
+    EXPECT_EQ(streets[0].houses[1].weight, 7);
+    EXPECT_EQ(streets[1].name, "b");
+    EXPECT_TRUE(streets[1].houses.empty());
+  };
+  check();
+  const std::string text = schema.dump();
+  EXPECT_EQ(file_error(text), "") << text;
+  check();
+  EXPECT_EQ(file_error("[[street]]\nname='a'\n[[street.house]]\nweight=1\n"),
+            "tidemill.toml:3: street.house.url is missing, but must be a string");
+  EXPECT_EQ(file_error("[[street]]\nname='a'\n[[street.hose]]\nurl='1'\n"),
+            "tidemill.toml:3: unknown key 'street.hose'; the nearest known one is 'street.house'");
+  check();  // an error changes nothing
+}
+
 TEST_F(Config, RowsAreCheckedLikeTheRest) {
   std::vector<Peer> peers;
   schema.add_rows("peer", &peers, describe_peer);
