@@ -124,6 +124,10 @@ int main(int argc, char** argv) {
   options.method = Method::lin_ucb;
   learn("LinUCB", options, seeds, 0.3);
   options.method = Method::thompson;
+  options.trade.cost_weight = 0.04;
+  learn("Thompson sampling, quality first (cost_weight 0.04)", options, seeds, 0.3);
+  learn("Thompson sampling, quality first (cost_weight 0.04)", options, seeds, 1);
+  options.trade = simulation::workload_options().trade;
   options.max_quality_loss = 0.1;
   options.confidence = 1.28;
   options.explore = 0.1;

@@ -226,6 +226,16 @@ BanditState Bandit::state() const {
   return state;
 }
 
+BanditState Bandit::known() const {
+  BanditState known = state();
+  const std::scoped_lock lock(mutex_);
+  for (size_t i = 0; i < arms_.size(); ++i) {
+    known.models[i].quality.merge(arms_[i].peers.quality);
+    known.models[i].spending.merge(arms_[i].peers.spending);
+  }
+  return known;
+}
+
 void Bandit::restore(const BanditState& own) {
   const std::scoped_lock lock(mutex_);
   for (Arm& arm : arms_) {

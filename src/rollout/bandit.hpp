@@ -109,6 +109,8 @@ class Bandit {
 
   // What this gateway has learned itself, to be kept under its name in the shared store.
   BanditState state() const;
+  // The same with what it was told of the others'.
+  BanditState known() const;
   // Continues from what this gateway had learned (state()), or adds to it what all others have, replacing what they
   // were said to have before. Models that are not options' are left out.
   void restore(const BanditState& own);

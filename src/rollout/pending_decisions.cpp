@@ -7,20 +7,25 @@
 
 namespace tidemill::rollout {
 
-void PendingDecisions::put(std::string_view id, const Decision& decision) {
+void PendingDecisions::drop(std::string_view id) {
+  const auto known = by_id_.find(id);
+  if (known == by_id_.end()) return;
+  const auto entry = known->second;
+  by_id_.erase(entry->id);
+  if (!entry->other_id.empty()) by_id_.erase(entry->other_id);
+  entries_.erase(entry);
+}
+
+void PendingDecisions::put(std::string_view id, const Decision& decision, std::string_view other_id) {
+  if (other_id == id) other_id = {};
   const std::scoped_lock lock(mutex_);
-  if (const auto known = by_id_.find(id); known != by_id_.end()) {
-    const auto entry = known->second;
-    by_id_.erase(known);
-    entries_.erase(entry);
-  }
+  drop(id);
+  if (!other_id.empty()) drop(other_id);
   if (most_ == 0) return;
-  if (entries_.size() == most_) {
-    by_id_.erase(entries_.front().id);
-    entries_.pop_front();
-  }
-  entries_.push_back({.id = std::string(id), .decision = decision});
+  if (entries_.size() == most_) drop(std::string(entries_.front().id));
+  entries_.push_back({.id = std::string(id), .other_id = std::string(other_id), .decision = decision});
   by_id_.emplace(entries_.back().id, std::prev(entries_.end()));
+  if (!other_id.empty()) by_id_.emplace(entries_.back().other_id, std::prev(entries_.end()));
 }
 
 base::Result<std::list<PendingDecisions::Entry>::iterator> PendingDecisions::at(std::string_view id) const {
@@ -37,13 +42,13 @@ base::Result<Decision> PendingDecisions::find(std::string_view id) const {
   return entry->decision;
 }
 
-base::Result<Decision> PendingDecisions::take_for_feedback(std::string_view id) {
+base::Result<PendingDecisions::Taken> PendingDecisions::take_for_feedback(std::string_view id) {
   const std::scoped_lock lock(mutex_);
   TM_TRY(const auto entry, at(id));
   if (std::exchange(entry->taken, true))
     return base::Error(base::ErrorCode::invalid_argument,
                        fmt::format("decision '{}' has had its feedback: each has one", id));
-  return entry->decision;
+  return Taken{.id = entry->id, .decision = entry->decision};
 }
 
 base::json::value to_json(const Decision& decision) {

@@ -20,20 +20,28 @@ class PendingDecisions {
  public:
   explicit PendingDecisions(size_t most = size_t{1} << 16) : most_(most) {}
 
-  // The oldest goes where there is no room. Replaces one of the same id.
-  void put(std::string_view id, const Decision& decision);
+  // The oldest goes where there is no room. Replaces one of the same id. `other_id`: by which it is known as well, or
+  // empty.
+  void put(std::string_view id, const Decision& decision, std::string_view other_id = {});
   // Errors: not_found (never made here, or too long ago).
   base::Result<Decision> find(std::string_view id) const;
-  // Like `find`, once for each id: a quality must not be learned twice. Errors: also invalid_argument, the second time.
-  base::Result<Decision> take_for_feedback(std::string_view id);
+  struct Taken {
+    std::string id;  // under which it was put
+    Decision decision;
+  };
+  // Like `find`, once for each decision: a quality must not be learned twice. Errors: also invalid_argument, the second
+  // time.
+  base::Result<Taken> take_for_feedback(std::string_view id);
 
  private:
   struct Entry {
     std::string id;
+    std::string other_id;
     Decision decision;
     bool taken = false;
   };
   base::Result<std::list<Entry>::iterator> at(std::string_view id) const;
+  void drop(std::string_view id);
 
   const size_t most_;
   mutable std::mutex mutex_;

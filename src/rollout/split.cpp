@@ -57,12 +57,17 @@ Split::Split(SplitOptions options) : options_(std::move(options)) {
   }
 }
 
+std::optional<size_t> Split::by_header(const HeaderLookup& headers) const {
+  for (const Rule& rule : rules_) {
+    const auto value = headers(rule.header);
+    if (value && (!rule.value || *rule.value == *value)) return rule.version;
+  }
+  return std::nullopt;
+}
+
 size_t Split::choose(std::string_view key, const HeaderLookup& headers) const {
   if (headers) {
-    for (const Rule& rule : rules_) {
-      const auto value = headers(rule.header);
-      if (value && (!rule.value || *rule.value == *value)) return rule.version;
-    }
+    if (const auto version = by_header(headers)) return *version;
   }
   const uint64_t unit = unit_of(options_.salt, key);
   size_t best = 0;

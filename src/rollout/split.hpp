@@ -48,6 +48,8 @@ class Split {
 
   // An index into versions(). `key` is what is sticky: a session's id, or the request's own id where nothing is.
   size_t choose(std::string_view key, const HeaderLookup& headers = {}) const;
+  // The version of the first rule that fits; nullopt: none does.
+  std::optional<size_t> by_header(const HeaderLookup& headers) const;
   const std::vector<WeightedVersion>& versions() const { return options_.versions; }
 
  private:

@@ -370,6 +370,13 @@ TEST(PendingDecisions, KnowTheLastOnesOnce) {
   EXPECT_TRUE(pending.find("c"));
   pending.put("c", *pending.find("c"));
   EXPECT_TRUE(pending.take_for_feedback("c"));
+  pending.put("e", *pending.find("c"), "response-e");
+  EXPECT_EQ(pending.find("response-e")->features, pending.find("e")->features);
+  EXPECT_EQ(pending.take_for_feedback("response-e")->id, "e");
+  EXPECT_FALSE(pending.take_for_feedback("e")) << "it is one decision by either name";
+  for (const char* id : {"f", "g", "h"})
+    pending.put(id, Decision{});
+  EXPECT_FALSE(pending.find("response-e"));
   PendingDecisions none(0);
   none.put("a", Decision{});
   EXPECT_FALSE(none.find("a"));
@@ -413,6 +420,22 @@ TEST(BanditBars, WithinATenthOfTheOracleAfterFiveThousandRequests) {
       EXPECT_LT(after.always_big, 0.85 * after.oracle);  // which is not where it began
     }
   }
+}
+
+// Quality first, and cost where quality is the same: with a cost weight so small that what a model falls short by
+// weighs more. Equal is within 1.25 hundredths of the big model's quality, of which 0.2 are what exploring costs.
+TEST(BanditBars, CostsFortyPercentLessAtEqualQuality) {
+  BanditOptions options = simulation::workload_options();
+  options.trade.cost_weight = 0.04;
+  const int seeds = test::sanitized ? 1 : 5;
+  double loss = 0;
+  for (int seed = 1; seed <= seeds; ++seed) {
+    const auto run = simulation::run_bandit(options, static_cast<uint64_t>(seed), 2 * kLearn, kLearn, kRated);
+    EXPECT_LT(run.cost, 0.6 * run.big_cost);
+    EXPECT_GT(run.reward, 0.97 * run.oracle);
+    loss += (run.big_quality - run.quality) / seeds;
+  }
+  EXPECT_LT(loss, test::sanitized ? 0.02 : 0.0125);
 }
 
 }  // namespace
