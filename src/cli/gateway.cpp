@@ -52,7 +52,9 @@ void add_gateway(CLI::App& app, Invocation& chosen) {
       "(TIDEMILL_GATEWAY_PORT). Flags win over the environment, the environment over the file. Backends of which "
       "there\n"
       "is more to say than a URL stand in the file, each under [[gateway.backend]], and so do DNS names and services\n"
-      "of Kubernetes that have backends, each under [[gateway.discover]].");
+      "of Kubernetes that have backends, each under [[gateway.discover]], and named routes with their targets, "
+      "canaries,\n"
+      "mirrors and choices of models, each under [[gateway.route]] (docs/gateway.md).");
   command->callback([=, &chosen] { chosen.body = [flags] { return run_gateway(*flags); }; });
 }
 

@@ -2,25 +2,18 @@
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <charconv>
-#include <cstring>
 #include <ctime>
-#include <fcntl.h>
-#include <unistd.h>
 #include <utility>
 
 #include <fmt/format.h>
 
 #include "base/json.hpp"
-#include "base/log.hpp"
 #include "base/utf8.hpp"
 
 namespace tidemill::gateway {
 
 namespace {
-
-constexpr size_t write_at = size_t{32} << 10;
 
 // Appends without fmt, whose formats are read anew for every line: this was a quarter of all that a request cost.
 void append_number(std::string& line, int64_t number) {
@@ -96,6 +89,8 @@ void append_line(std::string& line, const AccessRecord& record) {
   append_text(line, "method", record.method);
   append_text(line, "path", record.path);
   append_text(line, "model", record.model);
+  append_text(line, "route", record.route);
+  append_text(line, "target", record.target);
   append_text(line, "backend", record.backend);
   append_count(line, "status", record.status);
   append_milliseconds(line, "duration_ms", record.duration);
@@ -120,59 +115,15 @@ std::string access_line(const AccessRecord& record) {
   return line;
 }
 
-AccessLog::~AccessLog() {
-  const std::lock_guard lock(mutex_);
-  flush_locked();
-  if (fd_ > STDERR_FILENO) close(fd_);
-}
-
 base::Result<void> AccessLog::open(const std::string& path) {
-  int fd = -1;
-  if (path == "-") {
-    fd = STDOUT_FILENO;
-  } else if (!path.empty()) {
-    fd = ::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
-    if (fd < 0) {
-      return base::Error(base::ErrorCode::io,
-                         fmt::format("cannot open the access log '{}': {}", path, std::strerror(errno)))
-          .with_param("gateway.access_log");
-    }
-  }
-  const std::lock_guard lock(mutex_);
-  flush_locked();
-  if (fd_ > STDERR_FILENO) close(fd_);
-  fd_ = fd;
-  enabled_ = fd >= 0;
+  auto opened = lines_.open(path);
+  if (!opened) return std::move(opened).error().with_param("gateway.access_log");
   return {};
 }
 
 void AccessLog::write(const AccessRecord& record) {
   if (!enabled()) return;
-  const std::lock_guard lock(mutex_);
-  append_line(lines_, record);
-  if (lines_.size() >= write_at) flush_locked();
-}
-
-void AccessLog::flush() {
-  const std::lock_guard lock(mutex_);
-  flush_locked();
-}
-
-void AccessLog::flush_locked() {
-  std::string_view left = lines_;
-  while (!left.empty() && fd_ >= 0) {
-    const ssize_t written = ::write(fd_, left.data(), left.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) {
-      // A full disk must not stop the traffic: the lines are lost, and that is said once.
-      if (!std::exchange(failing_, true)) base::log::error("cannot write the access log: {}", std::strerror(errno));
-      lines_.clear();
-      return;
-    }
-    left.remove_prefix(static_cast<size_t>(written));
-  }
-  failing_ = false;
-  lines_.clear();
+  lines_.write_with([&record](std::string& lines) { append_line(lines, record); });
 }
 
 }  // namespace tidemill::gateway

@@ -1,14 +1,13 @@
 // One line of JSON for each request that was answered. Never what was asked or answered.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
-#include <mutex>
 #include <string>
 #include <string_view>
 
 #include "base/clock.hpp"
 #include "base/result.hpp"
+#include "gateway/line_log.hpp"
 
 namespace tidemill::gateway {
 
@@ -22,6 +21,8 @@ struct AccessRecord {
   std::string_view method;
   std::string_view path;  // without the query
   std::string_view model;
+  std::string_view route;  // that `model` names, and the version or model of it that was chosen
+  std::string_view target;
   std::string_view backend;  // that answered; of several, the last
   int status = 0;            // 499: the client went before there was one; what was sent where it went later
   base::Duration duration{};
@@ -40,31 +41,18 @@ struct AccessRecord {
 // The line, with its line break.
 std::string access_line(const AccessRecord& record);
 
-// Thread-safe. Lines are collected and written together: when there are many, on `flush`, and at the end.
+// Thread-safe.
 class AccessLog {
  public:
-  AccessLog() = default;
-  ~AccessLog();
-  AccessLog(const AccessLog&) = delete;
-  AccessLog& operator=(const AccessLog&) = delete;
-
-  // From now on to the file at `path`, which is appended to and made where there is none; "-" is standard output, ""
-  // nothing. The same path opens it anew, for after a rotation. io, param "gateway.access_log": it cannot be opened;
-  // then everything stays as it was.
+  // See LineLog. io, param "gateway.access_log".
   base::Result<void> open(const std::string& path);
-  bool enabled() const { return enabled_; }
+  bool enabled() const { return lines_.enabled(); }
 
   void write(const AccessRecord& record);
-  void flush();
+  void flush() { lines_.flush(); }
 
  private:
-  void flush_locked();
-
-  std::atomic<bool> enabled_{false};
-  std::mutex mutex_;
-  std::string lines_;
-  int fd_ = -1;
-  bool failing_ = false;
+  LineLog lines_{"the access log"};
 };
 
 }  // namespace tidemill::gateway

@@ -55,6 +55,8 @@ Call::~Call() {
     record_.path = path_;
     record_.model = model_;
     record_.backend = backend_;
+    record_.route = route_;
+    record_.target = target_;
     record_.error = error_;
     record_.duration = service_.clock().now() - request.received;
     service_.access_log().write(record_);
@@ -78,6 +80,14 @@ void Call::set_model(std::string model) {
 
 void Call::set_backend(const std::string& name) {
   backend_ = name;
+}
+
+void Call::set_route(const std::string& route, const std::string& target, const std::string& model) {
+  route_ = route;
+  target_ = target;
+  target_model_ = model;
+  span_.set("tidemill.route", route);
+  span_.set("tidemill.target", target);
 }
 
 void Call::set_caller(const Caller& caller) {
@@ -104,6 +114,14 @@ void Call::note_failure(const Error& error) {
   service_.failures().note(id_, error, service_.clock().now());
 }
 
+void Call::name_itself(wire::Headers& headers) const {
+  wire::set_request_id(headers, id_, error_style_);
+  if (route_.empty()) return;
+  headers.set("X-Tidemill-Route", route_);
+  headers.set("X-Tidemill-Target", target_);
+  headers.set("X-Tidemill-Model", target_model_);
+}
+
 void Call::note_status(int status) {
   record_.status = status;
   record_.first_byte = service_.clock().now() - exchange_.request().received;
@@ -113,7 +131,7 @@ void Call::note_status(int status) {
 asio::awaitable<Result<void>> Call::respond(wire::HttpResponse response) {
   note_status(response.status);
   record_.bytes_out = response.body.size();
-  wire::set_request_id(response.headers, id_, error_style_);
+  name_itself(response.headers);
   auto sent = co_await exchange_.respond(std::move(response));
   complete_ = sent.has_value();
   co_return sent;
@@ -138,7 +156,7 @@ asio::awaitable<Result<void>> Call::refuse(const Refused& refused) {
 
 asio::awaitable<Result<void>> Call::begin_stream(int status, wire::Headers headers) {
   note_status(status);
-  wire::set_request_id(headers, id_, error_style_);
+  name_itself(headers);
   co_return co_await exchange_.begin_stream(status, std::move(headers));
 }
 

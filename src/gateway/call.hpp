@@ -46,6 +46,9 @@ class Call {
   AccessRecord& record() { return record_; }
   void set_model(std::string model);
   void set_backend(const std::string& name);
+  // The named route that answers, by which of its targets, and by which model: every answer says so in the headers
+  // x-tidemill-route, x-tidemill-target and x-tidemill-model.
+  void set_route(const std::string& route, const std::string& target, const std::string& model);
 
   // The answer, each with x-request-id (and with request-id, which Anthropic's clients read). See wire::Exchange.
   asio::awaitable<base::Result<void>> respond(wire::HttpResponse response);
@@ -54,10 +57,13 @@ class Call {
   asio::awaitable<base::Result<void>> begin_stream(int status, wire::Headers headers);
   asio::awaitable<base::Result<void>> write(std::string_view bytes);
   asio::awaitable<base::Result<void>> end();
+  // The client has been sent all of the answer.
+  bool complete() const { return complete_; }
   // Says in span and log that the answer failed, with the causes that the client is not told (told_error.hpp).
   void note_failure(const base::Error& error);
 
  private:
+  void name_itself(wire::Headers& headers) const;
   void note_status(int status);
   void note_absence();
 
@@ -71,8 +77,11 @@ class Call {
   std::string path_;
   std::string model_;
   std::string backend_;
+  std::string route_;
+  std::string target_;
+  std::string target_model_;
   std::string error_;
-  bool complete_ = false;  // the client has been sent all of the answer
+  bool complete_ = false;
   AccessRecord record_;
   observe::Span span_;
 };

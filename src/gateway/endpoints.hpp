@@ -12,6 +12,10 @@ void add_proxy_endpoints(wire::Router& router, Service& service);
 void add_model_endpoints(wire::Router& router, Service& service);
 // GET and DELETE of /v1/responses/{id}, GET of its /input_items: from the session store.
 void add_responses_endpoints(wire::Router& router, Service& service);
+// POST /v1/feedback.
+void add_feedback_endpoints(wire::Router& router, Service& service);
+// GET /rollouts and /rollouts/{route}; POST /rollouts/{route}/promote and /rollback.
+void add_rollout_endpoints(wire::Router& router, Service& service);
 // GET /, /health, /ready, /metrics, /version, /backends, /debug/traces.
 void add_status_endpoints(wire::Router& router, Service& service);
 

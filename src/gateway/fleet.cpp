@@ -7,6 +7,7 @@
 
 #include "base/log.hpp"
 #include "base/utf8.hpp"
+#include "gateway/route_options.hpp"
 
 namespace tidemill::gateway {
 
@@ -81,8 +82,12 @@ bool Fleet::contains(const Backend& backend) const {
 
 base::Result<Lease> Fleet::pick(const Wanted& wanted, const std::vector<const Backend*>& tried) {
   const auto backends = all();
-  const bool served = std::any_of(backends->begin(), backends->end(),
-                                  [&](const auto& backend) { return backend->serves(wanted.model); });
+  const auto meant = [&](const Backend& backend) {
+    return wanted.backends == nullptr || may_ask(*wanted.backends, backend.name());
+  };
+  const bool served = std::any_of(backends->begin(), backends->end(), [&](const auto& backend) {
+    return meant(*backend) && backend->serves(wanted.model);
+  });
   bool all_known = true;
   std::vector<std::string> exclude;
   for (const auto& backend : *backends) {
@@ -92,7 +97,7 @@ base::Result<Lease> Fleet::pick(const Wanted& wanted, const std::vector<const Ba
     const bool may_serve = backend->serves(wanted.model) || (!served && !known);
     const bool was_tried = std::find(tried.begin(), tried.end(), backend.get()) != tried.end();
     const bool cannot_resume = wanted.marking && backend->sends_marks() == false;
-    if (!may_serve || was_tried || cannot_resume) exclude.push_back(backend->name());
+    if (!may_serve || !meant(*backend) || was_tried || cannot_resume) exclude.push_back(backend->name());
   }
   if (!served && all_known && !backends->empty()) {
     return base::Error(base::ErrorCode::not_found,

@@ -233,4 +233,10 @@ access::Admission::State Gate::queue() const {
   return admission_ ? admission_->state() : access::Admission::State();
 }
 
+double Gate::pressure() const {
+  if (!admission_) return 0;
+  const access::Admission::State state = admission_->state();
+  return state.queued > 0 ? 1 : static_cast<double>(state.running) / options_.slots;
+}
+
 }  // namespace tidemill::gateway

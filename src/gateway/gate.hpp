@@ -116,6 +116,8 @@ class Gate {
 
   std::string currency() const;
   access::Admission::State queue() const;
+  // The share of the slots that is taken; 1 while anybody waits for one, 0 where there is no bound.
+  double pressure() const;
 
  private:
   friend class Passage;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <future>
 #include <mutex>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -16,8 +17,11 @@
 #include "base/ids.hpp"
 #include "base/log.hpp"
 #include "gateway/endpoints.hpp"
+#include "gateway/model_route.hpp"
 #include "gateway/poller.hpp"
+#include "gateway/rollout_exchange.hpp"
 #include "gateway/roster.hpp"
+#include "gateway/route_plan.hpp"
 #include "gateway/service.hpp"
 #include "gateway/store_watch.hpp"
 #include "observe/process_metrics.hpp"
@@ -38,22 +42,31 @@ constexpr auto log_interval = std::chrono::milliseconds(250);
 constexpr auto keep_interval = std::chrono::milliseconds(100);
 constexpr int keeps_between_looks = 10;
 
-asio::awaitable<void> flush_forever(AccessLog& log) {
+void flush_logs(Service& service) {
+  service.access_log().flush();
+  for (const auto& route : service.routes()->routes())
+    if (route->adaptive() != nullptr) route->adaptive()->flush();
+}
+
+asio::awaitable<void> flush_forever(Service& service) {
   asio::steady_timer timer(co_await asio::this_coro::executor);
   while (true) {
     timer.expires_after(log_interval);
     (void)co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
-    log.flush();
+    flush_logs(service);
   }
 }
 
-GateOptions gate_options(const GatewayOptions& options, session::Store& store) {
+// How often they tell each other of rollouts.
+constexpr auto rollout_interval = std::chrono::seconds(1);
+
+GateOptions gate_options(const GatewayOptions& options, const std::string& name, session::Store& store) {
   return {.keys = options.keys,
           .policy = options.policy,
           .slots = options.slots,
           .max_queued = static_cast<size_t>(options.max_queued),
           .longest_wait = options.longest_wait,
-          .gateway = "gateway-" + base::random_hex(8),
+          .gateway = name,
           .store = &store};
 }
 
@@ -69,6 +82,21 @@ asio::awaitable<void> keep_gate(Service& service, asio::any_io_executor executor
     (void)co_await service.store_pool().run(work);
     timer.expires_after(keep_interval);
     (void)co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
+  }
+}
+
+asio::awaitable<void> exchange_rollouts(Service& service, RolloutExchange& exchange) {
+  asio::steady_timer timer(co_await asio::this_coro::executor);
+  while (true) {
+    timer.expires_after(rollout_interval);
+    (void)co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
+    const auto routes = service.routes();
+    if (routes->routes().empty()) continue;
+    auto work = [&exchange, &routes]() -> Result<void> {
+      exchange.exchange(*routes);
+      return {};
+    };
+    (void)co_await service.store_pool().run(work);
   }
 }
 
@@ -98,6 +126,8 @@ struct Gateway::Impl {
     add_proxy_endpoints(router, service);
     add_responses_endpoints(router, service);
     add_model_endpoints(router, service);
+    add_feedback_endpoints(router, service);
+    add_rollout_endpoints(router, service);
     add_status_endpoints(router, service);
     return router;
   }
@@ -107,6 +137,8 @@ struct Gateway::Impl {
     const access::Admission::State queue = service.gate().queue();
     running.set(static_cast<double>(queue.running));
     queued.set(static_cast<double>(queue.queued));
+    for (const auto& route : service.routes()->routes())
+      route->set_gauges();
   }
 
   bool stop(base::Duration limit) {
@@ -122,11 +154,13 @@ struct Gateway::Impl {
     connections_hook = {};
     roster.reset();
     http.reset();
-    service.access_log().flush();
+    flush_logs(service);
     return orderly;
   }
 
+  const std::string name = "gateway-" + base::random_hex(8);
   Service service;
+  std::optional<RolloutExchange> rollout_exchange;
   observe::ProcessMetrics process_metrics;
   wire::HttpMetrics http_metrics;
   observe::Gauge& running;
@@ -146,8 +180,11 @@ Result<std::unique_ptr<Gateway>> Gateway::start(const GatewayOptions& options, c
   TM_TRY(std::vector<BackendOptions> backends, all_backends(options));
   TM_TRY(std::vector<BackendSource> sources, all_sources(options));
   TM_CHECK(check_tls(options));
+  TM_CHECK(check_prices(options.routes, options.policy));
   auto impl = std::make_unique<Impl>(options, clock);
   Service& service = impl->service;
+  TM_TRY(auto routes, RouteTable::create(options.routes, *service.routes(), service.metrics(), clock));
+  service.set_routes(std::move(routes));
   TM_CHECK(service.access_log().open(options.access_log));
   if (!options.otlp_endpoint.empty()) {
     TM_TRY(impl->span_export,
@@ -155,7 +192,7 @@ Result<std::unique_ptr<Gateway>> Gateway::start(const GatewayOptions& options, c
   }
   TM_TRY(auto sessions, session::open_store(options.session, clock));
   service.set_sessions(std::move(sessions));
-  TM_TRY(auto gate, Gate::open(gate_options(options, service.store()), clock));
+  TM_TRY(auto gate, Gate::open(gate_options(options, impl->name, service.store()), clock));
   service.set_gate(std::move(gate));
   wire::HttpServerOptions http = server_options(options);
   http.clock = &clock;
@@ -173,9 +210,11 @@ Result<std::unique_ptr<Gateway>> Gateway::start(const GatewayOptions& options, c
   impl->connections_hook = service.metrics().on_collect([raw = impl.get()] { raw->set_gauges(); });
   impl->roster = std::make_unique<Roster>(service, impl->http->executor(), std::move(resolve));
   impl->roster->set(std::move(backends), std::move(sources));
-  asio::co_spawn(impl->http->executor(), flush_forever(service.access_log()), asio::detached);
   const asio::any_io_executor executor = impl->http->executor();
+  asio::co_spawn(executor, flush_forever(service), asio::detached);
   asio::co_spawn(executor, keep_gate(service, executor), asio::detached);
+  impl->rollout_exchange.emplace(impl->name, service.store(), clock);
+  asio::co_spawn(executor, exchange_rollouts(service, *impl->rollout_exchange), asio::detached);
   return std::unique_ptr<Gateway>(new Gateway(std::move(impl)));
 }
 
@@ -194,6 +233,8 @@ Result<void> Gateway::reload(const GatewayOptions& options) {
   TM_TRY(std::vector<BackendOptions> backends, all_backends(options));
   TM_TRY(std::vector<BackendSource> sources, all_sources(options));
   TM_CHECK(check_tls(options));
+  TM_CHECK(check_prices(options.routes, options.policy));
+  TM_TRY(auto routes, RouteTable::create(options.routes, *service.routes(), service.metrics(), service.clock()));
   TM_CHECK(impl_->http->reload_tls());
   TM_CHECK(service.access_log().open(options.access_log));
   const auto before = service.options();
@@ -204,6 +245,7 @@ Result<void> Gateway::reload(const GatewayOptions& options) {
   }
   TM_CHECK(service.gate().reload(options.policy));
   service.set_options(std::make_shared<const GatewayOptions>(options));
+  service.set_routes(std::move(routes));
   impl_->roster->set(std::move(backends), std::move(sources));
   return {};
 }

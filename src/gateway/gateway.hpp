@@ -39,9 +39,10 @@ class Gateway {
   void look();
 
   // Takes new options while requests run; those go on with what they began with. Backends that stay the same keep what
-  // is known of them. The TLS files are read again, for connections made from now on. Address, threads, names of the
-  // TLS files, limits of connections and the trace exporter stay as they were, and the log says so if others are asked
-  // for. On an error nothing changes, but for TLS files that were found good.
+  // is known of them, and routes that stay the same what they have learned. The TLS files are read again, for
+  // connections made from now on. Address, threads, names of the TLS files, limits of connections and the trace
+  // exporter stay as they were, and the log says so if others are asked for. On an error nothing changes, but for TLS
+  // files that were found good.
   base::Result<void> reload(const GatewayOptions& options);
 
   // Stops admitting: /ready and new requests get 503, what was admitted goes on. Returns at once. Idempotent.

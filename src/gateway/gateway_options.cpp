@@ -129,6 +129,7 @@ void register_options(base::ConfigSchema& schema, GatewayOptions& options) {
   register_gate(schema, options);
   schema.add_rows("gateway.backend", &options.backends, describe_backend);
   schema.add_rows("gateway.discover", &options.discover, describe_discovery);
+  schema.add_rows("gateway.route", &options.routes, describe_route);
 }
 
 namespace {

@@ -8,6 +8,7 @@
 #include "base/config.hpp"
 #include "base/result.hpp"
 #include "gateway/retry_plan.hpp"
+#include "gateway/route_options.hpp"
 #include "session/session_store.hpp"
 #include "wire/http_server.hpp"
 #include "wire/listener_options.hpp"
@@ -57,6 +58,7 @@ struct GatewayOptions : wire::ListenerOptions {
   std::vector<std::string> backend_urls;  // the short form
   std::vector<BackendOptions> backends;
   std::vector<DiscoverOptions> discover;
+  std::vector<RouteOptions> routes;
   base::Duration connect_timeout = std::chrono::seconds(2);
   base::Duration stall_timeout = std::chrono::seconds(60);
   base::Duration answer_timeout = std::chrono::minutes(10);

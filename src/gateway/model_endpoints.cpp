@@ -8,6 +8,7 @@
 #include "base/utf8.hpp"
 #include "gateway/call.hpp"
 #include "gateway/endpoints.hpp"
+#include "gateway/model_route.hpp"
 
 namespace tidemill::gateway {
 
@@ -19,9 +20,19 @@ json::object model_card(const std::string& name) {
   return {{"id", name}, {"object", "model"}, {"created", 0}, {"owned_by", "tidemill"}};
 }
 
+// What may be asked for: the backends' models and the routes.
+std::vector<std::string> all_models(const Service& service) {
+  std::vector<std::string> names = service.fleet().models();
+  for (const auto& route : service.routes()->routes())
+    names.push_back(route->name());
+  std::sort(names.begin(), names.end());
+  names.erase(std::unique(names.begin(), names.end()), names.end());
+  return names;
+}
+
 asio::awaitable<void> list_models(Service& service, Call& call, const Caller& caller) {
   json::array cards;
-  for (const std::string& name : service.fleet().models()) {
+  for (const std::string& name : all_models(service)) {
     if (!Gate::check(caller, "read", name)) cards.push_back(model_card(name));
   }
   const json::object list{{"object", "list"}, {"data", std::move(cards)}};
@@ -34,7 +45,7 @@ asio::awaitable<void> get_model(Service& service, Call& call, const Caller& call
     (void)co_await call.refuse(*denied);
     co_return;
   }
-  const auto models = service.fleet().models();
+  const auto models = all_models(service);
   if (std::find(models.begin(), models.end(), wanted) != models.end()) {
     (void)co_await call.respond(wire::HttpResponse::json(200, json::serialize(model_card(wanted))));
     co_return;

@@ -12,6 +12,7 @@
 #include "gateway/plain_path.hpp"
 #include "gateway/relay.hpp"
 #include "gateway/request_outline.hpp"
+#include "gateway/routed_request.hpp"
 
 namespace tidemill::gateway {
 
@@ -35,14 +36,34 @@ Wanted wanted_by(const wire::HttpRequest& request, const RequestOutline& outline
   return wanted;
 }
 
-// Lets a request through the gate, waits for its turn, and relays it.
-asio::awaitable<void> relay_in_turn(Service& service, Call& call, const Caller& caller, RelayRequest relayed) {
-  const RequestOutline& outline = relayed.outline;
+// What one request for a model is relayed with.
+struct Ask {
+  std::string_view body;
+  RequestOutline outline;
+  AnswerFilter* filter = nullptr;
+};
+
+// Chooses who answers, lets the request through the gate, waits for its turn, and relays it.
+asio::awaitable<void> relay_in_turn(Service& service, Call& call, const Caller& caller, Ask ask) {
+  RequestOutline& outline = ask.outline;
+  RelayRequest relayed{.body = ask.body, .outline = {}, .wanted = {}, .filter = ask.filter};
+  std::optional<RoutedRequest> routed;
+  RequestOutline as_asked;  // of a route
+  std::string body;
   const size_t prompt_bytes = outline.tools.size() + outline.system.size() + outline.prompt.size();
   relayed.prompt_tokens = static_cast<int64_t>(static_cast<double>(prompt_bytes) / bytes_per_token) + 1;
+  if (auto route = service.routes()->find(outline.model)) {
+    as_asked = outline;
+    routed.emplace(service, call, std::move(route), outline, relayed.prompt_tokens);
+    if (routed->target().model != outline.model)
+      relayed.body = body = with_model(ask.body, outline, routed->target().model);
+  }
+  relayed.wanted = wanted_by(call.request(), outline, call.tenant());
+  if (routed) relayed.wanted.backends = &routed->target().backends;
   const Asked asked{.model = outline.model,
                     .prompt_tokens = relayed.prompt_tokens,
                     .output_tokens = outline.max_tokens.value_or(usual_output) * outline.choices};
+  relayed.outline = std::move(outline);
   Gate::Entry entry = co_await service.gate().enter(caller, asked, call.exchange());
   if (entry.gone) co_return;
   if (entry.refused) {
@@ -50,8 +71,10 @@ asio::awaitable<void> relay_in_turn(Service& service, Call& call, const Caller& 
     co_return;
   }
   relayed.passage = &entry.passage;
+  if (routed) relayed.text = routed->mirror(ask.body, as_asked, relayed.wanted);
   Relay relay(service, call, std::move(relayed));
-  co_await relay.run();
+  const RelayEnd end = co_await relay.run();
+  if (routed) routed->end(end);
 }
 
 // A turn of a conversation that the gateway keeps.
@@ -78,12 +101,8 @@ asio::awaitable<void> converse(Service& service, Call& call, const Caller& calle
   }
   resolved->model = outline.model;
   ResponseKeeper keeper(service, call.tenant(), outline, std::move(conversation->items));
-  RelayRequest relayed;
-  relayed.body = conversation->body;
-  relayed.outline = *resolved;
-  relayed.wanted = wanted_by(request, *resolved, call.tenant());
-  relayed.filter = &keeper;
-  co_await relay_in_turn(service, call, caller, std::move(relayed));
+  Ask ask{.body = conversation->body, .outline = *std::move(resolved), .filter = &keeper};
+  co_await relay_in_turn(service, call, caller, std::move(ask));
 }
 
 // A request that names no model means the only one that there is. Where there are several, it might mean one that its
@@ -140,11 +159,8 @@ asio::awaitable<void> proxy(Service& service, Call& call, const Caller& caller) 
     co_await converse(service, call, caller, *outline);
     co_return;
   }
-  RelayRequest relayed;
-  relayed.body = request.body;
-  relayed.outline = *outline;
-  relayed.wanted = wanted_by(request, *outline, call.tenant());
-  co_await relay_in_turn(service, call, caller, std::move(relayed));
+  Ask ask{.body = request.body, .outline = *std::move(outline)};
+  co_await relay_in_turn(service, call, caller, std::move(ask));
 }
 
 }  // namespace

@@ -19,6 +19,8 @@ namespace {
 
 // Of a refusal that may have to be handed on.
 constexpr size_t max_refusal_bytes = size_t{256} << 10;
+// All dialects begin with their answer's id.
+constexpr size_t id_within = 512;
 // Of backends that were asked to go on with one stream.
 constexpr int most_denials = 3;
 
@@ -72,10 +74,26 @@ Relay::Relay(Service& service, Call& call, RelayRequest request)
       dialect_(dialect_of(call.request().path)),
       plan_(options_->retry_options()),
       bill_(call, request_.passage, request_.prompt_tokens),
-      stream_(service, call, bill_, plan_, request_.filter, dialect_,
+      times_(service.clock().now()),
+      stream_(service, call, bill_, times_, plan_, request_.filter, request_.text, dialect_,
               StreamProgress(dialect_, request_.body, request_.outline)) {}
 
-asio::awaitable<void> Relay::run() {
+asio::awaitable<RelayEnd> Relay::run() {
+  co_await try_backends();
+  if (call_.record().status == 200) bill_.settle(usage(), stream_.progress().events());
+  co_return end();
+}
+
+RelayEnd Relay::end() const {
+  const bool failed = call_.record().status >= 400 || stream_.failed();
+  const int64_t output = usage().output_tokens.value_or(stream_.progress().events());
+  return {.hung_up = !failed && !call_.complete(),
+          .seen = times_.observe(failed, request_.prompt_tokens, output, service_.clock().now()),
+          .cost = bill_.cost(),
+          .response_id = begun() ? stream_.progress().response_id() : response_id_};
+}
+
+asio::awaitable<void> Relay::try_backends() {
   while (true) {
     Lease lease = co_await find_backend();
     if (!lease) break;
@@ -97,7 +115,6 @@ asio::awaitable<void> Relay::run() {
       break;
     }
   }
-  if (call_.record().status == 200) bill_.settle(usage(), stream_.progress().events());
 }
 
 // Waits where the plan says so. Where it gives up, the call is answered here.
@@ -214,6 +231,9 @@ asio::awaitable<Tried> Relay::relay_whole(wire::ClientStream& answer) {
     response.body += *piece;
   }
   usage_.take(response.body);
+  response_id_ = first_id(std::string_view(response.body).substr(0, id_within));
+  if (request_.text != nullptr) request_.text->take_whole(response.body);
+  times_.note_text(service_.clock().now());
   response.headers = response_headers(answer.head().headers);
   if (request_.filter != nullptr) {
     const auto passed = co_await request_.filter->whole(response);

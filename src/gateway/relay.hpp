@@ -12,11 +12,13 @@
 
 #include "base/result.hpp"
 #include "gateway/answer_filter.hpp"
+#include "gateway/answer_text.hpp"
 #include "gateway/backend.hpp"
 #include "gateway/bill.hpp"
 #include "gateway/call.hpp"
 #include "gateway/fleet.hpp"
 #include "gateway/gate.hpp"
+#include "gateway/relay_end.hpp"
 #include "gateway/request_outline.hpp"
 #include "gateway/retry_plan.hpp"
 #include "gateway/service.hpp"
@@ -34,6 +36,7 @@ struct RelayRequest {
   AnswerFilter* filter = nullptr;  // may be none
   Passage* passage = nullptr;      // may be none
   int64_t prompt_tokens = 0;       // estimated
+  AnswerText* text = nullptr;      // gets what the client gets; may be none
 };
 
 // Lives in the handler's coroutine.
@@ -43,8 +46,8 @@ class Relay {
   Relay(const Relay&) = delete;
   Relay& operator=(const Relay&) = delete;
 
-  // Answers the call, one way or another, and settles its passage if there was an answer.
-  asio::awaitable<void> run();
+  // Answers the call, one way or another, settles its passage if there was an answer, and says how it ended.
+  asio::awaitable<RelayEnd> run();
 
  private:
   // An empty lease: the call is over.
@@ -56,6 +59,8 @@ class Relay {
   asio::awaitable<Tried> relay_whole(wire::ClientStream& answer);
   asio::awaitable<void> keep_refusal(wire::ClientStream& answer);
   asio::awaitable<void> conclude();
+  asio::awaitable<void> try_backends();
+  RelayEnd end() const;
   bool begun() const { return plan_.begun(); }
   TokenUsage usage() const { return begun() ? stream_.progress().usage() : usage_; }
 
@@ -66,12 +71,14 @@ class Relay {
   Dialect dialect_;
   RetryPlan plan_;
   Bill bill_;
+  AnswerTimes times_;
   StreamRelay stream_;
   std::vector<const Backend*> tried_;
   Tried failure_;                              // of the last try
   int denials_ = 0;                            // of backends that were asked to go on with the stream
   std::optional<wire::HttpResponse> refusal_;  // the last backend's that was one
   TokenUsage usage_;                           // of an answer that is no stream
+  std::string response_id_;                    // likewise
 };
 
 }  // namespace tidemill::gateway

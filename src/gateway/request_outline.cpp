@@ -6,6 +6,7 @@
 
 #include <fmt/core.h>
 
+#include "base/json.hpp"
 #include "gateway/json_members.hpp"
 #include "gateway/resumption.hpp"
 
@@ -151,6 +152,23 @@ Result<RequestOutline> RequestOutline::read(std::string_view body) {
   if (!members.whole()) return no_object(body, members.stopped_at());
   outline.closing_brace = members.closing_brace();
   return outline;
+}
+
+std::string with_model(std::string_view body, RequestOutline& outline, std::string_view model) {
+  const std::string value = base::json::serialize(base::json::string(model));
+  std::string out;
+  if (outline.model_value.empty()) {
+    out = with_member(body, outline.closing_brace, "model", value);
+  } else {
+    const auto at = static_cast<size_t>(outline.model_value.data() - body.data());
+    out.reserve(body.size() + value.size());
+    out += body.substr(0, at);
+    out += value;
+    out += body.substr(at + outline.model_value.size());
+  }
+  outline.closing_brace += out.size() - body.size();
+  outline.model = model;
+  return out;
 }
 
 }  // namespace tidemill::gateway

@@ -35,4 +35,8 @@ struct RequestOutline {
   static base::Result<RequestOutline> read(std::string_view body);
 };
 
+// The body with another model in place of the one that it names, or names none. `outline`, of `body`, becomes that of
+// the new one, but for its views, which stay in the old one: it is good for no second rewriting.
+std::string with_model(std::string_view body, RequestOutline& outline, std::string_view model);
+
 }  // namespace tidemill::gateway

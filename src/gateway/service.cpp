@@ -52,6 +52,16 @@ void Service::set_options(std::shared_ptr<const GatewayOptions> options) {
   options_ = std::move(options);
 }
 
+std::shared_ptr<const RouteTable> Service::routes() const {
+  const std::lock_guard lock(mutex_);
+  return routes_;
+}
+
+void Service::set_routes(std::shared_ptr<const RouteTable> routes) {
+  const std::lock_guard lock(mutex_);
+  routes_ = std::move(routes);
+}
+
 void Service::enter() {
   const std::lock_guard lock(mutex_);
   ++active_;

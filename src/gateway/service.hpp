@@ -15,6 +15,7 @@
 #include "gateway/fleet.hpp"
 #include "gateway/gate.hpp"
 #include "gateway/gateway_options.hpp"
+#include "gateway/route_table.hpp"
 #include "observe/metrics.hpp"
 #include "observe/trace.hpp"
 #include "session/session_store.hpp"
@@ -31,6 +32,10 @@ class Service {
   // The options in effect; a reload replaces them, and requests under way keep those that they began with.
   std::shared_ptr<const GatewayOptions> options() const;
   void set_options(std::shared_ptr<const GatewayOptions> options);
+
+  // Likewise the named routes.
+  std::shared_ptr<const RouteTable> routes() const;
+  void set_routes(std::shared_ptr<const RouteTable> routes);
 
   const base::Clock& clock() const { return clock_; }
   observe::Tracer& tracer() { return tracer_; }
@@ -54,6 +59,9 @@ class Service {
 
   // For work that may wait for a disk or the network.
   wire::BlockingPool& store_pool() { return store_pool_; }
+
+  // How much of what the gateway can do it is doing, 0 to 1, as far as that has a bound (gateway.slots).
+  double pressure() const { return draining_ ? 1 : gate_->pressure(); }
 
   void start_draining() { draining_ = true; }
   bool draining() const { return draining_; }
@@ -87,6 +95,7 @@ class Service {
 
   mutable std::mutex mutex_;  // guards what follows
   std::shared_ptr<const GatewayOptions> options_;
+  std::shared_ptr<const RouteTable> routes_ = std::make_shared<const RouteTable>();
   std::condition_variable changed_;
   int active_ = 0;
 

@@ -1,10 +1,29 @@
 #include "gateway/stream_progress.hpp"
 
+#include <utility>
+
 #include "gateway/json_members.hpp"
 
 namespace tidemill::gateway {
 
 using base::Result;
+
+namespace {
+
+constexpr size_t longest_id = 256;
+
+}  // namespace
+
+std::string first_id(std::string_view text) {
+  constexpr std::string_view key = "\"id\":";
+  const size_t at = text.find(key);
+  if (at == std::string_view::npos) return {};
+  const size_t quote = text.find_first_not_of(' ', at + key.size());
+  if (quote == std::string_view::npos || text[quote] != '"') return {};
+  const size_t end = text.find('"', quote + 1);
+  if (end == std::string_view::npos || end - quote > longest_id) return {};
+  return std::string(text.substr(quote + 1, end - quote - 1));
+}
 
 Result<void> StreamProgress::take(SseMarks& marks, std::string_view bytes, std::string& out) {
   TM_CHECK(marks.add(bytes));
@@ -20,6 +39,7 @@ Result<void> StreamProgress::take(SseMarks& marks, std::string_view bytes, std::
 }
 
 void StreamProgress::begin(SseMarks::Kind kind, std::string_view resume) {
+  if (kind_ != SseMarks::Kind::undecided) return;
   kind_ = kind;
   resume_ = resume;
   const bool plain_chat = dialect_ == Dialect::chat && outline_.choices == 1 && outline_.prompt.starts_with('[');
@@ -28,6 +48,10 @@ void StreamProgress::begin(SseMarks::Kind kind, std::string_view resume) {
 
 void StreamProgress::sent(std::string_view events) {
   usage_.take(events);
+  if (!std::exchange(begun_, true)) response_id_ = first_id(events);
+  // Responses and Anthropic's messages announce themselves before there is a token.
+  const bool announces = dialect_ == Dialect::responses || dialect_ == Dialect::messages;
+  text_begun_ = text_begun_ || !announces || events.find("delta") != std::string_view::npos;
   if (!foreign()) return;
   end_.take(events);
   if (chat_) chat_->take(events);

@@ -17,6 +17,9 @@
 
 namespace tidemill::gateway {
 
+// The value of the first "id" in a text; empty if there is none.
+std::string first_id(std::string_view text);
+
 // How the stream can be taken up.
 enum class Resume : uint8_t { none, exact, best_effort };
 
@@ -30,7 +33,7 @@ class StreamProgress {
   // the same.
   base::Result<void> take(SseMarks& marks, std::string_view bytes, std::string& out);
   // The first backend whose words go to the client: of which kind its stream is, and what its configuration says of
-  // resuming ("auto", "exact", "off"). Once.
+  // resuming ("auto", "exact", "off"). The first call counts.
   void begin(SseMarks::Kind kind, std::string_view resume);
   // What goes to the client: whole events.
   void sent(std::string_view events);
@@ -51,6 +54,10 @@ class StreamProgress {
   bool chat_finished() const { return chat_ && chat_->finished(); }
   bool chat_done() const { return chat_ && chat_->done(); }
 
+  // As the answer calls itself; empty: its first event does not.
+  const std::string& response_id() const { return response_id_; }
+  // The first token has gone to the client, as far as its dialect tells it from what only announces the answer.
+  bool text_begun() const { return text_begun_; }
   // What the answer says of itself, and what its marks say.
   TokenUsage usage() const;
   int64_t events() const { return end_.events(); }
@@ -65,6 +72,9 @@ class StreamProgress {
   std::optional<ForeignChat> chat_;
   StreamEnd end_;
   TokenUsage usage_;
+  std::string response_id_;
+  bool begun_ = false;
+  bool text_begun_ = false;
 };
 
 }  // namespace tidemill::gateway

@@ -13,7 +13,7 @@ using base::ErrorCode;
 
 namespace {
 
-Failure failed(std::string_view why) {
+Failure broken(std::string_view why) {
   return {Outcome::failed, Error(ErrorCode::unavailable, std::string(why))};
 }
 
@@ -92,17 +92,17 @@ void StreamRelay::note_resumed(std::string& out) {
 asio::awaitable<Tried> StreamRelay::finish(Part& part, wire::ClientStream& answer) {
   part.out.clear();
   part.marks.finish(part.out);
-  if (part.marked() && !progress_.ended()) co_return failed("the backend ended its stream in the middle");
+  if (part.marked() && !progress_.ended()) co_return broken("the backend ended its stream in the middle");
   if (!part.marked() && !part.out.empty()) {
     const bool sent = co_await send(answer, part.out);
     if (!sent) co_return std::nullopt;
   }
   if (!plan_.begun()) {
-    if (!part.marked() && dialect_ != Dialect::other) co_return failed("the backend's stream is empty");
+    if (!part.marked() && dialect_ != Dialect::other) co_return broken("the backend's stream is empty");
     const auto started = co_await call_.begin_stream(answer.head().status, response_headers(answer.head().headers));
     if (!started) co_return std::nullopt;
   } else if (!part.marked() && !progress_.end_seen()) {
-    co_return failed("the backend ended its stream in the middle");
+    co_return broken("the backend ended its stream in the middle");
   }
   (void)co_await call_.end();
   co_return std::nullopt;
@@ -119,6 +119,8 @@ asio::awaitable<bool> StreamRelay::send(const wire::ClientStream& answer, std::s
   }
   plan_.note_progress();
   progress_.sent(events);
+  if (text_ != nullptr) text_->take_events(events);
+  if (progress_.text_begun()) times_.note_text(service_.clock().now());
   if (filter_ != nullptr) {
     filtered_.clear();
     const auto passed = co_await filter_->events(events, filtered_);
@@ -148,6 +150,7 @@ asio::awaitable<void> StreamRelay::end_chat() {
 }
 
 asio::awaitable<void> StreamRelay::fail(const Error& error) {
+  failed_ = true;
   call_.note_failure(error);
   const std::string event = error_event(dialect_, told_to_clients(error), so_far_);
   const auto told = co_await call_.write(event);

@@ -10,6 +10,8 @@
 
 #include "base/result.hpp"
 #include "gateway/answer_filter.hpp"
+#include "gateway/answer_text.hpp"
+#include "gateway/answer_times.hpp"
 #include "gateway/bill.hpp"
 #include "gateway/call.hpp"
 #include "gateway/fleet.hpp"
@@ -35,19 +37,23 @@ Failure client_gone();
 // One request's. Lives in the handler's coroutine; what it is given outlives it.
 class StreamRelay {
  public:
-  StreamRelay(Service& service, Call& call, Bill& bill, RetryPlan& plan, AnswerFilter* filter, Dialect dialect,
-              StreamProgress progress)
+  StreamRelay(Service& service, Call& call, Bill& bill, AnswerTimes& times, RetryPlan& plan, AnswerFilter* filter,
+              AnswerText* text, Dialect dialect, StreamProgress progress)
       : service_(service),
         call_(call),
         bill_(bill),
+        times_(times),
         plan_(plan),
         filter_(filter),
+        text_(text),
         dialect_(dialect),
         progress_(std::move(progress)),
         cost_([&bill](const TokenUsage& usage) { return bill.price(usage); }),
         so_far_(dialect) {}
 
   const StreamProgress& progress() const { return progress_; }
+  // It has ended with an error.
+  bool failed() const { return failed_; }
 
   // Hands on what the backend of `lease` streams, from the beginning or where the last one broke off.
   asio::awaitable<Tried> relay(Lease& lease, wire::ClientStream& answer, HangUp& hang_up);
@@ -67,13 +73,16 @@ class StreamRelay {
   Service& service_;
   Call& call_;
   Bill& bill_;
+  AnswerTimes& times_;
   RetryPlan& plan_;
   AnswerFilter* filter_;  // may be none
+  AnswerText* text_;      // may be none
   Dialect dialect_;
   StreamProgress progress_;
   StreamCost cost_;
   ResponseSoFar so_far_;
   std::string filtered_;
+  bool failed_ = false;
 };
 
 }  // namespace tidemill::gateway

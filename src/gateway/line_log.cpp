@@ -1,0 +1,61 @@
+#include "gateway/line_log.hpp"
+
+#include <cerrno>
+#include <cstring>
+#include <fcntl.h>
+#include <unistd.h>
+#include <utility>
+
+#include <fmt/core.h>
+
+#include "base/log.hpp"
+
+namespace tidemill::gateway {
+
+LineLog::~LineLog() {
+  const std::lock_guard lock(mutex_);
+  flush_locked();
+  if (fd_ > STDERR_FILENO) close(fd_);
+}
+
+base::Result<void> LineLog::open(const std::string& path) {
+  int fd = -1;
+  if (path == "-") {
+    fd = STDOUT_FILENO;
+  } else if (!path.empty()) {
+    fd = ::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
+    if (fd < 0) {
+      return base::Error(base::ErrorCode::io,
+                         fmt::format("cannot open {} '{}': {}", name_, path, std::strerror(errno)));
+    }
+  }
+  const std::lock_guard lock(mutex_);
+  flush_locked();
+  if (fd_ > STDERR_FILENO) close(fd_);
+  fd_ = fd;
+  enabled_ = fd >= 0;
+  return {};
+}
+
+void LineLog::flush() {
+  const std::lock_guard lock(mutex_);
+  flush_locked();
+}
+
+void LineLog::flush_locked() {
+  std::string_view left = lines_;
+  while (!left.empty() && fd_ >= 0) {
+    const ssize_t written = ::write(fd_, left.data(), left.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) {
+      if (!std::exchange(failing_, true)) base::log::error("cannot write {}: {}", name_, std::strerror(errno));
+      lines_.clear();
+      return;
+    }
+    left.remove_prefix(static_cast<size_t>(written));
+  }
+  failing_ = false;
+  lines_.clear();
+}
+
+}  // namespace tidemill::gateway
