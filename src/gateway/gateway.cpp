@@ -150,6 +150,7 @@ struct Gateway::Impl {
     const base::Duration left = std::max(base::Duration(0), deadline - service.clock().now());
     // The last bytes of the last answer may still be on their way to a client.
     service.store_pool().close();
+    if (roster) roster->stop();
     orderly = http->stop(orderly ? std::max<base::Duration>(left, std::chrono::seconds(1)) : left) && orderly;
     connections_hook = {};
     roster.reset();

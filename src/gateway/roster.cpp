@@ -149,14 +149,23 @@ void Roster::set(std::vector<BackendOptions> named, std::vector<BackendSource> s
     followed_.push_back(std::move(*kept));
     followed_.back().source = std::move(source);
   }
-  for (Followed& gone : before) {
-    if (gone.stop) asio::post(gone.strand, [stop = gone.stop] { stop->emit(asio::cancellation_type::terminal); });
-  }
+  unfollow(before);
   apply();
   if (named_.empty() && followed_.empty()) {
     base::log::warn(
         "there are no backends, so every request gets 503: name some with --backend, [[gateway.backend]] or "
         "[[gateway.discover]]");
+  }
+}
+
+void Roster::stop() {
+  const std::lock_guard lock(mutex_);
+  unfollow(std::exchange(followed_, {}));
+}
+
+void Roster::unfollow(const std::vector<Followed>& gone) {
+  for (const Followed& each : gone) {
+    if (each.stop) asio::post(each.strand, [stop = each.stop] { stop->emit(asio::cancellation_type::terminal); });
   }
 }
 

@@ -35,7 +35,8 @@ base::Result<std::vector<BackendSource>> all_sources(const GatewayOptions& optio
 // address (a pod's UID) is a new backend. What is named comes before what is found at the same address, and of several
 // sources that find one address the first says how to speak to it.
 //
-// Thread-safe. To be destroyed when the executor's threads have ended, and before its context.
+// Thread-safe. To be stopped before the executor's context is destroyed, since strands may not outlive it, and
+// destroyed when its threads have ended.
 class Roster {
  public:
   Roster(Service& service, asio::any_io_executor executor, Resolve resolve);
@@ -43,6 +44,8 @@ class Roster {
   // Names backends, and begins to follow sources. One that only differs in what it says of its backends goes on with
   // what it has found.
   void set(std::vector<BackendOptions> named, std::vector<BackendSource> sources);
+  // Follows no source any longer. The backends stay as they are.
+  void stop();
 
  private:
   struct Followed {
@@ -54,6 +57,7 @@ class Roster {
   };
 
   Followed follow(BackendSource source);
+  static void unfollow(const std::vector<Followed>& gone);
   void take(uint64_t id, std::vector<route::Endpoint> endpoints);
   void apply();
   bool is_named(const std::string& address) const;

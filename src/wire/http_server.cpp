@@ -57,10 +57,7 @@ struct HttpServer::Impl {
       io.push_back(std::make_unique<IoThread>());
     acceptor.emplace(io.front()->io);
   }
-  ~Impl() {
-    (void)stop(base::Duration(0));
-    io.clear();  // with the frames of coroutines that still wait
-  }
+  ~Impl() { (void)stop(base::Duration(0)); }
 
   base::Result<void> listen();
   void run_threads();
@@ -77,8 +74,7 @@ struct HttpServer::Impl {
   tcp::endpoint bound;
 
   std::mutex stop_mutex;  // held by the one `stop` that does the work
-  bool ended = false;     // guarded by it
-  std::mutex mutex;       // guards `open`, and the end of `acceptor`
+  std::mutex mutex;       // guards `open`, and the end of `io` and `acceptor`
   std::condition_variable closed;
   struct Open {
     std::weak_ptr<Connection> connection;
@@ -207,7 +203,7 @@ void HttpServer::Impl::drain() {
 
 bool HttpServer::Impl::stop(base::Duration limit) {
   const std::lock_guard only_one(stop_mutex);
-  if (std::exchange(ended, true)) return true;
+  if (io.empty()) return true;
   drain();
   bool orderly = true;
   {
@@ -228,9 +224,14 @@ bool HttpServer::Impl::stop(base::Duration limit) {
   for (std::thread& thread : threads)
     thread.join();
   threads.clear();
-  const std::lock_guard lock(mutex);
-  acceptor.reset();
-  open.clear();
+  std::vector<std::unique_ptr<IoThread>> ended;
+  {
+    const std::lock_guard lock(mutex);
+    acceptor.reset();
+    open.clear();
+    ended = std::exchange(io, {});
+  }
+  ended.clear();  // with the frames of coroutines that still wait
   return orderly;
 }
 

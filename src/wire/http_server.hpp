@@ -180,8 +180,7 @@ class HttpServer {
   std::string url() const;
   // Open connections, idle ones included.
   size_t connections() const;
-  // Where other coroutines of the process may run (outgoing requests, periodic work), until `stop`. What refers to it
-  // may be destroyed until the server is.
+  // Where other coroutines of the process may run (outgoing requests, periodic work), until `stop`.
   asio::any_io_executor executor();
 
   // Reads the files of the certificate again, for connections made from now on; those that exist go on with what they
