@@ -37,6 +37,7 @@ std::optional<double> parse_share(std::string_view text) {
 
 std::string names_of(const std::vector<TargetOptions>& targets) {
   std::vector<std::string_view> names;
+  names.reserve(targets.size());
   for (const TargetOptions& target : targets)
     names.push_back(target.name);
   return fmt::format("{}", fmt::join(names, ", "));
