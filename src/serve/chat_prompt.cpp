@@ -173,8 +173,9 @@ bool spell_types_out(json::value& value) {
   constexpr std::array<std::string_view, 7> known = {"string", "number", "integer", "boolean",
                                                      "array",  "object", "function"};
   if (type->is_string() && std::ranges::find(known, std::string_view(type->get_string())) == known.end()) {
-    (*object)["x-type"] = *type;
+    json::value unknown = std::move(*type);  // a new member moves the others
     object->erase("type");
+    (*object)["x-type"] = std::move(unknown);
     return true;
   }
   json::array* types = type->if_array();
