@@ -18,12 +18,14 @@ struct TemplateFlags {
   std::string file;
   std::string input = "-";
   std::string now;
+  bool as_served = false;
   bool as_json = false;
 };
 
 base::Result<int> render_template(const TemplateFlags& flags) {
   TM_TRY(const std::string source, base::read_file(flags.file));
-  TM_TRY(const text::ChatTemplate chat_template, text::ChatTemplate::compile_as_meant(source));
+  TM_TRY(const text::ChatTemplate chat_template,
+         flags.as_served ? text::ChatTemplate::compile_as_meant(source) : text::ChatTemplate::compile(source));
   TM_TRY(const std::string input, base::read_file(flags.input));
   auto request = base::parse_json(input);
   if (!request) return std::move(request.error()).wrap(fmt::format("cannot read '{}'", flags.input));
@@ -59,6 +61,9 @@ void add_template(CLI::App& app, Invocation& chosen) {
       ->capture_default_str();
   command->add_option("--now", flags->now, "The time that strftime_now sees, such as 2026-01-15T12:30:00 (UTC)")
       ->type_name("TIME");
+  command->add_flag("--as-served", flags->as_served,
+                    "By the rules that serve takes: where those of the reference refuse a round of tools, a template "
+                    "may change its values");
   command->add_flag("--json", flags->as_json, "Print {\"text\": ...} instead of the bare text");
   command->callback([=, &chosen] { chosen.body = [flags] { return render_template(*flags); }; });
 }

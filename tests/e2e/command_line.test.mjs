@@ -166,6 +166,19 @@ describe('the command line', { timeout: 300_000 }, () => {
     assert.match(wrong.err, /line 1/);
   });
 
+  test('renders by the rules of the reference, or by those of the server', () => {
+    const template = path.join(folder, 'appends.jinja');
+    writeFileSync(template, "{% set names = [] %}{% for m in messages %}{% if m.tool_calls %}{% for c in m.tool_calls %}{% set _ = names.append(c.function.name) %}<tool_call>{{ c.function.name }} {{ c.function.arguments | tojson }}</tool_call>{% endfor %}{% else %}{{ m.content }}{% endif %}{% endfor %}{{ names | join(',') }}");
+    const request = path.join(folder, 'appends.json');
+    const call = { type: 'function', function: { name: 'f', arguments: { a: 1 } } };
+    writeFileSync(request, JSON.stringify({ messages: [{ role: 'user', content: 'Hi' }, { role: 'assistant', content: '', tool_calls: [call] }], tools: [] }));
+    const refused = tidemill(['template', '--file', template, '--input', request]);
+    assert.equal(refused.code, 2);
+    assert.match(refused.err, /append/);
+    const served = tidemill(['template', '--as-served', '--file', template, '--input', request]);
+    assert.equal(served.out, 'Hi<tool_call>f {"a": 1}</tool_call>f');
+  });
+
   test('completes text alone, the same each time', () => {
     const args = ['complete', '--prompt', 'def add(a, b):\n', '--max-tokens', '20', '--temperature', '0'];
     const first = tidemill(args);
