@@ -163,16 +163,16 @@ void HttpServer::Impl::admit(tcp::socket socket, IoThread& thread) {
     open.emplace(connection.get(), Open{connection, &thread});
     ++thread.connections;
   }
-  // From here on it is its thread's alone, which may have ended it before this one is out of here.
-  const asio::any_io_executor executor = connection->executor();
-  asio::awaitable<void> running = over ? connection->refuse_for_load() : connection->run();
-  asio::co_spawn(executor, std::move(running), [this, connection = std::move(connection)](std::exception_ptr failure) {
-    if (failure) {
-      base::log::error("a connection ended by an exception");
-      connection->cut();
-    }
-    remove(connection.get());
-  });
+  // From here on it is its thread's alone, which may end it before this one is out of here: so nothing here holds it.
+  Connection& accepted = *connection;
+  asio::co_spawn(accepted.executor(), over ? accepted.refuse_for_load() : accepted.run(),
+                 [this, connection = std::move(connection)](std::exception_ptr failure) {
+                   if (failure) {
+                     base::log::error("a connection ended by an exception");
+                     connection->cut();
+                   }
+                   remove(connection.get());
+                 });
 }
 
 void HttpServer::Impl::remove(Connection* connection) {
