@@ -13,14 +13,12 @@
 namespace tidemill::tensor {
 namespace {
 
-constexpr int64_t kTileQueries = 16;
 constexpr int64_t kTileBlocks = 4;           // whose weights fill a row of a tile
-constexpr int64_t kTileLanes = 16;           // sums in a row of a tile
 constexpr int64_t kMostTileHead = 256;       // elements of a head for which values are laid out
 constexpr int64_t kBlockLines = kBlock / 4;  // of sixteen elements of a block's values
 constexpr int64_t kSegmentLines = kAttentionSegment / 4;
 
-using QueryTile = int32_t[kTileQueries][kTileLanes];
+using QueryTile = int32_t[kTileRows][kLanes];
 
 // The elements of a head are multiplied in pieces of equal size, each a tile's row at most.
 struct HeadPieces {
@@ -38,11 +36,7 @@ struct HeadPieces {
 
 // Sums in tiles 0 and 1, a piece of queries in 2 or 3 and of keys in 4 or 5, weights in 6, values in 7.
 inline TileShapes shapes_of_attention(const HeadPieces& pieces) {
-  TileShapes shapes;
-  for (int tile = 0; tile < 8; ++tile) {
-    shapes.rows[tile] = 16;
-    shapes.row_bytes[tile] = 64;
-  }
+  TileShapes shapes = full_tiles();
   for (const int queries : {2, 3})
     shapes.row_bytes[queries] = static_cast<uint16_t>(4 * pieces.quads);
   for (const int keys : {4, 5})
@@ -76,7 +70,7 @@ class TiledAttention {
     fetch_ = first == 0;
     longest_ = 0;
     together_ = true;
-    for (int64_t r = 0; r < kTileQueries; ++r) {
+    for (int64_t r = 0; r < kTileRows; ++r) {
       visible_[r] = visible_to(call_, segment, first + r);
       together_ = together_ && visible_[r] == visible_[0];
       longest_ = visible_[r] > longest_ ? visible_[r] : longest_;
@@ -113,7 +107,7 @@ class TiledAttention {
     const float* factors = kv_.query_factors + first_;
     const int32_t* starts = kv_.query_starts + first_;
 #pragma GCC unroll 16
-    for (int64_t r = 0; r < kTileQueries; ++r) {
+    for (int64_t r = 0; r < kTileRows; ++r) {
       const I products = S::add_i(S::load_i(products_[parity][r]), S::set1_i(starts[r]));
       const F e = S::fma(S::mul(S::to_float(products), scale), S::set1(factors[r]), exponent);
       S::store(scores_ + r * kAttentionSegment + b * kBlock, e);
@@ -150,7 +144,7 @@ class TiledAttention {
 
   void weigh() {
     const int64_t end = round_up(longest_, kTileBlocks * kBlock);
-    for (int64_t r = 0; r < kTileQueries; r += 4) {
+    for (int64_t r = 0; r < kTileRows; r += 4) {
       if (together_) {
         weigh_queries<4>(r);
         continue;
@@ -160,14 +154,14 @@ class TiledAttention {
       }
     }
     // What a query does not see has a weight of zero.
-    for (int64_t r = 0; r < kTileQueries; ++r) {
+    for (int64_t r = 0; r < kTileRows; ++r) {
       for (int64_t t = blocks_of(visible_[r]) * kBlock; t < end; ++t)
         codes_[r * kAttentionSegment + t] = 0;
     }
     float* most = call_.state.most + first_;
     float* weight = call_.state.weight + first_;
-    if (together_) return take_weights<S>(most_, weights_, kTileQueries, most, weight, take_, keep_);
-    for (int64_t r = 0; r < kTileQueries; ++r) {
+    if (together_) return take_weights<S>(most_, weights_, kTileRows, most, weight, take_, keep_);
+    for (int64_t r = 0; r < kTileRows; ++r) {
       alignas(64) float take[kLanes];
       alignas(64) float keep[kLanes];
       if (visible_[r] == 0) continue;
@@ -200,7 +194,7 @@ class TiledAttention {
   [[gnu::always_inline]] void take_sums(int64_t v) {
     if (v >= kv_.vectors) return;
     float* sums = call_.state.sums + first_ * call_.state.sum_stride + v * kLanes;
-    for (int64_t r = 0; r < kTileQueries; ++r, sums += call_.state.sum_stride) {
+    for (int64_t r = 0; r < kTileRows; ++r, sums += call_.state.sum_stride) {
       if (visible_[r] == 0) continue;
       const F kept = S::mul(S::load(sums), S::set1(keep_[r]));
       S::store(sums, S::fma(S::to_float(S::load_i(products_[parity][r])), S::set1(take_[r]), kept));
@@ -222,13 +216,13 @@ class TiledAttention {
   HeadPieces pieces_;
   // Of the queries that pass:
   int64_t first_ = 0;
-  bool fetch_ = false;                  // whether they ask for the next segment
-  bool together_ = false;               // whether they see equally much
-  int64_t longest_ = 0;                 // the most that any of them sees of the segment
-  int64_t visible_[kTileQueries] = {};  // what each sees of it
+  bool fetch_ = false;               // whether they ask for the next segment
+  bool together_ = false;            // whether they see equally much
+  int64_t longest_ = 0;              // the most that any of them sees of the segment
+  int64_t visible_[kTileRows] = {};  // what each sees of it
   alignas(64) QueryTile products_[2];
-  alignas(64) float scores_[kTileQueries * kAttentionSegment];
-  alignas(64) uint8_t codes_[kTileQueries * kAttentionSegment];
+  alignas(64) float scores_[kTileRows * kAttentionSegment];
+  alignas(64) uint8_t codes_[kTileRows * kAttentionSegment];
   alignas(64) float most_[kLanes];
   alignas(64) float weights_[kLanes];
   alignas(64) float take_[kLanes];
@@ -241,7 +235,7 @@ template <class S>
 void attention_int8_amx(const AttentionCall& call) {
   const int64_t queries = call.rows * call.group;
   HeadPieces pieces;
-  if (queries < kTileQueries || !cut_head(call.head_dim, pieces)) return attention<S, Int8Kv<S>>(call);
+  if (queries < kTileRows || !cut_head(call.head_dim, pieces)) return attention<S, Int8Kv<S>>(call);
   const int64_t longest = longest_of(call);
   const TileShapes shapes = shapes_of_attention(pieces);
   load_tile_shapes(shapes);
@@ -254,7 +248,7 @@ void attention_int8_amx(const AttentionCall& call) {
     kv.enter(segment);
     tiled.enter(segment);
     int64_t i = 0;
-    for (; i + kTileQueries <= queries; i += kTileQueries)
+    for (; i + kTileRows <= queries; i += kTileRows)
       tiled.pass(segment, i);
     pass_all<S>(call, kv, segment, i);
   }

@@ -13,20 +13,10 @@
 namespace tidemill::tensor {
 namespace {
 
-constexpr int64_t kAmxRows = 16;
-constexpr int64_t kAmxTile = kAmxRows * kLineBytes;  // bytes: 16 rows of activations or 32 k of a panel
+constexpr int64_t kAmxTile = kTileRows * kLineBytes;  // bytes: 16 rows of activations or 32 k of a panel
 
-using FloatTile = float[kAmxRows][kPanelRows];
-
-// Sums of row tile i and panel p in tile 2 i + p, activations in 4 + i, weights in 6 + p.
-inline TileShapes shapes_of_bf16() {
-  TileShapes shapes;
-  for (int tile = 0; tile < 8; ++tile) {
-    shapes.rows[tile] = 16;
-    shapes.row_bytes[tile] = 64;
-  }
-  return shapes;
-}
+// All tiles are full: sums of row tile i and panel p in tile 2 i + p, activations in 4 + i, weights in 6 + p.
+using FloatTile = float[kTileRows][kPanelRows];
 
 // Weights as tiles: of block b of 32 k, part q and panel p at data + b * block + q * part + p * panel.
 struct WeightTiles {
@@ -87,9 +77,9 @@ inline void multiply_rows(const LinearCall& call, const WeightTiles& w, int64_t 
                           FloatTile (*sums)[kLinearPanels]) {
   const int64_t x_block = call.x.rows * kLineBytes;
   const std::byte* x = call.x.codes + k / kBf16Block * x_block + call.first_row * kLineBytes;
-  for (int64_t r = 0; r < call.rows; r += 2 * kAmxRows) {
-    FloatTile(*to)[kLinearPanels] = sums + r / kAmxRows;
-    if (call.rows - r > kAmxRows) {
+  for (int64_t r = 0; r < call.rows; r += 2 * kTileRows) {
+    FloatTile(*to)[kLinearPanels] = sums + r / kTileRows;
+    if (call.rows - r > kTileRows) {
       multiply_bf16<S, P, 2, parts>(w, x + r * kLineBytes, x_block, blocks, k > 0, to);
     } else {
       multiply_bf16<S, P, 1, parts>(w, x + r * kLineBytes, x_block, blocks, k > 0, to);
@@ -133,7 +123,7 @@ inline void open_f16(const std::byte* panel, int64_t k, int64_t blocks, int64_t 
 
 template <class S, DType type, int P>
 inline void amx_plain_panels(const LinearCall& call) {
-  alignas(64) FloatTile sums[kMostLinearRows / kAmxRows][kLinearPanels];
+  alignas(64) FloatTile sums[kMostLinearRows / kTileRows][kLinearPanels];
   const int64_t blocks = (call.cols + kBf16Block - 1) / kBf16Block;
   if constexpr (type == DType::bf16) {
     multiply_rows<S, P, 1>(call, {call.panels, kAmxTile, 0, call.panel_stride}, 0, blocks, sums);
@@ -151,7 +141,7 @@ inline void amx_plain_panels(const LinearCall& call) {
   for (int64_t r = 0; r < call.rows; ++r) {
     for (int p = 0; p < P; ++p) {
       const int64_t lanes = call.outputs - p * kPanelRows;
-      finish<S>(S::load(sums[r / kAmxRows][p][r % kAmxRows]),
+      finish<S>(S::load(sums[r / kTileRows][p][r % kTileRows]),
                 call.bias == nullptr ? nullptr : call.bias + p * kPanelRows, lanes < kPanelRows ? lanes : kPanelRows,
                 call.y + r * call.y_stride + p * kPanelRows);
     }
@@ -161,9 +151,9 @@ inline void amx_plain_panels(const LinearCall& call) {
 // Few rows read one panel after the other, as one stream.
 template <class S, DType type>
 void linear_amx_plain(const LinearCall& call) {
-  const TileShapes shapes = shapes_of_bf16();
+  const TileShapes shapes = full_tiles();
   load_tile_shapes(shapes);
-  const int64_t together = (call.rows <= kAmxRows ? 1 : kLinearPanels) * kPanelRows;
+  const int64_t together = (call.rows <= kTileRows ? 1 : kLinearPanels) * kPanelRows;
   LinearCall left = call;
   while (left.outputs > 0) {
     const LinearCall head = take_panels(left, left.outputs < together ? left.outputs : together);

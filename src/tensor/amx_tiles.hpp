@@ -22,6 +22,19 @@ struct alignas(64) TileShapes {
 };
 static_assert(sizeof(TileShapes) == 64);
 
+// Of a full tile, whose rows have 64 bytes.
+constexpr int64_t kTileRows = 16;
+
+// All eight tiles full.
+inline TileShapes full_tiles() {
+  TileShapes shapes;
+  for (int tile = 0; tile < 8; ++tile) {
+    shapes.rows[tile] = kTileRows;
+    shapes.row_bytes[tile] = 64;
+  }
+  return shapes;
+}
+
 [[gnu::always_inline]] inline void load_tile_shapes(const TileShapes& shapes) {
   asm volatile("ldtilecfg %0" : : "m"(shapes) : "memory");
 }

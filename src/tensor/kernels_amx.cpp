@@ -18,7 +18,6 @@ namespace {
 
 using S = Avx512;
 
-constexpr int64_t kTileRows = 16;
 // Fewer rows than this leave too much of a tile empty.
 constexpr int64_t kFewestRows = 12;
 constexpr int kBlocksAtOnce = 4;      // sums of so many blocks are made before any is used
@@ -28,11 +27,11 @@ using TileSums = int32_t[kTileRows][kPanelRows];
 
 // Sums in tiles 0 .. 3, activations in 4 and 5, code lines in 6 and 7.
 TileShapes shapes_for_blocks_of_32() {
-  TileShapes shapes;
-  for (int tile = 0; tile < 8; ++tile) {
-    shapes.rows[tile] = tile < 6 ? 16 : 8;
-    shapes.row_bytes[tile] = tile == 4 || tile == 5 ? 32 : 64;
-  }
+  TileShapes shapes = full_tiles();
+  for (const int activations : {4, 5})
+    shapes.row_bytes[activations] = 32;
+  for (const int lines : {6, 7})
+    shapes.rows[lines] = 8;
   return shapes;
 }
 
