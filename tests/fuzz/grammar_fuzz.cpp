@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-#include "base/utf8.hpp"
+#include "fuzz/grammar_bounds.hpp"
 #include "fuzz/invariant.hpp"
 #include "grammar/gbnf.hpp"
 #include "grammar/regex.hpp"
@@ -15,13 +15,10 @@
 using namespace tidemill;           // NOLINT(google-build-using-namespace)
 using namespace tidemill::grammar;  // NOLINT(google-build-using-namespace)
 using test::require;
+using test::require_presentable;
 using text::Token;
 
 namespace {
-
-void require_presentable(const base::Error& error) {
-  require(!error.message().empty() && base::utf8::is_valid(error.message()), "a refusal says why, in UTF-8");
-}
 
 const test::Vocabulary& vocabulary() {
   static const test::Vocabulary vocabulary(
@@ -54,12 +51,7 @@ void compile_and_walk(GrammarBuilder&& builder, const base::Result<Expression>& 
   if (!root) return require_presentable(root.error());
   const auto built = std::move(builder).build(*root);
   if (!built) return require_presentable(built.error());
-  MatchLimits limits;
-  limits.max_mask_work = 20'000;
-  limits.max_mask_states = 2'000;
-  limits.max_state_weight = 2'000;
-  limits.states_ahead = 10;
-  const auto bound = TokenGrammar::create(*built, vocabulary().index, limits);
+  const auto bound = TokenGrammar::create(*built, vocabulary().index, test::small_match_limits());
   if (!bound) return require_presentable(bound.error());
   walk(**bound, choice);
   walk(**bound, choice + 1);

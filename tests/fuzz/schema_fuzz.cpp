@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "base/json.hpp"
-#include "base/utf8.hpp"
 #include "chat/constraint.hpp"
 #include "chat/reading.hpp"
+#include "fuzz/grammar_bounds.hpp"
 #include "fuzz/invariant.hpp"
 #include "grammar/json_schema.hpp"
 #include "grammar/token_grammar.hpp"
@@ -19,15 +19,12 @@
 using namespace tidemill;           // NOLINT(google-build-using-namespace)
 using namespace tidemill::grammar;  // NOLINT(google-build-using-namespace)
 using test::require;
+using test::require_presentable;
 using text::Token;
 
 namespace {
 
 constexpr int max_tokens = 160;
-
-void require_presentable(const base::Error& error) {
-  require(!error.message().empty() && base::utf8::is_valid(error.message()), "a refusal says why, in UTF-8");
-}
 
 GrammarLimits small_limits() {
   GrammarLimits limits;
@@ -80,12 +77,7 @@ std::optional<std::string> compile_and_write(GrammarBuilder&& builder, const bas
     require_presentable(built.error());
     return std::nullopt;
   }
-  MatchLimits limits;
-  limits.max_mask_work = 20'000;
-  limits.max_mask_states = 2'000;
-  limits.max_state_weight = 2'000;
-  limits.states_ahead = 10;
-  const auto bound = TokenGrammar::create(*built, vocabulary().index, limits);
+  const auto bound = TokenGrammar::create(*built, vocabulary().index, test::small_match_limits());
   if (!bound) {
     require_presentable(bound.error());
     return std::nullopt;

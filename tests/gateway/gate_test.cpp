@@ -185,9 +185,7 @@ TEST_F(Gate, WhoComesTooEarlyWaitsOrIsTurnedAway) {
   options.max_queued = 1;
   options.longest_wait = std::chrono::hours(1);
   start();
-  const std::string request =
-      "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: " + std::to_string(question().size()) +
-      "\r\n\r\n" + question();
+  const std::string request = raw_post("/v1/chat/completions", question());
   RawClient first(gateway->port());
   ASSERT_TRUE(first.send(request));
   ASSERT_TRUE(backend.wait_for_requests(1));

@@ -200,8 +200,7 @@ TEST_F(GatewayLog, AClientThatGoesBeforeTheAnswerIs499) {
   options.access_log = (folder.path() / "access").string();
   start();
   RawClient client(gateway->port());
-  ASSERT_TRUE(client.send("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: " +
-                          std::to_string(question.size()) + "\r\n\r\n" + question));
+  ASSERT_TRUE(client.send(raw_post("/v1/chat/completions", question)));
   ASSERT_TRUE(backend.wait_for_requests(1));
   client.close();
   ASSERT_TRUE(backend.wait_for_hang_up());
@@ -220,8 +219,7 @@ TEST_F(GatewayLog, AClientThatGoesInMidStreamIsSaidToHaveGone) {
   start();
   const std::string body = R"({"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]})";
   RawClient client(gateway->port());
-  ASSERT_TRUE(client.send("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: " +
-                          std::to_string(body.size()) + "\r\n\r\n" + body));
+  ASSERT_TRUE(client.send(raw_post("/v1/chat/completions", body)));
   ASSERT_NE(client.read_through("\"text\":\"1\"").find("200"), std::string::npos);
   client.close();
   ASSERT_TRUE(backend.wait_for_hang_up());
@@ -235,8 +233,7 @@ TEST_F(GatewayLog, AnAnswerThatWasTakenHasNoError) {
   options.access_log = (folder.path() / "access").string();
   start();
   RawClient client(gateway->port());
-  ASSERT_TRUE(client.send("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: " +
-                          std::to_string(question.size()) + "\r\n\r\n" + question));
+  ASSERT_TRUE(client.send(raw_post("/v1/chat/completions", question, "Connection: close\r\n")));
   EXPECT_TRUE(client.read_all().ends_with("{}"));
   client.close();
   const json::object told = line();

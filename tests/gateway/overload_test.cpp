@@ -25,9 +25,8 @@ class Overload : public FleetFixture {
   // Sends a request and does not wait for its answer.
   RawClient& send(const std::string& tenant = {}, const std::string& key = {}) {
     RawClient& client = clients.emplace_back(gateway->port());
-    EXPECT_TRUE(client.send("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nX-Tenant: " + tenant +
-                            "\r\nAuthorization: Bearer " + key +
-                            "\r\nContent-Length: " + std::to_string(question.size()) + "\r\n\r\n" + question));
+    EXPECT_TRUE(client.send(raw_post("/v1/chat/completions", question,
+                                     "X-Tenant: " + tenant + "\r\nAuthorization: Bearer " + key + "\r\n")));
     return client;
   }
   void wait_for_queue(int waiting) {

@@ -162,8 +162,7 @@ TEST_F(Relay, AClientThatHangsUpEndsTheBackendsWork) {
   ScriptedBackend& backend = add_backend([](const Received&) { return Script{.bytes = "", .end = Script::End::hang}; });
   start();
   RawClient client(gateway->port());
-  ASSERT_TRUE(client.send("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: " +
-                          std::to_string(question.size()) + "\r\n\r\n" + question));
+  ASSERT_TRUE(client.send(raw_post("/v1/chat/completions", question)));
   ASSERT_TRUE(backend.wait_for_requests(1));
   client.close();
   EXPECT_TRUE(backend.wait_for_hang_up());

@@ -258,8 +258,7 @@ TEST_F(Resume, AClientThatHangsUpInMidStreamEndsTheBackendsWork) {
   });
   start();
   RawClient client(gateway->port());
-  ASSERT_TRUE(client.send("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: " +
-                          std::to_string(question.size()) + "\r\n\r\n" + question));
+  ASSERT_TRUE(client.send(raw_post("/v1/chat/completions", question)));
   ASSERT_NE(client.read_through("\"text\":\"1\"").find("200"), std::string::npos);
   client.close();
   EXPECT_TRUE(backend.wait_for_hang_up());

@@ -19,6 +19,12 @@ namespace tidemill::test {
 // Long enough for the slowest machine; waits end as soon as what they wait for is there.
 inline constexpr auto patience = std::chrono::seconds(60);
 
+// A request with a body, as bytes. `fields`: further ones, each with its line break.
+inline std::string raw_post(const std::string& path, const std::string& body, const std::string& fields = {}) {
+  return "POST " + path + " HTTP/1.1\r\nHost: x\r\n" + fields + "Content-Length: " + std::to_string(body.size()) +
+         "\r\n\r\n" + body;
+}
+
 class RawClient {
  public:
   explicit RawClient(uint16_t port, int receive_buffer = 0) : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
