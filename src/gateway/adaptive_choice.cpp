@@ -14,11 +14,6 @@ using base::Result;
 
 namespace {
 
-// No tenant's name holds a line break.
-std::string key_of(std::string_view tenant, std::string_view id) {
-  return fmt::format("{}\n{}", tenant, id);
-}
-
 // What was learned is worth nothing once the models, or the units of cost and time, are others.
 std::string state_key_of(const RoutePlan& plan) {
   std::string text;
@@ -63,12 +58,13 @@ rollout::Decision AdaptiveChoice::decide(std::string_view request_id, const roll
 void AdaptiveChoice::answered(std::string_view tenant, std::string_view request_id, std::string_view response_id,
                               const rollout::Decision& decision, double cost, double seconds) {
   bandit_->learn_spending(decision.features, decision.model, cost, seconds);
-  pending_->put(key_of(tenant, request_id), decision, response_id.empty() ? "" : key_of(tenant, response_id));
+  pending_->put(RatedId{tenant, request_id}.key(), decision,
+                response_id.empty() ? "" : RatedId{tenant, response_id}.key());
   if (log_.enabled()) log_.write(rollout::outcome_line(request_id, {.cost = cost, .seconds = seconds}) + "\n");
 }
 
 Result<AdaptiveChoice::Rated> AdaptiveChoice::rate(const RatedId& id, double score) {
-  TM_TRY(const rollout::PendingDecisions::Taken taken, pending_->take_for_feedback(key_of(id.tenant, id.id)));
+  TM_TRY(const rollout::PendingDecisions::Taken taken, pending_->take_for_feedback(id.key()));
   const std::string request_id = taken.id.substr(id.tenant.size() + 1);
   rate(request_id, taken.decision, score);
   return Rated{.request_id = request_id, .model = taken.decision.model};

@@ -23,6 +23,9 @@ namespace tidemill::gateway {
 struct RatedId {
   std::string_view tenant;
   std::string_view id;  // of the request or of the response
+
+  // Both as one: no tenant's name holds a line break.
+  std::string key() const { return std::string(tenant).append("\n").append(id); }
 };
 
 // Thread-safe. Models are the route's targets, by index.

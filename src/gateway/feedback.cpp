@@ -25,10 +25,6 @@ namespace {
 constexpr std::string_view store_tenant = "\nfeedback";
 constexpr auto rated_once_for = std::chrono::hours(24 * 30);
 
-std::string store_id(std::string_view tenant, std::string_view id) {
-  return fmt::format("{}\n{}", tenant, id);
-}
-
 bool is_shared(const Service& service) {
   return service.options()->session.path != ":memory:";
 }
@@ -63,7 +59,7 @@ struct Kept {
 };
 
 Result<std::optional<Kept>> read_kept(session::SessionStore& store, const RatedId& id) {
-  TM_TRY(const std::optional<std::string> text, store.get(store_tenant, store_id(id.tenant, id.id)));
+  TM_TRY(const std::optional<std::string> text, store.get(store_tenant, id.key()));
   if (!text) return std::optional<Kept>();
   TM_TRY(const json::value parsed, base::parse_json(*text));
   const auto text_of = [&parsed](std::string_view key) {
@@ -78,8 +74,8 @@ Result<std::optional<Kept>> read_kept(session::SessionStore& store, const RatedI
 
 // Whether nobody has rated it yet, at any gateway.
 Result<bool> claim(session::SharedState& store, std::string_view tenant, std::string_view request_id) {
-  const std::array additions = {
-      session::CounterAdd{.key = "feedback/" + store_id(tenant, request_id), .amount = 1, .lives = rated_once_for}};
+  const std::array additions = {session::CounterAdd{
+      .key = "feedback/" + RatedId{tenant, request_id}.key(), .amount = 1, .lives = rated_once_for}};
   TM_TRY(const std::vector<int64_t> counts, store.add(additions));
   return counts.front() == 1;
 }
@@ -108,8 +104,8 @@ void share_decision(Service& service, const asio::any_io_executor& executor, Ans
   auto share = [](Service& to, AnsweredDecision what) -> asio::awaitable<void> {
     auto work = [&]() -> Result<void> {
       const std::string record = record_of(what);
-      std::vector<session::Record> records = {{store_id(what.tenant, what.request_id), record}};
-      if (!what.response_id.empty()) records.push_back({store_id(what.tenant, what.response_id), record});
+      std::vector<session::Record> records = {{RatedId{what.tenant, what.request_id}.key(), record}};
+      if (!what.response_id.empty()) records.push_back({RatedId{what.tenant, what.response_id}.key(), record});
       return to.sessions().put(store_tenant, records);
     };
     (void)co_await to.store_pool().run(work);

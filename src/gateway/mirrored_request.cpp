@@ -6,8 +6,7 @@
 #include <boost/asio/detached.hpp>
 
 #include "base/log.hpp"
-#include "gateway/proxy_headers.hpp"
-#include "wire/sse.hpp"
+#include "gateway/backend_request.hpp"
 
 namespace tidemill::gateway {
 
@@ -79,21 +78,17 @@ asio::awaitable<void> MirroredRequest::ask_shadow() {
     Backend& backend = **lease;
     observe::Span span = service_.tracer().start("mirror", parent_, observe::SpanKind::client);
     span.set("tidemill.backend", backend.name());
-    wire::Headers headers = request_headers(request_, id_, backend.options().api_key, span.context());
-    headers.add("X-Tidemill-Mirror", "1");
     // Marks count its tokens.
-    if (outline_.stream && backend.options().resume != "off") headers.add(std::string(resumable_header), "1");
-    const auto options = service_.options();
-    const base::Duration silence = outline_.stream ? options->stall_timeout : options->answer_timeout;
+    wire::Headers headers = backend_headers(request_, id_, backend, dialect_, outline_.stream, span.context());
+    headers.add("X-Tidemill-Mirror", "1");
     const std::string target = backend.target(request_.target);
-    const wire::OutgoingRequest request{
-        .to = &backend.url(),
-        .method = request_.method,
-        .target = target,
-        .headers = &headers,
-        .body = body_,
-        .repeatable = true,
-        .timeouts = {.connect = options->connect_timeout, .first_byte = silence, .idle = silence}};
+    const wire::OutgoingRequest request{.to = &backend.url(),
+                                        .method = request_.method,
+                                        .target = target,
+                                        .headers = &headers,
+                                        .body = body_,
+                                        .repeatable = true,
+                                        .timeouts = backend_timeouts(*service_.options(), outline_.stream)};
     auto answer = co_await service_.pool().open(request);
     if (answer) answered = co_await read_shadow(*answer, progress, times);
     lease->end(answer ? Outcome::answered : Outcome::failed, progress.usage());
@@ -108,7 +103,7 @@ asio::awaitable<void> MirroredRequest::ask_shadow() {
 // Whether it came whole, and well.
 asio::awaitable<bool> MirroredRequest::read_shadow(wire::ClientStream& answer, StreamProgress& progress,
                                                    AnswerTimes& times) {
-  const bool events = answer.head().headers.find("content-type").value_or("").starts_with(wire::sse_content_type);
+  const bool events = is_event_stream(answer.head());
   SseMarks marks;
   std::string out;
   while (true) {

@@ -150,12 +150,12 @@ std::vector<double> ModelRoute::shares() const {
     return shares;
   }
   if (adaptive_) {
+    const std::lock_guard lock(mutex_);
     int64_t all = 0;
-    const std::vector<TargetState> states = this->states();
-    for (const TargetState& state : states)
+    for (const TargetState& state : states_)
       all += state.requests;
     for (size_t i = 0; i < shares.size(); ++i)
-      shares[i] = all == 0 ? 0 : static_cast<double>(states[i].requests) / static_cast<double>(all);
+      shares[i] = all == 0 ? 0 : static_cast<double>(states_[i].requests) / static_cast<double>(all);
     return shares;
   }
   double sum = 0;

@@ -6,9 +6,9 @@
 
 #include "base/ids.hpp"
 #include "base/log.hpp"
+#include "gateway/backend_request.hpp"
 #include "gateway/proxy_headers.hpp"
-#include "gateway/sse_marks.hpp"
-#include "wire/sse.hpp"
+#include "rollout/chance.hpp"
 
 namespace tidemill::gateway {
 
@@ -29,12 +29,8 @@ bool is_refusal(int status) {
   return status == 429 || status == 502 || status == 503 || status == 504;
 }
 
-bool is_event_stream(const wire::HttpResponse& head) {
-  return head.headers.find("content-type").value_or("").starts_with(wire::sse_content_type);
-}
-
 double chance() {
-  return static_cast<double>(base::random_u64() >> 11) * 0x1p-53;
+  return rollout::fraction(base::random_u64());
 }
 
 // While it lives, a client that goes, or a backend that is found to be frozen, ends the try.
@@ -158,14 +154,6 @@ bool Relay::may_go_on(const Failure& failure) {
   return stream_.progress().ways_on() != Resume::none;
 }
 
-wire::Headers Relay::make_headers(const Backend& backend, const observe::Span& span) const {
-  wire::Headers headers = request_headers(call_.request(), call_.id(), backend.options().api_key, span.context());
-  if (request_.outline.stream && dialect_ != Dialect::other && backend.options().resume != "off") {
-    headers.add(std::string(resumable_header), "1");
-  }
-  return headers;
-}
-
 asio::awaitable<Tried> Relay::attempt(Lease& lease) {
   Backend& backend = *lease;
   observe::Span span = service_.tracer().start("upstream", call_.span().context(), observe::SpanKind::client);
@@ -177,9 +165,9 @@ asio::awaitable<Tried> Relay::attempt(Lease& lease) {
     if (!made) co_return Failure{Outcome::answered, std::move(made).error()};
     resume_body = *std::move(made);
   }
-  const wire::Headers headers = make_headers(backend, span);
+  const bool stream = request_.outline.stream;
+  const wire::Headers headers = backend_headers(call_.request(), call_.id(), backend, dialect_, stream, span.context());
   const std::string target = backend.target(call_.request().target);
-  const base::Duration silence = request_.outline.stream ? options_->stall_timeout : options_->answer_timeout;
   const Watch watch(call_.exchange(), backend, service_.clock().now());
   const wire::OutgoingRequest request{
       .to = &backend.url(),
@@ -188,7 +176,7 @@ asio::awaitable<Tried> Relay::attempt(Lease& lease) {
       .headers = &headers,
       .body = begun() ? std::string_view(resume_body) : request_.body,
       .repeatable = true,  // what was asked for twice is computed twice, and that is all
-      .timeouts = {.connect = options_->connect_timeout, .first_byte = silence, .idle = silence},
+      .timeouts = backend_timeouts(*options_, stream),
       .cancellation = &(*watch).cancellation()};
   auto answer = co_await service_.pool().open(request);
   Tried tried;

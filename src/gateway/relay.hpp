@@ -54,7 +54,6 @@ class Relay {
   asio::awaitable<Lease> find_backend();
   bool may_go_on(const Failure& failure);
   asio::awaitable<Tried> attempt(Lease& lease);
-  wire::Headers make_headers(const Backend& backend, const observe::Span& span) const;
   asio::awaitable<Tried> relay_answer(Lease& lease, wire::ClientStream& answer, HangUp& hang_up);
   asio::awaitable<Tried> relay_whole(wire::ClientStream& answer);
   asio::awaitable<void> keep_refusal(wire::ClientStream& answer);

@@ -26,11 +26,8 @@ asio::awaitable<void> answer(Call& call, Result<json::object> made) {
 
 asio::awaitable<void> retrieve(Service& service, Call& call, const Caller&) {
   const wire::HttpRequest& request = call.request();
-  const session::KeptAsked asked{.rest = request.path_rest,
-                                 .stream = request.query_param("stream") == "true",
-                                 .page = {.limit = request.query_param("limit").value_or(""),
-                                          .order = request.query_param("order").value_or(""),
-                                          .after = request.query_param("after").value_or("")}};
+  const auto asked = session::KeptAsked::from(request.path_rest,
+                                              [&request](std::string_view name) { return request.query_param(name); });
   auto read = [&] { return session::answer_get(service.sessions(), call.tenant(), asked); };
   auto made = co_await service.store_pool().run(read);
   co_await answer(call, std::move(made));

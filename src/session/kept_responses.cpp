@@ -102,6 +102,15 @@ Result<json::object> page_of(const PageAsked& asked, json::array items) {
   return page;
 }
 
+KeptAsked KeptAsked::from(std::string_view rest,
+                          const std::function<std::optional<std::string_view>(std::string_view name)>& param) {
+  return {.rest = rest,
+          .stream = param("stream") == "true",
+          .page = {.limit = param("limit").value_or(""),
+                   .order = param("order").value_or(""),
+                   .after = param("after").value_or("")}};
+}
+
 Result<json::object> answer_get(SessionStore& store, std::string_view tenant, const KeptAsked& asked) {
   constexpr std::string_view items_suffix = "/input_items";
   std::string_view id = asked.rest;

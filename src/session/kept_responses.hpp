@@ -2,6 +2,7 @@
 // go on with what the other has kept.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -47,6 +48,10 @@ struct KeptAsked {
   std::string_view rest;
   bool stream = false;
   PageAsked page;
+
+  // `param` is asked for the parameters of the query, by name; what it gives must outlive this.
+  static KeptAsked from(std::string_view rest,
+                        const std::function<std::optional<std::string_view>(std::string_view name)>& param);
 };
 // The body of the answer. Errors: not_found, those of page_of, unsupported (`stream`).
 base::Result<base::json::object> answer_get(SessionStore& store, std::string_view tenant, const KeptAsked& asked);

@@ -1,0 +1,26 @@
+#include "gateway/backend_request.hpp"
+
+#include "gateway/proxy_headers.hpp"
+#include "gateway/sse_marks.hpp"
+#include "wire/sse.hpp"
+
+namespace tidemill::gateway {
+
+wire::Headers backend_headers(const wire::HttpRequest& request, const std::string& request_id, const Backend& backend,
+                              Dialect dialect, bool stream, const observe::SpanContext& parent) {
+  wire::Headers headers = request_headers(request, request_id, backend.options().api_key, parent);
+  const bool marked = stream && dialect != Dialect::other && backend.options().resume != "off";
+  if (marked) headers.add(std::string(resumable_header), "1");
+  return headers;
+}
+
+wire::RequestTimeouts backend_timeouts(const GatewayOptions& options, bool stream) {
+  const base::Duration silence = stream ? options.stall_timeout : options.answer_timeout;
+  return {.connect = options.connect_timeout, .first_byte = silence, .idle = silence};
+}
+
+bool is_event_stream(const wire::HttpResponse& head) {
+  return head.headers.find("content-type").value_or("").starts_with(wire::sse_content_type);
+}
+
+}  // namespace tidemill::gateway
