@@ -223,7 +223,7 @@ std::string ConfigOption::requirement() const {
 std::string ConfigOption::default_text() const {
   if (const auto* text = std::get_if<std::string>(&default_); text != nullptr && text->empty()) return {};
   if (const auto* list = std::get_if<std::vector<std::string>>(&default_); list != nullptr && list->empty()) return {};
-  return secret_ ? "(secret)" : to_toml(default_);
+  return to_toml(default_);  // what is built in is no secret
 }
 
 // Reads a value of the option's type from an environment variable, a flag or a string in the file.

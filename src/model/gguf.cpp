@@ -258,7 +258,8 @@ class GgufFile::Parser {
     // byte).
     if (tensor_count_ > left() / 32 || entry_count_ > left() / 13) {
       return corrupt(
-          fmt::format("the header announces {} tensors and {} metadata entries, more than the file's {} bytes hold",
+          fmt::format("the header announces {} tensors and {} metadata entries, more than the file's {} bytes hold "
+                      "(truncated?)",
                       tensor_count_, entry_count_, bytes_.size()));
     }
     return {};
@@ -276,18 +277,18 @@ class GgufFile::Parser {
   Result<void> skip_elements(std::string_view key, GgufType element, uint64_t count, int nesting) {
     if (const uint64_t size = fixed_size(element); size > 0) {
       if (count > left() / size) {
-        return corrupt(
-            fmt::format("metadata key '{}' announces an array of {} {}, more than the {} bytes left in the file hold",
-                        printable(key), count, to_string(element), left()));
+        return corrupt(fmt::format(
+            "metadata key '{}' announces an array of {} {}, more than the {} bytes left in the file hold (truncated?)",
+            printable(key), count, to_string(element), left()));
       }
       at_ += count * size;
       return {};
     }
     // Each element takes at least eight bytes, so the loop below is bounded by the file's size.
     if (count > left() / 8) {
-      return corrupt(
-          fmt::format("metadata key '{}' announces an array of {} {}s, more than the {} bytes left in the file hold",
-                      printable(key), count, to_string(element), left()));
+      return corrupt(fmt::format(
+          "metadata key '{}' announces an array of {} {}s, more than the {} bytes left in the file hold (truncated?)",
+          printable(key), count, to_string(element), left()));
     }
     if (element == GgufType::array && nesting >= kMaxArrayNesting) {
       return corrupt(fmt::format("metadata key '{}' nests arrays more than {} deep", printable(key), kMaxArrayNesting));
