@@ -110,6 +110,9 @@ class LoopingEngine final : public Engine {
   EngineStats stats() const override { return loop_.stats(); }
   int64_t max_context() const override { return limits_.max_context; }
   void drain() override { mailbox_->drain(); }
+  void abort(base::Error error) override {
+    (void)mailbox_->post_errand([this, error = std::move(error)] { loop_.fail_all(error); });
+  }
   bool idle() const override { return mailbox_->in_flight() == 0; }
   base::Result<void> check_books() override {
     return on_thread<void>([this] { return loop_.audit(); });

@@ -80,6 +80,8 @@ class Engine {
 
   // Stops admitting; requests that were admitted go on. Returns at once.
   virtual void drain() = 0;
+  // Ends every request that was admitted with this error, between two steps. Returns at once.
+  virtual void abort(base::Error error) = 0;
   // Whether nothing is waiting or running.
   virtual bool idle() const = 0;
 

@@ -61,10 +61,13 @@ void EngineLoop::run() {
     receive(std::move(letters));
     if (!closed && !jobs_.empty()) step();
   }
-  while (!jobs_.empty()) {
-    fail(*jobs_.begin()->second, base::Error(base::ErrorCode::unavailable, "the engine was stopped"));
-  }
+  fail_all(base::Error(base::ErrorCode::unavailable, "the engine was stopped"));
   ended_.clear();
+}
+
+void EngineLoop::fail_all(const base::Error& error) {
+  while (!jobs_.empty())
+    fail(*jobs_.begin()->second, error);
 }
 
 void EngineLoop::check_idle_books() {

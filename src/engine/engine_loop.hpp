@@ -59,6 +59,9 @@ class EngineLoop {
   base::Result<int64_t> save_prefixes(const std::filesystem::path& path, std::string_view identity) const;
   base::Result<int64_t> restore_prefixes(const std::filesystem::path& path, std::string_view identity);
 
+  // Ends all requests that have arrived. On the engine's thread.
+  void fail_all(const base::Error& error);
+
   EngineStats stats() const;
 
  private:

@@ -57,6 +57,8 @@ asio::awaitable<void> flush_forever(Service& service) {
   }
 }
 
+// For clients whose requests have run past the limit of a stop to be told so.
+constexpr auto parting = std::chrono::seconds(1);
 // How often they tell each other of rollouts.
 constexpr auto rollout_interval = std::chrono::seconds(1);
 
@@ -147,11 +149,15 @@ struct Gateway::Impl {
     const base::SteadyTime deadline = service.clock().now() + limit;
     service.start_draining();
     bool orderly = service.wait_until_unused(limit);
+    if (!orderly) {
+      service.end_tries();
+      (void)service.wait_until_unused(parting);
+    }
     const base::Duration left = std::max(base::Duration(0), deadline - service.clock().now());
     // The last bytes of the last answer may still be on their way to a client.
     service.store_pool().close();
     if (roster) roster->stop();
-    orderly = http->stop(orderly ? std::max<base::Duration>(left, std::chrono::seconds(1)) : left) && orderly;
+    orderly = http->stop(std::max<base::Duration>(left, parting)) && orderly;
     connections_hook = {};
     roster.reset();
     http.reset();

@@ -7,7 +7,10 @@
 namespace tidemill::gateway {
 
 void HangUp::if_silent_since(const std::shared_ptr<HangUp>& self, base::SteadyTime then) {
-  if (self->heard_.load(std::memory_order_relaxed) >= then.time_since_epoch().count()) return;
+  if (self->heard_.load(std::memory_order_relaxed) < then.time_since_epoch().count()) now(self);
+}
+
+void HangUp::now(const std::shared_ptr<HangUp>& self) {
   boost::asio::post(self->executor_, [self] { self->cancellation_.cancel(); });
 }
 
@@ -30,6 +33,12 @@ void HangUps::end_silent(base::SteadyTime then) {
   const std::lock_guard lock(mutex_);
   for (const auto& one : all_)
     HangUp::if_silent_since(one, then);
+}
+
+void HangUps::end_all() {
+  const std::lock_guard lock(mutex_);
+  for (const auto& one : all_)
+    HangUp::now(one);
 }
 
 }  // namespace tidemill::gateway

@@ -24,6 +24,8 @@ class HangUp {
   void note_heard(base::SteadyTime now) { heard_.store(now.time_since_epoch().count(), std::memory_order_relaxed); }
   // From any thread: cancels, soon and on the exchange's thread, if the backend has said nothing since `then`.
   static void if_silent_since(const std::shared_ptr<HangUp>& self, base::SteadyTime then);
+  // From any thread: cancels, soon and on the exchange's thread.
+  static void now(const std::shared_ptr<HangUp>& self);
 
  private:
   friend class HangUps;
@@ -40,6 +42,8 @@ class HangUps {
   void remove(const HangUp* one);
   // Ends those that have heard nothing since `then`.
   void end_silent(base::SteadyTime then);
+  // Ends all.
+  void end_all();
 
  private:
   std::mutex mutex_;

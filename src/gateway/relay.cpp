@@ -60,6 +60,10 @@ Error broken(std::string_view why) {
   return {ErrorCode::unavailable, std::string(why)};
 }
 
+Error stopped() {
+  return broken("the gateway has stopped before the answer ended");
+}
+
 }  // namespace
 
 Relay::Relay(Service& service, Call& call, RelayRequest request)
@@ -97,8 +101,9 @@ asio::awaitable<void> Relay::try_backends() {
     call_.set_backend(backend.name());
     ++call_.record().tries;
     failure_ = co_await attempt(lease);
-    if (call_.exchange().disconnected()) break;  // the lease ends as abandoned
-    lease.end(failure_ ? failure_->outcome : Outcome::answered, usage());
+    if (call_.exchange().disconnected()) break;        // the lease ends as abandoned
+    const bool ended = failure_ && service_.ending();  // which is not the backend's fault
+    lease.end(ended ? Outcome::abandoned : failure_ ? failure_->outcome : Outcome::answered, usage());
     if (!failure_) break;
     base::log::debug("{}: {}: {}", call_.id(), backend.name(), failure_->error.to_string());
     tried_.push_back(&backend);
@@ -106,7 +111,7 @@ asio::awaitable<void> Relay::try_backends() {
       co_await stream_.end_chat();
       break;
     }
-    if (!may_go_on(*failure_)) {
+    if (ended || !may_go_on(*failure_)) {
       co_await conclude();
       break;
     }
@@ -141,6 +146,10 @@ asio::awaitable<Lease> Relay::find_backend() {
       break;
     }
     if (co_await call_.exchange().wait(*pause) == wire::Wake::disconnected) break;
+    if (service_.ending()) {
+      co_await conclude();
+      break;
+    }
     pause.reset();
     picked = service_.fleet().pick(request_.wanted, tried_);
   }
@@ -169,6 +178,7 @@ asio::awaitable<Tried> Relay::attempt(Lease& lease) {
   const wire::Headers headers = backend_headers(call_.request(), call_.id(), backend, dialect_, stream, span.context());
   const std::string target = backend.target(call_.request().target);
   const Watch watch(call_.exchange(), backend, service_.clock().now());
+  if (service_.ending()) co_return Failure{Outcome::abandoned, stopped()};  // what came too late to be ended
   const wire::OutgoingRequest request{
       .to = &backend.url(),
       .method = call_.request().method,
@@ -252,14 +262,21 @@ asio::awaitable<void> Relay::keep_refusal(wire::ClientStream& answer) {
   }
 }
 
-// No further try: the client hears of the last one's failure.
+// No further try: the client hears of the last one's failure, or that the gateway stops.
 asio::awaitable<void> Relay::conclude() {
-  const Failure& failure = *failure_;
+  const bool ending = service_.ending();
   if (begun()) {
     service_.counters().lost_streams.add();
-    co_await stream_.fail(broken("the stream broke off and could not be taken up").caused_by(failure.error));
+    Error why = stopped();
+    if (!ending) why = broken("the stream broke off and could not be taken up").caused_by(failure_->error);
+    co_await stream_.fail(why);
     co_return;
   }
+  if (ending) {
+    (void)co_await call_.refuse(stopped());
+    co_return;
+  }
+  const Failure& failure = *failure_;
   if (failure.outcome == Outcome::refused && refusal_) {
     call_.note_failure(failure.error);
     (void)co_await call_.respond(std::move(*refusal_));

@@ -62,6 +62,12 @@ void Service::set_routes(std::shared_ptr<const RouteTable> routes) {
   routes_ = std::move(routes);
 }
 
+void Service::end_tries() {
+  ending_ = true;
+  for (const auto& backend : fleet_.backends())
+    backend->hang_ups().end_all();
+}
+
 void Service::enter() {
   const std::lock_guard lock(mutex_);
   ++active_;

@@ -66,6 +66,10 @@ class Service {
   void start_draining() { draining_ = true; }
   bool draining() const { return draining_; }
 
+  // Ends the tries that are under way; what has not been answered yet hears that the gateway stops.
+  void end_tries();
+  bool ending() const { return ending_; }
+
   // Counts the requests that are being answered, for the drain.
   void enter();
   void leave();
@@ -100,6 +104,7 @@ class Service {
   int active_ = 0;
 
   std::atomic<bool> draining_{false};
+  std::atomic<bool> ending_{false};
   wire::BlockingPool store_pool_;
 };
 

@@ -25,6 +25,13 @@ namespace tidemill::serve {
 
 using base::Result;
 
+namespace {
+
+// For clients whose requests have run past the limit of a stop to be told so.
+constexpr auto parting = std::chrono::seconds(1);
+
+}  // namespace
+
 // The order of the members is the order in which they may rely on each other: the handlers go before the service, the
 // exporter after the last span and before the metrics.
 struct Server::Impl {
@@ -55,11 +62,18 @@ struct Server::Impl {
     drain();
     bool orderly = service.wait_until_unused(limit);
     keep_prefixes();
-    if (const Serving* serving = service.serving()) serving->engine->drain();
+    if (const Serving* serving = service.serving()) {
+      serving->engine->drain();
+      if (!orderly) {
+        serving->engine->abort(
+            base::Error(base::ErrorCode::unavailable, "the server has stopped before the answer ended"));
+        (void)service.wait_until_unused(parting);
+      }
+    }
     service.close_pools();
     const base::Duration left = std::max(base::Duration(0), deadline - service.clock().now());
     // The last bytes of the last answer may still be on their way to a client.
-    orderly = http->stop(orderly ? std::max<base::Duration>(left, std::chrono::seconds(1)) : left) && orderly;
+    orderly = http->stop(std::max<base::Duration>(left, parting)) && orderly;
     connections_hook = {};
     return orderly;
   }

@@ -409,6 +409,29 @@ TEST(Engine, DrainFinishesWhatItHasAndTakesNoMore) {
   EXPECT_TRUE(rig.engine->idle());
 }
 
+TEST(Engine, AbortEndsStreamsWithItsErrorAndFreesTheirBlocks) {
+  constexpr int64_t context = 100'000;
+  Rig rig(Rig::with_blocks(8000, {.max_running = 1}), context);
+  Gate gate;
+  rig.model.before_forward = [&](const model::Batch&) { gate.pass(); };
+  const auto running = rig.submit(request_of(prompt_of(4), context - 4, 1));
+  const auto waiting = rig.submit(request_of(prompt_of(4), context - 4, 2));
+  gate.wait_for(1);
+  rig.engine->abort(base::Error(base::ErrorCode::unavailable, "enough"));
+  gate.open();
+  for (const auto& stream : {running, waiting}) {
+    const auto collected = test::collect(*stream);
+    ASSERT_TRUE(collected.error);
+    EXPECT_EQ(collected.error->message(), "enough");
+  }
+  EXPECT_TRUE(rig.engine->idle());
+  const auto books = rig.engine->check_books();
+  EXPECT_TRUE(books) << books.error().to_string();
+  // It goes on serving others.
+  test::expect_same(test::collect(*rig.submit(request_of(prompt_of(4), 4, 3))).choices[0],
+                    rig.expected(request_of(prompt_of(4), 4, 3)), "after");
+}
+
 TEST(Engine, DestructionEndsStreamsWithAnError) {
   // The first alone would take far longer than any machine needs to get around to ending the engine.
   constexpr int64_t context = 100'000;

@@ -149,23 +149,31 @@ TEST(Stop, WaitsForARunningStream) {
   EXPECT_TRUE(stopped.get());
 }
 
-TEST(Stop, CutsWhatRunsPastTheLimit) {
+TEST(Stop, TellsWhatRunsPastTheLimitThatTheServerHasStopped) {
   test::LiveServer live;
   std::promise<void> running;
-  std::thread reader([&] {
-    wire::HttpClient client;
-    bool told = false;
-    const auto response =
-        client.fetch({.method = "POST", .url = live.server().url() + "/v1/completions", .headers = {}, .body = endless},
-                     [&](std::string_view) -> base::Result<void> {
-                       if (!std::exchange(told, true)) running.set_value();
-                       return {};
-                     });
-    EXPECT_FALSE(response) << "a stream that was cut must not look like a finished one";
+  std::vector<std::string> events;
+  std::thread stream([&] {
+    events = live.client().stream("/v1/completions", endless, [&, first = true](const std::string&) mutable {
+      if (std::exchange(first, false)) running.set_value();
+      return true;
+    });
+  });
+  wire::HttpResponse whole;
+  std::thread waiter([&] {
+    whole = live.client().post("/v1/completions",
+                               R"({"prompt":"import re\n","max_tokens":4000,"temperature":0,"ignore_eos":true})");
   });
   running.get_future().wait();
+  test::wait_until([&] { return live.engine().stats().running == 2; }, "both requests to run");
   EXPECT_FALSE(live.server().stop(base::Duration(0)));
-  reader.join();
+  stream.join();
+  waiter.join();
+  ASSERT_FALSE(events.empty());
+  const auto last = parse_object(events.back());
+  ASSERT_TRUE(last.contains("error")) << events.back();
+  EXPECT_EQ(last.at("error").at("message"), "the server has stopped before the answer ended");
+  EXPECT_EQ(whole.status, 503) << whole.body;
 }
 
 }  // namespace

@@ -1,0 +1,68 @@
+// What clients hear of a gateway that stops before their answers have ended.
+#include <future>
+#include <thread>
+
+#include <gtest/gtest.h>
+
+#include "base/json.hpp"
+#include "gateway/fleet_fixture.hpp"
+
+namespace tidemill::test {
+namespace {
+
+namespace json = base::json;
+
+const std::string whole = R"({"model":"m","messages":[{"role":"user","content":"hi"}]})";
+const std::string streamed = R"({"model":"m","messages":[{"role":"user","content":"hi"}],"stream":true})";
+const std::string first_event =
+    R"(data: {"id":"c","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"Hi"}}]})"
+    "\n\n";
+
+class Stop : public FleetFixture {
+ protected:
+  // Streams begin, and nothing else is ever said.
+  static Script hang(const Received& request) {
+    if (request.body == whole) return {.bytes = "", .end = Script::End::hang};
+    std::string bytes = chunked_answer({first_event});
+    bytes.resize(bytes.size() - std::string("0\r\n\r\n").size());
+    return {.bytes = bytes, .end = Script::End::hang};
+  }
+};
+
+TEST_F(Stop, TellsWhatRunsPastTheLimitThatTheGatewayHasStopped) {
+  ScriptedBackend& backend = add_backend(hang);
+  start();
+  wire::HttpResponse refused;
+  std::thread waiter([&] { refused = post("/v1/chat/completions", whole); });
+  std::promise<void> begun;
+  std::string events;
+  std::thread reader([&] {
+    wire::HttpClient client;
+    const auto response = client.fetch(
+        {.method = "POST", .url = gateway->url() + "/v1/chat/completions", .headers = {}, .body = streamed},
+        [&](std::string_view bytes) -> base::Result<void> {
+          if (events.empty()) begun.set_value();
+          events += bytes;
+          return {};
+        });
+    EXPECT_TRUE(response) << response.error().to_string();
+  });
+  begun.get_future().wait();
+  ASSERT_TRUE(backend.wait_for_requests(2));
+
+  EXPECT_FALSE(gateway->stop(base::Duration(0)));
+  waiter.join();
+  reader.join();
+  EXPECT_EQ(refused.status, 503) << refused.body;
+  EXPECT_NE(refused.body.find("the gateway has stopped"), std::string::npos) << refused.body;
+  const size_t last = events.rfind("data: ");
+  ASSERT_NE(last, std::string::npos) << events;
+  const auto event = base::parse_json(std::string_view(events).substr(last + 6));
+  ASSERT_TRUE(event) << events;
+  ASSERT_TRUE(event->as_object().contains("error")) << events;
+  EXPECT_EQ(event->at("error").at("message"), "the gateway has stopped before the answer ended");
+  EXPECT_TRUE(backend.wait_for_hang_up(2)) << "the backend need not go on";
+}
+
+}  // namespace
+}  // namespace tidemill::test
