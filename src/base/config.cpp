@@ -131,7 +131,8 @@ std::string describe(const toml::node& node) {
 }
 
 Error wrong(const std::string& source, const ConfigOption& option, const std::string& found) {
-  const std::string shown = option.is_secret() ? "a value that is not shown" : found;
+  const bool hidden = option.is_secret() && found != quote("");
+  const std::string shown = hidden ? "a value that is not shown" : found;
   return Error(ErrorCode::invalid_argument,
                fmt::format("{}: {} is {}, but must be {}", source, option.key(), shown, option.requirement()))
       .with_param(option.key());
@@ -212,7 +213,7 @@ std::string ConfigOption::requirement() const {
       "a number",
       "true or false",
       "a string",
-      "a list of strings",
+      "a list of strings that are not empty",
       "a duration with its unit, as in \"250ms\", \"30s\" or \"5m\"",
       "a size in bytes, as in \"512MB\" or \"4GiB\""};
   std::string text(kinds[default_.index()]);
@@ -233,19 +234,25 @@ Result<ConfigValue> ConfigOption::parse(std::string_view text) const {
     if (!parsed) return bad;
     return ConfigValue(*parsed);
   };
-  return std::visit(
-      Match{[&](int64_t) { return or_bad(parse_number<int64_t>(text)); },
-            [&](double) { return or_bad(parse_number<double>(text)); },
-            [&](bool) -> Result<ConfigValue> {
-              if (text == "true" || text == "1" || text == "on" || text == "yes") return ConfigValue(true);
-              if (text == "false" || text == "0" || text == "off" || text == "no") return ConfigValue(false);
-              return bad;
-            },
-            [&](const std::string&) -> Result<ConfigValue> { return ConfigValue(std::string(text)); },
-            [&](const std::vector<std::string>&) -> Result<ConfigValue> { return ConfigValue(split_list(text)); },
-            [&](Duration) { return or_bad(parse_duration(text)); },
-            [&](ByteSize) { return or_bad(parse_bytes(text)); }},
-      default_);
+  return std::visit(Match{[&](int64_t) { return or_bad(parse_number<int64_t>(text)); },
+                          [&](double) { return or_bad(parse_number<double>(text)); },
+                          [&](bool) -> Result<ConfigValue> {
+                            if (text == "true" || text == "1" || text == "on" || text == "yes")
+                              return ConfigValue(true);
+                            if (text == "false" || text == "0" || text == "off" || text == "no")
+                              return ConfigValue(false);
+                            return bad;
+                          },
+                          [&](const std::string&) -> Result<ConfigValue> { return ConfigValue(std::string(text)); },
+                          [&](const std::vector<std::string>&) -> Result<ConfigValue> {
+                            std::vector<std::string> items = split_list(text);
+                            if (items.empty() && secret_)
+                              return bad;  // a variable that was to hold a secret, and does not
+                            return ConfigValue(std::move(items));
+                          },
+                          [&](Duration) { return or_bad(parse_duration(text)); },
+                          [&](ByteSize) { return or_bad(parse_bytes(text)); }},
+                    default_);
 }
 
 // What is wrong with a value of the right type, as it should be shown; nothing if it is fine.
@@ -264,6 +271,7 @@ std::optional<std::string> ConfigOption::fault(const ConfigValue& value) const {
   if (const auto* text = std::get_if<std::string>(&value); text != nullptr && !allowed(*text)) return quote(*text);
   if (const auto* list = std::get_if<std::vector<std::string>>(&value)) {
     if (!std::all_of(list->begin(), list->end(), allowed)) return to_toml(value);
+    if (std::find(list->begin(), list->end(), "") != list->end()) return to_toml(value);
   }
   return std::nullopt;
 }

@@ -30,15 +30,26 @@ gateway::GatewayOptions RoleFlags::gateway_options() const {
   return options;
 }
 
-base::Result<std::unique_ptr<serve::LoadedModel>> load_served_model(const serve::ServeOptions& options) {
-  std::optional<base::Progress> bar;
-  return serve::LoadedModel::load(serve::model_options(options, embedded_model(), std::string(embedded_model_name)),
-                                  [&](size_t done, size_t total) {
-                                    if (!bar)
-                                      bar.emplace("loading", total, base::Progress::Unit::bytes,
-                                                  base::Progress::terminal(true));
-                                    bar->set(done);
-                                  });
+base::Result<bool> load_served_model(const serve::ServeOptions& options, const Interrupt& interrupt,
+                                     serve::Server& server) {
+  const auto interrupted = [&interrupt] { return interrupt.raised(); };
+  const auto load = [&]() -> base::Result<void> {
+    std::optional<base::Progress> bar;
+    const auto show = [&](size_t done, size_t total) {
+      if (!bar) bar.emplace("loading", total, base::Progress::Unit::bytes, base::Progress::terminal(true));
+      bar->set(done);
+    };
+    TM_TRY(auto model,
+           serve::LoadedModel::load(serve::model_options(options, embedded_model(), std::string(embedded_model_name)),
+                                    show, interrupted));
+    bar.reset();
+    return server.serve(std::move(model), interrupted);
+  };
+  auto loaded = load();
+  if (loaded) return true;
+  if (loaded.error().code() != base::ErrorCode::cancelled) return std::move(loaded).error();
+  base::log::info("stopped before the model was there");
+  return false;
 }
 
 const char* curl_for(const std::string& url) {

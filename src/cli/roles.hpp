@@ -26,8 +26,10 @@ struct RoleFlags {
   gateway::GatewayOptions gateway_options() const;
 };
 
-// Loads the model that the options name, with a bar to watch on a terminal.
-base::Result<std::unique_ptr<serve::LoadedModel>> load_served_model(const serve::ServeOptions& options);
+// Loads the model that the options name into the server, with a bar to watch on a terminal. False: the interrupt was
+// raised before there was anything to serve.
+base::Result<bool> load_served_model(const serve::ServeOptions& options, const Interrupt& interrupt,
+                                     serve::Server& server);
 
 // How a person asks `url` on this machine, where a certificate seldom names the address.
 const char* curl_for(const std::string& url);

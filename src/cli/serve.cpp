@@ -20,8 +20,8 @@ base::Result<int> run_server(RoleFlags& flags) {
   }
   Interrupt interrupt;
   TM_TRY(const auto server, serve::Server::start(flags.server));
-  TM_TRY(auto model, load_served_model(flags.server));
-  TM_CHECK(server->serve(std::move(model)));
+  TM_TRY(const bool ready, load_served_model(flags.server, interrupt, *server));
+  if (!ready) return exit_success;
   if (!interrupt.raised()) print_model_welcome(server->url(), *server);
   while (!interrupt.raised())
     interrupt.wait();

@@ -27,6 +27,12 @@ base::Result<int> run_both(RoleFlags& flags) {
     fmt::print("{}", flags.config.schema.dump());
     return exit_success;
   }
+  if (!flags.server.api_keys.empty()) {
+    return base::Error(base::ErrorCode::invalid_argument,
+                       "server.api_key guards a server that clients reach without a gateway; here the gateway is the "
+                       "door, and takes its keys from gateway.keys (see `tidemill keys --help`)")
+        .with_param("server.api_key");
+  }
   Interrupt interrupt;
   const Hangup hangup(interrupt);
   // The gateway is the only door: the server behind it is on this machine's own address, at any free port, and keeps no
@@ -39,8 +45,8 @@ base::Result<int> run_both(RoleFlags& flags) {
   TM_TRY(const auto server, serve::Server::start(behind));
   flags.own_backends.push_back(own_backend(*server));
   TM_TRY(const auto gateway, gateway::Gateway::start(flags.gateway_options()));
-  TM_TRY(auto model, load_served_model(behind));
-  TM_CHECK(server->serve(std::move(model)));
+  TM_TRY(const bool ready, load_served_model(behind, interrupt, *server));
+  if (!ready) return exit_success;
   gateway->look();
   if (!interrupt.raised()) print_model_welcome(gateway->url(), *server);
   run_until_interrupted(interrupt, hangup, flags, *gateway);

@@ -36,6 +36,7 @@ struct Output {
 struct LoadOptions {
   int64_t max_batch_rows = 2048;                               // most rows one forward() may have
   std::function<void(size_t done, size_t total)> on_progress;  // bytes of tensors loaded
+  std::function<bool()> cancelled = {};                        // asked before each matrix
   // Every matrix becomes F32, at up to eight times the memory: the plain arithmetic that quantised kernels are judged
   // against.
   bool dequantize = false;

@@ -28,6 +28,7 @@ class Loader {
         hyper_(hyper),
         device_(device),
         on_progress_(options.on_progress),
+        cancelled_(options.cancelled),
         dequantize_(options.dequantize),
         total_(file.tensor_bytes()) {}
 
@@ -116,6 +117,7 @@ class Loader {
       return wrong_shape(*tensor, fmt::format("[{}, {}]", cols, rows));
     }
     if (device_ == nullptr) return std::unique_ptr<tensor::Weight>();
+    if (cancelled_ && cancelled_()) return Error(ErrorCode::cancelled, "interrupted");
     auto weight = tensor->panels ? device_->load_panels(tensor->type, rows, cols, tensor->data, tensor->checksum)
                   : dequantize_  ? load_dequantized(*tensor, rows, cols)
                                  : device_->load_weight(tensor->type, rows, cols, tensor->data);
@@ -184,6 +186,7 @@ class Loader {
   const HyperParameters& hyper_;
   tensor::Device* device_;
   const std::function<void(size_t, size_t)>& on_progress_;
+  const std::function<bool()>& cancelled_;
   bool dequantize_;
   size_t total_;
   size_t done_ = 0;

@@ -79,7 +79,7 @@ bool Call::authorise(wire::HttpResponse& response) {
   const bool anthropic = error_style_ == wire::ErrorStyle::anthropic;
   if (given.empty() && anthropic) given = request().headers.find("x-api-key").value_or("");
   for (const std::string& key : keys) {
-    if (equal_secrets(key, given)) {
+    if (!given.empty() && equal_secrets(key, given)) {
       tenant_ = tenant_of(key);
       return true;
     }

@@ -85,7 +85,8 @@ uint64_t sample(std::span<const std::byte> bytes) {
 
 LoadedModel::~LoadedModel() = default;
 
-Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const ModelOptions& options, OnProgress on_progress) {
+Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const ModelOptions& options, OnProgress on_progress,
+                                                       std::function<bool()> cancelled) {
   const base::SteadyTime begin = base::SystemClock::instance().now();
   std::unique_ptr<LoadedModel> loaded(new LoadedModel());
   const bool from_file = !options.path.empty();
@@ -125,7 +126,8 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const ModelOptions& optio
   loaded->threads_source_ = options.threads > 0 ? "as configured; here are " + budget.source() : budget.source();
   loaded->device_ = tensor::make_cpu_device(loaded->isa_, loaded->threads_);
   const model::LoadOptions load_options{.max_batch_rows = options.max_batch_rows,
-                                        .on_progress = std::move(on_progress)};
+                                        .on_progress = std::move(on_progress),
+                                        .cancelled = std::move(cancelled)};
   TM_TRY(loaded->model_, model::load_model(file, *loaded->device_, load_options));
   file.release_header();
   if (from_file) {

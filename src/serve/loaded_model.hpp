@@ -44,8 +44,9 @@ class LoadedModel {
 
   // Errors: those of the file, the model and the tokenizer, each naming the file and what was found; `not_found` and
   // `invalid_argument` for the template's file. A template inside the model that this build cannot read is no error:
-  // it is said in the log, and chat requests get the reason.
-  static base::Result<std::unique_ptr<LoadedModel>> load(const ModelOptions& options, OnProgress on_progress = {});
+  // it is said in the log, and chat requests get the reason. `cancelled`, if `cancelled` says so between two tensors.
+  static base::Result<std::unique_ptr<LoadedModel>> load(const ModelOptions& options, OnProgress on_progress = {},
+                                                         std::function<bool()> cancelled = {});
   ~LoadedModel();
 
   // What clients call it, and the other name they may use: the file's stem (often the same).

@@ -29,7 +29,9 @@ void register_server(base::ConfigSchema& schema, ServeOptions& o) {
       .between(shortest, longest);
   schema.add("server.drain_timeout", &o.drain_timeout, "for running requests to finish after SIGTERM")
       .between(Duration(0), longest);
-  schema.add("server.api_key", &o.api_keys, "keys, one of which clients must send as bearer token; none: open to all")
+  schema
+      .add("server.api_key", &o.api_keys,
+           "keys, one of which clients must send as bearer token; without the option all may enter")
       .secret();
   schema.add("server.mcp", &o.mcp, "offer generation and tokenizing as MCP tools at /mcp").alias("--mcp");
 }

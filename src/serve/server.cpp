@@ -78,7 +78,7 @@ struct Server::Impl {
     return orderly;
   }
 
-  Result<void> warm_up(const Serving& serving) {
+  Result<void> warm_up(const Serving& serving, const std::function<bool()>& cancelled) {
     const ServeOptions& options = service.options();
     if (!options.prefix_cache) return {};
     if (!options.prefix_file.empty()) {
@@ -88,7 +88,7 @@ struct Server::Impl {
     }
     if (options.preload.empty()) return {};
     TM_TRY(const std::vector<SharedPrefix> prefixes, read_prefixes(options.preload, *serving.model));
-    return preload(*serving.engine, prefixes, tenants_of(options.api_keys));
+    return preload(*serving.engine, prefixes, tenants_of(options.api_keys), cancelled);
   }
 
   void keep_prefixes() {
@@ -135,7 +135,7 @@ Result<std::unique_ptr<Server>> Server::start(ServeOptions options, const base::
   return std::unique_ptr<Server>(new Server(std::move(impl)));
 }
 
-Result<void> Server::serve(std::unique_ptr<LoadedModel> model) {
+Result<void> Server::serve(std::unique_ptr<LoadedModel> model, const std::function<bool()>& cancelled) {
   Service& service = impl_->service;
   const size_t available = base::memory_available_bytes();
   engine::EngineOptions options =
@@ -149,7 +149,7 @@ Result<void> Server::serve(std::unique_ptr<LoadedModel> model) {
          engine::Engine::start(serving->model->model(), serving->model->device(), serving->model->tokenizer(), options,
                                service.tracer(), service.metrics(), service.clock()));
   impl_->kv_bytes = options.kv_bytes;
-  TM_CHECK(impl_->warm_up(*serving));
+  TM_CHECK(impl_->warm_up(*serving, cancelled));
   service.set_serving(std::move(serving));
   return {};
 }

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -29,9 +30,9 @@ class Server {
   // Stops at once.
   ~Server();
 
-  // Starts the engine on the model and opens the API. Once. Errors: `exhausted` (memory for the KV cache), and what the
-  // engine says of its options.
-  base::Result<void> serve(std::unique_ptr<LoadedModel> model);
+  // Starts the engine on the model, computes what is to be preloaded, and opens the API. Once. Errors: `exhausted`
+  // (memory for the KV cache), what the engine says of its options, and `cancelled` if `cancelled` says so meanwhile.
+  base::Result<void> serve(std::unique_ptr<LoadedModel> model, const std::function<bool()>& cancelled = {});
 
   uint16_t port() const;
   std::string url() const;  // "http://127.0.0.1:8080"

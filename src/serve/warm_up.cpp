@@ -1,6 +1,9 @@
 #include "serve/warm_up.hpp"
 
 #include <algorithm>
+#include <chrono>
+#include <optional>
+#include <semaphore>
 #include <system_error>
 #include <utility>
 
@@ -23,6 +26,9 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr size_t max_file = size_t{64} << 20;
+
+// At whether preloading is cancelled.
+constexpr auto between_looks = std::chrono::milliseconds(50);
 
 // Two things that a user may say, with different first letters.
 constexpr std::string_view first_words = "A";
@@ -71,7 +77,30 @@ Result<std::vector<fs::path>> files_of(const fs::path& path) {
   return files;
 }
 
-Result<void> compute(engine::Engine& engine, const SharedPrefix& prefix, const std::string& tenant) {
+// A stream whose events are waited for a little at a time.
+class Awaited {
+ public:
+  explicit Awaited(engine::Stream& stream) : stream_(stream) {
+    stream_.on_ready([this] { ready_.release(); });
+  }
+  ~Awaited() { stream_.on_ready({}); }
+  Awaited(const Awaited&) = delete;
+  Awaited& operator=(const Awaited&) = delete;
+
+  // nullopt: none has come within that time, or there are no more.
+  std::optional<engine::Event> next(base::Duration limit) {
+    auto event = stream_.try_next();
+    if (event || stream_.ended() || !ready_.try_acquire_for(limit)) return event;
+    return stream_.try_next();
+  }
+
+ private:
+  engine::Stream& stream_;
+  std::counting_semaphore<> ready_{0};
+};
+
+Result<void> compute(engine::Engine& engine, const SharedPrefix& prefix, const std::string& tenant,
+                     const std::function<bool()>& cancelled) {
   engine::Request request;
   request.id = "preload " + prefix.source.string();
   request.prompt = prefix.tokens;
@@ -79,8 +108,14 @@ Result<void> compute(engine::Engine& engine, const SharedPrefix& prefix, const s
   request.pin_prompt = true;
   request.tenant = tenant;
   TM_TRY(const auto stream, engine.submit(std::move(request)));
-  while (auto event = stream->next()) {
-    if (event->error) return *event->error;
+  Awaited awaited(*stream);
+  while (!stream->ended()) {
+    if (cancelled && cancelled()) {
+      stream->cancel();
+      return Error(ErrorCode::cancelled, "interrupted");
+    }
+    const auto event = awaited.next(between_looks);
+    if (event && event->error) return *event->error;
   }
   return {};
 }
@@ -104,12 +139,12 @@ Result<std::vector<SharedPrefix>> read_prefixes(const fs::path& path, const Load
 }
 
 Result<void> preload(engine::Engine& engine, const std::vector<SharedPrefix>& prefixes,
-                     const std::vector<std::string>& tenants) {
+                     const std::vector<std::string>& tenants, const std::function<bool()>& cancelled) {
   const base::Clock& clock = base::SystemClock::instance();
   for (const SharedPrefix& prefix : prefixes) {
     const base::SteadyTime begin = clock.now();
     for (const std::string& tenant : tenants) {
-      if (auto computed = compute(engine, prefix, tenant); !computed) {
+      if (auto computed = compute(engine, prefix, tenant, cancelled); !computed) {
         return std::move(computed)
             .error()
             .wrap(fmt::format("cannot preload '{}'", prefix.source.string()))

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -24,9 +25,10 @@ struct SharedPrefix {
 // of requests that go on from there with a user's words have in common. Errors name the file.
 base::Result<std::vector<SharedPrefix>> read_prefixes(const std::filesystem::path& path, const LoadedModel& model);
 
-// Computes them for each tenant, and has them stay. Says in the log what was computed. Errors name the file.
+// Computes them for each tenant, and has them stay. Says in the log what was computed. Errors name the file;
+// `cancelled`, within a moment of `cancelled` saying so.
 base::Result<void> preload(engine::Engine& engine, const std::vector<SharedPrefix>& prefixes,
-                           const std::vector<std::string>& tenants);
+                           const std::vector<std::string>& tenants, const std::function<bool()>& cancelled = {});
 
 // What the content of KV blocks depends on, besides their tokens.
 base::Result<std::string> prefix_identity(const LoadedModel& model);

@@ -23,6 +23,7 @@ struct Options {
   ByteSize body{1 << 20};
   int64_t seed = 0;
   std::string key = "default-secret";
+  std::vector<std::string> passwords;
 };
 
 class Config : public ::testing::Test {
@@ -35,6 +36,7 @@ class Config : public ::testing::Test {
     schema.add("server.drain", &options.drain, "drain").between(0s, 600s);
     schema.add("server.origins", &options.origins, "origins");
     schema.add("server.api_key", &options.key, "key").secret();
+    schema.add("server.passwords", &options.passwords, "passwords").secret();
     schema.add("log.level", &options.level, "level").words({"debug", "info", "warn"});
     schema.add("observe.metrics", &options.metrics, "metrics");
     schema.add("engine.share", &options.share, "share").between(0.0, 1.0);
@@ -110,6 +112,20 @@ TEST_F(Config, RepeatedFlagsJoinListsAndReplaceTheRest) {
                    .flags = {{"--server.origins", "a,b"}, {"--port", "1"}, {"--server.origins", "c"}, {"-p", "2"}}}));
   EXPECT_EQ(options.origins, (std::vector<std::string>{"a", "b", "c"}));
   EXPECT_EQ(options.port, 2);
+}
+
+// A variable that was to hold a secret and does not must not open a door.
+TEST_F(Config, NothingIsNoSecret) {
+  const std::string wanted = ", but must be a list of strings that are not empty";
+  EXPECT_EQ(variable_error("TIDEMILL_SERVER_PASSWORDS", ""),
+            "TIDEMILL_SERVER_PASSWORDS: server.passwords is \"\"" + wanted);
+  EXPECT_EQ(flag_error("--server.passwords", ","),
+            "--server.passwords: server.passwords is a value that is not shown" + wanted);
+  EXPECT_EQ(file_error("[server]\npasswords = ['real', '']\n"),
+            "tidemill.toml:2: server.passwords is a value that is not shown" + wanted);
+  EXPECT_EQ(file_error("[server]\norigins = ['']\n"), "tidemill.toml:2: server.origins is [\"\"]" + wanted);
+  EXPECT_EQ(file_error("[server]\npasswords = []\n"), "");
+  EXPECT_EQ(variable_error("TIDEMILL_SERVER_ORIGINS", ""), "");
 }
 
 TEST_F(Config, UnknownNamesGetTheNearestKnownOne) {

@@ -119,6 +119,15 @@ describe('the command line', { timeout: 300_000 }, () => {
     assert.match(key.err, /server\.prot.*server\.port/s);
   });
 
+  test('an API key that would guard nothing is refused', () => {
+    const unset = tidemill(['serve'], { env: { TIDEMILL_SERVER_API_KEY: '' } });
+    assert.equal(unset.code, 2);
+    assert.match(unset.err, /TIDEMILL_SERVER_API_KEY.*not empty/);
+    const behind = tidemill(['up', '--server.api-key', 'secret']);
+    assert.equal(behind.code, 2);
+    assert.match(behind.err, /gateway\.keys/);
+  });
+
   test('reports a missing, foreign or truncated model', () => {
     const missing = tidemill(['complete', '--model', path.join(folder, 'no.gguf'), '--prompt', 'x']);
     assert.equal(missing.code, 1);

@@ -99,6 +99,17 @@ class Load : public testing::Test {
     EXPECT_NE(says.find(part), std::string::npos) << says; \
   } while (false)
 
+TEST_F(Load, EndsWhereItIsCancelled) {
+  const auto file = write({});
+  ASSERT_TRUE(file) << file.error().to_string();
+  int asked = 0;
+  const auto model = load_model(
+      *file, *device_, {.max_batch_rows = 4, .on_progress = {}, .cancelled = [&asked] { return ++asked == 3; }});
+  ASSERT_FALSE(model);
+  EXPECT_EQ(model.error().code(), ErrorCode::cancelled);
+  EXPECT_EQ(asked, 3);
+}
+
 TEST_F(Load, AcceptsTheDraft) {
   std::vector<size_t> progress;
   const auto file = write({});

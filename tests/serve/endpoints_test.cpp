@@ -138,7 +138,7 @@ TEST_F(Endpoints, StatusPagesAnswer) {
 
 TEST(ApiKeys, AreAskedForByTheApiAndNotByProbes) {
   auto options = test::small_options();
-  options.api_keys = {"first-key", "second-key"};
+  options.api_keys = {"first-key", "second-key", ""};
   test::LiveServer live(options);
   test::Client client = live.client();
   const std::string body = R"({"prompt":"x","max_tokens":1})";

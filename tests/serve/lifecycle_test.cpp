@@ -8,6 +8,7 @@
 
 #include "base/log.hpp"
 #include "live_server.hpp"
+#include "temporary_folder.hpp"
 
 namespace tidemill {
 namespace {
@@ -41,6 +42,19 @@ TEST(Loading, IsAnsweredWith503UntilTheModelIsThere) {
   ASSERT_TRUE((*server)->serve(test::load_nano_coder(options)));
   EXPECT_EQ(client.get("/ready").status, 200);
   EXPECT_EQ(client.post("/v1/completions", R"({"prompt":"x","max_tokens":1})").status, 200);
+}
+
+TEST(Loading, EndsWhileItPreloads) {
+  test::TemporaryFolder folder;
+  auto options = test::small_options();
+  options.preload = folder.put("system.txt", "You write code.").string();
+  auto server = serve::Server::start(options);
+  ASSERT_TRUE(server) << server.error().to_string();
+  const auto served = (*server)->serve(test::load_nano_coder(options), [] { return true; });
+  ASSERT_FALSE(served);
+  EXPECT_EQ(served.error().code(), base::ErrorCode::cancelled);
+  EXPECT_EQ(test::Client((*server)->url()).get("/ready").status, 503);
+  EXPECT_TRUE((*server)->stop(base::Duration(0)));
 }
 
 TEST(Starting, FailsWithAReasonWhereThePortIsTaken) {
