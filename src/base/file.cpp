@@ -173,6 +173,16 @@ Result<std::string> read_file(const fs::path& path, size_t limit) {
   return read_all(fd.get(), path, size, limit);
 }
 
+namespace {
+
+fs::path temporary_beside(const fs::path& path) {
+  fs::path temporary = path;
+  temporary += "." + random_hex(6) + ".tmp";
+  return temporary;
+}
+
+}  // namespace
+
 Result<void> write_file(const fs::path& path, std::string_view content) {
   fs::path target = path;
   mode_t mode = 0666;
@@ -186,8 +196,7 @@ Result<void> write_file(const fs::path& path, std::string_view content) {
     if (fs::path real = fs::canonical(path, ignored); !ignored) target = std::move(real);  // keeps symbolic links
     mode = status.st_mode & 07777;
   }
-  fs::path temporary = target;
-  temporary += "." + random_hex(6) + ".tmp";
+  const fs::path temporary = temporary_beside(target);
   FileDescriptor fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode));
   if (fd.get() < 0) return system_error("cannot create", temporary);
   const bool written = (!exists || ::fchmod(fd.get(), mode) == 0) && write_all(fd.get(), content) &&
@@ -213,12 +222,29 @@ FileWriter::~FileWriter() {
   if (!temporary_.empty()) ::unlink(temporary_.c_str());
 }
 
+namespace {
+
+// How a file without a name is called for giving it one.
+fs::path link_to(int fd) {
+  return "/proc/self/fd/" + std::to_string(fd);
+}
+
+}  // namespace
+
 Result<FileWriter> FileWriter::create(const fs::path& path) {
-  fs::path temporary = path;
-  temporary += "." + random_hex(6) + ".tmp";
-  const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  std::error_code ignored;
+  const fs::path real = fs::canonical(path, ignored);
+  const fs::path target = real.empty() ? path : real;
+  const fs::path folder = target.has_parent_path() ? target.parent_path() : fs::path(".");
+  int fd = ::open(folder.c_str(), O_WRONLY | O_TMPFILE | O_CLOEXEC, 0600);
+  if (fd >= 0) {
+    if (fs::exists(link_to(fd), ignored)) return FileWriter(fd, target, {});
+    ::close(fd);  // without /proc it could never get a name
+  }
+  fs::path temporary = temporary_beside(target);
+  fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
   if (fd < 0) return system_error("cannot create", temporary);
-  return FileWriter(fd, path, std::move(temporary));
+  return FileWriter(fd, target, std::move(temporary));
 }
 
 Result<void> FileWriter::write(std::span<const std::byte> bytes) {
@@ -228,9 +254,19 @@ Result<void> FileWriter::write(std::span<const std::byte> bytes) {
   return {};
 }
 
+bool FileWriter::give_name() {
+  if (!temporary_.empty()) return true;
+  fs::path name = temporary_beside(path_);
+  if (::linkat(AT_FDCWD, link_to(fd_).c_str(), AT_FDCWD, name.c_str(), AT_SYMLINK_FOLLOW) != 0) return false;
+  temporary_ = std::move(name);
+  return true;
+}
+
 Result<void> FileWriter::finish() {
-  const bool flushed = ::fsync(fd_) == 0;
+  const bool flushed = ::fsync(fd_) == 0 && give_name();
+  const int fault = errno;
   const bool closed = ::close(std::exchange(fd_, -1)) == 0;
+  if (!flushed) errno = fault;
   if (!flushed || !closed || ::rename(temporary_.c_str(), path_.c_str()) != 0) {
     return system_error("cannot write", path_);
   }

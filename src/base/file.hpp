@@ -44,8 +44,9 @@ Result<std::string> read_file(const std::filesystem::path& path, size_t limit = 
 // Writes beside `path` under a temporary name, then renames: readers see the old content or the new, never half.
 Result<void> write_file(const std::filesystem::path& path, std::string_view content);
 
-// A file that grows piece by piece under a temporary name beside `path`, readable by its owner alone, and takes its
-// place when it is whole. Destroyed before that, it leaves nothing behind. Movable.
+// A file that grows piece by piece, readable by its owner alone, and takes the place of `path`, or of what that links
+// to, when it is whole. Destroyed before that, it leaves nothing behind; nor does a process that is killed, where the
+// file system knows files without a name. Movable.
 class FileWriter {
  public:
   static Result<FileWriter> create(const std::filesystem::path& path);
@@ -60,10 +61,11 @@ class FileWriter {
 
  private:
   FileWriter(int fd, std::filesystem::path path, std::filesystem::path temporary);
+  bool give_name();
 
   int fd_;
   std::filesystem::path path_;
-  std::filesystem::path temporary_;  // empty once finished
+  std::filesystem::path temporary_;  // its name beside `path`; empty as long as it has none, and once finished
 };
 
 // "<what> '<path>': <strerror(errno)>" as an Error (`not_found` for ENOENT, else `io`).

@@ -56,12 +56,12 @@ const char* curl_for(const std::string& url) {
   return url.starts_with("https:") ? "curl -sk" : "curl -s";
 }
 
-void print_model_welcome(const std::string& url, const serve::Server& server) {
+void print_model_welcome(const std::string& url, serve::Server& server) {
   const serve::LoadedModel& model = server.model();
   const model::HyperParameters& shape = model.hyper_parameters();
   fmt::print("Tidemill {} serves {} at {}\n", base::version(), model.name(), url);
   fmt::print("  model    {}, {} layers of width {}, context {} tokens\n", shape.architecture, shape.layers, shape.width,
-             shape.context);
+             server.engine().max_context());
   fmt::print("  compute  {} ({})\n", model.device().description(), model.threads_source());
   fmt::print("  memory   {} resident: {} of weights; KV cache of up to {}\n",
              base::human_bytes(static_cast<double>(base::resident_bytes())),

@@ -35,7 +35,7 @@ base::Result<bool> load_served_model(const serve::ServeOptions& options, const I
 const char* curl_for(const std::string& url);
 
 // What a person wants to see once a model is served at `url`, ending in a line to paste.
-void print_model_welcome(const std::string& url, const serve::Server& server);
+void print_model_welcome(const std::string& url, serve::Server& server);
 
 // Returns when the interrupt is raised. Until then each SIGHUP has the gateway's configuration read again; a broken
 // file does not end what runs: it is told, and everything stays as it was.

@@ -62,8 +62,9 @@ base::Result<std::unique_ptr<tensor::KvCache>> make_cache(const model::Model& mo
   const auto block_bytes = static_cast<int64_t>(tensor::kv_block_bytes(shape));
   shape.blocks = std::min<int64_t>(options.kv_bytes / block_bytes, std::numeric_limits<Block>::max());
   if (shape.blocks < 1) {
-    return invalid_option("kv_bytes", fmt::format("kv_bytes is {}, one KV block of {} tokens of this model takes {}",
-                                                  options.kv_bytes, tensor::kKvBlockTokens, block_bytes));
+    return invalid_option("kv_bytes",
+                          fmt::format("the KV cache may take {} bytes, one block of {} tokens of this model takes {}",
+                                      options.kv_bytes, tensor::kKvBlockTokens, block_bytes));
   }
   return device.make_kv_cache(shape);
 }

@@ -30,6 +30,13 @@ namespace {
 // For clients whose requests have run past the limit of a stop to be told so.
 constexpr auto parting = std::chrono::seconds(1);
 
+// What the engine says of its options, with the names that users know them by.
+base::Error in_terms_of_options(base::Error error) {
+  if (error.code() != base::ErrorCode::invalid_argument || error.param().empty()) return error;
+  std::string option = "engine." + (error.param() == "kv_bytes" ? "kv_memory" : std::string(error.param()));
+  return std::move(error).wrap(option).with_param(option);
+}
+
 }  // namespace
 
 // The order of the members is the order in which they may rely on each other: the handlers go before the service, the
@@ -145,9 +152,10 @@ Result<void> Server::serve(std::unique_ptr<LoadedModel> model, const std::functi
   serving->fingerprint = fingerprint(*model, service.options().kv_type);
   serving->model = std::move(model);
   serving->since = base::unix_nanos(service.clock().wall_now()) / 1'000'000'000;
-  TM_TRY(serving->engine,
-         engine::Engine::start(serving->model->model(), serving->model->device(), serving->model->tokenizer(), options,
-                               service.tracer(), service.metrics(), service.clock()));
+  auto started = engine::Engine::start(serving->model->model(), serving->model->device(), serving->model->tokenizer(),
+                                       options, service.tracer(), service.metrics(), service.clock());
+  if (!started) return in_terms_of_options(std::move(started).error());
+  serving->engine = std::move(*started);
   impl_->kv_bytes = options.kv_bytes;
   TM_CHECK(impl_->warm_up(*serving, cancelled));
   service.set_serving(std::move(serving));

@@ -10,6 +10,9 @@ namespace {
 // A guess at the length of an answer, until some have been seen.
 constexpr double usual_completion_tokens = 128;
 
+// More than one, so that a grammar or text that takes its time does not hold up everybody else's.
+constexpr int text_threads = 2;
+
 constexpr const char* stopping = "the server is stopping";
 
 }  // namespace
@@ -18,7 +21,7 @@ Service::Service(ServeOptions options, const base::Clock& clock)
     : options_(std::move(options)),
       clock_(clock),
       tracer_(clock, static_cast<size_t>(options_.trace_ring)),
-      text_pool_(1, stopping),
+      text_pool_(text_threads, stopping),
       store_pool_(1, stopping) {}
 
 Service::~Service() {

@@ -2,9 +2,15 @@
 
 #include <algorithm>
 #include <cstring>
+#include <fcntl.h>
 #include <filesystem>
+#include <iterator>
+#include <span>
 #include <string>
+#include <string_view>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <gtest/gtest.h>
 
@@ -93,6 +99,48 @@ TEST(File, WritingKeepsModeLinksAndDevices) {
   EXPECT_EQ(fs::status(path).permissions(), fs::perms::owner_read | fs::perms::owner_write);
   ASSERT_TRUE(write_file("/dev/null", "swallowed"));
   EXPECT_TRUE(fs::is_character_file("/dev/null"));
+}
+
+std::span<const std::byte> bytes_of(std::string_view text) {
+  return std::as_bytes(std::span(text));
+}
+
+TEST(File, GrowsOutOfSightAndTakesItsPlaceWhole) {
+  const test::TemporaryFolder folder;
+  const fs::path real = folder.put("real", "old");
+  fs::create_symlink("real", folder.path() / "link");
+  {
+    auto dropped = FileWriter::create(real);
+    ASSERT_TRUE(dropped) << dropped.error().to_string();
+    ASSERT_TRUE(dropped->write(bytes_of("dropped")));
+  }
+  EXPECT_EQ(*read_file(real), "old");
+  auto writer = FileWriter::create(folder.path() / "link");
+  ASSERT_TRUE(writer) << writer.error().to_string();
+  ASSERT_TRUE(writer->write(bytes_of("new")));
+  ASSERT_TRUE(writer->write(bytes_of("er")));
+  EXPECT_EQ(*read_file(real), "old");
+  ASSERT_TRUE(writer->finish());
+  EXPECT_EQ(*read_file(real), "newer");
+  EXPECT_TRUE(fs::is_symlink(folder.path() / "link"));
+  EXPECT_EQ(fs::status(real).permissions(), fs::perms::owner_read | fs::perms::owner_write);
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder.path()), {}), 2);
+}
+
+TEST(File, OfAKilledWriterNothingIsLeft) {
+  const test::TemporaryFolder folder;
+  const int probe = ::open(folder.path().c_str(), O_WRONLY | O_TMPFILE | O_CLOEXEC, 0600);
+  if (probe < 0) GTEST_SKIP() << "this file system has no files without a name";
+  ::close(probe);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    auto writer = FileWriter::create(folder.path() / "file");
+    ::_exit(writer && writer->write(bytes_of("half")) ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  EXPECT_TRUE(fs::is_empty(folder.path()));
 }
 
 TEST(File, MapOutlivesItsNameMovesAndReleases) {

@@ -119,6 +119,15 @@ describe('the command line', { timeout: 300_000 }, () => {
     assert.match(key.err, /server\.prot.*server\.port/s);
   });
 
+  test("what the engine refuses is said in the options' names", () => {
+    const memory = tidemill(['serve', '--port', '0', '--engine.kv-memory', '5B']);
+    assert.equal(memory.code, 2);
+    assert.match(memory.err, /engine\.kv_memory: the KV cache may take 5 bytes/);
+    const context = tidemill(['serve', '--port', '0', '--max-context', '1000000']);
+    assert.equal(context.code, 2);
+    assert.match(context.err, /engine\.max_context/);
+  });
+
   test('an API key that would guard nothing is refused', () => {
     const unset = tidemill(['serve'], { env: { TIDEMILL_SERVER_API_KEY: '' } });
     assert.equal(unset.code, 2);
