@@ -13,6 +13,7 @@
 #include "base/file.hpp"
 #include "base/log.hpp"
 #include "base/version.hpp"
+#include "engine/prefix_file.hpp"
 #include "serve/generation.hpp"
 #include "wire/openai_request.hpp"
 
@@ -163,6 +164,20 @@ Result<std::string> prefix_identity(const LoadedModel& model) {
                      base::version());
 }
 
+Result<bool> check_prefix_file(const fs::path& path) {
+  TM_TRY(const bool foreign, engine::is_foreign_to_prefixes(path));
+  if (foreign) {
+    base::log::warn(
+        "'{}' is no file of prefixes: it is left as it is, and prefixes are neither taken from it nor kept; "
+        "give --prefix-file another path",
+        path.string());
+    return false;
+  }
+  auto writable = engine::check_prefix_path(path);
+  if (!writable) return std::move(writable).error().with_param("engine.prefix_file");
+  return true;
+}
+
 void restore_prefixes(engine::Engine& engine, const LoadedModel& model, const fs::path& path) {
   std::error_code fault;
   if (!fs::exists(path, fault)) return;
@@ -173,7 +188,8 @@ void restore_prefixes(engine::Engine& engine, const LoadedModel& model, const fs
   if (restored) {
     base::log::info("restored {} blocks of prefixes from '{}'", *restored, path.string());
   } else {
-    base::log::warn("the prefixes kept by an earlier run are not used: {}", restored.error().to_string());
+    base::log::warn("the prefixes kept by an earlier run are not used, and those of this run will replace them: {}",
+                    restored.error().to_string());
   }
 }
 

@@ -33,8 +33,13 @@ base::Result<void> preload(engine::Engine& engine, const std::vector<SharedPrefi
 // What the content of KV blocks depends on, besides their tokens.
 base::Result<std::string> prefix_identity(const LoadedModel& model);
 
-// Takes back and keeps the prefix cache. A file that is absent is nothing to speak of; one that cannot be used is
-// ignored with a warning; one that cannot be written is an error in the log.
+// Whether the prefix cache can be kept at `path`. Where something else stands there, it cannot, and the log warns: a
+// file that is not ours is left as it is, for its path may have been mistyped. Error, with param "engine.prefix_file":
+// no file can be made there.
+base::Result<bool> check_prefix_file(const std::filesystem::path& path);
+
+// Takes back and keeps the prefix cache, at a path that was found fit. A file that is absent is nothing to speak of;
+// one that cannot be used is ignored with a warning; one that cannot be written is an error in the log.
 void restore_prefixes(engine::Engine& engine, const LoadedModel& model, const std::filesystem::path& path);
 void save_prefixes(engine::Engine& engine, const LoadedModel& model, const std::filesystem::path& path);
 
