@@ -85,7 +85,8 @@ struct Server::Impl {
       if (keeps_prefixes) restore_prefixes(*serving.engine, *serving.model, options.prefix_file);
     }
     if (options.preload.empty()) return {};
-    TM_TRY(const std::vector<SharedPrefix> prefixes, read_prefixes(options.preload, *serving.model));
+    TM_TRY(const std::vector<SharedPrefix> prefixes,
+           read_prefixes(options.preload, *serving.model, serving.engine->max_context()));
     return preload(*serving.engine, prefixes, tenants_of(options.api_keys), cancelled);
   }
 

@@ -43,19 +43,19 @@ Result<wire::GenerateRequest> read_request(const fs::path& path) {
   return request;
 }
 
-Result<std::vector<text::Token>> tokens_of(const LoadedModel& model, wire::GenerateRequest request,
+Result<std::vector<text::Token>> tokens_of(const LoadedModel& model, int64_t max_context, wire::GenerateRequest request,
                                            std::string_view words) {
   request.messages.push_back({{"role", "user"}, {"content", words}});
   request.output = {};
   request.tool_choice = {};
-  TM_TRY(EngineWork work, engine_work(model, model.hyper_parameters().context, request, "preload"));
+  TM_TRY(EngineWork work, engine_work(model, max_context, request, "preload"));
   return std::move(work.requests.front().prompt);
 }
 
-Result<SharedPrefix> read_prefix(const fs::path& path, const LoadedModel& model) {
+Result<SharedPrefix> read_prefix(const fs::path& path, const LoadedModel& model, int64_t max_context) {
   TM_TRY(const wire::GenerateRequest request, read_request(path));
-  TM_TRY(std::vector<text::Token> tokens, tokens_of(model, request, first_words));
-  TM_TRY(const std::vector<text::Token> others, tokens_of(model, request, other_words));
+  TM_TRY(std::vector<text::Token> tokens, tokens_of(model, max_context, request, first_words));
+  TM_TRY(const std::vector<text::Token> others, tokens_of(model, max_context, request, other_words));
   const auto [end, ignored] = std::ranges::mismatch(tokens, others);
   tokens.erase(end, tokens.end());
   if (tokens.empty()) {
@@ -123,11 +123,11 @@ Result<void> compute(engine::Engine& engine, const SharedPrefix& prefix, const s
 
 }  // namespace
 
-Result<std::vector<SharedPrefix>> read_prefixes(const fs::path& path, const LoadedModel& model) {
+Result<std::vector<SharedPrefix>> read_prefixes(const fs::path& path, const LoadedModel& model, int64_t max_context) {
   TM_TRY(const std::vector<fs::path> files, files_of(path));
   std::vector<SharedPrefix> prefixes;
   for (const fs::path& file : files) {
-    auto prefix = read_prefix(file, model);
+    auto prefix = read_prefix(file, model, max_context);
     if (!prefix) {
       return std::move(prefix)
           .error()

@@ -2,6 +2,7 @@
 // run left behind.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <string>
@@ -22,8 +23,10 @@ struct SharedPrefix {
 
 // The prefixes of a file, or of all files of a folder in the order of their names. A file *.json is the body of a chat
 // request, of which messages and tools count; any other is the text of a system message. The prefix is what the prompts
-// of requests that go on from there with a user's words have in common. Errors name the file.
-base::Result<std::vector<SharedPrefix>> read_prefixes(const std::filesystem::path& path, const LoadedModel& model);
+// of requests that go on from there with a user's words have in common. `max_context` is the engine's. Errors name the
+// file.
+base::Result<std::vector<SharedPrefix>> read_prefixes(const std::filesystem::path& path, const LoadedModel& model,
+                                                      int64_t max_context);
 
 // Computes them for each tenant, and has them stay. Says in the log what was computed. Errors name the file;
 // `cancelled`, within a moment of `cancelled` saying so.

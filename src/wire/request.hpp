@@ -88,6 +88,8 @@ struct GenerateRequest {
   std::vector<Tool> tools;
   ToolChoice tool_choice;
   bool parallel_tool_calls = true;
+  // The field of its own that the first message, the system's, came from; empty: none did.
+  std::string system_param;
   // What the answer begins with, and is not said again: the model goes on from there. Anthropic's prefill, vLLM's
   // "continue_final_message".
   std::string answer_begins;
