@@ -81,6 +81,7 @@ TEST(MessagesKeys, MayComeAsXApiKey) {
   const auto large = client.post("/v1/messages", std::string(5000, 'x'), {{"x-api-key", "secret"}});
   EXPECT_EQ(large.status, 413);
   EXPECT_EQ(parse_object(large).at("error").at("type"), "request_too_large");
+  EXPECT_EQ(parse_object(large).at("request_id"), test::json::value(*large.headers.find("request-id")));
 }
 
 }  // namespace
