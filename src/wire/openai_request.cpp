@@ -192,10 +192,6 @@ Result<void> parse_common(const JsonFields& fields, GenerateRequest& request) {
   return parse_streaming(fields, request);
 }
 
-}  // namespace
-
-namespace {
-
 // vLLM's: the last message is the assistant's, and the answer goes on from it.
 Result<void> parse_continuation(const JsonFields& fields, GenerateRequest& request) {
   constexpr std::string_view name = "continue_final_message";
@@ -219,11 +215,7 @@ Result<void> parse_continuation(const JsonFields& fields, GenerateRequest& reque
   return {};
 }
 
-}  // namespace
-
-Result<GenerateRequest> parse_chat_request(std::string_view body) {
-  TM_TRY(const json::object object, parse_body(body));
-  const JsonFields fields(object);
+Result<GenerateRequest> parse_chat(const JsonFields& fields) {
   GenerateRequest request;
   request.dialect = Dialect::chat;
   TM_CHECK(parse_common(fields, request));
@@ -261,6 +253,13 @@ Result<GenerateRequest> parse_chat_request(std::string_view body) {
   return request;
 }
 
+}  // namespace
+
+Result<GenerateRequest> parse_chat_request(std::string_view body) {
+  TM_TRY(const json::object object, parse_body(body));
+  return parse_chat(JsonFields(object));
+}
+
 Result<GenerateRequest> parse_completion_request(std::string_view body) {
   TM_TRY(const json::object object, parse_body(body));
   const JsonFields fields(object);
@@ -289,7 +288,10 @@ Result<GenerateRequest> parse_completion_request(std::string_view body) {
 }
 
 Result<Asked> ask_chat(std::string_view body) {
-  TM_TRY(GenerateRequest request, parse_chat_request(body));
+  TM_TRY(const json::object object, parse_body(body));
+  const JsonFields fields(object);
+  TM_TRY(GenerateRequest request, parse_chat(fields));
+  TM_CHECK(check_tool_rounds(fields, "messages"));
   const auto answer = [form = AnswerForm::of(request)](const AnswerInfo& info) {
     return std::make_unique<ChatAnswer>(form, info);
   };

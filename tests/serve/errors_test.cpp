@@ -183,6 +183,28 @@ TEST_F(ShortContext, EndsAnswersThatMayBeLonger) {
   EXPECT_EQ(response.at("usage").at("total_tokens"), short_context);
 }
 
+TEST_F(Errors, CallsAndResultsThatDoNotBelongTogether) {
+  const std::string user = R"({"role":"user","content":"x"})";
+  for (const auto& [path, body, words_of_it] : std::vector<std::array<std::string, 3>>{
+           {"/v1/chat/completions",
+            R"({"messages":[)" + user + R"(,{"role":"tool","tool_call_id":"a","content":"A"}]})", "tool_calls"},
+           {"/v1/chat/completions",
+            R"({"messages":[)" + user + R"(,{"role":"assistant","tool_calls":[{"id":"a","type":"function",
+               "function":{"name":"f","arguments":"{}"}}]}]})",
+            "\"a\""},
+           {"/v1/responses", R"({"input":[{"type":"function_call","call_id":"a","name":"f","arguments":"{}"}]})",
+            "\"a\""},
+           {"/v1/messages",
+            R"({"max_tokens":1,"messages":[)" + user +
+                R"(,{"role":"assistant","content":[{"type":"tool_use","id":"a","name":"f","input":{}}]},)" + user +
+                "]}",
+            "\"a\""}}) {
+    const auto response = client_.post(path, body);
+    EXPECT_EQ(response.status, 400) << path << " " << body;
+    EXPECT_NE(test::error_of(response).message.find(words_of_it), std::string::npos) << response.body;
+  }
+}
+
 TEST_F(Errors, BodiesOverTheLimitAre413) {
   const auto response = client_.post("/v1/completions", std::string(size_t{300} << 10, 'x'));
   EXPECT_EQ(response.status, 413);

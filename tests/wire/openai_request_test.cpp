@@ -1,6 +1,7 @@
 #include "wire/openai_request.hpp"
 
 #include <string>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -123,6 +124,75 @@ TEST(ChatRequest, ChecksMessages) {
   EXPECT_EQ(call_fault(R"({"function":{}})"), "messages[0].tool_calls[0].function.name");
   EXPECT_EQ(call_fault(R"({"id":1,"function":{"name":"f"}})"), "messages[0].tool_calls[0].id");
   EXPECT_EQ(call_fault(R"({"type":"custom","custom":{"name":"f"}})"), "messages[0].tool_calls[0].type");
+}
+
+// The parameter that a chat whose messages these are is refused for, the user's first words standing before them.
+std::string rounds_fault(const std::string& messages) {
+  const std::string body = R"({"messages":[{"role":"user","content":"a"},)" + messages + "]}";
+  EXPECT_TRUE(parse_chat_request(body)) << body;  // the beginning of a prompt may end anywhere
+  const auto asked = ask_chat(body);
+  return asked ? "(none)" : asked.error().param();
+}
+// The assistant's calls, by their ids, and the result of one.
+std::string calls_of(const std::vector<std::string>& ids) {
+  std::string calls;
+  for (const std::string& id : ids)
+    calls += (calls.empty() ? "" : ",") + (R"({"id":")" + id) + R"(","type":"function","function":{"name":"f"}})";
+  return R"({"role":"assistant","tool_calls":[)" + calls + "]}";
+}
+std::string result_of(const std::string& id) {
+  return R"({"role":"tool","tool_call_id":")" + id + R"(","content":"x"})";
+}
+
+TEST(ChatRequest, WantsCallsAndResultsTogether) {
+  const std::string said = R"({"role":"user","content":"b"})";
+  EXPECT_EQ(rounds_fault(calls_of({"1", "2"}) + "," + result_of("2") + "," + result_of("1") + "," + said), "(none)");
+  EXPECT_EQ(rounds_fault(calls_of({"1"}) + "," + result_of("1") + "," + calls_of({"2"}) + "," + result_of("2")),
+            "(none)");
+  EXPECT_EQ(rounds_fault(calls_of({})), "(none)");
+  // A result without a call.
+  EXPECT_EQ(rounds_fault(result_of("1")), "messages[1].role");
+  EXPECT_EQ(rounds_fault(calls_of({"1"}) + "," + result_of("1") + "," + said + "," + result_of("1")),
+            "messages[4].role");
+  EXPECT_EQ(rounds_fault(calls_of({"1"}) + "," + result_of("2")), "messages[2].tool_call_id");
+  EXPECT_EQ(rounds_fault(calls_of({"1"}) + R"(,{"role":"tool","tool_call_id":1,"content":"x"})"),
+            "messages[2].tool_call_id");
+  // A call without a result.
+  EXPECT_EQ(rounds_fault(calls_of({"1"})), "messages[1].tool_calls");
+  EXPECT_EQ(rounds_fault(calls_of({"1", "2"}) + "," + result_of("1")), "messages[1].tool_calls");
+  EXPECT_EQ(rounds_fault(calls_of({"1"}) + "," + said + "," + result_of("1")), "messages[1].tool_calls");
+  const auto error = ask_chat(R"({"messages":[{"role":"user","content":"a"},)" + calls_of({"one", "two"}) + "," +
+                              result_of("one") + "]}")
+                         .error();
+  EXPECT_NE(error.message().find("\"two\""), std::string::npos) << error.message();
+}
+
+TEST(ChatRequest, TakesCallsAndResultsWithoutIds) {
+  const std::string calls = R"({"role":"assistant","tool_calls":[{"function":{"name":"f"}},
+                              {"id":"","function":{"name":"g"}}]})";
+  const std::string result = R"({"role":"tool","content":"x"})";
+  EXPECT_EQ(rounds_fault(calls), "(none)");
+  EXPECT_EQ(rounds_fault(calls + "," + result_of("any")), "(none)");
+  EXPECT_EQ(rounds_fault(calls_of({"1", "2"}) + "," + result + "," + result), "(none)");
+  EXPECT_EQ(rounds_fault(calls_of({"1", "2"}) + "," + result), "messages[1].tool_calls");
+  EXPECT_EQ(rounds_fault(result), "messages[1].role");
+  // The older words go together by names.
+  EXPECT_EQ(rounds_fault(R"({"role":"function","name":"f","content":"x"})"), "(none)");
+  EXPECT_EQ(rounds_fault(R"({"role":"assistant","function_call":{"name":"f","arguments":"{}"}})"), "(none)");
+}
+
+// A model's call that a limit cut off is no JSON; the conversation goes on all the same.
+TEST(ChatRequest, TakesArgumentsThatAreNoJsonAsText) {
+  const auto parsed = parse_chat_request(
+      R"({"messages":[{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":"{\"a\": \"b"}},
+          {"function":{"name":"f","arguments":"[1]"}},{"function":{"name":"f","arguments":{"a":1}}}]}]})");
+  ASSERT_TRUE(parsed) << parsed.error().to_string();
+  const json::value& calls = parsed->messages[0].at("tool_calls");
+  EXPECT_EQ(calls.at(0).at("function").at("arguments"), json::value("{\"a\": \"b"));
+  EXPECT_EQ(calls.at(1).at("function").at("arguments"), json::value("[1]"));
+  EXPECT_EQ(calls.at(2).at("function").at("arguments"), (json::value{{"a", 1}}));
+  EXPECT_EQ(chat_fault(R"({"messages":[{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":5}}]}]})"),
+            "messages[0].tool_calls[0].function.arguments");
 }
 
 TEST(ChatRequest, BringsMessagesIntoTheTemplatesForm) {

@@ -117,6 +117,27 @@ TEST(ResponsesRequest, JoinsWhatWasBefore) {
   EXPECT_EQ(fault(items(R"({"type":"item_reference","id":"gone"})")), "input[0].id");
 }
 
+TEST(ResponsesRequest, WantsEveryCallAnswered) {
+  const std::string call = R"({"type":"function_call","call_id":"c","name":"f","arguments":"{}"})";
+  const std::string other = R"({"type":"function_call","call_id":"d","name":"f","arguments":"{}"})";
+  const auto output = [](const std::string& id) {
+    return R"({"type":"function_call_output","call_id":")" + id + R"(","output":"x"})";
+  };
+  EXPECT_EQ(fault(items(call)), "input");
+  EXPECT_EQ(fault(items(call + R"(,{"role":"user","content":"never mind"})")), "input");
+  EXPECT_EQ(fault(items(call + "," + other + "," + output("d"))), "input");
+  EXPECT_EQ(fault(items(call + "," + other + "," + output("d") + "," + output("c"))), "(none)");
+  EXPECT_EQ(fault(items(call + R"(,{"role":"user","content":"wait"},)" + output("c"))), "(none)");
+  const auto error = ask(items(other + "," + call + "," + output("d"))).error();
+  EXPECT_NE(error.message().find("'input[1]'"), std::string::npos) << error.message();
+  EXPECT_NE(error.message().find("\"c\""), std::string::npos) << error.message();
+  // The call may be the response's that this one follows.
+  const json::array earlier{
+      json::object{{"type", "function_call"}, {"id", "fc1"}, {"call_id", "c"}, {"name", "look"}, {"arguments", "{}"}}};
+  EXPECT_EQ(ask(items(R"({"role":"user","content":"x"})"), earlier).error().param(), "input");
+  EXPECT_TRUE(ask(items(output("c")), earlier));
+}
+
 TEST(ResponsesRequest, NamesThePlaceOfAFault) {
   EXPECT_EQ(fault("{}"), "input");
   EXPECT_EQ(fault(R"({"input":5})"), "input");
