@@ -37,6 +37,7 @@ class JsonFields {
   base::Result<std::optional<bool>> boolean(std::string_view name) const;
   base::Result<std::optional<int64_t>> integer(std::string_view name, int64_t low, int64_t high) const;
   base::Result<std::optional<double>> number(std::string_view name, double low, double high) const;
+  base::Result<std::optional<double>> number_above(std::string_view name, double low, double high) const;  // not `low`
   base::Result<std::optional<std::string>> string(std::string_view name) const;
   // The string, which must be there.
   base::Result<std::string> required_string(std::string_view name) const;

@@ -111,8 +111,14 @@ TEST(MessagesRequest, NamesThePlaceOfAFault) {
   EXPECT_EQ(fault(with(R"("temperature":1.5)")), "temperature");
   EXPECT_EQ(fault(with(R"("top_p":0)")), "top_p");
   EXPECT_EQ(fault(with(R"("stop_sequences":[""])")), "stop_sequences");
+  EXPECT_EQ(fault(with(R"("metadata":"u")")), "metadata");
+  EXPECT_EQ(fault(with(R"("metadata":{"user_id":7})")), "metadata.user_id");
+  EXPECT_EQ(fault(with(R"("metadata":{"user_id":null,"more":7})")), "(none)");
   EXPECT_EQ(fault(with(R"("thinking":{"type":"enabled"})")), "thinking.budget_tokens");
   EXPECT_EQ(fault(with(R"("thinking":{"type":"enabled","budget_tokens":9})")), "thinking.budget_tokens");
+  EXPECT_EQ(fault(with(R"("thinking":{"type":"enabled","budget_tokens":0})")), "thinking.budget_tokens");
+  EXPECT_EQ(fault(with(R"("thinking":{"type":"enabled","budget_tokens":1})")), "(none)")
+      << "contexts may be small here";
   EXPECT_EQ(fault(with(R"("thinking":{"type":"perhaps"})")), "thinking.type");
   EXPECT_EQ(fault(with(R"("output_config":{"format":{"type":"xml"}})")), "output_config.format.type");
   EXPECT_EQ(fault(with(R"("output_config":{"format":{"type":"json_schema"}})")), "output_config.format.schema");

@@ -195,6 +195,29 @@ TEST(ChatRequest, TakesArgumentsThatAreNoJsonAsText) {
             "messages[0].tool_calls[0].function.arguments");
 }
 
+TEST(ChatRequest, ChecksWhatClientsNote) {
+  for (const char* name : {"user", "safety_identifier", "prompt_cache_key"}) {
+    const std::string field = "\"" + std::string(name) + "\":";
+    EXPECT_EQ(chat_fault(chat(field + "\"x\"")), "(none)");
+    EXPECT_EQ(chat_fault(chat(field + "null")), "(none)");
+    EXPECT_EQ(chat_fault(chat(field + "3")), name);
+    EXPECT_EQ(completion_fault(completion(field + "3")), name);
+  }
+  EXPECT_EQ(chat_fault(chat(R"("metadata":{"k":"v"},"store":true)")), "(none)");
+  EXPECT_EQ(chat_fault(chat(R"("metadata":{"k":3})")), "metadata.k");
+  EXPECT_EQ(parse_embedding_request(R"({"input":"a","user":3})").error().param(), "user");
+}
+
+TEST(ChatRequest, SaysRangesAndNumbersAlike) {
+  const auto message = [](std::string_view more) { return parse_chat_request(chat(more)).error().message(); };
+  EXPECT_EQ(message(R"("temperature":2.25)"), "'temperature' must be a number from 0 to 2, not 2.25");
+  EXPECT_EQ(message(R"("top_p":0)"), "'top_p' must be a number above 0 and at most 1, not 0");
+  EXPECT_EQ(message(R"("top_p":1.1)"), "'top_p' must be a number above 0 and at most 1, not 1.1");
+  EXPECT_EQ(message(R"("top_p":"x")"), "'top_p' must be a number above 0 and at most 1, not \"x\"");
+  EXPECT_EQ(message(R"("n":1.5)"), "'n' must be an integer from 1 to 128, not 1.5");
+  EXPECT_EQ(message(R"("frequency_penalty":1e300)"), "'frequency_penalty' must be a number from -2 to 2, not 1e+300");
+}
+
 TEST(ChatRequest, BringsMessagesIntoTheTemplatesForm) {
   const auto parsed = parse_chat_request(
       R"({"messages":[{"role":"user","name":"ann","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]},)"
@@ -431,6 +454,12 @@ TEST(EmbeddingRequest, ReadsInputsAndFormat) {
   EXPECT_EQ(parsed->inputs.size(), 2u);
   EXPECT_TRUE(parsed->base64);
   EXPECT_EQ(parse_embedding_request("{}").error().param(), "input");
+  EXPECT_EQ(parse_embedding_request(R"({"input":""})").error().param(), "input");
+  EXPECT_EQ(parse_embedding_request(R"({"input":[]})").error().param(), "input");
+  EXPECT_EQ(parse_embedding_request(R"({"input":[""]})").error().param(), "input");
+  EXPECT_EQ(parse_embedding_request(R"({"input":["a",""]})").error().param(), "input[1]");
+  EXPECT_EQ(parse_embedding_request(R"({"input":[[1],[]]})").error().param(), "input[1]");
+  EXPECT_TRUE(parse_embedding_request(R"({"input":" "})"));
   EXPECT_EQ(parse_embedding_request(R"({"input":"a","encoding_format":"hex"})").error().param(), "encoding_format");
 }
 

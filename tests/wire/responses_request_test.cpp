@@ -138,6 +138,27 @@ TEST(ResponsesRequest, WantsEveryCallAnswered) {
   EXPECT_TRUE(ask(items(output("c")), earlier));
 }
 
+TEST(ResponsesRequest, TakesMetadataAsOpenAiDoes) {
+  std::string most;
+  for (int i = 0; i < 16; ++i)
+    most += (i == 0 ? "\"" : ",\"") + std::to_string(i) + R"(":"x")";
+  const auto metadata = [](const std::string& pairs) { return fault(with("\"metadata\":{" + pairs + "}")); };
+  const auto repeated = [](std::string_view character, int count) {
+    std::string text;
+    for (int i = 0; i < count; ++i)
+      text += character;
+    return text;
+  };
+  EXPECT_EQ(metadata(most), "(none)");
+  EXPECT_EQ(metadata(most + R"(,"17":"x")"), "metadata");
+  EXPECT_EQ(metadata("\"" + repeated("\u00e9", 64) + "\":\"" + repeated("\u65e5", 512) + "\""), "(none)");
+  EXPECT_EQ(metadata("\"" + repeated("k", 65) + "\":\"x\""), "metadata");
+  EXPECT_EQ(metadata("\"k\":\"" + repeated("x", 513) + "\""), "metadata.k");
+  for (const char* value : {"1", "true", "null", "[]", "{}"})
+    EXPECT_EQ(metadata(std::string("\"k\":") + value), "metadata.k");
+  EXPECT_EQ(fault(with(R"("metadata":null)")), "(none)");
+}
+
 TEST(ResponsesRequest, NamesThePlaceOfAFault) {
   EXPECT_EQ(fault("{}"), "input");
   EXPECT_EQ(fault(R"({"input":5})"), "input");
