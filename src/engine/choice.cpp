@@ -14,6 +14,15 @@ namespace {
 
 constexpr size_t kMostForced = 512;  // tokens known ahead; a longer run goes on after them
 
+// An echoed prompt's tokens are those of its text: what is hidden of it (the beginning of the sequence, the space that
+// the tokenizer puts before a text) is hidden of them.
+void show_as(TokenInfo& info, std::string bytes) {
+  info.chosen.bytes = std::move(bytes);
+  for (TokenLogprob& other : info.top) {
+    if (other.token == info.chosen.token) other.bytes = info.chosen.bytes;
+  }
+}
+
 }  // namespace
 
 TokenInfo describe(const text::Tokenizer& tokenizer, Token token, const Logprobs& logprobs) {
@@ -94,7 +103,10 @@ double Choice::draw() const {
 
 void Choice::echo(std::span<const Token> prompt, std::vector<TokenInfo> infos) {
   for (size_t i = 0; i < prompt.size(); ++i) {
-    if (!infos.empty()) infos[i].text_offset = characters_;
+    if (!infos.empty()) {
+      infos[i].text_offset = characters_;
+      show_as(infos[i], std::string(detokenizer_.shown_bytes(prompt[i])));
+    }
     event_.text += spell(prompt[i]);
   }
   event_.tokens.assign(prompt.begin(), prompt.end());
@@ -148,13 +160,17 @@ base::Result<void> Choice::resume(int64_t room) {
 
 void Choice::complete_resumption(std::span<const TokenInfo> prompt, std::span<const TokenInfo> tokens) {
   auto target = event_.logprobs.begin();
-  const auto fill = [&](const TokenInfo& info) {
+  const auto fill = [&](const TokenInfo& info, bool echoed) {
     const size_t offset = target->text_offset;
+    std::string shown = std::move(target->chosen.bytes);
     *target = info;
+    if (echoed) show_as(*target, std::move(shown));
     target++->text_offset = offset;
   };
-  if (event_.echoed > 0) std::ranges::for_each(prompt, fill);
-  std::ranges::for_each(tokens, fill);
+  for (size_t i = 0; event_.echoed > 0 && i < prompt.size(); ++i)
+    fill(prompt[i], true);
+  for (const TokenInfo& info : tokens)
+    fill(info, false);
   assert(target == event_.logprobs.end());
 }
 

@@ -174,23 +174,17 @@ class Restorer {
 
 }  // namespace
 
-namespace {
-
-// Nothing but a file of prefixes is written over.
-Result<void> check_not_foreign(const std::filesystem::path& path) {
+Result<bool> is_foreign_to_prefixes(const std::filesystem::path& path) {
   std::error_code fault;
-  if (!std::filesystem::exists(path, fault)) return {};
+  const std::filesystem::file_status status = std::filesystem::status(path, fault);
+  if (status.type() == std::filesystem::file_type::not_found) return false;
+  if (fault) return Error(ErrorCode::io, fmt::format("cannot inspect '{}': {}", path.string(), fault.message()));
+  if (!std::filesystem::is_regular_file(status)) return true;
   TM_TRY(const base::MappedFile map, base::MappedFile::open(path));
-  if (map.bytes().empty() || Reader(map.bytes()).text(kMagic.size()) == kMagic) return {};
-  return Error(
-      ErrorCode::invalid_argument,
-      fmt::format("'{}' is no file of prefixes and will not be written over; give another path", path.string()));
+  return !map.bytes().empty() && Reader(map.bytes()).text(kMagic.size()) != kMagic;
 }
 
-}  // namespace
-
 Result<void> check_prefix_path(const std::filesystem::path& path) {
-  TM_CHECK(check_not_foreign(path));
   TM_TRY([[maybe_unused]] const base::FileWriter probe, base::FileWriter::create(path));
   return {};
 }
@@ -206,7 +200,12 @@ Result<int64_t> write_prefix_file(const std::filesystem::path& path, std::string
   const size_t block_bytes = tensor::kv_block_bytes(cache.shape());
   const std::string whole = full_identity(identity, cache.shape());
 
-  TM_CHECK(check_not_foreign(path));
+  TM_TRY(const bool foreign, is_foreign_to_prefixes(path));
+  if (foreign) {
+    return Error(
+        ErrorCode::invalid_argument,
+        fmt::format("'{}' is no file of prefixes and will not be written over; give another path", path.string()));
+  }
   TM_TRY(base::FileWriter file, base::FileWriter::create(path));
   ChecksummedWriter writer(std::move(file));
   TM_CHECK(writer.put(kMagic));

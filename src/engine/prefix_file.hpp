@@ -20,7 +20,10 @@ namespace tidemill::engine {
 
 inline constexpr uint32_t kPrefixFileVersion = 1;
 
-// That prefixes can be kept at `path`: a file can be made there, and what stands there now is none, or one of these.
+// Whether something stands at `path` that is neither one of these files nor empty: it is never written over. Error
+// `io`: that cannot be found out.
+base::Result<bool> is_foreign_to_prefixes(const std::filesystem::path& path);
+// That a file can be made at `path`.
 base::Result<void> check_prefix_path(const std::filesystem::path& path);
 
 // Both as Engine::save_prefixes and restore_prefixes. The file replaces an older one when it is whole, and may be read

@@ -32,7 +32,8 @@ struct Request {
   int n = 1;                       // independent choices from one prompt, choice i seeded with seed + i
   bool logprobs = false;
   int top_logprobs = 0;       // 0 .. 20 alternatives per token
-  bool echo = false;          // also report the prompt's tokens (with logprobs if asked), for /v1/completions
+  bool echo = false;          // also report the prompt's tokens (with logprobs if asked; their bytes joined are the
+                              // prompt's text, so that hidden tokens have none), for /v1/completions
   bool special_text = false;  // special tokens appear in the text
   // What each choice's text must be a sentence of; null: anything. Tokens that cannot follow are never chosen, and
   // those that alone can follow are taken without asking the model. A choice ends where nothing can follow; one that

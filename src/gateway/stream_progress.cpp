@@ -48,6 +48,8 @@ void StreamProgress::begin(SseMarks::Kind kind, std::string_view resume) {
 
 void StreamProgress::sent(std::string_view events) {
   usage_.take(events);
+  // Comments only say that the backend still works.
+  if (dialect_ != Dialect::other && events.find("data:") == std::string_view::npos) return;
   if (!std::exchange(begun_, true)) response_id_ = first_id(events);
   // Responses and Anthropic's messages announce themselves before there is a token.
   const bool announces = dialect_ == Dialect::responses || dialect_ == Dialect::messages;

@@ -9,6 +9,7 @@
 #include <fmt/core.h>
 
 #include "base/utf8.hpp"
+#include "grammar/json_string.hpp"
 #include "grammar/notation.hpp"
 
 namespace tidemill::serve {
@@ -195,7 +196,7 @@ void write_arguments_as_text(json::array& messages) {
       json::value* function = call.is_object() ? call.get_object().if_contains("function") : nullptr;
       if (function == nullptr || !function->is_object()) continue;
       json::value* arguments = function->get_object().if_contains("arguments");
-      if (arguments != nullptr && arguments->is_object()) *arguments = json::string(json::serialize(*arguments));
+      if (arguments != nullptr && arguments->is_object()) *arguments = json::string(grammar::compact_json(*arguments));
     }
   }
 }

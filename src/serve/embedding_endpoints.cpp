@@ -49,7 +49,7 @@ Result<Prepared> prepare(const LoadedModel& model, const Serving& serving, std::
     one.kind = engine::Request::Kind::embed;
     one.id = fmt::format("{}-{}", id, i);
     one.max_tokens = 0;
-    TM_TRY(one.prompt, prompt_tokens(model, prepared.request.inputs[i], "input"));
+    TM_TRY(one.prompt, prompt_tokens(model, serving.engine->max_context(), prepared.request.inputs[i], "input"));
   }
   return prepared;
 }

@@ -30,13 +30,33 @@ namespace {
 // What a handler collects before it hands it to the socket.
 constexpr size_t write_batch_bytes = size_t{64} << 10;
 
-// A chat's prompt is its messages.
-Error rename_param(Error error, Dialect dialect) {
-  if (dialect == Dialect::completions) return error;
-  if (error.param() == "prompt" || error.param() == "messages") {
-    return std::move(error).with_param(dialect == Dialect::responses ? "input" : "messages");
+// How many tokens the system's message has, where they leave the context no room for anything else.
+std::optional<std::string> overlong_system(const Serving& serving, const wire::GenerateRequest& request) {
+  if (request.system_param.empty() || request.messages.empty()) return std::nullopt;
+  const base::json::value* content = request.messages.front().get_object().if_contains("content");
+  if (content == nullptr || !content->is_string()) return std::nullopt;
+  const std::string_view text(content->get_string());
+  const auto context = static_cast<size_t>(serving.engine->max_context());
+  const text::Tokenizer& tokenizer = serving.model->tokenizer();
+  if (const size_t least = tokenizer.least_tokens(text); least >= context) return fmt::format("at least {}", least);
+  const auto tokens = tokenizer.encode(text, {.add_special = false, .parse_special = false, .literal = {}});
+  if (!tokens || tokens->size() < context) return std::nullopt;
+  return fmt::format("{}", tokens->size());
+}
+
+// The error in the words of the request's dialect: a chat's prompt is its messages, or what stands before them.
+Error name_fault(Error error, const Serving& serving, const wire::GenerateRequest& request) {
+  if (error.param() == "resumed") return std::move(error).with_param(fmt::format("{}.tokens", wire::resume_member));
+  if (request.dialect == Dialect::completions) return error;
+  if (error.param() != "prompt" && error.param() != "messages") return error;
+  if (error.code() == ErrorCode::too_large) {
+    if (const auto tokens = overlong_system(serving, request)) {
+      const std::string& param = request.system_param;
+      return Error(error.code(), fmt::format("{} ('{}' alone has {})", error.message(), param, *tokens))
+          .with_param(param);
+    }
   }
-  return error;
+  return std::move(error).with_param(request.dialect == Dialect::responses ? "input" : "messages");
 }
 
 void describe(observe::Span& span, const wire::GenerateRequest& request, const std::string& model) {
@@ -58,13 +78,16 @@ int64_t drawn_seed() {
   return static_cast<int64_t>(base::random_u64() >> 11U);
 }
 
-// Whether the engine would take a request with what it resumes.
-Result<void> check_resumed(const engine::Engine& engine, const engine::Request& request, Dialect dialect) {
-  auto checked = engine.check(request);
-  if (checked) return {};
-  Error error = rename_param(std::move(checked).error(), dialect);
-  if (error.param() != "resumed") return error;
-  return std::move(error).with_param(fmt::format("{}.tokens", wire::resume_member));
+// What `prepare` gives, where the engine would take all of it.
+Result<Prepared> prepare_checked(const Service& service, const Pipeline& pipeline, std::string_view body,
+                                 wire::StreamOrigin origin) {
+  const Serving& serving = *service.serving();
+  TM_TRY(Prepared prepared, prepare(service, pipeline, body, std::move(origin)));
+  for (const engine::Request& one : prepared.work.requests) {
+    auto checked = serving.engine->check(one);
+    if (!checked) return name_fault(std::move(checked).error(), serving, prepared.asked.request);
+  }
+  return prepared;
 }
 
 asio::awaitable<Result<void>> keep(const Pipeline& pipeline, const Generation& generation) {
@@ -178,7 +201,7 @@ Result<Prepared> prepare(const Service& service, const Pipeline& pipeline, std::
   }
   request.now = prepared.origin.created;
   auto work = engine_work(*serving.model, serving.engine->max_context(), request, prepared.origin.id);
-  if (!work) return rename_param(std::move(work).error(), request.dialect);
+  if (!work) return name_fault(std::move(work).error(), serving, request);
   prepared.work = std::move(*work);
   if (request.sampling.seed) prepared.origin.seed.reset();
   if (resume && !request.sampling.seed && !prepared.origin.seed) {
@@ -188,8 +211,6 @@ Result<Prepared> prepare(const Service& service, const Pipeline& pipeline, std::
   if (prepared.origin.seed) seed_requests(*prepared.origin.seed, prepared.work);
   if (resume) {
     TM_CHECK(resume_work(*resume, serving, pipeline.id_prefix, request.n, prepared.work));
-    for (const engine::Request& one : prepared.work.requests)
-      TM_CHECK(check_resumed(*serving.engine, one, request.dialect));
     prepared.resumed = resume->state;
   }
   prepared.origin.model = serving.fingerprint;
@@ -203,7 +224,7 @@ asio::awaitable<void> generate(Service& service, Call& call, Pipeline pipeline) 
   const bool marks = asks_for_marks(call.request());
   wire::StreamOrigin origin = new_origin(service, pipeline.id_prefix);
   if (marks) origin.seed = drawn_seed();
-  auto work = [&] { return prepare(service, pipeline, body, origin); };
+  auto work = [&] { return prepare_checked(service, pipeline, body, origin); };
   auto prepared = co_await service.run_text_work(text_work_bytes(body) + pipeline.more_text_bytes, work);
   if (!prepared) {
     (void)co_await call.refuse(std::move(prepared).error());
@@ -231,7 +252,7 @@ asio::awaitable<void> generate(Service& service, Call& call, Pipeline pipeline) 
   if (marks) form.marks = std::move(prepared->origin);
   auto generation = Generation::submit(*serving.engine, std::move(prepared->work), request.n);
   if (!generation) {
-    (void)co_await call.refuse(rename_param(std::move(generation).error(), request.dialect));
+    (void)co_await call.refuse(std::move(generation).error());
     co_return;
   }
   (*generation)->on_ready(call.exchange().waker());

@@ -60,21 +60,20 @@ engine::Request settings_of(const wire::GenerateRequest& request) {
 }
 
 // Refuses text that the context could not take whatever it says, before time and memory are spent on its tokens.
-Result<void> check_length(const LoadedModel& model, std::string_view text) {
-  const auto context = static_cast<size_t>(model.hyper_parameters().context);
+Result<void> check_length(const LoadedModel& model, int64_t max_context, std::string_view text) {
   const size_t least = model.tokenizer().least_tokens(text);
-  if (least <= context) return {};
+  if (least <= static_cast<size_t>(max_context)) return {};
   return Error(ErrorCode::too_large,
-               fmt::format("the prompt has at least {} tokens, the context takes {}", least, context))
+               fmt::format("the prompt has at least {} tokens, the context takes {}", least, max_context))
       .with_param("prompt");
 }
 
 }  // namespace
 
-Result<std::vector<text::Token>> prompt_tokens(const LoadedModel& model, const wire::Prompt& prompt,
-                                               std::string_view param) {
+Result<std::vector<text::Token>> prompt_tokens(const LoadedModel& model, int64_t max_context,
+                                               const wire::Prompt& prompt, std::string_view param) {
   if (const auto* text = std::get_if<std::string>(&prompt)) {
-    if (auto checked = check_length(model, *text); !checked) {
+    if (auto checked = check_length(model, max_context, *text); !checked) {
       return std::move(checked).error().with_param(std::string(param));
     }
     auto tokens = model.encode_prompt(*text);
@@ -105,7 +104,8 @@ std::optional<base::WallTime> time_of(const wire::GenerateRequest& request) {
   return base::WallTime(std::chrono::seconds(*request.now));
 }
 
-Result<ConversationPrompt> prompt_of(const LoadedModel& model, const wire::GenerateRequest& request) {
+Result<ConversationPrompt> prompt_of(const LoadedModel& model, int64_t max_context,
+                                     const wire::GenerateRequest& request) {
   const ToldConversation told = tell_conversation(model.chat(), request);
   TM_TRY(RenderedPrompt rendered,
          model.chat().render(told.messages, told.variables, request.add_generation_prompt, time_of(request)));
@@ -113,7 +113,7 @@ Result<ConversationPrompt> prompt_of(const LoadedModel& model, const wire::Gener
     return Error(ErrorCode::invalid_argument, "the last message holds every one of the noncharacters U+FDD0 to U+FDEF")
         .with_param("messages");
   }
-  TM_CHECK(check_length(model, rendered.text));
+  TM_CHECK(check_length(model, max_context, rendered.text));
   ConversationPrompt prompt;
   TM_TRY(prompt.tokens, model.chat().encode(rendered));
   prompt.text = std::move(rendered.text);
@@ -128,7 +128,7 @@ Result<ConversationPrompt> fitted_prompt(const LoadedModel& model, int64_t conte
   const auto too_long = [&](const Result<ConversationPrompt>& prompt) {
     return prompt ? std::ssize(prompt->tokens) > room : prompt.error().code() == ErrorCode::too_large;
   };
-  Result<ConversationPrompt> prompt = prompt_of(model, given);
+  Result<ConversationPrompt> prompt = prompt_of(model, context, given);
   if (!given.drop_oldest || !too_long(prompt)) return prompt;
 
   const Shortening shortening(given.messages);
@@ -140,7 +140,7 @@ Result<ConversationPrompt> fitted_prompt(const LoadedModel& model, int64_t conte
   while (low < high) {
     const size_t middle = low + (high - low) / 2;
     request.messages = shortening.without(middle);
-    if (too_long(prompt_of(model, request))) {
+    if (too_long(prompt_of(model, context, request))) {
       low = middle + 1;
     } else {
       high = middle;
@@ -148,7 +148,7 @@ Result<ConversationPrompt> fitted_prompt(const LoadedModel& model, int64_t conte
   }
   request.messages = shortening.without(low);
   dropped = shortening.dropped(low);
-  return prompt_of(model, request);
+  return prompt_of(model, context, request);
 }
 
 }  // namespace
@@ -165,7 +165,7 @@ Result<EngineWork> engine_work(const LoadedModel& model, int64_t max_context, co
     for (size_t i = 0; i < request.prompts.size(); ++i) {
       engine::Request& one = work.requests.emplace_back(settings);
       one.id = request.prompts.size() == 1 ? id : fmt::format("{}-{}", id, i);
-      TM_TRY(one.prompt, prompt_tokens(model, request.prompts[i], "prompt"));
+      TM_TRY(one.prompt, prompt_tokens(model, max_context, request.prompts[i], "prompt"));
     }
     return work;
   }

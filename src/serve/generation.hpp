@@ -43,10 +43,10 @@ struct EngineWork {
 base::Result<EngineWork> engine_work(const LoadedModel& model, int64_t max_context,
                                      const wire::GenerateRequest& request, const std::string& id);
 
-// The tokens of one prompt of the API: text is encoded, ids are checked against the vocabulary. `param` names the
-// field.
-base::Result<std::vector<text::Token>> prompt_tokens(const LoadedModel& model, const wire::Prompt& prompt,
-                                                     std::string_view param);
+// The tokens of one prompt of the API: text is encoded, ids are checked against the vocabulary. Text that `max_context`
+// tokens cannot hold whatever it says is refused unread. `param` names the field.
+base::Result<std::vector<text::Token>> prompt_tokens(const LoadedModel& model, int64_t max_context,
+                                                     const wire::Prompt& prompt, std::string_view param);
 
 // The streams of several requests as one. A few of the requests are with the engine at a time, the next as those end,
 // so that many prompts neither overflow the queue nor keep others out of it. Used on one strand.

@@ -172,6 +172,7 @@ std::vector<wire::Event> OutputReader::read(engine::Event event) {
   for (wire::Event& piece : pieces) {
     piece.choice = choice_;
     piece.resumed = event.resumed;
+    piece.cached_tokens = event.cached_tokens;
   }
   wire::Event& last = pieces.back();
   last.matched_stop = std::move(event.matched_stop);
@@ -180,9 +181,7 @@ std::vector<wire::Event> OutputReader::read(engine::Event event) {
     const bool called = parser_ && parser_->calls() > 0 && parser_->complete();
     last.finish = called ? wire::FinishReason::tool_calls : wire::FinishReason::stop;
   }
-  wire::Progress& progress = last.progress.emplace();
-  progress.tokens.assign(event.tokens.begin() + event.echoed, event.tokens.end());
-  progress.cached_tokens = event.cached_tokens;
+  last.progress.emplace().tokens.assign(event.tokens.begin() + event.echoed, event.tokens.end());
   return pieces;
 }
 

@@ -77,7 +77,8 @@ void register_engine(base::ConfigSchema& schema, ServeOptions& o) {
   schema.add("engine.prefix_cache", &o.prefix_cache, "remember the KV blocks of earlier prompts");
   schema
       .add("engine.prefix_file", &o.prefix_file,
-           "file in which the prefix cache is kept from one run to the next; written when the server has drained")
+           "file in which the prefix cache is kept from one run to the next; written when the server has drained, and "
+           "never over a file of another kind")
       .alias("--prefix-file");
   schema
       .add("engine.preload", &o.preload,

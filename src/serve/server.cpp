@@ -9,7 +9,6 @@
 
 #include "base/log.hpp"
 #include "base/memory.hpp"
-#include "engine/prefix_file.hpp"
 #include "observe/otlp.hpp"
 #include "observe/process_metrics.hpp"
 #include "serve/endpoints.hpp"
@@ -89,21 +88,19 @@ struct Server::Impl {
     const ServeOptions& options = service.options();
     if (!options.prefix_cache) return {};
     if (!options.prefix_file.empty()) {
-      auto usable = engine::check_prefix_path(options.prefix_file);
-      if (!usable) return std::move(usable).error().with_param("engine.prefix_file");
-      restore_prefixes(*serving.engine, *serving.model, options.prefix_file);
+      TM_TRY(keeps_prefixes, check_prefix_file(options.prefix_file));
+      if (keeps_prefixes) restore_prefixes(*serving.engine, *serving.model, options.prefix_file);
     }
     if (options.preload.empty()) return {};
-    TM_TRY(const std::vector<SharedPrefix> prefixes, read_prefixes(options.preload, *serving.model));
+    TM_TRY(const std::vector<SharedPrefix> prefixes,
+           read_prefixes(options.preload, *serving.model, serving.engine->max_context()));
     return preload(*serving.engine, prefixes, tenants_of(options.api_keys), cancelled);
   }
 
   void keep_prefixes() {
-    const ServeOptions& options = service.options();
     const Serving* serving = service.serving();
-    if (serving == nullptr || !options.prefix_cache || options.prefix_file.empty()) return;
-    if (std::exchange(prefixes_kept, true)) return;
-    save_prefixes(*serving->engine, *serving->model, options.prefix_file);
+    if (serving == nullptr || !std::exchange(keeps_prefixes, false)) return;
+    save_prefixes(*serving->engine, *serving->model, service.options().prefix_file);
   }
 
   Service service;
@@ -114,7 +111,7 @@ struct Server::Impl {
   std::unique_ptr<wire::HttpServer> http;
   observe::CollectHook connections_hook;
   int64_t kv_bytes = 0;
-  bool prefixes_kept = false;
+  bool keeps_prefixes = false;  // still to be done, when the server has drained
 };
 
 Result<std::unique_ptr<Server>> Server::start(ServeOptions options, const base::Clock& clock) {

@@ -59,7 +59,7 @@ void StreamWriter::take_progress(const wire::Event& event, bool shown) {
   Unmarked& unmarked = unmarked_[choice];
   const wire::TokenIds& tokens = event.progress->tokens;
   unmarked.tokens.insert(unmarked.tokens.end(), tokens.begin(), tokens.end());
-  unmarked.cached_tokens = event.progress->cached_tokens;
+  unmarked.cached_tokens = event.cached_tokens;
   if (!shown && !ended && unmarked.tokens.size() < most_unmarked) return;
   const bool without_token = ended && tokens.empty();
   if (without_token) state_.ended.push_back(event.choice);

@@ -46,8 +46,8 @@ Result<std::string> tokenize_body(const Serving& serving, std::string_view body)
 Result<std::string> detokenize_body(const Serving& serving, std::string_view body) {
   TM_TRY(wire::DetokenizeRequest request, wire::parse_detokenize_request(body));
   TM_CHECK(check_model(serving, request.model));
-  TM_TRY(const std::vector<text::Token> tokens,
-         prompt_tokens(*serving.model, wire::Prompt(std::move(request.tokens)), "tokens"));
+  TM_TRY(const std::vector<text::Token> tokens, prompt_tokens(*serving.model, serving.engine->max_context(),
+                                                              wire::Prompt(std::move(request.tokens)), "tokens"));
   // Special tokens show: the text of all of the tokens is what was asked for.
   const std::string text = serving.model->tokenizer().decode(tokens, true);
   return json::serialize(json::object{{"prompt", base::utf8::sanitize(text)}});

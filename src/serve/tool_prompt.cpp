@@ -12,6 +12,7 @@
 #include <fmt/core.h>
 
 #include "base/checksum.hpp"
+#include "grammar/json_string.hpp"
 #include "wire/openai_tools.hpp"
 
 namespace tidemill::serve {
@@ -29,7 +30,7 @@ constexpr std::string_view instruction =
 std::string describe(const json::array& tools) {
   std::string text(introduction);
   for (const json::value& tool : tools)
-    text.append(json::serialize(tool)).append("\n");
+    text.append(grammar::compact_json(tool)).append("\n");
   return text.append(instruction);
 }
 
@@ -49,7 +50,7 @@ std::string spell_calls(const json::array& calls) {
     written["name"] = text_of(function->get_object(), "name");
     const json::value* arguments = function->get_object().if_contains("arguments");
     written["arguments"] = arguments == nullptr ? json::value(json::object()) : *arguments;
-    text.append(text.empty() ? "" : "\n").append("<tool_call>\n").append(json::serialize(written));
+    text.append(text.empty() ? "" : "\n").append("<tool_call>\n").append(grammar::compact_json(written));
     text.append("\n</tool_call>");
   }
   return text;

@@ -13,6 +13,7 @@
 #include "base/file.hpp"
 #include "base/log.hpp"
 #include "base/version.hpp"
+#include "engine/prefix_file.hpp"
 #include "serve/generation.hpp"
 #include "wire/openai_request.hpp"
 
@@ -42,19 +43,19 @@ Result<wire::GenerateRequest> read_request(const fs::path& path) {
   return request;
 }
 
-Result<std::vector<text::Token>> tokens_of(const LoadedModel& model, wire::GenerateRequest request,
+Result<std::vector<text::Token>> tokens_of(const LoadedModel& model, int64_t max_context, wire::GenerateRequest request,
                                            std::string_view words) {
   request.messages.push_back({{"role", "user"}, {"content", words}});
   request.output = {};
   request.tool_choice = {};
-  TM_TRY(EngineWork work, engine_work(model, model.hyper_parameters().context, request, "preload"));
+  TM_TRY(EngineWork work, engine_work(model, max_context, request, "preload"));
   return std::move(work.requests.front().prompt);
 }
 
-Result<SharedPrefix> read_prefix(const fs::path& path, const LoadedModel& model) {
+Result<SharedPrefix> read_prefix(const fs::path& path, const LoadedModel& model, int64_t max_context) {
   TM_TRY(const wire::GenerateRequest request, read_request(path));
-  TM_TRY(std::vector<text::Token> tokens, tokens_of(model, request, first_words));
-  TM_TRY(const std::vector<text::Token> others, tokens_of(model, request, other_words));
+  TM_TRY(std::vector<text::Token> tokens, tokens_of(model, max_context, request, first_words));
+  TM_TRY(const std::vector<text::Token> others, tokens_of(model, max_context, request, other_words));
   const auto [end, ignored] = std::ranges::mismatch(tokens, others);
   tokens.erase(end, tokens.end());
   if (tokens.empty()) {
@@ -122,11 +123,11 @@ Result<void> compute(engine::Engine& engine, const SharedPrefix& prefix, const s
 
 }  // namespace
 
-Result<std::vector<SharedPrefix>> read_prefixes(const fs::path& path, const LoadedModel& model) {
+Result<std::vector<SharedPrefix>> read_prefixes(const fs::path& path, const LoadedModel& model, int64_t max_context) {
   TM_TRY(const std::vector<fs::path> files, files_of(path));
   std::vector<SharedPrefix> prefixes;
   for (const fs::path& file : files) {
-    auto prefix = read_prefix(file, model);
+    auto prefix = read_prefix(file, model, max_context);
     if (!prefix) {
       return std::move(prefix)
           .error()
@@ -163,6 +164,20 @@ Result<std::string> prefix_identity(const LoadedModel& model) {
                      base::version());
 }
 
+Result<bool> check_prefix_file(const fs::path& path) {
+  TM_TRY(const bool foreign, engine::is_foreign_to_prefixes(path));
+  if (foreign) {
+    base::log::warn(
+        "'{}' is no file of prefixes: it is left as it is, and prefixes are neither taken from it nor kept; "
+        "give --prefix-file another path",
+        path.string());
+    return false;
+  }
+  auto writable = engine::check_prefix_path(path);
+  if (!writable) return std::move(writable).error().with_param("engine.prefix_file");
+  return true;
+}
+
 void restore_prefixes(engine::Engine& engine, const LoadedModel& model, const fs::path& path) {
   std::error_code fault;
   if (!fs::exists(path, fault)) return;
@@ -173,7 +188,8 @@ void restore_prefixes(engine::Engine& engine, const LoadedModel& model, const fs
   if (restored) {
     base::log::info("restored {} blocks of prefixes from '{}'", *restored, path.string());
   } else {
-    base::log::warn("the prefixes kept by an earlier run are not used: {}", restored.error().to_string());
+    base::log::warn("the prefixes kept by an earlier run are not used, and those of this run will replace them: {}",
+                    restored.error().to_string());
   }
 }
 

@@ -2,6 +2,7 @@
 // run left behind.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <string>
@@ -22,8 +23,10 @@ struct SharedPrefix {
 
 // The prefixes of a file, or of all files of a folder in the order of their names. A file *.json is the body of a chat
 // request, of which messages and tools count; any other is the text of a system message. The prefix is what the prompts
-// of requests that go on from there with a user's words have in common. Errors name the file.
-base::Result<std::vector<SharedPrefix>> read_prefixes(const std::filesystem::path& path, const LoadedModel& model);
+// of requests that go on from there with a user's words have in common. `max_context` is the engine's. Errors name the
+// file.
+base::Result<std::vector<SharedPrefix>> read_prefixes(const std::filesystem::path& path, const LoadedModel& model,
+                                                      int64_t max_context);
 
 // Computes them for each tenant, and has them stay. Says in the log what was computed. Errors name the file;
 // `cancelled`, within a moment of `cancelled` saying so.
@@ -33,8 +36,13 @@ base::Result<void> preload(engine::Engine& engine, const std::vector<SharedPrefi
 // What the content of KV blocks depends on, besides their tokens.
 base::Result<std::string> prefix_identity(const LoadedModel& model);
 
-// Takes back and keeps the prefix cache. A file that is absent is nothing to speak of; one that cannot be used is
-// ignored with a warning; one that cannot be written is an error in the log.
+// Whether the prefix cache can be kept at `path`. Where something else stands there, it cannot, and the log warns: a
+// file that is not ours is left as it is, for its path may have been mistyped. Error, with param "engine.prefix_file":
+// no file can be made there.
+base::Result<bool> check_prefix_file(const std::filesystem::path& path);
+
+// Takes back and keeps the prefix cache, at a path that was found fit. A file that is absent is nothing to speak of;
+// one that cannot be used is ignored with a warning; one that cannot be written is an error in the log.
 void restore_prefixes(engine::Engine& engine, const LoadedModel& model, const std::filesystem::path& path);
 void save_prefixes(engine::Engine& engine, const LoadedModel& model, const std::filesystem::path& path);
 

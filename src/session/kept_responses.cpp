@@ -83,6 +83,11 @@ Result<bool> forget_response(SessionStore& store, std::string_view tenant, std::
 
 Result<json::object> page_of(const PageAsked& asked, json::array items) {
   TM_TRY(const size_t limit, parse_limit(asked.limit));
+  if (!asked.order.empty() && asked.order != "asc" && asked.order != "desc") {
+    return Error(ErrorCode::invalid_argument, fmt::format("'order' must be \"asc\" or \"desc\", not \"{}\"",
+                                                          base::utf8::prefix(base::utf8::sanitize(asked.order), 40)))
+        .with_param("order");
+  }
   if (asked.order != "asc") std::reverse(items.begin(), items.end());
   size_t from = 0;
   if (!asked.after.empty()) {

@@ -34,8 +34,9 @@ std::vector<Record> records_of(const base::json::object& response, base::json::a
 // The response and its output's items. Whether there was one.
 base::Result<bool> forget_response(SessionStore& store, std::string_view tenant, std::string_view id);
 
-// A page of items, as GET /v1/responses/{id}/input_items gives it: the latest first unless `order` is "asc", at most
-// `limit` (20 if empty), beginning after the item named `after`. invalid_argument with the parameter at fault.
+// A page of items, as GET /v1/responses/{id}/input_items gives it: the latest first unless `order` is "asc" ("desc" or
+// empty otherwise), at most `limit` (20 if empty), beginning after the item named `after`. invalid_argument with the
+// parameter at fault.
 struct PageAsked {
   std::string_view limit;
   std::string_view order;

@@ -3,6 +3,7 @@
 
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "text/tokenizer.hpp"
 
@@ -18,6 +19,8 @@ class Detokenizer {
 
   // The text that this token completes, often empty.
   std::string push(Token token);
+  // The bytes that push would take for this token: all of the text's are some token's.
+  std::string_view shown_bytes(Token token) const;
 
   // Whether a character has begun of which bytes are still to come.
   bool within_character() const { return !pending_.empty(); }

@@ -154,16 +154,19 @@ void MessagesAnswer::take(const Event& event, std::string* out) {
   matched_stop_ = event.matched_stop;
 }
 
-void MessagesAnswer::open_stream(std::string& out) {
-  const Usage start{.prompt_tokens = info_.prompt_tokens};
-  append_event({{"type", "message_start"}, {"message", message({}, start)}}, out);
+void MessagesAnswer::start(int64_t cached_tokens, std::string& out) {
+  if (std::exchange(started_, true)) return;
+  const Usage usage{.prompt_tokens = info_.prompt_tokens, .cached_tokens = cached_tokens};
+  append_event({{"type", "message_start"}, {"message", message({}, usage)}}, out);
 }
 
 void MessagesAnswer::stream(const Event& event, std::string& out) {
+  start(event.cached_tokens, out);
   take(event, &out);
 }
 
 void MessagesAnswer::finish_stream(const Usage& usage, std::string& out) {
+  start(usage.cached_tokens, out);
   close_block(&out);
   json::object delta{{"container", nullptr}};
   set_stop(usage, delta);
@@ -176,6 +179,7 @@ void MessagesAnswer::fail_stream(const base::Error& error, std::string& out) {
 }
 
 void MessagesAnswer::keep_alive(std::string& out) {
+  if (!started_) return Answer::keep_alive(out);
   append_event({{"type", "ping"}}, out);
 }
 

@@ -19,17 +19,17 @@ struct MessagesForm {
 
 // One choice. A stream is message_start; for each block content_block_start, its deltas and content_block_stop, one
 // block after the other; message_delta with the reason of the end and the usage; message_stop. In long silences, ping.
-// What fails in mid-stream is an `error` event, after which nothing follows.
+// What fails in mid-stream is an `error` event, after which nothing follows. message_start comes with the first token:
+// clients read there what the cache held, which is known no earlier. Until then a silence has comments, for clients
+// expect no ping before it.
 //
 // A block of thinking is signed with the SHA-256 of its text: clients keep only signed ones, and nobody here checks it.
 // `input_tokens` leaves out what the prefix cache held, which is cache_read_input_tokens; every prompt is cached, so
-// nothing is charged to cache_creation_input_tokens, which is 0. At message_start what the cache held is not known yet;
-// message_delta has the final counts.
+// nothing is charged to cache_creation_input_tokens, which is 0.
 class MessagesAnswer final : public Answer {
  public:
   MessagesAnswer(MessagesForm form, AnswerInfo info) : form_(form), info_(std::move(info)) {}
 
-  void open_stream(std::string& out) override;
   void stream(const Event& event, std::string& out) override;
   void finish_stream(const Usage& usage, std::string& out) override;
   void fail_stream(const base::Error& error, std::string& out) override;
@@ -47,6 +47,7 @@ class MessagesAnswer final : public Answer {
     std::string text;  // or thinking, or the arguments
   };
 
+  void start(int64_t cached_tokens, std::string& out);
   // Takes the event's pieces, block by block; with `out`, as a stream.
   void take(const Event& event, std::string* out);
   void take_piece(Kind kind, const ToolCallDelta* call, std::string_view text, std::string* out);
@@ -60,6 +61,7 @@ class MessagesAnswer final : public Answer {
 
   const MessagesForm form_;
   const AnswerInfo info_;
+  bool started_ = false;  // message_start is out
   std::vector<Block> blocks_;
   bool open_ = false;  // the last of them
   FinishReason finish_ = FinishReason::none;

@@ -77,7 +77,11 @@ class Conversation {
 
   Result<void> add_assistant(const JsonFields& turn, const json::value& content) {
     const bool goes_on = !messages_.empty() && messages_.back().at("role") == "assistant";
-    if (!goes_on) messages_.push_back(json::object{{"role", "assistant"}, {"content", nullptr}});
+    if (!goes_on) {
+      TM_CHECK(check_answered());
+      calls_.clear();
+      messages_.push_back(json::object{{"role", "assistant"}, {"content", nullptr}});
+    }
     json::object& message = messages_.back().get_object();
     if (content.is_string()) return append(message, "content", content.get_string());
     const json::array* blocks = content.if_array();
@@ -93,6 +97,16 @@ class Conversation {
       return append(message, thinking ? "reasoning_content" : "content", text);
     };
     return for_each_block(turn, "content", *blocks, take);
+  }
+
+  // That every tool_use so far has its tool_result.
+  Result<void> check_answered() const {
+    if (unanswered_.empty()) return {};
+    const auto& [id, place] = *unanswered_.begin();
+    return Error(base::ErrorCode::invalid_argument,
+                 fmt::format("'{}' is a tool_use (\"{}\") without a tool_result in the user's turn behind it", place,
+                             base::utf8::prefix(id, 80)))
+        .with_param(place);
   }
 
   json::array take() { return std::move(messages_); }
@@ -116,7 +130,7 @@ class Conversation {
     TM_TRY(const std::string id, block.required_string("tool_use_id"));
     const auto call = calls_.find(id);
     if (call == calls_.end()) {
-      return block.invalid("tool_use_id", fmt::format("'{}' answers no tool_use of an earlier turn: there is none with "
+      return block.invalid("tool_use_id", fmt::format("'{}' answers no tool_use of the turn before: there is none with "
                                                       "the id \"{}\"",
                                                       block.path("tool_use_id"), base::utf8::prefix(id, 80)));
     }
@@ -128,6 +142,7 @@ class Conversation {
     if (failed.value_or(false)) text = "Error: " + text;  // templates know no failed results
     messages_.push_back(
         json::object{{"role", "tool"}, {"tool_call_id", id}, {"name", call->second}, {"content", std::move(text)}});
+    unanswered_.erase(id);
     return {};
   }
 
@@ -140,11 +155,13 @@ class Conversation {
     json::object function{{"name", name}, {"arguments", input == nullptr ? json::object() : *input}};
     calls.get_array().push_back(json::object{{"id", id}, {"type", "function"}, {"function", std::move(function)}});
     calls_[id] = name;
+    unanswered_[id] = block.path();
     return {};
   }
 
   json::array messages_;
-  std::map<std::string, std::string> calls_;  // of tools, so far: id to name
+  std::map<std::string, std::string> calls_;       // of the assistant's last turn: id to tool
+  std::map<std::string, std::string> unanswered_;  // of these: id, and where the block stands
 };
 
 }  // namespace
@@ -197,8 +214,9 @@ Result<json::array> parse_conversation(const JsonFields& fields, std::string& be
                                               place, base::utf8::prefix(base::utf8::sanitize(role), 40)));
     }
   }
-  json::array messages = conversation.take();
   beginning.clear();
+  if (role != "assistant") TM_CHECK(conversation.check_answered());
+  json::array messages = conversation.take();
   if (role == "assistant") {
     TM_TRY(beginning, take_beginning(fields, turns->size() - 1, messages));
   }

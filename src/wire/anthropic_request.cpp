@@ -31,6 +31,12 @@ Result<void> refuse_unsupported(const JsonFields& fields) {
   return fields.refuse(refused);
 }
 
+Result<void> check_metadata(const JsonFields& fields) {
+  TM_TRY(const json::object* metadata, fields.object("metadata"));
+  if (metadata != nullptr) TM_CHECK(JsonFields(*metadata, "metadata").string("user_id"));
+  return {};
+}
+
 Result<Tool> parse_tool(const JsonFields& entry) {
   TM_TRY(const auto type, entry.string("type"));
   if (type && *type != "custom") {
@@ -163,10 +169,7 @@ Result<void> parse_stop(const JsonFields& fields, GenerateRequest& request) {
 
 Result<void> parse_sampling(const JsonFields& fields, SamplingFields& sampling) {
   TM_TRY(sampling.temperature, fields.number("temperature", 0, 1));
-  TM_TRY(sampling.top_p, fields.number("top_p", 0, 1));
-  if (sampling.top_p && *sampling.top_p == 0) {
-    return fields.invalid("top_p", "'top_p' must be greater than 0 and at most 1; for greedy output use temperature 0");
-  }
+  TM_TRY(sampling.top_p, fields.number_above("top_p", 0, 1));
   TM_TRY(sampling.top_k, fields.integer("top_k", 0, max_int));
   return {};
 }
@@ -200,7 +203,9 @@ Result<GenerateRequest> parse_prompt(const JsonFields& fields, bool needs_max_to
   if (needs_max_tokens && !request.max_tokens) {
     return fields.invalid("max_tokens", "'max_tokens' is required: the most tokens of the answer");
   }
+  TM_CHECK(check_metadata(fields));
   TM_TRY(request.messages, parse_conversation(fields, request.answer_begins));
+  if (fields.find("system") != nullptr) request.system_param = "system";
   TM_CHECK(parse_tool_fields(fields, request));
   TM_CHECK(parse_thinking(fields, request));
   TM_CHECK(parse_output(fields, request));

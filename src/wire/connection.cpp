@@ -30,9 +30,8 @@ base::Error gone() {
 }
 
 // To a request that no handler is there for.
-HttpResponse unanswered(const HttpRequest& request, const Router::Match& match) {
+HttpResponse unanswered(const HttpRequest& request, const Router::Match& match, const std::string& id) {
   const ErrorStyle style = error_style(request.path);
-  const std::string id = request_id(request);
   HttpResponse response;
   if (match.route.empty()) {
     const base::Error error(base::ErrorCode::not_found,
@@ -46,6 +45,14 @@ HttpResponse unanswered(const HttpRequest& request, const Router::Match& match) 
   }
   set_request_id(response.headers, id, style);
   return response;
+}
+
+// The target of a head that has not come whole; empty where its end has not come either.
+std::string_view begun_target(std::string_view head) {
+  const std::string_view line = head.substr(0, head.find('\r'));
+  const size_t first = line.find(' ');
+  const size_t last = first == std::string_view::npos ? first : line.find(' ', first + 1);
+  return last == std::string_view::npos ? std::string_view() : line.substr(first + 1, last - first - 1);
 }
 
 // "Sun, 06 Nov 1994 08:49:37 GMT"
@@ -263,6 +270,7 @@ asio::awaitable<bool> Connection::serve_one() {
   status_ = 0;
   body_bytes_ = 0;
   keep_alive_ = false;
+  own_id_.clear();
   const base::SteadyTime received = context_.clock.now();
   const base::WallTime received_wall = context_.clock.wall_now();
 
@@ -288,7 +296,8 @@ asio::awaitable<bool> Connection::serve_one() {
                                   .status = status_,
                                   .body_bytes = body_bytes_,
                                   .duration = context_.clock.now() - received,
-                                  .disconnected = end_of_input_});
+                                  .disconnected = end_of_input_,
+                                  .request_id = own_id_});
   }
   request_ = HttpRequest();
   if (broken_) co_return false;
@@ -345,7 +354,9 @@ asio::awaitable<void> Connection::run_exchange() {
     if (match.handler != nullptr) {
       co_await (*match.handler)(exchange);
     } else {
-      HttpResponse answer = request_.method == "OPTIONS" ? preflight(match.allow()) : unanswered(request_, match);
+      own_id_ = request_id(request_);
+      HttpResponse answer =
+          request_.method == "OPTIONS" ? preflight(match.allow()) : unanswered(request_, match, own_id_);
       (void)co_await respond(std::move(answer));
     }
   } catch (const std::exception& error) {
@@ -356,16 +367,20 @@ asio::awaitable<void> Connection::run_exchange() {
   in_exchange_ = false;
   on_disconnect_ = nullptr;
   detach_waker();
+  const bool lacks_answer = answer_ == Answer::none && !end_of_input_;
+  if (lacks_answer) own_id_ = request_id(request_);
   if (!failure.empty()) {
-    base::log::error("{} {}: the handler threw: {}", request_.method, request_.route, failure);
+    base::log::error("{} {}: the handler threw: {} id={}", request_.method, request_.route, failure, own_id_);
+  } else if (lacks_answer) {
+    base::log::error("{} {}: the handler gave no answer id={}", request_.method, request_.route, own_id_);
   }
   if (answer_ == Answer::none) {
-    if (failure.empty() && !end_of_input_) {
-      base::log::error("{} {}: the handler gave no answer", request_.method, request_.route);
-    }
-    if (!end_of_input_) {
-      (void)co_await respond(error_response({base::ErrorCode::internal, "the server failed to answer this request"}, 1,
-                                            error_style(request_.path)));
+    if (lacks_answer) {
+      const ErrorStyle style = error_style(request_.path);
+      const base::Error error(base::ErrorCode::internal, "the server failed to answer this request");
+      HttpResponse response = error_response(error, 1, style, own_id_);
+      set_request_id(response.headers, own_id_, style);
+      (void)co_await respond(std::move(response));
     } else {
       keep_alive_ = false;
     }
@@ -381,9 +396,21 @@ asio::awaitable<void> Connection::refuse(int status, std::string message) {
                                 : status == 408 ? "timeout"
                                 : status == 431 ? "headers_too_large"
                                                 : "bad_request";
-  const std::string_view target = request_.target;  // the path is not read yet
-  const ErrorStyle style = error_style(target.substr(0, target.find('?')));
-  (void)co_await respond(error_response(status, message, "invalid_request_error", code, style));
+  const ErrorStyle style = error_style(asked_path());
+  own_id_ = request_id(request_);
+  HttpResponse response = error_response(status, message, "invalid_request_error", code, style, own_id_);
+  set_request_id(response.headers, own_id_, style);
+  (void)co_await respond(std::move(response));
+}
+
+// Of a request that could not be read whole: what decides in whose words it is refused. A head that is not complete is
+// still among the input.
+std::string Connection::asked_path() const {
+  if (!request_.path.empty()) return request_.path;
+  std::string_view target = request_.target;
+  if (target.empty()) target = begun_target(input_.view());
+  target = target.substr(0, target.find('?'));
+  return percent_decode(target).value_or(std::string(target));
 }
 
 // Closing a socket with input unread makes the kernel send a reset, which can destroy an answer that the client has not

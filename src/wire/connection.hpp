@@ -90,6 +90,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   asio::awaitable<bool> read_request(RequestParser& parser);
   asio::awaitable<void> run_exchange();
   asio::awaitable<void> refuse(int status, std::string message);
+  std::string asked_path() const;
   asio::awaitable<void> linger();
   void add_cors(Headers& headers) const;
   HttpResponse preflight(std::string allow) const;
@@ -130,6 +131,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Answer answer_ = Answer::none;
   int status_ = 0;
   uint64_t body_bytes_ = 0;
+  std::string own_id_;  // what an answer that no handler gave calls its request
   bool keep_alive_ = false;
   bool chunked_ = false;
   std::function<void()> on_disconnect_;

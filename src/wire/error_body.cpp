@@ -81,6 +81,7 @@ std::string_view anthropic_type(int status) {
       return "rate_limit_error";
     case 503:
       return "overloaded_error";
+    case 408:
     case 504:
       return "timeout_error";
     default:

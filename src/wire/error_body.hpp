@@ -40,7 +40,7 @@ base::json::object error_body(std::string_view message, std::string_view type, s
 
 // Whose words an error is told in. Anthropic's have the types invalid_request_error, authentication_error,
 // not_found_error, request_too_large, rate_limit_error (429), overloaded_error (503; their own 529 is no registered
-// status, and proxies do not know it), timeout_error (504) and api_error.
+// status, and proxies do not know it), timeout_error (408, 504) and api_error.
 enum class ErrorStyle : uint8_t { openai, anthropic };
 // That of a request's path, decoded: Anthropic's for /v1/messages and what is below it.
 ErrorStyle error_style(std::string_view path);

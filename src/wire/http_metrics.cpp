@@ -39,8 +39,8 @@ void HttpMetrics::observe(const ExchangeSummary& summary) {
   counted.requests.add();
   counted.durations.observe(base::seconds(summary.duration));
   if (summary.route.empty() || summary.status == 405) {
-    base::log::info("{} {} {} {:.1f} ms", summary.method.substr(0, 20), route, status,
-                    1e3 * base::seconds(summary.duration));
+    base::log::info("{} {} {} {:.1f} ms id={}", summary.method.substr(0, 20), route, status,
+                    1e3 * base::seconds(summary.duration), summary.request_id);
   }
 }
 

@@ -134,6 +134,7 @@ struct ExchangeSummary {
   uint64_t body_bytes = 0;  // of the answer
   base::Duration duration{};
   bool disconnected = false;
+  std::string_view request_id;  // of an answer that no handler gave; else "", for the handler names its own
 };
 
 struct HttpServerOptions {

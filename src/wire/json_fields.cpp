@@ -25,6 +25,7 @@ std::optional<int64_t> as_integer(const json::value& value) {
 
 std::string shown(const json::value& value) {
   if (value.is_object() || value.is_array()) return std::string(kind_of(value));
+  if (value.is_double()) return fmt::format("{}", value.get_double());  // as people write it, not 1.1E0
   std::string text = json::serialize(value);
   return text.size() <= 40 ? text : std::string(kind_of(value));
 }
@@ -126,6 +127,16 @@ Result<std::optional<double>> JsonFields::number(std::string_view name, double l
     if (number >= low && number <= high) return std::optional(number);
   }
   return mismatch(name, fmt::format("a number from {} to {}", low, high), *value);
+}
+
+Result<std::optional<double>> JsonFields::number_above(std::string_view name, double low, double high) const {
+  const json::value* value = find(name);
+  if (value == nullptr) return std::optional<double>();
+  if (value->is_number()) {
+    const double number = value->to_number<double>();
+    if (number > low && number <= high) return std::optional(number);
+  }
+  return mismatch(name, fmt::format("a number above {} and at most {}", low, high), *value);
 }
 
 Result<std::optional<std::string>> JsonFields::string(std::string_view name) const {

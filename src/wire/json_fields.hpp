@@ -31,10 +31,13 @@ class JsonFields {
   const base::json::value* find(std::string_view name) const;
   // "messages[2].role" for "role" in "messages[2]".
   std::string path(std::string_view name) const;
+  // "messages[2]" itself; "" for the body.
+  const std::string& path() const { return path_; }
 
   base::Result<std::optional<bool>> boolean(std::string_view name) const;
   base::Result<std::optional<int64_t>> integer(std::string_view name, int64_t low, int64_t high) const;
   base::Result<std::optional<double>> number(std::string_view name, double low, double high) const;
+  base::Result<std::optional<double>> number_above(std::string_view name, double low, double high) const;  // not `low`
   base::Result<std::optional<std::string>> string(std::string_view name) const;
   // The string, which must be there.
   base::Result<std::string> required_string(std::string_view name) const;

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
 #include <string>
+#include <vector>
 
 #include <fmt/core.h>
 
@@ -44,7 +46,8 @@ Result<json::value> parse_content(const JsonFields& message) {
   return json::value(text);
 }
 
-// Templates iterate over arguments as a mapping; clients send them as JSON text.
+// Templates iterate over arguments as a mapping; clients send them as JSON text. What is no object, such as a call that
+// a limit of tokens had cut off, stays text.
 Result<json::array> parse_tool_calls(const JsonFields& message, const json::array& calls) {
   json::array parsed = calls;
   for (size_t i = 0; i < parsed.size(); ++i) {
@@ -65,7 +68,10 @@ Result<json::array> parse_tool_calls(const JsonFields& message, const json::arra
     }
     TM_TRY(const std::string name, JsonFields(*called, fields.path("function")).required_string("name"));
     json::value* arguments = call->at("function").get_object().if_contains("arguments");
-    if (arguments == nullptr || !arguments->is_string()) continue;
+    if (arguments == nullptr || arguments->is_null() || arguments->is_object()) continue;
+    if (!arguments->is_string()) {
+      return JsonFields(*called, fields.path("function")).mismatch("arguments", "a string of JSON", *arguments);
+    }
     auto value = base::parse_json(std::string_view(arguments->get_string()));
     if (value && value->is_object()) *arguments = std::move(*value);
   }
@@ -94,7 +100,90 @@ Result<json::object> parse_message(const JsonFields& message, const json::object
   return parsed;
 }
 
+// The calls of one message and the results behind it.
+class ToolRound {
+ public:
+  // `message` is none of the role "tool".
+  void begin(const JsonFields& message, const json::array& calls) {
+    *this = ToolRound();
+    caller_ = message.path("tool_calls");
+    open_ = !calls.empty();
+    for (const json::value& call : calls) {
+      const json::value* id = call.get_object().if_contains("id");
+      const bool named = id != nullptr && id->is_string() && !id->get_string().empty();
+      some_unnamed_ = some_unnamed_ || !named;
+      if (!named) continue;
+      known_.insert(id->get_string());
+      ids_.emplace_back(id->get_string());
+    }
+  }
+
+  Result<void> take_result(const JsonFields& message) {
+    if (!open_) {
+      return message.invalid("role", fmt::format("'{}' is \"tool\", but no message with 'tool_calls' comes before it",
+                                                 message.path("role")));
+    }
+    TM_TRY(const auto id, message.string("tool_call_id"));
+    if (!id) {
+      answered_.insert(next_unanswered());
+      return {};
+    }
+    if (!known_.contains(*id) && !some_unnamed_) {
+      return message.invalid("tool_call_id",
+                             fmt::format("'{}' is \"{}\", an id that no call of '{}' has", message.path("tool_call_id"),
+                                         base::utf8::prefix(*id, 80), caller_));
+    }
+    if (const auto found = known_.find(*id); found != known_.end()) answered_.insert(*found);
+    return {};
+  }
+
+  // Whether every call has its result.
+  Result<void> end() {
+    const std::string_view unanswered = next_unanswered();
+    if (unanswered.empty()) return {};
+    return base::Error(base::ErrorCode::invalid_argument,
+                       fmt::format("'{}' has the call \"{}\", which no message of the role \"tool\" behind it answers",
+                                   caller_, base::utf8::prefix(unanswered, 80)))
+        .with_param(caller_);
+  }
+
+ private:
+  // The first id without a result; empty if there is none.
+  std::string_view next_unanswered() {
+    while (next_ < ids_.size() && answered_.contains(ids_[next_]))
+      ++next_;
+    return next_ < ids_.size() ? ids_[next_] : std::string_view();
+  }
+
+  std::string caller_;  // the array of calls
+  bool open_ = false;
+  bool some_unnamed_ = false;
+  std::vector<std::string_view> ids_;  // of the calls that have one, in order
+  size_t next_ = 0;                    // those before it have their results
+  std::set<std::string_view> known_;   // the same ids
+  std::set<std::string_view> answered_;
+};
+
 }  // namespace
+
+Result<void> check_tool_rounds(const JsonFields& fields, std::string_view name) {
+  TM_TRY(const json::array* messages, fields.array(name));
+  ToolRound round;
+  const json::array none;
+  for (size_t i = 0; messages != nullptr && i < messages->size(); ++i) {
+    const json::object& object = (*messages)[i].get_object();
+    const JsonFields message(object, fields.path(fmt::format("{}[{}]", name, i)));
+    const json::value& role = object.at("role");
+    if (role == "tool") {
+      TM_CHECK(round.take_result(message));
+      continue;
+    }
+    TM_CHECK(round.end());
+    TM_TRY(const json::array* calls, message.array("tool_calls"));
+    round.begin(message, role == "assistant" && calls != nullptr ? *calls : none);
+  }
+  return round.end();
+}
 
 Result<json::array> parse_messages(const JsonFields& fields, std::string_view name) {
   TM_TRY(const json::array* messages, fields.array(name));

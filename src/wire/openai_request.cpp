@@ -5,6 +5,7 @@
 #include <limits>
 #include <memory>
 #include <utility>
+#include <variant>
 
 #include <fmt/core.h>
 
@@ -13,6 +14,7 @@
 #include "wire/openai_answer.hpp"
 #include "wire/openai_functions.hpp"
 #include "wire/openai_messages.hpp"
+#include "wire/openai_notes.hpp"
 #include "wire/openai_tools.hpp"
 
 namespace tidemill::wire {
@@ -99,10 +101,7 @@ Result<SamplingFields> parse_sampling(const JsonFields& fields) {
   SamplingFields sampling;
   TM_TRY(sampling.temperature, fields.number("temperature", 0, 2));
   TM_TRY(sampling.top_k, fields.integer("top_k", -1, max_int));
-  TM_TRY(sampling.top_p, fields.number("top_p", 0, 1));
-  if (sampling.top_p && *sampling.top_p == 0) {
-    return fields.invalid("top_p", "'top_p' must be greater than 0 and at most 1; for greedy output use temperature 0");
-  }
+  TM_TRY(sampling.top_p, fields.number_above("top_p", 0, 1));
   TM_TRY(sampling.min_p, fields.number("min_p", 0, 1));
   TM_TRY(sampling.repetition_penalty, fields.number("repetition_penalty", 0.01, 100));
   TM_TRY(sampling.frequency_penalty, fields.number("frequency_penalty", -2, 2));
@@ -174,6 +173,7 @@ Result<void> parse_common(const JsonFields& fields, GenerateRequest& request) {
   TM_TRY(const auto model, fields.string("model"));
   request.model = model.value_or("");
   TM_CHECK(refuse_unsupported(fields));
+  TM_CHECK(check_notes(fields));
   TM_TRY(request.output, parse_output_format(fields));
   TM_TRY(request.sampling, parse_sampling(fields));
   TM_TRY(request.stop, parse_stop(fields));
@@ -191,10 +191,6 @@ Result<void> parse_common(const JsonFields& fields, GenerateRequest& request) {
   request.priority = static_cast<int>(priority.value_or(0));
   return parse_streaming(fields, request);
 }
-
-}  // namespace
-
-namespace {
 
 // vLLM's: the last message is the assistant's, and the answer goes on from it.
 Result<void> parse_continuation(const JsonFields& fields, GenerateRequest& request) {
@@ -219,11 +215,7 @@ Result<void> parse_continuation(const JsonFields& fields, GenerateRequest& reque
   return {};
 }
 
-}  // namespace
-
-Result<GenerateRequest> parse_chat_request(std::string_view body) {
-  TM_TRY(const json::object object, parse_body(body));
-  const JsonFields fields(object);
+Result<GenerateRequest> parse_chat(const JsonFields& fields) {
   GenerateRequest request;
   request.dialect = Dialect::chat;
   TM_CHECK(parse_common(fields, request));
@@ -261,6 +253,13 @@ Result<GenerateRequest> parse_chat_request(std::string_view body) {
   return request;
 }
 
+}  // namespace
+
+Result<GenerateRequest> parse_chat_request(std::string_view body) {
+  TM_TRY(const json::object object, parse_body(body));
+  return parse_chat(JsonFields(object));
+}
+
 Result<GenerateRequest> parse_completion_request(std::string_view body) {
   TM_TRY(const json::object object, parse_body(body));
   const JsonFields fields(object);
@@ -289,7 +288,10 @@ Result<GenerateRequest> parse_completion_request(std::string_view body) {
 }
 
 Result<Asked> ask_chat(std::string_view body) {
-  TM_TRY(GenerateRequest request, parse_chat_request(body));
+  TM_TRY(const json::object object, parse_body(body));
+  const JsonFields fields(object);
+  TM_TRY(GenerateRequest request, parse_chat(fields));
+  TM_CHECK(check_tool_rounds(fields, "messages"));
   const auto answer = [form = AnswerForm::of(request)](const AnswerInfo& info) {
     return std::make_unique<ChatAnswer>(form, info);
   };
@@ -310,7 +312,14 @@ Result<EmbeddingRequest> parse_embedding_request(std::string_view body) {
   EmbeddingRequest request;
   TM_TRY(const auto model, fields.string("model"));
   request.model = model.value_or("");
+  TM_CHECK(check_notes(fields));
   TM_TRY(request.inputs, parse_prompts(fields, "input"));
+  for (size_t i = 0; i < request.inputs.size(); ++i) {
+    const auto empty = [](const auto& input) { return input.empty(); };
+    if (!std::visit(empty, request.inputs[i])) continue;
+    const std::string place = request.inputs.size() == 1 ? "input" : fmt::format("input[{}]", i);
+    return fields.invalid(place, fmt::format("'{}' is empty: there is nothing to embed", place));
+  }
   TM_TRY(const auto format, fields.string("encoding_format"));
   if (format && *format != "float" && *format != "base64") {
     return fields.invalid("encoding_format", "'encoding_format' must be \"float\" or \"base64\"");

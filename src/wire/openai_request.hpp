@@ -18,7 +18,8 @@ namespace tidemill::wire {
 
 base::Result<GenerateRequest> parse_chat_request(std::string_view body);
 base::Result<GenerateRequest> parse_completion_request(std::string_view body);
-// With the writer of the answer.
+// With the writer of the answer. A chat whose calls and results do not belong together is refused here, and not where
+// it is only parsed, for the beginning of a prompt may end anywhere.
 base::Result<Asked> ask_chat(std::string_view body);
 base::Result<Asked> ask_completion(std::string_view body);
 base::Result<EmbeddingRequest> parse_embedding_request(std::string_view body);

@@ -88,6 +88,8 @@ struct GenerateRequest {
   std::vector<Tool> tools;
   ToolChoice tool_choice;
   bool parallel_tool_calls = true;
+  // The field of its own that the first message, the system's, came from; empty: none did.
+  std::string system_param;
   // What the answer begins with, and is not said again: the model goes on from there. Anthropic's prefill, vLLM's
   // "continue_final_message".
   std::string answer_begins;
@@ -184,8 +186,7 @@ struct ToolCallDelta {
 
 // How far a choice has come.
 struct Progress {
-  TokenIds tokens;            // generated since it was last told
-  int64_t cached_tokens = 0;  // of the choice's prompt
+  TokenIds tokens;  // generated since it was last told
 };
 
 // One piece of one choice. Of reasoning, text and calls, what comes first in the struct came first.
@@ -196,7 +197,8 @@ struct Event {
   std::vector<ToolCallDelta> tool_calls;
   std::vector<TokenInfo> logprobs;
   FinishReason finish = FinishReason::none;
-  std::string matched_stop;  // the stop string that ended it, if one did
+  std::string matched_stop;   // the stop string that ended it, if one did
+  int64_t cached_tokens = 0;  // of the choice's prompt; 0 where it is `resumed`
 
   std::optional<Progress> progress;  // with the last of the pieces that the same tokens gave rise to
   bool resumed = false;              // of what was told before the stream was resumed: not to be told again

@@ -92,26 +92,25 @@ size_t RequestParser::skip_blank_lines(std::string_view bytes) {
 
 void RequestParser::read_head(std::string_view head) {
   RequestLine line;
-  if (const char* const fault = read_request_head(head, line, request_.headers)) {
-    return refuse(400, std::string("not a valid HTTP/1.1 request: ") + fault);
-  }
+  const char* const fault = read_request_head(head, line, request_.headers);
+  request_.target = line.target;
+  if (fault != nullptr) return refuse(400, std::string("not a valid HTTP/1.1 request: ") + fault);
   head_done_ = true;
   request_.method = line.method;
-  request_.target = line.target;
   request_.http_1_0 = line.http_1_0;
   keep_alive_ = request_.headers.has_token("connection", "close") ? false
                 : request_.http_1_0 ? request_.headers.has_token("connection", "keep-alive")
                                     : true;
   expects_continue_ = !request_.http_1_0 && request_.headers.has_token("expect", "100-continue");
-  if (const char* const fault = read_body_length(request_.headers, request_.http_1_0, length_)) {
-    return refuse(400, std::string("the length of the request's body is not certain: ") + fault);
+  if (const char* const unsure = read_body_length(request_.headers, request_.http_1_0, length_)) {
+    return refuse(400, std::string("the length of the request's body is not certain: ") + unsure);
   }
+  read_target();
+  if (refusal_) return;
   if (length_.kind == BodyLength::Kind::length && length_.bytes > limits_.body_bytes) {
     return refuse(413,
                   "the request's body is larger than the limit of " + std::to_string(limits_.body_bytes) + " bytes");
   }
-  read_target();
-  if (refusal_) return;
   if (const auto parent = request_.headers.find("traceparent")) {
     const auto state = request_.headers.find("tracestate").value_or("");
     request_.trace = observe::SpanContext::parse_traceparent(*parent, state).value_or(observe::SpanContext());

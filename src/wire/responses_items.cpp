@@ -61,7 +61,16 @@ class Conversation {
                                         base::utf8::prefix(base::utf8::sanitize(*type), 40)));
   }
 
-  json::array take() { return std::move(messages_); }
+  // After the last item.
+  Result<json::array> finish() {
+    if (unanswered_.empty()) return std::move(messages_);
+    const auto& [id, place] = *unanswered_.begin();
+    return base::Error(base::ErrorCode::invalid_argument,
+                       fmt::format("'{}' is a function_call without its function_call_output: none has the call_id "
+                                   "\"{}\"",
+                                   place, base::utf8::prefix(id, 80)))
+        .with_param("input");
+  }
 
  private:
   // The assistant's message that is being put together.
@@ -122,6 +131,7 @@ class Conversation {
     json::object function{{"name", name}, {"arguments", std::move(arguments)}};
     calls.get_array().push_back(json::object{{"id", id}, {"type", "function"}, {"function", std::move(function)}});
     calls_[id] = name;
+    unanswered_[id] = item.path();
     return {};
   }
 
@@ -138,11 +148,13 @@ class Conversation {
     TM_TRY(std::string text, parse_text(item, "output", *output));
     messages_.push_back(
         json::object{{"role", "tool"}, {"tool_call_id", id}, {"name", call->second}, {"content", std::move(text)}});
+    unanswered_.erase(id);
     return {};
   }
 
   json::array messages_;
-  std::map<std::string, std::string> calls_;  // call_id to name
+  std::map<std::string, std::string> calls_;       // call_id to name
+  std::map<std::string, std::string> unanswered_;  // call_id, and where the call stands
 };
 
 }  // namespace
@@ -160,7 +172,7 @@ Result<json::array> messages_of_items(const json::array& items, std::string_view
     }
     TM_CHECK(conversation.add(JsonFields(*object, place)));
   }
-  return conversation.take();
+  return conversation.finish();
 }
 
 }  // namespace tidemill::wire

@@ -9,6 +9,7 @@
 
 #include "base/utf8.hpp"
 #include "wire/json_fields.hpp"
+#include "wire/openai_notes.hpp"
 #include "wire/openai_tools.hpp"
 #include "wire/responses_items.hpp"
 
@@ -200,10 +201,7 @@ Result<void> parse_include(const JsonFields& fields, ResponsesRequest& asked) {
 Result<void> parse_sampling(const JsonFields& fields, ResponsesRequest& asked) {
   SamplingFields& sampling = asked.request.sampling;
   TM_TRY(sampling.temperature, fields.number("temperature", 0, 2));
-  TM_TRY(sampling.top_p, fields.number("top_p", 0, 1));
-  if (sampling.top_p && *sampling.top_p == 0) {
-    return fields.invalid("top_p", "'top_p' must be greater than 0 and at most 1; for greedy output use temperature 0");
-  }
+  TM_TRY(sampling.top_p, fields.number_above("top_p", 0, 1));
   asked.form.echo["temperature"] = sampling.temperature.value_or(1);
   asked.form.echo["top_p"] = sampling.top_p.value_or(1);
   TM_TRY(asked.request.max_tokens, fields.integer("max_output_tokens", 1, max_int));
@@ -228,6 +226,7 @@ Result<void> parse_keeping(const JsonFields& fields, ResponsesRequest& asked) {
   TM_TRY(const auto previous, fields.string("previous_response_id"));
   asked.previous_response_id = previous.value_or("");
   asked.form.echo["previous_response_id"] = or_null(fields.find("previous_response_id"));
+  TM_CHECK(check_notes(fields));
   TM_TRY(const json::object* metadata, fields.object("metadata"));
   asked.form.echo["metadata"] = metadata == nullptr ? json::object() : *metadata;
   for (const char* name : {"user", "safety_identifier", "prompt_cache_key"}) {
@@ -288,6 +287,7 @@ Result<void> join_conversation(ResponsesRequest& asked, const json::array& earli
     if (std::none_of(items.begin(), items.end(), same)) items.push_back(found->second);
   }
   TM_TRY(asked.request.messages, messages_of_items(items, asked.instructions, earlier.size()));
+  if (!asked.instructions.empty()) asked.request.system_param = "instructions";
   if (asked.request.messages.empty()) {
     return Error(ErrorCode::invalid_argument, "'input' must hold at least one message").with_param("input");
   }

@@ -62,6 +62,11 @@ describe('the Anthropic client', { timeout }, () => {
     const { usage } = await client.messages.create(long);
     assert.ok(usage.cache_read_input_tokens > 0);
     assert.ok(usage.input_tokens > 0);
+    for await (const event of await client.messages.create({ ...long, stream: true })) {
+      if (event.type !== 'message_start') continue;
+      assert.equal(event.message.usage.cache_read_input_tokens, usage.cache_read_input_tokens);
+      assert.equal(event.message.usage.input_tokens, usage.input_tokens);
+    }
   });
 
   test('raises errors of the right class', async () => {

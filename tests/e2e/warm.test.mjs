@@ -67,6 +67,14 @@ describe('warm prompts', { timeout }, () => {
     assert.equal((await ask(other, 'y = 2\n')).cached, 0);
     await other.kill();
 
+    // Another one's file: the server runs, and leaves it as it is.
+    fs.writeFileSync(file('notes.txt'), 'years of work');
+    const mistyped = await Server.start('--prefix-file', file('notes.txt'));
+    assert.match(mistyped.output, /notes\.txt' is no file of prefixes: it is left as it is[\s\S]*another path/);
+    await ask(mistyped, 'y = 2\n');
+    assert.equal((await mistyped.stop()).code, 0);
+    assert.equal(fs.readFileSync(file('notes.txt'), 'utf8'), 'years of work');
+
     fs.truncateSync(file('prefixes'), 5000);
     const third = await Server.start(...flags);
     assert.match(third.output, /not used[\s\S]*checksum/);

@@ -1,4 +1,6 @@
 // Prefixes that are kept from one engine to the next, and prompts that stay.
+#include "engine/prefix_file.hpp"
+
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -100,6 +102,24 @@ TEST(PrefixFile, LeavesNothingBehindWhereItCannotBeWritten) {
   std::filesystem::create_directory(folder.path() / "taken");
   EXPECT_FALSE(rig.engine->save_prefixes(folder.path() / "taken", ""));
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1);
+}
+
+TEST(PrefixFile, IsNeverWrittenOverWhatIsNone) {
+  Rig rig;
+  rig.run(request_of(prompt_of(64), 1));
+  const tidemill::test::TemporaryFolder folder;
+  const auto path = folder.path() / "notes";
+  EXPECT_FALSE(*is_foreign_to_prefixes(path)) << "nothing stands there";
+  EXPECT_TRUE(*is_foreign_to_prefixes(folder.path()));
+  for (const std::string content : {"", "TMPREFIX", "notes", "TMPREFI"}) {
+    ASSERT_TRUE(base::write_file(path, content));
+    const bool foreign = content == "notes" || content == "TMPREFI";
+    EXPECT_EQ(*is_foreign_to_prefixes(path), foreign) << content;
+    EXPECT_EQ(rig.engine->save_prefixes(path, "").has_value(), !foreign) << content;
+    if (foreign) {
+      EXPECT_EQ(*base::read_file(path), content);
+    }
+  }
 }
 
 TEST(PinnedPrompt, StaysWhateverElseComes) {

@@ -78,5 +78,20 @@ TEST(FirstId, IsTheAnswersOwn) {
   EXPECT_EQ(first_id(""), "");
 }
 
+// What keeps a silent stream alive is neither its first event nor its first text.
+TEST(StreamProgress, BeginsBehindComments) {
+  for (const Dialect dialect : {Dialect::chat, Dialect::messages}) {
+    const RequestOutline outline;
+    StreamProgress progress(dialect, "{}", outline);
+    progress.begin(SseMarks::Kind::marked, "auto");
+    progress.sent(": waiting\n\n");
+    EXPECT_EQ(progress.response_id(), "");
+    EXPECT_FALSE(progress.text_begun());
+    progress.sent("event: x\ndata: {\"id\":\"one\",\"delta\":{}}\n\n");
+    EXPECT_EQ(progress.response_id(), "one");
+    EXPECT_TRUE(progress.text_begun());
+  }
+}
+
 }  // namespace
 }  // namespace tidemill::gateway

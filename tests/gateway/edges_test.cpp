@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include "base/json.hpp"
 #include "gateway/fleet_fixture.hpp"
 #include "wire/request_edges.hpp"
 
@@ -35,6 +36,24 @@ TEST_F(GatewayEdges, WhatIsRefusedReachesNobody) {
     expect_refused(client.read_all(), edge.status, edge.name);
   }
   EXPECT_TRUE(backend.received().empty());
+}
+
+// In the words of their dialect, with an id, though no handler has seen them.
+TEST_F(GatewayEdges, RefusalsSayWhichRequestTheyMean) {
+  options.max_body = base::ByteSize{1000};
+  start();
+  for (const char* begin : {"POST /v1/messages HTTP/1.1\r\nHost: h\r\nX-Request-Id: mine\r\nContent-Length: 1001\r\n",
+                            "POST /v1/messages/none HTTP/1.1\r\nHost: h\r\nX-Request-Id: mine\r\nConnection: close\r\n",
+                            "PUT /v1/messages HTTP/1.1\r\nHost: h\r\nX-Request-Id: mine\r\nConnection: close\r\n"}) {
+    RawClient client(gateway->port());
+    ASSERT_TRUE(client.send(std::string(begin) + "\r\n"));
+    const std::string refusal = client.read_all();
+    const auto body = base::parse_json(std::string_view(refusal).substr(refusal.find("\r\n\r\n") + 4));
+    ASSERT_TRUE(body) << refusal;
+    EXPECT_EQ(body->at("type"), "error");
+    EXPECT_EQ(body->at("request_id"), "mine");
+    EXPECT_NE(refusal.find("\r\nRequest-Id: mine\r\n"), std::string::npos) << refusal;
+  }
 }
 
 TEST_F(GatewayEdges, OddChunksGoOnAsOnePlainBody) {

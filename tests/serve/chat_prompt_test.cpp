@@ -191,6 +191,28 @@ TEST_F(ChatPrompts, ReasoningHasTheTemplatesName) {
   EXPECT_NE(text.find("<|channel|>analysis<|message|>well\n\nso<|end|>"), std::string::npos) << text;
 }
 
+// A call that a limit had cut off reaches templates as it was written; those that go through its values say so.
+TEST_F(ChatPrompts, ArgumentsThatAreNoObjectAreText) {
+  const auto said = [](std::string_view arguments) {
+    return base::parse_json(R"([{"role":"user","content":"q"},{"role":"assistant","content":"","tool_calls":[
+             {"id":"a","type":"function","function":{"name":"f","arguments":)" +
+                            std::string(arguments) + "}}]}]")
+        ->as_array();
+  };
+  const auto calls = [](std::string_view body) {
+    return "{% for m in messages %}{% for c in m.tool_calls or [] %}" + std::string(body) + "{% endfor %}{% endfor %}";
+  };
+  const std::string cut = R"("{\"x\": \"y")";
+  EXPECT_EQ(with(calls("{{ c.function.arguments }}")).render(said(cut))->text, R"({"x": "y)");
+  const auto refused =
+      with(calls("{% for k, v in c.function.arguments | items %}{{ k }}{% endfor %}")).render(said(cut));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().param(), "messages");
+  // Numbers are written as people and models write them.
+  EXPECT_EQ(with(calls("{{ '<' + c.function.arguments + '>' }}")).render(said(R"({"x":21.5,"y":[1e-7,3]})"))->text,
+            R"(<{"x":21.5,"y":[1e-07,3]}>)");
+}
+
 // Calls in conversations that templates of one call a message, or of none, are given.
 TEST_F(ChatPrompts, CallsReachTemplatesInTheFormTheyTake) {
   wire::GenerateRequest request;

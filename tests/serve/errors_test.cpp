@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include <fmt/core.h>
 #include <gtest/gtest.h>
 
 #include "live_server.hpp"
@@ -49,6 +50,10 @@ TEST_F(Errors, NameTheParameter) {
       {completions, R"({"prompt":"x","logit_bias":{"4096":1}})", 400, "logit_bias", ""},
       {completions, R"({"prompt":"x","model":"nano"})", 404, "model", "model_not_found"},
       {"/v1/embeddings", "{}", 400, "input", ""},
+      {"/v1/embeddings", R"({"input":""})", 400, "input", ""},
+      {"/v1/embeddings", R"({"input":["x",""]})", 400, "input[1]", ""},
+      {chat, R"({"messages":[{"role":"user","content":"x"}],"user":3})", 400, "user", ""},
+      {chat, R"({"messages":[{"role":"user","content":"x"}],"metadata":{"k":3}})", 400, "metadata.k", ""},
       {"/v1/embeddings", R"({"input":"x","dimensions":3})", 400, "dimensions", "unsupported"},
       {"/v1/embeddings", R"({"input":"x","model":"other"})", 404, "model", "model_not_found"},
       {"/tokenize", R"({"prompt":5})", 400, "prompt", ""},
@@ -89,6 +94,118 @@ TEST_F(Errors, PromptsAreNeverTruncated) {
     EXPECT_EQ(error.param, param);
     EXPECT_NE(error.message.find("4096"), std::string::npos) << error.message;
     EXPECT_NE(error.message.find(std::to_string(count.as_int64())), std::string::npos) << error.message;
+  }
+}
+
+constexpr int64_t short_context = 96;
+
+class ShortContext : public test::OnSharedServer<ShortContext> {
+ public:
+  static serve::ServeOptions server_options() {
+    auto options = test::small_options();
+    options.max_context = short_context;
+    return options;
+  }
+
+ protected:
+  // The error of a prompt that is too long, which names the limit that holds.
+  test::ErrorShown overflow(std::string_view path, const std::string& body) {
+    const auto response = client_.post(path, body);
+    EXPECT_EQ(response.status, 400) << response.body;
+    test::ErrorShown error = test::error_of(response);
+    EXPECT_NE(error.message.find(fmt::format("the context takes {}", short_context)), std::string::npos)
+        << error.message;
+    return error;
+  }
+};
+
+std::string words(int count) {
+  std::string text;
+  for (int i = 0; i < count; ++i)
+    text += "x1 ";
+  return text;
+}
+
+// Whether a prompt is counted, or only found to be too long whatever it says.
+TEST_F(ShortContext, IsTheLimitThatErrorsName) {
+  std::string tools;
+  for (int i = 0; i < 200; ++i) {
+    tools += fmt::format(R"({}{{"type":"function","function":{{"name":"f{}","description":"{}"}}}})", i == 0 ? "" : ",",
+                         i, words(20));
+  }
+  const std::string ask = R"("messages":[{"role":"user","content":"x"}])";
+  const test::ErrorShown estimated = overflow("/v1/chat/completions", "{" + ask + R"(,"tools":[)" + tools + "]}");
+  EXPECT_NE(estimated.message.find("at least "), std::string::npos) << estimated.message;
+  for (const int count : {100, 20'000}) {
+    const std::string text = words(count);
+    EXPECT_EQ(overflow("/v1/completions", R"({"prompt":")" + text + R"("})").param, "prompt");
+    EXPECT_EQ(overflow("/v1/embeddings", R"({"input":")" + text + R"("})").param, "input");
+    EXPECT_EQ(overflow("/v1/responses", R"({"input":")" + text + R"("})").param, "input");
+    EXPECT_EQ(
+        overflow("/v1/messages", R"({"max_tokens":1,"messages":[{"role":"user","content":")" + text + R"("}]})").type,
+        "invalid_request_error");
+  }
+}
+
+TEST_F(ShortContext, WhatStandsBeforeTheConversationIsNamed) {
+  for (const int count : {100, 20'000}) {
+    const std::string text = words(count);
+    for (const std::string truncation : {"auto", "disabled"}) {
+      const std::string body = fmt::format(R"("truncation":"{}")", truncation);
+      const auto error =
+          overflow("/v1/responses", fmt::format(R"({{{},"instructions":"{}","input":"x"}})", body, text));
+      EXPECT_EQ(error.param, "instructions") << error.message;
+      EXPECT_NE(error.message.find("'instructions' alone has "), std::string::npos) << error.message;
+      EXPECT_EQ(error.code, "context_length_exceeded");
+      EXPECT_EQ(overflow("/v1/responses", fmt::format(R"({{{},"instructions":"Hi","input":"{}"}})", body, text)).param,
+                "input");
+    }
+    const auto error =
+        overflow("/v1/messages",
+                 fmt::format(R"({{"max_tokens":1,"system":"{}","messages":[{{"role":"user","content":"x"}}]}})", text));
+    EXPECT_NE(error.message.find("'system' alone has "), std::string::npos) << error.message;
+  }
+}
+
+// Clients of agents ask for more than there is; they get what there is.
+TEST_F(ShortContext, EndsAnswersThatMayBeLonger) {
+  const std::string said = R"("temperature":0,"messages":[{"role":"user","content":"import os\n\ndef main():\n"}])";
+  const auto chat = test::parse_object(
+      client_.post("/v1/chat/completions", "{" + said + R"(,"max_tokens":1000000,"ignore_eos":true})"));
+  EXPECT_EQ(chat.at("choices").at(0).at("finish_reason"), "length");
+  EXPECT_EQ(chat.at("usage").at("total_tokens"), short_context);
+  const auto completion = test::parse_object(client_.post(
+      "/v1/completions", R"({"prompt":"import os\n","max_tokens":1000000,"temperature":0,"ignore_eos":true})"));
+  EXPECT_EQ(completion.at("choices").at(0).at("finish_reason"), "length");
+  EXPECT_EQ(completion.at("usage").at("total_tokens"), short_context);
+  const auto message = test::parse_object(client_.post("/v1/messages", "{" + said + R"(,"max_tokens":1000000})"));
+  EXPECT_EQ(message.at("stop_reason"), "model_context_window_exceeded");
+  const auto response = test::parse_object(client_.post(
+      "/v1/responses", R"({"temperature":0,"max_output_tokens":1000000,"input":"import os\n\ndef main():\n"})"));
+  EXPECT_EQ(response.at("status"), "incomplete");
+  EXPECT_EQ(response.at("incomplete_details").at("reason"), "max_output_tokens");
+  EXPECT_EQ(response.at("usage").at("total_tokens"), short_context);
+}
+
+TEST_F(Errors, CallsAndResultsThatDoNotBelongTogether) {
+  const std::string user = R"({"role":"user","content":"x"})";
+  for (const auto& [path, body, words_of_it] : std::vector<std::array<std::string, 3>>{
+           {"/v1/chat/completions",
+            R"({"messages":[)" + user + R"(,{"role":"tool","tool_call_id":"a","content":"A"}]})", "tool_calls"},
+           {"/v1/chat/completions",
+            R"({"messages":[)" + user + R"(,{"role":"assistant","tool_calls":[{"id":"a","type":"function",
+               "function":{"name":"f","arguments":"{}"}}]}]})",
+            "\"a\""},
+           {"/v1/responses", R"({"input":[{"type":"function_call","call_id":"a","name":"f","arguments":"{}"}]})",
+            "\"a\""},
+           {"/v1/messages",
+            R"({"max_tokens":1,"messages":[)" + user +
+                R"(,{"role":"assistant","content":[{"type":"tool_use","id":"a","name":"f","input":{}}]},)" + user +
+                "]}",
+            "\"a\""}}) {
+    const auto response = client_.post(path, body);
+    EXPECT_EQ(response.status, 400) << path << " " << body;
+    EXPECT_NE(test::error_of(response).message.find(words_of_it), std::string::npos) << response.body;
   }
 }
 

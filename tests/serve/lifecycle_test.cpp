@@ -1,11 +1,14 @@
 // Loading, full queues, vanishing clients, draining.
 #include <atomic>
+#include <filesystem>
 #include <future>
+#include <iterator>
 #include <string>
 #include <thread>
 
 #include <gtest/gtest.h>
 
+#include "base/file.hpp"
 #include "base/log.hpp"
 #include "live_server.hpp"
 #include "temporary_folder.hpp"
@@ -146,6 +149,50 @@ TEST(Drain, FinishesWhatRunsAndRefusesWhatComes) {
   EXPECT_EQ(events.back(), "[DONE]");
   EXPECT_EQ(parse_object(events[events.size() - 2]).at("usage").at("completion_tokens"), 120);
   EXPECT_TRUE(live.server().stop(std::chrono::seconds(30)));
+}
+
+// A path that was mistyped must not cost the file that stands there.
+TEST(PrefixFile, LeavesWhatIsNotItsOwn) {
+  const test::TemporaryFolder folder;
+  const auto notes = folder.path() / "notes.txt";
+  ASSERT_TRUE(base::write_file(notes, "years of work"));
+  std::filesystem::create_directory(folder.path() / "papers");
+  for (const auto& path : {notes, folder.path() / "papers"}) {
+    auto options = test::small_options();
+    options.prefix_file = path.string();
+    test::LiveServer live(options);
+    EXPECT_EQ(live.client().post("/v1/completions", R"({"prompt":"import os\n","max_tokens":1})").status, 200);
+    EXPECT_TRUE(live.server().stop(std::chrono::seconds(30)));
+  }
+  EXPECT_EQ(*base::read_file(notes), "years of work");
+  EXPECT_TRUE(std::filesystem::is_empty(folder.path() / "papers"));
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 2) << "nothing was left behind";
+}
+
+TEST(PrefixFile, ReplacesWhatIsItsOwnOrEmpty) {
+  const test::TemporaryFolder folder;
+  const auto path = folder.path() / "prefixes";
+  for (const std::string content : {"", "TMPREFIX of another time"}) {
+    ASSERT_TRUE(base::write_file(path, content));
+    auto options = test::small_options();
+    options.prefix_file = path.string();
+    test::LiveServer live(options);
+    EXPECT_TRUE(live.server().stop(std::chrono::seconds(30)));
+    const std::string kept = *base::read_file(path);
+    EXPECT_TRUE(kept.starts_with("TMPREFIX"));
+    EXPECT_NE(kept, content);
+  }
+}
+
+TEST(PrefixFile, StopsTheStartWhereNoneCanBeMade) {
+  auto options = test::small_options();
+  options.prefix_file = "/no/such/folder/prefixes";
+  auto server = serve::Server::start(options);
+  ASSERT_TRUE(server) << server.error().to_string();
+  const auto served = (*server)->serve(test::load_nano_coder(options));
+  ASSERT_FALSE(served);
+  EXPECT_EQ(served.error().param(), "engine.prefix_file");
+  EXPECT_NE(served.error().to_string().find("/no/such/folder"), std::string::npos);
 }
 
 TEST(Stop, WaitsForARunningStream) {

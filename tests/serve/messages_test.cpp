@@ -31,6 +31,29 @@ TEST_F(Messages, AnswerAsChatDoes) {
       chat.at("usage").at("prompt_tokens").as_int64());
 }
 
+// Clients read at the start what the cache held, and at the end.
+TEST_F(Messages, AStreamTellsAtItsStartWhatTheCacheHeld) {
+  std::string text;
+  for (int i = 0; i < 60; ++i)
+    text += "x1 = 2\\n";
+  const std::string body =
+      R"({"max_tokens":4,"temperature":0,"stream":true,"messages":[{"role":"user","content":")" + text + R"("}]})";
+  const int64_t prompt = parse_object(client_.post("/v1/messages/count_tokens", body)).at("input_tokens").as_int64();
+  for (const bool warm : {false, true}) {
+    const auto events = client_.stream("/v1/messages", body);
+    const object start = parse_object(events.front());
+    ASSERT_EQ(start.at("type"), "message_start");
+    const object& told = start.at("message").at("usage").as_object();
+    const int64_t cached = told.at("cache_read_input_tokens").as_int64();
+    EXPECT_EQ(cached > 0, warm);
+    EXPECT_EQ(told.at("input_tokens").as_int64() + cached, prompt);
+    const object end = parse_object(events.at(events.size() - 2));
+    ASSERT_EQ(end.at("type"), "message_delta");
+    EXPECT_EQ(end.at("usage").at("cache_read_input_tokens"), cached);
+    EXPECT_EQ(end.at("usage").at("input_tokens"), told.at("input_tokens"));
+  }
+}
+
 TEST_F(Messages, CountTokensCountsWhatAMessageUses) {
   const object counted = parse_object(client_.post("/v1/messages/count_tokens", asked));
   const object usage = parse_object(client_.post("/v1/messages", asked)).at("usage").as_object();
@@ -81,6 +104,7 @@ TEST(MessagesKeys, MayComeAsXApiKey) {
   const auto large = client.post("/v1/messages", std::string(5000, 'x'), {{"x-api-key", "secret"}});
   EXPECT_EQ(large.status, 413);
   EXPECT_EQ(parse_object(large).at("error").at("type"), "request_too_large");
+  EXPECT_EQ(parse_object(large).at("request_id"), test::json::value(*large.headers.find("request-id")));
 }
 
 }  // namespace

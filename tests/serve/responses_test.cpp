@@ -67,6 +67,11 @@ TEST_F(Responses, AreKeptUntilDeleted) {
   EXPECT_EQ(items.at("has_more"), false);
   EXPECT_EQ(client_.get(path + "/input_items?limit=0").status, 400);
   EXPECT_EQ(client_.get(path + "/input_items?after=nothing").status, 400);
+  for (const char* order : {"asc", "desc", ""})
+    EXPECT_EQ(client_.get(path + "/input_items?order=" + order).status, 200);
+  const auto disordered = client_.get(path + "/input_items?order=foo");
+  EXPECT_EQ(disordered.status, 400);
+  EXPECT_EQ(test::error_of(disordered).param, "order");
   const std::string item(first.at("output").at(0).at("id").as_string());
   const std::string reference = R"("input":[{"type":"item_reference","id":")" + item + R"("},
                                             {"role":"user","content":"x"}])";
@@ -105,6 +110,8 @@ TEST_F(Responses, AStreamIsKeptBeforeItEnds) {
 TEST_F(Responses, ErrorsNameTheParameter) {
   for (const auto& [more, param] : std::vector<std::pair<std::string, std::string>>{
            {R"("input":[])", "input"},
+           {R"("input":"x","metadata":{"k":1})", "metadata.k"},
+           {R"("input":"x","user":3)", "user"},
            {R"("input":"x","background":true)", "background"},
            {R"("input":"x","tools":[{"type":"web_search"}])", "tools[0].type"},
            {R"("input":[{"role":"user","content":[{"type":"input_image"}]}])", "input[0].content[0].type"},

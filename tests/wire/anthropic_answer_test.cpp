@@ -30,6 +30,8 @@ std::vector<json::object> events_of(std::string_view stream) {
 
 std::vector<Event> thinking_text_and_two_calls() {
   std::vector<Event> events(7);
+  for (Event& event : events)
+    event.cached_tokens = usage.cached_tokens;
   events[0].reasoning = "Let me ";
   events[1].reasoning = "see.";
   events[1].text = "I ";
@@ -68,6 +70,7 @@ TEST(MessagesStream, SendsBlockAfterBlock) {
   MessagesAnswer answer({.max_tokens = 100, .thinking = true}, info);
   std::string out;
   answer.open_stream(out);
+  EXPECT_EQ(out, "") << "what the cache held is known with the first token";
   for (const Event& event : thinking_text_and_two_calls())
     answer.stream(event, out);
   answer.finish_stream(usage, out);
@@ -96,7 +99,8 @@ message_stop
   EXPECT_EQ(message.at("id"), "msg_1");
   EXPECT_EQ(message.at("role"), "assistant");
   EXPECT_EQ(message.at("content"), json::array());
-  EXPECT_EQ(message.at("usage").at("input_tokens"), 12);
+  EXPECT_EQ(message.at("usage").at("input_tokens"), 4);
+  EXPECT_EQ(message.at("usage").at("cache_read_input_tokens"), 8);
   EXPECT_EQ(events[4].at("delta").at("type"), "signature_delta");
   EXPECT_FALSE(events[4].at("delta").at("signature").as_string().empty());
   EXPECT_EQ(events[10].at("content_block").at("id"), "t1");
@@ -122,12 +126,23 @@ TEST(MessagesStream, MayHideThinking) {
 TEST(MessagesStream, EndsAfterAnError) {
   MessagesAnswer answer({.max_tokens = 100, .thinking = true}, info);
   std::string out;
+  answer.stream(Event(), out);
   answer.keep_alive(out);
   answer.fail_stream(base::Error(base::ErrorCode::unavailable, "stopping"), out);
   const auto events = events_of(out);
-  ASSERT_EQ(events.size(), 2u);
-  EXPECT_EQ(events[0].at("type"), "ping");
-  EXPECT_EQ(events[1].at("error"), (json::value{{"type", "overloaded_error"}, {"message", "stopping"}}));
+  ASSERT_EQ(events.size(), 3u);
+  EXPECT_EQ(events[1].at("type"), "ping");
+  EXPECT_EQ(events[2].at("error"), (json::value{{"type", "overloaded_error"}, {"message", "stopping"}}));
+}
+
+// Clients expect no event before message_start, and comments are none.
+TEST(MessagesStream, KeepsAliveByCommentsUntilItStarts) {
+  MessagesAnswer answer({.max_tokens = 100, .thinking = true}, info);
+  std::string out;
+  answer.keep_alive(out);
+  EXPECT_EQ(out, ": waiting\n\n");
+  answer.finish_stream(usage, out);
+  EXPECT_EQ(summary(events_of(out)), "message_start\nmessage_delta\nmessage_stop\n");
 }
 
 TEST(Message, HoldsTheSameBlocks) {

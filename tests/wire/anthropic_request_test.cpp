@@ -111,13 +111,48 @@ TEST(MessagesRequest, NamesThePlaceOfAFault) {
   EXPECT_EQ(fault(with(R"("temperature":1.5)")), "temperature");
   EXPECT_EQ(fault(with(R"("top_p":0)")), "top_p");
   EXPECT_EQ(fault(with(R"("stop_sequences":[""])")), "stop_sequences");
+  EXPECT_EQ(fault(with(R"("metadata":"u")")), "metadata");
+  EXPECT_EQ(fault(with(R"("metadata":{"user_id":7})")), "metadata.user_id");
+  EXPECT_EQ(fault(with(R"("metadata":{"user_id":null,"more":7})")), "(none)");
   EXPECT_EQ(fault(with(R"("thinking":{"type":"enabled"})")), "thinking.budget_tokens");
   EXPECT_EQ(fault(with(R"("thinking":{"type":"enabled","budget_tokens":9})")), "thinking.budget_tokens");
+  EXPECT_EQ(fault(with(R"("thinking":{"type":"enabled","budget_tokens":0})")), "thinking.budget_tokens");
+  EXPECT_EQ(fault(with(R"("thinking":{"type":"enabled","budget_tokens":1})")), "(none)")
+      << "contexts may be small here";
   EXPECT_EQ(fault(with(R"("thinking":{"type":"perhaps"})")), "thinking.type");
   EXPECT_EQ(fault(with(R"("output_config":{"format":{"type":"xml"}})")), "output_config.format.type");
   EXPECT_EQ(fault(with(R"("output_config":{"format":{"type":"json_schema"}})")), "output_config.format.schema");
   for (const char* body : {"", "[]", "{", "\xff"})
     EXPECT_FALSE(parse_messages_request(body)) << body;
+}
+
+TEST(MessagesRequest, WantsEveryCallAnsweredInTheTurnBehindIt) {
+  const std::string ask = R"({"role":"user","content":"x"},)";
+  const std::string call = R"({"type":"tool_use","id":"a","name":"f","input":{}})";
+  const std::string calls = R"({"role":"assistant","content":[{"type":"text","text":"I look."},)" + call +
+                            R"(,{"type":"tool_use","id":"b","name":"g","input":{}}]},)";
+  const std::string a = R"({"type":"tool_result","tool_use_id":"a","content":"A"})";
+  const std::string b = R"({"type":"tool_result","tool_use_id":"b"})";
+  const auto user = [](const std::string& blocks) { return R"({"role":"user","content":[)" + blocks + "]}"; };
+  EXPECT_EQ(fault(turns(ask + calls + user(b + "," + a))), "(none)");
+  EXPECT_EQ(fault(turns(ask + calls + user(a) + "," + user(b))), "(none)") << "turns of one role are one";
+  EXPECT_EQ(fault(turns(ask + calls + user(a))), "messages[1].content[2]");
+  EXPECT_EQ(fault(turns(ask + calls + R"({"role":"user","content":"never mind"})")), "messages[1].content[1]");
+  EXPECT_EQ(fault(turns(ask + calls + user(a) + R"(,{"role":"assistant","content":"so"},)" + user(b))),
+            "messages[1].content[2]");
+  const std::string later = ask + calls + user(a + "," + b) + R"(,{"role":"assistant","content":"So."},)";
+  EXPECT_EQ(fault(turns(later + user(R"({"type":"text","text":"and?"})"))), "(none)");
+  EXPECT_EQ(fault(turns(later + user(a))), "messages[4].content[0].tool_use_id") << "of an earlier turn";
+  EXPECT_TRUE(ask_count_tokens(turns(ask + calls + user(a + "," + b))));
+}
+
+TEST(MessagesRequest, TakesTheSystemsWordsBetweenTurns) {
+  const GenerateRequest request = parsed(R"({"max_tokens":9,"system":"One.","messages":[{"role":"user","content":"x"},
+                {"role":"assistant","content":"y"},{"role":"system","content":"Two."},{"role":"user","content":"z"}]})");
+  ASSERT_EQ(request.messages.size(), 5u);
+  EXPECT_EQ(request.messages[3], (json::value{{"role", "system"}, {"content", "Two."}}));
+  EXPECT_EQ(request.system_param, "system");
+  EXPECT_EQ(parsed(with(R"("model":"m")")).system_param, "");
 }
 
 TEST(MessagesRequest, RefusesWhatIsNotSupportedByItsPlace) {

@@ -67,6 +67,7 @@ TEST(ErrorBody, AnthropicsPathsHaveAnthropicsWords) {
   EXPECT_EQ(type(ErrorCode::timeout), "timeout_error");
   EXPECT_EQ(type(ErrorCode::cancelled), "api_error");
   EXPECT_EQ(type(ErrorCode::internal), "api_error");
+  EXPECT_EQ(anthropic_error_body(408, "x", "").at("error").at("type"), "timeout_error");
 }
 
 }  // namespace

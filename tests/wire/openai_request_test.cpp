@@ -1,6 +1,7 @@
 #include "wire/openai_request.hpp"
 
 #include <string>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -123,6 +124,98 @@ TEST(ChatRequest, ChecksMessages) {
   EXPECT_EQ(call_fault(R"({"function":{}})"), "messages[0].tool_calls[0].function.name");
   EXPECT_EQ(call_fault(R"({"id":1,"function":{"name":"f"}})"), "messages[0].tool_calls[0].id");
   EXPECT_EQ(call_fault(R"({"type":"custom","custom":{"name":"f"}})"), "messages[0].tool_calls[0].type");
+}
+
+// The parameter that a chat whose messages these are is refused for, the user's first words standing before them.
+std::string rounds_fault(const std::string& messages) {
+  const std::string body = R"({"messages":[{"role":"user","content":"a"},)" + messages + "]}";
+  EXPECT_TRUE(parse_chat_request(body)) << body;  // the beginning of a prompt may end anywhere
+  const auto asked = ask_chat(body);
+  return asked ? "(none)" : asked.error().param();
+}
+// The assistant's calls, by their ids, and the result of one.
+std::string calls_of(const std::vector<std::string>& ids) {
+  std::string calls;
+  for (const std::string& id : ids)
+    calls += (calls.empty() ? "" : ",") + (R"({"id":")" + id) + R"(","type":"function","function":{"name":"f"}})";
+  return R"({"role":"assistant","tool_calls":[)" + calls + "]}";
+}
+std::string result_of(const std::string& id) {
+  return R"({"role":"tool","tool_call_id":")" + id + R"(","content":"x"})";
+}
+
+TEST(ChatRequest, WantsCallsAndResultsTogether) {
+  const std::string said = R"({"role":"user","content":"b"})";
+  EXPECT_EQ(rounds_fault(calls_of({"1", "2"}) + "," + result_of("2") + "," + result_of("1") + "," + said), "(none)");
+  EXPECT_EQ(rounds_fault(calls_of({"1"}) + "," + result_of("1") + "," + calls_of({"2"}) + "," + result_of("2")),
+            "(none)");
+  EXPECT_EQ(rounds_fault(calls_of({})), "(none)");
+  // A result without a call.
+  EXPECT_EQ(rounds_fault(result_of("1")), "messages[1].role");
+  EXPECT_EQ(rounds_fault(calls_of({"1"}) + "," + result_of("1") + "," + said + "," + result_of("1")),
+            "messages[4].role");
+  EXPECT_EQ(rounds_fault(calls_of({"1"}) + "," + result_of("2")), "messages[2].tool_call_id");
+  EXPECT_EQ(rounds_fault(calls_of({"1"}) + R"(,{"role":"tool","tool_call_id":1,"content":"x"})"),
+            "messages[2].tool_call_id");
+  // A call without a result.
+  EXPECT_EQ(rounds_fault(calls_of({"1"})), "messages[1].tool_calls");
+  EXPECT_EQ(rounds_fault(calls_of({"1", "2"}) + "," + result_of("1")), "messages[1].tool_calls");
+  EXPECT_EQ(rounds_fault(calls_of({"1"}) + "," + said + "," + result_of("1")), "messages[1].tool_calls");
+  const auto error = ask_chat(R"({"messages":[{"role":"user","content":"a"},)" + calls_of({"one", "two"}) + "," +
+                              result_of("one") + "]}")
+                         .error();
+  EXPECT_NE(error.message().find("\"two\""), std::string::npos) << error.message();
+}
+
+TEST(ChatRequest, TakesCallsAndResultsWithoutIds) {
+  const std::string calls = R"({"role":"assistant","tool_calls":[{"function":{"name":"f"}},
+                              {"id":"","function":{"name":"g"}}]})";
+  const std::string result = R"({"role":"tool","content":"x"})";
+  EXPECT_EQ(rounds_fault(calls), "(none)");
+  EXPECT_EQ(rounds_fault(calls + "," + result_of("any")), "(none)");
+  EXPECT_EQ(rounds_fault(calls_of({"1", "2"}) + "," + result + "," + result), "(none)");
+  EXPECT_EQ(rounds_fault(calls_of({"1", "2"}) + "," + result), "messages[1].tool_calls");
+  EXPECT_EQ(rounds_fault(result), "messages[1].role");
+  // The older words go together by names.
+  EXPECT_EQ(rounds_fault(R"({"role":"function","name":"f","content":"x"})"), "(none)");
+  EXPECT_EQ(rounds_fault(R"({"role":"assistant","function_call":{"name":"f","arguments":"{}"}})"), "(none)");
+}
+
+// A model's call that a limit cut off is no JSON; the conversation goes on all the same.
+TEST(ChatRequest, TakesArgumentsThatAreNoJsonAsText) {
+  const auto parsed = parse_chat_request(
+      R"({"messages":[{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":"{\"a\": \"b"}},
+          {"function":{"name":"f","arguments":"[1]"}},{"function":{"name":"f","arguments":{"a":1}}}]}]})");
+  ASSERT_TRUE(parsed) << parsed.error().to_string();
+  const json::value& calls = parsed->messages[0].at("tool_calls");
+  EXPECT_EQ(calls.at(0).at("function").at("arguments"), json::value("{\"a\": \"b"));
+  EXPECT_EQ(calls.at(1).at("function").at("arguments"), json::value("[1]"));
+  EXPECT_EQ(calls.at(2).at("function").at("arguments"), (json::value{{"a", 1}}));
+  EXPECT_EQ(chat_fault(R"({"messages":[{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":5}}]}]})"),
+            "messages[0].tool_calls[0].function.arguments");
+}
+
+TEST(ChatRequest, ChecksWhatClientsNote) {
+  for (const char* name : {"user", "safety_identifier", "prompt_cache_key"}) {
+    const std::string field = "\"" + std::string(name) + "\":";
+    EXPECT_EQ(chat_fault(chat(field + "\"x\"")), "(none)");
+    EXPECT_EQ(chat_fault(chat(field + "null")), "(none)");
+    EXPECT_EQ(chat_fault(chat(field + "3")), name);
+    EXPECT_EQ(completion_fault(completion(field + "3")), name);
+  }
+  EXPECT_EQ(chat_fault(chat(R"("metadata":{"k":"v"},"store":true)")), "(none)");
+  EXPECT_EQ(chat_fault(chat(R"("metadata":{"k":3})")), "metadata.k");
+  EXPECT_EQ(parse_embedding_request(R"({"input":"a","user":3})").error().param(), "user");
+}
+
+TEST(ChatRequest, SaysRangesAndNumbersAlike) {
+  const auto message = [](std::string_view more) { return parse_chat_request(chat(more)).error().message(); };
+  EXPECT_EQ(message(R"("temperature":2.25)"), "'temperature' must be a number from 0 to 2, not 2.25");
+  EXPECT_EQ(message(R"("top_p":0)"), "'top_p' must be a number above 0 and at most 1, not 0");
+  EXPECT_EQ(message(R"("top_p":1.1)"), "'top_p' must be a number above 0 and at most 1, not 1.1");
+  EXPECT_EQ(message(R"("top_p":"x")"), "'top_p' must be a number above 0 and at most 1, not \"x\"");
+  EXPECT_EQ(message(R"("n":1.5)"), "'n' must be an integer from 1 to 128, not 1.5");
+  EXPECT_EQ(message(R"("frequency_penalty":1e300)"), "'frequency_penalty' must be a number from -2 to 2, not 1e+300");
 }
 
 TEST(ChatRequest, BringsMessagesIntoTheTemplatesForm) {
@@ -361,6 +454,12 @@ TEST(EmbeddingRequest, ReadsInputsAndFormat) {
   EXPECT_EQ(parsed->inputs.size(), 2u);
   EXPECT_TRUE(parsed->base64);
   EXPECT_EQ(parse_embedding_request("{}").error().param(), "input");
+  EXPECT_EQ(parse_embedding_request(R"({"input":""})").error().param(), "input");
+  EXPECT_EQ(parse_embedding_request(R"({"input":[]})").error().param(), "input");
+  EXPECT_EQ(parse_embedding_request(R"({"input":[""]})").error().param(), "input");
+  EXPECT_EQ(parse_embedding_request(R"({"input":["a",""]})").error().param(), "input[1]");
+  EXPECT_EQ(parse_embedding_request(R"({"input":[[1],[]]})").error().param(), "input[1]");
+  EXPECT_TRUE(parse_embedding_request(R"({"input":" "})"));
   EXPECT_EQ(parse_embedding_request(R"({"input":"a","encoding_format":"hex"})").error().param(), "encoding_format");
 }
 

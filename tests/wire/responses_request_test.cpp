@@ -117,6 +117,48 @@ TEST(ResponsesRequest, JoinsWhatWasBefore) {
   EXPECT_EQ(fault(items(R"({"type":"item_reference","id":"gone"})")), "input[0].id");
 }
 
+TEST(ResponsesRequest, WantsEveryCallAnswered) {
+  const std::string call = R"({"type":"function_call","call_id":"c","name":"f","arguments":"{}"})";
+  const std::string other = R"({"type":"function_call","call_id":"d","name":"f","arguments":"{}"})";
+  const auto output = [](const std::string& id) {
+    return R"({"type":"function_call_output","call_id":")" + id + R"(","output":"x"})";
+  };
+  EXPECT_EQ(fault(items(call)), "input");
+  EXPECT_EQ(fault(items(call + R"(,{"role":"user","content":"never mind"})")), "input");
+  EXPECT_EQ(fault(items(call + "," + other + "," + output("d"))), "input");
+  EXPECT_EQ(fault(items(call + "," + other + "," + output("d") + "," + output("c"))), "(none)");
+  EXPECT_EQ(fault(items(call + R"(,{"role":"user","content":"wait"},)" + output("c"))), "(none)");
+  const auto error = ask(items(other + "," + call + "," + output("d"))).error();
+  EXPECT_NE(error.message().find("'input[1]'"), std::string::npos) << error.message();
+  EXPECT_NE(error.message().find("\"c\""), std::string::npos) << error.message();
+  // The call may be the response's that this one follows.
+  const json::array earlier{
+      json::object{{"type", "function_call"}, {"id", "fc1"}, {"call_id", "c"}, {"name", "look"}, {"arguments", "{}"}}};
+  EXPECT_EQ(ask(items(R"({"role":"user","content":"x"})"), earlier).error().param(), "input");
+  EXPECT_TRUE(ask(items(output("c")), earlier));
+}
+
+TEST(ResponsesRequest, TakesMetadataAsOpenAiDoes) {
+  std::string most;
+  for (int i = 0; i < 16; ++i)
+    most += (i == 0 ? "\"" : ",\"") + std::to_string(i) + R"(":"x")";
+  const auto metadata = [](const std::string& pairs) { return fault(with("\"metadata\":{" + pairs + "}")); };
+  const auto repeated = [](std::string_view character, int count) {
+    std::string text;
+    for (int i = 0; i < count; ++i)
+      text += character;
+    return text;
+  };
+  EXPECT_EQ(metadata(most), "(none)");
+  EXPECT_EQ(metadata(most + R"(,"17":"x")"), "metadata");
+  EXPECT_EQ(metadata("\"" + repeated("\u00e9", 64) + "\":\"" + repeated("\u65e5", 512) + "\""), "(none)");
+  EXPECT_EQ(metadata("\"" + repeated("k", 65) + "\":\"x\""), "metadata");
+  EXPECT_EQ(metadata("\"k\":\"" + repeated("x", 513) + "\""), "metadata.k");
+  for (const char* value : {"1", "true", "null", "[]", "{}"})
+    EXPECT_EQ(metadata(std::string("\"k\":") + value), "metadata.k");
+  EXPECT_EQ(fault(with(R"("metadata":null)")), "(none)");
+}
+
 TEST(ResponsesRequest, NamesThePlaceOfAFault) {
   EXPECT_EQ(fault("{}"), "input");
   EXPECT_EQ(fault(R"({"input":5})"), "input");

@@ -218,6 +218,73 @@ TEST_F(RequestTest, HalfClosedClientsGetQuickAnswers) {
   EXPECT_EQ(body_of(client.read_all()), "hello");
 }
 
+// What no handler answers is told in the words of the path's dialect, and has an id like everything else.
+struct Refusal {
+  std::string before;  // the path
+  std::string behind;
+  int status;
+  bool named;  // by the caller: the head was read
+  std::string type;
+};
+
+void expect_named(const std::string& answer, const Refusal& refusal, bool anthropic) {
+  EXPECT_TRUE(begins(answer, "HTTP/1.1 " + std::to_string(refusal.status) + " "));
+  const size_t at = answer.find("X-Request-Id: ");
+  ASSERT_NE(at, std::string::npos) << answer;
+  const std::string id = answer.substr(at + 14, answer.find('\r', at) - at - 14);
+  EXPECT_EQ(id == "mine", refusal.named) << answer;
+  const auto body = base::parse_json(body_of(answer));
+  ASSERT_TRUE(body) << answer;
+  if (anthropic) {
+    EXPECT_EQ(body->at("type"), "error");
+    EXPECT_EQ(body->at("error").at("type"), base::json::value(refusal.type));
+    EXPECT_EQ(body->at("request_id"), base::json::value(id)) << answer;
+    EXPECT_TRUE(holds(answer, "\r\nRequest-Id: " + id + "\r\n"));
+  } else {
+    EXPECT_TRUE(body->at("error").as_object().contains("param")) << answer;
+    EXPECT_TRUE(lacks(answer, "\r\nRequest-Id: "));
+  }
+}
+
+constexpr std::string_view named_head = " HTTP/1.1\r\nHost: h\r\nX-Request-Id: mine\r\n";
+
+TEST_F(RequestTest, RefusalsAreNamedInTheWordsOfTheirDialect) {
+  const auto unheard = [](Exchange&) -> awaitable<void> { co_return; };
+  options_.max_header_bytes = 1024;
+  options_.max_body_bytes = 1000;
+  for (const char* path : {"/v1/messages", "/v1/chat/completions"})
+    router_.add("POST", path, unheard);
+  start();
+  const std::string head(named_head);
+  const std::string last = head + "Connection: close\r\n\r\n";
+  for (const Refusal& refusal : {
+           Refusal{"POST ", head + "Content-Length: 1001\r\n\r\n", 413, true, "request_too_large"},
+           Refusal{"POST ", "?beta=true" + head + "Content-Length: 1001\r\n\r\n", 413, true, "request_too_large"},
+           Refusal{"POST http://h", head + "Content-Length: 1001\r\n\r\n", 413, true, "request_too_large"},
+           Refusal{"POST ", head + "Transfer-Encoding: chunked\r\n\r\n3e9\r\n", 413, true, "request_too_large"},
+           Refusal{"POST ", head + "X: " + std::string(2000, 'x'), 431, false, "invalid_request_error"},
+           Refusal{"POST ", head + "Content-Length: x\r\n\r\n", 400, true, "invalid_request_error"},
+           Refusal{"POST ", head + "no colon\r\n\r\n", 400, true, "invalid_request_error"},
+           Refusal{"POST ", "/batches" + last, 404, true, "not_found_error"},
+           Refusal{"PUT ", last, 405, true, "invalid_request_error"},
+           Refusal{"POST ", last, 500, true, "api_error"},
+       }) {
+    for (const std::string path : {"/v1/messages", "/v1/chat/completions"})
+      expect_named(exchange_and_close(refusal.before + path + refusal.behind), refusal, path == "/v1/messages");
+  }
+}
+
+TEST_F(RequestTest, SoAreThoseThatComeTooSlowly) {
+  options_.header_timeout = std::chrono::milliseconds(30);
+  options_.body_timeout = std::chrono::milliseconds(30);
+  start();
+  const std::string head = "POST /v1/messages" + std::string(named_head);
+  expect_named(exchange_and_close(head + "X: y"), {{}, {}, 408, false, "timeout_error"}, true);
+  expect_named(exchange_and_close(head + "Content-Length: 5\r\n\r\nab"), {{}, {}, 408, true, "timeout_error"}, true);
+  // Before its first line is whole nobody knows what a request asks for.
+  expect_named(exchange_and_close("POST /v1/messages"), {{}, {}, 408, false, {}}, false);
+}
+
 TEST_F(RequestTest, UnknownPathsAndMethods) {
   start();
   RawClient client = connect();
