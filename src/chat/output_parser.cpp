@@ -32,6 +32,10 @@ void OutputParser::finish(Delta& out) {
   machine_->finish();
 }
 
+std::string_view OutputParser::waiting_content() const {
+  return machine_->writer().waiting_content();
+}
+
 int OutputParser::calls() const {
   return machine_->writer().calls();
 }

@@ -72,6 +72,8 @@ class OutputParser {
   // The output is over: what was held back comes out. Nothing may be fed afterwards.
   void finish(Delta& out);
 
+  // White space behind the content so far, which comes out if more content follows.
+  std::string_view waiting_content() const;
   // Calls announced so far.
   int calls() const;
   // Whether the last call announced has all of its arguments.

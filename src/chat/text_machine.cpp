@@ -71,8 +71,11 @@ void TextMachine::gather_triggers() {
   add(reasoning_triggers_, open, Trigger::Kind::reasoning_open, true);
   add(content_triggers_, open, Trigger::Kind::reasoning_open, true);
   if (!writer_.offers_tools()) return;
+  const bool first_only = format_.syntax.first_only;
   for (const std::string& text : call_triggers(format_.syntax)) {
-    add(content_triggers_, text, Trigger::Kind::call, false);
+    // Where a recipient is announced, the first call has no opening.
+    const bool opens = !first_only || format_.syntax.recipient.empty();
+    if (opens) add(content_triggers_, text, Trigger::Kind::call, first_only);
     if (format_.syntax.control) add(reasoning_triggers_, text, Trigger::Kind::call, false);
   }
   if (format_.syntax.bare) {

@@ -10,6 +10,7 @@
 
 #include <fmt/core.h>
 
+#include "serve/content_stops.hpp"
 #include "serve/tool_prompt.hpp"
 
 namespace tidemill::serve {
@@ -176,11 +177,13 @@ Result<EngineWork> engine_work(const LoadedModel& model, int64_t max_context, co
   settings.grammar = std::move(form.grammar);
   // Calls and reasoning may be spelled with control tokens; the reader takes them out of the text.
   settings.special_text = settings.special_text || form.reading.has_value();
-  // Stop strings are looked for in the content, not in reasoning or in how a call is spelled; where a call must come
-  // there is none.
+  // Where a call must come there is no content that could end.
   using Choice = wire::ToolChoice::Kind;
   if (request.tool_choice.kind == Choice::required || request.tool_choice.kind == Choice::named) settings.stop.clear();
-  if (form.reading) settings.quiet = quiet_of(*form.reading);
+  if (form.reading && !settings.stop.empty()) {
+    form.reading->stop = settings.stop;
+    settings.stop_watch = stop_watch(*form.reading);
+  }
   if (form.reading && request.reasoning_tokens) {
     settings.reasoning = reasoning_budget(model.tokenizer(), *form.reading, *request.reasoning_tokens);
   }

@@ -9,6 +9,7 @@
 
 #include "chat/output_parser.hpp"
 #include "engine/request.hpp"
+#include "serve/content_stops.hpp"
 #include "serve/reading_rules.hpp"
 #include "wire/request.hpp"
 
@@ -35,8 +36,12 @@ class OutputReader {
   void note(const chat::Delta& delta);
   void take_text(std::string_view text, PieceList& pieces);
   void take_end(engine::FinishReason finish, PieceList& pieces);
+  // Puts out what the parser has found, as far as no stop string ends it.
+  void put_out(chat::Delta& delta, PieceList& pieces);
 
+  const ReadingRules* rules_;
   std::optional<chat::OutputParser> parser_;
+  std::optional<ContentStops> stops_;  // where there are stop strings
   std::vector<std::string> triggers_;  // that begin a call
   bool must_call_ = false;
   int choice_;
