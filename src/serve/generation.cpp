@@ -106,10 +106,39 @@ std::optional<base::WallTime> time_of(const wire::GenerateRequest& request) {
   return base::WallTime(std::chrono::seconds(*request.now));
 }
 
-Result<ConversationPrompt> prompt_of(const LoadedModel& model, const wire::GenerateRequest& request) {
+Result<RenderedPrompt> rendered_prompt(const LoadedModel& model, const wire::GenerateRequest& request) {
   const ToldConversation told = tell_conversation(model.chat(), request);
-  TM_TRY(RenderedPrompt rendered,
-         model.chat().render(told.messages, told.variables, request.add_generation_prompt, time_of(request)));
+  return model.chat().render(told.messages, told.variables, request.add_generation_prompt, time_of(request));
+}
+
+// What the template has refused, with the message that it refuses: the first with which it does, where it takes those
+// before it. Other dialects' messages are not the template's.
+Error name_message(const LoadedModel& model, const wire::GenerateRequest& request, Error error) {
+  const bool refused = error.code() == ErrorCode::invalid_argument && model.chat().available();
+  if (!refused || request.dialect != wire::Dialect::chat) return error;
+  wire::GenerateRequest beginning = request;
+  const auto refuses = [&](size_t count) {
+    beginning.messages =
+        base::json::array(request.messages.begin(), request.messages.begin() + static_cast<ptrdiff_t>(count));
+    const auto rendered = rendered_prompt(model, beginning);
+    return !rendered && rendered.error().to_string() == error.to_string();
+  };
+  // So many messages are taken, so many are not.
+  size_t taken = 0;
+  size_t not_taken = request.messages.size();
+  while (taken + 1 < not_taken) {
+    const size_t middle = taken + (not_taken - taken) / 2;
+    (refuses(middle) ? not_taken : taken) = middle;
+  }
+  if (taken == 0) return error;  // perhaps it is no message's doing
+  const std::string place = fmt::format("messages[{}]", taken);
+  return std::move(error).wrap(place).with_param(place);
+}
+
+Result<ConversationPrompt> prompt_of(const LoadedModel& model, const wire::GenerateRequest& request) {
+  auto attempt = rendered_prompt(model, request);
+  if (!attempt) return name_message(model, request, std::move(attempt).error());
+  RenderedPrompt rendered = std::move(*attempt);
   if (!request.answer_begins.empty() && !model.chat().begin_answer(rendered, request.answer_begins)) {
     return Error(ErrorCode::invalid_argument, "the last message holds every one of the noncharacters U+FDD0 to U+FDEF")
         .with_param("messages");
@@ -153,6 +182,11 @@ Result<ConversationPrompt> fitted_prompt(const LoadedModel& model, int64_t conte
 }
 
 }  // namespace
+
+Result<std::vector<text::Token>> conversation_tokens(const LoadedModel& model, const wire::GenerateRequest& request) {
+  TM_TRY(ConversationPrompt prompt, prompt_of(model, request));
+  return std::move(prompt.tokens);
+}
 
 Result<EngineWork> engine_work(const LoadedModel& model, int64_t max_context, const wire::GenerateRequest& request,
                                const std::string& id) {

@@ -219,6 +219,20 @@ Result<void> parse_continuation(const JsonFields& fields, GenerateRequest& reque
   return {};
 }
 
+// How the chat template is to render the messages.
+Result<void> parse_rendering(const JsonFields& fields, GenerateRequest& request) {
+  TM_TRY(const auto generation_prompt, fields.boolean("add_generation_prompt"));
+  request.add_generation_prompt = generation_prompt.value_or(true);
+  TM_CHECK(parse_continuation(fields, request));
+  TM_TRY(const auto effort, fields.string("reasoning_effort"));
+  if (effort) set_reasoning_effort(*effort, request.template_variables);
+  TM_TRY(const json::object* variables, fields.object("chat_template_kwargs"));
+  if (variables == nullptr) return {};
+  for (const auto& [name, value] : *variables)
+    request.template_variables[name] = value;
+  return {};
+}
+
 }  // namespace
 
 Result<GenerateRequest> parse_chat_request(std::string_view body) {
@@ -247,17 +261,8 @@ Result<GenerateRequest> parse_chat_request(std::string_view body) {
   }
   request.top_logprobs = static_cast<int>(top_logprobs.value_or(0));
 
-  TM_TRY(const auto generation_prompt, fields.boolean("add_generation_prompt"));
-  request.add_generation_prompt = generation_prompt.value_or(true);
-  TM_CHECK(parse_continuation(fields, request));
+  TM_CHECK(parse_rendering(fields, request));
   TM_TRY(request.reasoning_tokens, fields.integer("thinking_token_budget", 0, max_int));
-  TM_TRY(const auto effort, fields.string("reasoning_effort"));
-  if (effort) set_reasoning_effort(*effort, request.template_variables);
-  TM_TRY(const json::object* variables, fields.object("chat_template_kwargs"));
-  if (variables != nullptr) {
-    for (const auto& [name, value] : *variables)
-      request.template_variables[name] = value;
-  }
   return request;
 }
 
@@ -327,7 +332,11 @@ Result<TokenizeRequest> parse_tokenize_request(std::string_view body) {
   TM_TRY(const auto model, fields.string("model"));
   request.model = model.value_or("");
   if (fields.find("messages") != nullptr) {
-    TM_TRY(request.messages, parse_messages(fields, "messages"));
+    GenerateRequest& conversation = request.conversation.emplace();
+    TM_TRY(conversation.messages, parse_messages(fields, "messages"));
+    TM_TRY(conversation.tools, parse_tools(fields));
+    TM_CHECK(check_tools(conversation.tools, {}, "tools"));
+    TM_CHECK(parse_rendering(fields, conversation));
   } else {
     // vLLM says "prompt", llama.cpp's server "content".
     const std::string_view name =

@@ -126,8 +126,8 @@ struct EmbeddingRequest {
 
 struct TokenizeRequest {
   std::string model;
-  std::string text;  // or, if there are messages, what the chat template makes of them
-  base::json::array messages;
+  std::string text;
+  std::optional<GenerateRequest> conversation;  // instead of `text`: the prompt of a chat, and what decides it
   bool add_special_tokens = true;
   bool parse_special = false;  // read special tokens that are written out in `text`
   bool with_pieces = false;    // also return each token's text

@@ -227,6 +227,54 @@ TEST_F(ChatPrompts, CallsReachTemplatesInTheFormTheyTake) {
       << text;
 }
 
+// A conversation goes on behind a call that a limit has cut off.
+TEST_F(ChatPrompts, ArgumentsThatAreNoObjectAreMended) {
+  const auto told = [](const serve::ChatPrompt& prompt, std::string_view arguments) {
+    wire::GenerateRequest request;
+    request.messages =
+        base::parse_json(R"([{"role":"user","content":"q"},{"role":"assistant","content":"","tool_calls":[
+        {"id":"callnumb1","type":"function","function":{"name":"f")" +
+                         std::string(arguments) + R"(}}]},
+        {"role":"tool","name":"f","tool_call_id":"callnumb1","content":"R"},{"role":"user","content":"go on"}])")
+            ->as_array();
+    const auto conversation = serve::tell_conversation(prompt, request);
+    const auto rendered = prompt.render(conversation.messages, conversation.variables);
+    return rendered ? rendered->text : rendered.error().to_string();
+  };
+  const std::string cut = R"(,"arguments":"{\"city\": \"Oslo\", \"unit\": \"Qwx")";
+  const serve::ChatPrompt objects = with(
+      "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}"
+      "{% for k, v in c.function.arguments.items() %}[{{ k }}={{ v }}]{% endfor %}{% endfor %};{% endfor %}");
+  for (const std::string_view none : {"", R"(,"arguments":"")", R"(,"arguments":" \n")", R"(,"arguments":null)",
+                                      R"(,"arguments":"so")", R"(,"arguments":[1])"})
+    EXPECT_EQ(told(objects, none), "q;;R;go on;") << none;
+  EXPECT_EQ(told(objects, cut), "q;[city=Oslo];R;go on;");
+  EXPECT_EQ(told(objects, R"(,"arguments":{"a":1})"), "q;[a=1];R;go on;");
+
+  const serve::ChatPrompt texts = with(
+      "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}"
+      "{{ '[' + c.function.arguments + ']' }}{% endfor %};{% endfor %}");
+  ASSERT_TRUE(texts.traits().arguments_as_text);
+  EXPECT_EQ(told(texts, R"(,"arguments":"")"), "q;[{}];R;go on;");
+  EXPECT_EQ(told(texts, R"(,"arguments":null)"), "q;[{}];R;go on;");
+  EXPECT_EQ(told(texts, cut), R"(q;[{"city": "Oslo", "unit": "Qwx];R;go on;)");
+
+  size_t seen = 0;
+  for (const std::string_view name :
+       {"GLM-4.7-Flash", "deepseek-ai-DeepSeek-V3.2", "stepfun-ai-Step-3.5-Flash", "Qwen-Qwen2.5-7B-Instruct"}) {
+    const std::filesystem::path file = test::data_root() / "templates" / (std::string(name) + ".jinja");
+    if (!std::filesystem::exists(file)) continue;
+    ++seen;
+    const serve::ChatPrompt prompt = with(*base::read_file(file));
+    EXPECT_NE(told(prompt, cut).find("Oslo"), std::string::npos) << name << ": " << told(prompt, cut);
+    EXPECT_EQ(told(prompt, cut).find("Qwx"), std::string::npos) << name;
+    for (const std::string_view none : {"", R"(,"arguments":"")", R"(,"arguments":null)"})
+      EXPECT_EQ(told(prompt, none), told(prompt, R"(,"arguments":{})")) << name << none;
+    EXPECT_NE(told(prompt, "").find("go on"), std::string::npos) << name << ": " << told(prompt, "");
+  }
+  if (seen == 0) GTEST_SKIP() << "no templates of TIDEMILL_DATA";
+}
+
 TEST(ModelLoading, RefusesABrokenTemplateFileAndTakesAGoodOne) {
   const test::TemporaryFolder folder;
   auto options = serve::model_options(test::small_options());

@@ -371,7 +371,20 @@ TEST(TokenizeRequest, TakesTextOrMessages) {
   EXPECT_FALSE(text->add_special_tokens);
   const auto messages = parse_tokenize_request("{" + std::string(hello) + "}");
   ASSERT_TRUE(messages);
-  EXPECT_EQ(messages->messages.size(), 1u);
+  EXPECT_FALSE(text->conversation);
+  ASSERT_TRUE(messages->conversation);
+  EXPECT_EQ(messages->conversation->messages.size(), 1u);
+  const auto more = parse_tokenize_request(
+      "{" + std::string(hello) +
+      R"(,"tools":[{"type":"function","function":{"name":"f"}}],"add_generation_prompt":false,"reasoning_effort":"low",
+         "chat_template_kwargs":{"enable_thinking":false}})");
+  ASSERT_TRUE(more) << more.error().to_string();
+  EXPECT_EQ(more->conversation->tools.size(), 1u);
+  EXPECT_FALSE(more->conversation->add_generation_prompt);
+  EXPECT_EQ(more->conversation->template_variables,
+            (json::object{{"reasoning_effort", "low"}, {"enable_thinking", false}}));
+  EXPECT_EQ(parse_tokenize_request("{" + std::string(hello) + R"(,"tools":[{"type":"function"}]})").error().param(),
+            "tools[0].function");
   EXPECT_EQ(parse_tokenize_request("{}").error().param(), "prompt");
   EXPECT_EQ(parse_detokenize_request(R"({"tokens":"1"})").error().param(), "tokens");
   EXPECT_EQ(parse_detokenize_request(R"({"tokens":[1,2]})")->tokens, (TokenIds{1, 2}));
