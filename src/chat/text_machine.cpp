@@ -25,7 +25,8 @@ class TextMachine final : public OutputParser::Machine {
   TextMachine(const Format& format, std::span<const Tool> tools, Start start, std::function<uint64_t()> random);
 
   void take(char byte) override;
-  void finish() override;
+  void finish(bool cut) override;
+  bool in_reasoning() const override { return in_reasoning_; }
 
  private:
   void gather_triggers();
@@ -168,7 +169,8 @@ void TextMachine::release(char byte) {
   reasoning_blank_ = reasoning_blank_ && is_space(byte);
 }
 
-void TextMachine::finish() {
+void TextMachine::finish(bool cut) {
+  if (cut && in_reasoning_) held_.clear();
   if (region_) {
     region_->finish();
     writer_.content(region_->refused());

@@ -109,18 +109,12 @@ OutputReader::OutputReader(const ReadingRules* rules, std::string_view id, int c
   if (rules->format.tools == chat::ToolFormat::harmony) triggers_ = {"<|channel|>", "<|start|>", "to="};
 }
 
-void OutputReader::note(const chat::Delta& delta) {
-  reasoned_ = reasoned_ || !delta.reasoning.empty();
-  answered_ = answered_ || !delta.content.empty() || !delta.calls.empty();
-}
-
 void OutputReader::put_out(chat::Delta& delta, PieceList& pieces) {
   if (stops_) {
     const std::string before = stops_->take(parser_->waiting_content(), delta);
-    answered_ = answered_ || !before.empty();
     pieces.add_content(before);
   }
-  note(delta);
+  reasoned_ = reasoned_ || !delta.reasoning.empty();
   pieces.add(delta);
   delta.clear();
 }
@@ -140,11 +134,20 @@ void OutputReader::take_text(std::string_view text, PieceList& pieces) {
 void OutputReader::take_end(engine::FinishReason finish, PieceList& pieces) {
   if (!parser_ || (stops_ && stops_->found())) return;
   chat::Delta delta;
-  parser_->finish(delta);
   const bool cut = finish == engine::FinishReason::length;
+  parser_->finish(delta, cut);
   if (cut && (must_call_ || begins_call(delta.content, triggers_))) delta.content.clear();
   put_out(delta, pieces);
   if (stops_) pieces.add_content(stops_->flush());
+}
+
+// A token belongs to where it begins. Of one whose text is held back it shows later whether that is reasoning or the
+// tag that ends it.
+void OutputReader::count_token(bool inside) {
+  if (inside) ++waiting_tokens_;
+  if (reasoned_) reasoning_tokens_ += waiting_tokens_;
+  if (reasoned_ || !inside) waiting_tokens_ = 0;
+  if (parser_ && !parser_->in_reasoning()) waiting_tokens_ = 0;
 }
 
 std::vector<wire::Event> OutputReader::take_apart(engine::Event& event) {
@@ -154,16 +157,13 @@ std::vector<wire::Event> OutputReader::take_apart(engine::Event& event) {
   std::span<engine::TokenInfo> infos = event.logprobs;
   size_t begin = 0;
   for (size_t i = 0; i < event.text_ends.size(); ++i) {
+    const bool inside = parser_ && parser_->in_reasoning();
     reasoned_ = false;
-    answered_ = false;
     take_text(text.substr(begin, event.text_ends[i] - begin), pieces);
     begin = event.text_ends[i];
     const bool last = i + 1 == event.text_ends.size();
     if (last && ends) take_end(event.finish, pieces);
-    // Tokens whose text is held back are of the kind of what comes out next.
-    ++waiting_tokens_;
-    if (reasoned_) reasoning_tokens_ += waiting_tokens_;
-    if (reasoned_ || answered_) waiting_tokens_ = 0;
+    count_token(inside);
     if (infos.empty()) continue;
     // An echoed prompt comes with the first token.
     const size_t count = i == 0 ? static_cast<size_t>(event.echoed) + 1 : 1;

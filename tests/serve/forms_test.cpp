@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "live_server.hpp"
+#include "temporary_folder.hpp"
 
 namespace tidemill {
 namespace {
@@ -212,6 +213,39 @@ TEST(FormsAndTools, StopStringsCountInAllContent) {
           "output_config":{"format":{"type":"json_schema","schema":{"type":"object","properties":
             {"a":{"const":"xx STOP yy"}},"required":["a"],"additionalProperties":false}}}})"));
   EXPECT_EQ(message.at("stop_sequence"), "STOP");
+}
+
+// A budget forces the closing tag, which no limit lets show.
+TEST(ReasoningBudgets, LeakNoTagWhereALimitCutsIt) {
+  const test::TemporaryFolder folder;
+  serve::ServeOptions options = test::small_options();
+  options.chat_template =
+      folder
+          .put("thinks.jinja",
+               "{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}<think>\n{% endif %}")
+          .string();
+  test::LiveServer live(options);
+  test::Client client = live.client();
+  const auto answer = [&](int max_tokens) {
+    return parse_object(
+        client.post("/v1/chat/completions",
+                    fmt::format(R"({{"messages":[{{"role":"user","content":"def f"}}],"temperature":0,"ignore_eos":true,
+                        "thinking_token_budget":8,"max_tokens":{}}})",
+                                max_tokens)));
+  };
+  const auto reasoning_of = [](const object& whole) {
+    return std::string(whole.at("choices").at(0).at("message").at("reasoning_content").as_string());
+  };
+  const auto counted = [](const object& whole) {
+    return whole.at("usage").at("completion_tokens_details").at("reasoning_tokens").as_int64();
+  };
+  const std::string all = reasoning_of(answer(60));
+  for (int max_tokens = 8; max_tokens <= 20; ++max_tokens) {
+    const object cut = answer(max_tokens);
+    EXPECT_EQ(reasoning_of(cut), all) << max_tokens;
+    EXPECT_LE(counted(cut), 8) << max_tokens;
+    EXPECT_EQ(counted(cut), counted(answer(60))) << max_tokens;
+  }
 }
 
 }  // namespace

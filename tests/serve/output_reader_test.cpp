@@ -1,6 +1,7 @@
 // What the reader makes of outputs that a limit has cut.
 #include "serve/output_reader.hpp"
 
+#include <array>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -9,6 +10,7 @@
 
 #include "base/utf8.hpp"
 #include "chat/reading.hpp"
+#include "chat/spelling.hpp"
 
 namespace tidemill {
 namespace {
@@ -154,6 +156,36 @@ TEST(OutputReader, TakesCallsOnlyAtTheBeginningUnderAForm) {
   rules.format.syntax.first_only = true;
   EXPECT_EQ(read(rules, "all\n>>>f\n{}", engine::FinishReason::stop).content, ">>>f\n{}");
   EXPECT_EQ(read(rules, "f\n{}>>>f\n{}", engine::FinishReason::stop).name, "ff");
+}
+
+// Outputs whose tokens are characters, cut off everywhere: the tags that open and close reasoning never show in it, and
+// no token of theirs is counted.
+TEST(OutputReader, KeepsTagsOutOfReasoning) {
+  for (const auto& [format, opens, says, closes] :
+       std::vector<std::array<std::string, 4>>{{"hermes", "<think>", "So it is", "</think>"},
+                                               {"hermes", "", "So it is", "</think>"},
+                                               {"harmony", "<|channel|>analysis<|message|>", "So it is", "<|end|>"}}) {
+    serve::ReadingRules rules = rules_of(format, false);
+    if (opens.empty()) rules.start = chat::Start::reasoning;
+    const std::string text = opens + says + closes;
+    for (size_t cut = opens.size(); cut <= text.size(); ++cut) {
+      serve::OutputReader reader(&rules, "id", 0);
+      std::string reasoning;
+      engine::Event event;
+      for (size_t i = 0; i < cut; ++i) {
+        event.text += text[i];
+        event.text_ends.push_back(event.text.size());
+      }
+      event.finish = engine::FinishReason::length;
+      for (const wire::Event& piece : reader.read(event)) {
+        reasoning += piece.reasoning;
+        EXPECT_EQ(piece.text, "");
+      }
+      const std::string_view shown = chat::trimmed(std::string_view(says).substr(0, cut - opens.size()));
+      EXPECT_EQ(reasoning, shown) << text.substr(0, cut);
+      EXPECT_EQ(reader.reasoning_tokens(), shown.size()) << text.substr(0, cut);
+    }
+  }
 }
 
 // An output in pieces of so many bytes at least, as the engine gives it to a watch and to the reader.
