@@ -139,7 +139,8 @@ Result<ConversationPrompt> prompt_of(const LoadedModel& model, const wire::Gener
   auto attempt = rendered_prompt(model, request);
   if (!attempt) return name_message(model, request, std::move(attempt).error());
   RenderedPrompt rendered = std::move(*attempt);
-  if (!request.answer_begins.empty() && !model.chat().begin_answer(rendered, request.answer_begins)) {
+  if (request.answer_has_begun() &&
+      !model.chat().begin_answer(rendered, request.answer_begins, request.answer_reasoning)) {
     return Error(ErrorCode::invalid_argument, "the last message holds every one of the noncharacters U+FDD0 to U+FDEF")
         .with_param("messages");
   }

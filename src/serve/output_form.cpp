@@ -142,7 +142,7 @@ ReadingRules reading_rules(const LoadedModel& model, const wire::GenerateRequest
     if (strict && !chat::trimmed(syntax.open).empty()) syntax.bare = false;
   }
   // A begun answer is behind the reasoning, whatever it says.
-  rules.start = !request.answer_begins.empty()                  ? chat::Start::content
+  rules.start = request.answer_has_begun()                      ? chat::Start::content
                 : chat::opens_reasoning(rules.format, rendered) ? chat::Start::reasoning
                                                                 : chat::Start::answer;
   rules.must_call = must_call(request);

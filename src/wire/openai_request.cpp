@@ -212,7 +212,10 @@ Result<void> parse_continuation(const JsonFields& fields, GenerateRequest& reque
     return fields.invalid(name,
                           "'continue_final_message' goes with no format of the output and no call that must come");
   }
+  TM_TRY(const auto reasoning,
+         JsonFields(last, fmt::format("messages[{}]", request.messages.size() - 1)).string("reasoning_content"));
   request.answer_begins = content.get_string();
+  request.answer_reasoning = reasoning.value_or("");
   request.messages.pop_back();
   request.add_generation_prompt = true;
   if (request.messages.empty()) return fields.invalid("messages", "'messages' must hold a message before the last");

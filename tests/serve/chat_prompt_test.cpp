@@ -153,6 +153,28 @@ TEST_F(ChatPrompts, AnAnswerMayHaveBegun) {
   auto channel = channels.render(user_says("x"));
   ASSERT_TRUE(channel && channels.begin_answer(*channel, "So"));
   EXPECT_EQ(channel->text, "<|start|>assistant<|channel|>final<|message|>So");
+  auto thought = thinks.render(user_says("x"));
+  ASSERT_TRUE(thought && thinks.begin_answer(*thought, "So", "Hm <|end|>"));
+  EXPECT_EQ(thought->text, "A<think>\nHm <|end|>\n</think>\n\nSo");
+  const auto thought_tokens = thinks.encode(*thought).value();
+  EXPECT_EQ(std::count(thought_tokens.begin(), thought_tokens.end(), named("<|end|>")), 0);
+  serve::ChatPrompt may_think = with("A");
+  chat::Format with_tags = may_think.format();
+  ASSERT_TRUE(chat::set_reasoning(with_tags, "think"));
+  may_think.set_format(with_tags);
+  auto opened = may_think.render(user_says("x"));
+  ASSERT_TRUE(opened && may_think.begin_answer(*opened, "So", "Hm"));
+  EXPECT_EQ(opened->text, "A<think>\nHm\n</think>\n\nSo");
+  auto unopened = may_think.render(user_says("x"));
+  ASSERT_TRUE(unopened && may_think.begin_answer(*unopened, "So"));
+  EXPECT_EQ(unopened->text, "ASo");
+  serve::RenderedPrompt off{.text = "A<think>\n\n</think>\n\n", .literal = {}};
+  ASSERT_TRUE(may_think.begin_answer(off, "So", "Hm"));
+  EXPECT_EQ(off.text, "A<think>\n\n</think>\n\nSo") << "thinking is off";
+  auto analysed = channels.render(user_says("x"));
+  ASSERT_TRUE(analysed && channels.begin_answer(*analysed, "So", "Hm"));
+  EXPECT_EQ(analysed->text,
+            "<|start|>assistant<|channel|>analysis<|message|>Hm<|end|><|start|>assistant<|channel|>final<|message|>So");
   serve::ChatPrompt recipients = with("x");
   recipients.set_format(*chat::format_by_name("functionary_v3_2"));
   auto recipient = recipients.render(user_says("x"));

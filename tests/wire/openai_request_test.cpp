@@ -270,6 +270,10 @@ TEST(ChatRequest, GoesOnFromALastMessageOfTheAssistants) {
   EXPECT_EQ(parsed->answer_begins, "So");
   EXPECT_EQ(parsed->messages.size(), 1u);
   EXPECT_TRUE(parsed->add_generation_prompt) << "the beginning stands behind it";
+  EXPECT_EQ(parsed->answer_reasoning, "");
+  const auto thought = parse_chat_request(body(R"({"role":"assistant","content":"So","reasoning_content":"Hm"})", ""));
+  ASSERT_TRUE(thought);
+  EXPECT_EQ(thought->answer_reasoning, "Hm");
   EXPECT_EQ(chat_fault(body(R"({"role":"user","content":"x"})", "")), "continue_final_message");
   EXPECT_EQ(chat_fault(body(R"({"role":"assistant","content":null})", "")), "continue_final_message");
   EXPECT_EQ(chat_fault(body(begun, R"(,"guided_regex":"a")")), "continue_final_message");
