@@ -215,6 +215,21 @@ TEST(FormsAndTools, StopStringsCountInAllContent) {
   EXPECT_EQ(message.at("stop_sequence"), "STOP");
 }
 
+// Probabilities come for every token, also for those that calls are spelled with.
+TEST(FormsAndTools, ProbabilitiesAreThoseOfAllTokens) {
+  FormatServer hermes("hermes");
+  const object answer = parse_object(hermes.client().post(
+      "/v1/chat/completions", R"({"messages":[{"role":"user","content":"x"}],"max_tokens":300,"logprobs":true,)" +
+                                  tools(false) + rather(in_hermes) + only(in_hermes) + "}"));
+  std::string written;
+  const auto& tokens = answer.at("choices").at(0).at("logprobs").at("content").as_array();
+  for (const auto& token : tokens)
+    written += text_or_none(&token.at("token"));
+  EXPECT_EQ(tokens.size(), answer.at("usage").at("completion_tokens").to_number<size_t>());
+  EXPECT_TRUE(written.starts_with("<tool_call>")) << written;
+  EXPECT_FALSE(answer.at("choices").at(0).at("message").at("tool_calls").as_array().empty());
+}
+
 // A budget forces the closing tag, which no limit lets show.
 TEST(ReasoningBudgets, LeakNoTagWhereALimitCutsIt) {
   const test::TemporaryFolder folder;
