@@ -88,6 +88,7 @@ struct CallSyntax {
   bool bare = false;        // a call needs no `open` where the output begins with one
   bool known_only = false;  // only names of tools offered are calls, since other text may look like one
   bool control = false;     // `open` is a control token, which ends reasoning too
+  bool first_only = false;  // no call stands behind content: whatever that holds is text (under a form of the content)
 };
 
 struct Format {

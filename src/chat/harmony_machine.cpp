@@ -29,7 +29,8 @@ class HarmonyMachine final : public OutputParser::Machine {
   }
 
   void take(char byte) override;
-  void finish() override;
+  void finish(bool cut) override;
+  bool in_reasoning() const override { return !in_header_ && body_ == Body::reasoning; }
 
  private:
   enum class Body : uint8_t { content, reasoning, call };
@@ -190,7 +191,8 @@ void HarmonyMachine::end_body(std::string_view tag) {
   header_ = tag == "<|start|>" || tag == "<|channel|>" ? std::string(tag) : std::string();
 }
 
-void HarmonyMachine::finish() {
+void HarmonyMachine::finish(bool cut) {
+  if (cut && in_reasoning()) held_.clear();
   // A header that is cut off says nothing.
   const auto begins = [&](std::string_view beginning) { return trimmed(header_).starts_with(beginning); };
   if (in_header_ && !trimmed(header_).empty() &&

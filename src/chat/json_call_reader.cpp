@@ -235,7 +235,8 @@ bool JsonCallReader::take_between(char byte) {
 bool JsonCallReader::take_tail(char byte) {
   if (expected_.seen() == 0) {
     if (is_space(byte) && raw_.size() < max_name) return true;
-    if (syntax_.bare && (byte == ';' || byte == ',') && raw_.size() < max_name) return true;
+    const bool between = syntax_.bare ? byte == ';' || byte == ',' : !syntax_.list && syntax_.between.starts_with(byte);
+    if (between && raw_.size() < max_name) return true;
     if (byte == '{' && !list_) {
       begin_object();
       return true;

@@ -22,8 +22,9 @@ class OutputParser::Machine {
   virtual ~Machine() = default;
 
   virtual void take(char byte) = 0;
-  // Lets go of what was held back.
-  virtual void finish() = 0;
+  // Lets go of what was held back; as OutputParser.
+  virtual void finish(bool cut) = 0;
+  virtual bool in_reasoning() const = 0;
 
   OutputWriter& writer() { return writer_; }
 

@@ -27,9 +27,17 @@ void OutputParser::feed(std::string_view text, Delta& out) {
     machine_->take(byte);
 }
 
-void OutputParser::finish(Delta& out) {
+void OutputParser::finish(Delta& out, bool cut) {
   machine_->writer().write_to(out);
-  machine_->finish();
+  machine_->finish(cut);
+}
+
+bool OutputParser::in_reasoning() const {
+  return machine_->in_reasoning();
+}
+
+std::string_view OutputParser::waiting_content() const {
+  return machine_->writer().waiting_content();
 }
 
 int OutputParser::calls() const {

@@ -69,9 +69,14 @@ class OutputParser {
 
   // Appends to `out` what `text`, which is whole UTF-8 characters, makes certain.
   void feed(std::string_view text, Delta& out);
-  // The output is over: what was held back comes out. Nothing may be fed afterwards.
-  void finish(Delta& out);
+  // The output is over: what was held back comes out. Nothing may be fed afterwards. Where it was `cut` off, what may
+  // be the beginning of the tag that ends reasoning is no part of reasoning.
+  void finish(Delta& out, bool cut = false);
 
+  // Whether what comes next is reasoning, as far as it is no tag.
+  bool in_reasoning() const;
+  // White space behind the content so far, which comes out if more content follows.
+  std::string_view waiting_content() const;
   // Calls announced so far.
   int calls() const;
   // Whether the last call announced has all of its arguments.

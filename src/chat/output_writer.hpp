@@ -42,6 +42,8 @@ class OutputWriter {
   void finish();
 
   bool has_content() const { return has_content_; }
+  // White space behind content, which comes out if more content follows.
+  std::string_view waiting_content() const { return has_content_ ? std::string_view(content_space_) : ""; }
   int calls() const { return calls_; }
   bool complete() const { return complete_; }
   // The tool of this name, or nullptr.

@@ -25,7 +25,8 @@ class TextMachine final : public OutputParser::Machine {
   TextMachine(const Format& format, std::span<const Tool> tools, Start start, std::function<uint64_t()> random);
 
   void take(char byte) override;
-  void finish() override;
+  void finish(bool cut) override;
+  bool in_reasoning() const override { return in_reasoning_; }
 
  private:
   void gather_triggers();
@@ -71,8 +72,11 @@ void TextMachine::gather_triggers() {
   add(reasoning_triggers_, open, Trigger::Kind::reasoning_open, true);
   add(content_triggers_, open, Trigger::Kind::reasoning_open, true);
   if (!writer_.offers_tools()) return;
+  const bool first_only = format_.syntax.first_only;
   for (const std::string& text : call_triggers(format_.syntax)) {
-    add(content_triggers_, text, Trigger::Kind::call, false);
+    // Where a recipient is announced, the first call has no opening.
+    const bool opens = !first_only || format_.syntax.recipient.empty();
+    if (opens) add(content_triggers_, text, Trigger::Kind::call, first_only);
     if (format_.syntax.control) add(reasoning_triggers_, text, Trigger::Kind::call, false);
   }
   if (format_.syntax.bare) {
@@ -165,7 +169,8 @@ void TextMachine::release(char byte) {
   reasoning_blank_ = reasoning_blank_ && is_space(byte);
 }
 
-void TextMachine::finish() {
+void TextMachine::finish(bool cut) {
+  if (cut && in_reasoning_) held_.clear();
   if (region_) {
     region_->finish();
     writer_.content(region_->refused());

@@ -40,7 +40,8 @@ Choice::Choice(const Request& request, const text::Tokenizer& tokenizer, int ind
       tokenizer_(tokenizer),
       seed_(seed + static_cast<uint64_t>(index)),
       detokenizer_(tokenizer, request.echo ? std::span<const Token>() : request.prompt, request.special_text),
-      stops_(request.stop, request.quiet) {
+      stops_(request.stop_watch ? std::vector<std::string>() : request.stop) {
+  if (request.stop_watch && !request.stop.empty()) stop_watch_ = request.stop_watch();
   if (request.sampling.penalised()) history_ = TokenHistory(request.prompt);
   event_.choice = index;
   if (request.grammar != nullptr) {
@@ -196,9 +197,10 @@ void Choice::take(Token token, std::optional<TokenInfo> info, int64_t room) {
   follow_reasoning(text);
   StopMatcher::Step step = stops_.push(text);
   event_.text += step.text;
-  if (step.matched >= 0) {
+  const int matched = stop_watch_ ? stop_watch_->push(text) : step.matched;
+  if (matched >= 0) {
     finish_ = FinishReason::stop;
-    event_.matched_stop = request_.stop[static_cast<size_t>(step.matched)];
+    event_.matched_stop = request_.stop[static_cast<size_t>(matched)];
   } else if (matcher_ && matcher_->must_end()) {
     end(FinishReason::stop);
   } else if (generated_ >= request_.max_tokens || room <= 0) {

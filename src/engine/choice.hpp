@@ -77,8 +77,9 @@ class Choice {
   uint64_t seed_;
   TokenHistory history_;
   text::Detokenizer detokenizer_;
-  size_t characters_ = 0;  // that have come out of it
-  StopMatcher stops_;
+  size_t characters_ = 0;                    // that have come out of it
+  StopMatcher stops_;                        // without a watch
+  std::unique_ptr<StopWatch> stop_watch_;    // with stop strings
   std::optional<grammar::Matcher> matcher_;  // with a grammar
   std::vector<Token> forced_;                // that come next, from next_forced_ on
   size_t next_forced_ = 0;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -11,11 +12,23 @@
 #include "base/result.hpp"
 #include "engine/reasoning.hpp"
 #include "engine/sampling.hpp"
-#include "engine/stop_matcher.hpp"
 #include "grammar/token_grammar.hpp"
 #include "observe/trace.hpp"
 
 namespace tidemill::engine {
+
+// Looks for stop strings in one choice's text, where not all of it counts. What it says depends on the text alone, not
+// on how that is cut into pieces. Used by one thread at a time.
+class StopWatch {
+ public:
+  StopWatch() = default;
+  StopWatch(const StopWatch&) = delete;
+  StopWatch& operator=(const StopWatch&) = delete;
+  virtual ~StopWatch() = default;
+
+  // Takes the text's next piece: the index of the stop string that it completes, or -1. Nothing follows a stop string.
+  virtual int push(std::string_view text) = 0;
+};
 
 struct Request {
   enum class Kind : uint8_t { generate, embed };
@@ -24,9 +37,11 @@ struct Request {
   std::string id;             // for traces; empty: made up
   std::vector<Token> prompt;  // at least one token
   Sampling sampling;
-  int max_tokens = 16;             // >= 0; generation also ends where the context does
-  std::vector<std::string> stop;   // stop strings; matched across token borders, not emitted
-  QuietText quiet;                 // where in the text they do not count
+  int max_tokens = 16;            // >= 0; generation also ends where the context does
+  std::vector<std::string> stop;  // stop strings; matched across token borders, not emitted
+  // Makes what looks for the stop strings, for each choice; none: they end the text wherever they stand. With it the
+  // text comes out as it is, that of stop strings and what stands behind them in the last token included.
+  std::function<std::unique_ptr<StopWatch>()> stop_watch;
   std::vector<Token> stop_tokens;  // besides the model's own end-of-generation tokens
   bool ignore_eos = false;         // go on past end-of-generation tokens
   int n = 1;                       // independent choices from one prompt, choice i seeded with seed + i

@@ -6,20 +6,12 @@
 
 namespace tidemill::engine {
 
-StopMatcher::StopMatcher(const std::vector<std::string>& stops, const QuietText& quiet) : nodes_(1) {
+StopMatcher::StopMatcher(const std::vector<std::string>& stops) : nodes_(1) {
   for (const std::string& stop : stops) {
     add(stop, static_cast<int32_t>(lengths_.size()));
     lengths_.push_back(stop.size());
   }
-  if (stops.empty()) return;
-  for (const QuietText::Span& span : quiet.spans) {
-    add(span.open, static_cast<int32_t>(lengths_.size() + ends_.size()));
-    ends_.push_back(span.close);
-  }
   add_fallbacks();
-  first_bytes_ = quiet.first_bytes;
-  quiet_ = !quiet.begins_before.empty();
-  end_ = quiet.begins_before;
 }
 
 void StopMatcher::add(const std::string& text, int32_t index) {
@@ -63,50 +55,32 @@ int32_t StopMatcher::step(int32_t node, char byte) const {
   }
 }
 
-void StopMatcher::take_quietly(char byte) {
-  if (end_.empty()) return;
-  last_ += byte;
-  if (last_.size() > end_.size()) last_.erase(0, 1);
-  if (last_ != end_) return;
-  last_.clear();
-  quiet_ = false;
-}
-
 StopMatcher::Step StopMatcher::push(std::string_view text) {
   if (lengths_.empty()) return {std::string(text), -1};
   Step result;
   for (const char byte : text) {
-    const bool first = !begun_ && byte != ' ' && byte != '\n' && byte != '\t' && byte != '\r';
-    begun_ = begun_ || first;
-    if (first && first_bytes_.find(byte) != std::string::npos) {
-      quiet_ = true;
-      end_.clear();
-    }
-    if (quiet_) {
-      result.text.append(std::exchange(held_, {})) += byte;
-      take_quietly(byte);
-      continue;
-    }
     held_.push_back(byte);
     state_ = step(state_, byte);
     const int32_t found = nodes_[static_cast<size_t>(state_)].stop;
     if (found < 0) continue;
-    const auto index = static_cast<size_t>(found);
-    if (index < lengths_.size()) {
-      held_.resize(held_.size() - lengths_[index]);
-      result.text += std::exchange(held_, {});
-      result.matched = found;
-      return result;
-    }
+    held_.resize(held_.size() - lengths_[static_cast<size_t>(found)]);
     result.text += std::exchange(held_, {});
-    state_ = 0;
-    quiet_ = true;
-    end_ = ends_[index - lengths_.size()];
+    result.matched = found;
+    return result;
   }
-  const size_t keep = quiet_ ? 0 : static_cast<size_t>(nodes_[static_cast<size_t>(state_)].depth);
+  const auto keep = static_cast<size_t>(nodes_[static_cast<size_t>(state_)].depth);
   result.text += held_.substr(0, held_.size() - keep);
   held_.erase(0, held_.size() - keep);
   return result;
+}
+
+bool StopMatcher::finds(std::string_view text) const {
+  int32_t state = state_;
+  for (const char byte : text) {
+    state = step(state, byte);
+    if (nodes_[static_cast<size_t>(state)].stop >= 0) return true;
+  }
+  return false;
 }
 
 std::string StopMatcher::flush() {

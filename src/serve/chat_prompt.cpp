@@ -10,6 +10,7 @@
 
 #include "base/utf8.hpp"
 #include "grammar/json_string.hpp"
+#include "chat/spelling.hpp"
 #include "grammar/notation.hpp"
 
 namespace tidemill::serve {
@@ -329,21 +330,48 @@ Result<RenderedPrompt> ChatPrompt::render(const json::array& messages, const jso
   return take_marks_out(*rendered, *mark);
 }
 
-bool ChatPrompt::begin_answer(RenderedPrompt& prompt, std::string_view beginning) const {
-  if (!format_.syntax.recipient.empty()) {
-    prompt.text += format_.syntax.recipient + "\n";
-  } else if (format_.tools == chat::ToolFormat::harmony) {
-    prompt.text += "<|channel|>final<|message|>";
-  } else if (chat::opens_reasoning(format_, prompt.text)) {
-    prompt.text += format_.reasoning_close + "\n\n";
-  }
-  const auto mark = choose_mark(json::string(beginning), nullptr);
+// Text of the client's, which forges nothing.
+bool ChatPrompt::append_text(RenderedPrompt& prompt, std::string_view text) const {
+  const auto mark = choose_mark(json::string(text), nullptr);
   if (!mark) return false;
-  const RenderedPrompt added = take_marks_out(mark_names(tokenizer_, beginning, *mark), *mark);
+  const RenderedPrompt added = take_marks_out(mark_names(tokenizer_, text, *mark), *mark);
   for (const size_t place : added.literal)
     prompt.literal.push_back(prompt.text.size() + place);
   prompt.text += added.text;
   return true;
+}
+
+// Through the tag that closes it, if the prompt has opened it or there is any.
+bool ChatPrompt::append_reasoning(RenderedPrompt& prompt, std::string_view reasoning) const {
+  if (format_.tools == chat::ToolFormat::harmony) {
+    if (reasoning.empty()) return true;
+    prompt.text += "<|channel|>analysis<|message|>";
+    if (!append_text(prompt, reasoning)) return false;
+    prompt.text += "<|end|><|start|>assistant";
+    return true;
+  }
+  const bool opened = chat::opens_reasoning(format_, prompt.text);
+  const std::string_view close = chat::trimmed(format_.reasoning_close);
+  if (!opened) {
+    const bool closed = chat::trimmed(prompt.text).ends_with(close);  // also where there are no tags
+    if (reasoning.empty() || closed || format_.reasoning_open.empty()) return true;
+    prompt.text += chat::trimmed(format_.reasoning_open);
+    prompt.text += '\n';
+  }
+  if (!append_text(prompt, reasoning)) return false;
+  if (!reasoning.empty()) prompt.text += '\n';
+  prompt.text.append(close).append("\n\n");
+  return true;
+}
+
+bool ChatPrompt::begin_answer(RenderedPrompt& prompt, std::string_view beginning, std::string_view reasoning) const {
+  if (!append_reasoning(prompt, reasoning)) return false;
+  if (!format_.syntax.recipient.empty()) {
+    prompt.text += format_.syntax.recipient + "\n";
+  } else if (format_.tools == chat::ToolFormat::harmony) {
+    prompt.text += "<|channel|>final<|message|>";
+  }
+  return append_text(prompt, beginning);
 }
 
 Result<std::vector<text::Token>> ChatPrompt::encode(const RenderedPrompt& prompt) const {

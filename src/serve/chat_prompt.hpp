@@ -59,16 +59,19 @@ class ChatPrompt {
                                       bool add_generation_prompt = true,
                                       std::optional<base::WallTime> now = std::nullopt) const;
 
-  // Adds the beginning of the answer, from which the model is to go on (chat::Start::content): behind reasoning, if the
-  // prompt has opened it, and behind whatever else the format has before content. False where the beginning holds every
-  // noncharacter.
-  bool begin_answer(RenderedPrompt& prompt, std::string_view beginning) const;
+  // Adds the beginning of the answer, from which the model is to go on (chat::Start::content): behind its `reasoning`,
+  // where the format has tags for that and the prompt has not closed them, and behind whatever else the format has
+  // before content. False where it holds every noncharacter.
+  bool begin_answer(RenderedPrompt& prompt, std::string_view beginning, std::string_view reasoning = {}) const;
 
   // The tokens, with the beginning-of-sequence token first where the vocabulary asks for one and the template did not
   // write it.
   base::Result<std::vector<text::Token>> encode(const RenderedPrompt& prompt) const;
 
  private:
+  bool append_text(RenderedPrompt& prompt, std::string_view text) const;
+  bool append_reasoning(RenderedPrompt& prompt, std::string_view reasoning) const;
+
   const text::Tokenizer& tokenizer_;
   const base::Clock& clock_;
   std::optional<text::ChatTemplate> template_;

@@ -10,6 +10,7 @@
 
 #include <fmt/core.h>
 
+#include "serve/content_stops.hpp"
 #include "serve/tool_prompt.hpp"
 
 namespace tidemill::serve {
@@ -104,12 +105,42 @@ std::optional<base::WallTime> time_of(const wire::GenerateRequest& request) {
   return base::WallTime(std::chrono::seconds(*request.now));
 }
 
+Result<RenderedPrompt> rendered_prompt(const LoadedModel& model, const wire::GenerateRequest& request) {
+  const ToldConversation told = tell_conversation(model.chat(), request);
+  return model.chat().render(told.messages, told.variables, request.add_generation_prompt, time_of(request));
+}
+
+// What the template has refused, with the message that it refuses: the first with which it does, where it takes those
+// before it. Other dialects' messages are not the template's.
+Error name_message(const LoadedModel& model, const wire::GenerateRequest& request, Error error) {
+  const bool refused = error.code() == ErrorCode::invalid_argument && model.chat().available();
+  if (!refused || request.dialect != wire::Dialect::chat) return error;
+  wire::GenerateRequest beginning = request;
+  const auto refuses = [&](size_t count) {
+    beginning.messages =
+        base::json::array(request.messages.begin(), request.messages.begin() + static_cast<ptrdiff_t>(count));
+    const auto rendered = rendered_prompt(model, beginning);
+    return !rendered && rendered.error().to_string() == error.to_string();
+  };
+  // So many messages are taken, so many are not.
+  size_t taken = 0;
+  size_t not_taken = request.messages.size();
+  while (taken + 1 < not_taken) {
+    const size_t middle = taken + (not_taken - taken) / 2;
+    (refuses(middle) ? not_taken : taken) = middle;
+  }
+  if (taken == 0) return error;  // perhaps it is no message's doing
+  const std::string place = fmt::format("messages[{}]", taken);
+  return std::move(error).wrap(place).with_param(place);
+}
+
 Result<ConversationPrompt> prompt_of(const LoadedModel& model, int64_t max_context,
                                      const wire::GenerateRequest& request) {
-  const ToldConversation told = tell_conversation(model.chat(), request);
-  TM_TRY(RenderedPrompt rendered,
-         model.chat().render(told.messages, told.variables, request.add_generation_prompt, time_of(request)));
-  if (!request.answer_begins.empty() && !model.chat().begin_answer(rendered, request.answer_begins)) {
+  auto attempt = rendered_prompt(model, request);
+  if (!attempt) return name_message(model, request, std::move(attempt).error());
+  RenderedPrompt rendered = std::move(*attempt);
+  if (request.answer_has_begun() &&
+      !model.chat().begin_answer(rendered, request.answer_begins, request.answer_reasoning)) {
     return Error(ErrorCode::invalid_argument, "the last message holds every one of the noncharacters U+FDD0 to U+FDEF")
         .with_param("messages");
   }
@@ -153,6 +184,11 @@ Result<ConversationPrompt> fitted_prompt(const LoadedModel& model, int64_t conte
 
 }  // namespace
 
+Result<std::vector<text::Token>> conversation_tokens(const LoadedModel& model, const wire::GenerateRequest& request) {
+  TM_TRY(ConversationPrompt prompt, prompt_of(model, std::numeric_limits<int64_t>::max(), request));
+  return std::move(prompt.tokens);
+}
+
 Result<EngineWork> engine_work(const LoadedModel& model, int64_t max_context, const wire::GenerateRequest& request,
                                const std::string& id) {
   EngineWork work;
@@ -176,11 +212,13 @@ Result<EngineWork> engine_work(const LoadedModel& model, int64_t max_context, co
   settings.grammar = std::move(form.grammar);
   // Calls and reasoning may be spelled with control tokens; the reader takes them out of the text.
   settings.special_text = settings.special_text || form.reading.has_value();
-  // Stop strings are looked for in the content, not in reasoning or in how a call is spelled; where a call must come
-  // there is none.
+  // Where a call must come there is no content that could end.
   using Choice = wire::ToolChoice::Kind;
   if (request.tool_choice.kind == Choice::required || request.tool_choice.kind == Choice::named) settings.stop.clear();
-  if (form.reading) settings.quiet = quiet_of(*form.reading);
+  if (form.reading && !settings.stop.empty()) {
+    form.reading->stop = settings.stop;
+    settings.stop_watch = stop_watch(*form.reading);
+  }
   if (form.reading && request.reasoning_tokens) {
     settings.reasoning = reasoning_budget(model.tokenizer(), *form.reading, *request.reasoning_tokens);
   }

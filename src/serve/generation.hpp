@@ -48,6 +48,10 @@ base::Result<EngineWork> engine_work(const LoadedModel& model, int64_t max_conte
 base::Result<std::vector<text::Token>> prompt_tokens(const LoadedModel& model, int64_t max_context,
                                                      const wire::Prompt& prompt, std::string_view param);
 
+// The tokens of a conversation's prompt, those that generating has. Errors name the parameter.
+base::Result<std::vector<text::Token>> conversation_tokens(const LoadedModel& model,
+                                                           const wire::GenerateRequest& request);
+
 // The streams of several requests as one. A few of the requests are with the engine at a time, the next as those end,
 // so that many prompts neither overflow the queue nor keep others out of it. Used on one strand.
 class Generation {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "chat/constraint.hpp"
+#include "chat/spelling.hpp"
 #include "grammar/gbnf.hpp"
 #include "grammar/json_schema.hpp"
 #include "grammar/regex.hpp"
@@ -39,7 +40,9 @@ chat::ToolChoice to_chat(const wire::ToolChoice& choice) {
 }
 
 // What the content must be, in the builder's terms.
-Result<grammar::Expression> content_expression(const wire::OutputFormat& output, grammar::GrammarBuilder& builder) {
+// `openings` are texts that it must not begin with, as far as that can be told.
+Result<grammar::Expression> content_expression(const wire::OutputFormat& output, std::span<const std::string> openings,
+                                               grammar::GrammarBuilder& builder) {
   const auto named = [&](auto result) -> Result<grammar::Expression> {
     if (!result) return std::move(result).error().with_param(output.param);
     return *result;
@@ -49,15 +52,20 @@ Result<grammar::Expression> content_expression(const wire::OutputFormat& output,
       return grammar::any_json_object(builder);
     case OutputKind::json_schema:
       return named(grammar::json_schema(builder, output.schema));
-    case OutputKind::regex:
-      return named(grammar::regular_expression(builder, output.pattern));
+    case OutputKind::regex: {
+      TM_TRY(const grammar::Expression matching, named(grammar::regular_expression(builder, output.pattern)));
+      return openings.empty() ? matching : builder.both(matching, builder.text_without(openings));
+    }
     case OutputKind::grammar:
       return named(grammar::gbnf(builder, output.pattern));
     case OutputKind::choice: {
       std::vector<grammar::Expression> parts;
-      for (const std::string& text : output.choices)
-        parts.push_back(builder.literal(text));
-      return builder.choice(parts);
+      for (const std::string& text : output.choices) {
+        const std::string_view begun = chat::trimmed(text);
+        if (std::ranges::none_of(openings, [&](const std::string& opening) { return begun.starts_with(opening); }))
+          parts.push_back(builder.literal(text));
+      }
+      return parts.empty() ? builder.nothing() : builder.choice(parts);
     }
     case OutputKind::text:
       break;
@@ -94,6 +102,7 @@ std::string cache_key(const wire::GenerateRequest& request, const OutputForm& fo
                         request.parallel_tool_calls,
                         form.reading ? static_cast<int>(form.reading->start) : 0,
                         form.reading.has_value(),
+                        form.reading && form.reading->format.syntax.bare,
                         std::move(preferences),
                         thinking_is_off(request)};
   return json::serialize(key);
@@ -104,17 +113,36 @@ bool must_call(const wire::GenerateRequest& request) {
   return request.tool_choice.kind == Kind::required || request.tool_choice.kind == Kind::named;
 }
 
+bool may_call(const wire::GenerateRequest& request) {
+  return !request.tools.empty() && request.tool_choice.kind != wire::ToolChoice::Kind::none;
+}
+
+// Whether the content has a form, and calls may come in its place.
+bool form_or_calls(const wire::GenerateRequest& request) {
+  return request.output.kind != OutputKind::text && may_call(request) && !must_call(request);
+}
+
 ReadingRules reading_rules(const LoadedModel& model, const wire::GenerateRequest& request, std::string_view rendered) {
   ReadingRules rules;
   rules.format = tool_format(model.chat(), request);
+  bool strict = false;
   for (const wire::Tool& tool : request.tools) {
     const std::vector<std::string>& allowed = request.tool_choice.allowed;
-    if (!allowed.empty() && std::ranges::find(allowed, tool.name) == allowed.end()) continue;
+    const bool callable = allowed.empty() || std::ranges::find(allowed, tool.name) != allowed.end();
+    if (!callable || !may_call(request)) continue;
     rules.tools.push_back({tool.name, tool.parameters, tool.strict});
     rules.prefer_strict.push_back(tool.prefers_strict);
+    strict = strict || tool.strict || tool.prefers_strict;
+  }
+  if (form_or_calls(request)) {
+    // What an answer in the form holds is no call. JSON that could be either cannot keep to both the form's and the
+    // tool's schema.
+    chat::CallSyntax& syntax = rules.format.syntax;
+    syntax.first_only = true;
+    if (strict && !chat::trimmed(syntax.open).empty()) syntax.bare = false;
   }
   // A begun answer is behind the reasoning, whatever it says.
-  rules.start = !request.answer_begins.empty()                  ? chat::Start::content
+  rules.start = request.answer_has_begun()                      ? chat::Start::content
                 : chat::opens_reasoning(rules.format, rendered) ? chat::Start::reasoning
                                                                 : chat::Start::answer;
   rules.must_call = must_call(request);
@@ -152,6 +180,14 @@ std::vector<chat::Tool> strict_where_possible(const ReadingRules& reading, const
   return tools;
 }
 
+// What a call of a tool that has a schema to keep begins with: no content may.
+std::vector<std::string> openings_of(const ReadingRules& reading) {
+  bool strict = false;
+  for (size_t i = 0; i < reading.tools.size(); ++i)
+    strict = strict || reading.tools[i].strict || reading.prefer_strict[i];
+  return strict ? chat::call_triggers(reading.format.syntax) : std::vector<std::string>();
+}
+
 bool wants_more_strictness(const OutputForm& form, const wire::GenerateRequest& request) {
   for (size_t i = 0; form.reading && i < form.reading->tools.size(); ++i) {
     if (wants_strictness(*form.reading, i, request)) return true;
@@ -179,7 +215,7 @@ Result<OutputForm> output_form(const LoadedModel& model, const wire::GenerateReq
   if (conversation) {
     ReadingRules rules = reading_rules(model, request, rendered);
     const bool announced = !rules.format.syntax.recipient.empty();  // an answer begins with a recipient's name
-    if (!rules.tools.empty() || rules.format.reasons() || announced) form.reading = std::move(rules);
+    if (!request.tools.empty() || rules.format.reasons() || announced) form.reading = std::move(rules);
   }
   const bool formed = request.output.kind != OutputKind::text;
   if (!formed && !constrains_calls(request)) return form;
@@ -188,7 +224,9 @@ Result<OutputForm> output_form(const LoadedModel& model, const wire::GenerateReq
   const auto build = [&](grammar::GrammarBuilder& builder) -> Result<grammar::Expression> {
     std::optional<grammar::Expression> content;
     if (formed) {
-      TM_TRY(content, content_expression(request.output, builder));
+      const std::vector<std::string> openings =
+          form_or_calls(request) ? openings_of(*form.reading) : std::vector<std::string>();
+      TM_TRY(content, content_expression(request.output, openings, builder));
     }
     if (!form.reading) return *content;
     const std::vector<chat::Tool> tools =

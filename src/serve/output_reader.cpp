@@ -98,43 +98,56 @@ std::function<uint64_t()> numbers_of(std::string_view id, int choice) {
 
 }  // namespace
 
-OutputReader::OutputReader(const ReadingRules* rules, std::string_view id, int choice) : choice_(choice) {
+OutputReader::OutputReader(const ReadingRules* rules, std::string_view id, int choice)
+    : rules_(rules), choice_(choice) {
   if (rules == nullptr) return;
   parser_.emplace(rules->format, rules->tools, rules->start, numbers_of(id, choice));
+  if (!rules->stop.empty()) stops_.emplace(rules->stop);
   must_call_ = rules->must_call;
   if (rules->tools.empty()) return;
   triggers_ = chat::call_triggers(rules->format.syntax);
   if (rules->format.tools == chat::ToolFormat::harmony) triggers_ = {"<|channel|>", "<|start|>", "to="};
 }
 
-void OutputReader::note(const chat::Delta& delta) {
+void OutputReader::put_out(chat::Delta& delta, PieceList& pieces) {
+  if (stops_) {
+    const std::string before = stops_->take(parser_->waiting_content(), delta);
+    pieces.add_content(before);
+  }
   reasoned_ = reasoned_ || !delta.reasoning.empty();
-  answered_ = answered_ || !delta.content.empty() || !delta.calls.empty();
+  pieces.add(delta);
+  delta.clear();
 }
 
 // Character by character, so that pieces come out in the order in which they were written.
 void OutputReader::take_text(std::string_view text, PieceList& pieces) {
   if (!parser_) return pieces.add_content(text);
   chat::Delta delta;
-  while (!text.empty()) {
+  while (!text.empty() && !(stops_ && stops_->found())) {
     const size_t length = std::min<size_t>(text.size(), base::utf8::decode(text).length);
     parser_->feed(text.substr(0, length), delta);
     text.remove_prefix(length);
-    if (delta.empty()) continue;
-    note(delta);
-    pieces.add(delta);
-    delta.clear();
+    if (stops_ || !delta.empty()) put_out(delta, pieces);
   }
 }
 
 void OutputReader::take_end(engine::FinishReason finish, PieceList& pieces) {
-  if (!parser_) return;
+  if (!parser_ || (stops_ && stops_->found())) return;
   chat::Delta delta;
-  parser_->finish(delta);
   const bool cut = finish == engine::FinishReason::length;
+  parser_->finish(delta, cut);
   if (cut && (must_call_ || begins_call(delta.content, triggers_))) delta.content.clear();
-  note(delta);
-  pieces.add(delta);
+  put_out(delta, pieces);
+  if (stops_) pieces.add_content(stops_->flush());
+}
+
+// A token belongs to where it begins. Of one whose text is held back it shows later whether that is reasoning or the
+// tag that ends it.
+void OutputReader::count_token(bool inside) {
+  if (inside) ++waiting_tokens_;
+  if (reasoned_) reasoning_tokens_ += waiting_tokens_;
+  if (reasoned_ || !inside) waiting_tokens_ = 0;
+  if (parser_ && !parser_->in_reasoning()) waiting_tokens_ = 0;
 }
 
 std::vector<wire::Event> OutputReader::take_apart(engine::Event& event) {
@@ -144,16 +157,13 @@ std::vector<wire::Event> OutputReader::take_apart(engine::Event& event) {
   std::span<engine::TokenInfo> infos = event.logprobs;
   size_t begin = 0;
   for (size_t i = 0; i < event.text_ends.size(); ++i) {
+    const bool inside = parser_ && parser_->in_reasoning();
     reasoned_ = false;
-    answered_ = false;
     take_text(text.substr(begin, event.text_ends[i] - begin), pieces);
     begin = event.text_ends[i];
     const bool last = i + 1 == event.text_ends.size();
     if (last && ends) take_end(event.finish, pieces);
-    // Tokens whose text is held back are of the kind of what comes out next.
-    ++waiting_tokens_;
-    if (reasoned_) reasoning_tokens_ += waiting_tokens_;
-    if (reasoned_ || answered_) waiting_tokens_ = 0;
+    count_token(inside);
     if (infos.empty()) continue;
     // An echoed prompt comes with the first token.
     const size_t count = i == 0 ? static_cast<size_t>(event.echoed) + 1 : 1;
@@ -176,8 +186,11 @@ std::vector<wire::Event> OutputReader::read(engine::Event event) {
   }
   wire::Event& last = pieces.back();
   last.matched_stop = std::move(event.matched_stop);
-  if (event.finish == engine::FinishReason::length) last.finish = wire::FinishReason::length;
-  if (event.finish == engine::FinishReason::stop) {
+  // What no call came of may have been taken for one until the end.
+  const bool stopped = stops_ && stops_->found();
+  if (stopped) last.matched_stop = rules_->stop[static_cast<size_t>(stops_->matched())];
+  if (event.finish == engine::FinishReason::length && !stopped) last.finish = wire::FinishReason::length;
+  if (event.finish == engine::FinishReason::stop || (event.finish == engine::FinishReason::length && stopped)) {
     const bool called = parser_ && parser_->calls() > 0 && parser_->complete();
     last.finish = called ? wire::FinishReason::tool_calls : wire::FinishReason::stop;
   }

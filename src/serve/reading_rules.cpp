@@ -17,37 +17,6 @@ std::string core_of(const std::string& spelled) {
 
 }  // namespace
 
-engine::QuietText quiet_of(const ReadingRules& rules) {
-  engine::QuietText quiet;
-  const chat::Format& format = rules.format;
-  if (format.tools == chat::ToolFormat::harmony) {
-    const std::string answer = "final<|message|>";
-    quiet.spans = {{"<|start|>", answer}, {"<|channel|>", answer}};
-    return quiet;
-  }
-  const std::string reasoning_end = core_of(format.reasoning_close);
-  if (rules.start == chat::Start::reasoning) quiet.begins_before = reasoning_end;
-  if (!reasoning_end.empty() && !format.reasoning_open.empty()) {
-    quiet.spans.push_back({core_of(format.reasoning_open), reasoning_end});
-  }
-  if (rules.tools.empty()) return quiet;
-  const chat::CallSyntax& syntax = format.syntax;
-  if (!syntax.recipient.empty()) {
-    // The prompt has announced a recipient; what is for the user stands behind its name.
-    const std::string answer = syntax.recipient + "\n";
-    if (rules.start != chat::Start::content) quiet.begins_before = answer;
-    quiet.spans.push_back({core_of(syntax.open), answer});
-    return quiet;
-  }
-  const std::string section_end = core_of(syntax.section_close);
-  for (std::string& trigger : chat::call_triggers(syntax)) {
-    const bool section = !section_end.empty() && trigger == chat::trimmed(syntax.section_open);
-    quiet.spans.push_back({std::move(trigger), section ? section_end : core_of(syntax.close)});
-  }
-  if (syntax.bare && rules.start != chat::Start::content) quiet.first_bytes = "{[";
-  return quiet;
-}
-
 std::optional<engine::ReasoningBudget> reasoning_budget(const text::Tokenizer& tokenizer, const ReadingRules& rules,
                                                         int64_t tokens) {
   const chat::Format& format = rules.format;

@@ -1,8 +1,9 @@
-// How an output's text is taken apart into reasoning, content and tool calls; and what the engine must know of that.
+// How an output's text is taken apart into reasoning, content and tool calls; and what ends reasoning.
 #pragma once
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "chat/format.hpp"
@@ -15,14 +16,12 @@ namespace tidemill::serve {
 // One for all choices of a request.
 struct ReadingRules {
   chat::Format format;
-  std::vector<chat::Tool> tools;    // that may be called
+  std::vector<chat::Tool> tools;    // that may be called; with none, nothing is a call
   std::vector<bool> prefer_strict;  // of each: wire::Tool::prefers_strict
   chat::Start start = chat::Start::answer;
-  bool must_call = false;  // no content comes: what of an opening a limit cuts off is none
+  bool must_call = false;         // no content comes: what of an opening a limit cuts off is none
+  std::vector<std::string> stop;  // strings that end the content
 };
-
-// The parts of the text that are not content: reasoning, and what calls are spelled with.
-engine::QuietText quiet_of(const ReadingRules& rules);
 
 // What ends reasoning when so many tokens are spent on it. None where there is nothing to end: the format has no tags
 // for reasoning, or the answer has begun.

@@ -17,9 +17,11 @@ namespace json = base::json;
 namespace {
 
 Result<std::vector<text::Token>> tokens_of(const LoadedModel& model, const wire::TokenizeRequest& request) {
-  if (!request.messages.empty()) {
-    TM_TRY(const RenderedPrompt prompt, model.chat().render(request.messages));
-    return model.chat().encode(prompt);
+  if (request.conversation) {
+    auto tokens = conversation_tokens(model, *request.conversation);
+    // The prompt is the messages.
+    if (!tokens && tokens.error().param() == "prompt") return std::move(tokens).error().with_param("messages");
+    return tokens;
   }
   auto tokens = model.tokenizer().encode(
       request.text, {.add_special = request.add_special_tokens, .parse_special = request.parse_special, .literal = {}});

@@ -11,8 +11,10 @@
 
 #include <fmt/core.h>
 
+#include "base/begun_json.hpp"
 #include "base/checksum.hpp"
 #include "grammar/json_string.hpp"
+#include "chat/spelling.hpp"
 #include "wire/openai_tools.hpp"
 
 namespace tidemill::serve {
@@ -168,6 +170,23 @@ void separate_calls(json::array& messages) {
   messages = std::move(separated);
 }
 
+// Arguments of the past that are no object: none at all are {}, and of those that a limit cut off the members that are
+// complete stay. Templates that want text get them as they are.
+void mend_arguments(json::array& messages, bool as_text) {
+  for (json::value& message : messages) {
+    json::value* calls = message.get_object().if_contains("tool_calls");
+    if (calls == nullptr || !calls->is_array()) continue;
+    for (json::value& call : calls->get_array()) {
+      json::value* function = call.is_object() ? call.get_object().if_contains("function") : nullptr;
+      if (function == nullptr || !function->is_object()) continue;
+      json::value& arguments = function->get_object()["arguments"];
+      const json::string* text = arguments.if_string();
+      if (arguments.is_object() || (text != nullptr && as_text && !chat::trimmed(*text).empty())) continue;
+      arguments = text == nullptr ? json::object() : base::begun_object(*text);
+    }
+  }
+}
+
 }  // namespace
 
 ToldConversation tell_conversation(const ChatPrompt& prompt, const wire::GenerateRequest& request) {
@@ -175,6 +194,7 @@ ToldConversation tell_conversation(const ChatPrompt& prompt, const wire::Generat
   json::array tools;
   for (const wire::Tool& tool : request.tools)
     tools.push_back(wire::template_tool(tool));
+  mend_arguments(told.messages, prompt.traits().arguments_as_text);
   if (prompt.format().syntax.short_ids) shorten_ids(told.messages);
   if (!prompt.takes_parallel_calls()) separate_calls(told.messages);
   if (!prompt.available() || prompt.traits().tools) {

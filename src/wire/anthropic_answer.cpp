@@ -6,6 +6,7 @@
 
 #include <openssl/evp.h>
 
+#include "base/begun_json.hpp"
 #include "wire/error_body.hpp"
 #include "wire/sse.hpp"
 
@@ -73,12 +74,9 @@ json::object MessagesAnswer::block_json(const Block& block, bool whole) const {
     case Kind::tool_use:
       break;
   }
+  // Of what the limit of tokens cut off, the members that are complete; stop_reason says so.
   json::object input;
-  if (whole) {
-    // What the limit of tokens cut off is no JSON; stop_reason says so.
-    auto parsed = base::parse_json(block.text);
-    if (parsed && parsed->is_object()) input = std::move(parsed->get_object());
-  }
+  if (whole) input = base::begun_object(block.text);
   return {{"type", "tool_use"},
           {"id", block.id},
           {"name", block.name},

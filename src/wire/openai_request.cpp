@@ -208,10 +208,27 @@ Result<void> parse_continuation(const JsonFields& fields, GenerateRequest& reque
     return fields.invalid(name,
                           "'continue_final_message' goes with no format of the output and no call that must come");
   }
+  TM_TRY(const auto reasoning,
+         JsonFields(last, fmt::format("messages[{}]", request.messages.size() - 1)).string("reasoning_content"));
   request.answer_begins = content.get_string();
+  request.answer_reasoning = reasoning.value_or("");
   request.messages.pop_back();
   request.add_generation_prompt = true;
   if (request.messages.empty()) return fields.invalid("messages", "'messages' must hold a message before the last");
+  return {};
+}
+
+// How the chat template is to render the messages.
+Result<void> parse_rendering(const JsonFields& fields, GenerateRequest& request) {
+  TM_TRY(const auto generation_prompt, fields.boolean("add_generation_prompt"));
+  request.add_generation_prompt = generation_prompt.value_or(true);
+  TM_CHECK(parse_continuation(fields, request));
+  TM_TRY(const auto effort, fields.string("reasoning_effort"));
+  if (effort) set_reasoning_effort(*effort, request.template_variables);
+  TM_TRY(const json::object* variables, fields.object("chat_template_kwargs"));
+  if (variables == nullptr) return {};
+  for (const auto& [name, value] : *variables)
+    request.template_variables[name] = value;
   return {};
 }
 
@@ -239,17 +256,8 @@ Result<GenerateRequest> parse_chat(const JsonFields& fields) {
   }
   request.top_logprobs = static_cast<int>(top_logprobs.value_or(0));
 
-  TM_TRY(const auto generation_prompt, fields.boolean("add_generation_prompt"));
-  request.add_generation_prompt = generation_prompt.value_or(true);
-  TM_CHECK(parse_continuation(fields, request));
+  TM_CHECK(parse_rendering(fields, request));
   TM_TRY(request.reasoning_tokens, fields.integer("thinking_token_budget", 0, max_int));
-  TM_TRY(const auto effort, fields.string("reasoning_effort"));
-  if (effort) set_reasoning_effort(*effort, request.template_variables);
-  TM_TRY(const json::object* variables, fields.object("chat_template_kwargs"));
-  if (variables != nullptr) {
-    for (const auto& [name, value] : *variables)
-      request.template_variables[name] = value;
-  }
   return request;
 }
 
@@ -336,7 +344,11 @@ Result<TokenizeRequest> parse_tokenize_request(std::string_view body) {
   TM_TRY(const auto model, fields.string("model"));
   request.model = model.value_or("");
   if (fields.find("messages") != nullptr) {
-    TM_TRY(request.messages, parse_messages(fields, "messages"));
+    GenerateRequest& conversation = request.conversation.emplace();
+    TM_TRY(conversation.messages, parse_messages(fields, "messages"));
+    TM_TRY(conversation.tools, parse_tools(fields));
+    TM_CHECK(check_tools(conversation.tools, {}, "tools"));
+    TM_CHECK(parse_rendering(fields, conversation));
   } else {
     // vLLM says "prompt", llama.cpp's server "content".
     const std::string_view name =

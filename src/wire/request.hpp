@@ -93,6 +93,8 @@ struct GenerateRequest {
   // What the answer begins with, and is not said again: the model goes on from there. Anthropic's prefill, vLLM's
   // "continue_final_message".
   std::string answer_begins;
+  std::string answer_reasoning;  // before that, where the format has a place for it
+  bool answer_has_begun() const { return !answer_begins.empty() || !answer_reasoning.empty(); }
   // Calls are told as "function_call", the older word for one of "tool_calls".
   bool tells_function_call = false;
   // Responses' "truncation": "auto": where the context is too short, the oldest turns go, and calls with their results.
@@ -128,8 +130,8 @@ struct EmbeddingRequest {
 
 struct TokenizeRequest {
   std::string model;
-  std::string text;  // or, if there are messages, what the chat template makes of them
-  base::json::array messages;
+  std::string text;
+  std::optional<GenerateRequest> conversation;  // instead of `text`: the prompt of a chat, and what decides it
   bool add_special_tokens = true;
   bool parse_special = false;  // read special tokens that are written out in `text`
   bool with_pieces = false;    // also return each token's text

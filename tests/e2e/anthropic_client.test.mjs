@@ -50,6 +50,26 @@ describe('the Anthropic client', { timeout }, () => {
     assert.equal(prompt(final.usage), prompt(usage));
   });
 
+  test('gets of a tool call that is cut off what its stream helper makes of the pieces', async () => {
+    const input_schema = {
+      type: 'object',
+      properties: { city: { type: 'string', maxLength: 12 }, days: { type: 'array', items: { type: 'integer', minimum: 0, maximum: 99 }, minItems: 2, maxItems: 4 }, more: { type: 'boolean' } },
+      required: ['city', 'days', 'more'],
+      additionalProperties: false,
+    };
+    const call = { ...asked, tools: [{ name: 'find', strict: true, input_schema }], tool_choice: { type: 'any' } };
+    const seen = new Set();
+    for (let max_tokens = 8; max_tokens <= 80; max_tokens += 3) {
+      const whole = await client.messages.create({ ...call, max_tokens });
+      const final = await client.messages.stream({ ...call, max_tokens }).finalMessage();
+      const inputs = (message) => message.content.filter((block) => block.type === 'tool_use').map((block) => block.input);
+      assert.deepEqual(inputs(whole), inputs(final), `${max_tokens} tokens`);
+      assert.equal(whole.stop_reason, final.stop_reason);
+      seen.add(JSON.stringify(inputs(whole)));
+    }
+    assert.ok(seen.size >= 3, [...seen].join('\n'));
+  });
+
   test('counts tokens as messages do', async () => {
     const { input_tokens: counted } = await client.messages.countTokens({ model: 'nano-coder', messages });
     const { usage } = await client.messages.create({ ...asked, max_tokens: 1 });

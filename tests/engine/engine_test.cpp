@@ -74,6 +74,46 @@ TEST(Engine, StopTokensAndStopStrings) {
   EXPECT_GT(matched, 20);
 }
 
+// Counts a stop string from its second occurrence on.
+class SecondTime final : public StopWatch {
+ public:
+  explicit SecondTime(std::string stop) : stop_(std::move(stop)) {}
+  int push(std::string_view text) override {
+    text_ += text;
+    const size_t first = text_.find(stop_);
+    return first != std::string::npos && text_.find(stop_, first + 1) != std::string::npos ? 0 : -1;
+  }
+
+ private:
+  std::string stop_;
+  std::string text_;
+};
+
+TEST(Engine, AWatchSaysWhereAStopStringCounts) {
+  Rig rig;
+  int matched = 0;
+  for (uint64_t seed = 0; seed < 40; ++seed) {
+    Request request = request_of(prompt_of(9), 60, seed);
+    const std::string all = rig.run(request).choices[0].text;
+    request.stop = {"e"};
+    request.stop_watch = [&] { return std::make_unique<SecondTime>("e"); };
+    const auto choice = rig.run(request).choices[0];
+    const size_t first = all.find('e');
+    const size_t second = first == std::string::npos ? first : all.find('e', first + 1);
+    if (second == std::string::npos) {
+      EXPECT_EQ(choice.text, all);
+      EXPECT_EQ(choice.matched_stop, "");
+      continue;
+    }
+    ++matched;
+    EXPECT_EQ(choice.finish, FinishReason::stop);
+    EXPECT_EQ(choice.matched_stop, "e");
+    EXPECT_TRUE(all.starts_with(choice.text));
+    EXPECT_GT(choice.text.size(), second) << "with the stop string: who watches knows what to do with it";
+  }
+  EXPECT_GT(matched, 5);
+}
+
 TEST(Engine, EverySamplingParameterReachesTheSampler) {
   Rig rig;
   Request request = request_of(prompt_of(12), 40);

@@ -153,6 +153,28 @@ TEST_F(ChatPrompts, AnAnswerMayHaveBegun) {
   auto channel = channels.render(user_says("x"));
   ASSERT_TRUE(channel && channels.begin_answer(*channel, "So"));
   EXPECT_EQ(channel->text, "<|start|>assistant<|channel|>final<|message|>So");
+  auto thought = thinks.render(user_says("x"));
+  ASSERT_TRUE(thought && thinks.begin_answer(*thought, "So", "Hm <|end|>"));
+  EXPECT_EQ(thought->text, "A<think>\nHm <|end|>\n</think>\n\nSo");
+  const auto thought_tokens = thinks.encode(*thought).value();
+  EXPECT_EQ(std::count(thought_tokens.begin(), thought_tokens.end(), named("<|end|>")), 0);
+  serve::ChatPrompt may_think = with("A");
+  chat::Format with_tags = may_think.format();
+  ASSERT_TRUE(chat::set_reasoning(with_tags, "think"));
+  may_think.set_format(with_tags);
+  auto opened = may_think.render(user_says("x"));
+  ASSERT_TRUE(opened && may_think.begin_answer(*opened, "So", "Hm"));
+  EXPECT_EQ(opened->text, "A<think>\nHm\n</think>\n\nSo");
+  auto unopened = may_think.render(user_says("x"));
+  ASSERT_TRUE(unopened && may_think.begin_answer(*unopened, "So"));
+  EXPECT_EQ(unopened->text, "ASo");
+  serve::RenderedPrompt off{.text = "A<think>\n\n</think>\n\n", .literal = {}};
+  ASSERT_TRUE(may_think.begin_answer(off, "So", "Hm"));
+  EXPECT_EQ(off.text, "A<think>\n\n</think>\n\nSo") << "thinking is off";
+  auto analysed = channels.render(user_says("x"));
+  ASSERT_TRUE(analysed && channels.begin_answer(*analysed, "So", "Hm"));
+  EXPECT_EQ(analysed->text,
+            "<|start|>assistant<|channel|>analysis<|message|>Hm<|end|><|start|>assistant<|channel|>final<|message|>So");
   serve::ChatPrompt recipients = with("x");
   recipients.set_format(*chat::format_by_name("functionary_v3_2"));
   auto recipient = recipients.render(user_says("x"));
@@ -247,6 +269,54 @@ TEST_F(ChatPrompts, CallsReachTemplatesInTheFormTheyTake) {
   EXPECT_NE(text.find("assistant:I look<|tool_call_start|>[f(x=\"<|end|>\", y=[True, None]), g()]<|tool_call_end|>;"),
             std::string::npos)
       << text;
+}
+
+// A conversation goes on behind a call that a limit has cut off.
+TEST_F(ChatPrompts, ArgumentsThatAreNoObjectAreMended) {
+  const auto told = [](const serve::ChatPrompt& prompt, std::string_view arguments) {
+    wire::GenerateRequest request;
+    request.messages =
+        base::parse_json(R"([{"role":"user","content":"q"},{"role":"assistant","content":"","tool_calls":[
+        {"id":"callnumb1","type":"function","function":{"name":"f")" +
+                         std::string(arguments) + R"(}}]},
+        {"role":"tool","name":"f","tool_call_id":"callnumb1","content":"R"},{"role":"user","content":"go on"}])")
+            ->as_array();
+    const auto conversation = serve::tell_conversation(prompt, request);
+    const auto rendered = prompt.render(conversation.messages, conversation.variables);
+    return rendered ? rendered->text : rendered.error().to_string();
+  };
+  const std::string cut = R"(,"arguments":"{\"city\": \"Oslo\", \"unit\": \"Qwx")";
+  const serve::ChatPrompt objects = with(
+      "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}"
+      "{% for k, v in c.function.arguments.items() %}[{{ k }}={{ v }}]{% endfor %}{% endfor %};{% endfor %}");
+  for (const std::string_view none : {"", R"(,"arguments":"")", R"(,"arguments":" \n")", R"(,"arguments":null)",
+                                      R"(,"arguments":"so")", R"(,"arguments":[1])"})
+    EXPECT_EQ(told(objects, none), "q;;R;go on;") << none;
+  EXPECT_EQ(told(objects, cut), "q;[city=Oslo];R;go on;");
+  EXPECT_EQ(told(objects, R"(,"arguments":{"a":1})"), "q;[a=1];R;go on;");
+
+  const serve::ChatPrompt texts = with(
+      "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}"
+      "{{ '[' + c.function.arguments + ']' }}{% endfor %};{% endfor %}");
+  ASSERT_TRUE(texts.traits().arguments_as_text);
+  EXPECT_EQ(told(texts, R"(,"arguments":"")"), "q;[{}];R;go on;");
+  EXPECT_EQ(told(texts, R"(,"arguments":null)"), "q;[{}];R;go on;");
+  EXPECT_EQ(told(texts, cut), R"(q;[{"city": "Oslo", "unit": "Qwx];R;go on;)");
+
+  size_t seen = 0;
+  for (const std::string_view name :
+       {"GLM-4.7-Flash", "deepseek-ai-DeepSeek-V3.2", "stepfun-ai-Step-3.5-Flash", "Qwen-Qwen2.5-7B-Instruct"}) {
+    const std::filesystem::path file = test::data_root() / "templates" / (std::string(name) + ".jinja");
+    if (!std::filesystem::exists(file)) continue;
+    ++seen;
+    const serve::ChatPrompt prompt = with(*base::read_file(file));
+    EXPECT_NE(told(prompt, cut).find("Oslo"), std::string::npos) << name << ": " << told(prompt, cut);
+    EXPECT_EQ(told(prompt, cut).find("Qwx"), std::string::npos) << name;
+    for (const std::string_view none : {"", R"(,"arguments":"")", R"(,"arguments":null)"})
+      EXPECT_EQ(told(prompt, none), told(prompt, R"(,"arguments":{})")) << name << none;
+    EXPECT_NE(told(prompt, "").find("go on"), std::string::npos) << name << ": " << told(prompt, "");
+  }
+  if (seen == 0) GTEST_SKIP() << "no templates of TIDEMILL_DATA";
 }
 
 TEST(ModelLoading, RefusesABrokenTemplateFileAndTakesAGoodOne) {

@@ -2,6 +2,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -86,6 +87,32 @@ TEST_F(Endpoints, TokenizeRendersMessages) {
   const object chat = parse_object(
       client_.post("/v1/chat/completions", R"({"messages":[{"role":"user","content":"import os"}],"max_tokens":1})"));
   EXPECT_EQ(answer.at("count"), chat.at("usage").at("prompt_tokens"));
+}
+
+// A prompt is counted as a chat with the same fields counts it.
+TEST_F(Endpoints, TokenizeRendersAsAChatDoes) {
+  const std::string user = R"({"role":"user","content":"import os"})";
+  const std::string tools = R"(,"tools":[{"type":"function","function":{"name":"find","parameters":{"type":"object",
+      "properties":{"query":{"type":"string"}}}}}])";
+  std::set<int64_t> counts;
+  for (const std::string& fields : std::vector<std::string>{
+           R"("messages":[)" + user + "]", R"("messages":[)" + user + "]" + tools,
+           R"("messages":[)" + user + R"(],"add_generation_prompt":false)",
+           R"("messages":[)" + user +
+               R"(,{"role":"assistant","content":"def main():\n    pass"}],"continue_final_message":true)",
+           R"("messages":[)" + user +
+               R"(,{"role":"assistant","content":null,"tool_calls":[{"id":"a","type":"function","function":
+                 {"name":"find","arguments":"{\"query\": \"a\", \"other\": \"b"}}]},
+                 {"role":"tool","tool_call_id":"a","content":"none"}])" +
+               tools}) {
+    const auto tokenized = client_.post("/tokenize", "{" + fields + "}");
+    ASSERT_EQ(tokenized.status, 200) << tokenized.body;
+    const object chat = parse_object(client_.post("/v1/chat/completions", "{" + fields + R"(,"max_tokens":1})"));
+    const auto count = parse_object(tokenized).at("count");
+    EXPECT_EQ(count, chat.at("usage").at("prompt_tokens")) << fields;
+    counts.insert(count.as_int64());
+  }
+  EXPECT_EQ(counts.size(), 5U) << "every field counts";
 }
 
 TEST_F(Endpoints, EmbeddingsHaveUnitLengthInBothEncodings) {

@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "live_server.hpp"
+#include "temporary_folder.hpp"
 
 namespace tidemill {
 namespace {
@@ -67,6 +68,38 @@ TEST_F(Errors, NameTheParameter) {
     EXPECT_EQ(error.code, c.code) << c.path << " " << c.body;
     EXPECT_FALSE(error.message.empty());
     EXPECT_EQ(error.type, "invalid_request_error");
+  }
+}
+
+// What a template refuses is told with the message that it refuses.
+TEST(TemplateErrors, NameTheMessage) {
+  const test::TemporaryFolder folder;
+  const std::filesystem::path file =
+      folder.put("picky.jinja",
+                 "{% for m in messages %}{% if m.content == 'no' %}{{ raise_exception('not this') }}{% endif %}"
+                 "{{ m.content }}{% endfor %}");
+  serve::ServeOptions options = test::small_options();
+  options.chat_template = file.string();
+  test::LiveServer live(options);
+  test::Client client = live.client();
+  const auto post = [&](const std::vector<std::string>& contents, std::string_view path) {
+    test::json::array messages;
+    for (const std::string& content : contents)
+      messages.push_back(test::json::object{{"role", "user"}, {"content", content}});
+    const test::json::object body{{"messages", messages}, {"max_tokens", 1}};
+    return test::error_of(client.post(path, test::json::serialize(body)));
+  };
+  for (const std::string_view path : {"/v1/chat/completions", "/tokenize"}) {
+    for (size_t at = 1; at < 6; ++at) {
+      std::vector<std::string> contents(6, "yes");
+      contents[at] = "no";
+      const auto shown = post(contents, path);
+      EXPECT_EQ(shown.param, "messages[" + std::to_string(at) + "]");
+      EXPECT_TRUE(shown.message.starts_with(shown.param + ": ")) << shown.message;
+      EXPECT_NE(shown.message.find("not this"), std::string::npos) << shown.message;
+    }
+    EXPECT_EQ(post({"no", "yes"}, path).param, "messages") << "nothing is taken";
+    EXPECT_EQ(post({"no"}, path).param, "messages");
   }
 }
 

@@ -1,6 +1,7 @@
 // What the reader makes of outputs that a limit has cut.
 #include "serve/output_reader.hpp"
 
+#include <array>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -9,6 +10,7 @@
 
 #include "base/utf8.hpp"
 #include "chat/reading.hpp"
+#include "chat/spelling.hpp"
 
 namespace tidemill {
 namespace {
@@ -132,6 +134,130 @@ TEST(OutputReader, TakesTheRecipientOutOfAnAnswer) {
   EXPECT_EQ(read(rules, "all\nHi >>>f", engine::FinishReason::stop).content, "Hi >>>f");
   rules.tools.clear();
   EXPECT_EQ(read(rules, "all\nHi >>>f", engine::FinishReason::stop).content, "Hi >>>f");
+}
+
+// Under a form of the content calls come first, if any do.
+TEST(OutputReader, TakesCallsOnlyAtTheBeginningUnderAForm) {
+  serve::ReadingRules rules = rules_of("hermes", false);
+  rules.format.syntax.first_only = true;
+  const std::string call = "<tool_call>\n{\"name\": \"f\", \"arguments\": {}}\n</tool_call>";
+  const std::string thought = "<think>\nHm\n</think>\n\n";
+  EXPECT_EQ(read(rules, thought + call + "\n" + call, engine::FinishReason::stop).name, "ff");
+  EXPECT_EQ(read(rules, thought + "[" + call + "]", engine::FinishReason::stop).content, "[" + call + "]");
+  rules = rules_of("llama3_json", false);
+  rules.format.syntax.first_only = true;
+  rules.format.syntax.bare = false;
+  const std::string bare = "{\"name\": \"f\", \"parameters\": {}}";
+  const Read both = read(rules, "<|python_tag|>" + bare + "; <|python_tag|>" + bare, engine::FinishReason::stop);
+  EXPECT_EQ(both.name, "ff");
+  EXPECT_EQ(both.content, "");
+  EXPECT_EQ(read(rules, bare, engine::FinishReason::stop).content, bare);
+  rules = rules_of("functionary_v3_2", false);
+  rules.format.syntax.first_only = true;
+  EXPECT_EQ(read(rules, "all\n>>>f\n{}", engine::FinishReason::stop).content, ">>>f\n{}");
+  EXPECT_EQ(read(rules, "f\n{}>>>f\n{}", engine::FinishReason::stop).name, "ff");
+}
+
+// Outputs whose tokens are characters, cut off everywhere: the tags that open and close reasoning never show in it, and
+// no token of theirs is counted.
+TEST(OutputReader, KeepsTagsOutOfReasoning) {
+  for (const auto& [format, opens, says, closes] :
+       std::vector<std::array<std::string, 4>>{{"hermes", "<think>", "So it is", "</think>"},
+                                               {"hermes", "", "So it is", "</think>"},
+                                               {"harmony", "<|channel|>analysis<|message|>", "So it is", "<|end|>"}}) {
+    serve::ReadingRules rules = rules_of(format, false);
+    if (opens.empty()) rules.start = chat::Start::reasoning;
+    const std::string text = opens + says + closes;
+    for (size_t cut = opens.size(); cut <= text.size(); ++cut) {
+      serve::OutputReader reader(&rules, "id", 0);
+      std::string reasoning;
+      engine::Event event;
+      for (size_t i = 0; i < cut; ++i) {
+        event.text += text[i];
+        event.text_ends.push_back(event.text.size());
+      }
+      event.finish = engine::FinishReason::length;
+      for (const wire::Event& piece : reader.read(event)) {
+        reasoning += piece.reasoning;
+        EXPECT_EQ(piece.text, "");
+      }
+      const std::string_view shown = chat::trimmed(std::string_view(says).substr(0, cut - opens.size()));
+      EXPECT_EQ(reasoning, shown) << text.substr(0, cut);
+      EXPECT_EQ(reader.reasoning_tokens(), shown.size()) << text.substr(0, cut);
+    }
+  }
+}
+
+// An output in pieces of so many bytes at least, as the engine gives it to a watch and to the reader.
+std::string stopped(serve::ReadingRules rules, std::string_view text, size_t size, engine::FinishReason end) {
+  const auto watch = serve::stop_watch(rules)();
+  serve::OutputReader reader(&rules, "id", 0);
+  std::string out;
+  const auto take = [&](engine::Event event) {
+    for (const wire::Event& piece : reader.read(std::move(event))) {
+      if (!piece.reasoning.empty()) out += "(" + piece.reasoning + ")";
+      out += piece.text;
+      for (const wire::ToolCallDelta& call : piece.tool_calls)
+        out += call.name + call.arguments;
+      const bool ended = piece.finish != wire::FinishReason::none && piece.finish != wire::FinishReason::length;
+      if (ended) out += piece.matched_stop.empty() ? "." : "|";
+    }
+  };
+  bool over = false;
+  for (size_t at = 0; at < text.size() && !over;) {
+    size_t length = std::min(size, text.size() - at);
+    while (at + length < text.size() && (static_cast<unsigned char>(text[at + length]) & 0xC0U) == 0x80)
+      ++length;
+    engine::Event event;
+    event.text = text.substr(at, length);
+    at += length;
+    over = watch->push(event.text) >= 0;
+    if (over) event.finish = engine::FinishReason::stop;
+    take(std::move(event));
+  }
+  if (over) return out;
+  engine::Event last;
+  last.finish = end;
+  take(std::move(last));
+  return out;
+}
+
+// The same, however the text is cut.
+std::string stopped(std::string_view format, const std::vector<std::string>& stop, std::string_view text,
+                    engine::FinishReason end = engine::FinishReason::stop) {
+  serve::ReadingRules rules = rules_of(format, false);
+  rules.stop = stop;
+  const std::string whole = stopped(rules, text, text.size(), end);
+  for (size_t size = 1; size < text.size(); ++size) {
+    std::string cut = stopped(rules, text, size, end);
+    // Reasoning comes in more pieces.
+    for (size_t at = cut.find(")("); at != std::string::npos; at = cut.find(")("))
+      cut.erase(at, 2);
+    EXPECT_EQ(cut, whole) << format << " in pieces of " << size << ": " << text;
+  }
+  return whole;
+}
+
+TEST(OutputReader, EndsContentAtAStopString) {
+  const std::string call = "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": \"}\"}}</tool_call>";
+  EXPECT_EQ(stopped("hermes", {"}"}, "a" + call + "b}c"), "af{\"a\": \"}\"}b|");
+  EXPECT_EQ(stopped("hermes", {"}"}, "a}" + call), "a|");
+  EXPECT_EQ(stopped("hermes", {"}"}, "a<tool_call>b}"), "a<tool_call>b|") << "it was no call";
+  EXPECT_EQ(stopped("hermes", {"."}, "<think>a. b.</think>c. d"), "(a. b.)c|");
+  EXPECT_EQ(stopped("hermes", {"\n"}, "<think>\na\n</think>\n\nc\nd"), "(a)c|");
+  EXPECT_EQ(stopped("hermes", {"\n"}, "c\n" + call), "c|") << "white space counts before it is known what follows";
+  EXPECT_EQ(stopped("hermes", {"stop"}, "a st" + call), "a stf{\"a\": \"}\"}.") << "held back, and let go in order";
+  EXPECT_EQ(stopped("hermes", {"stop"}, "a sto"), "a sto.");
+  EXPECT_EQ(stopped("llama3_json", {","}, " \n{\"name\": \"f\", \"parameters\": {}}"), "f{}.");
+  EXPECT_EQ(stopped("llama3_json", {","}, "{\"name\": \"g\", \"parameters\": {}}"), "{\"name\": \"g\"|");
+  EXPECT_EQ(stopped("llama3_json", {","}, "[1,2]"), "[1|");
+  EXPECT_EQ(stopped("llama3_json", {","}, "{\"a\": 1, 2", engine::FinishReason::length), "{\"a\": 1|");
+  EXPECT_EQ(stopped("llama3_json", {","}, "{\"a\": 1, \"b", engine::FinishReason::length), "{\"a\": 1|");
+  EXPECT_EQ(stopped("functionary_v3_2", {"l"}, "all\nHil"), "Hi|") << "not in the recipient's name";
+  EXPECT_EQ(stopped("functionary_v3_2", {"l"}, "a tale"), "a ta|");
+  EXPECT_EQ(stopped("harmony", {"n"},
+                    "<|channel|>analysis<|message|>Hmn<|end|><|start|>assistant<|channel|>final<|message|>Sun"),
+            "(Hmn)Su|");
 }
 
 }  // namespace

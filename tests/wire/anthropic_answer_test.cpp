@@ -178,14 +178,16 @@ TEST(Message, SaysWhyItEnded) {
   EXPECT_EQ(ended(FinishReason::length, "", 100), R"("model_context_window_exceeded" null)");
 }
 
-TEST(Message, ACallThatWasCutOffHasNoInput) {
+TEST(Message, ACallThatWasCutOffHasTheMembersThatAreComplete) {
   MessagesAnswer answer({.max_tokens = 7, .thinking = true}, info);
   Event event;
-  event.tool_calls = {{.index = 0, .id = "t", .name = "n", .arguments = "{\"a\": \"b"}};
+  event.tool_calls = {{.index = 0, .id = "t", .name = "n", .arguments = "{\"a\": [1, 2, 3"},
+                      {.index = 1, .id = "u", .name = "n", .arguments = "{\"a\": \"b"}};
   event.finish = FinishReason::length;
   answer.collect(event);
   const json::object message = base::parse_json(answer.whole(usage))->as_object();
-  EXPECT_EQ(message.at("content").at(0).at("input"), json::object());
+  EXPECT_EQ(message.at("content").at(0).at("input"), (json::value{{"a", {1, 2}}}));
+  EXPECT_EQ(message.at("content").at(1).at("input"), json::object());
   EXPECT_EQ(message.at("stop_reason"), "max_tokens");
 }
 

@@ -363,6 +363,10 @@ TEST(ChatRequest, GoesOnFromALastMessageOfTheAssistants) {
   EXPECT_EQ(parsed->answer_begins, "So");
   EXPECT_EQ(parsed->messages.size(), 1u);
   EXPECT_TRUE(parsed->add_generation_prompt) << "the beginning stands behind it";
+  EXPECT_EQ(parsed->answer_reasoning, "");
+  const auto thought = parse_chat_request(body(R"({"role":"assistant","content":"So","reasoning_content":"Hm"})", ""));
+  ASSERT_TRUE(thought);
+  EXPECT_EQ(thought->answer_reasoning, "Hm");
   EXPECT_EQ(chat_fault(body(R"({"role":"user","content":"x"})", "")), "continue_final_message");
   EXPECT_EQ(chat_fault(body(R"({"role":"assistant","content":null})", "")), "continue_final_message");
   EXPECT_EQ(chat_fault(body(begun, R"(,"guided_regex":"a")")), "continue_final_message");
@@ -470,7 +474,20 @@ TEST(TokenizeRequest, TakesTextOrMessages) {
   EXPECT_FALSE(text->add_special_tokens);
   const auto messages = parse_tokenize_request("{" + std::string(hello) + "}");
   ASSERT_TRUE(messages);
-  EXPECT_EQ(messages->messages.size(), 1u);
+  EXPECT_FALSE(text->conversation);
+  ASSERT_TRUE(messages->conversation);
+  EXPECT_EQ(messages->conversation->messages.size(), 1u);
+  const auto more = parse_tokenize_request(
+      "{" + std::string(hello) +
+      R"(,"tools":[{"type":"function","function":{"name":"f"}}],"add_generation_prompt":false,"reasoning_effort":"low",
+         "chat_template_kwargs":{"enable_thinking":false}})");
+  ASSERT_TRUE(more) << more.error().to_string();
+  EXPECT_EQ(more->conversation->tools.size(), 1u);
+  EXPECT_FALSE(more->conversation->add_generation_prompt);
+  EXPECT_EQ(more->conversation->template_variables,
+            (json::object{{"reasoning_effort", "low"}, {"enable_thinking", false}}));
+  EXPECT_EQ(parse_tokenize_request("{" + std::string(hello) + R"(,"tools":[{"type":"function"}]})").error().param(),
+            "tools[0].function");
   EXPECT_EQ(parse_tokenize_request("{}").error().param(), "prompt");
   EXPECT_EQ(parse_detokenize_request(R"({"tokens":"1"})").error().param(), "tokens");
   EXPECT_EQ(parse_detokenize_request(R"({"tokens":[1,2]})")->tokens, (TokenIds{1, 2}));
