@@ -15,6 +15,7 @@ namespace {
 // What a signal handler may touch: plain atomics, and a descriptor to write to.
 std::atomic<int> signals{0};
 std::atomic<int> wake_fd{-1};
+std::atomic<pid_t> ended_group{0};
 struct sigaction previous_int;
 struct sigaction previous_term;
 struct sigaction previous_hup;
@@ -28,6 +29,8 @@ void post(int fd) {
 
 void on_signal(int signal) {
   if (signals.fetch_add(1) > 0) {
+    const pid_t group = ended_group.load();
+    if (group > 0) kill(-group, SIGKILL);
     ::signal(signal, SIG_DFL);
     raise(signal);
     return;
@@ -79,6 +82,14 @@ void Interrupt::wait() {
 
 void Interrupt::wake() {
   post(wake_fd.load());
+}
+
+int Interrupt::descriptor() const {
+  return wake_fd.load();
+}
+
+void Interrupt::ends_also(pid_t group) {
+  ended_group = group;
 }
 
 Hangup::Hangup(Interrupt&) {

@@ -1,6 +1,8 @@
 // Ctrl-C as an event that a command can wait for beside other things, instead of the end of the process.
 #pragma once
 
+#include <sys/types.h>
+
 #include "base/clock.hpp"
 
 namespace tidemill::cli {
@@ -22,6 +24,11 @@ class Interrupt {
   void wait();
   // Ends the current or the next wait. From any thread.
   void wake();
+  // For waiting on this beside other descriptors: readable where `wait` returns at once.
+  int descriptor() const;
+
+  // A second signal, which ends this process, is to end that process group too. 0: none.
+  void ends_also(pid_t group);
 };
 
 // While one exists, SIGHUP wakes the interrupt's `wait` instead of ending the process. One at a time, within the life

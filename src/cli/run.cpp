@@ -113,7 +113,10 @@ int run(int argc, const char* const* argv) {
     fmt::print(stderr, "tidemill: {}\n", describe_extras(app));
     return exit_usage;
   } catch (const CLI::ParseError& fault) {
-    if (fault.get_exit_code() == 0) return app.exit(fault);  // --help
+    if (fault.get_exit_code() == 0) {  // --help
+      const auto help = run_body([&] { return base::Result<int>(app.exit(fault)); });
+      return help ? *help : report(help.error());
+    }
     fmt::print(stderr, "tidemill: {}\n", fault.what());
     return exit_usage;
   }
@@ -122,8 +125,10 @@ int run(int argc, const char* const* argv) {
     return run(2, arguments);
   }
   if (!chosen.body) {
-    fmt::print("{}", app.help());
-    return exit_usage;
+    chosen.body = [&app] {
+      fmt::print("{}", app.help());
+      return base::Result<int>(exit_usage);
+    };
   }
   const base::Result<int> outcome = run_body(chosen.body);
   return outcome ? *outcome : report(outcome.error());

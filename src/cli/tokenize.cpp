@@ -25,7 +25,8 @@ struct TokenizeFlags {
   bool as_json = false;
 };
 
-base::Result<int> decode_tokens(const text::Tokenizer& tokenizer, const std::string& input, bool special) {
+base::Result<int> decode_tokens(const text::Tokenizer& tokenizer, const std::string& input,
+                                const TokenizeFlags& flags) {
   auto value = base::parse_json(input);
   if (!value) return std::move(value.error()).wrap("--decode reads a JSON array of token ids");
   std::vector<text::Token> tokens;
@@ -42,8 +43,12 @@ base::Result<int> decode_tokens(const text::Tokenizer& tokenizer, const std::str
     }
     tokens.push_back(static_cast<text::Token>(item.get_int64()));
   }
-  const std::string text = tokenizer.decode(tokens, special);
-  std::fwrite(text.data(), 1, text.size(), stdout);
+  const std::string text = tokenizer.decode(tokens, flags.special);
+  if (flags.as_json) {
+    fmt::print("{}\n", base::json::serialize(base::json::object{{"text", base::utf8::sanitize(text)}}));
+  } else {
+    std::fwrite(text.data(), 1, text.size(), stdout);
+  }
   return exit_success;
 }
 
@@ -57,7 +62,7 @@ base::Result<int> tokenize(const TokenizeFlags& flags) {
   if (!flags.has_text) {
     TM_TRY(input, base::read_file("-"));
   }
-  if (flags.decode) return decode_tokens(*tokenizer, input, flags.special);
+  if (flags.decode) return decode_tokens(*tokenizer, input, flags);
   TM_TRY(const auto tokens, tokenizer->encode(input, {.add_special = !flags.no_bos, .parse_special = flags.special}));
   if (flags.as_json) {
     std::string out = "[";
@@ -86,7 +91,7 @@ void add_tokenize(CLI::App& app, Invocation& chosen) {
   command->add_flag("--no-bos", flags->no_bos, "Leave out the begin and end tokens that the vocabulary would add");
   command->add_flag("--special", flags->special, "Read special tokens that are written out in the text as tokens");
   command->add_flag("--decode", flags->decode, "Read a JSON array of token ids, write their text");
-  command->add_flag("--json", flags->as_json, "Print a JSON array of ids");
+  command->add_flag("--json", flags->as_json, "Print a JSON array of ids; with --decode, an object with the text");
   command->callback([=, &chosen] {
     flags->has_text = text->count() > 0;
     chosen.body = [flags] { return tokenize(*flags); };

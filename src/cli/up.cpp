@@ -21,18 +21,30 @@ gateway::BackendOptions own_backend(const serve::Server& server) {
   return backend;
 }
 
+// What is for a server that clients reach without a gateway.
+base::Result<void> check_server_flags(const serve::ServeOptions& server) {
+  if (!server.api_keys.empty()) {
+    return base::Error(base::ErrorCode::invalid_argument,
+                       "server.api_key guards a server that clients reach without a gateway; here the gateway is the "
+                       "door, and takes its keys from gateway.keys (see `tidemill keys --help`)")
+        .with_param("server.api_key");
+  }
+  if (server.mcp) {
+    return base::Error(base::ErrorCode::invalid_argument,
+                       "server.mcp is for `tidemill serve` alone: the gateway, which is the only door here, does not "
+                       "relay /mcp. Leave the option out, or run `tidemill serve --mcp`")
+        .with_param("server.mcp");
+  }
+  return {};
+}
+
 base::Result<int> run_both(RoleFlags& flags) {
   TM_CHECK(flags.load());
   if (flags.config.print_wanted()) {
     fmt::print("{}", flags.config.schema.dump());
     return exit_success;
   }
-  if (!flags.server.api_keys.empty()) {
-    return base::Error(base::ErrorCode::invalid_argument,
-                       "server.api_key guards a server that clients reach without a gateway; here the gateway is the "
-                       "door, and takes its keys from gateway.keys (see `tidemill keys --help`)")
-        .with_param("server.api_key");
-  }
+  TM_CHECK(check_server_flags(flags.server));
   Interrupt interrupt;
   const Hangup hangup(interrupt);
   // The gateway is the only door: the server behind it is on this machine's own address, at any free port, and keeps no

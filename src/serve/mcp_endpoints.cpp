@@ -1,16 +1,23 @@
-// POST /mcp: generation and tokenizing as tools of the Model Context Protocol, over its streamable HTTP transport
-// without sessions. Each message stands for itself: "initialize" is answered for clients that begin with it, and needed
-// by none.
+// POST /mcp: generation and tokenizing as tools of the Model Context Protocol, over its streamable HTTP transport. Each
+// message stands for itself: "initialize" is answered for clients that begin with it, and needed by none.
+//
+// A session is a name that "initialize" gives and nobody can guess, and nothing is kept of it: it says whose request
+// "notifications/cancelled" means, since clients number their requests alike. Requests without one end with their
+// connection alone. Any well-formed name is taken, so that sessions outlive a restart.
 #include <algorithm>
+#include <array>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include <fmt/core.h>
+#include <openssl/rand.h>
 
 #include "base/ids.hpp"
+#include "base/utf8.hpp"
 #include "base/version.hpp"
 #include "serve/call.hpp"
 #include "serve/endpoints.hpp"
@@ -18,6 +25,7 @@
 #include "wire/json_fields.hpp"
 #include "wire/json_rpc.hpp"
 #include "wire/mcp.hpp"
+#include "wire/sse.hpp"
 
 namespace tidemill::serve {
 
@@ -46,6 +54,11 @@ std::vector<mcp::Tool> offered_tools() {
                           {"message", {{"type", "string"}, {"description", "A user's message to answer"}}},
                           {"system", {{"type", "string"}, {"description", "Instructions that go with the message"}}},
                           {"max_tokens", {{"type", "integer"}, {"minimum", 1}}},
+                          {"thinking_token_budget",
+                           {{"type", "integer"},
+                            {"minimum", 0},
+                            {"description",
+                             "Most of these tokens that go to reasoning before a message is answered; 0: none"}}},
                           {"temperature", {{"type", "number"}, {"minimum", 0}, {"maximum", 2}}},
                           {"seed", {{"type", "integer"}}},
                           {"stop", {{"type", "array"}, {"items", text}}},
@@ -74,6 +87,11 @@ Result<wire::GenerateRequest> generate_request(const JsonFields& arguments) {
   if (prompt.has_value() == message.has_value()) {
     return arguments.invalid("prompt", "one of 'prompt' (text to continue) and 'message' (to answer) is required");
   }
+  TM_TRY(request.reasoning_tokens, arguments.integer("thinking_token_budget", 0, std::numeric_limits<int32_t>::max()));
+  if (prompt && system) return arguments.invalid("system", "'system' goes with 'message', not with 'prompt'");
+  if (prompt && request.reasoning_tokens) {
+    return arguments.invalid("thinking_token_budget", "'thinking_token_budget' goes with 'message', not with 'prompt'");
+  }
   if (prompt) {
     request.dialect = wire::Dialect::completions;
     request.prompts.emplace_back(*prompt);
@@ -95,8 +113,36 @@ Result<wire::GenerateRequest> generate_request(const JsonFields& arguments) {
   return request;
 }
 
-// Runs it to its end. The last text is what the tool gives.
-asio::awaitable<Result<json::object>> generate(Service& service, Call& call, const JsonFields& arguments) {
+Error cancelled_by_client() {
+  return {ErrorCode::cancelled, "the client has cancelled the request"};
+}
+
+struct Generated {
+  std::string reasoning;
+  std::string text;
+  std::string finish;
+};
+
+json::object result_of(const Generated& generated, const wire::Usage& usage) {
+  json::object structured{{"text", generated.text},
+                          {"finish_reason", generated.finish},
+                          {"prompt_tokens", usage.prompt_tokens},
+                          {"completion_tokens", usage.completion_tokens}};
+  if (generated.reasoning.empty()) return mcp::call_result(generated.text, std::move(structured));
+  structured["reasoning_content"] = generated.reasoning;
+  structured["reasoning_tokens"] = usage.reasoning_tokens;
+  if (!generated.text.empty()) return mcp::call_result(generated.text, std::move(structured));
+  // A model that reads the text alone would take nothing for the answer.
+  const std::string why = fmt::format(
+      "[There is no answer: {} tokens went to reasoning, and the finish reason is {}. A greater max_tokens "
+      "leaves more room, a thinking_token_budget ends the reasoning earlier.]",
+      usage.reasoning_tokens, generated.finish);
+  return mcp::call_result(why, std::move(structured));
+}
+
+// Runs it to its end.
+asio::awaitable<Result<json::object>> generate(Service& service, Call& call, const JsonFields& arguments,
+                                               const RunningCalls::Running& running) {
   const Serving& serving = *service.serving();
   auto request = generate_request(arguments);
   if (!request) co_return std::move(request).error();
@@ -109,30 +155,32 @@ asio::awaitable<Result<json::object>> generate(Service& service, Call& call, con
     one.tenant = call.tenant();
   }
   call.end_receive();
+  if (running.cancelled()) co_return cancelled_by_client();
   auto generation = Generation::submit(*serving.engine, std::move(*work), 1);
   if (!generation) co_return std::move(generation).error();
   (*generation)->on_ready(call.exchange().waker());
   call.exchange().on_disconnect([shared = *generation] { shared->cancel(); });
-  std::string text;
-  std::string finish;
+  Generated generated;
   while (true) {
     while (auto event = (*generation)->try_next()) {
       if (!*event) co_return std::move(*event).error();
-      text += (*event)->text;
-      if ((*event)->finish != wire::FinishReason::none) finish = wire::to_string((*event)->finish);
+      generated.reasoning += (*event)->reasoning;
+      generated.text += (*event)->text;
+      if ((*event)->finish != wire::FinishReason::none) generated.finish = wire::to_string((*event)->finish);
     }
     if ((*generation)->ended()) break;
     if (co_await call.exchange().wait() == wire::Wake::disconnected) {
       co_return Error(ErrorCode::cancelled, "the client has closed the connection");
     }
+    if (running.cancelled()) {
+      (*generation)->cancel();
+      co_return cancelled_by_client();
+    }
   }
   const wire::Usage& usage = (*generation)->usage();
   call.note_usage(usage, (*generation)->finish_reasons());
   service.note_completion(usage.completion_tokens);
-  co_return mcp::call_result(text, {{"text", text},
-                                    {"finish_reason", finish},
-                                    {"prompt_tokens", usage.prompt_tokens},
-                                    {"completion_tokens", usage.completion_tokens}});
+  co_return result_of(generated, usage);
 }
 
 asio::awaitable<Result<json::object>> tokenize(Service& service, const JsonFields& arguments) {
@@ -148,8 +196,44 @@ asio::awaitable<Result<json::object>> tokenize(Service& service, const JsonField
   co_return mcp::call_result(shown, std::move(structured));
 }
 
-// What is wrong with the arguments, and what the engine refused, is said to the model: it may do better.
-asio::awaitable<std::string> call_tool(Service& service, Call& call, const RpcMessage& message) {
+constexpr std::string_view session_header = "Mcp-Session-Id";
+constexpr std::string_view version_header = "MCP-Protocol-Version";
+constexpr size_t max_session_name = 128;
+
+// 128 bits that nobody can guess; nullopt where the system gives none.
+std::optional<std::string> new_session() {
+  std::array<unsigned char, 16> bytes{};
+  if (RAND_bytes(bytes.data(), static_cast<int>(bytes.size())) != 1) return std::nullopt;
+  std::string name = "mcp-";
+  for (const unsigned char byte : bytes)
+    name += fmt::format("{:02x}", byte);
+  return name;
+}
+
+// By what a call is cancelled; empty for a request without a session.
+std::string name_of(Call& call, const json::value& id) {
+  const auto session = call.request().headers.find(session_header);
+  if (!session) return {};
+  return fmt::format("{}\n{}\n{}", call.tenant(), *session, json::serialize(id));
+}
+
+// What is wrong with the headers of a message, if something is.
+std::optional<std::string> header_fault(const wire::HttpRequest& request, const RpcMessage& message) {
+  const auto session = request.headers.find(session_header);
+  const auto visible = [](char c) { return c > ' ' && c < 0x7f; };
+  if (session && (session->empty() || session->size() > max_session_name || !std::ranges::all_of(*session, visible))) {
+    return fmt::format("'{}' must be what the answer to initialize gave", session_header);
+  }
+  if (message.method == "initialize") return std::nullopt;  // which settles the version
+  const auto version = request.headers.find(version_header);
+  if (!version || mcp::is_known(*version)) return std::nullopt;
+  return fmt::format("version '{}' of the protocol ('{}') is not spoken here; known are {}",
+                     base::utf8::sanitize(version->substr(0, 40)), version_header, mcp::known_versions());
+}
+
+// What is wrong with the arguments, and what the engine refused, is said to the model: it may do better. Nothing where
+// the client has cancelled the call.
+asio::awaitable<std::optional<std::string>> call_tool(Service& service, Call& call, const RpcMessage& message) {
   const JsonFields params(message.params, "params");
   auto name = params.string("name");
   auto given = params.object("arguments");
@@ -159,7 +243,14 @@ asio::awaitable<std::string> call_tool(Service& service, Call& call, const RpcMe
   const JsonFields arguments(*given == nullptr ? none : **given);
   Result<json::object> result = json::object();
   if (**name == "generate") {
-    result = co_await generate(service, call, arguments);
+    const std::string known_as = name_of(call, message.id);
+    const auto running =
+        known_as.empty() ? RunningCalls::Running() : service.running_calls().begin(known_as, call.exchange().waker());
+    result = co_await generate(service, call, arguments, running);
+    if (running.cancelled()) {
+      call.note_failure(cancelled_by_client());
+      co_return std::nullopt;
+    }
   } else if (**name == "tokenize") {
     result = co_await tokenize(service, arguments);
   } else {
@@ -170,12 +261,14 @@ asio::awaitable<std::string> call_tool(Service& service, Call& call, const RpcMe
   co_return wire::rpc_result(message.id, std::move(*result));
 }
 
-asio::awaitable<std::string> answer(Service& service, Call& call, const RpcMessage& message) {
-  if (message.method == "initialize") {
-    auto wanted = JsonFields(message.params, "params").string("protocolVersion");
-    const std::string version = wanted && *wanted ? **wanted : std::string();
-    co_return wire::rpc_result(message.id, mcp::initialize_result(mcp::choose_version(version), base::version()));
-  }
+std::string initialize(const RpcMessage& message) {
+  auto wanted = JsonFields(message.params, "params").string("protocolVersion");
+  const std::string version = wanted && *wanted ? **wanted : std::string();
+  return wire::rpc_result(message.id, mcp::initialize_result(mcp::choose_version(version), base::version()));
+}
+
+asio::awaitable<std::optional<std::string>> answer(Service& service, Call& call, const RpcMessage& message) {
+  if (message.method == "initialize") co_return initialize(message);
   if (message.method == "ping") co_return wire::rpc_result(message.id, json::object());
   if (message.method == "tools/list") co_return wire::rpc_result(message.id, mcp::tools_result(offered_tools()));
   if (message.method == "tools/call") co_return co_await call_tool(service, call, message);
@@ -194,33 +287,70 @@ bool allows_origin(const Service& service, const wire::HttpRequest& request) {
   return std::ranges::any_of(allowed, [&](const std::string& one) { return one == "*" || one == *origin; });
 }
 
+// Notifications are taken in any state; the only one that says something here is that a request is given up.
+wire::HttpResponse note(Service& service, Call& call, const RpcMessage& message) {
+  if (message.method == "notifications/cancelled") {
+    const json::value* id = message.params.if_contains("requestId");
+    const std::string name = id == nullptr ? std::string() : name_of(call, *id);
+    if (!name.empty()) service.running_calls().cancel(name);
+  }
+  wire::HttpResponse accepted;
+  accepted.status = 202;
+  return accepted;
+}
+
+asio::awaitable<void> answer_request(Service& service, Call& call, const RpcMessage& message) {
+  if (auto refusal = service.refusal()) {
+    (void)co_await call.refuse(std::move(*refusal));
+    co_return;
+  }
+  std::optional<std::string> text = co_await answer(service, call, message);
+  wire::HttpResponse response;
+  if (text) {
+    response = wire::HttpResponse::json(200, std::move(*text));
+  } else {
+    // A request that was cancelled has no answer: a stream of no messages.
+    response.headers.set("Content-Type", std::string(wire::sse_content_type));
+  }
+  if (message.method == "initialize") {
+    if (auto session = new_session()) response.headers.set(session_header, std::move(*session));
+    if (call.request().headers.has("origin")) {
+      response.headers.set("Access-Control-Expose-Headers", std::string(session_header));
+    }
+  }
+  (void)co_await call.respond(std::move(response));
+}
+
 asio::awaitable<void> post(Service& service, Call& call) {
+  const auto refuse = [&](int status, const json::value& id, RpcCode code, std::string_view why) {
+    return call.respond(wire::HttpResponse::json(status, wire::rpc_error(id, code, why)));
+  };
   if (!allows_origin(service, call.request())) {
-    const std::string why = "this origin may not use the MCP endpoint; server.cors_origins lists those that may";
-    (void)co_await call.respond(wire::HttpResponse::json(403, wire::rpc_error(nullptr, RpcCode::invalid_request, why)));
+    (void)co_await refuse(403, nullptr, RpcCode::invalid_request,
+                          "this origin may not use the MCP endpoint; server.cors_origins lists those that may");
     co_return;
   }
   const std::string body = std::move(call.request().body);
   auto message = wire::parse_rpc(body);
   if (!message) {
     const RpcCode code = message.error().code() == ErrorCode::corrupt ? RpcCode::parse_error : RpcCode::invalid_request;
-    const std::string text = wire::rpc_error(nullptr, code, message.error().to_string());
-    (void)co_await call.respond(wire::HttpResponse::json(400, text));
+    (void)co_await refuse(400, nullptr, code, message.error().to_string());
     co_return;
   }
-  if (message->kind != RpcMessage::Kind::request) {
-    wire::HttpResponse accepted;
-    accepted.status = 202;
-    (void)co_await call.respond(std::move(accepted));
-    co_return;
+  if (const auto fault = header_fault(call.request(), *message)) {
+    (void)co_await refuse(400, message->id, RpcCode::invalid_request, *fault);
+  } else if (message->kind == RpcMessage::Kind::request) {
+    co_await answer_request(service, call, *message);
+  } else {
+    (void)co_await call.respond(note(service, call, *message));
   }
-  (void)co_await call.respond(wire::HttpResponse::json(200, co_await answer(service, call, *message)));
 }
 
 }  // namespace
 
 void add_mcp_endpoints(wire::Router& router, Service& service) {
-  router.add("POST", "/mcp", api_handler(service, Needs::engine, post));
+  // Not Needs::engine: what runs may be cancelled while the server drains.
+  router.add("POST", "/mcp", api_handler(service, Needs::model, post));
 }
 
 }  // namespace tidemill::serve

@@ -33,7 +33,8 @@ void register_server(base::ConfigSchema& schema, ServeOptions& o) {
       .add("server.api_key", &o.api_keys,
            "keys, one of which clients must send as bearer token; without the option all may enter")
       .secret();
-  schema.add("server.mcp", &o.mcp, "offer generation and tokenizing as MCP tools at /mcp").alias("--mcp");
+  schema.add("server.mcp", &o.mcp, "offer generation and tokenizing as MCP tools at /mcp; not behind a gateway")
+      .alias("--mcp");
 }
 
 void register_model(base::ConfigSchema& schema, ServeOptions& o) {

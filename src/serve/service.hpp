@@ -21,6 +21,7 @@
 #include "observe/metrics.hpp"
 #include "observe/trace.hpp"
 #include "serve/loaded_model.hpp"
+#include "serve/running_calls.hpp"
 #include "serve/serve_options.hpp"
 #include "session/session_store.hpp"
 #include "wire/blocking_pool.hpp"
@@ -56,6 +57,9 @@ class Service {
   // Where conversations are kept; for the store pool. Set once, before the first handler runs.
   session::SessionStore& sessions() { return *sessions_; }
   void set_sessions(std::unique_ptr<session::SessionStore> sessions) { sessions_ = std::move(sessions); }
+
+  // Calls over MCP.
+  RunningCalls& running_calls() { return running_calls_; }
 
   // Why new work is refused now (loading, draining); nullopt when it is not.
   std::optional<base::Error> refusal() const;
@@ -101,6 +105,7 @@ class Service {
   std::unique_ptr<Serving> owned_;
   std::atomic<const Serving*> serving_{nullptr};
   std::atomic<bool> draining_{false};
+  RunningCalls running_calls_;
 
   std::mutex mutex_;  // guards the count below
   std::condition_variable changed_;

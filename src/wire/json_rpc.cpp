@@ -39,6 +39,9 @@ Result<RpcMessage> parse_rpc(std::string_view text) {
   }
   TM_TRY(const auto method, fields.string("method"));
   if (method) {
+    // Neither a request, which could not be answered, nor a notification, which has no id.
+    if (message.id.is_null() && object->contains("id"))
+      return no_message("'id' must be a string or a number, not null");
     message.kind = message.id.is_null() ? RpcMessage::Kind::notification : RpcMessage::Kind::request;
     message.method = *method;
     TM_TRY(const json::object* params, fields.object("params"));

@@ -3,8 +3,9 @@
 #include <algorithm>
 #include <utility>
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 
+#include "base/utf8.hpp"
 #include "wire/json_fields.hpp"
 
 namespace tidemill::wire::mcp {
@@ -26,9 +27,17 @@ json::object implementation(std::string_view program_version) {
 
 }  // namespace
 
+bool is_known(std::string_view version) {
+  return std::ranges::find(versions, version) != versions.end();
+}
+
 std::string_view choose_version(std::string_view wanted) {
   const auto* const found = std::ranges::find(versions, wanted);
   return found == versions.end() ? versions.front() : *found;
+}
+
+std::string known_versions() {
+  return fmt::format("{}", fmt::join(versions, ", "));
 }
 
 json::object initialize_result(std::string_view version, std::string_view program_version) {
@@ -57,10 +66,35 @@ json::object call_failure(std::string_view why) {
 }
 
 json::object initialize_params(std::string_view program_version) {
-  return {{"protocolVersion", versions[1]},  // the newest that begins with this message
+  return {{"protocolVersion", versions.front()},
           {"capabilities", json::object()},
           {"clientInfo", implementation(program_version)}};
 }
+
+Result<std::string> parse_version(const json::value& result) {
+  const json::object* object = result.if_object();
+  if (object == nullptr) return Error(ErrorCode::corrupt, "the MCP server's answer to initialize is no object");
+  const JsonFields fields(*object, "result");
+  TM_TRY(auto version, fields.required_string("protocolVersion"));
+  if (is_known(version)) return version;
+  return Error(ErrorCode::unsupported, fmt::format("it speaks version '{}' of the protocol; known are {}",
+                                                   base::utf8::prefix(version, 40), known_versions()));
+}
+
+namespace {
+
+Result<Tool> parse_tool(const json::value& value, const JsonFields& fields, const std::string& place) {
+  const json::object* entry = value.if_object();
+  if (entry == nullptr) return fields.mismatch(place, "an object", value);
+  const JsonFields tool(*entry, fields.path(place));
+  TM_TRY(const auto name, tool.string("name"));
+  if (!name) return tool.invalid("name", fmt::format("'{}' is missing", tool.path("name")));
+  TM_TRY(const auto description, tool.string("description"));
+  TM_TRY(const json::object* schema, tool.object("inputSchema"));
+  return Tool{*name, description.value_or(""), schema == nullptr ? json::object() : *schema};
+}
+
+}  // namespace
 
 Result<ToolPage> parse_tools(const json::value& result) {
   const json::object* object = result.if_object();
@@ -69,15 +103,12 @@ Result<ToolPage> parse_tools(const json::value& result) {
   ToolPage page;
   TM_TRY(const json::array* list, fields.array("tools"));
   for (size_t i = 0; list != nullptr && i < list->size(); ++i) {
-    const json::object* entry = (*list)[i].if_object();
-    const std::string place = fmt::format("tools[{}]", i);
-    if (entry == nullptr) return fields.mismatch(place, "an object", (*list)[i]);
-    const JsonFields tool(*entry, fields.path(place));
-    TM_TRY(const auto name, tool.string("name"));
-    if (!name) return tool.invalid("name", fmt::format("'{}' is missing", tool.path("name")));
-    TM_TRY(const auto description, tool.string("description"));
-    TM_TRY(const json::object* schema, tool.object("inputSchema"));
-    page.tools.push_back({*name, description.value_or(""), schema == nullptr ? json::object() : *schema});
+    auto tool = parse_tool((*list)[i], fields, fmt::format("tools[{}]", i));
+    if (tool) {
+      page.tools.push_back(std::move(*tool));
+    } else {
+      page.left_out.push_back(tool.error().to_string());
+    }
   }
   TM_TRY(const auto cursor, fields.string("nextCursor"));
   page.cursor = cursor.value_or("");

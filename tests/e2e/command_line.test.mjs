@@ -91,7 +91,7 @@ describe('the command line', { timeout: 300_000 }, () => {
     const long = `${quoted} complete --prompt 'def f(' --max-tokens 2000 --ignore-eos --temperature 0`;
     const shell = (script) => spawnSync('bash', ['-c', script], { encoding: 'utf8' });
     if (existsSync('/dev/full')) {
-      for (const command of [`${quoted} version`, `${quoted} inspect --json`, long]) {
+      for (const command of [`${quoted} version`, `${quoted} inspect --json`, `${quoted} --help`, `${quoted} chat --help`, quoted, long]) {
         const full = shell(`${command} > /dev/full`);
         assert.equal(full.status, 1, command);
         assert.match(full.stderr, /standard output/);
@@ -164,6 +164,7 @@ describe('the command line', { timeout: 300_000 }, () => {
     const ids = JSON.parse(tidemill(['tokenize', '--json', '--no-bos'], { input: text }).out);
     assert.ok(ids.every(Number.isInteger));
     assert.equal(tidemill(['tokenize', '--decode'], { input: JSON.stringify(ids) }).out, text);
+    assert.deepEqual(JSON.parse(tidemill(['tokenize', '--decode', '--json'], { input: JSON.stringify(ids) }).out), { text });
     const plain = JSON.parse(tidemill(['tokenize', '--json', '--no-bos'], { input: '</s>' }).out);
     const special = JSON.parse(tidemill(['tokenize', '--json', '--no-bos', '--special'], { input: '</s>' }).out);
     assert.ok(plain.length > 1);
@@ -229,6 +230,48 @@ describe('the command line', { timeout: 300_000 }, () => {
     const two = tidemill(['chat', '-n', '5', '--temperature', '0', '--json'], { input: 'import os\nimport sys\n' });
     assert.equal(two.out.trim().split('\n').length, 2);
     assert.equal(two.out.split('\n')[0], one.out.trim());
+  });
+
+  test('a chat ends each answer with a line end, and keeps reasoning apart', () => {
+    const flags = ['-n', '24', '--temperature', '0'];
+    const one = tidemill(['chat', '--message', 'import os', ...flags]);
+    const said = JSON.parse(tidemill(['chat', '--message', 'import os', '--json', ...flags]).out).content;
+    assert.equal(one.out, said.endsWith('\n') ? said : `${said}\n`);
+    const many = tidemill(['chat', ...flags], { input: 'import os\n/clear\nimport os' });
+    assert.equal(many.out, one.out + one.out);
+
+    const template = path.join(folder, 'thinks.jinja');
+    writeFileSync(template, '{% for m in messages %}{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}<think>\n{% endif %}');
+    const thought = tidemill(['chat', '--chat-template', template, '--message', 'import os', '--json', ...flags]);
+    const { content, reasoning_content: reasoning, finish_reason } = JSON.parse(thought.out);
+    assert.ok(reasoning.length > 0);
+    assert.deepEqual([content, finish_reason], ['', 'length']);
+    const shown = tidemill(['chat', '--chat-template', template, '--message', 'import os', ...flags]);
+    assert.equal(shown.out, reasoning.endsWith('\n') ? reasoning : `${reasoning}\n`);
+    const brief = ['chat', '--chat-template', template, '--message', 'import os', '--thinking-token-budget', '8', ...flags];
+    const both = JSON.parse(tidemill([...brief, '--json']).out);
+    assert.ok(reasoning.startsWith(both.reasoning_content) && both.content.length > 0);
+    const apart = both.reasoning_content.endsWith('\n') ? '\n' : '\n\n';
+    assert.equal(tidemill(brief).out.trimEnd(), `${both.reasoning_content}${apart}${both.content}`.trimEnd());
+  });
+
+  test('a chat refuses flags that ask for nothing', () => {
+    for (const [args, words] of [
+      [['--message', ''], /--message is empty/],
+      [['--message', 'x', '--mcp', ''], /--mcp is empty/],
+      [['--message', 'x', '--tool-choice', 'required'], /--tool-choice required.*--mcp/],
+    ]) {
+      const refused = tidemill(['chat', ...args], { input: 'import os\n' });
+      assert.equal(refused.code, 2, refused.err);
+      assert.match(refused.err, words);
+      assert.equal(refused.out, '');
+    }
+  });
+
+  test('up refuses the option that its gateway does not relay', () => {
+    const refused = tidemill(['up', '--server.mcp', '--gateway.port', '0']);
+    assert.equal(refused.code, 2);
+    assert.match(refused.err, /server\.mcp.*tidemill serve --mcp/);
   });
 
   test('leaves nothing of a model that was interrupted', async () => {

@@ -1,15 +1,15 @@
-// The Model Context Protocol, with its official SDK: `tidemill serve --mcp` as a server, `tidemill chat --mcp` as a client.
+// `tidemill serve --mcp` with the official SDK of the Model Context Protocol.
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
+import { LATEST_PROTOCOL_VERSION, SUPPORTED_PROTOCOL_VERSIONS } from '@modelcontextprotocol/sdk/types.js';
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
-import { Server, environment, program } from './server.mjs';
+import { Server } from './server.mjs';
 
 const timeout = 120_000;
-const here = path.dirname(fileURLToPath(import.meta.url));
 
 describe('serve --mcp', { timeout }, () => {
   let server;
@@ -77,6 +77,33 @@ describe('serve --mcp', { timeout }, () => {
     assert.equal((await post('{"jsonrpc":"2.0","id":1,"method":"x"}')).body.error.code, -32601);
   });
 
+  test('speaks a version that the client knows, whatever it asks for', async () => {
+    const asked = (protocolVersion) => post(JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'initialize', params: { protocolVersion } }));
+    for (const version of ['2026-07-28', 'none', ...SUPPORTED_PROTOCOL_VERSIONS]) {
+      assert.ok(SUPPORTED_PROTOCOL_VERSIONS.includes((await asked(version)).body.result.protocolVersion), version);
+    }
+    assert.equal((await asked('2026-07-28')).body.result.protocolVersion, LATEST_PROTOCOL_VERSION);
+  });
+
+  // With its schema it goes on until max_tokens.
+  const endless = { prompt: 'x = ', max_tokens: 3000, seed: 1, schema: { type: 'array', items: { type: 'integer' }, minItems: 5000 } };
+
+  test('a call that is given up ends, and no other', async () => {
+    const other = new Client({ name: 'other', version: '1.0.0' });
+    await other.connect(new StreamableHTTPClientTransport(new URL(`${server.url}/mcp`)));
+    const before = await server.metric('vllm:generation_tokens_total');
+    const controller = new AbortController();
+    const call = client.callTool({ name: 'generate', arguments: endless }, undefined, { signal: controller.signal });
+    await server.until(async () => (await server.metric('tidemill_requests_running')) === 1);
+    const theirs = other.callTool({ name: 'generate', arguments: { ...endless, max_tokens: 100 } });
+    controller.abort('enough');
+    await assert.rejects(call, /enough/);
+    assert.equal((await theirs).structuredContent.completion_tokens, 100);
+    await server.until(async () => (await server.metric('tidemill_requests_running')) === 0);
+    assert.ok((await server.metric('vllm:generation_tokens_total')) - before < 3000);
+    await other.close();
+  });
+
   test('is absent unless asked for', async () => {
     const plain = await Server.start();
     assert.equal((await fetch(`${plain.url}/mcp`, { method: 'POST', body: '{}' })).status, 404);
@@ -84,32 +111,55 @@ describe('serve --mcp', { timeout }, () => {
   });
 });
 
-describe('chat --mcp', { timeout }, () => {
-  const chat = (command, ...flags) =>
-    spawnSync(program, ['chat', '--mcp', command, '--message', 'x', '--json', '--temperature', '0', '-n', '60', ...flags], {
-      env: environment(), encoding: 'utf8', timeout,
-    });
+// Prompts end inside of reasoning, as those of models that always think; the built-in model does not end it by itself.
+describe('serve --mcp with a model that reasons', { timeout }, () => {
+  let folder;
+  let server;
+  let client;
 
-  test('lets the model call the tools', () => {
-    const run = chat(`node '${path.join(here, 'mcp_tools_server.mjs')}'`, '--tool-choice', 'required');
-    assert.equal(run.status, 0, run.stderr);
-    const said = run.stdout.trim().split('\n').map((line) => JSON.parse(line));
-    assert.equal(said[0].finish_reason, 'tool_calls');
-    assert.equal(said[0].tool_calls[0].function.name, 'paint');
-    const { colour, coats } = said[0].tool_calls[0].function.arguments;
-    assert.ok(['red', 'green'].includes(colour) && Number.isInteger(coats));
-    assert.ok(said.length >= 2, 'an answer follows the call');
+  before(async () => {
+    folder = await mkdtemp(path.join(os.tmpdir(), 'tidemill-mcp-'));
+    const file = path.join(folder, 'thinks.jinja');
+    await writeFile(file, '{% for m in messages %}{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}<think>\n{% endif %}');
+    server = await Server.start('--mcp', '--chat-template', file);
+    client = new Client({ name: 'test', version: '1.0.0' });
+    await client.connect(new StreamableHTTPClientTransport(new URL(`${server.url}/mcp`)));
+  });
+  after(async () => {
+    await client.close();
+    await server.kill();
+    await rm(folder, { recursive: true });
   });
 
-  test('says what is wrong with the server', () => {
-    for (const [command, words] of [
-      ['exit 3', /has ended|has closed its input/],
-      ['echo hello; cat > /dev/null', /no message/],
-      ["printf '{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":1,\"message\":\"no\"}}\\n'; cat > /dev/null", /refused initialize: no/],
-    ]) {
-      const run = chat(command);
-      assert.notEqual(run.status, 0);
-      assert.match(run.stderr, words);
+  const generate = (more) => client.callTool({ name: 'generate', arguments: { message: 'import os', max_tokens: 24, temperature: 0, ...more } });
+
+  test('gives the reasoning a place of its own, and says where there is no answer', async () => {
+    const { content, structuredContent, isError } = await generate({});
+    assert.equal(isError, false);
+    assert.equal(structuredContent.text, '');
+    assert.equal(structuredContent.finish_reason, 'length');
+    assert.ok(structuredContent.reasoning_content.length > 0);
+    assert.equal(structuredContent.reasoning_tokens, 24);
+    assert.match(content[0].text, /no answer: 24 tokens went to reasoning.*length/);
+  });
+
+  test('ends the reasoning where its budget does', async () => {
+    const whole = (await generate({})).structuredContent.reasoning_content;
+    const brief = await generate({ thinking_token_budget: 8 });
+    assert.ok(whole.startsWith(brief.structuredContent.reasoning_content));
+    assert.ok(brief.structuredContent.reasoning_tokens > 0 && brief.structuredContent.reasoning_tokens <= 8);
+    assert.ok(brief.structuredContent.text.length > 0);
+    assert.equal(brief.content[0].text, brief.structuredContent.text);
+    const off = await generate({ thinking_token_budget: 0 });
+    assert.equal(off.structuredContent.reasoning_content, undefined);
+    assert.ok(off.content[0].text.length > 0);
+  });
+
+  test('refuses what goes with a message beside a prompt', async () => {
+    for (const more of [{ system: 'x' }, { thinking_token_budget: 1 }]) {
+      const refused = await client.callTool({ name: 'generate', arguments: { prompt: 'x', ...more } });
+      assert.equal(refused.isError, true);
+      assert.match(refused.content[0].text, new RegExp(Object.keys(more)[0]));
     }
   });
 });

@@ -1,0 +1,45 @@
+#include "serve/running_calls.hpp"
+
+#include <utility>
+#include <vector>
+
+namespace tidemill::serve {
+
+RunningCalls::Running::~Running() {
+  if (entry_ != nullptr) calls_->end(name_, entry_);
+}
+
+RunningCalls::Running RunningCalls::begin(std::string name, std::function<void()> wake) {
+  auto entry = std::make_shared<Entry>();
+  entry->wake = std::move(wake);
+  const std::lock_guard lock(mutex_);
+  entries_.emplace(name, entry);
+  return {this, std::move(entry), std::move(name)};
+}
+
+size_t RunningCalls::cancel(const std::string& name) {
+  std::vector<std::shared_ptr<Entry>> found;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto [first, last] = entries_.equal_range(name);
+    for (auto one = first; one != last; ++one)
+      found.push_back(one->second);
+  }
+  for (const auto& entry : found) {
+    entry->cancelled.store(true);
+    entry->wake();
+  }
+  return found.size();
+}
+
+void RunningCalls::end(const std::string& name, const std::shared_ptr<Entry>& entry) {
+  const std::lock_guard lock(mutex_);
+  const auto [first, last] = entries_.equal_range(name);
+  for (auto one = first; one != last; ++one) {
+    if (one->second != entry) continue;
+    entries_.erase(one);
+    return;
+  }
+}
+
+}  // namespace tidemill::serve

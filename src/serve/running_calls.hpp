@@ -1,0 +1,55 @@
+// Calls of tools that run, under names by which another message can end them.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+
+namespace tidemill::serve {
+
+// Thread-safe. Outlives what it hands out.
+class RunningCalls {
+  struct Entry {
+    std::atomic<bool> cancelled{false};
+    std::function<void()> wake;
+  };
+  using Entries = std::unordered_multimap<std::string, std::shared_ptr<Entry>>;
+
+ public:
+  // One call, for as long as it runs. For one thread at a time.
+  class Running {
+   public:
+    Running() = default;  // a call that nothing but its own connection can end
+    Running(Running&& other) noexcept = default;
+    Running& operator=(Running&& other) = delete;
+    ~Running();
+    bool cancelled() const { return entry_ != nullptr && entry_->cancelled.load(); }
+
+   private:
+    friend class RunningCalls;
+    Running(RunningCalls* calls, std::shared_ptr<Entry> entry, std::string name)
+        : calls_(calls), entry_(std::move(entry)), name_(std::move(name)) {}
+
+    RunningCalls* calls_ = nullptr;
+    std::shared_ptr<Entry> entry_;  // null: moved from, or nameless
+    std::string name_;
+  };
+
+  // `wake` is called, from any thread, when the call has been cancelled; it may be called after the call has ended.
+  // Several calls may have one name.
+  Running begin(std::string name, std::function<void()> wake);
+  // Cancels the calls of that name that run; gives their number.
+  size_t cancel(const std::string& name);
+
+ private:
+  void end(const std::string& name, const std::shared_ptr<Entry>& entry);
+
+  std::mutex mutex_;  // guards the entries
+  Entries entries_;
+};
+
+}  // namespace tidemill::serve
