@@ -77,7 +77,7 @@ Expression CallGrammar::text_to(std::string_view tag) {
   return builder_.sequence({builder_.text_without(std::span(&trigger, 1)), marked(core), space(tag.substr(after))});
 }
 
-base::Result<Expression> CallGrammar::arguments(const Tool& tool, const grammar::JsonSchemaOptions& options) {
+base::Result<Expression> CallGrammar::arguments(const Tool& tool, grammar::JsonSchemaOptions options) {
   if (!tool.strict || tool.parameters.is_null()) return grammar::any_json_object(builder_, options);
   json::value schema = tool.parameters;
   if (schema.is_object()) {
@@ -90,6 +90,7 @@ base::Result<Expression> CallGrammar::arguments(const Tool& tool, const grammar:
                          "the parameters of the tool '" + tool.name + "' must be of type object");
     }
   }
+  options.loose_formats = tool.loose_formats;
   auto written = grammar::json_schema(builder_, schema, options);
   if (!written) return named(std::move(written).error(), tool);
   return *written;

@@ -29,7 +29,7 @@ class CallGrammar {
   // Any text without `tag`, and then `tag`.
   grammar::Expression text_to(std::string_view tag);
   // The arguments as JSON, or in another notation of it.
-  base::Result<grammar::Expression> arguments(const Tool& tool, const grammar::JsonSchemaOptions& options = {});
+  base::Result<grammar::Expression> arguments(const Tool& tool, grammar::JsonSchemaOptions options = {});
 
  private:
   using Expression = grammar::Expression;

@@ -59,7 +59,8 @@ Expression ParameterGrammar::free_text() {
 base::Result<Expression> ParameterGrammar::text_value(const json::value& schema) {
   if (!schema.is_object()) return free_text();
   const grammar::JsonSchemaOptions raw{
-      .notation = {.end_of_text = std::string(trimmed(syntax_.value_close)), .quote = {}}};
+      .notation = {.end_of_text = std::string(trimmed(syntax_.value_close)), .quote = {}},
+      .loose_formats = tool_.loose_formats};
   return grammar::json_schema(builder_, with_definitions_of(tool_.parameters, schema), raw);
 }
 
@@ -77,7 +78,8 @@ base::Result<Expression> ParameterGrammar::strict_value(std::string_view key, co
                            "' may be text or something else, which this model's tool format does "
                            "not tell apart; give it one type, or leave out strict");
   }
-  return grammar::json_schema(builder_, with_definitions_of(tool_.parameters, schema));
+  return grammar::json_schema(builder_, with_definitions_of(tool_.parameters, schema),
+                              {.loose_formats = tool_.loose_formats});
 }
 
 base::Result<Expression> ParameterGrammar::parameter(std::string_view key, const json::value& schema) {

@@ -13,7 +13,9 @@ namespace {
 using grammar::Expression;
 namespace json = base::json;
 
-const grammar::JsonSchemaOptions python{.notation = {.end_of_text = {}, .quote = {}, .python = true}};
+grammar::JsonSchemaOptions python(bool loose_formats) {
+  return {.notation = {.end_of_text = {}, .quote = {}, .python = true}, .loose_formats = loose_formats};
+}
 
 bool is_keyword(std::string_view name) {
   const auto may_stand = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_'; };
@@ -26,7 +28,7 @@ Expression any_arguments(grammar::GrammarBuilder& builder) {
   const grammar::CodePointRange others[] = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};
   const Expression key =
       builder.sequence({builder.code_points(first), builder.repeat(builder.code_points(others), 0, 63)});
-  const Expression one = builder.sequence({key, builder.literal("="), grammar::any_json_value(builder, python)});
+  const Expression one = builder.sequence({key, builder.literal("="), grammar::any_json_value(builder, python(false))});
   const Expression more = builder.sequence({builder.literal(","), builder.optional(builder.literal(" ")), one});
   return builder.optional(builder.sequence({one, builder.repeat(more, 0, std::nullopt)}));
 }
@@ -52,7 +54,7 @@ base::Result<Expression> python_grammar(grammar::GrammarBuilder& builder, const 
                          "'" + std::string(key) + "' is no name that this model's tool format can write");
     }
     TM_TRY(const Expression value,
-           grammar::json_schema(builder, with_definitions_of(tool.parameters, property), python));
+           grammar::json_schema(builder, with_definitions_of(tool.parameters, property), python(tool.loose_formats)));
     const Expression one = builder.sequence({builder.literal(std::string(key) + "="), value});
     const bool must = is_required(schema, key);
     const Expression as_first = builder.sequence({one, after_some});

@@ -12,6 +12,7 @@ struct Tool {
   std::string name;
   base::json::value parameters;  // a JSON Schema of an object; null: anything
   bool strict = false;           // arguments must follow the schema
+  bool loose_formats = false;    // but for a `format` that cannot be held to, which is no error then
 };
 
 struct ToolChoice {

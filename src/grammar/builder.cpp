@@ -22,10 +22,12 @@ void GrammarBuilder::fail(ErrorCode code, std::string message) {
 
 Expression GrammarBuilder::keep(NodeIndex node) {
   if (expressions_.size() > limits_.max_nodes)
-    fail(ErrorCode::too_large, fmt::format("the grammar has more than {} parts", limits_.max_nodes));
+    fail(ErrorCode::too_large,
+         fmt::format("the grammar has more than {} parts: ask for less in one request", limits_.max_nodes));
   if (expressions_.alternatives() > limits_.max_alternatives)
     fail(ErrorCode::too_large,
-         fmt::format("the choices of the grammar have more than {} alternatives", limits_.max_alternatives));
+         fmt::format("the choices of the grammar have more than {} alternatives: ask for fewer in one request",
+                     limits_.max_alternatives));
   return failed() ? nothing() : Expression{node};
 }
 
@@ -36,7 +38,9 @@ Expression GrammarBuilder::bytes(const ByteSet& set) {
 Expression GrammarBuilder::literal(std::string_view text) {
   if (failed()) return nothing();
   if (expressions_.text().size() + text.size() > limits_.max_text_bytes) {
-    fail(ErrorCode::too_large, fmt::format("the grammar's literals are longer than {} bytes", limits_.max_text_bytes));
+    fail(ErrorCode::too_large, fmt::format("the grammar's texts are longer than {} bytes, all together: give fewer or "
+                                           "shorter ones",
+                                           limits_.max_text_bytes));
     return nothing();
   }
   return keep(expressions_.literal(text));
@@ -132,7 +136,8 @@ Expression GrammarBuilder::repeat(Expression part, size_t least, std::optional<s
   const size_t largest = most.value_or(least);
   if (largest > limits_.max_repeat) {
     fail(ErrorCode::too_large,
-         fmt::format("a repetition of {} times is over the limit of {}", largest, limits_.max_repeat));
+         fmt::format("a repetition of {} times is over the limit of {}: give a smaller bound, or none", largest,
+                     limits_.max_repeat));
     return nothing();
   }
   return keep(expressions_.repeat(part.index, static_cast<uint32_t>(least),
@@ -154,7 +159,9 @@ bool GrammarBuilder::check_triggers(std::span<const std::string> triggers) {
     if (!base::utf8::is_valid(trigger)) fail(ErrorCode::invalid_argument, "a text to search for is not UTF-8");
   }
   if (automaton_states_ > limits_.max_states)
-    fail(ErrorCode::too_large, fmt::format("the grammar's automata have more than {} states", limits_.max_states));
+    fail(ErrorCode::too_large,
+         fmt::format("the grammar's automata have more than {} states: search for fewer or shorter texts",
+                     limits_.max_states));
   return !failed();
 }
 
@@ -174,7 +181,8 @@ Expression GrammarBuilder::text_without(std::span<const std::string> triggers) {
 
 Rule GrammarBuilder::declare(std::string name) {
   if (rules_.size() > limits_.max_nodes) {
-    fail(ErrorCode::too_large, fmt::format("the grammar has more than {} rules", limits_.max_nodes));
+    fail(ErrorCode::too_large,
+         fmt::format("the grammar has more than {} rules: ask for less in one request", limits_.max_nodes));
     return {};
   }
   rules_.push_back({std::move(name), std::nullopt});

@@ -48,6 +48,8 @@ class GrammarBuilder {
   Expression code_points(const CodePointSet& set) { return code_points(set.ranges()); }
   Expression any_character();
   Expression literal(std::string_view text);
+  // One of the texts, which share what they begin and end with: tens of thousands are fine.
+  Expression one_of(std::span<const std::string> texts);
   // A control token of the vocabulary by its name ("<|python_tag|>"). Where the vocabulary has no such control token
   // its name is plain text. One that ends generation stands for the empty string: such tokens come exactly where the
   // output may end. Control tokens match nowhere else.
@@ -73,7 +75,7 @@ class GrammarBuilder {
   Expression use(Rule rule);
 
   // Errors: `invalid_argument` for a rule that was declared and not defined, or is left-recursive (names it), and for
-  // a grammar to which no string belongs; `unsupported`; `too_large` says which limit.
+  // a grammar to which no string belongs; `unsupported`; `too_large` says which limit, and what to do.
   base::Result<std::shared_ptr<const Grammar>> build(Expression root) &&;
 
  private:

@@ -115,11 +115,18 @@ base::Result<void> GrammarCheck::resolve(const Grammar::Restriction* restriction
   const size_t max_states = grammar_.limits_.max_states;
   ResolvedLeaf leaf(source_, resolved_, restriction, max_states);
   CopyExpressions copy(source_, resolved_, leaf);
-  for (NodeIndex& body : bodies_)
-    body = copy(body);
+  const auto over_limit = [&](const std::string& where) {
+    return Error(ErrorCode::too_large,
+                 fmt::format("what must hold together, such as patterns and bounds of length, takes "
+                             "more than {} states{}: give simpler patterns or smaller bounds",
+                             max_states, where));
+  };
+  for (size_t rule = 0; rule < bodies_.size(); ++rule) {
+    bodies_[rule] = copy(bodies_[rule]);
+    if (leaf.over_limit()) return over_limit(fmt::format(" (rule '{}')", grammar_.rule_names_[rule]));
+  }
   root_ = copy(root_);
-  if (leaf.over_limit())
-    return Error(ErrorCode::too_large, fmt::format("the grammar's intersections have more than {} states", max_states));
+  if (leaf.over_limit()) return over_limit("");
   return {};
 }
 
@@ -258,7 +265,8 @@ base::Result<void> GrammarCheck::finish() {
   if (productive_[root_] == 0) return Error(ErrorCode::invalid_argument, "no string matches the grammar");
   Expressions& kept = grammar_.expressions_;
   const uint32_t max_depth = grammar_.limits_.max_left_depth;
-  const std::string too_deep = fmt::format("the grammar enters more than {} parts before its first byte", max_depth);
+  const std::string too_deep =
+      fmt::format("the grammar enters more than {} parts before its first byte: nest less", max_depth);
   for (uint32_t rule = 0; rule < bodies_.size(); ++rule) {
     const LeftCorner& corner = corners_[corner_of_[bodies_[rule]]];
     if (corner.depth > max_depth)

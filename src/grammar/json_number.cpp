@@ -3,6 +3,7 @@
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <string>
 #include <tuple>
@@ -15,10 +16,17 @@ namespace {
 
 __extension__ using Wide = __int128;
 
-constexpr int integer_digits = 18;
 constexpr int number_digits = 17;
 constexpr int number_digits_exclusive = 15;
-constexpr int64_t exact_integers = int64_t{1} << 53;  // doubles hold every integer up to here
+
+// Integers are written with up to 18 digits, or as far as a bound within 64 bits, signed or not, allows.
+constexpr int integer_digits = 20;
+constexpr Wide usual_integer = 999'999'999'999'999'999;
+constexpr Wide least_integer = std::numeric_limits<int64_t>::min();
+constexpr Wide most_integer = std::numeric_limits<uint64_t>::max();
+// Multiples as far as readers that divide doubles take them for multiples, where that leaves any but zero.
+constexpr Wide usual_multiple = (int64_t{1} << 53) - 1;
+constexpr Wide listed_multiples = 1'000;  // so many are listed one by one
 
 Wide power_of_ten(int exponent) {
   Wide power = 1;
@@ -203,21 +211,147 @@ Magnitudes magnitudes(const std::optional<Decimal>& near, bool near_out, const s
   return result;
 }
 
-int compare(const Decimal& left, const Decimal& right) {
-  const auto value = [](const Decimal& decimal) {
-    const auto size = static_cast<long double>(decimal.digits) * std::pow(10.0L, decimal.exponent);
-    return decimal.negative ? -size : size;
-  };
-  // Integers are compared exactly; of decimals, which come from doubles, the double decides.
-  if (left.exponent >= 0 && right.exponent >= 0) {
-    const long double a = value(left);
-    const long double b = value(right);
-    return a < b ? -1 : static_cast<int>(a > b);
-  }
-  const double a = left.as_double();
-  const double b = right.as_double();
-  return a < b ? -1 : static_cast<int>(a > b);
+Wide quotient_down(Wide value, Wide divisor) {
+  return value / divisor - (value % divisor < 0 ? 1 : 0);
 }
+
+Wide quotient_up(Wide value, Wide divisor) {
+  return value / divisor + (value % divisor > 0 ? 1 : 0);
+}
+
+std::string digits_of(Wide value) {
+  const bool negative = value < 0;
+  return (negative ? "-" : "") + std::to_string(static_cast<uint64_t>(negative ? -value : value));
+}
+
+base::Error past_64_bits(std::string_view keyword) {
+  return base::Error(base::ErrorCode::unsupported,
+                     fmt::format("all integers that it leaves are past 64 bits, which are not written: give a bound "
+                                 "from {} to {}",
+                                 digits_of(least_integer), digits_of(most_integer)))
+      .with_param(std::string(keyword));
+}
+
+// A range of integers as JSON writes them.
+class Integers {
+ public:
+  Integers(GrammarBuilder& builder, const NumberRange& range) : builder_(builder), range_(range) {}
+
+  // Errors name the keyword as their parameter.
+  base::Result<Expression> written() {
+    TM_CHECK(find_bounds());
+    if (range_.multiple_of != 1) return multiples();
+    return between(low_, high_, 1).value_or(builder_.nothing());  // there are few states without multiples
+  }
+
+ private:
+  static constexpr Wide beyond = most_integer * 4;
+
+  // The least integer at or above the bound, or the greatest at or below it.
+  static Wide within(const Decimal& bound, bool is_minimum, bool exclusive) {
+    bool exact = true;
+    const Wide magnitude = scaled(bound, 0, is_minimum != bound.negative, beyond, exact);
+    const Wide value = bound.negative ? -magnitude : magnitude;
+    if (!exact || !exclusive) return value;
+    return is_minimum ? value + 1 : value - 1;
+  }
+
+  // Of a bound that counts, the digits must be known.
+  static base::Result<void> check_digits(const std::optional<Decimal>& bound, std::string_view keyword) {
+    if (!bound || !bound->rounded) return {};
+    const Wide value = within(*bound, true, false);
+    if (value < least_integer || value > most_integer) return {};
+    return base::Error(base::ErrorCode::unsupported,
+                       fmt::format("a number past 2^53 with a fraction or an exponent is read as a double, which may "
+                                   "stand for another integer: write digits alone, as in {}",
+                                   digits_of(value)))
+        .with_param(std::string(keyword));
+  }
+
+  base::Result<void> find_bounds() {
+    const std::string_view minimum = range_.exclusive_minimum ? "exclusiveMinimum" : "minimum";
+    const std::string_view maximum = range_.exclusive_maximum ? "exclusiveMaximum" : "maximum";
+    TM_CHECK(check_digits(range_.minimum, minimum));
+    TM_CHECK(check_digits(range_.maximum, maximum));
+    std::optional<Wide> low;
+    std::optional<Wide> high;
+    if (range_.minimum) low = within(*range_.minimum, true, range_.exclusive_minimum);
+    if (range_.maximum) high = within(*range_.maximum, false, range_.exclusive_maximum);
+    if (low && *low > most_integer) return past_64_bits(minimum);
+    if (high && *high < least_integer) return past_64_bits(maximum);
+    // Bounds past 64 bits leave out nothing that is written.
+    if (low && *low < least_integer) low = std::nullopt;
+    if (high && *high > most_integer) high = std::nullopt;
+    low_is_free_ = !low;
+    high_is_free_ = !high;
+    constexpr Wide most_signed = std::numeric_limits<int64_t>::max();
+    low_ = low ? *low : (high && *high < -usual_integer ? least_integer : -usual_integer);
+    high_ = high ? *high : (low_ <= usual_integer ? usual_integer : (low_ <= most_signed ? most_signed : most_integer));
+    return {};
+  }
+
+  base::Result<Expression> multiples() {
+    auto factor = static_cast<Wide>(range_.multiple_of);
+    const Wide usual_low = std::max(low_, -usual_multiple);
+    const Wide usual_high = std::min(high_, usual_multiple);
+    const Wide usual_from = quotient_up(usual_low, factor);
+    const Wide usual_to = quotient_down(usual_high, factor);
+    if (usual_from <= usual_to && (usual_from < 0 || usual_to > 0)) {
+      low_ = usual_low;
+      high_ = usual_high;
+    }
+    Wide from = quotient_up(low_, factor);
+    Wide to = quotient_down(high_, factor);
+    if (from > to) {  // there may be some past the usual digits
+      if (low_is_free_) from = quotient_up(least_integer, factor);
+      if (high_is_free_) to = quotient_down(most_integer, factor);
+    }
+    if (from > to) return builder_.nothing();
+    if (to - from < listed_multiples) {
+      std::vector<std::string> texts;
+      for (; from <= to; ++from)
+        texts.push_back(digits_of(from * factor));
+      return builder_.one_of(texts);
+    }
+    // A multiple of a thousand times n is one of n with three zeros behind it.
+    std::string zeros;
+    for (; factor % 10 == 0; factor /= 10)
+      zeros += '0';
+    const Wide unit = power_of_ten(static_cast<int>(zeros.size()));
+    const Wide low = quotient_up(low_, unit);
+    const Wide high = quotient_down(high_, unit);
+    const auto below = between(low, std::min<Wide>(high, -1), factor);
+    const auto above = between(std::max<Wide>(low, 1), high, factor);
+    if (!below || !above) {
+      return base::Error(base::ErrorCode::unsupported,
+                         fmt::format("multiples of {} in so wide a range: give a narrower minimum and maximum",
+                                     range_.multiple_of))
+          .with_param("multipleOf");
+    }
+    const Expression zero = low <= 0 && high >= 0 ? builder_.literal("0") : builder_.nothing();
+    return builder_.choice({zero, builder_.sequence({builder_.choice({*below, *above}), builder_.literal(zeros)})});
+  }
+
+  // Nothing where multiples take too many states.
+  std::optional<Expression> between(Wide low, Wide high, Wide factor) {
+    const DigitAutomaton::Form form{integer_digits, 0, integer_digits, static_cast<uint64_t>(factor)};
+    const auto side = [&](Wide from, Wide to) -> std::optional<Expression> {
+      if (from > to) return builder_.nothing();
+      return DigitAutomaton(builder_, form, from, to).build();
+    };
+    const auto positive = side(std::max<Wide>(low, 0), high);
+    const auto negative = side(std::max<Wide>(-high, 1), -low);
+    if (!positive || !negative) return std::nullopt;
+    return builder_.choice({*positive, builder_.sequence({builder_.literal("-"), *negative})});
+  }
+
+  GrammarBuilder& builder_;
+  const NumberRange& range_;
+  Wide low_ = 0;
+  Wide high_ = 0;
+  bool low_is_free_ = false;  // no bound within 64 bits gives it
+  bool high_is_free_ = false;
+};
 
 Expression exponent_part(GrammarBuilder& builder) {
   ByteSet letters;
@@ -232,7 +366,7 @@ Expression exponent_part(GrammarBuilder& builder) {
 }
 
 // A number in the range that lies at one of its bounds, for ranges out of reach of the digits that are written (numbers
-// over 1e17, or all below 1e-17).
+// past 64 bits, or all below 1e-17).
 std::optional<std::string> number_at_bound(const NumberRange& range) {
   std::vector<double> candidates;
   for (const auto& [bound, inwards] : {std::pair(range.minimum, HUGE_VAL), std::pair(range.maximum, -HUGE_VAL)}) {
@@ -251,72 +385,20 @@ std::optional<std::string> number_at_bound(const NumberRange& range) {
 
 }  // namespace
 
-Decimal Decimal::of(const base::json::value& value) {
-  Decimal decimal;
-  if (const auto* integer = value.if_int64()) {
-    decimal.negative = *integer < 0;
-    decimal.digits = decimal.negative ? 0 - static_cast<uint64_t>(*integer) : static_cast<uint64_t>(*integer);
-    return decimal;
-  }
-  if (const auto* natural = value.if_uint64()) {
-    decimal.digits = *natural;
-    return decimal;
-  }
-  std::array<char, 40> text{};
-  const double number = value.get_double();
-  const auto written = std::to_chars(text.data(), text.data() + text.size(), number, std::chars_format::scientific);
-  for (const char* at = text.data(); at != written.ptr; ++at) {
-    if (*at == 'e') {
-      int exponent = 0;
-      const char* digits = at + 1;
-      if (*digits == '+') ++digits;
-      std::from_chars(digits, written.ptr, exponent);
-      decimal.exponent += exponent;
-      break;
-    }
-    if (*at == '-') decimal.negative = true;
-    if (*at < '0' || *at > '9') continue;
-    decimal.digits = decimal.digits * 10 + static_cast<uint64_t>(*at - '0');
-    if (std::string_view(text.data(), static_cast<size_t>(at - text.data())).find('.') != std::string_view::npos) {
-      --decimal.exponent;
-    }
-  }
-  while (decimal.digits != 0 && decimal.digits % 10 == 0) {
-    decimal.digits /= 10;
-    ++decimal.exponent;
-  }
-  if (decimal.digits == 0) decimal = Decimal();
-  return decimal;
-}
-
-bool Decimal::is_integer() const {
-  uint64_t rest = digits;
-  for (int at = exponent; at < 0; ++at) {
-    if (rest % 10 != 0) return false;
-    rest /= 10;
-    if (rest == 0) break;
-  }
+bool NumberRange::raise_minimum(const Decimal& bound, bool exclusive) {
+  const int order = minimum ? compare(bound, *minimum) : 1;
+  if (order < 0 || (order == 0 && (!exclusive || exclusive_minimum))) return false;
+  minimum = bound;
+  exclusive_minimum = exclusive;
   return true;
 }
 
-double Decimal::as_double() const {
-  const std::string text = fmt::format("{}{}e{}", negative ? "-" : "", digits, exponent);
-  double value = 0;
-  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (parsed.ec == std::errc::result_out_of_range) value = exponent < 0 ? 0.0 : (negative ? -HUGE_VAL : HUGE_VAL);
-  return value;
-}
-
-void NumberRange::raise_minimum(const Decimal& bound, bool exclusive) {
-  const int order = minimum ? compare(bound, *minimum) : 1;
-  if (order > 0) minimum = bound;
-  if (order >= 0) exclusive_minimum = order > 0 ? exclusive : exclusive_minimum || exclusive;
-}
-
-void NumberRange::lower_maximum(const Decimal& bound, bool exclusive) {
+bool NumberRange::lower_maximum(const Decimal& bound, bool exclusive) {
   const int order = maximum ? compare(bound, *maximum) : -1;
-  if (order < 0) maximum = bound;
-  if (order <= 0) exclusive_maximum = order < 0 ? exclusive : exclusive_maximum || exclusive;
+  if (order > 0 || (order == 0 && (!exclusive || exclusive_maximum))) return false;
+  maximum = bound;
+  exclusive_maximum = exclusive;
+  return true;
 }
 
 bool NumberRange::contains(const base::json::value& number) const {
@@ -330,7 +412,7 @@ bool NumberRange::contains(const base::json::value& number) const {
     const int order = compare(value, *maximum);
     if (order > 0 || (order == 0 && exclusive_maximum)) return false;
   }
-  return multiple_of == 1 || std::fmod(value.as_double(), static_cast<double>(multiple_of)) == 0;
+  return multiple_of == 1 || value.is_multiple_of(multiple_of);
 }
 
 bool NumberRange::disjoint(const NumberRange& other) const {
@@ -343,48 +425,30 @@ bool NumberRange::disjoint(const NumberRange& other) const {
 }
 
 base::Result<Expression> json_number(GrammarBuilder& builder, const NumberRange& range) {
+  if (range.integer) return Integers(builder, range).written();
   const bool exclusive = (range.exclusive_minimum && range.minimum) || (range.exclusive_maximum && range.maximum);
-  const auto past_exact = [](const std::optional<Decimal>& bound, bool out) {
-    return bound && out && std::abs(bound->as_double()) >= static_cast<double>(exact_integers);
-  };
-  if (range.integer &&
-      (past_exact(range.minimum, range.exclusive_minimum) || past_exact(range.maximum, range.exclusive_maximum))) {
-    return base::Error(base::ErrorCode::unsupported,
-                       "an exclusive bound of integers past 2^53, where doubles do not tell neighbours apart: use "
-                       "minimum or maximum");
-  }
-  DigitAutomaton::Form form{integer_digits, 0, integer_digits, range.multiple_of};
-  Wide limit = power_of_ten(integer_digits) - 1;
-  if (!range.integer) {
-    const int all = exclusive ? number_digits_exclusive : number_digits;
-    form = {all, all, all, 1};
-    limit = power_of_ten(all + all) - 1;
-  } else if (range.multiple_of != 1) {
-    limit = exact_integers - 1;
-  }
-  const auto side = [&](const Magnitudes& bounds) -> std::optional<Expression> {
+  const int all = exclusive ? number_digits_exclusive : number_digits;
+  const DigitAutomaton::Form form{all, all, all, 1};
+  const Wide limit = power_of_ten(all + all) - 1;
+  const auto side = [&](const Magnitudes& bounds) {
     if (bounds.low > bounds.high) return builder.nothing();
-    return DigitAutomaton(builder, form, bounds.low, bounds.high).build();
+    // Without multiples there are few states.
+    return DigitAutomaton(builder, form, bounds.low, bounds.high).build().value_or(builder.nothing());
   };
-  const auto positive = side(magnitudes(range.minimum, range.exclusive_minimum, range.maximum, range.exclusive_maximum,
-                                        false, form.fraction, limit));
-  const auto negative = side(magnitudes(range.maximum, range.exclusive_maximum, range.minimum, range.exclusive_minimum,
-                                        true, form.fraction, limit));
-  if (!positive || !negative) {
-    return base::Error(
-        base::ErrorCode::unsupported,
-        fmt::format("multiples of {} in so wide a range: give a narrower minimum and maximum", range.multiple_of));
-  }
-  std::vector<Expression> signs{*positive};
-  if (*negative != builder.nothing()) {
-    signs.push_back(builder.sequence(std::array{builder.literal("-"), *negative}));
-  }
-  const Expression plain = builder.choice(signs);
+  const Expression positive = side(magnitudes(range.minimum, range.exclusive_minimum, range.maximum,
+                                              range.exclusive_maximum, false, form.fraction, limit));
+  const Expression negative = side(magnitudes(range.maximum, range.exclusive_maximum, range.minimum,
+                                              range.exclusive_minimum, true, form.fraction, limit));
+  const Expression plain = builder.choice({positive, builder.sequence({builder.literal("-"), negative})});
   if (plain == builder.nothing()) {
+    NumberRange whole = range;
+    whole.integer = true;
+    const auto integers = Integers(builder, whole).written();
+    if (integers && *integers != builder.nothing()) return *integers;
     if (const auto one = number_at_bound(range)) return builder.literal(*one);
   }
-  if (range.integer || range.minimum || range.maximum) return plain;
-  return builder.sequence(std::array{plain, exponent_part(builder)});
+  if (range.minimum || range.maximum) return plain;
+  return builder.sequence({plain, exponent_part(builder)});
 }
 
 }  // namespace tidemill::grammar

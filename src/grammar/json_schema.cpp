@@ -25,7 +25,7 @@ Expression any_json(GrammarBuilder& builder, const JsonSchemaOptions& options, T
 base::Result<Expression> json_schema(GrammarBuilder& builder, const json::value& schema,
                                      const JsonSchemaOptions& options) {
   TM_TRY(SchemaDocument document, SchemaDocument::open(schema, builder.limits()));
-  SchemaReader reader(document, builder.limits());
+  SchemaReader reader(document, builder.limits(), options.loose_formats);
   SchemaWriter writer(builder, reader, options);
   TM_TRY(const Expression written, writer.write({document.root()}));
   if (written == builder.nothing() && !builder.failed()) {

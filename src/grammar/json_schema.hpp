@@ -18,7 +18,8 @@ struct JsonSchemaOptions {
     lines,  // or a line feed and up to 32 spaces where JSON is broken into lines
   };
   Space space = Space::one;
-  Notation notation;  // raw texts come without white space, and with properties in alphabetical order
+  Notation notation = {};      // raw texts come without white space, and with properties in alphabetical order
+  bool loose_formats = false;  // a `format` that cannot be held to lets any text pass, instead of being an error
 };
 
 // The texts are JSON (or stand for it in another notation), and validate against `schema`, an object or a boolean. Not

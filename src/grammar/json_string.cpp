@@ -208,7 +208,7 @@ base::Result<Expression> texts_except(GrammarBuilder& builder, std::span<const s
     if (text.size() > longest) {
       return base::Error(base::ErrorCode::too_large,
                          fmt::format("a property's name is longer than {} characters where others are allowed "
-                                     "besides",
+                                     "besides: set additionalProperties to false, or shorten it",
                                      longest));
     }
   }

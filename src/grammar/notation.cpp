@@ -93,9 +93,27 @@ Expression NotationWriter::text_matching(const Regex& regex, size_t least, std::
   return may_hold_end ? without_end(texts) : texts;
 }
 
+Expression NotationWriter::values(std::span<const json::value* const> values) {
+  std::vector<std::string> texts;  // without the marks where they are raw
+  std::vector<Expression> ways;
+  for (const json::value* one : values) {
+    if (notation_.python) {
+      texts.push_back(python_literal(*one));
+    } else if (!raw()) {
+      texts.push_back(compact_json(*one));
+    } else if (!one->is_string()) {
+      ways.push_back(value(*one));
+    } else if (const std::string_view text = one->get_string(); text.find(notation_.end_of_text) == text.npos) {
+      texts.emplace_back(text);
+    }
+  }
+  const Expression listed = builder_.one_of(texts);
+  ways.push_back(raw() ? quoted(listed) : listed);
+  return builder_.choice(ways);
+}
+
+// In the raw notation.
 Expression NotationWriter::value(const json::value& value) {
-  if (notation_.python) return builder_.literal(python_literal(value));
-  if (!raw()) return builder_.literal(compact_json(value));
   if (value.is_string()) {
     const std::string_view text = value.get_string();
     if (text.find(notation_.end_of_text) != std::string_view::npos) return builder_.nothing();

@@ -41,8 +41,8 @@ class NotationWriter {
 
   // true, false or null.
   Expression word(std::string_view word);
-  // A value as it stands: of `enum`, of `const`.
-  Expression value(const base::json::value& value);
+  // Values as they stand: those of `enum`, of `const`.
+  Expression values(std::span<const base::json::value* const> values);
 
   // A property's name, with its marks: raw names are bare words of letters, digits, '_', '-' and '.' where they can be.
   Expression key(const std::string& name);
@@ -54,6 +54,7 @@ class NotationWriter {
   base::Result<Expression> keys_of(Expression text, std::span<const std::string> names);
 
  private:
+  Expression value(const base::json::value& value);
   Expression without_end(Expression text);
   Expression mark();
 

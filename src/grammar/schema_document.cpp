@@ -8,7 +8,6 @@
 
 namespace tidemill::grammar {
 
-using base::Error;
 using base::ErrorCode;
 namespace json = base::json;
 
@@ -88,7 +87,9 @@ base::Result<SchemaDocument> SchemaDocument::open(const json::value& schema, con
 base::Result<void> SchemaDocument::survey(const json::value& value, std::vector<Step>& path,
                                           const GrammarLimits& limits) {
   if (path.size() > static_cast<size_t>(limits.max_depth)) {
-    return Error(ErrorCode::too_large, fmt::format("the schema is nested deeper than {} levels", limits.max_depth));
+    return error(ErrorCode::too_large, intern_path(path), "",
+                 fmt::format("the schema is nested deeper than {} levels: move parts to $defs, and refer to them",
+                             limits.max_depth));
   }
   if (const auto* number = value.if_double(); number != nullptr && !std::isfinite(*number)) {
     return error(ErrorCode::invalid_argument, intern_path(path), "", "a number too large for a double");

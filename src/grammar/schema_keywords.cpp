@@ -1,5 +1,8 @@
 // The keywords that SchemaReader knows, one by one.
 #include <algorithm>
+#include <array>
+#include <limits>
+#include <numeric>
 #include <unordered_set>
 #include <utility>
 
@@ -38,13 +41,25 @@ std::optional<TypeSet> types_named(const json::value& value) {
 }
 
 // A natural number, also written as 2.0.
-std::optional<size_t> natural(const json::value& value) {
-  constexpr double most = 9e15;
-  if (!value.is_number()) return std::nullopt;
-  const Decimal decimal = Decimal::of(value);
-  const double number = decimal.as_double();
-  if (decimal.negative || !decimal.is_integer() || number > most) return std::nullopt;
-  return static_cast<size_t>(number);
+std::optional<uint64_t> natural(const json::value& value) {
+  return value.is_number() ? Decimal::of(value).as_natural() : std::nullopt;
+}
+
+// Beside which an unknown format has nothing to say.
+constexpr std::array<std::string_view, 3> explicit_values = {"pattern", "enum", "const"};
+
+void add_pattern(StringShape& strings, StringPattern pattern) {
+  const auto known = [&](const StringPattern& one) { return one.source == pattern.source; };
+  if (std::none_of(strings.patterns.begin(), strings.patterns.end(), known)) {
+    strings.patterns.push_back(std::move(pattern));
+  }
+}
+
+// Numbers of the shape lie in `range` as well.
+void hold_to(Shape& shape, const NumberRange& range, SchemaNode owner) {
+  if (range.minimum && shape.numbers.raise_minimum(*range.minimum, false)) shape.number_keywords.minimum = owner;
+  if (range.maximum && shape.numbers.lower_maximum(*range.maximum, false)) shape.number_keywords.maximum = owner;
+  if (range.integer) shape.types &= static_cast<TypeSet>(~fraction_type);
 }
 
 template <typename T>
@@ -71,7 +86,7 @@ const std::map<std::string_view, SchemaReader::Handler>& SchemaReader::handlers(
       {"minProperties", &SchemaReader::read_size},
       {"maxProperties", &SchemaReader::read_size},
       {"pattern", &SchemaReader::read_pattern},
-      {"format", &SchemaReader::read_pattern},
+      {"format", &SchemaReader::read_format},
       {"uniqueItems", &SchemaReader::read_unique},
       {"required", &SchemaReader::read_required},
       {"propertyNames", &SchemaReader::read_names},
@@ -121,7 +136,7 @@ base::Result<void> SchemaReader::read_enum(Reading& reading, const std::shared_p
   if (known) {
     std::vector<const json::value*> both;
     for (const json::value* one : values) {
-      TM_TRY(const bool listed, among(*known, *one));
+      TM_TRY(const bool listed, among(*known, *one, frame->node));
       if (listed) both.push_back(one);
     }
     values = std::move(both);
@@ -139,35 +154,34 @@ base::Result<void> SchemaReader::read_bound(Reading& reading, const std::shared_
   if (!value.is_number()) return invalid(frame->node, keyword, "must be a number");
   const Decimal bound = Decimal::of(value);
   const bool exclusive = keyword.starts_with("exclusive");
+  Shape& shape = reading.shape;
   if (keyword.ends_with("inimum")) {
-    reading.shape.numbers.raise_minimum(bound, exclusive);
-  } else {
-    reading.shape.numbers.lower_maximum(bound, exclusive);
+    if (shape.numbers.raise_minimum(bound, exclusive)) shape.number_keywords.minimum = frame->node;
+  } else if (shape.numbers.lower_maximum(bound, exclusive)) {
+    shape.number_keywords.maximum = frame->node;
   }
   return {};
 }
 
 base::Result<void> SchemaReader::read_multiple(Reading& reading, const std::shared_ptr<Frame>& frame,
                                                std::string_view keyword, const json::value& value) {
-  constexpr uint64_t most = 1'000'000'000;
-  const auto factor = natural(value);
   if (!value.is_number() || Decimal::of(value).negative || Decimal::of(value).digits == 0) {
     return invalid(frame->node, keyword, "must be a number above 0");
   }
-  if (!factor || *factor > most) {
-    return unsupported(frame->node, keyword,
-                       fmt::format("must be an integer up to {}: whether a decimal fraction is a multiple of another "
-                                   "depends on how it is rounded",
-                                   most));
+  const auto factor = natural(value);
+  if (!factor || Decimal::of(value).rounded) {
+    return unsupported(
+        frame->node, keyword,
+        "must be an integer of up to 64 bits, past 2^53 in digits alone: whether a decimal fraction is a "
+        "multiple of another depends on how it is rounded");
   }
   uint64_t& multiple = reading.shape.numbers.multiple_of;
-  uint64_t divisor = *factor;
-  for (uint64_t rest = multiple; rest != 0;)
-    std::tie(divisor, rest) = std::pair(rest, divisor % rest);
-  multiple = multiple / divisor * *factor;
-  if (multiple > most) {
-    return unsupported(frame->node, keyword, fmt::format("must not come to more than {} together", most));
+  const uint64_t divisor = std::gcd(multiple, *factor);
+  if (multiple / divisor > std::numeric_limits<uint64_t>::max() / *factor) {
+    return unsupported(frame->node, keyword, "must not come to more than 64 bits together with the others that hold");
   }
+  multiple = multiple / divisor * *factor;
+  reading.shape.number_keywords.multiple_of = frame->node;
   reading.shape.types &= static_cast<TypeSet>(~fraction_type);
   return {};
 }
@@ -189,18 +203,41 @@ base::Result<void> SchemaReader::read_size(Reading& reading, const std::shared_p
 base::Result<void> SchemaReader::read_pattern(Reading& reading, const std::shared_ptr<Frame>& frame,
                                               std::string_view keyword, const json::value& value) {
   if (!value.is_string()) return invalid(frame->node, keyword, "must be a string");
-  std::string source(value.get_string());
-  std::string format;
-  if (keyword == "format") {
-    format = std::exchange(source, std::string(format_pattern(source)));
-    if (source.empty()) return {};
-  }
-  auto& patterns = reading.shape.strings.patterns;
-  const SchemaNode owner = document_.child(frame->node, keyword, value);
-  if (std::none_of(patterns.begin(), patterns.end(), [&](const auto& one) { return one.source == source; })) {
-    patterns.push_back({std::move(source), owner, std::move(format)});
-  }
+  add_pattern(reading.shape.strings,
+              {std::string(value.get_string()), document_.child(frame->node, keyword, value), ""});
   return {};
+}
+
+base::Result<void> SchemaReader::read_format(Reading& reading, const std::shared_ptr<Frame>& frame,
+                                             std::string_view keyword, const json::value& value) {
+  if (!value.is_string()) return invalid(frame->node, keyword, "must be a string");
+  const json::object& schema = document_.at(frame->node).get_object();
+  const std::string_view name = value.get_string();
+  // Clients give names of their own to patterns that they write beside them.
+  const bool named = std::any_of(explicit_values.begin(), explicit_values.end(),
+                                 [&](std::string_view other) { return schema.contains(other); });
+  if (const std::string_view pattern = format_pattern(name); !pattern.empty()) {
+    add_pattern(reading.shape.strings,
+                {std::string(pattern), document_.child(frame->node, keyword, value), std::string(name)});
+    return {};
+  }
+  if (const auto* range = number_format(name)) {
+    const auto* type = schema.if_contains("type");
+    const auto types = type == nullptr ? std::nullopt : types_named(*type);
+    if (types && (*types & number_types) == 0 && (*types & string_type) != 0 && !named && !loose_formats_) {
+      return unsupported(frame->node, keyword,
+                         fmt::format("\"{}\" is a format of numbers: give the type integer, or a pattern", name));
+    }
+    hold_to(reading.shape, *range, frame->node);
+    return {};
+  }
+  if (is_any_text(name) || loose_formats_) return {};
+  if (named && !is_standard_format(name)) return {};
+  return unsupported(
+      frame->node, keyword,
+      fmt::format("\"{}\" is {}; held to are {}: give one of them, a pattern, or no format", name,
+                  is_standard_format(name) ? "a format that cannot be held to" : "no format that is known",
+                  known_formats()));
 }
 
 // prefixItems and items, and what they were before 2020-12: items with an array, and additionalItems.

@@ -23,7 +23,7 @@ base::Result<bool> SchemaReader::accepts(const Conjunction& conjunction, const j
   TM_TRY(const std::vector<Shape>* shapes, read(conjunction));
   for (const Shape& shape : *shapes) {
     if (shape.values) {
-      TM_TRY(const bool listed, among(*shape.values, value));
+      TM_TRY(const bool listed, among(*shape.values, value, conjunction.front()));
       if (!listed) continue;
     }
     TM_TRY(const bool fit, fits(shape, value));
@@ -32,10 +32,13 @@ base::Result<bool> SchemaReader::accepts(const Conjunction& conjunction, const j
   return false;
 }
 
-base::Result<bool> SchemaReader::among(const std::vector<const json::value*>& values, const json::value& value) {
+base::Result<bool> SchemaReader::among(const std::vector<const json::value*>& values, const json::value& value,
+                                       SchemaNode owner) {
   if (comparing_ < values.size()) {
-    return document_.error(base::ErrorCode::too_large, document_.root(), "",
-                           "lists of values that are too long to be compared with each other");
+    return document_.error(base::ErrorCode::too_large, owner, "",
+                           fmt::format("lists of values that are too long to be compared with each other: more than {} "
+                                       "comparisons for the whole schema; give one list",
+                                       kMaxComparing));
   }
   comparing_ -= values.size();
   return std::any_of(values.begin(), values.end(), [&](const json::value* one) { return same_value(*one, value); });
@@ -113,7 +116,7 @@ base::Result<bool> SchemaReader::disjoint(const Shape& left, const Shape& right,
     for (const json::value* value : *one->values) {
       bool listed = true;
       if (other->values) {
-        TM_TRY(listed, among(*other->values, *value));
+        TM_TRY(listed, among(*other->values, *value, document_.root()));
       }
       if (!listed) continue;
       // A format's pattern may leave out what its standard allows, so it tells nothing apart here.

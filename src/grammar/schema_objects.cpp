@@ -26,7 +26,7 @@ Expression SchemaWriter::member(Expression key, Expression value) {
 
 base::Result<Expression> SchemaWriter::object(const ObjectShape& shape, const Conjunction& owner) {
   TM_TRY(const std::vector<Property> properties, named(shape));
-  TM_TRY(const Others rest, others(shape, properties));
+  TM_TRY(const Others rest, others(shape, properties, owner));
   TM_TRY(const Expression inside, members(shape, properties, rest, owner));
   return builder_.sequence({builder_.literal("{"), pad_, inside, pad_, builder_.literal("}")});
 }
@@ -65,7 +65,8 @@ base::Result<std::vector<SchemaWriter::Property>> SchemaWriter::named(const Obje
 }
 
 base::Result<SchemaWriter::Others> SchemaWriter::others(const ObjectShape& shape,
-                                                        const std::vector<Property>& properties) {
+                                                        const std::vector<Property>& properties,
+                                                        const Conjunction& owner) {
   std::vector<std::string> names;
   names.reserve(properties.size());
   for (const Property& property : properties)
@@ -83,25 +84,25 @@ base::Result<SchemaWriter::Others> SchemaWriter::others(const ObjectShape& shape
   if (patterns.empty()) {
     TM_TRY(const std::vector<Shape>* shapes, reader_.read(schema));
     if (shapes->empty()) return out;
-    TM_TRY(keys, other_keys(shape, names));
+    TM_TRY(keys, other_keys(shape, names, owner));
   } else {
     // Keys of the pattern alone. Where keys that do not match it are free they are not written, which is allowed; where
     // they have a schema of their own that would be missed.
     const std::string& source = patterns.begin()->first;
-    const SchemaNode owner = patterns.begin()->second;
+    const SchemaNode asking = patterns.begin()->second;
     if (patterns.size() > 1) {
-      return reader_.document().error(ErrorCode::unsupported, owner, "patternProperties",
+      return reader_.document().error(ErrorCode::unsupported, asking, "patternProperties",
                                       "more than one pattern: a key might match several of them");
     }
     TM_TRY(const std::vector<Shape>* shapes, reader_.read(plain));
     const bool free = plain.empty() || (shapes->size() == 1 && reader_.document().at(plain.front()).is_bool());
     if (!shapes->empty() && !free) {
-      return reader_.document().error(ErrorCode::unsupported, owner, "patternProperties",
+      return reader_.document().error(ErrorCode::unsupported, asking, "patternProperties",
                                       "a pattern beside a schema for additionalProperties, which would be for keys "
                                       "that do not match: make additionalProperties false");
     }
     if (!shape.names.empty()) {
-      return reader_.document().error(ErrorCode::unsupported, owner, "patternProperties",
+      return reader_.document().error(ErrorCode::unsupported, asking, "patternProperties",
                                       "beside propertyNames: say it in the pattern");
     }
     schema.clear();
@@ -114,13 +115,13 @@ base::Result<SchemaWriter::Others> SchemaWriter::others(const ObjectShape& shape
         schema = united(schema, {*layer->additional});
       }
     }
-    TM_TRY(const Regex* regex, reader_.pattern(source, owner));
+    TM_TRY(const Regex* regex, reader_.pattern(source, asking));
     std::vector<std::string> matching;
     for (const std::string& name : names) {
-      TM_TRY(const bool match, reader_.matches_pattern(source, owner, name));
+      TM_TRY(const bool match, reader_.matches_pattern(source, asking, name));
       if (match) matching.push_back(name);
     }
-    TM_TRY(keys, notation_.keys_matching(*regex, matching));
+    TM_TRY(keys, besides(notation_.keys_matching(*regex, matching), owner));
   }
   TM_TRY(const Expression written, value(schema));
   out.member = member(keys, written);
@@ -128,8 +129,14 @@ base::Result<SchemaWriter::Others> SchemaWriter::others(const ObjectShape& shape
   return out;
 }
 
-base::Result<Expression> SchemaWriter::other_keys(const ObjectShape& shape, const std::vector<std::string>& names) {
-  if (shape.names.empty()) return notation_.other_keys(names);
+// Names besides those that are given, which may be too long to be told from them.
+base::Result<Expression> SchemaWriter::besides(base::Result<Expression> keys, const Conjunction& owner) const {
+  return keys ? std::move(keys) : error(keys.error().code(), owner, "properties", keys.error().message());
+}
+
+base::Result<Expression> SchemaWriter::other_keys(const ObjectShape& shape, const std::vector<std::string>& names,
+                                                  const Conjunction& owner) {
+  if (shape.names.empty()) return besides(notation_.other_keys(names), owner);
   TM_TRY(const std::vector<Shape>* shapes, reader_.read(shape.names));
   const std::unordered_set<std::string> taken(names.begin(), names.end());
   std::vector<Expression> ways;
@@ -147,10 +154,10 @@ base::Result<Expression> SchemaWriter::other_keys(const ObjectShape& shape, cons
     const bool free = strings.patterns.empty() && strings.min_length == 0 && !strings.max_length;
     Expression keys;
     if (free) {
-      TM_TRY(keys, notation_.other_keys(names));
+      TM_TRY(keys, besides(notation_.other_keys(names), owner));
     } else {
       TM_TRY(const Expression text, string_text(strings));
-      TM_TRY(keys, notation_.keys_of(text, names));
+      TM_TRY(keys, besides(notation_.keys_of(text, names), owner));
     }
     ways.push_back(keys);
   }
@@ -180,7 +187,9 @@ base::Result<Expression> SchemaWriter::members(const ObjectShape& shape, const s
   const size_t top = at_most ? std::min(most, properties.size() + 1) : std::max<size_t>(least, 1);
   if ((top + 1) * (properties.size() + 1) > kMaxCounted) {
     return error(ErrorCode::too_large, owner, at_most ? "maxProperties" : "minProperties",
-                 fmt::format("{} properties are too many to be counted", properties.size()));
+                 fmt::format("{} properties are too many to be counted: their number times that of those counted may "
+                             "be {}; leave out the keyword, or name fewer",
+                             properties.size(), kMaxCounted));
   }
   // At each place any of the properties up to the next required one may come.
   size_t alternatives = 0;
@@ -196,7 +205,9 @@ base::Result<Expression> SchemaWriter::members(const ObjectShape& shape, const s
   alternatives_ += alternatives;
   if (alternatives_ > kMaxWork) {
     return error(ErrorCode::too_large, owner, "properties",
-                 "the objects up to this one have too many optional properties, all together");
+                 fmt::format("the objects up to this one have too many optional properties, all together: more than {} "
+                             "alternatives of what may come next; require more of them, or name fewer",
+                             kMaxWork));
   }
   std::vector<Expression> after(top + 1);  // by count
   for (size_t count = 0; count <= top; ++count) {

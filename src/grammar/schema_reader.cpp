@@ -34,7 +34,9 @@ base::Result<const std::vector<Shape>*> SchemaReader::read(const Conjunction& co
   if (const auto found = shapes_.find(conjunction); found != shapes_.end()) return found->second.get();
   if (open_reads_ >= kMaxOpenReads) {
     return document_.error(ErrorCode::too_large, conjunction.front(), "",
-                           "alternatives that can only be told apart by looking too deep into them");
+                           fmt::format("alternatives that can only be told apart by reading more than {} others inside "
+                                       "of each other: tell them apart by a required property with a const",
+                                       kMaxOpenReads));
   }
   ++open_reads_;
   auto shapes = std::make_unique<std::vector<Shape>>();
@@ -61,10 +63,15 @@ base::Result<void> SchemaReader::push(Reading& reading, SchemaNode node, const s
   const int depth = from == nullptr ? 0 : from->depth + 1;
   if (depth > kMaxDepth) {
     return document_.error(ErrorCode::too_large, node, "",
-                           fmt::format("more than {} references and combinations inside of each other", kMaxDepth));
+                           fmt::format("more than {} references and combinations inside of each other, without a value "
+                                       "between: nest less",
+                                       kMaxDepth));
   }
   if (++steps_ > kMaxSteps) {
-    return document_.error(ErrorCode::too_large, node, "", "the schema's combinations are too many to be read");
+    return document_.error(ErrorCode::too_large, node, "",
+                           fmt::format("more than {} subschemas are read for the schema's combinations, all together: "
+                                       "combine fewer",
+                                       kMaxSteps));
   }
   // What holds already need not hold again. (Not at the top: a frame is what unevaluatedProperties looks for.)
   if (reading.entered.contains(node)) return {};
@@ -83,8 +90,9 @@ base::Result<void> SchemaReader::branch(Reading reading, std::vector<Shape>& out
   if (reading.shape.types == 0) return {};
   if (reading.choices.empty()) return finish(reading, out);
   if (depth > kMaxDepth) {
-    return document_.error(ErrorCode::too_large, reading.choices.front().frame->node, "",
-                           fmt::format("more than {} combinations of alternatives must hold together", kMaxDepth));
+    return document_.error(
+        ErrorCode::too_large, reading.choices.front().frame->node, "",
+        fmt::format("more than {} combinations of alternatives must hold together: combine fewer", kMaxDepth));
   }
   const Reading::Choice choice = std::move(reading.choices.front());
   reading.choices.erase(reading.choices.begin());
@@ -93,8 +101,9 @@ base::Result<void> SchemaReader::branch(Reading reading, std::vector<Shape>& out
     TM_CHECK(push(next, alternative, choice.frame));
     TM_CHECK(branch(std::move(next), out, depth + 1));
     if (out.size() > kMaxShapes) {
-      return document_.error(ErrorCode::too_large, choice.frame->node, "",
-                             fmt::format("combining the alternatives gives more than {} cases", kMaxShapes));
+      return document_.error(
+          ErrorCode::too_large, choice.frame->node, "",
+          fmt::format("combining the alternatives gives more than {} cases: combine fewer", kMaxShapes));
     }
   }
   return {};
@@ -230,7 +239,9 @@ base::Result<bool> SchemaReader::matches_pattern(const std::string& source, Sche
   const auto match = matches(*regex, text, matching_);
   if (match) return *match;
   return document_.error(ErrorCode::too_large, owner, "",
-                         fmt::format("matching values or names with pattern \"{}\" takes too long", source));
+                         fmt::format("matching values or names with pattern \"{}\" takes too long, more than {} steps "
+                                     "for the whole schema: give a simpler pattern, or fewer and shorter values",
+                                     source, kMaxMatching));
 }
 
 base::Result<Conjunction> SchemaReader::property(const ObjectShape& shape, const std::string& name) {

@@ -18,7 +18,9 @@ namespace tidemill::grammar {
 // Not thread-safe. `document` must outlive it.
 class SchemaReader {
  public:
-  SchemaReader(SchemaDocument& document, const GrammarLimits& limits) : document_(document), limits_(limits) {}
+  // `loose_formats`: values of `format` that cannot be held to pass, instead of being an error.
+  SchemaReader(SchemaDocument& document, const GrammarLimits& limits, bool loose_formats = false)
+      : document_(document), limits_(limits), loose_formats_(loose_formats) {}
 
   SchemaDocument& document() { return document_; }
 
@@ -44,6 +46,9 @@ class SchemaReader {
                                                        const base::json::value&);
   static const std::map<std::string_view, Handler>& handlers();
 
+  static constexpr size_t kMaxComparing = 20'000'000;
+  static constexpr size_t kMaxMatching = 100'000'000;
+
   base::Result<void> branch(Reading reading, std::vector<Shape>& out, int depth);
   base::Result<void> enter(Reading& reading, const std::shared_ptr<Frame>& frame);
   base::Result<void> push(Reading& reading, SchemaNode node, const std::shared_ptr<Frame>& from);
@@ -57,6 +62,7 @@ class SchemaReader {
   base::Result<void> read_multiple(Reading&, const std::shared_ptr<Frame>&, std::string_view, const base::json::value&);
   base::Result<void> read_size(Reading&, const std::shared_ptr<Frame>&, std::string_view, const base::json::value&);
   base::Result<void> read_pattern(Reading&, const std::shared_ptr<Frame>&, std::string_view, const base::json::value&);
+  base::Result<void> read_format(Reading&, const std::shared_ptr<Frame>&, std::string_view, const base::json::value&);
   base::Result<void> read_items(Reading&, const std::shared_ptr<Frame>&, std::string_view, const base::json::value&);
   base::Result<void> read_unique(Reading&, const std::shared_ptr<Frame>&, std::string_view, const base::json::value&);
   base::Result<void> read_required(Reading&, const std::shared_ptr<Frame>&, std::string_view, const base::json::value&);
@@ -79,8 +85,9 @@ class SchemaReader {
   base::Result<void> read_array(Reading& reading, const std::shared_ptr<Frame>& frame,
                                 const base::json::object& schema);
 
-  // Whether `value` is one of `values`.
-  base::Result<bool> among(const std::vector<const base::json::value*>& values, const base::json::value& value);
+  // Whether `value` is one of `values`; `owner` is named in errors.
+  base::Result<bool> among(const std::vector<const base::json::value*>& values, const base::json::value& value,
+                           SchemaNode owner);
   base::Result<bool> fits(const Shape& shape, const base::json::value& value);
   base::Result<bool> fits_string(const StringShape& shape, std::string_view text);
   base::Result<bool> fits_object(const ObjectShape& shape, const base::json::object& object);
@@ -96,14 +103,15 @@ class SchemaReader {
 
   SchemaDocument& document_;
   const GrammarLimits limits_;
+  const bool loose_formats_;
   std::map<Conjunction, std::unique_ptr<std::vector<Shape>>> shapes_;
   std::map<std::string, std::unique_ptr<Regex>, std::less<>> regexes_;
   std::set<SchemaNode> one_of_checked_;
   std::set<SchemaNode> one_of_open_;
   std::map<std::pair<SchemaNode, std::string>, SchemaNode> implied_;
-  size_t steps_ = 0;               // of reading, all together
-  size_t comparing_ = 20'000'000;  // comparisons of values that may still be made
-  size_t matching_ = 100'000'000;  // work that may still go into matching texts with patterns
+  size_t steps_ = 0;                  // of reading, all together
+  size_t comparing_ = kMaxComparing;  // comparisons of values that may still be made
+  size_t matching_ = kMaxMatching;    // work that may still go into matching texts with patterns
   int open_reads_ = 0;
 };
 

@@ -37,8 +37,8 @@ TypeSet type_of(const json::value& value) {
 
 bool same_value(const json::value& left, const json::value& right) {
   if (left.is_number() && right.is_number()) {
-    if (left.is_double() || right.is_double()) return left.to_number<double>() == right.to_number<double>();
-    return left == right;
+    if (left.kind() == right.kind()) return left == right;
+    return compare(Decimal::of(left), Decimal::of(right)) == 0;
   }
   if (left.kind() != right.kind()) return false;
   if (const auto* items = left.if_array()) {

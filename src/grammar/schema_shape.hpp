@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -76,11 +77,24 @@ struct ObjectShape {
   std::optional<size_t> max_properties;
 };
 
+// Which subschemas the bounds of numbers are from, for errors.
+struct NumberKeywords {
+  SchemaNode minimum = 0;
+  SchemaNode maximum = 0;
+  SchemaNode multiple_of = 0;
+
+  SchemaNode owner(std::string_view keyword) const {
+    if (keyword == "multipleOf") return multiple_of;
+    return keyword.ends_with("inimum") ? minimum : maximum;
+  }
+};
+
 struct Shape {
   TypeSet types = all_types;
   // If set, nothing but these; each of them fits the rest of the shape.
   std::optional<std::vector<const base::json::value*>> values;
   NumberRange numbers;
+  NumberKeywords number_keywords;
   StringShape strings;
   ArrayShape arrays;
   ObjectShape objects;

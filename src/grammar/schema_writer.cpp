@@ -1,6 +1,7 @@
 #include "grammar/schema_writer.hpp"
 
 #include <algorithm>
+#include <iterator>
 
 #include <fmt/format.h>
 
@@ -74,25 +75,33 @@ base::Result<Expression> SchemaWriter::body(const Conjunction& conjunction, Type
     TM_TRY(const Expression way, of_shape(shape, conjunction, shape.types & types));
     ways.push_back(way);
   }
-  return builder_.choice(ways);
+  const Expression all = builder_.choice(ways);
+  // The limit of a grammar that was gone over here.
+  if (const base::Error* failure = builder_.failure())
+    return error(failure->code(), conjunction, "", failure->message());
+  return all;
 }
 
 base::Result<Expression> SchemaWriter::of_shape(const Shape& shape, const Conjunction& owner, TypeSet types) {
-  std::vector<Expression> ways;
   if (shape.values) {
-    for (const json::value* one : *shape.values) {
-      if ((type_of(*one) & types) != 0) ways.push_back(notation_.value(*one));
-    }
-    return builder_.choice(ways);
+    std::vector<const json::value*> values;
+    std::copy_if(shape.values->begin(), shape.values->end(), std::back_inserter(values),
+                 [types](const json::value* one) { return (type_of(*one) & types) != 0; });
+    return notation_.values(values);
   }
+  std::vector<Expression> ways;
   if ((types & null_type) != 0) ways.push_back(notation_.word("null"));
   if ((types & boolean_type) != 0) {
     ways.push_back(notation_.word("true"));
     ways.push_back(notation_.word("false"));
   }
   if ((types & number_types) != 0) {
-    auto numbers = json_number(builder_, shape.numbers);
-    if (!numbers) return error(numbers.error().code(), owner, "", numbers.error().message());
+    const auto numbers = json_number(builder_, shape.numbers);
+    if (!numbers) {
+      const std::string& keyword = numbers.error().param();
+      return reader_.document().error(numbers.error().code(), shape.number_keywords.owner(keyword), keyword,
+                                      numbers.error().message());
+    }
     ways.push_back(*numbers);
   }
   if ((types & string_type) != 0) {

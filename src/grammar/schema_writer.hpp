@@ -43,8 +43,11 @@ class SchemaWriter {
   base::Result<Expression> array(const ArrayShape& shape);
   base::Result<Expression> object(const ObjectShape& shape, const Conjunction& owner);
   base::Result<std::vector<Property>> named(const ObjectShape& shape);
-  base::Result<Others> others(const ObjectShape& shape, const std::vector<Property>& properties);
-  base::Result<Expression> other_keys(const ObjectShape& shape, const std::vector<std::string>& names);
+  base::Result<Others> others(const ObjectShape& shape, const std::vector<Property>& properties,
+                              const Conjunction& owner);
+  base::Result<Expression> other_keys(const ObjectShape& shape, const std::vector<std::string>& names,
+                                      const Conjunction& owner);
+  base::Result<Expression> besides(base::Result<Expression> keys, const Conjunction& owner) const;
   base::Result<Expression> members(const ObjectShape& shape, const std::vector<Property>& properties,
                                    const Others& others, const Conjunction& owner);
   Expression member(Expression key, Expression value);

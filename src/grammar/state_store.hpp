@@ -47,6 +47,7 @@ class StateStore {
   StateStore& operator=(const StateStore&) = delete;
 
   std::mutex& mutex() const { return mutex_; }
+  const MatchLimits& limits() const { return limits_; }
   bool is_full() const { return memory() > limits_.max_memory; }
   size_t memory() const;
 

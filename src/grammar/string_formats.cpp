@@ -1,8 +1,14 @@
 #include "grammar/string_formats.hpp"
 
 #include <algorithm>
+#include <array>
+#include <cstdint>
+#include <map>
 #include <string>
-#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
 
 namespace tidemill::grammar {
 namespace {
@@ -71,13 +77,99 @@ std::string ipv6() {
   return "(?:" + out + ")";
 }
 
-// RFC 3986 with a scheme: "scheme://host:port/path?query#fragment" with a registered name or an IPv4 address, or
-// "scheme:path" without an authority. No user, no IPv6 address.
-std::string uri() {
-  const std::string character = "(?:[A-Za-z0-9\\-._~!$&'()*+,;=:@]|%[0-9A-Fa-f]{2})";
-  const std::string more = "(?:[A-Za-z0-9\\-._~!$&'()*+,;=:@/?]|%[0-9A-Fa-f]{2})*";
-  return "[A-Za-z][A-Za-z0-9+.\\-]{0,31}:(?://[A-Za-z0-9](?:[A-Za-z0-9.\\-]{0,251}[A-Za-z0-9])?(?::[0-9]{1,5})?(?:/" +
-         character + "*)*|" + character + "+(?:/" + character + "*)*)(?:\\?" + more + ")?(?:#" + more + ")?";
+// Characters past ASCII that RFC 3987 allows in IRIs, for use in a class; without the private ones, which only queries
+// may have, and those that set a direction of writing, which it forbids.
+std::string iri_characters() {
+  std::string out = "\\u00A0-\\u200D\\u2010-\\u2029\\u202F-\\uD7FF\\uF900-\\uFDCF\\uFDF0-\\uFFEF";
+  for (char32_t plane = 1; plane <= 14; ++plane) {
+    out += fmt::format("\\u{{{:X}}}-\\u{{{:X}}}", (plane << 16U) + (plane == 14 ? 0x1000 : 0), (plane << 16U) + 0xFFFD);
+  }
+  return out;
+}
+
+// The parts of RFC 3986's references, and with more letters of RFC 3987's. Hosts are registered names or IPv4
+// addresses; there are no users and no IPv6 addresses.
+class References {
+ public:
+  explicit References(std::string letters = "") : letters_(std::move(letters)) {}
+
+  // "scheme://host:port/path?query#fragment", or "scheme:path" without an authority.
+  std::string absolute() const {
+    return "[A-Za-z][A-Za-z0-9+.\\-]{0,31}:(?:" + authority() + "(?:/" + any() + "*)*|" + any() + "+(?:/" + any() +
+           "*)*)" + query_and_fragment();
+  }
+  // The same without a scheme: what begins with "//", "/" or a name without a colon, or nothing.
+  std::string relative() const {
+    const std::string first = character("");
+    return "(?:" + authority() + "(?:/" + any() + "*)*|/(?:" + any() + "+(?:/" + any() + "*)*)?|" + first + "+(?:/" +
+           any() + "*)*)?" + query_and_fragment();
+  }
+  // Simpler ones of at most so many characters. The first needs room for "http://a".
+  std::string absolute_within(size_t most) const {
+    const bool little = most < 64;
+    const size_t scheme = little ? 8 : 13;  // with "://"
+    const size_t host = little ? std::max<size_t>((most - scheme) / 2, 1) : std::min<size_t>((most - scheme) / 3, 62);
+    const size_t port = little ? 0 : 6;
+    const size_t rest = most - scheme - host - port;
+    std::string out = little ? "https?://" : "[A-Za-z][A-Za-z0-9+.\\-]{0,9}://";
+    out += host == 1 ? ends() : ends() + inside(host - 2) + ends() + ")?";
+    if (!little) out += "(?::[0-9]{1,5})?";
+    if (rest > 0) out += fmt::format("(?:[/?]{}{{0,{}}})?", plain(":@/?"), rest - 1);
+    return out;
+  }
+  std::string relative_within(size_t most) const {
+    const size_t path = (most + 1) / 2;
+    std::string out = fmt::format("{}{{0,{}}}", plain("/"), path);
+    if (most > path) out += fmt::format("(?:[?#]{}{{0,{}}})?", plain(":@/?"), most - path - 1);
+    return out;
+  }
+
+ private:
+  std::string plain(std::string_view more) const {
+    return "[A-Za-z0-9\\-._~!$&'()*+,;=" + std::string(more) + letters_ + "]";
+  }
+  std::string character(std::string_view more) const {
+    return "(?:" + plain("@" + std::string(more)) + "|%[0-9A-Fa-f]{2})";
+  }
+  std::string any() const { return character(":"); }
+  std::string ends() const { return "[A-Za-z0-9" + letters_ + "]"; }
+  std::string inside(size_t most) const { return fmt::format("(?:[A-Za-z0-9.\\-{}]{{0,{}}}", letters_, most); }
+  std::string authority() const { return "//" + ends() + inside(251) + ends() + ")?(?::[0-9]{1,5})?"; }
+  std::string query_and_fragment() const {
+    const std::string more = character(":/?");
+    return "(?:\\?" + more + "*)?(?:#" + more + "*)?";
+  }
+
+  std::string letters_;
+};
+
+// RFC 6901.
+const std::string json_pointer = "(?:/(?:[^~/]|~[01])*)*";
+
+// RFC 6570, of ASCII, without dots in names and the operators that it reserves.
+std::string uri_template() {
+  const std::string name = "(?:[A-Za-z0-9_]|%[0-9A-Fa-f]{2})+(?::[1-9][0-9]{0,3}|\\*)?";
+  return "(?:[!#$&(-;=?-\\[\\]_a-z~]|%[0-9A-Fa-f]{2}|\\{[+#./;?&]?" + name + "(?:," + name + ")*\\})*";
+}
+
+std::string uri_template_within(size_t most) {
+  const std::string literal = "[!#$&(-;=?-\\[\\]_a-z~]";
+  if (most < 6) return fmt::format("{}{{0,{}}}", literal, most);
+  const size_t part = (most - 2) / 3;
+  return fmt::format("{0}{{0,{1}}}(?:\\{{[A-Za-z0-9_]{{1,{1}}}\\}}{0}{{0,{1}}})?", literal, part);
+}
+
+// RFC 4648, section 4, with padding, whose unused bits are zero; `count` is of its groups of four.
+std::string base64(std::string_view count) {
+  const std::string digit = "[A-Za-z0-9+/]";
+  return fmt::format("(?:{0}{{4}}){1}(?:{0}[AQgw]==|{0}{{2}}[AEIMQUYcgkosw048]=)?", digit, count);
+}
+
+// RFC 9562, of one version or of any.
+std::string uuid(std::string_view version) {
+  const std::string hex = "[0-9a-fA-F]";
+  if (version.empty()) return hex + "{8}(?:-" + hex + "{4}){3}-" + hex + "{12}";
+  return fmt::format("{0}{{8}}-{0}{{4}}-{1}{0}{{3}}-[89abAB]{0}{{3}}-{0}{{12}}", hex, version);
 }
 
 // Letters and digits, of which any two may have a dot or a hyphen between them: names of up to 2 * pairs + 1
@@ -102,50 +194,139 @@ std::string email_within(size_t most) {
          name_of_pairs(name);
 }
 
-// "scheme://host:port/path?query" without percent-encoding; http or https where there is little room.
-std::string uri_within(size_t most) {
-  if (most < 9) return "";
-  const bool little = most < 64;
-  const size_t scheme = little ? 8 : 13;  // with "://"
-  const size_t host = little ? std::max<size_t>((most - scheme) / 2, 1) : std::min<size_t>((most - scheme) / 3, 62);
-  const size_t port = little ? 0 : 6;
-  const size_t rest = most - scheme - host - port;
-  const std::string ends = "[A-Za-z0-9]";
-  std::string out = little ? "https?://" : "[A-Za-z][A-Za-z0-9+.\\-]{0,9}://";
-  out += host == 1 ? ends : ends + "(?:[A-Za-z0-9.\\-]{0," + std::to_string(host - 2) + "}" + ends + ")?";
-  if (!little) out += "(?::[0-9]{1,5})?";
-  if (rest > 0) out += "(?:[/?][A-Za-z0-9\\-._~!$&'()*+,;=:@/?]{0," + std::to_string(rest - 1) + "})?";
-  return out;
+std::string json_pointer_within(size_t most) {
+  return most == 0 ? "" : fmt::format("(?:/[^~]{{0,{}}})?", most - 1);
+}
+
+std::string relative_json_pointer_within(size_t most) {
+  if (most == 0) return "";
+  if (most < 5) return fmt::format("(?:0|[1-9][0-9]{{0,{}}})", most - 1);
+  return fmt::format("(?:0|[1-9][0-9]{{0,2}})(?:#|/[^~]{{0,{}}})?", most - 4);
+}
+
+std::string pattern_within(std::string_view format, size_t most) {
+  const bool international = format.starts_with("iri");
+  const References references(international ? iri_characters() : "");
+  if (format == "hostname") return hostname_within(most);
+  if (format == "email") return email_within(most);
+  if (format == "uri" || format == "iri") return most < 9 ? "" : references.absolute_within(most);
+  if (format == "uri-reference" || format == "iri-reference") return references.relative_within(most);
+  if (format == "uri-template") return uri_template_within(most);
+  if (format == "json-pointer") return json_pointer_within(most);
+  if (format == "relative-json-pointer") return relative_json_pointer_within(most);
+  if (most < 4) return "";
+  const std::string groups = fmt::format("{{0,{}}}", most / 4 - 1);
+  return format == "base64" || format == "byte" ? base64(groups) : "";
 }
 
 }  // namespace
 
 std::string format_pattern_within(std::string_view format, size_t most) {
-  std::string pattern;
-  if (format == "hostname") pattern = hostname_within(most);
-  if (format == "email") pattern = email_within(most);
-  if (format == "uri") pattern = uri_within(most);
+  const std::string pattern = pattern_within(format, most);
   return pattern.empty() ? pattern : "^" + pattern + "$";
 }
 
-std::string_view format_pattern(std::string_view format) {
-  static const std::unordered_map<std::string_view, std::string> patterns = [] {
-    const auto whole = [](const std::string& pattern) { return "^" + pattern + "$"; };
-    return std::unordered_map<std::string_view, std::string>{
-        {"date", whole(full_date())},
-        {"time", whole(full_time)},
-        {"date-time", whole(full_date() + "T" + full_time)},
-        {"duration", whole(duration())},
-        {"email", whole(email())},
-        {"hostname", whole(hostname())},
-        {"ipv4", whole(ipv4_address)},
-        {"ipv6", whole(ipv6())},
-        {"uuid", "^[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"},
-        {"uri", whole(uri())},
+namespace {
+
+using Patterns = std::map<std::string, std::string, std::less<>>;
+
+const Patterns& patterns() {
+  static const Patterns all = [] {
+    const References uris;
+    const References iris(iri_characters());
+    Patterns parts{
+        {"date", full_date()},
+        {"time", full_time},
+        {"date-time", full_date() + "T" + full_time},
+        {"duration", duration()},
+        {"email", email()},
+        {"hostname", hostname()},
+        {"ipv4", ipv4_address},
+        {"ipv6", ipv6()},
+        {"uuid", uuid("")},
+        {"uri", uris.absolute()},
+        {"uri-reference", "(?:" + uris.absolute() + "|" + uris.relative() + ")"},
+        {"iri", iris.absolute()},
+        {"iri-reference", "(?:" + iris.absolute() + "|" + iris.relative() + ")"},
+        {"uri-template", uri_template()},
+        {"json-pointer", json_pointer},
+        // Up to nine digits; without the index manipulation that a later draft has.
+        {"relative-json-pointer", "(?:0|[1-9][0-9]{0,8})(?:#|" + json_pointer + ")"},
+        {"base64", base64("*")},
+        {"byte", base64("*")},
     };
+    for (const char* version : {"1", "2", "3", "4", "5", "6", "7", "8"})
+      parts.emplace(std::string("uuid") + version, uuid(version));
+    for (auto& [name, pattern] : parts)
+      pattern = "^" + pattern + "$";
+    return parts;
   }();
-  const auto found = patterns.find(format);
-  return found == patterns.end() ? std::string_view() : found->second;
+  return all;
+}
+
+using Ranges = std::map<std::string, NumberRange, std::less<>>;
+
+const Ranges& ranges() {
+  static const Ranges all = [] {
+    const auto whole = [](bool has_sign, unsigned bits) {
+      NumberRange range;
+      range.integer = true;
+      const uint64_t most = UINT64_MAX >> (64 - bits + (has_sign ? 1U : 0U));
+      range.maximum = Decimal{.digits = most};
+      range.minimum = has_sign ? Decimal{.negative = true, .digits = most + 1} : Decimal();
+      return range;
+    };
+    Ranges named{{"int", whole(true, 64)}, {"uint", whole(false, 64)}, {"double", {}}};
+    for (const unsigned bits : {8U, 16U, 32U, 64U}) {
+      named.emplace(fmt::format("int{}", bits), whole(true, bits));
+      named.emplace(fmt::format("uint{}", bits), whole(false, bits));
+    }
+    NumberRange& single = named["float"];
+    single.maximum = Decimal{.digits = 34028234, .exponent = 31};
+    single.minimum = Decimal{.negative = true, .digits = 34028234, .exponent = 31};
+    return named;
+  }();
+  return all;
+}
+
+constexpr std::array<std::string_view, 19> standard = {
+    "date-time", "date",          "time", "duration",     "email",        "idn-email",
+    "hostname",  "idn-hostname",  "ipv4", "ipv6",         "uri",          "uri-reference",
+    "iri",       "iri-reference", "uuid", "uri-template", "json-pointer", "relative-json-pointer",
+    "regex"};
+constexpr std::array<std::string_view, 3> any_text = {"password", "binary", "path"};
+
+}  // namespace
+
+bool is_standard_format(std::string_view format) {
+  return std::find(standard.begin(), standard.end(), format) != standard.end();
+}
+
+std::string_view format_pattern(std::string_view format) {
+  const auto found = patterns().find(format);
+  return found == patterns().end() ? std::string_view() : found->second;
+}
+
+const NumberRange* number_format(std::string_view format) {
+  const auto found = ranges().find(format);
+  return found == ranges().end() ? nullptr : &found->second;
+}
+
+bool is_any_text(std::string_view format) {
+  return std::find(any_text.begin(), any_text.end(), format) != any_text.end();
+}
+
+const std::string& known_formats() {
+  static const std::string names = [] {
+    std::vector<std::string_view> known(any_text.begin(), any_text.end());
+    for (const auto& [name, pattern] : patterns())
+      known.push_back(name);
+    for (const auto& [name, range] : ranges())
+      known.push_back(name);
+    std::sort(known.begin(), known.end());
+    return fmt::format("{}", fmt::join(known, ", "));
+  }();
+  return names;
 }
 
 }  // namespace tidemill::grammar

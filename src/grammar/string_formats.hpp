@@ -1,18 +1,34 @@
-// The values of JSON Schema's `format` that are held to, as patterns of ECMA-262 anchored at both ends.
+// The values of JSON Schema's `format` that are held to: texts as patterns of ECMA-262 anchored at both ends, numbers
+// as ranges.
 #pragma once
 
 #include <cstddef>
 #include <string>
 #include <string_view>
 
+#include "grammar/json_number.hpp"
+
 namespace tidemill::grammar {
 
-// Empty for a format that is not among them: such are annotations (JSON Schema validation, section 7). What a pattern
-// matches is valid by the format's standard; where the standard allows more, the comment on the pattern says so.
+// Those of draft 2020-12 (validation, section 7.3), whether they are held to or not.
+bool is_standard_format(std::string_view format);
+
+// Empty for a format of texts that is not held to. What a pattern matches is valid by the format's standard; where the
+// standard allows more, the comment on the pattern says so.
 std::string_view format_pattern(std::string_view format);
 
 // The same for values of at most `most` characters, in a simpler form, so that the length need not be counted across
 // the parts. Empty for formats that do without, and where it is too short for any value.
 std::string format_pattern_within(std::string_view format, size_t most);
+
+// Null for what is no format of numbers. OpenAPI's, and those of programming languages: int8 to int64, uint8 to uint64,
+// int, uint, float, double.
+const NumberRange* number_format(std::string_view format);
+
+// Formats that any text has: hints of how to show it, or of what it is for (OpenAPI's password and binary, path).
+bool is_any_text(std::string_view format);
+
+// All that are held to, for messages.
+const std::string& known_formats();
 
 }  // namespace tidemill::grammar

@@ -35,6 +35,14 @@ std::string missing_byte(const Expressions& expressions, const ByteSet& known) {
   return needed.any() ? fmt::format("byte 0x{:02X}", needed._Find_first()) : std::string("what the grammar needs");
 }
 
+Error too_ambiguous(std::string_view where, const MatchLimits& limits) {
+  return {ErrorCode::too_large,
+          fmt::format("the grammar is too ambiguous {}: its next tokens take more than {} states, states of more than "
+                      "{} parts together, or one of more than {}; give fewer alternatives, with what they have in "
+                      "common in front of them",
+                      where, limits.max_mask_states, limits.max_mask_work, limits.max_state_weight)};
+}
+
 }  // namespace
 
 base::Result<std::shared_ptr<const TokenGrammar>> TokenGrammar::create(std::shared_ptr<const Grammar> grammar,
@@ -60,8 +68,7 @@ base::Result<std::shared_ptr<const TokenGrammar>> TokenGrammar::create(std::shar
   std::shared_ptr<TokenGrammar> made(new TokenGrammar(*std::move(restricted), std::move(index)));
   auto store = std::make_shared<StateStore>(made->grammar_, made->index_, limits);
   store->look_ahead();
-  if (store->tokens(store->start()).too_large)
-    return Error(ErrorCode::too_large, "the grammar is too ambiguous at its start");
+  if (store->tokens(store->start()).too_large) return too_ambiguous("at its start", limits);
   made->current_->store = std::make_shared<StateStore>(*store);
   made->first_ = std::move(store);
   return std::shared_ptr<const TokenGrammar>(std::move(made));
@@ -107,8 +114,7 @@ base::Result<const TokenMask*> Matcher::allowed() {
   const auto lock = use_store();
   const StateStore::Tokens& tokens = store_->tokens(state_);
   mask_.reset();
-  if (tokens.too_large)
-    return Error(ErrorCode::too_large, "the grammar is too ambiguous at this point of the output to go on");
+  if (tokens.too_large) return too_ambiguous("at this point of the output", store_->limits());
   if (tokens.more.empty() && tokens.base != nullptr) {
     mask_ = tokens.base;
     return mask_.get();

@@ -59,13 +59,13 @@ Result<grammar::Expression> content_expression(const wire::OutputFormat& output,
     case OutputKind::grammar:
       return named(grammar::gbnf(builder, output.pattern));
     case OutputKind::choice: {
-      std::vector<grammar::Expression> parts;
+      std::vector<std::string> texts;
       for (const std::string& text : output.choices) {
         const std::string_view begun = chat::trimmed(text);
         if (std::ranges::none_of(openings, [&](const std::string& opening) { return begun.starts_with(opening); }))
-          parts.push_back(builder.literal(text));
+          texts.push_back(text);
       }
-      return parts.empty() ? builder.nothing() : builder.choice(parts);
+      return texts.empty() ? builder.nothing() : builder.one_of(texts);
     }
     case OutputKind::text:
       break;
@@ -172,10 +172,11 @@ std::vector<chat::Tool> strict_where_possible(const ReadingRules& reading, const
     if (!wants_strictness(reading, i, request)) continue;
     chat::Tool strict = tool;
     strict.strict = true;
+    strict.loose_formats = true;
     const chat::ToolRules alone{.choice = {chat::ToolChoice::Kind::required, ""}, .parallel = false, .content = {}};
     grammar::GrammarBuilder trial(limits);
     const auto expression = chat::tool_grammar(trial, reading.format, std::span(&strict, 1), alone);
-    tool.strict = expression && *expression && std::move(trial).build(**expression);
+    if (expression && *expression && std::move(trial).build(**expression)) tool = std::move(strict);
   }
   return tools;
 }
@@ -257,9 +258,9 @@ Result<OutputForm> output_form(const LoadedModel& model, const wire::GenerateReq
   if (!compiled) {
     Error error = std::move(compiled).error();
     if (error.param().empty()) error = std::move(error).with_param(formed ? request.output.param : "tools");
-    // A grammar over its limits is the request's fault, not the context's.
+    // Over a limit of grammars, which is not the context's.
     if (error.code() != ErrorCode::too_large) return error;
-    return Error(ErrorCode::invalid_argument, error.to_string()).with_param(error.param());
+    return Error(ErrorCode::unsupported, error.to_string()).with_param(error.param());
   }
   form.grammar = std::move(*compiled);
   return form;

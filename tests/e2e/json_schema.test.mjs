@@ -7,6 +7,7 @@ import {after, before, test} from 'node:test';
 
 import Ajv2020 from 'ajv/dist/2020.js';
 import addFormats from 'ajv-formats';
+import {z} from 'zod';
 
 import {Random, Schemas, wildSchema} from './random_schema.mjs';
 
@@ -88,4 +89,56 @@ test('whatever a schema combines, texts that are allowed validate', async (t) =>
   }
   t.diagnostic(`${schemas} schemas, ${outputs} outputs; refused: ${JSON.stringify(refused)}`);
   assert.ok(outputs > schemas);
+});
+
+test('bounds of 64 bits hold to the digit', async (t) => {
+  const from = -(2n ** 63n);
+  const to = 2n ** 64n - 1n;
+  const clamp = (value) => value < from ? from : value > to ? to : value;
+  let outputs = 0;
+  for (let seed = 1; seed <= schemas; ++seed) {
+    const random = new Random(seed + 3e9);
+    const wide = () => (BigInt(random.bits()) << 31n | BigInt(random.bits())) >> BigInt(random.below(40)) << BigInt(random.below(3));
+    const low = clamp(random.chance(40) ? -wide() : wide());
+    const high = clamp(low + BigInt(random.below(random.pick([2, 20, 100000]))));
+    const out = random.chance(40);
+    const words = out ? ['exclusiveMinimum', 'exclusiveMaximum'] : ['minimum', 'maximum'];
+    const [least, most] = out ? [low + 1n, high - 1n] : [low, high];
+    const inside = least <= most ? [least, most] : [];
+    const texts = [...inside, least - 1n, most + 1n].map(String);
+    // JSON.stringify cannot write such integers.
+    const schema = `{"type":"integer","${words[0]}":${low},"${words[1]}":${high}}`;
+    sampler.stdin.write(`{"schema":${schema},"seed":${seed},"count":${samplesEach},"texts":${JSON.stringify(texts)}}\n`);
+    const answer = JSON.parse((await answers.next()).value);
+    if (inside.length === 0) {
+      assert.equal(answer.code, 'invalid_argument', schema);
+      continue;
+    }
+    assert.equal(answer.error, undefined, schema);
+    for (const text of answer.samples) {
+      assert.match(text, /^-?\d+$/);
+      assert.ok(BigInt(text) >= least && BigInt(text) <= most, `${text} under ${schema}`);
+    }
+    outputs += answer.samples.length;
+    assert.deepEqual(answer.accepted, [true, true, false, false], `${texts} under ${schema}`);
+  }
+  t.diagnostic(`${outputs} outputs`);
+  assert.ok(outputs > schemas);
+});
+
+test("formats of zod's own are held to by their patterns", async () => {
+  const fields = {
+    url: z.url(), uuid: z.uuidv4(), email: z.email(), base64: z.base64(), base64url: z.base64url(), nanoid: z.nanoid(),
+    cuid2: z.cuid2(), ulid: z.ulid(), ipv4: z.ipv4(), cidr: z.cidrv4(), date: z.iso.date(), datetime: z.iso.datetime(),
+    time: z.iso.time(), e164: z.e164(), int32: z.int32(), lower: z.string().lowercase().max(20), kind: z.enum(['a', 'b']),
+  };
+  for (const [name, type] of Object.entries(fields)) {
+    const answer = await ask({schema: z.toJSONSchema(type), seed: 5, count: 8});
+    assert.equal(answer.error, undefined, name);
+    assert.ok(answer.samples.length > 0, name);
+    for (const text of answer.samples) assert.ok(type.safeParse(JSON.parse(text)).success, `${name}: ${text}`);
+  }
+  const refused = await ask({schema: {type: 'object', properties: {token: z.toJSONSchema(z.jwt())}}});
+  assert.equal(refused.code, 'unsupported');
+  assert.match(refused.error, /#\/properties\/token\/format.*"jwt"/);
 });

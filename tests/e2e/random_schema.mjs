@@ -57,6 +57,11 @@ const formats = {
   ipv6: ['::1', 'fe80::1:2', '1:2:3:4:5:6:7:8', '::'],
   uuid: ['123e4567-e89b-12d3-a456-426614174000'],
   uri: ['https://example.com/a?b=c#d', 'mailto:a@b.co', 'urn:isbn:123'],
+  'uri-reference': ['https://example.com/a?b=c#d', '../a/b', '', '//host/x', '#top'],
+  'uri-template': ['/users/{id}', 'http://a/{?q,lang}', ''],
+  'json-pointer': ['', '/a/0/~1~0', '/é'],
+  'relative-json-pointer': ['0', '1/a', '12#'],
+  byte: ['', 'TWFu', 'TWE=', 'TQ=='],
 };
 
 const leaf = {
@@ -90,6 +95,10 @@ const leaf = {
       return /^-0\.?0*$/.test(text) ? text.slice(1) : text;
     }};
   },
+  width(random) {
+    const [format, low, high] = random.pick([['int32', -2147483648, 2147483647], ['uint8', 0, 255], ['int64', -1e15, 1e15], ['double', -5, 5]]);
+    return {schema: {type: 'integer', format}, write: (r) => String(r.pick([low, high, 0, r.between(0, 5)]))};
+  },
   string(random) {
     const schema = {type: 'string'};
     const low = random.chance(40) ? schema.minLength = random.below(4) : 0;
@@ -104,7 +113,8 @@ const leaf = {
     const format = random.pick(Object.keys(formats));
     const schema = {type: 'string', format};
     if (random.chance(30)) schema.maxLength = format === 'ipv6' ? 39 : random.between(62, 300);
-    return {schema, write: (r) => JSON.stringify(schema.maxLength && format === 'uri' ? 'http://a.b/c?d' : r.pick(formats[format]))};
+    const simple = {uri: 'http://a.b/c?d', 'uri-reference': '../a/b?c', 'uri-template': '/users/{id}', 'json-pointer': '/a/b'}[format];
+    return {schema, write: (r) => JSON.stringify(schema.maxLength && simple ? simple : r.pick(formats[format]))};
   },
   enum(random) {
     const values = Array.from({length: random.between(1, 5)}, () => random.pick(

@@ -170,6 +170,35 @@ describe('tools', { timeout }, () => {
     }
   });
 
+  test('lets formats pass that it does not know, unless the tool is strict', async () => {
+    const paint = (strict) => ({
+      type: 'function',
+      function: {
+        name: 'paint',
+        strict,
+        parameters: {
+          type: 'object',
+          properties: { color: { type: 'string', format: 'color', maxLength: 8 }, coats: { type: 'integer', minimum: 2, maximum: 3 } },
+          required: ['color', 'coats'],
+          additionalProperties: false,
+        },
+      },
+    });
+    const asked = { tool_choice: 'required', parallel_tool_calls: false, seed: 2 };
+    const { choices } = await ask({ ...asked, tools: [paint(false)] });
+    const painted = JSON.parse(choices[0].message.tool_calls[0].function.arguments);
+    assert.deepEqual(Object.keys(painted), ['color', 'coats']);
+    assert.ok([...painted.color].length <= 8 && [2, 3].includes(painted.coats), JSON.stringify(painted));
+    await ask({ tools: [paint(false)], max_tokens: 1 });
+    await assert.rejects(ask({ ...asked, tools: [paint(true)] }), (e) => {
+      assert.equal(e.status, 400);
+      assert.equal(e.code, 'unsupported');
+      assert.equal(e.param, 'tools');
+      assert.match(e.message, /'paint'.*#\/properties\/color\/format.*"color"/);
+      return true;
+    });
+  });
+
   test('names what is wrong with tools', async () => {
     const refused = (more, param) =>
       assert.rejects(ask(more), (e) => e.status === 400 && e.param === param && e.message.length > 20);
@@ -255,6 +284,35 @@ describe('structured output', { timeout }, () => {
     const { choices } = await ask({ response_format: { type: 'json_object' }, seed: 1, max_tokens: 60 });
     if (choices[0].finish_reason === 'stop') assert.equal(typeof JSON.parse(choices[0].message.content), 'object');
     assert.equal(choices[0].message.content[0], '{');
+  });
+
+  test('takes one of fifty thousand values', async () => {
+    const values = Array.from({ length: 50_000 }, (_, i) => `${(i * 7919) % 50_000}-${i}`);
+    const schema = { type: 'object', properties: { key: { enum: values } }, required: ['key'], additionalProperties: false };
+    for (const seed of [1, 2]) {
+      const { choices } = await ask({ response_format: json_schema(schema), seed });
+      assert.ok(values.includes(JSON.parse(choices[0].message.content).key), choices[0].message.content);
+    }
+    assert.ok(values.slice(1).includes((await ask({ guided_choice: values.slice(1), seed: 3 })).choices[0].message.content));
+  });
+
+  test('says which limit a schema is over, where, and what to do', async () => {
+    const over = (schema, ...parts) =>
+      assert.rejects(ask({ response_format: json_schema(schema) }), (e) => {
+        assert.equal(e.status, 400);
+        assert.equal(e.code, 'unsupported');
+        assert.equal(e.param, 'response_format.json_schema.schema');
+        for (const part of parts) assert.ok(e.message.includes(part), e.message);
+        return true;
+      });
+    const property = (schema) => ({ type: 'object', properties: { a: schema }, required: ['a'] });
+    await over(property({ type: 'string', minLength: 200_000 }), '#/properties/a', '100000', 'smaller bound');
+    await over(property({ enum: Array.from({ length: 150_000 }, (_, i) => (i * 2654435761 % 4294967296).toString(2)) }),
+      '#/properties/a', '200000 parts', 'ask for less');
+    await over(property({ type: 'string', pattern: '^[ab]*a[ab]{20}$', maxLength: 90_000 }), '#', '20000 states', 'smaller bounds');
+    let nested = {};
+    for (let i = 0; i < 40; ++i) nested = property(nested);
+    await assert.rejects(ask({ response_format: json_schema(nested) }), (e) => e.status === 400 && e.message.includes('64 levels'));
   });
 
   test('names the place in a schema that it cannot follow', async () => {

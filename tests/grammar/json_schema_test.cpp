@@ -8,54 +8,15 @@
 
 #include "base/json.hpp"
 #include "grammar/acceptor.hpp"
-#include "grammar/regex_match.hpp"
-#include "grammar/string_formats.hpp"
+#include "grammar/schema_cases.hpp"
 
 namespace tidemill::grammar {
 namespace {
 
-namespace json = base::json;
 using base::ErrorCode;
-
-struct Case {
-  const char* schema;
-  std::vector<const char*> accepted;
-  std::vector<const char*> rejected;
-};
-
-void check(const Case& one, const JsonSchemaOptions& options = {}) {
-  SCOPED_TRACE(one.schema);
-  const auto schema = base::parse_json(one.schema);
-  ASSERT_TRUE(schema) << schema.error().message();
-  GrammarBuilder builder;
-  const auto root = json_schema(builder, *schema, options);
-  ASSERT_TRUE(root) << root.error().message();
-  test::Acceptor accepts(std::move(builder), *root);
-  for (const char* text : one.accepted)
-    EXPECT_TRUE(accepts(text)) << text;
-  for (const char* text : one.rejected)
-    EXPECT_FALSE(accepts(text)) << text;
-}
-
-// The message of the error; "" with a failure where there is none.
-std::string refusal(const std::string& schema, ErrorCode code) {
-  const auto parsed = base::parse_json(schema, 1000);
-  if (!parsed) return ADD_FAILURE() << parsed.error().message(), "";
-  GrammarBuilder builder;
-  const auto root = json_schema(builder, *parsed);
-  if (!root) {
-    EXPECT_EQ(root.error().code(), code) << root.error().message();
-    return root.error().message();
-  }
-  const auto built = std::move(builder).build(*root);
-  if (built) return ADD_FAILURE() << "accepted: " << schema.substr(0, 200), "";
-  EXPECT_EQ(built.error().code(), code) << built.error().message();
-  return built.error().message();
-}
-
-void expect_refusal(const std::string& schema, ErrorCode code, const std::string& part) {
-  EXPECT_NE(refusal(schema, code).find(part), std::string::npos) << schema << "\n" << refusal(schema, code);
-}
+using test::check;
+using test::expect_refusal;
+using test::refusal;
 
 TEST(JsonSchema, Types) {
   check({R"({"type":"null"})", {"null"}, {"", "true", "nul", "null "}});
@@ -92,65 +53,6 @@ TEST(JsonSchema, Patterns) {
   check({R"({"type":"string","allOf":[{"pattern":"a"},{"pattern":"b"}]})",
          {R"("ab")", R"("xbya")"},
          {R"("a")", R"("b")"}});
-}
-
-TEST(JsonSchema, Formats) {
-  const auto of = [](const char* format) { return fmt::format(R"({{"type":"string","format":"{}"}})", format); };
-  check({of("date").c_str(),
-         {R"("2024-02-29")", R"("2000-02-29")", R"("0001-01-01")", R"("1999-12-31")"},
-         {R"("2023-02-29")", R"("1900-02-29")", R"("2024-04-31")", R"("2024-13-01")", R"("2024-1-01")",
-          R"("0000-01-01")"}});
-  check({of("time").c_str(),
-         {R"("23:59:59Z")", R"("00:00:00.123+05:30")"},
-         {R"("24:00:00Z")", R"("12:00:00")", R"("12:60:00Z")"}});
-  check({of("date-time").c_str(),
-         {R"("2024-02-29T12:00:00Z")"},
-         {R"("2024-02-29 12:00:00Z")", R"("2024-02-30T12:00:00Z")"}});
-  check({of("duration").c_str(),
-         {R"("P1D")", R"("PT1H2M")", R"("P1Y2M3DT4H")", R"("P2W")"},
-         {R"("P")", R"("PT")", R"("P1S")"}});
-  check({of("email").c_str(), {R"("a.b@example.com")"}, {R"("a@")", R"("@b.c")", R"("a b@c.d")", R"("a@b")"}});
-  check({of("hostname").c_str(),
-         {R"("a")", R"("a-b.example.co.uk.x.y")"},
-         {R"("")", R"("-a")", R"("a..b")", R"("a_b")"}});
-  check({of("ipv4").c_str(), {R"("0.0.0.0")", R"("255.199.10.1")"}, {R"("256.0.0.1")", R"("1.2.3")", R"("01.2.3.4")"}});
-  check({of("ipv6").c_str(),
-         {R"("::")", R"("::1")", R"("1:2:3:4:5:6:7:8")", R"("fe80::a:b")", R"("1::")", R"("1:2:3:4:5:6:7::")"},
-         {R"("1:2:3")", R"("1::2::3")", R"("12345::")", R"(":1")", R"("1:2:3:4:5:6:7:8:9")"}});
-  check({of("uuid").c_str(), {R"("123e4567-e89b-12d3-A456-426614174000")"}, {R"("123e4567e89b12d3a456426614174000")"}});
-  check({of("uri").c_str(),
-         {R"("https://example.com/a/b?c=d#e")", R"("mailto:a@b.c")", R"("http://a:80")", R"("urn:x:y%20z")"},
-         {R"("example.com")", R"("http://a b")", R"("://a")"}});
-  check({of("color").c_str(), {R"("anything")"}, {"1"}});
-}
-
-TEST(JsonSchema, FormatsOfBoundedLength) {
-  check({R"({"type":"string","format":"email","maxLength":255})", {R"("a.b+c@mail.example.org")"}, {R"("a@b")"}});
-  check({R"({"type":"string","format":"email","maxLength":5})", {R"("a@b.c")"}, {R"("ab@b.c")"}});
-  check({R"({"type":"string","format":"hostname","maxLength":100})", {R"("a.b.example.org")"}, {R"("a..b")"}});
-  check({R"({"type":"string","format":"uri","minLength":1,"maxLength":2048})",
-         {R"("https://example.org:80/a/b?c=d")"},
-         {R"("example.org")"}});
-  check({R"({"type":"string","format":"uri","maxLength":12})", {R"("http://a/b")"}, {R"("https://a/b?cd")"}});
-  check({R"({"type":"string","format":"date-time","maxLength":20})",
-         {R"("2024-02-29T12:00:00Z")"},
-         {R"("2024-02-29T12:00:00.5Z")"}});
-}
-
-TEST(JsonSchema, ShorterFormsAreNoLongerThanAllowed) {
-  for (const char* format : {"hostname", "email", "uri"}) {
-    for (size_t most = 0; most < 3000; ++most) {
-      const std::string pattern = format_pattern_within(format, most);
-      if (pattern.empty()) {
-        EXPECT_LT(most, 9U) << format;
-        continue;
-      }
-      const auto regex = parse_regex(pattern);
-      ASSERT_TRUE(regex) << pattern;
-      const auto longest = lengths_of(*regex).most;
-      ASSERT_TRUE(longest && *longest <= most) << format << " " << most << " " << pattern;
-    }
-  }
 }
 
 TEST(JsonSchema, Integers) {
@@ -220,7 +122,6 @@ TEST(JsonSchema, Numbers) {
   check({R"({"type":"number","maximum":-1e308})", {"-1e+308"}, {"-1", "0"}});
   check({R"({"type":"number","exclusiveMinimum":1e300})", {"1.0000000000000002e+300"}, {"1e+300"}});
   check({R"({"type":"number","minimum":1e-30,"maximum":1e-29})", {"1e-30"}, {"0"}});
-  check({R"({"type":"integer","minimum":1e200})", {"1e+200"}, {"1"}});
 }
 
 TEST(JsonSchema, EnumAndConst) {
@@ -394,7 +295,6 @@ TEST(JsonSchema, UnsupportedIsSaid) {
   unsupported(R"({"type":"object","patternProperties":{"a":{}},"additionalProperties":{"type":"null"}})",
               "#/patternProperties");
   unsupported(R"({"type":"array","prefixItems":[{}],"unevaluatedItems":false})", "#/unevaluatedItems");
-  unsupported(R"({"type":"integer","exclusiveMinimum":9007199254740993})", "2^53");
 }
 
 TEST(JsonSchema, WhatIsNoSchemaIsSaid) {
@@ -440,7 +340,7 @@ TEST(JsonSchema, HostileSchemasAreBounded) {
   std::string properties;
   for (int i = 0; i < 300; ++i)
     properties += fmt::format(R"({}"p{}":{{"type":"integer"}})", i == 0 ? "" : ",", i);
-  check({fmt::format(R"({{"type":"object","properties":{{{}}}}})", properties).c_str(),
+  check({fmt::format(R"({{"type":"object","properties":{{{}}}}})", properties),
          {"{}", R"({"p0":1,"p299":2})", R"({"p7":1,"x":2})"},
          {R"({"p299":1,"p0":2})"}});
   std::string chain;
@@ -449,7 +349,7 @@ TEST(JsonSchema, HostileSchemasAreBounded) {
         R"("a{}":{{"type":"object","properties":{{"x":{{"$ref":"#/$defs/a{}"}},"y":{{"$ref":"#/$defs/a{}"}}}}}},)", i,
         i + 1, i + 1);
   }
-  check({fmt::format(R"({{"$ref":"#/$defs/a0","$defs":{{{}"a60":{{"type":"null"}}}}}})", chain).c_str(),
+  check({fmt::format(R"({{"$ref":"#/$defs/a0","$defs":{{{}"a60":{{"type":"null"}}}}}})", chain),
          {"{}", R"({"x":{"y":{}}})"},
          {"null"}});
   // 2^40 combinations.
@@ -498,12 +398,12 @@ TEST(JsonSchema, ObjectsTakeAThousandOptionalProperties) {
   expect_refusal(object(1'100, ""), ErrorCode::too_large, "too many");
   expect_refusal(object(900, R"(,"maxProperties":20)"), ErrorCode::too_large, "too many");
   const std::string last = R"({"p899":null})";
-  check({object(900, "").c_str(), {"{}", last.c_str()}, {R"({"p899":null,"p1":null})"}});
+  check({object(900, ""), {"{}", last}, {R"({"p899":null,"p1":null})"}});
   std::string all;
   for (int i = 0; i < 3'000; i += 3)
     all += fmt::format(R"({}"p{}":null)", i == 0 ? "" : ",", i);
   const std::string some = "{" + all + "}";
-  check({object(3'000, "", 3).c_str(), {some.c_str()}, {"{}"}});
+  check({object(3'000, "", 3), {some}, {"{}"}});
   // What several objects have counts together; those that are the same are one.
   std::string objects;
   for (int i = 0; i < 30; ++i) {
@@ -527,7 +427,7 @@ TEST(JsonSchema, LargeEnums) {
   std::string schema = R"({"enum":[)";
   for (int i = 0; i < 20'000; ++i)
     schema += fmt::format(R"({}"value-{}")", i == 0 ? "" : ",", i);
-  check({(schema + "]}").c_str(), {R"("value-0")", R"("value-19999")"}, {R"("value-20000")", R"("value-")"}});
+  check({(schema + "]}"), {R"("value-0")", R"("value-19999")"}, {R"("value-20000")", R"("value-")"}});
 }
 
 }  // namespace

@@ -103,6 +103,31 @@ TEST(TemplateErrors, NameTheMessage) {
   }
 }
 
+// Limits of grammars say which, their number and the place; their code is not that of a prompt that is too long.
+TEST_F(Errors, OfSchemasNameThePlaceAndTheLimit) {
+  struct Refused {
+    std::string schema;
+    std::vector<std::string> parts;
+  };
+  for (const Refused& one : std::vector<Refused>{
+           {R"({"type":"array","items":{"type":"array","minItems":1000000}})", {"#/items", "100000", "smaller bound"}},
+           {R"({"properties":{"c":{"type":"string","format":"color"}}})",
+            {"#/properties/c/format", "\"color\"", "uuid"}},
+           {R"({"properties":{"n":{"type":"integer","minimum":1e30}}})", {"#/properties/n/minimum", "64 bits"}}}) {
+    const auto response = client_.post("/v1/completions", R"({"prompt":"x","guided_json":)" + one.schema + "}");
+    EXPECT_EQ(response.status, 400) << response.body;
+    const test::ErrorShown error = test::error_of(response);
+    EXPECT_EQ(error.code, "unsupported");
+    EXPECT_EQ(error.param, "guided_json");
+    for (const std::string& part : one.parts)
+      EXPECT_NE(error.message.find(part), std::string::npos) << error.message << " lacks " << part;
+  }
+  const auto deep =
+      client_.post("/v1/completions", R"({"prompt":)" + std::string(100, '[') + std::string(100, ']') + "}");
+  EXPECT_EQ(deep.status, 400);
+  EXPECT_NE(test::error_of(deep).message.find("nested deeper than 64 levels"), std::string::npos) << deep.body;
+}
+
 TEST_F(Errors, UnknownModelNamesTheServedOne) {
   const auto response = client_.post("/v1/completions", R"({"prompt":"x","model":"gpt-5"})");
   const test::ErrorShown error = test::error_of(response);
