@@ -96,7 +96,7 @@ asio::awaitable<void> MirroredRequest::ask_shadow() {
   if (given_up_) co_return;
   shadowed_.seen =
       times.observe(!answered, 0, progress.usage().output_tokens.value_or(progress.events()), service_.clock().now());
-  route_->observe({.target = shadow_, .by_header = true}, *shadowed_.seen);
+  route_->note(shadow_, *shadowed_.seen);
   compare_when_both_are_there();
 }
 

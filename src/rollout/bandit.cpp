@@ -167,12 +167,14 @@ void Bandit::choose(const Views& views, uint32_t allowed, std::span<double> prob
   probabilities[models[best]] = 1;
 }
 
-Decision Bandit::decide(const Features& features, double uniform) const {
+Decision Bandit::decide(const Features& features, double uniform, std::span<const double> available) const {
   Views views;
   {
     const std::scoped_lock lock(mutex_);
     view(features, views);
   }
+  for (size_t i = 0; i < std::min(available.size(), arms_.size()); ++i)
+    views.of[i].reward -= (1 - available[i]) * std::clamp(views.of[i].quality, 0.0, 1.0);
   Decision decision;
   decision.features = features;
   decision.allowed = within_floor(views, -1);

@@ -61,6 +61,9 @@ struct Decision {
   std::array<double, kMostModels> propensities{};  // the probability with which each was chosen; the others' are 0
   uint32_t allowed = 1;                            // bit i: model i was allowed
   bool explored = false;                           // the model is not the one that is thought best, or was not allowed
+  // The model was not drawn: it answered in place of the one that was, which did not. What is heard of its answer is
+  // learned, and tells nothing of the policy that made the choice.
+  bool substitute = false;
 
   double propensity() const { return propensities[model]; }
 };
@@ -91,8 +94,9 @@ class Bandit {
   // Errors: invalid_argument, which names the option at fault.
   static base::Result<std::unique_ptr<Bandit>> create(BanditOptions options);
 
-  // `uniform`: a random number in [0, 1).
-  Decision decide(const Features& features, double uniform) const;
+  // `uniform`: a random number in [0, 1). `available`: for each model how likely it is to answer at all
+  // (availability.hpp), 1 if there are none; no answer is one of the quality 0. It is weighed and forbids nothing.
+  Decision decide(const Features& features, double uniform, std::span<const double> available = {}) const;
 
   // An answer of `model` to a request with these features had this quality (0 to 1; others are clamped): from a user's
   // feedback, or from how far a mirrored answer agrees with the reference's. May come at any time after the decision.

@@ -236,6 +236,35 @@ TEST(Bandit, ExploresWhatTheFloorForbidsNoMoreThanItSays) {
   EXPECT_EQ(bandit->decide(x, 0.5).propensities[0], 0);  // known to be bad
 }
 
+// A model that does not answer is worth nothing while that lasts; what is known of its quality stays as it is, and the
+// floor allows no other for it.
+TEST(Bandit, ChoosesLessWhatIsNotThere) {
+  BanditOptions options = two_models();
+  options.explore = 0;
+  const auto bandit = made(options);
+  const Features x = features_of({.prompt_tokens = 100});
+  for (int i = 0; i < 500; ++i) {
+    bandit->learn_quality(x, 0, 0.9);
+    bandit->learn_quality(x, 1, 0.9);
+    bandit->learn_spending(x, 0, 0, 1);
+    bandit->learn_spending(x, 1, options.trade.cost_scale, 1);
+  }
+  EXPECT_GT(bandit->decide(x, 0.5).propensities[0], 0.95) << "as good, and costs nothing";
+  const std::array half_gone = {0.5, 1.0};
+  const Decision decision = bandit->decide(x, 0.5, half_gone);
+  EXPECT_LT(decision.propensities[0], 0.05);
+  EXPECT_NEAR(decision.propensities[0] + decision.propensities[1], 1, 1e-12);
+  EXPECT_NEAR(bandit->belief(x, 0).quality, 0.9, 0.01);
+  const std::array nearly_there = {0.99, 1.0};
+  EXPECT_GT(bandit->decide(x, 0.5, nearly_there).propensities[0], 0.9);
+
+  options.quality_floor = 0.95;
+  const auto strict = made(options);
+  strict->restore(bandit->state());
+  const std::array no_reference = {1.0, 0.0};
+  EXPECT_EQ(strict->decide(x, 0.5, no_reference).model, 1U);
+}
+
 TEST(Bandit, StatesOfSeveralGatewaysAddUp) {
   const BanditOptions options = simulation::workload_options();
   const auto one = made(options);
@@ -395,6 +424,15 @@ TEST(PendingDecisions, TravelAsJson) {
     EXPECT_EQ(back->allowed, decision.allowed);
     EXPECT_EQ(back->explored, decision.explored);
   }
+  Decision other = decision;
+  other.model = 1 - decision.model;
+  other.propensities[other.model] = 0;
+  EXPECT_FALSE(decision_from_json(to_json(other))) << "it cannot have been drawn";
+  other.substitute = true;
+  const auto substitute = decision_from_json(to_json(other));
+  ASSERT_TRUE(substitute) << substitute.error().to_string();
+  EXPECT_TRUE(substitute->substitute);
+  EXPECT_EQ(substitute->model, other.model);
   auto bad = to_json(decision);
   bad.as_object()["model"] = 8;
   EXPECT_FALSE(decision_from_json(bad));
