@@ -14,6 +14,7 @@
 #include "gateway/relay.hpp"
 #include "gateway/request_outline.hpp"
 #include "gateway/routed_request.hpp"
+#include "gateway/session_key.hpp"
 
 namespace tidemill::gateway {
 
@@ -42,6 +43,7 @@ struct Ask {
   std::string_view body;
   RequestOutline outline;
   AnswerFilter* filter = nullptr;
+  std::string session{};  // by which a sticky route chooses
 };
 
 int64_t prompt_tokens_of(const RequestOutline& outline) {
@@ -65,9 +67,20 @@ asio::awaitable<bool> enter(Service& service, Call& call, const Caller& caller, 
   co_return true;
 }
 
+// What a sticky route chooses by: the session that the request is of, or that its conversation was of in earlier turns.
+// The first turn of a conversation that names none is one by its own id.
+std::string session_of(const ModelRoute& route, Call& call, const RequestOutline& outline,
+                       std::string_view conversation) {
+  if (!route.plan().sticky) return {};
+  std::string key = session_key(route.plan().session_sources, call.tenant(), call.request(), outline, conversation);
+  return key.empty() ? call.id() : key;
+}
+
 // One target of a route after the other, until there is an answer.
-asio::awaitable<void> relay_routed(Service& service, Call& call, const Caller& caller, const Ask& ask,
-                                   RoutedRequest& routed) {
+asio::awaitable<void> relay_routed(Service& service, Call& call, const Caller& caller, Ask ask,
+                                   std::shared_ptr<ModelRoute> route) {
+  if (ask.session.empty()) ask.session = session_of(*route, call, ask.outline, {});
+  RoutedRequest routed(service, call, std::move(route), ask.outline, ask.session, prompt_tokens_of(ask.outline));
   std::optional<Passage> passage;
   while (true) {
     RelayRequest request{.body = ask.body, .outline = ask.outline, .wanted = {}, .filter = ask.filter};
@@ -95,8 +108,7 @@ asio::awaitable<void> relay_routed(Service& service, Call& call, const Caller& c
 // Chooses who answers, lets the request through the gate, waits for its turn, and relays it.
 asio::awaitable<void> relay_in_turn(Service& service, Call& call, const Caller& caller, Ask ask) {
   if (auto route = service.routes()->find(ask.outline.model)) {
-    RoutedRequest routed(service, call, std::move(route), ask.outline, prompt_tokens_of(ask.outline));
-    co_await relay_routed(service, call, caller, ask, routed);
+    co_await relay_routed(service, call, caller, std::move(ask), std::move(route));
     co_return;
   }
   RelayRequest request{.body = ask.body, .outline = {}, .wanted = {}, .filter = ask.filter};
@@ -133,8 +145,12 @@ asio::awaitable<void> converse(Service& service, Call& call, const Caller& calle
     co_return;
   }
   resolved->model = outline.model;
-  ResponseKeeper keeper(service, call.tenant(), outline, std::move(conversation->items));
-  Ask ask{.body = conversation->body, .outline = *std::move(resolved), .filter = &keeper};
+  std::string session;
+  if (const auto route = service.routes()->find(outline.model))
+    session = session_of(*route, call, outline, conversation->session);
+  ResponseKeeper keeper(service, call.tenant(), outline, std::move(conversation->items), session);
+  Ask ask{
+      .body = conversation->body, .outline = *std::move(resolved), .filter = &keeper, .session = std::move(session)};
   co_await relay_in_turn(service, call, caller, std::move(ask));
 }
 

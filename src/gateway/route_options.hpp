@@ -73,6 +73,9 @@ struct AdaptiveSection {
 struct RouteOptions {
   std::string model{};  // its name
   std::string sticky = "none";
+  // Where a request says which session it belongs to, the first that does: see session_key.hpp.
+  std::vector<std::string> session = {"header:x-session-token", "conversation", "prompt_cache_key", "safety_identifier",
+                                      "user"};
   std::vector<TargetOptions> targets{};
   CanarySection canary{};
   MirrorSection mirror{};

@@ -24,14 +24,14 @@ rollout::Observation observation_of(const RelayEnd& end) {
 }  // namespace
 
 RoutedRequest::RoutedRequest(Service& service, Call& call, std::shared_ptr<ModelRoute> route,
-                             const RequestOutline& outline, int64_t prompt_tokens)
+                             const RequestOutline& outline, std::string_view session, int64_t prompt_tokens)
     : service_(service), call_(call), route_(std::move(route)) {
   const wire::HttpRequest& request = call.request();
   rollout::Features features;
   const bool can_choose = route_->adaptive() != nullptr && dialect_of(request.path) != Dialect::other;
   if (can_choose) features = rollout::features_of(traits_of(outline, prompt_tokens));
   const RouteKey key{.request_id = call.id(),
-                     .session = request.headers.find("x-session-token").value_or(""),
+                     .session = session,
                      .headers = [&request](std::string_view name) { return request.headers.find(name); },
                      .features = can_choose ? &features : nullptr};
   chosen_ = route_->choose(key);

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -26,9 +27,10 @@ namespace tidemill::gateway {
 // Lives in the handler's coroutine. Destroyed without an end, it tells the route that nothing is to be learned of it.
 class RoutedRequest {
  public:
-  // Chooses, and says so in the answer's headers and in the log.
+  // Chooses, and says so in the answer's headers and in the log. `session` is what a sticky route goes by
+  // (session_key.hpp); empty: the request is one by itself.
   RoutedRequest(Service& service, Call& call, std::shared_ptr<ModelRoute> route, const RequestOutline& outline,
-                int64_t prompt_tokens);
+                std::string_view session, int64_t prompt_tokens);
   RoutedRequest(const RoutedRequest&) = delete;
   RoutedRequest& operator=(const RoutedRequest&) = delete;
   ~RoutedRequest();
