@@ -78,6 +78,7 @@ json::object adaptive_state(ModelRoute& route) {
   const AdaptiveChoice::Counts counts = route.adaptive()->counts();
   const rollout::BanditOptions& options = route.adaptive()->bandit().options();
   const rollout::BanditState state = route.adaptive()->bandit().known();
+  const rollout::Bandit::Loss loss = route.adaptive()->bandit().average_loss();
   const std::vector<double> available = route.adaptive()->available();
   json::array models;
   for (const rollout::BanditState::Model& model : state.models)
@@ -88,6 +89,7 @@ json::object adaptive_state(ModelRoute& route) {
   return {{"reference", options.reference},
           {"method", options.method == rollout::Method::thompson ? "thompson" : "linucb"},
           {"quality_floor", options.quality_floor},
+          {"average_loss", {{"estimate", loss.estimate}, {"at_most", loss.at_most}}},
           {"decisions", counts.decisions},
           {"explored", counts.explored},
           {"ratings", counts.ratings},

@@ -85,6 +85,10 @@ void describe_adaptive(base::ConfigSchema& schema, AdaptiveSection& o) {
            "and at most so much below the reference's; 1: no such limit")
       .between(0.0, 1.0);
   schema
+      .add("gateway.route.adaptive.max_average_loss", &o.max_average_loss,
+           "what all answers together may fall short of the reference's, on average; 1: no such limit")
+      .between(0.0, 1.0);
+  schema
       .add("gateway.route.adaptive.confidence", &o.confidence,
            "how sure that must be, in standard deviations: 1.645 is 95 %, 1.28 is 90 %")
       .between(0.0, 10.0);

@@ -62,6 +62,7 @@ struct AdaptiveSection {
   base::Duration latency_scale = std::chrono::seconds(30);
   double quality_floor = 0;
   double max_quality_loss = 1;
+  double max_average_loss = 1;
   double confidence = 1.645;
   double explore = 0.02;
   double keep = 1;

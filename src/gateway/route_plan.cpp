@@ -213,6 +213,7 @@ Result<void> plan_adaptive(const RouteOptions& route, RoutePlan& plan) {
                                           .latency_weight = o.latency_weight,
                                           .latency_scale = base::seconds(o.latency_scale)},
                                 .quality_floor = o.quality_floor,
+                                .max_average_loss = o.max_average_loss,
                                 .confidence = o.confidence,
                                 .explore = o.explore,
                                 .keep = o.keep};

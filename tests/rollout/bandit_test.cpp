@@ -265,6 +265,64 @@ TEST(Bandit, ChoosesLessWhatIsNotThere) {
   EXPECT_EQ(strict->decide(x, 0.5, no_reference).model, 1U);
 }
 
+// What all answers together fall short by is bounded from the first request on: while nothing is known, by trying so
+// seldom that it could be borne if every try were worth nothing.
+TEST(Bandit, KeepsTheAverageLossWithinItsLimit) {
+  BanditOptions options = two_models();
+  options.max_average_loss = 0.02;
+  options.explore = 0.5;
+  const auto bandit = made(options);
+  const Features x = features_of({.prompt_tokens = 100});
+  simulation::ModelWorkload workload(21);
+  for (int i = 0; i < 300; ++i)
+    bandit->learn_quality(x, 1, workload.uniform() < 0.9 ? 1 : 0);
+  int tried = 0;
+  for (int i = 0; i < 1'000; ++i) {
+    const Decision decision = bandit->decide(x, workload.uniform());
+    EXPECT_TRUE(decision.allowed >> 1 & 1) << "the reference is always allowed";
+    tried += decision.model == 0 ? 1 : 0;
+    EXPECT_LE(bandit->average_loss().at_most, 0.02 + 1e-9);
+  }
+  EXPECT_GT(tried, 5) << "but some tries there are";
+  EXPECT_LE(tried, 40) << "each of which may have lost half of what an answer is worth, or more";
+  // Once it is known that the other is as good, it gets what it is worth.
+  for (int i = 0; i < 3'000; ++i)
+    bandit->learn_quality(x, 0, workload.uniform() < 0.9 ? 1 : 0);
+  for (int i = 0; i < 3'000; ++i)
+    bandit->learn_quality(x, 1, workload.uniform() < 0.9 ? 1 : 0);
+  int answered = 0;
+  for (int i = 0; i < 1'000; ++i)
+    answered += bandit->decide(x, workload.uniform()).model == 0 ? 1 : 0;
+  EXPECT_GT(answered, 200);
+}
+
+// The bound is a quantile of the loss by the regressions: drawn as such, at the features of what was decided.
+TEST(Bandit, TheAverageLossIsThatOfTheRegressions) {
+  BanditOptions options = simulation::workload_options();
+  options.confidence = 2;
+  const auto bandit = made(options);
+  teach(*bandit, 31, 600);
+  simulation::ModelWorkload workload(32);
+  std::array<Features, 3> sums{};
+  constexpr int kRequests = 200;
+  double estimate = 0;
+  for (int i = 0; i < kRequests; ++i) {
+    const Features x = workload.next().features;
+    const size_t model = bandit->decide(x, workload.uniform()).model;
+    estimate += bandit->belief(x, kBig).quality - bandit->belief(x, model).quality;
+    for (size_t k = 0; k < kFeatures; ++k)
+      sums[model][k] += x[k];
+  }
+  EXPECT_NEAR(bandit->average_loss().estimate, estimate / kRequests, 1e-9);
+  Features elsewhere{};
+  for (size_t k = 0; k < kFeatures; ++k)
+    elsewhere[k] = sums[kSmall][k] + sums[kMedium][k];
+  const double deviation =
+      std::hypot(bandit->belief(sums[kSmall], kSmall).deviation, bandit->belief(sums[kMedium], kMedium).deviation,
+                 bandit->belief(elsewhere, kBig).deviation);
+  EXPECT_NEAR(bandit->average_loss().at_most, (estimate + 2 * deviation) / kRequests, 1e-9);
+}
+
 TEST(Bandit, StatesOfSeveralGatewaysAddUp) {
   const BanditOptions options = simulation::workload_options();
   const auto one = made(options);
