@@ -66,6 +66,7 @@ void time_bandit() {
   const auto bandit = Bandit::create(simulation::workload_options()).value();
   simulation::ModelWorkload workload(1);
   std::vector<simulation::ModelRequest> requests;
+  requests.reserve(1'000);
   for (int i = 0; i < 1'000; ++i)
     requests.push_back(workload.next());
   const auto at = [&](int i) -> const simulation::ModelRequest& { return requests[static_cast<size_t>(i)]; };
@@ -127,6 +128,10 @@ int main(int argc, char** argv) {
   options.trade.cost_weight = 0.04;
   learn("Thompson sampling, quality first (cost_weight 0.04)", options, seeds, 0.3);
   learn("Thompson sampling, quality first (cost_weight 0.04)", options, seeds, 1);
+  options.max_average_loss = 0.02;
+  learn("the same with max_average_loss 0.02", options, seeds, 0.3);
+  learn("the same with max_average_loss 0.02", options, seeds, 1);
+  options.max_average_loss = 1;
   options.trade = simulation::workload_options().trade;
   options.max_quality_loss = 0.1;
   options.confidence = 1.28;

@@ -119,10 +119,11 @@ void run(const Scenario& scenario, const replay::Trace& trace, const route::Rout
   std::printf("one cache without limit: %.2f %% of prompt tokens hit; one cache of the backends' total: %.2f %%\n",
               share(unlimited), share(limited));
   std::printf(
-      "| policy | hits, %% | of unlimited, %% | of one cache, %% | imbalance | 95th | of 5 windows | busy, %% | TTFT "
+      "| policy | hits, %% | of unlimited, %% | of one cache, %% | imbalance | 95th | of 5 windows | of all | of open "
+      "| busy, %% | TTFT "
       "mean, s "
       "| p50 | p99 |\n");
-  std::printf("|---|---|---|---|---|---|---|---|---|---|---|\n");
+  std::printf("|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
   constexpr std::array<MakePolicy, 8> kOthers = {
       replay::round_robin,     replay::least_loaded, replay::consistent_hashing, replay::cache_aware,
       replay::weighted_scores, replay::block_costs,  replay::least_ttft,         replay::least_work};
@@ -132,11 +133,12 @@ void run(const Scenario& scenario, const replay::Trace& trace, const route::Rout
     fleet.one_cache = i == kOthers.size();
     const auto policy = i == 0 ? replay::tidemill_policy(fleet, options) : kOthers[i - 1](fleet);
     const replay::Report report = replay::replay(trace, fleet, *policy, scenario.options);
-    std::printf("| %s | %.2f | %.1f | %.1f | %.3f | %.2f | %.2f | %.0f | %.2f | %.2f | %.1f |\n", policy->name().data(),
-                100 * report.hit_share(), 100 * static_cast<double>(report.hit_tokens) / static_cast<double>(unlimited),
+    std::printf("| %s | %.2f | %.1f | %.1f | %.3f | %.2f | %.2f | %.3f | %.2f | %.0f | %.2f | %.2f | %.1f |\n",
+                policy->name().data(), 100 * report.hit_share(),
+                100 * static_cast<double>(report.hit_tokens) / static_cast<double>(unlimited),
                 100 * static_cast<double>(report.hit_tokens) / static_cast<double>(limited), report.imbalance,
-                report.imbalance_p95, report.imbalance_of_five, 100 * report.utilisation, report.ttft_mean,
-                report.ttft_p50, report.ttft_p99);
+                report.imbalance_p95, report.imbalance_of_five, report.imbalance_of_all, report.imbalance_of_open,
+                100 * report.utilisation, report.ttft_mean, report.ttft_p50, report.ttft_p99);
     std::fflush(stdout);
   }
 }

@@ -15,7 +15,11 @@ constexpr double kNever = std::numeric_limits<double>::infinity();
 class Run {
  public:
   Run(const Trace& trace, const Fleet& fleet, Policy& policy, const Options& options)
-      : trace_(trace), policy_(policy), options_(options), up_(fleet.hardware.size(), true) {
+      : trace_(trace),
+        policy_(policy),
+        options_(options),
+        up_(fleet.hardware.size(), true),
+        open_at_(fleet.hardware.size()) {
     const auto common = std::make_shared<BlockCache>(std::numeric_limits<size_t>::max());
     for (const Hardware& hardware : fleet.hardware) {
       const auto own = std::make_shared<BlockCache>(static_cast<size_t>(hardware.cache_tokens / fleet.block_tokens));
@@ -38,6 +42,7 @@ class Run {
       const double event = backends_[busy].next_event();
       const double now = std::min({arrival, changing, event});
       if (now == kNever || (arrival == kNever && event == kNever)) break;
+      if (arrival != kNever) pass(now);  // as long as the trace lasts
       if (event <= arrival && event <= changing) {
         advance(busy, event);
       } else if (changing <= arrival) {
@@ -65,6 +70,19 @@ class Run {
     bool counted = false;
     int64_t cached = 0;
   };
+
+  // Time goes by with what is open.
+  void pass(double now) {
+    int64_t most = 0;
+    int64_t sum = 0;
+    for (const int64_t count : open_at_) {
+      most = std::max(most, count);
+      sum += count;
+    }
+    most_open_ += (now - passed_) * static_cast<double>(most);
+    mean_open_ += (now - passed_) * static_cast<double>(sum) / static_cast<double>(open_at_.size());
+    passed_ = now;
+  }
 
   size_t earliest() const {
     size_t best = 0;
@@ -97,6 +115,7 @@ class Run {
         {.id = id, .blocks = blocks, .prompt_tokens = request.prompt_tokens, .session = request.session, .now = now},
         up_);
     open_[id].backend = backend;
+    ++open_at_[backend];
     backends_[backend].submit(id, request.prompt_tokens, request.output_tokens, std::move(blocks));
   }
 
@@ -121,6 +140,7 @@ class Run {
                       .output_tokens = request.output_tokens},
                      at);
     open_.erase(id);
+    --open_at_[backend];
   }
 
   void apply(const Change& change) {
@@ -133,6 +153,7 @@ class Run {
     policy_.went_down(change.backend, change.at);
     for (const uint64_t id : lost) {
       policy_.finished(id, change.backend, {.success = false}, change.at);
+      --open_at_[change.backend];
       send(id, change.at);
       ++report_.resent;
     }
@@ -151,7 +172,7 @@ class Run {
     double work = 0;
     std::vector<double> ratios;
   };
-  // Of the windows that the trace fills, `together` at a time.
+  // Of the windows that the trace fills, `together` at a time. Backends that were away for a part do not count in it.
   Balance balance(size_t together) const {
     const size_t windows = trace_windows() / together;
     Balance balance;
@@ -193,6 +214,9 @@ class Run {
     }
     const Balance five = balance(5);
     if (!five.ratios.empty()) report_.imbalance_of_five = five.most / five.mean;
+    const Balance all = balance(std::max<size_t>(trace_windows(), 1));
+    if (!all.ratios.empty()) report_.imbalance_of_all = all.most / all.mean;
+    if (mean_open_ > 0) report_.imbalance_of_open = most_open_ / mean_open_;
     std::ranges::sort(ttft_);
     if (!ttft_.empty()) {
       report_.ttft_mean = std::accumulate(ttft_.begin(), ttft_.end(), 0.0) / static_cast<double>(ttft_.size());
@@ -209,6 +233,10 @@ class Run {
   std::vector<bool> up_;
   std::vector<Change> changes_;
   std::unordered_map<uint64_t, Open> open_;
+  std::vector<int64_t> open_at_;  // requests, by backend
+  double passed_ = 0;             // until when the next two are summed
+  double most_open_ = 0;          // request seconds
+  double mean_open_ = 0;
   std::vector<double> ttft_;
   Report report_;
 };

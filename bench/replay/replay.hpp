@@ -30,8 +30,11 @@ struct Report {
   double imbalance_p95 = 0;
   double imbalance_worst = 0;
   double imbalance_of_five = 0;  // the mean over five windows taken together
-  double utilisation = 0;        // of all backends, over the whole trace
-  double ttft_mean = 0;          // seconds
+  double imbalance_of_all = 0;   // all windows taken together: the load imbalance factor of the run
+  // Open requests, at every moment: the time integral of the most that a backend has over that of the mean.
+  double imbalance_of_open = 0;
+  double utilisation = 0;  // of all backends, over the whole trace
+  double ttft_mean = 0;    // seconds
   double ttft_p50 = 0;
   double ttft_p99 = 0;
   int64_t resent = 0;  // requests that a restart lost

@@ -27,17 +27,30 @@ void FairQueue::push(QueueEntry entry) {
   if (flows_.size() > order_.size() + most_idle_flows) forget_idle();
   const auto flow = flows_.try_emplace(Name(entry.tenant, entry.priority)).first;
   if (flow->second.waiting.empty()) {
-    flow->second.served = std::max(flow->second.served, now_);
+    // What has started may have cost less than was estimated: then those that wait are behind the latest start.
+    const double now = order_.empty() ? now_ : std::min(now_, order_.begin()->served);
+    flow->second.served = std::max(flow->second.served, now);
+    flow->second.fresh = true;
     flow->second.weight = effective(entry.weight, entry.priority);
     flow->second.cost = 0;  // no rest of rounding is carried on
     weights_ = order_.empty() ? flow->second.weight : weights_ + flow->second.weight;
     if (order_.empty()) cost_ = 0;
-    order_.emplace(flow->second.served, flow->first);
+    order_.insert(key_of(*flow));
   }
   flow->second.cost += entry.cost;
   cost_ += entry.cost;
   const uint64_t id = entry.id;
   places_[id] = {flow, flow->second.waiting.insert(flow->second.waiting.end(), std::move(entry))};
+}
+
+// Moves a flow's virtual time, whether it waits or not.
+void FairQueue::serve(Flows::value_type& flow, double served, bool started) {
+  auto node = order_.extract(key_of(flow));
+  flow.second.served = served;
+  if (started) flow.second.fresh = false;
+  if (node.empty()) return;
+  node.value() = key_of(flow);
+  order_.insert(std::move(node));
 }
 
 QueueEntry FairQueue::take(Place place) {
@@ -48,29 +61,23 @@ QueueEntry FairQueue::take(Place place) {
   flow.cost -= entry.cost;
   cost_ -= entry.cost;
   if (flow.waiting.empty()) {
-    order_.erase({flow.served, place.flow->first});
+    order_.erase(key_of(*place.flow));
     weights_ -= flow.weight;
   }
   return entry;
 }
 
 std::optional<QueueEntry> FairQueue::pop(const std::function<Turn(const QueueEntry&)>& turn) {
-  for (const auto& [served, name] : order_) {
-    const auto flow = flows_.find(name);
+  for (const Key& key : order_) {
+    const auto flow = flows_.find(key.name);
     const auto first = flow->second.waiting.begin();
     const Turn verdict = turn(*first);
     if (verdict == Turn::hold) return std::nullopt;
     if (verdict == Turn::pass_over) continue;
-    now_ = std::max(now_, served);
-    const double later = served + first->cost / flow->second.weight;
-    const bool more = flow->second.waiting.size() > 1;
-    QueueEntry entry = take({flow, first});
-    if (more) {
-      auto node = order_.extract({flow->second.served, flow->first});
-      node.value().first = later;
-      order_.insert(std::move(node));
-    }
-    flow->second.served = later;
+    now_ = std::max(now_, key.served);
+    const double later = key.served + first->cost / flow->second.weight;
+    QueueEntry entry = take({flow, first});  // `key` may be gone
+    serve(*flow, later, true);
     return entry;
   }
   return std::nullopt;
@@ -85,13 +92,7 @@ std::optional<QueueEntry> FairQueue::remove(uint64_t id) {
 void FairQueue::correct(const QueueEntry& entry, double cost) {
   const auto flow = flows_.find(Name(entry.tenant, entry.priority));
   if (flow == flows_.end()) return;
-  const double corrected = flow->second.served + (cost - entry.cost) / flow->second.weight;
-  if (!flow->second.waiting.empty()) {
-    auto node = order_.extract({flow->second.served, flow->first});
-    node.value().first = corrected;
-    order_.insert(std::move(node));
-  }
-  flow->second.served = corrected;
+  serve(*flow, flow->second.served + (cost - entry.cost) / flow->second.weight, false);
 }
 
 double FairQueue::cost_ahead(const std::string& tenant, Priority priority, double weight) const {

@@ -2,12 +2,14 @@
 //
 // Each flow, of one tenant and one priority, has a virtual time up to which it was served: every request moves it by
 // cost / weight. Among the flows that wait, the one that was served least goes first; a flow that was idle gains no
-// credit by it. So over any time two flows that wait get work in proportion to their weights, to within one request
+// credit by it, nor does it fall behind those that wait: it begins level with the least served of them, and its turn is
+// the next. So over any time two flows that wait get work in proportion to their weights, to within one request
 // each, and whoever asks for little is not behind whoever asks for much.
 //
 // A priority multiplies the weight by 8 or divides it by 8. Low ones are slow then, and never starve.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <functional>
 #include <list>
@@ -56,7 +58,8 @@ class FairQueue {
   using Name = std::pair<std::string, Priority>;
   struct Flow {
     std::list<QueueEntry> waiting;
-    double served = 0;  // virtual time; the key in `order_` while something waits
+    double served = 0;   // virtual time
+    bool fresh = false;  // nothing of it has started since it began to wait
     double weight = 1;
     double cost = 0;  // of what waits
   };
@@ -66,11 +69,21 @@ class FairQueue {
     std::list<QueueEntry>::iterator entry;
   };
 
+  // Its place in `order_` while something waits. Of those that were served alike, who has just come is first.
+  struct Key {
+    double served;
+    bool started;
+    Name name;
+    auto operator<=>(const Key&) const = default;
+  };
+  static Key key_of(const Flows::value_type& flow) { return {flow.second.served, !flow.second.fresh, flow.first}; }
+
+  void serve(Flows::value_type& flow, double served, bool started);
   QueueEntry take(Place place);  // by value: it is taken from places_
   void forget_idle();
 
   Flows flows_;
-  std::set<std::pair<double, Name>> order_;  // of the flows in which something waits
+  std::set<Key> order_;  // of the flows in which something waits
   std::unordered_map<uint64_t, Place> places_;
   double now_ = 0;  // virtual time: of the latest start
   double cost_ = 0;

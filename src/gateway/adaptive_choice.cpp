@@ -1,6 +1,7 @@
 #include "gateway/adaptive_choice.hpp"
 
 #include <algorithm>
+#include <functional>
 #include <utility>
 
 #include <fmt/format.h>
@@ -27,7 +28,7 @@ std::string state_key_of(const RoutePlan& plan) {
 }  // namespace
 
 AdaptiveChoice::AdaptiveChoice(const RoutePlan& plan, const base::Clock& clock)
-    : clock_(clock), name_(plan.name), state_key_(state_key_of(plan)) {
+    : clock_(clock), name_(plan.name), state_key_(state_key_of(plan)), available_(plan.targets.size()) {
   const auto& models = plan.adaptive->models;
   reference_ = static_cast<size_t>(std::ranges::find(models, plan.adaptive->reference) - models.begin());
 }
@@ -43,11 +44,23 @@ Result<std::unique_ptr<AdaptiveChoice>> AdaptiveChoice::create(const RoutePlan& 
 void AdaptiveChoice::inherit(AdaptiveChoice& before) {
   bandit_->restore(before.bandit_->state());
   pending_ = before.pending_;
+  const std::scoped_lock locks(mutex_, before.mutex_);
+  available_ = before.available_;
+}
+
+std::vector<double> AdaptiveChoice::available() const {
+  const base::SteadyTime now = clock_.now();
+  std::vector<double> chances;
+  const std::lock_guard lock(mutex_);
+  chances.reserve(available_.size());
+  for (const rollout::Availability& of : available_)
+    chances.push_back(of.at(now));
+  return chances;
 }
 
 rollout::Decision AdaptiveChoice::decide(std::string_view request_id, const rollout::Features& features) {
   const double uniform = rollout::fraction(base::random_u64());
-  const rollout::Decision decision = bandit_->decide(features, uniform);
+  const rollout::Decision decision = bandit_->decide(features, uniform, available());
   decisions_.fetch_add(1, std::memory_order_relaxed);
   if (decision.explored) explored_.fetch_add(1, std::memory_order_relaxed);
   if (log_.enabled())
@@ -55,12 +68,47 @@ rollout::Decision AdaptiveChoice::decide(std::string_view request_id, const roll
   return decision;
 }
 
+std::vector<size_t> AdaptiveChoice::others(const rollout::Decision& decision) const {
+  std::vector<size_t> others;
+  for (size_t i = 0; i < bandit_->options().models.size(); ++i) {
+    if (i != decision.model && (decision.allowed >> i & 1) != 0) others.push_back(i);
+  }
+  // Of those that would hardly have been chosen, the reference.
+  std::ranges::stable_sort(others, std::greater(), [&](size_t model) {
+    return std::pair(std::max(decision.propensities[model], 0.01), model == reference_);
+  });
+  return others;
+}
+
+void AdaptiveChoice::failed(std::string_view request_id, const rollout::Decision& decision, double seconds) {
+  {
+    const std::lock_guard lock(mutex_);
+    available_[decision.model].note(false, clock_.now());
+  }
+  log_worthless(request_id, decision, seconds);
+}
+
+void AdaptiveChoice::declined(std::string_view request_id, const rollout::Decision& decision, double seconds) {
+  bandit_->learn_quality(decision.features, decision.model, 0);
+  log_worthless(request_id, decision, seconds);
+}
+
+void AdaptiveChoice::log_worthless(std::string_view request_id, const rollout::Decision& decision, double seconds) {
+  if (!log_.enabled() || decision.substitute) return;
+  log_.write(rollout::outcome_line(request_id, {.quality = 0, .cost = 0, .seconds = seconds}) + "\n");
+}
+
 void AdaptiveChoice::answered(std::string_view tenant, std::string_view request_id, std::string_view response_id,
                               const rollout::Decision& decision, double cost, double seconds) {
+  {
+    const std::lock_guard lock(mutex_);
+    available_[decision.model].note(true, clock_.now());
+  }
   bandit_->learn_spending(decision.features, decision.model, cost, seconds);
   pending_->put(RatedId{tenant, request_id}.key(), decision,
                 response_id.empty() ? "" : RatedId{tenant, response_id}.key());
-  if (log_.enabled()) log_.write(rollout::outcome_line(request_id, {.cost = cost, .seconds = seconds}) + "\n");
+  if (log_.enabled() && !decision.substitute)
+    log_.write(rollout::outcome_line(request_id, {.cost = cost, .seconds = seconds}) + "\n");
 }
 
 Result<AdaptiveChoice::Rated> AdaptiveChoice::rate(const RatedId& id, double score) {
@@ -72,7 +120,7 @@ Result<AdaptiveChoice::Rated> AdaptiveChoice::rate(const RatedId& id, double sco
 
 void AdaptiveChoice::rate(std::string_view request_id, const rollout::Decision& decision, double score) {
   ratings_.fetch_add(1, std::memory_order_relaxed);
-  learn(request_id, decision.features, decision.model, score, true);
+  learn(request_id, decision.features, decision.model, score, !decision.substitute);
 }
 
 void AdaptiveChoice::agreed(std::string_view request_id, const rollout::Decision& decision, size_t shadow,

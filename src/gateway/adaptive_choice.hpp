@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "base/result.hpp"
 #include "gateway/line_log.hpp"
 #include "gateway/route_plan.hpp"
+#include "rollout/availability.hpp"
 #include "rollout/bandit.hpp"
 #include "rollout/decision_log.hpp"
 #include "rollout/pending_decisions.hpp"
@@ -37,9 +39,15 @@ class AdaptiveChoice {
   // Goes on with what `before`, of the same state_key(), has learned, and with what may still be rated there.
   void inherit(AdaptiveChoice& before);
 
-  // `request_id` is what the log calls the decision.
+  // `request_id` is what the log calls the decision. Models that have not answered of late are chosen less.
   rollout::Decision decide(std::string_view request_id, const rollout::Features& features);
+  // The others that may answer in place of the decision's model: those that the floor allows, the likeliest first.
+  std::vector<size_t> others(const rollout::Decision& decision) const;
 
+  // The model did not answer: its server's fault, or there is none. Nothing is learned of its quality.
+  void failed(std::string_view request_id, const rollout::Decision& decision, double seconds);
+  // It said that the request is at fault, and the reference took it: for such requests it is worth nothing.
+  void declined(std::string_view request_id, const rollout::Decision& decision, double seconds);
   // The request was answered, and may be rated from now on, under either of its ids. `cost` in the policy's currency.
   void answered(std::string_view tenant, std::string_view request_id, std::string_view response_id,
                 const rollout::Decision& decision, double cost, double seconds);
@@ -66,6 +74,9 @@ class AdaptiveChoice {
   const std::string& state_key() const { return state_key_; }
   void flush() { log_.flush(); }
 
+  // How likely each model is to answer at all.
+  std::vector<double> available() const;
+
   struct Counts {
     int64_t decisions = 0;
     int64_t explored = 0;
@@ -76,6 +87,7 @@ class AdaptiveChoice {
 
  private:
   AdaptiveChoice(const RoutePlan& plan, const base::Clock& clock);
+  void log_worthless(std::string_view request_id, const rollout::Decision& decision, double seconds);
   void learn(std::string_view request_id, const rollout::Features& features, size_t model, double quality, bool log);
 
   const base::Clock& clock_;
@@ -85,6 +97,8 @@ class AdaptiveChoice {
   std::unique_ptr<rollout::Bandit> bandit_;
   std::shared_ptr<rollout::PendingDecisions> pending_ = std::make_shared<rollout::PendingDecisions>();
   LineLog log_{"the decision log"};
+  mutable std::mutex mutex_;
+  std::vector<rollout::Availability> available_;  // by model
   std::atomic<int64_t> decisions_{0};
   std::atomic<int64_t> explored_{0};
   std::atomic<int64_t> ratings_{0};

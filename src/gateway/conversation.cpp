@@ -100,6 +100,8 @@ Result<Conversation> Conversation::open(session::SessionStore& store, std::strin
            session::read_response(store, tenant, outline.previous_response_id));
     if (!kept) return session::no_such_previous_response(outline.previous_response_id);
     conversation.items = kept->conversation();
+    // What was kept before sessions were has its own id for one from here on.
+    conversation.session = kept->session.empty() ? outline.previous_response_id : kept->session;
   }
   TM_TRY(json::array input, read_input(outline.prompt));
   TM_CHECK(resolve_references(store, tenant, input));
@@ -127,12 +129,14 @@ Error store_failed(Error error) {
   }
 }
 
-ResponseKeeper::ResponseKeeper(Service& service, std::string tenant, const RequestOutline& outline, json::array items)
+ResponseKeeper::ResponseKeeper(Service& service, std::string tenant, const RequestOutline& outline, json::array items,
+                               std::string session)
     : service_(service),
       tenant_(std::move(tenant)),
       store_(outline.store),
       previous_response_id_(outline.previous_response_id),
-      items_(std::move(items)) {}
+      items_(std::move(items)),
+      session_(std::move(session)) {}
 
 asio::awaitable<Result<void>> ResponseKeeper::adopt(json::object& response, bool complete) {
   response["store"] = store_;
@@ -150,7 +154,7 @@ asio::awaitable<Result<void>> ResponseKeeper::adopt(json::object& response, bool
       co_return Error(ErrorCode::corrupt, "the backend's response has an item without an id");
     }
   }
-  std::vector<session::Record> records = session::records_of(response, std::move(items_));
+  std::vector<session::Record> records = session::records_of(response, std::move(items_), session_);
   auto write = [&] { return service_.sessions().put(tenant_, records); };
   auto kept = co_await service_.store_pool().run(write);
   if (!kept) co_return store_failed(std::move(kept).error().wrap("the response could not be kept"));

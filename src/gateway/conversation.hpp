@@ -17,6 +17,7 @@ namespace tidemill::gateway {
 struct Conversation {
   std::string body;         // what goes to the backend: "store" is false, and no earlier response is referred to
   base::json::array items;  // of the input, with all that came before
+  std::string session;      // by which a version was chosen for the turns before (session_key.hpp); empty: none was
 
   // Reads what the request refers to; blocks on the store. Errors: invalid_argument (the input, or an earlier response
   // that is not known), and the store's.
@@ -32,7 +33,9 @@ base::Error store_failed(base::Error error);
 // client hears that it is complete, so that it can go on at once, anywhere.
 class ResponseKeeper final : public AnswerFilter {
  public:
-  ResponseKeeper(Service& service, std::string tenant, const RequestOutline& outline, base::json::array items);
+  // `session`: by which a version of a route is chosen for this turn and those that follow; empty: none is.
+  ResponseKeeper(Service& service, std::string tenant, const RequestOutline& outline, base::json::array items,
+                 std::string session = {});
 
   asio::awaitable<base::Result<void>> events(std::string_view events, std::string& out) override;
   asio::awaitable<base::Result<void>> whole(wire::HttpResponse& response) override;
@@ -45,6 +48,7 @@ class ResponseKeeper final : public AnswerFilter {
   const bool store_;
   const std::string previous_response_id_;
   base::json::array items_;
+  const std::string session_;
 };
 
 }  // namespace tidemill::gateway

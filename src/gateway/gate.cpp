@@ -61,6 +61,10 @@ void Passage::first_token() {
   if (gate_ != nullptr && place_ != 0) gate_->admission_->first_token(place_, gate_->clock_.now());
 }
 
+void Passage::set_model(const Caller& caller, const std::string& model) {
+  price_ = caller.policy->prices.find(model);
+}
+
 std::optional<access::Money> Passage::cost_of(const access::Usage& usage) const {
   return price_ ? std::optional(access::cost_of(*price_, usage)) : std::nullopt;
 }

@@ -67,6 +67,8 @@ class Passage {
   // The x-ratelimit-* fields of the answer.
   std::vector<std::pair<std::string, std::string>> headers() const { return access::rate_headers(status_); }
   void first_token();
+  // Another model answers than the one that was asked for at the gate: it is settled at that one's price.
+  void set_model(const Caller& caller, const std::string& model);
   // nullopt: its model has no price.
   std::optional<access::Money> cost_of(const access::Usage& usage) const;
   // What it took; nullopt if its model has no price.

@@ -154,6 +154,7 @@ struct Gateway::Impl {
       (void)service.wait_until_unused(parting);
     }
     const base::Duration left = std::max(base::Duration(0), deadline - service.clock().now());
+    const std::lock_guard no_reload(reload_mutex);
     // The last bytes of the last answer may still be on their way to a client.
     service.store_pool().close();
     if (roster) roster->stop();
@@ -173,8 +174,8 @@ struct Gateway::Impl {
   observe::Gauge& running;
   observe::Gauge& queued;
   std::unique_ptr<wire::SpanExport> span_export;
-  std::mutex reload_mutex;
   std::mutex stop_mutex;
+  std::mutex reload_mutex;  // taken after the other
   std::unique_ptr<wire::HttpServer> http;
   std::unique_ptr<Roster> roster;
   uint16_t port = 0;
@@ -226,6 +227,8 @@ Result<std::unique_ptr<Gateway>> Gateway::start(const GatewayOptions& options, c
 }
 
 void Gateway::look() {
+  const std::lock_guard not_while_it_ends(impl_->reload_mutex);
+  if (!impl_->http) return;
   std::vector<std::future<void>> looks;
   for (auto& backend : impl_->service.fleet().backends()) {
     looks.push_back(asio::co_spawn(impl_->http->executor(), poll_backend(impl_->service, backend), asio::use_future));
@@ -236,6 +239,7 @@ void Gateway::look() {
 
 Result<void> Gateway::reload(const GatewayOptions& options) {
   const std::lock_guard one_at_a_time(impl_->reload_mutex);
+  if (!impl_->http) return base::Error(base::ErrorCode::unavailable, "the gateway has stopped: start it anew");
   Service& service = impl_->service;
   TM_TRY(std::vector<BackendOptions> backends, all_backends(options));
   TM_TRY(std::vector<BackendSource> sources, all_sources(options));

@@ -35,14 +35,14 @@ class Gateway {
   uint16_t port() const;
   std::string url() const;  // "http://127.0.0.1:8080"; https with TLS
 
-  // Looks at all backends now, and returns when what they say is known. Not from a handler.
+  // Looks at all backends now, and returns when what they say is known. Not from a handler. After stop(), nothing.
   void look();
 
   // Takes new options while requests run; those go on with what they began with. Backends that stay the same keep what
   // is known of them, and routes that stay the same what they have learned. The TLS files are read again, for
   // connections made from now on. Address, threads, names of the TLS files, limits of connections and the trace
   // exporter stay as they were, and the log says so if others are asked for. On an error nothing changes, but for TLS
-  // files that were found good.
+  // files that were found good. While it drains it may still be told of backends; after stop(): unavailable.
   base::Result<void> reload(const GatewayOptions& options);
 
   // Stops admitting: /ready and new requests get 503, what was admitted goes on. Returns at once. Idempotent.

@@ -55,7 +55,7 @@ std::shared_ptr<MirroredRequest> MirroredRequest::start(Service& service, Call& 
       new MirroredRequest(service, call, route, chosen, *shadow, *std::move(room), dialect));
   copy->outline_ = outline;
   copy->body_ = with_model(body, copy->outline_, target.model);
-  copy->outline_.tools = copy->outline_.system = copy->outline_.prompt = copy->outline_.model_value = {};
+  copy->outline_.drop_views();
   copy->wanted_ = wanted;
   copy->wanted_.model = target.model;
   copy->wanted_.session.clear();
@@ -96,7 +96,7 @@ asio::awaitable<void> MirroredRequest::ask_shadow() {
   if (given_up_) co_return;
   shadowed_.seen =
       times.observe(!answered, 0, progress.usage().output_tokens.value_or(progress.events()), service_.clock().now());
-  route_->observe({.target = shadow_, .by_header = true}, *shadowed_.seen);
+  route_->note(shadow_, *shadowed_.seen);
   compare_when_both_are_there();
 }
 

@@ -42,7 +42,9 @@ ModelRoute::ModelRoute(RouteOptions options, RoutePlan plan, rollout::Split spli
         {.requests = metrics.counter({"tidemill_gateway_route_requests_total"},
                                      "Requests of a route that a target has answered, or failed to", labels),
          .failures = metrics.counter({"tidemill_gateway_route_failures_total"},
-                                     "Those that failed: 4xx, 5xx, broken off", labels),
+                                     "Those of which a try failed there, or that got no answer", labels),
+         .handovers = metrics.counter({"tidemill_gateway_route_handovers_total"},
+                                      "Those that another target was asked to answer", labels),
          .ttft = metrics.histogram({"tidemill_gateway_route_ttft_seconds"},
                                    "Time to the first token, as clients see it", bounds::time_to_first_token, labels),
          .itl = metrics.histogram({"tidemill_gateway_route_itl_seconds"}, "Mean time between an answer's tokens",
@@ -86,21 +88,38 @@ Chosen ModelRoute::choose(const RouteKey& key) {
 }
 
 void ModelRoute::observe(const Chosen& chosen, const rollout::Observation& seen) {
-  const Instruments& instruments = instruments_[chosen.target];
+  note(chosen.target, seen);
+  if (canary_ && !chosen.by_header) tell(canary_->observe(chosen.assignment, seen, clock_.now()));
+}
+
+void ModelRoute::note(size_t target, const rollout::Observation& seen) {
+  const Instruments& instruments = instruments_[target];
   instruments.requests.add();
   if (seen.failed) instruments.failures.add();
   if (seen.ttft > 0) instruments.ttft.observe(seen.ttft);
   if (seen.itl > 0) instruments.itl.observe(seen.itl);
-  {
-    const std::lock_guard lock(mutex_);
-    TargetState& state = states_[chosen.target];
-    ++state.requests;
-    state.failed += seen.failed ? 1 : 0;
-    if (seen.ttft > 0) state.ttft.add(seen.ttft);
-    if (seen.itl > 0) state.itl.add(seen.itl);
-    if (seen.output_tokens > 0) state.output_tokens.add(seen.output_tokens);
+  const std::lock_guard lock(mutex_);
+  TargetState& state = states_[target];
+  ++state.requests;
+  state.failed += seen.failed ? 1 : 0;
+  if (seen.ttft > 0) state.ttft.add(seen.ttft);
+  if (seen.itl > 0) state.itl.add(seen.itl);
+  if (seen.output_tokens > 0) state.output_tokens.add(seen.output_tokens);
+}
+
+std::vector<size_t> ModelRoute::substitutes(const Chosen& chosen) const {
+  if (chosen.by_header) return {};  // it was this version that was asked for
+  if (canary_) {
+    const bool compared = chosen.target == plan_.canary_target && canary_->running();
+    return compared ? std::vector{plan_.stable_target} : std::vector<size_t>();
   }
-  if (canary_ && !chosen.by_header) tell(canary_->observe(chosen.assignment, seen, clock_.now()));
+  return chosen.decision ? adaptive_->others(*chosen.decision) : std::vector<size_t>();
+}
+
+void ModelRoute::count_handover(size_t from) {
+  instruments_[from].handovers.add();
+  const std::lock_guard lock(mutex_);
+  ++states_[from].handed_over;
 }
 
 void ModelRoute::abandon(const Chosen& chosen) {

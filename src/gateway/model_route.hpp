@@ -61,8 +61,16 @@ class ModelRoute {
   Chosen choose(const RouteKey& key);
   // The request has ended, well or not; what is not known of it is 0.
   void observe(const Chosen& chosen, const rollout::Observation& seen);
-  // It has ended and tells nothing: the client hung up, or it was never sent.
+  // It has ended and tells nothing: the client hung up, it was never sent, or the request itself was at fault.
   void abandon(const Chosen& chosen);
+  // What a target did of which a rollout is to learn nothing: a request that came to it from another target or by a
+  // header, and a mirrored one.
+  void note(size_t target, const rollout::Observation& seen);
+  // The targets that may answer in place of the chosen one, in order. Of a canary that is compared, the stable version;
+  // of an adaptive route, the models that the floor allows; else none.
+  std::vector<size_t> substitutes(const Chosen& chosen) const;
+  // One of them is asked now.
+  void count_handover(size_t from);
   // A shadow that gets copies, and what became of them. Null where there is none.
   struct Mirror {
     std::unique_ptr<rollout::MirrorGate> gate;
@@ -82,6 +90,7 @@ class ModelRoute {
   struct TargetState {
     int64_t requests = 0;
     int64_t failed = 0;
+    int64_t handed_over = 0;  // to another target, before the client had got anything
     rollout::QuantileSketch ttft;
     rollout::QuantileSketch itl;
     rollout::QuantileSketch output_tokens;
@@ -96,6 +105,7 @@ class ModelRoute {
   struct Instruments {
     observe::Counter& requests;
     observe::Counter& failures;
+    observe::Counter& handovers;
     observe::Histogram& ttft;
     observe::Histogram& itl;
     observe::Gauge& share;

@@ -9,10 +9,12 @@
 #include "gateway/call.hpp"
 #include "gateway/conversation.hpp"
 #include "gateway/endpoints.hpp"
+#include "gateway/model_route.hpp"
 #include "gateway/plain_path.hpp"
 #include "gateway/relay.hpp"
 #include "gateway/request_outline.hpp"
 #include "gateway/routed_request.hpp"
+#include "gateway/session_key.hpp"
 
 namespace tidemill::gateway {
 
@@ -41,40 +43,83 @@ struct Ask {
   std::string_view body;
   RequestOutline outline;
   AnswerFilter* filter = nullptr;
+  std::string session{};  // by which a sticky route chooses
 };
+
+int64_t prompt_tokens_of(const RequestOutline& outline) {
+  const size_t bytes = outline.tools.size() + outline.system.size() + outline.prompt.size();
+  return static_cast<int64_t>(static_cast<double>(bytes) / bytes_per_token) + 1;
+}
+
+// Lets a request for a model through the gate, where it waits for its turn. False: it is answered, or its client gone.
+asio::awaitable<bool> enter(Service& service, Call& call, const Caller& caller, const RelayRequest& request,
+                            Passage& passage) {
+  const Asked asked{.model = request.outline.model,
+                    .prompt_tokens = request.prompt_tokens,
+                    .output_tokens = request.outline.max_tokens.value_or(usual_output) * request.outline.choices};
+  Gate::Entry entry = co_await service.gate().enter(caller, asked, call.exchange());
+  if (entry.gone) co_return false;
+  if (entry.refused) {
+    (void)co_await call.refuse(*entry.refused);
+    co_return false;
+  }
+  passage = std::move(entry.passage);
+  co_return true;
+}
+
+// What a sticky route chooses by: the session that the request is of, or that its conversation was of in earlier turns.
+// The first turn of a conversation that names none is one by its own id.
+std::string session_of(const ModelRoute& route, Call& call, const RequestOutline& outline,
+                       std::string_view conversation) {
+  if (!route.plan().sticky) return {};
+  std::string key = session_key(route.plan().session_sources, call.tenant(), call.request(), outline, conversation);
+  return key.empty() ? call.id() : key;
+}
+
+// One target of a route after the other, until there is an answer.
+asio::awaitable<void> relay_routed(Service& service, Call& call, const Caller& caller, Ask ask,
+                                   std::shared_ptr<ModelRoute> route) {
+  if (ask.session.empty()) ask.session = session_of(*route, call, ask.outline, {});
+  RoutedRequest routed(service, call, std::move(route), ask.outline, ask.session, prompt_tokens_of(ask.outline));
+  std::optional<Passage> passage;
+  while (true) {
+    RelayRequest request{.body = ask.body, .outline = ask.outline, .wanted = {}, .filter = ask.filter};
+    std::string body;
+    if (routed.target().model != ask.outline.model)
+      request.body = body = with_model(ask.body, request.outline, routed.target().model);
+    request.prompt_tokens = prompt_tokens_of(ask.outline);
+    request.wanted = wanted_by(call.request(), request.outline, call.tenant());
+    request.wanted.backends = &routed.target().backends;
+    request.handover = routed.handover();
+    if (passage) {
+      passage->set_model(caller, request.outline.model);
+    } else if (!co_await enter(service, call, caller, request, passage.emplace())) {
+      co_return;
+    }
+    request.passage = &*passage;
+    request.text = routed.mirror(ask.body, ask.outline, request.wanted);
+    Relay relay(service, call, std::move(request));
+    const RelayEnd end = co_await relay.run();
+    routed.end(end);
+    if (!end.handed_over) co_return;
+  }
+}
 
 // Chooses who answers, lets the request through the gate, waits for its turn, and relays it.
 asio::awaitable<void> relay_in_turn(Service& service, Call& call, const Caller& caller, Ask ask) {
-  RequestOutline& outline = ask.outline;
-  RelayRequest relayed{.body = ask.body, .outline = {}, .wanted = {}, .filter = ask.filter};
-  std::optional<RoutedRequest> routed;
-  RequestOutline as_asked;  // of a route
-  std::string body;
-  const size_t prompt_bytes = outline.tools.size() + outline.system.size() + outline.prompt.size();
-  relayed.prompt_tokens = static_cast<int64_t>(static_cast<double>(prompt_bytes) / bytes_per_token) + 1;
-  if (auto route = service.routes()->find(outline.model)) {
-    as_asked = outline;
-    routed.emplace(service, call, std::move(route), outline, relayed.prompt_tokens);
-    if (routed->target().model != outline.model)
-      relayed.body = body = with_model(ask.body, outline, routed->target().model);
-  }
-  relayed.wanted = wanted_by(call.request(), outline, call.tenant());
-  if (routed) relayed.wanted.backends = &routed->target().backends;
-  const Asked asked{.model = outline.model,
-                    .prompt_tokens = relayed.prompt_tokens,
-                    .output_tokens = outline.max_tokens.value_or(usual_output) * outline.choices};
-  relayed.outline = std::move(outline);
-  Gate::Entry entry = co_await service.gate().enter(caller, asked, call.exchange());
-  if (entry.gone) co_return;
-  if (entry.refused) {
-    (void)co_await call.refuse(*entry.refused);
+  if (auto route = service.routes()->find(ask.outline.model)) {
+    co_await relay_routed(service, call, caller, std::move(ask), std::move(route));
     co_return;
   }
-  relayed.passage = &entry.passage;
-  if (routed) relayed.text = routed->mirror(ask.body, as_asked, relayed.wanted);
-  Relay relay(service, call, std::move(relayed));
-  const RelayEnd end = co_await relay.run();
-  if (routed) routed->end(end);
+  RelayRequest request{.body = ask.body, .outline = {}, .wanted = {}, .filter = ask.filter};
+  request.prompt_tokens = prompt_tokens_of(ask.outline);
+  request.wanted = wanted_by(call.request(), ask.outline, call.tenant());
+  request.outline = std::move(ask.outline);
+  Passage passage;
+  if (!co_await enter(service, call, caller, request, passage)) co_return;
+  request.passage = &passage;
+  Relay relay(service, call, std::move(request));
+  co_await relay.run();
 }
 
 // A turn of a conversation that the gateway keeps.
@@ -100,8 +145,12 @@ asio::awaitable<void> converse(Service& service, Call& call, const Caller& calle
     co_return;
   }
   resolved->model = outline.model;
-  ResponseKeeper keeper(service, call.tenant(), outline, std::move(conversation->items));
-  Ask ask{.body = conversation->body, .outline = *std::move(resolved), .filter = &keeper};
+  std::string session;
+  if (const auto route = service.routes()->find(outline.model))
+    session = session_of(*route, call, outline, conversation->session);
+  ResponseKeeper keeper(service, call.tenant(), outline, std::move(conversation->items), session);
+  Ask ask{
+      .body = conversation->body, .outline = *std::move(resolved), .filter = &keeper, .session = std::move(session)};
   co_await relay_in_turn(service, call, caller, std::move(ask));
 }
 

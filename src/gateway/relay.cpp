@@ -29,6 +29,16 @@ bool is_refusal(int status) {
   return status == 429 || status == 502 || status == 503 || status == 504;
 }
 
+// The request might have done well elsewhere. A backend that is only busy is not at fault.
+bool is_fault(int status) {
+  return status == 408 || (status >= 500 && status != 503);
+}
+
+// The request is at fault, as the backend sees it.
+bool is_decline(int status) {
+  return status >= 400 && status < 500 && status != 408 && status != 429;
+}
+
 double chance() {
   return rollout::fraction(base::random_u64());
 }
@@ -85,9 +95,13 @@ asio::awaitable<RelayEnd> Relay::run() {
 }
 
 RelayEnd Relay::end() const {
-  const bool failed = call_.record().status >= 400 || stream_.failed();
+  const bool failed = handed_over_ || call_.record().status >= 400 || stream_.failed();
+  const bool answered = handed_over_ || !failure_;
   const int64_t output = usage().output_tokens.value_or(stream_.progress().events());
   return {.hung_up = !failed && !call_.complete(),
+          .handed_over = handed_over_,
+          .declined = answered && !begun() && is_decline(status_) ? status_ : 0,
+          .faulted = faulted_ || (answered && is_fault(status_)),
           .seen = times_.observe(failed, request_.prompt_tokens, output, service_.clock().now()),
           .cost = bill_.cost(),
           .response_id = begun() ? stream_.progress().response_id() : response_id_};
@@ -107,6 +121,9 @@ asio::awaitable<void> Relay::try_backends() {
     if (!failure_) break;
     base::log::debug("{}: {}: {}", call_.id(), backend.name(), failure_->error.to_string());
     tried_.push_back(&backend);
+    faulted_ = faulted_ || (!ended && is_at_fault(*failure_));
+    handed_over_ = !ended && hands_over(*failure_);
+    if (handed_over_) break;
     if (begun() && stream_.progress().chat_finished()) {
       co_await stream_.end_chat();
       break;
@@ -118,11 +135,26 @@ asio::awaitable<void> Relay::try_backends() {
   }
 }
 
-// Waits where the plan says so. Where it gives up, the call is answered here.
+bool Relay::is_at_fault(const Failure& failure) const {
+  return failure.outcome == Outcome::failed || is_fault(status_);
+}
+
+// At once: to try further backends of a version that has failed would only take time.
+bool Relay::hands_over(const Failure& failure) const {
+  if (begun()) return false;
+  if (failure.outcome == Outcome::answered) return true;  // see relay_answer
+  return request_.handover.failures && is_at_fault(failure);
+}
+
+// Waits where the plan says so. Where it gives up, the call is answered here, or is handed over.
 asio::awaitable<Lease> Relay::find_backend() {
   request_.wanted.marking = begun() && stream_.progress().marked();
   auto picked = service_.fleet().pick(request_.wanted, tried_);
   std::optional<base::Duration> pause;
+  if (!picked && !begun() && request_.handover.failures) {
+    handed_over_ = true;
+    co_return Lease();
+  }
   if (failure_) {
     pause = plan_.after_failure(picked.has_value(), service_.clock().now(), chance());
     if (!pause) {
@@ -165,6 +197,7 @@ bool Relay::may_go_on(const Failure& failure) {
 
 asio::awaitable<Tried> Relay::attempt(Lease& lease) {
   Backend& backend = *lease;
+  status_ = 0;
   observe::Span span = service_.tracer().start("upstream", call_.span().context(), observe::SpanKind::client);
   span.set("tidemill.backend", backend.name());
   span.set("tidemill.try", int64_t{call_.record().tries});
@@ -200,7 +233,7 @@ asio::awaitable<Tried> Relay::attempt(Lease& lease) {
 }
 
 asio::awaitable<Tried> Relay::relay_answer(Lease& lease, wire::ClientStream& answer, HangUp& hang_up) {
-  const int status = answer.head().status;
+  const int status = status_ = answer.head().status;
   const bool events = is_event_stream(answer.head());
   if (is_refusal(status)) {
     co_await keep_refusal(answer);
@@ -209,6 +242,11 @@ asio::awaitable<Tried> Relay::relay_answer(Lease& lease, wire::ClientStream& ans
   if (begun() && (status != 200 || !events)) {
     co_return Failure{Outcome::answered,
                       broken(fmt::format("the backend answered {} to a stream to go on with", status))};
+  }
+  const Handover& handover = request_.handover;
+  if ((handover.failures && is_fault(status)) || (handover.declines && is_decline(status))) {
+    co_await keep_refusal(answer);  // so that the connection can be used again
+    co_return Failure{Outcome::answered, broken(fmt::format("the backend answered {}", status))};
   }
   if (events) co_return co_await stream_.relay(lease, answer, hang_up);
   co_return co_await relay_whole(answer);
@@ -262,9 +300,13 @@ asio::awaitable<void> Relay::keep_refusal(wire::ClientStream& answer) {
   }
 }
 
-// No further try: the client hears of the last one's failure, or that the gateway stops.
+// No further try: the client hears of the last one's failure, or that the gateway stops, unless another answers.
 asio::awaitable<void> Relay::conclude() {
   const bool ending = service_.ending();
+  if (!begun() && !ending && request_.handover.failures) {
+    handed_over_ = true;
+    co_return;
+  }
   if (begun()) {
     service_.counters().lost_streams.add();
     Error why = stopped();

@@ -28,6 +28,13 @@
 
 namespace tidemill::gateway {
 
+// What another, who is asked next, may answer in place of these backends, as long as the client has got nothing. Then
+// the relay ends without having answered (RelayEnd::handed_over).
+struct Handover {
+  bool failures = false;  // a try failed by the backend's own fault, or none of them can be asked or wants to
+  bool declines = false;  // a backend says that the request is at fault, which may be true of itself alone
+};
+
 // What to send, and to whom. The body must outlive the relay.
 struct RelayRequest {
   std::string_view body;
@@ -37,6 +44,7 @@ struct RelayRequest {
   Passage* passage = nullptr;      // may be none
   int64_t prompt_tokens = 0;       // estimated
   AnswerText* text = nullptr;      // gets what the client gets; may be none
+  Handover handover{};
 };
 
 // Lives in the handler's coroutine.
@@ -46,13 +54,16 @@ class Relay {
   Relay(const Relay&) = delete;
   Relay& operator=(const Relay&) = delete;
 
-  // Answers the call, one way or another, settles its passage if there was an answer, and says how it ended.
+  // Answers the call, one way or another, unless another is to do so; settles its passage if there was an answer, and
+  // says how it ended.
   asio::awaitable<RelayEnd> run();
 
  private:
   // An empty lease: the call is over.
   asio::awaitable<Lease> find_backend();
   bool may_go_on(const Failure& failure);
+  bool hands_over(const Failure& failure) const;
+  bool is_at_fault(const Failure& failure) const;
   asio::awaitable<Tried> attempt(Lease& lease);
   asio::awaitable<Tried> relay_answer(Lease& lease, wire::ClientStream& answer, HangUp& hang_up);
   asio::awaitable<Tried> relay_whole(wire::ClientStream& answer);
@@ -74,6 +85,9 @@ class Relay {
   StreamRelay stream_;
   std::vector<const Backend*> tried_;
   Tried failure_;                              // of the last try
+  int status_ = 0;                             // that the last backend answered; 0: none
+  bool faulted_ = false;                       // a try failed by the backend's own fault
+  bool handed_over_ = false;                   // another is to answer
   int denials_ = 0;                            // of backends that were asked to go on with the stream
   std::optional<wire::HttpResponse> refusal_;  // the last backend's that was one
   TokenUsage usage_;                           // of an answer that is no stream

@@ -41,6 +41,11 @@ enum Key : uint8_t {
   input,
   store,
   previous_response_id,
+  conversation,
+  prompt_cache_key,
+  safety_identifier,
+  user,
+  metadata,
   resume,
   key_count,
 };
@@ -59,6 +64,11 @@ constexpr std::array<std::string_view, key_count> keys = {"model",
                                                           "input",
                                                           "store",
                                                           "previous_response_id",
+                                                          "conversation",
+                                                          "prompt_cache_key",
+                                                          "safety_identifier",
+                                                          "user",
+                                                          "metadata",
                                                           resume_member};
 
 std::optional<Key> find_key(std::string_view name) {
@@ -116,6 +126,21 @@ void take(RequestOutline& outline, Key key, std::string_view value) {
     case previous_response_id:
       outline.previous_response_id = json_text(value).value_or("");
       break;
+    case conversation:
+      outline.conversation = value;
+      break;
+    case prompt_cache_key:
+      outline.prompt_cache_key = value;
+      break;
+    case safety_identifier:
+      outline.safety_identifier = value;
+      break;
+    case user:
+      outline.user = value;
+      break;
+    case metadata:
+      outline.metadata = value;
+      break;
     case resume:
     case key_count:
       break;
@@ -132,6 +157,13 @@ Error no_object(std::string_view body, size_t at) {
 }
 
 }  // namespace
+
+void RequestOutline::drop_views() {
+  for (std::string_view* view : {&tools, &system, &prompt, &model_value, &conversation, &prompt_cache_key,
+                                 &safety_identifier, &user, &metadata}) {
+    *view = {};
+  }
+}
 
 Result<RequestOutline> RequestOutline::read(std::string_view body) {
   RequestOutline outline;

@@ -28,7 +28,16 @@ struct RequestOutline {
   std::string_view system;       // `system` or `instructions`
   std::string_view prompt;       // `messages`, `prompt` or `input`
   std::string_view model_value;  // with its quotes
-  size_t closing_brace = 0;      // of the body
+  // What may tell which session it belongs to, likewise (session_key.hpp).
+  std::string_view conversation;
+  std::string_view prompt_cache_key;
+  std::string_view safety_identifier;
+  std::string_view user;
+  std::string_view metadata;
+  size_t closing_brace = 0;  // of the body
+
+  // For one that outlives the body.
+  void drop_views();
 
   // invalid_argument: the body is no JSON object, or holds twice what decides the route, or a member that is the
   // gateway's own to set.

@@ -33,6 +33,7 @@ json::object target_state(const TargetOptions& options, const ModelRoute::Target
           {"share", share},
           {"requests", state.requests},
           {"failed", state.failed},
+          {"handed_over", state.handed_over},
           {"ttft_seconds", quantiles(state.ttft)},
           {"itl_seconds", quantiles(state.itl)},
           {"output_tokens", quantiles(state.output_tokens)}};
@@ -77,12 +78,18 @@ json::object adaptive_state(ModelRoute& route) {
   const AdaptiveChoice::Counts counts = route.adaptive()->counts();
   const rollout::BanditOptions& options = route.adaptive()->bandit().options();
   const rollout::BanditState state = route.adaptive()->bandit().known();
+  const rollout::Bandit::Loss loss = route.adaptive()->bandit().average_loss();
+  const std::vector<double> available = route.adaptive()->available();
   json::array models;
   for (const rollout::BanditState::Model& model : state.models)
-    models.push_back({{"name", model.name}, {"ratings", model.quality.weight()}, {"answers", model.spending.weight()}});
+    models.push_back({{"name", model.name},
+                      {"ratings", model.quality.weight()},
+                      {"answers", model.spending.weight()},
+                      {"available", available[models.size()]}});
   return {{"reference", options.reference},
           {"method", options.method == rollout::Method::thompson ? "thompson" : "linucb"},
           {"quality_floor", options.quality_floor},
+          {"average_loss", {{"estimate", loss.estimate}, {"at_most", loss.at_most}}},
           {"decisions", counts.decisions},
           {"explored", counts.explored},
           {"ratings", counts.ratings},

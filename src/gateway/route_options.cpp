@@ -85,6 +85,10 @@ void describe_adaptive(base::ConfigSchema& schema, AdaptiveSection& o) {
            "and at most so much below the reference's; 1: no such limit")
       .between(0.0, 1.0);
   schema
+      .add("gateway.route.adaptive.max_average_loss", &o.max_average_loss,
+           "what all answers together may fall short of the reference's, on average; 1: no such limit")
+      .between(0.0, 1.0);
+  schema
       .add("gateway.route.adaptive.confidence", &o.confidence,
            "how sure that must be, in standard deviations: 1.645 is 95 %, 1.28 is 90 %")
       .between(0.0, 10.0);
@@ -102,9 +106,11 @@ void describe_adaptive(base::ConfigSchema& schema, AdaptiveSection& o) {
 void describe_route(base::ConfigSchema& schema, RouteOptions& o) {
   schema.add("gateway.route.model", &o.model, "the model that clients ask for").required();
   schema
-      .add("gateway.route.sticky", &o.sticky,
-           "whether all requests of a session (x-session-token) go to one version, or each by itself")
+      .add("gateway.route.sticky", &o.sticky, "whether all requests of a session go to one version, or each by itself")
       .words({"none", "session"});
+  schema.add("gateway.route.session", &o.session,
+             "where a request says which session it is of; the first that does counts: header:NAME, conversation "
+             "(Responses), prompt_cache_key, safety_identifier or user of the body");
   describe_canary(schema, o.canary);
   describe_mirror(schema, o.mirror);
   describe_adaptive(schema, o.adaptive);

@@ -62,6 +62,7 @@ struct AdaptiveSection {
   base::Duration latency_scale = std::chrono::seconds(30);
   double quality_floor = 0;
   double max_quality_loss = 1;
+  double max_average_loss = 1;
   double confidence = 1.645;
   double explore = 0.02;
   double keep = 1;
@@ -73,6 +74,9 @@ struct AdaptiveSection {
 struct RouteOptions {
   std::string model{};  // its name
   std::string sticky = "none";
+  // Where a request says which session it belongs to, the first that does: see session_key.hpp.
+  std::vector<std::string> session = {"header:x-session-token", "conversation", "prompt_cache_key", "safety_identifier",
+                                      "user"};
   std::vector<TargetOptions> targets{};
   CanarySection canary{};
   MirrorSection mirror{};

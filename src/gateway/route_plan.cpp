@@ -50,6 +50,18 @@ Result<size_t> find_target(const RouteOptions& route, const RoutePlan& plan, std
   return wrong(route, key, fmt::format("'{}' is none of its targets; they are {}", name, names_of(plan.targets)));
 }
 
+Result<void> plan_sessions(const RouteOptions& route, RoutePlan& plan) {
+  plan.sticky = route.sticky == "session";
+  if (plan.sticky && route.session.empty())
+    return wrong(route, "session", R"(it is empty, and sticky is "session"; name what makes requests one session)");
+  for (const std::string& text : route.session) {
+    auto source = parse_session_source(text);
+    if (!source) return wrong(route, "session", source.error().message());
+    plan.session_sources.push_back(*std::move(source));
+  }
+  return {};
+}
+
 Result<void> plan_targets(const RouteOptions& route, RoutePlan& plan) {
   if (route.targets.empty())
     return wrong(route, "target", "it has none; add a [[gateway.route.target]] for each version");
@@ -201,6 +213,7 @@ Result<void> plan_adaptive(const RouteOptions& route, RoutePlan& plan) {
                                           .latency_weight = o.latency_weight,
                                           .latency_scale = base::seconds(o.latency_scale)},
                                 .quality_floor = o.quality_floor,
+                                .max_average_loss = o.max_average_loss,
                                 .confidence = o.confidence,
                                 .explore = o.explore,
                                 .keep = o.keep};
@@ -220,7 +233,7 @@ Result<RoutePlan> plan_route(const RouteOptions& route) {
   if (route.model.empty()) return wrong(route, "model", "it is empty; name the model that clients ask for");
   RoutePlan plan;
   plan.name = route.model;
-  plan.sticky = route.sticky == "session";
+  TM_CHECK(plan_sessions(route, plan));
   TM_CHECK(plan_targets(route, plan));
   TM_CHECK(plan_mirror(route, plan));
   TM_CHECK(plan_canary(route, plan));

@@ -8,6 +8,7 @@
 
 #include "base/result.hpp"
 #include "gateway/route_options.hpp"
+#include "gateway/session_key.hpp"
 #include "rollout/bandit.hpp"
 #include "rollout/canary.hpp"
 #include "rollout/mirror_gate.hpp"
@@ -19,6 +20,7 @@ namespace tidemill::gateway {
 struct RoutePlan {
   std::string name;
   bool sticky = false;
+  std::vector<SessionSource> session_sources;
   std::vector<TargetOptions> targets;
   rollout::SplitOptions split;  // of all targets; weight 0 for those that get no traffic by weight
   // Of a canary; its name changes with all that makes it another rollout.

@@ -46,6 +46,7 @@ base::Result<void> check_numbers(const BanditOptions& options) {
   TM_CHECK(check_number("latency_scale", options.trade.latency_scale, 1e-6, kHuge));
   TM_CHECK(check_number("quality_floor", options.quality_floor, 0, 1));
   TM_CHECK(check_number("max_quality_loss", options.max_quality_loss, 0, kHuge));
+  TM_CHECK(check_number("max_average_loss", options.max_average_loss, 0, 1));
   TM_CHECK(check_number("confidence", options.confidence, 0, 10));
   TM_CHECK(check_number("explore", options.explore, 0, 1));
   TM_CHECK(check_number("optimism", options.optimism, 0, 100));
@@ -142,6 +143,47 @@ uint32_t Bandit::within_floor(const Views& views, double sign) const {
   return within;
 }
 
+// What all requests so far have lost against the reference, together with this one if `model` answers it (none: the
+// reference). The regressions at the sums of the features say it; those of different models are independent.
+Bandit::Loss Bandit::total_loss(const Features& features, size_t model) const {
+  const Ridge& reference = *arms_[reference_].quality;
+  Features elsewhere{};  // of all that the reference is not to answer
+  Loss loss;
+  double variance = 0;
+  for (size_t i = 0; i < arms_.size(); ++i) {
+    if (i == reference_) continue;
+    Features given = arms_[i].given;
+    for (size_t k = 0; k < kFeatures; ++k) {
+      if (i == model) given[k] += features[k];
+      elsewhere[k] += given[k];
+    }
+    loss.estimate += reference.mean(given) - arms_[i].quality->mean(given);
+    const double deviation = arms_[i].quality->deviation(given);
+    variance += deviation * deviation;
+  }
+  loss.at_most = loss.estimate + options_.confidence * std::hypot(std::sqrt(variance), reference.deviation(elsewhere));
+  return loss;
+}
+
+// The models with which the mean loss, this request's included, is within its limit.
+uint32_t Bandit::within_average(const Features& features) const {
+  constexpr uint32_t all = ~uint32_t{0};
+  if (options_.max_average_loss >= 1) return all;
+  uint32_t within = uint32_t{1} << reference_;
+  for (size_t i = 0; i < arms_.size(); ++i) {
+    const bool fits = total_loss(features, i).at_most <= options_.max_average_loss * (decided_ + 1);
+    if (i != reference_ && fits) within |= uint32_t{1} << i;
+  }
+  return within;
+}
+
+Bandit::Loss Bandit::average_loss() const {
+  const std::scoped_lock lock(mutex_);
+  if (decided_ <= 0) return {};
+  const Loss total = total_loss({}, reference_);
+  return {.estimate = total.estimate / decided_, .at_most = total.at_most / decided_};
+}
+
 // The method's own probabilities, before exploration.
 void Bandit::choose(const Views& views, uint32_t allowed, std::span<double> probabilities) const {
   std::array<double, kMostModels> means;
@@ -167,17 +209,39 @@ void Bandit::choose(const Views& views, uint32_t allowed, std::span<double> prob
   probabilities[models[best]] = 1;
 }
 
-Decision Bandit::decide(const Features& features, double uniform) const {
-  Views views;
-  {
-    const std::scoped_lock lock(mutex_);
-    view(features, views);
+Decision Bandit::decide(const Features& features, double uniform, std::span<const double> available) {
+  const std::scoped_lock lock(mutex_);
+  const Decision decision = decision_for(features, uniform, available);
+  decided_ = decided_ * options_.keep + 1;
+  for (size_t i = 0; i < arms_.size(); ++i) {
+    for (size_t k = 0; k < kFeatures; ++k)
+      arms_[i].given[k] = arms_[i].given[k] * options_.keep + (i == decision.model ? features[k] : 0);
   }
+  return decision;
+}
+
+Decision Bandit::would_decide(const Features& features, double uniform, std::span<const double> available) const {
+  const std::scoped_lock lock(mutex_);
+  return decision_for(features, uniform, available);
+}
+
+Decision Bandit::decision_for(const Features& features, double uniform, std::span<const double> available) const {
   Decision decision;
   decision.features = features;
-  decision.allowed = within_floor(views, -1);
-  const uint32_t candidates = decision.allowed | within_floor(views, 1);
+  Views views;
+  view(features, views);
+  for (size_t i = 0; i < std::min(available.size(), arms_.size()); ++i)
+    views.of[i].reward -= (1 - available[i]) * std::clamp(views.of[i].quality, 0.0, 1.0);
+  const uint32_t within = within_average(features);
+  decision.allowed = within_floor(views, -1) & within;
+  const uint32_t candidates = decision.allowed | (within_floor(views, 1) & within);
   choose(views, decision.allowed, decision.propensities);
+  draw(views, candidates, uniform, decision);
+  return decision;
+}
+
+// Mixes what is drawn evenly from `candidates` into the propensities, and draws by them.
+void Bandit::draw(const Views& views, uint32_t candidates, double uniform, Decision& decision) const {
   const double even = options_.explore / std::popcount(candidates);
   for (size_t i = 0; i < arms_.size(); ++i)
     decision.propensities[i] = (1 - options_.explore) * decision.propensities[i] + (is_in(candidates, i) ? even : 0);
@@ -191,7 +255,6 @@ Decision Bandit::decide(const Features& features, double uniform) const {
     left -= decision.propensities[i];
   }
   decision.explored = decision.model != best;
-  return decision;
 }
 
 void Bandit::learn_quality(const Features& features, size_t model, double quality) {

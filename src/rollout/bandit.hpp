@@ -44,6 +44,12 @@ struct BanditOptions {
   // Quality is 0 to 1.
   double quality_floor = 0;  // none
   double max_quality_loss = 1e9;
+  // Over all requests that this gateway has decided, the mean of what answers fall short of the reference's is known,
+  // at `confidence`, to be so much at most (1: no such limit). That is proven far sooner than a bound of each request,
+  // as the errors of single estimates even out, and while nothing is known, it allows as many tries as it could bear if
+  // they all failed (the conservative bandits of Wu et al., ICML 2016, and Kazerouni et al., NeurIPS 2017). Exploring
+  // keeps to it too.
+  double max_average_loss = 1;
   double confidence = 1.645;  // standard deviations below the estimate: 95 %, one-sided
   // The share of requests for which a model is drawn evenly from all that may be allowed, for all that is known. It
   // bounds the weights of offline estimates, and is how a model that is not allowed yet is learned about; without it,
@@ -61,6 +67,9 @@ struct Decision {
   std::array<double, kMostModels> propensities{};  // the probability with which each was chosen; the others' are 0
   uint32_t allowed = 1;                            // bit i: model i was allowed
   bool explored = false;                           // the model is not the one that is thought best, or was not allowed
+  // The model was not drawn: it answered in place of the one that was, which did not. What is heard of its answer is
+  // learned, and tells nothing of the policy that made the choice.
+  bool substitute = false;
 
   double propensity() const { return propensities[model]; }
 };
@@ -91,8 +100,11 @@ class Bandit {
   // Errors: invalid_argument, which names the option at fault.
   static base::Result<std::unique_ptr<Bandit>> create(BanditOptions options);
 
-  // `uniform`: a random number in [0, 1).
-  Decision decide(const Features& features, double uniform) const;
+  // `uniform`: a random number in [0, 1). `available`: for each model how likely it is to answer at all
+  // (availability.hpp), 1 if there are none; no answer is one of the quality 0. It is weighed and forbids nothing.
+  Decision decide(const Features& features, double uniform, std::span<const double> available = {});
+  // The same of a request that nobody is to answer: nothing is counted.
+  Decision would_decide(const Features& features, double uniform, std::span<const double> available = {}) const;
 
   // An answer of `model` to a request with these features had this quality (0 to 1; others are clamped): from a user's
   // feedback, or from how far a mirrored answer agrees with the reference's. May come at any time after the decision.
@@ -106,6 +118,14 @@ class Bandit {
     double reward;
   };
   Belief belief(const Features& features, size_t model) const;
+
+  // How much, on average, the answers to all requests that were decided here fall short of the reference's: as it is
+  // thought, and at most, at `confidence`.
+  struct Loss {
+    double estimate = 0;
+    double at_most = 0;
+  };
+  Loss average_loss() const;
 
   // What this gateway has learned itself, to be kept under its name in the shared store.
   BanditState state() const;
@@ -124,6 +144,7 @@ class Bandit {
     BanditState::Model peers;
     std::optional<Ridge> quality;
     std::optional<Ridge> spending;
+    Features given{};  // the sum of the features of all requests that it was to answer
   };
   struct Views;  // of all models, for one request
 
@@ -132,12 +153,17 @@ class Bandit {
   void fit_spending(Arm& arm);
   void view(const Features& features, Views& views) const;
   uint32_t within_floor(const Views& views, double sign) const;
+  Loss total_loss(const Features& features, size_t model) const;
+  uint32_t within_average(const Features& features) const;
+  Decision decision_for(const Features& features, double uniform, std::span<const double> available) const;
   void choose(const Views& views, uint32_t allowed, std::span<double> probabilities) const;
+  void draw(const Views& views, uint32_t candidates, double uniform, Decision& decision) const;
 
   const BanditOptions options_;
   size_t reference_ = 0;
   mutable std::mutex mutex_;
   std::vector<Arm> arms_;
+  double decided_ = 0;  // requests, of the weight that their features have in the sums
 };
 
 }  // namespace tidemill::rollout

@@ -124,6 +124,11 @@ void Canary::publish(double share) {
   published_.store((uint64_t{epoch_} << kShareBits) | static_cast<uint64_t>(scaled), std::memory_order_release);
 }
 
+bool Canary::running() const {
+  const auto share = static_cast<uint32_t>(published_.load(std::memory_order_acquire));
+  return share != 0 && share != UINT32_MAX;
+}
+
 Assignment Canary::assign(std::string_view key) const {
   const uint64_t published = published_.load(std::memory_order_acquire);
   const auto share = static_cast<uint32_t>(published);

@@ -100,6 +100,9 @@ class Canary {
 
   ~Canary();
 
+  // Whether it is neither promoted nor rolled back. Takes no lock.
+  bool running() const;
+
   // Where a session (or, where nothing is sticky, a request) goes. While the share grows, those that are with the
   // canary stay with it. `key` is hashed with the rollout's name.
   Assignment assign(std::string_view key) const;

@@ -16,9 +16,10 @@ std::string_view to_string(Check check);
 
 // One answered (or failed) request. A quantity that was not measured, or does not apply, is 0.
 struct Observation {
-  // A 4xx or 5xx, a reset, a timeout, an answer that breaks the protocol. Clients' own faults are among them, since a
-  // version may also refuse what the other takes: they meet both versions alike, so they prove nothing and only cost
-  // time. Their hanging up is not observed at all. Nothing but this is taken from a failed request.
+  // A 5xx, a reset, a timeout, an answer that breaks the protocol, in any try, whatever came of the request elsewhere;
+  // or a refusal (4xx) of what the other version takes. What either would refuse is the client's fault, and is not
+  // observed at all, nor is a client's hanging up: a few clients who ask nothing right, and whose sessions stay with
+  // one version, would else be evidence against it. Nothing but this is taken from a failed request.
   bool failed = false;
   double ttft = 0;           // seconds to the first token, as the client saw it
   double itl = 0;            // seconds between tokens, the mean of this answer's

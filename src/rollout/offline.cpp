@@ -53,7 +53,7 @@ Policy always(size_t model) {
 
 Policy policy_of(const Bandit& bandit) {
   return [&bandit](const Features& features, std::span<double> probabilities) {
-    const Decision decision = bandit.decide(features, 0);
+    const Decision decision = bandit.would_decide(features, 0);
     std::copy_n(decision.propensities.begin(), probabilities.size(), probabilities.begin());
   };
 }

@@ -57,7 +57,8 @@ base::json::value to_json(const Decision& decision) {
           {"model", static_cast<int64_t>(decision.model)},
           {"propensities", base::json::array(decision.propensities.begin(), decision.propensities.end())},
           {"allowed", static_cast<int64_t>(decision.allowed)},
-          {"explored", decision.explored}};
+          {"explored", decision.explored},
+          {"substitute", decision.substitute}};
 }
 
 namespace {
@@ -97,7 +98,9 @@ base::Result<Decision> decision_from_json(const base::json::value& value) {
   const int64_t model = integer_in(*object, "model");
   if (model < 0 || model >= static_cast<int64_t>(kMostModels)) return invalid("wants a 'model' from 0 to 7");
   decision.model = static_cast<size_t>(model);
-  if (!(decision.propensity() > 0 && decision.propensity() <= 1))
+  const auto* substitute = object->if_contains("substitute");
+  decision.substitute = substitute != nullptr && substitute->is_bool() && substitute->get_bool();
+  if (!decision.substitute && !(decision.propensity() > 0 && decision.propensity() <= 1))
     return invalid("wants a propensity above 0 and at most 1 of its model");
   const int64_t allowed = integer_in(*object, "allowed");
   if (allowed < 0 || allowed >= int64_t{1} << kMostModels) return invalid("wants a set 'allowed' of 8 models");

@@ -59,16 +59,20 @@ Result<std::optional<KeptResponse>> read_response(SessionStore& store, std::stri
   if (response == nullptr || items == nullptr || !response->is_object() || !items->is_array()) {
     return std::optional<KeptResponse>();  // an item, whose id is no response's
   }
-  return std::optional(KeptResponse{response->get_object(), items->get_array()});
+  KeptResponse kept{.response = response->get_object(), .items = items->get_array()};
+  const json::value* session = object->if_contains("session");
+  if (session != nullptr && session->is_string()) kept.session = session->get_string();
+  return std::optional(std::move(kept));
 }
 
-std::vector<Record> records_of(const json::object& response, json::array items) {
+std::vector<Record> records_of(const json::object& response, json::array items, std::string_view session) {
   const std::string id(response.at("id").get_string());
   name_items(id, items);
   std::vector<Record> records;
   for (const json::value& item : response.at("output").get_array())
     records.push_back({std::string(item.at("id").get_string()), json::serialize(item)});
-  const json::object whole{{"response", response}, {"items", std::move(items)}};
+  json::object whole{{"response", response}, {"items", std::move(items)}};
+  if (!session.empty()) whole["session"] = session;
   records.push_back({id, json::serialize(whole)});
   return records;
 }

@@ -15,10 +15,12 @@
 namespace tidemill::session {
 
 // A record of a response is {"response": ..., "items": [...]}, the items being those of its input with all that came
-// before. An item is kept under its id as well, for references to it.
+// before, and where its gateway has chosen a version for the conversation, also "session": what it was chosen by. An
+// item is kept under its id as well, for references to it.
 struct KeptResponse {
   base::json::object response;
   base::json::array items;
+  std::string session{};
 
   // What a following response's input begins with: the items, then the output.
   base::json::array conversation() const;
@@ -28,8 +30,9 @@ struct KeptResponse {
 base::Result<std::optional<KeptResponse>> read_response(SessionStore& store, std::string_view tenant,
                                                         std::string_view id);
 
-// What to put into the store for a complete response. Items without an id get one.
-std::vector<Record> records_of(const base::json::object& response, base::json::array items);
+// What to put into the store for a complete response. Items without an id get one. `session` as above; empty: none.
+std::vector<Record> records_of(const base::json::object& response, base::json::array items,
+                               std::string_view session = {});
 
 // The response and its output's items. Whether there was one.
 base::Result<bool> forget_response(SessionStore& store, std::string_view tenant, std::string_view id);

@@ -70,6 +70,21 @@ TEST_F(Queueing, SparePlacesAreForOthers) {
   EXPECT_EQ(admission.state().running, 8U);
 }
 
+// In a flood whose requests take far less than they might, who begins now has the next turn.
+TEST_F(Queueing, WhoBeginsInAFloodIsNext) {
+  Admission admission({.slots = 4, .spare = 0, .longest_wait = minutes(10)});
+  std::vector<uint64_t> flood;
+  flood.reserve(100);
+  for (int i = 0; i < 100; ++i)
+    flood.push_back(submit(admission, "flood", 2000));
+  for (size_t i = 0; i < 40; ++i)
+    admission.finish(flood[i], 10, now_);
+  submit(admission, "z");
+  EXPECT_EQ(decided_.back(), "waits");
+  admission.finish(flood[40], 10, now_);
+  EXPECT_EQ(decided_.back(), "goes");
+}
+
 TEST_F(Queueing, ManyTenantsUseEveryPlace) {
   Admission admission({.slots = 8, .spare = 0.25});
   for (const char* tenant : {"a", "b", "c", "d"}) {

@@ -46,6 +46,40 @@ TEST(FairQueue, WhoCameLateNeedNotWaitForAFlood) {
   EXPECT_EQ(order(queue), "vvvffff");
 }
 
+// Answers are mostly shorter than the most that was asked for, so a flood's virtual time goes forth with each start and
+// back with each end. Who comes in between begins where the flood is, not where it had been thought to be.
+TEST(FairQueue, AFloodThatCostsLessThanEstimatedDelaysNobody) {
+  for (const std::string newcomer : {"a", "v"}) {  // before and after the flood by name
+    FairQueue queue;
+    uint64_t id = 0;
+    for (int i = 0; i < 200; ++i)
+      queue.push({.id = ++id, .tenant = "f", .cost = 1000});
+    std::vector<QueueEntry> running;
+    for (int i = 0; i < 16; ++i)
+      running.push_back(*queue.pop(start));
+    for (const QueueEntry& entry : running)
+      queue.correct(entry, 10);
+    for (int i = 0; i < 2; ++i)
+      queue.push({.id = ++id, .tenant = newcomer, .cost = 100});
+    EXPECT_EQ(queue.pop(start)->tenant, newcomer);
+    EXPECT_EQ(queue.pop(start)->tenant, "f");
+    EXPECT_EQ(queue.pop(start)->tenant, newcomer);
+  }
+}
+
+// The estimate is wrong the other way: who waits has been served more than the latest start tells.
+TEST(FairQueue, AFloodThatCostsMoreThanEstimatedGainsNothing) {
+  FairQueue queue;
+  uint64_t id = 0;
+  for (int i = 0; i < 20; ++i)
+    queue.push({.id = ++id, .tenant = "f", .cost = 10});
+  const auto first = queue.pop(start);
+  queue.correct(*first, 1000);
+  for (int i = 0; i < 5; ++i)
+    queue.push({.id = ++id, .tenant = "v", .cost = 200});
+  EXPECT_EQ(order(queue).substr(0, 6), "vvvvvf");
+}
+
 TEST(FairQueue, IdlenessEarnsNoCredit) {
   FairQueue queue;
   uint64_t id = 0;

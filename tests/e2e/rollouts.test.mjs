@@ -61,12 +61,15 @@ async function state(route) {
   return (await fetch(`${gateway.url}/rollouts/${route}`)).json();
 }
 
-// Asks, some at a time, until the rollout has ended.
+// Asks, some at a time, and is answered well each time, until the rollout has ended.
 async function rollOut(route) {
   const targets = new Set();
   for (let round = 0; round < 500; ++round) {
     const answers = await Promise.all(Array.from({ length: 8 }, (_, i) => ask(route, 8 * round + i, { stream: i % 2 === 0 })));
-    for (const { target } of answers) targets.add(target);
+    for (const { status, target, text } of answers) {
+      assert.equal(status, 200, text);
+      targets.add(target);
+    }
     const { canary } = await state(route);
     if (canary.phase !== 'running') return { canary, targets };
   }
@@ -85,8 +88,11 @@ test('a canary that does no worse is promoted', async () => {
   assert.equal(await gateway.metric('tidemill_gateway_route_share{route="good",target="v2"}'), 1);
 });
 
-test('a canary that fails is rolled back by itself', async () => {
-  const { canary } = await rollOut('bad');
+test('a canary that fails is rolled back by itself, and no client notices', async () => {
+  const { canary, targets } = await rollOut('bad');
+  assert.deepEqual([...targets], ['v1'], 'its model is one that its server refuses, so the other version has answered all');
+  const { targets: [, second] } = await state('bad');
+  assert.ok(second.failed > 0 && second.failed === second.handed_over, JSON.stringify(second));
   assert.equal(canary.phase, 'rolled_back', JSON.stringify(canary));
   assert.equal(canary.reason, 'error_rate');
   for (let i = 0; i < 8; ++i) {

@@ -88,6 +88,20 @@ TEST_F(GatewayEdges, PathsThatServersReadDifferentlyReachNobody) {
   EXPECT_EQ(backend.received().front().path, "/v1/embeddings%23x");
 }
 
+// A signal to reload may come at any time.
+TEST_F(GatewayEdges, WhatHasStoppedIsNotReloaded) {
+  ScriptedBackend& backend = add_backend([](const Received&) { return Script{.bytes = answer}; });
+  start();
+  EXPECT_TRUE(gateway->stop(std::chrono::seconds(5)));
+  const auto reloaded = gateway->reload(options);
+  ASSERT_FALSE(reloaded);
+  EXPECT_EQ(reloaded.error().code(), base::ErrorCode::unavailable);
+  gateway->look();
+  gateway->drain();
+  EXPECT_TRUE(gateway->stop(std::chrono::seconds(5)));
+  EXPECT_TRUE(backend.received().empty());
+}
+
 // However steadily a request drips, it ends, and no backend hears of it.
 TEST_F(GatewayEdges, SlowRequestsAreEnded) {
   ScriptedBackend& backend = add_backend([](const Received&) { return Script{.bytes = answer}; });

@@ -121,6 +121,12 @@ TEST_F(RouteOptionsFile, WhatIsWrongIsNamed) {
               "two targets are named 'code'");
   expect_part(load("[[gateway.route]]\nmodel='code'\n[[gateway.route.target]]\nweight=0\n"), "one must be above");
   expect_part(load("[[gateway.route]]\nmodel='code'\nsticky='tenant'\n[[gateway.route.target]]\n"), "session");
+  expect_part(load("[[gateway.route]]\nmodel='code'\nsticky='session'\nsession=[]\n[[gateway.route.target]]\n"),
+              "name what makes requests one session");
+  expect_part(load("[[gateway.route]]\nmodel='code'\nsession=['x-user']\n[[gateway.route.target]]\n"),
+              "'x-user' names no session; write \"header:NAME\"");
+  expect_part(load("[[gateway.route]]\nmodel='code'\nsession=['header:a b']\n[[gateway.route.target]]\n"),
+              "names no session");
   expect_part(load("[[gateway.route]]\nmodel='code'\n[[gateway.route.target]]\nheaders=['a b: c']\n"),
               "names no header; write \"x-version: beta\"");
   expect_part(error_of("[gateway.route.canary]\ntarget = 'v3'\n"), "'v3' is none of its targets; they are v1, v2");

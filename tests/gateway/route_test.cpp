@@ -5,67 +5,13 @@
 #include <gtest/gtest.h>
 
 #include "base/json.hpp"
-#include "gateway/fleet_fixture.hpp"
+#include "gateway/route_fixture.hpp"
 #include "temporary_folder.hpp"
 
 namespace tidemill::test {
 namespace {
 
-namespace json = base::json;
 using namespace std::chrono_literals;
-
-const std::string question = R"({"model":"code","messages":[{"role":"user","content":"hi"}]})";
-const std::string answer =
-    http_answer(200, "application/json",
-                R"({"id":"chatcmpl-1","choices":[{"message":{"content":"tide"}}],"usage":{"completion_tokens":5}})");
-
-std::string models(const std::string& name) {
-  return R"({"data":[{"id":")" + name + R"("}]})";
-}
-
-// More requests than any rollout of these tests takes.
-constexpr int plenty = 6000;
-
-class Route : public FleetFixture {
- protected:
-  // A route "code" to the models "v1" and "v2", each at a backend of its own.
-  void add_two_versions(ScriptedBackend::Answer of_v1 = say_answer, ScriptedBackend::Answer of_v2 = say_answer) {
-    v1 = &add_backend(std::move(of_v1), models("v1"));
-    v2 = &add_backend(std::move(of_v2), models("v2"));
-    options.routes.push_back({.model = "code", .targets = {{.name = "stable", .model = "v1"}, {.model = "v2"}}});
-  }
-  static Script say_answer(const Received&) { return Script{.bytes = answer}; }
-
-  wire::HttpResponse ask(wire::Headers headers = {}) {
-    return post("/v1/chat/completions", question, std::move(headers));
-  }
-  json::value route_state() {
-    const auto body = base::parse_json(get("/rollouts/code").body);
-    EXPECT_TRUE(body);
-    return body ? *body : json::value();
-  }
-  std::string phase() { return std::string(route_state().at("canary").at("phase").as_string()); }
-  // A canary whose limits no difference in speed of a test's machine can reach.
-  void add_canary() {
-    gateway::CanarySection& canary = options.routes.front().canary;
-    canary.target = "v2";
-    canary.steps = {"20%", "50%"};
-    canary.min_requests = 20;
-    canary.max_error_increase = 0.3;
-    canary.max_ttft_ratio = canary.max_itl_ratio = canary.max_length_ratio = 100;
-  }
-  // Asks until the rollout has ended; what phase it is in then.
-  std::string roll_out() {
-    for (int i = 0; i < plenty; ++i) {
-      (void)ask();
-      if (i % 50 == 49 && phase() != "running") break;
-    }
-    return phase();
-  }
-
-  ScriptedBackend* v1 = nullptr;
-  ScriptedBackend* v2 = nullptr;
-};
 
 TEST_F(Route, AsksForTheModelOfTheTarget) {
   add_two_versions();
@@ -191,7 +137,7 @@ TEST_F(Route, AFailingCanaryIsRolledBack) {
   add_canary();
   options.routes.front().canary.max_error_increase = 0.05;
   start();
-  EXPECT_EQ(roll_out(), "rolled_back");
+  EXPECT_EQ(roll_out(), "rolled_back");  // and no client has noticed
   EXPECT_EQ(route_state().at("canary").at("reason"), "error_rate");
   EXPECT_EQ(metric("tidemill_gateway_route_share{route=\"code\",target=\"v2\"}"), 0);
   for (int i = 0; i < 20; ++i)
@@ -251,7 +197,7 @@ class Mirror : public Route {
   json::value wait_for_pairs(int64_t count) {
     const auto until = std::chrono::steady_clock::now() + patience;
     while (std::chrono::steady_clock::now() < until) {
-      const json::value report = mirror_state().at("report");
+      json::value report = mirror_state().at("report");
       if (report.at("pairs").to_number<int64_t>() >= count) return report;
     }
     ADD_FAILURE() << "the pairs were not compared";

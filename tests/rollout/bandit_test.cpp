@@ -236,6 +236,93 @@ TEST(Bandit, ExploresWhatTheFloorForbidsNoMoreThanItSays) {
   EXPECT_EQ(bandit->decide(x, 0.5).propensities[0], 0);  // known to be bad
 }
 
+// A model that does not answer is worth nothing while that lasts; what is known of its quality stays as it is, and the
+// floor allows no other for it.
+TEST(Bandit, ChoosesLessWhatIsNotThere) {
+  BanditOptions options = two_models();
+  options.explore = 0;
+  const auto bandit = made(options);
+  const Features x = features_of({.prompt_tokens = 100});
+  for (int i = 0; i < 500; ++i) {
+    bandit->learn_quality(x, 0, 0.9);
+    bandit->learn_quality(x, 1, 0.9);
+    bandit->learn_spending(x, 0, 0, 1);
+    bandit->learn_spending(x, 1, options.trade.cost_scale, 1);
+  }
+  EXPECT_GT(bandit->decide(x, 0.5).propensities[0], 0.95) << "as good, and costs nothing";
+  const std::array half_gone = {0.5, 1.0};
+  const Decision decision = bandit->decide(x, 0.5, half_gone);
+  EXPECT_LT(decision.propensities[0], 0.05);
+  EXPECT_NEAR(decision.propensities[0] + decision.propensities[1], 1, 1e-12);
+  EXPECT_NEAR(bandit->belief(x, 0).quality, 0.9, 0.01);
+  const std::array nearly_there = {0.99, 1.0};
+  EXPECT_GT(bandit->decide(x, 0.5, nearly_there).propensities[0], 0.9);
+
+  options.quality_floor = 0.95;
+  const auto strict = made(options);
+  strict->restore(bandit->state());
+  const std::array no_reference = {1.0, 0.0};
+  EXPECT_EQ(strict->decide(x, 0.5, no_reference).model, 1U);
+}
+
+// What all answers together fall short by is bounded from the first request on: while nothing is known, by trying so
+// seldom that it could be borne if every try were worth nothing.
+TEST(Bandit, KeepsTheAverageLossWithinItsLimit) {
+  BanditOptions options = two_models();
+  options.max_average_loss = 0.02;
+  options.explore = 0.5;
+  const auto bandit = made(options);
+  const Features x = features_of({.prompt_tokens = 100});
+  simulation::ModelWorkload workload(21);
+  for (int i = 0; i < 300; ++i)
+    bandit->learn_quality(x, 1, workload.uniform() < 0.9 ? 1 : 0);
+  int tried = 0;
+  for (int i = 0; i < 1'000; ++i) {
+    const Decision decision = bandit->decide(x, workload.uniform());
+    EXPECT_TRUE(decision.allowed >> 1 & 1) << "the reference is always allowed";
+    tried += decision.model == 0 ? 1 : 0;
+    EXPECT_LE(bandit->average_loss().at_most, 0.02 + 1e-9);
+  }
+  EXPECT_GT(tried, 5) << "but some tries there are";
+  EXPECT_LE(tried, 40) << "each of which may have lost half of what an answer is worth, or more";
+  // Once it is known that the other is as good, it gets what it is worth.
+  for (int i = 0; i < 3'000; ++i)
+    bandit->learn_quality(x, 0, workload.uniform() < 0.9 ? 1 : 0);
+  for (int i = 0; i < 3'000; ++i)
+    bandit->learn_quality(x, 1, workload.uniform() < 0.9 ? 1 : 0);
+  int answered = 0;
+  for (int i = 0; i < 1'000; ++i)
+    answered += bandit->decide(x, workload.uniform()).model == 0 ? 1 : 0;
+  EXPECT_GT(answered, 200);
+}
+
+// The bound is a quantile of the loss by the regressions: drawn as such, at the features of what was decided.
+TEST(Bandit, TheAverageLossIsThatOfTheRegressions) {
+  BanditOptions options = simulation::workload_options();
+  options.confidence = 2;
+  const auto bandit = made(options);
+  teach(*bandit, 31, 600);
+  simulation::ModelWorkload workload(32);
+  std::array<Features, 3> sums{};
+  constexpr int kRequests = 200;
+  double estimate = 0;
+  for (int i = 0; i < kRequests; ++i) {
+    const Features x = workload.next().features;
+    const size_t model = bandit->decide(x, workload.uniform()).model;
+    estimate += bandit->belief(x, kBig).quality - bandit->belief(x, model).quality;
+    for (size_t k = 0; k < kFeatures; ++k)
+      sums[model][k] += x[k];
+  }
+  EXPECT_NEAR(bandit->average_loss().estimate, estimate / kRequests, 1e-9);
+  Features elsewhere{};
+  for (size_t k = 0; k < kFeatures; ++k)
+    elsewhere[k] = sums[kSmall][k] + sums[kMedium][k];
+  const double deviation =
+      std::hypot(bandit->belief(sums[kSmall], kSmall).deviation, bandit->belief(sums[kMedium], kMedium).deviation,
+                 bandit->belief(elsewhere, kBig).deviation);
+  EXPECT_NEAR(bandit->average_loss().at_most, (estimate + 2 * deviation) / kRequests, 1e-9);
+}
+
 TEST(Bandit, StatesOfSeveralGatewaysAddUp) {
   const BanditOptions options = simulation::workload_options();
   const auto one = made(options);
@@ -395,6 +482,15 @@ TEST(PendingDecisions, TravelAsJson) {
     EXPECT_EQ(back->allowed, decision.allowed);
     EXPECT_EQ(back->explored, decision.explored);
   }
+  Decision other = decision;
+  other.model = 1 - decision.model;
+  other.propensities[other.model] = 0;
+  EXPECT_FALSE(decision_from_json(to_json(other))) << "it cannot have been drawn";
+  other.substitute = true;
+  const auto substitute = decision_from_json(to_json(other));
+  ASSERT_TRUE(substitute) << substitute.error().to_string();
+  EXPECT_TRUE(substitute->substitute);
+  EXPECT_EQ(substitute->model, other.model);
   auto bad = to_json(decision);
   bad.as_object()["model"] = 8;
   EXPECT_FALSE(decision_from_json(bad));

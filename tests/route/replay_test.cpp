@@ -36,8 +36,30 @@ TEST(Replay, ServesOneRequestAfterAnother) {
   EXPECT_EQ(single_cache_hits(trace, 0), 1000 + 99);
   EXPECT_NEAR(report.ttft_mean, (1.55 + 0.55 + 0.501) / 3, 1e-9);
   EXPECT_DOUBLE_EQ(report.imbalance, 1);
+  EXPECT_DOUBLE_EQ(report.imbalance_of_all, 1);
+  EXPECT_DOUBLE_EQ(report.imbalance_of_open, 1);
   // 30 tokens at 30 a second, of which each takes as long as 4 of a prompt's.
   EXPECT_NEAR(report.utilisation * 240, 1.55 + 0.55 + 2 * 30 * 4 / 1000.0, 1e-6);
+}
+
+// In turn at two backends, one at a time: whenever anything is open, it is at one of them; and one has the most work.
+TEST(Replay, MeasuresBalanceInSeveralWays) {
+  Trace trace{.name = "turns", .block_tokens = 100, .requests = {}, .blocks = {}};
+  for (uint64_t i = 0; i < 5; ++i) {
+    trace.blocks.push_back({10 * i + 1, 10 * i + 2});
+    trace.requests.push_back({.at = 60 * static_cast<double>(i),
+                              .prompt_tokens = i % 2 == 0 ? 3000 : 1000,
+                              .output_tokens = 1,
+                              .blocks = &trace.blocks.back()});
+  }
+  Fleet two = fleet(2, 1000, 1'000'000, trace);
+  for (Hardware& hardware : two.hardware)
+    hardware.overhead_seconds = 0;
+  const auto policy = round_robin(two);
+  const Report report = replay(trace, two, *policy);
+  EXPECT_DOUBLE_EQ(report.imbalance, 2);
+  EXPECT_DOUBLE_EQ(report.imbalance_of_open, 2);
+  EXPECT_NEAR(report.imbalance_of_all, 6 / 4.0, 1e-9) << "until the last arrival 3 + 3 seconds of work, and 1 + 1";
 }
 
 TEST(Replay, ACacheHoldsWhatWasUsedLast) {
