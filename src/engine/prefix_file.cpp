@@ -192,6 +192,7 @@ Result<void> check_prefix_path(const std::filesystem::path& path) {
 Result<int64_t> write_prefix_file(const std::filesystem::path& path, std::string_view identity, const KvBlocks& blocks,
                                   const tensor::KvCache& cache) {
   const std::vector<PrefixTree::Entry> entries = blocks.cached_entries();
+  if (entries.empty()) return 0;  // an older file, perhaps another server's, is worth more
   std::map<std::string_view, int64_t> tenants;
   std::vector<std::string_view> names;
   for (const PrefixTree::Entry& entry : entries) {

@@ -27,7 +27,7 @@ base::Result<bool> is_foreign_to_prefixes(const std::filesystem::path& path);
 base::Result<void> check_prefix_path(const std::filesystem::path& path);
 
 // Both as Engine::save_prefixes and restore_prefixes. The file replaces an older one when it is whole, and may be read
-// by its owner alone.
+// by its owner alone; with nothing to keep, none is written.
 base::Result<int64_t> write_prefix_file(const std::filesystem::path& path, std::string_view identity,
                                         const KvBlocks& blocks, const tensor::KvCache& cache);
 base::Result<int64_t> read_prefix_file(const std::filesystem::path& path, std::string_view identity, KvBlocks& blocks,

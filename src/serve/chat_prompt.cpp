@@ -9,8 +9,8 @@
 #include <fmt/core.h>
 
 #include "base/utf8.hpp"
-#include "grammar/json_string.hpp"
 #include "chat/spelling.hpp"
+#include "grammar/json_string.hpp"
 #include "grammar/notation.hpp"
 
 namespace tidemill::serve {

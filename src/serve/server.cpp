@@ -86,10 +86,15 @@ struct Server::Impl {
 
   Result<void> warm_up(const Serving& serving, const std::function<bool()>& cancelled) {
     const ServeOptions& options = service.options();
-    if (!options.prefix_cache) return {};
+    if (!options.prefix_cache) {
+      const bool wanted = !options.prefix_file.empty() || !options.preload.empty();
+      if (wanted) base::log::warn("engine.prefix_cache is off: engine.preload and engine.prefix_file have no effect");
+      return {};
+    }
     if (!options.prefix_file.empty()) {
-      TM_TRY(keeps_prefixes, check_prefix_file(options.prefix_file));
-      if (keeps_prefixes) restore_prefixes(*serving.engine, *serving.model, options.prefix_file);
+      TM_TRY(const PrefixFileUse use, check_prefix_file(options.prefix_file));
+      keeps_prefixes = use == PrefixFileUse::read_and_kept;
+      if (use != PrefixFileUse::none) restore_prefixes(*serving.engine, *serving.model, options.prefix_file);
     }
     if (options.preload.empty()) return {};
     TM_TRY(const std::vector<SharedPrefix> prefixes,

@@ -13,8 +13,8 @@
 
 #include "base/begun_json.hpp"
 #include "base/checksum.hpp"
-#include "grammar/json_string.hpp"
 #include "chat/spelling.hpp"
+#include "grammar/json_string.hpp"
 #include "wire/openai_tools.hpp"
 
 namespace tidemill::serve {

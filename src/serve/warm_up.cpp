@@ -164,18 +164,21 @@ Result<std::string> prefix_identity(const LoadedModel& model) {
                      base::version());
 }
 
-Result<bool> check_prefix_file(const fs::path& path) {
+Result<PrefixFileUse> check_prefix_file(const fs::path& path) {
   TM_TRY(const bool foreign, engine::is_foreign_to_prefixes(path));
   if (foreign) {
     base::log::warn(
         "'{}' is no file of prefixes: it is left as it is, and prefixes are neither taken from it nor kept; "
         "give --prefix-file another path",
         path.string());
-    return false;
+    return PrefixFileUse::none;
   }
   auto writable = engine::check_prefix_path(path);
-  if (!writable) return std::move(writable).error().with_param("engine.prefix_file");
-  return true;
+  if (writable) return PrefixFileUse::read_and_kept;
+  std::error_code fault;
+  if (!fs::exists(path, fault)) return std::move(writable).error().with_param("engine.prefix_file");
+  base::log::warn("the prefixes of this run will not be kept in '{}': {}", path.string(), writable.error().to_string());
+  return PrefixFileUse::read;
 }
 
 void restore_prefixes(engine::Engine& engine, const LoadedModel& model, const fs::path& path) {
@@ -188,8 +191,7 @@ void restore_prefixes(engine::Engine& engine, const LoadedModel& model, const fs
   if (restored) {
     base::log::info("restored {} blocks of prefixes from '{}'", *restored, path.string());
   } else {
-    base::log::warn("the prefixes kept by an earlier run are not used, and those of this run will replace them: {}",
-                    restored.error().to_string());
+    base::log::warn("the prefixes kept by an earlier run are not used: {}", restored.error().to_string());
   }
 }
 
@@ -198,7 +200,9 @@ void save_prefixes(engine::Engine& engine, const LoadedModel& model, const fs::p
     TM_TRY(const std::string identity, prefix_identity(model));
     return engine.save_prefixes(path, identity);
   }();
-  if (saved) {
+  if (saved && *saved == 0) {
+    base::log::info("there are no prefixes to keep; '{}' stays as it was", path.string());
+  } else if (saved) {
     base::log::info("kept {} blocks of prefixes in '{}'", *saved, path.string());
   } else {
     base::log::error("the prefixes could not be kept: {}", saved.error().to_string());

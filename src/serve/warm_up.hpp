@@ -36,13 +36,16 @@ base::Result<void> preload(engine::Engine& engine, const std::vector<SharedPrefi
 // What the content of KV blocks depends on, besides their tokens.
 base::Result<std::string> prefix_identity(const LoadedModel& model);
 
-// Whether the prefix cache can be kept at `path`. Where something else stands there, it cannot, and the log warns: a
-// file that is not ours is left as it is, for its path may have been mistyped. Error, with param "engine.prefix_file":
-// no file can be made there.
-base::Result<bool> check_prefix_file(const std::filesystem::path& path);
+enum class PrefixFileUse : uint8_t { none, read, read_and_kept };
+
+// What the file at `path` is good for; the log warns where that is not all. A file that is not ours is good for nothing
+// and left as it is, for its path may have been mistyped; one that is there where none can be written is read. Error,
+// with param "engine.prefix_file": there is none, and none can be made.
+base::Result<PrefixFileUse> check_prefix_file(const std::filesystem::path& path);
 
 // Takes back and keeps the prefix cache, at a path that was found fit. A file that is absent is nothing to speak of;
-// one that cannot be used is ignored with a warning; one that cannot be written is an error in the log.
+// one that cannot be used is ignored with a warning; one that cannot be written is an error in the log. Where there is
+// nothing to keep, an older file stays.
 void restore_prefixes(engine::Engine& engine, const LoadedModel& model, const std::filesystem::path& path);
 void save_prefixes(engine::Engine& engine, const LoadedModel& model, const std::filesystem::path& path);
 

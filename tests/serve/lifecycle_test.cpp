@@ -22,6 +22,10 @@ using test::parse_object;
 const std::string endless =
     R"({"prompt":"import os\n","max_tokens":4000,"temperature":0,"ignore_eos":true,"stream":true})";
 
+// Of more tokens than a block of the cache holds.
+const std::string long_prompt =
+    R"({"prompt":"import os, sys, re, json\nfor a, b in zip([1, 2, 3], [4, 5, 6]):\n  print(a + b)\n","max_tokens":1})";
+
 bool all_blocks_back(engine::Engine& engine) {
   const engine::EngineStats stats = engine.stats();
   return stats.running == 0 && stats.waiting == 0 && stats.kv_blocks_free + stats.kv_blocks_cached == stats.kv_blocks;
@@ -177,11 +181,31 @@ TEST(PrefixFile, ReplacesWhatIsItsOwnOrEmpty) {
     auto options = test::small_options();
     options.prefix_file = path.string();
     test::LiveServer live(options);
+    EXPECT_EQ(live.client().post("/v1/completions", long_prompt).status, 200);
     EXPECT_TRUE(live.server().stop(std::chrono::seconds(30)));
     const std::string kept = *base::read_file(path);
     EXPECT_TRUE(kept.starts_with("TMPREFIX"));
     EXPECT_NE(kept, content);
   }
+}
+
+TEST(PrefixFile, StaysWhereThereIsNothingToKeep) {
+  const test::TemporaryFolder folder;
+  auto options = test::small_options();
+  options.prefix_file = (folder.path() / "prefixes").string();
+  {
+    test::LiveServer live(options);
+    EXPECT_EQ(live.client().post("/v1/completions", long_prompt).status, 200);
+    EXPECT_TRUE(live.server().stop(std::chrono::seconds(30)));
+  }
+  const std::string kept = *base::read_file(options.prefix_file);
+  EXPECT_TRUE(kept.starts_with("TMPREFIX"));
+  options.kv_type = "int8";
+  {
+    test::LiveServer other(options);
+    EXPECT_TRUE(other.server().stop(std::chrono::seconds(30)));
+  }
+  EXPECT_EQ(*base::read_file(options.prefix_file), kept);
 }
 
 TEST(PrefixFile, StopsTheStartWhereNoneCanBeMade) {
