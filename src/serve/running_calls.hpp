@@ -2,7 +2,7 @@
 #pragma once
 
 #include <atomic>
-#include <cstddef>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -40,16 +40,18 @@ class RunningCalls {
   };
 
   // `wake` is called, from any thread, when the call has been cancelled; it may be called after the call has ended.
-  // Several calls may have one name.
+  // Several calls may have one name. One whose cancellation has overtaken it, as it may on another connection, is
+  // cancelled from the beginning.
   Running begin(std::string name, std::function<void()> wake);
-  // Cancels the calls of that name that run; gives their number.
-  size_t cancel(const std::string& name);
+  // Cancels the calls of that name that run, or, if there are none, the next one.
+  void cancel(const std::string& name);
 
  private:
   void end(const std::string& name, const std::shared_ptr<Entry>& entry);
 
-  std::mutex mutex_;  // guards the entries
+  std::mutex mutex_;  // guards all of the below
   Entries entries_;
+  std::deque<std::string> early_;  // names cancelled that no call had; the oldest go first
 };
 
 }  // namespace tidemill::serve

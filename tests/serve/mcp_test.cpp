@@ -110,7 +110,7 @@ TEST_F(Mcp, ACancelledRequestEnds) {
   const std::string session = new_session(live_->client());
   auto running = begin(*live_, generate(7, 4000), session);
   test::wait_until([&] { return live_->engine().stats().running == 1; }, "the request to run");
-  for (const std::string_view other : {"8", "\"7\"", "null"})
+  for (const std::string_view other : {"8", "\"7\"", "null", "[7]"})
     EXPECT_EQ(client_.post("/mcp", cancel(other), in(session)).status, 202);
   EXPECT_EQ(client_.post("/mcp", cancel("7"), in(session)).status, 202);
   const auto response = running.get();
@@ -119,6 +119,20 @@ TEST_F(Mcp, ACancelledRequestEnds) {
   EXPECT_EQ(response.body, "");
   test::wait_until([&] { return live_->engine().idle(); }, "the engine to be idle");
   EXPECT_EQ(client_.post("/mcp", cancel("7"), in(session)).status, 202);  // too late, and no harm
+}
+
+// Messages come on connections of their own.
+TEST_F(Mcp, ACancellationMayOvertakeItsRequest) {
+  const std::string session = new_session(live_->client());
+  EXPECT_EQ(client_.post("/mcp", cancel("3"), in(session)).status, 202);
+  EXPECT_NE(client_.post("/mcp", generate(4, 8), in(session)).body, "");
+  EXPECT_EQ(client_.post("/mcp", generate(3, 4000), in(session)).body, "");
+  EXPECT_NE(client_.post("/mcp", generate(3, 8), in(session)).body, "");
+  // Only so many are remembered.
+  for (int id = 100; id < 165; ++id)
+    EXPECT_EQ(client_.post("/mcp", cancel(std::to_string(id)), in(session)).status, 202);
+  EXPECT_NE(client_.post("/mcp", generate(100, 8), in(session)).body, "");
+  EXPECT_EQ(client_.post("/mcp", generate(101, 8), in(session)).body, "");
 }
 
 TEST_F(Mcp, NobodyCancelsTheRequestsOfOthers) {
