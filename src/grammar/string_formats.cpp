@@ -258,7 +258,7 @@ const Patterns& patterns() {
     for (const char* version : {"1", "2", "3", "4", "5", "6", "7", "8"})
       parts.emplace(std::string("uuid") + version, uuid(version));
     for (auto& [name, pattern] : parts)
-      pattern = "^" + pattern + "$";
+      pattern.insert(0, "^").append("$");
     return parts;
   }();
   return all;

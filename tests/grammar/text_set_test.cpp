@@ -65,6 +65,7 @@ TEST(TextSets, OfFiftyThousandValuesAreMatched) {
   const test::Vocabulary vocabulary(test::small_vocabulary({"a", "ab", "zz", "q", "{\"", "city", "\":", "\"}"}));
   for (const std::vector<std::string>& values : {random_words(50'000, 12), [] {
                                                    std::vector<std::string> numbered;
+                                                   numbered.reserve(50'000);
                                                    for (int i = 0; i < 50'000; ++i)
                                                      numbered.push_back(fmt::format("value-{}", i));
                                                    return numbered;
