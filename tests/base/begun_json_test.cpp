@@ -17,7 +17,7 @@ TEST(BegunJson, KeepsWhatIsComplete) {
   EXPECT_EQ(begun(R"({"a": "x", "b)"), R"({"a":"x"})");
   EXPECT_EQ(begun(R"({"a": "x", "b")"), R"({"a":"x"})");
   EXPECT_EQ(begun(R"({"a": "x", "b":)"), R"({"a":"x"})");
-  EXPECT_EQ(begun(R"({"a": {"b": [1, {"c": "d\"}, "e)"), R"({"a":{"b":[1,{"c":"d\\"}]}})");
+  EXPECT_EQ(begun(R"({"a": {"b": [1, {"c": "d\"}, "e)"), R"({"a":{"b":[1,{"c":"d\"}, "}]}})");
   EXPECT_EQ(begun(R"({"a": [)"), R"({"a":[]})");
   EXPECT_EQ(begun(R"({"a": 12)"), "{}") << "more digits may follow";
   EXPECT_EQ(begun(R"({"a": 12 )"), R"({"a":12})");

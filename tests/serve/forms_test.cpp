@@ -182,7 +182,8 @@ TEST(FormsAndTools, StrictToolsStayStrictUnderAForm) {
   }
   FormatServer llama("llama3_json");
   const std::string bare = R"({"name": "f", "parameters": {"y": 2}})";
-  EXPECT_TRUE(llama.answer(tools(false) + rather(bare) + only(bare)).starts_with(" +f{"));
+  const std::string loose = llama.answer(tools(false) + rather(bare) + only(bare));
+  EXPECT_NE(loose.find(" +f{"), std::string::npos) << loose;
   EXPECT_EQ(llama.answer(tools(true) + rather(bare) + only(bare)), bare + " (stop)")
       << "calls begin with their tag then";
 }
