@@ -282,7 +282,9 @@ ChatPrompt::ChatPrompt(const text::Tokenizer& tokenizer, const std::string& sour
   traits_ = template_->probe();
   format_ = chat::recognise(*template_, source);
   takes_parallel_calls_ = renders_calls(*this, 2) || !renders_calls(*this, 1);
-  knows_developer_ = source.find("developer") != std::string::npos;
+  // As a word of the template's own, not as a part of one, such as a token's name.
+  knows_developer_ =
+      source.find("'developer'") != std::string::npos || source.find("\"developer\"") != std::string::npos;
   if (renders_reasoning(*this, reasoning_key_, "")) return;
   for (const std::string_view key : {"thinking", "reasoning"}) {
     if (!renders_reasoning(*this, key, "")) continue;

@@ -61,6 +61,7 @@ Result<json::array> parse_tool_calls(const JsonFields& message, const json::arra
       return fields.unsupported("type", fmt::format("calls of type \"{}\" are not supported, only \"function\" is",
                                                     base::utf8::prefix(*type, 40)));
     }
+    (*call)["type"] = "function";
     TM_TRY(const json::object* called, fields.object("function"));
     if (called == nullptr) {
       return fields.invalid(
@@ -88,8 +89,10 @@ Result<json::object> parse_message(const JsonFields& message, const json::object
   json::object parsed = source;
   TM_TRY(parsed["content"], parse_content(message));
   TM_TRY(const json::array* calls, message.array("tool_calls"));
-  if (calls != nullptr) {
+  if (calls != nullptr && !calls->empty()) {
     TM_TRY(parsed["tool_calls"], parse_tool_calls(message, *calls));
+  } else {
+    parsed.erase("tool_calls");  // none, which templates would ask for the first of
   }
   if (*role == "function" && parsed["content"].is_null()) parsed["content"] = "";
   const bool may_be_empty = *role == "assistant";

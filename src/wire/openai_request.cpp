@@ -140,13 +140,15 @@ Result<void> refuse_unsupported(const JsonFields& fields) {
     std::string_view name;
     std::string_view why;
   };
-  constexpr std::array<Field, 3> refused = {{
+  constexpr std::array<Field, 4> refused = {{
       {"audio", "audio output is not supported"},
       {"web_search_options", "web search is not supported"},
       {"suffix", "insertion before a suffix is not supported"},
+      {"json_schema", "a schema is asked for by 'response_format' or 'guided_json'"},
   }};
   for (const Field& field : refused) {
-    if (fields.find(field.name) != nullptr) return fields.unsupported(field.name, field.why);
+    const json::value* asked = fields.find(field.name);
+    if (asked != nullptr && *asked != "") return fields.unsupported(field.name, field.why);
   }
   TM_TRY(const json::array* modalities, fields.array("modalities"));
   if (modalities != nullptr && *modalities != json::array{"text"}) {
@@ -187,6 +189,10 @@ Result<void> parse_common(const JsonFields& fields, GenerateRequest& request) {
   request.skip_special_tokens = skip_special.value_or(true);
   TM_TRY(const auto n, fields.integer("n", 1, 128));
   request.n = static_cast<int>(n.value_or(1));
+  TM_TRY(const auto best_of, fields.integer("best_of", 1, 128));
+  if (best_of && *best_of != request.n) {
+    return fields.unsupported("best_of", "choosing the best of several is not supported; use 'n'");
+  }
   TM_TRY(const auto priority, fields.integer("priority", -max_int, max_int));
   request.priority = static_cast<int>(priority.value_or(0));
   return parse_streaming(fields, request);
@@ -288,10 +294,6 @@ Result<GenerateRequest> parse_completion_request(std::string_view body) {
   request.top_logprobs = static_cast<int>(logprobs.value_or(0));
   TM_TRY(const auto echo, fields.boolean("echo"));
   request.echo = echo.value_or(false);
-  TM_TRY(const auto best_of, fields.integer("best_of", 1, 128));
-  if (best_of && *best_of != request.n) {
-    return fields.unsupported("best_of", "choosing the best of several is not supported; use 'n'");
-  }
   return request;
 }
 

@@ -20,8 +20,8 @@ namespace json = base::json;
 namespace {
 
 constexpr size_t max_tools = 1024;
-constexpr size_t max_name = 64;
-constexpr std::string_view name_rule = "1 to 64 letters, digits, '_', '-' or '.'";
+constexpr size_t max_name = 128;  // Anthropic's, with room for the names of MCP tools; OpenAI takes 64
+constexpr std::string_view name_rule = "1 to 128 letters, digits, '_', '-' or '.'";
 
 Error invalid(std::string_view path, std::string message) {
   return Error(ErrorCode::invalid_argument, std::move(message)).with_param(std::string(path));
@@ -40,6 +40,17 @@ Result<Tool> parse_tool(const JsonFields& entry) {
   return parse_function(JsonFields(*object, entry.path("function")));
 }
 
+Result<OutputFormat> parse_schema(const JsonFields& fields, std::string_view name) {
+  OutputFormat output;
+  output.kind = OutputFormat::Kind::json_schema;
+  output.param = fields.path(name);
+  output.schema = *fields.find(name);
+  if (!output.schema.is_object() && !output.schema.is_bool()) {
+    return fields.mismatch(name, "a JSON Schema", output.schema);
+  }
+  return output;
+}
+
 // {"type": "json_schema", "json_schema": {"name", "schema", "strict"}} and its simpler kin.
 Result<OutputFormat> parse_response_format(const json::object& object) {
   const JsonFields format(object, "response_format");
@@ -50,6 +61,8 @@ Result<OutputFormat> parse_response_format(const json::object& object) {
   }
   if (*type == "text") return output;
   if (*type == "json_object") {
+    // llama.cpp's takes a schema here.
+    if (format.find("schema") != nullptr) return parse_schema(format, "schema");
     output.kind = OutputFormat::Kind::json_object;
     return output;
   }
@@ -58,7 +71,6 @@ Result<OutputFormat> parse_response_format(const json::object& object) {
         "type", fmt::format("'response_format.type' must be \"text\", \"json_object\" or \"json_schema\", not \"{}\"",
                             base::utf8::prefix(*type, 40)));
   }
-  output.kind = OutputFormat::Kind::json_schema;
   TM_TRY(const json::object* wrapped, format.object("json_schema"));
   if (wrapped == nullptr) {
     return format.invalid("json_schema", "'response_format.json_schema' is required: an object with 'schema'");
@@ -68,33 +80,30 @@ Result<OutputFormat> parse_response_format(const json::object& object) {
   if (name && !is_tool_name(*name)) {
     return inner.invalid("name", fmt::format("'response_format.json_schema.name' must be {}", name_rule));
   }
-  output.name = name.value_or("");
-  const json::value* schema = inner.find("schema");
-  if (schema == nullptr) {
+  if (inner.find("schema") == nullptr) {
     return inner.invalid("schema", "'response_format.json_schema.schema' is required: a JSON Schema");
   }
-  if (!schema->is_object() && !schema->is_bool()) return inner.mismatch("schema", "a JSON Schema", *schema);
-  output.schema = *schema;
-  output.param = "response_format.json_schema.schema";
-  return output;
+  TM_TRY(OutputFormat held, parse_schema(inner, "schema"));
+  held.name = name.value_or("");
+  return held;
 }
 
 Result<OutputFormat> parse_guided(const JsonFields& fields, std::string_view name, OutputFormat::Kind kind) {
   OutputFormat output;
   output.kind = kind;
   output.param = fields.path(name);
+  if (kind == OutputFormat::Kind::json_object) {
+    TM_TRY(const auto wanted, fields.boolean(name));
+    return wanted.value_or(false) ? output : OutputFormat();
+  }
   if (kind == OutputFormat::Kind::json_schema) {
-    const json::value* schema = fields.find(name);
-    output.schema = *schema;
-    if (schema->is_string()) {  // vLLM takes the schema as text too
-      auto parsed = base::parse_json(std::string_view(schema->get_string()));
-      if (!parsed) return std::move(parsed).error().wrap(output.param).with_param(output.param);
-      output.schema = std::move(*parsed);
-    }
-    if (!output.schema.is_object() && !output.schema.is_bool()) {
-      return fields.mismatch(name, "a JSON Schema", output.schema);
-    }
-    return output;
+    const json::value& schema = *fields.find(name);
+    if (!schema.is_string()) return parse_schema(fields, name);
+    auto parsed = base::parse_json(std::string_view(schema.get_string()));  // vLLM takes the schema as text too
+    if (!parsed) return std::move(parsed).error().wrap(output.param).with_param(output.param);
+    output.schema = std::move(*parsed);
+    if (output.schema.is_object() || output.schema.is_bool()) return output;
+    return fields.mismatch(name, "a JSON Schema", output.schema);
   }
   if (kind == OutputFormat::Kind::choice) {
     TM_TRY(const json::array* array, fields.array(name));
@@ -242,13 +251,17 @@ Result<OutputFormat> parse_output_format(const JsonFields& fields) {
     std::string_view name;
     Kind kind;
   };
-  constexpr std::array<Field, 5> guided = {{{"guided_json", Kind::json_schema},
+  constexpr std::array<Field, 6> guided = {{{"guided_json", Kind::json_schema},
+                                            {"guided_json_object", Kind::json_object},
                                             {"guided_regex", Kind::regex},
                                             {"guided_choice", Kind::choice},
                                             {"guided_grammar", Kind::grammar},
                                             {"grammar", Kind::grammar}}};
-  constexpr std::array<Field, 4> structured = {
-      {{"json", Kind::json_schema}, {"regex", Kind::regex}, {"choice", Kind::choice}, {"grammar", Kind::grammar}}};
+  constexpr std::array<Field, 5> structured = {{{"json", Kind::json_schema},
+                                                {"json_object", Kind::json_object},
+                                                {"regex", Kind::regex},
+                                                {"choice", Kind::choice},
+                                                {"grammar", Kind::grammar}}};
 
   OutputFormat output;
   std::string given;  // the field that asked for a form
@@ -271,6 +284,13 @@ Result<OutputFormat> parse_output_format(const JsonFields& fields) {
   TM_TRY(const json::object* object, fields.object("structured_outputs"));
   if (object != nullptr) {
     const JsonFields inner(*object, fields.path("structured_outputs"));
+    for (const auto& [name, value] : *object) {
+      const auto knows = [name = std::string_view(name)](const Field& field) { return field.name == name; };
+      if (value.is_null() || std::ranges::any_of(structured, knows)) continue;
+      return inner.unsupported(name, fmt::format("'{}' is not supported, only json, json_object, regex, choice and "
+                                                 "grammar are",
+                                                 inner.path(base::utf8::prefix(name, 40))));
+    }
     for (const Field& field : structured) {
       if (inner.find(field.name) == nullptr) continue;
       TM_CHECK(take(parse_guided(inner, field.name, field.kind), inner.path(field.name)));

@@ -10,7 +10,7 @@
 
 namespace tidemill::wire {
 
-// A name that tools and schemas may have: 1 to 64 letters, digits, '_', '-' or '.'.
+// A name that tools and schemas may have: 1 to 128 letters, digits, '_', '-' or '.'.
 bool is_tool_name(std::string_view name);
 
 // A function's "name", which must be there, "description", "parameters" and "strict".

@@ -80,7 +80,8 @@ TEST_F(ChatPrompts, BeginOfSequenceIsNotDoubled) {
 TEST_F(ChatPrompts, DeveloperIsSystemUnlessTheTemplateKnowsIt) {
   const array messages{object{{"role", "developer"}, {"content", "be brief"}}};
   EXPECT_EQ(with("{{ messages[0].role }}").render(messages)->text, "system");
-  EXPECT_EQ(with("{# knows developer #}{{ messages[0].role }}").render(messages)->text, "developer");
+  EXPECT_EQ(with("{# knows 'developer' #}{{ messages[0].role }}").render(messages)->text, "developer");
+  EXPECT_EQ(with("{% set token = '<|developer_start|>' %}{{ messages[0].role }}").render(messages)->text, "system");
 }
 
 TEST_F(ChatPrompts, VariablesReachTheTemplateButCannotReplaceTheMessages) {

@@ -312,8 +312,11 @@ TEST(ChatRequest, TakesCallsOfFunctionsInMessages) {
   EXPECT_EQ(fault_of(R"({"role":"assistant","function_call":"f"})"), "messages[1].function_call");
   EXPECT_EQ(fault_of(R"({"role":"assistant","function_call":{"name":"f"}})"), "messages[1].function_call.arguments");
   EXPECT_EQ(fault_of(R"({"role":"assistant","function_call":{"arguments":"{}"}})"), "messages[1].function_call.name");
-  EXPECT_EQ(fault_of(R"({"role":"assistant","function_call":{"name":"f","arguments":"{}"},"tool_calls":[]})"),
+  EXPECT_EQ(fault_of(R"({"role":"assistant","function_call":{"name":"f","arguments":"{}"},
+                         "tool_calls":[{"function":{"name":"f"}}]})"),
             "messages[1].function_call");
+  EXPECT_EQ(fault_of(R"({"role":"assistant","function_call":{"name":"f","arguments":"{}"},"tool_calls":[]})"),
+            "(none)");
 }
 
 TEST(ChatRequest, TakesTools) {
@@ -385,6 +388,29 @@ TEST(ChatRequest, NamesTheFaultOfATool) {
   EXPECT_EQ(chat_fault(chat(R"("tools":[)" + one + R"(],"tool_choice":{"function":{"name":"put"}})")), "tool_choice");
 }
 
+// As clients send back what they have got: without calls, or with calls of the one type that there is.
+TEST(ChatRequest, TakesMessagesWithoutCallsForWhatTheyAre) {
+  for (const std::string_view none : {"[]", "null"}) {
+    const auto parsed = parse_chat_request(
+        R"({"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b","tool_calls":)" +
+        std::string(none) + R"(}],"continue_final_message":true})");
+    ASSERT_TRUE(parsed) << parsed.error().to_string();
+    EXPECT_EQ(parsed->answer_begins, "b");
+  }
+  const auto parsed = parse_chat_request(
+      R"({"messages":[{"role":"assistant","content":null,"tool_calls":[{"id":"a","function":{"name":"f"}}]}]})");
+  ASSERT_TRUE(parsed) << parsed.error().to_string();
+  EXPECT_EQ(parsed->messages.at(0).at("tool_calls").at(0).at("type"), "function");
+}
+
+TEST(ChatRequest, TakesNamesOf128Characters) {
+  const auto named = [](size_t length) {
+    return chat(R"("tools":[{"type":"function","function":{"name":")" + std::string(length, 'm') + R"("}}])");
+  };
+  EXPECT_EQ(chat_fault(named(128)), "(none)");
+  EXPECT_EQ(chat_fault(named(129)), "tools");
+}
+
 TEST(ChatRequest, TakesEveryFormOfOutput) {
   using Kind = OutputFormat::Kind;
   const auto kind = [](std::string_view more) { return parse_chat_request(chat(more))->output.kind; };
@@ -393,6 +419,14 @@ TEST(ChatRequest, TakesEveryFormOfOutput) {
   EXPECT_EQ(kind(R"("guided_choice":["a","b"])"), Kind::choice);
   EXPECT_EQ(kind(R"("grammar":"root ::= \"a\"")"), Kind::grammar);
   EXPECT_EQ(kind(R"("structured_outputs":{"json":{}})"), Kind::json_schema);
+  EXPECT_EQ(kind(R"("structured_outputs":{"json_object":true,"regex":null})"), Kind::json_object);
+  EXPECT_EQ(kind(R"("structured_outputs":{"json_object":false})"), Kind::text);
+  EXPECT_EQ(kind(R"("guided_json_object":true)"), Kind::json_object);
+  EXPECT_EQ(kind(R"("response_format":{"type":"json_object","schema":{"type":"null"}})"), Kind::json_schema);
+  EXPECT_EQ(chat_fault(chat(R"("structured_outputs":{"structural_tag":{}})")), "structured_outputs.structural_tag");
+  EXPECT_EQ(chat_fault(chat(R"("json_schema":{})")), "json_schema");
+  EXPECT_EQ(chat_fault(chat(R"("best_of":2)")), "best_of");
+  EXPECT_EQ(chat_fault(chat(R"("best_of":1,"suffix":"")")), "(none)");
   const auto schema = parse_chat_request(
       chat(R"("response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{"type":"null"}}})"));
   ASSERT_TRUE(schema);
