@@ -147,6 +147,10 @@ TEST_F(LifecycleTest, AThousandIdleConnections) {
 }
 
 TEST_F(LifecycleTest, OutOfFileDescriptors) {
+#ifdef __SANITIZE_ADDRESS__
+  GTEST_SKIP() << "UndefinedBehaviorSanitizer makes a pipe to see whether an object can be read, and takes it for "
+                  "damaged where there is no descriptor left";
+#endif
   // accept() reserves a descriptor before it looks whether anyone waits, so the count below holds only while the server
   // does not try. With one thread an answer to `before`, asked for once `waiting` was let in, shows that it is done
   // trying.
