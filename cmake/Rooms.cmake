@@ -21,9 +21,11 @@ set(TIDEMILL_ROOM_serve base tensor text grammar chat model observe engine wire 
 set(TIDEMILL_ROOM_gateway base observe route rollout wire session access)
 set(TIDEMILL_ROOM_cli base tensor text grammar chat model observe engine route rollout wire session access serve gateway)
 
-# tidemill_room(<name> SOURCES <file>... [USES <room>...] [LINKS <library>...] [LINKS_PUBLIC <library>...])
+# tidemill_room(<name> SOURCES <file>... [ALONE <file>...] [USES <room>...] [LINKS <library>...] [LINKS_PUBLIC <library>...])
+# ALONE: sources that are not compiled in one batch with others (TIDEMILL_UNITY), since their unnamed namespaces have
+# names that others have too.
 function(tidemill_room name)
-  cmake_parse_arguments(ROOM "" "" "SOURCES;USES;LINKS;LINKS_PUBLIC" ${ARGN})
+  cmake_parse_arguments(ROOM "" "" "SOURCES;ALONE;USES;LINKS;LINKS_PUBLIC" ${ARGN})
   if(NOT DEFINED TIDEMILL_ROOM_${name})
     message(FATAL_ERROR "room '${name}' is not in the table of cmake/Rooms.cmake")
   endif()
@@ -39,6 +41,10 @@ function(tidemill_room name)
 
   add_library(tidemill_${name} STATIC ${ROOM_SOURCES})
   add_library(tidemill::${name} ALIAS tidemill_${name})
+  set_target_properties(tidemill_${name} PROPERTIES UNITY_BUILD ${TIDEMILL_UNITY} UNITY_BUILD_BATCH_SIZE 5)
+  if(ROOM_ALONE)
+    set_source_files_properties(${ROOM_ALONE} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
+  endif()
   target_include_directories(tidemill_${name} PUBLIC ${view})
   foreach(used IN LISTS ROOM_USES)
     target_link_libraries(tidemill_${name} PUBLIC tidemill::${used})
