@@ -8,6 +8,8 @@
 
 #include <fmt/format.h>
 
+#include "grammar/look_ahead_patterns.hpp"
+#include "grammar/named_formats.hpp"
 #include "grammar/schema_reader.hpp"
 #include "grammar/schema_reading.hpp"
 #include "grammar/string_formats.hpp"
@@ -203,8 +205,13 @@ base::Result<void> SchemaReader::read_size(Reading& reading, const std::shared_p
 base::Result<void> SchemaReader::read_pattern(Reading& reading, const std::shared_ptr<Frame>& frame,
                                               std::string_view keyword, const json::value& value) {
   if (!value.is_string()) return invalid(frame->node, keyword, "must be a string");
-  add_pattern(reading.shape.strings,
-              {std::string(value.get_string()), document_.child(frame->node, keyword, value), ""});
+  const PlainPattern* plain = without_look_ahead(value.get_string());
+  StringPattern pattern{std::string(value.get_string()), document_.child(frame->node, keyword, value), ""};
+  if (plain != nullptr) {
+    pattern.source = plain->pattern;
+    pattern.format = plain->format;
+  }
+  add_pattern(reading.shape.strings, std::move(pattern));
   return {};
 }
 
@@ -231,13 +238,17 @@ base::Result<void> SchemaReader::read_format(Reading& reading, const std::shared
     hold_to(reading.shape, *range, frame->node);
     return {};
   }
-  if (is_any_text(name) || loose_formats_) return {};
-  if (named && !is_standard_format(name)) return {};
-  return unsupported(
-      frame->node, keyword,
-      fmt::format("\"{}\" is {}; held to are {}: give one of them, a pattern, or no format", name,
-                  is_standard_format(name) ? "a format that cannot be held to" : "no format that is known",
-                  known_formats()));
+  if (is_any_text(name) || named) return {};
+  if (const std::string_view pattern = named_format_pattern(name); !pattern.empty()) {
+    add_pattern(reading.shape.strings,
+                {std::string(pattern), document_.child(frame->node, keyword, value), std::string(name)});
+    return {};
+  }
+  if (loose_formats_) return {};
+  return unsupported(frame->node, keyword,
+                     fmt::format("\"{}\" is no format that is known; held to are {}: give one of them, a pattern, or "
+                                 "no format",
+                                 name, known_formats()));
 }
 
 // prefixItems and items, and what they were before 2020-12: items with an array, and additionalItems.

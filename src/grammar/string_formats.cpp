@@ -10,6 +10,8 @@
 
 #include <fmt/format.h>
 
+#include "grammar/named_formats.hpp"
+
 namespace tidemill::grammar {
 namespace {
 
@@ -53,6 +55,26 @@ std::string hostname() {
 std::string email() {
   const std::string atom = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~\\-]{1,64}";
   return atom + "(?:\\." + atom + "){0,9}@(?:" + label(62) + "\\.){1,7}" + label(62);
+}
+
+// Letters past ASCII that RFC 5892 lets stand in any label, without the scripts that are written to the left: of Latin,
+// Greek and Cyrillic the small ones, kana, Hangul, Han; for use in a class.
+const std::string domain_letters =
+    "\\u00DF-\\u00F6\\u00F8-\\u00FF\\u03B1-\\u03C9\\u0430-\\u045F\\u3041-\\u3096\\u30A1-\\u30FA\\u4E00-\\u9FA5"
+    "\\uAC00-\\uD7A3";
+
+// RFC 5890: up to four labels, of ASCII without doubled hyphens (which are reserved), or of up to ten characters, so
+// that as an A-label they have room.
+std::string idn_hostname(std::string_view count) {
+  const std::string part = "(?:[A-Za-z0-9](?:-?[A-Za-z0-9]){0,30}|[a-z0-9" + domain_letters + "]{1,10})";
+  return fmt::format("{0}(?:\\.{0}){1}", part, count);
+}
+
+// RFC 6531's dot-atoms of ASCII, or up to sixteen letters and digits of any of the alphabets above.
+std::string idn_email() {
+  const std::string atom = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~\\-]{1,64}";
+  return fmt::format("(?:{0}(?:\\.{0}){{0,9}}|[A-Za-z0-9{1}]{{1,16}})@{2}", atom, domain_letters,
+                     idn_hostname("{1,3}"));
 }
 
 const std::string ipv4_address =
@@ -146,6 +168,41 @@ class References {
 // RFC 6901.
 const std::string json_pointer = "(?:/(?:[^~/]|~[01])*)*";
 
+// Characters of ECMA-262's regular expressions (with the u flag) that stand for themselves outside of a class, and what
+// has a backslash before it inside and outside of one.
+const std::string regex_character = "[^\\u0000-\\u001F\\u007F\\u2028\\u2029\\^$\\\\.*+?()\\[\\]{}|]";
+const std::string regex_escape =
+    R"(\\(?:[dDwWsStnrfv\^$\\.*+?()\[\]{}|/]|x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|[pP]\{(?:L[lu]?|Nd?|P|S|Z)\}))";
+
+// A class, whose ranges are of small letters, of capitals or of digits.
+std::string regex_class() {
+  std::string members;
+  for (const std::string_view letters : {"abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "0123456789"}) {
+    for (const char first : letters)
+      members += fmt::format("{0}-[{0}-{1}]|", first, letters.back());
+  }
+  members += "[^\\u0000-\\u001F\\u007F\\u2028\\u2029\\\\\\[\\]\\^\\-]|\\\\[b\\-]|" + regex_escape;
+  return fmt::format("\\[\\^?(?:-?(?:{})+-?|-)\\]", members);
+}
+
+// Regular expressions of ECMA-262 (with the u flag) whose groups nest no deeper than `depth`. Without names of groups,
+// back-references, most properties and code points past U+FFFF as escapes; counts have two digits.
+std::string regex_pattern(int depth) {
+  const std::string count =
+      "(?:[*+?]|\\{(?:[0-9]|[1-9][0-9]),?\\}|\\{(?:[01],[1-9]|2,[2-9]|3,[3-9]|[0-9],[1-9][0-9])\\})\\??";
+  const std::string atom = fmt::format("(?:{}|\\.|{}|{})", regex_character, regex_escape, regex_class());
+  std::string parts = fmt::format("{}(?:{})?|[\\^$|]|\\\\[bB]", atom, count);
+  if (depth > 0) {
+    const std::string inner = regex_pattern(depth - 1);
+    parts += fmt::format("|\\((?:(?:\\?:)?{0}\\)(?:{1})?|\\?<?[=!]{0}\\))", inner, count);
+  }
+  return "(?:" + parts + ")*";
+}
+
+std::string regex_within(size_t most) {
+  return fmt::format("(?:(?:{}|\\.)[*+?]?|\\\\[dDwWsS.]){{0,{}}}", regex_character, most / 2);
+}
+
 // RFC 6570, of ASCII, without dots in names and the operators that it reserves.
 std::string uri_template() {
   const std::string name = "(?:[A-Za-z0-9_]|%[0-9A-Fa-f]{2})+(?::[1-9][0-9]{0,3}|\\*)?";
@@ -207,8 +264,9 @@ std::string relative_json_pointer_within(size_t most) {
 std::string pattern_within(std::string_view format, size_t most) {
   const bool international = format.starts_with("iri");
   const References references(international ? iri_characters() : "");
-  if (format == "hostname") return hostname_within(most);
-  if (format == "email") return email_within(most);
+  if (format == "hostname" || format == "idn-hostname") return hostname_within(most);
+  if (format == "email" || format == "idn-email") return email_within(most);
+  if (format == "regex") return regex_within(most);
   if (format == "uri" || format == "iri") return most < 9 ? "" : references.absolute_within(most);
   if (format == "uri-reference" || format == "iri-reference") return references.relative_within(most);
   if (format == "uri-template") return uri_template_within(most);
@@ -223,7 +281,7 @@ std::string pattern_within(std::string_view format, size_t most) {
 
 std::string format_pattern_within(std::string_view format, size_t most) {
   const std::string pattern = pattern_within(format, most);
-  return pattern.empty() ? pattern : "^" + pattern + "$";
+  return pattern.empty() ? named_format_pattern_within(format, most) : "^" + pattern + "$";
 }
 
 namespace {
@@ -240,7 +298,9 @@ const Patterns& patterns() {
         {"date-time", full_date() + "T" + full_time},
         {"duration", duration()},
         {"email", email()},
+        {"idn-email", idn_email()},
         {"hostname", hostname()},
+        {"idn-hostname", idn_hostname("{0,3}")},
         {"ipv4", ipv4_address},
         {"ipv6", ipv6()},
         {"uuid", uuid("")},
@@ -254,6 +314,7 @@ const Patterns& patterns() {
         {"relative-json-pointer", "(?:0|[1-9][0-9]{0,8})(?:#|" + json_pointer + ")"},
         {"base64", base64("*")},
         {"byte", base64("*")},
+        {"regex", regex_pattern(2)},
     };
     for (const char* version : {"1", "2", "3", "4", "5", "6", "7", "8"})
       parts.emplace(std::string("uuid") + version, uuid(version));
@@ -289,18 +350,9 @@ const Ranges& ranges() {
   return all;
 }
 
-constexpr std::array<std::string_view, 19> standard = {
-    "date-time", "date",          "time", "duration",     "email",        "idn-email",
-    "hostname",  "idn-hostname",  "ipv4", "ipv6",         "uri",          "uri-reference",
-    "iri",       "iri-reference", "uuid", "uri-template", "json-pointer", "relative-json-pointer",
-    "regex"};
-constexpr std::array<std::string_view, 3> any_text = {"password", "binary", "path"};
+constexpr std::array<std::string_view, 5> any_text = {"password", "binary", "path", "file-path", "directory-path"};
 
 }  // namespace
-
-bool is_standard_format(std::string_view format) {
-  return std::find(standard.begin(), standard.end(), format) != standard.end();
-}
 
 std::string_view format_pattern(std::string_view format) {
   const auto found = patterns().find(format);
@@ -320,6 +372,8 @@ const std::string& known_formats() {
   static const std::string names = [] {
     std::vector<std::string_view> known(any_text.begin(), any_text.end());
     for (const auto& [name, pattern] : patterns())
+      known.push_back(name);
+    for (const std::string_view name : named_formats())
       known.push_back(name);
     for (const auto& [name, range] : ranges())
       known.push_back(name);

@@ -126,19 +126,44 @@ test('bounds of 64 bits hold to the digit', async (t) => {
   assert.ok(outputs > schemas);
 });
 
-test("formats of zod's own are held to by their patterns", async () => {
+test("formats of zod's own are held to", async () => {
   const fields = {
     url: z.url(), uuid: z.uuidv4(), email: z.email(), base64: z.base64(), base64url: z.base64url(), nanoid: z.nanoid(),
-    cuid2: z.cuid2(), ulid: z.ulid(), ipv4: z.ipv4(), cidr: z.cidrv4(), date: z.iso.date(), datetime: z.iso.datetime(),
-    time: z.iso.time(), e164: z.e164(), int32: z.int32(), lower: z.string().lowercase().max(20), kind: z.enum(['a', 'b']),
+    cuid: z.cuid(), cuid2: z.cuid2(), ulid: z.ulid(), xid: z.xid(), ksuid: z.ksuid(), ipv4: z.ipv4(), ipv6: z.ipv6(), cidr: z.cidrv4(),
+    cidr6: z.cidrv6(), mac: z.mac(), hex: z.hex(), guid: z.guid(), date: z.iso.date(), datetime: z.iso.datetime(), time: z.iso.time(),
+    duration: z.iso.duration(), e164: z.e164(), int32: z.int32(), lower: z.string().lowercase().max(20), kind: z.enum(['a', 'b']),
+    hostname: z.hostname(), short: z.hostname().max(30), emoji: z.emoji(), few: z.emoji().max(5), domain: z.string().regex(z.regexes.domain),
+    older: z.email({pattern: /^(?!\.)(?!.*\.\.)([A-Za-z0-9_'+\-\.]*)[A-Za-z0-9_+-]@([A-Za-z0-9][A-Za-z0-9\-]*\.)+[A-Za-z]{2,}$/}),
   };
   for (const [name, type] of Object.entries(fields)) {
-    const answer = await ask({schema: z.toJSONSchema(type), seed: 5, count: 8});
+    const schema = z.toJSONSchema(type);
+    const answer = await ask({schema, seed: 5, count: 8});
     assert.equal(answer.error, undefined, name);
     assert.ok(answer.samples.length > 0, name);
+    checkSamples(schema, validator(schema), answer.samples);
     for (const text of answer.samples) assert.ok(type.safeParse(JSON.parse(text)).success, `${name}: ${text}`);
   }
-  const refused = await ask({schema: {type: 'object', properties: {token: z.toJSONSchema(z.jwt())}}});
+});
+
+test("zod's jwt is three parts of base64url, whatever they say", async () => {
+  const token = [{alg: 'HS256', kid: 'a'}, {sub: '12'}].map((part) => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.') + '.c2lnbmVk';
+  assert.ok(z.jwt().safeParse(token).success);
+  const answer = await ask({schema: z.toJSONSchema(z.jwt()), seed: 5, count: 8, texts: [JSON.stringify(token), '"a.b"']});
+  assert.deepEqual(answer.accepted, [true, false]);
+  for (const text of answer.samples) assert.match(JSON.parse(text), /^eyJ[\w-]+\.eyJ[\w-]+\.[\w-]+$/);
+});
+
+test('a format without a pattern is held to, and regular expressions are', async () => {
+  for (const format of ['regex', 'url', 'duration', 'hostname', 'uri-template', 'relative-json-pointer', 'byte', 'int64']) {
+    for (const bounds of [{}, {maxLength: 20}, {minLength: 1}]) {
+      const schema = {type: format === 'int64' ? 'integer' : 'string', format, ...bounds};
+      const answer = await ask({schema, seed: 9, count: 20});
+      assert.equal(answer.error, undefined, JSON.stringify(schema));
+      assert.ok(answer.samples.length > 0, JSON.stringify(schema));
+      checkSamples(schema, validator(schema), answer.samples);
+    }
+  }
+  const refused = await ask({schema: {type: 'object', properties: {place: {type: 'string', format: 'multi-host-uri'}}}});
   assert.equal(refused.code, 'unsupported');
-  assert.match(refused.error, /#\/properties\/token\/format.*"jwt"/);
+  assert.match(refused.error, /#\/properties\/place\/format.*"multi-host-uri"/);
 });
