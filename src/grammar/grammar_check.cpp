@@ -261,8 +261,38 @@ GrammarCheck::LeftCorner GrammarCheck::left_corner(NodeIndex index) const {
   return corner;
 }
 
+// Follows what has no string from the root down, into rules, to one that it has been in: which needs itself.
+Error GrammarCheck::nothing_matches() const {
+  std::string message = "no string matches the grammar";
+  std::vector<uint32_t> entered;
+  std::vector<uint8_t> is_entered(bodies_.size(), 0);
+  NodeIndex at = root_;
+  for (;;) {
+    const Node& node = resolved_.at(at);
+    if (node.kind == NodeKind::use) {
+      if (is_entered[node.a] != 0) {
+        const bool through = entered.back() != node.a;
+        message += fmt::format(": rule '{}' needs itself{}, so it has no end: what leads back to it must be optional",
+                               grammar_.rule_names_[node.a],
+                               through ? fmt::format(" through '{}'", grammar_.rule_names_[entered.back()]) : "");
+        break;
+      }
+      is_entered[node.a] = 1;
+      entered.push_back(node.a);
+    }
+    const std::vector<NodeIndex> inner = parts(at);
+    const auto next = std::find_if(inner.begin(), inner.end(), [&](NodeIndex part) { return productive_[part] == 0; });
+    if (next == inner.end()) {
+      if (!entered.empty()) message += fmt::format(": nothing matches rule '{}'", grammar_.rule_names_[entered.back()]);
+      break;
+    }
+    at = *next;
+  }
+  return {ErrorCode::invalid_argument, std::move(message)};
+}
+
 base::Result<void> GrammarCheck::finish() {
-  if (productive_[root_] == 0) return Error(ErrorCode::invalid_argument, "no string matches the grammar");
+  if (productive_[root_] == 0) return nothing_matches();
   Expressions& kept = grammar_.expressions_;
   const uint32_t max_depth = grammar_.limits_.max_left_depth;
   const std::string too_deep =

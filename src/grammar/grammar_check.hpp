@@ -37,6 +37,7 @@ class GrammarCheck {
   base::Result<void> find_left_corners();
   LeftCorner left_corner(NodeIndex node) const;
   base::Error left_recursion(NodeIndex node, const std::vector<NodeIndex>& path) const;
+  base::Error nothing_matches() const;
   base::Result<void> finish();
 
   const Expressions& source_;

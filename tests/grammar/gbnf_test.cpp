@@ -88,6 +88,8 @@ TEST(Gbnf, ErrorsSayWhereAndWhat) {
   expect("root ::= [z-a]", "a range whose end");
   expect("root ::= root \"a\" | \"b\"", "'root' is left-recursive");
   expect("root ::= x\nx ::= (y | \"\") x \"a\"\ny ::= \"b\"", "'x' is left-recursive");
+  expect("root ::= \"a\" root", "rule 'root' needs itself, so it has no end");
+  expect("root ::= \"a\"? x\nx ::= \"(\" y \")\"\ny ::= x | \"b\" x", "rule 'x' needs itself through 'y'");
   expect("\xff", "UTF-8");
   expect("", "no rule 'root'");
   expect("root ::= " + std::string(100'000, '('), "nest deeper");

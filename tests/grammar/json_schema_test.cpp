@@ -330,6 +330,23 @@ TEST(JsonSchema, WhatNothingSatisfiesIsSaid) {
   }
 }
 
+TEST(JsonSchema, RecursionWithoutAnEndIsNamed) {
+  const auto endless = [](const char* schema, const char* part) {
+    expect_refusal(schema, ErrorCode::invalid_argument, part);
+  };
+  endless(R"({"$ref":"#/$defs/n","$defs":{"n":{"type":"object",
+              "properties":{"id":{},"next":{"$ref":"#/$defs/n"}},"required":["id","next"]}}})",
+          "'#/$defs/n/properties/next' needs itself, so it has no end");
+  endless(R"({"type":"object","required":["a"],
+              "properties":{"a":{"type":"object","properties":{"b":{"$ref":"#"}},"required":["b"]}}})",
+          "'#/properties/a' needs itself through '#/properties/a/properties/b'");
+  endless(R"({"type":"array","items":{"$ref":"#"},"minItems":1})", "'#/items' needs itself");
+  // An end is enough.
+  test::check({R"({"type":"object","properties":{"a":{"anyOf":[{"$ref":"#"},{"type":"null"}]}},"required":["a"]})",
+               {R"({"a":null})", R"({"a":{"a":null}})"},
+               {"{}"}});
+}
+
 TEST(JsonSchema, AnImpossiblePropertyIsNamed) {
   expect_refusal(R"({"type":"object","properties":{"a":{"type":"array","enum":["x"]}},"required":["a"]})",
                  ErrorCode::invalid_argument, "#/properties/a");
