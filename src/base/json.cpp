@@ -54,9 +54,8 @@ Result<json::value> parse_json(std::string_view text, int max_depth) {
   const auto line = 1 + std::count(before.begin(), before.end(), '\n');
   const auto column = 1 + before.size() - (before.rfind('\n') == std::string_view::npos ? 0 : before.rfind('\n') + 1);
   if (error == json::error::too_deep) {
-    return Error(
-        ErrorCode::invalid_argument,
-        fmt::format("the JSON is nested deeper than {} levels at line {}, column {}", max_depth, line, column));
+    return Error(ErrorCode::unsupported, fmt::format("the JSON is nested deeper than {} levels at line {}, column {}",
+                                                     max_depth, line, column));
   }
   return Error(ErrorCode::invalid_argument,
                fmt::format("invalid JSON at line {}, column {}: {}", line, column, error.message()));

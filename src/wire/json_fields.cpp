@@ -110,13 +110,21 @@ Result<std::optional<int64_t>> JsonFields::integer(std::string_view name, int64_
   if (value == nullptr) return std::optional<int64_t>();
   const auto number = as_integer(*value);
   if (number && *number >= low && *number <= high) return number;
-  if (low == std::numeric_limits<int64_t>::min() && high == std::numeric_limits<int64_t>::max()) {
-    return mismatch(name, "an integer", *value);
-  }
   if (high >= std::numeric_limits<int32_t>::max()) {
     return mismatch(name, fmt::format("an integer of at least {}", low), *value);
   }
   return mismatch(name, fmt::format("an integer from {} to {}", low, high), *value);
+}
+
+Result<std::optional<int64_t>> JsonFields::word(std::string_view name) const {
+  const json::value* value = find(name);
+  if (value == nullptr) return std::optional<int64_t>();
+  if (const uint64_t* large = value->if_uint64()) return std::optional(static_cast<int64_t>(*large));
+  if (const auto number = as_integer(*value)) return number;
+  return mismatch(name,
+                  fmt::format("an integer of 64 bits, from {} to {}", std::numeric_limits<int64_t>::min(),
+                              std::numeric_limits<uint64_t>::max()),
+                  *value);
 }
 
 Result<std::optional<double>> JsonFields::number(std::string_view name, double low, double high) const {

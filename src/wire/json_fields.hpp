@@ -36,6 +36,8 @@ class JsonFields {
 
   base::Result<std::optional<bool>> boolean(std::string_view name) const;
   base::Result<std::optional<int64_t>> integer(std::string_view name, int64_t low, int64_t high) const;
+  // Any integer of 64 bits, signed or not, as its bits: -1 and 2^64 - 1 are one.
+  base::Result<std::optional<int64_t>> word(std::string_view name) const;
   base::Result<std::optional<double>> number(std::string_view name, double low, double high) const;
   base::Result<std::optional<double>> number_above(std::string_view name, double low, double high) const;  // not `low`
   base::Result<std::optional<std::string>> string(std::string_view name) const;

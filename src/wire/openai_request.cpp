@@ -27,8 +27,6 @@ namespace json = base::json;
 namespace {
 
 constexpr int64_t max_int = std::numeric_limits<int32_t>::max();
-constexpr int64_t any_low = std::numeric_limits<int64_t>::min();
-constexpr int64_t any_high = std::numeric_limits<int64_t>::max();
 constexpr size_t max_stop_strings = 64;
 constexpr size_t max_prompts = 2048;
 
@@ -107,7 +105,7 @@ Result<SamplingFields> parse_sampling(const JsonFields& fields) {
   TM_TRY(sampling.frequency_penalty, fields.number("frequency_penalty", -2, 2));
   TM_TRY(sampling.presence_penalty, fields.number("presence_penalty", -2, 2));
   TM_TRY(sampling.logit_bias, parse_logit_bias(fields));
-  TM_TRY(sampling.seed, fields.integer("seed", any_low, any_high));
+  TM_TRY(sampling.seed, fields.word("seed"));
   return sampling;
 }
 

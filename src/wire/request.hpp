@@ -29,7 +29,7 @@ struct SamplingFields {
   std::optional<double> frequency_penalty;
   std::optional<double> presence_penalty;
   std::map<int32_t, float> logit_bias;
-  std::optional<int64_t> seed;
+  std::optional<int64_t> seed;  // 64 bits, with or without a sign
 };
 
 // A function that the model may call.

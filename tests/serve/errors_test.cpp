@@ -126,6 +126,7 @@ TEST_F(Errors, OfSchemasNameThePlaceAndTheLimit) {
       client_.post("/v1/completions", R"({"prompt":)" + std::string(100, '[') + std::string(100, ']') + "}");
   EXPECT_EQ(deep.status, 400);
   EXPECT_NE(test::error_of(deep).message.find("nested deeper than 64 levels"), std::string::npos) << deep.body;
+  EXPECT_EQ(test::error_of(deep).code, "unsupported");
 }
 
 TEST_F(Errors, UnknownModelNamesTheServedOne) {

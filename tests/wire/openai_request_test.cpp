@@ -1,5 +1,6 @@
 #include "wire/openai_request.hpp"
 
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,24 @@ std::string chat_fault(std::string_view body) {
 std::string completion_fault(std::string_view body) {
   const auto parsed = parse_completion_request(body);
   return parsed ? "(none)" : parsed.error().param();
+}
+
+TEST(ChatRequest, ASeedIsAnyIntegerOf64Bits) {
+  const auto seed = [](const std::string& number) {
+    const auto parsed = parse_chat_request(chat(R"("seed":)" + number));
+    return parsed ? parsed->sampling.seed : std::nullopt;
+  };
+  EXPECT_EQ(seed("-9223372036854775808"), std::numeric_limits<int64_t>::min());
+  EXPECT_EQ(seed("9223372036854775807"), std::numeric_limits<int64_t>::max());
+  EXPECT_EQ(seed("9223372036854775808"), std::numeric_limits<int64_t>::min()) << "the same bits";
+  EXPECT_EQ(seed("18446744073709551615"), -1);
+  for (const char* number : {"18446744073709551616", "-9223372036854775809", "1.5", R"("1")"}) {
+    const auto refused = parse_chat_request(chat(std::string(R"("seed":)") + number));
+    ASSERT_FALSE(refused) << number;
+    EXPECT_EQ(refused.error().param(), "seed");
+    EXPECT_NE(refused.error().message().find("from -9223372036854775808 to 18446744073709551615"), std::string::npos)
+        << refused.error().message();
+  }
 }
 
 TEST(ChatRequest, ReadsEveryField) {
