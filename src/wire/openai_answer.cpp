@@ -238,6 +238,9 @@ json::value CompletionAnswer::logprobs_json(const std::vector<TokenInfo>& tokens
     json::object top;
     for (const TokenLogprob& other : token.top)
       top[base::utf8::sanitize(other.bytes)] = logprob_json(other);
+    // One more than was asked for, where the token was none of the likeliest: so OpenAI's reference has it.
+    const std::string chosen = base::utf8::sanitize(token.chosen.bytes);
+    if (!top.contains(chosen)) top[chosen] = logprob_json(token.chosen);
     tops.push_back(std::move(top));
   }
   return json::object{{"tokens", std::move(texts)},

@@ -224,6 +224,24 @@ TEST(CompletionAnswer, GivesOffsetsOfTokens) {
                       "top_logprobs": [null, {"a": -2.0}, {"b": -3.0}], "text_offset": [0, 1, 2]})"));
 }
 
+// The reference of Completions: "there may be up to logprobs+1 elements". Of a chat's it says the most likely tokens.
+TEST(CompletionAnswer, TellsATokenThatIsNoneOfTheLikeliestToo) {
+  const TokenInfo rare{{"b", -7.0}, {{"a", -0.5}}, 0};
+  Event event;
+  event.text = "b";
+  event.logprobs = {rare};
+  CompletionAnswer completion(with_logprobs(), {"x", "m", 1, 1});
+  completion.collect(event);
+  EXPECT_EQ(parse(completion.whole({})).at("choices").at(0).at("logprobs").at("top_logprobs"),
+            parse(R"([{"a": -0.5, "b": -7.0}])"));
+  ChatAnswer chat(with_logprobs(), {"x", "m", 1, 1});
+  chat.collect(event);
+  const json::value body = parse(chat.whole({}));
+  EXPECT_EQ(body.at("choices").at(0).at("logprobs").at("content"),
+            parse(R"([{"token": "b", "logprob": -7.0, "bytes": [98],
+                                "top_logprobs": [{"token": "a", "logprob": -0.5, "bytes": [97]}]}])"));
+}
+
 TEST(EmbeddingResponse, WritesFloatsOrBase64) {
   const std::vector<std::vector<float>> embeddings = {{1.0f, -2.0f}, {0.5f}};
   const json::value floats = parse(embedding_response(embeddings, "m", 5, false));
