@@ -224,6 +224,18 @@ bool renders_calls(const ChatPrompt& prompt, int count) {
   return rendered.has_value();
 }
 
+// Whether words of the user's may follow a call's result; `answered`: behind an answer that says nothing.
+bool renders_words_behind_result(const ChatPrompt& prompt, bool answered) {
+  const json::object call{
+      {"id", "callnumb0"}, {"type", "function"}, {"function", {{"name", "f"}, {"arguments", json::object()}}}};
+  json::array messages{json::object{{"role", "user"}, {"content", "a"}},
+                       json::object{{"role", "assistant"}, {"content", ""}, {"tool_calls", json::array{call}}},
+                       json::object{{"role", "tool"}, {"name", "f"}, {"tool_call_id", "callnumb0"}, {"content", "1"}}};
+  if (answered) messages.push_back(json::object{{"role", "assistant"}, {"content", ChatPrompt::no_answer}});
+  messages.push_back(json::object{{"role", "user"}, {"content", "b"}});
+  return prompt.render(messages).has_value();
+}
+
 constexpr std::string_view reasoning_probe = "probe of reasoning";
 
 // Whether the reasoning of an answer of the past, which makes a call, is rendered if it stands under `key`.
@@ -282,6 +294,7 @@ ChatPrompt::ChatPrompt(const text::Tokenizer& tokenizer, const std::string& sour
   traits_ = template_->probe();
   format_ = chat::recognise(*template_, source);
   takes_parallel_calls_ = renders_calls(*this, 2) || !renders_calls(*this, 1);
+  answers_results_ = !renders_words_behind_result(*this, false) && renders_words_behind_result(*this, true);
   // As a word of the template's own, not as a part of one, such as a token's name.
   knows_developer_ =
       source.find("'developer'") != std::string::npos || source.find("\"developer\"") != std::string::npos;
@@ -326,7 +339,7 @@ Result<RenderedPrompt> ChatPrompt::render(const json::array& messages, const jso
     rendered = template_->render(input, time);
   }
   if (!rendered) {
-    Error error = std::move(rendered).error().wrap("the chat template refused the messages");
+    Error error = std::move(rendered).error().wrap("the model's chat template refuses the messages");
     return std::move(error).with_param("messages");
   }
   return take_marks_out(*rendered, *mark);

@@ -46,6 +46,11 @@ class ChatPrompt {
   const chat::Format& format() const { return format_; }
   // False where the template does not write both of two calls of one message: it refuses them, or leaves one out.
   bool takes_parallel_calls() const { return takes_parallel_calls_; }
+  // What stands for an answer where the model gave none: a space, for some templates refuse an empty one.
+  static constexpr std::string_view no_answer = " ";
+  // True where the template refuses words of the user's right behind the result of a call, and takes them behind an
+  // answer: the roles must take turns.
+  bool answers_results() const { return answers_results_; }
   void set_format(chat::Format format) { format_ = std::move(format); }
 
   // `messages` as wire::parse_messages gives them; the role "developer" becomes "system" unless the template knows it,
@@ -54,7 +59,7 @@ class ChatPrompt {
   // the template; messages, add_generation_prompt, bos_token and eos_token cannot be overridden. `now` is the time for
   // templates that ask; none: the clock's. Where the template fails for a schema of `tools` with a type that it does
   // not know, as some do not know null, those are put into other words. Errors: invalid_argument with param "messages"
-  // (what the template refused, or no template), too_large (over the limits of rendering).
+  // (what the template refuses, or no template), too_large (over the limits of rendering).
   base::Result<RenderedPrompt> render(const base::json::array& messages, const base::json::object& variables = {},
                                       bool add_generation_prompt = true,
                                       std::optional<base::WallTime> now = std::nullopt) const;
@@ -79,6 +84,7 @@ class ChatPrompt {
   text::TemplateTraits traits_;
   chat::Format format_;
   bool takes_parallel_calls_ = true;
+  bool answers_results_ = false;
   std::string reasoning_key_ = "reasoning_content";
   bool joins_reasoning_ = false;  // with the content beside calls, which the template takes one of
   bool knows_developer_ = false;

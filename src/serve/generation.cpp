@@ -111,10 +111,12 @@ Result<RenderedPrompt> rendered_prompt(const LoadedModel& model, const wire::Gen
 }
 
 // What the template has refused, with the message that it refuses: the first with which it does, where it takes those
-// before it. Other dialects' messages are not the template's.
+// before it.
 Error name_message(const LoadedModel& model, const wire::GenerateRequest& request, Error error) {
   const bool refused = error.code() == ErrorCode::invalid_argument && model.chat().available();
-  if (!refused || request.dialect != wire::Dialect::chat) return error;
+  // The places of other dialects are known as long as the messages are those of the request.
+  const bool placed = request.dialect == wire::Dialect::chat || request.places.size() == request.messages.size();
+  if (!refused || !placed) return error;
   wire::GenerateRequest beginning = request;
   const auto refuses = [&](size_t count) {
     beginning.messages =
@@ -130,7 +132,7 @@ Error name_message(const LoadedModel& model, const wire::GenerateRequest& reques
     (refuses(middle) ? not_taken : taken) = middle;
   }
   if (taken == 0) return error;  // perhaps it is no message's doing
-  const std::string place = fmt::format("messages[{}]", taken);
+  const std::string place = request.places.empty() ? fmt::format("messages[{}]", taken) : request.places[taken];
   return std::move(error).wrap(place).with_param(place);
 }
 
@@ -165,6 +167,7 @@ Result<ConversationPrompt> fitted_prompt(const LoadedModel& model, int64_t conte
   const Shortening shortening(given.messages);
   if (shortening.parts() == 0) return prompt;
   wire::GenerateRequest request = given;
+  request.places.clear();
   // The fewest that are enough: with more of them gone the prompt is never longer.
   size_t low = 1;
   size_t high = shortening.parts();

@@ -170,6 +170,19 @@ void separate_calls(json::array& messages) {
   messages = std::move(separated);
 }
 
+// An answer between results of calls and what the user says behind them.
+void answer_results(json::array& messages) {
+  json::array answered;
+  for (const json::value& message : messages) {
+    const bool behind_result = !answered.empty() && text_of(answered.back().get_object(), "role") == "tool";
+    if (behind_result && text_of(message.get_object(), "role") == "user") {
+      answered.push_back(json::object{{"role", "assistant"}, {"content", ChatPrompt::no_answer}});
+    }
+    answered.push_back(message);
+  }
+  messages = std::move(answered);
+}
+
 // Arguments of the past that are no object: none at all are {}, and of those that a limit cut off the members that are
 // complete stay. Templates that want text get them as they are.
 void mend_arguments(json::array& messages, bool as_text) {
@@ -197,6 +210,7 @@ ToldConversation tell_conversation(const ChatPrompt& prompt, const wire::Generat
   mend_arguments(told.messages, prompt.traits().arguments_as_text);
   if (prompt.format().syntax.short_ids) shorten_ids(told.messages);
   if (!prompt.takes_parallel_calls()) separate_calls(told.messages);
+  if (prompt.answers_results()) answer_results(told.messages);
   if (!prompt.available() || prompt.traits().tools) {
     if (!tools.empty()) told.variables["tools"] = std::move(tools);
     return told;

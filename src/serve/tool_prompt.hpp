@@ -17,7 +17,8 @@ struct ToldConversation {
 
 // Templates that know tools get them as the variable "tools". For others they are described in the system message, in
 // the way of the Hermes format; calls in earlier messages become the text that they were, and results user messages.
-// For templates that take one call of a message, several become as many messages, each followed by its result.
+// For templates that take one call of a message, several become as many messages, each followed by its result; for
+// those that refuse words of the user's right behind a result, an answer that says nothing (a space) comes between.
 // Arguments that are missing or empty become {}; those that are no whole JSON object, the members that are complete, or
 // stay the text that they are where the template takes text.
 ToldConversation tell_conversation(const ChatPrompt& prompt, const wire::GenerateRequest& request);

@@ -3,6 +3,7 @@
 #include <map>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <fmt/core.h>
 
@@ -57,12 +58,12 @@ class Conversation {
  public:
   Result<void> add_system(const JsonFields& fields, std::string_view name, const json::value& value) {
     TM_TRY(std::string text, parse_text(fields, name, value));
-    messages_.push_back(json::object{{"role", "system"}, {"content", std::move(text)}});
+    push({{"role", "system"}, {"content", std::move(text)}}, fields.path().empty() ? fields.path(name) : fields.path());
     return {};
   }
 
   Result<void> add_user(const JsonFields& turn, const json::value& content) {
-    if (content.is_string()) return add_user_text(content.get_string());
+    if (content.is_string()) return add_user_text(content.get_string(), turn.path());
     const json::array* blocks = content.if_array();
     if (blocks == nullptr) return turn.mismatch("content", "a string or an array of blocks", content);
     if (blocks->empty()) return turn.invalid("content", fmt::format("'{}' must not be empty", turn.path("content")));
@@ -70,7 +71,7 @@ class Conversation {
       if (type == "tool_result") return add_result(block);
       if (type != "text") return unsupported_block(block, type, "\"text\" and \"tool_result\"");
       TM_TRY(const std::string text, block.required_string("text"));
-      return add_user_text(text);
+      return add_user_text(text, block.path());
     };
     return for_each_block(turn, "content", *blocks, take);
   }
@@ -80,7 +81,7 @@ class Conversation {
     if (!goes_on) {
       TM_CHECK(check_answered());
       calls_.clear();
-      messages_.push_back(json::object{{"role", "assistant"}, {"content", nullptr}});
+      push({{"role", "assistant"}, {"content", nullptr}}, turn.path());
     }
     json::object& message = messages_.back().get_object();
     if (content.is_string()) return append(message, "content", content.get_string());
@@ -110,8 +111,14 @@ class Conversation {
   }
 
   json::array take() { return std::move(messages_); }
+  std::vector<std::string> take_places() { return std::move(places_); }
 
  private:
+  void push(json::object message, const std::string& place) {
+    messages_.push_back(std::move(message));
+    places_.push_back(place);
+  }
+
   static Result<void> append(json::object& message, std::string_view name, std::string_view text) {
     json::value& member = message[name];
     std::string whole = member.is_string() ? std::string(member.get_string()) : std::string();
@@ -120,9 +127,9 @@ class Conversation {
     return {};
   }
 
-  Result<void> add_user_text(std::string_view text) {
+  Result<void> add_user_text(std::string_view text, const std::string& place) {
     const bool goes_on = !messages_.empty() && messages_.back().at("role") == "user";
-    if (!goes_on) messages_.push_back(json::object{{"role", "user"}, {"content", ""}});
+    if (!goes_on) push({{"role", "user"}, {"content", ""}}, place);
     return append(messages_.back().get_object(), "content", text);
   }
 
@@ -140,8 +147,7 @@ class Conversation {
     }
     TM_TRY(const auto failed, block.boolean("is_error"));
     if (failed.value_or(false)) text = "Error: " + text;  // templates know no failed results
-    messages_.push_back(
-        json::object{{"role", "tool"}, {"tool_call_id", id}, {"name", call->second}, {"content", std::move(text)}});
+    push({{"role", "tool"}, {"tool_call_id", id}, {"name", call->second}, {"content", std::move(text)}}, block.path());
     unanswered_.erase(id);
     return {};
   }
@@ -160,6 +166,7 @@ class Conversation {
   }
 
   json::array messages_;
+  std::vector<std::string> places_;                // of each
   std::map<std::string, std::string> calls_;       // of the assistant's last turn: id to tool
   std::map<std::string, std::string> unanswered_;  // of these: id, and where the block stands
 };
@@ -184,7 +191,8 @@ Result<std::string> take_beginning(const JsonFields& fields, size_t last, json::
 
 }  // namespace
 
-Result<json::array> parse_conversation(const JsonFields& fields, std::string& beginning) {
+Result<json::array> parse_conversation(const JsonFields& fields, std::string& beginning,
+                                       std::vector<std::string>& places) {
   Conversation conversation;
   if (const json::value* system = fields.find("system")) {
     TM_CHECK(conversation.add_system(fields, "system", *system));
@@ -217,8 +225,10 @@ Result<json::array> parse_conversation(const JsonFields& fields, std::string& be
   beginning.clear();
   if (role != "assistant") TM_CHECK(conversation.check_answered());
   json::array messages = conversation.take();
+  places = conversation.take_places();
   if (role == "assistant") {
     TM_TRY(beginning, take_beginning(fields, turns->size() - 1, messages));
+    places.pop_back();
   }
   return messages;
 }

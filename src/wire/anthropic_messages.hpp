@@ -1,6 +1,9 @@
 // The conversation of Anthropic's Messages API, checked and brought to the form that chat templates read.
 #pragma once
 
+#include <string>
+#include <vector>
+
 #include "base/json.hpp"
 #include "base/result.hpp"
 #include "wire/json_fields.hpp"
@@ -15,6 +18,8 @@ namespace tidemill::wire {
 // between turns, as in the original.
 // Images, documents and other blocks are `unsupported`. The text of a last turn of the assistant's, which asks to be
 // continued, is handed out as `beginning` instead; it may not use tools. Markers for the cache may stand anywhere.
-base::Result<base::json::array> parse_conversation(const JsonFields& fields, std::string& beginning);
+// `places` are the messages' in the request.
+base::Result<base::json::array> parse_conversation(const JsonFields& fields, std::string& beginning,
+                                                   std::vector<std::string>& places);
 
 }  // namespace tidemill::wire

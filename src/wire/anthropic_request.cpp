@@ -204,7 +204,7 @@ Result<GenerateRequest> parse_prompt(const JsonFields& fields, bool needs_max_to
     return fields.invalid("max_tokens", "'max_tokens' is required: the most tokens of the answer");
   }
   TM_CHECK(check_metadata(fields));
-  TM_TRY(request.messages, parse_conversation(fields, request.answer_begins));
+  TM_TRY(request.messages, parse_conversation(fields, request.answer_begins, request.places));
   if (fields.find("system") != nullptr) request.system_param = "system";
   TM_CHECK(parse_tool_fields(fields, request));
   TM_CHECK(parse_thinking(fields, request));

@@ -83,6 +83,9 @@ struct GenerateRequest {
   // null, text parts joined by line feeds, the arguments of tool calls parsed; calls and results of tools, and
   // "reasoning_content", as in OpenAI's chat messages.
   base::json::array messages;
+  // Where each of them stands in the request ("input[2]", "messages[1].content[0]"), in dialects whose messages are
+  // others; empty: it is messages[i].
+  std::vector<std::string> places;
   base::json::object template_variables;  // "chat_template_kwargs"
   bool add_generation_prompt = true;
   std::vector<Tool> tools;

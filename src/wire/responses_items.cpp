@@ -3,6 +3,7 @@
 #include <map>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <fmt/core.h>
 
@@ -46,7 +47,7 @@ Result<std::string> parse_text(const JsonFields& fields, std::string_view name, 
 class Conversation {
  public:
   explicit Conversation(std::string_view instructions) {
-    if (!instructions.empty()) messages_.push_back(json::object{{"role", "system"}, {"content", instructions}});
+    if (!instructions.empty()) push({{"role", "system"}, {"content", instructions}}, "instructions");
   }
 
   Result<void> add(const JsonFields& item) {
@@ -62,7 +63,8 @@ class Conversation {
   }
 
   // After the last item.
-  Result<json::array> finish() {
+  Result<json::array> finish(std::vector<std::string>& places) {
+    places = std::move(places_);
     if (unanswered_.empty()) return std::move(messages_);
     const auto& [id, place] = *unanswered_.begin();
     return base::Error(base::ErrorCode::invalid_argument,
@@ -73,10 +75,15 @@ class Conversation {
   }
 
  private:
-  // The assistant's message that is being put together.
-  json::object& assistant() {
+  void push(json::object message, const std::string& place) {
+    messages_.push_back(std::move(message));
+    places_.push_back(place);
+  }
+
+  // The assistant's message that is being put together; `item` is its next.
+  json::object& assistant(const JsonFields& item) {
     const bool goes_on = !messages_.empty() && messages_.back().at("role") == "assistant";
-    if (!goes_on) messages_.push_back(json::object{{"role", "assistant"}, {"content", nullptr}});
+    if (!goes_on) push({{"role", "assistant"}, {"content", nullptr}}, item.path());
     return messages_.back().get_object();
   }
 
@@ -100,9 +107,9 @@ class Conversation {
     }
     TM_TRY(std::string text, parse_text(item, "content", *content));
     if (*role == "assistant") {
-      append(assistant(), "content", text);
+      append(assistant(item), "content", text);
     } else {
-      messages_.push_back(json::object{{"role", *role}, {"content", std::move(text)}});
+      push({{"role", *role}, {"content", std::move(text)}}, item.path());
     }
     return {};
   }
@@ -113,7 +120,7 @@ class Conversation {
       TM_TRY(const json::array* parts, item.array(name));
       if (parts == nullptr || parts->empty()) continue;
       TM_TRY(const std::string text, parse_text(item, name, *parts));
-      append(assistant(), "reasoning_content", text);
+      append(assistant(item), "reasoning_content", text);
       break;
     }
     return {};
@@ -126,7 +133,7 @@ class Conversation {
     // Templates iterate over arguments as a mapping.
     json::value arguments = json::string(text);
     if (auto parsed = base::parse_json(text); parsed && parsed->is_object()) arguments = std::move(*parsed);
-    json::value& calls = assistant()["tool_calls"];
+    json::value& calls = assistant(item)["tool_calls"];
     if (!calls.is_array()) calls = json::array();
     json::object function{{"name", name}, {"arguments", std::move(arguments)}};
     calls.get_array().push_back(json::object{{"id", id}, {"type", "function"}, {"function", std::move(function)}});
@@ -146,20 +153,21 @@ class Conversation {
     const json::value* output = item.find("output");
     if (output == nullptr) return item.invalid("output", fmt::format("'{}' is required", item.path("output")));
     TM_TRY(std::string text, parse_text(item, "output", *output));
-    messages_.push_back(
-        json::object{{"role", "tool"}, {"tool_call_id", id}, {"name", call->second}, {"content", std::move(text)}});
+    push({{"role", "tool"}, {"tool_call_id", id}, {"name", call->second}, {"content", std::move(text)}}, item.path());
     unanswered_.erase(id);
     return {};
   }
 
   json::array messages_;
+  std::vector<std::string> places_;                // of each
   std::map<std::string, std::string> calls_;       // call_id to name
   std::map<std::string, std::string> unanswered_;  // call_id, and where the call stands
 };
 
 }  // namespace
 
-Result<json::array> messages_of_items(const json::array& items, std::string_view instructions, size_t known) {
+Result<json::array> messages_of_items(const json::array& items, std::string_view instructions, size_t known,
+                                      std::vector<std::string>& places) {
   Conversation conversation(instructions);
   for (size_t i = 0; i < items.size(); ++i) {
     const std::string place =
@@ -172,7 +180,7 @@ Result<json::array> messages_of_items(const json::array& items, std::string_view
     }
     TM_CHECK(conversation.add(JsonFields(*object, place)));
   }
-  return conversation.finish();
+  return conversation.finish(places);
 }
 
 }  // namespace tidemill::wire

@@ -286,7 +286,7 @@ Result<void> join_conversation(ResponsesRequest& asked, const json::array& earli
     };
     if (std::none_of(items.begin(), items.end(), same)) items.push_back(found->second);
   }
-  TM_TRY(asked.request.messages, messages_of_items(items, asked.instructions, earlier.size()));
+  TM_TRY(asked.request.messages, messages_of_items(items, asked.instructions, earlier.size(), asked.request.places));
   if (!asked.instructions.empty()) asked.request.system_param = "instructions";
   if (asked.request.messages.empty()) {
     return Error(ErrorCode::invalid_argument, "'input' must hold at least one message").with_param("input");

@@ -272,6 +272,49 @@ TEST_F(ChatPrompts, CallsReachTemplatesInTheFormTheyTake) {
       << text;
 }
 
+// Mistral's templates have users and assistants take turns, and results are nobody's: what a user says right behind one
+// comes behind an answer that says nothing.
+TEST_F(ChatPrompts, WordsBehindResultsReachTemplatesThatTakeTurns) {
+  wire::GenerateRequest request;
+  request.messages = base::parse_json(R"([{"role":"user","content":"q"},
+      {"role":"assistant","content":"","tool_calls":[
+        {"id":"callnumb1","type":"function","function":{"name":"f","arguments":{}}}]},
+      {"role":"tool","name":"f","tool_call_id":"callnumb1","content":"R"},{"role":"user","content":"go on"}])")
+                         ->as_array();
+  const auto told = [&request](const serve::ChatPrompt& prompt) {
+    const auto conversation = serve::tell_conversation(prompt, request);
+    const auto rendered = prompt.render(conversation.messages, conversation.variables);
+    return rendered ? rendered->text : rendered.error().to_string();
+  };
+  const std::string writes =
+      "{% for m in messages %}<{{ m.content }}{% for c in m.tool_calls or [] %}{{ c.function.name }}{% endfor %}>"
+      "{% endfor %}";
+  const serve::ChatPrompt turns = with(
+      "{% set ns = namespace(index=0) %}{% for m in messages %}{% if m.role != 'tool' and not m.tool_calls %}"
+      "{% if (m.role == 'user') != (ns.index % 2 == 0) %}{{ raise_exception('take turns') }}{% endif %}"
+      "{% set ns.index = ns.index + 1 %}{% endif %}{% endfor %}" +
+      writes);
+  EXPECT_TRUE(turns.answers_results());
+  EXPECT_EQ(told(turns), "<q><f><R>< ><go on>");
+  const serve::ChatPrompt any = with(writes);
+  EXPECT_FALSE(any.answers_results());
+  EXPECT_EQ(told(any), "<q><f><R><go on>");
+  // What is refused in any case stays so.
+  EXPECT_FALSE(
+      with("{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no') }}{% endif %}{% endfor %}" +
+           writes)
+          .answers_results());
+
+  for (const std::string_view name :
+       {"Mistral-Small-3.2-24B-Instruct-2506", "mistralai-Ministral-3-14B-Reasoning-2512"}) {
+    const std::filesystem::path file = test::data_root() / "templates" / (std::string(name) + ".jinja");
+    if (!std::filesystem::exists(file)) GTEST_SKIP() << "no templates of TIDEMILL_DATA";
+    const serve::ChatPrompt prompt = with(*base::read_file(file));
+    EXPECT_TRUE(prompt.answers_results()) << name;
+    EXPECT_NE(told(prompt).find("[INST]go on[/INST]"), std::string::npos) << name << ": " << told(prompt);
+  }
+}
+
 // A conversation goes on behind a call that a limit has cut off.
 TEST_F(ChatPrompts, ArgumentsThatAreNoObjectAreMended) {
   const auto told = [](const serve::ChatPrompt& prompt, std::string_view arguments) {

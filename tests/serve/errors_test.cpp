@@ -103,6 +103,46 @@ TEST(TemplateErrors, NameTheMessage) {
   }
 }
 
+// In the words of the request, whose items and blocks are not the template's messages one by one.
+TEST(TemplateErrors, NameTheItemOrTheBlock) {
+  const test::TemporaryFolder folder;
+  const std::filesystem::path file = folder.put(
+      "picky.jinja",
+      "{% for m in messages %}{% if 'refuse' in (m.content or '') %}{{ raise_exception('not this') }}{% endif %}"
+      "{{ m.content }}{% for c in m.tool_calls or [] %}{{ c.function.name }}{% endfor %}{% endfor %}");
+  serve::ServeOptions options = test::small_options();
+  options.chat_template = file.string();
+  test::LiveServer live(options);
+  test::Client client = live.client();
+  const auto refused = [&](std::string_view path, std::string_view body, std::string_view place) {
+    const auto shown = test::error_of(client.post(path, body));
+    EXPECT_TRUE(shown.message.starts_with(std::string(place) + ": the model's chat template refuses the messages"))
+        << shown.message;
+    EXPECT_NE(shown.message.find("not this"), std::string::npos) << shown.message;
+    return shown.param;
+  };
+  constexpr std::string_view responses = "/v1/responses";
+  EXPECT_EQ(refused(responses, R"({"max_output_tokens":1,"instructions":"yes","input":[
+      {"role":"user","content":"yes"},
+      {"type":"reasoning","content":[{"type":"reasoning_text","text":"hm"}],"summary":[]},
+      {"type":"function_call","call_id":"a","name":"f","arguments":"{}"},
+      {"type":"function_call_output","call_id":"a","output":"refuse"},{"role":"user","content":"yes"}]})",
+                    "input[3]"),
+            "input[3]");
+  EXPECT_EQ(refused(responses, R"({"max_output_tokens":1,"input":[{"role":"user","content":"yes"},
+      {"role":"assistant","content":"yes"},{"role":"user","content":"refuse"}]})",
+                    "input[2]"),
+            "input[2]");
+  constexpr std::string_view messages = "/v1/messages";
+  refused(messages, R"({"max_tokens":1,"system":"yes","messages":[{"role":"user","content":"yes"},
+      {"role":"assistant","content":[{"type":"text","text":"yes"},{"type":"tool_use","id":"a","name":"f","input":{}}]},
+      {"role":"user","content":[{"type":"tool_result","tool_use_id":"a","content":"yes"},{"type":"text","text":"refuse"}]}]})",
+          "messages[2].content[1]");
+  refused(messages, R"({"max_tokens":1,"messages":[{"role":"user","content":"yes"},
+      {"role":"assistant","content":"refuse"},{"role":"user","content":"yes"}]})",
+          "messages[1]");
+}
+
 // Limits of grammars say which, their number and the place; their code is not that of a prompt that is too long.
 TEST_F(Errors, OfSchemasNameThePlaceAndTheLimit) {
   struct Refused {
