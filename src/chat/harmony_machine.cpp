@@ -31,6 +31,7 @@ class HarmonyMachine final : public OutputParser::Machine {
   void take(char byte) override;
   void finish(bool cut) override;
   bool in_reasoning() const override { return !in_header_ && body_ == Body::reasoning; }
+  size_t waiting_reasoning() const override { return in_reasoning() ? held_.size() + writer_.waiting_reasoning() : 0; }
 
  private:
   enum class Body : uint8_t { content, reasoning, call };

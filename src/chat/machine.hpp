@@ -25,6 +25,7 @@ class OutputParser::Machine {
   // Lets go of what was held back; as OutputParser.
   virtual void finish(bool cut) = 0;
   virtual bool in_reasoning() const = 0;
+  virtual size_t waiting_reasoning() const = 0;
 
   OutputWriter& writer() { return writer_; }
 

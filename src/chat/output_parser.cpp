@@ -36,6 +36,10 @@ bool OutputParser::in_reasoning() const {
   return machine_->in_reasoning();
 }
 
+size_t OutputParser::waiting_reasoning() const {
+  return machine_->waiting_reasoning();
+}
+
 std::string_view OutputParser::waiting_content() const {
   return machine_->writer().waiting_content();
 }

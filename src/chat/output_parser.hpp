@@ -75,6 +75,8 @@ class OutputParser {
 
   // Whether what comes next is reasoning, as far as it is no tag.
   bool in_reasoning() const;
+  // How many of the last bytes fed are held back and may yet come out as reasoning: white space, and what may be a tag.
+  size_t waiting_reasoning() const;
   // White space behind the content so far, which comes out if more content follows.
   std::string_view waiting_content() const;
   // Calls announced so far.

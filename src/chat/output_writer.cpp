@@ -47,6 +47,7 @@ void OutputWriter::separate_content() {
 void OutputWriter::open_reasoning() {
   saw_reasoning_ = true;
   in_reasoning_ = false;
+  reasoning_space_.clear();
 }
 
 void OutputWriter::close_reasoning() {

@@ -44,6 +44,8 @@ class OutputWriter {
   bool has_content() const { return has_content_; }
   // White space behind content, which comes out if more content follows.
   std::string_view waiting_content() const { return has_content_ ? std::string_view(content_space_) : ""; }
+  // Bytes of white space before or behind reasoning, of which it shows later what they are.
+  size_t waiting_reasoning() const { return reasoning_space_.size(); }
   int calls() const { return calls_; }
   bool complete() const { return complete_; }
   // The tool of this name, or nullptr.

@@ -27,6 +27,7 @@ class TextMachine final : public OutputParser::Machine {
   void take(char byte) override;
   void finish(bool cut) override;
   bool in_reasoning() const override { return in_reasoning_; }
+  size_t waiting_reasoning() const override { return in_reasoning_ ? held_.size() + writer_.waiting_reasoning() : 0; }
 
  private:
   void gather_triggers();

@@ -114,7 +114,6 @@ void OutputReader::put_out(chat::Delta& delta, PieceList& pieces) {
     const std::string before = stops_->take(parser_->waiting_content(), delta);
     pieces.add_content(before);
   }
-  reasoned_ = reasoned_ || !delta.reasoning.empty();
   pieces.add(delta);
   delta.clear();
 }
@@ -127,6 +126,7 @@ void OutputReader::take_text(std::string_view text, PieceList& pieces) {
     const size_t length = std::min<size_t>(text.size(), base::utf8::decode(text).length);
     parser_->feed(text.substr(0, length), delta);
     text.remove_prefix(length);
+    reasoning_.feed(length, parser_->waiting_reasoning(), !delta.reasoning.empty(), parser_->in_reasoning());
     if (stops_ || !delta.empty()) put_out(delta, pieces);
   }
 }
@@ -136,18 +136,10 @@ void OutputReader::take_end(engine::FinishReason finish, PieceList& pieces) {
   chat::Delta delta;
   const bool cut = finish == engine::FinishReason::length;
   parser_->finish(delta, cut);
+  reasoning_.finish(!delta.reasoning.empty());
   if (cut && (must_call_ || begins_call(delta.content, triggers_))) delta.content.clear();
   put_out(delta, pieces);
   if (stops_) pieces.add_content(stops_->flush());
-}
-
-// A token belongs to where it begins. Of one whose text is held back it shows later whether that is reasoning or the
-// tag that ends it.
-void OutputReader::count_token(bool inside) {
-  if (inside) ++waiting_tokens_;
-  if (reasoned_) reasoning_tokens_ += waiting_tokens_;
-  if (reasoned_ || !inside) waiting_tokens_ = 0;
-  if (parser_ && !parser_->in_reasoning()) waiting_tokens_ = 0;
 }
 
 std::vector<wire::Event> OutputReader::take_apart(engine::Event& event) {
@@ -157,13 +149,13 @@ std::vector<wire::Event> OutputReader::take_apart(engine::Event& event) {
   std::span<engine::TokenInfo> infos = event.logprobs;
   size_t begin = 0;
   for (size_t i = 0; i < event.text_ends.size(); ++i) {
-    const bool inside = parser_ && parser_->in_reasoning();
-    reasoned_ = false;
+    const bool has_text = event.text_ends[i] > begin;
+    reasoning_.begin_token(parser_ && parser_->in_reasoning());
     take_text(text.substr(begin, event.text_ends[i] - begin), pieces);
+    reasoning_.end_token(has_text);
     begin = event.text_ends[i];
     const bool last = i + 1 == event.text_ends.size();
     if (last && ends) take_end(event.finish, pieces);
-    count_token(inside);
     if (infos.empty()) continue;
     // An echoed prompt comes with the first token.
     const size_t count = i == 0 ? static_cast<size_t>(event.echoed) + 1 : 1;

@@ -11,6 +11,7 @@
 #include "engine/request.hpp"
 #include "serve/content_stops.hpp"
 #include "serve/reading_rules.hpp"
+#include "serve/reasoning_count.hpp"
 #include "wire/request.hpp"
 
 namespace tidemill::serve {
@@ -28,14 +29,13 @@ class OutputReader {
   // last carries the finish reason. How tokens were put together into events makes no difference but to where pieces
   // begin: with probabilities each token has pieces of its own, since what they belong to depends on it.
   std::vector<wire::Event> read(engine::Event event);
-  // Tokens of reasoning so far: those that show in it. What its tags are spelled with is none.
-  int64_t reasoning_tokens() const { return reasoning_tokens_; }
+  // Tokens of reasoning so far.
+  int64_t reasoning_tokens() const { return reasoning_.tokens(); }
 
  private:
   std::vector<wire::Event> take_apart(engine::Event& event);
   void take_text(std::string_view text, PieceList& pieces);
   void take_end(engine::FinishReason finish, PieceList& pieces);
-  void count_token(bool inside);
   // Puts out what the parser has found, as far as no stop string ends it.
   void put_out(chat::Delta& delta, PieceList& pieces);
 
@@ -45,9 +45,7 @@ class OutputReader {
   std::vector<std::string> triggers_;  // that begin a call
   bool must_call_ = false;
   int choice_;
-  bool reasoned_ = false;  // reasoning came out with the present token
-  int64_t reasoning_tokens_ = 0;
-  int64_t waiting_tokens_ = 0;  // of reasoning or the tag that ends it, of which nothing has come out yet
+  ReasoningCount reasoning_;
 };
 
 }  // namespace tidemill::serve

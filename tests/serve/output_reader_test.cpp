@@ -188,6 +188,49 @@ TEST(OutputReader, KeepsTagsOutOfReasoning) {
   }
 }
 
+// Tags are no reasoning, though the vocabulary's ordinary tokens spell them; nor is white space before a closing one.
+TEST(OutputReader, CountsTheTokensThatReasoningShows) {
+  struct Case {
+    chat::Start start;
+    std::vector<std::string> tokens;  // an empty one is the first part of the character behind it
+    int64_t shown;
+  };
+  for (const Case& one : std::vector<Case>{
+           {chat::Start::reasoning, {"Okay", " then", "\n", "</think>", "\n\n", "Hi"}, 2},
+           {chat::Start::reasoning, {"\n", "Okay", "</think>", "Hi"}, 2},
+           {chat::Start::answer, {"<think>", "So", "</", "think", ">", "Hi"}, 1},
+           {chat::Start::answer, {"<", "think", ">", "So", "\n</", "think>", "Hi"}, 1},
+           // A tag that the prompt has written already, and what looks like one before the one that ends it.
+           {chat::Start::reasoning, {"<", "think", ">", "So", "</think>", "Hi"}, 1},
+           {chat::Start::reasoning, {"So", "<", "th", "</", "think", ">", "Hi"}, 3},
+           {chat::Start::reasoning, {"So", "<", "\n", "</", "think", ">", "Hi"}, 2},
+           {chat::Start::reasoning, {"a", "<", "b", "\n", "\n", "c", "</think>"}, 6},
+           {chat::Start::reasoning, {"So.</", "think", ">", "Hi"}, 1},
+           {chat::Start::reasoning, {"", "é", ".", "</think>"}, 3},
+           {chat::Start::reasoning, {"Okay", "\n"}, 1},
+           {chat::Start::reasoning, {"Okay", "<", "/"}, 1},
+           {chat::Start::reasoning, {"\n", "\n"}, 0}}) {
+    serve::ReadingRules rules = rules_of("hermes", false);
+    rules.start = one.start;
+    engine::Event whole;
+    serve::OutputReader by_token(&rules, "id", 0);
+    for (size_t i = 0; i < one.tokens.size(); ++i) {
+      engine::Event event;
+      event.text = one.tokens[i];
+      event.text_ends = {event.text.size()};
+      whole.text += one.tokens[i];
+      whole.text_ends.push_back(whole.text.size());
+      if (i + 1 == one.tokens.size()) event.finish = engine::FinishReason::length;
+      by_token.read(event);
+    }
+    whole.finish = engine::FinishReason::length;
+    serve::OutputReader at_once(&rules, "id", 0);
+    at_once.read(whole);
+    EXPECT_EQ(by_token.reasoning_tokens(), one.shown) << whole.text;
+    EXPECT_EQ(at_once.reasoning_tokens(), one.shown) << whole.text;
+  }
+}
+
 // An output in pieces of so many bytes at least, as the engine gives it to a watch and to the reader.
 std::string stopped(serve::ReadingRules rules, std::string_view text, size_t size, engine::FinishReason end) {
   const auto watch = serve::stop_watch(rules)();
