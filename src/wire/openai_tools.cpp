@@ -21,7 +21,6 @@ namespace {
 
 constexpr size_t max_tools = 1024;
 constexpr size_t max_name = 128;  // Anthropic's, with room for the names of MCP tools; OpenAI takes 64
-constexpr std::string_view name_rule = "1 to 128 letters, digits, '_', '-' or '.'";
 
 Error invalid(std::string_view path, std::string message) {
   return Error(ErrorCode::invalid_argument, std::move(message)).with_param(std::string(path));
@@ -40,14 +39,13 @@ Result<Tool> parse_tool(const JsonFields& entry) {
   return parse_function(JsonFields(*object, entry.path("function")));
 }
 
-Result<OutputFormat> parse_schema(const JsonFields& fields, std::string_view name) {
+// `schema` is what the field of this name holds.
+Result<OutputFormat> schema_format(const JsonFields& fields, std::string_view name, json::value schema) {
+  if (!schema.is_object() && !schema.is_bool()) return fields.mismatch(name, "a JSON Schema", schema);
   OutputFormat output;
   output.kind = OutputFormat::Kind::json_schema;
   output.param = fields.path(name);
-  output.schema = *fields.find(name);
-  if (!output.schema.is_object() && !output.schema.is_bool()) {
-    return fields.mismatch(name, "a JSON Schema", output.schema);
-  }
+  output.schema = std::move(schema);
   return output;
 }
 
@@ -62,7 +60,7 @@ Result<OutputFormat> parse_response_format(const json::object& object) {
   if (*type == "text") return output;
   if (*type == "json_object") {
     // llama.cpp's takes a schema here.
-    if (format.find("schema") != nullptr) return parse_schema(format, "schema");
+    if (format.find("schema") != nullptr) return schema_format(format, "schema", *format.find("schema"));
     output.kind = OutputFormat::Kind::json_object;
     return output;
   }
@@ -78,12 +76,12 @@ Result<OutputFormat> parse_response_format(const json::object& object) {
   const JsonFields inner(*wrapped, "response_format.json_schema");
   TM_TRY(const auto name, inner.string("name"));
   if (name && !is_tool_name(*name)) {
-    return inner.invalid("name", fmt::format("'response_format.json_schema.name' must be {}", name_rule));
+    return inner.invalid("name", fmt::format("'response_format.json_schema.name' must be {}", tool_name_rule));
   }
   if (inner.find("schema") == nullptr) {
     return inner.invalid("schema", "'response_format.json_schema.schema' is required: a JSON Schema");
   }
-  TM_TRY(OutputFormat held, parse_schema(inner, "schema"));
+  TM_TRY(OutputFormat held, schema_format(inner, "schema", *inner.find("schema")));
   held.name = name.value_or("");
   return held;
 }
@@ -98,12 +96,10 @@ Result<OutputFormat> parse_guided(const JsonFields& fields, std::string_view nam
   }
   if (kind == OutputFormat::Kind::json_schema) {
     const json::value& schema = *fields.find(name);
-    if (!schema.is_string()) return parse_schema(fields, name);
+    if (!schema.is_string()) return schema_format(fields, name, schema);
     auto parsed = base::parse_json(std::string_view(schema.get_string()));  // vLLM takes the schema as text too
     if (!parsed) return std::move(parsed).error().wrap(output.param).with_param(output.param);
-    output.schema = std::move(*parsed);
-    if (output.schema.is_object() || output.schema.is_bool()) return output;
-    return fields.mismatch(name, "a JSON Schema", output.schema);
+    return schema_format(fields, name, std::move(*parsed));
   }
   if (kind == OutputFormat::Kind::choice) {
     TM_TRY(const json::array* array, fields.array(name));
@@ -223,7 +219,7 @@ Result<void> check_tools(const std::vector<Tool>& tools, const ToolChoice& choic
   for (const Tool& tool : tools) {
     if (!is_tool_name(tool.name)) {
       return invalid(path, fmt::format("'{}' has a tool named \"{}\"; a name must be {}", path,
-                                       base::utf8::prefix(base::utf8::sanitize(tool.name), 80), name_rule));
+                                       base::utf8::prefix(base::utf8::sanitize(tool.name), 80), tool_name_rule));
     }
     if (!names.insert(tool.name).second) {
       return invalid(path, fmt::format("'{}' has two tools named \"{}\"", path, tool.name));

@@ -10,8 +10,9 @@
 
 namespace tidemill::wire {
 
-// A name that tools and schemas may have: 1 to 128 letters, digits, '_', '-' or '.'.
+// A name that tools and schemas may have, and the same in words.
 bool is_tool_name(std::string_view name);
+inline constexpr std::string_view tool_name_rule = "1 to 128 letters, digits, '_', '-' or '.'";
 
 // A function's "name", which must be there, "description", "parameters" and "strict".
 base::Result<Tool> parse_function(const JsonFields& function);

@@ -150,7 +150,7 @@ Result<void> parse_text(const JsonFields& fields, ResponsesRequest& asked) {
       output.param = "text.format.schema";
       TM_TRY(const auto name, format.string("name"));
       if (!name || !is_tool_name(*name)) {
-        return format.invalid("name", "'text.format.name' is required: 1 to 128 letters, digits, '_', '-' or '.'");
+        return format.invalid("name", fmt::format("'text.format.name' is required: {}", tool_name_rule));
       }
       output.name = *name;
       TM_TRY(const json::object* schema, format.object("schema"));
