@@ -61,7 +61,9 @@ class Service {
   // Calls over MCP.
   RunningCalls& running_calls() { return running_calls_; }
 
-  // Why new work is refused now (loading, draining); nullopt when it is not.
+  // Whether new work is refused now, in the words of wire/unready.hpp; nullopt when it is not.
+  std::optional<std::string_view> unready() const;
+  // Likewise, as an error.
   std::optional<base::Error> refusal() const;
   void start_draining();
   bool draining() const { return draining_.load(std::memory_order_acquire); }
