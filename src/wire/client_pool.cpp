@@ -376,11 +376,12 @@ asio::awaitable<Result<ClientStream>> ClientPool::open(const OutgoingRequest& re
     if (!checkout) co_return std::move(checkout).error();
     stream->place = std::move(checkout->place);
     stream->connection = std::move(checkout->connection);
-    said.reused = stream->connection != nullptr;
+    said.reused = said.connected = stream->connection != nullptr;
     if (!said.reused) {
       auto made = co_await shard.connect(stream->place->origin(), deadline, request.cancellation);
       if (!made) co_return std::move(made).error();
       stream->connection = *std::move(made);
+      said.connected = true;
     } else if (request.cancellation != nullptr) {
       request.cancellation->set([raw = stream->connection.get()] { raw->hang_up(); });
     }
