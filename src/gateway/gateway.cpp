@@ -7,11 +7,9 @@
 #include <utility>
 #include <vector>
 
-#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/use_future.hpp>
 
 #include "base/ids.hpp"
@@ -25,6 +23,7 @@
 #include "gateway/service.hpp"
 #include "gateway/store_watch.hpp"
 #include "observe/process_metrics.hpp"
+#include "wire/as_result.hpp"
 #include "wire/http_metrics.hpp"
 #include "wire/http_server.hpp"
 #include "wire/span_export.hpp"
@@ -52,7 +51,7 @@ asio::awaitable<void> flush_forever(Service& service) {
   asio::steady_timer timer(co_await asio::this_coro::executor);
   while (true) {
     timer.expires_after(log_interval);
-    (void)co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
+    (void)co_await timer.async_wait(wire::as_result);
     flush_logs(service);
   }
 }
@@ -83,7 +82,7 @@ asio::awaitable<void> keep_gate(Service& service, asio::any_io_executor executor
     };
     (void)co_await service.store_pool().run(work);
     timer.expires_after(keep_interval);
-    (void)co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
+    (void)co_await timer.async_wait(wire::as_result);
   }
 }
 
@@ -91,7 +90,7 @@ asio::awaitable<void> exchange_rollouts(Service& service, RolloutExchange& excha
   asio::steady_timer timer(co_await asio::this_coro::executor);
   while (true) {
     timer.expires_after(rollout_interval);
-    (void)co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
+    (void)co_await timer.async_wait(wire::as_result);
     const auto routes = service.routes();
     if (routes->routes().empty()) continue;
     auto work = [&exchange, &routes]() -> Result<void> {

@@ -5,14 +5,13 @@
 #include <utility>
 #include <vector>
 
-#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/asio/use_awaitable.hpp>
 
 #include "base/json.hpp"
 #include "base/log.hpp"
 #include "gateway/told_unready.hpp"
+#include "wire/as_result.hpp"
 
 namespace tidemill::gateway {
 
@@ -21,7 +20,6 @@ namespace json = base::json;
 
 namespace {
 
-constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
 // A busy machine may answer a look late: it is not gone for that.
 constexpr int most_timeouts = 3;
 // Models are listed again this often, in looks.
@@ -81,7 +79,7 @@ asio::awaitable<void> wait_for_next_look(const Service& service, const Backend& 
   const base::Duration part = service.options()->poll_interval / looks_while_unready;
   for (int i = 0; i < looks_while_unready; ++i) {
     timer.expires_after(std::chrono::duration_cast<asio::steady_timer::duration>(part));
-    (void)co_await timer.async_wait(as_result);
+    (void)co_await timer.async_wait(wire::as_result);
     if (backend.asks_for_none()) co_return;
   }
 }

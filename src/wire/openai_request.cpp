@@ -26,7 +26,6 @@ namespace json = base::json;
 
 namespace {
 
-constexpr int64_t max_int = std::numeric_limits<int32_t>::max();
 constexpr int64_t any_low = std::numeric_limits<int64_t>::min();
 constexpr int64_t any_high = std::numeric_limits<int64_t>::max();
 constexpr size_t max_stop_strings = 64;
