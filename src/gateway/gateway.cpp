@@ -26,6 +26,7 @@
 #include "wire/as_result.hpp"
 #include "wire/http_metrics.hpp"
 #include "wire/http_server.hpp"
+#include "wire/listener_options.hpp"
 #include "wire/span_export.hpp"
 
 namespace tidemill::gateway {
@@ -40,6 +41,8 @@ constexpr auto log_interval = std::chrono::milliseconds(250);
 // store.
 constexpr auto keep_interval = std::chrono::milliseconds(100);
 constexpr int keeps_between_looks = 10;
+// How often they tell each other of rollouts.
+constexpr auto rollout_interval = std::chrono::seconds(1);
 
 void flush_logs(Service& service) {
   service.access_log().flush();
@@ -55,11 +58,6 @@ asio::awaitable<void> flush_forever(Service& service) {
     flush_logs(service);
   }
 }
-
-// For clients whose requests have run past the limit of a stop to be told so.
-constexpr auto parting = std::chrono::seconds(1);
-// How often they tell each other of rollouts.
-constexpr auto rollout_interval = std::chrono::seconds(1);
 
 GateOptions gate_options(const GatewayOptions& options, const std::string& name, session::Store& store) {
   return {.keys = options.keys,
@@ -150,14 +148,14 @@ struct Gateway::Impl {
     bool orderly = service.wait_until_unused(limit);
     if (!orderly) {
       service.end_tries();
-      (void)service.wait_until_unused(parting);
+      (void)service.wait_until_unused(Service::parting);
     }
     const base::Duration left = std::max(base::Duration(0), deadline - service.clock().now());
     const std::lock_guard no_reload(reload_mutex);
     // The last bytes of the last answer may still be on their way to a client.
     service.store_pool().close();
     if (roster) roster->stop();
-    orderly = http->stop(std::max<base::Duration>(left, parting)) && orderly;
+    orderly = http->stop(std::max(left, Service::parting)) && orderly;
     connections_hook = {};
     roster.reset();
     http.reset();
@@ -201,17 +199,8 @@ Result<std::unique_ptr<Gateway>> Gateway::start(const GatewayOptions& options, c
   service.set_sessions(std::move(sessions));
   TM_TRY(auto gate, Gate::open(gate_options(options, impl->name, service.store()), clock));
   service.set_gate(std::move(gate));
-  wire::HttpServerOptions http = server_options(options);
-  http.clock = &clock;
-  http.on_exchange = [metrics = &impl->http_metrics](const wire::ExchangeSummary& summary) {
-    metrics->observe(summary);
-  };
-  auto started = wire::HttpServer::start(std::move(http), impl->router());
-  if (!started) {
-    base::Error error = std::move(started).error();
-    return error.param() == "address" ? std::move(error).with_param("gateway.host") : std::move(error);
-  }
-  impl->http = std::move(*started);
+  TM_TRY(impl->http,
+         wire::start_listener(server_options(options), impl->router(), "gateway", impl->http_metrics, clock));
   impl->port = impl->http->port();
   impl->url = impl->http->url();
   impl->connections_hook = service.metrics().on_collect([raw = impl.get()] { raw->set_gauges(); });

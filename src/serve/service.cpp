@@ -50,26 +50,6 @@ std::optional<base::Error> Service::refusal() const {
                          : "the model is still being loaded");
 }
 
-void Service::start_draining() {
-  const std::lock_guard lock(mutex_);
-  draining_.store(true, std::memory_order_release);
-}
-
-void Service::enter() {
-  const std::lock_guard lock(mutex_);
-  ++active_;
-}
-
-void Service::leave() {
-  const std::lock_guard lock(mutex_);
-  if (--active_ == 0) changed_.notify_all();
-}
-
-bool Service::wait_until_unused(base::Duration limit) {
-  std::unique_lock lock(mutex_);
-  return changed_.wait_for(lock, limit, [this] { return active_ == 0; });
-}
-
 int Service::retry_after_s() const {
   const Serving* now = serving();
   if (now == nullptr) return 1;

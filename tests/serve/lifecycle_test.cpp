@@ -77,6 +77,15 @@ TEST(Starting, FailsWithAReasonWhereThePortIsTaken) {
   EXPECT_NE(second.error().to_string().find(std::to_string(options.port)), std::string::npos);
 }
 
+TEST(Starting, TellsAnAddressThatIsNoneAsTheOptionThatItIs) {
+  auto options = test::small_options();
+  options.host = "nowhere.example";
+  const auto server = serve::Server::start(options);
+  ASSERT_FALSE(server);
+  EXPECT_EQ(server.error().param(), "server.host");
+  EXPECT_NE(server.error().message().find("'nowhere.example' is not an IP address"), std::string::npos);
+}
+
 TEST(Disconnect, InMidStreamFreesEveryBlock) {
   test::LiveServer live;
   const auto events = live.client().stream("/v1/completions", endless, [](const std::string&) { return false; });
