@@ -22,8 +22,8 @@ set(TIDEMILL_ROOM_gateway base observe route rollout wire session access)
 set(TIDEMILL_ROOM_cli base tensor text grammar chat model observe engine route rollout wire session access serve gateway)
 
 # tidemill_room(<name> SOURCES <file>... [ALONE <file>...] [USES <room>...] [LINKS <library>...] [LINKS_PUBLIC <library>...])
-# ALONE: sources that are not compiled in one batch with others (TIDEMILL_UNITY), since their unnamed namespaces have
-# names that others have too.
+# ALONE: sources that are not compiled in one batch with others (TIDEMILL_UNITY). A name that two unnamed namespaces of a
+# room have is no reason: say what each is, or share one.
 function(tidemill_room name)
   cmake_parse_arguments(ROOM "" "" "SOURCES;ALONE;USES;LINKS;LINKS_PUBLIC" ${ARGN})
   if(NOT DEFINED TIDEMILL_ROOM_${name})
@@ -42,6 +42,10 @@ function(tidemill_room name)
   add_library(tidemill_${name} STATIC ${ROOM_SOURCES})
   add_library(tidemill::${name} ALIAS tidemill_${name})
   set_target_properties(tidemill_${name} PROPERTIES UNITY_BUILD ${TIDEMILL_UNITY} UNITY_BUILD_BATCH_SIZE 5)
+  if(TIDEMILL_UNITY AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    # GCC takes the sources of a batch for headers, whose types must not be of an unnamed namespace.
+    target_compile_options(tidemill_${name} PRIVATE -Wno-subobject-linkage)
+  endif()
   if(ROOM_ALONE)
     set_source_files_properties(${ROOM_ALONE} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
   endif()

@@ -104,6 +104,11 @@ Result<void> write_in_place(const fs::path& path, std::string_view content) {
   return {};
 }
 
+// How a file without a name is called for giving it one.
+fs::path link_to(int fd) {
+  return "/proc/self/fd/" + std::to_string(fd);
+}
+
 }  // namespace
 
 Error system_error(std::string_view what, const fs::path& path) {
@@ -173,15 +178,11 @@ Result<std::string> read_file(const fs::path& path, size_t limit) {
   return read_all(fd.get(), path, size, limit);
 }
 
-namespace {
-
 fs::path temporary_beside(const fs::path& path) {
   fs::path temporary = path;
   temporary += "." + random_hex(6) + ".tmp";
   return temporary;
 }
-
-}  // namespace
 
 Result<void> write_file(const fs::path& path, std::string_view content) {
   fs::path target = path;
@@ -221,15 +222,6 @@ FileWriter::~FileWriter() {
   if (fd_ >= 0) ::close(fd_);
   if (!temporary_.empty()) ::unlink(temporary_.c_str());
 }
-
-namespace {
-
-// How a file without a name is called for giving it one.
-fs::path link_to(int fd) {
-  return "/proc/self/fd/" + std::to_string(fd);
-}
-
-}  // namespace
 
 Result<FileWriter> FileWriter::create(const fs::path& path) {
   std::error_code ignored;

@@ -41,6 +41,9 @@ class MappedFile {
 // The file's content; over `limit` bytes is `too_large`. "-" reads standard input.
 Result<std::string> read_file(const std::filesystem::path& path, size_t limit = size_t{1} << 30);
 
+// A new name beside `path`, for what is renamed to it when it is whole.
+std::filesystem::path temporary_beside(const std::filesystem::path& path);
+
 // Writes beside `path` under a temporary name, then renames: readers see the old content or the new, never half.
 Result<void> write_file(const std::filesystem::path& path, std::string_view content);
 

@@ -119,14 +119,23 @@ void Backend::note_ready(const route::BackendReport& report) {
   listed_.reset();
 }
 
-void Backend::note_unready(std::string_view why, bool by_itself) {
-  const Seen before = seen_.exchange(Seen::unready);
-  if (before == Seen::unready) return;
+void Backend::note_unready(std::string_view why, bool by_itself, base::SteadyTime now) {
+  if (by_itself) {
+    const std::lock_guard lock(mutex_);
+    asked_for_none_ = now;
+  }
+  const Seen before = seen_.exchange(by_itself ? Seen::unready : Seen::failing);
+  if (before == Seen::unready || before == Seen::failing) return;
   if (before == Seen::never && by_itself) {
     base::log::info("backend {} is not ready yet: {}", name(), why);  // as one that loads its model
   } else {
     base::log::warn("backend {} is not ready: {}", name(), why);
   }
+}
+
+bool Backend::asked_for_none_after(base::SteadyTime moment) const {
+  const std::lock_guard lock(mutex_);
+  return asked_for_none_ && *asked_for_none_ > moment;
 }
 
 route::BackendReport Backend::report() const {
@@ -150,7 +159,7 @@ void Backend::begin() {
 
 void Backend::finish(Outcome outcome) {
   in_flight_.fetch_sub(1, std::memory_order_relaxed);
-  if (outcome == Outcome::refused || outcome == Outcome::failed) errors_.add();
+  if (outcome != Outcome::answered && outcome != Outcome::abandoned) errors_.add();
 }
 
 }  // namespace tidemill::gateway

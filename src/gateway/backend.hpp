@@ -25,6 +25,7 @@ route::BackendReport parse_report(std::string_view metrics);
 enum class Outcome : uint8_t {
   answered,   // whatever the status, if it is the request's own fault or success
   refused,    // 429, 502, 503, 504: it is there, and does not want
+  unready,    // 503, as it loads or drains: it asks for no requests (told_unready.hpp)
   failed,     // unreachable, broken off, no HTTP
   abandoned,  // the client has gone
 };
@@ -52,7 +53,11 @@ class Backend {
   void note_ready(const route::BackendReport& report);
   // `by_itself`: it answers, and asks for no requests. Changes of either kind are said in the log, and so is the first
   // look.
-  void note_unready(std::string_view why, bool by_itself);
+  void note_unready(std::string_view why, bool by_itself, base::SteadyTime now);
+  // It asks for no requests, as far as is known.
+  bool asks_for_none() const { return seen_.load(std::memory_order_relaxed) == Seen::unready; }
+  // It has asked for none after `moment`.
+  bool asked_for_none_after(base::SteadyTime moment) const;
   route::BackendReport report() const;
   // Looks that have timed out in a row, with this one.
   int count_timeout() { return ++timeouts_; }
@@ -76,14 +81,15 @@ class Backend {
   wire::Url url_;
   std::string base_path_;
   std::atomic<int> in_flight_{0};
-  enum class Seen : uint8_t { never, ready, unready };
+  enum class Seen : uint8_t { never, ready, unready, failing };
   std::atomic<Seen> seen_{Seen::never};
   std::atomic<int> timeouts_{0};
   std::atomic<int8_t> marks_{-1};  // unknown, no, yes
 
   HangUps hang_ups_;
 
-  mutable std::mutex mutex_;
+  mutable std::mutex mutex_;                        // guards what follows
+  std::optional<base::SteadyTime> asked_for_none_;  // when it did so last
   route::BackendReport report_;
   std::optional<std::vector<std::string>> listed_;
 

@@ -2,9 +2,9 @@
 
 #include <utility>
 
-#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/asio/use_awaitable.hpp>
+
+#include "wire/as_result.hpp"
 
 namespace tidemill::gateway {
 
@@ -12,7 +12,7 @@ Sleep timer_sleep(asio::any_io_executor executor) {
   return [executor = std::move(executor)](base::Duration time) -> asio::awaitable<void> {
     asio::steady_timer timer(executor);
     timer.expires_after(std::chrono::duration_cast<asio::steady_timer::duration>(time));
-    (void)co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
+    (void)co_await timer.async_wait(wire::as_result);
   };
 }
 

@@ -4,14 +4,13 @@
 #include <optional>
 #include <utility>
 
-#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/error.hpp>
 #include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <boost/system/system_error.hpp>
 #include <fmt/format.h>
 
 #include "base/log.hpp"
+#include "wire/as_result.hpp"
 
 namespace tidemill::gateway {
 
@@ -56,8 +55,7 @@ asio::awaitable<void> look(const DnsOptions& options, const Resolve& resolve, co
 Resolve system_resolve(asio::any_io_executor executor) {
   return [executor = std::move(executor)](std::string host) -> asio::awaitable<base::Result<std::vector<std::string>>> {
     tcp::resolver resolver(executor);
-    const auto [error, found] =
-        co_await resolver.async_resolve(host, "", tcp::resolver::flags(), asio::as_tuple(asio::use_awaitable));
+    const auto [error, found] = co_await resolver.async_resolve(host, "", tcp::resolver::flags(), wire::as_result);
     if (error) {
       const bool no_such = error == asio::error::host_not_found || error == asio::error::no_data;
       co_return base::Error(no_such ? base::ErrorCode::not_found : base::ErrorCode::unavailable,

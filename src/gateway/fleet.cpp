@@ -20,6 +20,7 @@ route::Outcome to_route(Outcome outcome) {
     case Outcome::failed:
       return route::Outcome::failure;
     case Outcome::refused:  // it is well, and told why
+    case Outcome::unready:
     case Outcome::abandoned:
       break;
   }
@@ -128,7 +129,9 @@ base::Result<Lease> Fleet::pick(const Wanted& wanted, const std::vector<const Ba
   return lease;
 }
 
-void Fleet::note_poll(Backend& backend, const route::BackendReport& report) {
+void Fleet::note_poll(Backend& backend, const route::BackendReport& report, base::SteadyTime begun) {
+  const std::lock_guard lock(noting_);
+  if (!contains(backend) || backend.asked_for_none_after(begun)) return;
   const base::SteadyTime now = clock_.now();
   router_.check(backend.name(), true, now);
   router_.ready(backend.name(), now);
@@ -137,13 +140,19 @@ void Fleet::note_poll(Backend& backend, const route::BackendReport& report) {
 }
 
 void Fleet::note_failed_poll(Backend& backend, std::string_view why) {
-  router_.check(backend.name(), false, clock_.now());
-  backend.note_unready(why, false);
+  const std::lock_guard lock(noting_);
+  if (!contains(backend)) return;
+  const base::SteadyTime now = clock_.now();
+  router_.check(backend.name(), false, now);
+  backend.note_unready(why, false, now);
 }
 
-void Fleet::note_unready(Backend& backend, std::string_view why) {
-  router_.drain(backend.name(), std::nullopt, clock_.now());
-  backend.note_unready(why, true);
+void Fleet::note_unready(Backend& backend, route::Unready why) {
+  const std::lock_guard lock(noting_);
+  if (!contains(backend)) return;
+  const base::SteadyTime now = clock_.now();
+  router_.drain(backend.name(), std::nullopt, now, why);
+  backend.note_unready(why == route::Unready::loading ? "it loads its model" : "it takes no new requests", true, now);
 }
 
 std::vector<std::string> Fleet::models() const {

@@ -74,12 +74,16 @@ class Fleet {
   // backend serves it, all being known; unavailable: none that may serve it is left.
   base::Result<Lease> pick(const Wanted& wanted, const std::vector<const Backend*>& tried);
 
-  // What a look at a backend has found.
-  void note_poll(Backend& backend, const route::BackendReport& report);
+  // What follows is of no account of a backend that is no longer here: another may have its address.
+
+  // What a look at a backend that began at `begun` has found: it is ready. Of one that has asked for no requests since
+  // then it is out of date, and tells nothing.
+  void note_poll(Backend& backend, const route::BackendReport& report, base::SteadyTime begun);
   // It did not answer, or not well.
   void note_failed_poll(Backend& backend, std::string_view why);
-  // It asks for no requests: it loads or drains.
-  void note_unready(Backend& backend, std::string_view why);
+  // It asks for no requests, as it has said to a look or to a request. From now on it gets none until a look finds it
+  // ready; for its health this is no failure.
+  void note_unready(Backend& backend, route::Unready why);
 
   // The models of all backends, each once, in order.
   std::vector<std::string> models() const;
@@ -96,7 +100,8 @@ class Fleet {
 
   const base::Clock& clock_;
   route::Router router_;
-  mutable std::mutex mutex_;
+  std::mutex noting_;         // held while something is noted, so that router and backend always agree
+  mutable std::mutex mutex_;  // guards what follows
   std::shared_ptr<const Backends> backends_ = std::make_shared<const Backends>();
 };
 

@@ -7,11 +7,9 @@
 #include <utility>
 #include <vector>
 
-#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/use_future.hpp>
 
 #include "base/ids.hpp"
@@ -25,8 +23,10 @@
 #include "gateway/service.hpp"
 #include "gateway/store_watch.hpp"
 #include "observe/process_metrics.hpp"
+#include "wire/as_result.hpp"
 #include "wire/http_metrics.hpp"
 #include "wire/http_server.hpp"
+#include "wire/listener_options.hpp"
 #include "wire/span_export.hpp"
 
 namespace tidemill::gateway {
@@ -41,6 +41,8 @@ constexpr auto log_interval = std::chrono::milliseconds(250);
 // store.
 constexpr auto keep_interval = std::chrono::milliseconds(100);
 constexpr int keeps_between_looks = 10;
+// How often they tell each other of rollouts.
+constexpr auto rollout_interval = std::chrono::seconds(1);
 
 void flush_logs(Service& service) {
   service.access_log().flush();
@@ -52,15 +54,10 @@ asio::awaitable<void> flush_forever(Service& service) {
   asio::steady_timer timer(co_await asio::this_coro::executor);
   while (true) {
     timer.expires_after(log_interval);
-    (void)co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
+    (void)co_await timer.async_wait(wire::as_result);
     flush_logs(service);
   }
 }
-
-// For clients whose requests have run past the limit of a stop to be told so.
-constexpr auto parting = std::chrono::seconds(1);
-// How often they tell each other of rollouts.
-constexpr auto rollout_interval = std::chrono::seconds(1);
 
 GateOptions gate_options(const GatewayOptions& options, const std::string& name, session::Store& store) {
   return {.keys = options.keys,
@@ -83,7 +80,7 @@ asio::awaitable<void> keep_gate(Service& service, asio::any_io_executor executor
     };
     (void)co_await service.store_pool().run(work);
     timer.expires_after(keep_interval);
-    (void)co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
+    (void)co_await timer.async_wait(wire::as_result);
   }
 }
 
@@ -91,7 +88,7 @@ asio::awaitable<void> exchange_rollouts(Service& service, RolloutExchange& excha
   asio::steady_timer timer(co_await asio::this_coro::executor);
   while (true) {
     timer.expires_after(rollout_interval);
-    (void)co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
+    (void)co_await timer.async_wait(wire::as_result);
     const auto routes = service.routes();
     if (routes->routes().empty()) continue;
     auto work = [&exchange, &routes]() -> Result<void> {
@@ -151,14 +148,14 @@ struct Gateway::Impl {
     bool orderly = service.wait_until_unused(limit);
     if (!orderly) {
       service.end_tries();
-      (void)service.wait_until_unused(parting);
+      (void)service.wait_until_unused(Service::parting);
     }
     const base::Duration left = std::max(base::Duration(0), deadline - service.clock().now());
     const std::lock_guard no_reload(reload_mutex);
     // The last bytes of the last answer may still be on their way to a client.
     service.store_pool().close();
     if (roster) roster->stop();
-    orderly = http->stop(std::max<base::Duration>(left, parting)) && orderly;
+    orderly = http->stop(std::max(left, Service::parting)) && orderly;
     connections_hook = {};
     roster.reset();
     http.reset();
@@ -202,17 +199,8 @@ Result<std::unique_ptr<Gateway>> Gateway::start(const GatewayOptions& options, c
   service.set_sessions(std::move(sessions));
   TM_TRY(auto gate, Gate::open(gate_options(options, impl->name, service.store()), clock));
   service.set_gate(std::move(gate));
-  wire::HttpServerOptions http = server_options(options);
-  http.clock = &clock;
-  http.on_exchange = [metrics = &impl->http_metrics](const wire::ExchangeSummary& summary) {
-    metrics->observe(summary);
-  };
-  auto started = wire::HttpServer::start(std::move(http), impl->router());
-  if (!started) {
-    base::Error error = std::move(started).error();
-    return error.param() == "address" ? std::move(error).with_param("gateway.host") : std::move(error);
-  }
-  impl->http = std::move(*started);
+  TM_TRY(impl->http,
+         wire::start_listener(server_options(options), impl->router(), "gateway", impl->http_metrics, clock));
   impl->port = impl->http->port();
   impl->url = impl->http->url();
   impl->connections_hook = service.metrics().on_collect([raw = impl.get()] { raw->set_gauges(); });

@@ -60,11 +60,13 @@ void register_back(base::ConfigSchema& schema, GatewayOptions& o) {
            "requests open at one backend at one time; while all have as many, further ones wait as for "
            "gateway.patience")
       .between(1, 1'000'000);
-  schema.add("gateway.retries", &o.retries, "further tries of a request of which the client has got nothing yet")
+  schema
+      .add("gateway.retries", &o.retries,
+           "further tries of a request that a backend took and failed, as long as the client has got nothing")
       .between(0, 100);
   schema
       .add("gateway.patience", &o.patience,
-           "how long a request waits while there are backends and none can be asked, as when they start")
+           "how long a request waits while there are backends and none can be asked, as when they restart or load")
       .between(Duration(0), longest);
   schema.add("gateway.resume_window", &o.resume_window, "in which a stream that broke off must go on elsewhere")
       .between(Duration(0), longest);

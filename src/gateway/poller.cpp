@@ -5,13 +5,13 @@
 #include <utility>
 #include <vector>
 
-#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/asio/use_awaitable.hpp>
 
 #include "base/json.hpp"
 #include "base/log.hpp"
+#include "gateway/told_unready.hpp"
+#include "wire/as_result.hpp"
 
 namespace tidemill::gateway {
 
@@ -20,11 +20,13 @@ namespace json = base::json;
 
 namespace {
 
-constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
 // A busy machine may answer a look late: it is not gone for that.
 constexpr int most_timeouts = 3;
 // Models are listed again this often, in looks.
 constexpr int models_every = 30;
+// A backend that asks for no requests is looked at this often in the time between two other looks: who waits for it
+// waits hardly longer than it loads.
+constexpr int looks_while_unready = 10;
 constexpr size_t max_answer = size_t{16} << 20;
 
 asio::awaitable<Result<wire::HttpResponse>> get(Service& service, const Backend& backend, const char* path) {
@@ -71,19 +73,29 @@ asio::awaitable<void> list_models(Service& service, Backend& backend) {
   if (listed && listed->status == 200) backend.set_models(model_names(listed->body));
 }
 
-asio::awaitable<void> poll_forever(Service& service, std::shared_ptr<Backend> backend) {
+// In parts, since it may be a request that finds out that the backend is not ready.
+asio::awaitable<void> wait_for_next_look(const Service& service, const Backend& backend) {
   asio::steady_timer timer(co_await asio::this_coro::executor);
+  const base::Duration part = service.options()->poll_interval / looks_while_unready;
+  for (int i = 0; i < looks_while_unready; ++i) {
+    timer.expires_after(std::chrono::duration_cast<asio::steady_timer::duration>(part));
+    (void)co_await timer.async_wait(wire::as_result);
+    if (backend.asks_for_none()) co_return;
+  }
+}
+
+asio::awaitable<void> poll_forever(Service& service, std::shared_ptr<Backend> backend) {
   for (int round = 0; service.fleet().contains(*backend); ++round) {
     co_await poll_backend(service, backend);
     if (round % models_every == models_every - 1 && backend->ready()) co_await list_models(service, *backend);
-    timer.expires_after(std::chrono::duration_cast<asio::steady_timer::duration>(service.options()->poll_interval));
-    (void)co_await timer.async_wait(as_result);
+    co_await wait_for_next_look(service, *backend);
   }
 }
 
 }  // namespace
 
 asio::awaitable<void> poll_backend(Service& service, std::shared_ptr<Backend> backend) {
+  const base::SteadyTime begun = service.clock().now();
   const auto ready = co_await get(service, *backend, "/ready");
   if (!ready) {
     const bool slow = ready.error().code() == base::ErrorCode::timeout;
@@ -97,12 +109,12 @@ asio::awaitable<void> poll_backend(Service& service, std::shared_ptr<Backend> ba
     co_return;
   }
   if (ready->status == 503) {
-    service.fleet().note_unready(*backend, "it says so");
+    service.fleet().note_unready(*backend, told_unready(*ready, ready->body).value_or(route::Unready::draining));
     co_return;
   }
   const auto metrics = co_await get(service, *backend, "/metrics");
   const bool told = metrics && metrics->status == 200;
-  service.fleet().note_poll(*backend, told ? parse_report(metrics->body) : route::BackendReport());
+  service.fleet().note_poll(*backend, told ? parse_report(metrics->body) : route::BackendReport(), begun);
   if (!backend->models_known()) co_await list_models(service, *backend);
 }
 

@@ -17,8 +17,8 @@ namespace asio = boost::asio;
 // /v1/models where those are not known. What is found goes into the backend.
 asio::awaitable<void> poll_backend(Service& service, std::shared_ptr<Backend> backend);
 
-// Polls `backend` every gateway.poll_interval on `executor`, as long as it belongs to the fleet. The service must
-// outlive the executor's work.
+// Polls `backend` every gateway.poll_interval on `executor`, and more often while it asks for no requests, as long as
+// it belongs to the fleet. The service must outlive the executor's work.
 void start_polling(Service& service, const asio::any_io_executor& executor, std::shared_ptr<Backend> backend);
 
 }  // namespace tidemill::gateway

@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "gateway/sse_marks.hpp"
+#include "wire/unready.hpp"
 
 namespace tidemill::gateway {
 
@@ -70,8 +71,8 @@ wire::Headers response_headers(const wire::Headers& from_backend) {
   for (const auto& [name, value] : from_backend) {
     if (ends_here(from_backend, has_connection, name)) continue;
     if (wire::equal_ignoring_case(name, "date") || wire::equal_ignoring_case(name, "x-request-id") ||
-        wire::equal_ignoring_case(name, "request-id") || name.starts_with("Access-Control-") ||
-        name.starts_with("access-control-")) {
+        wire::equal_ignoring_case(name, "request-id") || wire::equal_ignoring_case(name, wire::unready_header) ||
+        name.starts_with("Access-Control-") || name.starts_with("access-control-")) {
       continue;
     }
     out.add(name, value);

@@ -14,7 +14,7 @@ namespace tidemill::gateway {
 wire::Headers request_headers(const wire::HttpRequest& request, const std::string& request_id,
                               const std::string& backend_key, const observe::SpanContext& parent);
 
-// Those of the answer to the client.
+// Those of the answer to the client. That a backend loads or drains is not true of the gateway.
 wire::Headers response_headers(const wire::Headers& from_backend);
 
 }  // namespace tidemill::gateway

@@ -1,5 +1,6 @@
 #include "gateway/relay.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include <fmt/core.h>
@@ -8,6 +9,7 @@
 #include "base/log.hpp"
 #include "gateway/backend_request.hpp"
 #include "gateway/proxy_headers.hpp"
+#include "gateway/told_unready.hpp"
 #include "rollout/chance.hpp"
 
 namespace tidemill::gateway {
@@ -114,13 +116,13 @@ asio::awaitable<void> Relay::try_backends() {
     const Backend& backend = *lease;
     call_.set_backend(backend.name());
     ++call_.record().tries;
+    if (failure_ && !begun()) service_.counters().retries.add();
     failure_ = co_await attempt(lease);
     if (call_.exchange().disconnected()) break;        // the lease ends as abandoned
     const bool ended = failure_ && service_.ending();  // which is not the backend's fault
+    if (failure_) note_tried(backend);
     lease.end(ended ? Outcome::abandoned : failure_ ? failure_->outcome : Outcome::answered, usage());
     if (!failure_) break;
-    base::log::debug("{}: {}: {}", call_.id(), backend.name(), failure_->error.to_string());
-    tried_.push_back(&backend);
     faulted_ = faulted_ || (!ended && is_at_fault(*failure_));
     handed_over_ = !ended && hands_over(*failure_);
     if (handed_over_) break;
@@ -133,6 +135,17 @@ asio::awaitable<void> Relay::try_backends() {
       break;
     }
   }
+}
+
+// What restarts takes no connection, then says that it loads. Neither costs more than time, which is bounded where
+// nobody else can be asked, and several restarting at once would soon use up the tries. One that loads gets no further
+// requests until it is ready; if it says so again, as its looks say otherwise, it is taken for one that fails.
+void Relay::note_tried(const Backend& backend) {
+  base::log::debug("{}: {}: {}", call_.id(), backend.name(), failure_->error.to_string());
+  const bool first_word =
+      failure_->outcome == Outcome::unready && std::ranges::find(unready_, &backend) == unready_.end();
+  counts_ = failure_->reached && !first_word;
+  (first_word ? unready_ : tried_).push_back(&backend);
 }
 
 bool Relay::is_at_fault(const Failure& failure) const {
@@ -155,15 +168,14 @@ asio::awaitable<Lease> Relay::find_backend() {
     handed_over_ = true;
     co_return Lease();
   }
-  if (failure_) {
+  if (failure_ && counts_) {
     pause = plan_.after_failure(picked.has_value(), service_.clock().now(), chance());
     if (!pause) {
       co_await conclude();
       co_return Lease();
     }
-    if (!begun()) service_.counters().retries.add();
-    if (!picked) tried_.clear();
   }
+  if (failure_ && !picked) tried_.clear();
   while (!call_.exchange().disconnected()) {
     if (picked) co_return std::move(*picked);
     if (!pause && picked.error().code() == ErrorCode::unavailable) {
@@ -221,12 +233,14 @@ asio::awaitable<Tried> Relay::attempt(Lease& lease) {
       .repeatable = true,  // what was asked for twice is computed twice, and that is all
       .timeouts = backend_timeouts(*options_, stream),
       .cancellation = &(*watch).cancellation()};
-  auto answer = co_await service_.pool().open(request);
+  wire::SendReport report;
+  auto answer = co_await service_.pool().open(request, &report);
   Tried tried;
   if (answer) {
     tried = co_await relay_answer(lease, *answer, *watch);
   } else {
-    tried = Failure{Outcome::failed, std::move(answer).error()};
+    const bool reached = report.connected || answer.error().code() != ErrorCode::unavailable;
+    tried = Failure{Outcome::failed, std::move(answer).error(), reached};
   }
   if (tried) span.fail(tried->error.to_string());
   co_return tried;
@@ -235,17 +249,14 @@ asio::awaitable<Tried> Relay::attempt(Lease& lease) {
 asio::awaitable<Tried> Relay::relay_answer(Lease& lease, wire::ClientStream& answer, HangUp& hang_up) {
   const int status = status_ = answer.head().status;
   const bool events = is_event_stream(answer.head());
-  if (is_refusal(status)) {
-    co_await keep_refusal(answer);
-    co_return Failure{Outcome::refused, broken(fmt::format("the backend answered {}", status))};
-  }
+  if (is_refusal(status)) co_return co_await refused(lease, answer);
   if (begun() && (status != 200 || !events)) {
     co_return Failure{Outcome::answered,
                       broken(fmt::format("the backend answered {} to a stream to go on with", status))};
   }
   const Handover& handover = request_.handover;
   if ((handover.failures && is_fault(status)) || (handover.declines && is_decline(status))) {
-    co_await keep_refusal(answer);  // so that the connection can be used again
+    (void)co_await keep_refusal(answer);  // so that the connection can be used again
     co_return Failure{Outcome::answered, broken(fmt::format("the backend answered {}", status))};
   }
   if (events) co_return co_await stream_.relay(lease, answer, hang_up);
@@ -284,20 +295,31 @@ asio::awaitable<Tried> Relay::relay_whole(wire::ClientStream& answer) {
   co_return std::nullopt;
 }
 
-// A backend that refuses says more than the gateway could: if all do, the client hears the last one's words.
-asio::awaitable<void> Relay::keep_refusal(wire::ClientStream& answer) {
+asio::awaitable<Failure> Relay::refused(Lease& lease, wire::ClientStream& answer) {
+  const bool whole = co_await keep_refusal(answer);
+  const auto why = told_unready(answer.head(), whole ? std::string_view(refusal_->body) : std::string_view());
+  if (!why) co_return Failure{Outcome::refused, broken(fmt::format("the backend answered {}", answer.head().status))};
+  service_.fleet().note_unready(*lease, *why);
+  co_return Failure{Outcome::unready, broken(*why == route::Unready::loading ? "the backend loads its model"
+                                                                             : "the backend takes no new requests")};
+}
+
+// A backend that refuses says more than the gateway could: if all do, the client hears the last one's words. False: it
+// broke off, or says too much.
+asio::awaitable<bool> Relay::keep_refusal(wire::ClientStream& answer) {
   wire::HttpResponse response;
   response.status = answer.head().status;
   while (response.body.size() <= max_refusal_bytes) {
     auto piece = co_await answer.next();
-    if (!piece) co_return;
+    if (!piece) co_return false;
     if (piece->empty()) {
       response.headers = response_headers(answer.head().headers);
       refusal_ = std::move(response);
-      co_return;
+      co_return true;
     }
     response.body += *piece;
   }
+  co_return false;
 }
 
 // No further try: the client hears of the last one's failure, or that the gateway stops, unless another answers.
@@ -319,7 +341,8 @@ asio::awaitable<void> Relay::conclude() {
     co_return;
   }
   const Failure& failure = *failure_;
-  if (failure.outcome == Outcome::refused && refusal_) {
+  const bool was_refused = failure.outcome == Outcome::refused || failure.outcome == Outcome::unready;
+  if (was_refused && refusal_) {
     call_.note_failure(failure.error);
     (void)co_await call_.respond(std::move(*refusal_));
     co_return;

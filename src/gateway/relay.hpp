@@ -61,13 +61,15 @@ class Relay {
  private:
   // An empty lease: the call is over.
   asio::awaitable<Lease> find_backend();
+  void note_tried(const Backend& backend);
   bool may_go_on(const Failure& failure);
   bool hands_over(const Failure& failure) const;
   bool is_at_fault(const Failure& failure) const;
   asio::awaitable<Tried> attempt(Lease& lease);
   asio::awaitable<Tried> relay_answer(Lease& lease, wire::ClientStream& answer, HangUp& hang_up);
   asio::awaitable<Tried> relay_whole(wire::ClientStream& answer);
-  asio::awaitable<void> keep_refusal(wire::ClientStream& answer);
+  asio::awaitable<Failure> refused(Lease& lease, wire::ClientStream& answer);
+  asio::awaitable<bool> keep_refusal(wire::ClientStream& answer);
   asio::awaitable<void> conclude();
   asio::awaitable<void> try_backends();
   RelayEnd end() const;
@@ -84,7 +86,9 @@ class Relay {
   AnswerTimes times_;
   StreamRelay stream_;
   std::vector<const Backend*> tried_;
+  std::vector<const Backend*> unready_;        // those that have said so to this request
   Tried failure_;                              // of the last try
+  bool counts_ = false;                        // that failure is one of those that gateway.retries bounds
   int status_ = 0;                             // that the last backend answered; 0: none
   bool faulted_ = false;                       // a try failed by the backend's own fault
   bool handed_over_ = false;                   // another is to answer

@@ -31,9 +31,10 @@ std::optional<base::Duration> RetryPlan::after_failure(bool another, base::Stead
 
 std::optional<base::Duration> RetryPlan::while_nobody(base::SteadyTime now, double chance) {
   if (!nobody_since_) nobody_since_ = now;
-  const base::Duration pause = next_pause(chance);
-  if (now + pause > *nobody_since_ + (begun() ? options_.resume_window : options_.patience)) return std::nullopt;
-  return pause;
+  const base::SteadyTime until =
+      begun() ? broken_.value_or(*nobody_since_) + options_.resume_window : *nobody_since_ + options_.patience;
+  if (now >= until) return std::nullopt;
+  return std::min(next_pause(chance), until - now);
 }
 
 }  // namespace tidemill::gateway

@@ -9,7 +9,7 @@
 namespace tidemill::gateway {
 
 struct RetryOptions {
-  int retries = 3;  // of a request of which the client has got nothing yet
+  int retries = 3;  // of a request that backends took, as long as the client has got nothing
   base::Duration resume_window =
       std::chrono::seconds(30);                       // in which a stream must go on, once it is known to be broken
   base::Duration patience = std::chrono::seconds(2);  // with backends of which none can be asked at the moment
@@ -21,8 +21,9 @@ struct RetryOptions {
 // a pause that doubles each time, less up to a half by chance, so that requests that failed together do not return
 // together.
 //
-// As long as the client has got nothing, the number of tries is bounded. Once it has, giving up would lose what it was
-// promised: then the time since the stream was first found broken where it stands is bounded instead.
+// As long as the client has got nothing, the number of tries that failed is bounded, and so is the time in which nobody
+// can be asked. Once it has, giving up would lose what it was promised: then the time since the stream was first found
+// broken where it stands is bounded instead.
 class RetryPlan {
  public:
   explicit RetryPlan(const RetryOptions& options) : options_(options) {}
@@ -35,8 +36,8 @@ class RetryPlan {
   // otherwise the caller shall forget which were), or nullopt to give up. `chance` is from 0 to 1.
   std::optional<base::Duration> after_failure(bool another, base::SteadyTime now, double chance);
 
-  // Nobody can be asked at `now`, as when all that are left are starting: how long to wait before looking again, or
-  // nullopt to give up.
+  // Nobody can be asked at `now`, as when all that are left are loading: how long to wait before looking again, or
+  // nullopt to give up. The last look is at the very end of the patience, or of the window.
   std::optional<base::Duration> while_nobody(base::SteadyTime now, double chance);
 
   // Tries that have failed.

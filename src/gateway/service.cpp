@@ -68,19 +68,4 @@ void Service::end_tries() {
     backend->hang_ups().end_all();
 }
 
-void Service::enter() {
-  const std::lock_guard lock(mutex_);
-  ++active_;
-}
-
-void Service::leave() {
-  const std::lock_guard lock(mutex_);
-  if (--active_ == 0) changed_.notify_all();
-}
-
-bool Service::wait_until_unused(base::Duration limit) {
-  std::unique_lock lock(mutex_);
-  return changed_.wait_for(lock, limit, [this] { return active_ == 0; });
-}
-
 }  // namespace tidemill::gateway

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -21,11 +20,12 @@
 #include "session/session_store.hpp"
 #include "wire/blocking_pool.hpp"
 #include "wire/client_pool.hpp"
+#include "wire/drainable.hpp"
 
 namespace tidemill::gateway {
 
 // Thread-safe. Outlives every handler.
-class Service {
+class Service : public wire::Drainable {
  public:
   Service(const GatewayOptions& options, const base::Clock& clock);
 
@@ -61,20 +61,11 @@ class Service {
   wire::BlockingPool& store_pool() { return store_pool_; }
 
   // How much of what the gateway can do it is doing, 0 to 1, as far as that has a bound (gateway.slots).
-  double pressure() const { return draining_ ? 1 : gate_->pressure(); }
-
-  void start_draining() { draining_ = true; }
-  bool draining() const { return draining_; }
+  double pressure() const { return draining() ? 1 : gate_->pressure(); }
 
   // Ends the tries that are under way; what has not been answered yet hears that the gateway stops.
   void end_tries();
   bool ending() const { return ending_; }
-
-  // Counts the requests that are being answered, for the drain.
-  void enter();
-  void leave();
-  // Returns when none is being answered, or at `limit`. True for the former.
-  bool wait_until_unused(base::Duration limit);
 
   struct Counters {
     observe::Counter& retries;        // tries after the first, before the client had got anything
@@ -100,10 +91,7 @@ class Service {
   mutable std::mutex mutex_;  // guards what follows
   std::shared_ptr<const GatewayOptions> options_;
   std::shared_ptr<const RouteTable> routes_ = std::make_shared<const RouteTable>();
-  std::condition_variable changed_;
-  int active_ = 0;
 
-  std::atomic<bool> draining_{false};
   std::atomic<bool> ending_{false};
   wire::BlockingPool store_pool_;
 };

@@ -28,6 +28,7 @@ namespace tidemill::gateway {
 struct Failure {
   Outcome outcome;
   base::Error error;
+  bool reached = true;  // false: no connection could be made, so nothing was asked
 };
 // nullopt: the call is answered.
 using Tried = std::optional<Failure>;

@@ -11,7 +11,6 @@
 #include <fmt/format.h>
 
 #include "base/file.hpp"
-#include "base/ids.hpp"
 
 namespace tidemill::model {
 namespace {
@@ -173,8 +172,7 @@ base::Result<void> GgufWriter::begin(const std::filesystem::path& path) {
   if (std::filesystem::exists(status)) {  // what a symbolic link names is replaced, not the link
     if (auto real = std::filesystem::canonical(path, ignored); !ignored) final_path_ = std::move(real);
   }
-  std::filesystem::path temporary = final_path_;
-  temporary += "." + base::random_hex(6) + ".tmp";
+  std::filesystem::path temporary = base::temporary_beside(final_path_);
   fd_ = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (fd_ < 0) return base::system_error("cannot create", temporary);
   temporary_ = std::move(temporary);

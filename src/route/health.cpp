@@ -16,6 +16,8 @@ std::string_view to_string(HealthState state) {
       return "ejected";
     case HealthState::probing:
       return "probing";
+    case HealthState::loading:
+      return "loading";
     case HealthState::draining:
       return "draining";
   }
@@ -60,10 +62,12 @@ void Health::check(Backend backend, bool passed, base::SteadyTime now) {
   refresh();
 }
 
-void Health::drain(Backend backend, std::optional<base::SteadyTime> until, base::SteadyTime now) {
+void Health::drain(Backend backend, std::optional<base::SteadyTime> until, base::SteadyTime now, Unready why) {
   advance(now);
-  entries_[backend].draining = true;
-  entries_[backend].drained_until = until;
+  Entry& entry = entries_[backend];
+  entry.draining = true;
+  entry.drained_for = why;
+  entry.drained_until = until;
   next_event_ = now;
   refresh();
 }
@@ -202,7 +206,8 @@ void Health::refresh() {
   int64_t present = 0;
   int64_t available = 0;
   for (Entry& entry : entries_) {
-    entry.state = entry.draining  ? HealthState::draining
+    const HealthState drained = entry.drained_for == Unready::loading ? HealthState::loading : HealthState::draining;
+    entry.state = entry.draining  ? drained
                   : entry.down    ? HealthState::down
                   : entry.ejected ? HealthState::ejected
                   : entry.probing ? HealthState::probing

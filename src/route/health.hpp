@@ -46,9 +46,13 @@ enum class HealthState {
   down,      // active checks fail
   ejected,   // requests failed
   probing,   // ejected before, and tried again with a few requests
+  loading,   // asks for no requests yet
   draining,  // asks for no new requests
 };
 std::string_view to_string(HealthState state);
+
+// Why a backend asks for no requests.
+enum class Unready : uint8_t { loading, draining };
 
 // How a request went, as far as it tells of the backend's health.
 enum class Outcome {
@@ -70,7 +74,8 @@ class Health {
 
   void check(Backend backend, bool passed, base::SteadyTime now);
   // Asks for no new requests, until `until` or until undrain().
-  void drain(Backend backend, std::optional<base::SteadyTime> until, base::SteadyTime now);
+  void drain(Backend backend, std::optional<base::SteadyTime> until, base::SteadyTime now,
+             Unready why = Unready::draining);
   void undrain(Backend backend);
 
   // A request goes there; true if it is a probe, which finish() wants to know again: what began before an ejection says
@@ -100,6 +105,7 @@ class Health {
     bool ejected = false;
     bool probing = false;
     bool draining = false;
+    Unready drained_for = Unready::draining;
     std::optional<base::SteadyTime> drained_until = {};
     int passed = 0;  // checks in a row
     int failed = 0;

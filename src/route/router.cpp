@@ -275,6 +275,7 @@ void Router::State::gather(const RouteRequest& request, int64_t prompt_tokens, b
 
 base::Error Router::State::none(const RouteRequest& request) const {
   int tried = 0;
+  int loading = 0;
   int draining = 0;
   int full = 0;
   int unhealthy = 0;
@@ -286,6 +287,8 @@ base::Error Router::State::none(const RouteRequest& request) const {
       ++others;
     } else if (excluded(slot, request)) {
       ++tried;
+    } else if (health.state(backend) == HealthState::loading) {
+      ++loading;
     } else if (health.state(backend) == HealthState::draining) {
       ++draining;
     } else if (health.open(backend) >= options.health.most_open) {
@@ -297,8 +300,8 @@ base::Error Router::State::none(const RouteRequest& request) const {
   const auto suited = static_cast<int>(by_address.size()) - others;
   if (suited == 0) return {base::ErrorCode::unavailable, "no backend can be used: none is known that serves this"};
   return {base::ErrorCode::unavailable,
-          fmt::format("no backend can be used: of {}, {} tried already, {} draining, {} full, {} failing", suited,
-                      tried, draining, full, unhealthy)};
+          fmt::format("no backend can be used: of {}, {} tried already, {} loading, {} draining, {} full, {} failing",
+                      suited, tried, loading, draining, full, unhealthy)};
 }
 
 base::Result<Route> Router::route(const RouteRequest& request, base::SteadyTime now) {
@@ -461,12 +464,13 @@ void Router::report(std::string_view address, const BackendReport& report, base:
   s.size_index(*backend);
 }
 
-void Router::drain(std::string_view address, std::optional<base::Duration> retry_after, base::SteadyTime now) {
+void Router::drain(std::string_view address, std::optional<base::Duration> retry_after, base::SteadyTime now,
+                   Unready why) {
   State& s = *state_;
   const std::lock_guard lock(s.mutex);
   const auto backend = s.find(address);
   if (!backend) return;
-  s.health.drain(*backend, retry_after ? std::optional(now + *retry_after) : std::nullopt, now);
+  s.health.drain(*backend, retry_after ? std::optional(now + *retry_after) : std::nullopt, now, why);
 }
 
 void Router::ready(std::string_view address, base::SteadyTime now) {

@@ -115,8 +115,9 @@ class Router {
   // What active checks found. An address that is not among the backends is ignored, here and below.
   void check(std::string_view address, bool passed, base::SteadyTime now);
   void report(std::string_view address, const BackendReport& report, base::SteadyTime now);
-  // It answered 503, or says that it is not ready: no new requests, for `retry_after` if given, else until ready().
-  void drain(std::string_view address, std::optional<base::Duration> retry_after, base::SteadyTime now);
+  // It says that it is not ready: no new requests, for `retry_after` if given, else until ready().
+  void drain(std::string_view address, std::optional<base::Duration> retry_after, base::SteadyTime now,
+             Unready why = Unready::draining);
   void ready(std::string_view address, base::SteadyTime now);
   // Its cache is lost.
   void forget(std::string_view address, base::SteadyTime now);

@@ -25,16 +25,14 @@ namespace attribute = observe::semconv::attribute;
 
 namespace {
 
-constexpr size_t max_in_flight = 32;
-
-struct Prepared {
+struct EmbeddingWork {
   wire::EmbeddingRequest request;
   std::vector<engine::Request> engine_requests;
 };
 
-Result<Prepared> prepare(const LoadedModel& model, const Serving& serving, std::string_view body,
-                         const std::string& id) {
-  Prepared prepared;
+Result<EmbeddingWork> prepare_embeddings(const LoadedModel& model, const Serving& serving, std::string_view body,
+                                         const std::string& id) {
+  EmbeddingWork prepared;
   TM_TRY(prepared.request, wire::parse_embedding_request(body));
   TM_CHECK(check_model(serving, prepared.request.model));
   const int64_t width = model.hyper_parameters().width;
@@ -133,7 +131,7 @@ asio::awaitable<void> embeddings(Service& service, Call& call) {
   const Serving& serving = *service.serving();
   const std::string body = std::move(call.request().body);
   const std::string id = base::random_id("embd-");
-  auto work = [&] { return prepare(*serving.model, serving, body, id); };
+  auto work = [&] { return prepare_embeddings(*serving.model, serving, body, id); };
   auto prepared = co_await service.run_text_work(body.size(), work);
   if (!prepared) {
     (void)co_await call.refuse(std::move(prepared).error());

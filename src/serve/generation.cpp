@@ -21,9 +21,6 @@ using base::Result;
 
 namespace {
 
-// Requests of one call that are with the engine at a time.
-constexpr size_t max_in_flight = 32;
-
 engine::Sampling sampling_of(const wire::SamplingFields& fields) {
   engine::Sampling sampling;
   const auto set = [](float& field, const std::optional<double>& value) {

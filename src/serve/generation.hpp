@@ -20,6 +20,9 @@
 
 namespace tidemill::serve {
 
+// Requests of one call that are with the engine at a time.
+inline constexpr size_t max_in_flight = 32;
+
 // What of an answer is told already, when its stream is resumed.
 struct ResumedPart {
   int64_t cached_tokens = 0;  // of the prompts that have begun

@@ -18,6 +18,7 @@
 #include "serve/warm_up.hpp"
 #include "wire/http_metrics.hpp"
 #include "wire/http_server.hpp"
+#include "wire/listener_options.hpp"
 #include "wire/span_export.hpp"
 
 namespace tidemill::serve {
@@ -25,9 +26,6 @@ namespace tidemill::serve {
 using base::Result;
 
 namespace {
-
-// For clients whose requests have run past the limit of a stop to be told so.
-constexpr auto parting = std::chrono::seconds(1);
 
 // What the engine says of its options, with the names that users know them by.
 base::Error in_terms_of_options(base::Error error) {
@@ -73,13 +71,13 @@ struct Server::Impl {
       if (!orderly) {
         serving->engine->abort(
             base::Error(base::ErrorCode::unavailable, "the server has stopped before the answer ended"));
-        (void)service.wait_until_unused(parting);
+        (void)service.wait_until_unused(Service::parting);
       }
     }
     service.close_pools();
     const base::Duration left = std::max(base::Duration(0), deadline - service.clock().now());
     // The last bytes of the last answer may still be on their way to a client.
-    orderly = http->stop(std::max<base::Duration>(left, parting)) && orderly;
+    orderly = http->stop(std::max(left, Service::parting)) && orderly;
     connections_hook = {};
     return orderly;
   }
@@ -128,17 +126,8 @@ Result<std::unique_ptr<Server>> Server::start(ServeOptions options, const base::
   }
   TM_TRY(auto sessions, session::open_store(session_options(service.options()), clock));
   service.set_sessions(std::move(sessions));
-  wire::HttpServerOptions http = wire::http_options(service.options());
-  http.clock = &clock;
-  http.on_exchange = [metrics = &impl->http_metrics](const wire::ExchangeSummary& summary) {
-    metrics->observe(summary);
-  };
-  auto started = wire::HttpServer::start(std::move(http), impl->router());
-  if (!started) {
-    base::Error error = std::move(started).error();
-    return error.param() == "address" ? std::move(error).with_param("server.host") : std::move(error);
-  }
-  impl->http = std::move(*started);
+  TM_TRY(impl->http, wire::start_listener(wire::http_options(service.options()), impl->router(), "server",
+                                          impl->http_metrics, clock));
   impl->connections_hook =
       service.metrics().on_collect([raw = impl.get()] { raw->http_metrics.set_connections(raw->http->connections()); });
   return std::unique_ptr<Server>(new Server(std::move(impl)));

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "wire/unready.hpp"
+
 namespace tidemill::serve {
 
 namespace {
@@ -33,33 +35,19 @@ void Service::set_serving(std::unique_ptr<Serving> serving) {
   serving_.store(owned_.get(), std::memory_order_release);
 }
 
-std::optional<base::Error> Service::refusal() const {
-  if (draining()) {
-    return base::Error(base::ErrorCode::unavailable,
-                       "the server is draining: it finishes what runs and takes no new requests");
-  }
-  if (serving() == nullptr) return base::Error(base::ErrorCode::unavailable, "the model is still being loaded");
+std::optional<std::string_view> Service::unready() const {
+  if (draining()) return wire::unready_draining;
+  if (serving() == nullptr) return wire::unready_loading;
   return std::nullopt;
 }
 
-void Service::start_draining() {
-  const std::lock_guard lock(mutex_);
-  draining_.store(true, std::memory_order_release);
-}
-
-void Service::enter() {
-  const std::lock_guard lock(mutex_);
-  ++active_;
-}
-
-void Service::leave() {
-  const std::lock_guard lock(mutex_);
-  if (--active_ == 0) changed_.notify_all();
-}
-
-bool Service::wait_until_unused(base::Duration limit) {
-  std::unique_lock lock(mutex_);
-  return changed_.wait_for(lock, limit, [this] { return active_ == 0; });
+std::optional<base::Error> Service::refusal() const {
+  const auto why = unready();
+  if (!why) return std::nullopt;
+  return base::Error(base::ErrorCode::unavailable,
+                     *why == wire::unready_draining
+                         ? "the server is draining: it finishes what runs and takes no new requests"
+                         : "the model is still being loaded");
 }
 
 int Service::retry_after_s() const {

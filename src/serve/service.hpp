@@ -2,11 +2,9 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -25,6 +23,7 @@
 #include "serve/serve_options.hpp"
 #include "session/session_store.hpp"
 #include "wire/blocking_pool.hpp"
+#include "wire/drainable.hpp"
 
 namespace tidemill::serve {
 
@@ -39,7 +38,7 @@ struct Serving {
 };
 
 // Thread-safe. Outlives every handler.
-class Service {
+class Service : public wire::Drainable {
  public:
   Service(ServeOptions options, const base::Clock& clock);
   ~Service();
@@ -61,17 +60,10 @@ class Service {
   // Calls over MCP.
   RunningCalls& running_calls() { return running_calls_; }
 
-  // Why new work is refused now (loading, draining); nullopt when it is not.
+  // Whether new work is refused now, in the words of wire/unready.hpp; nullopt when it is not.
+  std::optional<std::string_view> unready() const;
+  // Likewise, as an error.
   std::optional<base::Error> refusal() const;
-  void start_draining();
-  bool draining() const { return draining_.load(std::memory_order_acquire); }
-
-  // Counts the API requests that are being answered, for the drain. A request that entered after start_draining()
-  // finds refusal() set.
-  void enter();
-  void leave();
-  // Returns when none is being answered, or at `limit`. True for the former.
-  bool wait_until_unused(base::Duration limit);
 
   // Seconds after which a client that was turned away may try again: how long the queue takes at the present rate,
   // from 1 to 60.
@@ -104,12 +96,7 @@ class Service {
   std::unique_ptr<session::SessionStore> sessions_;
   std::unique_ptr<Serving> owned_;
   std::atomic<const Serving*> serving_{nullptr};
-  std::atomic<bool> draining_{false};
   RunningCalls running_calls_;
-
-  std::mutex mutex_;  // guards the count below
-  std::condition_variable changed_;
-  int active_ = 0;
 
   std::atomic<uint64_t> completions_{0};
   std::atomic<uint64_t> completion_tokens_{0};

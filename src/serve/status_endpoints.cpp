@@ -12,6 +12,7 @@
 #include "observe/traces_json.hpp"
 #include "serve/call.hpp"
 #include "serve/endpoints.hpp"
+#include "wire/unready.hpp"
 
 namespace tidemill::serve {
 
@@ -34,12 +35,13 @@ asio::awaitable<void> send_json(wire::Exchange& exchange, int status, json::obje
 }
 
 asio::awaitable<void> ready(Service& service, wire::Exchange& exchange) {
-  const std::optional<Error> refusal = service.refusal();
-  if (!refusal) return send_json(exchange, 200, {{"status", "ready"}});
-  wire::HttpResponse response = wire::HttpResponse::json(
-      503, json::serialize(
-               json::object{{"status", service.draining() ? "draining" : "loading"}, {"reason", refusal->message()}}));
+  const auto why = service.unready();
+  if (!why) return send_json(exchange, 200, {{"status", "ready"}});
+  json::object body{{"status", *why}};
+  if (const auto refusal = service.refusal()) body["reason"] = refusal->message();
+  wire::HttpResponse response = wire::HttpResponse::json(503, json::serialize(body));
   response.headers.set("Retry-After", std::to_string(service.retry_after_s()));
+  response.headers.set(wire::unready_header, std::string(*why));
   return send(exchange, std::move(response));
 }
 

@@ -15,7 +15,7 @@ constexpr int64_t kTileRows = 16;
 // With fewer items for each thread than this, segments are spread.
 constexpr int64_t kItemsPerThread = 4;
 // Multiply-accumulates below which an item is not worth handing out alone.
-constexpr int64_t kWorthSharing = 64 * 1024;
+constexpr int64_t kWorthHandingOut = 64 * 1024;
 // Most that the parts of spread segments take; what does not fit is done in several waves.
 constexpr int64_t kPartFloats = 1024 * 1024;
 
@@ -128,7 +128,7 @@ void AttentionRunner::run_items(const Operation& op) {
   for (const Tile& tile : tiles_)
     work += tile.rows * tile.segments * kAttentionSegment;
   const int64_t item_work = work / static_cast<int64_t>(tiles_.size()) * op.group * shape.head_dim * 2;
-  const int64_t chunk = kWorthSharing / std::max<int64_t>(1, item_work) + 1;
+  const int64_t chunk = kWorthHandingOut / std::max<int64_t>(1, item_work) + 1;
   const auto kernel = kernels_.attention[static_cast<size_t>(shape.type)];
   team_.parallel_for(items, chunk, [&](int64_t begin, int64_t end, int member) {
     float* scratch = scratch_[static_cast<size_t>(member)].data();

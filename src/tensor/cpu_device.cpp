@@ -18,7 +18,7 @@ namespace tidemill::tensor {
 namespace {
 
 // Work below this many element operations is not worth waking another thread for (a region costs a few microseconds).
-constexpr int64_t kWorthSharing = 32 * 1024;
+constexpr int64_t kWorthWaking = 32 * 1024;
 
 class CpuDevice final : public Device {
  public:
@@ -69,7 +69,7 @@ class CpuDevice final : public Device {
 
 template <typename Body>
 void CpuDevice::for_rows(int64_t rows, int64_t row_cost, Body&& body) {
-  const int64_t chunk = std::max<int64_t>(1, kWorthSharing / std::max<int64_t>(1, row_cost));
+  const int64_t chunk = std::max<int64_t>(1, kWorthWaking / std::max<int64_t>(1, row_cost));
   team_.parallel_for(rows, chunk, [&](int64_t begin, int64_t end, int /*member*/) {
     for (int64_t r = begin; r < end; ++r)
       body(r);

@@ -21,7 +21,7 @@ void append_event(json::object event, std::string& out) {
   append_sse(out, json::serialize(event), type);
 }
 
-json::object usage_json(const Usage& usage) {
+json::object messages_usage(const Usage& usage) {
   return {{"input_tokens", usage.prompt_tokens - usage.cached_tokens},
           {"cache_creation_input_tokens", 0},
           {"cache_read_input_tokens", usage.cached_tokens},
@@ -45,7 +45,7 @@ std::string sign(std::string_view text) {
 }  // namespace
 
 json::object MessagesAnswer::message(json::array content, const Usage& usage) const {
-  json::object counts = usage_json(usage);
+  json::object counts = messages_usage(usage);
   counts["cache_creation"] = {{"ephemeral_5m_input_tokens", 0}, {"ephemeral_1h_input_tokens", 0}};
   counts["service_tier"] = "standard";
   counts["inference_geo"] = nullptr;
@@ -168,7 +168,7 @@ void MessagesAnswer::finish_stream(const Usage& usage, std::string& out) {
   close_block(&out);
   json::object delta{{"container", nullptr}};
   set_stop(usage, delta);
-  append_event({{"type", "message_delta"}, {"delta", std::move(delta)}, {"usage", usage_json(usage)}}, out);
+  append_event({{"type", "message_delta"}, {"delta", std::move(delta)}, {"usage", messages_usage(usage)}}, out);
   append_event({{"type", "message_stop"}}, out);
 }
 

@@ -1,7 +1,6 @@
 #include "wire/anthropic_request.hpp"
 
 #include <array>
-#include <limits>
 #include <memory>
 #include <utility>
 
@@ -20,7 +19,6 @@ namespace json = base::json;
 
 namespace {
 
-constexpr int64_t max_int = std::numeric_limits<int32_t>::max();
 constexpr size_t max_stop_strings = 64;
 
 Result<void> refuse_unsupported(const JsonFields& fields) {

@@ -3,9 +3,9 @@
 #include <tuple>
 #include <utility>
 
-#include <boost/asio/as_tuple.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <fmt/format.h>
+
+#include "wire/as_result.hpp"
 
 namespace tidemill::wire {
 
@@ -15,8 +15,6 @@ using asio::ip::tcp;
 using base::ErrorCode;
 using base::Result;
 using boost::system::error_code;
-
-constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
 
 // Connecting has told the event loop to report the socket as writable too, and every later wait for input tells it
 // again: each would first come back for that. A fresh registration is for input, until a write has to wait.
@@ -78,7 +76,7 @@ asio::awaitable<Result<void>> ClientConnection::connect(const std::vector<tcp::e
     error_code ignored;
     socket.close(ignored);
     // An address that says nothing leaves the others their share of the time.
-    const base::SteadyTime now = base::SystemClock::instance().now();
+    const base::SteadyTime now = Deadlines::now();
     deadline_.set(now + (deadline - now) / static_cast<int64_t>(endpoints.size() - i));
     std::tie(error) = co_await socket.async_connect(endpoints[i], as_result);
     deadline_.clear();
@@ -117,8 +115,8 @@ asio::awaitable<Result<void>> ClientConnection::write(Pieces pieces, base::Durat
       co_return failure(doing, progress.error);
     }
     const bool read = progress.kind == Progress::Kind::want_read;
-    auto waited = co_await wait(read ? tcp::socket::wait_read : tcp::socket::wait_write,
-                                base::SystemClock::instance().now() + limit, doing);
+    auto waited =
+        co_await wait(read ? tcp::socket::wait_read : tcp::socket::wait_write, Deadlines::now() + limit, doing);
     if (!waited) co_return std::move(waited).error();
   }
   co_return Result<void>();

@@ -28,10 +28,6 @@ using base::ErrorCode;
 using base::Result;
 using base::SteadyTime;
 
-SteadyTime now() {
-  return base::SystemClock::instance().now();
-}
-
 bool breaks_the_head(std::string_view text) {
   return std::any_of(text.begin(), text.end(), [](char c) {
     return static_cast<unsigned char>(c) <= '\r' && (c == '\r' || c == '\n' || c == '\0');
@@ -239,7 +235,7 @@ asio::awaitable<Result<void>> ClientStream::Impl::exchange(const OutgoingRequest
   const bool gone = !sent && sent.error().code() != ErrorCode::unavailable;
   if (gone) co_return std::move(sent).error();
   look_first = look_first || !sent;
-  auto read = co_await read_head(now() + request.timeouts.first_byte, request.method == "HEAD", report);
+  auto read = co_await read_head(Deadlines::now() + request.timeouts.first_byte, request.method == "HEAD", report);
   if (!read && !sent) co_return std::move(sent).error();
   co_return read;
 }
@@ -318,7 +314,7 @@ asio::awaitable<Result<std::string_view>> ClientStream::next_piece(bool join) {
     if (!piece) co_return std::move(piece).error();
     if (impl.body == Impl::Body::complete) impl.finish();
     if (!piece->empty() || impl.body == Impl::Body::complete) co_return *piece;
-    auto more = co_await impl.receive(now() + impl.idle_timeout, InputBuffer::block_size);
+    auto more = co_await impl.receive(Deadlines::now() + impl.idle_timeout, InputBuffer::block_size);
     if (!more) co_return std::move(more).error();
     if (*more) continue;
     if (impl.body != Impl::Body::until_end) {
@@ -371,16 +367,17 @@ asio::awaitable<Result<ClientStream>> ClientPool::open(const OutgoingRequest& re
     stream->max_header_bytes = options.max_header_bytes;
     stream->idle_timeout = request.timeouts.idle;
     stream->keep = options.max_idle != 0;
-    const SteadyTime deadline = now() + request.timeouts.connect;
+    const SteadyTime deadline = Deadlines::now() + request.timeouts.connect;
     auto checkout = co_await shard.check_out(*request.to, !again, deadline, request.cancellation);
     if (!checkout) co_return std::move(checkout).error();
     stream->place = std::move(checkout->place);
     stream->connection = std::move(checkout->connection);
-    said.reused = stream->connection != nullptr;
+    said.reused = said.connected = stream->connection != nullptr;
     if (!said.reused) {
       auto made = co_await shard.connect(stream->place->origin(), deadline, request.cancellation);
       if (!made) co_return std::move(made).error();
       stream->connection = *std::move(made);
+      said.connected = true;
     } else if (request.cancellation != nullptr) {
       request.cancellation->set([raw = stream->connection.get()] { raw->hang_up(); });
     }

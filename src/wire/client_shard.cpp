@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <utility>
 
-#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/post.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <fmt/format.h>
+
+#include "wire/as_result.hpp"
 
 namespace tidemill::wire {
 
@@ -20,12 +20,7 @@ using base::ErrorCode;
 using base::Result;
 using base::SteadyTime;
 
-constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
 constexpr auto sweep_interval = std::chrono::seconds(1);
-
-SteadyTime now() {
-  return base::SystemClock::instance().now();
-}
 
 Error was_cancelled(const Url& to) {
   return {ErrorCode::cancelled, fmt::format("the request to {} was cancelled", to.authority())};
@@ -61,7 +56,7 @@ ClientPlace::~ClientPlace() {
 
 void ClientPlace::keep(std::unique_ptr<ClientConnection> connection) {
   if (shard_->closed_ || origin_.idle.size() >= shard_->options_.max_idle) return;
-  connection->idle_since = now();
+  connection->idle_since = Deadlines::now();
   if (shard_->idle_count_++ == 0) shard_->sweep_.set(connection->idle_since + sweep_interval);
   origin_.idle.push_back(std::move(connection));
   kept_ = true;
@@ -167,7 +162,7 @@ asio::awaitable<Result<ClientShard::Endpoints>> ClientShard::resolve(const Url& 
   const auto address = asio::ip::make_address(to.host, not_an_address);
   if (!not_an_address) co_return Endpoints{tcp::endpoint(address, to.port)};
   Name& name = names_[to.host];  // never removed while this shard lives
-  if (name.until <= now()) {
+  if (name.until <= Deadlines::now()) {
     if (!std::exchange(name.asking, true)) {
       asio::co_spawn(context_, ask(shared_from_this(), to.host), asio::detached);
     }
@@ -202,7 +197,7 @@ asio::awaitable<void> ClientShard::ask(std::shared_ptr<ClientShard> shard, std::
   for (const auto& entry : found)
     name.endpoints.push_back(entry.endpoint());
   // A name that does not resolve is asked for again by the next request.
-  name.until = error ? SteadyTime{} : now() + shard->options_.name_lifetime;
+  name.until = error ? SteadyTime{} : Deadlines::now() + shard->options_.name_lifetime;
   for (WaitPoint* const event : name.waiting)
     event->notify();
 }
@@ -211,7 +206,7 @@ asio::awaitable<void> ClientShard::ask(std::shared_ptr<ClientShard> shard, std::
 
 // Closes what has been idle for too long, and what its server has closed.
 void ClientShard::sweep() {
-  const SteadyTime time = now();
+  const SteadyTime time = Deadlines::now();
   for (auto& [key, origin] : origins_) {
     const size_t closed = std::erase_if(origin->idle, [&](const auto& connection) {
       return time - connection->idle_since >= options_.max_idle_time || !connection->silent();

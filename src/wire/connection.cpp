@@ -8,13 +8,12 @@
 #include <exception>
 #include <utility>
 
-#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/post.hpp>
-#include <boost/asio/use_awaitable.hpp>
 
 #include "base/json.hpp"
 #include "base/log.hpp"
+#include "wire/as_result.hpp"
 #include "wire/error_body.hpp"
 
 namespace tidemill::wire {
@@ -22,8 +21,6 @@ namespace tidemill::wire {
 namespace {
 
 using boost::system::error_code;
-
-constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
 
 base::Error gone() {
   return {base::ErrorCode::cancelled, "the client has closed the connection"};
@@ -226,7 +223,7 @@ asio::awaitable<void> Connection::refuse_for_load() {
 asio::awaitable<bool> Connection::shake_hands() {
   const TlsContext tls = context_.tls();
   if (!tls) co_return true;
-  const base::SteadyTime deadline = base::SystemClock::instance().now() + context_.options.header_timeout;
+  const base::SteadyTime deadline = Deadlines::now() + context_.options.header_timeout;
   bool began = false;
   while (!broken_) {
     Progress progress = {Progress::Kind::want_read, 0, {}};
@@ -261,7 +258,7 @@ asio::awaitable<bool> Connection::shake_hands() {
 
 // One request and its answer. False: the connection is to be closed.
 asio::awaitable<bool> Connection::serve_one() {
-  const base::SteadyTime idle_until = base::SystemClock::instance().now() + context_.options.idle_timeout;
+  const base::SteadyTime idle_until = Deadlines::now() + context_.options.idle_timeout;
   while (input_.empty()) {
     if (end_of_input_ || context_.draining) co_return false;
     if (!co_await input_event_.wait_until(idle_until)) co_return false;
@@ -307,9 +304,8 @@ asio::awaitable<bool> Connection::serve_one() {
 
 // Feeds the parser until the request is complete. False: refused, timed out or ended; which one, the caller can see.
 asio::awaitable<bool> Connection::read_request(RequestParser& parser) {
-  const base::Clock& timer_clock = base::SystemClock::instance();
   const HttpServerOptions& options = context_.options;
-  base::SteadyTime deadline = timer_clock.now() + options.header_timeout;
+  base::SteadyTime deadline = Deadlines::now() + options.header_timeout;
   base::SteadyTime body_began{};
   uint64_t body_taken = 0;
   bool continued = false;
@@ -322,7 +318,7 @@ asio::awaitable<bool> Connection::read_request(RequestParser& parser) {
     if (parser.refusal()) co_return false;
     if (end_of_input_) co_return false;
     if (parser.head_done() && (taken != 0 || !head_was_done)) {
-      const base::SteadyTime now = timer_clock.now();
+      const base::SteadyTime now = Deadlines::now();
       if (!head_was_done) body_began = now;
       if (head_was_done) body_taken += taken;
       deadline = now + options.body_timeout;
@@ -419,11 +415,11 @@ asio::awaitable<void> Connection::linger() {
   error_code ignored;
   transport_.finish_tls();
   transport_.socket().shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
-  const base::SteadyTime deadline = base::SystemClock::instance().now() + context_.options.linger_timeout;
+  const base::SteadyTime deadline = Deadlines::now() + context_.options.linger_timeout;
   while (!end_of_input_) {
     consume_input(input_.size());
     if (!co_await input_event_.wait_until(deadline)) co_return;
-    if (base::SystemClock::instance().now() >= deadline) co_return;  // a client that never stops sending
+    if (Deadlines::now() >= deadline) co_return;  // a client that never stops sending
   }
 }
 
@@ -501,7 +497,7 @@ asio::awaitable<bool> Connection::write_rest(Pieces pieces) {
       cut();
       break;
     }
-    write_deadline_.set(base::SystemClock::instance().now() + context_.options.write_timeout);
+    write_deadline_.set(Deadlines::now() + context_.options.write_timeout);
     const auto [error] = co_await transport_.socket().async_wait(asio::ip::tcp::socket::wait_write, as_result);
     write_deadline_.clear();
     if (error) cut();
@@ -568,7 +564,7 @@ asio::awaitable<base::Result<void>> Connection::end_stream() {
 // ---- waking
 
 asio::awaitable<Wake> Connection::wait(std::optional<base::Duration> at_most) {
-  const base::SteadyTime deadline = at_most ? base::SystemClock::instance().now() + *at_most : base::SteadyTime::max();
+  const base::SteadyTime deadline = at_most ? Deadlines::now() + *at_most : base::SteadyTime::max();
   while (true) {
     if (end_of_input_) co_return Wake::disconnected;
     if (std::exchange(woken_, false)) co_return Wake::woken;

@@ -11,10 +11,6 @@ namespace {
 
 constexpr base::Duration slot_length = std::chrono::milliseconds(8);
 
-base::SteadyTime now() {
-  return base::SystemClock::instance().now();
-}
-
 // The first tick at which `due` has passed.
 int64_t tick_after(base::SteadyTime due) {
   return due.time_since_epoch() / slot_length + 1;

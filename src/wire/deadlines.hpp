@@ -72,6 +72,9 @@ class Deadlines : public asio::execution_context::service {
     Wait** link_ = nullptr;
   };
 
+  // By the machine's own clock, as the network goes by no other.
+  static base::SteadyTime now() { return base::SystemClock::instance().now(); }
+
   explicit Deadlines(asio::execution_context& context);
   static Deadlines& of(asio::execution_context& context);
 

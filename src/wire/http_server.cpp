@@ -8,16 +8,15 @@
 #include <unordered_map>
 #include <utility>
 
-#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/asio/use_awaitable.hpp>
 
 #include "base/log.hpp"
+#include "wire/as_result.hpp"
 #include "wire/connection.hpp"
 
 namespace tidemill::wire {
@@ -26,8 +25,6 @@ namespace {
 
 using asio::ip::tcp;
 using boost::system::error_code;
-
-constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
 
 // How long a failed accept (usually: out of file descriptors) waits before the next try.
 constexpr auto accept_backoff = std::chrono::milliseconds(20);

@@ -14,6 +14,9 @@
 
 namespace tidemill::wire {
 
+// The most of what a request counts: it is kept as an int.
+inline constexpr int64_t max_int = std::numeric_limits<int32_t>::max();
+
 // "a string", "an integer", "an array": what a value is, for messages.
 std::string_view kind_of(const base::json::value& value);
 

@@ -54,4 +54,14 @@ HttpServerOptions http_options(const ListenerOptions& options) {
   return http;
 }
 
+base::Result<std::unique_ptr<HttpServer>> start_listener(HttpServerOptions options, Router router,
+                                                         std::string_view section, HttpMetrics& metrics,
+                                                         const base::Clock& clock) {
+  options.clock = &clock;
+  options.on_exchange = [&metrics](const ExchangeSummary& summary) { metrics.observe(summary); };
+  auto started = HttpServer::start(std::move(options), std::move(router));
+  if (started || started.error().param() != "address") return started;
+  return std::move(started).error().with_param(fmt::format("{}.host", section));
+}
+
 }  // namespace tidemill::wire

@@ -2,13 +2,16 @@
 #pragma once
 
 #include <chrono>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/clock.hpp"
 #include "base/config.hpp"
+#include "base/result.hpp"
 #include "base/units.hpp"
+#include "wire/http_metrics.hpp"
 #include "wire/http_server.hpp"
 
 namespace tidemill::wire {
@@ -35,5 +38,11 @@ void register_listener(base::ConfigSchema& schema, std::string_view section, Lis
 
 // As the server wants them; plain HTTP.
 HttpServerOptions http_options(const ListenerOptions& options);
+
+// Starts a server in the time of `clock`, whose exchanges are counted by `metrics`; both must outlive it. Errors: those
+// of HttpServer::start, with the address told as the option of `section` that it is.
+base::Result<std::unique_ptr<HttpServer>> start_listener(HttpServerOptions options, Router router,
+                                                         std::string_view section, HttpMetrics& metrics,
+                                                         const base::Clock& clock);
 
 }  // namespace tidemill::wire

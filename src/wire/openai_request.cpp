@@ -26,7 +26,6 @@ namespace json = base::json;
 
 namespace {
 
-constexpr int64_t max_int = std::numeric_limits<int32_t>::max();
 constexpr size_t max_stop_strings = 64;
 constexpr size_t max_prompts = 2048;
 

@@ -37,7 +37,7 @@ json::array logprobs_json(const std::vector<TokenInfo>& tokens) {
   return all;
 }
 
-json::object usage_json(const Usage& usage) {
+json::object responses_usage(const Usage& usage) {
   return {{"input_tokens", usage.prompt_tokens},
           {"input_tokens_details", {{"cached_tokens", usage.cached_tokens}}},
           {"output_tokens", usage.completion_tokens},
@@ -216,7 +216,7 @@ const json::object& ResponsesAnswer::complete(const Usage& usage, int64_t now) {
   json::array& output = response_["output"].emplace_array();
   for (size_t i = 0; i < items_.size(); ++i)
     output.push_back(item_json(i, cut && i + 1 == items_.size() ? "incomplete" : "completed"));
-  response_["usage"] = usage_json(usage);
+  response_["usage"] = responses_usage(usage);
   return response_;
 }
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <limits>
 #include <utility>
 
 #include <fmt/core.h>
@@ -21,8 +20,6 @@ using base::Result;
 namespace json = base::json;
 
 namespace {
-
-constexpr int64_t max_int = std::numeric_limits<int32_t>::max();
 
 json::value or_null(const json::value* value) {
   return value == nullptr ? json::value(nullptr) : *value;

@@ -1,7 +1,6 @@
 #include "wire/resume.hpp"
 
 #include <algorithm>
-#include <limits>
 #include <utility>
 
 #include <fmt/core.h>
@@ -16,8 +15,7 @@ namespace json = base::json;
 
 namespace {
 
-constexpr int64_t version = 1;  // of what "open" and "state" hold
-constexpr int64_t max_int = std::numeric_limits<int32_t>::max();
+constexpr int64_t version = 1;                      // of what "open" and "state" hold
 constexpr int64_t max_integer = int64_t{1} << 53U;  // that every reader of JSON keeps
 constexpr int64_t latest_time = 9'000'000'000;      // seconds: in nanoseconds it still fits
 constexpr size_t max_id = 100;

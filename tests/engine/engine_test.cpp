@@ -449,17 +449,26 @@ TEST(Engine, DrainFinishesWhatItHasAndTakesNoMore) {
   EXPECT_TRUE(rig.engine->idle());
 }
 
-TEST(Engine, AbortEndsStreamsWithItsErrorAndFreesTheirBlocks) {
-  constexpr int64_t context = 100'000;
-  Rig rig(Rig::with_blocks(8000, {.max_running = 1}), context);
-  Gate gate;
-  rig.model.before_forward = [&](const model::Batch&) { gate.pass(); };
-  const auto running = rig.submit(request_of(prompt_of(4), context - 4, 1));
-  const auto waiting = rig.submit(request_of(prompt_of(4), context - 4, 2));
+// Either of two requests that fill it would take far longer than any machine needs to get around to ending the engine.
+constexpr int64_t endless_context = 100'000;
+
+// The first has begun and is held by the gate, the second waits for it.
+std::vector<std::shared_ptr<Stream>> submit_two_endless(Rig& rig, Gate& gate) {
+  rig.model.before_forward = [&gate](const model::Batch&) { gate.pass(); };
+  std::vector<std::shared_ptr<Stream>> streams;
+  for (const uint64_t seed : {1, 2})
+    streams.push_back(rig.submit(request_of(prompt_of(4), endless_context - 4, seed)));
   gate.wait_for(1);
+  return streams;
+}
+
+TEST(Engine, AbortEndsStreamsWithItsErrorAndFreesTheirBlocks) {
+  Rig rig(Rig::with_blocks(8000, {.max_running = 1}), endless_context);
+  Gate gate;
+  const auto streams = submit_two_endless(rig, gate);
   rig.engine->abort(base::Error(base::ErrorCode::unavailable, "enough"));
   gate.open();
-  for (const auto& stream : {running, waiting}) {
+  for (const auto& stream : streams) {
     const auto collected = test::collect(*stream);
     ASSERT_TRUE(collected.error);
     EXPECT_EQ(collected.error->message(), "enough");
@@ -473,18 +482,13 @@ TEST(Engine, AbortEndsStreamsWithItsErrorAndFreesTheirBlocks) {
 }
 
 TEST(Engine, DestructionEndsStreamsWithAnError) {
-  // The first alone would take far longer than any machine needs to get around to ending the engine.
-  constexpr int64_t context = 100'000;
-  Rig rig(Rig::with_blocks(8000, {.max_running = 1}), context);
+  Rig rig(Rig::with_blocks(8000, {.max_running = 1}), endless_context);
   Gate gate;
-  rig.model.before_forward = [&](const model::Batch&) { gate.pass(); };
-  const auto running = rig.submit(request_of(prompt_of(4), context - 4, 1));
-  const auto waiting = rig.submit(request_of(prompt_of(4), context - 4, 2));
-  gate.wait_for(1);
+  const auto streams = submit_two_endless(rig, gate);
   std::thread opener([&] { gate.open(); });
   rig.engine.reset();
   opener.join();
-  for (const auto& stream : {running, waiting}) {
+  for (const auto& stream : streams) {
     const auto collected = test::collect(*stream);
     ASSERT_TRUE(collected.error);
     EXPECT_EQ(collected.error->code(), base::ErrorCode::unavailable);

@@ -88,6 +88,14 @@ TEST_F(GatewayEdges, PathsThatServersReadDifferentlyReachNobody) {
   EXPECT_EQ(backend.received().front().path, "/v1/embeddings%23x");
 }
 
+TEST_F(GatewayEdges, AnAddressThatIsNoneIsToldAsTheOptionThatItIs) {
+  options.host = "nowhere.example";
+  const auto started = gateway::Gateway::start(options);
+  ASSERT_FALSE(started);
+  EXPECT_EQ(started.error().param(), "gateway.host");
+  EXPECT_NE(started.error().message().find("'nowhere.example' is not an IP address"), std::string::npos);
+}
+
 // A signal to reload may come at any time.
 TEST_F(GatewayEdges, WhatHasStoppedIsNotReloaded) {
   ScriptedBackend& backend = add_backend([](const Received&) { return Script{.bytes = answer}; });

@@ -94,6 +94,31 @@ TEST_F(Gate, ScopesAndAdministration) {
   EXPECT_EQ(get("/backends", admin).status, 200);
 }
 
+// Without a restart or a signal.
+TEST_F(Gate, KeysThatAreRevokedOrHaveEndedOpenNothing) {
+  add_backend([](const Received&) { return Script{.bytes = answer}; });
+  const std::string revoked = make_key({.name = "revoked", .tenant = "t"});
+  const std::string ended = make_key({.name = "ended", .tenant = "t"});
+  const std::string good = make_key({.name = "good", .tenant = "t"});
+  start();
+  for (const std::string& secret : {revoked, ended, good})
+    EXPECT_EQ(ask(secret).status, 200);
+  const auto change = [](std::vector<access::ApiKey>& keys) -> base::Result<void> {
+    for (access::ApiKey& key : keys) {
+      if (key.name == "revoked") key.disabled = true;
+      if (key.name == "ended") key.expires = base::SystemClock::instance().wall_now() - std::chrono::hours(1);
+    }
+    return {};
+  };
+  ASSERT_TRUE(access::keys_in_file(options.keys)->update(change));
+  const auto until = std::chrono::steady_clock::now() + patience;
+  while (ask(revoked).status == 200)
+    ASSERT_LT(std::chrono::steady_clock::now(), until);
+  EXPECT_EQ(ask(revoked).status, 401);
+  EXPECT_EQ(ask(ended).status, 401);
+  EXPECT_EQ(ask(good).status, 200);
+}
+
 // A key is told of what it may call alone, in lists too.
 TEST_F(Gate, AKeySeesItsModels) {
   add_backend([](const Received&) { return Script{.bytes = answer}; },
@@ -131,6 +156,29 @@ TEST_F(Gate, LimitsAreToldAndKept) {
   EXPECT_EQ(ask(other).status, 200);
 }
 
+// What an answer took counts, and not what its request might have taken.
+TEST_F(Gate, TokensAreReservedAndSettled) {
+  std::atomic<int> output = 1;
+  add_backend([&](const Received&) {
+    const std::string usage = R"({"prompt_tokens":1,"completion_tokens":)" + std::to_string(output) + "}";
+    return Script{.bytes = http_answer(200, "application/json", R"({"id":"chatcmpl-1","usage":)" + usage + "}")};
+  });
+  const std::string secret = make_key({.name = "n", .tenant = "t"});
+  set_policy("[tenants.default]\ntokens_per_minute = 1500\n");
+  start();
+  const std::string long_one = R"({"model":"m","max_tokens":1000,"messages":[{"role":"user","content":"hi"}]})";
+  for (int i = 0; i < 5; ++i)
+    EXPECT_EQ(ask(secret, long_one).status, 200) << i << ": the others have given back what they did not use";
+  output = 1'000'000;
+  const wire::HttpResponse last = ask(secret);
+  EXPECT_EQ(last.status, 200);
+  EXPECT_EQ(last.headers.find("x-ratelimit-limit-tokens"), "1500");
+  EXPECT_EQ(last.headers.find("x-ratelimit-remaining-tokens"), "0");
+  const wire::HttpResponse refused = ask(secret);
+  EXPECT_EQ(refused.status, 429) << "what was used beyond the reservation is owed";
+  EXPECT_TRUE(refused.headers.has("retry-after"));
+}
+
 TEST_F(Gate, ARequestThatFailsCostsNothing) {
   std::atomic<bool> well = false;
   add_backend([&](const Received&) { return Script{.bytes = well ? answer : std::string()}; });
@@ -155,6 +203,39 @@ TEST_F(Gate, CostsAreToldAndBudgetsKept) {
   const wire::HttpResponse poor = ask(secret);
   EXPECT_EQ(poor.status, 429);
   EXPECT_EQ(code_of(poor), "insufficient_quota");
+}
+
+// What the requests of one gateway cost, another that shares its store soon knows.
+TEST_F(Gate, GatewaysShareBudgets) {
+  add_backend([](const Received&) { return Script{.bytes = answer}; });
+  const std::string secret = make_key({.name = "n", .tenant = "t"});
+  set_policy("[tenants.default]\nbudget_per_day = 0.005\n[prices.m]\ninput = 2\noutput = 10\n");
+  options.session.path = (folder.path() / "store.db").string();
+  start();
+  const ScriptedBackend failing([](const Received&) { return Script{.bytes = ""}; });
+  gateway::GatewayOptions others = options;
+  others.backends = {{.url = failing.url(), .models = {"m"}}};
+  others.retries = 0;
+  const auto other = gateway::Gateway::start(others);
+  ASSERT_TRUE(other) << other.error().to_string();
+  const auto ask_other = [&] {
+    wire::HttpClient client;
+    const auto response = client.fetch({.method = "POST",
+                                        .url = (*other)->url() + "/v1/chat/completions",
+                                        .headers = {{"Authorization", "Bearer " + secret}},
+                                        .body = question()});
+    EXPECT_TRUE(response) << response.error().to_string();
+    return response ? *response : wire::HttpResponse();
+  };
+  EXPECT_EQ(ask_other().status, 503) << "nothing is spent yet, and a request that fails costs nothing";
+  EXPECT_EQ(ask(secret).status, 200);
+  EXPECT_EQ(ask(secret).status, 200);
+  const auto until = std::chrono::steady_clock::now() + patience;
+  wire::HttpResponse told = ask_other();
+  for (; told.status == 503; told = ask_other())
+    ASSERT_LT(std::chrono::steady_clock::now(), until);
+  EXPECT_EQ(told.status, 429);
+  EXPECT_EQ(code_of(told), "insufficient_quota");
 }
 
 // A stream's cost stands where its tokens do.

@@ -209,6 +209,51 @@ TEST_F(GatewayLog, AClientThatGoesBeforeTheAnswerIs499) {
   EXPECT_EQ(told.at("error"), "client went away");
 }
 
+TEST_F(GatewayLog, TheLineSaysWhoPaidHowMuchAndNotForWhat) {
+  add_backend([](const Received&) {
+    const std::string body = R"({"text":"an answer","usage":{"prompt_tokens":1000,"completion_tokens":100}})";
+    return Script{.bytes = http_answer(200, "application/json", body)};
+  });
+  options.keys = (folder.path() / "keys.json").string();
+  options.policy = folder.put("policy.toml", "[prices.m]\ninput = 2\noutput = 10\n").string();
+  options.access_log = (folder.path() / "access").string();
+  const std::string secret = make_key(options.keys);
+  start();
+  const std::string body = R"({"model":"m","messages":[{"role":"user","content":"a question"}]})";
+  ASSERT_EQ(post("/v1/chat/completions?of=mine", body, {{"Authorization", "Bearer " + secret}}).status, 200);
+  const json::object told = line();
+  EXPECT_EQ(told.at("status"), 200);
+  EXPECT_EQ(told.at("model"), "m");
+  EXPECT_EQ(told.at("tenant"), "t");
+  EXPECT_TRUE(told.at("key").as_string().starts_with("key_"));
+  EXPECT_EQ(told.at("prompt_tokens"), 1000);
+  EXPECT_EQ(told.at("output_tokens"), 100);
+  EXPECT_EQ(told.at("cost"), "0.003");
+  const std::string text = json::serialize(told);
+  for (const std::string& private_one : {std::string("question"), std::string("answer"), std::string("mine"), secret})
+    EXPECT_EQ(text.find(private_one), std::string::npos) << text;
+}
+
+TEST_F(GatewayLog, SpansGoToTheCollector) {
+  ScriptedBackend collector([](const Received&) {
+    return Script{.bytes = http_answer(200, "application/json", "{}", "Connection: close\r\n")};
+  });
+  add_backend([](const Received&) { return Script{.bytes = http_answer(200, "application/json", "{}")}; });
+  options.otlp_endpoint = collector.url();
+  start();
+  const std::string trace = "0123456789abcdef0123456789abcdef";
+  const wire::Headers headers{{"traceparent", "00-" + trace + "-0123456789abcdef-01"}};
+  ASSERT_EQ(post("/v1/chat/completions", question, headers).status, 200);
+  gateway.reset();  // which sends what is left
+  std::string sent;
+  for (const Received& request : collector.received()) {
+    EXPECT_EQ(request.path, "/v1/traces");
+    sent += request.body;
+  }
+  for (const std::string& part : {trace, std::string("POST /v1/chat/completions"), std::string("upstream")})
+    EXPECT_NE(sent.find(part), std::string::npos) << part << " in " << sent;
+}
+
 TEST_F(GatewayLog, AClientThatGoesInMidStreamIsSaidToHaveGone) {
   ScriptedBackend& backend = add_backend([](const Received&) {
     std::string bytes = chunked_answer({"data: {\"text\":\"1\"}\n\n"});

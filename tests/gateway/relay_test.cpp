@@ -1,5 +1,8 @@
 // What reaches the client when backends fail, before the first byte.
 #include <atomic>
+#include <set>
+#include <string>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -55,6 +58,26 @@ TEST_F(Relay, PassesRequestsAndAnswersOn) {
   const std::string parent = request.field("traceparent");
   EXPECT_TRUE(parent.starts_with("00-0123456789abcdef0123456789abcdef-")) << parent;
   EXPECT_EQ(parent.find("0123456789abcdef-01"), std::string::npos) << "the backend's parent is the gateway's span";
+}
+
+TEST_F(Relay, AllTriesAreOfOneTrace) {
+  std::vector<ScriptedBackend*> backends;
+  for (int i = 0; i < 2; ++i) {
+    backends.push_back(&add_backend([this](const Received&) {
+      return Script{.bytes = asked++ == 0 ? http_answer(503, "text/plain", "busy") : answer};
+    }));
+  }
+  start();
+  const std::string trace = "00-0123456789abcdef0123456789abcdef-";
+  EXPECT_EQ(post("/v1/chat/completions", question, {{"traceparent", trace + "0123456789abcdef-01"}}).status, 200);
+  std::set<std::string> parents;
+  for (ScriptedBackend* backend : backends) {
+    for (const Received& request : backend->received()) {
+      parents.insert(request.field("traceparent"));
+      EXPECT_TRUE(request.field("traceparent").starts_with(trace)) << request.head;
+    }
+  }
+  EXPECT_EQ(parents.size(), 2U) << "each has a span of its own";
 }
 
 TEST_F(Relay, SendsTheBackendsOwnKey) {

@@ -64,12 +64,24 @@ TEST(RetryPlan, WaitsForAWhileWhereNobodyCanBeAsked) {
     now += *pause;
     ++looks;
   }
-  EXPECT_LE(now - SteadyTime{}, Duration(2s));
+  EXPECT_EQ(now - SteadyTime{}, Duration(2s)) << "to the end, and no longer";
   EXPECT_GE(looks, 5);
   EXPECT_EQ(plan.after_failure(true, now, 0), Duration(0));
   EXPECT_TRUE(plan.while_nobody(now, 0));  // somebody has been asked meanwhile
   RetryPlan impatient({.patience = 0s});
   EXPECT_EQ(impatient.while_nobody(now, 0), std::nullopt);
+}
+
+// A try in between does not make the window longer.
+TEST(RetryPlan, AStreamForWhichNobodyCanBeAskedHasTheWindowSinceItBroke) {
+  RetryPlan plan(options);
+  plan.note_progress();
+  const SteadyTime broken = SteadyTime{} + 100s;
+  EXPECT_EQ(plan.after_failure(true, broken, 0), Duration(0));
+  EXPECT_TRUE(plan.while_nobody(broken, 0));
+  EXPECT_EQ(plan.after_failure(true, broken + 20s, 0), Duration(0));
+  EXPECT_TRUE(plan.while_nobody(broken + 25s, 0));
+  EXPECT_EQ(plan.while_nobody(broken + 30s, 0), std::nullopt);
 }
 
 // Every backend down for as long as the window: the tries are few, and end.

@@ -137,7 +137,7 @@ TEST_F(RosterTest, FollowsAServiceOfKubernetes) {
   EXPECT_EQ(old->options().url, "http://127.0.0.1:1");
 
   // One that is about to end may say itself that it is well.
-  fleet.note_poll(*not_ready, {});
+  fleet.note_poll(*not_ready, {}, base::SystemClock::instance().now());
   EXPECT_FALSE(fleet.pick(wanted_, {old.get()}));
 
   const PromptBlocks prompt = prompt_blocks("", "", "", std::string(4096, 'x'));

@@ -29,6 +29,24 @@ class Stop : public FleetFixture {
   }
 };
 
+TEST_F(Stop, RefusesWhatIsNewWhileItDrains) {
+  ScriptedBackend& backend = add_backend(hang);
+  start();
+  RawClient running(gateway->port());
+  ASSERT_TRUE(running.send(raw_post("/v1/chat/completions", streamed)));
+  ASSERT_NE(running.read_through("Hi").find("200"), std::string::npos);
+  gateway->drain();
+  EXPECT_EQ(get("/ready").status, 503);
+  EXPECT_EQ(get("/health").status, 200);
+  const wire::HttpResponse refused = post("/v1/chat/completions", whole);
+  EXPECT_EQ(refused.status, 503);
+  EXPECT_TRUE(refused.headers.has("retry-after"));
+  EXPECT_NE(refused.body.find("the gateway is stopping"), std::string::npos) << refused.body;
+  EXPECT_EQ(backend.received().size(), 1U);
+  running.close();
+  EXPECT_TRUE(backend.wait_for_hang_up()) << "until then it went on";
+}
+
 TEST_F(Stop, TellsWhatRunsPastTheLimitThatTheGatewayHasStopped) {
   ScriptedBackend& backend = add_backend(hang);
   start();

@@ -208,6 +208,22 @@ TEST_F(HealthTest, ADrainingBackendGetsNothingNotEvenInAPanic) {
   EXPECT_EQ(state(0), HealthState::up);
 }
 
+TEST_F(HealthTest, ALoadingBackendGetsNothingNotEvenInAPanic) {
+  start(2);
+  health_->drain(0, std::nullopt, now_, Unready::loading);
+  for (int i = 0; i < 2; ++i)
+    health_->check(1, false, now_);
+  EXPECT_TRUE(health_->panicking());
+  EXPECT_EQ(state(0), HealthState::loading);
+  EXPECT_FALSE(health_->admits(0));
+  EXPECT_TRUE(health_->admits(1));
+  health_->drain(0, std::nullopt, now_);
+  EXPECT_EQ(state(0), HealthState::draining);
+  health_->undrain(0);
+  EXPECT_EQ(state(0), HealthState::up);
+  EXPECT_TRUE(health_->admits(0));
+}
+
 TEST_F(HealthTest, OpenRequestsAreLimited) {
   start(2, {.most_open = 3});
   for (int i = 0; i < 3; ++i)

@@ -240,6 +240,19 @@ TEST_F(RouterTest, DrainingAndDownBackendsGetNothing) {
   EXPECT_TRUE(back);
 }
 
+TEST_F(RouterTest, SaysThatAllAreLoading) {
+  start(2);
+  for (const char* address : {"b0:80", "b1:80"})
+    router_->drain(address, std::nullopt, now_, Unready::loading);
+  const auto routed = router_->route({}, now_);
+  ASSERT_FALSE(routed);
+  EXPECT_NE(routed.error().message().find("of 2, 0 tried already, 2 loading, 0 draining"), std::string::npos)
+      << routed.error().message();
+  EXPECT_EQ(view("b1:80").health, HealthState::loading);
+  router_->ready("b1:80", now_);
+  EXPECT_EQ(view("b1:80").health, HealthState::up);
+}
+
 TEST_F(RouterTest, EndpointsThatAreNotReadyDrain) {
   start(2);
   endpoints_[0].ready = false;

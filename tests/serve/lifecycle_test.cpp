@@ -41,13 +41,17 @@ TEST(Loading, IsAnsweredWith503UntilTheModelIsThere) {
   const auto ready = client.get("/ready");
   EXPECT_EQ(ready.status, 503);
   EXPECT_EQ(parse_object(ready).at("status"), "loading");
+  EXPECT_EQ(ready.headers.find("x-tidemill-unready"), "loading");
   const auto early = client.post("/v1/completions", R"({"prompt":"x"})");
   EXPECT_EQ(early.status, 503);
   EXPECT_TRUE(early.headers.has("retry-after"));
+  EXPECT_EQ(early.headers.find("x-tidemill-unready"), "loading");
   EXPECT_EQ(client.get("/v1/models").status, 503);
   EXPECT_EQ(client.get("/metrics").status, 200);
   ASSERT_TRUE((*server)->serve(test::load_nano_coder(options)));
-  EXPECT_EQ(client.get("/ready").status, 200);
+  const auto loaded = client.get("/ready");
+  EXPECT_EQ(loaded.status, 200);
+  EXPECT_FALSE(loaded.headers.has("x-tidemill-unready"));
   EXPECT_EQ(client.post("/v1/completions", R"({"prompt":"x","max_tokens":1})").status, 200);
 }
 
@@ -71,6 +75,15 @@ TEST(Starting, FailsWithAReasonWhereThePortIsTaken) {
   const auto second = serve::Server::start(options);
   ASSERT_FALSE(second);
   EXPECT_NE(second.error().to_string().find(std::to_string(options.port)), std::string::npos);
+}
+
+TEST(Starting, TellsAnAddressThatIsNoneAsTheOptionThatItIs) {
+  auto options = test::small_options();
+  options.host = "nowhere.example";
+  const auto server = serve::Server::start(options);
+  ASSERT_FALSE(server);
+  EXPECT_EQ(server.error().param(), "server.host");
+  EXPECT_NE(server.error().message().find("'nowhere.example' is not an IP address"), std::string::npos);
 }
 
 TEST(Disconnect, InMidStreamFreesEveryBlock) {
@@ -143,9 +156,11 @@ TEST(Drain, FinishesWhatRunsAndRefusesWhatComes) {
         const auto refused = other.post("/v1/completions", R"({"prompt":"x"})");
         EXPECT_EQ(refused.status, 503);
         EXPECT_TRUE(refused.headers.has("retry-after"));
+        EXPECT_EQ(refused.headers.find("x-tidemill-unready"), "draining");
         const auto ready = other.get("/ready");
         EXPECT_EQ(ready.status, 503);
         EXPECT_EQ(parse_object(ready).at("status"), "draining");
+        EXPECT_EQ(ready.headers.find("x-tidemill-unready"), "draining");
         EXPECT_EQ(other.get("/health").status, 200);
         return true;
       });

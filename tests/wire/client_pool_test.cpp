@@ -166,6 +166,7 @@ TEST_F(PoolTest, AStaleConnectionIsReplacedIfTheRequestMayBeRepeated) {
   const Outcome second = get(server.url(), true);
   EXPECT_EQ(second.body, "again") << second.message;
   EXPECT_TRUE(second.report.repeated && !second.report.reused && second.report.request_sent);
+  EXPECT_TRUE(second.report.connected);
   EXPECT_EQ(server.accepted(), 2);
 }
 
@@ -198,6 +199,7 @@ TEST_F(PoolTest, AFreshConnectionThatFailsIsNotRepeated) {
   const Outcome outcome = get(server.url(), true);
   EXPECT_EQ(outcome.error, ErrorCode::unavailable);
   EXPECT_TRUE(outcome.report.request_sent);
+  EXPECT_TRUE(outcome.report.connected);
   EXPECT_FALSE(outcome.report.reused || outcome.report.repeated);
 }
 
@@ -209,7 +211,7 @@ TEST_F(PoolTest, NobodyThereMeansThatNothingWasSent) {
   }
   const Outcome outcome = get("http://127.0.0.1:" + std::to_string(port) + "/");
   EXPECT_EQ(outcome.error, ErrorCode::unavailable);
-  EXPECT_FALSE(outcome.report.request_sent);
+  EXPECT_FALSE(outcome.report.request_sent || outcome.report.connected);
 }
 
 TEST_F(PoolTest, ConnectionsThatCannotServeAgainAreNotKept) {

@@ -8,7 +8,7 @@
 namespace tidemill::model {
 namespace {
 
-base::Result<HyperParameters> read(const GgufFile& file) {
+base::Result<HyperParameters> read_llama(const GgufFile& file) {
   return read_hyper_parameters(file, "llama", tensor::Rope::Pairing::adjacent);
 }
 
@@ -17,7 +17,7 @@ base::Result<HyperParameters> read(const GgufFile& file) {
 extern const Architecture kLlama;
 const Architecture kLlama = {
     .name = "llama",
-    .read_hyper_parameters = read,
+    .read_hyper_parameters = read_llama,
     .parts = {.qkv_bias = Presence::optional,
               .output_bias = Presence::optional,
               .feed_forward_bias = Presence::optional},

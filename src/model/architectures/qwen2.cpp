@@ -5,7 +5,7 @@
 namespace tidemill::model {
 namespace {
 
-base::Result<HyperParameters> read(const GgufFile& file) {
+base::Result<HyperParameters> read_qwen2(const GgufFile& file) {
   return read_hyper_parameters(file, "qwen2", tensor::Rope::Pairing::halves);
 }
 
@@ -14,7 +14,7 @@ base::Result<HyperParameters> read(const GgufFile& file) {
 extern const Architecture kQwen2;
 const Architecture kQwen2 = {
     .name = "qwen2",
-    .read_hyper_parameters = read,
+    .read_hyper_parameters = read_qwen2,
     .parts = {.qkv_bias = Presence::required},
     .names = {},
 };

@@ -6,7 +6,7 @@
 namespace tidemill::model {
 namespace {
 
-base::Result<HyperParameters> read(const GgufFile& file) {
+base::Result<HyperParameters> read_qwen3(const GgufFile& file) {
   return read_hyper_parameters(file, "qwen3", tensor::Rope::Pairing::halves);
 }
 
@@ -15,7 +15,7 @@ base::Result<HyperParameters> read(const GgufFile& file) {
 extern const Architecture kQwen3;
 const Architecture kQwen3 = {
     .name = "qwen3",
-    .read_hyper_parameters = read,
+    .read_hyper_parameters = read_qwen3,
     .parts = {.head_norms = Presence::required},
     .names = {},
 };

@@ -1,0 +1,242 @@
+// Backends that load, drain or restart: what they say of it, and what becomes of requests meanwhile.
+#include <array>
+#include <atomic>
+#include <future>
+#include <memory>
+
+#include <gtest/gtest.h>
+
+#include "gateway/fleet.hpp"
+#include "gateway/fleet_fixture.hpp"
+#include "gateway/told_unready.hpp"
+
+namespace tidemill::test {
+namespace {
+
+using namespace std::chrono_literals;
+using gateway::Outcome;
+using route::Unready;
+
+const std::string answer = http_answer(200, "application/json", R"({"id":"chatcmpl-1"})");
+const std::string loading =
+    http_answer(503, "application/json", R"({"error":{"message":"the model is still being loaded"}})",
+                "Retry-After: 7\r\nX-Tidemill-Unready: loading\r\n");
+
+TEST(ToldUnready, OnlyByItsOwnWord) {
+  const auto told = [](int status, wire::Headers headers, const std::string& body) {
+    return gateway::told_unready({.status = status, .headers = std::move(headers), .body = {}}, body);
+  };
+  const std::string llama = R"({"error":{"code":503,"message":"Loading model","type":"unavailable_error"}})";
+  EXPECT_EQ(told(503, {{"x-tidemill-unready", "loading"}}, ""), Unready::loading);
+  EXPECT_EQ(told(503, {{"X-Tidemill-Unready", "draining"}}, "{"), Unready::draining);
+  EXPECT_EQ(told(503, {}, llama), Unready::loading);
+  EXPECT_EQ(told(503, {{"x-tidemill-unready", "tired"}}, ""), std::nullopt);
+  EXPECT_EQ(told(200, {{"x-tidemill-unready", "loading"}}, ""), std::nullopt);
+  EXPECT_EQ(told(500, {}, llama), std::nullopt);
+  EXPECT_EQ(told(503, {{"Retry-After", "1"}}, R"({"error":{"message":"the queue is full"}})"), std::nullopt);
+  for (const char* body : {"", "[]", "{", R"({"error":"Loading model"})", R"({"error":{"message":"Loading model"}})",
+                           R"({"error":{"message":503,"type":"unavailable_error"}})"})
+    EXPECT_EQ(told(503, {}, body), std::nullopt) << body;
+  EXPECT_EQ(told(503, {}, llama + std::string(2000, ' ')), std::nullopt);
+}
+
+// Two backends as the fleet knows them, in simulated time.
+class UnreadyInFleet : public testing::Test {
+ protected:
+  UnreadyInFleet() {
+    fleet_.replace({one_, other_});
+    wanted_.model = "m";
+  }
+  std::shared_ptr<gateway::Backend> make(const std::string& name) {
+    return std::make_shared<gateway::Backend>(
+        gateway::BackendOptions{.url = "http://127.0.0.1:1", .name = name, .models = {"m"}}, metrics_);
+  }
+  bool may_be_asked(const gateway::Backend& backend) {
+    const gateway::Backend& another = &backend == one_.get() ? *other_ : *one_;
+    auto lease = fleet_.pick(wanted_, {&another});
+    return lease.has_value();
+  }
+  // So many requests to the first, all of which end like this.
+  void serve(Outcome outcome, int times) {
+    for (int i = 0; i < times; ++i) {
+      auto lease = fleet_.pick(wanted_, {other_.get()});
+      ASSERT_TRUE(lease) << lease.error().to_string();
+      lease->end(outcome);
+    }
+  }
+  route::HealthState health_of(const std::string& name) {
+    for (const route::BackendView& view : fleet_.view())
+      if (view.address == name) return view.health;
+    ADD_FAILURE() << name;
+    return route::HealthState::down;
+  }
+
+  base::ManualClock clock_;
+  observe::Metrics metrics_;
+  gateway::Fleet fleet_{clock_, 16};
+  std::shared_ptr<gateway::Backend> one_ = make("one");
+  std::shared_ptr<gateway::Backend> other_ = make("other");
+  gateway::Wanted wanted_;
+};
+
+TEST_F(UnreadyInFleet, GetsNothingUntilALookFindsItReady) {
+  fleet_.note_poll(*one_, {}, clock_.now());
+  EXPECT_TRUE(one_->ready());
+  clock_.advance(1ms);
+  fleet_.note_unready(*one_, Unready::loading);
+  EXPECT_EQ(health_of("one"), route::HealthState::loading);
+  EXPECT_FALSE(one_->ready());
+  EXPECT_TRUE(one_->asks_for_none());
+  EXPECT_FALSE(may_be_asked(*one_));
+  EXPECT_TRUE(may_be_asked(*other_));
+  clock_.advance(std::chrono::hours(1));
+  EXPECT_FALSE(may_be_asked(*one_));
+  fleet_.note_poll(*one_, {}, clock_.now());
+  EXPECT_TRUE(may_be_asked(*one_));
+  EXPECT_TRUE(one_->ready());
+  EXPECT_FALSE(one_->asks_for_none());
+}
+
+// The instance that answered the look may be gone: what was said after the look had begun counts.
+TEST_F(UnreadyInFleet, ALookThatBeganBeforeItsWordIsOutOfDate) {
+  const base::SteadyTime begun = clock_.now();
+  clock_.advance(1ms);
+  fleet_.note_unready(*one_, Unready::draining);
+  clock_.advance(1ms);
+  fleet_.note_poll(*one_, {.started_at = 2}, begun);
+  EXPECT_FALSE(one_->ready());
+  EXPECT_FALSE(may_be_asked(*one_));
+  EXPECT_EQ(health_of("one"), route::HealthState::draining);
+  fleet_.note_poll(*one_, {.started_at = 2}, clock_.now());
+  EXPECT_TRUE(may_be_asked(*one_));
+}
+
+TEST_F(UnreadyInFleet, IsNoFailure) {
+  serve(Outcome::unready, 20);
+  EXPECT_EQ(health_of("one"), route::HealthState::up);
+  serve(Outcome::failed, 5);
+  EXPECT_EQ(health_of("one"), route::HealthState::ejected) << "as failures do";
+}
+
+TEST_F(UnreadyInFleet, WhatWasReplacedDoesNotSpeakForItsSuccessor) {
+  const auto before = one_;
+  one_ = make("one");
+  fleet_.replace({one_, other_});
+  fleet_.note_unready(*before, Unready::draining);
+  EXPECT_TRUE(may_be_asked(*one_));
+}
+
+class UnreadyBackends : public FleetFixture {
+ protected:
+  // Nothing but Gateway::look() looks at the backends once they are known, and no failure is forgiven.
+  UnreadyBackends() {
+    options.poll_interval = 1h;
+    options.retries = 0;
+  }
+  wire::HttpResponse ask() {
+    return post("/v1/chat/completions",
+                R"({"model":"m","messages":[{"role":"user","content":")" + std::to_string(asked_++) + "\"}]}");
+  }
+
+ private:
+  int asked_ = 0;
+};
+
+TEST_F(UnreadyBackends, OneThatLoadsIsPassedOverAtOnce) {
+  std::atomic<int> loads = -1;  // the first that is asked
+  std::array<ScriptedBackend*, 2> backends{};
+  for (int i = 0; i < 2; ++i) {
+    backends[static_cast<size_t>(i)] = &add_backend([&loads, i](const Received&) {
+      int nobody = -1;
+      loads.compare_exchange_strong(nobody, i);
+      return Script{.bytes = loads == i ? loading : answer};
+    });
+  }
+  start();
+  for (int i = 0; i < 8; ++i)
+    EXPECT_EQ(ask().status, 200) << i;
+  ScriptedBackend& first = *backends.at(static_cast<size_t>(loads.load()));
+  EXPECT_EQ(first.received().size(), 1U) << "it has said it once";
+  EXPECT_EQ(metric("tidemill_gateway_retries_total"), 1);
+  EXPECT_NE(get("/backends").body.find(R"("health":"loading")"), std::string::npos) << get("/backends").body;
+  EXPECT_EQ(get("/ready").status, 200);
+
+  loads = 1 - loads;
+  gateway->look();
+  EXPECT_EQ(ask().status, 200);
+  EXPECT_EQ(first.received().size(), 2U) << "whether the other was asked first or not";
+}
+
+TEST_F(UnreadyBackends, ARequestWaitsForTheOnlyOne) {
+  std::atomic<bool> loaded = false;
+  ScriptedBackend& backend =
+      add_backend([&loaded](const Received&) { return Script{.bytes = loaded ? answer : loading}; });
+  options.patience = patience;
+  start();
+  auto waiting = std::async(std::launch::async, [this] { return ask(); });
+  ASSERT_TRUE(backend.wait_for_requests(1));
+  loaded = true;
+  while (waiting.wait_for(0s) != std::future_status::ready)
+    gateway->look();
+  const wire::HttpResponse response = waiting.get();
+  EXPECT_EQ(response.status, 200) << response.body;
+  EXPECT_EQ(backend.received().size(), 2U);
+}
+
+TEST_F(UnreadyBackends, ItsOwnWordsAreHandedOnWhenThePatienceIsOver) {
+  ScriptedBackend& backend = add_backend([](const Received&) { return Script{.bytes = loading}; });
+  options.patience = 0s;
+  start();
+  const wire::HttpResponse told = ask();
+  EXPECT_EQ(told.status, 503);
+  EXPECT_NE(told.body.find("the model is still being loaded"), std::string::npos) << told.body;
+  EXPECT_EQ(told.headers.find("retry-after"), "7");
+  EXPECT_FALSE(told.headers.has("x-tidemill-unready")) << "the gateway is ready";
+  const wire::HttpResponse known = ask();
+  EXPECT_EQ(known.status, 503);
+  EXPECT_NE(known.body.find("1 loading"), std::string::npos) << known.body;
+  EXPECT_TRUE(known.headers.has("retry-after"));
+  EXPECT_EQ(backend.received().size(), 1U);
+  EXPECT_EQ(get("/ready").status, 503);
+}
+
+// Its /ready says something else than it does.
+TEST_F(UnreadyBackends, OneThatSaysSoAgainAndAgainFails) {
+  ScriptedBackend& backend = add_backend([](const Received&) { return Script{.bytes = loading}; });
+  options.poll_interval = 10ms;
+  options.patience = patience;
+  options.retries = 1;
+  start();
+  EXPECT_EQ(ask().status, 503);
+  EXPECT_EQ(backend.received().size(), 3U) << "once for free, and two that count";
+}
+
+// As while it restarts: nothing was asked of it, so none of the tries is used up.
+TEST_F(UnreadyBackends, OneThatTakesNoConnectionWasNotTried) {
+  ScriptedBackend& gone = add_backend([](const Received&) { return Script{.bytes = answer}; });
+  add_backend([](const Received&) { return Script{.bytes = answer}; });
+  start();
+  gone.stop();
+  // Work is evened out, so that it is chosen soon.
+  for (int i = 0; i < 64 && metric("tidemill_gateway_retries_total") < 1; ++i)
+    EXPECT_EQ(ask().status, 200) << i;
+  EXPECT_GE(metric("tidemill_gateway_retries_total"), 1);
+}
+
+TEST_F(UnreadyBackends, WhereAllTakeNoConnectionTheWaitIsBounded) {
+  add_backend([](const Received&) { return Script{.bytes = answer}; }).stop();
+  options.patience = 100ms;
+  options.backends.front().models = {"m"};
+  options.port = 0;
+  options.io_threads = 1;
+  auto started = gateway::Gateway::start(options);
+  ASSERT_TRUE(started) << started.error().to_string();
+  gateway = std::move(*started);
+  const wire::HttpResponse response = ask();
+  EXPECT_EQ(response.status, 503);
+  EXPECT_TRUE(response.headers.has("retry-after"));
+  EXPECT_NE(response.body.find("no backend answered, after "), std::string::npos) << response.body;
+}
+
+}  // namespace
+}  // namespace tidemill::test
