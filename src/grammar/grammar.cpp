@@ -1,5 +1,8 @@
 #include "grammar/grammar.hpp"
 
+#include <unordered_set>
+
+#include "grammar/derivatives.hpp"
 #include "grammar/grammar_check.hpp"
 
 namespace tidemill::grammar {
@@ -14,6 +17,26 @@ base::Result<std::shared_ptr<const Grammar>> Grammar::restricted_to(const Restri
   GrammarCheck check(expressions_, bodies, root_, *restricted);
   TM_CHECK(check.run(&restriction));
   return std::shared_ptr<const Grammar>(std::move(restricted));
+}
+
+// All parts of a grammar are productive, so what is left behind a text is nothing only if no string goes on there.
+bool Grammar::may_begin(std::string_view text) const {
+  constexpr size_t max_starts = 4'096;
+  Derivatives derivatives(expressions_);
+  std::vector<NodeIndex> starts{root_};  // behind white space
+  std::unordered_set<NodeIndex> known{root_};
+  for (size_t i = 0; i < starts.size(); ++i) {
+    if (starts.size() > max_starts) return true;
+    NodeIndex node = starts[i];
+    for (const char c : text)
+      node = derivatives.by_byte(node, static_cast<uint8_t>(c));
+    if (node != Expressions::nothing) return true;
+    for (const char space : std::string_view(" \n\t\r")) {
+      const NodeIndex next = derivatives.by_byte(starts[i], static_cast<uint8_t>(space));
+      if (next != Expressions::nothing && known.insert(next).second) starts.push_back(next);
+    }
+  }
+  return false;
 }
 
 }  // namespace tidemill::grammar

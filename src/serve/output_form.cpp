@@ -5,6 +5,8 @@
 #include <string>
 #include <utility>
 
+#include <fmt/core.h>
+
 #include "chat/constraint.hpp"
 #include "chat/spelling.hpp"
 #include "grammar/gbnf.hpp"
@@ -39,6 +41,27 @@ chat::ToolChoice to_chat(const wire::ToolChoice& choice) {
   return {To::none, ""};
 }
 
+// That no text of the grammar begins with one of `openings`: it would be read as the call of a tool whose schema it
+// need not follow.
+Result<void> check_beginnings(const wire::OutputFormat& output, std::span<const std::string> openings) {
+  if (openings.empty()) return {};
+  grammar::GrammarBuilder builder;
+  const auto root = grammar::gbnf(builder, output.pattern);
+  if (!root) return {};  // its error is told by who translates it
+  const auto alone = std::move(builder).build(*root);
+  for (const std::string& opening : openings) {
+    if (!alone || !(*alone)->may_begin(opening)) continue;
+    return Error(
+               ErrorCode::unsupported,
+               fmt::format("the grammar allows text that begins as a call does, with \"{}\", and would be read as one, "
+                           "though there are tools that are strict: let it begin with anything else, set 'tool_choice' "
+                           "to none or required, or leave 'strict' out",
+                           opening))
+        .with_param(output.param);
+  }
+  return {};
+}
+
 // What the content must be, in the builder's terms.
 // `openings` are texts that it must not begin with, as far as that can be told.
 Result<grammar::Expression> content_expression(const wire::OutputFormat& output, std::span<const std::string> openings,
@@ -57,6 +80,7 @@ Result<grammar::Expression> content_expression(const wire::OutputFormat& output,
       return openings.empty() ? matching : builder.both(matching, builder.text_without(openings));
     }
     case OutputKind::grammar:
+      TM_CHECK(check_beginnings(output, openings));
       return named(grammar::gbnf(builder, output.pattern));
     case OutputKind::choice: {
       std::vector<std::string> texts;

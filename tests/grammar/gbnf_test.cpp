@@ -68,6 +68,25 @@ TEST(Gbnf, EscapesClassesAndCounts) {
   EXPECT_FALSE(accepts(head + "zéabababab--"));
 }
 
+TEST(Gbnf, WhatAStringMayBeginWith) {
+  const auto begins = [](std::string_view source) {
+    GrammarBuilder b;
+    const auto root = gbnf(b, source);
+    const auto built = std::move(b).build(*root);
+    return (*built)->may_begin("<tool_call>");
+  };
+  EXPECT_TRUE(begins("root ::= [^\\n]+"));
+  EXPECT_TRUE(begins("root ::= \"<tool_call>\" | \"x\""));
+  EXPECT_TRUE(begins("root ::= ws (\"<tool_call>\" | \"x\")\nws ::= [ \\n]*"));
+  EXPECT_TRUE(begins("root ::= (\"<\" | \"[\") rest\nrest ::= \"tool_call>\" rest?"));
+  EXPECT_TRUE(begins("root ::= \" \"{0,9000} \"x\"")) << "too much to tell";
+  EXPECT_FALSE(begins("root ::= \"a\" root | \"b\""));
+  EXPECT_FALSE(begins("root ::= \"<tool_call\" | \"x\""));
+  EXPECT_FALSE(begins("root ::= ws \"<tool_\" [a-z]+\nws ::= [ \\n]*"));
+  EXPECT_FALSE(begins("root ::= [^<]+"));
+  EXPECT_FALSE(begins("root ::= \"x<tool_call>\""));
+}
+
 TEST(Gbnf, ErrorsSayWhereAndWhat) {
   const auto expect = [](std::string_view text, const std::string& part) {
     EXPECT_NE(refusal(text).find(part), std::string::npos) << text << ": " << refusal(text);

@@ -188,6 +188,26 @@ TEST(FormsAndTools, StrictToolsStayStrictUnderAForm) {
       << "calls begin with their tag then";
 }
 
+// What would be read as a strict tool's call and need not follow its schema is no text of a grammar.
+TEST(FormsAndTools, AGrammarThatMayBeginACallIsRefusedBesideStrictTools) {
+  FormatServer hermes("hermes");
+  const auto answer = [&](const std::string& more) {
+    return hermes.client().post("/v1/chat/completions",
+                                R"({"messages":[{"role":"user","content":"x"}],"max_tokens":20,)" + more + "}");
+  };
+  const std::string any = R"(,"grammar":"root ::= [^\\n]{1,20}")";
+  const auto refused = answer(tools(true) + any);
+  EXPECT_EQ(refused.status, 400) << refused.body;
+  const test::ErrorShown error = test::error_of(refused);
+  EXPECT_EQ(error.code, "unsupported");
+  EXPECT_EQ(error.param, "grammar");
+  EXPECT_NE(error.message.find("\"<tool_call>\""), std::string::npos) << error.message;
+  EXPECT_EQ(answer(tools(false) + any).status, 200);
+  EXPECT_EQ(answer(tools(true) + any + R"(,"tool_choice":"none")").status, 200);
+  EXPECT_EQ(answer(tools(true) + any + R"(,"tool_choice":"required")").status, 200);
+  EXPECT_EQ(answer(tools(true) + R"(,"grammar":"root ::= [a-z]{1,9}")").status, 200);
+}
+
 // What turns out to be no call ends at a stop string.
 TEST(FormsAndTools, StopStringsCountInAllContent) {
   const std::string none = R"(,"tool_choice":"none")";
