@@ -23,7 +23,7 @@ std::optional<Error> fault_of(LocalEngine& local, std::vector<wire::Tool> tools)
   wire::GenerateRequest asked;
   asked.messages.push_back({{"role", "user"}, {"content", "x"}});
   asked.tools = std::move(tools);
-  auto work = serve::engine_work(local.model(), local.engine().max_context(), asked, "chat");
+  auto work = serve::complete_work(local.model(), local.engine().max_context(), asked, "chat");
   if (work) return std::nullopt;
   return std::move(work).error();
 }

@@ -140,11 +140,11 @@ Result<serve::EngineWork> Conversation::work_of(int round) {
   asked.tools = options_.tools;
   asked.tool_choice.kind = choice_in(round);
   asked.reasoning_tokens = options_.reasoning_tokens;
-  auto work = serve::engine_work(local_.model(), local_.engine().max_context(), asked, "chat");
+  auto work = serve::complete_work(local_.model(), local_.engine().max_context(), asked, "chat");
   if (work || work.error().code() != ErrorCode::unsupported) return work;
   for (wire::Tool& tool : asked.tools)
     tool.strict = false;
-  return serve::engine_work(local_.model(), local_.engine().max_context(), asked, "chat");
+  return serve::complete_work(local_.model(), local_.engine().max_context(), asked, "chat");
 }
 
 Result<FinishReason> Conversation::respond(Said& said, Interrupt& interrupt, int round) {

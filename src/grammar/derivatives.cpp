@@ -1,5 +1,6 @@
 #include "grammar/derivatives.hpp"
 
+#include <bit>
 #include <map>
 #include <utility>
 
@@ -47,7 +48,8 @@ Derivatives::Derivatives(Expressions expressions) : expressions_(std::move(expre
 
 Derivatives::Slot& Derivatives::slot_of(uint64_t key) {
   const size_t mask = slots_.size() - 1;
-  size_t at = (key * 0x9E3779B97F4A7C15ULL >> 20U) & mask;
+  // The highest bits of the product: every bit of the key moves them, the node's too.
+  size_t at = (key * 0x9E3779B97F4A7C15ULL) >> (64U - static_cast<unsigned>(std::countr_zero(slots_.size())));
   while (slots_[at].key != 0 && slots_[at].key != key)
     at = (at + 1) & mask;
   return slots_[at];

@@ -82,6 +82,12 @@ std::shared_ptr<StateStore> TokenGrammar::fresh(const std::shared_ptr<StateStore
   return current_->store;
 }
 
+size_t TokenGrammar::memory() const {
+  const std::shared_ptr<StateStore> current = fresh(nullptr);
+  const std::lock_guard lock(current->mutex());
+  return grammar_->expressions().memory() + first_->memory() + current->memory();
+}
+
 Matcher TokenGrammar::start() const {
   std::shared_ptr<StateStore> store = fresh(nullptr);
   uint32_t state = 0;

@@ -43,6 +43,8 @@ class TokenGrammar : public std::enable_shared_from_this<TokenGrammar> {
 
   Matcher start() const;
   const TokenIndex& index() const { return *index_; }
+  // Bytes that it takes by now, without its index; those of stores that matchers have kept from before are not counted.
+  size_t memory() const;
 
  private:
   friend class Matcher;

@@ -1,8 +1,7 @@
 // See generate_pipeline.hpp.
 #include "serve/generate_pipeline.hpp"
 
-#include <algorithm>
-#include <array>
+#include <atomic>
 #include <memory>
 #include <string>
 #include <utility>
@@ -167,15 +166,6 @@ asio::awaitable<void> collect(Call& call, const Pipeline& pipeline, Generation& 
   (void)co_await call.respond(wire::HttpResponse::json(200, answer.whole(generation.usage())));
 }
 
-// How much work a body is, in bytes of text. A grammar may have to be compiled where one of these names occurs.
-size_t text_work_bytes(std::string_view body) {
-  constexpr std::array<std::string_view, 8> names = {
-      "\"tools\"",   "\"functions\"",          "format\"",          "\"guided_",
-      "\"grammar\"", "\"structured_outputs\"", "\"output_config\"", "\"tidemill_resume\""};
-  const auto occurs = [body](std::string_view name) { return body.find(name) != std::string_view::npos; };
-  return body.size() + (std::any_of(names.begin(), names.end(), occurs) ? Service::pooled_text_bytes : 0);
-}
-
 }  // namespace
 
 wire::StreamOrigin new_origin(const Service& service, std::string_view id_prefix) {
@@ -218,6 +208,22 @@ Result<Prepared> prepare(const Service& service, const Pipeline& pipeline, std::
   return prepared;
 }
 
+asio::awaitable<Result<void>> complete(Service& service, Call& call, EngineWork& work) {
+  // Who has gone waits for nothing any more, and nobody waits for that.
+  const auto gone = std::make_shared<std::atomic<bool>>(false);
+  if (work.order) call.exchange().on_disconnect([gone] { gone->store(true); });
+  for (const GrammarCache::Effort effort : {GrammarCache::Effort::slight, GrammarCache::Effort::full}) {
+    if (!work.order) break;
+    auto attempt = [&]() -> Result<bool> {
+      if (gone->load()) return Error(ErrorCode::cancelled, "the client has closed the connection");
+      return complete(*service.serving()->model, work, effort);
+    };
+    auto done = co_await service.grammar_pool(effort).run(attempt);
+    if (!done) co_return std::move(done).error();
+  }
+  co_return Result<void>();
+}
+
 asio::awaitable<void> generate(Service& service, Call& call, Pipeline pipeline) {
   const Serving& serving = *service.serving();
   const std::string body = std::move(call.request().body);
@@ -225,12 +231,17 @@ asio::awaitable<void> generate(Service& service, Call& call, Pipeline pipeline) 
   wire::StreamOrigin origin = new_origin(service, pipeline.id_prefix);
   if (marks) origin.seed = drawn_seed();
   auto work = [&] { return prepare_checked(service, pipeline, body, origin); };
-  auto prepared = co_await service.run_text_work(text_work_bytes(body) + pipeline.more_text_bytes, work);
+  auto prepared = co_await service.run_text_work(body.size() + pipeline.more_text_bytes, work);
   if (!prepared) {
     (void)co_await call.refuse(std::move(prepared).error());
     co_return;
   }
   const wire::GenerateRequest& request = prepared->asked.request;
+  auto completed = co_await complete(service, call, prepared->work);
+  if (!completed) {
+    (void)co_await call.refuse(name_fault(std::move(completed).error(), serving, request));
+    co_return;
+  }
   const std::string& model = serving.model->name();
   describe(call.span(), request, model);
   call.span().set(attribute::response_id, prepared->origin.id);

@@ -28,6 +28,11 @@ struct Pipeline {
   std::function<asio::awaitable<base::Result<void>>(const wire::Usage& usage)> keep;
 };
 
+// Compiles what the work still lacks, off the connection's thread: what takes long waits for others that do, and for
+// nobody if the client goes (`cancelled`). Replaces what the exchange does on disconnecting. Errors are those of
+// compile_grammar().
+asio::awaitable<base::Result<void>> complete(Service& service, Call& call, EngineWork& work);
+
 // Answers the call, whatever happens.
 asio::awaitable<void> generate(Service& service, Call& call, Pipeline pipeline);
 
@@ -42,9 +47,9 @@ struct Prepared {
 // What a new answer begins with.
 wire::StreamOrigin new_origin(const Service& service, std::string_view id_prefix);
 
-// Body to engine requests: all that can be refused without the engine. `origin` is a new one, with a seed if the answer
-// must not depend on draws that nobody knows of; a body that resumes a stream brings that stream's. Pure, for the text
-// pool.
+// Body to engine requests: all that can be refused without the engine and without compiling a grammar. `origin` is a
+// new one, with a seed if the answer must not depend on draws that nobody knows of; a body that resumes a stream brings
+// that stream's. Pure, for the text pool.
 base::Result<Prepared> prepare(const Service& service, const Pipeline& pipeline, std::string_view body,
                                wire::StreamOrigin origin);
 

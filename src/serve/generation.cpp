@@ -195,8 +195,9 @@ Result<EngineWork> engine_work(const LoadedModel& model, int64_t max_context, co
   work.id = id;
   engine::Request settings = settings_of(request);
   if (request.dialect == wire::Dialect::completions) {
-    TM_TRY(const OutputForm form, output_form(model, request, {}));
-    settings.grammar = form.grammar;
+    TM_TRY(OutputForm form, output_form(model, request, {}));
+    settings.grammar = std::move(form.grammar);
+    work.order = std::move(form.order);
     work.requests.reserve(request.prompts.size());
     for (size_t i = 0; i < request.prompts.size(); ++i) {
       engine::Request& one = work.requests.emplace_back(settings);
@@ -210,6 +211,7 @@ Result<EngineWork> engine_work(const LoadedModel& model, int64_t max_context, co
   settings.id = id;
   settings.prompt = std::move(prompt.tokens);
   settings.grammar = std::move(form.grammar);
+  work.order = std::move(form.order);
   // Calls and reasoning may be spelled with control tokens; the reader takes them out of the text.
   settings.special_text = settings.special_text || form.reading.has_value();
   // Where a call must come there is no content that could end.
@@ -224,6 +226,24 @@ Result<EngineWork> engine_work(const LoadedModel& model, int64_t max_context, co
   }
   work.requests.push_back(std::move(settings));
   work.reading = std::move(form.reading);
+  return work;
+}
+
+Result<bool> complete(const LoadedModel& model, EngineWork& work, GrammarCache::Effort effort) {
+  if (!work.order) return true;
+  auto grammar = compile_grammar(model, *work.order, effort);
+  if (!grammar) return false;
+  if (!*grammar) return std::move(*grammar).error();
+  for (engine::Request& one : work.requests)
+    one.grammar = **grammar;
+  work.order.reset();
+  return true;
+}
+
+Result<EngineWork> complete_work(const LoadedModel& model, int64_t max_context, const wire::GenerateRequest& request,
+                                 const std::string& id) {
+  TM_TRY(EngineWork work, engine_work(model, max_context, request, id));
+  TM_CHECK(complete(model, work, GrammarCache::Effort::full));
   return work;
 }
 

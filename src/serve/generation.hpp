@@ -37,14 +37,23 @@ struct ResumedPart {
 struct EngineWork {
   std::string id;                         // of the answer
   std::vector<engine::Request> requests;  // one for each prompt, one for a conversation
+  std::optional<GrammarOrder> order;      // of the grammar that they lack yet
   std::optional<ReadingRules> reading;    // of their text
   Shortening::Dropped dropped;            // what the context had no room for, where the request lets it go
   ResumedPart resumed;
 };
 
-// `max_context` is the engine's. `id` is made distinct for each request. Errors name the parameter.
+// `max_context` is the engine's. `id` is made distinct for each request. Takes milliseconds at most for a prompt of
+// some ten thousand bytes; what may take longer is left to complete(). Errors name the parameter.
 base::Result<EngineWork> engine_work(const LoadedModel& model, int64_t max_context,
                                      const wire::GenerateRequest& request, const std::string& id);
+
+// Gives the requests the grammar that is ordered. False, and nothing changes: it takes more than the effort. Errors:
+// those of compile_grammar().
+base::Result<bool> complete(const LoadedModel& model, EngineWork& work, GrammarCache::Effort effort);
+// As both together.
+base::Result<EngineWork> complete_work(const LoadedModel& model, int64_t max_context,
+                                       const wire::GenerateRequest& request, const std::string& id);
 
 // The tokens of one prompt of the API: text is encoded, ids are checked against the vocabulary. Text that `max_context`
 // tokens cannot hold whatever it says is refused unread. `param` names the field.

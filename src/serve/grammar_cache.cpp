@@ -22,25 +22,50 @@ void GrammarCache::keep(const std::string& key, const Result<Grammar>& outcome) 
   entries_.push_front({key, outcome});
   by_key_.emplace(entries_.front().key, entries_.begin());
   key_bytes_ += key.size();
-  while (entries_.size() > kept || key_bytes_ > kept_key_bytes) {
+  // Grammars grow by what is computed while they are used.
+  const auto over = [this] {
+    return entries_.size() > kept || key_bytes_ > kept_key_bytes ||
+           (entries_.size() > 1 && grammar_bytes() > kept_bytes);
+  };
+  while (over()) {
     key_bytes_ -= entries_.back().key.size();
     by_key_.erase(entries_.back().key);
     entries_.pop_back();
   }
 }
 
-Result<GrammarCache::Grammar> GrammarCache::compile(const Build& build) {
+size_t GrammarCache::grammar_bytes() const {
+  size_t bytes = 0;
+  for (const Entry& entry : entries_)
+    bytes += entry.outcome ? (*entry.outcome)->memory() : 0;
+  return bytes;
+}
+
+grammar::GrammarLimits GrammarCache::limits(Effort effort) {
+  grammar::GrammarLimits limits;
+  if (effort == Effort::full) return limits;
+  constexpr size_t share = 20;
+  limits.max_nodes /= share;
+  limits.max_alternatives /= share;
+  limits.max_states /= share;
+  limits.max_source_bytes /= share;
+  limits.max_text_bytes /= share;
+  return limits;
+}
+
+Result<GrammarCache::Grammar> GrammarCache::compile(const Build& build, Effort effort) {
   std::call_once(indexed_, [this] { index_ = std::make_shared<const grammar::TokenIndex>(tokenizer_); });
-  grammar::GrammarBuilder builder;
+  grammar::GrammarBuilder builder(limits(effort));
   TM_TRY(const grammar::Expression root, build(builder));
   TM_TRY(const std::shared_ptr<const grammar::Grammar> compiled, std::move(builder).build(root));
   return grammar::TokenGrammar::create(compiled, index_);
 }
 
-Result<GrammarCache::Grammar> GrammarCache::find_or_compile(const std::string& key, const Build& build) {
+Result<GrammarCache::Grammar> GrammarCache::find_or_compile(const std::string& key, const Build& build, Effort effort) {
   if (auto found = find(key)) return *found;
-  Result<Grammar> outcome = compile(build);
-  keep(key, outcome);
+  Result<Grammar> outcome = compile(build, effort);
+  const bool put_off = effort == Effort::slight && !outcome && outcome.error().code() == base::ErrorCode::too_large;
+  if (!put_off) keep(key, outcome);
   return outcome;
 }
 

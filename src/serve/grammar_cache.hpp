@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <list>
 #include <memory>
@@ -27,13 +28,24 @@ class GrammarCache {
 
   static constexpr size_t kept = 64;                          // grammars and refusals, the latest used
   static constexpr size_t kept_key_bytes = size_t{64} << 20;  // of their keys together
+  static constexpr size_t kept_bytes = size_t{256} << 20;     // of the grammars together; one may be of any size
+
+  // How much compiling may take.
+  enum class Effort : uint8_t {
+    slight,  // a twentieth of the limits, which usual forms are far below: a tenth of a second, at worst
+    full,    // some seconds, at worst
+  };
+  static grammar::GrammarLimits limits(Effort effort);
 
   explicit GrammarCache(const text::Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
 
+  // What find_or_compile() made of `key`, if it is kept.
+  std::optional<base::Result<Grammar>> find(std::string_view key);
+
   // The grammar that `build` makes, or why it makes none; `build` is called only if neither is there under `key`, on
-  // which alone what it does may depend. Two callers with the same key at the same time may both compile it. Errors:
-  // those of `build` and of the grammar room.
-  base::Result<Grammar> find_or_compile(const std::string& key, const Build& build);
+  // which and the effort alone what it does may depend. Two callers with the same key at the same time may both compile
+  // it. Errors: those of `build` and of the grammar room; `too_large` with slight effort is not kept.
+  base::Result<Grammar> find_or_compile(const std::string& key, const Build& build, Effort effort = Effort::full);
 
  private:
   struct Entry {
@@ -42,9 +54,9 @@ class GrammarCache {
   };
   using Entries = std::list<Entry>;
 
-  std::optional<base::Result<Grammar>> find(std::string_view key);
   void keep(const std::string& key, const base::Result<Grammar>& outcome);
-  base::Result<Grammar> compile(const Build& build);
+  base::Result<Grammar> compile(const Build& build, Effort effort);
+  size_t grammar_bytes() const;
 
   const text::Tokenizer& tokenizer_;
   std::once_flag indexed_;

@@ -21,6 +21,7 @@
 #include "base/version.hpp"
 #include "serve/call.hpp"
 #include "serve/endpoints.hpp"
+#include "serve/generate_pipeline.hpp"
 #include "serve/generation.hpp"
 #include "wire/json_fields.hpp"
 #include "wire/json_rpc.hpp"
@@ -150,6 +151,8 @@ asio::awaitable<Result<json::object>> generate(Service& service, Call& call, con
   auto prepare = [&] { return engine_work(*serving.model, serving.engine->max_context(), *request, id); };
   auto work = co_await service.run_text_work(Service::pooled_text_bytes, prepare);
   if (!work) co_return std::move(work).error();
+  auto completed = co_await complete(service, call, *work);
+  if (!completed) co_return std::move(completed).error();
   for (engine::Request& one : work->requests) {
     one.parent = call.span().context();
     one.tenant = call.tenant();

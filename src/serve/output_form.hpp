@@ -7,6 +7,7 @@
 
 #include "base/result.hpp"
 #include "grammar/token_grammar.hpp"
+#include "serve/grammar_order.hpp"
 #include "serve/loaded_model.hpp"
 #include "serve/reading_rules.hpp"
 #include "wire/request.hpp"
@@ -14,12 +15,13 @@
 namespace tidemill::serve {
 
 struct OutputForm {
-  std::shared_ptr<const grammar::TokenGrammar> grammar;  // null: any text
+  std::shared_ptr<const grammar::TokenGrammar> grammar;  // null: any text, unless there is an order
+  std::optional<GrammarOrder> order;                     // of the grammar, where it is not compiled yet
   std::optional<ReadingRules> reading;                   // none: the text is the content
 };
 
 // `rendered` is the prompt that the chat template made; empty for Completions. Errors name the parameter: those of the
-// schema or grammar the client sent, and `unsupported` where tools are asked for that the model's format cannot call.
+// schema or grammar the client sent, where they are known from before.
 base::Result<OutputForm> output_form(const LoadedModel& model, const wire::GenerateRequest& request,
                                      std::string_view rendered);
 

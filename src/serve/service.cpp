@@ -12,8 +12,8 @@ namespace {
 // A guess at the length of an answer, until some have been seen.
 constexpr double usual_completion_tokens = 128;
 
-// More than one, so that a grammar or text that takes its time does not hold up everybody else's.
-constexpr int text_threads = 2;
+// More than one, so that a text that takes its time does not hold up everybody else's.
+constexpr size_t text_threads = 2;
 
 constexpr const char* stopping = "the server is stopping";
 
@@ -24,6 +24,8 @@ Service::Service(ServeOptions options, const base::Clock& clock)
       clock_(clock),
       tracer_(clock, static_cast<size_t>(options_.trace_ring)),
       text_pool_(text_threads, stopping),
+      grammar_pool_(1, stopping),
+      large_grammar_pool_(1, stopping),
       store_pool_(1, stopping) {}
 
 Service::~Service() {
@@ -69,6 +71,8 @@ void Service::note_completion(int64_t tokens) {
 
 void Service::close_pools() {
   text_pool_.close();
+  grammar_pool_.close();
+  large_grammar_pool_.close();
   store_pool_.close();
 }
 

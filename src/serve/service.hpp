@@ -82,6 +82,11 @@ class Service : public wire::Drainable {
     if (text_bytes < pooled_text_bytes) co_return work();
     co_return co_await text_pool_.run(std::move(work));
   }
+  // For compiling grammars. Those of full effort have a thread of their own, one after the other, so that they hold up
+  // nothing but each other.
+  wire::BlockingPool& grammar_pool(GrammarCache::Effort effort) {
+    return effort == GrammarCache::Effort::slight ? grammar_pool_ : large_grammar_pool_;
+  }
   // For work that may wait for a disk.
   wire::BlockingPool& store_pool() { return store_pool_; }
   // Takes no further work for the pools and waits for what runs (wire/blocking_pool.hpp).
@@ -101,6 +106,8 @@ class Service : public wire::Drainable {
   std::atomic<uint64_t> completions_{0};
   std::atomic<uint64_t> completion_tokens_{0};
   wire::BlockingPool text_pool_;
+  wire::BlockingPool grammar_pool_;
+  wire::BlockingPool large_grammar_pool_;
   wire::BlockingPool store_pool_;
 };
 
