@@ -25,7 +25,7 @@ void GrammarCache::keep(const std::string& key, const Result<Grammar>& outcome) 
   // Grammars grow by what is computed while they are used.
   const auto over = [this] {
     return entries_.size() > kept || key_bytes_ > kept_key_bytes ||
-           (entries_.size() > 1 && grammar_bytes() > kept_bytes);
+           (entries_.size() > 1 && grammar_bytes() > max_bytes_);
   };
   while (over()) {
     key_bytes_ -= entries_.back().key.size();

@@ -37,7 +37,8 @@ class GrammarCache {
   };
   static grammar::GrammarLimits limits(Effort effort);
 
-  explicit GrammarCache(const text::Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
+  explicit GrammarCache(const text::Tokenizer& tokenizer, size_t bytes = kept_bytes)
+      : tokenizer_(tokenizer), max_bytes_(bytes) {}
 
   // What find_or_compile() made of `key`, if it is kept.
   std::optional<base::Result<Grammar>> find(std::string_view key);
@@ -59,6 +60,7 @@ class GrammarCache {
   size_t grammar_bytes() const;
 
   const text::Tokenizer& tokenizer_;
+  const size_t max_bytes_;
   std::once_flag indexed_;
   std::shared_ptr<const grammar::TokenIndex> index_;  // made with the first grammar
   std::mutex mutex_;                                  // guards what follows

@@ -72,3 +72,36 @@ describe('outputs under random schemas', { timeout }, () => {
     await server.kill();
   });
 });
+
+describe('forms beside large ones', { timeout: 120_000 }, () => {
+  // Takes seconds to compile.
+  const large = (name) => ({
+    anyOf: Array.from({ length: 999 }, (_, k) => ({
+      type: 'object',
+      properties: Object.fromEntries(Array.from({ length: 10 }, (_, j) => [`${name}${k}_${j}`, { type: 'integer', minimum: k, maximum: k * 1000 + j }])),
+    })),
+  });
+  const named = (schema) => ({ type: 'json_schema', json_schema: { name: 'x', schema } });
+  const flag = (name) => named({ type: 'object', properties: { [name]: { type: 'boolean' } }, required: [name], additionalProperties: false });
+
+  test('do not wait for them, whether their clients stay or go', async () => {
+    const server = await Server.start();
+    const order = [];
+    const ask = async (what, response_format, signal) => {
+      const response = await fetch(`${server.url}/v1/completions`, {
+        method: 'POST', signal, body: JSON.stringify({ prompt: 'x', max_tokens: 8, response_format }),
+      });
+      assert.equal(response.status, 200, await response.text());
+      order.push(what);
+    };
+    await ask('known', flag('known'));
+    const gone = new AbortController();
+    const gave_up = Array.from({ length: 20 }, (_, i) => ask('gone', named(large(`gone${i}`)), gone.signal).catch((error) => error.name));
+    const larges = ['a', 'b', 'c'].map((name) => ask('large', named(large(name))));
+    await Promise.all([ask('small', flag('known')), ask('small', flag('new')), ask('small', { type: 'json_object' })]);
+    assert.ok(!order.includes('large') || order.lastIndexOf('small') < order.lastIndexOf('large'), order.join());
+    gone.abort();
+    await Promise.all([...gave_up, ...larges]);
+    await server.kill();
+  });
+});

@@ -93,5 +93,56 @@ TEST_F(Grammars, WithLongKeysAreFewer) {
   EXPECT_EQ(builds_, 4) << "what has no room at all drives nothing out";
 }
 
+TEST_F(Grammars, ThatTakeMuchAreFewer) {
+  const auto words = [this](char last) {
+    return [this, last](GrammarBuilder& builder) -> base::Result<Expression> {
+      ++builds_;
+      return builder.literal(std::string(10'000, 'a') + last);
+    };
+  };
+  GrammarCache measured(*vocabulary_.tokenizer);
+  const auto one = measured.find_or_compile("a", words('a'));
+  ASSERT_TRUE(one);
+  const size_t bytes = (*one)->memory();
+  EXPECT_GT(bytes, 10'000U);
+
+  GrammarCache small(*vocabulary_.tokenizer, bytes + bytes / 2);
+  EXPECT_TRUE(small.find_or_compile("a", words('a')));
+  EXPECT_TRUE(small.find("a")) << "there is room for one";
+  EXPECT_TRUE(small.find_or_compile("b", words('b')));
+  EXPECT_TRUE(small.find("b"));
+  EXPECT_FALSE(small.find("a")) << "and none for both";
+  GrammarCache tiny(*vocabulary_.tokenizer, 1);
+  EXPECT_TRUE(tiny.find_or_compile("a", words('a')));
+  EXPECT_TRUE(tiny.find("a")) << "the latest stays, whatever it takes";
+}
+
+TEST_F(Grammars, OfSlightEffortAreTheSameOrPutOff) {
+  using Effort = GrammarCache::Effort;
+  // Parts that nothing has in common, so that each is one.
+  const auto parts = [this](uint32_t count) {
+    return [this, count](GrammarBuilder& builder) -> base::Result<Expression> {
+      ++builds_;
+      Expression all = builder.empty();
+      for (uint32_t i = 0; i < count; ++i)
+        all = builder.sequence({builder.repeat(builder.literal("a"), i, i + 1), builder.literal("b"), all});
+      return all;
+    };
+  };
+  const auto large = static_cast<uint32_t>(GrammarCache::limits(Effort::slight).max_nodes);
+  const auto put_off = cache_.find_or_compile("large", parts(large), Effort::slight);
+  ASSERT_FALSE(put_off);
+  EXPECT_EQ(put_off.error().code(), ErrorCode::too_large);
+  EXPECT_FALSE(cache_.find("large")) << "that is no refusal";
+  EXPECT_TRUE(cache_.find_or_compile("large", parts(large), Effort::full));
+  builds_ = 0;
+  EXPECT_TRUE(cache_.find_or_compile("large", parts(large), Effort::slight)) << "what is there takes no effort";
+  EXPECT_EQ(builds_, 0);
+  EXPECT_TRUE(cache_.find_or_compile("usual", parts(3), Effort::slight));
+  EXPECT_TRUE(cache_.find("usual"));
+  EXPECT_FALSE(cache_.find_or_compile("wrong", refusal("no"), Effort::slight));
+  EXPECT_TRUE(cache_.find("wrong")) << "a refusal with its reason is kept";
+}
+
 }  // namespace
 }  // namespace tidemill
