@@ -104,6 +104,7 @@ void append_line(std::string& line, const AccessRecord& record) {
   append_count(line, "tries", record.tries);
   append_count(line, "resumed", record.resumed);
   append_text(line, "error", record.error);
+  append_text(line, "asked", record.asked);
   line += "}\n";
 }
 

@@ -1,4 +1,4 @@
-// One line of JSON for each request that was answered. Never what was asked or answered.
+// One line of JSON for each request that was answered. Never what was answered, and what was asked only by choice.
 #pragma once
 
 #include <cstdint>
@@ -36,6 +36,7 @@ struct AccessRecord {
   int tries = 0;
   int resumed = 0;         // how often the stream was taken up elsewhere
   std::string_view error;  // why the answer is none, or broke off
+  std::string_view asked;  // the body; empty: not to be told
 };
 
 // The line, with its line break.

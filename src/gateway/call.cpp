@@ -5,6 +5,7 @@
 
 #include <fmt/core.h>
 
+#include "base/utf8.hpp"
 #include "gateway/told_error.hpp"
 #include "observe/semantic_conventions.hpp"
 
@@ -17,7 +18,8 @@ namespace attribute = observe::semconv::attribute;
 namespace {
 
 constexpr size_t max_logged_path = 200;
-constexpr int client_closed_request = 499;  // nginx's word for it
+constexpr size_t max_logged_body = size_t{64} << 10;  // characters
+constexpr int client_closed_request = 499;            // nginx's word for it
 
 }  // namespace
 
@@ -31,6 +33,8 @@ Call::Call(Service& service, wire::Exchange& exchange)
   const std::string_view target(request.target);
   path_ = target.substr(0, std::min(target.find('?'), max_logged_path));  // a query may hold what is nobody's business
   record_.bytes_in = request.body.size();
+  if (service_.access_log().enabled() && service_.options()->log_prompts)
+    asked_ = base::utf8::prefix(request.body, max_logged_body);
   span_ = service_.tracer().start_at(request.method + ' ' + request.route, request.trace, request.received_wall,
                                      observe::SpanKind::server);
   span_.set(attribute::http_method, request.method);
@@ -58,6 +62,7 @@ Call::~Call() {
     record_.route = route_;
     record_.target = target_;
     record_.error = error_;
+    record_.asked = asked_;
     record_.duration = service_.clock().now() - request.received;
     service_.access_log().write(record_);
   }

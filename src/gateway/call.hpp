@@ -81,6 +81,7 @@ class Call {
   std::string target_;
   std::string target_model_;
   std::string error_;
+  std::string asked_;
   bool complete_ = false;
   AccessRecord record_;
   observe::Span span_;

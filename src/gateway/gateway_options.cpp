@@ -38,8 +38,11 @@ void register_front(base::ConfigSchema& schema, GatewayOptions& o) {
       .between(Duration(0), longest);
   schema
       .add("gateway.access_log", &o.access_log,
-           "file to which a line of JSON is written for each request (never its text); - for standard output")
+           "file to which a line of JSON is written for each request (never its text, unless log_prompts is on); - for "
+           "standard output")
       .alias("--access-log");
+  schema.add("gateway.log_prompts", &o.log_prompts,
+             "whether the access log has what was asked: the body's first 65,536 characters");
 }
 
 void register_back(base::ConfigSchema& schema, GatewayOptions& o) {

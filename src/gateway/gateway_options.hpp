@@ -70,6 +70,7 @@ struct GatewayOptions : wire::ListenerOptions {
   base::Duration resume_window = RetryOptions().resume_window;
 
   std::string access_log;
+  bool log_prompts = false;
 
   std::string keys;
   std::string policy;

@@ -234,6 +234,19 @@ TEST_F(GatewayLog, TheLineSaysWhoPaidHowMuchAndNotForWhat) {
     EXPECT_EQ(text.find(private_one), std::string::npos) << text;
 }
 
+TEST_F(GatewayLog, APromptIsInTheLineIfAskedFor) {
+  add_backend(
+      [](const Received&) { return Script{.bytes = http_answer(200, "application/json", R"({"text":"an answer"})")}; });
+  options.access_log = (folder.path() / "access").string();
+  options.log_prompts = true;
+  start();
+  const std::string body = R"({"model":"m","messages":[{"role":"user","content":"a \"question\""}]})";
+  ASSERT_EQ(post("/v1/chat/completions", body).status, 200);
+  const json::object told = line();
+  EXPECT_EQ(told.at("asked").as_string(), body);
+  EXPECT_EQ(json::serialize(told).find("an answer"), std::string::npos);
+}
+
 TEST_F(GatewayLog, SpansGoToTheCollector) {
   ScriptedBackend collector([](const Received&) {
     return Script{.bytes = http_answer(200, "application/json", "{}", "Connection: close\r\n")};
