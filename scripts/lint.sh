@@ -9,6 +9,13 @@ git ls-files '*.cpp' '*.hpp' | xargs clang-format --dry-run --Werror
 echo "lint: shell scripts"
 git ls-files 'scripts/*.sh' '.ci/*' | xargs -n 1 bash -n
 
+# C++20 keeps only the last temporary of a loop's range: what `state()->parts()` holds may be gone in the first turn.
+echo "lint: loops over the inside of a temporary"
+if git grep -nE '^ *for \([^;]*[^:]:[^:][^;]*\(\)->' -- '*.cpp' '*.hpp'; then
+  echo "lint: name what owns the parts before the loop over them" >&2
+  exit 1
+fi
+
 echo "lint: clang-tidy"
 # A database of its own: with every source by itself, which the release preset compiles in batches.
 database=build/lint/database

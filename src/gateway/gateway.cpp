@@ -46,7 +46,8 @@ constexpr auto rollout_interval = std::chrono::seconds(1);
 
 void flush_logs(Service& service) {
   service.access_log().flush();
-  for (const auto& route : service.routes()->routes())
+  const auto table = service.routes();
+  for (const auto& route : table->routes())
     if (route->adaptive() != nullptr) route->adaptive()->flush();
 }
 
@@ -136,7 +137,8 @@ struct Gateway::Impl {
     const access::Admission::State queue = service.gate().queue();
     running.set(static_cast<double>(queue.running));
     queued.set(static_cast<double>(queue.queued));
-    for (const auto& route : service.routes()->routes())
+    const auto table = service.routes();
+    for (const auto& route : table->routes())
       route->set_gauges();
   }
 

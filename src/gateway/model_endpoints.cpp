@@ -23,7 +23,8 @@ json::object model_card(const std::string& name) {
 // What may be asked for: the backends' models and the routes.
 std::vector<std::string> all_models(const Service& service) {
   std::vector<std::string> names = service.fleet().models();
-  for (const auto& route : service.routes()->routes())
+  const auto table = service.routes();
+  for (const auto& route : table->routes())
     names.push_back(route->name());
   std::sort(names.begin(), names.end());
   names.erase(std::unique(names.begin(), names.end()), names.end());

@@ -114,7 +114,8 @@ json::object route_state(ModelRoute& route) {
 
 asio::awaitable<void> list_rollouts(Service& service, Call& call, const Caller&) {
   json::array routes;
-  for (const auto& route : service.routes()->routes())
+  const auto table = service.routes();
+  for (const auto& route : table->routes())
     routes.push_back(route_state(*route));
   const json::object body{{"routes", std::move(routes)}};
   (void)co_await call.respond(wire::HttpResponse::json(200, json::serialize(body)));
