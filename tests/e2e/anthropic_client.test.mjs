@@ -6,7 +6,7 @@ import { Server } from './server.mjs';
 
 const messages = [{ role: 'user', content: 'def fibonacci(n):\n    """Return the n-th number."""\n' }];
 const asked = { model: 'nano-coder', max_tokens: 24, temperature: 0, messages };
-const timeout = 120_000;
+const timeout = 300_000;
 
 describe('the Anthropic client', { timeout }, () => {
   let server;

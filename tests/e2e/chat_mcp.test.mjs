@@ -8,7 +8,7 @@ import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { environment, program } from './server.mjs';
 
-const timeout = 120_000;
+const timeout = 300_000;
 const here = path.dirname(fileURLToPath(import.meta.url));
 const odd = (what) => `node '${path.join(here, 'mcp_odd_server.mjs')}' '${what}'`;
 const always = ['--temperature', '0', '--tool-choice', 'required'];

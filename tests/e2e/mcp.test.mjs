@@ -9,7 +9,7 @@ import { LATEST_PROTOCOL_VERSION, SUPPORTED_PROTOCOL_VERSIONS } from '@modelcont
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
 import { Server } from './server.mjs';
 
-const timeout = 120_000;
+const timeout = 300_000;
 
 describe('serve --mcp', { timeout }, () => {
   let server;

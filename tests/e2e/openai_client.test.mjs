@@ -7,7 +7,7 @@ import { Server } from './server.mjs';
 
 const code = 'def fibonacci(n):\n    """Return the n-th number."""\n';
 const messages = [{ role: 'user', content: code }];
-const timeout = 120_000;
+const timeout = 300_000;
 
 describe('the openai client', { timeout }, () => {
   let server;

@@ -9,7 +9,7 @@ import OpenAI from 'openai';
 import { Server, program } from './server.mjs';
 
 const asked = { model: 'nano-coder', temperature: 0, max_output_tokens: 24, input: 'def fibonacci(n):\n    """Return the n-th number."""\n' };
-const timeout = 120_000;
+const timeout = 300_000;
 const connect = (server) => new OpenAI({ baseURL: `${server.url}/v1`, apiKey: 'unused', maxRetries: 0 });
 
 describe('responses', { timeout }, () => {

@@ -14,7 +14,7 @@ import { Server, environment, program } from './server.mjs';
 
 const wanted = Number(process.env.TIDEMILL_OUTPUTS ?? 200);
 const choices = 4; // of each request
-const timeout = 60_000 + wanted * 1000;
+const timeout = 120_000 + wanted * 3000;  // sanitizers take their time
 
 describe('outputs under random schemas', { timeout }, () => {
   let folder;

@@ -8,7 +8,7 @@ import { after, before, describe, test } from 'node:test';
 import OpenAI from 'openai';
 import { Server, environment, program } from './server.mjs';
 
-const timeout = 120_000;
+const timeout = 300_000;
 const system = 'def helper(x):\n    return x + 1\n'.repeat(40);
 
 describe('warm prompts', { timeout }, () => {
