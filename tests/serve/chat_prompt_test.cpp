@@ -245,7 +245,8 @@ TEST_F(ChatPrompts, CallsReachTemplatesInTheFormTheyTake) {
         {"id":"b","type":"function","function":{"name":"g","arguments":{}}}]},
       {"role":"tool","tool_call_id":"b","content":"B"},{"role":"tool","tool_call_id":"a","content":"A"}])")
                          ->as_array();
-  request.tools = {{.name = "f"}, {.name = "g"}};
+  request.tools = {{.name = "f", .description = {}, .parameters = {}},
+                   {.name = "g", .description = {}, .parameters = {}}};
   const std::string one_call =
       "{% for m in messages %}{% if m.tool_calls %}{% if m.tool_calls | length > 1 %}{{ raise_exception('one') }}"
       "{% endif %}[{{ m.content }}:{{ m.tool_calls[0].function.name }}]{% else %}{{ m.content }}{% endif %}"
