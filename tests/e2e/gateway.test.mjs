@@ -110,10 +110,12 @@ test("OpenAI's client hears of a stream that nobody could take up, and of nothin
     const client = new OpenAI({ baseURL: `${gateway.url}/v1`, apiKey: 'none', maxRetries: 0 });
     const events = [];
     const stream = await client.responses.create({ model: 'nano-coder', input: 'def quicksort(', max_output_tokens: 2000, stream: true });
-    for await (const event of stream) {
-      if (event.type === 'response.output_text.delta' && !servers.stopped) servers.stop();
-      events.push(event);
-    }
+    await assert.rejects(async () => {
+      for await (const event of stream) {
+        if (event.type === 'response.output_text.delta' && !servers.stopped) servers.stop();
+        events.push(event);
+      }
+    }, (error) => error instanceof OpenAI.APIError && /could not be taken up/.test(error.message));
     const last = events.at(-1);
     assert.equal(last.type, 'response.failed');
     assert.equal(last.response.id, events[0].response.id);

@@ -210,13 +210,15 @@ TEST_F(Conversation, AStreamThatCannotBeKeptHasFailed) {
   wire::SseParser parser;
   const auto events = parser.feed(answer.body);
   ASSERT_TRUE(events);
-  ASSERT_EQ(events->size(), 3U) << answer.body;
+  ASSERT_EQ(events->size(), 4U) << answer.body;
   EXPECT_EQ(events->at(1).event, "response.output_text.delta");
   EXPECT_EQ(events->at(2).event, "response.failed");
   const auto failed = base::parse_json(events->at(2).data);
   EXPECT_EQ(failed->at("sequence_number"), 2);
   EXPECT_EQ(failed->at("response").at("id"), "resp_1");
   EXPECT_EQ(failed->at("response").at("store"), true);
+  EXPECT_EQ(events->at(3).event, "error");
+  EXPECT_EQ(base::parse_json(events->at(3).data)->at("sequence_number"), 3);
   EXPECT_EQ(answer.body.find(std::to_string(redis.port())), std::string::npos) << answer.body;
 }
 
