@@ -163,25 +163,31 @@ asio::awaitable<Result<json::object>> generate(Service& service, Call& call, con
   if (!generation) co_return std::move(generation).error();
   (*generation)->on_ready(call.exchange().waker());
   call.exchange().on_disconnect([shared = *generation] { shared->cancel(); });
+  const auto note = [&] { call.note_usage((*generation)->usage_so_far(), (*generation)->finish_reasons()); };
   Generated generated;
   while (true) {
     while (auto event = (*generation)->try_next()) {
-      if (!*event) co_return std::move(*event).error();
+      if (!*event) {
+        note();
+        co_return std::move(*event).error();
+      }
       generated.reasoning += (*event)->reasoning;
       generated.text += (*event)->text;
       if ((*event)->finish != wire::FinishReason::none) generated.finish = wire::to_string((*event)->finish);
     }
     if ((*generation)->ended()) break;
     if (co_await call.exchange().wait() == wire::Wake::disconnected) {
+      note();
       co_return Error(ErrorCode::cancelled, "the client has closed the connection");
     }
     if (running.cancelled()) {
       (*generation)->cancel();
+      note();
       co_return cancelled_by_client();
     }
   }
+  note();
   const wire::Usage& usage = (*generation)->usage();
-  call.note_usage(usage, (*generation)->finish_reasons());
   service.note_completion(usage.completion_tokens);
   co_return result_of(generated, usage);
 }
