@@ -88,7 +88,7 @@ Result<wire::GenerateRequest> generate_request(const JsonFields& arguments) {
   if (prompt.has_value() == message.has_value()) {
     return arguments.invalid("prompt", "one of 'prompt' (text to continue) and 'message' (to answer) is required");
   }
-  TM_TRY(request.reasoning_tokens, arguments.integer("thinking_token_budget", 0, std::numeric_limits<int32_t>::max()));
+  TM_TRY(request.reasoning_tokens, arguments.limit("thinking_token_budget", 0));
   if (prompt && system) return arguments.invalid("system", "'system' goes with 'message', not with 'prompt'");
   if (prompt && request.reasoning_tokens) {
     return arguments.invalid("thinking_token_budget", "'thinking_token_budget' goes with 'message', not with 'prompt'");
@@ -100,7 +100,7 @@ Result<wire::GenerateRequest> generate_request(const JsonFields& arguments) {
     if (system) request.messages.push_back({{"role", "system"}, {"content", *system}});
     request.messages.push_back({{"role", "user"}, {"content", *message}});
   }
-  TM_TRY(const auto max_tokens, arguments.integer("max_tokens", 1, std::numeric_limits<int32_t>::max()));
+  TM_TRY(const auto max_tokens, arguments.limit("max_tokens", 1));
   request.max_tokens = max_tokens.value_or(default_max_tokens);
   TM_TRY(request.sampling.temperature, arguments.number("temperature", 0, 2));
   TM_TRY(request.sampling.seed, arguments.integer("seed", -any_integer, any_integer));

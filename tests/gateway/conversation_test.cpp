@@ -135,6 +135,19 @@ TEST_F(Conversation, WhatIsNotToBeKeptIsNot) {
   EXPECT_EQ(base::parse_json(lost.body)->at("error").at("param"), "previous_response_id");
 }
 
+TEST_F(Conversation, MoreItemsThanAnyContextHoldsAreRefused) {
+  add_backends(1);
+  start();
+  const auto asked = [](size_t count) {
+    json::array items(count, json::object{{"role", "user"}, {"content", "x"}});
+    return json::serialize(json::object{{"model", "m"}, {"input", std::move(items)}});
+  };
+  EXPECT_EQ(post("/v1/responses", asked(16'384)).status, 200);
+  const wire::HttpResponse refused = post("/v1/responses", asked(16'385));
+  EXPECT_EQ(refused.status, 400);
+  EXPECT_NE(refused.body.find("'input' has 16385 entries"), std::string::npos) << refused.body;
+}
+
 // Another gateway on the same store goes on.
 TEST_F(Conversation, SeveralGatewaysShareAStore) {
   options.session.path = (folder.path() / "sessions.db").string();
