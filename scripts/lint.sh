@@ -9,6 +9,11 @@ git ls-files '*.cpp' '*.hpp' | xargs clang-format --dry-run --Werror
 echo "lint: shell scripts"
 git ls-files 'scripts/*.sh' '.ci/*' | xargs -n 1 bash -n
 
+echo "lint: the table of rooms"
+diff <(sed -nE 's/^set\(TIDEMILL_ROOM_([a-z]+) "?([^")]*)"?\)$/\1: \2/p' cmake/Rooms.cmake) \
+  <(sed -nE 's/^\| `([a-z]+)` \|.*\| ([^|]*) \|$/\1: \2/p' docs/architecture.md | sed 's/–//; s/,//g') ||
+  { echo "lint: docs/architecture.md and cmake/Rooms.cmake differ in what rooms may use" >&2; exit 1; }
+
 echo "lint: clang-tidy"
 # A database of its own: with every source by itself, which the release preset compiles in batches.
 database=build/lint/database
