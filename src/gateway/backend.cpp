@@ -106,7 +106,7 @@ std::vector<std::string> Backend::models() const {
 
 std::vector<ModelCard> Backend::model_cards() const {
   const std::lock_guard lock(mutex_);
-  const std::vector<ModelCard> listed = listed_.value_or(std::vector<ModelCard>());
+  std::vector<ModelCard> listed = listed_.value_or(std::vector<ModelCard>());
   if (options_.models.empty()) return listed;
   std::vector<ModelCard> cards;
   for (const std::string& name : options_.models) {
