@@ -16,6 +16,11 @@ if git grep -nE '^ *for \([^;]*[^:]:[^:][^;]*\(\)->' -- '*.cpp' '*.hpp'; then
   exit 1
 fi
 
+echo "lint: the table of rooms"
+diff <(sed -nE 's/^set\(TIDEMILL_ROOM_([a-z]+) "?([^")]*)"?\)$/\1: \2/p' cmake/Rooms.cmake) \
+  <(sed -nE 's/^\| `([a-z]+)` \|.*\| ([^|]*) \|$/\1: \2/p' docs/architecture.md | sed 's/–//; s/,//g') ||
+  { echo "lint: docs/architecture.md and cmake/Rooms.cmake differ in what rooms may use" >&2; exit 1; }
+
 echo "lint: clang-tidy"
 # A database of its own: with every source by itself, which the release preset compiles in batches.
 database=build/lint/database

@@ -15,7 +15,9 @@
 
 #include "base/file.hpp"
 #include "base/json.hpp"
+#include "base/log.hpp"
 #include "base/nearest.hpp"
+#include "base/service_variables.hpp"
 #include "base/utf8.hpp"
 
 namespace tidemill::base {
@@ -451,6 +453,11 @@ Result<void> ConfigSchema::Staging::read_environment(
       continue;
     const auto option = std::find_if(schema_.options_.begin(), schema_.options_.end(),
                                      [&name = name](const auto& each) { return each.variable() == name; });
+    if (is_service_variable(name, text, environment)) {
+      if (option != schema_.options_.end())
+        log::warn("{} is '{}', which Kubernetes writes for a Service of that name: it is passed over", name, text);
+      continue;
+    }
     if (option == schema_.options_.end()) return unknown("environment", "variable", name, nearest(name, known));
     TM_CHECK(set_text(*option, text, name));
   }

@@ -3,7 +3,8 @@
 // An option named "server.max_body" is `max_body = ...` under [server] in the file, TIDEMILL_SERVER_MAX_BODY in the
 // environment and --server.max-body on the command line. Later sources win: default, file, environment, flags. Every
 // value is checked, also one that a later source overrides. Anything unknown is an error that names the nearest known
-// thing, because a misspelt option that is silently ignored costs its owner a day.
+// thing, because a misspelt option that is silently ignored costs its owner a day. What Kubernetes writes for a Service
+// whose name begins with "tidemill" is nobody's option, and passed over (base/service_variables.hpp).
 //
 // What there may be any number of stands in the file alone, as an array of tables: [[gateway.backend]].
 #pragma once
@@ -98,7 +99,7 @@ struct ConfigFlag {
 struct ConfigSources {
   std::optional<std::filesystem::path> file;
   std::vector<std::pair<std::string, std::string>>
-      environment;                // names that do not start with TIDEMILL_ are passed over
+      environment;                // names that do not start with TIDEMILL_ are passed over, and kubelet's own
   std::vector<ConfigFlag> flags;  // of a repeated flag the last value counts; those of a list are joined
 };
 

@@ -56,7 +56,8 @@ base::Result<int> run_both(RoleFlags& flags) {
   behind.cors_origins.clear();
   TM_TRY(const auto server, serve::Server::start(behind));
   flags.own_backends.push_back(own_backend(*server));
-  TM_TRY(const auto gateway, gateway::Gateway::start(flags.gateway_options()));
+  TM_TRY(const auto gateway, gateway::Gateway::start(flags.gateway_options(), base::SystemClock::instance(), {},
+                                                     {.metrics = &server->metrics(), .tracer = &server->tracer()}));
   TM_TRY(const bool ready, load_served_model(behind, interrupt, *server));
   if (!ready) return exit_success;
   gateway->look();

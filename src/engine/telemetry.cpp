@@ -42,6 +42,10 @@ Telemetry::Telemetry(observe::Tracer& tracer, observe::Metrics& metrics, const b
       waiting_(gauge(metrics, metric::requests_waiting, labels_)),
       running_(gauge(metrics, metric::requests_running, labels_)),
       kv_usage_(gauge(metrics, metric::kv_usage, labels_)),
+      lora_requests_(gauge(metrics, metric::lora_requests,
+                           {{std::string(semconv::label::max_lora), "0"},
+                            {std::string(semconv::label::running_lora), ""},
+                            {std::string(semconv::label::waiting_lora), ""}})),
       prompt_tokens_(counter(metrics, metric::prompt_tokens, labels_)),
       generated_tokens_(counter(metrics, metric::generated_tokens, labels_)),
       resumed_tokens_(counter(metrics, metric::resumed_tokens, labels_)),
@@ -64,6 +68,7 @@ Telemetry::Telemetry(observe::Tracer& tracer, observe::Metrics& metrics, const b
   shape.emplace_back(semconv::label::block_size, std::to_string(block_tokens));
   shape.emplace_back(semconv::label::num_gpu_blocks, std::to_string(blocks));
   gauge(metrics, metric::kv_config, shape).set(1);
+  load(0, 0, 0);
 }
 
 void Telemetry::submitted(Job& job) {
@@ -176,6 +181,7 @@ void Telemetry::load(int64_t waiting, int64_t running, double kv_usage) {
   waiting_.set(static_cast<double>(waiting));
   running_.set(static_cast<double>(running));
   kv_usage_.set(kv_usage);
+  lora_requests_.set(static_cast<double>(base::unix_nanos(clock_.wall_now())) * 1e-9);
 }
 
 }  // namespace tidemill::engine

@@ -39,6 +39,7 @@ class Telemetry {
   observe::Gauge& waiting_;
   observe::Gauge& running_;
   observe::Gauge& kv_usage_;
+  observe::Gauge& lora_requests_;
   observe::Counter& prompt_tokens_;
   observe::Counter& generated_tokens_;
   observe::Counter& resumed_tokens_;

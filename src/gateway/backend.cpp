@@ -80,12 +80,11 @@ std::string Backend::target(std::string_view of_the_client) const {
 
 bool Backend::serves(std::string_view model) const {
   if (model.empty()) return true;
-  const auto holds = [model](const std::vector<std::string>& names) {
-    return std::find(names.begin(), names.end(), model) != names.end();
-  };
-  if (!options_.models.empty()) return holds(options_.models);
+  const std::vector<std::string>& configured = options_.models;
+  if (!configured.empty()) return std::find(configured.begin(), configured.end(), model) != configured.end();
+  const auto is_it = [model](const ModelCard& card) { return card.id == model; };
   const std::lock_guard lock(mutex_);
-  return listed_ && holds(*listed_);
+  return listed_ && std::any_of(listed_->begin(), listed_->end(), is_it);
 }
 
 bool Backend::models_known() const {
@@ -96,11 +95,29 @@ bool Backend::models_known() const {
 
 std::vector<std::string> Backend::models() const {
   if (!options_.models.empty()) return options_.models;
+  std::vector<std::string> names;
   const std::lock_guard lock(mutex_);
-  return listed_.value_or(std::vector<std::string>());
+  if (!listed_) return names;
+  names.reserve(listed_->size());
+  for (const ModelCard& card : *listed_)
+    names.push_back(card.id);
+  return names;
 }
 
-void Backend::set_models(std::vector<std::string> models) {
+std::vector<ModelCard> Backend::model_cards() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<ModelCard> listed = listed_.value_or(std::vector<ModelCard>());
+  if (options_.models.empty()) return listed;
+  std::vector<ModelCard> cards;
+  for (const std::string& name : options_.models) {
+    const auto known =
+        std::find_if(listed.begin(), listed.end(), [&name](const ModelCard& card) { return card.id == name; });
+    cards.push_back(known != listed.end() ? *known : ModelCard{.id = name});
+  }
+  return cards;
+}
+
+void Backend::set_models(std::vector<ModelCard> models) {
   const std::lock_guard lock(mutex_);
   listed_ = std::move(models);
 }

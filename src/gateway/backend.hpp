@@ -12,6 +12,7 @@
 
 #include "gateway/gateway_options.hpp"
 #include "gateway/hang_up.hpp"
+#include "gateway/model_card.hpp"
 #include "observe/metrics.hpp"
 #include "route/backend_load.hpp"
 #include "wire/url.hpp"
@@ -46,7 +47,9 @@ class Backend {
   // Its models are known: they are configured, or it has listed them.
   bool models_known() const;
   std::vector<std::string> models() const;
-  void set_models(std::vector<std::string> models);
+  // The same, with what it has said of them; of those that are configured and that it has not listed, the name alone.
+  std::vector<ModelCard> model_cards() const;
+  void set_models(std::vector<ModelCard> models);
 
   // The latest look at it has found it ready. Whether it gets requests, the fleet decides.
   bool ready() const { return seen_.load(std::memory_order_relaxed) == Seen::ready; }
@@ -91,7 +94,7 @@ class Backend {
   mutable std::mutex mutex_;                        // guards what follows
   std::optional<base::SteadyTime> asked_for_none_;  // when it did so last
   route::BackendReport report_;
-  std::optional<std::vector<std::string>> listed_;
+  std::optional<std::vector<ModelCard>> listed_;
 
   observe::Counter& requests_;
   observe::Counter& errors_;

@@ -8,6 +8,7 @@
 
 #include "gateway/json_members.hpp"
 #include "session/kept_responses.hpp"
+#include "wire/request_limits.hpp"
 #include "wire/sse.hpp"
 
 namespace tidemill::gateway {
@@ -33,6 +34,10 @@ Result<json::array> read_input(std::string_view input) {
     return json::array{json::object{{"type", "message"}, {"role", "user"}, {"content", json::array{text}}}};
   }
   if (!parsed.is_array()) return wrong_input("'input' must be a string or an array of items");
+  const size_t count = parsed.get_array().size();
+  if (count > wire::max_messages) {
+    return wrong_input(fmt::format("'input' has {} entries; at most {} are taken", count, wire::max_messages));
+  }
   for (const json::value& item : parsed.get_array()) {
     if (!item.is_object()) return wrong_input("'input' must hold objects only");
   }

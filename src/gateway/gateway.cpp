@@ -183,13 +183,14 @@ struct Gateway::Impl {
 };
 
 Result<std::unique_ptr<Gateway>> Gateway::start(const GatewayOptions& options, const base::Clock& clock,
-                                                Resolve resolve) {
+                                                Resolve resolve, Companion companion) {
   TM_TRY(std::vector<BackendOptions> backends, all_backends(options));
   TM_TRY(std::vector<BackendSource> sources, all_sources(options));
   TM_CHECK(check_tls(options));
   TM_CHECK(check_prices(options.routes, options.policy));
   auto impl = std::make_unique<Impl>(options, clock);
   Service& service = impl->service;
+  service.set_companion(companion);
   TM_TRY(auto routes, RouteTable::create(options.routes, *service.routes(), service.metrics(), clock));
   service.set_routes(std::move(routes));
   TM_CHECK(service.access_log().open(options.access_log));

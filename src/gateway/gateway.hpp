@@ -14,6 +14,7 @@
 
 #include "base/clock.hpp"
 #include "base/result.hpp"
+#include "gateway/companion.hpp"
 #include "gateway/discovery_dns.hpp"
 #include "gateway/gateway_options.hpp"
 
@@ -25,10 +26,11 @@ class Gateway {
   // Binds, listens, and begins to look at the backends; /ready says 503 until one is. `clock` must outlive the gateway.
   // Errors: the address (taken, or not of this machine), the TLS files, a backend's URL, the access log, the
   // trace exporter's endpoint, what a [[gateway.discover]] names. `resolve` finds the addresses of DNS names; the
-  // system's if empty.
+  // system's if empty. What `companion` names must outlive the gateway: /metrics has its metrics too (of those that
+  // both have, the gateway's), and /debug/traces its spans.
   static base::Result<std::unique_ptr<Gateway>> start(const GatewayOptions& options,
                                                       const base::Clock& clock = base::SystemClock::instance(),
-                                                      Resolve resolve = {});
+                                                      Resolve resolve = {}, Companion companion = {});
   // Stops at once.
   ~Gateway();
 

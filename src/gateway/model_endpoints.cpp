@@ -1,5 +1,5 @@
 // GET /v1/models and /v1/models/{id}: what all backends serve, as far as the caller may call it.
-#include <algorithm>
+#include <map>
 #include <string>
 
 #include <fmt/core.h>
@@ -16,25 +16,32 @@ namespace json = base::json;
 
 namespace {
 
-json::object model_card(const std::string& name) {
-  return {{"id", name}, {"object", "model"}, {"created", 0}, {"owned_by", "tidemill"}};
-}
-
-// What may be asked for: the backends' models and the routes.
-std::vector<std::string> all_models(const Service& service) {
-  std::vector<std::string> names = service.fleet().models();
+// What may be asked for: the backends' models, and the routes, of which holds what holds of their targets' models.
+std::map<std::string, ModelCard> all_models(const Service& service) {
+  std::map<std::string, ModelCard> models;
+  for (const auto& backend : service.fleet().backends()) {
+    for (ModelCard& card : backend->model_cards()) {
+      const auto [at, is_new] = models.try_emplace(card.id, card);
+      if (!is_new) at->second.join(card);
+    }
+  }
+  std::map<std::string, ModelCard> routed;
   const auto table = service.routes();
-  for (const auto& route : table->routes())
-    names.push_back(route->name());
-  std::sort(names.begin(), names.end());
-  names.erase(std::unique(names.begin(), names.end()), names.end());
-  return names;
+  for (const auto& route : table->routes()) {
+    ModelCard card{.id = route->name()};
+    for (const TargetOptions& target : route->plan().targets) {
+      if (const auto known = models.find(target.model); known != models.end()) card.join(known->second);
+    }
+    routed[card.id] = card;
+  }
+  routed.merge(models);  // a route goes before a model of its name
+  return routed;
 }
 
 asio::awaitable<void> list_models(Service& service, Call& call, const Caller& caller) {
   json::array cards;
-  for (const std::string& name : all_models(service)) {
-    if (!Gate::check(caller, "read", name)) cards.push_back(model_card(name));
+  for (const auto& [name, card] : all_models(service)) {
+    if (!Gate::check(caller, "read", name)) cards.push_back(to_json(card));
   }
   const json::object list{{"object", "list"}, {"data", std::move(cards)}};
   (void)co_await call.respond(wire::HttpResponse::json(200, json::serialize(list)));
@@ -47,8 +54,8 @@ asio::awaitable<void> get_model(Service& service, Call& call, const Caller& call
     co_return;
   }
   const auto models = all_models(service);
-  if (std::find(models.begin(), models.end(), wanted) != models.end()) {
-    (void)co_await call.respond(wire::HttpResponse::json(200, json::serialize(model_card(wanted))));
+  if (const auto known = models.find(wanted); known != models.end()) {
+    (void)co_await call.respond(wire::HttpResponse::json(200, json::serialize(to_json(known->second))));
     co_return;
   }
   const auto error = base::Error(base::ErrorCode::not_found,

@@ -3,12 +3,10 @@
 #include <exception>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/steady_timer.hpp>
 
-#include "base/json.hpp"
 #include "base/log.hpp"
 #include "gateway/told_unready.hpp"
 #include "wire/as_result.hpp"
@@ -16,7 +14,6 @@
 namespace tidemill::gateway {
 
 using base::Result;
-namespace json = base::json;
 
 namespace {
 
@@ -54,23 +51,9 @@ asio::awaitable<Result<wire::HttpResponse>> get(Service& service, const Backend&
   }
 }
 
-// The ids of a list of models.
-std::vector<std::string> model_names(const std::string& body) {
-  std::vector<std::string> names;
-  const auto parsed = base::parse_json(body);
-  const json::object* list = parsed ? parsed->if_object() : nullptr;
-  const json::value* data = list == nullptr ? nullptr : list->if_contains("data");
-  if (data == nullptr || !data->is_array()) return names;
-  for (const json::value& item : data->get_array()) {
-    const json::value* id = item.is_object() ? item.get_object().if_contains("id") : nullptr;
-    if (id != nullptr && id->is_string()) names.emplace_back(id->get_string());
-  }
-  return names;
-}
-
 asio::awaitable<void> list_models(Service& service, Backend& backend) {
   const auto listed = co_await get(service, backend, "/v1/models");
-  if (listed && listed->status == 200) backend.set_models(model_names(listed->body));
+  if (listed && listed->status == 200) backend.set_models(parse_models(listed->body));
 }
 
 // In parts, since it may be a request that finds out that the backend is not ready.

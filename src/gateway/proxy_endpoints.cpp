@@ -122,6 +122,9 @@ asio::awaitable<void> relay_in_turn(Service& service, Call& call, const Caller& 
   co_await relay.run();
 }
 
+// A conversation of so many bytes is read in a few milliseconds; a longer one would hold up the thread's other clients.
+constexpr size_t most_read_at_once = size_t{64} << 10;
+
 // A turn of a conversation that the gateway keeps.
 asio::awaitable<void> converse(Service& service, Call& call, const Caller& caller, const RequestOutline& outline) {
   const wire::HttpRequest& request = call.request();
@@ -129,7 +132,7 @@ asio::awaitable<void> converse(Service& service, Call& call, const Caller& calle
   const bool refers =
       !outline.previous_response_id.empty() || outline.prompt.find("item_reference") != outline.prompt.npos;
   Result<Conversation> conversation = Conversation();
-  if (refers) {
+  if (refers || request.body.size() > most_read_at_once) {
     conversation = co_await service.store_pool().run(open);
   } else {
     conversation = open();

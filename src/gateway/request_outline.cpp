@@ -148,6 +148,7 @@ void take(RequestOutline& outline, Key key, std::string_view value) {
 }
 
 Error no_object(std::string_view body, size_t at) {
+  if (body.empty()) return {ErrorCode::invalid_argument, "the request body is empty: send a JSON object"};
   const std::string_view before = body.substr(0, at);
   const auto line = 1 + std::count(before.begin(), before.end(), '\n');
   const size_t column = at - (before.rfind('\n') + 1);  // npos + 1 is 0

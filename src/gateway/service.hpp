@@ -10,6 +10,7 @@
 #include "base/clock.hpp"
 #include "base/result.hpp"
 #include "gateway/access_log.hpp"
+#include "gateway/companion.hpp"
 #include "gateway/failure_log.hpp"
 #include "gateway/fleet.hpp"
 #include "gateway/gate.hpp"
@@ -40,6 +41,9 @@ class Service : public wire::Drainable {
   const base::Clock& clock() const { return clock_; }
   observe::Tracer& tracer() { return tracer_; }
   observe::Metrics& metrics() { return metrics_; }
+  // Set once, before the first handler runs.
+  const Companion& companion() const { return companion_; }
+  void set_companion(Companion companion) { companion_ = companion; }
   AccessLog& access_log() { return access_log_; }
   FailureLog& failures() { return failures_; }
   Fleet& fleet() { return fleet_; }
@@ -80,6 +84,7 @@ class Service : public wire::Drainable {
   const base::Clock& clock_;
   observe::Tracer tracer_;
   observe::Metrics metrics_;
+  Companion companion_;
   Counters counters_;
   AccessLog access_log_;
   FailureLog failures_;

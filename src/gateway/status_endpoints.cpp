@@ -103,7 +103,7 @@ asio::awaitable<void> traces(Service& service, Call& call, const Caller&) {
     co_return;
   }
   const std::string trace_id(call.request().query_param("trace_id").value_or(""));
-  std::string body = observe::traces_json(service.tracer(), trace_id, *limit);
+  std::string body = observe::traces_json({&service.tracer(), service.companion().tracer}, trace_id, *limit);
   (void)co_await call.respond(wire::HttpResponse::json(200, std::move(body)));
 }
 
@@ -115,8 +115,8 @@ void add_status_endpoints(wire::Router& router, Service& service) {
   });
   router.add("GET", "/ready", [&service](wire::Exchange& exchange) { return ready(service, exchange); });
   router.add("GET", "/metrics", [&service](wire::Exchange& exchange) {
-    return send(exchange,
-                wire::HttpResponse::text(200, service.metrics().render(), std::string(observe::Metrics::content_type)));
+    return send(exchange, wire::HttpResponse::text(200, service.metrics().render_with(service.companion().metrics),
+                                                   std::string(observe::Metrics::content_type)));
   });
   router.add("GET", "/version", [](wire::Exchange& exchange) {
     return send_json(exchange, 200, json::object{{"version", base::version()}});

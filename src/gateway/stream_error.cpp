@@ -37,22 +37,25 @@ void ResponseSoFar::take_data(std::string_view data) {
 
 namespace {
 
-std::string responses_error_event(const base::Error& error, const ResponseSoFar& so_far) {
+// As Tidemill's own servers end them (wire/responses_answer.cpp).
+std::string responses_error_events(const base::Error& error, const ResponseSoFar& so_far) {
   const json::object told{{"code", "server_error"}, {"message", base::utf8::sanitize(error.to_string())}};
+  std::string events;
+  int64_t number = so_far.next_number();
   auto begun = base::parse_json(so_far.response());
   if (begun && begun->is_object()) {
     json::object& response = begun->get_object();
     response["status"] = "failed";
     response["error"] = told;
     const json::object event{
-        {"type", "response.failed"}, {"response", std::move(response)}, {"sequence_number", so_far.next_number()}};
-    return wire::sse_event(json::serialize(event), "response.failed");
+        {"type", "response.failed"}, {"response", std::move(response)}, {"sequence_number", number++}};
+    events = wire::sse_event(json::serialize(event), "response.failed");
   }
   json::object event{{"type", "error"}};
   event.insert(told.begin(), told.end());
   event["param"] = nullptr;
-  event["sequence_number"] = so_far.next_number();
-  return wire::sse_event(json::serialize(event), "error");
+  event["sequence_number"] = number;
+  return events + wire::sse_event(json::serialize(event), "error");
 }
 
 }  // namespace
@@ -61,7 +64,7 @@ std::string error_event(Dialect dialect, const base::Error& error, const Respons
   if (dialect == Dialect::messages) {
     return wire::sse_event(json::serialize(wire::anthropic_error_body(error, "")), "error");
   }
-  if (dialect == Dialect::responses) return responses_error_event(error, so_far);
+  if (dialect == Dialect::responses) return responses_error_events(error, so_far);
   return wire::sse_event(json::serialize(wire::error_body(error)));
 }
 

@@ -30,8 +30,8 @@ class ResponseSoFar {
   std::string response_;
 };
 
-// The event by which a dialect's clients learn that the stream has failed; nothing follows it, no "[DONE]" either. For
-// Responses it is `response.failed` with the response that was begun, or `error` where none was.
+// What a dialect's clients learn by that the stream has failed; nothing follows it, no "[DONE]" either. One event, but
+// for Responses: `response.failed`, with the response that was begun if one was, and then `error`, which clients raise.
 std::string error_event(Dialect dialect, const base::Error& error, const ResponseSoFar& so_far);
 
 // Watches a stream of a backend without marks for the words with which its dialect ends, by which a stream that was cut

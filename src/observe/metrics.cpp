@@ -319,7 +319,7 @@ CollectHook Metrics::on_collect(std::function<void()> collect) {
   return hook;
 }
 
-std::string Metrics::render() {
+std::map<std::string, std::string> Metrics::render_families() {
   const std::lock_guard render_lock(state_->render_mutex);
   std::vector<std::shared_ptr<CollectHook::Slot>> hooks;
   {
@@ -333,8 +333,9 @@ std::string Metrics::render() {
   }
 
   const std::lock_guard lock(state_->mutex);
-  std::string out;
+  std::map<std::string, std::string> families;
   for (const auto& [name, family] : state_->by_name) {
+    std::string& out = families[name];
     out.append("# HELP ").append(name).append(" ");
     append_escaped(out, family->help, false);
     out.append("\n# TYPE ").append(name).append(" ").append(kind_names[static_cast<size_t>(family->kind)]).append("\n");
@@ -342,6 +343,15 @@ std::string Metrics::render() {
     append_series(out, name, family->gauges);
     append_series(out, name, family->histograms);
   }
+  return families;
+}
+
+std::string Metrics::render_with(Metrics* other) {
+  std::map<std::string, std::string> families = render_families();
+  if (other != nullptr) families.merge(other->render_families());
+  std::string out;
+  for (const auto& [name, text] : families)
+    out += text;
   return out;
 }
 

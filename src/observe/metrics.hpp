@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -72,10 +73,15 @@ class Metrics {
 
   // Prometheus' text format 0.0.4 (https://prometheus.io/docs/instrumenting/exposition_formats/), sorted by name, then
   // by labels; aliases are metrics like any other in it.
-  std::string render();
+  std::string render() { return render_with(nullptr); }
+  // The same, with the metrics of another registry of this process among them; of those that both have, only these.
+  std::string render_with(Metrics* other);
   static constexpr std::string_view content_type = "text/plain; version=0.0.4; charset=utf-8";
 
  private:
+  // By name, each with its HELP and TYPE.
+  std::map<std::string, std::string> render_families();
+
   struct State;
   std::unique_ptr<State> state_;
 };

@@ -94,6 +94,9 @@ namespace label {
 inline constexpr std::string_view model_name = "model_name";  // vLLM's; the name the model is served under
 inline constexpr std::string_view block_size = "block_size";
 inline constexpr std::string_view num_gpu_blocks = "num_gpu_blocks";
+inline constexpr std::string_view max_lora = "max_lora";
+inline constexpr std::string_view running_lora = "running_lora_adapters";
+inline constexpr std::string_view waiting_lora = "waiting_lora_adapters";
 inline constexpr std::string_view finished_reason = "finished_reason";
 inline constexpr std::string_view route = "route";
 inline constexpr std::string_view status = "status";
@@ -125,7 +128,10 @@ inline constexpr Metric kv_usage{"tidemill_kv_usage_ratio", "Share of the KV blo
 // Always 1; labels block_size (tokens) and num_gpu_blocks.
 inline constexpr Metric kv_config{"tidemill_kv_config_info", "Shape of the KV cache, in the labels",
                                   "vllm:cache_config_info"};
-inline constexpr Metric lora_requests{"tidemill_lora_requests_info", "Adapters in use, in the labels",
+// The time of the last look, in seconds since the Unix epoch; labels as vLLM has them. There are no adapters yet, so
+// that they say "0" and nothing: routers that look for it take its absence for a fault.
+inline constexpr Metric lora_requests{"tidemill_lora_requests_info",
+                                      "Adapters in use, in the labels; the time of the last look",
                                       "vllm:lora_requests_info"};
 // Counters.
 inline constexpr Metric prompt_tokens{"tidemill_prompt_tokens_total", "Prompt tokens of admitted requests",

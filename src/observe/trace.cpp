@@ -169,11 +169,6 @@ Span Tracer::start_at(std::string_view name, const SpanContext& parent, base::Wa
   Span span;
   span.tracer_ = this;
   const bool child = parent.valid();
-  if (child && !parent.sampled) {
-    // With the caller's own span id: a span that nobody recorded would leave those below it without a parent.
-    span.context_ = parent;
-    return span;
-  }
   span.record_ = std::make_unique<SpanRecord>();
   SpanRecord& record = *span.record_;
   if (child) {
@@ -222,7 +217,7 @@ base::WallTime Tracer::now() const {
 
 void Tracer::finish(std::unique_ptr<SpanRecord> record) {
   std::shared_ptr<const SpanRecord> ended = std::move(record);
-  {
+  if (ended->context.sampled) {
     const std::shared_lock lock(state_->sink_mutex);
     if (state_->sink) state_->sink(ended);
   }

@@ -76,8 +76,7 @@ class Span {
   void event(std::string_view name);
   void fail(std::string_view error);
   void end();
-  // What children take as their parent, also after the end. Invalid for a default-constructed span; the caller's own
-  // context for a trace that is not sampled.
+  // What children take as their parent, also after the end. Invalid for a default-constructed span.
   const SpanContext& context() const { return context_; }
   bool recording() const { return record_ != nullptr; }
 
@@ -95,8 +94,8 @@ class Tracer {
   explicit Tracer(const base::Clock& clock, size_t capacity = 4096);
   ~Tracer();
 
-  // A child of `parent`, or the root of a new trace when that is not valid. A trace that its caller did not sample is
-  // handed on but not recorded.
+  // A child of `parent`, or the root of a new trace when that is not valid. The spans of a trace that its caller did
+  // not sample say so to those below them, and are for the ring alone.
   Span start(std::string_view name, const SpanContext& parent, SpanKind kind = SpanKind::internal);
   // The same for an operation that began earlier, such as waiting in a queue.
   Span start_at(std::string_view name, const SpanContext& parent, base::WallTime begin,
@@ -106,8 +105,8 @@ class Tracer {
   std::vector<SpanRecord> recent(std::string_view trace_id = {}) const;
 
   using Sink = std::function<void(const std::shared_ptr<const SpanRecord>&)>;
-  // Called with every ended span, from the thread that ended it; must return quickly and not call the tracer. When this
-  // returns, the sink before it is no longer in use.
+  // Called with every ended span of a sampled trace, from the thread that ended it; must return quickly and not call
+  // the tracer. When this returns, the sink before it is no longer in use.
   void set_sink(Sink sink);
 
  private:

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <iterator>
 #include <map>
+#include <vector>
 
 #include <fmt/chrono.h>
 
@@ -107,7 +109,20 @@ json::object trace_object(Spans spans) {
 }  // namespace
 
 std::string traces_json(const Tracer& tracer, std::string_view trace_id, size_t limit) {
-  const std::vector<SpanRecord> records = tracer.recent(trace_id);
+  return traces_json({&tracer}, trace_id, limit);
+}
+
+std::string traces_json(std::initializer_list<const Tracer*> tracers, std::string_view trace_id, size_t limit) {
+  std::vector<SpanRecord> records;
+  for (const Tracer* tracer : tracers) {
+    if (tracer == nullptr) continue;
+    std::vector<SpanRecord> more = tracer->recent(trace_id);
+    std::move(more.begin(), more.end(), std::back_inserter(records));
+  }
+  if (tracers.size() > 1) {
+    std::stable_sort(records.begin(), records.end(),
+                     [](const SpanRecord& a, const SpanRecord& b) { return a.end < b.end; });
+  }
   std::map<std::array<uint8_t, 16>, Spans> by_trace;
   for (const SpanRecord& record : records)
     by_trace[record.context.trace_id].push_back(&record);

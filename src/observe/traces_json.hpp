@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <initializer_list>
 #include <string>
 #include <string_view>
 
@@ -20,5 +21,8 @@ namespace tidemill::observe {
 // Spans are in the order of their starts, parents first; a parent may be missing (another process has it, it is still
 // open, or it has left the ring).
 std::string traces_json(const Tracer& tracer, std::string_view trace_id = {}, size_t limit = 100);
+// Of several rings of this process, as if they were one. Null pointers are passed over.
+std::string traces_json(std::initializer_list<const Tracer*> tracers, std::string_view trace_id = {},
+                        size_t limit = 100);
 
 }  // namespace tidemill::observe

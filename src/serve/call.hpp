@@ -45,7 +45,7 @@ class Call {
   // bearer token nor, to Anthropic's endpoints, as x-api-key.
   bool authorise(wire::HttpResponse& response);
 
-  // What was computed for it; call before the answer is complete.
+  // What was computed for it, also where that was in vain; call before the answer is complete, or when it is given up.
   void note_usage(const wire::Usage& usage, std::vector<std::string> finish_reasons);
 
   // The answer, each with x-request-id (and with request-id, which Anthropic's clients read). See wire::Exchange.

@@ -275,6 +275,8 @@ asio::awaitable<void> generate(Service& service, Call& call, Pipeline pipeline) 
   } else {
     co_await collect(call, pipeline, **generation, *answer);
   }
+  const bool whole = (*generation)->ended() && !(*generation)->failed();
+  if (!whole) call.note_usage((*generation)->usage_so_far(), (*generation)->finish_reasons());
   if ((*generation)->ended()) service.note_completion((*generation)->usage().completion_tokens);
 }
 

@@ -285,6 +285,8 @@ Result<void> Generation::advance() {
     if (!stream) return std::move(stream).error();
     if (ready_) (*stream)->on_ready(ready_);
     streams_.push_back(std::move(*stream));
+    counted_.emplace_back();
+    set_counted(streams_.size() - 1, {.prompt_tokens = std::ssize(request.prompt)});
     request = {};
   }
   return {};
@@ -312,18 +314,44 @@ std::optional<Result<wire::Event>> Generation::try_next() {
   return next;
 }
 
+// The engine's own count comes with the last event; until then its events tell.
+void Generation::count(const engine::Event& event, size_t stream) {
+  wire::Usage now = counted_[stream];
+  if (event.usage) {
+    now.prompt_tokens = event.usage->prompt_tokens;
+    now.completion_tokens = event.usage->completion_tokens;
+    now.cached_tokens = event.usage->cached_tokens;
+  } else {
+    now.completion_tokens += std::ssize(event.tokens) - event.echoed;
+    now.cached_tokens = std::max<int64_t>(now.cached_tokens, event.cached_tokens);
+  }
+  if (resumed_.has_begun(stream)) now.cached_tokens = 0;
+  set_counted(stream, now);
+}
+
+void Generation::set_counted(size_t stream, const wire::Usage& now) {
+  const wire::Usage before = std::exchange(counted_[stream], now);
+  usage_.prompt_tokens += now.prompt_tokens - before.prompt_tokens;
+  usage_.completion_tokens += now.completion_tokens - before.completion_tokens;
+  usage_.cached_tokens += now.cached_tokens - before.cached_tokens;
+}
+
+const wire::Usage& Generation::usage_so_far() {
+  for (size_t i = 0; i < streams_.size(); ++i) {
+    while (const auto event = streams_[i]->try_next())
+      count(*event, i);
+  }
+  return usage_;
+}
+
 Result<void> Generation::translate(engine::Event event, size_t stream) {
+  count(event, stream);
   if (event.error) return *event.error;
   if (event.finish == engine::FinishReason::error) {
     return Error(ErrorCode::internal, "the engine gave the request up and did not say why");
   }
   if (event.finish == engine::FinishReason::cancelled) {
     return Error(ErrorCode::unavailable, "the request was cancelled because the server is stopping");
-  }
-  if (event.usage) {
-    usage_.prompt_tokens += event.usage->prompt_tokens;
-    usage_.completion_tokens += event.usage->completion_tokens;
-    if (!resumed_.has_begun(stream)) usage_.cached_tokens += event.usage->cached_tokens;
   }
   const size_t choice = stream * static_cast<size_t>(n_) + static_cast<size_t>(event.choice);
   event.resumed = event.resumed || resumed_.has_ended(choice);

@@ -91,6 +91,9 @@ class Generation {
 
   // Summed over the requests; complete once ended().
   const wire::Usage& usage() const { return usage_; }
+  // What has been computed for it until now, for one that failed or that nobody reads any more: what is there of its
+  // events is counted and dropped. Of a request that is not handed over yet nothing counts.
+  const wire::Usage& usage_so_far();
   // "stop", "length" or "tool_calls" for each choice that has ended, in the order of their ends.
   const std::vector<std::string>& finish_reasons() const { return finish_reasons_; }
 
@@ -98,6 +101,8 @@ class Generation {
   // Hands over what there is room for. A full queue is an error only while none of these requests is in it.
   base::Result<void> advance();
   base::Error fail(base::Error error);
+  void count(const engine::Event& event, size_t stream);
+  void set_counted(size_t stream, const wire::Usage& now);
   base::Result<void> translate(engine::Event event, size_t stream);
 
   engine::Engine& engine_;
@@ -113,6 +118,7 @@ class Generation {
   bool failed_ = false;
   bool cancelled_ = false;
   wire::Usage usage_;
+  std::vector<wire::Usage> counted_;  // what of `usage_` is each stream's
   std::vector<std::string> finish_reasons_;
 };
 

@@ -88,7 +88,7 @@ Result<wire::GenerateRequest> generate_request(const JsonFields& arguments) {
   if (prompt.has_value() == message.has_value()) {
     return arguments.invalid("prompt", "one of 'prompt' (text to continue) and 'message' (to answer) is required");
   }
-  TM_TRY(request.reasoning_tokens, arguments.integer("thinking_token_budget", 0, std::numeric_limits<int32_t>::max()));
+  TM_TRY(request.reasoning_tokens, arguments.limit("thinking_token_budget", 0));
   if (prompt && system) return arguments.invalid("system", "'system' goes with 'message', not with 'prompt'");
   if (prompt && request.reasoning_tokens) {
     return arguments.invalid("thinking_token_budget", "'thinking_token_budget' goes with 'message', not with 'prompt'");
@@ -100,7 +100,7 @@ Result<wire::GenerateRequest> generate_request(const JsonFields& arguments) {
     if (system) request.messages.push_back({{"role", "system"}, {"content", *system}});
     request.messages.push_back({{"role", "user"}, {"content", *message}});
   }
-  TM_TRY(const auto max_tokens, arguments.integer("max_tokens", 1, std::numeric_limits<int32_t>::max()));
+  TM_TRY(const auto max_tokens, arguments.limit("max_tokens", 1));
   request.max_tokens = max_tokens.value_or(default_max_tokens);
   TM_TRY(request.sampling.temperature, arguments.number("temperature", 0, 2));
   TM_TRY(request.sampling.seed, arguments.integer("seed", -any_integer, any_integer));
@@ -163,25 +163,31 @@ asio::awaitable<Result<json::object>> generate(Service& service, Call& call, con
   if (!generation) co_return std::move(generation).error();
   (*generation)->on_ready(call.exchange().waker());
   call.exchange().on_disconnect([shared = *generation] { shared->cancel(); });
+  const auto note = [&] { call.note_usage((*generation)->usage_so_far(), (*generation)->finish_reasons()); };
   Generated generated;
   while (true) {
     while (auto event = (*generation)->try_next()) {
-      if (!*event) co_return std::move(*event).error();
+      if (!*event) {
+        note();
+        co_return std::move(*event).error();
+      }
       generated.reasoning += (*event)->reasoning;
       generated.text += (*event)->text;
       if ((*event)->finish != wire::FinishReason::none) generated.finish = wire::to_string((*event)->finish);
     }
     if ((*generation)->ended()) break;
     if (co_await call.exchange().wait() == wire::Wake::disconnected) {
+      note();
       co_return Error(ErrorCode::cancelled, "the client has closed the connection");
     }
     if (running.cancelled()) {
       (*generation)->cancel();
+      note();
       co_return cancelled_by_client();
     }
   }
+  note();
   const wire::Usage& usage = (*generation)->usage();
-  call.note_usage(usage, (*generation)->finish_reasons());
   service.note_completion(usage.completion_tokens);
   co_return result_of(generated, usage);
 }

@@ -131,9 +131,12 @@ void register_options(base::ConfigSchema& schema, ServeOptions& options) {
   schema.add("log.level", &options.log_level, "least severe messages to show")
       .alias("--log-level")
       .words({"trace", "debug", "info", "warn", "error", "off"});
-  schema.ignore_variable("TIDEMILL_ISA");
-  schema.ignore_variable("TIDEMILL_DATA");
-  schema.ignore_variable("TIDEMILL_CONFIG");
+  // Read elsewhere; then those that tell the tests and scripts of this repository what to use.
+  for (const char* name :
+       {"TIDEMILL_CONFIG", "TIDEMILL_ISA", "TIDEMILL_BUILD", "TIDEMILL_DATA", "TIDEMILL_FUZZ_VOCABULARIES",
+        "TIDEMILL_OUTPUTS", "TIDEMILL_PROGRAM", "TIDEMILL_SAMPLE_SCHEMA", "TIDEMILL_SCHEMAS"}) {
+    schema.ignore_variable(name);
+  }
 }
 
 ModelOptions model_options(const ServeOptions& options, std::span<const std::byte> embedded,

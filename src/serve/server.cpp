@@ -168,6 +168,12 @@ const LoadedModel& Server::model() const {
 engine::Engine& Server::engine() {
   return *impl_->service.serving()->engine;
 }
+observe::Metrics& Server::metrics() {
+  return impl_->service.metrics();
+}
+const observe::Tracer& Server::tracer() {
+  return impl_->service.tracer();
+}
 int64_t Server::kv_bytes() const {
   return impl_->kv_bytes;
 }

@@ -15,6 +15,8 @@
 #include "base/clock.hpp"
 #include "base/result.hpp"
 #include "engine/engine.hpp"
+#include "observe/metrics.hpp"
+#include "observe/trace.hpp"
 #include "serve/loaded_model.hpp"
 #include "serve/serve_options.hpp"
 
@@ -40,6 +42,9 @@ class Server {
   // After serve().
   const LoadedModel& model() const;
   engine::Engine& engine();
+  // What it counts and what it has seen; for who shows them beside others of this process.
+  observe::Metrics& metrics();
+  const observe::Tracer& tracer();
   // Memory given to the KV cache, in bytes.
   int64_t kv_bytes() const;
 

@@ -50,6 +50,9 @@ json::object overview(const Service& service) {
   if (const Serving* serving = service.serving()) body["model"] = serving->model->name();
   body["endpoints"] = json::array{"POST /v1/chat/completions",
                                   "POST /v1/completions",
+                                  "POST /v1/responses",
+                                  "POST /v1/messages",
+                                  "POST /v1/messages/count_tokens",
                                   "POST /v1/embeddings",
                                   "GET /v1/models",
                                   "POST /tokenize",
@@ -59,6 +62,7 @@ json::object overview(const Service& service) {
                                   "GET /metrics",
                                   "GET /debug/traces",
                                   "GET /version"};
+  if (service.options().mcp) body["endpoints"].get_array().emplace_back("POST /mcp");
   return body;
 }
 

@@ -8,6 +8,7 @@
 #include <fmt/core.h>
 
 #include "base/utf8.hpp"
+#include "wire/request_limits.hpp"
 #include "wire/text_lines.hpp"
 
 namespace tidemill::wire {
@@ -197,15 +198,17 @@ Result<json::array> parse_conversation(const JsonFields& fields, std::string& be
   if (const json::value* system = fields.find("system")) {
     TM_CHECK(conversation.add_system(fields, "system", *system));
   }
-  TM_TRY(const json::array* turns, fields.array("messages"));
+  TM_TRY(const json::array* turns, fields.array("messages", max_messages));
   if (turns == nullptr) return fields.invalid("messages", "'messages' is required: an array of messages");
   if (turns->empty()) return fields.invalid("messages", "'messages' must hold at least one message");
   std::string role;
+  PartCount parts;
   for (size_t i = 0; i < turns->size(); ++i) {
     const std::string place = fmt::format("messages[{}]", i);
     const json::object* object = (*turns)[i].if_object();
     if (object == nullptr) return fields.mismatch(place, "an object with 'role' and 'content'", (*turns)[i]);
     const JsonFields turn(*object, place);
+    TM_CHECK(parts.add(turn, {"content"}));
     TM_TRY(role, turn.required_string("role"));
     const json::value* content = turn.find("content");
     if (content == nullptr) {

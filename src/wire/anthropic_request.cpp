@@ -11,6 +11,7 @@
 #include "wire/anthropic_messages.hpp"
 #include "wire/json_fields.hpp"
 #include "wire/openai_tools.hpp"
+#include "wire/request_limits.hpp"
 
 namespace tidemill::wire {
 
@@ -61,7 +62,7 @@ Result<Tool> parse_tool(const JsonFields& entry) {
 }
 
 Result<void> parse_tool_fields(const JsonFields& fields, GenerateRequest& request) {
-  TM_TRY(const json::array* tools, fields.array("tools"));
+  TM_TRY(const json::array* tools, fields.array("tools", max_tools));
   for (size_t i = 0; tools != nullptr && i < tools->size(); ++i) {
     const std::string place = fmt::format("tools[{}]", i);
     const json::object* object = (*tools)[i].if_object();
@@ -100,7 +101,7 @@ Result<void> parse_thinking(const JsonFields& fields, GenerateRequest& request) 
     TM_TRY(const auto type, thinking.string("type"));
     if (type == "enabled") {
       on = true;
-      TM_TRY(const auto budget, thinking.integer("budget_tokens", 1, max_int));
+      TM_TRY(const auto budget, thinking.limit("budget_tokens", 1));
       if (!budget) return thinking.invalid("budget_tokens", "'thinking.budget_tokens' is required where it is enabled");
       if (request.max_tokens && *budget >= *request.max_tokens) {
         return thinking.invalid("budget_tokens", fmt::format("'thinking.budget_tokens' ({}) must be less than "
@@ -197,7 +198,7 @@ Result<GenerateRequest> parse_prompt(const JsonFields& fields, bool needs_max_to
   TM_TRY(const auto model, fields.string("model"));
   request.model = model.value_or("");
   TM_CHECK(refuse_unsupported(fields));
-  TM_TRY(request.max_tokens, fields.integer("max_tokens", 1, max_int));
+  TM_TRY(request.max_tokens, fields.limit("max_tokens", 1));
   if (needs_max_tokens && !request.max_tokens) {
     return fields.invalid("max_tokens", "'max_tokens' is required: the most tokens of the answer");
   }

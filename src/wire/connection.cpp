@@ -390,12 +390,14 @@ asio::awaitable<void> Connection::refuse(int status, std::string message) {
   keep_alive_ = false;
   const std::string_view code = status == 413   ? "request_too_large"
                                 : status == 408 ? "timeout"
+                                : status == 415 ? "unsupported_content_encoding"
                                 : status == 431 ? "headers_too_large"
                                                 : "bad_request";
   const ErrorStyle style = error_style(asked_path());
   own_id_ = request_id(request_);
   HttpResponse response = error_response(status, message, "invalid_request_error", code, style, own_id_);
   set_request_id(response.headers, own_id_, style);
+  if (status == 415) response.headers.set("Accept-Encoding", "identity");  // RFC 9110, section 12.5.3
   (void)co_await respond(std::move(response));
 }
 

@@ -1,5 +1,6 @@
 #include "wire/json_fields.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 #include <fmt/core.h>
@@ -25,7 +26,10 @@ std::optional<int64_t> as_integer(const json::value& value) {
 
 std::string shown(const json::value& value) {
   if (value.is_object() || value.is_array()) return std::string(kind_of(value));
-  if (value.is_double()) return fmt::format("{}", value.get_double());  // as people write it, not 1.1E0
+  if (value.is_double()) {  // as people write it, not 1.1E0, and other than the integer
+    std::string number = fmt::format("{}", value.get_double());
+    return number.find_first_not_of("-0123456789") == std::string::npos ? number + ".0" : number;
+  }
   std::string text = json::serialize(value);
   return text.size() <= 40 ? text : std::string(kind_of(value));
 }
@@ -110,10 +114,17 @@ Result<std::optional<int64_t>> JsonFields::integer(std::string_view name, int64_
   if (value == nullptr) return std::optional<int64_t>();
   const auto number = as_integer(*value);
   if (number && *number >= low && *number <= high) return number;
-  if (high >= std::numeric_limits<int32_t>::max()) {
-    return mismatch(name, fmt::format("an integer of at least {}", low), *value);
-  }
   return mismatch(name, fmt::format("an integer from {} to {}", low, high), *value);
+}
+
+Result<std::optional<int64_t>> JsonFields::limit(std::string_view name, int64_t low) const {
+  const json::value* value = find(name);
+  if (value == nullptr) return std::optional<int64_t>();
+  const auto number = as_integer(*value);
+  if (number && *number >= low) return std::optional(std::min(*number, max_int));
+  // Past what as_integer() takes every number is an integer.
+  if (value->is_uint64() || (value->is_double() && value->get_double() >= 9e15)) return std::optional(max_int);
+  return mismatch(name, fmt::format("an integer of at least {}", low), *value);
 }
 
 Result<std::optional<int64_t>> JsonFields::word(std::string_view name) const {
@@ -159,6 +170,12 @@ Result<const json::array*> JsonFields::array(std::string_view name) const {
   if (value == nullptr) return nullptr;
   if (!value->is_array()) return mismatch(name, "an array", *value);
   return &value->get_array();
+}
+
+Result<const json::array*> JsonFields::array(std::string_view name, size_t most) const {
+  TM_TRY(const json::array* found, array(name));
+  if (found == nullptr || found->size() <= most) return found;
+  return invalid(name, fmt::format("'{}' has {} entries; at most {} are taken", path(name), found->size(), most));
 }
 
 Result<const json::object*> JsonFields::object(std::string_view name) const {

@@ -39,6 +39,8 @@ class JsonFields {
 
   base::Result<std::optional<bool>> boolean(std::string_view name) const;
   base::Result<std::optional<int64_t>> integer(std::string_view name, int64_t low, int64_t high) const;
+  // A limit of tokens: an integer of at least `low`, as max_int where it is more than that.
+  base::Result<std::optional<int64_t>> limit(std::string_view name, int64_t low) const;
   // Any integer of 64 bits, signed or not, as its bits: -1 and 2^64 - 1 are one.
   base::Result<std::optional<int64_t>> word(std::string_view name) const;
   base::Result<std::optional<double>> number(std::string_view name, double low, double high) const;
@@ -46,8 +48,9 @@ class JsonFields {
   base::Result<std::optional<std::string>> string(std::string_view name) const;
   // The string, which must be there.
   base::Result<std::string> required_string(std::string_view name) const;
-  base::Result<const base::json::array*> array(std::string_view name) const;    // nullptr if absent
-  base::Result<const base::json::object*> object(std::string_view name) const;  // nullptr if absent
+  base::Result<const base::json::array*> array(std::string_view name) const;               // nullptr if absent
+  base::Result<const base::json::array*> array(std::string_view name, size_t most) const;  // of that many entries
+  base::Result<const base::json::object*> object(std::string_view name) const;             // nullptr if absent
 
   // "'NAME' must be REQUIREMENT, not FOUND".
   base::Error mismatch(std::string_view name, std::string_view requirement, const base::json::value& found) const;

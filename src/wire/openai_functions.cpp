@@ -9,6 +9,7 @@
 
 #include "base/utf8.hpp"
 #include "wire/openai_tools.hpp"
+#include "wire/request_limits.hpp"
 
 namespace tidemill::wire {
 
@@ -42,7 +43,7 @@ Result<void> parse_function_call(const JsonFields& fields, GenerateRequest& requ
 }  // namespace
 
 Result<void> parse_functions(const JsonFields& fields, GenerateRequest& request) {
-  TM_TRY(const json::array* functions, fields.array("functions"));
+  TM_TRY(const json::array* functions, fields.array("functions", max_tools));
   const bool newer = fields.find("tools") != nullptr || fields.find("tool_choice") != nullptr;
   const bool older = functions != nullptr || fields.find("function_call") != nullptr;
   if (!older) return {};

@@ -7,9 +7,11 @@
 #include <vector>
 
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include "base/utf8.hpp"
 #include "wire/openai_functions.hpp"
+#include "wire/request_limits.hpp"
 
 namespace tidemill::wire {
 
@@ -82,10 +84,10 @@ Result<json::array> parse_tool_calls(const JsonFields& message, const json::arra
 Result<json::object> parse_message(const JsonFields& message, const json::object& source) {
   TM_TRY(const auto role, message.string("role"));
   if (!role || std::find(roles.begin(), roles.end(), *role) == roles.end()) {
-    return message.invalid(
-        "role", fmt::format("'{}' must be one of system, developer, user, assistant, tool{}", message.path("role"),
-                            role ? fmt::format(", not \"{}\"", base::utf8::prefix(*role, 40)) : ""));
+    return message.invalid("role", fmt::format("'{}' must be one of {}{}", message.path("role"), fmt::join(roles, ", "),
+                                               role ? fmt::format(", not \"{}\"", base::utf8::prefix(*role, 40)) : ""));
   }
+  TM_CHECK(message.string("name"));
   json::object parsed = source;
   TM_TRY(parsed["content"], parse_content(message));
   TM_TRY(const json::array* calls, message.array("tool_calls"));
@@ -167,11 +169,27 @@ class ToolRound {
   std::set<std::string_view> answered_;
 };
 
+// Of the older form: the result of a function stands behind a call of it.
+Result<void> check_function(const JsonFields& message, bool is_result, std::set<std::string_view>& called) {
+  if (is_result) {
+    TM_TRY(const std::string name, message.required_string("name"));
+    if (called.contains(name)) return {};
+    return message.invalid("role", fmt::format("'{}' is \"function\", but no message with a 'function_call' of \"{}\" "
+                                               "comes before it",
+                                               message.path("role"), base::utf8::prefix(name, 80)));
+  }
+  TM_TRY(const json::object* call, message.object("function_call"));
+  const json::value* name = call == nullptr ? nullptr : call->if_contains("name");
+  if (name != nullptr && name->is_string()) called.insert(name->get_string());
+  return {};
+}
+
 }  // namespace
 
 Result<void> check_tool_rounds(const JsonFields& fields, std::string_view name) {
   TM_TRY(const json::array* messages, fields.array(name));
   ToolRound round;
+  std::set<std::string_view> functions;  // that were called by `function_call` so far
   const json::array none;
   for (size_t i = 0; messages != nullptr && i < messages->size(); ++i) {
     const json::object& object = (*messages)[i].get_object();
@@ -182,6 +200,7 @@ Result<void> check_tool_rounds(const JsonFields& fields, std::string_view name) 
       continue;
     }
     TM_CHECK(round.end());
+    TM_CHECK(check_function(message, role == "function", functions));
     TM_TRY(const json::array* calls, message.array("tool_calls"));
     round.begin(message, role == "assistant" && calls != nullptr ? *calls : none);
   }
@@ -189,16 +208,19 @@ Result<void> check_tool_rounds(const JsonFields& fields, std::string_view name) 
 }
 
 Result<json::array> parse_messages(const JsonFields& fields, std::string_view name) {
-  TM_TRY(const json::array* messages, fields.array(name));
+  TM_TRY(const json::array* messages, fields.array(name, max_messages));
   if (messages == nullptr) return fields.invalid(name, fmt::format("'{}' is required: an array of messages", name));
   if (messages->empty()) return fields.invalid(name, fmt::format("'{}' must hold at least one message", name));
   json::array parsed;
   parsed.reserve(messages->size());
+  PartCount parts;
   for (size_t i = 0; i < messages->size(); ++i) {
     const std::string place = fmt::format("{}[{}]", name, i);
     const json::object* object = (*messages)[i].if_object();
     if (object == nullptr) return fields.mismatch(place, "an object with 'role' and 'content'", (*messages)[i]);
-    TM_TRY(json::object message, parse_message(JsonFields(*object, fields.path(place)), *object));
+    const JsonFields given(*object, fields.path(place));
+    TM_CHECK(parts.add(given, {"content", "tool_calls"}));
+    TM_TRY(json::object message, parse_message(given, *object));
     parsed.push_back(std::move(message));
   }
   TM_CHECK(translate_functions(parsed, fields.path(name)));

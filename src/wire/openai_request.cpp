@@ -29,12 +29,21 @@ namespace {
 constexpr size_t max_stop_strings = 64;
 constexpr size_t max_prompts = 2048;
 
-Result<TokenIds> parse_ids(const JsonFields& fields, std::string_view name, const json::array& array) {
+// The fault of `item`, which stands at `place` of the field `name` and is no token id.
+Error no_token_id(const JsonFields& fields, std::string_view name, std::string_view place, const json::value& item) {
+  const std::string wanted = fmt::format("a token id, an integer from 0 to {}", max_int);
+  return fields.mismatch(place, wanted, item).with_param(fields.path(name));
+}
+
+// `place` of the field `name` holds the array.
+Result<TokenIds> parse_ids(const JsonFields& fields, std::string_view name, std::string_view place,
+                           const json::array& array) {
   TokenIds ids;
   ids.reserve(array.size());
-  for (const json::value& item : array) {
+  for (size_t i = 0; i < array.size(); ++i) {
+    const json::value& item = array[i];
     if (!item.is_int64() || item.get_int64() < 0 || item.get_int64() > max_int) {
-      return fields.mismatch(name, "an array of token ids", item);
+      return no_token_id(fields, name, fmt::format("{}[{}]", place, i), item);
     }
     ids.push_back(static_cast<int32_t>(item.get_int64()));
   }
@@ -59,16 +68,20 @@ Result<std::vector<Prompt>> parse_prompts(const JsonFields& fields, std::string_
                                             array->size(), max_prompts));
   }
   if (array->front().is_int64()) {
-    TM_TRY(TokenIds ids, parse_ids(fields, name, *array));
+    TM_TRY(TokenIds ids, parse_ids(fields, name, name, *array));
     prompts.emplace_back(std::move(ids));
     return prompts;
   }
-  for (const json::value& item : *array) {
+  for (size_t i = 0; i < array->size(); ++i) {
+    const json::value& item = (*array)[i];
+    const std::string place = fmt::format("{}[{}]", name, i);
     if (item.is_string()) {
       prompts.emplace_back(std::string(item.get_string()));
     } else if (item.is_array()) {
-      TM_TRY(TokenIds ids, parse_ids(fields, name, item.get_array()));
+      TM_TRY(TokenIds ids, parse_ids(fields, name, place, item.get_array()));
       prompts.emplace_back(std::move(ids));
+    } else if (item.is_double()) {
+      return no_token_id(fields, name, place, item);
     } else {
       return fields.mismatch(name, wanted, item);
     }
@@ -178,7 +191,7 @@ Result<void> parse_common(const JsonFields& fields, GenerateRequest& request) {
   TM_TRY(request.stop, parse_stop(fields));
   TM_TRY(const json::array* stop_tokens, fields.array("stop_token_ids"));
   if (stop_tokens != nullptr) {
-    TM_TRY(request.stop_tokens, parse_ids(fields, "stop_token_ids", *stop_tokens));
+    TM_TRY(request.stop_tokens, parse_ids(fields, "stop_token_ids", "stop_token_ids", *stop_tokens));
   }
   TM_TRY(const auto ignore_eos, fields.boolean("ignore_eos"));
   request.ignore_eos = ignore_eos.value_or(false);
@@ -247,8 +260,8 @@ Result<GenerateRequest> parse_chat(const JsonFields& fields) {
   request.parallel_tool_calls = parallel.value_or(true);
   TM_CHECK(parse_functions(fields, request));
 
-  TM_TRY(const auto max_completion_tokens, fields.integer("max_completion_tokens", 1, max_int));
-  TM_TRY(const auto max_tokens, fields.integer("max_tokens", 1, max_int));
+  TM_TRY(const auto max_completion_tokens, fields.limit("max_completion_tokens", 1));
+  TM_TRY(const auto max_tokens, fields.limit("max_tokens", 1));
   request.max_tokens = max_completion_tokens ? max_completion_tokens : max_tokens;
 
   TM_TRY(const auto logprobs, fields.boolean("logprobs"));
@@ -260,7 +273,7 @@ Result<GenerateRequest> parse_chat(const JsonFields& fields) {
   request.top_logprobs = static_cast<int>(top_logprobs.value_or(0));
 
   TM_CHECK(parse_rendering(fields, request));
-  TM_TRY(request.reasoning_tokens, fields.integer("thinking_token_budget", 0, max_int));
+  TM_TRY(request.reasoning_tokens, fields.limit("thinking_token_budget", 0));
   return request;
 }
 
@@ -284,7 +297,7 @@ Result<GenerateRequest> parse_completion_request(std::string_view body) {
   TM_CHECK(parse_common(fields, request));
   TM_TRY(request.prompts, parse_prompts(fields, "prompt"));
 
-  TM_TRY(const auto max_tokens, fields.integer("max_tokens", 0, max_int));
+  TM_TRY(const auto max_tokens, fields.limit("max_tokens", 0));
   request.max_tokens = max_tokens.value_or(16);
   TM_TRY(const auto logprobs, fields.integer("logprobs", 0, 20));
   request.logprobs = logprobs.has_value();
@@ -373,7 +386,7 @@ Result<DetokenizeRequest> parse_detokenize_request(std::string_view body) {
   request.model = model.value_or("");
   TM_TRY(const json::array* tokens, fields.array("tokens"));
   if (tokens == nullptr) return fields.invalid("tokens", "'tokens' is required: an array of token ids");
-  TM_TRY(request.tokens, parse_ids(fields, "tokens", *tokens));
+  TM_TRY(request.tokens, parse_ids(fields, "tokens", "tokens", *tokens));
   return request;
 }
 

@@ -9,6 +9,7 @@
 #include <fmt/core.h>
 
 #include "base/utf8.hpp"
+#include "wire/request_limits.hpp"
 
 namespace tidemill::wire {
 
@@ -19,7 +20,6 @@ namespace json = base::json;
 
 namespace {
 
-constexpr size_t max_tools = 1024;
 constexpr size_t max_name = 128;  // Anthropic's, with room for the names of MCP tools; OpenAI takes 64
 
 Error invalid(std::string_view path, std::string message) {
@@ -141,7 +141,7 @@ Result<Tool> parse_function(const JsonFields& function) {
 
 Result<std::vector<Tool>> parse_tools(const JsonFields& fields) {
   std::vector<Tool> tools;
-  TM_TRY(const json::array* array, fields.array("tools"));
+  TM_TRY(const json::array* array, fields.array("tools", max_tools));
   if (array == nullptr) return tools;
   for (size_t i = 0; i < array->size(); ++i) {
     const std::string place = fmt::format("tools[{}]", i);

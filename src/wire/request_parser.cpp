@@ -107,6 +107,8 @@ void RequestParser::read_head(std::string_view head) {
   }
   read_target();
   if (refusal_) return;
+  check_content_encoding();
+  if (refusal_) return;
   if (length_.kind == BodyLength::Kind::length && length_.bytes > limits_.body_bytes) {
     return refuse(413,
                   "the request's body is larger than the limit of " + std::to_string(limits_.body_bytes) + " bytes");
@@ -152,6 +154,16 @@ void RequestParser::check_host(std::string_view authority) {
   }
   if (!authority.empty() && hosts != 0 && !equal_ignoring_case(authority, host)) {
     return refuse(400, "the request's target and its Host name different hosts");
+  }
+}
+
+// Nobody here could read what is compressed, and it would be called broken JSON.
+void RequestParser::check_content_encoding() {
+  for (const auto& [name, value] : request_.headers) {
+    if (!equal_ignoring_case(name, "content-encoding") || value.empty()) continue;
+    if (equal_ignoring_case(value, "identity")) continue;
+    return refuse(415, "the request's body is encoded (Content-Encoding: " + value.substr(0, 40) +
+                           "), and only \"identity\" is taken: send it as it is");
   }
 }
 

@@ -51,6 +51,7 @@ class RequestParser {
   void read_head(std::string_view head);
   void read_target();
   void check_host(std::string_view authority);
+  void check_content_encoding();
   size_t read_body(std::string_view bytes);
   void refuse_chunk();
   void refuse(int status, std::string message);

@@ -10,6 +10,7 @@
 #include "wire/json_fields.hpp"
 #include "wire/openai_notes.hpp"
 #include "wire/openai_tools.hpp"
+#include "wire/request_limits.hpp"
 #include "wire/responses_items.hpp"
 
 namespace tidemill::wire {
@@ -47,13 +48,15 @@ Result<void> parse_input(const JsonFields& fields, ResponsesRequest& asked) {
     asked.items.push_back(json::object{{"type", "message"}, {"role", "user"}, {"content", std::move(content)}});
     return {};
   }
-  const json::array* items = input->if_array();
-  if (items == nullptr) return fields.mismatch("input", "a string or an array of items", *input);
+  if (!input->is_array()) return fields.mismatch("input", "a string or an array of items", *input);
+  TM_TRY(const json::array* items, fields.array("input", max_messages));
   asked.items = *items;
+  PartCount parts;
   for (size_t i = 0; i < items->size(); ++i) {
     const json::object* object = (*items)[i].if_object();
     if (object == nullptr) return fields.mismatch(fmt::format("input[{}]", i), "an object", (*items)[i]);
     const JsonFields item(*object, fmt::format("input[{}]", i));
+    TM_CHECK(parts.add(item, {"content", "summary", "output"}));
     const json::value* type = item.find("type");
     if (type == nullptr || *type != "item_reference") continue;
     TM_TRY(const auto id, item.string("id"));
@@ -67,7 +70,7 @@ Result<void> parse_input(const JsonFields& fields, ResponsesRequest& asked) {
 // then it is echoed as null, since only the model's format decides.
 Result<void> parse_tool_list(const JsonFields& fields, ResponsesRequest& asked) {
   json::array& echo = asked.form.echo["tools"].emplace_array();
-  TM_TRY(const json::array* tools, fields.array("tools"));
+  TM_TRY(const json::array* tools, fields.array("tools", max_tools));
   for (size_t i = 0; tools != nullptr && i < tools->size(); ++i) {
     const std::string place = fmt::format("tools[{}]", i);
     const json::object* object = (*tools)[i].if_object();
@@ -201,7 +204,7 @@ Result<void> parse_sampling(const JsonFields& fields, ResponsesRequest& asked) {
   TM_TRY(sampling.top_p, fields.number_above("top_p", 0, 1));
   asked.form.echo["temperature"] = sampling.temperature.value_or(1);
   asked.form.echo["top_p"] = sampling.top_p.value_or(1);
-  TM_TRY(asked.request.max_tokens, fields.integer("max_output_tokens", 1, max_int));
+  TM_TRY(asked.request.max_tokens, fields.limit("max_output_tokens", 1));
   asked.form.echo["max_output_tokens"] = or_null(fields.find("max_output_tokens"));
   return {};
 }

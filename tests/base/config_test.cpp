@@ -142,6 +142,60 @@ TEST_F(Config, UnknownNamesGetTheNearestKnownOne) {
   EXPECT_EQ(flag_error("--prot", "1"), "command line: unknown flag '--prot'; the nearest known one is '--port'");
 }
 
+// As kubelet writes them for the Services "tidemill", "tidemill-server" and "tidemill-log-level", of IPv4 and IPv6.
+TEST_F(Config, WhatKubernetesWritesForServicesIsPassedOver) {
+  const std::vector<std::pair<std::string, std::string>> pod = {
+      {"TIDEMILL_SERVICE_HOST", "10.96.7.1"},
+      {"TIDEMILL_SERVICE_PORT", "8080"},
+      {"TIDEMILL_SERVICE_PORT_HTTP", "8080"},
+      {"TIDEMILL_PORT", "tcp://10.96.7.1:8080"},
+      {"TIDEMILL_PORT_8080_TCP", "tcp://10.96.7.1:8080"},
+      {"TIDEMILL_PORT_8080_TCP_PROTO", "tcp"},
+      {"TIDEMILL_PORT_8080_TCP_PORT", "8080"},
+      {"TIDEMILL_PORT_8080_TCP_ADDR", "10.96.7.1"},
+      {"TIDEMILL_SERVER_SERVICE_HOST", "fd00:10:96::7"},
+      {"TIDEMILL_SERVER_SERVICE_PORT", "8080"},
+      {"TIDEMILL_SERVER_SERVICE_PORT_OTHER_PORT", "9090"},
+      {"TIDEMILL_SERVER_PORT", "tcp://[fd00:10:96::7]:8080"},
+      {"TIDEMILL_SERVER_PORT_9090_UDP", "udp://[fd00:10:96::7]:9090"},
+      {"TIDEMILL_SERVER_PORT_9090_UDP_PROTO", "udp"},
+      {"TIDEMILL_SERVER_PORT_9090_UDP_PORT", "9090"},
+      {"TIDEMILL_SERVER_PORT_9090_UDP_ADDR", "fd00:10:96::7"},
+      {"TIDEMILL_LOG_LEVEL_SERVICE_HOST", "10.96.7.2"},
+      {"TIDEMILL_LOG_LEVEL_PORT_80_SCTP", "sctp://10.96.7.2:80"},
+  };
+  const auto loaded = schema.load({.file = {}, .environment = pod, .flags = {}});
+  ASSERT_TRUE(loaded) << loaded.error().to_string();
+  EXPECT_EQ(options.port, 8080);
+  EXPECT_EQ(schema.source("server.port"), "default");
+  EXPECT_EQ(options.level, "info");
+}
+
+TEST_F(Config, WhatOnlyLooksLikeKubernetesIsAnError) {
+  const std::vector<std::pair<std::string, std::string>> wrong = {
+      {"TIDEMILL_SERVICE_PORT", "8080"},  // without the host that kubelet writes beside it
+      {"TIDEMILL_SERVICE_HOST", "localhost"},
+      {"TIDEMILL_SERVR_PORT", "8080"},
+      {"TIDEMILL_SERVER_PORT", "tcp://10.0.0.1"},
+      {"TIDEMILL_SERVER_PORT", "http://10.0.0.1:80"},
+      {"TIDEMILL_SERVER_PORT", "tcp://tidemill:80"},
+      {"TIDEMILL_SERVER_HOSTS", "tcp://10.0.0.1:80"},
+      {"TIDEMILL_PORT_80_HTTP", "tcp://10.0.0.1:80"},
+      {"TIDEMILL_PORT_80_TCP_PORT", "81"},
+      {"TIDEMILL_PORT_80_TCP_PROTO", "udp"},
+      {"TIDEMILL_PORT_80_TCP_NAME", "10.0.0.1"},
+      {"TIDEMILL_PORT_0_TCP", "tcp://10.0.0.1:80"},
+  };
+  for (const auto& [name, value] : wrong)
+    EXPECT_NE(variable_error(name, value), "") << name << "=" << value;
+  // Of another Service.
+  const auto loaded =
+      schema.load({.file = {},
+                   .environment = {{"TIDEMILL_A_SERVICE_HOST", "10.0.0.1"}, {"TIDEMILL_B_SERVICE_PORT", "80"}},
+                   .flags = {}});
+  EXPECT_FALSE(loaded);
+}
+
 TEST_F(Config, ErrorsNameSourceKeyFoundAndRight) {
   EXPECT_EQ(file_error("[server]\nport = 99999\n"),
             "tidemill.toml:2: server.port is 99999, but must be an integer from 1 to 65535");

@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { environment, program } from './server.mjs';
+import { program } from './server.mjs';
 
 const timeout = 300_000;
 const here = path.dirname(fileURLToPath(import.meta.url));
@@ -15,7 +15,7 @@ const always = ['--temperature', '0', '--tool-choice', 'required'];
 
 function chat(command, ...flags) {
   const run = spawnSync(program, ['chat', '--mcp', command, '--message', 'x', '--json', '--temperature', '0', ...flags],
-    { env: environment(), encoding: 'utf8', timeout });
+    { encoding: 'utf8', timeout });
   return { ...run, said: run.stdout.trim().split('\n').filter(Boolean).map((line) => JSON.parse(line)) };
 }
 
@@ -23,7 +23,7 @@ function chat(command, ...flags) {
 class Chat {
   constructor(command, args) {
     this.text = '';
-    this.child = spawn(command, args, { env: environment(), stdio: ['pipe', 'pipe', 'pipe'] });
+    this.child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'] });
     this.exited = once(this.child, 'exit');
     this.ended = once(this.child, 'close');
     for (const stream of [this.child.stdout, this.child.stderr]) stream.setEncoding('utf8').on('data', (chunk) => { this.text += chunk; });

@@ -12,9 +12,7 @@ import { program } from './server.mjs';
 const data = process.env.TIDEMILL_DATA ?? '../shared/data';
 
 function tidemill(args, { input = '', env = {} } = {}) {
-  const clean = { ...process.env, ...env };
-  delete clean.TIDEMILL_PROGRAM;
-  const done = spawnSync(program, args, { input, encoding: 'utf8', env: clean, maxBuffer: 1 << 28 });
+  const done = spawnSync(program, args, { input, encoding: 'utf8', env: { ...process.env, ...env }, maxBuffer: 1 << 28 });
   return { code: done.status, out: done.stdout, err: done.stderr };
 }
 
@@ -268,6 +266,23 @@ describe('the command line', { timeout: 300_000 }, () => {
     }
   });
 
+  test('starts beside Services of Kubernetes that bear its name', () => {
+    const env = {
+      TIDEMILL_SERVICE_HOST: '10.0.0.1', TIDEMILL_SERVICE_PORT: '8080', TIDEMILL_PORT: 'tcp://10.0.0.1:8080',
+      TIDEMILL_SERVER_PORT: 'tcp://10.0.0.1:8080', TIDEMILL_GATEWAY_PORT_8080_TCP_ADDR: '10.0.0.2',
+      TIDEMILL_PROGRAM: program,
+    };
+    for (const command of ['serve', 'gateway', 'up']) {
+      const shown = tidemill([command, '--print-config'], { env });
+      assert.equal(shown.code, 0, shown.err);
+      assert.match(shown.out, /^port = 8080  # default$/m);
+      assert.match(shown.err, /TIDEMILL_SERVER_PORT.*Kubernetes/);
+    }
+    const misspelt = tidemill(['serve', '--print-config'], { env: { TIDEMILL_SERVICE_PORT: '8080' } });
+    assert.equal(misspelt.code, 2);
+    assert.match(misspelt.err, /TIDEMILL_SERVICE_PORT/);
+  });
+
   test('up refuses the option that its gateway does not relay', () => {
     const refused = tidemill(['up', '--server.mcp', '--gateway.port', '0']);
     assert.equal(refused.code, 2);
@@ -277,9 +292,7 @@ describe('the command line', { timeout: 300_000 }, () => {
   test('leaves nothing of a model that was interrupted', async () => {
     for (const signal of ['SIGINT', 'SIGTERM']) {
       const own = mkdtempSync(path.join(folder, 'synth-'));
-      const env = { ...process.env };
-      delete env.TIDEMILL_PROGRAM;
-      const child = spawn(program, ['synth', 'llama-3.2-1b', path.join(own, 'model.gguf')], { env, stdio: ['ignore', 'ignore', 'pipe'] });
+      const child = spawn(program, ['synth', 'llama-3.2-1b', path.join(own, 'model.gguf')], { stdio: ['ignore', 'ignore', 'pipe'] });
       const exited = once(child, 'exit');
       const said = child.stderr.setEncoding('utf8').toArray();
       while (readdirSync(own).length === 0) await new Promise(setImmediate);

@@ -6,6 +6,7 @@ import path from 'node:path';
 import { after, test } from 'node:test';
 import OpenAI from 'openai';
 import { inParallel, random, request, Servers, startGateway, stream } from './chaos.mjs';
+import { parsePrometheus } from './prometheus.mjs';
 import { Server } from './server.mjs';
 
 const folder = mkdtempSync(path.join(os.tmpdir(), 'tidemill-gateway-'));
@@ -102,6 +103,53 @@ test('one trace, one log line, no prompt in it; the configuration is read again'
   }
 });
 
+test('up shows metrics, spans and models of its server beside those of its gateway', async () => {
+  const up = await Server.launch('up');
+  try {
+    const traceId = 'fedcba9876543210fedcba9876543210';
+    const response = await fetch(`${up.url}/v1/completions`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', traceparent: `00-${traceId}-0123456789abcdef-00` },
+      body: JSON.stringify({ prompt: 'import os\n', max_tokens: 4, temperature: 0 }),
+    });
+    assert.equal(response.status, 200);
+    await response.json();
+
+    const wanted = ['upstream', 'receive', 'llm_request', 'queue', 'prefill', 'decode'];
+    const entered = 'POST /v1/completions';
+    let spans = [];
+    await up.until(async () => {
+      spans = (await (await fetch(`${up.url}/debug/traces?trace_id=${traceId}`)).json()).flatMap((trace) => trace.spans);
+      return wanted.every((name) => spans.some((s) => s.name === name)) && spans.filter((s) => s.name === entered).length === 2;
+    });
+    const upstream = spans.find((s) => s.name === 'upstream');
+    const [gateway, server] = spans.filter((s) => s.name === entered);
+    assert.equal(gateway.parent_span_id, '0123456789abcdef');
+    assert.equal(upstream.parent_span_id, gateway.span_id);
+    assert.equal(server.parent_span_id, upstream.span_id);
+
+    let families;
+    let answered = [];
+    await up.until(async () => {  // an exchange is counted after its answer
+      families = parsePrometheus(await (await fetch(`${up.url}/metrics`)).text());
+      answered = families.get('tidemill_http_requests_total').samples.filter((s) => s.labels.route === '/v1/completions');
+      return answered.length > 0;
+    });
+    for (const name of ['vllm:num_requests_waiting', 'vllm:kv_cache_usage_perc', 'vllm:lora_requests_info', 'tidemill_engine_steps_total',
+      'tidemill_gateway_first_byte_seconds', 'tidemill_http_requests_total', 'process_resident_memory_bytes']) {
+      assert.ok(families.get(name)?.samples.length > 0, name);
+    }
+    assert.equal(families.get('vllm:time_to_first_token_seconds').samples.find((s) => s.name.endsWith('_count')).value, 1);
+    assert.deepEqual(answered.map((s) => s.value), [1]);
+
+    const { data } = await (await fetch(`${up.url}/v1/models`)).json();
+    assert.deepEqual(data.map((card) => card.id), ['nano-coder']);
+    assert.ok(data[0].created > 0 && data[0].max_model_len > 0, JSON.stringify(data));
+  } finally {
+    await up.kill();
+  }
+});
+
 test("OpenAI's client hears of a stream that nobody could take up, and of nothing behind the gateway", async () => {
   const servers = await Servers.start(1);
   const gateway = await startGateway(servers.urls, '--gateway.resume-window', '300ms');
@@ -110,10 +158,12 @@ test("OpenAI's client hears of a stream that nobody could take up, and of nothin
     const client = new OpenAI({ baseURL: `${gateway.url}/v1`, apiKey: 'none', maxRetries: 0 });
     const events = [];
     const stream = await client.responses.create({ model: 'nano-coder', input: 'def quicksort(', max_output_tokens: 2000, stream: true });
-    for await (const event of stream) {
-      if (event.type === 'response.output_text.delta' && !servers.stopped) servers.stop();
-      events.push(event);
-    }
+    await assert.rejects(async () => {
+      for await (const event of stream) {
+        if (event.type === 'response.output_text.delta' && !servers.stopped) servers.stop();
+        events.push(event);
+      }
+    }, (error) => error instanceof OpenAI.APIError && /could not be taken up/.test(error.message));
     const last = events.at(-1);
     assert.equal(last.type, 'response.failed');
     assert.equal(last.response.id, events[0].response.id);

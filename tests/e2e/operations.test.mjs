@@ -51,6 +51,26 @@ describe('/metrics', { timeout }, () => {
   });
 });
 
+describe('the log', { timeout }, () => {
+  const long = { model, prompt: 'import os\n', max_tokens: 4000, temperature: 0, stream: true };
+  const counted = /POST \/v1\/completions 200 .* prompt=[1-9]\d* cached=\d+ completion=[1-9]\d* id=/g;
+
+  test('counts what was computed for streams that were given up or cut', async (t) => {
+    const server = await serve(t, '--server.drain-timeout', '0s');
+    for await (const chunk of await clientOf(server).completions.create({ ...long, ignore_eos: true })) {
+      assert.equal(chunk.object, 'text_completion');
+      break;
+    }
+    await server.until(() => server.output.match(counted)?.length === 1);
+    const cut = (await clientOf(server).completions.create({ ...long, ignore_eos: true }))[Symbol.asyncIterator]();
+    await cut.next();
+    const exited = server.stop();
+    await assert.rejects(async () => { while (!(await cut.next()).done); }, /server has stopped/);
+    assert.deepEqual(await exited, { code: 0, signal: null });
+    await server.until(() => server.output.match(counted)?.length === 2);
+  });
+});
+
 // An OTLP/HTTP collector that keeps what it is sent.
 class Collector {
   static async start(t) {

@@ -7,13 +7,6 @@ import { fileURLToPath } from 'node:url';
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
 export const program = process.env.TIDEMILL_PROGRAM ?? path.join(root, 'build/release/tidemill');
 
-// What a program is started with: the tests' own variables are none of its own, and an unknown one stops it, as it should.
-export function environment() {
-  const env = { ...process.env };
-  for (const name of ['PROGRAM', 'OUTPUTS', 'SCHEMAS', 'SAMPLE_SCHEMA']) delete env[`TIDEMILL_${name}`];
-  return env;
-}
-
 export class Server {
   static start(...flags) {
     return Server.launch('serve', ...flags);
@@ -22,7 +15,7 @@ export class Server {
   static async launch(command, ...flags) {
     const server = new Server();
     server.output = '';
-    server.child = spawn(program, [command, '--port', '0', ...flags], { env: environment(), stdio: ['ignore', 'pipe', 'pipe'] });
+    server.child = spawn(program, [command, '--port', '0', ...flags], { stdio: ['ignore', 'pipe', 'pipe'] });
     server.exited = once(server.child, 'exit').then(([code, signal]) => ({ code, signal }));
     const ready = new Promise((resolve, reject) => {
       const take = (chunk) => {

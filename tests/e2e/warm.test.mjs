@@ -6,7 +6,7 @@ import path from 'node:path';
 import { spawnSync } from 'node:child_process';
 import { after, before, describe, test } from 'node:test';
 import OpenAI from 'openai';
-import { Server, environment, program } from './server.mjs';
+import { Server, program } from './server.mjs';
 
 const timeout = 300_000;
 const system = 'def helper(x):\n    return x + 1\n'.repeat(40);
@@ -39,7 +39,7 @@ describe('warm prompts', { timeout }, () => {
 
   test('a prompt that cannot be preloaded stops the start', () => {
     const start = (name) =>
-      spawnSync(program, ['serve', '--port', '0', '--preload', file(name)], { env: environment(), encoding: 'utf8', timeout });
+      spawnSync(program, ['serve', '--port', '0', '--preload', file(name)], { encoding: 'utf8', timeout });
     fs.writeFileSync(file('bad.json'), '{"messages": 3}');
     for (const [name, words] of [['bad.json', /bad\.json[\s\S]*messages/], ['absent', /absent/]]) {
       const run = start(name);

@@ -39,7 +39,7 @@ TEST(Backend, ModelsAreThoseConfiguredOrListed) {
   Backend listing({.url = "http://h", .name = "l"}, metrics);
   EXPECT_FALSE(listing.models_known());
   EXPECT_FALSE(listing.serves("a"));
-  listing.set_models({"a", "b"});
+  listing.set_models({{.id = "a"}, {.id = "b"}});
   EXPECT_TRUE(listing.serves("b"));
   // Another process may serve other models.
   listing.note_ready({.started_at = 5});

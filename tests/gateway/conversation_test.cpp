@@ -135,6 +135,19 @@ TEST_F(Conversation, WhatIsNotToBeKeptIsNot) {
   EXPECT_EQ(base::parse_json(lost.body)->at("error").at("param"), "previous_response_id");
 }
 
+TEST_F(Conversation, MoreItemsThanAnyContextHoldsAreRefused) {
+  add_backends(1);
+  start();
+  const auto asked = [](size_t count) {
+    json::array items(count, json::object{{"role", "user"}, {"content", "x"}});
+    return json::serialize(json::object{{"model", "m"}, {"input", std::move(items)}});
+  };
+  EXPECT_EQ(post("/v1/responses", asked(16'384)).status, 200);
+  const wire::HttpResponse refused = post("/v1/responses", asked(16'385));
+  EXPECT_EQ(refused.status, 400);
+  EXPECT_NE(refused.body.find("'input' has 16385 entries"), std::string::npos) << refused.body;
+}
+
 // Another gateway on the same store goes on.
 TEST_F(Conversation, SeveralGatewaysShareAStore) {
   options.session.path = (folder.path() / "sessions.db").string();
@@ -210,13 +223,15 @@ TEST_F(Conversation, AStreamThatCannotBeKeptHasFailed) {
   wire::SseParser parser;
   const auto events = parser.feed(answer.body);
   ASSERT_TRUE(events);
-  ASSERT_EQ(events->size(), 3U) << answer.body;
+  ASSERT_EQ(events->size(), 4U) << answer.body;
   EXPECT_EQ(events->at(1).event, "response.output_text.delta");
   EXPECT_EQ(events->at(2).event, "response.failed");
   const auto failed = base::parse_json(events->at(2).data);
   EXPECT_EQ(failed->at("sequence_number"), 2);
   EXPECT_EQ(failed->at("response").at("id"), "resp_1");
   EXPECT_EQ(failed->at("response").at("store"), true);
+  EXPECT_EQ(events->at(3).event, "error");
+  EXPECT_EQ(base::parse_json(events->at(3).data)->at("sequence_number"), 3);
   EXPECT_EQ(answer.body.find(std::to_string(redis.port())), std::string::npos) << answer.body;
 }
 

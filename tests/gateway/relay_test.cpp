@@ -213,6 +213,26 @@ TEST_F(Relay, ModelsDecideWhoIsAsked) {
   EXPECT_EQ(get("/v1/models/c").status, 404);
 }
 
+// As the backends tell it: since when there is one of that name, and what fits whichever answers.
+TEST_F(Relay, ModelsAreToldWithWhatBackendsSayOfThem) {
+  add_backend(
+      [](const Received&) { return Script{.bytes = answer}; },
+      R"({"data":[{"id":"m","created":200,"max_model_len":4096},{"id":"odd","created":"x","max_model_len":-1}]})");
+  add_backend([](const Received&) { return Script{.bytes = answer}; },
+              R"({"data":[{"id":"m","created":100,"max_model_len":8192}]})");
+  options.routes.push_back({.model = "r", .targets = {{.name = "only", .model = "m"}}});
+  start();
+  const auto m = base::parse_json(get("/v1/models/m").body);
+  ASSERT_TRUE(m);
+  EXPECT_EQ(m->at("created"), 100);
+  EXPECT_EQ(m->at("max_model_len"), 4096);
+  EXPECT_EQ(base::parse_json(get("/v1/models/r").body)->at("max_model_len"), 4096);
+  const auto odd = base::parse_json(get("/v1/models/odd").body);
+  EXPECT_EQ(odd->at("created"), 0);
+  EXPECT_FALSE(odd->as_object().contains("max_model_len"));
+  EXPECT_EQ(base::parse_json(get("/v1/models").body)->at("data").as_array().size(), 3U);
+}
+
 TEST_F(Relay, WhatIsNoRequestIsRefusedHere) {
   ScriptedBackend& backend = add_backend([](const Received&) { return Script{.bytes = answer}; });
   start();

@@ -69,7 +69,7 @@ TEST(RequestOutline, SaysWhereABodyBreaks) {
     return outline ? "" : outline.error().message();
   };
   const std::string from = "the body must be one JSON object, and is none from ";
-  EXPECT_EQ(where(""), from + "line 1, column 1 on (byte 0 of 0)");
+  EXPECT_EQ(where(""), "the request body is empty: send a JSON object");
   EXPECT_EQ(where("[1]"), from + "line 1, column 1 on (byte 0 of 3)");
   EXPECT_EQ(where("{\"model\":"), from + "line 1, column 10 on (byte 9 of 9)");
   EXPECT_EQ(where("{\n  'a': 1}"), from + "line 2, column 3 on (byte 4 of 11)");

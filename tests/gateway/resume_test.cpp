@@ -222,9 +222,9 @@ TEST_F(Resume, AResponseThatNobodyTakesUpHasFailed) {
   wire::SseParser parser;
   const auto events = parser.feed(response.body);
   ASSERT_TRUE(events);
-  ASSERT_EQ(events->size(), 3U) << response.body;
-  EXPECT_EQ(events->back().event, "response.failed");
-  const auto failed = base::parse_json(events->back().data);
+  ASSERT_EQ(events->size(), 4U) << response.body;
+  EXPECT_EQ(events->at(2).event, "response.failed");
+  const auto failed = base::parse_json(events->at(2).data);
   ASSERT_TRUE(failed);
   EXPECT_EQ(failed->at("type"), "response.failed");
   EXPECT_EQ(failed->at("sequence_number"), 2);
@@ -232,6 +232,13 @@ TEST_F(Resume, AResponseThatNobodyTakesUpHasFailed) {
   EXPECT_EQ(failed->at("response").at("status"), "failed");
   EXPECT_EQ(failed->at("response").at("error").at("code"), "server_error");
   EXPECT_EQ(failed->at("response").at("error").at("message"), "the stream broke off and could not be taken up");
+  EXPECT_EQ(events->at(3).event, "error");  // which clients raise
+  const auto raised = base::parse_json(events->at(3).data);
+  ASSERT_TRUE(raised);
+  EXPECT_EQ(raised->at("type"), "error");
+  EXPECT_EQ(raised->at("code"), "server_error");
+  EXPECT_EQ(raised->at("message"), failed->at("response").at("error").at("message"));
+  EXPECT_EQ(raised->at("sequence_number"), 3);
 }
 
 // A server that does not know the member would begin anew; its words must not reach the client.

@@ -187,5 +187,22 @@ TEST(SemanticConventions, AllMetricsRegisterUnderTheirAliases) {
   }
 }
 
+TEST(Metrics, AnotherRegistrysAreRenderedAmongThem) {
+  Metrics own;
+  Metrics other;
+  own.counter({"b_total"}, "own").add(1);
+  own.gauge({"z"}, "own").set(2);
+  other.gauge({"a"}, "other").set(3);
+  other.counter({"b_total"}, "other").add(4);
+  int collected = 0;
+  const auto hook = other.on_collect([&] { ++collected; });
+  EXPECT_EQ(own.render_with(&other),
+            "# HELP a other\n# TYPE a gauge\na 3\n"
+            "# HELP b_total own\n# TYPE b_total counter\nb_total 1\n"
+            "# HELP z own\n# TYPE z gauge\nz 2\n");
+  EXPECT_EQ(collected, 1);
+  EXPECT_EQ(own.render_with(nullptr), own.render());
+}
+
 }  // namespace
 }  // namespace tidemill::observe

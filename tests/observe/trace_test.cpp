@@ -146,22 +146,30 @@ TEST(Span, ARootBeginsANewTrace) {
   }
 }
 
-TEST(Span, AnUnsampledTraceIsHandedOnUnrecorded) {
+TEST(Span, AnUnsampledTraceIsForTheRingAlone) {
   base::ManualClock clock;
   Tracer tracer(clock);
+  std::vector<std::string> exported;
+  tracer.set_sink([&](const auto& record) { exported.push_back(record->name); });
   const std::string header = example.substr(0, 53) + "00";
   Span span = tracer.start("decode", *SpanContext::parse_traceparent(header, "k=v"));
-  EXPECT_FALSE(span.recording());
-  EXPECT_EQ(span.context().to_traceparent(), header);
+  EXPECT_TRUE(span.recording());
+  EXPECT_EQ(to_hex(span.context().trace_id), example.substr(3, 32));
+  EXPECT_FALSE(span.context().sampled);
+  EXPECT_TRUE(span.context().to_traceparent().ends_with("-00"));
   EXPECT_EQ(span.context().trace_state, "k=v");
-  span.set("a", true);
-  span.event("b");
-  span.fail("c");
   Span child = tracer.start("sample", span.context());
-  EXPECT_FALSE(child.recording());
+  EXPECT_FALSE(child.context().sampled);
   child.end();
   span.end();
-  EXPECT_TRUE(tracer.recent().empty());
+  tracer.start("root", {}).end();
+  tracer.set_sink({});
+  const auto records = tracer.recent(example.substr(3, 32));
+  ASSERT_EQ(records.size(), 2u);
+  EXPECT_EQ(records[0].name, "sample");
+  EXPECT_EQ(records[0].parent_span_id, records[1].context.span_id);
+  EXPECT_EQ(to_hex(records[1].parent_span_id), example.substr(36, 16));
+  EXPECT_EQ(exported, std::vector<std::string>{"root"});
 }
 
 TEST(Span, StartsInThePastAndNeverEndsBeforeItsStart) {

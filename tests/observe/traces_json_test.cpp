@@ -93,5 +93,29 @@ TEST(TracesJson, LatestTracesFirstUpToTheLimit) {
   EXPECT_EQ(traces_json(tracer, "not a trace id"), "[]");
 }
 
+TEST(TracesJson, ShowsSeveralRingsAsOne) {
+  base::ManualClock clock;
+  Tracer outer(clock);
+  Tracer inner(clock);
+  Span request = outer.start("gateway", {});
+  clock.advance(milliseconds(1));
+  Span below = inner.start("server", request.context());
+  clock.advance(milliseconds(1));
+  below.end();
+  clock.advance(milliseconds(1));
+  request.end();
+  clock.advance(milliseconds(1));
+  inner.start("alone", {}).end();
+  const json::array traces = parsed(traces_json({&outer, nullptr, &inner}));
+  ASSERT_EQ(traces.size(), 2U);
+  EXPECT_EQ(traces[0].at("spans").at(0).at("name"), "alone");
+  const json::array& spans = traces[1].at("spans").as_array();
+  ASSERT_EQ(spans.size(), 2U);
+  EXPECT_EQ(spans[0].at("name"), "gateway");
+  EXPECT_EQ(spans[1].at("name"), "server");
+  EXPECT_EQ(spans[1].at("parent_span_id"), spans[0].at("span_id"));
+  EXPECT_EQ(parsed(traces_json({&outer, &inner}, {}, 1)).size(), 1U);
+}
+
 }  // namespace
 }  // namespace tidemill::observe

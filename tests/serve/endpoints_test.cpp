@@ -157,6 +157,10 @@ TEST_F(Endpoints, StatusPagesAnswer) {
   EXPECT_EQ(parse_object(client_.get("/ready")).at("status"), "ready");
   EXPECT_TRUE(parse_object(client_.get("/version")).at("version").is_string());
   const object overview = parse_object(client_.get("/"));
+  const std::string endpoints = base::json::serialize(overview.at("endpoints"));
+  for (const char* path : {"/v1/chat/completions", "/v1/responses", "/v1/messages", "/v1/messages/count_tokens"})
+    EXPECT_NE(endpoints.find("\"POST " + std::string(path) + "\""), std::string::npos) << endpoints;
+  EXPECT_EQ(endpoints.find("/mcp"), std::string::npos) << "only with --mcp";
   EXPECT_EQ(overview.at("name"), "tidemill");
   EXPECT_EQ(overview.at("model"), "nano-coder");
   EXPECT_EQ(client_.get("/nothing").status, 404);

@@ -94,6 +94,31 @@ TEST(Disconnect, InMidStreamFreesEveryBlock) {
   EXPECT_LT(live.engine().stats().generated_tokens, 4000U);
 }
 
+TEST(Disconnect, CountsWhatWasComputedAllTheSame) {
+  test::LiveServer live;
+  test::Client client = live.client();
+  (void)client.stream("/v1/completions", endless, [](const std::string&) { return false; });
+  std::string traces;
+  test::wait_until(
+      [&] {
+        traces = client.get("/debug/traces").body;
+        return traces.find("\"POST /v1/completions\"") != std::string::npos;
+      },
+      "the span of a stream that nobody reads any more");
+  test::wait_until([&] { return live.engine().idle(); }, "the engine to give it up");
+  const auto computed = static_cast<int64_t>(live.engine().stats().generated_tokens);
+  const auto parsed = base::parse_json(traces);
+  ASSERT_TRUE(parsed);
+  for (const auto& span : parsed->as_array().at(0).at("spans").as_array()) {
+    if (span.at("name") != "POST /v1/completions") continue;
+    const auto& attributes = span.at("attributes").as_object();
+    ASSERT_TRUE(attributes.contains("gen_ai.usage.output_tokens")) << traces;
+    EXPECT_GE(attributes.at("gen_ai.usage.output_tokens").as_int64(), 1);
+    EXPECT_LE(attributes.at("gen_ai.usage.output_tokens").as_int64(), computed);
+    EXPECT_GE(attributes.at("gen_ai.usage.input_tokens").as_int64(), 1);
+  }
+}
+
 TEST(Disconnect, BeforeAnAnswerThatIsNotStreamedFreesEveryBlock) {
   test::LiveServer live;
   wire::HttpClientOptions hasty;

@@ -86,6 +86,7 @@ TEST(Metrics, HaveTidemillsAndVllmsNames) {
                                       "vllm:num_requests_running",
                                       "vllm:kv_cache_usage_perc",
                                       "vllm:cache_config_info",
+                                      "vllm:lora_requests_info{max_lora=\"0\",running_lora_adapters=\"\",",
                                       "vllm:time_to_first_token_seconds_bucket",
                                       "vllm:e2e_request_latency_seconds_bucket",
                                       "vllm:prompt_tokens_total",

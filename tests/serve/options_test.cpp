@@ -1,4 +1,7 @@
 // The options and what is made of them.
+#include <filesystem>
+#include <regex>
+#include <set>
 #include <string>
 
 #include <gtest/gtest.h>
@@ -29,6 +32,30 @@ TEST(ServeOptions, ComeFromFlagsEnvironmentAndAliases) {
   EXPECT_EQ(options.model_path, "a.gguf");
   EXPECT_EQ(options.model_name, "tide");
   EXPECT_EQ(options.kv_memory.bytes, uint64_t{2} << 30);
+}
+
+// What docs, scripts and tests of this repository have people export must not keep the program from starting.
+TEST(ServeOptions, PassOverWhatTestsAndScriptsAreTold) {
+  const std::regex read(R"((?:process\.env\.|getenv\("|\$\{|export )(TIDEMILL_[A-Z_]+))");
+  std::set<std::string> names = {"TIDEMILL_CONFIG"};
+  for (const char* folder : {"scripts", "tests/e2e", "tests/peers", "tests/fuzz"}) {
+    for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+      const std::string kind = entry.path().extension().string();
+      if (kind != ".mjs" && kind != ".sh" && kind != ".cpp") continue;
+      const auto text = base::read_file(entry.path(), size_t{1} << 20);
+      ASSERT_TRUE(text) << entry.path();
+      for (std::sregex_iterator each(text->begin(), text->end(), read), end; each != end; ++each)
+        names.insert((*each)[1].str());
+    }
+  }
+  EXPECT_TRUE(names.contains("TIDEMILL_PROGRAM"));
+  EXPECT_TRUE(names.contains("TIDEMILL_SCHEMAS"));
+  for (const std::string& name : names) {
+    serve::ServeOptions options;
+    base::ConfigSchema schema;
+    serve::register_options(schema, options);
+    EXPECT_TRUE(schema.load({.file = {}, .environment = {{name, "anything"}}, .flags = {}})) << name;
+  }
 }
 
 TEST(ServeOptions, KvTypeReachesTheEngine) {

@@ -129,6 +129,10 @@ TEST(ChatRequest, ChecksMessages) {
   EXPECT_EQ(chat_fault(R"({"messages":["Hi"]})"), "messages[0]");
   EXPECT_EQ(chat_fault(R"({"messages":[{"content":"Hi"}]})"), "messages[0].role");
   EXPECT_EQ(chat_fault(R"({"messages":[{"role":"king","content":"Hi"}]})"), "messages[0].role");
+  EXPECT_EQ(parse_chat_request(R"({"messages":[{"role":"king","content":"Hi"}]})").error().message(),
+            "'messages[0].role' must be one of system, developer, user, assistant, tool, function, not \"king\"");
+  EXPECT_EQ(chat_fault(R"({"messages":[{"role":"user","content":"Hi","name":5}]})"), "messages[0].name");
+  EXPECT_EQ(chat_fault(R"({"messages":[{"role":"user","content":"Hi","name":null}]})"), "(none)");
   EXPECT_EQ(chat_fault(R"({"messages":[{"role":"user"}]})"), "messages[0].content");
   EXPECT_EQ(chat_fault(R"({"messages":[{"role":"user","content":5}]})"), "messages[0].content");
   EXPECT_EQ(chat_fault(R"({"messages":[{"role":"user","content":[{"type":"text"}]}]})"), "messages[0].content[0].text");
@@ -186,6 +190,18 @@ TEST(ChatRequest, WantsCallsAndResultsTogether) {
   EXPECT_NE(error.message().find("\"two\""), std::string::npos) << error.message();
 }
 
+TEST(ChatRequest, WantsResultsOfFunctionsBehindTheirCalls) {
+  const std::string call = R"({"role":"assistant","content":null,"function_call":{"name":"f","arguments":"{}"}})";
+  const auto result = [](const std::string& name) {
+    return R"({"role":"function","name":")" + name + R"(","content":"x"})";
+  };
+  EXPECT_EQ(rounds_fault(call + "," + result("f")), "(none)");
+  EXPECT_EQ(rounds_fault(call), "(none)");
+  EXPECT_EQ(rounds_fault(result("f")), "messages[1].role");
+  EXPECT_EQ(rounds_fault(call + "," + result("g")), "messages[2].role");
+  EXPECT_EQ(rounds_fault(result("f") + "," + call), "messages[1].role");
+}
+
 TEST(ChatRequest, TakesCallsAndResultsWithoutIds) {
   const std::string calls = R"({"role":"assistant","tool_calls":[{"function":{"name":"f"}},
                               {"id":"","function":{"name":"g"}}]})";
@@ -235,6 +251,50 @@ TEST(ChatRequest, SaysRangesAndNumbersAlike) {
   EXPECT_EQ(message(R"("top_p":"x")"), "'top_p' must be a number above 0 and at most 1, not \"x\"");
   EXPECT_EQ(message(R"("n":1.5)"), "'n' must be an integer from 1 to 128, not 1.5");
   EXPECT_EQ(message(R"("frequency_penalty":1e300)"), "'frequency_penalty' must be a number from -2 to 2, not 1e+300");
+  EXPECT_EQ(message(R"("top_k":2147483648)"), "'top_k' must be an integer from -1 to 2147483647, not 2147483648");
+  EXPECT_EQ(message(R"("priority":-2147483648)"),
+            "'priority' must be an integer from -2147483647 to 2147483647, not -2147483648");
+  EXPECT_EQ(message(R"("n":129.0)"), "'n' must be an integer from 1 to 128, not 129.0");
+  EXPECT_EQ(message(R"("max_tokens":0)"), "'max_tokens' must be an integer of at least 1, not 0");
+  EXPECT_EQ(message(R"("max_tokens":3000000000.5)"), "'max_tokens' must be an integer of at least 1, not 3000000000.5");
+}
+
+TEST(ChatRequest, TakesAnyLimitOfTokensForTheLargest) {
+  for (const char* large : {"2147483648", "9223372036854775807", "18446744073709551615", "3e9", "1e300"}) {
+    const auto parsed = parse_chat_request(chat(R"("max_tokens":)" + std::string(large)));
+    ASSERT_TRUE(parsed) << large << ": " << parsed.error().to_string();
+    EXPECT_EQ(parsed->max_tokens, 2147483647) << large;
+  }
+  EXPECT_EQ(parse_chat_request(chat(R"("max_completion_tokens":4294967296)"))->max_tokens, 2147483647);
+  EXPECT_EQ(parse_completion_request(R"({"prompt":"a","max_tokens":4294967296})")->max_tokens, 2147483647);
+}
+
+// Before anything is made of them.
+TEST(ChatRequest, TakesSoManyThingsAndNoMore) {
+  const auto repeated = [](const std::string& item, size_t count) {
+    std::string items;
+    items.reserve((item.size() + 1) * count);
+    for (size_t i = 0; i < count; ++i)
+      items.append(i == 0 ? "" : ",").append(item);
+    return "[" + items + "]";
+  };
+  const std::string message = R"({"role":"user","content":"a"})";
+  EXPECT_EQ(chat_fault("{\"messages\":" + repeated(message, 16'384) + "}"), "(none)");
+  const auto many = parse_chat_request("{\"messages\":" + repeated(message, 16'385) + "}");
+  ASSERT_FALSE(many);
+  EXPECT_EQ(many.error().param(), "messages");
+  EXPECT_EQ(many.error().message(), "'messages' has 16385 entries; at most 16384 are taken");
+
+  const std::string part = R"({"type":"text","text":"a"})";
+  const std::string half = R"({"role":"user","content":)" + repeated(part, 32'768) + "}";
+  EXPECT_EQ(chat_fault("{\"messages\":[" + half + "," + half + "]}"), "(none)");
+  EXPECT_EQ(chat_fault("{\"messages\":[" + half + "," + half + R"(,{"role":"user","content":[)" + part + "]}]}"),
+            "messages[2].content");
+  const std::string call = R"({"function":{"name":"f"}})";
+  EXPECT_EQ(chat_fault(R"({"messages":[{"role":"assistant","tool_calls":)" + repeated(call, 65'537) + "}]}"),
+            "messages[0].tool_calls");
+  EXPECT_EQ(chat_fault(chat("\"tools\":" + repeated("{}", 1025))), "tools");
+  EXPECT_EQ(chat_fault(chat("\"functions\":" + repeated("{}", 1025))), "functions");
 }
 
 TEST(ChatRequest, BringsMessagesIntoTheTemplatesForm) {
@@ -503,6 +563,17 @@ TEST(CompletionRequest, NamesTheParameterAtFault) {
   EXPECT_EQ(completion_fault(completion(R"("logprobs":21)")), "logprobs");
   EXPECT_EQ(completion_fault(completion(R"("suffix":"end")")), "suffix");
   EXPECT_EQ(completion_fault(completion(R"("best_of":4)")), "best_of");
+}
+
+TEST(CompletionRequest, SaysWhyAnIdIsNone) {
+  const auto message = [](std::string_view prompt) {
+    return parse_completion_request(R"({"prompt":)" + std::string(prompt) + "}").error().message();
+  };
+  EXPECT_EQ(message("[1, 2.0]"), "'prompt[1]' must be a token id, an integer from 0 to 2147483647, not 2.0");
+  EXPECT_EQ(message("[2.0, 1]"), "'prompt[0]' must be a token id, an integer from 0 to 2147483647, not 2.0");
+  EXPECT_EQ(message("[[1], [2, 2147483648]]"),
+            "'prompt[1][1]' must be a token id, an integer from 0 to 2147483647, not 2147483648");
+  EXPECT_EQ(message(R"([1, "a"])"), "'prompt[1]' must be a token id, an integer from 0 to 2147483647, not \"a\"");
 }
 
 TEST(EmbeddingRequest, ReadsInputsAndFormat) {

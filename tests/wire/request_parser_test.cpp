@@ -161,6 +161,18 @@ TEST(RequestParser, Limits) {
   EXPECT_EQ(refusal_of(head + "Transfer-Encoding: chunked\r\n\r\n1;" + std::string(100'000, 'x')), 431);
 }
 
+TEST(RequestParser, WhatIsCompressedIsRefused) {
+  const auto status = [](std::string_view encoding) {
+    return refusal_of("POST / HTTP/1.1\r\nHost: h\r\n" + std::string(encoding) + "Content-Length: 2\r\n\r\n{}");
+  };
+  EXPECT_EQ(status("Content-Encoding: gzip\r\n"), 415);
+  EXPECT_EQ(status("content-encoding: identity, br\r\n"), 415);
+  EXPECT_EQ(status("Content-Encoding: identity\r\nContent-Encoding: zstd\r\n"), 415);
+  EXPECT_EQ(status("Content-Encoding: Identity\r\n"), 0);
+  EXPECT_EQ(status("Content-Encoding:\r\n"), 0);
+  EXPECT_EQ(status("Accept-Encoding: gzip\r\n"), 0);
+}
+
 TEST(RequestParser, LastChunkInPiecesOfAnySize) {
   const std::string head = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
   for (const std::string_view body :

@@ -262,6 +262,8 @@ TEST_F(RequestTest, RefusalsAreNamedInTheWordsOfTheirDialect) {
            Refusal{"POST ", "?beta=true" + head + "Content-Length: 1001\r\n\r\n", 413, true, "request_too_large"},
            Refusal{"POST http://h", head + "Content-Length: 1001\r\n\r\n", 413, true, "request_too_large"},
            Refusal{"POST ", head + "Transfer-Encoding: chunked\r\n\r\n3e9\r\n", 413, true, "request_too_large"},
+           Refusal{"POST ", head + "Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\n\x1f\x8b\b", 415, true,
+                   "invalid_request_error"},
            Refusal{"POST ", head + "X: " + std::string(2000, 'x'), 431, false, "invalid_request_error"},
            Refusal{"POST ", head + "Content-Length: x\r\n\r\n", 400, true, "invalid_request_error"},
            Refusal{"POST ", head + "no colon\r\n\r\n", 400, true, "invalid_request_error"},

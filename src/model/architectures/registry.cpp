@@ -12,7 +12,7 @@ extern const Architecture kQwen3;
 
 namespace {
 
-constexpr std::array<const Architecture*, 3> kArchitectures = {
+constexpr std::array kArchitectures = {
     &kLlama,
     &kQwen2,
     &kQwen3,
