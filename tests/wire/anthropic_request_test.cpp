@@ -50,6 +50,21 @@ TEST(MessagesRequest, ReadsEveryField) {
   EXPECT_EQ(request.tool_choice.kind, ToolChoice::Kind::none);
 }
 
+TEST(MessagesRequest, TellsThreadsThatBeginFromThoseThatGoOn) {
+  EXPECT_EQ(fault(with(R"("thread":{"type":"create"})")), "(none)");
+  EXPECT_EQ(fault(with(R"("thread":null)")), "(none)");
+  EXPECT_EQ(fault(with(R"("thread":{"type":"fork"})")), "thread.type");
+  EXPECT_EQ(fault(with(R"("thread":{})")), "thread.type");
+  EXPECT_EQ(fault(with(R"("thread":"create")")), "thread");
+  EXPECT_EQ(fault(with(R"("thread":{"type":"continue"})")), "thread.previous_message_id");
+  // Before its messages are looked at: they are the end of a conversation.
+  const auto next = parse_messages_request(
+      R"({"max_tokens":9,"thread":{"type":"continue","previous_message_id":"msg_1"},"messages":[]})");
+  ASSERT_FALSE(next);
+  EXPECT_EQ(next.error().code(), base::ErrorCode::not_found);
+  EXPECT_EQ(next.error().param(), "thread.previous_message_id");
+}
+
 TEST(MessagesRequest, ThinksOnlyWhenAsked) {
   EXPECT_EQ(parsed(with(R"("model":"m")")).template_variables.at("enable_thinking"), false);
   EXPECT_EQ(parsed(with(R"("thinking":{"type":"disabled"})")).template_variables.at("enable_thinking"), false);
