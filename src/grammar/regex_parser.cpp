@@ -138,7 +138,9 @@ base::Result<std::vector<RegexParser::Alternative>> RegexParser::alternative(int
 // `whole` becomes the group's alternatives if any of them is anchored.
 base::Result<RegexNode> RegexParser::group(int depth, std::vector<Alternative>* whole) {
   const size_t start = at_ - 1;
-  if (take("?=") || take("?!")) return unsupported(start, "lookahead is not supported");
+  if (take("?=") || take("?!")) {
+    return unsupported(start, "lookahead is not supported here, only behind a '^' at the pattern's beginning");
+  }
   if (take("?<=") || take("?<!")) return unsupported(start, "lookbehind is not supported");
   if (take("?<") || take("?P<")) {
     while (peek() != '>' && peek() != kEnd && peek() != ')')

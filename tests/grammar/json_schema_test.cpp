@@ -55,6 +55,24 @@ TEST(JsonSchema, Patterns) {
          {R"("a")", R"("b")"}});
 }
 
+TEST(JsonSchema, PatternsThatLookAheadAtTheirBeginning) {
+  check({R"({"type":"string","pattern":"^(?=.*[A-Z])(?=.*\\d)[A-Za-z0-9]{3,}$"})",
+         {R"("A1b")", R"("b1A")", R"("1AAAA")"},
+         {R"("A1")", R"("abc1")", R"("ABC")", R"("A1-")"}});
+  check({R"({"type":"string","pattern":"^(?!admin$|root)[a-z]+$","maxLength":6})",
+         {R"("admins")", R"("adm")", R"("roo")"},
+         {R"("admin")", R"("root")", R"("roots")", R"("adminss")", R"("")"}});
+  // What must not follow may be anywhere; brackets and escapes close nothing.
+  check(
+      {R"x({"type":"string","pattern":"^(?!.*(?:[)]|\\)|--))"})x", {R"("")", R"("a-b(")"}, {R"x(")")x", R"("a--b")"}});
+  check({R"x({"type":"string","pattern":"^(?!a)[a-c]$","enum":["a","b"]})x", {R"("b")"}, {R"("a")", R"("c")"}});
+  expect_refusal(R"x({"type":"string","pattern":"^(?=a)(?!a)"})x", ErrorCode::invalid_argument, "no value");
+  for (const char* elsewhere : {"(?=a)", "^b(?!a)", "^(?=a)b|c", "^(?=a(?=b))", "^(?:(?!a).)*$", "^(?!a)*b"}) {
+    test::expect_refusal_saying(fmt::format(R"({{"type":"string","pattern":"{}"}})", elsewhere), ErrorCode::unsupported,
+                                {"#/pattern", "lookahead is not supported here"});
+  }
+}
+
 TEST(JsonSchema, Integers) {
   check({R"({"type":"integer"})",
          {"0", "-1", "999999999999999999"},
