@@ -72,6 +72,7 @@ Result<Tool> parse_tool(const JsonFields& entry) {
     return entry.invalid("input_schema",
                          fmt::format("'{}' is required: a JSON Schema of an object", entry.path("input_schema")));
   }
+  TM_CHECK(check_parameters(*schema, entry.path("input_schema")));
   tool.parameters = *schema;
   TM_TRY(const auto strict, entry.boolean("strict"));
   tool.strict = strict.value_or(false);

@@ -432,6 +432,11 @@ TEST(JsonSchema, ObjectsTakeAThousandOptionalProperties) {
   expect_refusal(object(16'000, ""), ErrorCode::too_large, "16000 properties, 16000 of them optional, are too many");
   expect_refusal(object(1'100, ""), ErrorCode::too_large, "too many");
   expect_refusal(object(900, R"(,"maxProperties":20)"), ErrorCode::too_large, "too many");
+  // Nothing is named that the schema does not have.
+  const std::string crowded = refusal(object(20'000, "", 1), ErrorCode::too_large);
+  EXPECT_NE(crowded.find("20000 properties are too many in one object, which takes 19999 at most"), std::string::npos)
+      << crowded;
+  EXPECT_EQ(crowded.find("minProperties"), std::string::npos) << crowded;
   const std::string last = R"({"p899":null})";
   check({object(900, ""), {"{}", last}, {R"({"p899":null,"p1":null})"}});
   std::string all;
