@@ -118,7 +118,7 @@ const std::map<std::string_view, SchemaReader::Handler>& SchemaReader::handlers(
       {"not", &SchemaReader::read_not},
       {"if", &SchemaReader::read_condition},
       {"contains", &SchemaReader::refuse},
-      {"dependencies", &SchemaReader::refuse},
+      {"dependencies", &SchemaReader::read_dependent},
       {"$dynamicRef", &SchemaReader::refuse},
       {"$recursiveRef", &SchemaReader::refuse},
   };
@@ -314,16 +314,11 @@ base::Result<void> SchemaReader::read_array(Reading& reading, const std::shared_
   return {};
 }
 
-base::Result<void> SchemaReader::read_unique(Reading&, const std::shared_ptr<Frame>& frame, std::string_view keyword,
-                                             const json::value& value) {
+base::Result<void> SchemaReader::read_unique(Reading& reading, const std::shared_ptr<Frame>& frame,
+                                             std::string_view keyword, const json::value& value) {
   if (!value.is_bool()) return invalid(frame->node, keyword, "must be a boolean");
-  if (!value.get_bool()) return {};
-  const auto* most = document_.at(frame->node).get_object().if_contains("maxItems");
-  const auto size = most == nullptr ? std::nullopt : natural(*most);
-  if (size && *size <= 1) return {};
-  return unsupported(frame->node, keyword,
-                     "that items differ from each other cannot be enforced: leave it out, and drop doubles from what "
-                     "comes");
+  if (value.get_bool()) reading.shape.arrays.unique = frame->node;
+  return {};
 }
 
 base::Result<void> SchemaReader::read_required(Reading& reading, const std::shared_ptr<Frame>& frame,
@@ -422,9 +417,6 @@ base::Result<void> SchemaReader::refuse(Reading&, const std::shared_ptr<Frame>& 
                                         const json::value&) {
   if (keyword == "contains") {
     return unsupported(frame->node, keyword, "is not supported: describe the items with items and prefixItems");
-  }
-  if (keyword == "dependencies") {
-    return unsupported(frame->node, keyword, "is of an older draft: use dependentRequired or dependentSchemas");
   }
   return unsupported(frame->node, keyword, "is not supported: use $ref with a pointer, as in \"#/$defs/name\"");
 }

@@ -52,9 +52,14 @@ base::Result<bool> SchemaReader::fits(const Shape& shape, const json::value& val
   if (const auto* items = value.if_array()) {
     if (items->size() < shape.arrays.min_items || items->size() > shape.arrays.max_items.value_or(SIZE_MAX))
       return false;
+    std::vector<const json::value*> seen;
     for (size_t i = 0; i < items->size(); ++i) {
       TM_TRY(const bool fit, accepts(shape.arrays.item(i), (*items)[i]));
       if (!fit) return false;
+      if (!shape.arrays.unique) continue;
+      TM_TRY(const bool again, among(seen, (*items)[i], *shape.arrays.unique));
+      if (again) return false;
+      seen.push_back(&(*items)[i]);
     }
     return true;
   }

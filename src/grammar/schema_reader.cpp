@@ -203,7 +203,7 @@ base::Result<void> SchemaReader::read_combination(Reading& reading, const std::s
   return {};
 }
 
-// A property that asks for others: it is absent, or they are there.
+// A property that asks for others: it is absent, or they are there. Drafts before 2019-09 have one word for both.
 base::Result<void> SchemaReader::read_dependent(Reading& reading, const std::shared_ptr<Frame>& frame,
                                                 std::string_view keyword, const json::value& value) {
   const auto* members = value.if_object();
@@ -213,7 +213,8 @@ base::Result<void> SchemaReader::read_dependent(Reading& reading, const std::sha
     const std::string name(member.key());
     const auto [absent, fresh] = implied_.try_emplace({list, "-" + name}, SchemaNode{0});
     if (fresh) absent->second = document_.implied(list, json::object{{"properties", json::object{{name, false}}}});
-    if (keyword == "dependentSchemas") {
+    const bool names = keyword == "dependentRequired" || (keyword == "dependencies" && member.value().is_array());
+    if (!names) {
       reading.choices.push_back({frame, {absent->second, document_.child(list, name, member.value())}});
       continue;
     }

@@ -56,6 +56,7 @@ struct ArrayShape {
   Conjunction rest;
   size_t min_items = 0;
   std::optional<size_t> max_items;
+  std::optional<SchemaNode> unique;  // who asks that items differ
 
   const Conjunction& item(size_t index) const { return index < prefix.size() ? prefix[index] : rest; }
 };

@@ -1,6 +1,7 @@
 #include "grammar/schema_writer.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <iterator>
 
 #include <fmt/format.h>
@@ -16,7 +17,8 @@ namespace json = base::json;
 
 namespace {
 
-constexpr size_t kMaxIndent = 32;  // spaces at the beginning of a line
+constexpr size_t kMaxIndent = 32;    // spaces at the beginning of a line
+constexpr size_t kMaxDistinct = 10;  // values of items that differ; which of them have come is a state
 constexpr TypeSet kHolders = array_type | object_type;
 
 }  // namespace
@@ -144,9 +146,55 @@ base::Result<Expression> SchemaWriter::string_text(const StringShape& shape) {
   return *all;
 }
 
+// Items that differ from each other, in any order: each of a few values, once.
+base::Result<Expression> SchemaWriter::distinct_items(const ArrayShape& shape) {
+  std::vector<const json::value*> values;
+  bool listed = shape.prefix.empty() && !shape.rest.empty();
+  if (listed) {
+    TM_TRY(const std::vector<Shape>* shapes, reader_.read(shape.rest));
+    for (const Shape& one : *shapes) {
+      listed = listed && one.values.has_value();
+      for (size_t i = 0; listed && i < one.values->size() && values.size() <= kMaxDistinct; ++i) {
+        const json::value* value = (*one.values)[i];
+        const auto same = [value](const json::value* other) { return same_value(*other, *value); };
+        if (std::none_of(values.begin(), values.end(), same)) values.push_back(value);
+      }
+    }
+  }
+  if (!listed || values.size() > kMaxDistinct) {
+    return error(
+        ErrorCode::unsupported, {*shape.unique}, "uniqueItems",
+        fmt::format("that items differ from each other can be enforced where 'items' has an enum of at most {} "
+                    "values: give one, or leave it out and drop doubles from what comes",
+                    kMaxDistinct));
+  }
+  std::vector<Expression> items;
+  items.reserve(values.size());
+  for (const json::value* value : values)
+    items.push_back(notation_.values(std::vector<const json::value*>{value}));
+  // What may follow when those of a set, whose bits are the values', have come; from the full set down.
+  std::vector<Expression> behind(size_t{1} << items.size());
+  for (size_t come = behind.size(); come-- > 0;) {
+    const auto count = static_cast<size_t>(std::popcount(come));
+    std::vector<Expression> ways;
+    if (count >= shape.min_items) ways.push_back(builder_.empty());
+    for (size_t i = 0; i < items.size() && count < shape.max_items.value_or(items.size()); ++i) {
+      const size_t bit = size_t{1} << i;
+      if ((come & bit) != 0) continue;
+      ways.push_back(builder_.sequence({come == 0 ? builder_.empty() : comma_, items[i], behind[come | bit]}));
+    }
+    behind[come] = builder_.choice(ways);
+  }
+  return behind[0];
+}
+
 base::Result<Expression> SchemaWriter::array(const ArrayShape& shape) {
   const size_t most = shape.max_items.value_or(SIZE_MAX);
   if (most < shape.min_items) return builder_.nothing();
+  if (shape.unique && most > 1) {
+    TM_TRY(const Expression items, distinct_items(shape));
+    return builder_.sequence({builder_.literal("["), pad_, items, pad_, builder_.literal("]")});
+  }
   TM_TRY(const Expression rest, value(shape.rest));
   const size_t fixed = std::min(shape.prefix.size(), most);
   // From the end: what may follow when so many items have come.

@@ -41,6 +41,7 @@ class SchemaWriter {
   base::Result<Expression> of_shape(const Shape& shape, const Conjunction& owner, TypeSet types);
   base::Result<Expression> string_text(const StringShape& shape);
   base::Result<Expression> array(const ArrayShape& shape);
+  base::Result<Expression> distinct_items(const ArrayShape& shape);
   base::Result<Expression> object(const ObjectShape& shape, const Conjunction& owner);
   base::Result<std::vector<Property>> named(const ObjectShape& shape);
   base::Result<Others> others(const ObjectShape& shape, const std::vector<Property>& properties,

@@ -126,6 +126,25 @@ test('bounds of 64 bits hold to the digit', async (t) => {
   assert.ok(outputs > schemas);
 });
 
+test('items of an enum may be asked to differ', async () => {
+  const all = ['a', 'b', 1, 2.5, null, true, [1], {x: 'a'}, 'é', ''];
+  let outputs = 0;
+  for (let seed = 1; seed <= Math.min(schemas, 100); ++seed) {
+    const random = new Random(seed + 4e9);
+    const values = all.filter(() => random.chance(60)).concat(['z']).slice(0, 10);
+    const schema = {type: 'array', items: {enum: values}, uniqueItems: true};
+    if (random.chance(50)) schema.minItems = random.below(values.length + 1);
+    if (random.chance(50)) schema.maxItems = random.below(5) + (schema.minItems ?? 0);
+    const validate = validator(schema);
+    const texts = Array.from({length: 6}, () => Array.from({length: random.below(4)}, () => random.pick(values)));
+    const answer = await ask({schema, seed, count: samplesEach, texts: texts.map((items) => JSON.stringify(items))});
+    assert.equal(answer.error, undefined, JSON.stringify(schema));
+    outputs += checkSamples(schema, validate, answer.samples);
+    assert.deepEqual(answer.accepted, texts.map((items) => validate(items)), `${JSON.stringify(texts)} under ${JSON.stringify(schema)}`);
+  }
+  assert.ok(outputs > 0);
+});
+
 test("formats of zod's own are held to", async () => {
   const fields = {
     url: z.url(), uuid: z.uuidv4(), email: z.email(), base64: z.base64(), base64url: z.base64url(), nanoid: z.nanoid(),

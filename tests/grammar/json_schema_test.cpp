@@ -299,6 +299,8 @@ TEST(JsonSchema, UnsupportedIsSaid) {
   };
   unsupported(R"({"properties":{"a/b":{"type":"array","uniqueItems":true}},"type":"object"})",
               "#/properties/a~1b/uniqueItems");
+  unsupported(R"({"type":"array","items":{"enum":[1,2,3,4,5,6,7,8,9,10,11]},"uniqueItems":true})", "#/uniqueItems");
+  unsupported(R"({"type":"array","items":{"type":"string"},"uniqueItems":true})", "#/uniqueItems");
   unsupported(R"({"type":"array","contains":{"type":"null"}})", "#/contains");
   unsupported(R"({"not":{"required":["a"]}})", "#/not");
   unsupported(R"({"if":{"type":"null"},"then":{"const":1}})", "#/if");
@@ -346,6 +348,31 @@ TEST(JsonSchema, WhatNothingSatisfiesIsSaid) {
     SCOPED_TRACE(schema);
     EXPECT_NE(refusal(schema, ErrorCode::invalid_argument), "");
   }
+}
+
+TEST(JsonSchema, ItemsOfAFewValuesMayDiffer) {
+  test::check({R"({"type":"array","items":{"enum":["a","b",3,null]},"uniqueItems":true,"minItems":1,"maxItems":3})",
+               {R"(["a"])", R"(["b","a"])", R"([3, null,"b"])"},
+               {"[]", R"(["a","a"])", R"(["a","b","a"])", R"(["a","b",3,null])", R"(["c"])"}});
+  test::check({R"({"type":"array","items":{"anyOf":[{"const":1},{"enum":[1.0,{"x":[1]}]}]},"uniqueItems":true})",
+               {"[]", "[1]", R"([{"x":[1]},1])"},
+               {"[1,1]", R"([{"x":[1]},{"x":[1]}])"}});
+  // Values that are given must differ as well; other types have nothing to keep.
+  test::check({R"({"enum":[[1,2],[2,2],"a"],"uniqueItems":true})", {"[1,2]", R"("a")"}, {"[2,2]"}});
+  test::check({R"({"type":"string","maxLength":1,"uniqueItems":true})", {R"("a")"}, {"[]"}});
+  test::expect_refusal(R"({"type":"array","items":{"enum":["a","b"]},"uniqueItems":true,"minItems":3})",
+                       ErrorCode::invalid_argument, "no value satisfies");
+}
+
+TEST(JsonSchema, DependenciesOfOlderDrafts) {
+  test::check({R"({"type":"object","properties":{"a":{"type":"null"},"b":{"type":"null"}},"additionalProperties":false,
+                   "dependencies":{"a":["b"]}})",
+               {"{}", R"({"b":null})", R"({"a":null,"b":null})"},
+               {R"({"a":null})"}});
+  test::check({R"({"type":"object","properties":{"a":{"type":"null"},"b":{}},"additionalProperties":false,
+                   "dependencies":{"a":{"properties":{"b":{"type":"integer"}},"required":["b"]}}})",
+               {R"({"b":null})", R"({"a":null,"b":1})"},
+               {R"({"a":null})", R"({"a":null,"b":null})"}});
 }
 
 TEST(JsonSchema, RecursionWithoutAnEndIsNamed) {
