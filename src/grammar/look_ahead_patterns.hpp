@@ -23,7 +23,7 @@ std::optional<PlainPattern> without_look_ahead(std::string_view pattern);
 
 // The pattern matches where all of `required` and none of `excluded` do.
 struct LookAheads {
-  std::vector<std::string> required;  // at least one
+  std::vector<std::string> required;  // at least one; the last is what remains of the pattern
   std::vector<std::string> excluded;
 };
 
