@@ -170,7 +170,7 @@ std::optional<PlainPattern> without_look_ahead(std::string_view pattern) {
 }
 
 LookAheads split_look_aheads(std::string_view pattern) {
-  const LookAheads whole{{std::string(pattern)}, {}};
+  LookAheads whole{{std::string(pattern)}, {}};
   if (!pattern.starts_with('^')) return whole;
   std::string_view rest = pattern.substr(1);
   LookAheads parts;
