@@ -179,8 +179,9 @@ Expression Constraint::message_before(std::string_view channel, Expression text)
                             builder_.literal("assistant")});
 }
 
-// Analysis and, unless a call must come, words to the user (preambles) as the model likes; then one call or the answer.
-// The call ends the output: <|call|> hands over to the tool, and the model is trained to be answered before it goes on.
+// Analysis (once, where it has a budget) and, unless a call must come, words to the user (preambles) as the model
+// likes; then one call or the answer. The call ends the output: <|call|> hands over to the tool, and the model is
+// trained to be answered before it goes on.
 base::Result<Expression> Constraint::harmony() {
   const std::vector<std::string> ends = {"<|end|>", "<|call|>", "<|return|>", "<|start|>", "<|channel|>"};
   const Expression text = builder_.text_without(ends);
@@ -193,8 +194,12 @@ base::Result<Expression> Constraint::harmony() {
     TM_TRY(const Expression call, harmony_call());
     end = must_call() ? call : builder_.choice({answer, call});
   }
-  if (must_call()) return builder_.sequence({builder_.repeat(analysis, 0, most_messages), end});
   const Expression preamble = message_before("commentary", text);
+  if (rules_.reasons_once) {
+    const Expression said = must_call() ? builder_.empty() : builder_.repeat(preamble, 0, most_messages);
+    return builder_.sequence({said, builder_.optional(builder_.sequence({analysis, said})), end});
+  }
+  if (must_call()) return builder_.sequence({builder_.repeat(analysis, 0, most_messages), end});
   return builder_.sequence({builder_.repeat(builder_.choice({analysis, preamble}), 0, most_messages), end});
 }
 

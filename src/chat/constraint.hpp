@@ -17,8 +17,9 @@ struct ToolRules {
   // Inside of reasoning the output goes through its closing tag first. At the beginning of an answer reasoning may come
   // first, where the format has tags for it. Content that has begun goes on, and calls may stand behind it.
   Start start = Start::answer;
-  bool may_reason = true;  // false: thinking was turned off, and no reasoning is opened
-  bool always = false;     // give a grammar for `automatic` without strict tools too
+  bool may_reason = true;     // false: thinking was turned off, and no reasoning is opened
+  bool reasons_once = false;  // of harmony: one message of analysis at most, as it has a budget
+  bool always = false;        // give a grammar for `automatic` without strict tools too
   // What content must be (response_format); none: any text. Not for content that has begun, nor may that choose
   // `required` or `named`.
   std::optional<grammar::Expression> content;

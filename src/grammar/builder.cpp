@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "base/utf8.hpp"
+#include "grammar/derivatives.hpp"
 #include "grammar/grammar_check.hpp"
 
 namespace tidemill::grammar {
@@ -151,6 +152,27 @@ Expression GrammarBuilder::both(Expression left, Expression right) {
     return nothing();
   }
   return keep(expressions_.both(left.index, right.index));
+}
+
+Expression GrammarBuilder::except(Expression left, Expression right) {
+  if (failed()) return nothing();
+  if (expressions_.at(left.index).irregular || expressions_.at(right.index).irregular) {
+    fail(ErrorCode::unsupported, "to leave out parts with rules or control tokens is not supported");
+    return nothing();
+  }
+  const auto [found, is_new] = differences_.try_emplace({left, right});
+  if (!is_new) return found->second;
+  const size_t room = limits_.max_states - std::min(limits_.max_states, automaton_states_);
+  const auto automaton = difference(expressions_, left.index, right.index, room);
+  if (automaton == nullptr) {
+    fail(ErrorCode::too_large, fmt::format("what must not match, such as what a pattern looks ahead for, takes more "
+                                           "than {} states: give simpler patterns",
+                                           limits_.max_states));
+    return nothing();
+  }
+  automaton_states_ += automaton->size();
+  found->second = keep(expressions_.automaton(automaton, Automaton::start));
+  return found->second;
 }
 
 bool GrammarBuilder::check_triggers(std::span<const std::string> triggers) {

@@ -7,11 +7,13 @@
 
 #include <compare>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/result.hpp"
@@ -65,6 +67,8 @@ class GrammarBuilder {
   // Both must match the whole; only of expressions without rules and specials, else `unsupported` at build(). Costs an
   // automaton of the product's size, which is bounded by GrammarLimits::max_states.
   Expression both(Expression left, Expression right);
+  // What is of `left` and not of `right`, under the same terms.
+  Expression except(Expression left, Expression right);
   // Any UTF-8 text up to and including the first occurrence of one of `triggers` (which are UTF-8).
   Expression text_through(std::span<const std::string> triggers);
   // Any UTF-8 text in which none of `triggers` occurs.
@@ -94,6 +98,7 @@ class GrammarBuilder {
   Expressions expressions_;
   std::vector<Definition> rules_;
   size_t automaton_states_ = 0;
+  std::map<std::pair<Expression, Expression>, Expression> differences_;
   std::optional<base::Error> error_;
 };
 

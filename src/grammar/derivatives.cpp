@@ -157,10 +157,9 @@ struct RegularLeaf {
   NodeIndex both(NodeIndex left, NodeIndex right) const { return to.both(left, right); }
 };
 
-}  // namespace
-
-std::shared_ptr<const Automaton> intersection(const Expressions& source, NodeIndex left, NodeIndex right,
-                                              size_t max_states) {
+// What is of `left` and, as `within` says, of `right` or not.
+std::shared_ptr<const Automaton> product(const Expressions& source, NodeIndex left, NodeIndex right, bool within,
+                                         size_t max_states) {
   Expressions alone;  // what else is in the source would cost time and split classes of bytes
   RegularLeaf leaf{source, alone};
   CopyExpressions copy(source, alone, leaf);
@@ -178,7 +177,7 @@ std::shared_ptr<const Automaton> intersection(const Expressions& source, NodeInd
     const auto [found, is_new] = numbers.try_emplace(pair, static_cast<uint32_t>(states.size()));
     if (is_new) {
       states.emplace_back();
-      states.back().accepting = expressions.at(pair.first).nullable && expressions.at(pair.second).nullable;
+      states.back().accepting = expressions.at(pair.first).nullable && expressions.at(pair.second).nullable == within;
       meaning.push_back(pair);
       weight += expressions.at(pair.first).weight + expressions.at(pair.second).weight;
     }
@@ -191,13 +190,27 @@ std::shared_ptr<const Automaton> intersection(const Expressions& source, NodeInd
     std::vector<uint32_t> by_class(classes.member.size(), Automaton::none);
     for (size_t c = 0; c < by_class.size(); ++c) {
       const uint8_t byte = classes.member[c];
-      if (!expressions.first(one)[byte] || !expressions.first(other)[byte]) continue;
-      by_class[c] = number_of({derivatives.by_byte(one, byte), derivatives.by_byte(other, byte)});
+      const bool goes_on = expressions.first(other)[byte];
+      if (!expressions.first(one)[byte] || (within && !goes_on)) continue;
+      const NodeIndex next = derivatives.by_byte(one, byte);
+      by_class[c] = number_of({next, goes_on ? derivatives.by_byte(other, byte) : Expressions::nothing});
     }
     for (size_t byte = 0; byte < 256; ++byte)
       states[i].next[byte] = by_class[classes.class_of[byte]];
   }
   return Automaton::trimmed(states);
+}
+
+}  // namespace
+
+std::shared_ptr<const Automaton> intersection(const Expressions& source, NodeIndex left, NodeIndex right,
+                                              size_t max_states) {
+  return product(source, left, right, true, max_states);
+}
+
+std::shared_ptr<const Automaton> difference(const Expressions& source, NodeIndex left, NodeIndex right,
+                                            size_t max_states) {
+  return product(source, left, right, false, max_states);
 }
 
 }  // namespace tidemill::grammar

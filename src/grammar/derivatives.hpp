@@ -58,5 +58,8 @@ class Derivatives {
 // null if it needs more.
 std::shared_ptr<const Automaton> intersection(const Expressions& source, NodeIndex left, NodeIndex right,
                                               size_t max_states);
+// The same for what is of `left` and not of `right`.
+std::shared_ptr<const Automaton> difference(const Expressions& source, NodeIndex left, NodeIndex right,
+                                            size_t max_states);
 
 }  // namespace tidemill::grammar

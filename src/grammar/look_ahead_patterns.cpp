@@ -1,6 +1,10 @@
 #include "grammar/look_ahead_patterns.hpp"
 
+#include <algorithm>
+#include <charconv>
 #include <map>
+
+#include <fmt/format.h>
 
 #include "grammar/named_formats.hpp"
 #include "grammar/string_formats.hpp"
@@ -44,11 +48,142 @@ const std::map<std::string, PlainPattern, std::less<>>& plain_patterns() {
   return all;
 }
 
+// Takes a pattern's parts from its front.
+class Parts {
+ public:
+  explicit Parts(std::string_view rest) : rest_(rest) {}
+
+  bool at_end() const { return rest_.empty(); }
+  bool text(std::string_view wanted) {
+    if (!rest_.starts_with(wanted)) return false;
+    rest_.remove_prefix(wanted.size());
+    return true;
+  }
+  bool number(size_t& value) {
+    const auto [end, error] = std::from_chars(rest_.data(), rest_.data() + rest_.size(), value);
+    if (error != std::errc()) return false;
+    rest_.remove_prefix(static_cast<size_t>(end - rest_.data()));
+    return true;
+  }
+
+ private:
+  std::string_view rest_;
+};
+
+// At least one digit: zeros, `whole` at most before the point, `places` behind it, zeros.
+std::string decimal(size_t whole, size_t places) {
+  const std::string front = whole == 0 ? "0+" : fmt::format(R"(0*\d{{1,{}}})", whole);
+  if (places == 0) return front + R"((?:\.0*)?|0*\.0+)";
+  return fmt::format(R"({0}(?:\.\d{{0,{1}}}0*)?|0*\.\d{{1,{1}}}0*)", front, places);
+}
+
+// As pydantic writes a Decimal of `max_digits`, with `decimal_places` or without. The digits' bound looks ahead from
+// within a group.
+std::optional<std::string> pydantic_decimal(std::string_view pattern) {
+  constexpr size_t most_places = 38;  // where any number of the digits may be places
+  Parts parts(pattern);
+  size_t whole = 0;
+  size_t characters = 0;  // the digits and the point
+  if (!parts.text(R"(^(?!^[-+.]*$)[+-]?0*(?:\d{0,)") || !parts.number(whole) || !parts.text(R"(}|(?=[\d.]{1,)") ||
+      !parts.number(characters) || characters == 0 || !parts.text("}0*$)")) {
+    return std::nullopt;
+  }
+  const size_t digits = characters - 1;
+  if (whole > digits) return std::nullopt;
+  if (parts.text(R"(\d*\.\d*0*$))")) {
+    if (!parts.at_end() || whole != digits) return std::nullopt;
+    std::string ways = decimal(digits, 0);
+    for (size_t places = 1; places <= std::min(digits, most_places); ++places)
+      ways += "|" + decimal(digits - places, places);
+    return "^[+-]?(?:" + ways + ")$";
+  }
+  size_t again = 0;
+  size_t places = 0;
+  if (!parts.text(R"(\d{0,)") || !parts.number(again) || again != whole || !parts.text(R"(}\.\d{0,)") ||
+      !parts.number(places) || !parts.text("}0*$)") || !parts.at_end()) {
+    return std::nullopt;
+  }
+  return "^[+-]?(?:" + decimal(whole, std::min(places, digits - whole)) + ")$";
+}
+
+// Calls `visit(at)` for each character outside of classes and escapes, until it returns false.
+template <typename Visit>
+void for_each_plain(std::string_view pattern, const Visit& visit) {
+  bool in_class = false;
+  for (size_t at = 0; at < pattern.size(); ++at) {
+    const char c = pattern[at];
+    if (c == '\\') {
+      ++at;
+    } else if (in_class) {
+      in_class = c != ']';
+    } else if (c == '[') {
+      in_class = true;
+    } else if (!visit(at)) {
+      return;
+    }
+  }
+}
+
+// Where the group that `pattern` begins with is closed; npos if nowhere.
+size_t end_of_group(std::string_view pattern) {
+  size_t end = std::string_view::npos;
+  int depth = 0;
+  for_each_plain(pattern, [&](size_t at) {
+    if (pattern[at] == '(') ++depth;
+    if (pattern[at] == ')' && --depth == 0) end = at;
+    return depth > 0;
+  });
+  return end;
+}
+
+// Where a | stands outside of all groups.
+std::vector<size_t> outermost_bars(std::string_view pattern) {
+  std::vector<size_t> bars;
+  int depth = 0;
+  for_each_plain(pattern, [&](size_t at) {
+    if (pattern[at] == '(') ++depth;
+    if (pattern[at] == ')') --depth;
+    if (pattern[at] == '|' && depth == 0) bars.push_back(at);
+    return true;
+  });
+  return bars;
+}
+
+// The pattern where it matches at the beginning of a text.
+std::string at_beginning(std::string_view pattern) {
+  std::string out = "^";
+  size_t from = 0;
+  for (const size_t bar : outermost_bars(pattern)) {
+    out += std::string(pattern.substr(from, bar - from)) + "|^";
+    from = bar + 1;
+  }
+  return out + std::string(pattern.substr(from));
+}
+
 }  // namespace
 
-const PlainPattern* without_look_ahead(std::string_view pattern) {
+std::optional<PlainPattern> without_look_ahead(std::string_view pattern) {
   const auto found = plain_patterns().find(pattern);
-  return found == plain_patterns().end() ? nullptr : &found->second;
+  if (found != plain_patterns().end()) return found->second;
+  if (auto plain = pydantic_decimal(pattern)) return PlainPattern{*std::move(plain), ""};
+  return std::nullopt;
+}
+
+LookAheads split_look_aheads(std::string_view pattern) {
+  LookAheads whole{{std::string(pattern)}, {}};
+  if (!pattern.starts_with('^')) return whole;
+  std::string_view rest = pattern.substr(1);
+  LookAheads parts;
+  while (rest.starts_with("(?=") || rest.starts_with("(?!")) {
+    const size_t end = end_of_group(rest);
+    if (end == std::string_view::npos) return whole;
+    auto& into = rest[2] == '=' ? parts.required : parts.excluded;
+    into.push_back(at_beginning(rest.substr(3, end - 3)));
+    rest.remove_prefix(end + 1);
+  }
+  if (!outermost_bars(rest).empty()) return whole;
+  parts.required.push_back("^" + std::string(rest));
+  return parts;
 }
 
 }  // namespace tidemill::grammar

@@ -1,9 +1,10 @@
-// Patterns that look ahead, as zod writes them beside formats, and what they come to without: no automaton here looks
-// ahead, and these can do without.
+// Patterns that look ahead, in terms of patterns that do not: no automaton here looks ahead.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace tidemill::grammar {
 
@@ -14,8 +15,20 @@ struct PlainPattern {
   std::string format;
 };
 
-// Null for what is no such pattern. Equal to the pattern replaced, but for names of hosts, which have no more labels
-// than the format's, and emoji, which are whole ones.
-const PlainPattern* without_look_ahead(std::string_view pattern);
+// For patterns as zod writes them beside formats, and pydantic for a Decimal of so many digits; none for others. Equal
+// to the pattern replaced, but for names of hosts, which have no more labels than the format's, emoji, which are whole
+// ones, and decimals, which end where their pattern leaves the end open and have 38 places at most where it bounds only
+// the digits.
+std::optional<PlainPattern> without_look_ahead(std::string_view pattern);
+
+// The pattern matches where all of `required` and none of `excluded` do.
+struct LookAheads {
+  std::vector<std::string> required;  // at least one; the last is what remains of the pattern
+  std::vector<std::string> excluded;
+};
+
+// Of "^(?=A)(?!B)C" without a | outside of all groups: "^A" and "^C" are required, "^B" is excluded. Of any other
+// pattern, the pattern itself. The parts may be no regular expressions.
+LookAheads split_look_aheads(std::string_view pattern);
 
 }  // namespace tidemill::grammar

@@ -1,5 +1,10 @@
 #include "grammar/regex.hpp"
 
+#include <algorithm>
+#include <string>
+
+#include "grammar/look_ahead_patterns.hpp"
+
 namespace tidemill::grammar {
 
 Expression translate_regex(GrammarBuilder& builder, const RegexNode& node, const CharacterLeaf& leaf) {
@@ -20,13 +25,39 @@ Expression translate_regex(GrammarBuilder& builder, const RegexNode& node, const
   return builder.nothing();
 }
 
-base::Result<Expression> regular_expression(GrammarBuilder& builder, std::string_view pattern) {
+namespace {
+
+base::Result<Expression> whole_texts(GrammarBuilder& builder, std::string_view pattern, const CharacterLeaf& leaf) {
   TM_TRY(const Regex regex, parse_regex(pattern, builder.limits()));
-  const CharacterLeaf leaf = [&builder](const CodePointSet& set) { return builder.code_points(set); };
   std::vector<Expression> alternatives;
   for (const Regex::Alternative& one : regex.alternatives)
     alternatives.push_back(translate_regex(builder, one.root, leaf));
   return builder.choice(alternatives);
+}
+
+}  // namespace
+
+base::Result<Expression> regular_expression(GrammarBuilder& builder, std::string_view pattern) {
+  const CharacterLeaf leaf = [&builder](const CodePointSet& set) { return builder.code_points(set); };
+  // A whole text begins where the pattern does, with ^ or without.
+  const bool looks_ahead = pattern.starts_with("(?=") || pattern.starts_with("(?!");
+  LookAheads parts = split_look_aheads((looks_ahead ? "^" : "") + std::string(pattern));
+  const auto is_regular = [&](const std::string& part) { return parse_regex(part, builder.limits()).has_value(); };
+  if (parts.required.size() + parts.excluded.size() == 1 || !std::ranges::all_of(parts.required, is_regular) ||
+      !std::ranges::all_of(parts.excluded, is_regular)) {
+    return whole_texts(builder, pattern, leaf);
+  }
+  TM_TRY(Expression all, whole_texts(builder, parts.required.back(), leaf));
+  parts.required.pop_back();
+  for (const std::string& part : parts.required) {
+    TM_TRY(const Expression one, regular_expression_search(builder, part, leaf));
+    all = builder.both(all, one);
+  }
+  for (const std::string& part : parts.excluded) {
+    TM_TRY(const Expression one, regular_expression_search(builder, part, leaf));
+    all = builder.except(all, one);
+  }
+  return all;
 }
 
 base::Result<Expression> regular_expression_search(GrammarBuilder& builder, std::string_view pattern,

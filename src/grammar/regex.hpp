@@ -5,8 +5,8 @@
 // line ends), classes with ranges and negation, \d \D \w \W \s \S, \p{...} and \P{...} with general categories (L, Lu,
 // ..., by their long names too), Any and ASCII, groups (capturing, named, (?:...)), alternation, greedy and lazy
 // quantifiers (the same language), {m} {m,} {m,n}, ^ in front of an outermost alternative and $ behind one. Not
-// supported, and refused by name with the position: \b \B, lookaround, back-references, anchors elsewhere, groups with
-// flags, \p{...} of scripts and other properties.
+// supported, and refused by name with the position: \b \B, lookaround (but see look_ahead_patterns.hpp),
+// back-references, anchors elsewhere, groups with flags, \p{...} of scripts and other properties.
 #pragma once
 
 #include <cstddef>
@@ -56,7 +56,8 @@ base::Result<Regex> parse_regex(std::string_view pattern, const GrammarLimits& l
 using CharacterLeaf = std::function<Expression(const CodePointSet&)>;
 Expression translate_regex(GrammarBuilder& builder, const RegexNode& node, const CharacterLeaf& leaf);
 
-// Texts that match the pattern as a whole, anchors or not.
+// Texts that match the pattern as a whole, anchors or not. At its beginning it may look ahead, as far as
+// split_look_aheads() goes.
 base::Result<Expression> regular_expression(GrammarBuilder& builder, std::string_view pattern);
 // Texts in which the pattern matches somewhere, as ECMA-262's `test` and JSON Schema's `pattern` read it: unless it is
 // anchored there, any text may stand before and behind. `leaf` translates characters, those around it too.

@@ -138,7 +138,11 @@ base::Result<std::vector<RegexParser::Alternative>> RegexParser::alternative(int
 // `whole` becomes the group's alternatives if any of them is anchored.
 base::Result<RegexNode> RegexParser::group(int depth, std::vector<Alternative>* whole) {
   const size_t start = at_ - 1;
-  if (take("?=") || take("?!")) return unsupported(start, "lookahead is not supported");
+  if (take("?=") || take("?!")) {
+    return unsupported(start,
+                       "lookahead is not supported here, only at the beginning of a pattern, behind '^', and not in "
+                       "patternProperties");
+  }
   if (take("?<=") || take("?<!")) return unsupported(start, "lookbehind is not supported");
   if (take("?<") || take("?P<")) {
     while (peek() != '>' && peek() != kEnd && peek() != ')')

@@ -50,8 +50,23 @@ std::optional<uint64_t> natural(const json::value& value) {
 // Beside which an unknown format has nothing to say.
 constexpr std::array<std::string_view, 3> explicit_values = {"pattern", "enum", "const"};
 
+bool says_values(const json::object& schema) {
+  const auto says = [](const json::object& one) {
+    return std::any_of(explicit_values.begin(), explicit_values.end(),
+                       [&](std::string_view keyword) { return one.contains(keyword); });
+  };
+  if (says(schema)) return true;
+  const json::value* all = schema.if_contains("allOf");
+  const json::array* parts = all == nullptr ? nullptr : all->if_array();
+  return parts != nullptr && std::any_of(parts->begin(), parts->end(), [&](const json::value& part) {
+           return part.is_object() && says(part.get_object());
+         });
+}
+
 void add_pattern(StringShape& strings, StringPattern pattern) {
-  const auto known = [&](const StringPattern& one) { return one.source == pattern.source; };
+  const auto known = [&](const StringPattern& one) {
+    return one.source == pattern.source && one.excluded == pattern.excluded;
+  };
   if (std::none_of(strings.patterns.begin(), strings.patterns.end(), known)) {
     strings.patterns.push_back(std::move(pattern));
   }
@@ -205,13 +220,25 @@ base::Result<void> SchemaReader::read_size(Reading& reading, const std::shared_p
 base::Result<void> SchemaReader::read_pattern(Reading& reading, const std::shared_ptr<Frame>& frame,
                                               std::string_view keyword, const json::value& value) {
   if (!value.is_string()) return invalid(frame->node, keyword, "must be a string");
-  const PlainPattern* plain = without_look_ahead(value.get_string());
-  StringPattern pattern{std::string(value.get_string()), document_.child(frame->node, keyword, value), ""};
-  if (plain != nullptr) {
-    pattern.source = plain->pattern;
-    pattern.format = plain->format;
+  StringShape& strings = reading.shape.strings;
+  const SchemaNode owner = document_.child(frame->node, keyword, value);
+  const std::string_view source = value.get_string();
+  if (const auto plain = without_look_ahead(source)) {
+    add_pattern(strings, {plain->pattern, owner, plain->format});
+    return {};
   }
-  add_pattern(reading.shape.strings, std::move(pattern));
+  const LookAheads parts = split_look_aheads(source);
+  const bool is_split = parts.required.size() + parts.excluded.size() > 1;
+  const auto is_regular = [this](const std::string& part) { return parse_regex(part, limits_).has_value(); };
+  if (!is_split || !std::all_of(parts.required.begin(), parts.required.end(), is_regular) ||
+      !std::all_of(parts.excluded.begin(), parts.excluded.end(), is_regular)) {
+    add_pattern(strings, {std::string(source), owner, ""});  // what is wrong with it is told of it as a whole
+    return {};
+  }
+  for (const std::string& part : parts.required)
+    add_pattern(strings, {part, owner, ""});
+  for (const std::string& part : parts.excluded)
+    add_pattern(strings, {part, owner, "", true});
   return {};
 }
 
@@ -220,9 +247,8 @@ base::Result<void> SchemaReader::read_format(Reading& reading, const std::shared
   if (!value.is_string()) return invalid(frame->node, keyword, "must be a string");
   const json::object& schema = document_.at(frame->node).get_object();
   const std::string_view name = value.get_string();
-  // Clients give names of their own to patterns that they write beside them.
-  const bool named = std::any_of(explicit_values.begin(), explicit_values.end(),
-                                 [&](std::string_view other) { return schema.contains(other); });
+  // Clients give names of their own to patterns that they write beside them, several in allOf.
+  const bool named = says_values(schema);
   if (const std::string_view pattern = format_pattern(name); !pattern.empty()) {
     add_pattern(reading.shape.strings,
                 {std::string(pattern), document_.child(frame->node, keyword, value), std::string(name)});

@@ -72,7 +72,7 @@ base::Result<bool> SchemaReader::fits_string(const StringShape& shape, std::stri
   if (length < shape.min_length || length > shape.max_length.value_or(SIZE_MAX)) return false;
   for (const StringPattern& one : shape.patterns) {
     TM_TRY(const bool match, matches_pattern(one.source, one.owner, text));
-    if (!match) return false;
+    if (match == one.excluded) return false;
   }
   return true;
 }

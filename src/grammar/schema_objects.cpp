@@ -186,6 +186,12 @@ base::Result<Expression> SchemaWriter::members(const ObjectShape& shape, const s
   }
   const size_t top = at_most ? std::min(most, properties.size() + 1) : std::max<size_t>(least, 1);
   if ((top + 1) * (properties.size() + 1) > kMaxCounted) {
+    if (!at_most && least == 0) {
+      return error(ErrorCode::too_large, owner, "",
+                   fmt::format("{} properties are too many in one object, which takes {} at most: name fewer, or put "
+                               "some into objects of their own",
+                               properties.size(), kMaxCounted / 2 - 1));
+    }
     return error(ErrorCode::too_large, owner, at_most ? "maxProperties" : "minProperties",
                  fmt::format("{} properties are too many to be counted: their number times that of those counted may "
                              "be {}; leave out the keyword, or name fewer",

@@ -39,15 +39,16 @@ inline constexpr TypeSet all_types = 127;
 TypeSet type_of(const base::json::value& value);
 
 struct StringPattern {
-  std::string source;  // of ECMA-262
-  SchemaNode owner;    // who asks for it
-  std::string format;  // which it stands for; "" where the schema gives the pattern itself
+  std::string source;     // of ECMA-262
+  SchemaNode owner;       // who asks for it
+  std::string format;     // which it stands for; "" where the schema gives the pattern itself
+  bool excluded = false;  // it must match nowhere
 };
 
 struct StringShape {
   size_t min_length = 0;  // in code points
   std::optional<size_t> max_length;
-  std::vector<StringPattern> patterns;  // each must match somewhere
+  std::vector<StringPattern> patterns;  // each must match somewhere, but for those that are excluded; one is not
 };
 
 struct ArrayShape {

@@ -126,6 +126,7 @@ base::Result<Expression> SchemaWriter::string_text(const StringShape& shape) {
   if (shape.patterns.empty()) return notation_.text(shape.min_length, shape.max_length);
   std::optional<Expression> all;
   for (const StringPattern& pattern : shape.patterns) {
+    if (pattern.excluded) continue;
     TM_TRY(const Regex* regex, reader_.pattern(pattern.source, pattern.owner));
     const std::optional<size_t> longest = lengths_of(*regex).most;
     if (shape.max_length && (!longest || *longest > *shape.max_length)) {
@@ -136,6 +137,11 @@ base::Result<Expression> SchemaWriter::string_text(const StringShape& shape) {
     }
     const Expression one = notation_.text_matching(*regex, shape.min_length, shape.max_length);
     all = all ? builder_.both(*all, one) : one;
+  }
+  for (const StringPattern& pattern : shape.patterns) {
+    if (!pattern.excluded) continue;
+    TM_TRY(const Regex* regex, reader_.pattern(pattern.source, pattern.owner));
+    all = builder_.except(*all, notation_.text_matching(*regex, 0, std::nullopt));
   }
   return *all;
 }

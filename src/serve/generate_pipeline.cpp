@@ -2,6 +2,7 @@
 #include "serve/generate_pipeline.hpp"
 
 #include <atomic>
+#include <limits>
 #include <memory>
 #include <string>
 #include <utility>
@@ -37,7 +38,8 @@ std::optional<std::string> overlong_system(const Serving& serving, const wire::G
   const std::string_view text(content->get_string());
   const auto context = static_cast<size_t>(serving.engine->max_context());
   const text::Tokenizer& tokenizer = serving.model->tokenizer();
-  if (const size_t least = tokenizer.least_tokens(text); least >= context) return fmt::format("at least {}", least);
+  const size_t least = tokenizer.least_tokens(text);
+  if (least >= context && text.size() > max_counted_bytes) return fmt::format("at least {}", least);
   const auto tokens = tokenizer.encode(text, {.add_special = false, .parse_special = false, .literal = {}});
   if (!tokens || tokens->size() < context) return std::nullopt;
   return fmt::format("{}", tokens->size());
@@ -190,7 +192,8 @@ Result<Prepared> prepare(const Service& service, const Pipeline& pipeline, std::
         .with_param(std::string(wire::resume_member));
   }
   request.now = prepared.origin.created;
-  auto work = engine_work(*serving.model, serving.engine->max_context(), request, prepared.origin.id);
+  const int64_t context = pipeline.only_counts ? std::numeric_limits<int64_t>::max() : serving.engine->max_context();
+  auto work = engine_work(*serving.model, context, request, prepared.origin.id);
   if (!work) return name_fault(std::move(work).error(), serving, request);
   prepared.work = std::move(*work);
   if (request.sampling.seed) prepared.origin.seed.reset();

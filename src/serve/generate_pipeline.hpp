@@ -22,6 +22,7 @@ struct Pipeline {
   std::string id_prefix;  // of the answer's id: "chatcmpl-"
   // The body to what is asked. May run on another thread, once; must not block.
   std::function<base::Result<wire::Asked>(std::string_view body)> parse;
+  bool only_counts = false;    // nothing is generated, and so the prompt may be of any length
   size_t more_text_bytes = 0;  // that parse brings besides the body
   // Called when all events have gone into the answer, before the client is told that it is complete. An error is told
   // in its place. Optional.

@@ -57,13 +57,26 @@ engine::Request settings_of(const wire::GenerateRequest& request) {
   return settings;
 }
 
-// Refuses text that the context could not take whatever it says, before time and memory are spent on its tokens.
-Result<void> check_length(const LoadedModel& model, int64_t max_context, std::string_view text) {
-  const size_t least = model.tokenizer().least_tokens(text);
-  if (least <= static_cast<size_t>(max_context)) return {};
-  return Error(ErrorCode::too_large,
-               fmt::format("the prompt has at least {} tokens, the context takes {}", least, max_context))
+// What a text that is too long costs: as much as it takes to tell how long it is, or to see that it is.
+enum class Overflow : uint8_t { counted, seen };
+
+Error overlong(std::string_view count, int64_t max_context) {
+  return Error(ErrorCode::too_large, fmt::format("the prompt has {} tokens, the context takes {}", count, max_context))
       .with_param("prompt");
+}
+
+// What `encode` makes of `text`, where the context takes it.
+template <typename Encode>
+Result<std::vector<text::Token>> fitting_tokens(const LoadedModel& model, int64_t max_context, std::string_view text,
+                                                Overflow overflow, const Encode& encode) {
+  const auto most = static_cast<size_t>(max_context);
+  const size_t least = model.tokenizer().least_tokens(text);
+  if (least > most && (overflow == Overflow::seen || text.size() > max_counted_bytes)) {
+    return overlong(fmt::format("at least {}", least), max_context);
+  }
+  TM_TRY(std::vector<text::Token> tokens, encode());
+  if (tokens.size() > most) return overlong(fmt::format("{}", tokens.size()), max_context);
+  return tokens;
 }
 
 }  // namespace
@@ -71,10 +84,8 @@ Result<void> check_length(const LoadedModel& model, int64_t max_context, std::st
 Result<std::vector<text::Token>> prompt_tokens(const LoadedModel& model, int64_t max_context,
                                                const wire::Prompt& prompt, std::string_view param) {
   if (const auto* text = std::get_if<std::string>(&prompt)) {
-    if (auto checked = check_length(model, max_context, *text); !checked) {
-      return std::move(checked).error().with_param(std::string(param));
-    }
-    auto tokens = model.encode_prompt(*text);
+    auto tokens =
+        fitting_tokens(model, max_context, *text, Overflow::counted, [&] { return model.encode_prompt(*text); });
     if (!tokens) return std::move(tokens).error().with_param(std::string(param));
     return tokens;
   }
@@ -134,7 +145,7 @@ Error name_message(const LoadedModel& model, const wire::GenerateRequest& reques
 }
 
 Result<ConversationPrompt> prompt_of(const LoadedModel& model, int64_t max_context,
-                                     const wire::GenerateRequest& request) {
+                                     const wire::GenerateRequest& request, Overflow overflow) {
   auto attempt = rendered_prompt(model, request);
   if (!attempt) return name_message(model, request, std::move(attempt).error());
   RenderedPrompt rendered = std::move(*attempt);
@@ -143,9 +154,9 @@ Result<ConversationPrompt> prompt_of(const LoadedModel& model, int64_t max_conte
     return Error(ErrorCode::invalid_argument, "the last message holds every one of the noncharacters U+FDD0 to U+FDEF")
         .with_param("messages");
   }
-  TM_CHECK(check_length(model, max_context, rendered.text));
   ConversationPrompt prompt;
-  TM_TRY(prompt.tokens, model.chat().encode(rendered));
+  const auto encode = [&] { return model.chat().encode(rendered); };
+  TM_TRY(prompt.tokens, fitting_tokens(model, max_context, rendered.text, overflow, encode));
   prompt.text = std::move(rendered.text);
   return prompt;
 }
@@ -158,11 +169,12 @@ Result<ConversationPrompt> fitted_prompt(const LoadedModel& model, int64_t conte
   const auto too_long = [&](const Result<ConversationPrompt>& prompt) {
     return prompt ? std::ssize(prompt->tokens) > room : prompt.error().code() == ErrorCode::too_large;
   };
-  Result<ConversationPrompt> prompt = prompt_of(model, context, given);
-  if (!given.drop_oldest || !too_long(prompt)) return prompt;
-
+  if (!given.drop_oldest) return prompt_of(model, context, given, Overflow::counted);
   const Shortening shortening(given.messages);
-  if (shortening.parts() == 0) return prompt;
+  if (shortening.parts() == 0) return prompt_of(model, context, given, Overflow::counted);
+  Result<ConversationPrompt> prompt = prompt_of(model, context, given, Overflow::seen);
+  if (!too_long(prompt)) return prompt;
+
   wire::GenerateRequest request = given;
   request.places.clear();
   // The fewest that are enough: with more of them gone the prompt is never longer.
@@ -171,7 +183,7 @@ Result<ConversationPrompt> fitted_prompt(const LoadedModel& model, int64_t conte
   while (low < high) {
     const size_t middle = low + (high - low) / 2;
     request.messages = shortening.without(middle);
-    if (too_long(prompt_of(model, context, request))) {
+    if (too_long(prompt_of(model, context, request, Overflow::seen))) {
       low = middle + 1;
     } else {
       high = middle;
@@ -179,13 +191,13 @@ Result<ConversationPrompt> fitted_prompt(const LoadedModel& model, int64_t conte
   }
   request.messages = shortening.without(low);
   dropped = shortening.dropped(low);
-  return prompt_of(model, context, request);
+  return prompt_of(model, context, request, Overflow::counted);
 }
 
 }  // namespace
 
 Result<std::vector<text::Token>> conversation_tokens(const LoadedModel& model, const wire::GenerateRequest& request) {
-  TM_TRY(ConversationPrompt prompt, prompt_of(model, std::numeric_limits<int64_t>::max(), request));
+  TM_TRY(ConversationPrompt prompt, prompt_of(model, std::numeric_limits<int64_t>::max(), request, Overflow::counted));
   return std::move(prompt.tokens);
 }
 

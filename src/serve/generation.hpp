@@ -55,8 +55,12 @@ base::Result<bool> complete(const LoadedModel& model, EngineWork& work, GrammarC
 base::Result<EngineWork> complete_work(const LoadedModel& model, int64_t max_context,
                                        const wire::GenerateRequest& request, const std::string& id);
 
-// The tokens of one prompt of the API: text is encoded, ids are checked against the vocabulary. Text that `max_context`
-// tokens cannot hold whatever it says is refused unread. `param` names the field.
+// The longest text that is encoded though `max_context` tokens cannot hold it whatever it says, so that the error has
+// its count: some tenths of a second. Of a longer one the error tells how many tokens it has at least.
+inline constexpr size_t max_counted_bytes = size_t{4} << 20;
+
+// The tokens of one prompt of the API: text is encoded, ids are checked against the vocabulary. Error `too_large` for
+// text that `max_context` tokens cannot hold. `param` names the field.
 base::Result<std::vector<text::Token>> prompt_tokens(const LoadedModel& model, int64_t max_context,
                                                      const wire::Prompt& prompt, std::string_view param);
 

@@ -195,7 +195,8 @@ Result<grammar::Expression> build(grammar::GrammarBuilder& builder, const Gramma
                               .parallel = order.parallel_calls,
                               .start = order.reading->start,
                               .may_reason = order.may_reason,
-                              .always = order.constrains_calls,
+                              .reasons_once = order.reasons_once,
+                              .always = order.constrains_calls || order.reasons_once,
                               .content = content};
   auto built = chat::tool_grammar(builder, order.reading->format, tools, rules);
   if (!built) {
@@ -246,7 +247,8 @@ std::string key_of(const GrammarOrder& order) {
                         order.reading.has_value(),
                         order.reading && order.reading->format.syntax.bare,
                         std::move(preferences),
-                        order.may_reason};
+                        order.may_reason,
+                        order.reasons_once};
   return json::serialize(key);
 }
 

@@ -20,6 +20,7 @@ struct GrammarOrder {
   wire::ToolChoice tool_choice;
   bool parallel_calls = true;
   bool may_reason = true;
+  bool reasons_once = false;
   bool constrains_calls = false;
   std::string key;  // key_of() it
 };

@@ -20,7 +20,7 @@ asio::awaitable<void> messages(Service& service, Call& call) {
 // The same way to a prompt as messages go, so that the count is theirs.
 asio::awaitable<void> count_tokens(Service& service, Call& call) {
   const std::string body = std::move(call.request().body);
-  const Pipeline pipeline{.id_prefix = {}, .parse = wire::ask_count_tokens, .keep = {}};
+  const Pipeline pipeline{.id_prefix = {}, .parse = wire::ask_count_tokens, .only_counts = true, .keep = {}};
   auto work = [&] { return prepare(service, pipeline, body, new_origin(service, "count-")); };
   auto prepared = co_await service.run_text_work(body.size(), work);
   if (!prepared) {

@@ -85,7 +85,10 @@ Result<OutputForm> output_form(const LoadedModel& model, const wire::GenerateReq
     if (!request.tools.empty() || rules.format.reasons() || announced) form.reading = std::move(rules);
   }
   const bool formed = request.output.kind != OutputKind::text;
-  if (!formed && !constrains_calls(request)) return form;
+  // gpt-oss may open analysis after analysis. Where that has a budget, only a grammar keeps the next one from opening.
+  const bool reasons_once = request.reasoning_tokens && !request.answer_has_begun() && form.reading &&
+                            form.reading->format.tools == chat::ToolFormat::harmony;
+  if (!formed && !constrains_calls(request) && !reasons_once) return form;
 
   GrammarOrder order{.output = request.output,
                      .reading = form.reading,
@@ -94,6 +97,7 @@ Result<OutputForm> output_form(const LoadedModel& model, const wire::GenerateReq
                      .parallel_calls = request.parallel_tool_calls && model.chat().takes_parallel_calls() &&
                                        request.tool_choice.kind != wire::ToolChoice::Kind::named,
                      .may_reason = !thinking_is_off(request),
+                     .reasons_once = reasons_once,
                      .constrains_calls = constrains_calls(request),
                      .key = {}};
   order.key = key_of(order);

@@ -36,7 +36,13 @@ std::optional<engine::ReasoningBudget> reasoning_budget(const text::Tokenizer& t
         budget.closes.push_back(std::move(trigger));
     }
   }
-  auto close = tokenizer.encode(budget.closes.front(), {.add_special = false, .parse_special = true});
+  const auto tokens_of = [&](std::string_view text) {
+    return tokenizer.encode(text, {.add_special = false, .parse_special = true});
+  };
+  auto close = tokens_of(budget.closes.front());
+  const auto ends = [&](text::Token token) { return tokenizer.ends_generation(token); };
+  // In vocabularies of other formats "<|end|>" may end the output: there the next message's beginning ends this one.
+  if (budget.anywhere && close && std::ranges::any_of(*close, ends)) close = tokens_of("<|start|>");
   if (!close || close->empty()) return std::nullopt;
   budget.close = std::move(*close);
   return budget;

@@ -142,6 +142,11 @@ class Conversation {
                                                       "the id \"{}\"",
                                                       block.path("tool_use_id"), base::utf8::prefix(id, 80)));
     }
+    if (unanswered_.erase(id) == 0) {
+      return block.invalid("tool_use_id",
+                           fmt::format("'{}' answers the tool_use \"{}\", which has a tool_result already",
+                                       block.path("tool_use_id"), base::utf8::prefix(id, 80)));
+    }
     std::string text;
     if (const json::value* content = block.find("content")) {
       TM_TRY(text, parse_text(block, "content", *content));
@@ -149,12 +154,15 @@ class Conversation {
     TM_TRY(const auto failed, block.boolean("is_error"));
     if (failed.value_or(false)) text = "Error: " + text;  // templates know no failed results
     push({{"role", "tool"}, {"tool_call_id", id}, {"name", call->second}, {"content", std::move(text)}}, block.path());
-    unanswered_.erase(id);
     return {};
   }
 
   Result<void> add_call(json::object& message, const JsonFields& block) {
     TM_TRY(const std::string id, block.required_string("id"));
+    if (calls_.contains(id)) {
+      return block.invalid("id", fmt::format("'{}' is \"{}\", the id of another tool_use of the same turn",
+                                             block.path("id"), base::utf8::prefix(id, 80)));
+    }
     TM_TRY(const std::string name, block.required_string("name"));
     TM_TRY(const json::object* input, block.object("input"));
     json::value& calls = message["tool_calls"];

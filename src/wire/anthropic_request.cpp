@@ -9,6 +9,7 @@
 #include "base/utf8.hpp"
 #include "wire/anthropic_answer.hpp"
 #include "wire/anthropic_messages.hpp"
+#include "wire/error_body.hpp"
 #include "wire/json_fields.hpp"
 #include "wire/openai_tools.hpp"
 #include "wire/request_limits.hpp"
@@ -28,6 +29,23 @@ Result<void> refuse_unsupported(const JsonFields& fields) {
       {"mcp_servers", "calling MCP servers from here is not supported; call them yourself and send 'tools'"},
   }};
   return fields.refuse(refused);
+}
+
+// Conversations are not kept between messages, so that no thread is ever found. In answer to that the original's
+// clients begin the thread anew, with all that it held.
+Result<void> check_thread(const JsonFields& fields) {
+  TM_TRY(const json::object* object, fields.object("thread"));
+  if (object == nullptr) return {};
+  const JsonFields thread(*object, "thread");
+  TM_TRY(const std::string type, thread.required_string("type"));
+  if (type == "create") return {};
+  if (type != "continue") return thread.invalid("type", "'thread.type' must be \"create\" or \"continue\"");
+  TM_TRY(const std::string id, thread.required_string("previous_message_id"));
+  return base::Error(base::ErrorCode::not_found,
+                     fmt::format("'{}' names no thread that could go on (\"{}\"): none are kept here. Send the whole "
+                                 "conversation, without 'thread' or with the type \"create\"",
+                                 thread_param, base::utf8::prefix(base::utf8::sanitize(id), 80)))
+      .with_param(std::string(thread_param));
 }
 
 Result<void> check_metadata(const JsonFields& fields) {
@@ -55,6 +73,7 @@ Result<Tool> parse_tool(const JsonFields& entry) {
     return entry.invalid("input_schema",
                          fmt::format("'{}' is required: a JSON Schema of an object", entry.path("input_schema")));
   }
+  TM_CHECK(check_parameters(*schema, entry.path("input_schema")));
   tool.parameters = *schema;
   TM_TRY(const auto strict, entry.boolean("strict"));
   tool.strict = strict.value_or(false);
@@ -198,6 +217,7 @@ Result<GenerateRequest> parse_prompt(const JsonFields& fields, bool needs_max_to
   TM_TRY(const auto model, fields.string("model"));
   request.model = model.value_or("");
   TM_CHECK(refuse_unsupported(fields));
+  TM_CHECK(check_thread(fields));
   TM_TRY(request.max_tokens, fields.limit("max_tokens", 1));
   if (needs_max_tokens && !request.max_tokens) {
     return fields.invalid("max_tokens", "'max_tokens' is required: the most tokens of the answer");

@@ -102,7 +102,11 @@ base::json::object anthropic_error_body(const base::Error& error, std::string_vi
   std::string message = error.to_string();
   // There is no member for it.
   if (message.find(error.param()) == std::string::npos) message = error.param() + ": " + message;
-  return anthropic_error_body(error_face(error).status, message, request_id);
+  base::json::object body = anthropic_error_body(error_face(error).status, message, request_id);
+  if (error.code() == base::ErrorCode::not_found && error.param() == thread_param) {
+    body.at("error").get_object()["details"] = base::json::object{{"error_code", "thread_not_found"}};
+  }
+  return body;
 }
 
 std::string request_id(const HttpRequest& request) {

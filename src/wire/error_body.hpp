@@ -45,6 +45,10 @@ enum class ErrorStyle : uint8_t { openai, anthropic };
 // That of a request's path, decoded: Anthropic's for /v1/messages and what is below it.
 ErrorStyle error_style(std::string_view path);
 
+// Names the message that a thread of Anthropic's goes on from. `not_found` with it has the detail by which their
+// clients begin the thread anew: "details": {"error_code": "thread_not_found"}.
+inline constexpr std::string_view thread_param = "thread.previous_message_id";
+
 // Anthropic's object. `request_id` is left out where empty.
 base::json::object anthropic_error_body(int status, std::string_view message, std::string_view request_id);
 base::json::object anthropic_error_body(const base::Error& error, std::string_view request_id);

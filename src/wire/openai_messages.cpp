@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 #include <set>
 #include <string>
 #include <vector>
@@ -118,7 +119,7 @@ class ToolRound {
       const bool named = id != nullptr && id->is_string() && !id->get_string().empty();
       some_unnamed_ = some_unnamed_ || !named;
       if (!named) continue;
-      known_.insert(id->get_string());
+      ++left_[id->get_string()];
       ids_.emplace_back(id->get_string());
     }
   }
@@ -130,15 +131,25 @@ class ToolRound {
     }
     TM_TRY(const auto id, message.string("tool_call_id"));
     if (!id) {
-      answered_.insert(next_unanswered());
+      const std::string_view next = next_unanswered();
+      if (const auto found = left_.find(next); found != left_.end() && found->second > 0) --found->second;
+      answered_.insert(next);
       return {};
     }
-    if (!known_.contains(*id) && !some_unnamed_) {
+    if (!left_.contains(*id) && !some_unnamed_) {
       return message.invalid("tool_call_id",
                              fmt::format("'{}' is \"{}\", an id that no call of '{}' has", message.path("tool_call_id"),
                                          base::utf8::prefix(*id, 80), caller_));
     }
-    if (const auto found = known_.find(*id); found != known_.end()) answered_.insert(*found);
+    const auto found = left_.find(*id);
+    if (found == left_.end()) return {};
+    if (found->second == 0 && !some_unnamed_) {
+      return message.invalid("tool_call_id",
+                             fmt::format("'{}' is \"{}\", whose call in '{}' has a result already",
+                                         message.path("tool_call_id"), base::utf8::prefix(*id, 80), caller_));
+    }
+    if (found->second > 0) --found->second;
+    answered_.insert(found->first);
     return {};
   }
 
@@ -163,9 +174,9 @@ class ToolRound {
   std::string caller_;  // the array of calls
   bool open_ = false;
   bool some_unnamed_ = false;
-  std::vector<std::string_view> ids_;  // of the calls that have one, in order
-  size_t next_ = 0;                    // those before it have their results
-  std::set<std::string_view> known_;   // the same ids
+  std::vector<std::string_view> ids_;        // of the calls that have one, in order
+  size_t next_ = 0;                          // those before it have their results
+  std::map<std::string_view, size_t> left_;  // how many results each of them may still have
   std::set<std::string_view> answered_;
 };
 

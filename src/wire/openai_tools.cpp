@@ -125,6 +125,22 @@ bool is_tool_name(std::string_view name) {
   return !name.empty() && name.size() <= max_name && std::all_of(name.begin(), name.end(), allowed);
 }
 
+Result<void> check_parameters(const json::object& schema, const std::string& path) {
+  constexpr std::array<std::string_view, 6> others = {"array", "boolean", "integer", "null", "number", "string"};
+  const auto is_other = [&](const json::value& type) {
+    return type.is_string() && std::ranges::find(others, std::string_view(type.get_string())) != others.end();
+  };
+  const json::value* type = schema.if_contains("type");
+  if (type == nullptr) return {};
+  const json::array* several = type->if_array();
+  const bool wrong =
+      several == nullptr ? is_other(*type) : !several->empty() && std::ranges::all_of(*several, is_other);
+  if (!wrong) return {};
+  const JsonFields fields(schema, path);
+  return fields.invalid("type", fmt::format("'{}' must be \"object\": the arguments of a call are one, not {}",
+                                            fields.path("type"), base::utf8::prefix(json::serialize(*type), 80)));
+}
+
 Result<Tool> parse_function(const JsonFields& function) {
   Tool tool;
   TM_TRY(const auto name, function.string("name"));
@@ -133,7 +149,10 @@ Result<Tool> parse_function(const JsonFields& function) {
   TM_TRY(const auto description, function.string("description"));
   tool.description = description.value_or("");
   TM_TRY(const json::object* parameters, function.object("parameters"));
-  if (parameters != nullptr) tool.parameters = *parameters;
+  if (parameters != nullptr) {
+    TM_CHECK(check_parameters(*parameters, function.path("parameters")));
+    tool.parameters = *parameters;
+  }
   TM_TRY(const auto strict, function.boolean("strict"));
   tool.strict = strict.value_or(false);
   return tool;

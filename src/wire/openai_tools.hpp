@@ -1,6 +1,7 @@
 // Tools, the choice among them, and the form of the output, in the words of OpenAI's Chat Completions and of vLLM.
 #pragma once
 
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -13,6 +14,9 @@ namespace tidemill::wire {
 // A name that tools and schemas may have, and the same in words.
 bool is_tool_name(std::string_view name);
 inline constexpr std::string_view tool_name_rule = "1 to 128 letters, digits, '_', '-' or '.'";
+
+// That the schema of a tool's arguments, at `path` in the request, asks for no other type than an object.
+base::Result<void> check_parameters(const base::json::object& schema, const std::string& path);
 
 // A function's "name", which must be there, "description", "parameters" and "strict".
 base::Result<Tool> parse_function(const JsonFields& function);

@@ -150,11 +150,14 @@ class Conversation {
                                                  "call_id \"{}\"",
                                                  item.path("call_id"), base::utf8::prefix(id, 80)));
     }
+    if (unanswered_.erase(id) == 0) {
+      return item.invalid("call_id", fmt::format("'{}' is \"{}\", of a function_call that has an output already",
+                                                 item.path("call_id"), base::utf8::prefix(id, 80)));
+    }
     const json::value* output = item.find("output");
     if (output == nullptr) return item.invalid("output", fmt::format("'{}' is required", item.path("output")));
     TM_TRY(std::string text, parse_text(item, "output", *output));
     push({{"role", "tool"}, {"tool_call_id", id}, {"name", call->second}, {"content", std::move(text)}}, item.path());
-    unanswered_.erase(id);
     return {};
   }
 

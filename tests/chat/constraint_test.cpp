@@ -520,6 +520,28 @@ TEST(ToolGrammar, LetsHarmonySpeakBeforeACall) {
   EXPECT_FALSE(must(message("commentary", "I look.") + call)) << "content, where only calls may come";
 }
 
+TEST(ToolGrammar, LetsHarmonyReasonOnceWhereThatHasABudget) {
+  const auto message = [](std::string_view channel) {
+    return "<|channel|>" + std::string(channel) + "<|message|>x<|end|><|start|>assistant";
+  };
+  const std::string call = "<|channel|>commentary to=functions.get <|constrain|>json<|message|>{}<|call|>";
+  const std::string answer = "<|channel|>final<|message|>Hi.";
+  ToolRules rules;
+  rules.reasons_once = true;
+  for (const Kind kind : {Kind::none, Kind::automatic, Kind::required}) {
+    rules.choice.kind = kind;
+    rules.always = true;
+    ::tidemill::test::Acceptor accepts(spelled_out(grammar_of(format_of("harmony", false), some_tools(false), rules)));
+    const std::string& end = kind == Kind::required ? call : answer;
+    EXPECT_TRUE(accepts(end));
+    EXPECT_TRUE(accepts(message("analysis") + end));
+    EXPECT_FALSE(accepts(message("analysis") + message("analysis") + end));
+    const bool speaks = kind != Kind::required;
+    EXPECT_EQ(accepts(message("commentary") + message("analysis") + message("commentary") + end), speaks);
+    EXPECT_FALSE(accepts(message("analysis") + message("commentary") + message("analysis") + end));
+  }
+}
+
 TEST(ToolGrammar, PutsContentWhereTheRequestGivesItAForm) {
   grammar::GrammarBuilder builder;
   const Format format = format_of("hermes", true);

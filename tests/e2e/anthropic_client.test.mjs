@@ -2,11 +2,13 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import Anthropic from '@anthropic-ai/sdk';
+import { betaTool } from '@anthropic-ai/sdk/helpers/beta/json-schema';
 import { Server } from './server.mjs';
 
 const messages = [{ role: 'user', content: 'def fibonacci(n):\n    """Return the n-th number."""\n' }];
 const asked = { model: 'nano-coder', max_tokens: 24, temperature: 0, messages };
 const timeout = 300_000;
+const prompt_tokens = ({ usage }) => usage.input_tokens + usage.cache_read_input_tokens;
 
 describe('the Anthropic client', { timeout }, () => {
   let server;
@@ -68,6 +70,53 @@ describe('the Anthropic client', { timeout }, () => {
       seen.add(JSON.stringify(inputs(whole)));
     }
     assert.ok(seen.size >= 3, [...seen].join('\n'));
+  });
+
+  // By default the client sends what is new as the continuation of a thread, and all of it where none is kept.
+  for (const more of [{}, { thread: false }]) {
+    for (const stream of [false, true]) {
+      test(`runs tools turn after turn: ${JSON.stringify({ ...more, stream })}`, async () => {
+        let runs = 0;
+        const paint = betaTool({
+          name: 'paint',
+          description: 'Paints the wall',
+          inputSchema: { type: 'object', properties: { color: { type: 'string', enum: ['red'] } }, required: ['color'], additionalProperties: false },
+          run: async ({ color }) => `${(runs += 1)} times ${color}`,
+        });
+        const runner = client.beta.messages.toolRunner({
+          ...asked, ...more, stream, max_tokens: 100, max_iterations: 4, tools: [paint], tool_choice: { type: 'any', disable_parallel_tool_use: true },
+        });
+        const prompts = [];
+        for await (const turn of runner) prompts.push(prompt_tokens(stream ? await turn.finalMessage() : turn));
+        assert.equal(prompts.length, 4);
+        assert.ok(runs >= 3, `the tool ran ${runs} times`);
+        for (let i = 1; i < prompts.length; ++i) assert.ok(prompts[i] > prompts[i - 1], `prompts of ${prompts} tokens`);
+      });
+    }
+  }
+
+  test('goes on with a thread from all that was said', async () => {
+    const { messages: opening, ...fields } = asked;
+    const thread = client.beta.messages.thread(fields);
+    await thread.send(opening[0]);
+    const second = await thread.send({ role: 'user', content: 'And now in C.' });
+    const third = await thread.stream({ role: 'user', content: 'And in Rust.' }).finalMessage();
+    const said = thread.messages;
+    assert.equal(said.length, 6);
+    for (const [answer, before] of [[second, said.slice(0, 3)], [third, said.slice(0, 5)]]) {
+      const whole = await client.messages.create({ ...fields, messages: before });
+      assert.equal(answer.content[0].text, whole.content[0].text);
+      assert.equal(prompt_tokens(answer), prompt_tokens(whole));
+    }
+    const lost = client.beta.messages.create({ ...asked, thread: { type: 'continue', previous_message_id: third.id } });
+    await assert.rejects(lost, (error) => error instanceof Anthropic.NotFoundError && error.errorCode === 'thread_not_found');
+  });
+
+  test('counts the tokens of what the context cannot hold', async () => {
+    const long = [{ role: 'user', content: 'word '.repeat(40_000) }];
+    const { input_tokens: counted } = await client.messages.countTokens({ model: 'nano-coder', messages: long });
+    assert.ok(counted > 40_000);
+    await assert.rejects(client.messages.create({ ...asked, messages: long }), new RegExp(`the prompt has ${counted} tokens`));
   });
 
   test('counts tokens as messages do', async () => {

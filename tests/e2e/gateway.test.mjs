@@ -4,6 +4,7 @@ import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from
 import os from 'node:os';
 import path from 'node:path';
 import { after, test } from 'node:test';
+import Anthropic from '@anthropic-ai/sdk';
 import OpenAI from 'openai';
 import { inParallel, random, request, Servers, startGateway, stream } from './chaos.mjs';
 import { parsePrometheus } from './prometheus.mjs';
@@ -36,6 +37,26 @@ test('streams come out whole and unchanged while servers are killed', async () =
     assert.ok(servers.kills >= 3, `only ${servers.kills} kills`);
     assert.equal(await gateway.metric('tidemill_gateway_lost_streams_total'), 0);
     assert.ok((await gateway.metric('tidemill_gateway_resumed_streams_total{kind="exact"}')) > 0);
+  } finally {
+    await gateway.kill();
+    await servers.stop();
+  }
+});
+
+test("threads of Anthropic's client go on from all that was said", async () => {
+  const servers = await Servers.start(1);
+  const gateway = await startGateway(servers.urls);
+  try {
+    await ready(gateway);
+    const client = new Anthropic({ baseURL: gateway.url, apiKey: 'unused', maxRetries: 0 });
+    const asked = { model: 'nano-coder', max_tokens: 8, temperature: 0 };
+    const thread = client.beta.messages.thread(asked);
+    await thread.send({ role: 'user', content: 'def one():' });
+    const second = await thread.send({ role: 'user', content: 'def two():' });
+    const whole = await client.messages.create({ ...asked, messages: thread.messages.slice(0, 3) });
+    assert.equal(second.content[0].text, whole.content[0].text);
+    const prompt = ({ usage }) => usage.input_tokens + usage.cache_read_input_tokens;
+    assert.equal(prompt(second), prompt(whole));
   } finally {
     await gateway.kill();
     await servers.stop();

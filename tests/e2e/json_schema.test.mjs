@@ -164,6 +164,26 @@ test("formats of zod's own are held to", async () => {
   }
 });
 
+test('patterns that look ahead at their beginning, and several checks of zod on one text, are held to', async () => {
+  const cases = [
+    [z.string().startsWith('ab').endsWith('z'), 'ab--z', 'ab--y'],
+    [z.email().endsWith('@x.com'), 'a.b@x.com', 'a.b@y.com'],
+    [z.uuid().startsWith('a'), 'a23e4567-e89b-42d3-a456-426614174000', '123e4567-e89b-42d3-a456-426614174000'],
+    [z.string().includes('@').includes('.'), '.@', '@'],
+    [z.nanoid().startsWith('x'), 'x'.repeat(21), 'y'.repeat(21)],
+    [z.string().regex(/^(?=.*[A-Z])(?=.*\d)(?!.*--)[\w-]{4,}$/), 'aB-1', 'aB--1'],
+    [z.string().regex(/^(?!(?:admin|root)$)[a-z]+$/), 'roots', 'root'],
+  ];
+  for (const [type, good, bad] of cases) {
+    const schema = z.toJSONSchema(type);
+    assert.deepEqual([good, bad].map((text) => type.safeParse(text).success), [true, false], JSON.stringify(schema));
+    const answer = await ask({schema, seed: 6, count: 4, texts: [good, bad].map((text) => JSON.stringify(text))});
+    assert.equal(answer.error, undefined, JSON.stringify(schema));
+    assert.deepEqual(answer.accepted, [true, false], JSON.stringify(schema));
+    for (const text of answer.samples) assert.ok(type.safeParse(JSON.parse(text)).success, `${text} under ${JSON.stringify(schema)}`);
+  }
+});
+
 test("zod's jwt is three parts of base64url, whatever they say", async () => {
   const token = [{alg: 'HS256', kid: 'a'}, {sub: '12'}].map((part) => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.') + '.c2lnbmVk';
   assert.ok(z.jwt().safeParse(token).success);

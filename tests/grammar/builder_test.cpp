@@ -126,4 +126,17 @@ TEST(Builder, Intersections) {
   EXPECT_FALSE(accepts.may_continue("abca"));  // the fifth letter would be one too many
 }
 
+TEST(Builder, LeavesOutWhatIsExcepted) {
+  GrammarBuilder b;
+  const Expression letters = b.repeat(b.code_points(CodePointSet({{'a', 'c'}})), 0, 3);
+  const Expression ends = b.sequence({b.repeat(b.any_character(), 0, std::nullopt), b.literal("cb")});
+  EXPECT_EQ(b.except(letters, b.repeat(b.any_character(), 0, std::nullopt)), b.nothing());
+  const Expression all = b.except(b.both(letters, b.repeat(b.any_character(), 1, std::nullopt)), ends);
+  Acceptor accepts(std::move(b), all);
+  for (const char* text : {"a", "c", "cba", "acc"})
+    EXPECT_TRUE(accepts(text)) << text;
+  for (const char* text : {"", "cb", "acb", "abcd", "aaaa"})
+    EXPECT_FALSE(accepts(text)) << text;
+}
+
 }  // namespace

@@ -55,6 +55,24 @@ TEST(JsonSchema, Patterns) {
          {R"("a")", R"("b")"}});
 }
 
+TEST(JsonSchema, PatternsThatLookAheadAtTheirBeginning) {
+  check({R"({"type":"string","pattern":"^(?=.*[A-Z])(?=.*\\d)[A-Za-z0-9]{3,}$"})",
+         {R"("A1b")", R"("b1A")", R"("1AAAA")"},
+         {R"("A1")", R"("abc1")", R"("ABC")", R"("A1-")"}});
+  check({R"({"type":"string","pattern":"^(?!admin$|root)[a-z]+$","maxLength":6})",
+         {R"("admins")", R"("adm")", R"("roo")"},
+         {R"("admin")", R"("root")", R"("roots")", R"("adminss")", R"("")"}});
+  // What must not follow may be anywhere; brackets and escapes close nothing.
+  check(
+      {R"x({"type":"string","pattern":"^(?!.*(?:[)]|\\)|--))"})x", {R"("")", R"("a-b(")"}, {R"x(")")x", R"("a--b")"}});
+  check({R"x({"type":"string","pattern":"^(?!a)[a-c]$","enum":["a","b"]})x", {R"("b")"}, {R"("a")", R"("c")"}});
+  expect_refusal(R"x({"type":"string","pattern":"^(?=a)(?!a)"})x", ErrorCode::invalid_argument, "no value");
+  for (const char* elsewhere : {"(?=a)", "^b(?!a)", "^(?=a)b|c", "^(?=a(?=b))", "^(?:(?!a).)*$", "^(?!a)*b"}) {
+    test::expect_refusal_saying(fmt::format(R"({{"type":"string","pattern":"{}"}})", elsewhere), ErrorCode::unsupported,
+                                {"#/pattern", "lookahead is not supported here"});
+  }
+}
+
 TEST(JsonSchema, Integers) {
   check({R"({"type":"integer"})",
          {"0", "-1", "999999999999999999"},
@@ -441,6 +459,11 @@ TEST(JsonSchema, ObjectsTakeAThousandOptionalProperties) {
   expect_refusal(object(16'000, ""), ErrorCode::too_large, "16000 properties, 16000 of them optional, are too many");
   expect_refusal(object(1'100, ""), ErrorCode::too_large, "too many");
   expect_refusal(object(900, R"(,"maxProperties":20)"), ErrorCode::too_large, "too many");
+  // Nothing is named that the schema does not have.
+  const std::string crowded = refusal(object(20'000, "", 1), ErrorCode::too_large);
+  EXPECT_NE(crowded.find("20000 properties are too many in one object, which takes 19999 at most"), std::string::npos)
+      << crowded;
+  EXPECT_EQ(crowded.find("minProperties"), std::string::npos) << crowded;
   const std::string last = R"({"p899":null})";
   check({object(900, ""), {"{}", last}, {R"({"p899":null,"p1":null})"}});
   std::string all;

@@ -3,6 +3,7 @@
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -117,6 +118,26 @@ TEST(Regex, RandomPatternsMatchAsPcre2Does) {
     Oracle oracle("\\A(?:" + pattern + ")\\z");
     for (const std::string& text : strings)
       ASSERT_EQ(accepts(text), oracle.matches(text)) << '"' << text << '"';
+  }
+}
+
+TEST(Regex, LooksAheadAtItsBeginningAsPcre2Does) {
+  const std::vector<std::string> strings = all_strings({"a", "b", "é"}, 4);
+  std::vector<std::string> patterns{
+      "(?!a)[ab]*", "^(?=.*b)(?!.*é)[abé]{2,}$", "(?=a|b$).*", "^(?!(?:a|bb)$).+", "(?!)a", "^(?=)a*",
+      "^(?!^b)..$", "(?![)]|\\))(?=a)..?"};
+  for (uint32_t seed = 0; seed < 200; ++seed) {
+    RandomPattern random(seed);
+    patterns.push_back("(?=" + random.choice(2) + ")(?!" + random.choice(2) + ")(?:" + random.choice(2) + ")");
+  }
+  for (const std::string& pattern : patterns) {
+    SCOPED_TRACE(pattern);
+    Oracle oracle("\\A(?:" + pattern + ")\\z");
+    const auto grammar = compile(pattern, false);
+    std::optional<Acceptor> accepts;
+    if (grammar != nullptr) accepts.emplace(grammar);
+    for (const std::string& text : strings)
+      ASSERT_EQ(accepts && (*accepts)(text), oracle.matches(text)) << '"' << text << '"';
   }
 }
 

@@ -152,7 +152,7 @@ TEST(StringFormats, OfLibraries) {
   }
 }
 
-// As zod writes them, of versions 3 and 4. No other pattern may look ahead.
+// As zod writes them, of versions 3 and 4.
 TEST(StringFormats, BesidePatternsThatLookAhead) {
   const auto both = [](const char* format, const char* pattern) {
     return fmt::format(R"({{"type":"string","format":"{}","pattern":"{}"}})", format, pattern);
@@ -179,8 +179,30 @@ TEST(StringFormats, BesidePatternsThatLookAhead) {
   }
   // With a bound of length both stay within it.
   check({hostname.substr(0, hostname.size() - 1) + R"(,"maxLength":100})", {R"("a.example.org")"}, {R"("a..b")"}});
-  test::expect_refusal_saying(R"({"properties":{"a":{"pattern":"^(?=.*[0-9]).{8,}$"}}})", ErrorCode::unsupported,
-                              {"#/properties/a/pattern", "lookahead is not supported"});
+  test::expect_refusal_saying(R"({"properties":{"a":{"pattern":"^a(?=.*[0-9]).{8,}$"}}})", ErrorCode::unsupported,
+                              {"#/properties/a/pattern", "position 3: lookahead is not supported here"});
+}
+
+// A Decimal of pydantic's: any, of two places, of five digits two of them places, of three digits.
+TEST(StringFormats, AsPydanticWritesDecimals) {
+  const auto decimal = [](const char* rest) {
+    return fmt::format(R"({{"type":"string","pattern":"^(?!^[-+.]*$)[+-]?0*{}"}})", rest);
+  };
+  check({decimal(R"(\\d*\\.?\\d*$)"),
+         {R"("0")", R"("-1.50")", R"("+.5")", R"("7.")", R"("001")"},
+         {R"("")", R"("-")", R"(".")", R"("+.")", R"("1e5")", R"("1.2.3")"}});
+  check({decimal(R"(\\d*\\.?\\d{0,2}0*$)"),
+         {R"("1234.56")", R"("1.25000")", R"(".5")", R"("0")"},
+         {R"("1.234")", R"("-.")", R"("")"}});
+  check({decimal(R"((?:\\d{0,3}|(?=[\\d.]{1,6}0*$)\\d{0,3}\\.\\d{0,2}0*$))"),
+         {R"("123.45")", R"("-000123.4500")", R"(".45")", R"("0.")", R"("7")"},
+         {R"("1234")", R"("1.234")", R"(".")", R"("")", R"("12 euros")"}});
+  check({decimal(R"((?:\\d{0,0}|(?=[\\d.]{1,2}0*$)\\d{0,0}\\.\\d{0,4}0*$))"),
+         {R"("0.5")", R"(".5")", R"("0")"},
+         {R"("1")", R"("0.55")", R"(".")"}});
+  check({decimal(R"((?:\\d{0,3}|(?=[\\d.]{1,4}0*$)\\d*\\.\\d*0*$))"),
+         {R"("123")", R"("12.3")", R"(".123")", R"("1.2000")", R"("00.5")"},
+         {R"("1234")", R"("12.34")", R"(".1234")", R"("+.")"}});
 }
 
 TEST(StringFormats, UnknownOnesAreErrors) {
@@ -192,6 +214,9 @@ TEST(StringFormats, UnknownOnesAreErrors) {
   check({R"({"type":"string","format":"base64url","pattern":"^[A-Za-z0-9_-]{2}$"})", {R"("TQ")"}, {R"("TQ==")"}});
   check({R"({"type":"string","format":"enum","enum":["a","b"]})", {R"("a")"}, {R"("c")"}});
   check({R"({"format":"kind","const":"a"})", {R"("a")"}, {R"("c")"}});
+  check({R"({"type":"string","format":"ends_with","allOf":[{"pattern":"^ab.*"},{"pattern":".*z$"}]})",
+         {R"("abz")", R"("ab..z")"},
+         {R"("ab")", R"("bz")"}});
   // Nor where the caller can do without.
   JsonSchemaOptions loose;
   loose.loose_formats = true;

@@ -225,7 +225,7 @@ std::string words(int count) {
   return text;
 }
 
-// Whether a prompt is counted, or only found to be too long whatever it says.
+// Whether the context could hold a prompt of its length or not.
 TEST_F(ShortContext, IsTheLimitThatErrorsName) {
   std::string tools;
   for (int i = 0; i < 200; ++i) {
@@ -233,11 +233,18 @@ TEST_F(ShortContext, IsTheLimitThatErrorsName) {
                          i, words(20));
   }
   const std::string ask = R"("messages":[{"role":"user","content":"x"}])";
-  const test::ErrorShown estimated = overflow("/v1/chat/completions", "{" + ask + R"(,"tools":[)" + tools + "]}");
-  EXPECT_NE(estimated.message.find("at least "), std::string::npos) << estimated.message;
+  const auto expect_count = [&](const test::ErrorShown& error, const std::string& body) {
+    const int64_t tokens = test::parse_object(client_.post("/tokenize", body)).at("count").as_int64();
+    EXPECT_NE(error.message.find(fmt::format("the prompt has {} tokens", tokens)), std::string::npos) << error.message;
+  };
+  const std::string with_tools = "{" + ask + R"(,"tools":[)" + tools + "]}";
+  expect_count(overflow("/v1/chat/completions", with_tools), with_tools);
   for (const int count : {100, 20'000}) {
     const std::string text = words(count);
-    EXPECT_EQ(overflow("/v1/completions", R"({"prompt":")" + text + R"("})").param, "prompt");
+    const std::string prompt = R"({"prompt":")" + text + R"("})";
+    const test::ErrorShown counted = overflow("/v1/completions", prompt);
+    EXPECT_EQ(counted.param, "prompt");
+    expect_count(counted, prompt);
     EXPECT_EQ(overflow("/v1/embeddings", R"({"input":")" + text + R"("})").param, "input");
     EXPECT_EQ(overflow("/v1/responses", R"({"input":")" + text + R"("})").param, "input");
     EXPECT_EQ(

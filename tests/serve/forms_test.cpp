@@ -251,6 +251,40 @@ TEST(FormsAndTools, ProbabilitiesAreThoseOfAllTokens) {
   EXPECT_FALSE(answer.at("choices").at(0).at("message").at("tool_calls").as_array().empty());
 }
 
+// In this vocabulary "<|end|>" ends an output, and the other tags are text.
+TEST(ReasoningBudgets, EndTheAnalysisOfChannelsForGood) {
+  FormatServer harmony("harmony");
+  const std::string schema = R"({"type":"object","properties":{"a":{"type":"boolean"}},"required":["a"],)"
+                             R"("additionalProperties":false})";
+  const std::string function =
+      R"("tools":[{"type":"function","function":{"name":"f","strict":true,"parameters":)" + schema + "}}]";
+  for (const std::string& form :
+       {std::string(R"("n":1)"),
+        R"("response_format":{"type":"json_schema","json_schema":{"name":"x","schema":)" + schema + "}}",
+        function + R"(,"tool_choice":"required")"}) {
+    for (const int budget : {0, 5}) {
+      for (int seed = 1; seed <= 4; ++seed) {
+        const auto response = harmony.client().post(
+            "/v1/chat/completions",
+            fmt::format(R"({{"messages":[{{"role":"user","content":"def f"}}],"temperature":1,"seed":{},"logprobs":true,
+                "max_tokens":120,"thinking_token_budget":{},{}}})",
+                        seed, budget, form));
+        ASSERT_EQ(response.status, 200) << response.body;
+        const object answer = parse_object(response);
+        const object& choice = answer.at("choices").at(0).as_object();
+        std::string written;
+        for (const auto& token : choice.at("logprobs").at("content").as_array())
+          written += text_or_none(&token.at("token"));
+        const auto reasoned =
+            answer.at("usage").at("completion_tokens_details").at("reasoning_tokens").to_number<int>();
+        EXPECT_LE(reasoned, budget + 3) << written;  // a character that has begun is ended first
+        const std::string opening = "<|channel|>analysis";
+        EXPECT_EQ(written.find(opening), written.rfind(opening)) << written;
+      }
+    }
+  }
+}
+
 // A budget forces the closing tag, which no limit lets show.
 TEST(ReasoningBudgets, LeakNoTagWhereALimitCutsIt) {
   const test::TemporaryFolder folder;

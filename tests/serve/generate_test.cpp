@@ -205,8 +205,8 @@ TEST_F(Generate, LongPromptsAreTokenizedOffTheSocketsThreadWithTheSameResult) {
   EXPECT_EQ(test::error_of(response).code, "context_length_exceeded");
 }
 
-TEST_F(Generate, PromptsThatTheContextCannotHoldWhateverTheySayAreNotEncoded) {
-  const std::string text(4 << 20, ' ');
+TEST_F(Generate, TheLongestPromptsThatTheContextCannotHoldAreNotEncoded) {
+  const std::string text((4 << 20) + 1, ' ');
   for (const auto& [path, body] : std::vector<std::pair<std::string, std::string>>{
            {"/v1/completions", R"({"prompt":")" + text + R"("})"},
            {"/v1/chat/completions", R"({"messages":[{"role":"user","content":")" + text + R"("}]})"},

@@ -1,6 +1,7 @@
 // Anthropic's endpoints on a live server.
 #include <string>
 
+#include <fmt/core.h>
 #include <gtest/gtest.h>
 
 #include "live_server.hpp"
@@ -59,6 +60,37 @@ TEST_F(Messages, CountTokensCountsWhatAMessageUses) {
   const object usage = parse_object(client_.post("/v1/messages", asked)).at("usage").as_object();
   EXPECT_EQ(counted.at("input_tokens").as_int64(),
             usage.at("input_tokens").as_int64() + usage.at("cache_read_input_tokens").as_int64());
+}
+
+TEST_F(Messages, CountTokensCountsWhatTheContextCannotHold) {
+  std::string text;
+  for (int i = 0; i < 100'000; ++i)
+    text += "x1 ";
+  const std::string body = R"({"max_tokens":1,"messages":[{"role":"user","content":")" + text + R"("}]})";
+  const auto counted = client_.post("/v1/messages/count_tokens", body);
+  ASSERT_EQ(counted.status, 200) << counted.body;
+  const int64_t tokens = parse_object(counted).at("input_tokens").as_int64();
+  EXPECT_GE(tokens, 100'000);
+  const auto refused = client_.post("/v1/messages", body);
+  EXPECT_EQ(refused.status, 400);
+  EXPECT_NE(refused.body.find(fmt::format("the prompt has {} tokens", tokens)), std::string::npos) << refused.body;
+}
+
+// No thread is kept, and what is told of it makes clients send all of it again.
+TEST_F(Messages, ThreadsBeginAndAreNotFoundAgain) {
+  const std::string begun = asked.substr(0, asked.size() - 1) + R"(,"thread":{"type":"create"}})";
+  const auto first = client_.post("/v1/messages", begun);
+  ASSERT_EQ(first.status, 200) << first.body;
+  EXPECT_EQ(parse_object(first).at("content"), parse_object(client_.post("/v1/messages", asked)).at("content"));
+  for (const std::string path : {"/v1/messages", "/v1/messages/count_tokens"}) {
+    const auto next = client_.post(
+        path, R"({"max_tokens":8,"messages":[],"thread":{"type":"continue","previous_message_id":"msg_1"}})");
+    EXPECT_EQ(next.status, 404) << next.body;
+    const object error = parse_object(next).at("error").as_object();
+    EXPECT_EQ(error.at("type"), "not_found_error");
+    EXPECT_EQ(error.at("details"), (object{{"error_code", "thread_not_found"}}));
+    EXPECT_NE(error.at("message").as_string().find("msg_1"), std::string::npos) << next.body;
+  }
 }
 
 TEST_F(Messages, ErrorsAreAnthropics) {

@@ -50,6 +50,21 @@ TEST(MessagesRequest, ReadsEveryField) {
   EXPECT_EQ(request.tool_choice.kind, ToolChoice::Kind::none);
 }
 
+TEST(MessagesRequest, TellsThreadsThatBeginFromThoseThatGoOn) {
+  EXPECT_EQ(fault(with(R"("thread":{"type":"create"})")), "(none)");
+  EXPECT_EQ(fault(with(R"("thread":null)")), "(none)");
+  EXPECT_EQ(fault(with(R"("thread":{"type":"fork"})")), "thread.type");
+  EXPECT_EQ(fault(with(R"("thread":{})")), "thread.type");
+  EXPECT_EQ(fault(with(R"("thread":"create")")), "thread");
+  EXPECT_EQ(fault(with(R"("thread":{"type":"continue"})")), "thread.previous_message_id");
+  // Before its messages are looked at: they are the end of a conversation.
+  const auto next = parse_messages_request(
+      R"({"max_tokens":9,"thread":{"type":"continue","previous_message_id":"msg_1"},"messages":[]})");
+  ASSERT_FALSE(next);
+  EXPECT_EQ(next.error().code(), base::ErrorCode::not_found);
+  EXPECT_EQ(next.error().param(), "thread.previous_message_id");
+}
+
 TEST(MessagesRequest, ThinksOnlyWhenAsked) {
   EXPECT_EQ(parsed(with(R"("model":"m")")).template_variables.at("enable_thinking"), false);
   EXPECT_EQ(parsed(with(R"("thinking":{"type":"disabled"})")).template_variables.at("enable_thinking"), false);
@@ -64,10 +79,11 @@ TEST(MessagesRequest, BringsTurnsIntoTheTemplatesForm) {
          {"role":"assistant","content":[{"type":"thinking","thinking":"Hm.","signature":"s"},
          {"type":"redacted_thinking","data":"x"},{"type":"text","text":"I look."},
          {"type":"tool_use","id":"t1","name":"look","input":{"at":1}},
-         {"type":"tool_use","id":"t2","name":"hear","input":{}}]},
+         {"type":"tool_use","id":"t2","name":"hear","input":{}},
+         {"type":"tool_use","id":"t3","name":"look","input":{}}]},
          {"role":"user","content":[{"type":"tool_result","tool_use_id":"t2","content":[{"type":"text","text":"x"},
          {"type":"text","text":"y"}]},{"type":"tool_result","tool_use_id":"t1","is_error":true,"content":"blind"},
-         {"type":"tool_result","tool_use_id":"t1"},{"type":"text","text":"So?"}]}]})");
+         {"type":"tool_result","tool_use_id":"t3"},{"type":"text","text":"So?"}]}]})");
   const auto call = [](std::string_view id, std::string_view name, json::object arguments) {
     return json::object{
         {"id", id}, {"type", "function"}, {"function", {{"name", name}, {"arguments", std::move(arguments)}}}};
@@ -75,17 +91,17 @@ TEST(MessagesRequest, BringsTurnsIntoTheTemplatesForm) {
   const auto result = [](std::string_view id, std::string_view name, std::string_view content) {
     return json::object{{"role", "tool"}, {"tool_call_id", id}, {"name", name}, {"content", content}};
   };
-  const json::array expected{
-      json::object{{"role", "system"}, {"content", "One.\nTwo."}},
-      json::object{{"role", "user"}, {"content", "a\nb\nc"}},
-      json::object{{"role", "assistant"},
-                   {"content", "I look."},
-                   {"reasoning_content", "Hm."},
-                   {"tool_calls", json::array{call("t1", "look", {{"at", 1}}), call("t2", "hear", {})}}},
-      result("t2", "hear", "x\ny"),
-      result("t1", "look", "Error: blind"),
-      result("t1", "look", ""),
-      json::object{{"role", "user"}, {"content", "So?"}}};
+  const json::array expected{json::object{{"role", "system"}, {"content", "One.\nTwo."}},
+                             json::object{{"role", "user"}, {"content", "a\nb\nc"}},
+                             json::object{{"role", "assistant"},
+                                          {"content", "I look."},
+                                          {"reasoning_content", "Hm."},
+                                          {"tool_calls", json::array{call("t1", "look", {{"at", 1}}),
+                                                                     call("t2", "hear", {}), call("t3", "look", {})}}},
+                             result("t2", "hear", "x\ny"),
+                             result("t1", "look", "Error: blind"),
+                             result("t3", "look", ""),
+                             json::object{{"role", "user"}, {"content", "So?"}}};
   EXPECT_EQ(request.messages, expected) << json::serialize(request.messages);
 }
 
@@ -140,10 +156,23 @@ TEST(MessagesRequest, WantsEveryCallAnsweredInTheTurnBehindIt) {
   EXPECT_EQ(fault(turns(ask + calls + R"({"role":"user","content":"never mind"})")), "messages[1].content[1]");
   EXPECT_EQ(fault(turns(ask + calls + user(a) + R"(,{"role":"assistant","content":"so"},)" + user(b))),
             "messages[1].content[2]");
+  EXPECT_EQ(fault(turns(ask + calls + user(a + "," + a + "," + b))), "messages[2].content[1].tool_use_id");
+  EXPECT_EQ(fault(turns(ask + calls + user(a + "," + b) + "," + user(b))), "messages[3].content[0].tool_use_id");
+  const std::string twice = R"({"role":"assistant","content":[)" + call + "," + call + "]},";
+  EXPECT_EQ(fault(turns(ask + twice + user(a))), "messages[1].content[1].id");
   const std::string later = ask + calls + user(a + "," + b) + R"(,{"role":"assistant","content":"So."},)";
   EXPECT_EQ(fault(turns(later + user(R"({"type":"text","text":"and?"})"))), "(none)");
   EXPECT_EQ(fault(turns(later + user(a))), "messages[4].content[0].tool_use_id") << "of an earlier turn";
   EXPECT_TRUE(ask_count_tokens(turns(ask + calls + user(a + "," + b))));
+}
+
+TEST(MessagesRequest, WantsInputOfToolsToBeAnObject) {
+  const auto with_schema = [](const std::string& schema) {
+    return fault(with(R"("tools":[{"name":"f","input_schema":)" + schema + "}]"));
+  };
+  EXPECT_EQ(with_schema(R"({"type":"object"})"), "(none)");
+  EXPECT_EQ(with_schema("{}"), "(none)");
+  EXPECT_EQ(with_schema(R"({"type":"string"})"), "tools[0].input_schema.type");
 }
 
 TEST(MessagesRequest, TakesTheSystemsWordsBetweenTurns) {

@@ -49,6 +49,18 @@ TEST(ErrorBody, BusyAnswersSayWhenToComeBack) {
   EXPECT_FALSE(error_response(Error(ErrorCode::invalid_argument, "x")).headers.has("retry-after"));
 }
 
+TEST(ErrorBody, AThreadThatIsNotFoundSaysSoToAnthropicsClients) {
+  const auto body = [](ErrorCode code, std::string param) {
+    return error_response(Error(code, "x").with_param(std::move(param)), 1, ErrorStyle::anthropic).body;
+  };
+  EXPECT_EQ(body(ErrorCode::not_found, "thread.previous_message_id"),
+            R"({"type":"error","error":{"type":"not_found_error","message":"thread.previous_message_id: x",)"
+            R"("details":{"error_code":"thread_not_found"}}})");
+  EXPECT_EQ(body(ErrorCode::not_found, "model"),
+            R"({"type":"error","error":{"type":"not_found_error","message":"model: x"}})");
+  EXPECT_EQ(body(ErrorCode::invalid_argument, "thread.previous_message_id").find("details"), std::string::npos);
+}
+
 TEST(ErrorBody, AnthropicsPathsHaveAnthropicsWords) {
   EXPECT_EQ(error_style("/v1/messages"), ErrorStyle::anthropic);
   EXPECT_EQ(error_style("/v1/messages/count_tokens"), ErrorStyle::anthropic);

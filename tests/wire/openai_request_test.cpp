@@ -180,6 +180,11 @@ TEST(ChatRequest, WantsCallsAndResultsTogether) {
   EXPECT_EQ(rounds_fault(calls_of({"1"}) + "," + result_of("2")), "messages[2].tool_call_id");
   EXPECT_EQ(rounds_fault(calls_of({"1"}) + R"(,{"role":"tool","tool_call_id":1,"content":"x"})"),
             "messages[2].tool_call_id");
+  // Two results of one call.
+  EXPECT_EQ(rounds_fault(calls_of({"1"}) + "," + result_of("1") + "," + result_of("1")), "messages[3].tool_call_id");
+  EXPECT_EQ(rounds_fault(calls_of({"1", "2"}) + "," + result_of("2") + "," + result_of("2") + "," + result_of("1")),
+            "messages[3].tool_call_id");
+  EXPECT_EQ(rounds_fault(calls_of({"1", "1"}) + "," + result_of("1") + "," + result_of("1")), "(none)");
   // A call without a result.
   EXPECT_EQ(rounds_fault(calls_of({"1"})), "messages[1].tool_calls");
   EXPECT_EQ(rounds_fault(calls_of({"1", "2"}) + "," + result_of("1")), "messages[1].tool_calls");
@@ -202,12 +207,26 @@ TEST(ChatRequest, WantsResultsOfFunctionsBehindTheirCalls) {
   EXPECT_EQ(rounds_fault(result("f") + "," + call), "messages[1].role");
 }
 
+TEST(ChatRequest, WantsParametersOfToolsToBeOfAnObject) {
+  const auto with_parameters = [](const std::string& schema) {
+    return chat_fault(chat(R"("tools":[{"type":"function","function":{"name":"f","parameters":)" + schema + "}}]"));
+  };
+  for (const char* schema : {R"({"type":"object"})", R"({"type":["object","null"]})", "{}", R"({"properties":{}})"})
+    EXPECT_EQ(with_parameters(schema), "(none)") << schema;
+  for (const char* schema : {R"({"type":"string"})", R"({"type":"array","items":{}})", R"({"type":["string","null"]})"})
+    EXPECT_EQ(with_parameters(schema), "tools[0].function.parameters.type") << schema;
+  EXPECT_EQ(chat_fault(chat(R"("functions":[{"name":"f","parameters":{"type":"integer"}}])")),
+            "functions[0].parameters.type");
+}
+
 TEST(ChatRequest, TakesCallsAndResultsWithoutIds) {
   const std::string calls = R"({"role":"assistant","tool_calls":[{"function":{"name":"f"}},
                               {"id":"","function":{"name":"g"}}]})";
   const std::string result = R"({"role":"tool","content":"x"})";
   EXPECT_EQ(rounds_fault(calls), "(none)");
   EXPECT_EQ(rounds_fault(calls + "," + result_of("any")), "(none)");
+  EXPECT_EQ(rounds_fault(calls + "," + result_of("any") + "," + result_of("any")), "(none)");
+  EXPECT_EQ(rounds_fault(calls_of({"1", "2"}) + "," + result + "," + result_of("1")), "messages[3].tool_call_id");
   EXPECT_EQ(rounds_fault(calls_of({"1", "2"}) + "," + result + "," + result), "(none)");
   EXPECT_EQ(rounds_fault(calls_of({"1", "2"}) + "," + result), "messages[1].tool_calls");
   EXPECT_EQ(rounds_fault(result), "messages[1].role");

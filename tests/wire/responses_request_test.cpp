@@ -128,6 +128,8 @@ TEST(ResponsesRequest, WantsEveryCallAnswered) {
   EXPECT_EQ(fault(items(call + "," + other + "," + output("d"))), "input");
   EXPECT_EQ(fault(items(call + "," + other + "," + output("d") + "," + output("c"))), "(none)");
   EXPECT_EQ(fault(items(call + R"(,{"role":"user","content":"wait"},)" + output("c"))), "(none)");
+  EXPECT_EQ(fault(items(call + "," + output("c") + "," + output("c"))), "input[2].call_id");
+  EXPECT_EQ(fault(items(call + "," + output("c") + "," + call + "," + output("c"))), "(none)") << "a later call";
   const auto error = ask(items(other + "," + call + "," + output("d"))).error();
   EXPECT_NE(error.message().find("'input[1]'"), std::string::npos) << error.message();
   EXPECT_NE(error.message().find("\"c\""), std::string::npos) << error.message();
