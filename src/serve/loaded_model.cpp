@@ -117,6 +117,13 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const ModelOptions& optio
     base::log::warn("{}: {}", loaded->name_, loaded->chat_->fault().to_string());
   }
 
+  if (loaded->chat_->probed_in_part()) {
+    base::log::warn(
+        "{}: the chat template is too slow to find out all of how it writes tool calls and reasoning; "
+        "model.tool_format and model.reasoning_format can say it",
+        loaded->name_);
+  }
+
   TM_CHECK(override_format(options, *loaded->chat_));
   loaded->grammars_ = std::make_unique<GrammarCache>(*loaded->tokenizer_);
 
