@@ -7,9 +7,18 @@ import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSy
 import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { program } from './server.mjs';
+import { environment, program } from './server.mjs';
 
 const data = process.env.TIDEMILL_DATA ?? '../shared/data';
+
+// A GGUF file without tensors; `entries` are [key, type, bytes of the value].
+function ggufOf(entries) {
+  const u32 = (n) => { const b = Buffer.alloc(4); b.writeUInt32LE(n); return b; };
+  const header = [Buffer.from('GGUF'), u32(3), u64(0), u64(entries.length)];
+  return Buffer.concat([...header, ...entries.flatMap(([key, type, value]) => [ggufText(key), u32(type), value])]);
+}
+const u64 = (n) => { const b = Buffer.alloc(8); b.writeBigUInt64LE(BigInt(n)); return b; };
+const ggufText = (text) => { const bytes = Buffer.from(text); return Buffer.concat([u64(bytes.length), bytes]); };
 
 function tidemill(args, { input = '', env = {} } = {}) {
   const clean = { ...process.env, ...env };
@@ -157,6 +166,42 @@ describe('the command line', { timeout: 300_000 }, () => {
     assert.equal(model.architecture, 'llama');
     assert.equal(model.shape.layers, 6);
     assert.equal(model.tensors.length, model.tensor_count);
+  });
+
+  test('inspect shows what a file says, whatever it says', () => {
+    const file = path.join(folder, 'odd.gguf');
+    const name = Buffer.concat([Buffer.from('模型 é \x1b[31m'), Buffer.from([0xff])]);
+    const words = Array.from({ length: 40 }, (_, i) => ggufText(`w${i}`));
+    const list = [Buffer.from([8, 0, 0, 0]), u64(40), ...words];
+    writeFileSync(file, ggufOf([
+      ['general.architecture', 8, ggufText('bert')],
+      ['general.name', 8, ggufText(name)],
+      [Buffer.from([0x6b, 0xfe]), 7, Buffer.from([1])],
+      ['bert.block_count', 4, Buffer.from([12, 0, 0, 0])],
+      ['bert.epsilon', 6, Buffer.from(Float32Array.of(1e-5).buffer)],
+      ['bert.sizes', 9, Buffer.concat([Buffer.from([4, 0, 0, 0]), u64(2), Buffer.from([1, 0, 0, 0, 2, 0, 0, 0])])],
+      ['bert.words', 9, Buffer.concat(list)],
+    ]));
+    const json = tidemill(['inspect', file, '--json']);
+    assert.equal(json.code, 0, json.err);
+    const { metadata } = JSON.parse(json.out);
+    assert.deepEqual(metadata, {
+      'general.architecture': 'bert', 'general.name': '模型 é \x1b[31m\ufffd', 'k\ufffd': true, 'bert.block_count': 12,
+      'bert.epsilon': 1e-5, 'bert.sizes': [1, 2],
+      'bert.words': { type: 'string', count: 40, first: ['w0', 'w1', 'w2', 'w3', 'w4', 'w5', 'w6', 'w7'] },
+    });
+    const plain = tidemill(['inspect', file]);
+    assert.equal(plain.code, 0, plain.err);
+    assert.match(plain.out, /模型 é \ufffd\[31m\ufffd/);
+    assert.ok(!plain.out.includes('\x1b'));
+  });
+
+  test('a file name is no way into a terminal or a JSON text', () => {
+    const odd = "$'we\\x1b[31m\\xffird.gguf'";
+    const shown = spawnSync('bash', ['-c', `cd "$1" && cp "$2" ${odd} && exec "$0" inspect ${odd} --json`, path.resolve(program), folder, path.resolve('models/nano-coder.gguf')], { env: environment() });
+    assert.equal(shown.status, 0, shown.stderr.toString());
+    const text = new TextDecoder('utf-8', { fatal: true }).decode(shown.stdout);
+    assert.equal(JSON.parse(text).file, 'we\x1b[31m\ufffdird.gguf');
   });
 
   test('tokenizes and turns tokens back', () => {
