@@ -51,9 +51,99 @@ describe('the command line', { timeout: 300_000 }, () => {
     const negative = tidemill(['complete', '--prompt', 'x', '--max-tokens', '-1']);
     assert.equal(negative.code, 2);
     assert.ok(negative.err.length < 200, negative.err);
+    // What is misspelt is said, and not what is missing for want of it.
+    for (const [args, words] of [
+      [['pack', '--thread', '2'], /--thread.*--threads/],
+      [['keys', 'create', '--tenat', 'acme'], /--tenat.*--tenant/],
+      [['template', '--fil', 'x'], /--fil.*--file/],
+    ]) {
+      const misspelt = tidemill(args);
+      assert.equal(misspelt.code, 2, misspelt.err);
+      assert.match(misspelt.err, words);
+    }
+    const below = tidemill(['synth', 'llama-tiny', path.join(folder, 'x.gguf'), '--outlier-channels', '-1']);
+    assert.equal(below.code, 2);
+    assert.match(below.err, /--outlier-channels: '-1' is not a whole number of at least 0/);
+    const keys = tidemill(['keys']);
+    assert.equal(keys.code, 2);
+    assert.match(keys.out, /Usage: tidemill keys /);
     const shape = tidemill(['synth', 'llama-9', path.join(folder, 'x.gguf')]);
     assert.equal(shape.code, 2);
     assert.match(shape.err, /llama-9.*qwen3-4b/);
+  });
+
+  test('a seed is any number of 64 bits, and nothing else', () => {
+    const model = path.join(folder, 'seeded.gguf');
+    const commands = [
+      ['complete', '--prompt', 'def f(', '-n', '4', '--temperature', '1'],
+      ['chat', '--message', 'def f(', '-n', '4', '--temperature', '1'],
+      ['synth', 'llama-tiny', model],
+    ];
+    for (const command of commands) {
+      for (const seed of ['18446744073709551616', '-9223372036854775809', '99999999999999999999999', '1.5', 'x', '']) {
+        const refused = tidemill([...command, '--seed', seed]);
+        assert.equal(refused.code, 2, `${command[0]} ${seed}`);
+        assert.match(refused.err, /--seed: '.*' is not a whole number of 64 bits/);
+      }
+    }
+    const written = (seed) => {
+      const made = tidemill(['synth', 'llama-tiny', model, '--seed', seed]);
+      assert.equal(made.code, 0, made.err);
+      return createHash('sha256').update(readFileSync(model)).digest('hex');
+    };
+    assert.equal(written('-1'), written('18446744073709551615'));
+    assert.notEqual(written('-1'), written('1'));
+    const told = (seed) => tidemill([...commands[0], '--seed', seed]).out;
+    assert.equal(told('-2'), told('18446744073709551614'));
+  });
+
+  // 2: what a person wrote is wrong. 1: a file, model, machine or peer is.
+  test('exit codes follow one rule', () => {
+    const put = (name, text) => { const file = path.join(folder, name); writeFileSync(file, text); return file; };
+    const model = 'models/nano-coder.gguf';
+    const missing = path.join(folder, 'missing');
+    const nowhere = path.join(folder, 'no', 'such', 'folder');
+    const broken = put('broken.gguf', readFileSync(model).subarray(0, 100_000));
+    const foreign = put('foreign.txt', 'no model, no certificate, and long enough to be looked at');
+    const badTemplate = put('bad.jinja', '{{ x');
+    const goodTemplate = put('good.jinja', '{{ x }}');
+    const badJson = put('bad.json', '{bad');
+    const badToml = put('bad.toml', 'a = [');
+    const packed = path.join(folder, 'packed-once.gguf');
+    assert.equal(tidemill(['pack', model, packed]).code, 0);
+    const wrong = [
+      ['serve', '--prot', '1'], ['serve', '--port', '65536'], ['serve', '--config', badToml], ['serve', '--log.level', 'loud'],
+      ['serve', '--port', '0', '--observe.otlp-endpoint', 'junk'], ['serve', '--port', '0', '--host', 'junk'],
+      ['serve', '--port', '0', '--chat-template', badTemplate], ['serve', '--port', '0', '--model.name', 'a\nb'],
+      ['gateway', '--port', '0', '--backend', 'junk'], ['gateway', '--port', '0', '--gateway.otlp', 'x'],
+      ['gateway', '--port', '0', '--backend', 'http://127.0.0.1:1', '--observe.otlp-endpoint', 'junk'],
+      ['template', '--file', badTemplate, '--input', badJson], ['template', '--file', goodTemplate, '--input', badJson],
+      ['complete', '--prompt', 'x', '--isa', 'abacus'], ['complete', '--prompt', 'x', '--temperature', '-1'],
+      ['tokenize', '--decode', '--text', 'junk'], ['synth', 'no-shape', missing], ['pack', model], ['pack', model, model],
+      ['keys', 'create', '--tenant', 'a', '--name', 'b', '--expires', '2026-02-30'],
+    ];
+    const failed = [
+      ...[missing, folder, broken, foreign].flatMap((file) => [
+        ['complete', '-m', file, '--prompt', 'x'], ['chat', '-m', file, '--message', 'x'], ['tokenize', '-m', file, '--text', 'x'],
+        ['inspect', file], ['bench', file], ['pack', file, path.join(folder, 'out.gguf')], ['serve', '--port', '0', '--model', file],
+      ]),
+      ['pack', packed, path.join(folder, 'out.gguf')], ['pack', model, folder], ['pack', model, path.join(nowhere, 'out.gguf')],
+      ['synth', 'llama-tiny', folder], ['synth', 'llama-tiny', path.join(nowhere, 'out.gguf')],
+      ['template', '--file', missing], ['template', '--file', folder], ['template', '--file', goodTemplate, '--input', missing],
+      ['serve', '--config', missing], ['serve', '--config', folder], ['serve', '--port', '0', '--host', '192.0.2.1'],
+      ['serve', '--port', '0', '--chat-template', missing], ['serve', '--port', '0', '--chat-template', folder],
+      ['serve', '--port', '0', '--session.store', folder],
+      ['gateway', '--port', '0', '--backend', 'http://127.0.0.1:1', '--gateway.access-log', path.join(nowhere, 'log')],
+      ...[missing, foreign].map((file) => ['gateway', '--port', '0', '--backend', 'http://127.0.0.1:1', '--gateway.tls-certificate', file, '--gateway.tls-key', file]),
+      ['keys', 'list', '--keys', folder], ['keys', 'list', '--keys', badJson], ['keys', 'revoke', 'key_0', '--keys', missing],
+    ];
+    for (const [code, commands] of [[2, wrong], [1, failed]]) {
+      for (const command of commands) {
+        const ended = tidemill(command);
+        assert.equal(ended.code, code, `${command.join(' ')}: ${ended.err}`);
+        assert.match(ended.err, /^tidemill: /m);
+      }
+    }
   });
 
   test('keys are made, listed, shown and revoked, and the secret is shown once', () => {
@@ -224,6 +314,15 @@ describe('the command line', { timeout: 300_000 }, () => {
     writeFileSync(request, JSON.stringify({ messages: [{ role: 'user', content: 'Hi' }], bos_token: '<s>', x: 3 }));
     const shown = tidemill(['template', '--file', template, '--input', request, '--now', '2026-01-15T12:30:00']);
     assert.equal(shown.out, '<s>[user] Hi\n2026-01-153');
+    for (const [now, year] of [['2024-02-29', '2024'], ['1768480200', '2026']]) {
+      const leap = tidemill(['template', '--file', template, '--input', request, '--now', now]);
+      assert.match(leap.out, new RegExp(`${year}-\\d\\d-\\d\\d3$`));
+    }
+    for (const now of ['2026-02-30T00:00:00', '2025-02-29', '2026-04-31', '2026-13-01', '2026-01-15T24:00:00', '2026-01-15T12:30:60', '9999-01-01', '99999999999999']) {
+      const refused = tidemill(['template', '--file', template, '--input', request, '--now', now]);
+      assert.equal(refused.code, 2, now);
+      assert.match(refused.err, /is no time/);
+    }
     writeFileSync(template, '{{ nothing.at.all }}');
     const wrong = tidemill(['template', '--file', template, '--input', request]);
     assert.equal(wrong.code, 2);
@@ -356,7 +455,7 @@ describe('the command line', { timeout: 300_000 }, () => {
       assert.equal(two.out, one.out);
     }
     const again = tidemill(['pack', packed, path.join(folder, 'again.gguf')]);
-    assert.equal(again.code, 2);
+    assert.equal(again.code, 1);
     assert.match(again.err, /packed already/);
     const bytes = readFileSync(packed);
     bytes[bytes.length >> 1] ^= 1;
