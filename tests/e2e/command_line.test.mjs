@@ -477,6 +477,12 @@ describe('the command line', { timeout: 300_000 }, () => {
     const measured = JSON.parse(bench.out);
     for (const key of ['prefill_tok_s', 'decode_tok_s', 'load_s', 'ttft_s', 'rss_bytes', 'kv_bytes', 'activation_bytes']) assert.ok(measured[key] > 0, key);
     assert.ok(measured.ceilings.read_bytes_per_s > 0);
+    for (const key of ['load_share_of_read_bandwidth', 'ttft_share_of_ceiling', 'prefill_share_of_ceiling', 'decode_share_of_read_bandwidth']) assert.ok(measured[key] > 0, key);
+    const bytes = readFileSync(model).length;
+    const load = bytes / measured.ceilings.read_bytes_per_s / measured.load_s;
+    assert.ok(Math.abs(measured.load_share_of_read_bandwidth / load - 1) < 1e-6);
+    const over = measured.rss_bytes / (measured.weight_bytes + measured.kv_bytes) - 1;
+    assert.ok(Math.abs(measured.memory_over_weights_and_kv - over) < 1e-6);
     const many = JSON.parse(tidemill(['bench', '--prefill', '8', '--decode', '1', '--streams', '300', '--repeat', '1', '--no-ceilings', '--json']).out);
     assert.ok(many.decode_tok_s > 0);
     const behind = tidemill(['bench', model, '--prefill', '8', '--decode', '4', '--streams', '2', '--context', '500', '--synthetic-context', '--kv-type', 'int8', '--repeat', '1', '--no-ceilings', '--json']);
