@@ -20,7 +20,7 @@ enum Exit : int {
   // What people wrote is wrong: the command line, the environment, the configuration, or a text that is the input
   // (a template, a prompt, a request).
   exit_usage = 2,
-  exit_interrupted = 130,  // Ctrl-C, as shells number it
+  exit_interrupted = 130,  // Ctrl-C, as shells number it; of a server: a second signal cut requests
 };
 
 // The most that a flag which counts tokens takes.
