@@ -7,6 +7,7 @@
 #include <fmt/core.h>
 
 #include "base/nearest.hpp"
+#include "base/utf8.hpp"
 #include "cli/command.hpp"
 #include "cli/output.hpp"
 
@@ -72,10 +73,21 @@ base::Result<int> run_body(const Body& body) {
   return outcome;
 }
 
+// Fit for a terminal, line by line.
+std::string printable_lines(std::string_view text) {
+  std::string lines;
+  for (size_t end = text.find('\n'); end != std::string_view::npos; end = text.find('\n')) {
+    lines.append(base::utf8::printable(text.substr(0, end))).append("\n");
+    text.remove_prefix(end + 1);
+  }
+  return lines + base::utf8::printable(text);
+}
+
 }  // namespace
 
 int report(const base::Error& error) {
-  fmt::print(stderr, "tidemill: {}\n", error.to_string());
+  // Errors quote file names and what files hold.
+  fmt::print(stderr, "tidemill: {}\n", printable_lines(error.to_string()));
   switch (error.code()) {
     case base::ErrorCode::invalid_argument:
     case base::ErrorCode::too_large:

@@ -292,6 +292,9 @@ describe('the command line', { timeout: 300_000 }, () => {
     assert.equal(shown.status, 0, shown.stderr.toString());
     const text = new TextDecoder('utf-8', { fatal: true }).decode(shown.stdout);
     assert.equal(JSON.parse(text).file, 'we\x1b[31m\ufffdird.gguf');
+    const missing = tidemill(['inspect', 'no\x1b[31m.gguf']);
+    assert.match(missing.err, /no\ufffd\[31m\.gguf/);
+    assert.ok(!missing.err.includes('\x1b'));
   });
 
   test('tokenizes and turns tokens back', () => {
