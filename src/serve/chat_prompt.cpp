@@ -314,7 +314,7 @@ void ChatPrompt::probe(const std::string& source, text::StepAllowance& allowance
   if (renders_reasoning(*this, reasoning_key_, "", allowance)) return;
   for (const std::string_view key : {"thinking", "reasoning"}) {
     if (!renders_reasoning(*this, key, "", allowance)) continue;
-    joins_reasoning_ = !renders_reasoning(*this, key, "b", allowance);
+    joins_reasoning_ = !renders_reasoning(*this, key, "b", allowance) && !allowance.exceeded();
     reasoning_key_ = key;
     return;
   }

@@ -165,7 +165,8 @@ TemplateTraits ChatTemplate::probe(StepAllowance* allowance) const {
   base::json::object off = on;
   on["enable_thinking"] = true;
   off["enable_thinking"] = false;
-  traits.thinking_switch = rendered(on) != rendered(off);
+  const bool differ = rendered(on) != rendered(off);
+  traits.thinking_switch = differ && (allowance == nullptr || !allowance->exceeded());
   return traits;
 }
 
