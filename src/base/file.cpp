@@ -61,7 +61,7 @@ void* map_aligned(int fd, size_t size) {
 }
 
 Error folder_error(const fs::path& path) {
-  return {ErrorCode::invalid_argument, fmt::format("'{}' is a folder, not a file", path.string())};
+  return {ErrorCode::io, fmt::format("'{}' is a folder, not a file", path.string())};
 }
 
 Error too_large(const fs::path& path, size_t limit) {
@@ -139,7 +139,7 @@ Result<MappedFile> MappedFile::open(const fs::path& path) {
   if (::fstat(fd.get(), &status) != 0) return system_error("cannot inspect", path);
   if (S_ISDIR(status.st_mode)) return folder_error(path);
   if (!S_ISREG(status.st_mode)) {
-    return Error(ErrorCode::invalid_argument,
+    return Error(ErrorCode::io,
                  fmt::format("'{}' is a device or pipe; only a regular file can be mapped", path.string()));
   }
   MappedFile file;

@@ -23,7 +23,7 @@ class MappedFile {
   MappedFile& operator=(MappedFile&& other) noexcept;
   ~MappedFile();
 
-  // Fails with `not_found`, or with `io` and the system's reason; a folder or other non-file is `invalid_argument`.
+  // Fails with `not_found`, or with `io` and the system's reason, such as that it is a folder or another non-file.
   static Result<MappedFile> open(const std::filesystem::path& path);
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }

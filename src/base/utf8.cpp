@@ -111,6 +111,23 @@ std::string sanitize(std::string_view text) {
   return out;
 }
 
+std::string printable(std::string_view text, size_t limit) {
+  const auto shows = [](char32_t c) {
+    const bool control = c < 0x20 || (c >= 0x7F && c < 0xA0);
+    const bool breaks_or_turns = (c >= 0x2028 && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069);
+    return !control && !breaks_or_turns;
+  };
+  std::string out;
+  size_t at = 0;
+  while (at < text.size()) {
+    const Decoded decoded = decode(text.substr(at));
+    if (at + decoded.length > limit) return out + "...";
+    append(out, decoded.valid && shows(decoded.code_point) ? decoded.code_point : replacement);
+    at += decoded.length;
+  }
+  return out;
+}
+
 size_t incomplete_tail(std::string_view text) {
   for (size_t tail = 1; tail <= 3 && tail <= text.size(); ++tail) {
     const std::string_view end = text.substr(text.size() - tail);

@@ -33,6 +33,11 @@ std::string_view prefix(std::string_view text, size_t count);
 // `text` with every invalid sequence replaced by U+FFFD (one per maximal prefix, as the Unicode standard recommends).
 std::string sanitize(std::string_view text);
 
+// `text` made fit for one line of a terminal, whatever it holds: invalid sequences, control characters, and what breaks
+// lines or turns the direction of writing are U+FFFD each. Of more than `limit` bytes only the characters within those
+// are left, and "...".
+std::string printable(std::string_view text, size_t limit = std::string_view::npos);
+
 // Number of bytes at the end of `text` that begin a character which more bytes could complete: 0 to 3.
 size_t incomplete_tail(std::string_view text);
 

@@ -112,8 +112,9 @@ enum class Start : uint8_t {
 // Renders small conversations with calls and with reasoning, and takes the format whose parser reads those very calls
 // back; where none of the known formats does, JSON between tags of the template's own (json_in_tags). Where the
 // template writes no call, the format is the one whose control tokens it speaks of in what it renders for a list of
-// tools, or in its `source`; else `none`.
-Format recognise(const text::ChatTemplate& chat_template, std::string_view source = {});
+// tools, or in its `source`; else `none`. What the allowance does not last for counts as refused by the template.
+Format recognise(const text::ChatTemplate& chat_template, std::string_view source = {},
+                 text::StepAllowance* allowance = nullptr);
 
 // The format by the name that to_string gives; "none" is one. Reasoning tags are left empty. The error lists the names.
 base::Result<Format> format_by_name(std::string_view name);

@@ -90,7 +90,8 @@ json::object call_message(const Manner& manner) {
 
 class Renderer {
  public:
-  explicit Renderer(const text::ChatTemplate& chat_template) : template_(chat_template) {}
+  Renderer(const text::ChatTemplate& chat_template, text::StepAllowance* allowance)
+      : template_(chat_template), allowance_(allowance) {}
 
   // What the template writes behind the question; nothing where it refuses.
   std::optional<std::string> behind_question(json::array messages, bool add_generation_prompt) const {
@@ -121,8 +122,10 @@ class Renderer {
 
  private:
   std::optional<std::string> render(const json::object& context) const {
-    const text::TemplateLimits limits{
-        .max_output = size_t{1} << 20U, .max_memory = size_t{32} << 20U, .max_steps = 1'000'000};
+    const text::TemplateLimits limits{.max_output = size_t{1} << 20U,
+                                      .max_memory = size_t{32} << 20U,
+                                      .max_steps = 1'000'000,
+                                      .allowance = allowance_};
     auto rendered = template_.render(context, base::WallTime{}, limits);
     if (!rendered) {
       // Some templates refuse every list of tools.
@@ -135,6 +138,7 @@ class Renderer {
   }
 
   const text::ChatTemplate& template_;
+  text::StepAllowance* allowance_;
 };
 
 // An assistant's turn as a model would have written it.
@@ -376,8 +380,8 @@ std::optional<Format> of_liquid(std::string_view with_tools, const Format& reaso
 
 }  // namespace
 
-Format recognise(const text::ChatTemplate& chat_template, std::string_view source) {
-  const Renderer renderer(chat_template);
+Format recognise(const text::ChatTemplate& chat_template, std::string_view source, text::StepAllowance* allowance) {
+  const Renderer renderer(chat_template, allowance);
   Format reasoning = recognise_reasoning(renderer);
   const json::object user = message("user", question_mark);
   const auto answered = renderer.behind_question({user, message("assistant", answer_mark)}, false);

@@ -39,10 +39,12 @@ struct Measured {
   double ttft_s = 0;
   // What the machine would allow: decode reads every weight, key and value once a step, prefill multiplies every weight
   // once a token, quantised ones in int8 and the others in floating point, each at its own ceiling. Measured beside
-  // each round, because a shared machine's ceilings move.
+  // each round, because a shared machine's ceilings move. The time to the first token is that of a prefill, so that its
+  // share is the prefill's. Loading reads every byte of the file once.
   std::optional<tensor::Ceilings> ceilings;
   double decode_of_bandwidth = 0;  // 0 .. 1
   double prefill_of_compute = 0;
+  double load_of_bandwidth = 0;
   // Bytes; resident is the most of all rounds.
   size_t resident = 0;
   size_t weights = 0;
@@ -201,6 +203,8 @@ base::Result<Measured> measure(LocalEngine& local, const BenchFlags& flags) {
     measured.ceilings = tensor::Ceilings{median(rounds.read), median(rounds.int8), median(rounds.floating)};
     measured.decode_of_bandwidth = median(rounds.decode_share);
     measured.prefill_of_compute = median(rounds.prefill_share);
+    const double least_load_s = static_cast<double>(local.model().file_bytes()) / measured.ceilings->read_bytes_per_s;
+    measured.load_of_bandwidth = least_load_s / base::seconds(local.model().load_time());
   }
   measured.resident = rounds.resident;
   measured.weights = local.model().model().weight_bytes();
@@ -226,15 +230,24 @@ PrefillCeiling prefill_ceiling(const serve::LoadedModel& model, const tensor::Ce
 
 void print_text(const serve::LoadedModel& model, const BenchFlags& flags, const Measured& measured) {
   fmt::print("{} on {}\n", model.name(), model.device().description());
-  fmt::print("  load              {:>10.2f} s    {}\n", base::seconds(model.load_time()),
-             base::human_bytes(static_cast<double>(model.model().weight_bytes())) + " of weights");
+  fmt::print("  load              {:>10.2f} s    ", base::seconds(model.load_time()));
+  if (measured.ceilings) {
+    fmt::print("  {:>5.1f} % of {:.1f} GB/s read, ", 100 * measured.load_of_bandwidth,
+               measured.ceilings->read_bytes_per_s / 1e9);
+  }
+  fmt::print("a file of {}\n", base::human_bytes(static_cast<double>(model.file_bytes())));
   fmt::print("  prefill {:>5}     {:>10.1f} tok/s", flags.prefill, measured.prefill_tok_s);
   if (measured.ceilings) {
     const PrefillCeiling ceiling = prefill_ceiling(model, *measured.ceilings);
     fmt::print("  {:>5.1f} % of {:.2f} Tops {}", 100 * measured.prefill_of_compute, ceiling.ops_per_s / 1e12,
                ceiling.name);
   }
-  fmt::print("\n  first token       {:>10.3f} s\n", measured.ttft_s);
+  fmt::print("\n  first token       {:>10.3f} s    ", measured.ttft_s);
+  if (measured.ceilings) {
+    fmt::print("  {:>5.1f} %: {:.3f} s at that ceiling", 100 * measured.prefill_of_compute,
+               measured.prefill_of_compute * measured.ttft_s);
+  }
+  fmt::print("\n");
   if (flags.decode > 0) {
     fmt::print("  decode {:>3} x {:<5} {:>9.1f} tok/s", flags.streams, flags.decode, measured.decode_tok_s);
     if (flags.context >= 1024) fmt::print(" at {}", flags.context);
@@ -274,6 +287,8 @@ void print_json(const serve::LoadedModel& model, const BenchFlags& flags, const 
     body["decode_share_of_read_bandwidth"] = measured.decode_of_bandwidth;
     body["prefill_ceiling"] = prefill_ceiling(model, *measured.ceilings).name;
     body["prefill_share_of_ceiling"] = measured.prefill_of_compute;
+    body["ttft_share_of_ceiling"] = measured.prefill_of_compute;
+    body["load_share_of_read_bandwidth"] = measured.load_of_bandwidth;
   }
   fmt::print("{}\n", base::pretty_json(body));
 }

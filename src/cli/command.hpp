@@ -14,9 +14,13 @@ namespace tidemill::cli {
 // Exit codes, which scripts may rely on (`tidemill --help` lists them).
 enum Exit : int {
   exit_success = 0,
-  exit_failure = 1,        // the work failed: file missing or damaged, no memory, address in use
-  exit_usage = 2,          // the command line or the input is wrong
-  exit_interrupted = 130,  // Ctrl-C, as shells number it
+  // What people wrote is right, but the work failed: a file, folder or model is missing, damaged or not of the kind
+  // that is needed, the machine lacks memory, an address is in use, a peer does not answer, a program has a fault.
+  exit_failure = 1,
+  // What people wrote is wrong: the command line, the environment, the configuration, or a text that is the input
+  // (a template, a prompt, a request).
+  exit_usage = 2,
+  exit_interrupted = 130,  // Ctrl-C, as shells number it; of a server: a second signal cut requests
 };
 
 // The most that a flag which counts tokens takes.

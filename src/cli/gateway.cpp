@@ -28,14 +28,15 @@ base::Result<int> run_gateway(RoleFlags& flags) {
     fmt::print("{}", flags.config.schema.dump());
     return exit_success;
   }
-  Interrupt interrupt;
+  Interrupt interrupt(role_signals);
   const Hangup hangup(interrupt);
   TM_TRY(const auto gateway, gateway::Gateway::start(flags.gateway));
   print_welcome(*gateway, flags.gateway);
   run_until_interrupted(interrupt, hangup, flags, *gateway);
-  base::log::info("stopping: running requests have {} to finish", base::format_duration(flags.gateway.drain_timeout));
-  if (!gateway->stop(flags.gateway.drain_timeout)) base::log::warn("some requests were cut at the limit");
-  return exit_success;
+  base::log::info("stopping: running requests have {} to finish; a second signal ends them now",
+                  base::format_duration(flags.gateway.drain_timeout));
+  const Insistence insistence(interrupt, [&] { gateway->hurry(); });
+  return exit_of_stop(gateway->stop(flags.gateway.drain_timeout), interrupt);
 }
 
 }  // namespace
@@ -54,7 +55,8 @@ void add_gateway(CLI::App& app, Invocation& chosen) {
       "is more to say than a URL stand in the file, each under [[gateway.backend]], and so do DNS names and services\n"
       "of Kubernetes that have backends, each under [[gateway.discover]], and named routes with their targets, "
       "canaries,\n"
-      "mirrors and choices of models, each under [[gateway.route]] (docs/gateway.md).");
+      "mirrors and choices of models, each under [[gateway.route]] (docs/gateway.md).\n" +
+      std::string(signals_in_words));
   command->callback([=, &chosen] { chosen.body = [flags] { return run_gateway(*flags); }; });
 }
 

@@ -6,14 +6,17 @@
 
 #include "base/json.hpp"
 #include "base/units.hpp"
+#include "base/utf8.hpp"
 #include "cli/command.hpp"
 #include "cli/model_source.hpp"
 #include "model/architectures/architecture.hpp"
+#include "model/gguf_json.hpp"
 #include "tensor/packed_layout.hpp"
 
 namespace tidemill::cli {
 
 namespace json = base::json;
+namespace utf8 = base::utf8;
 
 namespace {
 
@@ -47,7 +50,7 @@ json::object shape_json(const model::HyperParameters& shape) {
 }
 
 void print_json(const model::GgufFile& file, const base::Result<model::HyperParameters>& shape, bool tensors) {
-  json::object body{{"file", file.path().string()},
+  json::object body{{"file", utf8::sanitize(file.path().string())},
                     {"gguf_version", file.version()},
                     {"bytes", file.file_bytes()},
                     {"parameters", file.parameters()},
@@ -55,16 +58,16 @@ void print_json(const model::GgufFile& file, const base::Result<model::HyperPara
   if (const model::PackedInfo* packed = file.packed()) {
     body["packed"] = {{"layout", packed->layout},
                       {"loadable", packed->layout == tensor::kPackedLayoutVersion},
-                      {"writer", packed->writer},
-                      {"source", packed->source},
+                      {"writer", utf8::sanitize(packed->writer)},
+                      {"source", utf8::sanitize(packed->source)},
                       {"source_bytes", packed->source_bytes}};
   }
   if (shape) {
     body["architecture"] = shape->architecture;
-    body["name"] = shape->name;
+    body["name"] = utf8::sanitize(shape->name);
     body["shape"] = shape_json(*shape);
   } else {
-    body["cannot_run"] = shape.error().to_string();
+    body["cannot_run"] = utf8::sanitize(shape.error().to_string());
   }
   json::object& types = body["types"].emplace_object();
   for (const auto& [name, share] : share_by_type(file)) {
@@ -72,12 +75,12 @@ void print_json(const model::GgufFile& file, const base::Result<model::HyperPara
   }
   json::object& metadata = body["metadata"].emplace_object();
   for (const model::GgufEntry& entry : file.metadata())
-    metadata[entry.key] = entry.value.describe();
+    metadata[utf8::sanitize(entry.key)] = model::to_json(entry.value);
   if (tensors) {
     json::array& list = body["tensors"].emplace_array();
     for (const model::GgufTensor& tensor : file.tensors()) {
       json::array dimensions(tensor.shape.begin(), tensor.shape.begin() + tensor.rank);
-      list.push_back({{"name", tensor.name},
+      list.push_back({{"name", utf8::sanitize(tensor.name)},
                       {"type", tensor::info(tensor.type).name},
                       {"shape", std::move(dimensions)},
                       {"bytes", tensor.data.size()},
@@ -88,7 +91,7 @@ void print_json(const model::GgufFile& file, const base::Result<model::HyperPara
 }
 
 void print_text(const model::GgufFile& file, const base::Result<model::HyperParameters>& shape, bool tensors) {
-  fmt::print("{}: GGUF v{}, {}\n", file.path().string(), file.version(),
+  fmt::print("{}: GGUF v{}, {}\n", utf8::printable(file.path().string()), file.version(),
              base::human_bytes(static_cast<double>(file.file_bytes())));
   if (const model::PackedInfo* packed = file.packed()) {
     fmt::print("  packed in layout {} by {} from {} ({}){}\n", packed->layout, model::printable(packed->writer),
@@ -99,13 +102,13 @@ void print_text(const model::GgufFile& file, const base::Result<model::HyperPara
   }
   if (shape) {
     fmt::print("  {} model{}, {:.3g} M parameters in {} tensors\n", shape->architecture,
-               shape->name.empty() ? "" : " \"" + shape->name + "\"", static_cast<double>(file.parameters()) / 1e6,
-               file.tensors().size());
+               shape->name.empty() ? "" : " \"" + utf8::printable(shape->name, 120) + "\"",
+               static_cast<double>(file.parameters()) / 1e6, file.tensors().size());
     fmt::print("  {} layers of width {}, feed-forward {}, {} query and {} key/value heads of {}\n", shape->layers,
                shape->width, shape->feed_forward, shape->heads, shape->kv_heads, shape->head_dim);
     fmt::print("  vocabulary {}, context {} tokens\n", shape->vocabulary, shape->context);
   } else {
-    fmt::print("  cannot be run: {}\n", shape.error().to_string());
+    fmt::print("  cannot be run: {}\n", utf8::printable(shape.error().to_string()));
   }
   fmt::print("\nweights\n");
   for (const auto& [name, share] : share_by_type(file)) {
@@ -115,7 +118,7 @@ void print_text(const model::GgufFile& file, const base::Result<model::HyperPara
   fmt::print("\nmetadata\n");
   size_t widest = 0;
   for (const model::GgufEntry& entry : file.metadata())
-    widest = std::max(widest, entry.key.size());
+    widest = std::max(widest, utf8::length(model::printable(entry.key)));
   for (const model::GgufEntry& entry : file.metadata()) {
     fmt::print("  {:<{}}  {}\n", model::printable(entry.key), std::min<size_t>(widest, 48), entry.value.describe(80));
   }
@@ -144,7 +147,9 @@ void add_inspect(CLI::App& app, Invocation& chosen) {
   auto flags = std::make_shared<InspectFlags>();
   add_model_flag(*command, flags->model, true);
   command->add_flag("--tensors", flags->tensors, "List every tensor");
-  command->add_flag("--json", flags->as_json, "Print JSON");
+  command->add_flag("--json", flags->as_json,
+                    "Print JSON; metadata are strings, numbers and booleans, long arrays objects of type, count and "
+                    "the first elements");
   command->callback([=, &chosen] { chosen.body = [flags] { return inspect(*flags); }; });
 }
 

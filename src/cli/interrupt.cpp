@@ -14,6 +14,7 @@ namespace {
 
 // What a signal handler may touch: plain atomics, and a descriptor to write to.
 std::atomic<int> signals{0};
+std::atomic<int> most_taken{1};
 std::atomic<int> wake_fd{-1};
 std::atomic<pid_t> ended_group{0};
 struct sigaction previous_int;
@@ -28,7 +29,7 @@ void post(int fd) {
 }
 
 void on_signal(int signal) {
-  if (signals.fetch_add(1) > 0) {
+  if (signals.fetch_add(1) >= most_taken.load()) {
     const pid_t group = ended_group.load();
     if (group > 0) kill(-group, SIGKILL);
     ::signal(signal, SIG_DFL);
@@ -49,10 +50,11 @@ void on_hangup(int) {
 
 }  // namespace
 
-Interrupt::Interrupt() {
+Interrupt::Interrupt(int taken) {
   assert(wake_fd.load() == -1);
   wake_fd = eventfd(0, EFD_CLOEXEC);
   signals = 0;
+  most_taken = taken;
   struct sigaction action {};
   action.sa_handler = on_signal;
   sigemptyset(&action.sa_mask);
@@ -68,6 +70,10 @@ Interrupt::~Interrupt() {
 
 bool Interrupt::raised() const {
   return signals.load() > 0;
+}
+
+bool Interrupt::insisted() const {
+  return signals.load() > 1;
 }
 
 void Interrupt::clear() {

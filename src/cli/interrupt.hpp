@@ -7,16 +7,18 @@
 
 namespace tidemill::cli {
 
-// While one exists, SIGINT and SIGTERM are caught: `raised` becomes true and `wait` returns. A second signal of a kind
-// ends the process at once, for people who mean it. One at a time.
+// While one exists, SIGINT and SIGTERM are caught: `raised` becomes true and `wait` returns. The signal after the last
+// that is `taken` ends the process at once, for people who mean it. One at a time.
 class Interrupt {
  public:
-  Interrupt();
+  explicit Interrupt(int taken = 1);
   ~Interrupt();
   Interrupt(const Interrupt&) = delete;
   Interrupt& operator=(const Interrupt&) = delete;
 
   bool raised() const;
+  // Whether a second signal was taken too.
+  bool insisted() const;
   // Forgets the signals so far.
   void clear();
 
@@ -27,7 +29,7 @@ class Interrupt {
   // For waiting on this beside other descriptors: readable where `wait` returns at once.
   int descriptor() const;
 
-  // A second signal, which ends this process, is to end that process group too. 0: none.
+  // A signal which ends this process is to end that process group too. 0: none.
   void ends_also(pid_t group);
 };
 

@@ -190,10 +190,10 @@ CLI::App* add_action(CLI::App& keys, Invocation& chosen, const std::shared_ptr<K
 void add_keys(CLI::App& app, Invocation& chosen) {
   auto* keys = app.add_subcommand("keys", "Make, list and revoke the API keys that gateways accept");
   keys->require_subcommand(0, 1);  // so that a misspelt one is named
-  keys->callback([=, &chosen] {
+  keys->callback([keys, program = app.get_name(), &chosen] {
     if (!keys->get_subcommands().empty()) return;
-    chosen.body = [keys]() -> Result<int> {
-      fmt::print("{}", keys->help());
+    chosen.body = [keys, program]() -> Result<int> {
+      fmt::print("{}", keys->help(program));
       return exit_usage;
     };
   });

@@ -7,6 +7,7 @@
 
 #include "base/progress.hpp"
 #include "cli/model_source.hpp"
+#include "cli/number_flags.hpp"
 
 namespace tidemill::cli {
 
@@ -40,7 +41,9 @@ void add_sampling_flags(CLI::App& command, engine::Sampling& sampling, std::opti
   command.add_option("--frequency-penalty", sampling.frequency_penalty, "Over the output, per occurrence")
       ->group(group);
   command.add_option("--presence-penalty", sampling.presence_penalty, "Over the output, once")->group(group);
-  command.add_option("--seed", seed, "The same seed gives the same output")->group(group);
+  add_seed_flag(
+      command, [&seed](uint64_t given) { seed = given; }, "The same seed gives the same output")
+      ->group(group);
 }
 
 base::Result<std::unique_ptr<LocalEngine>> LocalEngine::load(LocalOptions options) {

@@ -33,7 +33,7 @@ struct LocalOptions {
 
 // Adds --model, --threads, --isa, --kv-type and --speculation.
 void add_local_flags(CLI::App& command, LocalOptions& options, bool positional_model);
-// Adds --temperature, --top-k, --top-p, --min-p, the penalties and --seed.
+// Adds --temperature, --top-k, --top-p, --min-p, the penalties and --seed. All must outlive the parsing.
 void add_sampling_flags(CLI::App& command, engine::Sampling& sampling, std::optional<uint64_t>& seed);
 
 class LocalEngine {

@@ -2,6 +2,7 @@
 
 #include <cstdio>
 #include <optional>
+#include <utility>
 
 #include <fmt/core.h>
 
@@ -10,6 +11,7 @@
 #include "base/progress.hpp"
 #include "base/units.hpp"
 #include "base/version.hpp"
+#include "cli/command.hpp"
 #include "cli/model_source.hpp"
 
 namespace tidemill::cli {
@@ -95,6 +97,26 @@ void reload(RoleFlags& flags, gateway::Gateway& gateway) {
 }
 
 }  // namespace
+
+Insistence::Insistence(Interrupt& interrupt, std::function<void()> hurry)
+    : interrupt_(interrupt), watch_([this, hurry = std::move(hurry)] {
+        while (!over_ && !interrupt_.insisted())
+          interrupt_.wait();
+        if (!over_) hurry();
+      }) {}
+
+Insistence::~Insistence() {
+  over_ = true;
+  interrupt_.wake();
+  watch_.join();
+}
+
+int exit_of_stop(bool orderly, const Interrupt& interrupt) {
+  if (orderly) return exit_success;
+  const bool hurried = interrupt.insisted();
+  base::log::warn("some requests were cut {}", hurried ? "by the second signal" : "at the limit");
+  return hurried ? exit_interrupted : exit_success;
+}
 
 void run_until_interrupted(Interrupt& interrupt, const Hangup& hangup, RoleFlags& flags, gateway::Gateway& gateway) {
   while (!interrupt.raised()) {

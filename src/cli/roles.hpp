@@ -1,8 +1,12 @@
 // What the subcommands that run a role have in common.
 #pragma once
 
+#include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <thread>
 #include <vector>
 
 #include "base/result.hpp"
@@ -40,5 +44,31 @@ void print_model_welcome(const std::string& url, serve::Server& server);
 // Returns when the interrupt is raised. Until then each SIGHUP has the gateway's configuration read again; a broken
 // file does not end what runs: it is told, and everything stays as it was.
 void run_until_interrupted(Interrupt& interrupt, const Hangup& hangup, RoleFlags& flags, gateway::Gateway& gateway);
+
+// For the help of a role.
+constexpr std::string_view signals_in_words =
+    "SIGTERM and Ctrl-C drain: new requests are refused, and what runs has drain_timeout to finish; the exit code\n"
+    "is 0. A second signal ends at once what still runs, each stream with an error event; the exit code is then\n"
+    "130. A third kills.";
+
+// The interrupt of a role: it takes two signals, of which the second has Insistence end the drain.
+constexpr int role_signals = 2;
+
+// While one exists, a second signal (also one that has come already) calls `hurry`, on a thread of its own, once.
+class Insistence {
+ public:
+  Insistence(Interrupt& interrupt, std::function<void()> hurry);
+  ~Insistence();
+  Insistence(const Insistence&) = delete;
+  Insistence& operator=(const Insistence&) = delete;
+
+ private:
+  Interrupt& interrupt_;
+  std::atomic<bool> over_{false};
+  std::thread watch_;
+};
+
+// What a role's command returns when it has stopped: exit_interrupted where a second signal cut requests.
+int exit_of_stop(bool orderly, const Interrupt& interrupt);
 
 }  // namespace tidemill::cli

@@ -7,6 +7,7 @@
 #include <fmt/core.h>
 
 #include "base/nearest.hpp"
+#include "base/utf8.hpp"
 #include "cli/command.hpp"
 #include "cli/output.hpp"
 
@@ -15,7 +16,9 @@ namespace tidemill::cli {
 namespace {
 
 constexpr std::string_view footer = R"(
-Exit codes: 0 success, 1 the work failed, 2 the command line or input is wrong, 130 interrupted.
+Exit codes: 0 success; 2 what you wrote is wrong (the command line, the environment, the configuration, or a template,
+prompt or request that is the input); 1 the work failed (a file or model is missing, damaged or of another kind, the
+machine or a peer does not play along); 130 interrupted.
 Without a model named, serve, chat and complete use the one that is built in: a small model of Python source.
 The environment variable TIDEMILL_ISA (scalar, avx2, avx512-vnni, avx512-bf16, amx) overrides the choice of instruction set.)";
 
@@ -70,10 +73,21 @@ base::Result<int> run_body(const Body& body) {
   return outcome;
 }
 
+// Fit for a terminal, line by line.
+std::string printable_lines(std::string_view text) {
+  std::string lines;
+  for (size_t end = text.find('\n'); end != std::string_view::npos; end = text.find('\n')) {
+    lines.append(base::utf8::printable(text.substr(0, end))).append("\n");
+    text.remove_prefix(end + 1);
+  }
+  return lines + base::utf8::printable(text);
+}
+
 }  // namespace
 
 int report(const base::Error& error) {
-  fmt::print(stderr, "tidemill: {}\n", error.to_string());
+  // Errors quote file names and what files hold.
+  fmt::print(stderr, "tidemill: {}\n", printable_lines(error.to_string()));
   switch (error.code()) {
     case base::ErrorCode::invalid_argument:
     case base::ErrorCode::too_large:
@@ -109,15 +123,14 @@ int run(int argc, const char* const* argv) {
 
   try {
     app.parse(argc, argv);
-  } catch (const CLI::ExtrasError&) {
-    fmt::print(stderr, "tidemill: {}\n", describe_extras(app));
-    return exit_usage;
   } catch (const CLI::ParseError& fault) {
     if (fault.get_exit_code() == 0) {  // --help
       const auto help = run_body([&] { return base::Result<int>(app.exit(fault)); });
       return help ? *help : report(help.error());
     }
-    fmt::print(stderr, "tidemill: {}\n", fault.what());
+    // A misspelt flag is said before what is missing for want of it.
+    const bool has_extras = !app.remaining(true).empty();
+    fmt::print(stderr, "tidemill: {}\n", has_extras ? describe_extras(app) : fault.what());
     return exit_usage;
   }
   if (version) {

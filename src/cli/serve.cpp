@@ -18,16 +18,17 @@ base::Result<int> run_server(RoleFlags& flags) {
     fmt::print("{}", flags.config.schema.dump());
     return exit_success;
   }
-  Interrupt interrupt;
+  Interrupt interrupt(role_signals);
   TM_TRY(const auto server, serve::Server::start(flags.server));
   TM_TRY(const bool ready, load_served_model(flags.server, interrupt, *server));
   if (!ready) return exit_success;
   if (!interrupt.raised()) print_model_welcome(server->url(), *server);
   while (!interrupt.raised())
     interrupt.wait();
-  base::log::info("stopping: running requests have {} to finish", base::format_duration(flags.server.drain_timeout));
-  if (!server->stop(flags.server.drain_timeout)) base::log::warn("some requests were cut at the limit");
-  return exit_success;
+  base::log::info("stopping: running requests have {} to finish; a second signal ends them now",
+                  base::format_duration(flags.server.drain_timeout));
+  const Insistence insistence(interrupt, [&] { server->hurry(); });
+  return exit_of_stop(server->stop(flags.server.drain_timeout), interrupt);
 }
 
 }  // namespace
@@ -40,7 +41,8 @@ void add_serve(CLI::App& app, Invocation& chosen) {
   flags->config.attach(*command, {"server", "model", "engine", "session", "observe", "log"});
   command->footer(
       "Every option is also a key of tidemill.toml (server.port is `port` under [server]) and an environment variable\n"
-      "(TIDEMILL_SERVER_PORT). Flags win over the environment, the environment over the file.");
+      "(TIDEMILL_SERVER_PORT). Flags win over the environment, the environment over the file.\n" +
+      std::string(signals_in_words));
   command->callback([=, &chosen] { chosen.body = [flags] { return run_server(*flags); }; });
 }
 

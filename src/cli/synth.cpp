@@ -12,6 +12,7 @@
 #include "base/units.hpp"
 #include "cli/command.hpp"
 #include "cli/interrupt.hpp"
+#include "cli/number_flags.hpp"
 
 namespace tidemill::cli {
 
@@ -104,11 +105,13 @@ void add_synth(CLI::App& app, Invocation& chosen) {
   command->add_option("--shape,shape", flags->shape, "The shape, such as llama-3.2-1b")->type_name("SHAPE");
   command->add_option("-o,--output,output", flags->output, "The GGUF file to write")->type_name("FILE");
   command->add_option("--type", flags->type, "Type of the matrices: " + type_names())->capture_default_str();
-  command->add_option("--seed", flags->seed, "The same seed gives the same file")->capture_default_str();
+  add_seed_flag(
+      *command, [flags](uint64_t seed) { flags->seed = seed; }, "The same seed gives the same file")
+      ->default_str("1");
   command
       ->add_option("--outlier-channels", flags->outlier_channels,
                    "So many channels of the hidden state are 50 times larger after every norm")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least_zero())
       ->capture_default_str();
   command->add_flag("--list", flags->list, "List the shapes");
   command->add_flag("--json", flags->as_json, "Print JSON");

@@ -45,7 +45,7 @@ base::Result<int> run_both(RoleFlags& flags) {
     return exit_success;
   }
   TM_CHECK(check_server_flags(flags.server));
-  Interrupt interrupt;
+  Interrupt interrupt(role_signals);
   const Hangup hangup(interrupt);
   // The gateway is the only door: the server behind it is on this machine's own address, at any free port, and keeps no
   // conversations, since the gateway does.
@@ -64,11 +64,15 @@ base::Result<int> run_both(RoleFlags& flags) {
   if (!interrupt.raised()) print_model_welcome(gateway->url(), *server);
   run_until_interrupted(interrupt, hangup, flags, *gateway);
   const base::Duration limit = flags.gateway.drain_timeout;
-  base::log::info("stopping: running requests have {} to finish", base::format_duration(limit));
+  base::log::info("stopping: running requests have {} to finish; a second signal ends them now",
+                  base::format_duration(limit));
+  const Insistence insistence(interrupt, [&] {
+    gateway->hurry();
+    server->hurry();
+  });
   bool orderly = gateway->stop(limit);
   orderly = server->stop(orderly ? limit : base::Duration(0)) && orderly;
-  if (!orderly) base::log::warn("some requests were cut at the limit");
-  return exit_success;
+  return exit_of_stop(orderly, interrupt);
 }
 
 }  // namespace
@@ -81,7 +85,8 @@ void add_up(CLI::App& app, Invocation& chosen) {
   flags->config.attach(*command, {"gateway", "server", "model", "engine", "session", "observe", "log"});
   command->footer(
       "The options are those of `tidemill gateway` and of `tidemill serve`. Clients connect to gateway.host and\n"
-      "gateway.port; server.host and server.port do not count here.");
+      "gateway.port; server.host and server.port do not count here.\n" +
+      std::string(signals_in_words));
   command->callback([=, &chosen] { chosen.body = [flags] { return run_both(*flags); }; });
 }
 

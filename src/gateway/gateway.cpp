@@ -147,12 +147,12 @@ struct Gateway::Impl {
     if (!http) return true;
     const base::SteadyTime deadline = service.clock().now() + limit;
     service.start_draining();
-    bool orderly = service.wait_until_unused(limit);
+    bool orderly = service.wait_for_requests(limit);
     if (!orderly) {
       service.end_tries();
       (void)service.wait_until_unused(Service::parting);
     }
-    const base::Duration left = std::max(base::Duration(0), deadline - service.clock().now());
+    const base::Duration left = service.hurried() ? base::Duration(0) : deadline - service.clock().now();
     const std::lock_guard no_reload(reload_mutex);
     // The last bytes of the last answer may still be on their way to a client.
     service.store_pool().close();
@@ -266,6 +266,9 @@ void Gateway::drain() {
 }
 bool Gateway::stop(base::Duration limit) {
   return impl_->stop(limit);
+}
+void Gateway::hurry() {
+  impl_->service.hurry();
 }
 
 }  // namespace tidemill::gateway

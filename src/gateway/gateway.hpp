@@ -52,6 +52,9 @@ class Gateway {
   // Drains, waits up to `limit` for what runs, then cuts what is left, closes the socket and ends the threads. True if
   // nothing had to be cut. Idempotent.
   bool stop(base::Duration limit);
+  // From now on stop(), also one that waits already, gives what runs no more time: clients are told, and it returns.
+  // Returns at once. Idempotent.
+  void hurry();
 
  private:
   struct Impl;

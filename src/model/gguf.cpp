@@ -8,6 +8,7 @@
 
 #include <fmt/format.h>
 
+#include "base/utf8.hpp"
 #include "model/packed_file.hpp"
 
 namespace tidemill::model {
@@ -143,11 +144,7 @@ std::string supported_types_text() {
 }
 
 std::string printable(std::string_view text, size_t limit) {
-  std::string out;
-  for (const char c : text.substr(0, limit))
-    out += c >= 0x20 && c < 0x7f ? c : '?';
-  if (text.size() > limit) out += "...";
-  return out;
+  return base::utf8::printable(text, limit);
 }
 
 std::string GgufValue::describe(size_t limit) const {

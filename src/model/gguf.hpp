@@ -161,7 +161,7 @@ std::string_view ggml_type_name(uint32_t ggml_type);
 // "F32, F16, BF16, ...": the tensor types this build reads.
 std::string supported_types_text();
 
-// Text from a file made fit for an error message: one line, printable ASCII, cut to a readable length.
+// Text from a file made fit for an error message: base::utf8::printable, cut to a readable length.
 std::string printable(std::string_view text, size_t limit = 80);
 
 }  // namespace tidemill::model

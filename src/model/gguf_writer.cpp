@@ -165,7 +165,7 @@ base::Result<void> GgufWriter::begin(const std::filesystem::path& path) {
   std::error_code ignored;
   const auto status = std::filesystem::status(path, ignored);
   if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)) {
-    return base::Error(base::ErrorCode::invalid_argument,
+    return base::Error(base::ErrorCode::io,
                        fmt::format("'{}' is a folder, device or pipe; a model is written to a file", path.string()));
   }
   final_path_ = path;

@@ -54,7 +54,7 @@ class GgufWriter {
   std::string header() const;
 
   // Creates the temporary file, claims the space on the disk where the file system can, and writes the header. Errors:
-  // `io`, `not_found` (the folder), `invalid_argument` where `path` is something other than a file.
+  // `io`, also where `path` is something other than a file, and `not_found` (the folder).
   base::Result<void> begin(const std::filesystem::path& path);
   // The next bytes of the tensors, in any portions that do not cross a tensor's end; padding between tensors is added
   // here.

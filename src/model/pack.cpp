@@ -150,7 +150,7 @@ class Packer {
 
 Result<PackSummary> pack_model(const GgufFile& source, const std::filesystem::path& path, const PackOptions& options) {
   if (const PackedInfo* packed = source.packed()) {
-    return source.error(ErrorCode::invalid_argument,
+    return source.error(ErrorCode::unsupported,
                         fmt::format("this file is packed already (layout {}, by {}, from '{}'); pack its source",
                                     packed->layout, printable(packed->writer), printable(packed->source)));
   }

@@ -22,9 +22,9 @@ struct PackSummary {
 };
 
 // Writes `path`, packing matrix by matrix: memory in use stays at a few tens of megabytes, whatever the model's size.
-// The file appears under its name when it is whole, and nothing is left behind otherwise. Errors: `invalid_argument`
-// where `source` is packed already or would be overwritten; those of load_model for a model that could not be run;
-// `cancelled`; `io` and the others of GgufWriter.
+// The file appears under its name when it is whole, and nothing is left behind otherwise. Errors: `unsupported` where
+// `source` is packed already, `invalid_argument` where it would be overwritten; those of load_model for a model that
+// could not be run; `cancelled`; `io` and the others of GgufWriter.
 base::Result<PackSummary> pack_model(const GgufFile& source, const std::filesystem::path& path,
                                      const PackOptions& options);
 

@@ -205,7 +205,7 @@ Result<Weights> load_weights(const GgufFile& file, const Architecture& architect
                              tensor::Device& device, const LoadOptions& options) {
   TM_CHECK(check_packed_layout(file));
   if (options.dequantize && file.packed() != nullptr) {
-    return file.error(ErrorCode::invalid_argument, "a packed file is not dequantised; load its source");
+    return file.error(ErrorCode::unsupported, "a packed file is not dequantised; load its source");
   }
   // All shapes first: a wrong file is refused before minutes of packing.
   TM_CHECK(check_tensors(file, architecture, hyper));

@@ -66,7 +66,9 @@ struct OtlpExporter::State {
   bool stopping = false;
   base::SteadyTime deadline;  // when stopping
 
-  bool failing = false;  // the last batch was lost; of the exporter's thread
+  // Of the exporter's thread.
+  bool failing = false;      // the last batch was lost
+  bool unreachable = false;  // no answer came while stopping
   std::thread thread;
 
   // The number of the oldest span that is neither sent nor dropped.
@@ -75,6 +77,7 @@ struct OtlpExporter::State {
 
   void run();
   bool deliver(std::string_view path, const std::string& body);
+  bool gives_up(const base::Result<int>& status);
   bool wait_before_retry(base::Duration pause);
 };
 
@@ -84,7 +87,7 @@ void OtlpExporter::State::run() {
     wake.wait(lock, [&] { return stopping || !queue.empty(); });
     wake.wait_for(lock, options.delay,
                   [&] { return stopping || queue.size() >= options.batch_spans || oldest() < flush_before; });
-    if (stopping && (queue.empty() || out_of_time())) break;
+    if (stopping && (queue.empty() || unreachable || out_of_time())) break;
 
     const size_t size = std::min(queue.size(), options.batch_spans);
     in_flight_number = oldest();
@@ -115,7 +118,7 @@ bool OtlpExporter::State::deliver(std::string_view path, const std::string& body
       failing = false;
       return true;
     }
-    if (!worth_retrying(status) || attempt >= options.attempts || !wait_before_retry(pause)) {
+    if (!worth_retrying(status) || attempt >= options.attempts || gives_up(status) || !wait_before_retry(pause)) {
       // Once until it recovers: a collector that is down for a day should not fill the log.
       if (!failing) {
         base::log::warn("spans are lost: {}", answer_in_words(status));
@@ -125,6 +128,13 @@ bool OtlpExporter::State::deliver(std::string_view path, const std::string& body
     }
     pause = std::min(pause * 2, options.longest_pause);
   }
+}
+
+// Whether nobody was there, and the end does not wait for anybody.
+bool OtlpExporter::State::gives_up(const base::Result<int>& status) {
+  const std::lock_guard lock(mutex);
+  unreachable = stopping && !status && status.error().code() == base::ErrorCode::unavailable;
+  return unreachable;
 }
 
 // Whether there is time for another attempt.

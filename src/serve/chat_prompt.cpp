@@ -22,6 +22,10 @@ namespace json = base::json;
 
 namespace {
 
+// What all of the small conversations together may take by which a template is got to know: most of a second, where
+// the heaviest templates of released models that were tried take a tenth of one.
+constexpr uint64_t probe_steps = 20'000'000;
+
 // The noncharacters U+FDD0 to U+FDEF: valid in UTF-8, and assigned to nothing for good.
 constexpr char32_t first_mark = 0xFDD0;
 constexpr char32_t last_mark = 0xFDEF;
@@ -203,7 +207,7 @@ void write_arguments_as_text(json::array& messages) {
 }
 
 // Whether a conversation with so many calls in one message, and their results, is rendered.
-bool renders_calls(const ChatPrompt& prompt, int count) {
+bool renders_calls(const ChatPrompt& prompt, int count, text::StepAllowance& allowance) {
   json::array calls;
   json::array messages{json::object{{"role", "user"}, {"content", "a"}}};
   json::array results;
@@ -217,7 +221,7 @@ bool renders_calls(const ChatPrompt& prompt, int count) {
   }
   messages.push_back(json::object{{"role", "assistant"}, {"content", ""}, {"tool_calls", std::move(calls)}});
   messages.insert(messages.end(), results.begin(), results.end());
-  const auto rendered = prompt.render(messages);
+  const auto rendered = prompt.render(messages, {}, true, std::nullopt, &allowance);
   for (int i = 0; rendered && i < count; ++i) {
     if (rendered->text.find(fmt::format("function_number_{}", i)) == std::string::npos) return false;
   }
@@ -225,7 +229,7 @@ bool renders_calls(const ChatPrompt& prompt, int count) {
 }
 
 // Whether words of the user's may follow a call's result; `answered`: behind an answer that says nothing.
-bool renders_words_behind_result(const ChatPrompt& prompt, bool answered) {
+bool renders_words_behind_result(const ChatPrompt& prompt, bool answered, text::StepAllowance& allowance) {
   const json::object call{
       {"id", "callnumb0"}, {"type", "function"}, {"function", {{"name", "f"}, {"arguments", json::object()}}}};
   json::array messages{json::object{{"role", "user"}, {"content", "a"}},
@@ -233,19 +237,21 @@ bool renders_words_behind_result(const ChatPrompt& prompt, bool answered) {
                        json::object{{"role", "tool"}, {"name", "f"}, {"tool_call_id", "callnumb0"}, {"content", "1"}}};
   if (answered) messages.push_back(json::object{{"role", "assistant"}, {"content", ChatPrompt::no_answer}});
   messages.push_back(json::object{{"role", "user"}, {"content", "b"}});
-  return prompt.render(messages).has_value();
+  return prompt.render(messages, {}, true, std::nullopt, &allowance).has_value();
 }
 
 constexpr std::string_view reasoning_probe = "probe of reasoning";
 
 // Whether the reasoning of an answer of the past, which makes a call, is rendered if it stands under `key`.
-bool renders_reasoning(const ChatPrompt& prompt, std::string_view key, std::string_view content) {
+bool renders_reasoning(const ChatPrompt& prompt, std::string_view key, std::string_view content,
+                       text::StepAllowance& allowance) {
   const json::object call{
       {"id", "callnumb1"}, {"type", "function"}, {"function", {{"name", "f"}, {"arguments", json::object()}}}};
   json::object answer{{"role", "assistant"}, {"content", content}, {"tool_calls", json::array{call}}};
   answer[key] = reasoning_probe;
   const json::object result{{"role", "tool"}, {"name", "f"}, {"tool_call_id", "callnumb1"}, {"content", "1"}};
-  const auto rendered = prompt.render({json::object{{"role", "user"}, {"content", "a"}}, std::move(answer), result});
+  const auto rendered = prompt.render({json::object{{"role", "user"}, {"content", "a"}}, std::move(answer), result}, {},
+                                      true, std::nullopt, &allowance);
   return rendered && rendered->text.find(reasoning_probe) != std::string::npos;
 }
 
@@ -281,7 +287,8 @@ ChatPrompt::ChatPrompt(const text::Tokenizer& tokenizer, const std::string& sour
                   .with_param("messages"));
     return;
   }
-  auto compiled = text::ChatTemplate::compile_as_meant(source);
+  text::StepAllowance allowance(probe_steps);
+  auto compiled = text::ChatTemplate::compile_as_meant(source, &allowance);
   if (!compiled) {
     fault_ =
         (Error(std::move(compiled).error())
@@ -291,17 +298,23 @@ ChatPrompt::ChatPrompt(const text::Tokenizer& tokenizer, const std::string& sour
     return;
   }
   template_ = std::move(*compiled);
-  traits_ = template_->probe();
-  format_ = chat::recognise(*template_, source);
-  takes_parallel_calls_ = renders_calls(*this, 2) || !renders_calls(*this, 1);
-  answers_results_ = !renders_words_behind_result(*this, false) && renders_words_behind_result(*this, true);
+  probe(source, allowance);
+  probed_in_part_ = allowance.exceeded();
+}
+
+void ChatPrompt::probe(const std::string& source, text::StepAllowance& allowance) {
+  traits_ = template_->probe(&allowance);
+  format_ = chat::recognise(*template_, source, &allowance);
+  takes_parallel_calls_ = renders_calls(*this, 2, allowance) || !renders_calls(*this, 1, allowance);
+  answers_results_ =
+      !renders_words_behind_result(*this, false, allowance) && renders_words_behind_result(*this, true, allowance);
   // As a word of the template's own, not as a part of one, such as a token's name.
   knows_developer_ =
       source.find("'developer'") != std::string::npos || source.find("\"developer\"") != std::string::npos;
-  if (renders_reasoning(*this, reasoning_key_, "")) return;
+  if (renders_reasoning(*this, reasoning_key_, "", allowance)) return;
   for (const std::string_view key : {"thinking", "reasoning"}) {
-    if (!renders_reasoning(*this, key, "")) continue;
-    joins_reasoning_ = !renders_reasoning(*this, key, "b");
+    if (!renders_reasoning(*this, key, "", allowance)) continue;
+    joins_reasoning_ = !renders_reasoning(*this, key, "b", allowance) && !allowance.exceeded();
     reasoning_key_ = key;
     return;
   }
@@ -310,8 +323,15 @@ ChatPrompt::ChatPrompt(const text::Tokenizer& tokenizer, const std::string& sour
 ChatPrompt::~ChatPrompt() = default;
 
 Result<RenderedPrompt> ChatPrompt::render(const json::array& messages, const json::object& variables,
-                                          bool add_generation_prompt, std::optional<base::WallTime> now) const {
+                                          bool add_generation_prompt, std::optional<base::WallTime> now,
+                                          text::StepAllowance* allowance) const {
   if (fault_) return *fault_;
+  const auto exceeded = [allowance] { return allowance != nullptr && allowance->exceeded(); };
+  const auto too_slow = [] {
+    return Error(ErrorCode::too_large, "the model's chat template takes more steps than are allowed here")
+        .with_param("messages");
+  };
+  if (exceeded()) return too_slow();
   const auto mark = choose_mark(messages, variables);
   if (!mark) {
     return Error(ErrorCode::invalid_argument, "the messages hold every one of the noncharacters U+FDD0 to U+FDEF")
@@ -334,9 +354,11 @@ Result<RenderedPrompt> ChatPrompt::render(const json::array& messages, const jso
   input["eos_token"] = piece_of(tokenizer_, tokenizer_.vocabulary().eos);
 
   const base::WallTime time = now.value_or(clock_.wall_now());
-  auto rendered = template_->render(input, time);
+  const text::TemplateLimits limits{.allowance = allowance};
+  auto rendered = template_->render(input, time, limits);
+  if (exceeded()) return too_slow();
   if (json::value* tools = input.if_contains("tools"); !rendered && tools != nullptr && spell_types_out(*tools)) {
-    rendered = template_->render(input, time);
+    rendered = template_->render(input, time, limits);
   }
   if (!rendered) {
     Error error = std::move(rendered).error().wrap("the model's chat template refuses the messages");

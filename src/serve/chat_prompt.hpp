@@ -40,6 +40,8 @@ class ChatPrompt {
   bool available() const { return template_.has_value(); }
   // Why it is not available.
   const base::Error& fault() const { return *fault_; }
+  // Whether finding out what follows took more steps than there are for it: what was left to find counts as not there.
+  bool probed_in_part() const { return probed_in_part_; }
   // What the template does with what it is given; nothing, without one.
   const text::TemplateTraits& traits() const { return traits_; }
   // How the model writes reasoning and tool calls, as far as the template shows.
@@ -59,10 +61,12 @@ class ChatPrompt {
   // the template; messages, add_generation_prompt, bos_token and eos_token cannot be overridden. `now` is the time for
   // templates that ask; none: the clock's. Where the template fails for a schema of `tools` with a type that it does
   // not know, as some do not know null, those are put into other words. Errors: invalid_argument with param "messages"
-  // (what the template refuses, or no template), too_large (over the limits of rendering).
+  // (what the template refuses, or no template), too_large (over the limits of rendering). With an allowance that is
+  // exceeded afterwards, whatever is returned is no answer: ask again with a greater one, or without.
   base::Result<RenderedPrompt> render(const base::json::array& messages, const base::json::object& variables = {},
                                       bool add_generation_prompt = true,
-                                      std::optional<base::WallTime> now = std::nullopt) const;
+                                      std::optional<base::WallTime> now = std::nullopt,
+                                      text::StepAllowance* allowance = nullptr) const;
 
   // Adds the beginning of the answer, from which the model is to go on (chat::Start::content): behind its `reasoning`,
   // where the format has tags for that and the prompt has not closed them, and behind whatever else the format has
@@ -74,6 +78,7 @@ class ChatPrompt {
   base::Result<std::vector<text::Token>> encode(const RenderedPrompt& prompt) const;
 
  private:
+  void probe(const std::string& source, text::StepAllowance& allowance);
   bool append_text(RenderedPrompt& prompt, std::string_view text) const;
   bool append_reasoning(RenderedPrompt& prompt, std::string_view reasoning) const;
 
@@ -83,6 +88,7 @@ class ChatPrompt {
   std::optional<base::Error> fault_;
   text::TemplateTraits traits_;
   chat::Format format_;
+  bool probed_in_part_ = false;
   bool takes_parallel_calls_ = true;
   bool answers_results_ = false;
   std::string reasoning_key_ = "reasoning_content";

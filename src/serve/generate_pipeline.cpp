@@ -79,16 +79,82 @@ int64_t drawn_seed() {
   return static_cast<int64_t>(base::random_u64() >> 11U);
 }
 
-// What `prepare` gives, where the engine would take all of it.
-Result<Prepared> prepare_checked(const Service& service, const Pipeline& pipeline, std::string_view body,
-                                 wire::StreamOrigin origin) {
+// From a body to engine requests, by steps of which the first is done once.
+class Preparation {
+ public:
+  Preparation(const Service& service, const Pipeline& pipeline, std::string_view body, wire::StreamOrigin origin)
+      : service_(service), pipeline_(pipeline), body_(body) {
+    prepared_.origin = std::move(origin);
+  }
+
+  // Reads the body, the first time, and makes the work anew. With an allowance that is exceeded afterwards it is to be
+  // called again.
+  Result<void> run(text::StepAllowance* allowance) {
+    if (!read_) {
+      read_ = true;
+      TM_CHECK(read());
+    }
+    return make_work(allowance);
+  }
+
+  Prepared& prepared() { return prepared_; }
+
+ private:
+  Result<void> read();
+  Result<void> make_work(text::StepAllowance* allowance);
+
+  const Service& service_;
+  const Pipeline& pipeline_;
+  std::string_view body_;
+  bool read_ = false;
+  std::optional<wire::Resume> resume_;
+  Prepared prepared_;
+};
+
+Result<void> Preparation::read() {
+  TM_TRY(resume_, wire::parse_resume(body_));
+  if (resume_) prepared_.origin = resume_->origin;
+  TM_TRY(prepared_.asked, pipeline_.parse(body_));
+  wire::GenerateRequest& request = prepared_.asked.request;
+  TM_CHECK(check_model(*service_.serving(), request.model));
+  if (resume_ && !request.stream) {
+    return Error(ErrorCode::invalid_argument, "'tidemill_resume' is only allowed when 'stream' is true")
+        .with_param(std::string(wire::resume_member));
+  }
+  request.now = prepared_.origin.created;
+  return {};
+}
+
+Result<void> Preparation::make_work(text::StepAllowance* allowance) {
+  const Serving& serving = *service_.serving();
+  const wire::GenerateRequest& request = prepared_.asked.request;
+  const int64_t context = pipeline_.only_counts ? std::numeric_limits<int64_t>::max() : serving.engine->max_context();
+  auto work = engine_work(*serving.model, context, request, prepared_.origin.id, allowance);
+  if (!work) return name_fault(std::move(work).error(), serving, request);
+  prepared_.work = std::move(*work);
+  if (request.sampling.seed) prepared_.origin.seed.reset();
+  if (resume_ && !request.sampling.seed && !prepared_.origin.seed) {
+    return Error(ErrorCode::invalid_argument, "'tidemill_resume.open.seed' is missing, and the request has none either")
+        .with_param("tidemill_resume.open.seed");
+  }
+  if (prepared_.origin.seed) seed_requests(*prepared_.origin.seed, prepared_.work);
+  if (resume_) {
+    TM_CHECK(resume_work(*resume_, serving, pipeline_.id_prefix, request.n, prepared_.work));
+    prepared_.resumed = resume_->state;
+  }
+  prepared_.origin.model = serving.fingerprint;
+  prepared_.origin.prompt = prompt_checksum(prepared_.work);
+  return {};
+}
+
+// Whether the engine would take all of it.
+Result<void> check_work(const Service& service, const Prepared& prepared) {
   const Serving& serving = *service.serving();
-  TM_TRY(Prepared prepared, prepare(service, pipeline, body, std::move(origin)));
   for (const engine::Request& one : prepared.work.requests) {
     auto checked = serving.engine->check(one);
     if (!checked) return name_fault(std::move(checked).error(), serving, prepared.asked.request);
   }
-  return prepared;
+  return {};
 }
 
 asio::awaitable<Result<void>> keep(const Pipeline& pipeline, const Generation& generation) {
@@ -177,38 +243,17 @@ wire::StreamOrigin new_origin(const Service& service, std::string_view id_prefix
   return origin;
 }
 
-Result<Prepared> prepare(const Service& service, const Pipeline& pipeline, std::string_view body,
-                         wire::StreamOrigin origin) {
-  const Serving& serving = *service.serving();
-  Prepared prepared;
-  TM_TRY(const auto resume, wire::parse_resume(body));
-  if (resume) origin = resume->origin;
-  prepared.origin = std::move(origin);
-  TM_TRY(prepared.asked, pipeline.parse(body));
-  wire::GenerateRequest& request = prepared.asked.request;
-  TM_CHECK(check_model(serving, request.model));
-  if (resume && !request.stream) {
-    return Error(ErrorCode::invalid_argument, "'tidemill_resume' is only allowed when 'stream' is true")
-        .with_param(std::string(wire::resume_member));
-  }
-  request.now = prepared.origin.created;
-  const int64_t context = pipeline.only_counts ? std::numeric_limits<int64_t>::max() : serving.engine->max_context();
-  auto work = engine_work(*serving.model, context, request, prepared.origin.id);
-  if (!work) return name_fault(std::move(work).error(), serving, request);
-  prepared.work = std::move(*work);
-  if (request.sampling.seed) prepared.origin.seed.reset();
-  if (resume && !request.sampling.seed && !prepared.origin.seed) {
-    return Error(ErrorCode::invalid_argument, "'tidemill_resume.open.seed' is missing, and the request has none either")
-        .with_param("tidemill_resume.open.seed");
-  }
-  if (prepared.origin.seed) seed_requests(*prepared.origin.seed, prepared.work);
-  if (resume) {
-    TM_CHECK(resume_work(*resume, serving, pipeline.id_prefix, request.n, prepared.work));
-    prepared.resumed = resume->state;
-  }
-  prepared.origin.model = serving.fingerprint;
-  prepared.origin.prompt = prompt_checksum(prepared.work);
-  return prepared;
+asio::awaitable<Result<Prepared>> prepare(Service& service, const Pipeline& pipeline, std::string_view body,
+                                          wire::StreamOrigin origin, EngineCheck check) {
+  Preparation preparation(service, pipeline, body, std::move(origin));
+  auto work = [&](text::StepAllowance* allowance) -> Result<void> {
+    TM_CHECK(preparation.run(allowance));
+    if (check == EngineCheck::wanted) return check_work(service, preparation.prepared());
+    return {};
+  };
+  auto done = co_await service.run_template_work(body.size() + pipeline.more_text_bytes, work);
+  if (!done) co_return std::move(done).error();
+  co_return std::move(preparation.prepared());
 }
 
 asio::awaitable<Result<void>> complete(Service& service, Call& call, EngineWork& work) {
@@ -233,8 +278,7 @@ asio::awaitable<void> generate(Service& service, Call& call, Pipeline pipeline) 
   const bool marks = asks_for_marks(call.request());
   wire::StreamOrigin origin = new_origin(service, pipeline.id_prefix);
   if (marks) origin.seed = drawn_seed();
-  auto work = [&] { return prepare_checked(service, pipeline, body, origin); };
-  auto prepared = co_await service.run_text_work(body.size() + pipeline.more_text_bytes, work);
+  auto prepared = co_await prepare(service, pipeline, body, std::move(origin), EngineCheck::wanted);
   if (!prepared) {
     (void)co_await call.refuse(std::move(prepared).error());
     co_return;

@@ -2,6 +2,7 @@
 // connection's thread where that takes long, submit, relay the events, answer.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
@@ -45,13 +46,14 @@ struct Prepared {
   std::optional<wire::StreamState> resumed;  // where the stream stands that the request goes on with, if it was marked
 };
 
+// Body to engine requests: all that can be refused without the engine and without compiling a grammar, on a thread
+// where it holds nobody up. `origin` is a new one, with a seed if the answer must not depend on draws that nobody knows
+// of; a body that resumes a stream brings that stream's. `pipeline` and `body` must outlive the coroutine.
+enum class EngineCheck : uint8_t { spared, wanted };  // whether the engine would take it
+asio::awaitable<base::Result<Prepared>> prepare(Service& service, const Pipeline& pipeline, std::string_view body,
+                                                wire::StreamOrigin origin, EngineCheck check);
+
 // What a new answer begins with.
 wire::StreamOrigin new_origin(const Service& service, std::string_view id_prefix);
-
-// Body to engine requests: all that can be refused without the engine and without compiling a grammar. `origin` is a
-// new one, with a seed if the answer must not depend on draws that nobody knows of; a body that resumes a stream brings
-// that stream's. Pure, for the text pool.
-base::Result<Prepared> prepare(const Service& service, const Pipeline& pipeline, std::string_view body,
-                               wire::StreamOrigin origin);
 
 }  // namespace tidemill::serve

@@ -113,14 +113,16 @@ std::optional<base::WallTime> time_of(const wire::GenerateRequest& request) {
   return base::WallTime(std::chrono::seconds(*request.now));
 }
 
-Result<RenderedPrompt> rendered_prompt(const LoadedModel& model, const wire::GenerateRequest& request) {
+Result<RenderedPrompt> rendered_prompt(const LoadedModel& model, const wire::GenerateRequest& request,
+                                       text::StepAllowance* allowance) {
   const ToldConversation told = tell_conversation(model.chat(), request);
-  return model.chat().render(told.messages, told.variables, request.add_generation_prompt, time_of(request));
+  return model.chat().render(told.messages, told.variables, request.add_generation_prompt, time_of(request), allowance);
 }
 
 // What the template has refused, with the message that it refuses: the first with which it does, where it takes those
 // before it.
-Error name_message(const LoadedModel& model, const wire::GenerateRequest& request, Error error) {
+Error name_message(const LoadedModel& model, const wire::GenerateRequest& request, Error error,
+                   text::StepAllowance* allowance) {
   const bool refused = error.code() == ErrorCode::invalid_argument && model.chat().available();
   // The places of other dialects are known as long as the messages are those of the request.
   const bool placed = request.dialect == wire::Dialect::chat || request.places.size() == request.messages.size();
@@ -129,7 +131,7 @@ Error name_message(const LoadedModel& model, const wire::GenerateRequest& reques
   const auto refuses = [&](size_t count) {
     beginning.messages =
         base::json::array(request.messages.begin(), request.messages.begin() + static_cast<ptrdiff_t>(count));
-    const auto rendered = rendered_prompt(model, beginning);
+    const auto rendered = rendered_prompt(model, beginning, allowance);
     return !rendered && rendered.error().to_string() == error.to_string();
   };
   // So many messages are taken, so many are not.
@@ -145,9 +147,10 @@ Error name_message(const LoadedModel& model, const wire::GenerateRequest& reques
 }
 
 Result<ConversationPrompt> prompt_of(const LoadedModel& model, int64_t max_context,
-                                     const wire::GenerateRequest& request, Overflow overflow) {
-  auto attempt = rendered_prompt(model, request);
-  if (!attempt) return name_message(model, request, std::move(attempt).error());
+                                     const wire::GenerateRequest& request, Overflow overflow,
+                                     text::StepAllowance* allowance) {
+  auto attempt = rendered_prompt(model, request, allowance);
+  if (!attempt) return name_message(model, request, std::move(attempt).error(), allowance);
   RenderedPrompt rendered = std::move(*attempt);
   if (request.answer_has_begun() &&
       !model.chat().begin_answer(rendered, request.answer_begins, request.answer_reasoning)) {
@@ -164,15 +167,15 @@ Result<ConversationPrompt> prompt_of(const LoadedModel& model, int64_t max_conte
 // The conversation's prompt; where that is too long, and the request allows it, without as many of its oldest parts as
 // must go so that there is room for an answer.
 Result<ConversationPrompt> fitted_prompt(const LoadedModel& model, int64_t context, const wire::GenerateRequest& given,
-                                         Shortening::Dropped& dropped) {
+                                         Shortening::Dropped& dropped, text::StepAllowance* allowance) {
   const int64_t room = context - std::min(given.max_tokens.value_or(context), context / 4);
   const auto too_long = [&](const Result<ConversationPrompt>& prompt) {
     return prompt ? std::ssize(prompt->tokens) > room : prompt.error().code() == ErrorCode::too_large;
   };
-  if (!given.drop_oldest) return prompt_of(model, context, given, Overflow::counted);
+  if (!given.drop_oldest) return prompt_of(model, context, given, Overflow::counted, allowance);
   const Shortening shortening(given.messages);
-  if (shortening.parts() == 0) return prompt_of(model, context, given, Overflow::counted);
-  Result<ConversationPrompt> prompt = prompt_of(model, context, given, Overflow::seen);
+  if (shortening.parts() == 0) return prompt_of(model, context, given, Overflow::counted, allowance);
+  Result<ConversationPrompt> prompt = prompt_of(model, context, given, Overflow::seen, allowance);
   if (!too_long(prompt)) return prompt;
 
   wire::GenerateRequest request = given;
@@ -183,7 +186,7 @@ Result<ConversationPrompt> fitted_prompt(const LoadedModel& model, int64_t conte
   while (low < high) {
     const size_t middle = low + (high - low) / 2;
     request.messages = shortening.without(middle);
-    if (too_long(prompt_of(model, context, request, Overflow::seen))) {
+    if (too_long(prompt_of(model, context, request, Overflow::seen, allowance))) {
       low = middle + 1;
     } else {
       high = middle;
@@ -191,18 +194,20 @@ Result<ConversationPrompt> fitted_prompt(const LoadedModel& model, int64_t conte
   }
   request.messages = shortening.without(low);
   dropped = shortening.dropped(low);
-  return prompt_of(model, context, request, Overflow::counted);
+  return prompt_of(model, context, request, Overflow::counted, allowance);
 }
 
 }  // namespace
 
-Result<std::vector<text::Token>> conversation_tokens(const LoadedModel& model, const wire::GenerateRequest& request) {
-  TM_TRY(ConversationPrompt prompt, prompt_of(model, std::numeric_limits<int64_t>::max(), request, Overflow::counted));
+Result<std::vector<text::Token>> conversation_tokens(const LoadedModel& model, const wire::GenerateRequest& request,
+                                                     text::StepAllowance* allowance) {
+  TM_TRY(ConversationPrompt prompt,
+         prompt_of(model, std::numeric_limits<int64_t>::max(), request, Overflow::counted, allowance));
   return std::move(prompt.tokens);
 }
 
 Result<EngineWork> engine_work(const LoadedModel& model, int64_t max_context, const wire::GenerateRequest& request,
-                               const std::string& id) {
+                               const std::string& id, text::StepAllowance* allowance) {
   EngineWork work;
   work.id = id;
   engine::Request settings = settings_of(request);
@@ -218,7 +223,7 @@ Result<EngineWork> engine_work(const LoadedModel& model, int64_t max_context, co
     }
     return work;
   }
-  TM_TRY(ConversationPrompt prompt, fitted_prompt(model, max_context, request, work.dropped));
+  TM_TRY(ConversationPrompt prompt, fitted_prompt(model, max_context, request, work.dropped, allowance));
   TM_TRY(OutputForm form, output_form(model, request, prompt.text));
   settings.id = id;
   settings.prompt = std::move(prompt.tokens);

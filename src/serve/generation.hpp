@@ -44,9 +44,12 @@ struct EngineWork {
 };
 
 // `max_context` is the engine's. `id` is made distinct for each request. Takes milliseconds at most for a prompt of
-// some ten thousand bytes; what may take longer is left to complete(). Errors name the parameter.
+// some ten thousand bytes, with an allowance of some hundred thousand steps for the chat template; what may take longer
+// is left to complete(). As ChatPrompt::render: with an allowance that is exceeded afterwards, what is returned is no
+// answer. Errors name the parameter.
 base::Result<EngineWork> engine_work(const LoadedModel& model, int64_t max_context,
-                                     const wire::GenerateRequest& request, const std::string& id);
+                                     const wire::GenerateRequest& request, const std::string& id,
+                                     text::StepAllowance* allowance = nullptr);
 
 // Gives the requests the grammar that is ordered. False, and nothing changes: it takes more than the effort. Errors:
 // those of compile_grammar().
@@ -64,9 +67,11 @@ inline constexpr size_t max_counted_bytes = size_t{4} << 20;
 base::Result<std::vector<text::Token>> prompt_tokens(const LoadedModel& model, int64_t max_context,
                                                      const wire::Prompt& prompt, std::string_view param);
 
-// The tokens of a conversation's prompt, those that generating has. Errors name the parameter.
+// The tokens of a conversation's prompt, those that generating has. The allowance as for engine_work(). Errors name the
+// parameter.
 base::Result<std::vector<text::Token>> conversation_tokens(const LoadedModel& model,
-                                                           const wire::GenerateRequest& request);
+                                                           const wire::GenerateRequest& request,
+                                                           text::StepAllowance* allowance = nullptr);
 
 // The streams of several requests as one. A few of the requests are with the engine at a time, the next as those end,
 // so that many prompts neither overflow the queue nor keep others out of it. Used on one strand.

@@ -13,6 +13,7 @@
 #include "base/cpu_budget.hpp"
 #include "base/file.hpp"
 #include "base/log.hpp"
+#include "base/utf8.hpp"
 #include "model/gguf.hpp"
 #include "model/load.hpp"
 #include "model/vocabulary.hpp"
@@ -97,8 +98,13 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const ModelOptions& optio
                                                : model::GgufFile::parse(options.embedded, options.embedded_name));
   loaded->path_ = options.path;
   loaded->embedded_ = options.embedded;
-  loaded->stem_ = from_file ? options.path.stem().string() : options.embedded_name;
+  loaded->stem_ = base::utf8::printable(from_file ? options.path.stem().string() : options.embedded_name);
   loaded->name_ = options.name.empty() ? loaded->stem_ : options.name;
+  if (const std::string shown = base::utf8::printable(loaded->name_); shown != loaded->name_) {
+    return Error(ErrorCode::invalid_argument,
+                 fmt::format("the model's name '{}' holds control characters or is not UTF-8", shown))
+        .with_param("model.name");
+  }
   loaded->file_bytes_ = file.file_bytes();
   loaded->mapped_bytes_ = file.packed() != nullptr ? file.tensor_bytes() : 0;
 
@@ -115,6 +121,13 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const ModelOptions& optio
           .wrap(fmt::format("the chat template '{}'", options.chat_template_file.string()));
     }
     base::log::warn("{}: {}", loaded->name_, loaded->chat_->fault().to_string());
+  }
+
+  if (loaded->chat_->probed_in_part()) {
+    base::log::warn(
+        "{}: the chat template is too slow to find out all of how it writes tool calls and reasoning; "
+        "model.tool_format and model.reasoning_format can say it",
+        loaded->name_);
   }
 
   TM_CHECK(override_format(options, *loaded->chat_));

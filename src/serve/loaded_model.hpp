@@ -28,7 +28,7 @@ struct ModelOptions {
   std::span<const std::byte> embedded;  // the bytes of one; must outlive the model
   std::string embedded_name;            // what `embedded` is called, without ".gguf"
 
-  std::string name;                          // served under this; empty: the file's stem, or embedded_name
+  std::string name;                          // served under this, printable; empty: the stem, or embedded_name
   std::string isa = "auto";                  // tensor::to_string of one; "auto": tensor::choose_isa()
   int threads = 0;                           // that compute; 0: base::cpu_budget()
   std::filesystem::path chat_template_file;  // in place of the model's own template; empty: none
@@ -49,7 +49,7 @@ class LoadedModel {
                                                          std::function<bool()> cancelled = {});
   ~LoadedModel();
 
-  // What clients call it, and the other name they may use: the file's stem (often the same).
+  // What clients call it, and the other name they may use: the file's stem, made printable (often the same).
   const std::string& name() const { return name_; }
   const std::string& stem() const { return stem_; }
   bool answers_to(std::string_view name) const { return name.empty() || name == name_ || name == stem_; }

@@ -64,8 +64,12 @@ struct Server::Impl {
     if (!http) return true;
     const base::SteadyTime deadline = service.clock().now() + limit;
     drain();
-    bool orderly = service.wait_until_unused(limit);
-    keep_prefixes();
+    bool orderly = service.wait_for_requests(limit);
+    if (!service.hurried()) {
+      keep_prefixes();
+    } else if (keeps_prefixes) {
+      base::log::warn("the prefixes of this run are not kept: there was no time for it");
+    }
     if (const Serving* serving = service.serving()) {
       serving->engine->drain();
       if (!orderly) {
@@ -75,7 +79,7 @@ struct Server::Impl {
       }
     }
     service.close_pools();
-    const base::Duration left = std::max(base::Duration(0), deadline - service.clock().now());
+    const base::Duration left = service.hurried() ? base::Duration(0) : deadline - service.clock().now();
     // The last bytes of the last answer may still be on their way to a client.
     orderly = http->stop(std::max(left, Service::parting)) && orderly;
     connections_hook = {};
@@ -182,6 +186,9 @@ void Server::drain() {
 }
 bool Server::stop(base::Duration limit) {
   return impl_->stop(limit);
+}
+void Server::hurry() {
+  impl_->service.hurry();
 }
 
 }  // namespace tidemill::serve

@@ -54,6 +54,9 @@ class Server {
   // Drains, waits up to `limit` for what runs, then cuts what is left, closes the socket and ends the threads. True if
   // nothing had to be cut. Idempotent.
   bool stop(base::Duration limit);
+  // From now on stop(), also one that waits already, gives what runs no more time, and keeps no prefixes: clients are
+  // told, and it returns. Returns at once. Idempotent.
+  void hurry();
 
  private:
   struct Impl;

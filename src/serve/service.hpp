@@ -22,6 +22,7 @@
 #include "serve/running_calls.hpp"
 #include "serve/serve_options.hpp"
 #include "session/session_store.hpp"
+#include "text/chat_template.hpp"
 #include "wire/blocking_pool.hpp"
 #include "wire/drainable.hpp"
 
@@ -81,6 +82,21 @@ class Service : public wire::Drainable {
   asio::awaitable<std::invoke_result_t<Work&>> run_text_work(size_t text_bytes, Work work) {
     if (text_bytes < pooled_text_bytes) co_return work();
     co_return co_await text_pool_.run(std::move(work));
+  }
+  // For chat templates, of which a small input may keep some busy for seconds: a few milliseconds of them.
+  static constexpr uint64_t inline_template_steps = 100'000;
+
+  // As run_text_work, for work that renders chat templates: it gets an allowance of steps on the coroutine's thread,
+  // and where it has exceeded that, it is done again, without one (null), on the pool.
+  template <typename Work>
+  asio::awaitable<std::invoke_result_t<Work&, text::StepAllowance*>> run_template_work(size_t text_bytes, Work work) {
+    if (text_bytes < pooled_text_bytes) {
+      text::StepAllowance allowance(inline_template_steps);
+      auto done = work(&allowance);
+      if (!allowance.exceeded()) co_return done;
+    }
+    auto whole = [&work] { return work(nullptr); };
+    co_return co_await text_pool_.run(std::move(whole));
   }
   // For compiling grammars. Those of full effort have a thread of their own, one after the other, so that they hold up
   // nothing but each other.

@@ -16,9 +16,10 @@ namespace json = base::json;
 
 namespace {
 
-Result<std::vector<text::Token>> tokens_of(const LoadedModel& model, const wire::TokenizeRequest& request) {
+Result<std::vector<text::Token>> tokens_of(const LoadedModel& model, const wire::TokenizeRequest& request,
+                                           text::StepAllowance* allowance) {
   if (request.conversation) {
-    auto tokens = conversation_tokens(model, *request.conversation);
+    auto tokens = conversation_tokens(model, *request.conversation, allowance);
     // The prompt is the messages.
     if (!tokens && tokens.error().param() == "prompt") return std::move(tokens).error().with_param("messages");
     return tokens;
@@ -29,10 +30,10 @@ Result<std::vector<text::Token>> tokens_of(const LoadedModel& model, const wire:
   return tokens;
 }
 
-Result<std::string> tokenize_body(const Serving& serving, std::string_view body) {
+Result<std::string> tokenize_body(const Serving& serving, std::string_view body, text::StepAllowance* allowance) {
   TM_TRY(const wire::TokenizeRequest request, wire::parse_tokenize_request(body));
   TM_CHECK(check_model(serving, request.model));
-  TM_TRY(const std::vector<text::Token> tokens, tokens_of(*serving.model, request));
+  TM_TRY(const std::vector<text::Token> tokens, tokens_of(*serving.model, request, allowance));
   json::object answer{{"count", tokens.size()},
                       {"max_model_len", serving.engine->max_context()},
                       {"tokens", json::array(tokens.begin(), tokens.end())}};
@@ -45,7 +46,7 @@ Result<std::string> tokenize_body(const Serving& serving, std::string_view body)
   return json::serialize(answer);
 }
 
-Result<std::string> detokenize_body(const Serving& serving, std::string_view body) {
+Result<std::string> detokenize_body(const Serving& serving, std::string_view body, text::StepAllowance*) {
   TM_TRY(wire::DetokenizeRequest request, wire::parse_detokenize_request(body));
   TM_CHECK(check_model(serving, request.model));
   TM_TRY(const std::vector<text::Token> tokens, prompt_tokens(*serving.model, serving.engine->max_context(),
@@ -56,11 +57,11 @@ Result<std::string> detokenize_body(const Serving& serving, std::string_view bod
 }
 
 asio::awaitable<void> answer(Service& service, Call& call,
-                             Result<std::string> (*work)(const Serving&, std::string_view)) {
+                             Result<std::string> (*work)(const Serving&, std::string_view, text::StepAllowance*)) {
   const std::string body = std::move(call.request().body);
   const Serving& serving = *service.serving();
-  auto job = [&] { return work(serving, body); };
-  auto text = co_await service.run_text_work(body.size(), job);
+  auto job = [&](text::StepAllowance* allowance) { return work(serving, body, allowance); };
+  auto text = co_await service.run_template_work(body.size(), job);
   if (text) {
     (void)co_await call.respond(wire::HttpResponse::json(200, std::move(*text)));
   } else {

@@ -73,7 +73,7 @@ Result<std::vector<fs::path>> files_of(const fs::path& path) {
     if (entry.is_regular_file(fault) && !hidden) files.push_back(entry.path());
   }
   if (fault) return Error(ErrorCode::io, fmt::format("cannot list '{}': {}", path.string(), fault.message()));
-  if (files.empty()) return Error(ErrorCode::invalid_argument, fmt::format("the folder '{}' is empty", path.string()));
+  if (files.empty()) return Error(ErrorCode::not_found, fmt::format("the folder '{}' is empty", path.string()));
   std::ranges::sort(files);
   return files;
 }

@@ -85,17 +85,30 @@ base::Result<ChatTemplate> ChatTemplate::compile(std::string_view source, Option
   }
 }
 
-base::Result<ChatTemplate> ChatTemplate::compile_as_meant(std::string_view source) {
+base::Result<ChatTemplate> ChatTemplate::compile_as_meant(std::string_view source, StepAllowance* allowance) {
   auto by_reference = compile(source);
-  if (!by_reference || by_reference->probe().tool_calls) return by_reference;
+  if (!by_reference || by_reference->probe(allowance).tool_calls) return by_reference;
   ChatTemplate lenient(by_reference->program_, TemplateRules::lenient);
-  if (lenient.probe().tool_calls) return lenient;
+  if (lenient.probe(allowance).tool_calls) return lenient;
   return by_reference;
 }
 
 base::Result<std::string> ChatTemplate::render(const base::json::object& context, base::WallTime now,
                                                const TemplateLimits& limits) const {
-  jinja::Budget budget(limits.max_steps, limits.max_memory);
+  StepAllowance* const allowance = limits.allowance;
+  const uint64_t steps = allowance == nullptr ? limits.max_steps : std::min(limits.max_steps, allowance->left_);
+  jinja::Budget budget(steps, limits.max_memory);
+  auto rendered = render(context, now, limits, budget);
+  if (allowance != nullptr) {
+    // A single charge that is more than what is left uses that up.
+    allowance->left_ -= budget.overrun() ? steps : steps - budget.steps_left();
+    if (budget.overrun() && steps < limits.max_steps) allowance->exceeded_ = true;
+  }
+  return rendered;
+}
+
+base::Result<std::string> ChatTemplate::render(const base::json::object& context, base::WallTime now,
+                                               const TemplateLimits& limits, jinja::Budget& budget) const {
   int line = 0;
   try {
     jinja::Interpreter interpreter(*program_, budget, context,
@@ -120,9 +133,10 @@ bool ChatTemplate::mentions(std::string_view variable) const {
   return std::find(program_->names.begin(), program_->names.end(), variable) != program_->names.end();
 }
 
-TemplateTraits ChatTemplate::probe() const {
+TemplateTraits ChatTemplate::probe(StepAllowance* allowance) const {
   const base::WallTime now{};
-  const TemplateLimits limits{.max_output = size_t{1} << 20U, .max_memory = size_t{32} << 20U, .max_steps = 1'000'000};
+  const TemplateLimits limits{
+      .max_output = size_t{1} << 20U, .max_memory = size_t{32} << 20U, .max_steps = 1'000'000, .allowance = allowance};
   const auto rendered = [&](const base::json::object& context) {
     base::Result<std::string> text = render(context, now, limits);
     return text ? std::move(*text) : std::string();
@@ -151,7 +165,8 @@ TemplateTraits ChatTemplate::probe() const {
   base::json::object off = on;
   on["enable_thinking"] = true;
   off["enable_thinking"] = false;
-  traits.thinking_switch = rendered(on) != rendered(off);
+  const bool differ = rendered(on) != rendered(off);
+  traits.thinking_switch = differ && (allowance == nullptr || !allowance->exceeded());
   return traits;
 }
 

@@ -23,7 +23,8 @@ namespace tidemill::text {
 
 namespace jinja {
 struct Program;
-}
+class Budget;
+}  // namespace jinja
 
 enum class TemplateRules : uint8_t {
   reference,  // the immutable sandbox
@@ -33,12 +34,28 @@ enum class TemplateRules : uint8_t {
   lenient,
 };
 
+// Steps that several renderings share. Not thread-safe.
+class StepAllowance {
+ public:
+  explicit StepAllowance(uint64_t steps) : left_(steps) {}
+  uint64_t left() const { return left_; }
+  // Whether a rendering has failed for want of them, which by its own limits it would not have yet. What came of it, or
+  // of it not being tried again, then says nothing of the template.
+  bool exceeded() const { return exceeded_; }
+
+ private:
+  friend class ChatTemplate;
+  uint64_t left_;
+  bool exceeded_ = false;
+};
+
 // What one rendering may spend. Going over is `too_large`, but `invalid_argument` for depth.
 struct TemplateLimits {
   size_t max_output = size_t{16} << 20U;   // bytes
   size_t max_memory = size_t{256} << 20U;  // bytes of values held at once, the context included
   uint64_t max_steps = 50'000'000;         // visited nodes, items, and every 64 bytes of text touched; 2 to 5 seconds
   int max_depth = 1000;                    // nested evaluations: macros, recursive loops, expressions
+  StepAllowance* allowance = nullptr;      // that the steps are taken from, besides; outlives the rendering
 };
 
 // What a template does with what it is given, found out by rendering small conversations.
@@ -65,8 +82,8 @@ class ChatTemplate {
   static base::Result<ChatTemplate> compile(std::string_view source) { return compile(source, Options{}); }
 
   // By the rules under which the template renders a round of tool calls: the reference's, and the lenient ones only
-  // where those alone do.
-  static base::Result<ChatTemplate> compile_as_meant(std::string_view source);
+  // where those alone do. Finding that out takes no more than the allowance.
+  static base::Result<ChatTemplate> compile_as_meant(std::string_view source, StepAllowance* allowance = nullptr);
 
   // `context` holds the template's variables: messages, tools, bos_token, eos_token, add_generation_prompt and any
   // other. `now` is what strftime_now sees, broken down as UTC (add the offset for local time).
@@ -77,11 +94,14 @@ class ChatTemplate {
   // Whether the template reads a variable of this name anywhere.
   bool mentions(std::string_view variable) const;
 
-  TemplateTraits probe() const;
+  // Renders within the allowance: what that does not last for counts as not found.
+  TemplateTraits probe(StepAllowance* allowance = nullptr) const;
 
  private:
   ChatTemplate(std::shared_ptr<const jinja::Program> program, TemplateRules rules)
       : program_(std::move(program)), rules_(rules) {}
+  base::Result<std::string> render(const base::json::object& context, base::WallTime now, const TemplateLimits& limits,
+                                   jinja::Budget& budget) const;
   std::shared_ptr<const jinja::Program> program_;
   TemplateRules rules_;
 };

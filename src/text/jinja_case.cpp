@@ -173,6 +173,21 @@ std::string lower_case(std::string_view text) {
   return out;
 }
 
+std::string folded_case(std::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  std::array<utf8proc_int32_t, 8> folded{};  // three at most
+  for (size_t i = 0; i < text.size(); i += character_bytes(text[i])) {
+    const char32_t c = decode(text.substr(i)).code_point;
+    int unused = 0;
+    const auto count = utf8proc_decompose_char(static_cast<utf8proc_int32_t>(c), folded.data(), folded.size(),
+                                               UTF8PROC_CASEFOLD, &unused);
+    for (utf8proc_ssize_t part = 0; part < count; ++part)
+      base::utf8::append(out, static_cast<char32_t>(folded[static_cast<size_t>(part)]));
+  }
+  return out;
+}
+
 std::string title_case(std::string_view text) {
   std::string out;
   bool in_word = false;

@@ -435,7 +435,7 @@ Native find_string_method(std::string_view name) {
       {"rstrip", strip_method<false, true>},
       {"upper", case_method<upper_case>},
       {"lower", case_method<lower_case>},
-      {"casefold", case_method<lower_case>},
+      {"casefold", case_method<folded_case>},
       {"title", case_method<title_case>},
       {"capitalize", case_method<capitalized>},
       {"swapcase", case_method<swapped_case>},

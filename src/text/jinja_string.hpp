@@ -27,6 +27,7 @@ std::vector<std::string_view> split_lines(std::string_view text, bool keep_ends 
 // str.upper, lower, title, capitalize, swapcase (Unicode, with the special cases of SpecialCasing.txt that grow).
 std::string upper_case(std::string_view text);
 std::string lower_case(std::string_view text);
+std::string folded_case(std::string_view text);  // str.casefold: full folding, which may grow to three times the bytes
 std::string title_case(std::string_view text);
 std::string capitalized(std::string_view text);
 std::string swapped_case(std::string_view text);

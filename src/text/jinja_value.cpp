@@ -71,6 +71,7 @@ int compare_keys(const Value& a, const Value& b) {
 }  // namespace
 
 void Budget::out_of_steps() {
+  overrun_ = true;
   throw Fault{"the template takes too many steps to render", base::ErrorCode::too_large};
 }
 void Budget::out_of_memory() {

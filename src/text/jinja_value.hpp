@@ -46,6 +46,9 @@ class Budget {
     if (count > steps_left_) out_of_steps();
     steps_left_ -= count;
   }
+  uint64_t steps_left() const { return steps_left_; }
+  // Whether more steps were charged than there were.
+  bool overrun() const { return overrun_; }
   // Charges the time of touching `bytes` of text.
   void work(size_t bytes) { step(1 + bytes / 64); }
 
@@ -61,10 +64,11 @@ class Budget {
   }
 
  private:
-  [[noreturn]] static void out_of_steps();
+  [[noreturn]] void out_of_steps();
   [[noreturn]] static void out_of_memory();
   uint64_t steps_left_;
   size_t memory_left_;
+  bool overrun_ = false;
 };
 
 // Memory held for as long as this lives. Without a budget (constants of a compiled template) it counts nothing.

@@ -17,6 +17,20 @@ void Drainable::leave() {
   if (--active_ == 0) unused_.notify_all();
 }
 
+bool Drainable::wait_for_requests(base::Duration limit) {
+  std::unique_lock lock(mutex_);
+  unused_.wait_for(lock, limit, [this] { return active_ == 0 || hurried(); });
+  return active_ == 0;
+}
+
+void Drainable::hurry() {
+  {
+    const std::lock_guard lock(mutex_);
+    hurried_.store(true, std::memory_order_release);
+  }
+  unused_.notify_all();
+}
+
 bool Drainable::wait_until_unused(base::Duration limit) {
   std::unique_lock lock(mutex_);
   return unused_.wait_for(lock, limit, [this] { return active_ == 0; });

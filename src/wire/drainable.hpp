@@ -28,6 +28,12 @@ class Drainable {
   void leave();
   // Returns when none is being answered, or at `limit`. True for the former.
   bool wait_until_unused(base::Duration limit);
+  // The same for what is given time to finish: returns after hurry() too.
+  bool wait_for_requests(base::Duration limit);
+
+  // Whoever stops this is not to wait for requests any longer. Returns at once. Idempotent.
+  void hurry();
+  bool hurried() const { return hurried_.load(std::memory_order_acquire); }
 
  protected:
   Drainable() = default;
@@ -35,8 +41,9 @@ class Drainable {
 
  private:
   std::atomic<bool> draining_{false};
-  std::mutex mutex_;  // guards what follows
-  std::condition_variable unused_;
+  std::atomic<bool> hurried_{false};
+  std::mutex mutex_;                // guards what follows
+  std::condition_variable unused_;  // or hurried
   int active_ = 0;
 };
 

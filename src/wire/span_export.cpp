@@ -10,10 +10,10 @@ using base::Result;
 
 namespace {
 
-// A collector is near; the exporter tries again by itself.
+// A collector is near; the exporter tries again by itself. The program's end waits for one try at most.
 HttpClientOptions client_options() {
   HttpClientOptions options;
-  options.connect_timeout = std::chrono::seconds(5);
+  options.connect_timeout = std::chrono::seconds(2);
   options.idle_timeout = std::chrono::seconds(10);
   return options;
 }

@@ -31,12 +31,13 @@ std::string openssl_reason() {
 
 Result<void> check_readable(std::string_view what, const std::string& path) {
   if (::access(path.c_str(), R_OK) == 0) return {};
-  return Error(ErrorCode::invalid_argument,
-               fmt::format("cannot read the {} '{}': {}", what, path, std::generic_category().message(errno)));
+  const int reason = errno;
+  return Error(reason == ENOENT ? ErrorCode::not_found : ErrorCode::io,
+               fmt::format("cannot read the {} '{}': {}", what, path, std::generic_category().message(reason)));
 }
 
 Error not_pem(std::string_view what, const std::string& path) {
-  return {ErrorCode::invalid_argument,
+  return {ErrorCode::corrupt,
           fmt::format("the {} '{}' is not a PEM file of that kind: {}", what, path, openssl_reason())};
 }
 
@@ -53,7 +54,7 @@ Result<void> use_pair(SSL_CTX* context, const std::string& certificate, const st
   }
   if (SSL_CTX_check_private_key(context) == 1) return {};
   ERR_clear_error();
-  return Error(ErrorCode::invalid_argument,
+  return Error(ErrorCode::corrupt,
                fmt::format("the TLS key '{}' is not the key of the certificate '{}'", key, certificate));
 }
 

@@ -19,7 +19,8 @@ struct TlsServerFiles {
   // Authorities of clients. If set, a client without a certificate of theirs is refused (mutual TLS).
   std::string client_ca;
 };
-// invalid_argument that names the file and what is wrong with it: missing, not PEM, a key of another certificate.
+// Errors name the file and what is wrong with it: `not_found` or `io` where it cannot be read, `corrupt` where it is
+// not PEM or a key of another certificate.
 base::Result<TlsContext> load_server_tls(const TlsServerFiles& files);
 
 struct TlsClientFiles {

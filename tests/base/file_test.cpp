@@ -60,10 +60,10 @@ TEST(File, FailuresSayWhatAndWhich) {
   EXPECT_EQ(read_file(absent).error().code(), ErrorCode::not_found);
   EXPECT_NE(read_file(absent).error().message().find(absent.string()), std::string::npos);
   EXPECT_EQ(MappedFile::open(absent).error().code(), ErrorCode::not_found);
-  EXPECT_EQ(read_file(folder.path()).error().code(), ErrorCode::invalid_argument);
-  EXPECT_EQ(MappedFile::open(folder.path()).error().code(), ErrorCode::invalid_argument);
-  EXPECT_EQ(MappedFile::open("/dev/null").error().code(), ErrorCode::invalid_argument);
-  EXPECT_EQ(write_file(folder.path(), "x").error().code(), ErrorCode::invalid_argument);
+  EXPECT_EQ(read_file(folder.path()).error().code(), ErrorCode::io);
+  EXPECT_EQ(MappedFile::open(folder.path()).error().code(), ErrorCode::io);
+  EXPECT_EQ(MappedFile::open("/dev/null").error().code(), ErrorCode::io);
+  EXPECT_EQ(write_file(folder.path(), "x").error().code(), ErrorCode::io);
   EXPECT_FALSE(write_file(absent / "child", "x"));
 }
 
@@ -71,7 +71,7 @@ TEST(File, NamedPipeIsRefusedWithoutWaiting) {
   const test::TemporaryFolder folder;
   const fs::path pipe = folder.path() / "pipe";
   ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
-  EXPECT_EQ(MappedFile::open(pipe).error().code(), ErrorCode::invalid_argument);
+  EXPECT_EQ(MappedFile::open(pipe).error().code(), ErrorCode::io);
 }
 
 TEST(File, LargeMapsBeginAtABorderOfHugePages) {

@@ -83,6 +83,22 @@ TEST(Utf8, PrefixesAreOfWholeCharacters) {
   EXPECT_EQ(prefix("\xE4\xBD", 1), "\xE4\xBD");
 }
 
+TEST(Utf8, PrintableTextCannotDriveATerminal) {
+  const std::string r = "\xEF\xBF\xBD";
+  EXPECT_EQ(printable(""), "");
+  EXPECT_EQ(printable("模型 é 🙂"), "模型 é 🙂");
+  EXPECT_EQ(printable("we\x1b[31m\xffird"), "we" + r + "[31m" + r + "ird");
+  EXPECT_EQ(printable("a\n\t\x7f\xc2\x9b"
+                      "b"),
+            "a" + r + r + r + r + "b");
+  EXPECT_EQ(printable("a\u202Eb\u2028c\u2066d"), "a" + r + "b" + r + "c" + r + "d");
+  EXPECT_EQ(printable("abcd", 4), "abcd");
+  EXPECT_EQ(printable("abcde", 4), "abcd...");
+  EXPECT_EQ(printable("abc模", 5), "abc...") << "no part of a character";
+  EXPECT_EQ(printable("abc模", 6), "abc模");
+  EXPECT_EQ(printable("模型", 0), "...");
+}
+
 TEST(Utf8, OnlyACompletableTailIsIncomplete) {
   EXPECT_EQ(incomplete_tail(""), 0);
   EXPECT_EQ(incomplete_tail("abc"), 0);

@@ -7,9 +7,18 @@ import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSy
 import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { program } from './server.mjs';
+import { environment, program } from './server.mjs';
 
 const data = process.env.TIDEMILL_DATA ?? '../shared/data';
+
+// A GGUF file without tensors; `entries` are [key, type, bytes of the value].
+function ggufOf(entries) {
+  const u32 = (n) => { const b = Buffer.alloc(4); b.writeUInt32LE(n); return b; };
+  const header = [Buffer.from('GGUF'), u32(3), u64(0), u64(entries.length)];
+  return Buffer.concat([...header, ...entries.flatMap(([key, type, value]) => [ggufText(key), u32(type), value])]);
+}
+const u64 = (n) => { const b = Buffer.alloc(8); b.writeBigUInt64LE(BigInt(n)); return b; };
+const ggufText = (text) => { const bytes = Buffer.from(text); return Buffer.concat([u64(bytes.length), bytes]); };
 
 function tidemill(args, { input = '', env = {} } = {}) {
   const done = spawnSync(program, args, { input, encoding: 'utf8', env: { ...process.env, ...env }, maxBuffer: 1 << 28 });
@@ -40,9 +49,99 @@ describe('the command line', { timeout: 300_000 }, () => {
     const negative = tidemill(['complete', '--prompt', 'x', '--max-tokens', '-1']);
     assert.equal(negative.code, 2);
     assert.ok(negative.err.length < 200, negative.err);
+    // What is misspelt is said, and not what is missing for want of it.
+    for (const [args, words] of [
+      [['pack', '--thread', '2'], /--thread.*--threads/],
+      [['keys', 'create', '--tenat', 'acme'], /--tenat.*--tenant/],
+      [['template', '--fil', 'x'], /--fil.*--file/],
+    ]) {
+      const misspelt = tidemill(args);
+      assert.equal(misspelt.code, 2, misspelt.err);
+      assert.match(misspelt.err, words);
+    }
+    const below = tidemill(['synth', 'llama-tiny', path.join(folder, 'x.gguf'), '--outlier-channels', '-1']);
+    assert.equal(below.code, 2);
+    assert.match(below.err, /--outlier-channels: '-1' is not a whole number of at least 0/);
+    const keys = tidemill(['keys']);
+    assert.equal(keys.code, 2);
+    assert.match(keys.out, /Usage: tidemill keys /);
     const shape = tidemill(['synth', 'llama-9', path.join(folder, 'x.gguf')]);
     assert.equal(shape.code, 2);
     assert.match(shape.err, /llama-9.*qwen3-4b/);
+  });
+
+  test('a seed is any number of 64 bits, and nothing else', () => {
+    const model = path.join(folder, 'seeded.gguf');
+    const commands = [
+      ['complete', '--prompt', 'def f(', '-n', '4', '--temperature', '1'],
+      ['chat', '--message', 'def f(', '-n', '4', '--temperature', '1'],
+      ['synth', 'llama-tiny', model],
+    ];
+    for (const command of commands) {
+      for (const seed of ['18446744073709551616', '-9223372036854775809', '99999999999999999999999', '1.5', 'x', '']) {
+        const refused = tidemill([...command, '--seed', seed]);
+        assert.equal(refused.code, 2, `${command[0]} ${seed}`);
+        assert.match(refused.err, /--seed: '.*' is not a whole number of 64 bits/);
+      }
+    }
+    const written = (seed) => {
+      const made = tidemill(['synth', 'llama-tiny', model, '--seed', seed]);
+      assert.equal(made.code, 0, made.err);
+      return createHash('sha256').update(readFileSync(model)).digest('hex');
+    };
+    assert.equal(written('-1'), written('18446744073709551615'));
+    assert.notEqual(written('-1'), written('1'));
+    const told = (seed) => tidemill([...commands[0], '--seed', seed]).out;
+    assert.equal(told('-2'), told('18446744073709551614'));
+  });
+
+  // 2: what a person wrote is wrong. 1: a file, model, machine or peer is.
+  test('exit codes follow one rule', () => {
+    const put = (name, text) => { const file = path.join(folder, name); writeFileSync(file, text); return file; };
+    const model = 'models/nano-coder.gguf';
+    const missing = path.join(folder, 'missing');
+    const nowhere = path.join(folder, 'no', 'such', 'folder');
+    const broken = put('broken.gguf', readFileSync(model).subarray(0, 100_000));
+    const foreign = put('foreign.txt', 'no model, no certificate, and long enough to be looked at');
+    const badTemplate = put('bad.jinja', '{{ x');
+    const goodTemplate = put('good.jinja', '{{ x }}');
+    const badJson = put('bad.json', '{bad');
+    const badToml = put('bad.toml', 'a = [');
+    const packed = path.join(folder, 'packed-once.gguf');
+    assert.equal(tidemill(['pack', model, packed]).code, 0);
+    const wrong = [
+      ['serve', '--prot', '1'], ['serve', '--port', '65536'], ['serve', '--config', badToml], ['serve', '--log.level', 'loud'],
+      ['serve', '--port', '0', '--observe.otlp-endpoint', 'junk'], ['serve', '--port', '0', '--host', 'junk'],
+      ['serve', '--port', '0', '--chat-template', badTemplate], ['serve', '--port', '0', '--model.name', 'a\nb'],
+      ['gateway', '--port', '0', '--backend', 'junk'], ['gateway', '--port', '0', '--gateway.otlp', 'x'],
+      ['gateway', '--port', '0', '--backend', 'http://127.0.0.1:1', '--observe.otlp-endpoint', 'junk'],
+      ['template', '--file', badTemplate, '--input', badJson], ['template', '--file', goodTemplate, '--input', badJson],
+      ['complete', '--prompt', 'x', '--isa', 'abacus'], ['complete', '--prompt', 'x', '--temperature', '-1'],
+      ['tokenize', '--decode', '--text', 'junk'], ['synth', 'no-shape', missing], ['pack', model], ['pack', model, model],
+      ['keys', 'create', '--tenant', 'a', '--name', 'b', '--expires', '2026-02-30'],
+    ];
+    const failed = [
+      ...[missing, folder, broken, foreign].flatMap((file) => [
+        ['complete', '-m', file, '--prompt', 'x'], ['chat', '-m', file, '--message', 'x'], ['tokenize', '-m', file, '--text', 'x'],
+        ['inspect', file], ['bench', file], ['pack', file, path.join(folder, 'out.gguf')], ['serve', '--port', '0', '--model', file],
+      ]),
+      ['pack', packed, path.join(folder, 'out.gguf')], ['pack', model, folder], ['pack', model, path.join(nowhere, 'out.gguf')],
+      ['synth', 'llama-tiny', folder], ['synth', 'llama-tiny', path.join(nowhere, 'out.gguf')],
+      ['template', '--file', missing], ['template', '--file', folder], ['template', '--file', goodTemplate, '--input', missing],
+      ['serve', '--config', missing], ['serve', '--config', folder], ['serve', '--port', '0', '--host', '192.0.2.1'],
+      ['serve', '--port', '0', '--chat-template', missing], ['serve', '--port', '0', '--chat-template', folder],
+      ['serve', '--port', '0', '--session.store', folder],
+      ['gateway', '--port', '0', '--backend', 'http://127.0.0.1:1', '--gateway.access-log', path.join(nowhere, 'log')],
+      ...[missing, foreign].map((file) => ['gateway', '--port', '0', '--backend', 'http://127.0.0.1:1', '--gateway.tls-certificate', file, '--gateway.tls-key', file]),
+      ['keys', 'list', '--keys', folder], ['keys', 'list', '--keys', badJson], ['keys', 'revoke', 'key_0', '--keys', missing],
+    ];
+    for (const [code, commands] of [[2, wrong], [1, failed]]) {
+      for (const command of commands) {
+        const ended = tidemill(command);
+        assert.equal(ended.code, code, `${command.join(' ')}: ${ended.err}`);
+        assert.match(ended.err, /^tidemill: /m);
+      }
+    }
   });
 
   test('keys are made, listed, shown and revoked, and the secret is shown once', () => {
@@ -157,6 +256,45 @@ describe('the command line', { timeout: 300_000 }, () => {
     assert.equal(model.tensors.length, model.tensor_count);
   });
 
+  test('inspect shows what a file says, whatever it says', () => {
+    const file = path.join(folder, 'odd.gguf');
+    const name = Buffer.concat([Buffer.from('模型 é \x1b[31m'), Buffer.from([0xff])]);
+    const words = Array.from({ length: 40 }, (_, i) => ggufText(`w${i}`));
+    const list = [Buffer.from([8, 0, 0, 0]), u64(40), ...words];
+    writeFileSync(file, ggufOf([
+      ['general.architecture', 8, ggufText('bert')],
+      ['general.name', 8, ggufText(name)],
+      [Buffer.from([0x6b, 0xfe]), 7, Buffer.from([1])],
+      ['bert.block_count', 4, Buffer.from([12, 0, 0, 0])],
+      ['bert.epsilon', 6, Buffer.from(Float32Array.of(1e-5).buffer)],
+      ['bert.sizes', 9, Buffer.concat([Buffer.from([4, 0, 0, 0]), u64(2), Buffer.from([1, 0, 0, 0, 2, 0, 0, 0])])],
+      ['bert.words', 9, Buffer.concat(list)],
+    ]));
+    const json = tidemill(['inspect', file, '--json']);
+    assert.equal(json.code, 0, json.err);
+    const { metadata } = JSON.parse(json.out);
+    assert.deepEqual(metadata, {
+      'general.architecture': 'bert', 'general.name': '模型 é \x1b[31m\ufffd', 'k\ufffd': true, 'bert.block_count': 12,
+      'bert.epsilon': 1e-5, 'bert.sizes': [1, 2],
+      'bert.words': { type: 'string', count: 40, first: ['w0', 'w1', 'w2', 'w3', 'w4', 'w5', 'w6', 'w7'] },
+    });
+    const plain = tidemill(['inspect', file]);
+    assert.equal(plain.code, 0, plain.err);
+    assert.match(plain.out, /模型 é \ufffd\[31m\ufffd/);
+    assert.ok(!plain.out.includes('\x1b'));
+  });
+
+  test('a file name is no way into a terminal or a JSON text', () => {
+    const odd = "$'we\\x1b[31m\\xffird.gguf'";
+    const shown = spawnSync('bash', ['-c', `cd "$1" && cp "$2" ${odd} && exec "$0" inspect ${odd} --json`, path.resolve(program), folder, path.resolve('models/nano-coder.gguf')], { env: environment() });
+    assert.equal(shown.status, 0, shown.stderr.toString());
+    const text = new TextDecoder('utf-8', { fatal: true }).decode(shown.stdout);
+    assert.equal(JSON.parse(text).file, 'we\x1b[31m\ufffdird.gguf');
+    const missing = tidemill(['inspect', 'no\x1b[31m.gguf']);
+    assert.match(missing.err, /no\ufffd\[31m\.gguf/);
+    assert.ok(!missing.err.includes('\x1b'));
+  });
+
   test('tokenizes and turns tokens back', () => {
     const text = 'def f(x):\n    return x * 2  # é\n';
     const ids = JSON.parse(tidemill(['tokenize', '--json', '--no-bos'], { input: text }).out);
@@ -177,6 +315,15 @@ describe('the command line', { timeout: 300_000 }, () => {
     writeFileSync(request, JSON.stringify({ messages: [{ role: 'user', content: 'Hi' }], bos_token: '<s>', x: 3 }));
     const shown = tidemill(['template', '--file', template, '--input', request, '--now', '2026-01-15T12:30:00']);
     assert.equal(shown.out, '<s>[user] Hi\n2026-01-153');
+    for (const [now, year] of [['2024-02-29', '2024'], ['1768480200', '2026']]) {
+      const leap = tidemill(['template', '--file', template, '--input', request, '--now', now]);
+      assert.match(leap.out, new RegExp(`${year}-\\d\\d-\\d\\d3$`));
+    }
+    for (const now of ['2026-02-30T00:00:00', '2025-02-29', '2026-04-31', '2026-13-01', '2026-01-15T24:00:00', '2026-01-15T12:30:60', '9999-01-01', '99999999999999']) {
+      const refused = tidemill(['template', '--file', template, '--input', request, '--now', now]);
+      assert.equal(refused.code, 2, now);
+      assert.match(refused.err, /is no time/);
+    }
     writeFileSync(template, '{{ nothing.at.all }}');
     const wrong = tidemill(['template', '--file', template, '--input', request]);
     assert.equal(wrong.code, 2);
@@ -324,7 +471,7 @@ describe('the command line', { timeout: 300_000 }, () => {
       assert.equal(two.out, one.out);
     }
     const again = tidemill(['pack', packed, path.join(folder, 'again.gguf')]);
-    assert.equal(again.code, 2);
+    assert.equal(again.code, 1);
     assert.match(again.err, /packed already/);
     const bytes = readFileSync(packed);
     bytes[bytes.length >> 1] ^= 1;
@@ -346,6 +493,12 @@ describe('the command line', { timeout: 300_000 }, () => {
     const measured = JSON.parse(bench.out);
     for (const key of ['prefill_tok_s', 'decode_tok_s', 'load_s', 'ttft_s', 'rss_bytes', 'kv_bytes', 'activation_bytes']) assert.ok(measured[key] > 0, key);
     assert.ok(measured.ceilings.read_bytes_per_s > 0);
+    for (const key of ['load_share_of_read_bandwidth', 'ttft_share_of_ceiling', 'prefill_share_of_ceiling', 'decode_share_of_read_bandwidth']) assert.ok(measured[key] > 0, key);
+    const bytes = readFileSync(model).length;
+    const load = bytes / measured.ceilings.read_bytes_per_s / measured.load_s;
+    assert.ok(Math.abs(measured.load_share_of_read_bandwidth / load - 1) < 1e-6);
+    const over = measured.rss_bytes / (measured.weight_bytes + measured.kv_bytes) - 1;
+    assert.ok(Math.abs(measured.memory_over_weights_and_kv - over) < 1e-6);
     const many = JSON.parse(tidemill(['bench', '--prefill', '8', '--decode', '1', '--streams', '300', '--repeat', '1', '--no-ceilings', '--json']).out);
     assert.ok(many.decode_tok_s > 0);
     const behind = tidemill(['bench', model, '--prefill', '8', '--decode', '4', '--streams', '2', '--context', '500', '--synthetic-context', '--kv-type', 'int8', '--repeat', '1', '--no-ceilings', '--json']);

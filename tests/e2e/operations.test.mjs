@@ -189,6 +189,31 @@ describe('the context', { timeout }, () => {
   });
 });
 
+describe('a second signal', { timeout }, () => {
+  const body = JSON.stringify({ prompt: 'x', max_tokens: 4000, stream: true, ignore_eos: true, temperature: 0 });
+
+  for (const [command, start, stopped] of [
+    ['serve', () => Server.start(), 'the server has stopped before the answer ended'],
+    ['up', () => Server.launch('up'), 'the gateway has stopped before the answer ended'],
+  ]) {
+    test(`ends what ${command} still answers, and says so`, async (t) => {
+      const server = await start();
+      t.after(() => server.kill());
+      await server.until(async () => (await fetch(`${server.url}/ready`)).status === 200);
+      const answer = await fetch(`${server.url}/v1/completions`, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body });
+      const pieces = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+      let heard = (await pieces.read()).value;
+      server.child.kill('SIGTERM');
+      await server.until(async () => (await fetch(`${server.url}/ready`)).status === 503);
+      server.child.kill('SIGTERM');
+      for (let piece = await pieces.read(); !piece.done; piece = await pieces.read()) heard += piece.value;
+      const last = JSON.parse(heard.slice(heard.lastIndexOf('data: ') + 6));
+      assert.equal(last.error.message, stopped);
+      assert.deepEqual(await server.exited, { code: 130, signal: null });
+    });
+  }
+});
+
 describe('a client that tries again', { timeout }, () => {
   const endless = { model, prompt: 'x', max_tokens: 4000, stream: true, ignore_eos: true };
 

@@ -82,5 +82,17 @@ TEST_F(Stop, TellsWhatRunsPastTheLimitThatTheGatewayHasStopped) {
   EXPECT_TRUE(backend.wait_for_hang_up(2)) << "the backend need not go on";
 }
 
+TEST_F(Stop, GivesNoMoreTimeOnceItIsHurried) {
+  add_backend(hang);
+  start();
+  RawClient running(gateway->port());
+  ASSERT_TRUE(running.send(raw_post("/v1/chat/completions", streamed)));
+  ASSERT_NE(running.read_through("Hi").find("200"), std::string::npos);
+  auto stopped = std::async(std::launch::async, [&] { return gateway->stop(std::chrono::hours(1)); });
+  gateway->hurry();
+  EXPECT_FALSE(stopped.get());
+  EXPECT_NE(running.read_through("before the answer ended").find("the gateway has stopped"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace tidemill::test

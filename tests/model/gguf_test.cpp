@@ -1,9 +1,12 @@
 #include "model/gguf.hpp"
 
+#include <limits>
+
 #include <gtest/gtest.h>
 
 #include "data.hpp"
 #include "gguf_bytes.hpp"
+#include "model/gguf_json.hpp"
 
 namespace tidemill::model {
 namespace {
@@ -56,6 +59,52 @@ std::string good_file() {
   m.put<uint32_t>(kString).put<uint64_t>(1).string("deep");
   std::string data(64 + 34 * 2, '\x11');
   return test::gguf_file(17, m, {{"plain", {4, 2}, 0, 0}, {"blocks", {32, 2}, 8, 64}}, data);
+}
+
+TEST(Gguf, MetadataAsJsonKeepTheirTypes) {
+  const std::string bytes = good_file();
+  const auto file = parse(bytes);
+  ASSERT_TRUE(file) << file.error().message();
+  const auto shown = [&](std::string_view key) { return base::json::serialize(to_json(*file->find(key))); };
+  EXPECT_EQ(shown("u8"), "200");
+  EXPECT_EQ(shown("i8"), "-5");
+  EXPECT_EQ(shown("u16"), "60000");
+  EXPECT_EQ(shown("i16"), "-300");
+  EXPECT_EQ(shown("u32"), "4000000000");
+  EXPECT_EQ(shown("i32"), "-7");
+  EXPECT_EQ(shown("u64"), "9223372036854775808");
+  EXPECT_EQ(shown("i64"), "-9");
+  EXPECT_EQ(to_json(*file->find("f32")).to_number<double>(), 1.5);
+  EXPECT_EQ(to_json(*file->find("f64")).to_number<double>(), 0.25);
+  EXPECT_EQ(shown("bool"), "true");
+  EXPECT_EQ(shown("string"), R"("hello")");
+  EXPECT_EQ(shown("strings"), R"(["a","","ccc"])");
+  EXPECT_EQ(shown("ints"), "[-1,2]");
+  EXPECT_EQ(shown("empty"), "[]");
+  EXPECT_EQ(shown("nested"), R"({"type":"array","count":2,"first":[]})");
+  EXPECT_EQ(to_json(*file->find("floats")).at(1).to_number<double>(), -1.0);
+}
+
+TEST(Gguf, MetadataAsJsonAreJsonWhateverTheyHold) {
+  Bytes m;
+  m.string("small").put<uint32_t>(6).put<float>(1e-5F);
+  m.string("infinite").put<uint32_t>(6).put<float>(std::numeric_limits<float>::infinity());
+  m.string("none").put<uint32_t>(12).put<double>(std::numeric_limits<double>::quiet_NaN());
+  m.string("bytes").put<uint32_t>(kString).string("we\x1b\xffird");
+  m.string("long").put<uint32_t>(kArray).put<uint32_t>(kString).put<uint64_t>(33);
+  for (int i = 0; i < 33; ++i)
+    m.string(i == 1 ? "\xff" : "x");
+  const std::string bytes = test::gguf_file(5, m, {}, {});
+  const auto file = parse(bytes);
+  ASSERT_TRUE(file) << file.error().message();
+  EXPECT_EQ(to_json(*file->find("small")), base::json::value(1e-5)) << "and not what the float is as a double";
+  EXPECT_TRUE(to_json(*file->find("infinite")).is_null());
+  EXPECT_TRUE(to_json(*file->find("none")).is_null());
+  EXPECT_EQ(to_json(*file->find("bytes")), base::json::value("we\x1b\xEF\xBF\xBDird"));
+  const base::json::value cut = to_json(*file->find("long"));
+  EXPECT_EQ(cut.at("type"), "string");
+  EXPECT_EQ(cut.at("count"), 33);
+  EXPECT_EQ(base::json::serialize(cut.at("first")), "[\"x\",\"\xEF\xBF\xBD\",\"x\",\"x\",\"x\",\"x\",\"x\",\"x\"]");
 }
 
 TEST(Gguf, ReadsEveryTypeOfMetadata) {

@@ -254,6 +254,41 @@ TEST_F(OtlpExporterTest, SendsWhatIsQueuedWhenItEnds) {
   EXPECT_EQ(exported(), 1);
 }
 
+TEST_F(OtlpExporterTest, DoesNotWaitForNobodyWhenItEnds) {
+  options.batch_spans = 10;
+  collector.script = {base::Error(base::ErrorCode::unavailable, "connection refused")};
+  auto exporter = start();
+  exporter->add(named("a"));
+  exporter->add(named("b"));
+  exporter.reset();
+  EXPECT_EQ(collector.batches, (std::vector<Names>{{"a", "b"}})) << "one try";
+  EXPECT_TRUE(pauses.empty());
+  EXPECT_EQ(dropped(), 2);
+}
+
+// The try that follows a pause which the end cuts short is the last.
+TEST_F(OtlpExporterTest, TriesOnceMoreWhenItEndsBetweenTries) {
+  options.pause = nullptr;
+  options.first_pause = hours(24);
+  options.longest_pause = hours(24);
+  options.batch_spans = 1;
+  options.shutdown_limit = milliseconds(1);  // by the clock that stands
+  std::promise<void> sending;
+  int tries = 0;
+  auto exporter = std::make_unique<OtlpExporter>(
+      [&](std::string_view, const std::string&) -> base::Result<int> {
+        if (++tries == 1) sending.set_value();
+        if (tries == 1) return 503;
+        return base::Error(base::ErrorCode::unavailable, "connection refused");
+      },
+      options, metrics, clock);
+  exporter->add(named("a"));
+  sending.get_future().wait();
+  exporter.reset();
+  EXPECT_EQ(tries, 2);
+  EXPECT_EQ(dropped(), 1);
+}
+
 TEST_F(OtlpExporterTest, EndsWithinItsLimit) {
   options.batch_spans = 2;
   options.queue_spans = 10;
@@ -268,7 +303,7 @@ TEST_F(OtlpExporterTest, EndsWithinItsLimit) {
           sending.set_value();
           stopping.get_future().wait();
         }
-        return base::Error(base::ErrorCode::unavailable, "connection refused");
+        return 503;
       },
       options, metrics, clock);
   for (const char* name : {"a", "b", "c", "d", "e"})

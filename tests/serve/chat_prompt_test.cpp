@@ -99,6 +99,28 @@ TEST_F(ChatPrompts, WhatTheTemplateRefusesIsTheCallersError) {
   EXPECT_NE(refused.error().to_string().find("roles must alternate"), std::string::npos);
 }
 
+TEST_F(ChatPrompts, ATemplateThatNeverEndsIsProbedInPart) {
+  EXPECT_FALSE(with(tagged).probed_in_part());
+  const serve::ChatPrompt endless =
+      with("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}");
+  EXPECT_TRUE(endless.available());
+  EXPECT_TRUE(endless.probed_in_part());
+  EXPECT_EQ(endless.format().tools, chat::ToolFormat::none);
+}
+
+TEST_F(ChatPrompts, AnExceededAllowanceIsNoAnswer) {
+  const serve::ChatPrompt prompt = with(
+      "{% for m in messages %}{% if m.content == 'slow' %}{% for i in range(50000) %}{% endfor %}{% endif %}"
+      "{{ m.content }}{% endfor %}");
+  EXPECT_FALSE(prompt.probed_in_part());
+  text::StepAllowance allowance(10'000);
+  EXPECT_EQ(prompt.render(user_says("quick"), {}, true, std::nullopt, &allowance)->text, "quick");
+  EXPECT_FALSE(allowance.exceeded());
+  EXPECT_FALSE(prompt.render(user_says("slow"), {}, true, std::nullopt, &allowance));
+  EXPECT_TRUE(allowance.exceeded());
+  EXPECT_EQ(prompt.render(user_says("slow"))->text, "slow");
+}
+
 TEST_F(ChatPrompts, WithoutATemplateTheErrorSaysWhatToDo) {
   const auto refused = with("").render(user_says("x"));
   ASSERT_FALSE(refused);

@@ -274,6 +274,28 @@ TEST(Stop, WaitsForARunningStream) {
   EXPECT_TRUE(stopped.get());
 }
 
+TEST(Stop, ThatIsHurriedGivesNoMoreTime) {
+  test::LiveServer live;
+  std::promise<void> running;
+  std::vector<std::string> events;
+  std::thread stream([&] {
+    events = live.client().stream("/v1/completions", endless, [&, first = true](const std::string&) mutable {
+      if (std::exchange(first, false)) running.set_value();
+      return true;
+    });
+  });
+  running.get_future().wait();
+  auto stopped = std::async(std::launch::async, [&] { return live.server().stop(std::chrono::hours(1)); });
+  test::wait_until([&] { return live.client().get("/ready").status == 503; }, "the server to drain");
+  live.server().hurry();
+  EXPECT_FALSE(stopped.get());
+  stream.join();
+  ASSERT_FALSE(events.empty());
+  const auto last = parse_object(events.back());
+  ASSERT_TRUE(last.contains("error")) << events.back();
+  EXPECT_EQ(last.at("error").at("message"), "the server has stopped before the answer ended");
+}
+
 TEST(Stop, TellsWhatRunsPastTheLimitThatTheServerHasStopped) {
   test::LiveServer live;
   std::promise<void> running;

@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "base/file.hpp"
+#include "data.hpp"
 #include "live_server.hpp"
 #include "serve/serve_options.hpp"
 #include "temporary_folder.hpp"
@@ -96,6 +97,25 @@ TEST(ServeOptions, WhatIsPrintedCanBeReadBack) {
   sources.file = path;
   const auto loaded = schema.load(sources);
   EXPECT_TRUE(loaded) << loaded.error().to_string();
+}
+
+// A name stands in answers and on terminals; a file's may be any bytes.
+TEST(ServeOptions, TheNameOfAModelCanBePrinted) {
+  const test::TemporaryFolder folder;
+  const auto odd = folder.path() / "we\x1b[31m\xffird.gguf";
+  std::filesystem::create_symlink(std::filesystem::absolute(test::nano_coder()), odd);
+  serve::ServeOptions options = test::small_options();
+  options.model_path = odd.string();
+  const auto model = test::load_nano_coder(options);
+  ASSERT_TRUE(model);
+  EXPECT_EQ(model->name(), "we\xEF\xBF\xBD[31m\xEF\xBF\xBDird");
+  EXPECT_TRUE(model->answers_to(model->name()));
+
+  options.model_name = "a\nb";
+  const auto refused = serve::LoadedModel::load(serve::model_options(options));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), base::ErrorCode::invalid_argument);
+  EXPECT_EQ(refused.error().param(), "model.name");
 }
 
 TEST(ServeOptions, KvMemoryIsChosenByModelAndMachine) {

@@ -201,6 +201,40 @@ TEST(ChatTemplateLimits, SayWhichLimitWasMet) {
   EXPECT_NE(message("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}").find("recurses"), std::string::npos);
 }
 
+TEST(ChatTemplateLimits, AnAllowanceOfStepsIsSharedByRenderings) {
+  const auto compiled = ChatTemplate::compile("{% for i in range(n) %}{% endfor %}");
+  ASSERT_TRUE(compiled);
+  const auto renders = [&](int n, TemplateLimits limits) {
+    return compiled->render({{"n", n}}, golden_now, limits).has_value();
+  };
+  StepAllowance allowance(1000);
+  EXPECT_TRUE(renders(10, {.allowance = &allowance}));
+  EXPECT_LT(allowance.left(), 1000U);
+  EXPECT_GT(allowance.left(), 0U);
+  EXPECT_FALSE(allowance.exceeded());
+  EXPECT_FALSE(renders(50'000, {.allowance = &allowance}));
+  EXPECT_TRUE(allowance.exceeded());
+  EXPECT_EQ(allowance.left(), 0U);
+  EXPECT_FALSE(renders(10, {.allowance = &allowance})) << "nothing is left";
+
+  // What goes over its own limit says something of the template.
+  StepAllowance plenty(10'000);
+  EXPECT_FALSE(renders(50'000, {.max_steps = 100, .allowance = &plenty}));
+  EXPECT_FALSE(plenty.exceeded());
+  EXPECT_EQ(plenty.left(), 9'900U);
+}
+
+// However many conversations are tried on a template that never ends.
+TEST(ChatTemplateLimits, ProbingKeepsToItsAllowance) {
+  StepAllowance allowance(3'000'000);
+  const auto compiled = ChatTemplate::compile_as_meant(
+      "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", &allowance);
+  ASSERT_TRUE(compiled);
+  EXPECT_TRUE(allowance.exceeded());
+  EXPECT_FALSE(compiled->probe(&allowance).system);
+  EXPECT_EQ(allowance.left(), 0U);
+}
+
 TEST(ChatTemplateErrors, NameTheLineAndTheFault) {
   const auto message = [](std::string_view source) { return render(source).error().message(); };
   EXPECT_EQ(message("a\n\n{{ x.y }}"), "line 3: 'x' is undefined");

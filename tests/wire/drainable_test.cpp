@@ -43,5 +43,17 @@ TEST(Drainable, AWaitEndsWithTheLastThatLeaves) {
   handler.join();
 }
 
+TEST(Drainable, WhoIsHurriedWaitsForNoRequest) {
+  Service service;
+  service.enter();
+  std::thread impatient([&] { service.hurry(); });
+  EXPECT_FALSE(service.wait_for_requests(test::patience));
+  EXPECT_TRUE(service.hurried());
+  impatient.join();
+  EXPECT_FALSE(service.wait_for_requests(test::patience));
+  service.leave();
+  EXPECT_TRUE(service.wait_for_requests(test::patience));
+}
+
 }  // namespace
 }  // namespace tidemill::wire

@@ -148,25 +148,25 @@ TEST_F(ServerTlsTest, TlsOnAPlainPortIsToldSo) {
 }
 
 TEST_F(ServerTlsTest, FilesThatCannotBeUsedAreNamed) {
-  const auto expect = [&](std::string_view what, const std::string& file) {
+  const auto expect = [&](ErrorCode code, std::string_view what, const std::string& file) {
     const base::Error error = start_error();
-    EXPECT_EQ(error.code(), ErrorCode::invalid_argument);
+    EXPECT_EQ(error.code(), code);
     EXPECT_NE(error.message().find(what), std::string::npos) << error.message();
     EXPECT_NE(error.message().find(file), std::string::npos) << error.message();
   };
   options_.tls->certificate = path("nowhere.pem");
-  expect("cannot read the TLS certificate", "nowhere.pem");
+  expect(ErrorCode::not_found, "cannot read the TLS certificate", "nowhere.pem");
   options_.tls->certificate = path("cert.pem");
   write("cert.pem", "no certificate at all\n");
-  expect("is not a PEM file", "cert.pem");
+  expect(ErrorCode::corrupt, "is not a PEM file", "cert.pem");
   write("cert.pem", certificate_.certificate_pem);
   write("key.pem", certificate_.certificate_pem);
-  expect("is not a PEM file", "key.pem");
+  expect(ErrorCode::corrupt, "is not a PEM file", "key.pem");
   write("key.pem", TlsCertificate::for_localhost().key_pem);
-  expect("is not the key of the certificate", "key.pem");
+  expect(ErrorCode::corrupt, "is not the key of the certificate", "key.pem");
   write("key.pem", certificate_.key_pem);
   options_.tls->client_ca = path("nobody.pem");
-  expect("cannot read the client authorities", "nobody.pem");
+  expect(ErrorCode::not_found, "cannot read the client authorities", "nobody.pem");
 }
 
 TEST_F(ServerTlsTest, ReloadingChangesTheCertificateAndDropsNobody) {
