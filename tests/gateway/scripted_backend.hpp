@@ -91,6 +91,10 @@ class ScriptedBackend {
     io_.stop();
     if (thread_.joinable()) thread_.join();
     acceptor_.close();
+    // Coroutines that nothing will resume hold their sockets still.
+    boost::system::error_code ignored;
+    for (const auto& [key, socket] : open_)
+      socket->close(ignored);
     open_.clear();
   }
 

@@ -310,18 +310,18 @@ TEST_F(ChatPrompts, WordsBehindResultsReachTemplatesThatTakeTurns) {
     return rendered ? rendered->text : rendered.error().to_string();
   };
   const std::string writes =
-      "{% for m in messages %}<{{ m.content }}{% for c in m.tool_calls or [] %}{{ c.function.name }}{% endfor %}>"
-      "{% endfor %}";
+      "{% for m in messages %}<{{ m.content }}{% for c in m.tool_calls or [] %}{{ c.function.name }}"
+      "{{ c.function.arguments | tojson }}{% endfor %}>{% endfor %}";
   const serve::ChatPrompt turns = with(
       "{% set ns = namespace(index=0) %}{% for m in messages %}{% if m.role != 'tool' and not m.tool_calls %}"
       "{% if (m.role == 'user') != (ns.index % 2 == 0) %}{{ raise_exception('take turns') }}{% endif %}"
       "{% set ns.index = ns.index + 1 %}{% endif %}{% endfor %}" +
       writes);
   EXPECT_TRUE(turns.answers_results());
-  EXPECT_EQ(told(turns), "<q><f><R>< ><go on>");
+  EXPECT_EQ(told(turns), "<q><f{}><R>< ><go on>");
   const serve::ChatPrompt any = with(writes);
   EXPECT_FALSE(any.answers_results());
-  EXPECT_EQ(told(any), "<q><f><R><go on>");
+  EXPECT_EQ(told(any), "<q><f{}><R><go on>");
   // What is refused in any case stays so.
   EXPECT_FALSE(
       with("{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no') }}{% endif %}{% endfor %}" +
