@@ -49,7 +49,7 @@ void run_until_interrupted(Interrupt& interrupt, const Hangup& hangup, RoleFlags
 constexpr std::string_view signals_in_words =
     "SIGTERM and Ctrl-C drain: new requests are refused, and what runs has drain_timeout to finish; the exit code\n"
     "is 0. A second signal ends at once what still runs, each stream with an error event; the exit code is then\n"
-    "130. A third kills.";
+    "130, if that cut a request. A third kills.";
 
 // The interrupt of a role: it takes two signals, of which the second has Insistence end the drain.
 constexpr int role_signals = 2;

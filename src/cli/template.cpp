@@ -28,7 +28,10 @@ base::Result<int> render_template(const TemplateFlags& flags) {
          flags.as_served ? text::ChatTemplate::compile_as_meant(source) : text::ChatTemplate::compile(source));
   TM_TRY(const std::string input, base::read_file(flags.input));
   auto request = base::parse_json(input);
-  if (!request) return std::move(request.error()).wrap(fmt::format("cannot read '{}'", flags.input));
+  if (!request) {
+    return base::Error(base::ErrorCode::invalid_argument, fmt::format("cannot read '{}'", flags.input))
+        .caused_by(std::move(request).error());
+  }
   if (!request->is_object()) {
     return base::Error(base::ErrorCode::invalid_argument,
                        fmt::format("'{}' must hold a JSON object with messages, tools, bos_token, eos_token, "

@@ -28,7 +28,10 @@ struct TokenizeFlags {
 base::Result<int> decode_tokens(const text::Tokenizer& tokenizer, const std::string& input,
                                 const TokenizeFlags& flags) {
   auto value = base::parse_json(input);
-  if (!value) return std::move(value.error()).wrap("--decode reads a JSON array of token ids");
+  if (!value) {
+    return base::Error(base::ErrorCode::invalid_argument, "--decode reads a JSON array of token ids")
+        .caused_by(std::move(value).error());
+  }
   std::vector<text::Token> tokens;
   const auto* array = value->if_array();
   if (array == nullptr) {

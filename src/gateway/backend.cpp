@@ -139,11 +139,12 @@ void Backend::note_ready(const route::BackendReport& report) {
 void Backend::note_unready(std::string_view why, bool by_itself, base::SteadyTime now) {
   if (by_itself) {
     const std::lock_guard lock(mutex_);
-    asked_for_none_ = now;
+    asked_for_none_ = std::max(asked_for_none_.value_or(now), now);
   }
-  const Seen before = seen_.exchange(by_itself ? Seen::unready : Seen::failing);
-  if (before == Seen::unready || before == Seen::failing) return;
-  if (before == Seen::never && by_itself) {
+  const Seen after = by_itself ? Seen::unready : Seen::failing;
+  const Seen before = seen_.exchange(after);
+  if (before == after) return;
+  if (by_itself && before != Seen::ready) {
     base::log::info("backend {} is not ready yet: {}", name(), why);  // as one that loads its model
   } else {
     base::log::warn("backend {} is not ready: {}", name(), why);

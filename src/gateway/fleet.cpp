@@ -62,6 +62,7 @@ void Fleet::replace(Backends backends, const std::set<std::string>& unready) {
   }
   std::sort(endpoints.begin(), endpoints.end(), [](const auto& a, const auto& b) { return a.address < b.address; });
   auto next = std::make_shared<const Backends>(std::move(backends));
+  const std::lock_guard noting(noting_);  // what is noted of one that goes is not noted of another that comes
   const std::lock_guard lock(mutex_);
   backends_ = std::move(next);
   router_.set_backends(endpoints, clock_.now());
@@ -147,12 +148,11 @@ void Fleet::note_failed_poll(Backend& backend, std::string_view why) {
   backend.note_unready(why, false, now);
 }
 
-void Fleet::note_unready(Backend& backend, route::Unready why) {
+void Fleet::note_unready(Backend& backend, route::Unready why, base::SteadyTime asked) {
   const std::lock_guard lock(noting_);
   if (!contains(backend)) return;
-  const base::SteadyTime now = clock_.now();
-  router_.drain(backend.name(), std::nullopt, now, why);
-  backend.note_unready(why == route::Unready::loading ? "it loads its model" : "it takes no new requests", true, now);
+  router_.drain(backend.name(), std::nullopt, clock_.now(), why);
+  backend.note_unready(why == route::Unready::loading ? "it loads its model" : "it takes no new requests", true, asked);
 }
 
 std::vector<std::string> Fleet::models() const {

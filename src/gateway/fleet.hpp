@@ -81,9 +81,9 @@ class Fleet {
   void note_poll(Backend& backend, const route::BackendReport& report, base::SteadyTime begun);
   // It did not answer, or not well.
   void note_failed_poll(Backend& backend, std::string_view why);
-  // It asks for no requests, as it has said to a look or to a request. From now on it gets none until a look finds it
-  // ready; for its health this is no failure.
-  void note_unready(Backend& backend, route::Unready why);
+  // It asks for no requests, as it has said to a look that began at `asked`, or to a request at that moment. From now
+  // on it gets none until a look finds it ready; for its health this is no failure.
+  void note_unready(Backend& backend, route::Unready why, base::SteadyTime asked);
 
   // The models of all backends, each once, in order.
   std::vector<std::string> models() const;

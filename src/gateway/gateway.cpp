@@ -157,7 +157,7 @@ struct Gateway::Impl {
     // The last bytes of the last answer may still be on their way to a client.
     service.store_pool().close();
     if (roster) roster->stop();
-    orderly = http->stop(std::max(left, Service::parting)) && orderly;
+    orderly = wire::stop_listener(*http, service, left) && orderly;
     connections_hook = {};
     roster.reset();
     http.reset();

@@ -92,7 +92,7 @@ asio::awaitable<void> poll_backend(Service& service, std::shared_ptr<Backend> ba
     co_return;
   }
   if (ready->status == 503) {
-    service.fleet().note_unready(*backend, told_unready(*ready, ready->body).value_or(route::Unready::draining));
+    service.fleet().note_unready(*backend, told_unready(*ready, ready->body).value_or(route::Unready::draining), begun);
     co_return;
   }
   const auto metrics = co_await get(service, *backend, "/metrics");

@@ -299,7 +299,7 @@ asio::awaitable<Failure> Relay::refused(Lease& lease, wire::ClientStream& answer
   const bool whole = co_await keep_refusal(answer);
   const auto why = told_unready(answer.head(), whole ? std::string_view(refusal_->body) : std::string_view());
   if (!why) co_return Failure{Outcome::refused, broken(fmt::format("the backend answered {}", answer.head().status))};
-  service_.fleet().note_unready(*lease, *why);
+  service_.fleet().note_unready(*lease, *why, service_.clock().now());
   co_return Failure{Outcome::unready, broken(*why == route::Unready::loading ? "the backend loads its model"
                                                                              : "the backend takes no new requests")};
 }

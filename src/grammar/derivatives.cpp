@@ -1,5 +1,6 @@
 #include "grammar/derivatives.hpp"
 
+#include <algorithm>
 #include <bit>
 #include <map>
 #include <utility>
@@ -147,6 +148,8 @@ namespace {
 struct RegularLeaf {
   const Expressions& from;
   Expressions& to;
+  size_t max_states;
+  bool over_limit = false;
 
   NodeIndex operator()(NodeIndex index) const {
     const Node& node = from.at(index);
@@ -154,17 +157,26 @@ struct RegularLeaf {
     if (node.kind == NodeKind::literal) return to.literal(from.text_of(index));
     return to.automaton(from.automata()[node.a], node.b);
   }
-  NodeIndex both(NodeIndex left, NodeIndex right) const { return to.both(left, right); }
+  // At once: derivatives know no others.
+  NodeIndex both(NodeIndex left, NodeIndex right) {
+    if (over_limit) return Expressions::nothing;
+    const auto product = intersection(to, left, right, max_states);
+    over_limit = product == nullptr;
+    if (over_limit) return Expressions::nothing;
+    max_states -= std::min(max_states, product->size());
+    return to.automaton(product, Automaton::start);
+  }
 };
 
 // What is of `left` and, as `within` says, of `right` or not.
 std::shared_ptr<const Automaton> product(const Expressions& source, NodeIndex left, NodeIndex right, bool within,
                                          size_t max_states) {
   Expressions alone;  // what else is in the source would cost time and split classes of bytes
-  RegularLeaf leaf{source, alone};
+  RegularLeaf leaf{source, alone, max_states};
   CopyExpressions copy(source, alone, leaf);
   const NodeIndex left_start = copy(left);
   const std::pair<NodeIndex, NodeIndex> start{left_start, copy(right)};
+  if (leaf.over_limit) return nullptr;
   const ByteClasses classes(alone);
   alone.freeze();
   Derivatives derivatives(std::move(alone));

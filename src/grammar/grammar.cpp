@@ -22,11 +22,13 @@ base::Result<std::shared_ptr<const Grammar>> Grammar::restricted_to(const Restri
 // All parts of a grammar are productive, so what is left behind a text is nothing only if no string goes on there.
 bool Grammar::may_begin(std::string_view text) const {
   constexpr size_t max_starts = 4'096;
+  constexpr size_t max_memory = size_t{16} << 20;  // beyond the expressions' own
   Derivatives derivatives(expressions_);
   std::vector<NodeIndex> starts{root_};  // behind white space
   std::unordered_set<NodeIndex> known{root_};
+  const size_t most = derivatives.memory() + max_memory;
   for (size_t i = 0; i < starts.size(); ++i) {
-    if (starts.size() > max_starts) return true;
+    if (starts.size() > max_starts || derivatives.memory() > most) return true;
     NodeIndex node = starts[i];
     for (const char c : text)
       node = derivatives.by_byte(node, static_cast<uint8_t>(c));

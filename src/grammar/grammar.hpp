@@ -45,8 +45,8 @@ class Grammar {
   };
   base::Result<std::shared_ptr<const Grammar>> restricted_to(const Restriction& restriction) const;
 
-  // Whether one of its strings begins with `text`, behind white space or not. True as well where too many states come
-  // of white space alone to tell.
+  // Whether one of its strings begins with `text`, behind white space or not. True as well where telling takes
+  // too many states or too much memory.
   bool may_begin(std::string_view text) const;
 
  private:

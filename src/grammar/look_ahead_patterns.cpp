@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "grammar/named_formats.hpp"
+#include "grammar/regex_parser.hpp"
 #include "grammar/string_formats.hpp"
 
 namespace tidemill::grammar {
@@ -184,6 +185,19 @@ LookAheads split_look_aheads(std::string_view pattern) {
   if (!outermost_bars(rest).empty()) return whole;
   parts.required.push_back("^" + std::string(rest));
   return parts;
+}
+
+base::Result<bool> can_be_split(const LookAheads& parts, const GrammarLimits& limits) {
+  if (parts.required.size() + parts.excluded.size() == 1) return false;
+  for (const auto* some : {&parts.required, &parts.excluded}) {
+    for (const std::string& part : *some) {
+      const auto regex = parse_regex(part, limits);
+      if (regex) continue;
+      if (regex.error().code() == base::ErrorCode::too_large) return regex.error();
+      return false;
+    }
+  }
+  return true;
 }
 
 }  // namespace tidemill::grammar

@@ -6,6 +6,9 @@
 #include <string_view>
 #include <vector>
 
+#include "base/result.hpp"
+#include "grammar/grammar.hpp"
+
 namespace tidemill::grammar {
 
 // Each text that `pattern` matches is matched by the pattern replaced. `format` is the one whose form `pattern` is, if
@@ -30,5 +33,9 @@ struct LookAheads {
 // Of "^(?=A)(?!B)C" without a | outside of all groups: "^A" and "^C" are required, "^B" is excluded. Of any other
 // pattern, the pattern itself. The parts may be no regular expressions.
 LookAheads split_look_aheads(std::string_view pattern);
+
+// Whether there are several parts, all of them regular expressions; where not, the pattern is to be read as a whole,
+// and its error told. Error `too_large`: a part is.
+base::Result<bool> can_be_split(const LookAheads& parts, const GrammarLimits& limits);
 
 }  // namespace tidemill::grammar

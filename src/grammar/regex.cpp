@@ -42,11 +42,8 @@ base::Result<Expression> regular_expression(GrammarBuilder& builder, std::string
   // A whole text begins where the pattern does, with ^ or without.
   const bool looks_ahead = pattern.starts_with("(?=") || pattern.starts_with("(?!");
   LookAheads parts = split_look_aheads((looks_ahead ? "^" : "") + std::string(pattern));
-  const auto is_regular = [&](const std::string& part) { return parse_regex(part, builder.limits()).has_value(); };
-  if (parts.required.size() + parts.excluded.size() == 1 || !std::ranges::all_of(parts.required, is_regular) ||
-      !std::ranges::all_of(parts.excluded, is_regular)) {
-    return whole_texts(builder, pattern, leaf);
-  }
+  TM_TRY(const bool split, can_be_split(parts, builder.limits()));
+  if (!split) return whole_texts(builder, pattern, leaf);
   TM_TRY(Expression all, whole_texts(builder, parts.required.back(), leaf));
   parts.required.pop_back();
   for (const std::string& part : parts.required) {

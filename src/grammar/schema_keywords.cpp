@@ -228,10 +228,8 @@ base::Result<void> SchemaReader::read_pattern(Reading& reading, const std::share
     return {};
   }
   const LookAheads parts = split_look_aheads(source);
-  const bool is_split = parts.required.size() + parts.excluded.size() > 1;
-  const auto is_regular = [this](const std::string& part) { return parse_regex(part, limits_).has_value(); };
-  if (!is_split || !std::all_of(parts.required.begin(), parts.required.end(), is_regular) ||
-      !std::all_of(parts.excluded.begin(), parts.excluded.end(), is_regular)) {
+  const auto split = can_be_split(parts, limits_);
+  if (!split || !*split) {
     add_pattern(strings, {std::string(source), owner, ""});  // what is wrong with it is told of it as a whole
     return {};
   }

@@ -256,7 +256,8 @@ asio::awaitable<Result<Prepared>> prepare(Service& service, const Pipeline& pipe
   co_return std::move(preparation.prepared());
 }
 
-asio::awaitable<Result<void>> complete(Service& service, Call& call, EngineWork& work) {
+asio::awaitable<Result<void>> complete(Service& service, Call& call, EngineWork& work,
+                                       const std::function<bool()>& given_up) {
   // Who has gone waits for nothing any more, and nobody waits for that.
   const auto gone = std::make_shared<std::atomic<bool>>(false);
   if (work.order) call.exchange().on_disconnect([gone] { gone->store(true); });
@@ -264,6 +265,8 @@ asio::awaitable<Result<void>> complete(Service& service, Call& call, EngineWork&
     if (!work.order) break;
     auto attempt = [&]() -> Result<bool> {
       if (gone->load()) return Error(ErrorCode::cancelled, "the client has closed the connection");
+      if (given_up && given_up()) return Error(ErrorCode::cancelled, "the client has cancelled the request");
+      if (service.compiling_ends()) return Error(ErrorCode::unavailable, "the server is stopping");
       return complete(*service.serving()->model, work, effort);
     };
     auto done = co_await service.grammar_pool(effort).run(attempt);
@@ -310,7 +313,7 @@ asio::awaitable<void> generate(Service& service, Call& call, Pipeline pipeline) 
   if (marks) form.marks = std::move(prepared->origin);
   auto generation = Generation::submit(*serving.engine, std::move(prepared->work), request.n);
   if (!generation) {
-    (void)co_await call.refuse(std::move(generation).error());
+    (void)co_await call.refuse(name_fault(std::move(generation).error(), serving, request));
     co_return;
   }
   (*generation)->on_ready(call.exchange().waker());
@@ -322,9 +325,10 @@ asio::awaitable<void> generate(Service& service, Call& call, Pipeline pipeline) 
   } else {
     co_await collect(call, pipeline, **generation, *answer);
   }
-  const bool whole = (*generation)->ended() && !(*generation)->failed();
+  const bool ended = (*generation)->ended();
+  const bool whole = ended && !(*generation)->failed();
   if (!whole) call.note_usage((*generation)->usage_so_far(), (*generation)->finish_reasons());
-  if ((*generation)->ended()) service.note_completion((*generation)->usage().completion_tokens);
+  if (ended) service.note_completion((*generation)->usage().completion_tokens);
 }
 
 }  // namespace tidemill::serve

@@ -33,7 +33,9 @@ struct Pipeline {
 // Compiles what the work still lacks, off the connection's thread: what takes long waits for others that do, and for
 // nobody if the client goes (`cancelled`). Replaces what the exchange does on disconnecting. Errors are those of
 // compile_grammar().
-asio::awaitable<base::Result<void>> complete(Service& service, Call& call, EngineWork& work);
+// `given_up`, for callers with other ways to end a call, is asked on other threads.
+asio::awaitable<base::Result<void>> complete(Service& service, Call& call, EngineWork& work,
+                                             const std::function<bool()>& given_up = {});
 
 // Answers the call, whatever happens.
 asio::awaitable<void> generate(Service& service, Call& call, Pipeline pipeline);
@@ -46,10 +48,11 @@ struct Prepared {
   std::optional<wire::StreamState> resumed;  // where the stream stands that the request goes on with, if it was marked
 };
 
+enum class EngineCheck : uint8_t { spared, wanted };  // whether the engine would take it
+
 // Body to engine requests: all that can be refused without the engine and without compiling a grammar, on a thread
 // where it holds nobody up. `origin` is a new one, with a seed if the answer must not depend on draws that nobody knows
 // of; a body that resumes a stream brings that stream's. `pipeline` and `body` must outlive the coroutine.
-enum class EngineCheck : uint8_t { spared, wanted };  // whether the engine would take it
 asio::awaitable<base::Result<Prepared>> prepare(Service& service, const Pipeline& pipeline, std::string_view body,
                                                 wire::StreamOrigin origin, EngineCheck check);
 

@@ -1,7 +1,10 @@
 #include "serve/grammar_cache.hpp"
 
+#include <iterator>
 #include <optional>
+#include <unordered_set>
 #include <utility>
+#include <vector>
 
 namespace tidemill::serve {
 
@@ -15,30 +18,41 @@ std::optional<Result<GrammarCache::Grammar>> GrammarCache::find(std::string_view
   return found->second->outcome;
 }
 
-void GrammarCache::keep(const std::string& key, const Result<Grammar>& outcome) {
-  if (key.size() > kept_key_bytes) return;
-  const std::lock_guard lock(mutex_);
-  if (by_key_.contains(key)) return;
-  entries_.push_front({key, outcome});
-  by_key_.emplace(entries_.front().key, entries_.begin());
-  key_bytes_ += key.size();
-  // Grammars grow by what is computed while they are used.
-  const auto over = [this] {
-    return entries_.size() > kept || key_bytes_ > kept_key_bytes ||
-           (entries_.size() > 1 && grammar_bytes() > max_bytes_);
-  };
-  while (over()) {
-    key_bytes_ -= entries_.back().key.size();
-    by_key_.erase(entries_.back().key);
-    entries_.pop_back();
-  }
+void GrammarCache::drop(Entries::iterator entry, Entries& dropped) {
+  key_bytes_ -= entry->key.size();
+  by_key_.erase(entry->key);
+  dropped.splice(dropped.end(), entries_, entry);
 }
 
-size_t GrammarCache::grammar_bytes() const {
+void GrammarCache::keep(const std::string& key, const Result<Grammar>& outcome) {
+  if (key.size() > kept_key_bytes) return;
+  Entries dropped;  // and freed when nobody waits for the mutex
+  std::vector<Grammar> latest;
+  {
+    const std::lock_guard lock(mutex_);
+    if (by_key_.contains(key)) return;
+    entries_.push_front({key, outcome});
+    by_key_.emplace(entries_.front().key, entries_.begin());
+    key_bytes_ += key.size();
+    while (entries_.size() > kept || key_bytes_ > kept_key_bytes)
+      drop(std::prev(entries_.end()), dropped);
+    for (const Entry& entry : entries_)
+      if (entry.outcome) latest.push_back(*entry.outcome);
+  }
+  // Without the mutex, since a grammar that is being used may have its own for as long as a mask takes. Grammars grow
+  // by what is computed while they are used.
   size_t bytes = 0;
-  for (const Entry& entry : entries_)
-    bytes += entry.outcome ? (*entry.outcome)->memory() : 0;
-  return bytes;
+  std::unordered_set<const grammar::TokenGrammar*> over;
+  for (const Grammar& one : latest) {
+    bytes += one->memory();
+    if (bytes > max_bytes_ && one != latest.front()) over.insert(one.get());
+  }
+  if (over.empty()) return;
+  const std::lock_guard lock(mutex_);
+  for (auto entry = entries_.begin(); entry != entries_.end();) {
+    const auto here = entry++;
+    if (here->outcome && over.contains(here->outcome->get())) drop(here, dropped);
+  }
 }
 
 grammar::GrammarLimits GrammarCache::limits(Effort effort) {

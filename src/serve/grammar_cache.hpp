@@ -28,11 +28,11 @@ class GrammarCache {
 
   static constexpr size_t kept = 64;                          // grammars and refusals, the latest used
   static constexpr size_t kept_key_bytes = size_t{64} << 20;  // of their keys together
-  static constexpr size_t kept_bytes = size_t{256} << 20;     // of the grammars together; one may be of any size
+  static constexpr size_t kept_bytes = size_t{256} << 20;     // of the grammars together, looked at when one comes
 
   // How much compiling may take.
   enum class Effort : uint8_t {
-    slight,  // a twentieth of the limits, which usual forms are far below: a tenth of a second, at worst
+    slight,  // a twentieth of the limits, which usual forms are far below: mostly a tenth of a second, at worst
     full,    // some seconds, at worst
   };
   static grammar::GrammarLimits limits(Effort effort);
@@ -56,8 +56,8 @@ class GrammarCache {
   using Entries = std::list<Entry>;
 
   void keep(const std::string& key, const base::Result<Grammar>& outcome);
+  void drop(Entries::iterator entry, Entries& dropped);  // the mutex is held
   base::Result<Grammar> compile(const Build& build, Effort effort);
-  size_t grammar_bytes() const;
 
   const text::Tokenizer& tokenizer_;
   const size_t max_bytes_;

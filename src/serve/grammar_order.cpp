@@ -235,6 +235,7 @@ std::string key_of(const GrammarOrder& order) {
   for (const std::string& choice : order.output.choices)
     choices.push_back(json::string(choice));
   const json::array key{static_cast<int>(order.output.kind),
+                        json::string(order.output.param),  // which errors name
                         order.output.schema,
                         json::string(order.output.pattern),
                         std::move(choices),
@@ -252,11 +253,10 @@ std::string key_of(const GrammarOrder& order) {
   return json::serialize(key);
 }
 
-std::optional<Result<Grammar>> find_grammar(const LoadedModel& model, const GrammarOrder& order) {
+Grammar find_grammar(const LoadedModel& model, const GrammarOrder& order) {
   auto found = model.grammars().find(order.key);
   if (found && !*found && wants_more_strictness(order)) found = model.grammars().find(key_of(order, Strictness::asked));
-  if (found && !*found) return named(std::move(*found).error(), order);
-  return found;
+  return found && *found ? **found : nullptr;
 }
 
 std::optional<Result<Grammar>> compile_grammar(const LoadedModel& model, const GrammarOrder& order, Effort effort) {

@@ -28,10 +28,10 @@ struct GrammarOrder {
 // Equal for orders of the same grammar of one model.
 std::string key_of(const GrammarOrder& order);
 
-// What was compiled for such an order, or why nothing could be, if either is known.
-std::optional<base::Result<GrammarCache::Grammar>> find_grammar(const LoadedModel& model, const GrammarOrder& order);
+// What was compiled for such an order before; null: nothing, or it is not kept any more.
+GrammarCache::Grammar find_grammar(const LoadedModel& model, const GrammarOrder& order);
 
-// The same, compiled where it is not known. nullopt: it takes more than the effort. Errors name the parameter:
+// The same, compiled where it is not there. nullopt: it takes more than the effort. Errors name the parameter:
 // `unsupported` also for what is over the limits of grammars.
 std::optional<base::Result<GrammarCache::Grammar>> compile_grammar(const LoadedModel& model, const GrammarOrder& order,
                                                                    GrammarCache::Effort effort);

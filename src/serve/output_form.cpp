@@ -101,11 +101,8 @@ Result<OutputForm> output_form(const LoadedModel& model, const wire::GenerateReq
                      .constrains_calls = constrains_calls(request),
                      .key = {}};
   order.key = key_of(order);
-  if (auto known = find_grammar(model, order)) {
-    TM_TRY(form.grammar, std::move(*known));
-  } else {
-    form.order = std::move(order);
-  }
+  form.grammar = find_grammar(model, order);
+  if (form.grammar == nullptr) form.order = std::move(order);
   return form;
 }
 

@@ -20,8 +20,7 @@ struct OutputForm {
   std::optional<ReadingRules> reading;                   // none: the text is the content
 };
 
-// `rendered` is the prompt that the chat template made; empty for Completions. Errors name the parameter: those of the
-// schema or grammar the client sent, where they are known from before.
+// `rendered` is the prompt that the chat template made; empty for Completions. Errors name the parameter.
 base::Result<OutputForm> output_form(const LoadedModel& model, const wire::GenerateRequest& request,
                                      std::string_view rendered);
 

@@ -73,6 +73,7 @@ struct Server::Impl {
     if (const Serving* serving = service.serving()) {
       serving->engine->drain();
       if (!orderly) {
+        service.end_compiling();
         serving->engine->abort(
             base::Error(base::ErrorCode::unavailable, "the server has stopped before the answer ended"));
         (void)service.wait_until_unused(Service::parting);
@@ -81,7 +82,7 @@ struct Server::Impl {
     service.close_pools();
     const base::Duration left = service.hurried() ? base::Duration(0) : deadline - service.clock().now();
     // The last bytes of the last answer may still be on their way to a client.
-    orderly = http->stop(std::max(left, Service::parting)) && orderly;
+    orderly = wire::stop_listener(*http, service, left) && orderly;
     connections_hook = {};
     return orderly;
   }

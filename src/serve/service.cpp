@@ -70,6 +70,7 @@ void Service::note_completion(int64_t tokens) {
 }
 
 void Service::close_pools() {
+  end_compiling();
   text_pool_.close();
   grammar_pool_.close();
   large_grammar_pool_.close();

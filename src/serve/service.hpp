@@ -105,7 +105,10 @@ class Service : public wire::Drainable {
   }
   // For work that may wait for a disk.
   wire::BlockingPool& store_pool() { return store_pool_; }
-  // Takes no further work for the pools and waits for what runs (wire/blocking_pool.hpp).
+  // Grammars that wait to be compiled are given up from now on; those that are being compiled are finished.
+  void end_compiling() { compiling_ends_.store(true); }
+  bool compiling_ends() const { return compiling_ends_.load(); }
+  // Does that, takes no further work for the pools and waits for what runs (wire/blocking_pool.hpp).
   void close_pools();
 
  private:
@@ -121,6 +124,7 @@ class Service : public wire::Drainable {
 
   std::atomic<uint64_t> completions_{0};
   std::atomic<uint64_t> completion_tokens_{0};
+  std::atomic<bool> compiling_ends_{false};
   wire::BlockingPool text_pool_;
   wire::BlockingPool grammar_pool_;
   wire::BlockingPool large_grammar_pool_;

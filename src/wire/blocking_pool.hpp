@@ -34,13 +34,16 @@ class BlockingPool {
   template <typename Work>
   asio::awaitable<std::invoke_result_t<Work&>> run(Work work) {
     if (!begin()) co_return base::Error(base::ErrorCode::unavailable, closed_message_);
+    const struct Ended {
+      BlockingPool& pool;
+      ~Ended() { pool.end(); }
+    } ended{*this};
     std::optional<std::invoke_result_t<Work&>> result;
     auto job = [&result, &work]() -> asio::awaitable<void> {
       result.emplace(work());
       co_return;
     };
     co_await asio::co_spawn(pool_.get_executor(), job, asio::use_awaitable);
-    end();
     co_return std::move(*result);
   }
 

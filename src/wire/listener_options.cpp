@@ -1,5 +1,8 @@
 #include "wire/listener_options.hpp"
 
+#include <algorithm>
+#include <chrono>
+#include <thread>
 #include <utility>
 
 #include <fmt/core.h>
@@ -62,6 +65,16 @@ base::Result<std::unique_ptr<HttpServer>> start_listener(HttpServerOptions optio
   auto started = HttpServer::start(std::move(options), std::move(router));
   if (started || started.error().param() != "address") return started;
   return std::move(started).error().with_param(fmt::format("{}.host", section));
+}
+
+bool stop_listener(HttpServer& http, const Drainable& service, base::Duration left) {
+  constexpr auto look_interval = std::chrono::milliseconds(20);
+  http.drain();
+  // A request that comes in slowly, or a handshake that does not come, is nobody's that `service` counts.
+  const auto until = std::chrono::steady_clock::now() + std::max(left, Drainable::parting);
+  while (http.connections() != 0 && !service.hurried() && std::chrono::steady_clock::now() < until)
+    std::this_thread::sleep_for(look_interval);
+  return http.stop(Drainable::parting);
 }
 
 }  // namespace tidemill::wire

@@ -11,6 +11,7 @@
 #include "base/config.hpp"
 #include "base/result.hpp"
 #include "base/units.hpp"
+#include "wire/drainable.hpp"
 #include "wire/http_metrics.hpp"
 #include "wire/http_server.hpp"
 
@@ -44,5 +45,9 @@ HttpServerOptions http_options(const ListenerOptions& options);
 base::Result<std::unique_ptr<HttpServer>> start_listener(HttpServerOptions options, Router router,
                                                          std::string_view section, HttpMetrics& metrics,
                                                          const base::Clock& clock);
+
+// Ends it: gives its connections `left`, or Drainable::parting if that is more, to end by themselves, unless whoever
+// stops `service` hurries. False if connections had to be cut. Blocks, in real time.
+bool stop_listener(HttpServer& http, const Drainable& service, base::Duration left);
 
 }  // namespace tidemill::wire

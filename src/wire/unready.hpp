@@ -1,5 +1,5 @@
 // How a model server says that it takes no requests for now, so that whoever stands before it need not guess from a
-// 503: in this header, on every 503 of that time, /ready's among them.
+// 503: in this header, on every 503 of an endpoint in that time, /ready's among them.
 #pragma once
 
 #include <string_view>

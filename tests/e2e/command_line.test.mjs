@@ -7,7 +7,7 @@ import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSy
 import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { environment, program } from './server.mjs';
+import { program } from './server.mjs';
 
 const data = process.env.TIDEMILL_DATA ?? '../shared/data';
 
@@ -286,7 +286,7 @@ describe('the command line', { timeout: 300_000 }, () => {
 
   test('a file name is no way into a terminal or a JSON text', () => {
     const odd = "$'we\\x1b[31m\\xffird.gguf'";
-    const shown = spawnSync('bash', ['-c', `cd "$1" && cp "$2" ${odd} && exec "$0" inspect ${odd} --json`, path.resolve(program), folder, path.resolve('models/nano-coder.gguf')], { env: environment() });
+    const shown = spawnSync('bash', ['-c', `cd "$1" && cp "$2" ${odd} && exec "$0" inspect ${odd} --json`, path.resolve(program), folder, path.resolve('models/nano-coder.gguf')], { env: process.env });
     assert.equal(shown.status, 0, shown.stderr.toString());
     const text = new TextDecoder('utf-8', { fatal: true }).decode(shown.stdout);
     assert.equal(JSON.parse(text).file, 'we\x1b[31m\ufffdird.gguf');

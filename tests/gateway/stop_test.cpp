@@ -94,5 +94,19 @@ TEST_F(Stop, GivesNoMoreTimeOnceItIsHurried) {
   EXPECT_NE(running.read_through("before the answer ended").find("the gateway has stopped"), std::string::npos);
 }
 
+// No request yet, so that nobody counts it.
+TEST_F(Stop, GivesHalfARequestNoMoreTimeOnceItIsHurried) {
+  add_backend(hang);
+  start();
+  RawClient half(gateway->port());
+  const std::string request = raw_post("/v1/chat/completions", streamed);
+  ASSERT_TRUE(half.send(request.substr(0, request.size() - 5)));
+  while (metric("tidemill_http_connections") < 2)
+    std::this_thread::yield();
+  auto stopped = std::async(std::launch::async, [&] { return gateway->stop(std::chrono::hours(1)); });
+  gateway->hurry();
+  EXPECT_FALSE(stopped.get());
+}
+
 }  // namespace
 }  // namespace tidemill::test

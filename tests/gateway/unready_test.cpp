@@ -83,7 +83,7 @@ TEST_F(UnreadyInFleet, GetsNothingUntilALookFindsItReady) {
   fleet_.note_poll(*one_, {}, clock_.now());
   EXPECT_TRUE(one_->ready());
   clock_.advance(1ms);
-  fleet_.note_unready(*one_, Unready::loading);
+  fleet_.note_unready(*one_, Unready::loading, clock_.now());
   EXPECT_EQ(health_of("one"), route::HealthState::loading);
   EXPECT_FALSE(one_->ready());
   EXPECT_TRUE(one_->asks_for_none());
@@ -101,13 +101,24 @@ TEST_F(UnreadyInFleet, GetsNothingUntilALookFindsItReady) {
 TEST_F(UnreadyInFleet, ALookThatBeganBeforeItsWordIsOutOfDate) {
   const base::SteadyTime begun = clock_.now();
   clock_.advance(1ms);
-  fleet_.note_unready(*one_, Unready::draining);
+  fleet_.note_unready(*one_, Unready::draining, clock_.now());
   clock_.advance(1ms);
   fleet_.note_poll(*one_, {.started_at = 2}, begun);
   EXPECT_FALSE(one_->ready());
   EXPECT_FALSE(may_be_asked(*one_));
   EXPECT_EQ(health_of("one"), route::HealthState::draining);
   fleet_.note_poll(*one_, {.started_at = 2}, clock_.now());
+  EXPECT_TRUE(may_be_asked(*one_));
+}
+
+// Of two looks the later one counts, whichever ends first.
+TEST_F(UnreadyInFleet, ALookThatBeganAfterAnothersWordIsNotOutOfDate) {
+  const base::SteadyTime asked = clock_.now();
+  clock_.advance(1ms);
+  const base::SteadyTime begun = clock_.now();
+  clock_.advance(1ms);
+  fleet_.note_unready(*one_, Unready::loading, asked);
+  fleet_.note_poll(*one_, {}, begun);
   EXPECT_TRUE(may_be_asked(*one_));
 }
 
@@ -122,7 +133,7 @@ TEST_F(UnreadyInFleet, WhatWasReplacedDoesNotSpeakForItsSuccessor) {
   const auto before = one_;
   one_ = make("one");
   fleet_.replace({one_, other_});
-  fleet_.note_unready(*before, Unready::draining);
+  fleet_.note_unready(*before, Unready::draining, clock_.now());
   EXPECT_TRUE(may_be_asked(*one_));
 }
 

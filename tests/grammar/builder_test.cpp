@@ -139,4 +139,16 @@ TEST(Builder, LeavesOutWhatIsExcepted) {
     EXPECT_FALSE(accepts(text)) << text;
 }
 
+TEST(Builder, LeavesOutWhatHoldsTogether) {
+  GrammarBuilder b;
+  const Expression any = b.repeat(b.any_character(), 0, std::nullopt);
+  const Expression letters = b.repeat(b.code_points(CodePointSet({{'a', 'c'}})), 1, 3);
+  const Expression two = b.both(b.sequence({any, b.literal("a"), any}), b.sequence({any, b.literal("b"), any}));
+  Acceptor accepts(std::move(b), b.except(letters, two));
+  for (const char* text : {"a", "b", "aac", "ccb"})
+    EXPECT_TRUE(accepts(text)) << text;
+  for (const char* text : {"ab", "ba", "bca", "aaab"})
+    EXPECT_FALSE(accepts(text)) << text;
+}
+
 }  // namespace

@@ -231,7 +231,7 @@ TEST(ChatRequest, TakesCallsAndResultsWithoutIds) {
   EXPECT_EQ(rounds_fault(calls_of({"1", "2"}) + "," + result), "messages[1].tool_calls");
   EXPECT_EQ(rounds_fault(result), "messages[1].role");
   // The older words go together by names.
-  EXPECT_EQ(rounds_fault(R"({"role":"function","name":"f","content":"x"})"), "(none)");
+  EXPECT_EQ(rounds_fault(R"({"role":"function","name":"f","content":"x"})"), "messages[1].role");
   EXPECT_EQ(rounds_fault(R"({"role":"assistant","function_call":{"name":"f","arguments":"{}"}})"), "(none)");
 }
 
