@@ -3,14 +3,18 @@
 
 #include <condition_variable>
 #include <cstddef>
+#include <exception>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <type_traits>
 #include <utility>
 
+#include <boost/asio/associated_executor.hpp>
+#include <boost/asio/async_result.hpp>
 #include <boost/asio/awaitable.hpp>
-#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
@@ -39,11 +43,21 @@ class BlockingPool {
       ~Ended() { pool.end(); }
     } ended{*this};
     std::optional<std::invoke_result_t<Work&>> result;
-    auto job = [&result, &work]() -> asio::awaitable<void> {
-      result.emplace(work());
-      co_return;
+    std::exception_ptr thrown;
+    // Not by co_spawn, which has what comes of a job go through the pool's queue again, behind all jobs that wait.
+    const auto start = [&](auto caller) {
+      auto executor = asio::make_work_guard(asio::get_associated_executor(caller));
+      asio::post(pool_, [&, caller = std::move(caller), executor = std::move(executor)]() mutable {
+        try {
+          result.emplace(work());
+        } catch (...) {
+          thrown = std::current_exception();
+        }
+        asio::post(executor.get_executor(), std::move(caller));
+      });
     };
-    co_await asio::co_spawn(pool_.get_executor(), job, asio::use_awaitable);
+    co_await asio::async_initiate<const asio::use_awaitable_t<>, void()>(start, asio::use_awaitable);
+    if (thrown) std::rethrow_exception(thrown);
     co_return std::move(*result);
   }
 

@@ -1,5 +1,6 @@
 #include "wire/blocking_pool.hpp"
 
+#include <new>
 #include <optional>
 #include <thread>
 
@@ -68,6 +69,52 @@ TEST(BlockingPool, ClosesWhenWhatRunsHasGoneOn) {
   ASSERT_TRUE(late && !*late);
   EXPECT_EQ(late->error().code(), base::ErrorCode::unavailable);
   EXPECT_EQ(late->error().message(), "closed for today");
+}
+
+// What is done goes on at once, though other work waits for the thread, and even needs it to have gone on.
+TEST(BlockingPool, HoldsNothingUpThatIsDone) {
+  asio::io_context io;
+  BlockingPool pool(1, "closed");
+  test::Flag all_wait;
+  test::Flag went_on;
+  bool seen = false;
+  const auto first = [&]() -> asio::awaitable<void> {
+    auto work = [&]() -> base::Result<bool> { return all_wait.wait(); };
+    (void)co_await pool.run(work);
+    went_on.set();
+  };
+  const auto second = [&]() -> asio::awaitable<void> {
+    auto work = [&]() -> base::Result<bool> { return went_on.wait(); };
+    const auto waited = co_await pool.run(work);
+    seen = waited && *waited;
+  };
+  const auto release = [&]() -> asio::awaitable<void> {
+    all_wait.set();
+    co_return;
+  };
+  asio::co_spawn(io, first, asio::detached);
+  asio::co_spawn(io, second, asio::detached);
+  asio::co_spawn(io, release, asio::detached);
+  io.run();
+  EXPECT_TRUE(seen);
+}
+
+TEST(BlockingPool, HandsOnWhatIsThrown) {
+  asio::io_context io;
+  BlockingPool pool(1, "closed");
+  bool caught = false;
+  const auto ask = [&]() -> asio::awaitable<void> {
+    auto work = []() -> base::Result<int> { throw std::bad_alloc(); };
+    try {
+      (void)co_await pool.run(work);
+    } catch (const std::bad_alloc&) {
+      caught = true;
+    }
+  };
+  asio::co_spawn(io, ask, asio::detached);
+  io.run();
+  EXPECT_TRUE(caught);
+  pool.close();  // and does not wait for it
 }
 
 }  // namespace
