@@ -18,6 +18,19 @@ std::optional<Result<GrammarCache::Grammar>> GrammarCache::find(std::string_view
   return found->second->outcome;
 }
 
+// Of two keys with one hash, the second only has less haste.
+bool GrammarCache::is_large(std::string_view key) {
+  const std::lock_guard lock(mutex_);
+  return large_.contains(std::hash<std::string_view>()(key));
+}
+
+void GrammarCache::note_large(std::string_view key) {
+  constexpr size_t remembered = 1024;
+  const std::lock_guard lock(mutex_);
+  if (large_.size() >= remembered) large_.clear();
+  large_.insert(std::hash<std::string_view>()(key));
+}
+
 void GrammarCache::drop(Entries::iterator entry, Entries& dropped) {
   key_bytes_ -= entry->key.size();
   by_key_.erase(entry->key);
@@ -77,9 +90,16 @@ Result<GrammarCache::Grammar> GrammarCache::compile(const Build& build, Effort e
 
 Result<GrammarCache::Grammar> GrammarCache::find_or_compile(const std::string& key, const Build& build, Effort effort) {
   if (auto found = find(key)) return *found;
+  if (effort == Effort::slight && is_large(key)) {
+    return base::Error(base::ErrorCode::too_large, "the grammar takes more than slight effort");
+  }
   Result<Grammar> outcome = compile(build, effort);
   const bool put_off = effort == Effort::slight && !outcome && outcome.error().code() == base::ErrorCode::too_large;
-  if (!put_off) keep(key, outcome);
+  if (put_off) {
+    note_large(key);
+  } else {
+    keep(key, outcome);
+  }
   return outcome;
 }
 

@@ -12,6 +12,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "base/result.hpp"
 #include "grammar/builder.hpp"
@@ -45,7 +46,8 @@ class GrammarCache {
 
   // The grammar that `build` makes, or why it makes none; `build` is called only if neither is there under `key`, on
   // which and the effort alone what it does may depend. Two callers with the same key at the same time may both compile
-  // it. Errors: those of `build` and of the grammar room; `too_large` with slight effort is not kept.
+  // it. Errors: those of `build` and of the grammar room; `too_large` with slight effort is not kept, but tried once
+  // alone.
   base::Result<Grammar> find_or_compile(const std::string& key, const Build& build, Effort effort = Effort::full);
 
  private:
@@ -55,6 +57,8 @@ class GrammarCache {
   };
   using Entries = std::list<Entry>;
 
+  bool is_large(std::string_view key);
+  void note_large(std::string_view key);
   void keep(const std::string& key, const base::Result<Grammar>& outcome);
   void drop(Entries::iterator entry, Entries& dropped);  // the mutex is held
   base::Result<Grammar> compile(const Build& build, Effort effort);
@@ -67,6 +71,7 @@ class GrammarCache {
   Entries entries_;                                   // the latest used first
   std::unordered_map<std::string_view, Entries::iterator> by_key_;
   size_t key_bytes_ = 0;
+  std::unordered_set<size_t> large_;  // hashes of the keys that slight effort does not suffice for
 };
 
 }  // namespace tidemill::serve

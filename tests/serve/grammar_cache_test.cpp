@@ -134,6 +134,9 @@ TEST_F(Grammars, OfSlightEffortAreTheSameOrPutOff) {
   ASSERT_FALSE(put_off);
   EXPECT_EQ(put_off.error().code(), ErrorCode::too_large);
   EXPECT_FALSE(cache_.find("large")) << "that is no refusal";
+  EXPECT_EQ(builds_, 1);
+  EXPECT_FALSE(cache_.find_or_compile("large", parts(large), Effort::slight));
+  EXPECT_EQ(builds_, 1) << "it is not tried again";
   EXPECT_TRUE(cache_.find_or_compile("large", parts(large), Effort::full));
   builds_ = 0;
   EXPECT_TRUE(cache_.find_or_compile("large", parts(large), Effort::slight)) << "what is there takes no effort";
