@@ -16,6 +16,22 @@ namespace {
 constexpr int kDisjointDepth = 3;      // properties within properties that are looked at to tell alternatives apart
 constexpr size_t kMaxPairs = 250'000;  // of alternatives of one oneOf
 
+// How much comparing it with another value may take; JSON is at most 64 deep here.
+size_t parts_of(const json::value& value) {
+  constexpr size_t characters = 64;  // that count as a part
+  size_t parts = 1;
+  if (const auto* text = value.if_string()) return parts + text->size() / characters;
+  if (const auto* array = value.if_array()) {
+    for (const auto& item : *array)
+      parts += parts_of(item);
+  }
+  if (const auto* object = value.if_object()) {
+    for (const auto& member : *object)
+      parts += 1 + parts_of(member.value());
+  }
+  return parts;
+}
+
 }  // namespace
 
 base::Result<bool> SchemaReader::accepts(const Conjunction& conjunction, const json::value& value) {
@@ -34,13 +50,14 @@ base::Result<bool> SchemaReader::accepts(const Conjunction& conjunction, const j
 
 base::Result<bool> SchemaReader::among(const std::vector<const json::value*>& values, const json::value& value,
                                        SchemaNode owner) {
-  if (comparing_ < values.size()) {
+  const size_t work = values.size() * parts_of(value);
+  if (comparing_ < work) {
     return document_.error(base::ErrorCode::too_large, owner, "",
                            fmt::format("lists of values that are too long to be compared with each other: more than {} "
-                                       "comparisons for the whole schema; give one list",
+                                       "comparisons of values and their parts for the whole schema; give one list",
                                        kMaxComparing));
   }
-  comparing_ -= values.size();
+  comparing_ -= work;
   return std::any_of(values.begin(), values.end(), [&](const json::value* one) { return same_value(*one, value); });
 }
 

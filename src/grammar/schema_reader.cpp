@@ -15,10 +15,9 @@ namespace json = base::json;
 
 namespace {
 
-constexpr int kMaxDepth = 200;         // of references and combinations into each other without a value between
-constexpr size_t kMaxSteps = 200'000;  // subschemas entered, for the whole schema
-constexpr size_t kMaxShapes = 1'000;   // of one conjunction
-constexpr int kMaxOpenReads = 32;      // of conjunctions that need others to be read
+constexpr int kMaxDepth = 200;        // of references and combinations into each other without a value between
+constexpr size_t kMaxShapes = 1'000;  // of one conjunction
+constexpr int kMaxOpenReads = 32;     // of conjunctions that need others to be read
 
 }  // namespace
 
@@ -67,16 +66,30 @@ base::Result<void> SchemaReader::push(Reading& reading, SchemaNode node, const s
                                        "between: nest less",
                                        kMaxDepth));
   }
-  if (++steps_ > kMaxSteps) {
+  if (steps_ == 0) {
     return document_.error(ErrorCode::too_large, node, "",
                            fmt::format("more than {} subschemas are read for the schema's combinations, all together: "
                                        "combine fewer",
                                        kMaxSteps));
   }
+  --steps_;
   // What holds already need not hold again. (Not at the top: a frame is what unevaluatedProperties looks for.)
   if (reading.entered.contains(node)) return {};
   reading.entered.insert(node);
   reading.waiting.push_back(std::make_shared<Frame>(Frame{node, from, depth}));
+  return {};
+}
+
+base::Result<void> SchemaReader::spend_on_copy(const Reading& reading, SchemaNode owner) {
+  const size_t values = reading.shape.values ? reading.shape.values->size() : 0;
+  const size_t size = 1 + reading.entered.size() + reading.layers.size() + reading.choices.size() +
+                      reading.unevaluated.size() + reading.shape.objects.required.size() + values;
+  if (size > copying_) {
+    return document_.error(ErrorCode::too_large, owner, "",
+                           "alternatives that must hold together with too much else: combining them takes more than a "
+                           "few million steps; combine fewer");
+  }
+  copying_ -= size;
   return {};
 }
 
@@ -97,6 +110,7 @@ base::Result<void> SchemaReader::branch(Reading reading, std::vector<Shape>& out
   const Reading::Choice choice = std::move(reading.choices.front());
   reading.choices.erase(reading.choices.begin());
   for (const SchemaNode alternative : choice.alternatives) {
+    TM_CHECK(spend_on_copy(reading, choice.frame->node));
     Reading next = reading;
     TM_CHECK(push(next, alternative, choice.frame));
     TM_CHECK(branch(std::move(next), out, depth + 1));

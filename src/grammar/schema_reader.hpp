@@ -46,9 +46,14 @@ class SchemaReader {
                                                        const base::json::value&);
   static const std::map<std::string_view, Handler>& handlers();
 
-  static constexpr size_t kMaxComparing = 20'000'000;
-  static constexpr size_t kMaxMatching = 100'000'000;
+  // What reading may spend; less where the limits are below the usual ones.
+  static constexpr size_t kMaxSteps = 200'000;         // subschemas entered
+  static constexpr size_t kMaxCopying = 5'000'000;     // subschemas, known to hold, that alternatives begin with
+  static constexpr size_t kMaxComparing = 20'000'000;  // values and parts of values compared
+  static constexpr size_t kMaxMatching = 10'000'000;   // steps of patterns through texts
+  size_t share_of(size_t most) const { return most / GrammarLimits().max_nodes * limits_.max_nodes; }
 
+  base::Result<void> spend_on_copy(const Reading& reading, SchemaNode owner);
   base::Result<void> branch(Reading reading, std::vector<Shape>& out, int depth);
   base::Result<void> enter(Reading& reading, const std::shared_ptr<Frame>& frame);
   base::Result<void> push(Reading& reading, SchemaNode node, const std::shared_ptr<Frame>& from);
@@ -109,9 +114,11 @@ class SchemaReader {
   std::set<SchemaNode> one_of_checked_;
   std::set<SchemaNode> one_of_open_;
   std::map<std::pair<SchemaNode, std::string>, SchemaNode> implied_;
-  size_t steps_ = 0;                  // of reading, all together
-  size_t comparing_ = kMaxComparing;  // comparisons of values that may still be made
-  size_t matching_ = kMaxMatching;    // work that may still go into matching texts with patterns
+  // What may still be spent.
+  size_t steps_ = share_of(kMaxSteps);
+  size_t copying_ = share_of(kMaxCopying);
+  size_t comparing_ = share_of(kMaxComparing);
+  size_t matching_ = share_of(kMaxMatching);
   int open_reads_ = 0;
 };
 

@@ -260,6 +260,7 @@ Grammar find_grammar(const LoadedModel& model, const GrammarOrder& order) {
 }
 
 std::optional<Result<Grammar>> compile_grammar(const LoadedModel& model, const GrammarOrder& order, Effort effort) {
+  if (effort == Effort::slight && order.key.size() > GrammarCache::limits(effort).max_source_bytes) return std::nullopt;
   const auto attempt = [&](Strictness strictness) {
     const auto made = [&](grammar::GrammarBuilder& builder) { return build(builder, order, strictness, effort); };
     return model.grammars().find_or_compile(key_of(order, strictness), made, effort);

@@ -441,6 +441,27 @@ TEST(JsonSchema, ListsTooLongToBeComparedAreRefused) {
     values += fmt::format("{}{}", i == 0 ? "" : ",", i);
   expect_refusal(fmt::format(R"({{"allOf":[{{"enum":[{0}]}},{{"enum":[{0}]}}]}})", values), ErrorCode::too_large,
                  "too long to be compared");
+  // Few values that are long, and alternatives that come behind much that holds already.
+  std::string rows;
+  std::string others;
+  for (int i = 0; i < 1'000; ++i) {
+    const std::string zeros(400, '0');
+    std::string row;
+    for (const char zero : zeros)
+      row += std::string(1, zero) + ",";
+    rows += fmt::format("{}[{}{}]", i == 0 ? "" : ",", row, i);
+    others += fmt::format("{}[{}-{}]", i == 0 ? "" : ",", row, i + 1);
+  }
+  expect_refusal(fmt::format(R"({{"allOf":[{{"enum":[{}]}},{{"enum":[{}]}}]}})", rows, others), ErrorCode::too_large,
+                 "too long to be compared");
+  std::string held;
+  for (int i = 0; i < 1'000; ++i)
+    held += fmt::format(R"({{"description":"{}"}},)", i);
+  for (int i = 0; i < 16; ++i)
+    held += fmt::format(R"({{"anyOf":[{{"title":"a{0}"}},{{"title":"b{0}"}}]}},)", i);
+  expect_refusal(
+      fmt::format(R"({{"type":"object","allOf":[{}{{"anyOf":[{{"type":"string"}},{{"type":"null"}}]}}]}})", held),
+      ErrorCode::too_large, "combine fewer");
 }
 
 // Each optional property may be followed by any of those behind it, so that what is kept grows with their square.
