@@ -60,7 +60,7 @@ class OutputParser {
   static constexpr size_t max_held = size_t{1} << 20U;  // bytes
 
   // `random` gives uniformly random numbers for ids: "call_" and 24 letters and digits, 9 for Mistral; Kimi's and
-  // Mistral's own ids are kept. Copies what it needs of `format` and `tools`.
+  // Mistral's own ids are kept, but where two calls have one. Copies what it needs of `format` and `tools`.
   OutputParser(const Format& format, std::span<const Tool> tools, Start start,
                std::function<uint64_t()> random = base::random_u64);
   ~OutputParser();

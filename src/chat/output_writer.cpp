@@ -79,7 +79,9 @@ void OutputWriter::begin_call(std::string_view name, std::string_view id) {
   CallDelta& call = out_->calls.emplace_back();
   call.index = calls_++;
   call.name = name;
-  call.id = !id.empty()  ? std::string(id)
+  // A result names its call by it, so that no two calls can have one.
+  const bool usable = !id.empty() && ids_.insert(std::string(id)).second;
+  call.id = usable       ? std::string(id)
             : short_ids_ ? letters_and_digits(random_, 9)
                          : "call_" + letters_and_digits(random_, 24);
   complete_ = false;

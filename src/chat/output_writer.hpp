@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 #include <vector>
 
 #include "chat/format.hpp"
@@ -33,7 +34,7 @@ class OutputWriter {
   void open_reasoning();
   void close_reasoning();
 
-  // A call begins; an empty `id` is made up.
+  // A call begins; an `id` that is empty, or another call's, is made up.
   void begin_call(std::string_view name, std::string_view id);
   void arguments(std::string_view piece);
   void end_call() { complete_ = true; }
@@ -62,9 +63,10 @@ class OutputWriter {
   std::string content_space_;    // white space that waits for what stands behind it
   std::string reasoning_space_;  // the same
   bool has_content_ = false;
-  bool has_reasoning_ = false;  // anywhere
-  bool in_reasoning_ = false;   // anything since reasoning began last
-  bool saw_reasoning_ = false;  // it may have been empty
+  bool has_reasoning_ = false;           // anywhere
+  bool in_reasoning_ = false;            // anything since reasoning began last
+  bool saw_reasoning_ = false;           // it may have been empty
+  std::unordered_set<std::string> ids_;  // that the model wrote
   int calls_ = 0;
   bool complete_ = false;
 };

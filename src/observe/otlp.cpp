@@ -133,7 +133,10 @@ bool OtlpExporter::State::deliver(std::string_view path, const std::string& body
 // Whether nobody was there, and the end does not wait for anybody.
 bool OtlpExporter::State::gives_up(const base::Result<int>& status) {
   const std::lock_guard lock(mutex);
-  unreachable = stopping && !status && status.error().code() == base::ErrorCode::unavailable;
+  const auto absent = [](base::ErrorCode code) {
+    return code == base::ErrorCode::unavailable || code == base::ErrorCode::timeout;
+  };
+  unreachable = stopping && !status && absent(status.error().code());
   return unreachable;
 }
 

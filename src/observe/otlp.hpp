@@ -38,7 +38,7 @@ struct OtlpOptions {
   base::Duration first_pause = std::chrono::seconds(1);
   base::Duration longest_pause = std::chrono::seconds(30);
   // How long after the destructor began a retry or another batch may still begin. None does once there was no answer
-  // (`unavailable`): who ends does not wait for a collector to come back.
+  // (`unavailable`, `timeout`): who ends does not wait for a collector to come back.
   base::Duration shutdown_limit = std::chrono::seconds(5);
 
   // Waits between attempts, in place of the thread's own wait, which shutdown cuts short. For tests.

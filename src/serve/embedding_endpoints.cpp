@@ -132,7 +132,7 @@ asio::awaitable<void> embeddings(Service& service, Call& call) {
   const std::string body = std::move(call.request().body);
   const std::string id = base::random_id("embd-");
   auto work = [&] { return prepare_embeddings(*serving.model, serving, body, id); };
-  auto prepared = co_await service.run_text_work(body.size(), work);
+  auto prepared = co_await service.run_text_work(body.size(), &call.exchange(), work);
   if (!prepared) {
     (void)co_await call.refuse(std::move(prepared).error());
     co_return;

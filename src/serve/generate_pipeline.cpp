@@ -243,7 +243,7 @@ wire::StreamOrigin new_origin(const Service& service, std::string_view id_prefix
   return origin;
 }
 
-asio::awaitable<Result<Prepared>> prepare(Service& service, const Pipeline& pipeline, std::string_view body,
+asio::awaitable<Result<Prepared>> prepare(Service& service, Call& call, const Pipeline& pipeline, std::string_view body,
                                           wire::StreamOrigin origin, EngineCheck check) {
   Preparation preparation(service, pipeline, body, std::move(origin));
   auto work = [&](text::StepAllowance* allowance) -> Result<void> {
@@ -251,25 +251,20 @@ asio::awaitable<Result<Prepared>> prepare(Service& service, const Pipeline& pipe
     if (check == EngineCheck::wanted) return check_work(service, preparation.prepared());
     return {};
   };
-  auto done = co_await service.run_template_work(body.size() + pipeline.more_text_bytes, work);
+  auto done = co_await service.run_template_work(body.size() + pipeline.more_text_bytes, &call.exchange(), work);
   if (!done) co_return std::move(done).error();
   co_return std::move(preparation.prepared());
 }
 
 asio::awaitable<Result<void>> complete(Service& service, Call& call, EngineWork& work,
                                        const std::function<bool()>& given_up) {
-  // Who has gone waits for nothing any more, and nobody waits for that.
-  const auto gone = std::make_shared<std::atomic<bool>>(false);
-  if (work.order) call.exchange().on_disconnect([gone] { gone->store(true); });
   for (const GrammarCache::Effort effort : {GrammarCache::Effort::slight, GrammarCache::Effort::full}) {
     if (!work.order) break;
     auto attempt = [&]() -> Result<bool> {
-      if (gone->load()) return Error(ErrorCode::cancelled, "the client has closed the connection");
       if (given_up && given_up()) return Error(ErrorCode::cancelled, "the client has cancelled the request");
-      if (service.compiling_ends()) return Error(ErrorCode::unavailable, "the server is stopping");
       return complete(*service.serving()->model, work, effort);
     };
-    auto done = co_await service.grammar_pool(effort).run(attempt);
+    auto done = co_await service.run_pooled(service.grammar_pool(effort), &call.exchange(), attempt);
     if (!done) co_return std::move(done).error();
   }
   co_return Result<void>();
@@ -281,7 +276,7 @@ asio::awaitable<void> generate(Service& service, Call& call, Pipeline pipeline) 
   const bool marks = asks_for_marks(call.request());
   wire::StreamOrigin origin = new_origin(service, pipeline.id_prefix);
   if (marks) origin.seed = drawn_seed();
-  auto prepared = co_await prepare(service, pipeline, body, std::move(origin), EngineCheck::wanted);
+  auto prepared = co_await prepare(service, call, pipeline, body, std::move(origin), EngineCheck::wanted);
   if (!prepared) {
     (void)co_await call.refuse(std::move(prepared).error());
     co_return;

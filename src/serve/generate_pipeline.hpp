@@ -30,9 +30,8 @@ struct Pipeline {
   std::function<asio::awaitable<base::Result<void>>(const wire::Usage& usage)> keep;
 };
 
-// Compiles what the work still lacks, off the connection's thread: what takes long waits for others that do, and for
-// nobody if the client goes (`cancelled`). Replaces what the exchange does on disconnecting. Errors are those of
-// compile_grammar().
+// Compiles what the work still lacks, off the connection's thread: what takes long waits for others that do, as
+// Service::run_pooled does. Errors are its and those of compile_grammar().
 // `given_up`, for callers with other ways to end a call, is asked on other threads.
 asio::awaitable<base::Result<void>> complete(Service& service, Call& call, EngineWork& work,
                                              const std::function<bool()>& given_up = {});
@@ -53,8 +52,8 @@ enum class EngineCheck : uint8_t { spared, wanted };  // whether the engine woul
 // Body to engine requests: all that can be refused without the engine and without compiling a grammar, on a thread
 // where it holds nobody up. `origin` is a new one, with a seed if the answer must not depend on draws that nobody knows
 // of; a body that resumes a stream brings that stream's. `pipeline` and `body` must outlive the coroutine.
-asio::awaitable<base::Result<Prepared>> prepare(Service& service, const Pipeline& pipeline, std::string_view body,
-                                                wire::StreamOrigin origin, EngineCheck check);
+asio::awaitable<base::Result<Prepared>> prepare(Service& service, Call& call, const Pipeline& pipeline,
+                                                std::string_view body, wire::StreamOrigin origin, EngineCheck check);
 
 // What a new answer begins with.
 wire::StreamOrigin new_origin(const Service& service, std::string_view id_prefix);

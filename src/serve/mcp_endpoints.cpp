@@ -149,7 +149,7 @@ asio::awaitable<Result<json::object>> generate(Service& service, Call& call, con
   if (!request) co_return std::move(request).error();
   const std::string id = base::random_id("mcp-");
   auto prepare = [&] { return engine_work(*serving.model, serving.engine->max_context(), *request, id); };
-  auto work = co_await service.run_text_work(Service::pooled_text_bytes, prepare);
+  auto work = co_await service.run_text_work(Service::pooled_text_bytes, &call.exchange(), prepare);
   if (!work) co_return std::move(work).error();
   const std::function<bool()> given_up = [&running] { return running.cancelled(); };
   auto completed = co_await complete(service, call, *work, given_up);
@@ -193,13 +193,13 @@ asio::awaitable<Result<json::object>> generate(Service& service, Call& call, con
   co_return result_of(generated, usage);
 }
 
-asio::awaitable<Result<json::object>> tokenize(Service& service, const JsonFields& arguments) {
+asio::awaitable<Result<json::object>> tokenize(Service& service, Call& call, const JsonFields& arguments) {
   auto text = arguments.string("text");
   if (!text) co_return std::move(text).error();
   if (!*text) co_return arguments.invalid("text", "'text' is required");
   const text::Tokenizer& tokenizer = service.serving()->model->tokenizer();
   auto encode = [&] { return tokenizer.encode(**text, {.add_special = false, .parse_special = false, .literal = {}}); };
-  auto tokens = co_await service.run_text_work((*text)->size(), encode);
+  auto tokens = co_await service.run_text_work((*text)->size(), &call.exchange(), encode);
   if (!tokens) co_return std::move(tokens).error();
   json::object structured{{"count", tokens->size()}, {"tokens", json::array(tokens->begin(), tokens->end())}};
   const std::string shown = json::serialize(structured);
@@ -262,7 +262,7 @@ asio::awaitable<std::optional<std::string>> call_tool(Service& service, Call& ca
       co_return std::nullopt;
     }
   } else if (**name == "tokenize") {
-    result = co_await tokenize(service, arguments);
+    result = co_await tokenize(service, call, arguments);
   } else {
     co_return wire::rpc_error(message.id, RpcCode::invalid_params,
                               fmt::format("there is no tool '{}'; there are generate and tokenize", **name));

@@ -21,7 +21,7 @@ asio::awaitable<void> messages(Service& service, Call& call) {
 asio::awaitable<void> count_tokens(Service& service, Call& call) {
   const std::string body = std::move(call.request().body);
   const Pipeline pipeline{.id_prefix = {}, .parse = wire::ask_count_tokens, .only_counts = true, .keep = {}};
-  auto prepared = co_await prepare(service, pipeline, body, new_origin(service, "count-"), EngineCheck::spared);
+  auto prepared = co_await prepare(service, call, pipeline, body, new_origin(service, "count-"), EngineCheck::spared);
   if (!prepared) {
     (void)co_await call.refuse(std::move(prepared).error());
     co_return;

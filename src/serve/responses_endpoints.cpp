@@ -48,7 +48,7 @@ Result<Earlier> read_earlier(session::SessionStore& store, const std::string& te
 asio::awaitable<void> create(Service& service, Call& call) {
   const std::string& body = call.request().body;
   auto parse = [&] { return wire::parse_responses_request(body); };
-  auto parsed = co_await service.run_text_work(body.size(), parse);
+  auto parsed = co_await service.run_text_work(body.size(), &call.exchange(), parse);
   if (!parsed) {
     (void)co_await call.refuse(std::move(parsed).error());
     co_return;

@@ -73,7 +73,7 @@ struct Server::Impl {
     if (const Serving* serving = service.serving()) {
       serving->engine->drain();
       if (!orderly) {
-        service.end_compiling();
+        service.give_up_waiting();
         serving->engine->abort(
             base::Error(base::ErrorCode::unavailable, "the server has stopped before the answer ended"));
         (void)service.wait_until_unused(Service::parting);

@@ -24,6 +24,7 @@ Service::Service(ServeOptions options, const base::Clock& clock)
       clock_(clock),
       tracer_(clock, static_cast<size_t>(options_.trace_ring)),
       text_pool_(text_threads, stopping),
+      large_text_pool_(1, stopping),
       grammar_pool_(1, stopping),
       large_grammar_pool_(1, stopping),
       store_pool_(1, stopping) {}
@@ -70,8 +71,9 @@ void Service::note_completion(int64_t tokens) {
 }
 
 void Service::close_pools() {
-  end_compiling();
+  give_up_waiting();
   text_pool_.close();
+  large_text_pool_.close();
   grammar_pool_.close();
   large_grammar_pool_.close();
   store_pool_.close();

@@ -76,12 +76,28 @@ class Service : public wire::Drainable {
   // milliseconds. What may take long for other reasons is counted as this much.
   static constexpr size_t pooled_text_bytes = (size_t{64} << 10) + 1;
 
-  // Runs `work` on the calling coroutine's thread, or, if `text_bytes` of input would hold that thread up for long, on
-  // a pool of its own. Error `unavailable` after close_pools().
+  // Runs `work` for the exchange (null: for nobody who may go) on a pool. What waits there longer than its client, or
+  // until give_up_waiting(), is not done any more: errors `cancelled` and `unavailable`. Replaces what the exchange
+  // does on disconnecting. `work` and what it refers to must outlive the coroutine.
   template <typename Work>
-  asio::awaitable<std::invoke_result_t<Work&>> run_text_work(size_t text_bytes, Work work) {
+  asio::awaitable<std::invoke_result_t<Work&>> run_pooled(wire::BlockingPool& pool, wire::Exchange* exchange,
+                                                          Work& work) {
+    const auto gone = std::make_shared<std::atomic<bool>>(false);
+    if (exchange != nullptr) exchange->on_disconnect([gone] { gone->store(true); });
+    auto turn = [&]() -> std::invoke_result_t<Work&> {
+      if (gone->load()) return base::Error(base::ErrorCode::cancelled, "the client has closed the connection");
+      if (gives_up_waiting()) return base::Error(base::ErrorCode::unavailable, "the server is stopping");
+      return work();
+    };
+    co_return co_await pool.run(turn);
+  }
+
+  // Runs `work` on the calling coroutine's thread, or, if `text_bytes` of input would hold that thread up for long,
+  // pooled. Error `unavailable` after close_pools().
+  template <typename Work>
+  asio::awaitable<std::invoke_result_t<Work&>> run_text_work(size_t text_bytes, wire::Exchange* exchange, Work work) {
     if (text_bytes < pooled_text_bytes) co_return work();
-    co_return co_await text_pool_.run(std::move(work));
+    co_return co_await run_pooled(text_pool(text_bytes), exchange, work);
   }
   // For chat templates, of which a small input may keep some busy for seconds: a few milliseconds of them.
   static constexpr uint64_t inline_template_steps = 100'000;
@@ -89,14 +105,16 @@ class Service : public wire::Drainable {
   // As run_text_work, for work that renders chat templates: it gets an allowance of steps on the coroutine's thread,
   // and where it has exceeded that, it is done again, without one (null), on the pool.
   template <typename Work>
-  asio::awaitable<std::invoke_result_t<Work&, text::StepAllowance*>> run_template_work(size_t text_bytes, Work work) {
+  asio::awaitable<std::invoke_result_t<Work&, text::StepAllowance*>> run_template_work(size_t text_bytes,
+                                                                                       wire::Exchange* exchange,
+                                                                                       Work work) {
     if (text_bytes < pooled_text_bytes) {
       text::StepAllowance allowance(inline_template_steps);
       auto done = work(&allowance);
       if (!allowance.exceeded()) co_return done;
     }
     auto whole = [&work] { return work(nullptr); };
-    co_return co_await text_pool_.run(std::move(whole));
+    co_return co_await run_pooled(text_pool(text_bytes), exchange, whole);
   }
   // For compiling grammars. Those of full effort have a thread of their own, one after the other, so that they hold up
   // nothing but each other.
@@ -105,9 +123,9 @@ class Service : public wire::Drainable {
   }
   // For work that may wait for a disk.
   wire::BlockingPool& store_pool() { return store_pool_; }
-  // Grammars that wait to be compiled are given up from now on; those that are being compiled are finished.
-  void end_compiling() { compiling_ends_.store(true); }
-  bool compiling_ends() const { return compiling_ends_.load(); }
+  // What waits for its turn in run_pooled() is given up from now on; what has begun is finished.
+  void give_up_waiting() { gives_up_waiting_.store(true); }
+  bool gives_up_waiting() const { return gives_up_waiting_.load(); }
   // Does that, takes no further work for the pools and waits for what runs (wire/blocking_pool.hpp).
   void close_pools();
 
@@ -124,8 +142,15 @@ class Service : public wire::Drainable {
 
   std::atomic<uint64_t> completions_{0};
   std::atomic<uint64_t> completion_tokens_{0};
-  std::atomic<bool> compiling_ends_{false};
+  // Texts of over a megabyte wait for each other alone.
+  wire::BlockingPool& text_pool(size_t text_bytes) {
+    constexpr size_t large = size_t{1} << 20;
+    return text_bytes > large ? large_text_pool_ : text_pool_;
+  }
+
+  std::atomic<bool> gives_up_waiting_{false};
   wire::BlockingPool text_pool_;
+  wire::BlockingPool large_text_pool_;
   wire::BlockingPool grammar_pool_;
   wire::BlockingPool large_grammar_pool_;
   wire::BlockingPool store_pool_;

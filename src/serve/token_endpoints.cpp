@@ -61,7 +61,7 @@ asio::awaitable<void> answer(Service& service, Call& call,
   const std::string body = std::move(call.request().body);
   const Serving& serving = *service.serving();
   auto job = [&](text::StepAllowance* allowance) { return work(serving, body, allowance); };
-  auto text = co_await service.run_template_work(body.size(), job);
+  auto text = co_await service.run_template_work(body.size(), &call.exchange(), job);
   if (text) {
     (void)co_await call.respond(wire::HttpResponse::json(200, std::move(*text)));
   } else {

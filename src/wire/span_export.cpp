@@ -14,7 +14,7 @@ namespace {
 HttpClientOptions client_options() {
   HttpClientOptions options;
   options.connect_timeout = std::chrono::seconds(2);
-  options.idle_timeout = std::chrono::seconds(10);
+  options.idle_timeout = std::chrono::seconds(3);
   return options;
 }
 

@@ -275,6 +275,18 @@ TEST(Kimi, ReadsCallsAndTheirIds) {
   EXPECT_EQ(reading.content, "");
 }
 
+// As a model may write that counts badly.
+TEST(Kimi, HasNoIdTwice) {
+  const Reading reading = read_every_way(
+      format_of("kimi_k2"),
+      "<|tool_calls_section_begin|><|tool_call_begin|>functions.now:0<|tool_call_argument_begin|>{}<|tool_call_end|>"
+      "<|tool_call_begin|>functions.now:0<|tool_call_argument_begin|>{}<|tool_call_end|><|tool_calls_section_end|>");
+  ASSERT_EQ(reading.calls.size(), 2U);
+  EXPECT_EQ(reading.calls[0].id, "functions.now:0");
+  EXPECT_NE(reading.calls[1].id, "functions.now:0");
+  EXPECT_FALSE(reading.calls[1].id.empty());
+}
+
 TEST(Qwen3Coder, ReadsParametersBySchema) {
   expect(
       "qwen3_coder",

@@ -34,7 +34,7 @@ std::vector<Try> tries_of(serve::Service& service, int loops, size_t text_bytes)
       tries.push_back({allowance != nullptr, std::this_thread::get_id() == here});
       return compiled->render({{"n", loops}}, base::WallTime{}, {.allowance = allowance});
     };
-    const auto text = co_await service.run_template_work(text_bytes, work);
+    const auto text = co_await service.run_template_work(text_bytes, nullptr, work);
     rendered = text.has_value();
   };
   boost::asio::io_context io;
