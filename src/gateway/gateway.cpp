@@ -152,12 +152,11 @@ struct Gateway::Impl {
       service.end_tries();
       (void)service.wait_until_unused(Service::parting);
     }
-    const base::Duration left = service.hurried() ? base::Duration(0) : deadline - service.clock().now();
     const std::lock_guard no_reload(reload_mutex);
     // The last bytes of the last answer may still be on their way to a client.
     service.store_pool().close();
     if (roster) roster->stop();
-    orderly = wire::stop_listener(*http, service, left) && orderly;
+    orderly = wire::stop_listener(*http, service, deadline - service.clock().now()) && orderly;
     connections_hook = {};
     roster.reset();
     http.reset();

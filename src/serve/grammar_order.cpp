@@ -101,14 +101,10 @@ Result<grammar::Expression> content_expression(const wire::OutputFormat& output,
   return Error(ErrorCode::internal, "text has no grammar");
 }
 
-bool must_call(const GrammarOrder& order) {
-  using Kind = wire::ToolChoice::Kind;
-  return order.tool_choice.kind == Kind::required || order.tool_choice.kind == Kind::named;
-}
-
 // Whether the content has a form, and calls may come in its place.
 bool form_or_calls(const GrammarOrder& order) {
-  return order.output.kind != OutputKind::text && order.reading && !order.reading->tools.empty() && !must_call(order);
+  return order.output.kind != OutputKind::text && order.reading && !order.reading->tools.empty() &&
+         !order.reading->must_call;
 }
 
 // Whether a tool is to be held to its schema though it is not strict, where a grammar can follow the schema: where the
@@ -117,7 +113,7 @@ bool wants_strictness(const GrammarOrder& order, size_t tool) {
   const chat::Tool& one = order.reading->tools[tool];
   if (one.strict || one.parameters.is_null()) return false;
   const bool other = order.tool_choice.kind == wire::ToolChoice::Kind::named && one.name != order.tool_choice.name;
-  return !other && (must_call(order) || order.reading->prefer_strict[tool]);
+  return !other && (order.reading->must_call || order.reading->prefer_strict[tool]);
 }
 
 bool wants_more_strictness(const GrammarOrder& order) {

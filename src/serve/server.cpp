@@ -80,9 +80,8 @@ struct Server::Impl {
       }
     }
     service.close_pools();
-    const base::Duration left = service.hurried() ? base::Duration(0) : deadline - service.clock().now();
     // The last bytes of the last answer may still be on their way to a client.
-    orderly = wire::stop_listener(*http, service, left) && orderly;
+    orderly = wire::stop_listener(*http, service, deadline - service.clock().now()) && orderly;
     connections_hook = {};
     return orderly;
   }

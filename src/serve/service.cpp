@@ -15,8 +15,6 @@ constexpr double usual_completion_tokens = 128;
 // More than one, so that a text that takes its time does not hold up everybody else's.
 constexpr size_t text_threads = 2;
 
-constexpr const char* stopping = "the server is stopping";
-
 }  // namespace
 
 Service::Service(ServeOptions options, const base::Clock& clock)

@@ -76,6 +76,9 @@ class Service : public wire::Drainable {
   // milliseconds. What may take long for other reasons is counted as this much.
   static constexpr size_t pooled_text_bytes = (size_t{64} << 10) + 1;
 
+  // What is told to whoever comes too late for a pool, or waited there too long.
+  static constexpr const char* stopping = "the server is stopping";
+
   // Runs `work` for the exchange (null: for nobody who may go) on a pool. What waits there longer than its client, or
   // until give_up_waiting(), is not done any more: errors `cancelled` and `unavailable`. Replaces what the exchange
   // does on disconnecting. `work` and what it refers to must outlive the coroutine.
@@ -86,7 +89,7 @@ class Service : public wire::Drainable {
     if (exchange != nullptr) exchange->on_disconnect([gone] { gone->store(true); });
     auto turn = [&]() -> std::invoke_result_t<Work&> {
       if (gone->load()) return base::Error(base::ErrorCode::cancelled, "the client has closed the connection");
-      if (gives_up_waiting()) return base::Error(base::ErrorCode::unavailable, "the server is stopping");
+      if (gives_up_waiting()) return base::Error(base::ErrorCode::unavailable, stopping);
       return work();
     };
     co_return co_await pool.run(turn);

@@ -274,52 +274,60 @@ TEST(Stop, WaitsForARunningStream) {
   EXPECT_TRUE(stopped.get());
 }
 
+// Runs until the server ends it; there once it runs.
+class EndlessStream {
+ public:
+  explicit EndlessStream(test::LiveServer& live)
+      : thread_([this, &live] {
+          events_ = live.client().stream("/v1/completions", endless, [this, first = true](const std::string&) mutable {
+            if (std::exchange(first, false)) running_.set_value();
+            return true;
+          });
+        }) {
+    running_.get_future().wait();
+  }
+  ~EndlessStream() {
+    if (thread_.joinable()) thread_.join();
+  }
+  EndlessStream(const EndlessStream&) = delete;
+  EndlessStream& operator=(const EndlessStream&) = delete;
+
+  void expect_to_be_told_of_the_stop() {
+    thread_.join();
+    ASSERT_FALSE(events_.empty());
+    const auto last = parse_object(events_.back());
+    ASSERT_TRUE(last.contains("error")) << events_.back();
+    EXPECT_EQ(last.at("error").at("message"), "the server has stopped before the answer ended");
+  }
+
+ private:
+  std::promise<void> running_;
+  std::vector<std::string> events_;
+  std::thread thread_;  // last: it uses the others
+};
+
 TEST(Stop, ThatIsHurriedGivesNoMoreTime) {
   test::LiveServer live;
-  std::promise<void> running;
-  std::vector<std::string> events;
-  std::thread stream([&] {
-    events = live.client().stream("/v1/completions", endless, [&, first = true](const std::string&) mutable {
-      if (std::exchange(first, false)) running.set_value();
-      return true;
-    });
-  });
-  running.get_future().wait();
+  EndlessStream stream(live);
   auto stopped = std::async(std::launch::async, [&] { return live.server().stop(std::chrono::hours(1)); });
   test::wait_until([&] { return live.client().get("/ready").status == 503; }, "the server to drain");
   live.server().hurry();
   EXPECT_FALSE(stopped.get());
-  stream.join();
-  ASSERT_FALSE(events.empty());
-  const auto last = parse_object(events.back());
-  ASSERT_TRUE(last.contains("error")) << events.back();
-  EXPECT_EQ(last.at("error").at("message"), "the server has stopped before the answer ended");
+  stream.expect_to_be_told_of_the_stop();
 }
 
 TEST(Stop, TellsWhatRunsPastTheLimitThatTheServerHasStopped) {
   test::LiveServer live;
-  std::promise<void> running;
-  std::vector<std::string> events;
-  std::thread stream([&] {
-    events = live.client().stream("/v1/completions", endless, [&, first = true](const std::string&) mutable {
-      if (std::exchange(first, false)) running.set_value();
-      return true;
-    });
-  });
+  EndlessStream stream(live);
   wire::HttpResponse whole;
   std::thread waiter([&] {
     whole = live.client().post("/v1/completions",
                                R"({"prompt":"import re\n","max_tokens":4000,"temperature":0,"ignore_eos":true})");
   });
-  running.get_future().wait();
   test::wait_until([&] { return live.engine().stats().running == 2; }, "both requests to run");
   EXPECT_FALSE(live.server().stop(base::Duration(0)));
-  stream.join();
   waiter.join();
-  ASSERT_FALSE(events.empty());
-  const auto last = parse_object(events.back());
-  ASSERT_TRUE(last.contains("error")) << events.back();
-  EXPECT_EQ(last.at("error").at("message"), "the server has stopped before the answer ended");
+  stream.expect_to_be_told_of_the_stop();
   EXPECT_EQ(whole.status, 503) << whole.body;
 }
 
