@@ -28,6 +28,7 @@ class ParameterGrammar {
   base::Result<Expression> text_value(const json::value& schema);
   Expression in_tags(Expression key, bool is_text, Expression value);
   Expression free_text();
+  Expression plain_words(ValueTypes types);  // null and booleans of these types
   Expression end_of_value();
 
   grammar::GrammarBuilder& builder_;
@@ -56,6 +57,16 @@ Expression ParameterGrammar::free_text() {
   return builder_.text_without(std::span(&close, 1));
 }
 
+Expression ParameterGrammar::plain_words(ValueTypes types) {
+  std::vector<Expression> words;
+  if (admits(types, ValueTypes::null)) words.push_back(builder_.literal("null"));
+  if (admits(types, ValueTypes::boolean)) {
+    words.push_back(builder_.literal("true"));
+    words.push_back(builder_.literal("false"));
+  }
+  return builder_.choice(words);
+}
+
 base::Result<Expression> ParameterGrammar::text_value(const json::value& schema) {
   if (!schema.is_object()) return free_text();
   const grammar::JsonSchemaOptions raw{
@@ -70,9 +81,8 @@ base::Result<Expression> ParameterGrammar::strict_value(std::string_view key, co
   if (admits(types, ValueTypes::text)) {
     // What looks like another type is read as that, so all of that must be fine.
     constexpr ValueTypes plain = ValueTypes::text | ValueTypes::null | ValueTypes::boolean;
-    const bool bare = schema.is_object() && schema.get_object().if_contains("type") != nullptr;
-    constexpr std::array<std::string_view, 1> known = {"type"};
-    if (bare && (types | plain) == plain && only_these_keywords(schema.get_object(), known, key)) return free_text();
+    const ValueTypes whole = whole_types(tool_.parameters, schema) & plain;
+    if ((types | whole) == whole) return free_text();
     return base::Error(base::ErrorCode::unsupported,
                        "'" + std::string(key) +
                            "' may be text or something else, which this model's tool format does "
@@ -87,7 +97,9 @@ base::Result<Expression> ParameterGrammar::parameter(std::string_view key, const
   const Expression name = builder_.literal(key);
   if (tool_.strict) {
     TM_TRY(const Expression value, strict_value(key, schema, types));
-    return in_tags(name, admits(types, ValueTypes::text), value);
+    const Expression one = in_tags(name, admits(types, ValueTypes::text), value);
+    if (syntax_.text_key_end.empty() || !admits(types, ValueTypes::text) || types == ValueTypes::text) return one;
+    return builder_.choice({one, in_tags(name, false, plain_words(types))});  // the tag says which it is
   }
   if (admits(types, ValueTypes::text)) return in_tags(name, true, free_text());
   return in_tags(name, false, grammar::any_json_value(builder_));

@@ -3,11 +3,14 @@
 #include <array>
 #include <utility>
 
+#include "chat/schema_words.hpp"
+
 namespace tidemill::chat {
 namespace json = base::json;
 namespace {
 
-constexpr int max_depth = 16;  // of references and combinations that are followed
+constexpr int max_depth = 16;        // of references and combinations that are followed
+constexpr size_t max_steps = 4'096;  // subschemas looked at for one property, which may lead to themselves many ways
 
 constexpr std::array<std::pair<std::string_view, ValueTypes>, 7> type_names = {{
     {"string", ValueTypes::text},
@@ -47,19 +50,48 @@ const json::value* referenced(const json::value& root, std::string_view referenc
   return root.find_pointer(reference.substr(1), error);
 }
 
-ValueTypes types_of(const json::value& root, const json::value& schema, int depth);
+// The types all of whose values the keyword takes: "integer" is not all numbers.
+ValueTypes all_by_type_keyword(const json::value& type) {
+  if (type == "integer") return ValueTypes::none;
+  if (type.is_string()) return by_name(type) == ValueTypes::any ? ValueTypes::none : by_name(type);
+  ValueTypes types = ValueTypes::none;
+  if (const auto* names = type.if_array()) {
+    for (const json::value& name : *names)
+      types = types | (name.is_string() ? all_by_type_keyword(name) : ValueTypes::none);
+  }
+  return types;
+}
 
-ValueTypes any_of(const json::value& root, const json::value& schemas, int depth) {
+// Looks through one schema of `root`. What is past the bounds may be anything, and need not be.
+class TypeSearch {
+ public:
+  explicit TypeSearch(const json::value& root) : root_(root) {}
+
+  // No value of another type belongs to the schema.
+  ValueTypes admitted(const json::value& schema, int depth = max_depth);
+  // All values of these types belong to it.
+  ValueTypes held_whole(const json::value& schema, int depth = max_depth);
+
+ private:
+  bool over(int depth) { return depth == 0 || ++steps_ > max_steps; }
+  ValueTypes admitted_by_one(const json::value& schemas, int depth);
+  ValueTypes held_whole_by_one(const json::value& schemas, bool exactly, int depth);
+
+  const json::value& root_;
+  size_t steps_ = 0;
+};
+
+ValueTypes TypeSearch::admitted_by_one(const json::value& schemas, int depth) {
   const auto* list = schemas.if_array();
   if (list == nullptr || list->empty()) return ValueTypes::any;
   ValueTypes types = ValueTypes::none;
   for (const json::value& schema : *list)
-    types = types | types_of(root, schema, depth);
+    types = types | admitted(schema, depth);
   return types;
 }
 
-ValueTypes types_of(const json::value& root, const json::value& schema, int depth) {
-  if (depth == 0 || !schema.is_object()) return ValueTypes::any;
+ValueTypes TypeSearch::admitted(const json::value& schema, int depth) {
+  if (over(depth) || !schema.is_object()) return ValueTypes::any;
   ValueTypes types = ValueTypes::any;
   if (const auto* type = find(schema, "type")) types = types & by_type_keyword(*type);
   if (const auto* only = find(schema, "const")) types = types & type_of(*only);
@@ -70,21 +102,57 @@ ValueTypes types_of(const json::value& root, const json::value& schema, int dept
     types = types & listed;
   }
   for (const std::string_view keyword : {"anyOf", "oneOf"}) {
-    if (const auto* schemas = find(schema, keyword)) types = types & any_of(root, *schemas, depth - 1);
+    if (const auto* schemas = find(schema, keyword)) types = types & admitted_by_one(*schemas, depth - 1);
   }
   if (const auto* all = find(schema, "allOf"); all != nullptr && all->is_array()) {
     for (const json::value& part : all->get_array())
-      types = types & types_of(root, part, depth - 1);
+      types = types & admitted(part, depth - 1);
   }
   if (const auto* reference = find(schema, "$ref"); reference != nullptr && reference->is_string()) {
-    if (const auto* target = referenced(root, reference->get_string())) {
-      types = types & types_of(root, *target, depth - 1);
+    if (const auto* target = referenced(root_, reference->get_string())) {
+      types = types & admitted(*target, depth - 1);
     }
   }
   const auto* nullable = find(schema, "nullable");
   if (nullable != nullptr && nullable->is_bool() && nullable->get_bool()) types = types | ValueTypes::null;
   // A schema that admits nothing is a mistake: better any value than none.
   return types == ValueTypes::none ? ValueTypes::any : types;
+}
+
+ValueTypes TypeSearch::held_whole_by_one(const json::value& schemas, bool exactly, int depth) {
+  const auto* list = schemas.if_array();
+  if (list == nullptr) return ValueTypes::none;
+  ValueTypes types = ValueTypes::none;
+  ValueTypes seen = ValueTypes::none;
+  ValueTypes twice = ValueTypes::none;  // perhaps by more than one
+  for (const json::value& schema : *list) {
+    types = types | held_whole(schema, depth);
+    if (!exactly) continue;
+    const ValueTypes own = admitted(schema, depth);
+    twice = twice | (seen & own);
+    seen = seen | own;
+  }
+  return admits(types, twice) ? ValueTypes::none : types;
+}
+
+ValueTypes TypeSearch::held_whole(const json::value& schema, int depth) {
+  const auto* object = schema.if_object();
+  constexpr std::array<std::string_view, 7> known = {"type", "anyOf", "oneOf", "allOf", "$ref", "$defs", "definitions"};
+  if (over(depth) || object == nullptr || !only_these_keywords(*object, known, "")) return ValueTypes::none;
+  ValueTypes types = ValueTypes::any;
+  if (const auto* type = find(schema, "type")) types = types & all_by_type_keyword(*type);
+  if (const auto* some = find(schema, "anyOf")) types = types & held_whole_by_one(*some, false, depth - 1);
+  if (const auto* one = find(schema, "oneOf")) types = types & held_whole_by_one(*one, true, depth - 1);
+  if (const auto* all = find(schema, "allOf")) {
+    if (!all->is_array()) return ValueTypes::none;
+    for (const json::value& part : all->get_array())
+      types = types & held_whole(part, depth - 1);
+  }
+  if (const auto* reference = find(schema, "$ref")) {
+    const auto* target = reference->is_string() ? referenced(root_, reference->get_string()) : nullptr;
+    types = types & (target != nullptr ? held_whole(*target, depth - 1) : ValueTypes::none);
+  }
+  return types;
 }
 
 }  // namespace
@@ -121,7 +189,11 @@ const json::value* property_schema(const json::value& object_schema, std::string
 
 ValueTypes property_types(const json::value& object_schema, std::string_view property) {
   const auto* schema = property_schema(object_schema, property);
-  return schema != nullptr ? types_of(object_schema, *schema, max_depth) : ValueTypes::any;
+  return schema != nullptr ? TypeSearch(object_schema).admitted(*schema) : ValueTypes::any;
+}
+
+ValueTypes whole_types(const json::value& root, const json::value& schema) {
+  return TypeSearch(root).held_whole(schema);
 }
 
 }  // namespace tidemill::chat

@@ -36,6 +36,10 @@ ValueTypes type_of(const base::json::value& value);
 // enum, const, nullable, anyOf, oneOf, allOf and references within the schema.
 ValueTypes property_types(const base::json::value& object_schema, std::string_view property);
 
+// The types of which `schema`, a part of `root`, admits every value: it names them in `type`, or in anyOf, oneOf, allOf
+// or references, and says no more but in annotations. None where it does, or says nothing of types that can be seen.
+ValueTypes whole_types(const base::json::value& root, const base::json::value& schema);
+
 // The schema of a property with references followed, or nullptr.
 const base::json::value* property_schema(const base::json::value& object_schema, std::string_view property);
 

@@ -421,6 +421,91 @@ TEST(ToolGrammar, RefusesWhatItCannotHoldTo) {
   EXPECT_FALSE(*tool_grammar(builder, *format_by_name("hermes"), some_tools(false), {}));
 }
 
+// What Pydantic writes for Optional[str], zod for nullable(), and others: text beside null, by whatever keyword.
+TEST(ToolGrammar, TakesTextBesideNullInTagsHoweverTheSchemaSaysIt) {
+  const auto refusal = [](std::string_view format, const std::string& property) {
+    grammar::GrammarBuilder builder;
+    const std::vector<Tool> tools = {
+        {"f", parsed(R"({"type": "object", "properties": {"a": )" + property + R"(}, "required": ["a"],
+           "$defs": {"text": {"type": "string", "title": "T"}, "short": {"type": "string", "maxLength": 3},
+                     "maybe": {"anyOf": [{"$ref": "#/$defs/text"}, {"type": "null"}]},
+                     "loop": {"anyOf": [{"$ref": "#/$defs/loop"}, {"$ref": "#/$defs/loop"}, {"$ref": "#/$defs/loop"},
+                                        {"$ref": "#/$defs/loop"}, {"$ref": "#/$defs/loop"}]}}})"),
+         true}};
+    ToolRules rules;
+    rules.choice.kind = Kind::required;
+    const auto output = tool_grammar(builder, *format_by_name(format), tools, rules);
+    return output ? std::string() : output.error().to_string();
+  };
+  const std::vector<std::string> taken = {
+      R"({"type": ["string", "null"], "default": null})",
+      R"({"anyOf": [{"type": "string"}, {"type": "null"}]})",
+      R"({"anyOf": [{"type": "string", "description": "x"}, {"type": "null"}], "default": null, "title": "A"})",
+      R"({"anyOf": [{"type": "string"}, {"type": "boolean"}, {"type": "null"}]})",
+      R"({"anyOf": [{"anyOf": [{"type": "null"}, {"type": "boolean"}]}, {"type": "string"}]})",
+      R"({"oneOf": [{"type": "string"}, {"type": "null"}]})",
+      R"({"allOf": [{"type": ["string", "null"]}], "description": "x"})",
+      R"({"$ref": "#/$defs/maybe", "description": "x"})",
+  };
+  const std::vector<std::string> refused = {
+      R"({"anyOf": [{"type": "string", "minLength": 2}, {"type": "null"}]})",
+      R"({"anyOf": [{"type": "string"}, {"type": "null"}], "maxLength": 3})",
+      R"({"anyOf": [{"$ref": "#/$defs/short"}, {"type": "null"}]})",
+      R"({"anyOf": [{"type": "string"}, {"type": "integer"}]})",
+      R"({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})",
+      R"({"anyOf": [{"type": "string"}, {"const": false}]})",
+      R"({"oneOf": [{"type": ["string", "null"]}, {"type": "null"}]})",
+      R"({"$ref": "#/$defs/loop"})",
+  };
+  for (const std::string_view format : {"qwen3_coder", "glm", "deepseek_v3_2"}) {
+    for (const std::string& property : taken)
+      EXPECT_EQ(refusal(format, property), "") << format << ": " << property;
+    for (const std::string& property : refused)
+      EXPECT_NE(refusal(format, property).find("'a' may be text or something else"), std::string::npos)
+          << format << ": " << property;
+  }
+}
+
+TEST(ToolGrammar, ReadsTextBesideNullInTagsBack) {
+  const std::vector<Tool> tools = {{"f", parsed(R"({"type": "object", "required": ["a"], "properties":
+         {"a": {"anyOf": [{"type": "string"}, {"type": "boolean"}, {"type": "null"}]}}})"),
+                                    true}};
+  ToolRules rules;
+  rules.choice.kind = Kind::required;
+  for (const std::string_view name : {"qwen3_coder", "glm", "deepseek_v3_2"}) {
+    const Format format = format_of(name, false);
+    Sentences sentences(grammar_of(format, tools, rules), 7);
+    for (int i = 0; i < 100; ++i) {
+      const std::string sentence = sentences.next();
+      const Reading reading = read(format, tools, Start::answer, sentence);
+      ASSERT_TRUE(reading.sound && reading.complete && !reading.calls.empty()) << sentence;
+      const auto arguments = base::parse_json(reading.calls[0].arguments, 200);
+      ASSERT_TRUE(arguments && arguments->is_object()) << sentence;
+      const json::value* a = arguments->get_object().if_contains("a");
+      ASSERT_NE(a, nullptr) << sentence;
+      EXPECT_TRUE(a->is_string() || a->is_bool() || a->is_null()) << sentence;
+    }
+  }
+  // Where the tag says what is text, null and booleans are written as what they are.
+  const Format format = format_of("deepseek_v3_2", false);
+  ::tidemill::test::Acceptor accepts(spelled_out(grammar_of(format, tools, rules)));
+  const auto call = [](std::string_view is_text, std::string_view value) {
+    return "<｜DSML｜function_calls>\n<｜DSML｜invoke name=\"f\">\n<｜DSML｜parameter name=\"a\" string=\"" +
+           std::string(is_text) + "\">" + std::string(value) +
+           "</｜DSML｜parameter>\n</｜DSML｜invoke>\n</｜DSML｜function_calls>";
+  };
+  for (const std::string_view word : {"null", "true", "false"}) {
+    const std::string text = call("false", word);
+    EXPECT_TRUE(accepts(text)) << text;
+    const Reading reading = read(format, tools, Start::answer, text);
+    ASSERT_EQ(reading.calls.size(), 1U) << text;
+    EXPECT_EQ(parsed(reading.calls[0].arguments), parsed("{\"a\": " + std::string(word) + "}")) << text;
+  }
+  EXPECT_TRUE(accepts(call("true", "null")));
+  EXPECT_FALSE(accepts(call("false", "7")));
+  EXPECT_FALSE(accepts(call("false", "x")));
+}
+
 // Schemas with every kind of keyword, in the spellings that are not JSON: what is written is read back, and satisfies.
 TEST(ToolGrammar, HoldsOtherSpellingsToTheirSchemas) {
   const json::value schema = parsed(R"({"type": "object", "additionalProperties": false,
