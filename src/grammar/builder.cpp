@@ -7,7 +7,6 @@
 #include <fmt/format.h>
 
 #include "base/utf8.hpp"
-#include "grammar/derivatives.hpp"
 #include "grammar/grammar_check.hpp"
 
 namespace tidemill::grammar {
@@ -15,7 +14,7 @@ namespace tidemill::grammar {
 using base::Error;
 using base::ErrorCode;
 
-GrammarBuilder::GrammarBuilder(GrammarLimits limits) : limits_(limits) {}
+GrammarBuilder::GrammarBuilder(GrammarLimits limits) : limits_(limits), budget_(limits.max_states) {}
 
 void GrammarBuilder::fail(ErrorCode code, std::string message) {
   if (!error_) error_.emplace(code, std::move(message));
@@ -162,28 +161,28 @@ Expression GrammarBuilder::except(Expression left, Expression right) {
   }
   const auto [found, is_new] = differences_.try_emplace({left, right});
   if (!is_new) return found->second;
-  const size_t room = limits_.max_states - std::min(limits_.max_states, automaton_states_);
-  const auto automaton = difference(expressions_, left.index, right.index, room);
+  const auto automaton = difference(expressions_, left.index, right.index, budget_);
   if (automaton == nullptr) {
     fail(ErrorCode::too_large, fmt::format("what must not match, such as what a pattern looks ahead for, takes more "
-                                           "than {} states: give simpler patterns",
-                                           limits_.max_states));
+                                           "than {} states, or {} on the way to them: give simpler patterns",
+                                           limits_.max_states, limits_.max_states * ProductBudget::explored_per_state));
     return nothing();
   }
-  automaton_states_ += automaton->size();
   found->second = keep(expressions_.automaton(automaton, Automaton::start));
   return found->second;
 }
 
 bool GrammarBuilder::check_triggers(std::span<const std::string> triggers) {
+  size_t states = 0;
   for (const std::string& trigger : triggers) {
-    automaton_states_ += trigger.size() + 8;
+    states += trigger.size() + 8;
     if (!base::utf8::is_valid(trigger)) fail(ErrorCode::invalid_argument, "a text to search for is not UTF-8");
   }
-  if (automaton_states_ > limits_.max_states)
+  if (states > budget_.states)
     fail(ErrorCode::too_large,
          fmt::format("the grammar's automata have more than {} states: search for fewer or shorter texts",
                      limits_.max_states));
+  if (!failed()) budget_.states -= states;
   return !failed();
 }
 

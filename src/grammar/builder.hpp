@@ -18,6 +18,7 @@
 
 #include "base/result.hpp"
 #include "grammar/code_points.hpp"
+#include "grammar/derivatives.hpp"
 #include "grammar/expressions.hpp"
 #include "grammar/grammar.hpp"
 
@@ -65,7 +66,7 @@ class GrammarBuilder {
   Expression repeat(Expression part, size_t least, std::optional<size_t> most);  // nothing() if most < least
   Expression optional(Expression part) { return choice({empty(), part}); }
   // Both must match the whole; only of expressions without rules and specials, else `unsupported` at build(). Costs an
-  // automaton of the product's size, which is bounded by GrammarLimits::max_states.
+  // automaton of the product's size, the least there is, which is bounded by GrammarLimits::max_states.
   Expression both(Expression left, Expression right);
   // What is of `left` and not of `right`, under the same terms.
   Expression except(Expression left, Expression right);
@@ -97,7 +98,7 @@ class GrammarBuilder {
   GrammarLimits limits_;
   Expressions expressions_;
   std::vector<Definition> rules_;
-  size_t automaton_states_ = 0;
+  ProductBudget budget_;
   std::map<std::pair<Expression, Expression>, Expression> differences_;
   std::optional<base::Error> error_;
 };

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "grammar/copy_expressions.hpp"
+#include "grammar/minimal_automaton.hpp"
 
 namespace tidemill::grammar {
 
@@ -148,7 +149,7 @@ namespace {
 struct RegularLeaf {
   const Expressions& from;
   Expressions& to;
-  size_t max_states;
+  ProductBudget budget;  // inner products do not stay
   bool over_limit = false;
 
   NodeIndex operator()(NodeIndex index) const {
@@ -160,69 +161,81 @@ struct RegularLeaf {
   // At once: derivatives know no others.
   NodeIndex both(NodeIndex left, NodeIndex right) {
     if (over_limit) return Expressions::nothing;
-    const auto product = intersection(to, left, right, max_states);
+    const auto product = intersection(to, left, right, budget);
     over_limit = product == nullptr;
     if (over_limit) return Expressions::nothing;
-    max_states -= std::min(max_states, product->size());
     return to.automaton(product, Automaton::start);
   }
 };
 
-// What is of `left` and, as `within` says, of `right` or not.
-std::shared_ptr<const Automaton> product(const Expressions& source, NodeIndex left, NodeIndex right, bool within,
-                                         size_t max_states) {
-  Expressions alone;  // what else is in the source would cost time and split classes of bytes
-  RegularLeaf leaf{source, alone, max_states};
-  CopyExpressions copy(source, alone, leaf);
-  const NodeIndex left_start = copy(left);
-  const std::pair<NodeIndex, NodeIndex> start{left_start, copy(right)};
-  if (leaf.over_limit) return nullptr;
-  const ByteClasses classes(alone);
-  alone.freeze();
-  Derivatives derivatives(std::move(alone));
+using NodePair = std::pair<NodeIndex, NodeIndex>;
+
+// Goes through the pairs of states that `start` leads to. Whether they were within the bound.
+bool explore(Derivatives& derivatives, const ByteClasses& classes, NodePair start, bool within, size_t max_pairs,
+             ClassAutomaton& table) {
   const Expressions& expressions = derivatives.expressions();
-  std::vector<Automaton::State> states;
-  std::vector<std::pair<NodeIndex, NodeIndex>> meaning;
-  std::map<std::pair<NodeIndex, NodeIndex>, uint32_t> numbers;
+  std::vector<NodePair> meaning;
+  std::map<NodePair, uint32_t> numbers;
   size_t weight = 0;
-  const auto number_of = [&](const std::pair<NodeIndex, NodeIndex>& pair) {
-    const auto [found, is_new] = numbers.try_emplace(pair, static_cast<uint32_t>(states.size()));
+  const auto number_of = [&](const NodePair& pair) {
+    const auto [found, is_new] = numbers.try_emplace(pair, static_cast<uint32_t>(meaning.size()));
     if (is_new) {
-      states.emplace_back();
-      states.back().accepting = expressions.at(pair.first).nullable && expressions.at(pair.second).nullable == within;
+      const auto& [one, other] = pair;
+      table.accepting.push_back(expressions.at(one).nullable && expressions.at(other).nullable == within ? 1 : 0);
       meaning.push_back(pair);
-      weight += expressions.at(pair.first).weight + expressions.at(pair.second).weight;
+      weight += expressions.at(one).weight + expressions.at(other).weight;
     }
     return found->second;
   };
   number_of(start);
-  for (uint32_t i = 0; i < meaning.size(); ++i) {
-    if (states.size() > max_states || weight > max_states * 16) return nullptr;
+  for (size_t i = 0; i < meaning.size(); ++i) {
+    if (meaning.size() > max_pairs || weight > max_pairs * 16) return false;
     const auto [one, other] = meaning[i];
-    std::vector<uint32_t> by_class(classes.member.size(), Automaton::none);
-    for (size_t c = 0; c < by_class.size(); ++c) {
-      const uint8_t byte = classes.member[c];
+    for (const uint8_t byte : classes.member) {
       const bool goes_on = expressions.first(other)[byte];
-      if (!expressions.first(one)[byte] || (within && !goes_on)) continue;
+      if (!expressions.first(one)[byte] || (within && !goes_on)) {
+        table.next.push_back(Automaton::none);
+        continue;
+      }
       const NodeIndex next = derivatives.by_byte(one, byte);
-      by_class[c] = number_of({next, goes_on ? derivatives.by_byte(other, byte) : Expressions::nothing});
+      table.next.push_back(number_of({next, goes_on ? derivatives.by_byte(other, byte) : Expressions::nothing}));
     }
-    for (size_t byte = 0; byte < 256; ++byte)
-      states[i].next[byte] = by_class[classes.class_of[byte]];
   }
-  return Automaton::trimmed(states);
+  return true;
+}
+
+// What is of `left` and, as `within` says, of `right` or not.
+std::shared_ptr<const Automaton> product(const Expressions& source, NodeIndex left, NodeIndex right, bool within,
+                                         ProductBudget& budget) {
+  Expressions alone;  // what else is in the source would cost time and split classes of bytes
+  RegularLeaf leaf{source, alone, budget};
+  CopyExpressions copy(source, alone, leaf);
+  const NodeIndex left_start = copy(left);
+  const NodePair start{left_start, copy(right)};
+  if (leaf.over_limit) return nullptr;
+  budget.explored = leaf.budget.explored;
+  const ByteClasses classes(alone);
+  alone.freeze();
+  Derivatives derivatives(std::move(alone));
+  ClassAutomaton table;
+  table.classes = classes.member.size();
+  if (!explore(derivatives, classes, start, within, std::min(budget.states, budget.explored), table)) return nullptr;
+  budget.explored -= table.accepting.size();
+  auto made = minimal_automaton(table, classes.class_of);
+  budget.states -= made->size();
+  return made;
 }
 
 }  // namespace
 
 std::shared_ptr<const Automaton> intersection(const Expressions& source, NodeIndex left, NodeIndex right,
-                                              size_t max_states) {
-  return product(source, left, right, true, max_states);
+                                              ProductBudget& budget) {
+  return product(source, left, right, true, budget);
 }
 
 std::shared_ptr<const Automaton> difference(const Expressions& source, NodeIndex left, NodeIndex right,
-                                            size_t max_states) {
-  return product(source, left, right, false, max_states);
+                                            ProductBudget& budget) {
+  return product(source, left, right, false, budget);
 }
 
 }  // namespace tidemill::grammar

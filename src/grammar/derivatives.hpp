@@ -54,12 +54,21 @@ class Derivatives {
   size_t used_ = 0;
 };
 
-// The intersection of two expressions of `source` without rules and control tokens, of at most `max_states` states;
-// null if it needs more.
+// What products of automata may take, all together.
+struct ProductBudget {
+  static constexpr size_t explored_per_state = 5;
+  explicit ProductBudget(size_t max_states) : states(max_states), explored(max_states * explored_per_state) {}
+
+  size_t states;    // of the automata made, which are minimal
+  size_t explored;  // pairs of states looked at on the way, of which many may be equal or lead nowhere
+};
+
+// The intersection of two expressions of `source` without rules and control tokens, as the least automaton; taken from
+// the budget. Null if it needs more than is left.
 std::shared_ptr<const Automaton> intersection(const Expressions& source, NodeIndex left, NodeIndex right,
-                                              size_t max_states);
+                                              ProductBudget& budget);
 // The same for what is of `left` and not of `right`.
 std::shared_ptr<const Automaton> difference(const Expressions& source, NodeIndex left, NodeIndex right,
-                                            size_t max_states);
+                                            ProductBudget& budget);
 
 }  // namespace tidemill::grammar

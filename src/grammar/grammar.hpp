@@ -23,7 +23,7 @@ struct GrammarLimits {
   size_t max_repeat = 100'000;          // largest bound of a counted repetition (counted ones are not unrolled)
   int max_depth = 200;                  // nesting of the source (schema, regex, GBNF)
   size_t max_source_bytes = 1 << 20;
-  size_t max_states = 20'000;         // of automata: intersections, searches for triggers; together
+  size_t max_states = 20'000;         // of automata: intersections, searches for triggers; together (ProductBudget)
   size_t max_text_bytes = 4U << 20U;  // of literals, together
   uint32_t max_left_depth = 1'000;    // expressions and rules entered before the first byte is read
 };

@@ -36,7 +36,7 @@ namespace {
 class ResolvedLeaf {
  public:
   ResolvedLeaf(const Expressions& from, Expressions& to, const Grammar::Restriction* restriction, size_t max_states)
-      : from_(from), to_(to), restriction_(restriction), max_states_(max_states) {}
+      : from_(from), to_(to), restriction_(restriction), budget_(max_states) {}
 
   bool over_limit() const { return over_limit_; }
 
@@ -59,12 +59,11 @@ class ResolvedLeaf {
 
   NodeIndex both(NodeIndex left, NodeIndex right) {
     if (over_limit_) return Expressions::nothing;
-    const auto product = intersection(to_, left, right, max_states_);
+    const auto product = intersection(to_, left, right, budget_);
     if (product == nullptr) {
       over_limit_ = true;
       return Expressions::nothing;
     }
-    max_states_ -= std::min(max_states_, product->size());
     return to_.automaton(product, Automaton::start);
   }
 
@@ -85,7 +84,7 @@ class ResolvedLeaf {
   const Expressions& from_;
   Expressions& to_;
   const Grammar::Restriction* restriction_;
-  size_t max_states_;
+  ProductBudget budget_;
   bool over_limit_ = false;
 };
 
@@ -118,8 +117,8 @@ base::Result<void> GrammarCheck::resolve(const Grammar::Restriction* restriction
   const auto over_limit = [&](const std::string& where) {
     return Error(ErrorCode::too_large,
                  fmt::format("what must hold together, such as patterns and bounds of length, takes "
-                             "more than {} states{}: give simpler patterns or smaller bounds",
-                             max_states, where));
+                             "more than {} states, or {} on the way to them{}: give simpler patterns or smaller bounds",
+                             max_states, max_states * ProductBudget::explored_per_state, where));
   };
   for (size_t rule = 0; rule < bodies_.size(); ++rule) {
     bodies_[rule] = copy(bodies_[rule]);

@@ -93,6 +93,12 @@ Expression NotationWriter::text_matching(const Regex& regex, size_t least, std::
   return may_hold_end ? without_end(texts) : texts;
 }
 
+Expression NotationWriter::text_searched(const Regex& regex) {
+  return texts_matching(builder_, regex, 0, std::nullopt, [this](const CodePointSet& set) {
+    return raw() ? builder_.code_points(set) : json_character_of(builder_, set);
+  });
+}
+
 Expression NotationWriter::values(std::span<const json::value* const> values) {
   std::vector<std::string> texts;  // without the marks where they are raw
   std::vector<Expression> ways;

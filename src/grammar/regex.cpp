@@ -25,6 +25,14 @@ Expression translate_regex(GrammarBuilder& builder, const RegexNode& node, const
   return builder.nothing();
 }
 
+Expression under_conditions(GrammarBuilder& builder, const Conditions& conditions) {
+  Expression all = conditions.required.empty() ? conditions.whole : conditions.required.front();
+  for (const Expression one : conditions.required)
+    all = builder.both(all, one);
+  if (!conditions.excluded.empty()) all = builder.except(all, builder.choice(conditions.excluded));
+  return builder.both(all, conditions.whole);
+}
+
 namespace {
 
 base::Result<Expression> whole_texts(GrammarBuilder& builder, std::string_view pattern, const CharacterLeaf& leaf) {
@@ -44,17 +52,18 @@ base::Result<Expression> regular_expression(GrammarBuilder& builder, std::string
   LookAheads parts = split_look_aheads((looks_ahead ? "^" : "") + std::string(pattern));
   TM_TRY(const bool split, can_be_split(parts, builder.limits()));
   if (!split) return whole_texts(builder, pattern, leaf);
-  TM_TRY(Expression all, whole_texts(builder, parts.required.back(), leaf));
+  Conditions conditions;
+  TM_TRY(conditions.whole, whole_texts(builder, parts.required.back(), leaf));
   parts.required.pop_back();
   for (const std::string& part : parts.required) {
     TM_TRY(const Expression one, regular_expression_search(builder, part, leaf));
-    all = builder.both(all, one);
+    conditions.required.push_back(one);
   }
   for (const std::string& part : parts.excluded) {
     TM_TRY(const Expression one, regular_expression_search(builder, part, leaf));
-    all = builder.except(all, one);
+    conditions.excluded.push_back(one);
   }
-  return all;
+  return under_conditions(builder, conditions);
 }
 
 base::Result<Expression> regular_expression_search(GrammarBuilder& builder, std::string_view pattern,

@@ -124,10 +124,16 @@ base::Result<Expression> SchemaWriter::of_shape(const Shape& shape, const Conjun
 base::Result<Expression> SchemaWriter::string_text(const StringShape& shape) {
   if (shape.max_length && *shape.max_length < shape.min_length) return builder_.nothing();
   if (shape.patterns.empty()) return notation_.text(shape.min_length, shape.max_length);
-  std::optional<Expression> all;
+  // The last one has the bounds, which hold for all of them then.
+  const auto last = std::find_if(shape.patterns.rbegin(), shape.patterns.rend(),
+                                 [](const StringPattern& pattern) { return !pattern.excluded; });
+  Conditions conditions;
   for (const StringPattern& pattern : shape.patterns) {
-    if (pattern.excluded) continue;
     TM_TRY(const Regex* regex, reader_.pattern(pattern.source, pattern.owner));
+    if (pattern.excluded) {
+      conditions.excluded.push_back(notation_.text_searched(*regex));
+      continue;
+    }
     const std::optional<size_t> longest = lengths_of(*regex).most;
     if (shape.max_length && (!longest || *longest > *shape.max_length)) {
       const std::string shorter = format_pattern_within(pattern.format, *shape.max_length);
@@ -135,15 +141,13 @@ base::Result<Expression> SchemaWriter::string_text(const StringShape& shape) {
         TM_TRY(regex, reader_.pattern(shorter, pattern.owner));
       }
     }
-    const Expression one = notation_.text_matching(*regex, shape.min_length, shape.max_length);
-    all = all ? builder_.both(*all, one) : one;
+    if (&pattern == &*last) {
+      conditions.whole = notation_.text_matching(*regex, shape.min_length, shape.max_length);
+    } else {
+      conditions.required.push_back(notation_.text_searched(*regex));
+    }
   }
-  for (const StringPattern& pattern : shape.patterns) {
-    if (!pattern.excluded) continue;
-    TM_TRY(const Regex* regex, reader_.pattern(pattern.source, pattern.owner));
-    all = builder_.except(*all, notation_.text_matching(*regex, 0, std::nullopt));
-  }
-  return *all;
+  return under_conditions(builder_, conditions);
 }
 
 // Items that differ from each other, in any order: each of a few values, once.

@@ -73,6 +73,31 @@ TEST(JsonSchema, PatternsThatLookAheadAtTheirBeginning) {
   }
 }
 
+// What passwords are asked for: several conditions, and a length that is counted.
+TEST(JsonSchema, PatternsOfPasswords) {
+  const std::string conditions = R"(^(?=.*[A-Z])(?=.*[a-z])(?=.*\\d)(?=.*[^A-Za-z0-9]))";
+  const auto schema = [](const std::string& pattern, const std::string& more = "") {
+    return fmt::format(R"({{"type":"string","pattern":"{}"{}}})", pattern, more);
+  };
+  const std::string longest = "Aa1-" + std::string(60, 'x');
+  const std::vector<std::string> good = {R"("Passw0rd!")", R"("aaaaA1é字")", R"("\"aB34567")", '"' + longest + '"'};
+  const std::vector<std::string> bad = {R"("passw0rd!")", R"("PASSW0RD!")", R"("Password!")",
+                                        R"("Passw0rds")", R"("Pa0!567")",   R"("Pass\nw0rd!")"};
+  std::vector<std::string> bad_and_long = bad;
+  bad_and_long.push_back('"' + longest + "x\"");
+  check({schema(conditions + ".{8,}$"), good, bad});
+  check({schema(conditions + ".{8,64}$"), good, bad_and_long});
+  check({schema(conditions + ".{8,128}$"), good, bad});
+  check({schema(conditions + ".+$", R"(,"minLength":8,"maxLength":64)"), good, bad_and_long});
+  check({schema(conditions + R"((?!.*\\s)(?!.*--).{8,}$)", R"(,"maxLength":72)"), good, bad});
+  JsonSchemaOptions raw;
+  raw.notation = {.end_of_text = "</parameter>", .quote = {}};
+  check({schema(conditions + ".{8,64}$"),
+         {"Passw0rd!", "</Parameter1", longest},
+         {"passw0rd!", "Aa1</parameter>", "Aa1345678</parameter>", longest + "x"}},
+        raw);
+}
+
 TEST(JsonSchema, Integers) {
   check({R"({"type":"integer"})",
          {"0", "-1", "999999999999999999"},

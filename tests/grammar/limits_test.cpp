@@ -91,6 +91,21 @@ TEST(Limits, BuildingIsBounded) {
               return b.both(*regular_expression(b, "([ab]{99})*"), *regular_expression(b, "([ab]{97}){1000,}[ab]{3,}"));
             }),
             ErrorCode::too_large);
+  // Products of which nothing stays, after hundreds of pairs of states each.
+  const auto in_vain = [](size_t products) {
+    return [products](GrammarBuilder& b) {
+      std::vector<Expression> all{b.literal("x")};
+      for (size_t i = 0; i < products; ++i) {
+        const std::string many = "a{" + std::to_string(900 + i) + "}";
+        all.push_back(b.both(*regular_expression(b, many + "b"), *regular_expression(b, many + "c")));
+      }
+      return b.choice(all);
+    };
+  };
+  GrammarLimits thousand;
+  thousand.max_states = 1'000;
+  EXPECT_EQ(code_of(in_vain(5), thousand), std::nullopt);
+  EXPECT_EQ(code_of(in_vain(6), thousand), ErrorCode::too_large);
   // Deep nesting at the left, by parts and by rules.
   EXPECT_EQ(code_of([](GrammarBuilder& b) {
               Expression part = b.literal("a");

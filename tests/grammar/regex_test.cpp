@@ -148,6 +148,26 @@ TEST(Regex, LooksAheadAtItsBeginningAsPcre2Does) {
   EXPECT_GT(within_limits, patterns.size() * 3 / 4);
 }
 
+TEST(Regex, ManyConditionsAheadHaveTheStatesThatTheyNeed) {
+  GrammarBuilder b;
+  const auto root = regular_expression(b, R"(^(?=.*a)(?=.*b)(?=.*c)(?=.*d)(?!.*e)[a-e]{8,64}$)");
+  ASSERT_TRUE(root) << root.error().message();
+  Acceptor accepts(std::move(b), *root);
+  // One for each length up to 64 and for which of the four have come, fewer where a length is too short for them or
+  // too long for what must still come.
+  size_t states = 0;
+  for (const auto& automaton : accepts.grammar().expressions().automata())
+    states += automaton->size();
+  EXPECT_LE(states, 65U * 16);
+  EXPECT_TRUE(accepts("abcdabcd"));
+  EXPECT_TRUE(accepts(std::string(61, 'a') + "bcd"));
+  EXPECT_FALSE(accepts(std::string(62, 'a') + "bcd"));
+  EXPECT_FALSE(accepts(std::string(62, 'a') + "bc"));
+  EXPECT_FALSE(accepts.may_continue(std::string(62, 'a')));
+  EXPECT_FALSE(accepts("abcdabc"));
+  EXPECT_FALSE(accepts("abcdabce"));
+}
+
 TEST(Regex, SearchFindsWhatPcre2Finds) {
   const std::vector<std::string> strings = all_strings({"a", "b", "é"}, 5);
   for (const char* pattern :
