@@ -3,9 +3,12 @@
 #include <algorithm>
 #include <charconv>
 #include <map>
+#include <span>
+#include <utility>
 
 #include <fmt/format.h>
 
+#include "base/utf8.hpp"
 #include "grammar/named_formats.hpp"
 #include "grammar/regex_parser.hpp"
 #include "grammar/string_formats.hpp"
@@ -161,6 +164,31 @@ std::string at_beginning(std::string_view pattern) {
   return out + std::string(pattern.substr(from));
 }
 
+struct Piece {
+  size_t begin = 0;  // in the pattern
+  std::string_view text;
+  bool excluded = false;
+};
+
+// A, B and C of "^(?=A)(?!B)C"; without `anchored` the ^ may be missing. None where there is no (?=A) or (?!B), or one
+// of them is repeated, or where a | stands outside of all groups.
+std::vector<Piece> pieces_of(std::string_view pattern, bool anchored) {
+  std::vector<Piece> pieces;
+  size_t at = pattern.starts_with('^') ? 1 : 0;
+  if (at == 0 && anchored) return {};
+  const auto rest = [&] { return pattern.substr(at); };
+  while (rest().starts_with("(?=") || rest().starts_with("(?!")) {
+    const size_t end = end_of_group(rest());
+    if (end == std::string_view::npos) return {};
+    pieces.push_back({at + 3, rest().substr(3, end - 3), rest()[2] == '!'});
+    at += end + 1;
+  }
+  const bool repeated = !rest().empty() && std::string_view("*+?").find(rest().front()) != std::string_view::npos;
+  if (pieces.empty() || repeated || !outermost_bars(rest()).empty()) return {};
+  pieces.push_back({at, rest()});
+  return pieces;
+}
+
 }  // namespace
 
 std::optional<PlainPattern> without_look_ahead(std::string_view pattern) {
@@ -170,20 +198,13 @@ std::optional<PlainPattern> without_look_ahead(std::string_view pattern) {
   return std::nullopt;
 }
 
-LookAheads split_look_aheads(std::string_view pattern) {
-  LookAheads whole{{std::string(pattern)}, {}};
-  if (!pattern.starts_with('^')) return whole;
-  std::string_view rest = pattern.substr(1);
+LookAheads split_look_aheads(std::string_view pattern, bool anchored) {
+  const std::vector<Piece> pieces = pieces_of(pattern, anchored);
+  if (pieces.empty()) return {{std::string(pattern)}, {}};
   LookAheads parts;
-  while (rest.starts_with("(?=") || rest.starts_with("(?!")) {
-    const size_t end = end_of_group(rest);
-    if (end == std::string_view::npos) return whole;
-    auto& into = rest[2] == '=' ? parts.required : parts.excluded;
-    into.push_back(at_beginning(rest.substr(3, end - 3)));
-    rest.remove_prefix(end + 1);
-  }
-  if (!outermost_bars(rest).empty()) return whole;
-  parts.required.push_back("^" + std::string(rest));
+  for (const Piece& piece : std::span(pieces).first(pieces.size() - 1))
+    (piece.excluded ? parts.excluded : parts.required).push_back(at_beginning(piece.text));
+  parts.required.push_back("^" + std::string(pieces.back().text));
   return parts;
 }
 
@@ -198,6 +219,14 @@ base::Result<bool> can_be_split(const LookAheads& parts, const GrammarLimits& li
     }
   }
   return true;
+}
+
+base::Error told_of_part(std::string_view pattern, bool anchored, base::Error whole, const GrammarLimits& limits) {
+  for (const Piece& piece : pieces_of(pattern, anchored)) {
+    const size_t before = base::utf8::length(pattern.substr(0, piece.begin));
+    if (auto regex = parse_regex(piece.text, limits, before); !regex) return std::move(regex).error();
+  }
+  return whole;
 }
 
 }  // namespace tidemill::grammar

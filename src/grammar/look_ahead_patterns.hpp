@@ -31,11 +31,16 @@ struct LookAheads {
 };
 
 // Of "^(?=A)(?!B)C" without a | outside of all groups: "^A" and "^C" are required, "^B" is excluded. Of any other
-// pattern, the pattern itself. The parts may be no regular expressions.
-LookAheads split_look_aheads(std::string_view pattern);
+// pattern, the pattern itself. The parts may be no regular expressions. `anchored`: the pattern needs its ^ for that,
+// as it may match anywhere in a text.
+LookAheads split_look_aheads(std::string_view pattern, bool anchored = true);
 
 // Whether there are several parts, all of them regular expressions; where not, the pattern is to be read as a whole,
 // and its error told. Error `too_large`: a part is.
 base::Result<bool> can_be_split(const LookAheads& parts, const GrammarLimits& limits);
+
+// The error of a pattern that can not be split: where it looks ahead as it may, what is wrong with the first part that
+// is no regular expression, at its position in the pattern; otherwise that of the pattern as a whole.
+base::Error told_of_part(std::string_view pattern, bool anchored, base::Error whole, const GrammarLimits& limits);
 
 }  // namespace tidemill::grammar

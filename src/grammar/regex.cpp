@@ -48,10 +48,12 @@ base::Result<Expression> whole_texts(GrammarBuilder& builder, std::string_view p
 base::Result<Expression> regular_expression(GrammarBuilder& builder, std::string_view pattern) {
   const CharacterLeaf leaf = [&builder](const CodePointSet& set) { return builder.code_points(set); };
   // A whole text begins where the pattern does, with ^ or without.
-  const bool looks_ahead = pattern.starts_with("(?=") || pattern.starts_with("(?!");
-  LookAheads parts = split_look_aheads((looks_ahead ? "^" : "") + std::string(pattern));
+  LookAheads parts = split_look_aheads(pattern, false);
   TM_TRY(const bool split, can_be_split(parts, builder.limits()));
-  if (!split) return whole_texts(builder, pattern, leaf);
+  if (!split) {
+    auto texts = whole_texts(builder, pattern, leaf);
+    return texts ? texts : told_of_part(pattern, false, std::move(texts).error(), builder.limits());
+  }
   Conditions conditions;
   TM_TRY(conditions.whole, whole_texts(builder, parts.required.back(), leaf));
   parts.required.pop_back();

@@ -49,8 +49,9 @@ struct Regex {
 };
 
 // Errors: `invalid_argument` for what is no regular expression, `unsupported` for what is not a regular one or not
-// known here, `too_large` past the limits; messages name the construct and its position (characters, from 1).
-base::Result<Regex> parse_regex(std::string_view pattern, const GrammarLimits& limits = {});
+// known here, `too_large` past the limits; messages name the construct and its position (characters, from 1), in front
+// of which `before` more characters stand.
+base::Result<Regex> parse_regex(std::string_view pattern, const GrammarLimits& limits = {}, size_t before = 0);
 
 // Translates a tree; `leaf` says what one character of a set is (in a JSON string it may be escaped).
 using CharacterLeaf = std::function<Expression(const CodePointSet&)>;

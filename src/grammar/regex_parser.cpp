@@ -45,10 +45,11 @@ int hex_value(char32_t c) {
 
 }  // namespace
 
-RegexParser::RegexParser(std::string_view pattern, const GrammarLimits& limits) : limits_(limits), source_(pattern) {}
+RegexParser::RegexParser(std::string_view pattern, const GrammarLimits& limits, size_t before)
+    : limits_(limits), source_(pattern), before_(before) {}
 
 Error RegexParser::error(ErrorCode code, size_t at, std::string_view what) const {
-  return {code, fmt::format("regular expression, position {}: {}", at + 1, what)};
+  return {code, fmt::format("regular expression, position {}: {}", before_ + at + 1, what)};
 }
 
 bool RegexParser::take(char32_t c) {
@@ -140,8 +141,8 @@ base::Result<RegexNode> RegexParser::group(int depth, std::vector<Alternative>* 
   const size_t start = at_ - 1;
   if (take("?=") || take("?!")) {
     return unsupported(start,
-                       "lookahead is not supported here, only at the beginning of a pattern, behind '^', and not in "
-                       "patternProperties");
+                       "lookahead is not supported here, only at the beginning of a pattern, behind '^' and with all "
+                       "alternatives in groups, and not in patternProperties");
   }
   if (take("?<=") || take("?<!")) return unsupported(start, "lookbehind is not supported");
   if (take("?<") || take("?P<")) {
@@ -404,8 +405,8 @@ base::Result<CodePointSet> RegexParser::property() {
   return *set;
 }
 
-base::Result<Regex> parse_regex(std::string_view pattern, const GrammarLimits& limits) {
-  return RegexParser(pattern, limits).parse();
+base::Result<Regex> parse_regex(std::string_view pattern, const GrammarLimits& limits, size_t before) {
+  return RegexParser(pattern, limits, before).parse();
 }
 
 }  // namespace tidemill::grammar

@@ -12,7 +12,7 @@ namespace tidemill::grammar {
 // One use: parse() once.
 class RegexParser {
  public:
-  RegexParser(std::string_view pattern, const GrammarLimits& limits);
+  RegexParser(std::string_view pattern, const GrammarLimits& limits, size_t before);
 
   base::Result<Regex> parse();
 
@@ -56,6 +56,7 @@ class RegexParser {
 
   const GrammarLimits& limits_;
   std::string_view source_;
+  size_t before_;  // characters in front of it, which positions count
   std::vector<char32_t> text_;
   size_t at_ = 0;
 };

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "grammar/look_ahead_patterns.hpp"
 #include "grammar/regex_match.hpp"
 #include "grammar/schema_reading.hpp"
 
@@ -243,8 +244,8 @@ base::Result<const Regex*> SchemaReader::pattern(const std::string& source, Sche
   if (const auto found = regexes_.find(source); found != regexes_.end()) return found->second.get();
   auto parsed = parse_regex(source, limits_);
   if (!parsed) {
-    return document_.error(parsed.error().code(), owner, "",
-                           fmt::format("pattern \"{}\": {}", source, parsed.error().message()));
+    const base::Error error = told_of_part(source, true, std::move(parsed).error(), limits_);
+    return document_.error(error.code(), owner, "", fmt::format("pattern \"{}\": {}", source, error.message()));
   }
   return regexes_.emplace(source, std::make_unique<Regex>(std::move(*parsed))).first->second.get();
 }

@@ -71,6 +71,8 @@ TEST(JsonSchema, PatternsThatLookAheadAtTheirBeginning) {
     test::expect_refusal_saying(fmt::format(R"({{"type":"string","pattern":"{}"}})", elsewhere), ErrorCode::unsupported,
                                 {"#/pattern", "lookahead is not supported here"});
   }
+  test::expect_refusal_saying(R"x({"type":"string","pattern":"^(?=.*[0-9])(.)\\1$"})x", ErrorCode::unsupported,
+                              {"#/pattern", "position 16: back-references"});
 }
 
 // What passwords are asked for: several conditions, and a length that is counted.

@@ -231,4 +231,26 @@ TEST(Regex, WhatIsRefusedIsNamedWithItsPosition) {
   expect(std::string(1000, '(') + std::string(1000, ')'), "nest deeper");
 }
 
+TEST(Regex, WhatIsRefusedBehindALookaheadIsNamedAsWhatItIs) {
+  const auto refusal = [](std::string_view pattern) {
+    GrammarBuilder b;
+    const auto root = regular_expression(b, pattern);
+    return root ? std::string("accepted") : root.error().message();
+  };
+  const auto expect = [&](std::string_view pattern, const std::string& part) {
+    EXPECT_NE(refusal(pattern).find(part), std::string::npos) << pattern << ": " << refusal(pattern);
+  };
+  expect("^(?=.*é)(?<!a)b", "position 9: lookbehind");
+  expect("^(?=.*é)(.)\\1$", "position 12: back-ref");
+  expect("(?=.*é)(.)\\1$", "position 11: back-ref");
+  expect("^(?!.*(.)\\1).+$", "position 10: back-ref");
+  expect("^(?=a|b(?<=c))d", "position 8: lookbehind");
+  expect("^(?=a)(?!b\\b)c", "position 11: '\\b'");
+  expect("^(?=a[b-a])c", "position 7: a range");
+  expect("^(?=a)b(?=c)", "position 8: lookahead");
+  expect("^(?=a(?=b))", "position 6: lookahead");
+  expect("^(?=a)*b", "position 2: lookahead");
+  expect("^(?=a)b|c", "position 2: lookahead is not supported here, only at the beginning");
+}
+
 }  // namespace
