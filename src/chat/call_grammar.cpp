@@ -83,7 +83,9 @@ base::Result<Expression> CallGrammar::arguments(const Tool& tool, grammar::JsonS
   if (schema.is_object()) {
     // Arguments are an object, whether the schema says so or not.
     const json::value* type = schema.get_object().if_contains("type");
-    if (type == nullptr) {
+    const json::array* several = type != nullptr ? type->if_array() : nullptr;
+    const auto is_object = [](const json::value& one) { return one == "object"; };
+    if (type == nullptr || (several != nullptr && std::any_of(several->begin(), several->end(), is_object))) {
       schema.get_object()["type"] = "object";
     } else if (*type != "object") {
       return base::Error(base::ErrorCode::invalid_argument,

@@ -39,6 +39,24 @@ Result<Tool> parse_tool(const JsonFields& entry) {
   return parse_function(JsonFields(*object, entry.path("function")));
 }
 
+std::string in_lower_case(const json::value& word) {
+  std::string text(word.is_string() ? std::string_view(word.get_string()) : std::string_view());
+  for (char& c : text)
+    c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  return text;
+}
+
+// Gemini's clients write types in capitals.
+bool is_object_type(const json::value& type) {
+  return in_lower_case(type) == "object";
+}
+
+// Of a word that names no type of JSON Schema nobody can tell; some say "dict".
+bool may_be_object(const json::value& type) {
+  constexpr std::array<std::string_view, 6> others = {"array", "boolean", "integer", "null", "number", "string"};
+  return type.is_string() && std::ranges::find(others, in_lower_case(type)) == others.end();
+}
+
 // `schema` is what the field of this name holds.
 Result<OutputFormat> schema_format(const JsonFields& fields, std::string_view name, json::value schema) {
   if (!schema.is_object() && !schema.is_bool()) return fields.mismatch(name, "a JSON Schema", schema);
@@ -126,16 +144,11 @@ bool is_tool_name(std::string_view name) {
 }
 
 Result<void> check_parameters(const json::object& schema, const std::string& path) {
-  constexpr std::array<std::string_view, 6> others = {"array", "boolean", "integer", "null", "number", "string"};
-  const auto is_other = [&](const json::value& type) {
-    return type.is_string() && std::ranges::find(others, std::string_view(type.get_string())) != others.end();
-  };
   const json::value* type = schema.if_contains("type");
   if (type == nullptr) return {};
   const json::array* several = type->if_array();
-  const bool wrong =
-      several == nullptr ? is_other(*type) : !several->empty() && std::ranges::all_of(*several, is_other);
-  if (!wrong) return {};
+  const bool fine = several == nullptr ? may_be_object(*type) : std::ranges::any_of(*several, is_object_type);
+  if (fine) return {};
   const JsonFields fields(schema, path);
   return fields.invalid("type", fmt::format("'{}' must be \"object\": the arguments of a call are one, not {}",
                                             fields.path("type"), base::utf8::prefix(json::serialize(*type), 80)));

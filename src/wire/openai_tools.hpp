@@ -15,7 +15,8 @@ namespace tidemill::wire {
 bool is_tool_name(std::string_view name);
 inline constexpr std::string_view tool_name_rule = "1 to 128 letters, digits, '_', '-' or '.'";
 
-// That the schema of a tool's arguments, at `path` in the request, asks for no other type than an object.
+// That the "type" of the schema of a tool's arguments, at `path` in the request, may mean an object: "object" in any
+// case, a list that has it, a word that is no type of JSON Schema, or nothing.
 base::Result<void> check_parameters(const base::json::object& schema, const std::string& path);
 
 // A function's "name", which must be there, "description", "parameters" and "strict".

@@ -421,6 +421,30 @@ TEST(ToolGrammar, RefusesWhatItCannotHoldTo) {
   EXPECT_FALSE(*tool_grammar(builder, *format_by_name("hermes"), some_tools(false), {}));
 }
 
+TEST(ToolGrammar, TakesParametersThatMayBeAnObjectForOne) {
+  const auto takes_objects = [](std::string_view type) {
+    const std::vector<Tool> tools = {
+        {"f", parsed(R"({"type": )" + std::string(type) + R"(, "properties": {}, "additionalProperties": false})"),
+         true}};
+    ToolRules rules;
+    rules.choice.kind = Kind::required;
+    const Format format = format_of("hermes", false);
+    ::tidemill::test::Acceptor accepts(spelled_out(grammar_of(format, tools, rules)));
+    const std::string call = "<tool_call>\n{\"name\": \"f\", \"arguments\": ";
+    return accepts(call + "{}}\n</tool_call>") && !accepts(call + "null}\n</tool_call>");
+  };
+  EXPECT_TRUE(takes_objects(R"("object")"));
+  EXPECT_TRUE(takes_objects(R"(["object", "null"])"));
+
+  grammar::GrammarBuilder builder;
+  ToolRules rules;
+  rules.choice.kind = Kind::required;
+  const std::vector<Tool> tools = {{"f", parsed(R"({"type": "OBJECT"})"), true}};
+  const auto refused = tool_grammar(builder, *format_by_name("hermes"), tools, rules);
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().message().find("'f' must be of type object"), std::string::npos);
+}
+
 // What Pydantic writes for Optional[str], zod for nullable(), and others: text beside null, by whatever keyword.
 TEST(ToolGrammar, TakesTextBesideNullInTagsHoweverTheSchemaSaysIt) {
   const auto refusal = [](std::string_view format, const std::string& property) {

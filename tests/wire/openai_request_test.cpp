@@ -211,9 +211,12 @@ TEST(ChatRequest, WantsParametersOfToolsToBeOfAnObject) {
   const auto with_parameters = [](const std::string& schema) {
     return chat_fault(chat(R"("tools":[{"type":"function","function":{"name":"f","parameters":)" + schema + "}}]"));
   };
-  for (const char* schema : {R"({"type":"object"})", R"({"type":["object","null"]})", "{}", R"({"properties":{}})"})
+  for (const char* schema : {R"({"type":"object"})", R"({"type":["object","null"]})", "{}", R"({"properties":{}})",
+                             R"({"type":"OBJECT"})", R"({"type":["Object"]})", R"({"type":"dict"})"})
     EXPECT_EQ(with_parameters(schema), "(none)") << schema;
-  for (const char* schema : {R"({"type":"string"})", R"({"type":"array","items":{}})", R"({"type":["string","null"]})"})
+  for (const char* schema : {R"({"type":"string"})", R"({"type":"array","items":{}})", R"({"type":["string","null"]})",
+                             R"({"type":"STRING"})", R"({"type":5})", R"({"type":null})", R"({"type":true})",
+                             R"({"type":{}})", R"({"type":[]})", R"({"type":["dict"]})", R"({"type":[["object"]]})"})
     EXPECT_EQ(with_parameters(schema), "tools[0].function.parameters.type") << schema;
   EXPECT_EQ(chat_fault(chat(R"("functions":[{"name":"f","parameters":{"type":"integer"}}])")),
             "functions[0].parameters.type");
