@@ -25,7 +25,9 @@ class ParameterGrammar {
  private:
   base::Result<Expression> parameter(std::string_view key, const json::value& schema);
   base::Result<Expression> strict_value(std::string_view key, const json::value& schema, ValueTypes types);
-  base::Result<Expression> text_value(const json::value& schema);
+  base::Result<Expression> text_value(std::string_view key, const json::value& schema);
+  base::Result<Expression> held_to(std::string_view key, const json::value& schema,
+                                   const grammar::JsonSchemaOptions& options);
   Expression in_tags(Expression key, bool is_text, Expression value);
   Expression free_text();
   Expression plain_words(ValueTypes types);  // null and booleans of these types
@@ -67,17 +69,24 @@ Expression ParameterGrammar::plain_words(ValueTypes types) {
   return builder_.choice(words);
 }
 
-base::Result<Expression> ParameterGrammar::text_value(const json::value& schema) {
+base::Result<Expression> ParameterGrammar::held_to(std::string_view key, const json::value& schema,
+                                                   const grammar::JsonSchemaOptions& options) {
+  auto written = grammar::json_schema(builder_, with_definitions_of(tool_.parameters, schema), options);
+  if (!written) return std::move(written).error().wrap("the parameter '" + std::string(key) + "'");
+  return written;
+}
+
+base::Result<Expression> ParameterGrammar::text_value(std::string_view key, const json::value& schema) {
   if (!schema.is_object()) return free_text();
   const grammar::JsonSchemaOptions raw{
       .notation = {.end_of_text = std::string(trimmed(syntax_.value_close)), .quote = {}},
       .loose_formats = tool_.loose_formats};
-  return grammar::json_schema(builder_, with_definitions_of(tool_.parameters, schema), raw);
+  return held_to(key, schema, raw);
 }
 
 base::Result<Expression> ParameterGrammar::strict_value(std::string_view key, const json::value& schema,
                                                         ValueTypes types) {
-  if (types == ValueTypes::text) return text_value(schema);
+  if (types == ValueTypes::text) return text_value(key, schema);
   if (admits(types, ValueTypes::text)) {
     // What looks like another type is read as that, so all of that must be fine.
     constexpr ValueTypes plain = ValueTypes::text | ValueTypes::null | ValueTypes::boolean;
@@ -88,8 +97,7 @@ base::Result<Expression> ParameterGrammar::strict_value(std::string_view key, co
                            "' may be text or something else, which this model's tool format does "
                            "not tell apart; give it one type, or leave out strict");
   }
-  return grammar::json_schema(builder_, with_definitions_of(tool_.parameters, schema),
-                              {.loose_formats = tool_.loose_formats});
+  return held_to(key, schema, {.loose_formats = tool_.loose_formats});
 }
 
 base::Result<Expression> ParameterGrammar::parameter(std::string_view key, const json::value& schema) {

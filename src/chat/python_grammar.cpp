@@ -53,9 +53,10 @@ base::Result<Expression> python_grammar(grammar::GrammarBuilder& builder, const 
       return base::Error(base::ErrorCode::unsupported,
                          "'" + std::string(key) + "' is no name that this model's tool format can write");
     }
-    TM_TRY(const Expression value,
-           grammar::json_schema(builder, with_definitions_of(tool.parameters, property), python(tool.loose_formats)));
-    const Expression one = builder.sequence({builder.literal(std::string(key) + "="), value});
+    auto value =
+        grammar::json_schema(builder, with_definitions_of(tool.parameters, property), python(tool.loose_formats));
+    if (!value) return std::move(value).error().wrap("the parameter '" + std::string(key) + "'");
+    const Expression one = builder.sequence({builder.literal(std::string(key) + "="), *value});
     const bool must = is_required(schema, key);
     const Expression as_first = builder.sequence({one, after_some});
     const Expression with_comma = builder.sequence({comma, one, after_some});

@@ -218,6 +218,10 @@ void GrammarBuilder::define(Rule rule, Expression body) {
   definition.body = body.index;
 }
 
+void GrammarBuilder::explain(Rule rule, std::string why) {
+  if (!failed()) rules_[rule.index].why_nothing = std::move(why);
+}
+
 Expression GrammarBuilder::use(Rule rule) {
   return failed() ? nothing() : keep(expressions_.use(rule.index));
 }
@@ -225,6 +229,7 @@ Expression GrammarBuilder::use(Rule rule) {
 base::Result<std::shared_ptr<const Grammar>> GrammarBuilder::build(Expression root) && {
   if (error_) return *std::move(error_);
   std::vector<NodeIndex> bodies;
+  std::vector<std::string> reasons;
   auto grammar = std::make_shared<Grammar>();
   grammar->limits_ = limits_;
   for (Definition& definition : rules_) {
@@ -232,8 +237,9 @@ base::Result<std::shared_ptr<const Grammar>> GrammarBuilder::build(Expression ro
       return Error(ErrorCode::invalid_argument, fmt::format("rule '{}' is used but not defined", definition.name));
     bodies.push_back(*definition.body);
     grammar->rule_names_.push_back(std::move(definition.name));
+    reasons.push_back(std::move(definition.why_nothing));
   }
-  GrammarCheck check(expressions_, bodies, root.index, *grammar);
+  GrammarCheck check(expressions_, bodies, root.index, *grammar, std::move(reasons));
   TM_CHECK(check.run(nullptr));
   return std::shared_ptr<const Grammar>(std::move(grammar));
 }

@@ -77,6 +77,7 @@ class GrammarBuilder {
 
   Rule declare(std::string name);  // for recursion: declare, use, then define once
   void define(Rule rule, Expression body);
+  void explain(Rule rule, std::string why);  // why nothing matches it, for the error of a grammar that it leaves empty
   Expression use(Rule rule);
 
   // Errors: `invalid_argument` for a rule that was declared and not defined, or is left-recursive (names it), and for
@@ -87,6 +88,7 @@ class GrammarBuilder {
   struct Definition {
     std::string name;
     std::optional<NodeIndex> body;
+    std::string why_nothing = {};
   };
 
   Expression keep(NodeIndex node);

@@ -12,8 +12,9 @@ namespace tidemill::grammar {
 using base::Error;
 using base::ErrorCode;
 
-GrammarCheck::GrammarCheck(const Expressions& source, std::vector<NodeIndex> bodies, NodeIndex root, Grammar& grammar)
-    : source_(source), bodies_(std::move(bodies)), root_(root), grammar_(grammar) {}
+GrammarCheck::GrammarCheck(const Expressions& source, std::vector<NodeIndex> bodies, NodeIndex root, Grammar& grammar,
+                           std::vector<std::string> reasons)
+    : source_(source), bodies_(std::move(bodies)), root_(root), grammar_(grammar), reasons_(std::move(reasons)) {}
 
 base::Result<void> GrammarCheck::run(const Grammar::Restriction* restriction) {
   TM_CHECK(resolve(restriction));
@@ -282,7 +283,10 @@ Error GrammarCheck::nothing_matches() const {
     const std::vector<NodeIndex> inner = parts(at);
     const auto next = std::find_if(inner.begin(), inner.end(), [&](NodeIndex part) { return productive_[part] == 0; });
     if (next == inner.end()) {
-      if (!entered.empty()) message += fmt::format(": nothing matches rule '{}'", grammar_.rule_names_[entered.back()]);
+      if (entered.empty()) break;
+      message += fmt::format(": nothing matches rule '{}'", grammar_.rule_names_[entered.back()]);
+      if (entered.back() < reasons_.size() && !reasons_[entered.back()].empty())
+        message += ", " + reasons_[entered.back()];
       break;
     }
     at = *next;

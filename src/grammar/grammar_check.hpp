@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "base/result.hpp"
@@ -12,8 +13,10 @@ namespace tidemill::grammar {
 
 class GrammarCheck {
  public:
-  // Fills `grammar`, whose names and limits are set, from `source`; `bodies` are the rules'.
-  GrammarCheck(const Expressions& source, std::vector<NodeIndex> bodies, NodeIndex root, Grammar& grammar);
+  // Fills `grammar`, whose names and limits are set, from `source`; `bodies` are the rules'. `reasons`, where there are
+  // any, say of rules why nothing matches them.
+  GrammarCheck(const Expressions& source, std::vector<NodeIndex> bodies, NodeIndex root, Grammar& grammar,
+               std::vector<std::string> reasons = {});
 
   // Errors as of GrammarBuilder::build and Grammar::restricted_to. Time is linear in the source but for intersections.
   base::Result<void> run(const Grammar::Restriction* restriction);
@@ -44,10 +47,11 @@ class GrammarCheck {
   std::vector<NodeIndex> bodies_;  // by rule; of source_, then of resolved_
   NodeIndex root_;                 // likewise
   Grammar& grammar_;
-  Expressions resolved_;             // without intersections; restricted
-  std::vector<uint8_t> nullable_;    // by node of resolved_
-  std::vector<uint8_t> productive_;  // likewise: some string belongs to it
-  std::vector<uint32_t> corner_of_;  // likewise: index into corners_, or kUnseen
+  std::vector<std::string> reasons_;  // by rule, or none
+  Expressions resolved_;              // without intersections; restricted
+  std::vector<uint8_t> nullable_;     // by node of resolved_
+  std::vector<uint8_t> productive_;   // likewise: some string belongs to it
+  std::vector<uint32_t> corner_of_;   // likewise: index into corners_, or kUnseen
   std::vector<LeftCorner> corners_;
 };
 

@@ -29,10 +29,9 @@ base::Result<Expression> json_schema(GrammarBuilder& builder, const json::value&
   SchemaWriter writer(builder, reader, options);
   TM_TRY(const Expression written, writer.write({document.root()}));
   if (written == builder.nothing() && !builder.failed()) {
-    const std::string& part = writer.impossible();
+    const std::string why = writer.why_nothing({document.root()});
     return document.error(base::ErrorCode::invalid_argument, document.root(), "",
-                          "no value satisfies the schema" +
-                              (part.empty() ? "" : ": a property that is required can have no value, " + part));
+                          "no value satisfies the schema" + (why.empty() ? "" : ": " + why));
   }
   return written;
 }

@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "grammar/json_string.hpp"
 #include "grammar/schema_writer.hpp"
 
 namespace tidemill::grammar {
@@ -56,8 +57,12 @@ base::Result<std::vector<SchemaWriter::Property>> SchemaWriter::named(const Obje
     }
     if (written != builder_.nothing()) written = member(notation_.key(name), written);
     const bool needed = required.contains(name);
-    if (needed && impossible_.empty() && written == builder_.nothing() && !schema.empty()) {
-      impossible_ = reader_.document().pointer(schema.front());
+    if (needed && written == builder_.nothing() && !schema.empty()) {
+      because_of(schema);
+      if (why_.empty()) {
+        why_ = fmt::format("{}: {} is required, and can have no value", reader_.document().pointer(schema.front()),
+                           compact_json(json::value(name)));
+      }
     }
     out.push_back({std::move(name), needed, written});
   }
@@ -156,7 +161,7 @@ base::Result<Expression> SchemaWriter::other_keys(const ObjectShape& shape, cons
     if (free) {
       TM_TRY(keys, besides(notation_.other_keys(names), owner));
     } else {
-      TM_TRY(const Expression text, string_text(strings));
+      TM_TRY(const Expression text, string_text(strings, shape.names));
       TM_TRY(keys, besides(notation_.keys_of(text, names), owner));
     }
     ways.push_back(keys);

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <bit>
 #include <iterator>
+#include <utility>
 
 #include <fmt/format.h>
 
 #include "grammar/json_number.hpp"
+#include "grammar/json_string.hpp"
 #include "grammar/regex_match.hpp"
 #include "grammar/string_formats.hpp"
 
@@ -41,6 +43,42 @@ base::Error SchemaWriter::error(ErrorCode code, const Conjunction& owner, std::s
   return reader_.document().error(code, owner.empty() ? reader_.document().root() : owner.front(), keyword, message);
 }
 
+std::string SchemaWriter::why_nothing(const Conjunction& conjunction) const {
+  const auto found = reasons_.find(conjunction);
+  return found != reasons_.end() ? found->second : "";
+}
+
+void SchemaWriter::because_of(const Conjunction& part) {
+  if (why_.empty()) why_ = why_nothing(part);
+}
+
+void SchemaWriter::contradict(const Conjunction& owner, std::string_view one, std::string_view other) {
+  if (!why_.empty()) return;
+  const SchemaNode place = owner.empty() ? reader_.document().root() : owner.front();
+  why_ = fmt::format("{}: {} and {} leave no value", reader_.document().pointer(place), one, other);
+}
+
+void SchemaWriter::contradict_sizes(const Conjunction& owner, std::string_view of, size_t least,
+                                    std::optional<size_t> most) {
+  if (most && *most < least) contradict(owner, fmt::format("min{} {}", of, least), fmt::format("max{} {}", of, *most));
+}
+
+void SchemaWriter::contradict_numbers(const Shape& shape, const Conjunction& owner) {
+  const NumberRange& range = shape.numbers;
+  if (!range.minimum || !range.maximum) return;
+  // A keyword with its value, or what stands for one that a format implies.
+  const auto bound = [&](SchemaNode node, std::string_view keyword) {
+    const auto* schema = reader_.document().at(node).if_object();
+    const auto* value = schema != nullptr ? schema->if_contains(keyword) : nullptr;
+    return value != nullptr ? fmt::format("{} {}", keyword, compact_json(*value))
+                            : fmt::format("the format's {}", keyword);
+  };
+  const std::string multiples = range.multiple_of > 1 ? fmt::format(" (multipleOf {})", range.multiple_of) : "";
+  contradict(
+      owner, bound(shape.number_keywords.minimum, range.exclusive_minimum ? "exclusiveMinimum" : "minimum"),
+      bound(shape.number_keywords.maximum, range.exclusive_maximum ? "exclusiveMaximum" : "maximum") + multiples);
+}
+
 base::Result<Expression> SchemaWriter::write(const Conjunction& conjunction, TypeSet types) {
   TM_TRY(Expression root, types == all_types ? value(conjunction) : body(conjunction, types));
   while (!waiting_.empty() && !builder_.failed()) {
@@ -48,6 +86,7 @@ base::Result<Expression> SchemaWriter::write(const Conjunction& conjunction, Typ
     waiting_.pop_back();
     TM_TRY(const Expression defined, body(next, all_types));
     builder_.define(rule, defined);
+    if (defined == builder_.nothing()) builder_.explain(rule, why_nothing(next));
     if (next == conjunction && defined == builder_.nothing()) root = defined;
   }
   return root;
@@ -72,12 +111,15 @@ base::Result<Expression> SchemaWriter::value(const Conjunction& conjunction) {
 
 base::Result<Expression> SchemaWriter::body(const Conjunction& conjunction, TypeSet types) {
   TM_TRY(const std::vector<Shape>* shapes, reader_.read(conjunction));
+  std::string outer = std::exchange(why_, {});
   std::vector<Expression> ways;
   for (const Shape& shape : *shapes) {
     TM_TRY(const Expression way, of_shape(shape, conjunction, shape.types & types));
     ways.push_back(way);
   }
   const Expression all = builder_.choice(ways);
+  if (all == builder_.nothing()) reasons_.emplace(conjunction, std::move(why_));
+  why_ = std::move(outer);
   // The limit of a grammar that was gone over here.
   if (const base::Error* failure = builder_.failure())
     return error(failure->code(), conjunction, "", failure->message());
@@ -104,24 +146,28 @@ base::Result<Expression> SchemaWriter::of_shape(const Shape& shape, const Conjun
       return reader_.document().error(numbers.error().code(), shape.number_keywords.owner(keyword), keyword,
                                       numbers.error().message());
     }
+    if (*numbers == builder_.nothing()) contradict_numbers(shape, owner);
     ways.push_back(*numbers);
   }
   if ((types & string_type) != 0) {
-    TM_TRY(const Expression text, string_text(shape.strings));
+    contradict_sizes(owner, "Length", shape.strings.min_length, shape.strings.max_length);
+    TM_TRY(const Expression text, string_text(shape.strings, owner));
     ways.push_back(notation_.quoted(text));
   }
   if ((types & array_type) != 0) {
+    contradict_sizes(owner, "Items", shape.arrays.min_items, shape.arrays.max_items);
     TM_TRY(const Expression items, array(shape.arrays));
     ways.push_back(items);
   }
   if ((types & object_type) != 0) {
+    contradict_sizes(owner, "Properties", shape.objects.min_properties, shape.objects.max_properties);
     TM_TRY(const Expression members, object(shape.objects, owner));
     ways.push_back(members);
   }
   return builder_.choice(ways);
 }
 
-base::Result<Expression> SchemaWriter::string_text(const StringShape& shape) {
+base::Result<Expression> SchemaWriter::string_text(const StringShape& shape, const Conjunction& owner) {
   if (shape.max_length && *shape.max_length < shape.min_length) return builder_.nothing();
   if (shape.patterns.empty()) return notation_.text(shape.min_length, shape.max_length);
   // The last one has the bounds, which hold for all of them then.
@@ -141,6 +187,7 @@ base::Result<Expression> SchemaWriter::string_text(const StringShape& shape) {
         TM_TRY(regex, reader_.pattern(shorter, pattern.owner));
       }
     }
+    if (!lengths_fit(shape, pattern, *regex, owner)) return builder_.nothing();
     if (&pattern == &*last) {
       conditions.whole = notation_.text_matching(*regex, shape.min_length, shape.max_length);
     } else {
@@ -148,6 +195,21 @@ base::Result<Expression> SchemaWriter::string_text(const StringShape& shape) {
     }
   }
   return under_conditions(builder_, conditions);
+}
+
+// Whether the pattern's own texts may be as long as the bounds want them.
+bool SchemaWriter::lengths_fit(const StringShape& shape, const StringPattern& pattern, const Regex& regex,
+                               const Conjunction& owner) {
+  const LengthRange own = lengths_of(regex);
+  const bool too_short = own.most && *own.most < shape.min_length;
+  const bool too_long = shape.max_length && own.least > *shape.max_length;
+  if (!too_short && !too_long) return true;
+  const std::string texts = pattern.format.empty() ? "pattern " + compact_json(json::value(pattern.source))
+                                                   : "format " + compact_json(json::value(pattern.format));
+  contradict(
+      owner, texts,
+      too_short ? fmt::format("minLength {}", shape.min_length) : fmt::format("maxLength {}", *shape.max_length));
+  return false;
 }
 
 // Items that differ from each other, in any order: each of a few values, once.
@@ -218,6 +280,8 @@ base::Result<Expression> SchemaWriter::array(const ArrayShape& shape) {
     tail = builder_.sequence({i > 0 ? comma_ : builder_.empty(), item, tail});
     if (i >= shape.min_items) tail = builder_.optional(tail);
   }
+  for (size_t i = 0; tail == builder_.nothing() && i < shape.min_items && i <= shape.prefix.size(); ++i)
+    because_of(shape.item(i));
   return builder_.sequence({builder_.literal("["), pad_, tail, pad_, builder_.literal("]")});
 }
 

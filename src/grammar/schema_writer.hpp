@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.hpp"
@@ -22,8 +23,9 @@ class SchemaWriter {
   // The values that satisfy `conjunction` and are of one of the types.
   base::Result<Expression> write(const Conjunction& conjunction, TypeSet types = all_types);
 
-  // Where something was found that no value satisfies and a value needs: the first one's JSON pointer, or nothing.
-  const std::string& impossible() const { return impossible_; }
+  // Where no value satisfies a conjunction that was written: why, in words that begin with a JSON pointer, or "" where
+  // that was not seen.
+  std::string why_nothing(const Conjunction& conjunction) const;
 
  private:
   struct Property {
@@ -39,7 +41,7 @@ class SchemaWriter {
   base::Result<Expression> value(const Conjunction& conjunction);
   base::Result<Expression> body(const Conjunction& conjunction, TypeSet types);
   base::Result<Expression> of_shape(const Shape& shape, const Conjunction& owner, TypeSet types);
-  base::Result<Expression> string_text(const StringShape& shape);
+  base::Result<Expression> string_text(const StringShape& shape, const Conjunction& owner);
   base::Result<Expression> array(const ArrayShape& shape);
   base::Result<Expression> distinct_items(const ArrayShape& shape);
   base::Result<Expression> object(const ObjectShape& shape, const Conjunction& owner);
@@ -52,6 +54,14 @@ class SchemaWriter {
   base::Result<Expression> members(const ObjectShape& shape, const std::vector<Property>& properties,
                                    const Others& others, const Conjunction& owner);
   Expression member(Expression key, Expression value);
+  // What is being written can have no value: the two exclude each other; something that it needs has none. The first
+  // reason stays.
+  void contradict(const Conjunction& owner, std::string_view one, std::string_view other);
+  void contradict_sizes(const Conjunction& owner, std::string_view of, size_t least, std::optional<size_t> most);
+  void because_of(const Conjunction& part);
+  void contradict_numbers(const Shape& shape, const Conjunction& owner);
+  bool lengths_fit(const StringShape& shape, const StringPattern& pattern, const Regex& regex,
+                   const Conjunction& owner);
   base::Error error(base::ErrorCode code, const Conjunction& owner, std::string_view keyword,
                     std::string_view message) const;
 
@@ -63,8 +73,9 @@ class SchemaWriter {
   Expression colon_;
   std::map<Conjunction, Expression> values_;
   std::vector<std::pair<Conjunction, Rule>> waiting_;  // rules to be defined
-  std::string impossible_;
-  size_t alternatives_ = 0;  // of what may come next, over all places of all objects so far
+  std::map<Conjunction, std::string> reasons_;         // of those that are nothing
+  std::string why_;                                    // the same of the one that is being written
+  size_t alternatives_ = 0;                            // of what may come next, over all places of all objects so far
 };
 
 }  // namespace tidemill::grammar

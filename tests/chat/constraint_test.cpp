@@ -404,6 +404,11 @@ TEST(ToolGrammar, RefusesWhatItCannotHoldTo) {
     EXPECT_NE(unique.find("uniqueItems"), std::string::npos) << unique;
     EXPECT_NE(unique.find("'f'"), std::string::npos) << unique;
   }
+  for (const std::string_view name : {"qwen3_coder", "glm", "lfm2"}) {
+    const std::string none = refusal(name, R"({"a": {"type": "integer", "minimum": 5, "maximum": 3}})");
+    EXPECT_NE(none.find("the parameter 'a'"), std::string::npos) << none;
+    EXPECT_NE(none.find("minimum 5 and maximum 3"), std::string::npos) << none;
+  }
   EXPECT_NE(refusal("qwen3_coder", R"({"a": {"type": ["string", "object"]}})"), "");
   EXPECT_EQ(refusal("qwen3_coder", R"({"a": {"type": ["string", "null"]}})"), "");
   EXPECT_EQ(refusal("qwen3_coder", R"({"a": {"type": "string", "minLength": 2, "maxLength": 9}})"), "");

@@ -421,7 +421,45 @@ TEST(JsonSchema, RecursionWithoutAnEndIsNamed) {
 
 TEST(JsonSchema, AnImpossiblePropertyIsNamed) {
   expect_refusal(R"({"type":"object","properties":{"a":{"type":"array","enum":["x"]}},"required":["a"]})",
-                 ErrorCode::invalid_argument, "#/properties/a");
+                 ErrorCode::invalid_argument, "#/properties/a: \"a\" is required, and can have no value");
+}
+
+TEST(JsonSchema, BoundsThatExcludeEachOtherAreNamed) {
+  const auto within = [](const std::string& schema) {
+    return R"({"type":"object","properties":{"a":)" + schema + R"(},"required":["a"]})";
+  };
+  const std::vector<std::pair<std::string, std::string>> bounds = {
+      {R"({"type":"integer","minimum":5,"maximum":3})", "minimum 5 and maximum 3 leave no value"},
+      {R"({"type":"number","minimum":0.5,"allOf":[{"exclusiveMaximum":0.25}]})",
+       "minimum 0.5 and exclusiveMaximum 0.25 leave no value"},
+      {R"({"type":"integer","exclusiveMinimum":5,"exclusiveMaximum":6})",
+       "exclusiveMinimum 5 and exclusiveMaximum 6 leave no value"},
+      {R"({"type":"integer","multipleOf":7,"minimum":1,"maximum":3})",
+       "minimum 1 and maximum 3 (multipleOf 7) leave no value"},
+      {R"({"type":"integer","format":"uint8","minimum":256})", "minimum 256 and the format's maximum leave no value"},
+      {R"({"type":"string","minLength":4,"maxLength":2})", "minLength 4 and maxLength 2 leave no value"},
+      {R"({"type":"string","pattern":"^ab?$","minLength":4})", "pattern \"^ab?$\" and minLength 4 leave no value"},
+      {R"({"type":"string","format":"uuid","maxLength":4})", "format \"uuid\" and maxLength 4 leave no value"},
+      {R"({"type":"array","minItems":3,"maxItems":2})", "minItems 3 and maxItems 2 leave no value"},
+      {R"({"type":"object","minProperties":3,"maxProperties":1})",
+       "minProperties 3 and maxProperties 1 leave no value"}};
+  for (const auto& [schema, what] : bounds) {
+    expect_refusal(schema, ErrorCode::invalid_argument, "#: " + what);
+    expect_refusal(within(schema), ErrorCode::invalid_argument, "#/properties/a: " + what);
+    // Within what is a rule of its own.
+    expect_refusal(within(within(schema)), ErrorCode::invalid_argument, "#/properties/a/properties/a: " + what);
+    expect_refusal(within(R"({"type":"array","minItems":1,"items":)" + schema + "}"), ErrorCode::invalid_argument,
+                   "#/properties/a/items: " + what);
+    // What may be left out is.
+    check({R"({"type":"object","properties":{"a":)" + schema + R"(},"additionalProperties":false})",
+           {"{}"},
+           {R"({"a":5})", R"({"a":""})"}});
+  }
+  // Not what lies beside.
+  test::expect_refusal_saying(
+      R"({"properties":{"a":{"type":"integer","minimum":5,"maximum":3},"b":{"enum":["x"],"type":"null"}},"required":["b"],
+          "type":"object"})",
+      ErrorCode::invalid_argument, {"#/properties/b: \"b\" is required"});
 }
 
 // Schemas that would take exponential time or memory by a careless translation.
