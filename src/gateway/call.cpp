@@ -8,6 +8,7 @@
 #include "base/utf8.hpp"
 #include "gateway/told_error.hpp"
 #include "observe/semantic_conventions.hpp"
+#include "wire/unready.hpp"
 
 namespace tidemill::gateway {
 
@@ -136,6 +137,7 @@ void Call::note_status(int status) {
 asio::awaitable<Result<void>> Call::respond(wire::HttpResponse response) {
   note_status(response.status);
   record_.bytes_out = response.body.size();
+  wire::say_unready(response, service_.unready());
   name_itself(response.headers);
   auto sent = co_await exchange_.respond(std::move(response));
   complete_ = sent.has_value();

@@ -50,7 +50,8 @@ class Call {
   // x-tidemill-route, x-tidemill-target and x-tidemill-model.
   void set_route(const std::string& route, const std::string& target, const std::string& model);
 
-  // The answer, each with x-request-id (and with request-id, which Anthropic's clients read). See wire::Exchange.
+  // The answer, each with x-request-id (and with request-id, which Anthropic's clients read). A 503 of a gateway that
+  // drains says so (wire/unready.hpp). See wire::Exchange.
   asio::awaitable<base::Result<void>> respond(wire::HttpResponse response);
   asio::awaitable<base::Result<void>> refuse(const base::Error& error);
   asio::awaitable<base::Result<void>> refuse(const Refused& refused);

@@ -15,6 +15,7 @@
 #include "gateway/call.hpp"
 #include "gateway/endpoints.hpp"
 #include "observe/traces_json.hpp"
+#include "wire/unready.hpp"
 
 namespace tidemill::gateway {
 
@@ -78,6 +79,7 @@ asio::awaitable<void> ready(const Service& service, wire::Exchange& exchange) {
   const char* status = service.draining() ? "draining" : "no backend is ready";
   wire::HttpResponse response = wire::HttpResponse::json(503, json::serialize(json::object{{"status", status}}));
   response.headers.set("Retry-After", "1");
+  wire::say_unready(response, service.unready());
   return send(exchange, std::move(response));
 }
 

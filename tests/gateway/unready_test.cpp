@@ -211,6 +211,27 @@ TEST_F(UnreadyBackends, ItsOwnWordsAreHandedOnWhenThePatienceIsOver) {
   EXPECT_EQ(get("/ready").status, 503);
 }
 
+// A gateway before gateways: one that drains says so as a server does.
+TEST_F(UnreadyBackends, AGatewayThatDrainsIsPassedOverAtOnce) {
+  const ScriptedBackend behind([](const Received&) { return Script{.bytes = answer}; });
+  gateway::GatewayOptions before;
+  before.port = 0;
+  before.io_threads = 1;
+  before.backends = {{.url = behind.url()}};
+  const auto draining = gateway::Gateway::start(before);
+  ASSERT_TRUE(draining) << draining.error().to_string();
+  (*draining)->look();
+  options.backends.push_back({.url = (*draining)->url(), .models = {"m"}});
+  add_backend([](const Received&) { return Script{.bytes = answer}; });
+  start();
+  (*draining)->drain();
+  // Work is evened out, so that it is chosen soon.
+  for (int i = 0; i < 64 && metric("tidemill_gateway_retries_total") < 1; ++i)
+    EXPECT_EQ(ask().status, 200) << i;
+  EXPECT_EQ(metric("tidemill_gateway_retries_total"), 1);
+  EXPECT_NE(get("/backends").body.find(R"("health":"draining")"), std::string::npos) << get("/backends").body;
+}
+
 // Its /ready says something else than it does.
 TEST_F(UnreadyBackends, OneThatSaysSoAgainAndAgainFails) {
   ScriptedBackend& backend = add_backend([](const Received&) { return Script{.bytes = loading}; });
