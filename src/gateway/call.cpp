@@ -144,8 +144,10 @@ asio::awaitable<Result<void>> Call::respond(wire::HttpResponse response) {
   co_return sent;
 }
 
-asio::awaitable<Result<void>> Call::refuse(const Error& error) {
+asio::awaitable<Result<void>> Call::refuse(const Error& error, base::Duration retry_after) {
   wire::HttpResponse response = wire::error_response(told_to_clients(error), 1, error_style_, id_);
+  if (response.headers.has("Retry-After"))
+    response.headers.set("Retry-After", access::retry_after_seconds(retry_after));
   error_ = error.to_string();
   // The conventions call only the server's own failures errors of a server span.
   if (response.status >= 500) note_failure(error);

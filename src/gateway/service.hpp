@@ -52,6 +52,11 @@ class Service : public wire::Drainable {
   Fleet& fleet() { return fleet_; }
   const Fleet& fleet() const { return fleet_; }
 
+  // When a client that was told 503, as no backend could be asked, may come again (Fleet::next_chance).
+  base::Duration next_chance(const Wanted& wanted) const {
+    return fleet_.next_chance(wanted, options()->poll_interval);
+  }
+
   // The connections to the backends.
   wire::ClientPool& pool() { return pool_; }
 
