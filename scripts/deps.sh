@@ -2,7 +2,7 @@
 # Installs the Debian packages that building and testing Tidemill need, if any are missing. Quick when none is.
 #
 #   scripts/deps.sh build   compiler, CMake, curl, libraries (the tests' among them: configuring a preset looks for all)
-#   scripts/deps.sh test    the above, a Redis for the session store's tests, and Node.js for the end-to-end tests
+#   scripts/deps.sh test    the above, a Redis for the session store's tests, openssl for certificates, and Node.js for the end-to-end tests
 #   scripts/deps.sh lint    clang-format and clang-tidy
 #   scripts/deps.sh fuzz    clang with libFuzzer
 #   scripts/deps.sh hop     nginx and wrk, to measure beside
@@ -11,7 +11,7 @@ set -euo pipefail
 build=(g++ cmake ninja-build ccache make pkg-config
        libboost1.81-dev libboost-json1.81-dev libssl-dev libspdlog-dev libfmt-dev libcli11-dev libtomlplusplus-dev
        libutf8proc-dev libxxhash-dev libgtest-dev libpcre2-dev libsqlite3-dev libhiredis-dev libeigen3-dev)
-tests=(redis-server)
+tests=(redis-server openssl)
 lint=(clang-format clang-tidy)
 fuzz=(clang libclang-rt-14-dev)
 hop=(nginx wrk python3)

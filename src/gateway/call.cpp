@@ -8,6 +8,7 @@
 #include "base/utf8.hpp"
 #include "gateway/told_error.hpp"
 #include "observe/semantic_conventions.hpp"
+#include "wire/unready.hpp"
 
 namespace tidemill::gateway {
 
@@ -136,14 +137,17 @@ void Call::note_status(int status) {
 asio::awaitable<Result<void>> Call::respond(wire::HttpResponse response) {
   note_status(response.status);
   record_.bytes_out = response.body.size();
+  wire::say_unready(response, service_.unready());
   name_itself(response.headers);
   auto sent = co_await exchange_.respond(std::move(response));
   complete_ = sent.has_value();
   co_return sent;
 }
 
-asio::awaitable<Result<void>> Call::refuse(const Error& error) {
+asio::awaitable<Result<void>> Call::refuse(const Error& error, base::Duration retry_after) {
   wire::HttpResponse response = wire::error_response(told_to_clients(error), 1, error_style_, id_);
+  if (response.headers.has("Retry-After"))
+    response.headers.set("Retry-After", access::retry_after_seconds(retry_after));
   error_ = error.to_string();
   // The conventions call only the server's own failures errors of a server span.
   if (response.status >= 500) note_failure(error);

@@ -50,9 +50,11 @@ class Call {
   // x-tidemill-route, x-tidemill-target and x-tidemill-model.
   void set_route(const std::string& route, const std::string& target, const std::string& model);
 
-  // The answer, each with x-request-id (and with request-id, which Anthropic's clients read). See wire::Exchange.
+  // The answer, each with x-request-id (and with request-id, which Anthropic's clients read). A 503 of a gateway that
+  // drains says so (wire/unready.hpp). See wire::Exchange.
   asio::awaitable<base::Result<void>> respond(wire::HttpResponse response);
-  asio::awaitable<base::Result<void>> refuse(const base::Error& error);
+  // `retry_after` is said where the error's face has it (wire/error_body.hpp), in whole seconds, at least one.
+  asio::awaitable<base::Result<void>> refuse(const base::Error& error, base::Duration retry_after = {});
   asio::awaitable<base::Result<void>> refuse(const Refused& refused);
   asio::awaitable<base::Result<void>> begin_stream(int status, wire::Headers headers);
   asio::awaitable<base::Result<void>> write(std::string_view bytes);

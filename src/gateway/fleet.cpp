@@ -27,6 +27,39 @@ route::Outcome to_route(Outcome outcome) {
   return route::Outcome::cancelled;
 }
 
+// Clients that wait for longer miss what nobody could foresee.
+constexpr base::Duration longest_wait_told = std::chrono::minutes(1);
+
+// Which backends may answer a request.
+class Suited {
+ public:
+  Suited(const Fleet::Backends& backends, const Wanted& wanted)
+      : wanted_(wanted), served_(std::any_of(backends.begin(), backends.end(), [&](const auto& backend) {
+          return meant(*backend) && backend->serves(wanted.model);
+        })) {}
+
+  // Somebody is known to serve the model.
+  bool served() const { return served_; }
+  // One that has not told its models yet is asked only where nobody is known to serve this one.
+  bool operator()(const Backend& backend) const {
+    return meant(backend) && (backend.serves(wanted_.model) || (!served_ && !backend.models_known()));
+  }
+
+ private:
+  bool meant(const Backend& backend) const {
+    return wanted_.backends == nullptr || may_ask(*wanted_.backends, backend.name());
+  }
+
+  const Wanted& wanted_;
+  const bool served_;
+};
+
+base::Duration time_until_asked(const route::BackendView& view, base::Duration poll_interval) {
+  const bool asks_for_none = view.health == route::HealthState::loading || view.health == route::HealthState::draining;
+  if (asks_for_none) return poll_interval / looks_while_unready;
+  return std::max(view.ejected_for, view.checks_to_go * poll_interval);
+}
+
 }  // namespace
 
 Lease& Lease::operator=(Lease&& other) noexcept {
@@ -84,24 +117,16 @@ bool Fleet::contains(const Backend& backend) const {
 
 base::Result<Lease> Fleet::pick(const Wanted& wanted, const std::vector<const Backend*>& tried) {
   const auto backends = all();
-  const auto meant = [&](const Backend& backend) {
-    return wanted.backends == nullptr || may_ask(*wanted.backends, backend.name());
-  };
-  const bool served = std::any_of(backends->begin(), backends->end(), [&](const auto& backend) {
-    return meant(*backend) && backend->serves(wanted.model);
-  });
+  const Suited suited(*backends, wanted);
   bool all_known = true;
   std::vector<std::string> exclude;
   for (const auto& backend : *backends) {
-    const bool known = backend->models_known();
-    all_known = all_known && known;
-    // One that has not told its models yet is asked only where nobody is known to serve this one.
-    const bool may_serve = backend->serves(wanted.model) || (!served && !known);
+    all_known = all_known && backend->models_known();
     const bool was_tried = std::find(tried.begin(), tried.end(), backend.get()) != tried.end();
     const bool cannot_resume = wanted.marking && backend->sends_marks() == false;
-    if (!may_serve || !meant(*backend) || was_tried || cannot_resume) exclude.push_back(backend->name());
+    if (!suited(*backend) || was_tried || cannot_resume) exclude.push_back(backend->name());
   }
-  if (!served && all_known && !backends->empty()) {
+  if (!suited.served() && all_known && !backends->empty()) {
     return base::Error(base::ErrorCode::not_found,
                        fmt::format("no backend serves the model '{}'", base::utf8::prefix(wanted.model, 100)))
         .with_param("model");
@@ -128,6 +153,20 @@ base::Result<Lease> Fleet::pick(const Wanted& wanted, const std::vector<const Ba
   lease.backend_ = *found;
   lease.backend_->begin();
   return lease;
+}
+
+base::Duration Fleet::next_chance(const Wanted& wanted, base::Duration poll_interval) const {
+  const auto backends = all();
+  const Suited suited(*backends, wanted);
+  std::optional<base::Duration> soonest;
+  for (const route::BackendView& view : this->view()) {
+    const auto is_its = [&](const auto& backend) { return backend->name() == view.address; };
+    const auto backend = std::find_if(backends->begin(), backends->end(), is_its);
+    if (backend == backends->end() || !suited(**backend)) continue;
+    const base::Duration wait = time_until_asked(view, poll_interval);
+    soonest = std::min(soonest.value_or(wait), wait);
+  }
+  return std::min(soonest.value_or(poll_interval), longest_wait_told);
 }
 
 void Fleet::note_poll(Backend& backend, const route::BackendReport& report, base::SteadyTime begun) {

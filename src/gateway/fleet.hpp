@@ -30,6 +30,10 @@ struct Wanted {
   bool marking = false;  // none that is known to send streams without marks: they cannot take one up exactly
 };
 
+// A backend that asks for no requests is looked at this often in the time between two other looks: who waits for it
+// waits hardly longer than it loads.
+inline constexpr int looks_while_unready = 10;
+
 class Fleet;
 
 // One request under way at a backend, from the moment it was chosen.
@@ -73,6 +77,11 @@ class Fleet {
   // The best backend (route/router.hpp) that serves the model and is none of `tried`. not_found, param "model": no
   // backend serves it, all being known; unavailable: none that may serve it is left.
   base::Result<Lease> pick(const Wanted& wanted, const std::vector<const Backend*>& tried);
+
+  // How long it may take until there is a backend for a request that none could take now: until an ejection ends, or
+  // until enough looks, of which there is one in every `poll_interval`, can have found one well. 0 if one may have room
+  // at any moment; at most a minute.
+  base::Duration next_chance(const Wanted& wanted, base::Duration poll_interval) const;
 
   // What follows is of no account of a backend that is no longer here: another may have its address.
 

@@ -47,7 +47,8 @@ class Gateway {
   // files that were found good. While it drains it may still be told of backends; after stop(): unavailable.
   base::Result<void> reload(const GatewayOptions& options);
 
-  // Stops admitting: /ready and new requests get 503, what was admitted goes on. Returns at once. Idempotent.
+  // Stops admitting: /ready and new requests get 503, with x-tidemill-unready; what was admitted goes on. Returns at
+  // once. Idempotent.
   void drain();
   // Drains, waits up to `limit` for what runs, then cuts what is left, closes the socket and ends the threads. True if
   // nothing had to be cut. Idempotent.

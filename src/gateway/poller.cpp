@@ -21,9 +21,6 @@ namespace {
 constexpr int most_timeouts = 3;
 // Models are listed again this often, in looks.
 constexpr int models_every = 30;
-// A backend that asks for no requests is looked at this often in the time between two other looks: who waits for it
-// waits hardly longer than it loads.
-constexpr int looks_while_unready = 10;
 constexpr size_t max_answer = size_t{16} << 20;
 
 asio::awaitable<Result<wire::HttpResponse>> get(Service& service, const Backend& backend, const char* path) {

@@ -198,7 +198,8 @@ asio::awaitable<void> proxy(Service& service, Call& call, const Caller& caller) 
     outline = RequestOutline();
   }
   if (const auto missing = find_model(service, caller, *outline)) {
-    (void)co_await call.refuse(*missing);
+    const base::Duration retry_after = service.next_chance({});
+    (void)co_await call.refuse(*missing, retry_after);
     co_return;
   }
   call.set_model(outline->model);

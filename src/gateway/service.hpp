@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <string_view>
 #include <utility>
 
 #include "base/clock.hpp"
@@ -22,6 +24,7 @@
 #include "wire/blocking_pool.hpp"
 #include "wire/client_pool.hpp"
 #include "wire/drainable.hpp"
+#include "wire/unready.hpp"
 
 namespace tidemill::gateway {
 
@@ -49,6 +52,11 @@ class Service : public wire::Drainable {
   Fleet& fleet() { return fleet_; }
   const Fleet& fleet() const { return fleet_; }
 
+  // When a client that was told 503, as no backend could be asked, may come again (Fleet::next_chance).
+  base::Duration next_chance(const Wanted& wanted) const {
+    return fleet_.next_chance(wanted, options()->poll_interval);
+  }
+
   // The connections to the backends.
   wire::ClientPool& pool() { return pool_; }
 
@@ -63,6 +71,11 @@ class Service : public wire::Drainable {
 
   // For work that may wait for a disk or the network.
   wire::BlockingPool& store_pool() { return store_pool_; }
+
+  // Whether new work is refused now, in the words of wire/unready.hpp; nullopt when it is not.
+  std::optional<std::string_view> unready() const {
+    return draining() ? std::optional(wire::unready_draining) : std::nullopt;
+  }
 
   // How much of what the gateway can do it is doing, 0 to 1, as far as that has a bound (gateway.slots).
   double pressure() const { return draining() ? 1 : gate_->pressure(); }

@@ -10,11 +10,13 @@
 
 #include <fmt/core.h>
 
+#include "access/refusal.hpp"
 #include "base/json.hpp"
 #include "base/version.hpp"
 #include "gateway/call.hpp"
 #include "gateway/endpoints.hpp"
 #include "observe/traces_json.hpp"
+#include "wire/unready.hpp"
 
 namespace tidemill::gateway {
 
@@ -77,7 +79,8 @@ asio::awaitable<void> ready(const Service& service, wire::Exchange& exchange) {
   if (any && !service.draining()) return send_json(exchange, 200, json::object{{"status", "ready"}});
   const char* status = service.draining() ? "draining" : "no backend is ready";
   wire::HttpResponse response = wire::HttpResponse::json(503, json::serialize(json::object{{"status", status}}));
-  response.headers.set("Retry-After", "1");
+  response.headers.set("Retry-After", access::retry_after_seconds(service.next_chance({})));
+  wire::say_unready(response, service.unready());
   return send(exchange, std::move(response));
 }
 

@@ -233,6 +233,17 @@ bool Health::admits(Backend backend) const {
   return entry.state == HealthState::probing && entry.probes_open < options_.probes;
 }
 
+base::Duration Health::ejected_for(Backend backend, base::SteadyTime now) const {
+  const Entry& entry = entries_[backend];
+  if (!entry.ejected || panicking_) return {};
+  return std::max<base::Duration>(entry.eject_until - now, base::Duration());
+}
+
+int Health::checks_to_go(Backend backend) const {
+  const Entry& entry = entries_[backend];
+  return entry.down && !panicking_ ? std::max(options_.rise - entry.passed, 1) : 0;
+}
+
 std::optional<Backend> Health::probe_due(base::SteadyTime now) const {
   for (Backend backend = 0; backend < entries_.size(); ++backend) {
     const Entry& entry = entries_[backend];

@@ -94,6 +94,10 @@ class Health {
   bool admits(Backend backend) const;
   // A probing backend that has waited for its next request: it should get the next one, whatever it costs.
   std::optional<Backend> probe_due(base::SteadyTime now) const;
+  // What keeps requests from a backend, as far as it is a matter of time or of checks: how long its ejection lasts, and
+  // how many checks in a row it has to pass before it is no longer down. 0 for others, and in a panic.
+  base::Duration ejected_for(Backend backend, base::SteadyTime now) const;
+  int checks_to_go(Backend backend) const;
   // True while too few are available for the signs to be believed.
   bool panicking() const { return panicking_; }
 

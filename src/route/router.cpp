@@ -500,6 +500,8 @@ std::vector<BackendView> Router::view(base::SteadyTime now) const {
     if (!slot.present) continue;
     all.push_back({.address = slot.address,
                    .health = s.health.state(backend),
+                   .ejected_for = s.health.ejected_for(backend, now),
+                   .checks_to_go = s.health.checks_to_go(backend),
                    .ramp = s.health.ramp(backend, now),
                    .open = slot.load->open(),
                    .prefilling = slot.load->prefilling(),

@@ -77,6 +77,8 @@ struct Finish {
 struct BackendView {
   std::string address;
   HealthState health = HealthState::up;
+  base::Duration ejected_for{};  // from now
+  int checks_to_go = 0;          // that must pass before it is no longer down
   double ramp = 1;
   int32_t open = 0;
   int32_t prefilling = 0;

@@ -120,8 +120,7 @@ asio::awaitable<Result<void>> Call::respond(wire::HttpResponse response) {
 
 asio::awaitable<Result<void>> Call::refuse(Error error) {
   wire::HttpResponse response = wire::error_response(error, service_.retry_after_s(), error_style_, id_);
-  const auto unready = response.status == 503 ? service_.unready() : std::nullopt;
-  if (unready) response.headers.set(wire::unready_header, std::string(*unready));
+  wire::say_unready(response, service_.unready());
   // The conventions call only the server's own failures errors of a server span.
   if (response.status >= 500) note_failure(error);
   co_return co_await respond(std::move(response));

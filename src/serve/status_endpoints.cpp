@@ -41,7 +41,7 @@ asio::awaitable<void> ready(Service& service, wire::Exchange& exchange) {
   if (const auto refusal = service.refusal()) body["reason"] = refusal->message();
   wire::HttpResponse response = wire::HttpResponse::json(503, json::serialize(body));
   response.headers.set("Retry-After", std::to_string(service.retry_after_s()));
-  response.headers.set(wire::unready_header, std::string(*why));
+  wire::say_unready(response, why);
   return send(exchange, std::move(response));
 }
 

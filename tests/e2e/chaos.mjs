@@ -63,20 +63,8 @@ export function merge(events) {
   return { texts, reasons, done, error, tokens };
 }
 
-// Streams one request. `onBytes` is told of every piece that arrives.
-export async function stream(url, [path, body], onBytes = () => {}) {
-  const response = await fetch(`${url}${path}`, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ ...body, stream: true }),
-  });
-  if (response.status !== 200) throw new Error(`${path}: ${response.status} ${await response.text()}`);
-  let text = '';
-  const decoder = new TextDecoder();
-  for await (const piece of response.body) {
-    text += decoder.decode(piece, { stream: true });
-    onBytes(piece.length);
-  }
+// What the text of a whole stream says.
+export function read(text) {
   const events = [];
   for (const block of text.split('\n\n')) {
     const lines = block.split('\n').filter((line) => line !== '' && !line.startsWith(':'));
@@ -86,6 +74,23 @@ export async function stream(url, [path, body], onBytes = () => {}) {
   }
   if (text.includes('tidemill {')) throw new Error(`marks reached the client:\n${text}`);
   return merge(events);
+}
+
+// Streams one request. `onBytes` is told of every piece that arrives.
+export async function stream(url, [path, body], onBytes = () => {}, headers = {}) {
+  const response = await fetch(`${url}${path}`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', ...headers },
+    body: JSON.stringify({ ...body, stream: true }),
+  });
+  if (response.status !== 200) throw new Error(`${path}: ${response.status} ${await response.text()}`);
+  let text = '';
+  const decoder = new TextDecoder();
+  for await (const piece of response.body) {
+    text += decoder.decode(piece, { stream: true });
+    onBytes(piece.length);
+  }
+  return read(text);
 }
 
 // Model servers that can be killed and come up again at the same address.

@@ -7,6 +7,7 @@ import { after, test } from 'node:test';
 import Anthropic from '@anthropic-ai/sdk';
 import OpenAI from 'openai';
 import { inParallel, random, request, Servers, startGateway, stream } from './chaos.mjs';
+import { Link } from './link.mjs';
 import { parsePrometheus } from './prometheus.mjs';
 import { Server } from './server.mjs';
 
@@ -15,6 +16,11 @@ after(() => rmSync(folder, { recursive: true }));
 
 async function ready(gateway) {
   await gateway.until(async () => (await fetch(`${gateway.url}/ready`)).status === 200);
+}
+
+async function spansOf(url, traceId) {
+  const traces = await (await fetch(`${url}/debug/traces?trace_id=${traceId}`)).json();
+  return traces.flatMap((trace) => trace.spans);
 }
 
 test('streams come out whole and unchanged while servers are killed', async () => {
@@ -80,11 +86,10 @@ test('one trace, one log line, no prompt in it; the configuration is read again'
     assert.equal(response.status, 200);
     assert.equal(response.headers.get('x-request-id'), 'abc');
     await response.json();
-    const spans = async (url) => (await (await fetch(`${url}/debug/traces?trace_id=${traceId}`)).json()).flatMap((t) => t.spans);
     let ours = [];
     let theirs = [];
     await gateway.until(async () => {
-      [ours, theirs] = [await spans(gateway.url), await spans(servers.urls[0])];
+      [ours, theirs] = [await spansOf(gateway.url, traceId), await spansOf(servers.urls[0], traceId)];
       return ours.some((s) => s.kind === 'server') && theirs.some((s) => s.kind === 'server');
     });
     const upstream = ours.find((s) => s.kind === 'client');
@@ -124,6 +129,53 @@ test('one trace, one log line, no prompt in it; the configuration is read again'
   }
 });
 
+test('one trace shows a stream that was taken up elsewhere', async (t) => {
+  const servers = await Promise.all([Server.start('--threads', '1'), Server.start('--threads', '1')]);
+  t.after(() => Promise.all(servers.map((server) => server.kill())));
+  const asked = ['/v1/completions', { prompt: 'def fibonacci(n):\n', max_tokens: 48, temperature: 0, ignore_eos: true }];
+  const expected = await stream(servers[0].url, asked);
+
+  // Whichever server is asked dies in mid-stream, once the client has read something.
+  let begin;
+  const begun = new Promise((resolve) => (begin = resolve));
+  let dead;
+  const links = await Promise.all(servers.map((server, i) => Link.start(server, async (mark) => {
+    if (dead !== undefined || mark < 4) return true;
+    dead = i;
+    await begun;
+    await server.kill();
+    return false;
+  })));
+  t.after(() => links.forEach((link) => link.cut()));
+  const gateway = await startGateway(links.map((link) => link.url));
+  t.after(() => gateway.kill());
+  await gateway.until(async () => (await (await fetch(`${gateway.url}/backends`)).json()).backends.every((b) => b.ready));
+
+  const traceId = '00112233445566778899aabbccddeeff';
+  const heard = await stream(gateway.url, asked, begin, { traceparent: `00-${traceId}-0123456789abcdef-01` });
+  assert.deepEqual(heard, expected);
+  assert.equal(await gateway.metric('tidemill_gateway_resumed_streams_total{kind="exact"}'), 1);
+
+  const isEntry = (span) => span.kind === 'server';
+  let ours = [];
+  let theirs = [];
+  await gateway.until(async () => {
+    [ours, theirs] = [await spansOf(gateway.url, traceId), await spansOf(servers[1 - dead].url, traceId)];
+    return ours.some(isEntry) && theirs.some(isEntry);
+  });
+  const entry = ours.find(isEntry);
+  assert.equal(entry.parent_span_id, '0123456789abcdef');
+  assert.deepEqual(entry.events.map((event) => event.name), ['resumed']);
+  const tries = ours.filter((s) => s.name === 'upstream').sort((a, b) => a.attributes['tidemill.try'] - b.attributes['tidemill.try']);
+  assert.deepEqual(tries.map((s) => s.attributes['tidemill.try']), [1, 2]);
+  assert.deepEqual(tries.map((s) => s.parent_span_id), [entry.span_id, entry.span_id]);
+  assert.deepEqual(tries.map((s) => s.attributes['tidemill.backend']), [dead, 1 - dead].map((i) => new URL(links[i].url).host));
+  assert.deepEqual(tries.map((s) => s.error !== null), [true, false]);
+  // The dead server's spans died with it: what it was told remains.
+  assert.deepEqual(links[dead].posted('traceparent'), [`00-${traceId}-${tries[0].span_id}-01`]);
+  assert.equal(theirs.find(isEntry).parent_span_id, tries[1].span_id);
+});
+
 test('up shows metrics, spans and models of its server beside those of its gateway', async () => {
   const up = await Server.launch('up');
   try {
@@ -140,7 +192,7 @@ test('up shows metrics, spans and models of its server beside those of its gatew
     const entered = 'POST /v1/completions';
     let spans = [];
     await up.until(async () => {
-      spans = (await (await fetch(`${up.url}/debug/traces?trace_id=${traceId}`)).json()).flatMap((trace) => trace.spans);
+      spans = await spansOf(up.url, traceId);
       return wanted.every((name) => spans.some((s) => s.name === name)) && spans.filter((s) => s.name === entered).length === 2;
     });
     const upstream = spans.find((s) => s.name === 'upstream');

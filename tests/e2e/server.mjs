@@ -20,7 +20,7 @@ export class Server {
     const ready = new Promise((resolve, reject) => {
       const take = (chunk) => {
         server.output += chunk;
-        const match = server.output.match(/(http:\/\/127\.0\.0\.1:\d+)[\s\S]*curl /);
+        const match = server.output.match(/(https?:\/\/127\.0\.0\.1:\d+)[\s\S]*curl /);
         if (match) resolve(match[1]);
       };
       server.child.stdout.setEncoding('utf8').on('data', take);

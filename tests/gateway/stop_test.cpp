@@ -36,11 +36,14 @@ TEST_F(Stop, RefusesWhatIsNewWhileItDrains) {
   ASSERT_TRUE(running.send(raw_post("/v1/chat/completions", streamed)));
   ASSERT_NE(running.read_through("Hi").find("200"), std::string::npos);
   gateway->drain();
-  EXPECT_EQ(get("/ready").status, 503);
+  const wire::HttpResponse ready = get("/ready");
+  EXPECT_EQ(ready.status, 503);
+  EXPECT_EQ(ready.headers.find("x-tidemill-unready"), "draining");
   EXPECT_EQ(get("/health").status, 200);
   const wire::HttpResponse refused = post("/v1/chat/completions", whole);
   EXPECT_EQ(refused.status, 503);
   EXPECT_TRUE(refused.headers.has("retry-after"));
+  EXPECT_EQ(refused.headers.find("x-tidemill-unready"), "draining");
   EXPECT_NE(refused.body.find("the gateway is stopping"), std::string::npos) << refused.body;
   EXPECT_EQ(backend.received().size(), 1U);
   running.close();

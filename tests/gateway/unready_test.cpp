@@ -137,6 +137,61 @@ TEST_F(UnreadyInFleet, WhatWasReplacedDoesNotSpeakForItsSuccessor) {
   EXPECT_TRUE(may_be_asked(*one_));
 }
 
+// When a client that no backend could serve may come again. One of the two is meant, and looked at every 20 s.
+class NextChance : public UnreadyInFleet {
+ protected:
+  NextChance() { wanted_.backends = &only_one_; }
+  base::Duration next_chance() const { return fleet_.next_chance(wanted_, 20s); }
+
+  const std::vector<std::string> only_one_{"one"};
+};
+
+TEST_F(NextChance, IsWithTheNextLookAtOneThatLoads) {
+  EXPECT_EQ(next_chance(), 0s) << "it may have been full";
+  fleet_.note_unready(*one_, Unready::loading, clock_.now());
+  EXPECT_EQ(next_chance(), 2s) << "it is looked at ten times as often";
+  wanted_.backends = nullptr;
+  EXPECT_EQ(next_chance(), 0s) << "the other does not load";
+  fleet_.note_unready(*other_, Unready::draining, clock_.now());
+  EXPECT_EQ(next_chance(), 2s);
+}
+
+TEST_F(NextChance, IsAtTheEndOfAnEjection) {
+  serve(Outcome::failed, 5);
+  EXPECT_EQ(next_chance(), 5s);
+  clock_.advance(2s);
+  EXPECT_EQ(next_chance(), 3s);
+  clock_.advance(4s);
+  EXPECT_EQ(next_chance(), 0s);
+}
+
+TEST_F(NextChance, IsAfterTheLooksThatBringOneUpAgain) {
+  fleet_.note_failed_poll(*one_, "gone");
+  EXPECT_EQ(next_chance(), 0s) << "one failure takes nobody down";
+  fleet_.note_failed_poll(*one_, "gone");
+  EXPECT_EQ(next_chance(), 40s);
+  fleet_.note_poll(*one_, {}, clock_.now());
+  EXPECT_EQ(next_chance(), 20s);
+  fleet_.note_poll(*one_, {}, clock_.now());
+  EXPECT_EQ(next_chance(), 0s);
+}
+
+// Too few are well for the signs to be believed: the next request is tried all the same.
+TEST_F(NextChance, IsNowWhereAllAreDown) {
+  for (int i = 0; i < 2; ++i) {
+    fleet_.note_failed_poll(*one_, "gone");
+    fleet_.note_failed_poll(*other_, "gone");
+  }
+  EXPECT_EQ(next_chance(), 0s);
+}
+
+TEST_F(NextChance, IsNeverFartherThanAMinute) {
+  fleet_.note_unready(*one_, Unready::loading, clock_.now());
+  EXPECT_EQ(fleet_.next_chance(wanted_, 1h), 60s);
+  fleet_.replace({});
+  EXPECT_EQ(next_chance(), 20s) << "nobody is there yet";
+}
+
 class UnreadyBackends : public FleetFixture {
  protected:
   // Nothing but Gateway::look() looks at the backends once they are known, and no failure is forgiven.
@@ -206,9 +261,32 @@ TEST_F(UnreadyBackends, ItsOwnWordsAreHandedOnWhenThePatienceIsOver) {
   const wire::HttpResponse known = ask();
   EXPECT_EQ(known.status, 503);
   EXPECT_NE(known.body.find("1 loading"), std::string::npos) << known.body;
-  EXPECT_TRUE(known.headers.has("retry-after"));
+  EXPECT_EQ(known.headers.find("retry-after"), "60") << "it is looked at every six minutes, and a minute is the most";
   EXPECT_EQ(backend.received().size(), 1U);
-  EXPECT_EQ(get("/ready").status, 503);
+  const wire::HttpResponse ready = get("/ready");
+  EXPECT_EQ(ready.status, 503);
+  EXPECT_EQ(ready.headers.find("retry-after"), "60");
+}
+
+// A gateway before gateways: one that drains says so as a server does.
+TEST_F(UnreadyBackends, AGatewayThatDrainsIsPassedOverAtOnce) {
+  const ScriptedBackend behind([](const Received&) { return Script{.bytes = answer}; });
+  gateway::GatewayOptions before;
+  before.port = 0;
+  before.io_threads = 1;
+  before.backends = {{.url = behind.url()}};
+  const auto draining = gateway::Gateway::start(before);
+  ASSERT_TRUE(draining) << draining.error().to_string();
+  (*draining)->look();
+  options.backends.push_back({.url = (*draining)->url(), .models = {"m"}});
+  add_backend([](const Received&) { return Script{.bytes = answer}; });
+  start();
+  (*draining)->drain();
+  // Work is evened out, so that it is chosen soon.
+  for (int i = 0; i < 64 && metric("tidemill_gateway_retries_total") < 1; ++i)
+    EXPECT_EQ(ask().status, 200) << i;
+  EXPECT_EQ(metric("tidemill_gateway_retries_total"), 1);
+  EXPECT_NE(get("/backends").body.find(R"("health":"draining")"), std::string::npos) << get("/backends").body;
 }
 
 // Its /ready says something else than it does.

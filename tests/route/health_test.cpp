@@ -54,6 +54,29 @@ TEST_F(HealthTest, ChecksTakeDownAndBringUp) {
   EXPECT_TRUE(health_->admits(0));
 }
 
+TEST_F(HealthTest, TellsWhatKeepsRequestsAway) {
+  start(4);
+  EXPECT_EQ(health_->checks_to_go(0), 0);
+  EXPECT_EQ(health_->ejected_for(1, now_), seconds(0));
+  for (const bool passed : {false, false})
+    health_->check(0, passed, now_);
+  EXPECT_EQ(health_->checks_to_go(0), 2);
+  health_->check(0, true, now_);
+  EXPECT_EQ(health_->checks_to_go(0), 1);
+  fail(1, 5);
+  EXPECT_EQ(health_->checks_to_go(1), 0);
+  EXPECT_EQ(health_->ejected_for(1, now_), seconds(5));
+  EXPECT_EQ(health_->ejected_for(1, now_ + seconds(3)), seconds(2));
+  EXPECT_EQ(health_->ejected_for(1, now_ + seconds(6)), seconds(0)) << "nobody has noticed yet";
+  for (const Backend backend : {Backend{2}, Backend{3}}) {
+    health_->check(backend, false, now_);
+    health_->check(backend, false, now_);
+  }
+  ASSERT_TRUE(health_->panicking());
+  EXPECT_EQ(health_->checks_to_go(0), 0);
+  EXPECT_EQ(health_->ejected_for(1, now_), seconds(0));
+}
+
 TEST_F(HealthTest, ComesBackSlowly) {
   start(3);
   EXPECT_DOUBLE_EQ(health_->ramp(0, now_), 1);
