@@ -73,7 +73,7 @@ describe('outputs under random schemas', { timeout }, () => {
   });
 });
 
-describe('forms beside large ones', { timeout: 120_000 }, () => {
+describe('forms beside large ones', { timeout }, () => {
   // Takes seconds to compile.
   const large = (name) => ({
     anyOf: Array.from({ length: 999 }, (_, k) => ({
