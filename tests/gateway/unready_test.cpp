@@ -269,6 +269,17 @@ TEST_F(UnreadyBackends, ItsOwnWordsAreHandedOnWhenThePatienceIsOver) {
   EXPECT_EQ(ready.headers.find("retry-after"), "59");
 }
 
+TEST_F(UnreadyBackends, AGatewayThatDrainsSendsClientsElsewhereAtOnce) {
+  add_backend([](const Received&) { return Script{.bytes = loading}; });
+  options.patience = 0s;
+  start();
+  EXPECT_EQ(ask().status, 503);
+  EXPECT_EQ(get("/ready").headers.find("retry-after"), "60");
+  gateway->drain();
+  EXPECT_EQ(get("/ready").headers.find("retry-after"), "1");
+  EXPECT_EQ(ask().headers.find("retry-after"), "1");
+}
+
 // A gateway before gateways: one that drains says so as a server does.
 TEST_F(UnreadyBackends, AGatewayThatDrainsIsPassedOverAtOnce) {
   const ScriptedBackend behind([](const Received&) { return Script{.bytes = answer}; });
