@@ -1,9 +1,10 @@
-// What other tests stand on: the line that they hold or cut.
+// What other tests stand on: the line that they hold or cut, and their Redis.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import net from 'node:net';
 import { test } from 'node:test';
 import { Link } from './link.mjs';
+import { freePort, Redis } from './redis.mjs';
 
 const known = ': tidemill {"choice"'; // by which a mark is known
 const mark = `${known}:0}\n\n`;
@@ -54,4 +55,20 @@ test('a mark that comes in two pieces is one', async (t) => {
     if (at < known.length) assert.ok(before.startsWith(pieces[0]), before);
     assert.ok(!before.includes(known), before);
   }
+});
+
+const withoutRedis = Redis.installed() ? false : 'redis-server is not installed';
+
+test('a Redis whose port somebody else has taken is started at another', { skip: withoutRedis }, async (t) => {
+  const taken = net.createServer((socket) => socket.destroy());
+  await once(taken.listen(0, '127.0.0.1'), 'listening');
+  t.after(() => taken.close());
+  const ports = [taken.address().port];
+  const redis = await Redis.start(() => ports.shift() ?? freePort());
+  t.after(() => redis.kill());
+  const port = Number(new URL(redis.url).port);
+  assert.notEqual(port, taken.address().port);
+  const client = net.connect(port, '127.0.0.1').setEncoding('latin1');
+  client.end('PING\r\n');
+  assert.equal((await client.toArray()).join(''), '+PONG\r\n');
 });
