@@ -2,7 +2,8 @@
 # Installs the Debian packages that building and testing Tidemill need, if any are missing. Quick when none is.
 #
 #   scripts/deps.sh build   compiler, CMake, curl, libraries (the tests' among them: configuring a preset looks for all)
-#   scripts/deps.sh test    the above, a Redis for the session store's tests, openssl for certificates, and Node.js for the end-to-end tests
+#   scripts/deps.sh test    the above, a Redis for the session store's tests, and for the end-to-end tests openssl, which
+#                           makes certificates, and Node.js
 #   scripts/deps.sh lint    clang-format and clang-tidy
 #   scripts/deps.sh fuzz    clang with libFuzzer
 #   scripts/deps.sh hop     nginx and wrk, to measure beside

@@ -54,10 +54,9 @@ class Suited {
   const bool served_;
 };
 
-base::Duration time_until_asked(const route::BackendView& view, base::Duration poll_interval) {
-  const bool asks_for_none = view.health == route::HealthState::loading || view.health == route::HealthState::draining;
-  if (asks_for_none) return poll_interval / looks_while_unready;
-  return std::max(view.ejected_for, view.checks_to_go * poll_interval);
+base::Duration time_until_asked(const route::Hindrance& hindrance, base::Duration poll_interval) {
+  if (hindrance.asks_for_none) return poll_interval / looks_while_unready;
+  return std::max(hindrance.ejected_for, hindrance.checks_to_go * poll_interval);
 }
 
 }  // namespace
@@ -158,15 +157,15 @@ base::Result<Lease> Fleet::pick(const Wanted& wanted, const std::vector<const Ba
 base::Duration Fleet::next_chance(const Wanted& wanted, base::Duration poll_interval) const {
   const auto backends = all();
   const Suited suited(*backends, wanted);
-  std::optional<base::Duration> soonest;
-  for (const route::BackendView& view : this->view()) {
-    const auto is_its = [&](const auto& backend) { return backend->name() == view.address; };
-    const auto backend = std::find_if(backends->begin(), backends->end(), is_its);
-    if (backend == backends->end() || !suited(**backend)) continue;
-    const base::Duration wait = time_until_asked(view, poll_interval);
-    soonest = std::min(soonest.value_or(wait), wait);
+  std::vector<std::string_view> names;
+  for (const auto& backend : *backends) {
+    if (suited(*backend)) names.emplace_back(backend->name());
   }
-  return std::min(soonest.value_or(poll_interval), longest_wait_told);
+  base::Duration soonest = longest_wait_told;
+  if (names.empty()) return std::min(soonest, poll_interval);
+  for (const route::Hindrance& hindrance : router_.hindrances(names, clock_.now()))
+    soonest = std::min(soonest, time_until_asked(hindrance, poll_interval));
+  return soonest;
 }
 
 void Fleet::note_poll(Backend& backend, const route::BackendReport& report, base::SteadyTime begun) {

@@ -80,7 +80,8 @@ class Fleet {
 
   // How long it may take until there is a backend for a request that none could take now: until an ejection ends, or
   // until enough looks, of which there is one in every `poll_interval`, can have found one well. 0 if one may have room
-  // at any moment; at most a minute.
+  // at any moment; at most a minute. Where none is there that may serve it, nobody knows: discovery or a reload brings
+  // one, and `poll_interval` only keeps clients from asking all the time.
   base::Duration next_chance(const Wanted& wanted, base::Duration poll_interval) const;
 
   // What follows is of no account of a backend that is no longer here: another may have its address.

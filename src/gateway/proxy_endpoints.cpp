@@ -198,7 +198,7 @@ asio::awaitable<void> proxy(Service& service, Call& call, const Caller& caller) 
     outline = RequestOutline();
   }
   if (const auto missing = find_model(service, caller, *outline)) {
-    const base::Duration retry_after = service.next_chance({});
+    const base::Duration retry_after = service.retry_after(*missing, {});
     (void)co_await call.refuse(*missing, retry_after);
     co_return;
   }

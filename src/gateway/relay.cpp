@@ -186,7 +186,7 @@ asio::awaitable<Lease> Relay::find_backend() {
       break;
     }
     if (!pause) {
-      (void)co_await call_.refuse(picked.error(), service_.next_chance(request_.wanted));
+      (void)co_await call_.refuse(picked.error(), service_.retry_after(picked.error(), request_.wanted));
       break;
     }
     if (co_await call_.exchange().wait(*pause) == wire::Wake::disconnected) break;
@@ -350,8 +350,8 @@ asio::awaitable<void> Relay::conclude() {
   const ErrorCode code = failure.error.code() == ErrorCode::timeout ? ErrorCode::timeout : ErrorCode::unavailable;
   const int tries = call_.record().tries;
   std::string message = fmt::format("no backend answered, after {} {}", tries, tries == 1 ? "try" : "tries");
-  const base::Duration retry_after = service_.next_chance(request_.wanted);
-  (void)co_await call_.refuse(Error(code, std::move(message)).caused_by(failure.error), retry_after);
+  const Error none_answered = Error(code, std::move(message)).caused_by(failure.error);
+  (void)co_await call_.refuse(none_answered, service_.retry_after(none_answered, request_.wanted));
 }
 
 }  // namespace tidemill::gateway

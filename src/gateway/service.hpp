@@ -52,9 +52,15 @@ class Service : public wire::Drainable {
   Fleet& fleet() { return fleet_; }
   const Fleet& fleet() const { return fleet_; }
 
-  // When a client that was told 503, as no backend could be asked, may come again (Fleet::next_chance).
+  // When a client whose request no backend could take may come again (Fleet::next_chance). At once while the gateway
+  // drains: it does not come back, and who stands in its place may have backends.
   base::Duration next_chance(const Wanted& wanted) const {
-    return fleet_.next_chance(wanted, options()->poll_interval);
+    return draining() ? base::Duration() : fleet_.next_chance(wanted, options()->poll_interval);
+  }
+  // The same for one that hears of `why`, as Call::refuse() wants it. Other errors than unavailable say nothing of it,
+  // and cost nothing.
+  base::Duration retry_after(const base::Error& why, const Wanted& wanted) const {
+    return why.code() == base::ErrorCode::unavailable ? next_chance(wanted) : base::Duration();
   }
 
   // The connections to the backends.

@@ -4,7 +4,9 @@
 #include <array>
 #include <bit>
 #include <cmath>
+#include <functional>
 #include <mutex>
+#include <string_view>
 #include <unordered_map>
 #include <utility>
 
@@ -58,6 +60,11 @@ struct OpenRequest {
   int64_t cached_tokens = 0;
 };
 
+struct AddressHash {
+  using is_transparent = void;
+  size_t operator()(std::string_view address) const { return std::hash<std::string_view>{}(address); }
+};
+
 }  // namespace
 
 struct Router::State {
@@ -65,7 +72,7 @@ struct Router::State {
       : options(given), health(given.health), homes(given.most_sessions), bytes_per_token(given.bytes_per_token) {}
 
   std::optional<Backend> find(std::string_view address) const {
-    const auto found = by_address.find(std::string(address));
+    const auto found = by_address.find(address);
     if (found == by_address.end()) return std::nullopt;
     return found->second;
   }
@@ -93,7 +100,7 @@ struct Router::State {
   RouterOptions options;
   mutable std::mutex mutex;
   std::vector<Slot> slots;  // by Backend
-  std::unordered_map<std::string, Backend> by_address;
+  std::unordered_map<std::string, Backend, AddressHash, std::equal_to<>> by_address;
   PrefixIndex index;
   Health health;
   SessionHomes homes;
@@ -500,8 +507,6 @@ std::vector<BackendView> Router::view(base::SteadyTime now) const {
     if (!slot.present) continue;
     all.push_back({.address = slot.address,
                    .health = s.health.state(backend),
-                   .ejected_for = s.health.ejected_for(backend, now),
-                   .checks_to_go = s.health.checks_to_go(backend),
                    .ramp = s.health.ramp(backend, now),
                    .open = slot.load->open(),
                    .prefilling = slot.load->prefilling(),
@@ -510,6 +515,21 @@ std::vector<BackendView> Router::view(base::SteadyTime now) const {
                    .utilisation = slot.load->utilisation(now),
                    .believed_blocks = s.index.held(backend),
                    .believed_capacity = s.index.capacity(backend)});
+  }
+  return all;
+}
+
+std::vector<Hindrance> Router::hindrances(std::span<const std::string_view> addresses, base::SteadyTime now) const {
+  std::vector<Hindrance> all(addresses.size());
+  const State& s = *state_;
+  const std::lock_guard lock(s.mutex);
+  for (size_t i = 0; i < addresses.size(); ++i) {
+    const auto backend = s.find(addresses[i]);
+    if (!backend) continue;
+    const HealthState health = s.health.state(*backend);
+    all[i] = {.asks_for_none = health == HealthState::loading || health == HealthState::draining,
+              .ejected_for = s.health.ejected_for(*backend, now),
+              .checks_to_go = s.health.checks_to_go(*backend)};
   }
   return all;
 }

@@ -77,8 +77,6 @@ struct Finish {
 struct BackendView {
   std::string address;
   HealthState health = HealthState::up;
-  base::Duration ejected_for{};  // from now
-  int checks_to_go = 0;          // that must pass before it is no longer down
   double ramp = 1;
   int32_t open = 0;
   int32_t prefilling = 0;
@@ -87,6 +85,13 @@ struct BackendView {
   double utilisation = 0;
   uint64_t believed_blocks = 0;
   uint64_t believed_capacity = 0;  // in blocks
+};
+
+// What keeps requests from a backend; nothing of it if it may be asked.
+struct Hindrance {
+  bool asks_for_none = false;    // it loads or drains
+  base::Duration ejected_for{};  // from now
+  int checks_to_go = 0;          // that must pass before it is no longer down
 };
 
 // Belief and correction: a prompt counts as held by a backend from the moment that it is sent there, so that requests
@@ -125,6 +130,8 @@ class Router {
   void forget(std::string_view address, base::SteadyTime now);
 
   std::vector<BackendView> view(base::SteadyTime now) const;
+  // What keeps requests from each of these, in their order; from an address that is not among the backends, nothing.
+  std::vector<Hindrance> hindrances(std::span<const std::string_view> addresses, base::SteadyTime now) const;
   double bytes_per_token() const;
 
  private:

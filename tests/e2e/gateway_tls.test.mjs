@@ -1,6 +1,6 @@
 // The gateway under TLS, as clients see it: its certificate replaced while streams run, and those of clients.
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
 import { copyFileSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -14,6 +14,16 @@ import { Server } from './server.mjs';
 
 const folder = mkdtempSync(path.join(os.tmpdir(), 'tidemill-tls-'));
 after(() => rmSync(folder, { recursive: true }));
+
+// Why certify() cannot be called; false if it can. From 3.0 on a request is signed by the command that makes it.
+function withoutOpenssl() {
+  const version = spawnSync('openssl', ['version'], { encoding: 'utf8' }).stdout;
+  if (!version) return 'openssl is not installed';
+  const major = /^OpenSSL (\d+)\./.exec(version)?.[1] ?? 0;
+  return major >= 3 ? false : `openssl 3.0 or newer is needed, and this is ${version.trim()}`;
+}
+
+const skip = withoutOpenssl();
 
 // A new certificate for the loopback with its key, signed by itself or by `authority`.
 function certify(name, authority) {
@@ -74,7 +84,7 @@ async function begin(gateway, trust, [target, body]) {
   return { answer, ended };
 }
 
-test('a certificate is replaced while streams run, and they go on to their end', async (t) => {
+test('a certificate is replaced while streams run, and they go on to their end', { skip }, async (t) => {
   const server = await Server.start('--threads', '1');
   t.after(() => server.kill());
   const asked = [0, 1, 2, 3].map((i) => request(i));
@@ -114,7 +124,7 @@ test('a certificate is replaced while streams run, and they go on to their end',
   assert.deepEqual(read(await later.ended), expected[0]);
 });
 
-test('clients are served if one of the authorities knows them', async (t) => {
+test('clients are served if one of the authorities knows them', { skip }, async (t) => {
   const server = await Server.start('--threads', '1');
   t.after(() => server.kill());
   const link = await Link.start(server);

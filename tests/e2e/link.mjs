@@ -6,8 +6,8 @@ import net from 'node:net';
 const mark = ': tidemill {"choice"';
 
 export class Link {
-  // `atMark(n)` is waited for before the n-th mark that came on a connection goes on; where it gives false, the line is
-  // cut.
+  // `atMark(n)` is waited for before the n-th mark that came on a connection goes on, or the rest of it where it came in
+  // pieces; where it gives false, the line is cut.
   static async start(server, atMark = () => true) {
     const link = new Link();
     link.port = Number(new URL(server.url).port);
@@ -36,15 +36,19 @@ export class Link {
     });
     gateway.pipe(server);
     let marks = 0;
+    let last = Buffer.alloc(0); // the end of what has gone on, where a mark may have begun
     try {
       for await (const piece of server) {
-        let sent = 0;
-        for (let at; (at = piece.indexOf(mark, sent)) >= 0;) {
-          gateway.write(piece.subarray(sent, at + 1));
-          sent = at + 1;
+        const known = Buffer.concat([last, piece]);
+        let sent = last.length;
+        for (let from = 0, at; (at = known.indexOf(mark, from)) >= 0; from = at + 1) {
+          const until = Math.max(at + 1, sent);
+          gateway.write(known.subarray(sent, until));
+          sent = until;
           if (!(await atMark(++marks))) return this.cut();
         }
-        gateway.write(piece.subarray(sent));
+        gateway.write(known.subarray(sent));
+        last = known.subarray(Math.max(0, known.length - mark.length + 1));
       }
     } catch {
       gateway.destroy(); // the server broke off, or the gateway

@@ -3,7 +3,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import net from 'node:net';
 
-async function freePort() {
+export async function freePort() {
   const listener = net.createServer();
   await once(listener.listen(0, '127.0.0.1'), 'listening');
   const { port } = listener.address();
@@ -12,36 +12,33 @@ async function freePort() {
   return port;
 }
 
-async function listens(port) {
-  const socket = net.connect(port, '127.0.0.1');
-  try {
-    await once(socket, 'connect');
-    return true;
-  } catch {
-    return false;
-  } finally {
-    socket.destroy();
-  }
-}
-
 export class Redis {
   static installed() {
     return spawnSync('redis-server', ['--version']).status === 0;
   }
 
-  // Returns when it listens.
-  static async start() {
-    for (let attempt = 0; attempt < 5; ++attempt) { // somebody else may take the port first
+  // Returns when it takes connections, by its own word: at its port somebody else may listen.
+  static async start(choosePort = freePort) {
+    const said = [];
+    while (said.length < 5) { // somebody else may take the port first
       const redis = new Redis();
-      const port = await freePort();
+      const port = await choosePort();
       redis.url = `redis://127.0.0.1:${port}/0`;
-      redis.child = spawn('redis-server', ['--bind', '127.0.0.1', '--port', String(port), '--save', '', '--appendonly', 'no'], { stdio: 'ignore' });
+      redis.child = spawn('redis-server', ['--bind', '127.0.0.1', '--port', String(port), '--save', '', '--appendonly', 'no'], { stdio: ['ignore', 'pipe', 'pipe'] });
       redis.exited = once(redis.child, 'exit');
-      while (redis.child.exitCode === null) {
-        if (await listens(port)) return redis;
-      }
+      let output = '';
+      const ready = new Promise((resolve) => {
+        const take = (chunk) => {
+          output += chunk;
+          if (output.includes('Ready to accept connections')) resolve(true);
+        };
+        redis.child.stdout.setEncoding('utf8').on('data', take);
+        redis.child.stderr.setEncoding('utf8').on('data', take);
+      });
+      if (await Promise.race([ready, redis.exited.then(() => false)])) return redis;
+      said.push(output);
     }
-    throw new Error('redis-server does not start');
+    throw new Error(`redis-server does not start:\n${said.join('\n')}`);
   }
 
   kill() {

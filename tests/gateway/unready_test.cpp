@@ -251,6 +251,7 @@ TEST_F(UnreadyBackends, ARequestWaitsForTheOnlyOne) {
 
 TEST_F(UnreadyBackends, ItsOwnWordsAreHandedOnWhenThePatienceIsOver) {
   ScriptedBackend& backend = add_backend([](const Received&) { return Script{.bytes = loading}; });
+  options.poll_interval = 590s;  // a tenth of which is less than the longest wait that is told
   options.patience = 0s;
   start();
   const wire::HttpResponse told = ask();
@@ -261,11 +262,22 @@ TEST_F(UnreadyBackends, ItsOwnWordsAreHandedOnWhenThePatienceIsOver) {
   const wire::HttpResponse known = ask();
   EXPECT_EQ(known.status, 503);
   EXPECT_NE(known.body.find("1 loading"), std::string::npos) << known.body;
-  EXPECT_EQ(known.headers.find("retry-after"), "60") << "it is looked at every six minutes, and a minute is the most";
+  EXPECT_EQ(known.headers.find("retry-after"), "59") << "a tenth of the time between two looks";
   EXPECT_EQ(backend.received().size(), 1U);
   const wire::HttpResponse ready = get("/ready");
   EXPECT_EQ(ready.status, 503);
-  EXPECT_EQ(ready.headers.find("retry-after"), "60");
+  EXPECT_EQ(ready.headers.find("retry-after"), "59");
+}
+
+TEST_F(UnreadyBackends, AGatewayThatDrainsSendsClientsElsewhereAtOnce) {
+  add_backend([](const Received&) { return Script{.bytes = loading}; });
+  options.patience = 0s;
+  start();
+  EXPECT_EQ(ask().status, 503);
+  EXPECT_EQ(get("/ready").headers.find("retry-after"), "60");
+  gateway->drain();
+  EXPECT_EQ(get("/ready").headers.find("retry-after"), "1");
+  EXPECT_EQ(ask().headers.find("retry-after"), "1");
 }
 
 // A gateway before gateways: one that drains says so as a server does.

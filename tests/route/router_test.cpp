@@ -357,6 +357,27 @@ TEST_F(RouterTest, BackendsComeAndGoUnderOpenRequests) {
   }
 }
 
+TEST_F(RouterTest, TellsOfThoseItIsAskedForWhatKeepsRequestsAway) {
+  start(6);
+  router_->drain("b0:80", std::nullopt, now_, Unready::loading);
+  router_->drain("b1:80", std::nullopt, now_);
+  for (const bool passed : {false, false, true})
+    router_->check("b2:80", passed, now_);
+  for (int i = 0; i < 5; ++i) {
+    const Route routed = route(prompt(1, 1), {}, {"b0:80", "b1:80", "b2:80", "b4:80", "b5:80"});
+    router_->finish(routed.ticket, {.outcome = Outcome::failure}, now_);
+  }
+  const std::vector<std::string_view> asked{"b3:80", "nobody:80", "b4:80", "b2:80", "b1:80", "b0:80"};
+  const auto told = router_->hindrances(asked, now_ + seconds(2));
+  ASSERT_EQ(told.size(), asked.size());
+  for (size_t i = 0; i < told.size(); ++i) {
+    EXPECT_EQ(told[i].asks_for_none, i >= 4) << asked[i];
+    EXPECT_EQ(told[i].ejected_for, seconds(i == 0 ? 3 : 0)) << asked[i];
+    EXPECT_EQ(told[i].checks_to_go, i == 3 ? 1 : 0) << asked[i];
+  }
+  EXPECT_TRUE(router_->hindrances({}, now_).empty());
+}
+
 TEST_F(RouterTest, TheSameCallsGiveTheSameRoutes) {
   const auto play = [&] {
     start(6);
