@@ -49,8 +49,7 @@ base::Result<Expression> regular_expression(GrammarBuilder& builder, std::string
   const CharacterLeaf leaf = [&builder](const CodePointSet& set) { return builder.code_points(set); };
   // A whole text begins where the pattern does, with ^ or without.
   LookAheads parts = split_look_aheads(pattern, false);
-  TM_TRY(const bool split, can_be_split(parts, builder.limits()));
-  if (!split) {
+  if (!can_be_split(parts, builder.limits())) {
     auto texts = whole_texts(builder, pattern, leaf);
     return texts ? texts : told_of_part(pattern, false, std::move(texts).error(), builder.limits());
   }
