@@ -26,11 +26,14 @@ Expression translate_regex(GrammarBuilder& builder, const RegexNode& node, const
 }
 
 Expression under_conditions(GrammarBuilder& builder, const Conditions& conditions) {
-  Expression all = conditions.required.empty() ? conditions.whole : conditions.required.front();
+  const auto without_excluded = [&](Expression texts) {
+    return conditions.excluded.empty() ? texts : builder.except(texts, builder.choice(conditions.excluded));
+  };
+  if (conditions.required.empty()) return without_excluded(conditions.whole);
+  Expression all = conditions.required.front();
   for (const Expression one : conditions.required)
     all = builder.both(all, one);
-  if (!conditions.excluded.empty()) all = builder.except(all, builder.choice(conditions.excluded));
-  return builder.both(all, conditions.whole);
+  return builder.both(without_excluded(all), conditions.whole);
 }
 
 namespace {
