@@ -472,9 +472,19 @@ TEST(JsonSchema, BoundsThatExcludeEachOtherAreNamed) {
       {R"({"type":"integer","multipleOf":7,"minimum":1,"maximum":3})",
        "minimum 1 and maximum 3 (multipleOf 7) leave no value"},
       {R"({"type":"integer","format":"uint8","minimum":256})", "minimum 256 and the format's maximum leave no value"},
+      {R"({"type":"integer","format":"uint8","minimum":-5,"maximum":-1})",
+       "the format's minimum and maximum -1 leave no value"},
+      {R"({"type":"integer","format":"int8","maximum":1000,"minimum":200})",
+       "minimum 200 and the format's maximum leave no value"},
       {R"({"type":"string","minLength":4,"maxLength":2})", "minLength 4 and maxLength 2 leave no value"},
       {R"({"type":"string","pattern":"^ab?$","minLength":4})", "pattern \"^ab?$\" and minLength 4 leave no value"},
       {R"({"type":"string","format":"uuid","maxLength":4})", "format \"uuid\" and maxLength 4 leave no value"},
+      {R"x({"type":"string","pattern":"^(?=b)a?b?$","minLength":4})x",
+       "pattern \"^(?=b)a?b?$\" and minLength 4 leave no value"},
+      {R"x({"type":"string","pattern":"^(?=.{1,253}$)([a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?\\.)+[a-zA-Z]{2,63}$",
+            "maxLength":3})x",
+       R"x(pattern "^(?=.{1,253}$)([a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?\\.)+[a-zA-Z]{2,63}$" and maxLength 3)x"
+       " leave no value"},
       {R"({"type":"array","minItems":3,"maxItems":2})", "minItems 3 and maxItems 2 leave no value"},
       {R"({"type":"object","minProperties":3,"maxProperties":1})",
        "minProperties 3 and maxProperties 1 leave no value"}};
@@ -495,6 +505,15 @@ TEST(JsonSchema, BoundsThatExcludeEachOtherAreNamed) {
       R"({"properties":{"a":{"type":"integer","minimum":5,"maximum":3},"b":{"enum":["x"],"type":"null"}},"required":["b"],
           "type":"object"})",
       ErrorCode::invalid_argument, {"#/properties/b: \"b\" is required"});
+}
+
+TEST(JsonSchema, APatternThatIsNoneIsToldBesideBoundsThatExcludeEachOther) {
+  for (const char* bounds : {R"("pattern":"^a$","minLength":3)", R"("minLength":3,"maxLength":2)"}) {
+    expect_refusal(
+        fmt::format(R"({{"type":"object","properties":{{"a":{{"type":"string",{},"allOf":[{{"pattern":"("}}]}}}}}})",
+                    bounds),
+        ErrorCode::invalid_argument, "#/properties/a/allOf/0/pattern: ");
+  }
 }
 
 // Schemas that would take exponential time or memory by a careless translation.
