@@ -441,13 +441,18 @@ TEST(ToolGrammar, TakesParametersThatMayBeAnObjectForOne) {
   EXPECT_TRUE(takes_objects(R"("object")"));
   EXPECT_TRUE(takes_objects(R"(["object", "null"])"));
 
-  grammar::GrammarBuilder builder;
-  ToolRules rules;
-  rules.choice.kind = Kind::required;
-  const std::vector<Tool> tools = {{"f", parsed(R"({"type": "OBJECT"})"), true}};
-  const auto refused = tool_grammar(builder, *format_by_name("hermes"), tools, rules);
-  ASSERT_FALSE(refused);
-  EXPECT_NE(refused.error().message().find("'f' must be of type object"), std::string::npos);
+  for (const std::string_view name : {"hermes", "qwen3_coder", "glm", "deepseek_v3_2", "lfm2", "gemma", "harmony"}) {
+    for (const char* type : {R"("OBJECT")", R"("dict")", R"(["string", "null"])"}) {
+      grammar::GrammarBuilder builder;
+      ToolRules rules;
+      rules.choice.kind = Kind::required;
+      const std::vector<Tool> tools = {{"f", parsed(R"({"type": )" + std::string(type) + "}"), true}};
+      const auto refused = tool_grammar(builder, *format_by_name(name), tools, rules);
+      ASSERT_FALSE(refused) << name << type;
+      EXPECT_NE(refused.error().message().find("'f' must be of type object"), std::string::npos)
+          << name << type << refused.error().message();
+    }
+  }
 }
 
 // What Pydantic writes for Optional[str], zod for nullable(), and others: text beside null, by whatever keyword.
