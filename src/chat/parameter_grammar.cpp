@@ -18,7 +18,7 @@ namespace json = base::json;
 class ParameterGrammar {
  public:
   ParameterGrammar(grammar::GrammarBuilder& builder, const CallSyntax& syntax, CallGrammar& calls, const Tool& tool)
-      : builder_(builder), syntax_(syntax), calls_(calls), tool_(tool) {}
+      : builder_(builder), syntax_(syntax), calls_(calls), tool_(tool), types_(tool.parameters) {}
 
   base::Result<Expression> arguments();
 
@@ -37,6 +37,7 @@ class ParameterGrammar {
   const CallSyntax& syntax_;
   CallGrammar& calls_;
   const Tool& tool_;
+  TypeSearch types_;
 };
 
 // White space around a value is part of it, where the format does not write each on lines of its own.
@@ -90,7 +91,7 @@ base::Result<Expression> ParameterGrammar::strict_value(std::string_view key, co
   if (admits(types, ValueTypes::text)) {
     // What looks like another type is read as that, so all of that must be fine.
     constexpr ValueTypes plain = ValueTypes::text | ValueTypes::null | ValueTypes::boolean;
-    const ValueTypes whole = whole_types(tool_.parameters, schema) & plain;
+    const ValueTypes whole = types_.held_whole(schema) & plain;
     if ((types | whole) == whole) return free_text();
     return base::Error(base::ErrorCode::unsupported,
                        "'" + std::string(key) +
@@ -101,7 +102,7 @@ base::Result<Expression> ParameterGrammar::strict_value(std::string_view key, co
 }
 
 base::Result<Expression> ParameterGrammar::parameter(std::string_view key, const json::value& schema) {
-  const ValueTypes types = property_types(tool_.parameters, key);
+  const ValueTypes types = types_.admitted(schema);
   const Expression name = builder_.literal(key);
   if (tool_.strict) {
     TM_TRY(const Expression value, strict_value(key, schema, types));
