@@ -618,6 +618,31 @@ TEST(ToolGrammar, HoldsTextAndOtherValuesEachToTheSchemaWhereTheTagTellsThemApar
       << refused.error().to_string();
 }
 
+TEST(ToolGrammar, ReadsBackWhichOfTextAndOtherValuesTheTagSays) {
+  const std::vector<Tool> tools = {{"f", parsed(R"({"required": ["a"], "properties": {"a": {"type":
+         ["string", "number", "boolean", "null", "array", "object"]}}})"),
+                                    true}};
+  ToolRules rules;
+  rules.choice.kind = Kind::required;
+  rules.parallel = false;
+  const Format format = format_of("deepseek_v3_2", false);
+  Sentences sentences(grammar_of(format, tools, rules), 11);
+  size_t texts = 0;
+  constexpr size_t count = 300;
+  for (size_t i = 0; i < count; ++i) {
+    const std::string sentence = sentences.next();
+    const Reading reading = read(format, tools, Start::answer, sentence);
+    ASSERT_TRUE(reading.sound && reading.complete && reading.calls.size() == 1) << sentence;
+    const auto arguments = base::parse_json(reading.calls[0].arguments, 200);
+    ASSERT_TRUE(arguments && arguments->is_object()) << sentence;
+    const bool is_text = sentence.find("name=\"a\" string=\"true\"") != std::string::npos;
+    EXPECT_EQ(arguments->at("a").is_string(), is_text) << sentence;
+    texts += is_text ? 1 : 0;
+  }
+  EXPECT_GT(texts, 0U);
+  EXPECT_LT(texts, count);
+}
+
 TEST(ToolGrammar, WritesOtherValuesThanTextOfToolsThatAreNotStrictWhereTheTagTellsThemApart) {
   for (const char* property :
        {R"({"type": ["string", "null"]})", R"({"anyOf": [{"type": "string"}, {"type": "null"}]})", "{}"}) {
