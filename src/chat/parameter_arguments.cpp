@@ -142,7 +142,9 @@ void ParameterArguments::take_value(char byte, std::string& out) {
 bool ParameterArguments::inside_json(char byte) {
   if (!json_) {
     const bool opens = byte == '{' || byte == '[';
-    if (!opens || admits(types_, ValueTypes::text) || !held_.empty() || !trimmed(value_).empty()) return false;
+    // Where text is marked, no other value is.
+    const bool may_be_text = syntax_.text_key_end.empty() ? admits(types_, ValueTypes::text) : streams_;
+    if (!opens || may_be_text || !held_.empty() || !trimmed(value_).empty()) return false;
     json_.emplace();
   }
   const Took took = json_->take(byte, ignored_);

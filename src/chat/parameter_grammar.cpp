@@ -13,30 +13,34 @@ namespace tidemill::chat {
 namespace {
 
 using grammar::Expression;
+using Texts = grammar::JsonSchemaOptions::Texts;
 namespace json = base::json;
 
 class ParameterGrammar {
  public:
   ParameterGrammar(grammar::GrammarBuilder& builder, const CallSyntax& syntax, CallGrammar& calls, const Tool& tool)
-      : builder_(builder), syntax_(syntax), calls_(calls), tool_(tool) {}
+      : builder_(builder), syntax_(syntax), calls_(calls), tool_(tool), types_(tool.parameters) {}
 
   base::Result<Expression> arguments();
 
  private:
   base::Result<Expression> parameter(std::string_view key, const json::value& schema);
+  base::Result<Expression> strict_parameter(std::string_view key, const json::value& schema);
   base::Result<Expression> strict_value(std::string_view key, const json::value& schema, ValueTypes types);
-  base::Result<Expression> text_value(std::string_view key, const json::value& schema);
+  base::Result<Expression> text_value(std::string_view key, const json::value& schema, Texts texts);
   base::Result<Expression> held_to(std::string_view key, const json::value& schema,
                                    const grammar::JsonSchemaOptions& options);
+  bool marks_text() const { return !syntax_.text_key_end.empty(); }  // the tag says what is text
   Expression in_tags(Expression key, bool is_text, Expression value);
+  Expression free_parameter(Expression key, ValueTypes types);
   Expression free_text();
-  Expression plain_words(ValueTypes types);  // null and booleans of these types
   Expression end_of_value();
 
   grammar::GrammarBuilder& builder_;
   const CallSyntax& syntax_;
   CallGrammar& calls_;
   const Tool& tool_;
+  TypeSearch types_;
 };
 
 // White space around a value is part of it, where the format does not write each on lines of its own.
@@ -46,8 +50,7 @@ Expression ParameterGrammar::end_of_value() {
 }
 
 Expression ParameterGrammar::in_tags(Expression key, bool is_text, Expression value) {
-  const bool marks_text = is_text && !syntax_.text_key_end.empty();
-  const std::string_view key_end = trimmed(marks_text ? syntax_.text_key_end : syntax_.key_end);
+  const std::string_view key_end = trimmed(is_text && marks_text() ? syntax_.text_key_end : syntax_.key_end);
   const Expression line = builder_.literal(syntax_.values_on_lines ? "\n" : "");
   return builder_.sequence({calls_.spelled(syntax_.parameter_open), key, calls_.spelled(key_end),
                             syntax_.value_open.empty() ? builder_.empty() : builder_.optional(builder_.literal("\n")),
@@ -59,14 +62,12 @@ Expression ParameterGrammar::free_text() {
   return builder_.text_without(std::span(&close, 1));
 }
 
-Expression ParameterGrammar::plain_words(ValueTypes types) {
-  std::vector<Expression> words;
-  if (admits(types, ValueTypes::null)) words.push_back(builder_.literal("null"));
-  if (admits(types, ValueTypes::boolean)) {
-    words.push_back(builder_.literal("true"));
-    words.push_back(builder_.literal("false"));
-  }
-  return builder_.choice(words);
+Expression ParameterGrammar::free_parameter(Expression key, ValueTypes types) {
+  const bool may_be_other = types != ValueTypes::text && (marks_text() || !admits(types, ValueTypes::text));
+  std::vector<Expression> ways;
+  if (admits(types, ValueTypes::text)) ways.push_back(in_tags(key, true, free_text()));
+  if (may_be_other) ways.push_back(in_tags(key, false, grammar::any_json_value(builder_)));
+  return builder_.choice(ways);
 }
 
 base::Result<Expression> ParameterGrammar::held_to(std::string_view key, const json::value& schema,
@@ -76,21 +77,21 @@ base::Result<Expression> ParameterGrammar::held_to(std::string_view key, const j
   return written;
 }
 
-base::Result<Expression> ParameterGrammar::text_value(std::string_view key, const json::value& schema) {
-  if (!schema.is_object()) return free_text();
+base::Result<Expression> ParameterGrammar::text_value(std::string_view key, const json::value& schema, Texts texts) {
   const grammar::JsonSchemaOptions raw{
       .notation = {.end_of_text = std::string(trimmed(syntax_.value_close)), .quote = {}},
-      .loose_formats = tool_.loose_formats};
+      .loose_formats = tool_.loose_formats,
+      .texts = texts};
   return held_to(key, schema, raw);
 }
 
 base::Result<Expression> ParameterGrammar::strict_value(std::string_view key, const json::value& schema,
                                                         ValueTypes types) {
-  if (types == ValueTypes::text) return text_value(key, schema);
+  if (types == ValueTypes::text) return text_value(key, schema, Texts::allowed);
   if (admits(types, ValueTypes::text)) {
     // What looks like another type is read as that, so all of that must be fine.
     constexpr ValueTypes plain = ValueTypes::text | ValueTypes::null | ValueTypes::boolean;
-    const ValueTypes whole = whole_types(tool_.parameters, schema) & plain;
+    const ValueTypes whole = types_.held_whole(schema) & plain;
     if ((types | whole) == whole) return free_text();
     return base::Error(base::ErrorCode::unsupported,
                        "'" + std::string(key) +
@@ -100,17 +101,26 @@ base::Result<Expression> ParameterGrammar::strict_value(std::string_view key, co
   return held_to(key, schema, {.loose_formats = tool_.loose_formats});
 }
 
-base::Result<Expression> ParameterGrammar::parameter(std::string_view key, const json::value& schema) {
-  const ValueTypes types = property_types(tool_.parameters, key);
+base::Result<Expression> ParameterGrammar::strict_parameter(std::string_view key, const json::value& schema) {
+  const ValueTypes types = types_.admitted(schema);
   const Expression name = builder_.literal(key);
-  if (tool_.strict) {
+  const bool may_be_text = admits(types, ValueTypes::text);
+  if (!marks_text() || !may_be_text || types == ValueTypes::text) {
     TM_TRY(const Expression value, strict_value(key, schema, types));
-    const Expression one = in_tags(name, admits(types, ValueTypes::text), value);
-    if (syntax_.text_key_end.empty() || !admits(types, ValueTypes::text) || types == ValueTypes::text) return one;
-    return builder_.choice({one, in_tags(name, false, plain_words(types))});  // the tag says which it is
+    return in_tags(name, may_be_text, value);
   }
-  if (admits(types, ValueTypes::text)) return in_tags(name, true, free_text());
-  return in_tags(name, false, grammar::any_json_value(builder_));
+  // Each way has of the schema's values what it can say.
+  TM_TRY(const Expression text, text_value(key, schema, Texts::only));
+  TM_TRY(const Expression other, held_to(key, schema, {.loose_formats = tool_.loose_formats, .texts = Texts::none}));
+  const Expression either = builder_.choice({in_tags(name, true, text), in_tags(name, false, other)});
+  const bool is_none = either == builder_.nothing() && !builder_.failed();
+  if (is_none) TM_CHECK(held_to(key, schema, {.loose_formats = tool_.loose_formats}));  // tells why
+  return either;
+}
+
+base::Result<Expression> ParameterGrammar::parameter(std::string_view key, const json::value& schema) {
+  if (tool_.strict) return strict_parameter(key, schema);
+  return free_parameter(builder_.literal(key), types_.admitted(schema));
 }
 
 base::Result<Expression> ParameterGrammar::arguments() {
@@ -130,7 +140,7 @@ base::Result<Expression> ParameterGrammar::arguments() {
   if (properties.empty() && !tool_.strict) {
     const grammar::CodePointRange letters[] = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};
     const Expression key = builder_.repeat(builder_.code_points(letters), 1, 64);
-    parts.push_back(builder_.repeat(in_tags(key, true, free_text()), 0, std::nullopt));
+    parts.push_back(builder_.repeat(free_parameter(key, ValueTypes::any), 0, std::nullopt));
   }
   return builder_.sequence(parts);
 }

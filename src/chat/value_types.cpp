@@ -9,8 +9,7 @@ namespace tidemill::chat {
 namespace json = base::json;
 namespace {
 
-constexpr int max_depth = 16;        // of references and combinations that are followed
-constexpr size_t max_steps = 4'096;  // subschemas looked at for one property, which may lead to themselves many ways
+constexpr int max_references = 16;  // to the schema that has the properties
 
 constexpr std::array<std::pair<std::string_view, ValueTypes>, 7> type_names = {{
     {"string", ValueTypes::text},
@@ -62,24 +61,7 @@ ValueTypes all_by_type_keyword(const json::value& type) {
   return types;
 }
 
-// Looks through one schema of `root`. What is past the bounds may be anything, and need not be.
-class TypeSearch {
- public:
-  explicit TypeSearch(const json::value& root) : root_(root) {}
-
-  // No value of another type belongs to the schema.
-  ValueTypes admitted(const json::value& schema, int depth = max_depth);
-  // All values of these types belong to it.
-  ValueTypes held_whole(const json::value& schema, int depth = max_depth);
-
- private:
-  bool over(int depth) { return depth == 0 || ++steps_ > max_steps; }
-  ValueTypes admitted_by_one(const json::value& schemas, int depth);
-  ValueTypes held_whole_by_one(const json::value& schemas, bool exactly, int depth);
-
-  const json::value& root_;
-  size_t steps_ = 0;
-};
+}  // namespace
 
 ValueTypes TypeSearch::admitted_by_one(const json::value& schemas, int depth) {
   const auto* list = schemas.if_array();
@@ -87,6 +69,16 @@ ValueTypes TypeSearch::admitted_by_one(const json::value& schemas, int depth) {
   ValueTypes types = ValueTypes::none;
   for (const json::value& schema : *list)
     types = types | admitted(schema, depth);
+  return types;
+}
+
+ValueTypes TypeSearch::admitted_by_reference(const json::value& reference, int depth) {
+  const auto* target = reference.is_string() ? referenced(root_, reference.get_string()) : nullptr;
+  if (target == nullptr) return ValueTypes::any;
+  const auto found = admitted_.find({target, depth});
+  if (found != admitted_.end()) return found->second;
+  const ValueTypes types = admitted(*target, depth);
+  admitted_.emplace(std::pair(target, depth), types);
   return types;
 }
 
@@ -108,11 +100,7 @@ ValueTypes TypeSearch::admitted(const json::value& schema, int depth) {
     for (const json::value& part : all->get_array())
       types = types & admitted(part, depth - 1);
   }
-  if (const auto* reference = find(schema, "$ref"); reference != nullptr && reference->is_string()) {
-    if (const auto* target = referenced(root_, reference->get_string())) {
-      types = types & admitted(*target, depth - 1);
-    }
-  }
+  if (const auto* reference = find(schema, "$ref")) types = types & admitted_by_reference(*reference, depth - 1);
   const auto* nullable = find(schema, "nullable");
   if (nullable != nullptr && nullable->is_bool() && nullable->get_bool()) types = types | ValueTypes::null;
   // A schema that admits nothing is a mistake: better any value than none.
@@ -135,6 +123,16 @@ ValueTypes TypeSearch::held_whole_by_one(const json::value& schemas, bool exactl
   return admits(types, twice) ? ValueTypes::none : types;
 }
 
+ValueTypes TypeSearch::held_whole_by_reference(const json::value& reference, int depth) {
+  const auto* target = reference.is_string() ? referenced(root_, reference.get_string()) : nullptr;
+  if (target == nullptr) return ValueTypes::none;
+  const auto found = held_whole_.find({target, depth});
+  if (found != held_whole_.end()) return found->second;
+  const ValueTypes types = held_whole(*target, depth);
+  held_whole_.emplace(std::pair(target, depth), types);
+  return types;
+}
+
 ValueTypes TypeSearch::held_whole(const json::value& schema, int depth) {
   const auto* object = schema.if_object();
   constexpr std::array<std::string_view, 7> known = {"type", "anyOf", "oneOf", "allOf", "$ref", "$defs", "definitions"};
@@ -148,14 +146,9 @@ ValueTypes TypeSearch::held_whole(const json::value& schema, int depth) {
     for (const json::value& part : all->get_array())
       types = types & held_whole(part, depth - 1);
   }
-  if (const auto* reference = find(schema, "$ref")) {
-    const auto* target = reference->is_string() ? referenced(root_, reference->get_string()) : nullptr;
-    types = types & (target != nullptr ? held_whole(*target, depth - 1) : ValueTypes::none);
-  }
+  if (const auto* reference = find(schema, "$ref")) types = types & held_whole_by_reference(*reference, depth - 1);
   return types;
 }
-
-}  // namespace
 
 ValueTypes type_of(const json::value& value) {
   switch (value.kind()) {
@@ -176,7 +169,7 @@ ValueTypes type_of(const json::value& value) {
 
 const json::value* property_schema(const json::value& object_schema, std::string_view property) {
   const json::value* schema = &object_schema;
-  for (int depth = 0; depth < max_depth; ++depth) {
+  for (int depth = 0; depth < max_references; ++depth) {
     const auto* properties = find(*schema, "properties");
     if (const auto* found = properties != nullptr ? find(*properties, property) : nullptr) return found;
     const auto* reference = find(*schema, "$ref");
@@ -190,10 +183,6 @@ const json::value* property_schema(const json::value& object_schema, std::string
 ValueTypes property_types(const json::value& object_schema, std::string_view property) {
   const auto* schema = property_schema(object_schema, property);
   return schema != nullptr ? TypeSearch(object_schema).admitted(*schema) : ValueTypes::any;
-}
-
-ValueTypes whole_types(const json::value& root, const json::value& schema) {
-  return TypeSearch(root).held_whole(schema);
 }
 
 }  // namespace tidemill::chat

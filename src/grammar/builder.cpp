@@ -163,8 +163,9 @@ Expression GrammarBuilder::except(Expression left, Expression right) {
   if (!is_new) return found->second;
   const auto automaton = difference(expressions_, left.index, right.index, budget_);
   if (automaton == nullptr) {
-    fail(ErrorCode::too_large, fmt::format("what must not match, such as what a pattern looks ahead for, takes more "
-                                           "than {} states, or {} on the way to them: give simpler patterns",
+    fail(ErrorCode::too_large, fmt::format("what must not match, such as what a pattern looks ahead for, takes "
+                                           "together with the others more than {} states, or {} on the way to them: "
+                                           "give fewer or simpler patterns",
                                            limits_.max_states, limits_.max_states * ProductBudget::explored_per_state));
     return nothing();
   }

@@ -116,10 +116,12 @@ base::Result<void> GrammarCheck::resolve(const Grammar::Restriction* restriction
   ResolvedLeaf leaf(source_, resolved_, restriction, max_states);
   CopyExpressions copy(source_, resolved_, leaf);
   const auto over_limit = [&](const std::string& where) {
-    return Error(ErrorCode::too_large,
-                 fmt::format("what must hold together, such as patterns and bounds of length, takes "
-                             "more than {} states, or {} on the way to them{}: give simpler patterns or smaller bounds",
-                             max_states, max_states * ProductBudget::explored_per_state, where));
+    return Error(
+        ErrorCode::too_large,
+        fmt::format("what must hold together, such as patterns and bounds of length, takes together with the others "
+                    "more than {} states, or {} on the way to them{}: give fewer or simpler patterns, or "
+                    "smaller bounds",
+                    max_states, max_states * ProductBudget::explored_per_state, where));
   };
   for (size_t rule = 0; rule < bodies_.size(); ++rule) {
     bodies_[rule] = copy(bodies_[rule]);

@@ -20,6 +20,11 @@ Expression any_json(GrammarBuilder& builder, const JsonSchemaOptions& options, T
   return written ? *written : builder.nothing();
 }
 
+TypeSet types_with(JsonSchemaOptions::Texts texts) {
+  if (texts == JsonSchemaOptions::Texts::only) return string_type;
+  return texts == JsonSchemaOptions::Texts::none ? static_cast<TypeSet>(all_types & ~string_type) : all_types;
+}
+
 }  // namespace
 
 base::Result<Expression> json_schema(GrammarBuilder& builder, const json::value& schema,
@@ -27,8 +32,9 @@ base::Result<Expression> json_schema(GrammarBuilder& builder, const json::value&
   TM_TRY(SchemaDocument document, SchemaDocument::open(schema, builder.limits()));
   SchemaReader reader(document, builder.limits(), options.loose_formats);
   SchemaWriter writer(builder, reader, options);
-  TM_TRY(const Expression written, writer.write({document.root()}));
-  if (written == builder.nothing() && !builder.failed()) {
+  const TypeSet types = types_with(options.texts);
+  TM_TRY(const Expression written, writer.write({document.root()}, types));
+  if (types == all_types && written == builder.nothing() && !builder.failed()) {
     const std::string why = writer.why_nothing({document.root()});
     return document.error(base::ErrorCode::invalid_argument, document.root(), "",
                           "no value satisfies the schema" + (why.empty() ? "" : ": " + why));

@@ -17,9 +17,15 @@ struct JsonSchemaOptions {
     one,    // or one space behind a colon or a comma
     lines,  // or a line feed and up to 32 spaces where JSON is broken into lines
   };
+  enum class Texts : uint8_t {
+    allowed,
+    only,  // of the schema's values those that are texts
+    none,  // those that are not
+  };
   Space space = Space::one;
-  Notation notation = {};      // raw texts come without white space, and with properties in alphabetical order
-  bool loose_formats = false;  // a `format` that cannot be held to lets any text pass, instead of being an error
+  Notation notation = {};        // raw texts come without white space, and with properties in alphabetical order
+  bool loose_formats = false;    // a `format` that cannot be held to lets any text pass, instead of being an error
+  Texts texts = Texts::allowed;  // as the whole value, of json_schema()
 };
 
 // The texts are JSON (or stand for it in another notation), and validate against `schema`, an object or a boolean. Not
@@ -27,7 +33,8 @@ struct JsonSchemaOptions {
 // numbers have bounded digits. What the schema says and cannot be held to is an error.
 //
 // Errors, which name a keyword by its JSON pointer: `invalid_argument` for what is no schema and for a schema that
-// nothing satisfies (where only parts show it, GrammarBuilder::build() finds it), `unsupported`, `too_large`.
+// nothing satisfies (where only parts show it, GrammarBuilder::build() finds it), `unsupported`, `too_large`. Where
+// values are left out by Texts, that none is left is no error: it is nothing().
 base::Result<Expression> json_schema(GrammarBuilder& builder, const base::json::value& schema,
                                      const JsonSchemaOptions& options = {});
 

@@ -140,32 +140,43 @@ size_t end_of_group(std::string_view pattern) {
   return end;
 }
 
-// Where a | stands outside of all groups.
-std::vector<size_t> outermost_bars(std::string_view pattern) {
-  std::vector<size_t> bars;
+// What stands between the | that are outside of all groups.
+std::vector<std::string_view> outermost_alternatives(std::string_view pattern) {
+  std::vector<std::string_view> alternatives;
+  size_t from = 0;
   int depth = 0;
   for_each_plain(pattern, [&](size_t at) {
     if (pattern[at] == '(') ++depth;
     if (pattern[at] == ')') --depth;
-    if (pattern[at] == '|' && depth == 0) bars.push_back(at);
+    if (pattern[at] == '|' && depth == 0) {
+      alternatives.push_back(pattern.substr(from, at - from));
+      from = at + 1;
+    }
     return true;
   });
-  return bars;
+  alternatives.push_back(pattern.substr(from));
+  return alternatives;
 }
 
 // The pattern where it matches at the beginning of a text.
 std::string at_beginning(std::string_view pattern) {
-  std::string out = "^";
-  size_t from = 0;
-  for (const size_t bar : outermost_bars(pattern)) {
-    out += std::string(pattern.substr(from, bar - from)) + "|^";
-    from = bar + 1;
-  }
-  return out + std::string(pattern.substr(from));
+  std::string out;
+  for (const std::string_view alternative : outermost_alternatives(pattern))
+    out.append(out.empty() ? "^" : "|^").append(alternative);
+  return out;
+}
+
+bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
+
+bool begins_with_quantifier(std::string_view pattern) {
+  if (pattern.empty()) return false;
+  if (pattern.front() == '{') return pattern.size() > 1 && is_digit(pattern[1]);
+  return std::string_view("*+?").find(pattern.front()) != std::string_view::npos;
 }
 
 struct Piece {
-  size_t begin = 0;  // in the pattern
   std::string_view text;
   bool excluded = false;
 };
@@ -180,12 +191,11 @@ std::vector<Piece> pieces_of(std::string_view pattern, bool anchored) {
   while (rest().starts_with("(?=") || rest().starts_with("(?!")) {
     const size_t end = end_of_group(rest());
     if (end == std::string_view::npos) return {};
-    pieces.push_back({at + 3, rest().substr(3, end - 3), rest()[2] == '!'});
+    pieces.push_back({rest().substr(3, end - 3), rest()[2] == '!'});
     at += end + 1;
   }
-  const bool repeated = !rest().empty() && std::string_view("*+?").find(rest().front()) != std::string_view::npos;
-  if (pieces.empty() || repeated || !outermost_bars(rest()).empty()) return {};
-  pieces.push_back({at, rest()});
+  if (pieces.empty() || begins_with_quantifier(rest()) || outermost_alternatives(rest()).size() > 1) return {};
+  pieces.push_back({rest()});
   return pieces;
 }
 
@@ -208,23 +218,25 @@ LookAheads split_look_aheads(std::string_view pattern, bool anchored) {
   return parts;
 }
 
-base::Result<bool> can_be_split(const LookAheads& parts, const GrammarLimits& limits) {
+bool can_be_split(const LookAheads& parts, const GrammarLimits& limits) {
   if (parts.required.size() + parts.excluded.size() == 1) return false;
-  for (const auto* some : {&parts.required, &parts.excluded}) {
-    for (const std::string& part : *some) {
-      const auto regex = parse_regex(part, limits);
-      if (regex) continue;
-      if (regex.error().code() == base::ErrorCode::too_large) return regex.error();
-      return false;
-    }
-  }
-  return true;
+  const auto is_regex = [&](const std::string& part) { return parse_regex(part, limits).has_value(); };
+  return std::all_of(parts.required.begin(), parts.required.end(), is_regex) &&
+         std::all_of(parts.excluded.begin(), parts.excluded.end(), is_regex);
 }
 
 base::Error told_of_part(std::string_view pattern, bool anchored, base::Error whole, const GrammarLimits& limits) {
+  if (pattern.size() > limits.max_source_bytes) return whole;
+  size_t before = 0;  // characters in front of `counted`, counted once
+  const char* counted = pattern.data();
   for (const Piece& piece : pieces_of(pattern, anchored)) {
-    const size_t before = base::utf8::length(pattern.substr(0, piece.begin));
-    if (auto regex = parse_regex(piece.text, limits, before); !regex) return std::move(regex).error();
+    for (const std::string_view alternative : outermost_alternatives(piece.text)) {
+      before += base::utf8::length({counted, static_cast<size_t>(alternative.data() - counted)});
+      counted = alternative.data();
+      // As can_be_split() reads it: with a ^ in front.
+      if (auto regex = parse_regex("^" + std::string(alternative), limits, before - 1); !regex)
+        return std::move(regex).error();
+    }
   }
   return whole;
 }

@@ -36,8 +36,8 @@ struct LookAheads {
 LookAheads split_look_aheads(std::string_view pattern, bool anchored = true);
 
 // Whether there are several parts, all of them regular expressions; where not, the pattern is to be read as a whole,
-// and its error told. Error `too_large`: a part is.
-base::Result<bool> can_be_split(const LookAheads& parts, const GrammarLimits& limits);
+// and its error told.
+bool can_be_split(const LookAheads& parts, const GrammarLimits& limits);
 
 // The error of a pattern that can not be split: where it looks ahead as it may, what is wrong with the first part that
 // is no regular expression, at its position in the pattern; otherwise that of the pattern as a whole.

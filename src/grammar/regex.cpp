@@ -26,11 +26,14 @@ Expression translate_regex(GrammarBuilder& builder, const RegexNode& node, const
 }
 
 Expression under_conditions(GrammarBuilder& builder, const Conditions& conditions) {
-  Expression all = conditions.required.empty() ? conditions.whole : conditions.required.front();
+  const auto without_excluded = [&](Expression texts) {
+    return conditions.excluded.empty() ? texts : builder.except(texts, builder.choice(conditions.excluded));
+  };
+  if (conditions.required.empty()) return without_excluded(conditions.whole);
+  Expression all = conditions.required.front();
   for (const Expression one : conditions.required)
     all = builder.both(all, one);
-  if (!conditions.excluded.empty()) all = builder.except(all, builder.choice(conditions.excluded));
-  return builder.both(all, conditions.whole);
+  return builder.both(without_excluded(all), conditions.whole);
 }
 
 namespace {
@@ -49,8 +52,7 @@ base::Result<Expression> regular_expression(GrammarBuilder& builder, std::string
   const CharacterLeaf leaf = [&builder](const CodePointSet& set) { return builder.code_points(set); };
   // A whole text begins where the pattern does, with ^ or without.
   LookAheads parts = split_look_aheads(pattern, false);
-  TM_TRY(const bool split, can_be_split(parts, builder.limits()));
-  if (!split) {
+  if (!can_be_split(parts, builder.limits())) {
     auto texts = whole_texts(builder, pattern, leaf);
     return texts ? texts : told_of_part(pattern, false, std::move(texts).error(), builder.limits());
   }

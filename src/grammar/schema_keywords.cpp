@@ -228,8 +228,7 @@ base::Result<void> SchemaReader::read_pattern(Reading& reading, const std::share
     return {};
   }
   const LookAheads parts = split_look_aheads(source);
-  const auto split = can_be_split(parts, limits_);
-  if (!split || !*split) {
+  if (!can_be_split(parts, limits_)) {
     add_pattern(strings, {std::string(source), owner, ""});  // what is wrong with it is told of it as a whole
     return {};
   }

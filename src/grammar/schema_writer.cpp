@@ -66,17 +66,17 @@ void SchemaWriter::contradict_sizes(const Conjunction& owner, std::string_view o
 void SchemaWriter::contradict_numbers(const Shape& shape, const Conjunction& owner) {
   const NumberRange& range = shape.numbers;
   if (!range.minimum || !range.maximum) return;
-  // A keyword with its value, or what stands for one that a format implies.
-  const auto bound = [&](SchemaNode node, std::string_view keyword) {
+  // A keyword with its value, or what stands for one that a format implies, perhaps tighter than a keyword beside it.
+  const auto bound = [&](SchemaNode node, std::string_view keyword, const Decimal& tightest) {
     const auto* schema = reader_.document().at(node).if_object();
     const auto* value = schema != nullptr ? schema->if_contains(keyword) : nullptr;
-    return value != nullptr ? fmt::format("{} {}", keyword, compact_json(*value))
-                            : fmt::format("the format's {}", keyword);
+    const bool is_it = value != nullptr && value->is_number() && compare(Decimal::of(*value), tightest) == 0;
+    return is_it ? fmt::format("{} {}", keyword, compact_json(*value)) : fmt::format("the format's {}", keyword);
   };
   const std::string multiples = range.multiple_of > 1 ? fmt::format(" (multipleOf {})", range.multiple_of) : "";
-  contradict(
-      owner, bound(shape.number_keywords.minimum, range.exclusive_minimum ? "exclusiveMinimum" : "minimum"),
-      bound(shape.number_keywords.maximum, range.exclusive_maximum ? "exclusiveMaximum" : "maximum") + multiples);
+  const NumberKeywords& from = shape.number_keywords;
+  contradict(owner, bound(from.minimum, range.exclusive_minimum ? "exclusiveMinimum" : "minimum", *range.minimum),
+             bound(from.maximum, range.exclusive_maximum ? "exclusiveMaximum" : "maximum", *range.maximum) + multiples);
 }
 
 base::Result<Expression> SchemaWriter::write(const Conjunction& conjunction, TypeSet types) {
@@ -168,6 +168,9 @@ base::Result<Expression> SchemaWriter::of_shape(const Shape& shape, const Conjun
 }
 
 base::Result<Expression> SchemaWriter::string_text(const StringShape& shape, const Conjunction& owner) {
+  // A mistake in any of them is told, also where no text can be.
+  for (const StringPattern& pattern : shape.patterns)
+    TM_CHECK(reader_.pattern(pattern.source, pattern.owner));
   if (shape.max_length && *shape.max_length < shape.min_length) return builder_.nothing();
   if (shape.patterns.empty()) return notation_.text(shape.min_length, shape.max_length);
   // The last one has the bounds, which hold for all of them then.
@@ -204,10 +207,10 @@ bool SchemaWriter::lengths_fit(const StringShape& shape, const StringPattern& pa
   const bool too_short = own.most && *own.most < shape.min_length;
   const bool too_long = shape.max_length && own.least > *shape.max_length;
   if (!too_short && !too_long) return true;
-  const std::string texts = pattern.format.empty() ? "pattern " + compact_json(json::value(pattern.source))
-                                                   : "format " + compact_json(json::value(pattern.format));
+  // What the schema says, of which the pattern may be a part, or another way to say it.
+  const json::value& said = reader_.document().at(pattern.owner);
   contradict(
-      owner, texts,
+      owner, fmt::format("{} {}", said == json::value(pattern.format) ? "format" : "pattern", compact_json(said)),
       too_short ? fmt::format("minLength {}", shape.min_length) : fmt::format("maxLength {}", *shape.max_length));
   return false;
 }

@@ -441,13 +441,18 @@ TEST(ToolGrammar, TakesParametersThatMayBeAnObjectForOne) {
   EXPECT_TRUE(takes_objects(R"("object")"));
   EXPECT_TRUE(takes_objects(R"(["object", "null"])"));
 
-  grammar::GrammarBuilder builder;
-  ToolRules rules;
-  rules.choice.kind = Kind::required;
-  const std::vector<Tool> tools = {{"f", parsed(R"({"type": "OBJECT"})"), true}};
-  const auto refused = tool_grammar(builder, *format_by_name("hermes"), tools, rules);
-  ASSERT_FALSE(refused);
-  EXPECT_NE(refused.error().message().find("'f' must be of type object"), std::string::npos);
+  for (const std::string_view name : {"hermes", "qwen3_coder", "glm", "deepseek_v3_2", "lfm2", "gemma", "harmony"}) {
+    for (const char* type : {R"("OBJECT")", R"("dict")", R"(["string", "null"])"}) {
+      grammar::GrammarBuilder builder;
+      ToolRules rules;
+      rules.choice.kind = Kind::required;
+      const std::vector<Tool> tools = {{"f", parsed(R"({"type": )" + std::string(type) + "}"), true}};
+      const auto refused = tool_grammar(builder, *format_by_name(name), tools, rules);
+      ASSERT_FALSE(refused) << name << type;
+      EXPECT_NE(refused.error().message().find("'f' must be of type object"), std::string::npos)
+          << name << type << refused.error().message();
+    }
+  }
 }
 
 // What Pydantic writes for Optional[str], zod for nullable(), and others: text beside null, by whatever keyword.
@@ -489,6 +494,7 @@ TEST(ToolGrammar, TakesTextBesideNullInTagsHoweverTheSchemaSaysIt) {
   for (const std::string_view format : {"qwen3_coder", "glm", "deepseek_v3_2"}) {
     for (const std::string& property : taken)
       EXPECT_EQ(refusal(format, property), "") << format << ": " << property;
+    if (format == "deepseek_v3_2") continue;  // whose tags tell text apart
     for (const std::string& property : refused)
       EXPECT_NE(refusal(format, property).find("'a' may be text or something else"), std::string::npos)
           << format << ": " << property;
@@ -515,6 +521,16 @@ TEST(ToolGrammar, ReadsTextBesideNullInTagsBack) {
       EXPECT_TRUE(a->is_string() || a->is_bool() || a->is_null()) << sentence;
     }
   }
+  // "null" is null where nothing else says what it is.
+  const auto arguments_of = [&](std::string_view name, std::string_view text) {
+    const Reading reading = read(format_of(name, false), tools, Start::answer, text);
+    return reading.calls.size() == 1 ? parsed(reading.calls[0].arguments) : json::value();
+  };
+  const json::value null = parsed(R"({"a": null})");
+  EXPECT_EQ(arguments_of("qwen3_coder",
+                         "<tool_call>\n<function=f>\n<parameter=a>\nnull\n</parameter>\n</function>\n</tool_call>"),
+            null);
+  EXPECT_EQ(arguments_of("glm", "<tool_call>f\n<arg_key>a</arg_key>\n<arg_value>null</arg_value>\n</tool_call>"), null);
   // Where the tag says what is text, null and booleans are written as what they are.
   const Format format = format_of("deepseek_v3_2", false);
   ::tidemill::test::Acceptor accepts(spelled_out(grammar_of(format, tools, rules)));
@@ -531,8 +547,110 @@ TEST(ToolGrammar, ReadsTextBesideNullInTagsBack) {
     EXPECT_EQ(parsed(reading.calls[0].arguments), parsed("{\"a\": " + std::string(word) + "}")) << text;
   }
   EXPECT_TRUE(accepts(call("true", "null")));
+  EXPECT_EQ(arguments_of("deepseek_v3_2", call("true", "null")), parsed(R"({"a": "null"})"));
   EXPECT_FALSE(accepts(call("false", "7")));
   EXPECT_FALSE(accepts(call("false", "x")));
+}
+
+// The parameter "a" as DeepSeek V3.2 writes it.
+std::string deepseek_call(std::string_view is_text, std::string_view value) {
+  return "<｜DSML｜function_calls>\n<｜DSML｜invoke name=\"f\">\n<｜DSML｜parameter name=\"a\" string=\"" +
+         std::string(is_text) + "\">" + std::string(value) +
+         "</｜DSML｜parameter>\n</｜DSML｜invoke>\n</｜DSML｜function_calls>";
+}
+
+// Whether a call of a tool whose one parameter, "a", is as the schema says is among what may be written; as such it is
+// read back as `meaning`.
+void expect_deepseek_calls(const std::string& property, bool strict, std::string_view is_text,
+                           const std::vector<std::pair<std::string, std::string>>& taken,
+                           const std::vector<std::string>& refused) {
+  SCOPED_TRACE(property);
+  const std::vector<Tool> tools = {
+      {"f", parsed(R"({"type": "object", "required": ["a"], "properties": {"a": )" + property + "}}"), strict}};
+  ToolRules rules;
+  rules.choice.kind = Kind::required;
+  const Format format = format_of("deepseek_v3_2", false);
+  ::tidemill::test::Acceptor accepts(spelled_out(grammar_of(format, tools, rules)));
+  for (const auto& [value, meaning] : taken) {
+    const std::string text = deepseek_call(is_text, value);
+    EXPECT_TRUE(accepts(text)) << text;
+    const Reading reading = read(format, tools, Start::answer, text);
+    ASSERT_EQ(reading.calls.size(), 1U) << text;
+    EXPECT_EQ(parsed(reading.calls[0].arguments), parsed("{\"a\": " + meaning + "}")) << text;
+  }
+  for (const std::string& value : refused)
+    EXPECT_FALSE(accepts(deepseek_call(is_text, value))) << is_text << ": " << value;
+}
+
+TEST(ToolGrammar, HoldsTextAndOtherValuesEachToTheSchemaWhereTheTagTellsThemApart) {
+  const std::string number = R"({"type": ["string", "integer"]})";
+  expect_deepseek_calls(number, true, "true", {{"7", R"("7")"}, {"", R"("")"}, {"null", R"("null")"}}, {});
+  expect_deepseek_calls(number, true, "false", {{"7", "7"}}, {"7.5", "null", "\"x\"", "x"});
+  const std::string short_text = R"({"anyOf": [{"type": "string", "maxLength": 3}, {"type": "null"}], "title": "A"})";
+  expect_deepseek_calls(short_text, true, "true", {{"abc", R"("abc")"}}, {"abcd"});
+  expect_deepseek_calls(short_text, true, "false", {{"null", "null"}}, {"abc", "true"});
+  // A list, in whose texts the closing tag may stand.
+  const std::string list = R"({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})";
+  expect_deepseek_calls(list, true, "true", {{"[", R"("[")"}, {R"(["a"])", R"("[\"a\"]")"}}, {});
+  expect_deepseek_calls(list, true, "false",
+                        {{R"(["a"])", R"(["a"])"}, {R"(["</｜DSML｜parameter>"])", R"(["</｜DSML｜parameter>"])"}},
+                        {"[1]", "[", "\"a\""});
+  const std::string listed = R"({"enum": ["x", 1, null]})";
+  expect_deepseek_calls(listed, true, "true", {{"x", R"("x")"}}, {"1", "y"});
+  expect_deepseek_calls(listed, true, "false", {{"1", "1"}, {"null", "null"}}, {"\"x\"", "2"});
+  expect_deepseek_calls("{}", true, "true", {{"x", R"("x")"}}, {});
+  expect_deepseek_calls("{}", true, "false", {{R"({"b": [1]})", R"({"b": [1]})"}}, {"x"});
+  // One of the two, though the schema only says so in ways that are not looked through.
+  const std::string hidden = R"({"type": "string", "nullable": true})";
+  expect_deepseek_calls(hidden, true, "true", {{"x", R"("x")"}}, {});
+  expect_deepseek_calls(hidden, true, "false", {}, {"null", "x", "1"});
+
+  grammar::GrammarBuilder builder;
+  ToolRules rules;
+  rules.choice.kind = Kind::required;
+  const std::vector<Tool> tools = {
+      {"f", parsed(R"({"properties": {"a": {"type": ["string", "array"], "minLength": 3, "maxLength": 2, "minItems": 1,
+                      "maxItems": 0}}})"),
+       true}};
+  const auto refused = tool_grammar(builder, *format_by_name("deepseek_v3_2"), tools, rules);
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().to_string().find("minLength 3 and maxLength 2"), std::string::npos)
+      << refused.error().to_string();
+}
+
+TEST(ToolGrammar, ReadsBackWhichOfTextAndOtherValuesTheTagSays) {
+  const std::vector<Tool> tools = {{"f", parsed(R"({"required": ["a"], "properties": {"a": {"type":
+         ["string", "number", "boolean", "null", "array", "object"]}}})"),
+                                    true}};
+  ToolRules rules;
+  rules.choice.kind = Kind::required;
+  rules.parallel = false;
+  const Format format = format_of("deepseek_v3_2", false);
+  Sentences sentences(grammar_of(format, tools, rules), 11);
+  size_t texts = 0;
+  constexpr size_t count = 300;
+  for (size_t i = 0; i < count; ++i) {
+    const std::string sentence = sentences.next();
+    const Reading reading = read(format, tools, Start::answer, sentence);
+    ASSERT_TRUE(reading.sound && reading.complete && reading.calls.size() == 1) << sentence;
+    const auto arguments = base::parse_json(reading.calls[0].arguments, 200);
+    ASSERT_TRUE(arguments && arguments->is_object()) << sentence;
+    const bool is_text = sentence.find("name=\"a\" string=\"true\"") != std::string::npos;
+    EXPECT_EQ(arguments->at("a").is_string(), is_text) << sentence;
+    texts += is_text ? 1 : 0;
+  }
+  EXPECT_GT(texts, 0U);
+  EXPECT_LT(texts, count);
+}
+
+TEST(ToolGrammar, WritesOtherValuesThanTextOfToolsThatAreNotStrictWhereTheTagTellsThemApart) {
+  for (const char* property :
+       {R"({"type": ["string", "null"]})", R"({"anyOf": [{"type": "string"}, {"type": "null"}]})", "{}"}) {
+    expect_deepseek_calls(property, false, "true", {{"null", R"("null")"}, {"x", R"("x")"}}, {});
+    expect_deepseek_calls(property, false, "false", {{"null", "null"}}, {"x"});
+  }
+  expect_deepseek_calls(R"({"type": "string"})", false, "false", {}, {"null", "x"});
+  expect_deepseek_calls(R"({"type": "integer"})", false, "true", {}, {"x"});
 }
 
 // Schemas with every kind of keyword, in the spellings that are not JSON: what is written is read back, and satisfies.

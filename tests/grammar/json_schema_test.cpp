@@ -75,6 +75,30 @@ TEST(JsonSchema, PatternsThatLookAheadAtTheirBeginning) {
                               {"#/pattern", "position 16: back-references"});
 }
 
+// What only leaves texts out is computed once: of four such strings, each within its own count, there is room.
+TEST(JsonSchema, PatternsOfLongTextsThatOnlyLeaveTextsOut) {
+  const auto property = [](char first) {
+    return fmt::format(
+        R"x("{0}":{{"type":"string","pattern":"^(?!.*--){0}(?:[a-z0-9-]*[a-z0-9])?$","maxLength":1500}})x", first);
+  };
+  const std::string longest = "a-" + std::string(1'498, 'z');
+  const auto object = [](const std::string& a) { return fmt::format(R"({{"a":"{}","b":"b","c":"c","d":"d"}})", a); };
+  check({fmt::format(R"({{"type":"object","properties":{{{},{},{},{}}},"required":["a","b","c","d"]}})", property('a'),
+                     property('b'), property('c'), property('d')),
+         {object("a-b-c"), object(longest)},
+         {object("a--b"), object("a-"), object(longest + "z")}});
+}
+
+// As docs/grammar.md says: the length is counted last, so what has many states without it is too much.
+TEST(JsonSchema, PatternsOfManyStatesAreTooMuchTogether) {
+  expect_refusal(
+      R"({"type":"string","allOf":[{"pattern":"a.{4}b"},{"pattern":"c.{4}d"},{"pattern":"^[a-d]+$"}],"maxLength":7})",
+      ErrorCode::too_large, "takes together with the others more than 20000 states");
+  check({R"({"type":"string","allOf":[{"pattern":"a.{4}b"},{"pattern":"^[a-d]+$"}],"maxLength":7})",
+         {R"("accccb")", R"("daccccb")"},
+         {R"("acb")", R"("accccbdd")", R"("cccccb")"}});
+}
+
 // What passwords are asked for: several conditions, and a length that is counted.
 TEST(JsonSchema, PatternsOfPasswords) {
   const std::string conditions = R"(^(?=.*[A-Z])(?=.*[a-z])(?=.*\\d)(?=.*[^A-Za-z0-9]))";
@@ -92,6 +116,17 @@ TEST(JsonSchema, PatternsOfPasswords) {
   check({schema(conditions + ".{8,128}$"), good, bad});
   check({schema(conditions + ".+$", R"(,"minLength":8,"maxLength":64)"), good, bad_and_long});
   check({schema(conditions + R"((?!.*\\s)(?!.*--).{8,}$)", R"(,"maxLength":72)"), good, bad});
+  // As docs/grammar.md says.
+  GrammarBuilder builder;
+  const base::json::value longest_taken = base::parse_json(schema(conditions + ".{8,128}$")).value();
+  const auto root = json_schema(builder, longest_taken);
+  ASSERT_TRUE(root);
+  const auto grammar = std::move(builder).build(*root);
+  ASSERT_TRUE(grammar);
+  size_t states = 0;
+  for (const auto& automaton : (*grammar)->expressions().automata())
+    states += automaton->size();
+  EXPECT_EQ(states, 16'876U);
   JsonSchemaOptions raw;
   raw.notation = {.end_of_text = "</parameter>", .quote = {}};
   check({schema(conditions + ".{8,64}$"),
@@ -437,9 +472,19 @@ TEST(JsonSchema, BoundsThatExcludeEachOtherAreNamed) {
       {R"({"type":"integer","multipleOf":7,"minimum":1,"maximum":3})",
        "minimum 1 and maximum 3 (multipleOf 7) leave no value"},
       {R"({"type":"integer","format":"uint8","minimum":256})", "minimum 256 and the format's maximum leave no value"},
+      {R"({"type":"integer","format":"uint8","minimum":-5,"maximum":-1})",
+       "the format's minimum and maximum -1 leave no value"},
+      {R"({"type":"integer","format":"int8","maximum":1000,"minimum":200})",
+       "minimum 200 and the format's maximum leave no value"},
       {R"({"type":"string","minLength":4,"maxLength":2})", "minLength 4 and maxLength 2 leave no value"},
       {R"({"type":"string","pattern":"^ab?$","minLength":4})", "pattern \"^ab?$\" and minLength 4 leave no value"},
       {R"({"type":"string","format":"uuid","maxLength":4})", "format \"uuid\" and maxLength 4 leave no value"},
+      {R"x({"type":"string","pattern":"^(?=b)a?b?$","minLength":4})x",
+       "pattern \"^(?=b)a?b?$\" and minLength 4 leave no value"},
+      {R"x({"type":"string","pattern":"^(?=.{1,253}$)([a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?\\.)+[a-zA-Z]{2,63}$",
+            "maxLength":3})x",
+       R"x(pattern "^(?=.{1,253}$)([a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?\\.)+[a-zA-Z]{2,63}$" and maxLength 3)x"
+       " leave no value"},
       {R"({"type":"array","minItems":3,"maxItems":2})", "minItems 3 and maxItems 2 leave no value"},
       {R"({"type":"object","minProperties":3,"maxProperties":1})",
        "minProperties 3 and maxProperties 1 leave no value"}};
@@ -460,6 +505,15 @@ TEST(JsonSchema, BoundsThatExcludeEachOtherAreNamed) {
       R"({"properties":{"a":{"type":"integer","minimum":5,"maximum":3},"b":{"enum":["x"],"type":"null"}},"required":["b"],
           "type":"object"})",
       ErrorCode::invalid_argument, {"#/properties/b: \"b\" is required"});
+}
+
+TEST(JsonSchema, APatternThatIsNoneIsToldBesideBoundsThatExcludeEachOther) {
+  for (const char* bounds : {R"("pattern":"^a$","minLength":3)", R"("minLength":3,"maxLength":2)"}) {
+    expect_refusal(
+        fmt::format(R"({{"type":"object","properties":{{"a":{{"type":"string",{},"allOf":[{{"pattern":"("}}]}}}}}})",
+                    bounds),
+        ErrorCode::invalid_argument, "#/properties/a/allOf/0/pattern: ");
+  }
 }
 
 // Schemas that would take exponential time or memory by a careless translation.

@@ -9,6 +9,7 @@
 
 #include "grammar/acceptor.hpp"
 #include "grammar/gbnf.hpp"
+#include "grammar/json_schema.hpp"
 #include "grammar/regex.hpp"
 #include "grammar/token_grammar.hpp"
 #include "grammar/vocabularies.hpp"
@@ -67,6 +68,30 @@ TEST(Limits, HostileRegularExpressionsEnd) {
     for (uint32_t seed = 0; seed < 3; ++seed)
       EXPECT_EQ(run(**bound, seed, 60).value_or(ErrorCode::too_large), ErrorCode::too_large);
   }
+}
+
+// As many as the source may have, in front of what is refused: what is wrong is told in time that grows with the
+// length.
+TEST(Limits, HostileConditionsAheadEnd) {
+  const auto refusal = [](size_t conditions) {
+    std::string pattern = "^";
+    for (size_t i = 0; i < conditions; ++i)
+      pattern += "(?=a)";
+    pattern += "\\1";
+    GrammarBuilder b;
+    const auto root = regular_expression(b, pattern);
+    const auto as_schema =
+        json_schema(b, base::json::object{{"type", "string"}, {"pattern", base::json::string(pattern)}});
+    EXPECT_FALSE(root);
+    EXPECT_FALSE(as_schema);
+    const std::string message = root ? "" : root.error().message();
+    if (!as_schema) {
+      EXPECT_NE(as_schema.error().message().find(message), std::string::npos);
+    }
+    return message;
+  };
+  EXPECT_NE(refusal(200'000).find("position 1000002: back-references"), std::string::npos);
+  EXPECT_NE(refusal(400'000).find("2000003 bytes is over the limit of 1048576"), std::string::npos);
 }
 
 TEST(Limits, BuildingIsBounded) {

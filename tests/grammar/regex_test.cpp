@@ -250,6 +250,13 @@ TEST(Regex, WhatIsRefusedBehindALookaheadIsNamedAsWhatItIs) {
   expect("^(?=a)b(?=c)", "position 8: lookahead");
   expect("^(?=a(?=b))", "position 6: lookahead");
   expect("^(?=a)*b", "position 2: lookahead");
+  expect("^(?=a){2}b", "position 2: lookahead");
+  expect("^(?=a){b}", "accepted");
+  expect("^(?=.*a)b{200000}", "position 11: a repetition is over the limit");
+  expect("^(?=.*é|b{200000})c", "position 11: a repetition is over the limit");
+  // What is none only behind the ^ that it stands for.
+  expect("^(?=(?:^a|b))c", "position 8: an anchor inside of a group");
+  expect("^(?!.*é|b|(c$|d)|e)c", "position 13: an anchor inside of a group");
   expect("^(?=a)b|c", "position 2: lookahead is not supported here, only at the beginning");
 }
 
