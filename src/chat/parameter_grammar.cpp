@@ -19,7 +19,12 @@ namespace json = base::json;
 class ParameterGrammar {
  public:
   ParameterGrammar(grammar::GrammarBuilder& builder, const CallSyntax& syntax, CallGrammar& calls, const Tool& tool)
-      : builder_(builder), syntax_(syntax), calls_(calls), tool_(tool), types_(tool.parameters) {}
+      : builder_(builder),
+        syntax_(syntax),
+        calls_(calls),
+        tool_(tool),
+        types_(tool.parameters),
+        lone_part_(tool.parameters) {}
 
   base::Result<Expression> arguments();
 
@@ -41,6 +46,7 @@ class ParameterGrammar {
   CallGrammar& calls_;
   const Tool& tool_;
   TypeSearch types_;
+  LonePart lone_part_;
 };
 
 // White space around a value is part of it, where the format does not write each on lines of its own.
@@ -72,7 +78,8 @@ Expression ParameterGrammar::free_parameter(Expression key, ValueTypes types) {
 
 base::Result<Expression> ParameterGrammar::held_to(std::string_view key, const json::value& schema,
                                                    const grammar::JsonSchemaOptions& options) {
-  auto written = grammar::json_schema(builder_, with_definitions_of(tool_.parameters, schema), options);
+  TM_TRY(const json::value lone, lone_part_.of(schema));
+  auto written = grammar::json_schema(builder_, lone, options);
   if (!written) return std::move(written).error().wrap("the parameter '" + std::string(key) + "'");
   return written;
 }
@@ -132,10 +139,11 @@ base::Result<Expression> ParameterGrammar::arguments() {
   }
   const json::object properties = properties_of(tool_.parameters);
   if (tool_.strict) TM_CHECK(required_are_known(tool_.parameters, properties));
+  const auto required = required_of(tool_.parameters);
   std::vector<Expression> parts;
   for (const auto& [key, property] : properties) {
     TM_TRY(const Expression one, parameter(key, property));
-    parts.push_back(tool_.strict && is_required(tool_.parameters, key) ? one : builder_.optional(one));
+    parts.push_back(tool_.strict && required.contains(key) ? one : builder_.optional(one));
   }
   if (properties.empty() && !tool_.strict) {
     const grammar::CodePointRange letters[] = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};

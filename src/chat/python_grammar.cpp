@@ -43,6 +43,8 @@ base::Result<Expression> python_grammar(grammar::GrammarBuilder& builder, const 
   TM_CHECK(only_these_keywords(schema, known, "the parameters"));
   const json::object properties = properties_of(schema);
   TM_CHECK(required_are_known(schema, properties));
+  const auto required = required_of(tool.parameters);
+  LonePart lone_part(tool.parameters);
   const Expression comma = builder.sequence({builder.literal(","), builder.optional(builder.literal(" "))});
   // From the last property on: what may follow if something came before, and if nothing did.
   Expression after_some = builder.empty();
@@ -53,11 +55,11 @@ base::Result<Expression> python_grammar(grammar::GrammarBuilder& builder, const 
       return base::Error(base::ErrorCode::unsupported,
                          "'" + std::string(key) + "' is no name that this model's tool format can write");
     }
-    auto value =
-        grammar::json_schema(builder, with_definitions_of(tool.parameters, property), python(tool.loose_formats));
+    TM_TRY(const json::value lone, lone_part.of(property));
+    auto value = grammar::json_schema(builder, lone, python(tool.loose_formats));
     if (!value) return std::move(value).error().wrap("the parameter '" + std::string(key) + "'");
     const Expression one = builder.sequence({builder.literal(std::string(key) + "="), *value});
-    const bool must = is_required(schema, key);
+    const bool must = required.contains(key);
     const Expression as_first = builder.sequence({one, after_some});
     const Expression with_comma = builder.sequence({comma, one, after_some});
     after_none = must ? as_first : builder.choice({as_first, after_none});

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <string>
+#include <utility>
 
 namespace tidemill::chat {
 namespace json = base::json;
@@ -18,6 +19,32 @@ bool is_in(std::span<const std::string_view> words, std::string_view word) {
 const json::value* member(const json::value& schema, std::string_view key) {
   const auto* object = schema.if_object();
   return object != nullptr ? object->if_contains(key) : nullptr;
+}
+
+constexpr size_t most_copied = 2'000'000;
+
+// Goes through `value` and all that it holds, while `visit` says true. False: it said false.
+template <typename Visit>
+bool for_each_value(const json::value& value, const Visit& visit) {
+  if (!visit(value)) return false;
+  const auto inside = [&](const json::value& one) { return for_each_value(one, visit); };
+  if (const auto* array = value.if_array()) return std::all_of(array->begin(), array->end(), inside);
+  const auto* object = value.if_object();
+  return object == nullptr ||
+         std::all_of(object->begin(), object->end(), [&](const auto& member) { return inside(member.value()); });
+}
+
+size_t values_in(const json::value& value) {
+  size_t count = 0;
+  for_each_value(value, [&](const json::value&) { return ++count != 0; });
+  return count;
+}
+
+bool refers(const json::value& schema) {
+  const auto has_none = [](const json::value& value) {
+    return member(value, "$ref") == nullptr && member(value, "$dynamicRef") == nullptr;
+  };
+  return !for_each_value(schema, has_none);
 }
 
 }  // namespace
@@ -38,12 +65,13 @@ json::object properties_of(const json::value& schema) {
   return properties != nullptr && properties->is_object() ? properties->get_object() : json::object();
 }
 
-bool is_required(const json::value& schema, std::string_view property) {
+std::unordered_set<std::string_view> required_of(const json::value& schema) {
+  std::unordered_set<std::string_view> names;
   const auto* required = member(schema, "required");
-  if (required == nullptr || !required->is_array()) return false;
-  const auto& names = required->get_array();
-  return std::any_of(names.begin(), names.end(),
-                     [&](const json::value& name) { return name.is_string() && name.get_string() == property; });
+  if (required == nullptr || !required->is_array()) return names;
+  for (const json::value& name : required->get_array())
+    if (name.is_string()) names.insert(name.get_string());
+  return names;
 }
 
 base::Result<void> required_are_known(const json::value& schema, const json::object& properties) {
@@ -56,15 +84,21 @@ base::Result<void> required_are_known(const json::value& schema, const json::obj
   return {};
 }
 
-json::value with_definitions_of(const json::value& root, const json::value& schema) {
-  if (!schema.is_object()) return schema;
-  json::object alone = schema.get_object();
+base::Result<json::value> LonePart::of(const json::value& part) {
+  if (!part.is_object() || !refers(part)) return part;
+  json::object alone = part.get_object();
   for (const std::string_view key : {"$defs", "definitions"}) {
-    if (const auto* definitions = member(root, key); definitions != nullptr && !alone.contains(key)) {
-      alone[key] = *definitions;
+    const auto* definitions = member(root_, key);
+    if (definitions == nullptr || alone.contains(key)) continue;
+    copied_ += values_in(*definitions);
+    if (copied_ > most_copied) {
+      return base::Error(base::ErrorCode::too_large,
+                         "too many parameters refer to too many definitions for this model's tool format, which "
+                         "takes each by itself; leave out definitions that are not used");
     }
+    alone[key] = *definitions;
   }
-  return alone;
+  return json::value(std::move(alone));
 }
 
 }  // namespace tidemill::chat

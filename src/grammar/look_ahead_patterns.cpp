@@ -176,6 +176,10 @@ bool begins_with_quantifier(std::string_view pattern) {
   return std::string_view("*+?").find(pattern.front()) != std::string_view::npos;
 }
 
+// Of one pattern. Each is an automaton of its own.
+constexpr size_t most_look_aheads = 64;
+constexpr size_t most_pieces = most_look_aheads + 1;
+
 struct Piece {
   std::string_view text;
   bool excluded = false;
@@ -219,7 +223,8 @@ LookAheads split_look_aheads(std::string_view pattern, bool anchored) {
 }
 
 bool can_be_split(const LookAheads& parts, const GrammarLimits& limits) {
-  if (parts.required.size() + parts.excluded.size() == 1) return false;
+  const size_t count = parts.required.size() + parts.excluded.size();
+  if (count == 1 || count > most_pieces) return false;
   const auto is_regex = [&](const std::string& part) { return parse_regex(part, limits).has_value(); };
   return std::all_of(parts.required.begin(), parts.required.end(), is_regex) &&
          std::all_of(parts.excluded.begin(), parts.excluded.end(), is_regex);
@@ -229,7 +234,13 @@ base::Error told_of_part(std::string_view pattern, bool anchored, base::Error wh
   if (pattern.size() > limits.max_source_bytes) return whole;
   size_t before = 0;  // characters in front of `counted`, counted once
   const char* counted = pattern.data();
-  for (const Piece& piece : pieces_of(pattern, anchored)) {
+  const std::vector<Piece> pieces = pieces_of(pattern, anchored);
+  if (pieces.size() > most_pieces) {
+    return {base::ErrorCode::too_large,
+            fmt::format("regular expression: it looks ahead {} times, of which {} are supported", pieces.size() - 1,
+                        most_look_aheads)};
+  }
+  for (const Piece& piece : pieces) {
     for (const std::string_view alternative : outermost_alternatives(piece.text)) {
       before += base::utf8::length({counted, static_cast<size_t>(alternative.data() - counted)});
       counted = alternative.data();

@@ -654,6 +654,28 @@ TEST(ToolGrammar, WritesOtherValuesThanTextOfToolsThatAreNotStrictWhereTheTagTel
 }
 
 // Schemas with every kind of keyword, in the spellings that are not JSON: what is written is read back, and satisfies.
+TEST(ToolGrammar, BoundsHowOftenDefinitionsAreCopied) {
+  const auto refusal = [](std::string_view format, const char* property) {
+    json::object definitions;
+    for (int i = 0; i < 2'000; ++i)
+      definitions["d" + std::to_string(i)] = json::object{{"type", "integer"}};
+    json::object properties;
+    for (int i = 0; i < 1'000; ++i)
+      properties["p" + std::to_string(i)] = parsed(property);
+    const json::object schema = {{"type", "object"}, {"properties", properties}, {"$defs", definitions}};
+    const std::vector<Tool> tools = {{"f", schema, true}};
+    grammar::GrammarBuilder builder;
+    ToolRules rules;
+    rules.choice.kind = Kind::required;
+    const auto built = tool_grammar(builder, *format_by_name(format), tools, rules);
+    return built ? std::string() : built.error().message();
+  };
+  for (const std::string_view format : {"qwen3_coder", "lfm2"}) {
+    EXPECT_NE(refusal(format, R"({"$ref": "#/$defs/d7"})").find("refer to too many definitions"), std::string::npos);
+    EXPECT_EQ(refusal(format, R"({"type": "integer"})"), "");
+  }
+}
+
 TEST(ToolGrammar, HoldsOtherSpellingsToTheirSchemas) {
   const json::value schema = parsed(R"({"type": "object", "additionalProperties": false,
       "required": ["code", "zip", "kind", "size", "when"], "properties": {
