@@ -21,11 +21,14 @@ diff <(sed -nE 's/^set\(TIDEMILL_ROOM_([a-z]+) "?([^")]*)"?\)$/\1: \2/p' cmake/R
   <(sed -nE 's/^\| `([a-z]+)` \|.*\| ([^|]*) \|$/\1: \2/p' docs/architecture.md | sed 's/–//; s/,//g') ||
   { echo "lint: docs/architecture.md and cmake/Rooms.cmake differ in what rooms may use" >&2; exit 1; }
 
-echo "lint: clang-tidy"
 # A database of its own: with every source by itself, which the release preset compiles in batches.
 database=build/lint/database
 mkdir -p "$database"
 cmake --preset release -B "$database" -DTIDEMILL_UNITY=OFF >"$database/configure.log" 2>&1 || { cat "$database/configure.log" >&2; exit 1; }
+echo "lint: the fuzz targets compile"
+includes=$(printf -- '-I%s ' "$database"/rooms/*)
+git ls-files 'tests/fuzz/*.cpp' | xargs -P "${JOBS:-$(nproc)}" -I {} sh -c "g++ -std=c++20 -fsyntax-only $includes -Itests {}"
+echo "lint: clang-tidy"
 headers=$(git ls-files '*.hpp' '*.clang-tidy' | sort | xargs sha256sum | sha256sum | cut -c1-16)
 check() {
   local stamp log

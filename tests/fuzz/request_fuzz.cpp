@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <iterator>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -10,8 +11,10 @@
 
 #include "base/json.hpp"
 #include "fuzz/invariant.hpp"
+#include "wire/anthropic_request.hpp"
 #include "wire/error_body.hpp"
 #include "wire/openai_request.hpp"
+#include "wire/responses_request.hpp"
 #include "wire/sse.hpp"
 
 using namespace tidemill;  // NOLINT(google-build-using-namespace)
@@ -76,6 +79,14 @@ void require_ranges(const wire::GenerateRequest& request) {
     require(!stop.empty(), "stop strings are not empty");
 }
 
+// What a store has for the ids that the request refers to.
+std::map<std::string, base::json::value> referenced(const wire::ResponsesRequest& request) {
+  std::map<std::string, base::json::value> items;
+  for (const std::string& id : request.references)
+    items[id] = {{"type", "message"}, {"role", "user"}, {"content", "x"}};
+  return items;
+}
+
 using Events = std::vector<wire::SseEvent>;
 
 // Nothing if the parser refused.
@@ -111,7 +122,7 @@ void read_stream(std::string_view stream) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
   const std::string_view body(reinterpret_cast<const char*>(data + 1), size - 1);
-  switch (data[0] % 6) {
+  switch (data[0] % 8) {
     case 0: {
       const auto request = wire::parse_chat_request(body);
       if (!accepted(request)) break;
@@ -133,7 +144,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     }
     case 3: {
       const auto request = wire::parse_tokenize_request(body);
-      if (accepted(request) && !request->messages.empty()) require_settled(request->messages);
+      if (accepted(request) && request->conversation) require_settled(request->conversation->messages);
       break;
     }
     case 4: {
@@ -141,8 +152,23 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       if (accepted(request)) require_ids(request->tokens);
       break;
     }
-    default:
+    case 5:
       read_stream(body);
+      break;
+    case 6: {
+      const auto request = wire::parse_messages_request(body);
+      if (!accepted(request)) break;
+      require_ranges(*request);
+      require_settled(request->messages);
+      break;
+    }
+    default: {
+      auto request = wire::parse_responses_request(body);
+      if (!accepted(request)) break;
+      require_ranges(request->request);
+      if (!accepted(wire::join_conversation(*request, {}, referenced(*request)))) break;
+      require_settled(request->request.messages);
+    }
   }
   return 0;
 }
