@@ -70,4 +70,16 @@ struct Job {
   }
 };
 
+// Who goes first: see Rank. `priority_seconds` as in EngineOptions.
+inline Rank rank_of(const Job& job, double priority_seconds, int choice) {
+  constexpr int most = 1'000'000;
+  const auto delay = static_cast<int64_t>(std::clamp(job.request.priority, -most, most) * priority_seconds * 1e9);
+  return {job.arrived.time_since_epoch().count() + delay, job.number, choice};
+}
+
+// What ends an embedding that is not finite.
+inline base::Error no_embedding() {
+  return base::Error(base::ErrorCode::internal, "the model's hidden states hold NaN or infinity");
+}
+
 }  // namespace tidemill::engine

@@ -117,7 +117,13 @@ Result<void> validate_resumed(const Request& request, int64_t vocabulary) {
 
 }  // namespace
 
+Error encodes_only() {
+  return Error(ErrorCode::unsupported, "the model is an encoder: it makes embeddings and generates no text")
+      .with_param("model");
+}
+
 Result<void> validate(const Request& request, const RequestLimits& limits) {
+  if (request.kind == Request::Kind::generate && !limits.generates) return encodes_only();
   if (request.n < 1 || request.n > kMaxChoices) {
     return invalid("n", fmt::format("n must be from 1 to {}, not {}", kMaxChoices, request.n));
   }
