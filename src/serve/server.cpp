@@ -59,6 +59,7 @@ struct Server::Impl {
     add_messages_endpoints(router, service);
     add_responses_endpoints(router, service);
     add_embedding_endpoints(router, service);
+    add_rerank_endpoints(router, service);
     add_token_endpoints(router, service);
     add_model_endpoints(router, service);
     if (service.options().mcp) add_mcp_endpoints(router, service);

@@ -101,6 +101,14 @@ TEST_F(EncoderServer, TakesMoreTextsThanOneCall) {
     ASSERT_EQ(answer.at("data").at(i).at("embedding"), answer.at("data").at(i % 7).at("embedding")) << i;
 }
 
+TEST_F(EncoderServer, Reranks) {
+  const object answer = parse_object(
+      client_.post("/rerank", R"({"query":"the cat","documents":["of all things","THE CAT","one"],"top_n":2})"));
+  ASSERT_EQ(answer.at("results").as_array().size(), 2U);
+  EXPECT_EQ(answer.at("results").at(0).at("index"), 1);
+  EXPECT_NEAR(answer.at("results").at(0).at("relevance_score").to_number<double>(), 1, 1e-6);
+}
+
 TEST_F(EncoderServer, SaysThatItGeneratesNothing) {
   for (const auto& [path, body] :
        {std::pair{"/v1/chat/completions", R"({"messages":[{"role":"user","content":"hi"}]})"},
