@@ -70,7 +70,12 @@ void print_model_welcome(const std::string& url, serve::Server& server) {
   if (model.generates())
     fmt::print("; KV cache of up to {}", base::human_bytes(static_cast<double>(server.kv_bytes())));
   fmt::print("\n\nTry it (Ctrl-C stops the server):\n\n");
-  if (!model.generates()) {
+  if (model.ranks()) {
+    fmt::print(
+        "{} {}/v1/rerank -H 'Content-Type: application/json' -d '{{\"query\": \"Who moves water?\", \"documents\": "
+        "[\"The moon does.\", \"Once upon a time\"]}}'\n\n",
+        curl_for(url), url);
+  } else if (!model.generates()) {
     fmt::print("{} {}/v1/embeddings -H 'Content-Type: application/json' -d '{{\"input\": \"Once upon a time\"}}'\n\n",
                curl_for(url), url);
   } else if (model.chat().available()) {

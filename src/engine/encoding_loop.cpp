@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cmath>
 #include <utility>
 
 #include "base/log.hpp"
@@ -61,6 +62,13 @@ void EncodingLoop::step() {
   const tensor::ConstMatrix hidden = encoder_.encode({tokens_, types_, begins_});
   ++current_.steps;
   telemetry_.stepped(0);
+  if (encoder_.ranks()) {
+    const tensor::ConstMatrix scores = encoder_.score(std::span(begins_).first(running_.size()));
+    for (size_t t = 0; t < running_.size(); ++t)
+      finish_scored(*running_[t], *scores.row(static_cast<int64_t>(t)));
+    running_.clear();
+    return;
+  }
   for (size_t t = 0; t < running_.size(); ++t) {
     const int64_t rows = begins_[t + 1] - begins_[t];
     finish(*running_[t], {hidden.row(begins_[t]), rows, hidden.cols, hidden.stride});
@@ -91,23 +99,38 @@ void EncodingLoop::choose() {
 void EncodingLoop::place(const Job& job) {
   const std::vector<Token>& prompt = job.request.prompt;
   tokens_.insert(tokens_.end(), prompt.begin(), prompt.end());
-  types_.insert(types_.end(), prompt.size(), 0);
+  const int64_t first = job.request.kind == Request::Kind::score ? job.request.second_text : std::ssize(prompt);
+  types_.insert(types_.end(), static_cast<size_t>(first), 0);
+  types_.insert(types_.end(), prompt.size() - static_cast<size_t>(first), encoder_.token_types() > 1 ? 1 : 0);
   begins_.push_back(static_cast<int32_t>(tokens_.size()));
 }
 
 void EncodingLoop::finish(Job& job, tensor::ConstMatrix hidden) {
-  job.prefilled = true;
-  telemetry_.prefilled(job);
   Pooling pooling(encoder_.hyper_parameters().pooling, hidden.cols);
   for (int64_t r = 0; r < hidden.rows; ++r)
     pooling.add({hidden.row(r), static_cast<size_t>(hidden.cols)});
   std::vector<float> vector = pooling.result();
   if (vector.empty()) return fail(job, no_embedding());
+  Event event;
+  event.embedding = std::move(vector);
+  end_whole(job, std::move(event));
+}
+
+void EncodingLoop::finish_scored(Job& job, float score) {
+  if (!std::isfinite(score)) return fail(job, no_embedding());
+  Event event;
+  event.score = score;
+  end_whole(job, std::move(event));
+}
+
+// The event with all that was asked for.
+void EncodingLoop::end_whole(Job& job, Event last) {
+  job.prefilled = true;
+  telemetry_.prefilled(job);
   Choice& choice = *job.choices.front();
   choice.end(FinishReason::stop);
-  Event event = choice.take_event();
-  event.embedding = std::move(vector);
-  end(job, std::move(event));
+  last.finish = choice.take_event().finish;
+  end(job, std::move(last));
 }
 
 void EncodingLoop::fail(Job& job, base::Error error) {

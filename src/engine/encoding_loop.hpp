@@ -51,6 +51,8 @@ class EncodingLoop {
   void choose();
   void place(const Job& job);
   void finish(Job& job, tensor::ConstMatrix hidden);
+  void finish_scored(Job& job, float score);
+  void end_whole(Job& job, Event last);
   void end(Job& job, Event last);
   void fail(Job& job, base::Error error);
   void update_stats();

@@ -177,7 +177,7 @@ base::Result<std::unique_ptr<Engine>> Engine::start(model::Encoder& encoder, con
   TM_CHECK(validate(options, shape.context));
   const RequestLimits limits{.vocabulary = shape.vocabulary,
                              .max_context = options.max_context > 0 ? options.max_context : shape.context,
-                             .generates = false};
+                             .model = encoder.ranks() ? RequestLimits::Model::ranks : RequestLimits::Model::embeds};
   EncodingLoop::Parts parts{encoder, tokenizer, clock};
   return std::unique_ptr<Engine>(
       std::make_unique<LoopingEngine<EncodingLoop>>(limits, 0, parts, options, tracer, metrics));

@@ -49,7 +49,8 @@ struct Job {
   observe::Span span;                        // llm_request
   observe::Span stage;                       // queue, prefill or decode, below it
 
-  bool embeds() const { return request.kind == Request::Kind::embed; }
+  // Whether what comes of the prompt is all: an embedding or a score.
+  bool embeds() const { return request.kind != Request::Kind::generate; }
   int completion_tokens() const {
     int sum = 0;
     for (const auto& choice : choices)
@@ -77,7 +78,7 @@ inline Rank rank_of(const Job& job, double priority_seconds, int choice) {
   return {job.arrived.time_since_epoch().count() + delay, job.number, choice};
 }
 
-// What ends an embedding that is not finite.
+// What ends an embedding or a score that is not finite.
 inline base::Error no_embedding() {
   return base::Error(base::ErrorCode::internal, "the model's hidden states hold NaN or infinity");
 }

@@ -18,6 +18,7 @@ struct EncoderParameters {
   HyperParameters shape;  // `rms_epsilon` and `rope` mean nothing here
   float norm_epsilon = 1e-12F;
   int64_t token_types = 0;  // kinds of text that a token may be of (BERT's segments); 0: the model does not tell them
+  bool ranks = false;       // it has a head that scores a text by its first row, and is no good for embeddings
 };
 
 // Texts of one call, one after another.
@@ -33,6 +34,8 @@ class Encoder {
 
   virtual const HyperParameters& hyper_parameters() const = 0;
   virtual int64_t token_types() const = 0;
+  // Whether it is a reranker, whose texts are pairs of a query and a document.
+  virtual bool ranks() const = 0;
   // What one call takes at most: rows, no fewer than the context, and texts.
   virtual int64_t max_rows() const = 0;
   virtual int64_t max_texts() const = 0;
@@ -44,6 +47,10 @@ class Encoder {
   // bit for bit. Texts must be well-formed and none longer than the context (asserted: the engine is their only
   // author).
   virtual tensor::ConstMatrix encode(const Texts& texts) = 0;
+
+  // A reranker's score of each text whose first row of the last encode() is in `rows`: its logit, [rows][1], valid
+  // until the next call. At most max_texts() rows.
+  virtual tensor::ConstMatrix score(std::span<const int32_t> rows) = 0;
 };
 
 }  // namespace tidemill::model

@@ -11,6 +11,9 @@ namespace tidemill::model {
 // Which rows of a text become its embedding: all, the first ("cls"), the last.
 enum class Pooling : uint8_t { none, mean, first, last };
 
+// What GGUF's pooling_type says of a model that scores texts instead.
+inline constexpr int64_t kRankPooling = 4;
+
 struct HyperParameters {
   std::string architecture;  // "llama", "qwen2", "qwen3", "bert"
   std::string name;          // general.name, or empty

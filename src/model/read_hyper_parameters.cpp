@@ -136,21 +136,21 @@ Result<tensor::Rope> read_rope(const Reader& reader, int64_t head_dim, tensor::R
   return rope;
 }
 
-Result<Pooling> read_encoder_pooling(const Reader& reader) {
-  TM_TRY(const int64_t type, reader.file().get_int_or(reader.key("pooling_type"), 0));
+Result<Pooling> read_encoder_pooling(const Reader& reader, int64_t type) {
   switch (type) {
     case 0:
       return Pooling::none;
     case 1:
       return Pooling::mean;
     case 2:
+    case kRankPooling:
       return Pooling::first;
     case 3:
       return Pooling::last;
     default:
       return reader.file().error(
           ErrorCode::unsupported,
-          fmt::format("metadata key '{}' is {}; supported are 0 (none), 1 (mean), 2 (cls) and 3 (last)",
+          fmt::format("metadata key '{}' is {}; supported are 0 (none), 1 (mean), 2 (cls), 3 (last) and 4 (rank)",
                       reader.key("pooling_type"), type));
   }
 }
@@ -258,6 +258,16 @@ Result<int64_t> read_token_types(const Reader& reader) {
   return wanted;
 }
 
+// A reranker gives one number; classifiers of several classes have the same tensors.
+Result<void> check_labels(const Reader& reader, bool ranks) {
+  const GgufFile& file = reader.file();
+  const GgufTensor* score = file.find_tensor("cls.output.weight");
+  if (!ranks || score == nullptr || score->rows() == 1) return {};
+  return file.error(ErrorCode::unsupported,
+                    fmt::format("tensor 'cls.output.weight' {} has {} classes; rerankers have 1", score->shape_text(),
+                                score->rows()));
+}
+
 }  // namespace
 
 Result<HyperParameters> read_hyper_parameters(const GgufFile& file, std::string_view architecture,
@@ -283,7 +293,10 @@ Result<EncoderParameters> read_encoder_parameters(const GgufFile& file, std::str
   TM_TRY(parameters.shape, read_shape(reader, architecture));
   TM_TRY(const double epsilon, reader.positive("attention.layer_norm_epsilon"));
   parameters.norm_epsilon = static_cast<float>(epsilon);
-  TM_TRY(parameters.shape.pooling, read_encoder_pooling(reader));
+  TM_TRY(const int64_t pooling, file.get_int_or(reader.key("pooling_type"), 0));
+  TM_TRY(parameters.shape.pooling, read_encoder_pooling(reader, pooling));
+  parameters.ranks = pooling == kRankPooling;
+  TM_CHECK(check_labels(reader, parameters.ranks));
   TM_TRY(parameters.token_types, read_token_types(reader));
   TM_TRY(const bool causal, file.get_bool_or(reader.key("attention.causal"), false));
   if (causal) {

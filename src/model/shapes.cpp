@@ -5,6 +5,8 @@
 
 #include <fmt/format.h>
 
+#include "model/hyper_parameters.hpp"
+
 namespace tidemill::model {
 namespace {
 
@@ -84,7 +86,7 @@ constexpr Shape tiny(Shape shape, std::string_view name, int64_t kv_heads) {
   return shape;
 }
 
-constexpr std::array<Shape, 17> kShapes = {
+constexpr std::array<Shape, 19> kShapes = {
     llama3("llama-3.2-1b", 2048, 16, 32, 64, 8192, true, 32),
     llama3("llama-3.2-3b", 3072, 28, 24, 128, 8192, true, 32),
     llama3("llama-3.1-8b", 4096, 32, 32, 128, 14336, false, 8),
@@ -98,11 +100,13 @@ constexpr std::array<Shape, 17> kShapes = {
     bert("minilm-l6", 384, 6, 1),
     bert("bge-small", 384, 12, 2),
     bert("bge-base", 768, 12, 2),
+    bert("minilm-rerank", 384, 6, 4),
     tiny(llama3("", 0, 0, 0, 64, 0, false, 8), "llama-tiny", 2),
     tiny(qwen("", "qwen2", 0, 0, 0, 0, 64, 0, 0, true), "qwen2-tiny", 1),
     // Heads of 128 elements in a width of 256: queries are wider than the hidden state, as in qwen3-0.6b.
     tiny(qwen("", "qwen3", 0, 0, 0, 0, 128, 0, 0, true), "qwen3-tiny", 2),
     tiny(bert("", 0, 0, 2), "bert-tiny", 4),
+    tiny(bert("", 0, 0, 4), "rerank-tiny", 4),
 };
 
 }  // namespace
@@ -114,7 +118,8 @@ int64_t encoder_parameters(const Shape& s) {
   const int64_t norm = 2 * s.width;
   const int64_t attention = 4 * (s.width + 1) * s.width;
   const int64_t feed_forward = 2 * s.width * s.feed_forward + s.feed_forward + s.width;
-  return (s.tokens + s.context + 2) * s.width + norm + s.layers * (attention + feed_forward + 2 * norm);
+  const int64_t head = s.pooling == kRankPooling ? (s.width + 1) * (s.width + 1) : 0;  // the pooler and one output
+  return (s.tokens + s.context + 2) * s.width + norm + s.layers * (attention + feed_forward + 2 * norm) + head;
 }
 
 }  // namespace

@@ -29,7 +29,7 @@ struct Shape {
   Vocabulary vocabulary = Vocabulary::llama3;
   int64_t tokens = 0;       // all of them
   int64_t text_tokens = 0;  // those before the special tokens; of BERT's, which come first, none
-  int64_t pooling = 0;      // of an encoder, in GGUF's numbers: 1 mean, 2 cls
+  int64_t pooling = 0;      // of an encoder, in GGUF's numbers: 1 mean, 2 cls, 4 rank (a reranker)
 
   constexpr bool encodes() const { return architecture == "bert"; }
 

@@ -14,6 +14,7 @@
 
 #include "base/thread_team.hpp"
 #include "model/gguf_writer.hpp"
+#include "model/hyper_parameters.hpp"
 #include "model/synth_vocabulary.hpp"
 
 namespace tidemill::model {
@@ -237,6 +238,10 @@ class Synthesizer {
       projection(layer + "ffn_down", shape_.feed_forward, width);
       affine_norm(layer + "layer_output_norm");
     }
+    if (shape_.pooling != kRankPooling) return;
+    projection("cls", width, width);
+    plans_.push_back({"cls.output.weight", DType::f32, {width, 1}, {}});
+    vector("cls.output.bias", 1, 0);
   }
 
   void plan_tensors() {

@@ -1,5 +1,6 @@
 #include "model/transformer_encoder.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cassert>
 #include <cmath>
@@ -38,11 +39,12 @@ base::Result<std::unique_ptr<TransformerEncoder>> TransformerEncoder::create(ten
   const HyperParameters& shape = encoder->shape_;
   assert(max_rows >= shape.context);
   size_t floats = 0;
-  const auto place = [&](size_t& offset, int64_t cols) {
+  const auto place_some = [&](size_t& offset, int64_t rows, int64_t cols) {
     offset = floats;
     // Whole cache lines, so that every activation starts on one.
-    floats += (static_cast<size_t>(max_rows * cols) + 15) / 16 * 16;
+    floats += (static_cast<size_t>(rows * cols) + 15) / 16 * 16;
   };
+  const auto place = [&](size_t& offset, int64_t cols) { place_some(offset, max_rows, cols); };
   place(encoder->hidden_, shape.width);
   place(encoder->change_, shape.width);
   place(encoder->query_, shape.heads * shape.head_dim);
@@ -50,6 +52,11 @@ base::Result<std::unique_ptr<TransformerEncoder>> TransformerEncoder::create(ten
   place(encoder->value_, shape.kv_heads * shape.head_dim);
   place(encoder->attended_, shape.heads * shape.head_dim);
   place(encoder->inner_, shape.feed_forward);
+  if (encoder->parameters_.ranks) {
+    place_some(encoder->firsts_, kMostTexts, shape.width);
+    place_some(encoder->pooled_, kMostTexts, shape.width);
+    place_some(encoder->scores_, kMostTexts, 1);
+  }
   TM_TRY(encoder->arena_, base::Buffer::allocate(floats * sizeof(float)));
   const int64_t blocks = blocks_for(max_rows) + kMostTexts;
   TM_TRY(encoder->cache_, device.make_kv_cache({.layers = 1,
@@ -147,6 +154,27 @@ void TransformerEncoder::feed_forward(const EncoderLayerWeights& layer, Matrix x
 void TransformerEncoder::add_and_norm(Matrix x, Matrix change, const LayerNorm& norm) {
   device_.add(x, change);
   device_.layer_norm(x, norm.weight, norm.bias, parameters_.norm_epsilon, x);
+}
+
+ConstMatrix TransformerEncoder::score(std::span<const int32_t> rows) {
+  assert(parameters_.ranks && std::ssize(rows) <= kMostTexts);
+  const int64_t n = std::ssize(rows);
+  const Matrix scores = view(scores_, n, 1);
+  if (n == 0) return scores;
+  Matrix firsts = view(firsts_, n, shape_.width);
+  const ConstMatrix hidden = view(hidden_, max_rows_, shape_.width);
+  for (int64_t i = 0; i < n; ++i)
+    std::copy_n(hidden.row(rows[static_cast<size_t>(i)]), shape_.width, firsts.row(i));
+  if (weights_.pooler.weight) {
+    const Matrix pooled = view(pooled_, n, shape_.width);
+    const std::array pool = {product(weights_.pooler, pooled)};
+    device_.linear(pool, firsts);
+    device_.tanh(pooled);
+    firsts = pooled;
+  }
+  const std::array score = {product(weights_.score, scores)};
+  device_.linear(score, firsts);
+  return scores;
 }
 
 }  // namespace tidemill::model

@@ -5,6 +5,7 @@
 //   x = layer_norm(embed(token) + embed(position) + embed(type))
 //   each layer:  x = layer_norm(x + Wo attention(Wq x, Wk x, Wv x))
 //                x = layer_norm(x + Wdown gelu(Wup x))
+//   a reranker's score = Wscore tanh(Wpooler x[first])
 //
 // Attention needs keys and values in blocks (Device::attention): those of one layer at a time are, in a cache that is
 // written anew for each.
@@ -28,11 +29,13 @@ class TransformerEncoder final : public Encoder {
 
   const HyperParameters& hyper_parameters() const override { return shape_; }
   int64_t token_types() const override { return parameters_.token_types; }
+  bool ranks() const override { return parameters_.ranks; }
   int64_t max_rows() const override { return max_rows_; }
   int64_t max_texts() const override { return kMostTexts; }
   size_t weight_bytes() const override { return weights_.bytes; }
   size_t activation_bytes() const override { return arena_.size() + cache_->bytes(); }
   tensor::ConstMatrix encode(const Texts& texts) override;
+  tensor::ConstMatrix score(std::span<const int32_t> rows) override;
 
  private:
   // Each may leave a block of the cache partly empty.
@@ -73,6 +76,9 @@ class TransformerEncoder final : public Encoder {
   size_t value_ = 0;     // [kv_heads * head_dim]
   size_t attended_ = 0;  // [heads * head_dim]
   size_t inner_ = 0;     // [feed_forward]
+  size_t firsts_ = 0;    // [kMostTexts][width] of a reranker: the first rows
+  size_t pooled_ = 0;    // [kMostTexts][width]
+  size_t scores_ = 0;    // [kMostTexts][1]
 };
 
 }  // namespace tidemill::model

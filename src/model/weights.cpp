@@ -238,6 +238,12 @@ class EncoderLoader final : public Loader {
       TM_TRY(EncoderLayerWeights layer, load_layer(fmt::format("blk.{}.", i)));
       if (!only_checks()) weights.layers.push_back(std::move(layer));
     }
+    if (!parameters_.ranks) return weights;
+    const std::string pooler(names_.pooler);
+    if (has(pooler + ".weight")) {
+      TM_TRY(weights.pooler, projection(pooler, shape.width, shape.width, Presence::optional));
+    }
+    TM_TRY(weights.score, projection(std::string(names_.score), 1, shape.width, Presence::optional));
     return weights;
   }
 

@@ -69,6 +69,8 @@ struct EncoderWeights {
   std::unique_ptr<tensor::Weight> type_embedding;      // [token_types][width]; null without those
   LayerNorm embedding_norm;
   std::vector<EncoderLayerWeights> layers;
+  Projection pooler;                                // [width][width] of a reranker; no weight where it has none
+  Projection score;                                 // [1][width] of a reranker
   size_t bytes = 0;                                 // as of Weights
   std::shared_ptr<const base::MappedFile> mapping;  // likewise
 };

@@ -17,7 +17,8 @@ EmbeddingBatch::EmbeddingBatch(engine::Engine& engine, std::vector<engine::Reque
       requests_(std::move(requests)),
       param_(std::move(param)),
       wake_(std::move(wake)),
-      embeddings_(requests_.size()) {}
+      embeddings_(requests_.size()),
+      scores_(requests_.size()) {}
 
 EmbeddingBatch::~EmbeddingBatch() {
   for (const Running& running : running_) {
@@ -52,6 +53,7 @@ Result<void> EmbeddingBatch::take_events() {
         return Error(ErrorCode::unavailable, "the request was cancelled because the server is stopping");
       }
       if (!event->embedding.empty()) embeddings_[running.index] = std::move(event->embedding);
+      if (event->score) scores_[running.index] = static_cast<double>(*event->score);
       if (event->usage) {
         usage_.prompt_tokens += event->usage->prompt_tokens;
         usage_.cached_tokens += event->usage->cached_tokens;

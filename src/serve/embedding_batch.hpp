@@ -1,5 +1,5 @@
-// Many texts for the engine to embed, a few at a time, so that a batch of thousands neither overflows the queue nor
-// keeps others out of it.
+// Many texts for the engine to embed or to score, a few at a time, so that a batch of thousands neither overflows the
+// queue nor keeps others out of it.
 #pragma once
 
 #include <cstddef>
@@ -34,7 +34,9 @@ class EmbeddingBatch {
   base::Result<void> advance();
 
   bool done() const { return next_ == requests_.size() && running_.empty(); }
+  // Of each request, once done: its embedding, or its score.
   const std::vector<std::vector<float>>& embeddings() const { return embeddings_; }
+  const std::vector<double>& scores() const { return scores_; }
   const wire::Usage& usage() const { return usage_; }
 
  private:
@@ -50,6 +52,7 @@ class EmbeddingBatch {
   std::string param_;
   std::function<void()> wake_;
   std::vector<std::vector<float>> embeddings_;
+  std::vector<double> scores_;
   std::vector<Running> running_;
   size_t next_ = 0;
   wire::Usage usage_;

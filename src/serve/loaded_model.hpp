@@ -60,6 +60,8 @@ class LoadedModel {
   bool generates() const { return model_ != nullptr; }
   model::Model& model() const { return *model_; }
   model::Encoder& encoder() const { return *encoder_; }
+  // Whether that is a reranker, which scores pairs of texts and makes no embeddings.
+  bool ranks() const { return encoder_ != nullptr && encoder_->ranks(); }
   const model::HyperParameters& hyper_parameters() const {
     return generates() ? model_->hyper_parameters() : encoder_->hyper_parameters();
   }

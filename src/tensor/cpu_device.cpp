@@ -53,6 +53,7 @@ class CpuDevice final : public Device {
   void layer_norm(ConstMatrix x, std::span<const float> weight, std::span<const float> bias, float epsilon,
                   Matrix y) override;
   void gelu(Matrix x) override;
+  void tanh(Matrix x) override;
   void rope(const Rope& rope, std::span<const int32_t> positions, int64_t head_dim, Matrix x) override;
   void add(Matrix x, ConstMatrix y) override;
   void store_kv(KvCache& cache, int64_t layer, const KvRows& rows, ConstMatrix keys, ConstMatrix values) override;
@@ -107,6 +108,10 @@ void CpuDevice::layer_norm(ConstMatrix x, std::span<const float> weight, std::sp
 
 void CpuDevice::gelu(Matrix x) {
   for_rows(x.rows, x.cols * 16, [&](int64_t r) { gelu_row(x.row(r), x.cols); });
+}
+
+void CpuDevice::tanh(Matrix x) {
+  for_rows(x.rows, x.cols * 64, [&](int64_t r) { tanh_row(x.row(r), x.cols); });
 }
 
 void CpuDevice::rope(const Rope& rope, std::span<const int32_t> positions, int64_t head_dim, Matrix x) {

@@ -174,6 +174,8 @@ class Device {
 
   // x = x * P(X <= x) for a normal X (GELU, in the form with the error function), element by element.
   virtual void gelu(Matrix x) = 0;
+  // x = tanh(x), element by element.
+  virtual void tanh(Matrix x) = 0;
 
   // Turns every head of every row in place; x is [n][heads * head_dim], positions [n].
   virtual void rope(const Rope& rope, std::span<const int32_t> positions, int64_t head_dim, Matrix x) = 0;

@@ -35,6 +35,20 @@ double error_function(double x) {
   return 1 - 1 / p;
 }
 
+// For 0 <= y < 64.
+double exponential(double y) {
+  constexpr double per_ln2 = 1.4426950408889634;
+  // Ln 2 in two parts, the first with so few bits that its products with n are exact.
+  constexpr double ln2_high = 0x1.62e42fp-1;
+  constexpr double ln2_low = 0x1.df473de6af279p-26;
+  const double n = std::nearbyint(y * per_ln2);
+  const double r = (y - n * ln2_high) - n * ln2_low;
+  double sum = 1;
+  for (int k = 12; k > 0; --k)
+    sum = sum * r / k + 1;
+  return std::ldexp(sum, static_cast<int>(n));
+}
+
 }  // namespace
 
 void layer_norm_row(const float* x, const float* weight, const float* bias, float epsilon, int64_t n, float* y) {
@@ -55,6 +69,15 @@ void gelu_row(float* x, int64_t n) {
     const auto v = static_cast<double>(x[i]);
     const double half = error_function(std::abs(v) * half_root) / 2;
     x[i] = static_cast<float>(v * (v < 0 ? 0.5 - half : 0.5 + half));
+  }
+}
+
+void tanh_row(float* x, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) {
+    const double size = std::abs(static_cast<double>(x[i]));
+    if (std::isnan(size)) continue;
+    const double value = size < 20 ? 1 - 2 / (exponential(2 * size) + 1) : 1;
+    x[i] = std::copysign(static_cast<float>(value), x[i]);
   }
 }
 

@@ -16,4 +16,8 @@ void layer_norm_row(const float* x, const float* weight, const float* bias, floa
 // no exponential. NaN stays NaN, infinity infinity, and -infinity becomes NaN, as in the formula.
 void gelu_row(float* x, int64_t n);
 
+// x[i] = tanh(x[i]) = 1 - 2 / (e^(2 x[i]) + 1), in double, of |x[i]| and with its sign; 1 from 20 on, where no float is
+// nearer. e^y = 2^n * e^r with n = rint(y / ln 2), and the Taylor series to the twelfth power for e^r. NaN stays NaN.
+void tanh_row(float* x, int64_t n);
+
 }  // namespace tidemill::tensor

@@ -31,12 +31,14 @@ class FakeEncoder final : public model::Encoder {
 
   // Set before the engine starts.
   std::function<void()> before_encode;
+  bool ranking = false;
   model::HyperParameters& parameters() { return parameters_; }
   // Of each call so far: the lengths of its texts.
   const std::vector<std::vector<int32_t>>& calls() const { return calls_; }
 
   const model::HyperParameters& hyper_parameters() const override { return parameters_; }
   int64_t token_types() const override { return 2; }
+  bool ranks() const override { return ranking; }
   int64_t max_rows() const override { return 256; }
   int64_t max_texts() const override { return 8; }
   size_t weight_bytes() const override { return 0; }
@@ -55,10 +57,14 @@ class FakeEncoder final : public model::Encoder {
     EXPECT_LE(std::ssize(texts.tokens), max_rows());
     EXPECT_LE(std::ssize(texts.begins), max_texts() + 1);
     hidden_.clear();
+    seconds_.clear();
     calls_.emplace_back();
     for (size_t t = 0; t + 1 < texts.begins.size(); ++t) {
       const int32_t length = texts.begins[t + 1] - texts.begins[t];
       calls_.back().push_back(length);
+      const auto types = texts.types.subspan(static_cast<size_t>(texts.begins[t]), static_cast<size_t>(length));
+      EXPECT_TRUE(std::is_sorted(types.begin(), types.end())) << "one text after the other";
+      seconds_.push_back(std::count(types.begin(), types.end(), 1));
       const auto text = texts.tokens.subspan(static_cast<size_t>(texts.begins[t]), static_cast<size_t>(length));
       const bool poisoned = std::find(text.begin(), text.end(), test::kPoison) != text.end();
       for (int32_t i = 0; i < length; ++i) {
@@ -70,9 +76,19 @@ class FakeEncoder final : public model::Encoder {
     return {hidden_.data(), std::ssize(texts.tokens), test::kWidth, test::kWidth};
   }
 
+  // A text's score is its first row's first element and how many of its tokens are of the second text.
+  tensor::ConstMatrix score(std::span<const int32_t> rows) override {
+    scores_.clear();
+    for (size_t t = 0; t < rows.size(); ++t)
+      scores_.push_back(hidden_[static_cast<size_t>(rows[t] * test::kWidth)] + static_cast<float>(seconds_[t]));
+    return {scores_.data(), std::ssize(rows), 1, 1};
+  }
+
  private:
   model::HyperParameters parameters_;
   std::vector<float> hidden_;
+  std::vector<float> scores_;
+  std::vector<int64_t> seconds_;  // of each text: its tokens of type 1
   std::vector<std::vector<int32_t>> calls_;
 };
 
@@ -222,6 +238,54 @@ TEST(Encoding, NanEndsTheRequestNotItsNeighbours) {
   EXPECT_EQ(rig.encoder.calls().back(), (std::vector<int32_t>{6, 6}));
 }
 
+TEST(Encoding, ARerankerScoresPairs) {
+  EncodingRig rig;
+  rig.encoder.ranking = true;
+  Gate gate;
+  rig.encoder.before_encode = [&gate] { gate.pass(); };
+  rig.start();
+  const auto pair = [](int64_t size, int64_t second) {
+    Request request = embed(prompt_of(size));
+    request.kind = Request::Kind::score;
+    request.second_text = second;
+    return request;
+  };
+  const auto first = rig.submit(pair(2, 1));
+  gate.wait_for(1);
+  const std::vector<std::pair<int64_t, int64_t>> shapes = {{10, 4}, {5, 1}, {64, 63}};
+  std::vector<std::shared_ptr<Stream>> streams;
+  for (const auto& [size, second] : shapes)
+    streams.push_back(rig.submit(pair(size, second)));
+  auto poisoned = pair(6, 3);
+  poisoned.prompt[4] = test::kPoison;
+  const auto bad = rig.submit(poisoned);
+  gate.open();
+  for (size_t i = 0; i < shapes.size(); ++i) {
+    const auto [size, second] = shapes[i];
+    const auto event = streams[i]->next();
+    ASSERT_TRUE(event);
+    ASSERT_TRUE(event->score);
+    const auto row = test::hidden_of(test::mix(FakeEncoder::hash_of(prompt_of(size)), 0));
+    EXPECT_EQ(*event->score, row[0] + static_cast<float>(size - second));
+    EXPECT_EQ(event->finish, FinishReason::stop);
+    EXPECT_TRUE(event->embedding.empty());
+    EXPECT_EQ(event->usage->prompt_tokens, size);
+    EXPECT_TRUE(streams[i]->ended());
+  }
+  const auto event = bad->next();
+  ASSERT_TRUE(event);
+  EXPECT_TRUE(event->error);
+  EXPECT_EQ(rig.encoder.calls().size(), 2U);
+  for (const int64_t second : {-1, 0, 5}) {
+    const auto refused = rig.engine->submit(pair(5, second));
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().param(), "second_text");
+  }
+  const auto embeds = rig.engine->submit(embed(prompt_of(3)));
+  ASSERT_FALSE(embeds);
+  EXPECT_NE(embeds.error().message().find("makes no embeddings"), std::string::npos);
+}
+
 TEST(Encoding, RefusesWhatAnEncoderCannotDo) {
   EncodingRig rig;
   rig.start({.max_waiting = 1});
@@ -234,6 +298,13 @@ TEST(Encoding, RefusesWhatAnEncoderCannotDo) {
     EXPECT_FALSE(rig.engine->check(request_of(prompt_of(3), max_tokens)));
   }
   EXPECT_TRUE(rig.engine->check(embed(prompt_of(64))));
+  Request pair = embed(prompt_of(4));
+  pair.kind = Request::Kind::score;
+  pair.second_text = 2;
+  const auto scored = rig.engine->submit(pair);
+  ASSERT_FALSE(scored);
+  EXPECT_EQ(scored.error().code(), base::ErrorCode::unsupported);
+  EXPECT_NE(scored.error().message().find("no reranker"), std::string::npos);
   const auto too_long = rig.engine->submit(embed(prompt_of(65)));
   ASSERT_FALSE(too_long);
   EXPECT_EQ(too_long.error().code(), base::ErrorCode::too_large);

@@ -112,6 +112,7 @@ class FakeDevice final : public tensor::Device {
     FAIL();
   }
   void gelu(tensor::Matrix) override { FAIL(); }
+  void tanh(tensor::Matrix) override { FAIL(); }
   void rope(const tensor::Rope&, std::span<const int32_t>, int64_t, tensor::Matrix) override { FAIL(); }
   void add(tensor::Matrix, tensor::ConstMatrix) override { FAIL(); }
   void store_kv(tensor::KvCache&, int64_t, const tensor::KvRows&, tensor::ConstMatrix, tensor::ConstMatrix) override {

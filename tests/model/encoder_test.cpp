@@ -71,16 +71,32 @@ struct LoadedEncoder {
     }
     return out;
   }
+  // The scores of the texts, computed in one call.
+  std::vector<float> score(const std::vector<Text>& texts) {
+    std::vector<int32_t> firsts = {0};
+    for (const Text& text : texts)
+      firsts.push_back(firsts.back() + static_cast<int32_t>(text.tokens.size()));
+    firsts.pop_back();
+    encode(texts);
+    const tensor::ConstMatrix scores = encoder->score(firsts);
+    EXPECT_EQ(scores.rows, std::ssize(texts));
+    EXPECT_EQ(scores.cols, 1);
+    std::vector<float> out;
+    for (int64_t r = 0; r < scores.rows; ++r)
+      out.push_back(*scores.row(r));
+    return out;
+  }
   Rows encode(const Text& text) { return encode(std::vector<Text>{text}).front(); }
 
   std::unique_ptr<tensor::Device> device;
   std::unique_ptr<Encoder> encoder;
 };
 
-std::filesystem::path write_tiny(const test::TemporaryFolder& folder, DType type, uint64_t seed = 7) {
+std::filesystem::path write_tiny(const test::TemporaryFolder& folder, DType type,
+                                 std::string_view shape = "bert-tiny") {
   const auto path = folder.path() / "model.gguf";
-  const auto written = write_synthetic_model(find_shape("bert-tiny").value(), path,
-                                             {.type = type, .seed = seed, .threads = 1, .on_progress = {}});
+  const auto written = write_synthetic_model(find_shape(shape).value(), path,
+                                             {.type = type, .seed = 7, .threads = 1, .on_progress = {}});
   EXPECT_TRUE(written) << written.error().to_string();
   return path;
 }
@@ -180,6 +196,32 @@ TEST(Encoder, TakesAsManyTextsAsItSays) {
   EXPECT_TRUE(loaded.encode(std::vector<Text>{}).empty());
 }
 
+TEST(Encoder, ARerankersHeadScoresEachTextByItself) {
+  const test::TemporaryFolder folder;
+  for (const DType type : {DType::f32, DType::q8_0, DType::q4_0}) {
+    const auto path = write_tiny(folder, type, "rerank-tiny");
+    const auto file = GgufFile::open(path);
+    ASSERT_TRUE(file) << file.error().to_string();
+    LoadedEncoder loaded(path, tensor::choose_isa().value(), 2);
+    ASSERT_NE(loaded.encoder, nullptr);
+    EXPECT_TRUE(loaded.encoder->ranks());
+    std::vector<Text> texts;
+    std::vector<float> alone;
+    for (const size_t length : {12, 3, 1, 40}) {
+      texts.push_back(random_text(length, static_cast<uint32_t>(300 + length)));
+      alone.push_back(loaded.score({texts.back()}).front());
+      // Scores are of order one.
+      EXPECT_NEAR(alone.back(), test::reference_score(*file, texts.back().tokens, texts.back().types),
+                  2 * tolerance(type))
+          << tensor::info(type).name << " " << length;
+    }
+    EXPECT_EQ(loaded.score(texts), alone);
+    EXPECT_TRUE(loaded.score({}).empty());
+  }
+  LoadedEncoder plain(write_tiny(folder, DType::f32), tensor::choose_isa().value(), 1);
+  EXPECT_FALSE(plain.encoder->ranks());
+}
+
 TEST(Encoder, PackedComputesTheSame) {
   const test::TemporaryFolder folder;
   const auto plain = write_tiny(folder, DType::q4_k);
@@ -189,6 +231,11 @@ TEST(Encoder, PackedComputesTheSame) {
   const Text text = random_text(20, 4);
   const tensor::Isa isa = tensor::choose_isa().value();
   EXPECT_EQ(LoadedEncoder(packed, isa, 1).encode(text), LoadedEncoder(plain, isa, 1).encode(text));
+
+  const auto ranks = write_tiny(folder, DType::q4_k, "rerank-tiny");
+  std::filesystem::remove(packed);
+  ASSERT_TRUE(pack_model(GgufFile::open(ranks).value(), packed, {}));
+  EXPECT_EQ(LoadedEncoder(packed, isa, 1).score({text}), LoadedEncoder(ranks, isa, 1).score({text}));
 }
 
 // A tiny encoder's file with some of it left out or replaced.
@@ -263,6 +310,17 @@ TEST_F(EncoderFile, WhatIsMissingOrContradictoryIsNamed) {
                    "", "bert.attention.causal", [](GgufWriter& w) { w.add_bool("bert.attention.causal", true); },
                    ErrorCode::unsupported),
                "bert.attention.causal");
+}
+
+TEST_F(EncoderFile, ARerankerHasAHeadOfOneClass) {
+  const auto path = folder_.path() / "model.gguf";
+  source_.reset();
+  ASSERT_TRUE(write_synthetic_model(find_shape("rerank-tiny").value(), path, {.on_progress = {}}));
+  source_ = std::make_unique<GgufFile>(GgufFile::open(path).value());
+  EXPECT_EQ(refusal("", "", {}, ErrorCode::internal), "(accepted)");
+  EXPECT_EQ(refusal("cls.output.bias", "", {}, ErrorCode::internal), "(accepted)");
+  EXPECT_EQ(refusal("cls.weight", "", {}, ErrorCode::internal), "(accepted)");
+  EXPECT_TELLS(refusal("cls.output.weight", "", {}, ErrorCode::not_found), "cls.output.weight");
 }
 
 TEST_F(EncoderFile, EachLoaderRefusesTheOthersModels) {

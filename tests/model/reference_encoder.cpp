@@ -34,6 +34,13 @@ class ReferenceEncoder {
     return x;
   }
 
+  double score(std::span<const int32_t> tokens, std::span<const int32_t> types) const {
+    Rows pooled = linear("cls", {run(tokens, types).front()});
+    for (double& v : pooled[0])
+      v = std::tanh(v);
+    return linear("cls.output", pooled)[0][0];
+  }
+
  private:
   static void add(Row& to, const Row& from) {
     for (size_t i = 0; i < to.size(); ++i)
@@ -141,6 +148,10 @@ class ReferenceEncoder {
 std::vector<std::vector<double>> reference_encode(const model::GgufFile& file, std::span<const int32_t> tokens,
                                                   std::span<const int32_t> types) {
   return ReferenceEncoder(file).run(tokens, types);
+}
+
+double reference_score(const model::GgufFile& file, std::span<const int32_t> tokens, std::span<const int32_t> types) {
+  return ReferenceEncoder(file).score(tokens, types);
 }
 
 }  // namespace tidemill::test

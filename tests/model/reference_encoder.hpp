@@ -14,4 +14,7 @@ namespace tidemill::test {
 std::vector<std::vector<double>> reference_encode(const model::GgufFile& file, std::span<const int32_t> tokens,
                                                   std::span<const int32_t> types);
 
+// A reranker's score, from the first of these.
+double reference_score(const model::GgufFile& file, std::span<const int32_t> tokens, std::span<const int32_t> types);
+
 }  // namespace tidemill::test

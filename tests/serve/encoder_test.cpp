@@ -144,5 +144,90 @@ TEST_F(EncoderServer, TheOtherEndpointsKnowIt) {
   EXPECT_EQ(client_.get("/metrics").status, 200);
 }
 
+// A reranker of random weights.
+class RerankerServer : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    folder_ = std::make_unique<test::TemporaryFolder>();
+    const auto written = model::write_synthetic_model(model::find_shape("rerank-tiny").value(), path(),
+                                                      {.type = tensor::DType::q8_0, .seed = 6, .on_progress = {}});
+    ASSERT_TRUE(written) << written.error().to_string();
+    serve::ServeOptions options = test::small_options();
+    options.model_path = path().string();
+    live_ = std::make_unique<test::LiveServer>(options);
+  }
+  static void TearDownTestSuite() {
+    live_.reset();
+    folder_.reset();
+  }
+
+  static std::filesystem::path path() { return folder_->path() / "tiny-reranker.gguf"; }
+
+  // Of "[CLS] query [SEP] document [SEP]", from the model without a server.
+  static double relevance(std::string_view query, std::string_view document) {
+    const model::GgufFile file = model::GgufFile::open(path()).value();
+    const auto tokenizer = text::Tokenizer::create(model::read_vocabulary(file).value()).value();
+    const auto device = tensor::make_cpu_device(tensor::choose_isa().value(), 1);
+    const auto encoder = model::load_encoder(file, *device, {.max_batch_rows = 64, .on_progress = {}}).value();
+    auto tokens = tokenizer->encode(query).value();
+    std::vector<int32_t> types(tokens.size(), 0);
+    for (const text::Token token : tokenizer->encode(document, {.add_special = false}).value())
+      tokens.push_back(token);
+    tokens.push_back(102);
+    types.resize(tokens.size(), 1);
+    const std::vector<int32_t> begins = {0, static_cast<int32_t>(tokens.size())};
+    encoder->encode({tokens, types, begins});
+    const std::vector<int32_t> first = {0};
+    return 1 / (1 + std::exp(-static_cast<double>(*encoder->score(first).row(0))));
+  }
+
+  inline static std::unique_ptr<test::TemporaryFolder> folder_;
+  inline static std::unique_ptr<test::LiveServer> live_;
+  test::Client client_ = live_->client();
+};
+
+TEST_F(RerankerServer, ScoresEachDocumentWithTheQuery) {
+  const std::vector<std::string> documents = {"of all things", "The cat", "one two three", "is [SEP] not"};
+  const object answer = parse_object(client_.post(
+      "/v1/rerank", R"({"query":"the cat","documents":["of all things","The cat","one two three","is [SEP] not"]})"));
+  const auto& results = answer.at("results").as_array();
+  ASSERT_EQ(results.size(), documents.size());
+  double before = 1;
+  for (const auto& result : results) {
+    const double score = result.at("relevance_score").to_number<double>();
+    EXPECT_LE(score, before);
+    EXPECT_GE(score, 0);
+    before = score;
+    EXPECT_NEAR(score, relevance("the cat", documents[static_cast<size_t>(result.at("index").as_int64())]), 1e-6);
+  }
+  const object alone = parse_object(client_.post("/v1/rerank", R"({"query":"the cat","documents":["one two three"]})"));
+  for (const auto& result : results) {
+    if (result.at("index") == 2) {
+      EXPECT_EQ(result.at("relevance_score"), alone.at("results").at(0).at("relevance_score"));
+    }
+  }
+  // [CLS], the, c, a, t, [SEP], and "one", "t", "w", "o", "three" in letters, [SEP].
+  EXPECT_EQ(alone.at("usage").at("prompt_tokens"), 6 + 1 + 3 + 5 + 1);
+}
+
+TEST_F(RerankerServer, DoesNothingElse) {
+  const auto embeds = client_.post("/v1/embeddings", R"({"input":"hi"})");
+  EXPECT_EQ(embeds.status, 400);
+  EXPECT_NE(embeds.body.find("makes no embeddings"), std::string::npos) << embeds.body;
+  const auto generates = client_.post("/v1/completions", R"({"prompt":"hi"})");
+  EXPECT_EQ(generates.status, 400);
+  EXPECT_NE(generates.body.find("generates no text"), std::string::npos) << generates.body;
+  std::string words;
+  for (int i = 0; i < 2042; ++i)
+    words += "the ";
+  // With [CLS] hi [SEP] in front and [SEP] behind: "hi" are two pieces.
+  const std::string fits = R"({"query":"hi","documents":["x",")" + words;
+  EXPECT_EQ(client_.post("/v1/rerank", fits + R"(a"]})").status, 200);
+  const auto longer = client_.post("/v1/rerank", fits + R"(a a"]})");
+  EXPECT_EQ(longer.status, 400);
+  EXPECT_EQ(test::error_of(longer).param, "documents[1]");
+  EXPECT_NE(longer.body.find("2049"), std::string::npos) << longer.body;
+}
+
 }  // namespace
 }  // namespace tidemill

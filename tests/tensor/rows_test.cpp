@@ -141,6 +141,33 @@ TEST(Gelu, MatchesTheFormula) {
   }
 }
 
+TEST(Tanh, MatchesTheFormula) {
+  std::vector<float> x;
+  for (float v = -24; v < 24; v += 0.00419F)
+    x.push_back(v);
+  const float inf = std::numeric_limits<float>::infinity();
+  for (const float v : {0.0F, -0.0F, 1e-30F, -1e-6F, 3e38F, -3e38F, inf, -inf, std::nanf("")})
+    x.push_back(v);
+  const auto n = static_cast<int64_t>(x.size());
+  std::vector<float> reference = x;
+  make_cpu_device(Isa::scalar, 1)->tanh(matrix(reference, 1, n));
+  for (size_t i = 0; i < x.size(); ++i) {
+    if (std::isnan(x[i])) {
+      EXPECT_TRUE(std::isnan(reference[i]));
+    } else {
+      ASSERT_NEAR(reference[i], std::tanh(static_cast<double>(x[i])), 6e-8) << x[i];
+      EXPECT_EQ(std::signbit(reference[i]), std::signbit(x[i])) << x[i];
+    }
+  }
+  for (const Isa isa : available_isas()) {
+    for (const int threads : {1, 3}) {
+      std::vector<float> y = x;
+      make_cpu_device(isa, threads)->tanh(matrix(y, 1, n));
+      expect_same(y, reference, isa);
+    }
+  }
+}
+
 TEST(SiluMultiply, MatchesTheFormula) {
   Samples samples(32);
   for (const int64_t n : {1, 16, 31, 257}) {

@@ -25,6 +25,8 @@ struct EncoderTensorNames {
   std::string_view up = "ffn_up";
   std::string_view down = "ffn_down";
   std::string_view output_norm = "layer_output_norm";
+  std::string_view pooler = "cls";        // may be absent
+  std::string_view score = "cls.output";  // its bias may be absent
 };
 
 struct EncoderArchitecture {
