@@ -86,7 +86,7 @@ void describe_embedding(Call& call, const Serving& serving, std::string_view wan
   call.span().set(attribute::response_model, model);
 }
 
-asio::awaitable<bool> run(Call& call, EmbeddingBatch& batch) {
+asio::awaitable<bool> run_batch(Call& call, EmbeddingBatch& batch) {
   while (true) {
     auto advanced = batch.advance();
     if (!advanced) {

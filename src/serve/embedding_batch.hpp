@@ -67,6 +67,6 @@ void describe_embedding(Call& call, const Serving& serving, std::string_view wan
 
 // Has the batch run to its end, and notes its usage. False where there is nobody to answer any more: the client has
 // gone, or has been told an error.
-boost::asio::awaitable<bool> run(Call& call, EmbeddingBatch& batch);
+boost::asio::awaitable<bool> run_batch(Call& call, EmbeddingBatch& batch);
 
 }  // namespace tidemill::serve

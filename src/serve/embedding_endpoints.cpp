@@ -61,7 +61,7 @@ asio::awaitable<void> embeddings(Service& service, Call& call) {
   }
   call.end_receive();
   EmbeddingBatch batch(*serving.engine, std::move(prepared->engine_requests), "input", call.exchange().waker());
-  const bool whole = co_await run(call, batch);
+  const bool whole = co_await run_batch(call, batch);
   if (!whole) co_return;
   (void)co_await call.respond(
       wire::HttpResponse::json(200, wire::embedding_response(batch.embeddings(), serving.model->name(),

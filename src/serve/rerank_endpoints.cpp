@@ -60,6 +60,14 @@ Result<void> add_pairs(const Serving& serving, const std::string& id, RerankWork
   begin.insert(begin.end(), query->begin(), query->end());
   begin.push_back(*vocabulary.eos);
   const int64_t context = serving.engine->max_context();
+  // A document has a token at least, and one behind it.
+  if (std::ssize(begin) + 2 > context) {
+    return base::Error(base::ErrorCode::too_large,
+                       fmt::format("the query has {} tokens with those around it, which leaves no room for a document: "
+                                   "the context takes {}",
+                                   begin.size(), context))
+        .with_param("query");
+  }
   for (size_t i = 0; i < prepared.request.documents.size(); ++i) {
     auto document = tokenizer.encode(prepared.request.documents[i], plain);
     if (!document) return std::move(document).error().with_param(place_of(i));
@@ -131,7 +139,7 @@ asio::awaitable<void> rerank(Service& service, Call& call) {
   }
   call.end_receive();
   EmbeddingBatch batch(*serving.engine, std::move(prepared->engine_requests), "documents", call.exchange().waker());
-  const bool whole = co_await run(call, batch);
+  const bool whole = co_await run_batch(call, batch);
   if (!whole) co_return;
   const std::vector<double> scores = relevance(*serving.model, batch);
   (void)co_await call.respond(wire::HttpResponse::json(

@@ -227,6 +227,9 @@ TEST_F(RerankerServer, DoesNothingElse) {
   EXPECT_EQ(longer.status, 400);
   EXPECT_EQ(test::error_of(longer).param, "documents[1]");
   EXPECT_NE(longer.body.find("2049"), std::string::npos) << longer.body;
+  const auto question = client_.post("/v1/rerank", R"({"query":")" + words + R"(a b c d e","documents":["x"]})");
+  EXPECT_EQ(question.status, 400);
+  EXPECT_EQ(test::error_of(question).param, "query") << question.body;
 }
 
 }  // namespace
