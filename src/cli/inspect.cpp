@@ -9,8 +9,8 @@
 #include "base/utf8.hpp"
 #include "cli/command.hpp"
 #include "cli/model_source.hpp"
-#include "model/architectures/architecture.hpp"
 #include "model/gguf_json.hpp"
+#include "model/load.hpp"
 #include "tensor/packed_layout.hpp"
 
 namespace tidemill::cli {
@@ -132,10 +132,7 @@ void print_text(const model::GgufFile& file, const base::Result<model::HyperPara
 
 base::Result<int> inspect(const InspectFlags& flags) {
   TM_TRY(const model::GgufFile file, open_model(flags.model));
-  const auto shape = [&]() -> base::Result<model::HyperParameters> {
-    TM_TRY(const model::Architecture* architecture, model::find_architecture(file));
-    return architecture->read_hyper_parameters(file);
-  }();
+  const auto shape = model::read_any_hyper_parameters(file);
   (flags.as_json ? print_json : print_text)(file, shape, flags.tensors);
   return exit_success;
 }

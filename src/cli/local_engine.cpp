@@ -65,6 +65,12 @@ base::Result<std::unique_ptr<LocalEngine>> LocalEngine::load(LocalOptions option
     bar->set(done);
   };
   TM_TRY(local->model_, serve::LoadedModel::load(source, on_progress));
+  if (!local->model_->generates()) {
+    return base::Error(base::ErrorCode::unsupported,
+                       fmt::format("'{}' is an encoder: it makes embeddings and generates no text; 'tidemill serve' "
+                                   "answers /v1/embeddings with it",
+                                   local->model_->name()));
+  }
   return local;
 }
 

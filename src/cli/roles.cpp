@@ -65,12 +65,20 @@ void print_model_welcome(const std::string& url, serve::Server& server) {
   fmt::print("  model    {}, {} layers of width {}, context {} tokens\n", shape.architecture, shape.layers, shape.width,
              server.engine().max_context());
   fmt::print("  compute  {} ({})\n", model.device().description(), model.threads_source());
-  fmt::print("  memory   {} resident: {} of weights; KV cache of up to {}\n",
-             base::human_bytes(static_cast<double>(base::resident_bytes())),
-             base::human_bytes(static_cast<double>(model.model().weight_bytes())),
-             base::human_bytes(static_cast<double>(server.kv_bytes())));
-  fmt::print("\nTry it (Ctrl-C stops the server):\n\n");
-  if (model.chat().available()) {
+  fmt::print("  memory   {} resident: {} of weights", base::human_bytes(static_cast<double>(base::resident_bytes())),
+             base::human_bytes(static_cast<double>(model.weight_bytes())));
+  if (model.generates())
+    fmt::print("; KV cache of up to {}", base::human_bytes(static_cast<double>(server.kv_bytes())));
+  fmt::print("\n\nTry it (Ctrl-C stops the server):\n\n");
+  if (model.ranks()) {
+    fmt::print(
+        "{} {}/v1/rerank -H 'Content-Type: application/json' -d '{{\"query\": \"Who moves water?\", \"documents\": "
+        "[\"The moon does.\", \"Once upon a time\"]}}'\n\n",
+        curl_for(url), url);
+  } else if (!model.generates()) {
+    fmt::print("{} {}/v1/embeddings -H 'Content-Type: application/json' -d '{{\"input\": \"Once upon a time\"}}'\n\n",
+               curl_for(url), url);
+  } else if (model.chat().available()) {
     fmt::print(
         "{} {}/v1/chat/completions -H 'Content-Type: application/json' -d '{{\"messages\": [{{\"role\": \"user\", "
         "\"content\": \"def fibonacci(n):\"}}], \"max_tokens\": 48, \"temperature\": 0}}'\n\n",

@@ -13,6 +13,7 @@
 #include "base/ids.hpp"
 #include "base/log.hpp"
 #include "engine/channel.hpp"
+#include "engine/encoding_loop.hpp"
 #include "engine/engine_loop.hpp"
 #include "engine/job.hpp"
 #include "engine/mailbox.hpp"
@@ -69,15 +70,16 @@ base::Result<std::unique_ptr<tensor::KvCache>> make_cache(const model::Model& mo
   return device.make_kv_cache(shape);
 }
 
+// `Loop` is EngineLoop or EncodingLoop.
+template <typename Loop>
 class LoopingEngine final : public Engine {
  public:
-  LoopingEngine(EngineLoop::Parts parts, const EngineOptions& options, observe::Tracer& tracer,
-                observe::Metrics& metrics)
-      : limits_{parts.model.hyper_parameters().vocabulary, parts.max_context},
+  LoopingEngine(const RequestLimits& limits, int64_t kv_blocks, typename Loop::Parts parts,
+                const EngineOptions& options, observe::Tracer& tracer, observe::Metrics& metrics)
+      : limits_(limits),
         tokenizer_(parts.tokenizer),
         mailbox_(std::make_shared<Mailbox>(options.max_waiting)),
-        telemetry_(tracer, metrics, parts.clock, options.model_name, tensor::kKvBlockTokens,
-                   parts.cache->shape().blocks),
+        telemetry_(tracer, metrics, parts.clock, options.model_name, tensor::kKvBlockTokens, kv_blocks),
         loop_(std::move(parts), options, *mailbox_, telemetry_),
         thread_([this] { loop_.run(); }) {}
 
@@ -140,7 +142,7 @@ class LoopingEngine final : public Engine {
   const text::Tokenizer& tokenizer_;
   const std::shared_ptr<Mailbox> mailbox_;  // shared with streams, which may outlive the engine
   Telemetry telemetry_;
-  EngineLoop loop_;
+  Loop loop_;
   std::atomic<uint64_t> next_number_{0};
   std::thread thread_;  // the last member: it uses all others
 };
@@ -161,8 +163,24 @@ base::Result<std::unique_ptr<Engine>> Engine::start(model::Model& model, tensor:
                     capacity, context);
     context = capacity;
   }
+  const RequestLimits limits{.vocabulary = model.hyper_parameters().vocabulary, .max_context = context};
+  const int64_t blocks = cache->shape().blocks;
   EngineLoop::Parts parts{model, tokenizer, clock, std::move(cache), context};
-  return std::unique_ptr<Engine>(std::make_unique<LoopingEngine>(std::move(parts), options, tracer, metrics));
+  return std::unique_ptr<Engine>(
+      std::make_unique<LoopingEngine<EngineLoop>>(limits, blocks, std::move(parts), options, tracer, metrics));
+}
+
+base::Result<std::unique_ptr<Engine>> Engine::start(model::Encoder& encoder, const text::Tokenizer& tokenizer,
+                                                    const EngineOptions& options, observe::Tracer& tracer,
+                                                    observe::Metrics& metrics, const base::Clock& clock) {
+  const model::HyperParameters& shape = encoder.hyper_parameters();
+  TM_CHECK(validate(options, shape.context));
+  const RequestLimits limits{.vocabulary = shape.vocabulary,
+                             .max_context = options.max_context > 0 ? options.max_context : shape.context,
+                             .model = encoder.ranks() ? RequestLimits::Model::ranks : RequestLimits::Model::embeds};
+  EncodingLoop::Parts parts{encoder, tokenizer, clock};
+  return std::unique_ptr<Engine>(
+      std::make_unique<LoopingEngine<EncodingLoop>>(limits, 0, parts, options, tracer, metrics));
 }
 
 }  // namespace tidemill::engine

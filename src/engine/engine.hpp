@@ -15,6 +15,7 @@
 #include "engine/request.hpp"
 #include "engine/speculation.hpp"
 #include "engine/stream.hpp"
+#include "model/encoder.hpp"
 #include "model/model.hpp"
 #include "observe/metrics.hpp"
 #include "observe/trace.hpp"
@@ -66,12 +67,20 @@ class Engine {
                                                      const text::Tokenizer& tokenizer, const EngineOptions& options,
                                                      observe::Tracer& tracer, observe::Metrics& metrics,
                                                      const base::Clock& clock);
+  // The same for an encoder, which takes requests of Kind::embed alone, or, if it is a reranker, of Kind::score alone:
+  // others are `unsupported`. Each is computed in one piece, as many together as step_tokens and max_running allow. The
+  // options of KV blocks, prefixes and speculation mean nothing to it.
+  static base::Result<std::unique_ptr<Engine>> start(model::Encoder& encoder, const text::Tokenizer& tokenizer,
+                                                     const EngineOptions& options, observe::Tracer& tracer,
+                                                     observe::Metrics& metrics, const base::Clock& clock);
   virtual ~Engine() = default;
 
   // Queues the request. Errors: `invalid_argument` (with the parameter named), `too_large` (prompt does not fit the
-  // context; says both counts), `exhausted` (queue full), `unavailable` (draining).
+  // context; says both counts), `unsupported` (the model does not do this kind of thing), `exhausted` (queue full),
+  // `unavailable` (draining).
   virtual base::Result<std::shared_ptr<Stream>> submit(Request request) = 0;
-  // What submit() would refuse of the request itself, however full the queue: `invalid_argument`, `too_large`.
+  // What submit() would refuse of the request itself, however full the queue: `invalid_argument`, `too_large`,
+  // `unsupported`.
   virtual base::Result<void> check(const Request& request) const = 0;
 
   virtual EngineStats stats() const = 0;

@@ -15,8 +15,6 @@
 namespace tidemill::engine {
 namespace {
 
-constexpr int kMaxPriority = 1'000'000;
-
 base::Error no_distribution(const Sequence& sequence) {
   return base::Error(base::ErrorCode::internal,
                      fmt::format("the model's logits after {} tokens hold NaN or infinity", sequence.size()));
@@ -117,13 +115,11 @@ void EngineLoop::add_sequence(Job& job, int index) {
   const bool scores_resumed = request.logprobs && choice.resumed() > 0;
   if (choice.finished() && !scores_resumed) return;
   const bool leads = job.sequences.empty();
-  const int priority = std::clamp(request.priority, -kMaxPriority, kMaxPriority);
-  const auto delay = static_cast<int64_t>(priority * options_.priority_seconds * 1e9);
   SequenceSpec spec;
   spec.prompt = request.prompt;
   if (choice.resumed() > 0) spec.resumed = request.resumed[static_cast<size_t>(index)];
   spec.tenant = request.tenant;
-  spec.rank = {job.arrived.time_since_epoch().count() + delay, job.number, index};
+  spec.rank = rank_of(job, options_.priority_seconds, index);
   spec.priority = request.priority;
   spec.samples = !job.embeds() && request.max_tokens > 0 && !choice.finished();
   if (job.embeds()) {
@@ -353,9 +349,7 @@ void EngineLoop::finish_scored(Job& job) {
 
 void EngineLoop::finish_embedding(Job& job) {
   std::vector<float> vector = job.pooling->result();
-  if (vector.empty()) {
-    return fail(job, base::Error(base::ErrorCode::internal, "the model's hidden states hold NaN or infinity"));
-  }
+  if (vector.empty()) return fail(job, no_embedding());
   Choice& choice = *job.choices.front();
   choice.end(FinishReason::stop);
   Event event = choice.take_event();

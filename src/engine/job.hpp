@@ -49,7 +49,8 @@ struct Job {
   observe::Span span;                        // llm_request
   observe::Span stage;                       // queue, prefill or decode, below it
 
-  bool embeds() const { return request.kind == Request::Kind::embed; }
+  // Whether what comes of the prompt is all: an embedding or a score.
+  bool embeds() const { return request.kind != Request::Kind::generate; }
   int completion_tokens() const {
     int sum = 0;
     for (const auto& choice : choices)
@@ -69,5 +70,17 @@ struct Job {
     return static_cast<int>(std::min(first.cached_at_start(), first.prompt_size()));
   }
 };
+
+// Who goes first: see Rank. `priority_seconds` as in EngineOptions.
+inline Rank rank_of(const Job& job, double priority_seconds, int choice) {
+  constexpr int most = 1'000'000;
+  const auto delay = static_cast<int64_t>(std::clamp(job.request.priority, -most, most) * priority_seconds * 1e9);
+  return {job.arrived.time_since_epoch().count() + delay, job.number, choice};
+}
+
+// What ends an embedding or a score that is not finite.
+inline base::Error no_embedding() {
+  return base::Error(base::ErrorCode::internal, "the model's hidden states hold NaN or infinity");
+}
 
 }  // namespace tidemill::engine

@@ -2,6 +2,7 @@
 
 #include <cassert>
 #include <cmath>
+#include <utility>
 
 namespace tidemill::engine {
 
@@ -9,6 +10,7 @@ Pooling::Pooling(model::Pooling kind, int64_t width) : kind_(kind), sum_(static_
 
 void Pooling::add(std::span<const float> hidden) {
   assert(hidden.size() == sum_.size());
+  if (kind_ == model::Pooling::first && std::exchange(began_, true)) return;
   for (size_t i = 0; i < sum_.size(); ++i) {
     const auto x = static_cast<double>(hidden[i]);
     sum_[i] = kind_ == model::Pooling::last ? x : sum_[i] + x;

@@ -21,6 +21,7 @@ class Pooling {
  private:
   model::Pooling kind_;
   std::vector<double> sum_;
+  bool began_ = false;
 };
 
 }  // namespace tidemill::engine

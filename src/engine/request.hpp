@@ -31,12 +31,17 @@ class StopWatch {
 };
 
 struct Request {
-  enum class Kind : uint8_t { generate, embed };
+  enum class Kind : uint8_t {
+    generate,
+    embed,
+    score,  // of a pair of texts, by a reranker
+  };
 
   Kind kind = Kind::generate;
   std::string id;             // for traces; empty: made up
   std::vector<Token> prompt;  // at least one token
   Sampling sampling;
+  int64_t second_text = 0;        // for Kind::score: where the second text begins in the prompt, at 1 or later
   int max_tokens = 16;            // >= 0; generation also ends where the context does
   std::vector<std::string> stop;  // stop strings; matched across token borders, not emitted
   // Makes what looks for the stop strings, for each choice; none: they end the text wherever they stand. With it the
@@ -105,6 +110,7 @@ struct Event {
   std::string matched_stop;          // the stop string that ended it, if one did
   int cached_tokens = 0;             // as in Usage; not yet known, and 0, in a resumed event
   std::vector<float> embedding;      // for Kind::embed, in the one event that ends it; unit length
+  std::optional<float> score;        // for Kind::score likewise: the model's logit, more for what fits better
   std::optional<base::Error> error;  // with FinishReason::error
   std::optional<Usage> usage;        // in the last event of the whole request
 };

@@ -99,7 +99,7 @@ Result<void> validate_reasoning(const Request& request, int64_t vocabulary) {
 // What the choices' own state does not say (Choice::resume).
 Result<void> validate_resumed(const Request& request, int64_t vocabulary) {
   if (request.resumed.empty()) return {};
-  if (request.kind == Request::Kind::embed) return invalid("resumed", "an embedding cannot be resumed");
+  if (request.kind != Request::Kind::generate) return invalid("resumed", "only generation can be resumed");
   if (std::ssize(request.resumed) != request.n) {
     return invalid("resumed", fmt::format("resumed tokens are given for {} choices, the request has {}",
                                           request.resumed.size(), request.n));
@@ -117,12 +117,46 @@ Result<void> validate_resumed(const Request& request, int64_t vocabulary) {
 
 }  // namespace
 
+Error encodes_only(RequestLimits::Model model) {
+  const bool ranks = model == RequestLimits::Model::ranks;
+  return Error(ErrorCode::unsupported, ranks ? "the model is a reranker: it scores documents and generates no text"
+                                             : "the model is an encoder: it makes embeddings and generates no text")
+      .with_param("model");
+}
+
+namespace {
+
+Result<void> check_kind(const Request& request, const RequestLimits& limits) {
+  using Model = RequestLimits::Model;
+  const auto refuse = [](std::string why) { return Error(ErrorCode::unsupported, std::move(why)).with_param("model"); };
+  switch (request.kind) {
+    case Request::Kind::generate:
+      if (limits.model != Model::generates) return encodes_only(limits.model);
+      return {};
+    case Request::Kind::embed:
+      if (limits.model == Model::ranks) {
+        return refuse("the model is a reranker: it scores documents and makes no embeddings");
+      }
+      return {};
+    case Request::Kind::score:
+      break;
+  }
+  if (limits.model != Model::ranks)
+    return refuse("the model is no reranker: it has no head that scores pairs of texts");
+  if (request.second_text >= 1 && request.second_text < std::ssize(request.prompt)) return {};
+  return invalid("second_text", fmt::format("the second text begins at token {} of {}; both texts need at least one",
+                                            request.second_text, request.prompt.size()));
+}
+
+}  // namespace
+
 Result<void> validate(const Request& request, const RequestLimits& limits) {
+  TM_CHECK(check_kind(request, limits));
   if (request.n < 1 || request.n > kMaxChoices) {
     return invalid("n", fmt::format("n must be from 1 to {}, not {}", kMaxChoices, request.n));
   }
-  if (request.kind == Request::Kind::embed && request.n != 1) {
-    return invalid("n", fmt::format("n must be 1 for an embedding, not {}", request.n));
+  if (request.kind != Request::Kind::generate && request.n != 1) {
+    return invalid("n", fmt::format("n must be 1 for an embedding or a score, not {}", request.n));
   }
   if (request.max_tokens < 0) {
     return invalid("max_tokens", fmt::format("max_tokens must not be negative, it is {}", request.max_tokens));

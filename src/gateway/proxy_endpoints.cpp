@@ -175,6 +175,11 @@ std::optional<base::Error> find_model(const Service& service, const Caller& call
       .with_param("model");
 }
 
+// Whether a key for embeddings is enough: reranking makes and compares them.
+bool embeds(std::string_view path) {
+  return path == "/v1/embeddings" || path == "/rerank" || path == "/v1/rerank" || path == "/v2/rerank";
+}
+
 asio::awaitable<void> proxy(Service& service, Call& call, const Caller& caller) {
   if (service.draining()) {
     const base::Error stopping(base::ErrorCode::unavailable, "the gateway is stopping");
@@ -203,7 +208,7 @@ asio::awaitable<void> proxy(Service& service, Call& call, const Caller& caller) 
     co_return;
   }
   call.set_model(outline->model);
-  const auto denied = Gate::check(caller, request.path == "/v1/embeddings" ? "embed" : "generate", outline->model);
+  const auto denied = Gate::check(caller, embeds(request.path) ? "embed" : "generate", outline->model);
   if (denied) {
     (void)co_await call.refuse(*denied);
     co_return;
@@ -220,8 +225,9 @@ asio::awaitable<void> proxy(Service& service, Call& call, const Caller& caller) 
 
 void add_proxy_endpoints(wire::Router& router, Service& service) {
   const wire::Handler handler = for_callers(service, proxy);
-  for (const char* path : {"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages",
-                           "/v1/messages/count_tokens", "/v1/embeddings", "/v1/*", "/tokenize", "/detokenize"}) {
+  for (const char* path :
+       {"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/v1/messages/count_tokens",
+        "/v1/embeddings", "/v1/*", "/rerank", "/v2/rerank", "/tokenize", "/detokenize"}) {
     router.add("POST", path, handler);
   }
 }

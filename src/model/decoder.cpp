@@ -15,10 +15,6 @@ using tensor::Product;
 
 namespace {
 
-Product product(const Projection& projection, Matrix y) {
-  return {projection.weight.get(), projection.bias, y};
-}
-
 // Moves rows[i] to row i. In place: `rows` is ascending, so no row is overwritten before it is read.
 void compact(Matrix x, std::span<const int32_t> rows) {
   for (size_t i = 0; i < rows.size(); ++i) {

@@ -1,4 +1,4 @@
-// The numbers that shape a decoder, as read from a model file and validated against its tensors.
+// The numbers that shape a model, as read from a model file and validated against its tensors.
 #pragma once
 
 #include <cstdint>
@@ -8,10 +8,14 @@
 
 namespace tidemill::model {
 
-enum class Pooling : uint8_t { none, mean, last };
+// Which rows of a text become its embedding: all, the first ("cls"), the last.
+enum class Pooling : uint8_t { none, mean, first, last };
+
+// What GGUF's pooling_type says of a model that scores texts instead.
+inline constexpr int64_t kRankPooling = 4;
 
 struct HyperParameters {
-  std::string architecture;  // "llama", "qwen2", "qwen3"
+  std::string architecture;  // "llama", "qwen2", "qwen3", "bert"
   std::string name;          // general.name, or empty
   int64_t vocabulary = 0;    // rows of the embedding table
   int64_t context = 0;       // longest sequence the model was made for, tokens

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "base/result.hpp"
+#include "model/encoder.hpp"
 #include "model/gguf.hpp"
 #include "model/model.hpp"
 #include "tensor/device.hpp"
@@ -17,5 +18,18 @@ namespace tidemill::model {
 // `corrupt` (numbers and shapes), `invalid_argument` (options), `exhausted` (memory).
 base::Result<std::unique_ptr<Model>> load_model(const GgufFile& file, tensor::Device& device,
                                                 const LoadOptions& options);
+
+// The same for an encoder. Its calls take at least as many rows as its context has, whatever the options say.
+base::Result<std::unique_ptr<Encoder>> load_encoder(const GgufFile& file, tensor::Device& device,
+                                                    const LoadOptions& options);
+
+// Whether the file is for load_encoder, by its architecture; one that nobody knows is for load_model to refuse.
+base::Result<bool> holds_encoder(const GgufFile& file);
+
+// The hyper-parameters of either kind.
+base::Result<HyperParameters> read_any_hyper_parameters(const GgufFile& file);
+
+// What either would refuse, but for the memory that it takes and damage that only a look at all data shows.
+base::Result<void> check_loadable(const GgufFile& file);
 
 }  // namespace tidemill::model

@@ -12,10 +12,9 @@
 #include "base/checksum.hpp"
 #include "base/thread_team.hpp"
 #include "base/version.hpp"
-#include "model/architectures/architecture.hpp"
 #include "model/gguf_writer.hpp"
+#include "model/load.hpp"
 #include "model/packed_file.hpp"
-#include "model/weights.hpp"
 #include "tensor/packed_weight.hpp"
 
 namespace tidemill::model {
@@ -160,9 +159,7 @@ Result<PackSummary> pack_model(const GgufFile& source, const std::filesystem::pa
                  fmt::format("'{}' is the source itself; write the packed file under another name", path.string()));
   }
   // What could not be run is refused before it is written.
-  TM_TRY(const Architecture* architecture, find_architecture(source));
-  TM_TRY(const HyperParameters hyper, architecture->read_hyper_parameters(source));
-  TM_CHECK(check_tensors(source, *architecture, hyper));
+  TM_CHECK(check_loadable(source));
   return Packer(source, options).run(path);
 }
 

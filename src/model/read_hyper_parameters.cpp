@@ -136,6 +136,25 @@ Result<tensor::Rope> read_rope(const Reader& reader, int64_t head_dim, tensor::R
   return rope;
 }
 
+Result<Pooling> read_encoder_pooling(const Reader& reader, int64_t type) {
+  switch (type) {
+    case 0:
+      return Pooling::none;
+    case 1:
+      return Pooling::mean;
+    case 2:
+    case kRankPooling:
+      return Pooling::first;
+    case 3:
+      return Pooling::last;
+    default:
+      return reader.file().error(
+          ErrorCode::unsupported,
+          fmt::format("metadata key '{}' is {}; supported are 0 (none), 1 (mean), 2 (cls), 3 (last) and 4 (rank)",
+                      reader.key("pooling_type"), type));
+  }
+}
+
 Result<Pooling> read_pooling(const Reader& reader) {
   // llama.cpp's numbering: none, mean, cls, last, rank.
   TM_TRY(const int64_t type, reader.file().get_int_or(reader.key("pooling_type"), 0));
@@ -189,11 +208,9 @@ Result<void> check_unsupported(const Reader& reader) {
   return {};
 }
 
-}  // namespace
-
-Result<HyperParameters> read_hyper_parameters(const GgufFile& file, std::string_view architecture,
-                                              tensor::Rope::Pairing pairing) {
-  const Reader reader(file, architecture);
+// What decoders and encoders have in common.
+Result<HyperParameters> read_shape(const Reader& reader, std::string_view architecture) {
+  const GgufFile& file = reader.file();
   TM_CHECK(check_unsupported(reader));
   HyperParameters hyper;
   hyper.architecture = architecture;
@@ -224,6 +241,39 @@ Result<HyperParameters> read_hyper_parameters(const GgufFile& file, std::string_
                       fmt::format("key heads of {} and value heads of {} elements ({}); they must be equal",
                                   hyper.head_dim, value_dim, reader.key("attention.value_length")));
   }
+  return hyper;
+}
+
+// The rows of the table of token types, which some encoders do not have.
+Result<int64_t> read_token_types(const Reader& reader) {
+  const GgufFile& file = reader.file();
+  const GgufTensor* table = file.find_tensor("token_types.weight");
+  if (table == nullptr) return 0;
+  TM_TRY(const int64_t wanted, file.get_int_or("tokenizer.ggml.token_type_count", table->rows()));
+  if (table->rows() != wanted) {
+    return file.error(ErrorCode::corrupt, fmt::format("tensor 'token_types.weight' {} has {} rows, but metadata key "
+                                                      "'tokenizer.ggml.token_type_count' is {}",
+                                                      table->shape_text(), table->rows(), wanted));
+  }
+  return wanted;
+}
+
+// A reranker gives one number; classifiers of several classes have the same tensors.
+Result<void> check_labels(const Reader& reader, bool ranks) {
+  const GgufFile& file = reader.file();
+  const GgufTensor* score = file.find_tensor("cls.output.weight");
+  if (!ranks || score == nullptr || score->rows() == 1) return {};
+  return file.error(ErrorCode::unsupported,
+                    fmt::format("tensor 'cls.output.weight' {} has {} classes; rerankers have 1", score->shape_text(),
+                                score->rows()));
+}
+
+}  // namespace
+
+Result<HyperParameters> read_hyper_parameters(const GgufFile& file, std::string_view architecture,
+                                              tensor::Rope::Pairing pairing) {
+  const Reader reader(file, architecture);
+  TM_TRY(HyperParameters hyper, read_shape(reader, architecture));
   TM_TRY(const double epsilon, reader.positive("attention.layer_norm_rms_epsilon"));
   hyper.rms_epsilon = static_cast<float>(epsilon);
   TM_TRY(hyper.rope, read_rope(reader, hyper.head_dim, pairing));
@@ -235,6 +285,26 @@ Result<HyperParameters> read_hyper_parameters(const GgufFile& file, std::string_
         file.path().string(), window, hyper.context);
   }
   return hyper;
+}
+
+Result<EncoderParameters> read_encoder_parameters(const GgufFile& file, std::string_view architecture) {
+  const Reader reader(file, architecture);
+  EncoderParameters parameters;
+  TM_TRY(parameters.shape, read_shape(reader, architecture));
+  TM_TRY(const double epsilon, reader.positive("attention.layer_norm_epsilon"));
+  parameters.norm_epsilon = static_cast<float>(epsilon);
+  TM_TRY(const int64_t pooling, file.get_int_or(reader.key("pooling_type"), 0));
+  TM_TRY(parameters.shape.pooling, read_encoder_pooling(reader, pooling));
+  parameters.ranks = pooling == kRankPooling;
+  TM_CHECK(check_labels(reader, parameters.ranks));
+  TM_TRY(parameters.token_types, read_token_types(reader));
+  TM_TRY(const bool causal, file.get_bool_or(reader.key("attention.causal"), false));
+  if (causal) {
+    return file.error(ErrorCode::unsupported, fmt::format("metadata key '{}' is true; the rows of an encoder see all "
+                                                          "of their text",
+                                                          reader.key("attention.causal")));
+  }
+  return parameters;
 }
 
 }  // namespace tidemill::model

@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "base/result.hpp"
+#include "model/encoder.hpp"
 #include "model/gguf.hpp"
 #include "model/hyper_parameters.hpp"
 
@@ -15,5 +16,8 @@ namespace tidemill::model {
 // the key, for missing or impossible numbers.
 base::Result<HyperParameters> read_hyper_parameters(const GgufFile& file, std::string_view architecture,
                                                     tensor::Rope::Pairing pairing);
+
+// The same for an encoder, which has no rotation. Errors likewise.
+base::Result<EncoderParameters> read_encoder_parameters(const GgufFile& file, std::string_view architecture);
 
 }  // namespace tidemill::model

@@ -5,10 +5,13 @@
 
 #include <fmt/format.h>
 
+#include "model/hyper_parameters.hpp"
+
 namespace tidemill::model {
 namespace {
 
-// Dimensions as in the config.json files that Meta and Alibaba published with the models.
+// Dimensions as in the config.json files that Meta and Alibaba published with the models, and BAAI and
+// sentence-transformers with the encoders.
 constexpr Shape llama3(std::string_view name, int64_t width, int64_t layers, int64_t heads, int64_t head_dim,
                        int64_t feed_forward, bool tied, double factor) {
   return {.name = name,
@@ -23,7 +26,7 @@ constexpr Shape llama3(std::string_view name, int64_t width, int64_t layers, int
           .tied = tied,
           .rope_base = 500000,
           .rope_factor = factor,
-          .rms_epsilon = 1e-5,
+          .norm_epsilon = 1e-5,
           .vocabulary = Shape::Vocabulary::llama3,
           .tokens = 128256,
           .text_tokens = 128000};
@@ -44,10 +47,28 @@ constexpr Shape qwen(std::string_view name, std::string_view architecture, int64
           .tied = tied,
           .rope_base = 1000000,
           .rope_factor = 1,
-          .rms_epsilon = 1e-6,
+          .norm_epsilon = 1e-6,
           .vocabulary = Shape::Vocabulary::qwen,
           .tokens = tokens,
           .text_tokens = 151643};
+}
+
+// Of BERT's uncased vocabulary.
+constexpr Shape bert(std::string_view name, int64_t width, int64_t layers, int64_t pooling) {
+  return {.name = name,
+          .architecture = "bert",
+          .width = width,
+          .layers = layers,
+          .heads = 12,
+          .kv_heads = 12,
+          .head_dim = width / 12,
+          .feed_forward = 4 * width,
+          .context = 512,
+          .tied = true,
+          .norm_epsilon = 1e-12,
+          .vocabulary = Shape::Vocabulary::bert,
+          .tokens = 30522,
+          .pooling = pooling};
 }
 
 // Every width a multiple of 256, so that all weight types fit; small enough for tests to check against brute force.
@@ -57,14 +78,15 @@ constexpr Shape tiny(Shape shape, std::string_view name, int64_t kv_heads) {
   shape.layers = 2;
   shape.heads = 4;
   shape.kv_heads = kv_heads;
+  if (shape.encodes()) shape.head_dim = 64;
   shape.feed_forward = 512;
   shape.context = 2048;
   shape.tokens = 1024;
-  shape.text_tokens = 996;
+  shape.text_tokens = shape.encodes() ? 0 : 996;
   return shape;
 }
 
-constexpr std::array<Shape, 13> kShapes = {
+constexpr std::array<Shape, 19> kShapes = {
     llama3("llama-3.2-1b", 2048, 16, 32, 64, 8192, true, 32),
     llama3("llama-3.2-3b", 3072, 28, 24, 128, 8192, true, 32),
     llama3("llama-3.1-8b", 4096, 32, 32, 128, 14336, false, 8),
@@ -75,15 +97,35 @@ constexpr std::array<Shape, 13> kShapes = {
     qwen("qwen3-1.7b", "qwen3", 2048, 28, 16, 8, 128, 6144, 40960, true),
     qwen("qwen3-4b", "qwen3", 2560, 36, 32, 8, 128, 9728, 40960, true),
     qwen("qwen3-8b", "qwen3", 4096, 36, 32, 8, 128, 12288, 40960, false),
+    bert("minilm-l6", 384, 6, 1),
+    bert("bge-small", 384, 12, 2),
+    bert("bge-base", 768, 12, 2),
+    bert("minilm-rerank", 384, 6, 4),
     tiny(llama3("", 0, 0, 0, 64, 0, false, 8), "llama-tiny", 2),
     tiny(qwen("", "qwen2", 0, 0, 0, 0, 64, 0, 0, true), "qwen2-tiny", 1),
     // Heads of 128 elements in a width of 256: queries are wider than the hidden state, as in qwen3-0.6b.
     tiny(qwen("", "qwen3", 0, 0, 0, 0, 128, 0, 0, true), "qwen3-tiny", 2),
+    tiny(bert("", 0, 0, 2), "bert-tiny", 4),
+    tiny(bert("", 0, 0, 4), "rerank-tiny", 4),
 };
 
 }  // namespace
 
+namespace {
+
+// Every projection and norm has a bias; two kinds of token.
+int64_t encoder_parameters(const Shape& s) {
+  const int64_t norm = 2 * s.width;
+  const int64_t attention = 4 * (s.width + 1) * s.width;
+  const int64_t feed_forward = 2 * s.width * s.feed_forward + s.feed_forward + s.width;
+  const int64_t head = s.pooling == kRankPooling ? (s.width + 1) * (s.width + 1) : 0;  // the pooler and one output
+  return (s.tokens + s.context + 2) * s.width + norm + s.layers * (attention + feed_forward + 2 * norm) + head;
+}
+
+}  // namespace
+
 int64_t Shape::parameters() const {
+  if (encodes()) return encoder_parameters(*this);
   const int64_t attention = width * head_dim * (2 * heads + 2 * kv_heads);
   const int64_t biases = architecture == "qwen2" ? head_dim * (heads + 2 * kv_heads) : 0;
   const int64_t head_norms = architecture == "qwen3" ? 2 * head_dim : 0;

@@ -10,11 +10,11 @@
 namespace tidemill::model {
 
 struct Shape {
-  // Which family's special tokens, pre-tokenizer and chat template.
-  enum class Vocabulary : uint8_t { llama3, qwen };
+  // Which family's tokenizer, special tokens and chat template.
+  enum class Vocabulary : uint8_t { llama3, qwen, bert };
 
   std::string_view name;          // "llama-3.2-1b"
-  std::string_view architecture;  // "llama", "qwen2", "qwen3"
+  std::string_view architecture;  // "llama", "qwen2", "qwen3", "bert"
   int64_t width = 0;
   int64_t layers = 0;
   int64_t heads = 0;
@@ -25,10 +25,13 @@ struct Shape {
   bool tied = false;  // the embedding is the output matrix as well
   double rope_base = 10000;
   double rope_factor = 1;  // Llama 3's frequency scaling; 1 = none
-  double rms_epsilon = 1e-5;
+  double norm_epsilon = 1e-5;
   Vocabulary vocabulary = Vocabulary::llama3;
   int64_t tokens = 0;       // all of them
-  int64_t text_tokens = 0;  // those before the special tokens
+  int64_t text_tokens = 0;  // those before the special tokens; of BERT's, which come first, none
+  int64_t pooling = 0;      // of an encoder, in GGUF's numbers: 1 mean, 2 cls, 4 rank (a reranker)
+
+  constexpr bool encodes() const { return architecture == "bert"; }
 
   int64_t parameters() const;
 };

@@ -14,6 +14,7 @@
 
 #include "base/thread_team.hpp"
 #include "model/gguf_writer.hpp"
+#include "model/hyper_parameters.hpp"
 #include "model/synth_vocabulary.hpp"
 
 namespace tidemill::model {
@@ -52,6 +53,8 @@ uint64_t mix(uint64_t a, uint64_t b) {
 constexpr int64_t kPoolElements = int64_t{1} << 18;
 constexpr int64_t kChunkUnits = 4096;   // one draw of work for a thread; its own stream of random numbers
 constexpr int64_t kPortionChunks = 64;  // chunks made before they are written
+
+constexpr uint32_t kTokenTypes = 2;  // that BERT tells apart
 
 int64_t unit_elements(DType type) {
   return std::max<int64_t>(32, tensor::info(type).block_elements);
@@ -118,13 +121,21 @@ class Synthesizer {
     count("embedding_length", shape_.width);
     count("feed_forward_length", shape_.feed_forward);
     count("attention.head_count", shape_.heads);
+    if (shape_.encodes()) {
+      count("vocab_size", shape_.tokens);
+      count("pooling_type", shape_.pooling);
+      writer_.add_bool(key("attention.causal"), false);
+      writer_.add_f32(key("attention.layer_norm_epsilon"), static_cast<float>(shape_.norm_epsilon));
+      writer_.add_u32("tokenizer.ggml.token_type_count", kTokenTypes);
+      return;
+    }
     count("attention.head_count_kv", shape_.kv_heads);
     count("attention.key_length", shape_.head_dim);
     count("attention.value_length", shape_.head_dim);
     count("rope.dimension_count", shape_.head_dim);
     count("vocab_size", shape_.tokens);
     writer_.add_f32(key("rope.freq_base"), static_cast<float>(shape_.rope_base));
-    writer_.add_f32(key("attention.layer_norm_rms_epsilon"), static_cast<float>(shape_.rms_epsilon));
+    writer_.add_f32(key("attention.layer_norm_rms_epsilon"), static_cast<float>(shape_.norm_epsilon));
   }
 
   // llama.cpp's numbers for "mostly this type".
@@ -150,10 +161,16 @@ class Synthesizer {
 
   void add_vocabulary() {
     const SynthVocabulary vocabulary = make_synth_vocabulary(shape_);
-    writer_.add_string("tokenizer.ggml.model", "gpt2");
-    writer_.add_string("tokenizer.ggml.pre", vocabulary.pre);
+    writer_.add_string("tokenizer.ggml.model", vocabulary.model);
+    if (!vocabulary.pre.empty()) writer_.add_string("tokenizer.ggml.pre", vocabulary.pre);
     writer_.add_strings("tokenizer.ggml.tokens", vocabulary.tokens);
     writer_.add_ints("tokenizer.ggml.token_type", vocabulary.kinds);
+    if (shape_.encodes()) {
+      writer_.add_u32("tokenizer.ggml.cls_token_id", static_cast<uint32_t>(vocabulary.bos));
+      writer_.add_u32("tokenizer.ggml.seperator_token_id", static_cast<uint32_t>(vocabulary.eos));  // GGUF's spelling
+      writer_.add_u32("tokenizer.ggml.padding_token_id", static_cast<uint32_t>(vocabulary.padding));
+      return;
+    }
     writer_.add_strings("tokenizer.ggml.merges", vocabulary.merges);
     writer_.add_u32("tokenizer.ggml.bos_token_id", static_cast<uint32_t>(vocabulary.bos));
     writer_.add_u32("tokenizer.ggml.eos_token_id", static_cast<uint32_t>(vocabulary.eos));
@@ -192,9 +209,45 @@ class Synthesizer {
     }
   }
 
+  // A norm with a bias, as encoders have it.
+  void affine_norm(const std::string& name) {
+    norm(name + ".weight");
+    vector(name + ".bias", shape_.width, 0);
+  }
+
+  void projection(const std::string& name, int64_t cols, int64_t rows) {
+    matrix(name + ".weight", cols, rows);
+    vector(name + ".bias", rows, 0);
+  }
+
+  void plan_encoder() {
+    const int64_t width = shape_.width;
+    const int64_t heads_width = shape_.heads * shape_.head_dim;
+    matrix("token_embd.weight", width, shape_.tokens);
+    // Plain in released files, whatever the type of the others.
+    plans_.push_back({"position_embd.weight", DType::f32, {width, shape_.context}, {}});
+    plans_.push_back({"token_types.weight", DType::f32, {width, kTokenTypes}, {}});
+    affine_norm("token_embd_norm");
+    for (int64_t i = 0; i < shape_.layers; ++i) {
+      const std::string layer = fmt::format("blk.{}.", i);
+      for (const std::string_view name : {"attn_q", "attn_k", "attn_v"})
+        projection(layer + std::string(name), width, heads_width);
+      projection(layer + "attn_output", heads_width, width);
+      affine_norm(layer + "attn_output_norm");
+      projection(layer + "ffn_up", width, shape_.feed_forward);
+      projection(layer + "ffn_down", shape_.feed_forward, width);
+      affine_norm(layer + "layer_output_norm");
+    }
+    if (shape_.pooling != kRankPooling) return;
+    projection("cls", width, width);
+    plans_.push_back({"cls.output.weight", DType::f32, {width, 1}, {}});
+    vector("cls.output.bias", 1, 0);
+  }
+
   void plan_tensors() {
     const int64_t width = shape_.width;
     choose_outliers();
+    if (shape_.encodes()) return plan_encoder();
     const int64_t q_width = shape_.heads * shape_.head_dim;
     const int64_t kv_width = shape_.kv_heads * shape_.head_dim;
     matrix("token_embd.weight", width, shape_.tokens);

@@ -169,9 +169,71 @@ class Builder {
   SynthVocabulary vocabulary_;
 };
 
+// BERT's tokens in GGUF's writing: a mark in front of pieces that begin words. Filler has capitals, which an uncased
+// vocabulary makes no text into.
+class WordPieceBuilder {
+ public:
+  explicit WordPieceBuilder(const Shape& shape) : shape_(shape) {}
+
+  SynthVocabulary build() && {
+    for (int64_t i = 0; i < kBertPieces; ++i) {
+      const std::string_view special = special_at(i);
+      add(special.empty() ? fmt::format("[unused{}]", i) : std::string(special), special.empty() ? kNormal : kControl);
+    }
+    for (char c = '!'; c <= '~'; ++c) {
+      if (c >= 'A' && c <= 'Z') continue;
+      add(std::string(kMark) + c, kNormal);
+      const bool joins = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
+      if (joins) add(std::string(1, c), kNormal);
+    }
+    for (const std::string_view word : kWords) {
+      if (word.starts_with(' ') && word.find_first_not_of("abcdefghijklmnopqrstuvwxyz", 1) == std::string_view::npos)
+        add(std::string(kMark).append(word.substr(1)), kNormal);
+    }
+    for (int64_t i = 0; static_cast<int64_t>(vocabulary_.tokens.size()) < shape_.tokens; ++i)
+      add(fmt::format("{}W{}", kMark, i), kNormal);
+    vocabulary_.model = "bert";
+    vocabulary_.bos = 101;
+    vocabulary_.eos = 102;
+    return std::move(vocabulary_);
+  }
+
+ private:
+  static constexpr std::string_view kMark = "\xE2\x96\x81";
+  static constexpr int64_t kBertPieces = 104;  // before the first one of text
+
+  static std::string_view special_at(int64_t index) {
+    switch (index) {
+      case 0:
+        return "[PAD]";
+      case 100:
+        return "[UNK]";
+      case 101:
+        return "[CLS]";
+      case 102:
+        return "[SEP]";
+      case 103:
+        return "[MASK]";
+      default:
+        return {};
+    }
+  }
+
+  void add(std::string token, int32_t kind) {
+    if (!known_.insert(token).second) return;
+    vocabulary_.tokens.push_back(std::move(token));
+    vocabulary_.kinds.push_back(kind);
+  }
+
+  const Shape& shape_;
+  std::unordered_set<std::string> known_;
+  SynthVocabulary vocabulary_;
+};
+
 }  // namespace
 
 SynthVocabulary make_synth_vocabulary(const Shape& shape) {
+  if (shape.vocabulary == Shape::Vocabulary::bert) return WordPieceBuilder(shape).build();
   return Builder(shape).build();
 }
 

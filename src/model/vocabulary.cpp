@@ -37,8 +37,13 @@ Result<std::vector<text::TokenKind>> read_kinds(const GgufFile& file) {
 struct SpecialKey {
   std::string_view key;
   std::optional<text::Token> text::Vocabulary::*token;
+  bool wordpiece_only = false;
 };
-constexpr std::array<SpecialKey, 6> kSpecialKeys = {{
+constexpr std::array<SpecialKey, 9> kSpecialKeys = {{
+    // BERT's names for what goes before and behind a text; the third is GGUF's own spelling.
+    {"tokenizer.ggml.cls_token_id", &text::Vocabulary::bos, true},
+    {"tokenizer.ggml.separator_token_id", &text::Vocabulary::eos, true},
+    {"tokenizer.ggml.seperator_token_id", &text::Vocabulary::eos, true},
     {"tokenizer.ggml.bos_token_id", &text::Vocabulary::bos},
     {"tokenizer.ggml.eos_token_id", &text::Vocabulary::eos},
     {"tokenizer.ggml.eot_token_id", &text::Vocabulary::eot},
@@ -50,6 +55,7 @@ constexpr std::array<SpecialKey, 6> kSpecialKeys = {{
 Result<void> read_special_tokens(const GgufFile& file, text::Vocabulary& vocabulary) {
   for (const SpecialKey& special : kSpecialKeys) {
     if (file.find(special.key) == nullptr) continue;
+    if (special.wordpiece_only && vocabulary.model != text::Vocabulary::Model::wordpiece) continue;
     TM_TRY(const int64_t token, file.get_int(special.key));
     // Writers say "none" with -1, as a signed or an unsigned number.
     if (token == -1 || token == 0xFFFFFFFF) {

@@ -17,30 +17,18 @@ using base::Error;
 using base::ErrorCode;
 using base::Result;
 
+// What loading a decoder and an encoder have in common.
 class Loader {
  public:
-  // Without a device, `load` only checks.
-  Loader(const GgufFile& file, const Architecture& architecture, const HyperParameters& hyper, tensor::Device* device,
-         const LoadOptions& options)
+  // Without a device, loading only checks.
+  Loader(const GgufFile& file, const HyperParameters& hyper, tensor::Device* device, const LoadOptions& options)
       : file_(file),
-        parts_(architecture.parts),
-        names_(architecture.names),
         hyper_(hyper),
         device_(device),
         on_progress_(options.on_progress),
         cancelled_(options.cancelled),
         dequantize_(options.dequantize),
         total_(file.tensor_bytes()) {}
-
-  Result<Weights> load() {
-    TM_TRY(Weights weights, load_tensors());
-    if (device_ == nullptr) return weights;
-    weights.bytes = bytes_;
-    if (file_.packed() != nullptr) weights.mapping = file_.mapping();
-    if (on_progress_) on_progress_(total_, total_);
-    warn_of_unused();
-    return weights;
-  }
 
   // A packed file's tensors that are no matrices are small, and some are read with the hyper-parameters.
   Result<void> verify_vectors() const {
@@ -54,41 +42,20 @@ class Loader {
     return {};
   }
 
- private:
-  Result<Weights> load_tensors() {
-    const int64_t width = hyper_.width;
-    Weights weights;
-    TM_TRY(weights.token_embedding, matrix(std::string(names_.token_embedding), hyper_.vocabulary, width));
-    for (int64_t i = 0; i < hyper_.layers; ++i) {
-      TM_TRY(LayerWeights layer, load_layer(fmt::format("blk.{}.", i)));
-      if (device_ != nullptr) weights.layers.push_back(std::move(layer));
-    }
-    TM_TRY(weights.output_norm, vector(std::string(names_.output_norm) + ".weight", width));
-    if (file_.find_tensor(std::string(names_.output) + ".weight") != nullptr) {
-      TM_TRY(weights.output, matrix(std::string(names_.output), hyper_.vocabulary, width));
-    }
-    return weights;
+ protected:
+  bool only_checks() const { return device_ == nullptr; }
+
+  // `weights` are all there.
+  template <typename All>
+  void complete(All& weights) const {
+    if (only_checks()) return;
+    weights.bytes = bytes_;
+    if (file_.packed() != nullptr) weights.mapping = file_.mapping();
+    if (on_progress_) on_progress_(total_, total_);
+    warn_of_unused();
   }
 
-  Result<LayerWeights> load_layer(const std::string& prefix) {
-    const int64_t width = hyper_.width;
-    const int64_t q_width = hyper_.heads * hyper_.head_dim;
-    const int64_t kv_width = hyper_.kv_heads * hyper_.head_dim;
-    const auto name = [&](std::string_view part) { return prefix + std::string(part); };
-    LayerWeights layer;
-    TM_TRY(layer.attention_norm, vector(name(names_.attention_norm) + ".weight", width));
-    TM_TRY(layer.query, projection(name(names_.query), q_width, width, parts_.qkv_bias));
-    TM_TRY(layer.key, projection(name(names_.key), kv_width, width, parts_.qkv_bias));
-    TM_TRY(layer.value, projection(name(names_.value), kv_width, width, parts_.qkv_bias));
-    TM_TRY(layer.query_norm, maybe_vector(name(names_.query_norm) + ".weight", hyper_.head_dim, parts_.head_norms));
-    TM_TRY(layer.key_norm, maybe_vector(name(names_.key_norm) + ".weight", hyper_.head_dim, parts_.head_norms));
-    TM_TRY(layer.attention_output, projection(name(names_.attention_output), width, q_width, parts_.output_bias));
-    TM_TRY(layer.feed_forward_norm, vector(name(names_.feed_forward_norm) + ".weight", width));
-    TM_TRY(layer.gate, projection(name(names_.gate), hyper_.feed_forward, width, parts_.feed_forward_bias));
-    TM_TRY(layer.up, projection(name(names_.up), hyper_.feed_forward, width, parts_.feed_forward_bias));
-    TM_TRY(layer.down, projection(name(names_.down), width, hyper_.feed_forward, parts_.feed_forward_bias));
-    return layer;
-  }
+  bool has(const std::string& name) const { return file_.find_tensor(name) != nullptr; }
 
   Error damaged(const GgufTensor& tensor, std::string_view how) const {
     return with_packing_advice(
@@ -151,8 +118,7 @@ class Loader {
   }
 
   Result<std::vector<float>> maybe_vector(const std::string& name, int64_t elements, Presence presence) {
-    const bool there = file_.find_tensor(name) != nullptr;
-    if (presence == Presence::absent || (presence == Presence::optional && !there)) return std::vector<float>();
+    if (presence == Presence::absent || (presence == Presence::optional && !has(name))) return std::vector<float>();
     return vector(name, elements);
   }
 
@@ -163,6 +129,7 @@ class Loader {
     return projection;
   }
 
+ private:
   void finish(const GgufTensor& tensor) {
     if (file_.packed() == nullptr) file_.release(tensor);
     ++used_;
@@ -181,8 +148,6 @@ class Loader {
   }
 
   const GgufFile& file_;
-  const DecoderParts& parts_;
-  const TensorNames& names_;
   const HyperParameters& hyper_;
   tensor::Device* device_;
   const std::function<void(size_t, size_t)>& on_progress_;
@@ -194,24 +159,164 @@ class Loader {
   size_t bytes_ = 0;
 };
 
+class DecoderLoader final : public Loader {
+ public:
+  DecoderLoader(const GgufFile& file, const Architecture& architecture, const HyperParameters& hyper,
+                tensor::Device* device, const LoadOptions& options)
+      : Loader(file, hyper, device, options), parts_(architecture.parts), names_(architecture.names), hyper_(hyper) {}
+
+  Result<Weights> load() {
+    TM_TRY(Weights weights, load_tensors());
+    complete(weights);
+    return weights;
+  }
+
+ private:
+  Result<Weights> load_tensors() {
+    const int64_t width = hyper_.width;
+    Weights weights;
+    TM_TRY(weights.token_embedding, matrix(std::string(names_.token_embedding), hyper_.vocabulary, width));
+    for (int64_t i = 0; i < hyper_.layers; ++i) {
+      TM_TRY(LayerWeights layer, load_layer(fmt::format("blk.{}.", i)));
+      if (!only_checks()) weights.layers.push_back(std::move(layer));
+    }
+    TM_TRY(weights.output_norm, vector(std::string(names_.output_norm) + ".weight", width));
+    if (has(std::string(names_.output) + ".weight")) {
+      TM_TRY(weights.output, matrix(std::string(names_.output), hyper_.vocabulary, width));
+    }
+    return weights;
+  }
+
+  Result<LayerWeights> load_layer(const std::string& prefix) {
+    const int64_t width = hyper_.width;
+    const int64_t q_width = hyper_.heads * hyper_.head_dim;
+    const int64_t kv_width = hyper_.kv_heads * hyper_.head_dim;
+    const auto name = [&](std::string_view part) { return prefix + std::string(part); };
+    LayerWeights layer;
+    TM_TRY(layer.attention_norm, vector(name(names_.attention_norm) + ".weight", width));
+    TM_TRY(layer.query, projection(name(names_.query), q_width, width, parts_.qkv_bias));
+    TM_TRY(layer.key, projection(name(names_.key), kv_width, width, parts_.qkv_bias));
+    TM_TRY(layer.value, projection(name(names_.value), kv_width, width, parts_.qkv_bias));
+    TM_TRY(layer.query_norm, maybe_vector(name(names_.query_norm) + ".weight", hyper_.head_dim, parts_.head_norms));
+    TM_TRY(layer.key_norm, maybe_vector(name(names_.key_norm) + ".weight", hyper_.head_dim, parts_.head_norms));
+    TM_TRY(layer.attention_output, projection(name(names_.attention_output), width, q_width, parts_.output_bias));
+    TM_TRY(layer.feed_forward_norm, vector(name(names_.feed_forward_norm) + ".weight", width));
+    TM_TRY(layer.gate, projection(name(names_.gate), hyper_.feed_forward, width, parts_.feed_forward_bias));
+    TM_TRY(layer.up, projection(name(names_.up), hyper_.feed_forward, width, parts_.feed_forward_bias));
+    TM_TRY(layer.down, projection(name(names_.down), width, hyper_.feed_forward, parts_.feed_forward_bias));
+    return layer;
+  }
+
+  const DecoderParts& parts_;
+  const TensorNames& names_;
+  const HyperParameters& hyper_;
+};
+
+class EncoderLoader final : public Loader {
+ public:
+  EncoderLoader(const GgufFile& file, const EncoderArchitecture& architecture, const EncoderParameters& parameters,
+                tensor::Device* device, const LoadOptions& options)
+      : Loader(file, parameters.shape, device, options), names_(architecture.names), parameters_(parameters) {}
+
+  Result<EncoderWeights> load() {
+    TM_TRY(EncoderWeights weights, load_tensors());
+    complete(weights);
+    return weights;
+  }
+
+ private:
+  Result<EncoderWeights> load_tensors() {
+    const HyperParameters& shape = parameters_.shape;
+    EncoderWeights weights;
+    TM_TRY(weights.token_embedding, matrix(std::string(names_.token_embedding), shape.vocabulary, shape.width));
+    TM_TRY(weights.position_embedding, matrix(std::string(names_.position_embedding), shape.context, shape.width));
+    if (parameters_.token_types > 0) {
+      TM_TRY(weights.type_embedding, matrix(std::string(names_.type_embedding), parameters_.token_types, shape.width));
+    }
+    TM_TRY(weights.embedding_norm, norm(std::string(names_.embedding_norm)));
+    for (int64_t i = 0; i < shape.layers; ++i) {
+      TM_TRY(EncoderLayerWeights layer, load_layer(fmt::format("blk.{}.", i)));
+      if (!only_checks()) weights.layers.push_back(std::move(layer));
+    }
+    if (!parameters_.ranks) return weights;
+    const std::string pooler(names_.pooler);
+    if (has(pooler + ".weight")) {
+      TM_TRY(weights.pooler, projection(pooler, shape.width, shape.width, Presence::optional));
+    }
+    TM_TRY(weights.score, projection(std::string(names_.score), 1, shape.width, Presence::optional));
+    return weights;
+  }
+
+  Result<EncoderLayerWeights> load_layer(const std::string& prefix) {
+    const HyperParameters& shape = parameters_.shape;
+    const int64_t q_width = shape.heads * shape.head_dim;
+    const int64_t kv_width = shape.kv_heads * shape.head_dim;
+    const auto load = [&](std::string_view part, int64_t rows, int64_t cols) {
+      return projection(prefix + std::string(part), rows, cols, Presence::required);
+    };
+    EncoderLayerWeights layer;
+    TM_TRY(layer.query, load(names_.query, q_width, shape.width));
+    TM_TRY(layer.key, load(names_.key, kv_width, shape.width));
+    TM_TRY(layer.value, load(names_.value, kv_width, shape.width));
+    TM_TRY(layer.attention_output, load(names_.attention_output, shape.width, q_width));
+    TM_TRY(layer.attention_norm, norm(prefix + std::string(names_.attention_norm)));
+    TM_TRY(layer.up, load(names_.up, shape.feed_forward, shape.width));
+    TM_TRY(layer.down, load(names_.down, shape.width, shape.feed_forward));
+    TM_TRY(layer.output_norm, norm(prefix + std::string(names_.output_norm)));
+    return layer;
+  }
+
+  Result<LayerNorm> norm(const std::string& name) {
+    LayerNorm norm;
+    TM_TRY(norm.weight, vector(name + ".weight", parameters_.shape.width));
+    TM_TRY(norm.bias, vector(name + ".bias", parameters_.shape.width));
+    return norm;
+  }
+
+  const EncoderTensorNames& names_;
+  const EncoderParameters& parameters_;
+};
+
+// All shapes first: a wrong file is refused before minutes of packing.
+template <typename LoaderOf, typename Of, typename Parameters>
+auto check_and_load(const GgufFile& file, const Of& architecture, const Parameters& parameters, tensor::Device& device,
+                    const LoadOptions& options) -> decltype(std::declval<LoaderOf>().load()) {
+  TM_CHECK(check_packed_layout(file));
+  if (options.dequantize && file.packed() != nullptr) {
+    return file.error(ErrorCode::unsupported, "a packed file is not dequantised; load its source");
+  }
+  TM_CHECK(LoaderOf(file, architecture, parameters, nullptr, {}).load());
+  LoaderOf loader(file, architecture, parameters, &device, options);
+  TM_CHECK(loader.verify_vectors());
+  return loader.load();
+}
+
 }  // namespace
 
+tensor::Product product(const Projection& projection, tensor::Matrix y) {
+  return {projection.weight.get(), projection.bias, y};
+}
+
 Result<void> check_tensors(const GgufFile& file, const Architecture& architecture, const HyperParameters& hyper) {
-  TM_CHECK(Loader(file, architecture, hyper, nullptr, {}).load());
+  TM_CHECK(DecoderLoader(file, architecture, hyper, nullptr, {}).load());
   return {};
 }
 
 Result<Weights> load_weights(const GgufFile& file, const Architecture& architecture, const HyperParameters& hyper,
                              tensor::Device& device, const LoadOptions& options) {
-  TM_CHECK(check_packed_layout(file));
-  if (options.dequantize && file.packed() != nullptr) {
-    return file.error(ErrorCode::unsupported, "a packed file is not dequantised; load its source");
-  }
-  // All shapes first: a wrong file is refused before minutes of packing.
-  TM_CHECK(check_tensors(file, architecture, hyper));
-  Loader loader(file, architecture, hyper, &device, options);
-  TM_CHECK(loader.verify_vectors());
-  return loader.load();
+  return check_and_load<DecoderLoader>(file, architecture, hyper, device, options);
+}
+
+Result<void> check_encoder_tensors(const GgufFile& file, const EncoderArchitecture& architecture,
+                                   const EncoderParameters& parameters) {
+  TM_CHECK(EncoderLoader(file, architecture, parameters, nullptr, {}).load());
+  return {};
+}
+
+Result<EncoderWeights> load_encoder_weights(const GgufFile& file, const EncoderArchitecture& architecture,
+                                            const EncoderParameters& parameters, tensor::Device& device,
+                                            const LoadOptions& options) {
+  return check_and_load<EncoderLoader>(file, architecture, parameters, device, options);
 }
 
 }  // namespace tidemill::model

@@ -1,4 +1,4 @@
-// A decoder's weights on a device, checked against its hyper-parameters.
+// A model's weights on a device, checked against its hyper-parameters.
 #pragma once
 
 #include <cstddef>
@@ -7,6 +7,7 @@
 
 #include "base/result.hpp"
 #include "model/architectures/architecture.hpp"
+#include "model/architectures/encoder_architecture.hpp"
 #include "model/gguf.hpp"
 #include "model/hyper_parameters.hpp"
 #include "model/model.hpp"
@@ -19,6 +20,9 @@ struct Projection {
   std::unique_ptr<tensor::Weight> weight;  // [outputs][inputs]
   std::vector<float> bias;                 // [outputs], or empty
 };
+
+// As an operand of Device::linear.
+tensor::Product product(const Projection& projection, tensor::Matrix y);
 
 struct LayerWeights {
   std::vector<float> attention_norm;     // [width]
@@ -43,6 +47,34 @@ struct Weights {
   std::shared_ptr<const base::MappedFile> mapping;  // of a packed file: the matrices lie in it
 };
 
+struct LayerNorm {
+  std::vector<float> weight;  // [width]
+  std::vector<float> bias;    // [width]
+};
+
+struct EncoderLayerWeights {
+  Projection query;             // [heads * head_dim][width]
+  Projection key;               // [kv_heads * head_dim][width]
+  Projection value;             // [kv_heads * head_dim][width]
+  Projection attention_output;  // [width][heads * head_dim]
+  LayerNorm attention_norm;
+  Projection up;    // [feed_forward][width]
+  Projection down;  // [width][feed_forward]
+  LayerNorm output_norm;
+};
+
+struct EncoderWeights {
+  std::unique_ptr<tensor::Weight> token_embedding;     // [vocabulary][width]
+  std::unique_ptr<tensor::Weight> position_embedding;  // [context][width]
+  std::unique_ptr<tensor::Weight> type_embedding;      // [token_types][width]; null without those
+  LayerNorm embedding_norm;
+  std::vector<EncoderLayerWeights> layers;
+  Projection pooler;                                // [width][width] of a reranker; no weight where it has none
+  Projection score;                                 // [1][width] of a reranker
+  size_t bytes = 0;                                 // as of Weights
+  std::shared_ptr<const base::MappedFile> mapping;  // likewise
+};
+
 // That the file has every tensor that the architecture wants, in the shapes that the hyper-parameters want. Errors: a
 // missing tensor is `not_found`; a wrong shape is `corrupt` and the message gives both.
 base::Result<void> check_tensors(const GgufFile& file, const Architecture& architecture, const HyperParameters& hyper);
@@ -53,5 +85,12 @@ base::Result<void> check_tensors(const GgufFile& file, const Architecture& archi
 // `corrupt`. Further errors: `unsupported` for a packed file of another layout, `exhausted` when memory is short.
 base::Result<Weights> load_weights(const GgufFile& file, const Architecture& architecture, const HyperParameters& hyper,
                                    tensor::Device& device, const LoadOptions& options);
+
+// Both for an encoder.
+base::Result<void> check_encoder_tensors(const GgufFile& file, const EncoderArchitecture& architecture,
+                                         const EncoderParameters& parameters);
+base::Result<EncoderWeights> load_encoder_weights(const GgufFile& file, const EncoderArchitecture& architecture,
+                                                  const EncoderParameters& parameters, tensor::Device& device,
+                                                  const LoadOptions& options);
 
 }  // namespace tidemill::model

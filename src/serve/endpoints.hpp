@@ -11,6 +11,7 @@ void add_generate_endpoints(wire::Router& router, Service& service);   // chat c
 void add_messages_endpoints(wire::Router& router, Service& service);   // Anthropic messages, count_tokens
 void add_responses_endpoints(wire::Router& router, Service& service);  // OpenAI responses
 void add_embedding_endpoints(wire::Router& router, Service& service);  // embeddings
+void add_rerank_endpoints(wire::Router& router, Service& service);     // rerank
 void add_mcp_endpoints(wire::Router& router, Service& service);        // the Model Context Protocol
 void add_token_endpoints(wire::Router& router, Service& service);      // tokenize, detokenize
 void add_model_endpoints(wire::Router& router, Service& service);      // models

@@ -11,6 +11,7 @@
 #include <fmt/core.h>
 
 #include "base/ids.hpp"
+#include "engine/validate.hpp"
 #include "observe/semantic_conventions.hpp"
 #include "serve/generation.hpp"
 #include "serve/resumption.hpp"
@@ -117,6 +118,11 @@ Result<void> Preparation::read() {
   TM_TRY(prepared_.asked, pipeline_.parse(body_));
   wire::GenerateRequest& request = prepared_.asked.request;
   TM_CHECK(check_model(*service_.serving(), request.model));
+  // Before the chat template, which an encoder does not have, is missed.
+  if (!service_.serving()->model->generates() && !pipeline_.only_counts) {
+    return engine::encodes_only(service_.serving()->model->ranks() ? engine::RequestLimits::Model::ranks
+                                                                   : engine::RequestLimits::Model::embeds);
+  }
   if (resume_ && !request.stream) {
     return Error(ErrorCode::invalid_argument, "'tidemill_resume' is only allowed when 'stream' is true")
         .with_param(std::string(wire::resume_member));

@@ -141,7 +141,12 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const ModelOptions& optio
   const model::LoadOptions load_options{.max_batch_rows = options.max_batch_rows,
                                         .on_progress = std::move(on_progress),
                                         .cancelled = std::move(cancelled)};
-  TM_TRY(loaded->model_, model::load_model(file, *loaded->device_, load_options));
+  TM_TRY(const bool encodes, model::holds_encoder(file));
+  if (encodes) {
+    TM_TRY(loaded->encoder_, model::load_encoder(file, *loaded->device_, load_options));
+  } else {
+    TM_TRY(loaded->model_, model::load_model(file, *loaded->device_, load_options));
+  }
   file.release_header();
   if (from_file) {
     TM_TRY(const base::MappedFile mapped, base::MappedFile::open(options.path));

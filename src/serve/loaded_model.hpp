@@ -1,4 +1,5 @@
-// Everything that is needed to run one model: weights on a device, tokenizer, chat template. Free of HTTP, so that the
+// Everything that is needed to run one model, a decoder or an encoder: weights on a device, tokenizer, chat template.
+// Free of HTTP, so that the
 // command line's chat, complete, bench and tokenize load models in the same way.
 #pragma once
 
@@ -14,6 +15,7 @@
 
 #include "base/clock.hpp"
 #include "base/result.hpp"
+#include "model/encoder.hpp"
 #include "model/model.hpp"
 #include "serve/chat_prompt.hpp"
 #include "serve/grammar_cache.hpp"
@@ -37,7 +39,7 @@ struct ModelOptions {
   int64_t max_batch_rows = 2048;             // most rows of one forward(): the engine's token budget of a step
 };
 
-// Thread-safe except for model() and device(), which one thread at a time may use (the engine's).
+// Thread-safe except for model(), encoder() and device(), which one thread at a time may use (the engine's).
 class LoadedModel {
  public:
   using OnProgress = std::function<void(size_t done, size_t total)>;  // bytes of tensors
@@ -54,8 +56,16 @@ class LoadedModel {
   const std::string& stem() const { return stem_; }
   bool answers_to(std::string_view name) const { return name.empty() || name == name_ || name == stem_; }
 
-  const model::HyperParameters& hyper_parameters() const { return model_->hyper_parameters(); }
+  // Whether there is a model that generates; else there is an encoder. Of the other there is none to be asked for.
+  bool generates() const { return model_ != nullptr; }
   model::Model& model() const { return *model_; }
+  model::Encoder& encoder() const { return *encoder_; }
+  // Whether that is a reranker, which scores pairs of texts and makes no embeddings.
+  bool ranks() const { return encoder_ != nullptr && encoder_->ranks(); }
+  const model::HyperParameters& hyper_parameters() const {
+    return generates() ? model_->hyper_parameters() : encoder_->hyper_parameters();
+  }
+  size_t weight_bytes() const { return generates() ? model_->weight_bytes() : encoder_->weight_bytes(); }
   tensor::Device& device() const { return *device_; }
   const text::Tokenizer& tokenizer() const { return *tokenizer_; }
   const ChatPrompt& chat() const { return *chat_; }
@@ -97,6 +107,7 @@ class LoadedModel {
   std::string threads_source_;
   std::unique_ptr<tensor::Device> device_;
   std::unique_ptr<model::Model> model_;
+  std::unique_ptr<model::Encoder> encoder_;
   std::unique_ptr<text::Tokenizer> tokenizer_;
   std::unique_ptr<ChatPrompt> chat_;
   std::unique_ptr<GrammarCache> grammars_;

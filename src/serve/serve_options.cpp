@@ -180,9 +180,10 @@ int64_t choose_kv_bytes(const ServeOptions& options, const model::Model& model, 
 
 }  // namespace
 
-engine::EngineOptions engine_options(const ServeOptions& options, const model::Model& model, size_t available_bytes) {
+engine::EngineOptions engine_options(const ServeOptions& options, const LoadedModel& model, size_t available_bytes) {
   engine::EngineOptions engine;
-  engine.kv_bytes = choose_kv_bytes(options, model, static_cast<double>(available_bytes));
+  engine.kv_bytes =
+      model.generates() ? choose_kv_bytes(options, model.model(), static_cast<double>(available_bytes)) : 0;
   engine.max_context = options.max_context;
   engine.step_tokens = options.step_tokens;
   engine.max_running = options.max_running;

@@ -62,7 +62,7 @@ ModelOptions model_options(const ServeOptions& options, std::span<const std::byt
                            std::string embedded_name = {});
 session::StoreOptions session_options(const ServeOptions& options);
 // kv_memory 0 becomes as much as `max_running` sequences of full length can use, at most a quarter of
-// `available_bytes`, and at least one such sequence if half of that memory holds it.
-engine::EngineOptions engine_options(const ServeOptions& options, const model::Model& model, size_t available_bytes);
+// `available_bytes`, and at least one such sequence if half of that memory holds it. An encoder gets none.
+engine::EngineOptions engine_options(const ServeOptions& options, const LoadedModel& model, size_t available_bytes);
 
 }  // namespace tidemill::serve

@@ -34,6 +34,16 @@ base::Error in_terms_of_options(base::Error error) {
   return std::move(error).wrap(option).with_param(option);
 }
 
+Result<std::unique_ptr<engine::Engine>> start_engine(const LoadedModel& model, const engine::EngineOptions& options,
+                                                     Service& service) {
+  if (!model.generates()) {
+    return engine::Engine::start(model.encoder(), model.tokenizer(), options, service.tracer(), service.metrics(),
+                                 service.clock());
+  }
+  return engine::Engine::start(model.model(), model.device(), model.tokenizer(), options, service.tracer(),
+                               service.metrics(), service.clock());
+}
+
 }  // namespace
 
 // The order of the members is the order in which they may rely on each other: the handlers go before the service, the
@@ -49,6 +59,7 @@ struct Server::Impl {
     add_messages_endpoints(router, service);
     add_responses_endpoints(router, service);
     add_embedding_endpoints(router, service);
+    add_rerank_endpoints(router, service);
     add_token_endpoints(router, service);
     add_model_endpoints(router, service);
     if (service.options().mcp) add_mcp_endpoints(router, service);
@@ -88,9 +99,12 @@ struct Server::Impl {
 
   Result<void> warm_up(const Serving& serving, const std::function<bool()>& cancelled) {
     const ServeOptions& options = service.options();
-    if (!options.prefix_cache) {
+    if (!options.prefix_cache || !serving.model->generates()) {
       const bool wanted = !options.prefix_file.empty() || !options.preload.empty();
-      if (wanted) base::log::warn("engine.prefix_cache is off: engine.preload and engine.prefix_file have no effect");
+      if (wanted) {
+        base::log::warn("{}: engine.preload and engine.prefix_file have no effect",
+                        options.prefix_cache ? "the model is an encoder" : "engine.prefix_cache is off");
+      }
       return {};
     }
     if (!options.prefix_file.empty()) {
@@ -141,14 +155,13 @@ Result<void> Server::serve(std::unique_ptr<LoadedModel> model, const std::functi
   Service& service = impl_->service;
   const size_t available = base::memory_available_bytes();
   engine::EngineOptions options =
-      engine_options(service.options(), model->model(), available - std::min(available, model->mapped_bytes()));
+      engine_options(service.options(), *model, available - std::min(available, model->mapped_bytes()));
   options.model_name = model->name();
   auto serving = std::make_unique<Serving>();
   serving->fingerprint = fingerprint(*model, service.options().kv_type);
   serving->model = std::move(model);
   serving->since = base::unix_nanos(service.clock().wall_now()) / 1'000'000'000;
-  auto started = engine::Engine::start(serving->model->model(), serving->model->device(), serving->model->tokenizer(),
-                                       options, service.tracer(), service.metrics(), service.clock());
+  auto started = start_engine(*serving->model, options, service);
   if (!started) return in_terms_of_options(std::move(started).error());
   serving->engine = std::move(*started);
   impl_->kv_bytes = options.kv_bytes;

@@ -54,6 +54,7 @@ json::object overview(const Service& service) {
                                   "POST /v1/messages",
                                   "POST /v1/messages/count_tokens",
                                   "POST /v1/embeddings",
+                                  "POST /v1/rerank",
                                   "GET /v1/models",
                                   "POST /tokenize",
                                   "POST /detokenize",

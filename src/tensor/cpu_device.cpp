@@ -8,6 +8,7 @@
 
 #include "base/checksum.hpp"
 #include "tensor/attention_runner.hpp"
+#include "tensor/encoder_rows.hpp"
 #include "tensor/kernels.hpp"
 #include "tensor/kv_cache.hpp"
 #include "tensor/linear_runner.hpp"
@@ -49,6 +50,10 @@ class CpuDevice final : public Device {
   void embed(const Weight& table, std::span<const int32_t> tokens, Matrix out) override;
   void linear(std::span<const Product> products, const LinearInput& input) override { linear_.run(products, input); }
   void rms_norm(ConstMatrix x, std::span<const float> weight, float epsilon, Matrix y) override;
+  void layer_norm(ConstMatrix x, std::span<const float> weight, std::span<const float> bias, float epsilon,
+                  Matrix y) override;
+  void gelu(Matrix x) override;
+  void tanh(Matrix x) override;
   void rope(const Rope& rope, std::span<const int32_t> positions, int64_t head_dim, Matrix x) override;
   void add(Matrix x, ConstMatrix y) override;
   void store_kv(KvCache& cache, int64_t layer, const KvRows& rows, ConstMatrix keys, ConstMatrix values) override;
@@ -91,6 +96,22 @@ void CpuDevice::rms_norm(ConstMatrix x, std::span<const float> weight, float eps
   for_rows(x.rows, x.cols, [&](int64_t r) {
     kernels_.normalize(x.row(r), kernels_.inverse_rms(x.row(r), epsilon, x.cols), weight.data(), x.cols, y.row(r));
   });
+}
+
+void CpuDevice::layer_norm(ConstMatrix x, std::span<const float> weight, std::span<const float> bias, float epsilon,
+                           Matrix y) {
+  assert(static_cast<int64_t>(weight.size()) == x.cols && bias.size() == weight.size());
+  assert(x.rows == y.rows && x.cols == y.cols);
+  for_rows(x.rows, x.cols * 4,
+           [&](int64_t r) { layer_norm_row(x.row(r), weight.data(), bias.data(), epsilon, x.cols, y.row(r)); });
+}
+
+void CpuDevice::gelu(Matrix x) {
+  for_rows(x.rows, x.cols * 16, [&](int64_t r) { gelu_row(x.row(r), x.cols); });
+}
+
+void CpuDevice::tanh(Matrix x) {
+  for_rows(x.rows, x.cols * 64, [&](int64_t r) { tanh_row(x.row(r), x.cols); });
 }
 
 void CpuDevice::rope(const Rope& rope, std::span<const int32_t> positions, int64_t head_dim, Matrix x) {

@@ -167,6 +167,16 @@ class Device {
   // y.row(r) = x.row(r) / sqrt(mean(x.row(r)^2) + epsilon) * weight. In place when x and y are the same.
   virtual void rms_norm(ConstMatrix x, std::span<const float> weight, float epsilon, Matrix y) = 0;
 
+  // y.row(r) = (x.row(r) - mean) / sqrt(variance + epsilon) * weight + bias, with mean and variance of that row. In
+  // place when x and y are the same.
+  virtual void layer_norm(ConstMatrix x, std::span<const float> weight, std::span<const float> bias, float epsilon,
+                          Matrix y) = 0;
+
+  // x = x * P(X <= x) for a normal X (GELU, in the form with the error function), element by element.
+  virtual void gelu(Matrix x) = 0;
+  // x = tanh(x), element by element.
+  virtual void tanh(Matrix x) = 0;
+
   // Turns every head of every row in place; x is [n][heads * head_dim], positions [n].
   virtual void rope(const Rope& rope, std::span<const int32_t> positions, int64_t head_dim, Matrix x) = 0;
 
@@ -176,8 +186,10 @@ class Device {
   // Writes the rows' keys and values ([n][kv_heads * head_dim] each) into the cache at the rows' positions.
   virtual void store_kv(KvCache& cache, int64_t layer, const KvRows& rows, ConstMatrix keys, ConstMatrix values) = 0;
 
-  // Causal grouped-query attention: out.row(r) = softmax(q K^T * scale) V over positions 0 .. positions[r], head by
-  // head. q and out are [n][heads * head_dim]; heads is a multiple of kv_heads. Rows' own keys must be stored already.
+  // Grouped-query attention: out.row(r) = softmax(q K^T * scale) V over positions 0 .. positions[r], head by head. q
+  // and out are [n][heads * head_dim]; heads is a multiple of kv_heads. The keys of all these positions must be stored
+  // already. It is causal where positions[r] is the row's own; where it is the sequence's last for each of its rows,
+  // all of them see all.
   virtual void attention(const KvCache& cache, int64_t layer, const KvRows& rows, float scale, ConstMatrix q,
                          Matrix out) = 0;
 };

@@ -18,7 +18,7 @@ std::string_view Detokenizer::shown_bytes(Token token) const {
 
 std::string Detokenizer::push(Token token) {
   const std::string_view bytes = shown_bytes(token);
-  prefixed_ = tokenizer_.prefixed_after(std::span(&token, 1));
+  prefixed_ = tokenizer_.prefixed_after(prefixed_, token);
   if (bytes.empty()) return {};
   pending_ += bytes;
   const size_t whole = pending_.size() - base::utf8::incomplete_tail(pending_);

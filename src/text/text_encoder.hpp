@@ -29,6 +29,10 @@ std::string spm_piece_bytes(std::string_view piece, TokenKind kind);
 base::Result<std::unique_ptr<TextEncoder>> make_bpe_encoder(const Vocabulary& vocabulary);
 std::string bpe_piece_bytes(std::string_view piece, TokenKind kind);
 
+// BERT's WordPiece. A piece that begins a word stands for a space as well.
+base::Result<std::unique_ptr<TextEncoder>> make_wordpiece_encoder(const Vocabulary& vocabulary);
+std::string wordpiece_bytes(std::string_view piece, TokenKind kind);
+
 // The byte that a piece named like <0x0A> stands for, or -1.
 int byte_of_piece(std::string_view piece);
 

@@ -17,16 +17,43 @@ Tokenizer::Tokenizer(Vocabulary vocabulary) : vocabulary_(std::move(vocabulary))
 
 Tokenizer::~Tokenizer() = default;
 
+namespace {
+
+base::Result<std::unique_ptr<TextEncoder>> make_encoder(const Vocabulary& vocabulary) {
+  switch (vocabulary.model) {
+    case Vocabulary::Model::spm:
+      return make_spm_encoder(vocabulary);
+    case Vocabulary::Model::wordpiece:
+      return make_wordpiece_encoder(vocabulary);
+    case Vocabulary::Model::bpe:
+      break;
+  }
+  return make_bpe_encoder(vocabulary);
+}
+
+auto piece_bytes_of(Vocabulary::Model model) {
+  switch (model) {
+    case Vocabulary::Model::spm:
+      return spm_piece_bytes;
+    case Vocabulary::Model::wordpiece:
+      return wordpiece_bytes;
+    case Vocabulary::Model::bpe:
+      break;
+  }
+  return bpe_piece_bytes;
+}
+
+}  // namespace
+
 base::Result<std::unique_ptr<Tokenizer>> Tokenizer::create(Vocabulary vocabulary) {
   TM_CHECK(vocabulary.complete());
   std::unique_ptr<Tokenizer> tokenizer(new Tokenizer(std::move(vocabulary)));
-  const Vocabulary& kept = tokenizer->vocabulary_;
-  TM_TRY(tokenizer->encoder_, kept.model == Vocabulary::Model::spm ? make_spm_encoder(kept) : make_bpe_encoder(kept));
+  TM_TRY(tokenizer->encoder_, make_encoder(tokenizer->vocabulary_));
   return tokenizer;
 }
 
 void Tokenizer::build_piece_bytes() {
-  const auto bytes_of = vocabulary_.model == Vocabulary::Model::spm ? spm_piece_bytes : bpe_piece_bytes;
+  const auto bytes_of = piece_bytes_of(vocabulary_.model);
   offsets_.reserve(vocabulary_.size() + 1);
   offsets_.push_back(0);
   for (size_t i = 0; i < vocabulary_.size(); ++i) {
@@ -76,6 +103,7 @@ size_t Tokenizer::skip_after_special(std::string_view text, size_t at, Token spe
 }
 
 size_t Tokenizer::least_tokens(std::string_view text) const {
+  if (vocabulary_.model == Vocabulary::Model::wordpiece) return 0;
   size_t bytes = text.size();
   if (vocabulary_.strip_after_special) {  // spaces may stand for nothing
     bytes -= static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) {
@@ -92,11 +120,14 @@ std::string_view Tokenizer::piece_bytes(Token token) const {
 
 std::string Tokenizer::decode(std::span<const Token> tokens, bool show_special) const {
   std::string text;
-  for (size_t i = 0; i < tokens.size(); ++i) {
-    if (!show_special && is_special(tokens[i])) continue;
-    std::string_view bytes = piece_bytes(tokens[i]);
-    if (bytes.starts_with(' ') && prefixed_after(tokens.first(i))) bytes.remove_prefix(1);
-    text += bytes;
+  bool prefixed = prefixed_after({});
+  for (const Token token : tokens) {
+    if (show_special || !is_special(token)) {
+      std::string_view bytes = piece_bytes(token);
+      if (prefixed && bytes.starts_with(' ')) bytes.remove_prefix(1);
+      text += bytes;
+    }
+    prefixed = prefixed_after(prefixed, token);
   }
   return text;
 }
@@ -114,9 +145,19 @@ bool Tokenizer::ends_generation(Token token) const {
 }
 
 bool Tokenizer::prefixed_after(std::span<const Token> previous) const {
+  if (vocabulary_.model == Vocabulary::Model::wordpiece) {
+    return std::all_of(previous.begin(), previous.end(), [this](Token token) { return prefixed_after(true, token); });
+  }
+  if (vocabulary_.model != Vocabulary::Model::spm || !vocabulary_.add_space_prefix) return false;
+  return previous.empty() || prefixed_after(true, previous.back());
+}
+
+bool Tokenizer::prefixed_after(bool prefixed, Token token) const {
+  // Every word brings its space, so that only the first word of all has one too many.
+  if (vocabulary_.model == Vocabulary::Model::wordpiece) return prefixed && is(TokenKind::control, token);
   if (vocabulary_.model != Vocabulary::Model::spm || !vocabulary_.add_space_prefix) return false;
   // An unknown token stands in the middle of text; the others are where encode cuts text into fragments.
-  return previous.empty() || is(TokenKind::control, previous.back()) || is(TokenKind::user_defined, previous.back());
+  return is(TokenKind::control, token) || is(TokenKind::user_defined, token);
 }
 
 }  // namespace tidemill::text

@@ -26,10 +26,14 @@ struct EncodeOptions {
 
 // Immutable once made; every call may be made from any thread at once.
 //
-// What it computes is what llama.cpp's tokenizers compute for the same vocabularies, with two differences on purpose.
+// What it computes is what llama.cpp's tokenizers compute for the same vocabularies, with three differences on purpose.
 // Bytes that are not UTF-8 keep their value (llama.cpp turns each into U+FFFD), so that decode(encode(x)) == x for
-// vocabularies that can spell every byte; and text alone never merges into a control token. What they share: to an spm
-// vocabulary, U+2581 in a text is a space.
+// vocabularies that can spell every byte; text alone never merges into a control token; and WordPiece follows the
+// models' own tokenizers where llama.cpp's does not (Hangul, vertical tabs, words of over 100 characters). What they
+// share: to an spm vocabulary, U+2581 in a text is a space.
+//
+// Of text in WordPiece, decode gives back words as the vocabulary has them, one space before each: case, accents and
+// white space are gone, and what was unknown. Encoding that again gives the same tokens, but for the unknown ones.
 class Tokenizer {
  public:
   ~Tokenizer();
@@ -47,6 +51,7 @@ class Tokenizer {
 
   // A bound from below on the tokens of `text`, found without encoding it: none stands for more bytes than the longest.
   // Holds where the vocabulary can spell the text; bytes that it cannot, and for which it has no unknown token, vanish.
+  // 0 for WordPiece, to which white space is nothing and any long word one token.
   size_t least_tokens(std::string_view text) const;
 
   // The bytes that a token stands for, not always whole UTF-8 characters; of special tokens, their name. Empty for an
@@ -65,6 +70,8 @@ class Tokenizer {
 
   // True if text after `previous` starts with the space that encode puts there and decode takes away.
   bool prefixed_after(std::span<const Token> previous) const;
+  // The same one token further: after `token`, where `prefixed` is what held before it.
+  bool prefixed_after(bool prefixed, Token token) const;
 
   const Vocabulary& vocabulary() const { return vocabulary_; }
 

@@ -30,10 +30,20 @@ base::Result<Vocabulary> Vocabulary::with_defaults(std::string_view model_name, 
     vocabulary.add_space_prefix = true;
     return vocabulary;
   }
+  if (model_name == "bert") {
+    vocabulary.model = Model::wordpiece;
+    vocabulary.unknown = 100;
+    vocabulary.bos = 101;
+    vocabulary.eos = 102;
+    vocabulary.padding = 0;
+    vocabulary.add_bos = true;
+    vocabulary.add_eos = true;
+    return vocabulary;
+  }
   if (model_name != "gpt2")
     return Error(ErrorCode::unsupported,
-                 fmt::format("tokenizer model '{}' is not supported; supported are 'llama' (SentencePiece BPE) and "
-                             "'gpt2' (byte-level BPE)",
+                 fmt::format("tokenizer model '{}' is not supported; supported are 'llama' (SentencePiece BPE), 'gpt2' "
+                             "(byte-level BPE) and 'bert' (WordPiece)",
                              model_name));
   vocabulary.model = Model::bpe;
   if (!pre_name.empty()) vocabulary.pre = pre_name;
@@ -137,12 +147,27 @@ void follow_harmony(Vocabulary& vocabulary) {
   }
 }
 
+// WordPiece: what nothing in the file says.
+void complete_wordpiece(Vocabulary& vocabulary) {
+  // Files call it a control token, but it stands for a word of the text.
+  if (vocabulary.unknown) vocabulary.kinds[static_cast<size_t>(*vocabulary.unknown)] = TokenKind::unknown;
+  if (vocabulary.lower_case) return;
+  std::array<bool, 26> has{};
+  for (const std::string_view piece : vocabulary.pieces) {
+    const char letter = piece.empty() ? '\0' : piece.back();
+    if (letter >= 'A' && letter <= 'Z' && piece.substr(0, piece.size() - 1) == "\xE2\x96\x81")
+      has[static_cast<size_t>(letter - 'A')] = true;
+  }
+  vocabulary.lower_case = !std::all_of(has.begin(), has.end(), [](bool one) { return one; });
+}
+
 }  // namespace
 
 base::Result<void> Vocabulary::complete() {
   TM_CHECK(check(*this));
   scores.resize(size(), 0.0f);
   kinds.resize(size(), TokenKind::normal);
+  if (model == Model::wordpiece) complete_wordpiece(*this);
   for (size_t i = 0; i < size(); ++i) {
     const auto token = static_cast<Token>(i);
     const bool ends_turn = is_among(end_of_turn_names, pieces[i]);

@@ -19,8 +19,9 @@ enum class TokenKind : uint8_t { normal = 1, unknown = 2, control = 3, user_defi
 
 struct Vocabulary {
   enum class Model : uint8_t {
-    spm,  // tokenizer.ggml.model "llama": SentencePiece's BPE, pieces merged by score, bytes as <0xXX>
-    bpe,  // "gpt2": byte-level BPE, pieces merged by rank, bytes as GPT-2's printable characters
+    spm,        // tokenizer.ggml.model "llama": SentencePiece's BPE, pieces merged by score, bytes as <0xXX>
+    bpe,        // "gpt2": byte-level BPE, pieces merged by rank, bytes as GPT-2's printable characters
+    wordpiece,  // "bert": the longest pieces that fit, pieces that begin a word with U+2581 in front
   };
 
   // An empty vocabulary with the defaults of tokenizer.ggml.model and tokenizer.ggml.pre; keys that the file has
@@ -39,7 +40,7 @@ struct Vocabulary {
   size_t size() const { return pieces.size(); }
 
   Model model = Model::spm;
-  std::string pre = "default";  // how byte-level BPE cuts text into words; without meaning for spm
+  std::string pre = "default";  // how byte-level BPE cuts text into words; without meaning for the others
 
   // Indexed by token. `scores` may be empty (all 0), `kinds` too (all normal).
   std::vector<std::string> pieces;
@@ -47,8 +48,8 @@ struct Vocabulary {
   std::vector<TokenKind> kinds;
   std::vector<std::string> merges;  // "left right", best rank first; bpe only
 
-  std::optional<Token> bos;      // begin of sequence
-  std::optional<Token> eos;      // end of sequence
+  std::optional<Token> bos;      // begin of sequence; wordpiece: [CLS]
+  std::optional<Token> eos;      // end of sequence; wordpiece: [SEP], which ends each text of a pair
   std::optional<Token> eot;      // end of turn
   std::optional<Token> eom;      // end of message
   std::optional<Token> unknown;  // stands for what the vocabulary cannot spell
@@ -64,6 +65,9 @@ struct Vocabulary {
   bool ignore_merges = false;     // bpe: a word that is itself a piece becomes that token, whatever the merges say
   // Special tokens other than bos, eos and unknown swallow the white space after them (Phi-3).
   bool strip_after_special = false;
+  // wordpiece: text loses its capitals and accents. `complete` decides it where nothing is set: a vocabulary that has
+  // not all of A to Z could not spell text that kept them.
+  std::optional<bool> lower_case;
 };
 
 // The accepted values of tokenizer.ggml.pre, for error messages and documentation.

@@ -108,6 +108,11 @@ class FakeDevice final : public tensor::Device {
   void embed(const tensor::Weight&, std::span<const int32_t>, tensor::Matrix) override { FAIL(); }
   void linear(std::span<const tensor::Product>, const tensor::LinearInput&) override { FAIL(); }
   void rms_norm(tensor::ConstMatrix, std::span<const float>, float, tensor::Matrix) override { FAIL(); }
+  void layer_norm(tensor::ConstMatrix, std::span<const float>, std::span<const float>, float, tensor::Matrix) override {
+    FAIL();
+  }
+  void gelu(tensor::Matrix) override { FAIL(); }
+  void tanh(tensor::Matrix) override { FAIL(); }
   void rope(const tensor::Rope&, std::span<const int32_t>, int64_t, tensor::Matrix) override { FAIL(); }
   void add(tensor::Matrix, tensor::ConstMatrix) override { FAIL(); }
   void store_kv(tensor::KvCache&, int64_t, const tensor::KvRows&, tensor::ConstMatrix, tensor::ConstMatrix) override {

@@ -67,10 +67,26 @@ void spell(const model::GgufFile& file) {
   (void)(*tokenizer)->decode(*tokens, true);
 }
 
+void encode(const model::GgufFile& file, tensor::Device& device, const model::LoadOptions& options) {
+  const auto loaded = model::load_encoder(file, device, options);
+  if (refused(loaded)) return;
+  model::Encoder& encoder = **loaded;
+  const auto last = static_cast<int32_t>(encoder.hyper_parameters().vocabulary - 1);
+  const std::array<int32_t, 3> tokens = {0, last, last};
+  const std::array<int32_t, 3> types = {0, 0, encoder.token_types() > 1 ? 1 : 0};
+  const std::array<int32_t, 4> begins = {0, 1, 2, 3};
+  const tensor::ConstMatrix hidden = encoder.encode({tokens, types, begins});
+  require(hidden.rows == 3 && hidden.cols == encoder.hyper_parameters().width, "there is a row for each token");
+  if (encoder.ranks()) require(encoder.score(std::span(begins).first(3)).rows == 3, "there is a score for each text");
+}
+
 void run(const model::GgufFile& file) {
   static const auto device = tensor::make_cpu_device(tensor::Isa::scalar, 1);
   model::LoadOptions options;
-  options.max_batch_rows = 2;
+  options.max_batch_rows = 3;
+  const auto encodes = model::holds_encoder(file);
+  if (refused(encodes)) return;
+  if (*encodes) return encode(file, *device, options);
   const auto loaded = model::load_model(file, *device, options);
   if (refused(loaded)) return;
   tensor::KvShape shape = (*loaded)->kv_shape();

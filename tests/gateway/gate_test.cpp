@@ -94,6 +94,20 @@ TEST_F(Gate, ScopesAndAdministration) {
   EXPECT_EQ(get("/backends", admin).status, 200);
 }
 
+TEST_F(Gate, RerankingIsForKeysThatEmbed) {
+  ScriptedBackend& backend = add_backend([](const Received&) { return Script{.bytes = answer}; });
+  const std::string embeds = make_key({.name = "e", .tenant = "t", .scopes = {"embed"}});
+  const std::string generates = make_key({.name = "g", .tenant = "t", .scopes = {"generate"}});
+  start();
+  for (const char* path : {"/v1/embeddings", "/rerank", "/v1/rerank", "/v2/rerank"}) {
+    EXPECT_EQ(post(path, question(), {{"Authorization", "Bearer " + generates}}).status, 403) << path;
+    EXPECT_EQ(post(path, question(), {{"Authorization", "Bearer " + embeds}}).status, 200) << path;
+    EXPECT_EQ(backend.received().back().path, path);
+  }
+  EXPECT_EQ(ask(embeds).status, 403);
+  EXPECT_EQ(ask(generates).status, 200);
+}
+
 // Without a restart or a signal.
 TEST_F(Gate, KeysThatAreRevokedOrHaveEndedOpenNothing) {
   add_backend([](const Received&) { return Script{.bytes = answer}; });

@@ -21,9 +21,20 @@ using tensor::DType;
 TEST(Shapes, HaveTheParametersTheirNamesSay) {
   // Published counts, in millions.
   const std::vector<std::pair<std::string_view, double>> published = {
-      {"llama-3.2-1b", 1235.8}, {"llama-3.2-3b", 3212.7}, {"llama-3.1-8b", 8030.3}, {"qwen2.5-0.5b", 494.0},
-      {"qwen2.5-1.5b", 1543.7}, {"qwen2.5-7b", 7615.6},   {"qwen3-0.6b", 596.0},    {"qwen3-1.7b", 1720.6},
-      {"qwen3-4b", 4022.5},     {"qwen3-8b", 8190.7}};
+      {"llama-3.2-1b", 1235.8},
+      {"llama-3.2-3b", 3212.7},
+      {"llama-3.1-8b", 8030.3},
+      {"qwen2.5-0.5b", 494.0},
+      {"qwen2.5-1.5b", 1543.7},
+      {"qwen2.5-7b", 7615.6},
+      {"qwen3-0.6b", 596.0},
+      {"qwen3-1.7b", 1720.6},
+      {"qwen3-4b", 4022.5},
+      {"qwen3-8b", 8190.7},
+      // Without the pooler, which embeddings do not use: 33.4, 109.5 and 22.7 with it.
+      {"bge-small", 33.2},
+      {"bge-base", 108.9},
+      {"minilm-l6", 22.6}};
   for (const auto& [name, millions] : published) {
     EXPECT_NEAR(static_cast<double>(find_shape(name).value().parameters()) / 1e6, millions, 0.1) << name;
   }
@@ -41,8 +52,10 @@ TEST(Shapes, AllHaveConsistentVocabularies) {
     const SynthVocabulary vocabulary = make_synth_vocabulary(shape);
     ASSERT_EQ(static_cast<int64_t>(vocabulary.tokens.size()), shape.tokens) << shape.name;
     ASSERT_EQ(vocabulary.kinds.size(), vocabulary.tokens.size());
-    EXPECT_EQ(vocabulary.tokens[static_cast<size_t>(vocabulary.eos)],
-              shape.vocabulary == Shape::Vocabulary::llama3 ? "<|eot_id|>" : "<|im_end|>");
+    EXPECT_EQ(vocabulary.tokens[static_cast<size_t>(vocabulary.eos)], shape.vocabulary == Shape::Vocabulary::llama3
+                                                                          ? "<|eot_id|>"
+                                                                      : shape.encodes() ? "[SEP]"
+                                                                                        : "<|im_end|>");
   }
   const SynthVocabulary llama = make_synth_vocabulary(find_shape("llama-3.2-1b").value());
   EXPECT_EQ(llama.bos, 128000);
@@ -95,6 +108,20 @@ TEST_P(SynthText, SpellsAnything) {
   ASSERT_TRUE(filled.eos);
   EXPECT_TRUE(tokenizer.ends_generation(*filled.eos));
   EXPECT_FALSE(read_chat_template(*file).value().empty());
+}
+
+TEST(Synth, AnEncodersVocabularyFoldsCase) {
+  const test::TemporaryFolder folder;
+  const auto path = folder.path() / "model.gguf";
+  ASSERT_TRUE(write_synthetic_model(find_shape("bert-tiny").value(), path, {.on_progress = {}}));
+  const auto file = GgufFile::open(path).value();
+  const auto tokenizer = text::Tokenizer::create(read_vocabulary(file).value()).value();
+  const auto tokens = tokenizer->encode("The cat, W12!").value();
+  EXPECT_EQ(tokens.front(), 101);
+  EXPECT_EQ(tokens.back(), 102);
+  EXPECT_EQ(tokens.size(), 2U + 1 + 3 + 1 + 3 + 1);  // "the" is a word of its own
+  EXPECT_EQ(tokenizer->decode(tokens), "the cat , w12 !");
+  EXPECT_EQ(read_chat_template(file).value(), "");
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, SynthText, testing::Values("llama-tiny", "qwen2-tiny", "qwen3-tiny"),

@@ -70,7 +70,7 @@ TEST(ServeOptions, KvTypeReachesTheEngine) {
     sources.flags = {{"--engine.kv-type", std::string(tensor::to_string(type))}};
     const auto loaded = schema.load(sources);
     ASSERT_TRUE(loaded) << loaded.error().to_string();
-    EXPECT_EQ(serve::engine_options(options, model->model(), size_t{1} << 34).kv_type, type);
+    EXPECT_EQ(serve::engine_options(options, *model, size_t{1} << 34).kv_type, type);
   }
 }
 
@@ -126,15 +126,15 @@ TEST(ServeOptions, KvMemoryIsChosenByModelAndMachine) {
   block.blocks = 1;
   const auto one = static_cast<int64_t>(tensor::kv_block_bytes(block)) * (4096 / tensor::kKvBlockTokens + 1);
   // Plenty of memory: what the sequences can use and no more.
-  EXPECT_EQ(serve::engine_options(options, model->model(), size_t{1} << 44).kv_bytes, one * options.max_running);
+  EXPECT_EQ(serve::engine_options(options, *model, size_t{1} << 44).kv_bytes, one * options.max_running);
   // Little: a quarter, but one whole sequence if half of it is enough.
   const size_t some = static_cast<size_t>(one) * 40;
-  EXPECT_EQ(serve::engine_options(options, model->model(), some).kv_bytes, one * 10);
-  EXPECT_EQ(serve::engine_options(options, model->model(), static_cast<size_t>(one) * 3).kv_bytes, one);
-  EXPECT_EQ(serve::engine_options(options, model->model(), static_cast<size_t>(one)).kv_bytes, one / 2);
+  EXPECT_EQ(serve::engine_options(options, *model, some).kv_bytes, one * 10);
+  EXPECT_EQ(serve::engine_options(options, *model, static_cast<size_t>(one) * 3).kv_bytes, one);
+  EXPECT_EQ(serve::engine_options(options, *model, static_cast<size_t>(one)).kv_bytes, one / 2);
   // Said outright: that.
   options.kv_memory = base::ByteSize{12345678};
-  EXPECT_EQ(serve::engine_options(options, model->model(), some).kv_bytes, 12345678);
+  EXPECT_EQ(serve::engine_options(options, *model, some).kv_bytes, 12345678);
 }
 
 }  // namespace

@@ -209,6 +209,38 @@ TEST_P(AttentionOf, MatchesPlainSoftmaxAndEveryInstructionSetAgrees) {
   }
 }
 
+// As encoders ask for it: every row of a sequence sees all of it.
+TEST_P(AttentionOf, RowsMaySeeWhatComesAfterThem) {
+  Samples samples(24);
+  const Case c{2, 1, 32};
+  const Scene scene({.layers = 2, .kv_heads = c.kv_heads, .head_dim = c.head_dim, .type = GetParam()},
+                    {1, 16, 17, 40, 150}, samples);
+  Rows rows;
+  for (size_t s = 0; s < scene.lengths.size(); ++s) {
+    rows.positions.insert(rows.positions.end(), static_cast<size_t>(scene.lengths[s]), scene.lengths[s] - 1);
+    rows.sequences.insert(rows.sequences.end(), static_cast<size_t>(scene.lengths[s]), static_cast<int32_t>(s));
+  }
+  const auto n = static_cast<int64_t>(rows.positions.size());
+  const int64_t width = c.kv_heads * c.head_dim;
+  const std::vector<float> q = samples.normal(n * width, 2.0F);
+  const std::vector<float> reference = attend(*make_cpu_device(Isa::scalar, 1), scene, rows, q, width);
+  for (int64_t r = 0; r < n; ++r) {
+    for (int64_t h = 0; h < c.kv_heads; ++h) {
+      const std::vector<double> expected = exact(scene, rows, q, c.kv_heads, r, h);
+      for (int64_t d = 0; d < c.head_dim; ++d) {
+        ASSERT_NEAR(reference[r * width + h * c.head_dim + d], expected[d], bounds(GetParam()).largest) << "row " << r;
+      }
+    }
+  }
+  for (const Isa isa : runnable_isas()) {
+    for (const int threads : {1, 3}) {
+      const std::vector<float> out = attend(*make_cpu_device(isa, threads), scene, rows, q, width);
+      for (size_t i = 0; i < out.size(); ++i)
+        ASSERT_TRUE(same_bits(out[i], reference[i])) << to_string(isa) << " element " << i;
+    }
+  }
+}
+
 TEST_P(AttentionOf, ExtremeScores) {
   Samples samples(22);
   Scene scene({.layers = 2, .kv_heads = 1, .head_dim = 16, .type = GetParam()}, {40}, samples);

@@ -79,6 +79,95 @@ TEST(RmsNorm, MatchesTheFormula) {
   }
 }
 
+TEST(LayerNorm, MatchesTheFormula) {
+  Samples samples(35);
+  for (const int64_t n : {1, 3, 4, 7, 64, 386}) {
+    std::vector<float> x = samples.normal(3 * n, 3.0F);
+    for (float& v : x)
+      v += 100;  // a mean far from zero, as some channels have
+    const std::vector<float> weight = samples.normal(n);
+    const std::vector<float> bias = samples.normal(n);
+    std::vector<float> reference(x.size());
+    make_cpu_device(Isa::scalar, 1)->layer_norm(matrix(x, 3, n), weight, bias, 1e-5F, matrix(reference, 3, n));
+    for (int64_t r = 0; r < 3; ++r) {
+      double sum = 0;
+      double squares = 0;
+      for (int64_t i = 0; i < n; ++i)
+        sum += x[r * n + i];
+      const double mean = sum / static_cast<double>(n);
+      for (int64_t i = 0; i < n; ++i)
+        squares += std::pow(x[r * n + i] - mean, 2.0);
+      for (int64_t i = 0; i < n; ++i) {
+        const double normed = (x[r * n + i] - mean) / std::sqrt(squares / static_cast<double>(n) + 1e-5);
+        ASSERT_NEAR(reference[r * n + i], normed * weight[i] + bias[i], 1e-6 * (1 + std::fabs(normed * weight[i])));
+      }
+    }
+    for (const Isa isa : available_isas()) {
+      for (const int threads : {1, 3}) {
+        std::vector<float> y = x;  // in place
+        make_cpu_device(isa, threads)->layer_norm(matrix(y, 3, n), weight, bias, 1e-5F, matrix(y, 3, n));
+        expect_same(y, reference, isa);
+      }
+    }
+  }
+}
+
+TEST(Gelu, MatchesTheFormula) {
+  std::vector<float> x;
+  for (float v = -12; v < 12; v += 0.00137F)
+    x.push_back(v);
+  const float inf = std::numeric_limits<float>::infinity();
+  for (const float v : {0.0F, -0.0F, 1e-30F, -1e-30F, 3e38F, -3e38F, inf, std::nanf("")})
+    x.push_back(v);
+  const auto n = static_cast<int64_t>(x.size());
+  std::vector<float> reference = x;
+  make_cpu_device(Isa::scalar, 1)->gelu(matrix(reference, 1, n));
+  for (size_t i = 0; i < x.size(); ++i) {
+    if (std::isnan(x[i])) {
+      EXPECT_TRUE(std::isnan(reference[i]));
+    } else if (x[i] > 1e30F) {
+      EXPECT_EQ(reference[i], x[i]);
+    } else {
+      const double exact = x[i] * std::erfc(-x[i] * std::sqrt(0.5)) / 2;
+      ASSERT_NEAR(reference[i], exact, 5e-7 + 1e-7 * std::fabs(exact)) << x[i];
+    }
+  }
+  for (const Isa isa : available_isas()) {
+    for (const int threads : {1, 3}) {
+      std::vector<float> y = x;
+      make_cpu_device(isa, threads)->gelu(matrix(y, 1, n));
+      expect_same(y, reference, isa);
+    }
+  }
+}
+
+TEST(Tanh, MatchesTheFormula) {
+  std::vector<float> x;
+  for (float v = -24; v < 24; v += 0.00419F)
+    x.push_back(v);
+  const float inf = std::numeric_limits<float>::infinity();
+  for (const float v : {0.0F, -0.0F, 1e-30F, -1e-6F, 3e38F, -3e38F, inf, -inf, std::nanf("")})
+    x.push_back(v);
+  const auto n = static_cast<int64_t>(x.size());
+  std::vector<float> reference = x;
+  make_cpu_device(Isa::scalar, 1)->tanh(matrix(reference, 1, n));
+  for (size_t i = 0; i < x.size(); ++i) {
+    if (std::isnan(x[i])) {
+      EXPECT_TRUE(std::isnan(reference[i]));
+    } else {
+      ASSERT_NEAR(reference[i], std::tanh(static_cast<double>(x[i])), 6e-8) << x[i];
+      EXPECT_EQ(std::signbit(reference[i]), std::signbit(x[i])) << x[i];
+    }
+  }
+  for (const Isa isa : available_isas()) {
+    for (const int threads : {1, 3}) {
+      std::vector<float> y = x;
+      make_cpu_device(isa, threads)->tanh(matrix(y, 1, n));
+      expect_same(y, reference, isa);
+    }
+  }
+}
+
 TEST(SiluMultiply, MatchesTheFormula) {
   Samples samples(32);
   for (const int64_t n : {1, 16, 31, 257}) {

@@ -122,6 +122,10 @@ text::Vocabulary read_gguf_vocabulary(const std::filesystem::path& path) {
     else
       field = static_cast<text::Token>(std::get<double>(values.at(full)));
   };
+  if (vocabulary.model == text::Vocabulary::Model::wordpiece) {
+    set("cls_token_id", vocabulary.bos);
+    set("seperator_token_id", vocabulary.eos);
+  }
   set("bos_token_id", vocabulary.bos);
   set("eos_token_id", vocabulary.eos);
   set("eot_token_id", vocabulary.eot);

@@ -52,7 +52,8 @@ struct Architecture {
 
 std::span<const Architecture* const> architectures();
 
-// The architecture of `file`; an unknown one is `unsupported` and lists those that are.
+// The architecture of `file`; an unknown one is `unsupported` and lists those that are, and so is an encoder's
+// (encoder_architecture.hpp), with the reason.
 base::Result<const Architecture*> find_architecture(const GgufFile& file);
 
 }  // namespace tidemill::model

@@ -3,12 +3,14 @@
 #include <fmt/format.h>
 
 #include "model/architectures/architecture.hpp"
+#include "model/architectures/encoder_architecture.hpp"
 
 namespace tidemill::model {
 
 extern const Architecture kLlama;
 extern const Architecture kQwen2;
 extern const Architecture kQwen3;
+extern const EncoderArchitecture kBert;
 
 namespace {
 
@@ -18,10 +20,26 @@ constexpr std::array kArchitectures = {
     &kQwen3,
 };
 
+constexpr std::array kEncoders = {
+    &kBert,
+};
+
 }  // namespace
 
 std::span<const Architecture* const> architectures() {
   return kArchitectures;
+}
+
+std::span<const EncoderArchitecture* const> encoder_architectures() {
+  return kEncoders;
+}
+
+base::Result<const EncoderArchitecture*> find_encoder_architecture(const GgufFile& file) {
+  TM_TRY(const std::string_view name, file.get_string("general.architecture"));
+  for (const EncoderArchitecture* architecture : kEncoders) {
+    if (architecture->name == name) return architecture;
+  }
+  return nullptr;
 }
 
 base::Result<const Architecture*> find_architecture(const GgufFile& file) {
@@ -30,6 +48,15 @@ base::Result<const Architecture*> find_architecture(const GgufFile& file) {
   for (const Architecture* architecture : kArchitectures) {
     if (architecture->name == name) return architecture;
     if (!known.empty()) known += ", ";
+    known += architecture->name;
+  }
+  for (const EncoderArchitecture* architecture : kEncoders) {
+    if (architecture->name == name) {
+      return file.error(
+          base::ErrorCode::unsupported,
+          fmt::format("architecture '{}' is an encoder: it makes embeddings and generates no text", name));
+    }
+    known += ", ";
     known += architecture->name;
   }
   return file.error(base::ErrorCode::unsupported,

@@ -1,0 +1,104 @@
+#include "serve/embedding_batch.hpp"
+
+#include <utility>
+
+#include "observe/semantic_conventions.hpp"
+
+namespace tidemill::serve {
+
+using base::Error;
+using base::ErrorCode;
+using base::Result;
+namespace attribute = observe::semconv::attribute;
+
+EmbeddingBatch::EmbeddingBatch(engine::Engine& engine, std::vector<engine::Request> requests, std::string param,
+                               std::function<void()> wake)
+    : engine_(engine),
+      requests_(std::move(requests)),
+      param_(std::move(param)),
+      wake_(std::move(wake)),
+      embeddings_(requests_.size()),
+      scores_(requests_.size()) {}
+
+EmbeddingBatch::~EmbeddingBatch() {
+  for (const Running& running : running_) {
+    running.stream->on_ready({});
+    running.stream->cancel();
+  }
+}
+
+Result<void> EmbeddingBatch::advance() {
+  TM_CHECK(take_events());
+  while (next_ < requests_.size() && running_.size() < max_in_flight) {
+    engine::Request request = requests_[next_];  // a copy, for another try
+    auto stream = engine_.submit(std::move(request));
+    if (!stream && stream.error().code() == ErrorCode::exhausted && !running_.empty()) return {};
+    if (!stream) {
+      Error error = std::move(stream).error();
+      return error.param() == "prompt" ? std::move(error).with_param(param_) : std::move(error);
+    }
+    (*stream)->on_ready(wake_);
+    running_.push_back({next_, std::move(*stream)});
+    ++next_;
+  }
+  return {};
+}
+
+Result<void> EmbeddingBatch::take_events() {
+  for (size_t i = 0; i < running_.size();) {
+    Running& running = running_[i];
+    while (auto event = running.stream->try_next()) {
+      if (event->error) return *event->error;
+      if (event->finish == engine::FinishReason::cancelled) {
+        return Error(ErrorCode::unavailable, "the request was cancelled because the server is stopping");
+      }
+      if (!event->embedding.empty()) embeddings_[running.index] = std::move(event->embedding);
+      if (event->score) scores_[running.index] = static_cast<double>(*event->score);
+      if (event->usage) {
+        usage_.prompt_tokens += event->usage->prompt_tokens;
+        usage_.cached_tokens += event->usage->cached_tokens;
+      }
+    }
+    if (running.stream->ended()) {
+      running_.erase(running_.begin() + static_cast<std::ptrdiff_t>(i));
+    } else {
+      ++i;
+    }
+  }
+  return {};
+}
+
+Result<engine::Request> embedding_request(const Serving& serving, const wire::Prompt& text, std::string_view param,
+                                          std::string id) {
+  engine::Request request;
+  request.kind = engine::Request::Kind::embed;
+  request.id = std::move(id);
+  request.max_tokens = 0;
+  TM_TRY(request.prompt, prompt_tokens(*serving.model, serving.engine->max_context(), text, param));
+  return request;
+}
+
+void describe_embedding(Call& call, const Serving& serving, std::string_view wanted_model) {
+  const std::string& model = serving.model->name();
+  call.span().set(attribute::operation_name, std::string(observe::semconv::operation::embeddings));
+  call.span().set(attribute::provider_name, std::string(observe::semconv::provider));
+  call.span().set(attribute::request_model, wanted_model.empty() ? model : std::string(wanted_model));
+  call.span().set(attribute::response_model, model);
+}
+
+asio::awaitable<bool> run_batch(Call& call, EmbeddingBatch& batch) {
+  while (true) {
+    auto advanced = batch.advance();
+    if (!advanced) {
+      (void)co_await call.refuse(std::move(advanced).error());
+      co_return false;
+    }
+    if (batch.done()) break;
+    const wire::Wake wake = co_await call.exchange().wait();
+    if (wake == wire::Wake::disconnected) co_return false;
+  }
+  call.note_usage(batch.usage(), {});
+  co_return true;
+}
+
+}  // namespace tidemill::serve

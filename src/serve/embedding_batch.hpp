@@ -1,0 +1,72 @@
+// Many texts for the engine to embed or to score, a few at a time, so that a batch of thousands neither overflows the
+// queue nor keeps others out of it.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <boost/asio/awaitable.hpp>
+
+#include "base/result.hpp"
+#include "engine/engine.hpp"
+#include "serve/call.hpp"
+#include "serve/generation.hpp"
+
+namespace tidemill::serve {
+
+// Every text is a request of its own to the engine, at most `max_in_flight` of them at a time. Destroyed, it cancels
+// what runs.
+class EmbeddingBatch {
+ public:
+  // `param` is the parameter of the texts, for errors. `wake` is called from the engine's thread when there is
+  // something for advance() to do.
+  EmbeddingBatch(engine::Engine& engine, std::vector<engine::Request> requests, std::string param,
+                 std::function<void()> wake);
+  ~EmbeddingBatch();
+  EmbeddingBatch(const EmbeddingBatch&) = delete;
+  EmbeddingBatch& operator=(const EmbeddingBatch&) = delete;
+
+  // Takes what has come and submits what there is room for. A queue that is full is an error only while none of this
+  // batch is in it, since otherwise there will be room.
+  base::Result<void> advance();
+
+  bool done() const { return next_ == requests_.size() && running_.empty(); }
+  // Of each request, once done: its embedding, or its score.
+  const std::vector<std::vector<float>>& embeddings() const { return embeddings_; }
+  const std::vector<double>& scores() const { return scores_; }
+  const wire::Usage& usage() const { return usage_; }
+
+ private:
+  struct Running {
+    size_t index;
+    std::shared_ptr<engine::Stream> stream;
+  };
+
+  base::Result<void> take_events();
+
+  engine::Engine& engine_;
+  std::vector<engine::Request> requests_;
+  std::string param_;
+  std::function<void()> wake_;
+  std::vector<std::vector<float>> embeddings_;
+  std::vector<double> scores_;
+  std::vector<Running> running_;
+  size_t next_ = 0;
+  wire::Usage usage_;
+};
+
+// A request to embed `text`, which is the parameter `param`. Errors as prompt_tokens.
+base::Result<engine::Request> embedding_request(const Serving& serving, const wire::Prompt& text,
+                                                std::string_view param, std::string id);
+
+// What the span of a call that embeds says of it.
+void describe_embedding(Call& call, const Serving& serving, std::string_view wanted_model);
+
+// Has the batch run to its end, and notes its usage. False where there is nobody to answer any more: the client has
+// gone, or has been told an error.
+boost::asio::awaitable<bool> run_batch(Call& call, EmbeddingBatch& batch);
+
+}  // namespace tidemill::serve
