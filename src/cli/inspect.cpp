@@ -32,13 +32,13 @@ struct TypeShare {
   size_t bytes = 0;
 };
 
-std::map<std::string, TypeShare> share_by_type(const model::GgufFile& file) {
+std::map<std::string, TypeShare> share_by_type(const model::Checkpoint& file) {
   std::map<std::string, TypeShare> shares;
   for (const model::GgufTensor& tensor : file.tensors()) {
     TypeShare& share = shares[std::string(tensor::info(tensor.type).name)];
     ++share.tensors;
     share.elements += tensor.elements();
-    share.bytes += tensor.data.size();
+    share.bytes += tensor.bytes();
   }
   return shares;
 }
@@ -49,7 +49,7 @@ json::object shape_json(const model::HyperParameters& shape) {
           {"kv_heads", shape.kv_heads},     {"head_dim", shape.head_dim}};
 }
 
-void print_json(const model::GgufFile& file, const base::Result<model::HyperParameters>& shape, bool tensors) {
+void print_json(const model::Checkpoint& file, const base::Result<model::HyperParameters>& shape, bool tensors) {
   json::object body{{"file", utf8::sanitize(file.path().string())},
                     {"gguf_version", file.version()},
                     {"bytes", file.file_bytes()},
@@ -83,14 +83,14 @@ void print_json(const model::GgufFile& file, const base::Result<model::HyperPara
       list.push_back({{"name", utf8::sanitize(tensor.name)},
                       {"type", tensor::info(tensor.type).name},
                       {"shape", std::move(dimensions)},
-                      {"bytes", tensor.data.size()},
+                      {"bytes", tensor.bytes()},
                       {"packed", tensor.panels}});
     }
   }
   fmt::print("{}\n", base::pretty_json(body));
 }
 
-void print_text(const model::GgufFile& file, const base::Result<model::HyperParameters>& shape, bool tensors) {
+void print_text(const model::Checkpoint& file, const base::Result<model::HyperParameters>& shape, bool tensors) {
   fmt::print("{}: GGUF v{}, {}\n", utf8::printable(file.path().string()), file.version(),
              base::human_bytes(static_cast<double>(file.file_bytes())));
   if (const model::PackedInfo* packed = file.packed()) {
@@ -131,7 +131,7 @@ void print_text(const model::GgufFile& file, const base::Result<model::HyperPara
 }
 
 base::Result<int> inspect(const InspectFlags& flags) {
-  TM_TRY(const model::GgufFile file, open_model(flags.model));
+  TM_TRY(const model::Checkpoint file, open_model(flags.model));
   const auto shape = [&]() -> base::Result<model::HyperParameters> {
     TM_TRY(const model::Architecture* architecture, model::find_architecture(file));
     return architecture->read_hyper_parameters(file);

@@ -18,9 +18,9 @@ CLI::Option* add_model_flag(CLI::App& command, std::string& path, bool positiona
       ->type_name("FILE");
 }
 
-base::Result<model::GgufFile> open_model(const std::string& path) {
-  if (!path.empty()) return model::GgufFile::open(path);
-  return model::GgufFile::parse(embedded_model(), std::string(embedded_model_name) + " (built in)");
+base::Result<model::Checkpoint> open_model(const std::string& path) {
+  if (!path.empty()) return model::Checkpoint::open(path);
+  return model::Checkpoint::parse(embedded_model(), std::string(embedded_model_name) + " (built in)");
 }
 
 }  // namespace tidemill::cli

@@ -9,7 +9,7 @@
 #include <CLI/App.hpp>
 
 #include "base/result.hpp"
-#include "model/gguf.hpp"
+#include "model/checkpoint.hpp"
 
 namespace tidemill::cli {
 
@@ -21,6 +21,6 @@ inline constexpr std::string_view embedded_model_name = "nano-coder";
 CLI::Option* add_model_flag(CLI::App& command, std::string& path, bool positional);
 
 // Opens the file, or the embedded model where `path` is empty.
-base::Result<model::GgufFile> open_model(const std::string& path);
+base::Result<model::Checkpoint> open_model(const std::string& path);
 
 }  // namespace tidemill::cli

@@ -27,7 +27,7 @@ struct PackFlags {
 base::Result<int> pack(const PackFlags& flags) {
   // Ctrl-C must leave no half-written file behind.
   const Interrupt interrupt;
-  TM_TRY(const model::GgufFile source, model::GgufFile::open(flags.source));
+  TM_TRY(const model::Checkpoint source, model::Checkpoint::open(flags.source));
   std::optional<base::Progress> bar;
   model::PackOptions options;
   options.threads = flags.threads > 0 ? flags.threads : base::cpu_budget().threads;

@@ -10,7 +10,7 @@
 
 namespace tidemill::model {
 
-base::Result<std::unique_ptr<Model>> load_model(const GgufFile& file, tensor::Device& device,
+base::Result<std::unique_ptr<Model>> load_model(const Checkpoint& file, tensor::Device& device,
                                                 const LoadOptions& options) {
   if (options.max_batch_rows < 1 || options.max_batch_rows > (int64_t{1} << 20)) {
     return base::Error(base::ErrorCode::invalid_argument,

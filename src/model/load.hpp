@@ -4,7 +4,7 @@
 #include <memory>
 
 #include "base/result.hpp"
-#include "model/gguf.hpp"
+#include "model/checkpoint.hpp"
 #include "model/model.hpp"
 #include "tensor/device.hpp"
 
@@ -15,7 +15,7 @@ namespace tidemill::model {
 // which the model keeps, or in the bytes that the file was parsed from, which must outlive the model. Errors name the
 // file and the key or tensor at fault: `unsupported` (architecture, scaling, ...), `not_found` (a key or tensor),
 // `corrupt` (numbers and shapes), `invalid_argument` (options), `exhausted` (memory).
-base::Result<std::unique_ptr<Model>> load_model(const GgufFile& file, tensor::Device& device,
+base::Result<std::unique_ptr<Model>> load_model(const Checkpoint& file, tensor::Device& device,
                                                 const LoadOptions& options);
 
 }  // namespace tidemill::model

@@ -4,7 +4,7 @@
 #include <string_view>
 
 #include "base/result.hpp"
-#include "model/gguf.hpp"
+#include "model/checkpoint.hpp"
 #include "model/hyper_parameters.hpp"
 
 namespace tidemill::model {
@@ -13,7 +13,7 @@ namespace tidemill::model {
 // rotation's frequencies, scaled as rope.scaling.* (linear) or the tensor rope_freqs.weight (Llama 3) say.
 // `unsupported` for mixtures of experts, other scalings and other poolings; `not_found` or `corrupt`, naming
 // the key, for missing or impossible numbers.
-base::Result<HyperParameters> read_hyper_parameters(const GgufFile& file, std::string_view architecture,
+base::Result<HyperParameters> read_hyper_parameters(const Checkpoint& file, std::string_view architecture,
                                                     tensor::Rope::Pairing pairing);
 
 }  // namespace tidemill::model

@@ -84,7 +84,7 @@ class LoadedModel {
  private:
   LoadedModel() = default;
 
-  std::filesystem::path path_;  // empty: embedded_
+  std::vector<std::filesystem::path> paths_;  // the model's files; none: embedded_
   std::span<const std::byte> embedded_;
   std::string name_;
   std::string stem_;

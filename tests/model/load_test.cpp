@@ -11,6 +11,7 @@
 #include "data.hpp"
 #include "gguf_bytes.hpp"
 #include "model/architectures/architecture.hpp"
+#include "model/gguf.hpp"
 #include "model/gguf_writer.hpp"
 #include "model/synth.hpp"
 #include "model/vocabulary.hpp"

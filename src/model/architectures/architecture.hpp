@@ -8,7 +8,7 @@
 #include <string_view>
 
 #include "base/result.hpp"
-#include "model/gguf.hpp"
+#include "model/checkpoint.hpp"
 #include "model/hyper_parameters.hpp"
 
 namespace tidemill::model {
@@ -45,7 +45,7 @@ struct TensorNames {
 
 struct Architecture {
   std::string_view name;  // general.architecture, and the prefix of its metadata keys
-  base::Result<HyperParameters> (*read_hyper_parameters)(const GgufFile& file);
+  base::Result<HyperParameters> (*read_hyper_parameters)(const Checkpoint& file);
   DecoderParts parts;
   TensorNames names;
 };
@@ -53,6 +53,6 @@ struct Architecture {
 std::span<const Architecture* const> architectures();
 
 // The architecture of `file`; an unknown one is `unsupported` and lists those that are.
-base::Result<const Architecture*> find_architecture(const GgufFile& file);
+base::Result<const Architecture*> find_architecture(const Metadata& file);
 
 }  // namespace tidemill::model

@@ -8,7 +8,7 @@
 namespace tidemill::model {
 namespace {
 
-base::Result<HyperParameters> read_llama(const GgufFile& file) {
+base::Result<HyperParameters> read_llama(const Checkpoint& file) {
   return read_hyper_parameters(file, "llama", tensor::Rope::Pairing::adjacent);
 }
 

@@ -5,7 +5,7 @@
 namespace tidemill::model {
 namespace {
 
-base::Result<HyperParameters> read_qwen2(const GgufFile& file) {
+base::Result<HyperParameters> read_qwen2(const Checkpoint& file) {
   return read_hyper_parameters(file, "qwen2", tensor::Rope::Pairing::halves);
 }
 

@@ -6,7 +6,7 @@
 namespace tidemill::model {
 namespace {
 
-base::Result<HyperParameters> read_qwen3(const GgufFile& file) {
+base::Result<HyperParameters> read_qwen3(const Checkpoint& file) {
   return read_hyper_parameters(file, "qwen3", tensor::Rope::Pairing::halves);
 }
 

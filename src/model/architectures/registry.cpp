@@ -24,7 +24,7 @@ std::span<const Architecture* const> architectures() {
   return kArchitectures;
 }
 
-base::Result<const Architecture*> find_architecture(const GgufFile& file) {
+base::Result<const Architecture*> find_architecture(const Metadata& file) {
   TM_TRY(const std::string_view name, file.get_string("general.architecture"));
   std::string known;
   for (const Architecture* architecture : kArchitectures) {
