@@ -43,6 +43,12 @@ std::map<std::string, TypeShare> share_by_type(const model::Checkpoint& file) {
   return shares;
 }
 
+// "GGUF v3", "GGUF v3 in 3 files"
+std::string form_text(const model::Checkpoint& file) {
+  const std::string form = fmt::format("GGUF v{}", file.version());
+  return file.files().size() == 1 ? form : fmt::format("{} in {} files", form, file.files().size());
+}
+
 json::object shape_json(const model::HyperParameters& shape) {
   return {{"vocabulary", shape.vocabulary}, {"context", shape.context},           {"layers", shape.layers},
           {"width", shape.width},           {"feed_forward", shape.feed_forward}, {"heads", shape.heads},
@@ -52,6 +58,7 @@ json::object shape_json(const model::HyperParameters& shape) {
 void print_json(const model::Checkpoint& file, const base::Result<model::HyperParameters>& shape, bool tensors) {
   json::object body{{"file", utf8::sanitize(file.path().string())},
                     {"gguf_version", file.version()},
+                    {"files", file.files().size()},
                     {"bytes", file.file_bytes()},
                     {"parameters", file.parameters()},
                     {"tensor_count", file.tensors().size()}};
@@ -91,7 +98,7 @@ void print_json(const model::Checkpoint& file, const base::Result<model::HyperPa
 }
 
 void print_text(const model::Checkpoint& file, const base::Result<model::HyperParameters>& shape, bool tensors) {
-  fmt::print("{}: GGUF v{}, {}\n", utf8::printable(file.path().string()), file.version(),
+  fmt::print("{}: {}, {}\n", utf8::printable(file.path().string()), form_text(file),
              base::human_bytes(static_cast<double>(file.file_bytes())));
   if (const model::PackedInfo* packed = file.packed()) {
     fmt::print("  packed in layout {} by {} from {} ({}){}\n", packed->layout, model::printable(packed->writer),

@@ -7,6 +7,7 @@
 #include <fmt/ranges.h>
 
 #include "model/gguf.hpp"
+#include "model/split_gguf.hpp"
 
 namespace tidemill::model {
 
@@ -28,6 +29,7 @@ std::string GgufTensor::title() const {
 
 Result<Checkpoint> Checkpoint::open(const std::filesystem::path& path) {
   TM_TRY(GgufFile file, GgufFile::open(path));
+  if (is_split(file)) return join_split(file);
   return Checkpoint(std::move(file));
 }
 
@@ -37,10 +39,12 @@ Result<Checkpoint> Checkpoint::parse(std::span<const std::byte> bytes, const std
 }
 
 Result<Checkpoint> Checkpoint::assemble(Metadata metadata, std::vector<GgufTensor> tensors,
-                                        std::vector<CheckpointFile> files, std::shared_ptr<const void> keeps) {
+                                        std::vector<CheckpointFile> files, std::shared_ptr<const void> keeps,
+                                        uint32_t version) {
   Checkpoint checkpoint(std::move(metadata));
   checkpoint.files_ = std::move(files);
   checkpoint.keeps_ = std::move(keeps);
+  checkpoint.version_ = version;
   checkpoint.tensors_.reserve(tensors.size());
   for (const GgufTensor& tensor : tensors) {
     if (!checkpoint.add(tensor)) {
@@ -64,6 +68,8 @@ size_t Checkpoint::file_bytes() const {
 }
 
 std::string Checkpoint::stem() const {
+  const std::string name = path().filename().string();
+  if (auto shard = parse_shard_name(name)) return std::move(shard->name);
   return path().stem().string();
 }
 

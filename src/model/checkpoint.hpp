@@ -2,7 +2,8 @@
 // types, shapes and bytes. Everything above (tokenizer, chat template, hyper-parameters, loading, packing, inspecting)
 // works on this. The forms:
 //
-//   gguf.hpp   one GGUF file, plain or packed
+//   gguf.hpp         one GGUF file, plain or packed
+//   split_gguf.hpp   a GGUF model in several files
 #pragma once
 
 #include <array>
@@ -67,20 +68,21 @@ struct CheckpointFile {
 // Movable. Const calls are thread-safe.
 class Checkpoint : public Metadata {
  public:
-  // A GGUF file. Errors: those of its header (gguf.hpp).
+  // A GGUF file, alone or any one of those that a model is split over. Errors: those of the forms' headers.
   static base::Result<Checkpoint> open(const std::filesystem::path& path);
   // A GGUF file in memory; the bytes must outlive the result. `name` stands for the file in errors.
   static base::Result<Checkpoint> parse(std::span<const std::byte> bytes, const std::filesystem::path& name);
 
-  // For the readers of forms. `keeps` holds what the metadata and tensors point into beside the files' maps. `corrupt`
-  // where two tensors have one name.
+  // For the readers of forms. `keeps` holds what the metadata and tensors point into beside the files' maps; `version`
+  // is as version() below. `corrupt` where two tensors have one name.
   static base::Result<Checkpoint> assemble(Metadata metadata, std::vector<GgufTensor> tensors,
-                                           std::vector<CheckpointFile> files, std::shared_ptr<const void> keeps);
+                                           std::vector<CheckpointFile> files, std::shared_ptr<const void> keeps,
+                                           uint32_t version);
 
   uint32_t version() const { return version_; }  // of GGUF; 0: not from GGUF files
   std::span<const CheckpointFile> files() const { return files_; }
   size_t file_bytes() const;  // of all files
-  // What people call it: the file's name without its ending.
+  // What people call it: the file's name without its ending and shard number.
   std::string stem() const;
   // Null for all but a packed file, whose tensors have the types and shapes of its source.
   const PackedInfo* packed() const { return packed_ ? &*packed_ : nullptr; }

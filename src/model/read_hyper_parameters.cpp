@@ -181,7 +181,8 @@ Result<void> check_unsupported(const Reader& reader) {
   if (parts > 1) {
     return file.error(
         ErrorCode::unsupported,
-        fmt::format("the model is split over {} files; join them first (llama-gguf-split --merge)", parts));
+        fmt::format("this is one of {} files that the model is split over; open it by its name and beside the others",
+                    parts));
   }
   TM_TRY(const int64_t experts, file.get_int_or(reader.key("expert_count"), 0));
   if (experts > 0) {
