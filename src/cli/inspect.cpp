@@ -45,6 +45,7 @@ std::map<std::string, TypeShare> share_by_type(const model::Checkpoint& file) {
 
 // "GGUF v3", "GGUF v3 in 3 files"
 std::string form_text(const model::Checkpoint& file) {
+  if (file.version() == 0) return fmt::format("Hugging Face folder of {} files", file.files().size());
   const std::string form = fmt::format("GGUF v{}", file.version());
   return file.files().size() == 1 ? form : fmt::format("{} in {} files", form, file.files().size());
 }
@@ -57,11 +58,12 @@ json::object shape_json(const model::HyperParameters& shape) {
 
 void print_json(const model::Checkpoint& file, const base::Result<model::HyperParameters>& shape, bool tensors) {
   json::object body{{"file", utf8::sanitize(file.path().string())},
-                    {"gguf_version", file.version()},
+                    {"form", file.version() == 0 ? "hugging_face" : "gguf"},
                     {"files", file.files().size()},
                     {"bytes", file.file_bytes()},
                     {"parameters", file.parameters()},
                     {"tensor_count", file.tensors().size()}};
+  if (file.version() != 0) body["gguf_version"] = file.version();
   if (const model::PackedInfo* packed = file.packed()) {
     body["packed"] = {{"layout", packed->layout},
                       {"loadable", packed->layout == tensor::kPackedLayoutVersion},

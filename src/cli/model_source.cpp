@@ -14,8 +14,8 @@ std::span<const std::byte> embedded_model() {
 CLI::Option* add_model_flag(CLI::App& command, std::string& path, bool positional) {
   return command
       .add_option(positional ? "-m,--model,model" : "-m,--model", path,
-                  "GGUF file of the model (default: the built-in nano-coder)")
-      ->type_name("FILE");
+                  "GGUF file or Hugging Face folder of the model (default: the built-in nano-coder)")
+      ->type_name("PATH");
 }
 
 base::Result<model::Checkpoint> open_model(const std::string& path) {

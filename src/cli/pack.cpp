@@ -62,7 +62,9 @@ void add_pack(CLI::App& app, Invocation& chosen) {
       "pack",
       "Write a model file with its weights as the kernels want them, so that it loads in a fraction of a second");
   auto flags = std::make_shared<PackFlags>();
-  command->add_option("--source,source", flags->source, "The GGUF file to pack")->type_name("FILE")->required();
+  command->add_option("--source,source", flags->source, "The GGUF file or Hugging Face folder to pack")
+      ->type_name("PATH")
+      ->required();
   command->add_option("-o,--output,output", flags->output, "The packed file to write")->type_name("FILE")->required();
   command->add_option("-t,--threads", flags->threads, "Threads (default: as many cores as this process may use)")
       ->check(CLI::Range(0, 1024));

@@ -1,12 +1,15 @@
 #include "model/checkpoint.hpp"
 
+#include <algorithm>
 #include <functional>
+#include <system_error>
 #include <utility>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include "model/gguf.hpp"
+#include "model/hugging_face/folder.hpp"
 #include "model/split_gguf.hpp"
 
 namespace tidemill::model {
@@ -28,6 +31,14 @@ std::string GgufTensor::title() const {
 }
 
 Result<Checkpoint> Checkpoint::open(const std::filesystem::path& path) {
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored)) return open_folder(path);
+  if (path.extension() == ".safetensors") {
+    return base::Error(ErrorCode::unsupported,
+                       fmt::format("{}: a safetensors file holds weights alone; name the folder in which it lies with "
+                                   "config.json and tokenizer.json",
+                                   path.string()));
+  }
   TM_TRY(GgufFile file, GgufFile::open(path));
   if (is_split(file)) return join_split(file);
   return Checkpoint(std::move(file));
@@ -67,8 +78,20 @@ size_t Checkpoint::file_bytes() const {
   return sum;
 }
 
+bool Checkpoint::has_file(const std::filesystem::path& path) const {
+  return std::any_of(files_.begin(), files_.end(), [&path](const CheckpointFile& file) {
+    std::error_code ignored;
+    return std::filesystem::equivalent(file.path, path, ignored);
+  });
+}
+
 std::string Checkpoint::stem() const {
   const std::string name = path().filename().string();
+  std::error_code ignored;
+  if (version_ == 0) {
+    const std::filesystem::path folder = std::filesystem::canonical(path(), ignored);
+    return (folder.empty() ? path() : folder).filename().string();
+  }
   if (auto shard = parse_shard_name(name)) return std::move(shard->name);
   return path().stem().string();
 }

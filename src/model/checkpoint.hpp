@@ -2,8 +2,9 @@
 // types, shapes and bytes. Everything above (tokenizer, chat template, hyper-parameters, loading, packing, inspecting)
 // works on this. The forms:
 //
-//   gguf.hpp         one GGUF file, plain or packed
-//   split_gguf.hpp   a GGUF model in several files
+//   gguf.hpp                  one GGUF file, plain or packed
+//   split_gguf.hpp            a GGUF model in several files
+//   hugging_face/folder.hpp   a Hugging Face folder: config.json, safetensors, tokenizer.json
 #pragma once
 
 #include <array>
@@ -68,7 +69,8 @@ struct CheckpointFile {
 // Movable. Const calls are thread-safe.
 class Checkpoint : public Metadata {
  public:
-  // A GGUF file, alone or any one of those that a model is split over. Errors: those of the forms' headers.
+  // A GGUF file, alone or any one of those that a model is split over, or a Hugging Face folder. Errors: those of the
+  // forms' headers.
   static base::Result<Checkpoint> open(const std::filesystem::path& path);
   // A GGUF file in memory; the bytes must outlive the result. `name` stands for the file in errors.
   static base::Result<Checkpoint> parse(std::span<const std::byte> bytes, const std::filesystem::path& name);
@@ -82,7 +84,9 @@ class Checkpoint : public Metadata {
   uint32_t version() const { return version_; }  // of GGUF; 0: not from GGUF files
   std::span<const CheckpointFile> files() const { return files_; }
   size_t file_bytes() const;  // of all files
-  // What people call it: the file's name without its ending and shard number.
+  // Whether `path` is one of its files, by whatever name: to be written over by nothing that reads it.
+  bool has_file(const std::filesystem::path& path) const;
+  // What people call it: the file's name without its ending and shard number, or the folder's name.
   std::string stem() const;
   // Null for all but a packed file, whose tensors have the types and shapes of its source.
   const PackedInfo* packed() const { return packed_ ? &*packed_ : nullptr; }

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <limits>
 #include <string>
-#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -157,9 +156,7 @@ Result<PackSummary> pack_model(const Checkpoint& source, const std::filesystem::
                         fmt::format("this file is packed already (layout {}, by {}, from '{}'); pack its source",
                                     packed->layout, printable(packed->writer), printable(packed->source)));
   }
-  for (const CheckpointFile& file : source.files()) {
-    std::error_code ignored;
-    if (!std::filesystem::equivalent(file.path, path, ignored)) continue;
+  if (source.has_file(path)) {
     return Error(ErrorCode::invalid_argument,
                  fmt::format("'{}' is the source itself; write the packed file under another name", path.string()));
   }

@@ -101,7 +101,8 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const ModelOptions& optio
   std::unique_ptr<LoadedModel> loaded(new LoadedModel());
   const bool from_file = !options.path.empty();
   if (!from_file && options.embedded.empty()) {
-    return Error(ErrorCode::invalid_argument, "no model: give the path of a GGUF file").with_param("model.path");
+    return Error(ErrorCode::invalid_argument, "no model: give the path of a GGUF file or a Hugging Face folder")
+        .with_param("model.path");
   }
   TM_TRY(const model::Checkpoint file, from_file ? model::Checkpoint::open(options.path)
                                                  : model::Checkpoint::parse(options.embedded, options.embedded_name));

@@ -24,7 +24,7 @@
 namespace tidemill::serve {
 
 struct ModelOptions {
-  std::filesystem::path path;           // a GGUF file; empty: `embedded`
+  std::filesystem::path path;           // a GGUF file or a Hugging Face folder; empty: `embedded`
   std::span<const std::byte> embedded;  // the bytes of one; must outlive the model
   std::string embedded_name;            // what `embedded` is called, without ".gguf"
 
