@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "data.hpp"
+#include "model/convert.hpp"
 #include "model/gguf_writer.hpp"
 #include "model/pack.hpp"
 #include "model/synth.hpp"
@@ -127,6 +128,18 @@ TEST_F(SplitGguf, PacksIntoOneFile) {
   const auto onto = pack_model(*source, shard(2), {});
   ASSERT_FALSE(onto);
   EXPECT_EQ(onto.error().code(), ErrorCode::invalid_argument);
+}
+
+TEST_F(SplitGguf, ConvertsIntoOneFile) {
+  const auto joined = folder_.path() / "joined.gguf";
+  const auto source = Checkpoint::open(shard(2));
+  ASSERT_TRUE(source) << source.error().to_string();
+  const auto summary = convert_model(*source, joined, {});
+  ASSERT_TRUE(summary) << summary.error().to_string();
+  const auto file = GgufFile::open(joined);
+  ASSERT_TRUE(file) << file.error().to_string();
+  EXPECT_FALSE(is_split(*file));
+  EXPECT_EQ(logits(joined), logits(whole_));
 }
 
 TEST_F(SplitGguf, NamesWhatIsMissing) {
