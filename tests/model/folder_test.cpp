@@ -310,6 +310,12 @@ TEST_F(Folder, NamesWhatContradictsItself) {
   };
   EXPECT_SAYS(corrupt([](FolderDraft& d) { d.config["vocab_size"] = 1025; }), "'vocab_size' of config.json is 1025");
   EXPECT_SAYS(corrupt([](FolderDraft& d) { d.config["vocab_size"] = int64_t{1} << 30; }), "expected 1 to 16777216");
+  EXPECT_SAYS(corrupt([](FolderDraft& d) { d.config["head_dim"] = 2000; }), "'head_dim' is 2000; expected 1 to 1024");
+  EXPECT_SAYS(corrupt([](FolderDraft& d) {
+                d.config.erase("head_dim");
+                d.config["hidden_size"] = 8192;
+              }),
+              "'hidden_size' 8192 is 2048 for each of 'num_attention_heads' 4");
   EXPECT_SAYS(corrupt([](FolderDraft& d) { d.config["hidden_size"] = 0; }), "'hidden_size' is 0; expected 1 to");
   EXPECT_SAYS(corrupt([](FolderDraft& d) { d.config["hidden_size"] = "wide"; }), "expected an integer");
   EXPECT_SAYS(corrupt([](FolderDraft& d) { d.config["num_attention_heads"] = 3; }), "not those of 3 heads");

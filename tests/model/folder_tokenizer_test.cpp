@@ -41,8 +41,9 @@ struct Translated {
 base::Result<Translated> translate(const std::filesystem::path& folder, size_t tokens) {
   Translated out;
   TM_TRY(const JsonMembers config, JsonMembers::read(folder / "config.json", size_t{1} << 20));
+  TM_TRY(TokenizerFiles files, read_tokenizer_files(folder));
   GgufWriter metadata;
-  TM_CHECK(translate_tokenizer(folder, config, static_cast<int64_t>(tokens), metadata));
+  TM_CHECK(translate_tokenizer(std::move(files), config, static_cast<int64_t>(tokens), metadata));
   out.header = metadata.header();
   TM_TRY(const GgufFile file, GgufFile::parse(std::as_bytes(std::span(out.header)), "translated.gguf"));
   TM_TRY(out.vocabulary, read_vocabulary(file));
@@ -358,6 +359,10 @@ TEST_F(FolderTokenizer, MergesBecomeScoresWhereScoresCanSayThem) {
   EXPECT_SAYS(refusal(with_merges(pieces, {"a ba", "b a", "ab a", "a b"}), ErrorCode::unsupported),
               "the merges that make 'aba' do not follow each other");
   EXPECT_SAYS(refusal(with_merges(pieces, {"b a", "b b"}), ErrorCode::unsupported), "but 'bb' is no token");
+  json::object with_long = pieces;
+  with_long[std::string(513, 'a')] = 5;
+  EXPECT_SAYS(refusal(with_merges(with_long, {"b a", "a ba", "ab a", "a b"}), ErrorCode::unsupported),
+              "has 513 bytes; pieces have at most 512");
 }
 
 }  // namespace

@@ -17,8 +17,9 @@ namespace {
 using base::ErrorCode;
 using base::Result;
 
-// As read_hyper_parameters has it: pieces are made for every row of the embedding.
+// As read_hyper_parameters has them: pieces are made for every row of the embedding, and factors for every pair.
 constexpr int64_t kMostTokens = int64_t{1} << 24;
+constexpr int64_t kMostHeadElements = 1024;
 
 Result<const Architecture*> find_by_model_type(const JsonMembers& config) {
   TM_TRY(const std::string type, config.get_string_or("model_type", ""));
@@ -142,8 +143,14 @@ class ConfigTranslator {
   }
 
   Result<int64_t> head_elements(int64_t width, int64_t heads) const {
-    if (config_.find("head_dim") != nullptr) return count("head_dim");
-    if (width % heads == 0) return width / heads;
+    if (config_.find("head_dim") != nullptr) return count("head_dim", kMostHeadElements);
+    if (width % heads == 0 && width / heads <= kMostHeadElements) return width / heads;
+    if (width % heads == 0) {
+      return config_.error(ErrorCode::corrupt,
+                           fmt::format("'hidden_size' {} is {} for each of 'num_attention_heads' {}; "
+                                       "at most {} are possible",
+                                       width, width / heads, heads, kMostHeadElements));
+    }
     return config_.error(
         ErrorCode::corrupt,
         fmt::format("'hidden_size' {} is not a multiple of 'num_attention_heads' {}, and 'head_dim' is "

@@ -91,7 +91,8 @@ Result<Checkpoint> open_folder(const std::filesystem::path& path) {
   metadata.add_string("general.name", real.filename().string());
   metadata.add_u32("general.file_type", file_type_of(tensors));
   metadata.add_u32("general.quantization_version", 2);
-  TM_CHECK(translate_tokenizer(folder, config, shape.vocabulary, metadata));
+  TM_TRY(TokenizerFiles texts, read_tokenizer_files(folder));
+  TM_CHECK(translate_tokenizer(std::move(texts), config, shape.vocabulary, metadata));
   content->header = metadata.header();
   TM_TRY(const GgufFile header, GgufFile::parse(std::as_bytes(std::span(content->header)), folder));
   return Checkpoint::assemble(header, std::move(tensors), std::move(files), content, 0);

@@ -16,9 +16,13 @@ using base::ErrorCode;
 using base::Result;
 
 Result<JsonMembers> JsonMembers::read(const std::filesystem::path& path, size_t limit) {
+  TM_TRY(const std::string text, base::read_file(path, limit));
+  return parse(text, path);
+}
+
+Result<JsonMembers> JsonMembers::parse(std::string_view text, const std::filesystem::path& path) {
   JsonMembers file;
   file.path_ = path;
-  TM_TRY(const std::string text, base::read_file(path, limit));
   auto parsed = base::parse_json(text);
   if (!parsed) return file.error(ErrorCode::corrupt, parsed.error().message());
   file.root_ = std::make_shared<const json::value>(std::move(parsed).value());

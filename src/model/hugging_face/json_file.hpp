@@ -21,7 +21,9 @@ class JsonMembers {
   // The file's object. Errors: those of base::read_file (over `limit` bytes is `too_large`), `corrupt` where the file
   // is no JSON object.
   static base::Result<JsonMembers> read(const std::filesystem::path& path, size_t limit);
-  // The same, or one without members where there is no such file.
+  // The same for text that was read already; `path` is for errors.
+  static base::Result<JsonMembers> parse(std::string_view text, const std::filesystem::path& path);
+  // As read(), or one without members where there is no such file.
   static base::Result<JsonMembers> read_if_there(const std::filesystem::path& path, size_t limit);
 
   const std::filesystem::path& path() const { return path_; }

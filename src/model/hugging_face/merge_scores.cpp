@@ -12,6 +12,9 @@
 namespace tidemill::model {
 namespace {
 
+// Real pieces have up to 200 bytes. Every way to cut one in two is looked at.
+constexpr size_t kMaxPieceBytes = 512;
+
 using TextPieces = std::unordered_map<std::string_view, size_t>;
 
 // The ways to put the piece together from two pieces of text.
@@ -60,6 +63,11 @@ std::optional<std::vector<float>> merge_scores(std::span<const std::string> piec
   }
   for (size_t i = 0; i < pieces.size(); ++i) {
     if (!text[i] || pieces[i].empty()) continue;
+    if (pieces[i].size() > kMaxPieceBytes) {
+      fault = fmt::format("'{}' has {} bytes; pieces have at most {}", printable(pieces[i]), pieces[i].size(),
+                          kMaxPieceBytes);
+      return std::nullopt;
+    }
     if (const size_t possible = ways(pieces[i], known); listed[i] != possible) {
       fault = fmt::format("'{}' can be put together in {} ways, of which {} are listed", printable(pieces[i]), possible,
                           listed[i]);

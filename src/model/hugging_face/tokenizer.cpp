@@ -29,7 +29,7 @@ using base::ErrorCode;
 using base::Result;
 using text::TokenKind;
 
-constexpr size_t kMaxTokenizerBytes = size_t{256} << 20;
+constexpr size_t kMaxTokenizerBytes = size_t{128} << 20;
 constexpr size_t kMaxConfigBytes = size_t{4} << 20;  // these hold a chat template and every added token
 constexpr size_t kMaxTemplateBytes = size_t{1} << 20;
 
@@ -54,11 +54,10 @@ bool is_byte_name(std::string_view piece) {
 
 class TokenizerTranslator {
  public:
-  TokenizerTranslator(JsonMembers tokenizer, JsonMembers names, JsonMembers generation, const JsonMembers& config,
-                      int64_t vocabulary, GgufWriter& metadata)
-      : file_(std::move(tokenizer)),
-        names_(std::move(names)),
-        generation_(std::move(generation)),
+  TokenizerTranslator(TokenizerFiles files, const JsonMembers& config, int64_t vocabulary, GgufWriter& metadata)
+      : file_(std::move(files.tokenizer)),
+        names_(std::move(files.names)),
+        generation_(std::move(files.generation)),
         config_(config),
         pieces_(static_cast<size_t>(vocabulary)),
         kinds_(static_cast<size_t>(vocabulary), TokenKind::unused),
@@ -400,8 +399,8 @@ Result<std::string> read_template(const std::filesystem::path& folder, const Jso
 
 }  // namespace
 
-Result<void> translate_tokenizer(const std::filesystem::path& folder, const JsonMembers& config, int64_t vocabulary,
-                                 GgufWriter& metadata) {
+Result<TokenizerFiles> read_tokenizer_files(const std::filesystem::path& folder) {
+  TokenizerFiles files;
   auto tokenizer = JsonMembers::read(folder / "tokenizer.json", kMaxTokenizerBytes);
   if (!tokenizer && tokenizer.error().code() == ErrorCode::not_found) {
     return Error(
@@ -409,14 +408,17 @@ Result<void> translate_tokenizer(const std::filesystem::path& folder, const Json
         fmt::format("{}: 'tokenizer.json' is missing; transformers writes it with save_pretrained()", folder.string()));
   }
   if (!tokenizer) return std::move(tokenizer).error();
-  TM_TRY(JsonMembers names, JsonMembers::read_if_there(folder / "tokenizer_config.json", kMaxConfigBytes));
-  TM_TRY(JsonMembers generation, JsonMembers::read_if_there(folder / "generation_config.json", kMaxConfigBytes));
-  TM_TRY(const std::string chat_template, read_template(folder, names));
-  TM_CHECK(TokenizerTranslator(std::move(tokenizer).value(), std::move(names), std::move(generation), config,
-                               vocabulary, metadata)
-               .run());
-  if (!chat_template.empty()) metadata.add_string("tokenizer.chat_template", chat_template);
-  return {};
+  files.tokenizer = std::move(tokenizer).value();
+  TM_TRY(files.names, JsonMembers::read_if_there(folder / "tokenizer_config.json", kMaxConfigBytes));
+  TM_TRY(files.generation, JsonMembers::read_if_there(folder / "generation_config.json", kMaxConfigBytes));
+  TM_TRY(files.chat_template, read_template(folder, files.names));
+  return files;
+}
+
+Result<void> translate_tokenizer(TokenizerFiles files, const JsonMembers& config, int64_t vocabulary,
+                                 GgufWriter& metadata) {
+  if (!files.chat_template.empty()) metadata.add_string("tokenizer.chat_template", files.chat_template);
+  return TokenizerTranslator(std::move(files), config, vocabulary, metadata).run();
 }
 
 }  // namespace tidemill::model
