@@ -26,12 +26,9 @@ constexpr std::string_view kSingleFile = "model.safetensors";
 constexpr std::string_view kIndexFile = "model.safetensors.index.json";
 constexpr std::string_view kModelPrefix = "model.";
 
-// Tensors that old versions of transformers stored, and that follow from the configuration.
-constexpr std::array<std::string_view, 3> kDerivedEndings = {".rotary_emb.inv_freq", ".attn.masked_bias", ".attn.bias"};
-
+// The frequencies that old versions of transformers stored, and that follow from the configuration.
 bool is_derived(std::string_view name) {
-  return std::any_of(kDerivedEndings.begin(), kDerivedEndings.end(),
-                     [name](std::string_view ending) { return name.ends_with(ending); });
+  return name.ends_with(".rotary_emb.inv_freq");
 }
 
 // One tensor of a layer, or a projection with its bias.
@@ -161,12 +158,23 @@ class TensorTranslator {
 
   // `heads` above 0: the rows are that many heads', whose halves become pairs.
   Result<void> add(const FolderWeights::Found& found, std::string name, int64_t heads) {
+    TM_CHECK(check(found, heads));
     const SafetensorsTensor& source = *found.tensor;
     used_.insert(source.name);
     GgufTensor tensor;
     tensor.name = out_.texts.emplace_back(std::move(name));
     tensor.origin = out_.texts.emplace_back(
         fmt::format("'{}' in '{}'", printable(source.name), found.file->path().filename().string()));
+    tensor.rank = static_cast<int>(source.shape.size());
+    std::copy(source.shape.rbegin(), source.shape.rend(), tensor.shape.begin());
+    tensor.data = source.data;
+    place(tensor, *source.type, heads > 0 ? source.shape.front() / heads : 0);
+    out_.tensors.push_back(std::move(tensor));
+    return {};
+  }
+
+  static Result<void> check(const FolderWeights::Found& found, int64_t heads) {
+    const SafetensorsTensor& source = *found.tensor;
     const auto error = [&](ErrorCode code, std::string_view message) {
       return Error(code,
                    fmt::format("{}: tensor '{}' {}", found.file->path().string(), printable(source.name), message));
@@ -175,38 +183,32 @@ class TensorTranslator {
       return error(ErrorCode::unsupported,
                    fmt::format("is of the type {}; supported are F32, F16 and BF16", source.dtype));
     }
+    const std::string shape = fmt::format("[{}]", fmt::join(source.shape, ", "));
     if (source.shape.empty() || source.shape.size() > 2) {
-      return error(ErrorCode::corrupt,
-                   fmt::format("has the shape [{}]; expected a vector or a matrix", fmt::join(source.shape, ", ")));
+      return error(ErrorCode::corrupt, fmt::format("has the shape {}; expected a vector or a matrix", shape));
     }
     if (heads > 0 && source.shape.front() % (2 * heads) != 0) {
-      return error(ErrorCode::corrupt,
-                   fmt::format("has the shape [{}], whose {} rows are not those of {} heads ('config.json')",
-                               fmt::join(source.shape, ", "), source.shape.front(), heads));
+      return error(ErrorCode::corrupt, fmt::format("has the shape {}, whose {} rows are not those of {} heads "
+                                                   "('config.json')",
+                                                   shape, source.shape.front(), heads));
     }
-    tensor.rank = static_cast<int>(source.shape.size());
-    std::copy(source.shape.rbegin(), source.shape.rend(), tensor.shape.begin());
-    tensor.data = source.data;
-    const int64_t head_rows = heads > 0 ? source.shape.front() / heads : 0;
-    const tensor::DType type = *source.type;
-    const auto element = static_cast<size_t>(tensor::info(type).block_bytes);
-    const bool aligned = reinterpret_cast<uintptr_t>(source.data.data()) % element == 0;
-    if (tensor.rank == 1) {
-      tensor.type = tensor::DType::f32;
-      if (type != tensor::DType::f32 || head_rows > 0 || !aligned) {
-        tensor.make = [type, from = source.data, head_rows](std::span<std::byte> to) {
-          copy_floats(type, from, to, head_rows);
-        };
-      }
-    } else {
-      tensor.type = type;
-      if (head_rows > 0 || !aligned) {
-        tensor.make = [from = source.data, head_rows, row_bytes = static_cast<size_t>(tensor.cols()) * element](
-                          std::span<std::byte> to) { copy_rows(from, to, row_bytes, head_rows); };
-      }
-    }
-    out_.tensors.push_back(std::move(tensor));
     return {};
+  }
+
+  // Says how the bytes come from `data`, which are of `type`.
+  static void place(GgufTensor& tensor, tensor::DType type, int64_t head_rows) {
+    const std::span<const std::byte> from = tensor.data;
+    const auto element = static_cast<size_t>(tensor::info(type).block_bytes);
+    const bool aligned = reinterpret_cast<uintptr_t>(from.data()) % element == 0;
+    const bool vector = tensor.rank == 1;
+    tensor.type = vector ? tensor::DType::f32 : type;
+    if (tensor.type == type && head_rows == 0 && aligned) return;
+    if (vector) {
+      tensor.make = [=](std::span<std::byte> to) { copy_floats(type, from, to, head_rows); };
+    } else {
+      const size_t row_bytes = static_cast<size_t>(tensor.cols()) * element;
+      tensor.make = [=](std::span<std::byte> to) { copy_rows(from, to, row_bytes, head_rows); };
+    }
   }
 
   Result<void> check_vocabulary() const {
