@@ -377,6 +377,9 @@ TEST_F(Folder, NamesTheFileThatIsMissingOrBroken) {
   EXPECT_SAYS(says(ErrorCode::corrupt), "config.json: the file is no JSON object");
   std::filesystem::remove(model() / "config.json");
   EXPECT_SAYS(says(ErrorCode::not_found), "the folder has no 'config.json'");
+  folder_.put("model/b.gguf", "");
+  folder_.put("model/a.gguf", "");
+  EXPECT_SAYS(says(ErrorCode::not_found), "name one of them, such as '" + (model() / "a.gguf").string());
   ASSERT_TRUE(open([](FolderDraft&) {}));
   std::filesystem::remove(model() / "model.safetensors");
   EXPECT_SAYS(says(ErrorCode::not_found), "neither 'model.safetensors' nor 'model.safetensors.index.json' is there");

@@ -31,9 +31,25 @@ struct FolderContent {
   std::shared_ptr<FolderTensors> tensors;
 };
 
+// The first GGUF file by name; empty if there is none.
+std::string first_gguf(const std::filesystem::path& folder) {
+  std::string first;
+  std::error_code failed;
+  for (std::filesystem::directory_iterator at(folder, failed), end; !failed && at != end; at.increment(failed)) {
+    std::string name = at->path().filename().string();
+    if (name.ends_with(".gguf") && (first.empty() || name < first)) first = std::move(name);
+  }
+  return first;
+}
+
 Result<JsonMembers> read_config(const std::filesystem::path& folder) {
   auto config = JsonMembers::read(folder / "config.json", kMaxShapeBytes);
   if (config || config.error().code() != ErrorCode::not_found) return config;
+  if (const std::string name = first_gguf(folder); !name.empty()) {
+    return Error(ErrorCode::not_found,
+                 fmt::format("{}: the folder has no 'config.json', but GGUF files; name one of them, such as '{}'",
+                             folder.string(), (folder / name).string()));
+  }
   return Error(ErrorCode::not_found,
                fmt::format("{}: the folder has no 'config.json'; a model is a GGUF file, or a Hugging Face folder with "
                            "config.json, safetensors and tokenizer.json",
