@@ -68,7 +68,8 @@ void add_convert(CLI::App& app, Invocation& chosen) {
       ->capture_default_str();
   command->add_flag("--json", flags->as_json, "Print JSON");
   command->footer(
-      "A folder runs as it is (tidemill serve DIR); as a GGUF file, other programs read it too. Never more than one of\n"
+      "A folder runs as it is (tidemill serve DIR); as a GGUF file, other programs read it too. Never more than one "
+      "of\n"
       "its tensors is held in memory. Weights that are not finite are refused, and nothing is left behind.");
   command->callback([=, &chosen] { chosen.body = [flags] { return convert(*flags); }; });
 }

@@ -89,7 +89,7 @@ bool is_split(const GgufFile& file) {
 }
 
 Result<Checkpoint> join_split(const GgufFile& named) {
-  const std::filesystem::path path = named.path();
+  const std::filesystem::path& path = named.path();
   TM_TRY(const Place own, read_place(named));
   const std::optional<ShardName> name = parse_shard_name(path.filename().string());
   if (!name || name->count != own.count || name->number != own.number + 1) {

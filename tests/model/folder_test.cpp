@@ -34,9 +34,9 @@ using test::FolderDraft;
 std::vector<std::vector<float>> logits(const std::filesystem::path& path) {
   test::Loaded loaded = test::load(path, tensor::KvType::f32, 64, 1, 16);
   if (loaded.cache == nullptr) return {};
-  std::vector<Token> tokens;
-  for (int i = 0; i < 13; ++i)
-    tokens.push_back((i * 37 + 5) % 1000);
+  std::vector<Token> tokens(13);
+  for (size_t i = 0; i < tokens.size(); ++i)
+    tokens[i] = static_cast<Token>((i * 37 + 5) % 1000);
   return test::Sequence(loaded).append(tokens);
 }
 

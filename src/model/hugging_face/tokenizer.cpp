@@ -273,7 +273,7 @@ class TokenizerTranslator {
     if (!spm_) {
       std::vector<std::string> merges;
       for (const auto& [left, right] : merges_)
-        merges.push_back(left + " " + right);
+        merges.push_back(fmt::format("{} {}", left, right));
       metadata_.add_strings("tokenizer.ggml.merges", merges);
     }
     return {};
