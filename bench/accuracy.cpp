@@ -19,6 +19,7 @@
 #include "base/cpu_budget.hpp"
 #include "base/file.hpp"
 #include "base/json.hpp"
+#include "model/gguf.hpp"
 #include "model/load.hpp"
 #include "model/vocabulary.hpp"
 #include "tensor/cpu_device.hpp"

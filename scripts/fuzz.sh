@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 seconds=$1
 shift
 targets=("$@")
-[ "${#targets[@]}" -gt 0 ] || targets=(gguf tokenizer template request http output grammar schema)
+[ "${#targets[@]}" -gt 0 ] || targets=(gguf safetensors folder tokenizer template request http output grammar schema)
 data=${TIDEMILL_DATA:-../shared/data}
 
 scripts/build.sh fuzz "${targets[@]/#/fuzz_}"
@@ -21,7 +21,7 @@ seed() {
     template)
       cp $seeds/*.jinja "$corpus/"
       if [ -d "$data/templates" ]; then cp "$data"/templates/*.jinja "$corpus/"; fi ;;
-    request | http | output | grammar | schema) cp $seeds/*."$1" "$corpus/" ;;
+    safetensors | folder | request | http | output | grammar | schema) cp $seeds/*."$1" "$corpus/" ;;
   esac
 }
 

@@ -15,17 +15,20 @@ constexpr const char* default_config_file = "tidemill.toml";
 
 }  // namespace
 
-void ConfigFlags::attach(CLI::App& command, const std::vector<std::string_view>& sections) {
+void ConfigFlags::attach(CLI::App& command, const std::vector<std::string_view>& sections,
+                         std::string_view positional) {
   command.add_option("--config", config_file_, "Configuration file (default: tidemill.toml here, if there is one)")
       ->type_name("FILE");
   command.add_flag("--print-config", print_config_, "Print the configuration in effect and leave");
   for (const base::ConfigOption& option : schema.options()) {
     const std::string_view section = std::string_view(option.key()).substr(0, option.key().find('.'));
-    if (std::find(sections.begin(), sections.end(), section) != sections.end()) add_flag(command, option);
+    if (std::find(sections.begin(), sections.end(), section) != sections.end()) {
+      add_flag(command, option, option.key() == positional);
+    }
   }
 }
 
-void ConfigFlags::add_flag(CLI::App& command, const base::ConfigOption& option) {
+void ConfigFlags::add_flag(CLI::App& command, const base::ConfigOption& option, bool positional) {
   std::string names;
   for (const std::string& name : option.flags()) {
     const bool taken = std::any_of(given_.begin(), given_.end(), [&](const Given& other) {
@@ -34,6 +37,8 @@ void ConfigFlags::add_flag(CLI::App& command, const base::ConfigOption& option) 
     });
     if (!taken) names += (names.empty() ? "" : ",") + name;
   }
+  // The word after the dot stands for it in the usage line.
+  if (positional) names += "," + option.key().substr(option.key().find('.') + 1);
   std::string help = option.help();
   const std::string fallback = option.default_text();
   help += fmt::format(" [{}{}]", option.requirement(), fallback.empty() ? "" : "; default " + fallback);

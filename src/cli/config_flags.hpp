@@ -19,7 +19,8 @@ class ConfigFlags {
   base::ConfigSchema schema;
 
   // Adds --config, --print-config, and a flag for each option of these sections ("server" for server.port).
-  void attach(CLI::App& command, const std::vector<std::string_view>& sections);
+  // The option `positional`, if there is one, needs no flag: `tidemill serve PATH`.
+  void attach(CLI::App& command, const std::vector<std::string_view>& sections, std::string_view positional = {});
 
   // Reads file, environment and flags into the fields of the schema's options. May be called again, to reload.
   base::Result<void> load();
@@ -30,7 +31,7 @@ class ConfigFlags {
     const base::ConfigOption* option;
     CLI::Option* flag;
   };
-  void add_flag(CLI::App& command, const base::ConfigOption& option);
+  void add_flag(CLI::App& command, const base::ConfigOption& option, bool positional);
   std::vector<base::ConfigFlag> collect() const;
 
   std::vector<Given> given_;

@@ -32,15 +32,22 @@ struct TypeShare {
   size_t bytes = 0;
 };
 
-std::map<std::string, TypeShare> share_by_type(const model::GgufFile& file) {
+std::map<std::string, TypeShare> share_by_type(const model::Checkpoint& file) {
   std::map<std::string, TypeShare> shares;
   for (const model::GgufTensor& tensor : file.tensors()) {
     TypeShare& share = shares[std::string(tensor::info(tensor.type).name)];
     ++share.tensors;
     share.elements += tensor.elements();
-    share.bytes += tensor.data.size();
+    share.bytes += tensor.bytes();
   }
   return shares;
+}
+
+// "GGUF v3", "GGUF v3 in 3 files"
+std::string form_text(const model::Checkpoint& file) {
+  if (file.version() == 0) return fmt::format("Hugging Face folder of {} files", file.files().size());
+  const std::string form = fmt::format("GGUF v{}", file.version());
+  return file.files().size() == 1 ? form : fmt::format("{} in {} files", form, file.files().size());
 }
 
 json::object shape_json(const model::HyperParameters& shape) {
@@ -49,12 +56,14 @@ json::object shape_json(const model::HyperParameters& shape) {
           {"kv_heads", shape.kv_heads},     {"head_dim", shape.head_dim}};
 }
 
-void print_json(const model::GgufFile& file, const base::Result<model::HyperParameters>& shape, bool tensors) {
+void print_json(const model::Checkpoint& file, const base::Result<model::HyperParameters>& shape, bool tensors) {
   json::object body{{"file", utf8::sanitize(file.path().string())},
-                    {"gguf_version", file.version()},
+                    {"form", file.version() == 0 ? "hugging_face" : "gguf"},
+                    {"files", file.files().size()},
                     {"bytes", file.file_bytes()},
                     {"parameters", file.parameters()},
                     {"tensor_count", file.tensors().size()}};
+  if (file.version() != 0) body["gguf_version"] = file.version();
   if (const model::PackedInfo* packed = file.packed()) {
     body["packed"] = {{"layout", packed->layout},
                       {"loadable", packed->layout == tensor::kPackedLayoutVersion},
@@ -83,15 +92,15 @@ void print_json(const model::GgufFile& file, const base::Result<model::HyperPara
       list.push_back({{"name", utf8::sanitize(tensor.name)},
                       {"type", tensor::info(tensor.type).name},
                       {"shape", std::move(dimensions)},
-                      {"bytes", tensor.data.size()},
+                      {"bytes", tensor.bytes()},
                       {"packed", tensor.panels}});
     }
   }
   fmt::print("{}\n", base::pretty_json(body));
 }
 
-void print_text(const model::GgufFile& file, const base::Result<model::HyperParameters>& shape, bool tensors) {
-  fmt::print("{}: GGUF v{}, {}\n", utf8::printable(file.path().string()), file.version(),
+void print_text(const model::Checkpoint& file, const base::Result<model::HyperParameters>& shape, bool tensors) {
+  fmt::print("{}: {}, {}\n", utf8::printable(file.path().string()), form_text(file),
              base::human_bytes(static_cast<double>(file.file_bytes())));
   if (const model::PackedInfo* packed = file.packed()) {
     fmt::print("  packed in layout {} by {} from {} ({}){}\n", packed->layout, model::printable(packed->writer),
@@ -131,7 +140,7 @@ void print_text(const model::GgufFile& file, const base::Result<model::HyperPara
 }
 
 base::Result<int> inspect(const InspectFlags& flags) {
-  TM_TRY(const model::GgufFile file, open_model(flags.model));
+  TM_TRY(const model::Checkpoint file, open_model(flags.model));
   const auto shape = model::read_any_hyper_parameters(file);
   (flags.as_json ? print_json : print_text)(file, shape, flags.tensors);
   return exit_success;

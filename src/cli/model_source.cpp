@@ -14,13 +14,13 @@ std::span<const std::byte> embedded_model() {
 CLI::Option* add_model_flag(CLI::App& command, std::string& path, bool positional) {
   return command
       .add_option(positional ? "-m,--model,model" : "-m,--model", path,
-                  "GGUF file of the model (default: the built-in nano-coder)")
-      ->type_name("FILE");
+                  "GGUF file or Hugging Face folder of the model (default: the built-in nano-coder)")
+      ->type_name("PATH");
 }
 
-base::Result<model::GgufFile> open_model(const std::string& path) {
-  if (!path.empty()) return model::GgufFile::open(path);
-  return model::GgufFile::parse(embedded_model(), std::string(embedded_model_name) + " (built in)");
+base::Result<model::Checkpoint> open_model(const std::string& path) {
+  if (!path.empty()) return model::Checkpoint::open(path);
+  return model::Checkpoint::parse(embedded_model(), std::string(embedded_model_name) + " (built in)");
 }
 
 }  // namespace tidemill::cli

@@ -1,4 +1,4 @@
-// Which model a command works on: a file, or the one built into the program.
+// Which model a command works on: a file or folder, or the one built into the program.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +9,7 @@
 #include <CLI/App.hpp>
 
 #include "base/result.hpp"
-#include "model/gguf.hpp"
+#include "model/checkpoint.hpp"
 
 namespace tidemill::cli {
 
@@ -17,10 +17,10 @@ namespace tidemill::cli {
 std::span<const std::byte> embedded_model();
 inline constexpr std::string_view embedded_model_name = "nano-coder";
 
-// Adds "--model,-m FILE" to `command`, and "model" as a positional argument if wanted.
+// Adds "--model,-m PATH" to `command`, and "model" as a positional argument if wanted.
 CLI::Option* add_model_flag(CLI::App& command, std::string& path, bool positional);
 
-// Opens the file, or the embedded model where `path` is empty.
-base::Result<model::GgufFile> open_model(const std::string& path);
+// Opens the file or folder, or the embedded model where `path` is empty.
+base::Result<model::Checkpoint> open_model(const std::string& path);
 
 }  // namespace tidemill::cli

@@ -27,7 +27,7 @@ struct PackFlags {
 base::Result<int> pack(const PackFlags& flags) {
   // Ctrl-C must leave no half-written file behind.
   const Interrupt interrupt;
-  TM_TRY(const model::GgufFile source, model::GgufFile::open(flags.source));
+  TM_TRY(const model::Checkpoint source, model::Checkpoint::open(flags.source));
   std::optional<base::Progress> bar;
   model::PackOptions options;
   options.threads = flags.threads > 0 ? flags.threads : base::cpu_budget().threads;
@@ -62,7 +62,9 @@ void add_pack(CLI::App& app, Invocation& chosen) {
       "pack",
       "Write a model file with its weights as the kernels want them, so that it loads in a fraction of a second");
   auto flags = std::make_shared<PackFlags>();
-  command->add_option("--source,source", flags->source, "The GGUF file to pack")->type_name("FILE")->required();
+  command->add_option("--source,source", flags->source, "The GGUF file or Hugging Face folder to pack")
+      ->type_name("PATH")
+      ->required();
   command->add_option("-o,--output,output", flags->output, "The packed file to write")->type_name("FILE")->required();
   command->add_option("-t,--threads", flags->threads, "Threads (default: as many cores as this process may use)")
       ->check(CLI::Range(0, 1024));

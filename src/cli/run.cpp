@@ -115,6 +115,7 @@ int run(int argc, const char* const* argv) {
   add_inspect(app, chosen);
   add_bench(app, chosen);
   add_keys(app, chosen);
+  add_convert(app, chosen);
   add_pack(app, chosen);
   add_synth(app, chosen);
   add_version(app, chosen);

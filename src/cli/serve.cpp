@@ -38,7 +38,7 @@ void add_serve(CLI::App& app, Invocation& chosen) {
   auto flags = std::make_shared<RoleFlags>();
   serve::register_options(flags->config.schema, flags->server);
   gateway::register_options(flags->config.schema, flags->gateway);
-  flags->config.attach(*command, {"server", "model", "engine", "session", "observe", "log"});
+  flags->config.attach(*command, {"server", "model", "engine", "session", "observe", "log"}, "model.path");
   command->footer(
       "Every option is also a key of tidemill.toml (server.port is `port` under [server]) and an environment variable\n"
       "(TIDEMILL_SERVER_PORT). Flags win over the environment, the environment over the file.\n" +

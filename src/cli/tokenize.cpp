@@ -56,7 +56,7 @@ base::Result<int> decode_tokens(const text::Tokenizer& tokenizer, const std::str
 }
 
 base::Result<int> tokenize(const TokenizeFlags& flags) {
-  TM_TRY(const model::GgufFile file, open_model(flags.model));
+  TM_TRY(const model::Checkpoint file, open_model(flags.model));
   TM_TRY(text::Vocabulary vocabulary, model::read_vocabulary(file));
   auto created = text::Tokenizer::create(std::move(vocabulary));
   if (!created) return std::move(created).error().wrap(file.path().string());

@@ -82,7 +82,7 @@ void add_up(CLI::App& app, Invocation& chosen) {
   auto flags = std::make_shared<RoleFlags>();
   gateway::register_options(flags->config.schema, flags->gateway);
   serve::register_options(flags->config.schema, flags->server);
-  flags->config.attach(*command, {"gateway", "server", "model", "engine", "session", "observe", "log"});
+  flags->config.attach(*command, {"gateway", "server", "model", "engine", "session", "observe", "log"}, "model.path");
   command->footer(
       "The options are those of `tidemill gateway` and of `tidemill serve`. Clients connect to gateway.host and\n"
       "gateway.port; server.host and server.port do not count here.\n" +

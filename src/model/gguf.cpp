@@ -1,50 +1,24 @@
 #include "model/gguf.hpp"
 
 #include <algorithm>
+#include <array>
 #include <bit>
-#include <cmath>
 #include <cstring>
 #include <limits>
+#include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
-#include "base/utf8.hpp"
 #include "model/packed_file.hpp"
 
 namespace tidemill::model {
-
-static_assert(std::endian::native == std::endian::little, "GGUF values are read in place, little-endian");
 
 namespace {
 
 using base::Error;
 using base::ErrorCode;
 using base::Result;
-
-// Bytes of a value of fixed size; 0 for strings and arrays.
-size_t fixed_size(GgufType type) {
-  switch (type) {
-    case GgufType::u8:
-    case GgufType::i8:
-    case GgufType::boolean:
-      return 1;
-    case GgufType::u16:
-    case GgufType::i16:
-      return 2;
-    case GgufType::u32:
-    case GgufType::i32:
-    case GgufType::f32:
-      return 4;
-    case GgufType::u64:
-    case GgufType::i64:
-    case GgufType::f64:
-      return 8;
-    case GgufType::string:
-    case GgufType::array:
-      return 0;
-  }
-  return 0;
-}
 
 template <typename T>
 T load(const std::byte* from) {
@@ -55,54 +29,6 @@ T load(const std::byte* from) {
 
 std::string_view as_text(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
-// An integer element as int64; no value if the type is not an integer or the value does not fit.
-std::optional<int64_t> integer_at(GgufType type, const std::byte* at) {
-  switch (type) {
-    case GgufType::u8:
-    case GgufType::boolean:
-      return load<uint8_t>(at);
-    case GgufType::i8:
-      return load<int8_t>(at);
-    case GgufType::u16:
-      return load<uint16_t>(at);
-    case GgufType::i16:
-      return load<int16_t>(at);
-    case GgufType::u32:
-      return load<uint32_t>(at);
-    case GgufType::i32:
-      return load<int32_t>(at);
-    case GgufType::i64:
-      return load<int64_t>(at);
-    case GgufType::u64: {
-      const auto value = load<uint64_t>(at);
-      if (value > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) return std::nullopt;
-      return static_cast<int64_t>(value);
-    }
-    default:
-      return std::nullopt;
-  }
-}
-
-std::optional<double> number_at(GgufType type, const std::byte* at) {
-  if (type == GgufType::f32) return load<float>(at);
-  if (type == GgufType::f64) return load<double>(at);
-  if (type == GgufType::boolean) return std::nullopt;
-  if (auto value = integer_at(type, at)) return static_cast<double>(*value);
-  return std::nullopt;
-}
-
-std::string type_text(const GgufValue& value) {
-  if (value.type != GgufType::array) return std::string(to_string(value.type));
-  return fmt::format("array of {} {}", value.count, to_string(value.element));
-}
-
-std::string scalar_text(GgufType type, const std::byte* at) {
-  if (type == GgufType::f32 || type == GgufType::f64) return fmt::format("{}", *number_at(type, at));
-  if (type == GgufType::boolean) return load<uint8_t>(at) != 0 ? "true" : "false";
-  if (type == GgufType::u64) return fmt::format("{}", load<uint64_t>(at));
-  return fmt::format("{}", *integer_at(type, at));
 }
 
 // Multiplies unless the product would pass int64's range.
@@ -116,13 +42,6 @@ constexpr uint32_t kGgmlI8 = 24;
 constexpr uint64_t kMaxAlignment = uint64_t{1} << 20;
 
 }  // namespace
-
-std::string_view to_string(GgufType type) {
-  constexpr std::array<std::string_view, 13> names = {"u8",   "i8",     "u16",   "i16", "u32", "i32", "f32",
-                                                      "bool", "string", "array", "u64", "i64", "f64"};
-  const auto number = static_cast<size_t>(type);
-  return number < names.size() ? names[number] : "unknown";
-}
 
 std::string_view ggml_type_name(uint32_t ggml_type) {
   constexpr std::array<std::string_view, 41> names = {
@@ -143,45 +62,12 @@ std::string supported_types_text() {
   return text;
 }
 
-std::string printable(std::string_view text, size_t limit) {
-  return base::utf8::printable(text, limit);
-}
-
-std::string GgufValue::describe(size_t limit) const {
-  if (type == GgufType::string) return '"' + printable(as_text(payload), limit) + '"';
-  if (type != GgufType::array) return scalar_text(type, payload.data());
-  std::string out = type_text(*this);
-  if (element == GgufType::array) return out;
-  out += " [";
-  const std::byte* at = payload.data();
-  for (uint64_t i = 0; i < count; ++i) {
-    if (i > 0) out += ", ";
-    if (i == 8 || out.size() > limit) {
-      out += "...";
-      break;
-    }
-    if (element == GgufType::string) {
-      const auto length = load<uint64_t>(at);
-      out += '"' + printable({reinterpret_cast<const char*>(at + 8), length}, 24) + '"';
-      at += 8 + length;
-    } else {
-      out += scalar_text(element, at);
-      at += fixed_size(element);
-    }
-  }
-  return out + "]";
-}
-
-std::string GgufTensor::shape_text() const {
-  return fmt::format("[{}]", fmt::join(shape.begin(), shape.begin() + rank, ", "));
-}
-
 // Walks the file once from front to back. `at_` never passes the end: every step asks `need` first.
 class GgufFile::Parser {
  public:
   // In a packed file, tensors of bytes under kPanelsPrefix are panels: named without the prefix, their types and shapes
   // still to be read.
-  Parser(GgufFile& file, bool packed) : file_(file), bytes_(file.bytes_), packed_(packed) {}
+  Parser(GgufFile& file, std::span<const std::byte> bytes, bool packed) : file_(file), bytes_(bytes), packed_(packed) {}
 
   Result<void> run() {
     TM_CHECK(read_header());
@@ -327,16 +213,12 @@ class GgufFile::Parser {
   }
 
   Result<void> read_metadata() {
-    file_.entries_.reserve(entry_count_);
-    file_.entry_index_.reserve(entry_count_);
+    file_.reserve_entries(entry_count_);
     for (uint64_t i = 0; i < entry_count_; ++i) {
       GgufEntry entry;
       TM_TRY(entry.key, take_string("a metadata key", kMaxNameBytes));
       TM_TRY(entry.value, take_value(entry.key));
-      if (!file_.entry_index_.emplace(entry.key, file_.entries_.size()).second) {
-        return corrupt(fmt::format("metadata key '{}' appears twice", printable(entry.key)));
-      }
-      file_.entries_.push_back(entry);
+      if (!file_.add(entry)) return corrupt(fmt::format("metadata key '{}' appears twice", printable(entry.key)));
     }
     return {};
   }
@@ -391,14 +273,10 @@ class GgufFile::Parser {
     std::vector<uint64_t> offsets;
     offsets.reserve(tensor_count_);
     file_.tensors_.reserve(tensor_count_);
-    file_.tensor_index_.reserve(tensor_count_);
     for (uint64_t i = 0; i < tensor_count_; ++i) {
       uint64_t offset = 0;
       TM_TRY(const GgufTensor tensor, take_tensor(offset));
-      if (!file_.tensor_index_.emplace(tensor.name, file_.tensors_.size()).second) {
-        return corrupt(fmt::format("tensor '{}' appears twice", printable(tensor.name)));
-      }
-      file_.tensors_.push_back(tensor);
+      if (!file_.add(tensor)) return corrupt(fmt::format("tensor '{}' appears twice", printable(tensor.name)));
       offsets.push_back(offset);
     }
     const uint64_t padding = (file_.alignment_ - at_ % file_.alignment_) % file_.alignment_;
@@ -460,192 +338,22 @@ class GgufFile::Parser {
 Result<GgufFile> GgufFile::open(const std::filesystem::path& path) {
   TM_TRY(base::MappedFile map, base::MappedFile::open(path));
   TM_TRY(GgufFile file, parse(map.bytes(), path));
-  file.map_ = std::make_shared<const base::MappedFile>(std::move(map));
+  file.files_.front().map = std::make_shared<const base::MappedFile>(std::move(map));
   return file;
 }
 
 Result<GgufFile> GgufFile::parse(std::span<const std::byte> bytes, const std::filesystem::path& name) {
-  GgufFile file;
-  file.path_ = name;
-  file.bytes_ = bytes;
+  GgufFile file(name);
   const bool packed = begins_packed(bytes);
   if (packed) TM_CHECK(check_packed_header(bytes, name));
-  auto parsed = Parser(file, packed).run();
+  auto parsed = Parser(file, bytes, packed).run();
   if (!parsed) return packed ? with_packing_advice(parsed.error()) : std::move(parsed).error();
+  file.files_.push_back(
+      {.path = name, .map = nullptr, .bytes = bytes.size(), .header_bytes = static_cast<size_t>(file.header_bytes_)});
   if (packed) {
     TM_TRY(file.packed_, read_packed_keys(file, file.tensors_));
   }
   return file;
-}
-
-Error GgufFile::error(ErrorCode code, std::string message) const {
-  return Error(code, fmt::format("{}: {}", path_.string(), message));
-}
-
-size_t GgufFile::tensor_bytes() const {
-  size_t sum = 0;
-  for (const GgufTensor& tensor : tensors_)
-    sum += tensor.data.size();
-  return sum;
-}
-
-int64_t GgufFile::parameters() const {
-  int64_t sum = 0;
-  for (const GgufTensor& tensor : tensors_)
-    sum += tensor.elements();
-  return sum;
-}
-
-const GgufValue* GgufFile::find(std::string_view key) const {
-  const auto found = entry_index_.find(key);
-  return found == entry_index_.end() ? nullptr : &entries_[found->second].value;
-}
-
-const GgufTensor* GgufFile::find_tensor(std::string_view name) const {
-  const auto found = tensor_index_.find(name);
-  return found == tensor_index_.end() ? nullptr : &tensors_[found->second];
-}
-
-Result<const GgufValue*> GgufFile::require(std::string_view key) const {
-  if (const GgufValue* value = find(key)) return value;
-  return error(ErrorCode::not_found, fmt::format("metadata key '{}' is missing", printable(key)));
-}
-
-Result<const GgufValue*> GgufFile::require_array(std::string_view key) const {
-  TM_TRY(const GgufValue* value, require(key));
-  if (value->type == GgufType::array) return value;
-  return error(ErrorCode::corrupt,
-               fmt::format("metadata key '{}' is of type {}; expected an array", printable(key), type_text(*value)));
-}
-
-Result<int64_t> GgufFile::get_int(std::string_view key) const {
-  TM_TRY(const GgufValue* value, require(key));
-  if (value->type != GgufType::boolean && value->type != GgufType::array) {
-    if (const auto integer = integer_at(value->type, value->payload.data())) return *integer;
-  }
-  return error(ErrorCode::corrupt, fmt::format("metadata key '{}' is {} ({}); expected an integer", printable(key),
-                                               value->describe(), type_text(*value)));
-}
-
-Result<uint32_t> GgufFile::get_u32(std::string_view key) const {
-  TM_TRY(const int64_t value, get_int(key));
-  if (value >= 0 && value <= std::numeric_limits<uint32_t>::max()) return static_cast<uint32_t>(value);
-  return error(ErrorCode::corrupt,
-               fmt::format("metadata key '{}' is {}; expected 0 to 4294967295", printable(key), value));
-}
-
-Result<double> GgufFile::get_float(std::string_view key) const {
-  TM_TRY(const GgufValue* value, require(key));
-  if (value->type != GgufType::array) {
-    if (const auto number = number_at(value->type, value->payload.data())) return *number;
-  }
-  return error(ErrorCode::corrupt, fmt::format("metadata key '{}' is {} ({}); expected a number", printable(key),
-                                               value->describe(), type_text(*value)));
-}
-
-Result<bool> GgufFile::get_bool(std::string_view key) const {
-  TM_TRY(const GgufValue* value, require(key));
-  if (value->type != GgufType::array) {
-    const auto integer = integer_at(value->type, value->payload.data());
-    if (integer && (*integer == 0 || *integer == 1)) return *integer == 1;
-  }
-  return error(ErrorCode::corrupt, fmt::format("metadata key '{}' is {} ({}); expected true or false", printable(key),
-                                               value->describe(), type_text(*value)));
-}
-
-Result<std::string_view> GgufFile::get_string(std::string_view key) const {
-  TM_TRY(const GgufValue* value, require(key));
-  if (value->type == GgufType::string) return as_text(value->payload);
-  return error(ErrorCode::corrupt,
-               fmt::format("metadata key '{}' is of type {}; expected a string", printable(key), type_text(*value)));
-}
-
-Result<std::vector<std::string_view>> GgufFile::get_strings(std::string_view key) const {
-  TM_TRY(const GgufValue* value, require_array(key));
-  if (value->element != GgufType::string) {
-    return error(ErrorCode::corrupt, fmt::format("metadata key '{}' is an {}; expected an array of strings",
-                                                 printable(key), type_text(*value)));
-  }
-  std::vector<std::string_view> strings;
-  strings.reserve(value->count);
-  for (const std::byte* at = value->payload.data(); strings.size() < value->count;) {
-    const auto length = load<uint64_t>(at);
-    strings.emplace_back(reinterpret_cast<const char*>(at + 8), length);
-    at += 8 + length;
-  }
-  return strings;
-}
-
-Result<std::vector<float>> GgufFile::get_floats(std::string_view key) const {
-  TM_TRY(const GgufValue* value, require_array(key));
-  std::vector<float> floats;
-  const size_t size = fixed_size(value->element);
-  if (size > 0) floats.reserve(value->count);
-  for (uint64_t i = 0; i < value->count; ++i) {
-    const auto number = size > 0 ? number_at(value->element, value->payload.data() + i * size) : std::nullopt;
-    if (!number) {
-      return error(ErrorCode::corrupt, fmt::format("metadata key '{}' is an {}; expected an array of numbers",
-                                                   printable(key), type_text(*value)));
-    }
-    floats.push_back(static_cast<float>(*number));
-  }
-  return floats;
-}
-
-Result<std::vector<int32_t>> GgufFile::get_ints(std::string_view key) const {
-  TM_TRY(const GgufValue* value, require_array(key));
-  std::vector<int32_t> integers;
-  const size_t size = fixed_size(value->element);
-  if (size > 0) integers.reserve(value->count);
-  for (uint64_t i = 0; i < value->count; ++i) {
-    const auto integer = size > 0 ? integer_at(value->element, value->payload.data() + i * size) : std::nullopt;
-    if (!integer || *integer < std::numeric_limits<int32_t>::min() || *integer > std::numeric_limits<int32_t>::max()) {
-      return error(ErrorCode::corrupt,
-                   fmt::format("metadata key '{}' is an {}; expected an array of integers of at most 32 bits",
-                               printable(key), type_text(*value)));
-    }
-    integers.push_back(static_cast<int32_t>(*integer));
-  }
-  return integers;
-}
-
-Result<std::vector<uint64_t>> GgufFile::get_u64s(std::string_view key) const {
-  TM_TRY(const GgufValue* value, require_array(key));
-  if (value->element != GgufType::u64) {
-    return error(ErrorCode::corrupt, fmt::format("metadata key '{}' is an {}; expected an array of u64", printable(key),
-                                                 type_text(*value)));
-  }
-  std::vector<uint64_t> numbers(value->count);
-  if (!numbers.empty()) std::memcpy(numbers.data(), value->payload.data(), value->payload.size());
-  return numbers;
-}
-
-Result<int64_t> GgufFile::get_int_or(std::string_view key, int64_t fallback) const {
-  if (find(key) == nullptr) return fallback;
-  return get_int(key);
-}
-
-Result<double> GgufFile::get_float_or(std::string_view key, double fallback) const {
-  if (find(key) == nullptr) return fallback;
-  return get_float(key);
-}
-
-Result<bool> GgufFile::get_bool_or(std::string_view key, bool fallback) const {
-  if (find(key) == nullptr) return fallback;
-  return get_bool(key);
-}
-
-Result<std::string_view> GgufFile::get_string_or(std::string_view key, std::string_view fallback) const {
-  if (find(key) == nullptr) return fallback;
-  return get_string(key);
-}
-
-void GgufFile::release(const GgufTensor& tensor) const {
-  if (map_) map_->release(static_cast<size_t>(tensor.data.data() - bytes_.data()), tensor.data.size());
-}
-
-void GgufFile::release_header() const {
-  if (map_) map_->release(0, header_bytes_);
 }
 
 }  // namespace tidemill::model

@@ -4,7 +4,7 @@
 #include <cstddef>
 
 #include "base/json.hpp"
-#include "model/gguf.hpp"
+#include "model/metadata.hpp"
 
 namespace tidemill::model {
 

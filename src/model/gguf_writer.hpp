@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "base/result.hpp"
-#include "model/gguf.hpp"
+#include "model/metadata.hpp"
 #include "tensor/dtype.hpp"
 
 namespace tidemill::model {

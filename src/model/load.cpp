@@ -23,12 +23,12 @@ base::Result<void> check_options(const LoadOptions& options) {
 
 }  // namespace
 
-base::Result<bool> holds_encoder(const GgufFile& file) {
+base::Result<bool> holds_encoder(const Checkpoint& file) {
   TM_TRY(const EncoderArchitecture* architecture, find_encoder_architecture(file));
   return architecture != nullptr;
 }
 
-base::Result<HyperParameters> read_any_hyper_parameters(const GgufFile& file) {
+base::Result<HyperParameters> read_any_hyper_parameters(const Checkpoint& file) {
   TM_TRY(const EncoderArchitecture* encoder, find_encoder_architecture(file));
   if (encoder != nullptr) {
     TM_TRY(EncoderParameters parameters, encoder->read_parameters(file));
@@ -38,7 +38,7 @@ base::Result<HyperParameters> read_any_hyper_parameters(const GgufFile& file) {
   return architecture->read_hyper_parameters(file);
 }
 
-base::Result<void> check_loadable(const GgufFile& file) {
+base::Result<void> check_loadable(const Checkpoint& file) {
   TM_TRY(const EncoderArchitecture* encoder, find_encoder_architecture(file));
   if (encoder != nullptr) {
     TM_TRY(const EncoderParameters parameters, encoder->read_parameters(file));
@@ -49,7 +49,7 @@ base::Result<void> check_loadable(const GgufFile& file) {
   return check_tensors(file, *architecture, hyper);
 }
 
-base::Result<std::unique_ptr<Model>> load_model(const GgufFile& file, tensor::Device& device,
+base::Result<std::unique_ptr<Model>> load_model(const Checkpoint& file, tensor::Device& device,
                                                 const LoadOptions& options) {
   TM_CHECK(check_options(options));
   TM_TRY(const Architecture* architecture, find_architecture(file));
@@ -60,7 +60,7 @@ base::Result<std::unique_ptr<Model>> load_model(const GgufFile& file, tensor::De
   return std::unique_ptr<Model>(std::move(decoder));
 }
 
-base::Result<std::unique_ptr<Encoder>> load_encoder(const GgufFile& file, tensor::Device& device,
+base::Result<std::unique_ptr<Encoder>> load_encoder(const Checkpoint& file, tensor::Device& device,
                                                     const LoadOptions& options) {
   TM_CHECK(check_options(options));
   TM_TRY(const EncoderArchitecture* architecture, find_encoder_architecture(file));

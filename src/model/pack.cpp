@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <limits>
 #include <string>
-#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -37,7 +36,7 @@ bool is_own_key(std::string_view key) {
 
 class Packer {
  public:
-  Packer(const GgufFile& source, const PackOptions& options)
+  Packer(const Checkpoint& source, const PackOptions& options)
       : source_(source), options_(options), team_(std::max(1, options.threads)) {}
 
   Result<PackSummary> run(const std::filesystem::path& path) {
@@ -111,12 +110,12 @@ class Packer {
 
   // A few panels at a time, so that neither the source nor the panels are in memory as a whole.
   Result<void> write_panels(GgufWriter& writer, const GgufTensor& tensor, base::PiecewiseChecksum& sum) {
+    TM_TRY(const auto bytes, source_.read(tensor, made_));
     const int64_t row_bytes = tensor::row_bytes(tensor.type, tensor.cols());
     const int64_t panels = std::max<int64_t>(1, kSliceBytes / row_bytes / tensor::kPanelRows);
     for (int64_t row = 0; row < tensor.rows(); row += panels * tensor::kPanelRows) {
       const int64_t rows = std::min(panels * tensor::kPanelRows, tensor.rows() - row);
-      const auto slice =
-          tensor.data.subspan(static_cast<size_t>(row * row_bytes), static_cast<size_t>(rows * row_bytes));
+      const auto slice = bytes.subspan(static_cast<size_t>(row * row_bytes), static_cast<size_t>(rows * row_bytes));
       TM_TRY(const auto weight, tensor::PackedWeight::pack(tensor.type, rows, tensor.cols(), slice, team_));
       TM_CHECK(write(writer, static_cast<const tensor::PackedWeight&>(*weight).data(), slice.size(), sum));
     }
@@ -124,7 +123,8 @@ class Packer {
   }
 
   Result<void> write_rows(GgufWriter& writer, const GgufTensor& tensor, base::PiecewiseChecksum& sum) {
-    return write(writer, tensor.data, tensor.data.size(), sum);
+    TM_TRY(const auto bytes, source_.read(tensor, made_));
+    return write(writer, bytes, bytes.size(), sum);
   }
 
   Result<void> write(GgufWriter& writer, std::span<const std::byte> bytes, size_t source_bytes,
@@ -137,24 +137,25 @@ class Packer {
     return {};
   }
 
-  const GgufFile& source_;
+  const Checkpoint& source_;
   const PackOptions& options_;
   base::ThreadTeam team_;
   std::vector<uint64_t> checksums_;  // of the packed tensors, in file order
   PackSummary summary_;
+  base::Buffer made_;  // of the tensor that is being written, where the source has it in another form
   size_t done_ = 0;
 };
 
 }  // namespace
 
-Result<PackSummary> pack_model(const GgufFile& source, const std::filesystem::path& path, const PackOptions& options) {
+Result<PackSummary> pack_model(const Checkpoint& source, const std::filesystem::path& path,
+                               const PackOptions& options) {
   if (const PackedInfo* packed = source.packed()) {
     return source.error(ErrorCode::unsupported,
                         fmt::format("this file is packed already (layout {}, by {}, from '{}'); pack its source",
                                     packed->layout, printable(packed->writer), printable(packed->source)));
   }
-  std::error_code ignored;
-  if (std::filesystem::equivalent(source.path(), path, ignored)) {
+  if (source.has_file(path)) {
     return Error(ErrorCode::invalid_argument,
                  fmt::format("'{}' is the source itself; write the packed file under another name", path.string()));
   }

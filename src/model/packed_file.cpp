@@ -163,7 +163,7 @@ Result<PackedInfo> read_packed_keys(const GgufFile& file, std::span<GgufTensor> 
   return info;
 }
 
-Result<void> check_packed_layout(const GgufFile& file) {
+Result<void> check_packed_layout(const Checkpoint& file) {
   const PackedInfo* info = file.packed();
   if (info == nullptr || info->layout == tensor::kPackedLayoutVersion) return {};
   return with_packing_advice(file.error(

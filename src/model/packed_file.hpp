@@ -49,7 +49,7 @@ base::Result<void> check_packed_header(std::span<const std::byte> bytes, const s
 base::Result<PackedInfo> read_packed_keys(const GgufFile& file, std::span<GgufTensor> tensors);
 
 // `unsupported` for a packed file whose panels have another layout than this program computes with.
-base::Result<void> check_packed_layout(const GgufFile& file);
+base::Result<void> check_packed_layout(const Checkpoint& file);
 
 // The same error, ending in what to do about it.
 base::Error with_packing_advice(const base::Error& error);

@@ -27,7 +27,8 @@ constexpr int64_t kMaxVocabulary = int64_t{1} << 24;
 // Reads the keys of one architecture.
 class Reader {
  public:
-  Reader(const GgufFile& file, std::string_view architecture) : file_(file), prefix_(std::string(architecture) + ".") {}
+  Reader(const Checkpoint& file, std::string_view architecture)
+      : file_(file), prefix_(std::string(architecture) + ".") {}
 
   std::string key(std::string_view name) const { return prefix_ + std::string(name); }
   bool has(std::string_view name) const { return file_.find(key(name)) != nullptr; }
@@ -54,7 +55,7 @@ class Reader {
     return positive(name);
   }
 
-  const GgufFile& file() const { return file_; }
+  const Checkpoint& file() const { return file_; }
 
  private:
   Result<int64_t> in_range(std::string_view name, int64_t value, int64_t most) const {
@@ -63,13 +64,13 @@ class Reader {
                        fmt::format("metadata key '{}' is {}; expected 1 to {}", key(name), value, most));
   }
 
-  const GgufFile& file_;
+  const Checkpoint& file_;
   std::string prefix_;
 };
 
 // What each rotation frequency is divided by for the whole head: 1 without scaling.
 Result<double> linear_scaling(const Reader& reader) {
-  const GgufFile& file = reader.file();
+  const Checkpoint& file = reader.file();
   TM_TRY(const std::string_view type, file.get_string_or(reader.key("rope.scaling.type"), "linear"));
   double factor = 1;
   for (const std::string_view name : {"rope.scale_linear", "rope.scaling.factor"}) {
@@ -90,7 +91,7 @@ Result<double> linear_scaling(const Reader& reader) {
 }
 
 // Divides the frequencies by Llama 3's factors where the file has them.
-Result<void> apply_frequency_factors(const GgufFile& file, std::vector<double>& frequencies) {
+Result<void> apply_frequency_factors(const Checkpoint& file, std::vector<double>& frequencies) {
   for (const std::string_view name : {"rope_factors_long.weight", "rope_factors_short.weight"}) {
     if (file.find_tensor(name) != nullptr) {
       return file.error(ErrorCode::unsupported,
@@ -108,7 +109,9 @@ Result<void> apply_frequency_factors(const GgufFile& file, std::vector<double>& 
                                   tensor::info(factors->type).name, factors->shape_text(), pairs, pairs));
   }
   std::vector<float> values(frequencies.size());
-  tensor::dequantize(tensor::DType::f32, factors->data.data(), pairs, values.data());
+  base::Buffer made;
+  TM_TRY(const auto bytes, file.read(*factors, made));
+  tensor::dequantize(tensor::DType::f32, bytes.data(), pairs, values.data());
   for (size_t i = 0; i < values.size(); ++i) {
     if (!std::isfinite(values[i]) || values[i] <= 0) {
       return file.error(ErrorCode::corrupt,
@@ -173,7 +176,7 @@ Result<Pooling> read_pooling(const Reader& reader) {
 }
 
 // The embedding's rows, which must be able to name every token of the vocabulary, where the file has one.
-Result<int64_t> vocabulary_size(const GgufFile& file) {
+Result<int64_t> vocabulary_size(const Checkpoint& file) {
   const GgufTensor* embedding = file.find_tensor("token_embd.weight");
   if (embedding == nullptr) return file.error(ErrorCode::not_found, "tensor 'token_embd.weight' is missing");
   const int64_t rows = embedding->rows();
@@ -192,12 +195,13 @@ Result<int64_t> vocabulary_size(const GgufFile& file) {
 }
 
 Result<void> check_unsupported(const Reader& reader) {
-  const GgufFile& file = reader.file();
+  const Checkpoint& file = reader.file();
   TM_TRY(const int64_t parts, file.get_int_or("split.count", 1));
   if (parts > 1) {
     return file.error(
         ErrorCode::unsupported,
-        fmt::format("the model is split over {} files; join them first (llama-gguf-split --merge)", parts));
+        fmt::format("this is one of {} files that the model is split over; open it by its name and beside the others",
+                    parts));
   }
   TM_TRY(const int64_t experts, file.get_int_or(reader.key("expert_count"), 0));
   if (experts > 0) {
@@ -210,7 +214,7 @@ Result<void> check_unsupported(const Reader& reader) {
 
 // What decoders and encoders have in common.
 Result<HyperParameters> read_shape(const Reader& reader, std::string_view architecture) {
-  const GgufFile& file = reader.file();
+  const Checkpoint& file = reader.file();
   TM_CHECK(check_unsupported(reader));
   HyperParameters hyper;
   hyper.architecture = architecture;
@@ -246,7 +250,7 @@ Result<HyperParameters> read_shape(const Reader& reader, std::string_view archit
 
 // The rows of the table of token types, which some encoders do not have.
 Result<int64_t> read_token_types(const Reader& reader) {
-  const GgufFile& file = reader.file();
+  const Checkpoint& file = reader.file();
   const GgufTensor* table = file.find_tensor("token_types.weight");
   if (table == nullptr) return 0;
   TM_TRY(const int64_t wanted, file.get_int_or("tokenizer.ggml.token_type_count", table->rows()));
@@ -260,7 +264,7 @@ Result<int64_t> read_token_types(const Reader& reader) {
 
 // A reranker gives one number; classifiers of several classes have the same tensors.
 Result<void> check_labels(const Reader& reader, bool ranks) {
-  const GgufFile& file = reader.file();
+  const Checkpoint& file = reader.file();
   const GgufTensor* score = file.find_tensor("cls.output.weight");
   if (!ranks || score == nullptr || score->rows() == 1) return {};
   return file.error(ErrorCode::unsupported,
@@ -270,7 +274,7 @@ Result<void> check_labels(const Reader& reader, bool ranks) {
 
 }  // namespace
 
-Result<HyperParameters> read_hyper_parameters(const GgufFile& file, std::string_view architecture,
+Result<HyperParameters> read_hyper_parameters(const Checkpoint& file, std::string_view architecture,
                                               tensor::Rope::Pairing pairing) {
   const Reader reader(file, architecture);
   TM_TRY(HyperParameters hyper, read_shape(reader, architecture));
@@ -287,7 +291,7 @@ Result<HyperParameters> read_hyper_parameters(const GgufFile& file, std::string_
   return hyper;
 }
 
-Result<EncoderParameters> read_encoder_parameters(const GgufFile& file, std::string_view architecture) {
+Result<EncoderParameters> read_encoder_parameters(const Checkpoint& file, std::string_view architecture) {
   const Reader reader(file, architecture);
   EncoderParameters parameters;
   TM_TRY(parameters.shape, read_shape(reader, architecture));

@@ -4,8 +4,8 @@
 #include <string_view>
 
 #include "base/result.hpp"
+#include "model/checkpoint.hpp"
 #include "model/encoder.hpp"
-#include "model/gguf.hpp"
 #include "model/hyper_parameters.hpp"
 
 namespace tidemill::model {
@@ -14,10 +14,10 @@ namespace tidemill::model {
 // rotation's frequencies, scaled as rope.scaling.* (linear) or the tensor rope_freqs.weight (Llama 3) say.
 // `unsupported` for mixtures of experts, other scalings and other poolings; `not_found` or `corrupt`, naming
 // the key, for missing or impossible numbers.
-base::Result<HyperParameters> read_hyper_parameters(const GgufFile& file, std::string_view architecture,
+base::Result<HyperParameters> read_hyper_parameters(const Checkpoint& file, std::string_view architecture,
                                                     tensor::Rope::Pairing pairing);
 
 // The same for an encoder, which has no rotation. Errors likewise.
-base::Result<EncoderParameters> read_encoder_parameters(const GgufFile& file, std::string_view architecture);
+base::Result<EncoderParameters> read_encoder_parameters(const Checkpoint& file, std::string_view architecture);
 
 }  // namespace tidemill::model

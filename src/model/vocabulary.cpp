@@ -14,12 +14,12 @@ namespace {
 using base::ErrorCode;
 using base::Result;
 
-Result<std::vector<std::string>> copy_strings(const GgufFile& file, std::string_view key) {
+Result<std::vector<std::string>> copy_strings(const Metadata& file, std::string_view key) {
   TM_TRY(const std::vector<std::string_view> views, file.get_strings(key));
   return std::vector<std::string>(views.begin(), views.end());
 }
 
-Result<std::vector<text::TokenKind>> read_kinds(const GgufFile& file) {
+Result<std::vector<text::TokenKind>> read_kinds(const Metadata& file) {
   TM_TRY(const std::vector<int32_t> numbers, file.get_ints("tokenizer.ggml.token_type"));
   std::vector<text::TokenKind> kinds;
   kinds.reserve(numbers.size());
@@ -52,7 +52,7 @@ constexpr std::array<SpecialKey, 9> kSpecialKeys = {{
     {"tokenizer.ggml.padding_token_id", &text::Vocabulary::padding},
 }};
 
-Result<void> read_special_tokens(const GgufFile& file, text::Vocabulary& vocabulary) {
+Result<void> read_special_tokens(const Metadata& file, text::Vocabulary& vocabulary) {
   for (const SpecialKey& special : kSpecialKeys) {
     if (file.find(special.key) == nullptr) continue;
     if (special.wordpiece_only && vocabulary.model != text::Vocabulary::Model::wordpiece) continue;
@@ -75,7 +75,7 @@ Result<void> read_special_tokens(const GgufFile& file, text::Vocabulary& vocabul
 
 }  // namespace
 
-Result<text::Vocabulary> read_vocabulary(const GgufFile& file) {
+Result<text::Vocabulary> read_vocabulary(const Metadata& file) {
   if (file.find("tokenizer.ggml.model") == nullptr || file.find("tokenizer.ggml.tokens") == nullptr) {
     return file.error(
         ErrorCode::not_found,
@@ -107,7 +107,7 @@ Result<text::Vocabulary> read_vocabulary(const GgufFile& file) {
   return vocabulary;
 }
 
-Result<std::string> read_chat_template(const GgufFile& file) {
+Result<std::string> read_chat_template(const Metadata& file) {
   TM_TRY(const std::string_view source, file.get_string_or("tokenizer.chat_template", ""));
   return std::string(source);
 }

@@ -4,17 +4,17 @@
 #include <string>
 
 #include "base/result.hpp"
-#include "model/gguf.hpp"
+#include "model/metadata.hpp"
 #include "text/vocabulary.hpp"
 
 namespace tidemill::model {
 
 // tokenizer.ggml.* as the text room wants it, ready for Tokenizer::create. `not_found` where the file has no vocabulary
-// (a model without one still runs on token ids), `unsupported` for another tokenizer, else the errors of GgufFile's
+// (a model without one still runs on token ids), `unsupported` for another tokenizer, else the errors of Metadata's
 // getters.
-base::Result<text::Vocabulary> read_vocabulary(const GgufFile& file);
+base::Result<text::Vocabulary> read_vocabulary(const Metadata& file);
 
 // tokenizer.chat_template; empty where the file has none.
-base::Result<std::string> read_chat_template(const GgufFile& file);
+base::Result<std::string> read_chat_template(const Metadata& file);
 
 }  // namespace tidemill::model

@@ -21,7 +21,7 @@ using base::Result;
 class Loader {
  public:
   // Without a device, loading only checks.
-  Loader(const GgufFile& file, const HyperParameters& hyper, tensor::Device* device, const LoadOptions& options)
+  Loader(const Checkpoint& file, const HyperParameters& hyper, tensor::Device* device, const LoadOptions& options)
       : file_(file),
         hyper_(hyper),
         device_(device),
@@ -63,12 +63,11 @@ class Loader {
   }
 
   Error wrong_shape(const GgufTensor& tensor, std::string_view wanted) const {
-    return file_.error(
-        ErrorCode::corrupt,
-        fmt::format("tensor '{}' has shape {}, but the metadata want {} (width {}, {} heads and {} key/value "
-                    "heads of {}, feed-forward {}, vocabulary {})",
-                    printable(tensor.name), tensor.shape_text(), wanted, hyper_.width, hyper_.heads, hyper_.kv_heads,
-                    hyper_.head_dim, hyper_.feed_forward, hyper_.vocabulary));
+    return file_.error(ErrorCode::corrupt,
+                       fmt::format("{} has shape {}, but the metadata want {} (width {}, {} heads and {} key/value "
+                                   "heads of {}, feed-forward {}, vocabulary {})",
+                                   tensor.title(), tensor.shape_text(), wanted, hyper_.width, hyper_.heads,
+                                   hyper_.kv_heads, hyper_.head_dim, hyper_.feed_forward, hyper_.vocabulary));
   }
 
   Result<const GgufTensor*> require(const std::string& name) const {
@@ -85,9 +84,10 @@ class Loader {
     }
     if (device_ == nullptr) return std::unique_ptr<tensor::Weight>();
     if (cancelled_ && cancelled_()) return Error(ErrorCode::cancelled, "interrupted");
-    auto weight = tensor->panels ? device_->load_panels(tensor->type, rows, cols, tensor->data, tensor->checksum)
-                  : dequantize_  ? load_dequantized(*tensor, rows, cols)
-                                 : device_->load_weight(tensor->type, rows, cols, tensor->data);
+    TM_TRY(const auto bytes, file_.read(*tensor, made_));
+    auto weight = tensor->panels ? device_->load_panels(tensor->type, rows, cols, bytes, tensor->checksum)
+                  : dequantize_  ? load_dequantized(tensor->type, bytes, rows, cols)
+                                 : device_->load_weight(tensor->type, rows, cols, bytes);
     if (!weight && tensor->panels && weight.error().code() == ErrorCode::corrupt) {
       return damaged(*tensor, weight.error().message());
     }
@@ -97,9 +97,10 @@ class Loader {
     return weight;
   }
 
-  Result<std::unique_ptr<tensor::Weight>> load_dequantized(const GgufTensor& tensor, int64_t rows, int64_t cols) {
+  Result<std::unique_ptr<tensor::Weight>> load_dequantized(tensor::DType type, std::span<const std::byte> bytes,
+                                                           int64_t rows, int64_t cols) {
     TM_TRY(base::Buffer plain, base::Buffer::allocate(static_cast<size_t>(rows * cols) * sizeof(float)));
-    tensor::dequantize(tensor.type, tensor.data.data(), rows * cols, plain.as<float>());
+    tensor::dequantize(type, bytes.data(), rows * cols, plain.as<float>());
     return device_->load_weight(tensor::DType::f32, rows, cols, {plain.data(), plain.size()});
   }
 
@@ -110,8 +111,9 @@ class Loader {
       return file_.error(ErrorCode::corrupt, fmt::format("tensor '{}' is packed as a matrix", printable(name)));
     }
     if (device_ == nullptr) return std::vector<float>();
+    TM_TRY(const auto bytes, file_.read(*tensor, made_));
     std::vector<float> values(static_cast<size_t>(elements));
-    tensor::dequantize(tensor->type, tensor->data.data(), elements, values.data());
+    tensor::dequantize(tensor->type, bytes.data(), elements, values.data());
     bytes_ += values.size() * sizeof(float);
     finish(*tensor);
     return values;
@@ -133,7 +135,7 @@ class Loader {
   void finish(const GgufTensor& tensor) {
     if (file_.packed() == nullptr) file_.release(tensor);
     ++used_;
-    done_ += tensor.data.size();
+    done_ += tensor.bytes();
     if (on_progress_) on_progress_(done_, total_);
   }
 
@@ -147,12 +149,13 @@ class Loader {
     }
   }
 
-  const GgufFile& file_;
+  const Checkpoint& file_;
   const HyperParameters& hyper_;
   tensor::Device* device_;
   const std::function<void(size_t, size_t)>& on_progress_;
   const std::function<bool()>& cancelled_;
   bool dequantize_;
+  base::Buffer made_;  // of the tensor that is being loaded, where the file has it in another form
   size_t total_;
   size_t done_ = 0;
   size_t used_ = 0;
@@ -161,7 +164,7 @@ class Loader {
 
 class DecoderLoader final : public Loader {
  public:
-  DecoderLoader(const GgufFile& file, const Architecture& architecture, const HyperParameters& hyper,
+  DecoderLoader(const Checkpoint& file, const Architecture& architecture, const HyperParameters& hyper,
                 tensor::Device* device, const LoadOptions& options)
       : Loader(file, hyper, device, options), parts_(architecture.parts), names_(architecture.names), hyper_(hyper) {}
 
@@ -214,7 +217,7 @@ class DecoderLoader final : public Loader {
 
 class EncoderLoader final : public Loader {
  public:
-  EncoderLoader(const GgufFile& file, const EncoderArchitecture& architecture, const EncoderParameters& parameters,
+  EncoderLoader(const Checkpoint& file, const EncoderArchitecture& architecture, const EncoderParameters& parameters,
                 tensor::Device* device, const LoadOptions& options)
       : Loader(file, parameters.shape, device, options), names_(architecture.names), parameters_(parameters) {}
 
@@ -279,8 +282,8 @@ class EncoderLoader final : public Loader {
 
 // All shapes first: a wrong file is refused before minutes of packing.
 template <typename LoaderOf, typename Of, typename Parameters>
-auto check_and_load(const GgufFile& file, const Of& architecture, const Parameters& parameters, tensor::Device& device,
-                    const LoadOptions& options) -> decltype(std::declval<LoaderOf>().load()) {
+auto check_and_load(const Checkpoint& file, const Of& architecture, const Parameters& parameters,
+                    tensor::Device& device, const LoadOptions& options) -> decltype(std::declval<LoaderOf>().load()) {
   TM_CHECK(check_packed_layout(file));
   if (options.dequantize && file.packed() != nullptr) {
     return file.error(ErrorCode::unsupported, "a packed file is not dequantised; load its source");
@@ -297,23 +300,23 @@ tensor::Product product(const Projection& projection, tensor::Matrix y) {
   return {projection.weight.get(), projection.bias, y};
 }
 
-Result<void> check_tensors(const GgufFile& file, const Architecture& architecture, const HyperParameters& hyper) {
+Result<void> check_tensors(const Checkpoint& file, const Architecture& architecture, const HyperParameters& hyper) {
   TM_CHECK(DecoderLoader(file, architecture, hyper, nullptr, {}).load());
   return {};
 }
 
-Result<Weights> load_weights(const GgufFile& file, const Architecture& architecture, const HyperParameters& hyper,
+Result<Weights> load_weights(const Checkpoint& file, const Architecture& architecture, const HyperParameters& hyper,
                              tensor::Device& device, const LoadOptions& options) {
   return check_and_load<DecoderLoader>(file, architecture, hyper, device, options);
 }
 
-Result<void> check_encoder_tensors(const GgufFile& file, const EncoderArchitecture& architecture,
+Result<void> check_encoder_tensors(const Checkpoint& file, const EncoderArchitecture& architecture,
                                    const EncoderParameters& parameters) {
   TM_CHECK(EncoderLoader(file, architecture, parameters, nullptr, {}).load());
   return {};
 }
 
-Result<EncoderWeights> load_encoder_weights(const GgufFile& file, const EncoderArchitecture& architecture,
+Result<EncoderWeights> load_encoder_weights(const Checkpoint& file, const EncoderArchitecture& architecture,
                                             const EncoderParameters& parameters, tensor::Device& device,
                                             const LoadOptions& options) {
   return check_and_load<EncoderLoader>(file, architecture, parameters, device, options);

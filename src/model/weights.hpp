@@ -8,7 +8,7 @@
 #include "base/result.hpp"
 #include "model/architectures/architecture.hpp"
 #include "model/architectures/encoder_architecture.hpp"
-#include "model/gguf.hpp"
+#include "model/checkpoint.hpp"
 #include "model/hyper_parameters.hpp"
 #include "model/model.hpp"
 #include "tensor/device.hpp"
@@ -77,19 +77,21 @@ struct EncoderWeights {
 
 // That the file has every tensor that the architecture wants, in the shapes that the hyper-parameters want. Errors: a
 // missing tensor is `not_found`; a wrong shape is `corrupt` and the message gives both.
-base::Result<void> check_tensors(const GgufFile& file, const Architecture& architecture, const HyperParameters& hyper);
+base::Result<void> check_tensors(const Checkpoint& file, const Architecture& architecture,
+                                 const HyperParameters& hyper);
 
 // The same, then loads. From a plain file, packs every tensor that the architecture names onto the device, one after
-// another, releasing each one's pages of the file: the most memory ever used is about that of the packed weights. Of a
-// packed file nothing is copied, but its norms and biases; every tensor's checksum is verified, and a damaged one is
-// `corrupt`. Further errors: `unsupported` for a packed file of another layout, `exhausted` when memory is short.
-base::Result<Weights> load_weights(const GgufFile& file, const Architecture& architecture, const HyperParameters& hyper,
-                                   tensor::Device& device, const LoadOptions& options);
+// another, releasing each one's pages of the file: the most memory ever used is about that of the packed weights, and
+// of one tensor where the file has it in another form. Of a packed file nothing is copied, but its norms and biases;
+// every tensor's checksum is verified, and a damaged one is `corrupt`. Further errors: `unsupported` for a packed file
+// of another layout, `exhausted` when memory is short.
+base::Result<Weights> load_weights(const Checkpoint& file, const Architecture& architecture,
+                                   const HyperParameters& hyper, tensor::Device& device, const LoadOptions& options);
 
 // Both for an encoder.
-base::Result<void> check_encoder_tensors(const GgufFile& file, const EncoderArchitecture& architecture,
+base::Result<void> check_encoder_tensors(const Checkpoint& file, const EncoderArchitecture& architecture,
                                          const EncoderParameters& parameters);
-base::Result<EncoderWeights> load_encoder_weights(const GgufFile& file, const EncoderArchitecture& architecture,
+base::Result<EncoderWeights> load_encoder_weights(const Checkpoint& file, const EncoderArchitecture& architecture,
                                                   const EncoderParameters& parameters, tensor::Device& device,
                                                   const LoadOptions& options);
 

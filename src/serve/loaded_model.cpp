@@ -14,7 +14,7 @@
 #include "base/file.hpp"
 #include "base/log.hpp"
 #include "base/utf8.hpp"
-#include "model/gguf.hpp"
+#include "model/checkpoint.hpp"
 #include "model/load.hpp"
 #include "model/vocabulary.hpp"
 #include "tensor/cpu_device.hpp"
@@ -42,7 +42,7 @@ Result<tensor::Isa> resolve_isa(const std::string& wanted) {
       .with_param("model.isa");
 }
 
-Result<std::string> template_source(const ModelOptions& options, const model::GgufFile& file) {
+Result<std::string> template_source(const ModelOptions& options, const model::Checkpoint& file) {
   if (options.chat_template_file.empty()) return model::read_chat_template(file);
   auto source = base::read_file(options.chat_template_file, max_template_bytes);
   if (!source) return std::move(source).error().wrap("the chat template");
@@ -82,6 +82,15 @@ uint64_t sample(std::span<const std::byte> bytes) {
   return base::checksum(std::as_bytes(std::span(sums)));
 }
 
+Result<uint64_t> sample_files(std::span<const std::filesystem::path> paths) {
+  std::vector<uint64_t> samples;
+  for (const std::filesystem::path& path : paths) {
+    TM_TRY(const base::MappedFile mapped, base::MappedFile::open(path));
+    samples.push_back(sample(mapped.bytes()));
+  }
+  return samples.size() == 1 ? samples.front() : base::checksum(std::as_bytes(std::span(samples)));
+}
+
 }  // namespace
 
 LoadedModel::~LoadedModel() = default;
@@ -92,13 +101,17 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const ModelOptions& optio
   std::unique_ptr<LoadedModel> loaded(new LoadedModel());
   const bool from_file = !options.path.empty();
   if (!from_file && options.embedded.empty()) {
-    return Error(ErrorCode::invalid_argument, "no model: give the path of a GGUF file").with_param("model.path");
+    return Error(ErrorCode::invalid_argument, "no model: give the path of a GGUF file or a Hugging Face folder")
+        .with_param("model.path");
   }
-  TM_TRY(const model::GgufFile file, from_file ? model::GgufFile::open(options.path)
-                                               : model::GgufFile::parse(options.embedded, options.embedded_name));
-  loaded->path_ = options.path;
+  TM_TRY(const model::Checkpoint file, from_file ? model::Checkpoint::open(options.path)
+                                                 : model::Checkpoint::parse(options.embedded, options.embedded_name));
+  if (from_file) {
+    for (const model::CheckpointFile& part : file.files())
+      loaded->paths_.push_back(part.path);
+  }
   loaded->embedded_ = options.embedded;
-  loaded->stem_ = base::utf8::printable(from_file ? options.path.stem().string() : options.embedded_name);
+  loaded->stem_ = base::utf8::printable(from_file ? file.stem() : options.embedded_name);
   loaded->name_ = options.name.empty() ? loaded->stem_ : options.name;
   if (const std::string shown = base::utf8::printable(loaded->name_); shown != loaded->name_) {
     return Error(ErrorCode::invalid_argument,
@@ -149,8 +162,7 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const ModelOptions& optio
   }
   file.release_header();
   if (from_file) {
-    TM_TRY(const base::MappedFile mapped, base::MappedFile::open(options.path));
-    loaded->content_sample_ = sample(mapped.bytes());
+    TM_TRY(loaded->content_sample_, sample_files(loaded->paths_));
   } else {
     loaded->content_sample_ = sample(options.embedded);
   }
@@ -160,12 +172,11 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const ModelOptions& optio
 
 Result<uint64_t> LoadedModel::content_checksum() const {
   base::PiecewiseChecksum sum;
-  if (path_.empty()) {
-    sum.add(embedded_);
-    return sum.finish();
+  if (paths_.empty()) sum.add(embedded_);
+  for (const std::filesystem::path& path : paths_) {
+    TM_TRY(const base::MappedFile file, base::MappedFile::open(path));
+    sum.add(file.bytes());
   }
-  TM_TRY(const base::MappedFile file, base::MappedFile::open(path_));
-  sum.add(file.bytes());
   return sum.finish();
 }
 

@@ -26,7 +26,7 @@
 namespace tidemill::serve {
 
 struct ModelOptions {
-  std::filesystem::path path;           // a GGUF file; empty: `embedded`
+  std::filesystem::path path;           // a GGUF file or a Hugging Face folder; empty: `embedded`
   std::span<const std::byte> embedded;  // the bytes of one; must outlive the model
   std::string embedded_name;            // what `embedded` is called, without ".gguf"
 
@@ -94,7 +94,7 @@ class LoadedModel {
  private:
   LoadedModel() = default;
 
-  std::filesystem::path path_;  // empty: embedded_
+  std::vector<std::filesystem::path> paths_;  // the model's files; none: embedded_
   std::span<const std::byte> embedded_;
   std::string name_;
   std::string stem_;

@@ -38,7 +38,7 @@ void register_server(base::ConfigSchema& schema, ServeOptions& o) {
 }
 
 void register_model(base::ConfigSchema& schema, ServeOptions& o) {
-  schema.add("model.path", &o.model_path, "GGUF file to serve; the embedded model if empty")
+  schema.add("model.path", &o.model_path, "GGUF file or Hugging Face folder to serve; the embedded model if empty")
       .alias("--model")
       .alias("-m");
   schema.add("model.name", &o.model_name, "name that clients call the model by; its file's stem if empty")

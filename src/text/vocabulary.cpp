@@ -163,6 +163,10 @@ void complete_wordpiece(Vocabulary& vocabulary) {
 
 }  // namespace
 
+bool is_end_name(std::string_view piece) {
+  return is_among(end_of_turn_names, piece) || is_among(other_end_names, piece);
+}
+
 base::Result<void> Vocabulary::complete() {
   TM_CHECK(check(*this));
   scores.resize(size(), 0.0f);
@@ -171,7 +175,7 @@ base::Result<void> Vocabulary::complete() {
   for (size_t i = 0; i < size(); ++i) {
     const auto token = static_cast<Token>(i);
     const bool ends_turn = is_among(end_of_turn_names, pieces[i]);
-    const bool ends = ends_turn || is_among(other_end_names, pieces[i]);
+    const bool ends = is_end_name(pieces[i]);
     if (!ends && !is_among(fill_in_names, pieces[i])) continue;
     if (ends_turn && !eot) eot = token;
     if (pieces[i] == end_of_message_name && !eom) eom = token;

@@ -70,6 +70,9 @@ struct Vocabulary {
   std::optional<bool> lower_case;
 };
 
+// Whether a token of this name ends a turn, a message or a text in some family of models: `complete` finds those.
+bool is_end_name(std::string_view piece);
+
 // The accepted values of tokenizer.ggml.pre, for error messages and documentation.
 std::vector<std::string_view> supported_pre_tokenizers();
 

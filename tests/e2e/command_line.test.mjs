@@ -31,7 +31,7 @@ describe('the command line', { timeout: 300_000 }, () => {
   after(() => rmSync(folder, { recursive: true }));
 
   test('helps, and says what is wrong with a wrong command', () => {
-    for (const name of ['serve', 'chat', 'complete', 'tokenize', 'template', 'inspect', 'bench', 'keys', 'pack', 'synth', 'version']) {
+    for (const name of ['serve', 'chat', 'complete', 'tokenize', 'template', 'inspect', 'bench', 'keys', 'convert', 'pack', 'synth', 'version']) {
       const help = tidemill([name, '--help']);
       assert.equal(help.code, 0, name);
       assert.match(help.out, /--help/);
@@ -118,14 +118,16 @@ describe('the command line', { timeout: 300_000 }, () => {
       ['template', '--file', badTemplate, '--input', badJson], ['template', '--file', goodTemplate, '--input', badJson],
       ['complete', '--prompt', 'x', '--isa', 'abacus'], ['complete', '--prompt', 'x', '--temperature', '-1'],
       ['tokenize', '--decode', '--text', 'junk'], ['synth', 'no-shape', missing], ['pack', model], ['pack', model, model],
+      ['convert', model], ['convert', model, model], ['convert', model, missing, '--type', 'q9'],
       ['keys', 'create', '--tenant', 'a', '--name', 'b', '--expires', '2026-02-30'],
     ];
     const failed = [
       ...[missing, folder, broken, foreign].flatMap((file) => [
         ['complete', '-m', file, '--prompt', 'x'], ['chat', '-m', file, '--message', 'x'], ['tokenize', '-m', file, '--text', 'x'],
-        ['inspect', file], ['bench', file], ['pack', file, path.join(folder, 'out.gguf')], ['serve', '--port', '0', '--model', file],
+        ['inspect', file], ['bench', file], ['pack', file, path.join(folder, 'out.gguf')], ['convert', file, path.join(folder, 'out.gguf')], ['serve', '--port', '0', '--model', file],
       ]),
-      ['pack', packed, path.join(folder, 'out.gguf')], ['pack', model, folder], ['pack', model, path.join(nowhere, 'out.gguf')],
+      ['pack', packed, path.join(folder, 'out.gguf')], ['convert', packed, path.join(folder, 'out.gguf')], ['serve', missing, '--port', '0'],
+      ['pack', model, folder], ['pack', model, path.join(nowhere, 'out.gguf')],
       ['synth', 'llama-tiny', folder], ['synth', 'llama-tiny', path.join(nowhere, 'out.gguf')],
       ['template', '--file', missing], ['template', '--file', folder], ['template', '--file', goodTemplate, '--input', missing],
       ['serve', '--config', missing], ['serve', '--config', folder], ['serve', '--port', '0', '--host', '192.0.2.1'],
@@ -480,6 +482,26 @@ describe('the command line', { timeout: 300_000 }, () => {
     const refused = tidemill(['complete', '-m', damaged, '--prompt', 'x']);
     assert.equal(refused.code, 1);
     assert.match(refused.err, /damaged\.gguf: tensor '.*' is damaged.*tidemill pack/);
+  });
+
+  test('converts a model, which computes the same', () => {
+    const source = 'models/nano-coder.gguf';
+    const copy = path.join(folder, 'converted.gguf');
+    const made = tidemill(['convert', source, copy, '--json']);
+    assert.equal(made.code, 0, made.err);
+    assert.deepEqual(JSON.parse(made.out).converted, 0);
+    assert.equal(JSON.parse(made.out).bytes, readFileSync(copy).length);
+    const wide = path.join(folder, 'wide.gguf');
+    const widened = tidemill(['convert', copy, wide, '--type', 'f32']);
+    assert.equal(widened.code, 0, widened.err);
+    assert.match(widened.out, /wide\.gguf: \d+ tensors, \d+ of them converted/);
+    const matrices = JSON.parse(tidemill(['inspect', wide, '--json']).out);
+    assert.deepEqual(Object.keys(matrices.types), ['F32']);
+    assert.equal(matrices.form, 'gguf');
+    const text = ['complete', '--prompt', 'def fibonacci(n):', '--max-tokens', '24', '--temperature', '0'];
+    const [one, two] = [source, copy].map((model) => tidemill([...text, '-m', model]));
+    assert.equal(two.code, 0, two.err);
+    assert.equal(two.out, one.out);
   });
 
   test('synthesises a model and measures it', () => {

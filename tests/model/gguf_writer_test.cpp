@@ -6,6 +6,7 @@
 
 #include "base/file.hpp"
 #include "gguf_bytes.hpp"
+#include "model/gguf.hpp"
 #include "temporary_folder.hpp"
 
 namespace tidemill::model {

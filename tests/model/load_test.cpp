@@ -11,6 +11,7 @@
 #include "data.hpp"
 #include "gguf_bytes.hpp"
 #include "model/architectures/architecture.hpp"
+#include "model/gguf.hpp"
 #include "model/gguf_writer.hpp"
 #include "model/synth.hpp"
 #include "model/vocabulary.hpp"
@@ -197,7 +198,7 @@ TEST_F(Load, NamesWhatItDoesNotDo) {
     return refusal(change, ErrorCode::unsupported);
   };
   EXPECT_SAYS(unsupported([](Draft& d) { d.numbers["llama.expert_count"] = 8; }), "8 experts");
-  EXPECT_SAYS(unsupported([](Draft& d) { d.numbers["split.count"] = 3; }), "split over 3 files");
+  EXPECT_SAYS(unsupported([](Draft& d) { d.numbers["split.count"] = 3; }), "one of 3 files");
   EXPECT_SAYS(unsupported([](Draft& d) { d.numbers["llama.pooling_type"] = 2; }), "'llama.pooling_type' is 2");
   EXPECT_SAYS(unsupported([](Draft& d) { d.numbers["llama.attention.value_length"] = 8; }), "value heads of 8");
   EXPECT_SAYS(unsupported([](Draft& d) {

@@ -26,7 +26,7 @@ inline Loaded load(const std::filesystem::path& path, tensor::KvType kv_type, in
                    int64_t max_batch_rows = 256, bool dequantize = false) {
   Loaded loaded;
   const auto isa = tensor::choose_isa();
-  const auto file = model::GgufFile::open(path);
+  const auto file = model::Checkpoint::open(path);
   if (!isa || !file) {
     ADD_FAILURE() << (isa ? file.error().to_string() : isa.error().to_string());
     return loaded;

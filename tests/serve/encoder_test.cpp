@@ -47,7 +47,7 @@ class EncoderServer : public testing::Test {
 
   // The first row's hidden state of "[CLS] text [SEP]", at unit length, from the model without a server.
   static std::vector<float> embedding_of(std::string_view text) {
-    const model::GgufFile file = model::GgufFile::open(path()).value();
+    const model::Checkpoint file = model::Checkpoint::open(path()).value();
     const auto tokenizer = text::Tokenizer::create(model::read_vocabulary(file).value()).value();
     const auto device = tensor::make_cpu_device(tensor::choose_isa().value(), 1);
     const auto encoder = model::load_encoder(file, *device, {.max_batch_rows = 64, .on_progress = {}}).value();
@@ -165,7 +165,7 @@ class RerankerServer : public testing::Test {
 
   // Of "[CLS] query [SEP] document [SEP]", from the model without a server.
   static double relevance(std::string_view query, std::string_view document) {
-    const model::GgufFile file = model::GgufFile::open(path()).value();
+    const model::Checkpoint file = model::Checkpoint::open(path()).value();
     const auto tokenizer = text::Tokenizer::create(model::read_vocabulary(file).value()).value();
     const auto device = tensor::make_cpu_device(tensor::choose_isa().value(), 1);
     const auto encoder = model::load_encoder(file, *device, {.max_batch_rows = 64, .on_progress = {}}).value();

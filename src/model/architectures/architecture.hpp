@@ -8,7 +8,7 @@
 #include <string_view>
 
 #include "base/result.hpp"
-#include "model/gguf.hpp"
+#include "model/checkpoint.hpp"
 #include "model/hyper_parameters.hpp"
 
 namespace tidemill::model {
@@ -43,17 +43,46 @@ struct TensorNames {
   std::string_view down = "ffn_down";
 };
 
+// The names that Hugging Face's transformers gives the same tensors, behind "model." and, of a layer,
+// "layers.<layer>.".
+inline constexpr TensorNames kFolderNames = {
+    .token_embedding = "embed_tokens",
+    .output_norm = "norm",
+    .output = "lm_head",  // this one without "model."
+    .attention_norm = "input_layernorm",
+    .query = "self_attn.q_proj",
+    .key = "self_attn.k_proj",
+    .value = "self_attn.v_proj",
+    .query_norm = "self_attn.q_norm",
+    .key_norm = "self_attn.k_norm",
+    .attention_output = "self_attn.o_proj",
+    .feed_forward_norm = "post_attention_layernorm",
+    .gate = "mlp.gate_proj",
+    .up = "mlp.up_proj",
+    .down = "mlp.down_proj",
+};
+
+// How Hugging Face folders hold models of the architecture.
+struct FolderForm {
+  std::span<const std::string_view> model_types;  // config.json's; none: folders of it are not read
+  TensorNames names = kFolderNames;
+  // Folders always have the two of a rotated pair half a head apart. In GGUF they lie side by side for this
+  // architecture: the rows of the query and key projections change places.
+  bool pairs_side_by_side = false;
+};
+
 struct Architecture {
   std::string_view name;  // general.architecture, and the prefix of its metadata keys
-  base::Result<HyperParameters> (*read_hyper_parameters)(const GgufFile& file);
+  base::Result<HyperParameters> (*read_hyper_parameters)(const Checkpoint& file);
   DecoderParts parts;
   TensorNames names;
+  FolderForm folder;
 };
 
 std::span<const Architecture* const> architectures();
 
 // The architecture of `file`; an unknown one is `unsupported` and lists those that are, and so is an encoder's
 // (encoder_architecture.hpp), with the reason.
-base::Result<const Architecture*> find_architecture(const GgufFile& file);
+base::Result<const Architecture*> find_architecture(const Metadata& file);
 
 }  // namespace tidemill::model

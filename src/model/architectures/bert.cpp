@@ -5,7 +5,7 @@
 namespace tidemill::model {
 namespace {
 
-base::Result<EncoderParameters> read_bert(const GgufFile& file) {
+base::Result<EncoderParameters> read_bert(const Checkpoint& file) {
   return read_encoder_parameters(file, "bert");
 }
 

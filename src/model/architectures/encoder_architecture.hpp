@@ -6,8 +6,8 @@
 #include <string_view>
 
 #include "base/result.hpp"
+#include "model/checkpoint.hpp"
 #include "model/encoder.hpp"
-#include "model/gguf.hpp"
 
 namespace tidemill::model {
 
@@ -31,13 +31,13 @@ struct EncoderTensorNames {
 
 struct EncoderArchitecture {
   std::string_view name;  // general.architecture, and the prefix of its metadata keys
-  base::Result<EncoderParameters> (*read_parameters)(const GgufFile& file);
+  base::Result<EncoderParameters> (*read_parameters)(const Checkpoint& file);
   EncoderTensorNames names;
 };
 
 std::span<const EncoderArchitecture* const> encoder_architectures();
 
 // The encoder architecture of `file`; null where it has another, known or not.
-base::Result<const EncoderArchitecture*> find_encoder_architecture(const GgufFile& file);
+base::Result<const EncoderArchitecture*> find_encoder_architecture(const Metadata& file);
 
 }  // namespace tidemill::model

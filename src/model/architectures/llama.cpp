@@ -2,15 +2,20 @@
 //
 // llama.cpp's converter reorders the rows of the query and key projections so that rotated pairs lie side by side, and
 // writes Llama 3's frequency scaling as the tensor rope_freqs.weight, which the common reader applies.
+#include <array>
+#include <string_view>
+
 #include "model/architectures/architecture.hpp"
 #include "model/read_hyper_parameters.hpp"
 
 namespace tidemill::model {
 namespace {
 
-base::Result<HyperParameters> read_llama(const GgufFile& file) {
+base::Result<HyperParameters> read_llama(const Checkpoint& file) {
   return read_hyper_parameters(file, "llama", tensor::Rope::Pairing::adjacent);
 }
+
+constexpr std::array<std::string_view, 2> kLlamaModelTypes = {"llama", "mistral"};
 
 }  // namespace
 
@@ -22,6 +27,7 @@ const Architecture kLlama = {
               .output_bias = Presence::optional,
               .feed_forward_bias = Presence::optional},
     .names = {},
+    .folder = {.model_types = kLlamaModelTypes, .pairs_side_by_side = true},
 };
 
 }  // namespace tidemill::model

@@ -34,7 +34,7 @@ std::span<const EncoderArchitecture* const> encoder_architectures() {
   return kEncoders;
 }
 
-base::Result<const EncoderArchitecture*> find_encoder_architecture(const GgufFile& file) {
+base::Result<const EncoderArchitecture*> find_encoder_architecture(const Metadata& file) {
   TM_TRY(const std::string_view name, file.get_string("general.architecture"));
   for (const EncoderArchitecture* architecture : kEncoders) {
     if (architecture->name == name) return architecture;
@@ -42,7 +42,7 @@ base::Result<const EncoderArchitecture*> find_encoder_architecture(const GgufFil
   return nullptr;
 }
 
-base::Result<const Architecture*> find_architecture(const GgufFile& file) {
+base::Result<const Architecture*> find_architecture(const Metadata& file) {
   TM_TRY(const std::string_view name, file.get_string("general.architecture"));
   std::string known;
   for (const Architecture* architecture : kArchitectures) {

@@ -1,0 +1,212 @@
+#include "model/hugging_face/config.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <numbers>
+#include <string>
+
+#include <fmt/format.h>
+
+#include "base/log.hpp"
+
+namespace tidemill::model {
+namespace {
+
+using base::ErrorCode;
+using base::Result;
+
+// As read_hyper_parameters has them: pieces are made for every row of the embedding, and factors for every pair.
+constexpr int64_t kMostTokens = int64_t{1} << 24;
+constexpr int64_t kMostHeadElements = 1024;
+
+Result<const Architecture*> find_by_model_type(const JsonMembers& config) {
+  TM_TRY(const std::string type, config.get_string_or("model_type", ""));
+  std::string known;
+  for (const Architecture* architecture : architectures()) {
+    for (const std::string_view candidate : architecture->folder.model_types) {
+      if (candidate == type) return architecture;
+      known.append(known.empty() ? "" : ", ").append(candidate);
+    }
+  }
+  return config.error(ErrorCode::unsupported,
+                      fmt::format("'model_type' is '{}'; supported are {}", printable(type), known));
+}
+
+// What would change the computation and is not done.
+Result<void> refuse_unsupported(const JsonMembers& config) {
+  TM_TRY(const JsonMembers quantization, config.members("quantization_config"));
+  if (quantization.exists()) {
+    TM_TRY(const std::string method, quantization.get_string_or("quant_method", "?"));
+    return config.error(ErrorCode::unsupported,
+                        fmt::format("the weights are quantised by '{}' ('quantization_config'); only folders of F32, "
+                                    "F16 and BF16 weights are read",
+                                    printable(method)));
+  }
+  TM_TRY(const std::string activation, config.get_string_or("hidden_act", "silu"));
+  if (activation != "silu" && activation != "swish") {
+    return config.error(ErrorCode::unsupported,
+                        fmt::format("'hidden_act' is '{}'; supported is silu", printable(activation)));
+  }
+  TM_TRY(const double rotated, config.get_number_or("partial_rotary_factor", 1));
+  if (rotated != 1) {
+    return config.error(
+        ErrorCode::unsupported,
+        fmt::format("'partial_rotary_factor' is {}; supported is the rotation of whole heads", rotated));
+  }
+  return {};
+}
+
+// Meta's scaling for Llama 3.1 (models/llama3/model.py, apply_scaling): of each frequency, what it is divided by.
+// Wavelengths within a part of the old context stay, those past another are stretched by `factor`, and between the two
+// the stretch is interpolated.
+Result<std::vector<float>> llama3_factors(const JsonMembers& scaling, double base, int64_t head_dim) {
+  TM_TRY(const double factor, scaling.get_number("factor"));
+  TM_TRY(const double low, scaling.get_number_or("low_freq_factor", 1));
+  TM_TRY(const double high, scaling.get_number_or("high_freq_factor", 4));
+  TM_TRY(const double old_context, scaling.get_number_or("original_max_position_embeddings", 8192));
+  const std::array<double, 4> numbers = {factor, low, high, old_context};
+  const bool positive = std::all_of(numbers.begin(), numbers.end(), [](double n) { return std::isfinite(n) && n > 0; });
+  if (!positive || high <= low) {
+    return scaling.error(ErrorCode::corrupt,
+                         fmt::format("'{}' is {}, '{}' {}, '{}' {} and '{}' {}; expected positive numbers, the high "
+                                     "factor above the low one",
+                                     scaling.name("factor"), factor, scaling.name("low_freq_factor"), low,
+                                     scaling.name("high_freq_factor"), high,
+                                     scaling.name("original_max_position_embeddings"), old_context));
+  }
+  std::vector<float> factors;
+  for (int64_t i = 0; i < head_dim / 2; ++i) {
+    const double frequency = std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
+    const double wavelength = 2 * std::numbers::pi / frequency;
+    double stretch = 1;
+    if (wavelength > old_context / low) {
+      stretch = factor;
+    } else if (wavelength >= old_context / high) {
+      const double smooth = (old_context / wavelength - low) / (high - low);
+      stretch = 1 / ((1 - smooth) / factor + smooth);
+    }
+    factors.push_back(static_cast<float>(stretch));
+  }
+  return factors;
+}
+
+class ConfigTranslator {
+ public:
+  ConfigTranslator(const JsonMembers& config, const Architecture& architecture, GgufWriter& metadata)
+      : config_(config), architecture_(architecture), metadata_(metadata) {}
+
+  Result<FolderShape> run() {
+    FolderShape shape;
+    shape.architecture = &architecture_;
+    TM_TRY(shape.layers, count("num_hidden_layers"));
+    TM_TRY(shape.heads, count("num_attention_heads"));
+    TM_TRY(shape.kv_heads, count_or("num_key_value_heads", shape.heads));
+    TM_TRY(shape.vocabulary, count("vocab_size", kMostTokens));
+    TM_TRY(const int64_t width, count("hidden_size"));
+    TM_TRY(const int64_t feed_forward, count("intermediate_size"));
+    TM_TRY(const int64_t context, context_length());
+    TM_TRY(const int64_t head_dim, head_elements(width, shape.heads));
+    TM_TRY(const double epsilon, config_.get_number("rms_norm_eps"));
+    if (config_.find("tie_word_embeddings") != nullptr) {
+      TM_TRY(shape.tied, config_.get_bool_or("tie_word_embeddings", false));
+    }
+    add("block_count", shape.layers);
+    add("context_length", context);
+    add("embedding_length", width);
+    add("feed_forward_length", feed_forward);
+    add("attention.head_count", shape.heads);
+    add("attention.head_count_kv", shape.kv_heads);
+    add("attention.key_length", head_dim);
+    add("attention.value_length", head_dim);
+    add("rope.dimension_count", head_dim);
+    add("vocab_size", shape.vocabulary);
+    metadata_.add_f32(key("attention.layer_norm_rms_epsilon"), static_cast<float>(epsilon));
+    TM_TRY(shape.rope_factors, rotation(head_dim));
+    return shape;
+  }
+
+ private:
+  std::string key(std::string_view name) const { return fmt::format("{}.{}", architecture_.name, name); }
+  void add(std::string_view name, int64_t value) { metadata_.add_u32(key(name), static_cast<uint32_t>(value)); }
+
+  // An integer that is at least 1 and fits the metadata.
+  Result<int64_t> count(std::string_view name, int64_t most = std::numeric_limits<int32_t>::max()) const {
+    TM_TRY(const int64_t value, config_.get_int(name));
+    if (value >= 1 && value <= most) return value;
+    return config_.wrong(name, fmt::format("1 to {}", most));
+  }
+  Result<int64_t> count_or(std::string_view name, int64_t fallback) const {
+    if (config_.find(name) == nullptr) return fallback;
+    return count(name);
+  }
+
+  Result<int64_t> head_elements(int64_t width, int64_t heads) const {
+    if (config_.find("head_dim") != nullptr) return count("head_dim", kMostHeadElements);
+    if (width % heads == 0 && width / heads <= kMostHeadElements) return width / heads;
+    if (width % heads == 0) {
+      return config_.error(ErrorCode::corrupt,
+                           fmt::format("'hidden_size' {} is {} for each of 'num_attention_heads' {}; "
+                                       "at most {} are possible",
+                                       width, width / heads, heads, kMostHeadElements));
+    }
+    return config_.error(
+        ErrorCode::corrupt,
+        fmt::format("'hidden_size' {} is not a multiple of 'num_attention_heads' {}, and 'head_dim' is "
+                    "missing",
+                    width, heads));
+  }
+
+  // A sliding window makes no difference to texts that fit it, and attention here is always to all tokens.
+  Result<int64_t> context_length() const {
+    TM_TRY(const int64_t context, count("max_position_embeddings"));
+    TM_TRY(const bool slides, config_.get_bool_or("use_sliding_window", true));
+    if (!slides || config_.find("sliding_window") == nullptr) return context;
+    TM_TRY(const int64_t window, count("sliding_window"));
+    if (window >= context) return context;
+    base::log::warn(
+        "{}: the model attends to the last {} tokens alone ('sliding_window'); here it attends to all, and so its "
+        "context is those {} tokens instead of {}",
+        config_.path().string(), window, window, context);
+    return window;
+  }
+
+  // Adds the rotation's keys; gives Llama 3's factors where the file asks for them.
+  Result<std::vector<float>> rotation(int64_t head_dim) {
+    // Newer files have one object with all that concerns the rotation.
+    TM_TRY(const JsonMembers parameters, config_.members("rope_parameters"));
+    TM_TRY(const JsonMembers older, config_.members("rope_scaling"));
+    const JsonMembers& scaling = parameters.exists() ? parameters : older;
+    TM_TRY(const double theta, config_.get_number_or("rope_theta", 10000));
+    TM_TRY(const double base, parameters.get_number_or("rope_theta", theta));
+    metadata_.add_f32(key("rope.freq_base"), static_cast<float>(base));
+    TM_TRY(const std::string named, scaling.get_string_or("type", "default"));
+    TM_TRY(const std::string type, scaling.get_string_or("rope_type", named));
+    if (type == "default") return std::vector<float>();
+    if (type == "llama3") return llama3_factors(scaling, base, head_dim);
+    if (type == "linear") {
+      TM_TRY(const double factor, scaling.get_number("factor"));
+      metadata_.add_string(key("rope.scaling.type"), "linear");
+      metadata_.add_f32(key("rope.scaling.factor"), static_cast<float>(factor));
+      return std::vector<float>();
+    }
+    return config_.error(ErrorCode::unsupported, fmt::format("'{}' is '{}'; supported are default, linear and llama3",
+                                                             scaling.name("rope_type"), printable(type)));
+  }
+
+  const JsonMembers& config_;
+  const Architecture& architecture_;
+  GgufWriter& metadata_;
+};
+
+}  // namespace
+
+Result<FolderShape> translate_config(const JsonMembers& config, GgufWriter& metadata) {
+  TM_TRY(const Architecture* architecture, find_by_model_type(config));
+  TM_CHECK(refuse_unsupported(config));
+  metadata.add_string("general.architecture", architecture->name);
+  return ConfigTranslator(config, *architecture, metadata).run();
+}
+
+}  // namespace tidemill::model

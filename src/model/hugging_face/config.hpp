@@ -1,0 +1,33 @@
+// config.json of a Hugging Face folder, in GGUF's terms.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "base/result.hpp"
+#include "model/architectures/architecture.hpp"
+#include "model/gguf_writer.hpp"
+#include "model/hugging_face/json_file.hpp"
+
+namespace tidemill::model {
+
+// What the folder's tensors and tokenizer are read by.
+struct FolderShape {
+  const Architecture* architecture = nullptr;
+  int64_t layers = 0;
+  int64_t heads = 0;
+  int64_t kv_heads = 0;
+  int64_t vocabulary = 0;           // rows of the embedding
+  std::optional<bool> tied;         // the embedding is the output matrix as well; none: the file does not say
+  std::vector<float> rope_factors;  // Llama 3's, which each rotation frequency is divided by; empty: none
+};
+
+// Adds general.architecture and "<architecture>.*" to `metadata`. Errors name the file and the member: `unsupported`
+// for model types, scalings of the rotation, activations and quantisations that this build does not have, `not_found`
+// and `corrupt` for members that are missing or no numbers. Whether numbers fit together is left to
+// read_hyper_parameters.
+base::Result<FolderShape> translate_config(const JsonMembers& config, GgufWriter& metadata);
+
+}  // namespace tidemill::model

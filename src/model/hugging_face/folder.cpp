@@ -1,0 +1,117 @@
+#include "model/hugging_face/folder.hpp"
+
+#include <algorithm>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "model/gguf.hpp"
+#include "model/gguf_writer.hpp"
+#include "model/hugging_face/config.hpp"
+#include "model/hugging_face/json_file.hpp"
+#include "model/hugging_face/tensors.hpp"
+#include "model/hugging_face/tokenizer.hpp"
+
+namespace tidemill::model {
+namespace {
+
+using base::Error;
+using base::ErrorCode;
+using base::Result;
+
+constexpr size_t kMaxShapeBytes = size_t{1} << 20;
+
+// What the checkpoint points into.
+struct FolderContent {
+  std::string header;  // the metadata, as a GGUF file without tensors has them
+  std::shared_ptr<FolderTensors> tensors;
+};
+
+// The first GGUF file by name; empty if there is none.
+std::string first_gguf(const std::filesystem::path& folder) {
+  std::string first;
+  std::error_code failed;
+  for (std::filesystem::directory_iterator at(folder, failed), end; !failed && at != end; at.increment(failed)) {
+    std::string name = at->path().filename().string();
+    if (name.ends_with(".gguf") && (first.empty() || name < first)) first = std::move(name);
+  }
+  return first;
+}
+
+Result<JsonMembers> read_config(const std::filesystem::path& folder) {
+  auto config = JsonMembers::read(folder / "config.json", kMaxShapeBytes);
+  if (config || config.error().code() != ErrorCode::not_found) return config;
+  if (const std::string name = first_gguf(folder); !name.empty()) {
+    return Error(ErrorCode::not_found,
+                 fmt::format("{}: the folder has no 'config.json', but GGUF files; name one of them, such as '{}'",
+                             folder.string(), (folder / name).string()));
+  }
+  return Error(ErrorCode::not_found,
+               fmt::format("{}: the folder has no 'config.json'; a model is a GGUF file, or a Hugging Face folder with "
+                           "config.json, safetensors and tokenizer.json",
+                           folder.string()));
+}
+
+// llama.cpp's numbers for "mostly this type".
+uint32_t file_type_of(std::span<const GgufTensor> tensors) {
+  const auto has = [&](tensor::DType type) {
+    return std::any_of(tensors.begin(), tensors.end(),
+                       [type](const GgufTensor& tensor) { return tensor.rank == 2 && tensor.type == type; });
+  };
+  if (has(tensor::DType::bf16)) return 32;
+  return has(tensor::DType::f16) ? 1 : 0;
+}
+
+// The files that make the model, in an order that does not depend on the folder's.
+std::vector<CheckpointFile> list_files(const std::filesystem::path& folder, const FolderWeights& weights) {
+  std::vector<CheckpointFile> files;
+  for (const SafetensorsFile& file : weights.files()) {
+    files.push_back(
+        {.path = file.path(), .map = file.mapping(), .bytes = file.file_bytes(), .header_bytes = file.header_bytes()});
+  }
+  for (const char* name : {"config.json", "model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json",
+                           "generation_config.json", "chat_template.jinja"}) {
+    std::error_code failed;
+    const auto bytes = std::filesystem::file_size(folder / name, failed);
+    if (!failed) files.push_back({.path = folder / name, .map = nullptr, .bytes = static_cast<size_t>(bytes)});
+  }
+  return files;
+}
+
+// "models/x/" without the slash, so that it has a name.
+std::filesystem::path without_slash(const std::filesystem::path& path) {
+  return path.has_filename() ? path : path.parent_path();
+}
+
+}  // namespace
+
+Result<Checkpoint> open_folder(const std::filesystem::path& path) {
+  const std::filesystem::path folder = without_slash(path);
+  TM_TRY(const JsonMembers config, read_config(folder));
+  auto content = std::make_shared<FolderContent>();
+  std::error_code ignored;
+  const std::filesystem::path real = std::filesystem::canonical(folder, ignored);
+
+  GgufWriter metadata;
+  TM_TRY(const FolderShape shape, translate_config(config, metadata));
+  TM_TRY(FolderWeights weights, FolderWeights::open(folder));
+  TM_TRY(content->tensors, translate_tensors(std::move(weights), shape, folder));
+  std::vector<CheckpointFile> files = list_files(folder, content->tensors->weights);
+  std::vector<GgufTensor> tensors = std::move(content->tensors->tensors);
+
+  metadata.add_string("general.type", "model");
+  metadata.add_string("general.name", real.filename().string());
+  metadata.add_u32("general.file_type", file_type_of(tensors));
+  metadata.add_u32("general.quantization_version", 2);
+  TM_TRY(TokenizerFiles texts, read_tokenizer_files(folder));
+  TM_CHECK(translate_tokenizer(std::move(texts), config, shape.vocabulary, metadata));
+  content->header = metadata.header();
+  TM_TRY(const GgufFile header, GgufFile::parse(std::as_bytes(std::span(content->header)), folder));
+  return Checkpoint::assemble(header, std::move(tensors), std::move(files), content, 0);
+}
+
+}  // namespace tidemill::model

@@ -1,0 +1,22 @@
+// A model in a Hugging Face folder, as transformers' save_pretrained() and the hub have it:
+//
+//   config.json                       the shape (config.hpp)
+//   model.safetensors                 the tensors, or model.safetensors.index.json and the files that it names
+//                                     (tensors.hpp)
+//   tokenizer.json and others         the tokenizer and the chat template (tokenizer.hpp)
+//
+// They become what llama.cpp's converter makes of them: keys, names and types, the order of rows included.
+#pragma once
+
+#include <filesystem>
+
+#include "base/result.hpp"
+#include "model/checkpoint.hpp"
+
+namespace tidemill::model {
+
+// The tensors stay in the mapped files; those that GGUF has in another order or type are made when they are read, one
+// at a time. Errors name the file and the member or tensor: `not_found`, `corrupt`, `unsupported`, `too_large`.
+base::Result<Checkpoint> open_folder(const std::filesystem::path& path);
+
+}  // namespace tidemill::model

@@ -1,0 +1,346 @@
+#include "model/hugging_face/tensors.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <memory>
+#include <set>
+#include <unordered_set>
+#include <utility>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "model/hugging_face/json_file.hpp"
+#include "model/metadata.hpp"
+
+namespace tidemill::model {
+namespace {
+
+using base::Error;
+using base::ErrorCode;
+using base::Result;
+
+constexpr size_t kMaxIndexBytes = size_t{64} << 20;
+constexpr std::string_view kSingleFile = "model.safetensors";
+constexpr std::string_view kIndexFile = "model.safetensors.index.json";
+constexpr std::string_view kModelPrefix = "model.";
+
+// The frequencies that old versions of transformers stored, and that follow from the configuration.
+bool is_derived(std::string_view name) {
+  return name.ends_with(".rotary_emb.inv_freq");
+}
+
+// One tensor of a layer, or a projection with its bias.
+struct LayerPart {
+  std::string_view TensorNames::*name;
+  Presence DecoderParts::*bias = nullptr;                               // null: never
+  Presence DecoderParts::*presence = nullptr;                           // of the weight; null: always
+  enum class Heads : uint8_t { none, query, key } heads = Heads::none;  // whose rows rotate in pairs
+};
+constexpr std::array<LayerPart, 11> kLayerParts = {{
+    {.name = &TensorNames::attention_norm},
+    {.name = &TensorNames::query, .bias = &DecoderParts::qkv_bias, .heads = LayerPart::Heads::query},
+    {.name = &TensorNames::key, .bias = &DecoderParts::qkv_bias, .heads = LayerPart::Heads::key},
+    {.name = &TensorNames::value, .bias = &DecoderParts::qkv_bias},
+    {.name = &TensorNames::query_norm, .presence = &DecoderParts::head_norms},
+    {.name = &TensorNames::key_norm, .presence = &DecoderParts::head_norms},
+    {.name = &TensorNames::attention_output, .bias = &DecoderParts::output_bias},
+    {.name = &TensorNames::feed_forward_norm},
+    {.name = &TensorNames::gate, .bias = &DecoderParts::feed_forward_bias},
+    {.name = &TensorNames::up, .bias = &DecoderParts::feed_forward_bias},
+    {.name = &TensorNames::down, .bias = &DecoderParts::feed_forward_bias},
+}};
+
+// Where GGUF's row `row` lies in the folder: halves of a head of `head_rows` rows become pairs.
+int64_t row_of_halves(int64_t row, int64_t head_rows) {
+  const int64_t in_head = row % head_rows;
+  return row - in_head + in_head % 2 * (head_rows / 2) + in_head / 2;
+}
+
+// Writes the rows in GGUF's order. `head_rows` 0: as they are.
+void copy_rows(std::span<const std::byte> from, std::span<std::byte> to, size_t row_bytes, int64_t head_rows) {
+  if (head_rows == 0) {
+    std::memcpy(to.data(), from.data(), to.size());
+    return;
+  }
+  const auto rows = static_cast<int64_t>(to.size() / row_bytes);
+  for (int64_t row = 0; row < rows; ++row) {
+    std::memcpy(to.data() + static_cast<size_t>(row) * row_bytes,
+                from.data() + static_cast<size_t>(row_of_halves(row, head_rows)) * row_bytes, row_bytes);
+  }
+}
+
+// The same for a vector, which becomes F32.
+void copy_floats(tensor::DType type, std::span<const std::byte> from, std::span<std::byte> to, int64_t head_rows) {
+  const int64_t elements = static_cast<int64_t>(to.size() / sizeof(float));
+  const int64_t size = tensor::info(type).block_bytes;
+  for (int64_t i = 0; i < elements; ++i) {
+    float value = 0;
+    const int64_t source = head_rows == 0 ? i : row_of_halves(i, head_rows);
+    tensor::dequantize(type, from.data() + source * size, 1, &value);
+    std::memcpy(to.data() + static_cast<size_t>(i) * sizeof value, &value, sizeof value);
+  }
+}
+
+class TensorTranslator {
+ public:
+  TensorTranslator(FolderTensors& out, const FolderShape& shape, const std::filesystem::path& folder)
+      : out_(out),
+        shape_(shape),
+        parts_(shape.architecture->parts),
+        form_(shape.architecture->folder),
+        folder_(folder) {}
+
+  Result<void> run() {
+    find_prefix();
+    const TensorNames& theirs = form_.names;
+    const TensorNames& ours = shape_.architecture->names;
+    TM_CHECK(require(in_model(theirs.token_embedding), ours.token_embedding, ".weight"));
+    TM_CHECK(check_vocabulary());
+    add_rope_factors();
+    for (int64_t i = 0; i < shape_.layers; ++i) {
+      for (const LayerPart& part : kLayerParts)
+        TM_CHECK(translate(part, i));
+    }
+    TM_CHECK(require(in_model(theirs.output_norm), ours.output_norm, ".weight"));
+    TM_CHECK(translate_output());
+    return refuse_unused();
+  }
+
+ private:
+  // Models without a head for text are stored without "model.".
+  void find_prefix() {
+    for (const FolderWeights::Found& found : out_.weights.tensors()) {
+      if (found.tensor->name.starts_with(kModelPrefix)) prefix_ = kModelPrefix;
+    }
+  }
+
+  std::string in_model(std::string_view name) const { return std::string(prefix_).append(name); }
+  std::string in_layer(int64_t layer, std::string_view name) const {
+    return fmt::format("{}layers.{}.{}", prefix_, layer, name);
+  }
+
+  Error missing(std::string_view name) const {
+    const std::filesystem::path where =
+        out_.weights.index().empty() ? out_.weights.files().front().path() : out_.weights.index();
+    return Error(ErrorCode::not_found,
+                 fmt::format("{}: tensor '{}' is missing, which a model of the type '{}' with {} layers needs",
+                             where.string(), name, shape_.architecture->name, shape_.layers));
+  }
+
+  Result<void> translate(const LayerPart& part, int64_t layer) {
+    const std::string theirs = in_layer(layer, form_.names.*part.name);
+    const std::string ours = fmt::format("blk.{}.{}", layer, shape_.architecture->names.*part.name);
+    const Presence weight = part.presence == nullptr ? Presence::required : parts_.*part.presence;
+    const Presence bias = part.bias == nullptr ? Presence::absent : parts_.*part.bias;
+    const int64_t heads = !form_.pairs_side_by_side               ? 0
+                          : part.heads == LayerPart::Heads::query ? shape_.heads
+                          : part.heads == LayerPart::Heads::key   ? shape_.kv_heads
+                                                                  : 0;
+    TM_CHECK(take(theirs, ours, ".weight", weight, heads));
+    return take(theirs, ours, ".bias", bias, heads);
+  }
+
+  Result<void> require(const std::string& theirs, std::string_view ours, std::string_view ending) {
+    return take(theirs, ours, ending, Presence::required, 0);
+  }
+
+  Result<void> take(const std::string& theirs, std::string_view ours, std::string_view ending, Presence presence,
+                    int64_t heads) {
+    if (presence == Presence::absent) return {};
+    const std::string name = theirs + std::string(ending);
+    const FolderWeights::Found found = out_.weights.find(name);
+    if (found.tensor != nullptr) return add(found, std::string(ours).append(ending), heads);
+    if (presence == Presence::optional) return {};
+    return missing(name);
+  }
+
+  // `heads` above 0: the rows are that many heads', whose halves become pairs.
+  Result<void> add(const FolderWeights::Found& found, std::string name, int64_t heads) {
+    TM_CHECK(check(found, heads));
+    const SafetensorsTensor& source = *found.tensor;
+    used_.insert(source.name);
+    GgufTensor tensor;
+    tensor.name = out_.texts.emplace_back(std::move(name));
+    tensor.origin = out_.texts.emplace_back(
+        fmt::format("'{}' in '{}'", printable(source.name), found.file->path().filename().string()));
+    tensor.rank = static_cast<int>(source.shape.size());
+    std::copy(source.shape.rbegin(), source.shape.rend(), tensor.shape.begin());
+    tensor.data = source.data;
+    place(tensor, *source.type, heads > 0 ? source.shape.front() / heads : 0);
+    out_.tensors.push_back(std::move(tensor));
+    return {};
+  }
+
+  static Result<void> check(const FolderWeights::Found& found, int64_t heads) {
+    const SafetensorsTensor& source = *found.tensor;
+    const auto error = [&](ErrorCode code, std::string_view message) {
+      return Error(code,
+                   fmt::format("{}: tensor '{}' {}", found.file->path().string(), printable(source.name), message));
+    };
+    if (!source.type) {
+      return error(ErrorCode::unsupported,
+                   fmt::format("is of the type {}; supported are F32, F16 and BF16", source.dtype));
+    }
+    const std::string shape = fmt::format("[{}]", fmt::join(source.shape, ", "));
+    if (source.shape.empty() || source.shape.size() > 2) {
+      return error(ErrorCode::corrupt, fmt::format("has the shape {}; expected a vector or a matrix", shape));
+    }
+    if (heads > 0 && source.shape.front() % (2 * heads) != 0) {
+      return error(ErrorCode::corrupt, fmt::format("has the shape {}, whose {} rows are not those of {} heads "
+                                                   "('config.json')",
+                                                   shape, source.shape.front(), heads));
+    }
+    return {};
+  }
+
+  // Says how the bytes come from `data`, which are of `type`.
+  static void place(GgufTensor& tensor, tensor::DType type, int64_t head_rows) {
+    const std::span<const std::byte> from = tensor.data;
+    const auto element = static_cast<size_t>(tensor::info(type).block_bytes);
+    const bool aligned = reinterpret_cast<uintptr_t>(from.data()) % element == 0;
+    const bool vector = tensor.rank == 1;
+    tensor.type = vector ? tensor::DType::f32 : type;
+    if (tensor.type == type && head_rows == 0 && aligned) return;
+    if (vector) {
+      tensor.make = [=](std::span<std::byte> to) { copy_floats(type, from, to, head_rows); };
+    } else {
+      const size_t row_bytes = static_cast<size_t>(tensor.cols()) * element;
+      tensor.make = [=](std::span<std::byte> to) { copy_rows(from, to, row_bytes, head_rows); };
+    }
+  }
+
+  Result<void> check_vocabulary() const {
+    const GgufTensor& embedding = out_.tensors.front();
+    if (embedding.rank == 2 && embedding.rows() == shape_.vocabulary) return {};
+    return Error(ErrorCode::corrupt,
+                 fmt::format("{}: {} has the shape {} (innermost first), but 'vocab_size' of config.json is {}",
+                             folder_.string(), embedding.title(), embedding.shape_text(), shape_.vocabulary));
+  }
+
+  void add_rope_factors() {
+    if (shape_.rope_factors.empty()) return;
+    GgufTensor tensor;
+    tensor.name = "rope_freqs.weight";
+    tensor.origin = "'rope_scaling' of config.json";
+    tensor.shape[0] = static_cast<int64_t>(shape_.rope_factors.size());
+    tensor.make = [factors = shape_.rope_factors](std::span<std::byte> to) {
+      std::memcpy(to.data(), factors.data(), to.size());
+    };
+    out_.tensors.push_back(std::move(tensor));
+  }
+
+  Result<void> translate_output() {
+    const std::string name(form_.names.output);
+    const bool there = out_.weights.find(name + ".weight").tensor != nullptr;
+    if (!shape_.tied.value_or(!there)) return require(name, shape_.architecture->names.output, ".weight");
+    used_.insert(name + ".weight");  // a copy of the embedding, if it is there
+    return {};
+  }
+
+  // A tensor that nothing reads means that the model computes something which this decoder does not.
+  Result<void> refuse_unused() const {
+    for (const auto& [tensor, file] : out_.weights.tensors()) {
+      if (used_.contains(tensor->name) || is_derived(tensor->name)) continue;
+      return Error(
+          ErrorCode::unsupported,
+          fmt::format("{}: tensor '{}' is no part of a model of the type '{}' with {} layers", file->path().string(),
+                      printable(tensor->name), shape_.architecture->name, shape_.layers));
+    }
+    return {};
+  }
+
+  FolderTensors& out_;
+  const FolderShape& shape_;
+  const DecoderParts& parts_;
+  const FolderForm& form_;
+  const std::filesystem::path& folder_;
+  std::string_view prefix_;
+  std::unordered_set<std::string> used_;  // names in the folder
+};
+
+// What the index says where each tensor is, checked as far as it can be without the files.
+Result<std::vector<std::pair<std::string, std::string>>> read_index(const JsonMembers& index) {
+  TM_TRY(const JsonMembers map, index.members("weight_map"));
+  if (!map.exists()) return index.error(ErrorCode::corrupt, "'weight_map' is missing");
+  std::vector<std::pair<std::string, std::string>> places;
+  for (const auto& [tensor, file] : map.object()) {
+    TM_TRY(std::string name, map.get_string_or(tensor, ""));
+    const bool plain = !name.empty() && std::filesystem::path(name).filename() == name && name != "." && name != "..";
+    if (!plain) {
+      return index.error(ErrorCode::corrupt, fmt::format("'{}' is '{}'; expected the name of a file in the same folder",
+                                                         printable(map.name(tensor)), printable(name)));
+    }
+    places.emplace_back(tensor, std::move(name));
+  }
+  return places;
+}
+
+}  // namespace
+
+Result<void> FolderWeights::add(const SafetensorsFile& file, const SafetensorsTensor& tensor) {
+  if (by_name_.emplace(tensor.name, tensors_.size()).second) {
+    tensors_.push_back({&tensor, &file});
+    return {};
+  }
+  return Error(ErrorCode::corrupt, fmt::format("{}: tensor '{}' is in '{}' as well", file.path().string(),
+                                               printable(tensor.name), find(tensor.name).file->path().string()));
+}
+
+FolderWeights::Found FolderWeights::find(std::string_view name) const {
+  const auto found = by_name_.find(name);
+  return found == by_name_.end() ? Found() : tensors_[found->second];
+}
+
+Result<FolderWeights> FolderWeights::open(const std::filesystem::path& folder) {
+  FolderWeights weights;
+  TM_TRY(const JsonMembers index, JsonMembers::read_if_there(folder / kIndexFile, kMaxIndexBytes));
+  std::vector<std::pair<std::string, std::string>> places;
+  std::set<std::string> names;
+  if (index.exists()) {
+    weights.index_ = index.path();
+    TM_TRY(places, read_index(index));
+    for (const auto& [tensor, file] : places)
+      names.insert(file);
+  } else {
+    names.emplace(kSingleFile);
+  }
+  for (const std::string& name : names) {
+    auto file = SafetensorsFile::open(folder / name);
+    if (!file && file.error().code() == ErrorCode::not_found) {
+      return Error(ErrorCode::not_found,
+                   index.exists()
+                       ? fmt::format("{}: it names the file '{}', which is missing", index.path().string(), name)
+                       : fmt::format("{}: neither '{}' nor '{}' is there; of weights, only safetensors are "
+                                     "read",
+                                     folder.string(), kSingleFile, kIndexFile));
+    }
+    if (!file) return std::move(file).error();
+    weights.files_.push_back(std::move(file).value());
+  }
+  for (const SafetensorsFile& file : weights.files_) {
+    for (const SafetensorsTensor& tensor : file.tensors())
+      TM_CHECK(weights.add(file, tensor));
+  }
+  for (const auto& [tensor, file] : places) {
+    const Found found = weights.find(tensor);
+    if (found.tensor != nullptr && found.file->path().filename() == file) continue;
+    return index.error(
+        ErrorCode::corrupt,
+        fmt::format("it says that tensor '{}' is in '{}', but it is {}", printable(tensor), file,
+                    found.tensor == nullptr ? "in none of the files"
+                                            : fmt::format("in '{}'", found.file->path().filename().string())));
+  }
+  return weights;
+}
+
+Result<std::shared_ptr<FolderTensors>> translate_tensors(FolderWeights weights, const FolderShape& shape,
+                                                         const std::filesystem::path& folder) {
+  auto out = std::make_shared<FolderTensors>();
+  out->weights = std::move(weights);
+  TM_CHECK(TensorTranslator(*out, shape, folder).run());
+  return out;
+}
+
+}  // namespace tidemill::model

@@ -1,0 +1,133 @@
+#include "model/hugging_face/text_steps.hpp"
+
+#include <array>
+#include <string_view>
+
+#include <fmt/format.h>
+
+namespace tidemill::model {
+
+namespace json = base::json;
+
+namespace {
+
+std::string_view text_of(const json::object& step, std::string_view key) {
+  const json::value* value = step.if_contains(key);
+  return value != nullptr && value->is_string() ? std::string_view(value->get_string()) : std::string_view();
+}
+
+bool is_set(const json::object& step, std::string_view key, bool fallback) {
+  const json::value* value = step.if_contains(key);
+  return value != nullptr && value->is_bool() ? value->get_bool() : fallback;
+}
+
+// A regular expression, or plain text. Line breaks are written as escapes, as most authors write them.
+std::string pattern_of(const json::object& step) {
+  const json::value* pattern = step.if_contains("pattern");
+  const json::object* object = pattern == nullptr ? nullptr : pattern->if_object();
+  if (object == nullptr) return {};
+  const std::string_view regex = text_of(*object, "Regex");
+  std::string written;
+  for (const char c : regex.empty() ? text_of(*object, "String") : regex) {
+    if (c == '\r') {
+      written += "\\r";
+    } else if (c == '\n') {
+      written += "\\n";
+    } else {
+      written += c;
+    }
+  }
+  return written;
+}
+
+std::string describe_metaspace(const json::object& step) {
+  const std::string_view written = text_of(step, "prepend_scheme");
+  const std::string_view scheme = !written.empty()                         ? written
+                                  : is_set(step, "add_prefix_space", true) ? "always"
+                                                                           : "never";
+  return fmt::format("Metaspace({}, {}{})", text_of(step, "replacement"), scheme,
+                     is_set(step, "split", true) ? ", split" : "");
+}
+
+std::string describe_split(const json::object& step) {
+  const std::string_view behavior = text_of(step, "behavior");
+  return fmt::format("Split({}{}{}{})", pattern_of(step), behavior == "Isolated" ? "" : ", ",
+                     behavior == "Isolated" ? "" : behavior, is_set(step, "invert", false) ? ", inverted" : "");
+}
+
+std::string describe_step(const json::object& step) {
+  const std::string_view type = text_of(step, "type");
+  if (type == "Split") return describe_split(step);
+  if (type == "Metaspace") return describe_metaspace(step);
+  if (type == "ByteLevel") {
+    return fmt::format("ByteLevel{}{}", is_set(step, "use_regex", true) ? " words" : "",
+                       is_set(step, "add_prefix_space", true) ? " behind a space" : "");
+  }
+  if (type == "Digits") return is_set(step, "individual_digits", false) ? "Digits(each)" : "Digits(runs)";
+  if (type == "Punctuation") return fmt::format("Punctuation({})", text_of(step, "behavior"));
+  if (type == "Replace") return fmt::format("Replace({}, {})", pattern_of(step), text_of(step, "content"));
+  if (type == "Prepend") return fmt::format("Prepend({})", text_of(step, "prepend"));
+  return type.empty() ? "?" : std::string(type);
+}
+
+void append_steps(const json::value& value, std::string& out) {
+  const json::object* step = value.if_object();
+  if (step != nullptr && text_of(*step, "type") == "Sequence") {
+    for (const std::string_view key : {"pretokenizers", "normalizers"}) {
+      const json::value* inner = step->if_contains(key);
+      if (inner == nullptr || !inner->is_array()) continue;
+      for (const json::value& each : inner->get_array())
+        append_steps(each, out);
+    }
+    return;
+  }
+  if (!out.empty()) out += " | ";
+  out += step == nullptr ? "?" : describe_step(*step);
+}
+
+struct KnownSteps {
+  std::string_view steps;
+  std::string_view name;
+  bool ignore_merges = false;
+};
+
+// As the models' authors publish them, beside GGUF's name for the same expressions (text/pre_tokenizer.cpp).
+constexpr std::string_view kLlama3Steps =
+    R"(Split((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+) | ByteLevel)";
+constexpr std::string_view kQwen2Steps =
+    R"(Split((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+) | ByteLevel)";
+constexpr std::string_view kDeepseekCoderSteps =
+    R"(Split([\r\n]) | Split(\s?\p{L}+) | Split(\s?\p{P}+) | Split([一-龥ࠀ-一가-퟿]+) | Digits(each) | ByteLevel)";
+constexpr std::array<KnownSteps, 7> kKnownSteps = {{
+    {"ByteLevel words", "gpt-2"},
+    {"Digits(each) | ByteLevel words", "starcoder"},
+    {"Punctuation(Contiguous) | ByteLevel words | Digits(runs) | Split([0-9][0-9][0-9])", "falcon"},
+    {kLlama3Steps, "llama-bpe", true},
+    {kLlama3Steps, "smaug-bpe"},
+    {kQwen2Steps, "qwen2"},
+    {kDeepseekCoderSteps, "deepseek-coder"},
+}};
+
+}  // namespace
+
+std::string describe_steps(const json::value* steps) {
+  std::string out;
+  if (steps != nullptr && !steps->is_null()) append_steps(*steps, out);
+  return out;
+}
+
+std::string_view known_pre_tokenizer(std::string_view steps, bool ignore_merges) {
+  for (const KnownSteps& known : kKnownSteps) {
+    if (known.steps == steps && known.ignore_merges == ignore_merges) return known.name;
+  }
+  return {};
+}
+
+std::string known_pre_tokenizers_text() {
+  std::string text;
+  for (const KnownSteps& known : kKnownSteps)
+    text.append(text.empty() ? "" : ", ").append(known.name);
+  return text;
+}
+
+}  // namespace tidemill::model

@@ -1,0 +1,424 @@
+#include "model/hugging_face/tokenizer.hpp"
+
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "base/file.hpp"
+#include "base/log.hpp"
+#include "model/hugging_face/merge_scores.hpp"
+#include "model/hugging_face/text_steps.hpp"
+#include "model/metadata.hpp"
+#include "text/vocabulary.hpp"
+
+namespace tidemill::model {
+
+namespace json = base::json;
+
+namespace {
+
+using base::Error;
+using base::ErrorCode;
+using base::Result;
+using text::TokenKind;
+
+constexpr size_t kMaxTokenizerBytes = size_t{128} << 20;
+constexpr size_t kMaxConfigBytes = size_t{4} << 20;  // these hold a chat template and every added token
+constexpr size_t kMaxTemplateBytes = size_t{1} << 20;
+
+// What SentencePiece's normalising looks like, as GGUF's two kinds of it.
+struct SpmSteps {
+  std::string_view normalizer;
+  std::string_view pre_tokenizer;
+  bool space_prefix;
+};
+constexpr std::array<SpmSteps, 6> kSpmSteps = {{
+    {"Prepend(▁) | Replace( , ▁)", "", true},
+    {"", "Metaspace(▁, always)", true},
+    {"", "Metaspace(▁, first)", true},
+    {"", "Metaspace(▁, never)", false},
+    {"Replace( , ▁)", "", false},
+    {"Replace( , ▁)", "Split( , MergedWithPrevious)", false},
+}};
+
+bool is_byte_name(std::string_view piece) {
+  return piece.size() == 6 && piece.starts_with("<0x") && piece.ends_with(">");
+}
+
+class TokenizerTranslator {
+ public:
+  TokenizerTranslator(TokenizerFiles files, const JsonMembers& config, int64_t vocabulary, GgufWriter& metadata)
+      : file_(std::move(files.tokenizer)),
+        names_(std::move(files.names)),
+        generation_(std::move(files.generation)),
+        config_(config),
+        pieces_(static_cast<size_t>(vocabulary)),
+        kinds_(static_cast<size_t>(vocabulary), TokenKind::unused),
+        metadata_(metadata) {}
+
+  Result<void> run() {
+    TM_TRY(model_, file_.members("model"));
+    if (!model_.exists()) return file_.error(ErrorCode::corrupt, "'model' is missing");
+    TM_CHECK(choose_kind());
+    TM_CHECK(read_pieces());
+    TM_CHECK(read_merges());
+    TM_CHECK(read_added_tokens());
+    TM_CHECK(name_specials());
+    fill_holes();
+    TM_CHECK(write_pieces());
+    TM_CHECK(write_ends());
+    return write_marks();
+  }
+
+ private:
+  // Byte-level BPE, or SentencePiece's: which is in what is done to text.
+  Result<void> choose_kind() {
+    TM_TRY(const std::string type, model_.get_string_or("type", "BPE"));
+    if (type != "BPE") {
+      return file_.error(
+          ErrorCode::unsupported,
+          fmt::format("'model.type' is '{}'; supported is BPE, byte-level or SentencePiece's", printable(type)));
+    }
+    for (const std::string_view key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
+      TM_TRY(const std::string mark, model_.get_string_or(key, ""));
+      if (!mark.empty()) {
+        return file_.error(ErrorCode::unsupported,
+                           fmt::format("'{}' is '{}'; supported is none", model_.name(key), printable(mark)));
+      }
+    }
+    TM_TRY(const bool ignore_merges, model_.get_bool_or("ignore_merges", false));
+    TM_TRY(const bool byte_fallback, model_.get_bool_or("byte_fallback", false));
+    const std::string normalizer = describe_steps(file_.find("normalizer"));
+    const std::string steps = describe_steps(file_.find("pre_tokenizer"));
+    pre_ = known_pre_tokenizer(steps, ignore_merges);
+    if (!pre_.empty() && (normalizer.empty() || normalizer == "NFC")) return {};
+    for (const SpmSteps& known : kSpmSteps) {
+      if (!byte_fallback || known.normalizer != normalizer || known.pre_tokenizer != steps) continue;
+      spm_ = true;
+      space_prefix_ = known.space_prefix;
+      return {};
+    }
+    return file_.error(
+        ErrorCode::unsupported,
+        fmt::format("what it does to text is unknown: 'normalizer' is '{}', 'pre_tokenizer' is '{}', with "
+                    "'ignore_merges' {} and 'byte_fallback' {}; known are the pre-tokenizers {}, and SentencePiece's "
+                    "BPE with byte_fallback",
+                    printable(normalizer), printable(steps, 400), ignore_merges, byte_fallback,
+                    known_pre_tokenizers_text()));
+  }
+
+  Result<void> place(std::string_view piece, int64_t id, TokenKind kind, std::string_view where) {
+    if (id < 0 || static_cast<size_t>(id) >= pieces_.size()) {
+      return file_.error(ErrorCode::corrupt,
+                         fmt::format("token '{}' of '{}' has the id {}, but the model has {} tokens ('vocab_size' of "
+                                     "config.json)",
+                                     printable(piece), where, id, pieces_.size()));
+    }
+    std::string& there = pieces_[static_cast<size_t>(id)];
+    if (!there.empty() && there != piece) {
+      return file_.error(ErrorCode::corrupt, fmt::format("tokens '{}' and '{}' have the same id, {}", printable(there),
+                                                         printable(piece), id));
+    }
+    there = piece;
+    kinds_[static_cast<size_t>(id)] = kind;
+    return {};
+  }
+
+  Result<void> read_pieces() {
+    TM_TRY(const JsonMembers vocabulary, model_.members("vocab"));
+    if (!vocabulary.exists()) return file_.error(ErrorCode::corrupt, "'model.vocab' is missing");
+    ids_.reserve(vocabulary.object().size());
+    for (const auto& [piece, value] : vocabulary.object()) {
+      const std::string_view name = piece;
+      if (!value.is_int64()) {
+        return file_.error(ErrorCode::corrupt, fmt::format("the id of token '{}' is {}; expected an integer",
+                                                           printable(name), printable(json::serialize(value))));
+      }
+      const bool byte = spm_ && is_byte_name(name);
+      TM_CHECK(place(name, value.get_int64(), byte ? TokenKind::byte : TokenKind::normal, "model.vocab"));
+      ids_.emplace(name, value.get_int64());
+    }
+    return {};
+  }
+
+  // Older files write "left right", newer ones ["left", "right"].
+  Result<void> read_merges() {
+    const json::value* list = model_.find("merges");
+    if (list == nullptr || !list->is_array()) return model_.wrong("merges", "a list of pairs of tokens");
+    merges_.reserve(list->get_array().size());
+    for (const json::value& merge : list->get_array()) {
+      std::string_view left;
+      std::string_view right;
+      if (merge.is_string()) {
+        const std::string_view text = merge.get_string();
+        const size_t space = std::min(text.find(' ', 1), text.size());
+        left = text.substr(0, space);
+        right = text.substr(std::min(space + 1, text.size()));
+      } else if (merge.is_array() && merge.get_array().size() == 2 && merge.get_array()[0].is_string() &&
+                 merge.get_array()[1].is_string()) {
+        left = merge.get_array()[0].get_string();
+        right = merge.get_array()[1].get_string();
+      }
+      // GGUF writes a space between the two. No piece of these vocabularies holds one: spaces are written as Ġ or ▁.
+      if (left.empty() || right.empty() || left.find(' ') != left.npos || right.find(' ') != right.npos) {
+        return file_.error(ErrorCode::corrupt,
+                           fmt::format("merge {} is {}; expected two tokens with a space between, or a list of two "
+                                       "without spaces",
+                                       merges_.size(), printable(json::serialize(merge))));
+      }
+      merges_.emplace_back(left, right);
+    }
+    return {};
+  }
+
+  Result<void> read_added_tokens() {
+    const json::value* list = file_.find("added_tokens");
+    if (list == nullptr) return {};
+    if (!list->is_array()) return file_.wrong("added_tokens", "a list of tokens");
+    for (const json::value& item : list->get_array()) {
+      const json::object* token = item.if_object();
+      const json::value* id = token == nullptr ? nullptr : token->if_contains("id");
+      const json::value* content = token == nullptr ? nullptr : token->if_contains("content");
+      const json::value* special = token == nullptr ? nullptr : token->if_contains("special");
+      if (id == nullptr || !id->is_int64() || content == nullptr || !content->is_string() ||
+          content->get_string().empty()) {
+        return file_.error(ErrorCode::corrupt,
+                           fmt::format("'added_tokens' has {}; expected an object with 'id' and 'content'",
+                                       printable(json::serialize(item))));
+      }
+      const std::string_view name = content->get_string();
+      const bool is_special = special != nullptr && special->is_bool() && special->get_bool();
+      TM_CHECK(place(name, id->get_int64(), is_special ? TokenKind::control : TokenKind::user_defined, "added_tokens"));
+      ids_.insert_or_assign(name, id->get_int64());
+    }
+    return {};
+  }
+
+  std::optional<int64_t> id_of(std::string_view piece) const {
+    const auto found = ids_.find(piece);
+    return found == ids_.end() ? std::nullopt : std::optional(found->second);
+  }
+
+  // The text of a special token in tokenizer_config.json, where it is a text or an object with it; empty: none.
+  Result<std::string> special_name(std::string_view key) const {
+    const json::value* value = names_.find(key);
+    if (value == nullptr) return std::string();
+    if (value->is_object()) {
+      TM_TRY(const JsonMembers token, names_.members(key));
+      return token.get_string_or("content", "");
+    }
+    return names_.get_string_or(key, "");
+  }
+
+  // The id of a special token: by its name in tokenizer_config.json, else as config.json numbers it.
+  Result<std::optional<int64_t>> special_id(std::string_view name_key, std::string_view id_key) const {
+    TM_TRY(const std::string name, special_name(name_key));
+    if (!name.empty()) {
+      if (const auto id = id_of(name)) return id;
+      return names_.error(ErrorCode::corrupt,
+                          fmt::format("'{}' is '{}', which is no token of tokenizer.json", name_key, printable(name)));
+    }
+    const json::value* value = id_key.empty() ? nullptr : config_.find(id_key);
+    if (value == nullptr || value->is_array()) return std::optional<int64_t>();
+    TM_TRY(const int64_t id, config_.get_int(id_key));
+    if (id >= 0 && static_cast<size_t>(id) < pieces_.size()) return std::optional(id);
+    if (id == -1) return std::optional<int64_t>();
+    return config_.wrong(id_key, fmt::format("an id below {}", pieces_.size()));
+  }
+
+  Result<void> name_specials() {
+    TM_TRY(bos_, special_id("bos_token", "bos_token_id"));
+    TM_TRY(eos_, special_id("eos_token", "eos_token_id"));
+    TM_TRY(padding_, special_id("pad_token", "pad_token_id"));
+    TM_TRY(unknown_, special_id("unk_token", ""));
+    if (spm_ && unknown_) kinds_[static_cast<size_t>(*unknown_)] = TokenKind::unknown;
+    return {};
+  }
+
+  void fill_holes() {
+    for (size_t i = 0; i < pieces_.size(); ++i) {
+      if (!pieces_[i].empty()) continue;
+      pieces_[i] = fmt::format("[PAD{}]", i);
+      kinds_[i] = TokenKind::unused;
+    }
+  }
+
+  Result<void> write_pieces() {
+    metadata_.add_string("tokenizer.ggml.model", spm_ ? "llama" : "gpt2");
+    metadata_.add_string("tokenizer.ggml.pre", spm_ ? "default" : pre_);
+    metadata_.add_strings("tokenizer.ggml.tokens", pieces_);
+    if (spm_) {
+      std::vector<bool> is_text(pieces_.size());
+      for (size_t i = 0; i < pieces_.size(); ++i)
+        is_text[i] = kinds_[i] == TokenKind::normal;
+      std::string fault;
+      const auto scores = merge_scores(pieces_, is_text, merges_, fault);
+      if (!scores) {
+        return file_.error(ErrorCode::unsupported,
+                           fmt::format("its merges are not those of a SentencePiece model: {}", fault));
+      }
+      metadata_.add_floats("tokenizer.ggml.scores", *scores);
+    }
+    std::vector<int32_t> kinds;
+    for (const TokenKind kind : kinds_)
+      kinds.push_back(static_cast<int32_t>(kind));
+    metadata_.add_ints("tokenizer.ggml.token_type", kinds);
+    if (!spm_) {
+      std::vector<std::string> merges;
+      for (const auto& [left, right] : merges_)
+        merges.push_back(fmt::format("{} {}", left, right));
+      metadata_.add_strings("tokenizer.ggml.merges", merges);
+    }
+    return {};
+  }
+
+  // Every token that config.json or generation_config.json says ends a generation.
+  Result<std::vector<int64_t>> listed_ends() const {
+    std::vector<int64_t> ends;
+    for (const JsonMembers* file : {&generation_, &config_}) {
+      const json::value* value = file->find("eos_token_id");
+      if (value == nullptr) continue;
+      const json::array one = {*value};
+      for (const json::value& item : value->is_array() ? value->get_array() : one) {
+        if (!item.is_int64()) return file->wrong("eos_token_id", "the id of a token, or a list of ids");
+        const int64_t id = item.get_int64();
+        if (id < 0 || static_cast<size_t>(id) >= pieces_.size()) {
+          return file->wrong("eos_token_id", fmt::format("ids below {}", pieces_.size()));
+        }
+        ends.push_back(id);
+      }
+    }
+    return ends;
+  }
+
+  // GGUF has one end of sequence, and two more tokens that end a generation: those that are not known by their names.
+  Result<void> write_ends() {
+    TM_TRY(std::vector<int64_t> ends, listed_ends());
+    if (!eos_ && !ends.empty()) eos_ = ends.front();
+    std::vector<int64_t> others;
+    for (const int64_t id : ends) {
+      const bool known = id == eos_ || text::is_end_name(pieces_[static_cast<size_t>(id)]) ||
+                         std::find(others.begin(), others.end(), id) != others.end();
+      if (!known) others.push_back(id);
+    }
+    write_id("eos_token_id", eos_);
+    constexpr std::array<std::string_view, 2> keys = {"eot_token_id", "eom_token_id"};
+    for (size_t i = 0; i < std::min(others.size(), keys.size()); ++i)
+      write_id(keys[i], others[i]);
+    if (others.size() > keys.size()) {
+      base::log::warn("{}: {} tokens end a generation; GGUF has room for three, and the rest are left out",
+                      generation_.path().string(), others.size() + 1);
+    }
+    return {};
+  }
+
+  void write_id(std::string_view name, std::optional<int64_t> id) {
+    if (id) metadata_.add_u32(fmt::format("tokenizer.ggml.{}", name), static_cast<uint32_t>(*id));
+  }
+
+  Result<void> write_marks() {
+    write_id("bos_token_id", bos_);
+    write_id("padding_token_id", padding_);
+    write_id("unknown_token_id", unknown_);
+    TM_TRY(const bool add_bos, names_.get_bool_or("add_bos_token", puts_around(bos_, true)));
+    TM_TRY(const bool add_eos, names_.get_bool_or("add_eos_token", puts_around(eos_, false)));
+    metadata_.add_bool("tokenizer.ggml.add_bos_token", add_bos);
+    metadata_.add_bool("tokenizer.ggml.add_eos_token", add_eos);
+    if (spm_) metadata_.add_bool("tokenizer.ggml.add_space_prefix", space_prefix_);
+    return {};
+  }
+
+  // Whether the post-processor puts the token before (or behind) a text.
+  bool puts_around(std::optional<int64_t> token, bool before) const {
+    const json::value* processor = file_.find("post_processor");
+    return token && processor != nullptr && template_puts(*processor, pieces_[static_cast<size_t>(*token)], before);
+  }
+
+  static bool template_puts(const json::value& processor, std::string_view piece, bool before) {
+    const json::object* object = processor.if_object();
+    if (object == nullptr) return false;
+    if (const json::value* inner = object->if_contains("processors"); inner != nullptr && inner->is_array()) {
+      const json::array& steps = inner->get_array();
+      return std::any_of(steps.begin(), steps.end(),
+                         [&](const json::value& step) { return template_puts(step, piece, before); });
+    }
+    const json::value* single = object->if_contains("single");
+    if (single == nullptr || !single->is_array() || single->get_array().empty()) return false;
+    const json::value& end = before ? single->get_array().front() : single->get_array().back();
+    const json::value* special = end.is_object() ? end.get_object().if_contains("SpecialToken") : nullptr;
+    const json::value* id =
+        special == nullptr || !special->is_object() ? nullptr : special->get_object().if_contains("id");
+    return id != nullptr && id->is_string() && id->get_string() == piece;
+  }
+
+  JsonMembers file_;        // tokenizer.json
+  JsonMembers names_;       // tokenizer_config.json
+  JsonMembers generation_;  // generation_config.json
+  const JsonMembers& config_;
+  JsonMembers model_;  // of file_
+
+  bool spm_ = false;
+  bool space_prefix_ = false;
+  std::string_view pre_;
+  std::vector<std::string> pieces_;
+  std::vector<TokenKind> kinds_;
+  std::vector<std::pair<std::string, std::string>> merges_;
+  std::unordered_map<std::string_view, int64_t> ids_;  // keys are in file_
+  std::optional<int64_t> bos_;
+  std::optional<int64_t> eos_;
+  std::optional<int64_t> padding_;
+  std::optional<int64_t> unknown_;
+  GgufWriter& metadata_;
+};
+
+// The template itself; of several under names, the default one.
+Result<std::string> read_template(const std::filesystem::path& folder, const JsonMembers& names) {
+  const std::filesystem::path own = folder / "chat_template.jinja";
+  std::error_code ignored;
+  if (std::filesystem::exists(own, ignored)) return base::read_file(own, kMaxTemplateBytes);
+  const json::value* value = names.find("chat_template");
+  if (value == nullptr || !value->is_array()) return names.get_string_or("chat_template", "");
+  for (const json::value& item : value->get_array()) {
+    const json::object* named = item.if_object();
+    const json::value* name = named == nullptr ? nullptr : named->if_contains("name");
+    const json::value* source = named == nullptr ? nullptr : named->if_contains("template");
+    if (name == nullptr || !name->is_string() || source == nullptr || !source->is_string()) {
+      return names.wrong("chat_template", "a text, or a list of objects with 'name' and 'template'");
+    }
+    if (name->get_string() == "default") return std::string(std::string_view(source->get_string()));
+  }
+  return std::string();
+}
+
+}  // namespace
+
+Result<TokenizerFiles> read_tokenizer_files(const std::filesystem::path& folder) {
+  TokenizerFiles files;
+  auto tokenizer = JsonMembers::read(folder / "tokenizer.json", kMaxTokenizerBytes);
+  if (!tokenizer && tokenizer.error().code() == ErrorCode::not_found) {
+    return Error(
+        ErrorCode::not_found,
+        fmt::format("{}: 'tokenizer.json' is missing; transformers writes it with save_pretrained()", folder.string()));
+  }
+  if (!tokenizer) return std::move(tokenizer).error();
+  files.tokenizer = std::move(tokenizer).value();
+  TM_TRY(files.names, JsonMembers::read_if_there(folder / "tokenizer_config.json", kMaxConfigBytes));
+  TM_TRY(files.generation, JsonMembers::read_if_there(folder / "generation_config.json", kMaxConfigBytes));
+  TM_TRY(files.chat_template, read_template(folder, files.names));
+  return files;
+}
+
+Result<void> translate_tokenizer(TokenizerFiles files, const JsonMembers& config, int64_t vocabulary,
+                                 GgufWriter& metadata) {
+  if (!files.chat_template.empty()) metadata.add_string("tokenizer.chat_template", files.chat_template);
+  return TokenizerTranslator(std::move(files), config, vocabulary, metadata).run();
+}
+
+}  // namespace tidemill::model

@@ -1,0 +1,164 @@
+// A Hugging Face folder under the program's commands, and the GGUF file that it becomes.
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { program, Server } from './server.mjs';
+
+const width = 32;
+const heads = 2;
+const layers = 2;
+
+function tidemill(...args) {
+  const done = spawnSync(program, args, { input: '', encoding: 'utf8', maxBuffer: 1 << 26 });
+  return { code: done.status, out: done.stdout, err: done.stderr };
+}
+
+// GPT-2's characters for the bytes: those that print are themselves, the others follow from U+0100 on.
+function byteCharacters() {
+  const prints = (b) => (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || (b >= 174 && b <= 255);
+  let next = 256;
+  return Array.from({ length: 256 }, (_, b) => String.fromCodePoint(prints(b) ? b : next++));
+}
+
+// Small pseudo-random numbers, the same every time.
+function weights(count, seed) {
+  let state = seed * 2654435761 + 1;
+  return Float32Array.from({ length: count }, () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return (state / 2 ** 32 - 0.5) * 0.4;
+  });
+}
+
+function safetensors(tensors) {
+  const header = {};
+  let at = 0;
+  for (const [name, { shape, values }] of tensors) {
+    header[name] = { dtype: 'F32', shape, data_offsets: [at, at + values.byteLength] };
+    at += values.byteLength;
+  }
+  const text = Buffer.from(JSON.stringify(header));
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(text.length));
+  return Buffer.concat([length, text, ...tensors.map(([, { values }]) => Buffer.from(values.buffer))]);
+}
+
+function modelTensors(tokens) {
+  let seed = 0;
+  const matrix = (rows, cols) => ({ shape: [rows, cols], values: weights(rows * cols, ++seed) });
+  const norm = () => ({ shape: [width], values: new Float32Array(width).fill(1) });
+  const layer = (i) => [
+    [`model.layers.${i}.input_layernorm.weight`, norm()],
+    [`model.layers.${i}.self_attn.q_proj.weight`, matrix(width, width)],
+    [`model.layers.${i}.self_attn.k_proj.weight`, matrix(width / 2, width)],
+    [`model.layers.${i}.self_attn.v_proj.weight`, matrix(width / 2, width)],
+    [`model.layers.${i}.self_attn.o_proj.weight`, matrix(width, width)],
+    [`model.layers.${i}.post_attention_layernorm.weight`, norm()],
+    [`model.layers.${i}.mlp.gate_proj.weight`, matrix(2 * width, width)],
+    [`model.layers.${i}.mlp.up_proj.weight`, matrix(2 * width, width)],
+    [`model.layers.${i}.mlp.down_proj.weight`, matrix(width, 2 * width)],
+  ];
+  return [
+    ['model.embed_tokens.weight', matrix(tokens, width)],
+    ...Array.from({ length: layers }, (_, i) => layer(i)).flat(),
+    ['model.norm.weight', norm()],
+    ['lm_head.weight', matrix(tokens, width)],
+  ];
+}
+
+// Two files of weights, a byte-level vocabulary of the bytes and two special tokens, and a chat template.
+function writeModel(folder) {
+  mkdirSync(folder);
+  const put = (name, content) => writeFileSync(path.join(folder, name), Buffer.isBuffer(content) ? content : JSON.stringify(content));
+  const tensors = modelTensors(258);
+  const parts = [tensors.slice(0, 9), tensors.slice(9)];
+  const names = ['model-00001-of-00002.safetensors', 'model-00002-of-00002.safetensors'];
+  parts.forEach((part, i) => put(names[i], safetensors(part)));
+  put('model.safetensors.index.json', { metadata: {}, weight_map: Object.fromEntries(parts.flatMap((part, i) => part.map(([name]) => [name, names[i]]))) });
+  put('config.json', {
+    architectures: ['LlamaForCausalLM'], model_type: 'llama', hidden_act: 'silu', hidden_size: width, intermediate_size: 2 * width,
+    num_hidden_layers: layers, num_attention_heads: heads, num_key_value_heads: 1, max_position_embeddings: 256, rms_norm_eps: 1e-5,
+    rope_theta: 10000, tie_word_embeddings: false, vocab_size: 258, bos_token_id: 256, eos_token_id: [257],
+  });
+  put('tokenizer.json', {
+    added_tokens: [{ id: 256, content: '<begin>', special: true }, { id: 257, content: '<finish>', special: true }],
+    normalizer: null,
+    pre_tokenizer: { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true },
+    model: { type: 'BPE', vocab: Object.fromEntries(byteCharacters().map((c, i) => [c, i])), merges: [] },
+  });
+  put('tokenizer_config.json', { bos_token: '<begin>', eos_token: '<finish>' });
+  put('chat_template.jinja', Buffer.from('{% for message in messages %}{{ message.content }}{% endfor %}'));
+}
+
+describe('Hugging Face folders', { timeout: 300_000 }, () => {
+  let folder;
+  let model;
+  before(() => {
+    folder = mkdtempSync(path.join(os.tmpdir(), 'tidemill-'));
+    model = path.join(folder, 'small-1.5');
+    writeModel(model);
+  });
+  after(() => rmSync(folder, { recursive: true }));
+
+  test('are shown', () => {
+    const shown = tidemill('inspect', model, '--json');
+    assert.equal(shown.code, 0, shown.err);
+    const body = JSON.parse(shown.out);
+    assert.deepEqual([body.form, body.architecture, body.name, body.files], ['hugging_face', 'llama', 'small-1.5', 7]);
+    assert.equal(body.gguf_version, undefined);
+    assert.deepEqual([body.shape.width, body.shape.layers, body.shape.head_dim, body.shape.vocabulary], [32, 2, 16, 258]);
+    assert.match(tidemill('inspect', model, '--tensors').out, /Hugging Face folder of 7 files.*blk\.1\.attn_q\.weight +F32 +\[32, 32\]/s);
+  });
+
+  test('run, and compute what the GGUF file that they become computes', async () => {
+    const converted = path.join(folder, 'out.gguf');
+    const made = tidemill('convert', model, converted);
+    assert.equal(made.code, 0, made.err);
+    const packed = path.join(folder, 'packed.gguf');
+    assert.equal(tidemill('pack', model, packed).code, 0);
+    for (const command of [
+      ['tokenize', '--text', 'a wörd', '--json'],
+      ['complete', '--prompt', 'def f(', '--max-tokens', '24', '--temperature', '0', '--json'],
+      ['chat', '--message', 'import os', '-n', '5', '--temperature', '0', '--json'],
+    ]) {
+      const [own, other, third] = [model, converted, packed].map((file) => tidemill(...command, '-m', file));
+      assert.equal(own.code, 0, own.err);
+      if (command[0] === 'tokenize') assert.deepEqual(JSON.parse(own.out), [...Buffer.from('a wörd')]);
+      assert.equal(other.out, own.out);
+      assert.equal(third.out, own.out);
+    }
+    const server = await Server.start(model);
+    const answer = await fetch(`${server.url}/v1/completions`, { method: 'POST', body: JSON.stringify({ prompt: 'def f(', max_tokens: 4, temperature: 0 }) });
+    assert.equal(answer.status, 200);
+    const body = await answer.json();
+    assert.equal(body.model, 'small-1.5');
+    assert.ok(body.usage.completion_tokens > 0);
+    assert.equal((await server.stop()).code, 0);
+  });
+
+  test('are refused with what is wrong, and nothing is written', () => {
+    const broken = path.join(folder, 'broken');
+    mkdirSync(broken);
+    for (const name of readdirSync(model)) copyFileSync(path.join(model, name), path.join(broken, name));
+    rmSync(path.join(broken, 'model-00002-of-00002.safetensors'));
+    const before = readdirSync(folder);
+    for (const command of ['inspect', 'complete', 'convert']) {
+      const refused = tidemill(command, ...(command === 'complete' ? ['--prompt', 'x', '-m', broken] : [broken]), ...(command === 'convert' ? [path.join(folder, 'no.gguf')] : []));
+      assert.equal(refused.code, 1);
+      assert.match(refused.err, /model\.safetensors\.index\.json: it names the file 'model-00002-of-00002\.safetensors', which is missing/);
+    }
+    const own = tidemill('convert', model, path.join(model, 'config.json'));
+    assert.equal(own.code, 2);
+    assert.match(own.err, /is the source itself/);
+    const odd = new Float32Array(width).fill(1);
+    odd[3] = NaN;
+    const tensors = modelTensors(258).map(([name, tensor]) => [name, name === 'model.norm.weight' ? { shape: [width], values: odd } : tensor]);
+    writeFileSync(path.join(broken, 'model-00002-of-00002.safetensors'), safetensors(tensors.slice(9)));
+    const nan = tidemill('convert', broken, path.join(folder, 'no.gguf'));
+    assert.equal(nan.code, 1);
+    assert.match(nan.err, /'output_norm\.weight' \('model\.norm\.weight' in 'model-00002-of-00002\.safetensors'\) holds nan at element 3/);
+    assert.deepEqual(readdirSync(folder), before);
+  });
+});

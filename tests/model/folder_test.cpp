@@ -1,0 +1,433 @@
+// Hugging Face folders: the same weights as a GGUF file compute the same, and whatever is wrong with one is said.
+#include "model/hugging_face/folder.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <functional>
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include "base/file.hpp"
+#include "base/json.hpp"
+#include "folder_writer.hpp"
+#include "model/architectures/architecture.hpp"
+#include "model/pack.hpp"
+#include "model/synth.hpp"
+#include "model/vocabulary.hpp"
+#include "runner.hpp"
+#include "temporary_folder.hpp"
+
+namespace tidemill::model {
+namespace {
+
+using base::ErrorCode;
+using tensor::DType;
+using test::FolderDraft;
+
+#define EXPECT_SAYS(message, part)                                   \
+  do {                                                               \
+    const std::string said_here = (message);                         \
+    EXPECT_NE(said_here.find(part), std::string::npos) << said_here; \
+  } while (false)
+
+std::vector<std::vector<float>> logits(const std::filesystem::path& path) {
+  test::Loaded loaded = test::load(path, tensor::KvType::f32, 64, 1, 16);
+  if (loaded.cache == nullptr) return {};
+  std::vector<Token> tokens(13);
+  for (size_t i = 0; i < tokens.size(); ++i)
+    tokens[i] = static_cast<Token>((i * 37 + 5) % 1000);
+  return test::Sequence(loaded).append(tokens);
+}
+
+HyperParameters hyper_parameters(const Checkpoint& file) {
+  const auto hyper = find_architecture(file).value()->read_hyper_parameters(file);
+  EXPECT_TRUE(hyper) << hyper.error().to_string();
+  return hyper ? *hyper : HyperParameters();
+}
+
+class SameAsGguf : public testing::TestWithParam<std::tuple<const char*, DType>> {
+ protected:
+  void SetUp() override {
+    const auto& [shape, type] = GetParam();
+    ASSERT_TRUE(write_synthetic_model(find_shape(shape).value(), gguf_, {.type = type, .on_progress = {}}));
+  }
+
+  test::TemporaryFolder folder_;
+  std::filesystem::path gguf_ = folder_.path() / "model.gguf";
+};
+
+TEST_P(SameAsGguf, LogitsAreEqual) {
+  const auto expected = logits(gguf_);
+  ASSERT_EQ(expected.size(), 13U);
+  const FolderDraft draft = test::draft_of(GgufFile::open(gguf_).value());
+  for (const int shards : {1, 3}) {
+    const auto path = folder_.path() / fmt::format("in {} files", shards);
+    draft.write(path, shards);
+    EXPECT_EQ(logits(path), expected) << shards;
+    EXPECT_EQ(logits(path / ""), expected);  // with a slash behind it
+  }
+}
+
+TEST_P(SameAsGguf, ShapeAndVocabularyAreEqual) {
+  const GgufFile file = GgufFile::open(gguf_).value();
+  const auto path = folder_.path() / "tiny-1.5";
+  test::draft_of(file).write(path, 2);
+  const auto read = Checkpoint::open(path);
+  ASSERT_TRUE(read) << read.error().to_string();
+  EXPECT_EQ(read->version(), 0U);
+  EXPECT_EQ(read->stem(), "tiny-1.5");
+  EXPECT_EQ(read->parameters(), file.parameters());
+  EXPECT_EQ(read->tensor_bytes(), file.tensor_bytes());
+  const HyperParameters ours = hyper_parameters(*read);
+  const HyperParameters wanted = hyper_parameters(file);
+  EXPECT_EQ(ours.architecture, wanted.architecture);
+  EXPECT_EQ(ours.context, wanted.context);
+  EXPECT_EQ(ours.head_dim, wanted.head_dim);
+  EXPECT_EQ(ours.rms_epsilon, wanted.rms_epsilon);
+  EXPECT_EQ(ours.rope.frequencies, wanted.rope.frequencies);
+  EXPECT_EQ(ours.rope.pairing, wanted.rope.pairing);
+  for (const GgufTensor& tensor : file.tensors()) {
+    const GgufTensor* found = read->find_tensor(tensor.name);
+    ASSERT_NE(found, nullptr) << tensor.name;
+    EXPECT_EQ(found->type, tensor.type) << tensor.name;
+    EXPECT_EQ(found->shape_text(), tensor.shape_text());
+    base::Buffer scratch;
+    const auto bytes = read->read(*found, scratch);
+    ASSERT_TRUE(bytes);
+    EXPECT_TRUE(std::equal(bytes->begin(), bytes->end(), tensor.data.begin(), tensor.data.end())) << tensor.name;
+  }
+  const text::Vocabulary theirs = read_vocabulary(file).value();
+  const auto vocabulary = read_vocabulary(*read);
+  ASSERT_TRUE(vocabulary) << vocabulary.error().to_string();
+  EXPECT_EQ(vocabulary->pre, theirs.pre);
+  EXPECT_EQ(vocabulary->kinds, theirs.kinds);
+  EXPECT_EQ(vocabulary->merges, theirs.merges);
+  EXPECT_EQ(vocabulary->bos, theirs.bos);
+  EXPECT_EQ(vocabulary->eos, theirs.eos);
+  EXPECT_EQ(vocabulary->padding, theirs.padding);
+  EXPECT_EQ(vocabulary->add_bos, theirs.add_bos);
+  for (size_t i = 0; i < theirs.size(); ++i) {
+    if (theirs.kinds[i] == text::TokenKind::unused) continue;
+    EXPECT_EQ(vocabulary->pieces[i], theirs.pieces[i]);
+  }
+  EXPECT_EQ(read_chat_template(*read).value(), read_chat_template(file).value());
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, SameAsGguf,
+                         testing::Combine(testing::Values("llama-tiny", "qwen2-tiny", "qwen3-tiny"),
+                                          testing::Values(DType::f32, DType::f16, DType::bf16)),
+                         [](const auto& instance) {
+                           std::string name = std::string(std::get<0>(instance.param)) + "_" +
+                                              std::string(tensor::info(std::get<1>(instance.param)).name);
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
+
+class Folder : public testing::Test {
+ protected:
+  void SetUp() override { use("llama-tiny"); }
+
+  void use(const char* shape) {
+    const auto gguf = folder_.path() / "model.gguf";
+    ASSERT_TRUE(write_synthetic_model(find_shape(shape).value(), gguf, {.type = DType::f32, .on_progress = {}}));
+    draft_ = test::draft_of(GgufFile::open(gguf).value());
+  }
+
+  std::filesystem::path model() const { return folder_.path() / "model"; }
+
+  base::Result<Checkpoint> open(const std::function<void(FolderDraft&)>& change, int shards = 1) {
+    FolderDraft draft = draft_;
+    change(draft);
+    std::filesystem::remove_all(model());
+    draft.write(model(), shards);
+    return Checkpoint::open(model());
+  }
+
+  // The error that a folder with one change gives.
+  std::string refusal(const std::function<void(FolderDraft&)>& change, ErrorCode code) {
+    const auto opened = open(change);
+    if (opened) return "(accepted)";
+    EXPECT_EQ(opened.error().code(), code) << opened.error().to_string();
+    return opened.error().to_string();
+  }
+
+  test::TemporaryFolder folder_;
+  FolderDraft draft_;
+};
+
+TEST_F(Folder, PacksAsItsGgufFileDoes) {
+  ASSERT_TRUE(open([](FolderDraft&) {}));
+  const auto source = Checkpoint::open(model());
+  ASSERT_TRUE(source);
+  const auto packed = folder_.path() / "packed.gguf";
+  const auto summary = pack_model(*source, packed, {});
+  ASSERT_TRUE(summary) << summary.error().to_string();
+  EXPECT_EQ(logits(packed), logits(folder_.path() / "model.gguf"));
+  EXPECT_EQ(GgufFile::open(packed)->packed()->source, "model");
+}
+
+TEST_F(Folder, ConfigsOfAllAgesAreRead) {
+  const auto frequencies = [&](const std::function<void(FolderDraft&)>& change) {
+    const auto file = open(change);
+    EXPECT_TRUE(file) << file.error().to_string();
+    return file ? hyper_parameters(*file).rope.frequencies : std::vector<double>();
+  };
+  const auto expected = frequencies([](FolderDraft&) {});
+  // Newer files have all of the rotation in one object.
+  EXPECT_EQ(frequencies([](FolderDraft& d) {
+              base::json::object parameters = d.config["rope_scaling"].as_object();
+              parameters["rope_theta"] = d.config["rope_theta"];
+              d.config.erase("rope_scaling");
+              d.config.erase("rope_theta");
+              d.config["rope_parameters"] = std::move(parameters);
+            }),
+            expected);
+  const auto plain = frequencies([](FolderDraft& d) { d.config.erase("rope_scaling"); });
+  EXPECT_NE(plain, expected);
+  const auto linear = frequencies([](FolderDraft& d) {
+    d.config["rope_scaling"] = {{"type", "linear"}, {"factor", 4.0}};
+  });
+  ASSERT_EQ(linear.size(), plain.size());
+  EXPECT_DOUBLE_EQ(linear[3], plain[3] / 4);
+  // Older ones do not have every member.
+  const auto old = open([](FolderDraft& d) {
+    d.config.erase("head_dim");
+    d.config.erase("tie_word_embeddings");
+    d.config["model_type"] = "mistral";
+  });
+  ASSERT_TRUE(old) << old.error().to_string();
+  EXPECT_EQ(hyper_parameters(*old).head_dim, 64);
+  EXPECT_EQ(hyper_parameters(*old).architecture, "llama");
+}
+
+TEST_F(Folder, AWindowBoundsTheContext) {
+  const auto context = [&](const std::function<void(FolderDraft&)>& change) {
+    const auto file = open(change);
+    EXPECT_TRUE(file) << file.error().to_string();
+    return file ? hyper_parameters(*file).context : 0;
+  };
+  EXPECT_EQ(context([](FolderDraft&) {}), 2048);
+  EXPECT_EQ(context([](FolderDraft& d) { d.config["sliding_window"] = 512; }), 512);
+  EXPECT_EQ(context([](FolderDraft& d) { d.config["sliding_window"] = 4096; }), 2048);
+  EXPECT_EQ(context([](FolderDraft& d) {
+              d.config["sliding_window"] = 512;
+              d.config["use_sliding_window"] = false;
+            }),
+            2048);
+}
+
+TEST_F(Folder, TiedEmbeddingsAreStoredOnceOrTwice) {
+  use("qwen2-tiny");
+  const auto outputs = [&](const std::function<void(FolderDraft&)>& change) {
+    const auto file = open(change);
+    EXPECT_TRUE(file) << file.error().to_string();
+    return file && file->find_tensor("output.weight") != nullptr;
+  };
+  ASSERT_FALSE(draft_.tensors.contains("lm_head.weight"));
+  EXPECT_FALSE(outputs([](FolderDraft&) {}));
+  const auto with_head = [](FolderDraft& d) { d.tensors["lm_head.weight"] = d.tensors["model.embed_tokens.weight"]; };
+  EXPECT_FALSE(outputs(with_head));  // config.json says that they are tied
+  EXPECT_TRUE(outputs([&](FolderDraft& d) {
+    with_head(d);
+    d.config["tie_word_embeddings"] = false;
+  }));
+  EXPECT_TRUE(outputs([&](FolderDraft& d) {
+    with_head(d);
+    d.config.erase("tie_word_embeddings");
+  }));
+  EXPECT_SAYS(refusal([](FolderDraft& d) { d.config["tie_word_embeddings"] = false; }, ErrorCode::not_found),
+              "model.safetensors: tensor 'lm_head.weight' is missing");
+}
+
+TEST_F(Folder, ModelsWithoutAHeadForTextHaveShorterNames) {
+  const auto file = open([](FolderDraft& d) {
+    std::map<std::string, test::FolderTensor> shorter;
+    for (auto& [name, tensor] : d.tensors)
+      shorter[name.starts_with("model.") ? name.substr(6) : name] = std::move(tensor);
+    d.tensors = std::move(shorter);
+  });
+  ASSERT_TRUE(file) << file.error().to_string();
+  EXPECT_EQ(logits(model()), logits(folder_.path() / "model.gguf"));
+}
+
+TEST_F(Folder, VectorsBecomeF32) {
+  const auto file = open([](FolderDraft& d) {
+    test::FolderTensor& norm = d.tensors["model.norm.weight"];
+    norm.dtype = "BF16";
+    norm.bytes.clear();
+    for (int i = 0; i < 256; ++i)
+      norm.bytes.append("\x40\x40", 2);  // 3
+  });
+  ASSERT_TRUE(file) << file.error().to_string();
+  const GgufTensor* norm = file->find_tensor("output_norm.weight");
+  ASSERT_NE(norm, nullptr);
+  EXPECT_EQ(norm->type, DType::f32);
+  EXPECT_EQ(norm->bytes(), 1024U);
+  base::Buffer scratch;
+  const auto bytes = file->read(*norm, scratch);
+  ASSERT_TRUE(bytes);
+  float last = 0;
+  std::memcpy(&last, bytes->data() + 1020, sizeof last);
+  EXPECT_EQ(last, 3.0F);
+}
+
+TEST_F(Folder, NamesWhatItDoesNotDo) {
+  const auto unsupported = [&](const std::function<void(FolderDraft&)>& change) {
+    return refusal(change, ErrorCode::unsupported);
+  };
+  EXPECT_SAYS(unsupported([](FolderDraft& d) { d.config["model_type"] = "gpt_neox"; }),
+              "'model_type' is 'gpt_neox'; supported are llama, mistral, qwen2, qwen3");
+  EXPECT_SAYS(unsupported([](FolderDraft& d) { d.config["hidden_act"] = "gelu"; }), "'hidden_act' is 'gelu'");
+  EXPECT_SAYS(unsupported([](FolderDraft& d) { d.config["partial_rotary_factor"] = 0.5; }), "0.5");
+  EXPECT_SAYS(unsupported([](FolderDraft& d) {
+                d.config["quantization_config"] = {{"quant_method", "gptq"}, {"bits", 4}};
+              }),
+              "quantised by 'gptq'");
+  EXPECT_SAYS(unsupported([](FolderDraft& d) {
+                d.config["rope_scaling"] = {{"rope_type", "yarn"}, {"factor", 4.0}};
+              }),
+              "'rope_scaling.rope_type' is 'yarn'; supported are default, linear and llama3");
+  EXPECT_SAYS(unsupported([](FolderDraft& d) {
+                d.tensors["model.layers.0.mlp.extra.weight"] = {"F32", {1}, "1234"};
+              }),
+              "tensor 'model.layers.0.mlp.extra.weight' is no part of");
+  EXPECT_SAYS(unsupported([](FolderDraft& d) { d.config["num_hidden_layers"] = 1; }), "tensor 'model.layers.1.");
+  EXPECT_SAYS(unsupported([](FolderDraft& d) {
+                d.tensors["model.norm.weight"] = {"F64", {256}, std::string(2048, '\0')};
+              }),
+              "tensor 'model.norm.weight' is of the type F64; supported are F32, F16 and BF16");
+  // What old versions of transformers stored, and follows from the configuration, is passed over.
+  const auto old = open([](FolderDraft& d) {
+    d.tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = {"F32", {1}, "1234"};
+  });
+  EXPECT_TRUE(old) << old.error().to_string();
+}
+
+TEST_F(Folder, NamesWhatContradictsItself) {
+  const auto corrupt = [&](const std::function<void(FolderDraft&)>& change) {
+    return refusal(change, ErrorCode::corrupt);
+  };
+  EXPECT_SAYS(corrupt([](FolderDraft& d) { d.config["vocab_size"] = 1025; }), "'vocab_size' of config.json is 1025");
+  EXPECT_SAYS(corrupt([](FolderDraft& d) { d.config["vocab_size"] = int64_t{1} << 30; }), "expected 1 to 16777216");
+  EXPECT_SAYS(corrupt([](FolderDraft& d) { d.config["head_dim"] = 2000; }), "'head_dim' is 2000; expected 1 to 1024");
+  EXPECT_SAYS(corrupt([](FolderDraft& d) {
+                d.config.erase("head_dim");
+                d.config["hidden_size"] = 8192;
+              }),
+              "'hidden_size' 8192 is 2048 for each of 'num_attention_heads' 4");
+  EXPECT_SAYS(corrupt([](FolderDraft& d) { d.config["hidden_size"] = 0; }), "'hidden_size' is 0; expected 1 to");
+  EXPECT_SAYS(corrupt([](FolderDraft& d) { d.config["hidden_size"] = "wide"; }), "expected an integer");
+  EXPECT_SAYS(corrupt([](FolderDraft& d) { d.config["num_attention_heads"] = 3; }), "not those of 3 heads");
+  EXPECT_SAYS(corrupt([](FolderDraft& d) { d.config["rope_scaling"].as_object()["factor"] = -1; }), "positive numbers");
+  EXPECT_SAYS(corrupt([](FolderDraft& d) {
+                d.tensors["model.norm.weight"] = {"F32", {1, 1, 256}, std::string(1024, '\0')};
+              }),
+              "expected a vector or a matrix");
+  EXPECT_SAYS(refusal([](FolderDraft& d) { d.config.erase("rms_norm_eps"); }, ErrorCode::not_found),
+              "config.json: 'rms_norm_eps' is missing");
+  EXPECT_SAYS(
+      refusal([](FolderDraft& d) { d.tensors.erase("model.layers.1.mlp.up_proj.weight"); }, ErrorCode::not_found),
+      "model.safetensors: tensor 'model.layers.1.mlp.up_proj.weight' is missing");
+
+  // Shapes that only fail together are refused when the model is loaded, with both shapes and the place.
+  const auto file = open([](FolderDraft& d) { d.config["intermediate_size"] = 500; });
+  ASSERT_TRUE(file) << file.error().to_string();
+  const auto device = tensor::make_cpu_device(tensor::Isa::scalar, 1);
+  const auto loaded = load_model(*file, *device, {.on_progress = {}});
+  ASSERT_FALSE(loaded);
+  EXPECT_EQ(loaded.error().code(), ErrorCode::corrupt);
+  EXPECT_SAYS(loaded.error().to_string(),
+              "tensor 'blk.0.ffn_gate.weight' ('model.layers.0.mlp.gate_proj.weight' in 'model.safetensors') has shape "
+              "[256, 512], but the metadata want [256, 500]");
+}
+
+TEST_F(Folder, BiasesAreThoseOfTheArchitecture) {
+  use("qwen2-tiny");
+  EXPECT_SAYS(
+      refusal([](FolderDraft& d) { d.tensors.erase("model.layers.0.self_attn.k_proj.bias"); }, ErrorCode::not_found),
+      "'model.layers.0.self_attn.k_proj.bias' is missing");
+  use("qwen3-tiny");
+  EXPECT_SAYS(
+      refusal([](FolderDraft& d) { d.tensors.erase("model.layers.0.self_attn.k_norm.weight"); }, ErrorCode::not_found),
+      "'model.layers.0.self_attn.k_norm.weight' is missing");
+  EXPECT_SAYS(refusal(
+                  [](FolderDraft& d) {
+                    d.tensors["model.layers.0.self_attn.k_proj.bias"] = {"F32", {1}, "1234"};
+                  },
+                  ErrorCode::unsupported),
+              "'model.layers.0.self_attn.k_proj.bias' is no part of");
+}
+
+TEST_F(Folder, NamesTheFileThatIsMissingOrBroken) {
+  const auto says = [&](ErrorCode code) {
+    const auto opened = Checkpoint::open(model());
+    if (opened) return std::string("(accepted)");
+    EXPECT_EQ(opened.error().code(), code) << opened.error().to_string();
+    return opened.error().to_string();
+  };
+  ASSERT_TRUE(open([](FolderDraft&) {}, 3));
+  std::filesystem::remove(model() / "model-00002-of-00003.safetensors");
+  EXPECT_SAYS(says(ErrorCode::not_found),
+              "model.safetensors.index.json: it names the file 'model-00002-of-00003.safetensors', which is missing");
+  ASSERT_TRUE(open([](FolderDraft&) {}));
+  folder_.put("model/config.json", "{");
+  EXPECT_SAYS(says(ErrorCode::corrupt), "config.json: invalid JSON at line 1");
+  folder_.put("model/config.json", "[]");
+  EXPECT_SAYS(says(ErrorCode::corrupt), "config.json: the file is no JSON object");
+  std::filesystem::remove(model() / "config.json");
+  EXPECT_SAYS(says(ErrorCode::not_found), "the folder has no 'config.json'");
+  folder_.put("model/b.gguf", "");
+  folder_.put("model/a.gguf", "");
+  EXPECT_SAYS(says(ErrorCode::not_found), "name one of them, such as '" + (model() / "a.gguf").string());
+  ASSERT_TRUE(open([](FolderDraft&) {}));
+  std::filesystem::remove(model() / "model.safetensors");
+  EXPECT_SAYS(says(ErrorCode::not_found), "neither 'model.safetensors' nor 'model.safetensors.index.json' is there");
+  ASSERT_TRUE(open([](FolderDraft&) {}));
+  const auto weights = Checkpoint::open(model() / "model.safetensors");
+  ASSERT_FALSE(weights);
+  EXPECT_SAYS(weights.error().to_string(), "name the folder in which it lies");
+}
+
+TEST_F(Folder, TheIndexIsHeldAgainstItsFiles) {
+  const auto with_map = [&](const std::function<void(base::json::object&)>& change) {
+    EXPECT_TRUE(open([](FolderDraft&) {}, 2));
+    const auto path = model() / "model.safetensors.index.json";
+    base::json::value index = base::parse_json(base::read_file(path).value()).value();
+    change(index.as_object()["weight_map"].as_object());
+    folder_.put("model/model.safetensors.index.json", base::json::serialize(index));
+    const auto opened = Checkpoint::open(model());
+    if (opened) return std::string("(accepted)");
+    EXPECT_EQ(opened.error().code(), ErrorCode::corrupt) << opened.error().to_string();
+    return opened.error().to_string();
+  };
+  EXPECT_EQ(with_map([](base::json::object&) {}), "(accepted)");
+  const std::string first = "model-00001-of-00002.safetensors";
+  EXPECT_SAYS(with_map([&](base::json::object& map) { map["model.other.weight"] = first; }),
+              "tensor 'model.other.weight' is in 'model-00001-of-00002.safetensors', but it is in none of the files");
+  EXPECT_SAYS(with_map([&](base::json::object& map) {
+                for (auto& entry : map) {
+                  if (entry.value().as_string() == first) continue;
+                  entry.value() = first;
+                  return;
+                }
+              }),
+              "but it is in 'model-00002-of-00002.safetensors'");
+  for (const char* place : {"../model.safetensors", "/etc/passwd", "..", ""}) {
+    EXPECT_SAYS(with_map([&](base::json::object& map) { map["model.norm.weight"] = place; }),
+                "expected the name of a file in the same folder");
+  }
+}
+
+TEST_F(Folder, NoTensorIsInTwoFiles) {
+  ASSERT_TRUE(open([](FolderDraft&) {}, 2));
+  std::filesystem::copy_file(model() / "model-00001-of-00002.safetensors", model() / "model-00002-of-00002.safetensors",
+                             std::filesystem::copy_options::overwrite_existing);
+  const auto opened = Checkpoint::open(model());
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().code(), ErrorCode::corrupt);
+  EXPECT_SAYS(opened.error().to_string(), "as well");
+}
+
+}  // namespace
+}  // namespace tidemill::model

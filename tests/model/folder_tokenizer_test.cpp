@@ -1,0 +1,369 @@
+// tokenizer.json and the files beside it: the ids are those of the models' own tokenizers, and what is not understood
+// is refused.
+#include <algorithm>
+#include <fstream>
+#include <functional>
+#include <sstream>
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include "base/file.hpp"
+#include "data.hpp"
+#include "folder_writer.hpp"
+#include "model/gguf.hpp"
+#include "model/hugging_face/tokenizer.hpp"
+#include "model/vocabulary.hpp"
+#include "temporary_folder.hpp"
+#include "text/tokenizer.hpp"
+
+namespace tidemill::model {
+namespace {
+
+using base::ErrorCode;
+using test::FolderDraft;
+using text::TokenKind;
+namespace json = base::json;
+
+#define EXPECT_SAYS(message, part)                                   \
+  do {                                                               \
+    const std::string said_here = (message);                         \
+    EXPECT_NE(said_here.find(part), std::string::npos) << said_here; \
+  } while (false)
+
+// What the folder's files become: metadata in a file of their own.
+struct Translated {
+  std::string header;
+  text::Vocabulary vocabulary;
+  std::string chat_template;
+};
+
+base::Result<Translated> translate(const std::filesystem::path& folder, size_t tokens) {
+  Translated out;
+  TM_TRY(const JsonMembers config, JsonMembers::read(folder / "config.json", size_t{1} << 20));
+  TM_TRY(TokenizerFiles files, read_tokenizer_files(folder));
+  GgufWriter metadata;
+  TM_CHECK(translate_tokenizer(std::move(files), config, static_cast<int64_t>(tokens), metadata));
+  out.header = metadata.header();
+  TM_TRY(const GgufFile file, GgufFile::parse(std::as_bytes(std::span(out.header)), "translated.gguf"));
+  TM_TRY(out.vocabulary, read_vocabulary(file));
+  TM_TRY(out.chat_template, read_chat_template(file));
+  return out;
+}
+
+class GoldenFolder : public testing::TestWithParam<const char*> {};
+
+TEST_P(GoldenFolder, EveryVectorComesOutExactly) {
+  const auto path = test::data_root() / "tokenizers" / (std::string("ggml-vocab-") + GetParam() + ".gguf");
+  TM_SKIP_WITHOUT(path);
+  const GgufFile file = GgufFile::open(path).value();
+  const text::Vocabulary source = read_vocabulary(file).value();
+  const test::TemporaryFolder folder;
+  FolderDraft draft;
+  draft.tokenizer = test::tokenizer_json(source);
+  if (source.unknown) draft.tokenizer_config["unk_token"] = source.pieces[static_cast<size_t>(*source.unknown)];
+  draft.write(folder.path());
+
+  auto translated = translate(folder.path(), source.size());
+  ASSERT_TRUE(translated) << translated.error().to_string();
+  EXPECT_EQ(translated->vocabulary.add_space_prefix, source.add_space_prefix);
+  const auto tokenizer = text::Tokenizer::create(std::move(translated->vocabulary));
+  ASSERT_TRUE(tokenizer) << tokenizer.error().to_string();
+
+  const std::string separator = "\n__ggml_vocab_test__\n";
+  const std::string texts = base::read_file(path.string() + ".inp").value();
+  std::ifstream golden(path.string() + ".out");
+  size_t begin = 0;
+  size_t compared = 0;
+  for (size_t end = 0; (end = texts.find(separator, begin)) != std::string::npos; begin = end + separator.size()) {
+    std::string line;
+    ASSERT_TRUE(std::getline(golden, line));
+    std::istringstream numbers(line);
+    std::vector<text::Token> expected;
+    for (text::Token token = 0; numbers >> token;)
+      expected.push_back(token);
+    const std::string text = texts.substr(begin, end - begin);
+    EXPECT_EQ((*tokenizer)->encode(text, {.add_special = false}).value(), expected) << "'" << text << "'";
+    ++compared;
+  }
+  EXPECT_GT(compared, 40U);
+}
+
+INSTANTIATE_TEST_SUITE_P(Vocabularies, GoldenFolder,
+                         testing::Values("llama-spm", "phi-3", "gpt-2", "qwen2", "starcoder", "falcon",
+                                         "deepseek-coder"),
+                         [](const auto& instance) {
+                           std::string name = instance.param;
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
+
+class FolderTokenizer : public testing::Test {
+ protected:
+  // Six tokens: a, b, ab, a hole, and two special ones that no family of models has.
+  FolderTokenizer() {
+    json::object vocabulary = {{"a", 0}, {"b", 1}, {"ab", 2}};
+    byte_level_ = {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", true}};
+    draft_.tokenizer = json::object{
+        {"added_tokens", json::array{special(4, "<begin>"), special(5, "<finish>")}},
+        {"normalizer", nullptr},
+        {"pre_tokenizer", byte_level_},
+        {"model", {{"type", "BPE"}, {"vocab", std::move(vocabulary)}, {"merges", json::array{json::string("a b")}}}}};
+  }
+
+  static json::object special(int id, std::string_view content) {
+    return {{"id", id}, {"content", content}, {"special", true}};
+  }
+  static json::object& part(FolderDraft& draft, std::string_view key) {
+    return draft.tokenizer->as_object()[key].as_object();
+  }
+
+  base::Result<Translated> read(const std::function<void(FolderDraft&)>& change) {
+    FolderDraft draft = draft_;
+    change(draft);
+    std::filesystem::remove_all(folder_.path() / "model");
+    draft.write(folder_.path() / "model");
+    return translate(folder_.path() / "model", 6);
+  }
+
+  text::Vocabulary vocabulary(const std::function<void(FolderDraft&)>& change) {
+    auto read_now = read(change);
+    EXPECT_TRUE(read_now) << read_now.error().to_string();
+    return read_now ? std::move(read_now->vocabulary) : text::Vocabulary();
+  }
+
+  std::string refusal(const std::function<void(FolderDraft&)>& change, ErrorCode code) {
+    const auto read_now = read(change);
+    if (read_now) return "(accepted)";
+    EXPECT_EQ(read_now.error().code(), code) << read_now.error().to_string();
+    return read_now.error().to_string();
+  }
+
+  // The draft as a SentencePiece vocabulary, of which "ab" is put together in its only way.
+  static void make_spm(FolderDraft& draft) {
+    draft.tokenizer->as_object()["pre_tokenizer"] = {
+        {"type", "Metaspace"}, {"replacement", "▁"}, {"prepend_scheme", "never"}, {"split", false}};
+    part(draft, "model")["byte_fallback"] = true;
+  }
+
+  test::TemporaryFolder folder_;
+  json::object byte_level_;
+  FolderDraft draft_;
+};
+
+TEST_F(FolderTokenizer, PiecesHaveTheirKinds) {
+  const text::Vocabulary read_now = vocabulary([](FolderDraft& d) {
+    d.tokenizer->as_object()["added_tokens"].as_array().push_back(
+        {{"id", 3}, {"content", "<mark>"}, {"special", false}});
+  });
+  EXPECT_EQ(read_now.pieces, (std::vector<std::string>{"a", "b", "ab", "<mark>", "<begin>", "<finish>"}));
+  EXPECT_EQ(read_now.kinds, (std::vector<TokenKind>{TokenKind::normal, TokenKind::normal, TokenKind::normal,
+                                                    TokenKind::user_defined, TokenKind::control, TokenKind::control}));
+  EXPECT_EQ(read_now.pre, "gpt-2");
+  EXPECT_FALSE(read_now.bos);
+  EXPECT_FALSE(read_now.add_bos);
+  const text::Vocabulary with_hole = vocabulary([](FolderDraft&) {});
+  EXPECT_EQ(with_hole.pieces[3], "[PAD3]");
+  EXPECT_EQ(with_hole.kinds[3], TokenKind::unused);
+}
+
+TEST_F(FolderTokenizer, MergesAreTextsOrPairs) {
+  const text::Vocabulary texts = vocabulary([](FolderDraft&) {});
+  const text::Vocabulary pairs = vocabulary([](FolderDraft& d) {
+    json::array list;
+    list.push_back(json::array{json::string("a"), json::string("b")});
+    part(d, "model")["merges"] = std::move(list);
+  });
+  EXPECT_EQ(texts.merges, std::vector<std::string>{"a b"});
+  EXPECT_EQ(pairs.merges, texts.merges);
+  for (const json::value& merge : {json::value("ab"), json::value("a "), json::value(" b"), json::value("a b c"),
+                                   json::value(7), json::value(nullptr)}) {
+    EXPECT_SAYS(refusal(
+                    [&](FolderDraft& d) {
+                      part(d, "model")["merges"] = json::value(json::array({merge, merge}));
+                    },
+                    ErrorCode::corrupt),
+                "merge 0 is");
+  }
+  EXPECT_SAYS(refusal([](FolderDraft& d) { part(d, "model").erase("merges"); }, ErrorCode::corrupt), "'model.merges'");
+}
+
+TEST_F(FolderTokenizer, SpecialTokensGoByNameOrNumber) {
+  const text::Vocabulary named = vocabulary([](FolderDraft& d) {
+    d.tokenizer_config["bos_token"] = {{"__type", "AddedToken"}, {"content", "<begin>"}};
+    d.tokenizer_config["eos_token"] = "<finish>";
+    d.tokenizer_config["pad_token"] = nullptr;
+    d.config["bos_token_id"] = 0;
+    d.config["pad_token_id"] = 1;
+  });
+  EXPECT_EQ(named.bos, 4);
+  EXPECT_EQ(named.eos, 5);
+  EXPECT_EQ(named.padding, 1);
+  EXPECT_SAYS(refusal([](FolderDraft& d) { d.tokenizer_config["eos_token"] = "<stop>"; }, ErrorCode::corrupt),
+              "tokenizer_config.json: 'eos_token' is '<stop>', which is no token");
+  EXPECT_SAYS(refusal([](FolderDraft& d) { d.config["bos_token_id"] = 6; }, ErrorCode::corrupt), "an id below 6");
+  EXPECT_SAYS(refusal(
+                  [](FolderDraft& d) {
+                    d.config["eos_token_id"] = json::array{5, 6};
+                  },
+                  ErrorCode::corrupt),
+              "ids below 6");
+}
+
+TEST_F(FolderTokenizer, BosGoesBeforeTextsWhereTheFilesSaySo) {
+  const auto with_template = [](FolderDraft& d) {
+    d.tokenizer_config["bos_token"] = "<begin>";
+    const json::object bos = {{"SpecialToken", {{"id", "<begin>"}, {"type_id", 0}}}};
+    const json::object rest = {{"Sequence", {{"id", "A"}, {"type_id", 0}}}};
+    json::object processor;
+    processor["type"] = "TemplateProcessing";
+    processor["single"] = json::value(json::array({bos, rest}));
+    json::object both;
+    both["type"] = "Sequence";
+    both["processors"] = json::value(json::array({json::object{{"type", "ByteLevel"}}, processor}));
+    d.tokenizer->as_object()["post_processor"] = both;
+  };
+  EXPECT_TRUE(vocabulary(with_template).add_bos);
+  EXPECT_FALSE(vocabulary(with_template).add_eos);
+  EXPECT_FALSE(vocabulary([&](FolderDraft& d) {
+                 with_template(d);
+                 d.tokenizer_config["add_bos_token"] = false;
+               }).add_bos);
+  EXPECT_TRUE(vocabulary([](FolderDraft& d) {
+                d.tokenizer_config["bos_token"] = "<begin>";
+                d.tokenizer_config["add_bos_token"] = true;
+              }).add_bos);
+}
+
+TEST_F(FolderTokenizer, EveryTokenThatEndsAGenerationIsKept) {
+  const auto ends = [&](const std::function<void(FolderDraft&)>& change) {
+    auto tokenizer = text::Tokenizer::create(vocabulary(change));
+    EXPECT_TRUE(tokenizer) << tokenizer.error().to_string();
+    return tokenizer ? (*tokenizer)->vocabulary().end_of_generation : std::vector<text::Token>();
+  };
+  const std::vector<text::Token> both = {4, 5};
+  EXPECT_EQ(ends([](FolderDraft& d) { d.config["eos_token_id"] = json::array{4, 5}; }), both);
+  EXPECT_EQ(ends([](FolderDraft& d) {
+              d.generation_config = json::object{{"eos_token_id", json::array{4, 5}}};
+              d.tokenizer_config["eos_token"] = "<finish>";
+            }),
+            both);
+  EXPECT_EQ(ends([](FolderDraft& d) {
+              d.generation_config = json::object{{"eos_token_id", 4}};
+              d.config["eos_token_id"] = 5;
+            }),
+            both);
+  const text::Vocabulary read_now = vocabulary([](FolderDraft& d) {
+    d.tokenizer->as_object()["added_tokens"].as_array().push_back(special(3, "<|im_end|>"));
+    d.config["eos_token_id"] = json::array{5, 3, 4};
+  });
+  EXPECT_EQ(read_now.eos, 5);
+  EXPECT_EQ(read_now.eot, 4);  // <|im_end|> is known by its name
+  EXPECT_FALSE(read_now.eom);
+}
+
+TEST_F(FolderTokenizer, TheChatTemplateHasTwoPlaces) {
+  const auto chat_template = [&](const std::function<void(FolderDraft&)>& change) {
+    const auto read_now = read(change);
+    EXPECT_TRUE(read_now) << read_now.error().to_string();
+    return read_now ? read_now->chat_template : "";
+  };
+  EXPECT_EQ(chat_template([](FolderDraft&) {}), "");
+  const auto in_config = [](FolderDraft& d) { d.tokenizer_config["chat_template"] = "{{ one }}"; };
+  EXPECT_EQ(chat_template(in_config), "{{ one }}");
+  EXPECT_EQ(chat_template([&](FolderDraft& d) {
+              in_config(d);
+              d.chat_template = "{{ two }}";
+            }),
+            "{{ two }}");
+  const json::object tools = {{"name", "tool_use"}, {"template", "{{ three }}"}};
+  const json::object usual = {{"name", "default"}, {"template", "{{ four }}"}};
+  EXPECT_EQ(chat_template([&](FolderDraft& d) {
+              d.tokenizer_config["chat_template"] = json::value(json::array({tools, usual}));
+            }),
+            "{{ four }}");
+  EXPECT_SAYS(refusal([](FolderDraft& d) { d.tokenizer_config["chat_template"] = 7; }, ErrorCode::corrupt),
+              "'chat_template' is 7; expected a text");
+}
+
+TEST_F(FolderTokenizer, NamesWhatItDoesNotKnow) {
+  const auto unsupported = [&](const std::function<void(FolderDraft&)>& change) {
+    return refusal(change, ErrorCode::unsupported);
+  };
+  EXPECT_SAYS(unsupported([](FolderDraft& d) { part(d, "model")["type"] = "Unigram"; }), "'model.type' is 'Unigram'");
+  EXPECT_SAYS(unsupported([](FolderDraft& d) { part(d, "model")["end_of_word_suffix"] = "</w>"; }), "'</w>'");
+  EXPECT_SAYS(unsupported([](FolderDraft& d) { part(d, "pre_tokenizer")["add_prefix_space"] = true; }),
+              "'pre_tokenizer' is 'ByteLevel words behind a space'");
+  EXPECT_SAYS(unsupported([](FolderDraft& d) {
+                d.tokenizer->as_object()["pre_tokenizer"] = {{"type", "Bert"}};
+              }),
+              "'pre_tokenizer' is 'Bert'");
+  EXPECT_SAYS(unsupported([](FolderDraft& d) { d.tokenizer->as_object()["pre_tokenizer"] = nullptr; }),
+              "'pre_tokenizer' is ''");
+  EXPECT_SAYS(unsupported([](FolderDraft& d) {
+                d.tokenizer->as_object()["normalizer"] = {{"type", "Lowercase"}};
+              }),
+              "'normalizer' is 'Lowercase'");
+  EXPECT_SAYS(unsupported([](FolderDraft& d) { part(d, "model")["ignore_merges"] = true; }), "'ignore_merges' true");
+  EXPECT_SAYS(unsupported([](FolderDraft& d) {
+                make_spm(d);
+                part(d, "model")["byte_fallback"] = false;
+              }),
+              "'pre_tokenizer' is 'Metaspace(▁, never)'");
+}
+
+TEST_F(FolderTokenizer, NamesWhatContradictsItself) {
+  const auto corrupt = [&](const std::function<void(FolderDraft&)>& change) {
+    return refusal(change, ErrorCode::corrupt);
+  };
+  EXPECT_SAYS(corrupt([](FolderDraft& d) { part(d, "model")["vocab"].as_object()["c"] = 6; }),
+              "token 'c' of 'model.vocab' has the id 6, but the model has 6 tokens");
+  EXPECT_SAYS(corrupt([](FolderDraft& d) { part(d, "model")["vocab"].as_object()["c"] = -1; }), "has the id -1");
+  EXPECT_SAYS(corrupt([](FolderDraft& d) { part(d, "model")["vocab"].as_object()["c"] = 1; }),
+              "tokens 'b' and 'c' have the same id, 1");
+  EXPECT_SAYS(corrupt([](FolderDraft& d) { part(d, "model")["vocab"].as_object()["c"] = "x"; }), "expected an integer");
+  EXPECT_SAYS(corrupt([](FolderDraft& d) { part(d, "model").erase("vocab"); }), "'model.vocab' is missing");
+  EXPECT_SAYS(corrupt([](FolderDraft& d) { d.tokenizer->as_object().erase("model"); }), "'model' is missing");
+  EXPECT_SAYS(corrupt([](FolderDraft& d) { d.tokenizer->as_object()["added_tokens"] = json::array{7}; }),
+              "expected an object with 'id' and 'content'");
+  EXPECT_SAYS(refusal([](FolderDraft& d) { d.tokenizer.reset(); }, ErrorCode::not_found),
+              "'tokenizer.json' is missing");
+}
+
+// Scores can say the order of pieces, and that every way to put one together is listed.
+TEST_F(FolderTokenizer, MergesBecomeScoresWhereScoresCanSayThem) {
+  const text::Vocabulary read_now = vocabulary(make_spm);
+  EXPECT_EQ(read_now.model, text::Vocabulary::Model::spm);
+  EXPECT_FALSE(read_now.add_space_prefix);
+  EXPECT_EQ(read_now.scores[2], -1);
+  EXPECT_LT(read_now.scores[0], -1);
+  EXPECT_EQ(read_now.scores[4], 0);
+  const auto with_merges = [&](json::object pieces, const std::vector<std::string>& merges) {
+    return [pieces = std::move(pieces), merges](FolderDraft& d) {
+      make_spm(d);
+      d.tokenizer->as_object()["added_tokens"] = json::array();
+      part(d, "model")["vocab"] = pieces;
+      json::array list;
+      for (const std::string& merge : merges)
+        list.push_back(json::string(merge));
+      part(d, "model")["merges"] = std::move(list);
+    };
+  };
+  const json::object pieces = {{"a", 0}, {"b", 1}, {"ab", 2}, {"ba", 3}, {"aba", 4}};
+  const text::Vocabulary ranked = vocabulary(with_merges(pieces, {"b a", "a ba", "ab a", "a b"}));
+  EXPECT_EQ(ranked.scores[3], -1);
+  EXPECT_EQ(ranked.scores[4], -2);
+  EXPECT_EQ(ranked.scores[2], -3);
+  EXPECT_SAYS(refusal(with_merges(pieces, {"b a", "a ba", "a b"}), ErrorCode::unsupported),
+              "'aba' can be put together in 2 ways, of which 1 are listed");
+  EXPECT_SAYS(refusal(with_merges(pieces, {"a ba", "b a", "ab a", "a b"}), ErrorCode::unsupported),
+              "the merges that make 'aba' do not follow each other");
+  EXPECT_SAYS(refusal(with_merges(pieces, {"b a", "b b"}), ErrorCode::unsupported), "but 'bb' is no token");
+  json::object with_long = pieces;
+  with_long[std::string(513, 'a')] = 5;
+  EXPECT_SAYS(refusal(with_merges(with_long, {"b a", "a ba", "ab a", "a b"}), ErrorCode::unsupported),
+              "has 513 bytes; pieces have at most 512");
+}
+
+}  // namespace
+}  // namespace tidemill::model
