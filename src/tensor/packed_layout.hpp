@@ -62,14 +62,18 @@ struct PanelLayout {
   bool quantized;
   int64_t step;        // elements of K in one step
   int64_t step_bytes;  // for 16 rows
-  // What the integer accumulator of `sum_group` elements starts from, per unit of the sum of their activation codes:
-  // minus the code that stands for weight zero. Q4_K keeps its minimum apart and wants the sum itself.
+  // What the integer accumulator of `sum_group` elements, which share a scale, starts from, per unit of the sum of
+  // their activation codes: minus the code that stands for weight zero. Types with minima keep those apart and want the
+  // sum itself.
   int64_t sum_group;
   int sum_factor;
   // How activations are quantised to meet these weights: elements of K that share a scale, and whether their codes have
   // 16 bits or 8.
   int64_t activation_group;
   bool wide;
+  bool bit_sums = false;  // whether sums may start as the bits of a float (vector_bit_sums.hpp)
+
+  constexpr bool has_mins() const { return sum_factor > 0; }
 };
 
 // Narrow codes add an error of their own to each product, the smaller the fewer activations share a scale; wide ones
@@ -87,7 +91,7 @@ constexpr PanelLayout panel_layout(DType type) {
     case DType::q8_0:
       return {true, 64, sizeof(StepQ8), 32, -128, 256, true};
     case DType::q4_0:
-      return {true, 64, sizeof(StepQ4), 32, -8, 32, false};
+      return {true, 64, sizeof(StepQ4), 32, -8, 32, false, true};
     case DType::q4_k:
       return {true, 256, sizeof(StepQ4K), 32, 1, 256, false};
     case DType::q6_k:
