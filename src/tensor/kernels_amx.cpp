@@ -11,6 +11,7 @@
 #include "tensor/amx_tiles.hpp"
 #include "tensor/kernels.hpp"
 #include "tensor/vector_avx512.hpp"
+#include "tensor/vector_formats.hpp"
 #include "tensor/vector_tiles.hpp"
 
 namespace tidemill::tensor {
@@ -143,6 +144,13 @@ Kernels with_tiles(Kernels kernels) {
   kernels.linear[static_cast<size_t>(DType::q8_0)] = linear_amx<TilesQ8<S>>;
   kernels.linear[static_cast<size_t>(DType::q4_0)] = linear_amx<TilesQ4<S>>;
   kernels.linear[static_cast<size_t>(DType::q4_k)] = linear_amx<TilesQ4K<S>>;
+  kernels.linear[static_cast<size_t>(DType::q4_1)] = linear_amx<TilesQ41<S>>;
+  kernels.linear[static_cast<size_t>(DType::q5_0)] = linear_amx<TilesQ50<S>>;
+  kernels.linear[static_cast<size_t>(DType::q5_1)] = linear_amx<TilesQ51<S>>;
+  kernels.linear[static_cast<size_t>(DType::q5_k)] = linear_amx<TilesQ5K<S>>;
+  kernels.linear[static_cast<size_t>(DType::iq4_nl)] = linear_amx<TilesIq4Nl<S>>;
+  kernels.linear[static_cast<size_t>(DType::iq4_xs)] = linear_amx<TilesIq4Xs<S>>;
+  kernels.linear[static_cast<size_t>(DType::mxfp4)] = linear_amx<TilesMxfp4<S>>;
   kernels.linear[static_cast<size_t>(DType::f16)] = linear_amx_plain<S, DType::f16>;
   kernels.linear[static_cast<size_t>(DType::bf16)] = linear_amx_plain<S, DType::bf16>;
   kernels.rounds[static_cast<size_t>(DType::f16)] = kernels.rounds[static_cast<size_t>(DType::bf16)] = true;

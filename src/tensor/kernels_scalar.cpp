@@ -7,9 +7,11 @@
 #include <limits>
 #include <vector>
 
+#include "tensor/code_tables.hpp"
 #include "tensor/exp_constants.hpp"
 #include "tensor/kernels.hpp"
 #include "tensor/packed_layout.hpp"
+#include "tensor/quant_blocks.hpp"
 #include "tensor/scalar_attention.hpp"
 
 namespace tidemill::tensor {
@@ -123,6 +125,58 @@ Block block_q6_k(const StepQ6K& step, int64_t g, int64_t lane) {
                   [&](int64_t k) { return byte_at(step.codes[g], lane, k) - 32; });
 }
 
+Block block_q4_1(const StepQ41& step, int64_t g, int64_t lane) {
+  return block_of(32, f16_to_f32(step.scale[g][lane]), -f16_to_f32(step.min[g][lane]),
+                  [&](int64_t k) { return nibble_at(step.codes, g, lane, k); });
+}
+// The bit that a line of single bits has for code k of a block.
+int bit_at(const uint8_t (&line)[kLineBytes], int64_t lane, int64_t k) {
+  return line[lane * 4 + k % 4] >> (k / 4) & 1;
+}
+Block block_q5_0(const StepQ50& step, int64_t g, int64_t lane) {
+  return block_of(32, f16_to_f32(step.scale[g][lane]), 0, [&](int64_t k) {
+    return nibble_at(step.codes, g, lane, k) + 16 * bit_at(step.fifth[g], lane, k) - 16;
+  });
+}
+Block block_q5_1(const StepQ51& step, int64_t g, int64_t lane) {
+  return block_of(32, f16_to_f32(step.scale[g][lane]), -f16_to_f32(step.min[g][lane]),
+                  [&](int64_t k) { return nibble_at(step.codes, g, lane, k) + 16 * bit_at(step.fifth[g], lane, k); });
+}
+Block block_q5_k(const StepQ5K& step, int64_t g, int64_t lane) {
+  return block_of(32, f16_to_f32(step.d[lane]) * static_cast<float>(step.scale[g][lane]),
+                  f16_to_f32(step.dmin[lane]) * static_cast<float>(step.min[g][lane]), [&](int64_t k) {
+                    return nibble_at(step.codes[g / 2], g % 2, lane, k) + 16 * bit_at(step.fifth[g], lane, k);
+                  });
+}
+// Bits of code k of the step's 256.
+int quarter_at(const uint8_t (&lines)[2][8][kLineBytes], int64_t lane, int64_t k) {
+  return byte_at(lines[k / 128], lane, k % 32) >> (k / 32 % 4 * 2) & 3;
+}
+Block block_q2_k(const StepQ2K& step, int64_t g, int64_t lane) {
+  const int packed = step.scale[g][lane];
+  return block_of(16, f16_to_f32(step.d[lane]) * static_cast<float>(packed & 15),
+                  f16_to_f32(step.dmin[lane]) * static_cast<float>(packed >> 4),
+                  [&](int64_t k) { return quarter_at(step.codes, lane, g * 16 + k); });
+}
+Block block_q3_k(const StepQ3K& step, int64_t g, int64_t lane) {
+  return block_of(16, f16_to_f32(step.d[lane]) * static_cast<float>(step.scale[g][lane]), 0, [&](int64_t k) {
+    const int third = bit_at(step.third[g / 2], lane, g % 2 * 16 + k);
+    return quarter_at(step.codes, lane, g * 16 + k) + 4 * third - 4;
+  });
+}
+Block block_iq4_nl(const StepQ4& step, int64_t g, int64_t lane) {
+  return block_of(32, f16_to_f32(step.scale[g][lane]), 0,
+                  [&](int64_t k) -> int { return kIq4Values[nibble_at(step.codes, g, lane, k)]; });
+}
+Block block_iq4_xs(const StepIq4Xs& step, int64_t g, int64_t lane) {
+  return block_of(32, f16_to_f32(step.d[lane]) * static_cast<float>(step.scale[g][lane]), 0,
+                  [&](int64_t k) -> int { return kIq4Values[nibble_at(step.codes[g / 2], g % 2, lane, k)]; });
+}
+Block block_mxfp4(const StepMxfp4& step, int64_t g, int64_t lane) {
+  return block_of(32, mxfp4_scale(step.exponent[g][lane]), 0,
+                  [&](int64_t k) -> int { return kMxfp4Values[nibble_at(step.codes[g / 2], g % 2, lane, k)]; });
+}
+
 // One output element: a lane's blocks against one row of activations.
 template <typename Step, DType type, Block (*block_at)(const Step&, int64_t, int64_t)>
 float linear_lane(const Step* steps, int64_t cols, int64_t lane, const QuantizedRows& x, int64_t row) {
@@ -225,8 +279,13 @@ const Kernels& scalar_kernels() {
       .round_row = nullptr,
       .linear = {linear_plain<DType::f32>, linear_plain<DType::f16>, linear_plain<DType::bf16>,
                  linear_quantized<StepQ8, DType::q8_0, block_q8_0>, linear_quantized<StepQ4, DType::q4_0, block_q4_0>,
-                 linear_quantized<StepQ4K, DType::q4_k, block_q4_k>,
-                 linear_quantized<StepQ6K, DType::q6_k, block_q6_k>},
+                 linear_quantized<StepQ4K, DType::q4_k, block_q4_k>, linear_quantized<StepQ6K, DType::q6_k, block_q6_k>,
+                 linear_quantized<StepQ41, DType::q4_1, block_q4_1>, linear_quantized<StepQ50, DType::q5_0, block_q5_0>,
+                 linear_quantized<StepQ51, DType::q5_1, block_q5_1>, linear_quantized<StepQ2K, DType::q2_k, block_q2_k>,
+                 linear_quantized<StepQ3K, DType::q3_k, block_q3_k>, linear_quantized<StepQ5K, DType::q5_k, block_q5_k>,
+                 linear_quantized<StepQ4, DType::iq4_nl, block_iq4_nl>,
+                 linear_quantized<StepIq4Xs, DType::iq4_xs, block_iq4_xs>,
+                 linear_quantized<StepMxfp4, DType::mxfp4, block_mxfp4>},
       .inverse_rms = inverse_rms,
       .normalize = normalize,
       .silu_multiply = silu_multiply,

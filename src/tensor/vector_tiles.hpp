@@ -28,9 +28,10 @@ struct OpenStretch {
 template <class S, DType type = DType::q4_0>
 constexpr bool kQ4Tiles = S::kBitSums&& panel_layout(type).bit_sums;
 
-// How the steps of each type open: block size, whether there are minima, and the largest code. `Tile` is the type whose
-// tiles multiply what is opened: itself, or another one that opens alike, so that there are fewer of them. Up to
-// kFewRows rows are multiplied straight from the packed weights.
+// How the steps of each type open: block size, whether there are minima, whether codes have signs, and the largest one.
+// `Tile` is the type whose tiles multiply what is opened: itself, or another one that opens alike, so that there are
+// fewer of them. Up to kFewRows rows are multiplied straight from the packed weights. vector_formats.hpp has more
+// types.
 template <class S>
 struct TilesQ8 {
   using Step = StepQ8;
@@ -40,6 +41,7 @@ struct TilesQ8 {
   static constexpr int kMostCode = 255;
   static constexpr int64_t kBlock = 32;
   static constexpr bool kMins = false;
+  static constexpr bool kSigned = false;
 
   template <bool is_signed>
   [[gnu::always_inline]] static inline void open(const Step& step, int64_t first, OpenStretch& out) {
@@ -77,6 +79,7 @@ struct TilesQ4 {
   static constexpr int kMostCode = 15;
   static constexpr int64_t kBlock = 32;
   static constexpr bool kMins = false;
+  static constexpr bool kSigned = false;
 
   template <bool is_signed>
   [[gnu::always_inline]] static inline void open(const Step& step, int64_t first, OpenStretch& out) {
@@ -97,6 +100,7 @@ struct TilesQ4K {
   static constexpr int kMostCode = 15;
   static constexpr int64_t kBlock = 32;
   static constexpr bool kMins = true;
+  static constexpr bool kSigned = false;
 
   template <bool is_signed>
   [[gnu::always_inline]] static inline void open(const Step& step, int64_t first, OpenStretch& out) {
@@ -120,6 +124,7 @@ struct TilesQ6K {
   static constexpr int kMostCode = 63;
   static constexpr int64_t kBlock = 16;
   static constexpr bool kMins = false;
+  static constexpr bool kSigned = false;
 
   template <bool is_signed>
   [[gnu::always_inline]] static inline void open(const Step& step, int64_t first, OpenStretch& out) {
