@@ -36,9 +36,11 @@ bool measure(tensor::Device& device, DType type, const tensor::Ceilings& ceiling
     v = normal(random);
   std::vector<float> y(512 * kRows);
   std::vector<std::byte> source(static_cast<size_t>(kRows * row_bytes(type, kCols)));
-  for (int64_t r = 0; r < kRows; ++r) {
-    tensor::quantize(type, x.data() + r % 512 * kCols, kCols, source.data() + r * row_bytes(type, kCols));
-  }
+  const auto period = static_cast<size_t>(512 * row_bytes(type, kCols));
+  for (int64_t r = 0; r < 512; ++r)
+    tensor::quantize(type, x.data() + r * kCols, kCols, source.data() + r * row_bytes(type, kCols));
+  for (size_t i = period; i < source.size(); ++i)
+    source[i] = source[i - period];
   std::vector<std::unique_ptr<tensor::Weight>> weights;
   double bytes = 0;
   for (int64_t i = 0; i < kMatrices; ++i) {
@@ -50,7 +52,7 @@ bool measure(tensor::Device& device, DType type, const tensor::Ceilings& ceiling
     bytes += static_cast<double>((*weight)->bytes());
     weights.push_back(std::move(*weight));
   }
-  std::printf("%-5s", std::string(tensor::info(type).name).c_str());
+  std::printf("%-6s", std::string(tensor::info(type).name).c_str());
   for (const int64_t n : {1, 4, 8, 16}) {
     const double seconds = best_seconds(kSweeps * kMatrices, [&](int64_t i) {
       const auto& w = *weights[static_cast<size_t>(i % kMatrices)];
@@ -94,7 +96,7 @@ int main(int argc, char** argv) {
   auto device = tensor::make_cpu_device(*isa, threads);
   std::printf("%s: read %.1f GB/s, int8 %.1f Gop/s, float %.1f GFLOP/s\n", device->description().c_str(),
               ceilings->read_bytes_per_s / 1e9, ceilings->int8_ops_per_s / 1e9, ceilings->float_ops_per_s / 1e9);
-  for (const DType type : {DType::q8_0, DType::q4_0, DType::q4_k, DType::q6_k, DType::bf16, DType::f16, DType::f32}) {
+  for (const DType type : tensor::all_dtypes()) {
     const auto named = [&](const char* word) { return tensor::info(type).name == word; };
     if (argc > 2 && std::none_of(argv + 2, argv + argc, named)) continue;
     if (!measure(*device, type, *ceilings)) return 1;

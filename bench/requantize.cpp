@@ -62,8 +62,7 @@ base::Result<void> requantize(const char* from, const char* to, DType wanted) {
 int main(int argc, char** argv) {
   const auto type = argc == 4 ? tensor::dtype_from_name(argv[3]) : std::nullopt;
   if (!type) {
-    std::fprintf(stderr, "usage: bench_requantize IN.gguf OUT.gguf %s\n",
-                 "TYPE (F32, F16, BF16, Q8_0, Q4_0, Q4_K, Q6_K)");
+    std::fprintf(stderr, "usage: bench_requantize IN.gguf OUT.gguf TYPE (%s)\n", model::supported_types_text().c_str());
     return 2;
   }
   if (const auto done = requantize(argv[1], argv[2], *type); !done) {

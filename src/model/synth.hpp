@@ -27,7 +27,7 @@ struct SynthOptions {
 };
 
 // The type that a matrix of `cols` columns gets where `type` is asked for: `type`, or Q8_0 where `cols` is not a
-// multiple of its block (Q4_K and Q6_K need 256; qwen2.5-0.5b has rows of 896).
+// multiple of its block (K-quants and IQ4_XS need 256; qwen2.5-0.5b has rows of 896).
 tensor::DType synth_type(tensor::DType type, int64_t cols);
 
 // Writes a complete GGUF model, vocabulary and chat template included, which other GGUF engines read as well. Weights

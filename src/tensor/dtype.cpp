@@ -10,7 +10,7 @@
 namespace tidemill::tensor {
 namespace {
 
-constexpr std::array<DTypeInfo, 7> kInfos = {{
+constexpr std::array<DTypeInfo, kDTypes> kInfos = {{
     {"F32", 0, 1, 4},
     {"F16", 1, 1, 2},
     {"BF16", 30, 1, 2},
@@ -18,9 +18,19 @@ constexpr std::array<DTypeInfo, 7> kInfos = {{
     {"Q4_0", 2, 32, 18},
     {"Q4_K", 12, 256, 144},
     {"Q6_K", 14, 256, 210},
+    {"Q4_1", 3, 32, 20},
+    {"Q5_0", 6, 32, 22},
+    {"Q5_1", 7, 32, 24},
+    {"Q2_K", 10, 256, 84},
+    {"Q3_K", 11, 256, 110},
+    {"Q5_K", 13, 256, 176},
+    {"IQ4_NL", 20, 32, 18},
+    {"IQ4_XS", 23, 256, 136},
+    {"MXFP4", 39, 32, 17},
 }};
-constexpr std::array<DType, 7> kAll = {DType::f32,  DType::f16,  DType::bf16, DType::q8_0,
-                                       DType::q4_0, DType::q4_k, DType::q6_k};
+constexpr std::array<DType, kDTypes> kAll = {
+    DType::f32,  DType::f16,  DType::bf16, DType::q8_0, DType::q4_0, DType::q4_1,   DType::q5_0,   DType::q5_1,
+    DType::q2_k, DType::q3_k, DType::q4_k, DType::q5_k, DType::q6_k, DType::iq4_nl, DType::iq4_xs, DType::mxfp4};
 
 char lower(char c) {
   return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;

@@ -10,8 +10,25 @@
 
 namespace tidemill::tensor {
 
-enum class DType : uint8_t { f32, f16, bf16, q8_0, q4_0, q4_k, q6_k };
-inline constexpr size_t kDTypes = 7;
+enum class DType : uint8_t {
+  f32,
+  f16,
+  bf16,
+  q8_0,
+  q4_0,
+  q4_k,
+  q6_k,
+  q4_1,
+  q5_0,
+  q5_1,
+  q2_k,
+  q3_k,
+  q5_k,
+  iq4_nl,
+  iq4_xs,
+  mxfp4,
+};
+inline constexpr size_t kDTypes = 16;
 
 struct DTypeInfo {
   std::string_view name;   // as users write it: "Q8_0"
@@ -21,7 +38,7 @@ struct DTypeInfo {
 };
 
 const DTypeInfo& info(DType type);
-std::span<const DType> all_dtypes();
+std::span<const DType> all_dtypes();  // plain types first, then by the bits of a code within a family
 std::optional<DType> dtype_from_ggml(uint32_t ggml_type);
 std::optional<DType> dtype_from_name(std::string_view name);  // case-insensitive
 
@@ -31,8 +48,8 @@ int64_t row_bytes(DType type, int64_t elements);
 // Exact conversion of `elements` elements (a multiple of the block) to float.
 void dequantize(DType type, const std::byte* source, int64_t elements, float* destination);
 // Rounds to nearest. Q8_0 and Q4_0 choose their scales the way the format's reference does; Q4_K and Q6_K take the
-// range of each group, without the reference's search for a smaller error. Used to write models. Any input gives valid
-// blocks.
+// range of each group; all others try several scales for the smallest squared error (block_encoders.hpp). Used to write
+// models. Any input gives valid blocks.
 void quantize(DType type, const float* source, int64_t elements, std::byte* destination);
 
 float f16_to_f32(uint16_t bits);

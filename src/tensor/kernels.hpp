@@ -8,10 +8,12 @@
 // All tables compute the same bits from weights whose scales are finite, but for linear() of BF16 and F16 weights where
 // the instruction set multiplies bf16 (Kernels::rounds). The order of floating-point operations, for reference, where
 // `lane` is an output row:
-//   quantised linear  over blocks of 32 k (Q6_K: 16), for each group of activations (PanelLayout):
-//                       i = exact integer sum of (weight code - zero code) * activation code
-//                       a = fma(float(i), w, a) from 0, w the block's scale (K-quants: d * scale, an exact product);
-//                       Q4_K: then a = fma(float(sum of activation codes), -(dmin * min), a)
+//   quantised linear  over blocks of 32 k (Q2_K, Q3_K, Q6_K: 16), for each group of activations (PanelLayout):
+//                       i = exact integer sum of (weight code - zero code) * activation code; of IQ4 and MXFP4, a
+//                       code's value in their table (code_tables.hpp)
+//                       a = fma(float(i), w, a) from 0, w the block's scale (K-quants and IQ4_XS: d * scale, an exact
+//                       product); types with minima: then a = fma(float(sum of activation codes), m, a), m being
+//                       -(dmin * min), an exact product too, or what Q4_1 and Q5_1 add to each weight
 //                     acc = fma(a, x_scale, acc) over groups, from 0.
 //   plain linear      two accumulators, for even and odd k: acc[k % 2] = fma(w, x, acc[k % 2]); their sum at the end.
 //   rounded linear    activations rounded to bf16, K padded with zeros; subnormal operands and results count as zero.

@@ -11,6 +11,7 @@
 #include "tensor/amx_tiles.hpp"
 #include "tensor/kernels.hpp"
 #include "tensor/vector_avx512.hpp"
+#include "tensor/vector_formats.hpp"
 #include "tensor/vector_tiles.hpp"
 
 namespace tidemill::tensor {
@@ -89,15 +90,13 @@ inline void amx_tile(const OpenStretch& open, const typename T::Rows::Rows& x, i
       for (int r = 0; r < kTileRows; ++r) {
         S::I products = S::load_i(sums[half][0][b][r]);
         if constexpr (planes == 2) products = S::add_i(S::times_256(products), S::load_i(sums[half][1][b][r]));
-        if constexpr (group == T::kBlock) {
-          total[r] = S::fma(S::mul(S::to_float(products), scale), S::set1(x_scale[r]), total[r]);
-        } else {
-          total[r] = S::fma(S::to_float(products), scale, total[r]);
-        }
+        S::F sum =
+            group == T::kBlock ? S::mul(S::to_float(products), scale) : S::fma(S::to_float(products), scale, total[r]);
         if constexpr (T::kMins) {
           const S::F codes = S::to_float(S::set1_i(x.sum(at)[r]));
-          total[r] = S::fma(codes, S::load(open.min[first + b]), total[r]);
+          sum = S::fma(codes, S::load(open.min[first + b]), sum);
         }
+        total[r] = group == T::kBlock ? S::fma(sum, S::set1(x_scale[r]), total[r]) : sum;
       }
     }
   }
@@ -111,7 +110,8 @@ inline void amx_tile(const OpenStretch& open, const typename T::Rows::Rows& x, i
 // into rows of `acc` that nobody reads.
 template <class T>
 void amx_panel(const LinearCall& call) {
-  using Rows = typename T::Rows::Rows;
+  using Tile = typename T::Tile;
+  using Rows = typename Tile::Rows::Rows;
   const int64_t cols = round_up(call.cols, panel_layout(T::Rows::kType).step);
   const int64_t rows = round_up(call.rows, kTileRows);
   alignas(64) float acc[kMostLinearRows][kPanelRows];
@@ -121,7 +121,7 @@ void amx_panel(const LinearCall& call) {
   for (int64_t k = 0; k < cols; k += kStretch) {
     open_stretch<S, T, true>(call.panels, k, cols, open);
     for (int64_t r = 0; r < rows; r += kTileRows)
-      amx_tile<T>(open, Rows(call.x, call.first_row + r), k, acc + r);
+      amx_tile<Tile>(open, Rows(call.x, call.first_row + r), k, acc + r);
   }
   for (int64_t r = 0; r < call.rows; ++r)
     finish<S>(S::load(acc[r]), call.bias, call.outputs, call.y + r * call.y_stride);
@@ -144,6 +144,13 @@ Kernels with_tiles(Kernels kernels) {
   kernels.linear[static_cast<size_t>(DType::q8_0)] = linear_amx<TilesQ8<S>>;
   kernels.linear[static_cast<size_t>(DType::q4_0)] = linear_amx<TilesQ4<S>>;
   kernels.linear[static_cast<size_t>(DType::q4_k)] = linear_amx<TilesQ4K<S>>;
+  kernels.linear[static_cast<size_t>(DType::q4_1)] = linear_amx<TilesQ41<S>>;
+  kernels.linear[static_cast<size_t>(DType::q5_0)] = linear_amx<TilesQ50<S>>;
+  kernels.linear[static_cast<size_t>(DType::q5_1)] = linear_amx<TilesQ51<S>>;
+  kernels.linear[static_cast<size_t>(DType::q5_k)] = linear_amx<TilesQ5K<S>>;
+  kernels.linear[static_cast<size_t>(DType::iq4_nl)] = linear_amx<TilesIq4Nl<S>>;
+  kernels.linear[static_cast<size_t>(DType::iq4_xs)] = linear_amx<TilesIq4Xs<S>>;
+  kernels.linear[static_cast<size_t>(DType::mxfp4)] = linear_amx<TilesMxfp4<S>>;
   kernels.linear[static_cast<size_t>(DType::f16)] = linear_amx_plain<S, DType::f16>;
   kernels.linear[static_cast<size_t>(DType::bf16)] = linear_amx_plain<S, DType::bf16>;
   kernels.rounds[static_cast<size_t>(DType::f16)] = kernels.rounds[static_cast<size_t>(DType::bf16)] = true;

@@ -12,9 +12,10 @@ namespace {
 // Sixteen lanes in two registers.
 //
 // VPMADDUBSW saturates at 16 bits. Codes of weights of up to six bits against narrow activations stay below that, and
-// of four bits even when eight such pairs are added up. All else is multiplied in 16 bits: the even bytes of each lane
-// against (x0, x2), the odd ones against (x1, x3). Wide activations, and attention's queries, are stored that way, two
-// bytes a code: x0 x2 x1 x3.
+// of four bits even when eight such pairs are added up; so do the magnitudes of signed codes, whose signs the
+// activations take (neither is ever -128). All else is multiplied in 16 bits: the even bytes of each lane against (x0,
+// x2), the odd ones against (x1, x3). Wide activations, and attention's queries, are stored that way, two bytes a code:
+// x0 x2 x1 x3.
 struct Avx2 {
   struct F {
     __m256 low, high;
@@ -32,13 +33,17 @@ struct Avx2 {
   struct N {
     __m256i low, high;
   };
+  struct Signed {  // codes of eight bits and a sign
+    __m256i low, high;
+  };
 
   static constexpr int kCodeBytes = 2;
   static constexpr int kWidePlanes = 1;  // the 16 bits hold a wide code as well
   static constexpr int64_t kPrefetchBytes = 4096;
-  static constexpr int kFewRows = 2;        // up to so many, straight from the packed weights
-  static constexpr bool kOwnBlocks = true;  // multiply_block
-  static constexpr bool kBitSums = false;   // vector_bit_sums.hpp
+  static constexpr int kFewRows = 2;           // up to so many, straight from the packed weights
+  static constexpr bool kOwnBlocks = true;     // multiply_block
+  static constexpr bool kBitSums = false;      // vector_bit_sums.hpp
+  static constexpr bool kSignedTables = true;  // vector_formats.hpp
   static constexpr int kTilePanels = 1;
   template <int P>
   static constexpr int kTileRows = P == 1 ? 6 : 2;
@@ -186,6 +191,58 @@ struct Avx2 {
     return {low_nibbles(_mm256_srli_epi16(load_half(line), 4)),
             low_nibbles(_mm256_srli_epi16(load_half(line + 32), 4))};
   }
+  // Bits 2 q and 2 q + 1 of each byte.
+  TM_INLINE __m256i quarters(__m256i v, int q) {
+    return _mm256_and_si256(_mm256_srli_epi16(v, 2 * q), _mm256_set1_epi8(3));
+  }
+  TM_INLINE N quarter_codes(const uint8_t* line, int q) {
+    return {quarters(load_half(line), q), quarters(load_half(line + 32), q)};
+  }
+  // Codes plus `value` where bit `bit` of a byte of `bits` is set.
+  TM_INLINE __m256i with_bit_half(__m256i v, __m256i bits, int bit, int value) {
+    const __m256i mask = _mm256_set1_epi8(static_cast<char>(1 << bit));
+    const __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(bits, mask), mask);
+    return _mm256_add_epi8(v, _mm256_and_si256(set, _mm256_set1_epi8(static_cast<char>(value))));
+  }
+  TM_INLINE N with_bit(N v, const uint8_t* bits, int bit, int value) {
+    return {with_bit_half(v.low, load_half(bits), bit, value), with_bit_half(v.high, load_half(bits + 32), bit, value)};
+  }
+  // What stands in a table of 16 bytes at each nibble.
+  TM_INLINE N look_up(N nibbles, const void* table) {
+    const __m256i both = _mm256_broadcastsi128_si256(_mm_loadu_si128(static_cast<const __m128i*>(table)));
+    return {_mm256_shuffle_epi8(both, nibbles.low), _mm256_shuffle_epi8(both, nibbles.high)};
+  }
+  TM_INLINE Signed look_up_signed(N nibbles, const void* table) {
+    const N values = look_up(nibbles, table);
+    return {values.low, values.high};
+  }
+  TM_INLINE void store_line(uint8_t* to, N codes) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), codes.low);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 32), codes.high);
+  }
+  TM_INLINE void store_line(uint8_t* to, Signed codes) { store_line(to, N{codes.low, codes.high}); }
+  // The nibbles of 16 bytes, one to a lane.
+  TM_INLINE I load_low_u4(const uint8_t* p) {
+    const I v = load_u8(p);
+    return {_mm256_and_si256(v.low, _mm256_set1_epi32(15)), _mm256_and_si256(v.high, _mm256_set1_epi32(15))};
+  }
+  TM_INLINE I load_high_u4(const uint8_t* p) {
+    const I v = load_u8(p);
+    return {_mm256_srli_epi32(v.low, 4), _mm256_srli_epi32(v.high, 4)};
+  }
+  // quant_blocks.hpp's mxfp4_scale: a normal float, or one of two subnormal ones.
+  TM_INLINE __m256 mxfp4_scale_half(__m256i e) {
+    const __m256i normal = _mm256_slli_epi32(_mm256_sub_epi32(e, _mm256_set1_epi32(1)), 23);
+    const __m256i subnormal = _mm256_sllv_epi32(_mm256_set1_epi32(0x00200000), e);
+    const __m256i nan = _mm256_set1_epi32(0x7fc00000);
+    __m256i bits = _mm256_blendv_epi8(normal, subnormal, _mm256_cmpgt_epi32(_mm256_set1_epi32(2), e));
+    bits = _mm256_blendv_epi8(bits, nan, _mm256_cmpeq_epi32(e, _mm256_set1_epi32(255)));
+    return _mm256_castsi256_ps(bits);
+  }
+  TM_INLINE F load_mxfp4_scale(const uint8_t* p) {
+    const I e = load_u8(p);
+    return {mxfp4_scale_half(e.low), mxfp4_scale_half(e.high)};
+  }
   TM_INLINE void store_codes(std::byte* p, I v) {
     const __m256i order = _mm256_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15,  //
                                            0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15);
@@ -232,6 +289,12 @@ struct Avx2 {
     return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1)));
   }
   TM_INLINE I dot(I acc, N w, __m256i x) { return {dot_half(acc.low, w.low, x), dot_half(acc.high, w.high, x)}; }
+  TM_INLINE __m256i dot_signed_half(__m256i acc, __m256i w, __m256i x) {
+    return dot_half(acc, _mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+  }
+  TM_INLINE I dot(I acc, Signed w, __m256i x) {
+    return {dot_signed_half(acc.low, w.low, x), dot_signed_half(acc.high, w.high, x)};
+  }
 
   // The codes of a line less 128, as 128 bytes: the even ones of lanes 0 .. 7 and 8 .. 15, then the odd ones.
   TM_INLINE void store_words_less_128(uint8_t* to, const uint8_t* line) {
@@ -249,6 +312,8 @@ struct Avx2 {
                                 I (&products)[P][R]) {
     if constexpr (T::Rows::Rows::kBytes == 2) {
       multiply_words<T::kBlock / 2, P, R>(open, block, codes, products);
+    } else if constexpr (T::kSigned) {
+      multiply_signed<T::kBlock / 4, P, R>(open, block, codes, products);
     } else {
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
@@ -262,6 +327,28 @@ struct Avx2 {
 #pragma GCC unroll 8
       for (int line = 0; line < lines; line += at_once)
         add_lines<at_once, P, R>(open, block, line, codes, products);
+    }
+  }
+  template <int lines, int P, int R, class Open>
+  TM_INLINE void multiply_signed(const Open& open, int64_t block, const std::byte* codes, I (&products)[P][R]) {
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      for (int p = 0; p < P; ++p)
+        products[p][r] = set1_i(0);
+    }
+#pragma GCC unroll 8
+    for (int line = 0; line < lines; ++line) {
+      Signed w[P];
+      for (int p = 0; p < P; ++p)
+        w[p] = {load_half(open[p].lines[block][line]), load_half(open[p].lines[block][line] + 32)};
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        const __m256i x = load_narrow_x(codes + r * kCodeBlock + line * 4);
+        for (int p = 0; p < P; ++p) {
+          products[p][r] = dot(products[p][r], w[p], x);
+          keep_sums(products[p][r].low, products[p][r].high);
+        }
+      }
     }
   }
   template <int lines, int P, int R, class Open>

@@ -5,12 +5,13 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <type_traits>
 #include <vector>
 
+#include "tensor/code_tables.hpp"
 #include "tensor/exp_constants.hpp"
 #include "tensor/kernels.hpp"
 #include "tensor/packed_layout.hpp"
+#include "tensor/quant_blocks.hpp"
 #include "tensor/scalar_attention.hpp"
 
 namespace tidemill::tensor {
@@ -82,75 +83,133 @@ void quantize_row(const float* x, int64_t cols, int64_t padded_cols, const Panel
     std::copy_n(codes.begin() + k, kCodeBlock, code_block(out, row, k));
 }
 
-// The integer code at (lane, k) of some lines, or of their low or high nibbles.
-enum class Part : uint8_t { byte, low, high };
-int code_at(const uint8_t (*lines)[kLineBytes], Part part, int64_t lane, int64_t k) {
-  const uint8_t byte = lines[k / 4][lane * 4 + k % 4];
-  return part == Part::byte ? byte : part == Part::low ? byte & 15 : byte >> 4;
-}
-
-// One block of a lane: weight k is worth scale * (code(k) - zero) - min.
+// Codes of a lane that share a scale: weight k is worth scale * codes[k] - min.
 struct Block {
-  const uint8_t (*lines)[kLineBytes];
-  Part part;
-  int zero;
   float scale;
   float min;
+  int codes[32];
 };
 
-Block block_at(const StepQ8* steps, int64_t block, int64_t lane) {
-  const StepQ8& step = steps[block / 2];
-  return {step.codes[block % 2], Part::byte, 128, f16_to_f32(step.scale[block % 2][lane]), 0};
+// What is at (lane, k) of some lines: a whole byte, or the nibble of one half.
+int byte_at(const uint8_t (*lines)[kLineBytes], int64_t lane, int64_t k) {
+  return lines[k / 4][lane * 4 + k % 4];
 }
-Block block_at(const StepQ4* steps, int64_t block, int64_t lane) {
-  const StepQ4& step = steps[block / 2];
-  return {step.codes, block % 2 == 0 ? Part::low : Part::high, 8, f16_to_f32(step.scale[block % 2][lane]), 0};
-}
-Block block_at(const StepQ4K* steps, int64_t block, int64_t lane) {
-  const StepQ4K& step = steps[block / 8];
-  const int64_t g = block % 8;
-  return {step.codes[g / 2], g % 2 == 0 ? Part::low : Part::high, 0,
-          f16_to_f32(step.d[lane]) * static_cast<float>(step.scale[g][lane]),
-          f16_to_f32(step.dmin[lane]) * static_cast<float>(step.min[g][lane])};
-}
-Block block_at(const StepQ6K* steps, int64_t block, int64_t lane) {
-  const StepQ6K& step = steps[block / 16];
-  const int64_t g = block % 16;
-  return {step.codes[g], Part::byte, 32, f16_to_f32(step.d[lane]) * static_cast<float>(step.scale[g][lane]), 0};
+int nibble_at(const uint8_t (*lines)[kLineBytes], int64_t half, int64_t lane, int64_t k) {
+  return byte_at(lines, lane, k) >> (4 * half) & 15;
 }
 
-// One output element: a lane's blocks of `size` k against one row of activations.
-template <typename Step, int64_t size>
-float linear_lane(const Step* steps, int64_t cols, int64_t group, int64_t lane, const QuantizedRows& x, int64_t row) {
+template <typename Code>
+Block block_of(int64_t size, float scale, float min, Code&& code) {
+  Block block{scale, min, {}};
+  for (int64_t k = 0; k < size; ++k)
+    block.codes[k] = code(k);
+  return block;
+}
+
+// Block `g` of a step in one lane, by type.
+Block block_q8_0(const StepQ8& step, int64_t g, int64_t lane) {
+  return block_of(32, f16_to_f32(step.scale[g][lane]), 0,
+                  [&](int64_t k) { return byte_at(step.codes[g], lane, k) - 128; });
+}
+Block block_q4_0(const StepQ4& step, int64_t g, int64_t lane) {
+  return block_of(32, f16_to_f32(step.scale[g][lane]), 0,
+                  [&](int64_t k) { return nibble_at(step.codes, g, lane, k) - 8; });
+}
+Block block_q4_k(const StepQ4K& step, int64_t g, int64_t lane) {
+  return block_of(32, f16_to_f32(step.d[lane]) * static_cast<float>(step.scale[g][lane]),
+                  f16_to_f32(step.dmin[lane]) * static_cast<float>(step.min[g][lane]),
+                  [&](int64_t k) { return nibble_at(step.codes[g / 2], g % 2, lane, k); });
+}
+Block block_q6_k(const StepQ6K& step, int64_t g, int64_t lane) {
+  return block_of(16, f16_to_f32(step.d[lane]) * static_cast<float>(step.scale[g][lane]), 0,
+                  [&](int64_t k) { return byte_at(step.codes[g], lane, k) - 32; });
+}
+
+Block block_q4_1(const StepQ41& step, int64_t g, int64_t lane) {
+  return block_of(32, f16_to_f32(step.scale[g][lane]), -f16_to_f32(step.min[g][lane]),
+                  [&](int64_t k) { return nibble_at(step.codes, g, lane, k); });
+}
+// The bit that a line of single bits has for code k of a block.
+int bit_at(const uint8_t (&line)[kLineBytes], int64_t lane, int64_t k) {
+  return line[lane * 4 + k % 4] >> (k / 4) & 1;
+}
+Block block_q5_0(const StepQ50& step, int64_t g, int64_t lane) {
+  return block_of(32, f16_to_f32(step.scale[g][lane]), 0, [&](int64_t k) {
+    return nibble_at(step.codes, g, lane, k) + 16 * bit_at(step.fifth[g], lane, k) - 16;
+  });
+}
+Block block_q5_1(const StepQ51& step, int64_t g, int64_t lane) {
+  return block_of(32, f16_to_f32(step.scale[g][lane]), -f16_to_f32(step.min[g][lane]),
+                  [&](int64_t k) { return nibble_at(step.codes, g, lane, k) + 16 * bit_at(step.fifth[g], lane, k); });
+}
+Block block_q5_k(const StepQ5K& step, int64_t g, int64_t lane) {
+  return block_of(32, f16_to_f32(step.d[lane]) * static_cast<float>(step.scale[g][lane]),
+                  f16_to_f32(step.dmin[lane]) * static_cast<float>(step.min[g][lane]), [&](int64_t k) {
+                    return nibble_at(step.codes[g / 2], g % 2, lane, k) + 16 * bit_at(step.fifth[g], lane, k);
+                  });
+}
+// Bits of code k of the step's 256.
+int quarter_at(const uint8_t (&lines)[2][8][kLineBytes], int64_t lane, int64_t k) {
+  return byte_at(lines[k / 128], lane, k % 32) >> (k / 32 % 4 * 2) & 3;
+}
+Block block_q2_k(const StepQ2K& step, int64_t g, int64_t lane) {
+  const int packed = step.scale[g][lane];
+  return block_of(16, f16_to_f32(step.d[lane]) * static_cast<float>(packed & 15),
+                  f16_to_f32(step.dmin[lane]) * static_cast<float>(packed >> 4),
+                  [&](int64_t k) { return quarter_at(step.codes, lane, g * 16 + k); });
+}
+Block block_q3_k(const StepQ3K& step, int64_t g, int64_t lane) {
+  return block_of(16, f16_to_f32(step.d[lane]) * static_cast<float>(step.scale[g][lane]), 0, [&](int64_t k) {
+    const int third = bit_at(step.third[g / 2], lane, g % 2 * 16 + k);
+    return quarter_at(step.codes, lane, g * 16 + k) + 4 * third - 4;
+  });
+}
+Block block_iq4_nl(const StepQ4& step, int64_t g, int64_t lane) {
+  return block_of(32, f16_to_f32(step.scale[g][lane]), 0,
+                  [&](int64_t k) -> int { return kIq4Values[nibble_at(step.codes, g, lane, k)]; });
+}
+Block block_iq4_xs(const StepIq4Xs& step, int64_t g, int64_t lane) {
+  return block_of(32, f16_to_f32(step.d[lane]) * static_cast<float>(step.scale[g][lane]), 0,
+                  [&](int64_t k) -> int { return kIq4Values[nibble_at(step.codes[g / 2], g % 2, lane, k)]; });
+}
+Block block_mxfp4(const StepMxfp4& step, int64_t g, int64_t lane) {
+  return block_of(32, mxfp4_scale(step.exponent[g][lane]), 0,
+                  [&](int64_t k) -> int { return kMxfp4Values[nibble_at(step.codes[g / 2], g % 2, lane, k)]; });
+}
+
+// One output element: a lane's blocks against one row of activations.
+template <typename Step, DType type, Block (*block_at)(const Step&, int64_t, int64_t)>
+float linear_lane(const Step* steps, int64_t cols, int64_t lane, const QuantizedRows& x, int64_t row) {
+  constexpr PanelLayout layout = panel_layout(type);
+  constexpr int64_t group = layout.activation_group;
+  constexpr int64_t size = layout.sum_group;
   float acc = 0;
   for (int64_t begin = 0; begin < cols; begin += group) {
     float a = 0;
     for (int64_t k = begin; k < std::min(cols, begin + group); k += size) {
-      const Block block = block_at(steps, k / size, lane);
+      const Block block = block_at(steps[k / layout.step], k % layout.step / size, lane);
       const int16_t* x_codes = code_block(x, row, k) + k % kCodeBlock;
       int32_t products = 0;
       int32_t codes = 0;
       for (int64_t i = 0; i < size; ++i) {
-        products += (code_at(block.lines, block.part, lane, i) - block.zero) * x_codes[i];
+        products += block.codes[i] * x_codes[i];
         codes += x_codes[i];
       }
       a = std::fma(static_cast<float>(products), block.scale, a);
-      if constexpr (std::is_same_v<Step, StepQ4K>) a = std::fma(static_cast<float>(codes), -block.min, a);
+      if constexpr (layout.has_mins()) a = std::fma(static_cast<float>(codes), -block.min, a);
     }
     acc = std::fma(a, x.scales[begin / group * x.rows + row], acc);
   }
   return acc;
 }
 
-template <typename Step, DType type, int64_t size>
+template <typename Step, DType type, Block (*block_at)(const Step&, int64_t, int64_t)>
 void linear_quantized(const LinearCall& call) {
-  constexpr PanelLayout layout = panel_layout(type);
-  const int64_t cols = round_up(call.cols, layout.step);
+  const int64_t cols = round_up(call.cols, panel_layout(type).step);
   for (int64_t r = 0; r < call.rows; ++r) {
     for (int64_t o = 0; o < call.outputs; ++o) {
       const auto* steps = reinterpret_cast<const Step*>(call.panels + o / kPanelRows * call.panel_stride);
-      const float y =
-          linear_lane<Step, size>(steps, cols, layout.activation_group, o % kPanelRows, call.x, call.first_row + r);
+      const float y = linear_lane<Step, type, block_at>(steps, cols, o % kPanelRows, call.x, call.first_row + r);
       call.y[r * call.y_stride + o] = call.bias == nullptr ? y : y + call.bias[o];
     }
   }
@@ -219,8 +278,14 @@ const Kernels& scalar_kernels() {
       .rounds = {},
       .round_row = nullptr,
       .linear = {linear_plain<DType::f32>, linear_plain<DType::f16>, linear_plain<DType::bf16>,
-                 linear_quantized<StepQ8, DType::q8_0, 32>, linear_quantized<StepQ4, DType::q4_0, 32>,
-                 linear_quantized<StepQ4K, DType::q4_k, 32>, linear_quantized<StepQ6K, DType::q6_k, 16>},
+                 linear_quantized<StepQ8, DType::q8_0, block_q8_0>, linear_quantized<StepQ4, DType::q4_0, block_q4_0>,
+                 linear_quantized<StepQ4K, DType::q4_k, block_q4_k>, linear_quantized<StepQ6K, DType::q6_k, block_q6_k>,
+                 linear_quantized<StepQ41, DType::q4_1, block_q4_1>, linear_quantized<StepQ50, DType::q5_0, block_q5_0>,
+                 linear_quantized<StepQ51, DType::q5_1, block_q5_1>, linear_quantized<StepQ2K, DType::q2_k, block_q2_k>,
+                 linear_quantized<StepQ3K, DType::q3_k, block_q3_k>, linear_quantized<StepQ5K, DType::q5_k, block_q5_k>,
+                 linear_quantized<StepQ4, DType::iq4_nl, block_iq4_nl>,
+                 linear_quantized<StepIq4Xs, DType::iq4_xs, block_iq4_xs>,
+                 linear_quantized<StepMxfp4, DType::mxfp4, block_mxfp4>},
       .inverse_rms = inverse_rms,
       .normalize = normalize,
       .silu_multiply = silu_multiply,

@@ -4,7 +4,8 @@
 // A panel is one sequential stream of steps over K, so that a single prefetch stream feeds a core. A step of a
 // quantised panel holds the scales and the codes of its K range. Codes are unsigned; four consecutive k of one row are
 // adjacent bytes and 16 rows follow each other, so 64 bytes are one operand of VPDPBUSD (and a row of an AMX tile):
-// line[lane * 4 + i] is the code of row `lane` at k + i. K is padded to whole steps with zero codes under zero scales.
+// line[lane * 4 + i] is the code of row `lane` at k + i. K is padded to whole steps with zero bytes, which meet
+// activations of zero.
 //
 // F32 and F16 have 16 values per k: a step is one k. BF16 has two consecutive k of one row side by side, which makes a
 // line of 64 bytes one operand of VDPBF16PS and a row of an AMX tile: line[lane * 2 + i] is row `lane` at k + i; a step
@@ -14,6 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "tensor/code_tables.hpp"
 #include "tensor/dtype.hpp"
 
 namespace tidemill::tensor {
@@ -35,7 +37,7 @@ struct StepQ8 {
   uint16_t scale[2][16];
   uint8_t codes[2][8][kLineBytes];
 };
-// 64 k: the low nibbles of the lines are group 0, the high nibbles group 1.
+// 64 k: the low nibbles of the lines are group 0, the high nibbles group 1. Q4_0 and IQ4_NL.
 struct StepQ4 {
   uint16_t scale[2][16];
   uint8_t codes[8][kLineBytes];
@@ -55,27 +57,90 @@ struct StepQ6K {
   int8_t scale[16][16];
   uint8_t codes[16][4][kLineBytes];
 };
+// 64 k: as StepQ4, with a minimum for each group, which is added.
+struct StepQ41 {
+  uint16_t scale[2][16];
+  uint16_t min[2][16];
+  uint8_t codes[8][kLineBytes];
+};
+// Codes of five bits: nibbles as above, and a line of fifth bits for each group of 32. Bit i of a byte of that line
+// belongs to the same byte of the group's line i.
+struct StepQ50 {
+  uint16_t scale[2][16];
+  uint8_t fifth[2][kLineBytes];
+  uint8_t codes[8][kLineBytes];
+};
+struct StepQ51 {
+  uint16_t scale[2][16];
+  uint16_t min[2][16];
+  uint8_t fifth[2][kLineBytes];
+  uint8_t codes[8][kLineBytes];
+};
+struct StepQ5K {
+  uint16_t d[16];
+  uint16_t dmin[16];
+  uint8_t scale[8][16];
+  uint8_t min[8][16];
+  uint8_t fifth[8][kLineBytes];
+  uint8_t codes[4][8][kLineBytes];
+};
+// 256 k: sixteen groups of 16, codes of two bits: bits 2 q and 2 q + 1 of codes[half] are k = half * 128 + q * 32 and
+// on. Of the bytes of `scale`, the low nibble is the scale and the high one the minimum.
+struct StepQ2K {
+  uint16_t d[16];
+  uint16_t dmin[16];
+  uint8_t scale[16][16];
+  uint8_t codes[2][8][kLineBytes];
+};
+// The same with a third bit, which lies as the fifth ones do.
+struct StepQ3K {
+  uint16_t d[16];
+  uint16_t unused[16];
+  int8_t scale[16][16];
+  uint8_t third[8][kLineBytes];
+  uint8_t codes[2][8][kLineBytes];
+};
+// 256 k: eight groups of 32, nibbles as in StepQ4K.
+struct StepIq4Xs {
+  uint16_t d[16];
+  uint16_t unused[16];
+  int8_t scale[8][16];
+  uint8_t codes[4][8][kLineBytes];
+};
+// 128 k: four groups, nibbles as in StepQ4K; a group's scale is 2^(exponent - 128), as quant_blocks.hpp has it.
+struct StepMxfp4 {
+  uint8_t exponent[4][16];
+  uint8_t codes[2][8][kLineBytes];
+};
 static_assert(sizeof(StepQ8) == 64 + 1024 && sizeof(StepQ4) == 64 + 512);
 static_assert(sizeof(StepQ4K) == 64 + 256 + 2048 && sizeof(StepQ6K) == 64 + 256 + 4096);
+static_assert(sizeof(StepQ41) == 128 + 512 && sizeof(StepQ50) == 64 + 128 + 512 && sizeof(StepQ51) == 128 + 128 + 512);
+static_assert(sizeof(StepQ5K) == 64 + 256 + 512 + 2048);
+static_assert(sizeof(StepQ2K) == 64 + 256 + 1024 && sizeof(StepQ3K) == 64 + 256 + 512 + 1024);
+static_assert(sizeof(StepIq4Xs) == 64 + 128 + 2048 && sizeof(StepMxfp4) == 64 + 1024);
 
 struct PanelLayout {
   bool quantized;
   int64_t step;        // elements of K in one step
   int64_t step_bytes;  // for 16 rows
-  // What the integer accumulator of `sum_group` elements starts from, per unit of the sum of their activation codes:
-  // minus the code that stands for weight zero. Q4_K keeps its minimum apart and wants the sum itself.
+  // What the integer accumulator of `sum_group` elements, which share a scale, starts from, per unit of the sum of
+  // their activation codes: minus the code that stands for weight zero. Types with minima keep those apart and want the
+  // sum itself.
   int64_t sum_group;
   int sum_factor;
   // How activations are quantised to meet these weights: elements of K that share a scale, and whether their codes have
   // 16 bits or 8.
   int64_t activation_group;
   bool wide;
+  bool bit_sums = false;  // whether sums may start as the bits of a float (vector_bit_sums.hpp)
+
+  [[gnu::always_inline]] constexpr bool has_mins() const { return sum_factor > 0; }  // as round_up()
 };
 
 // Narrow codes add an error of their own to each product, the smaller the fewer activations share a scale; wide ones
-// add next to none and cost twice the multiplications. Q8_0 is for who wants the model as it is: wide. Weights of four
-// to six bits err far more than any of this; they get what llama.cpp gives them, 8 bits in groups of 32 or 256
-// (docs/performance.md has the figures).
+// add next to none and cost twice the multiplications. Q8_0 is for who wants the model as it is: wide. Weights of six
+// bits and less err far more than any of this; they get what llama.cpp gives them, 8 bits in groups of 32 or 256
+// (docs/performance.md has the figures for some).
 constexpr PanelLayout panel_layout(DType type) {
   switch (type) {
     case DType::f32:
@@ -87,11 +152,29 @@ constexpr PanelLayout panel_layout(DType type) {
     case DType::q8_0:
       return {true, 64, sizeof(StepQ8), 32, -128, 256, true};
     case DType::q4_0:
-      return {true, 64, sizeof(StepQ4), 32, -8, 32, false};
+      return {true, 64, sizeof(StepQ4), 32, -8, 32, false, true};
     case DType::q4_k:
       return {true, 256, sizeof(StepQ4K), 32, 1, 256, false};
     case DType::q6_k:
       return {true, 256, sizeof(StepQ6K), 16, -32, 256, false};
+    case DType::q4_1:
+      return {true, 64, sizeof(StepQ41), 32, 1, 32, false};
+    case DType::q5_0:
+      return {true, 64, sizeof(StepQ50), 32, -16, 32, false};
+    case DType::q5_1:
+      return {true, 64, sizeof(StepQ51), 32, 1, 32, false};
+    case DType::q2_k:
+      return {true, 256, sizeof(StepQ2K), 16, 1, 256, false};
+    case DType::q3_k:
+      return {true, 256, sizeof(StepQ3K), 16, -4, 256, false};
+    case DType::q5_k:
+      return {true, 256, sizeof(StepQ5K), 32, 1, 256, false};
+    case DType::iq4_nl:
+      return {true, 64, sizeof(StepQ4), 32, -kIq4Zero, 32, false};
+    case DType::iq4_xs:
+      return {true, 256, sizeof(StepIq4Xs), 32, -kIq4Zero, 256, false};
+    case DType::mxfp4:
+      return {true, 128, sizeof(StepMxfp4), 32, -kMxfp4Zero, 32, false};
   }
   return {};
 }

@@ -1,6 +1,7 @@
 #include "tensor/packed_weight.hpp"
 
 #include <algorithm>
+#include <cassert>
 #include <cstring>
 #include <string>
 
@@ -35,6 +36,151 @@ void get(const StepQ4& step, int64_t lane, int64_t block, UnpackedBlock& b) {
   b.d = step.scale[block][lane];
   for (int64_t k = 0; k < 32; ++k)
     b.codes[k] = step.codes[k / 4][in_line(lane, k)] >> (block * 4) & 15U;
+}
+
+// Codes of a block of 32 k among `lines` of nibbles, low ones (half 0) or high ones.
+void put_nibbles(uint8_t (*lines)[kLineBytes], int64_t half, int64_t lane, const uint8_t* codes) {
+  for (int64_t k = 0; k < 32; ++k)
+    lines[k / 4][in_line(lane, k)] |= static_cast<uint8_t>((codes[k] & 15U) << (half * 4));
+}
+void get_nibbles(const uint8_t (*lines)[kLineBytes], int64_t half, int64_t lane, uint8_t* codes) {
+  for (int64_t k = 0; k < 32; ++k)
+    codes[k] = lines[k / 4][in_line(lane, k)] >> (half * 4) & 15U;
+}
+
+// Bit `bit` of the codes of a block of 32 k, in a line of its own; get_bits adds it to the codes.
+void put_bits(uint8_t (&line)[kLineBytes], int bit, int64_t lane, const uint8_t* codes) {
+  for (int64_t k = 0; k < 32; ++k)
+    line[in_line(lane, k)] |= static_cast<uint8_t>((codes[k] >> bit & 1U) << (k / 4));
+}
+void get_bits(const uint8_t (&line)[kLineBytes], int bit, int64_t lane, uint8_t* codes) {
+  for (int64_t k = 0; k < 32; ++k)
+    codes[k] |= static_cast<uint8_t>((line[in_line(lane, k)] >> (k / 4) & 1U) << bit);
+}
+
+// The low two bits of 256 codes.
+void put_quarters(uint8_t (&lines)[2][8][kLineBytes], int64_t lane, const uint8_t* codes) {
+  for (int64_t k = 0; k < 256; ++k) {
+    lines[k / 128][k % 32 / 4][in_line(lane, k)] |= static_cast<uint8_t>((codes[k] & 3U) << (k % 128 / 32 * 2));
+  }
+}
+void get_quarters(const uint8_t (&lines)[2][8][kLineBytes], int64_t lane, uint8_t* codes) {
+  for (int64_t k = 0; k < 256; ++k)
+    codes[k] = lines[k / 128][k % 32 / 4][in_line(lane, k)] >> (k % 128 / 32 * 2) & 3U;
+}
+
+void put(StepQ41& step, int64_t lane, int64_t block, const UnpackedBlock& b) {
+  step.scale[block][lane] = b.d;
+  step.min[block][lane] = b.dmin;
+  put_nibbles(step.codes, block, lane, b.codes);
+}
+void get(const StepQ41& step, int64_t lane, int64_t block, UnpackedBlock& b) {
+  b.d = step.scale[block][lane];
+  b.dmin = step.min[block][lane];
+  get_nibbles(step.codes, block, lane, b.codes);
+}
+
+void put(StepQ50& step, int64_t lane, int64_t block, const UnpackedBlock& b) {
+  step.scale[block][lane] = b.d;
+  put_nibbles(step.codes, block, lane, b.codes);
+  put_bits(step.fifth[block], 4, lane, b.codes);
+}
+void get(const StepQ50& step, int64_t lane, int64_t block, UnpackedBlock& b) {
+  b.d = step.scale[block][lane];
+  get_nibbles(step.codes, block, lane, b.codes);
+  get_bits(step.fifth[block], 4, lane, b.codes);
+}
+
+void put(StepQ51& step, int64_t lane, int64_t block, const UnpackedBlock& b) {
+  step.scale[block][lane] = b.d;
+  step.min[block][lane] = b.dmin;
+  put_nibbles(step.codes, block, lane, b.codes);
+  put_bits(step.fifth[block], 4, lane, b.codes);
+}
+void get(const StepQ51& step, int64_t lane, int64_t block, UnpackedBlock& b) {
+  b.d = step.scale[block][lane];
+  b.dmin = step.min[block][lane];
+  get_nibbles(step.codes, block, lane, b.codes);
+  get_bits(step.fifth[block], 4, lane, b.codes);
+}
+
+void put(StepQ2K& step, int64_t lane, int64_t /*block*/, const UnpackedBlock& b) {
+  step.d[lane] = b.d;
+  step.dmin[lane] = b.dmin;
+  for (int64_t g = 0; g < 16; ++g)
+    step.scale[g][lane] = static_cast<uint8_t>(static_cast<uint8_t>(b.scale[g]) | b.min[g] << 4U);
+  put_quarters(step.codes, lane, b.codes);
+}
+void get(const StepQ2K& step, int64_t lane, int64_t /*block*/, UnpackedBlock& b) {
+  b.d = step.d[lane];
+  b.dmin = step.dmin[lane];
+  for (int64_t g = 0; g < 16; ++g) {
+    b.scale[g] = static_cast<int8_t>(step.scale[g][lane] & 15U);
+    b.min[g] = step.scale[g][lane] >> 4U;
+  }
+  get_quarters(step.codes, lane, b.codes);
+}
+
+void put(StepQ3K& step, int64_t lane, int64_t /*block*/, const UnpackedBlock& b) {
+  step.d[lane] = b.d;
+  for (int64_t g = 0; g < 16; ++g)
+    step.scale[g][lane] = b.scale[g];
+  put_quarters(step.codes, lane, b.codes);
+  for (int64_t g = 0; g < 8; ++g)
+    put_bits(step.third[g], 2, lane, b.codes + g * 32);
+}
+void get(const StepQ3K& step, int64_t lane, int64_t /*block*/, UnpackedBlock& b) {
+  b.d = step.d[lane];
+  for (int64_t g = 0; g < 16; ++g)
+    b.scale[g] = step.scale[g][lane];
+  get_quarters(step.codes, lane, b.codes);
+  for (int64_t g = 0; g < 8; ++g)
+    get_bits(step.third[g], 2, lane, b.codes + g * 32);
+}
+
+void put(StepQ5K& step, int64_t lane, int64_t /*block*/, const UnpackedBlock& b) {
+  step.d[lane] = b.d;
+  step.dmin[lane] = b.dmin;
+  for (int64_t g = 0; g < 8; ++g) {
+    step.scale[g][lane] = static_cast<uint8_t>(b.scale[g]);
+    step.min[g][lane] = b.min[g];
+    put_nibbles(step.codes[g / 2], g % 2, lane, b.codes + g * 32);
+    put_bits(step.fifth[g], 4, lane, b.codes + g * 32);
+  }
+}
+void get(const StepQ5K& step, int64_t lane, int64_t /*block*/, UnpackedBlock& b) {
+  b.d = step.d[lane];
+  b.dmin = step.dmin[lane];
+  for (int64_t g = 0; g < 8; ++g) {
+    b.scale[g] = static_cast<int8_t>(step.scale[g][lane]);
+    b.min[g] = step.min[g][lane];
+    get_nibbles(step.codes[g / 2], g % 2, lane, b.codes + g * 32);
+    get_bits(step.fifth[g], 4, lane, b.codes + g * 32);
+  }
+}
+
+void put(StepIq4Xs& step, int64_t lane, int64_t /*block*/, const UnpackedBlock& b) {
+  step.d[lane] = b.d;
+  for (int64_t g = 0; g < 8; ++g) {
+    step.scale[g][lane] = b.scale[g];
+    put_nibbles(step.codes[g / 2], g % 2, lane, b.codes + g * 32);
+  }
+}
+void get(const StepIq4Xs& step, int64_t lane, int64_t /*block*/, UnpackedBlock& b) {
+  b.d = step.d[lane];
+  for (int64_t g = 0; g < 8; ++g) {
+    b.scale[g] = step.scale[g][lane];
+    get_nibbles(step.codes[g / 2], g % 2, lane, b.codes + g * 32);
+  }
+}
+
+void put(StepMxfp4& step, int64_t lane, int64_t block, const UnpackedBlock& b) {
+  step.exponent[block][lane] = b.exponent;
+  put_nibbles(step.codes[block / 2], block % 2, lane, b.codes);
+}
+void get(const StepMxfp4& step, int64_t lane, int64_t block, UnpackedBlock& b) {
+  b.exponent = step.exponent[block][lane];
+  get_nibbles(step.codes[block / 2], block % 2, lane, b.codes);
 }
 
 void put(StepQ4K& step, int64_t lane, int64_t /*block*/, const UnpackedBlock& b) {
@@ -119,19 +265,49 @@ void pack_plain(DType type, const std::byte* source, int64_t lanes, int64_t cols
   }
 }
 
-void pack_panel(DType type, const std::byte* source, int64_t lanes, int64_t cols, std::byte* panel) {
+// use(step) with the steps that a quantised type is packed in, as a type.
+template <typename Step>
+struct StepOf {
+  using Type = Step;
+};
+template <typename Use>
+void with_step(DType type, Use&& use) {
   switch (type) {
     case DType::q8_0:
-      return pack_quantized<StepQ8>(type, source, lanes, cols, panel);
+      return use(StepOf<StepQ8>());
     case DType::q4_0:
-      return pack_quantized<StepQ4>(type, source, lanes, cols, panel);
+    case DType::iq4_nl:
+      return use(StepOf<StepQ4>());
+    case DType::q4_1:
+      return use(StepOf<StepQ41>());
+    case DType::q5_0:
+      return use(StepOf<StepQ50>());
+    case DType::q5_1:
+      return use(StepOf<StepQ51>());
+    case DType::q2_k:
+      return use(StepOf<StepQ2K>());
+    case DType::q3_k:
+      return use(StepOf<StepQ3K>());
     case DType::q4_k:
-      return pack_quantized<StepQ4K>(type, source, lanes, cols, panel);
+      return use(StepOf<StepQ4K>());
+    case DType::q5_k:
+      return use(StepOf<StepQ5K>());
     case DType::q6_k:
-      return pack_quantized<StepQ6K>(type, source, lanes, cols, panel);
-    default:
-      return pack_plain(type, source, lanes, cols, panel);
+      return use(StepOf<StepQ6K>());
+    case DType::iq4_xs:
+      return use(StepOf<StepIq4Xs>());
+    case DType::mxfp4:
+      return use(StepOf<StepMxfp4>());
+    case DType::f32:
+    case DType::f16:
+    case DType::bf16:
+      assert(false && "not a quantised type");
   }
+}
+
+void pack_panel(DType type, const std::byte* source, int64_t lanes, int64_t cols, std::byte* panel) {
+  if (!panel_layout(type).quantized) return pack_plain(type, source, lanes, cols, panel);
+  with_step(type, [&](auto step) { pack_quantized<typename decltype(step)::Type>(type, source, lanes, cols, panel); });
 }
 
 std::string shape_text(DType type, int64_t rows, int64_t cols) {
@@ -201,17 +377,9 @@ base::Result<std::unique_ptr<Weight>> PackedWeight::pack(DType type, int64_t row
 void PackedWeight::unpack_row(int64_t row, float* out) const {
   const std::byte* p = panel(row / kPanelRows);
   const int64_t lane = row % kPanelRows;
-  switch (type()) {
-    case DType::q8_0:
-      return unpack_quantized<StepQ8>(type(), p, lane, cols(), out);
-    case DType::q4_0:
-      return unpack_quantized<StepQ4>(type(), p, lane, cols(), out);
-    case DType::q4_k:
-      return unpack_quantized<StepQ4K>(type(), p, lane, cols(), out);
-    case DType::q6_k:
-      return unpack_quantized<StepQ6K>(type(), p, lane, cols(), out);
-    default:
-      break;
+  if (panel_layout(type()).quantized) {
+    return with_step(type(),
+                     [&](auto step) { unpack_quantized<typename decltype(step)::Type>(type(), p, lane, cols(), out); });
   }
   const int64_t size = info(type()).block_bytes;
   for (int64_t k = 0; k < cols(); ++k)

@@ -5,25 +5,11 @@
 #include <cmath>
 #include <cstring>
 
+#include "tensor/block_encoders.hpp"
 #include "tensor/dtype.hpp"
 
 namespace tidemill::tensor {
 namespace {
-
-void store_u16(std::byte* p, uint16_t bits) {
-  std::memcpy(p, &bits, sizeof bits);
-}
-
-// Nearest integer in [low, high]; 0 or the nearest bound for what is not a number in range.
-int to_code(float value, int low, int high) {
-  if (!(value > static_cast<float>(low))) return std::isnan(value) ? std::clamp(0, low, high) : low;
-  if (value >= static_cast<float>(high)) return high;
-  return static_cast<int>(std::nearbyint(value));
-}
-
-float inverse(float x) {
-  return x != 0 ? 1 / x : 0;
-}
 
 void quantize_q8_0(const float* x, std::byte* block) {
   float largest = 0;
@@ -75,26 +61,19 @@ void quantize_q4_k(const float* x, std::byte* block) {
   store_u16(block, d_bits);
   store_u16(block + 2, dmin_bits);
 
-  std::array<uint8_t, 12> packed{};
+  std::array<uint8_t, 8> scales{};
+  std::array<uint8_t, 8> mins{};
   for (size_t g = 0; g < 8; ++g) {
-    const auto scale = static_cast<unsigned>(to_code(step[g] * inverse(d), 0, 63));
-    const auto min = static_cast<unsigned>(to_code(floor[g] * inverse(dmin), 0, 63));
-    if (g < 4) {
-      packed[g] |= static_cast<uint8_t>(scale);
-      packed[g + 4] |= static_cast<uint8_t>(min);
-    } else {
-      packed[g + 4] = static_cast<uint8_t>((scale & 15U) | (min & 15U) << 4U);
-      packed[g - 4] |= static_cast<uint8_t>((scale >> 4U) << 6U);
-      packed[g] |= static_cast<uint8_t>((min >> 4U) << 6U);
-    }
-    const float inv = inverse(d * static_cast<float>(scale));
-    const float offset = dmin * static_cast<float>(min);
+    scales[g] = static_cast<uint8_t>(to_code(step[g] * inverse(d), 0, 63));
+    mins[g] = static_cast<uint8_t>(to_code(floor[g] * inverse(dmin), 0, 63));
+    const float inv = inverse(d * static_cast<float>(scales[g]));
+    const float offset = dmin * static_cast<float>(mins[g]);
     for (size_t i = 0; i < 32; ++i) {
       const int code = to_code((x[g * 32 + i] + offset) * inv, 0, 15);
       block[16 + g / 2 * 32 + i] |= static_cast<std::byte>(g % 2 == 0 ? code : code << 4);
     }
   }
-  std::memcpy(block + 4, packed.data(), packed.size());
+  store_scales_and_mins(scales, mins, block + 4);
 }
 
 // The element largest in magnitude of each group of 16 becomes -32; the groups' scales are rounded to 8 bits of one
@@ -160,6 +139,9 @@ void quantize(DType type, const float* source, int64_t elements, std::byte* dest
         break;
       case DType::q6_k:
         quantize_q6_k(x, block);
+        break;
+      default:
+        encode_block(type, x, block);
         break;
     }
   }

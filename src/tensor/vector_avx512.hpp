@@ -26,7 +26,8 @@ struct Avx512 {
   static constexpr int64_t kPrefetchBytes = 4096;
   static constexpr int kFewRows = 16;  // up to so many, straight from the packed weights
   static constexpr bool kOwnBlocks = false;
-  static constexpr bool kBitSums = true;  // vector_bit_sums.hpp
+  static constexpr bool kBitSums = true;        // vector_bit_sums.hpp
+  static constexpr bool kSignedTables = false;  // vector_formats.hpp
   static constexpr int kTilePanels = 2;
   // Rows of a tile of P panels: the accumulators and what they are made from fit 32 registers.
   template <int P>
@@ -113,6 +114,49 @@ struct Avx512 {
   }
   TM_INLINE C high_codes_in_place(const uint8_t* line) {
     return _mm512_andnot_si512(_mm512_set1_epi8(15), _mm512_loadu_si512(line));
+  }
+  // Bits 2 q and 2 q + 1 of each byte.
+  TM_INLINE C quarter_codes(const uint8_t* line, int q) {
+    C v = _mm512_loadu_si512(line);
+    switch (q) {
+      case 1:
+        v = _mm512_srli_epi16(v, 2);
+        break;
+      case 2:
+        v = _mm512_srli_epi16(v, 4);
+        break;
+      case 3:
+        v = _mm512_srli_epi16(v, 6);
+        break;
+      default:
+        break;
+    }
+    return _mm512_and_si512(v, _mm512_set1_epi8(3));
+  }
+  // Codes plus `value` where bit `bit` of a byte of `bits` is set.
+  TM_INLINE C with_bit(C v, const uint8_t* bits, int bit, int value) {
+    const __mmask64 set =
+        _mm512_test_epi8_mask(_mm512_loadu_si512(bits), _mm512_set1_epi8(static_cast<char>(1 << bit)));
+    return _mm512_mask_add_epi8(v, set, v, _mm512_set1_epi8(static_cast<char>(value)));
+  }
+  // What stands in a table of 16 bytes at each nibble.
+  TM_INLINE C look_up(C nibbles, const void* table) {
+    const __m128i sixteen = _mm_loadu_si128(static_cast<const __m128i*>(table));
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(sixteen), nibbles);
+  }
+  TM_INLINE void store_line(uint8_t* to, C codes) { _mm512_storeu_si512(to, codes); }
+  // The nibbles of 16 bytes, one to a lane.
+  TM_INLINE I load_low_u4(const uint8_t* p) { return _mm512_and_si512(load_u8(p), _mm512_set1_epi32(15)); }
+  TM_INLINE I load_high_u4(const uint8_t* p) { return _mm512_srli_epi32(load_u8(p), 4); }
+  // quant_blocks.hpp's mxfp4_scale: a normal float, or one of two subnormal ones.
+  TM_INLINE F load_mxfp4_scale(const uint8_t* p) {
+    const I e = load_u8(p);
+    const I normal = _mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23);
+    const I subnormal = _mm512_sllv_epi32(_mm512_set1_epi32(0x00200000), e);
+    I bits = _mm512_mask_mov_epi32(normal, _mm512_cmplt_epi32_mask(e, _mm512_set1_epi32(2)), subnormal);
+    bits =
+        _mm512_mask_mov_epi32(bits, _mm512_cmpeq_epi32_mask(e, _mm512_set1_epi32(255)), _mm512_set1_epi32(0x7fc00000));
+    return _mm512_castsi512_ps(bits);
   }
   TM_INLINE void store_codes(std::byte* p, I v) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v));

@@ -18,18 +18,11 @@ namespace {
 constexpr int32_t kBitsOfZero = 0x4b400000;  // of 1.5 * 2^23
 constexpr float kFloatOfZero = 0x1.8p+23F;
 
-// Only where each sum is scaled by itself, and its codes have four bits.
-[[gnu::always_inline]] constexpr bool takes_bit_sums(const PanelLayout& layout) {
-  return layout.activation_group == layout.sum_group && !layout.wide;
-}
-static_assert(takes_bit_sums(panel_layout(DType::q4_0)) && !takes_bit_sums(panel_layout(DType::q8_0)) &&
-              !takes_bit_sums(panel_layout(DType::q4_k)) && !takes_bit_sums(panel_layout(DType::q6_k)));
-
 // The sums of activation codes times the layout's factor as such weights want them: with what sums start from, where a
 // block of Q4_0 is that of the low nibbles (even) or of the high ones.
 template <class S>
 [[gnu::always_inline]] inline int32_t start_of_sum(const PanelLayout& layout, int64_t block, int32_t sum) {
-  if (!S::kBitSums || !takes_bit_sums(layout)) return sum;
+  if (!S::kBitSums || !layout.bit_sums) return sum;
   return kBitsOfZero + (block % 2 == 0 ? sum : 16 * sum);
 }
 

@@ -5,6 +5,7 @@
 #include "tensor/kernels.hpp"
 #include "tensor/vector_attention.hpp"
 #include "tensor/vector_attention_kv.hpp"
+#include "tensor/vector_formats.hpp"
 #include "tensor/vector_linear.hpp"
 #include "tensor/vector_rows.hpp"
 #include "tensor/vector_tiles.hpp"
@@ -23,7 +24,10 @@ constexpr Kernels make_kernels(Isa isa) {
       .round_row = nullptr,
       .linear = {linear_plain<S, OneByOne<LoadF32<S>>>, linear_plain<S, OneByOne<LoadF16<S>>>,
                  linear_plain<S, Bf16Pairs<S>>, linear_quantized<S, TilesQ8<S>>, linear_quantized<S, TilesQ4<S>>,
-                 linear_quantized<S, TilesQ4K<S>>, linear_quantized<S, TilesQ6K<S>>},
+                 linear_quantized<S, TilesQ4K<S>>, linear_quantized<S, TilesQ6K<S>>, linear_quantized<S, TilesQ41<S>>,
+                 linear_quantized<S, TilesQ50<S>>, linear_quantized<S, TilesQ51<S>>, linear_quantized<S, TilesQ2K<S>>,
+                 linear_quantized<S, TilesQ3K<S>>, linear_quantized<S, TilesQ5K<S>>, linear_quantized<S, TilesIq4Nl<S>>,
+                 linear_quantized<S, TilesIq4Xs<S>>, linear_quantized<S, TilesMxfp4<S>>},
       .inverse_rms = inverse_rms<S>,
       .normalize = normalize<S>,
       .silu_multiply = silu_multiply<S>,

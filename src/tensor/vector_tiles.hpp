@@ -24,15 +24,24 @@ struct OpenStretch {
   int64_t blocks;
 };
 
-// How the steps of each type open: block size, whether there are minima, and how much to take from each code where they
-// are wanted signed.
+// Whether Q4_0 has its own way (vector_q4_tiles.hpp).
+template <class S, DType type = DType::q4_0>
+constexpr bool kQ4Tiles = S::kBitSums&& panel_layout(type).bit_sums;
+
+// How the steps of each type open: block size, whether there are minima, whether codes have signs, and the largest one.
+// `Tile` is the type whose tiles multiply what is opened: itself, or another one that opens alike, so that there are
+// fewer of them. Up to kFewRows rows are multiplied straight from the packed weights. vector_formats.hpp has more
+// types.
 template <class S>
 struct TilesQ8 {
   using Step = StepQ8;
   using Rows = RowsQ8<S>;
+  using Tile = TilesQ8;
+  static constexpr int64_t kFewRows = S::kFewRows;
   static constexpr int kMostCode = 255;
   static constexpr int64_t kBlock = 32;
   static constexpr bool kMins = false;
+  static constexpr bool kSigned = false;
 
   template <bool is_signed>
   [[gnu::always_inline]] static inline void open(const Step& step, int64_t first, OpenStretch& out) {
@@ -65,9 +74,12 @@ template <class S>
 struct TilesQ4 {
   using Step = StepQ4;
   using Rows = RowsQ4<S>;
+  using Tile = TilesQ4;
+  static constexpr int64_t kFewRows = kQ4Tiles<S> ? kQ4FewRows : S::kFewRows;
   static constexpr int kMostCode = 15;
   static constexpr int64_t kBlock = 32;
   static constexpr bool kMins = false;
+  static constexpr bool kSigned = false;
 
   template <bool is_signed>
   [[gnu::always_inline]] static inline void open(const Step& step, int64_t first, OpenStretch& out) {
@@ -83,9 +95,12 @@ template <class S>
 struct TilesQ4K {
   using Step = StepQ4K;
   using Rows = RowsQ4K<S>;
+  using Tile = TilesQ4K;
+  static constexpr int64_t kFewRows = S::kFewRows;
   static constexpr int kMostCode = 15;
   static constexpr int64_t kBlock = 32;
   static constexpr bool kMins = true;
+  static constexpr bool kSigned = false;
 
   template <bool is_signed>
   [[gnu::always_inline]] static inline void open(const Step& step, int64_t first, OpenStretch& out) {
@@ -104,9 +119,12 @@ template <class S>
 struct TilesQ6K {
   using Step = StepQ6K;
   using Rows = RowsQ6K<S>;
+  using Tile = TilesQ6K;
+  static constexpr int64_t kFewRows = S::kFewRows;
   static constexpr int kMostCode = 63;
   static constexpr int64_t kBlock = 16;
   static constexpr bool kMins = false;
+  static constexpr bool kSigned = false;
 
   template <bool is_signed>
   [[gnu::always_inline]] static inline void open(const Step& step, int64_t first, OpenStretch& out) {
@@ -203,15 +221,12 @@ inline void tile(const OpenStretch (&open)[kLinearPanels], const typename T::Row
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
         const typename S::F product = S::to_float(products[p][r]);
-        if constexpr (group == T::kBlock) {
-          sums[p][r] = S::fma(S::mul(product, scale), S::set1(x_scale[r]), sums[p][r]);
-        } else {
-          sums[p][r] = S::fma(product, scale, sums[p][r]);
-        }
+        typename S::F sum = group == T::kBlock ? S::mul(product, scale) : S::fma(product, scale, sums[p][r]);
         if constexpr (T::kMins) {
           const typename S::F codes = S::to_float(S::set1_i(code_sums[r]));
-          sums[p][r] = S::fma(codes, S::load(open[p].min[block]), sums[p][r]);
+          sum = S::fma(codes, S::load(open[p].min[block]), sum);
         }
+        sums[p][r] = group == T::kBlock ? S::fma(sum, S::set1(x_scale[r]), sums[p][r]) : sum;
       }
     }
   }
@@ -225,7 +240,8 @@ inline void tile(const OpenStretch (&open)[kLinearPanels], const typename T::Row
 
 template <class S, class T, int P>
 inline void many_rows_of(const LinearCall& call) {
-  using Rows = typename T::Rows::Rows;
+  using Tile = typename T::Tile;
+  using Rows = typename Tile::Rows::Rows;
   constexpr int R = S::template kTileRows<P>;
   const int64_t cols = round_up(call.cols, panel_layout(T::Rows::kType).step);
   alignas(64) float acc[kMostLinearRows][kLinearPanels][kPanelRows];
@@ -239,17 +255,17 @@ inline void many_rows_of(const LinearCall& call) {
       open_stretch<S, T>(call.panels + p * call.panel_stride, k, cols, open[p]);
     int64_t r = 0;
     for (; r + R <= call.rows; r += R)
-      tile<S, T, P, R>(open, Rows(call.x, call.first_row + r), k, acc + r);
+      tile<S, Tile, P, R>(open, Rows(call.x, call.first_row + r), k, acc + r);
     if constexpr (R > 4) {
       for (; r + 4 <= call.rows; r += 4)
-        tile<S, T, P, 4>(open, Rows(call.x, call.first_row + r), k, acc + r);
+        tile<S, Tile, P, 4>(open, Rows(call.x, call.first_row + r), k, acc + r);
     }
     if constexpr (R > 2) {
       for (; r + 2 <= call.rows; r += 2)
-        tile<S, T, P, 2>(open, Rows(call.x, call.first_row + r), k, acc + r);
+        tile<S, Tile, P, 2>(open, Rows(call.x, call.first_row + r), k, acc + r);
     }
     for (; r < call.rows; ++r)
-      tile<S, T, P, 1>(open, Rows(call.x, call.first_row + r), k, acc + r);
+      tile<S, Tile, P, 1>(open, Rows(call.x, call.first_row + r), k, acc + r);
   }
   for (int64_t r = 0; r < call.rows; ++r) {
     for (int p = 0; p < P; ++p) {
@@ -271,13 +287,9 @@ inline void many_rows_of(const LinearCall& call) {
   return head;
 }
 
-// Whether Q4_0 has its own way (vector_q4_tiles.hpp).
-template <class S, class T>
-constexpr bool kQ4Tiles = S::kBitSums&& takes_bit_sums(panel_layout(T::Rows::kType));
-
 template <class S, class T, int P>
 [[gnu::always_inline]] inline void many_rows_of_panels(const LinearCall& call) {
-  if constexpr (kQ4Tiles<S, T>) {
+  if constexpr (kQ4Tiles<S, T::Rows::kType>) {
     q4_panels<S, P>(call);
   } else {
     many_rows_of<S, T, P>(call);
@@ -297,13 +309,13 @@ inline void many_rows(LinearCall call) {
 // All rows of a call of quantised weights.
 template <class S, class T>
 void linear_quantized(const LinearCall& call) {
-  if (call.rows > (kQ4Tiles<S, T> ? kQ4FewRows : S::kFewRows)) return many_rows<S, T>(call);
+  if (call.rows > T::kFewRows) return many_rows<S, T>(call);
   int64_t r = 0;
-  if constexpr (S::kFewRows >= 8) {
+  if constexpr (T::kFewRows >= 8) {
     for (; r + 8 <= call.rows; r += 8)
       few_rows<S, typename T::Rows, 8>(call, r);
   }
-  if constexpr (S::kFewRows >= 4) {
+  if constexpr (T::kFewRows >= 4) {
     for (; r + 4 <= call.rows; r += 4)
       few_rows<S, typename T::Rows, 4>(call, r);
   }

@@ -157,6 +157,32 @@ TEST(Gguf, ReadsTensors) {
   EXPECT_EQ(file->tensor_bytes(), 100U);
 }
 
+// Numbers and sizes of GGUF's types, as the format's specification lists them.
+TEST(Gguf, ReadsEveryTypeOfTensor) {
+  struct Type {
+    uint32_t number;
+    std::string_view name;
+    size_t bytes;  // of 256 elements
+  };
+  const std::vector<Type> types = {{0, "F32", 1024},  {1, "F16", 512},     {2, "Q4_0", 144},    {3, "Q4_1", 160},
+                                   {6, "Q5_0", 176},  {7, "Q5_1", 192},    {8, "Q8_0", 272},    {10, "Q2_K", 84},
+                                   {11, "Q3_K", 110}, {12, "Q4_K", 144},   {13, "Q5_K", 176},   {14, "Q6_K", 210},
+                                   {30, "BF16", 512}, {20, "IQ4_NL", 144}, {23, "IQ4_XS", 136}, {39, "MXFP4", 136}};
+  EXPECT_EQ(types.size(), tensor::all_dtypes().size());
+  for (const Type& type : types) {
+    const std::string data(type.bytes * 3, 'x');
+    const std::string bytes = test::gguf_file(0, {}, {{"t", {256, 3}, type.number, 0}}, data);
+    const auto file = parse(bytes);
+    ASSERT_TRUE(file) << file.error().message();
+    EXPECT_EQ(tensor::info(file->tensors()[0].type).name, type.name);
+    EXPECT_EQ(file->tensors()[0].data.size(), data.size()) << type.name;
+    const std::string cut = bytes.substr(0, bytes.size() - 1);
+    EXPECT_SAYS(refusal(cut), std::string(type.name) + " [256, 3]");
+  }
+  const std::string odd = test::gguf_file(0, {}, {{"t", {288}, 10, 0}}, std::string(256, 'x'));
+  EXPECT_SAYS(refusal(odd), "not a multiple of Q2_K's block of 256");
+}
+
 TEST(Gguf, TypedGettersRefuseWhatDoesNotFit) {
   const std::string bytes = good_file();
   const auto file = parse(bytes);
@@ -286,9 +312,11 @@ TEST(Gguf, RefusesBadTensors) {
   EXPECT_SAYS(refusal(one({"t", {33}, 0, 0})), "passes the end");
   EXPECT_SAYS(refusal(one({"t", {8}, 0, ~uint64_t{31}})), "passes the end");
   EXPECT_SAYS(refusal(test::gguf_file(0, {}, {{"a", {16}, 0, 0}, {"b", {16}, 0, 32}}, data)), "'a' and 'b' overlap");
-  const std::string unknown = refusal(one({"t", {256}, 23, 0}), ErrorCode::unsupported);
-  EXPECT_SAYS(unknown, "'t' has type 23 (IQ4_XS)");
-  EXPECT_SAYS(unknown, "F32, F16, BF16, Q8_0, Q4_0, Q4_K, Q6_K");
+  const std::string unknown = refusal(one({"t", {256}, 16, 0}), ErrorCode::unsupported);
+  EXPECT_SAYS(unknown, "'t' has type 16 (IQ2_XXS)");
+  EXPECT_SAYS(unknown,
+              "supported are F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, "
+              "IQ4_XS, MXFP4");
   EXPECT_SAYS(refusal(one({"t", {256}, 4711, 0}), ErrorCode::unsupported), "type 4711 (unknown)");
 }
 

@@ -121,8 +121,7 @@ TEST_P(Packing, ComputesTheSame) {
 
 INSTANTIATE_TEST_SUITE_P(Types, Packing,
                          testing::Combine(testing::Values("llama-tiny", "qwen3-tiny"),
-                                          testing::Values(DType::f32, DType::f16, DType::bf16, DType::q8_0, DType::q4_0,
-                                                          DType::q4_k, DType::q6_k)),
+                                          testing::ValuesIn(tensor::all_dtypes().begin(), tensor::all_dtypes().end())),
                          [](const auto& instance) {
                            std::string name = std::string(std::get<0>(instance.param)) + "_" +
                                               std::string(tensor::info(std::get<1>(instance.param)).name);

@@ -214,6 +214,8 @@ TEST(Synth, NarrowRowsFallBackToQ8) {
   EXPECT_EQ(synth_type(DType::q4_k, 896), DType::q8_0);
   EXPECT_EQ(synth_type(DType::q4_k, 4864), DType::q4_k);
   EXPECT_EQ(synth_type(DType::q4_0, 896), DType::q4_0);
+  EXPECT_EQ(synth_type(DType::iq4_xs, 896), DType::q8_0);
+  EXPECT_EQ(synth_type(DType::mxfp4, 896), DType::mxfp4);
 }
 
 TEST(Synth, FailureLeavesNothing) {

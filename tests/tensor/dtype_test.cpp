@@ -23,10 +23,13 @@ std::vector<float> decode(DType type, const std::vector<uint8_t>& bytes) {
 TEST(DType, NamesAndNumbers) {
   EXPECT_EQ(dtype_from_name("q4_k"), DType::q4_k);
   EXPECT_EQ(dtype_from_name("BF16"), DType::bf16);
-  EXPECT_EQ(dtype_from_name("Q5_0"), std::nullopt);
+  EXPECT_EQ(dtype_from_name("iq4_NL"), DType::iq4_nl);
+  EXPECT_EQ(dtype_from_name("Q8_1"), std::nullopt);
   EXPECT_EQ(dtype_from_name(""), std::nullopt);
   EXPECT_EQ(dtype_from_ggml(14), DType::q6_k);
-  EXPECT_EQ(dtype_from_ggml(3), std::nullopt);
+  EXPECT_EQ(dtype_from_ggml(39), DType::mxfp4);
+  EXPECT_EQ(dtype_from_ggml(9), std::nullopt);
+  EXPECT_EQ(all_dtypes().size(), kDTypes);
   for (const DType type : all_dtypes()) {
     EXPECT_EQ(dtype_from_name(info(type).name), type);
     EXPECT_EQ(dtype_from_ggml(info(type).ggml_type), type);
@@ -152,6 +155,155 @@ TEST(DType, DecodesQ6_K) {
   EXPECT_EQ(x[126], 32.0F);
   EXPECT_EQ(x[208], 3 * (25 - 32));
   EXPECT_EQ(x[16], 0.0F);
+}
+
+TEST(DType, DecodesQ4_1) {
+  std::vector<uint8_t> block(20, 0);
+  block[1] = 0x40;   // d = 2
+  block[3] = 0xbc;   // m = -1
+  block[4] = 0xf3;   // element 0: 3, element 16: 15
+  block[19] = 0x10;  // element 31: 1
+  const std::vector<float> x = decode(DType::q4_1, block);
+  EXPECT_EQ(x[0], 5.0F);
+  EXPECT_EQ(x[16], 29.0F);
+  EXPECT_EQ(x[15], -1.0F);
+  EXPECT_EQ(x[31], 1.0F);
+}
+
+TEST(DType, DecodesQ5_0) {
+  std::vector<uint8_t> block(22, 0);
+  block[1] = 0x38;   // d = 0.5
+  block[2] = 0x01;   // fifth bit of element 0
+  block[5] = 0x80;   // and of element 31
+  block[6] = 0x2f;   // element 0: 15, element 16: 2
+  block[21] = 0x90;  // element 31: 9
+  const std::vector<float> x = decode(DType::q5_0, block);
+  EXPECT_EQ(x[0], 0.5F * 15);
+  EXPECT_EQ(x[16], 0.5F * -14);
+  EXPECT_EQ(x[1], -8.0F);
+  EXPECT_EQ(x[31], 0.5F * 9);
+}
+
+TEST(DType, DecodesQ5_1) {
+  std::vector<uint8_t> block(24, 0);
+  block[1] = 0x3c;   // d = 1
+  block[3] = 0xc4;   // m = -4
+  block[6] = 0x01;   // fifth bit of element 16
+  block[8] = 0x7a;   // element 0: 10, element 16: 7
+  block[23] = 0x0c;  // element 15: 12
+  const std::vector<float> x = decode(DType::q5_1, block);
+  EXPECT_EQ(x[0], 6.0F);
+  EXPECT_EQ(x[16], 19.0F);
+  EXPECT_EQ(x[15], 8.0F);
+  EXPECT_EQ(x[31], -4.0F);
+}
+
+TEST(DType, DecodesQ2_K) {
+  std::vector<uint8_t> block(84, 0);
+  block[81] = 0x3c;  // d = 1
+  block[83] = 0x38;  // dmin = 0.5
+  block[0] = 0x35;   // group 0: scale 5, min 3
+  block[7] = 0x1f;   // group 7: scale 15, min 1
+  block[8] = 0xf2;   // group 8: scale 2, min 15
+  block[16] = 0x03;  // element 0: 3
+  block[47] = 0x80;  // element 96 + 31 = 127: 2
+  block[48] = 0x0d;  // element 128: 1, element 160: 3 (group 10: scale 0)
+  const std::vector<float> x = decode(DType::q2_k, block);
+  EXPECT_EQ(x[0], 5 * 3 - 1.5F);
+  EXPECT_EQ(x[1], -1.5F);
+  EXPECT_EQ(x[16], 0.0F);
+  EXPECT_EQ(x[127], 15 * 2 - 0.5F);
+  EXPECT_EQ(x[128], 2 * 1 - 7.5F);
+  EXPECT_EQ(x[160], 0.0F);
+}
+
+TEST(DType, DecodesQ3_K) {
+  std::vector<uint8_t> block(110, 0);
+  block[109] = 0x3c;  // d = 1
+  // Group 0: 33 = 1 + 2 * 16; group 9: 45 = 13 + 2 * 16; all others 0, less 32.
+  block[96 + 0] = 0x01;
+  block[96 + 1] = 0xd0;
+  block[104 + 0] = 0x02;
+  block[104 + 1] = 0x20;
+  block[0] = 0x21;        // third bits of elements 0 and 160
+  block[16] = 0x10;       // third bit of element 128 + 16 = 144 (group 9)
+  block[32] = 0x02;       // element 0: 2
+  block[64 + 16] = 0x01;  // element 144: 1
+  block[64] = 0x0c;       // element 128 + 32 = 160 (group 10): 3
+  const std::vector<float> x = decode(DType::q3_k, block);
+  EXPECT_EQ(x[0], 1 * (6 - 4));
+  EXPECT_EQ(x[1], 1 * -4);
+  EXPECT_EQ(x[144], 13 * (5 - 4));
+  EXPECT_EQ(x[145], 13 * -4);
+  EXPECT_EQ(x[160], -32 * (7 - 4));
+  EXPECT_EQ(x[255], -32 * -4);
+}
+
+TEST(DType, DecodesQ5_K) {
+  std::vector<uint8_t> block(176, 0);
+  block[1] = 0x3c;  // d = 1
+  block[3] = 0x38;  // dmin = 0.5
+  // Scales and minima as in Q4_K.
+  block[4 + 0] = 5;
+  block[4 + 4] = 3;
+  block[4 + 1] = 2 << 6;
+  block[4 + 5] = 1 << 6;
+  block[4 + 9] = 0x7b;
+  block[16] = 0x01;               // fifth bit of element 0
+  block[16 + 4] = 0x20;           // and of element 160 + 4
+  block[48] = 0x0f;               // element 0: 15
+  block[48 + 2 * 32 + 4] = 0xa2;  // elements 128 + 4: 2, 160 + 4: 10
+  const std::vector<float> x = decode(DType::q5_k, block);
+  EXPECT_EQ(x[0], 5 * 31 - 1.5F);
+  EXPECT_EQ(x[1], -1.5F);
+  EXPECT_EQ(x[132], 0.0F);
+  EXPECT_EQ(x[164], 43 * 26 - 11.5F);
+  EXPECT_EQ(x[160], -11.5F);
+}
+
+TEST(DType, DecodesIQ4_NL) {
+  std::vector<uint8_t> block(18, 0x88);
+  block[0] = 0x00;
+  block[1] = 0x40;   // 2
+  block[2] = 0xf0;   // element 0: -127, element 16: 113
+  block[17] = 0x79;  // element 15: 13, element 31: -10
+  const std::vector<float> x = decode(DType::iq4_nl, block);
+  EXPECT_EQ(x[0], -254.0F);
+  EXPECT_EQ(x[16], 226.0F);
+  EXPECT_EQ(x[1], 2.0F);
+  EXPECT_EQ(x[15], 26.0F);
+  EXPECT_EQ(x[31], -20.0F);
+}
+
+TEST(DType, DecodesIQ4_XS) {
+  std::vector<uint8_t> block(136, 0);
+  block[1] = 0x3c;        // d = 1
+  block[2] = 0x02;        // group 0: high bits 2
+  block[3] = 0xc0;        // group 7: high bits 3
+  block[4] = 0x01;        // group 0: 33 - 32; group 1: 0 - 32
+  block[7] = 0xf0;        // group 7: 63 - 32
+  block[8] = 0x2f;        // element 0: 113, element 16: -83
+  block[24] = 0x08;       // element 32: 1
+  block[8 + 127] = 0x40;  // element 255: -49
+  const std::vector<float> x = decode(DType::iq4_xs, block);
+  EXPECT_EQ(x[0], 113.0F);
+  EXPECT_EQ(x[16], -83.0F);
+  EXPECT_EQ(x[1], -127.0F);
+  EXPECT_EQ(x[32], -32.0F);
+  EXPECT_EQ(x[255], 31.0F * -49);
+}
+
+TEST(DType, DecodesMXFP4) {
+  std::vector<uint8_t> block(17, 0);
+  block[0] = 128;    // 2
+  block[1] = 0xf1;   // element 0: 0.5, element 16: -6
+  block[16] = 0x5b;  // element 15: -1.5, element 31: 3
+  const std::vector<float> x = decode(DType::mxfp4, block);
+  EXPECT_EQ(x[0], 1.0F);
+  EXPECT_EQ(x[16], -12.0F);
+  EXPECT_EQ(x[1], 0.0F);
+  EXPECT_EQ(x[15], -3.0F);
+  EXPECT_EQ(x[31], 6.0F);
 }
 
 // Worst error of a round trip, in parts of the largest magnitude of the block.

@@ -173,7 +173,10 @@ TEST(FusedLinear, MixedTypesGiveTheBitsOfSeparateOperations) {
     compare_all({DType::q4_k, DType::q6_k, DType::q4_k}, 512, n, samples);
     compare_all({DType::q8_0, DType::f16, DType::q4_0}, 96, n, samples);
     compare_all({DType::f32, DType::q6_k, DType::bf16}, 256, n, samples);
+    compare_all({DType::mxfp4, DType::q4_1, DType::iq4_nl}, 96, n, samples);
+    compare_all({DType::q5_k, DType::q3_k, DType::iq4_xs}, 512, n, samples);
     compare_all({DType::q4_0, DType::q8_0, DType::q4_k, DType::q6_k, DType::f32}, 2304, 1, samples);
+    compare_all({DType::q2_k, DType::mxfp4, DType::q5_1, DType::q5_0}, 2304, 1, samples);
     if (::testing::Test::HasFatalFailure()) return;
   }
 }

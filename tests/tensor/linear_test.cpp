@@ -202,9 +202,9 @@ TEST_P(QuantizedLinearOf, CodesAtTheirLimits) {
     std::vector<std::byte> source(static_cast<size_t>(rows * row_bytes(type(), cols)), static_cast<std::byte>(byte));
     const int64_t size = info(type()).block_bytes;
     for (int64_t at = 0; at < static_cast<int64_t>(source.size()); at += size) {
-      const int64_t scale = at + (type() == DType::q6_k ? 208 : 0);
-      for (int64_t i = scale; i < scale + (type() == DType::q4_k ? 4 : 2); ++i)
-        source[static_cast<size_t>(i)] = std::byte{0x3c};
+      for (const int64_t place : test::binary16_places(type()))
+        source[static_cast<size_t>(at + place)] = source[static_cast<size_t>(at + place + 1)] = std::byte{0x3c};
+      if (type() == DType::mxfp4) source[static_cast<size_t>(at)] = std::byte{0x80};
     }
     const auto reference = load(*scalar, type(), rows, cols, source);
     for (const int period : {0, 1, 2, 3}) {
@@ -284,7 +284,9 @@ TEST_P(LinearOf, EmbedGivesTheRowsExactly) {
 INSTANTIATE_TEST_SUITE_P(Types, LinearOf, ::testing::ValuesIn(all_dtypes().begin(), all_dtypes().end()),
                          [](const auto& type_of) { return std::string(tensor::info(type_of.param).name); });
 INSTANTIATE_TEST_SUITE_P(Types, QuantizedLinearOf,
-                         ::testing::Values(DType::q8_0, DType::q4_0, DType::q4_k, DType::q6_k),
+                         ::testing::Values(DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::q2_k,
+                                           DType::q3_k, DType::q4_k, DType::q5_k, DType::q6_k, DType::iq4_nl,
+                                           DType::iq4_xs, DType::mxfp4),
                          [](const auto& type_of) { return std::string(tensor::info(type_of.param).name); });
 INSTANTIATE_TEST_SUITE_P(Types, PlainLinearOf, ::testing::Values(DType::f32, DType::f16, DType::bf16),
                          [](const auto& type_of) { return std::string(tensor::info(type_of.param).name); });
@@ -342,7 +344,16 @@ TEST(Amx, TakesManyRowsToTiles) {
   const int64_t cols = 512;
   auto amx = make_cpu_device(Isa::amx, 1);
   auto scalar = make_cpu_device(Isa::scalar, 1);
-  for (const auto& [type, multiplications] : {std::pair{DType::q8_0, 2}, {DType::q4_0, 1}, {DType::q4_k, 1}}) {
+  for (const auto& [type, multiplications] : {std::pair{DType::q8_0, 2},
+                                              {DType::q4_0, 1},
+                                              {DType::q4_1, 1},
+                                              {DType::q5_0, 1},
+                                              {DType::q5_1, 1},
+                                              {DType::q4_k, 1},
+                                              {DType::q5_k, 1},
+                                              {DType::iq4_nl, 1},
+                                              {DType::iq4_xs, 1},
+                                              {DType::mxfp4, 1}}) {
     const auto source = samples.weights(type, rows, cols);
     const auto w = load(*amx, type, rows, cols, source);
     const auto reference = load(*scalar, type, rows, cols, source);

@@ -42,16 +42,42 @@ class Samples {
   std::mt19937 random_;
 };
 
+// Where the binary16 numbers of a block lie.
+inline std::vector<int64_t> binary16_places(DType type) {
+  switch (type) {
+    case DType::q2_k:
+      return {80, 82};
+    case DType::q3_k:
+      return {108};
+    case DType::q6_k:
+      return {208};
+    case DType::q4_1:
+    case DType::q5_1:
+    case DType::q4_k:
+    case DType::q5_k:
+      return {0, 2};
+    case DType::mxfp4:
+    case DType::bf16:
+    case DType::f32:
+      return {};
+    default:
+      return {0};
+  }
+}
+
 inline std::vector<std::byte> Samples::hostile_weights(DType type, int64_t rows, int64_t cols) {
   std::vector<std::byte> out(static_cast<size_t>(rows * row_bytes(type, cols)));
   for (std::byte& b : out)
     b = static_cast<std::byte>(random_() & 255U);
   const int64_t size = info(type).block_bytes;
-  // The high byte of each binary16 (of d and dmin), bfloat16 or binary32: clear one exponent bit.
+  // The high byte of each binary16, bfloat16 or binary32, and the exponent of MXFP4: clear one exponent bit.
   for (int64_t at = 0; at < static_cast<int64_t>(out.size()); at += size) {
     const auto clear = [&](int64_t offset) { out[static_cast<size_t>(at + offset)] &= std::byte{0xbf}; };
-    clear(type == DType::f32 ? 3 : type == DType::q6_k ? 209 : 1);
-    if (type == DType::q4_k) clear(3);
+    for (const int64_t place : binary16_places(type))
+      clear(place + 1);
+    if (type == DType::f32) clear(3);
+    if (type == DType::bf16) clear(1);
+    if (type == DType::mxfp4) clear(0);
   }
   return out;
 }
