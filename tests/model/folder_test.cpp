@@ -10,6 +10,7 @@
 
 #include "base/file.hpp"
 #include "base/json.hpp"
+#include "data.hpp"
 #include "folder_writer.hpp"
 #include "model/architectures/architecture.hpp"
 #include "model/pack.hpp"
@@ -17,6 +18,7 @@
 #include "model/vocabulary.hpp"
 #include "runner.hpp"
 #include "temporary_folder.hpp"
+#include "text/tokenizer.hpp"
 
 namespace tidemill::model {
 namespace {
@@ -428,6 +430,38 @@ TEST_F(Folder, NoTensorIsInTwoFiles) {
   EXPECT_EQ(opened.error().code(), ErrorCode::corrupt);
   EXPECT_SAYS(opened.error().to_string(), "as well");
 }
+
+// Real weights and vocabularies, SentencePiece's: a text has the same tokens, and they the same logits.
+class RealFolder : public testing::TestWithParam<const char*> {};
+
+TEST_P(RealFolder, ReadsAndComputesTheSame) {
+  const std::filesystem::path name = GetParam();
+  const auto path = name.has_parent_path() ? test::data_root() / name : test::nano_coder();
+  TM_SKIP_WITHOUT(path);
+  const test::TemporaryFolder folder;
+  const GgufFile file = GgufFile::open(path).value();
+  test::draft_of(file).write(folder.path() / "model", 2);
+  const auto read = Checkpoint::open(folder.path() / "model");
+  ASSERT_TRUE(read) << read.error().to_string();
+  const auto theirs = text::Tokenizer::create(read_vocabulary(file).value());
+  const auto ours = text::Tokenizer::create(read_vocabulary(*read).value());
+  ASSERT_TRUE(theirs);
+  ASSERT_TRUE(ours) << ours.error().to_string();
+  const std::string text = "Once upon a time  there was\n\n    def f(x, na\xc3\xafve=3.14):\n\t\xf0\x9f\x8c\x8a\n";
+  EXPECT_EQ((*ours)->encode(text).value(), (*theirs)->encode(text).value());
+  EXPECT_EQ((*ours)->vocabulary().end_of_generation, (*theirs)->vocabulary().end_of_generation);
+  const auto run = [](const std::filesystem::path& model) {
+    const std::vector<Token> tokens = {1, 300, 7, 260, 411, 411};
+    test::Loaded loaded = test::load(model, tensor::KvType::f16, 64, 1, 16);
+    return loaded.cache == nullptr ? std::vector<std::vector<float>>() : test::Sequence(loaded).append(tokens);
+  };
+  const auto expected = run(path);
+  ASSERT_EQ(expected.size(), 6U);
+  EXPECT_EQ(run(folder.path() / "model"), expected);
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, RealFolder, testing::Values("nano-coder", "models/stories260K.gguf"),
+                         [](const auto& instance) { return instance.index == 0 ? "nano_coder" : "stories260K"; });
 
 }  // namespace
 }  // namespace tidemill::model

@@ -165,10 +165,12 @@ json::object config_of(const model::GgufFile& file, std::string_view architectur
       {"num_attention_heads", number("attention.head_count")},
       {"num_hidden_layers", number("block_count")},
       {"num_key_value_heads", number("attention.head_count_kv")},
-      {"head_dim", number("attention.key_length")},
+      {"head_dim", file.get_int_or(fmt::format("{}.attention.key_length", architecture),
+                                   number("embedding_length") / number("attention.head_count"))
+                       .value()},
       {"rms_norm_eps", real("attention.layer_norm_rms_epsilon")},
       {"rope_scaling", nullptr},
-      {"rope_theta", real("rope.freq_base")},
+      {"rope_theta", file.get_float_or(fmt::format("{}.rope.freq_base", architecture), 10000).value()},
       {"sliding_window", nullptr},
       {"tie_word_embeddings", file.find_tensor("output.weight") == nullptr},
       {"vocab_size", file.find_tensor("token_embd.weight")->rows()},
@@ -199,10 +201,10 @@ json::value tokenizer_json(const text::Vocabulary& vocabulary) {
   json::object root = {{"version", "1.0"}, {"added_tokens", added_tokens(vocabulary)}};
   if (spm) {
     model["merges"] = merges_of_scores(vocabulary);
-    root["normalizer"] = {
-        {"type", "Sequence"},
-        {"normalizers", json::array{{{"type", "Prepend"}, {"prepend", "▁"}},
-                                    {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "▁"}}}}};
+    json::array steps;
+    if (vocabulary.add_space_prefix) steps.push_back({{"type", "Prepend"}, {"prepend", "▁"}});
+    steps.push_back({{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "▁"}});
+    root["normalizer"] = {{"type", "Sequence"}, {"normalizers", std::move(steps)}};
     root["pre_tokenizer"] = nullptr;
   } else {
     json::array merges;
