@@ -57,7 +57,8 @@ TEST_F(Rerank, ScoresByCosineAndPutsTheBestFirst) {
     const auto& result = best.at("results").at(i);
     EXPECT_EQ(result.at("index"), results[i].at("index"));
     EXPECT_EQ(result.at("relevance_score"), results[i].at("relevance_score"));
-    EXPECT_EQ(result.at("document").at("text").as_string(), documents[static_cast<size_t>(result.at("index").as_int64())]);
+    EXPECT_EQ(result.at("document").at("text").as_string(),
+              documents[static_cast<size_t>(result.at("index").as_int64())]);
   }
   for (const char* path : {"/rerank", "/v2/rerank"})
     EXPECT_EQ(parse_object(client_.post(path, body + "}")).at("results"), answer.at("results")) << path;
