@@ -99,7 +99,8 @@ Result<void> validate_reasoning(const Request& request, int64_t vocabulary) {
 // What the choices' own state does not say (Choice::resume).
 Result<void> validate_resumed(const Request& request, int64_t vocabulary) {
   if (request.resumed.empty()) return {};
-  if (request.kind != Request::Kind::generate) return invalid("resumed", "only generation can be resumed");
+  if (request.kind == Request::Kind::embed) return invalid("resumed", "an embedding cannot be resumed");
+  if (request.kind == Request::Kind::score) return invalid("resumed", "a score cannot be resumed");
   if (std::ssize(request.resumed) != request.n) {
     return invalid("resumed", fmt::format("resumed tokens are given for {} choices, the request has {}",
                                           request.resumed.size(), request.n));
