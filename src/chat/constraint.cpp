@@ -179,9 +179,9 @@ Expression Constraint::message_before(std::string_view channel, Expression text)
                             builder_.literal("assistant")});
 }
 
-// Analysis (once, where it has a budget) and, unless a call must come, words to the user (preambles) as the model
-// likes; then one call or the answer. The call ends the output: <|call|> hands over to the tool, and the model is
-// trained to be answered before it goes on.
+// Analysis (once, where it has a budget) and, unless a call must come or the content has a form, words to the user
+// (preambles, which are content) as the model likes; then one call or the answer. The call ends the output: <|call|>
+// hands over to the tool, and the model is trained to be answered before it goes on.
 base::Result<Expression> Constraint::harmony() {
   const std::vector<std::string> ends = {"<|end|>", "<|call|>", "<|return|>", "<|start|>", "<|channel|>"};
   const Expression text = builder_.text_without(ends);
@@ -195,11 +195,12 @@ base::Result<Expression> Constraint::harmony() {
     end = must_call() ? call : builder_.choice({answer, call});
   }
   const Expression preamble = message_before("commentary", text);
+  const bool may_speak = !must_call() && !rules_.content;
   if (rules_.reasons_once) {
-    const Expression said = must_call() ? builder_.empty() : builder_.repeat(preamble, 0, most_messages);
+    const Expression said = may_speak ? builder_.repeat(preamble, 0, most_messages) : builder_.empty();
     return builder_.sequence({said, builder_.optional(builder_.sequence({analysis, said})), end});
   }
-  if (must_call()) return builder_.sequence({builder_.repeat(analysis, 0, most_messages), end});
+  if (!may_speak) return builder_.sequence({builder_.repeat(analysis, 0, most_messages), end});
   return builder_.sequence({builder_.repeat(builder_.choice({analysis, preamble}), 0, most_messages), end});
 }
 

@@ -812,5 +812,23 @@ TEST(ToolGrammar, PutsContentWhereTheRequestGivesItAForm) {
   EXPECT_FALSE(accepts("Hello"));
 }
 
+TEST(ToolGrammar, KeepsHarmonysWordsOutOfContentThatHasAForm) {
+  for (const bool reasons_once : {false, true}) {
+    grammar::GrammarBuilder builder;
+    ToolRules rules;
+    rules.reasons_once = reasons_once;
+    rules.content = builder.literal("{}");
+    const auto output = tool_grammar(builder, format_of("harmony", false), some_tools(false), rules);
+    ASSERT_TRUE(output && *output);
+    const auto built = std::move(builder).build(**output);
+    ASSERT_TRUE(built);
+    ::tidemill::test::Acceptor accepts(spelled_out(*built));
+    const std::string answer = "<|channel|>final<|message|>{}";
+    EXPECT_TRUE(accepts(answer));
+    EXPECT_TRUE(accepts("<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant" + answer));
+    EXPECT_FALSE(accepts("<|channel|>commentary<|message|>I look.<|end|><|start|>assistant" + answer));
+  }
+}
+
 }  // namespace
 }  // namespace tidemill::chat::test
