@@ -72,13 +72,13 @@ ValueTypes TypeSearch::admitted_by_one(const json::value& schemas, int depth) {
   return types;
 }
 
-ValueTypes TypeSearch::admitted_by_reference(const json::value& reference, int depth) {
+ValueTypes TypeSearch::by_reference(const Look& look, Found& found, const json::value& reference, int depth) {
   const auto* target = reference.is_string() ? referenced(root_, reference.get_string()) : nullptr;
-  if (target == nullptr) return ValueTypes::any;
-  const auto found = admitted_.find({target, depth});
-  if (found != admitted_.end()) return found->second;
-  const ValueTypes types = admitted(*target, depth);
-  admitted_.emplace(std::pair(target, depth), types);
+  if (target == nullptr) return look.unseen;
+  const auto known = found.find({target, depth});
+  if (known != found.end()) return known->second;
+  const ValueTypes types = (this->*look.at)(*target, depth);
+  found.emplace(std::pair(target, depth), types);
   return types;
 }
 
@@ -100,7 +100,9 @@ ValueTypes TypeSearch::admitted(const json::value& schema, int depth) {
     for (const json::value& part : all->get_array())
       types = types & admitted(part, depth - 1);
   }
-  if (const auto* reference = find(schema, "$ref")) types = types & admitted_by_reference(*reference, depth - 1);
+  if (const auto* reference = find(schema, "$ref")) {
+    types = types & by_reference({&TypeSearch::admitted, ValueTypes::any}, admitted_, *reference, depth - 1);
+  }
   const auto* nullable = find(schema, "nullable");
   if (nullable != nullptr && nullable->is_bool() && nullable->get_bool()) types = types | ValueTypes::null;
   // A schema that admits nothing is a mistake: better any value than none.
@@ -123,16 +125,6 @@ ValueTypes TypeSearch::held_whole_by_one(const json::value& schemas, bool exactl
   return admits(types, twice) ? ValueTypes::none : types;
 }
 
-ValueTypes TypeSearch::held_whole_by_reference(const json::value& reference, int depth) {
-  const auto* target = reference.is_string() ? referenced(root_, reference.get_string()) : nullptr;
-  if (target == nullptr) return ValueTypes::none;
-  const auto found = held_whole_.find({target, depth});
-  if (found != held_whole_.end()) return found->second;
-  const ValueTypes types = held_whole(*target, depth);
-  held_whole_.emplace(std::pair(target, depth), types);
-  return types;
-}
-
 ValueTypes TypeSearch::held_whole(const json::value& schema, int depth) {
   const auto* object = schema.if_object();
   constexpr std::array<std::string_view, 7> known = {"type", "anyOf", "oneOf", "allOf", "$ref", "$defs", "definitions"};
@@ -146,7 +138,9 @@ ValueTypes TypeSearch::held_whole(const json::value& schema, int depth) {
     for (const json::value& part : all->get_array())
       types = types & held_whole(part, depth - 1);
   }
-  if (const auto* reference = find(schema, "$ref")) types = types & held_whole_by_reference(*reference, depth - 1);
+  if (const auto* reference = find(schema, "$ref")) {
+    types = types & by_reference({&TypeSearch::held_whole, ValueTypes::none}, held_whole_, *reference, depth - 1);
+  }
   return types;
 }
 

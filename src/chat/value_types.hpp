@@ -54,13 +54,18 @@ class TypeSearch {
 
   using Found = std::map<std::pair<const base::json::value*, int>, ValueTypes>;  // by what is referred to, and depth
 
+  // One of the two searches, and what it says of what cannot be seen.
+  struct Look {
+    ValueTypes (TypeSearch::*at)(const base::json::value& schema, int depth);
+    ValueTypes unseen;
+  };
+
   bool over(int depth) { return ++steps_ > max_steps || depth == 0; }
   ValueTypes admitted(const base::json::value& schema, int depth);
   ValueTypes admitted_by_one(const base::json::value& schemas, int depth);
-  ValueTypes admitted_by_reference(const base::json::value& reference, int depth);
   ValueTypes held_whole(const base::json::value& schema, int depth);
   ValueTypes held_whole_by_one(const base::json::value& schemas, bool exactly, int depth);
-  ValueTypes held_whole_by_reference(const base::json::value& reference, int depth);
+  ValueTypes by_reference(const Look& look, Found& found, const base::json::value& reference, int depth);
 
   const base::json::value& root_;
   size_t steps_ = 0;

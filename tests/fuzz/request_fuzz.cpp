@@ -79,6 +79,12 @@ void require_ranges(const wire::GenerateRequest& request) {
     require(!stop.empty(), "stop strings are not empty");
 }
 
+void require_conversation(const base::Result<wire::GenerateRequest>& request) {
+  if (!accepted(request)) return;
+  require_ranges(*request);
+  require_settled(request->messages);
+}
+
 // What a store has for the ids that the request refers to.
 std::map<std::string, base::json::value> referenced(const wire::ResponsesRequest& request) {
   std::map<std::string, base::json::value> items;
@@ -123,13 +129,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
   const std::string_view body(reinterpret_cast<const char*>(data + 1), size - 1);
   switch (data[0] % 8) {
-    case 0: {
-      const auto request = wire::parse_chat_request(body);
-      if (!accepted(request)) break;
-      require_ranges(*request);
-      require_settled(request->messages);
+    case 0:
+      require_conversation(wire::parse_chat_request(body));
       break;
-    }
     case 1: {
       const auto request = wire::parse_completion_request(body);
       if (!accepted(request)) break;
@@ -155,13 +157,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     case 5:
       read_stream(body);
       break;
-    case 6: {
-      const auto request = wire::parse_messages_request(body);
-      if (!accepted(request)) break;
-      require_ranges(*request);
-      require_settled(request->messages);
+    case 6:
+      require_conversation(wire::parse_messages_request(body));
       break;
-    }
     default: {
       auto request = wire::parse_responses_request(body);
       if (!accepted(request)) break;
