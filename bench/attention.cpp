@@ -84,7 +84,7 @@ bool measure(tensor::Device& device, KvType type, int64_t context, const tensor:
   const double visible = std::accumulate(positions.begin(), positions.end(), static_cast<double>(rows));
   const double operations = 2 * visible * static_cast<double>(kHeads * kHeadDim * 2);
   const double prefill = best_seconds(context > 8192 ? 3 : 10, [&](int64_t /*i*/) {
-    device.attention(**cache, 0, {positions, zeros, tables}, kScale, {q.data(), rows, width, width},
+    device.attention(**cache, 0, {positions, zeros, tables}, {.scale = kScale}, {q.data(), rows, width, width},
                      {out.data(), rows, width, width});
   });
   const double ceiling = type == KvType::int8 ? ceilings.int8_ops_per_s : ceilings.float_ops_per_s;
@@ -97,8 +97,8 @@ bool measure(tensor::Device& device, KvType type, int64_t context, const tensor:
     std::iota(sequences.begin(), sequences.end(), 0);
     const std::vector<std::span<const int32_t>> same(static_cast<size_t>(n), table);
     const double seconds = best_seconds(std::max<int64_t>(shape.layers, 64 / n), [&](int64_t i) {
-      device.attention(**cache, i % shape.layers, {last, sequences, same}, kScale, {q.data(), n, width, width},
-                       {out.data(), n, width, width});
+      device.attention(**cache, i % shape.layers, {last, sequences, same}, {.scale = kScale},
+                       {q.data(), n, width, width}, {out.data(), n, width, width});
     });
     const double rate = static_cast<double>(layer_bytes * n) / seconds;
     std::printf("  decode %2lld x %7.3f ms %5.1f GB/s (%3.0f %%)", static_cast<long long>(n), seconds * 1e3, rate / 1e9,

@@ -156,7 +156,7 @@ void Decoder::attend(int64_t index, const tensor::KvRows& rows, tensor::KvCache&
   device_.rope(hyper_.rope, rows.positions, head_dim, key);
   device_.store_kv(cache, index, rows, key, value);
   const float scale = 1.0F / std::sqrt(static_cast<float>(head_dim));
-  device_.attention(cache, index, rows, scale, query, view(attended_, n, hyper_.heads * head_dim));
+  device_.attention(cache, index, rows, {.scale = scale}, query, view(attended_, n, hyper_.heads * head_dim));
 }
 
 void Decoder::feed_forward(const LayerWeights& layer, int64_t rows) {
@@ -171,7 +171,7 @@ void Decoder::feed_forward(const LayerWeights& layer, int64_t rows) {
   const std::array gate_and_up = {product(layer.gate, gate), product(layer.up, up)};
   device_.linear(gate_and_up, tensor::RmsNormed{residual, layer.feed_forward_norm, hyper_.rms_epsilon});
   const std::array down = {product(layer.down, change)};
-  device_.linear(down, tensor::SiluGated{gate, up});
+  device_.linear(down, tensor::Gated{tensor::Activation::silu, gate, up});
   device_.add(residual, change);
 }
 

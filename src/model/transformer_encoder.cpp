@@ -134,7 +134,7 @@ void TransformerEncoder::attend(const EncoderLayerWeights& layer, Matrix x) {
   device_.linear(products, x);
   device_.store_kv(*cache_, 0, {positions_, sequences_, block_tables_}, key, value);
   const float scale = 1.0F / std::sqrt(static_cast<float>(shape_.head_dim));
-  device_.attention(*cache_, 0, {last_, sequences_, block_tables_}, scale, query, attended);
+  device_.attention(*cache_, 0, {last_, sequences_, block_tables_}, {.scale = scale}, query, attended);
   const std::array output = {product(layer.attention_output, change)};
   device_.linear(output, attended);
   add_and_norm(x, change, layer.attention_norm);

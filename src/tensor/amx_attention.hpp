@@ -56,7 +56,7 @@ class TiledAttention {
 
   // The values of a segment, as tiles take them.
   void enter(const Segment& segment) {
-    for (int64_t b = 0; b < segment.blocks; ++b) {
+    for (int64_t b = segment.first; b < segment.blocks; ++b) {
       for (int64_t line = 0; line < kv_.vectors * kBlockLines; ++line) {
         const int64_t to = line / kBlockLines * kSegmentLines + b * kBlockLines + line % kBlockLines;
         __builtin_memcpy(values_ + to * kLineBytes, segment.values[b] + line * kLineBytes, kLineBytes);
@@ -68,16 +68,19 @@ class TiledAttention {
   void pass(const Segment& segment, int64_t first) {
     first_ = first;
     fetch_ = first == 0;
+    earliest_ = kAttentionSegment;
     longest_ = 0;
     together_ = true;
     for (int64_t r = 0; r < kTileRows; ++r) {
-      visible_[r] = visible_to(call_, segment, first + r);
-      together_ = together_ && visible_[r] == visible_[0];
-      longest_ = visible_[r] > longest_ ? visible_[r] : longest_;
+      sights_[r] = sight_of(call_, segment, first + r);
+      together_ = together_ && sights_[r] == sights_[0];
+      if (sights_[r].visible == 0) continue;
+      earliest_ = sights_[r].hidden < earliest_ ? sights_[r].hidden : earliest_;
+      longest_ = sights_[r].visible > longest_ ? sights_[r].visible : longest_;
     }
     if (longest_ == 0) return;
     score(segment);
-    weigh();
+    weigh(segment);
     sum(segment);
   }
 
@@ -103,7 +106,7 @@ class TiledAttention {
   [[gnu::always_inline]] void scale_scores(const Segment& segment, int64_t b) {
     if (b >= blocks_of(longest_)) return;
     const F scale = S::load(kv_.key_scales(segment.keys[b]));
-    const F exponent = S::load(kv_.value_exponents(segment.values[b]));
+    const F exponent = kv_.added_exponents(segment.values[b]);
     const float* factors = kv_.query_factors + first_;
     const int32_t* starts = kv_.query_starts + first_;
 #pragma GCC unroll 16
@@ -116,8 +119,9 @@ class TiledAttention {
 
   // The tiles work on the next block while the vectors work on this one.
   void score(const Segment& segment) {
-    multiply_keys<0>(segment, 0);
-    for (int64_t b = 0; b < blocks_of(longest_); b += 2) {
+    const int64_t from = earliest_ / kBlock;
+    multiply_keys<0>(segment, from);
+    for (int64_t b = from; b < blocks_of(longest_); b += 2) {
       multiply_keys<1>(segment, b + 1);
       scale_scores<0>(segment, b);
       multiply_keys<0>(segment, b + 2);
@@ -125,15 +129,17 @@ class TiledAttention {
     }
   }
 
-  // The weights of queries r .. r + R - 1, which see equally much.
+  // The weights of queries r .. r + R - 1, which see the same.
   template <int R>
-  [[gnu::noinline]] void weigh_queries(int64_t r) {
+  [[gnu::noinline]] void weigh_queries(const Segment& segment, int64_t r) {
     Pass pass;
-    pass.visible = visible_[r];
+    pass.hidden = sights_[r].hidden;
+    pass.visible = sights_[r].visible;
     pass.scores = scores_ + r * kAttentionSegment;
     pass.codes = codes_ + r * kAttentionSegment;
     float most[R];
     float weights[R];
+    if (kv_.capped) kv_.template cap<R>(call_, segment, pass);
     largest_scores<S, R>(pass, most);
     kv_.template weigh<R>(pass, most, weights);
     for (int i = 0; i < R; ++i) {
@@ -142,20 +148,22 @@ class TiledAttention {
     }
   }
 
-  void weigh() {
+  void weigh(const Segment& segment) {
     const int64_t end = round_up(longest_, kTileBlocks * kBlock);
     for (int64_t r = 0; r < kTileRows; r += 4) {
       if (together_) {
-        weigh_queries<4>(r);
+        weigh_queries<4>(segment, r);
         continue;
       }
       for (int64_t i = r; i < r + 4; ++i) {
-        if (visible_[i] > 0) weigh_queries<1>(i);
+        if (sights_[i].visible > 0) weigh_queries<1>(segment, i);
       }
     }
     // What a query does not see has a weight of zero.
     for (int64_t r = 0; r < kTileRows; ++r) {
-      for (int64_t t = blocks_of(visible_[r]) * kBlock; t < end; ++t)
+      for (int64_t t = first_tile(); t < sights_[r].hidden / kBlock * kBlock; ++t)
+        codes_[r * kAttentionSegment + t] = 0;
+      for (int64_t t = blocks_of(sights_[r].visible) * kBlock; t < end; ++t)
         codes_[r * kAttentionSegment + t] = 0;
     }
     float* most = call_.state.most + first_;
@@ -164,11 +172,16 @@ class TiledAttention {
     for (int64_t r = 0; r < kTileRows; ++r) {
       alignas(64) float take[kLanes];
       alignas(64) float keep[kLanes];
-      if (visible_[r] == 0) continue;
+      if (sights_[r].visible == 0) continue;
       take_weights<S>(most_ + r, weights_ + r, 1, most + r, weight + r, take, keep);
       take_[r] = take[0];
       keep_[r] = keep[0];
     }
+  }
+
+  // The token from which on values are summed, at the beginning of a tile of them.
+  int64_t first_tile() const {
+    return earliest_ / (kTileBlocks * kBlock) * (kTileBlocks * kBlock);
   }
 
   // The sums over tokens of elements 16 v .. 16 v + 15, into products_[parity].
@@ -181,7 +194,7 @@ class TiledAttention {
     }
     const std::byte* lines = values_ + v * kSegmentLines * kLineBytes;
     zero_tile<parity>();
-    for (int64_t t = 0; t < longest_; t += kTileBlocks * kBlock) {
+    for (int64_t t = first_tile(); t < longest_; t += kTileBlocks * kBlock) {
       load_tile<6>(codes_ + t, kAttentionSegment);
       load_tile<7>(lines + t / 4 * kLineBytes, kLineBytes);
       multiply_tiles_unsigned_signed<parity, 6, 7>();
@@ -195,7 +208,7 @@ class TiledAttention {
     if (v >= kv_.vectors) return;
     float* sums = call_.state.sums + first_ * call_.state.sum_stride + v * kLanes;
     for (int64_t r = 0; r < kTileRows; ++r, sums += call_.state.sum_stride) {
-      if (visible_[r] == 0) continue;
+      if (sights_[r].visible == 0) continue;
       const F kept = S::mul(S::load(sums), S::set1(keep_[r]));
       S::store(sums, S::fma(S::to_float(S::load_i(products_[parity][r])), S::set1(take_[r]), kept));
     }
@@ -216,10 +229,11 @@ class TiledAttention {
   HeadPieces pieces_;
   // Of the queries that pass:
   int64_t first_ = 0;
-  bool fetch_ = false;               // whether they ask for the next segment
-  bool together_ = false;            // whether they see equally much
-  int64_t longest_ = 0;              // the most that any of them sees of the segment
-  int64_t visible_[kTileRows] = {};  // what each sees of it
+  bool fetch_ = false;            // whether they ask for the next segment
+  bool together_ = false;         // whether they see the same
+  int64_t earliest_ = 0;          // the first token of the segment that any of them sees
+  int64_t longest_ = 0;           // the end of what any of them sees
+  Sight sights_[kTileRows] = {};  // what each sees
   alignas(64) QueryTile products_[2];
   alignas(64) float scores_[kTileRows * kAttentionSegment];
   alignas(64) uint8_t codes_[kTileRows * kAttentionSegment];
@@ -236,14 +250,14 @@ void attention_int8_amx(const AttentionCall& call) {
   const int64_t queries = call.rows * call.group;
   HeadPieces pieces;
   if (queries < kTileRows || !cut_head(call.head_dim, pieces)) return attention<S, Int8Kv<S>>(call);
-  const int64_t longest = longest_of(call);
+  const Range seen = range_of(call);
   const TileShapes shapes = shapes_of_attention(pieces);
   load_tile_shapes(shapes);
   using Kv = Int8Kv<S, QueryOrder::rows>;
   Kv kv(call);
   TiledAttention<S> tiled(call, kv, pieces);
   for (int64_t s = call.first_segment; s < call.end_segment; ++s) {
-    const Segment segment = segment_at<Kv>(call, s, longest);
+    const Segment segment = segment_at<Kv>(call, s, seen);
     if (segment.blocks == 0) break;
     kv.enter(segment);
     tiled.enter(segment);

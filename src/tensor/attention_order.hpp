@@ -1,9 +1,10 @@
 // The numerical contract of attention: what every instruction set computes, in which order. For one query (one head of
 // one row, at position `last`) against one KV head:
 //
-// Tokens 0 .. last are walked in segments of kAttentionSegment at absolute positions. A segment is computed from its
-// own visible tokens alone, and segments are merged in ascending order by one formula: so it matters neither how many
-// rows are computed together, nor how a prompt was cut, nor how segments are spread over threads.
+// Tokens 0 .. last, or those of a window that ends there, are walked in segments of kAttentionSegment at absolute
+// positions. A segment is computed from its own visible tokens alone, and segments with any are merged in ascending
+// order by one formula: so it matters neither how many rows are computed together, nor how a prompt was cut, nor how
+// segments are spread over threads.
 //
 //   f32, f16, bf16   e[t] = (sequential fma of k[d] * q[d] over head_dim, from 0) * (scale * log2(e));
 //   segment          m = max e[t];  w[t] = exp2(e[t] - m);  lane t % 16 adds w[t] up, lanes are summed: weight;
@@ -16,6 +17,9 @@
 //                    w[t] = exp2_coarse(e[t] - c), at most 255; lane t % 16: l = fma(w[t], exp2(-value_exponent[t]), l)
 //                    over blocks; lanes summed: weight. code[t] = rint(w[t] + kWeightDither[t % 16]);
 //                    sums[d] = float(sum of code[t] * v[t][d]), where sums of integers are exact.
+//   soft cap         With a cap C, scores come first: x = (dot product) * (scale * (2 / C)), int8: a likewise and
+//                    x = float(sum) * key_scale[t] * a; then e[t] = tanh(x / 2) * (C * log2(e)), int8:
+//                    e[t] = fma(tanh(x / 2), C * log2(e), value_exponent[t]). tanh: exp_constants.hpp.
 //   merge            m' = max(m, M); f = exp2(m - m'); g = exp2(M - m'); weight' = fma(weight, f, Weight * g);
 //                    sums'[d] = fma(sums[d], f, Sums[d] * g), from M = -infinity, Weight = 0, Sums = 0.
 //   out              sums[d] * (1 / weight); int8: turned back, times 1 / n.

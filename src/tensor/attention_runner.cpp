@@ -16,6 +16,8 @@ constexpr int64_t kTileRows = 16;
 constexpr int64_t kItemsPerThread = 4;
 // Multiply-accumulates below which an item is not worth handing out alone.
 constexpr int64_t kWorthHandingOut = 64 * 1024;
+// For attention without a window: more than any position, and far from overflowing.
+constexpr int64_t kNoWindow = int64_t{1} << 60;
 // Most that the parts of spread segments take; what does not fit is done in several waves.
 constexpr int64_t kPartFloats = 1024 * 1024;
 
@@ -54,10 +56,12 @@ void AttentionRunner::cut_into_tiles(const Operation& op) {
   const auto& rows = op.rows;
   for (int64_t r = 0; r < op.q.rows; ++r) {
     const bool starts = r == 0 || rows.sequences[r] != rows.sequences[r - 1] || tiles_.back().rows == kTileRows;
-    if (starts) tiles_.push_back({r, 0, 0});
+    if (starts) tiles_.push_back({r, 0, std::numeric_limits<int64_t>::max(), 0});
     Tile& tile = tiles_.back();
     ++tile.rows;
-    tile.segments = std::max(tile.segments, rows.positions[r] / kAttentionSegment + 1);
+    const int64_t begin = std::max<int64_t>(0, rows.positions[r] + int64_t{1} - op.window);
+    tile.first_segment = std::min(tile.first_segment, begin / kAttentionSegment);
+    tile.end_segment = std::max(tile.end_segment, rows.positions[r] / kAttentionSegment + 1);
   }
 }
 
@@ -79,10 +83,13 @@ AttentionCall AttentionRunner::call_for(const Operation& op, const Tile& tile, i
   call.group = op.group;
   call.rows = tile.rows;
   call.positions = op.rows.positions.data() + tile.first;
-  call.scale = op.scale;
+  call.window = op.window;
+  call.scale = op.rule.scale;
+  call.soft_cap = op.rule.soft_cap;
   call.q = op.q.row(tile.first) + head * op.group * dim;
   call.q_stride = op.q.stride;
-  call.end_segment = tile.segments;
+  call.first_segment = tile.first_segment;
+  call.end_segment = tile.end_segment;
   call.scratch = scratch;
   return call;
 }
@@ -96,17 +103,18 @@ void AttentionRunner::finish(const Operation& op, const Tile& tile, int64_t head
   }
 }
 
-void AttentionRunner::run(const CpuKvCache& cache, int64_t layer, const KvRows& rows, float scale, ConstMatrix q,
-                          Matrix out) {
+void AttentionRunner::run(const CpuKvCache& cache, int64_t layer, const KvRows& rows, const AttentionRule& rule,
+                          ConstMatrix q, Matrix out) {
   const KvShape& shape = cache.shape();
   const int64_t group = q.cols / (shape.head_dim * shape.kv_heads);
   assert(group * shape.head_dim * shape.kv_heads == q.cols && out.cols == q.cols && out.rows == q.rows);
   if (q.rows == 0) return;
-  const Operation op = {cache, layer, rows, scale, q, out, group, round_up(shape.head_dim, 16)};
+  const int64_t window = rule.window > 0 ? rule.window : kNoWindow;
+  const Operation op = {cache, layer, rows, rule, q, out, group, round_up(shape.head_dim, 16), window};
   cut_into_tiles(op);
   int64_t segments = 0;
   for (const Tile& tile : tiles_)
-    segments += tile.segments;
+    segments += tile.segments();
   const auto tiles = static_cast<int64_t>(tiles_.size());
   const bool few = tiles * shape.kv_heads < kItemsPerThread * team_.size();
   scratch_.resize(static_cast<size_t>(team_.size()));
@@ -126,7 +134,7 @@ void AttentionRunner::run_items(const Operation& op) {
   const auto items = static_cast<int64_t>(tiles_.size()) * shape.kv_heads;
   int64_t work = 0;
   for (const Tile& tile : tiles_)
-    work += tile.rows * tile.segments * kAttentionSegment;
+    work += tile.rows * tile.segments() * kAttentionSegment;
   const int64_t item_work = work / static_cast<int64_t>(tiles_.size()) * op.group * shape.head_dim * 2;
   const int64_t chunk = kWorthHandingOut / std::max<int64_t>(1, item_work) + 1;
   const auto kernel = kernels_.attention[static_cast<size_t>(shape.type)];
@@ -150,7 +158,8 @@ void AttentionRunner::run_items(const Operation& op) {
 void AttentionRunner::merge_part(const Operation& op, const Tile& tile, int64_t segment, const AttentionState& state,
                                  const AttentionState& part) const {
   for (int64_t r = 0; r < tile.rows; ++r) {
-    if (op.rows.positions[tile.first + r] < segment * kAttentionSegment) continue;
+    const int64_t end = op.rows.positions[tile.first + r] + int64_t{1};
+    if (end <= segment * kAttentionSegment || end - op.window >= (segment + 1) * kAttentionSegment) continue;
     kernels_.merge_attention(state_from(state, r * op.group), state_from(part, r * op.group), op.group,
                              op.cache.shape().head_dim);
   }
@@ -166,7 +175,7 @@ void AttentionRunner::run_segments(const Operation& op) {
     grow(scratch, call_floats(most_queries, op.padded));
   int64_t most_segments = 0;
   for (const Tile& tile : tiles_)
-    most_segments = std::max(most_segments, tile.segments);
+    most_segments = std::max(most_segments, tile.segments());
   const int64_t wave =
       std::clamp<int64_t>(kPartFloats / (items * state_size), 1, most_segments);  // segments of every item
   // The items' states, then the parts of one wave: [item][segment of the wave].
@@ -188,9 +197,9 @@ void AttentionRunner::run_segments(const Operation& op) {
       auto* scratch = reinterpret_cast<std::byte*>(scratch_[static_cast<size_t>(member)].data());
       for (int64_t i = begin; i < end; ++i) {
         const int64_t item = i / count;
-        const int64_t segment = first + i % count;
         const Tile& tile = tiles_[static_cast<size_t>(item / shape.kv_heads)];
-        if (segment >= tile.segments) continue;
+        const int64_t segment = tile.first_segment + first + i % count;
+        if (segment >= tile.end_segment) continue;
         AttentionCall call = call_for(op, tile, item % shape.kv_heads, scratch);
         call.state = part_of(item, i % count);
         clear(call.state, tile.rows * op.group);
@@ -204,8 +213,8 @@ void AttentionRunner::run_segments(const Operation& op) {
         const Tile& tile = tiles_[static_cast<size_t>(item / shape.kv_heads)];
         const AttentionState state = state_of(item);
         if (first == 0) clear(state, tile.rows * op.group);
-        for (int64_t s = 0; s < count && first + s < tile.segments; ++s)
-          merge_part(op, tile, first + s, state, part_of(item, s));
+        for (int64_t s = 0; s < count && first + s < tile.segments(); ++s)
+          merge_part(op, tile, tile.first_segment + first + s, state, part_of(item, s));
         if (first + count >= most_segments) finish(op, tile, item % shape.kv_heads, state);
       }
     });

@@ -21,25 +21,30 @@ class AttentionRunner {
   AttentionRunner(const Kernels& kernels, base::ThreadTeam& team) : kernels_(kernels), team_(team) {}
 
   // As Device::attention(). Uses scratch that does not grow with the context.
-  void run(const CpuKvCache& cache, int64_t layer, const KvRows& rows, float scale, ConstMatrix q, Matrix out);
+  void run(const CpuKvCache& cache, int64_t layer, const KvRows& rows, const AttentionRule& rule, ConstMatrix q,
+           Matrix out);
 
  private:
   // Rows first .. first + rows - 1 of the batch, of one sequence.
   struct Tile {
     int64_t first;
     int64_t rows;
-    int64_t segments;  // that its longest row sees
+    int64_t first_segment;  // that any row sees some of
+    int64_t end_segment;    // behind the last one
+
+    int64_t segments() const { return end_segment - first_segment; }
   };
   // What the items of one operation have in common.
   struct Operation {
     const CpuKvCache& cache;
     int64_t layer;
     const KvRows& rows;
-    float scale;
+    const AttentionRule& rule;
     ConstMatrix q;
     Matrix out;
     int64_t group;
     int64_t padded;  // head_dim rounded up to 16
+    int64_t window;  // tokens; more than any position where the rule has none
   };
 
   void cut_into_tiles(const Operation& op);

@@ -56,8 +56,10 @@ class CpuDevice final : public Device {
   void tanh(Matrix x) override;
   void rope(const Rope& rope, std::span<const int32_t> positions, int64_t head_dim, Matrix x) override;
   void add(Matrix x, ConstMatrix y) override;
+  void scale(Matrix x, float factor) override;
+  void soft_cap(Matrix x, float cap) override;
   void store_kv(KvCache& cache, int64_t layer, const KvRows& rows, ConstMatrix keys, ConstMatrix values) override;
-  void attention(const KvCache& cache, int64_t layer, const KvRows& rows, float scale, ConstMatrix q,
+  void attention(const KvCache& cache, int64_t layer, const KvRows& rows, const AttentionRule& rule, ConstMatrix q,
                  Matrix out) override;
 
  private:
@@ -69,7 +71,7 @@ class CpuDevice final : public Device {
   base::ThreadTeam team_;
   LinearRunner linear_;
   AttentionRunner attention_;
-  RopeTable rope_table_;
+  RopeTables rope_tables_;
 };
 
 template <typename Body>
@@ -117,10 +119,9 @@ void CpuDevice::tanh(Matrix x) {
 void CpuDevice::rope(const Rope& rope, std::span<const int32_t> positions, int64_t head_dim, Matrix x) {
   const auto pairs = static_cast<int64_t>(rope.frequencies.size());
   assert(static_cast<int64_t>(positions.size()) == x.rows && x.cols % head_dim == 0 && 2 * pairs <= head_dim);
-  rope_table_.prepare(rope, positions);
-  for_rows(x.rows, x.cols * 4, [&](int64_t r) {
-    rotate_row(rope.pairing, rope_table_.row(r), pairs, head_dim, x.cols / head_dim, x.row(r));
-  });
+  const RopeTable& table = rope_tables_.prepare(rope, positions);
+  for_rows(x.rows, x.cols * 4,
+           [&](int64_t r) { rotate_row(rope.pairing, table.row(r), pairs, head_dim, x.cols / head_dim, x.row(r)); });
 }
 
 void CpuDevice::add(Matrix x, ConstMatrix y) {
@@ -131,6 +132,18 @@ void CpuDevice::add(Matrix x, ConstMatrix y) {
     for (int64_t i = 0; i < x.cols; ++i)
       to[i] = to[i] + from[i];
   });
+}
+
+void CpuDevice::scale(Matrix x, float factor) {
+  for_rows(x.rows, x.cols, [&](int64_t r) {
+    float* row = x.row(r);
+    for (int64_t i = 0; i < x.cols; ++i)
+      row[i] = row[i] * factor;
+  });
+}
+
+void CpuDevice::soft_cap(Matrix x, float cap) {
+  for_rows(x.rows, x.cols * 8, [&](int64_t r) { kernels_.soft_cap(x.row(r), cap, x.cols, x.row(r)); });
 }
 
 void CpuDevice::store_kv(KvCache& cache, int64_t layer, const KvRows& rows, ConstMatrix keys, ConstMatrix values) {
@@ -144,9 +157,9 @@ void CpuDevice::store_kv(KvCache& cache, int64_t layer, const KvRows& rows, Cons
   });
 }
 
-void CpuDevice::attention(const KvCache& cache, int64_t layer, const KvRows& rows, float scale, ConstMatrix q,
-                          Matrix out) {
-  attention_.run(static_cast<const CpuKvCache&>(cache), layer, rows, scale, q, out);
+void CpuDevice::attention(const KvCache& cache, int64_t layer, const KvRows& rows, const AttentionRule& rule,
+                          ConstMatrix q, Matrix out) {
+  attention_.run(static_cast<const CpuKvCache&>(cache), layer, rows, rule, q, out);
 }
 
 }  // namespace

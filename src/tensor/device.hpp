@@ -104,7 +104,8 @@ struct KvRows {
   std::span<const std::span<const int32_t>> block_tables;  // [number of sequences][blocks of that sequence]
 };
 
-// Rotary position embedding: pair i of a head is turned by position * frequencies[i] radians.
+// Rotary position embedding: pair i of a head is turned by position * frequencies[i] radians, and multiplied by
+// `magnitude`.
 struct Rope {
   enum class Pairing : uint8_t {
     adjacent,  // elements (2i, 2i + 1): llama as converted to GGUF
@@ -112,6 +113,16 @@ struct Rope {
   };
   Pairing pairing = Pairing::adjacent;
   std::vector<double> frequencies;  // [rotated / 2]; rotated <= head_dim elements of each head are turned
+  double magnitude = 1;             // other than 1 where long contexts are scaled so (LongRoPE)
+
+  bool operator==(const Rope&) const = default;
+};
+
+// How the rows of an attention call look at keys.
+struct AttentionRule {
+  float scale;         // of the product of a query and a key: their score
+  float soft_cap = 0;  // scores become soft_cap * tanh(score / soft_cap); 0: they stay as they are
+  int64_t window = 0;  // tokens that a row sees at most, the one at its position included; 0: all up to there
 };
 
 // One of the matrices that linear() multiplies its input by: y = input * weight^T (+ bias).
@@ -127,11 +138,16 @@ struct RmsNormed {  // as Device::rms_norm()
   std::span<const float> weight;
   float epsilon;
 };
-struct SiluGated {  // silu(gate) * up, element by element
+enum class Activation : uint8_t {
+  silu,
+  gelu_tanh,  // GELU, in the form with tanh
+};
+struct Gated {  // activation(gate) * up, element by element
+  Activation activation;
   ConstMatrix gate;
   ConstMatrix up;
 };
-using LinearInput = std::variant<ConstMatrix, RmsNormed, SiluGated>;
+using LinearInput = std::variant<ConstMatrix, RmsNormed, Gated>;
 
 class Device {
  public:
@@ -182,16 +198,20 @@ class Device {
 
   // x += y
   virtual void add(Matrix x, ConstMatrix y) = 0;
+  // x = x * factor
+  virtual void scale(Matrix x, float factor) = 0;
+  // x = cap * tanh(x / cap), element by element.
+  virtual void soft_cap(Matrix x, float cap) = 0;
 
   // Writes the rows' keys and values ([n][kv_heads * head_dim] each) into the cache at the rows' positions.
   virtual void store_kv(KvCache& cache, int64_t layer, const KvRows& rows, ConstMatrix keys, ConstMatrix values) = 0;
 
-  // Grouped-query attention: out.row(r) = softmax(q K^T * scale) V over positions 0 .. positions[r], head by head. q
-  // and out are [n][heads * head_dim]; heads is a multiple of kv_heads. The keys of all these positions must be stored
-  // already. It is causal where positions[r] is the row's own; where it is the sequence's last for each of its rows,
-  // all of them see all.
-  virtual void attention(const KvCache& cache, int64_t layer, const KvRows& rows, float scale, ConstMatrix q,
-                         Matrix out) = 0;
+  // Grouped-query attention: out.row(r) = softmax(q K^T * scale) V over positions 0 .. positions[r], or the last
+  // `window` of these, head by head. q and out are [n][heads * head_dim]; heads is a multiple of kv_heads. The keys of
+  // all these positions must be stored already. It is causal where positions[r] is the row's own; where it is the
+  // sequence's last for each of its rows, all of them see all. What lies in blocks before a window is not looked at.
+  virtual void attention(const KvCache& cache, int64_t layer, const KvRows& rows, const AttentionRule& rule,
+                         ConstMatrix q, Matrix out) = 0;
 };
 
 }  // namespace tidemill::tensor

@@ -25,7 +25,9 @@
 //   inverse_rms       lane i % 16: acc = fma(x, x, acc); lanes summed; 1 / sqrt(sum / n + epsilon).
 //   normalize         (x * inverse) * weight.
 //   attention         see attention_order.hpp.
-//   exp               see exp_constants.hpp.
+//   exp, tanh, gelu   see exp_constants.hpp.
+//   gated             (x / (1 + e^-x)) * up, and (x / (1 + e^-u)) * up for GELU.
+//   soft_cap          tanh of half of x * (2 / cap), * cap.
 #pragma once
 
 #include <cstddef>
@@ -97,8 +99,10 @@ struct AttentionCall {
   int64_t head_dim;
   int64_t group;
   int64_t rows;
-  const int32_t* positions;  // [rows]: row r attends to tokens 0 .. positions[r]
+  const int32_t* positions;  // [rows]: row r attends to tokens up to positions[r]
+  int64_t window;            // and so many at most; more than any position where there is no window
   float scale;
+  float soft_cap;  // 0: none
   const float* q;  // row r's heads are at q + r * q_stride, [group][head_dim]
   int64_t q_stride;
   int64_t first_segment;  // of those to walk along: first_segment .. end_segment - 1
@@ -124,6 +128,8 @@ struct Kernels {
   float (*inverse_rms)(const float* x, float epsilon, int64_t n);
   void (*normalize)(const float* x, float inverse, const float* weight, int64_t n, float* y);
   void (*silu_multiply)(const float* gate, const float* up, int64_t n, float* out);
+  void (*gelu_multiply)(const float* gate, const float* up, int64_t n, float* out);
+  void (*soft_cap)(const float* x, float cap, int64_t n, float* out);
   void (*exp)(const float* x, int64_t n, float* out);
 
   void (*f32_to_f16)(const float* x, int64_t n, uint16_t* out);

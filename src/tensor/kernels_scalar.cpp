@@ -257,6 +257,19 @@ void silu_multiply(const float* gate, const float* up, int64_t n, float* out) {
     out[i] = gate[i] / (1.0F + exp_one(-gate[i])) * up[i];
 }
 
+void gelu_multiply(const float* gate, const float* up, int64_t n, float* out) {
+  for (int64_t i = 0; i < n; ++i) {
+    const float u = gate[i] * std::fma(gate[i] * gate[i], kGeluCubic, kGeluLinear);
+    out[i] = gate[i] / (1.0F + exp_one(-u)) * up[i];
+  }
+}
+
+void soft_cap(const float* x, float cap, int64_t n, float* out) {
+  const float factor = 2.0F / cap;
+  for (int64_t i = 0; i < n; ++i)
+    out[i] = scalar::tanh_of_half(x[i] * factor) * cap;
+}
+
 void exp_many(const float* x, int64_t n, float* out) {
   for (int64_t i = 0; i < n; ++i)
     out[i] = exp_one(x[i]);
@@ -289,6 +302,8 @@ const Kernels& scalar_kernels() {
       .inverse_rms = inverse_rms,
       .normalize = normalize,
       .silu_multiply = silu_multiply,
+      .gelu_multiply = gelu_multiply,
+      .soft_cap = soft_cap,
       .exp = exp_many,
       .f32_to_f16 = convert_f32_to_f16,
       .attention = {scalar::attention_f32, scalar::attention_f16, scalar::attention_bf16, scalar::attention_int8},

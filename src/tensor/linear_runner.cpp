@@ -47,7 +47,7 @@ int64_t columns(const Product& product) {
 ConstMatrix shape_of(const LinearInput& input) {
   if (const auto* x = std::get_if<ConstMatrix>(&input)) return *x;
   if (const auto* norm = std::get_if<RmsNormed>(&input)) return norm->x;
-  return std::get<SiluGated>(input).gate;
+  return std::get<Gated>(input).gate;
 }
 
 }  // namespace
@@ -178,8 +178,9 @@ const float* LinearRunner::make_row(const LinearInput& input, int64_t r, int64_t
   if (const auto* norm = std::get_if<RmsNormed>(&input)) {
     kernels_.normalize(norm->x.row(r) + k, inverses_[static_cast<size_t>(r)], norm->weight.data() + k, n, space);
   } else {
-    const auto& gated = std::get<SiluGated>(input);
-    kernels_.silu_multiply(gated.gate.row(r) + k, gated.up.row(r) + k, n, space);
+    const auto& gated = std::get<Gated>(input);
+    const auto multiply = gated.activation == Activation::silu ? kernels_.silu_multiply : kernels_.gelu_multiply;
+    multiply(gated.gate.row(r) + k, gated.up.row(r) + k, n, space);
   }
   return space;
 }

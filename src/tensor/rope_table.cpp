@@ -5,20 +5,30 @@
 
 namespace tidemill::tensor {
 
-void RopeTable::prepare(const Rope& rope, std::span<const int32_t> positions) {
-  if (rope.frequencies == frequencies_ && std::ranges::equal(positions, positions_)) return;
-  frequencies_ = rope.frequencies;
+bool RopeTable::holds(const Rope& rope, std::span<const int32_t> positions) const {
+  return rope == rope_ && std::ranges::equal(positions, positions_);
+}
+
+void RopeTable::make(const Rope& rope, std::span<const int32_t> positions) {
+  rope_ = rope;
   positions_.assign(positions.begin(), positions.end());
-  stride_ = static_cast<int64_t>(frequencies_.size()) * 2;
-  values_.resize(positions_.size() * frequencies_.size() * 2);
+  stride_ = static_cast<int64_t>(rope.frequencies.size()) * 2;
+  values_.resize(positions_.size() * rope.frequencies.size() * 2);
   float* out = values_.data();
   for (const int32_t position : positions_) {
-    for (const double frequency : frequencies_) {
+    for (const double frequency : rope.frequencies) {
       const double angle = position * frequency;
-      *out++ = static_cast<float>(std::cos(angle));
-      *out++ = static_cast<float>(std::sin(angle));
+      *out++ = static_cast<float>(std::cos(angle) * rope.magnitude);
+      *out++ = static_cast<float>(std::sin(angle) * rope.magnitude);
     }
   }
+}
+
+const RopeTable& RopeTables::prepare(const Rope& rope, std::span<const int32_t> positions) {
+  if (tables_[last_].holds(rope, positions)) return tables_[last_];
+  last_ = 1 - last_;
+  if (!tables_[last_].holds(rope, positions)) tables_[last_].make(rope, positions);
+  return tables_[last_];
 }
 
 void rotate_row(Rope::Pairing pairing, const float* cos_sin, int64_t pairs, int64_t head_dim, int64_t heads, float* x) {

@@ -1,6 +1,8 @@
 // Sines and cosines of rotary position embedding for the rows of one step.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -9,21 +11,34 @@
 
 namespace tidemill::tensor {
 
-// Angles are computed in double and rounded once. All layers of a step ask for the same positions, so the last answer
-// is kept: memory stays bounded by one step's rows, whatever the context length.
+// Angles are computed in double and rounded once.
 class RopeTable {
  public:
-  // Makes row(r) valid for positions[r].
-  void prepare(const Rope& rope, std::span<const int32_t> positions);
+  // Whether row(r) is valid for positions[r] of this rotation.
+  bool holds(const Rope& rope, std::span<const int32_t> positions) const;
+  // Makes it so.
+  void make(const Rope& rope, std::span<const int32_t> positions);
 
   // cos, sin, cos, sin, ... for each pair: [2 * frequencies]
   const float* row(int64_t r) const { return values_.data() + r * stride_; }
 
  private:
-  std::vector<double> frequencies_;
+  Rope rope_;
   std::vector<int32_t> positions_;
   std::vector<float> values_;
   int64_t stride_ = 0;
+};
+
+// All layers of a step ask for the same positions, and a model turns in two ways at most, so the last two answers are
+// kept: memory stays bounded by one step's rows, whatever the context length.
+class RopeTables {
+ public:
+  // Valid until the next but one that is asked for.
+  const RopeTable& prepare(const Rope& rope, std::span<const int32_t> positions);
+
+ private:
+  std::array<RopeTable, 2> tables_;
+  size_t last_ = 0;  // that was asked for
 };
 
 // Turns every head of one row in place. No fused operations: the plain code gives the same bits however it is compiled.

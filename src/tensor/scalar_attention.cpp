@@ -57,20 +57,27 @@ void merge(const AttentionState& state, int64_t query, float most, float weight,
     to[d] = std::fma(sums[d], take, to[d] * keep);
 }
 
-// Calls part(query, q, first token, tokens) for every segment that a query of the call sees some of, and merges what it
-// gives.
+// Calls part(q, begin, end) for every segment that a query of the call sees some of, with the tokens that it sees, and
+// merges what it gives.
 template <typename OnPart>
 void walk(const AttentionCall& call, const OnPart& on_part) {
   for (int64_t query = 0; query < call.rows * call.group; ++query) {
     const int64_t row = query / call.group;
     const float* q = call.q + row * call.q_stride + query % call.group * call.head_dim;
     const int64_t tokens = call.positions[row] + int64_t{1};
-    for (int64_t s = call.first_segment; s < call.end_segment && s * kAttentionSegment < tokens; ++s) {
-      const int64_t first = s * kAttentionSegment;
-      const Part part = on_part(q, first, std::min(kAttentionSegment, tokens - first));
+    for (int64_t s = call.first_segment; s < call.end_segment; ++s) {
+      const int64_t begin = std::max(s * kAttentionSegment, tokens - call.window);
+      const int64_t end = std::min((s + 1) * kAttentionSegment, tokens);
+      if (begin >= end) continue;
+      const Part part = on_part(q, begin, end);
       merge(call.state, query, part.most, part.weight, part.sums.data(), call.head_dim);
     }
   }
+}
+
+// What a dot product is multiplied by: for an exponent of two or, where scores are capped, for tanh_of_half.
+float score_factor(const AttentionCall& call) {
+  return call.soft_cap > 0 ? call.scale * (2.0F / call.soft_cap) : call.scale * kLog2E;
 }
 
 const std::byte* keys_of(const AttentionCall& call, int64_t token) {
@@ -88,29 +95,34 @@ float element(const std::byte* p, int64_t index) {
 }
 
 template <DType type>
-Part plain_part(const AttentionCall& call, const float* q, int64_t first, int64_t tokens) {
+Part plain_part(const AttentionCall& call, const float* q, int64_t begin, int64_t end) {
   Part part;
-  const float factor = call.scale * kLog2E;
-  float weights[kAttentionSegment];
-  for (int64_t t = 0; t < tokens; ++t) {
-    const std::byte* keys = keys_of(call, first + t);
+  const float factor = score_factor(call);
+  float weights[kAttentionSegment];  // of token t at t % kAttentionSegment
+  for (int64_t t = begin; t < end; ++t) {
+    const std::byte* keys = keys_of(call, t);
     float dot = 0;
     for (int64_t d = 0; d < call.head_dim; ++d)
       dot = std::fma(element<type>(keys, d * kKvBlockTokens + t % kKvBlockTokens), q[d], dot);
-    weights[t] = dot * factor;
-    if (weights[t] > part.most) part.most = weights[t];
+    float& exponent = weights[t % kAttentionSegment];
+    exponent = dot * factor;
+    if (call.soft_cap > 0) exponent = tanh_of_half(exponent) * (call.soft_cap * kLog2E);
+    if (exponent > part.most) part.most = exponent;
   }
   float lanes[kLanes] = {};
-  for (int64_t t = 0; t < tokens; ++t) {
-    weights[t] = exp2_by(kExp2Polynomial, weights[t] - part.most);
-    lanes[t % kLanes] = lanes[t % kLanes] + weights[t];
+  for (int64_t t = begin; t < end; ++t) {
+    float& weight = weights[t % kAttentionSegment];
+    weight = exp2_by(kExp2Polynomial, weight - part.most);
+    lanes[t % kLanes] = lanes[t % kLanes] + weight;
   }
   part.weight = sum_lanes(lanes);
   const int64_t row = (call.head_dim + kLanes - 1) / kLanes * kLanes;
   for (int64_t d = 0; d < call.head_dim; ++d) {
     float sum = 0;
-    for (int64_t t = 0; t < tokens; ++t)
-      sum = std::fma(element<type>(values_of(call, first + t), t % kKvBlockTokens * row + d), weights[t], sum);
+    for (int64_t t = begin; t < end; ++t) {
+      const float value = element<type>(values_of(call, t), t % kKvBlockTokens * row + d);
+      sum = std::fma(value, weights[t % kAttentionSegment], sum);
+    }
     part.sums.push_back(sum);
   }
   return part;
@@ -118,7 +130,7 @@ Part plain_part(const AttentionCall& call, const float* q, int64_t first, int64_
 
 template <DType type>
 void plain_attention(const AttentionCall& call) {
-  walk(call, [&](const float* q, int64_t first, int64_t tokens) { return plain_part<type>(call, q, first, tokens); });
+  walk(call, [&](const float* q, int64_t begin, int64_t end) { return plain_part<type>(call, q, begin, end); });
 }
 
 struct QuantizedQuery {
@@ -138,7 +150,7 @@ QuantizedQuery quantize_query(const AttentionCall& call, const float* q) {
     scale = largest / 127.0F;
     round_codes(turned.data(), call.head_dim, 127.0F / largest, out.codes.data());
   }
-  out.factor = scale * (call.scale * kLog2E / static_cast<float>(call.head_dim & -call.head_dim));
+  out.factor = scale * (score_factor(call) / static_cast<float>(call.head_dim & -call.head_dim));
   return out;
 }
 
@@ -148,39 +160,48 @@ float scale_after(const std::byte* codes, int64_t bytes, int64_t token) {
   return scale;
 }
 
-Part int8_part(const AttentionCall& call, const QuantizedQuery& q, int64_t first, int64_t tokens) {
+// Of the product of a key and a query, as codes.
+int32_t code_product(const AttentionCall& call, const QuantizedQuery& q, int64_t token) {
+  const std::byte* keys = keys_of(call, token);
+  int32_t dot = 0;
+  for (int64_t d = 0; d < call.head_dim; ++d) {
+    const auto code = static_cast<int32_t>(keys[d / 4 * 64 + token % kKvBlockTokens * 4 + d % 4]) - kInt8KeyZero;
+    dot += code * q.codes[static_cast<size_t>(d)];
+  }
+  return dot;
+}
+
+Part int8_part(const AttentionCall& call, const QuantizedQuery& q, int64_t begin, int64_t end) {
   Part part;
   const int64_t key_bytes = (call.head_dim + 3) / 4 * 64;
   const int64_t value_bytes = (call.head_dim + 15) / 16 * 256;
-  float exponents[kAttentionSegment];
-  for (int64_t t = 0; t < tokens; ++t) {
-    const std::byte* keys = keys_of(call, first + t);
-    int32_t dot = 0;
-    for (int64_t d = 0; d < call.head_dim; ++d) {
-      const auto code = static_cast<int32_t>(keys[d / 4 * 64 + t % kKvBlockTokens * 4 + d % 4]) - kInt8KeyZero;
-      dot += code * q.codes[static_cast<size_t>(d)];
-    }
-    const float score = static_cast<float>(dot) * scale_after(keys, key_bytes, first + t);
-    exponents[t] = std::fma(score, q.factor, scale_after(values_of(call, first + t), value_bytes, first + t));
-    if (exponents[t] > part.most) part.most = exponents[t];
+  float exponents[kAttentionSegment];  // of token t at t % kAttentionSegment
+  for (int64_t t = begin; t < end; ++t) {
+    const float score = static_cast<float>(code_product(call, q, t)) * scale_after(keys_of(call, t), key_bytes, t);
+    const float value_exponent = scale_after(values_of(call, t), value_bytes, t);
+    float& exponent = exponents[t % kAttentionSegment];
+    exponent = call.soft_cap > 0 ? std::fma(tanh_of_half(score * q.factor), call.soft_cap * kLog2E, value_exponent)
+                                 : std::fma(score, q.factor, value_exponent);
+    if (exponent > part.most) part.most = exponent;
   }
   const float shift = part.most - kLog2Of255;
   float lanes[kLanes] = {};
   int32_t codes[kAttentionSegment];
-  for (int64_t t = 0; t < tokens; ++t) {
-    const float w = exp2_by(kExp2CoarsePolynomial, exponents[t] - shift);
-    const float inverse = exp2_by(kExp2Polynomial, -scale_after(values_of(call, first + t), value_bytes, first + t));
+  for (int64_t t = begin; t < end; ++t) {
+    const float w = exp2_by(kExp2CoarsePolynomial, exponents[t % kAttentionSegment] - shift);
+    const float inverse = exp2_by(kExp2Polynomial, -scale_after(values_of(call, t), value_bytes, t));
     lanes[t % kLanes] = std::fma(w, inverse, lanes[t % kLanes]);
     const float rounded = std::nearbyint(w + kWeightDither[t % kLanes]);
-    codes[t] = std::isnan(rounded) ? 0 : static_cast<int32_t>(rounded);
+    codes[t % kAttentionSegment] = std::isnan(rounded) ? 0 : static_cast<int32_t>(rounded);
   }
   part.weight = sum_lanes(lanes);
   for (int64_t d = 0; d < call.head_dim; ++d) {
     int32_t sum = 0;
-    for (int64_t t = 0; t < tokens; ++t) {
+    for (int64_t t = begin; t < end; ++t) {
       const int64_t in_block = t % kKvBlockTokens;
-      const std::byte* values = values_of(call, first + t);
-      sum += codes[t] * static_cast<int8_t>(values[(d / 16 * 4 + in_block / 4) * 64 + d % 16 * 4 + in_block % 4]);
+      const std::byte* values = values_of(call, t);
+      const auto value = static_cast<int8_t>(values[(d / 16 * 4 + in_block / 4) * 64 + d % 16 * 4 + in_block % 4]);
+      sum += codes[t % kAttentionSegment] * value;
     }
     part.sums.push_back(static_cast<float>(sum));
   }
@@ -199,9 +220,23 @@ void attention_bf16(const AttentionCall& call) {
   plain_attention<DType::bf16>(call);
 }
 void attention_int8(const AttentionCall& call) {
-  walk(call, [&](const float* q, int64_t first, int64_t tokens) {
-    return int8_part(call, quantize_query(call, q), first, tokens);
+  walk(call, [&](const float* q, int64_t begin, int64_t end) {
+    return int8_part(call, quantize_query(call, q), begin, end);
   });
+}
+
+float tanh_of_half(float x) {
+  if (std::isnan(x)) return x;
+  const float y = std::clamp(x, -kTanhRange, kTanhRange);
+  const float n = std::nearbyint(y * kLog2E);
+  float r = std::fma(n, -kLn2High, y);
+  r = std::fma(n, -kLn2Low, r);
+  float p = kExpm1Polynomial[0];
+  for (size_t i = 1; i < std::size(kExpm1Polynomial); ++i)
+    p = std::fma(p, r, kExpm1Polynomial[i]);
+  const auto power = std::bit_cast<float>(std::bit_cast<int32_t>(1.0F) + static_cast<int32_t>(n) * (1 << 23));
+  const float t = std::fma(p * r, power, power - 1.0F);
+  return t / (t + 2.0F);
 }
 
 void merge_attention(const AttentionState& state, const AttentionState& later, int64_t queries, int64_t head_dim) {

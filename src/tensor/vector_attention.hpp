@@ -21,7 +21,8 @@ constexpr int64_t kSegmentBlocks = kAttentionSegment / kBlock;
 // The stretch of keys and values that queries pass over.
 struct Segment {
   int64_t begin = 0;   // token
-  int64_t blocks = 0;  // that the longest row sees some of
+  int64_t first = 0;   // block that any row sees some of; those before it are not looked at
+  int64_t blocks = 0;  // that the longest row sees some of, `first` ones included
   const std::byte* keys[kSegmentBlocks];
   const std::byte* values[kSegmentBlocks];
   // The next segment's blocks, to be prefetched: scattered as they are, the hardware does not foresee them.
@@ -30,10 +31,24 @@ struct Segment {
   const std::byte* next_values[kSegmentBlocks];
 };
 
-// R queries that pass over a segment together, and see equally much of it.
+struct Range {
+  int64_t begin;
+  int64_t end;
+};
+
+// What a query sees of a segment: its tokens hidden .. visible - 1, and none where these are equal.
+struct Sight {
+  int64_t hidden;   // before its window
+  int64_t visible;  // up to its position, at most kAttentionSegment
+
+  bool operator==(const Sight&) const = default;
+};
+
+// R queries that pass over a segment together, and see the same of it.
 struct Pass {
   int64_t first;      // query
-  int64_t visible;    // tokens of the segment, 1 .. kAttentionSegment
+  int64_t hidden;     // as in Sight
+  int64_t visible;    // likewise; more than that
   bool fetch;         // whether this pass asks for the next segment
   float* scores;      // [R][kAttentionSegment]
   uint8_t* codes;     // likewise; int8 only
@@ -69,13 +84,31 @@ template <class S>
   return exp2_by<S>(kExp2CoarsePolynomial, y);
 }
 
-// Lowers what of the last block lies beyond the queries' position to -infinity: it is not for them to see. Then the
-// largest score of each query. Queries are interleaved here and below, since each alone is a chain of latencies.
+// What a dot product is multiplied by: for an exponent of two or, where scores are capped, for tanh_of_half.
+[[gnu::always_inline]] inline float score_factor(const AttentionCall& call) {
+  return call.soft_cap > 0 ? call.scale * (2.0F / call.soft_cap) : call.scale * kLog2E;
+}
+
+// Where the first block begins that the queries see some of.
+[[gnu::always_inline]] inline int64_t first_block(const Pass& pass) {
+  return pass.hidden / kBlock * kBlock;
+}
+
+// Lowers what of the first block lies before the queries' window, and of the last beyond their position, to -infinity:
+// it is not for them to see. Then the largest score of each query. Queries are interleaved here and below, since each
+// alone is a chain of latencies.
 template <class S, int R>
 [[gnu::always_inline]] inline void largest_scores(const Pass& pass, float (&most)[R]) {
   using F = typename S::F;
   const F lowest = S::set1(-__builtin_inff());
+  const int64_t first = first_block(pass);
   const int64_t last = (pass.visible - 1) / kBlock * kBlock;
+  if (pass.hidden > first) {
+    for (int r = 0; r < R; ++r) {
+      float* scores = pass.scores + r * kAttentionSegment + first;
+      S::store(scores, S::first_or(lowest, pass.hidden - first, S::load(scores)));
+    }
+  }
   F highest[R];
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
@@ -84,7 +117,7 @@ template <class S, int R>
     S::store(scores, seen);
     highest[r] = S::max(seen, lowest);
   }
-  for (int64_t t = 0; t < last; t += kBlock) {
+  for (int64_t t = first; t < last; t += kBlock) {
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r)
       highest[r] = S::max(S::load(pass.scores + r * kAttentionSegment + t), highest[r]);
@@ -114,12 +147,13 @@ template <class S>
 
 template <class S, class Kv, int R>
 [[gnu::noinline]] void pass_over(const AttentionCall& call, const Kv& kv, const Segment& segment, int64_t first,
-                                 int64_t visible, bool fetch) {
+                                 const Sight& sight, bool fetch) {
   alignas(64) float scores[R * kAttentionSegment];
   alignas(64) uint8_t codes[R * kAttentionSegment];
   Pass pass;
   pass.first = first;
-  pass.visible = visible;
+  pass.hidden = sight.hidden;
+  pass.visible = sight.visible;
   pass.fetch = fetch;
   pass.scores = scores;
   pass.codes = codes;
@@ -130,44 +164,50 @@ template <class S, class Kv, int R>
   float most[R];
   float weights[R];
   kv.template score<R>(call, segment, pass);
+  if (call.soft_cap > 0) kv.template cap<R>(call, segment, pass);
   largest_scores<S, R>(pass, most);
   kv.template weigh<R>(pass, most, weights);
   take_weights<S>(most, weights, R, pass.state_most, pass.state_weight, pass.take, pass.keep);
   kv.template sum<R>(segment, pass);
 }
 
-// Tokens of the segment that query i sees.
-[[gnu::always_inline]] inline int64_t visible_to(const AttentionCall& call, const Segment& segment, int64_t i) {
-  const int64_t seen = call.positions[i / call.group] + int64_t{1} - segment.begin;
-  return seen < 0 ? 0 : seen < kAttentionSegment ? seen : kAttentionSegment;
+// What query i sees of the segment; nothing is 0 .. 0.
+[[gnu::always_inline]] inline Sight sight_of(const AttentionCall& call, const Segment& segment, int64_t i) {
+  const int64_t end = call.positions[i / call.group] + int64_t{1} - segment.begin;
+  const int64_t begin = end - call.window;
+  const int64_t visible = end < kAttentionSegment ? end : kAttentionSegment;
+  const int64_t hidden = begin < 0 ? 0 : begin;
+  return hidden < visible ? Sight{hidden, visible} : Sight{0, 0};
 }
 
-// Queries first .. first + R - 1: together where they see equally much, one by one where not.
+// Queries first .. first + R - 1: together where they see the same, one by one where not.
 template <class S, class Kv, int R>
 [[gnu::always_inline]] inline void pass_together(const AttentionCall& call, const Kv& kv, const Segment& segment,
                                                  int64_t first) {
-  const int64_t visible = visible_to(call, segment, first);
+  const Sight sight = sight_of(call, segment, first);
   bool even = true;
   for (int r = 1; r < R; ++r)
-    even = even && visible_to(call, segment, first + r) == visible;
+    even = even && sight_of(call, segment, first + r) == sight;
   if (even) {
-    if (visible > 0) pass_over<S, Kv, R>(call, kv, segment, first, visible, first == 0);
+    if (sight.visible > 0) pass_over<S, Kv, R>(call, kv, segment, first, sight, first == 0);
     return;
   }
   for (int64_t i = first; i < first + R; ++i) {
-    const int64_t own = visible_to(call, segment, i);
-    if (own > 0) pass_over<S, Kv, 1>(call, kv, segment, i, own, i == 0);
+    const Sight own = sight_of(call, segment, i);
+    if (own.visible > 0) pass_over<S, Kv, 1>(call, kv, segment, i, own, i == 0);
   }
 }
 
+// `seen` are the tokens that any row of the call sees.
 template <class Kv>
-[[gnu::always_inline]] inline Segment segment_at(const AttentionCall& call, int64_t index, int64_t longest) {
+[[gnu::always_inline]] inline Segment segment_at(const AttentionCall& call, int64_t index, const Range& seen) {
   Segment segment;
   segment.begin = index * kAttentionSegment;
-  const int64_t left = longest - segment.begin;
+  const int64_t left = seen.end - segment.begin;
   segment.blocks = left <= 0 ? 0 : left < kAttentionSegment ? blocks_of(left) : kSegmentBlocks;
+  segment.first = seen.begin <= segment.begin ? 0 : (seen.begin - segment.begin) / kBlock;
   const int32_t* table = call.block_table + index * kSegmentBlocks;
-  for (int64_t b = 0; b < segment.blocks; ++b) {
+  for (int64_t b = segment.first; b < segment.blocks; ++b) {
     segment.keys[b] = call.keys + table[b] * call.block_stride;
     segment.values[b] = call.values + table[b] * call.block_stride;
   }
@@ -182,12 +222,16 @@ template <class Kv>
   return segment;
 }
 
-// The tokens that the row sees that sees the most.
-[[gnu::always_inline]] inline int64_t longest_of(const AttentionCall& call) {
-  int64_t longest = 0;
-  for (int64_t r = 0; r < call.rows; ++r)
-    longest = call.positions[r] + int64_t{1} > longest ? call.positions[r] + int64_t{1} : longest;
-  return longest;
+// From the first token that any row sees to behind the last.
+[[gnu::always_inline]] inline Range range_of(const AttentionCall& call) {
+  Range range = {call.positions[0], 0};
+  for (int64_t r = 0; r < call.rows; ++r) {
+    const int64_t end = call.positions[r] + int64_t{1};
+    const int64_t begin = end < call.window ? 0 : end - call.window;
+    range.begin = begin < range.begin ? begin : range.begin;
+    range.end = end > range.end ? end : range.end;
+  }
+  return range;
 }
 
 // Queries `from` and on, to the call's last.
@@ -206,10 +250,10 @@ template <class S, class Kv>
 
 template <class S, class Kv>
 void attention(const AttentionCall& call) {
-  const int64_t longest = longest_of(call);
+  const Range seen = range_of(call);
   Kv kv(call);
   for (int64_t s = call.first_segment; s < call.end_segment; ++s) {
-    const Segment segment = segment_at<Kv>(call, s, longest);
+    const Segment segment = segment_at<Kv>(call, s, seen);
     if (segment.blocks == 0) return;
     kv.enter(segment);
     pass_all<S>(call, kv, segment, 0);

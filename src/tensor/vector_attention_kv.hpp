@@ -33,12 +33,12 @@ template <class S, class T>
 struct PlainKv {
   using F = typename S::F;
 
-  float factor;       // of a dot product, for an exponent of two
+  float factor;       // of a dot product
   int64_t key_bytes;  // of a block
   int64_t vectors;    // of head_dim
 
   explicit PlainKv(const AttentionCall& call)
-      : factor(call.scale * kLog2E),
+      : factor(score_factor(call)),
         key_bytes(call.head_dim * T::kBytes),
         vectors((call.head_dim + kLanes - 1) / kLanes) {}
 
@@ -77,7 +77,7 @@ struct PlainKv {
     }
     constexpr int B = at_most_four(S::kScoreTile / R);
     const int64_t blocks = blocks_of(pass.visible);
-    int64_t b = 0;
+    int64_t b = pass.hidden / kBlock;
     for (; b + B <= blocks; b += B) {
       if (pass.fetch) prefetch_blocks(segment.next_keys, b, b + B, segment.next_blocks, key_bytes);
       score_blocks<R, B>(call, q, segment, pass, b);
@@ -88,12 +88,24 @@ struct PlainKv {
     }
   }
 
+  // Exponents from what tanh is taken of.
+  template <int R>
+  [[gnu::noinline]] void cap(const AttentionCall& call, const Segment& /*segment*/, const Pass& pass) const {
+    const F most = S::set1(call.soft_cap * kLog2E);
+    for (int64_t t = first_block(pass); t < pass.visible; t += kBlock) {
+      for (int r = 0; r < R; ++r) {
+        float* scores = pass.scores + r * kAttentionSegment + t;
+        S::store(scores, S::mul(tanh_of_half<S>(S::load(scores)), most));
+      }
+    }
+  }
+
   template <int R>
   [[gnu::always_inline]] void weigh(const Pass& pass, const float (&most)[R], float (&weights)[R]) const {
     F sums[R];
     for (int r = 0; r < R; ++r)
       sums[r] = S::zero();
-    for (int64_t t = 0; t < pass.visible; t += kBlock) {
+    for (int64_t t = first_block(pass); t < pass.visible; t += kBlock) {
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r) {
         float* scores = pass.scores + r * kAttentionSegment + t;
@@ -114,11 +126,12 @@ struct PlainKv {
       for (int d = 0; d < D; ++d)
         acc[r][d] = S::zero();
     }
-    for (int64_t b = 0; b * kBlock < pass.visible; ++b) {
+    for (int64_t b = pass.hidden / kBlock; b * kBlock < pass.visible; ++b) {
       if (fetch) prefetch_blocks(segment.next_values, b, b + 1, segment.next_blocks, kBlock * vectors * T::kBytes);
       const int64_t left = pass.visible - b * kBlock;
       const int64_t tokens = left < kBlock ? left : kBlock;
-      for (int64_t t = 0; t < tokens; ++t) {
+      const int64_t before = pass.hidden - b * kBlock;
+      for (int64_t t = before > 0 ? before : 0; t < tokens; ++t) {
         const std::byte* row = segment.values[b] + (t * vectors + d0) * T::kBytes;
         F v[D];
 #pragma GCC unroll 4
@@ -175,6 +188,7 @@ struct Int8Kv {
   int64_t vectors;  // of head_dim
   int64_t query_bytes;
   int64_t queries;
+  bool capped;             // scores are
   std::byte* query_codes;  // in kOrder; query_bytes each
   float* query_factors;    // [queries]
   int32_t* query_starts;   // [queries]
@@ -185,7 +199,8 @@ struct Int8Kv {
       : quads((call.head_dim + 3) / 4),
         vectors((call.head_dim + kLanes - 1) / kLanes),
         query_bytes(vectors * kLanes * S::kCodeBytes),
-        queries(call.rows * call.group) {
+        queries(call.rows * call.group),
+        capped(call.soft_cap > 0) {
     auto* row = reinterpret_cast<float*>(call.scratch);
     query_codes = call.scratch + vectors * kLanes * static_cast<int64_t>(sizeof(float));
     query_factors = reinterpret_cast<float*>(query_codes + queries * query_bytes);
@@ -235,7 +250,7 @@ struct Int8Kv {
       sum = S::add_i(sum, codes);
     }
     const auto order = static_cast<float>(call.head_dim & -call.head_dim);
-    query_factors[i] = scale * (call.scale * kLog2E / order);
+    query_factors[i] = scale * (score_factor(call) / order);
     query_starts[i] = -kInt8KeyZero * S::sum_i(sum);
   }
 
@@ -245,9 +260,13 @@ struct Int8Kv {
   [[gnu::always_inline]] const float* value_exponents(const std::byte* values) const {
     return reinterpret_cast<const float*>(values + vectors * 4 * kLineBytes);
   }
+  // What is added to a block's scores; to capped ones it comes later.
+  [[gnu::always_inline]] F added_exponents(const std::byte* values) const {
+    return capped ? S::zero() : S::load(value_exponents(values));
+  }
 
   void enter(const Segment& segment) {
-    for (int64_t b = 0; b < segment.blocks; ++b) {
+    for (int64_t b = segment.first; b < segment.blocks; ++b) {
       const F exponents = S::load(value_exponents(segment.values[b]));
       S::store(value_inverses + b * kBlock, exp2_of<S>(S::negate(exponents)));
     }
@@ -279,7 +298,7 @@ struct Int8Kv {
     }
     for (int j = 0; j < B; ++j) {
       const F scale = S::load(key_scales(segment.keys[b + j]));
-      const F exponent = S::load(value_exponents(segment.values[b + j]));
+      const F exponent = added_exponents(segment.values[b + j]);
       for (int r = 0; r < R; ++r) {
         const F e = S::fma(S::mul(S::to_float(acc[j][r]), scale), S::set1(query_factors[pass.first + r]), exponent);
         S::store(pass.scores + r * kAttentionSegment + (b + j) * kBlock, e);
@@ -291,7 +310,7 @@ struct Int8Kv {
   [[gnu::always_inline]] void score(const AttentionCall& /*call*/, const Segment& segment, const Pass& pass) const {
     constexpr int B = at_most_four(S::kScoreTile / R);
     const int64_t blocks = blocks_of(pass.visible);
-    int64_t b = 0;
+    int64_t b = pass.hidden / kBlock;
     for (; b + B <= blocks; b += B) {
       if (pass.fetch) prefetch_blocks(segment.next_keys, b, b + B, segment.next_blocks, (quads + 1) * kLineBytes);
       score_blocks<R, B>(segment, pass, b);
@@ -299,6 +318,19 @@ struct Int8Kv {
     if constexpr (B > 1) {
       for (; b < blocks; ++b)
         score_blocks<R, 1>(segment, pass, b);
+    }
+  }
+
+  // Exponents from what tanh is taken of.
+  template <int R>
+  [[gnu::noinline]] void cap(const AttentionCall& call, const Segment& segment, const Pass& pass) const {
+    const F most = S::set1(call.soft_cap * kLog2E);
+    for (int64_t t = first_block(pass); t < pass.visible; t += kBlock) {
+      const F exponent = S::load(value_exponents(segment.values[t / kBlock]));
+      for (int r = 0; r < R; ++r) {
+        float* scores = pass.scores + r * kAttentionSegment + t;
+        S::store(scores, S::fma(tanh_of_half<S>(S::load(scores)), most, exponent));
+      }
     }
   }
 
@@ -317,14 +349,22 @@ struct Int8Kv {
       S::store_u8(pass.codes + at, S::round_to_int(S::add(w, dither)));
       return S::fma(w, S::load(value_inverses + t), sums[r]);
     };
-    int64_t t = 0;
+    int64_t t = first_block(pass);
+    if (pass.hidden > t) {
+      // The scale of a token that is not visible may be NaN.
+      for (int r = 0; r < R; ++r) {
+        F sum = S::first_or(sums[r], pass.hidden - t, weigh_block(r, t));
+        if (pass.visible - t < kBlock) sum = S::first_or(sum, pass.visible - t, sums[r]);
+        sums[r] = sum;
+      }
+      t += kBlock;
+    }
     for (; t + kBlock <= pass.visible; t += kBlock) {
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r)
         sums[r] = weigh_block(r, t);
     }
     if (t < pass.visible) {
-      // The scale of a token that is not visible may be NaN.
       for (int r = 0; r < R; ++r)
         sums[r] = S::first_or(weigh_block(r, t), pass.visible - t, sums[r]);
     }
@@ -340,7 +380,7 @@ struct Int8Kv {
         acc[r][d] = S::set1_i(0);
     }
     const int64_t blocks = blocks_of(pass.visible);
-    for (int64_t b = 0; b < blocks; ++b) {
+    for (int64_t b = pass.hidden / kBlock; b < blocks; ++b) {
       if (fetch) prefetch_blocks(segment.next_values, b, b + 1, segment.next_blocks, (vectors * 4 + 1) * kLineBytes);
       const auto* lines = reinterpret_cast<const uint8_t*>(segment.values[b]) + d0 * 4 * kLineBytes;
       const uint8_t* codes = pass.codes + b * kBlock;

@@ -31,6 +31,8 @@ constexpr Kernels make_kernels(Isa isa) {
       .inverse_rms = inverse_rms<S>,
       .normalize = normalize<S>,
       .silu_multiply = silu_multiply<S>,
+      .gelu_multiply = gelu_multiply<S>,
+      .soft_cap = soft_cap_row<S>,
       .exp = exp_row<S>,
       .f32_to_f16 = convert_to_f16<S>,
       .attention = {attention<S, PlainKv<S, LoadF32<S>>>, attention<S, PlainKv<S, LoadF16<S>>>,

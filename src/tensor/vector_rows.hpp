@@ -1,4 +1,4 @@
-// The row-wise operations (activation quantisation, norms, silu, exp, conversions), written
+// The row-wise operations (activation quantisation, norms, gates, exp, conversions), written
 // once over a vector type S of 16 lanes; see vector_linear.hpp for why all of it has internal linkage.
 #pragma once
 
@@ -60,6 +60,33 @@ template <class S>
   return S::zero_where_less(x, kExpLowest, S::add_exponent(p, n));
 }
 
+// tanh(x / 2)
+template <class S>
+[[gnu::always_inline]] inline typename S::F tanh_of_half(typename S::F x) {
+  using F = typename S::F;
+  const F y = S::max(S::set1(-kTanhRange), S::min(S::set1(kTanhRange), x));
+  const typename S::I n = S::round_to_int(S::mul(y, S::set1(kLog2E)));
+  const F n_float = S::to_float(n);
+  F r = S::fma(n_float, S::set1(-kLn2High), y);
+  r = S::fma(n_float, S::set1(-kLn2Low), r);
+  F p = S::set1(kExpm1Polynomial[0]);
+#pragma GCC unroll 8
+  for (int i = 1; i < 7; ++i)
+    p = S::fma(p, r, S::set1(kExpm1Polynomial[i]));
+  const F power = S::add_exponent(S::set1(1.0F), n);
+  const F t = S::fma(S::mul(p, r), power, S::sub(power, S::set1(1.0F)));
+  return S::div(t, S::add(t, S::set1(2.0F)));
+}
+
+template <class S>
+void soft_cap_row(const float* x, float cap, int64_t n, float* out) {
+  const float factor = 2.0F / cap;
+  for_vectors(n, [&](int64_t i, int64_t m) {
+    const typename S::F half = S::mul(load_up_to<S>(x + i, m), S::set1(factor));
+    store_up_to<S>(out + i, m, S::mul(tanh_of_half<S>(half), S::set1(cap)));
+  });
+}
+
 template <class S>
 void exp_row(const float* x, int64_t n, float* out) {
   for_vectors(n, [&](int64_t i, int64_t m) { store_up_to<S>(out + i, m, exp_of<S>(load_up_to<S>(x + i, m))); });
@@ -70,6 +97,16 @@ void silu_multiply(const float* gate, const float* up, int64_t n, float* out) {
   for_vectors(n, [&](int64_t i, int64_t m) {
     const typename S::F g = load_up_to<S>(gate + i, m);
     const typename S::F denominator = S::add(S::set1(1.0F), exp_of<S>(S::negate(g)));
+    store_up_to<S>(out + i, m, S::mul(S::div(g, denominator), load_up_to<S>(up + i, m)));
+  });
+}
+
+template <class S>
+void gelu_multiply(const float* gate, const float* up, int64_t n, float* out) {
+  for_vectors(n, [&](int64_t i, int64_t m) {
+    const typename S::F g = load_up_to<S>(gate + i, m);
+    const typename S::F slope = S::fma(S::mul(g, g), S::set1(kGeluCubic), S::set1(kGeluLinear));
+    const typename S::F denominator = S::add(S::set1(1.0F), exp_of<S>(S::negate(S::mul(g, slope))));
     store_up_to<S>(out + i, m, S::mul(S::div(g, denominator), load_up_to<S>(up + i, m)));
   });
 }

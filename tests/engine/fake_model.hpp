@@ -115,11 +115,13 @@ class FakeDevice final : public tensor::Device {
   void tanh(tensor::Matrix) override { FAIL(); }
   void rope(const tensor::Rope&, std::span<const int32_t>, int64_t, tensor::Matrix) override { FAIL(); }
   void add(tensor::Matrix, tensor::ConstMatrix) override { FAIL(); }
+  void scale(tensor::Matrix, float) override { FAIL(); }
+  void soft_cap(tensor::Matrix, float) override { FAIL(); }
   void store_kv(tensor::KvCache&, int64_t, const tensor::KvRows&, tensor::ConstMatrix, tensor::ConstMatrix) override {
     FAIL();
   }
-  void attention(const tensor::KvCache&, int64_t, const tensor::KvRows&, float, tensor::ConstMatrix,
-                 tensor::Matrix) override {
+  void attention(const tensor::KvCache&, int64_t, const tensor::KvRows&, const tensor::AttentionRule&,
+                 tensor::ConstMatrix, tensor::Matrix) override {
     FAIL();
   }
 };

@@ -9,149 +9,21 @@
 #include <gtest/gtest.h>
 
 #include "tensor/amx_emulator.hpp"
-#include "tensor/cpu_device.hpp"
-#include "tensor/samples.hpp"
+#include "tensor/attention_scene.hpp"
 
 namespace tidemill::tensor {
 namespace {
 
-using test::matrix;
+using test::attend;
+using test::bounds;
+using test::Case;
+using test::exact;
+using test::kRules;
+using test::Rows;
 using test::runnable_isas;
+using test::same_bits;
 using test::Samples;
-
-// Sequences of given lengths whose keys and values are in the cache, in blocks handed out in random order.
-struct Scene {
-  KvShape shape;
-  std::vector<int32_t> lengths;
-  std::vector<std::vector<int32_t>> tables;
-  std::vector<std::vector<float>> keys;    // [sequence][token][kv_heads * head_dim]
-  std::vector<std::vector<float>> values;  // likewise
-
-  Scene(const KvShape& wanted, std::vector<int32_t> lengths_wanted, Samples& samples)
-      : shape(wanted), lengths(std::move(lengths_wanted)) {
-    for (const int32_t length : lengths)
-      shape.blocks += (length + kKvBlockTokens - 1) / kKvBlockTokens;
-    shape.blocks += 2;  // some that nobody owns
-    std::vector<int32_t> free(static_cast<size_t>(shape.blocks));
-    std::iota(free.begin(), free.end(), 0);
-    std::shuffle(free.begin(), free.end(), samples.random());
-    const int64_t width = shape.kv_heads * shape.head_dim;
-    for (const int32_t length : lengths) {
-      std::vector<int32_t> table;
-      for (int64_t b = 0; b * kKvBlockTokens < length; ++b) {
-        table.push_back(free.back());
-        free.pop_back();
-      }
-      tables.push_back(table);
-      keys.push_back(samples.normal(length * width));
-      values.push_back(samples.normal(length * width));
-    }
-  }
-
-  std::vector<std::span<const int32_t>> table_spans() const { return {tables.begin(), tables.end()}; }
-
-  // A cache with everything stored in `layer`; all layers are first filled with NaN, as a used cache might be.
-  std::unique_ptr<KvCache> cache(Device& device, int64_t layer) const {
-    auto made = device.make_kv_cache(shape);
-    EXPECT_TRUE(made) << made.error().to_string();
-    std::unique_ptr<KvCache> kv = std::move(*made);
-    const int64_t width = shape.kv_heads * shape.head_dim;
-    std::vector<int32_t> all_blocks(static_cast<size_t>(shape.blocks));
-    std::iota(all_blocks.begin(), all_blocks.end(), 0);
-    const std::vector<std::span<const int32_t>> all = {all_blocks};
-    std::vector<int32_t> positions(static_cast<size_t>(shape.blocks * kKvBlockTokens));
-    std::iota(positions.begin(), positions.end(), 0);
-    const std::vector<int32_t> zeros(positions.size(), 0);
-    const std::vector<float> nans(positions.size() * static_cast<size_t>(width),
-                                  std::numeric_limits<float>::quiet_NaN());
-    const auto n = static_cast<int64_t>(positions.size());
-    for (int64_t l = 0; l < shape.layers; ++l) {
-      device.store_kv(*kv, l, {positions, zeros, all}, matrix(nans, n, width), matrix(nans, n, width));
-    }
-    const auto spans = table_spans();
-    for (size_t s = 0; s < lengths.size(); ++s) {
-      std::vector<int32_t> own(static_cast<size_t>(lengths[s]));
-      std::iota(own.begin(), own.end(), 0);
-      const std::vector<int32_t> sequence(own.size(), static_cast<int32_t>(s));
-      device.store_kv(*kv, layer, {own, sequence, spans}, matrix(keys[s], lengths[s], width),
-                      matrix(values[s], lengths[s], width));
-    }
-    return kv;
-  }
-};
-
-struct Rows {
-  std::vector<int32_t> positions;
-  std::vector<int32_t> sequences;
-};
-
-std::vector<float> attend(Device& device, const Scene& scene, const Rows& rows, const std::vector<float>& q,
-                          int64_t width) {
-  const auto kv = scene.cache(device, 1);
-  const auto spans = scene.table_spans();
-  std::vector<float> out(q.size(), -5.0F);
-  const auto n = static_cast<int64_t>(rows.positions.size());
-  device.attention(*kv, 1, {rows.positions, rows.sequences, spans}, 0.125F, matrix(q, n, width), matrix(out, n, width));
-  return out;
-}
-
-float rounded(KvType type, float x) {
-  if (type == KvType::f16) return f16_to_f32(f32_to_f16(x));
-  if (type == KvType::bf16) return bf16_to_f32(f32_to_bf16(x));
-  return x;
-}
-
-// softmax(q k^T / 8) v in double for query head `head` of row r.
-std::vector<double> exact(const Scene& scene, const Rows& rows, const std::vector<float>& q, int64_t heads, int64_t r,
-                          int64_t head) {
-  const int64_t dim = scene.shape.head_dim;
-  const int64_t width = scene.shape.kv_heads * dim;
-  const auto s = static_cast<size_t>(rows.sequences[r]);
-  const int64_t kv_head = head / (heads / scene.shape.kv_heads);
-  std::vector<double> p;
-  for (int64_t t = 0; t <= rows.positions[r]; ++t) {
-    double score = 0;
-    for (int64_t d = 0; d < dim; ++d) {
-      score += static_cast<double>(q[(r * heads + head) * dim + d]) *
-               rounded(scene.shape.type, scene.keys[s][t * width + kv_head * dim + d]);
-    }
-    p.push_back(score * 0.125);
-  }
-  const double highest = *std::max_element(p.begin(), p.end());
-  double sum = 0;
-  for (double& v : p)
-    sum += v = std::exp(v - highest);
-  std::vector<double> out(static_cast<size_t>(dim));
-  for (int64_t d = 0; d < dim; ++d) {
-    for (size_t t = 0; t < p.size(); ++t) {
-      out[d] +=
-          p[t] / sum * rounded(scene.shape.type, scene.values[s][static_cast<int64_t>(t) * width + kv_head * dim + d]);
-    }
-  }
-  return out;
-}
-
-bool same_bits(float a, float b) {
-  return (std::isnan(a) && std::isnan(b)) || std::bit_cast<uint32_t>(a) == std::bit_cast<uint32_t>(b);
-}
-
-// How far an output may be from the exact one, of an output of order one. Plain types: scores are sums of head_dim
-// products of order one, whose error is far below 1e-5, and so is that of the weights. int8: queries and keys are
-// rounded to 1/254 of their largest element (about four sigma), so a score that varies by two is off by about 0.02; so
-// are weights then, of which the output is a mean.
-struct Bounds {
-  double largest;
-  double rms;
-};
-Bounds bounds(KvType type) {
-  return type == KvType::int8 ? Bounds{0.12, 0.015} : Bounds{2e-5, 2e-6};
-}
-
-struct Case {
-  int64_t kv_heads;
-  int64_t group;
-  int64_t head_dim;
-};
+using test::Scene;
 
 class AttentionOf : public ::testing::TestWithParam<KvType> {};
 
@@ -392,6 +264,12 @@ TEST(Amx, AttentionOfManyQueriesGoesToTiles) {
       const std::vector<float> reference = attend(*make_cpu_device(Isa::scalar, 1), scene, rows, q, width);
       for (size_t i = 0; i < out.size(); ++i)
         ASSERT_TRUE(same_bits(out[i], reference[i])) << c.head_dim << " by " << c.group << " element " << i;
+      for (const AttentionRule& rule : kRules) {
+        const std::vector<float> ruled = attend(*make_cpu_device(Isa::amx, 1), scene, rows, q, width, rule);
+        const std::vector<float> wanted = attend(*make_cpu_device(Isa::scalar, 1), scene, rows, q, width, rule);
+        for (size_t i = 0; i < ruled.size(); ++i)
+          ASSERT_TRUE(same_bits(ruled[i], wanted[i])) << "window " << rule.window << " cap " << rule.soft_cap;
+      }
     }
   }
 }

@@ -117,11 +117,13 @@ void compare_all(const std::vector<DType>& types, int64_t cols, int64_t n, Sampl
   std::vector<Case> cases;
   cases.push_back({"plain", view, std::vector<float>(static_cast<size_t>(n * cols))});
   cases.push_back({"norm", RmsNormed{view, weight, epsilon}, cases[0].written});
-  cases.push_back({"gated", SiluGated{view, up_view}, cases[0].written});
+  cases.push_back({"gated", Gated{Activation::silu, view, up_view}, cases[0].written});
+  cases.push_back({"gated by GELU", Gated{Activation::gelu_tanh, view, up_view}, cases[0].written});
   auto scalar = make_cpu_device(Isa::scalar, 1);
   for (int64_t r = 0; r < n; ++r) {
     std::copy_n(view.row(r), cols, cases[0].written.data() + r * cols);
     scalar_kernels().silu_multiply(view.row(r), up_view.row(r), cols, cases[2].written.data() + r * cols);
+    scalar_kernels().gelu_multiply(view.row(r), up_view.row(r), cols, cases[3].written.data() + r * cols);
   }
   scalar->rms_norm(view, weight, epsilon, matrix(cases[1].written, n, cols));
 

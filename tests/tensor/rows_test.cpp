@@ -1,8 +1,10 @@
 // Row-wise operations: against double formulas, and every instruction set against the scalar kernels bit for bit.
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <numbers>
 
 #include <gtest/gtest.h>
 
@@ -192,6 +194,69 @@ TEST(SiluMultiply, MatchesTheFormula) {
   }
 }
 
+TEST(GeluMultiply, MatchesTheFormula) {
+  std::vector<float> gate;
+  for (float v = -12; v < 12; v += 0.00371F)
+    gate.push_back(v);
+  for (const float v : {0.0F, 1e-30F, -1e-6F, -200.0F, 200.0F, 1e15F, -1e15F})
+    gate.push_back(v);
+  const auto n = static_cast<int64_t>(gate.size());
+  Samples samples(36);
+  const std::vector<float> up = samples.normal(n);
+  std::vector<float> reference(gate.size());
+  scalar_kernels().gelu_multiply(gate.data(), up.data(), n, reference.data());
+  for (size_t i = 0; i < gate.size(); ++i) {
+    const double x = gate[i];
+    // x * (1 + tanh(u)) / 2, where 1 + tanh(u) is written so that it keeps its digits for u far below zero.
+    const double u = std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x);
+    const double exact = x / (1 + std::exp(-2 * u)) * up[i];
+    // The exponent of e^(2u) is a float: off by up to 2^-24 of its size.
+    ASSERT_NEAR(reference[i], exact, (1e-6 + 6e-7 * std::min(std::fabs(u), 50.0)) * std::fabs(exact) + 1e-20) << x;
+  }
+  gate[0] = std::nanf("");
+  scalar_kernels().gelu_multiply(gate.data(), up.data(), n, reference.data());
+  EXPECT_TRUE(std::isnan(reference[0]));
+  for (const Isa isa : available_isas()) {
+    std::vector<float> out = gate;
+    kernels_for(isa).gelu_multiply(out.data(), up.data(), n, out.data());
+    expect_same(out, reference, isa);
+  }
+}
+
+TEST(SoftCap, MatchesTheFormula) {
+  std::vector<float> x;
+  for (float v = -300; v < 300; v += 0.0919F)
+    x.push_back(v);
+  const float inf = std::numeric_limits<float>::infinity();
+  for (const float v : {0.0F, 1e-30F, -1e-6F, 0.3F, 3e38F, -3e38F, inf, -inf, std::nanf("")})
+    x.push_back(v);
+  const auto n = static_cast<int64_t>(x.size());
+  for (const float cap : {30.0F, 50.0F, 0.7F}) {
+    std::vector<float> reference = x;
+    make_cpu_device(Isa::scalar, 1)->soft_cap(matrix(reference, 1, n), cap);
+    for (size_t i = 0; i < x.size(); ++i) {
+      if (std::isnan(x[i])) {
+        EXPECT_TRUE(std::isnan(reference[i]));
+        continue;
+      }
+      const double exact = cap * std::tanh(static_cast<double>(x[i]) / static_cast<double>(cap));
+      ASSERT_NEAR(reference[i], exact, 1e-6 * std::fabs(exact)) << x[i] << " by " << cap;
+    }
+    for (const Isa isa : available_isas()) {
+      std::vector<float> y = x;
+      make_cpu_device(isa, 3)->soft_cap(matrix(y, 1, n), cap);
+      expect_same(y, reference, isa);
+    }
+  }
+}
+
+TEST(Scale, MultipliesInPlaceAndRespectsStrides) {
+  auto device = make_cpu_device(available_isas().back(), 2);
+  std::vector<float> x = {1, 2, 100, 3, 4, 100};
+  device->scale({x.data(), 2, 2, 3}, 0.5F);
+  EXPECT_EQ(x, (std::vector<float>{0.5, 1, 100, 1.5, 2, 100}));
+}
+
 TEST(Add, AddsInPlaceAndRespectsStrides) {
   auto device = make_cpu_device(available_isas().back(), 2);
   std::vector<float> x = {1, 2, 100, 3, 4, 100};
@@ -229,6 +294,35 @@ TEST(Rope, TurnsBothPairingsByTheAngle) {
           EXPECT_EQ(to[8], from[8]);
           EXPECT_EQ(to[9], from[9]);
         }
+      }
+    }
+  }
+}
+
+// Two rotations in turn, as models with windows have them, and one that multiplies as well.
+TEST(Rope, RotationsMayTakeTurns) {
+  Samples samples(37);
+  const int64_t dim = 8;
+  auto device = make_cpu_device(available_isas().back(), 1);
+  std::array<Rope, 3> ropes;
+  for (size_t kind = 0; kind < ropes.size(); ++kind) {
+    for (int i = 0; i < 4; ++i)
+      ropes[kind].frequencies.push_back(std::pow(kind == 0 ? 10000.0 : 500.0, -i / 4.0));
+  }
+  ropes[2].magnitude = 1.25;
+  const std::vector<int32_t> positions = {3, 70};
+  for (const size_t kind : {0, 1, 0, 0, 1, 2, 1, 0, 2}) {
+    const Rope& rope = ropes[kind];
+    const std::vector<float> x = samples.normal(2 * dim);
+    std::vector<float> y = x;
+    device->rope(rope, positions, dim, matrix(y, 2, dim));
+    for (int64_t r = 0; r < 2; ++r) {
+      for (int64_t i = 0; i < 4; ++i) {
+        const double angle = positions[r] * rope.frequencies[i];
+        const double a = x[r * dim + 2 * i];
+        const double b = x[r * dim + 2 * i + 1];
+        ASSERT_NEAR(y[r * dim + 2 * i], rope.magnitude * (a * std::cos(angle) - b * std::sin(angle)), 2e-6) << kind;
+        ASSERT_NEAR(y[r * dim + 2 * i + 1], rope.magnitude * (a * std::sin(angle) + b * std::cos(angle)), 2e-6) << kind;
       }
     }
   }
