@@ -57,6 +57,7 @@ base::Result<std::unique_ptr<LocalEngine>> LocalEngine::load(LocalOptions option
   source.threads = wanted.threads;
   source.chat_template_file = wanted.chat_template;
   source.max_batch_rows = wanted.step_tokens;
+  source.max_context = wanted.max_context;
   std::optional<base::Progress> bar;
   const auto on_progress = [&](size_t done, size_t total) {
     if (!bar) {

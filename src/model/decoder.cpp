@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cassert>
-#include <cmath>
 #include <iterator>
 #include <utility>
 
@@ -31,6 +30,10 @@ void gather(ConstMatrix from, std::span<const int32_t> held, std::span<const int
       ++at;
     std::copy_n(from.row(static_cast<int64_t>(at)), from.cols, to.row(static_cast<int64_t>(i)));
   }
+}
+
+Matrix columns_of(Matrix x, int64_t first, int64_t count) {
+  return {x.data + first, x.rows, count, x.stride};
 }
 
 [[maybe_unused]] bool well_formed(const Batch& batch) {
@@ -98,8 +101,10 @@ Multiplies Decoder::row_multiplies() const {
   };
   for (const LayerWeights& layer : weights_.layers) {
     for (const Projection* projection :
-         {&layer.query, &layer.key, &layer.value, &layer.attention_output, &layer.gate, &layer.up, &layer.down})
-      count(*projection);
+         {&layer.query, &layer.key, &layer.value, &layer.query_key_value, &layer.attention_output, &layer.gate,
+          &layer.up, &layer.gate_and_up, &layer.down}) {
+      if (projection->weight != nullptr) count(*projection);
+    }
   }
   return found;
 }
@@ -120,7 +125,9 @@ Output Decoder::forward(const Batch& batch, tensor::KvCache& cache) {
   const auto kept = static_cast<int64_t>(kept_.size());
 
   const tensor::KvRows kv_rows{batch.positions, batch.sequences, batch.block_tables};
-  device_.embed(*weights_.token_embedding, batch.tokens, view(residual_, rows, hyper_.width));
+  const Matrix embedded = view(residual_, rows, hyper_.width);
+  device_.embed(*weights_.token_embedding, batch.tokens, embedded);
+  if (hyper_.embedding_scale != 1) device_.scale(embedded, hyper_.embedding_scale);
   for (int64_t i = 0; i < hyper_.layers; ++i) {
     attend(i, kv_rows, cache);
     int64_t going_on = rows;
@@ -135,44 +142,76 @@ Output Decoder::forward(const Batch& batch, tensor::KvCache& cache) {
   return outputs(batch, kept_);
 }
 
+Decoder::Heads Decoder::project_heads(const LayerWeights& layer, int64_t rows) {
+  const int64_t q_width = hyper_.heads * hyper_.head_dim;
+  const int64_t kv_width = hyper_.kv_heads * hyper_.head_dim;
+  const tensor::RmsNormed input{view(residual_, rows, hyper_.width), layer.attention_norm, hyper_.rms_epsilon};
+  if (layer.query_key_value.weight != nullptr) {
+    const Matrix all = view(query_, rows, q_width + 2 * kv_width);
+    const std::array products = {product(layer.query_key_value, all)};
+    device_.linear(products, input);
+    return {columns_of(all, 0, q_width), columns_of(all, q_width, kv_width),
+            columns_of(all, q_width + kv_width, kv_width)};
+  }
+  const Heads heads = {view(query_, rows, q_width), view(key_, rows, kv_width), view(value_, rows, kv_width)};
+  const std::array products = {product(layer.query, heads.query), product(layer.key, heads.key),
+                               product(layer.value, heads.value)};
+  device_.linear(products, input);
+  return heads;
+}
+
 void Decoder::attend(int64_t index, const tensor::KvRows& rows, tensor::KvCache& cache) {
   const LayerWeights& layer = weights_.layers[static_cast<size_t>(index)];
   const auto n = static_cast<int64_t>(rows.positions.size());
   const int64_t head_dim = hyper_.head_dim;
-  const Matrix query = view(query_, n, hyper_.heads * head_dim);
-  const Matrix key = view(key_, n, hyper_.kv_heads * head_dim);
-  const Matrix value = view(value_, n, hyper_.kv_heads * head_dim);
-
-  const std::array products = {product(layer.query, query), product(layer.key, key), product(layer.value, value)};
-  device_.linear(products,
-                 tensor::RmsNormed{view(residual_, n, hyper_.width), layer.attention_norm, hyper_.rms_epsilon});
+  const auto [query, key, value] = project_heads(layer, n);
   if (!layer.query_norm.empty()) {
     device_.rms_norm(query.reshaped(head_dim), layer.query_norm, hyper_.rms_epsilon, query.reshaped(head_dim));
   }
   if (!layer.key_norm.empty()) {
     device_.rms_norm(key.reshaped(head_dim), layer.key_norm, hyper_.rms_epsilon, key.reshaped(head_dim));
   }
-  device_.rope(hyper_.rope, rows.positions, head_dim, query);
-  device_.rope(hyper_.rope, rows.positions, head_dim, key);
+  if (const tensor::Rope& rope = hyper_.rope_of(index); !rope.frequencies.empty()) {
+    device_.rope(rope, rows.positions, head_dim, query);
+    device_.rope(rope, rows.positions, head_dim, key);
+  }
   device_.store_kv(cache, index, rows, key, value);
-  const float scale = 1.0F / std::sqrt(static_cast<float>(head_dim));
-  device_.attention(cache, index, rows, {.scale = scale}, query, view(attended_, n, hyper_.heads * head_dim));
+  device_.attention(cache, index, rows, hyper_.attention_rule(index), query,
+                    view(attended_, n, hyper_.heads * head_dim));
+}
+
+tensor::Gated Decoder::project_gated(const LayerWeights& layer, int64_t rows) {
+  const int64_t inner = hyper_.feed_forward;
+  const tensor::RmsNormed input{view(residual_, rows, hyper_.width), layer.feed_forward_norm, hyper_.rms_epsilon};
+  if (layer.gate_and_up.weight != nullptr) {
+    const Matrix both = view(gate_, rows, 2 * inner);
+    const std::array products = {product(layer.gate_and_up, both)};
+    device_.linear(products, input);
+    return {hyper_.activation, columns_of(both, 0, inner), columns_of(both, inner, inner)};
+  }
+  const Matrix gate = view(gate_, rows, inner);
+  const Matrix up = view(up_, rows, inner);
+  const std::array products = {product(layer.gate, gate), product(layer.up, up)};
+  device_.linear(products, input);
+  return {hyper_.activation, gate, up};
 }
 
 void Decoder::feed_forward(const LayerWeights& layer, int64_t rows) {
-  const Matrix residual = view(residual_, rows, hyper_.width);
   const Matrix change = view(change_, rows, hyper_.width);
-  const Matrix gate = view(gate_, rows, hyper_.feed_forward);
-  const Matrix up = view(up_, rows, hyper_.feed_forward);
-
   const std::array attention_output = {product(layer.attention_output, change)};
   device_.linear(attention_output, view(attended_, rows, hyper_.heads * hyper_.head_dim));
-  device_.add(residual, change);
-  const std::array gate_and_up = {product(layer.gate, gate), product(layer.up, up)};
-  device_.linear(gate_and_up, tensor::RmsNormed{residual, layer.feed_forward_norm, hyper_.rms_epsilon});
+  add_change(rows, layer.post_attention_norm);
+  const tensor::Gated gated = project_gated(layer, rows);
   const std::array down = {product(layer.down, change)};
-  device_.linear(down, tensor::Gated{tensor::Activation::silu, gate, up});
-  device_.add(residual, change);
+  device_.linear(down, gated);
+  add_change(rows, layer.post_feed_forward_norm);
+}
+
+void Decoder::add_change(int64_t rows, std::span<const float> norm) {
+  const Matrix change = view(change_, rows, hyper_.width);
+  if (!norm.empty()) device_.rms_norm(change, norm, hyper_.rms_epsilon, change);
+  if (hyper_.residual_scale != 1) device_.scale(change, hyper_.residual_scale);
+  device_.add(view(residual_, rows, hyper_.width), change);
 }
 
 Output Decoder::outputs(const Batch& batch, std::span<const int32_t> kept) {
@@ -194,6 +233,8 @@ Output Decoder::outputs(const Batch& batch, std::span<const int32_t> kept) {
     const tensor::Weight& matrix = weights_.output ? *weights_.output : *weights_.token_embedding;
     const std::array products = {Product{&matrix, {}, logits}};
     device_.linear(products, input);
+    if (hyper_.logit_scale != 1) device_.scale(logits, hyper_.logit_scale);
+    if (hyper_.logit_soft_cap > 0) device_.soft_cap(logits, hyper_.logit_soft_cap);
     most_logit_rows_ = std::max(most_logit_rows_, rows);
     output.logits = logits;
   }

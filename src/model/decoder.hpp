@@ -1,10 +1,11 @@
 // The one decoder behind every architecture: a pre-norm transformer with rotary positions, grouped-query attention and
-// a gated feed-forward block, written in Device operations only.
+// a gated feed-forward block, written in Device operations only. What sets architectures apart are data: their
+// HyperParameters, and which LayerWeights there are.
 //
-//   x = embed(token)
-//   each layer:  x += Wo attention(rope(norm?(Wq h)), rope(norm?(Wk h)), Wv h)   with h = rms_norm(x)
-//                x += Wdown (silu(Wgate h) * Wup h)                               with h = rms_norm(x)
-//   logits = Wout rms_norm(x)
+//   x = embed(token) * scale
+//   each layer:  x += norm?(Wo attention(rope(norm?(Wq h)), rope(norm?(Wk h)), Wv h)) * scale   with h = rms_norm(x)
+//                x += norm?(Wdown (activation(Wgate h) * Wup h)) * scale                        with h = rms_norm(x)
+//   logits = soft_cap?(Wout rms_norm(x) * scale)
 #pragma once
 
 #include <memory>
@@ -34,8 +35,20 @@ class Decoder final : public Model {
  private:
   Decoder(tensor::Device& device, HyperParameters hyper, Weights weights, int64_t max_batch_rows);
 
+  // What one layer's attention is made from: matrices of their own, or columns of one.
+  struct Heads {
+    tensor::Matrix query;
+    tensor::Matrix key;
+    tensor::Matrix value;
+  };
+
   // The first `rows` rows of an activation of `cols` columns that begins at `offset` of the arena.
   tensor::Matrix view(size_t offset, int64_t rows, int64_t cols);
+  // The projections of the first `rows` rows of the residual stream.
+  Heads project_heads(const LayerWeights& layer, int64_t rows);
+  tensor::Gated project_gated(const LayerWeights& layer, int64_t rows);
+  // Adds change_ to the residual stream, normalised by `norm` where there is one.
+  void add_change(int64_t rows, std::span<const float> norm);
   // Leaves the attention's result, before its output projection, in attended_.
   void attend(int64_t index, const tensor::KvRows& rows, tensor::KvCache& cache);
   // Adds the attention's projection and the feed-forward block to the first `rows` rows of the residual stream.
@@ -52,7 +65,8 @@ class Decoder final : public Model {
   int64_t most_logit_rows_ = 0;
   std::vector<int32_t> kept_;  // rows that an output is wanted for
 
-  // Offsets of the activations in the arena, in floats. [max_rows][...]
+  // Offsets of the activations in the arena, in floats. [max_rows][...]. Query, key and value follow each other, and so
+  // do gate and up: one matrix of all their columns fits in their place.
   size_t residual_ = 0;     // [width]; normalised by outputs()
   size_t change_ = 0;       // [width] what a projection adds to the residual stream
   size_t query_ = 0;        // [heads * head_dim]

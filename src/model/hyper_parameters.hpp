@@ -1,8 +1,11 @@
 // The numbers that shape a model, as read from a model file and validated against its tensors.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "tensor/device.hpp"
 
@@ -15,7 +18,7 @@ enum class Pooling : uint8_t { none, mean, first, last };
 inline constexpr int64_t kRankPooling = 4;
 
 struct HyperParameters {
-  std::string architecture;  // "llama", "qwen2", "qwen3", "bert"
+  std::string architecture;  // "llama", "qwen2", "gemma3", "bert", ...
   std::string name;          // general.name, or empty
   int64_t vocabulary = 0;    // rows of the embedding table
   int64_t context = 0;       // longest sequence the model was made for, tokens
@@ -26,8 +29,32 @@ struct HyperParameters {
   int64_t kv_heads = 0;
   int64_t head_dim = 0;
   float rms_epsilon = 1e-5f;
-  tensor::Rope rope;
+  tensor::Activation activation = tensor::Activation::silu;  // of the feed-forward block's gate
   Pooling pooling = Pooling::none;  // how embeddings are pooled, from the model's metadata; none = unspecified
+
+  tensor::Rope rope;  // without frequencies: nothing is turned
+  // LongRoPE: the rotation in place of `rope` where no sequence is longer than short_context tokens.
+  std::optional<tensor::Rope> short_rope;
+  int64_t short_context = 0;
+  bool for_short_contexts = false;  // that rotation has become `rope`
+
+  // Layers that see a window alone, where there are any.
+  int64_t window = 0;                       // tokens, the row's own included
+  std::vector<bool> windowed;               // [layers], or empty: none
+  std::optional<tensor::Rope> window_rope;  // their rotation, where it is not `rope`
+
+  float attention_scale = 1;     // of the product of a query and a key
+  float attention_soft_cap = 0;  // as tensor::AttentionRule has it
+  float embedding_scale = 1;     // of the embeddings
+  float residual_scale = 1;      // of what attention and feed-forward add to the hidden state
+  float logit_scale = 1;         // of the output matrix's products
+  float logit_soft_cap = 0;      // of logits: cap * tanh(logit / cap); 0: none
+
+  bool has_window(int64_t layer) const { return !windowed.empty() && windowed[static_cast<size_t>(layer)]; }
+  const tensor::Rope& rope_of(int64_t layer) const { return has_window(layer) && window_rope ? *window_rope : rope; }
+  tensor::AttentionRule attention_rule(int64_t layer) const {
+    return {.scale = attention_scale, .soft_cap = attention_soft_cap, .window = has_window(layer) ? window : 0};
+  }
 };
 
 }  // namespace tidemill::model

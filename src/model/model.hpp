@@ -34,6 +34,9 @@ struct Output {
 };
 
 struct LoadOptions {
+  // Tokens of the longest sequence that will be asked for; 0: the model's context. It decides between the rotations of
+  // HyperParameters::short_rope and rope.
+  int64_t context = 0;
   int64_t max_batch_rows = 2048;                               // most rows one forward() may have
   std::function<void(size_t done, size_t total)> on_progress;  // bytes of tensors loaded
   std::function<bool()> cancelled = {};                        // asked before each matrix

@@ -8,6 +8,8 @@
 #include <fmt/format.h>
 
 #include "base/log.hpp"
+#include "model/key_reader.hpp"
+#include "model/read_rotation.hpp"
 
 namespace tidemill::model {
 namespace {
@@ -23,123 +25,9 @@ constexpr int64_t kMaxHeads = 4096;
 constexpr int64_t kMaxHeadDim = 1024;
 constexpr int64_t kMaxContext = int64_t{1} << 30;
 constexpr int64_t kMaxVocabulary = int64_t{1} << 24;
+constexpr int64_t kMaxWindow = kMaxContext;
 
-// Reads the keys of one architecture.
-class Reader {
- public:
-  Reader(const Checkpoint& file, std::string_view architecture)
-      : file_(file), prefix_(std::string(architecture) + ".") {}
-
-  std::string key(std::string_view name) const { return prefix_ + std::string(name); }
-  bool has(std::string_view name) const { return file_.find(key(name)) != nullptr; }
-
-  // An integer of 1 to `most`.
-  Result<int64_t> count(std::string_view name, int64_t most) const {
-    TM_TRY(const int64_t value, file_.get_int(key(name)));
-    return in_range(name, value, most);
-  }
-  Result<int64_t> count_or(std::string_view name, int64_t most, int64_t fallback) const {
-    TM_TRY(const int64_t value, file_.get_int_or(key(name), fallback));
-    return in_range(name, value, most);
-  }
-
-  // A positive, finite number.
-  Result<double> positive(std::string_view name) const {
-    TM_TRY(const double value, file_.get_float(key(name)));
-    if (std::isfinite(value) && value > 0) return value;
-    return file_.error(ErrorCode::corrupt,
-                       fmt::format("metadata key '{}' is {}; expected a positive number", key(name), value));
-  }
-  Result<double> positive_or(std::string_view name, double fallback) const {
-    if (!has(name)) return fallback;
-    return positive(name);
-  }
-
-  const Checkpoint& file() const { return file_; }
-
- private:
-  Result<int64_t> in_range(std::string_view name, int64_t value, int64_t most) const {
-    if (value >= 1 && value <= most) return value;
-    return file_.error(ErrorCode::corrupt,
-                       fmt::format("metadata key '{}' is {}; expected 1 to {}", key(name), value, most));
-  }
-
-  const Checkpoint& file_;
-  std::string prefix_;
-};
-
-// What each rotation frequency is divided by for the whole head: 1 without scaling.
-Result<double> linear_scaling(const Reader& reader) {
-  const Checkpoint& file = reader.file();
-  TM_TRY(const std::string_view type, file.get_string_or(reader.key("rope.scaling.type"), "linear"));
-  double factor = 1;
-  for (const std::string_view name : {"rope.scale_linear", "rope.scaling.factor"}) {
-    // Writers say "no scaling" with 0 as well as with 1.
-    TM_TRY(const double written, file.get_float_or(reader.key(name), 0));
-    if (written != 0) factor = written;
-  }
-  if (type == "none") return 1.0;
-  if (!std::isfinite(factor) || factor <= 0) {
-    return file.error(ErrorCode::corrupt, fmt::format("metadata key '{}' is {}; expected a positive number",
-                                                      reader.key("rope.scaling.factor"), factor));
-  }
-  if (type == "linear" || factor == 1) return factor;
-  return file.error(ErrorCode::unsupported,
-                    fmt::format("RoPE scaling '{}' with factor {} ({}); supported are none, linear, and Llama 3's "
-                                "(the tensor rope_freqs.weight)",
-                                printable(type), factor, reader.key("rope.scaling.type")));
-}
-
-// Divides the frequencies by Llama 3's factors where the file has them.
-Result<void> apply_frequency_factors(const Checkpoint& file, std::vector<double>& frequencies) {
-  for (const std::string_view name : {"rope_factors_long.weight", "rope_factors_short.weight"}) {
-    if (file.find_tensor(name) != nullptr) {
-      return file.error(ErrorCode::unsupported,
-                        fmt::format("tensor '{}' (LongRoPE scaling); supported are none, linear, "
-                                    "and Llama 3's (the tensor rope_freqs.weight)",
-                                    name));
-    }
-  }
-  const GgufTensor* factors = file.find_tensor("rope_freqs.weight");
-  if (factors == nullptr) return {};
-  const auto pairs = static_cast<int64_t>(frequencies.size());
-  if (factors->type != tensor::DType::f32 || factors->elements() != pairs) {
-    return file.error(ErrorCode::corrupt,
-                      fmt::format("tensor 'rope_freqs.weight' is {} {}; the rotation's {} pairs want F32 [{}]",
-                                  tensor::info(factors->type).name, factors->shape_text(), pairs, pairs));
-  }
-  std::vector<float> values(frequencies.size());
-  base::Buffer made;
-  TM_TRY(const auto bytes, file.read(*factors, made));
-  tensor::dequantize(tensor::DType::f32, bytes.data(), pairs, values.data());
-  for (size_t i = 0; i < values.size(); ++i) {
-    if (!std::isfinite(values[i]) || values[i] <= 0) {
-      return file.error(ErrorCode::corrupt,
-                        fmt::format("tensor 'rope_freqs.weight' holds {} at {}; factors are positive", values[i], i));
-    }
-    frequencies[i] /= static_cast<double>(values[i]);
-  }
-  return {};
-}
-
-Result<tensor::Rope> read_rope(const Reader& reader, int64_t head_dim, tensor::Rope::Pairing pairing) {
-  TM_TRY(const int64_t rotated, reader.count_or("rope.dimension_count", head_dim, head_dim));
-  if (rotated % 2 != 0) {
-    return reader.file().error(ErrorCode::corrupt, fmt::format("metadata key '{}' is {}; expected an even number",
-                                                               reader.key("rope.dimension_count"), rotated));
-  }
-  TM_TRY(const double base, reader.positive_or("rope.freq_base", 10000.0));
-  TM_TRY(const double scaling, linear_scaling(reader));
-  tensor::Rope rope;
-  rope.pairing = pairing;
-  for (int64_t i = 0; i < rotated / 2; ++i) {
-    rope.frequencies.push_back(std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(rotated)) / scaling);
-  }
-  TM_CHECK(apply_frequency_factors(reader.file(), rope.frequencies));
-  return rope;
-}
-
-Result<Pooling> read_encoder_pooling(const Reader& reader, int64_t type) {
+Result<Pooling> read_encoder_pooling(const KeyReader& reader, int64_t type) {
   switch (type) {
     case 0:
       return Pooling::none;
@@ -158,7 +46,7 @@ Result<Pooling> read_encoder_pooling(const Reader& reader, int64_t type) {
   }
 }
 
-Result<Pooling> read_pooling(const Reader& reader) {
+Result<Pooling> read_pooling(const KeyReader& reader) {
   // llama.cpp's numbering: none, mean, cls, last, rank.
   TM_TRY(const int64_t type, reader.file().get_int_or(reader.key("pooling_type"), 0));
   switch (type) {
@@ -194,7 +82,7 @@ Result<int64_t> vocabulary_size(const Checkpoint& file) {
   return rows;
 }
 
-Result<void> check_unsupported(const Reader& reader) {
+Result<void> check_unsupported(const KeyReader& reader) {
   const Checkpoint& file = reader.file();
   TM_TRY(const int64_t parts, file.get_int_or("split.count", 1));
   if (parts > 1) {
@@ -213,7 +101,7 @@ Result<void> check_unsupported(const Reader& reader) {
 }
 
 // What decoders and encoders have in common.
-Result<HyperParameters> read_shape(const Reader& reader, std::string_view architecture) {
+Result<HyperParameters> read_shape(const KeyReader& reader, std::string_view architecture) {
   const Checkpoint& file = reader.file();
   TM_CHECK(check_unsupported(reader));
   HyperParameters hyper;
@@ -249,7 +137,7 @@ Result<HyperParameters> read_shape(const Reader& reader, std::string_view archit
 }
 
 // The rows of the table of token types, which some encoders do not have.
-Result<int64_t> read_token_types(const Reader& reader) {
+Result<int64_t> read_token_types(const KeyReader& reader) {
   const Checkpoint& file = reader.file();
   const GgufTensor* table = file.find_tensor("token_types.weight");
   if (table == nullptr) return 0;
@@ -263,7 +151,7 @@ Result<int64_t> read_token_types(const Reader& reader) {
 }
 
 // A reranker gives one number; classifiers of several classes have the same tensors.
-Result<void> check_labels(const Reader& reader, bool ranks) {
+Result<void> check_labels(const KeyReader& reader, bool ranks) {
   const Checkpoint& file = reader.file();
   const GgufTensor* score = file.find_tensor("cls.output.weight");
   if (!ranks || score == nullptr || score->rows() == 1) return {};
@@ -276,23 +164,51 @@ Result<void> check_labels(const Reader& reader, bool ranks) {
 
 Result<HyperParameters> read_hyper_parameters(const Checkpoint& file, std::string_view architecture,
                                               tensor::Rope::Pairing pairing) {
-  const Reader reader(file, architecture);
+  const KeyReader reader(file, architecture);
   TM_TRY(HyperParameters hyper, read_shape(reader, architecture));
   TM_TRY(const double epsilon, reader.positive("attention.layer_norm_rms_epsilon"));
   hyper.rms_epsilon = static_cast<float>(epsilon);
-  TM_TRY(hyper.rope, read_rope(reader, hyper.head_dim, pairing));
+  TM_CHECK(read_rotation(reader, pairing, hyper));
   TM_TRY(hyper.pooling, read_pooling(reader));
-  TM_TRY(const int64_t window, file.get_int_or(reader.key("attention.sliding_window"), 0));
-  if (window > 0 && window < hyper.context) {
-    base::log::warn(
-        "{}: the model was trained with a sliding attention window of {} tokens; Tidemill attends to all {}",
-        file.path().string(), window, hyper.context);
-  }
+  hyper.attention_scale = 1.0F / std::sqrt(static_cast<float>(hyper.head_dim));
   return hyper;
 }
 
+Result<void> read_windows(const KeyReader& keys, const WindowPattern& pattern, HyperParameters& hyper) {
+  const Checkpoint& file = keys.file();
+  TM_TRY(const int64_t window, file.get_int_or(keys.key("attention.sliding_window"), pattern.window));
+  if (window == 0) return {};
+  if (window < 0 || window > kMaxWindow) {
+    return file.error(ErrorCode::corrupt, fmt::format("metadata key '{}' is {}; expected 0 (none) to {}",
+                                                      keys.key("attention.sliding_window"), window, kMaxWindow));
+  }
+  const std::string pattern_key = keys.key("attention.sliding_window_pattern");
+  if (const GgufValue* value = file.find(pattern_key); value != nullptr && value->type == GgufType::array) {
+    return file.error(ErrorCode::unsupported,
+                      fmt::format("metadata key '{}' is a list; supported is a number", pattern_key));
+  }
+  TM_TRY(const int64_t period, file.get_int_or(pattern_key, pattern.period));
+  if (period < 0 || period > kMaxLayers) {
+    return file.error(ErrorCode::corrupt,
+                      fmt::format("metadata key '{}' is {}; expected 0 to {}", pattern_key, period, kMaxLayers));
+  }
+  hyper.window = window;
+  for (int64_t layer = 0; layer < hyper.layers; ++layer)
+    hyper.windowed.push_back(period == 0 || layer % period != period - 1);
+  return {};
+}
+
+void warn_of_window(const KeyReader& keys, const HyperParameters& hyper) {
+  const auto window = keys.file().get_int_or(keys.key("attention.sliding_window"), 0);
+  if (!window || *window <= 0 || *window >= hyper.context) return;
+  base::log::warn(
+      "{}: the file names a sliding attention window of {} tokens ({}), but not its layers; all of them "
+      "attend to all {}",
+      keys.file().path().string(), *window, keys.key("attention.sliding_window"), hyper.context);
+}
+
 Result<EncoderParameters> read_encoder_parameters(const Checkpoint& file, std::string_view architecture) {
-  const Reader reader(file, architecture);
+  const KeyReader reader(file, architecture);
   EncoderParameters parameters;
   TM_TRY(parameters.shape, read_shape(reader, architecture));
   TM_TRY(const double epsilon, reader.positive("attention.layer_norm_epsilon"));

@@ -7,15 +7,30 @@
 #include "model/checkpoint.hpp"
 #include "model/encoder.hpp"
 #include "model/hyper_parameters.hpp"
+#include "model/key_reader.hpp"
 
 namespace tidemill::model {
 
 // Reads "<architecture>.*", checks every number's range (so that products of them cannot overflow) and fills the
-// rotation's frequencies, scaled as rope.scaling.* (linear) or the tensor rope_freqs.weight (Llama 3) say.
+// rotation (read_rotation.hpp). Attention sees everything, and its scale is one over the root of a head's size.
 // `unsupported` for mixtures of experts, other scalings and other poolings; `not_found` or `corrupt`, naming
 // the key, for missing or impossible numbers.
 base::Result<HyperParameters> read_hyper_parameters(const Checkpoint& file, std::string_view architecture,
                                                     tensor::Rope::Pairing pairing);
+
+// Which layers see a window alone, where the file does not say it.
+struct WindowPattern {
+  int64_t period;      // of every so many layers all but the last do; 0: all layers do
+  int64_t window = 0;  // tokens, where the file names none; 0: then no layer does
+};
+
+// Adds the windows that attention.sliding_window, and attention.sliding_window_pattern (a period) where it is there,
+// ask for. Errors: `corrupt`, and `unsupported` for a pattern that is a list.
+base::Result<void> read_windows(const KeyReader& keys, const WindowPattern& pattern, HyperParameters& hyper);
+
+// For architectures whose files may name a window without saying which layers have it: says in the log that it is not
+// kept to.
+void warn_of_window(const KeyReader& keys, const HyperParameters& hyper);
 
 // The same for an encoder, which has no rotation. Errors likewise.
 base::Result<EncoderParameters> read_encoder_parameters(const Checkpoint& file, std::string_view architecture);

@@ -86,7 +86,14 @@ constexpr Shape tiny(Shape shape, std::string_view name, int64_t kv_heads) {
   return shape;
 }
 
-constexpr std::array<Shape, 19> kShapes = {
+// As llama-tiny, with the parts that another architecture has.
+constexpr Shape tiny_of(std::string_view architecture, std::string_view name) {
+  Shape shape = tiny(llama3("", 0, 0, 0, 64, 0, true, 1), name, 2);
+  shape.architecture = architecture;
+  return shape;
+}
+
+constexpr std::array<Shape, 20> kShapes = {
     llama3("llama-3.2-1b", 2048, 16, 32, 64, 8192, true, 32),
     llama3("llama-3.2-3b", 3072, 28, 24, 128, 8192, true, 32),
     llama3("llama-3.1-8b", 4096, 32, 32, 128, 14336, false, 8),
@@ -105,6 +112,7 @@ constexpr std::array<Shape, 19> kShapes = {
     tiny(qwen("", "qwen2", 0, 0, 0, 0, 64, 0, 0, true), "qwen2-tiny", 1),
     // Heads of 128 elements in a width of 256: queries are wider than the hidden state, as in qwen3-0.6b.
     tiny(qwen("", "qwen3", 0, 0, 0, 0, 128, 0, 0, true), "qwen3-tiny", 2),
+    tiny_of("granite", "granite-tiny"),
     tiny(bert("", 0, 0, 2), "bert-tiny", 4),
     tiny(bert("", 0, 0, 4), "rerank-tiny", 4),
 };

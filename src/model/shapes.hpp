@@ -14,7 +14,7 @@ struct Shape {
   enum class Vocabulary : uint8_t { llama3, qwen, bert };
 
   std::string_view name;          // "llama-3.2-1b"
-  std::string_view architecture;  // "llama", "qwen2", "qwen3", "bert"
+  std::string_view architecture;  // as general.architecture has it
   int64_t width = 0;
   int64_t layers = 0;
   int64_t heads = 0;
@@ -25,6 +25,7 @@ struct Shape {
   bool tied = false;  // the embedding is the output matrix as well
   double rope_base = 10000;
   double rope_factor = 1;  // Llama 3's frequency scaling; 1 = none
+  int64_t window = 0;      // that layers see, tokens; 0: all see everything
   double norm_epsilon = 1e-5;
   Vocabulary vocabulary = Vocabulary::llama3;
   int64_t tokens = 0;       // all of them

@@ -136,6 +136,18 @@ class Synthesizer {
     count("vocab_size", shape_.tokens);
     writer_.add_f32(key("rope.freq_base"), static_cast<float>(shape_.rope_base));
     writer_.add_f32(key("attention.layer_norm_rms_epsilon"), static_cast<float>(shape_.norm_epsilon));
+    if (shape_.window > 0) count("attention.sliding_window", shape_.window);
+    add_architecture_keys();
+  }
+
+  // Numbers that show in what small models compute, where those of released ones would hardly.
+  void add_architecture_keys() {
+    if (shape_.architecture == "granite") {
+      writer_.add_f32(key("embedding_scale"), 12);
+      writer_.add_f32(key("residual_scale"), 0.25F);
+      writer_.add_f32(key("attention.scale"), 0.1F);
+      writer_.add_f32(key("logit_scale"), 8);
+    }
   }
 
   // llama.cpp's numbers for "mostly this type".

@@ -142,7 +142,10 @@ class Loader {
   // A tensor that nothing reads means that the file asks for something which this decoder does not compute.
   void warn_of_unused() const {
     size_t known = used_;
-    if (file_.find_tensor("rope_freqs.weight") != nullptr) ++known;  // read with the hyper-parameters
+    // Read with the hyper-parameters.
+    for (const std::string_view name : {"rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"}) {
+      if (file_.find_tensor(name) != nullptr) ++known;
+    }
     if (file_.tensors().size() > known) {
       base::log::warn("{}: {} of {} tensors are not part of architecture '{}' and are left out", file_.path().string(),
                       file_.tensors().size() - known, file_.tensors().size(), hyper_.architecture);
@@ -197,16 +200,31 @@ class DecoderLoader final : public Loader {
     const auto name = [&](std::string_view part) { return prefix + std::string(part); };
     LayerWeights layer;
     TM_TRY(layer.attention_norm, vector(name(names_.attention_norm) + ".weight", width));
-    TM_TRY(layer.query, projection(name(names_.query), q_width, width, parts_.qkv_bias));
-    TM_TRY(layer.key, projection(name(names_.key), kv_width, width, parts_.qkv_bias));
-    TM_TRY(layer.value, projection(name(names_.value), kv_width, width, parts_.qkv_bias));
+    const bool apart = parts_.apart != Presence::absent;
+    if (apart) {
+      TM_TRY(layer.query, projection(name(names_.query), q_width, width, parts_.qkv_bias));
+      TM_TRY(layer.key, projection(name(names_.key), kv_width, width, parts_.qkv_bias));
+      TM_TRY(layer.value, projection(name(names_.value), kv_width, width, parts_.qkv_bias));
+    } else {
+      TM_TRY(layer.query_key_value,
+             projection(name(names_.query_key_value), q_width + 2 * kv_width, width, parts_.qkv_bias));
+    }
     TM_TRY(layer.query_norm, maybe_vector(name(names_.query_norm) + ".weight", hyper_.head_dim, parts_.head_norms));
     TM_TRY(layer.key_norm, maybe_vector(name(names_.key_norm) + ".weight", hyper_.head_dim, parts_.head_norms));
     TM_TRY(layer.attention_output, projection(name(names_.attention_output), width, q_width, parts_.output_bias));
+    TM_TRY(layer.post_attention_norm,
+           maybe_vector(name(names_.post_attention_norm) + ".weight", width, parts_.post_norms));
     TM_TRY(layer.feed_forward_norm, vector(name(names_.feed_forward_norm) + ".weight", width));
-    TM_TRY(layer.gate, projection(name(names_.gate), hyper_.feed_forward, width, parts_.feed_forward_bias));
-    TM_TRY(layer.up, projection(name(names_.up), hyper_.feed_forward, width, parts_.feed_forward_bias));
+    if (apart) {
+      TM_TRY(layer.gate, projection(name(names_.gate), hyper_.feed_forward, width, parts_.feed_forward_bias));
+      TM_TRY(layer.up, projection(name(names_.up), hyper_.feed_forward, width, parts_.feed_forward_bias));
+    } else {
+      TM_TRY(layer.gate_and_up,
+             projection(name(names_.gate_and_up), 2 * hyper_.feed_forward, width, parts_.feed_forward_bias));
+    }
     TM_TRY(layer.down, projection(name(names_.down), width, hyper_.feed_forward, parts_.feed_forward_bias));
+    TM_TRY(layer.post_feed_forward_norm,
+           maybe_vector(name(names_.post_feed_forward_norm) + ".weight", width, parts_.post_norms));
     return layer;
   }
 

@@ -16,8 +16,8 @@ struct Serving;
 // Whether the caller asks for a stream with marks.
 bool asks_for_marks(const wire::HttpRequest& request);
 
-// Of everything that decides which tokens follow a prompt: the model's file, the arithmetic, the type of the KV cache.
-// Equal on servers that continue each other's streams.
+// Of everything that decides which tokens follow a prompt: the model's file, its rotation, the arithmetic, the type of
+// the KV cache. Equal on servers that continue each other's streams.
 std::string fingerprint(const LoadedModel& model, std::string_view kv_type);
 
 // Of all prompts' tokens.

@@ -150,7 +150,8 @@ ModelOptions model_options(const ServeOptions& options, std::span<const std::byt
           .chat_template_file = options.chat_template,
           .tool_format = options.tool_format,
           .reasoning_format = options.reasoning_format,
-          .max_batch_rows = std::max(options.step_tokens, options.max_running)};
+          .max_batch_rows = std::max(options.step_tokens, options.max_running),
+          .max_context = options.max_context};
 }
 
 session::StoreOptions session_options(const ServeOptions& options) {

@@ -160,8 +160,9 @@ Result<void> preload(engine::Engine& engine, const std::vector<SharedPrefix>& pr
 
 Result<std::string> prefix_identity(const LoadedModel& model) {
   TM_TRY(const uint64_t content, model.content_checksum());
-  return fmt::format("model {:016x}, {} arithmetic, tidemill {}", content, tensor::to_string(model.isa()),
-                     base::version());
+  return fmt::format("model {:016x}{}, {} arithmetic, tidemill {}", content,
+                     model.hyper_parameters().for_short_contexts ? " for short contexts" : "",
+                     tensor::to_string(model.isa()), base::version());
 }
 
 Result<PrefixFileUse> check_prefix_file(const fs::path& path) {

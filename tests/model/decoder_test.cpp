@@ -72,7 +72,7 @@ TEST_P(Decoders, AgreeWithTheReference) {
 
 std::vector<Case> cases() {
   std::vector<Case> all;
-  for (const std::string_view shape : {"llama-tiny", "qwen2-tiny", "qwen3-tiny"}) {
+  for (const std::string_view shape : {"llama-tiny", "qwen2-tiny", "qwen3-tiny", "granite-tiny"}) {
     for (const DType type : tensor::all_dtypes())
       all.push_back({shape, type});
   }
@@ -84,6 +84,28 @@ INSTANTIATE_TEST_SUITE_P(Tiny, Decoders, testing::ValuesIn(cases()), [](const au
   std::replace(name.begin(), name.end(), '-', '_');
   return name;
 });
+
+// Mistral's first model: llama's shape with a window in every layer, here shorter than a block, of one, and longer.
+TEST(Decoder, LayersMaySeeAWindow) {
+  const test::TemporaryFolder folder;
+  const auto path = folder.path() / "model.gguf";
+  std::vector<Token> tokens(40);
+  for (size_t i = 0; i < tokens.size(); ++i)
+    tokens[i] = static_cast<Token>((i * 37 + 5) % 1000);
+  for (const int64_t window : {1, 7, 16, 23, 100}) {
+    Shape shape = find_shape("llama-tiny").value();
+    shape.window = window;
+    ASSERT_TRUE(write_synthetic_model(shape, path, {.type = DType::f32, .seed = 3, .on_progress = {}}));
+    const auto file = GgufFile::open(path);
+    ASSERT_TRUE(file);
+    const test::ReferenceOutput expected = test::reference_forward(*file, tokens);
+    test::Loaded loaded = test::load(path, tensor::KvType::f32, 64);
+    ASSERT_NE(loaded.cache, nullptr);
+    const auto logits = test::Sequence(loaded).append(tokens);
+    for (size_t t = 0; t < tokens.size(); ++t)
+      EXPECT_LT(relative_error(logits[t], expected.logits[t]), 1e-5) << "window " << window << ", token " << t;
+  }
+}
 
 // Without int8 activations only the rounding of F32 is left.
 TEST(Decoder, DequantisedComputesPlainly) {

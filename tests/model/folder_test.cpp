@@ -117,7 +117,7 @@ TEST_P(SameAsGguf, ShapeAndVocabularyAreEqual) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, SameAsGguf,
-                         testing::Combine(testing::Values("llama-tiny", "qwen2-tiny", "qwen3-tiny"),
+                         testing::Combine(testing::Values("llama-tiny", "qwen2-tiny", "qwen3-tiny", "granite-tiny"),
                                           testing::Values(DType::f32, DType::f16, DType::bf16)),
                          [](const auto& instance) {
                            std::string name = std::string(std::get<0>(instance.param)) + "_" +
@@ -203,7 +203,28 @@ TEST_F(Folder, ConfigsOfAllAgesAreRead) {
   EXPECT_EQ(hyper_parameters(*old).architecture, "llama");
 }
 
-TEST_F(Folder, AWindowBoundsTheContext) {
+TEST_F(Folder, AWindowIsKeptToOrBoundsTheContext) {
+  // Llama's architecture is Mistral's, whose layers all have the window.
+  const auto window = [&](const std::function<void(FolderDraft&)>& change) {
+    const auto file = open(change);
+    EXPECT_TRUE(file) << file.error().to_string();
+    const HyperParameters hyper = file ? hyper_parameters(*file) : HyperParameters();
+    EXPECT_EQ(hyper.context, 2048);
+    EXPECT_EQ(hyper.has_window(0), hyper.window > 0);
+    EXPECT_EQ(hyper.has_window(1), hyper.window > 0);
+    return hyper.window;
+  };
+  EXPECT_EQ(window([](FolderDraft&) {}), 0);
+  EXPECT_EQ(window([](FolderDraft& d) { d.config["sliding_window"] = 512; }), 512);
+  EXPECT_EQ(window([](FolderDraft& d) {
+              d.config["sliding_window"] = 512;
+              d.config["use_sliding_window"] = false;
+            }),
+            0);
+  EXPECT_SAYS(refusal([](FolderDraft& d) { d.config["sliding_window"] = 0; }, ErrorCode::corrupt),
+              "'sliding_window' is 0; expected 1 to");
+
+  use("qwen2-tiny");
   const auto context = [&](const std::function<void(FolderDraft&)>& change) {
     const auto file = open(change);
     EXPECT_TRUE(file) << file.error().to_string();
@@ -279,7 +300,7 @@ TEST_F(Folder, NamesWhatItDoesNotDo) {
     return refusal(change, ErrorCode::unsupported);
   };
   EXPECT_SAYS(unsupported([](FolderDraft& d) { d.config["model_type"] = "gpt_neox"; }),
-              "'model_type' is 'gpt_neox'; supported are llama, mistral, qwen2, qwen3");
+              "'model_type' is 'gpt_neox'; supported are llama, mistral, qwen2, qwen3, granite");
   EXPECT_SAYS(unsupported([](FolderDraft& d) { d.config["hidden_act"] = "gelu"; }), "'hidden_act' is 'gelu'");
   EXPECT_SAYS(unsupported([](FolderDraft& d) { d.config["partial_rotary_factor"] = 0.5; }), "0.5");
   EXPECT_SAYS(unsupported([](FolderDraft& d) {

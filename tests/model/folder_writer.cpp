@@ -148,6 +148,19 @@ json::object template_processing(std::string_view bos) {
                                  {{"Sequence", {{"id", "A"}, {"type_id", 0}}}}}}};
 }
 
+// The members that only this architecture has.
+void add_own_members(json::object& config, const model::GgufFile& file, std::string_view architecture) {
+  const auto real = [&](std::string_view key) {
+    return file.get_float(fmt::format("{}.{}", architecture, key)).value();
+  };
+  if (architecture == "granite") {
+    config["embedding_multiplier"] = real("embedding_scale");
+    config["residual_multiplier"] = real("residual_scale");
+    config["attention_multiplier"] = real("attention.scale");
+    config["logits_scaling"] = real("logit_scale");
+  }
+}
+
 json::object config_of(const model::GgufFile& file, std::string_view architecture) {
   const auto number = [&](std::string_view key) {
     return file.get_int(fmt::format("{}.{}", architecture, key)).value();
@@ -175,6 +188,7 @@ json::object config_of(const model::GgufFile& file, std::string_view architectur
       {"tie_word_embeddings", file.find_tensor("output.weight") == nullptr},
       {"vocab_size", file.find_tensor("token_embd.weight")->rows()},
   };
+  add_own_members(config, file, architecture);
   return config;
 }
 
@@ -240,8 +254,9 @@ FolderDraft draft_of(const model::GgufFile& file) {
     std::reverse(out.shape.begin(), out.shape.end());
     out.bytes = text_of(tensor.data);
     const bool query = tensor.name.find(".attn_q.") != std::string_view::npos;
-    if (architecture == "llama" && (query || tensor.name.find(".attn_k.") != std::string_view::npos)) {
-      const char* heads = query ? "llama.attention.head_count" : "llama.attention.head_count_kv";
+    const bool pairs = architecture == "llama" || architecture == "granite";
+    if (pairs && (query || tensor.name.find(".attn_k.") != std::string_view::npos)) {
+      const std::string heads = architecture + (query ? ".attention.head_count" : ".attention.head_count_kv");
       out.bytes = with_halves(out.bytes, out.shape.front(), file.get_int(heads).value());
     }
     draft.tensors[folder_name(tensor.name)] = std::move(out);

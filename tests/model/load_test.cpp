@@ -137,7 +137,7 @@ TEST_F(Load, AcceptsTheDraft) {
 
 TEST_F(Load, NamesUnknownArchitectures) {
   const std::string message = refusal([](Draft& d) { d.architecture = "gpt-j"; }, ErrorCode::unsupported);
-  EXPECT_SAYS(message, "architecture 'gpt-j'; supported are llama, qwen2, qwen3");
+  EXPECT_SAYS(message, "architecture 'gpt-j'; supported are llama, qwen2, qwen3, granite");
 }
 
 TEST_F(Load, NamesMissingKeysAndTensors) {
@@ -206,7 +206,6 @@ TEST_F(Load, NamesWhatItDoesNotDo) {
                 d.reals["llama.rope.scaling.factor"] = 4;
               }),
               "RoPE scaling 'yarn' with factor 4");
-  EXPECT_SAYS(unsupported([](Draft& d) { d.tensors["rope_factors_long.weight"] = {{8}}; }), "LongRoPE");
 }
 
 TEST_F(Load, ScalesTheRotation) {
@@ -249,6 +248,72 @@ TEST_F(Load, ScalesTheRotation) {
                   },
                   ErrorCode::corrupt),
               "factors are positive");
+}
+
+TEST_F(Load, ScalesLongContextsByLongRope) {
+  const auto long_rope = [](Draft& d) {
+    d.tensors["rope_factors_long.weight"] = {{8}};
+    d.tensors["rope_factors_short.weight"] = {{8}};
+    d.numbers["llama.rope.scaling.original_context_length"] = 32;
+    d.reals["llama.rope.scaling.attn_factor"] = 1.25F;
+    d.fill = 4;
+  };
+  Draft draft;
+  long_rope(draft);
+  const auto loaded_for = [&](int64_t context) {
+    const auto file = write(draft);
+    EXPECT_TRUE(file) << file.error().to_string();
+    auto model = load_model(*file, *device_, {.context = context, .max_batch_rows = 4, .on_progress = {}});
+    EXPECT_TRUE(model) << model.error().to_string();
+    return model ? (*model)->hyper_parameters() : HyperParameters();
+  };
+  for (const int64_t context : {0, 33, 128}) {
+    const HyperParameters hyper = loaded_for(context);
+    EXPECT_EQ(hyper.context, 128);
+    ASSERT_TRUE(hyper.short_rope);
+    EXPECT_EQ(hyper.short_context, 32);
+    EXPECT_EQ(hyper.rope.magnitude, 1.25);
+    EXPECT_NEAR(hyper.rope.frequencies[4], 0.01 / 4, 1e-12);
+  }
+  const HyperParameters hyper = loaded_for(32);
+  EXPECT_EQ(hyper.context, 32);
+  EXPECT_FALSE(hyper.short_rope);
+  EXPECT_EQ(hyper.rope.magnitude, 1.25);
+
+  EXPECT_SAYS(refusal(
+                  [&](Draft& d) {
+                    long_rope(d);
+                    d.tensors.erase("rope_factors_short.weight");
+                  },
+                  ErrorCode::not_found),
+              "tensor 'rope_factors_short.weight' is missing");
+  EXPECT_SAYS(refusal(
+                  [&](Draft& d) {
+                    long_rope(d);
+                    d.tensors["rope_factors_long.weight"] = {{7}};
+                  },
+                  ErrorCode::corrupt),
+              "'rope_factors_long.weight' is F32 [7]; the rotation's 8 pairs want F32 [8]");
+  // A context that the model was first trained for needs no choice.
+  draft.numbers["llama.rope.scaling.original_context_length"] = 128;
+  EXPECT_FALSE(loaded_for(0).short_rope);
+  EXPECT_EQ(loaded_for(0).context, 128);
+}
+
+TEST_F(Load, WindowsAreInRange) {
+  Draft draft;
+  draft.numbers["llama.attention.sliding_window"] = 16;
+  draft.numbers["llama.block_count"] = 1;
+  const auto model = load(draft);
+  ASSERT_TRUE(model) << model.error().to_string();
+  EXPECT_TRUE((*model)->hyper_parameters().has_window(0));
+  EXPECT_EQ((*model)->hyper_parameters().attention_rule(0).window, 16);
+  draft.numbers["llama.attention.sliding_window_pattern"] = 1;
+  const auto dense = load(draft);
+  ASSERT_TRUE(dense) << dense.error().to_string();
+  EXPECT_EQ((*dense)->hyper_parameters().attention_rule(0).window, 0);
+  EXPECT_SAYS(refusal([](Draft& d) { d.numbers["llama.attention.sliding_window"] = 4294967295; }, ErrorCode::corrupt),
+              "'llama.attention.sliding_window' is 4294967295; expected 0 (none) to");
 }
 
 // Llama 3.2's published scaling at a few frequencies of a head of 64 (factor 32, old context 8192, base 500000).

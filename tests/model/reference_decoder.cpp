@@ -22,7 +22,7 @@ class Reference {
     const Rows embedding = matrix("token_embd");
     Rows x;
     for (const int32_t token : tokens)
-      x.push_back(embedding[static_cast<size_t>(token)]);
+      x.push_back(scaled(embedding[static_cast<size_t>(token)], embedding_scale()));
     for (int64_t i = 0; i < layers; ++i)
       layer(x, "blk." + std::to_string(i) + ".");
     ReferenceOutput out;
@@ -30,6 +30,8 @@ class Reference {
     for (Row& row : x)
       out.hidden.push_back(normalise(row, norm));
     out.logits = times(file_.find_tensor("output.weight") != nullptr ? matrix("output") : embedding, out.hidden);
+    for (Row& row : out.logits)
+      row = finished(row);
     return out;
   }
 
@@ -42,6 +44,7 @@ class Reference {
         .value();
   }
   double real(const std::string& key) const { return file_.get_float(architecture_ + "." + key).value(); }
+  bool is(const char* architecture) const { return architecture_ == architecture; }
   bool has(const std::string& tensor) const { return file_.find_tensor(tensor) != nullptr; }
 
   Row vector(const std::string& name) const {
@@ -59,6 +62,27 @@ class Reference {
     for (auto at = all.begin(); at != all.end(); at += cols)
       rows.emplace_back(at, at + cols);
     return rows;
+  }
+
+  static Row scaled(Row row, double factor) {
+    for (double& v : row)
+      v *= factor;
+    return row;
+  }
+
+  // Granite's multipliers (transformers, GraniteConfig): of embeddings, of what is added to the hidden state, of
+  // attention scores; logits are divided.
+  double embedding_scale() const { return is("granite") ? real("embedding_scale") : 1; }
+  double residual_scale() const { return is("granite") ? real("residual_scale") : 1; }
+  double attention_scale() const {
+    return is("granite") ? real("attention.scale") : 1 / std::sqrt(static_cast<double>(head_dim()));
+  }
+  Row finished(const Row& logits) const { return is("granite") ? scaled(logits, 1 / real("logit_scale")) : logits; }
+
+  // The first token that the one at `t` sees: Mistral 7B's window is the last tokens, its own included.
+  size_t first_seen(size_t t) const {
+    const auto window = static_cast<size_t>(file_.get_int_or(architecture_ + ".attention.sliding_window", 0).value());
+    return window == 0 || t + 1 < window ? 0 : t + 1 - window;
   }
 
   static Rows times(const Rows& weight, const Rows& x) {
@@ -110,7 +134,7 @@ class Reference {
     for (size_t i = 0; i < half; ++i) {
       const double exponent = -2.0 * static_cast<double>(i) / static_cast<double>(head.size());
       const double angle = static_cast<double>(position) * std::pow(real("rope.freq_base"), exponent) / factors[i];
-      const bool adjacent = architecture_ == "llama";
+      const bool adjacent = is("llama") || is("granite");
       const size_t a = adjacent ? 2 * i : i;
       const size_t b = adjacent ? 2 * i + 1 : i + half;
       head[a] = before[a] * std::cos(angle) - before[b] * std::sin(angle);
@@ -148,18 +172,19 @@ class Reference {
         const auto shared = static_cast<size_t>(head / (heads / kv_heads));
         Row weights;
         double sum = 0;
-        for (size_t s = 0; s <= t; ++s) {
+        const size_t first = first_seen(t);
+        for (size_t s = first; s <= t; ++s) {
           double score = 0;
           for (size_t i = 0; i < static_cast<size_t>(dim); ++i) {
             score += queries[t][static_cast<size_t>(head)][i] * keys[s][shared][i];
           }
-          weights.push_back(std::exp(score / std::sqrt(static_cast<double>(dim))));
+          weights.push_back(std::exp(score * attention_scale()));
           sum += weights.back();
         }
         for (size_t i = 0; i < static_cast<size_t>(dim); ++i) {
           double mixed = 0;
-          for (size_t s = 0; s <= t; ++s)
-            mixed += weights[s] / sum * values[s][shared * static_cast<size_t>(dim) + i];
+          for (size_t s = first; s <= t; ++s)
+            mixed += weights[s - first] / sum * values[s][shared * static_cast<size_t>(dim) + i];
           row.push_back(mixed);
         }
       }
@@ -181,7 +206,7 @@ class Reference {
     const auto add = [&](const Rows& y) {
       for (size_t t = 0; t < x.size(); ++t) {
         for (size_t i = 0; i < x[t].size(); ++i)
-          x[t][i] += y[t][i];
+          x[t][i] += y[t][i] * residual_scale();
       }
     };
     const auto normed = [&](const std::string& norm) {

@@ -124,7 +124,7 @@ TEST(Synth, AnEncodersVocabularyFoldsCase) {
   EXPECT_EQ(read_chat_template(file).value(), "");
 }
 
-INSTANTIATE_TEST_SUITE_P(Families, SynthText, testing::Values("llama-tiny", "qwen2-tiny", "qwen3-tiny"),
+INSTANTIATE_TEST_SUITE_P(Families, SynthText, testing::Values("llama-tiny", "qwen2-tiny", "qwen3-tiny", "granite-tiny"),
                          [](const auto& instance) {
                            return std::string(instance.param, std::string(instance.param).find('-'));
                          });

@@ -2,6 +2,7 @@
 // defines an Architecture, and one line in registry.cpp.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -22,6 +23,10 @@ struct DecoderParts {
   Presence output_bias = Presence::absent;        // on the attention's output projection
   Presence feed_forward_bias = Presence::absent;  // on gate, up and down
   Presence head_norms = Presence::absent;         // RMS norm of every query and key head before the rotation
+  Presence post_norms = Presence::absent;         // of what attention and feed-forward add, before it is added
+  // Query, key and value, and gate and up: either as matrices of their own, or each group as one, one below the other.
+  Presence apart = Presence::required;
+  Presence joined = Presence::absent;
 };
 
 // The tensors' names. Those of a layer follow "blk.<layer>." and are followed by ".weight" or ".bias". The defaults are
@@ -34,13 +39,17 @@ struct TensorNames {
   std::string_view query = "attn_q";
   std::string_view key = "attn_k";
   std::string_view value = "attn_v";
+  std::string_view query_key_value = "attn_qkv";
   std::string_view query_norm = "attn_q_norm";
   std::string_view key_norm = "attn_k_norm";
   std::string_view attention_output = "attn_output";
+  std::string_view post_attention_norm = "post_attention_norm";
   std::string_view feed_forward_norm = "ffn_norm";
   std::string_view gate = "ffn_gate";
   std::string_view up = "ffn_up";
+  std::string_view gate_and_up = "ffn_up";
   std::string_view down = "ffn_down";
+  std::string_view post_feed_forward_norm = "post_ffw_norm";
 };
 
 // The names that Hugging Face's transformers gives the same tensors, behind "model." and, of a layer,
@@ -53,22 +62,37 @@ inline constexpr TensorNames kFolderNames = {
     .query = "self_attn.q_proj",
     .key = "self_attn.k_proj",
     .value = "self_attn.v_proj",
+    .query_key_value = "self_attn.qkv_proj",
     .query_norm = "self_attn.q_norm",
     .key_norm = "self_attn.k_norm",
     .attention_output = "self_attn.o_proj",
+    .post_attention_norm = {},
     .feed_forward_norm = "post_attention_layernorm",
     .gate = "mlp.gate_proj",
     .up = "mlp.up_proj",
+    .gate_and_up = "mlp.gate_up_proj",
     .down = "mlp.down_proj",
+    .post_feed_forward_norm = {},
 };
+
+class JsonMembers;
+class GgufWriter;
+
+// What Hugging Face calls the activation that the decoder has.
+inline constexpr std::array<std::string_view, 2> kSiluNames = {"silu", "swish"};
 
 // How Hugging Face folders hold models of the architecture.
 struct FolderForm {
   std::span<const std::string_view> model_types;  // config.json's; none: folders of it are not read
   TensorNames names = kFolderNames;
+  // config.json's window becomes attention.sliding_window; else texts are kept within it.
+  bool keeps_window = false;
   // Folders always have the two of a rotated pair half a head apart. In GGUF they lie side by side for this
   // architecture: the rows of the query and key projections change places.
   bool pairs_side_by_side = false;
+  std::span<const std::string_view> activations = kSiluNames;  // config.json's names of the one that it has
+  // Adds the architecture's own keys, from the members that only its config.json has; null: there are none.
+  base::Result<void> (*add_keys)(const JsonMembers& config, GgufWriter& metadata) = nullptr;
 };
 
 struct Architecture {

@@ -12,7 +12,10 @@ namespace tidemill::model {
 namespace {
 
 base::Result<HyperParameters> read_llama(const Checkpoint& file) {
-  return read_hyper_parameters(file, "llama", tensor::Rope::Pairing::adjacent);
+  TM_TRY(HyperParameters hyper, read_hyper_parameters(file, "llama", tensor::Rope::Pairing::adjacent));
+  // Mistral's first model has a window in every layer.
+  TM_CHECK(read_windows(KeyReader(file, "llama"), {.period = 0}, hyper));
+  return hyper;
 }
 
 constexpr std::array<std::string_view, 2> kLlamaModelTypes = {"llama", "mistral"};
@@ -27,7 +30,7 @@ const Architecture kLlama = {
               .output_bias = Presence::optional,
               .feed_forward_bias = Presence::optional},
     .names = {},
-    .folder = {.model_types = kLlamaModelTypes, .pairs_side_by_side = true},
+    .folder = {.model_types = kLlamaModelTypes, .keeps_window = true, .pairs_side_by_side = true},
 };
 
 }  // namespace tidemill::model

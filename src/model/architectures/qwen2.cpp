@@ -9,7 +9,9 @@ namespace tidemill::model {
 namespace {
 
 base::Result<HyperParameters> read_qwen2(const Checkpoint& file) {
-  return read_hyper_parameters(file, "qwen2", tensor::Rope::Pairing::halves);
+  TM_TRY(HyperParameters hyper, read_hyper_parameters(file, "qwen2", tensor::Rope::Pairing::halves));
+  warn_of_window(KeyReader(file, "qwen2"), hyper);
+  return hyper;
 }
 
 constexpr std::array<std::string_view, 1> kQwen2ModelTypes = {"qwen2"};

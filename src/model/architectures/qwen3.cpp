@@ -10,7 +10,9 @@ namespace tidemill::model {
 namespace {
 
 base::Result<HyperParameters> read_qwen3(const Checkpoint& file) {
-  return read_hyper_parameters(file, "qwen3", tensor::Rope::Pairing::halves);
+  TM_TRY(HyperParameters hyper, read_hyper_parameters(file, "qwen3", tensor::Rope::Pairing::halves));
+  warn_of_window(KeyReader(file, "qwen3"), hyper);
+  return hyper;
 }
 
 constexpr std::array<std::string_view, 1> kQwen3ModelTypes = {"qwen3"};

@@ -7,6 +7,7 @@
 
 namespace tidemill::model {
 
+extern const Architecture kGranite;
 extern const Architecture kLlama;
 extern const Architecture kQwen2;
 extern const Architecture kQwen3;
@@ -18,6 +19,7 @@ constexpr std::array kArchitectures = {
     &kLlama,
     &kQwen2,
     &kQwen3,
+    &kGranite,
 };
 
 constexpr std::array kEncoders = {

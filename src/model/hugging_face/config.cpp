@@ -35,7 +35,7 @@ Result<const Architecture*> find_by_model_type(const JsonMembers& config) {
 }
 
 // What would change the computation and is not done.
-Result<void> refuse_unsupported(const JsonMembers& config) {
+Result<void> refuse_unsupported(const JsonMembers& config, const FolderForm& form) {
   TM_TRY(const JsonMembers quantization, config.members("quantization_config"));
   if (quantization.exists()) {
     TM_TRY(const std::string method, quantization.get_string_or("quant_method", "?"));
@@ -44,10 +44,12 @@ Result<void> refuse_unsupported(const JsonMembers& config) {
                                     "F16 and BF16 weights are read",
                                     printable(method)));
   }
-  TM_TRY(const std::string activation, config.get_string_or("hidden_act", "silu"));
-  if (activation != "silu" && activation != "swish") {
-    return config.error(ErrorCode::unsupported,
-                        fmt::format("'hidden_act' is '{}'; supported is silu", printable(activation)));
+  // Some files have two members for it, of which the longer one holds.
+  const std::string_view member = config.find("hidden_activation") != nullptr ? "hidden_activation" : "hidden_act";
+  TM_TRY(const std::string activation, config.get_string_or(member, form.activations.front()));
+  if (std::find(form.activations.begin(), form.activations.end(), activation) == form.activations.end()) {
+    return config.error(ErrorCode::unsupported, fmt::format("'{}' is '{}'; supported is {}", member,
+                                                            printable(activation), form.activations.front()));
   }
   TM_TRY(const double rotated, config.get_number_or("partial_rotary_factor", 1));
   if (rotated != 1) {
@@ -106,7 +108,8 @@ class ConfigTranslator {
     TM_TRY(shape.vocabulary, count("vocab_size", kMostTokens));
     TM_TRY(const int64_t width, count("hidden_size"));
     TM_TRY(const int64_t feed_forward, count("intermediate_size"));
-    TM_TRY(const int64_t context, context_length());
+    TM_TRY(const int64_t window, window_tokens());
+    TM_TRY(const int64_t context, context_length(window));
     TM_TRY(const int64_t head_dim, head_elements(width, shape.heads));
     TM_TRY(const double epsilon, config_.get_number("rms_norm_eps"));
     if (config_.find("tie_word_embeddings") != nullptr) {
@@ -122,8 +125,10 @@ class ConfigTranslator {
     add("attention.value_length", head_dim);
     add("rope.dimension_count", head_dim);
     add("vocab_size", shape.vocabulary);
+    if (architecture_.folder.keeps_window && window > 0) add("attention.sliding_window", window);
     metadata_.add_f32(key("attention.layer_norm_rms_epsilon"), static_cast<float>(epsilon));
     TM_TRY(shape.rope_factors, rotation(head_dim));
+    if (architecture_.folder.add_keys != nullptr) TM_CHECK(architecture_.folder.add_keys(config_, metadata_));
     return shape;
   }
 
@@ -158,13 +163,17 @@ class ConfigTranslator {
                     width, heads));
   }
 
-  // A sliding window makes no difference to texts that fit it, and attention here is always to all tokens.
-  Result<int64_t> context_length() const {
-    TM_TRY(const int64_t context, count("max_position_embeddings"));
+  // 0: attention is to all tokens.
+  Result<int64_t> window_tokens() const {
     TM_TRY(const bool slides, config_.get_bool_or("use_sliding_window", true));
-    if (!slides || config_.find("sliding_window") == nullptr) return context;
-    TM_TRY(const int64_t window, count("sliding_window"));
-    if (window >= context) return context;
+    if (!slides || config_.find("sliding_window") == nullptr) return 0;
+    return count("sliding_window");
+  }
+
+  // A window that is not kept to makes no difference to texts that fit it.
+  Result<int64_t> context_length(int64_t window) const {
+    TM_TRY(const int64_t context, count("max_position_embeddings"));
+    if (architecture_.folder.keeps_window || window == 0 || window >= context) return context;
     base::log::warn(
         "{}: the model attends to the last {} tokens alone ('sliding_window'); here it attends to all, and so its "
         "context is those {} tokens instead of {}",
@@ -204,7 +213,7 @@ class ConfigTranslator {
 
 Result<FolderShape> translate_config(const JsonMembers& config, GgufWriter& metadata) {
   TM_TRY(const Architecture* architecture, find_by_model_type(config));
-  TM_CHECK(refuse_unsupported(config));
+  TM_CHECK(refuse_unsupported(config, architecture->folder));
   metadata.add_string("general.architecture", architecture->name);
   return ConfigTranslator(config, *architecture, metadata).run();
 }

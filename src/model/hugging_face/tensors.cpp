@@ -38,18 +38,28 @@ struct LayerPart {
   Presence DecoderParts::*presence = nullptr;                           // of the weight; null: always
   enum class Heads : uint8_t { none, query, key } heads = Heads::none;  // whose rows rotate in pairs
 };
-constexpr std::array<LayerPart, 11> kLayerParts = {{
+constexpr std::array<LayerPart, 15> kLayerParts = {{
     {.name = &TensorNames::attention_norm},
-    {.name = &TensorNames::query, .bias = &DecoderParts::qkv_bias, .heads = LayerPart::Heads::query},
-    {.name = &TensorNames::key, .bias = &DecoderParts::qkv_bias, .heads = LayerPart::Heads::key},
-    {.name = &TensorNames::value, .bias = &DecoderParts::qkv_bias},
+    {.name = &TensorNames::query,
+     .bias = &DecoderParts::qkv_bias,
+     .presence = &DecoderParts::apart,
+     .heads = LayerPart::Heads::query},
+    {.name = &TensorNames::key,
+     .bias = &DecoderParts::qkv_bias,
+     .presence = &DecoderParts::apart,
+     .heads = LayerPart::Heads::key},
+    {.name = &TensorNames::value, .bias = &DecoderParts::qkv_bias, .presence = &DecoderParts::apart},
+    {.name = &TensorNames::query_key_value, .presence = &DecoderParts::joined},
     {.name = &TensorNames::query_norm, .presence = &DecoderParts::head_norms},
     {.name = &TensorNames::key_norm, .presence = &DecoderParts::head_norms},
     {.name = &TensorNames::attention_output, .bias = &DecoderParts::output_bias},
+    {.name = &TensorNames::post_attention_norm, .presence = &DecoderParts::post_norms},
     {.name = &TensorNames::feed_forward_norm},
-    {.name = &TensorNames::gate, .bias = &DecoderParts::feed_forward_bias},
-    {.name = &TensorNames::up, .bias = &DecoderParts::feed_forward_bias},
+    {.name = &TensorNames::gate, .bias = &DecoderParts::feed_forward_bias, .presence = &DecoderParts::apart},
+    {.name = &TensorNames::up, .bias = &DecoderParts::feed_forward_bias, .presence = &DecoderParts::apart},
+    {.name = &TensorNames::gate_and_up, .presence = &DecoderParts::joined},
     {.name = &TensorNames::down, .bias = &DecoderParts::feed_forward_bias},
+    {.name = &TensorNames::post_feed_forward_norm, .presence = &DecoderParts::post_norms},
 }};
 
 // Where GGUF's row `row` lies in the folder: halves of a head of `head_rows` rows become pairs.
