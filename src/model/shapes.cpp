@@ -93,7 +93,16 @@ constexpr Shape tiny_of(std::string_view architecture, std::string_view name) {
   return shape;
 }
 
-constexpr std::array<Shape, 20> kShapes = {
+// A window that only long texts meet, as Phi 3's first models have it.
+constexpr Shape tiny_phi3() {
+  Shape shape = tiny_of("phi3", "phi3-tiny");
+  shape.window = 2047;
+  shape.rotated = 48;
+  shape.old_context = 16;
+  return shape;
+}
+
+constexpr std::array<Shape, 21> kShapes = {
     llama3("llama-3.2-1b", 2048, 16, 32, 64, 8192, true, 32),
     llama3("llama-3.2-3b", 3072, 28, 24, 128, 8192, true, 32),
     llama3("llama-3.1-8b", 4096, 32, 32, 128, 14336, false, 8),
@@ -113,6 +122,7 @@ constexpr std::array<Shape, 20> kShapes = {
     // Heads of 128 elements in a width of 256: queries are wider than the hidden state, as in qwen3-0.6b.
     tiny(qwen("", "qwen3", 0, 0, 0, 0, 128, 0, 0, true), "qwen3-tiny", 2),
     tiny_of("granite", "granite-tiny"),
+    tiny_phi3(),
     tiny(bert("", 0, 0, 2), "bert-tiny", 4),
     tiny(bert("", 0, 0, 4), "rerank-tiny", 4),
 };

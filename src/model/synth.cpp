@@ -132,13 +132,15 @@ class Synthesizer {
     count("attention.head_count_kv", shape_.kv_heads);
     count("attention.key_length", shape_.head_dim);
     count("attention.value_length", shape_.head_dim);
-    count("rope.dimension_count", shape_.head_dim);
+    count("rope.dimension_count", rotated());
     count("vocab_size", shape_.tokens);
     writer_.add_f32(key("rope.freq_base"), static_cast<float>(shape_.rope_base));
     writer_.add_f32(key("attention.layer_norm_rms_epsilon"), static_cast<float>(shape_.norm_epsilon));
     if (shape_.window > 0) count("attention.sliding_window", shape_.window);
     add_architecture_keys();
   }
+
+  int64_t rotated() const { return shape_.rotated > 0 ? shape_.rotated : shape_.head_dim; }
 
   // Numbers that show in what small models compute, where those of released ones would hardly.
   void add_architecture_keys() {
@@ -147,6 +149,13 @@ class Synthesizer {
       writer_.add_f32(key("residual_scale"), 0.25F);
       writer_.add_f32(key("attention.scale"), 0.1F);
       writer_.add_f32(key("logit_scale"), 8);
+    }
+    if (shape_.old_context > 0) {
+      // LongRoPE's usual magnitude (arXiv:2402.13753).
+      const double longer = static_cast<double>(shape_.context) / static_cast<double>(shape_.old_context);
+      const double magnitude = std::sqrt(1 + std::log(longer) / std::log(static_cast<double>(shape_.old_context)));
+      writer_.add_u32(key("rope.scaling.original_context_length"), static_cast<uint32_t>(shape_.old_context));
+      writer_.add_f32(key("rope.scaling.attn_factor"), static_cast<float>(magnitude));
     }
   }
 
@@ -282,12 +291,21 @@ class Synthesizer {
     const int64_t kv_width = shape_.kv_heads * shape_.head_dim;
     matrix("token_embd.weight", width, shape_.tokens);
     if (shape_.rope_factor != 1) plan_rope_factors();
+    if (shape_.old_context > 0) {
+      plan_long_factors("rope_factors_long.weight", 0.5F);
+      plan_long_factors("rope_factors_short.weight", 0.05F);
+    }
     for (int64_t i = 0; i < shape_.layers; ++i) {
       const std::string layer = fmt::format("blk.{}.", i);
       norm(layer + "attn_norm.weight");
-      matrix(layer + "attn_q.weight", width, q_width);
-      matrix(layer + "attn_k.weight", width, kv_width);
-      matrix(layer + "attn_v.weight", width, kv_width);
+      const bool joined = shape_.architecture == "phi3";
+      if (joined) {
+        matrix(layer + "attn_qkv.weight", width, q_width + 2 * kv_width);
+      } else {
+        matrix(layer + "attn_q.weight", width, q_width);
+        matrix(layer + "attn_k.weight", width, kv_width);
+        matrix(layer + "attn_v.weight", width, kv_width);
+      }
       if (shape_.architecture == "qwen2") {
         vector(layer + "attn_q.bias", q_width, 0);
         vector(layer + "attn_k.bias", kv_width, 0);
@@ -299,8 +317,8 @@ class Synthesizer {
       }
       matrix(layer + "attn_output.weight", q_width, width);
       norm(layer + "ffn_norm.weight");
-      matrix(layer + "ffn_gate.weight", width, shape_.feed_forward);
-      matrix(layer + "ffn_up.weight", width, shape_.feed_forward);
+      if (!joined) matrix(layer + "ffn_gate.weight", width, shape_.feed_forward);
+      matrix(layer + "ffn_up.weight", width, (joined ? 2 : 1) * shape_.feed_forward);
       matrix(layer + "ffn_down.weight", shape_.feed_forward, width);
     }
     norm("output_norm.weight");
@@ -328,6 +346,14 @@ class Synthesizer {
       factors.push_back(static_cast<float>(factor));
     }
     plans_.push_back({"rope_freqs.weight", DType::f32, {shape_.head_dim / 2}, std::move(factors)});
+  }
+
+  // 1, 1 + step, 1 + 2 * step, ...
+  void plan_long_factors(std::string name, float step) {
+    std::vector<float> factors(static_cast<size_t>(rotated() / 2));
+    for (size_t i = 0; i < factors.size(); ++i)
+      factors[i] = 1 + step * static_cast<float>(i);
+    plans_.push_back({std::move(name), DType::f32, {rotated() / 2}, std::move(factors)});
   }
 
   Result<void> emit(std::span<const std::byte> bytes) {

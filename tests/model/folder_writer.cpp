@@ -1,6 +1,7 @@
 #include "folder_writer.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <fstream>
 #include <stdexcept>
 #include <unordered_map>
@@ -26,8 +27,10 @@ std::string text_of(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
+using LayerNames = std::map<std::string, std::string, std::less<>>;
+
 // GGUF's name for the rest of a layer's tensor, and transformers'.
-const std::map<std::string, std::string, std::less<>> kLayerNames = {
+const LayerNames kLayerNames = {
     {"attn_norm", "input_layernorm"},    {"attn_q", "self_attn.q_proj"},
     {"attn_k", "self_attn.k_proj"},      {"attn_v", "self_attn.v_proj"},
     {"attn_q_norm", "self_attn.q_norm"}, {"attn_k_norm", "self_attn.k_norm"},
@@ -35,15 +38,26 @@ const std::map<std::string, std::string, std::less<>> kLayerNames = {
     {"ffn_gate", "mlp.gate_proj"},       {"ffn_up", "mlp.up_proj"},
     {"ffn_down", "mlp.down_proj"},
 };
+// Those that are others in some architectures, or are in them alone.
+const std::map<std::string, LayerNames, std::less<>> kOwnLayerNames = {
+    {"phi3", {{"attn_qkv", "self_attn.qkv_proj"}, {"ffn_up", "mlp.gate_up_proj"}}},
+};
 
-std::string folder_name(std::string_view gguf) {
+std::string layer_name(std::string_view architecture, std::string_view part) {
+  if (const auto own = kOwnLayerNames.find(architecture); own != kOwnLayerNames.end()) {
+    if (const auto name = own->second.find(part); name != own->second.end()) return name->second;
+  }
+  return kLayerNames.find(part)->second;
+}
+
+std::string folder_name(std::string_view architecture, std::string_view gguf) {
   if (gguf == "token_embd.weight") return "model.embed_tokens.weight";
   if (gguf == "output_norm.weight") return "model.norm.weight";
   if (gguf == "output.weight") return "lm_head.weight";
   const size_t layer_end = gguf.find('.', 4);
   const size_t ending = gguf.rfind('.');
   const std::string_view part = gguf.substr(layer_end + 1, ending - layer_end - 1);
-  return fmt::format("model.layers.{}.{}{}", gguf.substr(4, layer_end - 4), kLayerNames.find(part)->second,
+  return fmt::format("model.layers.{}.{}{}", gguf.substr(4, layer_end - 4), layer_name(architecture, part),
                      gguf.substr(ending));
 }
 
@@ -148,6 +162,15 @@ json::object template_processing(std::string_view bos) {
                                  {{"Sequence", {{"id", "A"}, {"type_id", 0}}}}}}};
 }
 
+json::array numbers(const model::GgufTensor& tensor) {
+  std::vector<float> values(static_cast<size_t>(tensor.elements()));
+  std::memcpy(values.data(), tensor.data.data(), tensor.data.size());
+  json::array list;
+  for (const float value : values)
+    list.push_back(static_cast<double>(value));
+  return list;
+}
+
 // The members that only this architecture has.
 void add_own_members(json::object& config, const model::GgufFile& file, std::string_view architecture) {
   const auto real = [&](std::string_view key) {
@@ -158,6 +181,15 @@ void add_own_members(json::object& config, const model::GgufFile& file, std::str
     config["residual_multiplier"] = real("residual_scale");
     config["attention_multiplier"] = real("attention.scale");
     config["logits_scaling"] = real("logit_scale");
+  }
+  if (architecture == "phi3") {
+    const auto rotated = static_cast<double>(file.get_int("phi3.rope.dimension_count").value());
+    config["partial_rotary_factor"] = rotated / static_cast<double>(config["head_dim"].as_int64());
+    config["original_max_position_embeddings"] = file.get_int("phi3.rope.scaling.original_context_length").value();
+    config["rope_scaling"] = {{"type", "longrope"},
+                              {"long_factor", numbers(*file.find_tensor("rope_factors_long.weight"))},
+                              {"short_factor", numbers(*file.find_tensor("rope_factors_short.weight"))}};
+    config["sliding_window"] = file.get_int("phi3.attention.sliding_window").value();
   }
 }
 
@@ -248,6 +280,7 @@ FolderDraft draft_of(const model::GgufFile& file) {
                                       {"original_max_position_embeddings", 8192}};
       continue;
     }
+    if (tensor.name.starts_with("rope_factors_")) continue;  // in config.json
     FolderTensor out;
     out.dtype = tensor::info(tensor.type).name;
     out.shape.assign(tensor.shape.begin(), tensor.shape.begin() + tensor.rank);
@@ -259,7 +292,7 @@ FolderDraft draft_of(const model::GgufFile& file) {
       const std::string heads = architecture + (query ? ".attention.head_count" : ".attention.head_count_kv");
       out.bytes = with_halves(out.bytes, out.shape.front(), file.get_int(heads).value());
     }
-    draft.tensors[folder_name(tensor.name)] = std::move(out);
+    draft.tensors[folder_name(architecture, tensor.name)] = std::move(out);
   }
   text::Vocabulary vocabulary = model::read_vocabulary(file).value();
   draft.tokenizer = tokenizer_json(vocabulary);

@@ -110,6 +110,14 @@ class Reference {
     return y;
   }
 
+  // Columns first .. first + count - 1. Phi 3 stacks query, key and value, and gate and up, in this order.
+  static Rows columns(const Rows& x, int64_t first, int64_t count) {
+    Rows out;
+    for (const Row& row : x)
+      out.emplace_back(row.begin() + first, row.begin() + first + count);
+    return out;
+  }
+
   Row normalise(const Row& x, const Row& weight) const {
     double squares = 0;
     for (const double v : x)
@@ -127,18 +135,28 @@ class Reference {
     return {row.begin() + head * dim, row.begin() + (head + 1) * dim};
   }
 
+  // What each of the frequencies of `pairs` pairs is divided by. LongRoPE (transformers, Phi3): the long factors for
+  // contexts that are longer than the original one, as those of the models under test are.
+  Row frequency_factors(size_t pairs) const {
+    if (has("rope_factors_long.weight")) return vector("rope_factors_long.weight");
+    return has("rope_freqs.weight") ? vector("rope_freqs.weight") : Row(pairs, 1.0);
+  }
+
+  // The first elements of a head are rotated, all of them in most models.
   void rotate(Row& head, size_t position) const {
-    const size_t half = head.size() / 2;
-    const Row factors = has("rope_freqs.weight") ? vector("rope_freqs.weight") : Row(half, 1.0);
+    const auto rotated = static_cast<size_t>(number("rope.dimension_count"));
+    const size_t half = rotated / 2;
+    const Row factors = frequency_factors(half);
+    const double magnitude = file_.get_float_or(architecture_ + ".rope.scaling.attn_factor", 1).value();
     const Row before = head;
     for (size_t i = 0; i < half; ++i) {
-      const double exponent = -2.0 * static_cast<double>(i) / static_cast<double>(head.size());
+      const double exponent = -2.0 * static_cast<double>(i) / static_cast<double>(rotated);
       const double angle = static_cast<double>(position) * std::pow(real("rope.freq_base"), exponent) / factors[i];
       const bool adjacent = is("llama") || is("granite");
       const size_t a = adjacent ? 2 * i : i;
       const size_t b = adjacent ? 2 * i + 1 : i + half;
-      head[a] = before[a] * std::cos(angle) - before[b] * std::sin(angle);
-      head[b] = before[a] * std::sin(angle) + before[b] * std::cos(angle);
+      head[a] = magnitude * (before[a] * std::cos(angle) - before[b] * std::sin(angle));
+      head[b] = magnitude * (before[a] * std::sin(angle) + before[b] * std::cos(angle));
     }
   }
 
@@ -162,9 +180,13 @@ class Reference {
     const int64_t heads = number("attention.head_count");
     const int64_t kv_heads = number("attention.head_count_kv");
     const int64_t dim = head_dim();
-    const auto queries = heads_of(linear(layer + "attn_q", h), heads, layer + "attn_q_norm.weight");
-    const auto keys = heads_of(linear(layer + "attn_k", h), kv_heads, layer + "attn_k_norm.weight");
-    const Rows values = linear(layer + "attn_v", h);
+    const Rows all = is("phi3") ? linear(layer + "attn_qkv", h) : Rows();
+    const auto project = [&](const char* name, int64_t first, int64_t count) {
+      return is("phi3") ? columns(all, first * dim, count * dim) : linear(layer + name, h);
+    };
+    const auto queries = heads_of(project("attn_q", 0, heads), heads, layer + "attn_q_norm.weight");
+    const auto keys = heads_of(project("attn_k", heads, kv_heads), kv_heads, layer + "attn_k_norm.weight");
+    const Rows values = project("attn_v", heads + kv_heads, kv_heads);
     Rows out;
     for (size_t t = 0; t < h.size(); ++t) {
       Row& row = out.emplace_back();
@@ -193,8 +215,10 @@ class Reference {
   }
 
   Rows feed_forward(const Rows& h, const std::string& layer) const {
-    Rows gate = linear(layer + "ffn_gate", h);
-    const Rows up = linear(layer + "ffn_up", h);
+    const int64_t inner = number("feed_forward_length");
+    const Rows second = linear(layer + "ffn_up", h);
+    Rows gate = is("phi3") ? columns(second, 0, inner) : linear(layer + "ffn_gate", h);
+    const Rows up = is("phi3") ? columns(second, inner, inner) : second;
     for (size_t t = 0; t < h.size(); ++t) {
       for (size_t i = 0; i < gate[t].size(); ++i)
         gate[t][i] = gate[t][i] / (1 + std::exp(-gate[t][i])) * up[t][i];

@@ -124,7 +124,8 @@ TEST(Synth, AnEncodersVocabularyFoldsCase) {
   EXPECT_EQ(read_chat_template(file).value(), "");
 }
 
-INSTANTIATE_TEST_SUITE_P(Families, SynthText, testing::Values("llama-tiny", "qwen2-tiny", "qwen3-tiny", "granite-tiny"),
+INSTANTIATE_TEST_SUITE_P(Families, SynthText,
+                         testing::Values("llama-tiny", "qwen2-tiny", "qwen3-tiny", "granite-tiny", "phi3-tiny"),
                          [](const auto& instance) {
                            return std::string(instance.param, std::string(instance.param).find('-'));
                          });

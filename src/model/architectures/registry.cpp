@@ -9,6 +9,7 @@ namespace tidemill::model {
 
 extern const Architecture kGranite;
 extern const Architecture kLlama;
+extern const Architecture kPhi3;
 extern const Architecture kQwen2;
 extern const Architecture kQwen3;
 extern const EncoderArchitecture kBert;
@@ -16,10 +17,7 @@ extern const EncoderArchitecture kBert;
 namespace {
 
 constexpr std::array kArchitectures = {
-    &kLlama,
-    &kQwen2,
-    &kQwen3,
-    &kGranite,
+    &kLlama, &kQwen2, &kQwen3, &kGranite, &kPhi3,
 };
 
 constexpr std::array kEncoders = {

@@ -6,6 +6,8 @@
 #include <limits>
 #include <numbers>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -52,7 +54,7 @@ Result<void> refuse_unsupported(const JsonMembers& config, const FolderForm& for
                                                             printable(activation), form.activations.front()));
   }
   TM_TRY(const double rotated, config.get_number_or("partial_rotary_factor", 1));
-  if (rotated != 1) {
+  if (rotated != 1 && !form.rotates_parts) {
     return config.error(
         ErrorCode::unsupported,
         fmt::format("'partial_rotary_factor' is {}; supported is the rotation of whole heads", rotated));
@@ -94,6 +96,19 @@ Result<std::vector<float>> llama3_factors(const JsonMembers& scaling, double bas
   return factors;
 }
 
+// The numbers of a list.
+Result<std::vector<float>> numbers_in(const JsonMembers& members, std::string_view name) {
+  const base::json::value* list = members.find(name);
+  if (list == nullptr) return members.error(ErrorCode::not_found, fmt::format("'{}' is missing", members.name(name)));
+  if (!list->is_array()) return members.wrong(name, "a list of numbers");
+  std::vector<float> numbers;
+  for (const base::json::value& value : list->as_array()) {
+    if (!value.is_number()) return members.wrong(name, "a list of numbers");
+    numbers.push_back(static_cast<float>(value.to_number<double>()));
+  }
+  return numbers;
+}
+
 class ConfigTranslator {
  public:
   ConfigTranslator(const JsonMembers& config, const Architecture& architecture, GgufWriter& metadata)
@@ -123,11 +138,12 @@ class ConfigTranslator {
     add("attention.head_count_kv", shape.kv_heads);
     add("attention.key_length", head_dim);
     add("attention.value_length", head_dim);
-    add("rope.dimension_count", head_dim);
+    TM_TRY(const int64_t rotated, rotated_elements(head_dim));
+    add("rope.dimension_count", rotated);
     add("vocab_size", shape.vocabulary);
     if (architecture_.folder.keeps_window && window > 0) add("attention.sliding_window", window);
     metadata_.add_f32(key("attention.layer_norm_rms_epsilon"), static_cast<float>(epsilon));
-    TM_TRY(shape.rope_factors, rotation(head_dim));
+    TM_TRY(shape.rope_factors, rotation(rotated, context, shape));
     if (architecture_.folder.add_keys != nullptr) TM_CHECK(architecture_.folder.add_keys(config_, metadata_));
     return shape;
   }
@@ -181,8 +197,50 @@ class ConfigTranslator {
     return window;
   }
 
+  Result<int64_t> rotated_elements(int64_t head_dim) const {
+    TM_TRY(const JsonMembers parameters, config_.members("rope_parameters"));
+    TM_TRY(const double older, config_.get_number_or("partial_rotary_factor", 1));
+    TM_TRY(const double part, parameters.get_number_or("partial_rotary_factor", older));
+    if (part == 1) return head_dim;
+    if (!architecture_.folder.rotates_parts) {
+      return config_.error(
+          ErrorCode::unsupported,
+          fmt::format("'partial_rotary_factor' is {}; supported is the rotation of whole heads", part));
+    }
+    const double elements = static_cast<double>(head_dim) * part;
+    if (part > 0 && part <= 1 && elements >= 2) return static_cast<int64_t>(elements);
+    return config_.error(ErrorCode::corrupt,
+                         fmt::format("'partial_rotary_factor' is {}, of heads of {} elements; expected a part of each "
+                                     "head that has two or more",
+                                     part, head_dim));
+  }
+
+  // LongRoPE's factors, and what queries and keys are multiplied by.
+  Result<void> long_rope(const JsonMembers& scaling, int64_t rotated, int64_t context, FolderShape& shape) {
+    TM_TRY(shape.long_factors, numbers_in(scaling, "long_factor"));
+    TM_TRY(shape.short_factors, numbers_in(scaling, "short_factor"));
+    for (const auto& [name, factors] :
+         {std::pair("long_factor", &shape.long_factors), std::pair("short_factor", &shape.short_factors)}) {
+      if (static_cast<int64_t>(factors->size()) == rotated / 2) continue;
+      return scaling.error(ErrorCode::corrupt, fmt::format("'{}' has {} numbers; the rotation has {} pairs",
+                                                           scaling.name(name), factors->size(), rotated / 2));
+    }
+    const bool outside = config_.find("original_max_position_embeddings") != nullptr;
+    const JsonMembers& holder = outside ? config_ : scaling;
+    TM_TRY(const int64_t original, holder.get_int_or("original_max_position_embeddings", context));
+    if (original < 2 || original > std::numeric_limits<int32_t>::max()) {
+      return holder.wrong("original_max_position_embeddings", "2 or more");
+    }
+    const double longer = static_cast<double>(context) / static_cast<double>(original);
+    const double usual = longer > 1 ? std::sqrt(1 + std::log(longer) / std::log(static_cast<double>(original))) : 1;
+    TM_TRY(const double magnitude, scaling.get_number_or("attention_factor", usual));
+    add("rope.scaling.original_context_length", original);
+    metadata_.add_f32(key("rope.scaling.attn_factor"), static_cast<float>(magnitude));
+    return {};
+  }
+
   // Adds the rotation's keys; gives Llama 3's factors where the file asks for them.
-  Result<std::vector<float>> rotation(int64_t head_dim) {
+  Result<std::vector<float>> rotation(int64_t rotated, int64_t context, FolderShape& shape) {
     // Newer files have one object with all that concerns the rotation.
     TM_TRY(const JsonMembers parameters, config_.members("rope_parameters"));
     TM_TRY(const JsonMembers older, config_.members("rope_scaling"));
@@ -193,15 +251,20 @@ class ConfigTranslator {
     TM_TRY(const std::string named, scaling.get_string_or("type", "default"));
     TM_TRY(const std::string type, scaling.get_string_or("rope_type", named));
     if (type == "default") return std::vector<float>();
-    if (type == "llama3") return llama3_factors(scaling, base, head_dim);
+    if (type == "llama3") return llama3_factors(scaling, base, rotated);
+    if (type == "longrope" || type == "su") {
+      TM_CHECK(long_rope(scaling, rotated, context, shape));
+      return std::vector<float>();
+    }
     if (type == "linear") {
       TM_TRY(const double factor, scaling.get_number("factor"));
       metadata_.add_string(key("rope.scaling.type"), "linear");
       metadata_.add_f32(key("rope.scaling.factor"), static_cast<float>(factor));
       return std::vector<float>();
     }
-    return config_.error(ErrorCode::unsupported, fmt::format("'{}' is '{}'; supported are default, linear and llama3",
-                                                             scaling.name("rope_type"), printable(type)));
+    return config_.error(ErrorCode::unsupported,
+                         fmt::format("'{}' is '{}'; supported are default, linear, llama3 and longrope",
+                                     scaling.name("rope_type"), printable(type)));
   }
 
   const JsonMembers& config_;

@@ -19,9 +19,12 @@ struct FolderShape {
   int64_t layers = 0;
   int64_t heads = 0;
   int64_t kv_heads = 0;
-  int64_t vocabulary = 0;           // rows of the embedding
-  std::optional<bool> tied;         // the embedding is the output matrix as well; none: the file does not say
-  std::vector<float> rope_factors;  // Llama 3's, which each rotation frequency is divided by; empty: none
+  int64_t vocabulary = 0;    // rows of the embedding
+  std::optional<bool> tied;  // the embedding is the output matrix as well; none: the file does not say
+  // What each rotation frequency is divided by; empty: there are none.
+  std::vector<float> rope_factors;   // Llama 3's
+  std::vector<float> long_factors;   // LongRoPE's, of long contexts
+  std::vector<float> short_factors;  // and of short ones
 };
 
 // Adds general.architecture and "<architecture>.*" to `metadata`. Errors name the file and the member: `unsupported`

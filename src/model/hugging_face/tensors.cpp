@@ -108,7 +108,9 @@ class TensorTranslator {
     const TensorNames& ours = shape_.architecture->names;
     TM_CHECK(require(in_model(theirs.token_embedding), ours.token_embedding, ".weight"));
     TM_CHECK(check_vocabulary());
-    add_rope_factors();
+    add_rope_factors("rope_freqs.weight", shape_.rope_factors);
+    add_rope_factors("rope_factors_long.weight", shape_.long_factors);
+    add_rope_factors("rope_factors_short.weight", shape_.short_factors);
     for (int64_t i = 0; i < shape_.layers; ++i) {
       for (const LayerPart& part : kLayerParts)
         TM_CHECK(translate(part, i));
@@ -229,15 +231,13 @@ class TensorTranslator {
                              folder_.string(), embedding.title(), embedding.shape_text(), shape_.vocabulary));
   }
 
-  void add_rope_factors() {
-    if (shape_.rope_factors.empty()) return;
+  void add_rope_factors(std::string_view name, const std::vector<float>& factors) {
+    if (factors.empty()) return;
     GgufTensor tensor;
-    tensor.name = "rope_freqs.weight";
+    tensor.name = name;
     tensor.origin = "'rope_scaling' of config.json";
-    tensor.shape[0] = static_cast<int64_t>(shape_.rope_factors.size());
-    tensor.make = [factors = shape_.rope_factors](std::span<std::byte> to) {
-      std::memcpy(to.data(), factors.data(), to.size());
-    };
+    tensor.shape[0] = static_cast<int64_t>(factors.size());
+    tensor.make = [factors](std::span<std::byte> to) { std::memcpy(to.data(), factors.data(), to.size()); };
     out_.tensors.push_back(std::move(tensor));
   }
 
