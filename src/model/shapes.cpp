@@ -102,7 +102,13 @@ constexpr Shape tiny_phi3() {
   return shape;
 }
 
-constexpr std::array<Shape, 21> kShapes = {
+constexpr Shape tiny_gemma2() {
+  Shape shape = tiny_of("gemma2", "gemma2-tiny");
+  shape.window = 12;
+  return shape;
+}
+
+constexpr std::array<Shape, 22> kShapes = {
     llama3("llama-3.2-1b", 2048, 16, 32, 64, 8192, true, 32),
     llama3("llama-3.2-3b", 3072, 28, 24, 128, 8192, true, 32),
     llama3("llama-3.1-8b", 4096, 32, 32, 128, 14336, false, 8),
@@ -123,6 +129,7 @@ constexpr std::array<Shape, 21> kShapes = {
     tiny(qwen("", "qwen3", 0, 0, 0, 0, 128, 0, 0, true), "qwen3-tiny", 2),
     tiny_of("granite", "granite-tiny"),
     tiny_phi3(),
+    tiny_gemma2(),
     tiny(bert("", 0, 0, 2), "bert-tiny", 4),
     tiny(bert("", 0, 0, 4), "rerank-tiny", 4),
 };
@@ -147,7 +154,8 @@ int64_t Shape::parameters() const {
   const int64_t attention = width * head_dim * (2 * heads + 2 * kv_heads);
   const int64_t biases = architecture == "qwen2" ? head_dim * (heads + 2 * kv_heads) : 0;
   const int64_t head_norms = architecture == "qwen3" ? 2 * head_dim : 0;
-  const int64_t layer = attention + 3 * width * feed_forward + 2 * width + biases + head_norms;
+  const int64_t norms = (architecture == "gemma2" ? 4 : 2) * width;
+  const int64_t layer = attention + 3 * width * feed_forward + norms + biases + head_norms;
   return layers * layer + (tied ? 1 : 2) * tokens * width + width;
 }
 

@@ -150,6 +150,10 @@ class Synthesizer {
       writer_.add_f32(key("attention.scale"), 0.1F);
       writer_.add_f32(key("logit_scale"), 8);
     }
+    if (shape_.architecture == "gemma2") {
+      writer_.add_f32(key("attn_logit_softcapping"), 2);
+      writer_.add_f32(key("final_logit_softcapping"), 3);
+    }
     if (shape_.old_context > 0) {
       // LongRoPE's usual magnitude (arXiv:2402.13753).
       const double longer = static_cast<double>(shape_.context) / static_cast<double>(shape_.old_context);
@@ -316,10 +320,13 @@ class Synthesizer {
         vector(layer + "attn_k_norm.weight", shape_.head_dim, 1);
       }
       matrix(layer + "attn_output.weight", q_width, width);
+      const bool post_norms = shape_.architecture == "gemma2";
+      if (post_norms) norm(layer + "post_attention_norm.weight");
       norm(layer + "ffn_norm.weight");
       if (!joined) matrix(layer + "ffn_gate.weight", width, shape_.feed_forward);
       matrix(layer + "ffn_up.weight", width, (joined ? 2 : 1) * shape_.feed_forward);
       matrix(layer + "ffn_down.weight", shape_.feed_forward, width);
+      if (post_norms) norm(layer + "post_ffw_norm.weight");
     }
     norm("output_norm.weight");
     if (!shape_.tied) matrix("output.weight", width, shape_.tokens);

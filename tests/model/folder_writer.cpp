@@ -40,6 +40,10 @@ const LayerNames kLayerNames = {
 };
 // Those that are others in some architectures, or are in them alone.
 const std::map<std::string, LayerNames, std::less<>> kOwnLayerNames = {
+    {"gemma2",
+     {{"post_attention_norm", "post_attention_layernorm"},
+      {"ffn_norm", "pre_feedforward_layernorm"},
+      {"post_ffw_norm", "post_feedforward_layernorm"}}},
     {"phi3", {{"attn_qkv", "self_attn.qkv_proj"}, {"ffn_up", "mlp.gate_up_proj"}}},
 };
 
@@ -76,6 +80,15 @@ std::string with_halves(std::string_view rows, int64_t row_count, int64_t heads)
     }
   }
   return out;
+}
+
+// F32 numbers, each less one.
+std::string less_one(std::string_view numbers) {
+  std::vector<float> values(numbers.size() / sizeof(float));
+  std::memcpy(values.data(), numbers.data(), numbers.size());
+  for (float& value : values)
+    value -= 1;
+  return text_of(std::as_bytes(std::span(values)));
 }
 
 json::object split(std::string_view regex) {
@@ -181,6 +194,14 @@ void add_own_members(json::object& config, const model::GgufFile& file, std::str
     config["residual_multiplier"] = real("residual_scale");
     config["attention_multiplier"] = real("attention.scale");
     config["logits_scaling"] = real("logit_scale");
+  }
+  if (architecture == "gemma2") {
+    config["hidden_act"] = "gelu_pytorch_tanh";
+    config["hidden_activation"] = "gelu_pytorch_tanh";
+    config["query_pre_attn_scalar"] = file.get_int("gemma2.attention.key_length").value();
+    config["attn_logit_softcapping"] = real("attn_logit_softcapping");
+    config["final_logit_softcapping"] = real("final_logit_softcapping");
+    config["sliding_window"] = file.get_int("gemma2.attention.sliding_window").value();
   }
   if (architecture == "phi3") {
     const auto rotated = static_cast<double>(file.get_int("phi3.rope.dimension_count").value());
@@ -292,6 +313,8 @@ FolderDraft draft_of(const model::GgufFile& file) {
       const std::string heads = architecture + (query ? ".attention.head_count" : ".attention.head_count_kv");
       out.bytes = with_halves(out.bytes, out.shape.front(), file.get_int(heads).value());
     }
+    // Gemma's norms multiply by what is stored, and one more.
+    if (architecture == "gemma2" && tensor.name.ends_with("norm.weight")) out.bytes = less_one(out.bytes);
     draft.tensors[folder_name(architecture, tensor.name)] = std::move(out);
   }
   text::Vocabulary vocabulary = model::read_vocabulary(file).value();

@@ -1,6 +1,7 @@
 #include "reference_decoder.hpp"
 
 #include <cmath>
+#include <numbers>
 #include <stdexcept>
 #include <string>
 
@@ -24,7 +25,7 @@ class Reference {
     for (const int32_t token : tokens)
       x.push_back(scaled(embedding[static_cast<size_t>(token)], embedding_scale()));
     for (int64_t i = 0; i < layers; ++i)
-      layer(x, "blk." + std::to_string(i) + ".");
+      layer(x, i);
     ReferenceOutput out;
     const Row norm = vector("output_norm.weight");
     for (Row& row : x)
@@ -72,17 +73,30 @@ class Reference {
 
   // Granite's multipliers (transformers, GraniteConfig): of embeddings, of what is added to the hidden state, of
   // attention scores; logits are divided.
-  double embedding_scale() const { return is("granite") ? real("embedding_scale") : 1; }
+  double embedding_scale() const {
+    // Rounded to bfloat16 in Gemma, where the root of the widths under test is a whole number.
+    if (is("gemma2")) return std::sqrt(static_cast<double>(number("embedding_length")));
+    return is("granite") ? real("embedding_scale") : 1;
+  }
   double residual_scale() const { return is("granite") ? real("residual_scale") : 1; }
   double attention_scale() const {
     return is("granite") ? real("attention.scale") : 1 / std::sqrt(static_cast<double>(head_dim()));
   }
-  Row finished(const Row& logits) const { return is("granite") ? scaled(logits, 1 / real("logit_scale")) : logits; }
+  Row finished(Row logits) const {
+    if (is("granite")) return scaled(logits, 1 / real("logit_scale"));
+    if (!is("gemma2")) return logits;
+    for (double& v : logits)
+      v = capped(v, real("final_logit_softcapping"));
+    return logits;
+  }
+  static double capped(double v, double cap) { return cap * std::tanh(v / cap); }
 
-  // The first token that the one at `t` sees: Mistral 7B's window is the last tokens, its own included.
-  size_t first_seen(size_t t) const {
+  // The first token that the one at `t` sees: Mistral 7B's window is the last tokens, its own included. In Gemma 2,
+  // layers 0, 2, 4, ... have it.
+  size_t first_seen(size_t t, int64_t layer) const {
     const auto window = static_cast<size_t>(file_.get_int_or(architecture_ + ".attention.sliding_window", 0).value());
-    return window == 0 || t + 1 < window ? 0 : t + 1 - window;
+    const bool sees_all = is("gemma2") && layer % 2 == 1;
+    return sees_all || window == 0 || t + 1 < window ? 0 : t + 1 - window;
   }
 
   static Rows times(const Rows& weight, const Rows& x) {
@@ -144,7 +158,8 @@ class Reference {
 
   // The first elements of a head are rotated, all of them in most models.
   void rotate(Row& head, size_t position) const {
-    const auto rotated = static_cast<size_t>(number("rope.dimension_count"));
+    const auto rotated =
+        static_cast<size_t>(file_.get_int_or(architecture_ + ".rope.dimension_count", head_dim()).value());
     const size_t half = rotated / 2;
     const Row factors = frequency_factors(half);
     const double magnitude = file_.get_float_or(architecture_ + ".rope.scaling.attn_factor", 1).value();
@@ -176,7 +191,10 @@ class Reference {
     return all;
   }
 
-  Rows attention(const Rows& h, const std::string& layer) const {
+  static std::string name_of(int64_t layer) { return "blk." + std::to_string(layer) + "."; }
+
+  Rows attention(const Rows& h, int64_t index) const {
+    const std::string layer = name_of(index);
     const int64_t heads = number("attention.head_count");
     const int64_t kv_heads = number("attention.head_count_kv");
     const int64_t dim = head_dim();
@@ -194,13 +212,15 @@ class Reference {
         const auto shared = static_cast<size_t>(head / (heads / kv_heads));
         Row weights;
         double sum = 0;
-        const size_t first = first_seen(t);
+        const size_t first = first_seen(t, index);
         for (size_t s = first; s <= t; ++s) {
           double score = 0;
           for (size_t i = 0; i < static_cast<size_t>(dim); ++i) {
             score += queries[t][static_cast<size_t>(head)][i] * keys[s][shared][i];
           }
-          weights.push_back(std::exp(score * attention_scale()));
+          score *= attention_scale();
+          if (is("gemma2")) score = capped(score, real("attn_logit_softcapping"));
+          weights.push_back(std::exp(score));
           sum += weights.back();
         }
         for (size_t i = 0; i < static_cast<size_t>(dim); ++i) {
@@ -214,6 +234,12 @@ class Reference {
     return linear(layer + "attn_output", out);
   }
 
+  // SiLU; in Gemma GELU, approximated with tanh (Hendrycks and Gimpel 2016).
+  double activated(double v) const {
+    if (!is("gemma2")) return v / (1 + std::exp(-v));
+    return v / 2 * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (v + 0.044715 * v * v * v)));
+  }
+
   Rows feed_forward(const Rows& h, const std::string& layer) const {
     const int64_t inner = number("feed_forward_length");
     const Rows second = linear(layer + "ffn_up", h);
@@ -221,27 +247,30 @@ class Reference {
     const Rows up = is("phi3") ? columns(second, inner, inner) : second;
     for (size_t t = 0; t < h.size(); ++t) {
       for (size_t i = 0; i < gate[t].size(); ++i)
-        gate[t][i] = gate[t][i] / (1 + std::exp(-gate[t][i])) * up[t][i];
+        gate[t][i] = activated(gate[t][i]) * up[t][i];
     }
     return linear(layer + "ffn_down", gate);
   }
 
-  void layer(Rows& x, const std::string& name) const {
+  void layer(Rows& x, int64_t index) const {
+    const std::string name = name_of(index);
     const auto add = [&](const Rows& y) {
       for (size_t t = 0; t < x.size(); ++t) {
         for (size_t i = 0; i < x[t].size(); ++i)
           x[t][i] += y[t][i] * residual_scale();
       }
     };
-    const auto normed = [&](const std::string& norm) {
+    const auto normed = [&](const Rows& rows, const std::string& norm) {
       const Row weight = vector(name + norm);
       Rows h;
-      for (const Row& row : x)
+      for (const Row& row : rows)
         h.push_back(normalise(row, weight));
       return h;
     };
-    add(attention(normed("attn_norm.weight"), name));
-    add(feed_forward(normed("ffn_norm.weight"), name));
+    // Gemma normalises what a block gives, too.
+    const auto behind = [&](const Rows& y, const std::string& norm) { return is("gemma2") ? normed(y, norm) : y; };
+    add(behind(attention(normed(x, "attn_norm.weight"), index), "post_attention_norm.weight"));
+    add(behind(feed_forward(normed(x, "ffn_norm.weight"), name), "post_ffw_norm.weight"));
   }
 
   const model::GgufFile& file_;

@@ -87,7 +87,8 @@ struct FolderForm {
   TensorNames names = kFolderNames;
   // config.json's window becomes attention.sliding_window; else texts are kept within it.
   bool keeps_window = false;
-  bool rotates_parts = false;  // config.json may ask for the rotation of a part of each head
+  bool norms_less_one = false;  // the weights of norms are stored less one
+  bool rotates_parts = false;   // config.json may ask for the rotation of a part of each head
   // Folders always have the two of a rotated pair half a head apart. In GGUF they lie side by side for this
   // architecture: the rows of the query and key projections change places.
   bool pairs_side_by_side = false;

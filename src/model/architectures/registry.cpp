@@ -7,6 +7,7 @@
 
 namespace tidemill::model {
 
+extern const Architecture kGemma2;
 extern const Architecture kGranite;
 extern const Architecture kLlama;
 extern const Architecture kPhi3;
@@ -17,7 +18,7 @@ extern const EncoderArchitecture kBert;
 namespace {
 
 constexpr std::array kArchitectures = {
-    &kLlama, &kQwen2, &kQwen3, &kGranite, &kPhi3,
+    &kLlama, &kQwen2, &kQwen3, &kGranite, &kPhi3, &kGemma2,
 };
 
 constexpr std::array kEncoders = {

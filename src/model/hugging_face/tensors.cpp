@@ -81,14 +81,16 @@ void copy_rows(std::span<const std::byte> from, std::span<std::byte> to, size_t 
   }
 }
 
-// The same for a vector, which becomes F32.
-void copy_floats(tensor::DType type, std::span<const std::byte> from, std::span<std::byte> to, int64_t head_rows) {
+// The same for a vector, which becomes F32; `more` is added.
+void copy_floats(tensor::DType type, std::span<const std::byte> from, std::span<std::byte> to, int64_t head_rows,
+                 float more) {
   const int64_t elements = static_cast<int64_t>(to.size() / sizeof(float));
   const int64_t size = tensor::info(type).block_bytes;
   for (int64_t i = 0; i < elements; ++i) {
     float value = 0;
     const int64_t source = head_rows == 0 ? i : row_of_halves(i, head_rows);
     tensor::dequantize(type, from.data() + source * size, 1, &value);
+    value += more;
     std::memcpy(to.data() + static_cast<size_t>(i) * sizeof value, &value, sizeof value);
   }
 }
@@ -180,7 +182,8 @@ class TensorTranslator {
     tensor.rank = static_cast<int>(source.shape.size());
     std::copy(source.shape.rbegin(), source.shape.rend(), tensor.shape.begin());
     tensor.data = source.data;
-    place(tensor, *source.type, heads > 0 ? source.shape.front() / heads : 0);
+    const float more = form_.norms_less_one && tensor.name.ends_with("norm.weight") ? 1 : 0;
+    place(tensor, *source.type, heads > 0 ? source.shape.front() / heads : 0, more);
     out_.tensors.push_back(std::move(tensor));
     return {};
   }
@@ -208,15 +211,15 @@ class TensorTranslator {
   }
 
   // Says how the bytes come from `data`, which are of `type`.
-  static void place(GgufTensor& tensor, tensor::DType type, int64_t head_rows) {
+  static void place(GgufTensor& tensor, tensor::DType type, int64_t head_rows, float more) {
     const std::span<const std::byte> from = tensor.data;
     const auto element = static_cast<size_t>(tensor::info(type).block_bytes);
     const bool aligned = reinterpret_cast<uintptr_t>(from.data()) % element == 0;
     const bool vector = tensor.rank == 1;
     tensor.type = vector ? tensor::DType::f32 : type;
-    if (tensor.type == type && head_rows == 0 && aligned) return;
+    if (tensor.type == type && head_rows == 0 && aligned && more == 0) return;
     if (vector) {
-      tensor.make = [=](std::span<std::byte> to) { copy_floats(type, from, to, head_rows); };
+      tensor.make = [=](std::span<std::byte> to) { copy_floats(type, from, to, head_rows, more); };
     } else {
       const size_t row_bytes = static_cast<size_t>(tensor.cols()) * element;
       tensor.make = [=](std::span<std::byte> to) { copy_rows(from, to, row_bytes, head_rows); };
