@@ -108,7 +108,16 @@ constexpr Shape tiny_gemma2() {
   return shape;
 }
 
-constexpr std::array<Shape, 22> kShapes = {
+// So many layers that one of them sees everything.
+constexpr Shape tiny_gemma3() {
+  Shape shape = tiny_of("gemma3", "gemma3-tiny");
+  shape.layers = 6;
+  shape.window = 12;
+  shape.rope_base = 1000000;
+  return shape;
+}
+
+constexpr std::array<Shape, 23> kShapes = {
     llama3("llama-3.2-1b", 2048, 16, 32, 64, 8192, true, 32),
     llama3("llama-3.2-3b", 3072, 28, 24, 128, 8192, true, 32),
     llama3("llama-3.1-8b", 4096, 32, 32, 128, 14336, false, 8),
@@ -130,6 +139,7 @@ constexpr std::array<Shape, 22> kShapes = {
     tiny_of("granite", "granite-tiny"),
     tiny_phi3(),
     tiny_gemma2(),
+    tiny_gemma3(),
     tiny(bert("", 0, 0, 2), "bert-tiny", 4),
     tiny(bert("", 0, 0, 4), "rerank-tiny", 4),
 };
@@ -153,8 +163,8 @@ int64_t Shape::parameters() const {
   if (encodes()) return encoder_parameters(*this);
   const int64_t attention = width * head_dim * (2 * heads + 2 * kv_heads);
   const int64_t biases = architecture == "qwen2" ? head_dim * (heads + 2 * kv_heads) : 0;
-  const int64_t head_norms = architecture == "qwen3" ? 2 * head_dim : 0;
-  const int64_t norms = (architecture == "gemma2" ? 4 : 2) * width;
+  const int64_t head_norms = architecture == "qwen3" || architecture == "gemma3" ? 2 * head_dim : 0;
+  const int64_t norms = (architecture.starts_with("gemma") ? 4 : 2) * width;
   const int64_t layer = attention + 3 * width * feed_forward + norms + biases + head_norms;
   return layers * layer + (tied ? 1 : 2) * tokens * width + width;
 }

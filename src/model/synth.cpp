@@ -154,6 +154,11 @@ class Synthesizer {
       writer_.add_f32(key("attn_logit_softcapping"), 2);
       writer_.add_f32(key("final_logit_softcapping"), 3);
     }
+    if (shape_.architecture == "gemma3") {
+      writer_.add_f32(key("rope.freq_base_swa"), 10000);
+      writer_.add_string(key("rope.scaling.type"), "linear");  // of layers that see everything
+      writer_.add_f32(key("rope.scaling.factor"), 8);
+    }
     if (shape_.old_context > 0) {
       // LongRoPE's usual magnitude (arXiv:2402.13753).
       const double longer = static_cast<double>(shape_.context) / static_cast<double>(shape_.old_context);
@@ -315,12 +320,12 @@ class Synthesizer {
         vector(layer + "attn_k.bias", kv_width, 0);
         vector(layer + "attn_v.bias", kv_width, 0);
       }
-      if (shape_.architecture == "qwen3") {
+      if (shape_.architecture == "qwen3" || shape_.architecture == "gemma3") {
         vector(layer + "attn_q_norm.weight", shape_.head_dim, 1);
         vector(layer + "attn_k_norm.weight", shape_.head_dim, 1);
       }
       matrix(layer + "attn_output.weight", q_width, width);
-      const bool post_norms = shape_.architecture == "gemma2";
+      const bool post_norms = shape_.architecture.starts_with("gemma");
       if (post_norms) norm(layer + "post_attention_norm.weight");
       norm(layer + "ffn_norm.weight");
       if (!joined) matrix(layer + "ffn_gate.weight", width, shape_.feed_forward);

@@ -73,7 +73,7 @@ TEST_P(Decoders, AgreeWithTheReference) {
 std::vector<Case> cases() {
   std::vector<Case> all;
   for (const std::string_view shape :
-       {"llama-tiny", "qwen2-tiny", "qwen3-tiny", "granite-tiny", "phi3-tiny", "gemma2-tiny"}) {
+       {"llama-tiny", "qwen2-tiny", "qwen3-tiny", "granite-tiny", "phi3-tiny", "gemma2-tiny", "gemma3-tiny"}) {
     for (const DType type : tensor::all_dtypes())
       all.push_back({shape, type});
   }

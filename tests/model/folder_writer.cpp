@@ -39,11 +39,12 @@ const LayerNames kLayerNames = {
     {"ffn_down", "mlp.down_proj"},
 };
 // Those that are others in some architectures, or are in them alone.
+const LayerNames kGemmaLayerNames = {{"post_attention_norm", "post_attention_layernorm"},
+                                     {"ffn_norm", "pre_feedforward_layernorm"},
+                                     {"post_ffw_norm", "post_feedforward_layernorm"}};
 const std::map<std::string, LayerNames, std::less<>> kOwnLayerNames = {
-    {"gemma2",
-     {{"post_attention_norm", "post_attention_layernorm"},
-      {"ffn_norm", "pre_feedforward_layernorm"},
-      {"post_ffw_norm", "post_feedforward_layernorm"}}},
+    {"gemma2", kGemmaLayerNames},
+    {"gemma3", kGemmaLayerNames},
     {"phi3", {{"attn_qkv", "self_attn.qkv_proj"}, {"ffn_up", "mlp.gate_up_proj"}}},
 };
 
@@ -186,6 +187,9 @@ json::array numbers(const model::GgufTensor& tensor) {
 
 // The members that only this architecture has.
 void add_own_members(json::object& config, const model::GgufFile& file, std::string_view architecture) {
+  const auto number = [&](std::string_view key) {
+    return file.get_int(fmt::format("{}.{}", architecture, key)).value();
+  };
   const auto real = [&](std::string_view key) {
     return file.get_float(fmt::format("{}.{}", architecture, key)).value();
   };
@@ -195,13 +199,20 @@ void add_own_members(json::object& config, const model::GgufFile& file, std::str
     config["attention_multiplier"] = real("attention.scale");
     config["logits_scaling"] = real("logit_scale");
   }
-  if (architecture == "gemma2") {
+  if (architecture.starts_with("gemma")) {
     config["hidden_act"] = "gelu_pytorch_tanh";
     config["hidden_activation"] = "gelu_pytorch_tanh";
-    config["query_pre_attn_scalar"] = file.get_int("gemma2.attention.key_length").value();
+    config["query_pre_attn_scalar"] = number("attention.key_length");
+    config["sliding_window"] = number("attention.sliding_window");
+  }
+  if (architecture == "gemma3") {
+    config["model_type"] = "gemma3_text";
+    config["rope_local_base_freq"] = real("rope.freq_base_swa");
+    config["rope_scaling"] = {{"rope_type", "linear"}, {"factor", real("rope.scaling.factor")}};
+  }
+  if (architecture == "gemma2") {
     config["attn_logit_softcapping"] = real("attn_logit_softcapping");
     config["final_logit_softcapping"] = real("final_logit_softcapping");
-    config["sliding_window"] = file.get_int("gemma2.attention.sliding_window").value();
   }
   if (architecture == "phi3") {
     const auto rotated = static_cast<double>(file.get_int("phi3.rope.dimension_count").value());
@@ -314,7 +325,7 @@ FolderDraft draft_of(const model::GgufFile& file) {
       out.bytes = with_halves(out.bytes, out.shape.front(), file.get_int(heads).value());
     }
     // Gemma's norms multiply by what is stored, and one more.
-    if (architecture == "gemma2" && tensor.name.ends_with("norm.weight")) out.bytes = less_one(out.bytes);
+    if (architecture.starts_with("gemma") && tensor.name.ends_with("norm.weight")) out.bytes = less_one(out.bytes);
     draft.tensors[folder_name(architecture, tensor.name)] = std::move(out);
   }
   text::Vocabulary vocabulary = model::read_vocabulary(file).value();

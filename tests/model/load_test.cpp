@@ -137,7 +137,7 @@ TEST_F(Load, AcceptsTheDraft) {
 
 TEST_F(Load, NamesUnknownArchitectures) {
   const std::string message = refusal([](Draft& d) { d.architecture = "gpt-j"; }, ErrorCode::unsupported);
-  EXPECT_SAYS(message, "architecture 'gpt-j'; supported are llama, qwen2, qwen3, granite, phi3, gemma2");
+  EXPECT_SAYS(message, "architecture 'gpt-j'; supported are llama, qwen2, qwen3, granite, phi3, gemma2, gemma3");
 }
 
 TEST_F(Load, NamesMissingKeysAndTensors) {

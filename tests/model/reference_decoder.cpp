@@ -46,6 +46,7 @@ class Reference {
   }
   double real(const std::string& key) const { return file_.get_float(architecture_ + "." + key).value(); }
   bool is(const char* architecture) const { return architecture_ == architecture; }
+  bool is_gemma() const { return is("gemma2") || is("gemma3"); }
   bool has(const std::string& tensor) const { return file_.find_tensor(tensor) != nullptr; }
 
   Row vector(const std::string& name) const {
@@ -75,7 +76,7 @@ class Reference {
   // attention scores; logits are divided.
   double embedding_scale() const {
     // Rounded to bfloat16 in Gemma, where the root of the widths under test is a whole number.
-    if (is("gemma2")) return std::sqrt(static_cast<double>(number("embedding_length")));
+    if (is_gemma()) return std::sqrt(static_cast<double>(number("embedding_length")));
     return is("granite") ? real("embedding_scale") : 1;
   }
   double residual_scale() const { return is("granite") ? real("residual_scale") : 1; }
@@ -91,12 +92,15 @@ class Reference {
   }
   static double capped(double v, double cap) { return cap * std::tanh(v / cap); }
 
-  // The first token that the one at `t` sees: Mistral 7B's window is the last tokens, its own included. In Gemma 2,
-  // layers 0, 2, 4, ... have it.
+  // In Gemma 2, layers 1, 3, 5, ... see everything, in Gemma 3 layers 5, 11, 17, ...; the others have a window.
+  bool sees_all(int64_t layer) const {
+    return (is("gemma2") && layer % 2 == 1) || (is("gemma3") && (layer + 1) % 6 == 0);
+  }
+
+  // The first token that the one at `t` sees: Mistral 7B's window is the last tokens, its own included.
   size_t first_seen(size_t t, int64_t layer) const {
     const auto window = static_cast<size_t>(file_.get_int_or(architecture_ + ".attention.sliding_window", 0).value());
-    const bool sees_all = is("gemma2") && layer % 2 == 1;
-    return sees_all || window == 0 || t + 1 < window ? 0 : t + 1 - window;
+    return sees_all(layer) || window == 0 || t + 1 < window ? 0 : t + 1 - window;
   }
 
   static Rows times(const Rows& weight, const Rows& x) {
@@ -157,7 +161,9 @@ class Reference {
   }
 
   // The first elements of a head are rotated, all of them in most models.
-  void rotate(Row& head, size_t position) const {
+  // Gemma 3's layers with a window rotate by a base of their own, and only the others are scaled (its report, section
+  // 2).
+  void rotate(Row& head, size_t position, int64_t layer) const {
     const auto rotated =
         static_cast<size_t>(file_.get_int_or(architecture_ + ".rope.dimension_count", head_dim()).value());
     const size_t half = rotated / 2;
@@ -166,7 +172,10 @@ class Reference {
     const Row before = head;
     for (size_t i = 0; i < half; ++i) {
       const double exponent = -2.0 * static_cast<double>(i) / static_cast<double>(rotated);
-      const double angle = static_cast<double>(position) * std::pow(real("rope.freq_base"), exponent) / factors[i];
+      const bool local = is("gemma3") && !sees_all(layer);
+      const double base = real(local ? "rope.freq_base_swa" : "rope.freq_base");
+      const double scaling = is("gemma3") && !local ? real("rope.scaling.factor") : 1;
+      const double angle = static_cast<double>(position) * std::pow(base, exponent) / factors[i] / scaling;
       const bool adjacent = is("llama") || is("granite");
       const size_t a = adjacent ? 2 * i : i;
       const size_t b = adjacent ? 2 * i + 1 : i + half;
@@ -176,7 +185,7 @@ class Reference {
   }
 
   // [tokens][heads] heads, normalised where the model does that, and rotated.
-  std::vector<Rows> heads_of(const Rows& x, int64_t heads, const std::string& norm) const {
+  std::vector<Rows> heads_of(const Rows& x, int64_t heads, const std::string& norm, int64_t layer) const {
     const int64_t dim = head_dim();
     std::vector<Rows> all;
     for (size_t t = 0; t < x.size(); ++t) {
@@ -184,7 +193,7 @@ class Reference {
       for (int64_t h = 0; h < heads; ++h) {
         Row head = slice(x[t], h, dim);
         if (has(norm)) head = normalise(head, vector(norm));
-        rotate(head, t);
+        rotate(head, t, layer);
         here.push_back(head);
       }
     }
@@ -202,8 +211,8 @@ class Reference {
     const auto project = [&](const char* name, int64_t first, int64_t count) {
       return is("phi3") ? columns(all, first * dim, count * dim) : linear(layer + name, h);
     };
-    const auto queries = heads_of(project("attn_q", 0, heads), heads, layer + "attn_q_norm.weight");
-    const auto keys = heads_of(project("attn_k", heads, kv_heads), kv_heads, layer + "attn_k_norm.weight");
+    const auto queries = heads_of(project("attn_q", 0, heads), heads, layer + "attn_q_norm.weight", index);
+    const auto keys = heads_of(project("attn_k", heads, kv_heads), kv_heads, layer + "attn_k_norm.weight", index);
     const Rows values = project("attn_v", heads + kv_heads, kv_heads);
     Rows out;
     for (size_t t = 0; t < h.size(); ++t) {
@@ -236,7 +245,7 @@ class Reference {
 
   // SiLU; in Gemma GELU, approximated with tanh (Hendrycks and Gimpel 2016).
   double activated(double v) const {
-    if (!is("gemma2")) return v / (1 + std::exp(-v));
+    if (!is_gemma()) return v / (1 + std::exp(-v));
     return v / 2 * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (v + 0.044715 * v * v * v)));
   }
 
@@ -268,7 +277,7 @@ class Reference {
       return h;
     };
     // Gemma normalises what a block gives, too.
-    const auto behind = [&](const Rows& y, const std::string& norm) { return is("gemma2") ? normed(y, norm) : y; };
+    const auto behind = [&](const Rows& y, const std::string& norm) { return is_gemma() ? normed(y, norm) : y; };
     add(behind(attention(normed(x, "attn_norm.weight"), index), "post_attention_norm.weight"));
     add(behind(feed_forward(normed(x, "ffn_norm.weight"), name), "post_ffw_norm.weight"));
   }

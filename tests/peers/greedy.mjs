@@ -17,7 +17,8 @@ const run = (args, input) => execFileSync(program, args, { input, encoding: 'utf
 const prompt = 'The tide turns the mill, and the mill grinds the grain. 3 < 42; naïve?\n';
 const types = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0', 'q4_1', 'q5_0', 'q5_1', 'q2_k', 'q3_k', 'q4_k', 'q5_k', 'q6_k',
   'iq4_nl', 'iq4_xs', 'mxfp4'];
-const tiny = ['llama-tiny', 'qwen2-tiny', 'qwen3-tiny', 'granite-tiny', 'phi3-tiny', 'gemma2-tiny'];
+const tiny = ['llama-tiny', 'qwen2-tiny', 'qwen3-tiny', 'granite-tiny', 'phi3-tiny', 'gemma2-tiny',
+  'gemma3-tiny'];
 // llama.cpp rounds the inputs of a product to the type of the weights, or to 8 bits where the weights are quantised.
 const allowed = { f32: 0.001, f16: 0.01, bf16: 0.02 };
 const allowedQuantised = 0.2;

@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "base/result.hpp"
 #include "model/checkpoint.hpp"
@@ -84,6 +85,9 @@ inline constexpr std::array<std::string_view, 2> kSiluNames = {"silu", "swish"};
 // How Hugging Face folders hold models of the architecture.
 struct FolderForm {
   std::span<const std::string_view> model_types;  // config.json's; none: folders of it are not read
+  // Those of models that read images as well: text_config is the config of the part that writes, and the tensors of
+  // what reads images are passed over.
+  std::span<const std::string_view> image_model_types = {};
   TensorNames names = kFolderNames;
   // config.json's window becomes attention.sliding_window; else texts are kept within it.
   bool keeps_window = false;
@@ -93,6 +97,8 @@ struct FolderForm {
   // architecture: the rows of the query and key projections change places.
   bool pairs_side_by_side = false;
   std::span<const std::string_view> activations = kSiluNames;  // config.json's names of the one that it has
+  // What transformers takes for members of config.json that are not there. Of others, those that are needed must be.
+  std::span<const std::pair<std::string_view, double>> defaults = {};
   // Adds the architecture's own keys, from the members that only its config.json has; null: there are none.
   base::Result<void> (*add_keys)(const JsonMembers& config, GgufWriter& metadata) = nullptr;
 };

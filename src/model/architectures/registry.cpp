@@ -8,6 +8,7 @@
 namespace tidemill::model {
 
 extern const Architecture kGemma2;
+extern const Architecture kGemma3;
 extern const Architecture kGranite;
 extern const Architecture kLlama;
 extern const Architecture kPhi3;
@@ -18,7 +19,7 @@ extern const EncoderArchitecture kBert;
 namespace {
 
 constexpr std::array kArchitectures = {
-    &kLlama, &kQwen2, &kQwen3, &kGranite, &kPhi3, &kGemma2,
+    &kLlama, &kQwen2, &kQwen3, &kGranite, &kPhi3, &kGemma2, &kGemma3,
 };
 
 constexpr std::array kEncoders = {

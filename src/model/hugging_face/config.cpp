@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <numbers>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -27,9 +28,12 @@ Result<const Architecture*> find_by_model_type(const JsonMembers& config) {
   TM_TRY(const std::string type, config.get_string_or("model_type", ""));
   std::string known;
   for (const Architecture* architecture : architectures()) {
-    for (const std::string_view candidate : architecture->folder.model_types) {
-      if (candidate == type) return architecture;
-      known.append(known.empty() ? "" : ", ").append(candidate);
+    const FolderForm& form = architecture->folder;
+    for (const auto types : {form.model_types, form.image_model_types}) {
+      for (const std::string_view candidate : types) {
+        if (candidate == type) return architecture;
+        known.append(known.empty() ? "" : ", ").append(candidate);
+      }
     }
   }
   return config.error(ErrorCode::unsupported,
@@ -126,7 +130,7 @@ class ConfigTranslator {
     TM_TRY(const int64_t window, window_tokens());
     TM_TRY(const int64_t context, context_length(window));
     TM_TRY(const int64_t head_dim, head_elements(width, shape.heads));
-    TM_TRY(const double epsilon, config_.get_number("rms_norm_eps"));
+    TM_TRY(const double epsilon, number("rms_norm_eps"));
     if (config_.find("tie_word_embeddings") != nullptr) {
       TM_TRY(shape.tied, config_.get_bool_or("tie_word_embeddings", false));
     }
@@ -152,19 +156,32 @@ class ConfigTranslator {
   std::string key(std::string_view name) const { return fmt::format("{}.{}", architecture_.name, name); }
   void add(std::string_view name, int64_t value) { metadata_.add_u32(key(name), static_cast<uint32_t>(value)); }
 
+  // Whether the file has a member, or there is a number for it without.
+  bool knows(std::string_view name) const { return config_.find(name) != nullptr || usual(name); }
+  std::optional<double> usual(std::string_view name) const {
+    for (const auto& [member, value] : architecture_.folder.defaults) {
+      if (member == name) return value;
+    }
+    return std::nullopt;
+  }
+  Result<double> number(std::string_view name) const {
+    if (const auto value = usual(name)) return config_.get_number_or(name, *value);
+    return config_.get_number(name);
+  }
+
   // An integer that is at least 1 and fits the metadata.
   Result<int64_t> count(std::string_view name, int64_t most = std::numeric_limits<int32_t>::max()) const {
+    if (const auto value = usual(name); value && config_.find(name) == nullptr) return static_cast<int64_t>(*value);
     TM_TRY(const int64_t value, config_.get_int(name));
     if (value >= 1 && value <= most) return value;
     return config_.wrong(name, fmt::format("1 to {}", most));
   }
   Result<int64_t> count_or(std::string_view name, int64_t fallback) const {
-    if (config_.find(name) == nullptr) return fallback;
-    return count(name);
+    return knows(name) ? count(name) : fallback;
   }
 
   Result<int64_t> head_elements(int64_t width, int64_t heads) const {
-    if (config_.find("head_dim") != nullptr) return count("head_dim", kMostHeadElements);
+    if (knows("head_dim")) return count("head_dim", kMostHeadElements);
     if (width % heads == 0 && width / heads <= kMostHeadElements) return width / heads;
     if (width % heads == 0) {
       return config_.error(ErrorCode::corrupt,
@@ -182,7 +199,7 @@ class ConfigTranslator {
   // 0: attention is to all tokens.
   Result<int64_t> window_tokens() const {
     TM_TRY(const bool slides, config_.get_bool_or("use_sliding_window", true));
-    if (!slides || config_.find("sliding_window") == nullptr) return 0;
+    if (!slides || !knows("sliding_window")) return 0;
     return count("sliding_window");
   }
 
@@ -242,10 +259,13 @@ class ConfigTranslator {
   // Adds the rotation's keys; gives Llama 3's factors where the file asks for them.
   Result<std::vector<float>> rotation(int64_t rotated, int64_t context, FolderShape& shape) {
     // Newer files have one object with all that concerns the rotation.
-    TM_TRY(const JsonMembers parameters, config_.members("rope_parameters"));
+    TM_TRY(const JsonMembers all, config_.members("rope_parameters"));
+    // And where layers rotate in two ways, one for each.
+    TM_TRY(const JsonMembers full, all.members("full_attention"));
+    const JsonMembers& parameters = full.exists() ? full : all;
     TM_TRY(const JsonMembers older, config_.members("rope_scaling"));
     const JsonMembers& scaling = parameters.exists() ? parameters : older;
-    TM_TRY(const double theta, config_.get_number_or("rope_theta", 10000));
+    TM_TRY(const double theta, config_.get_number_or("rope_theta", usual("rope_theta").value_or(10000)));
     TM_TRY(const double base, parameters.get_number_or("rope_theta", theta));
     metadata_.add_f32(key("rope.freq_base"), static_cast<float>(base));
     TM_TRY(const std::string named, scaling.get_string_or("type", "default"));
@@ -278,7 +298,16 @@ Result<FolderShape> translate_config(const JsonMembers& config, GgufWriter& meta
   TM_TRY(const Architecture* architecture, find_by_model_type(config));
   TM_CHECK(refuse_unsupported(config, architecture->folder));
   metadata.add_string("general.architecture", architecture->name);
-  return ConfigTranslator(config, *architecture, metadata).run();
+  TM_TRY(const std::string type, config.get_string_or("model_type", ""));
+  const auto& with_images = architecture->folder.image_model_types;
+  if (std::find(with_images.begin(), with_images.end(), type) == with_images.end()) {
+    return ConfigTranslator(config, *architecture, metadata).run();
+  }
+  TM_TRY(const JsonMembers text, config.members("text_config"));
+  if (!text.exists()) return config.error(ErrorCode::not_found, "'text_config' is missing");
+  TM_CHECK(refuse_unsupported(text, architecture->folder));
+  base::log::warn("{}: the model reads images as well as text; here it reads text alone", config.path().string());
+  return ConfigTranslator(text, *architecture, metadata).run();
 }
 
 }  // namespace tidemill::model

@@ -123,8 +123,14 @@ class TensorTranslator {
   }
 
  private:
-  // Models without a head for text are stored without "model.".
+  // Models without a head for text are stored without "model."; those that read images keep what writes apart.
   void find_prefix() {
+    for (const std::string_view prefix : {"model.language_model.", "language_model.model."}) {
+      const std::string embedding = std::string(prefix).append(form_.names.token_embedding) + ".weight";
+      if (form_.image_model_types.empty() || out_.weights.find(embedding).tensor == nullptr) continue;
+      prefix_ = prefix;
+      return;
+    }
     for (const FolderWeights::Found& found : out_.weights.tensors()) {
       if (found.tensor->name.starts_with(kModelPrefix)) prefix_ = kModelPrefix;
     }
@@ -245,7 +251,8 @@ class TensorTranslator {
   }
 
   Result<void> translate_output() {
-    const std::string name(form_.names.output);
+    const std::string_view within = "language_model.";
+    const std::string name = std::string(prefix_.starts_with(within) ? within : "").append(form_.names.output);
     const bool there = out_.weights.find(name + ".weight").tensor != nullptr;
     if (!shape_.tied.value_or(!there)) return require(name, shape_.architecture->names.output, ".weight");
     used_.insert(name + ".weight");  // a copy of the embedding, if it is there
@@ -255,13 +262,19 @@ class TensorTranslator {
   // A tensor that nothing reads means that the model computes something which this decoder does not.
   Result<void> refuse_unused() const {
     for (const auto& [tensor, file] : out_.weights.tensors()) {
-      if (used_.contains(tensor->name) || is_derived(tensor->name)) continue;
+      if (used_.contains(tensor->name) || is_derived(tensor->name) || reads_images(tensor->name)) continue;
       return Error(
           ErrorCode::unsupported,
           fmt::format("{}: tensor '{}' is no part of a model of the type '{}' with {} layers", file->path().string(),
                       printable(tensor->name), shape_.architecture->name, shape_.layers));
     }
     return {};
+  }
+
+  bool reads_images(std::string_view name) const {
+    if (form_.image_model_types.empty()) return false;
+    if (name.starts_with(kModelPrefix)) name.remove_prefix(kModelPrefix.size());
+    return name.starts_with("vision_tower.") || name.starts_with("multi_modal_projector.");
   }
 
   FolderTensors& out_;
