@@ -9,6 +9,7 @@
 #include "base/checksum.hpp"
 #include "tensor/attention_runner.hpp"
 #include "tensor/encoder_rows.hpp"
+#include "tensor/expert_rows.hpp"
 #include "tensor/kernels.hpp"
 #include "tensor/kv_cache.hpp"
 #include "tensor/linear_runner.hpp"
@@ -58,6 +59,11 @@ class CpuDevice final : public Device {
   void add(Matrix x, ConstMatrix y) override;
   void scale(Matrix x, float factor) override;
   void soft_cap(Matrix x, float cap) override;
+  void choose_experts(ConstMatrix logits, const ExpertRule& rule, std::span<int32_t> experts,
+                      std::span<float> weights) override;
+  void gather(ConstMatrix x, std::span<const int32_t> rows, Matrix y) override;
+  void add_scaled(Matrix x, std::span<const int32_t> rows, ConstMatrix y, std::span<const float> factors) override;
+  void sigmoid(Matrix x) override;
   void store_kv(KvCache& cache, int64_t layer, const KvRows& rows, ConstMatrix keys, ConstMatrix values) override;
   void attention(const KvCache& cache, int64_t layer, const KvRows& rows, const AttentionRule& rule, ConstMatrix q,
                  Matrix out) override;
@@ -144,6 +150,35 @@ void CpuDevice::scale(Matrix x, float factor) {
 
 void CpuDevice::soft_cap(Matrix x, float cap) {
   for_rows(x.rows, x.cols * 8, [&](int64_t r) { kernels_.soft_cap(x.row(r), cap, x.cols, x.row(r)); });
+}
+
+void CpuDevice::choose_experts(ConstMatrix logits, const ExpertRule& rule, std::span<int32_t> experts,
+                               std::span<float> weights) {
+  assert(static_cast<int64_t>(experts.size()) == logits.rows * rule.used && weights.size() == experts.size());
+  for_rows(logits.rows, logits.cols * (rule.used + 4), [&](int64_t r) {
+    choose_experts_row(kernels_, logits.row(r), logits.cols, rule, experts.data() + r * rule.used,
+                       weights.data() + r * rule.used);
+  });
+}
+
+void CpuDevice::gather(ConstMatrix x, std::span<const int32_t> rows, Matrix y) {
+  assert(static_cast<int64_t>(rows.size()) == y.rows && x.cols == y.cols);
+  for_rows(y.rows, y.cols, [&](int64_t r) { std::copy_n(x.row(rows[r]), y.cols, y.row(r)); });
+}
+
+void CpuDevice::add_scaled(Matrix x, std::span<const int32_t> rows, ConstMatrix y, std::span<const float> factors) {
+  assert(static_cast<int64_t>(rows.size()) == y.rows && rows.size() == factors.size() && x.cols == y.cols);
+  for_rows(y.rows, y.cols, [&](int64_t r) {
+    float* to = x.row(rows[r]);
+    const float* from = y.row(r);
+    const float factor = factors[r];
+    for (int64_t i = 0; i < y.cols; ++i)
+      to[i] = to[i] + from[i] * factor;
+  });
+}
+
+void CpuDevice::sigmoid(Matrix x) {
+  for_rows(x.rows, x.cols * 8, [&](int64_t r) { sigmoid_row(kernels_, x.row(r), x.cols); });
 }
 
 void CpuDevice::store_kv(KvCache& cache, int64_t layer, const KvRows& rows, ConstMatrix keys, ConstMatrix values) {

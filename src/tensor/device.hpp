@@ -132,6 +132,15 @@ struct Product {
   Matrix y;                     // [rows of the input][weight->rows()]
 };
 
+// Which experts the rows of a mixture use: those of the largest logits, of equal ones the first. Their weights are
+// their shares in the softmax over all experts or, normalised, over those in use, times `scale`.
+struct ExpertRule {
+  int64_t used;  // 1 .. experts
+  bool normalised;
+  float scale = 1;
+};
+inline constexpr int64_t kMostExperts = 1024;
+
 // Inputs that are made on the way, and need never be written out.
 struct RmsNormed {  // as Device::rms_norm()
   ConstMatrix x;
@@ -202,6 +211,17 @@ class Device {
   virtual void scale(Matrix x, float factor) = 0;
   // x = cap * tanh(x / cap), element by element.
   virtual void soft_cap(Matrix x, float cap) = 0;
+
+  // For mixtures of experts. Of row r of the logits ([rows][experts], at most kMostExperts), experts[r * used + i] is
+  // the i-th choice and weights[r * used + i] its weight, the likeliest first.
+  virtual void choose_experts(ConstMatrix logits, const ExpertRule& rule, std::span<int32_t> experts,
+                              std::span<float> weights) = 0;
+  // y.row(i) = x.row(rows[i])
+  virtual void gather(ConstMatrix x, std::span<const int32_t> rows, Matrix y) = 0;
+  // x.row(rows[i]) += y.row(i) * factors[i]; no row of x is named twice.
+  virtual void add_scaled(Matrix x, std::span<const int32_t> rows, ConstMatrix y, std::span<const float> factors) = 0;
+  // x = 1 / (1 + e^-x), element by element.
+  virtual void sigmoid(Matrix x) = 0;
 
   // Writes the rows' keys and values ([n][kv_heads * head_dim] each) into the cache at the rows' positions.
   virtual void store_kv(KvCache& cache, int64_t layer, const KvRows& rows, ConstMatrix keys, ConstMatrix values) = 0;

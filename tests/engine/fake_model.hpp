@@ -117,6 +117,14 @@ class FakeDevice final : public tensor::Device {
   void add(tensor::Matrix, tensor::ConstMatrix) override { FAIL(); }
   void scale(tensor::Matrix, float) override { FAIL(); }
   void soft_cap(tensor::Matrix, float) override { FAIL(); }
+  void choose_experts(tensor::ConstMatrix, const tensor::ExpertRule&, std::span<int32_t>, std::span<float>) override {
+    FAIL();
+  }
+  void gather(tensor::ConstMatrix, std::span<const int32_t>, tensor::Matrix) override { FAIL(); }
+  void add_scaled(tensor::Matrix, std::span<const int32_t>, tensor::ConstMatrix, std::span<const float>) override {
+    FAIL();
+  }
+  void sigmoid(tensor::Matrix) override { FAIL(); }
   void store_kv(tensor::KvCache&, int64_t, const tensor::KvRows&, tensor::ConstMatrix, tensor::ConstMatrix) override {
     FAIL();
   }

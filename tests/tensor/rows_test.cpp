@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <numbers>
+#include <utility>
 
 #include <gtest/gtest.h>
 
@@ -263,6 +264,78 @@ TEST(Add, AddsInPlaceAndRespectsStrides) {
   const std::vector<float> y = {10, 20, 30, 40};
   device->add({x.data(), 2, 2, 3}, matrix(y, 2, 2));
   EXPECT_EQ(x, (std::vector<float>{11, 22, 100, 33, 44, 100}));
+}
+
+// A softmax over everything, sorted: an expert's place is that of its probability.
+TEST(ChooseExperts, MatchesASortedSoftmax) {
+  Samples samples(38);
+  for (const auto& [experts, used] :
+       {std::pair(8, 2), std::pair(60, 4), std::pair(128, 8), std::pair(3, 3), std::pair(1, 1)}) {
+    const int64_t rows = 21;
+    std::vector<float> logits = samples.normal(rows * experts, 3.0F);
+    if (experts > 3) logits[5] = logits[2] = 9;  // of equals, the first
+    for (const bool normalised : {true, false}) {
+      const ExpertRule rule = {.used = used, .normalised = normalised, .scale = 0.5F};
+      std::vector<int32_t> chosen(static_cast<size_t>(rows * used));
+      std::vector<float> weights(chosen.size());
+      make_cpu_device(Isa::scalar, 1)->choose_experts(matrix(logits, rows, experts), rule, chosen, weights);
+      for (int64_t r = 0; r < rows; ++r) {
+        std::vector<std::pair<double, int>> shares;
+        double all = 0;
+        for (int e = 0; e < experts; ++e) {
+          shares.emplace_back(-std::exp(static_cast<double>(logits[static_cast<size_t>(r * experts + e)])), e);
+          all -= shares.back().first;
+        }
+        std::sort(shares.begin(), shares.end());
+        double in_use = 0;
+        for (int i = 0; i < used; ++i)
+          in_use -= shares[static_cast<size_t>(i)].first;
+        for (int i = 0; i < used; ++i) {
+          const auto at = static_cast<size_t>(r * used + i);
+          EXPECT_EQ(chosen[at], shares[static_cast<size_t>(i)].second) << "row " << r;
+          const double share = -shares[static_cast<size_t>(i)].first / (normalised ? in_use : all);
+          EXPECT_NEAR(weights[at], share / 2, 1e-6) << "row " << r;
+        }
+      }
+      for (const Isa isa : available_isas()) {
+        std::vector<int32_t> same(chosen.size());
+        std::vector<float> out(weights.size());
+        make_cpu_device(isa, 3)->choose_experts(matrix(logits, rows, experts), rule, same, out);
+        EXPECT_EQ(same, chosen);
+        expect_same(out, weights, isa);
+      }
+    }
+  }
+}
+
+TEST(Gather, RowsComeAndAreAddedBack) {
+  auto device = make_cpu_device(available_isas().back(), 2);
+  const std::vector<float> x = {1, 2, 3, 4, 5, 6, 7, 8};
+  const std::vector<int32_t> rows = {3, 0, 2};
+  std::vector<float> y(6);
+  device->gather(matrix(x, 4, 2), rows, matrix(y, 3, 2));
+  EXPECT_EQ(y, (std::vector<float>{7, 8, 1, 2, 5, 6}));
+  std::vector<float> sum(8, 1.0F);
+  device->add_scaled(matrix(sum, 4, 2), rows, matrix(std::as_const(y), 3, 2), std::vector<float>{1, 2, -1});
+  EXPECT_EQ(sum, (std::vector<float>{3, 5, 1, 1, -4, -5, 8, 9}));
+}
+
+TEST(Sigmoid, MatchesTheFormula) {
+  std::vector<float> x;
+  for (float v = -95; v < 95; v += 0.113F)
+    x.push_back(v);
+  x.push_back(std::nanf(""));
+  const auto n = static_cast<int64_t>(x.size());
+  std::vector<float> reference = x;
+  make_cpu_device(Isa::scalar, 1)->sigmoid(matrix(reference, 1, n));
+  for (size_t i = 0; i + 1 < x.size(); ++i)
+    ASSERT_NEAR(reference[i], 1 / (1 + std::exp(-static_cast<double>(x[i]))), 3e-7) << x[i];
+  EXPECT_TRUE(std::isnan(reference.back()));
+  for (const Isa isa : available_isas()) {
+    std::vector<float> y = x;
+    make_cpu_device(isa, 2)->sigmoid(matrix(y, 1, n));
+    expect_same(y, reference, isa);
+  }
 }
 
 TEST(Rope, TurnsBothPairingsByTheAngle) {
