@@ -50,10 +50,25 @@ std::string form_text(const model::Checkpoint& file) {
   return file.files().size() == 1 ? form : fmt::format("{} in {} files", form, file.files().size());
 }
 
+int64_t windowed_layers(const model::HyperParameters& shape) {
+  return std::count(shape.windowed.begin(), shape.windowed.end(), true);
+}
+
 json::object shape_json(const model::HyperParameters& shape) {
-  return {{"vocabulary", shape.vocabulary}, {"context", shape.context},           {"layers", shape.layers},
-          {"width", shape.width},           {"feed_forward", shape.feed_forward}, {"heads", shape.heads},
-          {"kv_heads", shape.kv_heads},     {"head_dim", shape.head_dim}};
+  json::object body{{"vocabulary", shape.vocabulary}, {"context", shape.context},           {"layers", shape.layers},
+                    {"width", shape.width},           {"feed_forward", shape.feed_forward}, {"heads", shape.heads},
+                    {"kv_heads", shape.kv_heads},     {"head_dim", shape.head_dim}};
+  if (shape.window > 0) {
+    body["window"] = shape.window;
+    body["window_layers"] = windowed_layers(shape);
+  }
+  if (shape.experts.count > 0) {
+    body["experts"] = {{"count", shape.experts.count},
+                       {"used", shape.experts.rule.used},
+                       {"feed_forward", shape.experts.feed_forward},
+                       {"shared_feed_forward", shape.experts.shared_feed_forward}};
+  }
+  return body;
 }
 
 void print_json(const model::Checkpoint& file, const base::Result<model::HyperParameters>& shape, bool tensors) {
@@ -115,6 +130,16 @@ void print_text(const model::Checkpoint& file, const base::Result<model::HyperPa
                static_cast<double>(file.parameters()) / 1e6, file.tensors().size());
     fmt::print("  {} layers of width {}, feed-forward {}, {} query and {} key/value heads of {}\n", shape->layers,
                shape->width, shape->feed_forward, shape->heads, shape->kv_heads, shape->head_dim);
+    if (shape->experts.count > 0) {
+      fmt::print("  {} experts of {} in each layer, {} of them used{}\n", shape->experts.count,
+                 shape->experts.feed_forward, shape->experts.rule.used,
+                 shape->experts.shared_feed_forward > 0
+                     ? fmt::format(", and one of {} for all", shape->experts.shared_feed_forward)
+                     : "");
+    }
+    if (shape->window > 0) {
+      fmt::print("  {} layers see a window of {} tokens\n", windowed_layers(*shape), shape->window);
+    }
     fmt::print("  vocabulary {}, context {} tokens\n", shape->vocabulary, shape->context);
   } else {
     fmt::print("  cannot be run: {}\n", utf8::printable(shape.error().to_string()));

@@ -4,6 +4,7 @@
 #include <array>
 #include <cassert>
 #include <iterator>
+#include <numeric>
 #include <utility>
 
 namespace tidemill::model {
@@ -67,10 +68,21 @@ base::Result<std::unique_ptr<Decoder>> Decoder::create(tensor::Device& device, H
   place(decoder->key_, kv_width);
   place(decoder->value_, kv_width);
   place(decoder->attended_, q_width);
-  place(decoder->gate_, h.feed_forward);
-  place(decoder->up_, h.feed_forward);
+  const ExpertShape& experts = h.experts;
+  const int64_t inner =
+      experts.count > 0 ? std::max(experts.feed_forward, experts.shared_feed_forward) : h.feed_forward;
+  place(decoder->gate_, inner);
+  place(decoder->up_, inner);
   place(decoder->logit_input_, h.width);
   place(decoder->hidden_, h.width);
+  if (experts.count > 0) {
+    place(decoder->normed_, h.width);
+    place(decoder->router_, experts.count);
+    place(decoder->gathered_, h.width);
+    place(decoder->expert_out_, h.width);
+    decoder->all_rows_.resize(static_cast<size_t>(max_batch_rows));
+    std::iota(decoder->all_rows_.begin(), decoder->all_rows_.end(), 0);
+  }
   TM_TRY(decoder->arena_, base::Buffer::allocate(floats * sizeof(float)));
   TM_TRY(decoder->logits_, base::Buffer::allocate(static_cast<size_t>(max_batch_rows) *
                                                   static_cast<size_t>(h.vocabulary) * sizeof(float)));
@@ -89,8 +101,16 @@ size_t Decoder::activation_bytes() const {
 }
 
 size_t Decoder::step_weight_bytes() const {
-  // Of an embedding that is not the output matrix too, a step reads a few rows.
-  return weights_.output == nullptr ? weights_.bytes : weights_.bytes - weights_.token_embedding->bytes();
+  // Of an embedding that is not the output matrix too, a step reads a few rows; of a mixture, the experts of one row.
+  size_t bytes = weights_.output == nullptr ? weights_.bytes : weights_.bytes - weights_.token_embedding->bytes();
+  for (const LayerWeights& layer : weights_.layers) {
+    const size_t used = layer.experts.empty() ? 0 : static_cast<size_t>(hyper_.experts.rule.used);
+    for (size_t i = used; i < layer.experts.size(); ++i) {
+      const Expert& expert = layer.experts[i];
+      bytes -= expert.gate.weight->bytes() + expert.up.weight->bytes() + expert.down.weight->bytes();
+    }
+  }
+  return bytes;
 }
 
 Multiplies Decoder::row_multiplies() const {
@@ -102,8 +122,15 @@ Multiplies Decoder::row_multiplies() const {
   for (const LayerWeights& layer : weights_.layers) {
     for (const Projection* projection :
          {&layer.query, &layer.key, &layer.value, &layer.query_key_value, &layer.attention_output, &layer.gate,
-          &layer.up, &layer.gate_and_up, &layer.down}) {
+          &layer.up, &layer.gate_and_up, &layer.down, &layer.router, &layer.shared.gate, &layer.shared.up,
+          &layer.shared.down, &layer.shared_gate}) {
       if (projection->weight != nullptr) count(*projection);
+    }
+    // All experts are alike, and a row uses so many.
+    for (int64_t i = 0; i < (layer.experts.empty() ? 0 : hyper_.experts.rule.used); ++i) {
+      const Expert& expert = layer.experts[static_cast<size_t>(i)];
+      for (const Projection* projection : {&expert.gate, &expert.up, &expert.down})
+        count(*projection);
     }
   }
   return found;
@@ -201,10 +228,85 @@ void Decoder::feed_forward(const LayerWeights& layer, int64_t rows) {
   const std::array attention_output = {product(layer.attention_output, change)};
   device_.linear(attention_output, view(attended_, rows, hyper_.heads * hyper_.head_dim));
   add_change(rows, layer.post_attention_norm);
-  const tensor::Gated gated = project_gated(layer, rows);
-  const std::array down = {product(layer.down, change)};
-  device_.linear(down, gated);
+  if (layer.router.weight != nullptr) {
+    mix_experts(layer, rows);
+  } else {
+    const tensor::Gated gated = project_gated(layer, rows);
+    const std::array down = {product(layer.down, change)};
+    device_.linear(down, gated);
+  }
   add_change(rows, layer.post_feed_forward_norm);
+}
+
+void Decoder::mix_experts(const LayerWeights& layer, int64_t rows) {
+  const ExpertShape& shape = hyper_.experts;
+  const Matrix normed = view(normed_, rows, hyper_.width);
+  device_.rms_norm(view(residual_, rows, hyper_.width), layer.feed_forward_norm, hyper_.rms_epsilon, normed);
+  const Matrix logits = view(router_, rows, shape.count);
+  const std::array routed = {product(layer.router, logits)};
+  device_.linear(routed, normed);
+  chosen_.resize(static_cast<size_t>(rows * shape.rule.used));
+  chosen_weights_.resize(chosen_.size());
+  device_.choose_experts(logits, shape.rule, chosen_, chosen_weights_);
+
+  const Matrix change = view(change_, rows, hyper_.width);
+  std::fill_n(change.data, rows * hyper_.width, 0.0F);
+  const std::span<const int32_t> all = std::span(all_rows_).first(static_cast<size_t>(rows));
+  if (layer.shared_gate.weight != nullptr) {
+    // The logits have been read: what weighs the shared expert takes their place.
+    const Matrix gate = view(router_, rows, 1);
+    const std::array products = {product(layer.shared_gate, gate)};
+    device_.linear(products, normed);
+    device_.sigmoid(gate);
+    add_expert(layer.shared, shape.shared_feed_forward, all, {gate.data, static_cast<size_t>(rows)}, rows);
+  }
+  // Every row's experts are added in their order, whichever other rows there are.
+  sort_choices(rows);
+  for (size_t e = 0; e < layer.experts.size(); ++e) {
+    const size_t first = routed_starts_[e];
+    const size_t count = routed_starts_[e + 1] - first;
+    if (count == 0) continue;
+    add_expert(layer.experts[e], shape.feed_forward, std::span(routed_rows_).subspan(first, count),
+               std::span(routed_weights_).subspan(first, count), rows);
+  }
+}
+
+void Decoder::sort_choices(int64_t rows) {
+  const auto experts = static_cast<size_t>(hyper_.experts.count);
+  const auto used = static_cast<size_t>(hyper_.experts.rule.used);
+  routed_starts_.assign(experts + 1, 0);
+  for (const int32_t expert : chosen_)
+    ++routed_starts_[static_cast<size_t>(expert) + 1];
+  for (size_t e = 0; e < experts; ++e)
+    routed_starts_[e + 1] += routed_starts_[e];
+  routed_rows_.resize(chosen_.size());
+  routed_weights_.resize(chosen_.size());
+  std::vector<size_t> next(routed_starts_.begin(), routed_starts_.end() - 1);
+  for (size_t r = 0; r < static_cast<size_t>(rows); ++r) {
+    for (size_t i = 0; i < used; ++i) {
+      const size_t to = next[static_cast<size_t>(chosen_[r * used + i])]++;
+      routed_rows_[to] = static_cast<int32_t>(r);
+      routed_weights_[to] = chosen_weights_[r * used + i];
+    }
+  }
+}
+
+void Decoder::add_expert(const Expert& expert, int64_t inner, std::span<const int32_t> named,
+                         std::span<const float> weights, int64_t rows) {
+  const auto count = static_cast<int64_t>(named.size());
+  Matrix input = view(normed_, rows, hyper_.width);
+  if (count < rows) {  // else they are all of them, in their order
+    input = view(gathered_, count, hyper_.width);
+    device_.gather(view(normed_, rows, hyper_.width), named, input);
+  }
+  const Matrix gate = view(gate_, count, inner);
+  const Matrix up = view(up_, count, inner);
+  const Matrix out = view(expert_out_, count, hyper_.width);
+  const std::array gate_and_up = {product(expert.gate, gate), product(expert.up, up)};
+  device_.linear(gate_and_up, input);
+  const std::array down = {product(expert.down, out)};
+  device_.linear(down, tensor::Gated{hyper_.activation, gate, up});
+  device_.add_scaled(view(change_, rows, hyper_.width), named, out, weights);
 }
 
 void Decoder::add_change(int64_t rows, std::span<const float> norm) {

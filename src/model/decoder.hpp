@@ -5,6 +5,7 @@
 //   x = embed(token) * scale
 //   each layer:  x += norm?(Wo attention(rope(norm?(Wq h)), rope(norm?(Wk h)), Wv h)) * scale   with h = rms_norm(x)
 //                x += norm?(Wdown (activation(Wgate h) * Wup h)) * scale                        with h = rms_norm(x)
+// In mixtures, the second line adds up what some of a layer's experts give, by the weights of h's choice among them.
 //   logits = soft_cap?(Wout rms_norm(x) * scale)
 #pragma once
 
@@ -47,6 +48,13 @@ class Decoder final : public Model {
   // The projections of the first `rows` rows of the residual stream.
   Heads project_heads(const LayerWeights& layer, int64_t rows);
   tensor::Gated project_gated(const LayerWeights& layer, int64_t rows);
+  // Leaves what a layer's experts give in change_, each computed for all rows that chose it.
+  void mix_experts(const LayerWeights& layer, int64_t rows);
+  // Sorts the choices of `rows` rows by expert into routed_rows_ and routed_weights_.
+  void sort_choices(int64_t rows);
+  // Adds what `expert` gives of the named rows of normed_ to those of change_, times their weights.
+  void add_expert(const Expert& expert, int64_t inner, std::span<const int32_t> named, std::span<const float> weights,
+                  int64_t rows);
   // Adds change_ to the residual stream, normalised by `norm` where there is one.
   void add_change(int64_t rows, std::span<const float> norm);
   // Leaves the attention's result, before its output projection, in attended_.
@@ -65,6 +73,14 @@ class Decoder final : public Model {
   int64_t most_logit_rows_ = 0;
   std::vector<int32_t> kept_;  // rows that an output is wanted for
 
+  // Of a mixture's layer.
+  std::vector<int32_t> chosen_;        // [rows][used] experts
+  std::vector<float> chosen_weights_;  // likewise
+  std::vector<int32_t> routed_rows_;   // the rows of the first expert, then of the next, ...
+  std::vector<float> routed_weights_;  // likewise
+  std::vector<size_t> routed_starts_;  // [experts + 1] where they begin
+  std::vector<int32_t> all_rows_;      // 0, 1, 2, ...
+
   // Offsets of the activations in the arena, in floats. [max_rows][...]. Query, key and value follow each other, and so
   // do gate and up: one matrix of all their columns fits in their place.
   size_t residual_ = 0;     // [width]; normalised by outputs()
@@ -77,6 +93,11 @@ class Decoder final : public Model {
   size_t up_ = 0;           // [feed_forward]
   size_t logit_input_ = 0;  // [width]
   size_t hidden_ = 0;       // [width]
+  // Of mixtures:
+  size_t normed_ = 0;      // [width]
+  size_t router_ = 0;      // [experts]
+  size_t gathered_ = 0;    // [width]
+  size_t expert_out_ = 0;  // [width]
 };
 
 }  // namespace tidemill::model

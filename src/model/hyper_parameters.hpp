@@ -17,6 +17,14 @@ enum class Pooling : uint8_t { none, mean, first, last };
 // What GGUF's pooling_type says of a model that scores texts instead.
 inline constexpr int64_t kRankPooling = 4;
 
+// A feed-forward block of experts, of which each row uses a few.
+struct ExpertShape {
+  int64_t count = 0;                // 0: there is one block for all rows
+  int64_t feed_forward = 0;         // inner width of each
+  int64_t shared_feed_forward = 0;  // of one more that all rows use; 0: there is none
+  tensor::ExpertRule rule = {.used = 0, .normalised = true};
+};
+
 struct HyperParameters {
   std::string architecture;  // "llama", "qwen2", "gemma3", "bert", ...
   std::string name;          // general.name, or empty
@@ -25,6 +33,7 @@ struct HyperParameters {
   int64_t layers = 0;
   int64_t width = 0;         // elements of a hidden state
   int64_t feed_forward = 0;  // inner width of the feed-forward block
+  ExpertShape experts;
   int64_t heads = 0;
   int64_t kv_heads = 0;
   int64_t head_dim = 0;

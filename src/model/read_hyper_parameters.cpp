@@ -82,7 +82,7 @@ Result<int64_t> vocabulary_size(const Checkpoint& file) {
   return rows;
 }
 
-Result<void> check_unsupported(const KeyReader& reader) {
+Result<void> check_unsupported(const KeyReader& reader, Presence mixes) {
   const Checkpoint& file = reader.file();
   TM_TRY(const int64_t parts, file.get_int_or("split.count", 1));
   if (parts > 1) {
@@ -92,18 +92,18 @@ Result<void> check_unsupported(const KeyReader& reader) {
                     parts));
   }
   TM_TRY(const int64_t experts, file.get_int_or(reader.key("expert_count"), 0));
-  if (experts > 0) {
+  if (experts > 0 && mixes == Presence::absent) {
     return file.error(ErrorCode::unsupported,
-                      fmt::format("a mixture of {} experts ({}); only dense models are supported", experts,
-                                  reader.key("expert_count")));
+                      fmt::format("a mixture of {} experts ({}); only dense models of this architecture are supported",
+                                  experts, reader.key("expert_count")));
   }
   return {};
 }
 
 // What decoders and encoders have in common.
-Result<HyperParameters> read_shape(const KeyReader& reader, std::string_view architecture) {
+Result<HyperParameters> read_shape(const KeyReader& reader, std::string_view architecture, Presence mixes) {
   const Checkpoint& file = reader.file();
-  TM_CHECK(check_unsupported(reader));
+  TM_CHECK(check_unsupported(reader, mixes));
   HyperParameters hyper;
   hyper.architecture = architecture;
   TM_TRY(hyper.name, file.get_string_or("general.name", ""));
@@ -163,15 +163,37 @@ Result<void> check_labels(const KeyReader& reader, bool ranks) {
 }  // namespace
 
 Result<HyperParameters> read_hyper_parameters(const Checkpoint& file, std::string_view architecture,
-                                              tensor::Rope::Pairing pairing) {
+                                              tensor::Rope::Pairing pairing, Presence mixes) {
   const KeyReader reader(file, architecture);
-  TM_TRY(HyperParameters hyper, read_shape(reader, architecture));
+  TM_TRY(HyperParameters hyper, read_shape(reader, architecture, mixes));
   TM_TRY(const double epsilon, reader.positive("attention.layer_norm_rms_epsilon"));
   hyper.rms_epsilon = static_cast<float>(epsilon);
   TM_CHECK(read_rotation(reader, pairing, hyper));
   TM_TRY(hyper.pooling, read_pooling(reader));
   hyper.attention_scale = 1.0F / std::sqrt(static_cast<float>(hyper.head_dim));
   return hyper;
+}
+
+Result<void> read_experts(const KeyReader& keys, const ExpertDefaults& defaults, HyperParameters& hyper) {
+  const Checkpoint& file = keys.file();
+  ExpertShape experts;
+  TM_TRY(experts.count, keys.count("expert_count", tensor::kMostExperts));
+  TM_TRY(experts.rule.used, keys.count("expert_used_count", experts.count));
+  TM_TRY(experts.feed_forward, keys.count_or("expert_feed_forward_length", kMaxFeedForward, hyper.feed_forward));
+  TM_TRY(experts.rule.normalised, file.get_bool_or(keys.key("expert_weights_norm"), defaults.normalised));
+  TM_TRY(experts.rule.scale, keys.factor_or("expert_weights_scale", 1));
+  if (defaults.shared) {
+    TM_TRY(experts.shared_feed_forward,
+           keys.count_or("expert_shared_feed_forward_length", kMaxFeedForward, hyper.feed_forward));
+  }
+  // llama.cpp's numbers: 1 is the softmax, and 0 what the architecture has.
+  TM_TRY(const int64_t chooses, file.get_int_or(keys.key("expert_gating_func"), 0));
+  if (chooses > 1) {
+    return file.error(ErrorCode::unsupported, fmt::format("metadata key '{}' is {}; supported is 1 (softmax)",
+                                                          keys.key("expert_gating_func"), chooses));
+  }
+  hyper.experts = experts;
+  return {};
 }
 
 Result<void> read_windows(const KeyReader& keys, const WindowPattern& pattern, HyperParameters& hyper) {
@@ -210,7 +232,7 @@ void warn_of_window(const KeyReader& keys, const HyperParameters& hyper) {
 Result<EncoderParameters> read_encoder_parameters(const Checkpoint& file, std::string_view architecture) {
   const KeyReader reader(file, architecture);
   EncoderParameters parameters;
-  TM_TRY(parameters.shape, read_shape(reader, architecture));
+  TM_TRY(parameters.shape, read_shape(reader, architecture, Presence::absent));
   TM_TRY(const double epsilon, reader.positive("attention.layer_norm_epsilon"));
   parameters.norm_epsilon = static_cast<float>(epsilon);
   TM_TRY(const int64_t pooling, file.get_int_or(reader.key("pooling_type"), 0));

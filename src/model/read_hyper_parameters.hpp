@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "base/result.hpp"
+#include "model/architectures/architecture.hpp"
 #include "model/checkpoint.hpp"
 #include "model/encoder.hpp"
 #include "model/hyper_parameters.hpp"
@@ -13,10 +14,19 @@ namespace tidemill::model {
 
 // Reads "<architecture>.*", checks every number's range (so that products of them cannot overflow) and fills the
 // rotation (read_rotation.hpp). Attention sees everything, and its scale is one over the root of a head's size.
-// `unsupported` for mixtures of experts, other scalings and other poolings; `not_found` or `corrupt`, naming
-// the key, for missing or impossible numbers.
+// `unsupported` for mixtures of experts where `mixes` is absent, other scalings and other poolings; `not_found` or
+// `corrupt`, naming the key, for missing or impossible numbers.
 base::Result<HyperParameters> read_hyper_parameters(const Checkpoint& file, std::string_view architecture,
-                                                    tensor::Rope::Pairing pairing);
+                                                    tensor::Rope::Pairing pairing, Presence mixes = Presence::absent);
+
+// What the architecture does where the file does not say it.
+struct ExpertDefaults {
+  bool normalised = true;  // the weights of the experts in use add up to one
+  bool shared = false;     // there is one more, that all rows use
+};
+// Adds hyper.experts from expert_*. Errors: `unsupported` for other functions than the softmax that choose; `not_found`
+// or `corrupt`, naming the key.
+base::Result<void> read_experts(const KeyReader& keys, const ExpertDefaults& defaults, HyperParameters& hyper);
 
 // Which layers see a window alone, where the file does not say it.
 struct WindowPattern {

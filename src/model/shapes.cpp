@@ -117,7 +117,18 @@ constexpr Shape tiny_gemma3() {
   return shape;
 }
 
-constexpr std::array<Shape, 23> kShapes = {
+// Experts as wide as all weight types fit.
+constexpr Shape tiny_mixture(Shape shape, std::string_view architecture, std::string_view name) {
+  shape.architecture = architecture;
+  shape.name = name;
+  shape.tied = false;
+  shape.experts = 8;
+  shape.used_experts = 2;
+  shape.expert_feed_forward = architecture == "llama" ? shape.feed_forward : 256;
+  return shape;
+}
+
+constexpr std::array<Shape, 26> kShapes = {
     llama3("llama-3.2-1b", 2048, 16, 32, 64, 8192, true, 32),
     llama3("llama-3.2-3b", 3072, 28, 24, 128, 8192, true, 32),
     llama3("llama-3.1-8b", 4096, 32, 32, 128, 14336, false, 8),
@@ -140,6 +151,9 @@ constexpr std::array<Shape, 23> kShapes = {
     tiny_phi3(),
     tiny_gemma2(),
     tiny_gemma3(),
+    tiny_mixture(tiny_of("llama", ""), "llama", "mixtral-tiny"),
+    tiny_mixture(tiny(qwen("", "qwen2", 0, 0, 0, 0, 64, 0, 0, false), "", 1), "qwen2moe", "qwen2moe-tiny"),
+    tiny_mixture(tiny(qwen("", "qwen3", 0, 0, 0, 0, 128, 0, 0, false), "", 2), "qwen3moe", "qwen3moe-tiny"),
     tiny(bert("", 0, 0, 2), "bert-tiny", 4),
     tiny(bert("", 0, 0, 4), "rerank-tiny", 4),
 };
@@ -162,10 +176,15 @@ int64_t encoder_parameters(const Shape& s) {
 int64_t Shape::parameters() const {
   if (encodes()) return encoder_parameters(*this);
   const int64_t attention = width * head_dim * (2 * heads + 2 * kv_heads);
-  const int64_t biases = architecture == "qwen2" ? head_dim * (heads + 2 * kv_heads) : 0;
-  const int64_t head_norms = architecture == "qwen3" || architecture == "gemma3" ? 2 * head_dim : 0;
+  const int64_t biases = architecture.starts_with("qwen2") ? head_dim * (heads + 2 * kv_heads) : 0;
+  const int64_t head_norms = architecture.starts_with("qwen3") || architecture == "gemma3" ? 2 * head_dim : 0;
   const int64_t norms = (architecture.starts_with("gemma") ? 4 : 2) * width;
-  const int64_t layer = attention + 3 * width * feed_forward + norms + biases + head_norms;
+  int64_t feed_forwards = 3 * width * feed_forward;
+  if (experts > 0) {
+    const int64_t shared = architecture == "qwen2moe" ? feed_forwards + width : 0;
+    feed_forwards = experts * (3 * width * expert_feed_forward + width) + shared;
+  }
+  const int64_t layer = attention + feed_forwards + norms + biases + head_norms;
   return layers * layer + (tied ? 1 : 2) * tokens * width + width;
 }
 

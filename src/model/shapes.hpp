@@ -24,10 +24,13 @@ struct Shape {
   int64_t context = 0;
   bool tied = false;  // the embedding is the output matrix as well
   double rope_base = 10000;
-  double rope_factor = 1;   // Llama 3's frequency scaling; 1 = none
-  int64_t window = 0;       // that layers see, tokens; 0: all see everything
-  int64_t rotated = 0;      // elements of each head that are rotated; 0: all
-  int64_t old_context = 0;  // that LongRoPE scales from, tokens; 0: none
+  double rope_factor = 1;           // Llama 3's frequency scaling; 1 = none
+  int64_t experts = 0;              // of each layer; 0: it is no mixture
+  int64_t used_experts = 0;         // of them, by each token
+  int64_t expert_feed_forward = 0;  // of each
+  int64_t window = 0;               // that layers see, tokens; 0: all see everything
+  int64_t rotated = 0;              // elements of each head that are rotated; 0: all
+  int64_t old_context = 0;          // that LongRoPE scales from, tokens; 0: none
   double norm_epsilon = 1e-5;
   Vocabulary vocabulary = Vocabulary::llama3;
   int64_t tokens = 0;       // all of them

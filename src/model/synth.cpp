@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <numbers>
 #include <numeric>
@@ -153,6 +154,15 @@ class Synthesizer {
     if (shape_.architecture == "gemma2") {
       writer_.add_f32(key("attn_logit_softcapping"), 2);
       writer_.add_f32(key("final_logit_softcapping"), 3);
+    }
+    if (shape_.experts > 0) {
+      const auto count = [&](std::string_view name, int64_t value) {
+        writer_.add_u32(key(name), static_cast<uint32_t>(value));
+      };
+      count("expert_count", shape_.experts);
+      count("expert_used_count", shape_.used_experts);
+      if (shape_.architecture != "llama") count("expert_feed_forward_length", shape_.expert_feed_forward);
+      if (shape_.architecture == "qwen2moe") count("expert_shared_feed_forward_length", shape_.feed_forward);
     }
     if (shape_.architecture == "gemma3") {
       writer_.add_f32(key("rope.freq_base_swa"), 10000);
@@ -315,12 +325,12 @@ class Synthesizer {
         matrix(layer + "attn_k.weight", width, kv_width);
         matrix(layer + "attn_v.weight", width, kv_width);
       }
-      if (shape_.architecture == "qwen2") {
+      if (shape_.architecture.starts_with("qwen2")) {
         vector(layer + "attn_q.bias", q_width, 0);
         vector(layer + "attn_k.bias", kv_width, 0);
         vector(layer + "attn_v.bias", kv_width, 0);
       }
-      if (shape_.architecture == "qwen3" || shape_.architecture == "gemma3") {
+      if (shape_.architecture.starts_with("qwen3") || shape_.architecture == "gemma3") {
         vector(layer + "attn_q_norm.weight", shape_.head_dim, 1);
         vector(layer + "attn_k_norm.weight", shape_.head_dim, 1);
       }
@@ -328,9 +338,13 @@ class Synthesizer {
       const bool post_norms = shape_.architecture.starts_with("gemma");
       if (post_norms) norm(layer + "post_attention_norm.weight");
       norm(layer + "ffn_norm.weight");
-      if (!joined) matrix(layer + "ffn_gate.weight", width, shape_.feed_forward);
-      matrix(layer + "ffn_up.weight", width, (joined ? 2 : 1) * shape_.feed_forward);
-      matrix(layer + "ffn_down.weight", shape_.feed_forward, width);
+      if (shape_.experts > 0) {
+        plan_experts(layer);
+      } else {
+        if (!joined) matrix(layer + "ffn_gate.weight", width, shape_.feed_forward);
+        matrix(layer + "ffn_up.weight", width, (joined ? 2 : 1) * shape_.feed_forward);
+        matrix(layer + "ffn_down.weight", shape_.feed_forward, width);
+      }
       if (post_norms) norm(layer + "post_ffw_norm.weight");
     }
     norm("output_norm.weight");
@@ -358,6 +372,24 @@ class Synthesizer {
       factors.push_back(static_cast<float>(factor));
     }
     plans_.push_back({"rope_freqs.weight", DType::f32, {shape_.head_dim / 2}, std::move(factors)});
+  }
+
+  void plan_experts(const std::string& layer) {
+    const int64_t width = shape_.width;
+    const auto all = [&](std::string_view name, int64_t cols, int64_t rows) {
+      matrix(layer + std::string(name), cols, rows);
+      plans_.back().shape.push_back(shape_.experts);
+    };
+    // What chooses is plain in released files, whatever the type of the others.
+    plans_.push_back({layer + "ffn_gate_inp.weight", DType::f32, {width, shape_.experts}, {}});
+    all("ffn_gate_exps.weight", width, shape_.expert_feed_forward);
+    all("ffn_up_exps.weight", width, shape_.expert_feed_forward);
+    all("ffn_down_exps.weight", shape_.expert_feed_forward, width);
+    if (shape_.architecture != "qwen2moe") return;
+    vector(layer + "ffn_gate_inp_shexp.weight", width, 0);
+    matrix(layer + "ffn_gate_shexp.weight", width, shape_.feed_forward);
+    matrix(layer + "ffn_up_shexp.weight", width, shape_.feed_forward);
+    matrix(layer + "ffn_down_shexp.weight", shape_.feed_forward, width);
   }
 
   // 1, 1 + step, 1 + 2 * step, ...
@@ -398,7 +430,7 @@ class Synthesizer {
 
   Result<void> write_random(const TensorPlan& plan, uint64_t seed) {
     const int64_t cols = plan.shape[0];
-    const int64_t elements = cols * plan.shape[1];
+    const int64_t elements = std::accumulate(plan.shape.begin(), plan.shape.end(), int64_t{1}, std::multiplies<>());
     const int64_t units = elements / unit_elements(plan.type);
     const auto unit_bytes = static_cast<size_t>(tensor::row_bytes(plan.type, unit_elements(plan.type)));
     const std::vector<std::byte>* drawn_from = elements > kPoolElements ? &pool(plan.type, cols) : nullptr;

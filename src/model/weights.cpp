@@ -1,5 +1,6 @@
 #include "model/weights.hpp"
 
+#include <array>
 #include <string>
 #include <utility>
 
@@ -85,6 +86,34 @@ class Loader {
     if (device_ == nullptr) return std::unique_ptr<tensor::Weight>();
     if (cancelled_ && cancelled_()) return Error(ErrorCode::cancelled, "interrupted");
     TM_TRY(const auto bytes, file_.read(*tensor, made_));
+    TM_TRY(auto weight, on_device(tensor, name, bytes, rows, cols));
+    finish(*tensor);
+    return weight;
+  }
+
+  // `count` matrices of one tensor, one behind the other. Empty where loading only checks.
+  Result<std::vector<std::unique_ptr<tensor::Weight>>> matrices(const std::string& name, int64_t count, int64_t rows,
+                                                                int64_t cols) {
+    std::vector<std::unique_ptr<tensor::Weight>> weights;
+    TM_TRY(const GgufTensor* tensor, require(name + ".weight"));
+    if (tensor->shape != std::array<int64_t, 4>{cols, rows, count, 1}) {
+      return wrong_shape(*tensor, fmt::format("[{}, {}, {}]", cols, rows, count));
+    }
+    if (device_ == nullptr) return weights;
+    TM_TRY(const auto bytes, file_.read(*tensor, made_));
+    const size_t each = bytes.size() / static_cast<size_t>(count);
+    for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
+      if (cancelled_ && cancelled_()) return Error(ErrorCode::cancelled, "interrupted");
+      TM_TRY(auto weight, on_device(tensor, name, bytes.subspan(i * each, each), rows, cols));
+      weights.push_back(std::move(weight));
+    }
+    finish(*tensor);
+    return weights;
+  }
+
+  // A matrix of `tensor`, or a part of it that is one, from its bytes.
+  Result<std::unique_ptr<tensor::Weight>> on_device(const GgufTensor* tensor, const std::string& name,
+                                                    std::span<const std::byte> bytes, int64_t rows, int64_t cols) {
     auto weight = tensor->panels ? device_->load_panels(tensor->type, rows, cols, bytes, tensor->checksum)
                   : dequantize_  ? load_dequantized(tensor->type, bytes, rows, cols)
                                  : device_->load_weight(tensor->type, rows, cols, bytes);
@@ -93,7 +122,6 @@ class Loader {
     }
     if (!weight) return std::move(weight).error().wrap(fmt::format("cannot load tensor '{}'", name));
     bytes_ += (*weight)->bytes();
-    finish(*tensor);
     return weight;
   }
 
@@ -215,17 +243,40 @@ class DecoderLoader final : public Loader {
     TM_TRY(layer.post_attention_norm,
            maybe_vector(name(names_.post_attention_norm) + ".weight", width, parts_.post_norms));
     TM_TRY(layer.feed_forward_norm, vector(name(names_.feed_forward_norm) + ".weight", width));
-    if (apart) {
+    if (hyper_.experts.count > 0) {
+      TM_CHECK(load_experts(prefix, layer));
+    } else if (apart) {
       TM_TRY(layer.gate, projection(name(names_.gate), hyper_.feed_forward, width, parts_.feed_forward_bias));
       TM_TRY(layer.up, projection(name(names_.up), hyper_.feed_forward, width, parts_.feed_forward_bias));
     } else {
       TM_TRY(layer.gate_and_up,
              projection(name(names_.gate_and_up), 2 * hyper_.feed_forward, width, parts_.feed_forward_bias));
     }
-    TM_TRY(layer.down, projection(name(names_.down), width, hyper_.feed_forward, parts_.feed_forward_bias));
+    if (hyper_.experts.count == 0) {
+      TM_TRY(layer.down, projection(name(names_.down), width, hyper_.feed_forward, parts_.feed_forward_bias));
+    }
     TM_TRY(layer.post_feed_forward_norm,
            maybe_vector(name(names_.post_feed_forward_norm) + ".weight", width, parts_.post_norms));
     return layer;
+  }
+
+  Result<void> load_experts(const std::string& prefix, LayerWeights& layer) {
+    const ExpertShape& shape = hyper_.experts;
+    const int64_t width = hyper_.width;
+    const auto name = [&](std::string_view part) { return prefix + std::string(part); };
+    TM_TRY(layer.router, projection(name(names_.router), shape.count, width, Presence::absent));
+    TM_TRY(auto gates, matrices(name(names_.expert_gate), shape.count, shape.feed_forward, width));
+    TM_TRY(auto ups, matrices(name(names_.expert_up), shape.count, shape.feed_forward, width));
+    TM_TRY(auto downs, matrices(name(names_.expert_down), shape.count, width, shape.feed_forward));
+    for (size_t i = 0; i < gates.size(); ++i)
+      layer.experts.push_back({{std::move(gates[i]), {}}, {std::move(ups[i]), {}}, {std::move(downs[i]), {}}});
+    const int64_t shared = shape.shared_feed_forward;
+    if (shared == 0) return {};
+    TM_TRY(layer.shared_gate, projection(name(names_.shared_gate_input), 1, width, Presence::absent));
+    TM_TRY(layer.shared.gate, projection(name(names_.shared_gate), shared, width, Presence::absent));
+    TM_TRY(layer.shared.up, projection(name(names_.shared_up), shared, width, Presence::absent));
+    TM_TRY(layer.shared.down, projection(name(names_.shared_down), width, shared, Presence::absent));
+    return {};
   }
 
   const DecoderParts& parts_;

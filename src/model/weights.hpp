@@ -24,21 +24,32 @@ struct Projection {
 // As an operand of Device::linear.
 tensor::Product product(const Projection& projection, tensor::Matrix y);
 
+struct Expert {
+  Projection gate;  // [feed_forward][width]
+  Projection up;    // [feed_forward][width]
+  Projection down;  // [width][feed_forward]
+};
+
 struct LayerWeights {
-  std::vector<float> attention_norm;          // [width]
-  Projection query;                           // [heads * head_dim][width]
-  Projection key;                             // [kv_heads * head_dim][width]
-  Projection value;                           // [kv_heads * head_dim][width]
-  Projection query_key_value;                 // these three in one, one below the other; or without a weight
-  std::vector<float> query_norm;              // [head_dim], or empty
-  std::vector<float> key_norm;                // [head_dim], or empty
-  Projection attention_output;                // [width][heads * head_dim]
-  std::vector<float> post_attention_norm;     // [width], or empty
-  std::vector<float> feed_forward_norm;       // [width]
-  Projection gate;                            // [feed_forward][width]
-  Projection up;                              // [feed_forward][width]
-  Projection gate_and_up;                     // these two in one; or without a weight
-  Projection down;                            // [width][feed_forward]
+  std::vector<float> attention_norm;       // [width]
+  Projection query;                        // [heads * head_dim][width]
+  Projection key;                          // [kv_heads * head_dim][width]
+  Projection value;                        // [kv_heads * head_dim][width]
+  Projection query_key_value;              // these three in one, one below the other; or without a weight
+  std::vector<float> query_norm;           // [head_dim], or empty
+  std::vector<float> key_norm;             // [head_dim], or empty
+  Projection attention_output;             // [width][heads * head_dim]
+  std::vector<float> post_attention_norm;  // [width], or empty
+  std::vector<float> feed_forward_norm;    // [width]
+  Projection gate;                         // [feed_forward][width]
+  Projection up;                           // [feed_forward][width]
+  Projection gate_and_up;                  // these two in one; or without a weight
+  Projection down;                         // [width][feed_forward]
+  // Of a mixture, in place of gate, up and down.
+  Projection router;                          // [experts][width]; without a weight where there is no mixture
+  std::vector<Expert> experts;                // of experts.feed_forward
+  Expert shared;                              // of experts.shared_feed_forward; without weights where there is none
+  Projection shared_gate;                     // [1][width]
   std::vector<float> post_feed_forward_norm;  // [width], or empty
 };
 

@@ -14,15 +14,15 @@ namespace {
 
 using Logits = std::vector<float>;
 
-class Determinism : public testing::TestWithParam<std::tuple<tensor::DType, tensor::KvType>> {
+class Determinism : public testing::TestWithParam<std::tuple<const char*, tensor::DType, tensor::KvType>> {
  protected:
   void SetUp() override {
     path_ = folder_.path() / "model.gguf";
-    ASSERT_TRUE(write_synthetic_model(find_shape("llama-tiny").value(), path_,
-                                      {.type = std::get<0>(GetParam()), .on_progress = {}}));
+    ASSERT_TRUE(write_synthetic_model(find_shape(std::get<0>(GetParam())).value(), path_,
+                                      {.type = std::get<1>(GetParam()), .on_progress = {}}));
   }
 
-  test::Loaded load(int threads) { return test::load(path_, std::get<1>(GetParam()), 17 * 64, threads); }
+  test::Loaded load(int threads) { return test::load(path_, std::get<2>(GetParam()), 17 * 64, threads); }
 
   static std::vector<Token> tokens(size_t count, uint32_t seed) {
     std::mt19937 random(seed);
@@ -118,12 +118,19 @@ TEST_P(Determinism, NeighboursDoNotMatter) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, Determinism,
-                         testing::Values(std::tuple(tensor::DType::f16, tensor::KvType::f16),
-                                         std::tuple(tensor::DType::q8_0, tensor::KvType::int8),
-                                         std::tuple(tensor::DType::q4_k, tensor::KvType::f16)),
+                         testing::Values(std::tuple("llama-tiny", tensor::DType::f16, tensor::KvType::f16),
+                                         std::tuple("llama-tiny", tensor::DType::q8_0, tensor::KvType::int8),
+                                         std::tuple("llama-tiny", tensor::DType::q4_k, tensor::KvType::f16),
+                                         std::tuple("phi3-tiny", tensor::DType::q4_0, tensor::KvType::bf16),
+                                         std::tuple("gemma2-tiny", tensor::DType::q8_0, tensor::KvType::int8),
+                                         std::tuple("gemma3-tiny", tensor::DType::f16, tensor::KvType::f16),
+                                         std::tuple("mixtral-tiny", tensor::DType::q4_k, tensor::KvType::f16),
+                                         std::tuple("qwen2moe-tiny", tensor::DType::q8_0, tensor::KvType::int8)),
                          [](const auto& instance) {
-                           return std::string(tensor::info(std::get<0>(instance.param)).name) + "_" +
-                                  std::string(tensor::to_string(std::get<1>(instance.param)));
+                           const std::string shape = std::get<0>(instance.param);
+                           return shape.substr(0, shape.find('-')) + "_" +
+                                  std::string(tensor::info(std::get<1>(instance.param)).name) + "_" +
+                                  std::string(tensor::to_string(std::get<2>(instance.param)));
                          });
 
 }  // namespace

@@ -118,7 +118,8 @@ TEST_P(SameAsGguf, ShapeAndVocabularyAreEqual) {
 
 INSTANTIATE_TEST_SUITE_P(Shapes, SameAsGguf,
                          testing::Combine(testing::Values("llama-tiny", "qwen2-tiny", "qwen3-tiny", "granite-tiny",
-                                                          "phi3-tiny", "gemma2-tiny", "gemma3-tiny"),
+                                                          "phi3-tiny", "gemma2-tiny", "gemma3-tiny", "mixtral-tiny",
+                                                          "qwen2moe-tiny", "qwen3moe-tiny"),
                                           testing::Values(DType::f32, DType::f16, DType::bf16)),
                          [](const auto& instance) {
                            std::string name = std::string(std::get<0>(instance.param)) + "_" +
@@ -364,8 +365,8 @@ TEST_F(Folder, NamesWhatItDoesNotDo) {
     return refusal(change, ErrorCode::unsupported);
   };
   EXPECT_SAYS(unsupported([](FolderDraft& d) { d.config["model_type"] = "gpt_neox"; }),
-              "'model_type' is 'gpt_neox'; supported are llama, mistral, qwen2, qwen3, granite, phi3, gemma2, "
-              "gemma3_text, gemma3");
+              "'model_type' is 'gpt_neox'; supported are llama, mistral, mixtral, qwen2, qwen3, granite, phi3, gemma2, "
+              "gemma3_text, gemma3, qwen2_moe, qwen3_moe");
   EXPECT_SAYS(unsupported([](FolderDraft& d) { d.config["hidden_act"] = "gelu"; }), "'hidden_act' is 'gelu'");
   EXPECT_SAYS(unsupported([](FolderDraft& d) { d.config["partial_rotary_factor"] = 0.5; }), "0.5");
   EXPECT_SAYS(unsupported([](FolderDraft& d) {

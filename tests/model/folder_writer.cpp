@@ -42,7 +42,22 @@ const LayerNames kLayerNames = {
 const LayerNames kGemmaLayerNames = {{"post_attention_norm", "post_attention_layernorm"},
                                      {"ffn_norm", "pre_feedforward_layernorm"},
                                      {"post_ffw_norm", "post_feedforward_layernorm"}};
+const LayerNames kQwenExpertNames = {{"ffn_gate_inp", "mlp.gate"},
+                                     {"ffn_gate_exps", "mlp.experts.{}.gate_proj"},
+                                     {"ffn_up_exps", "mlp.experts.{}.up_proj"},
+                                     {"ffn_down_exps", "mlp.experts.{}.down_proj"},
+                                     {"ffn_gate_inp_shexp", "mlp.shared_expert_gate"},
+                                     {"ffn_gate_shexp", "mlp.shared_expert.gate_proj"},
+                                     {"ffn_up_shexp", "mlp.shared_expert.up_proj"},
+                                     {"ffn_down_shexp", "mlp.shared_expert.down_proj"}};
 const std::map<std::string, LayerNames, std::less<>> kOwnLayerNames = {
+    {"llama",
+     {{"ffn_gate_inp", "block_sparse_moe.gate"},
+      {"ffn_gate_exps", "block_sparse_moe.experts.{}.w1"},
+      {"ffn_down_exps", "block_sparse_moe.experts.{}.w2"},
+      {"ffn_up_exps", "block_sparse_moe.experts.{}.w3"}}},
+    {"qwen2moe", kQwenExpertNames},
+    {"qwen3moe", kQwenExpertNames},
     {"gemma2", kGemmaLayerNames},
     {"gemma3", kGemmaLayerNames},
     {"phi3", {{"attn_qkv", "self_attn.qkv_proj"}, {"ffn_up", "mlp.gate_up_proj"}}},
@@ -214,6 +229,22 @@ void add_own_members(json::object& config, const model::GgufFile& file, std::str
     config["attn_logit_softcapping"] = real("attn_logit_softcapping");
     config["final_logit_softcapping"] = real("final_logit_softcapping");
   }
+  if (file.find("llama.expert_count") != nullptr) {
+    config["model_type"] = "mixtral";
+    config["num_local_experts"] = number("expert_count");
+    config["num_experts_per_tok"] = number("expert_used_count");
+  }
+  if (architecture.ends_with("moe")) {
+    config["model_type"] = std::string(architecture.substr(0, 5)) + "_moe";
+    config["num_experts"] = number("expert_count");
+    config["num_experts_per_tok"] = number("expert_used_count");
+    config["moe_intermediate_size"] = number("expert_feed_forward_length");
+    config["norm_topk_prob"] = architecture == "qwen3moe";
+    config["decoder_sparse_step"] = 1;
+    config["mlp_only_layers"] = json::array();
+    if (architecture == "qwen2moe")
+      config["shared_expert_intermediate_size"] = number("expert_shared_feed_forward_length");
+  }
   if (architecture == "phi3") {
     const auto rotated = static_cast<double>(file.get_int("phi3.rope.dimension_count").value());
     config["partial_rotary_factor"] = rotated / static_cast<double>(config["head_dim"].as_int64());
@@ -254,6 +285,20 @@ json::object config_of(const model::GgufFile& file, std::string_view architectur
   };
   add_own_members(config, file, architecture);
   return config;
+}
+
+// Folders have each expert's matrices under a name of their own.
+void add_experts(FolderDraft& draft, std::string_view architecture, const model::GgufTensor& tensor) {
+  const std::string name = folder_name(architecture, tensor.name);
+  const auto experts = static_cast<size_t>(tensor.shape[2]);
+  const std::string all = text_of(tensor.data);
+  for (size_t expert = 0; expert < experts; ++expert) {
+    FolderTensor out;
+    out.dtype = tensor::info(tensor.type).name;
+    out.shape = {tensor.shape[1], tensor.shape[0]};
+    out.bytes = all.substr(expert * all.size() / experts, all.size() / experts);
+    draft.tensors[fmt::format(fmt::runtime(name), expert)] = std::move(out);
+  }
 }
 
 }  // namespace
@@ -324,6 +369,11 @@ FolderDraft draft_of(const model::GgufFile& file) {
       const std::string heads = architecture + (query ? ".attention.head_count" : ".attention.head_count_kv");
       out.bytes = with_halves(out.bytes, out.shape.front(), file.get_int(heads).value());
     }
+    if (tensor.rank == 3) {
+      add_experts(draft, architecture, tensor);
+      continue;
+    }
+    if (tensor.name.ends_with("ffn_gate_inp_shexp.weight")) out.shape.insert(out.shape.begin(), 1);
     // Gemma's norms multiply by what is stored, and one more.
     if (architecture.starts_with("gemma") && tensor.name.ends_with("norm.weight")) out.bytes = less_one(out.bytes);
     draft.tensors[folder_name(architecture, tensor.name)] = std::move(out);

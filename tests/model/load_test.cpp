@@ -137,7 +137,9 @@ TEST_F(Load, AcceptsTheDraft) {
 
 TEST_F(Load, NamesUnknownArchitectures) {
   const std::string message = refusal([](Draft& d) { d.architecture = "gpt-j"; }, ErrorCode::unsupported);
-  EXPECT_SAYS(message, "architecture 'gpt-j'; supported are llama, qwen2, qwen3, granite, phi3, gemma2, gemma3");
+  EXPECT_SAYS(
+      message,
+      "architecture 'gpt-j'; supported are llama, qwen2, qwen3, granite, phi3, gemma2, gemma3, qwen2moe, qwen3moe");
 }
 
 TEST_F(Load, NamesMissingKeysAndTensors) {
@@ -197,7 +199,12 @@ TEST_F(Load, NamesWhatItDoesNotDo) {
   const auto unsupported = [&](const std::function<void(Draft&)>& change) {
     return refusal(change, ErrorCode::unsupported);
   };
-  EXPECT_SAYS(unsupported([](Draft& d) { d.numbers["llama.expert_count"] = 8; }), "8 experts");
+  EXPECT_SAYS(unsupported([](Draft& d) {
+                d.numbers["llama.expert_count"] = 8;
+                d.numbers["llama.expert_used_count"] = 2;
+                d.numbers["llama.expert_gating_func"] = 2;
+              }),
+              "'llama.expert_gating_func' is 2; supported is 1 (softmax)");
   EXPECT_SAYS(unsupported([](Draft& d) { d.numbers["split.count"] = 3; }), "one of 3 files");
   EXPECT_SAYS(unsupported([](Draft& d) { d.numbers["llama.pooling_type"] = 2; }), "'llama.pooling_type' is 2");
   EXPECT_SAYS(unsupported([](Draft& d) { d.numbers["llama.attention.value_length"] = 8; }), "value heads of 8");
@@ -298,6 +305,48 @@ TEST_F(Load, ScalesLongContextsByLongRope) {
   draft.numbers["llama.rope.scaling.original_context_length"] = 128;
   EXPECT_FALSE(loaded_for(0).short_rope);
   EXPECT_EQ(loaded_for(0).context, 128);
+}
+
+TEST_F(Load, ExpertsAreInRangeAndThere) {
+  const auto mixture = [](Draft& d) {
+    d.numbers["llama.expert_count"] = 4;
+    d.numbers["llama.expert_used_count"] = 2;
+    for (const char* part : {"gate", "up", "down"})
+      d.tensors.erase(fmt::format("blk.0.ffn_{}.weight", part));
+    d.tensors["blk.0.ffn_gate_inp.weight"] = {{64, 4}};
+    d.tensors["blk.0.ffn_gate_exps.weight"] = {{64, 96, 4}};
+    d.tensors["blk.0.ffn_up_exps.weight"] = {{64, 96, 4}};
+    d.tensors["blk.0.ffn_down_exps.weight"] = {{96, 64, 4}};
+  };
+  Draft draft;
+  mixture(draft);
+  const auto model = load(draft);
+  ASSERT_TRUE(model) << model.error().to_string();
+  EXPECT_EQ((*model)->hyper_parameters().experts.feed_forward, 96);
+  // Two experts of four are what a row uses.
+  const int64_t attention = 64 * (64 + 2 * 32 + 64);
+  EXPECT_EQ((*model)->row_multiplies().floating, attention + 64 * 4 + 2 * 3 * 64 * 96);
+  const auto wrong = [&](const std::function<void(Draft&)>& change, ErrorCode code) {
+    return refusal(
+        [&](Draft& d) {
+          mixture(d);
+          change(d);
+        },
+        code);
+  };
+  EXPECT_SAYS(wrong([](Draft& d) { d.numbers.erase("llama.expert_used_count"); }, ErrorCode::not_found),
+              "'llama.expert_used_count' is missing");
+  EXPECT_SAYS(wrong([](Draft& d) { d.numbers["llama.expert_used_count"] = 5; }, ErrorCode::corrupt),
+              "'llama.expert_used_count' is 5; expected 1 to 4");
+  EXPECT_SAYS(wrong([](Draft& d) { d.numbers["llama.expert_count"] = 100000; }, ErrorCode::corrupt), "1 to 1024");
+  EXPECT_SAYS(wrong(
+                  [](Draft& d) {
+                    d.tensors["blk.0.ffn_up_exps.weight"] = {{64, 96, 3}};
+                  },
+                  ErrorCode::corrupt),
+              "'blk.0.ffn_up_exps.weight' has shape [64, 96, 3], but the metadata want [64, 96, 4]");
+  EXPECT_SAYS(wrong([](Draft& d) { d.tensors.erase("blk.0.ffn_gate_inp.weight"); }, ErrorCode::not_found),
+              "'blk.0.ffn_gate_inp.weight' is missing");
 }
 
 TEST_F(Load, WindowsAreInRange) {

@@ -1,9 +1,12 @@
 #include "reference_decoder.hpp"
 
+#include <algorithm>
 #include <cmath>
+#include <map>
 #include <numbers>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "tensor/dtype.hpp"
 
@@ -20,7 +23,7 @@ class Reference {
 
   ReferenceOutput run(std::span<const int32_t> tokens) {
     const auto layers = number("block_count");
-    const Rows embedding = matrix("token_embd");
+    const Rows& embedding = matrix("token_embd");
     Rows x;
     for (const int32_t token : tokens)
       x.push_back(scaled(embedding[static_cast<size_t>(token)], embedding_scale()));
@@ -57,10 +60,11 @@ class Reference {
     return {values.begin(), values.end()};
   }
 
-  Rows matrix(const std::string& name) const {
+  const Rows& matrix(const std::string& name) const {
+    Rows& rows = matrices_[name];
+    if (!rows.empty()) return rows;
     const Row all = vector(name + ".weight");
     const auto cols = file_.find_tensor(name + ".weight")->cols();
-    Rows rows;
     for (auto at = all.begin(); at != all.end(); at += cols)
       rows.emplace_back(at, at + cols);
     return rows;
@@ -250,6 +254,12 @@ class Reference {
   }
 
   Rows feed_forward(const Rows& h, const std::string& layer) const {
+    if (has(layer + "ffn_gate_inp.weight")) {
+      Rows out;
+      for (const Row& row : h)
+        out.push_back(mixed(row, layer));
+      return out;
+    }
     const int64_t inner = number("feed_forward_length");
     const Rows second = linear(layer + "ffn_up", h);
     Rows gate = is("phi3") ? columns(second, 0, inner) : linear(layer + "ffn_gate", h);
@@ -259,6 +269,51 @@ class Reference {
         gate[t][i] = activated(gate[t][i]) * up[t][i];
     }
     return linear(layer + "ffn_down", gate);
+  }
+
+  // A mixture of experts (Shazeer et al. 2017, as transformers has it for Mixtral and Qwen): the softmax over the
+  // router's logits; the largest of it; in Mixtral and Qwen 3 divided by their sum.
+  Row mixed(const Row& h, const std::string& layer) const {
+    const auto used = static_cast<size_t>(number("expert_used_count"));
+    std::vector<std::pair<double, size_t>> shares;
+    double sum = 0;
+    for (const Row& weight : matrix(layer + "ffn_gate_inp")) {
+      shares.emplace_back(std::exp(times({weight}, {h})[0][0]), shares.size());
+      sum += shares.back().first;
+    }
+    std::stable_sort(shares.begin(), shares.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
+    shares.resize(used);
+    if (!is("qwen2moe")) {
+      sum = 0;
+      for (const auto& share : shares)
+        sum += share.first;
+    }
+    Row out(h.size());
+    const auto add = [&](const Row& y, double factor) {
+      for (size_t i = 0; i < out.size(); ++i)
+        out[i] += y[i] * factor;
+    };
+    for (const auto& [share, expert] : shares)
+      add(expert_output(h, layer, "_exps", expert), share / sum);
+    if (is("qwen2moe")) {
+      const double logit = times({vector(layer + "ffn_gate_inp_shexp.weight")}, {h})[0][0];
+      add(expert_output(h, layer, "_shexp", 0), 1 / (1 + std::exp(-logit)));
+    }
+    return out;
+  }
+
+  Row expert_output(const Row& h, const std::string& layer, const std::string& kind, size_t expert) const {
+    const auto part = [&](const char* name) {
+      const Rows& all = matrix(layer + name + kind);
+      const auto rows = file_.find_tensor(layer + name + kind + ".weight")->shape[1];
+      const auto first = all.begin() + static_cast<int64_t>(expert) * rows;
+      return Rows(first, first + rows);
+    };
+    Rows gate = times(part("ffn_gate"), {h});
+    const Rows up = times(part("ffn_up"), {h});
+    for (size_t i = 0; i < gate[0].size(); ++i)
+      gate[0][i] = activated(gate[0][i]) * up[0][i];
+    return times(part("ffn_down"), gate)[0];
   }
 
   void layer(Rows& x, int64_t index) const {
@@ -282,6 +337,7 @@ class Reference {
     add(behind(feed_forward(normed(x, "ffn_norm.weight"), name), "post_ffw_norm.weight"));
   }
 
+  mutable std::map<std::string, Rows> matrices_;  // that were read
   const model::GgufFile& file_;
   std::string architecture_;
 };

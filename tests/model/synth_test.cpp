@@ -126,7 +126,8 @@ TEST(Synth, AnEncodersVocabularyFoldsCase) {
 
 INSTANTIATE_TEST_SUITE_P(Families, SynthText,
                          testing::Values("llama-tiny", "qwen2-tiny", "qwen3-tiny", "granite-tiny", "phi3-tiny",
-                                         "gemma2-tiny", "gemma3-tiny"),
+                                         "gemma2-tiny", "gemma3-tiny", "mixtral-tiny", "qwen2moe-tiny",
+                                         "qwen3moe-tiny"),
                          [](const auto& instance) {
                            return std::string(instance.param, std::string(instance.param).find('-'));
                          });

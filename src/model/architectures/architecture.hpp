@@ -51,6 +51,15 @@ struct TensorNames {
   std::string_view gate_and_up = "ffn_up";
   std::string_view down = "ffn_down";
   std::string_view post_feed_forward_norm = "post_ffw_norm";
+  // Of mixtures. GGUF has all experts' matrices of a kind in one tensor; in a folder's names "{}" is the expert.
+  std::string_view router = "ffn_gate_inp";
+  std::string_view expert_gate = "ffn_gate_exps";
+  std::string_view expert_up = "ffn_up_exps";
+  std::string_view expert_down = "ffn_down_exps";
+  std::string_view shared_gate_input = "ffn_gate_inp_shexp";
+  std::string_view shared_gate = "ffn_gate_shexp";
+  std::string_view shared_up = "ffn_up_shexp";
+  std::string_view shared_down = "ffn_down_shexp";
 };
 
 // The names that Hugging Face's transformers gives the same tensors, behind "model." and, of a layer,
@@ -74,6 +83,14 @@ inline constexpr TensorNames kFolderNames = {
     .gate_and_up = "mlp.gate_up_proj",
     .down = "mlp.down_proj",
     .post_feed_forward_norm = {},
+    .router = "mlp.gate",
+    .expert_gate = "mlp.experts.{}.gate_proj",
+    .expert_up = "mlp.experts.{}.up_proj",
+    .expert_down = "mlp.experts.{}.down_proj",
+    .shared_gate_input = "mlp.shared_expert_gate",
+    .shared_gate = "mlp.shared_expert.gate_proj",
+    .shared_up = "mlp.shared_expert.up_proj",
+    .shared_down = "mlp.shared_expert.down_proj",
 };
 
 class JsonMembers;
@@ -96,6 +113,8 @@ struct FolderForm {
   // Folders always have the two of a rotated pair half a head apart. In GGUF they lie side by side for this
   // architecture: the rows of the query and key projections change places.
   bool pairs_side_by_side = false;
+  std::string_view experts;     // config.json's member for their number, where layers may be mixtures
+  bool shared_experts = false;  // and then each has one that all rows use
   std::span<const std::string_view> activations = kSiluNames;  // config.json's names of the one that it has
   // What transformers takes for members of config.json that are not there. Of others, those that are needed must be.
   std::span<const std::pair<std::string_view, double>> defaults = {};

@@ -13,13 +13,15 @@ extern const Architecture kGranite;
 extern const Architecture kLlama;
 extern const Architecture kPhi3;
 extern const Architecture kQwen2;
+extern const Architecture kQwen2Moe;
 extern const Architecture kQwen3;
+extern const Architecture kQwen3Moe;
 extern const EncoderArchitecture kBert;
 
 namespace {
 
 constexpr std::array kArchitectures = {
-    &kLlama, &kQwen2, &kQwen3, &kGranite, &kPhi3, &kGemma2, &kGemma3,
+    &kLlama, &kQwen2, &kQwen3, &kGranite, &kPhi3, &kGemma2, &kGemma3, &kQwen2Moe, &kQwen3Moe,
 };
 
 constexpr std::array kEncoders = {

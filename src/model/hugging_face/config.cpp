@@ -145,6 +145,12 @@ class ConfigTranslator {
     TM_TRY(const int64_t rotated, rotated_elements(head_dim));
     add("rope.dimension_count", rotated);
     add("vocab_size", shape.vocabulary);
+    if (const std::string_view member = architecture_.folder.experts; !member.empty() && knows(member)) {
+      TM_TRY(shape.experts, count(member));
+      TM_TRY(const int64_t used, count("num_experts_per_tok"));
+      add("expert_count", shape.experts);
+      add("expert_used_count", used);
+    }
     if (architecture_.folder.keeps_window && window > 0) add("attention.sliding_window", window);
     metadata_.add_f32(key("attention.layer_norm_rms_epsilon"), static_cast<float>(epsilon));
     TM_TRY(shape.rope_factors, rotation(rotated, context, shape));

@@ -19,6 +19,7 @@ struct FolderShape {
   int64_t layers = 0;
   int64_t heads = 0;
   int64_t kv_heads = 0;
+  int64_t experts = 0;       // of each layer; 0: it is no mixture
   int64_t vocabulary = 0;    // rows of the embedding
   std::optional<bool> tied;  // the embedding is the output matrix as well; none: the file does not say
   // What each rotation frequency is divided by; empty: there are none.

@@ -37,6 +37,7 @@ struct LayerPart {
   Presence DecoderParts::*bias = nullptr;                               // null: never
   Presence DecoderParts::*presence = nullptr;                           // of the weight; null: always
   enum class Heads : uint8_t { none, query, key } heads = Heads::none;  // whose rows rotate in pairs
+  bool dense = false;                                                   // experts take its place in mixtures
 };
 constexpr std::array<LayerPart, 15> kLayerParts = {{
     {.name = &TensorNames::attention_norm},
@@ -55,10 +56,16 @@ constexpr std::array<LayerPart, 15> kLayerParts = {{
     {.name = &TensorNames::attention_output, .bias = &DecoderParts::output_bias},
     {.name = &TensorNames::post_attention_norm, .presence = &DecoderParts::post_norms},
     {.name = &TensorNames::feed_forward_norm},
-    {.name = &TensorNames::gate, .bias = &DecoderParts::feed_forward_bias, .presence = &DecoderParts::apart},
-    {.name = &TensorNames::up, .bias = &DecoderParts::feed_forward_bias, .presence = &DecoderParts::apart},
-    {.name = &TensorNames::gate_and_up, .presence = &DecoderParts::joined},
-    {.name = &TensorNames::down, .bias = &DecoderParts::feed_forward_bias},
+    {.name = &TensorNames::gate,
+     .bias = &DecoderParts::feed_forward_bias,
+     .presence = &DecoderParts::apart,
+     .dense = true},
+    {.name = &TensorNames::up,
+     .bias = &DecoderParts::feed_forward_bias,
+     .presence = &DecoderParts::apart,
+     .dense = true},
+    {.name = &TensorNames::gate_and_up, .presence = &DecoderParts::joined, .dense = true},
+    {.name = &TensorNames::down, .bias = &DecoderParts::feed_forward_bias, .dense = true},
     {.name = &TensorNames::post_feed_forward_norm, .presence = &DecoderParts::post_norms},
 }};
 
@@ -116,6 +123,7 @@ class TensorTranslator {
     for (int64_t i = 0; i < shape_.layers; ++i) {
       for (const LayerPart& part : kLayerParts)
         TM_CHECK(translate(part, i));
+      if (shape_.experts > 0) TM_CHECK(translate_experts(i));
     }
     TM_CHECK(require(in_model(theirs.output_norm), ours.output_norm, ".weight"));
     TM_CHECK(translate_output());
@@ -149,9 +157,70 @@ class TensorTranslator {
                              where.string(), name, shape_.architecture->name, shape_.layers));
   }
 
+  std::string our_name(int64_t layer, std::string_view TensorNames::*part) const {
+    return fmt::format("blk.{}.{}", layer, shape_.architecture->names.*part);
+  }
+
+  Result<void> translate_experts(int64_t layer) {
+    using Name = std::string_view TensorNames::*;
+    const auto take_one = [&](Name part) {
+      return require(in_layer(layer, form_.names.*part), our_name(layer, part), ".weight");
+    };
+    TM_CHECK(take_one(&TensorNames::router));
+    for (const Name part : {&TensorNames::expert_gate, &TensorNames::expert_up, &TensorNames::expert_down})
+      TM_CHECK(stack(part, layer));
+    if (!form_.shared_experts) return {};
+    for (const Name part : {&TensorNames::shared_gate_input, &TensorNames::shared_gate, &TensorNames::shared_up,
+                            &TensorNames::shared_down})
+      TM_CHECK(take_one(part));
+    return {};
+  }
+
+  // The matrices of all experts become one tensor, one behind the other.
+  Result<void> stack(std::string_view TensorNames::*part, int64_t layer) {
+    const auto name_of = [&](int64_t expert) {
+      return in_layer(layer, fmt::format(fmt::runtime(form_.names.*part), expert)) + ".weight";
+    };
+    const FolderWeights::Found first = out_.weights.find(name_of(0));
+    if (first.tensor == nullptr) return missing(name_of(0));
+    std::vector<std::span<const std::byte>> parts;
+    for (int64_t expert = 0; expert < shape_.experts; ++expert) {
+      const std::string name = name_of(expert);
+      const FolderWeights::Found found = out_.weights.find(name);
+      if (found.tensor == nullptr) return missing(name);
+      TM_CHECK(check(found, 0));
+      const bool alike = found.tensor->shape == first.tensor->shape && found.tensor->type == first.tensor->type;
+      if (!alike || found.tensor->shape.size() != 2) {
+        return Error(ErrorCode::corrupt,
+                     fmt::format("{}: tensor '{}' is no matrix of the type and shape of '{}'",
+                                 found.file->path().string(), printable(name), printable(first.tensor->name)));
+      }
+      used_.insert(found.tensor->name);
+      parts.push_back(found.tensor->data);
+    }
+    GgufTensor tensor;
+    tensor.name = out_.texts.emplace_back(our_name(layer, part) + ".weight");
+    tensor.origin =
+        out_.texts.emplace_back(fmt::format("'{}' and those of the other experts in '{}'",
+                                            printable(first.tensor->name), first.file->path().filename().string()));
+    tensor.type = *first.tensor->type;
+    tensor.rank = 3;
+    tensor.shape = {first.tensor->shape[1], first.tensor->shape[0], shape_.experts, 1};
+    tensor.data = first.tensor->data;
+    tensor.make = [parts = std::move(parts)](std::span<std::byte> to) {
+      for (const std::span<const std::byte> from : parts) {
+        std::memcpy(to.data(), from.data(), from.size());
+        to = to.subspan(from.size());
+      }
+    };
+    out_.tensors.push_back(std::move(tensor));
+    return {};
+  }
+
   Result<void> translate(const LayerPart& part, int64_t layer) {
+    if (part.dense && shape_.experts > 0) return {};
     const std::string theirs = in_layer(layer, form_.names.*part.name);
-    const std::string ours = fmt::format("blk.{}.{}", layer, shape_.architecture->names.*part.name);
+    const std::string ours = our_name(layer, part.name);
     const Presence weight = part.presence == nullptr ? Presence::required : parts_.*part.presence;
     const Presence bias = part.bias == nullptr ? Presence::absent : parts_.*part.bias;
     const int64_t heads = !form_.pairs_side_by_side               ? 0
@@ -221,7 +290,11 @@ class TensorTranslator {
     const std::span<const std::byte> from = tensor.data;
     const auto element = static_cast<size_t>(tensor::info(type).block_bytes);
     const bool aligned = reinterpret_cast<uintptr_t>(from.data()) % element == 0;
-    const bool vector = tensor.rank == 1;
+    // What chooses experts is F32 in GGUF; of one number for each row, it is a vector.
+    const bool chooses =
+        tensor.name.ends_with(".ffn_gate_inp.weight") || tensor.name.ends_with(".ffn_gate_inp_shexp.weight");
+    if (chooses && tensor.rows() == 1) tensor.rank = 1;
+    const bool vector = tensor.rank == 1 || chooses;
     tensor.type = vector ? tensor::DType::f32 : type;
     if (tensor.type == type && head_rows == 0 && aligned && more == 0) return;
     if (vector) {
