@@ -57,10 +57,12 @@ base::Result<std::unique_ptr<Decoder>> Decoder::create(tensor::Device& device, H
   const int64_t q_width = h.heads * h.head_dim;
   const int64_t kv_width = h.kv_heads * h.head_dim;
   size_t floats = 0;
+  // Of one row, the experts in use are as many rows.
+  const int64_t rows = std::max(max_batch_rows, h.experts.rule.used);
   const auto place = [&](size_t& offset, int64_t cols) {
     offset = floats;
     // Whole cache lines, so that every activation starts on one.
-    floats += (static_cast<size_t>(max_batch_rows * cols) + 15) / 16 * 16;
+    floats += (static_cast<size_t>(rows * cols) + 15) / 16 * 16;
   };
   place(decoder->residual_, h.width);
   place(decoder->change_, h.width);
@@ -262,12 +264,39 @@ void Decoder::mix_experts(const LayerWeights& layer, int64_t rows) {
   }
   // Every row's experts are added in their order, whichever other rows there are.
   sort_choices(rows);
+  if (rows == 1) return add_experts_of_row(layer);
   for (size_t e = 0; e < layer.experts.size(); ++e) {
     const size_t first = routed_starts_[e];
     const size_t count = routed_starts_[e + 1] - first;
     if (count == 0) continue;
     add_expert(layer.experts[e], shape.feed_forward, std::span(routed_rows_).subspan(first, count),
                std::span(routed_weights_).subspan(first, count), rows);
+  }
+}
+
+void Decoder::add_experts_of_row(const LayerWeights& layer) {
+  const int64_t inner = hyper_.experts.feed_forward;
+  const int64_t used = hyper_.experts.rule.used;
+  const Matrix gates = view(gate_, used, inner);
+  const Matrix ups = view(up_, used, inner);
+  const auto row_of = [](Matrix x, int64_t r) { return Matrix{x.row(r), 1, x.cols, x.stride}; };
+  std::vector<const Expert*> experts;
+  std::vector<Product> products;
+  for (size_t e = 0; e < layer.experts.size(); ++e) {
+    if (routed_starts_[e] == routed_starts_[e + 1]) continue;
+    const auto i = static_cast<int64_t>(experts.size());
+    experts.push_back(&layer.experts[e]);
+    products.push_back(product(layer.experts[e].gate, row_of(gates, i)));
+    products.push_back(product(layer.experts[e].up, row_of(ups, i)));
+  }
+  device_.linear(products, view(normed_, 1, hyper_.width));
+  const Matrix out = view(expert_out_, 1, hyper_.width);
+  for (size_t i = 0; i < experts.size(); ++i) {
+    const auto r = static_cast<int64_t>(i);
+    const std::array down = {product(experts[i]->down, out)};
+    device_.linear(down, tensor::Gated{hyper_.activation, row_of(gates, r), row_of(ups, r)});
+    device_.add_scaled(view(change_, 1, hyper_.width), std::span(all_rows_).first(1), out,
+                       std::span(routed_weights_).subspan(i, 1));
   }
 }
 

@@ -50,6 +50,8 @@ class Decoder final : public Model {
   tensor::Gated project_gated(const LayerWeights& layer, int64_t rows);
   // Leaves what a layer's experts give in change_, each computed for all rows that chose it.
   void mix_experts(const LayerWeights& layer, int64_t rows);
+  // The same for one row, as a step of one sequence has it: the first products of all its experts are one operation.
+  void add_experts_of_row(const LayerWeights& layer);
   // Sorts the choices of `rows` rows by expert into routed_rows_ and routed_weights_.
   void sort_choices(int64_t rows);
   // Adds what `expert` gives of the named rows of normed_ to those of change_, times their weights.

@@ -108,8 +108,8 @@ struct KvRows {
 // `magnitude`.
 struct Rope {
   enum class Pairing : uint8_t {
-    adjacent,  // elements (2i, 2i + 1): llama as converted to GGUF
-    halves,    // elements (i, i + rotated / 2): NeoX style, qwen2 and qwen3
+    adjacent,  // elements (2i, 2i + 1): llama and granite as converted to GGUF
+    halves,    // elements (i, i + rotated / 2): NeoX style, as most models have it
   };
   Pairing pairing = Pairing::adjacent;
   std::vector<double> frequencies;  // [rotated / 2]; rotated <= head_dim elements of each head are turned

@@ -33,7 +33,8 @@ double relative_error(std::span<const float> got, const std::vector<double>& exp
 // nine on the way to the logits by some 1e-4. The other block types quantise to 8 bits, which is 256 times coarser at
 // the same group and about 200 times in groups of 32: 1.5 to 2 %, rather more for the heavy-tailed gate * up. Where the
 // inputs of BF16 weights are rounded to bf16, each is off by up to 2^-9 of its norm, and nine by up to 0.6 % (0.6 to
-// 0.8 % was seen). A wrong pairing, norm or head is off by 100 %.
+// 0.8 % was seen). A wrong pairing, norm or head is off by 100 %. All that is of two layers; errors of more add up like
+// a random walk.
 double tolerance(DType type) {
   const auto isa = tensor::choose_isa();
   if (isa && tensor::kernels_for(*isa).rounds[static_cast<size_t>(type)]) return 0.02;
@@ -66,7 +67,7 @@ TEST_P(Decoders, AgreeWithTheReference) {
   double worst = 0;
   for (size_t t = 0; t < tokens.size(); ++t)
     worst = std::max(worst, relative_error(logits[t], expected.logits[t]));
-  EXPECT_LT(worst, tolerance(GetParam().type));
+  EXPECT_LT(worst, tolerance(GetParam().type) * std::sqrt(static_cast<double>(shape.layers) / 2));
   RecordProperty("relative_error", fmt::format("{}", worst));
 }
 
