@@ -242,69 +242,6 @@ TEST_F(Folder, AWindowIsKeptToOrBoundsTheContext) {
             2048);
 }
 
-// What reads images is passed over; of the part that writes, files leave out what is usual.
-TEST_F(Folder, ModelsThatReadImagesWriteText) {
-  use("gemma3-tiny");
-  const auto expected = logits(folder_.path() / "model.gguf");
-  const auto with_images = [](FolderDraft& d, const std::string& prefix, const char* left_out) {
-    base::json::object text = std::move(d.config);
-    text.erase(left_out);
-    d.config = {{"model_type", "gemma3"}, {"text_config", std::move(text)}};
-    std::map<std::string, test::FolderTensor> renamed;
-    for (auto& [name, tensor] : d.tensors)
-      renamed[name.starts_with("model.") ? prefix + name.substr(6) : name] = std::move(tensor);
-    renamed["vision_tower.embeddings.weight"] = {"F32", {1}, "1234"};
-    renamed["model.multi_modal_projector.weight"] = {"F32", {1}, "1234"};
-    d.tensors = std::move(renamed);
-  };
-  for (const char* prefix : {"language_model.model.", "model.language_model."}) {
-    const auto file = open([&](FolderDraft& d) { with_images(d, prefix, "rope_theta"); });
-    ASSERT_TRUE(file) << file.error().to_string();
-    EXPECT_EQ(logits(model()), expected);
-  }
-  const auto file = open([&](FolderDraft& d) { with_images(d, "language_model.model.", "rms_norm_eps"); });
-  ASSERT_TRUE(file) << file.error().to_string();
-  EXPECT_EQ(hyper_parameters(*file).rms_epsilon, 1e-6F);
-  EXPECT_SAYS(refusal([](FolderDraft& d) { d.config["model_type"] = "gemma3"; }, ErrorCode::not_found),
-              "'text_config' is missing");
-}
-
-TEST_F(Folder, GemmasRefuseWhatIsComputedOtherwise) {
-  use("gemma3-tiny");
-  EXPECT_SAYS(refusal([](FolderDraft& d) { d.config["use_bidirectional_attention"] = true; }, ErrorCode::unsupported),
-              "'use_bidirectional_attention' is true");
-  EXPECT_SAYS(refusal([](FolderDraft& d) { d.config["hidden_activation"] = "silu"; }, ErrorCode::unsupported),
-              "'hidden_activation' is 'silu'; supported is gelu_pytorch_tanh");
-  const auto types = [](const char* last) {
-    return base::json::array{"sliding_attention", "sliding_attention", "sliding_attention",
-                             "sliding_attention", "sliding_attention", last};
-  };
-  EXPECT_SAYS(
-      refusal([&](FolderDraft& d) { d.config["layer_types"] = types("sliding_attention"); }, ErrorCode::unsupported),
-      "another type than full_attention for layer 5");
-  const auto usual = open([&](FolderDraft& d) { d.config["layer_types"] = types("full_attention"); });
-  ASSERT_TRUE(usual) << usual.error().to_string();
-  // Newer files have an object for each way of rotating.
-  const auto newer = open([](FolderDraft& d) {
-    base::json::object full = {{"rope_type", "linear"}, {"factor", 8.0}, {"rope_theta", 1000000.0}};
-    base::json::object sliding = {{"rope_type", "default"}, {"rope_theta", 10000.0}};
-    d.config["rope_parameters"] = {{"full_attention", std::move(full)}, {"sliding_attention", std::move(sliding)}};
-    d.config.erase("rope_scaling");
-    d.config.erase("rope_theta");
-    d.config.erase("rope_local_base_freq");
-  });
-  ASSERT_TRUE(newer) << newer.error().to_string();
-  EXPECT_EQ(hyper_parameters(*newer).rope, hyper_parameters(*usual).rope);
-  EXPECT_EQ(hyper_parameters(*newer).window_rope, hyper_parameters(*usual).window_rope);
-  const auto period = open([](FolderDraft& d) { d.config["sliding_window_pattern"] = 3; });
-  ASSERT_TRUE(period) << period.error().to_string();
-  EXPECT_TRUE(hyper_parameters(*period).has_window(1));
-  EXPECT_FALSE(hyper_parameters(*period).has_window(2));
-  use("gemma2-tiny");
-  EXPECT_SAYS(refusal([](FolderDraft& d) { d.config["attn_logit_softcapping"] = nullptr; }, ErrorCode::unsupported),
-              "'attn_logit_softcapping' is null");
-}
-
 TEST_F(Folder, TiedEmbeddingsAreStoredOnceOrTwice) {
   use("qwen2-tiny");
   const auto outputs = [&](const std::function<void(FolderDraft&)>& change) {

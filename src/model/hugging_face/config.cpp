@@ -255,8 +255,8 @@ class ConfigTranslator {
       return holder.wrong("original_max_position_embeddings", "2 or more");
     }
     const double longer = static_cast<double>(context) / static_cast<double>(original);
-    const double usual = longer > 1 ? std::sqrt(1 + std::log(longer) / std::log(static_cast<double>(original))) : 1;
-    TM_TRY(const double magnitude, scaling.get_number_or("attention_factor", usual));
+    const double customary = longer > 1 ? std::sqrt(1 + std::log(longer) / std::log(static_cast<double>(original))) : 1;
+    TM_TRY(const double magnitude, scaling.get_number_or("attention_factor", customary));
     add("rope.scaling.original_context_length", original);
     metadata_.add_f32(key("rope.scaling.attn_factor"), static_cast<float>(magnitude));
     return {};

@@ -97,7 +97,7 @@ void copy_floats(tensor::DType type, std::span<const std::byte> from, std::span<
     float value = 0;
     const int64_t source = head_rows == 0 ? i : row_of_halves(i, head_rows);
     tensor::dequantize(type, from.data() + source * size, 1, &value);
-    value += more;
+    if (more != 0) value += more;
     std::memcpy(to.data() + static_cast<size_t>(i) * sizeof value, &value, sizeof value);
   }
 }

@@ -1,0 +1,214 @@
+// What config.json says in members that one architecture alone has.
+#include <cmath>
+#include <cstring>
+#include <functional>
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include "base/json.hpp"
+#include "folder_writer.hpp"
+#include "model/architectures/architecture.hpp"
+#include "model/hugging_face/folder.hpp"
+#include "model/synth.hpp"
+#include "runner.hpp"
+#include "temporary_folder.hpp"
+
+namespace tidemill::model {
+namespace {
+
+using base::ErrorCode;
+using tensor::DType;
+using test::FolderDraft;
+
+#define EXPECT_SAYS(message, part)                                   \
+  do {                                                               \
+    const std::string said_here = (message);                         \
+    EXPECT_NE(said_here.find(part), std::string::npos) << said_here; \
+  } while (false)
+
+std::vector<std::vector<float>> logits(const std::filesystem::path& path) {
+  test::Loaded loaded = test::load(path, tensor::KvType::f32, 64, 1, 16);
+  if (loaded.cache == nullptr) return {};
+  std::vector<Token> tokens(13);
+  for (size_t i = 0; i < tokens.size(); ++i)
+    tokens[i] = static_cast<Token>((i * 37 + 5) % 1000);
+  return test::Sequence(loaded).append(tokens);
+}
+
+HyperParameters hyper_parameters(const Checkpoint& file) {
+  const auto hyper = find_architecture(file).value()->read_hyper_parameters(file);
+  EXPECT_TRUE(hyper) << hyper.error().to_string();
+  return hyper ? *hyper : HyperParameters();
+}
+
+class OwnMembers : public testing::Test {
+ protected:
+  void SetUp() override { use("gemma3-tiny"); }
+
+  void use(const char* shape) {
+    const auto gguf = folder_.path() / "model.gguf";
+    ASSERT_TRUE(write_synthetic_model(find_shape(shape).value(), gguf, {.type = DType::f32, .on_progress = {}}));
+    draft_ = test::draft_of(GgufFile::open(gguf).value());
+  }
+
+  std::filesystem::path model() const { return folder_.path() / "model"; }
+
+  base::Result<Checkpoint> open(const std::function<void(FolderDraft&)>& change, int shards = 1) {
+    FolderDraft draft = draft_;
+    change(draft);
+    std::filesystem::remove_all(model());
+    draft.write(model(), shards);
+    return Checkpoint::open(model());
+  }
+
+  // The error that a folder with one change gives.
+  std::string refusal(const std::function<void(FolderDraft&)>& change, ErrorCode code) {
+    const auto opened = open(change);
+    if (opened) return "(accepted)";
+    EXPECT_EQ(opened.error().code(), code) << opened.error().to_string();
+    return opened.error().to_string();
+  }
+
+  test::TemporaryFolder folder_;
+  FolderDraft draft_;
+};
+
+// What reads images is passed over; of the part that writes, files leave out what is usual.
+TEST_F(OwnMembers, ModelsThatReadImagesWriteText) {
+  const auto expected = logits(folder_.path() / "model.gguf");
+  const auto with_images = [](FolderDraft& d, const std::string& prefix, const char* left_out) {
+    base::json::object text = std::move(d.config);
+    text.erase(left_out);
+    d.config = {{"model_type", "gemma3"}, {"text_config", std::move(text)}};
+    std::map<std::string, test::FolderTensor> renamed;
+    for (auto& [name, tensor] : d.tensors)
+      renamed[name.starts_with("model.") ? prefix + name.substr(6) : name] = std::move(tensor);
+    renamed["vision_tower.embeddings.weight"] = {"F32", {1}, "1234"};
+    renamed["model.multi_modal_projector.weight"] = {"F32", {1}, "1234"};
+    d.tensors = std::move(renamed);
+  };
+  for (const char* prefix : {"language_model.model.", "model.language_model."}) {
+    const auto file = open([&](FolderDraft& d) { with_images(d, prefix, "rope_theta"); });
+    ASSERT_TRUE(file) << file.error().to_string();
+    EXPECT_EQ(logits(model()), expected);
+  }
+  const auto file = open([&](FolderDraft& d) { with_images(d, "language_model.model.", "rms_norm_eps"); });
+  ASSERT_TRUE(file) << file.error().to_string();
+  EXPECT_EQ(hyper_parameters(*file).rms_epsilon, 1e-6F);
+  EXPECT_SAYS(refusal([](FolderDraft& d) { d.config["model_type"] = "gemma3"; }, ErrorCode::not_found),
+              "'text_config' is missing");
+}
+
+TEST_F(OwnMembers, GemmasRefuseWhatIsComputedOtherwise) {
+  EXPECT_SAYS(refusal([](FolderDraft& d) { d.config["use_bidirectional_attention"] = true; }, ErrorCode::unsupported),
+              "'use_bidirectional_attention' is true");
+  EXPECT_SAYS(refusal([](FolderDraft& d) { d.config["hidden_activation"] = "silu"; }, ErrorCode::unsupported),
+              "'hidden_activation' is 'silu'; supported is gelu_pytorch_tanh");
+  const auto types = [](const char* last) {
+    return base::json::array{"sliding_attention", "sliding_attention", "sliding_attention",
+                             "sliding_attention", "sliding_attention", last};
+  };
+  EXPECT_SAYS(
+      refusal([&](FolderDraft& d) { d.config["layer_types"] = types("sliding_attention"); }, ErrorCode::unsupported),
+      "another type than full_attention for layer 5");
+  const auto usual = open([&](FolderDraft& d) { d.config["layer_types"] = types("full_attention"); });
+  ASSERT_TRUE(usual) << usual.error().to_string();
+  // Newer files have an object for each way of rotating.
+  const auto newer = open([](FolderDraft& d) {
+    base::json::object full = {{"rope_type", "linear"}, {"factor", 8.0}, {"rope_theta", 1000000.0}};
+    base::json::object sliding = {{"rope_type", "default"}, {"rope_theta", 10000.0}};
+    d.config["rope_parameters"] = {{"full_attention", std::move(full)}, {"sliding_attention", std::move(sliding)}};
+    d.config.erase("rope_scaling");
+    d.config.erase("rope_theta");
+    d.config.erase("rope_local_base_freq");
+  });
+  ASSERT_TRUE(newer) << newer.error().to_string();
+  EXPECT_EQ(hyper_parameters(*newer).rope, hyper_parameters(*usual).rope);
+  EXPECT_EQ(hyper_parameters(*newer).window_rope, hyper_parameters(*usual).window_rope);
+  const auto period = open([](FolderDraft& d) { d.config["sliding_window_pattern"] = 3; });
+  ASSERT_TRUE(period) << period.error().to_string();
+  EXPECT_TRUE(hyper_parameters(*period).has_window(1));
+  EXPECT_FALSE(hyper_parameters(*period).has_window(2));
+  use("gemma2-tiny");
+  EXPECT_SAYS(refusal([](FolderDraft& d) { d.config["attn_logit_softcapping"] = nullptr; }, ErrorCode::unsupported),
+              "'attn_logit_softcapping' is null");
+}
+
+// LongRoPE's factors and magnitude, and the part of each head that is rotated.
+TEST_F(OwnMembers, OfPhi3ScaleItsRotation) {
+  use("phi3-tiny");
+  const auto plain = open([](FolderDraft&) {});
+  ASSERT_TRUE(plain) << plain.error().to_string();
+  const HyperParameters hyper = hyper_parameters(*plain);
+  EXPECT_EQ(hyper.rope.frequencies.size(), 24U);
+  EXPECT_EQ(hyper.short_context, 16);
+  EXPECT_NEAR(hyper.rope.magnitude, std::sqrt(1 + std::log(128.0) / std::log(16.0)), 1e-6);
+  const auto given = open([](FolderDraft& d) {
+    d.config["rope_scaling"].as_object()["attention_factor"] = 1.5;
+    d.config["rope_scaling"].as_object()["type"] = "su";
+  });
+  ASSERT_TRUE(given) << given.error().to_string();
+  EXPECT_EQ(hyper_parameters(*given).rope.magnitude, 1.5);
+  EXPECT_SAYS(refusal([](FolderDraft& d) { d.config["rope_scaling"].as_object()["long_factor"].as_array().pop_back(); },
+                      ErrorCode::corrupt),
+              "'rope_scaling.long_factor' has 23 numbers; the rotation has 24 pairs");
+  EXPECT_SAYS(
+      refusal([](FolderDraft& d) { d.config["rope_scaling"].as_object().erase("short_factor"); }, ErrorCode::not_found),
+      "'rope_scaling.short_factor' is missing");
+  EXPECT_SAYS(refusal([](FolderDraft& d) { d.config["partial_rotary_factor"] = 2; }, ErrorCode::corrupt),
+              "'partial_rotary_factor' is 2");
+}
+
+TEST_F(OwnMembers, OfMixturesNameTheirExperts) {
+  use("qwen2moe-tiny");
+  const auto plain = open([](FolderDraft&) {}, 3);
+  ASSERT_TRUE(plain) << plain.error().to_string();
+  const ExpertShape experts = hyper_parameters(*plain).experts;
+  EXPECT_EQ(experts.count, 8);
+  EXPECT_EQ(experts.rule.used, 2);
+  EXPECT_FALSE(experts.rule.normalised);
+  EXPECT_EQ(experts.shared_feed_forward, 512);
+  const auto normalised = open([](FolderDraft& d) { d.config["norm_topk_prob"] = true; });
+  ASSERT_TRUE(normalised) << normalised.error().to_string();
+  EXPECT_TRUE(hyper_parameters(*normalised).experts.rule.normalised);
+  EXPECT_SAYS(
+      refusal([](FolderDraft& d) { d.config["mlp_only_layers"] = base::json::array{1}; }, ErrorCode::unsupported),
+      "leave layers without experts");
+  EXPECT_SAYS(refusal([](FolderDraft& d) { d.config["num_experts"] = 9; }, ErrorCode::not_found),
+              "tensor 'model.layers.0.mlp.experts.8.gate_proj.weight' is missing");
+  EXPECT_SAYS(
+      refusal(
+          [](FolderDraft& d) {
+            d.tensors["model.layers.1.mlp.experts.3.up_proj.weight"] = {"F32", {1, 256}, std::string(1024, '\0')};
+          },
+          ErrorCode::corrupt),
+      "tensor 'model.layers.1.mlp.experts.3.up_proj.weight' is no matrix of the type and shape of");
+  // What chooses experts becomes F32.
+  const auto halves = open([](FolderDraft& d) {
+    for (const char* name : {"gate", "shared_expert_gate"}) {
+      test::FolderTensor& tensor = d.tensors[fmt::format("model.layers.0.mlp.{}.weight", name)];
+      tensor.dtype = "BF16";
+      tensor.bytes.resize(tensor.bytes.size() / 2);
+      for (size_t i = 0; i < tensor.bytes.size(); i += 2) {
+        tensor.bytes[i] = '\x40';
+        tensor.bytes[i + 1] = '\x40';  // 3
+      }
+    }
+  });
+  ASSERT_TRUE(halves) << halves.error().to_string();
+  for (const char* name : {"blk.0.ffn_gate_inp.weight", "blk.0.ffn_gate_inp_shexp.weight"}) {
+    const GgufTensor* tensor = halves->find_tensor(name);
+    ASSERT_NE(tensor, nullptr) << name;
+    EXPECT_EQ(tensor->type, DType::f32);
+    base::Buffer scratch;
+    const auto bytes = halves->read(*tensor, scratch);
+    ASSERT_TRUE(bytes) << bytes.error().to_string();
+    float last = 0;
+    std::memcpy(&last, bytes->data() + bytes->size() - sizeof last, sizeof last);
+    EXPECT_EQ(last, 3.0F) << name;
+  }
+}
+
+}  // namespace
+}  // namespace tidemill::model
