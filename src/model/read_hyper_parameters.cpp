@@ -206,8 +206,16 @@ Result<void> read_windows(const KeyReader& keys, const WindowPattern& pattern, H
   }
   const std::string pattern_key = keys.key("attention.sliding_window_pattern");
   if (const GgufValue* value = file.find(pattern_key); value != nullptr && value->type == GgufType::array) {
-    return file.error(ErrorCode::unsupported,
-                      fmt::format("metadata key '{}' is a list; supported is a number", pattern_key));
+    if (value->element != GgufType::boolean || value->count != static_cast<uint64_t>(hyper.layers)) {
+      return file.error(ErrorCode::corrupt,
+                        fmt::format("metadata key '{}' is a list of {} values of the type {}; expected a boolean for "
+                                    "each of {} layers",
+                                    pattern_key, value->count, to_string(value->element), hyper.layers));
+    }
+    hyper.window = window;
+    for (const std::byte sees_window : value->payload)
+      hyper.windowed.push_back(sees_window != std::byte{0});
+    return {};
   }
   TM_TRY(const int64_t period, file.get_int_or(pattern_key, pattern.period));
   if (period < 0 || period > kMaxLayers) {

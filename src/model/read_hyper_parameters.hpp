@@ -34,8 +34,8 @@ struct WindowPattern {
   int64_t window = 0;  // tokens, where the file names none; 0: then no layer does
 };
 
-// Adds the windows that attention.sliding_window, and attention.sliding_window_pattern (a period) where it is there,
-// ask for. Errors: `corrupt`, and `unsupported` for a pattern that is a list.
+// Adds the windows that attention.sliding_window, and attention.sliding_window_pattern (a period, or a boolean for each
+// layer) where it is there, ask for. Errors: `corrupt`.
 base::Result<void> read_windows(const KeyReader& keys, const WindowPattern& pattern, HyperParameters& hyper);
 
 // For architectures whose files may name a window without saying which layers have it: says in the log that it is not

@@ -37,6 +37,7 @@ struct Draft {
                                             {"llama.rope.dimension_count", 16}};
   std::map<std::string, float> reals = {{"llama.attention.layer_norm_rms_epsilon", 1e-5F}};
   std::map<std::string, std::string> strings;
+  std::map<std::string, std::vector<std::byte>> flags;  // lists of booleans
   std::map<std::string, Tensor> tensors = {
       {"token_embd.weight", {{64, 40}}},        {"output_norm.weight", {{64}}},
       {"blk.0.attn_norm.weight", {{64}}},       {"blk.0.attn_q.weight", {{64, 64}}},
@@ -60,6 +61,10 @@ class Load : public testing::Test {
       writer.add_f32(key, value);
     for (const auto& [key, value] : draft.strings)
       writer.add_string(key, value);
+    for (const auto& [key, values] : draft.flags) {
+      writer.add(
+          {key, {.type = GgufType::array, .element = GgufType::boolean, .count = values.size(), .payload = values}});
+    }
     for (const auto& [name, tensor] : draft.tensors)
       writer.declare_tensor(name, tensor.type, tensor.shape);
     TM_CHECK(writer.begin(path));
@@ -361,6 +366,19 @@ TEST_F(Load, WindowsAreInRange) {
   const auto dense = load(draft);
   ASSERT_TRUE(dense) << dense.error().to_string();
   EXPECT_EQ((*dense)->hyper_parameters().attention_rule(0).window, 0);
+  draft.numbers.erase("llama.attention.sliding_window_pattern");
+  draft.flags["llama.attention.sliding_window_pattern"] = {std::byte{0}};
+  const auto listed = load(draft);
+  ASSERT_TRUE(listed) << listed.error().to_string();
+  EXPECT_FALSE((*listed)->hyper_parameters().has_window(0));
+  EXPECT_EQ((*listed)->hyper_parameters().window, 16);
+  EXPECT_SAYS(refusal(
+                  [](Draft& d) {
+                    d.numbers["llama.attention.sliding_window"] = 16;
+                    d.flags["llama.attention.sliding_window_pattern"] = {std::byte{0}, std::byte{1}};
+                  },
+                  ErrorCode::corrupt),
+              "is a list of 2 values of the type bool; expected a boolean for each of 1 layers");
   EXPECT_SAYS(refusal([](Draft& d) { d.numbers["llama.attention.sliding_window"] = 4294967295; }, ErrorCode::corrupt),
               "'llama.attention.sliding_window' is 4294967295; expected 0 (none) to");
 }
