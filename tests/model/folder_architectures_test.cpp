@@ -9,6 +9,7 @@
 #include "base/json.hpp"
 #include "folder_writer.hpp"
 #include "model/architectures/architecture.hpp"
+#include "model/convert.hpp"
 #include "model/hugging_face/folder.hpp"
 #include "model/synth.hpp"
 #include "runner.hpp"
@@ -133,6 +134,22 @@ TEST_F(OwnMembers, GemmasRefuseWhatIsComputedOtherwise) {
   use("gemma2-tiny");
   EXPECT_SAYS(refusal([](FolderDraft& d) { d.config["attn_logit_softcapping"] = nullptr; }, ErrorCode::unsupported),
               "'attn_logit_softcapping' is null");
+}
+
+// What a folder becomes is a GGUF file that computes the same, and as well without the folder.
+TEST_F(OwnMembers, AreKeptInAConvertedFile) {
+  for (const char* shape :
+       {"granite-tiny", "phi3-tiny", "gemma2-tiny", "gemma3-tiny", "mixtral-tiny", "qwen2moe-tiny"}) {
+    use(shape);
+    const auto expected = logits(folder_.path() / "model.gguf");
+    const auto source = open([](FolderDraft&) {}, 2);
+    ASSERT_TRUE(source) << source.error().to_string();
+    const auto converted = folder_.path() / "converted.gguf";
+    const auto summary = convert_model(*source, converted, {});
+    ASSERT_TRUE(summary) << summary.error().to_string();
+    std::filesystem::remove_all(model());
+    EXPECT_EQ(logits(converted), expected) << shape;
+  }
 }
 
 // LongRoPE's factors and magnitude, and the part of each head that is rotated.
