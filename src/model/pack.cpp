@@ -26,7 +26,10 @@ using base::Result;
 // Source bytes that are packed and written at a time.
 constexpr int64_t kSliceBytes = int64_t{8} << 20;
 
+// A matrix, or those of experts one behind the other, whose panels follow each other where none has rows of two
+// experts.
 bool is_matrix(const GgufTensor& tensor) {
+  if (tensor.rank == 3) return tensor.shape[1] % tensor::kPanelRows == 0;
   return tensor.rank == 2 && tensor.rows() > 1;
 }
 

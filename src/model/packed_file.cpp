@@ -77,11 +77,13 @@ Result<void> restore(const GgufFile& file, const PackedInfo& info, int32_t type_
                                                    name, tensor::info(tensor.type).name, tensor.shape_text(),
                                                    tensor::info(*type).name, original.shape_text())));
   }
-  original.rank = 2;
-  if (shape[0] < 1 || shape[1] < 1 || shape[2] != 1 || shape[3] != 1) {
+  const bool stacked = shape[2] > 1;  // the matrices of experts
+  original.rank = stacked ? 3 : 2;
+  if (shape[0] < 1 || shape[1] < 1 || shape[2] < 1 || shape[3] != 1 ||
+      (stacked && shape[1] % tensor::kPanelRows != 0)) {
     return with_packing_advice(file.error(
         ErrorCode::corrupt, fmt::format("the panels of tensor '{}' are said to be of the shape [{}]; a matrix was "
-                                        "expected",
+                                        "expected, or several of whole panels each",
                                         name, fmt::join(shape, ", "))));
   }
   // How many bytes panels take is known of this program's own layout alone (others are refused when loaded), but no

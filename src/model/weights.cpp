@@ -1,6 +1,7 @@
 #include "model/weights.hpp"
 
 #include <array>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -86,7 +87,8 @@ class Loader {
     if (device_ == nullptr) return std::unique_ptr<tensor::Weight>();
     if (cancelled_ && cancelled_()) return Error(ErrorCode::cancelled, "interrupted");
     TM_TRY(const auto bytes, file_.read(*tensor, made_));
-    TM_TRY(auto weight, on_device(tensor, name, bytes, rows, cols));
+    const std::optional<uint64_t> checksum = tensor->checksum;
+    TM_TRY(auto weight, on_device(tensor, name, bytes, checksum, rows, cols));
     finish(*tensor);
     return weight;
   }
@@ -101,20 +103,30 @@ class Loader {
     }
     if (device_ == nullptr) return weights;
     TM_TRY(const auto bytes, file_.read(*tensor, made_));
+    if (tensor->panels) TM_CHECK(check_panels(*tensor));
     const size_t each = bytes.size() / static_cast<size_t>(count);
     for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
       if (cancelled_ && cancelled_()) return Error(ErrorCode::cancelled, "interrupted");
-      TM_TRY(auto weight, on_device(tensor, name, bytes.subspan(i * each, each), rows, cols));
+      TM_TRY(auto weight, on_device(tensor, name, bytes.subspan(i * each, each), std::nullopt, rows, cols));
       weights.push_back(std::move(weight));
     }
     finish(*tensor);
     return weights;
   }
 
-  // A matrix of `tensor`, or a part of it that is one, from its bytes.
+  // That panels of several matrices are as they were written.
+  Result<void> check_panels(const GgufTensor& tensor) const {
+    base::PiecewiseChecksum sum;
+    sum.add(tensor.data);
+    if (sum.finish() == tensor.checksum) return {};
+    return damaged(tensor, "its data do not have the checksum that they were written with");
+  }
+
+  // A matrix of `tensor`, or a part of it that is one, from its bytes; panels are compared with `checksum`.
   Result<std::unique_ptr<tensor::Weight>> on_device(const GgufTensor* tensor, const std::string& name,
-                                                    std::span<const std::byte> bytes, int64_t rows, int64_t cols) {
-    auto weight = tensor->panels ? device_->load_panels(tensor->type, rows, cols, bytes, tensor->checksum)
+                                                    std::span<const std::byte> bytes, std::optional<uint64_t> checksum,
+                                                    int64_t rows, int64_t cols) {
+    auto weight = tensor->panels ? device_->load_panels(tensor->type, rows, cols, bytes, checksum)
                   : dequantize_  ? load_dequantized(tensor->type, bytes, rows, cols)
                                  : device_->load_weight(tensor->type, rows, cols, bytes);
     if (!weight && tensor->panels && weight.error().code() == ErrorCode::corrupt) {

@@ -172,10 +172,11 @@ class Device {
                                                             std::span<const std::byte> source) = 0;
   // Takes a matrix that was packed ahead, in panels of the layout kPackedLayoutVersion (packed_layout.hpp). The CPU
   // uses them where they lie: `panels` must outlive the weight and begin at a multiple of 64 bytes. All of them are
-  // read once and compared with `checksum` (base::piecewise_checksum). Errors: `corrupt` where that, the size or the
-  // place is wrong, `invalid_argument` for a shape that the type does not allow.
+  // read once and compared with `checksum` (base::piecewise_checksum); none: the caller has done it. Errors: `corrupt`
+  // where that, the size or the place is wrong, `invalid_argument` for a shape that the type does not allow.
   virtual base::Result<std::unique_ptr<Weight>> load_panels(DType type, int64_t rows, int64_t cols,
-                                                            std::span<const std::byte> panels, uint64_t checksum) = 0;
+                                                            std::span<const std::byte> panels,
+                                                            std::optional<uint64_t> checksum) = 0;
   // Zeroed. Fails with `exhausted` when memory is short.
   virtual base::Result<std::unique_ptr<KvCache>> make_kv_cache(const KvShape& shape) = 0;
 

@@ -99,7 +99,7 @@ class FakeDevice final : public tensor::Device {
     return base::Error(base::ErrorCode::unsupported, "the fake device has no weights");
   }
   base::Result<std::unique_ptr<tensor::Weight>> load_panels(tensor::DType, int64_t, int64_t, std::span<const std::byte>,
-                                                            uint64_t) override {
+                                                            std::optional<uint64_t>) override {
     return base::Error(base::ErrorCode::unsupported, "the fake device has no weights");
   }
   base::Result<std::unique_ptr<tensor::KvCache>> make_kv_cache(const tensor::KvShape& shape) override {

@@ -102,7 +102,8 @@ TEST_P(Packing, ComputesTheSame) {
     ASSERT_NE(found, nullptr) << tensor.name;
     EXPECT_EQ(found->type, tensor.type);
     EXPECT_EQ(found->shape_text(), tensor.shape_text());
-    EXPECT_EQ(found->panels, tensor.rank == 2) << tensor.name;
+    EXPECT_EQ(found->rank, tensor.rank);
+    EXPECT_EQ(found->panels, tensor.rank >= 2) << tensor.name;
     panels += found->panels ? 1 : 0;
   }
   EXPECT_EQ(panels, summary->matrices);
@@ -206,6 +207,25 @@ TEST_F(PackedFile, PanelsAreUsedWhereTheyLie) {
   EXPECT_EQ(file.mapping().use_count(), before + 1);
   model->reset();
   EXPECT_EQ(file.mapping().use_count(), before);
+}
+
+// The matrices of experts are one tensor, and any of them may be the damaged one.
+TEST_F(PackedFile, DamagedExpertsAreFound) {
+  const auto plain = folder_.path() / "mixture.gguf";
+  const auto packed = folder_.path() / "packed-mixture.gguf";
+  ASSERT_TRUE(write_synthetic_model(find_shape("qwen3moe-tiny").value(), plain, {.on_progress = {}}));
+  ASSERT_TRUE(pack_model(GgufFile::open(plain).value(), packed, {}));
+  const std::string whole = read(packed);
+  const GgufFile file = GgufFile::open(packed).value();
+  const GgufTensor* experts = file.find_tensor("blk.1.ffn_up_exps.weight");
+  ASSERT_NE(experts, nullptr);
+  EXPECT_TRUE(experts->panels);
+  const auto begin = static_cast<size_t>(experts->data.data() - file.mapping()->bytes().data());
+  for (const size_t at : {begin, begin + experts->data.size() / 2 + 5, begin + experts->data.size() - 1}) {
+    std::string damaged = whole;
+    damaged[at] = static_cast<char>(damaged[at] ^ 4);
+    EXPECT_SAYS(refusal(damaged, ErrorCode::corrupt), "'blk.1.ffn_up_exps.weight' is damaged");
+  }
 }
 
 TEST_F(PackedFile, EveryFlippedBitOfTheHeaderIsFound) {
