@@ -221,21 +221,21 @@ class ConfigTranslator {
   }
 
   Result<int64_t> rotated_elements(int64_t head_dim) const {
+    constexpr std::string_view member = "partial_rotary_factor";
     TM_TRY(const JsonMembers parameters, config_.members("rope_parameters"));
-    TM_TRY(const double older, config_.get_number_or("partial_rotary_factor", 1));
-    TM_TRY(const double part, parameters.get_number_or("partial_rotary_factor", older));
+    const JsonMembers& holder = parameters.find(member) != nullptr ? parameters : config_;
+    TM_TRY(const double part, holder.get_number_or(member, 1));
     if (part == 1) return head_dim;
     if (!architecture_.folder.rotates_parts) {
-      return config_.error(
-          ErrorCode::unsupported,
-          fmt::format("'partial_rotary_factor' is {}; supported is the rotation of whole heads", part));
+      return holder.error(ErrorCode::unsupported, fmt::format("'{}' is {}; supported is the rotation of whole heads",
+                                                              holder.name(member), part));
     }
     const double elements = static_cast<double>(head_dim) * part;
     if (part > 0 && part <= 1 && elements >= 2) return static_cast<int64_t>(elements);
-    return config_.error(ErrorCode::corrupt,
-                         fmt::format("'partial_rotary_factor' is {}, of heads of {} elements; expected a part of each "
-                                     "head that has two or more",
-                                     part, head_dim));
+    return holder.error(ErrorCode::corrupt,
+                        fmt::format("'{}' is {}, of heads of {} elements; expected a part of each head that has two or "
+                                    "more",
+                                    holder.name(member), part, head_dim));
   }
 
   // LongRoPE's factors, and what queries and keys are multiplied by.
