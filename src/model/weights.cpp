@@ -1,5 +1,7 @@
 #include "model/weights.hpp"
 
+#include <algorithm>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -8,6 +10,8 @@
 #include "base/checksum.hpp"
 #include "base/log.hpp"
 #include "base/memory.hpp"
+#include "base/thread_team.hpp"
+#include "model/finite.hpp"
 #include "model/packed_file.hpp"
 
 namespace tidemill::model {
@@ -28,6 +32,7 @@ class Loader {
         on_progress_(options.on_progress),
         cancelled_(options.cancelled),
         dequantize_(options.dequantize),
+        threads_(std::max(1, options.threads)),
         total_(file.tensor_bytes()) {}
 
   // A packed file's tensors that are no matrices are small, and some are read with the hyper-parameters.
@@ -85,13 +90,17 @@ class Loader {
     if (device_ == nullptr) return std::unique_ptr<tensor::Weight>();
     if (cancelled_ && cancelled_()) return Error(ErrorCode::cancelled, "interrupted");
     TM_TRY(const auto bytes, file_.read(*tensor, made_));
+    if (!tensor->panels) TM_CHECK(check_numbers(*tensor, bytes));
     auto weight = tensor->panels ? device_->load_panels(tensor->type, rows, cols, bytes, tensor->checksum)
                   : dequantize_  ? load_dequantized(tensor->type, bytes, rows, cols)
                                  : device_->load_weight(tensor->type, rows, cols, bytes);
     if (!weight && tensor->panels && weight.error().code() == ErrorCode::corrupt) {
       return damaged(*tensor, weight.error().message());
     }
-    if (!weight) return std::move(weight).error().wrap(fmt::format("cannot load tensor '{}'", name));
+    if (!weight) {
+      return file_.error(weight.error().code(),
+                         fmt::format("cannot load {}: {}", tensor->title(), weight.error().to_string()));
+    }
     bytes_ += (*weight)->bytes();
     finish(*tensor);
     return weight;
@@ -108,10 +117,11 @@ class Loader {
     TM_TRY(const GgufTensor* tensor, require(name));
     if (tensor->cols() != elements || tensor->rows() != 1) return wrong_shape(*tensor, fmt::format("[{}]", elements));
     if (tensor->panels) {
-      return file_.error(ErrorCode::corrupt, fmt::format("tensor '{}' is packed as a matrix", printable(name)));
+      return file_.error(ErrorCode::corrupt, fmt::format("{} is packed as a matrix", tensor->title()));
     }
     if (device_ == nullptr) return std::vector<float>();
     TM_TRY(const auto bytes, file_.read(*tensor, made_));
+    TM_CHECK(check_numbers(*tensor, bytes));
     std::vector<float> values(static_cast<size_t>(elements));
     tensor::dequantize(tensor->type, bytes.data(), elements, values.data());
     bytes_ += values.size() * sizeof(float);
@@ -132,6 +142,13 @@ class Loader {
   }
 
  private:
+  // All threads look at large tensors; for small ones, threads that are not there yet would cost more than they give.
+  Result<void> check_numbers(const GgufTensor& tensor, std::span<const std::byte> bytes) {
+    constexpr size_t large = size_t{4} << 20;
+    if (!team_ && threads_ > 1 && bytes.size() >= large) team_.emplace(threads_);
+    return check_finite(file_, tensor, bytes, 0, bytes.size() >= large && team_ ? &*team_ : nullptr);
+  }
+
   void finish(const GgufTensor& tensor) {
     if (file_.packed() == nullptr) file_.release(tensor);
     ++used_;
@@ -155,6 +172,8 @@ class Loader {
   const std::function<void(size_t, size_t)>& on_progress_;
   const std::function<bool()>& cancelled_;
   bool dequantize_;
+  int threads_;
+  std::optional<base::ThreadTeam> team_;
   base::Buffer made_;  // of the tensor that is being loaded, where the file has it in another form
   size_t total_;
   size_t done_ = 0;

@@ -153,7 +153,8 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const ModelOptions& optio
   loaded->device_ = tensor::make_cpu_device(loaded->isa_, loaded->threads_);
   const model::LoadOptions load_options{.max_batch_rows = options.max_batch_rows,
                                         .on_progress = std::move(on_progress),
-                                        .cancelled = std::move(cancelled)};
+                                        .cancelled = std::move(cancelled),
+                                        .threads = loaded->threads_};
   TM_TRY(const bool encodes, model::holds_encoder(file));
   if (encodes) {
     TM_TRY(loaded->encoder_, model::load_encoder(file, *loaded->device_, load_options));

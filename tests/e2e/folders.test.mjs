@@ -156,9 +156,11 @@ describe('Hugging Face folders', { timeout: 300_000 }, () => {
     odd[3] = NaN;
     const tensors = modelTensors(258).map(([name, tensor]) => [name, name === 'model.norm.weight' ? { shape: [width], values: odd } : tensor]);
     writeFileSync(path.join(broken, 'model-00002-of-00002.safetensors'), safetensors(tensors.slice(9)));
-    const nan = tidemill('convert', broken, path.join(folder, 'no.gguf'));
-    assert.equal(nan.code, 1);
-    assert.match(nan.err, /'output_norm\.weight' \('model\.norm\.weight' in 'model-00002-of-00002\.safetensors'\) holds nan at element 3/);
+    for (const command of [['convert', broken, path.join(folder, 'no.gguf')], ['pack', broken, path.join(folder, 'no.gguf')], ['complete', '--prompt', 'x', '-m', broken]]) {
+      const nan = tidemill(...command);
+      assert.equal(nan.code, 1);
+      assert.match(nan.err, /'output_norm\.weight' \('model\.norm\.weight' in 'model-00002-of-00002\.safetensors'\) holds NaN at element 3/i);
+    }
     assert.deepEqual(readdirSync(folder), before);
   });
 });
