@@ -9,6 +9,7 @@
 
 #include <fmt/format.h>
 
+#include "model/file_type.hpp"
 #include "model/gguf.hpp"
 #include "model/gguf_writer.hpp"
 #include "model/hugging_face/config.hpp"
@@ -56,14 +57,15 @@ Result<JsonMembers> read_config(const std::filesystem::path& folder) {
                            folder.string()));
 }
 
-// llama.cpp's numbers for "mostly this type".
 uint32_t file_type_of(std::span<const GgufTensor> tensors) {
   const auto has = [&](tensor::DType type) {
     return std::any_of(tensors.begin(), tensors.end(),
                        [type](const GgufTensor& tensor) { return tensor.rank == 2 && tensor.type == type; });
   };
-  if (has(tensor::DType::bf16)) return 32;
-  return has(tensor::DType::f16) ? 1 : 0;
+  for (const tensor::DType type : {tensor::DType::bf16, tensor::DType::f16}) {
+    if (has(type)) return file_type_number(type);
+  }
+  return file_type_number(tensor::DType::f32);
 }
 
 // The files that make the model, in an order that does not depend on the folder's.
