@@ -415,10 +415,57 @@ TEST_F(Folder, TheIndexIsHeldAgainstItsFiles) {
                 }
               }),
               "but it is in 'model-00002-of-00002.safetensors'");
-  for (const char* place : {"../model.safetensors", "/etc/passwd", "..", ""}) {
-    EXPECT_SAYS(with_map([&](base::json::object& map) { map["model.norm.weight"] = place; }),
-                "expected the name of a file in the same folder");
+  for (const std::string& place : {std::string("../model.safetensors"), std::string("/etc/passwd"), std::string(".."),
+                                   std::string(), std::string("model\x1b[31m.safetensors"), first + '\0'}) {
+    const std::string said = with_map([&](base::json::object& map) { map["model.norm.weight"] = place; });
+    EXPECT_SAYS(said, "expected the name of a file in the same folder");
+    EXPECT_EQ(said.find('\x1b'), std::string::npos);
   }
+}
+
+// transformers reads the one file first, and leaves the index of a sharded model behind where it saves another.
+TEST_F(Folder, AFileOfAllTensorsGoesBeforeAnOldIndex) {
+  ASSERT_TRUE(open([](FolderDraft&) {}, 2));
+  FolderDraft newer = draft_;
+  std::string& norm = newer.tensors.at("model.norm.weight").bytes;
+  const float value = 3;
+  std::memcpy(norm.data(), &value, sizeof value);
+  newer.write(model());
+  const auto index = model() / "model.safetensors.index.json";
+  ASSERT_TRUE(std::filesystem::exists(index));
+  const auto norm_begins = [&] {
+    const auto file = Checkpoint::open(model());
+    EXPECT_TRUE(file) << file.error().to_string();
+    if (!file) return 0.0F;
+    EXPECT_FALSE(file->has_file(index));
+    EXPECT_FALSE(file->has_file(model() / "model-00001-of-00002.safetensors"));
+    float first = 0;
+    std::memcpy(&first, file->find_tensor("output_norm.weight")->data.data(), sizeof first);
+    return first;
+  };
+  EXPECT_EQ(norm_begins(), 3.0F);
+  std::filesystem::remove(model() / "model-00001-of-00002.safetensors");
+  EXPECT_EQ(norm_begins(), 3.0F);
+}
+
+// As a cache has them whose blobs were pruned: nothing may go missing without a word.
+TEST_F(Folder, ALinkToNothingIsNoAbsentFile) {
+  for (const char* name : {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+                           "generation_config.json", "chat_template.jinja"}) {
+    ASSERT_TRUE(open([](FolderDraft&) {}));
+    std::filesystem::remove(model() / name);
+    std::filesystem::create_symlink("../blobs/gone", model() / name);
+    const auto opened = Checkpoint::open(model());
+    ASSERT_FALSE(opened) << name;
+    EXPECT_EQ(opened.error().code(), ErrorCode::not_found);
+    EXPECT_SAYS(opened.error().to_string(), "cannot open '" + (model() / name).string() + "'");
+  }
+  ASSERT_TRUE(open([](FolderDraft&) {}));
+  std::filesystem::remove(model() / "model.safetensors");
+  std::filesystem::create_symlink("../blobs/gone", model() / "model.safetensors.index.json");
+  const auto opened = Checkpoint::open(model());
+  ASSERT_FALSE(opened);
+  EXPECT_SAYS(opened.error().to_string(), "cannot open '" + (model() / "model.safetensors.index.json").string() + "'");
 }
 
 TEST_F(Folder, NoTensorIsInTwoFiles) {

@@ -44,8 +44,7 @@ std::string first_gguf(const std::filesystem::path& folder) {
 }
 
 Result<JsonMembers> read_config(const std::filesystem::path& folder) {
-  auto config = JsonMembers::read(folder / "config.json", kMaxShapeBytes);
-  if (config || config.error().code() != ErrorCode::not_found) return config;
+  if (!is_absent(folder / "config.json")) return JsonMembers::read(folder / "config.json", kMaxShapeBytes);
   if (const std::string name = first_gguf(folder); !name.empty()) {
     return Error(ErrorCode::not_found,
                  fmt::format("{}: the folder has no 'config.json', but GGUF files; name one of them, such as '{}'",
@@ -68,18 +67,22 @@ uint32_t file_type_of(std::span<const GgufTensor> tensors) {
   return file_type_number(tensor::DType::f32);
 }
 
-// The files that make the model, in an order that does not depend on the folder's.
+// The files that make the model, in an order that does not depend on the folder's. An index that nothing was read by
+// is not one of them.
 std::vector<CheckpointFile> list_files(const std::filesystem::path& folder, const FolderWeights& weights) {
   std::vector<CheckpointFile> files;
   for (const SafetensorsFile& file : weights.files()) {
     files.push_back(
         {.path = file.path(), .map = file.mapping(), .bytes = file.file_bytes(), .header_bytes = file.header_bytes()});
   }
-  for (const char* name : {"config.json", "model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json",
-                           "generation_config.json", "chat_template.jinja"}) {
+  std::vector<std::filesystem::path> paths = {folder / "config.json"};
+  if (!weights.index().empty()) paths.push_back(weights.index());
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"})
+    paths.push_back(folder / name);
+  for (const std::filesystem::path& path : paths) {
     std::error_code failed;
-    const auto bytes = std::filesystem::file_size(folder / name, failed);
-    if (!failed) files.push_back({.path = folder / name, .map = nullptr, .bytes = static_cast<size_t>(bytes)});
+    const auto bytes = std::filesystem::file_size(path, failed);
+    if (!failed) files.push_back({.path = path, .map = nullptr, .bytes = static_cast<size_t>(bytes)});
   }
   return files;
 }

@@ -381,8 +381,7 @@ class TokenizerTranslator {
 // The template itself; of several under names, the default one.
 Result<std::string> read_template(const std::filesystem::path& folder, const JsonMembers& names) {
   const std::filesystem::path own = folder / "chat_template.jinja";
-  std::error_code ignored;
-  if (std::filesystem::exists(own, ignored)) return base::read_file(own, kMaxTemplateBytes);
+  if (!is_absent(own)) return base::read_file(own, kMaxTemplateBytes);
   const json::value* value = names.find("chat_template");
   if (value == nullptr || !value->is_array()) return names.get_string_or("chat_template", "");
   for (const json::value& item : value->get_array()) {
@@ -401,14 +400,12 @@ Result<std::string> read_template(const std::filesystem::path& folder, const Jso
 
 Result<TokenizerFiles> read_tokenizer_files(const std::filesystem::path& folder) {
   TokenizerFiles files;
-  auto tokenizer = JsonMembers::read(folder / "tokenizer.json", kMaxTokenizerBytes);
-  if (!tokenizer && tokenizer.error().code() == ErrorCode::not_found) {
+  if (is_absent(folder / "tokenizer.json")) {
     return Error(
         ErrorCode::not_found,
         fmt::format("{}: 'tokenizer.json' is missing; transformers writes it with save_pretrained()", folder.string()));
   }
-  if (!tokenizer) return std::move(tokenizer).error();
-  files.tokenizer = std::move(tokenizer).value();
+  TM_TRY(files.tokenizer, JsonMembers::read(folder / "tokenizer.json", kMaxTokenizerBytes));
   TM_TRY(files.names, JsonMembers::read_if_there(folder / "tokenizer_config.json", kMaxConfigBytes));
   TM_TRY(files.generation, JsonMembers::read_if_there(folder / "generation_config.json", kMaxConfigBytes));
   TM_TRY(files.chat_template, read_template(folder, files.names));
