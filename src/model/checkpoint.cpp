@@ -86,13 +86,8 @@ bool Checkpoint::has_file(const std::filesystem::path& path) const {
 }
 
 std::string Checkpoint::stem() const {
-  const std::string name = path().filename().string();
-  std::error_code ignored;
-  if (version_ == 0) {
-    const std::filesystem::path folder = std::filesystem::canonical(path(), ignored);
-    return (folder.empty() ? path() : folder).filename().string();
-  }
-  if (auto shard = parse_shard_name(name)) return std::move(shard->name);
+  if (version_ == 0) return folder_name(path());
+  if (auto shard = parse_shard_name(path().filename().string())) return std::move(shard->name);
   return path().stem().string();
 }
 

@@ -86,7 +86,7 @@ class Checkpoint : public Metadata {
   size_t file_bytes() const;  // of all files
   // Whether `path` is one of its files, by whatever name: to be written over by nothing that reads it.
   bool has_file(const std::filesystem::path& path) const;
-  // What people call it: the file's name without its ending and shard number, or the folder's name.
+  // What people call it: the file's name without its ending and shard number, or folder_name().
   std::string stem() const;
   // Null for all but a packed file, whose tensors have the types and shapes of its source.
   const PackedInfo* packed() const { return packed_ ? &*packed_ : nullptr; }

@@ -70,7 +70,8 @@ class Packer {
     writer.add_u32("tidemill.packed.format", kPackedFormat);
     writer.add_u32("tidemill.packed.layout", tensor::kPackedLayoutVersion);
     writer.add_string("tidemill.packed.writer", fmt::format("tidemill {}", base::version()));
-    writer.add_string("tidemill.packed.source", source_.path().filename().string());
+    writer.add_string("tidemill.packed.source",
+                      source_.version() == 0 ? source_.stem() : source_.path().filename().string());
     writer.add_u64("tidemill.packed.source_bytes", source_.file_bytes());
     std::vector<int32_t> types;
     std::vector<int32_t> shapes;

@@ -158,6 +158,25 @@ class Folder : public testing::Test {
   FolderDraft draft_;
 };
 
+// By the repository, where the folder is called by a commit; and the name decides nothing about the tokens.
+TEST_F(Folder, HasANameThatPeopleKnow) {
+  const auto named = [&](const std::filesystem::path& name) {
+    const auto path = folder_.path() / name;
+    draft_.write(path);
+    const auto file = Checkpoint::open(path);
+    EXPECT_TRUE(file) << file.error().to_string();
+    if (!file) return std::string();
+    EXPECT_EQ(file->get_string("general.name").value(), file->stem());
+    EXPECT_FALSE(read_vocabulary(*file).value().strip_after_special);
+    return file->stem();
+  };
+  const std::string commit = "0123456789abcdef0123456789abcdef01234567";
+  EXPECT_EQ(named("models--Qwen--Qwen3-0.6B/snapshots/" + commit), "Qwen3-0.6B");
+  EXPECT_EQ(named("models--gpt2/snapshots/" + commit), "gpt2");
+  EXPECT_EQ(named("snapshots/" + commit), commit);
+  EXPECT_EQ(named("models--gpt2/phi3-compare"), "phi3-compare");
+}
+
 TEST_F(Folder, PacksAsItsGgufFileDoes) {
   ASSERT_TRUE(open([](FolderDraft&) {}));
   const auto source = Checkpoint::open(model());

@@ -4,6 +4,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -94,12 +95,21 @@ std::filesystem::path without_slash(const std::filesystem::path& path) {
 
 }  // namespace
 
+std::string folder_name(const std::filesystem::path& path) {
+  std::error_code failed;
+  std::filesystem::path real = std::filesystem::canonical(path, failed);
+  if (failed) real = without_slash(path);
+  constexpr std::string_view mark = "models--";
+  const std::string repository = real.parent_path().parent_path().filename().string();
+  const bool cached = real.parent_path().filename() == "snapshots" && repository.starts_with(mark);
+  if (!cached || repository.size() == mark.size()) return real.filename().string();
+  return repository.substr(repository.rfind("--") + 2);
+}
+
 Result<Checkpoint> open_folder(const std::filesystem::path& path) {
   const std::filesystem::path folder = without_slash(path);
   TM_TRY(const JsonMembers config, read_config(folder));
   auto content = std::make_shared<FolderContent>();
-  std::error_code ignored;
-  const std::filesystem::path real = std::filesystem::canonical(folder, ignored);
 
   GgufWriter metadata;
   TM_TRY(const FolderShape shape, translate_config(config, metadata));
@@ -109,7 +119,7 @@ Result<Checkpoint> open_folder(const std::filesystem::path& path) {
   std::vector<GgufTensor> tensors = std::move(content->tensors->tensors);
 
   metadata.add_string("general.type", "model");
-  metadata.add_string("general.name", real.filename().string());
+  metadata.add_string("general.name", folder_name(folder));
   metadata.add_u32("general.file_type", file_type_of(tensors));
   metadata.add_u32("general.quantization_version", 2);
   TM_TRY(TokenizerFiles texts, read_tokenizer_files(folder));
