@@ -24,10 +24,12 @@ using base::Result;
 // What loading a decoder and an encoder have in common.
 class Loader {
  public:
-  // Without a device, loading only checks.
-  Loader(const Checkpoint& file, const HyperParameters& hyper, tensor::Device* device, const LoadOptions& options)
+  // Without a device, loading only checks. `numbers` are those that shapes follow from, for errors.
+  Loader(const Checkpoint& file, const HyperParameters& hyper, std::string numbers, tensor::Device* device,
+         const LoadOptions& options)
       : file_(file),
         hyper_(hyper),
+        numbers_(std::move(numbers)),
         device_(device),
         on_progress_(options.on_progress),
         cancelled_(options.cancelled),
@@ -69,10 +71,8 @@ class Loader {
 
   Error wrong_shape(const GgufTensor& tensor, std::string_view wanted) const {
     return file_.error(ErrorCode::corrupt,
-                       fmt::format("{} has shape {}, but the metadata want {} (width {}, {} heads and {} key/value "
-                                   "heads of {}, feed-forward {}, vocabulary {})",
-                                   tensor.title(), tensor.shape_text(), wanted, hyper_.width, hyper_.heads,
-                                   hyper_.kv_heads, hyper_.head_dim, hyper_.feed_forward, hyper_.vocabulary));
+                       fmt::format("{} has shape {}, but {} {} ({})", tensor.title(), tensor.shape_text(),
+                                   file_.version() == 0 ? "config.json wants" : "the metadata want", wanted, numbers_));
   }
 
   Result<const GgufTensor*> require(const std::string& name) const {
@@ -168,6 +168,7 @@ class Loader {
 
   const Checkpoint& file_;
   const HyperParameters& hyper_;
+  std::string numbers_;
   tensor::Device* device_;
   const std::function<void(size_t, size_t)>& on_progress_;
   const std::function<bool()>& cancelled_;
@@ -181,11 +182,24 @@ class Loader {
   size_t bytes_ = 0;
 };
 
+std::string numbers_of(const HyperParameters& hyper) {
+  return fmt::format("width {}, {} heads and {} key/value heads of {}, feed-forward {}, vocabulary {}", hyper.width,
+                     hyper.heads, hyper.kv_heads, hyper.head_dim, hyper.feed_forward, hyper.vocabulary);
+}
+
+std::string numbers_of(const EncoderParameters& parameters) {
+  return fmt::format("{}, context {}, {} token types", numbers_of(parameters.shape), parameters.shape.context,
+                     parameters.token_types);
+}
+
 class DecoderLoader final : public Loader {
  public:
   DecoderLoader(const Checkpoint& file, const Architecture& architecture, const HyperParameters& hyper,
                 tensor::Device* device, const LoadOptions& options)
-      : Loader(file, hyper, device, options), parts_(architecture.parts), names_(architecture.names), hyper_(hyper) {}
+      : Loader(file, hyper, numbers_of(hyper), device, options),
+        parts_(architecture.parts),
+        names_(architecture.names),
+        hyper_(hyper) {}
 
   Result<Weights> load() {
     TM_TRY(Weights weights, load_tensors());
@@ -238,7 +252,9 @@ class EncoderLoader final : public Loader {
  public:
   EncoderLoader(const Checkpoint& file, const EncoderArchitecture& architecture, const EncoderParameters& parameters,
                 tensor::Device* device, const LoadOptions& options)
-      : Loader(file, parameters.shape, device, options), names_(architecture.names), parameters_(parameters) {}
+      : Loader(file, parameters.shape, numbers_of(parameters), device, options),
+        names_(architecture.names),
+        parameters_(parameters) {}
 
   Result<EncoderWeights> load() {
     TM_TRY(EncoderWeights weights, load_tensors());

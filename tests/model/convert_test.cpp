@@ -241,7 +241,7 @@ TEST_F(Convert, PositionsAndTokenTypesStayF32) {
 
 TEST_F(Convert, WhatCouldNotRunIsNotWritten) {
   EXPECT_SAYS(refusal([](FolderDraft& d) { d.config["intermediate_size"] = 500; }, ErrorCode::corrupt),
-              "has shape [256, 512], but the metadata want [256, 500]");
+              "has shape [256, 512], but config.json wants [256, 500]");
 }
 
 TEST_F(Convert, NeverReplacesItsSource) {

@@ -300,7 +300,16 @@ TEST_F(Folder, NamesWhatItDoesNotDo) {
   EXPECT_SAYS(unsupported([](FolderDraft& d) { d.config["model_type"] = "gpt_neox"; }),
               "'model_type' is 'gpt_neox'; supported are llama, mistral, qwen2, qwen3");
   EXPECT_SAYS(unsupported([](FolderDraft& d) { d.config["hidden_act"] = "gelu"; }), "'hidden_act' is 'gelu'");
-  EXPECT_SAYS(unsupported([](FolderDraft& d) { d.config["partial_rotary_factor"] = 0.5; }), "0.5");
+  EXPECT_SAYS(unsupported([](FolderDraft& d) { d.config["partial_rotary_factor"] = 0.5; }),
+              "'partial_rotary_factor' is 0.5; supported is the rotation of whole heads");
+  EXPECT_SAYS(unsupported([](FolderDraft& d) {
+                d.config["rope_parameters"] = {{"rope_theta", 10000.0}, {"partial_rotary_factor", 0.5}};
+              }),
+              "'rope_parameters.partial_rotary_factor' is 0.5");
+  EXPECT_SAYS(unsupported([](FolderDraft& d) {
+                d.config["rope_parameters"] = {{"rope_type", "default"}, {"stretch", 2}, {"factor", nullptr}};
+              }),
+              "'rope_parameters.stretch' is 2; known members are type, rope_type, rope_theta, factor");
   EXPECT_SAYS(unsupported([](FolderDraft& d) {
                 d.config["quantization_config"] = {{"quant_method", "gptq"}, {"bits", 4}};
               }),
@@ -339,7 +348,23 @@ TEST_F(Folder, NamesWhatContradictsItself) {
               "'hidden_size' 8192 is 2048 for each of 'num_attention_heads' 4");
   EXPECT_SAYS(corrupt([](FolderDraft& d) { d.config["hidden_size"] = 0; }), "'hidden_size' is 0; expected 1 to");
   EXPECT_SAYS(corrupt([](FolderDraft& d) { d.config["hidden_size"] = "wide"; }), "expected an integer");
-  EXPECT_SAYS(corrupt([](FolderDraft& d) { d.config["num_attention_heads"] = 3; }), "not those of 3 heads");
+  EXPECT_SAYS(corrupt([](FolderDraft& d) { d.config["num_attention_heads"] = 6; }), "not those of 6 heads");
+  EXPECT_SAYS(corrupt([](FolderDraft& d) { d.config["num_attention_heads"] = 3; }),
+              "config.json: 'num_attention_heads' 3 is not a multiple of 'num_key_value_heads' 2");
+  EXPECT_SAYS(corrupt([](FolderDraft& d) { d.config["head_dim"] = 63; }), "config.json: heads have 63 elements");
+  EXPECT_SAYS(corrupt([](FolderDraft& d) { d.config["rms_norm_eps"] = 0; }),
+              "config.json: 'rms_norm_eps' is 0; expected a positive number");
+  EXPECT_SAYS(corrupt([](FolderDraft& d) { d.config["rope_theta"] = 1e300; }), "'rope_theta' is 1E300; expected a pos");
+  EXPECT_SAYS(corrupt([](FolderDraft& d) {
+                d.config["rope_scaling"] = {{"type", "linear"}, {"factor", -4}};
+              }),
+              "'rope_scaling.factor' is -4; expected a positive number");
+  // The width is held against config.json before anything is made for each row.
+  EXPECT_SAYS(
+      corrupt([](FolderDraft& d) {
+        d.tensors["model.embed_tokens.weight"] = {"F32", {1024, 1}, std::string(4096, '\0')};
+      }),
+      "has the shape [1, 1024] (innermost first), but 'vocab_size' of config.json is 1024 and 'hidden_size' 256");
   EXPECT_SAYS(corrupt([](FolderDraft& d) { d.config["rope_scaling"].as_object()["factor"] = -1; }), "positive numbers");
   EXPECT_SAYS(corrupt([](FolderDraft& d) {
                 d.tensors["model.norm.weight"] = {"F32", {1, 1, 256}, std::string(1024, '\0')};
@@ -360,7 +385,7 @@ TEST_F(Folder, NamesWhatContradictsItself) {
   EXPECT_EQ(loaded.error().code(), ErrorCode::corrupt);
   EXPECT_SAYS(loaded.error().to_string(),
               "tensor 'blk.0.ffn_gate.weight' ('model.layers.0.mlp.gate_proj.weight' in 'model.safetensors') has shape "
-              "[256, 512], but the metadata want [256, 500]");
+              "[256, 512], but config.json wants [256, 500]");
 }
 
 TEST_F(Folder, BiasesAreThoseOfTheArchitecture) {

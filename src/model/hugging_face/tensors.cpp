@@ -214,10 +214,12 @@ class TensorTranslator {
 
   Result<void> check_vocabulary() const {
     const GgufTensor& embedding = out_.tensors.front();
-    if (embedding.rank == 2 && embedding.rows() == shape_.vocabulary) return {};
-    return Error(ErrorCode::corrupt,
-                 fmt::format("{}: {} has the shape {} (innermost first), but 'vocab_size' of config.json is {}",
-                             folder_.string(), embedding.title(), embedding.shape_text(), shape_.vocabulary));
+    const bool fits = embedding.rank == 2 && embedding.rows() == shape_.vocabulary && embedding.cols() == shape_.width;
+    if (fits) return {};
+    return Error(ErrorCode::corrupt, fmt::format("{}: {} has the shape {} (innermost first), but 'vocab_size' of "
+                                                 "config.json is {} and 'hidden_size' {}",
+                                                 folder_.string(), embedding.title(), embedding.shape_text(),
+                                                 shape_.vocabulary, shape_.width));
   }
 
   void add_rope_factors() {
