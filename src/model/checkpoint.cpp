@@ -59,7 +59,9 @@ Result<Checkpoint> Checkpoint::assemble(Metadata metadata, std::vector<GgufTenso
   checkpoint.tensors_.reserve(tensors.size());
   for (const GgufTensor& tensor : tensors) {
     if (!checkpoint.add(tensor)) {
-      return checkpoint.error(ErrorCode::corrupt, fmt::format("{} appears twice", tensor.title()));
+      const GgufTensor& other = *checkpoint.find_tensor(tensor.name);
+      return checkpoint.error(ErrorCode::corrupt, fmt::format("{} appears twice{}{}", tensor.title(),
+                                                              other.origin.empty() ? "" : ", also ", other.origin));
     }
   }
   return checkpoint;
@@ -115,7 +117,11 @@ Result<std::span<const std::byte>> Checkpoint::read(const GgufTensor& tensor, ba
   const size_t bytes = tensor.bytes();
   if (scratch.size() < bytes) {
     scratch = base::Buffer();  // the old one goes first: there is never more than one
-    TM_TRY(scratch, base::Buffer::allocate(bytes));
+    auto buffer = base::Buffer::allocate(bytes);
+    if (!buffer) {
+      return error(buffer.error().code(), fmt::format("{}: {}", tensor.title(), buffer.error().to_string()));
+    }
+    scratch = std::move(buffer).value();
   }
   const std::span<std::byte> made(scratch.data(), bytes);
   tensor.make(made);
