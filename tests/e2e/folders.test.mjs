@@ -138,6 +138,20 @@ describe('Hugging Face folders', { timeout: 300_000 }, () => {
     assert.equal((await server.stop()).code, 0);
   });
 
+  test('become files of any name, which is no way into a terminal or a JSON text', () => {
+    const odd = "$'we\\x1b[31m\\xffird.gguf'";
+    for (const command of ['convert', 'pack']) {
+      for (const flag of ['--json', '']) {
+        const made = spawnSync('bash', ['-c', `cd "$1" && "$0" ${command} "$2" ${odd} ${flag} && rm ${odd}`, path.resolve(program), folder, model], { env: process.env });
+        assert.equal(made.status, 0, made.stderr.toString());
+        const text = new TextDecoder('utf-8', { fatal: true }).decode(made.stdout);
+        assert.ok(!text.includes('\x1b'));
+        if (flag) assert.equal(JSON.parse(text).file, 'we\x1b[31m\ufffdird.gguf');
+        else assert.match(text, /^we\ufffd\[31m\ufffdird\.gguf: /);
+      }
+    }
+  });
+
   test('are refused with what is wrong, and nothing is written', () => {
     const broken = path.join(folder, 'broken');
     mkdirSync(broken);
