@@ -112,6 +112,21 @@ describe('Hugging Face folders', { timeout: 300_000 }, () => {
     assert.match(tidemill('inspect', model, '--tensors').out, /Hugging Face folder of 7 files.*blk\.1\.attn_q\.weight +F32 +\[32, 32\]/s);
   });
 
+  test('are shown as they are stored where they cannot run', () => {
+    const other = path.join(folder, 'other');
+    mkdirSync(other);
+    for (const name of readdirSync(model)) copyFileSync(path.join(model, name), path.join(other, name));
+    writeFileSync(path.join(other, 'config.json'), JSON.stringify({ model_type: 'gpt_neox', hidden_size: width }));
+    const shown = tidemill('inspect', other, '--json', '--tensors');
+    assert.equal(shown.code, 0, shown.err);
+    const body = JSON.parse(shown.out);
+    assert.match(body.cannot_run, /'model_type' is 'gpt_neox'/);
+    assert.equal(body.metadata['config.hidden_size'], width);
+    assert.ok(body.tensors.some((tensor) => tensor.name === 'model.norm.weight'));
+    assert.match(tidemill('inspect', other).out, /cannot be run: .*'model_type' is 'gpt_neox'.*config\.model_type +"gpt_neox"/s);
+    assert.equal(tidemill('complete', '--prompt', 'x', '-m', other).code, 1);
+  });
+
   test('run, and compute what the GGUF file that they become computes', async () => {
     const converted = path.join(folder, 'out.gguf');
     const made = tidemill('convert', model, converted);

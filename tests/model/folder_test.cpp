@@ -334,6 +334,38 @@ TEST_F(Folder, NamesWhatItDoesNotDo) {
   EXPECT_TRUE(old) << old.error().to_string();
 }
 
+TEST_F(Folder, OfAnyTypeIsShownAsItIsStored) {
+  const auto stored = [&](const std::function<void(FolderDraft&)>& change) {
+    EXPECT_FALSE(open(change));
+    return open_stored_folder(model());
+  };
+  const auto file = stored([](FolderDraft& d) {
+    d.config["model_type"] = "gpt_neox";
+    d.config["initializer_range"] = 0.5;
+    d.config["bias"] = -1;
+    d.tensors["model.one"] = {"BF16", {2, 3, 4}, std::string(48, '\0')};
+  });
+  ASSERT_TRUE(file) << file.error().to_string();
+  EXPECT_EQ(file->version(), 0U);
+  EXPECT_EQ(file->get_string("config.model_type").value(), "gpt_neox");
+  EXPECT_EQ(file->get_int("config.hidden_size").value(), 256);
+  EXPECT_EQ(file->get_float("config.initializer_range").value(), 0.5);
+  EXPECT_EQ(file->get_string("config.bias").value(), "-1");
+  EXPECT_FALSE(file->get_bool("config.tie_word_embeddings").value());
+  EXPECT_EQ(file->tensors().size(), draft_.tensors.size() + 1);
+  const GgufTensor* odd = file->find_tensor("model.one");
+  ASSERT_NE(odd, nullptr);
+  EXPECT_EQ(odd->shape_text(), "[4, 3, 2]");
+  EXPECT_EQ(odd->type, DType::bf16);
+  EXPECT_TRUE(file->has_file(model() / "config.json"));
+  const auto eight_bits = stored([](FolderDraft& d) {
+    d.config["model_type"] = "gpt_neox";
+    d.tensors["model.one"] = {"F8_E4M3", {4}, "1234"};
+  });
+  ASSERT_FALSE(eight_bits);
+  EXPECT_SAYS(eight_bits.error().to_string(), "tensor 'model.one' is of the type F8_E4M3");
+}
+
 TEST_F(Folder, NamesWhatContradictsItself) {
   const auto corrupt = [&](const std::function<void(FolderDraft&)>& change) {
     return refusal(change, ErrorCode::corrupt);

@@ -1,6 +1,7 @@
 #include "model/hugging_face/folder.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -88,12 +89,68 @@ std::vector<CheckpointFile> list_files(const std::filesystem::path& folder, cons
   return files;
 }
 
+// As it is stored: what the checkpoint points into.
+struct StoredContent {
+  std::string header;
+  FolderWeights weights;
+};
+
+// Numbers, texts and booleans as what they are, the rest as JSON.
+void add_member(std::string_view name, const base::json::value& value, GgufWriter& metadata) {
+  const std::string key = fmt::format("config.{}", name);
+  if (value.is_bool()) return metadata.add_bool(key, value.get_bool());
+  if (value.is_double()) return metadata.add_f32(key, static_cast<float>(value.get_double()));
+  if (value.is_string()) return metadata.add_string(key, std::string_view(value.get_string()));
+  const int64_t integer = value.is_int64() ? value.get_int64() : -1;
+  if (integer >= 0 && integer <= std::numeric_limits<uint32_t>::max()) {
+    return metadata.add_u32(key, static_cast<uint32_t>(integer));
+  }
+  metadata.add_string(key, base::json::serialize(value));
+}
+
+Result<GgufTensor> as_stored(const FolderWeights::Found& found) {
+  const SafetensorsTensor& source = *found.tensor;
+  GgufTensor tensor;
+  if (!source.type || source.shape.size() > tensor.shape.size()) {
+    return Error(ErrorCode::unsupported,
+                 fmt::format("{}: tensor '{}' is of the type {} and has {} dimensions; shown are F32, F16 and BF16 of "
+                             "up to {}",
+                             found.file->path().string(), printable(source.name), source.dtype, source.shape.size(),
+                             tensor.shape.size()));
+  }
+  tensor.name = source.name;
+  tensor.type = *source.type;
+  tensor.rank = std::max(1, static_cast<int>(source.shape.size()));
+  std::copy(source.shape.rbegin(), source.shape.rend(), tensor.shape.begin());
+  tensor.data = source.data;
+  return tensor;
+}
+
 // "models/x/" without the slash, so that it has a name.
 std::filesystem::path without_slash(const std::filesystem::path& path) {
   return path.has_filename() ? path : path.parent_path();
 }
 
 }  // namespace
+
+Result<Checkpoint> open_stored_folder(const std::filesystem::path& path) {
+  const std::filesystem::path folder = without_slash(path);
+  TM_TRY(const JsonMembers config, read_config(folder));
+  auto content = std::make_shared<StoredContent>();
+  TM_TRY(content->weights, FolderWeights::open(folder));
+  GgufWriter metadata;
+  for (const auto& [name, value] : config.object())
+    add_member(name, value, metadata);
+  content->header = metadata.header();
+  TM_TRY(const GgufFile header, GgufFile::parse(std::as_bytes(std::span(content->header)), folder));
+  std::vector<GgufTensor> tensors;
+  for (const FolderWeights::Found& found : content->weights.tensors()) {
+    TM_TRY(GgufTensor tensor, as_stored(found));
+    tensors.push_back(std::move(tensor));
+  }
+  std::vector<CheckpointFile> files = list_files(folder, content->weights);
+  return Checkpoint::assemble(header, std::move(tensors), std::move(files), content, 0);
+}
 
 std::string folder_name(const std::filesystem::path& path) {
   std::error_code failed;
