@@ -71,7 +71,7 @@ Result<void> override_format(const ModelOptions& options, ChatPrompt& chat) {
   return {};
 }
 
-// Reads at most a mebibyte.
+// Reads at most a mebibyte of each file.
 uint64_t sample(std::span<const std::byte> bytes) {
   constexpr size_t pieces = 256;
   constexpr size_t piece = 4096;
