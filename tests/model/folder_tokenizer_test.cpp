@@ -12,6 +12,8 @@
 #include "data.hpp"
 #include "folder_writer.hpp"
 #include "model/gguf.hpp"
+#include "model/hugging_face/merge_scores.hpp"
+#include "model/hugging_face/text_steps.hpp"
 #include "model/hugging_face/tokenizer.hpp"
 #include "model/vocabulary.hpp"
 #include "temporary_folder.hpp"
@@ -487,6 +489,41 @@ TEST_F(FolderTokenizer, MergesBecomeScoresWhereScoresCanSayThem) {
   with_long[std::string(513, 'a')] = 5;
   EXPECT_SAYS(refusal(with_merges(with_long, {"b a", "a ba", "ab a", "a b"}), ErrorCode::unsupported),
               "has 513 bytes; pieces have at most 512");
+}
+
+// Every way to cut each piece in two is looked at, which takes time that grows with the square of its length.
+TEST(MergeScores, BoundWhatIsLookedAt) {
+  std::vector<std::string> pieces;
+  for (int i = 0; i < 2100; ++i)
+    pieces.push_back(std::string(508, 'a') + fmt::format("{:04}", i));
+  const std::vector<bool> text(pieces.size(), true);
+  std::string fault;
+  EXPECT_FALSE(merge_scores(pieces, text, {}, fault));
+  EXPECT_SAYS(fault, "the squares of its pieces' lengths add up to");
+  pieces.resize(100);
+  EXPECT_TRUE(merge_scores(pieces, std::vector<bool>(100, true), {}, fault));
+}
+
+// As the files of meta-llama/Meta-Llama-3-8B and Qwen/Qwen3-0.6B have it.
+TEST(KnownPreTokenizers, AreThoseOfPublishedFiles) {
+  const auto steps = [](std::string_view text) {
+    const json::value parsed = base::parse_json(text).value();
+    return describe_steps(&parsed);
+  };
+  const std::string llama3 = steps(R"({"type": "Sequence", "pretokenizers": [
+      {"type": "Split",
+       "pattern": {"Regex": "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},
+       "behavior": "Isolated", "invert": false},
+      {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false}]})");
+  EXPECT_EQ(known_pre_tokenizer(llama3, true), "llama-bpe");
+  EXPECT_EQ(known_pre_tokenizer(llama3, false), "smaug-bpe");
+  const std::string qwen3 = steps(R"({"type": "Sequence", "pretokenizers": [
+      {"type": "Split",
+       "pattern": {"Regex": "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},
+       "behavior": "Isolated", "invert": false},
+      {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false}]})");
+  EXPECT_EQ(known_pre_tokenizer(qwen3, false), "qwen2");
+  EXPECT_EQ(steps(R"({"type": "NFC"})"), "NFC");
 }
 
 }  // namespace
