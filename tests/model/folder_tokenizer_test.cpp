@@ -504,7 +504,7 @@ TEST(MergeScores, BoundWhatIsLookedAt) {
   EXPECT_TRUE(merge_scores(pieces, std::vector<bool>(100, true), {}, fault));
 }
 
-// As the files of meta-llama/Meta-Llama-3-8B and Qwen/Qwen3-0.6B have it.
+// As tokenizer.json of Meta-Llama-3-8B and of Qwen3 have it.
 TEST(KnownPreTokenizers, AreThoseOfPublishedFiles) {
   const auto steps = [](std::string_view text) {
     const json::value parsed = base::parse_json(text).value();

@@ -346,6 +346,17 @@ Result<void> FolderWeights::open_files(const std::filesystem::path& folder, cons
     TM_TRY(SafetensorsFile file, SafetensorsFile::open(folder / name));
     files_.push_back(std::move(file));
   }
+  return add_tensors();
+}
+
+Result<FolderWeights> FolderWeights::of(std::vector<SafetensorsFile> files) {
+  FolderWeights weights;
+  weights.files_ = std::move(files);
+  TM_CHECK(weights.add_tensors());
+  return weights;
+}
+
+Result<void> FolderWeights::add_tensors() {
   for (const SafetensorsFile& file : files_) {
     for (const SafetensorsTensor& tensor : file.tensors())
       TM_CHECK(add(file, tensor));

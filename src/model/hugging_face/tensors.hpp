@@ -25,6 +25,8 @@ class FolderWeights {
   // old one, as transformers leaves it behind, and is passed over with a warning. Errors: `not_found` naming the file
   // that is missing, `corrupt` where index and files contradict each other, those of SafetensorsFile.
   static base::Result<FolderWeights> open(const std::filesystem::path& folder);
+  // Of files that were read already.
+  static base::Result<FolderWeights> of(std::vector<SafetensorsFile> files);
   FolderWeights() = default;
   FolderWeights(FolderWeights&&) = default;
   FolderWeights& operator=(FolderWeights&&) = default;
@@ -45,6 +47,7 @@ class FolderWeights {
  private:
   base::Result<void> open_index(const std::filesystem::path& folder, const std::filesystem::path& path);
   base::Result<void> open_files(const std::filesystem::path& folder, const std::set<std::string>& names);
+  base::Result<void> add_tensors();
   base::Result<void> add(const SafetensorsFile& file, const SafetensorsTensor& tensor);
 
   std::vector<SafetensorsFile> files_;
