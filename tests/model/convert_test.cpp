@@ -1,10 +1,8 @@
 // One GGUF file from a folder: it computes the same, and nothing that is wrong is written.
 #include "model/convert.hpp"
 
-#include <csignal>
 #include <cstring>
 #include <functional>
-#include <sys/resource.h>
 
 #include <gtest/gtest.h>
 
@@ -13,6 +11,7 @@
 #include "model/pack.hpp"
 #include "model/synth.hpp"
 #include "runner.hpp"
+#include "small_disk.hpp"
 #include "temporary_folder.hpp"
 
 namespace tidemill::model {
@@ -275,31 +274,11 @@ TEST_F(Convert, LeavesNothingBehindWhenInterrupted) {
   EXPECT_EQ(asked, 6);
 }
 
-// Files of this process end at `bytes` as long as this lives. Nothing may be written to a log meanwhile.
-class SmallDisk {
- public:
-  SmallDisk() : signal_(std::signal(SIGXFSZ, SIG_IGN)) { getrlimit(RLIMIT_FSIZE, &before_); }
-  SmallDisk(const SmallDisk&) = delete;
-  SmallDisk& operator=(const SmallDisk&) = delete;
-  ~SmallDisk() {
-    setrlimit(RLIMIT_FSIZE, &before_);
-    std::signal(SIGXFSZ, signal_);
-  }
-  void end_at(rlim_t bytes) const {
-    const rlimit small{bytes, before_.rlim_max};
-    setrlimit(RLIMIT_FSIZE, &small);
-  }
-
- private:
-  rlimit before_{};
-  void (*signal_)(int);
-};
-
 TEST_F(Convert, LeavesNothingBehindWhenTheDiskIsTooSmall) {
   const Checkpoint source = Checkpoint::open(model_).value();
   const long before = folder_.entries();
   const auto full = [&] {
-    const SmallDisk disk;
+    const test::SmallDisk disk;
     disk.end_at(4096 * 10);
     return convert_model(source, out_, {});
   }();
@@ -317,7 +296,7 @@ TEST_F(Convert, LeavesNothingBehindWhenTheDiskIsFullHalfWay) {
   const long before = folder_.entries();
   size_t end = 0;
   const auto full = [&] {
-    const SmallDisk disk;
+    const test::SmallDisk disk;
     ConvertOptions options;
     options.on_progress = [&](size_t done, size_t total) {
       if (end > 0 || done <= total / 2) return;
