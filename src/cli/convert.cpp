@@ -8,6 +8,7 @@
 #include "base/json.hpp"
 #include "base/progress.hpp"
 #include "base/units.hpp"
+#include "base/utf8.hpp"
 #include "cli/command.hpp"
 #include "cli/interrupt.hpp"
 
@@ -31,7 +32,7 @@ base::Result<int> convert(const ConvertFlags& flags) {
   options.type = tensor::dtype_from_name(flags.type);  // none for "keep"
   options.on_progress = [&](size_t done, size_t total) {
     if (!bar) {
-      bar.emplace("converting to " + flags.output, total, base::Progress::Unit::bytes,
+      bar.emplace("converting to " + base::utf8::printable(flags.output), total, base::Progress::Unit::bytes,
                   base::Progress::terminal(!flags.as_json));
     }
     bar->set(done);
@@ -40,16 +41,16 @@ base::Result<int> convert(const ConvertFlags& flags) {
   TM_TRY(const model::ConvertSummary summary, model::convert_model(source, flags.output, options));
   if (bar) bar->finish();
   if (flags.as_json) {
-    fmt::print("{}\n", base::json::serialize(base::json::object{{"file", flags.output},
-                                                                {"source", flags.source},
+    fmt::print("{}\n", base::json::serialize(base::json::object{{"file", base::utf8::sanitize(flags.output)},
+                                                                {"source", base::utf8::sanitize(flags.source)},
                                                                 {"source_files", source.files().size()},
                                                                 {"tensors", summary.tensors},
                                                                 {"converted", summary.converted},
                                                                 {"source_bytes", source.file_bytes()},
                                                                 {"bytes", summary.bytes}}));
   } else {
-    fmt::print("{}: {} tensors, {} of them converted, {}\n", flags.output, summary.tensors, summary.converted,
-               base::human_bytes(static_cast<double>(summary.bytes)));
+    fmt::print("{}: {} tensors, {} of them converted, {}\n", base::utf8::printable(flags.output), summary.tensors,
+               summary.converted, base::human_bytes(static_cast<double>(summary.bytes)));
   }
   return exit_success;
 }

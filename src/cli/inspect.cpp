@@ -1,6 +1,8 @@
 #include <algorithm>
+#include <filesystem>
 #include <map>
 #include <string>
+#include <system_error>
 
 #include <fmt/core.h>
 
@@ -10,6 +12,7 @@
 #include "cli/command.hpp"
 #include "cli/model_source.hpp"
 #include "model/gguf_json.hpp"
+#include "model/hugging_face/folder.hpp"
 #include "model/load.hpp"
 #include "tensor/packed_layout.hpp"
 
@@ -165,9 +168,20 @@ void print_text(const model::Checkpoint& file, const base::Result<model::HyperPa
 }
 
 base::Result<int> inspect(const InspectFlags& flags) {
-  TM_TRY(const model::Checkpoint file, open_model(flags.model));
-  const auto shape = model::read_any_hyper_parameters(file);
-  (flags.as_json ? print_json : print_text)(file, shape, flags.tensors);
+  const auto show = flags.as_json ? print_json : print_text;
+  const auto opened = open_model(flags.model);
+  if (opened) {
+    show(*opened, model::read_any_hyper_parameters(*opened), flags.tensors);
+    return exit_success;
+  }
+  // A folder whose model this build does not run is shown as it is stored.
+  std::error_code ignored;
+  const bool stored =
+      opened.error().code() == base::ErrorCode::unsupported && std::filesystem::is_directory(flags.model, ignored);
+  if (!stored) return opened.error();
+  const auto file = model::open_stored_folder(flags.model);
+  if (!file) return opened.error();
+  show(*file, opened.error(), flags.tensors);
   return exit_success;
 }
 

@@ -9,6 +9,7 @@
 #include "base/json.hpp"
 #include "base/progress.hpp"
 #include "base/units.hpp"
+#include "base/utf8.hpp"
 #include "cli/command.hpp"
 #include "cli/interrupt.hpp"
 #include "tensor/packed_layout.hpp"
@@ -33,7 +34,7 @@ base::Result<int> pack(const PackFlags& flags) {
   options.threads = flags.threads > 0 ? flags.threads : base::cpu_budget().threads;
   options.on_progress = [&](size_t done, size_t total) {
     if (!bar) {
-      bar.emplace("packing " + flags.output, total, base::Progress::Unit::bytes,
+      bar.emplace("packing " + base::utf8::printable(flags.output), total, base::Progress::Unit::bytes,
                   base::Progress::terminal(!flags.as_json));
     }
     bar->set(done);
@@ -42,15 +43,15 @@ base::Result<int> pack(const PackFlags& flags) {
   TM_TRY(const model::PackSummary summary, model::pack_model(source, flags.output, options));
   if (bar) bar->finish();
   if (flags.as_json) {
-    fmt::print("{}\n", base::json::serialize(base::json::object{{"file", flags.output},
-                                                                {"source", flags.source},
+    fmt::print("{}\n", base::json::serialize(base::json::object{{"file", base::utf8::sanitize(flags.output)},
+                                                                {"source", base::utf8::sanitize(flags.source)},
                                                                 {"matrices", summary.matrices},
                                                                 {"layout", tensor::kPackedLayoutVersion},
                                                                 {"source_bytes", source.file_bytes()},
                                                                 {"bytes", summary.bytes}}));
   } else {
-    fmt::print("{}: {} matrices packed (layout {}), {}\n", flags.output, summary.matrices, tensor::kPackedLayoutVersion,
-               base::human_bytes(static_cast<double>(summary.bytes)));
+    fmt::print("{}: {} matrices packed (layout {}), {}\n", base::utf8::printable(flags.output), summary.matrices,
+               tensor::kPackedLayoutVersion, base::human_bytes(static_cast<double>(summary.bytes)));
   }
   return exit_success;
 }

@@ -59,7 +59,9 @@ Result<Checkpoint> Checkpoint::assemble(Metadata metadata, std::vector<GgufTenso
   checkpoint.tensors_.reserve(tensors.size());
   for (const GgufTensor& tensor : tensors) {
     if (!checkpoint.add(tensor)) {
-      return checkpoint.error(ErrorCode::corrupt, fmt::format("{} appears twice", tensor.title()));
+      const GgufTensor& other = *checkpoint.find_tensor(tensor.name);
+      return checkpoint.error(ErrorCode::corrupt, fmt::format("{} appears twice{}{}", tensor.title(),
+                                                              other.origin.empty() ? "" : ", also ", other.origin));
     }
   }
   return checkpoint;
@@ -86,13 +88,8 @@ bool Checkpoint::has_file(const std::filesystem::path& path) const {
 }
 
 std::string Checkpoint::stem() const {
-  const std::string name = path().filename().string();
-  std::error_code ignored;
-  if (version_ == 0) {
-    const std::filesystem::path folder = std::filesystem::canonical(path(), ignored);
-    return (folder.empty() ? path() : folder).filename().string();
-  }
-  if (auto shard = parse_shard_name(name)) return std::move(shard->name);
+  if (version_ == 0) return folder_name(path());
+  if (auto shard = parse_shard_name(path().filename().string())) return std::move(shard->name);
   return path().stem().string();
 }
 
@@ -120,7 +117,11 @@ Result<std::span<const std::byte>> Checkpoint::read(const GgufTensor& tensor, ba
   const size_t bytes = tensor.bytes();
   if (scratch.size() < bytes) {
     scratch = base::Buffer();  // the old one goes first: there is never more than one
-    TM_TRY(scratch, base::Buffer::allocate(bytes));
+    auto buffer = base::Buffer::allocate(bytes);
+    if (!buffer) {
+      return error(buffer.error().code(), fmt::format("{}: {}", tensor.title(), buffer.error().to_string()));
+    }
+    scratch = std::move(buffer).value();
   }
   const std::span<std::byte> made(scratch.data(), bytes);
   tensor.make(made);

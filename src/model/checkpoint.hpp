@@ -36,9 +36,11 @@ struct GgufTensor {
   std::span<const std::byte> data;              // as it lies in the file: the tensor itself, unless `make` is set
   // Null, or the file has the tensor in another order or type: writes its bytes() bytes. Any thread may call it.
   std::function<void(std::span<std::byte>)> make;
-  std::string_view origin;  // "'model.norm.weight' in 'model.safetensors'"; empty where a file has it under `name`
-  bool panels = false;      // of a packed file: `data` are panels (tensor/packed_layout.hpp), not rows
-  uint64_t checksum = 0;    // of a packed file: base::piecewise_checksum of `data`
+  // Where it lies, if the checkpoint's path does not say it: "'model.norm.weight' in 'model.safetensors'", "in
+  // 'm-00002-of-00003.gguf'".
+  std::string_view origin;
+  bool panels = false;    // of a packed file: `data` are panels (tensor/packed_layout.hpp), not rows
+  uint64_t checksum = 0;  // of a packed file: base::piecewise_checksum of `data`
 
   int64_t cols() const { return shape[0]; }
   int64_t rows() const { return shape[1] * shape[2] * shape[3]; }
@@ -76,7 +78,7 @@ class Checkpoint : public Metadata {
   static base::Result<Checkpoint> parse(std::span<const std::byte> bytes, const std::filesystem::path& name);
 
   // For the readers of forms. `keeps` holds what the metadata and tensors point into beside the files' maps; `version`
-  // is as version() below. `corrupt` where two tensors have one name.
+  // is as version() below. `corrupt` where two tensors have one name, naming both.
   static base::Result<Checkpoint> assemble(Metadata metadata, std::vector<GgufTensor> tensors,
                                            std::vector<CheckpointFile> files, std::shared_ptr<const void> keeps,
                                            uint32_t version);
@@ -86,7 +88,7 @@ class Checkpoint : public Metadata {
   size_t file_bytes() const;  // of all files
   // Whether `path` is one of its files, by whatever name: to be written over by nothing that reads it.
   bool has_file(const std::filesystem::path& path) const;
-  // What people call it: the file's name without its ending and shard number, or the folder's name.
+  // What people call it: the file's name without its ending and shard number, or folder_name().
   std::string stem() const;
   // Null for all but a packed file, whose tensors have the types and shapes of its source.
   const PackedInfo* packed() const { return packed_ ? &*packed_ : nullptr; }
@@ -99,7 +101,7 @@ class Checkpoint : public Metadata {
   int64_t parameters() const;                                  // elements of all tensors
 
   // The tensor's bytes: where they lie in the file, or made in `scratch`, which grows as needed and may be used again
-  // when they are no longer wanted. `exhausted` when memory is short.
+  // when they are no longer wanted. `exhausted`, naming the tensor, when memory is short.
   base::Result<std::span<const std::byte>> read(const GgufTensor& tensor, base::Buffer& scratch) const;
 
   // Tells the kernel that a tensor's pages will not be read again (no effect on bytes in memory).

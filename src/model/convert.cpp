@@ -1,13 +1,15 @@
 #include "model/convert.hpp"
 
 #include <algorithm>
-#include <cmath>
-#include <cstring>
+#include <optional>
 #include <string_view>
 #include <vector>
 
 #include <fmt/format.h>
 
+#include "model/architectures/always_f32.hpp"
+#include "model/file_type.hpp"
+#include "model/finite.hpp"
 #include "model/gguf_writer.hpp"
 #include "model/load.hpp"
 
@@ -26,11 +28,6 @@ bool is_plain(DType type) {
   return type == DType::f32 || type == DType::f16 || type == DType::bf16;
 }
 
-// llama.cpp's numbers for "mostly this type".
-uint32_t file_type(DType type) {
-  return type == DType::f32 ? 0 : type == DType::f16 ? 1 : 32;
-}
-
 class Converter {
  public:
   Converter(const Checkpoint& source, const ConvertOptions& options)
@@ -41,7 +38,7 @@ class Converter {
       const bool replaced = entry.key == "general.file_type" && options_.type;
       if (!replaced && entry.key != "general.alignment") writer_.add(entry);
     }
-    if (options_.type) writer_.add_u32("general.file_type", file_type(*options_.type));
+    if (options_.type) writer_.add_u32("general.file_type", file_type_number(*options_.type));
     for (const GgufTensor& tensor : source_.tensors()) {
       writer_.declare_tensor(tensor.name, type_of(tensor),
                              std::span(tensor.shape).first(static_cast<size_t>(tensor.rank)));
@@ -59,7 +56,9 @@ class Converter {
 
  private:
   DType type_of(const GgufTensor& tensor) const {
-    return options_.type && tensor.rank > 1 && tensor.rows() > 1 ? *options_.type : tensor.type;
+    const bool matrix = tensor.rank > 1 && tensor.rows() > 1;
+    if (!options_.type || !matrix) return tensor.type;
+    return is_always_f32(tensor.name) ? DType::f32 : *options_.type;
   }
 
   Result<void> write(const GgufTensor& tensor) {
@@ -81,31 +80,24 @@ class Converter {
 
   Result<void> write_slice(const GgufTensor& tensor, std::span<const std::byte> slice, int64_t first, int64_t elements,
                            DType to) {
-    // Blocks of quantised numbers that stay as they are are not looked into.
-    if (to == tensor.type && !is_plain(to)) return writer_.write(slice);
+    TM_CHECK(check_finite(source_, tensor, slice, first, nullptr));
+    if (to == tensor.type) return writer_.write(slice);
     floats_.resize(static_cast<size_t>(elements));
     tensor::dequantize(tensor.type, slice.data(), elements, floats_.data());
-    const auto odd = std::find_if(floats_.begin(), floats_.end(), [](float value) { return !std::isfinite(value); });
-    if (odd != floats_.end()) {
-      return source_.error(ErrorCode::corrupt, fmt::format("{} holds {} at element {}; weights are finite numbers",
-                                                           tensor.title(), *odd, first + (odd - floats_.begin())));
-    }
-    if (to == tensor.type) return writer_.write(slice);
     converted_.resize(static_cast<size_t>(elements * tensor::info(to).block_bytes));
     tensor::quantize(to, floats_.data(), elements, converted_.data());
-    if (to == DType::f16) TM_CHECK(check_range(tensor, first));
+    TM_CHECK(check_range(tensor, first, to));
     return writer_.write(converted_);
   }
 
-  // F16 ends at 65504.
-  Result<void> check_range(const GgufTensor& tensor, int64_t first) const {
-    const auto large = std::find_if(floats_.begin(), floats_.end(), [](float value) {
-      return !std::isfinite(tensor::f16_to_f32(tensor::f32_to_f16(value)));
-    });
-    if (large == floats_.end()) return {};
+  // Finite numbers that became infinities: F16 ends at 65504, BF16 a little below F32.
+  Result<void> check_range(const GgufTensor& tensor, int64_t first, DType to) const {
+    const std::optional<NotFinite> large = find_not_finite(to, converted_, nullptr);
+    if (!large) return {};
     return source_.error(ErrorCode::corrupt,
-                         fmt::format("{} holds {} at element {}, which is beyond F16; convert to BF16 or F32",
-                                     tensor.title(), *large, first + (large - floats_.begin())));
+                         fmt::format("{} holds {} at element {}, which is beyond {}; convert to {}", tensor.title(),
+                                     floats_[static_cast<size_t>(large->element)], first + large->element,
+                                     tensor::info(to).name, to == DType::f16 ? "BF16 or F32" : "F32"));
   }
 
   const Checkpoint& source_;

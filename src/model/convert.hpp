@@ -13,7 +13,9 @@
 namespace tidemill::model {
 
 struct ConvertOptions {
-  std::optional<tensor::DType> type;                           // of the matrices: F32, F16 or BF16; none: as they are
+  // Of the matrices: F32, F16 or BF16; none: as they are. Those that GGUF has in F32 alone (always_f32.hpp) become
+  // that.
+  std::optional<tensor::DType> type;
   std::function<void(size_t done, size_t total)> on_progress;  // bytes of the source's tensors
   std::function<bool()> cancelled;                             // asked now and then; true ends the work
 };
@@ -26,7 +28,7 @@ struct ConvertSummary {
 
 // Writes `path`, a slice of a tensor at a time. Vectors keep their type. The file appears under its name when it is
 // whole, and nothing is left behind otherwise. Errors: `corrupt` naming a tensor of numbers that are not finite, or
-// that F16 cannot hold; `unsupported` where `source` is a packed file, `invalid_argument` where it would be
+// that the type cannot hold; `unsupported` where `source` is a packed file, `invalid_argument` where it would be
 // overwritten; for a folder those of load_model, since it could not be run; `cancelled`; `io` and the others of
 // GgufWriter.
 base::Result<ConvertSummary> convert_model(const Checkpoint& source, const std::filesystem::path& path,

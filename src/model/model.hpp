@@ -43,6 +43,7 @@ struct LoadOptions {
   // Every matrix becomes F32, at up to eight times the memory: the plain arithmetic that quantised kernels are judged
   // against.
   bool dequantize = false;
+  int threads = 1;  // that look at the weights, which must be finite; packing is done by the device's
 };
 
 // Multiply-accumulates by the arithmetic that they are done in: int8 for quantised weights, or floating point.

@@ -11,6 +11,7 @@
 #include "base/checksum.hpp"
 #include "base/thread_team.hpp"
 #include "base/version.hpp"
+#include "model/finite.hpp"
 #include "model/gguf_writer.hpp"
 #include "model/load.hpp"
 #include "model/packed_file.hpp"
@@ -72,7 +73,8 @@ class Packer {
     writer.add_u32("tidemill.packed.format", kPackedFormat);
     writer.add_u32("tidemill.packed.layout", tensor::kPackedLayoutVersion);
     writer.add_string("tidemill.packed.writer", fmt::format("tidemill {}", base::version()));
-    writer.add_string("tidemill.packed.source", source_.path().filename().string());
+    writer.add_string("tidemill.packed.source",
+                      source_.version() == 0 ? source_.stem() : source_.path().filename().string());
     writer.add_u64("tidemill.packed.source_bytes", source_.file_bytes());
     std::vector<int32_t> types;
     std::vector<int32_t> shapes;
@@ -105,10 +107,15 @@ class Packer {
         continue;
       }
       ++summary_.matrices;
-      TM_TRY(const size_t bytes, tensor::PackedWeight::packed_bytes(tensor.type, tensor.rows(), tensor.cols()));
-      writer.declare_bytes(std::string(kPanelsPrefix) + std::string(tensor.name), bytes);
+      const auto bytes = tensor::PackedWeight::packed_bytes(tensor.type, tensor.rows(), tensor.cols());
+      if (!bytes) return cannot_pack(tensor, bytes.error());
+      writer.declare_bytes(std::string(kPanelsPrefix) + std::string(tensor.name), *bytes);
     }
     return {};
+  }
+
+  Error cannot_pack(const GgufTensor& tensor, const Error& reason) const {
+    return source_.error(reason.code(), fmt::format("cannot pack {}: {}", tensor.title(), reason.to_string()));
   }
 
   // A few panels at a time, so that neither the source nor the panels are in memory as a whole.
@@ -119,14 +126,17 @@ class Packer {
     for (int64_t row = 0; row < tensor.rows(); row += panels * tensor::kPanelRows) {
       const int64_t rows = std::min(panels * tensor::kPanelRows, tensor.rows() - row);
       const auto slice = bytes.subspan(static_cast<size_t>(row * row_bytes), static_cast<size_t>(rows * row_bytes));
-      TM_TRY(const auto weight, tensor::PackedWeight::pack(tensor.type, rows, tensor.cols(), slice, team_));
-      TM_CHECK(write(writer, static_cast<const tensor::PackedWeight&>(*weight).data(), slice.size(), sum));
+      TM_CHECK(check_finite(source_, tensor, slice, row * tensor.cols(), &team_));
+      const auto weight = tensor::PackedWeight::pack(tensor.type, rows, tensor.cols(), slice, team_);
+      if (!weight) return cannot_pack(tensor, weight.error());
+      TM_CHECK(write(writer, static_cast<const tensor::PackedWeight&>(**weight).data(), slice.size(), sum));
     }
     return {};
   }
 
   Result<void> write_rows(GgufWriter& writer, const GgufTensor& tensor, base::PiecewiseChecksum& sum) {
     TM_TRY(const auto bytes, source_.read(tensor, made_));
+    TM_CHECK(check_finite(source_, tensor, bytes, 0, &team_));
     return write(writer, bytes, bytes.size(), sum);
   }
 

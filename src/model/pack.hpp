@@ -24,8 +24,8 @@ struct PackSummary {
 // Writes `path`, packing matrix by matrix: memory in use stays at a few tens of megabytes, whatever the model's size,
 // and one matrix where the source has it in another form. The file appears under its name when it is whole, and nothing
 // is left behind otherwise. Errors: `unsupported` where `source` is packed already, `invalid_argument` where it would
-// be overwritten; those of load_model for a model that could not be run; `cancelled`; `io` and the others of
-// GgufWriter.
+// be overwritten; those of load_model for a model that could not be run, weights that are not finite among them;
+// `cancelled`; `io` and the others of GgufWriter.
 base::Result<PackSummary> pack_model(const Checkpoint& source, const std::filesystem::path& path,
                                      const PackOptions& options);
 

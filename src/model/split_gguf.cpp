@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <filesystem>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -113,8 +114,14 @@ Result<Checkpoint> join_split(const GgufFile& named) {
   }
   std::vector<GgufTensor> tensors;
   std::vector<CheckpointFile> files;
+  auto origins = std::make_shared<std::vector<std::string>>();
+  origins->reserve(shards.size());  // tensors look into it
   for (const GgufFile& shard : shards) {
-    tensors.insert(tensors.end(), shard.tensors().begin(), shard.tensors().end());
+    origins->push_back(fmt::format("in '{}'", printable(shard.path().filename().string())));
+    for (GgufTensor tensor : shard.tensors()) {
+      tensor.origin = origins->back();
+      tensors.push_back(std::move(tensor));
+    }
     files.insert(files.end(), shard.files().begin(), shard.files().end());
   }
   TM_TRY(const int64_t announced, first.get_int_or("split.tensors.count", static_cast<int64_t>(tensors.size())));
@@ -124,7 +131,8 @@ Result<Checkpoint> join_split(const GgufFile& named) {
                                    "split.tensors.count is {}",
                                    own.count, tensors.size(), announced));
   }
-  return Checkpoint::assemble(std::move(metadata), std::move(tensors), std::move(files), nullptr, first.version());
+  return Checkpoint::assemble(std::move(metadata), std::move(tensors), std::move(files), std::move(origins),
+                              first.version());
 }
 
 }  // namespace tidemill::model

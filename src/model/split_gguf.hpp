@@ -25,7 +25,8 @@ std::optional<ShardName> parse_shard_name(std::string_view file_name);
 // Whether the file says that it is one of several.
 bool is_split(const GgufFile& file);
 
-// The whole model: the first file's metadata without the keys "split.*", and the tensors of all. `named` is any one of
+// The whole model: the first file's metadata without the keys "split.*", and the tensors of all, which
+// tell in errors in which they lie. `named` is any one of
 // the files; all are opened beside it. Errors, each naming the file: `not_found` for one that is missing, `corrupt`
 // where names, numbers or counts contradict each other, `unsupported` for packed files (packing joins, so no writer
 // makes them), and those of GgufFile::open.

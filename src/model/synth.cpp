@@ -14,6 +14,7 @@
 #include <fmt/format.h>
 
 #include "base/thread_team.hpp"
+#include "model/file_type.hpp"
 #include "model/gguf_writer.hpp"
 #include "model/hyper_parameters.hpp"
 #include "model/synth_vocabulary.hpp"
@@ -112,7 +113,7 @@ class Synthesizer {
     writer_.add_string("general.type", "model");
     writer_.add_string("general.name", fmt::format("synthetic {}", shape_.name));
     writer_.add_string("general.description", "Random weights in the shape of a real model, written by tidemill synth");
-    writer_.add_u32("general.file_type", file_type());
+    writer_.add_u32("general.file_type", file_type_number(options_.type));
     writer_.add_u32("general.quantization_version", 2);
     const auto count = [&](std::string_view name, int64_t value) {
       writer_.add_u32(key(name), static_cast<uint32_t>(value));
@@ -176,45 +177,6 @@ class Synthesizer {
       writer_.add_u32(key("rope.scaling.original_context_length"), static_cast<uint32_t>(shape_.old_context));
       writer_.add_f32(key("rope.scaling.attn_factor"), static_cast<float>(magnitude));
     }
-  }
-
-  // llama.cpp's numbers for "mostly this type".
-  uint32_t file_type() const {
-    switch (options_.type) {
-      case DType::f32:
-        return 0;
-      case DType::f16:
-        return 1;
-      case DType::q4_0:
-        return 2;
-      case DType::q4_1:
-        return 3;
-      case DType::q8_0:
-        return 7;
-      case DType::q5_0:
-        return 8;
-      case DType::q5_1:
-        return 9;
-      case DType::q2_k:
-        return 10;
-      case DType::q3_k:
-        return 11;
-      case DType::q4_k:
-        return 14;
-      case DType::q5_k:
-        return 16;
-      case DType::q6_k:
-        return 18;
-      case DType::iq4_nl:
-        return 25;
-      case DType::iq4_xs:
-        return 30;
-      case DType::bf16:
-        return 32;
-      case DType::mxfp4:
-        return 38;
-    }
-    return 0;
   }
 
   void add_vocabulary() {

@@ -2,12 +2,17 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "base/result.hpp"
 #include "model/metadata.hpp"
 #include "text/vocabulary.hpp"
 
 namespace tidemill::model {
+
+// Whether special tokens swallow the white space after them (text::Vocabulary::strip_after_special). GGUF has no key
+// for it, and its readers go by the model's name; a folder says it, and this key of our own then says it in its place.
+inline constexpr std::string_view kStripAfterSpecialKey = "tidemill.tokenizer.strip_after_special";
 
 // tokenizer.ggml.* as the text room wants it, ready for Tokenizer::create. `not_found` where the file has no vocabulary
 // (a model without one still runs on token ids), `unsupported` for another tokenizer, else the errors of Metadata's

@@ -1,6 +1,8 @@
 #include "model/weights.hpp"
 
+#include <algorithm>
 #include <array>
+#include <optional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -10,6 +12,8 @@
 #include "base/checksum.hpp"
 #include "base/log.hpp"
 #include "base/memory.hpp"
+#include "base/thread_team.hpp"
+#include "model/finite.hpp"
 #include "model/packed_file.hpp"
 
 namespace tidemill::model {
@@ -22,14 +26,17 @@ using base::Result;
 // What loading a decoder and an encoder have in common.
 class Loader {
  public:
-  // Without a device, loading only checks.
-  Loader(const Checkpoint& file, const HyperParameters& hyper, tensor::Device* device, const LoadOptions& options)
+  // Without a device, loading only checks. `numbers` are those that shapes follow from, for errors.
+  Loader(const Checkpoint& file, const HyperParameters& hyper, std::string numbers, tensor::Device* device,
+         const LoadOptions& options)
       : file_(file),
         hyper_(hyper),
+        numbers_(std::move(numbers)),
         device_(device),
         on_progress_(options.on_progress),
         cancelled_(options.cancelled),
         dequantize_(options.dequantize),
+        threads_(std::max(1, options.threads)),
         total_(file.tensor_bytes()) {}
 
   // A packed file's tensors that are no matrices are small, and some are read with the hyper-parameters.
@@ -66,10 +73,8 @@ class Loader {
 
   Error wrong_shape(const GgufTensor& tensor, std::string_view wanted) const {
     return file_.error(ErrorCode::corrupt,
-                       fmt::format("{} has shape {}, but the metadata want {} (width {}, {} heads and {} key/value "
-                                   "heads of {}, feed-forward {}, vocabulary {})",
-                                   tensor.title(), tensor.shape_text(), wanted, hyper_.width, hyper_.heads,
-                                   hyper_.kv_heads, hyper_.head_dim, hyper_.feed_forward, hyper_.vocabulary));
+                       fmt::format("{} has shape {}, but {} {} ({})", tensor.title(), tensor.shape_text(),
+                                   file_.version() == 0 ? "config.json wants" : "the metadata want", wanted, numbers_));
   }
 
   Result<const GgufTensor*> require(const std::string& name) const {
@@ -87,8 +92,9 @@ class Loader {
     if (device_ == nullptr) return std::unique_ptr<tensor::Weight>();
     if (cancelled_ && cancelled_()) return Error(ErrorCode::cancelled, "interrupted");
     TM_TRY(const auto bytes, file_.read(*tensor, made_));
+    if (!tensor->panels) TM_CHECK(check_numbers(*tensor, bytes));
     const std::optional<uint64_t> checksum = tensor->checksum;
-    TM_TRY(auto weight, on_device(tensor, name, bytes, checksum, rows, cols));
+    TM_TRY(auto weight, on_device(tensor, bytes, checksum, rows, cols));
     finish(*tensor);
     return weight;
   }
@@ -103,11 +109,11 @@ class Loader {
     }
     if (device_ == nullptr) return weights;
     TM_TRY(const auto bytes, file_.read(*tensor, made_));
-    if (tensor->panels) TM_CHECK(check_panels(*tensor));
+    TM_CHECK(tensor->panels ? check_panels(*tensor) : check_numbers(*tensor, bytes));
     const size_t each = bytes.size() / static_cast<size_t>(count);
     for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
       if (cancelled_ && cancelled_()) return Error(ErrorCode::cancelled, "interrupted");
-      TM_TRY(auto weight, on_device(tensor, name, bytes.subspan(i * each, each), std::nullopt, rows, cols));
+      TM_TRY(auto weight, on_device(tensor, bytes.subspan(i * each, each), std::nullopt, rows, cols));
       weights.push_back(std::move(weight));
     }
     finish(*tensor);
@@ -123,8 +129,7 @@ class Loader {
   }
 
   // A matrix of `tensor`, or a part of it that is one, from its bytes; panels are compared with `checksum`.
-  Result<std::unique_ptr<tensor::Weight>> on_device(const GgufTensor* tensor, const std::string& name,
-                                                    std::span<const std::byte> bytes, std::optional<uint64_t> checksum,
+  Result<std::unique_ptr<tensor::Weight>> on_device(const GgufTensor* tensor, std::span<const std::byte> bytes, std::optional<uint64_t> checksum,
                                                     int64_t rows, int64_t cols) {
     auto weight = tensor->panels ? device_->load_panels(tensor->type, rows, cols, bytes, checksum)
                   : dequantize_  ? load_dequantized(tensor->type, bytes, rows, cols)
@@ -132,7 +137,10 @@ class Loader {
     if (!weight && tensor->panels && weight.error().code() == ErrorCode::corrupt) {
       return damaged(*tensor, weight.error().message());
     }
-    if (!weight) return std::move(weight).error().wrap(fmt::format("cannot load tensor '{}'", name));
+    if (!weight) {
+      return file_.error(weight.error().code(),
+                         fmt::format("cannot load {}: {}", tensor->title(), weight.error().to_string()));
+    }
     bytes_ += (*weight)->bytes();
     return weight;
   }
@@ -148,10 +156,11 @@ class Loader {
     TM_TRY(const GgufTensor* tensor, require(name));
     if (tensor->cols() != elements || tensor->rows() != 1) return wrong_shape(*tensor, fmt::format("[{}]", elements));
     if (tensor->panels) {
-      return file_.error(ErrorCode::corrupt, fmt::format("tensor '{}' is packed as a matrix", printable(name)));
+      return file_.error(ErrorCode::corrupt, fmt::format("{} is packed as a matrix", tensor->title()));
     }
     if (device_ == nullptr) return std::vector<float>();
     TM_TRY(const auto bytes, file_.read(*tensor, made_));
+    TM_CHECK(check_numbers(*tensor, bytes));
     std::vector<float> values(static_cast<size_t>(elements));
     tensor::dequantize(tensor->type, bytes.data(), elements, values.data());
     bytes_ += values.size() * sizeof(float);
@@ -172,6 +181,13 @@ class Loader {
   }
 
  private:
+  // All threads look at large tensors; for small ones, threads that are not there yet would cost more than they give.
+  Result<void> check_numbers(const GgufTensor& tensor, std::span<const std::byte> bytes) {
+    constexpr size_t large = size_t{4} << 20;
+    if (!team_ && threads_ > 1 && bytes.size() >= large) team_.emplace(threads_);
+    return check_finite(file_, tensor, bytes, 0, bytes.size() >= large && team_ ? &*team_ : nullptr);
+  }
+
   void finish(const GgufTensor& tensor) {
     if (file_.packed() == nullptr) file_.release(tensor);
     ++used_;
@@ -194,10 +210,13 @@ class Loader {
 
   const Checkpoint& file_;
   const HyperParameters& hyper_;
+  std::string numbers_;
   tensor::Device* device_;
   const std::function<void(size_t, size_t)>& on_progress_;
   const std::function<bool()>& cancelled_;
   bool dequantize_;
+  int threads_;
+  std::optional<base::ThreadTeam> team_;
   base::Buffer made_;  // of the tensor that is being loaded, where the file has it in another form
   size_t total_;
   size_t done_ = 0;
@@ -205,11 +224,24 @@ class Loader {
   size_t bytes_ = 0;
 };
 
+std::string numbers_of(const HyperParameters& hyper) {
+  return fmt::format("width {}, {} heads and {} key/value heads of {}, feed-forward {}, vocabulary {}", hyper.width,
+                     hyper.heads, hyper.kv_heads, hyper.head_dim, hyper.feed_forward, hyper.vocabulary);
+}
+
+std::string numbers_of(const EncoderParameters& parameters) {
+  return fmt::format("{}, context {}, {} token types", numbers_of(parameters.shape), parameters.shape.context,
+                     parameters.token_types);
+}
+
 class DecoderLoader final : public Loader {
  public:
   DecoderLoader(const Checkpoint& file, const Architecture& architecture, const HyperParameters& hyper,
                 tensor::Device* device, const LoadOptions& options)
-      : Loader(file, hyper, device, options), parts_(architecture.parts), names_(architecture.names), hyper_(hyper) {}
+      : Loader(file, hyper, numbers_of(hyper), device, options),
+        parts_(architecture.parts),
+        names_(architecture.names),
+        hyper_(hyper) {}
 
   Result<Weights> load() {
     TM_TRY(Weights weights, load_tensors());
@@ -300,7 +332,9 @@ class EncoderLoader final : public Loader {
  public:
   EncoderLoader(const Checkpoint& file, const EncoderArchitecture& architecture, const EncoderParameters& parameters,
                 tensor::Device* device, const LoadOptions& options)
-      : Loader(file, parameters.shape, device, options), names_(architecture.names), parameters_(parameters) {}
+      : Loader(file, parameters.shape, numbers_of(parameters), device, options),
+        names_(architecture.names),
+        parameters_(parameters) {}
 
   Result<EncoderWeights> load() {
     TM_TRY(EncoderWeights weights, load_tensors());

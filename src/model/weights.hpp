@@ -98,8 +98,9 @@ base::Result<void> check_tensors(const Checkpoint& file, const Architecture& arc
 // The same, then loads. From a plain file, packs every tensor that the architecture names onto the device, one after
 // another, releasing each one's pages of the file: the most memory ever used is about that of the packed weights, and
 // of one tensor where the file has it in another form. Of a packed file nothing is copied, but its norms and biases;
-// every tensor's checksum is verified, and a damaged one is `corrupt`. Further errors: `unsupported` for a packed file
-// of another layout, `exhausted` when memory is short.
+// every tensor's checksum is verified, and a damaged one is `corrupt`. Further errors: `corrupt` naming the tensor and
+// the element where a weight is NaN or infinite (finite.hpp), `unsupported` for a packed file of another layout,
+// `exhausted` when memory is short.
 base::Result<Weights> load_weights(const Checkpoint& file, const Architecture& architecture,
                                    const HyperParameters& hyper, tensor::Device& device, const LoadOptions& options);
 

@@ -71,7 +71,7 @@ Result<void> override_format(const ModelOptions& options, ChatPrompt& chat) {
   return {};
 }
 
-// Reads at most a mebibyte.
+// Reads at most a mebibyte of each file.
 uint64_t sample(std::span<const std::byte> bytes) {
   constexpr size_t pieces = 256;
   constexpr size_t piece = 4096;
@@ -154,7 +154,8 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const ModelOptions& optio
   const model::LoadOptions load_options{.context = options.max_context,
                                         .max_batch_rows = options.max_batch_rows,
                                         .on_progress = std::move(on_progress),
-                                        .cancelled = std::move(cancelled)};
+                                        .cancelled = std::move(cancelled),
+                                        .threads = loaded->threads_};
   TM_TRY(const bool encodes, model::holds_encoder(file));
   if (encodes) {
     TM_TRY(loaded->encoder_, model::load_encoder(file, *loaded->device_, load_options));

@@ -1,6 +1,5 @@
 // Everything that is needed to run one model, a decoder or an encoder: weights on a device, tokenizer, chat template.
-// Free of HTTP, so that the
-// command line's chat, complete, bench and tokenize load models in the same way.
+// Free of HTTP, so that the command line's chat, complete, bench and tokenize load models in the same way.
 #pragma once
 
 #include <cstddef>
@@ -85,7 +84,8 @@ class LoadedModel {
   // still be there.
   base::Result<uint64_t> content_checksum() const;
 
-  // Of the model's size and of a spread of its bytes: tells files apart that were not made to be taken for each other.
+  // Of the sizes of the model's files and of a spread of each one's bytes: tells files apart that were not made to be
+  // taken for each other.
   uint64_t content_sample() const { return content_sample_; }
 
   // The tokens of a prompt that is text as it is (Completions): control tokens written out in it are read as such, and

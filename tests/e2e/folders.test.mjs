@@ -112,6 +112,21 @@ describe('Hugging Face folders', { timeout: 300_000 }, () => {
     assert.match(tidemill('inspect', model, '--tensors').out, /Hugging Face folder of 7 files.*blk\.1\.attn_q\.weight +F32 +\[32, 32\]/s);
   });
 
+  test('are shown as they are stored where they cannot run', () => {
+    const other = path.join(folder, 'other');
+    mkdirSync(other);
+    for (const name of readdirSync(model)) copyFileSync(path.join(model, name), path.join(other, name));
+    writeFileSync(path.join(other, 'config.json'), JSON.stringify({ model_type: 'gpt_neox', hidden_size: width }));
+    const shown = tidemill('inspect', other, '--json', '--tensors');
+    assert.equal(shown.code, 0, shown.err);
+    const body = JSON.parse(shown.out);
+    assert.match(body.cannot_run, /'model_type' is 'gpt_neox'/);
+    assert.equal(body.metadata['config.hidden_size'], width);
+    assert.ok(body.tensors.some((tensor) => tensor.name === 'model.norm.weight'));
+    assert.match(tidemill('inspect', other).out, /cannot be run: .*'model_type' is 'gpt_neox'.*config\.model_type +"gpt_neox"/s);
+    assert.equal(tidemill('complete', '--prompt', 'x', '-m', other).code, 1);
+  });
+
   test('run, and compute what the GGUF file that they become computes', async () => {
     const converted = path.join(folder, 'out.gguf');
     const made = tidemill('convert', model, converted);
@@ -138,6 +153,20 @@ describe('Hugging Face folders', { timeout: 300_000 }, () => {
     assert.equal((await server.stop()).code, 0);
   });
 
+  test('become files of any name, which is no way into a terminal or a JSON text', () => {
+    const odd = "$'we\\x1b[31m\\xffird.gguf'";
+    for (const command of ['convert', 'pack']) {
+      for (const flag of ['--json', '']) {
+        const made = spawnSync('bash', ['-c', `cd "$1" && "$0" ${command} "$2" ${odd} ${flag} && rm ${odd}`, path.resolve(program), folder, model], { env: process.env });
+        assert.equal(made.status, 0, made.stderr.toString());
+        const text = new TextDecoder('utf-8', { fatal: true }).decode(made.stdout);
+        assert.ok(!text.includes('\x1b'));
+        if (flag) assert.equal(JSON.parse(text).file, 'we\x1b[31m\ufffdird.gguf');
+        else assert.match(text, /^we\ufffd\[31m\ufffdird\.gguf: /);
+      }
+    }
+  });
+
   test('are refused with what is wrong, and nothing is written', () => {
     const broken = path.join(folder, 'broken');
     mkdirSync(broken);
@@ -156,9 +185,11 @@ describe('Hugging Face folders', { timeout: 300_000 }, () => {
     odd[3] = NaN;
     const tensors = modelTensors(258).map(([name, tensor]) => [name, name === 'model.norm.weight' ? { shape: [width], values: odd } : tensor]);
     writeFileSync(path.join(broken, 'model-00002-of-00002.safetensors'), safetensors(tensors.slice(9)));
-    const nan = tidemill('convert', broken, path.join(folder, 'no.gguf'));
-    assert.equal(nan.code, 1);
-    assert.match(nan.err, /'output_norm\.weight' \('model\.norm\.weight' in 'model-00002-of-00002\.safetensors'\) holds nan at element 3/);
+    for (const command of [['convert', broken, path.join(folder, 'no.gguf')], ['pack', broken, path.join(folder, 'no.gguf')], ['complete', '--prompt', 'x', '-m', broken]]) {
+      const nan = tidemill(...command);
+      assert.equal(nan.code, 1);
+      assert.match(nan.err, /'output_norm\.weight' \('model\.norm\.weight' in 'model-00002-of-00002\.safetensors'\) holds NaN at element 3/i);
+    }
     assert.deepEqual(readdirSync(folder), before);
   });
 });

@@ -1,14 +1,18 @@
 // Any texts as the JSON files of a Hugging Face folder, lines of four dashes between them: config.json, tokenizer.json,
-// tokenizer_config.json and generation_config.json. They are refused with a reason, or become metadata that are read
-// back, and a vocabulary that is accepted encodes text.
+// tokenizer_config.json and generation_config.json, and behind those any bytes as model.safetensors. They are refused
+// with a reason, or become metadata that are read back and tensors that are made, and a vocabulary that is accepted
+// encodes text.
 #include <cstdint>
+#include <span>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "base/log.hpp"
 #include "fuzz/invariant.hpp"
 #include "model/gguf.hpp"
 #include "model/hugging_face/config.hpp"
+#include "model/hugging_face/tensors.hpp"
 #include "model/hugging_face/tokenizer.hpp"
 #include "model/vocabulary.hpp"
 #include "text/tokenizer.hpp"
@@ -42,6 +46,23 @@ base::Result<model::JsonMembers> read_part(std::string_view& rest, const char* n
   return model::JsonMembers::parse(part, name);
 }
 
+void translate(std::string_view bytes, const model::FolderShape& shape) {
+  auto file = model::SafetensorsFile::parse(std::as_bytes(std::span(bytes)), "model.safetensors");
+  if (refused(file)) return;
+  std::vector<model::SafetensorsFile> files;
+  files.push_back(std::move(*file));
+  auto weights = model::FolderWeights::of(std::move(files));
+  if (refused(weights)) return;
+  const auto translated = model::translate_tensors(std::move(*weights), shape, "folder");
+  if (refused(translated)) return;
+  for (const model::GgufTensor& tensor : (*translated)->tensors) {
+    std::vector<std::byte> made(tensor.bytes());
+    require(made.size() == static_cast<size_t>(tensor.rows() * tensor::row_bytes(tensor.type, tensor.cols())),
+            "a tensor has the bytes of its shape");
+    if (tensor.make) tensor.make(made);
+  }
+}
+
 void spell(const model::GgufFile& file) {
   auto vocabulary = model::read_vocabulary(file);
   if (refused(vocabulary)) return;
@@ -65,6 +86,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   auto tokenizer = read_part(rest, "tokenizer.json");
   auto names = read_part(rest, "tokenizer_config.json");
   auto generation = read_part(rest, "generation_config.json");
+  if (!rest.empty()) translate(rest, *shape);
   if (refused(tokenizer) || refused(names) || refused(generation)) return 0;
   if (shape->vocabulary > kMostTokens) return 0;  // pieces are made for all
   model::TokenizerFiles files;

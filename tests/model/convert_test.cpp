@@ -1,10 +1,8 @@
 // One GGUF file from a folder: it computes the same, and nothing that is wrong is written.
 #include "model/convert.hpp"
 
-#include <csignal>
 #include <cstring>
 #include <functional>
-#include <sys/resource.h>
 
 #include <gtest/gtest.h>
 
@@ -13,6 +11,7 @@
 #include "model/pack.hpp"
 #include "model/synth.hpp"
 #include "runner.hpp"
+#include "small_disk.hpp"
 #include "temporary_folder.hpp"
 
 namespace tidemill::model {
@@ -155,13 +154,93 @@ TEST_F(Convert, NamesWeightsThatAreNoNumbers) {
   const auto large = [&](FolderDraft& d) { put(d, up, 3, -70'000); };
   ConvertOptions to_f16;
   to_f16.type = DType::f16;
-  EXPECT_SAYS(refusal(large, ErrorCode::corrupt, to_f16), "holds -70000 at element 3, which is beyond F16");
+  EXPECT_SAYS(refusal(large, ErrorCode::corrupt, to_f16),
+              "holds -70000 at element 3, which is beyond F16; convert to BF16 or F32");
   EXPECT_TRUE(convert(large, {}));
+  // BF16 has F32's exponents, but fewer bits to round to.
+  const auto largest = [&](FolderDraft& d) { put(d, up, 5, std::numeric_limits<float>::max()); };
+  ConvertOptions to_bf16;
+  to_bf16.type = DType::bf16;
+  EXPECT_SAYS(refusal(largest, ErrorCode::corrupt, to_bf16), "at element 5, which is beyond BF16; convert to F32");
+  EXPECT_TRUE(convert(largest, {}));
+}
+
+// Also in blocks that stay as they are.
+TEST_F(Convert, NamesScalesThatAreNoNumbers) {
+  const auto quantised = folder_.path() / "quantised.gguf";
+  ASSERT_TRUE(
+      write_synthetic_model(find_shape("llama-tiny").value(), quantised, {.type = DType::q4_k, .on_progress = {}}));
+  std::string bytes = base::read_file(quantised).value();
+  {
+    const GgufFile file = GgufFile::open(quantised).value();
+    const GgufTensor* tensor = file.find_tensor("blk.1.ffn_up.weight");
+    ASSERT_NE(tensor, nullptr);
+    ASSERT_EQ(tensor->type, DType::q4_k);
+    const auto at = static_cast<size_t>(tensor->data.data() - file.mapping()->bytes().data());
+    bytes[at + 3 * 144 + 1] = '\x7e';  // of the fourth block's scale: all bits of the exponent
+  }
+  folder_.put("damaged.gguf", bytes);
+  const long before = folder_.entries();
+  const auto converted = convert_model(Checkpoint::open(folder_.path() / "damaged.gguf").value(), out_, {});
+  ASSERT_FALSE(converted);
+  EXPECT_EQ(converted.error().code(), ErrorCode::corrupt);
+  EXPECT_SAYS(converted.error().to_string(), "damaged.gguf: tensor 'blk.1.ffn_up.weight' holds NaN at element 768");
+  EXPECT_EQ(folder_.entries(), before);
+}
+
+TEST_F(Convert, QuantisedMatricesBecomePlainOnes) {
+  const auto quantised = folder_.path() / "quantised.gguf";
+  ASSERT_TRUE(
+      write_synthetic_model(find_shape("qwen2-tiny").value(), quantised, {.type = DType::q6_k, .on_progress = {}}));
+  const Checkpoint source = Checkpoint::open(quantised).value();
+  ConvertOptions options;
+  options.type = DType::bf16;
+  const auto summary = convert_model(source, out_, options);
+  ASSERT_TRUE(summary) << summary.error().to_string();
+  const GgufFile file = GgufFile::open(out_).value();
+  size_t converted = 0;
+  for (const GgufTensor& tensor : source.tensors()) {
+    const GgufTensor* found = file.find_tensor(tensor.name);
+    ASSERT_NE(found, nullptr) << tensor.name;
+    EXPECT_EQ(found->type, tensor.rank == 1 ? DType::f32 : DType::bf16) << tensor.name;
+    if (found->type != tensor.type) ++converted;
+    const std::vector<float> before = values(source, tensor.name);
+    const std::vector<float> after = values(file, tensor.name);
+    ASSERT_EQ(after.size(), before.size());
+    for (size_t i = 0; i < before.size(); ++i) {
+      const float expected = tensor.rank == 1 ? before[i] : tensor::bf16_to_f32(tensor::f32_to_bf16(before[i]));
+      ASSERT_EQ(after[i], expected) << tensor.name << " " << i;
+    }
+  }
+  EXPECT_EQ(summary->converted, converted);
+  EXPECT_EQ(logits(out_).size(), 6U);
+}
+
+// Readers of GGUF add the rows of these to F32 as they are.
+TEST_F(Convert, PositionsAndTokenTypesStayF32) {
+  const auto encoder = folder_.path() / "encoder.gguf";
+  ASSERT_TRUE(write_synthetic_model(find_shape("bert-tiny").value(), encoder, {.type = DType::f32, .on_progress = {}}));
+  const Checkpoint source = Checkpoint::open(encoder).value();
+  for (const DType type : {DType::f16, DType::bf16}) {
+    ConvertOptions options;
+    options.type = type;
+    const auto summary = convert_model(source, out_, options);
+    ASSERT_TRUE(summary) << summary.error().to_string();
+    const GgufFile file = GgufFile::open(out_).value();
+    for (const char* name : {"position_embd.weight", "token_types.weight", "token_embd_norm.weight"}) {
+      ASSERT_NE(file.find_tensor(name), nullptr) << name;
+      EXPECT_EQ(file.find_tensor(name)->type, DType::f32) << name;
+      EXPECT_EQ(values(file, name), values(source, name)) << name;
+    }
+    EXPECT_EQ(file.find_tensor("token_embd.weight")->type, type);
+    EXPECT_EQ(file.find_tensor("blk.0.attn_q.weight")->type, type);
+    EXPECT_TRUE(check_loadable(file));
+  }
 }
 
 TEST_F(Convert, WhatCouldNotRunIsNotWritten) {
   EXPECT_SAYS(refusal([](FolderDraft& d) { d.config["intermediate_size"] = 500; }, ErrorCode::corrupt),
-              "has shape [256, 512], but the metadata want [256, 500]");
+              "has shape [256, 512], but config.json wants [256, 500]");
 }
 
 TEST_F(Convert, NeverReplacesItsSource) {
@@ -195,20 +274,42 @@ TEST_F(Convert, LeavesNothingBehindWhenInterrupted) {
   EXPECT_EQ(asked, 6);
 }
 
-TEST_F(Convert, LeavesNothingBehindWhenTheDiskIsFull) {
+TEST_F(Convert, LeavesNothingBehindWhenTheDiskIsTooSmall) {
   const Checkpoint source = Checkpoint::open(model_).value();
   const long before = folder_.entries();
-  rlimit limit{};
-  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &limit), 0);
-  const rlimit small{4096 * 10, limit.rlim_max};
-  const auto ignored = std::signal(SIGXFSZ, SIG_IGN);
-  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
-  const auto full = convert_model(source, out_, {});
-  setrlimit(RLIMIT_FSIZE, &limit);
-  std::signal(SIGXFSZ, ignored);
+  const auto full = [&] {
+    const test::SmallDisk disk;
+    disk.end_at(4096 * 10);
+    return convert_model(source, out_, {});
+  }();
   ASSERT_FALSE(full);
   EXPECT_EQ(full.error().code(), ErrorCode::io);
   EXPECT_SAYS(full.error().to_string(), "out.gguf");
+  EXPECT_EQ(folder_.entries(), before);
+}
+
+// The space was there at first: a write in the middle is cut short, and the next one fails.
+TEST_F(Convert, LeavesNothingBehindWhenTheDiskIsFullHalfWay) {
+  const Checkpoint source = Checkpoint::open(model_).value();
+  const size_t whole = convert_model(source, out_, {}).value().bytes;
+  std::filesystem::remove(out_);
+  const long before = folder_.entries();
+  size_t end = 0;
+  const auto full = [&] {
+    const test::SmallDisk disk;
+    ConvertOptions options;
+    options.on_progress = [&](size_t done, size_t total) {
+      if (end > 0 || done <= total / 2) return;
+      end = whole - total + done + 100;  // a little behind what is written
+      disk.end_at(end);
+    };
+    return convert_model(source, out_, options);
+  }();
+  ASSERT_FALSE(full);
+  EXPECT_EQ(full.error().code(), ErrorCode::io);
+  EXPECT_SAYS(full.error().to_string(), "cannot write");
+  EXPECT_SAYS(full.error().to_string(), "out.gguf");
+  EXPECT_GT(end, whole / 2);
   EXPECT_EQ(folder_.entries(), before);
 }
 

@@ -297,7 +297,11 @@ TEST_F(EncoderFile, WhatIsMissingOrContradictoryIsNamed) {
   EXPECT_TELLS(
       refusal(
           "", "bert.context_length", [](GgufWriter& w) { w.add_u32("bert.context_length", 2049); }, ErrorCode::corrupt),
-      "position_embd.weight");
+      "'position_embd.weight' has shape [256, 2048], but the metadata want [256, 2049] (width 256,");
+  EXPECT_TELLS(
+      refusal(
+          "", "bert.context_length", [](GgufWriter& w) { w.add_u32("bert.context_length", 2049); }, ErrorCode::corrupt),
+      "context 2049, 2 token types)");
   EXPECT_TELLS(refusal(
                    "", "tokenizer.ggml.token_type_count",
                    [](GgufWriter& w) { w.add_u32("tokenizer.ggml.token_type_count", 3); }, ErrorCode::corrupt),

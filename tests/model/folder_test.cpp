@@ -160,6 +160,25 @@ class Folder : public testing::Test {
   FolderDraft draft_;
 };
 
+// By the repository, where the folder is called by a commit; and the name decides nothing about the tokens.
+TEST_F(Folder, HasANameThatPeopleKnow) {
+  const auto named = [&](const std::filesystem::path& name) {
+    const auto path = folder_.path() / name;
+    draft_.write(path);
+    const auto file = Checkpoint::open(path);
+    EXPECT_TRUE(file) << file.error().to_string();
+    if (!file) return std::string();
+    EXPECT_EQ(file->get_string("general.name").value(), file->stem());
+    EXPECT_FALSE(read_vocabulary(*file).value().strip_after_special);
+    return file->stem();
+  };
+  const std::string commit = "0123456789abcdef0123456789abcdef01234567";
+  EXPECT_EQ(named("models--Qwen--Qwen3-0.6B/snapshots/" + commit), "Qwen3-0.6B");
+  EXPECT_EQ(named("models--gpt2/snapshots/" + commit), "gpt2");
+  EXPECT_EQ(named("snapshots/" + commit), commit);
+  EXPECT_EQ(named("models--gpt2/phi3-compare"), "phi3-compare");
+}
+
 TEST_F(Folder, PacksAsItsGgufFileDoes) {
   ASSERT_TRUE(open([](FolderDraft&) {}));
   const auto source = Checkpoint::open(model());
@@ -305,7 +324,16 @@ TEST_F(Folder, NamesWhatItDoesNotDo) {
               "'model_type' is 'gpt_neox'; supported are llama, mistral, mixtral, qwen2, qwen3, granite, phi3, gemma2, "
               "gemma3_text, gemma3, qwen2_moe, qwen3_moe");
   EXPECT_SAYS(unsupported([](FolderDraft& d) { d.config["hidden_act"] = "gelu"; }), "'hidden_act' is 'gelu'");
-  EXPECT_SAYS(unsupported([](FolderDraft& d) { d.config["partial_rotary_factor"] = 0.5; }), "0.5");
+  EXPECT_SAYS(unsupported([](FolderDraft& d) { d.config["partial_rotary_factor"] = 0.5; }),
+              "'partial_rotary_factor' is 0.5; supported is the rotation of whole heads");
+  EXPECT_SAYS(unsupported([](FolderDraft& d) {
+                d.config["rope_parameters"] = {{"rope_theta", 10000.0}, {"partial_rotary_factor", 0.5}};
+              }),
+              "'rope_parameters.partial_rotary_factor' is 0.5");
+  EXPECT_SAYS(unsupported([](FolderDraft& d) {
+                d.config["rope_parameters"] = {{"rope_type", "default"}, {"stretch", 2}, {"factor", nullptr}};
+              }),
+              "'rope_parameters.stretch' is 2; known members are type, rope_type, rope_theta, factor");
   EXPECT_SAYS(unsupported([](FolderDraft& d) {
                 d.config["quantization_config"] = {{"quant_method", "gptq"}, {"bits", 4}};
               }),
@@ -330,6 +358,38 @@ TEST_F(Folder, NamesWhatItDoesNotDo) {
   EXPECT_TRUE(old) << old.error().to_string();
 }
 
+TEST_F(Folder, OfAnyTypeIsShownAsItIsStored) {
+  const auto stored = [&](const std::function<void(FolderDraft&)>& change) {
+    EXPECT_FALSE(open(change));
+    return open_stored_folder(model());
+  };
+  const auto file = stored([](FolderDraft& d) {
+    d.config["model_type"] = "gpt_neox";
+    d.config["initializer_range"] = 0.5;
+    d.config["bias"] = -1;
+    d.tensors["model.one"] = {"BF16", {2, 3, 4}, std::string(48, '\0')};
+  });
+  ASSERT_TRUE(file) << file.error().to_string();
+  EXPECT_EQ(file->version(), 0U);
+  EXPECT_EQ(file->get_string("config.model_type").value(), "gpt_neox");
+  EXPECT_EQ(file->get_int("config.hidden_size").value(), 256);
+  EXPECT_EQ(file->get_float("config.initializer_range").value(), 0.5);
+  EXPECT_EQ(file->get_string("config.bias").value(), "-1");
+  EXPECT_FALSE(file->get_bool("config.tie_word_embeddings").value());
+  EXPECT_EQ(file->tensors().size(), draft_.tensors.size() + 1);
+  const GgufTensor* odd = file->find_tensor("model.one");
+  ASSERT_NE(odd, nullptr);
+  EXPECT_EQ(odd->shape_text(), "[4, 3, 2]");
+  EXPECT_EQ(odd->type, DType::bf16);
+  EXPECT_TRUE(file->has_file(model() / "config.json"));
+  const auto eight_bits = stored([](FolderDraft& d) {
+    d.config["model_type"] = "gpt_neox";
+    d.tensors["model.one"] = {"F8_E4M3", {4}, "1234"};
+  });
+  ASSERT_FALSE(eight_bits);
+  EXPECT_SAYS(eight_bits.error().to_string(), "tensor 'model.one' is of the type F8_E4M3");
+}
+
 TEST_F(Folder, NamesWhatContradictsItself) {
   const auto corrupt = [&](const std::function<void(FolderDraft&)>& change) {
     return refusal(change, ErrorCode::corrupt);
@@ -344,7 +404,23 @@ TEST_F(Folder, NamesWhatContradictsItself) {
               "'hidden_size' 8192 is 2048 for each of 'num_attention_heads' 4");
   EXPECT_SAYS(corrupt([](FolderDraft& d) { d.config["hidden_size"] = 0; }), "'hidden_size' is 0; expected 1 to");
   EXPECT_SAYS(corrupt([](FolderDraft& d) { d.config["hidden_size"] = "wide"; }), "expected an integer");
-  EXPECT_SAYS(corrupt([](FolderDraft& d) { d.config["num_attention_heads"] = 3; }), "not those of 3 heads");
+  EXPECT_SAYS(corrupt([](FolderDraft& d) { d.config["num_attention_heads"] = 6; }), "not those of 6 heads");
+  EXPECT_SAYS(corrupt([](FolderDraft& d) { d.config["num_attention_heads"] = 3; }),
+              "config.json: 'num_attention_heads' 3 is not a multiple of 'num_key_value_heads' 2");
+  EXPECT_SAYS(corrupt([](FolderDraft& d) { d.config["head_dim"] = 63; }), "config.json: heads have 63 elements");
+  EXPECT_SAYS(corrupt([](FolderDraft& d) { d.config["rms_norm_eps"] = 0; }),
+              "config.json: 'rms_norm_eps' is 0; expected a positive number");
+  EXPECT_SAYS(corrupt([](FolderDraft& d) { d.config["rope_theta"] = 1e300; }), "'rope_theta' is 1E300; expected a pos");
+  EXPECT_SAYS(corrupt([](FolderDraft& d) {
+                d.config["rope_scaling"] = {{"type", "linear"}, {"factor", -4}};
+              }),
+              "'rope_scaling.factor' is -4; expected a positive number");
+  // The width is held against config.json before anything is made for each row.
+  EXPECT_SAYS(
+      corrupt([](FolderDraft& d) {
+        d.tensors["model.embed_tokens.weight"] = {"F32", {1024, 1}, std::string(4096, '\0')};
+      }),
+      "has the shape [1, 1024] (innermost first), but 'vocab_size' of config.json is 1024 and 'hidden_size' 256");
   EXPECT_SAYS(corrupt([](FolderDraft& d) { d.config["rope_scaling"].as_object()["factor"] = -1; }), "positive numbers");
   EXPECT_SAYS(corrupt([](FolderDraft& d) {
                 d.tensors["model.norm.weight"] = {"F32", {1, 1, 256}, std::string(1024, '\0')};
@@ -365,7 +441,7 @@ TEST_F(Folder, NamesWhatContradictsItself) {
   EXPECT_EQ(loaded.error().code(), ErrorCode::corrupt);
   EXPECT_SAYS(loaded.error().to_string(),
               "tensor 'blk.0.ffn_gate.weight' ('model.layers.0.mlp.gate_proj.weight' in 'model.safetensors') has shape "
-              "[256, 512], but the metadata want [256, 500]");
+              "[256, 512], but config.json wants [256, 500]");
 }
 
 TEST_F(Folder, BiasesAreThoseOfTheArchitecture) {
@@ -439,10 +515,57 @@ TEST_F(Folder, TheIndexIsHeldAgainstItsFiles) {
                 }
               }),
               "but it is in 'model-00002-of-00002.safetensors'");
-  for (const char* place : {"../model.safetensors", "/etc/passwd", "..", ""}) {
-    EXPECT_SAYS(with_map([&](base::json::object& map) { map["model.norm.weight"] = place; }),
-                "expected the name of a file in the same folder");
+  for (const std::string& place : {std::string("../model.safetensors"), std::string("/etc/passwd"), std::string(".."),
+                                   std::string(), std::string("model\x1b[31m.safetensors"), first + '\0'}) {
+    const std::string said = with_map([&](base::json::object& map) { map["model.norm.weight"] = place; });
+    EXPECT_SAYS(said, "expected the name of a file in the same folder");
+    EXPECT_EQ(said.find('\x1b'), std::string::npos);
   }
+}
+
+// transformers reads the one file first, and leaves the index of a sharded model behind where it saves another.
+TEST_F(Folder, AFileOfAllTensorsGoesBeforeAnOldIndex) {
+  ASSERT_TRUE(open([](FolderDraft&) {}, 2));
+  FolderDraft newer = draft_;
+  std::string& norm = newer.tensors.at("model.norm.weight").bytes;
+  const float value = 3;
+  std::memcpy(norm.data(), &value, sizeof value);
+  newer.write(model());
+  const auto index = model() / "model.safetensors.index.json";
+  ASSERT_TRUE(std::filesystem::exists(index));
+  const auto norm_begins = [&] {
+    const auto file = Checkpoint::open(model());
+    EXPECT_TRUE(file) << file.error().to_string();
+    if (!file) return 0.0F;
+    EXPECT_FALSE(file->has_file(index));
+    EXPECT_FALSE(file->has_file(model() / "model-00001-of-00002.safetensors"));
+    float first = 0;
+    std::memcpy(&first, file->find_tensor("output_norm.weight")->data.data(), sizeof first);
+    return first;
+  };
+  EXPECT_EQ(norm_begins(), 3.0F);
+  std::filesystem::remove(model() / "model-00001-of-00002.safetensors");
+  EXPECT_EQ(norm_begins(), 3.0F);
+}
+
+// As a cache has them whose blobs were pruned: nothing may go missing without a word.
+TEST_F(Folder, ALinkToNothingIsNoAbsentFile) {
+  for (const char* name : {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+                           "generation_config.json", "chat_template.jinja"}) {
+    ASSERT_TRUE(open([](FolderDraft&) {}));
+    std::filesystem::remove(model() / name);
+    std::filesystem::create_symlink("../blobs/gone", model() / name);
+    const auto opened = Checkpoint::open(model());
+    ASSERT_FALSE(opened) << name;
+    EXPECT_EQ(opened.error().code(), ErrorCode::not_found);
+    EXPECT_SAYS(opened.error().to_string(), "cannot open '" + (model() / name).string() + "'");
+  }
+  ASSERT_TRUE(open([](FolderDraft&) {}));
+  std::filesystem::remove(model() / "model.safetensors");
+  std::filesystem::create_symlink("../blobs/gone", model() / "model.safetensors.index.json");
+  const auto opened = Checkpoint::open(model());
+  ASSERT_FALSE(opened);
+  EXPECT_SAYS(opened.error().to_string(), "cannot open '" + (model() / "model.safetensors.index.json").string() + "'");
 }
 
 TEST_F(Folder, NoTensorIsInTwoFiles) {

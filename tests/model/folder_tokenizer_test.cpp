@@ -12,6 +12,8 @@
 #include "data.hpp"
 #include "folder_writer.hpp"
 #include "model/gguf.hpp"
+#include "model/hugging_face/merge_scores.hpp"
+#include "model/hugging_face/text_steps.hpp"
 #include "model/hugging_face/tokenizer.hpp"
 #include "model/vocabulary.hpp"
 #include "temporary_folder.hpp"
@@ -201,13 +203,100 @@ TEST_F(FolderTokenizer, SpecialTokensGoByNameOrNumber) {
   EXPECT_EQ(named.padding, 1);
   EXPECT_SAYS(refusal([](FolderDraft& d) { d.tokenizer_config["eos_token"] = "<stop>"; }, ErrorCode::corrupt),
               "tokenizer_config.json: 'eos_token' is '<stop>', which is no token");
-  EXPECT_SAYS(refusal([](FolderDraft& d) { d.config["bos_token_id"] = 6; }, ErrorCode::corrupt), "an id below 6");
   EXPECT_SAYS(refusal(
                   [](FolderDraft& d) {
                     d.config["eos_token_id"] = json::array{5, 6};
                   },
                   ErrorCode::corrupt),
-              "ids below 6");
+              "config.json: 'eos_token_id' is [5,6]; expected ids below 6");
+  EXPECT_FALSE(vocabulary([](FolderDraft& d) { d.config["eos_token_id"] = -1; }).eos);
+}
+
+// Released files name padding that was never added to the vocabulary, and numbers just behind it.
+TEST_F(FolderTokenizer, SpecialTokensThatNothingUsesMayBeMissing) {
+  const text::Vocabulary named = vocabulary([](FolderDraft& d) {
+    d.tokenizer_config["bos_token"] = "<s>";
+    d.tokenizer_config["pad_token"] = "[PAD]";
+    d.tokenizer_config["unk_token"] = {{"content", "<unk>"}};
+    d.config["bos_token_id"] = 1;  // of another vocabulary
+  });
+  EXPECT_FALSE(named.bos);
+  EXPECT_FALSE(named.padding);
+  EXPECT_FALSE(named.unknown);
+  const text::Vocabulary numbered = vocabulary([](FolderDraft& d) {
+    d.config["bos_token_id"] = 6;
+    d.config["pad_token_id"] = 6;
+  });
+  EXPECT_FALSE(numbered.bos);
+  EXPECT_FALSE(numbered.padding);
+  // One that would be put before texts is asked for.
+  EXPECT_SAYS(refusal(
+                  [](FolderDraft& d) {
+                    d.tokenizer_config["bos_token"] = "<s>";
+                    d.tokenizer_config["add_bos_token"] = true;
+                  },
+                  ErrorCode::corrupt),
+              "tokenizer_config.json: 'bos_token' is '<s>', which is no token of tokenizer.json");
+}
+
+// GGUF gives a SentencePiece vocabulary that says nothing the tokens 1, 2 and 0.
+TEST_F(FolderTokenizer, SentencePieceHasNoSpecialTokensThatNoFileNames) {
+  const text::Vocabulary none = vocabulary(make_spm);
+  EXPECT_FALSE(none.bos);
+  EXPECT_FALSE(none.eos);
+  EXPECT_FALSE(none.unknown);
+  EXPECT_FALSE(none.padding);
+  EXPECT_FALSE(none.add_bos);
+  const text::Vocabulary known = vocabulary([](FolderDraft& d) {
+    make_spm(d);
+    part(d, "model")["unk_token"] = "<begin>";
+    d.config["eos_token_id"] = 5;
+  });
+  EXPECT_EQ(known.unknown, 4);
+  EXPECT_EQ(known.kinds[4], TokenKind::unknown);
+  EXPECT_EQ(known.eos, 5);
+}
+
+TEST_F(FolderTokenizer, SentencePiecesSpacesAreKnown) {
+  const auto prefixed = [&](const json::object& normalizer, const json::object& pre_tokenizer) {
+    return vocabulary([&](FolderDraft& d) {
+             make_spm(d);
+             json::object& root = d.tokenizer->as_object();
+             root["normalizer"] = normalizer.empty() ? json::value(nullptr) : json::value(normalizer);
+             root["pre_tokenizer"] = pre_tokenizer.empty() ? json::value(nullptr) : json::value(pre_tokenizer);
+           })
+        .add_space_prefix;
+  };
+  const auto metaspace = [](std::string_view scheme) {
+    return json::object{{"type", "Metaspace"}, {"replacement", "▁"}, {"prepend_scheme", scheme}, {"split", false}};
+  };
+  EXPECT_TRUE(prefixed({}, metaspace("always")));
+  EXPECT_TRUE(prefixed({}, metaspace("first")));
+  EXPECT_FALSE(prefixed({}, metaspace("never")));
+  EXPECT_TRUE(
+      prefixed({}, {{"type", "Metaspace"}, {"replacement", "▁"}, {"add_prefix_space", true}, {"split", false}}));
+  const json::object replace = {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "▁"}};
+  const json::object split = {
+      {"type", "Split"}, {"pattern", {{"String", " "}}}, {"behavior", "MergedWithPrevious"}, {"invert", false}};
+  EXPECT_FALSE(prefixed(replace, {}));
+  EXPECT_FALSE(prefixed(replace, split));
+}
+
+// The white space after special tokens: as the added tokens have it, and never as the folder happens to be called.
+TEST_F(FolderTokenizer, SpecialTokensStripAsTheyAreAdded) {
+  const auto strips = [&](const std::vector<bool>& tokens, const char* eos) {
+    return vocabulary([&](FolderDraft& d) {
+             json::array& added = d.tokenizer->as_object()["added_tokens"].as_array();
+             for (size_t i = 0; i < added.size(); ++i)
+               added[i].as_object()["rstrip"] = tokens[i];
+             if (eos != nullptr) d.tokenizer_config["eos_token"] = eos;
+           })
+        .strip_after_special;
+  };
+  EXPECT_TRUE(strips({true, true}, nullptr));
+  EXPECT_FALSE(strips({false, false}, nullptr));
+  EXPECT_FALSE(strips({true, false}, nullptr));
+  EXPECT_TRUE(strips({true, false}, "<finish>"));  // the end of a text never does
 }
 
 TEST_F(FolderTokenizer, BosGoesBeforeTextsWhereTheFilesSaySo) {
@@ -229,6 +318,21 @@ TEST_F(FolderTokenizer, BosGoesBeforeTextsWhereTheFilesSaySo) {
                  with_template(d);
                  d.tokenizer_config["add_bos_token"] = false;
                }).add_bos);
+  // The same behind a text.
+  const text::Vocabulary behind = vocabulary([](FolderDraft& d) {
+    const json::object rest = {{"Sequence", {{"id", "A"}, {"type_id", 0}}}};
+    const json::object eos = {{"SpecialToken", {{"id", "<finish>"}, {"type_id", 0}}}};
+    d.config["eos_token_id"] = 5;
+    d.tokenizer->as_object()["post_processor"] = {{"type", "TemplateProcessing"},
+                                                  {"single", json::value(json::array({rest, eos}))}};
+  });
+  EXPECT_FALSE(behind.add_bos);
+  EXPECT_TRUE(behind.add_eos);
+  // Classes that put no token there have the member as well.
+  EXPECT_FALSE(vocabulary([](FolderDraft& d) {
+                 d.tokenizer_config["bos_token"] = nullptr;
+                 d.tokenizer_config["add_bos_token"] = true;
+               }).add_bos);
   EXPECT_TRUE(vocabulary([](FolderDraft& d) {
                 d.tokenizer_config["bos_token"] = "<begin>";
                 d.tokenizer_config["add_bos_token"] = true;
@@ -248,11 +352,29 @@ TEST_F(FolderTokenizer, EveryTokenThatEndsAGenerationIsKept) {
               d.tokenizer_config["eos_token"] = "<finish>";
             }),
             both);
+  // config.json's numbers are often defaults: 2 is an ordinary piece here.
   EXPECT_EQ(ends([](FolderDraft& d) {
               d.generation_config = json::object{{"eos_token_id", 4}};
-              d.config["eos_token_id"] = 5;
+              d.config["eos_token_id"] = 2;
+            }),
+            std::vector<text::Token>{4});
+  EXPECT_EQ(ends([](FolderDraft& d) {
+              d.generation_config = json::object{{"eos_token_id", json::array{4, -1}}};
+              d.tokenizer_config["eos_token"] = "<finish>";
+              d.config["eos_token_id"] = 2;
             }),
             both);
+  EXPECT_EQ(ends([](FolderDraft& d) {
+              d.generation_config = json::object{{"bos_token_id", 4}};
+              d.config["eos_token_id"] = 5;
+            }),
+            std::vector<text::Token>{5});
+  // GGUF has room for three.
+  EXPECT_EQ(ends([](FolderDraft& d) {
+              d.tokenizer->as_object()["added_tokens"].as_array().push_back(special(3, "<other>"));
+              d.config["eos_token_id"] = json::array{5, 3, 4, 2};
+            }),
+            (std::vector<text::Token>{3, 4, 5}));
   const text::Vocabulary read_now = vocabulary([](FolderDraft& d) {
     d.tokenizer->as_object()["added_tokens"].as_array().push_back(special(3, "<|im_end|>"));
     d.config["eos_token_id"] = json::array{5, 3, 4};
@@ -282,6 +404,10 @@ TEST_F(FolderTokenizer, TheChatTemplateHasTwoPlaces) {
               d.tokenizer_config["chat_template"] = json::value(json::array({tools, usual}));
             }),
             "{{ four }}");
+  EXPECT_EQ(chat_template([&](FolderDraft& d) {
+              d.tokenizer_config["chat_template"] = json::value(json::array({tools, tools}));
+            }),
+            "");
   EXPECT_SAYS(refusal([](FolderDraft& d) { d.tokenizer_config["chat_template"] = 7; }, ErrorCode::corrupt),
               "'chat_template' is 7; expected a text");
 }
@@ -363,6 +489,41 @@ TEST_F(FolderTokenizer, MergesBecomeScoresWhereScoresCanSayThem) {
   with_long[std::string(513, 'a')] = 5;
   EXPECT_SAYS(refusal(with_merges(with_long, {"b a", "a ba", "ab a", "a b"}), ErrorCode::unsupported),
               "has 513 bytes; pieces have at most 512");
+}
+
+// Every way to cut each piece in two is looked at, which takes time that grows with the square of its length.
+TEST(MergeScores, BoundWhatIsLookedAt) {
+  std::vector<std::string> pieces;
+  for (int i = 0; i < 2100; ++i)
+    pieces.push_back(std::string(508, 'a') + fmt::format("{:04}", i));
+  const std::vector<bool> text(pieces.size(), true);
+  std::string fault;
+  EXPECT_FALSE(merge_scores(pieces, text, {}, fault));
+  EXPECT_SAYS(fault, "the squares of its pieces' lengths add up to");
+  pieces.resize(100);
+  EXPECT_TRUE(merge_scores(pieces, std::vector<bool>(100, true), {}, fault));
+}
+
+// As tokenizer.json of Meta-Llama-3-8B and of Qwen3 have it.
+TEST(KnownPreTokenizers, AreThoseOfPublishedFiles) {
+  const auto steps = [](std::string_view text) {
+    const json::value parsed = base::parse_json(text).value();
+    return describe_steps(&parsed);
+  };
+  const std::string llama3 = steps(R"({"type": "Sequence", "pretokenizers": [
+      {"type": "Split",
+       "pattern": {"Regex": "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},
+       "behavior": "Isolated", "invert": false},
+      {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false}]})");
+  EXPECT_EQ(known_pre_tokenizer(llama3, true), "llama-bpe");
+  EXPECT_EQ(known_pre_tokenizer(llama3, false), "smaug-bpe");
+  const std::string qwen3 = steps(R"({"type": "Sequence", "pretokenizers": [
+      {"type": "Split",
+       "pattern": {"Regex": "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},
+       "behavior": "Isolated", "invert": false},
+      {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false}]})");
+  EXPECT_EQ(known_pre_tokenizer(qwen3, false), "qwen2");
+  EXPECT_EQ(steps(R"({"type": "NFC"})"), "NFC");
 }
 
 }  // namespace

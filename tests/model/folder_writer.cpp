@@ -312,15 +312,18 @@ json::value tokenizer_json(const text::Vocabulary& vocabulary) {
                         kind == text::TokenKind::unknown || (spm && kind == text::TokenKind::control);
     if (listed) pieces[vocabulary.pieces[i]] = i;
   }
-  json::object model = {{"type", "BPE"},
-                        {"dropout", nullptr},
-                        {"unk_token", nullptr},
-                        {"continuing_subword_prefix", nullptr},
-                        {"end_of_word_suffix", nullptr},
-                        {"fuse_unk", spm},
-                        {"byte_fallback", spm},
-                        {"ignore_merges", vocabulary.ignore_merges},
-                        {"vocab", std::move(pieces)}};
+  json::object model = {
+      {"type", "BPE"},
+      {"dropout", nullptr},
+      {"unk_token", spm && vocabulary.unknown
+                        ? json::value(json::string(vocabulary.pieces[static_cast<size_t>(*vocabulary.unknown)]))
+                        : json::value(nullptr)},
+      {"continuing_subword_prefix", nullptr},
+      {"end_of_word_suffix", nullptr},
+      {"fuse_unk", spm},
+      {"byte_fallback", spm},
+      {"ignore_merges", vocabulary.ignore_merges},
+      {"vocab", std::move(pieces)}};
   json::object root = {{"version", "1.0"}, {"added_tokens", added_tokens(vocabulary)}};
   if (spm) {
     model["merges"] = merges_of_scores(vocabulary);

@@ -1,6 +1,7 @@
 // What is refused at load, and what it says.
 #include "model/load.hpp"
 
+#include <cstring>
 #include <functional>
 #include <map>
 #include <numbers>
@@ -13,6 +14,7 @@
 #include "model/architectures/architecture.hpp"
 #include "model/gguf.hpp"
 #include "model/gguf_writer.hpp"
+#include "model/pack.hpp"
 #include "model/synth.hpp"
 #include "model/vocabulary.hpp"
 #include "temporary_folder.hpp"
@@ -46,6 +48,13 @@ struct Draft {
       {"blk.0.ffn_gate.weight", {{64, 96}}},    {"blk.0.ffn_up.weight", {{64, 96}}},
       {"blk.0.ffn_down.weight", {{96, 64}}}};
   float fill = 1;
+  // Bytes of a tensor that are others.
+  struct Patch {
+    std::string tensor;
+    size_t at = 0;
+    std::string bytes;
+  };
+  std::vector<Patch> patches;
 };
 
 class Load : public testing::Test {
@@ -74,6 +83,9 @@ class Load : public testing::Test {
         rows *= tensor.shape[d];
       std::vector<std::byte> bytes(static_cast<size_t>(rows * tensor::row_bytes(tensor.type, tensor.shape[0])));
       if (tensor.type == DType::f32) std::fill_n(reinterpret_cast<float*>(bytes.data()), bytes.size() / 4, draft.fill);
+      for (const Draft::Patch& patch : draft.patches) {
+        if (patch.tensor == name) std::memcpy(bytes.data() + patch.at, patch.bytes.data(), patch.bytes.size());
+      }
       TM_CHECK(writer.write(bytes));
     }
     TM_CHECK(writer.finish());
@@ -175,6 +187,46 @@ TEST_F(Load, NamesBothShapes) {
               "[64, 48, 2]");
   EXPECT_SAYS(refusal([](Draft& d) { d.tensors["output.weight"] = {{64, 41}}; }, ErrorCode::corrupt), "[64, 40]");
   EXPECT_SAYS(refusal([](Draft& d) { d.numbers["llama.feed_forward_length"] = 97; }, ErrorCode::corrupt), "[64, 97]");
+}
+
+TEST_F(Load, NamesWeightsThatAreNoNumbers) {
+  const auto odd = [&](const std::string& tensor, DType type, size_t at, const std::string& bytes) {
+    const auto change = [&](Draft& d) {
+      d.tensors[tensor].type = type;
+      d.patches = {{tensor, at, bytes}};
+    };
+    Draft draft;
+    change(draft);
+    const GgufFile file = write(draft).value();
+    // Neither dequantising nor packing lets it pass, and packing leaves nothing behind.
+    for (const bool dequantize : {false, true}) {
+      const auto loaded =
+          load_model(file, *device_, {.max_batch_rows = 4, .on_progress = {}, .dequantize = dequantize, .threads = 2});
+      EXPECT_FALSE(loaded);
+    }
+    const long before = folder_.entries();
+    const auto packed = pack_model(file, folder_.path() / "packed.gguf", {});
+    EXPECT_FALSE(packed);
+    EXPECT_EQ(folder_.entries(), before);
+    const std::string said = refusal(change, ErrorCode::corrupt);
+    if (!packed) {
+      EXPECT_EQ(packed.error().to_string(), said);
+    }
+    return said;
+  };
+  const std::string nan("\0\0\xc0\x7f", 4);
+  const std::string below("\0\0\x80\xff", 4);
+  EXPECT_SAYS(odd("blk.0.ffn_down.weight", DType::f32, size_t{4} * 6143, nan),
+              "model.gguf: tensor 'blk.0.ffn_down.weight' holds NaN at element 6143; weights are finite numbers");
+  EXPECT_SAYS(odd("output_norm.weight", DType::f32, size_t{4} * 7, below),
+              "tensor 'output_norm.weight' holds -inf at element 7");
+  EXPECT_SAYS(odd("token_embd.weight", DType::bf16, size_t{2} * 2559, "\x80\x7f"),
+              "tensor 'token_embd.weight' holds inf at element 2559");
+  EXPECT_SAYS(odd("blk.0.attn_q.weight", DType::f16, 0, "\x01\x7c"),
+              "tensor 'blk.0.attn_q.weight' holds NaN at element 0");
+  // The scale of one block.
+  EXPECT_SAYS(odd("blk.0.ffn_up.weight", DType::q8_0, size_t{34} * 5, std::string("\x00\x7c", 2)),
+              "tensor 'blk.0.ffn_up.weight' holds NaN at element 160");
 }
 
 TEST_F(Load, BoundsEveryNumber) {

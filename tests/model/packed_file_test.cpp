@@ -1,12 +1,10 @@
 // Packed files: they compute what their sources compute, and whatever is wrong with one is said.
 #include "model/packed_file.hpp"
 
-#include <csignal>
 #include <cstring>
 #include <fstream>
 #include <functional>
 #include <iterator>
-#include <sys/resource.h>
 
 #include <gtest/gtest.h>
 
@@ -16,6 +14,7 @@
 #include "model/pack.hpp"
 #include "model/synth.hpp"
 #include "runner.hpp"
+#include "small_disk.hpp"
 #include "temporary_folder.hpp"
 #include "tensor/isa.hpp"
 #include "tensor/packed_layout.hpp"
@@ -337,14 +336,11 @@ TEST_F(PackedFile, LeavesNothingBehindWhenInterrupted) {
 
 TEST_F(PackedFile, LeavesNothingBehindWhenTheDiskIsFull) {
   const long before = folder_.entries();
-  rlimit limit{};
-  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &limit), 0);
-  const rlimit small{4096 * 10, limit.rlim_max};
-  const auto ignored = std::signal(SIGXFSZ, SIG_IGN);
-  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
-  const auto full = pack_model(GgufFile::open(plain_).value(), folder_.path() / "new.gguf", {});
-  setrlimit(RLIMIT_FSIZE, &limit);
-  std::signal(SIGXFSZ, ignored);
+  const auto full = [&] {
+    const test::SmallDisk disk;
+    disk.end_at(4096 * 10);
+    return pack_model(GgufFile::open(plain_).value(), folder_.path() / "new.gguf", {});
+  }();
   ASSERT_FALSE(full);
   EXPECT_EQ(full.error().code(), ErrorCode::io);
   EXPECT_SAYS(full.error().to_string(), "new.gguf");

@@ -1,6 +1,7 @@
 // GGUF models in several files: any one of them stands for the whole, and what does not fit together is said.
 #include "model/split_gguf.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 
@@ -55,8 +56,8 @@ class SplitGguf : public testing::Test {
     return folder_.path() / "split" / fmt::format("tiny-{:05}-of-00003.gguf", number + 1);
   }
 
-  // A third of the tensors, and for the first file all metadata.
-  void write_shard(int index, const Told& told) {
+  // A third of the tensors, and for the first file all metadata; the tensor `damaged` begins with what is no number.
+  void write_shard(int index, const Told& told, std::string_view damaged = {}) {
     std::filesystem::create_directories(folder_.path() / "split");
     const GgufFile source = GgufFile::open(whole_).value();
     const size_t count = source.tensors().size();
@@ -72,8 +73,11 @@ class SplitGguf : public testing::Test {
     for (const GgufTensor& tensor : part)
       writer.declare_tensor(tensor.name, tensor.type, std::span(tensor.shape).first(static_cast<size_t>(tensor.rank)));
     ASSERT_TRUE(writer.begin(shard(index)));
-    for (const GgufTensor& tensor : part)
-      ASSERT_TRUE(writer.write(tensor.data));
+    for (const GgufTensor& tensor : part) {
+      std::vector<std::byte> bytes(tensor.data.begin(), tensor.data.end());
+      if (tensor.name == damaged) std::fill_n(bytes.begin(), 4, std::byte{0xff});
+      ASSERT_TRUE(writer.write(bytes));
+    }
     ASSERT_TRUE(writer.finish());
   }
 
@@ -168,18 +172,54 @@ TEST_F(SplitGguf, NeedsItsName) {
 }
 
 TEST_F(SplitGguf, TensorsAreThereOnce) {
-  // The second file once more as the third.
-  const auto tensors = static_cast<int32_t>(GgufFile::open(whole_)->tensors().size());
+  // The second file once more as the third, and a count that fits.
+  const GgufFile whole = GgufFile::open(whole_).value();
+  const size_t count = whole.tensors().size();
+  const size_t first = count / 3;
+  const size_t second = count * 2 / 3 - first;
+  const auto tensors = static_cast<int32_t>(first + 2 * second);
   write_shard(1, {.number = 2, .tensors = tensors});
   std::filesystem::rename(shard(1), shard(2));
   write_shard(1, {.number = 1, .tensors = tensors});
-  const auto opened = Checkpoint::open(shard(0));
-  ASSERT_FALSE(opened);
-  EXPECT_EQ(opened.error().code(), ErrorCode::corrupt);
-  // Either the count or the name gives it away.
-  const std::string says = opened.error().to_string();
-  EXPECT_TRUE(says.find("appears twice") != std::string::npos || says.find("split.tensors.count") != std::string::npos)
-      << says;
+  write_shard(0, {.number = 0, .tensors = tensors});
+  EXPECT_SAYS(refusal(shard(0), ErrorCode::corrupt),
+              fmt::format("tensor '{}' (in 'tiny-00003-of-00003.gguf') appears twice, also in "
+                          "'tiny-00002-of-00003.gguf'",
+                          whole.tensors()[first].name));
+}
+
+TEST_F(SplitGguf, NamesTheFileOfADamagedTensor) {
+  const GgufFile whole = GgufFile::open(whole_).value();
+  const auto tensors = static_cast<int32_t>(whole.tensors().size());
+  const auto last_file = whole.tensors().subspan(whole.tensors().size() * 2 / 3);
+  const auto matrix = std::find_if(last_file.begin(), last_file.end(), [](const GgufTensor& t) { return t.rank == 2; });
+  ASSERT_NE(matrix, last_file.end());
+  const std::string damaged(matrix->name);
+  write_shard(2, {.number = 2, .tensors = tensors}, damaged);
+  const auto source = Checkpoint::open(shard(0));
+  ASSERT_TRUE(source) << source.error().to_string();
+  const auto device = tensor::make_cpu_device(tensor::Isa::scalar, 1);
+  const auto loaded = load_model(*source, *device, {.max_batch_rows = 4, .on_progress = {}});
+  ASSERT_FALSE(loaded);
+  EXPECT_EQ(loaded.error().code(), ErrorCode::corrupt);
+  EXPECT_SAYS(loaded.error().to_string(),
+              fmt::format("tensor '{}' (in 'tiny-00003-of-00003.gguf') holds NaN at element 0", damaged));
+}
+
+TEST(CheckpointRead, NamesTheTensorThatMemoryIsTooShortFor) {
+  GgufTensor tensor;
+  tensor.name = "blk.0.ffn_up.weight";
+  tensor.origin = "in 'b.gguf'";
+  tensor.rank = 2;
+  tensor.shape = {int64_t{1} << 30, int64_t{1} << 24, 1, 1};  // 64 PiB, beyond any address space
+  tensor.make = [](std::span<std::byte> /*to*/) {};
+  const auto file = Checkpoint::assemble(Metadata("a.gguf"), {tensor}, {}, nullptr, 3);
+  ASSERT_TRUE(file);
+  base::Buffer scratch;
+  const auto read = file->read(*file->find_tensor("blk.0.ffn_up.weight"), scratch);
+  ASSERT_FALSE(read);
+  EXPECT_EQ(read.error().code(), ErrorCode::exhausted);
+  EXPECT_SAYS(read.error().to_string(), "a.gguf: tensor 'blk.0.ffn_up.weight' (in 'b.gguf'): cannot allocate");
 }
 
 TEST(ShardName, IsRead) {

@@ -7,12 +7,16 @@
 #include <numbers>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include "base/json.hpp"
 #include "base/log.hpp"
+#include "model/metadata.hpp"
 
 namespace tidemill::model {
 namespace {
@@ -40,6 +44,14 @@ Result<const Architecture*> find_by_model_type(const JsonMembers& config) {
                       fmt::format("'model_type' is '{}'; supported are {}", printable(type), known));
 }
 
+// That `members`, which may speak of the rotation, do not ask for a part of each head.
+Result<void> refuse_partial_rotation(const JsonMembers& members) {
+  TM_TRY(const double rotated, members.get_number_or("partial_rotary_factor", 1));
+  if (rotated == 1) return {};
+  return members.error(ErrorCode::unsupported, fmt::format("'{}' is {}; supported is the rotation of whole heads",
+                                                           members.name("partial_rotary_factor"), rotated));
+}
+
 // What would change the computation and is not done.
 Result<void> refuse_unsupported(const JsonMembers& config, const FolderForm& form) {
   TM_TRY(const JsonMembers quantization, config.members("quantization_config"));
@@ -57,11 +69,27 @@ Result<void> refuse_unsupported(const JsonMembers& config, const FolderForm& for
     return config.error(ErrorCode::unsupported, fmt::format("'{}' is '{}'; supported is {}", member,
                                                             printable(activation), form.activations.front()));
   }
-  TM_TRY(const double rotated, config.get_number_or("partial_rotary_factor", 1));
-  if (rotated != 1 && !form.rotates_parts) {
-    return config.error(
-        ErrorCode::unsupported,
-        fmt::format("'partial_rotary_factor' is {}; supported is the rotation of whole heads", rotated));
+  return form.rotates_parts ? Result<void>() : refuse_partial_rotation(config);
+}
+
+// The same for rope_parameters or rope_scaling: whatever is not known changes the rotation.
+Result<void> refuse_unknown_rotation(const JsonMembers& rotation, const FolderForm& form) {
+  if (!rotation.exists()) return {};
+  if (!form.rotates_parts) TM_CHECK(refuse_partial_rotation(rotation));
+  constexpr std::array<std::string_view, 11> known = {"type",
+                                                     "rope_type",
+                                                     "rope_theta",
+                                                     "factor",
+                                                     "low_freq_factor",
+                                                     "high_freq_factor",
+                                                     "original_max_position_embeddings",
+                                                     "partial_rotary_factor", "short_factor", "long_factor", "attention_factor"};
+  for (const auto& [key, value] : rotation.object()) {
+    const std::string_view name = key;
+    if (value.is_null() || std::find(known.begin(), known.end(), name) != known.end()) continue;
+    return rotation.error(ErrorCode::unsupported,
+                          fmt::format("'{}' is {}; known members are {}", printable(rotation.name(name)),
+                                      printable(base::json::serialize(value)), fmt::join(known, ", ")));
   }
   return {};
 }
@@ -125,18 +153,19 @@ class ConfigTranslator {
     TM_TRY(shape.heads, count("num_attention_heads"));
     TM_TRY(shape.kv_heads, count_or("num_key_value_heads", shape.heads));
     TM_TRY(shape.vocabulary, count("vocab_size", kMostTokens));
-    TM_TRY(const int64_t width, count("hidden_size"));
+    TM_TRY(shape.width, count("hidden_size"));
     TM_TRY(const int64_t feed_forward, count("intermediate_size"));
     TM_TRY(const int64_t window, window_tokens());
     TM_TRY(const int64_t context, context_length(window));
-    TM_TRY(const int64_t head_dim, head_elements(width, shape.heads));
-    TM_TRY(const double epsilon, number("rms_norm_eps"));
+    TM_TRY(const int64_t head_dim, head_elements(shape.width, shape.heads));
+    TM_CHECK(check_heads(shape, head_dim));
+    TM_TRY(const double epsilon, positive_or_usual("rms_norm_eps"));
     if (config_.find("tie_word_embeddings") != nullptr) {
       TM_TRY(shape.tied, config_.get_bool_or("tie_word_embeddings", false));
     }
     add("block_count", shape.layers);
     add("context_length", context);
-    add("embedding_length", width);
+    add("embedding_length", shape.width);
     add("feed_forward_length", feed_forward);
     add("attention.head_count", shape.heads);
     add("attention.head_count_kv", shape.kv_heads);
@@ -170,9 +199,9 @@ class ConfigTranslator {
     }
     return std::nullopt;
   }
-  Result<double> number(std::string_view name) const {
-    if (const auto value = usual(name)) return config_.get_number_or(name, *value);
-    return config_.get_number(name);
+  Result<double> positive_or_usual(std::string_view name) const {
+    if (const auto value = usual(name)) return positive_or(config_, name, *value);
+    return positive(config_, name);
   }
 
   // An integer that is at least 1 and fits the metadata.
@@ -184,6 +213,32 @@ class ConfigTranslator {
   }
   Result<int64_t> count_or(std::string_view name, int64_t fallback) const {
     return knows(name) ? count(name) : fallback;
+  }
+
+  // A number that F32, which the metadata have, tells from 0 and infinity.
+  static Result<double> positive(const JsonMembers& members, std::string_view name) {
+    TM_TRY(const double value, members.get_number(name));
+    const auto kept = static_cast<float>(value);
+    if (std::isfinite(kept) && kept > 0) return value;
+    return members.wrong(name, "a positive number");
+  }
+  static Result<double> positive_or(const JsonMembers& members, std::string_view name, double fallback) {
+    if (members.find(name) == nullptr) return fallback;
+    return positive(members, name);
+  }
+
+  Result<void> check_heads(const FolderShape& shape, int64_t head_dim) const {
+    if (shape.heads % shape.kv_heads != 0) {
+      return config_.error(ErrorCode::corrupt,
+                           fmt::format("'num_attention_heads' {} is not a multiple of 'num_key_value_heads' {}",
+                                       shape.heads, shape.kv_heads));
+    }
+    if (head_dim % 2 == 0) return {};
+    return config_.error(
+        ErrorCode::corrupt,
+        fmt::format("heads have {} elements ('head_dim', or 'hidden_size' {} for each of 'num_attention_heads' {}); "
+                    "the two halves of a head rotate, so that it is an even number",
+                    head_dim, shape.width, shape.heads));
   }
 
   Result<int64_t> head_elements(int64_t width, int64_t heads) const {
@@ -271,26 +326,26 @@ class ConfigTranslator {
     const JsonMembers& parameters = full.exists() ? full : all;
     TM_TRY(const JsonMembers older, config_.members("rope_scaling"));
     const JsonMembers& scaling = parameters.exists() ? parameters : older;
-    TM_TRY(const double theta, config_.get_number_or("rope_theta", usual("rope_theta").value_or(10000)));
-    TM_TRY(const double base, parameters.get_number_or("rope_theta", theta));
+    TM_TRY(const double theta, positive_or(config_, "rope_theta", usual("rope_theta").value_or(10000)));
+    TM_TRY(const double base, positive_or(parameters, "rope_theta", theta));
     metadata_.add_f32(key("rope.freq_base"), static_cast<float>(base));
     TM_TRY(const std::string named, scaling.get_string_or("type", "default"));
     TM_TRY(const std::string type, scaling.get_string_or("rope_type", named));
-    if (type == "default") return std::vector<float>();
-    if (type == "llama3") return llama3_factors(scaling, base, rotated);
-    if (type == "longrope" || type == "su") {
-      TM_CHECK(long_rope(scaling, rotated, context, shape));
-      return std::vector<float>();
+    const bool scales_long = type == "longrope" || type == "su";
+    if (type != "default" && type != "llama3" && type != "linear" && !scales_long) {
+      return config_.error(ErrorCode::unsupported,
+                           fmt::format("'{}' is '{}'; supported are default, linear, llama3 and longrope",
+                                       scaling.name("rope_type"), printable(type)));
     }
+    TM_CHECK(refuse_unknown_rotation(scaling, architecture_.folder));
+    if (type == "llama3") return llama3_factors(scaling, base, rotated);
+    if (scales_long) TM_CHECK(long_rope(scaling, rotated, context, shape));
     if (type == "linear") {
-      TM_TRY(const double factor, scaling.get_number("factor"));
+      TM_TRY(const double factor, positive(scaling, "factor"));
       metadata_.add_string(key("rope.scaling.type"), "linear");
       metadata_.add_f32(key("rope.scaling.factor"), static_cast<float>(factor));
-      return std::vector<float>();
     }
-    return config_.error(ErrorCode::unsupported,
-                         fmt::format("'{}' is '{}'; supported are default, linear, llama3 and longrope",
-                                     scaling.name("rope_type"), printable(type)));
+    return std::vector<float>();
   }
 
   const JsonMembers& config_;

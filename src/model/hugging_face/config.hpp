@@ -21,6 +21,7 @@ struct FolderShape {
   int64_t kv_heads = 0;
   int64_t experts = 0;       // of each layer; 0: it is no mixture
   int64_t vocabulary = 0;    // rows of the embedding
+  int64_t width = 0;         // and its columns
   std::optional<bool> tied;  // the embedding is the output matrix as well; none: the file does not say
   // What each rotation frequency is divided by; empty: there are none.
   std::vector<float> rope_factors;   // Llama 3's
@@ -30,8 +31,8 @@ struct FolderShape {
 
 // Adds general.architecture and "<architecture>.*" to `metadata`. Errors name the file and the member: `unsupported`
 // for model types, scalings of the rotation, activations and quantisations that this build does not have, `not_found`
-// and `corrupt` for members that are missing or no numbers. Whether numbers fit together is left to
-// read_hyper_parameters.
+// and `corrupt` for members that are missing, no numbers or contradict each other. Whether they fit the tensors is left
+// to those who read the tensors.
 base::Result<FolderShape> translate_config(const JsonMembers& config, GgufWriter& metadata);
 
 }  // namespace tidemill::model

@@ -15,6 +15,11 @@ using base::Error;
 using base::ErrorCode;
 using base::Result;
 
+bool is_absent(const std::filesystem::path& path) {
+  std::error_code ignored;
+  return std::filesystem::symlink_status(path, ignored).type() == std::filesystem::file_type::not_found;
+}
+
 Result<JsonMembers> JsonMembers::read(const std::filesystem::path& path, size_t limit) {
   TM_TRY(const std::string text, base::read_file(path, limit));
   return parse(text, path);
@@ -32,8 +37,7 @@ Result<JsonMembers> JsonMembers::parse(std::string_view text, const std::filesys
 }
 
 Result<JsonMembers> JsonMembers::read_if_there(const std::filesystem::path& path, size_t limit) {
-  std::error_code ignored;
-  if (std::filesystem::exists(path, ignored)) return read(path, limit);
+  if (!is_absent(path)) return read(path, limit);
   JsonMembers none;
   none.path_ = path;
   return none;

@@ -13,6 +13,10 @@
 
 namespace tidemill::model {
 
+// Whether a folder has nothing of this name. A link to what is not there, as a pruned cache has them, and what cannot
+// be looked at count as present: reading it then says what is wrong, and no part of a model is left out without a word.
+bool is_absent(const std::filesystem::path& path);
+
 // An object of a JSON file, or one that does not exist and has no members. A member that is null counts as absent.
 // Copyable; views live as long as a copy. The getters' errors: `not_found` for an absent member, `corrupt` for one of
 // another type or out of range.
@@ -23,7 +27,7 @@ class JsonMembers {
   static base::Result<JsonMembers> read(const std::filesystem::path& path, size_t limit);
   // The same for text that was read already; `path` is for errors.
   static base::Result<JsonMembers> parse(std::string_view text, const std::filesystem::path& path);
-  // As read(), or one without members where there is no such file.
+  // As read(), or one without members where there is no such file (is_absent).
   static base::Result<JsonMembers> read_if_there(const std::filesystem::path& path, size_t limit);
 
   const std::filesystem::path& path() const { return path_; }

@@ -14,6 +14,9 @@ namespace {
 
 // Real pieces have up to 200 bytes. Every way to cut one in two is looked at.
 constexpr size_t kMaxPieceBytes = 512;
+// What that looks at in all pieces together: each byte of one once for each way to cut it. Real vocabularies take a
+// tenth of this.
+constexpr size_t kMostCutBytes = size_t{1} << 29;
 
 using TextPieces = std::unordered_map<std::string_view, size_t>;
 
@@ -61,8 +64,15 @@ std::optional<std::vector<float>> merge_scores(std::span<const std::string> piec
     }
     ++listed[piece];
   }
+  size_t cut = 0;
   for (size_t i = 0; i < pieces.size(); ++i) {
     if (!text[i] || pieces[i].empty()) continue;
+    cut += pieces[i].size() * pieces[i].size();
+    if (cut > kMostCutBytes) {
+      fault = fmt::format("up to '{}', the squares of its pieces' lengths add up to {} bytes; at most {} are looked at",
+                          printable(pieces[i]), cut, kMostCutBytes);
+      return std::nullopt;
+    }
     if (pieces[i].size() > kMaxPieceBytes) {
       fault = fmt::format("'{}' has {} bytes; pieces have at most {}", printable(pieces[i]), pieces[i].size(),
                           kMaxPieceBytes);

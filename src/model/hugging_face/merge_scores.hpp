@@ -16,7 +16,7 @@ namespace tidemill::model {
 //
 // `text[i]` tells whether piece i is text (and no byte, control or unknown token). Gives a score for each piece: 0 for
 // what is no text, else -1, -2, ... in the order of the merges; pieces that no merge makes come last. None, and the
-// reason in `fault`, where scores cannot say what the list says.
+// reason in `fault`, where scores cannot say what the list says, or where the pieces are longer than real ones by far.
 std::optional<std::vector<float>> merge_scores(std::span<const std::string> pieces, const std::vector<bool>& text,
                                                std::span<const std::pair<std::string, std::string>> merges,
                                                std::string& fault);

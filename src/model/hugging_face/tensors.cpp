@@ -11,6 +11,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "base/log.hpp"
 #include "model/hugging_face/json_file.hpp"
 #include "model/metadata.hpp"
 
@@ -307,10 +308,12 @@ class TensorTranslator {
 
   Result<void> check_vocabulary() const {
     const GgufTensor& embedding = out_.tensors.front();
-    if (embedding.rank == 2 && embedding.rows() == shape_.vocabulary) return {};
-    return Error(ErrorCode::corrupt,
-                 fmt::format("{}: {} has the shape {} (innermost first), but 'vocab_size' of config.json is {}",
-                             folder_.string(), embedding.title(), embedding.shape_text(), shape_.vocabulary));
+    const bool fits = embedding.rank == 2 && embedding.rows() == shape_.vocabulary && embedding.cols() == shape_.width;
+    if (fits) return {};
+    return Error(ErrorCode::corrupt, fmt::format("{}: {} has the shape {} (innermost first), but 'vocab_size' of "
+                                                 "config.json is {} and 'hidden_size' {}",
+                                                 folder_.string(), embedding.title(), embedding.shape_text(),
+                                                 shape_.vocabulary, shape_.width));
   }
 
   void add_rope_factors(std::string_view name, const std::vector<float>& factors) {
@@ -367,7 +370,8 @@ Result<std::vector<std::pair<std::string, std::string>>> read_index(const JsonMe
   for (const auto& [tensor, file] : map.object()) {
     TM_TRY(std::string name, map.get_string_or(tensor, ""));
     const bool plain = !name.empty() && std::filesystem::path(name).filename() == name && name != "." && name != "..";
-    if (!plain) {
+    const bool shown = std::none_of(name.begin(), name.end(), [](char c) { return (c >= 0 && c < ' ') || c == 0x7f; });
+    if (!plain || !shown) {
       return index.error(ErrorCode::corrupt, fmt::format("'{}' is '{}'; expected the name of a file in the same folder",
                                                          printable(map.name(tensor)), printable(name)));
     }
@@ -394,44 +398,69 @@ FolderWeights::Found FolderWeights::find(std::string_view name) const {
 
 Result<FolderWeights> FolderWeights::open(const std::filesystem::path& folder) {
   FolderWeights weights;
-  TM_TRY(const JsonMembers index, JsonMembers::read_if_there(folder / kIndexFile, kMaxIndexBytes));
-  std::vector<std::pair<std::string, std::string>> places;
-  std::set<std::string> names;
-  if (index.exists()) {
-    weights.index_ = index.path();
-    TM_TRY(places, read_index(index));
-    for (const auto& [tensor, file] : places)
-      names.insert(file);
-  } else {
-    names.emplace(kSingleFile);
-  }
-  for (const std::string& name : names) {
-    auto file = SafetensorsFile::open(folder / name);
-    if (!file && file.error().code() == ErrorCode::not_found) {
-      return Error(ErrorCode::not_found,
-                   index.exists()
-                       ? fmt::format("{}: it names the file '{}', which is missing", index.path().string(), name)
-                       : fmt::format("{}: neither '{}' nor '{}' is there; of weights, only safetensors are "
-                                     "read",
-                                     folder.string(), kSingleFile, kIndexFile));
+  const std::filesystem::path index = folder / kIndexFile;
+  if (!is_absent(folder / kSingleFile)) {
+    if (!is_absent(index)) {
+      base::log::warn("{}: passed over, since '{}' is there, which transformers reads before it", index.string(),
+                      kSingleFile);
     }
-    if (!file) return std::move(file).error();
-    weights.files_.push_back(std::move(file).value());
+    TM_CHECK(weights.open_files(folder, {std::string(kSingleFile)}));
+    return weights;
   }
-  for (const SafetensorsFile& file : weights.files_) {
-    for (const SafetensorsTensor& tensor : file.tensors())
-      TM_CHECK(weights.add(file, tensor));
+  if (is_absent(index)) {
+    return Error(ErrorCode::not_found,
+                 fmt::format("{}: neither '{}' nor '{}' is there; of weights, only safetensors are read",
+                             folder.string(), kSingleFile, kIndexFile));
   }
+  TM_CHECK(weights.open_index(folder, index));
+  return weights;
+}
+
+Result<void> FolderWeights::open_index(const std::filesystem::path& folder, const std::filesystem::path& path) {
+  TM_TRY(const JsonMembers index, JsonMembers::read(path, kMaxIndexBytes));
+  index_ = path;
+  TM_TRY(const auto places, read_index(index));
+  std::set<std::string> names;
+  for (const auto& [tensor, file] : places)
+    names.insert(file);
+  for (const std::string& name : names) {
+    if (!is_absent(folder / name)) continue;
+    return index.error(ErrorCode::not_found, fmt::format("it names the file '{}', which is missing", printable(name)));
+  }
+  TM_CHECK(open_files(folder, names));
   for (const auto& [tensor, file] : places) {
-    const Found found = weights.find(tensor);
+    const Found found = find(tensor);
     if (found.tensor != nullptr && found.file->path().filename() == file) continue;
     return index.error(
         ErrorCode::corrupt,
-        fmt::format("it says that tensor '{}' is in '{}', but it is {}", printable(tensor), file,
+        fmt::format("it says that tensor '{}' is in '{}', but it is {}", printable(tensor), printable(file),
                     found.tensor == nullptr ? "in none of the files"
                                             : fmt::format("in '{}'", found.file->path().filename().string())));
   }
+  return {};
+}
+
+Result<void> FolderWeights::open_files(const std::filesystem::path& folder, const std::set<std::string>& names) {
+  for (const std::string& name : names) {
+    TM_TRY(SafetensorsFile file, SafetensorsFile::open(folder / name));
+    files_.push_back(std::move(file));
+  }
+  return add_tensors();
+}
+
+Result<FolderWeights> FolderWeights::of(std::vector<SafetensorsFile> files) {
+  FolderWeights weights;
+  weights.files_ = std::move(files);
+  TM_CHECK(weights.add_tensors());
   return weights;
+}
+
+Result<void> FolderWeights::add_tensors() {
+  for (const SafetensorsFile& file : files_) {
+    for (const SafetensorsTensor& tensor : file.tensors())
+      TM_CHECK(add(file, tensor));
+  }
+  return {};
 }
 
 Result<std::shared_ptr<FolderTensors>> translate_tensors(FolderWeights weights, const FolderShape& shape,

@@ -4,6 +4,7 @@
 #include <deque>
 #include <filesystem>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -20,9 +21,12 @@ namespace tidemill::model {
 // The folder's safetensors files, one or sharded.
 class FolderWeights {
  public:
-  // model.safetensors, or what model.safetensors.index.json names. Errors: `not_found` naming the file that is missing,
-  // `corrupt` where index and files contradict each other, those of SafetensorsFile.
+  // model.safetensors, or what model.safetensors.index.json names where there is no such file: an index beside it is an
+  // old one, as transformers leaves it behind, and is passed over with a warning. Errors: `not_found` naming the file
+  // that is missing, `corrupt` where index and files contradict each other, those of SafetensorsFile.
   static base::Result<FolderWeights> open(const std::filesystem::path& folder);
+  // Of files that were read already.
+  static base::Result<FolderWeights> of(std::vector<SafetensorsFile> files);
   FolderWeights() = default;
   FolderWeights(FolderWeights&&) = default;
   FolderWeights& operator=(FolderWeights&&) = default;
@@ -35,12 +39,15 @@ class FolderWeights {
   };
 
   std::span<const SafetensorsFile> files() const { return files_; }
-  const std::filesystem::path& index() const { return index_; }  // empty: there is none
+  const std::filesystem::path& index() const { return index_; }  // empty: they were not read by one
   Found find(std::string_view name) const;                       // nulls if absent
   // By name, in the order of files and data.
   std::span<const Found> tensors() const { return tensors_; }
 
  private:
+  base::Result<void> open_index(const std::filesystem::path& folder, const std::filesystem::path& path);
+  base::Result<void> open_files(const std::filesystem::path& folder, const std::set<std::string>& names);
+  base::Result<void> add_tensors();
   base::Result<void> add(const SafetensorsFile& file, const SafetensorsTensor& tensor);
 
   std::vector<SafetensorsFile> files_;

@@ -16,6 +16,7 @@
 #include "model/hugging_face/merge_scores.hpp"
 #include "model/hugging_face/text_steps.hpp"
 #include "model/metadata.hpp"
+#include "model/vocabulary.hpp"
 #include "text/vocabulary.hpp"
 
 namespace tidemill::model {
@@ -182,11 +183,11 @@ class TokenizerTranslator {
     const json::value* list = file_.find("added_tokens");
     if (list == nullptr) return {};
     if (!list->is_array()) return file_.wrong("added_tokens", "a list of tokens");
+    std::optional<std::string_view> odd;
     for (const json::value& item : list->get_array()) {
       const json::object* token = item.if_object();
       const json::value* id = token == nullptr ? nullptr : token->if_contains("id");
       const json::value* content = token == nullptr ? nullptr : token->if_contains("content");
-      const json::value* special = token == nullptr ? nullptr : token->if_contains("special");
       if (id == nullptr || !id->is_int64() || content == nullptr || !content->is_string() ||
           content->get_string().empty()) {
         return file_.error(ErrorCode::corrupt,
@@ -194,11 +195,40 @@ class TokenizerTranslator {
                                        printable(json::serialize(item))));
       }
       const std::string_view name = content->get_string();
-      const bool is_special = special != nullptr && special->is_bool() && special->get_bool();
+      const auto is_set = [token](std::string_view key) {
+        const json::value* flag = token->if_contains(key);
+        return flag != nullptr && flag->is_bool() && flag->get_bool();
+      };
+      const bool is_special = is_set("special");
       TM_CHECK(place(name, id->get_int64(), is_special ? TokenKind::control : TokenKind::user_defined, "added_tokens"));
       ids_.insert_or_assign(name, id->get_int64());
+      added_.push_back({.id = id->get_int64(), .strips_after = is_set("rstrip")});
+      if (!odd && (is_set("lstrip") || is_set("single_word"))) odd = name;
+    }
+    if (odd) {
+      base::log::warn(
+          "{}: the added token '{}' has 'lstrip' or 'single_word', which is not done: it is found wherever "
+          "its text stands, and takes nothing before it",
+          file_.path().string(), printable(*odd));
     }
     return {};
+  }
+
+  // Whether special tokens swallow the white space after them. A vocabulary says it of all of them or of none.
+  bool strips_after_special() const {
+    int64_t all = 0;
+    int64_t strip = 0;
+    for (const AddedToken& token : added_) {
+      if (token.id == bos_ || token.id == eos_ || token.id == unknown_) continue;
+      ++all;
+      strip += token.strips_after ? 1 : 0;
+    }
+    const bool most = strip * 2 > all;
+    if (strip > 0 && strip < all) {
+      base::log::warn("{}: {} of {} added tokens swallow the white space after them ('rstrip'); here {} do",
+                      file_.path().string(), strip, all, most ? "all" : "none");
+    }
+    return most;
   }
 
   std::optional<int64_t> id_of(std::string_view piece) const {
@@ -217,6 +247,8 @@ class TokenizerTranslator {
     return names_.get_string_or(key, "");
   }
 
+  bool is_id(int64_t id) const { return id >= 0 && static_cast<size_t>(id) < pieces_.size(); }
+
   // The id of a special token: by its name in tokenizer_config.json, else as config.json numbers it.
   Result<std::optional<int64_t>> special_id(std::string_view name_key, std::string_view id_key) const {
     TM_TRY(const std::string name, special_name(name_key));
@@ -228,17 +260,28 @@ class TokenizerTranslator {
     const json::value* value = id_key.empty() ? nullptr : config_.find(id_key);
     if (value == nullptr || value->is_array()) return std::optional<int64_t>();
     TM_TRY(const int64_t id, config_.get_int(id_key));
-    if (id >= 0 && static_cast<size_t>(id) < pieces_.size()) return std::optional(id);
+    if (is_id(id)) return std::optional(id);
     if (id == -1) return std::optional<int64_t>();
     return config_.wrong(id_key, fmt::format("an id below {}", pieces_.size()));
   }
 
+  // As long as nothing is done with it, a token that the vocabulary lacks is none: released files name padding that was
+  // never added.
+  static std::optional<int64_t> or_none(const Result<std::optional<int64_t>>& id) {
+    if (id) return *id;
+    base::log::info("{}; passed over", id.error().to_string());
+    return std::nullopt;
+  }
+
   Result<void> name_specials() {
-    TM_TRY(bos_, special_id("bos_token", "bos_token_id"));
-    TM_TRY(eos_, special_id("eos_token", "eos_token_id"));
-    TM_TRY(padding_, special_id("pad_token", "pad_token_id"));
-    TM_TRY(unknown_, special_id("unk_token", ""));
-    if (spm_ && unknown_) kinds_[static_cast<size_t>(*unknown_)] = TokenKind::unknown;
+    bos_ = or_none(special_id("bos_token", "bos_token_id"));
+    TM_TRY(eos_, special_id("eos_token", ""));  // listed_ends() for its number
+    padding_ = or_none(special_id("pad_token", "pad_token_id"));
+    unknown_ = or_none(special_id("unk_token", ""));
+    if (!spm_) return {};
+    TM_TRY(const std::string unknown, model_.get_string_or("unk_token", ""));
+    if (!unknown_) unknown_ = id_of(unknown);
+    if (unknown_) kinds_[static_cast<size_t>(*unknown_)] = TokenKind::unknown;
     return {};
   }
 
@@ -279,21 +322,24 @@ class TokenizerTranslator {
     return {};
   }
 
-  // Every token that config.json or generation_config.json says ends a generation.
+  // Every token that generation_config.json says ends a generation, or config.json where that does not say it: there
+  // its numbers are often defaults that nobody chose.
   Result<std::vector<int64_t>> listed_ends() const {
+    const JsonMembers& file = generation_.find("eos_token_id") != nullptr ? generation_ : config_;
+    const json::value* value = file.find("eos_token_id");
     std::vector<int64_t> ends;
-    for (const JsonMembers* file : {&generation_, &config_}) {
-      const json::value* value = file->find("eos_token_id");
-      if (value == nullptr) continue;
-      const json::array one = {*value};
-      for (const json::value& item : value->is_array() ? value->get_array() : one) {
-        if (!item.is_int64()) return file->wrong("eos_token_id", "the id of a token, or a list of ids");
-        const int64_t id = item.get_int64();
-        if (id < 0 || static_cast<size_t>(id) >= pieces_.size()) {
-          return file->wrong("eos_token_id", fmt::format("ids below {}", pieces_.size()));
-        }
-        ends.push_back(id);
+    if (value == nullptr) return ends;
+    const json::array one = {*value};
+    for (const json::value& item : value->is_array() ? value->get_array() : one) {
+      if (!item.is_int64()) return file.wrong("eos_token_id", "the id of a token, or a list of ids");
+      const int64_t id = item.get_int64();
+      if (id == -1) continue;  // none
+      if (!is_id(id)) return file.wrong("eos_token_id", fmt::format("ids below {}", pieces_.size()));
+      if (kinds_[static_cast<size_t>(id)] == TokenKind::normal) {
+        base::log::warn("{}: '{}', which ends a generation by 'eos_token_id', is an ordinary piece of text",
+                        file.path().string(), printable(pieces_[static_cast<size_t>(id)]));
       }
+      ends.push_back(id);
     }
     return ends;
   }
@@ -319,20 +365,35 @@ class TokenizerTranslator {
     return {};
   }
 
+  // A SentencePiece vocabulary without the key has GGUF's default, and so none is said as writers say it.
   void write_id(std::string_view name, std::optional<int64_t> id) {
-    if (id) metadata_.add_u32(fmt::format("tokenizer.ggml.{}", name), static_cast<uint32_t>(*id));
+    constexpr uint32_t none = 0xFFFFFFFF;
+    if (!id && !spm_) return;
+    metadata_.add_u32(fmt::format("tokenizer.ggml.{}", name), id ? static_cast<uint32_t>(*id) : none);
   }
 
   Result<void> write_marks() {
     write_id("bos_token_id", bos_);
     write_id("padding_token_id", padding_);
     write_id("unknown_token_id", unknown_);
-    TM_TRY(const bool add_bos, names_.get_bool_or("add_bos_token", puts_around(bos_, true)));
-    TM_TRY(const bool add_eos, names_.get_bool_or("add_eos_token", puts_around(eos_, false)));
+    TM_TRY(const bool add_bos, goes_around("add_bos_token", "bos_token", bos_, true));
+    TM_TRY(const bool add_eos, goes_around("add_eos_token", "eos_token", eos_, false));
     metadata_.add_bool("tokenizer.ggml.add_bos_token", add_bos);
     metadata_.add_bool("tokenizer.ggml.add_eos_token", add_eos);
+    metadata_.add_bool(kStripAfterSpecialKey, strips_after_special());
     if (spm_) metadata_.add_bool("tokenizer.ggml.add_space_prefix", space_prefix_);
     return {};
+  }
+
+  // Whether the token goes before (or behind) each text.
+  Result<bool> goes_around(std::string_view key, std::string_view token_key, std::optional<int64_t> token,
+                           bool before) const {
+    TM_TRY(const bool asked, names_.get_bool_or(key, puts_around(token, before)));
+    if (!asked || token) return asked;
+    TM_CHECK(special_id(token_key, ""));  // a name that is no token
+    base::log::warn("{}: '{}' is true, but there is no '{}'; none is put there", names_.path().string(), key,
+                    token_key);
+    return false;
   }
 
   // Whether the post-processor puts the token before (or behind) a text.
@@ -371,6 +432,11 @@ class TokenizerTranslator {
   std::vector<TokenKind> kinds_;
   std::vector<std::pair<std::string, std::string>> merges_;
   std::unordered_map<std::string_view, int64_t> ids_;  // keys are in file_
+  struct AddedToken {
+    int64_t id = 0;
+    bool strips_after = false;  // white space behind it
+  };
+  std::vector<AddedToken> added_;
   std::optional<int64_t> bos_;
   std::optional<int64_t> eos_;
   std::optional<int64_t> padding_;
@@ -381,8 +447,7 @@ class TokenizerTranslator {
 // The template itself; of several under names, the default one.
 Result<std::string> read_template(const std::filesystem::path& folder, const JsonMembers& names) {
   const std::filesystem::path own = folder / "chat_template.jinja";
-  std::error_code ignored;
-  if (std::filesystem::exists(own, ignored)) return base::read_file(own, kMaxTemplateBytes);
+  if (!is_absent(own)) return base::read_file(own, kMaxTemplateBytes);
   const json::value* value = names.find("chat_template");
   if (value == nullptr || !value->is_array()) return names.get_string_or("chat_template", "");
   for (const json::value& item : value->get_array()) {
@@ -401,14 +466,12 @@ Result<std::string> read_template(const std::filesystem::path& folder, const Jso
 
 Result<TokenizerFiles> read_tokenizer_files(const std::filesystem::path& folder) {
   TokenizerFiles files;
-  auto tokenizer = JsonMembers::read(folder / "tokenizer.json", kMaxTokenizerBytes);
-  if (!tokenizer && tokenizer.error().code() == ErrorCode::not_found) {
+  if (is_absent(folder / "tokenizer.json")) {
     return Error(
         ErrorCode::not_found,
         fmt::format("{}: 'tokenizer.json' is missing; transformers writes it with save_pretrained()", folder.string()));
   }
-  if (!tokenizer) return std::move(tokenizer).error();
-  files.tokenizer = std::move(tokenizer).value();
+  TM_TRY(files.tokenizer, JsonMembers::read(folder / "tokenizer.json", kMaxTokenizerBytes));
   TM_TRY(files.names, JsonMembers::read_if_there(folder / "tokenizer_config.json", kMaxConfigBytes));
   TM_TRY(files.generation, JsonMembers::read_if_there(folder / "generation_config.json", kMaxConfigBytes));
   TM_TRY(files.chat_template, read_template(folder, files.names));

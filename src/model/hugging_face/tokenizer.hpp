@@ -25,7 +25,11 @@ base::Result<TokenizerFiles> read_tokenizer_files(const std::filesystem::path& f
 
 // Adds tokenizer.ggml.* and tokenizer.chat_template to `metadata`. Byte-level BPE becomes the model "gpt2", if its
 // pre-tokenizer is known, and SentencePiece's BPE "llama". Ids up to `vocabulary`, the rows of the embedding, that no
-// token has become unused ones. Normalising to NFC is left out, as GGUF has no word for it. Errors name the file and
+// token has become unused ones. What GGUF has no word for is left out: normalising to NFC; that SentencePiece's
+// Metaspace puts a space before a text's beginning alone ("first"), and not also after each special token in it; that
+// an added token takes the white space before it ("lstrip") or is a word by itself ("single_word"). "rstrip" is taken
+// as most added tokens have it (kStripAfterSpecialKey). Tokens that end a generation are those of
+// generation_config.json, or of config.json where that names none, and the tokenizer's own. Errors name the file and
 // the member or token: `corrupt`, and `unsupported` for other models, steps and merges.
 base::Result<void> translate_tokenizer(TokenizerFiles files, const JsonMembers& config, int64_t vocabulary,
                                        GgufWriter& metadata);
