@@ -3,6 +3,7 @@
 #include <cmath>
 #include <iterator>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -16,6 +17,8 @@
 
 namespace tidemill::serve {
 
+using base::Error;
+using base::ErrorCode;
 using base::Result;
 
 namespace {
@@ -30,10 +33,19 @@ std::string place_of(size_t document) {
   return fmt::format("documents[{}]", document);
 }
 
+// Of texts that are nothing to the model: white space, to some.
+Error without_tokens(const std::string& place) {
+  return Error(ErrorCode::invalid_argument, fmt::format("'{}' has no token: there is nothing to rank", place))
+      .with_param(place);
+}
+
 Result<void> add_embeddings(const Serving& serving, const std::string& id, RerankWork& prepared) {
+  const text::Vocabulary& vocabulary = serving.model->tokenizer().vocabulary();
+  const size_t around = (vocabulary.add_bos ? 1 : 0) + (vocabulary.add_eos ? 1 : 0);
   const auto add = [&](const std::string& text, const std::string& param) -> Result<void> {
     std::string one_id = fmt::format("{}-{}", id, prepared.engine_requests.size());
     TM_TRY(engine::Request one, embedding_request(serving, text, param, std::move(one_id)));
+    if (one.prompt.size() <= around) return without_tokens(param);
     prepared.engine_requests.push_back(std::move(one));
     return {};
   };
@@ -43,48 +55,61 @@ Result<void> add_embeddings(const Serving& serving, const std::string& id, Reran
   return {};
 }
 
-// "[CLS] query [SEP] document [SEP]", as BERT takes two texts. Both are a user's words, in which no special token is
-// read.
+using Tokens = std::vector<text::Token>;
+
+// The query and what goes around it, where the context has room for a document as well.
+Result<Tokens> query_tokens(const text::Tokenizer& tokenizer, const std::string& query, int64_t context) {
+  const auto overlong = [context](const std::string& count) {
+    return Error(ErrorCode::too_large,
+                 fmt::format("the query has {} tokens with those around it, which leaves no room for a document: the "
+                             "context takes {}",
+                             count, context))
+        .with_param("query");
+  };
+  if (const auto least = beyond_counting(tokenizer, query, context))
+    return overlong(fmt::format("at least {}", *least));
+  auto tokens = tokenizer.encode_first_of_pair(query);
+  if (!tokens) {
+    const bool never = tokens.error().code() == ErrorCode::unsupported;
+    return std::move(tokens).error().with_param(never ? "model" : "query");
+  }
+  if (tokens->size() == 2) return without_tokens("query");
+  // A document has a token at least, and one behind it.
+  if (std::ssize(*tokens) + 2 > context) return overlong(fmt::format("{}", tokens->size()));
+  return tokens;
+}
+
+// The document and what goes behind it, where the context has room for them behind the query's.
+Result<Tokens> document_tokens(const text::Tokenizer& tokenizer, const std::string& document, const std::string& place,
+                               int64_t query, int64_t context) {
+  const auto overlong = [&](std::string_view least, size_t count) {
+    return Error(ErrorCode::too_large, fmt::format("the query and '{}' have {}{} tokens together, the context takes {}",
+                                                   place, least, static_cast<size_t>(query) + count, context))
+        .with_param(place);
+  };
+  if (const auto least = beyond_counting(tokenizer, document, context)) return overlong("at least ", *least);
+  auto tokens = tokenizer.encode_second_of_pair(document);
+  if (!tokens) return std::move(tokens).error().with_param(place);
+  if (tokens->size() == 1) return without_tokens(place);
+  if (query + std::ssize(*tokens) > context) return overlong("", tokens->size());
+  return tokens;
+}
+
 Result<void> add_pairs(const Serving& serving, const std::string& id, RerankWork& prepared) {
   const text::Tokenizer& tokenizer = serving.model->tokenizer();
-  const text::Vocabulary& vocabulary = tokenizer.vocabulary();
-  if (!vocabulary.bos || !vocabulary.eos) {
-    return base::Error(base::ErrorCode::unsupported,
-                       "the model's vocabulary names no tokens to begin a pair of texts with and to part it")
-        .with_param("model");
-  }
-  const text::EncodeOptions plain{.add_special = false, .parse_special = false, .literal = {}};
-  auto query = tokenizer.encode(prepared.request.query, plain);
-  if (!query) return std::move(query).error().with_param("query");
-  std::vector<text::Token> begin = {*vocabulary.bos};
-  begin.insert(begin.end(), query->begin(), query->end());
-  begin.push_back(*vocabulary.eos);
   const int64_t context = serving.engine->max_context();
-  // A document has a token at least, and one behind it.
-  if (std::ssize(begin) + 2 > context) {
-    return base::Error(base::ErrorCode::too_large,
-                       fmt::format("the query has {} tokens with those around it, which leaves no room for a document: "
-                                   "the context takes {}",
-                                   begin.size(), context))
-        .with_param("query");
-  }
+  TM_TRY(const Tokens query, query_tokens(tokenizer, prepared.request.query, context));
   for (size_t i = 0; i < prepared.request.documents.size(); ++i) {
-    auto document = tokenizer.encode(prepared.request.documents[i], plain);
-    if (!document) return std::move(document).error().with_param(place_of(i));
+    TM_TRY(const Tokens document,
+           document_tokens(tokenizer, prepared.request.documents[i], place_of(i), std::ssize(query), context));
     engine::Request& one = prepared.engine_requests.emplace_back();
     one.kind = engine::Request::Kind::score;
     one.id = fmt::format("{}-{}", id, i);
     one.max_tokens = 0;
-    one.prompt = begin;
-    one.prompt.insert(one.prompt.end(), document->begin(), document->end());
-    one.prompt.push_back(*vocabulary.eos);
-    one.second_text = std::ssize(begin);
-    if (std::ssize(one.prompt) > context) {
-      return base::Error(base::ErrorCode::too_large,
-                         fmt::format("the query and '{}' have {} tokens together, the context takes {}", place_of(i),
-                                     one.prompt.size(), context))
-          .with_param(place_of(i));
-    }
+    one.prompt.reserve(query.size() + document.size());
+    one.prompt = query;
+    one.prompt.insert(one.prompt.end(), document.begin(), document.end());
+    one.second_text = std::ssize(query);
   }
   return {};
 }
