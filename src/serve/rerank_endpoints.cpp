@@ -39,6 +39,22 @@ Error without_tokens(const std::string& place) {
       .with_param(place);
 }
 
+// Where the peers cut documents short: they are ranked whole here.
+Result<void> check_length(const wire::RerankRequest& request, const std::string& place, int64_t document,
+                          int64_t prompt) {
+  const auto overlong = [&place](int64_t count, std::string_view limit, int64_t most) {
+    return Error(ErrorCode::too_large,
+                 fmt::format("'{}' has {} tokens, more than the {} of '{}': documents are ranked whole, never cut",
+                             place, count, most, limit))
+        .with_param(place);
+  };
+  if (request.max_document_tokens && document > *request.max_document_tokens)
+    return overlong(document, "max_tokens_per_doc", *request.max_document_tokens);
+  if (request.max_prompt_tokens && prompt > *request.max_prompt_tokens)
+    return overlong(prompt, "truncate_prompt_tokens", *request.max_prompt_tokens);
+  return {};
+}
+
 Result<void> add_embeddings(const Serving& serving, const std::string& id, RerankWork& prepared) {
   const text::Vocabulary& vocabulary = serving.model->tokenizer().vocabulary();
   const size_t around = (vocabulary.add_bos ? 1 : 0) + (vocabulary.add_eos ? 1 : 0);
@@ -46,6 +62,10 @@ Result<void> add_embeddings(const Serving& serving, const std::string& id, Reran
     std::string one_id = fmt::format("{}-{}", id, prepared.engine_requests.size());
     TM_TRY(engine::Request one, embedding_request(serving, text, param, std::move(one_id)));
     if (one.prompt.size() <= around) return without_tokens(param);
+    if (!prepared.engine_requests.empty()) {
+      const int64_t tokens = std::ssize(one.prompt);
+      TM_CHECK(check_length(prepared.request, param, tokens - static_cast<int64_t>(around), tokens));
+    }
     prepared.engine_requests.push_back(std::move(one));
     return {};
   };
@@ -102,6 +122,8 @@ Result<void> add_pairs(const Serving& serving, const std::string& id, RerankWork
   for (size_t i = 0; i < prepared.request.documents.size(); ++i) {
     TM_TRY(const Tokens document,
            document_tokens(tokenizer, prepared.request.documents[i], place_of(i), std::ssize(query), context));
+    TM_CHECK(check_length(prepared.request, place_of(i), std::ssize(document) - 1,
+                          std::ssize(query) + std::ssize(document)));
     engine::Request& one = prepared.engine_requests.emplace_back();
     one.kind = engine::Request::Kind::score;
     one.id = fmt::format("{}-{}", id, i);
@@ -114,9 +136,10 @@ Result<void> add_pairs(const Serving& serving, const std::string& id, RerankWork
   return {};
 }
 
-Result<RerankWork> prepare_rerank(const Serving& serving, std::string_view body, const std::string& id) {
+Result<RerankWork> prepare_rerank(const Serving& serving, std::string_view path, std::string_view body,
+                                  const std::string& id) {
   RerankWork prepared;
-  TM_TRY(prepared.request, wire::parse_rerank_request(body));
+  TM_TRY(prepared.request, wire::parse_rerank_request(body, wire::returns_documents(path)));
   TM_CHECK(check_model(serving, prepared.request.model));
   if (serving.model->ranks()) {
     TM_CHECK(add_pairs(serving, id, prepared));
@@ -134,24 +157,27 @@ double cosine(const std::vector<float>& a, const std::vector<float>& b) {
   return sum;
 }
 
-std::vector<double> relevance(const LoadedModel& model, const EmbeddingBatch& batch) {
-  std::vector<double> scores;
+std::vector<wire::Relevance> relevances(const LoadedModel& model, const EmbeddingBatch& batch) {
+  std::vector<wire::Relevance> all;
   if (model.ranks()) {
+    // By the logit: the logistic function is 1 from 37 on.
     for (const double logit : batch.scores())
-      scores.push_back(1 / (1 + std::exp(-logit)));
-    return scores;
+      all.push_back({logit, 1 / (1 + std::exp(-logit))});
+    return all;
   }
   const std::vector<std::vector<float>>& embeddings = batch.embeddings();
-  for (size_t i = 1; i < embeddings.size(); ++i)
-    scores.push_back(cosine(embeddings.front(), embeddings[i]));
-  return scores;
+  for (size_t i = 1; i < embeddings.size(); ++i) {
+    const double similarity = cosine(embeddings.front(), embeddings[i]);
+    all.push_back({similarity, similarity});
+  }
+  return all;
 }
 
 asio::awaitable<void> rerank(Service& service, Call& call) {
   const Serving& serving = *service.serving();
   const std::string body = std::move(call.request().body);
   const std::string id = base::random_id("rerank-");
-  auto work = [&] { return prepare_rerank(serving, body, id); };
+  auto work = [&] { return prepare_rerank(serving, call.request().path, body, id); };
   auto prepared = co_await service.run_text_work(body.size(), &call.exchange(), work);
   if (!prepared) {
     (void)co_await call.refuse(std::move(prepared).error());
@@ -166,9 +192,9 @@ asio::awaitable<void> rerank(Service& service, Call& call) {
   EmbeddingBatch batch(*serving.engine, std::move(prepared->engine_requests), "documents", call.exchange().waker());
   const bool whole = co_await run_batch(call, batch);
   if (!whole) co_return;
-  const std::vector<double> scores = relevance(*serving.model, batch);
-  (void)co_await call.respond(wire::HttpResponse::json(
-      200, wire::rerank_response(prepared->request, scores, id, serving.model->name(), batch.usage().prompt_tokens)));
+  (void)co_await call.respond(
+      wire::HttpResponse::json(200, wire::rerank_response(prepared->request, relevances(*serving.model, batch), id,
+                                                          serving.model->name(), batch.usage().prompt_tokens)));
 }
 
 }  // namespace

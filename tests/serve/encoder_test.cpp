@@ -263,6 +263,20 @@ TEST_F(RerankerServer, DoesNothingElse) {
   EXPECT_EQ(client_.post("/v1/rerank", R"({"query":")" + words + R"(a b","documents":["x"]})").status, 200);
 }
 
+TEST_F(RerankerServer, RefusesDocumentsThatWouldBeCut) {
+  // One token, and "two" in letters; with [CLS] the [SEP] in front and [SEP] behind.
+  const std::string body = R"({"query":"the","documents":["one","two"],)";
+  for (const auto& [limit, status] :
+       {std::pair{R"("max_tokens_per_doc":3})", 200}, std::pair{R"("max_tokens_per_doc":2})", 400},
+        std::pair{R"("truncate_prompt_tokens":7})", 200}, std::pair{R"("truncate_prompt_tokens":6})", 400}}) {
+    const auto response = client_.post("/v1/rerank", body + limit);
+    EXPECT_EQ(response.status, status) << limit << response.body;
+    if (status == 400) {
+      EXPECT_EQ(test::error_of(response).param, "documents[1]") << limit;
+    }
+  }
+}
+
 TEST_F(RerankerServer, RefusesTextsWithoutTokens) {
   expect_texts_without_tokens_refused(client_);
 }
