@@ -78,27 +78,36 @@ Result<engine::Request> embedding_request(const Serving& serving, const wire::Pr
   return request;
 }
 
-void describe_embedding(Call& call, const Serving& serving, std::string_view wanted_model) {
+void describe_texts(Call& call, const Serving& serving, std::string_view operation, std::string_view wanted_model) {
   const std::string& model = serving.model->name();
-  call.span().set(attribute::operation_name, std::string(observe::semconv::operation::embeddings));
+  call.span().set(attribute::operation_name, std::string(operation));
   call.span().set(attribute::provider_name, std::string(observe::semconv::provider));
   call.span().set(attribute::request_model, wanted_model.empty() ? model : std::string(wanted_model));
   call.span().set(attribute::response_model, model);
 }
 
-asio::awaitable<bool> run_batch(Call& call, EmbeddingBatch& batch) {
+asio::awaitable<std::unique_ptr<EmbeddingBatch>> run_batch(Call& call, const Serving& serving,
+                                                           std::vector<engine::Request> requests,
+                                                           std::string_view param) {
+  for (engine::Request& request : requests) {
+    request.parent = call.span().context();
+    request.tenant = call.tenant();
+  }
+  call.end_receive();
+  auto batch = std::make_unique<EmbeddingBatch>(*serving.engine, std::move(requests), std::string(param),
+                                                call.exchange().waker());
   while (true) {
-    auto advanced = batch.advance();
+    auto advanced = batch->advance();
     if (!advanced) {
       (void)co_await call.refuse(std::move(advanced).error());
-      co_return false;
+      co_return nullptr;
     }
-    if (batch.done()) break;
+    if (batch->done()) break;
     const wire::Wake wake = co_await call.exchange().wait();
-    if (wake == wire::Wake::disconnected) co_return false;
+    if (wake == wire::Wake::disconnected) co_return nullptr;
   }
-  call.note_usage(batch.usage(), {});
-  co_return true;
+  call.note_usage(batch->usage(), {});
+  co_return std::move(batch);
 }
 
 }  // namespace tidemill::serve

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <boost/asio/awaitable.hpp>
@@ -62,11 +63,13 @@ class EmbeddingBatch {
 base::Result<engine::Request> embedding_request(const Serving& serving, const wire::Prompt& text,
                                                 std::string_view param, std::string id);
 
-// What the span of a call that embeds says of it.
-void describe_embedding(Call& call, const Serving& serving, std::string_view wanted_model);
+// What the span of a call that has texts embedded or ranked says of it; `operation` is one of semconv::operation.
+void describe_texts(Call& call, const Serving& serving, std::string_view operation, std::string_view wanted_model);
 
-// Has the batch run to its end, and notes its usage. False where there is nobody to answer any more: the client has
-// gone, or has been told an error.
-boost::asio::awaitable<bool> run_batch(Call& call, EmbeddingBatch& batch);
+// Has the engine do the requests on the call's behalf, to their end, and notes their usage. `param` as in
+// EmbeddingBatch. Null where there is nobody to answer any more: the client has gone, or has been told an error.
+boost::asio::awaitable<std::unique_ptr<EmbeddingBatch>> run_batch(Call& call, const Serving& serving,
+                                                                  std::vector<engine::Request> requests,
+                                                                  std::string_view param);
 
 }  // namespace tidemill::serve
