@@ -48,7 +48,12 @@ base::Result<void> validate(const EngineOptions& options, int64_t model_context)
     return invalid_option("priority_seconds",
                           fmt::format("priority_seconds must be from 0 to 3600, not {}", options.priority_seconds));
   }
-  const int proposal = options.speculation.max_proposal;
+  return {};
+}
+
+// What means nothing to an encoder.
+base::Result<void> validate(const SpeculationOptions& options) {
+  const int proposal = options.max_proposal;
   if (proposal < 1 || proposal >= StepCost::kMostRows) {
     return invalid_option("max_proposal",
                           fmt::format("max_proposal must be from 1 to {}, not {}", StepCost::kMostRows - 1, proposal));
@@ -155,6 +160,7 @@ base::Result<std::unique_ptr<Engine>> Engine::start(model::Model& model, tensor:
                                                     const base::Clock& clock) {
   const int64_t model_context = model.hyper_parameters().context;
   TM_CHECK(validate(options, model_context));
+  TM_CHECK(validate(options.speculation));
   TM_TRY(auto cache, make_cache(model, device, options));
   int64_t context = options.max_context > 0 ? options.max_context : model_context;
   const int64_t capacity = cache->shape().blocks * tensor::kKvBlockTokens;

@@ -315,6 +315,12 @@ TEST(Encoding, RefusesWhatAnEncoderCannotDo) {
   }
 }
 
+TEST(Encoding, OptionsOfOtherEnginesMeanNothing) {
+  EncodingRig rig;
+  rig.start({.kv_bytes = 0, .speculation = {.max_proposal = 0}});
+  EXPECT_EQ(test::collect(*rig.submit(embed(prompt_of(3))), 1).choices[0].finish, FinishReason::stop);
+}
+
 TEST(Encoding, EndsWhatWaitsWhenItStops) {
   EncodingRig rig;
   Gate gate;
