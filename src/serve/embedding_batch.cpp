@@ -1,5 +1,8 @@
 #include "serve/embedding_batch.hpp"
 
+#include <iterator>
+#include <limits>
+#include <span>
 #include <utility>
 
 #include "observe/semantic_conventions.hpp"
@@ -11,6 +14,16 @@ using base::ErrorCode;
 using base::Result;
 namespace attribute = observe::semconv::attribute;
 
+void EmbeddingBatch::Amount::add(const engine::Request& request) {
+  ++texts;
+  tokens += std::ssize(request.prompt);
+}
+
+void EmbeddingBatch::Amount::remove(const engine::Request& request) {
+  --texts;
+  tokens -= std::ssize(request.prompt);
+}
+
 EmbeddingBatch::EmbeddingBatch(engine::Engine& engine, std::vector<engine::Request> requests, std::string param,
                                std::function<void()> wake)
     : engine_(engine),
@@ -18,7 +31,17 @@ EmbeddingBatch::EmbeddingBatch(engine::Engine& engine, std::vector<engine::Reque
       param_(std::move(param)),
       wake_(std::move(wake)),
       embeddings_(requests_.size()),
-      scores_(requests_.size()) {}
+      scores_(requests_.size()) {
+  if (const auto call = engine_.call_size()) {
+    refill_ = {.texts = call->texts, .tokens = call->tokens};
+    most_ = {.texts = 2 * call->texts, .tokens = 2 * call->tokens};
+  } else {
+    constexpr auto texts = static_cast<int64_t>(max_in_flight);
+    constexpr int64_t any = std::numeric_limits<int64_t>::max();
+    refill_ = {.texts = texts - 1, .tokens = any};
+    most_ = {.texts = texts, .tokens = any};
+  }
+}
 
 EmbeddingBatch::~EmbeddingBatch() {
   for (const Running& running : running_) {
@@ -27,18 +50,31 @@ EmbeddingBatch::~EmbeddingBatch() {
   }
 }
 
+size_t EmbeddingBatch::next_count() const {
+  if (!in_flight_.within(refill_)) return 0;
+  Amount amount = in_flight_;
+  size_t end = next_;
+  for (; end < requests_.size(); ++end) {
+    amount.add(requests_[end]);
+    if (!amount.within(most_) && amount.texts > 1) break;  // alone, every text goes
+  }
+  return end - next_;
+}
+
 Result<void> EmbeddingBatch::advance() {
   TM_CHECK(take_events());
-  while (next_ < requests_.size() && running_.size() < max_in_flight) {
-    engine::Request request = requests_[next_];  // a copy, for another try
-    auto stream = engine_.submit(std::move(request));
-    if (!stream && stream.error().code() == ErrorCode::exhausted && !running_.empty()) return {};
-    if (!stream) {
-      Error error = std::move(stream).error();
-      return error.param() == "prompt" ? std::move(error).with_param(param_) : std::move(error);
-    }
-    (*stream)->on_ready(wake_);
-    running_.push_back({next_, std::move(*stream)});
+  const size_t count = next_count();
+  if (count == 0) return {};
+  auto streams = engine_.submit_all(std::span<const engine::Request>(requests_).subspan(next_, count));
+  if (!streams && streams.error().code() == ErrorCode::exhausted && !running_.empty()) return {};
+  if (!streams) {
+    Error error = std::move(streams).error();
+    return error.param() == "prompt" ? std::move(error).with_param(param_) : std::move(error);
+  }
+  for (auto& stream : *streams) {
+    stream->on_ready(wake_);
+    in_flight_.add(requests_[next_]);
+    running_.push_back({next_, std::move(stream)});
     ++next_;
   }
   return {};
@@ -60,6 +96,7 @@ Result<void> EmbeddingBatch::take_events() {
       }
     }
     if (running.stream->ended()) {
+      in_flight_.remove(requests_[running.index]);
       running_.erase(running_.begin() + static_cast<std::ptrdiff_t>(i));
     } else {
       ++i;
