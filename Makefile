@@ -47,7 +47,7 @@ fuzz: ## Run every fuzz target for FUZZ_SECONDS (600) each
 	@scripts/deps.sh fuzz
 	@scripts/fuzz.sh $(FUZZ_SECONDS)
 
-peers: build ## Compare greedy tokens and speed with llama.cpp (npm's node-llama-cpp) in one run
+peers: build ## Compare tokens, embeddings, scores and speed with llama.cpp (npm's node-llama-cpp) in one run
 	@scripts/deps.sh test
 	@scripts/peers.sh
 

@@ -7,8 +7,10 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/clock.hpp"
 #include "base/result.hpp"
@@ -57,6 +59,12 @@ struct EngineStats {
   double tokens_per_second = 0;  // recent generation rate, for Retry-After
 };
 
+// Of one call of an encoder, at most.
+struct CallSize {
+  int64_t texts = 0;
+  int64_t tokens = 0;  // of all texts together; a longer text is in a call alone
+};
+
 // Thread-safe. Its destructor ends all streams with an error and waits for the engine's thread.
 class Engine {
  public:
@@ -79,6 +87,12 @@ class Engine {
   // context; says both counts), `unsupported` (the model does not do this kind of thing), `exhausted` (queue full),
   // `unavailable` (draining).
   virtual base::Result<std::shared_ptr<Stream>> submit(Request request) = 0;
+  // Queues requests that arrive together, so that an idle encoder does not begin with the first of them alone: the
+  // first ones, as many as the queue has room for, of which there is a stream each. Errors as submit(), and then none
+  // is queued; of the requests themselves, those behind that room are not looked at.
+  virtual base::Result<std::vector<std::shared_ptr<Stream>>> submit_all(std::span<const Request> requests) = 0;
+  // What one step computes at most, for an encoder; nullopt for a decoder, which takes prompts in pieces.
+  virtual std::optional<CallSize> call_size() const = 0;
   // What submit() would refuse of the request itself, however full the queue: `invalid_argument`, `too_large`,
   // `unsupported`.
   virtual base::Result<void> check(const Request& request) const = 0;

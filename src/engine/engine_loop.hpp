@@ -39,7 +39,7 @@ class RateMeter {
   std::optional<base::SteadyTime> last_;
 };
 
-// All state of the engine. Only stats() may be called from other threads.
+// All state of the engine. Only stats() and call_size() may be called from other threads.
 class EngineLoop {
  public:
   struct Parts {
@@ -63,6 +63,8 @@ class EngineLoop {
   void fail_all(const base::Error& error);
 
   EngineStats stats() const;
+  // See Engine.
+  std::optional<CallSize> call_size() const { return std::nullopt; }
 
  private:
   void receive(Mailbox::Letters letters);

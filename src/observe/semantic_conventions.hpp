@@ -34,6 +34,7 @@ namespace operation {
 inline constexpr std::string_view chat = "chat";
 inline constexpr std::string_view text_completion = "text_completion";
 inline constexpr std::string_view embeddings = "embeddings";
+inline constexpr std::string_view rerank = "rerank";  // for which the conventions have no word
 }  // namespace operation
 
 // Keys of span attributes.

@@ -37,12 +37,11 @@ std::optional<std::string> overlong_system(const Serving& serving, const wire::G
   const base::json::value* content = request.messages.front().get_object().if_contains("content");
   if (content == nullptr || !content->is_string()) return std::nullopt;
   const std::string_view text(content->get_string());
-  const auto context = static_cast<size_t>(serving.engine->max_context());
+  const int64_t context = serving.engine->max_context();
   const text::Tokenizer& tokenizer = serving.model->tokenizer();
-  const size_t least = tokenizer.least_tokens(text);
-  if (least >= context && text.size() > max_counted_bytes) return fmt::format("at least {}", least);
+  if (const auto least = beyond_counting(tokenizer, text, context - 1)) return fmt::format("at least {}", *least);
   const auto tokens = tokenizer.encode(text, {.add_special = false, .parse_special = false, .literal = {}});
-  if (!tokens || tokens->size() < context) return std::nullopt;
+  if (!tokens || std::ssize(*tokens) < context) return std::nullopt;
   return fmt::format("{}", tokens->size());
 }
 

@@ -123,8 +123,8 @@ Line fit_line(Values x, int most, float most_offset) {
     high = std::max(high, v);
   }
   const Levels levels(0, most);
-  Line best{0, high >= low && std::isfinite(low) ? low : 0};
-  if (!(high > low) || !std::isfinite(high - low)) return best;
+  Line best{0, low};
+  if (!(high > low)) return best;
   double best_error = squared_error(x, levels, 0, best.offset);
   for (int step = 0; step <= 6; ++step) {
     Line line{(high - low) / static_cast<float>(most) * (0.64F + 0.06F * static_cast<float>(step)), low};
@@ -159,7 +159,7 @@ std::array<uint8_t, 32> codes_of(Values x, const Levels& levels, float scale, fl
 
 // { f16 d; (high[4];) q[16]; }
 void encode_scaled(const float* x, const Levels& levels, bool fifth, std::byte* block) {
-  const uint16_t d = f32_to_f16(fit_scale({x, 32}, levels));
+  const uint16_t d = f16_of_scale(fit_scale({x, 32}, levels));
   store_u16(block, d);
   const auto codes = codes_of({x, 32}, levels, f16_to_f32(d), 0);
   store_nibbles(codes, block + (fifth ? 6 : 2), fifth ? block + 2 : nullptr);
@@ -168,9 +168,9 @@ void encode_scaled(const float* x, const Levels& levels, bool fifth, std::byte* 
 // { f16 d, m; (high[4];) q[16]; }
 void encode_line(const float* x, bool fifth, std::byte* block) {
   const int most = fifth ? 31 : 15;
-  const Line line = fit_line({x, 32}, most, std::numeric_limits<float>::max());
-  const uint16_t d = f32_to_f16(line.scale);
-  const uint16_t m = f32_to_f16(line.offset);
+  const Line line = fit_line({x, 32}, most, kLargestScale);
+  const uint16_t d = f16_of_scale(line.scale);
+  const uint16_t m = f16_of_scale(line.offset);
   store_u16(block, d);
   store_u16(block + 2, m);
   const auto codes = codes_of({x, 32}, Levels(0, most), f16_to_f32(d), f16_to_f32(m));
@@ -193,7 +193,7 @@ ScaledGroups<groups> fit_scales(const float* x, const Levels& levels) {
   for (size_t g = 0; g < groups; ++g)
     wanted[g] = fit_scale({x + g * size, size}, levels);
   ScaledGroups<groups> out;
-  out.d = f32_to_f16(largest_in_magnitude(wanted) / -32);
+  out.d = f16_of_scale(largest_in_magnitude(wanted) / -32);
   const float d = f16_to_f32(out.d);
   for (size_t g = 0; g < groups; ++g) {
     const Values values{x + g * size, size};
@@ -235,8 +235,8 @@ GroupLines<groups> fit_lines(const float* x, int most, int most_scale) {
     largest_min = std::max(largest_min, -wanted[g].offset);
   }
   GroupLines<groups> out;
-  out.d = f32_to_f16(largest_scale / static_cast<float>(most_scale));
-  out.dmin = f32_to_f16(largest_min / static_cast<float>(most_scale));
+  out.d = f16_of_scale(largest_scale / static_cast<float>(most_scale));
+  out.dmin = f16_of_scale(largest_min / static_cast<float>(most_scale));
   const float d = f16_to_f32(out.d);
   const float dmin = f16_to_f32(out.dmin);
   for (size_t g = 0; g < groups; ++g) {
@@ -330,13 +330,11 @@ uint8_t mxfp4_code(float value) {
 // are cut off), or the next one where the squared error is smaller.
 void encode_mxfp4(const float* x, std::byte* block) {
   const float largest = std::fabs(largest_in_magnitude({x, 32}));
-  int least = 0;
-  if (std::isfinite(largest) && largest > 0) least = std::clamp(std::ilogb(largest) - 2 + 127, 0, 254);
-  if (std::isinf(largest)) least = 254;
+  const int least = largest > 0 ? std::clamp(std::ilogb(largest) - 2 + 127, 0, kLargestMxfp4Exponent) : 0;
   double best_error = std::numeric_limits<double>::infinity();
   int best = least;
   std::array<uint8_t, 32> best_codes{};
-  for (int exponent = least; exponent <= std::min(254, least + 1); ++exponent) {
+  for (int exponent = least; exponent <= std::min(kLargestMxfp4Exponent, least + 1); ++exponent) {
     std::array<uint8_t, 32> codes{};
     double error = 0;
     for (size_t i = 0; i < 32; ++i) {

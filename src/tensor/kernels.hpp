@@ -26,6 +26,7 @@
 //   normalize         (x * inverse) * weight.
 //   attention         see attention_order.hpp.
 //   exp               see exp_constants.hpp.
+//   layer_norm, gelu  see encoder_rows.hpp.
 #pragma once
 
 #include <cstddef>
@@ -125,6 +126,9 @@ struct Kernels {
   void (*normalize)(const float* x, float inverse, const float* weight, int64_t n, float* y);
   void (*silu_multiply)(const float* gate, const float* up, int64_t n, float* out);
   void (*exp)(const float* x, int64_t n, float* out);
+  // See encoder_rows.hpp.
+  void (*layer_norm)(const float* x, const float* weight, const float* bias, float epsilon, int64_t n, float* y);
+  void (*gelu)(float* x, int64_t n);
 
   void (*f32_to_f16)(const float* x, int64_t n, uint16_t* out);
   void (*attention[4])(const AttentionCall& call);  // by KvType

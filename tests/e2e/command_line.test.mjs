@@ -531,4 +531,14 @@ describe('the command line', { timeout: 300_000 }, () => {
     assert.notEqual(unknown.code, 0);
     assert.match(unknown.err, /llama-3\.2-1b/);
   });
+
+  test('says of an encoder what it is for', () => {
+    for (const [shape, words] of [['bert-tiny', /makes embeddings.*serve.*\/v1\/embeddings/], ['rerank-tiny', /scores documents.*serve.*\/v1\/rerank/]]) {
+      const model = path.join(folder, `${shape}.gguf`);
+      assert.equal(tidemill(['synth', shape, model, '--type', 'q8_0']).code, 0);
+      const done = tidemill(['complete', '--model', model, '--prompt', 'x']);
+      assert.equal(done.code, 1, done.out);
+      assert.match(done.err, words);
+    }
+  });
 });
