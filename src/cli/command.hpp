@@ -47,6 +47,7 @@ void add_tokenize(CLI::App& app, Invocation& chosen);
 void add_template(CLI::App& app, Invocation& chosen);
 void add_inspect(CLI::App& app, Invocation& chosen);
 void add_bench(CLI::App& app, Invocation& chosen);
+void add_eval(CLI::App& app, Invocation& chosen);
 void add_keys(CLI::App& app, Invocation& chosen);
 void add_convert(CLI::App& app, Invocation& chosen);
 void add_pack(CLI::App& app, Invocation& chosen);

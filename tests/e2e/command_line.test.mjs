@@ -31,7 +31,7 @@ describe('the command line', { timeout: 300_000 }, () => {
   after(() => rmSync(folder, { recursive: true }));
 
   test('helps, and says what is wrong with a wrong command', () => {
-    for (const name of ['serve', 'chat', 'complete', 'tokenize', 'template', 'inspect', 'bench', 'keys', 'convert', 'pack', 'synth', 'version']) {
+    for (const name of ['serve', 'chat', 'complete', 'tokenize', 'template', 'inspect', 'bench', 'eval', 'keys', 'convert', 'pack', 'synth', 'version']) {
       const help = tidemill([name, '--help']);
       assert.equal(help.code, 0, name);
       assert.match(help.out, /--help/);
@@ -118,14 +118,17 @@ describe('the command line', { timeout: 300_000 }, () => {
       ['template', '--file', badTemplate, '--input', badJson], ['template', '--file', goodTemplate, '--input', badJson],
       ['complete', '--prompt', 'x', '--isa', 'abacus'], ['complete', '--prompt', 'x', '--temperature', '-1'],
       ['tokenize', '--decode', '--text', 'junk'], ['synth', 'no-shape', missing], ['pack', model], ['pack', model, model],
+      ['eval', model], ['eval', model, '--text', foreign, '--window', '5000'], ['eval', model, '--text', put('empty.txt', '')], ['eval', model, '--tasks', badJson],
+      ['eval', model, '--text', foreign, '--isa', 'abacus'], ['eval', model, '--text', foreign, '--stride', '600'],
       ['convert', model], ['convert', model, model], ['convert', model, missing, '--type', 'q9'],
       ['keys', 'create', '--tenant', 'a', '--name', 'b', '--expires', '2026-02-30'],
     ];
     const failed = [
       ...[missing, folder, broken, foreign].flatMap((file) => [
         ['complete', '-m', file, '--prompt', 'x'], ['chat', '-m', file, '--message', 'x'], ['tokenize', '-m', file, '--text', 'x'],
-        ['inspect', file], ['bench', file], ['pack', file, path.join(folder, 'out.gguf')], ['convert', file, path.join(folder, 'out.gguf')], ['serve', '--port', '0', '--model', file],
+        ['inspect', file], ['bench', file], ['eval', file, '--text', goodTemplate], ['pack', file, path.join(folder, 'out.gguf')], ['convert', file, path.join(folder, 'out.gguf')], ['serve', '--port', '0', '--model', file],
       ]),
+      ['eval', model, '--text', missing], ['eval', model, '--text', goodTemplate, '--against', missing], ['eval', packed, '--text', goodTemplate, '--plain'],
       ['pack', packed, path.join(folder, 'out.gguf')], ['convert', packed, path.join(folder, 'out.gguf')], ['serve', missing, '--port', '0'],
       ['pack', model, folder], ['pack', model, path.join(nowhere, 'out.gguf')],
       ['synth', 'llama-tiny', folder], ['synth', 'llama-tiny', path.join(nowhere, 'out.gguf')],
@@ -502,6 +505,38 @@ describe('the command line', { timeout: 300_000 }, () => {
     const [one, two] = [source, copy].map((model) => tidemill([...text, '-m', model]));
     assert.equal(two.code, 0, two.err);
     assert.equal(two.out, one.out);
+  });
+
+  test('judges a model by a text and by tasks, beside another', () => {
+    const text = path.join(folder, 'text.py');
+    writeFileSync(text, 'import os\n\ndef area(width, height):\n    return width * height\n\n'.repeat(40));
+    const tasks = path.join(folder, 'tasks.jsonl');
+    writeFileSync(tasks, [
+      { prompt: 'def f(a, b):\n    return a +', choices: [' b', ' zebra crossing'], answer: ' b', group: 'code' },
+      { prompt: 'import os\nimport', answer: ['no module is called this'], max_tokens: 2 },
+    ].map((task) => JSON.stringify(task)).join('\n'));
+    const judged = tidemill(['eval', '--text', text, '--tasks', tasks, '--window', '128', '--stride', '64', '--plain', '--json']);
+    assert.equal(judged.code, 0, judged.err);
+    const report = JSON.parse(judged.out);
+    assert.deepEqual([report.text.window, report.text.stride], [128, 64]);
+    assert.ok(report.text.tokens > 300 && report.text.windows > 3);
+    const { score, reference, comparison } = report.text;
+    assert.ok(Math.abs(score.perplexity - Math.exp(score.nats_per_token)) < 1e-9 * score.perplexity);
+    assert.ok(Math.abs(score.bits_per_byte - score.nats_per_token * report.text.tokens / Math.LN2 / report.text.bytes) < 1e-9);
+    assert.ok(Math.abs(score.nats_per_token - reference.nats_per_token) < 0.05);
+    assert.ok(comparison.top1_agreement > 0.9 && comparison.kl_mean >= 0 && comparison.kl_p99 >= 0);
+    assert.equal(report.reference.arithmetic, 'f32');
+    assert.deepEqual(report.tasks.subject.groups.map((group) => group.group), ['code']);
+    assert.equal(report.tasks.subject.choices.tasks, 1);
+    assert.equal(report.tasks.subject.generated.exact_match, 0);
+    const shown = tidemill(['eval', '--text', text, '--tokens', '50']);
+    assert.match(shown.out, /text .*text\.py: \d+ tokens.*perplexity.*next tokens right +[\d.]+ %/s);
+    assert.equal(shown.err, '');
+    const other = path.join(folder, 'other-vocabulary.gguf');
+    assert.equal(tidemill(['synth', 'llama-tiny', other]).code, 0);
+    const apart = tidemill(['eval', '--text', text, '--against', other]);
+    assert.equal(apart.code, 2);
+    assert.match(apart.err, /cannot be compared token by token: the first predicts 4096 tokens, the second 1024/);
   });
 
   test('synthesises a model and measures it', () => {
