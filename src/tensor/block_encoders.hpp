@@ -1,7 +1,7 @@
 // Encoders of the block types whose scales are searched for: the scale, or scale and minimum, of each group is the one
 // of several tried that leaves the smallest squared error, and where scales are themselves stored as small integers
-// each is the best of its neighbours. quantize.cpp has the simpler ones. No NaN, infinity or magnitude makes an invalid
-// block.
+// each is the best of its neighbours. quantize.cpp has simpler ones of Q8_0, Q4_0, Q4_K and Q6_K. No NaN, infinity or
+// magnitude makes an invalid block.
 #pragma once
 
 #include <algorithm>
@@ -15,8 +15,10 @@
 
 namespace tidemill::tensor {
 
-// Q4_1, Q5_0, Q5_1, Q2_K, Q3_K, Q5_K, IQ4_NL, IQ4_XS, MXFP4: info(type).block_elements floats into one block.
+// Any block type: info(type).block_elements floats into one block.
 void encode_block(DType type, const float* x, std::byte* block);
+// The same where squared errors count as much as `importance` says, as many positive numbers.
+void encode_block(DType type, const float* x, const float* importance, std::byte* block);
 
 // What encoders share.
 
