@@ -51,6 +51,7 @@ void add_eval(CLI::App& app, Invocation& chosen);
 void add_keys(CLI::App& app, Invocation& chosen);
 void add_convert(CLI::App& app, Invocation& chosen);
 void add_pack(CLI::App& app, Invocation& chosen);
+void add_quantize(CLI::App& app, Invocation& chosen);
 void add_synth(CLI::App& app, Invocation& chosen);
 void add_version(CLI::App& app, Invocation& chosen);
 

@@ -118,6 +118,7 @@ int run(int argc, const char* const* argv) {
   add_keys(app, chosen);
   add_convert(app, chosen);
   add_pack(app, chosen);
+  add_quantize(app, chosen);
   add_synth(app, chosen);
   add_version(app, chosen);
   bool version = false;

@@ -93,6 +93,7 @@ Result<Subject> Subject::load(const model::Checkpoint& file, tensor::Device& dev
   load.on_progress = options.on_progress;
   load.cancelled = options.cancelled;
   load.dequantize = options.plain;
+  load.on_matrix = options.on_matrix;
   TM_TRY(subject.model_, model::load_model(file, device, load));
   return subject;
 }

@@ -27,6 +27,7 @@ struct SubjectOptions {
   bool plain = false;
   std::function<void(size_t done, size_t total)> on_progress;  // bytes of tensors loaded
   std::function<bool()> cancelled;
+  std::function<void(std::string_view tensor, const tensor::Weight& weight)> on_matrix = {};  // as of LoadOptions
 };
 
 // Reads one sequence. Not thread-safe; the model that it reads with has one reader at a time.

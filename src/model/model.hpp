@@ -7,6 +7,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "base/result.hpp"
 #include "model/hyper_parameters.hpp"
@@ -40,6 +41,8 @@ struct LoadOptions {
   // Every matrix becomes F32, at up to eight times the memory: the plain arithmetic that quantised kernels are judged
   // against.
   bool dequantize = false;
+  // Told of each matrix on the device, by its tensor's name: for those who watch what is computed with it.
+  std::function<void(std::string_view tensor, const tensor::Weight& weight)> on_matrix = {};
 };
 
 // Multiply-accumulates by the arithmetic that they are done in: int8 for quantised weights, or floating point.

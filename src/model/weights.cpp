@@ -28,6 +28,7 @@ class Loader {
         on_progress_(options.on_progress),
         cancelled_(options.cancelled),
         dequantize_(options.dequantize),
+        on_matrix_(options.on_matrix),
         total_(file.tensor_bytes()) {}
 
   // A packed file's tensors that are no matrices are small, and some are read with the hyper-parameters.
@@ -93,6 +94,7 @@ class Loader {
     }
     if (!weight) return std::move(weight).error().wrap(fmt::format("cannot load tensor '{}'", name));
     bytes_ += (*weight)->bytes();
+    if (on_matrix_) on_matrix_(tensor->name, **weight);
     finish(*tensor);
     return weight;
   }
@@ -155,6 +157,7 @@ class Loader {
   const std::function<void(size_t, size_t)>& on_progress_;
   const std::function<bool()>& cancelled_;
   bool dequantize_;
+  const std::function<void(std::string_view, const tensor::Weight&)>& on_matrix_;
   base::Buffer made_;  // of the tensor that is being loaded, where the file has it in another form
   size_t total_;
   size_t done_ = 0;
