@@ -61,6 +61,7 @@ class Quantization {
     options.compensate = !flags_.no_compensation;
     options.cancelled = [this] { return interrupt_.raised(); };
     TM_TRY(const model::Checkpoint source, model::Checkpoint::open(flags_.source));
+    TM_CHECK(quantize::check_quantization(source, flags_.output, options));
     std::unique_ptr<quantize::Calibration> calibration;
     if (!flags_.calibrate.empty()) {
       TM_TRY(calibration, calibrate(source, options));

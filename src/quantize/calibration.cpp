@@ -47,7 +47,7 @@ Result<std::unique_ptr<Calibration>> Calibration::create(const model::Checkpoint
     const auto rows = static_cast<double>(input->statistics.rows);
     for (const double sum : input->squares)
       input->statistics.mean_square.push_back(static_cast<float>(sum / rows));
-    input->squares = {};
+    input->squares = std::vector<double>();
   }
   return calibration;
 }

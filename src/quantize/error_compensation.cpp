@@ -18,6 +18,8 @@ using tensor::DType;
 
 namespace {
 
+constexpr int64_t kRowsTogether = 16;
+
 // y += a x. Apart, so that the compiler makes vectors of it.
 template <typename T>
 void add_scaled(T a, const T* __restrict x, T* __restrict y, int64_t n) {
@@ -116,15 +118,19 @@ void Moments::add(const float* x, int64_t rows, int64_t stride, base::ThreadTeam
   for (Stretch& stretch : stretches_) {
     const int64_t n = stretch.cols;
     const float* at = x + stretch.first;
-    team.parallel_for(n, 16, [&](int64_t begin, int64_t end, int /*member*/) {
-      for (int64_t i = begin; i < end; ++i) {
-        float* sums = stretch.sums.data() + i * n;
-        for (int64_t r = 0; r < rows; ++r) {
-          const float* row = at + r * stride;
-          add_scaled(row[i], row + i, sums + i, n - i);
+    // A few rows at a time, which stay in the cache while all columns are multiplied by them.
+    for (int64_t first = 0; first < rows; first += kRowsTogether) {
+      const int64_t last = std::min(rows, first + kRowsTogether);
+      team.parallel_for(n, 32, [&](int64_t begin, int64_t end, int /*member*/) {
+        for (int64_t i = begin; i < end; ++i) {
+          float* sums = stretch.sums.data() + i * n;
+          for (int64_t r = first; r < last; ++r) {
+            const float* row = at + r * stride;
+            add_scaled(row[i], row + i, sums + i, n - i);
+          }
         }
-      }
-    });
+      });
+    }
   }
 }
 
@@ -144,7 +150,7 @@ Result<Compensation> Compensation::create(Moments moments, std::span<const float
         h.row(i)[j] = stretch.sums[static_cast<size_t>(i * n + j)] / count / factor(i) / factor(j);
       mean += h.row(i)[i] / static_cast<double>(n);
     }
-    stretch.sums = {};
+    stretch.sums = std::vector<float>();
     Stretch finished{stretch.first, n, {}, {}};
     for (int64_t i = 0; i < n; ++i) {
       h.row(i)[i] += mean > 0 ? damping * mean : 1;

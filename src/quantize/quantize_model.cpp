@@ -307,6 +307,13 @@ uint64_t fingerprint_of(const Checkpoint& source) {
   return base::checksum(std::as_bytes(std::span(text)));
 }
 
+Result<void> check_quantization(const Checkpoint& source, const std::filesystem::path& path,
+                                const QuantizeOptions& options) {
+  TM_CHECK(check_source(source, path));
+  TM_CHECK(plan_types(source, options.type, options.rules));
+  return {};
+}
+
 Result<QuantizeSummary> quantize_model(const Checkpoint& source, const std::filesystem::path& path,
                                        const QuantizeOptions& options) {
   TM_CHECK(check_source(source, path));

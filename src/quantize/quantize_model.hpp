@@ -58,6 +58,11 @@ struct QuantizeSummary {
 // What a source is told by: the sizes, times and places of its files, and bytes of each tensor.
 uint64_t fingerprint_of(const model::Checkpoint& source);
 
+// What quantize_model() would refuse before it reads a weight, the unfinished file of something else aside: for who
+// would calibrate first.
+base::Result<void> check_quantization(const model::Checkpoint& source, const std::filesystem::path& path,
+                                      const QuantizeOptions& options);
+
 // Writes `path`. The file appears under its name when it is whole. Work that stops half-way, by `cancelled` or for want
 // of space on the disk, leaves its parts beside it and goes on there when it is asked for the same again; everything
 // else that fails leaves nothing. Never more than the largest tensor and some slices are in memory, a calibration

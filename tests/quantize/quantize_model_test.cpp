@@ -181,6 +181,7 @@ TEST_F(QuantizeModel, NeverReplacesItsSource) {
     ASSERT_FALSE(refused) << own;
     EXPECT_EQ(refused.error().code(), ErrorCode::invalid_argument);
     EXPECT_SAYS(refused.error().to_string(), "is the source itself");
+    EXPECT_FALSE(check_quantization(source(), own, to(DType::q8_0)));
   }
   // Nor where what it writes on the way has the source's name.
   fs::rename(source_, partial_path(out_));

@@ -139,7 +139,9 @@ TEST(BlockEncoders, FollowImportance) {
       alike += weighted_error(type, x, importance, plain);
       followed += weighted_error(type, x, importance, weighted);
     }
-    EXPECT_LT(followed, alike) << info(type).name;
+    // MXFP4 has two scales to choose from, and many a block one that is best either way.
+    EXPECT_LE(followed, alike) << info(type).name;
+    EXPECT_TRUE(type == DType::mxfp4 || followed < 0.9 * alike) << info(type).name;
   }
 }
 
