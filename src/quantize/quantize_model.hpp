@@ -39,7 +39,7 @@ struct QuantizeOptions {
   bool compensate = true;  // with a calibration: types of up to 5.5 bits make up for their errors
 
   uint64_t flush_bytes = uint64_t{16} << 20;                        // as of PartialOptions
-  int64_t slice_elements = int64_t{4} << 20;                        // that are rounded at a time
+  int64_t slice_elements = int64_t{1} << 20;                        // that are rounded at a time
   std::function<void(size_t done, size_t total)> on_progress = {};  // bytes of the source's tensors
   std::function<bool()> cancelled = {};                             // asked now and then; true ends the work
 };

@@ -32,6 +32,7 @@ constexpr double kLeastGain = 0.05;
 struct Sample {
   DType type = DType::f32;
   int64_t rows = 0;            // of the whole matrix
+  size_t sampled = 0;          // of them
   std::vector<float> weights;  // [sampled][cols]
 };
 
@@ -46,7 +47,9 @@ Result<Sample> sample(model::TensorRows& reader, const GgufTensor& tensor, std::
       const auto row = slice.values.subspan(static_cast<size_t>(r) * cols, cols);
       for (size_t c = 0; c < cols; ++c)
         peaks[c] = std::max(peaks[c], std::fabs(row[c]));
-      if ((slice.first + r) % every == 0) found.weights.insert(found.weights.end(), row.begin(), row.end());
+      if ((slice.first + r) % every != 0) continue;
+      found.weights.insert(found.weights.end(), row.begin(), row.end());
+      ++found.sampled;
     }
     return {};
   }));
@@ -77,8 +80,7 @@ double expected_error(const Sample& sample, const InputStatistics& input, std::s
   std::vector<float> rounded(cols);
   std::vector<std::byte> encoded(static_cast<size_t>(tensor::row_bytes(sample.type, static_cast<int64_t>(cols))));
   double error = 0;
-  const size_t rows = sample.weights.size() / cols;
-  for (size_t r = 0; r < rows; ++r) {
+  for (size_t r = 0; r < sample.sampled; ++r) {
     for (size_t c = 0; c < cols; ++c)
       row[c] = sample.weights[r * cols + c] * factors[c];
     round_row(sample.type, row, weighed, encoded.data());
@@ -88,7 +90,7 @@ double expected_error(const Sample& sample, const InputStatistics& input, std::s
       error += off * off * importance[c] + static_cast<double>(row[c]) * row[c] * noise[c];
     }
   }
-  return rows > 0 ? error / static_cast<double>(rows) : 0;
+  return error / static_cast<double>(std::max<size_t>(1, sample.sampled));
 }
 
 class Planner {
