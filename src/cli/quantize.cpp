@@ -16,6 +16,7 @@
 #include "cli/command.hpp"
 #include "cli/interrupt.hpp"
 #include "quantize/calibration.hpp"
+#include "quantize/mixture.hpp"
 #include "quantize/plan.hpp"
 #include "quantize/quantize_model.hpp"
 #include "text/tokenizer.hpp"
@@ -28,6 +29,7 @@ struct QuantizeFlags {
   std::string source;
   std::string output;
   std::string type = "int8";
+  double bits = 0;  // 0: all of `type`
   std::vector<std::string> rules;
   std::string calibrate;
   int64_t calibration_tokens = 16384;
@@ -67,13 +69,14 @@ class Quantization {
       TM_TRY(calibration, calibrate(source, options));
       options.calibration = calibration.get();
     }
+    if (flags_.bits > 0 && calibration != nullptr) TM_CHECK(mix(source, *calibration, options));
     std::optional<base::Progress> bar;
     options.on_progress = [&](size_t done, size_t total) {
       draw(bar, "quantising to " + flags_.output, base::Progress::Unit::bytes, done, total);
     };
     TM_TRY(const quantize::QuantizeSummary summary, quantize::quantize_model(source, flags_.output, options));
     if (bar) bar->finish();
-    print(source, *type, summary);
+    print(source, options.type, summary);
     return exit_success;
   }
 
@@ -109,6 +112,17 @@ class Quantization {
     return made;
   }
 
+  base::Result<void> mix(const model::Checkpoint& source, const quantize::Calibration& calibration,
+                         quantize::QuantizeOptions& into) {
+    TM_TRY(quantize::Mixture mixture,
+           quantize::plan_mixture(source, calibration, into.rules, flags_.bits, into.cancelled));
+    into.type = mixture.type;
+    // What was asked for holds over what was found.
+    into.rules.insert(into.rules.begin(), mixture.rules.begin(), mixture.rules.end());
+    bits_ = mixture.bits;
+    return {};
+  }
+
   void draw(std::optional<base::Progress>& bar, const std::string& label, base::Progress::Unit unit, size_t done,
             size_t total) const {
     if (!bar) bar.emplace(label, total, unit, base::Progress::terminal(!flags_.as_json));
@@ -126,6 +140,7 @@ class Quantization {
                                                                   {"tensors", summary.tensors},
                                                                   {"changed", summary.changed},
                                                                   {"other_types", std::move(others)},
+                                                                  {"mixture_bits", bits_},
                                                                   {"smoothed_norms", summary.smoothed},
                                                                   {"compensated", summary.compensated},
                                                                   {"resumed", summary.resumed},
@@ -139,6 +154,7 @@ class Quantization {
     for (const std::string& other : summary.other_types)
       fmt::print(", {}", other);
     fmt::print("; {}, {:.1f} % less in weights\n", base::human_bytes(static_cast<double>(summary.bytes)), 100 * saved);
+    if (bits_ > 0) fmt::print("  {:.2f} bits a weight in memory\n", bits_);
     if (summary.resumed > 0) fmt::print("  {} tensors were there from before\n", summary.resumed);
     if (!flags_.calibrate.empty()) {
       fmt::print("  {} norms took outlier channels in, {} matrices made up for rounding errors\n", summary.smoothed,
@@ -149,6 +165,7 @@ class Quantization {
   const QuantizeFlags& flags_;
   const Interrupt interrupt_;
   std::optional<base::Progress> reading_;
+  double bits_ = 0;  // of a mixture; 0: there is none
 };
 
 }  // namespace
@@ -160,16 +177,24 @@ void add_quantize(CLI::App& app, Invocation& chosen) {
       ->type_name("PATH")
       ->required();
   command->add_option("-o,--output,output", flags->output, "The GGUF file to write")->type_name("FILE")->required();
-  command->add_option("--type", flags->type, "Of the matrices: " + quantize::type_names())->capture_default_str();
+  auto* type =
+      command->add_option("--type", flags->type, "Of the matrices: " + quantize::type_names())->capture_default_str();
   command
       ->add_option("--tensor", flags->rules,
                    "A type of its own for tensors whose name matches, with * and ?; may be repeated, the last holds")
       ->type_name("PATTERN=TYPE")
       ->allow_extra_args(false);
+  auto* calibrate =
+      command
+          ->add_option("--calibrate", flags->calibrate,
+                       "Text like that which the model will read: roundings that matter to it are made with more care")
+          ->type_name("FILE");
   command
-      ->add_option("--calibrate", flags->calibrate,
-                   "Text like that which the model will read: roundings that matter to it are made with more care")
-      ->type_name("FILE");
+      ->add_option("--bits", flags->bits,
+                   "Instead of --type: as many bits a weight in memory on average at most, more where they matter more")
+      ->check(CLI::Range(2.0, 16.0))
+      ->needs(calibrate)
+      ->excludes(type);
   command->add_option("--calibration-tokens", flags->calibration_tokens, "At most so many tokens of the text")
       ->check(CLI::Range(1, max_count))
       ->capture_default_str();

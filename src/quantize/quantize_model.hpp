@@ -1,6 +1,6 @@
 // From a model to the same in fewer bits: one GGUF file, written tensor by tensor.
 //
-//   plan.hpp                types of the tensors
+//   plan.hpp                types of the tensors, and mixture.hpp, which chooses them
 //   calibration.hpp         what the model's matrices are multiplied by, from a text
 //   smoothing.hpp           outlier channels folded into norms
 //   tensor_rows.hpp (model) the source's rows as floats, a slice at a time

@@ -10,8 +10,7 @@
 #include "model/architectures/architecture.hpp"
 #include "model/load.hpp"
 #include "model/tensor_rows.hpp"
-#include "quantize/round_rows.hpp"
-#include "tensor/packed_layout.hpp"
+#include "quantize/expected_error.hpp"
 
 namespace tidemill::quantize {
 
@@ -24,74 +23,8 @@ using tensor::DType;
 
 namespace {
 
-// Rows of each matrix by which strengths are compared, spread over all.
-constexpr int64_t kSampledRows = 128;
 // By so much at least must the expected error fall: its estimate is a coarse one.
 constexpr double kLeastGain = 0.05;
-
-struct Sample {
-  DType type = DType::f32;
-  int64_t rows = 0;            // of the whole matrix
-  size_t sampled = 0;          // of them
-  std::vector<float> weights;  // [sampled][cols]
-};
-
-// Reads a matrix once: the largest magnitude of each column into `peaks`, and the sampled rows.
-Result<Sample> sample(model::TensorRows& reader, const GgufTensor& tensor, std::vector<float>& peaks) {
-  Sample found;
-  found.rows = tensor.rows();
-  const auto cols = static_cast<size_t>(tensor.cols());
-  const int64_t every = std::max<int64_t>(1, tensor.rows() / kSampledRows);
-  TM_CHECK(reader.read(tensor, [&](const model::RowSlice& slice) -> Result<void> {
-    for (int64_t r = 0; r < slice.rows; ++r) {
-      const auto row = slice.values.subspan(static_cast<size_t>(r) * cols, cols);
-      for (size_t c = 0; c < cols; ++c)
-        peaks[c] = std::max(peaks[c], std::fabs(row[c]));
-      if ((slice.first + r) % every != 0) continue;
-      found.weights.insert(found.weights.end(), row.begin(), row.end());
-      ++found.sampled;
-    }
-    return {};
-  }));
-  return found;
-}
-
-// The error to expect of one output on average, squared: what rounded weights add, and what activations add that are
-// rounded to 8 bits in groups, once the channels are scaled by `factors`. Activations of 16 bits add nothing to speak
-// of.
-double expected_error(const Sample& sample, const InputStatistics& input, std::span<const float> factors) {
-  const size_t cols = factors.size();
-  std::vector<float> importance(cols);
-  for (size_t c = 0; c < cols; ++c)
-    importance[c] = input.mean_square[c] / (factors[c] * factors[c]);
-  std::vector<double> noise(cols, 0);
-  const tensor::PanelLayout layout = tensor::panel_layout(sample.type);
-  const auto group = static_cast<size_t>(layout.activation_group);
-  for (size_t from = 0; !layout.wide && from < cols; from += group) {
-    const size_t to = std::min(cols, from + group);
-    double peak = 0;
-    for (size_t c = from; c < to; ++c)
-      peak = std::max<double>(peak, input.peak[c] / factors[c]);
-    const double step = peak / 127;
-    std::fill(noise.begin() + static_cast<int64_t>(from), noise.begin() + static_cast<int64_t>(to), step * step / 12);
-  }
-  const std::vector<float> weighed = damped(importance);
-  std::vector<float> row(cols);
-  std::vector<float> rounded(cols);
-  std::vector<std::byte> encoded(static_cast<size_t>(tensor::row_bytes(sample.type, static_cast<int64_t>(cols))));
-  double error = 0;
-  for (size_t r = 0; r < sample.sampled; ++r) {
-    for (size_t c = 0; c < cols; ++c)
-      row[c] = sample.weights[r * cols + c] * factors[c];
-    round_row(sample.type, row, weighed, encoded.data());
-    tensor::dequantize(sample.type, encoded.data(), static_cast<int64_t>(cols), rounded.data());
-    for (size_t c = 0; c < cols; ++c) {
-      const double off = static_cast<double>(rounded[c]) - row[c];
-      error += off * off * importance[c] + static_cast<double>(row[c]) * row[c] * noise[c];
-    }
-  }
-  return error / static_cast<double>(std::max<size_t>(1, sample.sampled));
-}
 
 class Planner {
  public:
@@ -103,21 +36,20 @@ class Planner {
     const InputStatistics* input = calibration_.input_of(group.matrices.front());
     if (input == nullptr || !quantises(group)) return std::optional<std::vector<float>>();
     std::vector<float> weight_peaks(input->peak.size(), 0);
-    std::vector<Sample> samples;
+    std::vector<std::pair<SampledRows, DType>> samples;
     for (const std::string& name : group.matrices) {
       const GgufTensor* tensor = source_.find_tensor(name);
-      TM_TRY(Sample found, sample(reader_, *tensor, weight_peaks));
-      found.type = type_of(*tensor);
-      samples.push_back(std::move(found));
+      TM_TRY(SampledRows found, sample_rows(reader_, *tensor, weight_peaks));
+      samples.emplace_back(std::move(found), type_of(*tensor));
       source_.release(*tensor);
     }
     const auto error = [&](std::span<const float> factors) {
       double sum = 0;
-      for (const Sample& one : samples)
-        sum += expected_error(one, *input, factors) * static_cast<double>(one.rows);
+      for (const auto& [rows, type] : samples)
+        sum += expected_error(rows, type, *input, factors) * static_cast<double>(rows.rows);
       return sum;
     };
-    double least = error(std::vector<float>(input->peak.size(), 1)) * (1 - kLeastGain);
+    double least = error({}) * (1 - kLeastGain);
     std::optional<std::vector<float>> best;
     for (const double strength : {0.25, 0.5, 0.75}) {
       std::vector<float> factors = smoothing_factors(input->peak, weight_peaks, strength);

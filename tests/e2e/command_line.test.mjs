@@ -121,7 +121,8 @@ describe('the command line', { timeout: 300_000 }, () => {
       ['eval', model], ['eval', model, '--text', foreign, '--window', '5000'], ['eval', model, '--text', put('empty.txt', '')], ['eval', model, '--tasks', badJson],
       ['eval', model, '--text', foreign, '--isa', 'abacus'], ['eval', model, '--text', foreign, '--stride', '600'],
       ['quantize', model], ['quantize', model, model], ['quantize', model, missing, '--type', 'q9'], ['quantize', model, missing, '--tensor', 'q6_k'],
-      ['quantize', model, missing, '--tensor', 'no.such.*=q6_k'],
+      ['quantize', model, missing, '--tensor', 'no.such.*=q6_k'], ['quantize', model, missing, '--bits', '6'],
+      ['quantize', model, missing, '--bits', '6', '--type', 'q4_0', '--calibrate', goodTemplate], ['quantize', model, missing, '--bits', '2', '--calibrate', goodTemplate],
       ['convert', model], ['convert', model, model], ['convert', model, missing, '--type', 'q9'],
       ['keys', 'create', '--tenant', 'a', '--name', 'b', '--expires', '2026-02-30'],
     ];
@@ -529,6 +530,12 @@ describe('the command line', { timeout: 300_000 }, () => {
     const calibrated = tidemill(['quantize', source, careful, '--type', 'q4_k', '--tensor', 'token_embd.*=q6_k', '--calibrate', text]);
     assert.equal(calibrated.code, 0, calibrated.err);
     assert.match(calibrated.out, /43 of them changed to Q4_K, 1 in Q6_K; .* less in weights\n  \d+ norms took outlier channels in, 42 matrices made up/s);
+
+    const mixed = tidemill(['quantize', source, careful, '--bits', '8.32', '--calibrate', text, '--json']);
+    assert.equal(mixed.code, 0, mixed.err);
+    const { mixture_bits: bits, type, other_types: others } = JSON.parse(mixed.out);
+    assert.ok(type === 'Q8_0' && bits <= 8.32 && bits > 7, mixed.out);
+    assert.ok(others.length > 0);
 
     // Killed once it writes, wherever that is, and asked again.
     const fresh = path.join(own, 'fresh.gguf');

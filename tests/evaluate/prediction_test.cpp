@@ -15,6 +15,7 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 // Logits whose softmax is these probabilities, shifted.
 std::vector<float> logits_of(const std::vector<double>& probabilities, double shift) {
   std::vector<float> logits;
+  logits.reserve(probabilities.size());
   for (const double p : probabilities)
     logits.push_back(p > 0 ? static_cast<float>(std::log(p) + shift) : -kInfinity);
   return logits;

@@ -292,6 +292,7 @@ TEST_F(QuantizeModel, NeedsTheMemoryOfOneTensor) {
   constexpr int64_t cols = 1024;
   constexpr int64_t rows = 2048;
   std::vector<std::string> names;
+  names.reserve(40);
   for (int i = 0; i < 40; ++i)
     names.push_back("blk." + std::to_string(i) + ".ffn_up.weight");
   std::vector<GgufTensor> tensors;
