@@ -26,6 +26,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
+constexpr std::string_view kMagic = "tidemill partial file 1: ";
 constexpr size_t kMostJournal = size_t{64} << 20;
 
 Result<void> write_at(int fd, std::span<const std::byte> bytes, uint64_t offset, const fs::path& path) {
@@ -117,7 +118,7 @@ Result<std::unique_ptr<PartialFile>> PartialFile::open(const fs::path& path, std
     file->offsets_.push_back(file->end_);
     file->end_ += size + (alignment - size % alignment) % alignment;
   }
-  file->first_line_ = fmt::format("tidemill partial file 1: {:016x} {:016x} {} {}\n", options.fingerprint,
+  file->first_line_ = fmt::format("{}{:016x} {:016x} {} {}\n", kMagic, options.fingerprint,
                                   base::checksum(std::as_bytes(std::span(header))), file->sizes_.size(), file->end_);
   TM_CHECK(file->open_partial());
   struct stat status {};
@@ -127,10 +128,13 @@ Result<std::unique_ptr<PartialFile>> PartialFile::open(const fs::path& path, std
   if (fs::exists(file->journal_, ignored)) {
     TM_TRY(journal, base::read_file(file->journal_, kMostJournal));
   }
-  if (status.st_size > 0 || !journal.empty()) {
+  // Where only a journal of ours is left there is nothing to lose: the file got its name, and then the kill came.
+  const bool anew = status.st_size == 0 && (journal.empty() || journal.starts_with(kMagic));
+  if (!anew) {
     TM_TRY(const bool resumed, file->resume(header, journal));
     if (resumed) return file;
     if (!options.restart) {
+      if (status.st_size == 0) ::unlink(file->partial_.c_str());  // made here
       return Error(ErrorCode::invalid_argument,
                    fmt::format("'{}' is the unfinished file of another model or of other options; finish that with the "
                                "command that began it, remove it, or throw it away with --restart",

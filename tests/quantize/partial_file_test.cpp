@@ -166,6 +166,22 @@ TEST_F(Partial, OfSomethingElseIsRefusedOrThrownAway) {
   EXPECT_FALSE(open());
 }
 
+TEST_F(Partial, AJournalThatWasLeftAloneIsNoObstacle) {
+  {
+    auto file = open();
+    ASSERT_TRUE(file);
+    write(**file, 2);
+  }
+  fs::remove(partial_path(path_));
+  auto file = open({.fingerprint = 8, .restart = false, .flush_bytes = 1});
+  ASSERT_TRUE(file) << file.error().to_string();
+  EXPECT_EQ((*file)->done(), 0U);
+  write(**file, 4);
+  ASSERT_TRUE((*file)->finish());
+  EXPECT_EQ(base::read_file(path_).value(), whole());
+  EXPECT_EQ(folder_.entries(), 1);
+}
+
 TEST_F(Partial, AFileOfThatNameThatIsNotOursIsNotTouched) {
   std::ofstream(partial_path(path_)) << "a download of somebody's";
   EXPECT_FALSE(open());
