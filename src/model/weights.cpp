@@ -35,6 +35,7 @@ class Loader {
         cancelled_(options.cancelled),
         dequantize_(options.dequantize),
         threads_(std::max(1, options.threads)),
+        on_matrix_(options.on_matrix),
         total_(file.tensor_bytes()) {}
 
   // A packed file's tensors that are no matrices are small, and some are read with the hyper-parameters.
@@ -102,6 +103,7 @@ class Loader {
                          fmt::format("cannot load {}: {}", tensor->title(), weight.error().to_string()));
     }
     bytes_ += (*weight)->bytes();
+    if (on_matrix_) on_matrix_(tensor->name, **weight);
     finish(*tensor);
     return weight;
   }
@@ -175,6 +177,7 @@ class Loader {
   bool dequantize_;
   int threads_;
   std::optional<base::ThreadTeam> team_;
+  const std::function<void(std::string_view, const tensor::Weight&)>& on_matrix_;
   base::Buffer made_;  // of the tensor that is being loaded, where the file has it in another form
   size_t total_;
   size_t done_ = 0;

@@ -12,53 +12,6 @@
 namespace tidemill::tensor {
 namespace {
 
-struct Range {
-  float low;
-  float high;
-};
-
-// From the least to the most that a block type can hold.
-Range range_of(DType type) {
-  constexpr float d = kLargestScale;
-  switch (type) {
-    case DType::q8_0:
-      return {-127 * d, 127 * d};
-    case DType::q4_0:
-      return {-8 * d, 8 * d};
-    case DType::q4_1:
-      return {-d, 16 * d};
-    case DType::q5_0:
-      return {-16 * d, 16 * d};
-    case DType::q5_1:
-      return {-d, 32 * d};
-    case DType::q2_k:
-      return {-15 * d, 15 * 3 * d};
-    case DType::q3_k:
-      return {-32 * 4 * d, 32 * 4 * d};
-    case DType::q4_k:
-      return {-63 * d, 63 * 15 * d};
-    case DType::q5_k:
-      return {-63 * d, 63 * 31 * d};
-    case DType::q6_k:
-      return {-128 * 32 * d, 128 * 32 * d};
-    case DType::iq4_nl:
-      return {-127 * d, 127 * d};
-    case DType::iq4_xs:
-      return {-32 * 127 * d, 32 * 127 * d};
-    case DType::mxfp4:
-      return {-kLargestMxfp4, kLargestMxfp4};
-    default:
-      assert(false && "is no block type");
-      return {0, 0};
-  }
-}
-
-// The numbers that a block can hold which are nearest to those of `x`, infinities among them; 0 for what is none.
-void copy_within(Range range, const float* x, std::span<float> out) {
-  for (size_t i = 0; i < out.size(); ++i)
-    out[i] = std::isnan(x[i]) ? 0 : std::clamp(x[i], range.low, range.high);
-}
-
 void quantize_q8_0(const float* x, std::byte* block) {
   float largest = 0;
   for (int i = 0; i < 32; ++i)
@@ -158,7 +111,10 @@ void quantize_q6_k(const float* x, std::byte* block) {
   }
 }
 
-void quantize_block(DType type, const float* x, std::byte* block) {
+void quantize_block(DType type, const float* source, std::byte* block) {
+  std::array<float, 256> held{};
+  hold_within(type, source, std::span(held).first(static_cast<size_t>(info(type).block_elements)));
+  const float* x = held.data();
   switch (type) {
     case DType::q8_0:
       return quantize_q8_0(x, block);
@@ -191,11 +147,8 @@ void quantize(DType type, const float* source, int64_t elements, std::byte* dest
       case DType::bf16:
         store_u16(block, f32_to_bf16(*x));
         break;
-      default: {
-        std::array<float, 256> held{};
-        copy_within(range_of(type), x, std::span(held).first(static_cast<size_t>(t.block_elements)));
-        quantize_block(type, held.data(), block);
-      }
+      default:
+        quantize_block(type, x, block);
     }
   }
 }
