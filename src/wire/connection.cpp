@@ -6,6 +6,9 @@
 #include <cstdint>
 #include <ctime>
 #include <exception>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
 #include <utility>
 
 #include <boost/asio/co_spawn.hpp>
@@ -89,6 +92,11 @@ void append_field(std::string& head, std::string_view name, std::string_view val
   head += "\r\n";
 }
 
+// Bytes that the kernel takes of an answer beyond those that the client has room for. By itself it takes some
+// megabytes, and then none until a third of them has gone: so long that a client which reads slowly would be taken for
+// one that does not read.
+constexpr int most_unsent_bytes = 128 << 10;
+
 constexpr std::string_view speaks_tls =
     "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 52\r\n"
     "Connection: close\r\n\r\nThis port speaks TLS: use https:// instead of http:\n";
@@ -117,6 +125,8 @@ Connection::Connection(asio::ip::tcp::socket socket, asio::io_context& io, Serve
       wake_event_(Deadlines::of(io)) {
   error_code error;
   transport_.prepare();
+  (void)::setsockopt(transport_.socket().native_handle(), IPPROTO_TCP, TCP_NOTSENT_LOWAT, &most_unsent_bytes,
+                     sizeof most_unsent_bytes);
   const auto endpoint = transport_.socket().remote_endpoint(error);
   if (!error) {
     peer_ = endpoint.address().is_v6() ? fmt::format("[{}]:{}", endpoint.address().to_string(), endpoint.port())
