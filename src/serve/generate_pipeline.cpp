@@ -208,7 +208,7 @@ asio::awaitable<void> stream(Service& service, Call& call, const Pipeline& pipel
     }
     if (wake == Wake::timed_out) writer.keep_alive();
   }
-  (void)co_await exchange.end();
+  (void)co_await call.end_event_stream();
 }
 
 // All events, then one body.

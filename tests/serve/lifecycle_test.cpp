@@ -175,6 +175,8 @@ TEST(SlowReader, ThatReadsNothingIsCutAndItsBlocksAreFreed) {
   auto options = test::small_options();
   options.write_timeout = std::chrono::milliseconds(50);
   test::LiveServer live(options);
+  base::log::set_level(base::log::Level::info);
+  testing::internal::CaptureStderr();
   test::RawClient silent(live.server().port(), 4096);
   const std::string body =
       R"({"prompt":"import os\n","n":16,"max_tokens":4000,"logprobs":5,"ignore_eos":true,"stream":true})";
@@ -183,6 +185,20 @@ TEST(SlowReader, ThatReadsNothingIsCutAndItsBlocksAreFreed) {
   test::wait_until([&] { return all_blocks_back(live.engine()) && live.engine().idle(); },
                    "the blocks of a client that does not read");
   EXPECT_LT(live.engine().stats().generated_tokens, 16U * 4000U);
+  test::wait_until(
+      [&] {
+        return live.client()
+                   .get("/metrics")
+                   .body.find("tidemill_http_requests_total{route=\"/v1/completions\",status=\"499\"} 1") !=
+               std::string::npos;
+      },
+      "the answer to be counted as one that nobody read to its end");
+  base::log::set_level(base::log::Level::warn);
+  const std::string log = testing::internal::GetCapturedStderr();
+  EXPECT_NE(log.find("POST /v1/completions 200 "), std::string::npos) << log;
+  EXPECT_NE(log.find("error=\"the client took nothing of its answer for 0.05 s and was cut off\""), std::string::npos)
+      << log;
+  EXPECT_NE(live.client().get("/debug/traces").body.find("took nothing of its answer"), std::string::npos);
 }
 
 TEST(QueueFull, Is429WithRetryAfter) {
