@@ -133,7 +133,7 @@ describe('the command line', { timeout: 300_000 }, () => {
       ['serve', '--port', '0', '--session.store', folder],
       ['gateway', '--port', '0', '--backend', 'http://127.0.0.1:1', '--gateway.access-log', path.join(nowhere, 'log')],
       ...[missing, foreign].map((file) => ['gateway', '--port', '0', '--backend', 'http://127.0.0.1:1', '--gateway.tls-certificate', file, '--gateway.tls-key', file]),
-      ['keys', 'list', '--keys', folder], ['keys', 'list', '--keys', badJson], ['keys', 'revoke', 'key_0', '--keys', missing],
+      ['keys', 'list', '--keys', folder], ['keys', 'list', '--keys', badJson], ...[['list'], ['list', '--json'], ['show', 'key_0'], ['revoke', 'key_0']].map((action) => ['keys', ...action, '--keys', missing]),
     ];
     for (const [code, commands] of [[2, wrong], [1, failed]]) {
       for (const command of commands) {
@@ -155,6 +155,8 @@ describe('the command line', { timeout: 300_000 }, () => {
     assert.ok(Math.abs(key.expires - key.created - 90 * 86400) < 5);
     assert.ok(!readFileSync(file, 'utf8').includes(key.secret.slice(3)));
     assert.ok(readFileSync(file, 'utf8').includes(createHash('sha256').update(key.secret).digest('hex')));
+    const elsewhere = tidemill(['keys', 'list', '--keys', path.join(folder, 'misspelt.json')]);
+    assert.match(elsewhere.err, /no key was ever kept in .*misspelt\.json.*keys create/);
     const text = keys('create', '--tenant', 'other', '--name', 'x');
     assert.match(text.out, /tm-[\w-]{43}\n\nKeep the secret now/);
     for (const shown of [keys('list'), keys('list', '--json'), keys('show', key.id), keys('show', key.id, '--json')]) {
