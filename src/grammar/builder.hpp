@@ -80,8 +80,8 @@ class GrammarBuilder {
   void explain(Rule rule, std::string why);  // why nothing matches it, for the error of a grammar that it leaves empty
   Expression use(Rule rule);
 
-  // Errors: `invalid_argument` for a rule that was declared and not defined, or is left-recursive (names it), and for
-  // a grammar to which no string belongs; `unsupported`; `too_large` says which limit, and what to do.
+  // Errors: stopped(); `invalid_argument` for a rule that was declared and not defined, or is left-recursive (names
+  // it), and for a grammar to which no string belongs; `unsupported`; `too_large` says which limit, and what to do.
   base::Result<std::shared_ptr<const Grammar>> build(Expression root) &&;
 
  private:
@@ -93,6 +93,7 @@ class GrammarBuilder {
 
   Expression keep(NodeIndex node);
   void fail(base::ErrorCode code, std::string message);
+  bool stops();
   NodeIndex continuation(std::span<const CodePointRange> ranges, char32_t base, int bits);
   NodeIndex lead_bytes(const CodePointSet& set, char32_t first, char32_t last, unsigned lead, int bits);
   bool check_triggers(std::span<const std::string> triggers);

@@ -170,9 +170,10 @@ struct RegularLeaf {
 
 using NodePair = std::pair<NodeIndex, NodeIndex>;
 
-// Goes through the pairs of states that `start` leads to. Whether they were within the bound.
-bool explore(Derivatives& derivatives, const ByteClasses& classes, NodePair start, bool within, size_t max_pairs,
-             ClassAutomaton& table) {
+// Goes through the pairs of states that `start` leads to. Whether they were within the budget.
+bool explore(Derivatives& derivatives, const ByteClasses& classes, NodePair start, bool within,
+             const ProductBudget& budget, ClassAutomaton& table) {
+  const size_t max_pairs = std::min(budget.states, budget.explored);
   const Expressions& expressions = derivatives.expressions();
   std::vector<NodePair> meaning;
   std::map<NodePair, uint32_t> numbers;
@@ -189,7 +190,7 @@ bool explore(Derivatives& derivatives, const ByteClasses& classes, NodePair star
   };
   number_of(start);
   for (size_t i = 0; i < meaning.size(); ++i) {
-    if (meaning.size() > max_pairs || weight > max_pairs * 16) return false;
+    if (meaning.size() > max_pairs || weight > max_pairs * 16 || budget.stop.stop_requested()) return false;
     const auto [one, other] = meaning[i];
     for (const uint8_t byte : classes.member) {
       const bool goes_on = expressions.first(other)[byte];
@@ -219,9 +220,10 @@ std::shared_ptr<const Automaton> product(const Expressions& source, NodeIndex le
   Derivatives derivatives(std::move(alone));
   ClassAutomaton table;
   table.classes = classes.member.size();
-  if (!explore(derivatives, classes, start, within, std::min(budget.states, budget.explored), table)) return nullptr;
+  if (!explore(derivatives, classes, start, within, budget, table)) return nullptr;
   budget.explored -= table.accepting.size();
-  auto made = minimal_automaton(table, classes.class_of);
+  auto made = minimal_automaton(table, classes.class_of, budget.stop);
+  if (made == nullptr) return nullptr;
   budget.states -= made->size();
   return made;
 }

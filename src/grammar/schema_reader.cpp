@@ -67,6 +67,7 @@ base::Result<void> SchemaReader::push(Reading& reading, SchemaNode node, const s
                                        "between: nest less",
                                        kMaxDepth));
   }
+  if (limits_.stop.stop_requested()) return stopped();
   if (steps_ == 0) {
     return document_.error(ErrorCode::too_large, node, "",
                            fmt::format("more than {} subschemas are read for the schema's combinations, all together: "
@@ -85,6 +86,7 @@ base::Result<void> SchemaReader::spend_on_copy(const Reading& reading, SchemaNod
   const size_t values = reading.shape.values ? reading.shape.values->size() : 0;
   const size_t size = 1 + reading.entered.size() + reading.layers.size() + reading.choices.size() +
                       reading.unevaluated.size() + reading.shape.objects.required.size() + values;
+  if (limits_.stop.stop_requested()) return stopped();
   if (size > copying_) {
     return document_.error(ErrorCode::too_large, owner, "",
                            "alternatives that must hold together with too much else: combining them takes more than a "

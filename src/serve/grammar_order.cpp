@@ -125,8 +125,9 @@ bool wants_more_strictness(const GrammarOrder& order) {
 
 // What may be spent on trying one tool of so many: they must find room in one grammar, and trying all of them must not
 // take much longer than compiling that.
-grammar::GrammarLimits trial_limits(Effort effort, size_t tools) {
+grammar::GrammarLimits trial_limits(Effort effort, size_t tools, const std::stop_token& stop) {
   grammar::GrammarLimits limits = GrammarCache::limits(effort);
+  limits.stop = stop;
   const size_t share = std::max<size_t>(1, tools / (effort == Effort::full ? 4 : 16));
   limits.max_nodes /= share;
   limits.max_alternatives /= share;
@@ -135,10 +136,11 @@ grammar::GrammarLimits trial_limits(Effort effort, size_t tools) {
 }
 
 // The tools with as much strictness as was asked for or is wanted. Error `too_large`: the effort does not suffice to
-// tell.
-Result<std::vector<chat::Tool>> strict_where_possible(const GrammarOrder& order, Effort effort) {
+// tell; `cancelled`: it was stopped.
+Result<std::vector<chat::Tool>> strict_where_possible(const GrammarOrder& order, Effort effort,
+                                                      const std::stop_token& stop) {
   std::vector<chat::Tool> tools = order.reading->tools;
-  const grammar::GrammarLimits limits = trial_limits(effort, tools.size());
+  const grammar::GrammarLimits limits = trial_limits(effort, tools.size(), stop);
   for (size_t i = 0; i < tools.size(); ++i) {
     chat::Tool& tool = tools[i];
     if (!wants_strictness(order, i)) continue;
@@ -156,9 +158,10 @@ Result<std::vector<chat::Tool>> strict_where_possible(const GrammarOrder& order,
     }();
     if (tried) {
       tool = std::move(strict);
-    } else if (effort == Effort::slight && tried.error().code() == ErrorCode::too_large) {
-      return tried.error();
+      continue;
     }
+    const ErrorCode why = tried.error().code();
+    if (why == ErrorCode::cancelled || (effort == Effort::slight && why == ErrorCode::too_large)) return tried.error();
   }
   return tools;
 }
@@ -185,7 +188,7 @@ Result<grammar::Expression> build(grammar::GrammarBuilder& builder, const Gramma
   if (!order.reading) return *content;
   std::vector<chat::Tool> tools = order.reading->tools;
   if (strictness == Strictness::wanted) {
-    TM_TRY(tools, strict_where_possible(order, effort));
+    TM_TRY(tools, strict_where_possible(order, effort, builder.limits().stop));
   }
   const chat::ToolRules rules{.choice = to_chat(order.tool_choice),
                               .parallel = order.parallel_calls,
@@ -255,19 +258,22 @@ Grammar find_grammar(const LoadedModel& model, const GrammarOrder& order) {
   return found && *found ? **found : nullptr;
 }
 
-std::optional<Result<Grammar>> compile_grammar(const LoadedModel& model, const GrammarOrder& order, Effort effort) {
+std::optional<Result<Grammar>> compile_grammar(const LoadedModel& model, const GrammarOrder& order, Effort effort,
+                                               const std::stop_token& stop) {
   if (effort == Effort::slight && order.key.size() > GrammarCache::limits(effort).max_source_bytes) return std::nullopt;
   const auto attempt = [&](Strictness strictness) {
     const auto made = [&](grammar::GrammarBuilder& builder) { return build(builder, order, strictness, effort); };
-    return model.grammars().find_or_compile(key_of(order, strictness), made, effort);
+    return model.grammars().find_or_compile(key_of(order, strictness), made, effort, stop);
   };
   const auto put_off = [effort](const Result<Grammar>& outcome) {
     return effort == Effort::slight && !outcome && outcome.error().code() == ErrorCode::too_large;
   };
   auto compiled = attempt(Strictness::wanted);
   if (put_off(compiled)) return std::nullopt;
+  const auto is_stopped = [&] { return !compiled && compiled.error().code() == ErrorCode::cancelled; };
   // Schemas that can be followed one by one may be too much together.
-  if (!compiled && wants_more_strictness(order)) compiled = attempt(Strictness::asked);
+  if (!compiled && !is_stopped() && wants_more_strictness(order)) compiled = attempt(Strictness::asked);
+  if (is_stopped()) return compiled;
   if (put_off(compiled)) return std::nullopt;
   if (!compiled) return named(std::move(compiled).error(), order);
   return compiled;
