@@ -19,12 +19,7 @@ namespace json = base::json;
 class ParameterGrammar {
  public:
   ParameterGrammar(grammar::GrammarBuilder& builder, const CallSyntax& syntax, CallGrammar& calls, const Tool& tool)
-      : builder_(builder),
-        syntax_(syntax),
-        calls_(calls),
-        tool_(tool),
-        types_(tool.parameters),
-        lone_part_(tool.parameters) {}
+      : builder_(builder), syntax_(syntax), calls_(calls), tool_(tool), types_(tool.parameters) {}
 
   base::Result<Expression> arguments();
 
@@ -32,9 +27,8 @@ class ParameterGrammar {
   base::Result<Expression> parameter(std::string_view key, const json::value& schema);
   base::Result<Expression> strict_parameter(std::string_view key, const json::value& schema);
   base::Result<Expression> strict_value(std::string_view key, const json::value& schema, ValueTypes types);
-  base::Result<Expression> text_value(std::string_view key, const json::value& schema, Texts texts);
-  base::Result<Expression> held_to(std::string_view key, const json::value& schema,
-                                   const grammar::JsonSchemaOptions& options);
+  base::Result<Expression> text_value(std::string_view key, Texts texts);
+  base::Result<Expression> held_to(std::string_view key, const grammar::JsonSchemaOptions& options = {});
   bool marks_text() const { return !syntax_.text_key_end.empty(); }  // the tag says what is text
   Expression in_tags(Expression key, bool is_text, Expression value);
   Expression free_parameter(Expression key, ValueTypes types);
@@ -46,7 +40,7 @@ class ParameterGrammar {
   CallGrammar& calls_;
   const Tool& tool_;
   TypeSearch types_;
-  LonePart lone_part_;
+  std::optional<grammar::JsonProperties> written_;  // of a strict tool
 };
 
 // White space around a value is part of it, where the format does not write each on lines of its own.
@@ -76,25 +70,21 @@ Expression ParameterGrammar::free_parameter(Expression key, ValueTypes types) {
   return builder_.choice(ways);
 }
 
-base::Result<Expression> ParameterGrammar::held_to(std::string_view key, const json::value& schema,
-                                                   const grammar::JsonSchemaOptions& options) {
-  TM_TRY(const json::value lone, lone_part_.of(schema));
-  auto written = grammar::json_schema(builder_, lone, options);
+base::Result<Expression> ParameterGrammar::held_to(std::string_view key, const grammar::JsonSchemaOptions& options) {
+  auto written = written_->write(key, options);
   if (!written) return std::move(written).error().wrap("the parameter '" + std::string(key) + "'");
   return written;
 }
 
-base::Result<Expression> ParameterGrammar::text_value(std::string_view key, const json::value& schema, Texts texts) {
+base::Result<Expression> ParameterGrammar::text_value(std::string_view key, Texts texts) {
   const grammar::JsonSchemaOptions raw{
-      .notation = {.end_of_text = std::string(trimmed(syntax_.value_close)), .quote = {}},
-      .loose_formats = tool_.loose_formats,
-      .texts = texts};
-  return held_to(key, schema, raw);
+      .notation = {.end_of_text = std::string(trimmed(syntax_.value_close)), .quote = {}}, .texts = texts};
+  return held_to(key, raw);
 }
 
 base::Result<Expression> ParameterGrammar::strict_value(std::string_view key, const json::value& schema,
                                                         ValueTypes types) {
-  if (types == ValueTypes::text) return text_value(key, schema, Texts::allowed);
+  if (types == ValueTypes::text) return text_value(key, Texts::allowed);
   if (admits(types, ValueTypes::text)) {
     // What looks like another type is read as that, so all of that must be fine.
     constexpr ValueTypes plain = ValueTypes::text | ValueTypes::null | ValueTypes::boolean;
@@ -105,7 +95,7 @@ base::Result<Expression> ParameterGrammar::strict_value(std::string_view key, co
                            "' may be text or something else, which this model's tool format does "
                            "not tell apart; give it one type, or leave out strict");
   }
-  return held_to(key, schema, {.loose_formats = tool_.loose_formats});
+  return held_to(key);
 }
 
 base::Result<Expression> ParameterGrammar::strict_parameter(std::string_view key, const json::value& schema) {
@@ -117,11 +107,11 @@ base::Result<Expression> ParameterGrammar::strict_parameter(std::string_view key
     return in_tags(name, may_be_text, value);
   }
   // Each way has of the schema's values what it can say.
-  TM_TRY(const Expression text, text_value(key, schema, Texts::only));
-  TM_TRY(const Expression other, held_to(key, schema, {.loose_formats = tool_.loose_formats, .texts = Texts::none}));
+  TM_TRY(const Expression text, text_value(key, Texts::only));
+  TM_TRY(const Expression other, held_to(key, {.texts = Texts::none}));
   const Expression either = builder_.choice({in_tags(name, true, text), in_tags(name, false, other)});
   const bool is_none = either == builder_.nothing() && !builder_.failed();
-  if (is_none) TM_CHECK(held_to(key, schema, {.loose_formats = tool_.loose_formats}));  // tells why
+  if (is_none) TM_CHECK(held_to(key));  // tells why
   return either;
 }
 
@@ -138,7 +128,10 @@ base::Result<Expression> ParameterGrammar::arguments() {
     TM_CHECK(only_these_keywords(*schema, known, "the parameters"));
   }
   const json::object properties = properties_of(tool_.parameters);
-  if (tool_.strict) TM_CHECK(required_are_known(tool_.parameters, properties));
+  if (tool_.strict) {
+    TM_CHECK(required_are_known(tool_.parameters, properties));
+    TM_TRY(written_, grammar::JsonProperties::open(builder_, tool_.parameters, tool_.loose_formats));
+  }
   const auto required = required_of(tool_.parameters);
   std::vector<Expression> parts;
   for (const auto& [key, property] : properties) {

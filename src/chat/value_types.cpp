@@ -128,7 +128,7 @@ ValueTypes TypeSearch::held_whole_by_one(const json::value& schemas, bool exactl
 ValueTypes TypeSearch::held_whole(const json::value& schema, int depth) {
   const auto* object = schema.if_object();
   constexpr std::array<std::string_view, 7> known = {"type", "anyOf", "oneOf", "allOf", "$ref", "$defs", "definitions"};
-  if (over(depth) || object == nullptr || !only_these_keywords(*object, known, "")) return ValueTypes::none;
+  if (over(depth) || object == nullptr || other_keyword(*object, known)) return ValueTypes::none;
   ValueTypes types = ValueTypes::any;
   if (const auto* type = find(schema, "type")) types = types & all_by_type_keyword(*type);
   if (const auto* some = find(schema, "anyOf")) types = types & held_whole_by_one(*some, false, depth - 1);

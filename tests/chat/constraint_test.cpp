@@ -401,7 +401,7 @@ TEST(ToolGrammar, RefusesWhatItCannotHoldTo) {
     EXPECT_EQ(refusal(name, R"({"a": {"type": "string", "description": "x"}})"), "");
     EXPECT_EQ(refusal(name, R"({"a": {"type": "string", "pattern": "x+"}})"), "");
     const std::string unique = refusal(name, R"({"a": {"type": "array", "uniqueItems": true}})");
-    EXPECT_NE(unique.find("uniqueItems"), std::string::npos) << unique;
+    EXPECT_NE(unique.find("#/properties/a/uniqueItems"), std::string::npos) << unique;
     EXPECT_NE(unique.find("'f'"), std::string::npos) << unique;
   }
   for (const std::string_view name : {"qwen3_coder", "glm", "lfm2"}) {
@@ -653,8 +653,8 @@ TEST(ToolGrammar, WritesOtherValuesThanTextOfToolsThatAreNotStrictWhereTheTagTel
   expect_deepseek_calls(R"({"type": "integer"})", false, "true", {}, {"x"});
 }
 
-// Schemas with every kind of keyword, in the spellings that are not JSON: what is written is read back, and satisfies.
-TEST(ToolGrammar, BoundsHowOftenDefinitionsAreCopied) {
+// However many parameters refer to however many of them; or to each other.
+TEST(ToolGrammar, ReadsDefinitionsOnceForAllParameters) {
   const auto refusal = [](std::string_view format, const char* property) {
     json::object definitions;
     for (int i = 0; i < 5'000; ++i)
@@ -671,11 +671,17 @@ TEST(ToolGrammar, BoundsHowOftenDefinitionsAreCopied) {
     return built ? std::string() : built.error().to_string();
   };
   for (const std::string_view format : {"qwen3_coder", "lfm2"}) {
-    EXPECT_NE(refusal(format, R"({"$ref": "#/$defs/d7"})").find("refer to too many definitions"), std::string::npos);
-    EXPECT_EQ(refusal(format, R"({"type": "integer"})"), "");
+    EXPECT_EQ(refusal(format, R"({"$ref": "#/$defs/d7"})"), "");
+    const char* to_another =
+        R"({"type": "array", "items": {"$ref": "#/properties/p0/$defs/d"}, "$defs": {"d": {"type": "integer"}}})";
+    EXPECT_EQ(refusal(format, to_another), "");
+    const std::string missing = refusal(format, R"({"$ref": "#/$defs/none"})");
+    EXPECT_NE(missing.find("JSON Schema, #/properties/p"), std::string::npos) << missing;
+    EXPECT_NE(missing.find("/$ref: \"#/$defs/none\" points to nothing"), std::string::npos) << missing;
   }
 }
 
+// Schemas with every kind of keyword, in the spellings that are not JSON: what is written is read back, and satisfies.
 TEST(ToolGrammar, HoldsOtherSpellingsToTheirSchemas) {
   const json::value schema = parsed(R"({"type": "object", "additionalProperties": false,
       "required": ["code", "zip", "kind", "size", "when"], "properties": {
