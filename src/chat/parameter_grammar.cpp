@@ -8,6 +8,7 @@
 #include "chat/spelling.hpp"
 #include "chat/value_types.hpp"
 #include "grammar/json_schema.hpp"
+#include "grammar/other_readings.hpp"
 
 namespace tidemill::chat {
 namespace {
@@ -27,7 +28,8 @@ class ParameterGrammar {
   base::Result<Expression> parameter(std::string_view key, const json::value& schema);
   base::Result<Expression> strict_parameter(std::string_view key, const json::value& schema);
   base::Result<Expression> strict_value(std::string_view key, const json::value& schema, ValueTypes types);
-  base::Result<Expression> text_value(std::string_view key, Texts texts);
+  base::Result<Expression> unmarked_value(std::string_view key, const json::value& schema, ValueTypes types);
+  base::Result<Expression> text_value(std::string_view key, Texts texts, const grammar::OtherReadings& others = {});
   base::Result<Expression> held_to(std::string_view key, const grammar::JsonSchemaOptions& options = {});
   bool marks_text() const { return !syntax_.text_key_end.empty(); }  // the tag says what is text
   Expression in_tags(Expression key, bool is_text, Expression value);
@@ -76,26 +78,46 @@ base::Result<Expression> ParameterGrammar::held_to(std::string_view key, const g
   return written;
 }
 
-base::Result<Expression> ParameterGrammar::text_value(std::string_view key, Texts texts) {
+base::Result<Expression> ParameterGrammar::text_value(std::string_view key, Texts texts,
+                                                      const grammar::OtherReadings& others) {
   const grammar::JsonSchemaOptions raw{
-      .notation = {.end_of_text = std::string(trimmed(syntax_.value_close)), .quote = {}}, .texts = texts};
+      .notation = {.end_of_text = std::string(trimmed(syntax_.value_close)), .quote = {}, .other_readings = others},
+      .texts = texts};
   return held_to(key, raw);
 }
 
 base::Result<Expression> ParameterGrammar::strict_value(std::string_view key, const json::value& schema,
                                                         ValueTypes types) {
   if (types == ValueTypes::text) return text_value(key, Texts::allowed);
-  if (admits(types, ValueTypes::text)) {
-    // What looks like another type is read as that, so all of that must be fine.
-    constexpr ValueTypes plain = ValueTypes::text | ValueTypes::null | ValueTypes::boolean;
-    const ValueTypes whole = types_.held_whole(schema) & plain;
-    if ((types | whole) == whole) return free_text();
-    return base::Error(base::ErrorCode::unsupported,
-                       "'" + std::string(key) +
-                           "' may be text or something else, which this model's tool format does "
-                           "not tell apart; give it one type, or leave out strict");
-  }
-  return held_to(key);
+  return admits(types, ValueTypes::text) ? unmarked_value(key, schema, types) : held_to(key);
+}
+
+// What looks like another type that it may have is read as that (ParameterArguments): texts that do are left out, but
+// for those of types all of whose values are fine.
+base::Result<Expression> ParameterGrammar::unmarked_value(std::string_view key, const json::value& schema,
+                                                          ValueTypes types) {
+  constexpr ValueTypes plain = ValueTypes::text | ValueTypes::null | ValueTypes::boolean;
+  const ValueTypes whole = types_.held_whole(schema) & plain;
+  if ((types | whole) == whole) return free_text();
+  const ValueTypes fine = admits(whole, ValueTypes::text) ? whole : ValueTypes::none;
+  const auto mistaken_for = [&](ValueTypes type) { return admits(types, type) && !admits(fine, type); };
+  const grammar::OtherReadings others{.null = mistaken_for(ValueTypes::null),
+                                      .boolean = mistaken_for(ValueTypes::boolean),
+                                      .number = mistaken_for(ValueTypes::number),
+                                      .array = mistaken_for(ValueTypes::array),
+                                      .object = mistaken_for(ValueTypes::object),
+                                      .text = mistaken_for(ValueTypes::text)};
+  TM_TRY(const Expression text, text_value(key, Texts::only, others));
+  // The closing tag ends what may be text, wherever it stands, so texts within other values spell it with escapes.
+  const grammar::Notation escaping{.end_of_text = {}, .quote = {}, .escaped = trimmed(syntax_.value_close).front()};
+  TM_TRY(const Expression other, held_to(key, {.notation = escaping, .texts = Texts::none}));
+  const Expression either = builder_.choice({text, other});
+  if (either != builder_.nothing() || builder_.failed()) return either;
+  TM_CHECK(held_to(key));  // tells why it has no value
+  return base::Error(base::ErrorCode::unsupported,
+                     "'" + std::string(key) +
+                         "' may be text or something else, which this model's tool format does not tell apart, and all "
+                         "of its texts would be read as something else; give it one type, or leave out strict");
 }
 
 base::Result<Expression> ParameterGrammar::strict_parameter(std::string_view key, const json::value& schema) {

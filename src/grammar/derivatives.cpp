@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <map>
+#include <optional>
 #include <utility>
 
 #include "grammar/copy_expressions.hpp"
@@ -204,24 +205,37 @@ bool explore(Derivatives& derivatives, const ByteClasses& classes, NodePair star
   return true;
 }
 
-// What is of `left` and, as `within` says, of `right` or not.
-std::shared_ptr<const Automaton> product(const Expressions& source, NodeIndex left, NodeIndex right, bool within,
-                                         ProductBudget& budget) {
+struct Explored {
+  ClassAutomaton table;
+  std::array<uint8_t, 256> class_of;
+};
+
+// What is of `left` and, as `within` says, of `right` or not. None if it takes more than `max_pairs`, or than are left.
+std::optional<Explored> explored(const Expressions& source, NodeIndex left, NodeIndex right, bool within,
+                                 size_t max_pairs, ProductBudget& budget) {
   Expressions alone;  // what else is in the source would cost time and split classes of bytes
   RegularLeaf leaf{source, alone, budget};
   CopyExpressions copy(source, alone, leaf);
   const NodeIndex left_start = copy(left);
   const NodePair start{left_start, copy(right)};
-  if (leaf.over_limit) return nullptr;
+  if (leaf.over_limit) return std::nullopt;
   budget.explored = leaf.budget.explored;
   const ByteClasses classes(alone);
   alone.freeze();
   Derivatives derivatives(std::move(alone));
-  ClassAutomaton table;
-  table.classes = classes.member.size();
-  if (!explore(derivatives, classes, start, within, std::min(budget.states, budget.explored), table)) return nullptr;
-  budget.explored -= table.accepting.size();
-  auto made = minimal_automaton(table, classes.class_of);
+  Explored all;
+  all.table.classes = classes.member.size();
+  all.class_of = classes.class_of;
+  const bool whole = explore(derivatives, classes, start, within, std::min(max_pairs, budget.explored), all.table);
+  budget.explored -= std::min(budget.explored, all.table.accepting.size());
+  return whole ? std::optional(std::move(all)) : std::nullopt;
+}
+
+std::shared_ptr<const Automaton> product(const Expressions& source, NodeIndex left, NodeIndex right, bool within,
+                                         ProductBudget& budget) {
+  const std::optional<Explored> all = explored(source, left, right, within, budget.states, budget);
+  if (!all) return nullptr;
+  auto made = minimal_automaton(all->table, all->class_of);
   budget.states -= made->size();
   return made;
 }
@@ -236,6 +250,14 @@ std::shared_ptr<const Automaton> intersection(const Expressions& source, NodeInd
 std::shared_ptr<const Automaton> difference(const Expressions& source, NodeIndex left, NodeIndex right,
                                             ProductBudget& budget) {
   return product(source, left, right, false, budget);
+}
+
+bool are_apart(const Expressions& source, NodeIndex left, NodeIndex right, ProductBudget& budget) {
+  constexpr size_t max_pairs = 1'000;
+  const std::optional<Explored> all = explored(source, left, right, true, max_pairs, budget);
+  if (!all) return false;
+  const std::vector<uint8_t>& accepting = all->table.accepting;
+  return std::none_of(accepting.begin(), accepting.end(), [](uint8_t accepts) { return accepts != 0; });
 }
 
 }  // namespace tidemill::grammar

@@ -135,7 +135,7 @@ class Exclusion {
 
 }  // namespace
 
-Expression json_character(GrammarBuilder& builder) {
+Expression json_character(GrammarBuilder& builder, const CodePointSet& escaped) {
   const Expression hex = builder.bytes(byte_set("09afAF"));
   const Expression back = builder.literal("\\");
   const Expression letter_d = builder.bytes(byte_set("ddDD"));
@@ -151,7 +151,7 @@ Expression json_character(GrammarBuilder& builder) {
     letters.set(static_cast<size_t>(letter));
   const Expression escape =
       builder.choice({builder.bytes(letters), builder.sequence({builder.literal("u"), builder.choice({plane, pair})})});
-  return builder.choice({builder.code_points(written_raw()), builder.sequence({back, escape})});
+  return builder.choice({builder.code_points(written_raw().without(escaped)), builder.sequence({back, escape})});
 }
 
 Expression json_character_of(GrammarBuilder& builder, const CodePointSet& set) {

@@ -9,6 +9,7 @@
 #include "base/json.hpp"
 #include "base/result.hpp"
 #include "grammar/builder.hpp"
+#include "grammar/other_readings.hpp"
 #include "grammar/regex.hpp"
 
 namespace tidemill::grammar {
@@ -20,6 +21,11 @@ struct Notation {
   // Around raw texts: a control token's name, or plain text; empty: nothing.
   std::string quote;
   bool python = false;  // True, False and None for true, false and null
+  // Of raw texts that stand alone, without a quote: what is read as something else is no text.
+  OtherReadings other_readings = {};
+  // What no text of JSON holds but as an escape (\u003c), since it may begin the end of all of it: a character that
+  // JSON has inside of texts alone. 0: nothing.
+  char escaped = 0;
 
   bool raw() const { return !end_of_text.empty(); }
 };
@@ -58,10 +64,15 @@ class NotationWriter {
  private:
   Expression value(const base::json::value& value);
   Expression without_end(Expression text);
+  Expression long_text(size_t least, std::optional<size_t> most);
+  Expression as_text(Expression texts);
   Expression mark();
+  Expression character_of(const CodePointSet& set);
+  std::string spelled(std::string json) const;
 
   GrammarBuilder& builder_;
   Notation notation_;
+  CodePointSet escaped_;
 };
 
 }  // namespace tidemill::grammar
