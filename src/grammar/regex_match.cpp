@@ -120,6 +120,15 @@ LengthRange lengths_of(const RegexNode& node) {
   return out;
 }
 
+size_t positions_in(const RegexNode& node) {
+  if (node.kind == RegexNode::Kind::characters) return 1;
+  size_t all = 0;
+  for (const RegexNode& part : node.parts)
+    all = std::min(all + positions_in(part), SIZE_MAX / 4);
+  if (node.kind != RegexNode::Kind::repeat) return all;
+  return times(all, std::max<size_t>(1, node.most.value_or(node.least)));
+}
+
 }  // namespace
 
 std::optional<bool> matches(const Regex& regex, std::string_view text, size_t& work) {
@@ -149,6 +158,13 @@ LengthRange lengths_of(const Regex& regex) {
     out.most = whole && out.most && range.most ? std::optional(std::max(*out.most, *range.most)) : std::nullopt;
   }
   return out;
+}
+
+size_t positions_in(const Regex& regex) {
+  size_t all = 0;
+  for (const Regex::Alternative& alternative : regex.alternatives)
+    all = std::min(all + positions_in(alternative.root), SIZE_MAX / 4);
+  return all;
 }
 
 }  // namespace tidemill::grammar

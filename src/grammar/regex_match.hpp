@@ -1,4 +1,4 @@
-// Patterns applied to texts that are known: names of properties, values of an enum.
+// Patterns applied to texts that are known: names of properties, values of an enum. And their sizes.
 #pragma once
 
 #include <cstddef>
@@ -20,5 +20,9 @@ struct LengthRange {
   std::optional<size_t> most;  // none: without bound
 };
 LengthRange lengths_of(const Regex& regex);
+
+// How many places it has for a character, those of counted repetitions as often as they are counted: about as many
+// states as it takes, where it goes on in one way. Saturates.
+size_t positions_in(const Regex& regex);
 
 }  // namespace tidemill::grammar

@@ -191,13 +191,15 @@ base::Result<Expression> SchemaWriter::string_text(const StringShape& shape, con
       }
     }
     if (!lengths_fit(shape, pattern, *regex, owner)) return builder_.nothing();
+    const size_t positions = positions_in(*regex);
     if (&pattern == &*last) {
-      conditions.whole = notation_.text_matching(*regex, shape.min_length, shape.max_length);
+      conditions.required.push_back({notation_.text_matching(*regex, shape.min_length, shape.max_length),
+                                     positions + shape.max_length.value_or(shape.min_length)});
     } else {
-      conditions.required.push_back(notation_.text_searched(*regex));
+      conditions.required.push_back({notation_.text_searched(*regex), positions});
     }
   }
-  return under_conditions(builder_, conditions);
+  return under_conditions(builder_, std::move(conditions));
 }
 
 // Whether the pattern's own texts may be as long as the bounds want them.

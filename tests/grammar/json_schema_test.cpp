@@ -116,6 +116,11 @@ TEST(JsonSchema, PatternsOfPasswords) {
   check({schema(conditions + ".{8,128}$"), good, bad});
   check({schema(conditions + ".+$", R"(,"minLength":8,"maxLength":64)"), good, bad_and_long});
   check({schema(conditions + R"((?!.*\\s)(?!.*--).{8,}$)", R"(,"maxLength":72)"), good, bad});
+  // The length may be the first condition as well.
+  check({schema("^(?=.{8,64}$)" + conditions.substr(1) + ".*$"), good, bad_and_long});
+  check({schema(R"(^(?=.{8,32}$)(?=.*[A-Z])(?=.*[a-z])(?=.*\\d).*$)"),
+         {R"("Passw0rd")", R"("aA345678901234567890123456789012")"},
+         {R"("Passw0r")", R"("aA3456789012345678901234567890123")", R"("passw0rd")"}});
   // As docs/grammar.md says.
   GrammarBuilder builder;
   const base::json::value longest_taken = base::parse_json(schema(conditions + ".{8,128}$")).value();

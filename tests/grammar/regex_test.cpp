@@ -168,6 +168,37 @@ TEST(Regex, ManyConditionsAheadHaveTheStatesThatTheyNeed) {
   EXPECT_FALSE(accepts("abcdabce"));
 }
 
+// The least automaton of all conditions, by way of no larger ones than the limit lets pass.
+TEST(Regex, ConditionsAheadMayComeInAnyOrder) {
+  const std::vector<std::string> conditions = {"(?=.{8,96}$)", "(?=.*a)", "(?=.*b)", "(?=.*c)", "(?=.*d)", "(?!.*e)"};
+  GrammarLimits limits;
+  limits.max_states = 2'000;
+  std::vector<size_t> sizes;
+  for (size_t first = 0; first < conditions.size(); ++first) {
+    std::string pattern = "^";
+    for (size_t i = 0; i < conditions.size(); ++i)
+      pattern += conditions[(first + i) % conditions.size()];
+    pattern += "[a-e]*$";
+    SCOPED_TRACE(pattern);
+    GrammarBuilder b(limits);
+    const auto root = regular_expression(b, pattern);
+    ASSERT_TRUE(root) << root.error().message();
+    const auto built = std::move(b).build(*root);
+    ASSERT_TRUE(built) << built.error().message();
+    Acceptor accepts(*built);
+    EXPECT_TRUE(accepts("abcdabcd"));
+    EXPECT_TRUE(accepts(std::string(93, 'a') + "bcd"));
+    EXPECT_FALSE(accepts(std::string(94, 'a') + "bcd"));
+    EXPECT_FALSE(accepts("abcdabc"));
+    EXPECT_FALSE(accepts("abcdabce"));
+    size_t& states = sizes.emplace_back(0);
+    for (const auto& automaton : (*built)->expressions().automata())
+      states += automaton->size();
+  }
+  EXPECT_LE(sizes.front(), 97U * 16);
+  EXPECT_EQ(sizes, std::vector<size_t>(sizes.size(), sizes.front()));
+}
+
 TEST(Regex, SearchFindsWhatPcre2Finds) {
   const std::vector<std::string> strings = all_strings({"a", "b", "é"}, 5);
   for (const char* pattern :
