@@ -36,10 +36,14 @@ size_t tag_length(std::string_view text) {
 }
 
 base::Error named(base::Error error, const Tool& tool) {
-  return std::move(error).wrap("the parameters of the tool '" + tool.name + "'");
+  return std::move(error).wrap(parameters_of(tool));
 }
 
 }  // namespace
+
+std::string parameters_of(const Tool& tool) {
+  return "the parameters of the tool '" + tool.name + "'";
+}
 
 Expression CallGrammar::marked(std::string_view text) {
   std::vector<Expression> parts;
@@ -82,6 +86,7 @@ base::Result<Expression> CallGrammar::arguments(const Tool& tool, grammar::JsonS
   json::value schema = tool.parameters;
   if (schema.is_object()) schema.get_object()["type"] = "object";
   options.loose_formats = tool.loose_formats;
+  options.whose = parameters_of(tool) + ": ";
   auto written = grammar::json_schema(builder_, schema, options);
   if (!written) return named(std::move(written).error(), tool);
   return *written;

@@ -30,7 +30,7 @@ class ParameterGrammar {
   base::Result<Expression> strict_value(std::string_view key, const json::value& schema, ValueTypes types);
   base::Result<Expression> unmarked_value(std::string_view key, const json::value& schema, ValueTypes types);
   base::Result<Expression> text_value(std::string_view key, Texts texts, const grammar::OtherReadings& others = {});
-  base::Result<Expression> held_to(std::string_view key, const grammar::JsonSchemaOptions& options = {});
+  base::Result<Expression> held_to(std::string_view key, grammar::JsonSchemaOptions options = {});
   bool marks_text() const { return !syntax_.text_key_end.empty(); }  // the tag says what is text
   Expression in_tags(Expression key, bool is_text, Expression value);
   Expression free_parameter(Expression key, ValueTypes types);
@@ -72,7 +72,8 @@ Expression ParameterGrammar::free_parameter(Expression key, ValueTypes types) {
   return builder_.choice(ways);
 }
 
-base::Result<Expression> ParameterGrammar::held_to(std::string_view key, const grammar::JsonSchemaOptions& options) {
+base::Result<Expression> ParameterGrammar::held_to(std::string_view key, grammar::JsonSchemaOptions options) {
+  options.whose = parameters_of(tool_) + ": ";
   auto written = written_->write(key, options);
   if (!written) return std::move(written).error().wrap("the parameter '" + std::string(key) + "'");
   return written;

@@ -45,6 +45,8 @@ base::Result<Expression> python_grammar(grammar::GrammarBuilder& builder, const 
   TM_CHECK(required_are_known(schema, properties));
   const auto required = required_of(tool.parameters);
   TM_TRY(grammar::JsonProperties written, grammar::JsonProperties::open(builder, tool.parameters, tool.loose_formats));
+  grammar::JsonSchemaOptions options = python();
+  options.whose = parameters_of(tool) + ": ";
   const Expression comma = builder.sequence({builder.literal(","), builder.optional(builder.literal(" "))});
   // From the last property on: what may follow if something came before, and if nothing did.
   Expression after_some = builder.empty();
@@ -55,7 +57,7 @@ base::Result<Expression> python_grammar(grammar::GrammarBuilder& builder, const 
       return base::Error(base::ErrorCode::unsupported,
                          "'" + std::string(key) + "' is no name that this model's tool format can write");
     }
-    auto value = written.write(key, python());
+    auto value = written.write(key, options);
     if (!value) return std::move(value).error().wrap("the parameter '" + std::string(key) + "'");
     const Expression one = builder.sequence({builder.literal(std::string(key) + "="), *value});
     const bool must = required.contains(key);

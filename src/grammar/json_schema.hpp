@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <string_view>
 
 #include "base/json.hpp"
@@ -27,6 +28,7 @@ struct JsonSchemaOptions {
   Space space = Space::one;
   Notation notation = {};        // raw texts come without white space, and with properties in alphabetical order
   bool loose_formats = false;    // a `format` that cannot be held to lets any text pass, instead of being an error
+  std::string whose = {};        // the schema, in front of what only build() finds: "the parameters of 'f': "
   Texts texts = Texts::allowed;  // as the whole value: of json_schema(), of a property alone
 };
 
@@ -35,7 +37,8 @@ struct JsonSchemaOptions {
 // numbers have bounded digits. What the schema says and cannot be held to is an error.
 //
 // Errors, which name a keyword by its JSON pointer: `invalid_argument` for what is no schema and for a schema that
-// nothing satisfies (where only parts show it, GrammarBuilder::build() finds it), `unsupported`, `too_large`. Where
+// nothing satisfies (where only parts or conditions of texts show it, GrammarBuilder::build() finds it), `unsupported`,
+// `too_large`. Where
 // values are left out by Texts, that none is left is no error: it is nothing().
 base::Result<Expression> json_schema(GrammarBuilder& builder, const base::json::value& schema,
                                      const JsonSchemaOptions& options = {});

@@ -222,4 +222,16 @@ std::string compact_json(const json::value& value) {
   return out;
 }
 
+std::string brief_json(const json::value& value, size_t most_bytes) {
+  // Of a long text no more is written than may stay.
+  const auto* text = value.if_string();
+  std::string out = text == nullptr ? compact_json(value) : "";
+  if (text != nullptr) append_string(out, base::utf8::prefix(*text, most_bytes));
+  if (out.size() <= most_bytes) return out;
+  size_t end = most_bytes;
+  while (end > 0 && (static_cast<unsigned char>(out[end]) & 0xC0U) == 0x80U)
+    --end;
+  return out.substr(0, end) + "...";
+}
+
 }  // namespace tidemill::grammar

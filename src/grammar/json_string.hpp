@@ -38,5 +38,7 @@ base::Result<Expression> texts_except(GrammarBuilder& builder, std::span<const s
 // A value in its shortest form, without white space: strings with the escapes that they need, numbers with the digits
 // that they need.
 std::string compact_json(const base::json::value& value);
+// The same for people: what is longer than that many bytes is cut off behind a whole character, and "..." stands there.
+std::string brief_json(const base::json::value& value, size_t most_bytes);
 
 }  // namespace tidemill::grammar

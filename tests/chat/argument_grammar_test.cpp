@@ -380,6 +380,25 @@ TEST(ToolGrammar, WritesOtherValuesThanTextOfToolsThatAreNotStrictWhereTheTagTel
   expect_deepseek_calls(R"({"type": "integer"})", false, "true", {}, {"x"});
 }
 
+// Also where that is only found when the grammar is built.
+TEST(ToolGrammar, NamesTheToolAndTheParameterThatCanHaveNoValue) {
+  for (const std::string_view name : {"hermes", "qwen3_coder", "glm", "deepseek_v3_2", "lfm2", "gemma"}) {
+    grammar::GrammarBuilder builder;
+    ToolRules rules;
+    rules.choice.kind = Kind::required;
+    const std::vector<Tool> tools = {{"f", parsed(R"({"type": "object", "required": ["a"], "properties":
+        {"a": {"type": "string", "pattern": "^(?=.*[A-Z])[a-z]+$"}}})"),
+                                      true}};
+    const auto output = tool_grammar(builder, *format_by_name(name), tools, rules);
+    ASSERT_TRUE(output && *output) << name;
+    const auto built = std::move(builder).build(**output);
+    ASSERT_FALSE(built) << name;
+    EXPECT_NE(built.error().message().find("the parameters of the tool 'f': #/properties/a: pattern"),
+              std::string::npos)
+        << name << ": " << built.error().message();
+  }
+}
+
 // However many parameters refer to however many of them; or to each other.
 TEST(ToolGrammar, ReadsDefinitionsOnceForAllParameters) {
   const auto refusal = [](std::string_view format, const char* property) {

@@ -461,7 +461,42 @@ TEST(JsonSchema, RecursionWithoutAnEndIsNamed) {
 
 TEST(JsonSchema, AnImpossiblePropertyIsNamed) {
   expect_refusal(R"({"type":"object","properties":{"a":{"type":"array","enum":["x"]}},"required":["a"]})",
-                 ErrorCode::invalid_argument, "#/properties/a: \"a\" is required, and can have no value");
+                 ErrorCode::invalid_argument, R"(#/properties/a: type "array" and enum ["x"] leave no value)");
+  expect_refusal(R"({"type":"object","required":["a"],"additionalProperties":false})", ErrorCode::invalid_argument,
+                 "#/additionalProperties: \"a\" is required, and can have no value");
+}
+
+// Of patterns that is only found when they are computed; of types and values when they are read.
+TEST(JsonSchema, ConditionsThatExcludeEachOtherAreNamed) {
+  const auto within = [](const std::string& schema) {
+    return R"({"type":"object","properties":{"a":)" + schema + R"(},"required":["a"]})";
+  };
+  const std::vector<std::pair<std::string, std::string>> conditions = {
+      {R"x({"type":"string","pattern":"^(?=a)(?!a)"})x",
+       R"x(pattern "^(?=a)(?!a)" leaves no value: what it looks ahead for contradicts the rest of it)x"},
+      {R"x({"type":"string","pattern":"^(?=.*[A-Z])[a-z]+$"})x", R"x(pattern "^(?=.*[A-Z])[a-z]+$" leaves no value)x"},
+      {R"({"type":"string","pattern":"^a$","allOf":[{"pattern":"^b$"}]})",
+       R"(pattern "^a$" and pattern "^b$" leave no value)"},
+      {R"({"type":"string","pattern":"^(ab)+$","minLength":3,"maxLength":3})",
+       R"(pattern "^(ab)+$", minLength 3 and maxLength 3 leave no value)"},
+      {R"({"type":"string","format":"date","pattern":"x"})", R"(format "date" and pattern "x" leave no value)"},
+      {R"({"type":"integer","enum":["a","b"]})", R"(type "integer" and enum ["a","b"] leave no value)"},
+      {R"({"enum":["a"],"minLength":2})", R"(enum ["a"] and minLength 2 leave no value)"},
+      {R"({"not":{}})", "not {} leaves no value"},
+      {R"({"type":"null","const":")" + std::string(200, 'x') + R"("})",
+       R"(type "null" and const ")" + std::string(79, 'x') + "... leave no value"}};
+  for (const auto& [schema, what] : conditions) {
+    expect_refusal(schema, ErrorCode::invalid_argument, "#: " + what);
+    expect_refusal(within(schema), ErrorCode::invalid_argument, "#/properties/a: " + what);
+    expect_refusal(within(within(schema)), ErrorCode::invalid_argument, "#/properties/a/properties/a: " + what);
+    expect_refusal(within(R"({"type":"array","minItems":1,"items":)" + schema + "}"), ErrorCode::invalid_argument,
+                   "#/properties/a/items: " + what);
+    check({R"({"type":"object","properties":{"a":)" + schema + R"(},"additionalProperties":false})",
+           {"{}"},
+           {R"({"a":"a"})", R"({"a":"b"})", R"({"a":null})"}});
+  }
+  expect_refusal(R"({"const":5,"allOf":[{"type":"string"}]})", ErrorCode::invalid_argument,
+                 R"(#: const 5 and type "string" (#/allOf/0) leave no value)");
 }
 
 TEST(JsonSchema, BoundsThatExcludeEachOtherAreNamed) {
@@ -509,7 +544,7 @@ TEST(JsonSchema, BoundsThatExcludeEachOtherAreNamed) {
   test::expect_refusal_saying(
       R"({"properties":{"a":{"type":"integer","minimum":5,"maximum":3},"b":{"enum":["x"],"type":"null"}},"required":["b"],
           "type":"object"})",
-      ErrorCode::invalid_argument, {"#/properties/b: \"b\" is required"});
+      ErrorCode::invalid_argument, {R"(#/properties/b: enum ["x"] and type "null" leave no value)"});
 }
 
 TEST(JsonSchema, APatternThatIsNoneIsToldBesideBoundsThatExcludeEachOther) {
