@@ -85,7 +85,7 @@ base::Result<Expression> CallGrammar::arguments(const Tool& tool, grammar::JsonS
   if (!tool.strict || tool.parameters.is_null()) return grammar::any_json_object(builder_, options);
   json::value schema = tool.parameters;
   if (schema.is_object()) schema.get_object()["type"] = "object";
-  options.loose_formats = tool.loose_formats;
+  options.loose_formats = tool.loosely;
   options.whose = parameters_of(tool) + ": ";
   auto written = grammar::json_schema(builder_, schema, options);
   if (!written) return named(std::move(written).error(), tool);

@@ -153,7 +153,7 @@ base::Result<Expression> ParameterGrammar::arguments() {
   const json::object properties = properties_of(tool_.parameters);
   if (tool_.strict) {
     TM_CHECK(required_are_known(tool_.parameters, properties));
-    TM_TRY(written_, grammar::JsonProperties::open(builder_, tool_.parameters, tool_.loose_formats));
+    TM_TRY(written_, grammar::JsonProperties::open(builder_, tool_.parameters, tool_.loosely));
   }
   const auto required = required_of(tool_.parameters);
   std::vector<Expression> parts;
@@ -161,7 +161,8 @@ base::Result<Expression> ParameterGrammar::arguments() {
     TM_TRY(const Expression one, parameter(key, property));
     parts.push_back(tool_.strict && required.contains(key) ? one : builder_.optional(one));
   }
-  if (properties.empty() && !tool_.strict) {
+  const bool is_open = tool_.strict ? tool_.loosely && takes_any_names(tool_.parameters) : properties.empty();
+  if (is_open) {
     const grammar::CodePointRange letters[] = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};
     const Expression key = builder_.repeat(builder_.code_points(letters), 1, 64);
     parts.push_back(builder_.repeat(free_parameter(key, ValueTypes::any), 0, std::nullopt));

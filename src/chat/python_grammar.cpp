@@ -36,7 +36,8 @@ Expression any_arguments(grammar::GrammarBuilder& builder) {
 }  // namespace
 
 base::Result<Expression> python_grammar(grammar::GrammarBuilder& builder, const Tool& tool) {
-  if (!tool.strict || !tool.parameters.is_object()) return any_arguments(builder);
+  const bool is_open = tool.loosely && takes_any_names(tool.parameters);
+  if (!tool.strict || !tool.parameters.is_object() || is_open) return any_arguments(builder);
   const json::object& schema = tool.parameters.get_object();
   constexpr std::array<std::string_view, 6> known = {"type",  "properties", "required", "additionalProperties",
                                                      "$defs", "definitions"};
@@ -44,7 +45,7 @@ base::Result<Expression> python_grammar(grammar::GrammarBuilder& builder, const 
   const json::object properties = properties_of(schema);
   TM_CHECK(required_are_known(schema, properties));
   const auto required = required_of(tool.parameters);
-  TM_TRY(grammar::JsonProperties written, grammar::JsonProperties::open(builder, tool.parameters, tool.loose_formats));
+  TM_TRY(grammar::JsonProperties written, grammar::JsonProperties::open(builder, tool.parameters, tool.loosely));
   grammar::JsonSchemaOptions options = python();
   options.whose = parameters_of(tool) + ": ";
   const Expression comma = builder.sequence({builder.literal(","), builder.optional(builder.literal(" "))});

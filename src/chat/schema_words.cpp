@@ -38,6 +38,12 @@ base::Result<void> only_these_keywords(const json::object& schema, std::span<con
                          "', to which this model's tool format cannot be held; leave it out, or leave out strict");
 }
 
+const json::value* referenced(const json::value& root, std::string_view reference) {
+  if (!reference.starts_with("#")) return nullptr;
+  boost::system::error_code error;
+  return root.find_pointer(reference.substr(1), error);
+}
+
 json::object properties_of(const json::value& schema) {
   const auto* properties = member(schema, "properties");
   return properties != nullptr && properties->is_object() ? properties->get_object() : json::object();
@@ -50,6 +56,12 @@ std::unordered_set<std::string_view> required_of(const json::value& schema) {
   for (const json::value& name : required->get_array())
     if (name.is_string()) names.insert(name.get_string());
   return names;
+}
+
+bool takes_any_names(const json::value& schema) {
+  const auto* others = member(schema, "additionalProperties");
+  const bool closed = others != nullptr && others->is_bool() && !others->get_bool();
+  return schema.is_object() && member(schema, "properties") == nullptr && !closed;
 }
 
 base::Result<void> required_are_known(const json::value& schema, const json::object& properties) {

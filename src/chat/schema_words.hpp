@@ -18,9 +18,14 @@ std::optional<std::string_view> other_keyword(const base::json::object& schema,
 base::Result<void> only_these_keywords(const base::json::object& schema, std::span<const std::string_view> known,
                                        std::string_view where);
 
+// What "#/$defs/name" and its like point to; null: nothing, or something else. A key may be escaped as in RFC 6901.
+const base::json::value* referenced(const base::json::value& root, std::string_view reference);
+
 // `properties` of an object's schema, none if it has none; the names of those that are required, which lie in `schema`.
 base::json::object properties_of(const base::json::value& schema);
 std::unordered_set<std::string_view> required_of(const base::json::value& schema);
+// Whether nothing is said of names, so that an object may have any: there are no `properties`, and others are allowed.
+bool takes_any_names(const base::json::value& schema);
 // `unsupported` if one is required of which `properties` says nothing.
 base::Result<void> required_are_known(const base::json::value& schema, const base::json::object& properties);
 

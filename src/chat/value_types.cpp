@@ -42,13 +42,6 @@ const json::value* find(const json::value& value, std::string_view key) {
   return object != nullptr ? object->if_contains(key) : nullptr;
 }
 
-// What "#/$defs/name" and its like point to. A key may be escaped as in RFC 6901.
-const json::value* referenced(const json::value& root, std::string_view reference) {
-  if (!reference.starts_with("#")) return nullptr;
-  boost::system::error_code error;
-  return root.find_pointer(reference.substr(1), error);
-}
-
 // The types all of whose values the keyword takes: "integer" is not all numbers.
 ValueTypes all_by_type_keyword(const json::value& type) {
   if (type == "integer") return ValueTypes::none;

@@ -427,6 +427,24 @@ TEST(ToolGrammar, ReadsDefinitionsOnceForAllParameters) {
   }
 }
 
+// Where a call must come of a tool that is not strict, and its schema says nothing of names.
+TEST(ToolGrammar, NamesAnyParameterWhereALooseSchemaNamesNone) {
+  ToolRules rules;
+  rules.choice.kind = Kind::required;
+  for (const std::string_view name : {"qwen3_coder", "glm", "lfm2"}) {
+    const auto takes_other = [&](std::string_view parameters, bool loosely) {
+      const std::vector<Tool> tools = {{"f", parsed(parameters), true, loosely}};
+      ::tidemill::test::Acceptor accepts(spelled_out(grammar_of(format_of(name, false), tools, rules)));
+      return accepts(name == "lfm2" ? "<|tool_call_start|>[f(a=1)]<|tool_call_end|>" : unmarked_call(name, "1"));
+    };
+    EXPECT_TRUE(takes_other(R"({"type": "object"})", true)) << name;
+    EXPECT_TRUE(takes_other(R"({"type": "object", "additionalProperties": {"type": "string"}})", true)) << name;
+    EXPECT_FALSE(takes_other(R"({"type": "object"})", false)) << name;
+    EXPECT_FALSE(takes_other(R"({"type": "object", "properties": {}})", true)) << name;
+    EXPECT_FALSE(takes_other(R"({"type": "object", "additionalProperties": false})", true)) << name;
+  }
+}
+
 // Schemas with every kind of keyword, in the spellings that are not JSON: what is written is read back, and satisfies.
 TEST(ToolGrammar, HoldsOtherSpellingsToTheirSchemas) {
   const json::value schema = parsed(R"({"type": "object", "additionalProperties": false,
