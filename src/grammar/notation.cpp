@@ -147,6 +147,10 @@ Expression NotationWriter::text_searched(const Regex& regex) {
                         [this](const CodePointSet& set) { return character_of(set); });
 }
 
+Expression NotationWriter::text_counted(size_t least, std::optional<size_t> most) {
+  return builder_.repeat(character_of(CodePointSet::all()), least, most);
+}
+
 Expression NotationWriter::values(std::span<const json::value* const> values) {
   std::vector<std::string> texts;  // without the marks where they are raw
   std::vector<Expression> ways;

@@ -43,8 +43,10 @@ class NotationWriter {
   // What stands between the marks of a text: of so many characters, or one in which the pattern matches.
   Expression text(size_t least, std::optional<size_t> most);
   Expression text_matching(const Regex& regex, size_t least, std::optional<size_t> most);
-  // The same of any length, with what ends a raw text in it or not: for what holds beside one of those.
+  // The same of any length, and any text of so many characters, with what ends a raw text in it or not: for what holds
+  // beside one of those.
   Expression text_searched(const Regex& regex);
+  Expression text_counted(size_t least, std::optional<size_t> most);
   Expression quoted(Expression text);
 
   // true, false or null.

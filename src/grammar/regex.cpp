@@ -31,7 +31,7 @@ Expression translate_regex(GrammarBuilder& builder, const RegexNode& node, const
 Expression under_conditions(GrammarBuilder& builder, Conditions conditions) {
   std::vector<Conditions::Required>& required = conditions.required;
   std::stable_sort(required.begin(), required.end(),
-                   [](const auto& one, const auto& other) { return one.positions < other.positions; });
+                   [](const auto& one, const auto& other) { return one.states < other.states; });
   Expression all = required.front().texts;
   for (size_t i = 1; i + 1 < required.size(); ++i)
     all = builder.both(all, required[i].texts);
@@ -74,7 +74,7 @@ base::Result<Expression> regular_expression(GrammarBuilder& builder, std::string
     TM_TRY(const Regex regex, parse_regex(part, builder.limits()));
     const bool is_rest = &part == &parts.required.back();
     conditions.required.push_back(
-        {is_rest ? whole_texts(builder, regex, leaf) : searched_texts(builder, regex, leaf), positions_in(regex)});
+        {is_rest ? whole_texts(builder, regex, leaf) : searched_texts(builder, regex, leaf), likely_states(regex)});
   }
   for (const std::string& part : parts.excluded) {
     TM_TRY(const Expression one, regular_expression_search(builder, part, leaf));

@@ -61,13 +61,13 @@ Expression translate_regex(GrammarBuilder& builder, const RegexNode& node, const
 struct Conditions {
   struct Required {
     Expression texts;
-    size_t positions;  // of the pattern (positions_in()), and up to where its texts are counted besides
+    size_t states;  // likely_states() of the pattern, or how far the texts are counted
   };
   std::vector<Required> required;
   std::vector<Expression> excluded;
 };
-// Puts them together from the smallest on, whatever order they come in: what searches a text has few states, where its
-// length is counted there are many.
+// Puts them together from the smallest on, whatever order they come in: what searches a text has few states mostly,
+// where its length is counted there are many.
 Expression under_conditions(GrammarBuilder& builder, Conditions conditions);
 
 // Texts that match the pattern as a whole, anchors or not. At its beginning it may look ahead, as far as

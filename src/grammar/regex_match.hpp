@@ -21,8 +21,9 @@ struct LengthRange {
 };
 LengthRange lengths_of(const Regex& regex);
 
-// How many places it has for a character, those of counted repetitions as often as they are counted: about as many
-// states as it takes, where it goes on in one way. Saturates.
-size_t positions_in(const Regex& regex);
+// About how many states it takes to search a text for it, to tell what is small from what is large. One for each place
+// of a character, those of counted repetitions as often as they are counted; and for each of those twice as many where
+// it stands behind what may come at any place, since attempts without number may be under way then (a.{4}b). Saturates.
+size_t likely_states(const Regex& regex);
 
 }  // namespace tidemill::grammar

@@ -172,9 +172,14 @@ base::Result<Expression> SchemaWriter::string_text(const StringShape& shape, con
     TM_CHECK(reader_.pattern(pattern.source, pattern.owner));
   if (shape.max_length && *shape.max_length < shape.min_length) return builder_.nothing();
   if (shape.patterns.empty()) return notation_.text(shape.min_length, shape.max_length);
-  // The last one has the bounds, which hold for all of them then.
-  const auto last = std::find_if(shape.patterns.rbegin(), shape.patterns.rend(),
-                                 [](const StringPattern& pattern) { return !pattern.excluded; });
+  const auto is_required = [](const StringPattern& pattern) { return !pattern.excluded; };
+  const auto last = std::find_if(shape.patterns.rbegin(), shape.patterns.rend(), is_required);
+  // One has the bounds of length; beside several they are a condition more, with its own place among them.
+  const bool alone = std::count_if(shape.patterns.begin(), shape.patterns.end(), is_required) == 1;
+  const size_t least = alone ? shape.min_length : 0;
+  const std::optional<size_t> most = alone ? shape.max_length : std::nullopt;
+  const bool counted = shape.min_length > 0 || shape.max_length;
+  const size_t longest = shape.max_length.value_or(shape.min_length);
   Conditions conditions;
   for (const StringPattern& pattern : shape.patterns) {
     TM_TRY(const Regex* regex, reader_.pattern(pattern.source, pattern.owner));
@@ -182,21 +187,20 @@ base::Result<Expression> SchemaWriter::string_text(const StringShape& shape, con
       conditions.excluded.push_back(notation_.text_searched(*regex));
       continue;
     }
-    const std::optional<size_t> longest = lengths_of(*regex).most;
-    if (shape.max_length && (!longest || *longest > *shape.max_length)) {
+    const std::optional<size_t> own = lengths_of(*regex).most;
+    if (shape.max_length && (!own || *own > *shape.max_length)) {
       const std::string shorter = format_pattern_within(pattern.format, *shape.max_length);
       if (!shorter.empty()) {
         TM_TRY(regex, reader_.pattern(shorter, pattern.owner));
       }
     }
     if (!lengths_fit(shape, pattern, *regex, owner)) return builder_.nothing();
-    const size_t positions = positions_in(*regex);
-    if (&pattern == &*last) {
-      conditions.required.push_back({notation_.text_matching(*regex, shape.min_length, shape.max_length),
-                                     positions + shape.max_length.value_or(shape.min_length)});
-    } else {
-      conditions.required.push_back({notation_.text_searched(*regex), positions});
-    }
+    const Expression texts =
+        &pattern == &*last ? notation_.text_matching(*regex, least, most) : notation_.text_searched(*regex);
+    conditions.required.push_back({texts, likely_states(*regex)});
+  }
+  if (!alone && counted) {
+    conditions.required.push_back({notation_.text_counted(shape.min_length, shape.max_length), longest});
   }
   return under_conditions(builder_, std::move(conditions));
 }

@@ -13,6 +13,7 @@
 
 #include "base/utf8.hpp"
 #include "grammar/acceptor.hpp"
+#include "grammar/regex_match.hpp"
 
 using namespace tidemill;           // NOLINT(google-build-using-namespace)
 using namespace tidemill::grammar;  // NOLINT(google-build-using-namespace)
@@ -197,6 +198,22 @@ TEST(Regex, ConditionsAheadMayComeInAnyOrder) {
   }
   EXPECT_LE(sizes.front(), 97U * 16);
   EXPECT_EQ(sizes, std::vector<size_t>(sizes.size(), sizes.front()));
+}
+
+TEST(Regex, SizesTellWhatIsSmallFromWhatIsLarge) {
+  const auto size = [](std::string_view pattern) { return likely_states(*parse_regex(pattern)); };
+  EXPECT_EQ(size(""), 0U);
+  EXPECT_EQ(size("^.*[A-Z]"), 2U);
+  EXPECT_EQ(size("^.{8,32}$"), 32U);
+  EXPECT_EQ(size("(ab|c)*"), 3U);
+  EXPECT_EQ(size("^\\d{3}|x{2,}$"), 5U);
+  // What is counted behind an attempt that may begin anywhere.
+  EXPECT_EQ(size("a.{4}b"), 6U << 4U);
+  EXPECT_EQ(size("^.*a.{4}b"), 7U << 4U);
+  EXPECT_EQ(size("(?:a.{4}b){2}"), 12U << 4U);
+  EXPECT_EQ(size("^a.{4}b"), 6U);
+  EXPECT_EQ(size("\\d{10}"), 10U);
+  EXPECT_GT(size("a.{100000}b"), size("^.{100000}$"));
 }
 
 TEST(Regex, SearchFindsWhatPcre2Finds) {
