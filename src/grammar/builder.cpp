@@ -184,6 +184,11 @@ Expression GrammarBuilder::except(Expression left, Expression right) {
   return found->second;
 }
 
+bool GrammarBuilder::apart(Expression left, Expression right) {
+  if (failed() || expressions_.at(left.index).irregular || expressions_.at(right.index).irregular) return false;
+  return are_apart(expressions_, left.index, right.index, budget_);
+}
+
 bool GrammarBuilder::check_triggers(std::span<const std::string> triggers) {
   size_t states = 0;
   for (const std::string& trigger : triggers) {
@@ -206,10 +211,14 @@ Expression GrammarBuilder::text_through(std::span<const std::string> triggers) {
 }
 
 Expression GrammarBuilder::text_without(std::span<const std::string> triggers) {
-  if (failed() || !check_triggers(triggers)) return nothing();
+  if (failed()) return nothing();
+  const auto [found, is_new] = without_.try_emplace(std::vector<std::string>(triggers.begin(), triggers.end()));
+  if (!is_new) return found->second;
+  if (!check_triggers(triggers)) return nothing();
   if (std::any_of(triggers.begin(), triggers.end(), [](const std::string& trigger) { return trigger.empty(); }))
     return nothing();
-  return keep(expressions_.automaton(text_without_automaton(triggers), Automaton::start));
+  found->second = keep(expressions_.automaton(text_without_automaton(triggers), Automaton::start));
+  return found->second;
 }
 
 Rule GrammarBuilder::declare(std::string name) {

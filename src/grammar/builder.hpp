@@ -70,6 +70,9 @@ class GrammarBuilder {
   Expression both(Expression left, Expression right);
   // What is of `left` and not of `right`, under the same terms.
   Expression except(Expression left, Expression right);
+  // Whether no string belongs to both; false too where a look at a thousand pairs of states, which count as looked at,
+  // does not tell, and of parts with rules or control tokens.
+  bool apart(Expression left, Expression right);
   // Any UTF-8 text up to and including the first occurrence of one of `triggers` (which are UTF-8).
   Expression text_through(std::span<const std::string> triggers);
   // Any UTF-8 text in which none of `triggers` occurs.
@@ -103,6 +106,7 @@ class GrammarBuilder {
   std::vector<Definition> rules_;
   ProductBudget budget_;
   std::map<std::pair<Expression, Expression>, Expression> differences_;
+  std::map<std::vector<std::string>, Expression> without_;  // by triggers
   std::optional<base::Error> error_;
 };
 

@@ -288,9 +288,9 @@ Error GrammarCheck::nothing_matches() const {
     const auto next = std::find_if(inner.begin(), inner.end(), [&](NodeIndex part) { return productive_[part] == 0; });
     if (next == inner.end()) {
       if (entered.empty()) break;
-      message += fmt::format(": nothing matches rule '{}'", grammar_.rule_names_[entered.back()]);
-      if (entered.back() < reasons_.size() && !reasons_[entered.back()].empty())
-        message += ", " + reasons_[entered.back()];
+      const bool explained = entered.back() < reasons_.size() && !reasons_[entered.back()].empty();
+      message += explained ? ": " + reasons_[entered.back()]
+                           : fmt::format(": nothing matches rule '{}'", grammar_.rule_names_[entered.back()]);
       break;
     }
     at = *next;

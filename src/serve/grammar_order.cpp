@@ -9,6 +9,7 @@
 
 #include "base/json.hpp"
 #include "chat/constraint.hpp"
+#include "chat/kept_schema.hpp"
 #include "chat/spelling.hpp"
 #include "grammar/gbnf.hpp"
 #include "grammar/json_schema.hpp"
@@ -135,33 +136,58 @@ grammar::GrammarLimits trial_limits(Effort effort, size_t tools, const std::stop
   return limits;
 }
 
-// The tools with as much strictness as was asked for or is wanted. Error `too_large`: the effort does not suffice to
-// tell; `cancelled`: it was stopped.
+// Whether a call of the tool has a grammar within the limits.
+Result<void> try_call(const chat::Format& format, const chat::Tool& tool, const grammar::GrammarLimits& limits) {
+  const chat::ToolRules alone{.choice = {chat::ToolChoice::Kind::required, ""}, .parallel = false, .content = {}};
+  grammar::GrammarBuilder trial(limits);
+  TM_TRY(const auto expression, chat::tool_grammar(trial, format, std::span(&tool, 1), alone));
+  if (!expression) return Error(ErrorCode::internal, "a call that must come has no grammar");
+  TM_CHECK(std::move(trial).build(*expression));
+  return {};
+}
+
+// What can be kept of a strict tool's schema, to all of which no grammar can be held.
+std::optional<json::value> kept_of(const chat::Format& format, const chat::Tool& strict,
+                                   const grammar::GrammarLimits& limits) {
+  const auto held_within = [&](const grammar::GrammarLimits& bounds) {
+    return [&format, &strict, bounds](const json::value& parameters) {
+      chat::Tool tool = strict;
+      tool.parameters = parameters;
+      const Result<void> tried = try_call(format, tool, bounds);
+      if (tried) return chat::Held::yes;
+      return tried.error().code() == ErrorCode::too_large ? chat::Held::too_large : chat::Held::no;
+    };
+  };
+  // One property of many, each of which is tried.
+  grammar::GrammarLimits of_one = limits;
+  of_one.max_nodes /= 4;
+  of_one.max_alternatives /= 4;
+  of_one.max_states /= 4;
+  return chat::kept_parameters(strict.parameters, held_within(of_one), held_within(limits));
+}
+
+// The tools with as much strictness as was asked for or is wanted, and where a grammar cannot follow all of a schema
+// with what it can of it. Error `too_large`: the effort does not suffice to tell; `cancelled`: it was stopped.
 Result<std::vector<chat::Tool>> strict_where_possible(const GrammarOrder& order, Effort effort,
                                                       const std::stop_token& stop) {
   std::vector<chat::Tool> tools = order.reading->tools;
+  const chat::Format& format = order.reading->format;
+  if (format.tools == chat::ToolFormat::none) return tools;
   const grammar::GrammarLimits limits = trial_limits(effort, tools.size(), stop);
   for (size_t i = 0; i < tools.size(); ++i) {
-    chat::Tool& tool = tools[i];
     if (!wants_strictness(order, i)) continue;
-    chat::Tool strict = tool;
+    chat::Tool strict = tools[i];
     strict.strict = true;
-    strict.loose_formats = true;
-    const chat::ToolRules alone{.choice = {chat::ToolChoice::Kind::required, ""}, .parallel = false, .content = {}};
-    grammar::GrammarBuilder trial(limits);
-    const auto expression = chat::tool_grammar(trial, order.reading->format, std::span(&strict, 1), alone);
-    if (expression && !*expression) continue;
-    const Result<void> tried = [&]() -> Result<void> {
-      if (!expression) return expression.error();
-      TM_CHECK(std::move(trial).build(**expression));
-      return {};
-    }();
-    if (tried) {
-      tool = std::move(strict);
-      continue;
+    strict.loosely = true;
+    if (const Result<void> tried = try_call(format, strict, limits); !tried) {
+      if (tried.error().code() == ErrorCode::cancelled) return tried.error();
+      if (effort == Effort::slight) return Error(ErrorCode::too_large, tried.error().message());
+      auto kept = kept_of(format, strict, limits);
+      if (stop.stop_requested()) return grammar::stopped();
+      if (!kept) continue;
+      strict.parameters = std::move(*kept);
     }
-    const ErrorCode why = tried.error().code();
-    if (why == ErrorCode::cancelled || (effort == Effort::slight && why == ErrorCode::too_large)) return tried.error();
+    tools[i] = std::move(strict);
   }
   return tools;
 }
