@@ -50,6 +50,10 @@ base::Result<void> validate(const EngineOptions& options, int64_t model_context)
     return invalid_option("priority_seconds",
                           fmt::format("priority_seconds must be from 0 to 3600, not {}", options.priority_seconds));
   }
+  if (options.max_unread_bytes < 1) {
+    return invalid_option("max_unread_bytes",
+                          fmt::format("max_unread_bytes must be at least 1, not {}", options.max_unread_bytes));
+  }
   return {};
 }
 
@@ -84,6 +88,7 @@ class LoopingEngine final : public Engine {
   LoopingEngine(const RequestLimits& limits, int64_t kv_blocks, typename Loop::Parts parts,
                 const EngineOptions& options, observe::Tracer& tracer, observe::Metrics& metrics)
       : limits_(limits),
+        max_unread_bytes_(options.max_unread_bytes),
         tokenizer_(parts.tokenizer),
         mailbox_(std::make_shared<Mailbox>(options.max_waiting)),
         telemetry_(tracer, metrics, parts.clock, options.model_name, tensor::kKvBlockTokens, kv_blocks),
@@ -145,7 +150,7 @@ class LoopingEngine final : public Engine {
     job->number = next_number_.fetch_add(1);
     job->seed = job->request.sampling.seed.value_or(base::random_u64());
     TM_TRY(job->choices, start_choices(job->request, tokenizer_, job->seed, limits_.max_context));
-    job->channel = std::make_shared<Channel>();
+    job->channel = std::make_shared<Channel>(max_unread_bytes_);
     return job;
   }
 
@@ -174,6 +179,7 @@ class LoopingEngine final : public Engine {
   }
 
   const RequestLimits limits_;
+  const int64_t max_unread_bytes_;
   const text::Tokenizer& tokenizer_;
   const std::shared_ptr<Mailbox> mailbox_;  // shared with streams, which may outlive the engine
   Telemetry telemetry_;

@@ -36,6 +36,9 @@ struct EngineOptions {
   // One step of priority counts like so many seconds of earlier arrival: priorities rule among requests that came
   // within that time of each other, and no stream of urgent ones can starve the others for longer.
   double priority_seconds = 30;
+  // Of one stream, that its reader has not taken: past so much the request rests until half of it is read. It holds its
+  // KV blocks as long as nobody else needs them, and no place among the running. At most one step's events come on top.
+  int64_t max_unread_bytes = int64_t{512} << 10;
   SpeculationOptions speculation = {};
   std::string model_name = {};  // for metrics and spans; may be empty
   tensor::KvType kv_type = tensor::KvType::f16;
@@ -45,6 +48,7 @@ struct EngineOptions {
 struct EngineStats {
   int waiting = 0;
   int running = 0;
+  int resting = 0;  // until their readers have caught up: neither waiting nor running
   int64_t kv_blocks = 0;
   int64_t kv_blocks_free = 0;
   int64_t kv_blocks_cached = 0;  // not in use, found by the prefix tree, evictable

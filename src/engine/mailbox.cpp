@@ -43,6 +43,13 @@ void Mailbox::cancel(uint64_t job) {
   posted_.notify_one();
 }
 
+void Mailbox::caught_up(uint64_t job) {
+  const std::lock_guard lock(mutex_);
+  if (letters_.closed) return;
+  letters_.caught_up.push_back(job);
+  posted_.notify_one();
+}
+
 bool Mailbox::post_errand(std::function<void()> errand) {
   const std::lock_guard lock(mutex_);
   if (letters_.closed) return false;
@@ -65,7 +72,8 @@ void Mailbox::close() {
 Mailbox::Letters Mailbox::take(bool wait) {
   std::unique_lock lock(mutex_);
   const auto something = [this] {
-    return letters_.closed || !letters_.arrivals.empty() || !letters_.cancelled.empty() || !letters_.errands.empty();
+    return letters_.closed || !letters_.arrivals.empty() || !letters_.cancelled.empty() ||
+           !letters_.caught_up.empty() || !letters_.errands.empty();
   };
   if (wait) posted_.wait(lock, something);
   Letters taken = std::exchange(letters_, {});

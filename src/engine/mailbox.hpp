@@ -26,6 +26,8 @@ class Mailbox {
   base::Result<size_t> post(std::vector<std::unique_ptr<Job>> jobs);
   // Asks for the job's end. One that has ended, or is unknown, is none of the engine's business any more.
   void cancel(uint64_t job);
+  // Says that the job's reader lagged, and does no more.
+  void caught_up(uint64_t job);
   // Has the engine's thread do something between two steps. False, and it is not done, after close().
   bool post_errand(std::function<void()> errand);
   // Takes no more requests.
@@ -36,6 +38,7 @@ class Mailbox {
   struct Letters {
     std::vector<std::unique_ptr<Job>> arrivals;
     std::vector<uint64_t> cancelled;
+    std::vector<uint64_t> caught_up;
     std::vector<std::function<void()>> errands;
     bool closed = false;
   };

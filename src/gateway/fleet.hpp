@@ -27,7 +27,7 @@ struct Wanted {
   uint64_t prompt_bytes = 0;
   std::optional<int64_t> prompt_tokens;                // where bytes would not tell
   std::optional<int64_t> output_tokens;                // the most that are asked for
-  const std::vector<std::string>* backends = nullptr;  // those of these names alone, as may_ask() reads them
+  const std::vector<std::string>* backends = nullptr;  // those of these names alone, as AskedBackends reads them
   bool marking = false;  // none that is known to send streams without marks: they cannot take one up exactly
 };
 

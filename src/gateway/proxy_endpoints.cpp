@@ -15,6 +15,7 @@
 #include "gateway/request_outline.hpp"
 #include "gateway/routed_request.hpp"
 #include "gateway/session_key.hpp"
+#include "session/session_store.hpp"
 
 namespace tidemill::gateway {
 
@@ -144,7 +145,7 @@ asio::awaitable<void> converse(Service& service, Call& call, const Caller& calle
   }
   if (!conversation) {
     const base::Error failed = store_failed(conversation.error());
-    (void)co_await call.refuse(failed);
+    (void)co_await call.refuse(failed, session::longest_pause);
     co_return;
   }
   auto resolved = RequestOutline::read(conversation->body);
@@ -183,7 +184,8 @@ std::optional<base::Error> find_model(const Service& service, const Caller& call
 asio::awaitable<void> proxy(Service& service, Call& call, const Caller& caller) {
   if (service.draining()) {
     const base::Error stopping(base::ErrorCode::unavailable, "the gateway is stopping");
-    (void)co_await call.refuse(stopping);
+    const base::Duration elsewhere = service.retry_after(stopping, {});
+    (void)co_await call.refuse(stopping, elsewhere);
     co_return;
   }
   const wire::HttpRequest& request = call.request();

@@ -1,7 +1,6 @@
 // See generate_pipeline.hpp.
 #include "serve/generate_pipeline.hpp"
 
-#include <atomic>
 #include <limits>
 #include <memory>
 #include <string>
@@ -213,7 +212,7 @@ asio::awaitable<void> stream(Service& service, Call& call, const Pipeline& pipel
     }
     if (wake == Wake::timed_out) writer.keep_alive();
   }
-  (void)co_await exchange.end();
+  (void)co_await call.end_event_stream();
 }
 
 // All events, then one body.
@@ -261,15 +260,18 @@ asio::awaitable<Result<Prepared>> prepare(Service& service, Call& call, const Pi
   co_return std::move(preparation.prepared());
 }
 
-asio::awaitable<Result<void>> complete(Service& service, Call& call, EngineWork& work,
-                                       const std::function<bool()>& given_up) {
+asio::awaitable<Result<void>> complete(Service& service, Call& call, EngineWork& work, std::stop_token given_up) {
+  std::stop_source stop;
+  const auto ask = [stop]() mutable { (void)stop.request_stop(); };
+  const std::stop_callback on_given_up(std::move(given_up), ask);
+  const std::stop_callback on_stopping(service.giving_up(), ask);
   for (const GrammarCache::Effort effort : {GrammarCache::Effort::slight, GrammarCache::Effort::full}) {
     if (!work.order) break;
     auto attempt = [&]() -> Result<bool> {
-      if (given_up && given_up()) return Error(ErrorCode::cancelled, "the client has cancelled the request");
-      return complete(*service.serving()->model, work, effort);
+      return complete(*service.serving()->model, work, effort, stop.get_token());
     };
-    auto done = co_await service.run_pooled(service.grammar_pool(effort), &call.exchange(), attempt);
+    auto done = co_await service.run_pooled(service.grammar_pool(effort), &call.exchange(), attempt, stop);
+    if (!done && service.gives_up_waiting()) co_return Error(ErrorCode::unavailable, Service::stopping);
     if (!done) co_return std::move(done).error();
   }
   co_return Result<void>();

@@ -253,9 +253,10 @@ Result<EngineWork> engine_work(const LoadedModel& model, int64_t max_context, co
   return work;
 }
 
-Result<bool> complete(const LoadedModel& model, EngineWork& work, GrammarCache::Effort effort) {
+Result<bool> complete(const LoadedModel& model, EngineWork& work, GrammarCache::Effort effort,
+                      const std::stop_token& stop) {
   if (!work.order) return true;
-  auto grammar = compile_grammar(model, *work.order, effort);
+  auto grammar = compile_grammar(model, *work.order, effort, stop);
   if (!grammar) return false;
   if (!*grammar) return std::move(*grammar).error();
   for (engine::Request& one : work.requests)

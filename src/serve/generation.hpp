@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -54,7 +55,8 @@ base::Result<EngineWork> engine_work(const LoadedModel& model, int64_t max_conte
 
 // Gives the requests the grammar that is ordered. False, and nothing changes: it takes more than the effort. Errors:
 // those of compile_grammar().
-base::Result<bool> complete(const LoadedModel& model, EngineWork& work, GrammarCache::Effort effort);
+base::Result<bool> complete(const LoadedModel& model, EngineWork& work, GrammarCache::Effort effort,
+                            const std::stop_token& stop = {});
 // As both together.
 base::Result<EngineWork> complete_work(const LoadedModel& model, int64_t max_context,
                                        const wire::GenerateRequest& request, const std::string& id);

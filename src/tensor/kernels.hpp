@@ -76,6 +76,7 @@ struct LinearCall {
   int64_t rows;  // 1 .. kMostLinearRows
   float* y;
   int64_t y_stride;
+  int64_t ahead_of_one_row;  // bytes of quantised weights to ask memory for ahead; of a single row
 };
 inline constexpr int64_t kMostLinearRows = 256;
 inline constexpr int64_t kLinearPanels = 2;  // that one call had best have, where there are so many
