@@ -5,10 +5,12 @@ PORT ?= 8080
 FUZZ_SECONDS ?= 600
 TRACES ?= ../shared/data/traces
 TEXT ?= ../shared/data/eval/python-heldout.txt
+MODEL ?= models/nano-coder.gguf
+SHAPE ?= llama-3.2-1b
 export CTEST_OUTPUT_ON_FAILURE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint format asan tsan fuzz peers schemas accuracy replay noise avx2 floats streams chaos rollouts hop soak overload bench clean
+.PHONY: help run build test lint format asan tsan fuzz peers schemas accuracy quantised replay noise avx2 floats streams chaos rollouts hop soak overload bench clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  \1\t/' | expand -t 12
@@ -47,7 +49,7 @@ fuzz: ## Run every fuzz target for FUZZ_SECONDS (600) each
 	@scripts/deps.sh fuzz
 	@scripts/fuzz.sh $(FUZZ_SECONDS)
 
-peers: build ## Compare greedy tokens and speed with llama.cpp (npm's node-llama-cpp) in one run
+peers: build ## Compare tokens, embeddings, scores and speed with llama.cpp (npm's node-llama-cpp) in one run
 	@scripts/deps.sh test
 	@scripts/peers.sh
 
@@ -97,6 +99,12 @@ overload: ## Offer a gateway twice its capacity, and a tenant's flood, for OVERL
 accuracy: ## Compare quantised predictions with F32's, Tidemill's and llama.cpp's, on Python in TEXT
 	@scripts/deps.sh test
 	@scripts/accuracy.sh $(TEXT)
+
+quantised: ## Say what fewer bits save and cost MODEL on TEXT, and how much faster they make SHAPE
+	@scripts/deps.sh test
+	@scripts/build.sh release tidemill
+	@node bench/quantised.mjs $(MODEL) $(TEXT)
+	@node bench/quantised.mjs --latency $(SHAPE)
 
 replay: ## Replay the recorded traces in TRACES on simulated backends: prefix hits and balance of routing
 	@scripts/deps.sh build

@@ -1,14 +1,12 @@
-// How far quantised arithmetic moves a model's predictions from the plain dequantised model.
+// How far quantised arithmetic moves a model's predictions from the plain dequantised model: `tidemill eval --plain`,
+// for comparisons with other engines, which want random tokens and the windows as they were read.
 //
 //   bench_accuracy MODEL.gguf --text FILE | --random-tokens SEED [--tokens N] [--window N] [--kv-type T] [--json]
 //
-// Loads the same file twice: as it is, which quantises activations to int8, and with every matrix dequantised to F32,
-// which computes in F32 throughout (and keeps keys and values in F32). Both read the same tokens, cut into windows that
-// start afresh, and every position's distribution over the next token is compared.
-#include <algorithm>
-#include <cmath>
+// Loads the same file twice: as it is, which quantises activations, and with every matrix dequantised to F32, which
+// computes in F32 throughout (and keeps keys and values in F32). Both read the same tokens, cut into windows that start
+// afresh, and every position's distribution over the next token is compared.
 #include <cstdio>
-#include <numeric>
 #include <random>
 #include <string>
 #include <vector>
@@ -19,17 +17,17 @@
 #include "base/cpu_budget.hpp"
 #include "base/file.hpp"
 #include "base/json.hpp"
-#include "model/gguf.hpp"
-#include "model/load.hpp"
-#include "model/vocabulary.hpp"
+#include "evaluate/subject.hpp"
+#include "evaluate/text_runner.hpp"
+#include "evaluate/windows.hpp"
+#include "model/checkpoint.hpp"
 #include "tensor/cpu_device.hpp"
-#include "text/tokenizer.hpp"
 
 using namespace tidemill;  // NOLINT(google-build-using-namespace)
 
 namespace {
 
-using Tokens = std::vector<model::Token>;
+using Tokens = std::vector<evaluate::Token>;
 
 struct Flags {
   std::string model;
@@ -45,155 +43,48 @@ struct Flags {
   bool as_json = false;
 };
 
-// One position's distribution under the quantised arithmetic, against the reference's.
-struct Compared {
-  double divergence;          // KL(reference || quantised), nats
-  bool agrees;                // same most likely token
-  double margin;              // of the reference: log p(first) - log p(second)
-  double shift;               // |change of log p| of the reference's most likely token
-  double reference_surprise;  // -log p of the token that follows; 0 at a window's end
-  double surprise;
-};
-
-double log_sum_exp(std::span<const float> logits, float highest) {
-  double sum = 0;
-  for (const float logit : logits)
-    sum += std::exp(logit - highest);
-  return highest + std::log(sum);
-}
-
-Compared compare(std::span<const float> reference, std::span<const float> quantised, const model::Token* next) {
-  const auto best = std::max_element(reference.begin(), reference.end());
-  const auto other = std::max_element(quantised.begin(), quantised.end());
-  float second = -HUGE_VALF;
-  for (auto it = reference.begin(); it != reference.end(); ++it) {
-    if (it != best) second = std::max(second, *it);
-  }
-  const double zero = log_sum_exp(reference, *best);
-  const double zero_quantised = log_sum_exp(quantised, *other);
-  double divergence = 0;
-  for (size_t i = 0; i < reference.size(); ++i) {
-    const double log_p = reference[i] - zero;
-    divergence += std::exp(log_p) * (log_p - (quantised[i] - zero_quantised));
-  }
-  const auto at = static_cast<size_t>(best - reference.begin());
-  Compared result{divergence, at == static_cast<size_t>(other - quantised.begin()), *best - second, 0, 0, 0};
-  result.shift = std::abs(quantised[at] - zero_quantised - (*best - zero));
-  if (next != nullptr) {
-    result.reference_surprise = zero - reference[static_cast<size_t>(*next)];
-    result.surprise = zero_quantised - quantised[static_cast<size_t>(*next)];
-  }
-  return result;
-}
-
-// A model and a cache for one window.
-struct Side {
-  std::unique_ptr<model::Model> model;
-  std::unique_ptr<tensor::KvCache> cache;
-
-  static base::Result<Side> load(const model::GgufFile& file, tensor::Device& device, const Flags& flags,
-                                 bool reference) {
-    Side side;
-    model::LoadOptions options;
-    options.max_batch_rows = flags.window;
-    options.dequantize = reference;
-    TM_TRY(side.model, model::load_model(file, device, options));
-    tensor::KvShape shape = side.model->kv_shape();
-    shape.blocks = (flags.window + tensor::kKvBlockTokens - 1) / tensor::kKvBlockTokens;
-    shape.type = reference ? tensor::KvType::f32 : *tensor::parse_kv_type(flags.kv_type);  // checked by main
-    TM_TRY(side.cache, device.make_kv_cache(shape));
-    return side;
-  }
-
-  // Logits after each token of a window.
-  tensor::ConstMatrix read(const Tokens& window) {
-    std::vector<int32_t> rows(window.size());
-    std::iota(rows.begin(), rows.end(), 0);
-    const std::vector<int32_t> sequences(window.size(), 0);
-    std::vector<int32_t> blocks(static_cast<size_t>(cache->shape().blocks));
-    std::iota(blocks.begin(), blocks.end(), 0);
-    const std::vector<std::span<const int32_t>> tables = {blocks};
-    return model
-        ->forward({.tokens = window,
-                   .positions = rows,
-                   .sequences = sequences,
-                   .block_tables = tables,
-                   .logit_rows = rows,
-                   .hidden_rows = {}},
-                  *cache)
-        .logits;
-  }
-};
-
-base::Result<std::vector<Tokens>> read_windows(const model::GgufFile& file, const Flags& flags, int64_t vocabulary) {
+base::Result<Tokens> read_tokens(const evaluate::Subject& subject, const Flags& flags) {
   Tokens tokens;
-  Tokens start;
   if (flags.random) {
     std::mt19937_64 random(flags.seed);
+    const auto vocabulary = static_cast<uint64_t>(subject.model().hyper_parameters().vocabulary);
     for (int64_t i = 0; i < flags.tokens; ++i)
-      tokens.push_back(static_cast<model::Token>(random() % static_cast<uint64_t>(vocabulary)));
-  } else {
-    TM_TRY(text::Vocabulary pieces, model::read_vocabulary(file));
-    if (pieces.add_bos && pieces.bos) start.push_back(*pieces.bos);
-    TM_TRY(const auto tokenizer, text::Tokenizer::create(std::move(pieces)));
-    TM_TRY(const std::string text, base::read_file(flags.text));
-    TM_TRY(tokens, tokenizer->encode(text, {.add_special = false}));
-    if (static_cast<int64_t>(tokens.size()) > flags.tokens) tokens.resize(static_cast<size_t>(flags.tokens));
+      tokens.push_back(static_cast<evaluate::Token>(random() % vocabulary));
+    return tokens;
   }
-  std::vector<Tokens> windows;
-  const size_t room = static_cast<size_t>(flags.window) - start.size();
-  for (size_t at = 0; at < tokens.size(); at += room) {
-    Tokens& window = windows.emplace_back(start);
-    window.insert(window.end(), tokens.begin() + static_cast<int64_t>(at),
-                  tokens.begin() + static_cast<int64_t>(std::min(at + room, tokens.size())));
-  }
-  return windows;
+  TM_TRY(const std::string text, base::read_file(flags.text));
+  TM_TRY(tokens, subject.tokenizer().encode(text, {.add_special = false}));
+  if (static_cast<int64_t>(tokens.size()) > flags.tokens) tokens.resize(static_cast<size_t>(flags.tokens));
+  return tokens;
 }
 
-double quantile(std::vector<double> values, double share) {
-  if (values.empty()) return 0;
-  const auto at = static_cast<size_t>(share * static_cast<double>(values.size() - 1));
-  std::nth_element(values.begin(), values.begin() + static_cast<int64_t>(at), values.end());
-  return values[at];
+// The windows' tokens, as they are read.
+base::json::array windows_json(const evaluate::Subject& subject, const Tokens& tokens, int64_t window) {
+  base::json::array list;
+  const auto size = static_cast<size_t>(window);
+  for (const evaluate::Window& cut : evaluate::cut(tokens.size(), size, size, subject.lead().size())) {
+    base::json::array read(subject.lead().begin(), subject.lead().end());
+    read.insert(read.end(), tokens.begin() + static_cast<int64_t>(cut.begin),
+                tokens.begin() + static_cast<int64_t>(cut.end));
+    list.emplace_back(std::move(read));
+  }
+  return list;
 }
 
-base::json::object summarize(const std::vector<Compared>& all, double tie) {
-  std::vector<double> divergences;
-  std::vector<double> margins;
-  std::vector<double> margins_of_disagreements;
-  double divergence = 0;
-  double shift = 0;
-  double ties = 0;
-  double agreed_of_clear = 0;
-  for (const Compared& one : all) {
-    divergences.push_back(one.divergence);
-    margins.push_back(one.margin);
-    divergence += one.divergence;
-    shift += one.shift;
-    if (!one.agrees) margins_of_disagreements.push_back(one.margin);
-    if (one.margin < tie) {
-      ++ties;
-    } else if (one.agrees) {
-      ++agreed_of_clear;
-    }
-  }
-  const auto n = static_cast<double>(all.size());
-  const auto disagreements = static_cast<double>(margins_of_disagreements.size());
-  const auto tied = static_cast<double>(std::count_if(margins_of_disagreements.begin(), margins_of_disagreements.end(),
-                                                      [&](double margin) { return margin < tie; }));
-  return {{"positions", all.size()},
-          {"kl_mean", divergence / n},
-          {"kl_p99", quantile(divergences, 0.99)},
-          {"top1_agreement", 1 - disagreements / n},
-          {"mean_shift_of_top1", shift / n},
-          {"tie_margin", tie},
-          {"ties_share", ties / n},
-          {"top1_agreement_without_ties", ties < n ? agreed_of_clear / (n - ties) : 1},
-          {"disagreements", margins_of_disagreements.size()},
-          {"disagreements_at_ties", tied},
-          {"median_margin", quantile(margins, 0.5)},
-          {"median_margin_of_disagreements", quantile(margins_of_disagreements, 0.5)},
-          {"largest_margin_of_disagreements", quantile(margins_of_disagreements, 1)}};
+base::json::object summarize(const evaluate::Comparison& all) {
+  return {{"positions", all.positions()},
+          {"kl_mean", all.divergence_mean()},
+          {"kl_p99", all.divergence_quantile(0.99)},
+          {"top1_agreement", all.top1_agreement()},
+          {"mean_shift_of_top1", all.shift_mean()},
+          {"tie_margin", all.tie()},
+          {"ties_share", all.ties_share()},
+          {"top1_agreement_without_ties", all.agreement_without_ties()},
+          {"disagreements", all.disagreements()},
+          {"disagreements_at_ties", all.disagreements_at_ties()},
+          {"median_margin", all.margin_quantile(0.5)},
+          {"median_margin_of_disagreements", all.disagreement_margin_quantile(0.5)},
+          {"largest_margin_of_disagreements", all.disagreement_margin_quantile(1)}};
 }
 
 void print(const base::json::object& result, const Flags& flags, std::string_view device) {
@@ -214,48 +105,31 @@ void print(const base::json::object& result, const Flags& flags, std::string_vie
   }
 }
 
-base::json::array as_json(const std::vector<Tokens>& windows) {
-  base::json::array list;
-  for (const Tokens& window : windows)
-    list.emplace_back(base::json::array(window.begin(), window.end()));
-  return list;
-}
-
 base::Result<void> measure(const Flags& flags) {
   TM_TRY(const auto isa, tensor::choose_isa());
   const auto device = tensor::make_cpu_device(isa, flags.threads);
-  TM_TRY(const auto file, model::GgufFile::open(flags.model));
-  TM_TRY(Side plain, Side::load(file, *device, flags, true));
-  TM_TRY(Side quantised, Side::load(file, *device, flags, false));
-  TM_TRY(const auto windows, read_windows(file, flags, plain.model->hyper_parameters().vocabulary));
+  TM_TRY(const auto file, model::Checkpoint::open(flags.model));
+  evaluate::SubjectOptions options;
+  options.kv_type = *tensor::parse_kv_type(flags.kv_type);  // checked by main
+  TM_TRY(auto quantised, evaluate::Subject::load(file, *device, options));
+  options.plain = true;
+  TM_TRY(auto plain, evaluate::Subject::load(file, *device, options));
+  TM_TRY(const Tokens tokens, read_tokens(quantised, flags));
+  evaluate::TextOptions cuts;
+  cuts.window = flags.window;
+  cuts.stride = flags.window;
+  cuts.tie = flags.tie;
+  TM_TRY(const auto judged, evaluate::judge_tokens(quantised, &plain, tokens, cuts));
   if (!flags.windows_out.empty()) {
-    TM_CHECK(base::write_file(flags.windows_out, base::json::serialize(as_json(windows))));
+    TM_CHECK(base::write_file(flags.windows_out, base::json::serialize(windows_json(quantised, tokens, flags.window))));
   }
-  std::vector<Compared> all;
-  double surprise = 0;
-  double reference_surprise = 0;
-  size_t predicted = 0;
-  for (const Tokens& window : windows) {
-    const tensor::ConstMatrix a = plain.read(window);
-    const tensor::ConstMatrix b = quantised.read(window);
-    for (size_t i = 0; i < window.size(); ++i) {
-      const auto row = static_cast<int64_t>(i);
-      const auto n = static_cast<size_t>(a.cols);
-      const bool last = i + 1 == window.size();
-      all.push_back(compare({a.row(row), n}, {b.row(row), n}, last ? nullptr : &window[i + 1]));
-      surprise += all.back().surprise;
-      reference_surprise += all.back().reference_surprise;
-      predicted += last ? 0 : 1;
-    }
-  }
-  if (all.empty()) return base::Error(base::ErrorCode::invalid_argument, "there are no tokens to measure on");
-  base::json::object result = summarize(all, flags.tie);
+  base::json::object result = summarize(*judged.comparison);
   result["model"] = flags.model;
   result["device"] = device->description();
   result["kv_type"] = flags.kv_type;
-  if (!flags.random && predicted > 0) {
-    result["perplexity"] = std::exp(surprise / static_cast<double>(predicted));
-    result["reference_perplexity"] = std::exp(reference_surprise / static_cast<double>(predicted));
+  if (!flags.random) {
+    result["perplexity"] = judged.score.perplexity();
+    result["reference_perplexity"] = judged.reference->perplexity();
   }
   if (flags.as_json) {
     fmt::print("{}\n", base::pretty_json(result));

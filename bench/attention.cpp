@@ -29,7 +29,7 @@ constexpr int64_t kHeads = 32;
 constexpr int64_t kKvHeads = 8;
 constexpr int64_t kHeadDim = 64;
 constexpr int64_t kChunk = 512;
-constexpr int64_t kDecodeBytes = int64_t{192} << 20;  // of keys and values at least
+constexpr int64_t kDecodeBytes = int64_t{768} << 20;  // of keys and values at least
 constexpr float kScale = 0.125F;
 
 std::vector<float> normal(int64_t n) {

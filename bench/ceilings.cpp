@@ -66,7 +66,7 @@ void print_text(const Table& table) {
              table.threads_source);
   fmt::print("{:<12} {:<28} {:>12} {:>12} {:>16}\n", "ceiling", "instruction", "1 core",
              table.threads == 1 ? "1 core" : fmt::format("{} cores", table.threads), "a cycle");
-  fmt::print("{:<12} {:<28} {:>7.1f} GB/s {:>7.1f} GB/s\n", "read", "loads, 2 MiB pages", table.read_one / 1e9,
+  fmt::print("{:<12} {:<28} {:>7.1f} GB/s {:>7.1f} GB/s\n", "read", "sequential, 2 MiB pages", table.read_one / 1e9,
              table.read_all / 1e9);
   for (const Row& row : table.rows) {
     if (!row.info->present) {

@@ -23,8 +23,8 @@ namespace {
 
 constexpr int64_t kRows = 8192;
 constexpr int64_t kCols = 2048;
-constexpr int64_t kMatrices = 24;
-constexpr int kSweeps = 8;              // over all matrices
+constexpr int64_t kMatrices = 72;       // of Q4_0 680 MB: more than the last cache of large servers
+constexpr int kSweeps = 4;              // over all matrices
 constexpr int64_t kPrefillRows = 2048;  // of a weight for prefill: short runs, as above
 constexpr int kPrefills = 60;
 

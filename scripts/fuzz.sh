@@ -28,6 +28,7 @@ seed() {
 if [ -d "$data/tokenizers" ]; then
   export TIDEMILL_FUZZ_VOCABULARIES=$data/tokenizers/ggml-vocab-gpt-2.gguf:$data/tokenizers/ggml-vocab-qwen2.gguf
   TIDEMILL_FUZZ_VOCABULARIES+=:$data/tokenizers/ggml-vocab-llama-spm.gguf:$data/tokenizers/ggml-vocab-deepseek-coder.gguf
+  TIDEMILL_FUZZ_VOCABULARIES+=:$data/tokenizers/ggml-vocab-bert-bge.gguf
 fi
 for target in "${targets[@]}"; do
   seed "$target"

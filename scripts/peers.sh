@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Tidemill beside llama.cpp (npm's node-llama-cpp) on the same files, in one run.
-#   scripts/peers.sh          greedy tokens and speed
+#   scripts/peers.sh          greedy tokens, embeddings, scores and speed
 #   scripts/peers.sh noise    what is left of the speed beside busy processes
 #   scripts/peers.sh avx2     speed of both on AVX2 alone
 #   scripts/peers.sh floats   speed with weights of F16 and BF16
@@ -46,6 +46,8 @@ if [ "${1:-}" = avx2 ]; then
 fi
 echo "peers: greedy tokens"
 node tests/peers/greedy.mjs
+echo "peers: embeddings and scores"
+node tests/peers/encode.mjs
 for type in q8_0 q4_0; do
   echo "peers: speed, $type"
   node tests/peers/speed.mjs llama-3.2-1b "$type"

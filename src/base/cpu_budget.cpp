@@ -54,22 +54,29 @@ double quota_v1(const std::filesystem::path& folder) {
   return cpus(take_integer(quota_text), take_integer(period_text));
 }
 
-// The number of processors this process may be scheduled on.
 int affinity_size() {
+  const std::vector<int> allowed = allowed_cpus();
+  return allowed.empty() ? static_cast<int>(std::thread::hardware_concurrency()) : static_cast<int>(allowed.size());
+}
+
+}  // namespace
+
+std::vector<int> allowed_cpus() {
   // The kernel refuses a mask smaller than its own, so grow until it fits.
   for (int cpus = CPU_SETSIZE; cpus <= 1 << 20; cpus *= 2) {
     cpu_set_t* mask = CPU_ALLOC(static_cast<size_t>(cpus));
     if (mask == nullptr) break;
     const size_t bytes = CPU_ALLOC_SIZE(static_cast<size_t>(cpus));
     const bool ok = sched_getaffinity(0, bytes, mask) == 0;
-    const int size = ok ? CPU_COUNT_S(bytes, mask) : 0;
+    std::vector<int> allowed;
+    for (int cpu = 0; ok && cpu < cpus; ++cpu) {
+      if (CPU_ISSET_S(static_cast<size_t>(cpu), bytes, mask)) allowed.push_back(cpu);
+    }
     CPU_FREE(mask);
-    if (ok) return size;
+    if (ok) return allowed;
   }
-  return static_cast<int>(std::thread::hardware_concurrency());
+  return {};
 }
-
-}  // namespace
 
 double cgroup_cpu_quota(const std::filesystem::path& root, std::string_view membership) {
   double least = 0;

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace tidemill::base {
 
@@ -16,6 +17,9 @@ struct CpuBudget {
   // Where the number comes from: "cgroup quota 2.0 of 8 CPUs", "affinity to 4 of 8 CPUs" or "all 8 CPUs".
   std::string source() const;
 };
+
+// The numbers of the CPUs that this process may be scheduled on; empty where the system does not say.
+std::vector<int> allowed_cpus();
 
 // The smaller of the affinity mask's size and the cgroup's CPU quota (v2 and v1; rounded up), at least 1. Containers on
 // a large host see the host's core count elsewhere: trusting that is what makes engines many times slower there.

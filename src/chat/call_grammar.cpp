@@ -36,22 +36,14 @@ size_t tag_length(std::string_view text) {
 }
 
 base::Error named(base::Error error, const Tool& tool) {
-  return std::move(error).wrap("the parameters of the tool '" + tool.name + "'");
-}
-
-// Arguments are an object, whether the schema says so or not.
-base::Result<void> take_objects(const Tool& tool) {
-  const auto* schema = tool.parameters.if_object();
-  const json::value* type = schema != nullptr ? schema->if_contains("type") : nullptr;
-  if (!tool.strict || type == nullptr || *type == "object") return {};
-  const json::array* several = type->if_array();
-  const auto is_object = [](const json::value& one) { return one == "object"; };
-  if (several != nullptr && std::any_of(several->begin(), several->end(), is_object)) return {};
-  return base::Error(base::ErrorCode::invalid_argument,
-                     "the parameters of the tool '" + tool.name + "' must be of type object");
+  return std::move(error).wrap(parameters_of(tool));
 }
 
 }  // namespace
+
+std::string parameters_of(const Tool& tool) {
+  return "the parameters of the tool '" + tool.name + "'";
+}
 
 Expression CallGrammar::marked(std::string_view text) {
   std::vector<Expression> parts;
@@ -91,10 +83,10 @@ Expression CallGrammar::text_to(std::string_view tag) {
 
 base::Result<Expression> CallGrammar::arguments(const Tool& tool, grammar::JsonSchemaOptions options) {
   if (!tool.strict || tool.parameters.is_null()) return grammar::any_json_object(builder_, options);
-  TM_CHECK(take_objects(tool));
   json::value schema = tool.parameters;
   if (schema.is_object()) schema.get_object()["type"] = "object";
-  options.loose_formats = tool.loose_formats;
+  options.loose_formats = tool.loosely;
+  options.whose = parameters_of(tool) + ": ";
   auto written = grammar::json_schema(builder_, schema, options);
   if (!written) return named(std::move(written).error(), tool);
   return *written;
@@ -134,7 +126,6 @@ base::Result<Expression> CallGrammar::call(const Tool& tool) {
           {preface(), builder_.literal(syntax_.name_prefix + tool.name), id, spelled(syntax_.name_end), arguments});
     }
     case Shape::parameters: {
-      TM_CHECK(take_objects(tool));
       auto arguments = parameters_grammar(builder_, syntax_, *this, tool);
       if (!arguments) return named(std::move(arguments).error(), tool);
       return builder_.sequence({builder_.literal(tool.name), spelled(syntax_.name_end), *arguments});
@@ -145,7 +136,6 @@ base::Result<Expression> CallGrammar::call(const Tool& tool) {
       return builder_.sequence({builder_.literal(tool.name), arguments});
     }
     case Shape::python: {
-      TM_CHECK(take_objects(tool));
       auto arguments = python_grammar(builder_, tool);
       if (!arguments) return named(std::move(arguments).error(), tool);
       return builder_.sequence({builder_.literal(tool.name), builder_.literal("("), *arguments, builder_.literal(")")});

@@ -14,6 +14,9 @@
 
 namespace tidemill::chat {
 
+// "the parameters of the tool 'f'", for errors.
+std::string parameters_of(const Tool& tool);
+
 class CallGrammar {
  public:
   // All must outlive this.

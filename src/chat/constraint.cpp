@@ -11,10 +11,23 @@
 namespace tidemill::chat {
 namespace {
 
+namespace json = base::json;
 using grammar::Expression;
 using Kind = ToolChoice::Kind;
 
 constexpr size_t most_messages = 8;  // of harmony, before a call or the answer
+
+// Arguments are an object, whether the schema says so or not.
+base::Result<void> take_objects(const Tool& tool) {
+  const auto* schema = tool.parameters.if_object();
+  const json::value* type = schema != nullptr ? schema->if_contains("type") : nullptr;
+  if (!tool.strict || type == nullptr || *type == "object") return {};
+  const json::array* several = type->if_array();
+  const auto is_object = [](const json::value& one) { return one == "object"; };
+  if (several != nullptr && std::any_of(several->begin(), several->end(), is_object)) return {};
+  return base::Error(base::ErrorCode::invalid_argument,
+                     "the parameters of the tool '" + tool.name + "' must be of type object");
+}
 
 class Constraint {
  public:
@@ -62,6 +75,10 @@ std::vector<Tool> Constraint::callable(std::span<const Tool> tools, const ToolCh
 }
 
 base::Result<Expression> Constraint::output() {
+  if (rules_.choice.kind != Kind::none && format_.tools != ToolFormat::none) {
+    for (const Tool& tool : called_)
+      TM_CHECK(take_objects(tool));
+  }
   return format_.tools == ToolFormat::harmony ? harmony() : tagged();
 }
 

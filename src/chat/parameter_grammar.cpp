@@ -8,6 +8,7 @@
 #include "chat/spelling.hpp"
 #include "chat/value_types.hpp"
 #include "grammar/json_schema.hpp"
+#include "grammar/other_readings.hpp"
 
 namespace tidemill::chat {
 namespace {
@@ -19,12 +20,7 @@ namespace json = base::json;
 class ParameterGrammar {
  public:
   ParameterGrammar(grammar::GrammarBuilder& builder, const CallSyntax& syntax, CallGrammar& calls, const Tool& tool)
-      : builder_(builder),
-        syntax_(syntax),
-        calls_(calls),
-        tool_(tool),
-        types_(tool.parameters),
-        lone_part_(tool.parameters) {}
+      : builder_(builder), syntax_(syntax), calls_(calls), tool_(tool), types_(tool.parameters) {}
 
   base::Result<Expression> arguments();
 
@@ -32,9 +28,9 @@ class ParameterGrammar {
   base::Result<Expression> parameter(std::string_view key, const json::value& schema);
   base::Result<Expression> strict_parameter(std::string_view key, const json::value& schema);
   base::Result<Expression> strict_value(std::string_view key, const json::value& schema, ValueTypes types);
-  base::Result<Expression> text_value(std::string_view key, const json::value& schema, Texts texts);
-  base::Result<Expression> held_to(std::string_view key, const json::value& schema,
-                                   const grammar::JsonSchemaOptions& options);
+  base::Result<Expression> unmarked_value(std::string_view key, const json::value& schema, ValueTypes types);
+  base::Result<Expression> text_value(std::string_view key, Texts texts, const grammar::OtherReadings& others = {});
+  base::Result<Expression> held_to(std::string_view key, grammar::JsonSchemaOptions options = {});
   bool marks_text() const { return !syntax_.text_key_end.empty(); }  // the tag says what is text
   Expression in_tags(Expression key, bool is_text, Expression value);
   Expression free_parameter(Expression key, ValueTypes types);
@@ -46,7 +42,7 @@ class ParameterGrammar {
   CallGrammar& calls_;
   const Tool& tool_;
   TypeSearch types_;
-  LonePart lone_part_;
+  std::optional<grammar::JsonProperties> written_;  // of a strict tool
 };
 
 // White space around a value is part of it, where the format does not write each on lines of its own.
@@ -76,36 +72,53 @@ Expression ParameterGrammar::free_parameter(Expression key, ValueTypes types) {
   return builder_.choice(ways);
 }
 
-base::Result<Expression> ParameterGrammar::held_to(std::string_view key, const json::value& schema,
-                                                   const grammar::JsonSchemaOptions& options) {
-  TM_TRY(const json::value lone, lone_part_.of(schema));
-  auto written = grammar::json_schema(builder_, lone, options);
+base::Result<Expression> ParameterGrammar::held_to(std::string_view key, grammar::JsonSchemaOptions options) {
+  options.whose = parameters_of(tool_) + ": ";
+  auto written = written_->write(key, options);
   if (!written) return std::move(written).error().wrap("the parameter '" + std::string(key) + "'");
   return written;
 }
 
-base::Result<Expression> ParameterGrammar::text_value(std::string_view key, const json::value& schema, Texts texts) {
+base::Result<Expression> ParameterGrammar::text_value(std::string_view key, Texts texts,
+                                                      const grammar::OtherReadings& others) {
   const grammar::JsonSchemaOptions raw{
-      .notation = {.end_of_text = std::string(trimmed(syntax_.value_close)), .quote = {}},
-      .loose_formats = tool_.loose_formats,
+      .notation = {.end_of_text = std::string(trimmed(syntax_.value_close)), .quote = {}, .other_readings = others},
       .texts = texts};
-  return held_to(key, schema, raw);
+  return held_to(key, raw);
 }
 
 base::Result<Expression> ParameterGrammar::strict_value(std::string_view key, const json::value& schema,
                                                         ValueTypes types) {
-  if (types == ValueTypes::text) return text_value(key, schema, Texts::allowed);
-  if (admits(types, ValueTypes::text)) {
-    // What looks like another type is read as that, so all of that must be fine.
-    constexpr ValueTypes plain = ValueTypes::text | ValueTypes::null | ValueTypes::boolean;
-    const ValueTypes whole = types_.held_whole(schema) & plain;
-    if ((types | whole) == whole) return free_text();
-    return base::Error(base::ErrorCode::unsupported,
-                       "'" + std::string(key) +
-                           "' may be text or something else, which this model's tool format does "
-                           "not tell apart; give it one type, or leave out strict");
-  }
-  return held_to(key, schema, {.loose_formats = tool_.loose_formats});
+  if (types == ValueTypes::text) return text_value(key, Texts::allowed);
+  return admits(types, ValueTypes::text) ? unmarked_value(key, schema, types) : held_to(key);
+}
+
+// What looks like another type that it may have is read as that (ParameterArguments): texts that do are left out, but
+// for those of types all of whose values are fine.
+base::Result<Expression> ParameterGrammar::unmarked_value(std::string_view key, const json::value& schema,
+                                                          ValueTypes types) {
+  constexpr ValueTypes plain = ValueTypes::text | ValueTypes::null | ValueTypes::boolean;
+  const ValueTypes whole = types_.held_whole(schema) & plain;
+  if ((types | whole) == whole) return free_text();
+  const ValueTypes fine = admits(whole, ValueTypes::text) ? whole : ValueTypes::none;
+  const auto mistaken_for = [&](ValueTypes type) { return admits(types, type) && !admits(fine, type); };
+  const grammar::OtherReadings others{.null = mistaken_for(ValueTypes::null),
+                                      .boolean = mistaken_for(ValueTypes::boolean),
+                                      .number = mistaken_for(ValueTypes::number),
+                                      .array = mistaken_for(ValueTypes::array),
+                                      .object = mistaken_for(ValueTypes::object),
+                                      .text = mistaken_for(ValueTypes::text)};
+  TM_TRY(const Expression text, text_value(key, Texts::only, others));
+  // The closing tag ends what may be text, wherever it stands, so texts within other values spell it with escapes.
+  const grammar::Notation escaping{.end_of_text = {}, .quote = {}, .escaped = trimmed(syntax_.value_close).front()};
+  TM_TRY(const Expression other, held_to(key, {.notation = escaping, .texts = Texts::none}));
+  const Expression either = builder_.choice({text, other});
+  if (either != builder_.nothing() || builder_.failed()) return either;
+  TM_CHECK(held_to(key));  // tells why it has no value
+  return base::Error(base::ErrorCode::unsupported,
+                     "'" + std::string(key) +
+                         "' may be text or something else, which this model's tool format does not tell apart, and all "
+                         "of its texts would be read as something else; give it one type, or leave out strict");
 }
 
 base::Result<Expression> ParameterGrammar::strict_parameter(std::string_view key, const json::value& schema) {
@@ -117,11 +130,11 @@ base::Result<Expression> ParameterGrammar::strict_parameter(std::string_view key
     return in_tags(name, may_be_text, value);
   }
   // Each way has of the schema's values what it can say.
-  TM_TRY(const Expression text, text_value(key, schema, Texts::only));
-  TM_TRY(const Expression other, held_to(key, schema, {.loose_formats = tool_.loose_formats, .texts = Texts::none}));
+  TM_TRY(const Expression text, text_value(key, Texts::only));
+  TM_TRY(const Expression other, held_to(key, {.texts = Texts::none}));
   const Expression either = builder_.choice({in_tags(name, true, text), in_tags(name, false, other)});
   const bool is_none = either == builder_.nothing() && !builder_.failed();
-  if (is_none) TM_CHECK(held_to(key, schema, {.loose_formats = tool_.loose_formats}));  // tells why
+  if (is_none) TM_CHECK(held_to(key));  // tells why
   return either;
 }
 
@@ -138,14 +151,18 @@ base::Result<Expression> ParameterGrammar::arguments() {
     TM_CHECK(only_these_keywords(*schema, known, "the parameters"));
   }
   const json::object properties = properties_of(tool_.parameters);
-  if (tool_.strict) TM_CHECK(required_are_known(tool_.parameters, properties));
+  if (tool_.strict) {
+    TM_CHECK(required_are_known(tool_.parameters, properties));
+    TM_TRY(written_, grammar::JsonProperties::open(builder_, tool_.parameters, tool_.loosely));
+  }
   const auto required = required_of(tool_.parameters);
   std::vector<Expression> parts;
   for (const auto& [key, property] : properties) {
     TM_TRY(const Expression one, parameter(key, property));
     parts.push_back(tool_.strict && required.contains(key) ? one : builder_.optional(one));
   }
-  if (properties.empty() && !tool_.strict) {
+  const bool is_open = tool_.strict ? tool_.loosely && takes_any_names(tool_.parameters) : properties.empty();
+  if (is_open) {
     const grammar::CodePointRange letters[] = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};
     const Expression key = builder_.repeat(builder_.code_points(letters), 1, 64);
     parts.push_back(builder_.repeat(free_parameter(key, ValueTypes::any), 0, std::nullopt));

@@ -13,8 +13,8 @@ namespace {
 using grammar::Expression;
 namespace json = base::json;
 
-grammar::JsonSchemaOptions python(bool loose_formats) {
-  return {.notation = {.end_of_text = {}, .quote = {}, .python = true}, .loose_formats = loose_formats};
+grammar::JsonSchemaOptions python() {
+  return {.notation = {.end_of_text = {}, .quote = {}, .python = true}};
 }
 
 bool is_keyword(std::string_view name) {
@@ -28,7 +28,7 @@ Expression any_arguments(grammar::GrammarBuilder& builder) {
   const grammar::CodePointRange others[] = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};
   const Expression key =
       builder.sequence({builder.code_points(first), builder.repeat(builder.code_points(others), 0, 63)});
-  const Expression one = builder.sequence({key, builder.literal("="), grammar::any_json_value(builder, python(false))});
+  const Expression one = builder.sequence({key, builder.literal("="), grammar::any_json_value(builder, python())});
   const Expression more = builder.sequence({builder.literal(","), builder.optional(builder.literal(" ")), one});
   return builder.optional(builder.sequence({one, builder.repeat(more, 0, std::nullopt)}));
 }
@@ -36,7 +36,8 @@ Expression any_arguments(grammar::GrammarBuilder& builder) {
 }  // namespace
 
 base::Result<Expression> python_grammar(grammar::GrammarBuilder& builder, const Tool& tool) {
-  if (!tool.strict || !tool.parameters.is_object()) return any_arguments(builder);
+  const bool is_open = tool.loosely && takes_any_names(tool.parameters);
+  if (!tool.strict || !tool.parameters.is_object() || is_open) return any_arguments(builder);
   const json::object& schema = tool.parameters.get_object();
   constexpr std::array<std::string_view, 6> known = {"type",  "properties", "required", "additionalProperties",
                                                      "$defs", "definitions"};
@@ -44,19 +45,20 @@ base::Result<Expression> python_grammar(grammar::GrammarBuilder& builder, const 
   const json::object properties = properties_of(schema);
   TM_CHECK(required_are_known(schema, properties));
   const auto required = required_of(tool.parameters);
-  LonePart lone_part(tool.parameters);
+  TM_TRY(grammar::JsonProperties written, grammar::JsonProperties::open(builder, tool.parameters, tool.loosely));
+  grammar::JsonSchemaOptions options = python();
+  options.whose = parameters_of(tool) + ": ";
   const Expression comma = builder.sequence({builder.literal(","), builder.optional(builder.literal(" "))});
   // From the last property on: what may follow if something came before, and if nothing did.
   Expression after_some = builder.empty();
   Expression after_none = builder.empty();
   for (size_t i = properties.size(); i-- > 0;) {
-    const auto& [key, property] = properties.begin()[static_cast<std::ptrdiff_t>(i)];
+    const std::string_view key = properties.begin()[static_cast<std::ptrdiff_t>(i)].key();
     if (!is_keyword(key)) {
       return base::Error(base::ErrorCode::unsupported,
                          "'" + std::string(key) + "' is no name that this model's tool format can write");
     }
-    TM_TRY(const json::value lone, lone_part.of(property));
-    auto value = grammar::json_schema(builder, lone, python(tool.loose_formats));
+    auto value = written.write(key, options);
     if (!value) return std::move(value).error().wrap("the parameter '" + std::string(key) + "'");
     const Expression one = builder.sequence({builder.literal(std::string(key) + "="), *value});
     const bool must = required.contains(key);

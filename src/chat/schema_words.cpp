@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <string>
-#include <utility>
 
 namespace tidemill::chat {
 namespace json = base::json;
@@ -21,43 +20,28 @@ const json::value* member(const json::value& schema, std::string_view key) {
   return object != nullptr ? object->if_contains(key) : nullptr;
 }
 
-constexpr size_t most_copied = 2'000'000;
-
-// Goes through `value` and all that it holds, while `visit` says true. False: it said false.
-template <typename Visit>
-bool for_each_value(const json::value& value, const Visit& visit) {
-  if (!visit(value)) return false;
-  const auto inside = [&](const json::value& one) { return for_each_value(one, visit); };
-  if (const auto* array = value.if_array()) return std::all_of(array->begin(), array->end(), inside);
-  const auto* object = value.if_object();
-  return object == nullptr ||
-         std::all_of(object->begin(), object->end(), [&](const auto& member) { return inside(member.value()); });
-}
-
-size_t values_in(const json::value& value) {
-  size_t count = 0;
-  for_each_value(value, [&](const json::value&) { return ++count != 0; });
-  return count;
-}
-
-bool refers(const json::value& schema) {
-  const auto has_none = [](const json::value& value) {
-    return member(value, "$ref") == nullptr && member(value, "$dynamicRef") == nullptr;
-  };
-  return !for_each_value(schema, has_none);
-}
-
 }  // namespace
+
+std::optional<std::string_view> other_keyword(const json::object& schema, std::span<const std::string_view> known) {
+  for (const auto& one : schema) {
+    if (!is_in(known, one.key()) && !is_in(annotations, one.key())) return one.key();
+  }
+  return std::nullopt;
+}
 
 base::Result<void> only_these_keywords(const json::object& schema, std::span<const std::string_view> known,
                                        std::string_view where) {
-  for (const auto& [keyword, value] : schema) {
-    if (is_in(known, keyword) || is_in(annotations, keyword)) continue;
-    return base::Error(base::ErrorCode::unsupported,
-                       "'" + std::string(where) + "' has the keyword '" + std::string(keyword) +
-                           "', to which this model's tool format cannot be held; leave it out, or leave out strict");
-  }
-  return {};
+  const auto keyword = other_keyword(schema, known);
+  if (!keyword) return {};
+  return base::Error(base::ErrorCode::unsupported,
+                     "'" + std::string(where) + "' has the keyword '" + std::string(*keyword) +
+                         "', to which this model's tool format cannot be held; leave it out, or leave out strict");
+}
+
+const json::value* referenced(const json::value& root, std::string_view reference) {
+  if (!reference.starts_with("#")) return nullptr;
+  boost::system::error_code error;
+  return root.find_pointer(reference.substr(1), error);
 }
 
 json::object properties_of(const json::value& schema) {
@@ -74,6 +58,12 @@ std::unordered_set<std::string_view> required_of(const json::value& schema) {
   return names;
 }
 
+bool takes_any_names(const json::value& schema) {
+  const auto* others = member(schema, "additionalProperties");
+  const bool closed = others != nullptr && others->is_bool() && !others->get_bool();
+  return schema.is_object() && member(schema, "properties") == nullptr && !closed;
+}
+
 base::Result<void> required_are_known(const json::value& schema, const json::object& properties) {
   const auto* required = member(schema, "required");
   if (required == nullptr || !required->is_array()) return {};
@@ -82,23 +72,6 @@ base::Result<void> required_are_known(const json::value& schema, const json::obj
     return base::Error(base::ErrorCode::unsupported, json::serialize(name) + " is required, but is no property");
   }
   return {};
-}
-
-base::Result<json::value> LonePart::of(const json::value& part) {
-  if (!part.is_object() || !refers(part)) return part;
-  json::object alone = part.get_object();
-  for (const std::string_view key : {"$defs", "definitions"}) {
-    const auto* definitions = member(root_, key);
-    if (definitions == nullptr || alone.contains(key)) continue;
-    copied_ += values_in(*definitions);
-    if (copied_ > most_copied) {
-      return base::Error(base::ErrorCode::too_large,
-                         "too many parameters refer to too many definitions for this model's tool format, which "
-                         "takes each by itself; leave out definitions that are not used");
-    }
-    alone[key] = *definitions;
-  }
-  return json::value(std::move(alone));
 }
 
 }  // namespace tidemill::chat

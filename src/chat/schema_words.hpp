@@ -1,7 +1,7 @@
 // Reads the keywords of a tool's schema for the formats that do not write arguments as JSON.
 #pragma once
 
-#include <cstddef>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <unordered_set>
@@ -11,29 +11,22 @@
 
 namespace tidemill::chat {
 
-// `unsupported`, with the first keyword of `schema` that is neither `known` nor an annotation (title, description,
-// default, examples, ...). `where` names the schema.
+// The first keyword of `schema` that is neither `known` nor an annotation (title, description, default, examples, ...).
+std::optional<std::string_view> other_keyword(const base::json::object& schema,
+                                              std::span<const std::string_view> known);
+// `unsupported`, with that keyword, if there is one. `where` names the schema.
 base::Result<void> only_these_keywords(const base::json::object& schema, std::span<const std::string_view> known,
                                        std::string_view where);
+
+// What "#/$defs/name" and its like point to; null: nothing, or something else. A key may be escaped as in RFC 6901.
+const base::json::value* referenced(const base::json::value& root, std::string_view reference);
 
 // `properties` of an object's schema, none if it has none; the names of those that are required, which lie in `schema`.
 base::json::object properties_of(const base::json::value& schema);
 std::unordered_set<std::string_view> required_of(const base::json::value& schema);
+// Whether nothing is said of names, so that an object may have any: there are no `properties`, and others are allowed.
+bool takes_any_names(const base::json::value& schema);
 // `unsupported` if one is required of which `properties` says nothing.
 base::Result<void> required_are_known(const base::json::value& schema, const base::json::object& properties);
-
-// Parts of a schema as schemas that stand alone: those that refer to others get its definitions.
-class LonePart {
- public:
-  // `root` must outlive it.
-  explicit LonePart(const base::json::value& root) : root_(root) {}
-
-  // Errors: `too_large` where so many parts refer to so many definitions that copying them is too much.
-  base::Result<base::json::value> of(const base::json::value& part);
-
- private:
-  const base::json::value& root_;
-  size_t copied_ = 0;  // values of definitions
-};
 
 }  // namespace tidemill::chat

@@ -12,7 +12,9 @@ struct Tool {
   std::string name;
   base::json::value parameters;  // a JSON Schema of an object; null: anything
   bool strict = false;           // arguments must follow the schema
-  bool loose_formats = false;    // but for a `format` that cannot be held to, which is no error then
+  // But as far as it goes: a `format` that cannot be held to is no error, and where the schema says nothing of names
+  // any may be written.
+  bool loosely = false;
 };
 
 struct ToolChoice {

@@ -42,13 +42,6 @@ const json::value* find(const json::value& value, std::string_view key) {
   return object != nullptr ? object->if_contains(key) : nullptr;
 }
 
-// What "#/$defs/name" and its like point to. A key may be escaped as in RFC 6901.
-const json::value* referenced(const json::value& root, std::string_view reference) {
-  if (!reference.starts_with("#")) return nullptr;
-  boost::system::error_code error;
-  return root.find_pointer(reference.substr(1), error);
-}
-
 // The types all of whose values the keyword takes: "integer" is not all numbers.
 ValueTypes all_by_type_keyword(const json::value& type) {
   if (type == "integer") return ValueTypes::none;
@@ -128,7 +121,7 @@ ValueTypes TypeSearch::held_whole_by_one(const json::value& schemas, bool exactl
 ValueTypes TypeSearch::held_whole(const json::value& schema, int depth) {
   const auto* object = schema.if_object();
   constexpr std::array<std::string_view, 7> known = {"type", "anyOf", "oneOf", "allOf", "$ref", "$defs", "definitions"};
-  if (over(depth) || object == nullptr || !only_these_keywords(*object, known, "")) return ValueTypes::none;
+  if (over(depth) || object == nullptr || other_keyword(*object, known)) return ValueTypes::none;
   ValueTypes types = ValueTypes::any;
   if (const auto* type = find(schema, "type")) types = types & all_by_type_keyword(*type);
   if (const auto* some = find(schema, "anyOf")) types = types & held_whole_by_one(*some, false, depth - 1);

@@ -7,6 +7,7 @@
 #include <fmt/core.h>
 
 #include "base/clock.hpp"
+#include "base/cpu_cache.hpp"
 #include "base/json.hpp"
 #include "base/memory.hpp"
 #include "base/units.hpp"
@@ -42,7 +43,9 @@ struct Measured {
   // each round, because a shared machine's ceilings move. The time to the first token is that of a prefill, so that its
   // share is the prefill's. Loading reads every byte of the file once.
   std::optional<tensor::Ceilings> ceilings;
-  double decode_of_bandwidth = 0;  // 0 .. 1
+  double decode_of_bandwidth = 0;  // 0 .. 1; means nothing where what a step reads comes from a cache
+  double step_bytes = 0;           // that a step of decoding reads
+  size_t cache_bytes = 0;          // of the last level
   double prefill_of_compute = 0;
   double load_of_bandwidth = 0;
   // Bytes; resident is the most of all rounds.
@@ -51,6 +54,8 @@ struct Measured {
   size_t kv = 0;
   size_t activations = 0;
   double over = 0;  // resident beyond weights and KV cache, as a share of those
+
+  bool decodes_in_cache() const { return step_bytes <= static_cast<double>(cache_bytes); }
 };
 
 double now_s() {
@@ -206,6 +211,8 @@ base::Result<Measured> measure(LocalEngine& local, const BenchFlags& flags) {
     const double least_load_s = static_cast<double>(local.model().file_bytes()) / measured.ceilings->read_bytes_per_s;
     measured.load_of_bandwidth = least_load_s / base::seconds(local.model().load_time());
   }
+  measured.step_bytes = step_bytes(local, flags);
+  measured.cache_bytes = base::last_level_cache_bytes();
   measured.resident = rounds.resident;
   measured.weights = local.model().model().weight_bytes();
   measured.kv = static_cast<size_t>(local.kv_bytes()) + (synthetic == nullptr ? 0 : synthetic->bytes());
@@ -226,6 +233,18 @@ PrefillCeiling prefill_ceiling(const serve::LoadedModel& model, const tensor::Ce
   const bool int8 = multiplies.int8 >= multiplies.floating;
   const tensor::Peak peak = int8 ? tensor::int8_peak(model.isa()) : tensor::float_peak(model.isa());
   return {tensor::peaks()[static_cast<size_t>(peak)].name, int8 ? ceilings.int8_ops_per_s : ceilings.float_ops_per_s};
+}
+
+// What decoding is held against.
+void print_decode_ceiling(const Measured& measured) {
+  if (!measured.ceilings) return;
+  if (measured.decodes_in_cache()) {
+    fmt::print("  in cache: {} a step, of {}", base::human_bytes(measured.step_bytes),
+               base::human_bytes(static_cast<double>(measured.cache_bytes)));
+  } else {
+    fmt::print("  {:>5.1f} % of {:.1f} GB/s read", 100 * measured.decode_of_bandwidth,
+               measured.ceilings->read_bytes_per_s / 1e9);
+  }
 }
 
 void print_text(const serve::LoadedModel& model, const BenchFlags& flags, const Measured& measured) {
@@ -252,10 +271,7 @@ void print_text(const serve::LoadedModel& model, const BenchFlags& flags, const 
     fmt::print("  decode {:>3} x {:<5} {:>9.1f} tok/s", flags.streams, flags.decode, measured.decode_tok_s);
     if (flags.context >= 1024) fmt::print(" at {}", flags.context);
     if (flags.synthetic_context) fmt::print(" (context not computed)");
-    if (measured.ceilings) {
-      fmt::print("  {:>5.1f} % of {:.1f} GB/s read", 100 * measured.decode_of_bandwidth,
-                 measured.ceilings->read_bytes_per_s / 1e9);
-    }
+    print_decode_ceiling(measured);
     fmt::print("\n");
   }
   const auto bytes = [](size_t count) { return base::human_bytes(static_cast<double>(count)); };
@@ -284,7 +300,10 @@ void print_json(const serve::LoadedModel& model, const BenchFlags& flags, const 
     body["ceilings"] = {{"read_bytes_per_s", measured.ceilings->read_bytes_per_s},
                         {"int8_ops_per_s", measured.ceilings->int8_ops_per_s},
                         {"float_ops_per_s", measured.ceilings->float_ops_per_s}};
-    body["decode_share_of_read_bandwidth"] = measured.decode_of_bandwidth;
+    body["last_level_cache_bytes"] = measured.cache_bytes;
+    body["decode_in_cache"] = measured.decodes_in_cache();
+    body["decode_share_of_read_bandwidth"] =
+        measured.decodes_in_cache() ? json::value(nullptr) : json::value(measured.decode_of_bandwidth);
     body["prefill_ceiling"] = prefill_ceiling(model, *measured.ceilings).name;
     body["prefill_share_of_ceiling"] = measured.prefill_of_compute;
     body["ttft_share_of_ceiling"] = measured.prefill_of_compute;

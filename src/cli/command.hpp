@@ -47,9 +47,11 @@ void add_tokenize(CLI::App& app, Invocation& chosen);
 void add_template(CLI::App& app, Invocation& chosen);
 void add_inspect(CLI::App& app, Invocation& chosen);
 void add_bench(CLI::App& app, Invocation& chosen);
+void add_eval(CLI::App& app, Invocation& chosen);
 void add_keys(CLI::App& app, Invocation& chosen);
 void add_convert(CLI::App& app, Invocation& chosen);
 void add_pack(CLI::App& app, Invocation& chosen);
+void add_quantize(CLI::App& app, Invocation& chosen);
 void add_synth(CLI::App& app, Invocation& chosen);
 void add_version(CLI::App& app, Invocation& chosen);
 

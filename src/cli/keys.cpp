@@ -88,6 +88,16 @@ Error no_such_key(const std::string& id, const std::string& where) {
           fmt::format("there is no key '{}' in {}: 'tidemill keys list' shows their ids", id, where)};
 }
 
+// The keys that are kept; a file that is not there is more likely misnamed than meant.
+Result<std::vector<ApiKey>> kept_keys(access::KeyVault& vault) {
+  TM_TRY(access::KeyDocument document, vault.read());
+  if (!document.revision.empty()) return std::move(document.keys);
+  return Error(ErrorCode::not_found,
+               fmt::format("no key was ever kept in {0}: name the place with --keys, or make the first with 'tidemill "
+                           "keys create --keys {0} --tenant NAME --name NAME'",
+                           vault.where()));
+}
+
 Result<int> create(const KeysFlags& flags) {
   ApiKey wanted;
   wanted.tenant = flags.tenant;
@@ -119,17 +129,17 @@ Result<int> create(const KeysFlags& flags) {
 
 Result<int> list(const KeysFlags& flags) {
   TM_TRY(const auto vault, access::open_keys(flags.location, flags.ca_file));
-  TM_TRY(access::KeyDocument document, vault->read());
-  std::erase_if(document.keys, [&](const ApiKey& key) { return !flags.tenant.empty() && key.tenant != flags.tenant; });
+  TM_TRY(std::vector<ApiKey> keys, kept_keys(*vault));
+  std::erase_if(keys, [&](const ApiKey& key) { return !flags.tenant.empty() && key.tenant != flags.tenant; });
   if (flags.as_json) {
     base::json::array array;
-    for (const ApiKey& key : document.keys)
+    for (const ApiKey& key : keys)
       array.emplace_back(as_json(key));
     fmt::print("{}\n", base::json::serialize(array));
     return exit_success;
   }
   fmt::print("{:<20}  {:<7}  {:<16}  {:<16}  {:<20}  {}\n", "id", "state", "tenant", "name", "expires", "scopes");
-  for (const ApiKey& key : document.keys) {
+  for (const ApiKey& key : keys) {
     fmt::print("{:<20}  {:<7}  {:<16}  {:<16}  {:<20}  {}\n", key.id, state_of(key), key.tenant, key.name,
                key.expires ? date_and_time(*key.expires) : "never", fmt::join(key.scopes, ","));
   }
@@ -138,8 +148,8 @@ Result<int> list(const KeysFlags& flags) {
 
 Result<int> show(const KeysFlags& flags) {
   TM_TRY(const auto vault, access::open_keys(flags.location, flags.ca_file));
-  TM_TRY(const access::KeyDocument document, vault->read());
-  for (const ApiKey& key : document.keys) {
+  TM_TRY(const std::vector<ApiKey> keys, kept_keys(*vault));
+  for (const ApiKey& key : keys) {
     if (key.id != flags.id) continue;
     if (flags.as_json) {
       fmt::print("{}\n", base::json::serialize(as_json(key)));

@@ -8,6 +8,7 @@
 #include "base/progress.hpp"
 #include "cli/model_source.hpp"
 #include "cli/number_flags.hpp"
+#include "engine/validate.hpp"
 
 namespace tidemill::cli {
 
@@ -67,10 +68,11 @@ base::Result<std::unique_ptr<LocalEngine>> LocalEngine::load(LocalOptions option
   };
   TM_TRY(local->model_, serve::LoadedModel::load(source, on_progress));
   if (!local->model_->generates()) {
-    return base::Error(base::ErrorCode::unsupported,
-                       fmt::format("'{}' is an encoder: it makes embeddings and generates no text; 'tidemill serve' "
-                                   "answers /v1/embeddings with it",
-                                   local->model_->name()));
+    using Model = engine::RequestLimits::Model;
+    const bool ranks = local->model_->ranks();
+    const base::Error why = engine::encodes_only(ranks ? Model::ranks : Model::embeds);
+    return base::Error(why.code(), fmt::format("'{}': {}; 'tidemill serve' answers {} with it", local->model_->name(),
+                                               why.message(), ranks ? "/v1/rerank" : "/v1/embeddings"));
   }
   return local;
 }

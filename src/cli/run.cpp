@@ -114,9 +114,11 @@ int run(int argc, const char* const* argv) {
   add_template(app, chosen);
   add_inspect(app, chosen);
   add_bench(app, chosen);
+  add_eval(app, chosen);
   add_keys(app, chosen);
   add_convert(app, chosen);
   add_pack(app, chosen);
+  add_quantize(app, chosen);
   add_synth(app, chosen);
   add_version(app, chosen);
   bool version = false;

@@ -171,7 +171,7 @@ base::Result<int64_t> EncodingLoop::restore_prefixes(const std::filesystem::path
 void EncodingLoop::update_stats() {
   current_.running =
       static_cast<int>(std::ranges::count_if(running_, [](const std::unique_ptr<Job>& job) { return !job->ended; }));
-  telemetry_.load(mailbox_.in_flight() - current_.running, current_.running, 0);
+  telemetry_.load({.waiting = mailbox_.in_flight() - current_.running, .running = current_.running});
   const std::lock_guard lock(stats_mutex_);
   published_ = current_;
 }

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -21,7 +22,7 @@
 
 namespace tidemill::engine {
 
-// As EngineLoop. Only stats() may be called from other threads.
+// As EngineLoop. Only stats() and call_size() may be called from other threads.
 class EncodingLoop {
  public:
   struct Parts {
@@ -43,6 +44,8 @@ class EncodingLoop {
   void fail_all(const base::Error& error);
 
   EngineStats stats() const;
+  // See Engine.
+  std::optional<CallSize> call_size() const { return CallSize{.texts = most_texts_, .tokens = most_rows_}; }
 
  private:
   void receive(Mailbox::Letters letters);

@@ -5,8 +5,10 @@
 #include <functional>
 #include <future>
 #include <limits>
+#include <span>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -48,7 +50,16 @@ base::Result<void> validate(const EngineOptions& options, int64_t model_context)
     return invalid_option("priority_seconds",
                           fmt::format("priority_seconds must be from 0 to 3600, not {}", options.priority_seconds));
   }
-  const int proposal = options.speculation.max_proposal;
+  if (options.max_unread_bytes < 1) {
+    return invalid_option("max_unread_bytes",
+                          fmt::format("max_unread_bytes must be at least 1, not {}", options.max_unread_bytes));
+  }
+  return {};
+}
+
+// What means nothing to an encoder.
+base::Result<void> validate(const SpeculationOptions& options) {
+  const int proposal = options.max_proposal;
   if (proposal < 1 || proposal >= StepCost::kMostRows) {
     return invalid_option("max_proposal",
                           fmt::format("max_proposal must be from 1 to {}, not {}", StepCost::kMostRows - 1, proposal));
@@ -77,6 +88,7 @@ class LoopingEngine final : public Engine {
   LoopingEngine(const RequestLimits& limits, int64_t kv_blocks, typename Loop::Parts parts,
                 const EngineOptions& options, observe::Tracer& tracer, observe::Metrics& metrics)
       : limits_(limits),
+        max_unread_bytes_(options.max_unread_bytes),
         tokenizer_(parts.tokenizer),
         mailbox_(std::make_shared<Mailbox>(options.max_waiting)),
         telemetry_(tracer, metrics, parts.clock, options.model_name, tensor::kKvBlockTokens, kv_blocks),
@@ -89,19 +101,22 @@ class LoopingEngine final : public Engine {
   }
 
   base::Result<std::shared_ptr<Stream>> submit(Request request) override {
-    TM_CHECK(engine::validate(request, limits_));
-    if (request.id.empty()) request.id = base::random_id("req-");
-    auto job = std::make_unique<Job>(std::move(request));
-    job->number = next_number_.fetch_add(1);
-    job->seed = job->request.sampling.seed.value_or(base::random_u64());
-    TM_TRY(job->choices, start_choices(job->request, tokenizer_, job->seed, limits_.max_context));
-    job->channel = std::make_shared<Channel>();
-    const uint64_t number = job->number;
-    auto channel = job->channel;
-    telemetry_.submitted(*job);
-    TM_CHECK(mailbox_->post(std::move(job)));
-    return make_stream(std::move(channel), mailbox_, number);
+    std::vector<std::unique_ptr<Job>> jobs(1);
+    TM_TRY(jobs.front(), make_job(std::move(request)));
+    TM_TRY(const auto streams, post(std::move(jobs)));
+    return streams.front();
   }
+
+  base::Result<std::vector<std::shared_ptr<Stream>>> submit_all(std::span<const Request> requests) override {
+    // One at least, so that the mailbox says what is wrong.
+    const size_t count = std::min(requests.size(), std::max<size_t>(mailbox_->room(), 1));
+    std::vector<std::unique_ptr<Job>> jobs(count);
+    for (size_t i = 0; i < count; ++i) {
+      TM_TRY(jobs[i], make_job(requests[i]));
+    }
+    return post(std::move(jobs));
+  }
+  std::optional<CallSize> call_size() const override { return loop_.call_size(); }
 
   base::Result<void> check(const Request& request) const override {
     TM_CHECK(engine::validate(request, limits_));
@@ -128,6 +143,31 @@ class LoopingEngine final : public Engine {
   }
 
  private:
+  base::Result<std::unique_ptr<Job>> make_job(Request request) {
+    TM_CHECK(engine::validate(request, limits_));
+    if (request.id.empty()) request.id = base::random_id("req-");
+    auto job = std::make_unique<Job>(std::move(request));
+    job->number = next_number_.fetch_add(1);
+    job->seed = job->request.sampling.seed.value_or(base::random_u64());
+    TM_TRY(job->choices, start_choices(job->request, tokenizer_, job->seed, limits_.max_context));
+    job->channel = std::make_shared<Channel>(max_unread_bytes_);
+    return job;
+  }
+
+  // Streams of those that the mailbox takes.
+  base::Result<std::vector<std::shared_ptr<Stream>>> post(std::vector<std::unique_ptr<Job>> jobs) {
+    std::vector<std::pair<std::shared_ptr<Channel>, uint64_t>> ends;
+    for (const auto& job : jobs) {
+      ends.emplace_back(job->channel, job->number);
+      telemetry_.submitted(*job);
+    }
+    TM_TRY(const size_t taken, mailbox_->post(std::move(jobs)));
+    std::vector<std::shared_ptr<Stream>> streams;
+    for (auto& [channel, number] : std::span(ends).first(taken))
+      streams.push_back(make_stream(std::move(channel), mailbox_, number));
+    return streams;
+  }
+
   // Has the engine's thread do `work` between two steps, and waits for it.
   template <typename T>
   base::Result<T> on_thread(const std::function<base::Result<T>()>& work) {
@@ -139,6 +179,7 @@ class LoopingEngine final : public Engine {
   }
 
   const RequestLimits limits_;
+  const int64_t max_unread_bytes_;
   const text::Tokenizer& tokenizer_;
   const std::shared_ptr<Mailbox> mailbox_;  // shared with streams, which may outlive the engine
   Telemetry telemetry_;
@@ -155,6 +196,7 @@ base::Result<std::unique_ptr<Engine>> Engine::start(model::Model& model, tensor:
                                                     const base::Clock& clock) {
   const int64_t model_context = model.hyper_parameters().context;
   TM_CHECK(validate(options, model_context));
+  TM_CHECK(validate(options.speculation));
   TM_TRY(auto cache, make_cache(model, device, options));
   int64_t context = options.max_context > 0 ? options.max_context : model_context;
   const int64_t capacity = cache->shape().blocks * tensor::kKvBlockTokens;

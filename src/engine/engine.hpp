@@ -7,8 +7,10 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/clock.hpp"
 #include "base/result.hpp"
@@ -34,6 +36,9 @@ struct EngineOptions {
   // One step of priority counts like so many seconds of earlier arrival: priorities rule among requests that came
   // within that time of each other, and no stream of urgent ones can starve the others for longer.
   double priority_seconds = 30;
+  // Of one stream, that its reader has not taken: past so much the request rests until half of it is read. It holds its
+  // KV blocks as long as nobody else needs them, and no place among the running. At most one step's events come on top.
+  int64_t max_unread_bytes = int64_t{512} << 10;
   SpeculationOptions speculation = {};
   std::string model_name = {};  // for metrics and spans; may be empty
   tensor::KvType kv_type = tensor::KvType::f16;
@@ -43,6 +48,7 @@ struct EngineOptions {
 struct EngineStats {
   int waiting = 0;
   int running = 0;
+  int resting = 0;  // until their readers have caught up: neither waiting nor running
   int64_t kv_blocks = 0;
   int64_t kv_blocks_free = 0;
   int64_t kv_blocks_cached = 0;  // not in use, found by the prefix tree, evictable
@@ -55,6 +61,12 @@ struct EngineStats {
   uint64_t accepted_tokens = 0;  // of those, the ones that were generated
   uint64_t steps = 0;
   double tokens_per_second = 0;  // recent generation rate, for Retry-After
+};
+
+// Of one call of an encoder, at most.
+struct CallSize {
+  int64_t texts = 0;
+  int64_t tokens = 0;  // of all texts together; a longer text is in a call alone
 };
 
 // Thread-safe. Its destructor ends all streams with an error and waits for the engine's thread.
@@ -79,6 +91,12 @@ class Engine {
   // context; says both counts), `unsupported` (the model does not do this kind of thing), `exhausted` (queue full),
   // `unavailable` (draining).
   virtual base::Result<std::shared_ptr<Stream>> submit(Request request) = 0;
+  // Queues requests that arrive together, so that an idle encoder does not begin with the first of them alone: the
+  // first ones, as many as the queue has room for, of which there is a stream each. Errors as submit(), and then none
+  // is queued; of the requests themselves, those behind that room are not looked at.
+  virtual base::Result<std::vector<std::shared_ptr<Stream>>> submit_all(std::span<const Request> requests) = 0;
+  // What one step computes at most, for an encoder; nullopt for a decoder, which takes prompts in pieces.
+  virtual std::optional<CallSize> call_size() const = 0;
   // What submit() would refuse of the request itself, however full the queue: `invalid_argument`, `too_large`,
   // `unsupported`.
   virtual base::Result<void> check(const Request& request) const = 0;

@@ -52,12 +52,11 @@ EngineLoop::EngineLoop(Parts parts, const EngineOptions& options, Mailbox& mailb
 void EngineLoop::run() {
   bool closed = false;
   while (!closed) {
-    const bool busy = !jobs_.empty();
-    if (!busy) check_idle_books();
-    Mailbox::Letters letters = mailbox_.take(!busy);
+    if (jobs_.empty()) check_idle_books();
+    Mailbox::Letters letters = mailbox_.take(!scheduler_.has_work());
     closed = letters.closed;
     receive(std::move(letters));
-    if (!closed && !jobs_.empty()) step();
+    if (!closed && scheduler_.has_work()) step();
   }
   fail_all(base::Error(base::ErrorCode::unavailable, "the engine was stopped"));
   ended_.clear();
@@ -84,6 +83,11 @@ void EngineLoop::receive(Mailbox::Letters letters) {
   for (const uint64_t number : letters.cancelled) {
     if (const auto found = jobs_.find(number); found != jobs_.end()) cancel(*found->second);
   }
+  // A letter may be of an earlier time that the reader lagged: it counts if it does not lag now.
+  for (const uint64_t number : letters.caught_up) {
+    const auto found = jobs_.find(number);
+    if (found != jobs_.end() && found->second->rests && !found->second->channel->lags()) wake(*found->second);
+  }
   for (const auto& errand : letters.errands)
     errand();
   ended_.clear();
@@ -106,6 +110,7 @@ void EngineLoop::accept(std::unique_ptr<Job> arrived) {
     if (choice->resumed() > 0) telemetry_.resumed(choice->resumed());
     if (choice->resumption_untold() && !job.request.logprobs) publish(job, *choice);
   }
+  rest_lagging();
 }
 
 // The sequence of choice `index`, unless that has nothing left to compute.
@@ -154,6 +159,7 @@ void EngineLoop::step() {
   ++current_.steps;
   rate_.add(static_cast<int64_t>(current_.generated_tokens - generated_before), now);
   telemetry_.stepped(scheduler_.preemptions());
+  rest_lagging();
   update_stats();
   ended_.clear();
 }
@@ -366,7 +372,25 @@ Event EngineLoop::take_event(const Job& job, Choice& choice) {
 void EngineLoop::publish(Job& job, Choice& choice) {
   Event event = take_event(job, choice);
   if (job.all_told()) return end(job, std::move(event));
-  job.channel->push(std::move(event), false);
+  if (job.channel->push(std::move(event), false)) lagging_.push_back(&job);
+}
+
+void EngineLoop::rest_lagging() {
+  for (Job* job : lagging_) {
+    if (job->ended || std::exchange(job->rests, true)) continue;
+    for (const auto& sequence : job->sequences)
+      scheduler_.rest(*sequence);
+    telemetry_.rests(*job);
+  }
+  if (!lagging_.empty()) update_stats();
+  lagging_.clear();
+}
+
+void EngineLoop::wake(Job& job) {
+  job.rests = false;
+  telemetry_.woken(job);
+  for (const auto& sequence : job.sequences)
+    scheduler_.wake(*sequence);
 }
 
 void EngineLoop::cancel(Job& job) {
@@ -453,14 +477,18 @@ void EngineLoop::update_stats() {
                                [](const auto& s) { return s->state() == Sequence::State::running; });
   };
   current_.running = static_cast<int>(std::ranges::count_if(jobs_, runs));
+  current_.resting = static_cast<int>(std::ranges::count_if(jobs_, [](const auto& e) { return e.second->rests; }));
   current_.kv_blocks = blocks_.size();
   current_.kv_blocks_free = blocks_.free();
   current_.kv_blocks_cached = blocks_.cached();
   current_.preemptions = scheduler_.preemptions();
   current_.tokens_per_second = rate_.per_second();
-  const int64_t waiting = mailbox_.in_flight() - current_.running;
+  const int64_t waiting = mailbox_.in_flight() - current_.running - current_.resting;
   const double used = static_cast<double>(blocks_.size() - blocks_.available());
-  telemetry_.load(waiting, current_.running, used / static_cast<double>(blocks_.size()));
+  telemetry_.load({.waiting = waiting,
+                   .running = current_.running,
+                   .resting = current_.resting,
+                   .kv_usage = used / static_cast<double>(blocks_.size())});
   const std::lock_guard lock(stats_mutex_);
   published_ = current_;
 }
@@ -471,7 +499,7 @@ EngineStats EngineLoop::stats() const {
     const std::lock_guard lock(stats_mutex_);
     stats = published_;
   }
-  stats.waiting = std::max(0, mailbox_.in_flight() - stats.running);
+  stats.waiting = std::max(0, mailbox_.in_flight() - stats.running - stats.resting);
   return stats;
 }
 

@@ -39,7 +39,7 @@ class RateMeter {
   std::optional<base::SteadyTime> last_;
 };
 
-// All state of the engine. Only stats() may be called from other threads.
+// All state of the engine. Only stats() and call_size() may be called from other threads.
 class EngineLoop {
  public:
   struct Parts {
@@ -63,6 +63,8 @@ class EngineLoop {
   void fail_all(const base::Error& error);
 
   EngineStats stats() const;
+  // See Engine.
+  std::optional<CallSize> call_size() const { return std::nullopt; }
 
  private:
   void receive(Mailbox::Letters letters);
@@ -89,6 +91,9 @@ class EngineLoop {
   static Event take_event(const Job& job, Choice& choice);
   // Sends it; ends the job with its last choice.
   void publish(Job& job, Choice& choice);
+  // Lets those rest whose readers were found to lag.
+  void rest_lagging();
+  void wake(Job& job);
   void cancel(Job& job);
   void fail(Job& job, base::Error error);
   // Everything about the job's end but the last event, which is sent last: whoever sees it sees the books settled.
@@ -121,6 +126,7 @@ class EngineLoop {
   std::map<uint64_t, std::unique_ptr<Job>> jobs_;  // by number
   std::unordered_map<const Sequence*, Job*> owners_;
   std::vector<Token> appended_;              // to one sequence, in one go
+  std::vector<Job*> lagging_;                // whose readers lag, found since the last rest_lagging()
   std::vector<std::unique_ptr<Job>> ended_;  // until no slice refers to them
   EngineStats current_;
 

@@ -41,13 +41,16 @@ struct Job {
   bool started = false;
   bool prefilled = false;
   bool ended = false;
+  bool rests = false;  // until its reader, who lags, has caught up
 
   base::SteadyTime arrived;
   base::SteadyTime first_scheduled;
   base::SteadyTime first_token;
   std::vector<base::SteadyTime> last_token;  // [choices]
-  observe::Span span;                        // llm_request
-  observe::Span stage;                       // queue, prefill or decode, below it
+  base::SteadyTime rests_since;
+  base::Duration rested{};  // after it was prefilled
+  observe::Span span;       // llm_request
+  observe::Span stage;      // queue, prefill or decode, below it
 
   // Whether what comes of the prompt is all: an embedding or a score.
   bool embeds() const { return request.kind != Request::Kind::generate; }

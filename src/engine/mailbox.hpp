@@ -2,6 +2,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -20,10 +21,13 @@ class Mailbox {
   explicit Mailbox(int max_waiting);
   ~Mailbox();
 
-  // Hands a request over. `exhausted` if too many wait already, `unavailable` after drain() or close().
-  base::Result<void> post(std::unique_ptr<Job> job);
+  // Hands requests over, which arrive together: the first ones, as many as may wait. Gives how many. `exhausted` if
+  // there is room for none, `unavailable` after drain() or close().
+  base::Result<size_t> post(std::vector<std::unique_ptr<Job>> jobs);
   // Asks for the job's end. One that has ended, or is unknown, is none of the engine's business any more.
   void cancel(uint64_t job);
+  // Says that the job's reader lagged, and does no more.
+  void caught_up(uint64_t job);
   // Has the engine's thread do something between two steps. False, and it is not done, after close().
   bool post_errand(std::function<void()> errand);
   // Takes no more requests.
@@ -34,6 +38,7 @@ class Mailbox {
   struct Letters {
     std::vector<std::unique_ptr<Job>> arrivals;
     std::vector<uint64_t> cancelled;
+    std::vector<uint64_t> caught_up;
     std::vector<std::function<void()>> errands;
     bool closed = false;
   };
@@ -45,11 +50,14 @@ class Mailbox {
   // A request that was posted has ended.
   void left();
 
-  // Requests posted that have not begun to run; that have not ended.
+  // Requests posted that have not begun to run, and how many more of those there may be; those that have not ended.
   int waiting() const;
+  size_t room() const;
   int in_flight() const;
 
  private:
+  size_t room_left() const;
+
   mutable std::mutex mutex_;
   std::condition_variable posted_;
   Letters letters_;

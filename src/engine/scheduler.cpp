@@ -24,9 +24,33 @@ void Scheduler::add(Sequence& sequence) {
 void Scheduler::remove(Sequence& sequence) {
   if (sequence.state() == Sequence::State::finished) return;
   waiting_.erase(&sequence);
+  resting_.erase(&sequence);
   std::erase(running_, &sequence);
   release_blocks(sequence);
   sequence.state_ = Sequence::State::finished;
+}
+
+void Scheduler::rest(Sequence& sequence) {
+  using State = Sequence::State;
+  if (sequence.state() != State::waiting && sequence.state() != State::running) return;
+  waiting_.erase(&sequence);
+  std::erase(running_, &sequence);
+  sequence.state_ = State::resting;
+  resting_.insert(&sequence);
+}
+
+void Scheduler::wake(Sequence& sequence) {
+  if (sequence.state() != Sequence::State::resting) return;
+  resting_.erase(&sequence);
+  if (!sequence.blocks_.empty() && running() < limits_.max_running) {
+    sequence.state_ = Sequence::State::running;
+    running_.insert(std::ranges::upper_bound(running_, &sequence, ByRank{}), &sequence);
+    return;
+  }
+  if (!sequence.blocks_.empty()) ++preemptions_;
+  release_blocks(sequence);
+  sequence.state_ = Sequence::State::waiting;
+  waiting_.insert(&sequence);
 }
 
 std::vector<Slice> Scheduler::plan() {
@@ -55,16 +79,16 @@ bool Scheduler::schedule(Sequence& sequence, int64_t count) {
   return true;
 }
 
-// Gets the blocks for `count` more tokens, preempting sequences that rank behind; how many tokens there is room for.
+// Gets the blocks for `count` more tokens, from sequences that rest and then from those that rank behind; how many
+// tokens there is room for.
 int64_t Scheduler::secure_blocks(Sequence& sequence, int64_t count) {
   const int64_t wanted = blocks_.blocks_for(sequence.computed() + count);
   while (std::ssize(sequence.blocks_) < wanted) {
     if (const std::optional<Block> block = blocks_.allocate()) {
       sequence.blocks_.push_back(*block);
-    } else if (running_.back() != &sequence) {
+    } else if (!reclaim()) {
+      if (running_.back() == &sequence) break;
       preempt(*running_.back());
-    } else {
-      break;
     }
   }
   return std::min(count, std::ssize(sequence.blocks_) * blocks_.block_tokens() - sequence.computed());
@@ -123,11 +147,16 @@ bool Scheduler::admit(Sequence& sequence) {
 }
 
 // Whether the sequence may run: a place among the running, and the blocks it needs beside those promised to others. The
-// running ones are each left one block to grow into, lest the newcomer be thrown out at once.
+// running ones are each left one block to grow into, lest the newcomer be thrown out at once. What rests gives up what
+// is lacking.
 bool Scheduler::make_room(const Sequence& sequence, int64_t blocks_needed) {
   const auto fits = [&] {
-    return running() < limits_.max_running &&
-           (running_.empty() || blocks_needed + promised_blocks() + running() <= blocks_.available());
+    if (running() >= limits_.max_running) return false;
+    if (running_.empty()) return true;
+    while (blocks_needed + promised_blocks() + running() > blocks_.available()) {
+      if (!reclaim()) return false;
+    }
+    return true;
   };
   const auto yields = [&](const Sequence& other) {
     return other.priority() > sequence.priority() && other.rank() > sequence.rank();
@@ -137,6 +166,8 @@ bool Scheduler::make_room(const Sequence& sequence, int64_t blocks_needed) {
   int64_t gain = blocks_.available();
   for (const Sequence* other : running_)
     gain += yields(*other) ? std::ssize(other->blocks_) : 0;
+  for (const Sequence* other : resting_)
+    gain += std::ssize(other->blocks_);
   if (gain < blocks_needed) return false;
   while (!running_.empty() && yields(*running_.back())) {
     preempt(*running_.back());
@@ -183,6 +214,16 @@ void Scheduler::preempt(Sequence& sequence) {
   ++preemptions_;
 }
 
+// Takes what the last in rank of those that rest holds; false: none of them holds anything.
+bool Scheduler::reclaim() {
+  const auto holds = [](const Sequence* sequence) { return !sequence->blocks_.empty(); };
+  const auto last = std::find_if(resting_.rbegin(), resting_.rend(), holds);
+  if (last == resting_.rend()) return false;
+  release_blocks(**last);
+  ++preemptions_;
+  return true;
+}
+
 void Scheduler::release_blocks(Sequence& sequence) {
   while (!sequence.blocks_.empty()) {
     blocks_.release(sequence.blocks_.back());
@@ -209,6 +250,8 @@ std::optional<Sequence::FullyComputed> Scheduler::computed(const Slice& slice) {
 base::Result<void> Scheduler::audit(std::span<const Block> also_owned) const {
   std::vector<Block> owned(also_owned.begin(), also_owned.end());
   for (const Sequence* sequence : running_)
+    owned.insert(owned.end(), sequence->blocks_.begin(), sequence->blocks_.end());
+  for (const Sequence* sequence : resting_)
     owned.insert(owned.end(), sequence->blocks_.begin(), sequence->blocks_.end());
   for (const Sequence* sequence : waiting_) {
     if (!sequence->blocks_.empty()) return base::Error(base::ErrorCode::internal, "a waiting sequence holds KV blocks");

@@ -37,6 +37,9 @@ struct SchedulerLimits {
 // until its whole prompt fits beside what the others still need, and nobody overtakes it. So the first in rank always
 // makes progress, and by the definition of Rank everybody is first at some time.
 //
+// Sequences that rest take part in none of this. They keep the blocks that they have as long as nobody else needs them,
+// and give them up before any other does.
+//
 // Not thread-safe: the engine's thread owns it.
 class Scheduler {
  public:
@@ -48,7 +51,15 @@ class Scheduler {
   // A sequence in any state is finished and its blocks are given up. Idempotent.
   void remove(Sequence& sequence);
 
-  // The next step: no two slices of one sequence. Empty only when no sequence is here.
+  // Between two steps: a waiting or running sequence rests until wake(). Others: nothing happens.
+  void rest(Sequence& sequence);
+  // A resting sequence goes on where it stands, if it has its blocks still and there is a place among the running; else
+  // it waits as one that was set back. Others: nothing happens.
+  void wake(Sequence& sequence);
+
+  // Whether anything is here that does not rest.
+  bool has_work() const { return !running_.empty() || !waiting_.empty(); }
+  // The next step: no two slices of one sequence. Empty only without work.
   std::vector<Slice> plan();
   // Room for up to `rows` proposed tokens after a slice of the plan just made: how many rows that is. They get what the
   // step's budget has left and blocks that nobody is waiting for, and nobody is set back for them.
@@ -78,12 +89,14 @@ class Scheduler {
   std::vector<Block> reusable_blocks(const Sequence& sequence);
   int64_t promised_blocks() const;
   void preempt(Sequence& sequence);
+  bool reclaim();
   void release_blocks(Sequence& sequence);
 
   KvBlocks& blocks_;
   SchedulerLimits limits_;
   std::vector<Sequence*> running_;  // in the order of rank
   std::set<Sequence*, ByRank> waiting_;
+  std::set<Sequence*, ByRank> resting_;
   std::vector<Slice> plan_;  // while plan() runs
   int64_t budget_ = 0;       // what is left of the step's
   uint64_t preemptions_ = 0;

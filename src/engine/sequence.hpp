@@ -51,7 +51,12 @@ class Sequence {
   // `leader` is the request's first choice, if this is another one: it computes the prompt that all share.
   explicit Sequence(SequenceSpec spec, const Sequence* leader = nullptr);
 
-  enum class State : uint8_t { waiting, running, finished };
+  enum class State : uint8_t {
+    waiting,
+    running,
+    resting,  // computed no further until it is woken
+    finished,
+  };
 
   // The right to append the one token that follows a sequence of which all tokens are computed.
   class FullyComputed {

@@ -41,6 +41,7 @@ Telemetry::Telemetry(observe::Tracer& tracer, observe::Metrics& metrics, const b
       labels_(model_labels(model_name_)),
       waiting_(gauge(metrics, metric::requests_waiting, labels_)),
       running_(gauge(metrics, metric::requests_running, labels_)),
+      resting_(gauge(metrics, metric::requests_resting, labels_)),
       kv_usage_(gauge(metrics, metric::kv_usage, labels_)),
       lora_requests_(gauge(metrics, metric::lora_requests,
                            {{std::string(semconv::label::max_lora), "0"},
@@ -52,6 +53,7 @@ Telemetry::Telemetry(observe::Tracer& tracer, observe::Metrics& metrics, const b
       prefix_queries_(counter(metrics, metric::prefix_queries, labels_)),
       prefix_hits_(counter(metrics, metric::prefix_hits, labels_)),
       preemptions_(counter(metrics, metric::preemptions, labels_)),
+      rests_(counter(metrics, metric::rests, labels_)),
       steps_(counter(metrics, metric::engine_steps, labels_)),
       proposals_(counter(metrics, metric::proposals, labels_)),
       proposed_tokens_(counter(metrics, metric::proposed_tokens, labels_)),
@@ -68,7 +70,7 @@ Telemetry::Telemetry(observe::Tracer& tracer, observe::Metrics& metrics, const b
   shape.emplace_back(semconv::label::block_size, std::to_string(block_tokens));
   shape.emplace_back(semconv::label::num_gpu_blocks, std::to_string(blocks));
   gauge(metrics, metric::kv_config, shape).set(1);
-  load(0, 0, 0);
+  load({});
 }
 
 void Telemetry::submitted(Job& job) {
@@ -121,6 +123,19 @@ void Telemetry::token(Job& job, int choice) {
   generated_tokens_.add();
 }
 
+void Telemetry::rests(Job& job) {
+  job.rests_since = clock_.now();
+  rests_.add();
+}
+
+// The time is the reader's and counts neither as decoding nor as a gap between tokens.
+void Telemetry::woken(Job& job) {
+  const base::Duration rested = clock_.now() - job.rests_since;
+  if (job.prefilled) job.rested += rested;
+  for (base::SteadyTime& last : job.last_token)
+    last += rested;
+}
+
 void Telemetry::speculated(Job& job, int64_t proposed, int64_t accepted) {
   proposals_.add();
   proposed_tokens_.add(static_cast<double>(proposed));
@@ -132,6 +147,7 @@ void Telemetry::speculated(Job& job, int64_t proposed, int64_t accepted) {
 void Telemetry::ended(Job& job, const Usage& usage, const base::Error* error) {
   const base::SteadyTime now = clock_.now();
   job.stage.end();
+  if (job.rests) woken(job);
   request_duration_.observe(base::seconds(now - job.arrived));
   std::vector<std::string> reasons;
   int longest = 0;
@@ -141,10 +157,11 @@ void Telemetry::ended(Job& job, const Usage& usage, const base::Error* error) {
     longest = std::max(longest, choice->generated() - choice->resumed());
   }
   if (job.prefilled && longest > 0) {
-    const double decoding = base::seconds(now - job.first_token);
+    const double decoding = base::seconds(now - job.first_token - job.rested);
     job.span.set(attribute::time_in_decode, decoding);
     if (longest > 1) time_per_output_token_.observe(decoding / (longest - 1));
   }
+  if (job.rested.count() > 0) job.span.set(attribute::time_resting, base::seconds(job.rested));
   job.span.set(attribute::output_tokens, static_cast<int64_t>(usage.completion_tokens));
   job.span.set(attribute::cached_input_tokens, static_cast<int64_t>(usage.cached_tokens));
   if (job.proposed > 0) {
@@ -177,10 +194,11 @@ void Telemetry::stepped(uint64_t preemptions_so_far) {
   preemptions_seen_ = preemptions_so_far;
 }
 
-void Telemetry::load(int64_t waiting, int64_t running, double kv_usage) {
-  waiting_.set(static_cast<double>(waiting));
-  running_.set(static_cast<double>(running));
-  kv_usage_.set(kv_usage);
+void Telemetry::load(const Load& present) {
+  waiting_.set(static_cast<double>(present.waiting));
+  running_.set(static_cast<double>(present.running));
+  resting_.set(static_cast<double>(present.resting));
+  kv_usage_.set(present.kv_usage);
   lora_requests_.set(static_cast<double>(base::unix_nanos(clock_.wall_now())) * 1e-9);
 }
 

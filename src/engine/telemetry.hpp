@@ -22,13 +22,21 @@ class Telemetry {
   void started(Job& job);    // first scheduled
   void prefilled(Job& job);  // prompt computed, and what is resumed
   void token(Job& job, int choice);
+  void rests(Job& job);                                           // its reader lags; at any time
+  void woken(Job& job);                                           // and has caught up
   void speculated(Job& job, int64_t proposed, int64_t accepted);  // for one choice, in one step
   void ended(Job& job, const Usage& usage, const base::Error* error);
 
   void resumed(int64_t tokens);
   void looked_up(int64_t tokens, int64_t found);
   void stepped(uint64_t preemptions_so_far);
-  void load(int64_t waiting, int64_t running, double kv_usage);
+  struct Load {
+    int64_t waiting = 0;  // requests, here and below
+    int64_t running = 0;
+    int64_t resting = 0;
+    double kv_usage = 0;  // share of the blocks
+  };
+  void load(const Load& present);
 
  private:
   observe::Tracer& tracer_;
@@ -38,6 +46,7 @@ class Telemetry {
   observe::Labels labels_;
   observe::Gauge& waiting_;
   observe::Gauge& running_;
+  observe::Gauge& resting_;
   observe::Gauge& kv_usage_;
   observe::Gauge& lora_requests_;
   observe::Counter& prompt_tokens_;
@@ -46,6 +55,7 @@ class Telemetry {
   observe::Counter& prefix_queries_;
   observe::Counter& prefix_hits_;
   observe::Counter& preemptions_;
+  observe::Counter& rests_;
   observe::Counter& steps_;
   observe::Counter& proposals_;
   observe::Counter& proposed_tokens_;

@@ -13,7 +13,8 @@ namespace tidemill::gateway {
 
 namespace asio = boost::asio;
 
-// One request's. An error fails the answer: the client is told it in place of what was filtered.
+// One request's. An error fails the answer: the client is told it in place of what was filtered. `unavailable` is the
+// session store's.
 class AnswerFilter {
  public:
   virtual ~AnswerFilter() = default;

@@ -75,7 +75,9 @@ Call::~Call() {
 void Call::note_absence() {
   if (record_.status == 0) record_.status = client_closed_request;
   if (!error_.empty()) return;
-  error_ = service_.draining() ? "the connection was closed while the gateway stopped" : "client went away";
+  error_ = exchange_.stalled()   ? "client took nothing for gateway.write_timeout and was cut off"
+           : service_.draining() ? "the connection was closed while the gateway stopped"
+                                 : "client went away";
   span_.fail(error_);
 }
 

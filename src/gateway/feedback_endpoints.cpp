@@ -8,6 +8,7 @@
 #include "gateway/conversation.hpp"
 #include "gateway/endpoints.hpp"
 #include "gateway/feedback.hpp"
+#include "session/session_store.hpp"
 
 namespace tidemill::gateway {
 
@@ -56,7 +57,7 @@ asio::awaitable<void> take_feedback(Service& service, Call& call, const Caller&)
   auto rated = co_await rate(service, id, feedback->score);
   if (!rated) {
     const Error failed = store_failed(std::move(rated).error());
-    (void)co_await call.refuse(failed);
+    (void)co_await call.refuse(failed, session::longest_pause);
     co_return;
   }
   const json::object answer{{"object", "feedback"},           {"id", feedback->id},      {"score", feedback->score},

@@ -1,6 +1,7 @@
 #include "gateway/fleet.hpp"
 
 #include <algorithm>
+#include <unordered_set>
 #include <utility>
 
 #include <fmt/core.h>
@@ -33,10 +34,11 @@ constexpr base::Duration longest_wait_told = std::chrono::minutes(1);
 // Which backends may answer a request.
 class Suited {
  public:
-  Suited(const Fleet::Backends& backends, const Wanted& wanted)
-      : wanted_(wanted), served_(std::any_of(backends.begin(), backends.end(), [&](const auto& backend) {
-          return meant(*backend) && backend->serves(wanted.model);
-        })) {}
+  Suited(const Fleet::Backends& backends, const Wanted& wanted) : wanted_(wanted) {
+    if (wanted.backends != nullptr) asked_.emplace(*wanted.backends);
+    served_ = std::any_of(backends.begin(), backends.end(),
+                          [&](const auto& backend) { return meant(*backend) && backend->serves(wanted.model); });
+  }
 
   // Somebody is known to serve the model.
   bool served() const { return served_; }
@@ -46,12 +48,11 @@ class Suited {
   }
 
  private:
-  bool meant(const Backend& backend) const {
-    return wanted_.backends == nullptr || may_ask(*wanted_.backends, backend.name());
-  }
+  bool meant(const Backend& backend) const { return !asked_ || asked_->contains(backend.name()); }
 
   const Wanted& wanted_;
-  const bool served_;
+  std::optional<AskedBackends> asked_;  // none: all
+  bool served_ = false;
 };
 
 base::Duration time_until_asked(const route::Hindrance& hindrance, base::Duration poll_interval) {
@@ -118,27 +119,34 @@ base::Result<Lease> Fleet::pick(const Wanted& wanted, const std::vector<const Ba
   const auto backends = all();
   const Suited suited(*backends, wanted);
   bool all_known = true;
+  std::vector<std::string_view> able;  // by name, those that were tried included
   std::vector<std::string> exclude;
   for (const auto& backend : *backends) {
     all_known = all_known && backend->models_known();
-    const bool was_tried = std::find(tried.begin(), tried.end(), backend.get()) != tried.end();
     const bool cannot_resume = wanted.marking && backend->sends_marks() == false;
-    if (!suited(*backend) || was_tried || cannot_resume) exclude.push_back(backend->name());
+    if (!suited(*backend) || cannot_resume) continue;
+    able.push_back(backend->name());
+    const bool was_tried = std::find(tried.begin(), tried.end(), backend.get()) != tried.end();
+    if (was_tried) exclude.push_back(backend->name());
   }
   if (!suited.served() && all_known && !backends->empty()) {
     return base::Error(base::ErrorCode::not_found,
                        fmt::format("no backend serves the model '{}'", base::utf8::prefix(wanted.model, 100)))
         .with_param("model");
   }
-  if (exclude.size() == backends->size()) {
+  if (exclude.size() == able.size()) {
     return base::Error(base::ErrorCode::unavailable,
                        backends->empty() ? "the gateway has no backends" : "no further backend can be asked");
   }
-  const route::RouteRequest request{.blocks = wanted.blocks,
-                                    .prompt_bytes = wanted.prompt_bytes,
-                                    .output_tokens = wanted.output_tokens,
-                                    .session = wanted.session,
-                                    .exclude = exclude};
+  route::RouteRequest request{.blocks = wanted.blocks,
+                              .prompt_bytes = wanted.prompt_bytes,
+                              .output_tokens = wanted.output_tokens,
+                              .session = wanted.session,
+                              .exclude = exclude};
+  const bool all_able = able.size() == backends->size();
+  const auto names = all_able ? std::unordered_set<std::string_view>()
+                              : std::unordered_set<std::string_view>(able.begin(), able.end());
+  if (!all_able) request.eligible = [&names](std::string_view name) { return names.contains(name); };
   TM_TRY(const route::Route chosen, router_.route(request, clock_.now()));
   Lease lease;
   lease.fleet_ = this;

@@ -25,8 +25,9 @@ struct Wanted {
   std::string session;                   // requests of one go to where it was before, if that costs little
   std::vector<route::BlockHash> blocks;  // of the prompt, as prompt_blocks() gives them
   uint64_t prompt_bytes = 0;
+  std::optional<int64_t> prompt_tokens;                // where bytes would not tell
   std::optional<int64_t> output_tokens;                // the most that are asked for
-  const std::vector<std::string>* backends = nullptr;  // those of these names alone, as may_ask() reads them
+  const std::vector<std::string>* backends = nullptr;  // those of these names alone, as AskedBackends reads them
   bool marking = false;  // none that is known to send streams without marks: they cannot take one up exactly
 };
 

@@ -131,6 +131,12 @@ std::optional<std::string> json_text(std::string_view value) {
   return std::string(parsed->get_string());
 }
 
+size_t count_elements(std::string_view text) {
+  size_t count = 0;
+  each_element(text, [&count](std::string_view /*element*/) { ++count; });
+  return count;
+}
+
 std::optional<long long> json_integer(std::string_view value) {
   long long number = 0;
   const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);

@@ -2,6 +2,7 @@
 // at, not parsed, and goes on as it came.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <optional>
 #include <string>
@@ -51,6 +52,34 @@ class JsonMembers {
 
 // The text of a JSON string, given with its quotes; nullopt if `value` is no string.
 std::optional<std::string> json_text(std::string_view value);
+
+// Calls `take` with each element of the array that `text` is; with none if it is no array.
+template <typename Take>
+void each_element(std::string_view text, const Take& take) {
+  if (!text.starts_with('[')) return;
+  int depth = 0;
+  bool quoted = false;
+  size_t begin = 1;
+  for (size_t at = 0; at < text.size(); ++at) {
+    const char c = text[at];
+    if (quoted) {
+      if (c == '\\') ++at;
+      if (c == '"') quoted = false;
+      continue;
+    }
+    const bool ends = depth == 1 && (c == ',' || c == ']');
+    if (c == '"') quoted = true;
+    if (c == '[' || c == '{') ++depth;
+    if (c == ']' || c == '}') --depth;
+    if (!ends) continue;
+    std::string_view element = text.substr(begin, at - begin);
+    element.remove_prefix(std::min(element.size(), element.find_first_not_of(" \t\r\n")));
+    if (!element.empty()) take(element);
+    begin = at + 1;
+    if (depth == 0) return;
+  }
+}
+size_t count_elements(std::string_view text);
 
 // A whole number that fits; nullopt for anything else.
 std::optional<long long> json_integer(std::string_view value);

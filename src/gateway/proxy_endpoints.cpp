@@ -15,6 +15,7 @@
 #include "gateway/request_outline.hpp"
 #include "gateway/routed_request.hpp"
 #include "gateway/session_key.hpp"
+#include "session/session_store.hpp"
 
 namespace tidemill::gateway {
 
@@ -26,11 +27,20 @@ namespace {
 constexpr double bytes_per_token = 3.5;
 constexpr int64_t usual_output = 1024;
 
+int64_t prompt_tokens_of(const RequestOutline& outline) {
+  return static_cast<int64_t>(static_cast<double>(outline.prompt_bytes()) / bytes_per_token) + 1;
+}
+
 Wanted wanted_by(const wire::HttpRequest& request, const RequestOutline& outline, std::string_view tenant) {
   Wanted wanted;
   wanted.model = outline.model;
   wanted.session = request.headers.find("x-session-token").value_or("");
-  wanted.output_tokens = outline.max_tokens;
+  wanted.output_tokens = embeds(request.path) ? 0 : outline.max_tokens;
+  if (ranks(request.path)) {
+    // Without bytes: how often the backend reads the query, and with it how many tokens they make, is not known.
+    wanted.prompt_tokens = prompt_tokens_of(outline);
+    return wanted;
+  }
   const std::string salt = std::string(tenant) + '\n' + outline.model;
   PromptBlocks prompt = prompt_blocks(salt, outline.tools, outline.system, outline.prompt);
   wanted.blocks = std::move(prompt.blocks);
@@ -46,17 +56,13 @@ struct Ask {
   std::string session{};  // by which a sticky route chooses
 };
 
-int64_t prompt_tokens_of(const RequestOutline& outline) {
-  const size_t bytes = outline.tools.size() + outline.system.size() + outline.prompt.size();
-  return static_cast<int64_t>(static_cast<double>(bytes) / bytes_per_token) + 1;
-}
-
 // Lets a request for a model through the gate, where it waits for its turn. False: it is answered, or its client gone.
 asio::awaitable<bool> enter(Service& service, Call& call, const Caller& caller, const RelayRequest& request,
                             Passage& passage) {
+  const int64_t output = request.outline.max_tokens.value_or(usual_output) * request.outline.choices;
   const Asked asked{.model = request.outline.model,
                     .prompt_tokens = request.prompt_tokens,
-                    .output_tokens = request.outline.max_tokens.value_or(usual_output) * request.outline.choices};
+                    .output_tokens = embeds(call.request().path) ? 0 : output};
   Gate::Entry entry = co_await service.gate().enter(caller, asked, call.exchange());
   if (entry.gone) co_return false;
   if (entry.refused) {
@@ -139,7 +145,7 @@ asio::awaitable<void> converse(Service& service, Call& call, const Caller& calle
   }
   if (!conversation) {
     const base::Error failed = store_failed(conversation.error());
-    (void)co_await call.refuse(failed);
+    (void)co_await call.refuse(failed, session::longest_pause);
     co_return;
   }
   auto resolved = RequestOutline::read(conversation->body);
@@ -175,15 +181,11 @@ std::optional<base::Error> find_model(const Service& service, const Caller& call
       .with_param("model");
 }
 
-// Whether a key for embeddings is enough: reranking makes and compares them.
-bool embeds(std::string_view path) {
-  return path == "/v1/embeddings" || path == "/rerank" || path == "/v1/rerank" || path == "/v2/rerank";
-}
-
 asio::awaitable<void> proxy(Service& service, Call& call, const Caller& caller) {
   if (service.draining()) {
     const base::Error stopping(base::ErrorCode::unavailable, "the gateway is stopping");
-    (void)co_await call.refuse(stopping);
+    const base::Duration elsewhere = service.retry_after(stopping, {});
+    (void)co_await call.refuse(stopping, elsewhere);
     co_return;
   }
   const wire::HttpRequest& request = call.request();
@@ -193,7 +195,7 @@ asio::awaitable<void> proxy(Service& service, Call& call, const Caller& caller) 
     (void)co_await call.refuse(error);
     co_return;
   }
-  auto outline = RequestOutline::read(request.body);
+  auto outline = RequestOutline::read(request.body, request.path);
   if (!outline) {
     // Other endpoints may take what is no JSON.
     if (dialect_of(request.path) != Dialect::other) {
@@ -208,6 +210,7 @@ asio::awaitable<void> proxy(Service& service, Call& call, const Caller& caller) 
     co_return;
   }
   call.set_model(outline->model);
+  // A key for embeddings is enough for reranking, which makes and compares them.
   const auto denied = Gate::check(caller, embeds(request.path) ? "embed" : "generate", outline->model);
   if (denied) {
     (void)co_await call.refuse(*denied);

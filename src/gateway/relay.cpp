@@ -11,6 +11,7 @@
 #include "gateway/proxy_headers.hpp"
 #include "gateway/told_unready.hpp"
 #include "rollout/chance.hpp"
+#include "session/session_store.hpp"
 
 namespace tidemill::gateway {
 
@@ -285,7 +286,7 @@ asio::awaitable<Tried> Relay::relay_whole(wire::ClientStream& answer) {
   if (request_.filter != nullptr) {
     const auto passed = co_await request_.filter->whole(response);
     if (!passed) {
-      (void)co_await call_.refuse(passed.error());
+      (void)co_await call_.refuse(passed.error(), session::longest_pause);
       co_return std::nullopt;
     }
   }

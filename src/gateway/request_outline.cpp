@@ -24,6 +24,14 @@ Dialect dialect_of(std::string_view path) {
   return Dialect::other;
 }
 
+bool ranks(std::string_view path) {
+  return path == "/rerank" || path == "/v1/rerank" || path == "/v2/rerank";
+}
+
+bool embeds(std::string_view path) {
+  return path == "/v1/embeddings" || ranks(path);
+}
+
 namespace {
 
 enum Key : uint8_t {
@@ -47,6 +55,9 @@ enum Key : uint8_t {
   user,
   metadata,
   resume,
+  query,
+  documents,
+  texts,
   key_count,
 };
 
@@ -69,7 +80,10 @@ constexpr std::array<std::string_view, key_count> keys = {"model",
                                                           "safety_identifier",
                                                           "user",
                                                           "metadata",
-                                                          resume_member};
+                                                          resume_member,
+                                                          "query",
+                                                          "documents",
+                                                          "texts"};
 
 std::optional<Key> find_key(std::string_view name) {
   for (uint8_t i = 0; i < key_count; ++i) {
@@ -89,8 +103,23 @@ std::optional<Key> key_of(std::string_view raw) {
   return text ? find_key(*text) : std::nullopt;
 }
 
+// What a request that ranks documents has of them. `texts` are text-embeddings-inference's.
+struct Ranked {
+  std::string_view query;
+  std::string_view documents;
+  std::string_view texts;
+
+  size_t bytes() const {
+    return documents.size() + texts.size() + query.size() * (count_elements(documents) + count_elements(texts));
+  }
+};
+
+bool is_of_ranking(Key key) {
+  return key == query || key == documents || key == texts;
+}
+
 // What is not of the wanted type is left for the backend to refuse, which does it in its own words.
-void take(RequestOutline& outline, Key key, std::string_view value) {
+void take(RequestOutline& outline, Ranked& ranked, Key key, std::string_view value) {
   switch (key) {
     case model:
       outline.model = json_text(value).value_or("");
@@ -141,6 +170,15 @@ void take(RequestOutline& outline, Key key, std::string_view value) {
     case metadata:
       outline.metadata = value;
       break;
+    case query:
+      ranked.query = value;
+      break;
+    case documents:
+      ranked.documents = value;
+      break;
+    case texts:
+      ranked.texts = value;
+      break;
     case resume:
     case key_count:
       break;
@@ -166,13 +204,14 @@ void RequestOutline::drop_views() {
   }
 }
 
-Result<RequestOutline> RequestOutline::read(std::string_view body) {
+Result<RequestOutline> RequestOutline::read(std::string_view body, std::string_view path) {
   RequestOutline outline;
+  Ranked ranked;
   std::bitset<key_count> seen;
   JsonMembers members(body);
   while (const auto member = members.next()) {
     const std::optional<Key> key = key_of(member->key);
-    if (!key) continue;
+    if (!key || (is_of_ranking(*key) && !ranks(path))) continue;
     if (*key == resume) {
       return wrong(resume_member, fmt::format("'{}' is for gateways to set", resume_member));
     }
@@ -180,10 +219,11 @@ Result<RequestOutline> RequestOutline::read(std::string_view body) {
     // other.
     if (seen.test(*key)) return wrong(keys[*key], fmt::format("'{}' stands in the body twice", keys[*key]));
     seen.set(*key);
-    take(outline, *key, member->value);
+    take(outline, ranked, *key, member->value);
   }
   if (!members.whole()) return no_object(body, members.stopped_at());
   outline.closing_brace = members.closing_brace();
+  outline.ranked_bytes = ranked.bytes();
   return outline;
 }
 

@@ -1,6 +1,7 @@
 // What the gateway must know of a request's body to route it: read in one pass, without parsing what it does not need.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -13,6 +14,9 @@ namespace tidemill::gateway {
 // The ways of asking for text, by their paths.
 enum class Dialect : uint8_t { chat, completions, responses, messages, other };
 Dialect dialect_of(std::string_view path);
+// Whether it ranks documents; whether it embeds texts or ranks documents, and so makes no text.
+bool ranks(std::string_view path);
+bool embeds(std::string_view path);
 
 // Views into the body, which must stay where it is.
 struct RequestOutline {
@@ -28,6 +32,9 @@ struct RequestOutline {
   std::string_view system;       // `system` or `instructions`
   std::string_view prompt;       // `messages`, `prompt` or `input`
   std::string_view model_value;  // with its quotes
+  // Of a request that ranks documents: the bytes of those, and of the query as often, since a reranker reads it with
+  // each. An upper bound for backends that compare embeddings.
+  size_t ranked_bytes = 0;
   // What may tell which session it belongs to, likewise (session_key.hpp).
   std::string_view conversation;
   std::string_view prompt_cache_key;
@@ -39,9 +46,11 @@ struct RequestOutline {
   // For one that outlives the body.
   void drop_views();
 
-  // invalid_argument: the body is no JSON object, or holds twice what decides the route, or a member that is the
-  // gateway's own to set.
-  static base::Result<RequestOutline> read(std::string_view body);
+  // `path` is what the body was sent to. invalid_argument: the body is no JSON object, or holds twice what decides the
+  // route, or a member that is the gateway's own to set.
+  static base::Result<RequestOutline> read(std::string_view body, std::string_view path = {});
+  // All that the prompt is made from.
+  size_t prompt_bytes() const { return tools.size() + system.size() + prompt.size() + ranked_bytes; }
 };
 
 // The body with another model in place of the one that it names, or names none. `outline`, of `body`, becomes that of

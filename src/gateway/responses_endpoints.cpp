@@ -7,6 +7,7 @@
 #include "gateway/conversation.hpp"
 #include "gateway/endpoints.hpp"
 #include "session/kept_responses.hpp"
+#include "session/session_store.hpp"
 
 namespace tidemill::gateway {
 
@@ -18,7 +19,7 @@ namespace {
 asio::awaitable<void> answer(Call& call, Result<json::object> made) {
   if (!made) {
     const base::Error failed = store_failed(std::move(made).error());
-    (void)co_await call.refuse(failed);
+    (void)co_await call.refuse(failed, session::longest_pause);
     co_return;
   }
   (void)co_await call.respond(wire::HttpResponse::json(200, json::serialize(*made)));

@@ -117,13 +117,20 @@ void describe_route(base::ConfigSchema& schema, RouteOptions& o) {
   schema.add_rows("gateway.route.target", &o.targets, describe_target);
 }
 
-bool may_ask(const std::vector<std::string>& names, std::string_view backend) {
-  if (names.empty()) return true;
-  return std::ranges::any_of(names, [backend](std::string_view name) {
-    if (!name.ends_with('*')) return name == backend;
+AskedBackends::AskedBackends(const std::vector<std::string>& names) : all_(names.empty()) {
+  for (std::string_view name : names) {
+    if (!name.ends_with('*')) {
+      names_.insert(name);
+      continue;
+    }
     name.remove_suffix(1);
-    return backend.starts_with(name);
-  });
+    beginnings_.push_back(name);
+  }
+}
+
+bool AskedBackends::contains(std::string_view backend) const {
+  if (all_ || names_.contains(backend)) return true;
+  return std::ranges::any_of(beginnings_, [&](std::string_view begins) { return backend.starts_with(begins); });
 }
 
 }  // namespace tidemill::gateway

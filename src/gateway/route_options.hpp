@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 #include <vector>
 
 #include "base/clock.hpp"
@@ -87,7 +88,17 @@ struct RouteOptions {
 
 void describe_route(base::ConfigSchema& schema, RouteOptions& route);
 
-// Whether a backend's name is among those that a target asks; an empty list is all.
-bool may_ask(const std::vector<std::string>& names, std::string_view backend);
+// Which backends a target asks, by the names that it lists, of which a '*' at the end stands for any ending; an empty
+// list is all. However many are listed, asking takes no longer, but for those with a '*'. The list must outlive it.
+class AskedBackends {
+ public:
+  explicit AskedBackends(const std::vector<std::string>& names);
+  bool contains(std::string_view backend) const;
+
+ private:
+  bool all_;
+  std::unordered_set<std::string_view> names_;
+  std::vector<std::string_view> beginnings_;
+};
 
 }  // namespace tidemill::gateway

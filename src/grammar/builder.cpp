@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -14,13 +15,22 @@ namespace tidemill::grammar {
 using base::Error;
 using base::ErrorCode;
 
-GrammarBuilder::GrammarBuilder(GrammarLimits limits) : limits_(limits), budget_(limits.max_states) {}
+GrammarBuilder::GrammarBuilder(GrammarLimits limits)
+    : limits_(std::move(limits)), budget_(limits_.max_states, limits_.stop) {}
 
 void GrammarBuilder::fail(ErrorCode code, std::string message) {
   if (!error_) error_.emplace(code, std::move(message));
 }
 
+// Whether it is to stop, which is the error then.
+bool GrammarBuilder::stops() {
+  if (!limits_.stop.stop_requested()) return false;
+  if (!error_) error_ = stopped();
+  return true;
+}
+
 Expression GrammarBuilder::keep(NodeIndex node) {
+  if (stops()) return nothing();
   if (expressions_.size() > limits_.max_nodes)
     fail(ErrorCode::too_large,
          fmt::format("the grammar has more than {} parts: ask for less in one request", limits_.max_nodes));
@@ -163,6 +173,7 @@ Expression GrammarBuilder::except(Expression left, Expression right) {
   if (!is_new) return found->second;
   const auto automaton = difference(expressions_, left.index, right.index, budget_);
   if (automaton == nullptr) {
+    if (stops()) return nothing();
     fail(ErrorCode::too_large, fmt::format("what must not match, such as what a pattern looks ahead for, takes "
                                            "together with the others more than {} states, or {} on the way to them: "
                                            "give fewer or simpler patterns",
@@ -171,6 +182,11 @@ Expression GrammarBuilder::except(Expression left, Expression right) {
   }
   found->second = keep(expressions_.automaton(automaton, Automaton::start));
   return found->second;
+}
+
+bool GrammarBuilder::apart(Expression left, Expression right) {
+  if (failed() || expressions_.at(left.index).irregular || expressions_.at(right.index).irregular) return false;
+  return are_apart(expressions_, left.index, right.index, budget_);
 }
 
 bool GrammarBuilder::check_triggers(std::span<const std::string> triggers) {
@@ -195,10 +211,14 @@ Expression GrammarBuilder::text_through(std::span<const std::string> triggers) {
 }
 
 Expression GrammarBuilder::text_without(std::span<const std::string> triggers) {
-  if (failed() || !check_triggers(triggers)) return nothing();
+  if (failed()) return nothing();
+  const auto [found, is_new] = without_.try_emplace(std::vector<std::string>(triggers.begin(), triggers.end()));
+  if (!is_new) return found->second;
+  if (!check_triggers(triggers)) return nothing();
   if (std::any_of(triggers.begin(), triggers.end(), [](const std::string& trigger) { return trigger.empty(); }))
     return nothing();
-  return keep(expressions_.automaton(text_without_automaton(triggers), Automaton::start));
+  found->second = keep(expressions_.automaton(text_without_automaton(triggers), Automaton::start));
+  return found->second;
 }
 
 Rule GrammarBuilder::declare(std::string name) {
@@ -228,7 +248,7 @@ Expression GrammarBuilder::use(Rule rule) {
 }
 
 base::Result<std::shared_ptr<const Grammar>> GrammarBuilder::build(Expression root) && {
-  if (error_) return *std::move(error_);
+  if (error_ || stops()) return *std::move(error_);
   std::vector<NodeIndex> bodies;
   std::vector<std::string> reasons;
   auto grammar = std::make_shared<Grammar>();

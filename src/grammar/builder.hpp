@@ -70,6 +70,9 @@ class GrammarBuilder {
   Expression both(Expression left, Expression right);
   // What is of `left` and not of `right`, under the same terms.
   Expression except(Expression left, Expression right);
+  // Whether no string belongs to both; false too where a look at a thousand pairs of states, which count as looked at,
+  // does not tell, and of parts with rules or control tokens.
+  bool apart(Expression left, Expression right);
   // Any UTF-8 text up to and including the first occurrence of one of `triggers` (which are UTF-8).
   Expression text_through(std::span<const std::string> triggers);
   // Any UTF-8 text in which none of `triggers` occurs.
@@ -80,8 +83,8 @@ class GrammarBuilder {
   void explain(Rule rule, std::string why);  // why nothing matches it, for the error of a grammar that it leaves empty
   Expression use(Rule rule);
 
-  // Errors: `invalid_argument` for a rule that was declared and not defined, or is left-recursive (names it), and for
-  // a grammar to which no string belongs; `unsupported`; `too_large` says which limit, and what to do.
+  // Errors: stopped(); `invalid_argument` for a rule that was declared and not defined, or is left-recursive (names
+  // it), and for a grammar to which no string belongs; `unsupported`; `too_large` says which limit, and what to do.
   base::Result<std::shared_ptr<const Grammar>> build(Expression root) &&;
 
  private:
@@ -93,6 +96,7 @@ class GrammarBuilder {
 
   Expression keep(NodeIndex node);
   void fail(base::ErrorCode code, std::string message);
+  bool stops();
   NodeIndex continuation(std::span<const CodePointRange> ranges, char32_t base, int bits);
   NodeIndex lead_bytes(const CodePointSet& set, char32_t first, char32_t last, unsigned lead, int bits);
   bool check_triggers(std::span<const std::string> triggers);
@@ -102,6 +106,7 @@ class GrammarBuilder {
   std::vector<Definition> rules_;
   ProductBudget budget_;
   std::map<std::pair<Expression, Expression>, Expression> differences_;
+  std::map<std::vector<std::string>, Expression> without_;  // by triggers
   std::optional<base::Error> error_;
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <map>
+#include <optional>
 #include <utility>
 
 #include "grammar/copy_expressions.hpp"
@@ -170,9 +171,10 @@ struct RegularLeaf {
 
 using NodePair = std::pair<NodeIndex, NodeIndex>;
 
-// Goes through the pairs of states that `start` leads to. Whether they were within the bound.
+// Goes through the pairs of states that `start` leads to. Whether they were `max_pairs` at most, and it was not
+// stopped.
 bool explore(Derivatives& derivatives, const ByteClasses& classes, NodePair start, bool within, size_t max_pairs,
-             ClassAutomaton& table) {
+             const std::stop_token& stop, ClassAutomaton& table) {
   const Expressions& expressions = derivatives.expressions();
   std::vector<NodePair> meaning;
   std::map<NodePair, uint32_t> numbers;
@@ -189,7 +191,7 @@ bool explore(Derivatives& derivatives, const ByteClasses& classes, NodePair star
   };
   number_of(start);
   for (size_t i = 0; i < meaning.size(); ++i) {
-    if (meaning.size() > max_pairs || weight > max_pairs * 16) return false;
+    if (meaning.size() > max_pairs || weight > max_pairs * 16 || stop.stop_requested()) return false;
     const auto [one, other] = meaning[i];
     for (const uint8_t byte : classes.member) {
       const bool goes_on = expressions.first(other)[byte];
@@ -204,24 +206,39 @@ bool explore(Derivatives& derivatives, const ByteClasses& classes, NodePair star
   return true;
 }
 
-// What is of `left` and, as `within` says, of `right` or not.
-std::shared_ptr<const Automaton> product(const Expressions& source, NodeIndex left, NodeIndex right, bool within,
-                                         ProductBudget& budget) {
+struct Explored {
+  ClassAutomaton table;
+  std::array<uint8_t, 256> class_of;
+};
+
+// What is of `left` and, as `within` says, of `right` or not. None if it takes more than `max_pairs`, or than are left.
+std::optional<Explored> explored(const Expressions& source, NodeIndex left, NodeIndex right, bool within,
+                                 size_t max_pairs, ProductBudget& budget) {
   Expressions alone;  // what else is in the source would cost time and split classes of bytes
   RegularLeaf leaf{source, alone, budget};
   CopyExpressions copy(source, alone, leaf);
   const NodeIndex left_start = copy(left);
   const NodePair start{left_start, copy(right)};
-  if (leaf.over_limit) return nullptr;
+  if (leaf.over_limit) return std::nullopt;
   budget.explored = leaf.budget.explored;
   const ByteClasses classes(alone);
   alone.freeze();
   Derivatives derivatives(std::move(alone));
-  ClassAutomaton table;
-  table.classes = classes.member.size();
-  if (!explore(derivatives, classes, start, within, std::min(budget.states, budget.explored), table)) return nullptr;
-  budget.explored -= table.accepting.size();
-  auto made = minimal_automaton(table, classes.class_of);
+  Explored all;
+  all.table.classes = classes.member.size();
+  all.class_of = classes.class_of;
+  const bool whole =
+      explore(derivatives, classes, start, within, std::min(max_pairs, budget.explored), budget.stop, all.table);
+  budget.explored -= std::min(budget.explored, all.table.accepting.size());
+  return whole ? std::optional(std::move(all)) : std::nullopt;
+}
+
+std::shared_ptr<const Automaton> product(const Expressions& source, NodeIndex left, NodeIndex right, bool within,
+                                         ProductBudget& budget) {
+  const std::optional<Explored> all = explored(source, left, right, within, budget.states, budget);
+  if (!all) return nullptr;
+  auto made = minimal_automaton(all->table, all->class_of, budget.stop);
+  if (made == nullptr) return nullptr;
   budget.states -= made->size();
   return made;
 }
@@ -236,6 +253,14 @@ std::shared_ptr<const Automaton> intersection(const Expressions& source, NodeInd
 std::shared_ptr<const Automaton> difference(const Expressions& source, NodeIndex left, NodeIndex right,
                                             ProductBudget& budget) {
   return product(source, left, right, false, budget);
+}
+
+bool are_apart(const Expressions& source, NodeIndex left, NodeIndex right, ProductBudget& budget) {
+  constexpr size_t max_pairs = 1'000;
+  const std::optional<Explored> all = explored(source, left, right, true, max_pairs, budget);
+  if (!all) return false;
+  const std::vector<uint8_t>& accepting = all->table.accepting;
+  return std::none_of(accepting.begin(), accepting.end(), [](uint8_t accepts) { return accepts != 0; });
 }
 
 }  // namespace tidemill::grammar

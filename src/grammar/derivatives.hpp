@@ -3,6 +3,9 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
+#include <stop_token>
+#include <utility>
 #include <vector>
 
 #include "grammar/expressions.hpp"
@@ -57,18 +60,23 @@ class Derivatives {
 // What products of automata may take, all together.
 struct ProductBudget {
   static constexpr size_t explored_per_state = 5;
-  explicit ProductBudget(size_t max_states) : states(max_states), explored(max_states * explored_per_state) {}
+  explicit ProductBudget(size_t max_states, std::stop_token asked_to_stop = {})
+      : states(max_states), explored(max_states * explored_per_state), stop(std::move(asked_to_stop)) {}
 
   size_t states;    // of the automata made, which are minimal
   size_t explored;  // pairs of states looked at on the way, of which many may be equal or lead nowhere
+  std::stop_token stop;
 };
 
 // The intersection of two expressions of `source` without rules and control tokens, as the least automaton; taken from
-// the budget. Null if it needs more than is left.
+// the budget. Null if it needs more than is left, or is stopped.
 std::shared_ptr<const Automaton> intersection(const Expressions& source, NodeIndex left, NodeIndex right,
                                               ProductBudget& budget);
 // The same for what is of `left` and not of `right`.
 std::shared_ptr<const Automaton> difference(const Expressions& source, NodeIndex left, NodeIndex right,
                                             ProductBudget& budget);
+// Whether the intersection is empty, as far as a thousand pairs of states tell, which count as explored; false if they
+// do not.
+bool are_apart(const Expressions& source, NodeIndex left, NodeIndex right, ProductBudget& budget);
 
 }  // namespace tidemill::grammar

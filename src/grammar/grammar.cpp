@@ -16,6 +16,7 @@ base::Result<std::shared_ptr<const Grammar>> Grammar::restricted_to(const Restri
   restricted->rule_names_ = rule_names_;
   GrammarCheck check(expressions_, bodies, root_, *restricted);
   TM_CHECK(check.run(&restriction));
+  restricted->limits_.stop = {};  // which is of this time
   return std::shared_ptr<const Grammar>(std::move(restricted));
 }
 

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -16,7 +17,7 @@
 namespace tidemill::grammar {
 
 // What compiling may spend; going over is `too_large` and says which limit. All are counts, so that what is refused
-// does not depend on the machine.
+// does not depend on the machine. When `stop` is asked to, compiling ends soon, with stopped().
 struct GrammarLimits {
   size_t max_nodes = 200'000;
   size_t max_alternatives = 1'000'000;  // of choices, together; objects with many optional properties are of many
@@ -26,7 +27,12 @@ struct GrammarLimits {
   size_t max_states = 20'000;         // of automata: intersections, searches for triggers; together (ProductBudget)
   size_t max_text_bytes = 4U << 20U;  // of literals, together
   uint32_t max_left_depth = 1'000;    // expressions and rules entered before the first byte is read
+  std::stop_token stop = {};
 };
+
+inline base::Error stopped() {
+  return {base::ErrorCode::cancelled, "compiling the grammar was stopped"};
+}
 
 // Immutable; thread-safe; shared.
 class Grammar {

@@ -36,8 +36,9 @@ namespace {
 // Applies the restriction, and computes intersections.
 class ResolvedLeaf {
  public:
-  ResolvedLeaf(const Expressions& from, Expressions& to, const Grammar::Restriction* restriction, size_t max_states)
-      : from_(from), to_(to), restriction_(restriction), budget_(max_states) {}
+  ResolvedLeaf(const Expressions& from, Expressions& to, const Grammar::Restriction* restriction,
+               const GrammarLimits& limits)
+      : from_(from), to_(to), restriction_(restriction), budget_(limits.max_states, limits.stop) {}
 
   bool over_limit() const { return over_limit_; }
 
@@ -113,9 +114,10 @@ base::Result<void> GrammarCheck::resolve(const Grammar::Restriction* restriction
   for (size_t i = 0; i < bodies_.size(); ++i)
     resolved_.add_rule();
   const size_t max_states = grammar_.limits_.max_states;
-  ResolvedLeaf leaf(source_, resolved_, restriction, max_states);
+  ResolvedLeaf leaf(source_, resolved_, restriction, grammar_.limits_);
   CopyExpressions copy(source_, resolved_, leaf);
   const auto over_limit = [&](const std::string& where) {
+    if (grammar_.limits_.stop.stop_requested()) return stopped();
     return Error(
         ErrorCode::too_large,
         fmt::format("what must hold together, such as patterns and bounds of length, takes together with the others "
@@ -286,9 +288,9 @@ Error GrammarCheck::nothing_matches() const {
     const auto next = std::find_if(inner.begin(), inner.end(), [&](NodeIndex part) { return productive_[part] == 0; });
     if (next == inner.end()) {
       if (entered.empty()) break;
-      message += fmt::format(": nothing matches rule '{}'", grammar_.rule_names_[entered.back()]);
-      if (entered.back() < reasons_.size() && !reasons_[entered.back()].empty())
-        message += ", " + reasons_[entered.back()];
+      const bool explained = entered.back() < reasons_.size() && !reasons_[entered.back()].empty();
+      message += explained ? ": " + reasons_[entered.back()]
+                           : fmt::format(": nothing matches rule '{}'", grammar_.rule_names_[entered.back()]);
       break;
     }
     at = *next;

@@ -135,7 +135,7 @@ class Exclusion {
 
 }  // namespace
 
-Expression json_character(GrammarBuilder& builder) {
+Expression json_character(GrammarBuilder& builder, const CodePointSet& escaped) {
   const Expression hex = builder.bytes(byte_set("09afAF"));
   const Expression back = builder.literal("\\");
   const Expression letter_d = builder.bytes(byte_set("ddDD"));
@@ -151,7 +151,7 @@ Expression json_character(GrammarBuilder& builder) {
     letters.set(static_cast<size_t>(letter));
   const Expression escape =
       builder.choice({builder.bytes(letters), builder.sequence({builder.literal("u"), builder.choice({plane, pair})})});
-  return builder.choice({builder.code_points(written_raw()), builder.sequence({back, escape})});
+  return builder.choice({builder.code_points(written_raw().without(escaped)), builder.sequence({back, escape})});
 }
 
 Expression json_character_of(GrammarBuilder& builder, const CodePointSet& set) {
@@ -220,6 +220,18 @@ std::string compact_json(const json::value& value) {
   std::string out;
   append_value(out, value);
   return out;
+}
+
+std::string brief_json(const json::value& value, size_t most_bytes) {
+  // Of a long text no more is written than may stay.
+  const auto* text = value.if_string();
+  std::string out = text == nullptr ? compact_json(value) : "";
+  if (text != nullptr) append_string(out, base::utf8::prefix(*text, most_bytes));
+  if (out.size() <= most_bytes) return out;
+  size_t end = most_bytes;
+  while (end > 0 && (static_cast<unsigned char>(out[end]) & 0xC0U) == 0x80U)
+    --end;
+  return out.substr(0, end) + "...";
 }
 
 }  // namespace tidemill::grammar

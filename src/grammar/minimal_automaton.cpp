@@ -117,8 +117,9 @@ class Blocks {
   std::vector<uint32_t> touched_;  // with marks
 };
 
-// Equal states, block by block. States that do not live are in none.
-Blocks equal_states(const ClassAutomaton& table, const Predecessors& before, const std::vector<uint8_t>& lives) {
+// Equal states, block by block. States that do not live are in none. When it is stopped, not all that differ are apart.
+Blocks equal_states(const ClassAutomaton& table, const Predecessors& before, const std::vector<uint8_t>& lives,
+                    const std::stop_token& stop) {
   std::vector<uint32_t> ends;
   std::vector<uint32_t> others;
   for (uint32_t state = 0; state < lives.size(); ++state)
@@ -138,7 +139,7 @@ Blocks equal_states(const ClassAutomaton& table, const Predecessors& before, con
     is_waiting[added] = 1;
     waiting.push_back(added);
   };
-  while (!waiting.empty()) {
+  while (!waiting.empty() && !stop.stop_requested()) {
     const uint32_t by = waiting.back();
     waiting.pop_back();
     is_waiting[by] = 0;
@@ -156,11 +157,13 @@ Blocks equal_states(const ClassAutomaton& table, const Predecessors& before, con
 }  // namespace
 
 std::shared_ptr<const Automaton> minimal_automaton(const ClassAutomaton& table,
-                                                   const std::array<uint8_t, 256>& class_of) {
+                                                   const std::array<uint8_t, 256>& class_of,
+                                                   const std::stop_token& stop) {
   const Predecessors before(table);
   const std::vector<uint8_t> lives = living(table, before);
   if (lives.empty() || lives[0] == 0) return Automaton::trimmed({});
-  const Blocks blocks = equal_states(table, before, lives);
+  const Blocks blocks = equal_states(table, before, lives, stop);
+  if (stop.stop_requested()) return nullptr;
   // The start comes first.
   const uint32_t start = blocks.block_of(0);
   const auto number = [start](uint32_t block) { return block == start ? 0 : block == 0 ? start : block; };

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <stop_token>
 #include <vector>
 
 #include "grammar/automaton.hpp"
@@ -20,8 +21,10 @@ struct ClassAutomaton {
 };
 
 // `class_of`: of each byte. What is equal is one state, and what reaches no end is left out, so there are no fewer
-// states than the language needs and no more. Time grows as classes times states times their logarithm.
+// states than the language needs and no more. Time grows as classes times states times their logarithm. Null if it is
+// stopped.
 std::shared_ptr<const Automaton> minimal_automaton(const ClassAutomaton& table,
-                                                   const std::array<uint8_t, 256>& class_of);
+                                                   const std::array<uint8_t, 256>& class_of,
+                                                   const std::stop_token& stop = {});
 
 }  // namespace tidemill::grammar

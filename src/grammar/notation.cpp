@@ -4,6 +4,8 @@
 #include <utility>
 #include <vector>
 
+#include <fmt/format.h>
+
 #include "grammar/json_string.hpp"
 
 namespace tidemill::grammar {
@@ -12,7 +14,9 @@ namespace json = base::json;
 
 namespace {
 
-constexpr size_t longest_counted = 500;  // characters; each is a state for every place in the end of a text
+constexpr size_t longest_counted = 500;   // characters; each is a state for every place in the end of a text
+constexpr size_t longest_told = 250;      // the same where each is also one for every place in what is no text
+constexpr size_t longest_beginning = 32;  // of a longer one that could still turn out to be none
 constexpr size_t longest_word = 64;
 
 CodePointSet word_characters() {
@@ -52,7 +56,26 @@ Expression NotationWriter::word(std::string_view word) {
 }
 
 NotationWriter::NotationWriter(GrammarBuilder& builder, Notation notation)
-    : builder_(builder), notation_(std::move(notation)) {}
+    : builder_(builder), notation_(std::move(notation)) {
+  if (notation_.escaped != 0) escaped_ = CodePointSet::of(static_cast<unsigned char>(notation_.escaped));
+}
+
+// One character of the set, within a text.
+Expression NotationWriter::character_of(const CodePointSet& set) {
+  if (raw()) return builder_.code_points(set);
+  const Expression others = json_character_of(builder_, set.without(escaped_));
+  if (set.common(escaped_).is_empty()) return others;
+  return builder_.choice({others, builder_.literal(spelled(std::string(1, notation_.escaped)))});
+}
+
+// JSON, with the escapes that are needed here.
+std::string NotationWriter::spelled(std::string json) const {
+  if (notation_.escaped == 0) return json;
+  const std::string escape = fmt::format("\\u{:04x}", static_cast<unsigned>(notation_.escaped));
+  for (size_t at = 0; (at = json.find(notation_.escaped, at)) != std::string::npos; at += escape.size())
+    json.replace(at, 1, escape);
+  return json;
+}
 
 Expression NotationWriter::mark() {
   if (!raw()) return builder_.literal("\"");
@@ -67,22 +90,48 @@ Expression NotationWriter::without_end(Expression text) {
   return builder_.both(text, builder_.text_without(std::span(&notation_.end_of_text, 1)));
 }
 
+// Those of raw texts that are read as texts.
+Expression NotationWriter::as_text(Expression texts) {
+  if (!notation_.other_readings.any()) return texts;
+  const Expression others = texts_read_otherwise(builder_, notation_.other_readings);
+  return builder_.apart(texts, others) ? texts : builder_.except(texts, others);
+}
+
 Expression NotationWriter::text(size_t least, std::optional<size_t> most) {
   if (most && *most < least) return builder_.nothing();
-  if (!raw()) return builder_.repeat(json_character(builder_), least, most);
-  if (least == 0 && !most) return builder_.text_without(std::span(&notation_.end_of_text, 1));
-  if (most.value_or(least) <= longest_counted) {
-    return without_end(builder_.repeat(builder_.any_character(), least, most));
-  }
-  // Counted without the character that the end begins with, which makes it cheap.
+  if (!raw()) return builder_.repeat(json_character(builder_, escaped_), least, most);
+  const bool counted = least > 0 || most;
+  const size_t longest = notation_.other_readings.any() ? longest_told : longest_counted;
+  if (counted && most.value_or(least) > longest) return long_text(least, most);
+  const Expression any = as_text(builder_.text_without(std::span(&notation_.end_of_text, 1)));
+  return counted ? builder_.both(builder_.repeat(builder_.any_character(), least, most), any) : any;
+}
+
+// Counted without the character that the end begins with, which makes it cheap.
+Expression NotationWriter::long_text(size_t least, std::optional<size_t> most) {
   const auto first = static_cast<unsigned char>(notation_.end_of_text.front());
-  return builder_.repeat(builder_.code_points(CodePointSet::all().without(CodePointSet::of(first))), least, most);
+  const Expression character = builder_.code_points(CodePointSet::all().without(CodePointSet::of(first)));
+  if (!notation_.other_readings.any()) return builder_.repeat(character, least, most);
+  // A beginning that nothing else has, the first character mostly, and then anything, which need not be told from it.
+  // Where it takes longer to tell, the text may be shorter by what that may take than the bound has it.
+  const auto rest_behind = [&](size_t beginning) {
+    const std::optional<size_t> room = most ? std::optional(*most - std::min(*most, beginning)) : std::nullopt;
+    return builder_.repeat(character, least - std::min<size_t>(least, 1), room);
+  };
+  const Expression others = texts_read_otherwise(builder_, notation_.other_readings);
+  const Expression begun = beginnings_read_otherwise(builder_, notation_.other_readings);
+  const Expression told = builder_.except(builder_.sequence({begun, character}), begun);
+  const size_t longest_short = std::min(most.value_or(longest_beginning), longest_beginning);
+  return builder_.choice(
+      {builder_.sequence({builder_.both(told, character), rest_behind(1)}),
+       builder_.sequence(
+           {builder_.both(told, builder_.repeat(character, 2, longest_beginning)), rest_behind(longest_beginning)}),
+       builder_.both(builder_.except(begun, others), builder_.repeat(character, least, longest_short))});
 }
 
 Expression NotationWriter::text_matching(const Regex& regex, size_t least, std::optional<size_t> most) {
   if (!raw()) {
-    return texts_matching(builder_, regex, least, most,
-                          [this](const CodePointSet& set) { return json_character_of(builder_, set); });
+    return texts_matching(builder_, regex, least, most, [this](const CodePointSet& set) { return character_of(set); });
   }
   bool may_hold_end = false;
   const auto first = static_cast<unsigned char>(notation_.end_of_text.front());
@@ -90,13 +139,16 @@ Expression NotationWriter::text_matching(const Regex& regex, size_t least, std::
     may_hold_end = may_hold_end || set.contains(first);
     return builder_.code_points(set);
   });
-  return may_hold_end ? without_end(texts) : texts;
+  return as_text(may_hold_end ? without_end(texts) : texts);
 }
 
 Expression NotationWriter::text_searched(const Regex& regex) {
-  return texts_matching(builder_, regex, 0, std::nullopt, [this](const CodePointSet& set) {
-    return raw() ? builder_.code_points(set) : json_character_of(builder_, set);
-  });
+  return texts_matching(builder_, regex, 0, std::nullopt,
+                        [this](const CodePointSet& set) { return character_of(set); });
+}
+
+Expression NotationWriter::text_counted(size_t least, std::optional<size_t> most) {
+  return builder_.repeat(character_of(CodePointSet::all()), least, most);
 }
 
 Expression NotationWriter::values(std::span<const json::value* const> values) {
@@ -106,7 +158,7 @@ Expression NotationWriter::values(std::span<const json::value* const> values) {
     if (notation_.python) {
       texts.push_back(python_literal(*one));
     } else if (!raw()) {
-      texts.push_back(compact_json(*one));
+      texts.push_back(spelled(compact_json(*one)));
     } else if (!one->is_string()) {
       ways.push_back(value(*one));
     } else if (const std::string_view text = one->get_string(); text.find(notation_.end_of_text) == text.npos) {
@@ -114,7 +166,7 @@ Expression NotationWriter::values(std::span<const json::value* const> values) {
     }
   }
   const Expression listed = builder_.one_of(texts);
-  ways.push_back(raw() ? quoted(listed) : listed);
+  ways.push_back(raw() ? quoted(as_text(listed)) : listed);
   return builder_.choice(ways);
 }
 
@@ -153,17 +205,17 @@ Expression NotationWriter::value(const json::value& value) {
 }
 
 Expression NotationWriter::key(const std::string& name) {
-  if (!raw()) return builder_.literal(compact_json(json::value(name)));
+  if (!raw()) return builder_.literal(spelled(compact_json(json::value(name))));
   if (is_word(name)) return builder_.literal(name);
   if (name.find(notation_.end_of_text) != std::string::npos) return builder_.nothing();
   return quoted(builder_.literal(name));
 }
 
 base::Result<Expression> NotationWriter::other_keys(std::span<const std::string> names) {
-  if (!raw() && names.empty()) return quoted(builder_.repeat(json_character(builder_), 0, std::nullopt));
+  if (!raw() && names.empty()) return quoted(builder_.repeat(json_character(builder_, escaped_), 0, std::nullopt));
   if (!raw()) {
     TM_TRY(const Expression others,
-           texts_except(builder_, names, [this](const CodePointSet& set) { return json_character_of(builder_, set); }));
+           texts_except(builder_, names, [this](const CodePointSet& set) { return character_of(set); }));
     return quoted(others);
   }
   const Expression letter = builder_.code_points(word_characters());
@@ -172,9 +224,8 @@ base::Result<Expression> NotationWriter::other_keys(std::span<const std::string>
 
 base::Result<Expression> NotationWriter::keys_of(Expression text, std::span<const std::string> names) {
   if (names.empty()) return raw() ? text : quoted(text);
-  TM_TRY(const Expression others, texts_except(builder_, names, [this](const CodePointSet& set) {
-           return raw() ? builder_.code_points(set) : json_character_of(builder_, set);
-         }));
+  TM_TRY(const Expression others,
+         texts_except(builder_, names, [this](const CodePointSet& set) { return character_of(set); }));
   const Expression both = builder_.both(text, others);
   return raw() ? both : quoted(both);
 }

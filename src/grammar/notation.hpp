@@ -9,6 +9,7 @@
 #include "base/json.hpp"
 #include "base/result.hpp"
 #include "grammar/builder.hpp"
+#include "grammar/other_readings.hpp"
 #include "grammar/regex.hpp"
 
 namespace tidemill::grammar {
@@ -20,6 +21,11 @@ struct Notation {
   // Around raw texts: a control token's name, or plain text; empty: nothing.
   std::string quote;
   bool python = false;  // True, False and None for true, false and null
+  // Of raw texts that stand alone, without a quote: what is read as something else is no text.
+  OtherReadings other_readings = {};
+  // What no text of JSON holds but as an escape (\u003c), since it may begin the end of all of it: a character that
+  // JSON has inside of texts alone. 0: nothing.
+  char escaped = 0;
 
   bool raw() const { return !end_of_text.empty(); }
 };
@@ -37,8 +43,10 @@ class NotationWriter {
   // What stands between the marks of a text: of so many characters, or one in which the pattern matches.
   Expression text(size_t least, std::optional<size_t> most);
   Expression text_matching(const Regex& regex, size_t least, std::optional<size_t> most);
-  // The same of any length, with what ends a raw text in it or not: for what holds beside one of those.
+  // The same of any length, and any text of so many characters, with what ends a raw text in it or not: for what holds
+  // beside one of those.
   Expression text_searched(const Regex& regex);
+  Expression text_counted(size_t least, std::optional<size_t> most);
   Expression quoted(Expression text);
 
   // true, false or null.
@@ -58,10 +66,15 @@ class NotationWriter {
  private:
   Expression value(const base::json::value& value);
   Expression without_end(Expression text);
+  Expression long_text(size_t least, std::optional<size_t> most);
+  Expression as_text(Expression texts);
   Expression mark();
+  Expression character_of(const CodePointSet& set);
+  std::string spelled(std::string json) const;
 
   GrammarBuilder& builder_;
   Notation notation_;
+  CodePointSet escaped_;
 };
 
 }  // namespace tidemill::grammar

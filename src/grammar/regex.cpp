@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "grammar/look_ahead_patterns.hpp"
+#include "grammar/regex_match.hpp"
 
 namespace tidemill::grammar {
 
@@ -25,24 +28,33 @@ Expression translate_regex(GrammarBuilder& builder, const RegexNode& node, const
   return builder.nothing();
 }
 
-Expression under_conditions(GrammarBuilder& builder, const Conditions& conditions) {
-  const auto without_excluded = [&](Expression texts) {
-    return conditions.excluded.empty() ? texts : builder.except(texts, builder.choice(conditions.excluded));
-  };
-  if (conditions.required.empty()) return without_excluded(conditions.whole);
-  Expression all = conditions.required.front();
-  for (const Expression one : conditions.required)
-    all = builder.both(all, one);
-  return builder.both(without_excluded(all), conditions.whole);
+Expression under_conditions(GrammarBuilder& builder, Conditions conditions) {
+  std::vector<Conditions::Required>& required = conditions.required;
+  std::stable_sort(required.begin(), required.end(),
+                   [](const auto& one, const auto& other) { return one.states < other.states; });
+  Expression all = required.front().texts;
+  for (size_t i = 1; i + 1 < required.size(); ++i)
+    all = builder.both(all, required[i].texts);
+  if (!conditions.excluded.empty()) all = builder.except(all, builder.choice(conditions.excluded));
+  return required.size() == 1 ? all : builder.both(all, required.back().texts);
 }
 
 namespace {
 
-base::Result<Expression> whole_texts(GrammarBuilder& builder, std::string_view pattern, const CharacterLeaf& leaf) {
-  TM_TRY(const Regex regex, parse_regex(pattern, builder.limits()));
+Expression whole_texts(GrammarBuilder& builder, const Regex& regex, const CharacterLeaf& leaf) {
   std::vector<Expression> alternatives;
   for (const Regex::Alternative& one : regex.alternatives)
     alternatives.push_back(translate_regex(builder, one.root, leaf));
+  return builder.choice(alternatives);
+}
+
+Expression searched_texts(GrammarBuilder& builder, const Regex& regex, const CharacterLeaf& leaf) {
+  const Expression any = builder.repeat(leaf(CodePointSet::all()), 0, std::nullopt);
+  std::vector<Expression> alternatives;
+  for (const Regex::Alternative& one : regex.alternatives)
+    alternatives.push_back(
+        builder.sequence({one.anchored_start ? builder.empty() : any, translate_regex(builder, one.root, leaf),
+                          one.anchored_end ? builder.empty() : any}));
   return builder.choice(alternatives);
 }
 
@@ -51,35 +63,30 @@ base::Result<Expression> whole_texts(GrammarBuilder& builder, std::string_view p
 base::Result<Expression> regular_expression(GrammarBuilder& builder, std::string_view pattern) {
   const CharacterLeaf leaf = [&builder](const CodePointSet& set) { return builder.code_points(set); };
   // A whole text begins where the pattern does, with ^ or without.
-  LookAheads parts = split_look_aheads(pattern, false);
+  const LookAheads parts = split_look_aheads(pattern, false);
   if (!can_be_split(parts, builder.limits())) {
-    auto texts = whole_texts(builder, pattern, leaf);
-    return texts ? texts : told_of_part(pattern, false, std::move(texts).error(), builder.limits());
+    auto regex = parse_regex(pattern, builder.limits());
+    if (!regex) return told_of_part(pattern, false, std::move(regex).error(), builder.limits());
+    return whole_texts(builder, *regex, leaf);
   }
   Conditions conditions;
-  TM_TRY(conditions.whole, whole_texts(builder, parts.required.back(), leaf));
-  parts.required.pop_back();
   for (const std::string& part : parts.required) {
-    TM_TRY(const Expression one, regular_expression_search(builder, part, leaf));
-    conditions.required.push_back(one);
+    TM_TRY(const Regex regex, parse_regex(part, builder.limits()));
+    const bool is_rest = &part == &parts.required.back();
+    conditions.required.push_back(
+        {is_rest ? whole_texts(builder, regex, leaf) : searched_texts(builder, regex, leaf), likely_states(regex)});
   }
   for (const std::string& part : parts.excluded) {
     TM_TRY(const Expression one, regular_expression_search(builder, part, leaf));
     conditions.excluded.push_back(one);
   }
-  return under_conditions(builder, conditions);
+  return under_conditions(builder, std::move(conditions));
 }
 
 base::Result<Expression> regular_expression_search(GrammarBuilder& builder, std::string_view pattern,
                                                    const CharacterLeaf& leaf) {
   TM_TRY(const Regex regex, parse_regex(pattern, builder.limits()));
-  const Expression any = builder.repeat(leaf(CodePointSet::all()), 0, std::nullopt);
-  std::vector<Expression> alternatives;
-  for (const Regex::Alternative& one : regex.alternatives)
-    alternatives.push_back(
-        builder.sequence({one.anchored_start ? builder.empty() : any, translate_regex(builder, one.root, leaf),
-                          one.anchored_end ? builder.empty() : any}));
-  return builder.choice(alternatives);
+  return searched_texts(builder, regex, leaf);
 }
 
 }  // namespace tidemill::grammar

@@ -57,14 +57,18 @@ base::Result<Regex> parse_regex(std::string_view pattern, const GrammarLimits& l
 using CharacterLeaf = std::function<Expression(const CodePointSet&)>;
 Expression translate_regex(GrammarBuilder& builder, const RegexNode& node, const CharacterLeaf& leaf);
 
-// The texts of `whole` that all of `required` hold as well, and none of `excluded`.
+// The texts that belong to all of `required`, of which there is one at least, and to none of `excluded`.
 struct Conditions {
-  Expression whole;
-  std::vector<Expression> required;
+  struct Required {
+    Expression texts;
+    size_t states;  // likely_states() of the pattern, or how far the texts are counted
+  };
+  std::vector<Required> required;
   std::vector<Expression> excluded;
 };
-// Puts the conditions together first: what searches a text has few states, where its length is counted there are many.
-Expression under_conditions(GrammarBuilder& builder, const Conditions& conditions);
+// Puts them together from the smallest on, whatever order they come in: what searches a text has few states mostly,
+// where its length is counted there are many.
+Expression under_conditions(GrammarBuilder& builder, Conditions conditions);
 
 // Texts that match the pattern as a whole, anchors or not. At its beginning it may look ahead, as far as
 // split_look_aheads() goes.

@@ -120,6 +120,39 @@ LengthRange lengths_of(const RegexNode& node) {
   return out;
 }
 
+// What stands in front of a part of a pattern.
+struct Attempts {
+  bool anywhere;  // the text may be any, so that an attempt may begin at every place
+  bool begun;     // something has to match since then
+};
+
+// The places of a character in `node`; `doublings` counts those that attempts under way are counted in.
+size_t places_in(const RegexNode& node, Attempts& at, size_t& doublings) {
+  constexpr size_t most_places = SIZE_MAX / 4;
+  size_t places = 0;
+  if (node.kind == RegexNode::Kind::characters) {
+    at.begun = true;
+    return 1;
+  }
+  if (node.kind == RegexNode::Kind::choice) {
+    const Attempts before = at;
+    for (const RegexNode& part : node.parts) {
+      Attempts mine = before;
+      places = std::min(places + places_in(part, mine, doublings), most_places);
+      at = {at.anywhere || mine.anywhere, at.begun || mine.begun};
+    }
+    return places;
+  }
+  const bool under_way = at.anywhere && at.begun;
+  for (const RegexNode& part : node.parts)
+    places = std::min(places + places_in(part, at, doublings), most_places);
+  if (node.kind == RegexNode::Kind::sequence) return places;
+  if (!node.most) at = {.anywhere = true, .begun = false};
+  places = times(places, std::max<size_t>(1, node.most.value_or(node.least)));
+  if (under_way && node.most && *node.most > 1) doublings = std::min(doublings + places, most_places);
+  return places;
+}
+
 }  // namespace
 
 std::optional<bool> matches(const Regex& regex, std::string_view text, size_t& work) {
@@ -149,6 +182,18 @@ LengthRange lengths_of(const Regex& regex) {
     out.most = whole && out.most && range.most ? std::optional(std::max(*out.most, *range.most)) : std::nullopt;
   }
   return out;
+}
+
+size_t likely_states(const Regex& regex) {
+  constexpr size_t most_doublings = 20;
+  size_t all = 0;
+  for (const Regex::Alternative& alternative : regex.alternatives) {
+    Attempts at{.anywhere = !alternative.anchored_start, .begun = false};
+    size_t doublings = 0;
+    const size_t places = places_in(alternative.root, at, doublings);
+    all = std::min(all + times(places, size_t{1} << std::min(doublings, most_doublings)), SIZE_MAX / 4);
+  }
+  return all;
 }
 
 }  // namespace tidemill::grammar

@@ -1,4 +1,4 @@
-// Patterns applied to texts that are known: names of properties, values of an enum.
+// Patterns applied to texts that are known: names of properties, values of an enum. And their sizes.
 #pragma once
 
 #include <cstddef>
@@ -20,5 +20,10 @@ struct LengthRange {
   std::optional<size_t> most;  // none: without bound
 };
 LengthRange lengths_of(const Regex& regex);
+
+// About how many states it takes to search a text for it, to tell what is small from what is large. One for each place
+// of a character, those of counted repetitions as often as they are counted; and for each of those twice as many where
+// it stands behind what may come at any place, since attempts without number may be under way then (a.{4}b). Saturates.
+size_t likely_states(const Regex& regex);
 
 }  // namespace tidemill::grammar

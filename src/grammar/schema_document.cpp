@@ -216,6 +216,14 @@ base::Result<SchemaNode> SchemaDocument::resolve(SchemaNode from, std::string_vi
   return *target;
 }
 
+std::string SchemaDocument::no_value(SchemaNode place, const std::vector<std::string>& parts) const {
+  const size_t named = std::min<size_t>(parts.size(), 6);
+  std::string out = pointer(place) + ":";
+  for (size_t i = 0; i < named; ++i)
+    out.append(i == 0 ? " " : i + 1 < named ? ", " : " and ").append(parts[i]);
+  return out + (named == 1 ? " leaves no value" : " leave no value");
+}
+
 base::Error SchemaDocument::error(ErrorCode code, SchemaNode node, std::string_view keyword,
                                   std::string_view message) const {
   std::string where = pointer(node);

@@ -39,6 +39,8 @@ class SchemaDocument {
   // `invalid_argument` where nothing is found.
   base::Result<SchemaNode> resolve(SchemaNode from, std::string_view reference);
 
+  // "#/properties/a: minimum 5 and maximum 3 leave no value". Of many parts the first six are named.
+  std::string no_value(SchemaNode place, const std::vector<std::string>& parts) const;
   // "#/properties/a/pattern: message".
   base::Error error(base::ErrorCode code, SchemaNode node, std::string_view keyword, std::string_view message) const;
 

@@ -51,6 +51,7 @@ base::Result<bool> SchemaReader::accepts(const Conjunction& conjunction, const j
 base::Result<bool> SchemaReader::among(const std::vector<const json::value*>& values, const json::value& value,
                                        SchemaNode owner) {
   const size_t work = values.size() * parts_of(value);
+  if (limits_.stop.stop_requested()) return stopped();
   if (comparing_ < work) {
     return document_.error(base::ErrorCode::too_large, owner, "",
                            fmt::format("lists of values that are too long to be compared with each other: more than {} "

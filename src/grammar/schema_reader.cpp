@@ -1,9 +1,12 @@
 #include "grammar/schema_reader.hpp"
 
 #include <algorithm>
+#include <array>
+#include <utility>
 
 #include <fmt/format.h>
 
+#include "grammar/json_string.hpp"
 #include "grammar/look_ahead_patterns.hpp"
 #include "grammar/regex_match.hpp"
 #include "grammar/schema_reading.hpp"
@@ -19,6 +22,13 @@ namespace {
 constexpr int kMaxDepth = 200;        // of references and combinations into each other without a value between
 constexpr size_t kMaxShapes = 1'000;  // of one conjunction
 constexpr int kMaxOpenReads = 32;     // of conjunctions that need others to be read
+
+// What may leave no type, and no value of those listed.
+constexpr std::array<std::string_view, 5> keywords_of_types = {"type", "enum", "const", "not", "multipleOf"};
+constexpr std::array<std::string_view, 18> keywords_of_values = {
+    "type",    "enum",       "const",    "minLength", "maxLength",  "pattern",  "format",           "minimum",
+    "maximum", "multipleOf", "minItems", "maxItems",  "properties", "required", "exclusiveMinimum", "exclusiveMaximum",
+    "items",   "uniqueItems"};
 
 }  // namespace
 
@@ -39,6 +49,8 @@ base::Result<const std::vector<Shape>*> SchemaReader::read(const Conjunction& co
                                        kMaxOpenReads));
   }
   ++open_reads_;
+  std::pair<SchemaNode, std::string> why{conjunction.empty() ? document_.root() : conjunction.front(), ""};
+  auto* const outer = std::exchange(why_, &why);
   auto shapes = std::make_unique<std::vector<Shape>>();
   Reading reading;
   base::Result<void> result;
@@ -48,8 +60,34 @@ base::Result<const std::vector<Shape>*> SchemaReader::read(const Conjunction& co
   }
   if (result) result = branch(std::move(reading), *shapes, 0);
   --open_reads_;
+  why_ = outer;
   TM_CHECK(std::move(result));
+  if (shapes->empty()) none_.emplace(conjunction, std::move(why.second));
   return shapes_.emplace(conjunction, std::move(shapes)).first->second.get();
+}
+
+std::string SchemaReader::why_none(const Conjunction& conjunction) const {
+  const auto found = none_.find(conjunction);
+  return found != none_.end() ? found->second : "";
+}
+
+void SchemaReader::note_contradiction(const Reading& reading, std::span<const std::string_view> keywords) {
+  constexpr size_t most_bytes = 80;
+  if (!why_->second.empty()) return;
+  const SchemaNode place = why_->first;
+  std::vector<std::string> parts;
+  for (const SchemaNode node : reading.entered) {
+    const json::value& schema = document_.at(node);
+    const std::string where = node == place ? "" : fmt::format(" ({})", document_.pointer(node));
+    const auto* object = schema.if_object();
+    if (object == nullptr) continue;
+    for (const auto& member : *object) {
+      const std::string_view keyword = member.key();
+      if (std::find(keywords.begin(), keywords.end(), keyword) == keywords.end()) continue;
+      parts.push_back(fmt::format("{} {}{}", keyword, brief_json(member.value(), most_bytes), where));
+    }
+  }
+  if (!parts.empty()) why_->second = document_.no_value(place, parts);
 }
 
 base::Result<void> SchemaReader::push(Reading& reading, SchemaNode node, const std::shared_ptr<Frame>& from) {
@@ -67,6 +105,7 @@ base::Result<void> SchemaReader::push(Reading& reading, SchemaNode node, const s
                                        "between: nest less",
                                        kMaxDepth));
   }
+  if (limits_.stop.stop_requested()) return stopped();
   if (steps_ == 0) {
     return document_.error(ErrorCode::too_large, node, "",
                            fmt::format("more than {} subschemas are read for the schema's combinations, all together: "
@@ -85,6 +124,7 @@ base::Result<void> SchemaReader::spend_on_copy(const Reading& reading, SchemaNod
   const size_t values = reading.shape.values ? reading.shape.values->size() : 0;
   const size_t size = 1 + reading.entered.size() + reading.layers.size() + reading.choices.size() +
                       reading.unevaluated.size() + reading.shape.objects.required.size() + values;
+  if (limits_.stop.stop_requested()) return stopped();
   if (size > copying_) {
     return document_.error(ErrorCode::too_large, owner, "",
                            "alternatives that must hold together with too much else: combining them takes more than a "
@@ -101,7 +141,10 @@ base::Result<void> SchemaReader::branch(Reading reading, std::vector<Shape>& out
     TM_CHECK(enter(reading, frame));
   }
   reading.waiting.clear();
-  if (reading.shape.types == 0) return {};
+  if (reading.shape.types == 0) {
+    note_contradiction(reading, keywords_of_types);
+    return {};
+  }
   if (reading.choices.empty()) return finish(reading, out);
   if (depth > kMaxDepth) {
     return document_.error(
@@ -154,7 +197,10 @@ base::Result<void> SchemaReader::finish(Reading& reading, std::vector<Shape>& ou
       TM_TRY(const bool fit, fits(shape, *value));
       if (fit) fitting.push_back(value);
     }
-    if (fitting.empty()) return {};
+    if (fitting.empty()) {
+      note_contradiction(reading, keywords_of_values);
+      return {};
+    }
     shape.values = std::move(fitting);
   }
   out.push_back(std::move(shape));

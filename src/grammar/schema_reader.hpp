@@ -4,8 +4,10 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/result.hpp"
@@ -27,6 +29,9 @@ class SchemaReader {
   // The shapes of a conjunction; a value belongs to it if it fits one of them. None: nothing does. Valid as long as the
   // reader. Errors: `invalid_argument`, `unsupported`, `too_large`; they name a keyword by its JSON pointer.
   base::Result<const std::vector<Shape>*> read(const Conjunction& conjunction);
+
+  // Of a conjunction that was read and has no shapes: why, in words that begin with a JSON pointer, or "".
+  std::string why_none(const Conjunction& conjunction) const;
 
   // What the value of the property `name` must satisfy.
   base::Result<Conjunction> property(const ObjectShape& shape, const std::string& name);
@@ -59,6 +64,8 @@ class SchemaReader {
   base::Result<void> push(Reading& reading, SchemaNode node, const std::shared_ptr<Frame>& from);
   base::Result<void> finish(Reading& reading, std::vector<Shape>& out);
   void close_properties(Reading& reading);
+  // Notes that the keywords of what was read so far leave no value; `keywords` are those to name.
+  void note_contradiction(const Reading& reading, std::span<const std::string_view> keywords);
 
   // One for each keyword or group of keywords.
   base::Result<void> read_type(Reading&, const std::shared_ptr<Frame>&, std::string_view, const base::json::value&);
@@ -110,6 +117,8 @@ class SchemaReader {
   const GrammarLimits limits_;
   const bool loose_formats_;
   std::map<Conjunction, std::unique_ptr<std::vector<Shape>>> shapes_;
+  std::map<Conjunction, std::string> none_;            // of those without shapes: why
+  std::pair<SchemaNode, std::string>* why_ = nullptr;  // the first reason of what is being read, and its place
   std::map<std::string, std::unique_ptr<Regex>, std::less<>> regexes_;
   std::set<SchemaNode> one_of_checked_;
   std::set<SchemaNode> one_of_open_;

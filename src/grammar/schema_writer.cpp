@@ -26,7 +26,7 @@ constexpr TypeSet kHolders = array_type | object_type;
 }  // namespace
 
 SchemaWriter::SchemaWriter(GrammarBuilder& builder, SchemaReader& reader, const JsonSchemaOptions& options)
-    : builder_(builder), reader_(reader), notation_(builder, options.notation) {
+    : builder_(builder), reader_(reader), whose_(options.whose), notation_(builder, options.notation) {
   const Expression space = builder.literal(" ");
   const Expression none = builder.empty();
   const Expression line = builder.sequence({builder.literal("\n"), builder.repeat(space, 0, kMaxIndent)});
@@ -40,7 +40,7 @@ SchemaWriter::SchemaWriter(GrammarBuilder& builder, SchemaReader& reader, const 
 
 base::Error SchemaWriter::error(ErrorCode code, const Conjunction& owner, std::string_view keyword,
                                 std::string_view message) const {
-  return reader_.document().error(code, owner.empty() ? reader_.document().root() : owner.front(), keyword, message);
+  return reader_.document().error(code, place_of(owner), keyword, message);
 }
 
 std::string SchemaWriter::why_nothing(const Conjunction& conjunction) const {
@@ -53,9 +53,7 @@ void SchemaWriter::because_of(const Conjunction& part) {
 }
 
 void SchemaWriter::contradict(const Conjunction& owner, std::string_view one, std::string_view other) {
-  if (!why_.empty()) return;
-  const SchemaNode place = owner.empty() ? reader_.document().root() : owner.front();
-  why_ = fmt::format("{}: {} and {} leave no value", reader_.document().pointer(place), one, other);
+  if (why_.empty()) why_ = reader_.document().no_value(place_of(owner), {std::string(one), std::string(other)});
 }
 
 void SchemaWriter::contradict_sizes(const Conjunction& owner, std::string_view of, size_t least,
@@ -86,7 +84,8 @@ base::Result<Expression> SchemaWriter::write(const Conjunction& conjunction, Typ
     waiting_.pop_back();
     TM_TRY(const Expression defined, body(next, all_types));
     builder_.define(rule, defined);
-    if (defined == builder_.nothing()) builder_.explain(rule, why_nothing(next));
+    const std::string why = defined == builder_.nothing() ? why_nothing(next) : "";
+    if (!why.empty()) builder_.explain(rule, whose_ + why);
     if (next == conjunction && defined == builder_.nothing()) root = defined;
   }
   return root;
@@ -111,7 +110,7 @@ base::Result<Expression> SchemaWriter::value(const Conjunction& conjunction) {
 
 base::Result<Expression> SchemaWriter::body(const Conjunction& conjunction, TypeSet types) {
   TM_TRY(const std::vector<Shape>* shapes, reader_.read(conjunction));
-  std::string outer = std::exchange(why_, {});
+  std::string outer = std::exchange(why_, shapes->empty() ? reader_.why_none(conjunction) : "");
   std::vector<Expression> ways;
   for (const Shape& shape : *shapes) {
     TM_TRY(const Expression way, of_shape(shape, conjunction, shape.types & types));
@@ -152,7 +151,7 @@ base::Result<Expression> SchemaWriter::of_shape(const Shape& shape, const Conjun
   if ((types & string_type) != 0) {
     contradict_sizes(owner, "Length", shape.strings.min_length, shape.strings.max_length);
     TM_TRY(const Expression text, string_text(shape.strings, owner));
-    ways.push_back(notation_.quoted(text));
+    ways.push_back(explained(notation_.quoted(text), shape.strings, owner));
   }
   if ((types & array_type) != 0) {
     contradict_sizes(owner, "Items", shape.arrays.min_items, shape.arrays.max_items);
@@ -173,9 +172,14 @@ base::Result<Expression> SchemaWriter::string_text(const StringShape& shape, con
     TM_CHECK(reader_.pattern(pattern.source, pattern.owner));
   if (shape.max_length && *shape.max_length < shape.min_length) return builder_.nothing();
   if (shape.patterns.empty()) return notation_.text(shape.min_length, shape.max_length);
-  // The last one has the bounds, which hold for all of them then.
-  const auto last = std::find_if(shape.patterns.rbegin(), shape.patterns.rend(),
-                                 [](const StringPattern& pattern) { return !pattern.excluded; });
+  const auto is_required = [](const StringPattern& pattern) { return !pattern.excluded; };
+  const auto last = std::find_if(shape.patterns.rbegin(), shape.patterns.rend(), is_required);
+  // One has the bounds of length; beside several they are a condition more, with its own place among them.
+  const bool alone = std::count_if(shape.patterns.begin(), shape.patterns.end(), is_required) == 1;
+  const size_t least = alone ? shape.min_length : 0;
+  const std::optional<size_t> most = alone ? shape.max_length : std::nullopt;
+  const bool counted = shape.min_length > 0 || shape.max_length;
+  const size_t longest = shape.max_length.value_or(shape.min_length);
   Conditions conditions;
   for (const StringPattern& pattern : shape.patterns) {
     TM_TRY(const Regex* regex, reader_.pattern(pattern.source, pattern.owner));
@@ -183,21 +187,56 @@ base::Result<Expression> SchemaWriter::string_text(const StringShape& shape, con
       conditions.excluded.push_back(notation_.text_searched(*regex));
       continue;
     }
-    const std::optional<size_t> longest = lengths_of(*regex).most;
-    if (shape.max_length && (!longest || *longest > *shape.max_length)) {
+    const std::optional<size_t> own = lengths_of(*regex).most;
+    if (shape.max_length && (!own || *own > *shape.max_length)) {
       const std::string shorter = format_pattern_within(pattern.format, *shape.max_length);
       if (!shorter.empty()) {
         TM_TRY(regex, reader_.pattern(shorter, pattern.owner));
       }
     }
     if (!lengths_fit(shape, pattern, *regex, owner)) return builder_.nothing();
-    if (&pattern == &*last) {
-      conditions.whole = notation_.text_matching(*regex, shape.min_length, shape.max_length);
-    } else {
-      conditions.required.push_back(notation_.text_searched(*regex));
-    }
+    const Expression texts =
+        &pattern == &*last ? notation_.text_matching(*regex, least, most) : notation_.text_searched(*regex);
+    conditions.required.push_back({texts, likely_states(*regex)});
   }
-  return under_conditions(builder_, conditions);
+  if (!alone && counted) {
+    conditions.required.push_back({notation_.text_counted(shape.min_length, shape.max_length), longest});
+  }
+  return under_conditions(builder_, std::move(conditions));
+}
+
+// What the schema says, of which the pattern may be a part, or another way to say it.
+std::string SchemaWriter::told(const StringPattern& pattern) const {
+  constexpr size_t most_bytes = 200;
+  const json::value& said = reader_.document().at(pattern.owner);
+  const bool is_format = !pattern.format.empty() && said == json::value(pattern.format);
+  return fmt::format("{} {}", is_format ? "format" : "pattern", brief_json(said, most_bytes));
+}
+
+// Of conditions that must hold together it may be seen only when they are computed that they contradict each other:
+// a rule of their own says which then.
+Expression SchemaWriter::explained(Expression texts, const StringShape& shape, const Conjunction& owner) {
+  const bool counted = shape.min_length > 0 || shape.max_length;
+  if (shape.patterns.empty() || (shape.patterns.size() == 1 && !counted)) return texts;
+  std::vector<std::string> parts;
+  constexpr size_t most_parts = 6;
+  for (const StringPattern& pattern : shape.patterns) {
+    if (parts.size() == most_parts) break;
+    std::string said = told(pattern);
+    if (std::find(parts.begin(), parts.end(), said) == parts.end()) parts.push_back(std::move(said));
+  }
+  if (shape.min_length > 0) parts.push_back(fmt::format("minLength {}", shape.min_length));
+  if (shape.max_length) parts.push_back(fmt::format("maxLength {}", *shape.max_length));
+  std::string why = reader_.document().no_value(place_of(owner), parts);
+  if (parts.size() == 1) why += ": what it looks ahead for contradicts the rest of it";
+  if (texts == builder_.nothing()) {
+    if (why_.empty()) why_ = std::move(why);
+    return texts;
+  }
+  const Rule rule = builder_.declare(reader_.document().pointer(place_of(owner)));
+  builder_.define(rule, texts);
+  builder_.explain(rule, whose_ + why);
+  return builder_.use(rule);
 }
 
 // Whether the pattern's own texts may be as long as the bounds want them.
@@ -207,10 +246,8 @@ bool SchemaWriter::lengths_fit(const StringShape& shape, const StringPattern& pa
   const bool too_short = own.most && *own.most < shape.min_length;
   const bool too_long = shape.max_length && own.least > *shape.max_length;
   if (!too_short && !too_long) return true;
-  // What the schema says, of which the pattern may be a part, or another way to say it.
-  const json::value& said = reader_.document().at(pattern.owner);
   contradict(
-      owner, fmt::format("{} {}", said == json::value(pattern.format) ? "format" : "pattern", compact_json(said)),
+      owner, told(pattern),
       too_short ? fmt::format("minLength {}", shape.min_length) : fmt::format("maxLength {}", *shape.max_length));
   return false;
 }

@@ -42,6 +42,7 @@ class SchemaWriter {
   base::Result<Expression> body(const Conjunction& conjunction, TypeSet types);
   base::Result<Expression> of_shape(const Shape& shape, const Conjunction& owner, TypeSet types);
   base::Result<Expression> string_text(const StringShape& shape, const Conjunction& owner);
+  Expression explained(Expression texts, const StringShape& shape, const Conjunction& owner);
   base::Result<Expression> array(const ArrayShape& shape);
   base::Result<Expression> distinct_items(const ArrayShape& shape);
   base::Result<Expression> object(const ObjectShape& shape, const Conjunction& owner);
@@ -60,6 +61,10 @@ class SchemaWriter {
   void contradict_sizes(const Conjunction& owner, std::string_view of, size_t least, std::optional<size_t> most);
   void because_of(const Conjunction& part);
   void contradict_numbers(const Shape& shape, const Conjunction& owner);
+  std::string told(const StringPattern& pattern) const;
+  SchemaNode place_of(const Conjunction& owner) const {
+    return owner.empty() ? reader_.document().root() : owner.front();
+  }
   bool lengths_fit(const StringShape& shape, const StringPattern& pattern, const Regex& regex,
                    const Conjunction& owner);
   base::Error error(base::ErrorCode code, const Conjunction& owner, std::string_view keyword,
@@ -67,6 +72,7 @@ class SchemaWriter {
 
   GrammarBuilder& builder_;
   SchemaReader& reader_;
+  std::string whose_;
   NotationWriter notation_;
   Expression pad_;    // inside of brackets
   Expression comma_;  // with the space behind it

@@ -65,6 +65,7 @@ base::Result<std::shared_ptr<const TokenGrammar>> TokenGrammar::create(std::shar
                  fmt::format("the vocabulary has no token for {}, so it cannot spell the grammar",
                              missing_byte(grammar->expressions(), known)));
   }
+  if (grammar->limits().stop.stop_requested()) return stopped();
   std::shared_ptr<TokenGrammar> made(new TokenGrammar(*std::move(restricted), std::move(index)));
   auto store = std::make_shared<StateStore>(made->grammar_, made->index_, limits);
   store->look_ahead();

@@ -33,7 +33,8 @@ class TokenGrammar : public std::enable_shared_from_this<TokenGrammar> {
  public:
   // Computes the widest masks of the states reached first ahead. Takes milliseconds: call it off the engine's thread.
   // Errors: `too_large`; `unsupported` if the vocabulary cannot spell the grammar (names a byte) or has no token that
-  // ends a generation; `invalid_argument` for a rule that is left-recursive where a control token's name is empty.
+  // ends a generation; `invalid_argument` for a rule that is left-recursive where a control token's name is empty;
+  // stopped(), as the grammar's limits say.
   static base::Result<std::shared_ptr<const TokenGrammar>> create(std::shared_ptr<const Grammar> grammar,
                                                                   std::shared_ptr<const TokenIndex> index,
                                                                   MatchLimits limits = {});

@@ -7,6 +7,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "base/result.hpp"
 #include "model/hyper_parameters.hpp"
@@ -44,6 +45,8 @@ struct LoadOptions {
   // against.
   bool dequantize = false;
   int threads = 1;  // that look at the weights, which must be finite; packing is done by the device's
+  // Told of each matrix on the device, by its tensor's name: for those who watch what is computed with it.
+  std::function<void(std::string_view tensor, const tensor::Weight& weight)> on_matrix = {};
 };
 
 // Multiply-accumulates by the arithmetic that they are done in: int8 for quantised weights, or floating point.

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <optional>
-#include <optional>
 #include <string>
 #include <utility>
 
@@ -37,6 +36,7 @@ class Loader {
         cancelled_(options.cancelled),
         dequantize_(options.dequantize),
         threads_(std::max(1, options.threads)),
+        on_matrix_(options.on_matrix),
         total_(file.tensor_bytes()) {}
 
   // A packed file's tensors that are no matrices are small, and some are read with the hyper-parameters.
@@ -129,8 +129,8 @@ class Loader {
   }
 
   // A matrix of `tensor`, or a part of it that is one, from its bytes; panels are compared with `checksum`.
-  Result<std::unique_ptr<tensor::Weight>> on_device(const GgufTensor* tensor, std::span<const std::byte> bytes, std::optional<uint64_t> checksum,
-                                                    int64_t rows, int64_t cols) {
+  Result<std::unique_ptr<tensor::Weight>> on_device(const GgufTensor* tensor, std::span<const std::byte> bytes,
+                                                    std::optional<uint64_t> checksum, int64_t rows, int64_t cols) {
     auto weight = tensor->panels ? device_->load_panels(tensor->type, rows, cols, bytes, checksum)
                   : dequantize_  ? load_dequantized(tensor->type, bytes, rows, cols)
                                  : device_->load_weight(tensor->type, rows, cols, bytes);
@@ -142,6 +142,7 @@ class Loader {
                          fmt::format("cannot load {}: {}", tensor->title(), weight.error().to_string()));
     }
     bytes_ += (*weight)->bytes();
+    if (on_matrix_) on_matrix_(tensor->name, **weight);
     return weight;
   }
 
@@ -217,6 +218,7 @@ class Loader {
   bool dequantize_;
   int threads_;
   std::optional<base::ThreadTeam> team_;
+  const std::function<void(std::string_view, const tensor::Weight&)>& on_matrix_;
   base::Buffer made_;  // of the tensor that is being loaded, where the file has it in another form
   size_t total_;
   size_t done_ = 0;

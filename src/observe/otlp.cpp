@@ -67,7 +67,7 @@ struct OtlpExporter::State {
   base::SteadyTime deadline;  // when stopping
 
   // Of the exporter's thread.
-  bool failing = false;      // the last batch was lost
+  bool failing = false;      // the last attempt failed, which the log says
   bool unreachable = false;  // no answer came while stopping
   std::thread thread;
 
@@ -118,12 +118,13 @@ bool OtlpExporter::State::deliver(std::string_view path, const std::string& body
       failing = false;
       return true;
     }
+    // At once, for whoever has just set it up; and once until it recovers: a collector that is down for a day should
+    // not fill the log.
+    if (!std::exchange(failing, true)) {
+      base::log::warn("spans cannot be sent, and are lost if that lasts: {}{}{}", answer_in_words(status),
+                      options.advice.empty() ? "" : "; ", options.advice);
+    }
     if (!worth_retrying(status) || attempt >= options.attempts || gives_up(status) || !wait_before_retry(pause)) {
-      // Once until it recovers: a collector that is down for a day should not fill the log.
-      if (!failing) {
-        base::log::warn("spans are lost: {}", answer_in_words(status));
-      }
-      failing = true;
       return false;
     }
     pause = std::min(pause * 2, options.longest_pause);

@@ -28,6 +28,7 @@ struct OtlpResource {
 
 struct OtlpOptions {
   OtlpResource resource;                           // an empty instance_id becomes a random one
+  std::string advice;                              // for the log, when spans cannot be sent: how to send none
   size_t queue_spans = 4096;                       // spans that wait; past that the oldest is dropped
   size_t batch_spans = 512;                        // spans of one request
   base::Duration delay = std::chrono::seconds(1);  // how long a batch that is not full waits for more

@@ -34,6 +34,7 @@ namespace operation {
 inline constexpr std::string_view chat = "chat";
 inline constexpr std::string_view text_completion = "text_completion";
 inline constexpr std::string_view embeddings = "embeddings";
+inline constexpr std::string_view rerank = "rerank";  // for which the conventions have no word
 }  // namespace operation
 
 // Keys of span attributes.
@@ -66,6 +67,9 @@ inline constexpr std::string_view time_to_first_token = "gen_ai.latency.time_to_
 // Ours: of an inference span whose request was speculated for.
 inline constexpr std::string_view proposed_tokens = "tidemill.speculation.proposed_tokens";
 inline constexpr std::string_view accepted_tokens = "tidemill.speculation.accepted_tokens";
+
+// Ours: seconds that an inference span's request did not decode because its client did not read.
+inline constexpr std::string_view time_resting = "tidemill.latency.time_resting";
 
 inline constexpr std::string_view error_type = "error.type";
 inline constexpr std::string_view http_method = "http.request.method";
@@ -123,6 +127,8 @@ inline constexpr Metric requests_waiting{"tidemill_requests_waiting", "Requests 
                                          "vllm:num_requests_waiting"};
 inline constexpr Metric requests_running{"tidemill_requests_running", "Requests that are being computed",
                                          "vllm:num_requests_running"};
+inline constexpr Metric requests_resting{"tidemill_requests_resting",
+                                         "Requests that are not computed until their clients have read more"};
 inline constexpr Metric kv_usage{"tidemill_kv_usage_ratio", "Share of the KV blocks in use by requests, 0 to 1",
                                  "vllm:kv_cache_usage_perc"};
 // Always 1; labels block_size (tokens) and num_gpu_blocks.
@@ -146,6 +152,8 @@ inline constexpr Metric prefix_hits{"tidemill_prefix_hits_total", "Prompt tokens
                                     "vllm:prefix_cache_hits_total"};
 inline constexpr Metric preemptions{
     "tidemill_preemptions_total", "Requests set back to the queue for want of KV blocks", "vllm:num_preemptions_total"};
+inline constexpr Metric rests{"tidemill_rests_total",
+                              "Times that a request was not computed further because its client lagged"};
 // Label finished_reason.
 inline constexpr Metric requests_finished{"tidemill_requests_finished_total", "Requests that ended, by reason",
                                           "vllm:request_success_total"};

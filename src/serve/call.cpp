@@ -63,13 +63,16 @@ Call::~Call() {
   const bool vanished = status_ == 0 && exchange_.disconnected();
   const int status = vanished ? 499 : status_;
   span_.set(attribute::http_status, int64_t{status});
-  if (vanished) span_.fail("the client has closed the connection");
+  if (vanished && failure_.empty()) {
+    note_failure(Error(ErrorCode::cancelled, "the client has closed the connection"));
+  }
   span_.end();
   const wire::HttpRequest& request = exchange_.request();
   const double ms = 1e3 * base::seconds(service_.clock().now() - request.received);
-  base::log::info("{} {} {} {:.1f} ms prompt={} cached={} completion={} id={} peer={}", request.method,
+  const std::string error = failure_.empty() ? std::string() : fmt::format(" error=\"{}\"", failure_);
+  base::log::info("{} {} {} {:.1f} ms prompt={} cached={} completion={} id={} peer={}{}", request.method,
                   loggable_target(request), status, ms, usage_.prompt_tokens, usage_.cached_tokens,
-                  usage_.completion_tokens, id_, request.peer);
+                  usage_.completion_tokens, id_, request.peer, error);
   service_.leave();
 }
 
@@ -103,8 +106,14 @@ void Call::note_usage(const wire::Usage& usage, std::vector<std::string> finish_
 }
 
 void Call::note_failure(const Error& error) {
+  failure_ = error.to_string();
   span_.set(attribute::error_type, std::string(base::to_string(error.code())));
-  span_.fail(error.to_string());
+  span_.fail(failure_);
+}
+
+Result<void> Call::noted(Result<void> written) {
+  if (!written) note_failure(written.error());
+  return written;
 }
 
 void Call::name_itself(wire::Headers& headers) const {
@@ -115,7 +124,8 @@ asio::awaitable<Result<void>> Call::respond(wire::HttpResponse response) {
   receive_.end();
   status_ = response.status;
   name_itself(response.headers);
-  co_return co_await exchange_.respond(std::move(response));
+  auto written = co_await exchange_.respond(std::move(response));
+  co_return noted(std::move(written));
 }
 
 asio::awaitable<Result<void>> Call::refuse(Error error) {
@@ -134,7 +144,13 @@ asio::awaitable<Result<void>> Call::begin_event_stream() {
   headers.add("Cache-Control", "no-cache");
   headers.add("X-Accel-Buffering", "no");  // nginx would collect the stream
   name_itself(headers);
-  co_return co_await exchange_.begin_stream(200, std::move(headers));
+  auto begun = co_await exchange_.begin_stream(200, std::move(headers));
+  co_return noted(std::move(begun));
+}
+
+asio::awaitable<Result<void>> Call::end_event_stream() {
+  auto ended = co_await exchange_.end();
+  co_return noted(std::move(ended));
 }
 
 namespace {

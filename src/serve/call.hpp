@@ -52,11 +52,15 @@ class Call {
   asio::awaitable<base::Result<void>> respond(wire::HttpResponse response);
   asio::awaitable<base::Result<void>> refuse(base::Error error);
   asio::awaitable<base::Result<void>> begin_event_stream();
+  // Completes the stream; where the client has gone, that is noted.
+  asio::awaitable<base::Result<void>> end_event_stream();
   // Says in span and log that the answer failed after its status had been sent, or that there was nobody to answer.
   void note_failure(const base::Error& error);
 
  private:
   void name_itself(wire::Headers& headers) const;
+  // What came of writing to the client, which is noted if that has gone.
+  base::Result<void> noted(base::Result<void> written);
 
   Service& service_;
   wire::Exchange& exchange_;
@@ -66,6 +70,7 @@ class Call {
   observe::Span span_;
   observe::Span receive_;
   int status_ = 0;
+  std::string failure_;  // as it was noted last
   wire::Usage usage_;
 };
 

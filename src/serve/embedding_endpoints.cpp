@@ -6,6 +6,7 @@
 #include <fmt/core.h>
 
 #include "base/ids.hpp"
+#include "observe/semantic_conventions.hpp"
 #include "serve/call.hpp"
 #include "serve/embedding_batch.hpp"
 #include "serve/endpoints.hpp"
@@ -54,18 +55,12 @@ asio::awaitable<void> embeddings(Service& service, Call& call) {
     (void)co_await call.refuse(std::move(prepared).error());
     co_return;
   }
-  describe_embedding(call, serving, prepared->request.model);
-  for (engine::Request& one : prepared->engine_requests) {
-    one.parent = call.span().context();
-    one.tenant = call.tenant();
-  }
-  call.end_receive();
-  EmbeddingBatch batch(*serving.engine, std::move(prepared->engine_requests), "input", call.exchange().waker());
-  const bool whole = co_await run_batch(call, batch);
-  if (!whole) co_return;
+  describe_texts(call, serving, observe::semconv::operation::embeddings, prepared->request.model);
+  const auto batch = co_await run_batch(call, serving, std::move(prepared->engine_requests), "input");
+  if (!batch) co_return;
   (void)co_await call.respond(
-      wire::HttpResponse::json(200, wire::embedding_response(batch.embeddings(), serving.model->name(),
-                                                             batch.usage().prompt_tokens, prepared->request.base64)));
+      wire::HttpResponse::json(200, wire::embedding_response(batch->embeddings(), serving.model->name(),
+                                                             batch->usage().prompt_tokens, prepared->request.base64)));
 }
 
 }  // namespace

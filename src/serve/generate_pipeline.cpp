@@ -1,7 +1,6 @@
 // See generate_pipeline.hpp.
 #include "serve/generate_pipeline.hpp"
 
-#include <atomic>
 #include <limits>
 #include <memory>
 #include <string>
@@ -37,12 +36,11 @@ std::optional<std::string> overlong_system(const Serving& serving, const wire::G
   const base::json::value* content = request.messages.front().get_object().if_contains("content");
   if (content == nullptr || !content->is_string()) return std::nullopt;
   const std::string_view text(content->get_string());
-  const auto context = static_cast<size_t>(serving.engine->max_context());
+  const int64_t context = serving.engine->max_context();
   const text::Tokenizer& tokenizer = serving.model->tokenizer();
-  const size_t least = tokenizer.least_tokens(text);
-  if (least >= context && text.size() > max_counted_bytes) return fmt::format("at least {}", least);
+  if (const auto least = beyond_counting(tokenizer, text, context - 1)) return fmt::format("at least {}", *least);
   const auto tokens = tokenizer.encode(text, {.add_special = false, .parse_special = false, .literal = {}});
-  if (!tokens || tokens->size() < context) return std::nullopt;
+  if (!tokens || std::ssize(*tokens) < context) return std::nullopt;
   return fmt::format("{}", tokens->size());
 }
 
@@ -214,7 +212,7 @@ asio::awaitable<void> stream(Service& service, Call& call, const Pipeline& pipel
     }
     if (wake == Wake::timed_out) writer.keep_alive();
   }
-  (void)co_await exchange.end();
+  (void)co_await call.end_event_stream();
 }
 
 // All events, then one body.
@@ -262,15 +260,18 @@ asio::awaitable<Result<Prepared>> prepare(Service& service, Call& call, const Pi
   co_return std::move(preparation.prepared());
 }
 
-asio::awaitable<Result<void>> complete(Service& service, Call& call, EngineWork& work,
-                                       const std::function<bool()>& given_up) {
+asio::awaitable<Result<void>> complete(Service& service, Call& call, EngineWork& work, std::stop_token given_up) {
+  std::stop_source stop;
+  const auto ask = [stop]() mutable { (void)stop.request_stop(); };
+  const std::stop_callback on_given_up(std::move(given_up), ask);
+  const std::stop_callback on_stopping(service.giving_up(), ask);
   for (const GrammarCache::Effort effort : {GrammarCache::Effort::slight, GrammarCache::Effort::full}) {
     if (!work.order) break;
     auto attempt = [&]() -> Result<bool> {
-      if (given_up && given_up()) return Error(ErrorCode::cancelled, "the client has cancelled the request");
-      return complete(*service.serving()->model, work, effort);
+      return complete(*service.serving()->model, work, effort, stop.get_token());
     };
-    auto done = co_await service.run_pooled(service.grammar_pool(effort), &call.exchange(), attempt);
+    auto done = co_await service.run_pooled(service.grammar_pool(effort), &call.exchange(), attempt, stop);
+    if (!done && service.gives_up_waiting()) co_return Error(ErrorCode::unavailable, Service::stopping);
     if (!done) co_return std::move(done).error();
   }
   co_return Result<void>();

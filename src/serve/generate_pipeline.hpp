@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <string_view>
 
@@ -32,9 +33,10 @@ struct Pipeline {
 
 // Compiles what the work still lacks, off the connection's thread: what takes long waits for others that do, as
 // Service::run_pooled does. Errors are its and those of compile_grammar().
-// `given_up`, for callers with other ways to end a call, is asked on other threads.
+// What is being compiled ends soon when the client goes, when the server gives up waiting, and when `given_up` is asked
+// to stop, for callers with other ways to end a call.
 asio::awaitable<base::Result<void>> complete(Service& service, Call& call, EngineWork& work,
-                                             const std::function<bool()>& given_up = {});
+                                             std::stop_token given_up = {});
 
 // Answers the call, whatever happens.
 asio::awaitable<void> generate(Service& service, Call& call, Pipeline pipeline);

@@ -70,7 +70,7 @@ template <typename Encode>
 Result<std::vector<text::Token>> fitting_tokens(const LoadedModel& model, int64_t max_context, std::string_view text,
                                                 Overflow overflow, const Encode& encode) {
   const auto most = static_cast<size_t>(max_context);
-  const size_t least = model.tokenizer().least_tokens(text);
+  const size_t least = model.tokenizer().least_tokens(text, most + 1);
   if (least > most && (overflow == Overflow::seen || text.size() > max_counted_bytes)) {
     return overlong(fmt::format("at least {}", least), max_context);
   }
@@ -80,6 +80,13 @@ Result<std::vector<text::Token>> fitting_tokens(const LoadedModel& model, int64_
 }
 
 }  // namespace
+
+std::optional<size_t> beyond_counting(const text::Tokenizer& tokenizer, std::string_view text, int64_t most) {
+  if (text.size() <= max_counted_bytes) return std::nullopt;
+  const auto bound = static_cast<size_t>(most);
+  const size_t least = tokenizer.least_tokens(text, bound + 1);
+  return least > bound ? std::optional(least) : std::nullopt;
+}
 
 Result<std::vector<text::Token>> prompt_tokens(const LoadedModel& model, int64_t max_context,
                                                const wire::Prompt& prompt, std::string_view param) {
@@ -246,9 +253,10 @@ Result<EngineWork> engine_work(const LoadedModel& model, int64_t max_context, co
   return work;
 }
 
-Result<bool> complete(const LoadedModel& model, EngineWork& work, GrammarCache::Effort effort) {
+Result<bool> complete(const LoadedModel& model, EngineWork& work, GrammarCache::Effort effort,
+                      const std::stop_token& stop) {
   if (!work.order) return true;
-  auto grammar = compile_grammar(model, *work.order, effort);
+  auto grammar = compile_grammar(model, *work.order, effort, stop);
   if (!grammar) return false;
   if (!*grammar) return std::move(*grammar).error();
   for (engine::Request& one : work.requests)

@@ -6,7 +6,9 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.hpp"
@@ -53,7 +55,8 @@ base::Result<EngineWork> engine_work(const LoadedModel& model, int64_t max_conte
 
 // Gives the requests the grammar that is ordered. False, and nothing changes: it takes more than the effort. Errors:
 // those of compile_grammar().
-base::Result<bool> complete(const LoadedModel& model, EngineWork& work, GrammarCache::Effort effort);
+base::Result<bool> complete(const LoadedModel& model, EngineWork& work, GrammarCache::Effort effort,
+                            const std::stop_token& stop = {});
 // As both together.
 base::Result<EngineWork> complete_work(const LoadedModel& model, int64_t max_context,
                                        const wire::GenerateRequest& request, const std::string& id);
@@ -61,6 +64,8 @@ base::Result<EngineWork> complete_work(const LoadedModel& model, int64_t max_con
 // The longest text that is encoded though `max_context` tokens cannot hold it whatever it says, so that the error has
 // its count: some tenths of a second. Of a longer one the error tells how many tokens it has at least.
 inline constexpr size_t max_counted_bytes = size_t{4} << 20;
+// How many tokens such a longer text has at least, where that is more than `most`; else nullopt.
+std::optional<size_t> beyond_counting(const text::Tokenizer& tokenizer, std::string_view text, int64_t most);
 
 // The tokens of one prompt of the API: text is encoded, ids are checked against the vocabulary. Error `too_large` for
 // text that `max_context` tokens cannot hold. `param` names the field.

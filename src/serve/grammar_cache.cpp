@@ -80,20 +80,24 @@ grammar::GrammarLimits GrammarCache::limits(Effort effort) {
   return limits;
 }
 
-Result<GrammarCache::Grammar> GrammarCache::compile(const Build& build, Effort effort) {
+Result<GrammarCache::Grammar> GrammarCache::compile(const Build& build, Effort effort, const std::stop_token& stop) {
   std::call_once(indexed_, [this] { index_ = std::make_shared<const grammar::TokenIndex>(tokenizer_); });
-  grammar::GrammarBuilder builder(limits(effort));
+  grammar::GrammarLimits bounds = limits(effort);
+  bounds.stop = stop;
+  grammar::GrammarBuilder builder(std::move(bounds));
   TM_TRY(const grammar::Expression root, build(builder));
   TM_TRY(const std::shared_ptr<const grammar::Grammar> compiled, std::move(builder).build(root));
   return grammar::TokenGrammar::create(compiled, index_);
 }
 
-Result<GrammarCache::Grammar> GrammarCache::find_or_compile(const std::string& key, const Build& build, Effort effort) {
+Result<GrammarCache::Grammar> GrammarCache::find_or_compile(const std::string& key, const Build& build, Effort effort,
+                                                            const std::stop_token& stop) {
   if (auto found = find(key)) return *found;
   if (effort == Effort::slight && is_large(key)) {
     return base::Error(base::ErrorCode::too_large, "the grammar takes more than slight effort");
   }
-  Result<Grammar> outcome = compile(build, effort);
+  Result<Grammar> outcome = compile(build, effort, stop);
+  if (!outcome && outcome.error().code() == base::ErrorCode::cancelled) return outcome;
   const bool put_off = effort == Effort::slight && !outcome && outcome.error().code() == base::ErrorCode::too_large;
   if (put_off) {
     note_large(key);

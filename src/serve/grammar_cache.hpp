@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -47,8 +48,9 @@ class GrammarCache {
   // The grammar that `build` makes, or why it makes none; `build` is called only if neither is there under `key`, on
   // which and the effort alone what it does may depend. Two callers with the same key at the same time may both compile
   // it. Errors: those of `build` and of the grammar room; `too_large` with slight effort is not kept, but tried once
-  // alone.
-  base::Result<Grammar> find_or_compile(const std::string& key, const Build& build, Effort effort = Effort::full);
+  // alone, and `cancelled`, after a stop was asked for, is nothing to keep.
+  base::Result<Grammar> find_or_compile(const std::string& key, const Build& build, Effort effort = Effort::full,
+                                        const std::stop_token& stop = {});
 
  private:
   struct Entry {
@@ -61,7 +63,7 @@ class GrammarCache {
   void note_large(std::string_view key);
   void keep(const std::string& key, const base::Result<Grammar>& outcome);
   void drop(Entries::iterator entry, Entries& dropped);  // the mutex is held
-  base::Result<Grammar> compile(const Build& build, Effort effort);
+  base::Result<Grammar> compile(const Build& build, Effort effort, const std::stop_token& stop);
 
   const text::Tokenizer& tokenizer_;
   const size_t max_bytes_;

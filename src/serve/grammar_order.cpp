@@ -9,6 +9,7 @@
 
 #include "base/json.hpp"
 #include "chat/constraint.hpp"
+#include "chat/kept_schema.hpp"
 #include "chat/spelling.hpp"
 #include "grammar/gbnf.hpp"
 #include "grammar/json_schema.hpp"
@@ -125,8 +126,9 @@ bool wants_more_strictness(const GrammarOrder& order) {
 
 // What may be spent on trying one tool of so many: they must find room in one grammar, and trying all of them must not
 // take much longer than compiling that.
-grammar::GrammarLimits trial_limits(Effort effort, size_t tools) {
+grammar::GrammarLimits trial_limits(Effort effort, size_t tools, const std::stop_token& stop) {
   grammar::GrammarLimits limits = GrammarCache::limits(effort);
+  limits.stop = stop;
   const size_t share = std::max<size_t>(1, tools / (effort == Effort::full ? 4 : 16));
   limits.max_nodes /= share;
   limits.max_alternatives /= share;
@@ -134,31 +136,58 @@ grammar::GrammarLimits trial_limits(Effort effort, size_t tools) {
   return limits;
 }
 
-// The tools with as much strictness as was asked for or is wanted. Error `too_large`: the effort does not suffice to
-// tell.
-Result<std::vector<chat::Tool>> strict_where_possible(const GrammarOrder& order, Effort effort) {
+// Whether a call of the tool has a grammar within the limits.
+Result<void> try_call(const chat::Format& format, const chat::Tool& tool, const grammar::GrammarLimits& limits) {
+  const chat::ToolRules alone{.choice = {chat::ToolChoice::Kind::required, ""}, .parallel = false, .content = {}};
+  grammar::GrammarBuilder trial(limits);
+  TM_TRY(const auto expression, chat::tool_grammar(trial, format, std::span(&tool, 1), alone));
+  if (!expression) return Error(ErrorCode::internal, "a call that must come has no grammar");
+  TM_CHECK(std::move(trial).build(*expression));
+  return {};
+}
+
+// What can be kept of a strict tool's schema, to all of which no grammar can be held.
+std::optional<json::value> kept_of(const chat::Format& format, const chat::Tool& strict,
+                                   const grammar::GrammarLimits& limits) {
+  const auto held_within = [&](const grammar::GrammarLimits& bounds) {
+    return [&format, &strict, bounds](const json::value& parameters) {
+      chat::Tool tool = strict;
+      tool.parameters = parameters;
+      const Result<void> tried = try_call(format, tool, bounds);
+      if (tried) return chat::Held::yes;
+      return tried.error().code() == ErrorCode::too_large ? chat::Held::too_large : chat::Held::no;
+    };
+  };
+  // One property of many, each of which is tried.
+  grammar::GrammarLimits of_one = limits;
+  of_one.max_nodes /= 4;
+  of_one.max_alternatives /= 4;
+  of_one.max_states /= 4;
+  return chat::kept_parameters(strict.parameters, held_within(of_one), held_within(limits));
+}
+
+// The tools with as much strictness as was asked for or is wanted, and where a grammar cannot follow all of a schema
+// with what it can of it. Error `too_large`: the effort does not suffice to tell; `cancelled`: it was stopped.
+Result<std::vector<chat::Tool>> strict_where_possible(const GrammarOrder& order, Effort effort,
+                                                      const std::stop_token& stop) {
   std::vector<chat::Tool> tools = order.reading->tools;
-  const grammar::GrammarLimits limits = trial_limits(effort, tools.size());
+  const chat::Format& format = order.reading->format;
+  if (format.tools == chat::ToolFormat::none) return tools;
+  const grammar::GrammarLimits limits = trial_limits(effort, tools.size(), stop);
   for (size_t i = 0; i < tools.size(); ++i) {
-    chat::Tool& tool = tools[i];
     if (!wants_strictness(order, i)) continue;
-    chat::Tool strict = tool;
+    chat::Tool strict = tools[i];
     strict.strict = true;
-    strict.loose_formats = true;
-    const chat::ToolRules alone{.choice = {chat::ToolChoice::Kind::required, ""}, .parallel = false, .content = {}};
-    grammar::GrammarBuilder trial(limits);
-    const auto expression = chat::tool_grammar(trial, order.reading->format, std::span(&strict, 1), alone);
-    if (expression && !*expression) continue;
-    const Result<void> tried = [&]() -> Result<void> {
-      if (!expression) return expression.error();
-      TM_CHECK(std::move(trial).build(**expression));
-      return {};
-    }();
-    if (tried) {
-      tool = std::move(strict);
-    } else if (effort == Effort::slight && tried.error().code() == ErrorCode::too_large) {
-      return tried.error();
+    strict.loosely = true;
+    if (const Result<void> tried = try_call(format, strict, limits); !tried) {
+      if (tried.error().code() == ErrorCode::cancelled) return tried.error();
+      if (effort == Effort::slight) return Error(ErrorCode::too_large, tried.error().message());
+      auto kept = kept_of(format, strict, limits);
+      if (stop.stop_requested()) return grammar::stopped();
+      if (!kept) continue;
+      strict.parameters = std::move(*kept);
     }
+    tools[i] = std::move(strict);
   }
   return tools;
 }
@@ -185,7 +214,7 @@ Result<grammar::Expression> build(grammar::GrammarBuilder& builder, const Gramma
   if (!order.reading) return *content;
   std::vector<chat::Tool> tools = order.reading->tools;
   if (strictness == Strictness::wanted) {
-    TM_TRY(tools, strict_where_possible(order, effort));
+    TM_TRY(tools, strict_where_possible(order, effort, builder.limits().stop));
   }
   const chat::ToolRules rules{.choice = to_chat(order.tool_choice),
                               .parallel = order.parallel_calls,
@@ -255,19 +284,22 @@ Grammar find_grammar(const LoadedModel& model, const GrammarOrder& order) {
   return found && *found ? **found : nullptr;
 }
 
-std::optional<Result<Grammar>> compile_grammar(const LoadedModel& model, const GrammarOrder& order, Effort effort) {
+std::optional<Result<Grammar>> compile_grammar(const LoadedModel& model, const GrammarOrder& order, Effort effort,
+                                               const std::stop_token& stop) {
   if (effort == Effort::slight && order.key.size() > GrammarCache::limits(effort).max_source_bytes) return std::nullopt;
   const auto attempt = [&](Strictness strictness) {
     const auto made = [&](grammar::GrammarBuilder& builder) { return build(builder, order, strictness, effort); };
-    return model.grammars().find_or_compile(key_of(order, strictness), made, effort);
+    return model.grammars().find_or_compile(key_of(order, strictness), made, effort, stop);
   };
   const auto put_off = [effort](const Result<Grammar>& outcome) {
     return effort == Effort::slight && !outcome && outcome.error().code() == ErrorCode::too_large;
   };
   auto compiled = attempt(Strictness::wanted);
   if (put_off(compiled)) return std::nullopt;
+  const auto is_stopped = [&] { return !compiled && compiled.error().code() == ErrorCode::cancelled; };
   // Schemas that can be followed one by one may be too much together.
-  if (!compiled && wants_more_strictness(order)) compiled = attempt(Strictness::asked);
+  if (!compiled && !is_stopped() && wants_more_strictness(order)) compiled = attempt(Strictness::asked);
+  if (is_stopped()) return compiled;
   if (put_off(compiled)) return std::nullopt;
   if (!compiled) return named(std::move(compiled).error(), order);
   return compiled;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <optional>
+#include <stop_token>
 #include <string>
 
 #include "base/result.hpp"
@@ -32,8 +33,9 @@ std::string key_of(const GrammarOrder& order);
 GrammarCache::Grammar find_grammar(const LoadedModel& model, const GrammarOrder& order);
 
 // The same, compiled where it is not there. nullopt: it takes more than the effort. Errors name the parameter:
-// `unsupported` also for what is over the limits of grammars.
+// `unsupported` also for what is over the limits of grammars. `cancelled` soon after a stop is asked for.
 std::optional<base::Result<GrammarCache::Grammar>> compile_grammar(const LoadedModel& model, const GrammarOrder& order,
-                                                                   GrammarCache::Effort effort);
+                                                                   GrammarCache::Effort effort,
+                                                                   const std::stop_token& stop = {});
 
 }  // namespace tidemill::serve

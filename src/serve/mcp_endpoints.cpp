@@ -151,8 +151,7 @@ asio::awaitable<Result<json::object>> generate(Service& service, Call& call, con
   auto prepare = [&] { return engine_work(*serving.model, serving.engine->max_context(), *request, id); };
   auto work = co_await service.run_text_work(Service::pooled_text_bytes, &call.exchange(), prepare);
   if (!work) co_return std::move(work).error();
-  const std::function<bool()> given_up = [&running] { return running.cancelled(); };
-  auto completed = co_await complete(service, call, *work, given_up);
+  auto completed = co_await complete(service, call, *work, running.token());
   if (!completed) co_return std::move(completed).error();
   for (engine::Request& one : work->requests) {
     one.parent = call.span().context();

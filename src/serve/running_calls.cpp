@@ -21,7 +21,7 @@ RunningCalls::Running RunningCalls::begin(std::string name, std::function<void()
   auto entry = std::make_shared<Entry>();
   entry->wake = std::move(wake);
   const std::lock_guard lock(mutex_);
-  entry->cancelled = std::erase(early_, name) > 0;
+  if (std::erase(early_, name) > 0) (void)entry->stop.request_stop();
   entries_.emplace(name, entry);
   return {this, std::move(entry), std::move(name)};
 }
@@ -39,7 +39,7 @@ void RunningCalls::cancel(const std::string& name) {
     }
   }
   for (const auto& entry : found) {
-    entry->cancelled.store(true);
+    (void)entry->stop.request_stop();
     entry->wake();
   }
 }

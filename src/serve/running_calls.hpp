@@ -1,11 +1,11 @@
 // Calls of tools that run, under names by which another message can end them.
 #pragma once
 
-#include <atomic>
 #include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <stop_token>
 #include <string>
 #include <unordered_map>
 
@@ -14,7 +14,7 @@ namespace tidemill::serve {
 // Thread-safe. Outlives what it hands out.
 class RunningCalls {
   struct Entry {
-    std::atomic<bool> cancelled{false};
+    std::stop_source stop;
     std::function<void()> wake;
   };
   using Entries = std::unordered_multimap<std::string, std::shared_ptr<Entry>>;
@@ -27,7 +27,9 @@ class RunningCalls {
     Running(Running&& other) noexcept = default;
     Running& operator=(Running&& other) = delete;
     ~Running();
-    bool cancelled() const { return entry_ != nullptr && entry_->cancelled.load(); }
+    bool cancelled() const { return entry_ != nullptr && entry_->stop.stop_requested(); }
+    // Asked to stop, from any thread, when the call has been cancelled.
+    std::stop_token token() const { return entry_ != nullptr ? entry_->stop.get_token() : std::stop_token(); }
 
    private:
     friend class RunningCalls;

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -81,14 +82,14 @@ class Service : public wire::Drainable {
 
   // Runs `work` for the exchange (null: for nobody who may go) on a pool. What waits there longer than its client, or
   // until give_up_waiting(), is not done any more: errors `cancelled` and `unavailable`. Replaces what the exchange
-  // does on disconnecting. `work` and what it refers to must outlive the coroutine.
+  // does on disconnecting: `gone` is asked to stop then, so that work that has begun can end. `work` and what it refers
+  // to must outlive the coroutine.
   template <typename Work>
   asio::awaitable<std::invoke_result_t<Work&>> run_pooled(wire::BlockingPool& pool, wire::Exchange* exchange,
-                                                          Work& work) {
-    const auto gone = std::make_shared<std::atomic<bool>>(false);
-    if (exchange != nullptr) exchange->on_disconnect([gone] { gone->store(true); });
+                                                          Work& work, std::stop_source gone = {}) {
+    if (exchange != nullptr) exchange->on_disconnect([gone]() mutable { (void)gone.request_stop(); });
     auto turn = [&]() -> std::invoke_result_t<Work&> {
-      if (gone->load()) return base::Error(base::ErrorCode::cancelled, "the client has closed the connection");
+      if (gone.stop_requested()) return base::Error(base::ErrorCode::cancelled, "the client has closed the connection");
       if (gives_up_waiting()) return base::Error(base::ErrorCode::unavailable, stopping);
       return work();
     };
@@ -126,9 +127,11 @@ class Service : public wire::Drainable {
   }
   // For work that may wait for a disk.
   wire::BlockingPool& store_pool() { return store_pool_; }
-  // What waits for its turn in run_pooled() is given up from now on; what has begun is finished.
-  void give_up_waiting() { gives_up_waiting_.store(true); }
-  bool gives_up_waiting() const { return gives_up_waiting_.load(); }
+  // What waits for its turn in run_pooled() is given up from now on, and so are grammars that are being compiled; other
+  // work that has begun is finished.
+  void give_up_waiting() { (void)giving_up_.request_stop(); }
+  bool gives_up_waiting() const { return giving_up_.stop_requested(); }
+  std::stop_token giving_up() const { return giving_up_.get_token(); }
   // Does that, takes no further work for the pools and waits for what runs (wire/blocking_pool.hpp).
   void close_pools();
 
@@ -151,7 +154,7 @@ class Service : public wire::Drainable {
     return text_bytes > large ? large_text_pool_ : text_pool_;
   }
 
-  std::atomic<bool> gives_up_waiting_{false};
+  std::stop_source giving_up_;
   wire::BlockingPool text_pool_;
   wire::BlockingPool large_text_pool_;
   wire::BlockingPool grammar_pool_;

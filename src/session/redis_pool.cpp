@@ -5,6 +5,8 @@
 
 #include <fmt/core.h>
 
+#include "session/session_store.hpp"
+
 namespace tidemill::session {
 
 using base::Error;
@@ -15,7 +17,6 @@ namespace {
 
 constexpr base::Duration first_pause = std::chrono::milliseconds(50);
 constexpr int most_doublings = 6;
-constexpr base::Duration longest_pause = std::chrono::seconds(2);
 
 base::Duration pause_after(int failures) {
   return std::min(first_pause * (1 << std::min(failures - 1, most_doublings)), longest_pause);

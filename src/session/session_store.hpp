@@ -58,8 +58,11 @@ struct StoreOptions {
   std::string ca_file{};  // PEM, to verify a rediss:// server by; the system's authorities if empty
 };
 
+// A Redis that was lost is tried again after so long at most.
+inline constexpr base::Duration longest_pause = std::chrono::seconds(2);
+
 // The store that `options.path` names. A Redis need not be there yet: it is connected to when it is needed, and again
-// after it was lost, after pauses that grow from 50 ms to 2 s; calls within a pause fail at once.
+// after it was lost, after pauses that grow from 50 ms to longest_pause; calls within a pause fail at once.
 // Errors: those of open_sqlite_store; `invalid_argument` for an address that is none; `io` for an unreadable ca_file.
 base::Result<std::unique_ptr<Store>> open_store(const StoreOptions& options,
                                                 const base::Clock& clock = base::SystemClock::instance());

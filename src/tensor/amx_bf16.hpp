@@ -60,7 +60,7 @@ inline void multiply_bf16(const WeightTiles& w, const std::byte* x, int64_t x_bl
       if constexpr (P == 2) load_tile<7>(tiles + w.panel, kLineBytes);
       if constexpr (parts == 1) {
         for (int p = 0; p < P; ++p)
-          prefetch_ahead<S::kPrefetchBytes, kAmxTile>(tiles + p * w.panel);
+          prefetch_ahead<kAmxTile>(tiles + p * w.panel, S::kPrefetchBytes);
       }
       multiply_row_tile<0, P>();
       if constexpr (I == 2) multiply_row_tile<1, P>();
@@ -111,7 +111,7 @@ template <class S>
 inline void open_f16(const std::byte* panel, int64_t k, int64_t blocks, int64_t cols, int p, OpenF16& open) {
   const auto* values = reinterpret_cast<const uint16_t*>(panel);
   for (int64_t b = 0; b < blocks; ++b) {
-    prefetch_ahead<S::kPrefetchBytes, kAmxTile>(values + (k + b * kBf16Block) * kPanelRows);
+    prefetch_ahead<kAmxTile>(values + (k + b * kBf16Block) * kPanelRows, S::kPrefetchBytes);
     for (int64_t pair = 0; pair < kBf16Block / 2; ++pair) {
       const int64_t at = k + b * kBf16Block + 2 * pair;
       const typename S::F even = at < cols ? S::load_f16(values + at * kPanelRows) : S::zero();

@@ -1,7 +1,6 @@
 // Encoders of the block types whose scales are searched for: the scale, or scale and minimum, of each group is the one
 // of several tried that leaves the smallest squared error, and where scales are themselves stored as small integers
-// each is the best of its neighbours. quantize.cpp has the simpler ones. No NaN, infinity or magnitude makes an invalid
-// block.
+// each is the best of its neighbours. quantize.cpp has simpler ones of Q8_0, Q4_0, Q4_K and Q6_K.
 #pragma once
 
 #include <algorithm>
@@ -15,13 +14,31 @@
 
 namespace tidemill::tensor {
 
-// Q4_1, Q5_0, Q5_1, Q2_K, Q3_K, Q5_K, IQ4_NL, IQ4_XS, MXFP4: info(type).block_elements floats into one block.
+// Any block type: info(type).block_elements floats into one block. What that decodes to is finite: see hold_within().
 void encode_block(DType type, const float* x, std::byte* block);
+// The same where squared errors count as much as `importance` says, as many positive numbers.
+void encode_block(DType type, const float* x, const float* importance, std::byte* block);
 
 // What encoders share.
 
+// The numbers that a block of the type can hold which are nearest to those of `x`, infinities among them; 0 for NaN.
+void hold_within(DType type, const float* x, std::span<float> out);
+
 // The eight 6-bit scales and minima of Q4_K and Q5_K, in 12 bytes.
 void store_scales_and_mins(const std::array<uint8_t, 8>& scales, const std::array<uint8_t, 8>& mins, std::byte* packed);
+
+// The largest that binary16 has.
+inline constexpr float kLargestScale = 65504;
+
+// A scale or a minimum as it is stored. The largest stand for those beyond: infinity would leave a block without a
+// single number.
+inline uint16_t f16_of_scale(float value) {
+  return f32_to_f16(std::clamp(value, -kLargestScale, kLargestScale));
+}
+
+// The largest exponent of MXFP4 whose every multiple is a float, and its largest multiple, 6 * 2^125.
+inline constexpr int kLargestMxfp4Exponent = 252;
+inline constexpr float kLargestMxfp4 = 0x1.8p127F;
 
 inline void store_u16(std::byte* p, uint16_t bits) {
   std::memcpy(p, &bits, sizeof bits);

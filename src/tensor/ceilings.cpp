@@ -6,6 +6,7 @@
 #include <cstring>
 #include <memory>
 #include <thread>
+#include <unistd.h>
 #include <vector>
 
 #include "tensor/peak_loops.hpp"
@@ -14,8 +15,10 @@ namespace tidemill::tensor {
 namespace {
 
 constexpr double kSecondsEach = 0.4;
-constexpr int64_t kReadBytes = int64_t{256} << 20;
-// One timed round: about a millisecond. Rounds go through the whole buffer in turn, so none finds its bytes in a cache.
+// One timed round: about a millisecond. Rounds go through the whole buffer in turn, so none finds its bytes in a cache:
+// it has this many bytes at least, and several times what the last cache holds.
+constexpr int64_t kLeastReadBytes = int64_t{256} << 20;
+constexpr int64_t kReadCaches = 4;
 constexpr int64_t kReadRound = int64_t{16} << 20;
 constexpr int64_t kReadChunk = int64_t{1} << 20;
 constexpr int64_t kPartsPerThread = 8;  // of a round of arithmetic, so that a thread that comes late costs little
@@ -107,7 +110,8 @@ CeilingMeter::CeilingMeter(int threads, const base::Clock& clock, base::Buffer b
 base::Result<CeilingMeter> CeilingMeter::create(int threads, const base::Clock& clock) {
   // Half of what is free, at most: measuring must not push anybody out of memory.
   const auto half_of_free = static_cast<int64_t>(base::memory_available_bytes() / 2);
-  const int64_t bytes = std::max(kReadRound, std::min(kReadBytes, half_of_free) / kReadRound * kReadRound);
+  const int64_t wanted = std::max(kLeastReadBytes, kReadCaches * int64_t{sysconf(_SC_LEVEL3_CACHE_SIZE)});
+  const int64_t bytes = std::max(kReadRound, std::min(wanted, half_of_free) / kReadRound * kReadRound);
   TM_TRY(base::Buffer buffer, base::Buffer::allocate(static_cast<size_t>(bytes)));
   CeilingMeter meter(threads, clock, std::move(buffer));
   // Written first: untouched pages would all be the one zero page, read from the cache.
@@ -118,12 +122,16 @@ base::Result<CeilingMeter> CeilingMeter::create(int threads, const base::Clock& 
 }
 
 double CeilingMeter::read() {
-  const auto plain_read = cpu_features().avx2 ? read_ymm : read_scalar;
+  if (!cpu_features().avx2) return read_by(read_scalar);
+  return read_by(cpu_features().reads_far_ahead ? read_ymm_ahead : read_ymm);
+}
+
+double CeilingMeter::read_by(void (*loop)(const std::byte*, int64_t)) {
   const auto bytes = static_cast<int64_t>(buffer_.size());
   int64_t at = 0;
   return median_rate(*clock_, static_cast<double>(kReadRound), [&] {
     team_->parallel_for(kReadRound, kReadChunk, [&](int64_t begin, int64_t end, int /*member*/) {
-      plain_read(buffer_.data() + at + begin, end - begin);
+      loop(buffer_.data() + at + begin, end - begin);
     });
     at = (at + kReadRound) % bytes;
   });

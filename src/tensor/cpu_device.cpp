@@ -112,11 +112,11 @@ void CpuDevice::layer_norm(ConstMatrix x, std::span<const float> weight, std::sp
   assert(static_cast<int64_t>(weight.size()) == x.cols && bias.size() == weight.size());
   assert(x.rows == y.rows && x.cols == y.cols);
   for_rows(x.rows, x.cols * 4,
-           [&](int64_t r) { layer_norm_row(x.row(r), weight.data(), bias.data(), epsilon, x.cols, y.row(r)); });
+           [&](int64_t r) { kernels_.layer_norm(x.row(r), weight.data(), bias.data(), epsilon, x.cols, y.row(r)); });
 }
 
 void CpuDevice::gelu(Matrix x) {
-  for_rows(x.rows, x.cols * 16, [&](int64_t r) { gelu_row(x.row(r), x.cols); });
+  for_rows(x.rows, x.cols * 16, [&](int64_t r) { kernels_.gelu(x.row(r), x.cols); });
 }
 
 void CpuDevice::tanh(Matrix x) {

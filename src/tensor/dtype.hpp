@@ -49,7 +49,8 @@ int64_t row_bytes(DType type, int64_t elements);
 void dequantize(DType type, const std::byte* source, int64_t elements, float* destination);
 // Rounds to nearest. Q8_0 and Q4_0 choose their scales the way the format's reference does; Q4_K and Q6_K take the
 // range of each group; all others try several scales for the smallest squared error (block_encoders.hpp). Used to write
-// models. Any input gives valid blocks.
+// models. Blocks hold nothing but finite numbers: what is beyond those that a type can hold, infinity too, becomes the
+// nearest of them, and what is no number 0. F32, F16 and BF16 have infinities and NaN of their own, and keep them.
 void quantize(DType type, const float* source, int64_t elements, std::byte* destination);
 
 float f16_to_f32(uint16_t bits);

@@ -1,35 +1,32 @@
 #include "tensor/encoder_rows.hpp"
 
 #include <cmath>
+#include <cstddef>
+#include <iterator>
 
 namespace tidemill::tensor {
 namespace {
 
-constexpr int64_t kLanes = 4;
+constexpr int64_t kLanes = 16;
 
 // The sum of term(i) over 0 .. n - 1, in the order that the header gives.
 template <typename Term>
 double sum_of(int64_t n, Term&& term) {
   double lanes[kLanes] = {};
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    for (int64_t lane = 0; lane < kLanes; ++lane)
-      lanes[lane] += term(i + lane);
-  }
-  for (; i < n; ++i)
+  for (int64_t i = 0; i < n; ++i)
     lanes[i % kLanes] += term(i);
-  return (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
+  for (int64_t width = kLanes / 2; width > 0; width /= 2) {
+    for (int64_t i = 0; i < width; ++i)
+      lanes[i] = lanes[i] + lanes[i + width];
+  }
+  return lanes[0];
 }
 
 // For x >= 0.
 double error_function(double x) {
-  constexpr double a1 = 0.0705230784;
-  constexpr double a2 = 0.0422820123;
-  constexpr double a3 = 0.0092705272;
-  constexpr double a4 = 0.0001520143;
-  constexpr double a5 = 0.0002765672;
-  constexpr double a6 = 0.0000430638;
-  double p = (((((a6 * x + a5) * x + a4) * x + a3) * x + a2) * x + a1) * x + 1;
+  double p = kErrorFunction[0];
+  for (size_t k = 1; k < std::size(kErrorFunction); ++k)
+    p = p * x + kErrorFunction[k];
   for (int squarings = 0; squarings < 4; ++squarings)
     p *= p;
   return 1 - 1 / p;
@@ -64,11 +61,10 @@ void layer_norm_row(const float* x, const float* weight, const float* bias, floa
 }
 
 void gelu_row(float* x, int64_t n) {
-  constexpr double half_root = 0.70710678118654752440;  // 1 / sqrt(2)
   for (int64_t i = 0; i < n; ++i) {
     const auto v = static_cast<double>(x[i]);
-    const double half = error_function(std::abs(v) * half_root) / 2;
-    x[i] = static_cast<float>(v * (v < 0 ? 0.5 - half : 0.5 + half));
+    const double half = error_function(std::abs(v) * kHalfRoot) / 2;
+    x[i] = static_cast<float>(v * (0.5 + std::copysign(half, v)));
   }
 }
 

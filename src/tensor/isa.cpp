@@ -63,6 +63,7 @@ CpuFeatures ask_cpu() {
   found.avx512_vnni = found.avx512 && bit(extended.ecx, 11);
   found.avx512_bf16 = found.avx512 && bit(cpuid(7, 1).eax, 5);
   found.fast_bf16 = found.avx512_bf16 && (made_by("AuthenticAMD") || made_by("HygonGenuine"));
+  found.reads_far_ahead = made_by("GenuineIntel");
   found.avx512_fp16 = found.avx512 && bit(extended.edx, 23);
   if (bit(basic.ecx, 27) && bit(extended.edx, 24) && tiles_granted()) {  // OSXSAVE: XGETBV exists; AMX-TILE
     found.amx_int8 = bit(extended.edx, 25);

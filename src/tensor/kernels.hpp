@@ -25,9 +25,10 @@
 //   inverse_rms       lane i % 16: acc = fma(x, x, acc); lanes summed; 1 / sqrt(sum / n + epsilon).
 //   normalize         (x * inverse) * weight.
 //   attention         see attention_order.hpp.
-//   exp, tanh, gelu   see exp_constants.hpp.
+//   exp, tanh         see exp_constants.hpp, as the tanh form of GELU.
 //   gated             (x / (1 + e^-x)) * up, and (x / (1 + e^-u)) * up for GELU.
 //   soft_cap          tanh of half of x * (2 / cap), * cap.
+//   layer_norm, gelu  see encoder_rows.hpp.
 #pragma once
 
 #include <cstddef>
@@ -77,6 +78,7 @@ struct LinearCall {
   int64_t rows;  // 1 .. kMostLinearRows
   float* y;
   int64_t y_stride;
+  int64_t ahead_of_one_row;  // bytes of quantised weights to ask memory for ahead; of a single row
 };
 inline constexpr int64_t kMostLinearRows = 256;
 inline constexpr int64_t kLinearPanels = 2;  // that one call had best have, where there are so many
@@ -131,6 +133,9 @@ struct Kernels {
   void (*gelu_multiply)(const float* gate, const float* up, int64_t n, float* out);
   void (*soft_cap)(const float* x, float cap, int64_t n, float* out);
   void (*exp)(const float* x, int64_t n, float* out);
+  // See encoder_rows.hpp.
+  void (*layer_norm)(const float* x, const float* weight, const float* bias, float epsilon, int64_t n, float* y);
+  void (*gelu)(float* x, int64_t n);
 
   void (*f32_to_f16)(const float* x, int64_t n, uint16_t* out);
   void (*attention[4])(const AttentionCall& call);  // by KvType

@@ -140,6 +140,54 @@ struct Avx2 {
   }
   TM_INLINE F add_exponent(F v, I n) { return {add_exponent_half(v.low, n.low), add_exponent_half(v.high, n.high)}; }
 
+  // The lanes in double precision, four to a register.
+  struct D {
+    __m256d a, b, c, d;
+  };
+  TM_INLINE D set1_d(double x) {
+    const __m256d v = _mm256_set1_pd(x);
+    return {v, v, v, v};
+  }
+  TM_INLINE void store(double* p, D v) {
+    _mm256_storeu_pd(p, v.a);
+    _mm256_storeu_pd(p + 4, v.b);
+    _mm256_storeu_pd(p + 8, v.c);
+    _mm256_storeu_pd(p + 12, v.d);
+  }
+  TM_INLINE D widen(F v) {
+    return {_mm256_cvtps_pd(_mm256_castps256_ps128(v.low)), _mm256_cvtps_pd(_mm256_extractf128_ps(v.low, 1)),
+            _mm256_cvtps_pd(_mm256_castps256_ps128(v.high)), _mm256_cvtps_pd(_mm256_extractf128_ps(v.high, 1))};
+  }
+  TM_INLINE F narrow(D v) {
+    return {_mm256_set_m128(_mm256_cvtpd_ps(v.b), _mm256_cvtpd_ps(v.a)),
+            _mm256_set_m128(_mm256_cvtpd_ps(v.d), _mm256_cvtpd_ps(v.c))};
+  }
+  TM_INLINE D add(D x, D y) {
+    return {_mm256_add_pd(x.a, y.a), _mm256_add_pd(x.b, y.b), _mm256_add_pd(x.c, y.c), _mm256_add_pd(x.d, y.d)};
+  }
+  TM_INLINE D sub(D x, D y) {
+    return {_mm256_sub_pd(x.a, y.a), _mm256_sub_pd(x.b, y.b), _mm256_sub_pd(x.c, y.c), _mm256_sub_pd(x.d, y.d)};
+  }
+  TM_INLINE D mul(D x, D y) {
+    return {_mm256_mul_pd(x.a, y.a), _mm256_mul_pd(x.b, y.b), _mm256_mul_pd(x.c, y.c), _mm256_mul_pd(x.d, y.d)};
+  }
+  TM_INLINE D div(D x, D y) {
+    return {_mm256_div_pd(x.a, y.a), _mm256_div_pd(x.b, y.b), _mm256_div_pd(x.c, y.c), _mm256_div_pd(x.d, y.d)};
+  }
+  TM_INLINE D magnitude(D v) {
+    const __m256d sign = _mm256_set1_pd(-0.0);
+    return {_mm256_andnot_pd(sign, v.a), _mm256_andnot_pd(sign, v.b), _mm256_andnot_pd(sign, v.c),
+            _mm256_andnot_pd(sign, v.d)};
+  }
+  // Magnitudes with the signs of other numbers.
+  TM_INLINE __m256d with_sign_of_quarter(__m256d magnitude, __m256d other) {
+    return _mm256_or_pd(magnitude, _mm256_and_pd(other, _mm256_set1_pd(-0.0)));
+  }
+  TM_INLINE D with_sign_of(D magnitude, D other) {
+    return {with_sign_of_quarter(magnitude.a, other.a), with_sign_of_quarter(magnitude.b, other.b),
+            with_sign_of_quarter(magnitude.c, other.c), with_sign_of_quarter(magnitude.d, other.d)};
+  }
+
   TM_INLINE I set1_i(int32_t x) {
     const __m256i v = _mm256_set1_epi32(x);
     return {v, v};

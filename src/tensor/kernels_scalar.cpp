@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "tensor/code_tables.hpp"
+#include "tensor/encoder_rows.hpp"
 #include "tensor/exp_constants.hpp"
 #include "tensor/kernels.hpp"
 #include "tensor/packed_layout.hpp"
@@ -305,6 +306,8 @@ const Kernels& scalar_kernels() {
       .gelu_multiply = gelu_multiply,
       .soft_cap = soft_cap,
       .exp = exp_many,
+      .layer_norm = layer_norm_row,
+      .gelu = gelu_row,
       .f32_to_f16 = convert_f32_to_f16,
       .attention = {scalar::attention_f32, scalar::attention_f16, scalar::attention_bf16, scalar::attention_int8},
       .merge_attention = scalar::merge_attention,

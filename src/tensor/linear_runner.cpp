@@ -30,6 +30,10 @@ constexpr int64_t kRowBlockBytes = 512 * 1024;
 constexpr int64_t kRowBlockMultiple = 8;
 static_assert(kMostLinearRows % kRowBlockMultiple == 0);
 
+// How far ahead of the multiplication of one row its weights are asked for (CpuFeatures::reads_far_ahead).
+constexpr int64_t kFarAhead = 6144;
+constexpr int64_t kShortlyAhead = 1024;
+
 template <typename T>
 void grow(std::vector<T>& buffer, int64_t size) {
   if (static_cast<int64_t>(buffer.size()) < size) buffer.resize(static_cast<size_t>(size));
@@ -241,6 +245,7 @@ void LinearRunner::multiply_item(const Product& product, int64_t column, int64_t
   }
   call.y = product.y.row(first_row) + panel * kPanelRows;
   call.y_stride = product.y.stride;
+  call.ahead_of_one_row = cpu_features().reads_far_ahead ? kFarAhead : kShortlyAhead;
   kernels_.linear[static_cast<size_t>(w.type())](call);
 }
 

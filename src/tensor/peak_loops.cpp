@@ -148,17 +148,27 @@ void read_scalar(const std::byte* data, int64_t bytes) {
   keep(total);
 }
 
+#define TM_READ_256                                                            \
+  "vmovdqa (%0), %%ymm0\nvmovdqa 32(%0), %%ymm1\nvmovdqa 64(%0), %%ymm2\n"     \
+  "vmovdqa 96(%0), %%ymm3\nvmovdqa 128(%0), %%ymm4\nvmovdqa 160(%0), %%ymm5\n" \
+  "vmovdqa 192(%0), %%ymm6\nvmovdqa 224(%0), %%ymm7\n"
+
 // A plain stream. Two, four and eight streams, registers of 512 bits, and prefetching ahead by 2 to 8 KiB were measured
 // beside it on Zen 4 (medians of 60 interleaved reads of 16 MiB): none was faster by more than 2 %, most were slower.
+// On Emerald Rapids it reads 28 GB/s with two cores, four streams 31, and one with prefetching by 4 to 32 KiB 33 to 34.
 void read_ymm(const std::byte* data, int64_t bytes) {
-  asm volatile(
-      "1:\n"
-      "vmovdqa (%0), %%ymm0\nvmovdqa 32(%0), %%ymm1\nvmovdqa 64(%0), %%ymm2\nvmovdqa 96(%0), %%ymm3\n"
-      "vmovdqa 128(%0), %%ymm4\nvmovdqa 160(%0), %%ymm5\nvmovdqa 192(%0), %%ymm6\nvmovdqa 224(%0), %%ymm7\n"
-      "add $256, %0\nsub $256, %1\njg 1b\nvzeroupper\n"
-      : "+r"(data), "+r"(bytes)
-      :
-      : "cc", "memory", TM_REGISTERS_16);
+  asm volatile("1:\n" TM_READ_256 "add $256, %0\nsub $256, %1\njg 1b\nvzeroupper\n"
+               : "+r"(data), "+r"(bytes)
+               :
+               : "cc", "memory", TM_REGISTERS_16);
+}
+
+void read_ymm_ahead(const std::byte* data, int64_t bytes) {
+  asm volatile("1:\nprefetcht1 6144(%0)\nprefetcht1 6208(%0)\nprefetcht1 6272(%0)\nprefetcht1 6336(%0)\n" TM_READ_256
+               "add $256, %0\nsub $256, %1\njg 1b\nvzeroupper\n"
+               : "+r"(data), "+r"(bytes)
+               :
+               : "cc", "memory", TM_REGISTERS_16);
 }
 
 }  // namespace tidemill::tensor

@@ -32,5 +32,6 @@ void peak_fma_scalar(int64_t rounds);   // plain C++: kPeakChains * 16 multiply-
 // Read every byte of [data, data + bytes); bytes is a multiple of 4096 and data of 64.
 void read_scalar(const std::byte* data, int64_t bytes);
 void read_ymm(const std::byte* data, int64_t bytes);
+void read_ymm_ahead(const std::byte* data, int64_t bytes);  // asking for what lies 6 KiB ahead, into L2
 
 }  // namespace tidemill::tensor

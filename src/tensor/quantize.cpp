@@ -4,6 +4,7 @@
 #include <cassert>
 #include <cmath>
 #include <cstring>
+#include <span>
 
 #include "tensor/block_encoders.hpp"
 #include "tensor/dtype.hpp"
@@ -16,7 +17,7 @@ void quantize_q8_0(const float* x, std::byte* block) {
   for (int i = 0; i < 32; ++i)
     largest = std::max(largest, std::fabs(x[i]));
   const float scale = largest / 127;
-  store_u16(block, f32_to_f16(scale));
+  store_u16(block, f16_of_scale(scale));
   const float inv = inverse(scale);
   for (int i = 0; i < 32; ++i)
     block[2 + i] = static_cast<std::byte>(to_code(x[i] * inv, -127, 127));
@@ -29,7 +30,7 @@ void quantize_q4_0(const float* x, std::byte* block) {
     if (std::fabs(x[i]) > std::fabs(extreme)) extreme = x[i];
   }
   const float scale = extreme / -8;
-  store_u16(block, f32_to_f16(scale));
+  store_u16(block, f16_of_scale(scale));
   const float inv = inverse(scale);
   for (int i = 0; i < 16; ++i) {
     const int low = to_code(x[i] * inv + 8, 0, 15);
@@ -53,8 +54,8 @@ void quantize_q4_k(const float* x, std::byte* block) {
     step[g] = (high - low) / 15;
     floor[g] = -low;
   }
-  const uint16_t d_bits = f32_to_f16(*std::max_element(step.begin(), step.end()) / 63);
-  const uint16_t dmin_bits = f32_to_f16(*std::max_element(floor.begin(), floor.end()) / 63);
+  const uint16_t d_bits = f16_of_scale(*std::max_element(step.begin(), step.end()) / 63);
+  const uint16_t dmin_bits = f16_of_scale(*std::max_element(floor.begin(), floor.end()) / 63);
   const float d = f16_to_f32(d_bits);
   const float dmin = f16_to_f32(dmin_bits);
   std::memset(block, 0, 144);
@@ -89,7 +90,7 @@ void quantize_q6_k(const float* x, std::byte* block) {
     scale[g] = peak / -32;
     if (std::fabs(scale[g]) > std::fabs(extreme)) extreme = scale[g];
   }
-  const uint16_t d_bits = f32_to_f16(extreme / -128);
+  const uint16_t d_bits = f16_of_scale(extreme / -128);
   const float d = f16_to_f32(d_bits);
   std::memset(block, 0, 210);
   store_u16(block + 208, d_bits);
@@ -107,6 +108,24 @@ void quantize_q6_k(const float* x, std::byte* block) {
       block[low] |= static_cast<std::byte>((code & 15U) << (quarter / 2 * 4));
       block[128 + half * 32 + at] |= static_cast<std::byte>((code >> 4U) << (quarter * 2));
     }
+  }
+}
+
+void quantize_block(DType type, const float* source, std::byte* block) {
+  std::array<float, 256> held{};
+  hold_within(type, source, std::span(held).first(static_cast<size_t>(info(type).block_elements)));
+  const float* x = held.data();
+  switch (type) {
+    case DType::q8_0:
+      return quantize_q8_0(x, block);
+    case DType::q4_0:
+      return quantize_q4_0(x, block);
+    case DType::q4_k:
+      return quantize_q4_k(x, block);
+    case DType::q6_k:
+      return quantize_q6_k(x, block);
+    default:
+      return encode_block(type, x, block);
   }
 }
 
@@ -128,21 +147,8 @@ void quantize(DType type, const float* source, int64_t elements, std::byte* dest
       case DType::bf16:
         store_u16(block, f32_to_bf16(*x));
         break;
-      case DType::q8_0:
-        quantize_q8_0(x, block);
-        break;
-      case DType::q4_0:
-        quantize_q4_0(x, block);
-        break;
-      case DType::q4_k:
-        quantize_q4_k(x, block);
-        break;
-      case DType::q6_k:
-        quantize_q6_k(x, block);
-        break;
       default:
-        encode_block(type, x, block);
-        break;
+        quantize_block(type, x, block);
     }
   }
 }

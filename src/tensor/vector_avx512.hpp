@@ -88,6 +88,33 @@ struct Avx512 {
     return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(v), _mm512_slli_epi32(n, 23)));
   }
 
+  // The lanes in double precision, eight to a register.
+  struct D {
+    __m512d low, high;
+  };
+  TM_INLINE D set1_d(double x) { return {_mm512_set1_pd(x), _mm512_set1_pd(x)}; }
+  TM_INLINE void store(double* p, D v) {
+    _mm512_storeu_pd(p, v.low);
+    _mm512_storeu_pd(p + 8, v.high);
+  }
+  TM_INLINE D widen(F v) {
+    return {_mm512_cvtps_pd(_mm512_castps512_ps256(v)), _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1))};
+  }
+  TM_INLINE F narrow(D v) {
+    return _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(v.low)), _mm512_cvtpd_ps(v.high), 1);
+  }
+  TM_INLINE D add(D a, D b) { return {_mm512_add_pd(a.low, b.low), _mm512_add_pd(a.high, b.high)}; }
+  TM_INLINE D sub(D a, D b) { return {_mm512_sub_pd(a.low, b.low), _mm512_sub_pd(a.high, b.high)}; }
+  TM_INLINE D mul(D a, D b) { return {_mm512_mul_pd(a.low, b.low), _mm512_mul_pd(a.high, b.high)}; }
+  TM_INLINE D div(D a, D b) { return {_mm512_div_pd(a.low, b.low), _mm512_div_pd(a.high, b.high)}; }
+  TM_INLINE D magnitude(D v) { return {_mm512_abs_pd(v.low), _mm512_abs_pd(v.high)}; }
+  // Magnitudes with the signs of other numbers.
+  TM_INLINE D with_sign_of(D magnitude, D other) {
+    const __m512d sign = _mm512_set1_pd(-0.0);
+    return {_mm512_or_pd(magnitude.low, _mm512_and_pd(other.low, sign)),
+            _mm512_or_pd(magnitude.high, _mm512_and_pd(other.high, sign))};
+  }
+
   TM_INLINE I set1_i(int32_t x) { return _mm512_set1_epi32(x); }
   TM_INLINE I load_u8(const uint8_t* p) {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));

@@ -5,6 +5,7 @@
 #include "tensor/kernels.hpp"
 #include "tensor/vector_attention.hpp"
 #include "tensor/vector_attention_kv.hpp"
+#include "tensor/vector_encoder_rows.hpp"
 #include "tensor/vector_formats.hpp"
 #include "tensor/vector_linear.hpp"
 #include "tensor/vector_rows.hpp"
@@ -34,6 +35,8 @@ constexpr Kernels make_kernels(Isa isa) {
       .gelu_multiply = gelu_multiply<S>,
       .soft_cap = soft_cap_row<S>,
       .exp = exp_row<S>,
+      .layer_norm = layer_norm<S>,
+      .gelu = gelu<S>,
       .f32_to_f16 = convert_to_f16<S>,
       .attention = {attention<S, PlainKv<S, LoadF32<S>>>, attention<S, PlainKv<S, LoadF16<S>>>,
                     attention<S, PlainKv<S, LoadBf16<S>>>, attention<S, Int8Kv<S>>},

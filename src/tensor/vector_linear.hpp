@@ -63,15 +63,12 @@ struct RowsAt {
 };
 
 // The next steps of the panel are wanted soon: the hardware's prefetcher alone stops at page borders. Into L2, which
-// was better than L1. How far ahead, on two shared cores of Zen 4, medians of interleaved rounds as shares of plain
-// reading (36 to 60 GB/s), three runs: one row at 1 KiB 0.91, 1.02, 1.00 of it for Q4_0 and 0.96, 0.78, 0.92 for Q8_0,
-// at 4 KiB 0.91, 0.65, 0.63 and 0.85, 0.70, 0.66. Several rows want it further ahead: four of Q4_0 reached 0.42 at
-// 1 KiB and 0.74 at 6 KiB.
-constexpr int64_t kAheadOfOneRow = 1024;
+// was better than L1. How far ahead is LinearCall's word for one row. Several rows want it far on any processor: four
+// of Q4_0 reached 0.42 of plain reading at 1 KiB and 0.74 at 6 KiB on Zen 4, 0.63 and 0.87 on Emerald Rapids.
 constexpr int64_t kAheadOfRows = 6144;
 
-template <int64_t ahead, int64_t bytes>
-[[gnu::always_inline]] inline void prefetch_ahead(const void* step) {
+template <int64_t bytes>
+[[gnu::always_inline]] inline void prefetch_ahead(const void* step, int64_t ahead) {
   for (int64_t at = 0; at < bytes; at += kLineBytes) {
     __builtin_prefetch(static_cast<const std::byte*>(step) + ahead + at, 0, 2);
   }
@@ -249,6 +246,7 @@ inline void few_rows(const LinearCall& call, int64_t first) {
   static_assert(group % layout.step == 0);
   const typename K::Rows x(call.x, call.first_row + first);
   const int64_t cols = round_up(call.cols, layout.step);
+  const int64_t ahead = R == 1 ? call.ahead_of_one_row : kAheadOfRows;
   for_panels(
       call, [&](const std::byte* panel, int64_t lanes, const float* bias, int64_t at) __attribute__((always_inline)) {
         const auto* step = reinterpret_cast<const typename K::Step*>(panel);
@@ -256,7 +254,7 @@ inline void few_rows(const LinearCall& call, int64_t first) {
         for (int64_t begin = 0; begin < cols; begin += group) {
           const int64_t end = cols - begin < group ? cols : begin + group;
           for (int64_t k = begin; k < end; k += layout.step, ++step) {
-            prefetch_ahead<R == 1 ? kAheadOfOneRow : kAheadOfRows, sizeof(typename K::Step)>(step);
+            prefetch_ahead<sizeof(typename K::Step)>(step, ahead);
             K::template add<R>(*step, x, k, sums);
           }
           if constexpr (group == layout.activation_group) sums.close_group(x.scale(begin));

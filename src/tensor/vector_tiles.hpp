@@ -143,7 +143,7 @@ template <class S, class T, bool is_signed = false>
   const auto* step = reinterpret_cast<const typename T::Step*>(panel) + k / kStep;
   const int64_t end = cols - k < kStretch ? cols - k : kStretch;
   for (int64_t at = 0; at < end; at += kStep, ++step) {
-    prefetch_ahead<S::kPrefetchBytes, sizeof(typename T::Step)>(step);
+    prefetch_ahead<sizeof(typename T::Step)>(step, S::kPrefetchBytes);
     T::template open<is_signed>(*step, at / T::kBlock, out);
   }
   out.blocks = end / T::kBlock;

@@ -1,6 +1,7 @@
 // What the kinds of tokenizers have in common: text without special tokens becomes tokens.
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -18,6 +19,10 @@ class TextEncoder {
 
   // Appends the tokens of `text`, any bytes of at most Tokenizer::max_text_bytes. Thread-safe.
   virtual void encode(std::string_view text, std::vector<Token>& out) const = 0;
+
+  // How many words `text` has that are each a token at least, or unknown; counted up to `enough`. 0 where tokens know
+  // no words. Thread-safe.
+  virtual size_t count_words(std::string_view /*text*/, size_t /*enough*/) const { return 0; }
 };
 
 // SentencePiece's BPE. The vocabulary must outlive the encoder, unmoved, as for the next one.

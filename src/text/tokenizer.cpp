@@ -49,6 +49,7 @@ base::Result<std::unique_ptr<Tokenizer>> Tokenizer::create(Vocabulary vocabulary
   TM_CHECK(vocabulary.complete());
   std::unique_ptr<Tokenizer> tokenizer(new Tokenizer(std::move(vocabulary)));
   TM_TRY(tokenizer->encoder_, make_encoder(tokenizer->vocabulary_));
+  tokenizer->count_special_words();
   return tokenizer;
 }
 
@@ -60,6 +61,14 @@ void Tokenizer::build_piece_bytes() {
     bytes_ += bytes_of(vocabulary_.pieces[i], vocabulary_.kinds[i]);
     longest_ = std::max(longest_, bytes_.size() - offsets_.back());
     offsets_.push_back(static_cast<uint32_t>(bytes_.size()));
+  }
+}
+
+void Tokenizer::count_special_words() {
+  for (size_t i = 0; i < vocabulary_.size(); ++i) {
+    const auto token = static_cast<Token>(i);
+    if (!is_special(token) && !is(TokenKind::user_defined, token)) continue;
+    most_words_ = std::max(most_words_, encoder_->count_words(vocabulary_.pieces[i], max_text_bytes));
   }
 }
 
@@ -77,6 +86,31 @@ base::Result<std::vector<Token>> Tokenizer::encode(std::string_view text, Encode
   }
   encode_fragment(text.substr(at), tokens);
   if (options.add_special && vocabulary_.add_eos) tokens.push_back(*vocabulary_.eos);
+  return tokens;
+}
+
+namespace {
+
+constexpr EncodeOptions plain{.add_special = false, .parse_special = false, .literal = {}};
+
+}  // namespace
+
+base::Result<std::vector<Token>> Tokenizer::encode_first_of_pair(std::string_view text) const {
+  if (!vocabulary_.bos || !vocabulary_.eos) {
+    return Error(ErrorCode::unsupported,
+                 "the model's vocabulary names no tokens to begin a pair of texts with and to part it");
+  }
+  TM_TRY(std::vector<Token> tokens, encode(text, plain));
+  tokens.insert(tokens.begin(), *vocabulary_.bos);
+  tokens.push_back(*vocabulary_.eos);
+  return tokens;
+}
+
+base::Result<std::vector<Token>> Tokenizer::encode_second_of_pair(std::string_view text) const {
+  if (!vocabulary_.eos)
+    return Error(ErrorCode::unsupported, "the model's vocabulary names no token to end a pair of texts with");
+  TM_TRY(std::vector<Token> tokens, encode(text, plain));
+  tokens.push_back(*vocabulary_.eos);
   return tokens;
 }
 
@@ -102,8 +136,12 @@ size_t Tokenizer::skip_after_special(std::string_view text, size_t at, Token spe
   return std::min(text.find_first_not_of(" \t\n\v\f\r", at), text.size());
 }
 
-size_t Tokenizer::least_tokens(std::string_view text) const {
-  if (vocabulary_.model == Vocabulary::Model::wordpiece) return 0;
+size_t Tokenizer::least_tokens(std::string_view text, size_t enough) const {
+  if (vocabulary_.model == Vocabulary::Model::wordpiece) {
+    if (!vocabulary_.unknown) return 0;
+    const size_t words = encoder_->count_words(text, std::min(enough, max_text_bytes) * most_words_);
+    return (words + most_words_ - 1) / most_words_;
+  }
   size_t bytes = text.size();
   if (vocabulary_.strip_after_special) {  // spaces may stand for nothing
     bytes -= static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) {

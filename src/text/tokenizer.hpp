@@ -28,9 +28,9 @@ struct EncodeOptions {
 //
 // What it computes is what llama.cpp's tokenizers compute for the same vocabularies, with three differences on purpose.
 // Bytes that are not UTF-8 keep their value (llama.cpp turns each into U+FFFD), so that decode(encode(x)) == x for
-// vocabularies that can spell every byte; text alone never merges into a control token; and WordPiece follows the
-// models' own tokenizers where llama.cpp's does not (Hangul, vertical tabs, words of over 100 characters). What they
-// share: to an spm vocabulary, U+2581 in a text is a space.
+// vocabularies that can spell every byte; WordPiece, which can spell none, drops them. Text alone never merges into a
+// control token. And WordPiece follows the models' own tokenizers where llama.cpp's does not (Hangul, vertical tabs,
+// words of over 100 characters). What they share: to an spm vocabulary, U+2581 in a text is a space.
 //
 // Of text in WordPiece, decode gives back words as the vocabulary has them, one space before each: case, accents and
 // white space are gone, and what was unknown. Encoding that again gives the same tokens, but for the unknown ones.
@@ -49,10 +49,17 @@ class Tokenizer {
   base::Result<std::vector<Token>> encode(std::string_view text, EncodeOptions options = {}) const;
   static constexpr size_t max_text_bytes = size_t{1} << 28;
 
+  // Two texts that a model reads together, "[CLS] first [SEP] second [SEP]" as BERT has it, as two halves, of which one
+  // first may go before many seconds. Both are users' words, in which no special token is read. Errors: encode()'s, and
+  // `unsupported` where the vocabulary names no tokens to begin a pair with and to part it.
+  base::Result<std::vector<Token>> encode_first_of_pair(std::string_view text) const;
+  base::Result<std::vector<Token>> encode_second_of_pair(std::string_view text) const;
+
   // A bound from below on the tokens of `text`, found without encoding it: none stands for more bytes than the longest.
   // Holds where the vocabulary can spell the text; bytes that it cannot, and for which it has no unknown token, vanish.
-  // 0 for WordPiece, to which white space is nothing and any long word one token.
-  size_t least_tokens(std::string_view text) const;
+  // To WordPiece white space is nothing and any long word may be one token: there words are counted, until the bound is
+  // `enough`, and it is 0 where unknown words vanish.
+  size_t least_tokens(std::string_view text, size_t enough = max_text_bytes) const;
 
   // The bytes that a token stands for, not always whole UTF-8 characters; of special tokens, their name. Empty for an
   // id that is not in the vocabulary.
@@ -80,6 +87,7 @@ class Tokenizer {
 
   bool is(TokenKind kind, Token token) const;
   void build_piece_bytes();
+  void count_special_words();
   void encode_fragment(std::string_view text, std::vector<Token>& out) const;
   size_t skip_after_special(std::string_view text, size_t at, Token special) const;
 
@@ -87,6 +95,7 @@ class Tokenizer {
   std::string bytes_;              // every token's bytes, end to end
   std::vector<uint32_t> offsets_;  // [size + 1] into bytes_
   size_t longest_ = 4;             // bytes of the longest token; an unknown one may stand for any character
+  size_t most_words_ = 1;          // that the name of one special token is to WordPiece
   SpecialTokens specials_;
   std::unique_ptr<TextEncoder> encoder_;
 };

@@ -96,48 +96,61 @@ class WordPieceEncoder : public TextEncoder {
   }
 
   void encode(std::string_view text, std::vector<Token>& out) const override {
+    for_words(text, [&](const Word& word) {
+      const bool spelt = word.characters <= max_word_characters && spell(word.text, out);
+      if (!spelt && unknown_ >= 0) out.push_back(unknown_);
+      return true;
+    });
+  }
+
+  size_t count_words(std::string_view text, size_t enough) const override {
+    size_t words = 0;
+    if (enough > 0) for_words(text, [&](const Word& /*word*/) { return ++words < enough; });
+    return words;
+  }
+
+ private:
+  struct Word {
+    std::string text;  // not all of it where it is too long
+    size_t characters = 0;
+  };
+
+  // Calls each(word) for one word after the other, until that gives false.
+  template <typename Each>
+  void for_words(std::string_view text, Each&& each) const {
     Word word;
+    bool wanted = true;
+    const auto end = [&] {
+      if (word.characters == 0 || !wanted) return;
+      wanted = each(word);
+      word.text.clear();
+      word.characters = 0;
+    };
+    const auto add = [&](char32_t c) {
+      if (class_of(c) == CharacterClass::white_space) return end();
+      const bool alone = is_punctuation(c);
+      if (alone) end();
+      // Of a word that is too long nothing but its length matters.
+      if (++word.characters <= max_word_characters) base::utf8::append(word.text, c);
+      if (alone) end();
+    };
     Folding folding;
-    for (size_t at = 0; at < text.size();) {
+    for (size_t at = 0; at < text.size() && wanted;) {
       const base::utf8::Decoded decoded = base::utf8::decode(text.substr(at));
       at += decoded.length;
       const char32_t c = decoded.code_point;
       if (is_dropped(c)) continue;
       const bool alone = is_ideograph(c);
-      if (alone) finish(word, out);
+      if (alone) end();
       if (lower_case_) {
         for (const char32_t folded : folding.fold(c))
-          add(folded, word, out);
+          add(folded);
       } else {
-        add(c, word, out);
+        add(c);
       }
-      if (alone) finish(word, out);
+      if (alone) end();
     }
-    finish(word, out);
-  }
-
- private:
-  struct Word {
-    std::string text;
-    size_t characters = 0;
-  };
-
-  void add(char32_t c, Word& word, std::vector<Token>& out) const {
-    if (class_of(c) == CharacterClass::white_space) return finish(word, out);
-    const bool alone = is_punctuation(c);
-    if (alone) finish(word, out);
-    // Of a word that is too long nothing but its length matters.
-    if (++word.characters <= max_word_characters) base::utf8::append(word.text, c);
-    if (alone) finish(word, out);
-  }
-
-  // Appends the tokens of the word, if there is one, and leaves none.
-  void finish(Word& word, std::vector<Token>& out) const {
-    if (word.characters > max_word_characters || !spell(word.text, out)) {
-      if (unknown_ >= 0) out.push_back(unknown_);
-    }
-    word.text.clear();
-    word.characters = 0;
+    end();
   }
 
   // Appends the pieces of `word`; false, and nothing is appended, where they do not reach its end.

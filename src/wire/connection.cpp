@@ -6,6 +6,9 @@
 #include <cstdint>
 #include <ctime>
 #include <exception>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
 #include <utility>
 
 #include <boost/asio/co_spawn.hpp>
@@ -21,10 +24,6 @@ namespace tidemill::wire {
 namespace {
 
 using boost::system::error_code;
-
-base::Error gone() {
-  return {base::ErrorCode::cancelled, "the client has closed the connection"};
-}
 
 // To a request that no handler is there for.
 HttpResponse unanswered(const HttpRequest& request, const Router::Match& match, const std::string& id) {
@@ -89,6 +88,11 @@ void append_field(std::string& head, std::string_view name, std::string_view val
   head += "\r\n";
 }
 
+// Bytes that the kernel takes of an answer beyond those that the client has room for. By itself it takes some
+// megabytes, and then none until a third of them has gone: so long that a client which reads slowly would be taken for
+// one that does not read.
+constexpr int most_unsent_bytes = 128 << 10;
+
 constexpr std::string_view speaks_tls =
     "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 52\r\n"
     "Connection: close\r\n\r\nThis port speaks TLS: use https:// instead of http:\n";
@@ -113,10 +117,17 @@ Connection::Connection(asio::ip::tcp::socket socket, asio::io_context& io, Serve
       input_capacity_(std::max(context.options.max_header_bytes, size_t{64} << 10)),
       input_event_(Deadlines::of(io)),
       write_deadline_(
-          Deadlines::of(io), [](void* self) { static_cast<Connection*>(self)->cut(); }, this),
+          Deadlines::of(io),
+          [](void* self) {
+            static_cast<Connection*>(self)->stalled_ = true;
+            static_cast<Connection*>(self)->cut();
+          },
+          this),
       wake_event_(Deadlines::of(io)) {
   error_code error;
   transport_.prepare();
+  (void)::setsockopt(transport_.socket().native_handle(), IPPROTO_TCP, TCP_NOTSENT_LOWAT, &most_unsent_bytes,
+                     sizeof most_unsent_bytes);
   const auto endpoint = transport_.socket().remote_endpoint(error);
   if (!error) {
     peer_ = endpoint.address().is_v6() ? fmt::format("[{}]:{}", endpoint.address().to_string(), endpoint.port())
@@ -184,6 +195,13 @@ void Connection::cut() {
   transport_.socket().set_option(asio::socket_base::linger(true, 0), ignored);  // a reset, not an orderly end
   transport_.socket().close(ignored);
   client_gone();
+}
+
+// Why nothing can be said to the client any more.
+base::Error Connection::absence() const {
+  if (!stalled_) return {base::ErrorCode::cancelled, "the client has closed the connection"};
+  return {base::ErrorCode::cancelled, fmt::format("the client took nothing of its answer for {:g} s and was cut off",
+                                                  base::seconds(context_.options.write_timeout))};
 }
 
 void Connection::close() {
@@ -264,6 +282,8 @@ asio::awaitable<bool> Connection::serve_one() {
     if (!co_await input_event_.wait_until(idle_until)) co_return false;
   }
   answer_ = Answer::none;
+  answer_taken_ = false;
+  unfinished_ = false;
   status_ = 0;
   body_bytes_ = 0;
   keep_alive_ = false;
@@ -293,7 +313,7 @@ asio::awaitable<bool> Connection::serve_one() {
                                   .status = status_,
                                   .body_bytes = body_bytes_,
                                   .duration = context_.clock.now() - received,
-                                  .disconnected = end_of_input_,
+                                  .unfinished = unfinished_,
                                   .request_id = own_id_});
   }
   request_ = HttpRequest();
@@ -361,6 +381,7 @@ asio::awaitable<void> Connection::run_exchange() {
     failure = "an exception of unknown type";
   }
   in_exchange_ = false;
+  unfinished_ = end_of_input_ && !answer_taken_;
   on_disconnect_ = nullptr;
   detach_waker();
   const bool lacks_answer = answer_ == Answer::none && !end_of_input_;
@@ -516,7 +537,8 @@ asio::awaitable<base::Result<void>> Connection::respond(HttpResponse response) {
   if (!send_body) response.body.clear();
   body_bytes_ = response.body.size();
   Pieces pieces = {asio::buffer(head), asio::buffer(response.body)};
-  if (!write_now(pieces) && !co_await write_rest(pieces)) co_return gone();
+  if (!write_now(pieces) && !co_await write_rest(pieces)) co_return absence();
+  answer_taken_ = true;
   co_return base::Result<void>();
 }
 
@@ -524,19 +546,19 @@ asio::awaitable<base::Result<void>> Connection::begin_stream(int status, Headers
   if (answer_ != Answer::none) co_return base::Error(base::ErrorCode::internal, "the request was answered twice");
   if (end_of_input_) {
     answer_ = Answer::stream;
-    co_return gone();
+    co_return absence();
   }
   answer_ = Answer::stream;
   status_ = status;
   const std::string head = format_head(status, headers, std::nullopt);
   Pieces pieces = {asio::buffer(head)};
-  if (!write_now(pieces) && !co_await write_rest(pieces)) co_return gone();
+  if (!write_now(pieces) && !co_await write_rest(pieces)) co_return absence();
   co_return base::Result<void>();
 }
 
 asio::awaitable<base::Result<void>> Connection::write(std::string_view chunk) {
   if (answer_ != Answer::stream) co_return base::Error(base::ErrorCode::internal, "no stream is open for this write");
-  if (end_of_input_) co_return gone();
+  if (end_of_input_) co_return absence();
   if (chunk.empty() || request_.method == "HEAD") co_return base::Result<void>();
   body_bytes_ += chunk.size();
   Pieces pieces = {};
@@ -549,17 +571,18 @@ asio::awaitable<base::Result<void>> Connection::write(std::string_view chunk) {
     pieces[2] = asio::buffer("\r\n", 2);
   }
   pieces[1] = asio::buffer(chunk.data(), chunk.size());
-  if (!write_now(pieces) && !co_await write_rest(pieces)) co_return gone();
+  if (!write_now(pieces) && !co_await write_rest(pieces)) co_return absence();
   co_return base::Result<void>();
 }
 
 asio::awaitable<base::Result<void>> Connection::end_stream() {
   if (answer_ != Answer::stream) co_return base::Error(base::ErrorCode::internal, "no stream is open to be ended");
-  if (end_of_input_) co_return gone();
+  if (end_of_input_) co_return absence();
   answer_ = Answer::stream_ended;
   Pieces pieces = {};
   if (chunked_ && request_.method != "HEAD") pieces[0] = asio::buffer("0\r\n\r\n", 5);
-  if (!write_now(pieces) && !co_await write_rest(pieces)) co_return gone();
+  if (!write_now(pieces) && !co_await write_rest(pieces)) co_return absence();
+  answer_taken_ = true;
   co_return base::Result<void>();
 }
 
@@ -627,6 +650,9 @@ bool Exchange::answered() const {
 }
 bool Exchange::disconnected() const {
   return connection_.end_of_input_;
+}
+bool Exchange::stalled() const {
+  return connection_.stalled_;
 }
 std::function<void()> Exchange::waker() {
   return connection_.waker();

@@ -83,6 +83,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void on_readable();
   void consume_input(size_t bytes);
   void client_gone();
+  base::Error absence() const;
   void close();
 
   asio::awaitable<bool> shake_hands();
@@ -124,11 +125,14 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   // Output.
   Deadlines::Entry write_deadline_;
+  bool stalled_ = false;  // cut at that deadline
 
   // The exchange that runs now.
   HttpRequest request_;
   bool in_exchange_ = false;
   Answer answer_ = Answer::none;
+  bool answer_taken_ = false;  // the kernel has taken all of it
+  bool unfinished_ = false;
   int status_ = 0;
   uint64_t body_bytes_ = 0;
   std::string own_id_;  // what an answer that no handler gave calls its request

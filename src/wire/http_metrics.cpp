@@ -32,8 +32,8 @@ HttpMetrics::Series& HttpMetrics::series(std::string_view route, int status) {
 }
 
 void HttpMetrics::observe(const ExchangeSummary& summary) {
-  // 499 is the customary number for an answer that nobody waited for.
-  const int status = summary.status == 0 ? 499 : summary.status;
+  // 499 is the customary number for an answer that nobody waited for, or not to its end.
+  const int status = summary.status == 0 || summary.unfinished ? 499 : summary.status;
   const std::string_view route = summary.route.empty() ? "other" : summary.route;
   Series& counted = series(route, status);
   counted.requests.add();

@@ -67,6 +67,8 @@ class Exchange {
   // Whether `respond` or `begin_stream` was called.
   bool answered() const;
   bool disconnected() const;
+  // Whether the client is disconnected because it was cut: it took nothing for the write stall limit.
+  bool stalled() const;
   // `callback` runs on the connection's thread when the client goes (now, if it has gone already) and is forgotten when
   // the handler returns. Must not block. Replaces the previous one.
   void on_disconnect(std::function<void()> callback);
@@ -133,7 +135,7 @@ struct ExchangeSummary {
   int status = 0;           // 0: the client went before an answer began
   uint64_t body_bytes = 0;  // of the answer
   base::Duration duration{};
-  bool disconnected = false;
+  bool unfinished = false;      // the client went, or was cut for taking nothing, before it had the whole answer
   std::string_view request_id;  // of an answer that no handler gave; else "", for the handler names its own
 };
 

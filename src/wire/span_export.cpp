@@ -41,6 +41,7 @@ Result<std::unique_ptr<SpanExport>> SpanExport::start(const std::string& endpoin
   };
   observe::OtlpOptions options;
   options.resource.version = std::string(base::version());
+  options.advice = "leave observe.otlp_endpoint and OTEL_EXPORTER_OTLP_ENDPOINT unset to send none";
   started->exporter_ = std::make_unique<observe::OtlpExporter>(transport, std::move(options), metrics, clock);
   tracer.set_sink([exporter = started->exporter_.get()](const auto& record) { exporter->add(record); });
   return started;

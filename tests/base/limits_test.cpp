@@ -2,10 +2,12 @@
 #include <cstdint>
 #include <limits>
 #include <string>
+#include <vector>
 
 #include <gtest/gtest.h>
 
 #include "base/cpu_budget.hpp"
+#include "base/cpu_cache.hpp"
 #include "base/memory.hpp"
 #include "temporary_folder.hpp"
 
@@ -20,6 +22,7 @@ TEST(CpuBudget, OfThisProcess) {
   EXPECT_LE(budget.threads, budget.allowed);
   EXPECT_LE(budget.allowed, budget.online);
   EXPECT_FALSE(budget.source().empty());
+  EXPECT_EQ(allowed_cpus().size(), static_cast<size_t>(budget.allowed));
 }
 
 // What a process on `allowed` of 8 CPUs should use, and why, where `root` is the root of the file system.
@@ -51,6 +54,38 @@ TEST(CpuBudget, NeverIsNothing) {
   EXPECT_EQ(cpu_budget(root.path(), 0, 0).threads, 1);
   EXPECT_EQ(cpu_budget(root.path(), -5, -1).threads, 1);
   EXPECT_EQ(cpu_budget(root.path(), 1, 1).source(), "the only CPU");
+}
+
+// CPU `cpu` has a cache of that level, with the CPUs `sharers`.
+void put_cache(const test::TemporaryFolder& root, int cpu, int index, const std::string& level, const std::string& type,
+               const std::string& size, const std::string& sharers) {
+  const std::string folder =
+      "sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/cache/index" + std::to_string(index) + "/";
+  root.put(folder + "level", level + "\n");
+  root.put(folder + "type", type + "\n");
+  root.put(folder + "size", size + "\n");
+  root.put(folder + "shared_cpu_list", sharers + "\n");
+}
+
+TEST(CpuCache, OfTheLastLevelIsCountedOnceForItsCpus) {
+  const test::TemporaryFolder root;
+  const auto bytes = [&](const std::vector<int>& cpus) { return last_level_cache_bytes(root.path(), cpus); };
+  EXPECT_EQ(bytes({0, 1}), 0U) << "nobody says";
+  for (int cpu = 0; cpu < 4; ++cpu) {
+    put_cache(root, cpu, 0, "1", "Data", "48K", std::to_string(cpu));
+    put_cache(root, cpu, 1, "1", "Instruction", "64K", std::to_string(cpu));
+  }
+  EXPECT_EQ(bytes({0, 1}), 96U << 10) << "one each";
+  for (int cpu = 0; cpu < 4; ++cpu) {
+    put_cache(root, cpu, 2, "2", "Unified", "2048K", std::to_string(cpu));
+    put_cache(root, cpu, 3, "3", "Unified", "32M", cpu < 2 ? "0-1" : "2-3");
+  }
+  EXPECT_EQ(bytes({0}), 32U << 20);
+  EXPECT_EQ(bytes({0, 1}), 32U << 20) << "one for both";
+  EXPECT_EQ(bytes({0, 1, 2}), 64U << 20);
+  EXPECT_EQ(bytes({7}), 0U);
+  put_cache(root, 3, 3, "3", "Unified", "lots", "2-3");
+  EXPECT_EQ(bytes({2, 3}), 32U << 20);
 }
 
 TEST(CpuBudget, V2TakesTheLeastQuotaOnTheWayUp) {

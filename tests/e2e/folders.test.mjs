@@ -144,6 +144,15 @@ describe('Hugging Face folders', { timeout: 300_000 }, () => {
       assert.equal(other.out, own.out);
       assert.equal(third.out, own.out);
     }
+    // In fewer bits, and judged by what that changes.
+    const small = path.join(folder, 'int8.gguf');
+    const quantised = tidemill('quantize', model, small, '--calibrate', path.join(model, 'config.json'), '--json');
+    assert.equal(quantised.code, 0, quantised.err);
+    assert.deepEqual([JSON.parse(quantised.out).type, JSON.parse(quantised.out).changed], ['Q8_0', 16]);
+    const judged = tidemill('eval', small, '--text', path.join(model, 'config.json'), '--against', model, '--json');
+    assert.equal(judged.code, 0, judged.err);
+    const { comparison } = JSON.parse(judged.out).text;
+    assert.ok(comparison.top1_agreement > 0.9 && comparison.kl_mean < 0.01, judged.out);
     const server = await Server.start(model);
     const answer = await fetch(`${server.url}/v1/completions`, { method: 'POST', body: JSON.stringify({ prompt: 'def f(', max_tokens: 4, temperature: 0 }) });
     assert.equal(answer.status, 200);
@@ -173,19 +182,22 @@ describe('Hugging Face folders', { timeout: 300_000 }, () => {
     for (const name of readdirSync(model)) copyFileSync(path.join(model, name), path.join(broken, name));
     rmSync(path.join(broken, 'model-00002-of-00002.safetensors'));
     const before = readdirSync(folder);
-    for (const command of ['inspect', 'complete', 'convert']) {
-      const refused = tidemill(command, ...(command === 'complete' ? ['--prompt', 'x', '-m', broken] : [broken]), ...(command === 'convert' ? [path.join(folder, 'no.gguf')] : []));
+    for (const command of ['inspect', 'complete', 'convert', 'quantize']) {
+      const writes = ['convert', 'quantize'].includes(command);
+      const refused = tidemill(command, ...(command === 'complete' ? ['--prompt', 'x', '-m', broken] : [broken]), ...(writes ? [path.join(folder, 'no.gguf')] : []));
       assert.equal(refused.code, 1);
       assert.match(refused.err, /model\.safetensors\.index\.json: it names the file 'model-00002-of-00002\.safetensors', which is missing/);
     }
-    const own = tidemill('convert', model, path.join(model, 'config.json'));
-    assert.equal(own.code, 2);
-    assert.match(own.err, /is the source itself/);
+    for (const command of ['convert', 'quantize']) {
+      const own = tidemill(command, model, path.join(model, 'config.json'));
+      assert.equal(own.code, 2);
+      assert.match(own.err, /is the source itself/);
+    }
     const odd = new Float32Array(width).fill(1);
     odd[3] = NaN;
     const tensors = modelTensors(258).map(([name, tensor]) => [name, name === 'model.norm.weight' ? { shape: [width], values: odd } : tensor]);
     writeFileSync(path.join(broken, 'model-00002-of-00002.safetensors'), safetensors(tensors.slice(9)));
-    for (const command of [['convert', broken, path.join(folder, 'no.gguf')], ['pack', broken, path.join(folder, 'no.gguf')], ['complete', '--prompt', 'x', '-m', broken]]) {
+    for (const command of [['convert', broken, path.join(folder, 'no.gguf')], ['pack', broken, path.join(folder, 'no.gguf')], ['quantize', broken, path.join(folder, 'no.gguf')], ['complete', '--prompt', 'x', '-m', broken]]) {
       const nan = tidemill(...command);
       assert.equal(nan.code, 1);
       assert.match(nan.err, /'output_norm\.weight' \('model\.norm\.weight' in 'model-00002-of-00002\.safetensors'\) holds NaN at element 3/i);

@@ -84,6 +84,20 @@ TEST(Determinism, PreemptedAsUndisturbed) {
   }
 }
 
+// The streams are read one after the other, and what is not read rests after each token.
+TEST(Determinism, ReadSlowlyAsReadAtOnce) {
+  for (const bool cache : {true, false}) {
+    Rig rig(Rig::with_blocks(12, {.step_tokens = 40, .max_running = 40, .prefix_cache = cache, .max_unread_bytes = 1}),
+            160);
+    expect_all(rig, "read slowly");
+    if (!cache) {
+      EXPECT_GT(rig.engine->stats().preemptions, 0u);
+    }
+  }
+  Rig ample({.max_unread_bytes = 1});
+  expect_all(ample, "read slowly, with room for all");
+}
+
 TEST(Determinism, OneAtATime) {
   Rig rig({.step_tokens = 1, .max_running = 1});
   expect_all(rig, "one token a step");

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <span>
 
 #include <gtest/gtest.h>
 
@@ -180,6 +181,34 @@ TEST(Encoding, TextsThatWaitShareACallWithinItsLimits) {
   EXPECT_EQ(rig.encoder.calls(), expected);
 }
 
+TEST(Encoding, WhatIsSubmittedTogetherIsComputedTogether) {
+  EncodingRig rig;
+  Gate gate;
+  rig.encoder.before_encode = [&gate] { gate.pass(); };
+  rig.start({.step_tokens = 100, .max_waiting = 10});
+  EXPECT_EQ(rig.engine->call_size()->texts, rig.encoder.max_texts());
+  EXPECT_EQ(rig.engine->call_size()->tokens, 100);
+  std::vector<Request> requests;
+  for (int i = 0; i < 12; ++i)
+    requests.push_back(embed(prompt_of(3, i)));
+  const auto streams = rig.engine->submit_all(requests);
+  ASSERT_TRUE(streams) << streams.error().to_string();
+  ASSERT_EQ(streams->size(), 10U) << "as many as may wait";
+  gate.wait_for(1);
+  requests[1].prompt.clear();
+  const auto invalid = rig.engine->submit_all(std::span(requests).first(2));
+  ASSERT_FALSE(invalid);
+  EXPECT_EQ(invalid.error().param(), "prompt");
+  EXPECT_EQ(rig.engine->submit_all(std::span(requests).subspan(2))->size(), 8U) << "eight are being computed";
+  const auto full = rig.engine->submit_all(std::span(requests).first(1));
+  ASSERT_FALSE(full);
+  EXPECT_EQ(full.error().code(), base::ErrorCode::exhausted);
+  gate.open();
+  for (size_t i = 0; i < streams->size(); ++i)
+    EXPECT_EQ(test::collect(*(*streams)[i], 1).choices[0].finish, FinishReason::stop) << i;
+  EXPECT_EQ(rig.encoder.calls().front(), std::vector<int32_t>(8, 3));
+}
+
 TEST(Encoding, PriorityGoesFirst) {
   EncodingRig rig;
   Gate gate;
@@ -313,6 +342,12 @@ TEST(Encoding, RefusesWhatAnEncoderCannotDo) {
     ASSERT_FALSE(kept);
     EXPECT_EQ(kept.error().code(), base::ErrorCode::unsupported);
   }
+}
+
+TEST(Encoding, OptionsOfOtherEnginesMeanNothing) {
+  EncodingRig rig;
+  rig.start({.kv_bytes = 0, .speculation = {.max_proposal = 0}});
+  EXPECT_EQ(test::collect(*rig.submit(embed(prompt_of(3))), 1).choices[0].finish, FinishReason::stop);
 }
 
 TEST(Encoding, EndsWhatWaitsWhenItStops) {

@@ -1,11 +1,13 @@
 #include "engine/engine.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <limits>
 #include <set>
 #include <string>
 #include <thread>
+#include <variant>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -337,6 +339,7 @@ TEST(Engine, RefusesOptionsThatMakeNoSense) {
   refused({.step_tokens = 8, .max_running = 9}, "max_running");
   refused({.max_waiting = 0}, "max_waiting");
   refused({.priority_seconds = std::nan("")}, "priority_seconds");
+  refused({.max_unread_bytes = 0}, "max_unread_bytes");
 }
 
 TEST(Engine, NanEndsTheRequestNotTheEngine) {
@@ -529,6 +532,62 @@ TEST(Engine, OnReadyIsCalledForEventsThereAndToCome) {
   EXPECT_FALSE(stream->next());
 }
 
+TEST(Engine, ARequestRestsUntilItsReaderHasCaughtUp) {
+  Rig rig({.max_unread_bytes = 1, .model_name = "nano"});
+  Gate gate;
+  rig.model.before_forward = [&](const model::Batch&) { gate.pass(); };
+  Request request = request_of(prompt_of(20), 30);
+  request.parent = *observe::SpanContext::parse_traceparent("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+  const auto unread = rig.submit(request);
+  gate.wait_for(1);
+  gate.allow(1);
+  EXPECT_TRUE(rig.checked());  // after that step
+  EngineStats stats = rig.engine->stats();
+  EXPECT_EQ(stats.resting, 1);
+  EXPECT_EQ(stats.running, 0);
+  EXPECT_EQ(stats.waiting, 0);
+  EXPECT_EQ(stats.generated_tokens, 1u);
+  rig.clock.advance(std::chrono::seconds(5));
+  gate.open();
+  rig.run_checked(request_of(prompt_of(9, 1), 10), "another");
+  stats = rig.engine->stats();
+  EXPECT_EQ(stats.resting, 1);
+  EXPECT_EQ(stats.generated_tokens, 11u) << "whatever else is computed, one event is unread";
+  test::expect_same(test::collect(*unread).choices[0], rig.expected(request), "what rested");
+  EXPECT_EQ(rig.engine->stats().resting, 0);
+
+  const auto spans = rig.tracer.recent("0af7651916cd43dd8448eb211c80319c");
+  ASSERT_FALSE(spans.empty());
+  double rested = -1;
+  double decoding = -1;
+  for (const auto& [name, value] : spans.back().attributes) {
+    if (name == "tidemill.latency.time_resting") rested = std::get<double>(value);
+    if (name == "gen_ai.latency.time_in_model_decode") decoding = std::get<double>(value);
+  }
+  EXPECT_EQ(rested, 5);
+  EXPECT_EQ(decoding, 0) << "the reader's time is not the engine's";
+}
+
+TEST(Engine, WhatRestsCanBeCancelled) {
+  Rig rig(Rig::with_blocks(32, {.max_unread_bytes = 1}));
+  Gate gate;
+  rig.model.before_forward = [&](const model::Batch&) { gate.pass(); };
+  const auto unread = rig.submit(request_of(prompt_of(40), 200));
+  gate.wait_for(1);
+  gate.open();
+  EXPECT_TRUE(rig.checked());
+  ASSERT_EQ(rig.engine->stats().resting, 1);
+  unread->cancel();
+  FinishReason finish = FinishReason::none;
+  while (const auto event = unread->next())
+    finish = event->finish;
+  EXPECT_EQ(finish, FinishReason::cancelled);
+  const EngineStats stats = rig.engine->stats();
+  EXPECT_EQ(stats.resting, 0);
+  EXPECT_EQ(stats.kv_blocks_free + stats.kv_blocks_cached, 32);
+  EXPECT_TRUE(rig.engine->idle());
+}
+
 TEST(Engine, UrgentRequestsOvertakeAndDisplace) {
   Rig rig(Rig::with_blocks(8, {.prefix_cache = false}));
   Gate gate;
@@ -586,6 +645,8 @@ TEST(Engine, TellsOfItselfInSpansAndMetrics) {
   has("vllm:prefix_cache_hits_total{model_name=\"nano\"} 32");
   has("vllm:num_requests_running{model_name=\"nano\"} 0");
   has("vllm:num_requests_waiting{model_name=\"nano\"} 0");
+  has("tidemill_requests_resting{model_name=\"nano\"} 0");
+  has("tidemill_rests_total{model_name=\"nano\"} 0");
   has("vllm:kv_cache_usage_perc{model_name=\"nano\"} 0");
   has("vllm:num_preemptions_total{model_name=\"nano\"} 0");
   has("vllm:time_to_first_token_seconds_count{model_name=\"nano\"} 2");

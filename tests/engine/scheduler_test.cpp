@@ -159,6 +159,69 @@ TEST(Scheduler, AtLeastTheLastTokenIsComputedAnew) {
   }
 }
 
+TEST(Scheduler, WhatRestsKeepsItsBlocksAndGoesOnWhereItStood) {
+  Bench bench(20, {.step_tokens = 100, .max_running = 1}, false);
+  Sequence& resting = bench.add(8, 0, 0, 1);
+  bench.step();
+  bench.scheduler.rest(resting);
+  EXPECT_FALSE(bench.scheduler.has_work());
+  EXPECT_TRUE(bench.step().empty());
+  Sequence& other = bench.add(8, 1, 0, 2);
+  EXPECT_EQ(bench.planned(bench.step(), other), 8) << "the one place is free";
+  EXPECT_EQ(resting.blocks().size(), 2u);
+  bench.scheduler.remove(other);
+  bench.scheduler.wake(resting);
+  EXPECT_EQ(bench.planned(bench.step(), resting), 1) << "its next token, and nothing again";
+  EXPECT_EQ(bench.scheduler.preemptions(), 0u);
+}
+
+TEST(Scheduler, WhatWakesToFullPlacesWaits) {
+  Bench bench(20, {.step_tokens = 100, .max_running = 1}, false);
+  Sequence& resting = bench.add(8, 0, 0, 1);
+  bench.step();
+  bench.scheduler.rest(resting);
+  Sequence& other = bench.add(8, 1, 0, 2);
+  bench.step();
+  bench.scheduler.wake(resting);
+  EXPECT_EQ(resting.state(), Sequence::State::waiting);
+  EXPECT_EQ(bench.planned(bench.step(), other), 1);
+  bench.scheduler.remove(other);
+  EXPECT_EQ(bench.planned(bench.step(), resting), 9);
+}
+
+TEST(Scheduler, WhatRestsGivesItsBlocksUpBeforeAnybodyThatRuns) {
+  Bench bench(6, {.step_tokens = 100, .max_running = 4}, false);
+  Sequence& resting = bench.add(8, 0, 0, 1);  // the first in rank
+  Sequence& running = bench.add(7, 1, 0, 2);
+  bench.step();
+  bench.scheduler.rest(resting);
+  for (int i = 0; i < 40 && running.size() < 24; ++i)
+    bench.step();
+  EXPECT_EQ(running.size(), 24) << "it had all six blocks in the end";
+  EXPECT_EQ(resting.state(), Sequence::State::resting);
+  EXPECT_TRUE(resting.blocks().empty());
+  EXPECT_EQ(bench.scheduler.preemptions(), 1u);
+  bench.scheduler.remove(running);
+  bench.scheduler.wake(resting);
+  EXPECT_EQ(bench.planned(bench.step(), resting), 9) << "computed again, output and all";
+}
+
+TEST(Scheduler, ANewcomerGetsTheBlocksOfWhatRests) {
+  Bench bench(6, {.step_tokens = 100, .max_running = 4}, false);
+  Sequence& running = bench.add(3, 0, 0, 1);   // 1 block
+  Sequence& resting = bench.add(12, 1, 0, 2);  // 3 blocks
+  bench.step();
+  bench.scheduler.rest(resting);
+  Sequence& newcomer = bench.add(8, 2, 0, 3);
+  const auto plan = bench.step();
+  EXPECT_EQ(bench.planned(plan, running), 1);
+  EXPECT_EQ(bench.planned(plan, newcomer), 8);
+  EXPECT_TRUE(resting.blocks().empty());
+  bench.scheduler.remove(resting);
+  EXPECT_EQ(resting.state(), Sequence::State::finished);
+  EXPECT_EQ(bench.planned(bench.step(), newcomer), 1);
+}
+
 TEST(Scheduler, AnOldRequestOfLowPriorityComesBeforeANewOneOfHigh) {
   Bench bench(10, {.step_tokens = 100, .max_running = 1});
   Sequence& running = bench.add(4, 0, 0, 1);

@@ -146,6 +146,13 @@ TEST(Stress, TinyPoolWithoutPrefixCache) {
   stress(rig, 2, 120);
 }
 
+TEST(Stress, SlowReaders) {
+  Rig rig(Rig::with_blocks(14, {.step_tokens = 48, .max_running = 12, .max_unread_bytes = 1500}), 200);
+  stress(rig, 3, 120);
+  EXPECT_NE(rig.metrics.render().find("tidemill_rests_total"), std::string::npos);
+  EXPECT_EQ(rig.metrics.render().find("tidemill_rests_total 0"), std::string::npos);
+}
+
 TEST(Stress, AmplePool) {
   Rig rig(Rig::with_blocks(400, {.step_tokens = 256, .max_running = 32}), 200);
   stress(rig, 3, 120);

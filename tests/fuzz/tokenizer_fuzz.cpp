@@ -94,6 +94,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     require(special || tokenizer.vocabulary().kinds[token] != text::TokenKind::control,
             "text alone makes no control token");
   }
+  if (tokenizer.vocabulary().model == text::Vocabulary::Model::wordpiece) {
+    const size_t least = tokenizer.least_tokens(input);
+    require(least <= tokens->size(), "a bound from below is one");
+    require(tokenizer.least_tokens(input, 2) == std::min<size_t>(least, 2), "a bound is counted up to what is enough");
+  }
   if (!special && keeps_every_byte(tokenizer, input, *tokens)) {
     require(tokenizer.decode(*tokens, true) == input, "decoding gives the text back");
   }

@@ -108,6 +108,27 @@ TEST_F(Gate, RerankingIsForKeysThatEmbed) {
   EXPECT_EQ(ask(generates).status, 200);
 }
 
+// A few kilobytes may be a lot to read, and nothing is written.
+TEST_F(Gate, RerankingIsWeighedByWhatIsRead) {
+  ScriptedBackend& backend = add_backend([](const Received&) {
+    return Script{.bytes = http_answer(200, "application/json", R"({"usage":{"prompt_tokens":9,"total_tokens":9}})")};
+  });
+  const std::string secret = make_key({.name = "n", .tenant = "t"});
+  set_policy("[tenants.default]\ntokens_per_minute = 1000\n");
+  start();
+  const auto rerank = [&](size_t query, int documents) {
+    std::string body = R"({"model":"m","query":")" + std::string(query, 'q') + R"(","documents":["d")";
+    for (int i = 1; i < documents; ++i)
+      body += R"(,"d")";
+    return post("/v1/rerank", body + "]}", {{"Authorization", "Bearer " + secret}});
+  };
+  EXPECT_EQ(rerank(10, 3).status, 200) << "nobody reserves an answer's tokens for it";
+  const wire::HttpResponse large = rerank(200, 50);
+  EXPECT_EQ(large.status, 429) << "50 times 200 bytes";
+  EXPECT_EQ(code_of(large), "rate_limit_exceeded") << large.body;
+  EXPECT_EQ(backend.received().size(), 1U);
+}
+
 // Without a restart or a signal.
 TEST_F(Gate, KeysThatAreRevokedOrHaveEndedOpenNothing) {
   add_backend([](const Received&) { return Script{.bytes = answer}; });

@@ -209,6 +209,23 @@ TEST_F(GatewayLog, AClientThatGoesBeforeTheAnswerIs499) {
   EXPECT_EQ(told.at("error"), "client went away");
 }
 
+TEST_F(GatewayLog, AClientThatTakesNothingIsSaidToHaveBeenCut) {
+  std::string events;
+  while (events.size() < size_t{64} << 10)
+    events += "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a word\"}}]}\n\n";
+  const std::string answer = chunked_answer(std::vector<std::string>(128, events));  // more than kernels hold
+  add_backend([&](const Received&) { return Script{.bytes = answer}; });
+  options.access_log = (folder.path() / "access").string();
+  options.write_timeout = 50ms;
+  start();
+  RawClient client(gateway->port(), 4096);
+  const std::string streamed = R"({"model":"m","messages":[{"role":"user","content":"hi"}],"stream":true})";
+  ASSERT_TRUE(client.send(raw_post("/v1/chat/completions", streamed)));
+  const json::object told = line();
+  EXPECT_EQ(told.at("status"), 200);
+  EXPECT_EQ(told.at("error"), "client took nothing for gateway.write_timeout and was cut off");
+}
+
 TEST_F(GatewayLog, TheLineSaysWhoPaidHowMuchAndNotForWhat) {
   add_backend([](const Received&) {
     const std::string body = R"({"text":"an answer","usage":{"prompt_tokens":1000,"completion_tokens":100}})";

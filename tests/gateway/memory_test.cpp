@@ -1,5 +1,7 @@
 // What requests leave behind in a gateway (nothing), and what an open stream takes. `make soak` looks at the process
 // for an hour, `make hop` at ten thousand streams.
+#include <atomic>
+#include <chrono>
 #include <deque>
 #include <malloc.h>
 #include <string>
@@ -9,6 +11,7 @@
 #include "gateway/fleet_fixture.hpp"
 #include "sanitized.hpp"
 #include "wire/http_server.hpp"
+#include "wire/server_fixture.hpp"
 
 namespace tidemill::test {
 namespace {
@@ -109,6 +112,50 @@ TEST_F(GatewayMemory, AnOpenStreamIsSmall) {
   open(streams);
   // Ten thousand of them are to fit into 500 MB; this counts the backend's side of each, and the client's, as well.
   EXPECT_LT((allocated() - before) / streams, 33'000);
+}
+
+class GatewayFlood : public FleetFixture {};
+
+// The gateway keeps none of what its client does not read: a backend that says more has to wait.
+TEST_F(GatewayFlood, AClientThatDoesNotReadHoldsTheBackend) {
+  constexpr size_t most = size_t{256} << 20;
+  std::atomic<size_t> written = 0;
+  Flag held;
+  wire::Router router;
+  const auto say = [](std::string text) {
+    return [text](wire::Exchange& exchange) -> asio::awaitable<void> {
+      wire::HttpResponse response = wire::HttpResponse::json(200, text);
+      (void)co_await exchange.respond(std::move(response));
+    };
+  };
+  router.add("GET", "/ready", say("{}"));
+  router.add("GET", "/metrics", say(""));
+  router.add("GET", "/v1/models", say(R"({"data":[{"id":"m"}]})"));
+  router.add("POST", "/v1/chat/completions", [&](wire::Exchange& exchange) -> asio::awaitable<void> {
+    const wire::Headers headers{{"Content-Type", std::string(wire::sse_content_type)}};
+    if (!co_await exchange.begin_stream(200, headers)) co_return;
+    const std::string event = wire::sse_event(chunk);
+    std::string events;
+    while (events.size() < size_t{64} << 10)
+      events += event;
+    while (written < most) {
+      if (!co_await exchange.write(events)) break;
+      written += events.size();
+    }
+    held.set();
+  });
+  wire::HttpServerOptions http;
+  http.io_threads = 1;
+  http.write_timeout = std::chrono::milliseconds(100);  // so that the backend says when it is held
+  auto backend = wire::HttpServer::start(http, std::move(router));
+  ASSERT_TRUE(backend) << backend.error().to_string();
+  options.backends.push_back({.url = (*backend)->url()});
+  start();
+  RawClient client(gateway->port(), 4096);
+  const std::string body = R"({"model":"m","messages":[{"role":"user","content":"x"}],"stream":true})";
+  ASSERT_TRUE(client.send(raw_post("/v1/chat/completions", body)));
+  EXPECT_TRUE(held.wait());
+  EXPECT_LT(written, most);
 }
 
 }  // namespace

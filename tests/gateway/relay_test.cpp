@@ -192,6 +192,24 @@ TEST_F(Relay, AClientThatHangsUpEndsTheBackendsWork) {
   EXPECT_EQ(backend.received().size(), 1U);
 }
 
+// So that others do not queue behind it.
+TEST_F(Relay, ABackendThatRanksIsBusy) {
+  ScriptedBackend& backend = add_backend([](const Received&) { return Script{.bytes = "", .end = Script::End::hang}; });
+  start();
+  std::string body = R"({"query":")" + std::string(1000, 'q') + R"(","documents":["d")";
+  for (int i = 1; i < 2000; ++i)
+    body += R"(,"d")";
+  RawClient client(gateway->port());
+  ASSERT_TRUE(client.send(raw_post("/v1/rerank", body + "]}")));
+  ASSERT_TRUE(backend.wait_for_requests(1));
+  const auto states = base::parse_json(get("/backends").body);
+  ASSERT_TRUE(states);
+  // Some 570,000 tokens at 5,000 a second.
+  EXPECT_GT(states->at("backends").at(0).at("backlog_seconds").to_number<double>(), 30) << get("/backends").body;
+  client.close();
+  EXPECT_TRUE(backend.wait_for_hang_up());
+}
+
 TEST_F(Relay, ModelsDecideWhoIsAsked) {
   ScriptedBackend& a = add_backend([](const Received&) { return Script{.bytes = answer}; }, R"({"data":[{"id":"a"}]})");
   ScriptedBackend& b =

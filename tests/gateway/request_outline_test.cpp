@@ -41,6 +41,26 @@ TEST(RequestOutline, Responses) {
   EXPECT_EQ(outline->prompt, "\"hi\"");
 }
 
+// A reranker reads the query with each document.
+TEST(RequestOutline, CountsWhatIsRanked) {
+  const std::string documents = R"(["a, b", {"text":"[c"}, "\"]d"])";
+  const std::string body = R"({"query":"12345678","documents":)" + documents + "}";
+  for (const char* path : {"/rerank", "/v1/rerank", "/v2/rerank"}) {
+    const auto outline = RequestOutline::read(body, path);
+    ASSERT_TRUE(outline) << outline.error().to_string();
+    EXPECT_EQ(outline->ranked_bytes, documents.size() + 3 * 10) << path;
+    EXPECT_EQ(outline->prompt_bytes(), outline->ranked_bytes);
+  }
+  EXPECT_EQ(RequestOutline::read(R"({"query":"1234","texts":["a","b"]})", "/rerank")->ranked_bytes, 9U + 2 * 6);
+  EXPECT_EQ(RequestOutline::read(R"({"query":"1234","documents":7})", "/rerank")->ranked_bytes, 1U);
+  EXPECT_FALSE(RequestOutline::read(R"({"documents":["a"],"documents":[]})", "/rerank"));
+  // What these are elsewhere is not the gateway's business.
+  const auto chat = RequestOutline::read(R"({"documents":["a"],"documents":[],"messages":[]})", "/v1/chat/completions");
+  ASSERT_TRUE(chat);
+  EXPECT_EQ(chat->ranked_bytes, 0U);
+  EXPECT_EQ(chat->prompt_bytes(), 2U);
+}
+
 // A key's escapes hide nothing, and what stands twice is refused: the backend might obey the other one.
 TEST(RequestOutline, CannotBeMisled) {
   EXPECT_EQ(RequestOutline::read(R"({"mod\u0065l":"a"})")->model, "a");
@@ -83,6 +103,11 @@ TEST(RequestOutline, Dialects) {
   EXPECT_EQ(dialect_of("/v1/responses"), Dialect::responses);
   EXPECT_EQ(dialect_of("/v1/messages"), Dialect::messages);
   EXPECT_EQ(dialect_of("/v1/embeddings"), Dialect::other);
+  EXPECT_TRUE(embeds("/v1/embeddings"));
+  EXPECT_FALSE(ranks("/v1/embeddings"));
+  EXPECT_FALSE(embeds("/v1/completions"));
+  for (const char* path : {"/rerank", "/v1/rerank", "/v2/rerank"})
+    EXPECT_TRUE(ranks(path) && embeds(path)) << path;
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // Hostile grammars, odd vocabularies, many threads: refused or matched within bounds, and never differently.
 #include <atomic>
 #include <random>
+#include <stop_token>
 #include <string>
 #include <thread>
 #include <vector>
@@ -93,6 +94,37 @@ TEST(Limits, HostileConditionsAheadEnd) {
   EXPECT_NE(refusal(65).find("it looks ahead 65 times, of which 64 are supported"), std::string::npos);
   EXPECT_NE(refusal(200'000).find("it looks ahead 200000 times"), std::string::npos);
   EXPECT_NE(refusal(400'000).find("2000003 bytes is over the limit of 1048576"), std::string::npos);
+}
+
+TEST(Limits, CompilingEndsWhenItIsStopped) {
+  std::stop_source stop;
+  GrammarLimits limits;
+  limits.stop = stop.get_token();
+  GrammarBuilder b(limits);
+  const Expression sevens = *regular_expression(b, "([ab]{7})*");
+  const Expression nines = *regular_expression(b, "([ab]{9})*");
+  const Expression common = b.both(sevens, nines);  // computed by build()
+  GrammarBuilder other(limits);
+  const Expression some = *regular_expression(other, "[ab]*");
+  const Expression few = *regular_expression(other, "a{5}");
+  auto built = GrammarBuilder(b).build(common);
+  ASSERT_TRUE(built);
+  EXPECT_TRUE(TokenGrammar::create(*built, letters().index));
+
+  stop.request_stop();
+  EXPECT_EQ(other.except(some, few), other.nothing()) << "which is computed at once";
+  ASSERT_TRUE(other.failed());
+  EXPECT_EQ(other.failure()->code(), ErrorCode::cancelled);
+  const auto stopped = std::move(b).build(common);
+  ASSERT_FALSE(stopped);
+  EXPECT_EQ(stopped.error().code(), ErrorCode::cancelled);
+  const auto bound = TokenGrammar::create(*built, letters().index);
+  ASSERT_FALSE(bound);
+  EXPECT_EQ(bound.error().code(), ErrorCode::cancelled);
+  GrammarBuilder late(limits);
+  const auto schema = json_schema(late, base::json::object{{"type", "object"}});
+  ASSERT_FALSE(schema);
+  EXPECT_EQ(schema.error().code(), ErrorCode::cancelled);
 }
 
 TEST(Limits, BuildingIsBounded) {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <random>
 #include <set>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -103,6 +104,16 @@ TEST(MinimalAutomaton, HasAStateForEachLanguageAndAcceptsTheSame) {
       EXPECT_EQ(automaton->next(Automaton::start, 'c'), Automaton::none);
     }
   }
+}
+
+TEST(MinimalAutomaton, IsNoneWhenStopped) {
+  std::mt19937 random(6);
+  std::stop_source stop;
+  ClassAutomaton table = random_table(random);
+  table.accepting[0] = 1;  // so that there is something to find
+  EXPECT_NE(minimal_automaton(table, classes_of_bytes(), stop.get_token()), nullptr);
+  (void)stop.request_stop();
+  EXPECT_EQ(minimal_automaton(table, classes_of_bytes(), stop.get_token()), nullptr);
 }
 
 TEST(MinimalAutomaton, OfALongCount) {

@@ -13,6 +13,7 @@
 
 #include "base/utf8.hpp"
 #include "grammar/acceptor.hpp"
+#include "grammar/regex_match.hpp"
 
 using namespace tidemill;           // NOLINT(google-build-using-namespace)
 using namespace tidemill::grammar;  // NOLINT(google-build-using-namespace)
@@ -168,6 +169,53 @@ TEST(Regex, ManyConditionsAheadHaveTheStatesThatTheyNeed) {
   EXPECT_FALSE(accepts("abcdabce"));
 }
 
+// The least automaton of all conditions, by way of no larger ones than the limit lets pass.
+TEST(Regex, ConditionsAheadMayComeInAnyOrder) {
+  const std::vector<std::string> conditions = {"(?=.{8,96}$)", "(?=.*a)", "(?=.*b)", "(?=.*c)", "(?=.*d)", "(?!.*e)"};
+  GrammarLimits limits;
+  limits.max_states = 2'000;
+  std::vector<size_t> sizes;
+  for (size_t first = 0; first < conditions.size(); ++first) {
+    std::string pattern = "^";
+    for (size_t i = 0; i < conditions.size(); ++i)
+      pattern += conditions[(first + i) % conditions.size()];
+    pattern += "[a-e]*$";
+    SCOPED_TRACE(pattern);
+    GrammarBuilder b(limits);
+    const auto root = regular_expression(b, pattern);
+    ASSERT_TRUE(root) << root.error().message();
+    const auto built = std::move(b).build(*root);
+    ASSERT_TRUE(built) << built.error().message();
+    Acceptor accepts(*built);
+    EXPECT_TRUE(accepts("abcdabcd"));
+    EXPECT_TRUE(accepts(std::string(93, 'a') + "bcd"));
+    EXPECT_FALSE(accepts(std::string(94, 'a') + "bcd"));
+    EXPECT_FALSE(accepts("abcdabc"));
+    EXPECT_FALSE(accepts("abcdabce"));
+    size_t& states = sizes.emplace_back(0);
+    for (const auto& automaton : (*built)->expressions().automata())
+      states += automaton->size();
+  }
+  EXPECT_LE(sizes.front(), 97U * 16);
+  EXPECT_EQ(sizes, std::vector<size_t>(sizes.size(), sizes.front()));
+}
+
+TEST(Regex, SizesTellWhatIsSmallFromWhatIsLarge) {
+  const auto size = [](std::string_view pattern) { return likely_states(*parse_regex(pattern)); };
+  EXPECT_EQ(size(""), 0U);
+  EXPECT_EQ(size("^.*[A-Z]"), 2U);
+  EXPECT_EQ(size("^.{8,32}$"), 32U);
+  EXPECT_EQ(size("(ab|c)*"), 3U);
+  EXPECT_EQ(size("^\\d{3}|x{2,}$"), 5U);
+  // What is counted behind an attempt that may begin anywhere.
+  EXPECT_EQ(size("a.{4}b"), 6U << 4U);
+  EXPECT_EQ(size("^.*a.{4}b"), 7U << 4U);
+  EXPECT_EQ(size("(?:a.{4}b){2}"), 12U << 4U);
+  EXPECT_EQ(size("^a.{4}b"), 6U);
+  EXPECT_EQ(size("\\d{10}"), 10U);
+  EXPECT_GT(size("a.{100000}b"), size("^.{100000}$"));
+}
+
 TEST(Regex, SearchFindsWhatPcre2Finds) {
   const std::vector<std::string> strings = all_strings({"a", "b", "é"}, 5);
   for (const char* pattern :
@@ -199,13 +247,16 @@ TEST(Regex, EscapesAndClasses) {
   EXPECT_TRUE(accepts("[\\b]", "\b"));
 }
 
+// `part` is of why the pattern is refused, or "accepted".
+template <typename T>
+void expect_told(std::string_view pattern, const base::Result<T>& outcome, std::string_view part) {
+  const std::string told = outcome ? "accepted" : outcome.error().message();
+  EXPECT_NE(told.find(part), std::string::npos) << pattern << ": " << told;
+}
+
 TEST(Regex, WhatIsRefusedIsNamedWithItsPosition) {
-  const auto refusal = [](std::string_view pattern) {
-    const auto parsed = parse_regex(pattern);
-    return parsed ? std::string("accepted") : parsed.error().message();
-  };
-  const auto expect = [&](std::string_view pattern, const std::string& part) {
-    EXPECT_NE(refusal(pattern).find(part), std::string::npos) << pattern << ": " << refusal(pattern);
+  const auto expect = [](std::string_view pattern, std::string_view part) {
+    expect_told(pattern, parse_regex(pattern), part);
   };
   expect("ab\\b", "position 3: '\\b'");
   expect("é(?=a)", "position 2: lookahead");
@@ -232,13 +283,9 @@ TEST(Regex, WhatIsRefusedIsNamedWithItsPosition) {
 }
 
 TEST(Regex, WhatIsRefusedBehindALookaheadIsNamedAsWhatItIs) {
-  const auto refusal = [](std::string_view pattern) {
+  const auto expect = [](std::string_view pattern, std::string_view part) {
     GrammarBuilder b;
-    const auto root = regular_expression(b, pattern);
-    return root ? std::string("accepted") : root.error().message();
-  };
-  const auto expect = [&](std::string_view pattern, const std::string& part) {
-    EXPECT_NE(refusal(pattern).find(part), std::string::npos) << pattern << ": " << refusal(pattern);
+    expect_told(pattern, regular_expression(b, pattern), part);
   };
   expect("^(?=.*é)(?<!a)b", "position 9: lookbehind");
   expect("^(?=.*é)(.)\\1$", "position 12: back-ref");

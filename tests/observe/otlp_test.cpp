@@ -203,6 +203,32 @@ TEST_F(OtlpExporterTest, GivesUpAfterItsAttemptsAndGoesOn) {
   EXPECT_EQ(collector.batches, (std::vector<Names>{{"a"}, {"a"}, {"a"}, {"b"}}));
 }
 
+TEST_F(OtlpExporterTest, SaysAtTheFirstFailureAndOnceThatNobodyTakesSpans) {
+  options.attempts = 3;
+  options.advice = "unset this to send none";
+  const base::Result<int> nobody = base::Error(base::ErrorCode::unavailable, "connection refused");
+  collector.script = {nobody, nobody, nobody, 503};
+  std::string at_first;
+  options.pause = [&](base::Duration) {
+    if (!at_first.empty()) return;
+    at_first = testing::internal::GetCapturedStderr();
+    testing::internal::CaptureStderr();
+  };
+  testing::internal::CaptureStderr();
+  auto exporter = start();
+  exporter->add(named("a"));
+  exporter->flush();
+  EXPECT_EQ(dropped(), 1);
+  exporter->add(named("b"));
+  exporter->flush();
+  EXPECT_EQ(exported(), 1);
+  const std::string later = testing::internal::GetCapturedStderr();
+  EXPECT_NE(at_first.find("the OTLP collector could not be reached: "), std::string::npos) << at_first;
+  EXPECT_NE(at_first.find("connection refused; unset this to send none\n"), std::string::npos) << at_first;
+  EXPECT_EQ(later.find("cannot be sent"), std::string::npos) << later;
+  EXPECT_NE(later.find("the OTLP collector takes spans again"), std::string::npos) << later;
+}
+
 TEST_F(OtlpExporterTest, DoesNotRepeatWhatWasRefused) {
   collector.script = {400, 500, 404};
   auto exporter = start();

@@ -60,3 +60,33 @@ export class Peer {
     await this.model.dispose();
   }
 }
+
+// The same on a file of an encoder.
+export class EncoderPeer {
+  // A reranker's, with `ranks`. A whole text is computed at once, so that the batch is as large as the context.
+  static async open(modelPath, { threads = 2, contextSize = 1024, ranks = false } = {}) {
+    const peer = new EncoderPeer();
+    llama ??= await getLlama({ gpu: false, build: 'never', logLevel: LlamaLogLevel.error });
+    peer.model = await llama.loadModel({ modelPath, gpuLayers: 0 });
+    const options = { contextSize, batchSize: contextSize, threads };
+    peer.context = ranks
+      ? await peer.model.createRankingContext({ ...options, template: '[CLS]{{query}}[SEP]{{document}}[SEP]' })
+      : await peer.model.createEmbeddingContext(options);
+    return peer;
+  }
+
+  // Of token ids, [CLS] and [SEP] among them; of any length.
+  async embed(tokens) {
+    return (await this.context.getEmbeddingFor(tokens)).vector;
+  }
+
+  // The logistic function of the head's output.
+  rank(query, document) {
+    return this.context.rank(query, document);
+  }
+
+  async close() {
+    await this.context.dispose();
+    await this.model.dispose();
+  }
+}

@@ -40,7 +40,9 @@ try {
   console.log(`${shape} ${type}, ${threads} threads, median of ${rounds}`);
   row('prefill');
   row('decode');
-  console.log(`Tidemill's decode is ${(100 * ceilings.decode_share_of_read_bandwidth).toFixed(0)} % of the read bandwidth measured in its last round`);
+  const share = ceilings.decode_share_of_read_bandwidth;
+  if (share === null) console.log('the weights fit the last-level cache, so that the read bandwidth says nothing of decoding');
+  else console.log(`Tidemill's decode is ${(100 * share).toFixed(0)} % of the read bandwidth measured in its last round`);
 } finally {
   rmSync(folder, { recursive: true });
 }

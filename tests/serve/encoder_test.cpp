@@ -2,6 +2,8 @@
 #include <cmath>
 #include <memory>
 #include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -24,6 +26,17 @@ std::vector<float> numbers(const test::json::value& array) {
   for (const auto& value : array.as_array())
     values.push_back(static_cast<float>(value.to_number<double>()));
   return values;
+}
+
+void expect_texts_without_tokens_refused(test::Client& client) {
+  for (const auto& [body, param] : {std::pair{R"({"query":"the","documents":["cat"," "]})", "documents[1]"},
+                                    std::pair{R"({"query":"the","documents":["\u200b"]})", "documents[0]"},
+                                    std::pair{R"({"query":" \n","documents":["cat"]})", "query"}}) {
+    const auto response = client.post("/v1/rerank", body);
+    EXPECT_EQ(response.status, 400) << response.body;
+    EXPECT_EQ(test::error_of(response).param, param);
+    EXPECT_NE(response.body.find("nothing to rank"), std::string::npos) << response.body;
+  }
 }
 
 // Its model is random weights in a tiny shape.
@@ -107,6 +120,7 @@ TEST_F(EncoderServer, Reranks) {
   ASSERT_EQ(answer.at("results").as_array().size(), 2U);
   EXPECT_EQ(answer.at("results").at(0).at("index"), 1);
   EXPECT_NEAR(answer.at("results").at(0).at("relevance_score").to_number<double>(), 1, 1e-6);
+  expect_texts_without_tokens_refused(client_);
 }
 
 TEST_F(EncoderServer, SaysThatItGeneratesNothing) {
@@ -131,6 +145,21 @@ TEST_F(EncoderServer, TellsHowLongATextIsThatDoesNotFit) {
   EXPECT_NE(response.body.find("3002"), std::string::npos) << response.body;
   EXPECT_NE(response.body.find("2048"), std::string::npos) << response.body;
   EXPECT_EQ(test::error_of(response).param, "input");
+}
+
+// Of a text that is millions of bytes too long no piece is spelt.
+TEST_F(EncoderServer, TellsHowLongATextIsAtLeast) {
+  std::string text;
+  while (text.size() <= size_t{4} << 20)
+    text += std::string(100, 'x') + " ";
+  for (const auto& [path, body, param] :
+       {std::tuple{"/v1/embeddings", R"({"input":[")" + text + R"("]})", "input"},
+        std::tuple{"/rerank", R"({"query":"x","documents":["y",")" + text + R"("]})", "documents[1]"}}) {
+    const auto response = client_.post(path, body);
+    EXPECT_EQ(response.status, 400) << response.body;
+    EXPECT_NE(response.body.find("at least 2049"), std::string::npos) << response.body;
+    EXPECT_EQ(test::error_of(response).param, param);
+  }
 }
 
 TEST_F(EncoderServer, TheOtherEndpointsKnowIt) {
@@ -230,6 +259,41 @@ TEST_F(RerankerServer, DoesNothingElse) {
   const auto question = client_.post("/v1/rerank", R"({"query":")" + words + R"(a b c d e","documents":["x"]})");
   EXPECT_EQ(question.status, 400);
   EXPECT_EQ(test::error_of(question).param, "query") << question.body;
+  // [CLS], 2042 + 2 words, [SEP]: room for one token and [SEP].
+  EXPECT_EQ(client_.post("/v1/rerank", R"({"query":")" + words + R"(a b","documents":["x"]})").status, 200);
+}
+
+TEST_F(RerankerServer, RefusesDocumentsThatWouldBeCut) {
+  // One token, and "two" in letters; with [CLS] the [SEP] in front and [SEP] behind.
+  const std::string body = R"({"query":"the","documents":["one","two"],)";
+  for (const auto& [limit, status] :
+       {std::pair{R"("max_tokens_per_doc":3})", 200}, std::pair{R"("max_tokens_per_doc":2})", 400},
+        std::pair{R"("truncate_prompt_tokens":7})", 200}, std::pair{R"("truncate_prompt_tokens":6})", 400}}) {
+    const auto response = client_.post("/v1/rerank", body + limit);
+    EXPECT_EQ(response.status, status) << limit << response.body;
+    if (status == 400) {
+      EXPECT_EQ(test::error_of(response).param, "documents[1]") << limit;
+    }
+  }
+}
+
+TEST_F(RerankerServer, RefusesTextsWithoutTokens) {
+  expect_texts_without_tokens_refused(client_);
+}
+
+// Texts that are millions of bytes too long are not spelt.
+TEST_F(RerankerServer, TellsHowLongATextIsAtLeast) {
+  std::string text;
+  while (text.size() <= size_t{4} << 20)
+    text += std::string(100, 'x') + " ";
+  const auto document = client_.post("/v1/rerank", R"({"query":"x","documents":["y",")" + text + R"("]})");
+  EXPECT_EQ(document.status, 400);
+  EXPECT_EQ(test::error_of(document).param, "documents[1]");
+  EXPECT_NE(document.body.find("at least 2052"), std::string::npos) << document.body << ": [CLS] x [SEP], and more";
+  const auto query = client_.post("/v1/rerank", R"({"query":")" + text + R"(","documents":["y"]})");
+  EXPECT_EQ(query.status, 400);
+  EXPECT_EQ(test::error_of(query).param, "query");
+  EXPECT_NE(query.body.find("at least 2049"), std::string::npos) << query.body;
 }
 
 }  // namespace

@@ -188,6 +188,25 @@ TEST(FormsAndTools, StrictToolsStayStrictUnderAForm) {
       << "calls begin with their tag then";
 }
 
+// Of a tool that is not strict, whose schema no grammar can follow to the letter.
+TEST(FormsAndTools, CallsThatMustComeKeepWhatTheyCanOfASchema) {
+  const std::string tool = R"("tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object",
+      "properties":{"a":{"type":"integer","minimum":5,"maximum":9},
+                    "b":{"type":"array","items":{"type":"null"},"maxItems":2,"contains":{"type":"null"}}},
+      "required":["a"],"additionalProperties":false}}}],"parallel_tool_calls":false,"tool_choice":)";
+  for (const char* format : {"hermes", "qwen3_coder", "glm"}) {
+    FormatServer server(format);
+    for (const char* choice : {R"("required")", R"({"type":"function","function":{"name":"f"}})"}) {
+      const std::string called = server.answer(tool + choice);
+      const std::string begin = R"( +f{"a":)";
+      ASSERT_TRUE(called.starts_with(begin)) << format << ": " << called;
+      const size_t digit = called.find_first_not_of(' ', begin.size());
+      EXPECT_TRUE(called[digit] >= '5' && called[digit] <= '9') << called;
+      EXPECT_TRUE(called[digit + 1] == '}' || called[digit + 1] == ',') << called;
+    }
+  }
+}
+
 // What would be read as a strict tool's call and need not follow its schema is no text of a grammar.
 TEST(FormsAndTools, AGrammarThatMayBeginACallIsRefusedBesideStrictTools) {
   FormatServer hermes("hermes");

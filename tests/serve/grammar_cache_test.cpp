@@ -1,5 +1,6 @@
 #include "serve/grammar_cache.hpp"
 
+#include <stop_token>
 #include <string>
 
 #include <gtest/gtest.h>
@@ -115,6 +116,20 @@ TEST_F(Grammars, ThatTakeMuchAreFewer) {
   GrammarCache tiny(*vocabulary_.tokenizer, 1);
   EXPECT_TRUE(tiny.find_or_compile("a", words('a')));
   EXPECT_TRUE(tiny.find("a")) << "the latest stays, whatever it takes";
+}
+
+TEST_F(Grammars, ThatAreStoppedAreNotKept) {
+  std::stop_source stop;
+  const GrammarCache::Build leaves = [&](GrammarBuilder& builder) -> base::Result<Expression> {
+    const Expression made = builder.literal("ab");
+    stop.request_stop();  // the client goes
+    return made;
+  };
+  const auto stopped = cache_.find_or_compile("k", leaves, GrammarCache::Effort::full, stop.get_token());
+  ASSERT_FALSE(stopped);
+  EXPECT_EQ(stopped.error().code(), ErrorCode::cancelled);
+  EXPECT_FALSE(cache_.find("k")) << "that is no refusal";
+  EXPECT_TRUE(cache_.find_or_compile("k", text("ab"))) << "for another client";
 }
 
 TEST_F(Grammars, OfSlightEffortAreTheSameOrPutOff) {

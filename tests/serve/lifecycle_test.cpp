@@ -1,10 +1,13 @@
 // Loading, full queues, vanishing clients, draining.
 #include <atomic>
+#include <chrono>
 #include <filesystem>
 #include <future>
 #include <iterator>
 #include <string>
+#include <string_view>
 #include <thread>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -12,6 +15,7 @@
 #include "base/log.hpp"
 #include "live_server.hpp"
 #include "temporary_folder.hpp"
+#include "wire/raw_client.hpp"
 
 namespace tidemill {
 namespace {
@@ -133,6 +137,68 @@ TEST(Disconnect, BeforeAnAnswerThatIsNotStreamedFreesEveryBlock) {
   test::wait_until([&] { return all_blocks_back(live.engine()) && live.engine().idle(); },
                    "the blocks of a client that went away");
   EXPECT_LT(live.engine().stats().generated_tokens, 8U * 4000U);
+}
+
+// The events in the bytes of a stream that came in chunks of whole events.
+std::vector<std::string> events_in(std::string_view bytes) {
+  std::vector<std::string> events;
+  for (size_t at = 0; (at = bytes.find("data: ", at)) != std::string_view::npos;) {
+    const size_t end = bytes.find("\n\n", at);
+    events.emplace_back(bytes.substr(at + 6, end - at - 6));
+    at = end;
+  }
+  return events;
+}
+
+TEST(SlowReader, LetsItsRequestRestAndHoldsUpNobodyElse) {
+  auto options = test::small_options();
+  options.write_timeout = std::chrono::minutes(10);
+  test::LiveServer live(options);
+  // Two megabytes, of which the kernel and the server hold a part.
+  const std::string body =
+      R"({"messages":[{"role":"user","content":"x = "}],"n":16,"max_tokens":100,"logprobs":true,"top_logprobs":20,)"
+      R"("temperature":1,"seed":7,"ignore_eos":true,"stream":true})";
+  const auto expected = live.client().stream("/v1/chat/completions", body);
+  test::RawClient slow(live.server().port(), 4096);
+  ASSERT_TRUE(slow.send(test::raw_post("/v1/chat/completions", body, "Connection: close\r\n")));
+  test::wait_until([&] { return live.engine().stats().resting == 1; }, "the request to rest");
+  EXPECT_EQ(live.client().post("/v1/completions", R"({"prompt":"x","max_tokens":4})").status, 200);
+  EXPECT_NE(live.client().get("/metrics").body.find("tidemill_requests_resting"), std::string::npos);
+  const auto events = events_in(slow.read_all());
+  ASSERT_FALSE(events.empty());
+  EXPECT_EQ(events.back(), "[DONE]");
+  for (const int choice : {0, 7, 15})
+    EXPECT_EQ(test::streamed_text(events, choice), test::streamed_text(expected, choice)) << choice;
+}
+
+TEST(SlowReader, ThatReadsNothingIsCutAndItsBlocksAreFreed) {
+  auto options = test::small_options();
+  options.write_timeout = std::chrono::milliseconds(50);
+  test::LiveServer live(options);
+  base::log::set_level(base::log::Level::info);
+  testing::internal::CaptureStderr();
+  test::RawClient silent(live.server().port(), 4096);
+  const std::string body =
+      R"({"prompt":"import os\n","n":16,"max_tokens":4000,"logprobs":5,"ignore_eos":true,"stream":true})";
+  ASSERT_TRUE(silent.send(test::raw_post("/v1/completions", body)));
+  test::wait_until([&] { return live.engine().stats().generated_tokens > 0; }, "the stream to begin");
+  test::wait_until([&] { return all_blocks_back(live.engine()) && live.engine().idle(); },
+                   "the blocks of a client that does not read");
+  EXPECT_LT(live.engine().stats().generated_tokens, 16U * 4000U);
+  test::wait_until(
+      [&] {
+        return live.client()
+                   .get("/metrics")
+                   .body.find("tidemill_http_requests_total{route=\"/v1/completions\",status=\"499\"} 1") !=
+               std::string::npos;
+      },
+      "the answer to be counted as one that nobody read to its end");
+  base::log::set_level(base::log::Level::warn);
+  const std::string log = testing::internal::GetCapturedStderr();
+  EXPECT_NE(log.find("POST /v1/completions 200 "), std::string::npos) << log;
+  EXPECT_NE(log.find("error=\"the client took nothing of its answer for 0.05 s and was cut off\""), std::string::npos)
+      << log;
+  EXPECT_NE(live.client().get("/debug/traces").body.find("took nothing of its answer"), std::string::npos);
 }
 
 TEST(QueueFull, Is429WithRetryAfter) {

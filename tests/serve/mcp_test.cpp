@@ -1,12 +1,14 @@
 // The Model Context Protocol at /mcp: what is spoken, and that a request ends when its client gives it up. With the
 // official SDK in tests/e2e/mcp.test.mjs.
 #include <future>
+#include <stop_token>
 #include <string>
 
 #include <fmt/core.h>
 #include <gtest/gtest.h>
 
 #include "live_server.hpp"
+#include "serve/running_calls.hpp"
 
 namespace tidemill {
 namespace {
@@ -160,6 +162,24 @@ TEST(McpDrain, ARequestIsCancelledWhileTheServerDrains) {
   EXPECT_EQ(client.post("/mcp", generate(2, 1), in(session)).status, 503);
   EXPECT_EQ(client.post("/mcp", cancel("1"), in(session)).status, 202);
   EXPECT_EQ(running.get().body, "");
+}
+
+TEST(RunningCalls, TellTheirWorkToStop) {
+  serve::RunningCalls calls;
+  int wakes = 0;
+  {
+    const auto running = calls.begin("one", [&] { ++wakes; });
+    const std::stop_token token = running.token();
+    calls.cancel("another");
+    EXPECT_FALSE(token.stop_requested());
+    calls.cancel("one");
+    EXPECT_TRUE(token.stop_requested());
+    EXPECT_TRUE(running.cancelled());
+    EXPECT_EQ(wakes, 1);
+  }
+  const auto overtaken = calls.begin("another", [] {});
+  EXPECT_TRUE(overtaken.token().stop_requested());
+  EXPECT_FALSE(serve::RunningCalls::Running().token().stop_requested());
 }
 
 }  // namespace

@@ -1,6 +1,8 @@
 // Spans, metrics, request ids.
 #include <atomic>
 #include <string>
+#include <string_view>
+#include <tuple>
 
 #include <gtest/gtest.h>
 
@@ -58,6 +60,27 @@ TEST(Traces, FollowTheCallersTraceparent) {
   EXPECT_EQ(span_named(traces, "receive")->at("parent_span_id"), server.at("span_id"));
   EXPECT_EQ(parse_object("{\"a\":" + client.get("/debug/traces?limit=1").body + "}").at("a").as_array().size(), 1U);
   EXPECT_EQ(client.get("/debug/traces?limit=0").status, 400);
+}
+
+TEST(Traces, NameWhatIsDoneWithTexts) {
+  test::LiveServer live;
+  test::Client client = live.client();
+  for (const auto& [path, body, operation] :
+       {std::tuple{"/v1/embeddings", R"({"input":"x"})", "embeddings"},
+        std::tuple{"/v1/rerank", R"({"query":"x","documents":["y"]})", "rerank"}}) {
+    ASSERT_EQ(client.post(path, body).status, 200);
+    const std::string name = std::string("POST ") + path;
+    test::json::value traces;
+    const object* span = nullptr;
+    test::wait_until(
+        [&traces, &span, &client, &name] {
+          traces = *base::parse_json(client.get("/debug/traces").body);
+          span = span_named(traces, name);
+          return span != nullptr;
+        },
+        "the server's span");
+    EXPECT_EQ(span->at("attributes").at("gen_ai.operation.name").as_string(), std::string_view(operation));
+  }
 }
 
 TEST(Metrics, HaveTidemillsAndVllmsNames) {

@@ -31,7 +31,7 @@ TEST_F(Rerank, ScoresByCosineAndPutsTheBestFirst) {
   const std::vector<std::string> documents = {"class A: pass", "import os", "def f(x): return x", "import sys"};
   const std::string body =
       R"({"model":"nano-coder","query":"import os","documents":["class A: pass","import os",{"text":"def f(x): return x"},"import sys"])";
-  const object answer = parse_object(client_.post("/v1/rerank", body + "}"));
+  const object answer = parse_object(client_.post("/v2/rerank", body + "}"));
   const auto& results = answer.at("results").as_array();
   ASSERT_EQ(results.size(), documents.size());
   EXPECT_EQ(results[0].at("index"), 1) << "the query itself";
@@ -60,8 +60,31 @@ TEST_F(Rerank, ScoresByCosineAndPutsTheBestFirst) {
     EXPECT_EQ(result.at("document").at("text").as_string(),
               documents[static_cast<size_t>(result.at("index").as_int64())]);
   }
-  for (const char* path : {"/rerank", "/v2/rerank"})
-    EXPECT_EQ(parse_object(client_.post(path, body + "}")).at("results"), answer.at("results")) << path;
+  for (const char* path : {"/rerank", "/v1/rerank"}) {
+    EXPECT_EQ(parse_object(client_.post(path, body + R"(,"return_documents":false})")).at("results"),
+              answer.at("results"))
+        << path;
+    const object told = parse_object(client_.post(path, body + "}"));
+    EXPECT_EQ(told.at("results").at(0).at("document").at("text"), "import os") << path << ": as Jina and vLLM";
+  }
+}
+
+// Clients send limits at which others would cut, or that are defaults written out.
+TEST_F(Rerank, RefusesDocumentsThatWouldBeCutAndNoOthers) {
+  const std::string body =
+      R"({"query":"import os","documents":["x","class A: pass  # with a comment, at some length"])";
+  for (const char* rest :
+       {R"(,"max_tokens_per_doc":4096})", R"(,"truncate_prompt_tokens":-1})", R"(,"truncate_prompt_tokens":4000})",
+        R"(,"max_chunks_per_doc":1,"rank_fields":["text"]})"}) {
+    const auto response = client_.post("/v1/rerank", body + rest);
+    EXPECT_EQ(response.status, 200) << response.body;
+  }
+  for (const char* name : {"max_tokens_per_doc", "truncate_prompt_tokens"}) {
+    const auto response = client_.post("/v1/rerank", body + ",\"" + name + "\":3}");
+    EXPECT_EQ(response.status, 400) << response.body;
+    EXPECT_EQ(test::error_of(response).param, "documents[1]") << response.body;
+    EXPECT_NE(response.body.find(name), std::string::npos) << response.body;
+  }
 }
 
 TEST_F(Rerank, NamesWhatIsWrong) {
@@ -74,7 +97,7 @@ TEST_F(Rerank, NamesWhatIsWrong) {
            {R"({"query":"q"})", 400, "documents"},
            {start + R"(,""]})", 400, "documents[1]"},
            {start + R"(],"model":"other"})", 404, "model"},
-           {start + R"(],"max_tokens_per_doc":10})", 400, "max_tokens_per_doc"},
+           {start + R"(],"max_tokens_per_doc":0})", 400, "max_tokens_per_doc"},
            {start + R"(,")" + words + R"("]})", 400, "documents[1]"},
            {R"({"query":")" + words + R"(","documents":["a"]})", 400, "query"}}) {
     const auto response = client_.post("/v1/rerank", body);

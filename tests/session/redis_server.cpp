@@ -5,11 +5,16 @@
 #include <chrono>
 #include <cstdlib>
 #include <fcntl.h>
+#include <filesystem>
+#include <fstream>
+#include <ios>
+#include <iterator>
 #include <netinet/in.h>
 #include <sstream>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <system_error>
 #include <thread>
 #include <unistd.h>
 
@@ -28,17 +33,11 @@ std::optional<std::string> program() {
   return std::nullopt;
 }
 
-sockaddr_in loopback(uint16_t port) {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(port);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  return address;
-}
-
 uint16_t free_port() {
   const int file = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address = loopback(0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   socklen_t size = sizeof(address);
   ::bind(file, reinterpret_cast<sockaddr*>(&address), size);
   ::getsockname(file, reinterpret_cast<sockaddr*>(&address), &size);
@@ -46,12 +45,13 @@ uint16_t free_port() {
   return ntohs(address.sin_port);
 }
 
-bool listens(uint16_t port) {
-  const int file = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  const sockaddr_in address = loopback(port);
-  const bool connected = ::connect(file, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0;
-  ::close(file);
-  return connected;
+// Whether the server has said that it listens, in its log behind the first `before` bytes. A port that takes
+// connections might be somebody else's, of which the server is about to hear.
+bool listens(const std::string& log, std::streamoff before) {
+  std::ifstream file(log);
+  file.seekg(before);
+  const std::string said((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  return said.find("Ready to accept connections") != std::string::npos;
 }
 
 }  // namespace
@@ -99,6 +99,9 @@ void RedisServer::start() {
     argv.push_back(word.data());
   argv.push_back(nullptr);
   const std::string log = folder_.path() / "log";
+  std::error_code none_yet;
+  const auto logged = std::filesystem::file_size(log, none_yet);
+  const std::streamoff before = none_yet ? 0 : static_cast<std::streamoff>(logged);
   const pid_t parent = ::getpid();
   pid_ = ::fork();
   if (pid_ == 0) {
@@ -114,7 +117,7 @@ void RedisServer::start() {
     ::_exit(127);
   }
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-  while (!listens(port_)) {
+  while (!listens(log, before)) {
     if (::waitpid(pid_, nullptr, WNOHANG) == pid_ || std::chrono::steady_clock::now() > deadline) {
       pid_ = -1;
       return;

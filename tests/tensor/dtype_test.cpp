@@ -350,7 +350,41 @@ TEST(DType, QuantizesDegenerateInput) {
       x[77] = odd;
       quantize(type, x.data(), 256, bytes.data());
       dequantize(type, bytes.data(), 256, back.data());
+      if (info(type).block_elements == 1) continue;
+      for (const float v : back)
+        ASSERT_TRUE(std::isfinite(v)) << info(type).name << " " << odd;
+      if (!(std::fabs(odd) > 1)) continue;  // else it is the nearest that there is, which is large
+      EXPECT_GE(std::copysign(1.0F, odd) * back[77], 60000) << info(type).name << " " << odd;
+      EXPECT_LE(std::fabs(back[255]), 1.1F) << info(type).name << " " << odd;
     }
+  }
+}
+
+// Scales and minima are binary16, which ends at 65504; a block may still hold more.
+TEST(DType, QuantizesWhatOneScaleCannotHold) {
+  std::vector<float> x(256);
+  for (size_t i = 0; i < x.size(); ++i)
+    x[i] = 70000 + 10 * static_cast<float>(i % 32);
+  std::vector<float> back(256);
+  for (const DType type : all_dtypes()) {
+    if (info(type).block_elements == 1) continue;
+    std::vector<std::byte> bytes(static_cast<size_t>(row_bytes(type, 256)));
+    quantize(type, x.data(), 256, bytes.data());
+    dequantize(type, bytes.data(), 256, back.data());
+    for (size_t i = 0; i < x.size(); ++i)
+      ASSERT_NEAR(back[i], x[i], 0.1 * x[i]) << info(type).name << " " << i;
+  }
+  // With a minimum as near as steps from the largest one come.
+  for (const DType type : {DType::q4_1, DType::q5_1}) {
+    std::vector<std::byte> bytes(static_cast<size_t>(row_bytes(type, 256)));
+    quantize(type, x.data(), 256, bytes.data());
+    dequantize(type, bytes.data(), 256, back.data());
+    for (size_t i = 0; i < x.size(); ++i)
+      ASSERT_NEAR(back[i], x[i], 200) << info(type).name << " " << i;
+    const std::vector<float> below(256, -70000.0F);
+    quantize(type, below.data(), 256, bytes.data());
+    dequantize(type, bytes.data(), 256, back.data());
+    EXPECT_EQ(back, std::vector<float>(256, -65504.0F)) << info(type).name;
   }
 }
 

@@ -84,7 +84,7 @@ TEST(RmsNorm, MatchesTheFormula) {
 
 TEST(LayerNorm, MatchesTheFormula) {
   Samples samples(35);
-  for (const int64_t n : {1, 3, 4, 7, 64, 386}) {
+  for (const int64_t n : {1, 3, 15, 16, 17, 33, 64, 386}) {
     std::vector<float> x = samples.normal(3 * n, 3.0F);
     for (float& v : x)
       v += 100;  // a mean far from zero, as some channels have
@@ -122,11 +122,13 @@ TEST(Gelu, MatchesTheFormula) {
   const float inf = std::numeric_limits<float>::infinity();
   for (const float v : {0.0F, -0.0F, 1e-30F, -1e-30F, 3e38F, -3e38F, inf, std::nanf("")})
     x.push_back(v);
+  x.push_back(-inf);
+  x.resize((x.size() + 15) / 16 * 16 + 13, -1.25F);  // with a last vector that is not full
   const auto n = static_cast<int64_t>(x.size());
   std::vector<float> reference = x;
   make_cpu_device(Isa::scalar, 1)->gelu(matrix(reference, 1, n));
   for (size_t i = 0; i < x.size(); ++i) {
-    if (std::isnan(x[i])) {
+    if (std::isnan(x[i]) || x[i] == -inf) {
       EXPECT_TRUE(std::isnan(reference[i]));
     } else if (x[i] > 1e30F) {
       EXPECT_EQ(reference[i], x[i]);
@@ -141,6 +143,15 @@ TEST(Gelu, MatchesTheFormula) {
       make_cpu_device(isa, threads)->gelu(matrix(y, 1, n));
       expect_same(y, reference, isa);
     }
+  }
+}
+
+// In the plain form these rows would take about as long as an encoder's products (encoder_rows.hpp).
+TEST(EncoderRows, HaveVectorForms) {
+  for (const Isa isa : available_isas()) {
+    if (isa == Isa::scalar) continue;
+    EXPECT_NE(kernels_for(isa).layer_norm, scalar_kernels().layer_norm) << to_string(isa);
+    EXPECT_NE(kernels_for(isa).gelu, scalar_kernels().gelu) << to_string(isa);
   }
 }
 

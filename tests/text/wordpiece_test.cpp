@@ -134,6 +134,22 @@ TEST(WordPiece, SpecialTokensStandAroundTheTextAndOnlyThere) {
   EXPECT_EQ(spelt, (Tokens{unknown, a + 2 * ('s' - 'a'), a + 2 * ('e' - 'a') + 1, a + 2 * ('p' - 'a') + 1, unknown}));
 }
 
+TEST(WordPiece, PairsAreMadeOfTwoHalves) {
+  const auto tokenizer = tokenizer_of(letters());
+  const Token a = 4;
+  EXPECT_EQ(tokenizer->encode_first_of_pair("A a").value(), (Tokens{begin, a, a, separator}));
+  EXPECT_EQ(tokenizer->encode_second_of_pair("a").value(), (Tokens{a, separator}));
+  EXPECT_EQ(tokenizer->encode_first_of_pair(" ").value(), (Tokens{begin, separator}));
+  EXPECT_EQ(tokenizer->encode_second_of_pair("\u200B").value(), (Tokens{separator}));
+  EXPECT_EQ(tokenizer->encode_second_of_pair("[SEP]")->size(), 5U + 1) << "a user's words";
+  Vocabulary endless = letters();
+  endless.eos.reset();
+  endless.add_eos = false;
+  const auto none = tokenizer_of(std::move(endless));
+  EXPECT_EQ(none->encode_first_of_pair("a").error().code(), base::ErrorCode::unsupported);
+  EXPECT_EQ(none->encode_second_of_pair("a").error().code(), base::ErrorCode::unsupported);
+}
+
 TEST(WordPiece, DecodingPutsWordsBehindOneSpace) {
   const auto tokenizer = tokenizer_of(letters({"▁."}));
   const Tokens tokens = tokenizer->encode("  Ab  ?c.").value();
@@ -148,7 +164,31 @@ TEST(WordPiece, DecodingPutsWordsBehindOneSpace) {
   EXPECT_EQ(streamed, "a b");
   EXPECT_EQ(Detokenizer(*tokenizer, Tokens{begin}).push(4), "a");
   EXPECT_EQ(Detokenizer(*tokenizer, Tokens{begin, 4}).push(4), " a");
+}
+
+// So that a text that is far too long is seen to be so without being spelt.
+TEST(WordPiece, CountsWordsForABoundFromBelow) {
+  const auto tokenizer = tokenizer_of(letters({"▁."}));
+  EXPECT_EQ(tokenizer->least_tokens(""), 0U);
   EXPECT_EQ(tokenizer->least_tokens(std::string(1000, ' ')), 0U);
+  EXPECT_EQ(tokenizer->least_tokens(std::string(1000, 'x')), 1U);
+  std::string words;
+  for (int i = 0; i < 1000; ++i)
+    words += std::string(100, 'x') + (i % 2 == 0 ? " " : "\u4E2D\u0301");
+  // 1500 words, with 500 ideographs; "[CLS]" is three, and would be one token.
+  EXPECT_EQ(tokenizer->least_tokens(words), 500U);
+  EXPECT_EQ(tokenizer->least_tokens(words, 10), 10U);
+  EXPECT_EQ(tokenizer->least_tokens(words, 0), 0U);
+  for (const char* text : {"[CLS][SEP][PAD]", "[CLS] a.b", "a..\u200B.b", "\u0301", " \xFF ", "a\u0301b c", "[MASK]"}) {
+    for (const bool parse : {false, true}) {
+      EXPECT_LE(tokenizer->least_tokens(text),
+                tokenizer->encode(text, {.add_special = false, .parse_special = parse})->size())
+          << text;
+    }
+  }
+  Vocabulary vocabulary = letters();
+  vocabulary.unknown.reset();
+  EXPECT_EQ(tokenizer_of(std::move(vocabulary))->least_tokens(words), 0U);
 }
 
 TEST(WordPiece, SpecialTokensThatAreNotThereAreAnError) {

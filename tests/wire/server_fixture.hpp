@@ -93,6 +93,7 @@ class ServerTest : public ::testing::Test {
       const std::lock_guard lock(mutex_);
       last_status_ = summary.status;
       last_route_ = summary.route;
+      last_unfinished_ = summary.unfinished;
     };
     auto server = wire::HttpServer::start(options_, router_);
     ASSERT_TRUE(server) << server.error().to_string();
@@ -123,6 +124,7 @@ class ServerTest : public ::testing::Test {
   std::mutex mutex_;
   int last_status_ = -1;
   std::string last_route_;
+  bool last_unfinished_ = false;
 };
 
 }  // namespace tidemill::test

@@ -385,6 +385,7 @@ TEST_F(RequestTest, RequestsCarryRoutePeerAndTimes) {
   stop();
   EXPECT_EQ(last_status_, 200);
   EXPECT_EQ(last_route_, "/models/*");
+  EXPECT_FALSE(last_unfinished_);
 }
 
 }  // namespace

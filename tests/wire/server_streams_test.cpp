@@ -44,6 +44,7 @@ class StreamTest : public ServerTest {
         const Result written = co_await exchange.write(piece);
         if (!written) {
           last_error_ = written.error().code();
+          stalled_ = exchange.stalled();
           break;
         }
         written_ += piece.size();
@@ -56,6 +57,7 @@ class StreamTest : public ServerTest {
   Flag handler_left_;
   std::atomic<size_t> written_ = 0;
   std::atomic<base::ErrorCode> last_error_ = base::ErrorCode::internal;
+  std::atomic<bool> stalled_ = false;
 };
 
 TEST_F(StreamTest, PiecesArriveAsTheyAreWritten) {
@@ -149,6 +151,9 @@ TEST_F(StreamTest, WritesToAClosedClientFail) {
   EXPECT_TRUE(handler_left_.wait());
   EXPECT_EQ(last_error_, base::ErrorCode::cancelled);
   EXPECT_TRUE(client_gone_.wait());
+  EXPECT_FALSE(stalled_);
+  stop();
+  EXPECT_TRUE(last_unfinished_);
 }
 
 TEST_F(StreamTest, ASlowReaderHoldsItsProducerAndIsCutInTheEnd) {
@@ -159,7 +164,11 @@ TEST_F(StreamTest, ASlowReaderHoldsItsProducerAndIsCutInTheEnd) {
   EXPECT_TRUE(handler_left_.wait());  // though the client neither reads nor goes
   EXPECT_EQ(last_error_, base::ErrorCode::cancelled);
   EXPECT_LT(written_, size_t{64} << 20);  // what kernel buffers hold, not what a producer could make
+  EXPECT_TRUE(stalled_);
   wait_for_connections(0);
+  stop();
+  EXPECT_EQ(last_status_, 200);
+  EXPECT_TRUE(last_unfinished_);
 }
 
 TEST_F(StreamTest, ASteadyReaderGetsAllOfALargeAnswer) {

@@ -1,0 +1,70 @@
+// What fewer bits save and cost, each against the model in F32:
+//   node bench/quantised.mjs MODEL TEXT [TOKENS]   memory and predictions; a fifth of the text calibrates, the rest is judged
+//   node bench/quantised.mjs --latency SHAPE       time to the first token and for each one, of random weights
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+
+const program = path.join(process.env.TIDEMILL_BUILD ?? 'build/release', 'tidemill');
+const run = (...args) => execFileSync(program, args, { encoding: 'utf8', maxBuffer: 1 << 26 });
+const folder = mkdtempSync(path.join(os.tmpdir(), 'tidemill-quantised-'));
+const plain = path.join(folder, 'f32.gguf');
+const small = path.join(folder, 'small.gguf');
+const percent = (x) => `${(100 * x).toFixed(2)} %`;
+
+// Whole lines, so that no character is cut.
+function split(text) {
+  const lines = readFileSync(text, 'utf8').split('\n');
+  const at = Math.floor(lines.length / 5);
+  const put = (name, part) => { const file = path.join(folder, name); writeFileSync(file, part.join('\n')); return file; };
+  return [put('calibration.txt', lines.slice(0, at)), put('held-out.txt', lines.slice(at))];
+}
+
+function predictions(model, text, tokens) {
+  const [calibration, heldOut] = split(text);
+  run('convert', model, plain, '--type', 'f32');
+  const careful = ['--calibrate', calibration, '--calibration-window', '256'];
+  console.log('| weights | bits a weight | memory | right next tokens kept | same most likely token | KL mean | KL 99th percentile | bits a byte |');
+  console.log('|---|---|---|---|---|---|---|---|');
+  for (const [name, args] of [
+    ['int8', []],
+    ['at most 8.2 bits, calibrated', ['--bits', '8.2', ...careful]],
+    ['at most 6.5 bits, calibrated', ['--bits', '6.5', ...careful]],
+    ...['q5_1', 'q5_k', 'q4_k', 'q4_0'].flatMap((type) => [
+      [type, ['--type', type]],
+      [`${type}, calibrated, each weight by itself`, ['--type', type, ...careful, '--no-compensation']],
+      [`${type}, calibrated`, ['--type', type, ...careful]],
+    ]),
+  ]) {
+    run('quantize', plain, small, ...args);
+    const report = JSON.parse(run('eval', small, '--text', heldOut, '--window', '256', '--tokens', tokens, '--against', plain, '--plain', '--json'));
+    const { comparison, score, accuracy_kept: kept } = report.text;
+    const share = report.subject.weight_bytes / report.reference.weight_bytes;
+    console.log(`| ${name} | ${(32 * share).toFixed(2)} | -${percent(1 - share)} | ${percent(kept)} | ${percent(comparison.top1_agreement)} | `
+      + `${comparison.kl_mean.toExponential(2)} | ${comparison.kl_p99.toExponential(2)} | ${score.bits_per_byte.toFixed(4)} |`);
+  }
+}
+
+function latency(shape) {
+  run('synth', shape, plain, '--type', 'f32');
+  console.log('| weights | first token of 128, s | a token, ms | less, first token | less, a token |');
+  console.log('|---|---|---|---|---|');
+  let base;
+  for (const type of ['f32', 'int8', 'q5_1', 'q4_0']) {
+    const model = type === 'f32' ? plain : small;
+    if (model === small) run('quantize', plain, small, '--type', type);
+    const measured = JSON.parse(run('bench', model, '--prefill', '128', '--decode', '32', '--streams', '1', '--json'));
+    const times = { first: measured.ttft_s, each: 1000 / measured.decode_tok_s };
+    base ??= times;
+    console.log(`| ${type} | ${times.first.toFixed(3)} | ${times.each.toFixed(2)} | ${percent(1 - times.first / base.first)} | ${percent(1 - times.each / base.each)} |`);
+  }
+}
+
+const [first, second, tokens] = process.argv.slice(2);
+try {
+  if (first === '--latency') latency(second);
+  else predictions(first, second, tokens ?? '40000');
+} finally {
+  rmSync(folder, { recursive: true });
+}

@@ -1,0 +1,32 @@
+// What of a tool's schema a grammar can be held to where it cannot be held to all of it: for calls that need not follow
+// their schema to the letter, but should follow it as far as they can.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+
+#include "base/json.hpp"
+
+namespace tidemill::chat {
+
+enum class Held : uint8_t {
+  yes,
+  no,
+  too_large,  // telling has taken much work already
+};
+
+// Whether a grammar can be held to parameters, the schema of an object.
+using HoldsParameters = std::function<Held(const base::json::value& parameters)>;
+
+// Parameters that `all` says yes to, made of `parameters` by leaving out keywords: the objects that satisfy
+// `parameters` satisfy them as well. Of every property stays what `one` says yes to when it stands alone: its schema
+// without the keywords that cannot be held to, there or in what is nested in it, or its types; one that cannot be
+// written at all is left out. What is required stays so, also where nothing else is said of it. None if `all` says no
+// to whatever is left.
+//
+// `one` is asked some hundred times at most, and a few times after it has said too_large; `all` four times.
+std::optional<base::json::value> kept_parameters(const base::json::value& parameters, const HoldsParameters& one,
+                                                 const HoldsParameters& all);
+
+}  // namespace tidemill::chat

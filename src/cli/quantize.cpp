@@ -1,0 +1,217 @@
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <fmt/core.h>
+
+#include "base/checksum.hpp"
+#include "base/cpu_budget.hpp"
+#include "base/file.hpp"
+#include "base/json.hpp"
+#include "base/progress.hpp"
+#include "base/units.hpp"
+#include "cli/command.hpp"
+#include "cli/interrupt.hpp"
+#include "quantize/calibration.hpp"
+#include "quantize/mixture.hpp"
+#include "quantize/plan.hpp"
+#include "quantize/quantize_model.hpp"
+#include "text/tokenizer.hpp"
+
+namespace tidemill::cli {
+
+namespace {
+
+struct QuantizeFlags {
+  std::string source;
+  std::string output;
+  std::string type = "int8";
+  double bits = 0;  // 0: all of `type`
+  std::vector<std::string> rules;
+  std::string calibrate;
+  int64_t calibration_tokens = 16384;
+  int64_t calibration_window = 512;
+  bool no_smoothing = false;
+  bool no_compensation = false;
+  bool restart = false;
+  int threads = 0;
+  bool as_json = false;
+};
+
+class Quantization {
+ public:
+  explicit Quantization(const QuantizeFlags& flags) : flags_(flags) {}
+
+  base::Result<int> run() {
+    quantize::QuantizeOptions options;
+    const auto type = quantize::type_from_name(flags_.type);
+    if (!type) {
+      return base::Error(base::ErrorCode::invalid_argument,
+                         fmt::format("unknown type '{}': use one of {}", flags_.type, quantize::type_names()));
+    }
+    options.type = *type;
+    for (const std::string& rule : flags_.rules) {
+      TM_TRY(quantize::TensorRule parsed, quantize::parse_rule(rule));
+      options.rules.push_back(std::move(parsed));
+    }
+    options.threads = threads();
+    options.restart = flags_.restart;
+    options.smooth = !flags_.no_smoothing;
+    options.compensate = !flags_.no_compensation;
+    options.cancelled = [this] { return interrupt_.raised(); };
+    TM_TRY(const model::Checkpoint source, model::Checkpoint::open(flags_.source));
+    TM_CHECK(quantize::check_quantization(source, flags_.output, options));
+    std::unique_ptr<quantize::Calibration> calibration;
+    if (!flags_.calibrate.empty()) {
+      TM_TRY(calibration, calibrate(source, options));
+      options.calibration = calibration.get();
+    }
+    if (flags_.bits > 0 && calibration != nullptr) TM_CHECK(mix(source, *calibration, options));
+    std::optional<base::Progress> bar;
+    options.on_progress = [&](size_t done, size_t total) {
+      draw(bar, "quantising to " + flags_.output, base::Progress::Unit::bytes, done, total);
+    };
+    TM_TRY(const quantize::QuantizeSummary summary, quantize::quantize_model(source, flags_.output, options));
+    if (bar) bar->finish();
+    print(source, options.type, summary);
+    return exit_success;
+  }
+
+ private:
+  int threads() const { return flags_.threads > 0 ? flags_.threads : base::cpu_budget().threads; }
+
+  base::Result<std::unique_ptr<quantize::Calibration>> calibrate(const model::Checkpoint& source,
+                                                                 quantize::QuantizeOptions& into) {
+    TM_TRY(const std::string text, base::read_file(flags_.calibrate, text::Tokenizer::max_text_bytes));
+    const std::string made_from = fmt::format("{:016x} {} {}", base::checksum(std::as_bytes(std::span(text))),
+                                              flags_.calibration_tokens, flags_.calibration_window);
+    into.calibration_fingerprint = base::checksum(std::as_bytes(std::span(made_from)));
+    quantize::CalibrationOptions options;
+    options.tokens = flags_.calibration_tokens;
+    options.window = flags_.calibration_window;
+    TM_TRY(options.isa, tensor::choose_isa());
+    options.threads = threads();
+    std::optional<base::Progress> loading;
+    options.on_load = [&](size_t done, size_t total) {
+      draw(loading, "loading " + flags_.source, base::Progress::Unit::bytes, done, total);
+    };
+    // Read again whenever moments are wanted that did not fit: each time a bar of its own.
+    options.on_read = [this](size_t done, size_t total) {
+      draw(reading_, "reading " + flags_.calibrate, base::Progress::Unit::items, done, total);
+      if (done < total || !reading_) return;
+      reading_->finish();
+      reading_.reset();
+    };
+    options.cancelled = [this] { return interrupt_.raised(); };
+    auto made = quantize::Calibration::create(source, text, options);
+    if (loading) loading->finish();
+    if (!made) return std::move(made).error();
+    return made;
+  }
+
+  base::Result<void> mix(const model::Checkpoint& source, const quantize::Calibration& calibration,
+                         quantize::QuantizeOptions& into) {
+    TM_TRY(quantize::Mixture mixture,
+           quantize::plan_mixture(source, calibration, into.rules, flags_.bits, into.cancelled));
+    into.type = mixture.type;
+    // What was asked for holds over what was found.
+    into.rules.insert(into.rules.begin(), mixture.rules.begin(), mixture.rules.end());
+    bits_ = mixture.bits;
+    return {};
+  }
+
+  void draw(std::optional<base::Progress>& bar, const std::string& label, base::Progress::Unit unit, size_t done,
+            size_t total) const {
+    if (!bar) bar.emplace(label, total, unit, base::Progress::terminal(!flags_.as_json));
+    bar->set(done);
+  }
+
+  void print(const model::Checkpoint& source, tensor::DType type, const quantize::QuantizeSummary& summary) const {
+    const double saved =
+        1 - static_cast<double>(summary.tensor_bytes) / static_cast<double>(std::max<size_t>(1, source.tensor_bytes()));
+    if (flags_.as_json) {
+      base::json::array others(summary.other_types.begin(), summary.other_types.end());
+      fmt::print("{}\n", base::json::serialize(base::json::object{{"file", flags_.output},
+                                                                  {"source", flags_.source},
+                                                                  {"type", tensor::info(type).name},
+                                                                  {"tensors", summary.tensors},
+                                                                  {"changed", summary.changed},
+                                                                  {"other_types", std::move(others)},
+                                                                  {"mixture_bits", bits_},
+                                                                  {"smoothed_norms", summary.smoothed},
+                                                                  {"compensated", summary.compensated},
+                                                                  {"resumed", summary.resumed},
+                                                                  {"source_tensor_bytes", source.tensor_bytes()},
+                                                                  {"tensor_bytes", summary.tensor_bytes},
+                                                                  {"bytes", summary.bytes}}));
+      return;
+    }
+    fmt::print("{}: {} tensors, {} of them changed to {}", flags_.output, summary.tensors, summary.changed,
+               tensor::info(type).name);
+    for (const std::string& other : summary.other_types)
+      fmt::print(", {}", other);
+    fmt::print("; {}, {:.1f} % less in weights\n", base::human_bytes(static_cast<double>(summary.bytes)), 100 * saved);
+    if (bits_ > 0) fmt::print("  {:.2f} bits a weight in memory\n", bits_);
+    if (summary.resumed > 0) fmt::print("  {} tensors were there from before\n", summary.resumed);
+    if (!flags_.calibrate.empty()) {
+      fmt::print("  {} norms took outlier channels in, {} matrices made up for rounding errors\n", summary.smoothed,
+                 summary.compensated);
+    }
+  }
+
+  const QuantizeFlags& flags_;
+  const Interrupt interrupt_;
+  std::optional<base::Progress> reading_;
+  double bits_ = 0;  // of a mixture; 0: there is none
+};
+
+}  // namespace
+
+void add_quantize(CLI::App& app, Invocation& chosen) {
+  auto* command = app.add_subcommand("quantize", "Write a model with its weights in fewer bits");
+  auto flags = std::make_shared<QuantizeFlags>();
+  command->add_option("--source,source", flags->source, "The GGUF file or Hugging Face folder")
+      ->type_name("PATH")
+      ->required();
+  command->add_option("-o,--output,output", flags->output, "The GGUF file to write")->type_name("FILE")->required();
+  auto* type =
+      command->add_option("--type", flags->type, "Of the matrices: " + quantize::type_names())->capture_default_str();
+  command
+      ->add_option("--tensor", flags->rules,
+                   "A type of its own for tensors whose name matches, with * and ?; may be repeated, the last holds")
+      ->type_name("PATTERN=TYPE")
+      ->allow_extra_args(false);
+  auto* calibrate =
+      command
+          ->add_option("--calibrate", flags->calibrate,
+                       "Text like that which the model will read: roundings that matter to it are made with more care")
+          ->type_name("FILE");
+  command
+      ->add_option("--bits", flags->bits,
+                   "Instead of --type: as many bits a weight in memory on average at most, more where they matter more")
+      ->check(CLI::Range(2.0, 16.0))
+      ->needs(calibrate)
+      ->excludes(type);
+  command->add_option("--calibration-tokens", flags->calibration_tokens, "At most so many tokens of the text")
+      ->check(CLI::Range(1, max_count))
+      ->capture_default_str();
+  command->add_option("--calibration-window", flags->calibration_window, "Tokens of it that are read together")
+      ->check(CLI::Range(2, max_count))
+      ->capture_default_str();
+  command->add_flag("--no-smoothing", flags->no_smoothing, "Leave outlier channels where they are");
+  command->add_flag("--no-compensation", flags->no_compensation,
+                    "Round each weight by itself: faster, and worse in 5 bits and less");
+  command->add_flag("--restart", flags->restart, "Throw away an unfinished file of another model or other options");
+  command->add_option("-t,--threads", flags->threads, "Threads (default: as many cores as this process may use)")
+      ->check(CLI::Range(0, 1024));
+  command->add_flag("--json", flags->as_json, "Print JSON");
+  command->footer(
+      "int8 is Q8_0: 8-bit integers with a scale for each 32. Without --calibrate never more than one tensor is in\n"
+      "memory; with it the model is. Stopped half-way, the same command goes on where it was. docs/quantisation.md");
+  command->callback([=, &chosen] { chosen.body = [flags] { return Quantization(*flags).run(); }; });
+}
+
+}  // namespace tidemill::cli

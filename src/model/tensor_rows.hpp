@@ -1,0 +1,44 @@
+// A checkpoint's tensors as floats, a slice of rows at a time: what writes a model in another form reads it so, and
+// needs the memory of one slice, or of one tensor where the checkpoint has it in another form.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/memory.hpp"
+#include "base/result.hpp"
+#include "base/thread_team.hpp"
+#include "model/checkpoint.hpp"
+
+namespace tidemill::model {
+
+struct RowSlice {
+  int64_t first = 0;  // row
+  int64_t rows = 0;
+  std::span<const std::byte> bytes;  // as the checkpoint has them
+  std::span<float> values;           // the same, [rows][cols]; the callee may change them
+};
+
+// Not thread-safe. `source` must outlive it.
+class TensorRows {
+ public:
+  // Slices have about so many elements, whole rows and at least one.
+  explicit TensorRows(const Checkpoint& source, int64_t slice_elements = int64_t{4} << 20)
+      : source_(source), slice_elements_(slice_elements) {}
+
+  // Gives the tensor's slices in order, until one fails. Errors: the callee's; `corrupt`, naming tensor and element,
+  // where a number is not finite; `exhausted`.
+  base::Result<void> read(const GgufTensor& tensor, base::FunctionRef<base::Result<void>(const RowSlice&)> take);
+
+ private:
+  base::Result<void> check_finite(const GgufTensor& tensor, int64_t first_element) const;
+
+  const Checkpoint& source_;
+  int64_t slice_elements_;
+  base::Buffer made_;  // of the tensor that is being read, where the source has it in another form
+  std::vector<float> values_;
+};
+
+}  // namespace tidemill::model

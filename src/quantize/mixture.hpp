@@ -1,0 +1,31 @@
+// A type for each matrix, so that all together take so many bits a weight in memory and the model loses little.
+#pragma once
+
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "base/result.hpp"
+#include "model/checkpoint.hpp"
+#include "quantize/calibration.hpp"
+#include "quantize/plan.hpp"
+#include "tensor/dtype.hpp"
+
+namespace tidemill::quantize {
+
+struct Mixture {
+  tensor::DType type = tensor::DType::q8_0;  // of most weights
+  std::vector<TensorRule> rules;             // of each matrix, before those that were given
+  double bits = 0;                           // a weight in memory, of all matrices
+};
+
+// At most `bits` bits a weight. Matrices begin in the largest type that fits them, and step by step that one takes a
+// smaller type whose outputs lose the least for each byte saved, relative to what they are (expected_error.hpp): 8 to 3
+// bits, with types that are smaller in memory too. Those that a rule matches have its type; delicate ones keep theirs.
+// Errors: `invalid_argument` where even the smallest types take more, which says how much, and those of plan_types()
+// and TensorRows; `cancelled`.
+base::Result<Mixture> plan_mixture(const model::Checkpoint& source, const Calibration& calibration,
+                                   std::span<const TensorRule> rules, double bits,
+                                   const std::function<bool()>& cancelled);
+
+}  // namespace tidemill::quantize

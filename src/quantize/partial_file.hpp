@@ -1,0 +1,90 @@
+// A file of many parts that is written over hours, and goes on after a kill where it was.
+//
+// Beside OUT lie, while it is written, OUT.partial with the parts so far and OUT.journal, which says what it will be
+// and which parts are whole and on the disk. OUT itself appears when all are. Both are text or bytes of this machine's
+// order; they are not for other machines.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/checksum.hpp"
+#include "base/result.hpp"
+
+namespace tidemill::quantize {
+
+// The names of what lies beside `path` while it is written.
+std::filesystem::path partial_path(const std::filesystem::path& path);
+std::filesystem::path journal_path(const std::filesystem::path& path);
+
+struct PartialOptions {
+  // What the content depends on: only a partial file of the same is gone on with.
+  uint64_t fingerprint = 0;
+  // Throw away what is there of another fingerprint, or damaged, instead of refusing to.
+  bool restart = false;
+  // Parts are put down as whole when so many bytes more are safely on the disk: what a kill costs at most.
+  uint64_t flush_bytes = uint64_t{16} << 20;
+};
+
+// Not thread-safe. One process at a time writes a file (`unavailable` to a second).
+class PartialFile {
+ public:
+  // The file is `header`, then the parts, of `sizes` bytes each, of which each begins at a multiple of `alignment`
+  // behind the header, padded with zeros. Goes on with what is there of the same fingerprint, header and sizes, as far
+  // as its checksums are right. Claims the space on the disk where the file system can. Errors: `invalid_argument`
+  // where something else is there, which names both ways out; `io` and `not_found` with the system's reason.
+  static base::Result<std::unique_ptr<PartialFile>> open(const std::filesystem::path& path, std::string_view header,
+                                                         std::vector<uint64_t> sizes, uint64_t alignment,
+                                                         const PartialOptions& options);
+  PartialFile(const PartialFile&) = delete;
+  PartialFile& operator=(const PartialFile&) = delete;
+  // Leaves what was written for another time, unless discard() or finish() was called.
+  ~PartialFile();
+
+  // Parts that are whole. The next write() begins part `done()`.
+  size_t done() const { return done_; }
+
+  // The next bytes, in any portions that do not cross a part's end.
+  base::Result<void> write(std::span<const std::byte> bytes);
+  // Puts down what is whole. When work stops half-way, so that nothing of it is lost.
+  base::Result<void> flush();
+  // All parts must be whole. Flushes, gives the file its final name and removes the journal.
+  base::Result<void> finish();
+  // Removes what was written: it cannot become a file.
+  void discard();
+
+ private:
+  explicit PartialFile(std::filesystem::path path);
+
+  base::Result<void> open_partial();
+  base::Result<bool> resume(std::string_view header, std::string_view journal);
+  base::Result<void> begin(std::string_view header);
+  base::Result<void> claim_space() const;
+  base::Result<void> open_journal(uint64_t keep);
+  bool is_whole(size_t part, uint64_t checksum) const;
+  base::Result<void> end_part();
+
+  std::filesystem::path path_;
+  std::filesystem::path partial_;
+  std::filesystem::path journal_;
+  std::vector<uint64_t> sizes_;
+  std::vector<uint64_t> offsets_;
+  uint64_t end_ = 0;  // of the file
+  uint64_t flush_bytes_ = 0;
+  std::string first_line_;  // of the journal: what the file will be
+  int fd_ = -1;
+  int journal_fd_ = -1;
+  size_t done_ = 0;
+  uint64_t in_part_ = 0;
+  uint64_t unflushed_ = 0;
+  std::string pending_;  // lines of the journal for parts that may not be on the disk yet
+  base::PiecewiseChecksum checksum_;
+};
+
+}  // namespace tidemill::quantize

@@ -1,0 +1,198 @@
+#include "quantize/plan.hpp"
+
+#include <algorithm>
+#include <cctype>
+
+#include <fmt/format.h>
+
+namespace tidemill::quantize {
+
+using base::Error;
+using base::ErrorCode;
+using base::Result;
+using tensor::DType;
+
+std::optional<DType> type_from_name(std::string_view name) {
+  if (name == "int8" || name == "INT8") return DType::q8_0;
+  return tensor::dtype_from_name(name);
+}
+
+std::string type_names() {
+  std::string names = "int8";
+  for (const DType type : tensor::all_dtypes()) {
+    names += ", ";
+    for (const char c : tensor::info(type).name)
+      names += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  }
+  return names;
+}
+
+Result<TensorRule> parse_rule(std::string_view text) {
+  const size_t equals = text.rfind('=');
+  if (equals == std::string_view::npos || equals == 0) {
+    return Error(
+        ErrorCode::invalid_argument,
+        fmt::format("'{}' is no rule: write PATTERN=TYPE, such as '*.ffn_down.weight=q6_k'", model::printable(text)));
+  }
+  const auto type = type_from_name(text.substr(equals + 1));
+  if (!type) {
+    return Error(ErrorCode::invalid_argument,
+                 fmt::format("'{}' in '{}' is no type: use one of {}", model::printable(text.substr(equals + 1)),
+                             model::printable(text), type_names()));
+  }
+  return TensorRule{std::string(text.substr(0, equals)), *type};
+}
+
+bool matches(std::string_view pattern, std::string_view name) {
+  // The usual walk: a star is tried with nothing first, and takes one character more each time the rest fails.
+  size_t p = 0;
+  size_t n = 0;
+  size_t star = std::string_view::npos;
+  size_t resume = 0;
+  while (n < name.size()) {
+    if (p < pattern.size() && pattern[p] == '*') {
+      star = p++;
+      resume = n;
+    } else if (p < pattern.size() && (pattern[p] == '?' || pattern[p] == name[n])) {
+      ++p;
+      ++n;
+    } else if (star != std::string_view::npos) {
+      p = star + 1;
+      n = ++resume;
+    } else {
+      return false;
+    }
+  }
+  while (p < pattern.size() && pattern[p] == '*')
+    ++p;
+  return p == pattern.size();
+}
+
+bool is_matrix(const model::GgufTensor& tensor) {
+  return tensor.rank > 1 && tensor.rows() > 1;
+}
+
+bool is_delicate(const model::GgufTensor& tensor) {
+  return tensor.name.ends_with("ffn_gate_inp.weight") || tensor.name == "position_embd.weight" ||
+         tensor.name == "token_types.weight";
+}
+
+DType fitting_type(DType wanted, int64_t cols) {
+  if (cols % tensor::info(wanted).block_elements == 0) return wanted;
+  DType smaller = wanted;
+  switch (wanted) {
+    case DType::q6_k:
+      smaller = DType::q8_0;
+      break;
+    case DType::q5_k:
+      smaller = DType::q5_1;
+      break;
+    case DType::q4_k:
+      smaller = DType::q5_0;
+      break;
+    case DType::q2_k:
+    case DType::q3_k:
+    case DType::iq4_xs:
+      smaller = DType::iq4_nl;
+      break;
+    default:
+      break;
+  }
+  return cols % tensor::info(smaller).block_elements == 0 ? smaller : DType::f16;
+}
+
+namespace {
+
+const TensorRule* last_match(std::span<const TensorRule> rules, std::string_view name) {
+  for (size_t i = rules.size(); i > 0; --i) {
+    if (matches(rules[i - 1].pattern, name)) return &rules[i - 1];
+  }
+  return nullptr;
+}
+
+Result<void> check_rules(const model::Checkpoint& source, std::span<const TensorRule> rules) {
+  for (const TensorRule& rule : rules) {
+    const bool found =
+        std::any_of(source.tensors().begin(), source.tensors().end(),
+                    [&rule](const model::GgufTensor& t) { return is_matrix(t) && matches(rule.pattern, t.name); });
+    if (!found) {
+      return Error(ErrorCode::invalid_argument,
+                   fmt::format("'{}' matches no matrix of {}; 'tidemill inspect --tensors' lists their names",
+                               model::printable(rule.pattern), source.path().string()));
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::vector<DType>> plan_types(const model::Checkpoint& source, DType type, std::span<const TensorRule> rules) {
+  TM_CHECK(check_rules(source, rules));
+  std::vector<DType> types;
+  for (const model::GgufTensor& tensor : source.tensors()) {
+    if (!is_matrix(tensor)) {
+      types.push_back(tensor.type);
+      continue;
+    }
+    if (const TensorRule* rule = last_match(rules, tensor.name)) {
+      if (tensor.cols() % tensor::info(rule->type).block_elements != 0) {
+        return Error(
+            ErrorCode::invalid_argument,
+            fmt::format("{} has rows of {} elements, which are no whole blocks of {} ({})", tensor.title(),
+                        tensor.cols(), tensor::info(rule->type).name, tensor::info(rule->type).block_elements));
+      }
+      types.push_back(rule->type);
+      continue;
+    }
+    if (is_delicate(tensor)) {
+      types.push_back(tensor.type);
+      continue;
+    }
+    const DType fits = fitting_type(type, tensor.cols());
+    // A type that was not asked for is no reason to grow.
+    const bool grows =
+        fits != type && tensor::row_bytes(fits, tensor.cols()) >= tensor::row_bytes(tensor.type, tensor.cols());
+    types.push_back(grows ? tensor.type : fits);
+  }
+  return types;
+}
+
+uint32_t file_type(DType type) {
+  switch (type) {
+    case DType::f32:
+      return 0;
+    case DType::f16:
+      return 1;
+    case DType::q4_0:
+      return 2;
+    case DType::q4_1:
+      return 3;
+    case DType::q8_0:
+      return 7;
+    case DType::q5_0:
+      return 8;
+    case DType::q5_1:
+      return 9;
+    case DType::q2_k:
+      return 10;
+    case DType::q3_k:
+      return 11;
+    case DType::q4_k:
+      return 14;
+    case DType::q5_k:
+      return 16;
+    case DType::q6_k:
+      return 18;
+    case DType::iq4_nl:
+      return 25;
+    case DType::iq4_xs:
+      return 30;
+    case DType::bf16:
+      return 32;
+    case DType::mxfp4:
+      return 38;
+  }
+  return 0;
+}
+
+}  // namespace tidemill::quantize

@@ -1,0 +1,324 @@
+#include "quantize/quantize_model.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <memory>
+#include <optional>
+#include <sys/stat.h>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/checksum.hpp"
+#include "base/log.hpp"
+#include "model/gguf_writer.hpp"
+#include "model/load.hpp"
+#include "model/tensor_rows.hpp"
+#include "quantize/partial_file.hpp"
+#include "quantize/round_rows.hpp"
+#include "quantize/smoothing.hpp"
+
+namespace tidemill::quantize {
+
+using base::Error;
+using base::ErrorCode;
+using base::Result;
+using model::Checkpoint;
+using model::GgufTensor;
+using tensor::DType;
+
+namespace {
+
+constexpr uint64_t kAlignment = 32;  // GGUF's, of tensors
+constexpr float kMostF16 = 65504;
+
+// Keys that tell of the old file.
+bool is_replaced(std::string_view key) {
+  return key == "general.file_type" || key == "general.alignment" || key == "general.quantization_version";
+}
+
+bool makes_up_for_errors(DType type) {
+  const tensor::DTypeInfo& info = tensor::info(type);
+  return info.block_elements > 1 && 2 * 8 * info.block_bytes <= 11 * info.block_elements;
+}
+
+// What is done to one tensor beside rounding.
+struct Recipe {
+  const std::vector<float>* factors = nullptr;  // of smoothing
+  bool norm = false;                            // whether the tensor is the norm, which is divided by them
+};
+
+class Quantizer {
+ public:
+  Quantizer(const Checkpoint& source, const QuantizeOptions& options)
+      : source_(source),
+        options_(options),
+        team_(std::max(1, options.threads)),
+        rows_(source, options.slice_elements),
+        total_(source.tensor_bytes()) {}
+
+  Result<QuantizeSummary> run(const std::filesystem::path& path) {
+    TM_TRY(types_, plan_types(source_, options_.type, options_.rules));
+    TM_CHECK(plan_recipes());
+    model::GgufWriter writer;
+    describe(writer);
+    const std::string header = writer.header();
+    std::vector<uint64_t> sizes;
+    for (size_t i = 0; i < types_.size(); ++i) {
+      const GgufTensor& tensor = source_.tensors()[i];
+      sizes.push_back(static_cast<uint64_t>(tensor.rows() * tensor::row_bytes(types_[i], tensor.cols())));
+    }
+    summary_.bytes = static_cast<size_t>(writer.file_bytes());
+    summary_.tensor_bytes = static_cast<size_t>(writer.tensor_bytes());
+    TM_TRY(file_,
+           PartialFile::open(
+               path, header, std::move(sizes), kAlignment,
+               {.fingerprint = fingerprint(), .restart = options_.restart, .flush_bytes = options_.flush_bytes}));
+    if (auto written = write_all(); !written) return stopped(std::move(written).error(), path);
+    summarize();
+    return summary_;
+  }
+
+ private:
+  Result<void> plan_recipes() {
+    recipes_.resize(types_.size());
+    if (options_.calibration == nullptr || !options_.smooth) return {};
+    TM_TRY(smoothed_, plan_smoothing(source_, *options_.calibration, types_, options_.cancelled));
+    for (const SmoothedNorm& one : smoothed_) {
+      recipes_[index_of(one.group.norm)] = {&one.factors, true};
+      for (const std::string& name : one.group.matrices)
+        recipes_[index_of(name)] = {&one.factors, false};
+    }
+    summary_.smoothed = smoothed_.size();
+    return {};
+  }
+
+  size_t index_of(std::string_view name) const {
+    return static_cast<size_t>(source_.find_tensor(name) - source_.tensors().data());
+  }
+
+  // Everything but the tensors' data.
+  void describe(model::GgufWriter& writer) const {
+    for (const model::GgufEntry& entry : source_.metadata()) {
+      if (!is_replaced(entry.key)) writer.add(entry);
+    }
+    writer.add_u32("general.quantization_version", 2);
+    writer.add_u32("general.file_type", file_type(options_.type));
+    for (size_t i = 0; i < types_.size(); ++i) {
+      const GgufTensor& tensor = source_.tensors()[i];
+      writer.declare_tensor(tensor.name, types_[i], std::span(tensor.shape).first(static_cast<size_t>(tensor.rank)));
+    }
+  }
+
+  // Of the source and all that decides what becomes of it. The header, which has the types, is compared by itself.
+  uint64_t fingerprint() const {
+    const bool calibrated = options_.calibration != nullptr;
+    const std::string text =
+        fmt::format("rounding 1 {:016x} {} {:016x} {} {}", fingerprint_of(source_), calibrated,
+                    options_.calibration_fingerprint, calibrated && options_.smooth, calibrated && options_.compensate);
+    return base::checksum(std::as_bytes(std::span(text)));
+  }
+
+  Result<void> write_all() {
+    const auto tensors = source_.tensors();
+    summary_.resumed = file_->done();
+    for (size_t i = 0; i < tensors.size(); ++i) {
+      if (i >= summary_.resumed) {
+        TM_CHECK(write(i));
+        source_.release(tensors[i]);
+      }
+      done_ += tensors[i].bytes();
+      if (options_.on_progress) options_.on_progress(done_, total_);
+    }
+    return file_->finish();
+  }
+
+  // The parts stay where going on with them can succeed.
+  Error stopped(Error error, const std::filesystem::path& path) {
+    const bool resumable = error.code() == ErrorCode::cancelled || error.code() == ErrorCode::io;
+    const bool flushed = file_->flush().has_value();
+    if (!resumable || (flushed && file_->done() == 0)) {
+      file_->discard();
+      return error;
+    }
+    return {error.code(), fmt::format("{}; what is whole of it lies in '{}', and the same command goes on behind that",
+                                      error.to_string(), partial_path(path).string())};
+  }
+
+  Result<void> write(size_t index) {
+    const GgufTensor& tensor = source_.tensors()[index];
+    const DType type = types_[index];
+    const Recipe& recipe = recipes_[index];
+    TM_TRY(const Compensation* compensation, compensation_of(index));
+    if (compensation != nullptr) ++summary_.compensated;
+    const std::vector<float> importance = importance_of(tensor, recipe);
+    const size_t before = done_;
+    size_t read = 0;
+    return rows_.read(tensor, [&](const model::RowSlice& slice) -> Result<void> {
+      if (options_.cancelled && options_.cancelled()) return Error(ErrorCode::cancelled, "interrupted");
+      TM_CHECK(write_slice(tensor, type, recipe, importance, compensation, slice));
+      read += slice.bytes.size();
+      if (options_.on_progress) options_.on_progress(before + read, total_);
+      return {};
+    });
+  }
+
+  Result<void> write_slice(const GgufTensor& tensor, DType type, const Recipe& recipe,
+                           std::span<const float> importance, const Compensation* compensation,
+                           const model::RowSlice& slice) {
+    if (type == tensor.type && recipe.factors == nullptr) return file_->write(slice.bytes);
+    const int64_t cols = tensor.cols();
+    if (recipe.factors != nullptr) scale(slice, cols, recipe);
+    const auto largest = std::max_element(slice.values.begin(), slice.values.end(),
+                                          [](float a, float b) { return std::fabs(a) < std::fabs(b); });
+    const float peak = largest == slice.values.end() ? 0 : std::fabs(*largest);
+    encoded_.resize(static_cast<size_t>(slice.rows * tensor::row_bytes(type, cols)));
+    round_rows(type, slice.values, slice.rows, cols, importance, compensation, encoded_, team_);
+    if (peak > kMostF16) TM_CHECK(check_range(tensor, type, slice, peak));
+    return file_->write(encoded_);
+  }
+
+  static void scale(const model::RowSlice& slice, int64_t cols, const Recipe& recipe) {
+    for (int64_t r = 0; r < slice.rows; ++r) {
+      float* row = slice.values.data() + r * cols;
+      for (int64_t c = 0; c < cols; ++c) {
+        const float factor = (*recipe.factors)[static_cast<size_t>(c)];
+        row[c] = recipe.norm ? row[c] / factor : row[c] * factor;
+      }
+    }
+  }
+
+  // Scales of blocks are F16.
+  Result<void> check_range(const GgufTensor& tensor, DType type, const model::RowSlice& slice, float peak) {
+    std::vector<float> row(static_cast<size_t>(tensor.cols()));
+    const int64_t bytes = tensor::row_bytes(type, tensor.cols());
+    for (int64_t r = 0; r < slice.rows; ++r) {
+      tensor::dequantize(type, encoded_.data() + r * bytes, tensor.cols(), row.data());
+      if (std::all_of(row.begin(), row.end(), [](float value) { return std::isfinite(value); })) continue;
+      return source_.error(
+          ErrorCode::corrupt,
+          fmt::format("{} holds numbers up to {} in size, in row {} such that {} cannot hold them; "
+                      "give it a type that can with --tensor '{}=f32'",
+                      tensor.title(), peak, slice.first + r, tensor::info(type).name, model::printable(tensor.name)));
+    }
+    return {};
+  }
+
+  std::vector<float> importance_of(const GgufTensor& tensor, const Recipe& recipe) const {
+    if (options_.calibration == nullptr) return {};
+    const InputStatistics* input = options_.calibration->input_of(tensor.name);
+    if (input == nullptr || static_cast<int64_t>(input->mean_square.size()) != tensor.cols()) return {};
+    std::vector<float> squares = input->mean_square;
+    for (size_t c = 0; recipe.factors != nullptr && c < squares.size(); ++c)
+      squares[c] /= (*recipe.factors)[c] * (*recipe.factors)[c];
+    return damped(squares);
+  }
+
+  // A table of embeddings is looked up as well as multiplied by: its rows must stay what they are.
+  bool compensates(size_t index) const {
+    const GgufTensor& tensor = source_.tensors()[index];
+    if (options_.calibration == nullptr || !options_.compensate || types_[index] == tensor.type) return false;
+    const InputStatistics* input = options_.calibration->input_of(tensor.name);
+    return input != nullptr && tensor.rank == 2 && static_cast<int64_t>(input->mean_square.size()) == tensor.cols() &&
+           makes_up_for_errors(types_[index]) && !tensor.name.starts_with("token_embd");
+  }
+
+  Result<const Compensation*> compensation_of(size_t index) {
+    if (!compensates(index)) return static_cast<const Compensation*>(nullptr);
+    std::vector<std::string_view> coming;
+    for (size_t i = index + 1; i < types_.size(); ++i) {
+      if (compensates(i)) coming.push_back(source_.tensors()[i].name);
+    }
+    std::span<const float> factors;
+    if (recipes_[index].factors != nullptr) factors = *recipes_[index].factors;
+    return options_.calibration->compensation(source_.tensors()[index].name, factors, coming);
+  }
+
+  void summarize() {
+    std::map<DType, size_t> others;
+    for (size_t i = 0; i < types_.size(); ++i) {
+      const GgufTensor& tensor = source_.tensors()[i];
+      ++summary_.tensors;
+      if (types_[i] != tensor.type) ++summary_.changed;
+      if (is_matrix(tensor) && types_[i] != options_.type) ++others[types_[i]];
+    }
+    for (const auto& [type, count] : others)
+      summary_.other_types.push_back(fmt::format("{} in {}", count, tensor::info(type).name));
+  }
+
+  const Checkpoint& source_;
+  const QuantizeOptions& options_;
+  base::ThreadTeam team_;
+  model::TensorRows rows_;
+  std::vector<DType> types_;
+  std::vector<SmoothedNorm> smoothed_;
+  std::vector<Recipe> recipes_;
+  std::unique_ptr<PartialFile> file_;
+  std::vector<std::byte> encoded_;
+  QuantizeSummary summary_;
+  size_t total_;
+  size_t done_ = 0;
+};
+
+Result<void> check_source(const Checkpoint& source, const std::filesystem::path& path) {
+  if (const model::PackedInfo* packed = source.packed()) {
+    return source.error(ErrorCode::unsupported, fmt::format("this file is packed (from '{}'); quantize its source",
+                                                            model::printable(packed->source)));
+  }
+  for (const std::filesystem::path& written : {path, partial_path(path), journal_path(path)}) {
+    if (source.has_file(written)) {
+      return Error(ErrorCode::invalid_argument,
+                   fmt::format("'{}' is the source itself; write the file under another name", written.string()));
+    }
+  }
+  // What could not be run is refused before it is written, but for architectures of other programs.
+  if (source.version() == 0) return model::check_loadable(source);
+  if (source.find("general.architecture") == nullptr) return {};
+  auto loadable = model::check_loadable(source);
+  if (!loadable && loadable.error().code() != ErrorCode::unsupported) return loadable;
+  return {};
+}
+
+void warn_of_second_rounding(const Checkpoint& source, DType type) {
+  const auto rounded = std::find_if(source.tensors().begin(), source.tensors().end(), [type](const GgufTensor& tensor) {
+    return is_matrix(tensor) && tensor::info(tensor.type).block_elements > 1 && tensor.type != type;
+  });
+  if (rounded == source.tensors().end()) return;
+  base::log::warn("{}: {} is quantised already ({}); rounding it again loses more than rounding the original would",
+                  source.path().string(), rounded->title(), tensor::info(rounded->type).name);
+}
+
+}  // namespace
+
+uint64_t fingerprint_of(const Checkpoint& source) {
+  constexpr size_t looked_at = 4096;
+  std::string text;
+  for (const model::CheckpointFile& file : source.files()) {
+    struct stat status {};
+    if (::stat(file.path.c_str(), &status) != 0) continue;
+    text += fmt::format("{} {} {}.{}\n", file.bytes, status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec);
+  }
+  for (const GgufTensor& tensor : source.tensors()) {
+    const size_t some = std::min(looked_at, tensor.data.size());
+    text += fmt::format("{} {} {} {:016x} {:016x}\n", tensor.name, tensor.shape_text(), tensor::info(tensor.type).name,
+                        base::checksum(tensor.data.first(some)), base::checksum(tensor.data.last(some)));
+  }
+  return base::checksum(std::as_bytes(std::span(text)));
+}
+
+Result<void> check_quantization(const Checkpoint& source, const std::filesystem::path& path,
+                                const QuantizeOptions& options) {
+  TM_CHECK(check_source(source, path));
+  TM_CHECK(plan_types(source, options.type, options.rules));
+  return {};
+}
+
+Result<QuantizeSummary> quantize_model(const Checkpoint& source, const std::filesystem::path& path,
+                                       const QuantizeOptions& options) {
+  TM_CHECK(check_source(source, path));
+  warn_of_second_rounding(source, options.type);
+  return Quantizer(source, options).run(path);
+}
+
+}  // namespace tidemill::quantize

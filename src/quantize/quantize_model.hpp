@@ -1,0 +1,75 @@
+// From a model to the same in fewer bits: one GGUF file, written tensor by tensor.
+//
+//   plan.hpp                types of the tensors, and mixture.hpp, which chooses them
+//   calibration.hpp         what the model's matrices are multiplied by, from a text
+//   smoothing.hpp           outlier channels folded into norms
+//   tensor_rows.hpp (model) the source's rows as floats, a slice at a time
+//   round_rows.hpp          rows to blocks; error_compensation.hpp where they make up for their errors
+//   partial_file.hpp        the file, which goes on after a kill
+//
+// Converting (model/convert.hpp) is the same way with other rounding in the middle and GgufWriter at its end.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/result.hpp"
+#include "model/checkpoint.hpp"
+#include "quantize/calibration.hpp"
+#include "quantize/plan.hpp"
+#include "tensor/dtype.hpp"
+
+namespace tidemill::quantize {
+
+struct QuantizeOptions {
+  tensor::DType type = tensor::DType::q8_0;
+  std::vector<TensorRule> rules = {};  // the last that matches a tensor holds
+  int threads = 1;
+  bool restart = false;  // throw away an unfinished file of another model or other options
+
+  // Null: rounding knows nothing of the inputs. What it was made from is a part of `calibration_fingerprint`.
+  Calibration* calibration = nullptr;
+  uint64_t calibration_fingerprint = 0;
+  bool smooth = true;      // with a calibration: fold outlier channels into norms, where it helps
+  bool compensate = true;  // with a calibration: types of up to 5.5 bits make up for their errors
+
+  uint64_t flush_bytes = uint64_t{16} << 20;                        // as of PartialOptions
+  int64_t slice_elements = int64_t{1} << 20;                        // that are rounded at a time
+  std::function<void(size_t done, size_t total)> on_progress = {};  // bytes of the source's tensors
+  std::function<bool()> cancelled = {};                             // asked now and then; true ends the work
+};
+
+struct QuantizeSummary {
+  size_t bytes = 0;         // of the file
+  size_t tensor_bytes = 0;  // of its tensors
+  size_t tensors = 0;
+  size_t changed = 0;                    // tensors that have another type than before
+  size_t resumed = 0;                    // tensors that were there already
+  size_t smoothed = 0;                   // norms
+  size_t compensated = 0;                // matrices of this run that made up for their errors
+  std::vector<std::string> other_types;  // "N tensors NAME": where blocks did not fit, or rules said so
+};
+
+// What a source is told by: the sizes, times and places of its files, and bytes of each tensor.
+uint64_t fingerprint_of(const model::Checkpoint& source);
+
+// What quantize_model() would refuse before it reads a weight, the unfinished file of something else aside: for who
+// would calibrate first.
+base::Result<void> check_quantization(const model::Checkpoint& source, const std::filesystem::path& path,
+                                      const QuantizeOptions& options);
+
+// Writes `path`. The file appears under its name when it is whole. Work that stops half-way, by `cancelled` or for want
+// of space on the disk, leaves its parts beside it and goes on there when it is asked for the same again; everything
+// else that fails leaves nothing. Never more than the largest tensor and some slices are in memory, a calibration
+// aside. Errors: `corrupt` naming a tensor of numbers that are not finite or that the type cannot hold, or where
+// metadata and tensors contradict each other; `unsupported` for packed files; `invalid_argument` where a file of the
+// source would be overwritten, and those of plan_types() and PartialFile; `cancelled`; `io`; `exhausted`.
+base::Result<QuantizeSummary> quantize_model(const model::Checkpoint& source, const std::filesystem::path& path,
+                                             const QuantizeOptions& options);
+
+}  // namespace tidemill::quantize

@@ -1,0 +1,71 @@
+// A device that shows what matrices are multiplied by.
+#pragma once
+
+#include <functional>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "tensor/device.hpp"
+
+namespace tidemill::quantize {
+
+// Does everything on another device, which must outlive it, and calls `watch` before each linear operation with its
+// products and the input that they share, [rows][cols], which holds for the call alone. Results are the other's, bit
+// for bit.
+class WatchedDevice final : public tensor::Device {
+ public:
+  using Watch = std::function<void(std::span<const tensor::Product> products, tensor::ConstMatrix input)>;
+
+  explicit WatchedDevice(tensor::Device& inner) : inner_(inner) {}
+  void watch(Watch watch) { watch_ = std::move(watch); }
+
+  std::string description() const override { return inner_.description(); }
+  base::Result<std::unique_ptr<tensor::Weight>> load_weight(tensor::DType type, int64_t rows, int64_t cols,
+                                                            std::span<const std::byte> source) override {
+    return inner_.load_weight(type, rows, cols, source);
+  }
+  base::Result<std::unique_ptr<tensor::Weight>> load_panels(tensor::DType type, int64_t rows, int64_t cols,
+                                                            std::span<const std::byte> panels,
+                                                            uint64_t checksum) override {
+    return inner_.load_panels(type, rows, cols, panels, checksum);
+  }
+  base::Result<std::unique_ptr<tensor::KvCache>> make_kv_cache(const tensor::KvShape& shape) override {
+    return inner_.make_kv_cache(shape);
+  }
+  void embed(const tensor::Weight& table, std::span<const int32_t> tokens, tensor::Matrix out) override {
+    inner_.embed(table, tokens, out);
+  }
+  void linear(std::span<const tensor::Product> products, const tensor::LinearInput& input) override;
+  void rms_norm(tensor::ConstMatrix x, std::span<const float> weight, float epsilon, tensor::Matrix y) override {
+    inner_.rms_norm(x, weight, epsilon, y);
+  }
+  void layer_norm(tensor::ConstMatrix x, std::span<const float> weight, std::span<const float> bias, float epsilon,
+                  tensor::Matrix y) override {
+    inner_.layer_norm(x, weight, bias, epsilon, y);
+  }
+  void gelu(tensor::Matrix x) override { inner_.gelu(x); }
+  void tanh(tensor::Matrix x) override { inner_.tanh(x); }
+  void rope(const tensor::Rope& rope, std::span<const int32_t> positions, int64_t head_dim, tensor::Matrix x) override {
+    inner_.rope(rope, positions, head_dim, x);
+  }
+  void add(tensor::Matrix x, tensor::ConstMatrix y) override { inner_.add(x, y); }
+  void store_kv(tensor::KvCache& cache, int64_t layer, const tensor::KvRows& rows, tensor::ConstMatrix keys,
+                tensor::ConstMatrix values) override {
+    inner_.store_kv(cache, layer, rows, keys, values);
+  }
+  void attention(const tensor::KvCache& cache, int64_t layer, const tensor::KvRows& rows, float scale,
+                 tensor::ConstMatrix q, tensor::Matrix out) override {
+    inner_.attention(cache, layer, rows, scale, q, out);
+  }
+
+ private:
+  // The input written out, in made_ where it is made on the way.
+  tensor::ConstMatrix written_out(const tensor::LinearInput& input);
+
+  tensor::Device& inner_;
+  Watch watch_;
+  std::vector<float> made_;
+};
+
+}  // namespace tidemill::quantize

@@ -1,0 +1,199 @@
+// Arguments in tags that do not say what is text: held to their schemas, and read back as values that fit them.
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "chat/constraint.hpp"
+#include "chat/reading.hpp"
+#include "chat/sentences.hpp"
+#include "chat/tool_grammars.hpp"
+#include "grammar/acceptor.hpp"
+#include "grammar/schema_document.hpp"
+#include "grammar/schema_reader.hpp"
+
+namespace tidemill::chat::test {
+namespace {
+
+namespace json = base::json;
+using Kind = ToolChoice::Kind;
+
+// The parameter "a" where no tag says what is text.
+std::string unmarked_call(std::string_view format, const std::string& value) {
+  if (format == "glm") {
+    return "<tool_call>f\n<arg_key>a</arg_key>\n<arg_value>" + value + "</arg_value>\n</tool_call>";
+  }
+  return "<tool_call>\n<function=f>\n<parameter=a>\n" + value + "\n</parameter>\n</function>\n</tool_call>";
+}
+
+struct UnmarkedCase {
+  std::string property;
+  std::vector<std::pair<std::string, std::string>> taken;  // as it is written, and what it means
+  std::vector<std::string> refused;
+};
+
+Tool tool_with(const std::string& property) {
+  return {"f",
+          parsed(R"({"type": "object", "required": ["a"], "additionalProperties": false, "properties": {"a": )" +
+                 property + R"(}, "$defs": {"unit": {"enum": ["celsius", "kelvin"]}}})"),
+          true};
+}
+
+const std::vector<UnmarkedCase>& unmarked_cases() {
+  static const std::vector<UnmarkedCase> cases = {
+      {R"({"anyOf": [{"enum": ["celsius", "kelvin"]}, {"type": "null"}]})",
+       {{"celsius", R"("celsius")"}, {"null", "null"}},
+       {"None", "Celsius", "", R"("celsius")", " null"}},
+      {R"({"anyOf": [{"$ref": "#/$defs/unit"}, {"type": "null"}], "default": null})",
+       {{"kelvin", R"("kelvin")"}, {"null", "null"}},
+       {"None", "kelvins"}},
+      {R"({"enum": ["c", "f", null]})", {{"c", R"("c")"}, {"null", "null"}}, {"None", "cf", R"("c")"}},
+      {R"({"enum": ["null", "None", "x", null]})", {{"x", R"("x")"}, {"null", "null"}}, {"None"}},
+      {R"({"anyOf": [{"const": "all"}, {"type": "null"}]})", {{"all", R"("all")"}, {"null", "null"}}, {"a"}},
+      {R"({"enum": [true, "true", "yes"]})", {{"true", "true"}, {"yes", R"("yes")"}}, {"True", "false"}},
+      {R"({"enum": ["\"a\"", "b", 1]})", {{"b", R"("b")"}, {"1", "1"}}, {R"("a")", "a", "2"}},
+      {R"({"type": ["string", "null"], "maxLength": 5})",
+       {{"abc", R"("abc")"}, {"", R"("")"}, {"nul", R"("nul")"}, {"nulls", R"("nulls")"}, {"null", "null"}},
+       {"abcdef", "None", "null ", R"("x")"}},
+      {R"({"type": ["string", "null"], "minLength": 2})",
+       {{"ab", R"("ab")"}, {"null", "null"}, {"null and void", R"("null and void")"}},
+       {"a", "", "None"}},
+      {R"({"anyOf": [{"type": "string", "format": "date"}, {"type": "null"}]})",
+       {{"2024-02-29", R"("2024-02-29")"}, {"null", "null"}},
+       {"2024-02-30", "x", "None"}},
+      {R"({"anyOf": [{"type": "string", "pattern": "^(?=.*[a-z])(?=.*[0-9]).{2,8}$"}, {"type": "null"}]})",
+       {{"a1", R"("a1")"}, {"null", "null"}},
+       {"aa", "123456789a"}},
+      {R"({"type": ["string", "null"], "minLength": 2, "maxLength": 400})",
+       {{"null", "null"},
+        {"ab", R"("ab")"},
+        {"nu", R"("nu")"},
+        {"nullable", R"("nullable")"},
+        {"None of it", R"("None of it")"},
+        {std::string(400, 'x'), '"' + std::string(400, 'x') + '"'}},
+       {"a", "None", " null", R"("x")", std::string(401, 'x')}},
+      {R"({"type": ["string", "integer"]})",
+       {{"7", "7"},
+        {"seven", R"("seven")"},
+        {"", R"("")"},
+        {"7a", R"("7a")"},
+        {"007", R"("007")"},
+        {"-", R"("-")"},
+        {"null", R"("null")"}},
+       {"7.5", "1e3", " 7", "7 ", "-0"}},
+      {R"({"type": ["string", "number"], "maxLength": 300})",
+       {{"3 apples", R"("3 apples")"}, {"3", "3"}, {"3.25", "3.25"}, {"-", R"("-")"}, {"1e", R"("1e")"}},
+       {" 3", "1e999", "3 "}},
+      {R"({"anyOf": [{"type": "string", "pattern": "^[0-9a]{1,3}$"}, {"type": "integer", "minimum": 10, "maximum": 30}]})",
+       {{"15", "15"}, {"a1", R"("a1")"}, {"01", R"("01")"}},
+       {"5", "31", "b"}},
+      {R"({"anyOf": [{"type": "string"}, {"const": false}]})",
+       {{"false", "false"}, {"x", R"("x")"}, {"truly", R"("truly")"}},
+       {"true", "True"}},
+      {R"({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})",
+       {{"[", R"("[")"},
+        {"[x", R"("[x")"},
+        {"{}", R"("{}")"},
+        {"[]", "[]"},
+        {R"(["a", "b"])", R"(["a","b"])"},
+        {R"(["\u003c/arg_value>"])", R"(["</arg_value>"])"}},
+       {"[x]", "[1]", " []", R"(["<"])"}},
+      {R"({"anyOf": [{"type": "string", "maxLength": 4}, {"type": "object", "additionalProperties": false,
+           "required": ["<"], "properties": {"<": {"enum": ["</parameter>", "<"]}}}]})",
+       {{R"({"\u003c":"\u003c/parameter>"})", R"({"<":"</parameter>"})"}, {"ab", R"("ab")"}},
+       {R"({"<":"<"})", "{}"}},
+      {R"({"type": "string", "nullable": true})", {{"x", R"("x")"}}, {"null", "None"}},
+      {"{}",
+       {{"x", R"("x")"},
+        {"None", "null"},
+        {"True", "true"},
+        {"3", "3"},
+        {"[1]", "[1]"},
+        {R"({"b": [1]})", R"({"b": [1]})"}},
+       {"[x]"}},
+  };
+  return cases;
+}
+
+// What would be read as something else is no text; what is none is written as JSON.
+TEST(ToolGrammar, HoldsTextAndOtherValuesToTheSchemaWhereNoTagTellsThemApart) {
+  ToolRules rules;
+  rules.choice.kind = Kind::required;
+  for (const UnmarkedCase& one : unmarked_cases()) {
+    SCOPED_TRACE(one.property);
+    for (const std::string_view name : {"qwen3_coder", "glm"}) {
+      const Format format = format_of(name, false);
+      const std::vector<Tool> tools = {tool_with(one.property)};
+      const auto grammar = grammar_of(format, tools, rules);
+      ASSERT_TRUE(grammar) << name;
+      ::tidemill::test::Acceptor accepts(spelled_out(grammar));
+      for (const auto& [value, meaning] : one.taken) {
+        const std::string text = unmarked_call(name, value);
+        EXPECT_TRUE(accepts(text)) << text;
+        const Reading reading = read(format, tools, Start::answer, text);
+        ASSERT_EQ(reading.calls.size(), 1U) << text;
+        EXPECT_EQ(parsed(reading.calls[0].arguments), parsed("{\"a\": " + meaning + "}")) << text;
+      }
+      for (const std::string& value : one.refused)
+        EXPECT_FALSE(accepts(unmarked_call(name, value))) << name << ": " << value;
+    }
+  }
+}
+
+// By the reader of schemas, which writes nothing.
+bool fits(const json::value& schema, const json::value& value) {
+  auto document = grammar::SchemaDocument::open(schema, {});
+  EXPECT_TRUE(document);
+  grammar::SchemaReader reader(*document, {});
+  const auto fit = reader.accepts({document->root()}, value);
+  EXPECT_TRUE(fit);
+  return fit && *fit;
+}
+
+TEST(ToolGrammar, ReadsBackValuesThatFitTheSchemaWhereNoTagTellsTextApart) {
+  ToolRules rules;
+  rules.choice.kind = Kind::required;
+  for (const UnmarkedCase& one : unmarked_cases()) {
+    SCOPED_TRACE(one.property);
+    for (const std::string_view name : {"qwen3_coder", "glm"}) {
+      const Format format = format_of(name, false);
+      const std::vector<Tool> tools = {tool_with(one.property)};
+      const auto grammar = grammar_of(format, tools, rules);
+      ASSERT_TRUE(grammar) << name;
+      Sentences sentences(grammar, 29);
+      for (int i = 0; i < 60; ++i) {
+        const std::string sentence = sentences.next();
+        const Reading reading = read(format, tools, Start::answer, sentence);
+        ASSERT_TRUE(reading.sound && reading.complete && !reading.calls.empty()) << sentence;
+        for (const Call& call : reading.calls) {
+          const auto arguments = base::parse_json(call.arguments, 200);
+          ASSERT_TRUE(arguments) << call.arguments << " in " << sentence;
+          EXPECT_TRUE(fits(tools[0].parameters, *arguments)) << call.arguments << " in " << sentence;
+        }
+      }
+    }
+  }
+}
+
+// Where a call must come of a tool that is not strict, and its schema says nothing of names.
+TEST(ToolGrammar, NamesAnyParameterWhereALooseSchemaNamesNone) {
+  ToolRules rules;
+  rules.choice.kind = Kind::required;
+  for (const std::string_view name : {"qwen3_coder", "glm", "lfm2"}) {
+    const auto takes_other = [&](std::string_view parameters, bool loosely) {
+      const std::vector<Tool> tools = {{"f", parsed(parameters), true, loosely}};
+      ::tidemill::test::Acceptor accepts(spelled_out(grammar_of(format_of(name, false), tools, rules)));
+      return accepts(name == "lfm2" ? "<|tool_call_start|>[f(a=1)]<|tool_call_end|>" : unmarked_call(name, "1"));
+    };
+    EXPECT_TRUE(takes_other(R"({"type": "object"})", true)) << name;
+    EXPECT_TRUE(takes_other(R"({"type": "object", "additionalProperties": {"type": "string"}})", true)) << name;
+    EXPECT_FALSE(takes_other(R"({"type": "object"})", false)) << name;
+    EXPECT_FALSE(takes_other(R"({"type": "object", "properties": {}})", true)) << name;
+    EXPECT_FALSE(takes_other(R"({"type": "object", "additionalProperties": false})", true)) << name;
+  }
+}
+
+}  // namespace
+}  // namespace tidemill::chat::test

@@ -1,0 +1,128 @@
+// Texts that patterns describe: anywhere in them, ahead, together and within bounds of length.
+#include <string>
+#include <vector>
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include "base/json.hpp"
+#include "grammar/json_schema.hpp"
+#include "grammar/schema_cases.hpp"
+
+namespace tidemill::grammar {
+namespace {
+
+using base::ErrorCode;
+using test::check;
+using test::expect_refusal;
+
+TEST(JsonSchema, Patterns) {
+  check({R"({"type":"string","pattern":"^[a-c]+$"})", {R"("abc")"}, {R"("")", R"("abcd")", R"("\u0061")"}});
+  check({R"({"type":"string","pattern":"b"})", {R"("b")", R"("abc")", R"("\"b\n")"}, {R"("")", R"("ac")"}});
+  check({R"({"type":"string","pattern":"^\\d{3}"})", {R"("123")", R"("123x")"}, {R"("12")", R"("x123")"}});
+  check({R"({"type":"string","pattern":"^a|b$"})", {R"("ax")", R"("xb")"}, {R"("xa")", R"("bx")"}});
+  check({R"({"type":"string","pattern":"^\"\\\\$"})", {R"("\"\\")"}, {R"("""")"}});
+  check({R"({"type":"string","pattern":"^[a-z]*$","minLength":2,"maxLength":3})",
+         {R"("ab")", R"("abc")"},
+         {R"("a")", R"("abcd")"}});
+  check({R"({"type":"string","pattern":"^(ab|c)*$","minLength":2,"maxLength":3})",
+         {R"("ab")", R"("abc")", R"("ccc")", R"("cab")"},
+         {R"("c")", R"("abab")", R"("b")"}});
+  check({R"({"type":"string","allOf":[{"pattern":"a"},{"pattern":"b"}]})",
+         {R"("ab")", R"("xbya")"},
+         {R"("a")", R"("b")"}});
+}
+
+TEST(JsonSchema, PatternsThatLookAheadAtTheirBeginning) {
+  check({R"({"type":"string","pattern":"^(?=.*[A-Z])(?=.*\\d)[A-Za-z0-9]{3,}$"})",
+         {R"("A1b")", R"("b1A")", R"("1AAAA")"},
+         {R"("A1")", R"("abc1")", R"("ABC")", R"("A1-")"}});
+  check({R"({"type":"string","pattern":"^(?!admin$|root)[a-z]+$","maxLength":6})",
+         {R"("admins")", R"("adm")", R"("roo")"},
+         {R"("admin")", R"("root")", R"("roots")", R"("adminss")", R"("")"}});
+  // What must not follow may be anywhere; brackets and escapes close nothing.
+  check(
+      {R"x({"type":"string","pattern":"^(?!.*(?:[)]|\\)|--))"})x", {R"("")", R"("a-b(")"}, {R"x(")")x", R"("a--b")"}});
+  check({R"x({"type":"string","pattern":"^(?!a)[a-c]$","enum":["a","b"]})x", {R"("b")"}, {R"("a")", R"("c")"}});
+  expect_refusal(R"x({"type":"string","pattern":"^(?=a)(?!a)"})x", ErrorCode::invalid_argument, "no value");
+  for (const char* elsewhere : {"(?=a)", "^b(?!a)", "^(?=a)b|c", "^(?=a(?=b))", "^(?:(?!a).)*$", "^(?!a)*b"}) {
+    test::expect_refusal_saying(fmt::format(R"({{"type":"string","pattern":"{}"}})", elsewhere), ErrorCode::unsupported,
+                                {"#/pattern", "lookahead is not supported here"});
+  }
+  test::expect_refusal_saying(R"x({"type":"string","pattern":"^(?=.*[0-9])(.)\\1$"})x", ErrorCode::unsupported,
+                              {"#/pattern", "position 16: back-references"});
+}
+
+// What only leaves texts out is computed once: of four such strings, each within its own count, there is room.
+TEST(JsonSchema, PatternsOfLongTextsThatOnlyLeaveTextsOut) {
+  const auto property = [](char first) {
+    return fmt::format(
+        R"x("{0}":{{"type":"string","pattern":"^(?!.*--){0}(?:[a-z0-9-]*[a-z0-9])?$","maxLength":1500}})x", first);
+  };
+  const std::string longest = "a-" + std::string(1'498, 'z');
+  const auto object = [](const std::string& a) { return fmt::format(R"({{"a":"{}","b":"b","c":"c","d":"d"}})", a); };
+  check({fmt::format(R"({{"type":"object","properties":{{{},{},{},{}}},"required":["a","b","c","d"]}})", property('a'),
+                     property('b'), property('c'), property('d')),
+         {object("a-b-c"), object(longest)},
+         {object("a--b"), object("a-"), object(longest + "z")}});
+}
+
+// As docs/grammar.md says: a short bound comes before what has many states without one. A long one does not help.
+TEST(JsonSchema, PatternsOfManyStatesAreBoundedFirst) {
+  check({R"({"type":"string","allOf":[{"pattern":"a.{4}b"},{"pattern":"c.{4}d"},{"pattern":"e.{4}f"}],"maxLength":8})",
+         {R"("acexxbdf")", R"("caexxdbf")", R"("ecaééfdb")"},
+         {R"("acexxbd")", R"("acexxbfd")", R"("acexxbdfx")", R"("acxxxbdf")"}});
+  check(
+      {R"({"type":"string","allOf":[{"pattern":"a.{4}b"},{"pattern":"c.{4}d"},{"pattern":"^[a-d]+$"}],"maxLength":7})",
+       {R"("acaaabd")", R"("caaaadb")"},
+       {R"("acaaab")", R"("acaaabdd")", R"("acxaabd")"}});
+  check({R"({"type":"string","allOf":[{"pattern":"a.{4}b"},{"pattern":"^[a-d]+$"}],"maxLength":7})",
+         {R"("accccb")", R"("daccccb")"},
+         {R"("acb")", R"("accccbdd")", R"("cccccb")"}});
+  expect_refusal(R"({"type":"string","allOf":[{"pattern":"a.{9}b"},{"pattern":"c.{9}d"}],"maxLength":100})",
+                 ErrorCode::too_large, "takes together with the others more than 20000 states");
+}
+
+// What passwords are asked for: several conditions, and a length that is counted.
+TEST(JsonSchema, PatternsOfPasswords) {
+  const std::string conditions = R"(^(?=.*[A-Z])(?=.*[a-z])(?=.*\\d)(?=.*[^A-Za-z0-9]))";
+  const auto schema = [](const std::string& pattern, const std::string& more = "") {
+    return fmt::format(R"({{"type":"string","pattern":"{}"{}}})", pattern, more);
+  };
+  const std::string longest = "Aa1-" + std::string(60, 'x');
+  const std::vector<std::string> good = {R"("Passw0rd!")", R"("aaaaA1é字")", R"("\"aB34567")", '"' + longest + '"'};
+  const std::vector<std::string> bad = {R"("passw0rd!")", R"("PASSW0RD!")", R"("Password!")",
+                                        R"("Passw0rds")", R"("Pa0!567")",   R"("Pass\nw0rd!")"};
+  std::vector<std::string> bad_and_long = bad;
+  bad_and_long.push_back('"' + longest + "x\"");
+  check({schema(conditions + ".{8,}$"), good, bad});
+  check({schema(conditions + ".{8,64}$"), good, bad_and_long});
+  check({schema(conditions + ".{8,128}$"), good, bad});
+  check({schema(conditions + ".+$", R"(,"minLength":8,"maxLength":64)"), good, bad_and_long});
+  check({schema(conditions + R"((?!.*\\s)(?!.*--).{8,}$)", R"(,"maxLength":72)"), good, bad});
+  // The length may be the first condition as well.
+  check({schema("^(?=.{8,64}$)" + conditions.substr(1) + ".*$"), good, bad_and_long});
+  check({schema(R"(^(?=.{8,32}$)(?=.*[A-Z])(?=.*[a-z])(?=.*\\d).*$)"),
+         {R"("Passw0rd")", R"("aA345678901234567890123456789012")"},
+         {R"("Passw0r")", R"("aA3456789012345678901234567890123")", R"("passw0rd")"}});
+  // As docs/grammar.md says.
+  GrammarBuilder builder;
+  const base::json::value longest_taken = base::parse_json(schema(conditions + ".{8,128}$")).value();
+  const auto root = json_schema(builder, longest_taken);
+  ASSERT_TRUE(root);
+  const auto grammar = std::move(builder).build(*root);
+  ASSERT_TRUE(grammar);
+  size_t states = 0;
+  for (const auto& automaton : (*grammar)->expressions().automata())
+    states += automaton->size();
+  EXPECT_EQ(states, 16'876U);
+  JsonSchemaOptions raw;
+  raw.notation = {.end_of_text = "</parameter>", .quote = {}};
+  check({schema(conditions + ".{8,64}$"),
+         {"Passw0rd!", "</Parameter1", longest},
+         {"passw0rd!", "Aa1</parameter>", "Aa1345678</parameter>", longest + "x"}},
+        raw);
+}
+
+}  // namespace
+}  // namespace tidemill::grammar

@@ -1,0 +1,151 @@
+// What a calibration sees of the embedded model, against the definition where that is short: the input of the first
+// layer's projections is the normalised embedding.
+#include "quantize/calibration.hpp"
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "data.hpp"
+#include "evaluate/text_runner.hpp"
+#include "model/gguf.hpp"
+#include "tensor/cpu_device.hpp"
+
+namespace tidemill::quantize {
+namespace {
+
+const std::string kText =
+    "import os\n\n\ndef area(width, height):\n    return width * height\n\n\nclass Box:\n    pass\n";
+
+CalibrationOptions options_here() {
+  CalibrationOptions options;
+  options.isa = tensor::choose_isa().value();
+  return options;
+}
+
+std::vector<float> floats_of(const model::Checkpoint& file, std::string_view name) {
+  const model::GgufTensor* tensor = file.find_tensor(name);
+  std::vector<float> values(static_cast<size_t>(tensor->elements()));
+  tensor::dequantize(tensor->type, tensor->data.data(), tensor->elements(), values.data());
+  return values;
+}
+
+TEST(Calibration, SeesTheInputsOfMatrices) {
+  const model::Checkpoint file = model::Checkpoint::open(test::nano_coder()).value();
+  size_t read = 0;
+  CalibrationOptions options = options_here();
+  options.window = 16;
+  options.on_read = [&read](size_t done, size_t total) {
+    EXPECT_LE(done, total);
+    read = done;
+  };
+  const auto calibration = Calibration::create(file, kText, options);
+  ASSERT_TRUE(calibration) << calibration.error().to_string();
+  EXPECT_EQ(read, static_cast<size_t>((*calibration)->tokens()));
+  const InputStatistics* query = (*calibration)->input_of("blk.0.attn_q.weight");
+  ASSERT_NE(query, nullptr);
+  EXPECT_EQ((*calibration)->input_of("blk.0.attn_k.weight"), query);
+  EXPECT_EQ((*calibration)->input_of("blk.0.attn_v.weight"), query);
+  EXPECT_NE((*calibration)->input_of("blk.1.attn_q.weight"), query);
+  EXPECT_EQ((*calibration)->input_of("blk.0.ffn_gate.weight"), (*calibration)->input_of("blk.0.ffn_up.weight"));
+  EXPECT_EQ((*calibration)->input_of("blk.0.ffn_down.weight")->mean_square.size(), 768U);
+  EXPECT_NE((*calibration)->input_of("token_embd.weight"), nullptr);  // it is the output matrix too
+  EXPECT_EQ((*calibration)->input_of("blk.0.attn_norm.weight"), nullptr);
+  EXPECT_EQ((*calibration)->input_of("no.such.tensor"), nullptr);
+
+  // All tokens that were read: in windows of 16, which the beginning of sequence opens.
+  const auto device = tensor::make_cpu_device(options.isa, 1);
+  const auto subject = evaluate::Subject::load(file, *device, {});
+  ASSERT_TRUE(subject);
+  const auto tokens = subject->tokenizer().encode(kText, {.add_special = false}).value();
+  std::vector<evaluate::Token> all;
+  const size_t lead = subject->lead().size();
+  for (size_t at = 0; at + 1 - lead < tokens.size(); at += 16) {
+    all.insert(all.end(), subject->lead().begin(), subject->lead().end());
+    const size_t end = std::min(at + 16 - lead, tokens.size() - 1);
+    all.insert(all.end(), tokens.begin() + static_cast<int64_t>(at), tokens.begin() + static_cast<int64_t>(end));
+  }
+  const std::vector<float> table = floats_of(file, "token_embd.weight");
+  const std::vector<float> norm = floats_of(file, "blk.0.attn_norm.weight");
+  const size_t width = norm.size();
+  std::vector<double> squares(width, 0);
+  std::vector<double> peaks(width, 0);
+  for (const evaluate::Token token : all) {
+    const float* row = table.data() + static_cast<size_t>(token) * width;
+    double mean = 0;
+    for (size_t c = 0; c < width; ++c)
+      mean += static_cast<double>(row[c]) * row[c] / static_cast<double>(width);
+    for (size_t c = 0; c < width; ++c) {
+      const double x = row[c] / std::sqrt(mean + subject->model().hyper_parameters().rms_epsilon) * norm[c];
+      squares[c] += x * x / static_cast<double>(all.size());
+      peaks[c] = std::max(peaks[c], std::fabs(x));
+    }
+  }
+  EXPECT_EQ(query->rows, static_cast<int64_t>(all.size()));
+  for (size_t c = 0; c < width; ++c) {
+    EXPECT_NEAR(query->mean_square[c], squares[c], 1e-4 * squares[c] + 1e-9) << c;
+    EXPECT_NEAR(query->peak[c], peaks[c], 1e-4 * peaks[c] + 1e-6) << c;
+  }
+}
+
+TEST(Calibration, MemoryAndThreadsChangeNothing) {
+  const model::Checkpoint file = model::Checkpoint::open(test::nano_coder()).value();
+  const std::vector<std::string_view> names = {"blk.0.attn_q.weight", "blk.0.attn_v.weight", "blk.0.ffn_down.weight"};
+  std::vector<std::vector<std::byte>> results;
+  for (const bool small : {false, true}) {
+    CalibrationOptions options = options_here();
+    options.threads = small ? 2 : 1;
+    if (small) options.moment_bytes = 1;
+    const auto calibration = Calibration::create(file, kText, options);
+    ASSERT_TRUE(calibration);
+    std::vector<std::byte> all;
+    for (size_t i = 0; i < names.size(); ++i) {
+      const auto compensation = (*calibration)->compensation(names[i], {}, std::span(names).subspan(i + 1));
+      ASSERT_TRUE(compensation) << compensation.error().to_string();
+      std::vector<float> row = floats_of(file, names[i]);
+      row.resize(static_cast<size_t>((*compensation)->cols()));
+      std::vector<std::byte> out(static_cast<size_t>(tensor::row_bytes(tensor::DType::q4_0, (*compensation)->cols())));
+      (*compensation)->round(tensor::DType::q4_0, row.data(), 1, out.data());
+      all.insert(all.end(), out.begin(), out.end());
+    }
+    results.push_back(std::move(all));
+  }
+  EXPECT_EQ(results[0], results[1]);
+}
+
+TEST(Calibration, WatchingChangesNoBit) {
+  const model::Checkpoint file = model::Checkpoint::open(test::nano_coder()).value();
+  const auto device = tensor::make_cpu_device(tensor::choose_isa().value(), 1);
+  WatchedDevice watched(*device);
+  int64_t operations = 0;
+  watched.watch([&operations](std::span<const tensor::Product> products, tensor::ConstMatrix x) {
+    EXPECT_FALSE(products.empty());
+    EXPECT_EQ(products[0].weight->cols(), x.cols);
+    ++operations;
+  });
+  auto plain = evaluate::Subject::load(file, *device, {});
+  auto seen = evaluate::Subject::load(file, watched, {});
+  ASSERT_TRUE(plain && seen);
+  const auto expected = evaluate::judge_text(*plain, nullptr, kText, {});
+  const auto found = evaluate::judge_text(*seen, nullptr, kText, {});
+  ASSERT_TRUE(expected && found);
+  EXPECT_EQ(found->score.nats, expected->score.nats);
+  EXPECT_EQ(operations, 6 * 4 + 1);  // of each layer's four, and the output
+}
+
+TEST(Calibration, WantsAText) {
+  const model::Checkpoint file = model::Checkpoint::open(test::nano_coder()).value();
+  const auto empty = Calibration::create(file, "", options_here());
+  ASSERT_FALSE(empty);
+  EXPECT_EQ(empty.error().code(), base::ErrorCode::invalid_argument);
+  CalibrationOptions options = options_here();
+  options.cancelled = [] { return true; };
+  const auto cancelled = Calibration::create(file, kText, options);
+  ASSERT_FALSE(cancelled);
+  EXPECT_EQ(cancelled.error().code(), base::ErrorCode::cancelled);
+}
+
+}  // namespace
+}  // namespace tidemill::quantize
