@@ -3,7 +3,22 @@
 #include <cmath>
 #include <variant>
 
+#include "tensor/exp_constants.hpp"
+
 namespace tidemill::quantize {
+namespace {
+
+float activated(tensor::Activation activation, float gate) {
+  switch (activation) {
+    case tensor::Activation::silu:
+      return gate / (1 + std::exp(-gate));
+    case tensor::Activation::gelu_tanh:
+      return gate / (1 + std::exp(-gate * (gate * gate * tensor::kGeluCubic + tensor::kGeluLinear)));
+  }
+  return gate;
+}
+
+}  // namespace
 
 void WatchedDevice::linear(std::span<const tensor::Product> products, const tensor::LinearInput& input) {
   if (watch_) watch_(products, written_out(input));
@@ -13,19 +28,17 @@ void WatchedDevice::linear(std::span<const tensor::Product> products, const tens
 tensor::ConstMatrix WatchedDevice::written_out(const tensor::LinearInput& input) {
   if (const auto* plain = std::get_if<tensor::ConstMatrix>(&input)) return *plain;
   const auto* normed = std::get_if<tensor::RmsNormed>(&input);
-  const tensor::ConstMatrix like = normed != nullptr ? normed->x : std::get<tensor::SiluGated>(input).gate;
+  const tensor::ConstMatrix like = normed != nullptr ? normed->x : std::get<tensor::Gated>(input).gate;
   made_.resize(static_cast<size_t>(like.rows * like.cols));
   const tensor::Matrix out{made_.data(), like.rows, like.cols, like.cols};
   if (normed != nullptr) {
     inner_.rms_norm(normed->x, normed->weight, normed->epsilon, out);
     return out;
   }
-  const auto& gated = std::get<tensor::SiluGated>(input);
+  const auto& gated = std::get<tensor::Gated>(input);
   for (int64_t r = 0; r < like.rows; ++r) {
-    for (int64_t c = 0; c < like.cols; ++c) {
-      const float gate = gated.gate.row(r)[c];
-      out.row(r)[c] = gate / (1 + std::exp(-gate)) * gated.up.row(r)[c];
-    }
+    for (int64_t c = 0; c < like.cols; ++c)
+      out.row(r)[c] = activated(gated.activation, gated.gate.row(r)[c]) * gated.up.row(r)[c];
   }
   return out;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -27,7 +28,7 @@ class WatchedDevice final : public tensor::Device {
   }
   base::Result<std::unique_ptr<tensor::Weight>> load_panels(tensor::DType type, int64_t rows, int64_t cols,
                                                             std::span<const std::byte> panels,
-                                                            uint64_t checksum) override {
+                                                            std::optional<uint64_t> checksum) override {
     return inner_.load_panels(type, rows, cols, panels, checksum);
   }
   base::Result<std::unique_ptr<tensor::KvCache>> make_kv_cache(const tensor::KvShape& shape) override {
@@ -50,13 +51,27 @@ class WatchedDevice final : public tensor::Device {
     inner_.rope(rope, positions, head_dim, x);
   }
   void add(tensor::Matrix x, tensor::ConstMatrix y) override { inner_.add(x, y); }
+  void scale(tensor::Matrix x, float factor) override { inner_.scale(x, factor); }
+  void soft_cap(tensor::Matrix x, float cap) override { inner_.soft_cap(x, cap); }
+  void sigmoid(tensor::Matrix x) override { inner_.sigmoid(x); }
+  void choose_experts(tensor::ConstMatrix logits, const tensor::ExpertRule& rule, std::span<int32_t> experts,
+                      std::span<float> weights) override {
+    inner_.choose_experts(logits, rule, experts, weights);
+  }
+  void gather(tensor::ConstMatrix x, std::span<const int32_t> rows, tensor::Matrix y) override {
+    inner_.gather(x, rows, y);
+  }
+  void add_scaled(tensor::Matrix x, std::span<const int32_t> rows, tensor::ConstMatrix y,
+                  std::span<const float> factors) override {
+    inner_.add_scaled(x, rows, y, factors);
+  }
   void store_kv(tensor::KvCache& cache, int64_t layer, const tensor::KvRows& rows, tensor::ConstMatrix keys,
                 tensor::ConstMatrix values) override {
     inner_.store_kv(cache, layer, rows, keys, values);
   }
-  void attention(const tensor::KvCache& cache, int64_t layer, const tensor::KvRows& rows, float scale,
-                 tensor::ConstMatrix q, tensor::Matrix out) override {
-    inner_.attention(cache, layer, rows, scale, q, out);
+  void attention(const tensor::KvCache& cache, int64_t layer, const tensor::KvRows& rows,
+                 const tensor::AttentionRule& rule, tensor::ConstMatrix q, tensor::Matrix out) override {
+    inner_.attention(cache, layer, rows, rule, q, out);
   }
 
  private:
