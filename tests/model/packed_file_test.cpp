@@ -295,7 +295,7 @@ TEST_F(PackedFile, KeysAndTensorsMustAgree) {
   EXPECT_SAYS(refusal(with("tidemill.packed.shapes", 0, 1), ErrorCode::corrupt), "does not fit");
   EXPECT_SAYS(refusal(with("tidemill.packed.shapes", 1, 16), ErrorCode::corrupt), "does not fit");
   EXPECT_SAYS(refusal(with("tidemill.packed.shapes", 1, 0x80000000U), ErrorCode::corrupt), "a matrix was expected");
-  EXPECT_SAYS(refusal(with("tidemill.packed.shapes", 2, 1), ErrorCode::corrupt), "a matrix was expected");
+  EXPECT_SAYS(refusal(with("tidemill.packed.shapes", 2, 1), ErrorCode::corrupt), "does not fit Q8_0 [256, 1024, 2]");
   EXPECT_SAYS(refusal(with("tidemill.packed.shapes", 4, 1), ErrorCode::corrupt), "the packed file's keys call it");
   EXPECT_SAYS(refusal(with("tidemill.packed.checksums", 0, 1), ErrorCode::corrupt), "token_embd.weight");
   EXPECT_SAYS(refusal(changed("general.alignment", [](char* value) { add_to_u32(value, 4096); }), ErrorCode::corrupt),
