@@ -140,6 +140,7 @@ base::Result<Lease> Fleet::pick(const Wanted& wanted, const std::vector<const Ba
   }
   route::RouteRequest request{.blocks = wanted.blocks,
                               .prompt_bytes = wanted.prompt_bytes,
+                              .prompt_tokens = wanted.prompt_tokens,
                               .output_tokens = wanted.output_tokens,
                               .session = wanted.session,
                               .exclude = exclude};
