@@ -79,8 +79,8 @@ bool Scheduler::schedule(Sequence& sequence, int64_t count) {
   return true;
 }
 
-// Gets the blocks for `count` more tokens, from sequences that rest and then from those that rank behind; how many
-// tokens there is room for.
+// Gets the blocks for `count` more tokens, from sequences that do not run and then from those that rank behind; how
+// many tokens there is room for.
 int64_t Scheduler::secure_blocks(Sequence& sequence, int64_t count) {
   const int64_t wanted = blocks_.blocks_for(sequence.computed() + count);
   while (std::ssize(sequence.blocks_) < wanted) {
@@ -147,14 +147,16 @@ bool Scheduler::admit(Sequence& sequence) {
 }
 
 // Whether the sequence may run: a place among the running, and the blocks it needs beside those promised to others. The
-// running ones are each left one block to grow into, lest the newcomer be thrown out at once. What rests gives up what
-// is lacking.
+// running ones are each left one block to grow into, lest the newcomer be thrown out at once. What does not run gives
+// up what is lacking, and nothing where that is more than it has.
 bool Scheduler::make_room(const Sequence& sequence, int64_t blocks_needed) {
+  const auto lacking = [&] { return blocks_needed + promised_blocks(running_) + running() - blocks_.available(); };
   const auto fits = [&] {
     if (running() >= limits_.max_running) return false;
-    if (running_.empty()) return true;
-    while (blocks_needed + promised_blocks() + running() > blocks_.available()) {
-      if (!reclaim()) return false;
+    if (running_.empty() || lacking() <= 0) return true;
+    if (lacking() > blocks_.freed_by(idle_blocks(sequence))) return false;
+    while (lacking() > 0) {
+      if (!reclaim(&sequence)) return false;
     }
     return true;
   };
@@ -162,13 +164,14 @@ bool Scheduler::make_room(const Sequence& sequence, int64_t blocks_needed) {
     return other.priority() > sequence.priority() && other.rank() > sequence.rank();
   };
   if (fits()) return true;
-  // Nobody is displaced in vain: their blocks must be enough (at most; some may be shared).
-  int64_t gain = blocks_.available();
-  for (const Sequence* other : running_)
-    gain += yields(*other) ? std::ssize(other->blocks_) : 0;
-  for (const Sequence* other : resting_)
-    gain += std::ssize(other->blocks_);
-  if (gain < blocks_needed) return false;
+  // Nobody is displaced in vain: when those at the end have yielded, it must fit beside the others.
+  std::span<Sequence* const> stay = running_;
+  std::vector<Block> given = idle_blocks(sequence);
+  for (; !stay.empty() && yields(*stay.back()); stay = stay.first(stay.size() - 1))
+    given.insert(given.end(), stay.back()->blocks_.begin(), stay.back()->blocks_.end());
+  if (stay.size() == running_.size()) return false;
+  const int64_t wanted = blocks_needed + promised_blocks(stay) + std::ssize(stay);
+  if (wanted > blocks_.available() + blocks_.freed_by(given)) return false;
   while (!running_.empty() && yields(*running_.back())) {
     preempt(*running_.back());
     if (fits()) return true;
@@ -192,13 +195,24 @@ std::vector<Block> Scheduler::reusable_blocks(const Sequence& sequence) {
   return found;
 }
 
-// Blocks that running sequences lack for the tokens they have.
-int64_t Scheduler::promised_blocks() const {
+// Blocks that these lack for the tokens they have.
+int64_t Scheduler::promised_blocks(std::span<Sequence* const> to) const {
   int64_t promised = 0;
-  for (const Sequence* other : running_) {
+  for (const Sequence* other : to) {
     promised += std::max<int64_t>(0, blocks_.blocks_for(other->size()) - std::ssize(other->blocks_));
   }
   return promised;
+}
+
+// What all hold that do not run, `but` aside.
+std::vector<Block> Scheduler::idle_blocks(const Sequence& but) const {
+  std::vector<Block> held;
+  for (const auto* idle : {&resting_}) {
+    for (const Sequence* other : *idle) {
+      if (other != &but) held.insert(held.end(), other->blocks_.begin(), other->blocks_.end());
+    }
+  }
+  return held;
 }
 
 void Scheduler::preempt(Sequence& sequence) {
@@ -214,14 +228,17 @@ void Scheduler::preempt(Sequence& sequence) {
   ++preemptions_;
 }
 
-// Takes what the last in rank of those that rest holds; false: none of them holds anything.
-bool Scheduler::reclaim() {
-  const auto holds = [](const Sequence* sequence) { return !sequence->blocks_.empty(); };
-  const auto last = std::find_if(resting_.rbegin(), resting_.rend(), holds);
-  if (last == resting_.rend()) return false;
-  release_blocks(**last);
-  ++preemptions_;
-  return true;
+// Takes what the last in rank holds of those that rest, `but` aside; false: none of them holds anything.
+bool Scheduler::reclaim(const Sequence* but) {
+  const auto gives = [&](const Sequence* sequence) { return sequence != but && !sequence->blocks_.empty(); };
+  for (const auto* idle : {&resting_}) {
+    const auto last = std::find_if(idle->rbegin(), idle->rend(), gives);
+    if (last == idle->rend()) continue;
+    release_blocks(**last);
+    ++preemptions_;
+    return true;
+  }
+  return false;
 }
 
 void Scheduler::release_blocks(Sequence& sequence) {

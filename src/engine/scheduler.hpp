@@ -38,7 +38,7 @@ struct SchedulerLimits {
 // makes progress, and by the definition of Rank everybody is first at some time.
 //
 // Sequences that rest take part in none of this. They keep the blocks that they have as long as nobody else needs them,
-// and give them up before any other does.
+// and give them up before any other does; but not in vain: a waiting sequence takes them only if they let it in.
 //
 // Not thread-safe: the engine's thread owns it.
 class Scheduler {
@@ -87,9 +87,10 @@ class Scheduler {
   bool admit(Sequence& sequence);
   bool make_room(const Sequence& sequence, int64_t blocks_needed);
   std::vector<Block> reusable_blocks(const Sequence& sequence);
-  int64_t promised_blocks() const;
+  int64_t promised_blocks(std::span<Sequence* const> to) const;
+  std::vector<Block> idle_blocks(const Sequence& but) const;
   void preempt(Sequence& sequence);
-  bool reclaim();
+  bool reclaim(const Sequence* but = nullptr);
   void release_blocks(Sequence& sequence);
 
   KvBlocks& blocks_;

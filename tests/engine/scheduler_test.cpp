@@ -222,6 +222,45 @@ TEST(Scheduler, ANewcomerGetsTheBlocksOfWhatRests) {
   EXPECT_EQ(bench.planned(bench.step(), newcomer), 1);
 }
 
+TEST(Scheduler, NothingThatRestsLosesItsBlocksInVain) {
+  Bench bench(16, {.step_tokens = 100, .max_running = 4}, false);
+  Sequence& running = bench.add(31, 0, 0, 1);  // 8 blocks
+  Sequence& resting = bench.add(12, 1, 0, 2);  // 3 blocks
+  bench.step();
+  bench.scheduler.rest(resting);
+  Sequence& large = bench.add(40, 2, 0, 3);  // 10 blocks, and 5 are free
+  EXPECT_EQ(bench.planned(bench.step(), large), 0);
+  EXPECT_EQ(resting.blocks().size(), 3u) << "with them it would not fit either";
+  EXPECT_EQ(bench.scheduler.preemptions(), 0u);
+  bench.scheduler.remove(running);
+  EXPECT_EQ(bench.planned(bench.step(), large), 40);
+  EXPECT_EQ(resting.blocks().size(), 3u);
+}
+
+TEST(Scheduler, BlocksThatAreSharedWithWhatRunsAreNoRoom) {
+  Bench bench(12, {.step_tokens = 100, .max_running = 4});
+  Sequence& running = bench.add(16, 0, 0, 1);
+  Sequence& resting = bench.add(16, 1, 0, 1);
+  bench.step();
+  ASSERT_EQ(resting.blocks()[3], running.blocks()[3]);
+  bench.scheduler.rest(resting);
+  Sequence& newcomer = bench.add(32, 2, 0, 2);  // 8 blocks, and 7 are free beside those of the running one
+  EXPECT_EQ(bench.planned(bench.step(), newcomer), 0);
+  EXPECT_EQ(resting.blocks().size(), 4u);
+  EXPECT_EQ(bench.scheduler.preemptions(), 0u);
+}
+
+TEST(Scheduler, NobodyIsDisplacedInVain) {
+  Bench bench(16, {.step_tokens = 100, .max_running = 4}, false);
+  bench.add(31, 0, 0, 1);                    // 8 blocks
+  Sequence& low = bench.add(11, 100, 1, 2);  // 3 blocks
+  bench.step();
+  Sequence& large = bench.add(32, 2, 0, 3);  // 8 blocks, and the first one may want another
+  EXPECT_EQ(bench.planned(bench.step(), large), 0);
+  EXPECT_EQ(low.state(), Sequence::State::running);
+  EXPECT_EQ(bench.scheduler.preemptions(), 0u);
+}
+
 TEST(Scheduler, AnOldRequestOfLowPriorityComesBeforeANewOneOfHigh) {
   Bench bench(10, {.step_tokens = 100, .max_running = 1});
   Sequence& running = bench.add(4, 0, 0, 1);
