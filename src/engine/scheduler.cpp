@@ -42,13 +42,6 @@ void Scheduler::rest(Sequence& sequence) {
 void Scheduler::wake(Sequence& sequence) {
   if (sequence.state() != Sequence::State::resting) return;
   resting_.erase(&sequence);
-  if (!sequence.blocks_.empty() && running() < limits_.max_running) {
-    sequence.state_ = Sequence::State::running;
-    running_.insert(std::ranges::upper_bound(running_, &sequence, ByRank{}), &sequence);
-    return;
-  }
-  if (!sequence.blocks_.empty()) ++preemptions_;
-  release_blocks(sequence);
   sequence.state_ = Sequence::State::waiting;
   waiting_.insert(&sequence);
 }
@@ -56,6 +49,7 @@ void Scheduler::wake(Sequence& sequence) {
 std::vector<Slice> Scheduler::plan() {
   budget_ = limits_.step_tokens;
   plan_.clear();
+  admit_woken();
   // Indices, because whoever is scheduled may throw others off the end.
   for (size_t i = 0; i < running_.size(); ++i) {
     if (running_[i]->pending() == 1) schedule(*running_[i], 1);
@@ -111,6 +105,15 @@ int64_t Scheduler::extend(const Slice& slice, int64_t rows) {
   return rows;
 }
 
+// Those that come next and have their blocks: they decode in this step, before prefill takes what is left of it.
+void Scheduler::admit_woken() {
+  const auto next = [&] { return std::ranges::find_if(waiting_, [](const Sequence* s) { return !s->must_follow(); }); };
+  for (auto first = next(); first != waiting_.end(); first = next()) {
+    if ((*first)->blocks_.empty() || !admit(**first)) return;
+    waiting_.erase(first);
+  }
+}
+
 void Scheduler::admit_waiting() {
   for (auto next = waiting_.begin(); next != waiting_.end() && budget_ > 0;) {
     Sequence& sequence = **next;
@@ -127,18 +130,22 @@ void Scheduler::admit_waiting() {
 }
 
 bool Scheduler::admit(Sequence& sequence) {
-  std::vector<Block> reused = reusable_blocks(sequence);
-  const int64_t needed = blocks_.blocks_for(sequence.size()) - std::ssize(reused);
-  if (!make_room(sequence, needed)) {
+  const bool woke = !sequence.blocks_.empty();
+  std::vector<Block> reused;
+  if (!woke) reused = reusable_blocks(sequence);
+  const int64_t held = std::ssize(woke ? sequence.blocks_ : reused);
+  if (!make_room(sequence, std::max<int64_t>(0, blocks_.blocks_for(sequence.size()) - held))) {
     while (!reused.empty()) {
       blocks_.release(reused.back());
       reused.pop_back();
     }
     return false;
   }
-  sequence.blocks_ = std::move(reused);
-  sequence.computed_ = std::ssize(sequence.blocks_) * blocks_.block_tokens();
-  sequence.published_ = std::ssize(sequence.blocks_);
+  if (!woke) {
+    sequence.blocks_ = std::move(reused);
+    sequence.computed_ = std::ssize(sequence.blocks_) * blocks_.block_tokens();
+    sequence.published_ = std::ssize(sequence.blocks_);
+  }
   sequence.state_ = Sequence::State::running;
   if (!sequence.ever_ran_) sequence.cached_at_start_ = sequence.computed_;
   sequence.ever_ran_ = true;
@@ -207,7 +214,7 @@ int64_t Scheduler::promised_blocks(std::span<Sequence* const> to) const {
 // What all hold that do not run, `but` aside.
 std::vector<Block> Scheduler::idle_blocks(const Sequence& but) const {
   std::vector<Block> held;
-  for (const auto* idle : {&resting_}) {
+  for (const auto* idle : {&resting_, &waiting_}) {
     for (const Sequence* other : *idle) {
       if (other != &but) held.insert(held.end(), other->blocks_.begin(), other->blocks_.end());
     }
@@ -228,10 +235,11 @@ void Scheduler::preempt(Sequence& sequence) {
   ++preemptions_;
 }
 
-// Takes what the last in rank holds of those that rest, `but` aside; false: none of them holds anything.
+// Takes what the last in rank holds of those that rest, or else of those that woke, `but` aside; false: none of them
+// holds anything.
 bool Scheduler::reclaim(const Sequence* but) {
   const auto gives = [&](const Sequence* sequence) { return sequence != but && !sequence->blocks_.empty(); };
-  for (const auto* idle : {&resting_}) {
+  for (const auto* idle : {&resting_, &waiting_}) {
     const auto last = std::find_if(idle->rbegin(), idle->rend(), gives);
     if (last == idle->rend()) continue;
     release_blocks(**last);
@@ -266,12 +274,14 @@ std::optional<Sequence::FullyComputed> Scheduler::computed(const Slice& slice) {
 
 base::Result<void> Scheduler::audit(std::span<const Block> also_owned) const {
   std::vector<Block> owned(also_owned.begin(), also_owned.end());
-  for (const Sequence* sequence : running_)
+  std::vector<const Sequence*> all(running_.begin(), running_.end());
+  all.insert(all.end(), resting_.begin(), resting_.end());
+  all.insert(all.end(), waiting_.begin(), waiting_.end());
+  for (const Sequence* sequence : all) {
     owned.insert(owned.end(), sequence->blocks_.begin(), sequence->blocks_.end());
-  for (const Sequence* sequence : resting_)
-    owned.insert(owned.end(), sequence->blocks_.begin(), sequence->blocks_.end());
-  for (const Sequence* sequence : waiting_) {
-    if (!sequence->blocks_.empty()) return base::Error(base::ErrorCode::internal, "a waiting sequence holds KV blocks");
+    if (blocks_.blocks_for(sequence->computed()) > std::ssize(sequence->blocks_)) {
+      return base::Error(base::ErrorCode::internal, "tokens of a sequence count as computed that no KV block holds");
+    }
   }
   return blocks_.audit(owned);
 }
