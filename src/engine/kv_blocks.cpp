@@ -36,6 +36,15 @@ void KvBlocks::release(Block block) {
   }
 }
 
+int64_t KvBlocks::freed_by(std::span<const Block> owned) const {
+  if (owned.empty()) return 0;
+  std::vector<int32_t> released(static_cast<size_t>(size()), 0);
+  int64_t freed = 0;
+  for (const Block block : owned)
+    freed += ++released[static_cast<size_t>(block)] == pool_.references(block) ? 1 : 0;
+  return freed;
+}
+
 std::vector<Block> KvBlocks::match(std::string_view tenant, std::span<const Token> tokens, int64_t max_blocks) {
   std::vector<Block> blocks;
   if (!prefix_cache_) return blocks;

@@ -38,6 +38,8 @@ class KvBlocks {
   void retain(Block block);
   // Gives up a block; a sequence releases its last block first.
   void release(Block block);
+  // How many more blocks would be available if all of `owned` were released, a block as often as it is listed.
+  int64_t freed_by(std::span<const Block> owned) const;
 
   // The longest run of cached blocks, at most `max_blocks`, that holds the beginning of `tokens`; the caller owns them
   // now.

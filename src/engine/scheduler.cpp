@@ -42,13 +42,6 @@ void Scheduler::rest(Sequence& sequence) {
 void Scheduler::wake(Sequence& sequence) {
   if (sequence.state() != Sequence::State::resting) return;
   resting_.erase(&sequence);
-  if (!sequence.blocks_.empty() && running() < limits_.max_running) {
-    sequence.state_ = Sequence::State::running;
-    running_.insert(std::ranges::upper_bound(running_, &sequence, ByRank{}), &sequence);
-    return;
-  }
-  if (!sequence.blocks_.empty()) ++preemptions_;
-  release_blocks(sequence);
   sequence.state_ = Sequence::State::waiting;
   waiting_.insert(&sequence);
 }
@@ -56,6 +49,7 @@ void Scheduler::wake(Sequence& sequence) {
 std::vector<Slice> Scheduler::plan() {
   budget_ = limits_.step_tokens;
   plan_.clear();
+  admit_woken();
   // Indices, because whoever is scheduled may throw others off the end.
   for (size_t i = 0; i < running_.size(); ++i) {
     if (running_[i]->pending() == 1) schedule(*running_[i], 1);
@@ -79,8 +73,8 @@ bool Scheduler::schedule(Sequence& sequence, int64_t count) {
   return true;
 }
 
-// Gets the blocks for `count` more tokens, from sequences that rest and then from those that rank behind; how many
-// tokens there is room for.
+// Gets the blocks for `count` more tokens, from sequences that do not run and then from those that rank behind; how
+// many tokens there is room for.
 int64_t Scheduler::secure_blocks(Sequence& sequence, int64_t count) {
   const int64_t wanted = blocks_.blocks_for(sequence.computed() + count);
   while (std::ssize(sequence.blocks_) < wanted) {
@@ -111,6 +105,15 @@ int64_t Scheduler::extend(const Slice& slice, int64_t rows) {
   return rows;
 }
 
+// Those that come next and have their blocks: they decode in this step, before prefill takes what is left of it.
+void Scheduler::admit_woken() {
+  const auto next = [&] { return std::ranges::find_if(waiting_, [](const Sequence* s) { return !s->must_follow(); }); };
+  for (auto first = next(); first != waiting_.end(); first = next()) {
+    if ((*first)->blocks_.empty() || !admit(**first)) return;
+    waiting_.erase(first);
+  }
+}
+
 void Scheduler::admit_waiting() {
   for (auto next = waiting_.begin(); next != waiting_.end() && budget_ > 0;) {
     Sequence& sequence = **next;
@@ -127,18 +130,22 @@ void Scheduler::admit_waiting() {
 }
 
 bool Scheduler::admit(Sequence& sequence) {
-  std::vector<Block> reused = reusable_blocks(sequence);
-  const int64_t needed = blocks_.blocks_for(sequence.size()) - std::ssize(reused);
-  if (!make_room(sequence, needed)) {
+  const bool woke = !sequence.blocks_.empty();
+  std::vector<Block> reused;
+  if (!woke) reused = reusable_blocks(sequence);
+  const int64_t held = std::ssize(woke ? sequence.blocks_ : reused);
+  if (!make_room(sequence, std::max<int64_t>(0, blocks_.blocks_for(sequence.size()) - held))) {
     while (!reused.empty()) {
       blocks_.release(reused.back());
       reused.pop_back();
     }
     return false;
   }
-  sequence.blocks_ = std::move(reused);
-  sequence.computed_ = std::ssize(sequence.blocks_) * blocks_.block_tokens();
-  sequence.published_ = std::ssize(sequence.blocks_);
+  if (!woke) {
+    sequence.blocks_ = std::move(reused);
+    sequence.computed_ = std::ssize(sequence.blocks_) * blocks_.block_tokens();
+    sequence.published_ = std::ssize(sequence.blocks_);
+  }
   sequence.state_ = Sequence::State::running;
   if (!sequence.ever_ran_) sequence.cached_at_start_ = sequence.computed_;
   sequence.ever_ran_ = true;
@@ -147,14 +154,16 @@ bool Scheduler::admit(Sequence& sequence) {
 }
 
 // Whether the sequence may run: a place among the running, and the blocks it needs beside those promised to others. The
-// running ones are each left one block to grow into, lest the newcomer be thrown out at once. What rests gives up what
-// is lacking.
+// running ones are each left one block to grow into, lest the newcomer be thrown out at once. What does not run gives
+// up what is lacking, and nothing where that is more than it has.
 bool Scheduler::make_room(const Sequence& sequence, int64_t blocks_needed) {
+  const auto lacking = [&] { return blocks_needed + promised_blocks(running_) + running() - blocks_.available(); };
   const auto fits = [&] {
     if (running() >= limits_.max_running) return false;
-    if (running_.empty()) return true;
-    while (blocks_needed + promised_blocks() + running() > blocks_.available()) {
-      if (!reclaim()) return false;
+    if (running_.empty() || lacking() <= 0) return true;
+    if (lacking() > blocks_.freed_by(idle_blocks(sequence))) return false;
+    while (lacking() > 0) {
+      if (!reclaim(&sequence)) return false;
     }
     return true;
   };
@@ -162,13 +171,14 @@ bool Scheduler::make_room(const Sequence& sequence, int64_t blocks_needed) {
     return other.priority() > sequence.priority() && other.rank() > sequence.rank();
   };
   if (fits()) return true;
-  // Nobody is displaced in vain: their blocks must be enough (at most; some may be shared).
-  int64_t gain = blocks_.available();
-  for (const Sequence* other : running_)
-    gain += yields(*other) ? std::ssize(other->blocks_) : 0;
-  for (const Sequence* other : resting_)
-    gain += std::ssize(other->blocks_);
-  if (gain < blocks_needed) return false;
+  // Nobody is displaced in vain: when those at the end have yielded, it must fit beside the others.
+  std::span<Sequence* const> stay = running_;
+  std::vector<Block> given = idle_blocks(sequence);
+  for (; !stay.empty() && yields(*stay.back()); stay = stay.first(stay.size() - 1))
+    given.insert(given.end(), stay.back()->blocks_.begin(), stay.back()->blocks_.end());
+  if (stay.size() == running_.size()) return false;
+  const int64_t wanted = blocks_needed + promised_blocks(stay) + std::ssize(stay);
+  if (wanted > blocks_.available() + blocks_.freed_by(given)) return false;
   while (!running_.empty() && yields(*running_.back())) {
     preempt(*running_.back());
     if (fits()) return true;
@@ -192,13 +202,24 @@ std::vector<Block> Scheduler::reusable_blocks(const Sequence& sequence) {
   return found;
 }
 
-// Blocks that running sequences lack for the tokens they have.
-int64_t Scheduler::promised_blocks() const {
+// Blocks that these lack for the tokens they have.
+int64_t Scheduler::promised_blocks(std::span<Sequence* const> to) const {
   int64_t promised = 0;
-  for (const Sequence* other : running_) {
+  for (const Sequence* other : to) {
     promised += std::max<int64_t>(0, blocks_.blocks_for(other->size()) - std::ssize(other->blocks_));
   }
   return promised;
+}
+
+// What all hold that do not run, `but` aside.
+std::vector<Block> Scheduler::idle_blocks(const Sequence& but) const {
+  std::vector<Block> held;
+  for (const auto* idle : {&resting_, &waiting_}) {
+    for (const Sequence* other : *idle) {
+      if (other != &but) held.insert(held.end(), other->blocks_.begin(), other->blocks_.end());
+    }
+  }
+  return held;
 }
 
 void Scheduler::preempt(Sequence& sequence) {
@@ -214,14 +235,18 @@ void Scheduler::preempt(Sequence& sequence) {
   ++preemptions_;
 }
 
-// Takes what the last in rank of those that rest holds; false: none of them holds anything.
-bool Scheduler::reclaim() {
-  const auto holds = [](const Sequence* sequence) { return !sequence->blocks_.empty(); };
-  const auto last = std::find_if(resting_.rbegin(), resting_.rend(), holds);
-  if (last == resting_.rend()) return false;
-  release_blocks(**last);
-  ++preemptions_;
-  return true;
+// Takes what the last in rank holds of those that rest, or else of those that woke, `but` aside; false: none of them
+// holds anything.
+bool Scheduler::reclaim(const Sequence* but) {
+  const auto gives = [&](const Sequence* sequence) { return sequence != but && !sequence->blocks_.empty(); };
+  for (const auto* idle : {&resting_, &waiting_}) {
+    const auto last = std::find_if(idle->rbegin(), idle->rend(), gives);
+    if (last == idle->rend()) continue;
+    release_blocks(**last);
+    ++preemptions_;
+    return true;
+  }
+  return false;
 }
 
 void Scheduler::release_blocks(Sequence& sequence) {
@@ -249,12 +274,14 @@ std::optional<Sequence::FullyComputed> Scheduler::computed(const Slice& slice) {
 
 base::Result<void> Scheduler::audit(std::span<const Block> also_owned) const {
   std::vector<Block> owned(also_owned.begin(), also_owned.end());
-  for (const Sequence* sequence : running_)
+  std::vector<const Sequence*> all(running_.begin(), running_.end());
+  all.insert(all.end(), resting_.begin(), resting_.end());
+  all.insert(all.end(), waiting_.begin(), waiting_.end());
+  for (const Sequence* sequence : all) {
     owned.insert(owned.end(), sequence->blocks_.begin(), sequence->blocks_.end());
-  for (const Sequence* sequence : resting_)
-    owned.insert(owned.end(), sequence->blocks_.begin(), sequence->blocks_.end());
-  for (const Sequence* sequence : waiting_) {
-    if (!sequence->blocks_.empty()) return base::Error(base::ErrorCode::internal, "a waiting sequence holds KV blocks");
+    if (blocks_.blocks_for(sequence->computed()) > std::ssize(sequence->blocks_)) {
+      return base::Error(base::ErrorCode::internal, "tokens of a sequence count as computed that no KV block holds");
+    }
   }
   return blocks_.audit(owned);
 }

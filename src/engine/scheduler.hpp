@@ -38,7 +38,9 @@ struct SchedulerLimits {
 // makes progress, and by the definition of Rank everybody is first at some time.
 //
 // Sequences that rest take part in none of this. They keep the blocks that they have as long as nobody else needs them,
-// and give them up before any other does.
+// and give them up before any other does; but not in vain: a waiting sequence takes them only if they let it in. One
+// that is woken waits in its rank, with its blocks: it gives them up after those that rest and before any that runs,
+// and when its turn comes it goes on where it stands, ahead of prefill.
 //
 // Not thread-safe: the engine's thread owns it.
 class Scheduler {
@@ -53,8 +55,7 @@ class Scheduler {
 
   // Between two steps: a waiting or running sequence rests until wake(). Others: nothing happens.
   void rest(Sequence& sequence);
-  // A resting sequence goes on where it stands, if it has its blocks still and there is a place among the running; else
-  // it waits as one that was set back. Others: nothing happens.
+  // A resting sequence waits, with the blocks that it has still; the next plan may let it in. Others: nothing happens.
   void wake(Sequence& sequence);
 
   // Whether anything is here that does not rest.
@@ -83,13 +84,15 @@ class Scheduler {
 
   bool schedule(Sequence& sequence, int64_t count);
   int64_t secure_blocks(Sequence& sequence, int64_t count);
+  void admit_woken();
   void admit_waiting();
   bool admit(Sequence& sequence);
   bool make_room(const Sequence& sequence, int64_t blocks_needed);
   std::vector<Block> reusable_blocks(const Sequence& sequence);
-  int64_t promised_blocks() const;
+  int64_t promised_blocks(std::span<Sequence* const> to) const;
+  std::vector<Block> idle_blocks(const Sequence& but) const;
   void preempt(Sequence& sequence);
-  bool reclaim();
+  bool reclaim(const Sequence* but = nullptr);
   void release_blocks(Sequence& sequence);
 
   KvBlocks& blocks_;

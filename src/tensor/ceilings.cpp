@@ -6,9 +6,9 @@
 #include <cstring>
 #include <memory>
 #include <thread>
-#include <unistd.h>
 #include <vector>
 
+#include "base/cpu_cache.hpp"
 #include "tensor/peak_loops.hpp"
 
 namespace tidemill::tensor {
@@ -104,14 +104,18 @@ Peak float_peak(Isa isa) {
   return Peak::scalar_f32;
 }
 
+int64_t bytes_to_read(size_t cache_bytes, size_t free_bytes) {
+  // Half of what is free, at most: measuring must not push anybody out of memory.
+  const auto half_of_free = static_cast<int64_t>(free_bytes / 2);
+  const int64_t wanted = std::max(kLeastReadBytes, kReadCaches * static_cast<int64_t>(cache_bytes));
+  return std::max(kReadRound, std::min(wanted, half_of_free) / kReadRound * kReadRound);
+}
+
 CeilingMeter::CeilingMeter(int threads, const base::Clock& clock, base::Buffer buffer)
     : clock_(&clock), team_(std::make_unique<base::ThreadTeam>(threads)), buffer_(std::move(buffer)) {}
 
 base::Result<CeilingMeter> CeilingMeter::create(int threads, const base::Clock& clock) {
-  // Half of what is free, at most: measuring must not push anybody out of memory.
-  const auto half_of_free = static_cast<int64_t>(base::memory_available_bytes() / 2);
-  const int64_t wanted = std::max(kLeastReadBytes, kReadCaches * int64_t{sysconf(_SC_LEVEL3_CACHE_SIZE)});
-  const int64_t bytes = std::max(kReadRound, std::min(wanted, half_of_free) / kReadRound * kReadRound);
+  const int64_t bytes = bytes_to_read(base::last_level_cache_bytes(), base::memory_available_bytes());
   TM_TRY(base::Buffer buffer, base::Buffer::allocate(static_cast<size_t>(bytes)));
   CeilingMeter meter(threads, clock, std::move(buffer));
   // Written first: untouched pages would all be the one zero page, read from the cache.

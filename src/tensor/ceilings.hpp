@@ -1,6 +1,7 @@
 // What this machine can do at most: the yardsticks that measured speeds are held against.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -47,6 +48,10 @@ std::span<const PeakInfo> peaks();
 // Those that the kernels of `isa` are bound by: for quantised weights, and for weights in F32, F16 and BF16.
 Peak int8_peak(Isa isa);
 Peak float_peak(Isa isa);
+
+// Bytes of memory that are read over and over to see how fast that goes: several times what the last-level caches that
+// the process may use hold together, but no more than half of what is free. At least 16 MiB, and whole rounds of these.
+int64_t bytes_to_read(size_t cache_bytes, size_t free_bytes);
 
 // Measures with `threads` threads. Each figure takes less than half a second and is the median of rounds of about a
 // millisecond: what the machine gives, not what it gave once, since the speeds that are held against it are medians

@@ -88,9 +88,8 @@ void append_field(std::string& head, std::string_view name, std::string_view val
   head += "\r\n";
 }
 
-// Bytes that the kernel takes of an answer beyond those that the client has room for. By itself it takes some
-// megabytes, and then none until a third of them has gone: so long that a client which reads slowly would be taken for
-// one that does not read.
+// Bytes that the kernel takes of an answer beyond those that the client has room for; when half of them has gone it
+// asks for more. By itself it takes some megabytes: so much would be computed for a client that does not read.
 constexpr int most_unsent_bytes = 128 << 10;
 
 constexpr std::string_view speaks_tls =
@@ -117,12 +116,7 @@ Connection::Connection(asio::ip::tcp::socket socket, asio::io_context& io, Serve
       input_capacity_(std::max(context.options.max_header_bytes, size_t{64} << 10)),
       input_event_(Deadlines::of(io)),
       write_deadline_(
-          Deadlines::of(io),
-          [](void* self) {
-            static_cast<Connection*>(self)->stalled_ = true;
-            static_cast<Connection*>(self)->cut();
-          },
-          this),
+          Deadlines::of(io), [](void* self) { static_cast<Connection*>(self)->write_deadline_passed(); }, this),
       wake_event_(Deadlines::of(io)) {
   error_code error;
   transport_.prepare();
@@ -520,12 +514,31 @@ asio::awaitable<bool> Connection::write_rest(Pieces pieces) {
       cut();
       break;
     }
+    untaken_ = untaken();
     write_deadline_.set(Deadlines::now() + context_.options.write_timeout);
     const auto [error] = co_await transport_.socket().async_wait(asio::ip::tcp::socket::wait_write, as_result);
     write_deadline_.clear();
     if (error) cut();
   }
   co_return false;
+}
+
+std::optional<int64_t> Connection::untaken() {
+  if (context_.options.untaken) return context_.options.untaken(transport_.socket().native_handle());
+  return transport_.unacknowledged();
+}
+
+// A client that reads slowly takes its time until half of `most_unsent_bytes` has gone. It is cut only if it has taken
+// nothing at all since it was last looked at.
+void Connection::write_deadline_passed() {
+  const std::optional<int64_t> before = untaken_;
+  const std::optional<int64_t> left = before ? untaken() : std::nullopt;
+  if (before && left && *left < *before) {
+    untaken_ = left;
+    return write_deadline_.set(Deadlines::now() + context_.options.write_timeout);
+  }
+  stalled_ = true;
+  cut();
 }
 
 asio::awaitable<base::Result<void>> Connection::respond(HttpResponse response) {

@@ -5,6 +5,7 @@
 #include <array>
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -101,6 +102,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool write_now(Pieces& pieces);
   // False if the client did not take it all.
   asio::awaitable<bool> write_rest(Pieces pieces);
+  std::optional<int64_t> untaken();
+  void write_deadline_passed();
 
   // The exchange's side (see http_server.hpp).
   asio::awaitable<base::Result<void>> respond(HttpResponse response);
@@ -125,7 +128,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   // Output.
   Deadlines::Entry write_deadline_;
-  bool stalled_ = false;  // cut at that deadline
+  std::optional<int64_t> untaken_;  // bytes, when that deadline was set; nullopt: it holds whatever becomes of them
+  bool stalled_ = false;            // cut at that deadline
 
   // The exchange that runs now.
   HttpRequest request_;

@@ -51,7 +51,7 @@ class Exchange {
   HttpRequest& request();
 
   // Answers whole. Exactly one of `respond` and `begin_stream` is called, once; a handler that returns without either
-  // has answered 500. Fails with `cancelled` if the client has gone or reads too slowly.
+  // has answered 500. Fails with `cancelled` if the client has gone or took nothing for the write stall limit.
   asio::awaitable<base::Result<void>> respond(HttpResponse response);
 
   // Answers in pieces: chunked for HTTP/1.1, until the end of the connection for 1.0.
@@ -155,7 +155,7 @@ struct HttpServerOptions {
   // then 408. So a body that drips on and on, a byte before each timeout, holds no connection for longer. 0: any.
   uint64_t min_body_rate = 1024;
   base::Duration idle_timeout = std::chrono::seconds(75);   // before the first byte of a next request; then closed
-  base::Duration write_timeout = std::chrono::seconds(30);  // a reader that takes nothing; then cut
+  base::Duration write_timeout = std::chrono::seconds(30);  // a reader that takes no byte; then cut
   // After an answer that closes the connection with input unread: how long to let the client read it before the reset.
   base::Duration linger_timeout = std::chrono::seconds(2);
 
@@ -166,6 +166,8 @@ struct HttpServerOptions {
   std::vector<std::string> cors_origins;
 
   const base::Clock* clock = nullptr;  // for the timestamps of requests; the system's if null
+  // Bytes of an answer that were given to a socket and that its client has not taken; the kernel is asked if null.
+  std::function<std::optional<int64_t>(int socket)> untaken;
   // Called after each exchange on its thread; from several threads at a time.
   std::function<void(const ExchangeSummary&)> on_exchange;
 };

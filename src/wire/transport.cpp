@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <utility>
@@ -209,6 +211,12 @@ void Transport::finish_tls() {
   ERR_clear_error();
   (void)SSL_shutdown(ssl_.get());
   ERR_clear_error();
+}
+
+std::optional<int64_t> Transport::unacknowledged() {
+  int bytes = 0;
+  if (::ioctl(socket_.native_handle(), SIOCOUTQ, &bytes) != 0) return std::nullopt;
+  return bytes;
 }
 
 bool Transport::silent() {

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -66,6 +67,9 @@ class Transport {
   Progress write(Pieces& pieces);
   // Tells a TLS peer that no more bytes will follow; without waiting.
   void finish_tls();
+
+  // Bytes that were written and that the peer has not acknowledged; nullopt where the system does not say.
+  std::optional<int64_t> unacknowledged();
 
   // Whether a connection that should be silent still is: no bytes, end or error have come.
   bool silent();

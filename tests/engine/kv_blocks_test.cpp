@@ -52,6 +52,21 @@ TEST(KvBlocks, PublishedBlocksAreFoundAfterTheirOwnerHasGone) {
   expect_books(blocks, found);
 }
 
+TEST(KvBlocks, ABlockIsFreedWhenAllThatOwnItGiveItUp) {
+  KvBlocks blocks(4, kTokens, true);
+  const std::vector<Token> tokens{1, 2, 3, 4};
+  const Block shared = blocks.publish("", std::nullopt, tokens, *blocks.allocate());
+  blocks.retain(shared);
+  const Block own = *blocks.allocate();
+  EXPECT_EQ(blocks.freed_by({}), 0);
+  EXPECT_EQ(blocks.freed_by(std::vector<Block>{shared, own}), 1);
+  EXPECT_EQ(blocks.freed_by(std::vector<Block>{shared, own, shared}), 2);
+  const int64_t before = blocks.available();
+  for (const Block block : {shared, own, shared})
+    blocks.release(block);
+  EXPECT_EQ(blocks.available(), before + 2) << "one free, one cached";
+}
+
 TEST(KvBlocks, EqualContentIsKeptOnce) {
   KvBlocks blocks(4, kTokens, true);
   const std::vector<Token> tokens{1, 2, 3, 4};

@@ -175,7 +175,7 @@ TEST(Scheduler, WhatRestsKeepsItsBlocksAndGoesOnWhereItStood) {
   EXPECT_EQ(bench.scheduler.preemptions(), 0u);
 }
 
-TEST(Scheduler, WhatWakesToFullPlacesWaits) {
+TEST(Scheduler, WhatWakesToFullPlacesWaitsWithItsBlocks) {
   Bench bench(20, {.step_tokens = 100, .max_running = 1}, false);
   Sequence& resting = bench.add(8, 0, 0, 1);
   bench.step();
@@ -184,9 +184,111 @@ TEST(Scheduler, WhatWakesToFullPlacesWaits) {
   bench.step();
   bench.scheduler.wake(resting);
   EXPECT_EQ(resting.state(), Sequence::State::waiting);
+  EXPECT_TRUE(bench.scheduler.has_work());
   EXPECT_EQ(bench.planned(bench.step(), other), 1);
+  EXPECT_EQ(resting.blocks().size(), 2u);
+  bench.scheduler.rest(resting);  // its reader lags again
+  bench.step();
+  EXPECT_EQ(resting.blocks().size(), 2u);
+  bench.scheduler.wake(resting);
   bench.scheduler.remove(other);
-  EXPECT_EQ(bench.planned(bench.step(), resting), 9);
+  EXPECT_EQ(bench.planned(bench.step(), resting), 1) << "its next token, and nothing again";
+  EXPECT_EQ(bench.scheduler.preemptions(), 0u);
+  bench.scheduler.rest(resting);
+  bench.scheduler.wake(resting);
+  bench.scheduler.remove(resting);
+  EXPECT_EQ(bench.blocks.free(), 20);
+}
+
+TEST(Scheduler, WhatWakesOvertakesNobody) {
+  Bench bench(20, {.step_tokens = 100, .max_running = 1}, false);
+  Sequence& resting = bench.add(8, 5, 0, 1);
+  bench.step();
+  bench.scheduler.rest(resting);
+  Sequence& running = bench.add(8, 1, 0, 2);
+  bench.step();
+  Sequence& sooner = bench.add(8, 2, 0, 3);
+  Sequence& later = bench.add(8, 6, 0, 4);
+  EXPECT_EQ(bench.planned(bench.step(), running), 1);
+  bench.scheduler.remove(running);
+  bench.scheduler.wake(resting);
+  auto plan = bench.step();
+  EXPECT_EQ(bench.planned(plan, sooner), 8);
+  EXPECT_EQ(bench.planned(plan, resting), 0);
+  bench.scheduler.remove(sooner);
+  plan = bench.step();
+  EXPECT_EQ(bench.planned(plan, resting), 1) << "it has kept its blocks";
+  EXPECT_EQ(bench.planned(plan, later), 0);
+}
+
+TEST(Scheduler, WhatWakesTogetherGoesOnByRank) {
+  Bench bench(20, {.step_tokens = 100, .max_running = 2}, false);
+  Sequence& first = bench.add(8, 0, 0, 1);
+  Sequence& second = bench.add(8, 1, 0, 2);
+  bench.step();
+  bench.scheduler.rest(first);
+  bench.scheduler.rest(second);
+  Sequence& running = bench.add(8, 2, 0, 3);
+  bench.step();
+  bench.scheduler.wake(second);
+  bench.scheduler.wake(first);
+  const auto plan = bench.step();
+  EXPECT_EQ(bench.planned(plan, running), 1);
+  EXPECT_EQ(bench.planned(plan, first), 1);
+  EXPECT_EQ(bench.planned(plan, second), 0);
+  EXPECT_EQ(second.blocks().size(), 2u);
+}
+
+TEST(Scheduler, WhatWokeDecodesBeforeAnyPrefill) {
+  Bench bench(40, {.step_tokens = 8, .max_running = 4}, false);
+  Sequence& resting = bench.add(8, 5, 0, 1);
+  bench.step();
+  bench.scheduler.rest(resting);
+  Sequence& large = bench.add(80, 1, 0, 2);
+  EXPECT_EQ(bench.planned(bench.step(), large), 8);
+  bench.scheduler.wake(resting);
+  const auto plan = bench.step();
+  EXPECT_EQ(bench.planned(plan, resting), 1);
+  EXPECT_EQ(bench.planned(plan, large), 7);
+}
+
+TEST(Scheduler, WhatWokeGivesItsBlocksUpAfterWhatRests) {
+  Bench bench(7, {.step_tokens = 100, .max_running = 1}, false);
+  Sequence& woken = bench.add(8, 1, 0, 1);  // 2 blocks
+  bench.step();
+  bench.scheduler.rest(woken);
+  Sequence& resting = bench.add(8, 0, 0, 2);  // 2 blocks
+  bench.step();
+  bench.scheduler.rest(resting);
+  Sequence& running = bench.add(8, 2, 0, 3);
+  bench.step();
+  bench.scheduler.wake(woken);
+  for (int i = 0; i < 20 && running.size() < 21; ++i)
+    bench.step();
+  EXPECT_EQ(running.blocks().size(), 5u);
+  EXPECT_TRUE(resting.blocks().empty());
+  EXPECT_EQ(woken.blocks().size(), 2u);
+  bench.step();
+  EXPECT_EQ(running.blocks().size(), 6u);
+  EXPECT_TRUE(woken.blocks().empty());
+  EXPECT_EQ(bench.scheduler.preemptions(), 2u);
+  bench.scheduler.remove(running);
+  EXPECT_EQ(bench.planned(bench.step(), woken), 9) << "computed again, output and all";
+}
+
+TEST(Scheduler, WhatWokeDoesNotGiveUpItsOwnBlocksForRoom) {
+  Bench bench(6, {.step_tokens = 100, .max_running = 2}, false);
+  Sequence& running = bench.add(9, 0, 0, 1);  // 3 blocks
+  Sequence& resting = bench.add(8, 1, 0, 2);  // 2 blocks, and will want a third
+  bench.step();
+  bench.scheduler.rest(resting);
+  bench.scheduler.wake(resting);
+  const auto plan = bench.step();
+  EXPECT_EQ(bench.planned(plan, running), 1);
+  EXPECT_EQ(bench.planned(plan, resting), 0) << "one block is left, which the running one may want";
+  EXPECT_EQ(resting.blocks().size(), 2u);
+  bench.scheduler.remove(running);
+  EXPECT_EQ(bench.planned(bench.step(), resting), 1);
 }
 
 TEST(Scheduler, WhatRestsGivesItsBlocksUpBeforeAnybodyThatRuns) {
@@ -220,6 +322,45 @@ TEST(Scheduler, ANewcomerGetsTheBlocksOfWhatRests) {
   bench.scheduler.remove(resting);
   EXPECT_EQ(resting.state(), Sequence::State::finished);
   EXPECT_EQ(bench.planned(bench.step(), newcomer), 1);
+}
+
+TEST(Scheduler, NothingThatRestsLosesItsBlocksInVain) {
+  Bench bench(16, {.step_tokens = 100, .max_running = 4}, false);
+  Sequence& running = bench.add(31, 0, 0, 1);  // 8 blocks
+  Sequence& resting = bench.add(12, 1, 0, 2);  // 3 blocks
+  bench.step();
+  bench.scheduler.rest(resting);
+  Sequence& large = bench.add(40, 2, 0, 3);  // 10 blocks, and 5 are free
+  EXPECT_EQ(bench.planned(bench.step(), large), 0);
+  EXPECT_EQ(resting.blocks().size(), 3u) << "with them it would not fit either";
+  EXPECT_EQ(bench.scheduler.preemptions(), 0u);
+  bench.scheduler.remove(running);
+  EXPECT_EQ(bench.planned(bench.step(), large), 40);
+  EXPECT_EQ(resting.blocks().size(), 3u);
+}
+
+TEST(Scheduler, BlocksThatAreSharedWithWhatRunsAreNoRoom) {
+  Bench bench(12, {.step_tokens = 100, .max_running = 4});
+  Sequence& running = bench.add(16, 0, 0, 1);
+  Sequence& resting = bench.add(16, 1, 0, 1);
+  bench.step();
+  ASSERT_EQ(resting.blocks()[3], running.blocks()[3]);
+  bench.scheduler.rest(resting);
+  Sequence& newcomer = bench.add(32, 2, 0, 2);  // 8 blocks, and 7 are free beside those of the running one
+  EXPECT_EQ(bench.planned(bench.step(), newcomer), 0);
+  EXPECT_EQ(resting.blocks().size(), 4u);
+  EXPECT_EQ(bench.scheduler.preemptions(), 0u);
+}
+
+TEST(Scheduler, NobodyIsDisplacedInVain) {
+  Bench bench(16, {.step_tokens = 100, .max_running = 4}, false);
+  bench.add(31, 0, 0, 1);                    // 8 blocks
+  Sequence& low = bench.add(11, 100, 1, 2);  // 3 blocks
+  bench.step();
+  Sequence& large = bench.add(32, 2, 0, 3);  // 8 blocks, and the first one may want another
+  EXPECT_EQ(bench.planned(bench.step(), large), 0);
+  EXPECT_EQ(low.state(), Sequence::State::running);
+  EXPECT_EQ(bench.scheduler.preemptions(), 0u);
 }
 
 TEST(Scheduler, AnOldRequestOfLowPriorityComesBeforeANewOneOfHigh) {

@@ -163,7 +163,11 @@ TEST(SlowReader, LetsItsRequestRestAndHoldsUpNobodyElse) {
   ASSERT_TRUE(slow.send(test::raw_post("/v1/chat/completions", body, "Connection: close\r\n")));
   test::wait_until([&] { return live.engine().stats().resting == 1; }, "the request to rest");
   EXPECT_EQ(live.client().post("/v1/completions", R"({"prompt":"x","max_tokens":4})").status, 200);
-  EXPECT_NE(live.client().get("/metrics").body.find("tidemill_requests_resting"), std::string::npos);
+  const std::string metrics = live.client().get("/metrics").body;
+  const size_t gauge = metrics.find("\ntidemill_requests_resting{");
+  ASSERT_NE(gauge, std::string::npos) << metrics;
+  const std::string line = metrics.substr(gauge + 1, metrics.find('\n', gauge + 1) - gauge - 1);
+  EXPECT_TRUE(line.ends_with("} 1")) << line;
   const auto events = events_in(slow.read_all());
   ASSERT_FALSE(events.empty());
   EXPECT_EQ(events.back(), "[DONE]");

@@ -55,6 +55,17 @@ TEST(Ceilings, MeasureWhatIsPresentAndNothingElse) {
   EXPECT_GT(meter->region(), 0);
 }
 
+TEST(Ceilings, WhatIsReadIsLargerThanAllCachesTogether) {
+  const auto mib_to_read = [](size_t cache_mib, size_t free_mib) {
+    return bytes_to_read(cache_mib << 20, free_mib << 20) >> 20;
+  };
+  EXPECT_EQ(mib_to_read(0, 100'000), 256);
+  EXPECT_EQ(mib_to_read(32, 100'000), 256);
+  EXPECT_EQ(mib_to_read(8 * 32, 100'000), 1024) << "of a processor made of eight parts";
+  EXPECT_EQ(mib_to_read(8 * 32, 1001), 496) << "half of what is free, in whole rounds";
+  EXPECT_EQ(mib_to_read(32, 3), 16);
+}
+
 TEST(Ceilings, ATeamOfOneHasNoRegions) {
   const LeapingClock clock;
   auto meter = CeilingMeter::create(1, clock);

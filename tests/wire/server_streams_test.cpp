@@ -1,5 +1,7 @@
 // Answers in pieces, and clients that go away or read slowly.
+#include <algorithm>
 #include <atomic>
+#include <optional>
 #include <stdexcept>
 #include <thread>
 #include <vector>
@@ -169,6 +171,30 @@ TEST_F(StreamTest, ASlowReaderHoldsItsProducerAndIsCutInTheEnd) {
   stop();
   EXPECT_EQ(last_status_, 200);
   EXPECT_TRUE(last_unfinished_);
+}
+
+TEST_F(StreamTest, AReaderThatTakesALittleAtATimeIsCutOnlyWhenItStops) {
+  options_.write_timeout = std::chrono::milliseconds(1);
+  // Of a client that takes a byte before each of ten deadlines, too little for the socket to be written again.
+  std::atomic<int> looks = 0;
+  options_.untaken = [&](int /*socket*/) -> std::optional<int64_t> { return 100 - std::min(looks++, 10); };
+  start();
+  RawClient client(server_->port(), 4096);
+  ASSERT_TRUE(client.send("GET /endless HTTP/1.1\r\nHost: h\r\n\r\n"));
+  EXPECT_TRUE(handler_left_.wait());
+  EXPECT_TRUE(stalled_);
+  stop();
+  EXPECT_GE(looks, 12) << "the last two find the same";
+}
+
+TEST_F(StreamTest, AReaderOfWhomTheSystemSaysNothingIsCut) {
+  options_.write_timeout = std::chrono::milliseconds(1);
+  options_.untaken = [](int /*socket*/) { return std::optional<int64_t>(); };
+  start();
+  RawClient client(server_->port(), 4096);
+  ASSERT_TRUE(client.send("GET /endless HTTP/1.1\r\nHost: h\r\n\r\n"));
+  EXPECT_TRUE(handler_left_.wait());
+  EXPECT_TRUE(stalled_);
 }
 
 TEST_F(StreamTest, ASteadyReaderGetsAllOfALargeAnswer) {
