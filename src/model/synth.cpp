@@ -111,7 +111,9 @@ class Synthesizer {
   void add_metadata() {
     writer_.add_string("general.architecture", shape_.architecture);
     writer_.add_string("general.type", "model");
-    writer_.add_string("general.name", fmt::format("synthetic {}", shape_.name));
+    // llama.cpp wants certain tokens of a model whose name has "phi3" in it.
+    const std::string_view name = shape_.architecture == "phi3" ? "three-way phi" : shape_.name;
+    writer_.add_string("general.name", fmt::format("synthetic {}", name));
     writer_.add_string("general.description", "Random weights in the shape of a real model, written by tidemill synth");
     writer_.add_u32("general.file_type", file_type_number(options_.type));
     writer_.add_u32("general.quantization_version", 2);
