@@ -75,8 +75,8 @@ std::shared_ptr<const Automaton> intersection(const Expressions& source, NodeInd
 // The same for what is of `left` and not of `right`.
 std::shared_ptr<const Automaton> difference(const Expressions& source, NodeIndex left, NodeIndex right,
                                             ProductBudget& budget);
-// Whether the intersection is empty, as far as a thousand pairs of states tell, which count as explored; false if they
-// do not.
+// Whether the intersection is empty, as far as a thousand pairs of states tell; false if they do not. Those looked at
+// count as explored: few where it is not empty, since the first that accepts decides.
 bool are_apart(const Expressions& source, NodeIndex left, NodeIndex right, ProductBudget& budget);
 
 }  // namespace tidemill::grammar
