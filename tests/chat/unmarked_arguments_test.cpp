@@ -177,6 +177,38 @@ TEST(ToolGrammar, ReadsBackValuesThatFitTheSchemaWhereNoTagTellsTextApart) {
   }
 }
 
+// Of a schema that refers to itself: also where the value is deeper than what requests may have.
+TEST(ToolGrammar, ReadsBackWhatIsNestedDeeply) {
+  ToolRules rules;
+  rules.choice.kind = Kind::required;
+  constexpr size_t depth = 200;
+  const std::string value = std::string(depth, '[') + std::string(depth, ']');
+  for (const char* property :
+       {R"({"$ref": "#/$defs/list"})", R"({"anyOf": [{"const": "x"}, {"$ref": "#/$defs/list"}]})",
+        R"({"anyOf": [{"type": "string"}, {"$ref": "#/$defs/list"}]})"}) {
+    SCOPED_TRACE(property);
+    const std::vector<Tool> tools = {
+        {"f",
+         parsed(R"({"type": "object", "required": ["a"], "additionalProperties": false, "properties": {"a": )" +
+                std::string(property) +
+                R"(}, "$defs": {"list": {"type": "array", "items": {"$ref": "#/$defs/list"}}}})"),
+         true}};
+    for (const std::string_view name : {"qwen3_coder", "glm", "hermes"}) {
+      const Format format = format_of(name, false);
+      const std::string text =
+          name == "hermes" ? "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": " + value + "}}\n</tool_call>"
+                           : unmarked_call(name, value);
+      const auto grammar = grammar_of(format, tools, rules);
+      ASSERT_TRUE(grammar) << name;
+      EXPECT_TRUE(::tidemill::test::Acceptor(spelled_out(grammar)).may_continue(text)) << text;
+      const Reading reading = read(format, tools, Start::answer, text);
+      ASSERT_EQ(reading.calls.size(), 1U) << text;
+      EXPECT_TRUE(reading.complete) << text;
+      EXPECT_EQ(reading.calls[0].arguments, R"({"a": )" + value + "}") << text;
+    }
+  }
+}
+
 // Where a call must come of a tool that is not strict, and its schema says nothing of names.
 TEST(ToolGrammar, NamesAnyParameterWhereALooseSchemaNamesNone) {
   ToolRules rules;
