@@ -226,8 +226,8 @@ std::optional<Explored> explored(const Expressions& source, NodeIndex left, Node
   CopyExpressions copy(source, alone, leaf);
   const NodeIndex left_start = copy(left);
   const NodePair start{left_start, copy(right)};
-  if (leaf.over_limit) return std::nullopt;
   budget.explored = leaf.budget.explored;
+  if (leaf.over_limit) return std::nullopt;
   const ByteClasses classes(alone);
   alone.freeze();
   Derivatives derivatives(std::move(alone));
@@ -251,6 +251,13 @@ std::shared_ptr<const Automaton> product(const Expressions& source, NodeIndex le
 }
 
 }  // namespace
+
+double ProductBudget::share_spent(size_t max_states) const {
+  const auto spent = [](size_t left, size_t most) {
+    return most == 0 ? 0.0 : 1.0 - static_cast<double>(left) / static_cast<double>(most);
+  };
+  return std::max(spent(states, max_states), spent(explored, max_states * explored_per_state));
+}
 
 std::shared_ptr<const Automaton> intersection(const Expressions& source, NodeIndex left, NodeIndex right,
                                               ProductBudget& budget) {

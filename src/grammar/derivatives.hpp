@@ -63,6 +63,9 @@ struct ProductBudget {
   explicit ProductBudget(size_t max_states, std::stop_token asked_to_stop = {})
       : states(max_states), explored(max_states * explored_per_state), stop(std::move(asked_to_stop)) {}
 
+  // Of what it began with, 0 to 1.
+  double share_spent(size_t max_states) const;
+
   size_t states;    // of the automata made, which are minimal
   size_t explored;  // pairs of states looked at on the way, of which many may be equal or lead nowhere
   std::stop_token stop;

@@ -60,6 +60,16 @@ constexpr std::array<std::string_view, 31> keywords_of_values = {"type",
 
 }  // namespace
 
+SchemaReader::~SchemaReader() {
+  if (limits_.spent == nullptr) return;
+  const auto spent = [this](size_t left, size_t most) {
+    const size_t all = share_of(most);
+    return all == 0 || left >= all ? 0.0 : 1.0 - static_cast<double>(left) / static_cast<double>(all);
+  };
+  *limits_.spent += spent(steps_, kMaxSteps) + spent(copying_, kMaxCopying) + spent(comparing_, kMaxComparing) +
+                    spent(matching_, kMaxMatching);
+}
+
 Error SchemaReader::invalid(SchemaNode node, std::string_view keyword, std::string_view message) const {
   return document_.error(ErrorCode::invalid_argument, node, keyword, message);
 }
