@@ -1,6 +1,7 @@
 #include "serve/grammar_order.hpp"
 
 #include <algorithm>
+#include <memory>
 #include <span>
 #include <utility>
 #include <vector>
@@ -153,12 +154,15 @@ std::optional<json::value> kept_of(const chat::Format& format, const chat::Tool&
     return [&format, &strict, bounds](const json::value& parameters) {
       chat::Tool tool = strict;
       tool.parameters = parameters;
-      const Result<void> tried = try_call(format, tool, bounds);
-      if (tried) return chat::Held::yes;
-      return tried.error().code() == ErrorCode::too_large ? chat::Held::too_large : chat::Held::no;
+      grammar::GrammarLimits counted = bounds;
+      counted.spent = std::make_shared<double>(0);
+      const Result<void> tried = try_call(format, tool, counted);
+      const bool too_large = !tried && tried.error().code() == ErrorCode::too_large;
+      const chat::Held refused = too_large ? chat::Held::too_large : chat::Held::no;
+      return chat::Answer(tried ? chat::Held::yes : refused, *counted.spent);
     };
   };
-  // One property of many, each of which is tried.
+  // One property of many, each of which is tried: all of these questions take about as much as the limits.
   grammar::GrammarLimits of_one = limits;
   of_one.max_nodes /= 4;
   of_one.max_alternatives /= 4;
