@@ -40,7 +40,9 @@ class StringDecoder {
 // Checks one JSON value and writes it on, mended as StringDecoder does: strings with slips are written with escapes.
 class JsonScanner {
  public:
-  static constexpr size_t max_depth = 64;
+  // Of objects and arrays within each other. A grammar lets a schema that refers to itself go on for ever; requests,
+  // which the model does not write, have a lower bound.
+  static constexpr size_t max_depth = 1'000;
 
   // Appends to `out` what may be written on. White space before the value is dropped. A number ends only with the byte
   // behind it (`ended`), any other value with its own last byte (`done`).

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <span>
 #include <string_view>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -14,19 +16,56 @@ namespace json = base::json;
 namespace {
 
 constexpr int most_nested = 8;                // schemas within a property's that are looked into
-constexpr size_t most_work = 200;             // questions about single properties
-constexpr size_t work_of_large = 40;          // one that was too large counts as so many
+constexpr size_t most_work = 200;             // questions about single properties that take next to nothing
+constexpr double work_of_limits = 50;         // one that takes as much as it may counts as so many more
 constexpr size_t bytes_of_question = 20'000;  // of the schema, for each of which a question counts once more
 constexpr int most_references = 16;           // from the parameters to the schema that has properties
+constexpr std::string_view some_name = "x";   // for the schemas of properties that are not named
+
+using Words = std::span<const std::string_view>;
 
 // Where schemas lie within schemas, and what says which types a value may have. Without any other keyword more values
-// satisfy a schema, not fewer.
-constexpr std::array<std::string_view, 15> structure = {
-    "type",        "enum",  "const", "nullable", "properties", "required", "additionalProperties", "items",
-    "prefixItems", "anyOf", "oneOf", "allOf",    "$ref",       "$defs",    "definitions"};
+// satisfy a schema, not fewer, and without these too but for what is said below.
+constexpr std::array<std::string_view, 16> structure = {"type",
+                                                        "enum",
+                                                        "const",
+                                                        "nullable",
+                                                        "properties",
+                                                        "patternProperties",
+                                                        "additionalProperties",
+                                                        "required",
+                                                        "items",
+                                                        "prefixItems",
+                                                        "anyOf",
+                                                        "oneOf",
+                                                        "allOf",
+                                                        "$ref",
+                                                        "$defs",
+                                                        "definitions"};
 
-bool is_structure(std::string_view keyword) {
-  return std::find(structure.begin(), structure.end(), keyword) != structure.end();
+// What holds for the properties or items that no other keyword sees: where one of those is lost, more would be held to
+// it. Some see the names that they have, whatever they say of their values.
+constexpr std::array<std::string_view, 2> of_unseen = {"unevaluatedProperties", "unevaluatedItems"};
+constexpr std::array<std::string_view, 6> seeing_by_name = {"properties", "patternProperties", "additionalProperties",
+                                                            "items",      "prefixItems",       "additionalItems"};
+constexpr std::array<std::string_view, 12> seeing = {"allOf",        "anyOf", "oneOf",       "if",
+                                                     "then",         "else",  "contains",    "dependentSchemas",
+                                                     "dependencies", "$ref",  "$dynamicRef", "$recursiveRef"};
+
+bool is_among(Words words, std::string_view keyword) {
+  return std::find(words.begin(), words.end(), keyword) != words.end();
+}
+
+// Whether all that sees properties or items in `schema` does so in `kept`.
+bool sees_as_much(const json::object& kept, const json::object& schema) {
+  const auto has = [&](std::string_view keyword) { return !schema.contains(keyword) || kept.contains(keyword); };
+  const auto has_whole = [&](std::string_view keyword) {
+    const auto* said = schema.if_contains(keyword);
+    const auto* left = kept.if_contains(keyword);
+    return said == nullptr ? left == nullptr : left != nullptr && *left == *said;
+  };
+  return std::all_of(seeing_by_name.begin(), seeing_by_name.end(), has) &&
+         std::all_of(seeing.begin(), seeing.end(), has_whole);
 }
 
 // A schema of these types alone.
@@ -56,13 +95,24 @@ class KeptParameters {
   std::optional<json::value> find();
 
  private:
-  const json::value& stated() const;
+  // The schema that has the properties, and what is required there or on the way to it.
+  struct Stated {
+    const json::value* schema;
+    std::unordered_set<std::string_view> required;
+    bool has_required = false;
+  };
+
+  // What the parameters may say of properties that are not named: the first with all else that they say.
+  enum class Others : uint8_t { as_said, kept, any };
+
+  Stated stated() const;
   json::object with_definitions(json::object schema) const;
   bool holds(std::string_view name, const json::value& schema);
   std::optional<json::value> property(std::string_view name, const json::value& schema, int depth);
   json::object with_kept_parts(std::string_view name, json::object schema, int depth);
   json::object with_the_rest(std::string_view name, json::object kept, const json::object& schema);
   json::value kept_or_free(std::string_view name, const json::value& schema, int depth);
+  json::object of_others(const json::object& schema);
 
   const json::value& root_;
   const HoldsParameters& one_;
@@ -72,17 +122,19 @@ class KeptParameters {
   size_t work_ = most_work;
 };
 
-// The schema that has the properties: the parameters, or what they refer to.
-const json::value& KeptParameters::stated() const {
-  const json::value* schema = &root_;
-  for (int i = 0; i < most_references && !schema->get_object().contains("properties"); ++i) {
-    const auto* reference = schema->get_object().if_contains("$ref");
+// The parameters, or what they refer to.
+KeptParameters::Stated KeptParameters::stated() const {
+  Stated found{&root_, required_of(root_), root_.get_object().contains("required")};
+  for (int i = 0; i < most_references && !found.schema->get_object().contains("properties"); ++i) {
+    const auto* reference = found.schema->get_object().if_contains("$ref");
     const auto* target =
         reference != nullptr && reference->is_string() ? referenced(root_, reference->get_string()) : nullptr;
     if (target == nullptr || !target->is_object()) break;
-    schema = target;
+    found.schema = target;
+    found.required.merge(required_of(*target));
+    found.has_required = found.has_required || target->get_object().contains("required");
   }
-  return *schema;
+  return found;
 }
 
 // A schema of an object, with what references in it point to.
@@ -99,9 +151,10 @@ bool KeptParameters::holds(std::string_view name, const json::value& schema) {
   json::object alone = with_definitions({});
   alone["properties"] = json::object{{name, schema}};
   alone["required"] = json::array{json::string(name)};
-  const Held held = one_(alone);
-  work_ -= std::min(work_, question_ * (held == Held::too_large ? work_of_large : 1));
-  return held == Held::yes;
+  const Answer answer = one_(alone);
+  const double limits = std::clamp(answer.spent, 0.0, 1.0);
+  work_ -= std::min(work_, question_ + static_cast<size_t>(limits * work_of_limits));
+  return answer.held == Held::yes;
 }
 
 // The most of a property's schema, or of one within it, that it can have.
@@ -116,10 +169,14 @@ std::optional<json::value> KeptParameters::property(std::string_view name, const
     if (target != nullptr && refers_alone) return property(name, *target, depth - 1);
     json::object kept;
     for (const auto& member : *object)
-      if (is_structure(member.key())) kept[member.key()] = member.value();
-    bool held = holds(name, kept);
+      if (is_among(structure, member.key()) || is_annotation(member.key())) kept[member.key()] = member.value();
+    bool held = kept.size() < object->size() && holds(name, kept);
     if (!held) {
       kept = with_kept_parts(name, std::move(kept), depth);
+      held = holds(name, kept);
+    }
+    if (!held && kept.erase("patternProperties") > 0) {
+      kept.erase("additionalProperties");  // which would be for what the patterns match, too
       held = holds(name, kept);
     }
     if (held) return json::value(with_the_rest(name, std::move(kept), *object));
@@ -135,14 +192,19 @@ json::value KeptParameters::kept_or_free(std::string_view name, const json::valu
   return kept ? std::move(*kept) : json::value(json::object());
 }
 
-// With what can be kept of the schemas within it; alternatives that cannot be told apart are any of them.
+// With what can be kept of the schemas within it. Alternatives that cannot be told apart are any of them, and so are
+// those of which something was left out: a value may fit more of them then.
 json::object KeptParameters::with_kept_parts(std::string_view name, json::object schema, int depth) {
+  const auto* one_of = schema.if_contains("oneOf");
+  const json::value exclusive = one_of != nullptr ? *one_of : json::value();
   for (const std::string_view keyword : {"items", "additionalProperties"}) {
     auto* part = schema.if_contains(keyword);
     if (part != nullptr && part->is_object()) *part = kept_or_free(name, *part, depth - 1);
   }
-  if (auto* properties = schema.if_contains("properties"); properties != nullptr && properties->is_object()) {
-    for (auto& member : properties->get_object())
+  for (const std::string_view keyword : {"properties", "patternProperties"}) {
+    auto* parts = schema.if_contains(keyword);
+    if (parts == nullptr || !parts->is_object()) continue;
+    for (auto& member : parts->get_object())
       member.value() = kept_or_free(name, member.value(), depth - 1);
   }
   for (const std::string_view keyword : {"prefixItems", "anyOf", "oneOf", "allOf"}) {
@@ -151,30 +213,60 @@ json::object KeptParameters::with_kept_parts(std::string_view name, json::object
     for (json::value& part : parts->get_array())
       part = kept_or_free(name, part, depth - 1);
   }
-  if (auto* one_of = schema.if_contains("oneOf"); one_of != nullptr && !schema.contains("anyOf")) {
-    if (holds(name, schema)) return schema;
-    json::value alternatives = std::move(*one_of);
-    schema.erase("oneOf");
+  if (one_of == nullptr) return schema;
+  json::value alternatives = schema.at("oneOf");
+  if (alternatives == exclusive && holds(name, schema)) return schema;
+  schema.erase("oneOf");
+  if (!schema.contains("anyOf")) {
     schema["anyOf"] = std::move(alternatives);
+  } else if (json::value& all = schema["allOf"]; all.is_array() || all.is_null()) {
+    if (all.is_null()) all = json::array();
+    all.get_array().push_back(json::object{{"anyOf", std::move(alternatives)}});
   }
   return schema;
 }
 
 // And with what can be added of the keywords that were left out.
 json::object KeptParameters::with_the_rest(std::string_view name, json::object kept, const json::object& schema) {
-  for (const auto& member : schema) {
-    if (is_structure(member.key())) continue;
+  const auto add = [&](std::string_view keyword, const json::value& value, const json::value* also = nullptr) {
     json::object more = kept;
-    more[member.key()] = member.value();
+    more[keyword] = value;
+    if (also != nullptr) more["minContains"] = *also;
     if (holds(name, more)) kept = std::move(more);
+  };
+  for (const auto& member : schema) {
+    const std::string_view keyword = member.key();
+    if (is_among(structure, keyword) || is_among(of_unseen, keyword) || is_annotation(keyword)) continue;
+    if (keyword == "minContains") continue;  // 0 takes from what the other asks for
+    add(keyword, member.value(), keyword == "contains" ? schema.if_contains("minContains") : nullptr);
+  }
+  if (!sees_as_much(kept, schema)) return kept;
+  for (const std::string_view keyword : of_unseen)
+    if (const auto* value = schema.if_contains(keyword)) add(keyword, *value);
+  return kept;
+}
+
+// What is said of properties that are not named, with what can be kept of their schemas.
+json::object KeptParameters::of_others(const json::object& schema) {
+  json::object kept;
+  if (const auto* patterns = schema.if_contains("patternProperties")) {
+    kept["patternProperties"] = *patterns;
+    if (auto* parts = kept["patternProperties"].if_object()) {
+      for (auto& member : *parts)
+        member.value() = kept_or_free(some_name, member.value(), most_nested);
+    }
+  }
+  if (const auto* others = schema.if_contains("additionalProperties")) {
+    kept["additionalProperties"] = others->is_object() ? kept_or_free(some_name, *others, most_nested) : *others;
   }
   return kept;
 }
 
 std::optional<json::value> KeptParameters::find() {
-  const json::object& schema = stated().get_object();
-  json::object properties = properties_of(stated());
-  const auto required = required_of(stated());
+  const Stated stated = this->stated();
+  const auto& required = stated.required;
+  json::object schema = stated.schema->get_object();
+  json::object properties = properties_of(*stated.schema);
   std::vector<std::string_view> unnamed(required.begin(), required.end());
   std::sort(unnamed.begin(), unnamed.end());
   for (const std::string_view name : unnamed)
@@ -190,22 +282,29 @@ std::optional<json::value> KeptParameters::find() {
     if (required.contains(member.key())) names.emplace_back(json::string(member.key()));
   }
   const bool has_properties = !kept.empty() || schema.contains("properties");
+  if (kept.size() < properties.size()) {
+    // What is not named any more would be one of the others.
+    for (const std::string_view keyword : {"additionalProperties", "unevaluatedProperties"})
+      schema.erase(keyword);
+  }
   const auto filled = [&](json::object with, const json::object& members) {
     with = with_definitions(std::move(with));
     if (has_properties) with["properties"] = members;
-    if (schema.contains("required")) with["required"] = names;
+    if (stated.has_required) with["required"] = names;
     return json::value(std::move(with));
   };
-  json::object closed;
-  if (const auto* others = schema.if_contains("additionalProperties")) closed["additionalProperties"] = *others;
-  for (const json::object& with : {schema, closed, json::object()}) {
-    json::value candidate = filled(with, kept);
-    const Held held = all_(candidate);
-    if (held == Held::yes) return candidate;
-    if (held == Held::too_large) break;
+  double spent = 0;
+  for (const Others others : {Others::as_said, Others::kept, Others::any}) {
+    json::object with = others == Others::as_said ? schema : json::object();
+    if (others == Others::kept) with = of_others(schema);
+    json::value candidate = filled(std::move(with), kept);
+    const Answer answer = all_(candidate);
+    if (answer.held == Held::yes) return candidate;
+    spent += answer.spent;
+    if (answer.held == Held::too_large || spent >= 1) break;
   }
   json::value least = filled({}, by_type);
-  return all_(least) == Held::yes ? std::optional(std::move(least)) : std::nullopt;
+  return all_(least).held == Held::yes ? std::optional(std::move(least)) : std::nullopt;
 }
 
 }  // namespace

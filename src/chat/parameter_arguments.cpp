@@ -185,7 +185,7 @@ void ParameterArguments::end_value(std::string& out) {
   if (bare == "True" && admits(types_, ValueTypes::boolean)) bare = "true";
   if (bare == "False" && admits(types_, ValueTypes::boolean)) bare = "false";
   if (bare == "None" && admits(types_, ValueTypes::null)) bare = "null";
-  const auto parsed = base::parse_json(bare);
+  const auto parsed = base::parse_json(bare, JsonScanner::max_depth);
   if (parsed && admits(types_, type_of(*parsed))) {
     out += bare;
   } else {

@@ -22,9 +22,13 @@ const json::value* member(const json::value& schema, std::string_view key) {
 
 }  // namespace
 
+bool is_annotation(std::string_view keyword) {
+  return is_in(annotations, keyword);
+}
+
 std::optional<std::string_view> other_keyword(const json::object& schema, std::span<const std::string_view> known) {
   for (const auto& one : schema) {
-    if (!is_in(known, one.key()) && !is_in(annotations, one.key())) return one.key();
+    if (!is_in(known, one.key()) && !is_annotation(one.key())) return one.key();
   }
   return std::nullopt;
 }

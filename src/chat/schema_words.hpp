@@ -11,7 +11,9 @@
 
 namespace tidemill::chat {
 
-// The first keyword of `schema` that is neither `known` nor an annotation (title, description, default, examples, ...).
+// Whether a keyword says nothing of values: title, description, default, examples, ...
+bool is_annotation(std::string_view keyword);
+// The first keyword of `schema` that is neither `known` nor an annotation.
 std::optional<std::string_view> other_keyword(const base::json::object& schema,
                                               std::span<const std::string_view> known);
 // `unsupported`, with that keyword, if there is one. `where` names the schema.

@@ -15,6 +15,14 @@ namespace tidemill::grammar {
 using base::Error;
 using base::ErrorCode;
 
+namespace {
+
+double share(size_t taken, size_t most) {
+  return static_cast<double>(taken) / static_cast<double>(std::max<size_t>(most, 1));
+}
+
+}  // namespace
+
 GrammarBuilder::GrammarBuilder(GrammarLimits limits)
     : limits_(std::move(limits)), budget_(limits_.max_states, limits_.stop) {}
 
@@ -29,7 +37,18 @@ bool GrammarBuilder::stops() {
   return true;
 }
 
+// Adds what was taken since the last time.
+void GrammarBuilder::charge() {
+  if (limits_.spent == nullptr) return;
+  const double taken = share(expressions_.size(), limits_.max_nodes) +
+                       share(expressions_.alternatives(), limits_.max_alternatives) +
+                       budget_.share_spent(limits_.max_states);
+  *limits_.spent += taken - charged_;
+  charged_ = taken;
+}
+
 Expression GrammarBuilder::keep(NodeIndex node) {
+  charge();
   if (stops()) return nothing();
   if (expressions_.size() > limits_.max_nodes)
     fail(ErrorCode::too_large,
@@ -172,6 +191,7 @@ Expression GrammarBuilder::except(Expression left, Expression right) {
   const auto [found, is_new] = differences_.try_emplace({left, right});
   if (!is_new) return found->second;
   const auto automaton = difference(expressions_, left.index, right.index, budget_);
+  charge();
   if (automaton == nullptr) {
     if (stops()) return nothing();
     fail(ErrorCode::too_large, fmt::format("what must not match, such as what a pattern looks ahead for, takes "
@@ -262,6 +282,7 @@ base::Result<std::shared_ptr<const Grammar>> GrammarBuilder::build(Expression ro
   }
   GrammarCheck check(expressions_, bodies, root.index, *grammar, std::move(reasons));
   TM_CHECK(check.run(nullptr));
+  grammar->limits_.spent = {};  // which is of this time
   return std::shared_ptr<const Grammar>(std::move(grammar));
 }
 

@@ -97,6 +97,7 @@ class GrammarBuilder {
   Expression keep(NodeIndex node);
   void fail(base::ErrorCode code, std::string message);
   bool stops();
+  void charge();
   NodeIndex continuation(std::span<const CodePointRange> ranges, char32_t base, int bits);
   NodeIndex lead_bytes(const CodePointSet& set, char32_t first, char32_t last, unsigned lead, int bits);
   bool check_triggers(std::span<const std::string> triggers);
@@ -108,6 +109,7 @@ class GrammarBuilder {
   std::map<std::pair<Expression, Expression>, Expression> differences_;
   std::map<std::vector<std::string>, Expression> without_;  // by triggers
   std::optional<base::Error> error_;
+  double charged_ = 0;  // of GrammarLimits::spent
 };
 
 }  // namespace tidemill::grammar

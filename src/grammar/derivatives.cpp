@@ -171,19 +171,25 @@ struct RegularLeaf {
 
 using NodePair = std::pair<NodeIndex, NodeIndex>;
 
-// Goes through the pairs of states that `start` leads to. Whether they were `max_pairs` at most, and it was not
-// stopped.
-bool explore(Derivatives& derivatives, const ByteClasses& classes, NodePair start, bool within, size_t max_pairs,
-             const std::stop_token& stop, ClassAutomaton& table) {
+// What is looked for: all pairs of states, or whether none accepts, which the first that does decides.
+enum class Search : uint8_t { whole, emptiness };
+
+// Goes through the pairs of states that `start` leads to. Whether they were `max_pairs` at most, it was not stopped,
+// and what was looked for may still be so.
+bool explore(Derivatives& derivatives, const ByteClasses& classes, NodePair start, bool within, Search search,
+             size_t max_pairs, const std::stop_token& stop, ClassAutomaton& table) {
   const Expressions& expressions = derivatives.expressions();
   std::vector<NodePair> meaning;
   std::map<NodePair, uint32_t> numbers;
   size_t weight = 0;
+  bool decided = false;
   const auto number_of = [&](const NodePair& pair) {
     const auto [found, is_new] = numbers.try_emplace(pair, static_cast<uint32_t>(meaning.size()));
     if (is_new) {
       const auto& [one, other] = pair;
-      table.accepting.push_back(expressions.at(one).nullable && expressions.at(other).nullable == within ? 1 : 0);
+      const bool accepts = expressions.at(one).nullable && expressions.at(other).nullable == within;
+      table.accepting.push_back(accepts ? 1 : 0);
+      decided = decided || (accepts && search == Search::emptiness);
       meaning.push_back(pair);
       weight += expressions.at(one).weight + expressions.at(other).weight;
     }
@@ -191,7 +197,7 @@ bool explore(Derivatives& derivatives, const ByteClasses& classes, NodePair star
   };
   number_of(start);
   for (size_t i = 0; i < meaning.size(); ++i) {
-    if (meaning.size() > max_pairs || weight > max_pairs * 16 || stop.stop_requested()) return false;
+    if (meaning.size() > max_pairs || weight > max_pairs * 16 || decided || stop.stop_requested()) return false;
     const auto [one, other] = meaning[i];
     for (const uint8_t byte : classes.member) {
       const bool goes_on = expressions.first(other)[byte];
@@ -211,31 +217,32 @@ struct Explored {
   std::array<uint8_t, 256> class_of;
 };
 
-// What is of `left` and, as `within` says, of `right` or not. None if it takes more than `max_pairs`, or than are left.
-std::optional<Explored> explored(const Expressions& source, NodeIndex left, NodeIndex right, bool within,
+// What is of `left` and, as `within` says, of `right` or not. None if it takes more than `max_pairs`, or than are left,
+// or is not empty where that is looked for.
+std::optional<Explored> explored(const Expressions& source, NodeIndex left, NodeIndex right, bool within, Search search,
                                  size_t max_pairs, ProductBudget& budget) {
   Expressions alone;  // what else is in the source would cost time and split classes of bytes
   RegularLeaf leaf{source, alone, budget};
   CopyExpressions copy(source, alone, leaf);
   const NodeIndex left_start = copy(left);
   const NodePair start{left_start, copy(right)};
-  if (leaf.over_limit) return std::nullopt;
   budget.explored = leaf.budget.explored;
+  if (leaf.over_limit) return std::nullopt;
   const ByteClasses classes(alone);
   alone.freeze();
   Derivatives derivatives(std::move(alone));
   Explored all;
   all.table.classes = classes.member.size();
   all.class_of = classes.class_of;
-  const bool whole =
-      explore(derivatives, classes, start, within, std::min(max_pairs, budget.explored), budget.stop, all.table);
+  const bool whole = explore(derivatives, classes, start, within, search, std::min(max_pairs, budget.explored),
+                             budget.stop, all.table);
   budget.explored -= std::min(budget.explored, all.table.accepting.size());
   return whole ? std::optional(std::move(all)) : std::nullopt;
 }
 
 std::shared_ptr<const Automaton> product(const Expressions& source, NodeIndex left, NodeIndex right, bool within,
                                          ProductBudget& budget) {
-  const std::optional<Explored> all = explored(source, left, right, within, budget.states, budget);
+  const std::optional<Explored> all = explored(source, left, right, within, Search::whole, budget.states, budget);
   if (!all) return nullptr;
   auto made = minimal_automaton(all->table, all->class_of, budget.stop);
   if (made == nullptr) return nullptr;
@@ -244,6 +251,13 @@ std::shared_ptr<const Automaton> product(const Expressions& source, NodeIndex le
 }
 
 }  // namespace
+
+double ProductBudget::share_spent(size_t max_states) const {
+  const auto spent = [](size_t left, size_t most) {
+    return most == 0 ? 0.0 : 1.0 - static_cast<double>(left) / static_cast<double>(most);
+  };
+  return std::max(spent(states, max_states), spent(explored, max_states * explored_per_state));
+}
 
 std::shared_ptr<const Automaton> intersection(const Expressions& source, NodeIndex left, NodeIndex right,
                                               ProductBudget& budget) {
@@ -257,10 +271,7 @@ std::shared_ptr<const Automaton> difference(const Expressions& source, NodeIndex
 
 bool are_apart(const Expressions& source, NodeIndex left, NodeIndex right, ProductBudget& budget) {
   constexpr size_t max_pairs = 1'000;
-  const std::optional<Explored> all = explored(source, left, right, true, max_pairs, budget);
-  if (!all) return false;
-  const std::vector<uint8_t>& accepting = all->table.accepting;
-  return std::none_of(accepting.begin(), accepting.end(), [](uint8_t accepts) { return accepts != 0; });
+  return explored(source, left, right, true, Search::emptiness, max_pairs, budget).has_value();
 }
 
 }  // namespace tidemill::grammar

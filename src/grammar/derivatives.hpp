@@ -63,6 +63,9 @@ struct ProductBudget {
   explicit ProductBudget(size_t max_states, std::stop_token asked_to_stop = {})
       : states(max_states), explored(max_states * explored_per_state), stop(std::move(asked_to_stop)) {}
 
+  // Of what it began with, 0 to 1.
+  double share_spent(size_t max_states) const;
+
   size_t states;    // of the automata made, which are minimal
   size_t explored;  // pairs of states looked at on the way, of which many may be equal or lead nowhere
   std::stop_token stop;
@@ -75,8 +78,8 @@ std::shared_ptr<const Automaton> intersection(const Expressions& source, NodeInd
 // The same for what is of `left` and not of `right`.
 std::shared_ptr<const Automaton> difference(const Expressions& source, NodeIndex left, NodeIndex right,
                                             ProductBudget& budget);
-// Whether the intersection is empty, as far as a thousand pairs of states tell, which count as explored; false if they
-// do not.
+// Whether the intersection is empty, as far as a thousand pairs of states tell; false if they do not. Those looked at
+// count as explored: few where it is not empty, since the first that accepts decides.
 bool are_apart(const Expressions& source, NodeIndex left, NodeIndex right, ProductBudget& budget);
 
 }  // namespace tidemill::grammar

@@ -28,6 +28,8 @@ struct GrammarLimits {
   size_t max_text_bytes = 4U << 20U;  // of literals, together
   uint32_t max_left_depth = 1'000;    // expressions and rules entered before the first byte is read
   std::stop_token stop = {};
+  // What compiling takes is added here, as shares of these limits together: about 1 where it goes up to one of them.
+  std::shared_ptr<double> spent = {};
 };
 
 inline base::Error stopped() {

@@ -41,6 +41,7 @@ class ResolvedLeaf {
       : from_(from), to_(to), restriction_(restriction), budget_(limits.max_states, limits.stop) {}
 
   bool over_limit() const { return over_limit_; }
+  const ProductBudget& budget() const { return budget_; }
 
   NodeIndex operator()(NodeIndex index) {
     const Node& node = from_.at(index);
@@ -116,7 +117,11 @@ base::Result<void> GrammarCheck::resolve(const Grammar::Restriction* restriction
   const size_t max_states = grammar_.limits_.max_states;
   ResolvedLeaf leaf(source_, resolved_, restriction, grammar_.limits_);
   CopyExpressions copy(source_, resolved_, leaf);
+  const auto charge = [&] {
+    if (grammar_.limits_.spent) *grammar_.limits_.spent += leaf.budget().share_spent(max_states);
+  };
   const auto over_limit = [&](const std::string& where) {
+    charge();
     if (grammar_.limits_.stop.stop_requested()) return stopped();
     return Error(
         ErrorCode::too_large,
@@ -131,6 +136,7 @@ base::Result<void> GrammarCheck::resolve(const Grammar::Restriction* restriction
   }
   root_ = copy(root_);
   if (leaf.over_limit()) return over_limit("");
+  charge();
   return {};
 }
 

@@ -38,8 +38,7 @@ struct JsonSchemaOptions {
 //
 // Errors, which name a keyword by its JSON pointer: `invalid_argument` for what is no schema and for a schema that
 // nothing satisfies (where only parts or conditions of texts show it, GrammarBuilder::build() finds it), `unsupported`,
-// `too_large`. Where
-// values are left out by Texts, that none is left is no error: it is nothing().
+// `too_large`. Where values are left out by Texts, that none is left is no error: it is nothing().
 base::Result<Expression> json_schema(GrammarBuilder& builder, const base::json::value& schema,
                                      const JsonSchemaOptions& options = {});
 

@@ -17,6 +17,7 @@ namespace {
 constexpr size_t longest_counted = 500;   // characters; each is a state for every place in the end of a text
 constexpr size_t longest_told = 250;      // the same where each is also one for every place in what is no text
 constexpr size_t longest_beginning = 32;  // of a longer one that could still turn out to be none
+constexpr size_t longest_least = 64;      // lower bound up to which texts about as short as that are told whole
 constexpr size_t longest_word = 64;
 
 CodePointSet word_characters() {
@@ -113,20 +114,26 @@ Expression NotationWriter::long_text(size_t least, std::optional<size_t> most) {
   const Expression character = builder_.code_points(CodePointSet::all().without(CodePointSet::of(first)));
   if (!notation_.other_readings.any()) return builder_.repeat(character, least, most);
   // A beginning that nothing else has, the first character mostly, and then anything, which need not be told from it.
-  // Where it takes longer to tell, the text may be shorter by what that may take than the bound has it.
-  const auto rest_behind = [&](size_t beginning) {
-    const std::optional<size_t> room = most ? std::optional(*most - std::min(*most, beginning)) : std::nullopt;
-    return builder_.repeat(character, least - std::min<size_t>(least, 1), room);
+  // Where it takes longer to tell, the text may be shorter by what that may take than the bound has it. Behind such a
+  // beginning of two characters or more, the lower bound would ask for up to thirty more than it need: texts as short
+  // as that are told whole.
+  const auto rest_behind = [&](size_t shortest, size_t longest) {
+    const std::optional<size_t> room = most ? std::optional(*most - std::min(*most, longest)) : std::nullopt;
+    return builder_.repeat(character, least - std::min(least, shortest), room);
   };
   const Expression others = texts_read_otherwise(builder_, notation_.other_readings);
   const Expression begun = beginnings_read_otherwise(builder_, notation_.other_readings);
   const Expression told = builder_.except(builder_.sequence({begun, character}), begun);
-  const size_t longest_short = std::min(most.value_or(longest_beginning), longest_beginning);
-  return builder_.choice(
-      {builder_.sequence({builder_.both(told, character), rest_behind(1)}),
-       builder_.sequence(
-           {builder_.both(told, builder_.repeat(character, 2, longest_beginning)), rest_behind(longest_beginning)}),
-       builder_.both(builder_.except(begun, others), builder_.repeat(character, least, longest_short))});
+  std::vector<Expression> ways = {
+      builder_.sequence({builder_.both(told, character), rest_behind(1, 1)}),
+      builder_.sequence(
+          {builder_.both(told, builder_.repeat(character, 2, longest_beginning)), rest_behind(2, longest_beginning)})};
+  if (least <= longest_least) {
+    const size_t longest_short = std::min(most.value_or(SIZE_MAX), least + longest_beginning - 1);
+    const Expression any = builder_.repeat(character, 0, std::nullopt);
+    ways.push_back(builder_.both(builder_.except(any, others), builder_.repeat(character, least, longest_short)));
+  }
+  return builder_.choice(ways);
 }
 
 Expression NotationWriter::text_matching(const Regex& regex, size_t least, std::optional<size_t> most) {

@@ -39,6 +39,8 @@ class NotationWriter {
   NotationWriter(GrammarBuilder& builder, Notation notation);
 
   bool raw() const { return notation_.raw(); }
+  // Whether texts are left out that are read as something else.
+  bool has_other_readings() const { return raw() && notation_.other_readings.any(); }
 
   // What stands between the marks of a text: of so many characters, or one in which the pattern matches.
   Expression text(size_t least, std::optional<size_t> most);

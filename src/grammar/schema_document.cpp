@@ -144,7 +144,9 @@ SchemaNode SchemaDocument::child(SchemaNode parent, std::string_view key, const 
 
 SchemaNode SchemaDocument::implied(SchemaNode parent, json::value schema) {
   implied_.push_back(std::move(schema));
-  return intern(&implied_.back(), parent, "");
+  const SchemaNode node = intern(&implied_.back(), parent, "");
+  nodes_[node].is_implied = true;
+  return node;
 }
 
 std::string SchemaDocument::pointer(SchemaNode node) const {

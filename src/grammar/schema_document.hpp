@@ -31,6 +31,7 @@ class SchemaDocument {
   SchemaNode child(SchemaNode parent, std::string_view key, const base::json::value& value);
   // A schema that the document implies where `parent` stands; errors in it are told there.
   SchemaNode implied(SchemaNode parent, base::json::value schema);
+  bool is_implied(SchemaNode node) const { return nodes_[node].is_implied; }
   // As a URI fragment: "#" is the root, "#/properties/a" a property's schema.
   std::string pointer(SchemaNode node) const;
   size_t size() const { return nodes_.size(); }
@@ -49,6 +50,7 @@ class SchemaDocument {
     const base::json::value* value;
     SchemaNode parent;
     std::string key;  // of the parent; "" with implied schemas
+    bool is_implied = false;
   };
   struct Step {
     std::string_view key;

@@ -23,14 +23,52 @@ constexpr int kMaxDepth = 200;        // of references and combinations into eac
 constexpr size_t kMaxShapes = 1'000;  // of one conjunction
 constexpr int kMaxOpenReads = 32;     // of conjunctions that need others to be read
 
-// What may leave no type, and no value of those listed.
+// What may leave no type, and no value of those listed: of the second, all but what other schemas stand for, which are
+// looked at on their own.
 constexpr std::array<std::string_view, 5> keywords_of_types = {"type", "enum", "const", "not", "multipleOf"};
-constexpr std::array<std::string_view, 18> keywords_of_values = {
-    "type",    "enum",       "const",    "minLength", "maxLength",  "pattern",  "format",           "minimum",
-    "maximum", "multipleOf", "minItems", "maxItems",  "properties", "required", "exclusiveMinimum", "exclusiveMaximum",
-    "items",   "uniqueItems"};
+constexpr std::array<std::string_view, 31> keywords_of_values = {"type",
+                                                                 "enum",
+                                                                 "const",
+                                                                 "not",
+                                                                 "minLength",
+                                                                 "maxLength",
+                                                                 "pattern",
+                                                                 "format",
+                                                                 "minimum",
+                                                                 "maximum",
+                                                                 "exclusiveMinimum",
+                                                                 "exclusiveMaximum",
+                                                                 "multipleOf",
+                                                                 "items",
+                                                                 "prefixItems",
+                                                                 "additionalItems",
+                                                                 "unevaluatedItems",
+                                                                 "minItems",
+                                                                 "maxItems",
+                                                                 "uniqueItems",
+                                                                 "properties",
+                                                                 "patternProperties",
+                                                                 "additionalProperties",
+                                                                 "unevaluatedProperties",
+                                                                 "propertyNames",
+                                                                 "minProperties",
+                                                                 "maxProperties",
+                                                                 "required",
+                                                                 "dependentRequired",
+                                                                 "dependentSchemas",
+                                                                 "dependencies"};
 
 }  // namespace
+
+SchemaReader::~SchemaReader() {
+  if (limits_.spent == nullptr) return;
+  const auto spent = [this](size_t left, size_t most) {
+    const size_t all = share_of(most);
+    return all == 0 || left >= all ? 0.0 : 1.0 - static_cast<double>(left) / static_cast<double>(all);
+  };
+  *limits_.spent += spent(steps_, kMaxSteps) + spent(copying_, kMaxCopying) + spent(comparing_, kMaxComparing) +
+                    spent(matching_, kMaxMatching);
+}
 
 Error SchemaReader::invalid(SchemaNode node, std::string_view keyword, std::string_view message) const {
   return document_.error(ErrorCode::invalid_argument, node, keyword, message);
@@ -77,6 +115,7 @@ void SchemaReader::note_contradiction(const Reading& reading, std::span<const st
   const SchemaNode place = why_->first;
   std::vector<std::string> parts;
   for (const SchemaNode node : reading.entered) {
+    if (document_.is_implied(node)) continue;  // by a keyword that is told
     const json::value& schema = document_.at(node);
     const std::string where = node == place ? "" : fmt::format(" ({})", document_.pointer(node));
     const auto* object = schema.if_object();

@@ -23,6 +23,9 @@ class SchemaReader {
   // `loose_formats`: values of `format` that cannot be held to pass, instead of being an error.
   SchemaReader(SchemaDocument& document, const GrammarLimits& limits, bool loose_formats = false)
       : document_(document), limits_(limits), loose_formats_(loose_formats) {}
+  SchemaReader(const SchemaReader&) = delete;
+  SchemaReader& operator=(const SchemaReader&) = delete;
+  ~SchemaReader();  // adds to the limits' `spent`
 
   SchemaDocument& document() { return document_; }
 

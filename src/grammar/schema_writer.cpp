@@ -228,7 +228,11 @@ Expression SchemaWriter::explained(Expression texts, const StringShape& shape, c
   if (shape.min_length > 0) parts.push_back(fmt::format("minLength {}", shape.min_length));
   if (shape.max_length) parts.push_back(fmt::format("maxLength {}", *shape.max_length));
   std::string why = reader_.document().no_value(place_of(owner), parts);
-  if (parts.size() == 1) why += ": what it looks ahead for contradicts the rest of it";
+  if (notation_.has_other_readings()) {
+    why += " but texts that are read as another type";  // whether there are any is not looked at
+  } else if (parts.size() == 1) {
+    why += ": what it looks ahead for contradicts the rest of it";
+  }
   if (texts == builder_.nothing()) {
     if (why_.empty()) why_ = std::move(why);
     return texts;

@@ -1,6 +1,7 @@
 #include "serve/grammar_order.hpp"
 
 #include <algorithm>
+#include <memory>
 #include <span>
 #include <utility>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "chat/spelling.hpp"
 #include "grammar/gbnf.hpp"
 #include "grammar/json_schema.hpp"
+#include "grammar/json_string.hpp"
 #include "grammar/regex.hpp"
 #include "serve/loaded_model.hpp"
 
@@ -67,6 +69,21 @@ Result<void> check_beginnings(const wire::OutputFormat& output, std::span<const 
   return {};
 }
 
+// The texts of a pattern, which says why if there turn out to be none: where it looks ahead, they must hold together.
+// `is_free`: any text that matches may be written.
+grammar::Expression told(const std::string& pattern, grammar::Expression texts, bool is_free,
+                         grammar::GrammarBuilder& builder) {
+  constexpr size_t most_bytes = 200;
+  const bool looks_ahead = pattern.find("(?=") != std::string::npos || pattern.find("(?!") != std::string::npos;
+  if (!looks_ahead) return texts;
+  const grammar::Rule rule = builder.declare("the pattern");
+  builder.define(rule, texts);
+  builder.explain(rule, fmt::format("what the pattern {} looks ahead for contradicts the rest of it{}",
+                                    grammar::brief_json(json::value(pattern), most_bytes),
+                                    is_free ? "" : ", or what it matches would be read as calls"));
+  return builder.use(rule);
+}
+
 // What the content must be, in the builder's terms.
 // `openings` are texts that it must not begin with, as far as that can be told.
 Result<grammar::Expression> content_expression(const wire::OutputFormat& output, std::span<const std::string> openings,
@@ -82,7 +99,9 @@ Result<grammar::Expression> content_expression(const wire::OutputFormat& output,
       return named(grammar::json_schema(builder, output.schema));
     case OutputKind::regex: {
       TM_TRY(const grammar::Expression matching, named(grammar::regular_expression(builder, output.pattern)));
-      return openings.empty() ? matching : builder.both(matching, builder.text_without(openings));
+      const bool is_free = openings.empty();
+      return told(output.pattern, is_free ? matching : builder.both(matching, builder.text_without(openings)), is_free,
+                  builder);
     }
     case OutputKind::grammar:
       TM_CHECK(check_beginnings(output, openings, builder.limits()));
@@ -153,12 +172,15 @@ std::optional<json::value> kept_of(const chat::Format& format, const chat::Tool&
     return [&format, &strict, bounds](const json::value& parameters) {
       chat::Tool tool = strict;
       tool.parameters = parameters;
-      const Result<void> tried = try_call(format, tool, bounds);
-      if (tried) return chat::Held::yes;
-      return tried.error().code() == ErrorCode::too_large ? chat::Held::too_large : chat::Held::no;
+      grammar::GrammarLimits counted = bounds;
+      counted.spent = std::make_shared<double>(0);
+      const Result<void> tried = try_call(format, tool, counted);
+      const bool too_large = !tried && tried.error().code() == ErrorCode::too_large;
+      const chat::Held refused = too_large ? chat::Held::too_large : chat::Held::no;
+      return chat::Answer(tried ? chat::Held::yes : refused, *counted.spent);
     };
   };
-  // One property of many, each of which is tried.
+  // One property of many, each of which is tried: all of these questions take about as much as the limits.
   grammar::GrammarLimits of_one = limits;
   of_one.max_nodes /= 4;
   of_one.max_alternatives /= 4;

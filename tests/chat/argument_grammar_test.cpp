@@ -240,6 +240,25 @@ TEST(ToolGrammar, NamesTheToolAndTheParameterThatCanHaveNoValue) {
   }
 }
 
+// The patterns do not contradict each other: what both match is read as numbers, which the bounds leave none of.
+TEST(ToolGrammar, TellsWhereTextsAreOnlyLeftOutSinceTheyAreReadAsAnotherType) {
+  ToolRules rules;
+  rules.choice.kind = Kind::required;
+  const std::vector<Tool> tools = {{"f", parsed(R"({"type": "object", "required": ["a"], "properties":
+      {"a": {"type": ["string", "integer"], "allOf": [{"pattern": "^[1-9]+$"}, {"pattern": "^[1-9a]+$"}],
+             "minimum": 5, "maximum": 3}}})"),
+                                    true}};
+  for (const std::string_view name : {"qwen3_coder", "glm"}) {
+    grammar::GrammarBuilder builder;
+    const auto output = tool_grammar(builder, *format_by_name(name), tools, rules);
+    ASSERT_TRUE(output && *output) << name;
+    const auto built = std::move(builder).build(**output);
+    ASSERT_FALSE(built) << name;
+    EXPECT_NE(built.error().message().find("leave no value but texts that are read as another type"), std::string::npos)
+        << name << ": " << built.error().message();
+  }
+}
+
 // However many parameters refer to however many of them; or to each other.
 TEST(ToolGrammar, ReadsDefinitionsOnceForAllParameters) {
   const auto refusal = [](std::string_view format, const char* property) {

@@ -69,7 +69,11 @@ const std::vector<UnmarkedCase>& unmarked_cases() {
       {R"({"type": ["string", "null"], "minLength": 2, "maxLength": 400})",
        {{"null", "null"},
         {"ab", R"("ab")"},
+        {"no", R"("no")"},
         {"nu", R"("nu")"},
+        {"nut", R"("nut")"},
+        {"nulls", R"("nulls")"},
+        {" nut", R"(" nut")"},
         {"nullable", R"("nullable")"},
         {"None of it", R"("None of it")"},
         {std::string(400, 'x'), '"' + std::string(400, 'x') + '"'}},
@@ -83,6 +87,20 @@ const std::vector<UnmarkedCase>& unmarked_cases() {
         {"-", R"("-")"},
         {"null", R"("null")"}},
        {"7.5", "1e3", " 7", "7 ", "-0"}},
+      // Also those that a number could begin, as long as the lower bound wants them and no longer.
+      {R"({"type": ["string", "integer"], "minLength": 10, "maxLength": 400})",
+       {{"2024-01-01", R"("2024-01-01")"},
+        {"2024-01-01T00:00", R"("2024-01-01T00:00")"},
+        {std::string(30, '1') + "-" + std::string(9, '1'),
+         '"' + std::string(30, '1') + "-" + std::string(9, '1') + '"'},
+        {"0123456789", R"("0123456789")"},
+        {"twelve or more", R"("twelve or more")"},
+        {"12", "12"}},
+       {"2024-01-0", "twelve mo", "1234567890.5", " 1234567890", "1234567890e1"}},
+      // Past the bound up to which all short texts are told, those that are told by their second character.
+      {R"({"type": ["string", "integer"], "minLength": 70, "maxLength": 400})",
+       {{"1-" + std::string(68, 'x'), "\"1-" + std::string(68, 'x') + '"'}, {"7", "7"}},
+       {"1-" + std::string(67, 'x')}},
       {R"({"type": ["string", "number"], "maxLength": 300})",
        {{"3 apples", R"("3 apples")"}, {"3", "3"}, {"3.25", "3.25"}, {"-", R"("-")"}, {"1e", R"("1e")"}},
        {" 3", "1e999", "3 "}},
@@ -173,6 +191,38 @@ TEST(ToolGrammar, ReadsBackValuesThatFitTheSchemaWhereNoTagTellsTextApart) {
           EXPECT_TRUE(fits(tools[0].parameters, *arguments)) << call.arguments << " in " << sentence;
         }
       }
+    }
+  }
+}
+
+// Of a schema that refers to itself: also where the value is deeper than what requests may have.
+TEST(ToolGrammar, ReadsBackWhatIsNestedDeeply) {
+  ToolRules rules;
+  rules.choice.kind = Kind::required;
+  constexpr size_t depth = 200;
+  const std::string value = std::string(depth, '[') + std::string(depth, ']');
+  for (const char* property :
+       {R"({"$ref": "#/$defs/list"})", R"({"anyOf": [{"const": "x"}, {"$ref": "#/$defs/list"}]})",
+        R"({"anyOf": [{"type": "string"}, {"$ref": "#/$defs/list"}]})"}) {
+    SCOPED_TRACE(property);
+    const std::vector<Tool> tools = {
+        {"f",
+         parsed(R"({"type": "object", "required": ["a"], "additionalProperties": false, "properties": {"a": )" +
+                std::string(property) +
+                R"(}, "$defs": {"list": {"type": "array", "items": {"$ref": "#/$defs/list"}}}})"),
+         true}};
+    for (const std::string_view name : {"qwen3_coder", "glm", "hermes"}) {
+      const Format format = format_of(name, false);
+      const std::string text =
+          name == "hermes" ? "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": " + value + "}}\n</tool_call>"
+                           : unmarked_call(name, value);
+      const auto grammar = grammar_of(format, tools, rules);
+      ASSERT_TRUE(grammar) << name;
+      EXPECT_TRUE(::tidemill::test::Acceptor(spelled_out(grammar)).may_continue(text)) << text;
+      const Reading reading = read(format, tools, Start::answer, text);
+      ASSERT_EQ(reading.calls.size(), 1U) << text;
+      EXPECT_TRUE(reading.complete) << text;
+      EXPECT_EQ(reading.calls[0].arguments, R"({"a": )" + value + "}") << text;
     }
   }
 }

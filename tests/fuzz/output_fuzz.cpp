@@ -55,7 +55,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto cut = pieces_of(text, size_t{1} + data[2] % 16, size_t{1} + data[3] % 4);
   require(chat::test::read(*format, offered, start, cut) == whole, "pieces read as the whole does");
   if (whole.complete) {
-    const auto arguments = base::parse_json(whole.calls.back().arguments, 100);
+    const auto arguments = base::parse_json(whole.calls.back().arguments, 1'100);
     require(arguments && arguments->is_object(), "the arguments of a complete call are a JSON object");
   }
   const bool begun = start == chat::Start::content && format->tools != chat::ToolFormat::harmony;

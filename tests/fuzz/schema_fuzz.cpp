@@ -104,7 +104,7 @@ void write_as_call(const base::json::value& schema, const chat::Format& format, 
   const chat::test::Reading reading = chat::test::read(format, tools, chat::Start::answer, *written);
   require(reading.sound && reading.complete && reading.content.empty(), "what must be a call is read as one");
   require(reading.calls.size() == 1 && reading.calls[0].name == "f", "and as one of the tool");
-  const auto arguments = base::parse_json(reading.calls[0].arguments, 200);
+  const auto arguments = base::parse_json(reading.calls[0].arguments, 1'100);
   require(arguments && arguments->is_object(), "whose arguments are a JSON object");
 }
 

@@ -139,6 +139,22 @@ TEST(Builder, LeavesOutWhatIsExcepted) {
     EXPECT_FALSE(accepts(text)) << text;
 }
 
+// Nor does telling so cost what going through both would: here two such looks would be more than the limits have.
+TEST(Builder, TellsAtTheFirstCommonTextThatPartsAreNotApart) {
+  GrammarLimits limits;
+  limits.max_states = 200;
+  GrammarBuilder builder(limits);
+  const Expression some = builder.repeat(builder.literal("a"), 0, 900);
+  const Expression more = builder.repeat(builder.literal("a"), 0, 901);
+  for (int i = 0; i < 10; ++i)
+    EXPECT_FALSE(builder.apart(some, more));
+  EXPECT_TRUE(builder.apart(builder.literal("ab"), builder.repeat(builder.literal("a"), 0, std::nullopt)));
+  const Expression rest = builder.except(builder.repeat(builder.literal("b"), 0, 3), builder.literal("bb"));
+  Acceptor accepts(std::move(builder), rest);
+  EXPECT_TRUE(accepts("b"));
+  EXPECT_FALSE(accepts("bb"));
+}
+
 TEST(Builder, LeavesOutWhatHoldsTogether) {
   GrammarBuilder b;
   const Expression any = b.repeat(b.any_character(), 0, std::nullopt);

@@ -1,5 +1,6 @@
 // Hostile grammars, odd vocabularies, many threads: refused or matched within bounds, and never differently.
 #include <atomic>
+#include <memory>
 #include <random>
 #include <stop_token>
 #include <string>
@@ -183,6 +184,48 @@ TEST(Limits, BuildingIsBounded) {
               return b.use(last);
             }),
             ErrorCode::too_large);
+}
+
+// Little for little, and about all where a limit is gone over; also of what is refused before it is built.
+TEST(Limits, WhatCompilingTakesIsTold) {
+  const auto spent_on = [](const char* schema, bool is_taken) {
+    SCOPED_TRACE(schema);
+    GrammarLimits limits;
+    limits.max_nodes = 2'000;
+    limits.spent = std::make_shared<double>(0);
+    {
+      GrammarBuilder builder(limits);
+      const auto parsed = base::parse_json(schema);
+      EXPECT_TRUE(parsed);
+      const auto root = json_schema(builder, *parsed);
+      EXPECT_EQ(root && std::move(builder).build(*root), is_taken);
+    }
+    return *limits.spent;
+  };
+  const double little = spent_on(R"({"type":"null"})", true);
+  EXPECT_GT(little, 0);
+  EXPECT_LT(little, 0.1);
+  EXPECT_GT(spent_on(R"({"type":"string","allOf":[{"pattern":"^(ab|c)+$"},{"pattern":"^[abc]{3,6}$"}]})", true),
+            little);
+  // By the reader of schemas, which comes to its bound first.
+  std::string many;
+  for (int i = 0; i < 3'000; ++i)
+    many.append(i == 0 ? "" : ",").append("\"p" + std::to_string(i) + "\":{\"type\":\"integer\"}");
+  EXPECT_GT(spent_on((R"({"type":"object","properties":{)" + many + "}}").c_str(), false), 0.9);
+
+  // By products, at once and when the grammar is built.
+  for (const bool at_once : {true, false}) {
+    GrammarLimits limits;
+    limits.max_states = 200;
+    limits.spent = std::make_shared<double>(0);
+    GrammarBuilder builder(limits);
+    const Expression some = builder.repeat(builder.literal("a"), 0, 900);
+    const Expression more = builder.repeat(builder.literal("a"), 1, 901);
+    const Expression part = at_once ? builder.except(some, more) : builder.both(some, more);
+    EXPECT_EQ(builder.failed(), at_once);
+    EXPECT_FALSE(std::move(builder).build(part));
+    EXPECT_GT(*limits.spent, 0.15);
+  }
 }
 
 TEST(Limits, DeepNestingEndsInAnErrorAndNotInACrash) {

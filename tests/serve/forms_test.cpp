@@ -227,6 +227,18 @@ TEST(FormsAndTools, AGrammarThatMayBeginACallIsRefusedBesideStrictTools) {
   EXPECT_EQ(answer(tools(true) + R"(,"grammar":"root ::= [a-z]{1,9}")").status, 200);
 }
 
+TEST(FormsAndTools, APatternThatContradictsItselfIsNamed) {
+  FormatServer hermes("hermes");
+  const auto refused = hermes.client().post(
+      "/v1/chat/completions", R"({"messages":[{"role":"user","content":"x"}],"guided_regex":"(?=.*[A-Z])[a-z]+"})");
+  EXPECT_EQ(refused.status, 400) << refused.body;
+  const test::ErrorShown error = test::error_of(refused);
+  EXPECT_EQ(error.param, "guided_regex");
+  EXPECT_NE(error.message.find(R"(the pattern "(?=.*[A-Z])[a-z]+" looks ahead for contradicts the rest of it)"),
+            std::string::npos)
+      << error.message;
+}
+
 // What turns out to be no call ends at a stop string.
 TEST(FormsAndTools, StopStringsCountInAllContent) {
   const std::string none = R"(,"tool_choice":"none")";
