@@ -131,6 +131,9 @@ TEST_F(OwnMembers, GemmasRefuseWhatIsComputedOtherwise) {
   ASSERT_TRUE(period) << period.error().to_string();
   EXPECT_TRUE(hyper_parameters(*period).has_window(1));
   EXPECT_FALSE(hyper_parameters(*period).has_window(2));
+  const auto scaled = open([](FolderDraft& d) { d.config["query_pre_attn_scalar"] = 168; });
+  ASSERT_TRUE(scaled) << scaled.error().to_string();
+  EXPECT_FLOAT_EQ(hyper_parameters(*scaled).attention_scale, 1 / std::sqrt(168.0F));
   use("gemma2-tiny");
   EXPECT_SAYS(refusal([](FolderDraft& d) { d.config["attn_logit_softcapping"] = nullptr; }, ErrorCode::unsupported),
               "'attn_logit_softcapping' is null");

@@ -1,6 +1,7 @@
 // What is refused at load, and what it says.
 #include "model/load.hpp"
 
+#include <cmath>
 #include <cstring>
 #include <functional>
 #include <map>
@@ -315,12 +316,22 @@ TEST_F(Load, ScalesTheRotation) {
 }
 
 TEST_F(Load, ScalesLongContextsByLongRope) {
-  const auto long_rope = [](Draft& d) {
+  std::vector<float> long_factors;
+  std::vector<float> short_factors;
+  for (int i = 0; i < 8; ++i) {
+    long_factors.push_back(static_cast<float>(4 + i));
+    short_factors.push_back(1 + static_cast<float>(i) / 8);
+  }
+  const auto bytes = [](const std::vector<float>& values) {
+    return std::string(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
+  };
+  const auto long_rope = [&](Draft& d) {
     d.tensors["rope_factors_long.weight"] = {{8}};
     d.tensors["rope_factors_short.weight"] = {{8}};
+    d.patches = {{"rope_factors_long.weight", 0, bytes(long_factors)},
+                 {"rope_factors_short.weight", 0, bytes(short_factors)}};
     d.numbers["llama.rope.scaling.original_context_length"] = 32;
     d.reals["llama.rope.scaling.attn_factor"] = 1.25F;
-    d.fill = 4;
   };
   Draft draft;
   long_rope(draft);
@@ -331,18 +342,29 @@ TEST_F(Load, ScalesLongContextsByLongRope) {
     EXPECT_TRUE(model) << model.error().to_string();
     return model ? (*model)->hyper_parameters() : HyperParameters();
   };
+  const auto expect_divided = [](const tensor::Rope& rope, const std::vector<float>& factors) {
+    ASSERT_EQ(rope.frequencies.size(), factors.size());
+    for (size_t i = 0; i < factors.size(); ++i) {
+      const double plain = std::pow(10000.0, -static_cast<double>(i) / 8);
+      EXPECT_NEAR(rope.frequencies[i] * static_cast<double>(factors[i]) / plain, 1, 1e-12) << i;
+    }
+    EXPECT_EQ(rope.magnitude, 1.25);
+  };
   for (const int64_t context : {0, 33, 128}) {
+    SCOPED_TRACE(context);
     const HyperParameters hyper = loaded_for(context);
     EXPECT_EQ(hyper.context, 128);
-    ASSERT_TRUE(hyper.short_rope);
+    EXPECT_FALSE(hyper.for_short_contexts);
     EXPECT_EQ(hyper.short_context, 32);
-    EXPECT_EQ(hyper.rope.magnitude, 1.25);
-    EXPECT_NEAR(hyper.rope.frequencies[4], 0.01 / 4, 1e-12);
+    expect_divided(hyper.rope, long_factors);
+    ASSERT_TRUE(hyper.short_rope);
+    expect_divided(*hyper.short_rope, short_factors);
   }
   const HyperParameters hyper = loaded_for(32);
   EXPECT_EQ(hyper.context, 32);
+  EXPECT_TRUE(hyper.for_short_contexts);
   EXPECT_FALSE(hyper.short_rope);
-  EXPECT_EQ(hyper.rope.magnitude, 1.25);
+  expect_divided(hyper.rope, short_factors);
 
   EXPECT_SAYS(refusal(
                   [&](Draft& d) {
@@ -355,6 +377,7 @@ TEST_F(Load, ScalesLongContextsByLongRope) {
                   [&](Draft& d) {
                     long_rope(d);
                     d.tensors["rope_factors_long.weight"] = {{7}};
+                    d.patches.clear();
                   },
                   ErrorCode::corrupt),
               "'rope_factors_long.weight' is F32 [7]; the rotation's 8 pairs want F32 [8]");
@@ -362,6 +385,7 @@ TEST_F(Load, ScalesLongContextsByLongRope) {
   draft.numbers["llama.rope.scaling.original_context_length"] = 128;
   EXPECT_FALSE(loaded_for(0).short_rope);
   EXPECT_EQ(loaded_for(0).context, 128);
+  expect_divided(loaded_for(0).rope, short_factors);
 }
 
 TEST_F(Load, ExpertsAreInRangeAndThere) {

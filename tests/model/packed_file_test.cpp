@@ -5,7 +5,9 @@
 #include <fstream>
 #include <functional>
 #include <iterator>
+#include <utility>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "data.hpp"
@@ -225,6 +227,24 @@ TEST_F(PackedFile, DamagedExpertsAreFound) {
     damaged[at] = static_cast<char>(damaged[at] ^ 4);
     EXPECT_SAYS(refusal(damaged, ErrorCode::corrupt), "'blk.1.ffn_up_exps.weight' is damaged");
   }
+}
+
+// Panels would have rows of two experts: such matrices are kept as they are, and others of the file packed.
+TEST_F(PackedFile, ExpertsOfOddSizesStayRows) {
+  const auto plain = folder_.path() / "odd.gguf";
+  const auto packed = folder_.path() / "packed-odd.gguf";
+  Shape shape = find_shape("qwen3moe-tiny").value();
+  shape.expert_feed_forward = 72;
+  ASSERT_TRUE(write_synthetic_model(shape, plain, {.type = DType::bf16, .on_progress = {}}));
+  ASSERT_TRUE(pack_model(GgufFile::open(plain).value(), packed, {}));
+  const GgufFile file = GgufFile::open(packed).value();
+  for (const auto& [name, panels] : {std::pair("gate", false), std::pair("up", false), std::pair("down", true)}) {
+    const GgufTensor* experts = file.find_tensor(fmt::format("blk.1.ffn_{}_exps.weight", name));
+    ASSERT_NE(experts, nullptr) << name;
+    EXPECT_EQ(experts->rank, 3) << name;
+    EXPECT_EQ(experts->panels, panels) << name;
+  }
+  EXPECT_EQ(logits(packed, tensor::Isa::scalar, 2), logits(plain, tensor::Isa::scalar, 1));
 }
 
 TEST_F(PackedFile, EveryFlippedBitOfTheHeaderIsFound) {
