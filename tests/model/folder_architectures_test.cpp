@@ -127,6 +127,21 @@ TEST_F(OwnMembers, GemmasRefuseWhatIsComputedOtherwise) {
   ASSERT_TRUE(newer) << newer.error().to_string();
   EXPECT_EQ(hyper_parameters(*newer).rope, hyper_parameters(*usual).rope);
   EXPECT_EQ(hyper_parameters(*newer).window_rope, hyper_parameters(*usual).window_rope);
+  const auto sliding = [&](const char* name, base::json::value value) {
+    return refusal(
+        [&](FolderDraft& d) {
+          base::json::object rotation = {{"rope_type", "default"}, {"rope_theta", 10000.0}};
+          rotation[name] = value;
+          d.config["rope_parameters"] = {{"full_attention", {{"rope_type", "default"}, {"rope_theta", 1000000.0}}},
+                                         {"sliding_attention", std::move(rotation)}};
+        },
+        ErrorCode::unsupported);
+  };
+  EXPECT_SAYS(
+      sliding("rope_type", "linear"),
+      "'rope_parameters.sliding_attention.rope_type' is \"linear\"; layers with a window rotate by 'rope_theta'");
+  EXPECT_SAYS(sliding("factor", 8.0), "'rope_parameters.sliding_attention.factor' is 8");
+  EXPECT_EQ(sliding("factor", nullptr), "(accepted)");
   const auto period = open([](FolderDraft& d) { d.config["sliding_window_pattern"] = 3; });
   ASSERT_TRUE(period) << period.error().to_string();
   EXPECT_TRUE(hyper_parameters(*period).has_window(1));
@@ -170,6 +185,20 @@ TEST_F(OwnMembers, OfPhi3ScaleItsRotation) {
   });
   ASSERT_TRUE(given) << given.error().to_string();
   EXPECT_EQ(hyper_parameters(*given).rope.magnitude, 1.5);
+  // The context is 2048, of which 16 were first trained for.
+  const auto factor = [](FolderDraft& d) { d.config["rope_scaling"].as_object()["factor"] = 64.0; };
+  EXPECT_SAYS(refusal(factor, ErrorCode::unsupported),
+              "'rope_scaling.factor' is 64, but 'max_position_embeddings' 2048 is 128 times "
+              "'original_max_position_embeddings' 16");
+  const auto same = open([](FolderDraft& d) { d.config["rope_scaling"].as_object()["factor"] = 128.0; });
+  ASSERT_TRUE(same) << same.error().to_string();
+  EXPECT_EQ(hyper_parameters(*same).rope, hyper.rope);
+  const auto overruled = open([&](FolderDraft& d) {
+    factor(d);
+    d.config["rope_scaling"].as_object()["attention_factor"] = 1.5;
+  });
+  ASSERT_TRUE(overruled) << overruled.error().to_string();
+  EXPECT_EQ(hyper_parameters(*overruled).rope.magnitude, 1.5);
   EXPECT_SAYS(refusal([](FolderDraft& d) { d.config["rope_scaling"].as_object()["long_factor"].as_array().pop_back(); },
                       ErrorCode::corrupt),
               "'rope_scaling.long_factor' has 23 numbers; the rotation has 24 pairs");

@@ -18,6 +18,12 @@ namespace {
 using base::ErrorCode;
 using tensor::DType;
 
+#define EXPECT_SAYS(message, part)                                   \
+  do {                                                               \
+    const std::string said_here = (message);                         \
+    EXPECT_NE(said_here.find(part), std::string::npos) << said_here; \
+  } while (false)
+
 // Of the architecture's keys, "<architecture>." left out.
 struct Keys {
   std::map<std::string, uint32_t> counts = {};
@@ -126,6 +132,46 @@ TEST_F(OwnKeys, GraniteMayHaveNoPositions) {
   EXPECT_EQ(pairs(true), 8U);
   EXPECT_EQ(pairs(false), 0U);
   EXPECT_EQ(read_well("granite", {.reals = {{"logit_scale", 8}}}).logit_scale, 0.125F);
+}
+
+// LongRoPE's tensors are the scaling, and all of it.
+TEST_F(OwnKeys, LongRopeIsTheOnlyScaling) {
+  Keys keys;
+  keys.counts["rope.scaling.original_context_length"] = 32;
+  keys.vectors = {{"rope_factors_long.weight", std::vector<float>(8, 4)},
+                  {"rope_factors_short.weight", std::vector<float>(8, 2)}};
+  EXPECT_TRUE(read_well("phi3", keys).short_rope);
+  const auto refusal = [&](const Keys& changed) {
+    const auto hyper = read("phi3", changed);
+    if (hyper) return std::string("(accepted)");
+    EXPECT_EQ(hyper.error().code(), ErrorCode::unsupported);
+    return hyper.error().to_string();
+  };
+  Keys both = keys;
+  both.vectors["rope_freqs.weight"] = std::vector<float>(8, 1);
+  EXPECT_SAYS(refusal(both), "by the tensor rope_freqs.weight and by rope_factors_long.weight");
+  for (const char* name : {"rope.scaling.factor", "rope.scale_linear"}) {
+    for (const float factor : {0.0F, 1.0F, 4.0F}) {
+      Keys scaled = keys;
+      scaled.reals[name] = factor;
+      if (factor == 4) {
+        EXPECT_SAYS(refusal(scaled), "RoPE scaling 'longrope' with factor 4");
+      } else {
+        EXPECT_EQ(refusal(scaled), "(accepted)");
+      }
+    }
+  }
+  for (const char* type : {"none", "longrope", "linear", "yarn"}) {
+    Keys named = keys;
+    named.strings["rope.scaling.type"] = type;
+    const bool known = std::string_view(type) == "none" || std::string_view(type) == "longrope";
+    EXPECT_SAYS(refusal(named), known ? "(accepted)" : fmt::format("RoPE scaling '{}' with factor 1", type));
+  }
+  keys.reals["logit_scale"] = 8;
+  keys.flags["rope.scaling.finetuned"] = false;
+  const HyperParameters still = read_well("granite", keys);
+  EXPECT_TRUE(still.rope.frequencies.empty());
+  EXPECT_FALSE(still.short_rope);
 }
 
 TEST_F(OwnKeys, MixturesMayScaleTheirWeights) {
