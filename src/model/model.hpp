@@ -40,7 +40,7 @@ struct LoadOptions {
   int64_t context = 0;
   int64_t max_batch_rows = 2048;                               // most rows one forward() may have
   std::function<void(size_t done, size_t total)> on_progress;  // bytes of tensors loaded
-  std::function<bool()> cancelled = {};                        // asked before each matrix
+  std::function<bool()> cancelled = {};  // asked before each matrix, and once for a tensor of experts
   // Every matrix becomes F32, at up to eight times the memory: the plain arithmetic that quantised kernels are judged
   // against.
   bool dequantize = false;

@@ -20,6 +20,7 @@
 #include "model/vocabulary.hpp"
 #include "temporary_folder.hpp"
 #include "tensor/cpu_device.hpp"
+#include "tensor/packed_weight.hpp"
 
 namespace tidemill::model {
 namespace {
@@ -388,17 +389,19 @@ TEST_F(Load, ScalesLongContextsByLongRope) {
   expect_divided(loaded_for(0).rope, short_factors);
 }
 
+// Four experts, of which two are used.
+void mixture(Draft& d) {
+  d.numbers["llama.expert_count"] = 4;
+  d.numbers["llama.expert_used_count"] = 2;
+  for (const char* part : {"gate", "up", "down"})
+    d.tensors.erase(fmt::format("blk.0.ffn_{}.weight", part));
+  d.tensors["blk.0.ffn_gate_inp.weight"] = {{64, 4}};
+  d.tensors["blk.0.ffn_gate_exps.weight"] = {{64, 96, 4}};
+  d.tensors["blk.0.ffn_up_exps.weight"] = {{64, 96, 4}};
+  d.tensors["blk.0.ffn_down_exps.weight"] = {{96, 64, 4}};
+}
+
 TEST_F(Load, ExpertsAreInRangeAndThere) {
-  const auto mixture = [](Draft& d) {
-    d.numbers["llama.expert_count"] = 4;
-    d.numbers["llama.expert_used_count"] = 2;
-    for (const char* part : {"gate", "up", "down"})
-      d.tensors.erase(fmt::format("blk.0.ffn_{}.weight", part));
-    d.tensors["blk.0.ffn_gate_inp.weight"] = {{64, 4}};
-    d.tensors["blk.0.ffn_gate_exps.weight"] = {{64, 96, 4}};
-    d.tensors["blk.0.ffn_up_exps.weight"] = {{64, 96, 4}};
-    d.tensors["blk.0.ffn_down_exps.weight"] = {{96, 64, 4}};
-  };
   Draft draft;
   mixture(draft);
   const auto model = load(draft);
@@ -428,6 +431,36 @@ TEST_F(Load, ExpertsAreInRangeAndThere) {
               "'blk.0.ffn_up_exps.weight' has shape [64, 96, 3], but the metadata want [64, 96, 4]");
   EXPECT_SAYS(wrong([](Draft& d) { d.tensors.erase("blk.0.ffn_gate_inp.weight"); }, ErrorCode::not_found),
               "'blk.0.ffn_gate_inp.weight' is missing");
+}
+
+// However many experts there are, and however small: memory is asked for once.
+TEST_F(Load, ExpertsOfATensorLieTogether) {
+  Draft draft;
+  mixture(draft);
+  draft.numbers["llama.feed_forward_length"] = 40;
+  draft.tensors["blk.0.ffn_gate_exps.weight"] = {{64, 40, 4}};
+  draft.tensors["blk.0.ffn_up_exps.weight"] = {{64, 40, 4}};
+  draft.tensors["blk.0.ffn_down_exps.weight"] = {{40, 64, 4}};
+  const auto file = write(draft);
+  ASSERT_TRUE(file) << file.error().to_string();
+  for (const bool dequantize : {false, true}) {
+    std::map<std::string, std::vector<std::span<const std::byte>>, std::less<>> panels;
+    const auto model = load_model(*file, *device_,
+                                  {.max_batch_rows = 4,
+                                   .on_progress = {},
+                                   .dequantize = dequantize,
+                                   .on_matrix = [&](std::string_view tensor, const tensor::Weight& weight) {
+                                     const auto& packed = static_cast<const tensor::PackedWeight&>(weight);
+                                     panels[std::string(tensor)].push_back(packed.data());
+                                   }});
+    ASSERT_TRUE(model) << model.error().to_string();
+    for (const char* part : {"gate", "up", "down"}) {
+      const auto& experts = panels[fmt::format("blk.0.ffn_{}_exps.weight", part)];
+      ASSERT_EQ(experts.size(), 4U);
+      for (size_t i = 1; i < experts.size(); ++i)
+        EXPECT_EQ(experts[i].data(), experts[i - 1].data() + experts[i - 1].size()) << part << " " << i;
+    }
+  }
 }
 
 TEST_F(Load, WindowsAreInRange) {
