@@ -53,6 +53,9 @@ struct LoadOptions {
 struct Multiplies {
   int64_t int8 = 0;
   int64_t floating = 0;
+  // Every instruction set gives the same bits. Some round the input where weights are BF16 or F16
+  // (tensor::Device::linear); the output matrix counts here.
+  bool alike = true;
 };
 
 class Model {

@@ -463,6 +463,25 @@ TEST_F(Load, ExpertsOfATensorLieTogether) {
   }
 }
 
+// Whatever matrix it is; of an embedding that is no output matrix, rows are only looked up.
+TEST_F(Load, KnowsWhetherInstructionSetsDiffer) {
+  const auto alike = [&](const char* tensor, DType type, bool tied) {
+    Draft draft;
+    if (!tied) draft.tensors["output.weight"] = {{64, 40}};
+    draft.tensors[tensor].type = type;
+    const auto model = load(draft);
+    EXPECT_TRUE(model) << model.error().to_string();
+    return model && (*model)->row_multiplies().alike;
+  };
+  EXPECT_TRUE(alike("blk.0.ffn_up.weight", DType::f32, false));
+  for (const DType type : {DType::bf16, DType::f16}) {
+    EXPECT_FALSE(alike("blk.0.ffn_up.weight", type, false));
+    EXPECT_FALSE(alike("output.weight", type, false));
+    EXPECT_FALSE(alike("token_embd.weight", type, true));
+    EXPECT_TRUE(alike("token_embd.weight", type, false));
+  }
+}
+
 TEST_F(Load, WindowsAreInRange) {
   Draft draft;
   draft.numbers["llama.attention.sliding_window"] = 16;

@@ -1,6 +1,7 @@
 // What tells apart servers whose streams and prefixes are no continuation of each other.
 #include <memory>
 #include <string>
+#include <tuple>
 
 #include <gtest/gtest.h>
 
@@ -9,6 +10,7 @@
 #include "serve/resumption.hpp"
 #include "serve/warm_up.hpp"
 #include "temporary_folder.hpp"
+#include "tensor/dtype.hpp"
 
 namespace tidemill::serve {
 namespace {
@@ -49,6 +51,20 @@ TEST_F(Identity, KnowsTheRotation) {
   EXPECT_NE(fingerprint(*longer, "f16"), fingerprint(*longer, "f32"));
   EXPECT_EQ(prefix_identity(*longer).value(), prefix_identity(*unlimited).value());
   EXPECT_NE(prefix_identity(*longer).value(), prefix_identity(*shorter).value());
+}
+
+// Only where instruction sets differ: what chooses the experts of a mixture is F32, and alike with all of them.
+TEST_F(Identity, KnowsTheInstructionSetWhereItMatters) {
+  using tensor::DType;
+  for (const auto& [shape, type, named] :
+       {std::tuple("qwen3moe-tiny", DType::q8_0, false), std::tuple("qwen2moe-tiny", DType::q4_0, false),
+        std::tuple("llama-tiny", DType::f32, false), std::tuple("llama-tiny", DType::f16, true),
+        std::tuple("llama-tiny", DType::bf16, true), std::tuple("qwen3moe-tiny", DType::bf16, true)}) {
+    write(shape, type);
+    const auto model = load();
+    ASSERT_TRUE(model);
+    EXPECT_EQ(fingerprint(*model, "f16").ends_with(" scalar"), named) << shape << " " << tensor::info(type).name;
+  }
 }
 
 }  // namespace
