@@ -174,6 +174,22 @@ TEST_F(OwnKeys, LongRopeIsTheOnlyScaling) {
   EXPECT_FALSE(still.short_rope);
 }
 
+// Files from before the key, as llama.cpp reads them.
+TEST_F(OwnKeys, ExpertsHaveTheirWidthUnsaid) {
+  const auto width = [&](std::string_view architecture, Keys more) {
+    more.counts.insert({{"expert_count", 4}, {"expert_used_count", 3}});
+    return read_well(architecture, more).experts.feed_forward;
+  };
+  EXPECT_EQ(width("llama", {}), 96);
+  for (const char* architecture : {"qwen2moe", "qwen3moe"}) {
+    EXPECT_EQ(width(architecture, {}), 32);
+    EXPECT_EQ(width(architecture, {.counts = {{"expert_feed_forward_length", 80}}}), 80);
+  }
+  const auto none = read("qwen3moe", {.counts = {{"expert_count", 128}, {"expert_used_count", 97}}});
+  ASSERT_FALSE(none);
+  EXPECT_SAYS(none.error().to_string(), "'qwen3moe.expert_feed_forward_length' is 0; expected 1 to");
+}
+
 TEST_F(OwnKeys, MixturesMayScaleTheirWeights) {
   const auto rule = [&](std::string_view architecture, Keys more) {
     more.counts.insert({{"expert_count", 4}, {"expert_used_count", 2}});
