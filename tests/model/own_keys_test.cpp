@@ -190,6 +190,29 @@ TEST_F(OwnKeys, ExpertsHaveTheirWidthUnsaid) {
   EXPECT_SAYS(none.error().to_string(), "'qwen3moe.expert_feed_forward_length' is 0; expected 1 to");
 }
 
+// What is computed in F32 must not become 0 or infinite there.
+TEST_F(OwnKeys, DoublesFitFloats) {
+  const auto expect_refused = [&](std::string_view architecture, const std::string& name, Keys keys) {
+    for (const double value : {1e300, 1e39, 1e-300, 1e-45, -1.0, HUGE_VAL, std::nan("")}) {
+      keys.doubles[name] = value;
+      const auto hyper = read(architecture, keys);
+      ASSERT_FALSE(hyper) << name << " " << value;
+      EXPECT_EQ(hyper.error().code(), ErrorCode::corrupt);
+      EXPECT_SAYS(hyper.error().to_string(),
+                  fmt::format("'{}.{}' is {}; expected a positive", architecture, name, value));
+    }
+    keys.doubles[name] = 2;
+    const auto hyper = read(architecture, keys);
+    EXPECT_TRUE(hyper) << hyper.error().to_string();
+  };
+  expect_refused("granite", "logit_scale", {});
+  expect_refused("granite", "embedding_scale", {.reals = {{"logit_scale", 8}}});
+  expect_refused("gemma2", "attn_logit_softcapping", {});
+  expect_refused("gemma2", "final_logit_softcapping", {});
+  expect_refused("gemma3", "attention.scale", {});
+  expect_refused("qwen3moe", "expert_weights_scale", {.counts = {{"expert_count", 4}, {"expert_used_count", 2}}});
+}
+
 TEST_F(OwnKeys, MixturesMayScaleTheirWeights) {
   const auto rule = [&](std::string_view architecture, Keys more) {
     more.counts.insert({{"expert_count", 4}, {"expert_used_count", 2}});
