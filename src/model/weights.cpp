@@ -126,10 +126,14 @@ class Loader {
   }
 
   // That panels of several matrices are as they were written.
-  Result<void> check_panels(const GgufTensor& tensor) const {
-    base::PiecewiseChecksum sum;
-    sum.add(tensor.data);
-    if (sum.finish() == tensor.checksum) return {};
+  Result<void> check_panels(const GgufTensor& tensor) {
+    const auto checksum = [&] {
+      if (base::ThreadTeam* team = team_for(tensor.data)) return base::piecewise_checksum(tensor.data, *team);
+      base::PiecewiseChecksum sum;
+      sum.add(tensor.data);
+      return sum.finish();
+    };
+    if (checksum() == tensor.checksum) return {};
     return damaged(tensor, "its data do not have the checksum that they were written with");
   }
 
@@ -211,11 +215,17 @@ class Loader {
   }
 
  private:
-  // All threads look at large tensors; for small ones, threads that are not there yet would cost more than they give.
   Result<void> check_numbers(const GgufTensor& tensor, std::span<const std::byte> bytes) {
+    return check_finite(file_, tensor, bytes, 0, team_for(bytes));
+  }
+
+  // All threads look at large tensors; for small ones, threads that are not there yet would cost more than they give:
+  // null.
+  base::ThreadTeam* team_for(std::span<const std::byte> bytes) {
     constexpr size_t large = size_t{4} << 20;
-    if (!team_ && threads_ > 1 && bytes.size() >= large) team_.emplace(threads_);
-    return check_finite(file_, tensor, bytes, 0, bytes.size() >= large && team_ ? &*team_ : nullptr);
+    if (threads_ == 1 || bytes.size() < large) return nullptr;
+    if (!team_) team_.emplace(threads_);
+    return &*team_;
   }
 
   void finish(const GgufTensor& tensor) {
