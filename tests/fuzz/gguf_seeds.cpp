@@ -229,8 +229,8 @@ int main(int argc, char** argv) {
                                        {"phi3", "phi3", "llama", tensor::DType::q8_0},
                                        {"gemma2", "gemma2", "llama", tensor::DType::q8_0},
                                        {"gemma3", "gemma3", "llama", tensor::DType::q8_0},
-                                       {"mixtral", "llama", "llama", tensor::DType::q8_0, true},
-                                       {"qwen2moe", "qwen2moe", "gpt2", tensor::DType::q8_0, true},
+                                       {"mixtral", "llama", "llama", tensor::DType::q4_0, true},
+                                       {"qwen2moe", "qwen2moe", "gpt2", tensor::DType::q4_0, true},
                                        {"qwen3moe", "qwen3moe", "gpt2", tensor::DType::q4_0, true}}};
   for (const Seed& seed : seeds) {
     const std::filesystem::path path = std::filesystem::path(argv[1]) / seed.name;
