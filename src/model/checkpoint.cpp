@@ -129,13 +129,18 @@ Result<std::span<const std::byte>> Checkpoint::read(const GgufTensor& tensor, ba
 }
 
 void Checkpoint::release(const GgufTensor& tensor) const {
+  release(tensor.data);
+  for (const std::span<const std::byte> piece : tensor.more_data)
+    release(piece);
+}
+
+void Checkpoint::release(std::span<const std::byte> data) const {
   const std::less_equal<> before;
   for (const CheckpointFile& file : files_) {
-    if (file.map == nullptr || tensor.data.empty()) continue;
+    if (file.map == nullptr || data.empty()) continue;
     const std::span<const std::byte> all = file.map->bytes();
-    const bool inside = before(all.data(), tensor.data.data()) &&
-                        before(tensor.data.data() + tensor.data.size(), all.data() + all.size());
-    if (inside) file.map->release(static_cast<size_t>(tensor.data.data() - all.data()), tensor.data.size());
+    const bool inside = before(all.data(), data.data()) && before(data.data() + data.size(), all.data() + all.size());
+    if (inside) file.map->release(static_cast<size_t>(data.data() - all.data()), data.size());
   }
 }
 

@@ -34,7 +34,10 @@ struct GgufTensor {
   int rank = 1;                                 // 1 to 4
   std::array<int64_t, 4> shape = {1, 1, 1, 1};  // innermost first, as in GGUF: a matrix is {cols, rows}
   std::span<const std::byte> data;              // as it lies in the file: the tensor itself, unless `make` is set
-  // Null, or the file has the tensor in another order or type: writes its bytes() bytes. Any thread may call it.
+  // Where the files have it in pieces, those behind `data`, which is the first.
+  std::vector<std::span<const std::byte>> more_data;
+  // Null, or the file has the tensor in another order or type, or in pieces: writes its bytes() bytes. Any thread may
+  // call it.
   std::function<void(std::span<std::byte>)> make;
   // Where it lies, if the checkpoint's path does not say it: "'model.norm.weight' in 'model.safetensors'", "in
   // 'm-00002-of-00003.gguf'".
@@ -121,6 +124,8 @@ class Checkpoint : public Metadata {
   std::vector<GgufTensor> tensors_;
 
  private:
+  void release(std::span<const std::byte> data) const;
+
   std::unordered_map<std::string_view, size_t> tensor_index_;
   std::shared_ptr<const void> keeps_;
 };

@@ -1,6 +1,6 @@
 #include "model/key_reader.hpp"
 
-#include <cmath>
+#include <limits>
 
 #include <fmt/format.h>
 
@@ -21,9 +21,11 @@ Result<int64_t> KeyReader::count_or(std::string_view name, int64_t most, int64_t
 
 Result<double> KeyReader::positive(std::string_view name) const {
   TM_TRY(const double value, file_.get_float(key(name)));
-  if (std::isfinite(value) && value > 0) return value;
-  return file_.error(ErrorCode::corrupt,
-                     fmt::format("metadata key '{}' is {}; expected a positive number", key(name), value));
+  // NaN is in no range.
+  if (value >= std::numeric_limits<float>::min() && value <= std::numeric_limits<float>::max()) return value;
+  return file_.error(
+      ErrorCode::corrupt,
+      fmt::format("metadata key '{}' is {}; expected a positive number of F32's range", key(name), value));
 }
 
 Result<double> KeyReader::positive_or(std::string_view name, double fallback) const {

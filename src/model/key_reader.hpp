@@ -25,7 +25,7 @@ class KeyReader {
   base::Result<int64_t> count(std::string_view name, int64_t most) const;
   base::Result<int64_t> count_or(std::string_view name, int64_t most, int64_t fallback) const;
 
-  // A positive, finite number.
+  // A positive, finite number that as F32 is as well, and one over it too: files may have F64.
   base::Result<double> positive(std::string_view name) const;
   base::Result<double> positive_or(std::string_view name, double fallback) const;
   // The same, where 0 says that there is none, as an absent key does.

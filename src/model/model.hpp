@@ -40,7 +40,7 @@ struct LoadOptions {
   int64_t context = 0;
   int64_t max_batch_rows = 2048;                               // most rows one forward() may have
   std::function<void(size_t done, size_t total)> on_progress;  // bytes of tensors loaded
-  std::function<bool()> cancelled = {};                        // asked before each matrix
+  std::function<bool()> cancelled = {};  // asked before each matrix, and once for a tensor of experts
   // Every matrix becomes F32, at up to eight times the memory: the plain arithmetic that quantised kernels are judged
   // against.
   bool dequantize = false;
@@ -53,6 +53,9 @@ struct LoadOptions {
 struct Multiplies {
   int64_t int8 = 0;
   int64_t floating = 0;
+  // Every instruction set gives the same bits. Some round the input where weights are BF16 or F16
+  // (tensor::Device::linear); the output matrix counts here.
+  bool alike = true;
 };
 
 class Model {

@@ -179,7 +179,8 @@ Result<void> read_experts(const KeyReader& keys, const ExpertDefaults& defaults,
   ExpertShape experts;
   TM_TRY(experts.count, keys.count("expert_count", tensor::kMostExperts));
   TM_TRY(experts.rule.used, keys.count("expert_used_count", experts.count));
-  TM_TRY(experts.feed_forward, keys.count_or("expert_feed_forward_length", kMaxFeedForward, hyper.feed_forward));
+  const int64_t usual = defaults.divided ? hyper.feed_forward / experts.rule.used : hyper.feed_forward;
+  TM_TRY(experts.feed_forward, keys.count_or("expert_feed_forward_length", kMaxFeedForward, usual));
   TM_TRY(experts.rule.normalised, file.get_bool_or(keys.key("expert_weights_norm"), defaults.normalised));
   TM_TRY(experts.rule.scale, keys.factor_or("expert_weights_scale", 1));
   if (defaults.shared) {

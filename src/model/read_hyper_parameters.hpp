@@ -23,6 +23,7 @@ base::Result<HyperParameters> read_hyper_parameters(const Checkpoint& file, std:
 struct ExpertDefaults {
   bool normalised = true;  // the weights of the experts in use add up to one
   bool shared = false;     // there is one more, that all rows use
+  bool divided = false;    // feed_forward_length is that of the experts in use together; else of each
 };
 // Adds hyper.experts from expert_*. Errors: `unsupported` for other functions than the softmax that choose; `not_found`
 // or `corrupt`, naming the key.

@@ -18,16 +18,21 @@ constexpr std::string_view kLongFactors = "rope_factors_long.weight";
 constexpr std::string_view kShortFactors = "rope_factors_short.weight";
 constexpr int64_t kMostOriginalContext = int64_t{1} << 30;
 
+// Writers say "no scaling" with 0 as well as with 1.
+Result<double> written_factor(const KeyReader& keys) {
+  double factor = 1;
+  for (const std::string_view name : {"rope.scale_linear", "rope.scaling.factor"}) {
+    TM_TRY(const double written, keys.file().get_float_or(keys.key(name), 0));
+    if (written != 0) factor = written;
+  }
+  return factor;
+}
+
 // What each rotation frequency is divided by for the whole head: 1 without scaling.
 Result<double> linear_scaling(const KeyReader& keys) {
   const Checkpoint& file = keys.file();
   TM_TRY(const std::string_view type, file.get_string_or(keys.key("rope.scaling.type"), "linear"));
-  double factor = 1;
-  for (const std::string_view name : {"rope.scale_linear", "rope.scaling.factor"}) {
-    // Writers say "no scaling" with 0 as well as with 1.
-    TM_TRY(const double written, file.get_float_or(keys.key(name), 0));
-    if (written != 0) factor = written;
-  }
+  TM_TRY(const double factor, written_factor(keys));
   if (type == "none") return 1.0;
   if (!std::isfinite(factor) || factor <= 0) {
     return file.error(ErrorCode::corrupt, fmt::format("metadata key '{}' is {}; expected a positive number",
@@ -68,6 +73,25 @@ Result<void> divide_by(const Checkpoint& file, std::string_view name, std::vecto
   return {};
 }
 
+// Beside LongRoPE's tensors nothing else scales.
+Result<void> refuse_other_scaling(const KeyReader& keys) {
+  const Checkpoint& file = keys.file();
+  if (file.find_tensor(kLlama3Factors) != nullptr) {
+    return file.error(ErrorCode::unsupported,
+                      fmt::format("the rotation is scaled by the tensor {} and by {} and {}; supported are Llama 3's "
+                                  "scaling or LongRoPE",
+                                  kLlama3Factors, kLongFactors, kShortFactors));
+  }
+  TM_TRY(const std::string_view type, file.get_string_or(keys.key("rope.scaling.type"), "longrope"));
+  TM_TRY(const double factor, written_factor(keys));
+  if ((type == "longrope" || type == "none") && factor == 1) return {};
+  return file.error(
+      ErrorCode::unsupported,
+      fmt::format("RoPE scaling '{}' with factor {} ({}) beside the tensors {} and {}; supported are none "
+                  "and longrope with factor 1",
+                  printable(type), factor, keys.key("rope.scaling.type"), kLongFactors, kShortFactors));
+}
+
 // A pair of factors for each frequency, one for contexts that the model was first trained for and one for longer ones,
 // and a magnitude for both.
 Result<void> read_long_rope(const KeyReader& keys, HyperParameters& hyper) {
@@ -102,7 +126,9 @@ Result<void> read_rotation(const KeyReader& keys, tensor::Rope::Pairing pairing,
   TM_TRY(const double base, keys.positive_or("rope.freq_base", 10000.0));
   const bool scales_long = file.find_tensor(kLongFactors) != nullptr || file.find_tensor(kShortFactors) != nullptr;
   double scaling = 1;
-  if (!scales_long) {
+  if (scales_long) {
+    TM_CHECK(refuse_other_scaling(keys));
+  } else {
     TM_TRY(scaling, linear_scaling(keys));
   }
   hyper.rope.pairing = pairing;

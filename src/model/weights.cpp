@@ -108,23 +108,32 @@ class Loader {
       return wrong_shape(*tensor, fmt::format("[{}, {}, {}]", cols, rows, count));
     }
     if (device_ == nullptr) return weights;
+    if (cancelled_ && cancelled_()) return Error(ErrorCode::cancelled, "interrupted");
     TM_TRY(const auto bytes, file_.read(*tensor, made_));
-    TM_CHECK(tensor->panels ? check_panels(*tensor) : check_numbers(*tensor, bytes));
-    const size_t each = bytes.size() / static_cast<size_t>(count);
-    for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
-      if (cancelled_ && cancelled_()) return Error(ErrorCode::cancelled, "interrupted");
-      TM_TRY(auto weight, on_device(tensor, bytes.subspan(i * each, each), std::nullopt, rows, cols));
-      weights.push_back(std::move(weight));
+    if (tensor->panels) {
+      TM_CHECK(check_panels(*tensor));
+      const size_t each = bytes.size() / static_cast<size_t>(count);
+      for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
+        TM_TRY(auto weight, on_device(tensor, bytes.subspan(i * each, each), std::nullopt, rows, cols));
+        weights.push_back(std::move(weight));
+      }
+    } else {
+      TM_CHECK(check_numbers(*tensor, bytes));
+      TM_TRY(weights, on_device_together(*tensor, bytes, count, rows, cols));
     }
     finish(*tensor);
     return weights;
   }
 
   // That panels of several matrices are as they were written.
-  Result<void> check_panels(const GgufTensor& tensor) const {
-    base::PiecewiseChecksum sum;
-    sum.add(tensor.data);
-    if (sum.finish() == tensor.checksum) return {};
+  Result<void> check_panels(const GgufTensor& tensor) {
+    const auto checksum = [&] {
+      if (base::ThreadTeam* team = team_for(tensor.data)) return base::piecewise_checksum(tensor.data, *team);
+      base::PiecewiseChecksum sum;
+      sum.add(tensor.data);
+      return sum.finish();
+    };
+    if (checksum() == tensor.checksum) return {};
     return damaged(tensor, "its data do not have the checksum that they were written with");
   }
 
@@ -134,23 +143,47 @@ class Loader {
     auto weight = tensor->panels ? device_->load_panels(tensor->type, rows, cols, bytes, checksum)
                   : dequantize_  ? load_dequantized(tensor->type, bytes, rows, cols)
                                  : device_->load_weight(tensor->type, rows, cols, bytes);
-    if (!weight && tensor->panels && weight.error().code() == ErrorCode::corrupt) {
-      return damaged(*tensor, weight.error().message());
-    }
-    if (!weight) {
-      return file_.error(weight.error().code(),
-                         fmt::format("cannot load {}: {}", tensor->title(), weight.error().to_string()));
-    }
-    bytes_ += (*weight)->bytes();
-    if (on_matrix_) on_matrix_(tensor->name, **weight);
+    if (!weight) return not_loaded(*tensor, weight.error());
+    add(*tensor, **weight);
     return weight;
+  }
+
+  // All matrices of `tensor`, which are no panels.
+  Result<std::vector<std::unique_ptr<tensor::Weight>>> on_device_together(const GgufTensor& tensor,
+                                                                          std::span<const std::byte> bytes,
+                                                                          int64_t count, int64_t rows, int64_t cols) {
+    auto weights = [&]() -> Result<std::vector<std::unique_ptr<tensor::Weight>>> {
+      if (!dequantize_) return device_->load_weights(tensor.type, count, rows, cols, bytes);
+      TM_TRY(const base::Buffer plain, dequantized(tensor.type, bytes, tensor.elements()));
+      return device_->load_weights(tensor::DType::f32, count, rows, cols, {plain.data(), plain.size()});
+    }();
+    if (!weights) return not_loaded(tensor, weights.error());
+    for (const auto& weight : *weights)
+      add(tensor, *weight);
+    return weights;
+  }
+
+  Error not_loaded(const GgufTensor& tensor, const Error& reason) const {
+    if (tensor.panels && reason.code() == ErrorCode::corrupt) return damaged(tensor, reason.message());
+    return file_.error(reason.code(), fmt::format("cannot load {}: {}", tensor.title(), reason.to_string()));
+  }
+
+  // `weight` is a matrix of `tensor`, and there.
+  void add(const GgufTensor& tensor, const tensor::Weight& weight) {
+    bytes_ += weight.bytes();
+    if (on_matrix_) on_matrix_(tensor.name, weight);
   }
 
   Result<std::unique_ptr<tensor::Weight>> load_dequantized(tensor::DType type, std::span<const std::byte> bytes,
                                                            int64_t rows, int64_t cols) {
-    TM_TRY(base::Buffer plain, base::Buffer::allocate(static_cast<size_t>(rows * cols) * sizeof(float)));
-    tensor::dequantize(type, bytes.data(), rows * cols, plain.as<float>());
+    TM_TRY(const base::Buffer plain, dequantized(type, bytes, rows * cols));
     return device_->load_weight(tensor::DType::f32, rows, cols, {plain.data(), plain.size()});
+  }
+
+  static Result<base::Buffer> dequantized(tensor::DType type, std::span<const std::byte> bytes, int64_t elements) {
+    TM_TRY(base::Buffer plain, base::Buffer::allocate(static_cast<size_t>(elements) * sizeof(float)));
+    tensor::dequantize(type, bytes.data(), elements, plain.as<float>());
+    return plain;
   }
 
   Result<std::vector<float>> vector(const std::string& name, int64_t elements) {
@@ -182,11 +215,17 @@ class Loader {
   }
 
  private:
-  // All threads look at large tensors; for small ones, threads that are not there yet would cost more than they give.
   Result<void> check_numbers(const GgufTensor& tensor, std::span<const std::byte> bytes) {
+    return check_finite(file_, tensor, bytes, 0, team_for(bytes));
+  }
+
+  // All threads look at large tensors; for small ones, threads that are not there yet would cost more than they give:
+  // null.
+  base::ThreadTeam* team_for(std::span<const std::byte> bytes) {
     constexpr size_t large = size_t{4} << 20;
-    if (!team_ && threads_ > 1 && bytes.size() >= large) team_.emplace(threads_);
-    return check_finite(file_, tensor, bytes, 0, bytes.size() >= large && team_ ? &*team_ : nullptr);
+    if (threads_ == 1 || bytes.size() < large) return nullptr;
+    if (!team_) team_.emplace(threads_);
+    return &*team_;
   }
 
   void finish(const GgufTensor& tensor) {

@@ -53,8 +53,8 @@ bool asks_for_marks(const wire::HttpRequest& request) {
 }
 
 std::string fingerprint(const LoadedModel& model, std::string_view kv_type) {
-  // Floating-point products may be taken in bf16, and are not the same with every instruction set then.
-  const bool exact = model.generates() && model.model().row_multiplies().floating == 0;
+  // Products may be taken in bf16, and are not the same with every instruction set then.
+  const bool exact = model.generates() && model.model().row_multiplies().alike;
   return fmt::format("{:016x}{} {}{}{}", model.content_sample(),
                      model.hyper_parameters().for_short_contexts ? " short" : "", kv_type, exact ? "" : " ",
                      exact ? "" : tensor::to_string(model.isa()));

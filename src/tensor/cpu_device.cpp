@@ -37,6 +37,11 @@ class CpuDevice final : public Device {
     return PackedWeight::pack(type, rows, cols, source, team_);
   }
 
+  base::Result<std::vector<std::unique_ptr<Weight>>> load_weights(DType type, int64_t count, int64_t rows, int64_t cols,
+                                                                  std::span<const std::byte> source) override {
+    return PackedWeight::pack_all(type, count, rows, cols, source, team_);
+  }
+
   base::Result<std::unique_ptr<Weight>> load_panels(DType type, int64_t rows, int64_t cols,
                                                     std::span<const std::byte> panels,
                                                     std::optional<uint64_t> checksum) override {

@@ -16,6 +16,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -170,6 +171,19 @@ class Device {
   // Fails with `exhausted` when memory is short.
   virtual base::Result<std::unique_ptr<Weight>> load_weight(DType type, int64_t rows, int64_t cols,
                                                             std::span<const std::byte> source) = 0;
+  // `count` (1 or more) matrices of one shape, which lie one behind the other in `source`, each as load_weight() packs
+  // it. A device that can keep them in one piece of memory does: it lasts as long as any of them.
+  virtual base::Result<std::vector<std::unique_ptr<Weight>>> load_weights(DType type, int64_t count, int64_t rows,
+                                                                          int64_t cols,
+                                                                          std::span<const std::byte> source) {
+    std::vector<std::unique_ptr<Weight>> weights;
+    const size_t each = source.size() / static_cast<size_t>(count);
+    for (int64_t i = 0; i < count; ++i) {
+      TM_TRY(auto weight, load_weight(type, rows, cols, source.subspan(static_cast<size_t>(i) * each, each)));
+      weights.push_back(std::move(weight));
+    }
+    return weights;
+  }
   // Takes a matrix that was packed ahead, in panels of the layout kPackedLayoutVersion (packed_layout.hpp). The CPU
   // uses them where they lie: `panels` must outlive the weight and begin at a multiple of 64 bytes. All of them are
   // read once and compared with `checksum` (base::piecewise_checksum); none: the caller has done it. Errors: `corrupt`

@@ -350,28 +350,52 @@ base::Result<std::unique_ptr<Weight>> PackedWeight::view(DType type, int64_t row
     return Error(ErrorCode::corrupt, "the panels of a weight of " + shape_text(type, rows, cols) +
                                          " do not begin at a multiple of " + std::to_string(kLineBytes) + " bytes");
   }
-  return std::unique_ptr<Weight>(new PackedWeight(type, rows, cols, panels));
+  return std::unique_ptr<Weight>(new PackedWeight(type, rows, cols, panels, nullptr));
 }
 
 base::Result<std::unique_ptr<Weight>> PackedWeight::pack(DType type, int64_t rows, int64_t cols,
                                                          std::span<const std::byte> source, base::ThreadTeam& team) {
-  TM_TRY(const size_t total, packed_bytes(type, rows, cols));
+  TM_TRY(auto weights, pack_all(type, 1, rows, cols, source, team));
+  return std::move(weights.front());
+}
+
+base::Result<std::vector<std::unique_ptr<Weight>>> PackedWeight::pack_all(DType type, int64_t count, int64_t rows,
+                                                                          int64_t cols,
+                                                                          std::span<const std::byte> source,
+                                                                          base::ThreadTeam& team) {
+  assert(count > 0);
+  TM_TRY(const size_t packed, packed_bytes(type, rows, cols));
   const int64_t expected = rows * row_bytes(type, cols);
-  if (source.size() != static_cast<size_t>(expected)) {
+  const auto matrices = static_cast<size_t>(count);
+  if (source.size() % matrices != 0 || source.size() / matrices != static_cast<size_t>(expected)) {
     return Error(ErrorCode::invalid_argument, "a weight of " + shape_text(type, rows, cols) + " takes " +
                                                   std::to_string(expected) + " bytes, but " +
-                                                  std::to_string(source.size()) + " are given");
+                                                  std::to_string(source.size()) + " are given" +
+                                                  (count == 1 ? "" : " for " + std::to_string(count)));
+  }
+  size_t total = 0;
+  if (__builtin_mul_overflow(packed, matrices, &total)) {
+    return Error(ErrorCode::too_large,
+                 std::to_string(count) + " weights of " + shape_text(type, rows, cols) + " are larger than any memory");
   }
   const int64_t panels = panel_count(rows);
   const int64_t stride = panel_bytes(type, cols);
   TM_TRY(base::Buffer data, base::Buffer::allocate(total));
-  team.parallel_for(panels, 1, [&](int64_t begin, int64_t end, int /*member*/) {
+  team.parallel_for(count * panels, 1, [&](int64_t begin, int64_t end, int /*member*/) {
     for (int64_t p = begin; p < end; ++p) {
-      const int64_t lanes = std::min(kPanelRows, rows - p * kPanelRows);
-      pack_panel(type, source.data() + p * kPanelRows * row_bytes(type, cols), lanes, cols, data.data() + p * stride);
+      const int64_t row = p % panels * kPanelRows;
+      const std::byte* from = source.data() + p / panels * expected + row * row_bytes(type, cols);
+      pack_panel(type, from, std::min(kPanelRows, rows - row), cols, data.data() + p * stride);
     }
   });
-  return std::unique_ptr<Weight>(new PackedWeight(type, rows, cols, std::move(data)));
+  const auto owner = std::make_shared<const base::Buffer>(std::move(data));
+  std::vector<std::unique_ptr<Weight>> weights;
+  weights.reserve(matrices);
+  for (size_t i = 0; i < matrices; ++i) {
+    const std::span<const std::byte> own(owner->data() + i * packed, packed);
+    weights.push_back(std::unique_ptr<Weight>(new PackedWeight(type, rows, cols, own, owner)));
+  }
+  return weights;
 }
 
 void PackedWeight::unpack_row(int64_t row, float* out) const {

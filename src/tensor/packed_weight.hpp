@@ -1,6 +1,10 @@
 // A weight matrix in the CPU's packed layout (packed_layout.hpp).
 #pragma once
 
+#include <memory>
+#include <span>
+#include <vector>
+
 #include "base/memory.hpp"
 #include "base/thread_team.hpp"
 #include "tensor/device.hpp"
@@ -13,6 +17,12 @@ class PackedWeight final : public Weight {
   // See Device::load_weight. Packs with all threads of `team`.
   static base::Result<std::unique_ptr<Weight>> pack(DType type, int64_t rows, int64_t cols,
                                                     std::span<const std::byte> source, base::ThreadTeam& team);
+
+  // See Device::load_weights. They share one buffer: a small matrix alone would take a page, and a large page holds
+  // many.
+  static base::Result<std::vector<std::unique_ptr<Weight>>> pack_all(DType type, int64_t count, int64_t rows,
+                                                                     int64_t cols, std::span<const std::byte> source,
+                                                                     base::ThreadTeam& team);
 
   // See Device::load_panels. Nothing is copied.
   static base::Result<std::unique_ptr<Weight>> view(DType type, int64_t rows, int64_t cols,
@@ -30,12 +40,11 @@ class PackedWeight final : public Weight {
   void unpack_row(int64_t row, float* out) const;
 
  private:
-  PackedWeight(DType type, int64_t rows, int64_t cols, base::Buffer data)
-      : Weight(type, rows, cols), owned_(std::move(data)), data_(owned_.data(), owned_.size()) {}
-  PackedWeight(DType type, int64_t rows, int64_t cols, std::span<const std::byte> panels)
-      : Weight(type, rows, cols), data_(panels) {}
+  PackedWeight(DType type, int64_t rows, int64_t cols, std::span<const std::byte> panels,
+               std::shared_ptr<const base::Buffer> owner)
+      : Weight(type, rows, cols), owner_(std::move(owner)), data_(panels) {}
 
-  base::Buffer owned_;  // empty where the panels lie in a mapped file
+  std::shared_ptr<const base::Buffer> owner_;  // of the panels, and maybe others; null where they lie in a mapped file
   std::span<const std::byte> data_;
 };
 

@@ -21,6 +21,7 @@ namespace {
 constexpr int64_t kWidth = 32;
 constexpr int64_t kHeadDim = 16;
 constexpr int64_t kTokens = 12;
+constexpr int64_t kExperts = 2;
 
 struct Tensor {
   std::string name;
@@ -28,29 +29,60 @@ struct Tensor {
   std::vector<int64_t> shape;  // innermost first
 };
 
-std::vector<Tensor> tensors_of(std::string_view architecture, tensor::DType type) {
+// What attention, and what the feed-forward block multiplies by.
+std::vector<Tensor> matrices_of(std::string_view architecture, tensor::DType type, bool mixes) {
   const auto f32 = tensor::DType::f32;
-  std::vector<Tensor> tensors = {{"token_embd.weight", type, {kWidth, kTokens}},
-                                 {"blk.0.attn_norm.weight", f32, {kWidth}},
-                                 {"blk.0.attn_q.weight", type, {kWidth, kWidth}},
-                                 {"blk.0.attn_k.weight", type, {kWidth, kHeadDim}},
-                                 {"blk.0.attn_v.weight", type, {kWidth, kHeadDim}},
-                                 {"blk.0.attn_output.weight", type, {kWidth, kWidth}},
-                                 {"blk.0.ffn_norm.weight", f32, {kWidth}},
-                                 {"blk.0.ffn_gate.weight", type, {kWidth, kWidth}},
-                                 {"blk.0.ffn_up.weight", type, {kWidth, kWidth}},
-                                 {"blk.0.ffn_down.weight", type, {kWidth, kWidth}},
-                                 {"output_norm.weight", f32, {kWidth}}};
-  if (architecture == "qwen2") {
+  std::vector<Tensor> tensors;
+  if (architecture == "phi3") {
+    tensors.push_back({"blk.0.attn_qkv.weight", type, {kWidth, kWidth + 2 * kHeadDim}});
+  } else {
+    tensors.push_back({"blk.0.attn_q.weight", type, {kWidth, kWidth}});
+    tensors.push_back({"blk.0.attn_k.weight", type, {kWidth, kHeadDim}});
+    tensors.push_back({"blk.0.attn_v.weight", type, {kWidth, kHeadDim}});
+  }
+  tensors.push_back({"blk.0.attn_output.weight", type, {kWidth, kWidth}});
+  if (mixes) {
+    tensors.push_back({"blk.0.ffn_gate_inp.weight", f32, {kWidth, kExperts}});
+    for (const char* name : {"blk.0.ffn_gate_exps.weight", "blk.0.ffn_up_exps.weight", "blk.0.ffn_down_exps.weight"})
+      tensors.push_back({name, type, {kWidth, kWidth, kExperts}});
+  } else {
+    if (architecture != "phi3") tensors.push_back({"blk.0.ffn_gate.weight", type, {kWidth, kWidth}});
+    tensors.push_back({"blk.0.ffn_up.weight", type, {kWidth, architecture == "phi3" ? 2 * kWidth : kWidth}});
+    tensors.push_back({"blk.0.ffn_down.weight", type, {kWidth, kWidth}});
+  }
+  if (architecture == "qwen2moe") {
+    tensors.push_back({"blk.0.ffn_gate_inp_shexp.weight", f32, {kWidth}});
+    for (const char* name : {"blk.0.ffn_gate_shexp.weight", "blk.0.ffn_up_shexp.weight", "blk.0.ffn_down_shexp.weight"})
+      tensors.push_back({name, type, {kWidth, kWidth}});
+  }
+  return tensors;
+}
+
+std::vector<Tensor> tensors_of(std::string_view architecture, tensor::DType type, bool mixes) {
+  const auto f32 = tensor::DType::f32;
+  const bool gemma = architecture.starts_with("gemma");
+  std::vector<Tensor> tensors = matrices_of(architecture, type, mixes);
+  tensors.push_back({"token_embd.weight", type, {kWidth, kTokens}});
+  for (const char* name : {"blk.0.attn_norm.weight", "blk.0.ffn_norm.weight", "output_norm.weight"})
+    tensors.push_back({name, f32, {kWidth}});
+  if (gemma) {
+    tensors.push_back({"blk.0.post_attention_norm.weight", f32, {kWidth}});
+    tensors.push_back({"blk.0.post_ffw_norm.weight", f32, {kWidth}});
+  }
+  if (architecture.starts_with("qwen2")) {
     tensors.push_back({"blk.0.attn_q.bias", f32, {kWidth}});
     tensors.push_back({"blk.0.attn_k.bias", f32, {kHeadDim}});
     tensors.push_back({"blk.0.attn_v.bias", f32, {kHeadDim}});
   }
-  if (architecture == "qwen3") {
+  if (architecture.starts_with("qwen3") || architecture == "gemma3") {
     tensors.push_back({"blk.0.attn_q_norm.weight", f32, {kHeadDim}});
     tensors.push_back({"blk.0.attn_k_norm.weight", f32, {kHeadDim}});
   }
   if (architecture == "llama") tensors.push_back({"rope_freqs.weight", f32, {kHeadDim / 2}});
+  if (architecture == "phi3") {
+    tensors.push_back({"rope_factors_long.weight", f32, {kHeadDim / 2}});
+    tensors.push_back({"rope_factors_short.weight", f32, {kHeadDim / 2}});
+  }
   return tensors;
 }
 
@@ -81,8 +113,36 @@ void add_vocabulary(model::GgufWriter& writer, std::string_view tokenizer) {
   writer.add_string("tokenizer.chat_template", "{{ messages }}");
 }
 
+// What only this architecture has, or only mixtures.
+void add_own_keys(model::GgufWriter& writer, std::string_view architecture, bool mixes) {
+  const auto key = [&](std::string_view name) { return std::string(architecture) + "." + std::string(name); };
+  if (mixes) {
+    writer.add_u32(key("expert_count"), kExperts);
+    writer.add_u32(key("expert_used_count"), 1);
+    writer.add_u32(key("expert_feed_forward_length"), kWidth);
+    writer.add_u32(key("expert_shared_feed_forward_length"), kWidth);
+    writer.add_bool(key("expert_weights_norm"), true);
+    writer.add_f32(key("expert_weights_scale"), 2);
+  }
+  if (architecture == "granite") {
+    for (const char* name : {"embedding_scale", "residual_scale", "attention.scale", "logit_scale"})
+      writer.add_f32(key(name), 2);
+  }
+  if (architecture.starts_with("gemma")) {
+    writer.add_u32(key("attention.sliding_window"), 8);
+    writer.add_f32(key("attn_logit_softcapping"), 50);
+    writer.add_f32(key("final_logit_softcapping"), 30);
+  }
+  if (architecture == "gemma3") writer.add_f32(key("rope.freq_base_swa"), 1000);
+  if (architecture == "phi3") {
+    writer.add_u32(key("attention.sliding_window"), 8);
+    writer.add_u32(key("rope.scaling.original_context_length"), 16);
+    writer.add_f32(key("rope.scaling.attn_factor"), 1.25F);
+  }
+}
+
 base::Result<void> write_seed(const std::filesystem::path& path, std::string_view architecture,
-                              std::string_view tokenizer, tensor::DType type) {
+                              std::string_view tokenizer, tensor::DType type, bool mixes) {
   model::GgufWriter writer;
   const auto key = [&](std::string_view name) { return std::string(architecture) + "." + std::string(name); };
   writer.add_string("general.architecture", architecture);
@@ -98,8 +158,9 @@ base::Result<void> write_seed(const std::filesystem::path& path, std::string_vie
   writer.add_u32(key("rope.dimension_count"), kHeadDim);
   writer.add_f32(key("rope.freq_base"), 10000);
   writer.add_f32(key("attention.layer_norm_rms_epsilon"), 1e-5F);
+  add_own_keys(writer, architecture, mixes);
   add_vocabulary(writer, tokenizer);
-  const std::vector<Tensor> tensors = tensors_of(architecture, type);
+  const std::vector<Tensor> tensors = tensors_of(architecture, type, mixes);
   for (const Tensor& tensor : tensors)
     writer.declare_tensor(tensor.name, tensor.type, tensor.shape);
   TM_CHECK(writer.begin(path));
@@ -109,7 +170,7 @@ base::Result<void> write_seed(const std::filesystem::path& path, std::string_vie
       elements *= extent;
     std::vector<float> values(static_cast<size_t>(elements));
     for (size_t i = 0; i < values.size(); ++i)
-      values[i] = static_cast<float>(i % 7) / 4 - (tensor.name == "rope_freqs.weight" ? -1.0F : 0.5F);
+      values[i] = static_cast<float>(i % 7) / 4 - (tensor.name.starts_with("rope_") ? -1.0F : 0.5F);
     std::vector<std::byte> bytes(static_cast<size_t>(tensor::row_bytes(tensor.type, elements)));
     tensor::quantize(tensor.type, values.data(), elements, bytes.data());
     TM_CHECK(writer.write(bytes));
@@ -157,15 +218,23 @@ int main(int argc, char** argv) {
   struct Seed {
     std::string_view name, architecture, tokenizer;
     tensor::DType type;
+    bool mixes = false;
   };
-  const std::array<Seed, 5> seeds = {{{"llama", "llama", "llama", tensor::DType::q8_0},
-                                      {"llama-f16", "llama", "gpt2", tensor::DType::f16},
-                                      {"qwen2", "qwen2", "gpt2", tensor::DType::q4_0},
-                                      {"qwen2-bf16", "qwen2", "gpt2", tensor::DType::bf16},
-                                      {"qwen3", "qwen3", "gpt2", tensor::DType::q8_0}}};
+  const std::array<Seed, 12> seeds = {{{"llama", "llama", "llama", tensor::DType::q8_0},
+                                       {"llama-f16", "llama", "gpt2", tensor::DType::f16},
+                                       {"qwen2", "qwen2", "gpt2", tensor::DType::q4_0},
+                                       {"qwen2-bf16", "qwen2", "gpt2", tensor::DType::bf16},
+                                       {"qwen3", "qwen3", "gpt2", tensor::DType::q8_0},
+                                       {"granite", "granite", "gpt2", tensor::DType::q8_0},
+                                       {"phi3", "phi3", "llama", tensor::DType::q8_0},
+                                       {"gemma2", "gemma2", "llama", tensor::DType::q8_0},
+                                       {"gemma3", "gemma3", "llama", tensor::DType::q8_0},
+                                       {"mixtral", "llama", "llama", tensor::DType::q4_0, true},
+                                       {"qwen2moe", "qwen2moe", "gpt2", tensor::DType::q4_0, true},
+                                       {"qwen3moe", "qwen3moe", "gpt2", tensor::DType::q4_0, true}}};
   for (const Seed& seed : seeds) {
     const std::filesystem::path path = std::filesystem::path(argv[1]) / seed.name;
-    auto written = write_seed(path, seed.architecture, seed.tokenizer, seed.type);
+    auto written = write_seed(path, seed.architecture, seed.tokenizer, seed.type, seed.mixes);
     if (written) written = write_packed_seed(path, path.string() + "-packed");
     if (!written) {
       std::fprintf(stderr, "%s\n", written.error().to_string().c_str());

@@ -1,7 +1,11 @@
 // What config.json says in members that one architecture alone has.
 #include <cmath>
+#include <cstddef>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <functional>
+#include <string>
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -41,6 +45,20 @@ HyperParameters hyper_parameters(const Checkpoint& file) {
   const auto hyper = find_architecture(file).value()->read_hyper_parameters(file);
   EXPECT_TRUE(hyper) << hyper.error().to_string();
   return hyper ? *hyper : HyperParameters();
+}
+
+// Of a file that is mapped, the bytes that this process has in memory.
+size_t resident_bytes(const std::filesystem::path& path) {
+  std::ifstream maps("/proc/self/smaps");
+  const std::string name = std::filesystem::canonical(path).string();
+  size_t kilobytes = 0;
+  bool wanted = false;
+  for (std::string line; std::getline(maps, line);) {
+    const bool field = !line.empty() && line.front() >= 'A' && line.front() <= 'Z';  // else an address, which is hex
+    if (!field) wanted = line.ends_with(name);
+    if (wanted && line.starts_with("Rss:")) kilobytes += std::stoul(line.substr(4));
+  }
+  return kilobytes * 1024;
 }
 
 class OwnMembers : public testing::Test {
@@ -127,10 +145,28 @@ TEST_F(OwnMembers, GemmasRefuseWhatIsComputedOtherwise) {
   ASSERT_TRUE(newer) << newer.error().to_string();
   EXPECT_EQ(hyper_parameters(*newer).rope, hyper_parameters(*usual).rope);
   EXPECT_EQ(hyper_parameters(*newer).window_rope, hyper_parameters(*usual).window_rope);
+  const auto sliding = [&](const char* name, base::json::value value) {
+    return refusal(
+        [&](FolderDraft& d) {
+          base::json::object rotation = {{"rope_type", "default"}, {"rope_theta", 10000.0}};
+          rotation[name] = value;
+          d.config["rope_parameters"] = {{"full_attention", {{"rope_type", "default"}, {"rope_theta", 1000000.0}}},
+                                         {"sliding_attention", std::move(rotation)}};
+        },
+        ErrorCode::unsupported);
+  };
+  EXPECT_SAYS(
+      sliding("rope_type", "linear"),
+      "'rope_parameters.sliding_attention.rope_type' is \"linear\"; layers with a window rotate by 'rope_theta'");
+  EXPECT_SAYS(sliding("factor", 8.0), "'rope_parameters.sliding_attention.factor' is 8");
+  EXPECT_EQ(sliding("factor", nullptr), "(accepted)");
   const auto period = open([](FolderDraft& d) { d.config["sliding_window_pattern"] = 3; });
   ASSERT_TRUE(period) << period.error().to_string();
   EXPECT_TRUE(hyper_parameters(*period).has_window(1));
   EXPECT_FALSE(hyper_parameters(*period).has_window(2));
+  const auto scaled = open([](FolderDraft& d) { d.config["query_pre_attn_scalar"] = 168; });
+  ASSERT_TRUE(scaled) << scaled.error().to_string();
+  EXPECT_FLOAT_EQ(hyper_parameters(*scaled).attention_scale, 1 / std::sqrt(168.0F));
   use("gemma2-tiny");
   EXPECT_SAYS(refusal([](FolderDraft& d) { d.config["attn_logit_softcapping"] = nullptr; }, ErrorCode::unsupported),
               "'attn_logit_softcapping' is null");
@@ -167,6 +203,20 @@ TEST_F(OwnMembers, OfPhi3ScaleItsRotation) {
   });
   ASSERT_TRUE(given) << given.error().to_string();
   EXPECT_EQ(hyper_parameters(*given).rope.magnitude, 1.5);
+  // The context is 2048, of which 16 were first trained for.
+  const auto factor = [](FolderDraft& d) { d.config["rope_scaling"].as_object()["factor"] = 64.0; };
+  EXPECT_SAYS(refusal(factor, ErrorCode::unsupported),
+              "'rope_scaling.factor' is 64, but 'max_position_embeddings' 2048 is 128 times "
+              "'original_max_position_embeddings' 16");
+  const auto same = open([](FolderDraft& d) { d.config["rope_scaling"].as_object()["factor"] = 128.0; });
+  ASSERT_TRUE(same) << same.error().to_string();
+  EXPECT_EQ(hyper_parameters(*same).rope, hyper.rope);
+  const auto overruled = open([&](FolderDraft& d) {
+    factor(d);
+    d.config["rope_scaling"].as_object()["attention_factor"] = 1.5;
+  });
+  ASSERT_TRUE(overruled) << overruled.error().to_string();
+  EXPECT_EQ(hyper_parameters(*overruled).rope.magnitude, 1.5);
   EXPECT_SAYS(refusal([](FolderDraft& d) { d.config["rope_scaling"].as_object()["long_factor"].as_array().pop_back(); },
                       ErrorCode::corrupt),
               "'rope_scaling.long_factor' has 23 numbers; the rotation has 24 pairs");
@@ -225,6 +275,30 @@ TEST_F(OwnMembers, OfMixturesNameTheirExperts) {
     std::memcpy(&last, bytes->data() + bytes->size() - sizeof last, sizeof last);
     EXPECT_EQ(last, 3.0F) << name;
   }
+}
+
+// Packed weights are the only copy, of mixtures too, whose experts lie apart in the file.
+TEST_F(OwnMembers, OfMixturesAreReleasedBehindTheLoad) {
+  use("mixtral-tiny");
+  const auto file = open([](FolderDraft&) {});
+  ASSERT_TRUE(file) << file.error().to_string();
+  size_t experts = 0;
+  for (const GgufTensor& tensor : file->tensors())
+    experts += tensor.rank == 3 ? tensor.bytes() : 0;
+  ASSERT_GT(experts, size_t{16} << 20);
+  const auto device = tensor::make_cpu_device(tensor::Isa::scalar, 1);
+  const auto loaded = load_model(*file, *device, {.max_batch_rows = 4, .on_progress = {}});
+  ASSERT_TRUE(loaded) << loaded.error().to_string();
+  const auto weights = model() / "model.safetensors";
+  // The kernel maps what lies around a page that is read, and so a little of what was released.
+  EXPECT_LT(resident_bytes(weights), experts / 2);
+  size_t sum = 0;
+  for (const CheckpointFile& part : file->files()) {
+    for (size_t at = 0; part.map != nullptr && at < part.map->bytes().size(); at += 512)
+      sum += std::to_integer<size_t>(part.map->bytes()[at]);
+  }
+  EXPECT_GT(sum, 0U);
+  EXPECT_GE(resident_bytes(weights), experts);
 }
 
 }  // namespace

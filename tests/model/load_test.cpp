@@ -1,6 +1,7 @@
 // What is refused at load, and what it says.
 #include "model/load.hpp"
 
+#include <cmath>
 #include <cstring>
 #include <functional>
 #include <map>
@@ -19,6 +20,7 @@
 #include "model/vocabulary.hpp"
 #include "temporary_folder.hpp"
 #include "tensor/cpu_device.hpp"
+#include "tensor/packed_weight.hpp"
 
 namespace tidemill::model {
 namespace {
@@ -315,12 +317,22 @@ TEST_F(Load, ScalesTheRotation) {
 }
 
 TEST_F(Load, ScalesLongContextsByLongRope) {
-  const auto long_rope = [](Draft& d) {
+  std::vector<float> long_factors;
+  std::vector<float> short_factors;
+  for (int i = 0; i < 8; ++i) {
+    long_factors.push_back(static_cast<float>(4 + i));
+    short_factors.push_back(1 + static_cast<float>(i) / 8);
+  }
+  const auto bytes = [](const std::vector<float>& values) {
+    return std::string(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
+  };
+  const auto long_rope = [&](Draft& d) {
     d.tensors["rope_factors_long.weight"] = {{8}};
     d.tensors["rope_factors_short.weight"] = {{8}};
+    d.patches = {{"rope_factors_long.weight", 0, bytes(long_factors)},
+                 {"rope_factors_short.weight", 0, bytes(short_factors)}};
     d.numbers["llama.rope.scaling.original_context_length"] = 32;
     d.reals["llama.rope.scaling.attn_factor"] = 1.25F;
-    d.fill = 4;
   };
   Draft draft;
   long_rope(draft);
@@ -331,18 +343,29 @@ TEST_F(Load, ScalesLongContextsByLongRope) {
     EXPECT_TRUE(model) << model.error().to_string();
     return model ? (*model)->hyper_parameters() : HyperParameters();
   };
+  const auto expect_divided = [](const tensor::Rope& rope, const std::vector<float>& factors) {
+    ASSERT_EQ(rope.frequencies.size(), factors.size());
+    for (size_t i = 0; i < factors.size(); ++i) {
+      const double plain = std::pow(10000.0, -static_cast<double>(i) / 8);
+      EXPECT_NEAR(rope.frequencies[i] * static_cast<double>(factors[i]) / plain, 1, 1e-12) << i;
+    }
+    EXPECT_EQ(rope.magnitude, 1.25);
+  };
   for (const int64_t context : {0, 33, 128}) {
+    SCOPED_TRACE(context);
     const HyperParameters hyper = loaded_for(context);
     EXPECT_EQ(hyper.context, 128);
-    ASSERT_TRUE(hyper.short_rope);
+    EXPECT_FALSE(hyper.for_short_contexts);
     EXPECT_EQ(hyper.short_context, 32);
-    EXPECT_EQ(hyper.rope.magnitude, 1.25);
-    EXPECT_NEAR(hyper.rope.frequencies[4], 0.01 / 4, 1e-12);
+    expect_divided(hyper.rope, long_factors);
+    ASSERT_TRUE(hyper.short_rope);
+    expect_divided(*hyper.short_rope, short_factors);
   }
   const HyperParameters hyper = loaded_for(32);
   EXPECT_EQ(hyper.context, 32);
+  EXPECT_TRUE(hyper.for_short_contexts);
   EXPECT_FALSE(hyper.short_rope);
-  EXPECT_EQ(hyper.rope.magnitude, 1.25);
+  expect_divided(hyper.rope, short_factors);
 
   EXPECT_SAYS(refusal(
                   [&](Draft& d) {
@@ -355,6 +378,7 @@ TEST_F(Load, ScalesLongContextsByLongRope) {
                   [&](Draft& d) {
                     long_rope(d);
                     d.tensors["rope_factors_long.weight"] = {{7}};
+                    d.patches.clear();
                   },
                   ErrorCode::corrupt),
               "'rope_factors_long.weight' is F32 [7]; the rotation's 8 pairs want F32 [8]");
@@ -362,19 +386,22 @@ TEST_F(Load, ScalesLongContextsByLongRope) {
   draft.numbers["llama.rope.scaling.original_context_length"] = 128;
   EXPECT_FALSE(loaded_for(0).short_rope);
   EXPECT_EQ(loaded_for(0).context, 128);
+  expect_divided(loaded_for(0).rope, short_factors);
+}
+
+// Four experts, of which two are used.
+void mixture(Draft& d) {
+  d.numbers["llama.expert_count"] = 4;
+  d.numbers["llama.expert_used_count"] = 2;
+  for (const char* part : {"gate", "up", "down"})
+    d.tensors.erase(fmt::format("blk.0.ffn_{}.weight", part));
+  d.tensors["blk.0.ffn_gate_inp.weight"] = {{64, 4}};
+  d.tensors["blk.0.ffn_gate_exps.weight"] = {{64, 96, 4}};
+  d.tensors["blk.0.ffn_up_exps.weight"] = {{64, 96, 4}};
+  d.tensors["blk.0.ffn_down_exps.weight"] = {{96, 64, 4}};
 }
 
 TEST_F(Load, ExpertsAreInRangeAndThere) {
-  const auto mixture = [](Draft& d) {
-    d.numbers["llama.expert_count"] = 4;
-    d.numbers["llama.expert_used_count"] = 2;
-    for (const char* part : {"gate", "up", "down"})
-      d.tensors.erase(fmt::format("blk.0.ffn_{}.weight", part));
-    d.tensors["blk.0.ffn_gate_inp.weight"] = {{64, 4}};
-    d.tensors["blk.0.ffn_gate_exps.weight"] = {{64, 96, 4}};
-    d.tensors["blk.0.ffn_up_exps.weight"] = {{64, 96, 4}};
-    d.tensors["blk.0.ffn_down_exps.weight"] = {{96, 64, 4}};
-  };
   Draft draft;
   mixture(draft);
   const auto model = load(draft);
@@ -404,6 +431,55 @@ TEST_F(Load, ExpertsAreInRangeAndThere) {
               "'blk.0.ffn_up_exps.weight' has shape [64, 96, 3], but the metadata want [64, 96, 4]");
   EXPECT_SAYS(wrong([](Draft& d) { d.tensors.erase("blk.0.ffn_gate_inp.weight"); }, ErrorCode::not_found),
               "'blk.0.ffn_gate_inp.weight' is missing");
+}
+
+// However many experts there are, and however small: memory is asked for once.
+TEST_F(Load, ExpertsOfATensorLieTogether) {
+  Draft draft;
+  mixture(draft);
+  draft.numbers["llama.feed_forward_length"] = 40;
+  draft.tensors["blk.0.ffn_gate_exps.weight"] = {{64, 40, 4}};
+  draft.tensors["blk.0.ffn_up_exps.weight"] = {{64, 40, 4}};
+  draft.tensors["blk.0.ffn_down_exps.weight"] = {{40, 64, 4}};
+  const auto file = write(draft);
+  ASSERT_TRUE(file) << file.error().to_string();
+  for (const bool dequantize : {false, true}) {
+    std::map<std::string, std::vector<std::span<const std::byte>>, std::less<>> panels;
+    const auto model = load_model(*file, *device_,
+                                  {.max_batch_rows = 4,
+                                   .on_progress = {},
+                                   .dequantize = dequantize,
+                                   .on_matrix = [&](std::string_view tensor, const tensor::Weight& weight) {
+                                     const auto& packed = static_cast<const tensor::PackedWeight&>(weight);
+                                     panels[std::string(tensor)].push_back(packed.data());
+                                   }});
+    ASSERT_TRUE(model) << model.error().to_string();
+    for (const char* part : {"gate", "up", "down"}) {
+      const auto& experts = panels[fmt::format("blk.0.ffn_{}_exps.weight", part)];
+      ASSERT_EQ(experts.size(), 4U);
+      for (size_t i = 1; i < experts.size(); ++i)
+        EXPECT_EQ(experts[i].data(), experts[i - 1].data() + experts[i - 1].size()) << part << " " << i;
+    }
+  }
+}
+
+// Whatever matrix it is; of an embedding that is no output matrix, rows are only looked up.
+TEST_F(Load, KnowsWhetherInstructionSetsDiffer) {
+  const auto alike = [&](const char* tensor, DType type, bool tied) {
+    Draft draft;
+    if (!tied) draft.tensors["output.weight"] = {{64, 40}};
+    draft.tensors[tensor].type = type;
+    const auto model = load(draft);
+    EXPECT_TRUE(model) << model.error().to_string();
+    return model && (*model)->row_multiplies().alike;
+  };
+  EXPECT_TRUE(alike("blk.0.ffn_up.weight", DType::f32, false));
+  for (const DType type : {DType::bf16, DType::f16}) {
+    EXPECT_FALSE(alike("blk.0.ffn_up.weight", type, false));
+    EXPECT_FALSE(alike("output.weight", type, false));
+    EXPECT_FALSE(alike("token_embd.weight", type, true));
+    EXPECT_TRUE(alike("token_embd.weight", type, false));
+  }
 }
 
 TEST_F(Load, WindowsAreInRange) {

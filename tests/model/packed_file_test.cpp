@@ -5,7 +5,9 @@
 #include <fstream>
 #include <functional>
 #include <iterator>
+#include <utility>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "data.hpp"
@@ -212,19 +214,48 @@ TEST_F(PackedFile, PanelsAreUsedWhereTheyLie) {
 TEST_F(PackedFile, DamagedExpertsAreFound) {
   const auto plain = folder_.path() / "mixture.gguf";
   const auto packed = folder_.path() / "packed-mixture.gguf";
-  ASSERT_TRUE(write_synthetic_model(find_shape("qwen3moe-tiny").value(), plain, {.on_progress = {}}));
-  ASSERT_TRUE(pack_model(GgufFile::open(plain).value(), packed, {}));
-  const std::string whole = read(packed);
-  const GgufFile file = GgufFile::open(packed).value();
-  const GgufTensor* experts = file.find_tensor("blk.1.ffn_up_exps.weight");
-  ASSERT_NE(experts, nullptr);
-  EXPECT_TRUE(experts->panels);
-  const auto begin = static_cast<size_t>(experts->data.data() - file.mapping()->bytes().data());
-  for (const size_t at : {begin, begin + experts->data.size() / 2 + 5, begin + experts->data.size() - 1}) {
-    std::string damaged = whole;
-    damaged[at] = static_cast<char>(damaged[at] ^ 4);
-    EXPECT_SAYS(refusal(damaged, ErrorCode::corrupt), "'blk.1.ffn_up_exps.weight' is damaged");
+  // Of the second, one thread or all look at the experts, as the load is asked to.
+  for (const auto& [shape, type] : {std::pair("qwen3moe-tiny", DType::q8_0), std::pair("mixtral-tiny", DType::f32)}) {
+    ASSERT_TRUE(write_synthetic_model(find_shape(shape).value(), plain, {.type = type, .on_progress = {}}));
+    ASSERT_TRUE(pack_model(GgufFile::open(plain).value(), packed, {}));
+    const std::string whole = read(packed);
+    const GgufFile file = GgufFile::open(packed).value();
+    const GgufTensor* experts = file.find_tensor("blk.1.ffn_up_exps.weight");
+    ASSERT_NE(experts, nullptr);
+    EXPECT_TRUE(experts->panels);
+    const auto on_two_threads = [&](const std::filesystem::path& path) {
+      return load_model(GgufFile::open(path).value(), *device_, {.max_batch_rows = 8, .on_progress = {}, .threads = 2});
+    };
+    EXPECT_TRUE(on_two_threads(packed));
+    const auto begin = static_cast<size_t>(experts->data.data() - file.mapping()->bytes().data());
+    for (const size_t at : {begin, begin + experts->data.size() / 2 + 5, begin + experts->data.size() - 1}) {
+      std::string damaged = whole;
+      damaged[at] = static_cast<char>(damaged[at] ^ 4);
+      const std::string said = refusal(damaged, ErrorCode::corrupt);
+      EXPECT_SAYS(said, "'blk.1.ffn_up_exps.weight' is damaged");
+      const auto loaded = on_two_threads(folder_.path() / "damaged.gguf");
+      ASSERT_FALSE(loaded);
+      EXPECT_EQ(loaded.error().to_string(), said);
+    }
   }
+}
+
+// Panels would have rows of two experts: such matrices are kept as they are, and others of the file packed.
+TEST_F(PackedFile, ExpertsOfOddSizesStayRows) {
+  const auto plain = folder_.path() / "odd.gguf";
+  const auto packed = folder_.path() / "packed-odd.gguf";
+  Shape shape = find_shape("qwen3moe-tiny").value();
+  shape.expert_feed_forward = 72;
+  ASSERT_TRUE(write_synthetic_model(shape, plain, {.type = DType::bf16, .on_progress = {}}));
+  ASSERT_TRUE(pack_model(GgufFile::open(plain).value(), packed, {}));
+  const GgufFile file = GgufFile::open(packed).value();
+  for (const auto& [name, panels] : {std::pair("gate", false), std::pair("up", false), std::pair("down", true)}) {
+    const GgufTensor* experts = file.find_tensor(fmt::format("blk.1.ffn_{}_exps.weight", name));
+    ASSERT_NE(experts, nullptr) << name;
+    EXPECT_EQ(experts->rank, 3) << name;
+    EXPECT_EQ(experts->panels, panels) << name;
+  }
+  EXPECT_EQ(logits(packed, tensor::Isa::scalar, 2), logits(plain, tensor::Isa::scalar, 1));
 }
 
 TEST_F(PackedFile, EveryFlippedBitOfTheHeaderIsFound) {

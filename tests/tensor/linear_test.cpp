@@ -5,6 +5,7 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <span>
 #include <string>
 
 #include <gtest/gtest.h>
@@ -13,6 +14,7 @@
 #include "tensor/cpu_device.hpp"
 #include "tensor/kernels.hpp"
 #include "tensor/packed_layout.hpp"
+#include "tensor/packed_weight.hpp"
 #include "tensor/samples.hpp"
 
 namespace tidemill::tensor {
@@ -395,6 +397,35 @@ TEST(LoadWeight, RefusesWhatDoesNotFit) {
   EXPECT_FALSE(device->load_weight(DType::f32, -1, 32, source));
   EXPECT_FALSE(device->load_weight(DType::f32, int64_t{1} << 62, 32, source));
   EXPECT_FALSE(device->load_weight(DType::f32, 1, int64_t{1} << 62, source));
+}
+
+// Each as it would be alone, in memory that lasts as long as one of them.
+TEST(LoadWeight, SeveralLieTogether) {
+  auto device = make_cpu_device(Isa::scalar, 3);
+  constexpr int64_t count = 5;
+  for (const int64_t rows : {1, 16, 37}) {
+    const auto each = static_cast<size_t>(rows * row_bytes(DType::q8_0, 64));
+    std::vector<std::byte> source(each * count);
+    for (size_t i = 0; i < source.size(); ++i)
+      source[i] = static_cast<std::byte>(i * 31 % 251);
+    auto weights = device->load_weights(DType::q8_0, count, rows, 64, source);
+    ASSERT_TRUE(weights) << weights.error().to_string();
+    ASSERT_EQ(weights->size(), size_t{count});
+    const auto panels = [](const Weight& weight) { return static_cast<const PackedWeight&>(weight).data(); };
+    for (size_t i = 1; i < weights->size(); ++i)
+      EXPECT_EQ(panels(*(*weights)[i]).data(), panels(*(*weights)[i - 1]).data() + panels(*(*weights)[i - 1]).size());
+    for (size_t i = 0; i < size_t{count}; ++i) {
+      const auto alone = device->load_weight(DType::q8_0, rows, 64, std::span(source).subspan(i * each, each));
+      ASSERT_TRUE(alone) << alone.error().to_string();
+      EXPECT_TRUE(std::ranges::equal(panels(*(*weights)[i]), panels(**alone))) << rows << " rows, matrix " << i;
+      EXPECT_EQ((*weights)[i]->bytes(), (*alone)->bytes());
+      (*weights)[i].reset();
+    }
+  }
+  std::vector<std::byte> source(34 * 4);
+  EXPECT_TRUE(device->load_weights(DType::q8_0, 2, 2, 32, source));
+  EXPECT_FALSE(device->load_weights(DType::q8_0, 3, 1, 32, source));
+  EXPECT_FALSE(device->load_weights(DType::q8_0, 2, 4, 32, source));
 }
 
 TEST(Linear, NoRowsIsNoWork) {

@@ -113,8 +113,8 @@ struct FolderForm {
   // Folders always have the two of a rotated pair half a head apart. In GGUF they lie side by side for this
   // architecture: the rows of the query and key projections change places.
   bool pairs_side_by_side = false;
-  std::string_view experts;     // config.json's member for their number, where layers may be mixtures
-  bool shared_experts = false;  // and then each has one that all rows use
+  std::string_view experts = {};  // config.json's member for their number, where layers may be mixtures
+  bool shared_experts = false;    // and then each has one that all rows use
   std::span<const std::string_view> activations = kSiluNames;  // config.json's names of the one that it has
   // What transformers takes for members of config.json that are not there. Of others, those that are needed must be.
   std::span<const std::pair<std::string_view, double>> defaults = {};

@@ -33,6 +33,20 @@ base::Result<HyperParameters> read_gemma3(const Checkpoint& file) {
   return hyper;
 }
 
+// Layers with a window rotate by a base of their own, and by nothing else that could be said of them.
+base::Result<void> refuse_scaling(const JsonMembers& sliding) {
+  if (!sliding.exists()) return {};
+  for (const auto& [key, value] : sliding.object()) {
+    const std::string_view name = key;
+    const bool plain = (name == "rope_type" || name == "type") && value == "default";
+    if (value.is_null() || plain || name == "rope_theta") continue;
+    return sliding.error(base::ErrorCode::unsupported,
+                         fmt::format("'{}' is {}; layers with a window rotate by 'rope_theta' alone",
+                                     printable(sliding.name(name)), printable(base::json::serialize(value))));
+  }
+  return {};
+}
+
 base::Result<void> add_gemma3_keys(const JsonMembers& config, GgufWriter& metadata) {
   TM_TRY(const bool both_ways, config.get_bool_or("use_bidirectional_attention", false));
   if (both_ways) {
@@ -42,6 +56,7 @@ base::Result<void> add_gemma3_keys(const JsonMembers& config, GgufWriter& metada
   // Newer files have one object for each way of rotating.
   TM_TRY(const JsonMembers rotations, config.members("rope_parameters"));
   TM_TRY(const JsonMembers sliding, rotations.members("sliding_attention"));
+  TM_CHECK(refuse_scaling(sliding));
   TM_TRY(const double older, config.get_number_or("rope_local_base_freq", kGemma3WindowBase));
   TM_TRY(const double window_base, sliding.get_number_or("rope_theta", older));
   metadata.add_f32("gemma3.rope.freq_base_swa", static_cast<float>(window_base));

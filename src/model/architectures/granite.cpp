@@ -24,7 +24,11 @@ base::Result<HyperParameters> read_granite(const Checkpoint& file) {
   hyper.logit_scale = static_cast<float>(1 / logit_divisor);
   // What GGUF has for models without positions.
   TM_TRY(const bool rotates, file.get_bool_or(keys.key("rope.scaling.finetuned"), true));
-  if (!rotates) hyper.rope.frequencies.clear();
+  if (!rotates) {
+    hyper.rope.frequencies.clear();
+    hyper.short_rope.reset();
+    hyper.short_context = 0;
+  }
   return hyper;
 }
 

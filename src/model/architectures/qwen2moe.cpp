@@ -14,7 +14,7 @@ base::Result<HyperParameters> read_qwen2moe(const Checkpoint& file) {
   TM_TRY(HyperParameters hyper,
          read_hyper_parameters(file, "qwen2moe", tensor::Rope::Pairing::halves, Presence::required));
   const KeyReader keys(file, "qwen2moe");
-  TM_CHECK(read_experts(keys, {.normalised = false, .shared = true}, hyper));
+  TM_CHECK(read_experts(keys, {.normalised = false, .shared = true, .divided = true}, hyper));
   warn_of_window(keys, hyper);
   return hyper;
 }

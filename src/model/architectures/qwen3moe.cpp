@@ -13,7 +13,7 @@ base::Result<HyperParameters> read_qwen3moe(const Checkpoint& file) {
   TM_TRY(HyperParameters hyper,
          read_hyper_parameters(file, "qwen3moe", tensor::Rope::Pairing::halves, Presence::required));
   const KeyReader keys(file, "qwen3moe");
-  TM_CHECK(read_experts(keys, {}, hyper));
+  TM_CHECK(read_experts(keys, {.divided = true}, hyper));
   warn_of_window(keys, hyper);
   return hyper;
 }

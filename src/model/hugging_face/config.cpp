@@ -77,13 +77,16 @@ Result<void> refuse_unknown_rotation(const JsonMembers& rotation, const FolderFo
   if (!rotation.exists()) return {};
   if (!form.rotates_parts) TM_CHECK(refuse_partial_rotation(rotation));
   constexpr std::array<std::string_view, 11> known = {"type",
-                                                     "rope_type",
-                                                     "rope_theta",
-                                                     "factor",
-                                                     "low_freq_factor",
-                                                     "high_freq_factor",
-                                                     "original_max_position_embeddings",
-                                                     "partial_rotary_factor", "short_factor", "long_factor", "attention_factor"};
+                                                      "rope_type",
+                                                      "rope_theta",
+                                                      "factor",
+                                                      "low_freq_factor",
+                                                      "high_freq_factor",
+                                                      "original_max_position_embeddings",
+                                                      "partial_rotary_factor",
+                                                      "short_factor",
+                                                      "long_factor",
+                                                      "attention_factor"};
   for (const auto& [key, value] : rotation.object()) {
     const std::string_view name = key;
     if (value.is_null() || std::find(known.begin(), known.end(), name) != known.end()) continue;
@@ -311,6 +314,15 @@ class ConfigTranslator {
     }
     const double longer = static_cast<double>(context) / static_cast<double>(original);
     const double customary = longer > 1 ? std::sqrt(1 + std::log(longer) / std::log(static_cast<double>(original))) : 1;
+    // transformers makes the magnitude of one of the two, which one depends on its version.
+    TM_TRY(const double factor, scaling.get_number_or("factor", longer));
+    if (scaling.find("attention_factor") == nullptr && !(std::abs(factor - longer) <= 1e-6 * longer)) {
+      return scaling.error(ErrorCode::unsupported,
+                           fmt::format("'{}' is {}, but 'max_position_embeddings' {} is {} times '{}' {}; supported "
+                                       "is a factor of that",
+                                       scaling.name("factor"), factor, context, longer,
+                                       holder.name("original_max_position_embeddings"), original));
+    }
     TM_TRY(const double magnitude, scaling.get_number_or("attention_factor", customary));
     add("rope.scaling.original_context_length", original);
     metadata_.add_f32(key("rope.scaling.attn_factor"), static_cast<float>(magnitude));

@@ -207,7 +207,8 @@ class TensorTranslator {
     tensor.type = *first.tensor->type;
     tensor.rank = 3;
     tensor.shape = {first.tensor->shape[1], first.tensor->shape[0], shape_.experts, 1};
-    tensor.data = first.tensor->data;
+    tensor.data = parts.front();
+    tensor.more_data.assign(parts.begin() + 1, parts.end());
     tensor.make = [parts = std::move(parts)](std::span<std::byte> to) {
       for (const std::span<const std::byte> from : parts) {
         std::memcpy(to.data(), from.data(), from.size());
