@@ -26,6 +26,11 @@ class WatchedDevice final : public tensor::Device {
                                                             std::span<const std::byte> source) override {
     return inner_.load_weight(type, rows, cols, source);
   }
+  base::Result<std::vector<std::unique_ptr<tensor::Weight>>> load_weights(tensor::DType type, int64_t count,
+                                                                          int64_t rows, int64_t cols,
+                                                                          std::span<const std::byte> source) override {
+    return inner_.load_weights(type, count, rows, cols, source);
+  }
   base::Result<std::unique_ptr<tensor::Weight>> load_panels(tensor::DType type, int64_t rows, int64_t cols,
                                                             std::span<const std::byte> panels,
                                                             std::optional<uint64_t> checksum) override {
