@@ -40,6 +40,16 @@ Result<void> write_at(int fd, std::span<const std::byte> bytes, uint64_t offset,
   return {};
 }
 
+Result<void> append(int fd, std::string_view text, const fs::path& path) {
+  while (!text.empty()) {
+    const ssize_t put = ::write(fd, text.data(), text.size());
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) return base::system_error("cannot write", path);
+    text.remove_prefix(static_cast<size_t>(put));
+  }
+  return {};
+}
+
 // Reads all of `bytes`, or says that it cannot.
 bool read_at(int fd, std::span<std::byte> bytes, uint64_t offset) {
   while (!bytes.empty()) {
@@ -164,7 +174,7 @@ Result<void> PartialFile::open_partial() {
 Result<void> PartialFile::begin(std::string_view header) {
   done_ = 0;
   TM_CHECK(open_journal(0));
-  TM_CHECK(write_at(journal_fd_, std::as_bytes(std::span(first_line_)), 0, journal_));
+  TM_CHECK(append(journal_fd_, first_line_, journal_));
   if (::fdatasync(journal_fd_) != 0) return base::system_error("cannot write", journal_);
   if (::ftruncate(fd_, 0) != 0) return base::system_error("cannot write", partial_);
   TM_CHECK(claim_space());
@@ -180,11 +190,9 @@ Result<void> PartialFile::claim_space() const {
 
 // Opens the journal for appending behind its first `keep` bytes.
 Result<void> PartialFile::open_journal(uint64_t keep) {
-  journal_fd_ = ::open(journal_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+  journal_fd_ = ::open(journal_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
   if (journal_fd_ < 0) return base::system_error("cannot create", journal_);
-  if (::ftruncate(journal_fd_, static_cast<off_t>(keep)) != 0 || ::lseek(journal_fd_, 0, SEEK_END) < 0) {
-    return base::system_error("cannot write", journal_);
-  }
+  if (::ftruncate(journal_fd_, static_cast<off_t>(keep)) != 0) return base::system_error("cannot write", journal_);
   return {};
 }
 
@@ -248,13 +256,7 @@ Result<void> PartialFile::flush() {
   if (pending_.empty()) return {};
   // The bytes before the line that says they are there.
   if (::fdatasync(fd_) != 0) return base::system_error("cannot write", path_);
-  std::string_view rest = pending_;
-  while (!rest.empty()) {
-    const ssize_t put = ::write(journal_fd_, rest.data(), rest.size());
-    if (put < 0 && errno == EINTR) continue;
-    if (put < 0) return base::system_error("cannot write", journal_);
-    rest.remove_prefix(static_cast<size_t>(put));
-  }
+  TM_CHECK(append(journal_fd_, pending_, journal_));
   if (::fdatasync(journal_fd_) != 0) return base::system_error("cannot write", journal_);
   pending_.clear();
   unflushed_ = 0;

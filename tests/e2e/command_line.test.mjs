@@ -539,17 +539,25 @@ describe('the command line', { timeout: 300_000 }, () => {
     assert.ok(type === 'Q8_0' && bits <= 8.32 && bits > 7, mixed.out);
     assert.ok(others.length > 0);
 
-    // Killed once it writes, wherever that is, and asked again.
+    // Killed once a part is put down, wherever that is, and asked again.
     const fresh = path.join(own, 'fresh.gguf');
-    const wide = (file) => ['quantize', source, file, '--type', 'f32'];
+    const wide = (file) => ['quantize', source, file, '--type', 'f32', '--json'];
+    const journalled = (file) => {
+      try {
+        return readFileSync(`${file}.journal`, 'utf8').split('\n').length - 1;
+      } catch {
+        return 0;  // it is not there yet, or no more
+      }
+    };
     assert.equal(tidemill(wide(fresh)).code, 0);
     for (let round = 0; round < 3; round++) {
       const out = path.join(own, 'out.gguf');
       const child = spawn(program, wide(out), { stdio: 'ignore' });
       const exited = once(child, 'exit');
-      while (!existsSync(`${out}.journal`) && !existsSync(out) && child.exitCode === null) await new Promise(setImmediate);
+      while (journalled(out) < 2 && !existsSync(out) && child.exitCode === null) await new Promise(setImmediate);
       child.kill('SIGKILL');
       await exited;
+      const whole = existsSync(`${out}.partial`) ? journalled(out) - 1 : 0;
       if (existsSync(`${out}.partial`) && statSync(`${out}.partial`).size > 0) {
         const other = tidemill(['quantize', source, out, '--type', 'q5_0']);
         assert.equal(other.code, 2);
@@ -557,6 +565,7 @@ describe('the command line', { timeout: 300_000 }, () => {
       }
       const finished = tidemill(wide(out));
       assert.equal(finished.code, 0, finished.err);
+      assert.ok(JSON.parse(finished.out).resumed >= whole, finished.out);
       assert.ok(readFileSync(fresh).equals(readFileSync(out)));
       assert.deepEqual(readdirSync(own).sort(), ['fresh.gguf', 'int8.gguf', 'out.gguf', 'q4.gguf']);
       rmSync(out);
