@@ -12,12 +12,14 @@
 
 #include "base/checksum.hpp"
 #include "base/log.hpp"
+#include "model/finite.hpp"
 #include "model/gguf_writer.hpp"
 #include "model/load.hpp"
 #include "model/tensor_rows.hpp"
 #include "quantize/partial_file.hpp"
 #include "quantize/round_rows.hpp"
 #include "quantize/smoothing.hpp"
+#include "tensor/block_encoders.hpp"
 
 namespace tidemill::quantize {
 
@@ -31,7 +33,6 @@ using tensor::DType;
 namespace {
 
 constexpr uint64_t kAlignment = 32;  // GGUF's, of tensors
-constexpr float kMostF16 = 65504;
 
 // Keys that tell of the old file.
 bool is_replaced(std::string_view key) {
@@ -170,12 +171,10 @@ class Quantizer {
     if (type == tensor.type && recipe.factors == nullptr) return file_->write(slice.bytes);
     const int64_t cols = tensor.cols();
     if (recipe.factors != nullptr) scale(slice, cols, recipe);
-    const auto largest = std::max_element(slice.values.begin(), slice.values.end(),
-                                          [](float a, float b) { return std::fabs(a) < std::fabs(b); });
-    const float peak = largest == slice.values.end() ? 0 : std::fabs(*largest);
+    if (tensor::info(type).block_elements > 1) TM_CHECK(check_blocks(tensor, type, recipe, slice));
     encoded_.resize(static_cast<size_t>(slice.rows * tensor::row_bytes(type, cols)));
     round_rows(type, slice.values, slice.rows, cols, importance, compensation, encoded_, team_);
-    if (peak > kMostF16) TM_CHECK(check_range(tensor, type, slice, peak));
+    if (tensor::info(type).block_elements == 1) TM_CHECK(check_plain(tensor, type, recipe, slice));
     return file_->write(encoded_);
   }
 
@@ -189,20 +188,39 @@ class Quantizer {
     }
   }
 
-  // Scales of blocks are F16.
-  Result<void> check_range(const GgufTensor& tensor, DType type, const model::RowSlice& slice, float peak) {
-    std::vector<float> row(static_cast<size_t>(tensor.cols()));
-    const int64_t bytes = tensor::row_bytes(type, tensor.cols());
+  // Before they are rounded: blocks take what is beyond their range for the nearest that they can hold.
+  Result<void> check_blocks(const GgufTensor& tensor, DType type, const Recipe& recipe, const model::RowSlice& slice) {
+    const auto cols = static_cast<size_t>(tensor.cols());
     for (int64_t r = 0; r < slice.rows; ++r) {
-      tensor::dequantize(type, encoded_.data() + r * bytes, tensor.cols(), row.data());
-      if (std::all_of(row.begin(), row.end(), [](float value) { return std::isfinite(value); })) continue;
-      return source_.error(
-          ErrorCode::corrupt,
-          fmt::format("{} holds numbers up to {} in size, in row {} such that {} cannot hold them; "
-                      "give it a type that can with --tensor '{}=f32'",
-                      tensor.title(), peak, slice.first + r, tensor::info(type).name, model::printable(tensor.name)));
+      if (tensor::holds(type, slice.values.subspan(static_cast<size_t>(r) * cols, cols))) continue;
+      return too_large(tensor, type, recipe, slice, r);
     }
     return {};
+  }
+
+  // Afterwards: finite numbers that became infinities.
+  Result<void> check_plain(const GgufTensor& tensor, DType type, const Recipe& recipe, const model::RowSlice& slice) {
+    const auto found = model::find_not_finite(type, encoded_, &team_);
+    if (!found) return {};
+    return too_large(tensor, type, recipe, slice, found->element / tensor.cols());
+  }
+
+  // Of row `r` of the slice, whose numbers are named as the source has them.
+  Error too_large(const GgufTensor& tensor, DType type, const Recipe& recipe, const model::RowSlice& slice,
+                  int64_t r) const {
+    std::vector<float> row(static_cast<size_t>(tensor.cols()));
+    tensor::dequantize(tensor.type, slice.bytes.data() + r * tensor::row_bytes(tensor.type, tensor.cols()),
+                       tensor.cols(), row.data());
+    float peak = 0;
+    for (const float value : row)
+      peak = std::max(peak, std::fabs(value));
+    return source_.error(
+        ErrorCode::corrupt,
+        fmt::format("{} holds numbers up to {:g} in size, in row {} such that {} cannot hold them{}; "
+                    "give it a type that can with --tensor '{}=f32'",
+                    tensor.title(), peak, slice.first + r, tensor::info(type).name,
+                    recipe.factors != nullptr ? " with outlier channels folded in (--no-smoothing leaves them)" : "",
+                    model::printable(tensor.name)));
   }
 
   std::vector<float> importance_of(const GgufTensor& tensor, const Recipe& recipe) const {

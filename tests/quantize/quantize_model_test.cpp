@@ -201,13 +201,18 @@ TEST_F(QuantizeModel, NamesWeightsThatAreNoNumbers) {
 }
 
 TEST_F(QuantizeModel, NamesWeightsThatTheTypeCannotHold) {
-  put("blk.1.ffn_up.weight", 3, 1e8F);
-  const auto refused = quantize(to(DType::q4_0));
-  ASSERT_FALSE(refused);
-  EXPECT_EQ(refused.error().code(), ErrorCode::corrupt);
-  EXPECT_SAYS(refused.error().to_string(), "tensor 'blk.1.ffn_up.weight' holds numbers up to 1e+08 in size, in row 0");
-  EXPECT_SAYS(refused.error().to_string(), "--tensor 'blk.1.ffn_up.weight=f32'");
-  EXPECT_EQ(folder_.entries(), 1);
+  put("blk.1.ffn_up.weight", 256 + 3, -1e9F);  // beyond all but BF16 and MXFP4
+  for (const DType type : tensor::all_dtypes()) {
+    if (type == DType::f32 || type == DType::bf16 || type == DType::mxfp4) continue;
+    const auto refused = quantize(to(type));
+    ASSERT_FALSE(refused) << tensor::info(type).name;
+    EXPECT_EQ(refused.error().code(), ErrorCode::corrupt);
+    const std::string said = refused.error().to_string();
+    EXPECT_SAYS(said, "tensor 'blk.1.ffn_up.weight' holds numbers up to 1e+09 in size, in row 1 such that " +
+                          std::string(tensor::info(type).name));
+    EXPECT_SAYS(said, "--tensor 'blk.1.ffn_up.weight=f32'");
+    EXPECT_EQ(folder_.entries(), 1);
+  }
   QuantizeOptions apart = to(DType::q4_0);
   apart.rules = {{"blk.1.ffn_up.weight", DType::f32}};
   EXPECT_TRUE(quantize(apart));
