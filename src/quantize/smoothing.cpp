@@ -106,7 +106,6 @@ std::vector<NormGroup> norm_groups(const Checkpoint& source) {
     add(prefix, names.attention_norm, {names.query, names.key, names.value});
     add(prefix, names.feed_forward_norm, {names.gate, names.up});
   }
-  add("", names.output_norm, {names.output});
   return groups;
 }
 

@@ -26,9 +26,10 @@ struct NormGroup {
   std::vector<std::string> matrices;  // tensors
 };
 
-// Those of the decoder's architecture: attention and feed-forward norms of each layer, and the output norm where the
-// output matrix is not the embedding. A group is left out where a tensor is missing or is no matrix of the norm's
-// width, or the norm is not F32: something else may depend on the norm then.
+// Those of the decoder's architecture: attention and feed-forward norms of each layer. Not the output norm: what it
+// gives is multiplied by the output matrix, but is also the hidden state of which embeddings are made. A group is left
+// out where a tensor is missing or is no matrix of the norm's width, or the norm is not F32: something else may depend
+// on the norm then.
 std::vector<NormGroup> norm_groups(const model::Checkpoint& source);
 
 struct SmoothedNorm {
