@@ -104,8 +104,8 @@ Result<Reader> Subject::make_reader(int64_t context) {
 
 Error Subject::no_distribution(std::string_view where) const {
   return {ErrorCode::corrupt,
-          fmt::format("{}: at {} the model's logits are not numbers that make a distribution; weights that are NaN or "
-                      "infinite do this ('tidemill convert' names them)",
+          fmt::format("{}: at {} the model's logits are not numbers that make a distribution; its weights are finite, "
+                      "but so large that sums overflow",
                       name_, where)};
 }
 
