@@ -7,7 +7,6 @@
 
 #include <fmt/core.h>
 
-#include "base/checksum.hpp"
 #include "base/cpu_budget.hpp"
 #include "base/file.hpp"
 #include "base/json.hpp"
@@ -63,10 +62,18 @@ class Quantization {
     options.compensate = !flags_.no_compensation;
     options.cancelled = [this] { return interrupt_.raised(); };
     TM_TRY(const model::Checkpoint source, model::Checkpoint::open(flags_.source));
-    TM_CHECK(quantize::check_quantization(source, flags_.output, options));
+    std::string text;
+    quantize::CalibrationOptions reading;
+    if (!flags_.calibrate.empty()) {
+      TM_TRY(text, base::read_file(flags_.calibrate, text::Tokenizer::max_text_bytes));
+      TM_TRY(reading, calibration_options());
+      options.inputs = {flags_.calibrate};
+      options.calibration_fingerprint = quantize::fingerprint_of(text, reading);
+    }
+    TM_CHECK(quantize::check_quantization(source, flags_.output, options, flags_.bits > 0));
     std::unique_ptr<quantize::Calibration> calibration;
     if (!flags_.calibrate.empty()) {
-      TM_TRY(calibration, calibrate(source, options));
+      TM_TRY(calibration, calibrate(source, text, std::move(reading)));
       options.calibration = calibration.get();
     }
     if (flags_.bits > 0 && calibration != nullptr) TM_CHECK(mix(source, *calibration, options));
@@ -83,17 +90,19 @@ class Quantization {
  private:
   int threads() const { return flags_.threads > 0 ? flags_.threads : base::cpu_budget().threads; }
 
-  base::Result<std::unique_ptr<quantize::Calibration>> calibrate(const model::Checkpoint& source,
-                                                                 quantize::QuantizeOptions& into) {
-    TM_TRY(const std::string text, base::read_file(flags_.calibrate, text::Tokenizer::max_text_bytes));
-    const std::string made_from = fmt::format("{:016x} {} {}", base::checksum(std::as_bytes(std::span(text))),
-                                              flags_.calibration_tokens, flags_.calibration_window);
-    into.calibration_fingerprint = base::checksum(std::as_bytes(std::span(made_from)));
+  base::Result<quantize::CalibrationOptions> calibration_options() const {
     quantize::CalibrationOptions options;
     options.tokens = flags_.calibration_tokens;
     options.window = flags_.calibration_window;
     TM_TRY(options.isa, tensor::choose_isa());
     options.threads = threads();
+    options.cancelled = [this] { return interrupt_.raised(); };
+    return options;
+  }
+
+  base::Result<std::unique_ptr<quantize::Calibration>> calibrate(const model::Checkpoint& source,
+                                                                 const std::string& text,
+                                                                 quantize::CalibrationOptions options) {
     std::optional<base::Progress> loading;
     options.on_load = [&](size_t done, size_t total) {
       draw(loading, "loading " + flags_.source, base::Progress::Unit::bytes, done, total);
@@ -105,7 +114,6 @@ class Quantization {
       reading_->finish();
       reading_.reset();
     };
-    options.cancelled = [this] { return interrupt_.raised(); };
     auto made = quantize::Calibration::create(source, text, options);
     if (loading) loading->finish();
     if (!made) return std::move(made).error();

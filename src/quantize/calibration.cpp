@@ -7,7 +7,9 @@
 
 #include <fmt/format.h>
 
+#include "base/checksum.hpp"
 #include "evaluate/windows.hpp"
+#include "model/load.hpp"
 #include "tensor/cpu_device.hpp"
 
 namespace tidemill::quantize {
@@ -22,6 +24,20 @@ namespace {
 constexpr double kDamping = 0.01;
 
 }  // namespace
+
+uint64_t fingerprint_of(std::string_view text, const CalibrationOptions& options) {
+  const std::string made_from = fmt::format("{:016x} {} {} {}", base::checksum(std::as_bytes(std::span(text))),
+                                            options.tokens, options.window, tensor::to_string(options.isa));
+  return base::checksum(std::as_bytes(std::span(made_from)));
+}
+
+Result<void> check_calibration(const model::Checkpoint& source) {
+  TM_TRY(const bool encodes, model::holds_encoder(source));
+  if (!encodes) return {};
+  return source.error(
+      ErrorCode::unsupported,
+      "the model is an encoder, and only models that predict tokens are calibrated; quantise it without");
+}
 
 struct Calibration::Input {
   InputStatistics statistics;
@@ -53,6 +69,7 @@ Result<std::unique_ptr<Calibration>> Calibration::create(const model::Checkpoint
 }
 
 Result<void> Calibration::load(const model::Checkpoint& source, std::string_view text) {
+  TM_CHECK(check_calibration(source));
   device_ = tensor::make_cpu_device(options_.isa, std::max(1, options_.threads));
   watched_ = std::make_unique<WatchedDevice>(*device_);
   evaluate::SubjectOptions load;

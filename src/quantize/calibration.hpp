@@ -36,6 +36,13 @@ struct CalibrationOptions {
   std::function<bool()> cancelled;
 };
 
+// Of the text and all options that decide what is found: not of memory and threads. Arithmetic is the instruction
+// set's.
+uint64_t fingerprint_of(std::string_view text, const CalibrationOptions& options);
+
+// `unsupported` for models that predict no tokens: encoders.
+base::Result<void> check_calibration(const model::Checkpoint& source);
+
 // One input of one or more matrices.
 struct InputStatistics {
   std::vector<float> mean_square;  // [cols]
@@ -47,8 +54,8 @@ struct InputStatistics {
 // the options but for memory and threads.
 class Calibration {
  public:
-  // Loads the model and reads the text once. `source` must outlive it. Errors: those of evaluate::Subject, and
-  // `invalid_argument` for a text of no tokens.
+  // Loads the model and reads the text once. `source` must outlive it. Errors: those of evaluate::Subject and
+  // check_calibration(), and `invalid_argument` for a text of no tokens.
   static base::Result<std::unique_ptr<Calibration>> create(const model::Checkpoint& source, std::string_view text,
                                                            const CalibrationOptions& options);
   ~Calibration();

@@ -6,12 +6,14 @@
 #include <memory>
 #include <optional>
 #include <sys/stat.h>
+#include <system_error>
 #include <utility>
 
 #include <fmt/format.h>
 
 #include "base/checksum.hpp"
 #include "base/log.hpp"
+#include "base/version.hpp"
 #include "model/finite.hpp"
 #include "model/gguf_writer.hpp"
 #include "model/load.hpp"
@@ -59,29 +61,46 @@ class Quantizer {
         rows_(source, options.slice_elements),
         total_(source.tensor_bytes()) {}
 
+  // What run() would refuse before it writes; with `mixes`, as far as that does not depend on types.
+  Result<void> check(const std::filesystem::path& path, bool mixes) {
+    TM_TRY(types_, plan_types(source_, options_.type, options_.rules));
+    if (mixes) return PartialFile::check(path, {}, {}, kAlignment, partial_options());
+    model::GgufWriter writer;
+    describe(writer);
+    return PartialFile::check(path, writer.header(), sizes(), kAlignment, partial_options());
+  }
+
   Result<QuantizeSummary> run(const std::filesystem::path& path) {
     TM_TRY(types_, plan_types(source_, options_.type, options_.rules));
     TM_CHECK(plan_recipes());
     model::GgufWriter writer;
     describe(writer);
     const std::string header = writer.header();
-    std::vector<uint64_t> sizes;
-    for (size_t i = 0; i < types_.size(); ++i) {
-      const GgufTensor& tensor = source_.tensors()[i];
-      sizes.push_back(static_cast<uint64_t>(tensor.rows() * tensor::row_bytes(types_[i], tensor.cols())));
-    }
     summary_.bytes = static_cast<size_t>(writer.file_bytes());
     summary_.tensor_bytes = static_cast<size_t>(writer.tensor_bytes());
-    TM_TRY(file_,
-           PartialFile::open(
-               path, header, std::move(sizes), kAlignment,
-               {.fingerprint = fingerprint(), .restart = options_.restart, .flush_bytes = options_.flush_bytes}));
+    TM_TRY(file_, PartialFile::open(path, header, sizes(), kAlignment, partial_options()));
     if (auto written = write_all(); !written) return stopped(std::move(written).error(), path);
     summarize();
     return summary_;
   }
 
  private:
+  PartialOptions partial_options() const {
+    return {.fingerprint = fingerprint_of(source_, options_, base::version()),
+            .restart = options_.restart,
+            .flush_bytes = options_.flush_bytes};
+  }
+
+  // Bytes of each tensor.
+  std::vector<uint64_t> sizes() const {
+    std::vector<uint64_t> sizes;
+    for (size_t i = 0; i < types_.size(); ++i) {
+      const GgufTensor& tensor = source_.tensors()[i];
+      sizes.push_back(static_cast<uint64_t>(tensor.rows() * tensor::row_bytes(types_[i], tensor.cols())));
+    }
+    return sizes;
+  }
+
   Result<void> plan_recipes() {
     recipes_.resize(types_.size());
     if (options_.calibration == nullptr || !options_.smooth) return {};
@@ -112,15 +131,6 @@ class Quantizer {
     }
   }
 
-  // Of the source and all that decides what becomes of it. The header, which has the types, is compared by itself.
-  uint64_t fingerprint() const {
-    const bool calibrated = options_.calibration != nullptr;
-    const std::string text =
-        fmt::format("rounding 1 {:016x} {} {:016x} {} {}", fingerprint_of(source_), calibrated,
-                    options_.calibration_fingerprint, calibrated && options_.smooth, calibrated && options_.compensate);
-    return base::checksum(std::as_bytes(std::span(text)));
-  }
-
   Result<void> write_all() {
     const auto tensors = source_.tensors();
     summary_.resumed = file_->done();
@@ -137,7 +147,8 @@ class Quantizer {
 
   // The parts stay where going on with them can succeed.
   Error stopped(Error error, const std::filesystem::path& path) {
-    const bool resumable = error.code() == ErrorCode::cancelled || error.code() == ErrorCode::io;
+    const bool resumable =
+        error.code() == ErrorCode::cancelled || error.code() == ErrorCode::io || error.code() == ErrorCode::exhausted;
     const bool flushed = file_->flush().has_value();
     if (!resumable || (flushed && file_->done() == 0)) {
       file_->discard();
@@ -279,16 +290,29 @@ class Quantizer {
   size_t done_ = 0;
 };
 
-Result<void> check_source(const Checkpoint& source, const std::filesystem::path& path) {
-  if (const model::PackedInfo* packed = source.packed()) {
-    return source.error(ErrorCode::unsupported, fmt::format("this file is packed (from '{}'); quantize its source",
-                                                            model::printable(packed->source)));
-  }
-  for (const std::filesystem::path& written : {path, partial_path(path), journal_path(path)}) {
+// `target` and what lies beside it on the way, by whatever names.
+Result<void> check_target(const Checkpoint& source, const std::filesystem::path& target,
+                          std::span<const std::filesystem::path> inputs) {
+  for (const std::filesystem::path& written : {target, partial_path(target), journal_path(target)}) {
     if (source.has_file(written)) {
       return Error(ErrorCode::invalid_argument,
                    fmt::format("'{}' is the source itself; write the file under another name", written.string()));
     }
+    for (const std::filesystem::path& input : inputs) {
+      std::error_code ignored;
+      if (!std::filesystem::equivalent(input, written, ignored)) continue;
+      return Error(
+          ErrorCode::invalid_argument,
+          fmt::format("'{}' is what is read to calibrate; write the file under another name", written.string()));
+    }
+  }
+  return {};
+}
+
+Result<void> check_source(const Checkpoint& source) {
+  if (const model::PackedInfo* packed = source.packed()) {
+    return source.error(ErrorCode::unsupported, fmt::format("this file is packed (from '{}'); quantize its source",
+                                                            model::printable(packed->source)));
   }
   // What could not be run is refused before it is written, but for architectures of other programs.
   if (source.version() == 0) return model::check_loadable(source);
@@ -325,18 +349,30 @@ uint64_t fingerprint_of(const Checkpoint& source) {
   return base::checksum(std::as_bytes(std::span(text)));
 }
 
+uint64_t fingerprint_of(const Checkpoint& source, const QuantizeOptions& options, std::string_view version) {
+  const bool calibrated = options.calibration != nullptr || options.calibration_fingerprint != 0;
+  const std::string text =
+      fmt::format("{} {:016x} {} {:016x} {} {}", version, fingerprint_of(source), calibrated,
+                  options.calibration_fingerprint, calibrated && options.smooth, calibrated && options.compensate);
+  return base::checksum(std::as_bytes(std::span(text)));
+}
+
 Result<void> check_quantization(const Checkpoint& source, const std::filesystem::path& path,
-                                const QuantizeOptions& options) {
-  TM_CHECK(check_source(source, path));
-  TM_CHECK(plan_types(source, options.type, options.rules));
-  return {};
+                                const QuantizeOptions& options, bool mixes) {
+  TM_TRY(const std::filesystem::path target, target_of(path));
+  TM_CHECK(check_source(source));
+  TM_CHECK(check_target(source, target, options.inputs));
+  if (options.calibration_fingerprint != 0) TM_CHECK(check_calibration(source));
+  return Quantizer(source, options).check(target, mixes);
 }
 
 Result<QuantizeSummary> quantize_model(const Checkpoint& source, const std::filesystem::path& path,
                                        const QuantizeOptions& options) {
-  TM_CHECK(check_source(source, path));
+  TM_TRY(const std::filesystem::path target, target_of(path));
+  TM_CHECK(check_source(source));
+  TM_CHECK(check_target(source, target, options.inputs));
   warn_of_second_rounding(source, options.type);
-  return Quantizer(source, options).run(path);
+  return Quantizer(source, options).run(target);
 }
 
 }  // namespace tidemill::quantize

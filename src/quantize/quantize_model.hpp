@@ -16,6 +16,7 @@
 #include <filesystem>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.hpp"
@@ -30,9 +31,11 @@ struct QuantizeOptions {
   tensor::DType type = tensor::DType::q8_0;
   std::vector<TensorRule> rules = {};  // the last that matches a tensor holds
   int threads = 1;
-  bool restart = false;  // throw away an unfinished file of another model or other options
+  bool restart = false;                            // throw away an unfinished file of another model or other options
+  std::vector<std::filesystem::path> inputs = {};  // that are read beside the source, and so not written over
 
-  // Null: rounding knows nothing of the inputs. What it was made from is a part of `calibration_fingerprint`.
+  // Null: rounding knows nothing of the inputs. `calibration_fingerprint` says what it was, or will be, made from
+  // (fingerprint_of() of calibration.hpp); 0: nothing.
   Calibration* calibration = nullptr;
   uint64_t calibration_fingerprint = 0;
   bool smooth = true;      // with a calibration: fold outlier channels into norms, where it helps
@@ -58,17 +61,22 @@ struct QuantizeSummary {
 // What a source is told by: the sizes, times and places of its files, and bytes of each tensor.
 uint64_t fingerprint_of(const model::Checkpoint& source);
 
-// What quantize_model() would refuse before it reads a weight, the unfinished file of something else aside: for who
-// would calibrate first.
+// Of that and all that decides what becomes of it but for types, which are compared by themselves: the same goes on
+// with the same unfinished file. `version` is that of the program, whose roundings may change.
+uint64_t fingerprint_of(const model::Checkpoint& source, const QuantizeOptions& options, std::string_view version);
+
+// What quantize_model() would refuse before it reads a weight: for who would calibrate first. Types that plan_mixture()
+// will choose are not known then (`mixes`), nor how large the file will be.
 base::Result<void> check_quantization(const model::Checkpoint& source, const std::filesystem::path& path,
-                                      const QuantizeOptions& options);
+                                      const QuantizeOptions& options, bool mixes = false);
 
 // Writes `path`. The file appears under its name when it is whole. Work that stops half-way, by `cancelled` or for want
-// of space on the disk, leaves its parts beside it and goes on there when it is asked for the same again; everything
-// else that fails leaves nothing. Never more than the largest tensor and some slices are in memory, a calibration
-// aside. Errors: `corrupt` naming a tensor of numbers that are not finite or that the type cannot hold, or where
-// metadata and tensors contradict each other; `unsupported` for packed files; `invalid_argument` where a file of the
-// source would be overwritten, and those of plan_types() and PartialFile; `cancelled`; `io`; `exhausted`.
+// of memory or of space on the disk, leaves its parts beside it and goes on there when it is asked for the same again;
+// everything else that fails leaves nothing. Never more than the largest tensor and some slices are in memory, a
+// calibration aside. Errors: `corrupt` naming a tensor of numbers that are not finite or that the type cannot hold, or
+// where metadata and tensors contradict each other; `unsupported` for packed files; `invalid_argument` where a file of
+// the source, or one of the options' inputs, would be overwritten, and those of plan_types() and PartialFile;
+// `cancelled`; `io`; `exhausted`.
 base::Result<QuantizeSummary> quantize_model(const model::Checkpoint& source, const std::filesystem::path& path,
                                              const QuantizeOptions& options);
 

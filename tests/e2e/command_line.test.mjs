@@ -121,6 +121,7 @@ describe('the command line', { timeout: 300_000 }, () => {
       ['eval', model], ['eval', model, '--text', foreign, '--window', '5000'], ['eval', model, '--text', put('empty.txt', '')], ['eval', model, '--tasks', badJson],
       ['eval', model, '--text', foreign, '--isa', 'abacus'], ['eval', model, '--text', foreign, '--stride', '600'],
       ['quantize', model], ['quantize', model, model], ['quantize', model, missing, '--type', 'q9'], ['quantize', model, missing, '--tensor', 'q6_k'],
+      ['quantize', model, goodTemplate, '--calibrate', goodTemplate],
       ['quantize', model, missing, '--tensor', 'no.such.*=q6_k'], ['quantize', model, missing, '--bits', '6'],
       ['quantize', model, missing, '--bits', '6', '--type', 'q4_0', '--calibrate', goodTemplate], ['quantize', model, missing, '--bits', '2', '--calibrate', goodTemplate],
       ['convert', model], ['convert', model, model], ['convert', model, missing, '--type', 'q9'],

@@ -11,6 +11,8 @@
 #include "data.hpp"
 #include "evaluate/text_runner.hpp"
 #include "model/gguf.hpp"
+#include "model/synth.hpp"
+#include "temporary_folder.hpp"
 #include "tensor/cpu_device.hpp"
 
 namespace tidemill::quantize {
@@ -133,6 +135,33 @@ TEST(Calibration, WatchingChangesNoBit) {
   ASSERT_TRUE(expected && found);
   EXPECT_EQ(found->score.nats, expected->score.nats);
   EXPECT_EQ(operations, 6 * 4 + 1);  // of each layer's four, and the output
+}
+
+TEST(Calibration, FingerprintsTellApartWhatItFinds) {
+  const CalibrationOptions options;
+  const uint64_t fingerprint = fingerprint_of(kText, options);
+  std::vector<CalibrationOptions> others(3, options);
+  others[0].tokens = 100;
+  others[1].window = 100;
+  others[2].isa = tensor::Isa::avx2;
+  for (const CalibrationOptions& other : others)
+    EXPECT_NE(fingerprint_of(kText, other), fingerprint);
+  EXPECT_NE(fingerprint_of(kText + "\n", options), fingerprint);
+  CalibrationOptions same = options;
+  same.threads = 3;
+  same.moment_bytes = 1;
+  EXPECT_EQ(fingerprint_of(kText, same), fingerprint);
+}
+
+TEST(Calibration, EncodersAreNotCalibrated) {
+  const test::TemporaryFolder folder;
+  const auto path = folder.path() / "encoder.gguf";
+  ASSERT_TRUE(model::write_synthetic_model(model::find_shape("bert-tiny").value(), path, {}));
+  const model::Checkpoint file = model::Checkpoint::open(path).value();
+  const auto refused = Calibration::create(file, kText, options_here());
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), base::ErrorCode::unsupported);
+  EXPECT_NE(refused.error().to_string().find("quantise it without"), std::string::npos);
 }
 
 TEST(Calibration, WantsAText) {

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <fstream>
 #include <limits>
+#include <set>
 #include <string>
 #include <sys/resource.h>
 #include <vector>
@@ -66,6 +67,15 @@ double most_error(DType type) {
   const auto bits = static_cast<int>(8 * info.block_bytes / info.block_elements);
   const bool minimum = type == DType::q4_1 || type == DType::q5_1;  // a whole bit of each is that of the minimum
   return 3 * std::pow(2.0, minimum ? 1 - bits : -bits);
+}
+
+// Of this process, as RLIMIT_DATA counts them.
+size_t data_bytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("VmData:")) return std::stoul(line.substr(7)) * 1024;
+  }
+  return 0;
 }
 
 class QuantizeModel : public testing::Test {
@@ -189,6 +199,31 @@ TEST_F(QuantizeModel, NeverReplacesItsSource) {
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code(), ErrorCode::invalid_argument);
   EXPECT_TRUE(base::read_file(partial_path(out_)).value() == before);
+  // Whether that is its own or that of what the output links to.
+  QuantizeOptions options = to(DType::q8_0);
+  options.restart = true;
+  folder_.put("out.gguf", "an older one");
+  fs::create_symlink(out_, folder_.path() / "link.gguf");
+  const auto again =
+      quantize_model(Checkpoint::open(partial_path(out_)).value(), folder_.path() / "link.gguf", options);
+  ASSERT_FALSE(again);
+  EXPECT_SAYS(again.error().to_string(), "out.gguf.partial' is the source itself");
+  EXPECT_TRUE(base::read_file(partial_path(out_)).value() == before);
+}
+
+TEST_F(QuantizeModel, NeverReplacesWhatItReads) {
+  const fs::path text = folder_.put("notes.txt", "words");
+  QuantizeOptions options = to(DType::q8_0);
+  options.inputs = {text};
+  fs::create_symlink(text, folder_.path() / "link.gguf");
+  for (const fs::path& own : {text, folder_.path() / "link.gguf"}) {
+    const auto refused = quantize_model(source(), own, options);
+    ASSERT_FALSE(refused) << own;
+    EXPECT_EQ(refused.error().code(), ErrorCode::invalid_argument);
+    EXPECT_SAYS(refused.error().to_string(), "notes.txt' is what is read to calibrate");
+    EXPECT_FALSE(check_quantization(source(), own, options));
+  }
+  EXPECT_EQ(base::read_file(text).value(), "words");
 }
 
 TEST_F(QuantizeModel, NamesWeightsThatAreNoNumbers) {
@@ -264,6 +299,13 @@ TEST_F(QuantizeModel, WhatWasBegunOtherwiseIsNotGoneOnWith) {
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code(), ErrorCode::invalid_argument);
   EXPECT_SAYS(refused.error().to_string(), "--restart");
+  // Which shows before anything long is done, but for types that are not known then.
+  EXPECT_TRUE(check_quantization(source(), out_, options));
+  EXPECT_FALSE(check_quantization(source(), out_, other));
+  EXPECT_TRUE(check_quantization(source(), out_, other, true));
+  other.calibration_fingerprint = 1;
+  EXPECT_FALSE(check_quantization(source(), out_, other, true));
+  other.calibration_fingerprint = 0;
   // Nor after the source has changed.
   options.cancelled = {};
   put("blk.0.ffn_up.weight", 0, 0.25F);
@@ -315,11 +357,7 @@ TEST_F(QuantizeModel, NeedsTheMemoryOfOneTensor) {
   }
   const Checkpoint large = Checkpoint::assemble(model::Metadata("large"), std::move(tensors), {}, nullptr, 3).value();
   ASSERT_EQ(large.tensor_bytes(), 40U * 8 << 20);
-  size_t data = 0;
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);) {
-    if (line.starts_with("VmData:")) data = std::stoul(line.substr(7)) * 1024;
-  }
+  const size_t data = data_bytes();
   ASSERT_GT(data, 0U);
   rlimit limit{};
   ASSERT_EQ(getrlimit(RLIMIT_DATA, &limit), 0);
@@ -332,6 +370,33 @@ TEST_F(QuantizeModel, NeedsTheMemoryOfOneTensor) {
   setrlimit(RLIMIT_DATA, &limit);
   ASSERT_TRUE(done) << done.error().to_string();
   EXPECT_EQ(done->tensors, 40U);
+}
+
+// Memory may be there the next time.
+TEST_F(QuantizeModel, GoesOnWhereMemoryWasShort) {
+  if (test::sanitized) GTEST_SKIP() << "sanitizers need more memory than there is here";
+  std::vector<GgufTensor> tensors(2);
+  tensors[0].name = "blk.0.ffn_up.weight";
+  tensors[1].name = "blk.1.ffn_up.weight";
+  tensors[0].shape = {1024, 16, 1, 1};
+  tensors[1].shape = {1024, 1 << 16, 1, 1};  // 256 MiB
+  for (GgufTensor& tensor : tensors) {
+    tensor.rank = 2;
+    tensor.make = [](std::span<std::byte> out) { std::fill(out.begin(), out.end(), std::byte{}); };
+  }
+  const Checkpoint large = Checkpoint::assemble(model::Metadata("large"), std::move(tensors), {}, nullptr, 3).value();
+  rlimit limit{};
+  ASSERT_EQ(getrlimit(RLIMIT_DATA, &limit), 0);
+  const rlimit small{data_bytes() + (size_t{64} << 20), limit.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_DATA, &small), 0);
+  const auto stopped = quantize_model(large, out_, to(DType::q8_0));
+  setrlimit(RLIMIT_DATA, &limit);
+  ASSERT_FALSE(stopped);
+  EXPECT_EQ(stopped.error().code(), ErrorCode::exhausted);
+  EXPECT_SAYS(stopped.error().to_string(), "out.gguf.partial', and the same command goes on behind that");
+  const auto done = quantize_model(large, out_, to(DType::q8_0));
+  ASSERT_TRUE(done) << done.error().to_string();
+  EXPECT_EQ(done->resumed, 1U);
 }
 
 // Calibration is worth its time: in four bits the model stays closer to the original.
@@ -390,6 +455,22 @@ TEST(Fingerprint, TellsSourcesApart) {
     EXPECT_EQ(fingerprint_of(file), seen.back());
   }
   EXPECT_NE(seen[0], seen[1]);
+}
+
+TEST(Fingerprint, TellsWhatDecidesTheResultApart) {
+  const Checkpoint file = Checkpoint::open(test::nano_coder()).value();
+  std::vector<QuantizeOptions> all(4);
+  all[1].calibration_fingerprint = 1;
+  all[2] = all[3] = all[1];
+  all[2].smooth = false;
+  all[3].compensate = false;
+  std::set<uint64_t> seen = {fingerprint_of(file, all[1], "0.2.0")};
+  for (QuantizeOptions& options : all) {
+    const uint64_t fingerprint = fingerprint_of(file, options, "0.1.0");
+    EXPECT_TRUE(seen.insert(fingerprint).second);
+    options.threads = 7;
+    EXPECT_EQ(fingerprint_of(file, options, "0.1.0"), fingerprint);
+  }
 }
 
 }  // namespace
