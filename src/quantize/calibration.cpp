@@ -59,13 +59,28 @@ Result<std::unique_ptr<Calibration>> Calibration::create(const model::Checkpoint
   made.watched_->watch(
       [&made](std::span<const tensor::Product> products, tensor::ConstMatrix x) { made.measure(products, x); });
   TM_CHECK(made.read());
-  for (const std::unique_ptr<Input>& input : made.inputs_) {
+  TM_CHECK(made.average(source));
+  return calibration;
+}
+
+// Sums of squares become means. Sums of moments are floats, and as large.
+Result<void> Calibration::average(const model::Checkpoint& source) {
+  for (const auto& [tensor, input] : input_of_) {
+    const bool finite = std::all_of(input->squares.begin(), input->squares.end(),
+                                    [](double sum) { return std::isfinite(static_cast<float>(sum)); });
+    if (finite) continue;
+    return source.error(ErrorCode::corrupt,
+                        fmt::format("tensor '{}' is multiplied by numbers whose squares overflow when the model reads "
+                                    "the text; weights before it are too large",
+                                    model::printable(tensor)));
+  }
+  for (const std::unique_ptr<Input>& input : inputs_) {
     const auto rows = static_cast<double>(input->statistics.rows);
     for (const double sum : input->squares)
       input->statistics.mean_square.push_back(static_cast<float>(sum / rows));
     input->squares = std::vector<double>();
   }
-  return calibration;
+  return {};
 }
 
 Result<void> Calibration::load(const model::Checkpoint& source, std::string_view text) {

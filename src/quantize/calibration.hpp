@@ -55,7 +55,8 @@ struct InputStatistics {
 class Calibration {
  public:
   // Loads the model and reads the text once. `source` must outlive it. Errors: those of evaluate::Subject and
-  // check_calibration(), and `invalid_argument` for a text of no tokens.
+  // check_calibration(), `invalid_argument` for a text of no tokens, and `corrupt` naming a tensor whose inputs
+  // overflow.
   static base::Result<std::unique_ptr<Calibration>> create(const model::Checkpoint& source, std::string_view text,
                                                            const CalibrationOptions& options);
   ~Calibration();
@@ -77,6 +78,7 @@ class Calibration {
 
   base::Result<void> load(const model::Checkpoint& source, std::string_view text);
   base::Result<void> read();
+  base::Result<void> average(const model::Checkpoint& source);
   void measure(std::span<const tensor::Product> products, tensor::ConstMatrix x);
   Input* find(std::string_view tensor) const;
   base::Result<void> correlate(std::string_view tensor, std::span<const std::string_view> coming);

@@ -3,6 +3,7 @@
 #include "quantize/calibration.hpp"
 
 #include <cmath>
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -162,6 +163,30 @@ TEST(Calibration, EncodersAreNotCalibrated) {
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code(), base::ErrorCode::unsupported);
   EXPECT_NE(refused.error().to_string().find("quantise it without"), std::string::npos);
+}
+
+TEST(Calibration, InputsThatOverflowAreFoundOut) {
+  const test::TemporaryFolder folder;
+  const auto path = folder.path() / "large.gguf";
+  ASSERT_TRUE(model::write_synthetic_model(model::find_shape("llama-tiny").value(), path,
+                                           {.type = tensor::DType::f32, .on_progress = {}}));
+  size_t offset = 0;
+  {
+    const model::Checkpoint file = model::Checkpoint::open(path).value();
+    offset =
+        static_cast<size_t>(file.find_tensor("blk.1.ffn_norm.weight")->data.data() - file.mapping()->bytes().data());
+  }
+  const std::vector<float> weights(64, 1e20F);  // whose squares are beyond float
+  std::fstream out(path, std::ios::in | std::ios::out | std::ios::binary);
+  out.seekp(static_cast<std::streamoff>(offset));
+  out.write(reinterpret_cast<const char*>(weights.data()),
+            static_cast<std::streamsize>(weights.size() * sizeof(float)));
+  out.close();
+  const model::Checkpoint file = model::Checkpoint::open(path).value();
+  const auto refused = Calibration::create(file, kText, options_here());
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), base::ErrorCode::corrupt);
+  EXPECT_NE(refused.error().to_string().find("tensor 'blk.1.ffn_"), std::string::npos) << refused.error().to_string();
 }
 
 TEST(Calibration, WantsAText) {
