@@ -91,7 +91,11 @@ Result<void> Calibration::load(const model::Checkpoint& source, std::string_view
   load.kv_type = tensor::KvType::f32;
   load.on_progress = options_.on_load;
   load.cancelled = options_.cancelled;
-  load.on_matrix = [this](std::string_view tensor, const tensor::Weight& weight) { names_[&weight] = tensor; };
+  // Experts of a layer are matrices of one tensor with inputs of their own: what all of them together are multiplied by
+  // says little of each, and least of what the inner channels of one are worth.
+  load.on_matrix = [this, &source](std::string_view tensor, const tensor::Weight& weight) {
+    if (source.find_tensor(tensor)->shape[2] == 1) names_[&weight] = tensor;
+  };
   TM_TRY(evaluate::Subject subject, evaluate::Subject::load(source, *watched_, load));
   subject_.emplace(std::move(subject));
   TM_TRY(tokens_, subject_->tokenizer().encode(text, {.add_special = false}));

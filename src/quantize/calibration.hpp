@@ -61,7 +61,7 @@ class Calibration {
                                                            const CalibrationOptions& options);
   ~Calibration();
 
-  // Of the matrix's input; null where the model multiplies by no such tensor.
+  // Of the matrix's input; null where the model multiplies by no such tensor, and for tensors of several experts.
   const InputStatistics* input_of(std::string_view tensor) const;
 
   // The compensation of the matrix's input, divided by `factors` where there are some, which are those of every matrix

@@ -189,6 +189,21 @@ TEST(Calibration, InputsThatOverflowAreFoundOut) {
   EXPECT_NE(refused.error().to_string().find("tensor 'blk.1.ffn_"), std::string::npos) << refused.error().to_string();
 }
 
+TEST(Calibration, KnowsNothingOfExperts) {
+  const test::TemporaryFolder folder;
+  const auto path = folder.path() / "mixture.gguf";
+  ASSERT_TRUE(model::write_synthetic_model(model::find_shape("qwen2moe-tiny").value(), path, {}));
+  const model::Checkpoint file = model::Checkpoint::open(path).value();
+  const auto calibration = Calibration::create(file, kText, options_here());
+  ASSERT_TRUE(calibration) << calibration.error().to_string();
+  for (const char* name : {"blk.0.ffn_gate_exps.weight", "blk.0.ffn_up_exps.weight", "blk.1.ffn_down_exps.weight"}) {
+    EXPECT_NE(file.find_tensor(name), nullptr);
+    EXPECT_EQ((*calibration)->input_of(name), nullptr) << name;
+  }
+  for (const char* name : {"blk.0.attn_q.weight", "blk.0.ffn_gate_shexp.weight", "blk.1.ffn_down_shexp.weight"})
+    EXPECT_NE((*calibration)->input_of(name), nullptr) << name;
+}
+
 TEST(Calibration, WantsAText) {
   const model::Checkpoint file = model::Checkpoint::open(test::nano_coder()).value();
   const auto empty = Calibration::create(file, "", options_here());
