@@ -9,6 +9,7 @@
 
 #include <fmt/format.h>
 
+#include "model/architectures/always_f32.hpp"
 #include "model/tensor_rows.hpp"
 #include "quantize/expected_error.hpp"
 #include "tensor/packed_weight.hpp"
@@ -170,7 +171,7 @@ Result<Mixture> plan_mixture(const Checkpoint& source, const Calibration& calibr
     const GgufTensor& tensor = source.tensors()[i];
     if (!is_matrix(tensor)) continue;
     if (cancelled && cancelled()) return Error(ErrorCode::cancelled, "interrupted");
-    const bool fixed = is_delicate(tensor) ||
+    const bool fixed = model::is_always_f32(tensor.name) ||
                        std::any_of(rules.begin(), rules.end(),
                                    [&tensor](const TensorRule& rule) { return matches(rule.pattern, tensor.name); });
     if (fixed) {

@@ -14,6 +14,7 @@
 #include "base/checksum.hpp"
 #include "base/log.hpp"
 #include "base/version.hpp"
+#include "model/file_type.hpp"
 #include "model/finite.hpp"
 #include "model/gguf_writer.hpp"
 #include "model/load.hpp"
@@ -124,7 +125,7 @@ class Quantizer {
       if (!is_replaced(entry.key)) writer.add(entry);
     }
     writer.add_u32("general.quantization_version", 2);
-    writer.add_u32("general.file_type", file_type(options_.type));
+    writer.add_u32("general.file_type", model::file_type_number(options_.type));
     for (size_t i = 0; i < types_.size(); ++i) {
       const GgufTensor& tensor = source_.tensors()[i];
       writer.declare_tensor(tensor.name, types_[i], std::span(tensor.shape).first(static_cast<size_t>(tensor.rank)));

@@ -18,6 +18,7 @@
 #include "data.hpp"
 #include "evaluate/judged_model.hpp"
 #include "evaluate/text_runner.hpp"
+#include "model/file_type.hpp"
 #include "model/gguf.hpp"
 #include "model/pack.hpp"
 #include "model/synth.hpp"
@@ -129,7 +130,7 @@ TEST_F(QuantizeModel, EveryTypeKeepsTheModelAsWellAsItsBitsAllow) {
     const auto file = model::GgufFile::open(out_);
     ASSERT_TRUE(file) << file.error().to_string();
     EXPECT_EQ(file->tensor_bytes(), summary->tensor_bytes);
-    EXPECT_EQ(file->get_int("general.file_type").value(), file_type(type));
+    EXPECT_EQ(file->get_int("general.file_type").value(), model::file_type_number(type));
     EXPECT_EQ(file->get_int("general.quantization_version").value(), 2);
     const Checkpoint original = source();
     for (const GgufTensor& tensor : original.tensors()) {
@@ -231,7 +232,7 @@ TEST_F(QuantizeModel, NamesWeightsThatAreNoNumbers) {
   const auto refused = quantize(to(DType::q4_k));
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code(), ErrorCode::corrupt);
-  EXPECT_SAYS(refused.error().to_string(), "tensor 'blk.1.ffn_up.weight' holds nan at element 70000");
+  EXPECT_SAYS(refused.error().to_string(), "tensor 'blk.1.ffn_up.weight' holds NaN at element 70000");
   EXPECT_EQ(folder_.entries(), 1);
 }
 
