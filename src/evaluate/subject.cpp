@@ -89,6 +89,8 @@ Result<Subject> Subject::load(const model::Checkpoint& file, tensor::Device& dev
   }
   subject.step_rows_ = rows_for(hyper.vocabulary);
   model::LoadOptions load;
+  load.context = options.context;
+  load.threads = options.threads;
   load.max_batch_rows = subject.step_rows_;
   load.on_progress = options.on_progress;
   load.cancelled = options.cancelled;

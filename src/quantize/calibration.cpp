@@ -88,6 +88,8 @@ Result<void> Calibration::load(const model::Checkpoint& source, std::string_view
   device_ = tensor::make_cpu_device(options_.isa, std::max(1, options_.threads));
   watched_ = std::make_unique<WatchedDevice>(*device_);
   evaluate::SubjectOptions load;
+  load.context = options_.window;
+  load.threads = options_.threads;
   load.kv_type = tensor::KvType::f32;
   load.on_progress = options_.on_load;
   load.cancelled = options_.cancelled;

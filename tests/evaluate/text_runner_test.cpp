@@ -188,6 +188,19 @@ TEST_F(JudgeText, OtherVocabulariesAreNotCompared) {
   EXPECT_TRUE(check_same_vocabulary(*tiny.subject, *tiny.subject));
 }
 
+TEST(Subject, HasTheRotationOfWhatItReads) {
+  const test::TemporaryFolder folder;
+  const auto path = folder.path() / "phi.gguf";
+  ASSERT_TRUE(model::write_synthetic_model(model::find_shape("phi3-tiny").value(), path, {}));
+  SubjectOptions options = exact();
+  for (const int64_t context : {0, 16, 17}) {
+    options.context = context;
+    const test::Judged judged = test::judged(path, options);
+    ASSERT_NE(judged.subject, nullptr);
+    EXPECT_EQ(judged.subject->model().hyper_parameters().for_short_contexts, context == 16) << context;
+  }
+}
+
 TEST(Subject, RefusesWhatPredictsNoTokens) {
   const test::TemporaryFolder folder;
   const auto path = folder.path() / "encoder.gguf";

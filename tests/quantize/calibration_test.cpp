@@ -204,6 +204,36 @@ TEST(Calibration, KnowsNothingOfExperts) {
     EXPECT_NE((*calibration)->input_of(name), nullptr) << name;
 }
 
+// Where windows are short enough for the first of LongRoPE's two rotations, the second decides nothing.
+TEST(Calibration, ReadsWithTheRotationOfItsWindow) {
+  const test::TemporaryFolder folder;
+  const auto path = folder.path() / "phi.gguf";
+  ASSERT_TRUE(model::write_synthetic_model(model::find_shape("phi3-tiny").value(), path, {}));
+  CalibrationOptions options = options_here();
+  options.window = 16;
+  std::vector<std::vector<float>> seen;
+  for (const bool other : {false, true}) {
+    if (other) {
+      size_t offset = 0;
+      {
+        const model::Checkpoint file = model::Checkpoint::open(path).value();
+        offset = static_cast<size_t>(file.find_tensor("rope_factors_long.weight")->data.data() -
+                                     file.mapping()->bytes().data());
+      }
+      const std::vector<float> factors(24, 3.5F);
+      std::fstream out(path, std::ios::in | std::ios::out | std::ios::binary);
+      out.seekp(static_cast<std::streamoff>(offset));
+      out.write(reinterpret_cast<const char*>(factors.data()),
+                static_cast<std::streamsize>(factors.size() * sizeof(float)));
+    }
+    const model::Checkpoint file = model::Checkpoint::open(path).value();
+    const auto calibration = Calibration::create(file, kText, options);
+    ASSERT_TRUE(calibration) << calibration.error().to_string();
+    seen.push_back((*calibration)->input_of("blk.1.ffn_down.weight")->mean_square);
+  }
+  EXPECT_EQ(seen[0], seen[1]);
+}
+
 TEST(Calibration, WantsAText) {
   const model::Checkpoint file = model::Checkpoint::open(test::nano_coder()).value();
   const auto empty = Calibration::create(file, "", options_here());
