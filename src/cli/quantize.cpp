@@ -147,6 +147,7 @@ class Quantization {
                                                                   {"type", tensor::info(type).name},
                                                                   {"tensors", summary.tensors},
                                                                   {"changed", summary.changed},
+                                                                  {"of_type", summary.of_type},
                                                                   {"other_types", std::move(others)},
                                                                   {"mixture_bits", bits_},
                                                                   {"smoothed_norms", summary.smoothed},
@@ -157,8 +158,8 @@ class Quantization {
                                                                   {"bytes", summary.bytes}}));
       return;
     }
-    fmt::print("{}: {} tensors, {} of them changed to {}", flags_.output, summary.tensors, summary.changed,
-               tensor::info(type).name);
+    fmt::print("{}: {} tensors, {} of them changed; matrices: {} in {}", flags_.output, summary.tensors,
+               summary.changed, summary.of_type, tensor::info(type).name);
     for (const std::string& other : summary.other_types)
       fmt::print(", {}", other);
     fmt::print("; {}, {:.1f} % less in weights\n", base::human_bytes(static_cast<double>(summary.bytes)), 100 * saved);
@@ -205,9 +206,11 @@ void add_quantize(CLI::App& app, Invocation& chosen) {
       ->excludes(type);
   command->add_option("--calibration-tokens", flags->calibration_tokens, "At most so many tokens of the text")
       ->check(CLI::Range(1, max_count))
+      ->needs(calibrate)
       ->capture_default_str();
   command->add_option("--calibration-window", flags->calibration_window, "Tokens of it that are read together")
       ->check(CLI::Range(2, max_count))
+      ->needs(calibrate)
       ->capture_default_str();
   command->add_flag("--no-smoothing", flags->no_smoothing, "Leave outlier channels where they are");
   command->add_flag("--no-compensation", flags->no_compensation,

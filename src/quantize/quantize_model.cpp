@@ -271,7 +271,7 @@ class Quantizer {
       const GgufTensor& tensor = source_.tensors()[i];
       ++summary_.tensors;
       if (types_[i] != tensor.type) ++summary_.changed;
-      if (is_matrix(tensor) && types_[i] != options_.type) ++others[types_[i]];
+      if (is_matrix(tensor)) ++(types_[i] == options_.type ? summary_.of_type : others[types_[i]]);
     }
     for (const auto& [type, count] : others)
       summary_.other_types.push_back(fmt::format("{} in {}", count, tensor::info(type).name));

@@ -55,7 +55,8 @@ struct QuantizeSummary {
   size_t resumed = 0;                    // tensors that were there already
   size_t smoothed = 0;                   // norms
   size_t compensated = 0;                // matrices of this run that made up for their errors
-  std::vector<std::string> other_types;  // "N tensors NAME": where blocks did not fit, or rules said so
+  size_t of_type = 0;                    // matrices in the type that was asked for, changed or not
+  std::vector<std::string> other_types;  // "N in NAME", of the other matrices: blocks did not fit, or rules said so
 };
 
 // What a source is told by: the sizes, times and places of its files, and bytes of each tensor.

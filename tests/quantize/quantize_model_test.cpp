@@ -162,6 +162,8 @@ TEST_F(QuantizeModel, RulesGiveTensorsTypesOfTheirOwn) {
   options.rules = {{"output.weight", DType::q6_k}, {"blk.?.attn_v.weight", DType::q8_0}};
   const auto summary = quantize(options);
   ASSERT_TRUE(summary) << summary.error().to_string();
+  EXPECT_EQ(summary->changed, 16U);
+  EXPECT_EQ(summary->of_type, 13U);
   EXPECT_EQ(summary->other_types, (std::vector<std::string>{"2 in Q8_0", "1 in Q6_K"}));
   const auto file = Checkpoint::open(out_);
   ASSERT_TRUE(file);
