@@ -2,6 +2,7 @@
 #include "quantize/quantize_model.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <csignal>
 #include <cstring>
@@ -12,6 +13,7 @@
 #include <sys/resource.h>
 #include <vector>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "base/file.hpp"
@@ -402,7 +404,41 @@ TEST_F(QuantizeModel, GoesOnWhereMemoryWasShort) {
   EXPECT_EQ(done->resumed, 1U);
 }
 
-// Calibration is worth its time: in four bits the model stays closer to the original.
+// Some 4,800 tokens of Python of four kinds.
+std::string much_python() {
+  const std::array nouns = {"point", "line", "word", "user", "file", "page", "node", "item", "path", "color"};
+  const std::array titles = {"Point", "Line", "Word", "User", "File", "Page", "Node", "Item", "Path", "Color"};
+  const std::array verbs = {"read", "load", "make", "find", "sort", "join", "send", "keep", "drop", "move"};
+  const std::array kinds = {
+      "def {v}_{n}({m}s, limit={i}):\n"
+      "    return [{n} for {n} in {m}s if len({n}) > limit]\n\n\n",
+      "class {N}:\n"
+      "    def __init__(self, {m}, size={i}):\n"
+      "        self.{m} = {m}\n"
+      "        self.size = size\n\n"
+      "    def {v}(self):\n"
+      "        for {n} in self.{m}:\n"
+      "            if {n} is not None:\n"
+      "                yield {n} * self.size\n\n\n",
+      "with open('{n}.txt') as {m}:\n"
+      "    total = {i}\n"
+      "    for line in {m}:\n"
+      "        total += int(line.strip())\n"
+      "    print(total, {m}.name)\n\n\n",
+      "def {v}_{n}({m}, {n}=None):\n"
+      "    if {n} is None:\n"
+      "        {n} = {i}\n"
+      "    return {m} * {n} + {i}\n\n\n"};
+  std::string text;
+  for (size_t i = 0; i < 100; ++i) {
+    text += fmt::format(fmt::runtime(kinds[i % 4]), fmt::arg("n", nouns[i % 10]), fmt::arg("N", titles[i % 10]),
+                        fmt::arg("m", nouns[(i + 1 + i / 10) % 10]), fmt::arg("v", verbs[(i / 10 + i) % 10]),
+                        fmt::arg("i", i));
+  }
+  return text;
+}
+
+// Calibration is worth its time: in four bits the model stays closer to the original, on a text that it has not seen.
 TEST_F(QuantizeModel, CalibrationBringsTheModelCloser) {
   std::string text;
   for (int i = 0; i < 30; ++i) {
@@ -428,7 +464,7 @@ TEST_F(QuantizeModel, CalibrationBringsTheModelCloser) {
   CalibrationOptions reading;
   reading.isa = tensor::choose_isa().value();
   reading.window = 256;
-  const auto calibration = Calibration::create(file, text, reading);
+  const auto calibration = Calibration::create(file, much_python(), reading);
   ASSERT_TRUE(calibration) << calibration.error().to_string();
   options.calibration = calibration->get();
   options.smooth = false;
