@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -77,6 +78,7 @@ class Quantization {
       options.calibration = calibration.get();
     }
     if (flags_.bits > 0 && calibration != nullptr) TM_CHECK(mix(source, *calibration, options));
+    options.on_smoothing = bar_for(planning_, "looking for outliers");
     std::optional<base::Progress> bar;
     options.on_progress = [&](size_t done, size_t total) {
       draw(bar, "quantising to " + flags_.output, base::Progress::Unit::bytes, done, total);
@@ -108,12 +110,7 @@ class Quantization {
       draw(loading, "loading " + flags_.source, base::Progress::Unit::bytes, done, total);
     };
     // Read again whenever moments are wanted that did not fit: each time a bar of its own.
-    options.on_read = [this](size_t done, size_t total) {
-      draw(reading_, "reading " + flags_.calibrate, base::Progress::Unit::items, done, total);
-      if (done < total || !reading_) return;
-      reading_->finish();
-      reading_.reset();
-    };
+    options.on_read = bar_for(reading_, "reading " + flags_.calibrate);
     auto made = quantize::Calibration::create(source, text, options);
     if (loading) loading->finish();
     if (!made) return std::move(made).error();
@@ -122,13 +119,23 @@ class Quantization {
 
   base::Result<void> mix(const model::Checkpoint& source, const quantize::Calibration& calibration,
                          quantize::QuantizeOptions& into) {
-    TM_TRY(quantize::Mixture mixture,
-           quantize::plan_mixture(source, calibration, into.rules, flags_.bits, into.cancelled));
+    TM_TRY(quantize::Mixture mixture, quantize::plan_mixture(source, calibration, into.rules, flags_.bits,
+                                                             into.cancelled, bar_for(planning_, "choosing types")));
     into.type = mixture.type;
     // What was asked for holds over what was found.
     into.rules.insert(into.rules.begin(), mixture.rules.begin(), mixture.rules.end());
     bits_ = mixture.bits;
     return {};
+  }
+
+  // Draws into `bar`, and is done with it when all is.
+  std::function<void(size_t, size_t)> bar_for(std::optional<base::Progress>& bar, std::string label) const {
+    return [this, &bar, label = std::move(label)](size_t done, size_t total) {
+      draw(bar, label, base::Progress::Unit::items, done, total);
+      if (done < total || !bar) return;
+      bar->finish();
+      bar.reset();
+    };
   }
 
   void draw(std::optional<base::Progress>& bar, const std::string& label, base::Progress::Unit unit, size_t done,
@@ -174,6 +181,7 @@ class Quantization {
   const QuantizeFlags& flags_;
   const Interrupt interrupt_;
   std::optional<base::Progress> reading_;
+  std::optional<base::Progress> planning_;
   double bits_ = 0;  // of a mixture; 0: there is none
 };
 

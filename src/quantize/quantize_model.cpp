@@ -105,7 +105,8 @@ class Quantizer {
   Result<void> plan_recipes() {
     recipes_.resize(types_.size());
     if (options_.calibration == nullptr || !options_.smooth) return {};
-    TM_TRY(smoothed_, plan_smoothing(source_, *options_.calibration, types_, options_.cancelled));
+    TM_TRY(smoothed_,
+           plan_smoothing(source_, *options_.calibration, types_, options_.cancelled, options_.on_smoothing));
     for (const SmoothedNorm& one : smoothed_) {
       recipes_[index_of(one.group.norm)] = {&one.factors, true};
       for (const std::string& name : one.group.matrices)

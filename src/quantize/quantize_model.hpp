@@ -41,10 +41,11 @@ struct QuantizeOptions {
   bool smooth = true;      // with a calibration: fold outlier channels into norms, where it helps
   bool compensate = true;  // with a calibration: types of up to 5.5 bits make up for their errors
 
-  uint64_t flush_bytes = uint64_t{16} << 20;                        // as of PartialOptions
-  int64_t slice_elements = int64_t{1} << 20;                        // that are rounded at a time
-  std::function<void(size_t done, size_t total)> on_progress = {};  // bytes of the source's tensors
-  std::function<bool()> cancelled = {};                             // asked now and then; true ends the work
+  uint64_t flush_bytes = uint64_t{16} << 20;                         // as of PartialOptions
+  int64_t slice_elements = int64_t{1} << 20;                         // that are rounded at a time
+  std::function<void(size_t done, size_t total)> on_progress = {};   // bytes of the source's tensors
+  std::function<void(size_t done, size_t total)> on_smoothing = {};  // norms that are looked at, before all else
+  std::function<bool()> cancelled = {};                              // asked now and then; true ends the work
 };
 
 struct QuantizeSummary {

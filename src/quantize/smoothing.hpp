@@ -7,6 +7,8 @@
 // (arXiv:2306.00978): the one of several with the least error to expect, of which none at all is one.
 #pragma once
 
+#include <cstddef>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -37,10 +39,11 @@ struct SmoothedNorm {
   std::vector<float> factors;  // [width] powers of two
 };
 
-// Norms that gain by it, with `types` as plan_types() has them. Errors: those of TensorRows.
-base::Result<std::vector<SmoothedNorm>> plan_smoothing(const model::Checkpoint& source, const Calibration& calibration,
-                                                       std::span<const tensor::DType> types,
-                                                       const std::function<bool()>& cancelled);
+// Norms that gain by it, with `types` as plan_types() has them. Progress counts the norms that are looked at. Errors:
+// those of TensorRows; `cancelled`.
+base::Result<std::vector<SmoothedNorm>> plan_smoothing(
+    const model::Checkpoint& source, const Calibration& calibration, std::span<const tensor::DType> types,
+    const std::function<bool()>& cancelled, const std::function<void(size_t done, size_t total)>& on_progress = {});
 
 // Powers of two near peak^strength / weight_peak^(1 - strength), from 1/64 to 64, of which the geometric mean is near
 // 1; 1 where a channel is never there.

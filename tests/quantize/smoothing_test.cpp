@@ -78,7 +78,13 @@ class Smoothing : public testing::Test {
     EXPECT_TRUE(calibration) << calibration.error().to_string();
     if (!calibration) return {};
     const std::vector<DType> types = plan_types(file, type, {}).value();
-    auto smoothed = plan_smoothing(file, **calibration, types, {});
+    size_t last = 0;
+    auto smoothed = plan_smoothing(file, **calibration, types, {}, [&last](size_t done, size_t total) {
+      EXPECT_EQ(done, last + 1);
+      EXPECT_EQ(total, 4U);
+      last = done;
+    });
+    EXPECT_EQ(last, 4U);
     EXPECT_TRUE(smoothed) << smoothed.error().to_string();
     return smoothed ? std::move(*smoothed) : std::vector<SmoothedNorm>();
   }
