@@ -53,6 +53,7 @@ class Quantization {
                          fmt::format("unknown type '{}': use one of {}", flags_.type, quantize::type_names()));
     }
     options.type = *type;
+    options.bits = flags_.bits;
     for (const std::string& rule : flags_.rules) {
       TM_TRY(quantize::TensorRule parsed, quantize::parse_rule(rule));
       options.rules.push_back(std::move(parsed));
@@ -71,7 +72,7 @@ class Quantization {
       options.inputs = {flags_.calibrate};
       options.calibration_fingerprint = quantize::fingerprint_of(text, reading);
     }
-    TM_CHECK(quantize::check_quantization(source, flags_.output, options, flags_.bits > 0));
+    TM_CHECK(quantize::check_quantization(source, flags_.output, options));
     std::unique_ptr<quantize::Calibration> calibration;
     if (!flags_.calibrate.empty()) {
       TM_TRY(calibration, calibrate(source, text, std::move(reading)));

@@ -62,10 +62,10 @@ class Quantizer {
         rows_(source, options.slice_elements),
         total_(source.tensor_bytes()) {}
 
-  // What run() would refuse before it writes; with `mixes`, as far as that does not depend on types.
-  Result<void> check(const std::filesystem::path& path, bool mixes) {
+  // What run() would refuse before it writes, as far as that is known.
+  Result<void> check(const std::filesystem::path& path) {
     TM_TRY(types_, plan_types(source_, options_.type, options_.rules));
-    if (mixes) return PartialFile::check(path, {}, {}, kAlignment, partial_options());
+    if (options_.bits > 0) return PartialFile::check(path, {}, {}, kAlignment, partial_options());
     model::GgufWriter writer;
     describe(writer);
     return PartialFile::check(path, writer.header(), sizes(), kAlignment, partial_options());
@@ -354,18 +354,18 @@ uint64_t fingerprint_of(const Checkpoint& source) {
 uint64_t fingerprint_of(const Checkpoint& source, const QuantizeOptions& options, std::string_view version) {
   const bool calibrated = options.calibration != nullptr || options.calibration_fingerprint != 0;
   const std::string text =
-      fmt::format("{} {:016x} {} {:016x} {} {}", version, fingerprint_of(source), calibrated,
+      fmt::format("{} {:016x} {} {} {:016x} {} {}", version, fingerprint_of(source), options.bits, calibrated,
                   options.calibration_fingerprint, calibrated && options.smooth, calibrated && options.compensate);
   return base::checksum(std::as_bytes(std::span(text)));
 }
 
 Result<void> check_quantization(const Checkpoint& source, const std::filesystem::path& path,
-                                const QuantizeOptions& options, bool mixes) {
+                                const QuantizeOptions& options) {
   TM_TRY(const std::filesystem::path target, target_of(path));
   TM_CHECK(check_source(source));
   TM_CHECK(check_target(source, target, options.inputs));
   if (options.calibration_fingerprint != 0) TM_CHECK(check_calibration(source));
-  return Quantizer(source, options).check(target, mixes);
+  return Quantizer(source, options).check(target);
 }
 
 Result<QuantizeSummary> quantize_model(const Checkpoint& source, const std::filesystem::path& path,

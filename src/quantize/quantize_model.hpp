@@ -30,6 +30,7 @@ namespace tidemill::quantize {
 struct QuantizeOptions {
   tensor::DType type = tensor::DType::q8_0;
   std::vector<TensorRule> rules = {};  // the last that matches a tensor holds
+  double bits = 0;                     // that plan_mixture() chooses, or has chosen, type and rules for; 0: it does not
   int threads = 1;
   bool restart = false;                            // throw away an unfinished file of another model or other options
   std::vector<std::filesystem::path> inputs = {};  // that are read beside the source, and so not written over
@@ -67,10 +68,10 @@ uint64_t fingerprint_of(const model::Checkpoint& source);
 // with the same unfinished file. `version` is that of the program, whose roundings may change.
 uint64_t fingerprint_of(const model::Checkpoint& source, const QuantizeOptions& options, std::string_view version);
 
-// What quantize_model() would refuse before it reads a weight: for who would calibrate first. Types that plan_mixture()
-// will choose are not known then (`mixes`), nor how large the file will be.
+// What quantize_model() would refuse before it reads a weight: for who would calibrate first. With `bits` types are not
+// known yet, nor how large the file will be.
 base::Result<void> check_quantization(const model::Checkpoint& source, const std::filesystem::path& path,
-                                      const QuantizeOptions& options, bool mixes = false);
+                                      const QuantizeOptions& options);
 
 // Writes `path`. The file appears under its name when it is whole. Work that stops half-way, by `cancelled` or for want
 // of memory or of space on the disk, leaves its parts beside it and goes on there when it is asked for the same again;

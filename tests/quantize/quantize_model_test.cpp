@@ -304,13 +304,16 @@ TEST_F(QuantizeModel, WhatWasBegunOtherwiseIsNotGoneOnWith) {
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code(), ErrorCode::invalid_argument);
   EXPECT_SAYS(refused.error().to_string(), "--restart");
-  // Which shows before anything long is done, but for types that are not known then.
+  // Which shows before anything long is done.
   EXPECT_TRUE(check_quantization(source(), out_, options));
   EXPECT_FALSE(check_quantization(source(), out_, other));
-  EXPECT_TRUE(check_quantization(source(), out_, other, true));
-  other.calibration_fingerprint = 1;
-  EXPECT_FALSE(check_quantization(source(), out_, other, true));
-  other.calibration_fingerprint = 0;
+  for (const bool calibrated : {false, true}) {
+    QuantizeOptions mixed = options;
+    mixed.calibration_fingerprint = calibrated ? 1 : 0;
+    EXPECT_EQ(check_quantization(source(), out_, mixed).has_value(), !calibrated);
+    mixed.bits = 6;
+    EXPECT_FALSE(check_quantization(source(), out_, mixed));
+  }
   // Nor after the source has changed.
   options.cancelled = {};
   put("blk.0.ffn_up.weight", 0, 0.25F);
@@ -498,9 +501,10 @@ TEST(Fingerprint, TellsSourcesApart) {
 
 TEST(Fingerprint, TellsWhatDecidesTheResultApart) {
   const Checkpoint file = Checkpoint::open(test::nano_coder()).value();
-  std::vector<QuantizeOptions> all(4);
+  std::vector<QuantizeOptions> all(5);
   all[1].calibration_fingerprint = 1;
-  all[2] = all[3] = all[1];
+  all[2] = all[3] = all[4] = all[1];
+  all[4].bits = 6;
   all[2].smooth = false;
   all[3].compensate = false;
   std::set<uint64_t> seen = {fingerprint_of(file, all[1], "0.2.0")};
