@@ -26,6 +26,8 @@ namespace tidemill::cli {
 
 namespace {
 
+constexpr int64_t kWindow = 512;
+
 struct EvalFlags {
   std::string model;
   std::string text;
@@ -57,9 +59,13 @@ class Evaluation {
       TM_TRY(const std::string lines, base::read_file(flags_.tasks));
       TM_TRY(tasks, evaluate::parse_tasks(lines, flags_.tasks));
     }
-    TM_CHECK(load());
+    const int64_t window = flags_.window > 0 ? flags_.window : kWindow;
+    TM_CHECK(load(flags_.text.empty() ? 0 : window));
     if (!flags_.text.empty()) TM_CHECK(judge(text));
-    if (!tasks.empty()) TM_CHECK(answer(tasks));
+    if (!tasks.empty()) {
+      if (for_short_contexts()) TM_CHECK(load(0));
+      TM_CHECK(answer(tasks));
+    }
     if (flags_.as_json) {
       fmt::print("{}\n", base::pretty_json(to_json(report_)));
     } else {
@@ -69,23 +75,35 @@ class Evaluation {
   }
 
  private:
-  base::Result<void> load() {
+  int threads() const { return flags_.threads > 0 ? flags_.threads : base::cpu_budget().threads; }
+
+  // For sequences of `context` tokens; 0: as long as the models take them.
+  base::Result<void> load(int64_t context) {
+    subject_.reset();
+    reference_.reset();
     tensor::Isa isa{};
     if (flags_.isa == "auto") {
       TM_TRY(isa, tensor::choose_isa());
     } else {
       TM_TRY(isa, named_isa());
     }
-    const int threads = flags_.threads > 0 ? flags_.threads : base::cpu_budget().threads;
-    device_ = tensor::make_cpu_device(isa, threads);
+    device_ = tensor::make_cpu_device(isa, threads());
     report_.device = device_->description();
-    TM_TRY(subject_, load_subject(flags_.model, false));
+    TM_TRY(subject_, load_subject(flags_.model, false, context));
     report_.subject = facts(*subject_);
     if (!flags_.has_against && !flags_.plain) return {};
-    TM_TRY(reference_, load_subject(flags_.has_against ? flags_.against : flags_.model, flags_.plain));
+    TM_TRY(reference_, load_subject(flags_.has_against ? flags_.against : flags_.model, flags_.plain, context));
     TM_CHECK(evaluate::check_same_vocabulary(*subject_, *reference_));
     report_.reference = facts(*reference_);
     return {};
+  }
+
+  // Whether a model was loaded such that it reads nothing longer (LongRoPE).
+  bool for_short_contexts() const {
+    const auto is_short = [](const std::unique_ptr<evaluate::Subject>& subject) {
+      return subject != nullptr && subject->model().hyper_parameters().for_short_contexts;
+    };
+    return is_short(subject_) || is_short(reference_);
   }
 
   base::Result<tensor::Isa> named_isa() const {
@@ -98,10 +116,12 @@ class Evaluation {
                        fmt::format("--isa '{}' is not one of this machine's: auto, {}", flags_.isa, known));
   }
 
-  base::Result<std::unique_ptr<evaluate::Subject>> load_subject(const std::string& path, bool plain) {
+  base::Result<std::unique_ptr<evaluate::Subject>> load_subject(const std::string& path, bool plain, int64_t context) {
     TM_TRY(const model::Checkpoint file, open_model(path));
     std::optional<base::Progress> bar;
     evaluate::SubjectOptions options;
+    options.context = context;
+    options.threads = threads();
     options.kv_type = tensor::parse_kv_type(flags_.kv_type).value_or(tensor::KvType::f16);
     options.plain = plain;
     options.on_progress = bar_for(bar, "loading " + file.path().string(), base::Progress::Unit::bytes);
@@ -123,7 +143,7 @@ class Evaluation {
     evaluate::TextOptions options;
     int64_t context = subject_->context();
     if (reference_) context = std::min(context, reference_->context());
-    options.window = flags_.window > 0 ? flags_.window : std::min<int64_t>(512, context);
+    options.window = flags_.window > 0 ? flags_.window : std::min(kWindow, context);
     options.stride = flags_.stride > 0 ? flags_.stride : options.window;
     options.tokens = flags_.tokens;
     std::optional<base::Progress> bar;

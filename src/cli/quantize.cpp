@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -7,7 +8,6 @@
 
 #include <fmt/core.h>
 
-#include "base/checksum.hpp"
 #include "base/cpu_budget.hpp"
 #include "base/file.hpp"
 #include "base/json.hpp"
@@ -53,6 +53,7 @@ class Quantization {
                          fmt::format("unknown type '{}': use one of {}", flags_.type, quantize::type_names()));
     }
     options.type = *type;
+    options.bits = flags_.bits;
     for (const std::string& rule : flags_.rules) {
       TM_TRY(quantize::TensorRule parsed, quantize::parse_rule(rule));
       options.rules.push_back(std::move(parsed));
@@ -63,13 +64,22 @@ class Quantization {
     options.compensate = !flags_.no_compensation;
     options.cancelled = [this] { return interrupt_.raised(); };
     TM_TRY(const model::Checkpoint source, model::Checkpoint::open(flags_.source));
+    std::string text;
+    quantize::CalibrationOptions reading;
+    if (!flags_.calibrate.empty()) {
+      TM_TRY(text, base::read_file(flags_.calibrate, text::Tokenizer::max_text_bytes));
+      TM_TRY(reading, calibration_options());
+      options.inputs = {flags_.calibrate};
+      options.calibration_fingerprint = quantize::fingerprint_of(text, reading);
+    }
     TM_CHECK(quantize::check_quantization(source, flags_.output, options));
     std::unique_ptr<quantize::Calibration> calibration;
     if (!flags_.calibrate.empty()) {
-      TM_TRY(calibration, calibrate(source, options));
+      TM_TRY(calibration, calibrate(source, text, std::move(reading)));
       options.calibration = calibration.get();
     }
     if (flags_.bits > 0 && calibration != nullptr) TM_CHECK(mix(source, *calibration, options));
+    options.on_smoothing = bar_for(planning_, "looking for outliers");
     std::optional<base::Progress> bar;
     options.on_progress = [&](size_t done, size_t total) {
       draw(bar, "quantising to " + flags_.output, base::Progress::Unit::bytes, done, total);
@@ -83,29 +93,25 @@ class Quantization {
  private:
   int threads() const { return flags_.threads > 0 ? flags_.threads : base::cpu_budget().threads; }
 
-  base::Result<std::unique_ptr<quantize::Calibration>> calibrate(const model::Checkpoint& source,
-                                                                 quantize::QuantizeOptions& into) {
-    TM_TRY(const std::string text, base::read_file(flags_.calibrate, text::Tokenizer::max_text_bytes));
-    const std::string made_from = fmt::format("{:016x} {} {}", base::checksum(std::as_bytes(std::span(text))),
-                                              flags_.calibration_tokens, flags_.calibration_window);
-    into.calibration_fingerprint = base::checksum(std::as_bytes(std::span(made_from)));
+  base::Result<quantize::CalibrationOptions> calibration_options() const {
     quantize::CalibrationOptions options;
     options.tokens = flags_.calibration_tokens;
     options.window = flags_.calibration_window;
     TM_TRY(options.isa, tensor::choose_isa());
     options.threads = threads();
+    options.cancelled = [this] { return interrupt_.raised(); };
+    return options;
+  }
+
+  base::Result<std::unique_ptr<quantize::Calibration>> calibrate(const model::Checkpoint& source,
+                                                                 const std::string& text,
+                                                                 quantize::CalibrationOptions options) {
     std::optional<base::Progress> loading;
     options.on_load = [&](size_t done, size_t total) {
       draw(loading, "loading " + flags_.source, base::Progress::Unit::bytes, done, total);
     };
     // Read again whenever moments are wanted that did not fit: each time a bar of its own.
-    options.on_read = [this](size_t done, size_t total) {
-      draw(reading_, "reading " + flags_.calibrate, base::Progress::Unit::items, done, total);
-      if (done < total || !reading_) return;
-      reading_->finish();
-      reading_.reset();
-    };
-    options.cancelled = [this] { return interrupt_.raised(); };
+    options.on_read = bar_for(reading_, "reading " + flags_.calibrate);
     auto made = quantize::Calibration::create(source, text, options);
     if (loading) loading->finish();
     if (!made) return std::move(made).error();
@@ -114,13 +120,23 @@ class Quantization {
 
   base::Result<void> mix(const model::Checkpoint& source, const quantize::Calibration& calibration,
                          quantize::QuantizeOptions& into) {
-    TM_TRY(quantize::Mixture mixture,
-           quantize::plan_mixture(source, calibration, into.rules, flags_.bits, into.cancelled));
+    TM_TRY(quantize::Mixture mixture, quantize::plan_mixture(source, calibration, into.rules, flags_.bits,
+                                                             into.cancelled, bar_for(planning_, "choosing types")));
     into.type = mixture.type;
     // What was asked for holds over what was found.
     into.rules.insert(into.rules.begin(), mixture.rules.begin(), mixture.rules.end());
     bits_ = mixture.bits;
     return {};
+  }
+
+  // Draws into `bar`, and is done with it when all is.
+  std::function<void(size_t, size_t)> bar_for(std::optional<base::Progress>& bar, std::string label) const {
+    return [this, &bar, label = std::move(label)](size_t done, size_t total) {
+      draw(bar, label, base::Progress::Unit::items, done, total);
+      if (done < total || !bar) return;
+      bar->finish();
+      bar.reset();
+    };
   }
 
   void draw(std::optional<base::Progress>& bar, const std::string& label, base::Progress::Unit unit, size_t done,
@@ -139,6 +155,7 @@ class Quantization {
                                                                   {"type", tensor::info(type).name},
                                                                   {"tensors", summary.tensors},
                                                                   {"changed", summary.changed},
+                                                                  {"of_type", summary.of_type},
                                                                   {"other_types", std::move(others)},
                                                                   {"mixture_bits", bits_},
                                                                   {"smoothed_norms", summary.smoothed},
@@ -149,8 +166,8 @@ class Quantization {
                                                                   {"bytes", summary.bytes}}));
       return;
     }
-    fmt::print("{}: {} tensors, {} of them changed to {}", flags_.output, summary.tensors, summary.changed,
-               tensor::info(type).name);
+    fmt::print("{}: {} tensors, {} of them changed; matrices: {} in {}", flags_.output, summary.tensors,
+               summary.changed, summary.of_type, tensor::info(type).name);
     for (const std::string& other : summary.other_types)
       fmt::print(", {}", other);
     fmt::print("; {}, {:.1f} % less in weights\n", base::human_bytes(static_cast<double>(summary.bytes)), 100 * saved);
@@ -165,6 +182,7 @@ class Quantization {
   const QuantizeFlags& flags_;
   const Interrupt interrupt_;
   std::optional<base::Progress> reading_;
+  std::optional<base::Progress> planning_;
   double bits_ = 0;  // of a mixture; 0: there is none
 };
 
@@ -197,9 +215,11 @@ void add_quantize(CLI::App& app, Invocation& chosen) {
       ->excludes(type);
   command->add_option("--calibration-tokens", flags->calibration_tokens, "At most so many tokens of the text")
       ->check(CLI::Range(1, max_count))
+      ->needs(calibrate)
       ->capture_default_str();
   command->add_option("--calibration-window", flags->calibration_window, "Tokens of it that are read together")
       ->check(CLI::Range(2, max_count))
+      ->needs(calibrate)
       ->capture_default_str();
   command->add_flag("--no-smoothing", flags->no_smoothing, "Leave outlier channels where they are");
   command->add_flag("--no-compensation", flags->no_compensation,

@@ -89,6 +89,8 @@ Result<Subject> Subject::load(const model::Checkpoint& file, tensor::Device& dev
   }
   subject.step_rows_ = rows_for(hyper.vocabulary);
   model::LoadOptions load;
+  load.context = options.context;
+  load.threads = options.threads;
   load.max_batch_rows = subject.step_rows_;
   load.on_progress = options.on_progress;
   load.cancelled = options.cancelled;
@@ -104,8 +106,8 @@ Result<Reader> Subject::make_reader(int64_t context) {
 
 Error Subject::no_distribution(std::string_view where) const {
   return {ErrorCode::corrupt,
-          fmt::format("{}: at {} the model's logits are not numbers that make a distribution; weights that are NaN or "
-                      "infinite do this ('tidemill convert' names them)",
+          fmt::format("{}: at {} the model's logits are not numbers that make a distribution; its weights are finite, "
+                      "but so large that sums overflow",
                       name_, where)};
 }
 

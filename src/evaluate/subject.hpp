@@ -21,6 +21,8 @@ namespace tidemill::evaluate {
 using model::Token;
 
 struct SubjectOptions {
+  int64_t context = 0;  // as of LoadOptions: tokens of the longest sequence that will be read, or 0
+  int threads = 1;      // as of LoadOptions
   tensor::KvType kv_type = tensor::KvType::f16;
   // Weights become F32, and so do keys and values, whatever kv_type says: the plain arithmetic that everything else is
   // judged against, at up to eight times the memory.

@@ -150,6 +150,7 @@ std::string_view trimmed(std::string_view text) {
 Result<std::vector<Task>> parse_tasks(std::string_view text, std::string_view name) {
   std::vector<Task> tasks;
   int64_t line = 0;
+  if (constexpr std::string_view mark = "\xEF\xBB\xBF"; text.starts_with(mark)) text.remove_prefix(mark.size());
   while (!text.empty()) {
     ++line;
     const size_t end = std::min(text.find('\n'), text.size());

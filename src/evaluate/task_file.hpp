@@ -28,8 +28,8 @@ struct Task {
   bool chooses() const { return !choices.empty(); }
 };
 
-// `name` stands for the file in errors (`invalid_argument`), which give line and member. Empty lines are skipped; a
-// file without a task is an error.
+// `name` stands for the file in errors (`invalid_argument`), which give line and member. Empty lines are skipped, and
+// a byte order mark at the head; a file without a task is an error.
 base::Result<std::vector<Task>> parse_tasks(std::string_view text, std::string_view name);
 
 // Without white space at both ends.

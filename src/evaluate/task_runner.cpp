@@ -27,7 +27,7 @@ size_t common_prefix(const Tokens& a, const Tokens& b) {
 struct Encoded {
   Tokens prompt;
   std::vector<Tokens> choices;  // each behind the prompt
-  std::vector<size_t> borders;  // where each choice begins to differ from the prompt
+  size_t border = 0;            // where the first of them begins to differ from the prompt
 
   size_t longest(const Task& task) const {
     size_t most = prompt.size() + (task.chooses() ? 0 : 1);
@@ -110,21 +110,22 @@ class TaskRun {
                                  "{} tokens",
                                  i, at(task), choice.size()));
       }
+      encoded.border = i == 0 ? border : std::min(encoded.border, border);
       encoded.choices.push_back(std::move(choice));
-      encoded.borders.push_back(border);
     }
     return encoded;
   }
 
   Result<Outcome> choose(const Task& task, const Encoded& encoded) {
-    // What all begin with is read once; the rows that predict a choice's tokens belong to the choice.
-    const size_t shared = *std::min_element(encoded.borders.begin(), encoded.borders.end()) - 1;
+    // What all begin with is read once; the rows that predict a choice's tokens belong to the choice. All are scored
+    // from the same place: those that leave the prompt as it was must not be spared what others pay for its end.
+    const size_t shared = encoded.border - 1;
     TM_CHECK(read(std::span(encoded.prompt).first(shared)));
     Outcome outcome;
     double best = -HUGE_VAL;
     double best_normalised = -HUGE_VAL;
     for (size_t i = 0; i < encoded.choices.size(); ++i) {
-      TM_TRY(const double likelihood, log_likelihood(task, encoded.choices[i], shared, encoded.borders[i]));
+      TM_TRY(const double likelihood, log_likelihood(task, encoded.choices[i], shared));
       const double normalised = likelihood / static_cast<double>(task.choices[i].size());
       if (likelihood > best) {
         best = likelihood;
@@ -138,19 +139,18 @@ class TaskRun {
     return outcome;
   }
 
-  // Of tokens[border] and those after it, where tokens before `known` are read already.
-  Result<double> log_likelihood(const Task& task, const Tokens& tokens, size_t known, size_t border) {
+  // Of what follows tokens[known], where tokens before it are read already.
+  Result<double> log_likelihood(const Task& task, const Tokens& tokens, size_t known) {
     double sum = 0;
     const auto step_rows = static_cast<size_t>(reader_->step_rows());
     const size_t end = tokens.size() - 1;  // behind the last token nothing is asked
     for (size_t at_token = known; at_token < end; at_token += step_rows) {
       if (options_.cancelled && options_.cancelled()) return Error(ErrorCode::cancelled, "interrupted");
       const size_t count = std::min(step_rows, end - at_token);
-      const size_t wanted = border - 1 > at_token ? std::min(count, border - 1 - at_token) : 0;
-      const tensor::ConstMatrix logits = reader_->read(std::span(tokens).subspan(at_token, count),
-                                                       static_cast<int64_t>(at_token), static_cast<int64_t>(wanted));
+      const tensor::ConstMatrix logits =
+          reader_->read(std::span(tokens).subspan(at_token, count), static_cast<int64_t>(at_token), 0);
       for (int64_t r = 0; r < logits.rows; ++r) {
-        const Token next = tokens[at_token + wanted + static_cast<size_t>(r) + 1];
+        const Token next = tokens[at_token + static_cast<size_t>(r) + 1];
         TM_TRY(const Prediction prediction, predict_row(task, logits, r, next));
         sum -= prediction.surprise;
       }

@@ -43,11 +43,12 @@ struct TaskResult {
   GroupScore total;
 };
 
-// Answers them one after the other. A choice's likelihood is that of the tokens in which prompt and choice together
-// differ from the prompt alone, so that words which grow together over the border count as they are read. Generation is
-// greedy and ends at a stop string, a token that ends generations, max_tokens, or where the context does. Errors, which
-// name the task's line: `too_large` where a task is longer than the context, `invalid_argument` where a choice adds
-// nothing that could be predicted; `corrupt` where logits are no numbers, `exhausted`, `cancelled`.
+// Answers them one after the other. A choice's likelihood is that of its tokens, prompt and choice together, from the
+// first on in which any choice of the task differs from the prompt alone: so words that grow together over the border
+// count as they are read, and all choices of a task are scored from the same place. Generation is greedy and ends at a
+// stop string, a token that ends generations, max_tokens, or where the context does. Errors, which name the task's
+// line: `too_large` where a task is longer than the context, `invalid_argument` where a choice adds nothing that could
+// be predicted; `corrupt` where logits are no numbers, `exhausted`, `cancelled`.
 base::Result<TaskResult> answer_tasks(Subject& subject, std::span<const Task> tasks, const TaskOptions& options);
 
 }  // namespace tidemill::evaluate

@@ -1,9 +1,8 @@
 #include "model/tensor_rows.hpp"
 
 #include <algorithm>
-#include <cmath>
 
-#include <fmt/format.h>
+#include "model/finite.hpp"
 
 namespace tidemill::model {
 
@@ -16,20 +15,12 @@ Result<void> TensorRows::read(const GgufTensor& tensor, base::FunctionRef<Result
   for (int64_t row = 0; row < tensor.rows(); row += step) {
     const int64_t rows = std::min(step, tensor.rows() - row);
     const auto slice = bytes.subspan(static_cast<size_t>(row * row_bytes), static_cast<size_t>(rows * row_bytes));
+    TM_CHECK(check_finite(source_, tensor, slice, row * tensor.cols(), nullptr));
     values_.resize(static_cast<size_t>(rows * tensor.cols()));
     tensor::dequantize(tensor.type, slice.data(), rows * tensor.cols(), values_.data());
-    TM_CHECK(check_finite(tensor, row * tensor.cols()));
     TM_CHECK(take(RowSlice{row, rows, slice, values_}));
   }
   return {};
-}
-
-Result<void> TensorRows::check_finite(const GgufTensor& tensor, int64_t first_element) const {
-  const auto odd = std::find_if(values_.begin(), values_.end(), [](float value) { return !std::isfinite(value); });
-  if (odd == values_.end()) return {};
-  return source_.error(base::ErrorCode::corrupt,
-                       fmt::format("{} holds {} at element {}; weights are finite numbers", tensor.title(), *odd,
-                                   first_element + (odd - values_.begin())));
 }
 
 }  // namespace tidemill::model

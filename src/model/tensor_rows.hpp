@@ -33,8 +33,6 @@ class TensorRows {
   base::Result<void> read(const GgufTensor& tensor, base::FunctionRef<base::Result<void>(const RowSlice&)> take);
 
  private:
-  base::Result<void> check_finite(const GgufTensor& tensor, int64_t first_element) const;
-
   const Checkpoint& source_;
   int64_t slice_elements_;
   base::Buffer made_;  // of the tensor that is being read, where the source has it in another form

@@ -7,7 +7,9 @@
 
 #include <fmt/format.h>
 
+#include "base/checksum.hpp"
 #include "evaluate/windows.hpp"
+#include "model/load.hpp"
 #include "tensor/cpu_device.hpp"
 
 namespace tidemill::quantize {
@@ -22,6 +24,20 @@ namespace {
 constexpr double kDamping = 0.01;
 
 }  // namespace
+
+uint64_t fingerprint_of(std::string_view text, const CalibrationOptions& options) {
+  const std::string made_from = fmt::format("{:016x} {} {} {}", base::checksum(std::as_bytes(std::span(text))),
+                                            options.tokens, options.window, tensor::to_string(options.isa));
+  return base::checksum(std::as_bytes(std::span(made_from)));
+}
+
+Result<void> check_calibration(const model::Checkpoint& source) {
+  TM_TRY(const bool encodes, model::holds_encoder(source));
+  if (!encodes) return {};
+  return source.error(
+      ErrorCode::unsupported,
+      "the model is an encoder, and only models that predict tokens are calibrated; quantise it without");
+}
 
 struct Calibration::Input {
   InputStatistics statistics;
@@ -43,23 +59,45 @@ Result<std::unique_ptr<Calibration>> Calibration::create(const model::Checkpoint
   made.watched_->watch(
       [&made](std::span<const tensor::Product> products, tensor::ConstMatrix x) { made.measure(products, x); });
   TM_CHECK(made.read());
-  for (const std::unique_ptr<Input>& input : made.inputs_) {
+  TM_CHECK(made.average(source));
+  return calibration;
+}
+
+// Sums of squares become means. Sums of moments are floats, and as large.
+Result<void> Calibration::average(const model::Checkpoint& source) {
+  for (const auto& [tensor, input] : input_of_) {
+    const bool finite = std::all_of(input->squares.begin(), input->squares.end(),
+                                    [](double sum) { return std::isfinite(static_cast<float>(sum)); });
+    if (finite) continue;
+    return source.error(ErrorCode::corrupt,
+                        fmt::format("tensor '{}' is multiplied by numbers whose squares overflow when the model reads "
+                                    "the text; weights before it are too large",
+                                    model::printable(tensor)));
+  }
+  for (const std::unique_ptr<Input>& input : inputs_) {
     const auto rows = static_cast<double>(input->statistics.rows);
     for (const double sum : input->squares)
       input->statistics.mean_square.push_back(static_cast<float>(sum / rows));
     input->squares = std::vector<double>();
   }
-  return calibration;
+  return {};
 }
 
 Result<void> Calibration::load(const model::Checkpoint& source, std::string_view text) {
+  TM_CHECK(check_calibration(source));
   device_ = tensor::make_cpu_device(options_.isa, std::max(1, options_.threads));
   watched_ = std::make_unique<WatchedDevice>(*device_);
   evaluate::SubjectOptions load;
+  load.context = options_.window;
+  load.threads = options_.threads;
   load.kv_type = tensor::KvType::f32;
   load.on_progress = options_.on_load;
   load.cancelled = options_.cancelled;
-  load.on_matrix = [this](std::string_view tensor, const tensor::Weight& weight) { names_[&weight] = tensor; };
+  // Experts of a layer are matrices of one tensor with inputs of their own: what all of them together are multiplied by
+  // says little of each, and least of what the inner channels of one are worth.
+  load.on_matrix = [this, &source](std::string_view tensor, const tensor::Weight& weight) {
+    if (source.find_tensor(tensor)->shape[2] == 1) names_[&weight] = tensor;
+  };
   TM_TRY(evaluate::Subject subject, evaluate::Subject::load(source, *watched_, load));
   subject_.emplace(std::move(subject));
   TM_TRY(tokens_, subject_->tokenizer().encode(text, {.add_special = false}));

@@ -36,6 +36,13 @@ struct CalibrationOptions {
   std::function<bool()> cancelled;
 };
 
+// Of the text and all options that decide what is found: not of memory and threads. Arithmetic is the instruction
+// set's.
+uint64_t fingerprint_of(std::string_view text, const CalibrationOptions& options);
+
+// `unsupported` for models that predict no tokens: encoders.
+base::Result<void> check_calibration(const model::Checkpoint& source);
+
 // One input of one or more matrices.
 struct InputStatistics {
   std::vector<float> mean_square;  // [cols]
@@ -47,13 +54,14 @@ struct InputStatistics {
 // the options but for memory and threads.
 class Calibration {
  public:
-  // Loads the model and reads the text once. `source` must outlive it. Errors: those of evaluate::Subject, and
-  // `invalid_argument` for a text of no tokens.
+  // Loads the model and reads the text once. `source` must outlive it. Errors: those of evaluate::Subject and
+  // check_calibration(), `invalid_argument` for a text of no tokens, and `corrupt` naming a tensor whose inputs
+  // overflow.
   static base::Result<std::unique_ptr<Calibration>> create(const model::Checkpoint& source, std::string_view text,
                                                            const CalibrationOptions& options);
   ~Calibration();
 
-  // Of the matrix's input; null where the model multiplies by no such tensor.
+  // Of the matrix's input; null where the model multiplies by no such tensor, and for tensors of several experts.
   const InputStatistics* input_of(std::string_view tensor) const;
 
   // The compensation of the matrix's input, divided by `factors` where there are some, which are those of every matrix
@@ -70,6 +78,7 @@ class Calibration {
 
   base::Result<void> load(const model::Checkpoint& source, std::string_view text);
   base::Result<void> read();
+  base::Result<void> average(const model::Checkpoint& source);
   void measure(std::span<const tensor::Product> products, tensor::ConstMatrix x);
   Input* find(std::string_view tensor) const;
   base::Result<void> correlate(std::string_view tensor, std::span<const std::string_view> coming);

@@ -9,6 +9,7 @@
 
 #include <fmt/format.h>
 
+#include "model/architectures/always_f32.hpp"
 #include "model/tensor_rows.hpp"
 #include "quantize/expected_error.hpp"
 #include "tensor/packed_weight.hpp"
@@ -162,15 +163,17 @@ class MixturePlanner {
 }  // namespace
 
 Result<Mixture> plan_mixture(const Checkpoint& source, const Calibration& calibration,
-                             std::span<const TensorRule> rules, double bits, const std::function<bool()>& cancelled) {
+                             std::span<const TensorRule> rules, double bits, const std::function<bool()>& cancelled,
+                             const std::function<void(size_t done, size_t total)>& on_progress) {
   // With the rules alone: what they say, and whether they can.
   TM_TRY(const std::vector<DType> ruled, plan_types(source, DType::f32, rules));
   MixturePlanner planner(source, calibration);
   for (size_t i = 0; i < ruled.size(); ++i) {
     const GgufTensor& tensor = source.tensors()[i];
+    if (on_progress) on_progress(i, ruled.size());
     if (!is_matrix(tensor)) continue;
     if (cancelled && cancelled()) return Error(ErrorCode::cancelled, "interrupted");
-    const bool fixed = is_delicate(tensor) ||
+    const bool fixed = model::is_always_f32(tensor.name) ||
                        std::any_of(rules.begin(), rules.end(),
                                    [&tensor](const TensorRule& rule) { return matches(rule.pattern, tensor.name); });
     if (fixed) {
@@ -180,6 +183,7 @@ Result<Mixture> plan_mixture(const Checkpoint& source, const Calibration& calibr
     }
     source.release(tensor);
   }
+  if (on_progress) on_progress(ruled.size(), ruled.size());
   while (planner.bits() > bits) {
     if (planner.step_down()) continue;
     return Error(

@@ -21,11 +21,12 @@ struct Mixture {
 
 // At most `bits` bits a weight. Matrices begin in the largest type that fits them, and step by step that one takes a
 // smaller type whose outputs lose the least for each byte saved, relative to what they are (expected_error.hpp): 8 to 3
-// bits, with types that are smaller in memory too. Those that a rule matches have its type; delicate ones keep theirs.
-// Errors: `invalid_argument` where even the smallest types take more, which says how much, and those of plan_types()
-// and TensorRows; `cancelled`.
+// bits, with types that are smaller in memory too. Those that a rule matches have its type; those that are always F32
+// stay so. Errors: `invalid_argument` where even the smallest types take more, which says how much, and those of
+// plan_types() and TensorRows; `cancelled`. Progress counts the source's tensors.
 base::Result<Mixture> plan_mixture(const model::Checkpoint& source, const Calibration& calibration,
                                    std::span<const TensorRule> rules, double bits,
-                                   const std::function<bool()>& cancelled);
+                                   const std::function<bool()>& cancelled,
+                                   const std::function<void(size_t done, size_t total)>& on_progress = {});
 
 }  // namespace tidemill::quantize

@@ -40,6 +40,16 @@ Result<void> write_at(int fd, std::span<const std::byte> bytes, uint64_t offset,
   return {};
 }
 
+Result<void> append(int fd, std::string_view text, const fs::path& path) {
+  while (!text.empty()) {
+    const ssize_t put = ::write(fd, text.data(), text.size());
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) return base::system_error("cannot write", path);
+    text.remove_prefix(static_cast<size_t>(put));
+  }
+  return {};
+}
+
 // Reads all of `bytes`, or says that it cannot.
 bool read_at(int fd, std::span<std::byte> bytes, uint64_t offset) {
   while (!bytes.empty()) {
@@ -74,7 +84,44 @@ fs::path with_ending(const fs::path& path, std::string_view ending) {
   return name;
 }
 
-// What the name stands for, so that a symbolic link is kept and what it names is replaced.
+// Says whether it was `made`. Negative, with errno, on failure.
+int open_or_make(const fs::path& path, int flags, bool& made) {
+  flags |= O_RDWR | O_CREAT | O_CLOEXEC;
+  int fd = ::open(path.c_str(), flags | O_EXCL, 0666);
+  made = fd >= 0;
+  if (fd < 0 && errno == EEXIST) fd = ::open(path.c_str(), flags, 0666);
+  return fd;
+}
+
+Error not_ours(const fs::path& path) {
+  return {ErrorCode::invalid_argument,
+          fmt::format("'{}' is in the way, and nothing that quantize has left there; move it, or write to another name",
+                      path.string())};
+}
+
+fs::path folder_of(const fs::path& path) {
+  return path.has_parent_path() ? path.parent_path() : fs::path(".");
+}
+
+// So that a new name outlasts a loss of power, where the file system can do that.
+void sync_folder(const fs::path& folder) {
+  const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return;
+  ::fsync(fd);
+  ::close(fd);
+}
+
+// Of which `taken` are the file's already.
+Result<void> check_space(const fs::path& folder, uint64_t bytes, uint64_t taken) {
+  std::error_code fault;
+  const fs::space_info space = fs::space(folder, fault);
+  if (fault || bytes <= taken || bytes - taken <= space.free) return {};
+  return Error(ErrorCode::io, fmt::format("the disk of '{}' has {} bytes left, and the file takes {} more",
+                                          folder.string(), space.free, bytes - taken));
+}
+
+}  // namespace
+
 Result<fs::path> target_of(const fs::path& path) {
   std::error_code ignored;
   const auto status = fs::status(path, ignored);
@@ -88,18 +135,30 @@ Result<fs::path> target_of(const fs::path& path) {
   return path;
 }
 
-}  // namespace
-
-fs::path partial_path(const fs::path& path) {
-  return with_ending(path, ".partial");
+fs::path partial_path(const fs::path& target) {
+  return with_ending(target, ".partial");
 }
 
-fs::path journal_path(const fs::path& path) {
-  return with_ending(path, ".journal");
+fs::path journal_path(const fs::path& target) {
+  return with_ending(target, ".journal");
 }
 
-PartialFile::PartialFile(fs::path path)
-    : path_(std::move(path)), partial_(partial_path(path_)), journal_(journal_path(path_)) {}
+PartialFile::PartialFile(fs::path target, std::string_view header, std::vector<uint64_t> sizes, uint64_t alignment,
+                         const PartialOptions& options)
+    : path_(std::move(target)),
+      partial_(partial_path(path_)),
+      journal_(journal_path(path_)),
+      sizes_(std::move(sizes)),
+      end_(header.size()),
+      flush_bytes_(options.flush_bytes),
+      first_line_(fmt::format("{}{:016x} ", kMagic, options.fingerprint)) {
+  for (const uint64_t size : sizes_) {
+    offsets_.push_back(end_);
+    end_ += size + (alignment - size % alignment) % alignment;
+  }
+  if (header.empty()) return;
+  first_line_ += fmt::format("{:016x} {} {}\n", base::checksum(std::as_bytes(std::span(header))), sizes_.size(), end_);
+}
 
 PartialFile::~PartialFile() {
   if (fd_ >= 0) ::close(fd_);
@@ -110,61 +169,97 @@ Result<std::unique_ptr<PartialFile>> PartialFile::open(const fs::path& path, std
                                                        std::vector<uint64_t> sizes, uint64_t alignment,
                                                        const PartialOptions& options) {
   TM_TRY(fs::path target, target_of(path));
-  std::unique_ptr<PartialFile> file(new PartialFile(std::move(target)));
-  file->sizes_ = std::move(sizes);
-  file->flush_bytes_ = options.flush_bytes;
-  file->end_ = header.size();
-  for (const uint64_t size : file->sizes_) {
-    file->offsets_.push_back(file->end_);
-    file->end_ += size + (alignment - size % alignment) % alignment;
-  }
-  file->first_line_ = fmt::format("{}{:016x} {:016x} {} {}\n", kMagic, options.fingerprint,
-                                  base::checksum(std::as_bytes(std::span(header))), file->sizes_.size(), file->end_);
-  TM_CHECK(file->open_partial());
-  struct stat status {};
-  if (::fstat(file->fd_, &status) != 0) return base::system_error("cannot inspect", file->partial_);
-  std::error_code ignored;
-  std::string journal;
-  if (fs::exists(file->journal_, ignored)) {
-    TM_TRY(journal, base::read_file(file->journal_, kMostJournal));
-  }
-  // Where only a journal of ours is left there is nothing to lose: the file got its name, and then the kill came.
-  const bool anew = status.st_size == 0 && (journal.empty() || journal.starts_with(kMagic));
-  if (!anew) {
-    TM_TRY(const bool resumed, file->resume(header, journal));
-    if (resumed) return file;
-    if (!options.restart) {
-      if (status.st_size == 0) ::unlink(file->partial_.c_str());  // made here
-      return Error(ErrorCode::invalid_argument,
-                   fmt::format("'{}' is the unfinished file of another model or of other options; finish that with the "
-                               "command that began it, remove it, or throw it away with --restart",
-                               file->partial_.string()));
-    }
-  }
-  if (auto begun = file->begin(header); !begun) {
-    file->discard();
-    return std::move(begun).error();
+  assert(!header.empty());
+  std::unique_ptr<PartialFile> file(new PartialFile(std::move(target), header, std::move(sizes), alignment, options));
+  if (auto started = file->start(header, options.restart); !started) {
+    file->take_back();
+    return std::move(started).error();
   }
   return file;
 }
 
-Result<void> PartialFile::open_partial() {
-  fd_ = ::open(partial_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-  if (fd_ < 0) return base::system_error("cannot create", partial_);
-  const bool locked = ::flock(fd_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;  // or the file system has no locks
-  // Between opening and locking another may have finished the file and given it its name.
+Result<void> PartialFile::check(const fs::path& path, std::string_view header, std::vector<uint64_t> sizes,
+                                uint64_t alignment, const PartialOptions& options) {
+  TM_TRY(fs::path target, target_of(path));
+  const fs::path folder = folder_of(target);
+  if (::access(folder.c_str(), W_OK | X_OK) != 0) return base::system_error("cannot write to the folder", folder);
+  PartialFile file(std::move(target), header, std::move(sizes), alignment, options);
+  std::string journal;
+  file.journal_fd_ = ::open(file.journal_.c_str(), O_RDWR | O_CLOEXEC);
+  if (file.journal_fd_ < 0 && errno != ENOENT) return base::system_error("cannot open", file.journal_);
+  if (file.journal_fd_ >= 0) {
+    TM_CHECK(file.lock());
+    TM_TRY(journal, base::read_file(file.journal_, kMostJournal));
+  }
+  struct stat status {};
+  const bool there = ::stat(file.partial_.c_str(), &status) == 0;
+  if (there && !S_ISREG(status.st_mode)) return not_ours(file.partial_);
+  TM_CHECK(file.check_found(journal, there ? static_cast<uint64_t>(status.st_size) : 0, options.restart));
+  return check_space(folder, file.end_, there ? static_cast<uint64_t>(status.st_blocks) * 512 : 0);
+}
+
+// Goes on with what is there, or begins.
+Result<void> PartialFile::start(std::string_view header, bool restart) {
+  journal_fd_ = open_or_make(journal_, O_APPEND, made_journal_);
+  if (journal_fd_ < 0) return base::system_error("cannot create", journal_);
+  TM_CHECK(lock());
+  TM_TRY(const std::string journal, base::read_file(journal_, kMostJournal));
+  TM_TRY(const uint64_t bytes, open_partial());
+  TM_CHECK(check_found(journal, bytes, restart));
+  if (bytes > 0 && journal.starts_with(first_line_)) return resume(header, journal);
+  return begin(header);
+}
+
+// The lock is the journal's: it is the last of the two to go.
+Result<void> PartialFile::lock() {
   struct stat held {};
+  if (::fstat(journal_fd_, &held) != 0) return base::system_error("cannot inspect", journal_);
+  if (!S_ISREG(held.st_mode)) return not_ours(journal_);
+  const bool locked =
+      ::flock(journal_fd_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;  // or the file system has no locks
+  // Between opening and locking another may have finished the file and removed its journal.
   struct stat named {};
-  const bool same = ::fstat(fd_, &held) == 0 && ::stat(partial_.c_str(), &named) == 0 && held.st_ino == named.st_ino;
-  if (locked && same) return {};
+  if (locked && ::stat(journal_.c_str(), &named) == 0 && held.st_ino == named.st_ino) return {};
+  made_journal_ = false;
   return Error(ErrorCode::unavailable, fmt::format("another process is writing '{}'", partial_.string()));
+}
+
+// Refuses what is not ours to write to, and what is ours, but of something else.
+Result<void> PartialFile::check_found(std::string_view journal, uint64_t bytes, bool restart) const {
+  const bool ours = journal.starts_with(kMagic);
+  if (!ours && !kMagic.starts_with(journal)) return not_ours(journal_);  // a kill may have come before its first line
+  // Where only a journal is left there is nothing to lose: the file got its name, and then the kill came.
+  if (bytes == 0) return {};
+  if (!ours) return not_ours(partial_);
+  if (restart || journal.starts_with(first_line_)) return {};
+  return Error(ErrorCode::invalid_argument,
+               fmt::format("'{}' is the unfinished file of another model or of other options; finish that with the "
+                           "command that began it, remove it, or throw it away with --restart",
+                           partial_.string()));
+}
+
+// Gives its size.
+Result<uint64_t> PartialFile::open_partial() {
+  fd_ = open_or_make(partial_, 0, made_partial_);
+  if (fd_ < 0) return base::system_error("cannot create", partial_);
+  struct stat status {};
+  if (::fstat(fd_, &status) != 0) return base::system_error("cannot inspect", partial_);
+  if (!S_ISREG(status.st_mode)) return not_ours(partial_);
+  return static_cast<uint64_t>(status.st_size);
+}
+
+// What open() has made, and what it has begun.
+void PartialFile::take_back() {
+  if (begun_ || made_partial_) ::unlink(partial_.c_str());
+  if (begun_ || made_journal_) ::unlink(journal_.c_str());
 }
 
 // The journal comes first: what lies under the partial name without one is not ours.
 Result<void> PartialFile::begin(std::string_view header) {
   done_ = 0;
-  TM_CHECK(open_journal(0));
-  TM_CHECK(write_at(journal_fd_, std::as_bytes(std::span(first_line_)), 0, journal_));
+  begun_ = true;
+  TM_CHECK(cut_journal(0));
+  TM_CHECK(append(journal_fd_, first_line_, journal_));
   if (::fdatasync(journal_fd_) != 0) return base::system_error("cannot write", journal_);
   if (::ftruncate(fd_, 0) != 0) return base::system_error("cannot write", partial_);
   TM_CHECK(claim_space());
@@ -178,19 +273,13 @@ Result<void> PartialFile::claim_space() const {
   return base::system_error(fmt::format("cannot claim {} bytes on the disk for", end_), path_);
 }
 
-// Opens the journal for appending behind its first `keep` bytes.
-Result<void> PartialFile::open_journal(uint64_t keep) {
-  journal_fd_ = ::open(journal_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-  if (journal_fd_ < 0) return base::system_error("cannot create", journal_);
-  if (::ftruncate(journal_fd_, static_cast<off_t>(keep)) != 0 || ::lseek(journal_fd_, 0, SEEK_END) < 0) {
-    return base::system_error("cannot write", journal_);
-  }
+Result<void> PartialFile::cut_journal(uint64_t keep) const {
+  if (::ftruncate(journal_fd_, static_cast<off_t>(keep)) != 0) return base::system_error("cannot write", journal_);
   return {};
 }
 
-// False where what is there is something else.
-Result<bool> PartialFile::resume(std::string_view header, std::string_view journal) {
-  if (!journal.starts_with(first_line_)) return false;
+// Of a journal with our first line.
+Result<void> PartialFile::resume(std::string_view header, std::string_view journal) {
   std::string found(header.size(), '\0');
   const bool begun = read_at(fd_, std::as_writable_bytes(std::span(found)), 0) && found == header;
   size_t kept = first_line_.size();
@@ -201,13 +290,9 @@ Result<bool> PartialFile::resume(std::string_view header, std::string_view journ
     ++done_;
     kept = end + 1;
   }
-  if (done_ == 0) {
-    TM_CHECK(begin(header));
-    return true;
-  }
+  if (done_ == 0) return begin(header);
   TM_CHECK(claim_space());
-  TM_CHECK(open_journal(kept));
-  return true;
+  return cut_journal(kept);
 }
 
 bool PartialFile::is_whole(size_t part, uint64_t checksum) const {
@@ -248,13 +333,7 @@ Result<void> PartialFile::flush() {
   if (pending_.empty()) return {};
   // The bytes before the line that says they are there.
   if (::fdatasync(fd_) != 0) return base::system_error("cannot write", path_);
-  std::string_view rest = pending_;
-  while (!rest.empty()) {
-    const ssize_t put = ::write(journal_fd_, rest.data(), rest.size());
-    if (put < 0 && errno == EINTR) continue;
-    if (put < 0) return base::system_error("cannot write", journal_);
-    rest.remove_prefix(static_cast<size_t>(put));
-  }
+  TM_CHECK(append(journal_fd_, pending_, journal_));
   if (::fdatasync(journal_fd_) != 0) return base::system_error("cannot write", journal_);
   pending_.clear();
   unflushed_ = 0;
@@ -263,21 +342,22 @@ Result<void> PartialFile::flush() {
 
 Result<void> PartialFile::finish() {
   assert(fd_ >= 0 && done_ == sizes_.size());
-  const bool flushed = ::fsync(fd_) == 0;
-  const bool closed = ::close(std::exchange(fd_, -1)) == 0;
-  if (!flushed || !closed || ::rename(partial_.c_str(), path_.c_str()) != 0) {
+  if (::fsync(fd_) != 0 || ::rename(partial_.c_str(), path_.c_str()) != 0) {
     return base::system_error("cannot write", path_);
   }
-  ::close(std::exchange(journal_fd_, -1));
+  // Before the journal goes, without which what still had its old name could not be told from somebody else's.
+  sync_folder(folder_of(path_));
   ::unlink(journal_.c_str());
+  ::close(std::exchange(fd_, -1));
+  ::close(std::exchange(journal_fd_, -1));
   return {};
 }
 
 void PartialFile::discard() {
-  if (fd_ >= 0) ::close(std::exchange(fd_, -1));
-  if (journal_fd_ >= 0) ::close(std::exchange(journal_fd_, -1));
   ::unlink(partial_.c_str());
   ::unlink(journal_.c_str());
+  if (fd_ >= 0) ::close(std::exchange(fd_, -1));
+  if (journal_fd_ >= 0) ::close(std::exchange(journal_fd_, -1));
 }
 
 }  // namespace tidemill::quantize

@@ -19,14 +19,18 @@
 
 namespace tidemill::quantize {
 
-// The names of what lies beside `path` while it is written.
-std::filesystem::path partial_path(const std::filesystem::path& path);
-std::filesystem::path journal_path(const std::filesystem::path& path);
+// What is written where `path` is asked for: a symbolic link stays, and what it names is replaced. `io` for a folder,
+// device or pipe.
+base::Result<std::filesystem::path> target_of(const std::filesystem::path& path);
+
+// The names of what lies beside a target_of() while it is written.
+std::filesystem::path partial_path(const std::filesystem::path& target);
+std::filesystem::path journal_path(const std::filesystem::path& target);
 
 struct PartialOptions {
   // What the content depends on: only a partial file of the same is gone on with.
   uint64_t fingerprint = 0;
-  // Throw away what is there of another fingerprint, or damaged, instead of refusing to.
+  // Throw away what is there of another fingerprint, instead of refusing to. What has no journal of ours stays.
   bool restart = false;
   // Parts are put down as whole when so many bytes more are safely on the disk: what a kill costs at most.
   uint64_t flush_bytes = uint64_t{16} << 20;
@@ -37,11 +41,17 @@ class PartialFile {
  public:
   // The file is `header`, then the parts, of `sizes` bytes each, of which each begins at a multiple of `alignment`
   // behind the header, padded with zeros. Goes on with what is there of the same fingerprint, header and sizes, as far
-  // as its checksums are right. Claims the space on the disk where the file system can. Errors: `invalid_argument`
-  // where something else is there, which names both ways out; `io` and `not_found` with the system's reason.
+  // as its checksums are right. Claims the space on the disk where the file system can. Errors, after which nothing is
+  // there that was not before: `invalid_argument` where something else is, which names the ways out; `unavailable`;
+  // `io` and `not_found` with the system's reason.
   static base::Result<std::unique_ptr<PartialFile>> open(const std::filesystem::path& path, std::string_view header,
                                                          std::vector<uint64_t> sizes, uint64_t alignment,
                                                          const PartialOptions& options);
+  // What open() would refuse for what lies there or for want of space on the disk: for who would work for long before.
+  // Makes nothing and changes nothing. An empty header stands for one that is not known yet, and sizes with it.
+  static base::Result<void> check(const std::filesystem::path& path, std::string_view header,
+                                  std::vector<uint64_t> sizes, uint64_t alignment, const PartialOptions& options);
+
   PartialFile(const PartialFile&) = delete;
   PartialFile& operator=(const PartialFile&) = delete;
   // Leaves what was written for another time, unless discard() or finish() was called.
@@ -60,13 +70,18 @@ class PartialFile {
   void discard();
 
  private:
-  explicit PartialFile(std::filesystem::path path);
+  PartialFile(std::filesystem::path target, std::string_view header, std::vector<uint64_t> sizes, uint64_t alignment,
+              const PartialOptions& options);
 
-  base::Result<void> open_partial();
-  base::Result<bool> resume(std::string_view header, std::string_view journal);
+  base::Result<void> start(std::string_view header, bool restart);
+  base::Result<void> lock();
+  base::Result<void> check_found(std::string_view journal, uint64_t bytes, bool restart) const;
+  base::Result<uint64_t> open_partial();
+  base::Result<void> resume(std::string_view header, std::string_view journal);
   base::Result<void> begin(std::string_view header);
   base::Result<void> claim_space() const;
-  base::Result<void> open_journal(uint64_t keep);
+  base::Result<void> cut_journal(uint64_t keep) const;
+  void take_back();
   bool is_whole(size_t part, uint64_t checksum) const;
   base::Result<void> end_part();
 
@@ -77,9 +92,12 @@ class PartialFile {
   std::vector<uint64_t> offsets_;
   uint64_t end_ = 0;  // of the file
   uint64_t flush_bytes_ = 0;
-  std::string first_line_;  // of the journal: what the file will be
+  std::string first_line_;  // of the journal: what the file will be, as far as it is known
   int fd_ = -1;
-  int journal_fd_ = -1;
+  int journal_fd_ = -1;        // which has the lock
+  bool made_partial_ = false;  // by open(), and so removed if that fails
+  bool made_journal_ = false;
+  bool begun_ = false;  // what was there before is gone
   size_t done_ = 0;
   uint64_t in_part_ = 0;
   uint64_t unflushed_ = 0;

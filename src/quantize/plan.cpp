@@ -5,6 +5,8 @@
 
 #include <fmt/format.h>
 
+#include "model/architectures/always_f32.hpp"
+
 namespace tidemill::quantize {
 
 using base::Error;
@@ -70,11 +72,6 @@ bool matches(std::string_view pattern, std::string_view name) {
 
 bool is_matrix(const model::GgufTensor& tensor) {
   return tensor.rank > 1 && tensor.rows() > 1;
-}
-
-bool is_delicate(const model::GgufTensor& tensor) {
-  return tensor.name.ends_with("ffn_gate_inp.weight") || tensor.name == "position_embd.weight" ||
-         tensor.name == "token_types.weight";
 }
 
 DType fitting_type(DType wanted, int64_t cols) {
@@ -144,8 +141,8 @@ Result<std::vector<DType>> plan_types(const model::Checkpoint& source, DType typ
       types.push_back(rule->type);
       continue;
     }
-    if (is_delicate(tensor)) {
-      types.push_back(tensor.type);
+    if (model::is_always_f32(tensor.name)) {
+      types.push_back(DType::f32);
       continue;
     }
     const DType fits = fitting_type(type, tensor.cols());
@@ -155,44 +152,6 @@ Result<std::vector<DType>> plan_types(const model::Checkpoint& source, DType typ
     types.push_back(grows ? tensor.type : fits);
   }
   return types;
-}
-
-uint32_t file_type(DType type) {
-  switch (type) {
-    case DType::f32:
-      return 0;
-    case DType::f16:
-      return 1;
-    case DType::q4_0:
-      return 2;
-    case DType::q4_1:
-      return 3;
-    case DType::q8_0:
-      return 7;
-    case DType::q5_0:
-      return 8;
-    case DType::q5_1:
-      return 9;
-    case DType::q2_k:
-      return 10;
-    case DType::q3_k:
-      return 11;
-    case DType::q4_k:
-      return 14;
-    case DType::q5_k:
-      return 16;
-    case DType::q6_k:
-      return 18;
-    case DType::iq4_nl:
-      return 25;
-    case DType::iq4_xs:
-      return 30;
-    case DType::bf16:
-      return 32;
-    case DType::mxfp4:
-      return 38;
-  }
-  return 0;
 }
 
 }  // namespace tidemill::quantize

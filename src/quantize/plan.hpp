@@ -33,21 +33,15 @@ bool matches(std::string_view pattern, std::string_view name);
 // Whether a tensor may change its type: more than one row.
 bool is_matrix(const model::GgufTensor& tensor);
 
-// Whether it had better not, unless it is asked for: small matrices on which much depends, which are the routers of
-// experts and an encoder's tables of positions and of kinds of text.
-bool is_delicate(const model::GgufTensor& tensor);
-
 // The type for rows of `cols` elements where `wanted` is asked for: `wanted`, or where its blocks do not fit the rows,
 // the block type of 32 elements with at least as many bits, or where those do not fit either, F16.
 tensor::DType fitting_type(tensor::DType wanted, int64_t cols);
 
 // In the order of the tensors. Matrices get the type of the last rule that matches them, exactly, or what fits of
-// `type`; others keep theirs, and so do delicate ones without a rule, and those that only a larger type would fit.
+// `type`, but F32 where there is no rule and model::is_always_f32() has them so: routers of experts, and an encoder's
+// tables of positions and kinds of text. Others keep theirs, and so do those that only a larger type would fit.
 // Errors: `invalid_argument` where a rule matches no matrix, or names a type whose blocks do not fit the rows.
 base::Result<std::vector<tensor::DType>> plan_types(const model::Checkpoint& source, tensor::DType type,
                                                     std::span<const TensorRule> rules);
-
-// llama.cpp's number for "mostly this type" (general.file_type).
-uint32_t file_type(tensor::DType type);
 
 }  // namespace tidemill::quantize

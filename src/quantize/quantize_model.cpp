@@ -6,18 +6,23 @@
 #include <memory>
 #include <optional>
 #include <sys/stat.h>
+#include <system_error>
 #include <utility>
 
 #include <fmt/format.h>
 
 #include "base/checksum.hpp"
 #include "base/log.hpp"
+#include "base/version.hpp"
+#include "model/file_type.hpp"
+#include "model/finite.hpp"
 #include "model/gguf_writer.hpp"
 #include "model/load.hpp"
 #include "model/tensor_rows.hpp"
 #include "quantize/partial_file.hpp"
 #include "quantize/round_rows.hpp"
 #include "quantize/smoothing.hpp"
+#include "tensor/block_encoders.hpp"
 
 namespace tidemill::quantize {
 
@@ -31,7 +36,6 @@ using tensor::DType;
 namespace {
 
 constexpr uint64_t kAlignment = 32;  // GGUF's, of tensors
-constexpr float kMostF16 = 65504;
 
 // Keys that tell of the old file.
 bool is_replaced(std::string_view key) {
@@ -58,33 +62,51 @@ class Quantizer {
         rows_(source, options.slice_elements),
         total_(source.tensor_bytes()) {}
 
+  // What run() would refuse before it writes, as far as that is known.
+  Result<void> check(const std::filesystem::path& path) {
+    TM_TRY(types_, plan_types(source_, options_.type, options_.rules));
+    if (options_.bits > 0) return PartialFile::check(path, {}, {}, kAlignment, partial_options());
+    model::GgufWriter writer;
+    describe(writer);
+    return PartialFile::check(path, writer.header(), sizes(), kAlignment, partial_options());
+  }
+
   Result<QuantizeSummary> run(const std::filesystem::path& path) {
     TM_TRY(types_, plan_types(source_, options_.type, options_.rules));
     TM_CHECK(plan_recipes());
     model::GgufWriter writer;
     describe(writer);
     const std::string header = writer.header();
-    std::vector<uint64_t> sizes;
-    for (size_t i = 0; i < types_.size(); ++i) {
-      const GgufTensor& tensor = source_.tensors()[i];
-      sizes.push_back(static_cast<uint64_t>(tensor.rows() * tensor::row_bytes(types_[i], tensor.cols())));
-    }
     summary_.bytes = static_cast<size_t>(writer.file_bytes());
     summary_.tensor_bytes = static_cast<size_t>(writer.tensor_bytes());
-    TM_TRY(file_,
-           PartialFile::open(
-               path, header, std::move(sizes), kAlignment,
-               {.fingerprint = fingerprint(), .restart = options_.restart, .flush_bytes = options_.flush_bytes}));
+    TM_TRY(file_, PartialFile::open(path, header, sizes(), kAlignment, partial_options()));
     if (auto written = write_all(); !written) return stopped(std::move(written).error(), path);
     summarize();
     return summary_;
   }
 
  private:
+  PartialOptions partial_options() const {
+    return {.fingerprint = fingerprint_of(source_, options_, base::version()),
+            .restart = options_.restart,
+            .flush_bytes = options_.flush_bytes};
+  }
+
+  // Bytes of each tensor.
+  std::vector<uint64_t> sizes() const {
+    std::vector<uint64_t> sizes;
+    for (size_t i = 0; i < types_.size(); ++i) {
+      const GgufTensor& tensor = source_.tensors()[i];
+      sizes.push_back(static_cast<uint64_t>(tensor.rows() * tensor::row_bytes(types_[i], tensor.cols())));
+    }
+    return sizes;
+  }
+
   Result<void> plan_recipes() {
     recipes_.resize(types_.size());
     if (options_.calibration == nullptr || !options_.smooth) return {};
-    TM_TRY(smoothed_, plan_smoothing(source_, *options_.calibration, types_, options_.cancelled));
+    TM_TRY(smoothed_,
+           plan_smoothing(source_, *options_.calibration, types_, options_.cancelled, options_.on_smoothing));
     for (const SmoothedNorm& one : smoothed_) {
       recipes_[index_of(one.group.norm)] = {&one.factors, true};
       for (const std::string& name : one.group.matrices)
@@ -104,20 +126,11 @@ class Quantizer {
       if (!is_replaced(entry.key)) writer.add(entry);
     }
     writer.add_u32("general.quantization_version", 2);
-    writer.add_u32("general.file_type", file_type(options_.type));
+    writer.add_u32("general.file_type", model::file_type_number(options_.type));
     for (size_t i = 0; i < types_.size(); ++i) {
       const GgufTensor& tensor = source_.tensors()[i];
       writer.declare_tensor(tensor.name, types_[i], std::span(tensor.shape).first(static_cast<size_t>(tensor.rank)));
     }
-  }
-
-  // Of the source and all that decides what becomes of it. The header, which has the types, is compared by itself.
-  uint64_t fingerprint() const {
-    const bool calibrated = options_.calibration != nullptr;
-    const std::string text =
-        fmt::format("rounding 1 {:016x} {} {:016x} {} {}", fingerprint_of(source_), calibrated,
-                    options_.calibration_fingerprint, calibrated && options_.smooth, calibrated && options_.compensate);
-    return base::checksum(std::as_bytes(std::span(text)));
   }
 
   Result<void> write_all() {
@@ -136,7 +149,8 @@ class Quantizer {
 
   // The parts stay where going on with them can succeed.
   Error stopped(Error error, const std::filesystem::path& path) {
-    const bool resumable = error.code() == ErrorCode::cancelled || error.code() == ErrorCode::io;
+    const bool resumable =
+        error.code() == ErrorCode::cancelled || error.code() == ErrorCode::io || error.code() == ErrorCode::exhausted;
     const bool flushed = file_->flush().has_value();
     if (!resumable || (flushed && file_->done() == 0)) {
       file_->discard();
@@ -170,12 +184,10 @@ class Quantizer {
     if (type == tensor.type && recipe.factors == nullptr) return file_->write(slice.bytes);
     const int64_t cols = tensor.cols();
     if (recipe.factors != nullptr) scale(slice, cols, recipe);
-    const auto largest = std::max_element(slice.values.begin(), slice.values.end(),
-                                          [](float a, float b) { return std::fabs(a) < std::fabs(b); });
-    const float peak = largest == slice.values.end() ? 0 : std::fabs(*largest);
+    if (tensor::info(type).block_elements > 1) TM_CHECK(check_blocks(tensor, type, recipe, slice));
     encoded_.resize(static_cast<size_t>(slice.rows * tensor::row_bytes(type, cols)));
     round_rows(type, slice.values, slice.rows, cols, importance, compensation, encoded_, team_);
-    if (peak > kMostF16) TM_CHECK(check_range(tensor, type, slice, peak));
+    if (tensor::info(type).block_elements == 1) TM_CHECK(check_plain(tensor, type, recipe, slice));
     return file_->write(encoded_);
   }
 
@@ -189,20 +201,39 @@ class Quantizer {
     }
   }
 
-  // Scales of blocks are F16.
-  Result<void> check_range(const GgufTensor& tensor, DType type, const model::RowSlice& slice, float peak) {
-    std::vector<float> row(static_cast<size_t>(tensor.cols()));
-    const int64_t bytes = tensor::row_bytes(type, tensor.cols());
+  // Before they are rounded: blocks take what is beyond their range for the nearest that they can hold.
+  Result<void> check_blocks(const GgufTensor& tensor, DType type, const Recipe& recipe, const model::RowSlice& slice) {
+    const auto cols = static_cast<size_t>(tensor.cols());
     for (int64_t r = 0; r < slice.rows; ++r) {
-      tensor::dequantize(type, encoded_.data() + r * bytes, tensor.cols(), row.data());
-      if (std::all_of(row.begin(), row.end(), [](float value) { return std::isfinite(value); })) continue;
-      return source_.error(
-          ErrorCode::corrupt,
-          fmt::format("{} holds numbers up to {} in size, in row {} such that {} cannot hold them; "
-                      "give it a type that can with --tensor '{}=f32'",
-                      tensor.title(), peak, slice.first + r, tensor::info(type).name, model::printable(tensor.name)));
+      if (tensor::holds(type, slice.values.subspan(static_cast<size_t>(r) * cols, cols))) continue;
+      return too_large(tensor, type, recipe, slice, r);
     }
     return {};
+  }
+
+  // Afterwards: finite numbers that became infinities.
+  Result<void> check_plain(const GgufTensor& tensor, DType type, const Recipe& recipe, const model::RowSlice& slice) {
+    const auto found = model::find_not_finite(type, encoded_, &team_);
+    if (!found) return {};
+    return too_large(tensor, type, recipe, slice, found->element / tensor.cols());
+  }
+
+  // Of row `r` of the slice, whose numbers are named as the source has them.
+  Error too_large(const GgufTensor& tensor, DType type, const Recipe& recipe, const model::RowSlice& slice,
+                  int64_t r) const {
+    std::vector<float> row(static_cast<size_t>(tensor.cols()));
+    tensor::dequantize(tensor.type, slice.bytes.data() + r * tensor::row_bytes(tensor.type, tensor.cols()),
+                       tensor.cols(), row.data());
+    float peak = 0;
+    for (const float value : row)
+      peak = std::max(peak, std::fabs(value));
+    return source_.error(
+        ErrorCode::corrupt,
+        fmt::format("{} holds numbers up to {:g} in size, in row {} such that {} cannot hold them{}; "
+                    "give it a type that can with --tensor '{}=f32'",
+                    tensor.title(), peak, slice.first + r, tensor::info(type).name,
+                    recipe.factors != nullptr ? " with outlier channels folded in (--no-smoothing leaves them)" : "",
+                    model::printable(tensor.name)));
   }
 
   std::vector<float> importance_of(const GgufTensor& tensor, const Recipe& recipe) const {
@@ -241,7 +272,7 @@ class Quantizer {
       const GgufTensor& tensor = source_.tensors()[i];
       ++summary_.tensors;
       if (types_[i] != tensor.type) ++summary_.changed;
-      if (is_matrix(tensor) && types_[i] != options_.type) ++others[types_[i]];
+      if (is_matrix(tensor)) ++(types_[i] == options_.type ? summary_.of_type : others[types_[i]]);
     }
     for (const auto& [type, count] : others)
       summary_.other_types.push_back(fmt::format("{} in {}", count, tensor::info(type).name));
@@ -261,16 +292,29 @@ class Quantizer {
   size_t done_ = 0;
 };
 
-Result<void> check_source(const Checkpoint& source, const std::filesystem::path& path) {
-  if (const model::PackedInfo* packed = source.packed()) {
-    return source.error(ErrorCode::unsupported, fmt::format("this file is packed (from '{}'); quantize its source",
-                                                            model::printable(packed->source)));
-  }
-  for (const std::filesystem::path& written : {path, partial_path(path), journal_path(path)}) {
+// `target` and what lies beside it on the way, by whatever names.
+Result<void> check_target(const Checkpoint& source, const std::filesystem::path& target,
+                          std::span<const std::filesystem::path> inputs) {
+  for (const std::filesystem::path& written : {target, partial_path(target), journal_path(target)}) {
     if (source.has_file(written)) {
       return Error(ErrorCode::invalid_argument,
                    fmt::format("'{}' is the source itself; write the file under another name", written.string()));
     }
+    for (const std::filesystem::path& input : inputs) {
+      std::error_code ignored;
+      if (!std::filesystem::equivalent(input, written, ignored)) continue;
+      return Error(
+          ErrorCode::invalid_argument,
+          fmt::format("'{}' is what is read to calibrate; write the file under another name", written.string()));
+    }
+  }
+  return {};
+}
+
+Result<void> check_source(const Checkpoint& source) {
+  if (const model::PackedInfo* packed = source.packed()) {
+    return source.error(ErrorCode::unsupported, fmt::format("this file is packed (from '{}'); quantize its source",
+                                                            model::printable(packed->source)));
   }
   // What could not be run is refused before it is written, but for architectures of other programs.
   if (source.version() == 0) return model::check_loadable(source);
@@ -307,18 +351,30 @@ uint64_t fingerprint_of(const Checkpoint& source) {
   return base::checksum(std::as_bytes(std::span(text)));
 }
 
+uint64_t fingerprint_of(const Checkpoint& source, const QuantizeOptions& options, std::string_view version) {
+  const bool calibrated = options.calibration != nullptr || options.calibration_fingerprint != 0;
+  const std::string text =
+      fmt::format("{} {:016x} {} {} {:016x} {} {}", version, fingerprint_of(source), options.bits, calibrated,
+                  options.calibration_fingerprint, calibrated && options.smooth, calibrated && options.compensate);
+  return base::checksum(std::as_bytes(std::span(text)));
+}
+
 Result<void> check_quantization(const Checkpoint& source, const std::filesystem::path& path,
                                 const QuantizeOptions& options) {
-  TM_CHECK(check_source(source, path));
-  TM_CHECK(plan_types(source, options.type, options.rules));
-  return {};
+  TM_TRY(const std::filesystem::path target, target_of(path));
+  TM_CHECK(check_source(source));
+  TM_CHECK(check_target(source, target, options.inputs));
+  if (options.calibration_fingerprint != 0) TM_CHECK(check_calibration(source));
+  return Quantizer(source, options).check(target);
 }
 
 Result<QuantizeSummary> quantize_model(const Checkpoint& source, const std::filesystem::path& path,
                                        const QuantizeOptions& options) {
-  TM_CHECK(check_source(source, path));
+  TM_TRY(const std::filesystem::path target, target_of(path));
+  TM_CHECK(check_source(source));
+  TM_CHECK(check_target(source, target, options.inputs));
   warn_of_second_rounding(source, options.type);
-  return Quantizer(source, options).run(path);
+  return Quantizer(source, options).run(target);
 }
 
 }  // namespace tidemill::quantize

@@ -16,6 +16,7 @@
 #include <filesystem>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.hpp"
@@ -29,19 +30,23 @@ namespace tidemill::quantize {
 struct QuantizeOptions {
   tensor::DType type = tensor::DType::q8_0;
   std::vector<TensorRule> rules = {};  // the last that matches a tensor holds
+  double bits = 0;                     // that plan_mixture() chooses, or has chosen, type and rules for; 0: it does not
   int threads = 1;
-  bool restart = false;  // throw away an unfinished file of another model or other options
+  bool restart = false;                            // throw away an unfinished file of another model or other options
+  std::vector<std::filesystem::path> inputs = {};  // that are read beside the source, and so not written over
 
-  // Null: rounding knows nothing of the inputs. What it was made from is a part of `calibration_fingerprint`.
+  // Null: rounding knows nothing of the inputs. `calibration_fingerprint` says what it was, or will be, made from
+  // (fingerprint_of() of calibration.hpp); 0: nothing.
   Calibration* calibration = nullptr;
   uint64_t calibration_fingerprint = 0;
   bool smooth = true;      // with a calibration: fold outlier channels into norms, where it helps
   bool compensate = true;  // with a calibration: types of up to 5.5 bits make up for their errors
 
-  uint64_t flush_bytes = uint64_t{16} << 20;                        // as of PartialOptions
-  int64_t slice_elements = int64_t{1} << 20;                        // that are rounded at a time
-  std::function<void(size_t done, size_t total)> on_progress = {};  // bytes of the source's tensors
-  std::function<bool()> cancelled = {};                             // asked now and then; true ends the work
+  uint64_t flush_bytes = uint64_t{16} << 20;                         // as of PartialOptions
+  int64_t slice_elements = int64_t{1} << 20;                         // that are rounded at a time
+  std::function<void(size_t done, size_t total)> on_progress = {};   // bytes of the source's tensors
+  std::function<void(size_t done, size_t total)> on_smoothing = {};  // norms that are looked at, before all else
+  std::function<bool()> cancelled = {};                              // asked now and then; true ends the work
 };
 
 struct QuantizeSummary {
@@ -52,23 +57,29 @@ struct QuantizeSummary {
   size_t resumed = 0;                    // tensors that were there already
   size_t smoothed = 0;                   // norms
   size_t compensated = 0;                // matrices of this run that made up for their errors
-  std::vector<std::string> other_types;  // "N tensors NAME": where blocks did not fit, or rules said so
+  size_t of_type = 0;                    // matrices in the type that was asked for, changed or not
+  std::vector<std::string> other_types;  // "N in NAME", of the other matrices: blocks did not fit, or rules said so
 };
 
 // What a source is told by: the sizes, times and places of its files, and bytes of each tensor.
 uint64_t fingerprint_of(const model::Checkpoint& source);
 
-// What quantize_model() would refuse before it reads a weight, the unfinished file of something else aside: for who
-// would calibrate first.
+// Of that and all that decides what becomes of it but for types, which are compared by themselves: the same goes on
+// with the same unfinished file. `version` is that of the program, whose roundings may change.
+uint64_t fingerprint_of(const model::Checkpoint& source, const QuantizeOptions& options, std::string_view version);
+
+// What quantize_model() would refuse before it reads a weight: for who would calibrate first. With `bits` types are not
+// known yet, nor how large the file will be.
 base::Result<void> check_quantization(const model::Checkpoint& source, const std::filesystem::path& path,
                                       const QuantizeOptions& options);
 
 // Writes `path`. The file appears under its name when it is whole. Work that stops half-way, by `cancelled` or for want
-// of space on the disk, leaves its parts beside it and goes on there when it is asked for the same again; everything
-// else that fails leaves nothing. Never more than the largest tensor and some slices are in memory, a calibration
-// aside. Errors: `corrupt` naming a tensor of numbers that are not finite or that the type cannot hold, or where
-// metadata and tensors contradict each other; `unsupported` for packed files; `invalid_argument` where a file of the
-// source would be overwritten, and those of plan_types() and PartialFile; `cancelled`; `io`; `exhausted`.
+// of memory or of space on the disk, leaves its parts beside it and goes on there when it is asked for the same again;
+// everything else that fails leaves nothing. Never more than the largest tensor and some slices are in memory, a
+// calibration aside. Errors: `corrupt` naming a tensor of numbers that are not finite or that the type cannot hold, or
+// where metadata and tensors contradict each other; `unsupported` for packed files; `invalid_argument` where a file of
+// the source, or one of the options' inputs, would be overwritten, and those of plan_types() and PartialFile;
+// `cancelled`; `io`; `exhausted`.
 base::Result<QuantizeSummary> quantize_model(const model::Checkpoint& source, const std::filesystem::path& path,
                                              const QuantizeOptions& options);
 

@@ -106,18 +106,21 @@ std::vector<NormGroup> norm_groups(const Checkpoint& source) {
     add(prefix, names.attention_norm, {names.query, names.key, names.value});
     add(prefix, names.feed_forward_norm, {names.gate, names.up});
   }
-  add("", names.output_norm, {names.output});
   return groups;
 }
 
 Result<std::vector<SmoothedNorm>> plan_smoothing(const Checkpoint& source, const Calibration& calibration,
-                                                 std::span<const DType> types, const std::function<bool()>& cancelled) {
+                                                 std::span<const DType> types, const std::function<bool()>& cancelled,
+                                                 const std::function<void(size_t done, size_t total)>& on_progress) {
   Planner planner(source, calibration, types);
   std::vector<SmoothedNorm> smoothed;
-  for (NormGroup& group : norm_groups(source)) {
+  std::vector<NormGroup> groups = norm_groups(source);
+  size_t done = 0;
+  for (NormGroup& group : groups) {
     if (cancelled && cancelled()) return Error(ErrorCode::cancelled, "interrupted");
     TM_TRY(std::optional<std::vector<float>> factors, planner.plan(group));
     if (factors) smoothed.push_back({std::move(group), std::move(*factors)});
+    if (on_progress) on_progress(++done, groups.size());
   }
   return smoothed;
 }

@@ -7,6 +7,8 @@
 // (arXiv:2306.00978): the one of several with the least error to expect, of which none at all is one.
 #pragma once
 
+#include <cstddef>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -26,9 +28,10 @@ struct NormGroup {
   std::vector<std::string> matrices;  // tensors
 };
 
-// Those of the decoder's architecture: attention and feed-forward norms of each layer, and the output norm where the
-// output matrix is not the embedding. A group is left out where a tensor is missing or is no matrix of the norm's
-// width, or the norm is not F32: something else may depend on the norm then.
+// Those of the decoder's architecture: attention and feed-forward norms of each layer. Not the output norm: what it
+// gives is multiplied by the output matrix, but is also the hidden state of which embeddings are made. A group is left
+// out where a tensor is missing or is no matrix of the norm's width, or the norm is not F32: something else may depend
+// on the norm then.
 std::vector<NormGroup> norm_groups(const model::Checkpoint& source);
 
 struct SmoothedNorm {
@@ -36,10 +39,11 @@ struct SmoothedNorm {
   std::vector<float> factors;  // [width] powers of two
 };
 
-// Norms that gain by it, with `types` as plan_types() has them. Errors: those of TensorRows.
-base::Result<std::vector<SmoothedNorm>> plan_smoothing(const model::Checkpoint& source, const Calibration& calibration,
-                                                       std::span<const tensor::DType> types,
-                                                       const std::function<bool()>& cancelled);
+// Norms that gain by it, with `types` as plan_types() has them. Progress counts the norms that are looked at. Errors:
+// those of TensorRows; `cancelled`.
+base::Result<std::vector<SmoothedNorm>> plan_smoothing(
+    const model::Checkpoint& source, const Calibration& calibration, std::span<const tensor::DType> types,
+    const std::function<bool()>& cancelled, const std::function<void(size_t done, size_t total)>& on_progress = {});
 
 // Powers of two near peak^strength / weight_peak^(1 - strength), from 1/64 to 64, of which the geometric mean is near
 // 1; 1 where a channel is never there.

@@ -474,6 +474,11 @@ void hold_within(DType type, const float* x, std::span<float> out) {
     out[i] = std::isnan(x[i]) ? 0 : std::clamp(x[i], range.low, range.high);
 }
 
+bool holds(DType type, std::span<const float> x) {
+  const Range range = range_of(type);
+  return std::all_of(x.begin(), x.end(), [&range](float value) { return value >= range.low && value <= range.high; });
+}
+
 void encode_block(DType type, const float* x, std::byte* block) {
   encode_block(type, x, kAlike.data(), block);
 }

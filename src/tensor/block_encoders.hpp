@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <span>
 
 #include "tensor/dtype.hpp"
 
@@ -23,6 +24,10 @@ void encode_block(DType type, const float* x, const float* importance, std::byte
 
 // The numbers that a block of the type can hold which are nearest to those of `x`, infinities among them; 0 for NaN.
 void hold_within(DType type, const float* x, std::span<float> out);
+
+// Whether a block of the type can hold every one of `x`, or the nearest that it has: whether hold_within() would leave
+// them as they are.
+bool holds(DType type, std::span<const float> x);
 
 // The eight 6-bit scales and minima of Q4_K and Q5_K, in 12 bytes.
 void store_scales_and_mins(const std::array<uint8_t, 8>& scales, const std::array<uint8_t, 8>& mins, std::byte* packed);

@@ -121,6 +121,7 @@ describe('the command line', { timeout: 300_000 }, () => {
       ['eval', model], ['eval', model, '--text', foreign, '--window', '5000'], ['eval', model, '--text', put('empty.txt', '')], ['eval', model, '--tasks', badJson],
       ['eval', model, '--text', foreign, '--isa', 'abacus'], ['eval', model, '--text', foreign, '--stride', '600'],
       ['quantize', model], ['quantize', model, model], ['quantize', model, missing, '--type', 'q9'], ['quantize', model, missing, '--tensor', 'q6_k'],
+      ['quantize', model, goodTemplate, '--calibrate', goodTemplate], ['quantize', model, missing, '--calibration-tokens', '100'], ['quantize', model, missing, '--calibration-window', '100'],
       ['quantize', model, missing, '--tensor', 'no.such.*=q6_k'], ['quantize', model, missing, '--bits', '6'],
       ['quantize', model, missing, '--bits', '6', '--type', 'q4_0', '--calibrate', goodTemplate], ['quantize', model, missing, '--bits', '2', '--calibrate', goodTemplate],
       ['convert', model], ['convert', model, model], ['convert', model, missing, '--type', 'q9'],
@@ -520,7 +521,7 @@ describe('the command line', { timeout: 300_000 }, () => {
     const made = tidemill(['quantize', source, small, '--json']);
     assert.equal(made.code, 0, made.err);
     const summary = JSON.parse(made.out);
-    assert.deepEqual([summary.type, summary.changed, summary.resumed, summary.other_types], ['Q8_0', 43, 0, []]);
+    assert.deepEqual([summary.type, summary.changed, summary.of_type, summary.resumed, summary.other_types], ['Q8_0', 43, 43, 0, []]);
     assert.equal(summary.bytes, readFileSync(small).length);
     assert.deepEqual(Object.keys(JSON.parse(tidemill(['inspect', small, '--json']).out).types).sort(), ['F32', 'Q8_0']);
     assert.ok(tidemill(['complete', '-m', small, '--prompt', 'import os', '-n', '4']).out.length > 0);
@@ -531,7 +532,7 @@ describe('the command line', { timeout: 300_000 }, () => {
     const careful = path.join(own, 'q4.gguf');
     const calibrated = tidemill(['quantize', source, careful, '--type', 'q4_k', '--tensor', 'token_embd.*=q6_k', '--calibrate', text]);
     assert.equal(calibrated.code, 0, calibrated.err);
-    assert.match(calibrated.out, /43 of them changed to Q4_K, 1 in Q6_K; .* less in weights\n  \d+ norms took outlier channels in, 42 matrices made up/s);
+    assert.match(calibrated.out, /43 of them changed; matrices: 42 in Q4_K, 1 in Q6_K; .* less in weights\n  \d+ norms took outlier channels in, 42 matrices made up/s);
 
     const mixed = tidemill(['quantize', source, careful, '--bits', '8.32', '--calibrate', text, '--json']);
     assert.equal(mixed.code, 0, mixed.err);
@@ -539,17 +540,25 @@ describe('the command line', { timeout: 300_000 }, () => {
     assert.ok(type === 'Q8_0' && bits <= 8.32 && bits > 7, mixed.out);
     assert.ok(others.length > 0);
 
-    // Killed once it writes, wherever that is, and asked again.
+    // Killed once a part is put down, wherever that is, and asked again.
     const fresh = path.join(own, 'fresh.gguf');
-    const wide = (file) => ['quantize', source, file, '--type', 'f32'];
+    const wide = (file) => ['quantize', source, file, '--type', 'f32', '--json'];
+    const journalled = (file) => {
+      try {
+        return readFileSync(`${file}.journal`, 'utf8').split('\n').length - 1;
+      } catch {
+        return 0;  // it is not there yet, or no more
+      }
+    };
     assert.equal(tidemill(wide(fresh)).code, 0);
     for (let round = 0; round < 3; round++) {
       const out = path.join(own, 'out.gguf');
       const child = spawn(program, wide(out), { stdio: 'ignore' });
       const exited = once(child, 'exit');
-      while (!existsSync(`${out}.journal`) && !existsSync(out) && child.exitCode === null) await new Promise(setImmediate);
+      while (journalled(out) < 2 && !existsSync(out) && child.exitCode === null) await new Promise(setImmediate);
       child.kill('SIGKILL');
       await exited;
+      const whole = existsSync(`${out}.partial`) ? journalled(out) - 1 : 0;
       if (existsSync(`${out}.partial`) && statSync(`${out}.partial`).size > 0) {
         const other = tidemill(['quantize', source, out, '--type', 'q5_0']);
         assert.equal(other.code, 2);
@@ -557,6 +566,7 @@ describe('the command line', { timeout: 300_000 }, () => {
       }
       const finished = tidemill(wide(out));
       assert.equal(finished.code, 0, finished.err);
+      assert.ok(JSON.parse(finished.out).resumed >= whole, finished.out);
       assert.ok(readFileSync(fresh).equals(readFileSync(out)));
       assert.deepEqual(readdirSync(own).sort(), ['fresh.gguf', 'int8.gguf', 'out.gguf', 'q4.gguf']);
       rmSync(out);

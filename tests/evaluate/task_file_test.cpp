@@ -47,6 +47,13 @@ TEST(TaskFile, ReadsBothKinds) {
   EXPECT_EQ(fourth.max_tokens, 32);
 }
 
+TEST(TaskFile, MayBeginWithAByteOrderMark) {
+  const auto tasks = parse_tasks("\xEF\xBB\xBF{\"prompt\": \"a\", \"answer\": \"b\"}\n", "t.jsonl");
+  ASSERT_TRUE(tasks) << tasks.error().to_string();
+  EXPECT_EQ(tasks->size(), 1U);
+  EXPECT_SAYS(refusal("\xEF\xBB\xBF"), "t.jsonl has no tasks");
+}
+
 TEST(TaskFile, NamesLineAndMember) {
   EXPECT_SAYS(refusal(""), "t.jsonl has no tasks");
   EXPECT_SAYS(refusal("\n \n"), "t.jsonl has no tasks");

@@ -45,7 +45,8 @@ TEST(AnswerTasks, ChoosesByLikelihood) {
   const auto path = test::nano_coder();
   const test::Judged model = test::judged(path, exact());
   ASSERT_NE(model.subject, nullptr);
-  const std::vector<std::string> choices = {" zebra elephant", " self", " self.value = value", " 17"};
+  // Some of them grow together with the end of all prompts but the second.
+  const std::vector<std::string> choices = {" zebra elephant", " self", " self.value = value", " 17", "= 1", "hing"};
   std::vector<Task> tasks;
   for (const char* prompt : {"class A:\n    def __init__(self, value):\n       ", "import os\nfor x in",
                              "def f(a, b):\n    return a +", "if x is not"})
@@ -61,13 +62,17 @@ TEST(AnswerTasks, ChoosesByLikelihood) {
   };
   for (size_t t = 0; t < tasks.size(); ++t) {
     const std::vector<Token> prompt = encode(tasks[t].prompt);
+    size_t border = prompt.size();
+    for (const std::string& text : choices) {
+      const std::vector<Token> whole = encode(tasks[t].prompt + text);
+      const auto common = std::mismatch(prompt.begin(), prompt.end(), whole.begin(), whole.end()).first;
+      border = std::min(border, static_cast<size_t>(common - prompt.begin()));
+    }
+    EXPECT_EQ(border < prompt.size(), t != 1) << t;
     std::vector<double> plain;
     std::vector<double> normalised;
     for (const std::string& text : choices) {
-      const std::vector<Token> whole = encode(tasks[t].prompt + text);
-      const auto border =
-          std::mismatch(prompt.begin(), prompt.end(), whole.begin(), whole.end()).first - prompt.begin();
-      const auto logs = test::log_probabilities(path, whole, static_cast<size_t>(border));
+      const auto logs = test::log_probabilities(path, encode(tasks[t].prompt + text), border);
       plain.push_back(std::accumulate(logs.begin(), logs.end(), 0.0));
       normalised.push_back(plain.back() / static_cast<double>(text.size()));
     }
@@ -76,6 +81,18 @@ TEST(AnswerTasks, ChoosesByLikelihood) {
   }
   EXPECT_EQ(result->total.choices, 4);
   EXPECT_EQ(result->total.generated, 0);
+}
+
+// " +=" is one token, and " +" another that hardly comes here: the second choice is what follows it, but nothing that
+// the model would write.
+TEST(AnswerTasks, AllChoicesAreScoredFromOnePlace) {
+  const test::Judged model = test::judged(test::nano_coder(), exact());
+  ASSERT_NE(model.subject, nullptr);
+  const std::vector<Task> tasks = {choice("i = 0\nwhile i < 10:\n    i +", {" 1", "= 1"}, 1)};
+  const auto result = answer_tasks(*model.subject, tasks, {});
+  ASSERT_TRUE(result) << result.error().to_string();
+  EXPECT_EQ(result->outcomes[0].chosen, 1U);
+  EXPECT_EQ(result->outcomes[0].chosen_normalised, 1U);
 }
 
 TEST(AnswerTasks, GeneratesGreedily) {

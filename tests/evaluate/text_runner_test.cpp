@@ -2,7 +2,6 @@
 #include "evaluate/text_runner.hpp"
 
 #include <cmath>
-#include <cstring>
 #include <fstream>
 #include <limits>
 #include <numeric>
@@ -189,6 +188,19 @@ TEST_F(JudgeText, OtherVocabulariesAreNotCompared) {
   EXPECT_TRUE(check_same_vocabulary(*tiny.subject, *tiny.subject));
 }
 
+TEST(Subject, HasTheRotationOfWhatItReads) {
+  const test::TemporaryFolder folder;
+  const auto path = folder.path() / "phi.gguf";
+  ASSERT_TRUE(model::write_synthetic_model(model::find_shape("phi3-tiny").value(), path, {}));
+  SubjectOptions options = exact();
+  for (const int64_t context : {0, 16, 17}) {
+    options.context = context;
+    const test::Judged judged = test::judged(path, options);
+    ASSERT_NE(judged.subject, nullptr);
+    EXPECT_EQ(judged.subject->model().hyper_parameters().for_short_contexts, context == 16) << context;
+  }
+}
+
 TEST(Subject, RefusesWhatPredictsNoTokens) {
   const test::TemporaryFolder folder;
   const auto path = folder.path() / "encoder.gguf";
@@ -202,31 +214,46 @@ TEST(Subject, RefusesWhatPredictsNoTokens) {
   EXPECT_SAYS(subject.error().to_string(), "encoder");
 }
 
-TEST(Subject, WeightsThatAreNoNumbersAreFoundOut) {
-  const test::TemporaryFolder folder;
-  const auto path = folder.path() / "nan.gguf";
-  // In F32: quantising an activation may make a number of what is none.
-  ASSERT_TRUE(model::write_synthetic_model(model::find_shape("llama-tiny").value(), path,
+// llama-tiny in F32, and its output norm's first weights these ones.
+std::filesystem::path with_output_norm(const test::TemporaryFolder& folder, const std::vector<float>& weights) {
+  auto path = folder.path() / "odd.gguf";
+  EXPECT_TRUE(model::write_synthetic_model(model::find_shape("llama-tiny").value(), path,
                                            {.type = tensor::DType::f32, .on_progress = {}}));
   size_t offset = 0;
   {
-    const auto file = model::Checkpoint::open(path);
-    ASSERT_TRUE(file);
-    const model::GgufTensor* norm = file->find_tensor("output_norm.weight");
-    ASSERT_TRUE(norm != nullptr && norm->type == tensor::DType::f32);
-    offset = static_cast<size_t>(norm->data.data() - file->mapping()->bytes().data());
+    const auto file = model::Checkpoint::open(path).value();
+    const model::GgufTensor* norm = file.find_tensor("output_norm.weight");
+    EXPECT_TRUE(norm != nullptr && norm->type == tensor::DType::f32);
+    offset = static_cast<size_t>(norm->data.data() - file.mapping()->bytes().data());
   }
-  const float nan = std::numeric_limits<float>::quiet_NaN();
   std::fstream out(path, std::ios::in | std::ios::out | std::ios::binary);
   out.seekp(static_cast<std::streamoff>(offset));
-  out.write(reinterpret_cast<const char*>(&nan), sizeof nan);
-  out.close();
-  const test::Judged broken = test::judged(path, {});
+  out.write(reinterpret_cast<const char*>(weights.data()),
+            static_cast<std::streamsize>(weights.size() * sizeof(float)));
+  return path;
+}
+
+TEST(Subject, RefusesWeightsThatAreNoNumbers) {
+  const test::TemporaryFolder folder;
+  const auto path = with_output_norm(folder, {1, 1, std::numeric_limits<float>::quiet_NaN()});
+  const auto device = tensor::make_cpu_device(tensor::choose_isa().value(), 1);
+  const auto file = model::Checkpoint::open(path);
+  ASSERT_TRUE(file);
+  const auto subject = Subject::load(*file, *device, {});
+  ASSERT_FALSE(subject);
+  EXPECT_EQ(subject.error().code(), ErrorCode::corrupt);
+  EXPECT_SAYS(subject.error().to_string(), "tensor 'output_norm.weight' holds NaN at element 2");
+}
+
+TEST(Subject, SumsThatOverflowAreFoundOut) {
+  const test::TemporaryFolder folder;
+  const test::Judged broken = test::judged(with_output_norm(folder, std::vector<float>(128, 3e38F)), exact());
   ASSERT_NE(broken.subject, nullptr);
   const auto judged = judge_text(*broken.subject, nullptr, "some text", {});
   ASSERT_FALSE(judged);
   EXPECT_EQ(judged.error().code(), ErrorCode::corrupt);
-  EXPECT_SAYS(judged.error().to_string(), "nan.gguf: at token ");
+  EXPECT_SAYS(judged.error().to_string(), "odd.gguf: at token ");
+  EXPECT_SAYS(judged.error().to_string(), "its weights are finite, but so large that sums overflow");
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include "quantize/calibration.hpp"
 
 #include <cmath>
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,8 @@
 #include "data.hpp"
 #include "evaluate/text_runner.hpp"
 #include "model/gguf.hpp"
+#include "model/synth.hpp"
+#include "temporary_folder.hpp"
 #include "tensor/cpu_device.hpp"
 
 namespace tidemill::quantize {
@@ -133,6 +136,102 @@ TEST(Calibration, WatchingChangesNoBit) {
   ASSERT_TRUE(expected && found);
   EXPECT_EQ(found->score.nats, expected->score.nats);
   EXPECT_EQ(operations, 6 * 4 + 1);  // of each layer's four, and the output
+}
+
+TEST(Calibration, FingerprintsTellApartWhatItFinds) {
+  const CalibrationOptions options;
+  const uint64_t fingerprint = fingerprint_of(kText, options);
+  std::vector<CalibrationOptions> others(3, options);
+  others[0].tokens = 100;
+  others[1].window = 100;
+  others[2].isa = tensor::Isa::avx2;
+  for (const CalibrationOptions& other : others)
+    EXPECT_NE(fingerprint_of(kText, other), fingerprint);
+  EXPECT_NE(fingerprint_of(kText + "\n", options), fingerprint);
+  CalibrationOptions same = options;
+  same.threads = 3;
+  same.moment_bytes = 1;
+  EXPECT_EQ(fingerprint_of(kText, same), fingerprint);
+}
+
+TEST(Calibration, EncodersAreNotCalibrated) {
+  const test::TemporaryFolder folder;
+  const auto path = folder.path() / "encoder.gguf";
+  ASSERT_TRUE(model::write_synthetic_model(model::find_shape("bert-tiny").value(), path, {}));
+  const model::Checkpoint file = model::Checkpoint::open(path).value();
+  const auto refused = Calibration::create(file, kText, options_here());
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), base::ErrorCode::unsupported);
+  EXPECT_NE(refused.error().to_string().find("quantise it without"), std::string::npos);
+}
+
+TEST(Calibration, InputsThatOverflowAreFoundOut) {
+  const test::TemporaryFolder folder;
+  const auto path = folder.path() / "large.gguf";
+  ASSERT_TRUE(model::write_synthetic_model(model::find_shape("llama-tiny").value(), path,
+                                           {.type = tensor::DType::f32, .on_progress = {}}));
+  size_t offset = 0;
+  {
+    const model::Checkpoint file = model::Checkpoint::open(path).value();
+    offset =
+        static_cast<size_t>(file.find_tensor("blk.1.ffn_norm.weight")->data.data() - file.mapping()->bytes().data());
+  }
+  const std::vector<float> weights(64, 1e20F);  // whose squares are beyond float
+  std::fstream out(path, std::ios::in | std::ios::out | std::ios::binary);
+  out.seekp(static_cast<std::streamoff>(offset));
+  out.write(reinterpret_cast<const char*>(weights.data()),
+            static_cast<std::streamsize>(weights.size() * sizeof(float)));
+  out.close();
+  const model::Checkpoint file = model::Checkpoint::open(path).value();
+  const auto refused = Calibration::create(file, kText, options_here());
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), base::ErrorCode::corrupt);
+  EXPECT_NE(refused.error().to_string().find("tensor 'blk.1.ffn_"), std::string::npos) << refused.error().to_string();
+}
+
+TEST(Calibration, KnowsNothingOfExperts) {
+  const test::TemporaryFolder folder;
+  const auto path = folder.path() / "mixture.gguf";
+  ASSERT_TRUE(model::write_synthetic_model(model::find_shape("qwen2moe-tiny").value(), path, {}));
+  const model::Checkpoint file = model::Checkpoint::open(path).value();
+  const auto calibration = Calibration::create(file, kText, options_here());
+  ASSERT_TRUE(calibration) << calibration.error().to_string();
+  for (const char* name : {"blk.0.ffn_gate_exps.weight", "blk.0.ffn_up_exps.weight", "blk.1.ffn_down_exps.weight"}) {
+    EXPECT_NE(file.find_tensor(name), nullptr);
+    EXPECT_EQ((*calibration)->input_of(name), nullptr) << name;
+  }
+  for (const char* name : {"blk.0.attn_q.weight", "blk.0.ffn_gate_shexp.weight", "blk.1.ffn_down_shexp.weight"})
+    EXPECT_NE((*calibration)->input_of(name), nullptr) << name;
+}
+
+// Where windows are short enough for the first of LongRoPE's two rotations, the second decides nothing.
+TEST(Calibration, ReadsWithTheRotationOfItsWindow) {
+  const test::TemporaryFolder folder;
+  const auto path = folder.path() / "phi.gguf";
+  ASSERT_TRUE(model::write_synthetic_model(model::find_shape("phi3-tiny").value(), path, {}));
+  CalibrationOptions options = options_here();
+  options.window = 16;
+  std::vector<std::vector<float>> seen;
+  for (const bool other : {false, true}) {
+    if (other) {
+      size_t offset = 0;
+      {
+        const model::Checkpoint file = model::Checkpoint::open(path).value();
+        offset = static_cast<size_t>(file.find_tensor("rope_factors_long.weight")->data.data() -
+                                     file.mapping()->bytes().data());
+      }
+      const std::vector<float> factors(24, 3.5F);
+      std::fstream out(path, std::ios::in | std::ios::out | std::ios::binary);
+      out.seekp(static_cast<std::streamoff>(offset));
+      out.write(reinterpret_cast<const char*>(factors.data()),
+                static_cast<std::streamsize>(factors.size() * sizeof(float)));
+    }
+    const model::Checkpoint file = model::Checkpoint::open(path).value();
+    const auto calibration = Calibration::create(file, kText, options);
+    ASSERT_TRUE(calibration) << calibration.error().to_string();
+    seen.push_back((*calibration)->input_of("blk.1.ffn_down.weight")->mean_square);
+  }
+  EXPECT_EQ(seen[0], seen[1]);
 }
 
 TEST(Calibration, WantsAText) {

@@ -53,8 +53,14 @@ class MixtureOfTypes : public testing::Test {
 
 TEST_F(MixtureOfTypes, KeepsToItsBitsAndSpendsThem) {
   for (const double budget : {8.5, 8.32, 7.0, 5.5, 4.7}) {
-    const auto mixture = plan_mixture(file_, *calibration_, {}, budget, {});
+    size_t last = 0;
+    const auto mixture = plan_mixture(file_, *calibration_, {}, budget, {}, [&](size_t done, size_t total) {
+      EXPECT_GE(done, last);
+      EXPECT_EQ(total, file_.tensors().size());
+      last = done;
+    });
     ASSERT_TRUE(mixture) << mixture.error().to_string();
+    EXPECT_EQ(last, file_.tensors().size());
     EXPECT_LE(mixture->bits, budget);
     EXPECT_GT(mixture->bits, budget - 0.8);  // less than the largest matrix saves with one step
     EXPECT_NEAR(mixture->bits, bits(mixture->rules, {}), 1e-9);

@@ -27,6 +27,9 @@ class Partial : public testing::Test {
   base::Result<File> open(PartialOptions options = {.fingerprint = 7, .restart = false, .flush_bytes = 1}) {
     return PartialFile::open(path_, header_, {100, 1, 64, 3000}, 32, options);
   }
+  base::Result<void> check(PartialOptions options = {.fingerprint = 7, .restart = false, .flush_bytes = 1}) {
+    return PartialFile::check(path_, header_, {100, 1, 64, 3000}, 32, options);
+  }
   // The content of a part.
   static std::string part(size_t index) {
     const std::vector<size_t> sizes = {100, 1, 64, 3000};
@@ -182,10 +185,32 @@ TEST_F(Partial, AJournalThatWasLeftAloneIsNoObstacle) {
   EXPECT_EQ(folder_.entries(), 1);
 }
 
-TEST_F(Partial, AFileOfThatNameThatIsNotOursIsNotTouched) {
-  std::ofstream(partial_path(path_)) << "a download of somebody's";
+TEST_F(Partial, FilesOfThoseNamesThatAreNotOursAreNotTouched) {
+  for (const fs::path& path : {partial_path(path_), journal_path(path_)}) {
+    std::ofstream(path) << "a download of somebody's";
+    for (const bool restart : {false, true}) {
+      const PartialOptions options{.fingerprint = 7, .restart = restart, .flush_bytes = 1};
+      const auto refused = open(options);
+      ASSERT_FALSE(refused);
+      EXPECT_EQ(refused.error().code(), ErrorCode::invalid_argument);
+      EXPECT_NE(refused.error().to_string().find("'" + path.string() + "' is in the way"), std::string::npos)
+          << refused.error().to_string();
+      EXPECT_EQ(check(options).error().code(), ErrorCode::invalid_argument);
+      EXPECT_EQ(base::read_file(path).value(), "a download of somebody's");
+      EXPECT_EQ(folder_.entries(), 1);
+    }
+    fs::remove(path);
+  }
+}
+
+TEST_F(Partial, AnErrorLeavesNothingThatWasNotThere) {
+  fs::create_directory(journal_path(path_));
   EXPECT_FALSE(open());
-  EXPECT_EQ(base::read_file(partial_path(path_)).value(), "a download of somebody's");
+  EXPECT_EQ(folder_.entries(), 1);
+  fs::remove(journal_path(path_));
+  fs::create_directory(partial_path(path_));
+  EXPECT_FALSE(open());
+  EXPECT_EQ(folder_.entries(), 1);
 }
 
 TEST_F(Partial, IsWrittenByOneAtATime) {
@@ -194,6 +219,50 @@ TEST_F(Partial, IsWrittenByOneAtATime) {
   const auto second = open();
   ASSERT_FALSE(second);
   EXPECT_EQ(second.error().code(), ErrorCode::unavailable);
+  EXPECT_EQ(check().error().code(), ErrorCode::unavailable);
+  EXPECT_EQ(folder_.entries(), 2);
+}
+
+TEST_F(Partial, IsItsWritersUntilItHasItsName) {
+  auto file = open();
+  ASSERT_TRUE(file);
+  write(**file, 4);
+  fs::create_directory(path_);
+  EXPECT_FALSE((*file)->finish());
+  fs::remove(path_);
+  const auto other = open();
+  ASSERT_FALSE(other);
+  EXPECT_EQ(other.error().code(), ErrorCode::unavailable);
+  ASSERT_TRUE((*file)->finish());
+  EXPECT_EQ(base::read_file(path_).value(), whole());
+  EXPECT_EQ(folder_.entries(), 1);
+}
+
+TEST_F(Partial, IsCheckedBeforeItIsBegun) {
+  EXPECT_TRUE(check());
+  EXPECT_EQ(folder_.entries(), 0);
+  {
+    auto file = open();
+    ASSERT_TRUE(file);
+    write(**file, 2);
+  }
+  EXPECT_TRUE(check());
+  PartialOptions other{.fingerprint = 8, .restart = false, .flush_bytes = 1};
+  EXPECT_EQ(check(other).error().code(), ErrorCode::invalid_argument);
+  other.restart = true;
+  EXPECT_TRUE(check(other));
+  // Where the header is not known yet, the fingerprint is.
+  EXPECT_TRUE(PartialFile::check(path_, {}, {}, 32, {.fingerprint = 7}));
+  EXPECT_FALSE(PartialFile::check(path_, {}, {}, 32, {.fingerprint = 8}));
+  EXPECT_FALSE(PartialFile::check(path_, "another", {}, 32, {.fingerprint = 7}));
+  EXPECT_EQ((*open())->done(), 2U);  // nothing was lost by it
+  const auto large = PartialFile::check(folder_.path() / "large", header_, {uint64_t{1} << 60}, 32, {});
+  ASSERT_FALSE(large);
+  EXPECT_EQ(large.error().code(), ErrorCode::io);
+  EXPECT_NE(large.error().to_string().find("bytes left, and the file takes"), std::string::npos);
+  EXPECT_EQ(PartialFile::check(folder_.path() / "no" / "out.bin", header_, {}, 32, {}).error().code(),
+            ErrorCode::not_found);
+  EXPECT_EQ(folder_.entries(), 2);
 }
 
 TEST_F(Partial, DiscardedLeavesNothing) {

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <fstream>
 #include <limits>
+#include <set>
 #include <string>
 #include <sys/resource.h>
 #include <vector>
@@ -17,6 +18,7 @@
 #include "data.hpp"
 #include "evaluate/judged_model.hpp"
 #include "evaluate/text_runner.hpp"
+#include "model/file_type.hpp"
 #include "model/gguf.hpp"
 #include "model/pack.hpp"
 #include "model/synth.hpp"
@@ -66,6 +68,15 @@ double most_error(DType type) {
   const auto bits = static_cast<int>(8 * info.block_bytes / info.block_elements);
   const bool minimum = type == DType::q4_1 || type == DType::q5_1;  // a whole bit of each is that of the minimum
   return 3 * std::pow(2.0, minimum ? 1 - bits : -bits);
+}
+
+// Of this process, as RLIMIT_DATA counts them.
+size_t data_bytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("VmData:")) return std::stoul(line.substr(7)) * 1024;
+  }
+  return 0;
 }
 
 class QuantizeModel : public testing::Test {
@@ -119,7 +130,7 @@ TEST_F(QuantizeModel, EveryTypeKeepsTheModelAsWellAsItsBitsAllow) {
     const auto file = model::GgufFile::open(out_);
     ASSERT_TRUE(file) << file.error().to_string();
     EXPECT_EQ(file->tensor_bytes(), summary->tensor_bytes);
-    EXPECT_EQ(file->get_int("general.file_type").value(), file_type(type));
+    EXPECT_EQ(file->get_int("general.file_type").value(), model::file_type_number(type));
     EXPECT_EQ(file->get_int("general.quantization_version").value(), 2);
     const Checkpoint original = source();
     for (const GgufTensor& tensor : original.tensors()) {
@@ -151,6 +162,8 @@ TEST_F(QuantizeModel, RulesGiveTensorsTypesOfTheirOwn) {
   options.rules = {{"output.weight", DType::q6_k}, {"blk.?.attn_v.weight", DType::q8_0}};
   const auto summary = quantize(options);
   ASSERT_TRUE(summary) << summary.error().to_string();
+  EXPECT_EQ(summary->changed, 16U);
+  EXPECT_EQ(summary->of_type, 13U);
   EXPECT_EQ(summary->other_types, (std::vector<std::string>{"2 in Q8_0", "1 in Q6_K"}));
   const auto file = Checkpoint::open(out_);
   ASSERT_TRUE(file);
@@ -189,6 +202,31 @@ TEST_F(QuantizeModel, NeverReplacesItsSource) {
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code(), ErrorCode::invalid_argument);
   EXPECT_TRUE(base::read_file(partial_path(out_)).value() == before);
+  // Whether that is its own or that of what the output links to.
+  QuantizeOptions options = to(DType::q8_0);
+  options.restart = true;
+  folder_.put("out.gguf", "an older one");
+  fs::create_symlink(out_, folder_.path() / "link.gguf");
+  const auto again =
+      quantize_model(Checkpoint::open(partial_path(out_)).value(), folder_.path() / "link.gguf", options);
+  ASSERT_FALSE(again);
+  EXPECT_SAYS(again.error().to_string(), "out.gguf.partial' is the source itself");
+  EXPECT_TRUE(base::read_file(partial_path(out_)).value() == before);
+}
+
+TEST_F(QuantizeModel, NeverReplacesWhatItReads) {
+  const fs::path text = folder_.put("notes.txt", "words");
+  QuantizeOptions options = to(DType::q8_0);
+  options.inputs = {text};
+  fs::create_symlink(text, folder_.path() / "link.gguf");
+  for (const fs::path& own : {text, folder_.path() / "link.gguf"}) {
+    const auto refused = quantize_model(source(), own, options);
+    ASSERT_FALSE(refused) << own;
+    EXPECT_EQ(refused.error().code(), ErrorCode::invalid_argument);
+    EXPECT_SAYS(refused.error().to_string(), "notes.txt' is what is read to calibrate");
+    EXPECT_FALSE(check_quantization(source(), own, options));
+  }
+  EXPECT_EQ(base::read_file(text).value(), "words");
 }
 
 TEST_F(QuantizeModel, NamesWeightsThatAreNoNumbers) {
@@ -196,18 +234,23 @@ TEST_F(QuantizeModel, NamesWeightsThatAreNoNumbers) {
   const auto refused = quantize(to(DType::q4_k));
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code(), ErrorCode::corrupt);
-  EXPECT_SAYS(refused.error().to_string(), "tensor 'blk.1.ffn_up.weight' holds nan at element 70000");
+  EXPECT_SAYS(refused.error().to_string(), "tensor 'blk.1.ffn_up.weight' holds NaN at element 70000");
   EXPECT_EQ(folder_.entries(), 1);
 }
 
 TEST_F(QuantizeModel, NamesWeightsThatTheTypeCannotHold) {
-  put("blk.1.ffn_up.weight", 3, 1e8F);
-  const auto refused = quantize(to(DType::q4_0));
-  ASSERT_FALSE(refused);
-  EXPECT_EQ(refused.error().code(), ErrorCode::corrupt);
-  EXPECT_SAYS(refused.error().to_string(), "tensor 'blk.1.ffn_up.weight' holds numbers up to 1e+08 in size, in row 0");
-  EXPECT_SAYS(refused.error().to_string(), "--tensor 'blk.1.ffn_up.weight=f32'");
-  EXPECT_EQ(folder_.entries(), 1);
+  put("blk.1.ffn_up.weight", 256 + 3, -1e9F);  // beyond all but BF16 and MXFP4
+  for (const DType type : tensor::all_dtypes()) {
+    if (type == DType::f32 || type == DType::bf16 || type == DType::mxfp4) continue;
+    const auto refused = quantize(to(type));
+    ASSERT_FALSE(refused) << tensor::info(type).name;
+    EXPECT_EQ(refused.error().code(), ErrorCode::corrupt);
+    EXPECT_SAYS(refused.error().to_string(),
+                "tensor 'blk.1.ffn_up.weight' holds numbers up to 1e+09 in size, in row 1 such that " +
+                    std::string(tensor::info(type).name));
+    EXPECT_SAYS(refused.error().to_string(), "--tensor 'blk.1.ffn_up.weight=f32'");
+    EXPECT_EQ(folder_.entries(), 1);
+  }
   QuantizeOptions apart = to(DType::q4_0);
   apart.rules = {{"blk.1.ffn_up.weight", DType::f32}};
   EXPECT_TRUE(quantize(apart));
@@ -259,6 +302,16 @@ TEST_F(QuantizeModel, WhatWasBegunOtherwiseIsNotGoneOnWith) {
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code(), ErrorCode::invalid_argument);
   EXPECT_SAYS(refused.error().to_string(), "--restart");
+  // Which shows before anything long is done.
+  EXPECT_TRUE(check_quantization(source(), out_, options));
+  EXPECT_FALSE(check_quantization(source(), out_, other));
+  for (const bool calibrated : {false, true}) {
+    QuantizeOptions mixed = options;
+    mixed.calibration_fingerprint = calibrated ? 1 : 0;
+    EXPECT_EQ(check_quantization(source(), out_, mixed).has_value(), !calibrated);
+    mixed.bits = 6;
+    EXPECT_FALSE(check_quantization(source(), out_, mixed));
+  }
   // Nor after the source has changed.
   options.cancelled = {};
   put("blk.0.ffn_up.weight", 0, 0.25F);
@@ -310,11 +363,7 @@ TEST_F(QuantizeModel, NeedsTheMemoryOfOneTensor) {
   }
   const Checkpoint large = Checkpoint::assemble(model::Metadata("large"), std::move(tensors), {}, nullptr, 3).value();
   ASSERT_EQ(large.tensor_bytes(), 40U * 8 << 20);
-  size_t data = 0;
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);) {
-    if (line.starts_with("VmData:")) data = std::stoul(line.substr(7)) * 1024;
-  }
+  const size_t data = data_bytes();
   ASSERT_GT(data, 0U);
   rlimit limit{};
   ASSERT_EQ(getrlimit(RLIMIT_DATA, &limit), 0);
@@ -329,48 +378,31 @@ TEST_F(QuantizeModel, NeedsTheMemoryOfOneTensor) {
   EXPECT_EQ(done->tensors, 40U);
 }
 
-// Calibration is worth its time: in four bits the model stays closer to the original.
-TEST_F(QuantizeModel, CalibrationBringsTheModelCloser) {
-  std::string text;
-  for (int i = 0; i < 30; ++i) {
-    text += "def scale_" + std::to_string(i) + "(values, factor=" + std::to_string(i) +
-            "):\n    return [value * factor for value in values]\n\n";
+// Memory may be there the next time.
+TEST_F(QuantizeModel, GoesOnWhereMemoryWasShort) {
+  if (test::sanitized) GTEST_SKIP() << "sanitizers need more memory than there is here";
+  std::vector<GgufTensor> tensors(2);
+  tensors[0].name = "blk.0.ffn_up.weight";
+  tensors[1].name = "blk.1.ffn_up.weight";
+  tensors[0].shape = {1024, 16, 1, 1};
+  tensors[1].shape = {1024, 1 << 16, 1, 1};  // 256 MiB
+  for (GgufTensor& tensor : tensors) {
+    tensor.rank = 2;
+    tensor.make = [](std::span<std::byte> out) { std::fill(out.begin(), out.end(), std::byte{}); };
   }
-  const auto divergence = [&](const fs::path& path) {
-    const test::Judged model = test::judged(path, {});
-    const test::Judged original = test::judged(test::nano_coder(), {});
-    if (!model.subject || !original.subject) return 0.0;
-    evaluate::TextOptions options;
-    options.window = options.stride = 256;
-    options.tokens = 1000;
-    const auto judged = evaluate::judge_text(*model.subject, original.subject.get(), text, options);
-    EXPECT_TRUE(judged) << judged.error().to_string();
-    return judged ? judged->comparison->divergence_mean() : 0;
-  };
-  const Checkpoint file = Checkpoint::open(test::nano_coder()).value();
-  QuantizeOptions options = to(DType::q4_0);
-  ASSERT_TRUE(quantize_model(file, out_, options));
-  const double plain = divergence(out_);
-
-  CalibrationOptions reading;
-  reading.isa = tensor::choose_isa().value();
-  reading.window = 256;
-  const auto calibration = Calibration::create(file, text, reading);
-  ASSERT_TRUE(calibration) << calibration.error().to_string();
-  options.calibration = calibration->get();
-  options.smooth = false;
-  const auto summary = quantize_model(file, out_, options);
-  ASSERT_TRUE(summary) << summary.error().to_string();
-  EXPECT_EQ(summary->compensated, 42U);  // seven matrices of six layers
-  EXPECT_EQ(summary->smoothed, 0U);
-  const double calibrated = divergence(out_);
-  EXPECT_GT(calibrated, 0);
-  EXPECT_LT(calibrated, plain);
-  options.compensate = false;
-  const auto weighed = quantize_model(file, out_, options);
-  ASSERT_TRUE(weighed);
-  EXPECT_EQ(weighed->compensated, 0U);
-  EXPECT_GT(divergence(out_), calibrated);
+  const Checkpoint large = Checkpoint::assemble(model::Metadata("large"), std::move(tensors), {}, nullptr, 3).value();
+  rlimit limit{};
+  ASSERT_EQ(getrlimit(RLIMIT_DATA, &limit), 0);
+  const rlimit small{data_bytes() + (size_t{64} << 20), limit.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_DATA, &small), 0);
+  const auto stopped = quantize_model(large, out_, to(DType::q8_0));
+  setrlimit(RLIMIT_DATA, &limit);
+  ASSERT_FALSE(stopped);
+  EXPECT_EQ(stopped.error().code(), ErrorCode::exhausted);
+  EXPECT_SAYS(stopped.error().to_string(), "out.gguf.partial', and the same command goes on behind that");
+  const auto done = quantize_model(large, out_, to(DType::q8_0));
+  ASSERT_TRUE(done) << done.error().to_string();
+  EXPECT_EQ(done->resumed, 1U);
 }
 
 TEST(Fingerprint, TellsSourcesApart) {
@@ -385,6 +417,23 @@ TEST(Fingerprint, TellsSourcesApart) {
     EXPECT_EQ(fingerprint_of(file), seen.back());
   }
   EXPECT_NE(seen[0], seen[1]);
+}
+
+TEST(Fingerprint, TellsWhatDecidesTheResultApart) {
+  const Checkpoint file = Checkpoint::open(test::nano_coder()).value();
+  std::vector<QuantizeOptions> all(5);
+  all[1].calibration_fingerprint = 1;
+  all[2] = all[3] = all[4] = all[1];
+  all[4].bits = 6;
+  all[2].smooth = false;
+  all[3].compensate = false;
+  std::set<uint64_t> seen = {fingerprint_of(file, all[1], "0.2.0")};
+  for (QuantizeOptions& options : all) {
+    const uint64_t fingerprint = fingerprint_of(file, options, "0.1.0");
+    EXPECT_TRUE(seen.insert(fingerprint).second);
+    options.threads = 7;
+    EXPECT_EQ(fingerprint_of(file, options, "0.1.0"), fingerprint);
+  }
 }
 
 }  // namespace

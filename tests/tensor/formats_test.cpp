@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include "tensor/block_encoders.hpp"
 #include "tensor/dtype.hpp"
 #include "tensor/packed_layout.hpp"
 #include "tensor/samples.hpp"
@@ -309,6 +310,19 @@ TEST_P(EncoderOf, ConstantsAreKept) {
     for (const float back : decoded(GetParam(), encoded(GetParam(), x)))
       ASSERT_NEAR(back, value, 0.06F);
   }
+}
+
+TEST_P(FormatOf, HoldsWhatIsLeftAsItIs) {
+  const std::array<float, 2> infinities = {-INFINITY, INFINITY};
+  std::array<float, 2> ends{};
+  hold_within(GetParam(), infinities.data(), ends);
+  EXPECT_TRUE(holds(GetParam(), {}));
+  EXPECT_TRUE(holds(GetParam(), ends));
+  EXPECT_TRUE(holds(GetParam(), std::array{0.0F, -1.0F, 65504.0F}));
+  EXPECT_FALSE(holds(GetParam(), std::array{std::nextafter(ends[0], -INFINITY)}));
+  EXPECT_FALSE(holds(GetParam(), std::array{0.0F, std::nextafter(ends[1], INFINITY)}));
+  EXPECT_FALSE(holds(GetParam(), infinities));
+  EXPECT_FALSE(holds(GetParam(), std::array{1.0F, NAN}));
 }
 
 // docs/architecture.md has these figures: bits a weight, times 10,000.
