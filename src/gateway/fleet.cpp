@@ -18,6 +18,9 @@ route::Outcome to_route(Outcome outcome) {
   switch (outcome) {
     case Outcome::answered:
       return route::Outcome::success;
+    case Outcome::declined:
+      return route::Outcome::declined;
+    case Outcome::faulty:
     case Outcome::failed:
       return route::Outcome::failure;
     case Outcome::refused:  // it is well, and told why

@@ -122,7 +122,7 @@ asio::awaitable<void> Relay::try_backends() {
     if (call_.exchange().disconnected()) break;        // the lease ends as abandoned
     const bool ended = failure_ && service_.ending();  // which is not the backend's fault
     if (failure_) note_tried(backend);
-    lease.end(ended ? Outcome::abandoned : failure_ ? failure_->outcome : Outcome::answered, usage());
+    lease.end(ended ? Outcome::abandoned : told_by(failure_), usage());
     if (!failure_) break;
     faulted_ = faulted_ || (!ended && is_at_fault(*failure_));
     handed_over_ = !ended && hands_over(*failure_);
@@ -147,6 +147,16 @@ void Relay::note_tried(const Backend& backend) {
       failure_->outcome == Outcome::unready && std::ranges::find(unready_, &backend) == unready_.end();
   counts_ = failure_->reached && !first_word;
   (first_word ? unready_ : tried_).push_back(&backend);
+}
+
+// Of the backend: one that answers with an error is not believed to be fast for that.
+Outcome Relay::told_by(const Tried& failure) const {
+  const Outcome outcome = failure ? failure->outcome : Outcome::answered;
+  if (outcome != Outcome::answered && outcome != Outcome::refused) return outcome;
+  const Outcome by_status = outcome_of(status_);
+  if (by_status == Outcome::faulty || beginning_ == Beginning::fault) return Outcome::faulty;
+  if (outcome == Outcome::refused) return outcome;
+  return failure || beginning_ == Beginning::decline ? Outcome::declined : by_status;
 }
 
 bool Relay::is_at_fault(const Failure& failure) const {
@@ -211,6 +221,7 @@ bool Relay::may_go_on(const Failure& failure) {
 asio::awaitable<Tried> Relay::attempt(Lease& lease) {
   Backend& backend = *lease;
   status_ = 0;
+  beginning_ = Beginning::nothing;
   observe::Span span = service_.tracer().start("upstream", call_.span().context(), observe::SpanKind::client);
   span.set("tidemill.backend", backend.name());
   span.set("tidemill.try", int64_t{call_.record().tries});
@@ -260,7 +271,11 @@ asio::awaitable<Tried> Relay::relay_answer(Lease& lease, wire::ClientStream& ans
     (void)co_await keep_refusal(answer);  // so that the connection can be used again
     co_return Failure{Outcome::answered, broken(fmt::format("the backend answered {}", status))};
   }
-  if (events) co_return co_await stream_.relay(lease, answer, hang_up);
+  if (events) {
+    Tried tried = co_await stream_.relay(lease, answer, hang_up);
+    beginning_ = stream_.beginning();
+    co_return tried;
+  }
   co_return co_await relay_whole(answer);
 }
 

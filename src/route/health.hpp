@@ -56,7 +56,8 @@ enum class Unready : uint8_t { loading, draining };
 
 // How a request went, as far as it tells of the backend's health.
 enum class Outcome {
-  success,    // including every answer that was the client's fault
+  success,
+  declined,   // as good, but no work was done: the answer is that the client is at fault
   failure,    // refused, reset, timed out, or an answer of 500, 502, 504
   cancelled,  // the client left, or it was not tried: tells nothing
 };

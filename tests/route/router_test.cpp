@@ -324,6 +324,26 @@ TEST_F(RouterTest, ServesFasterHardwareMore) {
   EXPECT_NEAR(view("b1:80").tokens_per_second, 8000, 800);
 }
 
+TEST_F(RouterTest, AnErrorDoesNotMakeABackendFast) {
+  start(1);
+  serve(route(prompt(1, 40)));
+  const double before = view("b0:80").tokens_per_second;
+  for (const Outcome outcome : {Outcome::declined, Outcome::failure, Outcome::declined}) {
+    for (uint64_t i = 0; i < 4; ++i) {
+      const Route asked = route(prompt(100 + i, 40));
+      now_ += milliseconds(1);
+      router_->finish(asked.ticket, {.outcome = outcome, .prompt_tokens = 1, .cached_tokens = 0}, now_);
+    }
+  }
+  EXPECT_EQ(view("b0:80").tokens_per_second, before);
+  for (uint64_t i = 0; i < 8; ++i) {
+    const Route quick = route(prompt(200 + i, 40));
+    now_ += milliseconds(1);
+    router_->finish(quick.ticket, {.outcome = Outcome::success}, now_);
+  }
+  EXPECT_GT(view("b0:80").tokens_per_second, before) << "as an answer does";
+}
+
 TEST_F(RouterTest, BackendsComeAndGoUnderOpenRequests) {
   std::mt19937 random(3);
   start(4);
