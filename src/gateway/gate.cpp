@@ -95,7 +95,7 @@ Gate::Gate(GateOptions options, const base::Clock& clock)
 
 Result<std::unique_ptr<Gate>> Gate::open(GateOptions options, const base::Clock& clock) {
   std::unique_ptr<Gate> gate(new Gate(std::move(options), clock));
-  TM_CHECK(gate->reload(gate->options_.policy));
+  TM_TRY(gate->policy_, load_policy(gate->options_.policy));
   if (gate->options_.keys.empty()) return gate;
   auto vault = access::open_keys(gate->options_.keys);
   if (!vault) return std::move(vault).error().with_param("gateway.keys");
@@ -115,16 +115,16 @@ Result<void> Gate::read_keys() {
   return {};
 }
 
-Result<void> Gate::reload(const std::string& path) {
-  auto policy = std::make_shared<access::Policy>();
-  if (!path.empty()) {
-    auto read = access::read_policy(path);
-    if (!read) return std::move(read).error().wrap("the policy").with_param("gateway.policy");
-    *policy = std::move(*read);
-  }
+Result<std::shared_ptr<const access::Policy>> Gate::load_policy(const std::string& path) {
+  if (path.empty()) return std::make_shared<const access::Policy>();
+  auto read = access::read_policy(path);
+  if (!read) return std::move(read).error().wrap("the policy").with_param("gateway.policy");
+  return std::make_shared<const access::Policy>(std::move(*read));
+}
+
+void Gate::use_policy(std::shared_ptr<const access::Policy> policy) {
   const std::lock_guard lock(mutex_);
   policy_ = std::move(policy);
-  return {};
 }
 
 std::pair<Caller, std::optional<Refused>> Gate::identify(const wire::HttpRequest& request) const {

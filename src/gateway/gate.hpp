@@ -113,8 +113,9 @@ class Gate {
   // To be called some ten times a second, on a thread that may wait for the store: shares the books, ends waits that
   // took too long, and reads keys that have changed.
   void keep();
-  // Reads the policy again. An error changes nothing.
-  base::Result<void> reload(const std::string& policy);
+  // What use_policy() takes, from the file; none where `path` is empty.
+  static base::Result<std::shared_ptr<const access::Policy>> load_policy(const std::string& path);
+  void use_policy(std::shared_ptr<const access::Policy> policy);
 
   std::string currency() const;
   access::Admission::State queue() const;

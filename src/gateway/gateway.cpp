@@ -14,7 +14,9 @@
 
 #include "base/ids.hpp"
 #include "base/log.hpp"
+#include "gateway/adaptive_choice.hpp"
 #include "gateway/endpoints.hpp"
+#include "gateway/line_log.hpp"
 #include "gateway/model_route.hpp"
 #include "gateway/poller.hpp"
 #include "gateway/rollout_exchange.hpp"
@@ -49,6 +51,17 @@ void flush_logs(Service& service) {
   const auto table = service.routes();
   for (const auto& route : table->routes())
     if (route->adaptive() != nullptr) route->adaptive()->flush();
+}
+
+// Those of routes that stay as they are too: they may have been rotated.
+Result<std::vector<std::pair<AdaptiveChoice*, LineFile>>> open_decision_logs(const RouteTable& routes) {
+  std::vector<std::pair<AdaptiveChoice*, LineFile>> opened;
+  for (const auto& route : routes.routes()) {
+    if (route->adaptive() == nullptr) continue;
+    TM_TRY(LineFile file, route->adaptive()->open_log());
+    opened.emplace_back(route->adaptive(), std::move(file));
+  }
+  return opened;
 }
 
 asio::awaitable<void> flush_forever(Service& service) {
@@ -236,15 +249,22 @@ Result<void> Gateway::reload(const GatewayOptions& options) {
   TM_CHECK(check_tls(options));
   TM_CHECK(check_prices(options.routes, options.policy));
   TM_TRY(auto routes, RouteTable::create(options.routes, *service.routes(), service.metrics(), service.clock()));
-  TM_CHECK(impl_->http->reload_tls());
-  TM_CHECK(service.access_log().open(options.access_log));
+  TM_TRY(auto policy, Gate::load_policy(options.policy));
+  TM_TRY(auto tls, impl_->http->read_tls());
+  TM_TRY(auto access_log, service.access_log().prepare(options.access_log));
+  TM_TRY(auto decision_logs, open_decision_logs(*routes));
+  // Nothing fails from here on, so that nothing is changed by half.
+  impl_->http->use_tls(std::move(tls));
+  service.access_log().use(std::move(access_log));
+  for (auto& [adaptive, file] : decision_logs)
+    adaptive->use_log(std::move(file));
+  service.gate().use_policy(std::move(policy));
   const auto before = service.options();
   if (needs_restart(*before, options)) {
     base::log::warn(
         "some of what has changed in [gateway] and [observe] counts from the next start only: address, "
         "threads, names of TLS files, limits and timeouts of clients' connections, the trace exporter");
   }
-  TM_CHECK(service.gate().reload(options.policy));
   service.set_options(std::make_shared<const GatewayOptions>(options));
   service.set_routes(std::move(routes));
   impl_->roster->set(std::move(backends), std::move(sources));
