@@ -72,6 +72,8 @@ class Fleet {
   // Those that stay the same in a reload keep their state. The names in `unready` are those of which discovery says
   // that they take no new requests, whatever they say themselves.
   void replace(Backends backends, const std::set<std::string>& unready = {});
+  // Requests at one backend at one time, from now on.
+  void set_max_open(int max_open) { router_.set_most_open(max_open); }
   Backends backends() const;
   bool contains(const Backend& backend) const;
 

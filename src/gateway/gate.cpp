@@ -1,7 +1,5 @@
 #include "gateway/gate.hpp"
 
-#include <atomic>
-
 #include <fmt/core.h>
 
 #include "base/log.hpp"
@@ -82,6 +80,7 @@ std::optional<access::Money> Passage::settle(const access::Usage& usage) {
 Gate::Gate(GateOptions options, const base::Clock& clock)
     : options_(std::move(options)),
       clock_(clock),
+      slots_(options_.slots),
       limiter_({.gateway = options_.gateway, .store = options_.store}, clock),
       policy_(std::make_shared<const access::Policy>()) {
   if (options_.slots > 0) {
@@ -228,6 +227,13 @@ void Gate::complain_of_keys(std::string complaint) {
   complaint_ = std::move(complaint);
 }
 
+void Gate::set_queue(int slots, size_t max_queued, base::Duration longest_wait) {
+  if (!admission_ || slots == 0) return;
+  slots_ = slots;
+  admission_->set_queue(max_queued, longest_wait);
+  admission_->set_slots(slots, clock_.now());
+}
+
 std::string Gate::currency() const {
   const std::lock_guard lock(mutex_);
   return policy_->currency;
@@ -240,7 +246,7 @@ access::Admission::State Gate::queue() const {
 double Gate::pressure() const {
   if (!admission_) return 0;
   const access::Admission::State state = admission_->state();
-  return state.queued > 0 ? 1 : static_cast<double>(state.running) / options_.slots;
+  return state.queued > 0 ? 1 : static_cast<double>(state.running) / slots_;
 }
 
 }  // namespace tidemill::gateway

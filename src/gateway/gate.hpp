@@ -1,6 +1,7 @@
 // Who may do what: API keys, limits, budgets and the queue before the backends, for every request to the API.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -117,6 +118,10 @@ class Gate {
   static base::Result<std::shared_ptr<const access::Policy>> load_policy(const std::string& path);
   void use_policy(std::shared_ptr<const access::Policy> policy);
 
+  // The queue's bounds from now on. Whether there is one is settled at the start: nothing happens where `slots` is 0,
+  // or was then.
+  void set_queue(int slots, size_t max_queued, base::Duration longest_wait);
+
   std::string currency() const;
   access::Admission::State queue() const;
   // The share of the slots that is taken; 1 while anybody waits for one, 0 where there is no bound.
@@ -132,6 +137,7 @@ class Gate {
 
   const GateOptions options_;
   const base::Clock& clock_;
+  std::atomic<int> slots_;
   access::Limiter limiter_;
   std::optional<access::Admission> admission_;
   std::unique_ptr<access::KeyVault> vault_;

@@ -11,6 +11,7 @@
 #include <boost/asio/detached.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_future.hpp>
+#include <fmt/format.h>
 
 #include "base/ids.hpp"
 #include "base/log.hpp"
@@ -19,6 +20,7 @@
 #include "gateway/line_log.hpp"
 #include "gateway/model_route.hpp"
 #include "gateway/poller.hpp"
+#include "gateway/restart_only.hpp"
 #include "gateway/rollout_exchange.hpp"
 #include "gateway/roster.hpp"
 #include "gateway/route_plan.hpp"
@@ -111,14 +113,6 @@ asio::awaitable<void> exchange_rollouts(Service& service, RolloutExchange& excha
     };
     (void)co_await service.store_pool().run(work);
   }
-}
-
-// What a reload cannot change.
-bool needs_restart(const GatewayOptions& a, const GatewayOptions& b) {
-  const wire::ListenerOptions& listener = b;
-  return !(a == listener) || a.tls_certificate != b.tls_certificate || a.tls_key != b.tls_key ||
-         a.tls_client_ca != b.tls_client_ca || a.otlp_endpoint != b.otlp_endpoint || a.trace_ring != b.trace_ring ||
-         a.keys != b.keys || a.slots != b.slots || a.max_open != b.max_open;
 }
 
 }  // namespace
@@ -259,11 +253,11 @@ Result<void> Gateway::reload(const GatewayOptions& options) {
   for (auto& [adaptive, file] : decision_logs)
     adaptive->use_log(std::move(file));
   service.gate().use_policy(std::move(policy));
-  const auto before = service.options();
-  if (needs_restart(*before, options)) {
-    base::log::warn(
-        "some of what has changed in [gateway] and [observe] counts from the next start only: address, "
-        "threads, names of TLS files, limits and timeouts of clients' connections, the trace exporter");
+  service.gate().set_queue(options.slots, static_cast<size_t>(options.max_queued), options.longest_wait);
+  service.fleet().set_max_open(options.max_open);
+  const auto later = restart_only(*service.options(), options);
+  if (!later.empty()) {
+    base::log::warn("these settings have changed, and count from the next start only: {}", fmt::join(later, ", "));
   }
   service.set_options(std::make_shared<const GatewayOptions>(options));
   service.set_routes(std::move(routes));

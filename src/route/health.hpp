@@ -74,6 +74,7 @@ class Health {
   void restart(Backend backend, base::SteadyTime now);
 
   void check(Backend backend, bool passed, base::SteadyTime now);
+  void set_most_open(int64_t requests) { options_.most_open = requests; }
   // Asks for no new requests, until `until` or until undrain().
   void drain(Backend backend, std::optional<base::SteadyTime> until, base::SteadyTime now,
              Unready why = Unready::draining);

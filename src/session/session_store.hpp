@@ -56,6 +56,8 @@ struct StoreOptions {
   base::Duration deadline = std::chrono::milliseconds(500);  // of one call, its connecting included
   size_t max_connections = 16;                               // calls at one time; further ones wait for one to end
   std::string ca_file{};  // PEM, to verify a rediss:// server by; the system's authorities if empty
+
+  bool operator==(const StoreOptions&) const = default;
 };
 
 // A Redis that was lost is tried again after so long at most.

@@ -226,6 +226,17 @@ TEST_F(RouterTest, LearnsBytesPerToken) {
   EXPECT_NEAR(router_->bytes_per_token(), 3, 0.05);
 }
 
+TEST_F(RouterTest, HowManyMayBeOpenCanChange) {
+  RouterOptions options = RouterTest::options();
+  options.health.most_open = 1;
+  start(1, options);
+  (void)route(prompt(1, 4));
+  EXPECT_FALSE(router_->route({.prompt_bytes = 1}, now_));
+  router_->set_most_open(2);
+  EXPECT_TRUE(router_->route({.prompt_bytes = 1}, now_));
+  EXPECT_FALSE(router_->route({.prompt_bytes = 1}, now_));
+}
+
 TEST_F(RouterTest, DrainingAndDownBackendsGetNothing) {
   start(3);
   router_->drain("b0:80", seconds(30), now_);
