@@ -24,8 +24,8 @@ namespace {
 constexpr size_t max_refusal_bytes = size_t{256} << 10;
 // All dialects begin with their answer's id.
 constexpr size_t id_within = 512;
-// Of backends that were asked to go on with one stream.
-constexpr int most_denials = 3;
+// Of a stream without marks, by backends that were asked to go on with it, where there are fewer of them.
+constexpr size_t most_denials = 3;
 
 // Another backend may do what this one does not want to do now.
 bool is_refusal(int status) {
@@ -213,8 +213,10 @@ asio::awaitable<Lease> Relay::find_backend() {
 
 bool Relay::may_go_on(const Failure& failure) {
   if (!begun()) return true;
-  // Backends that are well and do not take the stream up will not do so later either.
-  if (failure.outcome == Outcome::answered && ++denials_ > most_denials) return false;
+  // Who does not know how to go on with a stream without marks will not know later either. One with marks is denied by
+  // backends with other weights or of another version, while those that have them restart: it has all of the window.
+  const bool denied = failure.outcome == Outcome::answered && stream_.progress().foreign();
+  if (denied && ++denials_ > std::max(most_denials, service_.fleet().backends().size())) return false;
   return stream_.progress().ways_on() != Resume::none;
 }
 

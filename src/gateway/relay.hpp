@@ -94,7 +94,7 @@ class Relay {
   Beginning beginning_ = Beginning::nothing;   // of its stream, if it sent one
   bool faulted_ = false;                       // a try failed by the backend's own fault
   bool handed_over_ = false;                   // another is to answer
-  int denials_ = 0;                            // of backends that were asked to go on with the stream
+  size_t denials_ = 0;                         // of backends that were asked to go on with the stream
   std::optional<wire::HttpResponse> refusal_;  // the last backend's that was one
   TokenUsage usage_;                           // of an answer that is no stream
   std::string response_id_;                    // likewise
