@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "session/session_store.hpp"
+#include "session/sqlite_database.hpp"
 
 namespace tidemill::session {
 namespace {
@@ -46,6 +47,39 @@ class SqliteStore : public testing::Test {
   base::ManualClock clock_;
   fs::path folder_;
 };
+
+// Whoever comes while another process keeps it locked must not wait for those who came before.
+TEST_F(SqliteStore, ALockedFileIsLeftAloneForAPause) {
+  StoreOptions options = in_file();
+  options.lock_wait = std::chrono::milliseconds(1);
+  auto store = open(options);
+  put(*store, "t", "a", "one");
+  auto other = SqliteDatabase::open(options.path, options.lock_wait);
+  ASSERT_TRUE(other);
+  const auto code_of_put = [&store] {
+    const std::vector<Record> records = {{"a", "two"}};
+    const auto done = store->put("t", records);
+    return done ? ErrorCode::internal : done.error().code();
+  };
+  ASSERT_TRUE(other->execute("BEGIN IMMEDIATE"));
+  EXPECT_EQ(code_of_put(), ErrorCode::unavailable);
+  ASSERT_TRUE(other->execute("ROLLBACK"));
+  EXPECT_EQ(code_of_put(), ErrorCode::unavailable) << "nobody looks within the pause";
+  const auto read = store->get("t", "a");
+  ASSERT_FALSE(read);
+  EXPECT_EQ(read.error().code(), ErrorCode::unavailable);
+  clock_.advance(longest_pause);
+  EXPECT_EQ(get(*store, "t", "a"), "one");
+  put(*store, "t", "a", "two");
+  EXPECT_EQ(get(*store, "t", "a"), "two");
+
+  ASSERT_TRUE(other->execute("BEGIN IMMEDIATE"));
+  EXPECT_EQ(code_of_put(), ErrorCode::unavailable);
+  clock_.advance(longest_pause);
+  EXPECT_EQ(code_of_put(), ErrorCode::unavailable) << "it is locked still, and the next pause begins";
+  ASSERT_TRUE(other->execute("ROLLBACK"));
+  EXPECT_EQ(code_of_put(), ErrorCode::unavailable);
+}
 
 TEST_F(SqliteStore, KeepsReplacesAndRemoves) {
   auto store = open();
