@@ -104,6 +104,13 @@ Result<void> plan_mirror(const RouteOptions& route, RoutePlan& plan) {
   } else {
     TM_TRY(plan.mirror_target, find_target(route, plan, "mirror.target", o.target));
     plan.split.versions[plan.mirror_target].weight = 0;
+    const bool answers = std::ranges::any_of(plan.split.versions, [](const auto& each) { return each.weight > 0; });
+    if (!answers) {
+      return wrong(route, "mirror.target",
+                   fmt::format("'{}' gets copies and no other traffic, and no other target has a weight above 0; add "
+                               "the one that answers",
+                               o.target));
+    }
   }
   plan.mirror = rollout::MirrorOptions{.name = route.model,
                                        .share = *share,

@@ -13,7 +13,7 @@ using base::ErrorCode;
 
 namespace {
 
-Failure broken(std::string_view why) {
+Failure broken_off(std::string_view why) {
   return {Outcome::failed, Error(ErrorCode::unavailable, std::string(why))};
 }
 
@@ -95,18 +95,18 @@ void StreamRelay::note_resumed(std::string& out) {
 asio::awaitable<Tried> StreamRelay::finish(Part& part, wire::ClientStream& answer) {
   part.out.clear();
   part.marks.finish(part.out);
-  if (part.marked() && !progress_.ended()) co_return broken("the backend ended its stream in the middle");
+  if (part.marked() && !progress_.ended()) co_return broken_off("the backend ended its stream in the middle");
   if (!part.marked() && !part.out.empty()) {
     if (beginning_ == Beginning::nothing) beginning_ = beginning_of(dialect_, part.out);
     const bool sent = co_await send(answer, part.out);
     if (!sent) co_return std::nullopt;
   }
   if (!plan_.begun()) {
-    if (!part.marked() && dialect_ != Dialect::other) co_return broken("the backend's stream is empty");
+    if (!part.marked() && dialect_ != Dialect::other) co_return broken_off("the backend's stream is empty");
     const auto started = co_await call_.begin_stream(answer.head().status, response_headers(answer.head().headers));
     if (!started) co_return std::nullopt;
   } else if (!part.marked() && !progress_.end_seen()) {
-    co_return broken("the backend ended its stream in the middle");
+    co_return broken_off("the backend ended its stream in the middle");
   }
   (void)co_await call_.end();
   co_return std::nullopt;
