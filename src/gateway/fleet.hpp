@@ -78,7 +78,8 @@ class Fleet {
   bool contains(const Backend& backend) const;
 
   // The best backend (route/router.hpp) that serves the model and is none of `tried`. not_found, param "model": no
-  // backend serves it, all being known; unavailable: none that may serve it is left.
+  // backend serves it, all being known, or there is none of the names that are wanted; unavailable: none that may serve
+  // it is left.
   base::Result<Lease> pick(const Wanted& wanted, const std::vector<const Backend*>& tried);
 
   // How long it may take until there is a backend for a request that none could take now: until an ejection ends, or

@@ -23,6 +23,7 @@
 #include "gateway/restart_only.hpp"
 #include "gateway/rollout_exchange.hpp"
 #include "gateway/roster.hpp"
+#include "gateway/route_options.hpp"
 #include "gateway/route_plan.hpp"
 #include "gateway/service.hpp"
 #include "gateway/store_watch.hpp"
@@ -64,6 +65,20 @@ Result<std::vector<std::pair<AdaptiveChoice*, LineFile>>> open_decision_logs(con
     opened.emplace_back(route->adaptive(), std::move(file));
   }
   return opened;
+}
+
+// Of those whose names are all known now.
+void warn_of_lonely_targets(const RouteTable& routes, const std::vector<BackendOptions>& backends) {
+  for (const auto& route : routes.routes()) {
+    for (const TargetOptions& target : route->plan().targets) {
+      const AskedBackends asked(target.backends);
+      if (std::ranges::any_of(backends, [&](const BackendOptions& each) { return asked.contains(each.name); }))
+        continue;
+      if (target.backends.empty()) continue;
+      base::log::warn("route {}: no backend has a name that its target {} takes ({}), so its requests get 404",
+                      route->name(), target.name, fmt::join(target.backends, ", "));
+    }
+  }
 }
 
 asio::awaitable<void> flush_forever(Service& service) {
@@ -198,6 +213,7 @@ Result<std::unique_ptr<Gateway>> Gateway::start(const GatewayOptions& options, c
   Service& service = impl->service;
   service.set_companion(companion);
   TM_TRY(auto routes, RouteTable::create(options.routes, *service.routes(), service.metrics(), clock));
+  if (sources.empty()) warn_of_lonely_targets(*routes, backends);
   service.set_routes(std::move(routes));
   TM_CHECK(service.access_log().open(options.access_log));
   if (!options.otlp_endpoint.empty()) {
@@ -260,6 +276,7 @@ Result<void> Gateway::reload(const GatewayOptions& options) {
     base::log::warn("these settings have changed, and count from the next start only: {}", fmt::join(later, ", "));
   }
   service.set_options(std::make_shared<const GatewayOptions>(options));
+  if (sources.empty()) warn_of_lonely_targets(*routes, backends);
   service.set_routes(std::move(routes));
   impl_->roster->set(std::move(backends), std::move(sources));
   return {};

@@ -73,6 +73,13 @@ Result<void> plan_targets(const RouteOptions& route, RoutePlan& plan) {
       return wrong(route, "target.name",
                    fmt::format("two targets are named '{}': give each a name of its own", target.name));
     }
+    for (const std::string& name : target.backends) {
+      const size_t star = name.find('*');
+      if (star != std::string::npos && star + 1 != name.size()) {
+        return wrong(route, "target.backends",
+                     fmt::format("'{}' has a * before its end; write a name, or gpu-* for those that begin so", name));
+      }
+    }
     plan.split.versions.push_back({.name = target.name, .weight = target.weight});
     for (const std::string& rule : target.headers) {
       const size_t colon = rule.find(':');

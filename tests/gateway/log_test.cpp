@@ -127,6 +127,19 @@ TEST_F(GatewayLog, WhatAReloadCannotChangeIsNamed) {
       << text;
 }
 
+TEST_F(GatewayLog, ATargetThatNoBackendBelongsToIsToldOf) {
+  options.backends = {{.url = "http://127.0.0.1:1", .name = "gpu-1", .models = {"m"}}};
+  options.routes = {{.model = "code",
+                     .targets = {{.name = "a", .model = "m", .backends = {"gpu-*"}},
+                                 {.name = "b", .model = "m", .backends = {"cpu-*", "spare"}},
+                                 {.name = "c", .model = "m"}}}};
+  Captured log;
+  start_alone();
+  const std::string text = log.take();
+  EXPECT_EQ(times(text, "route code: no backend has a name that its target"), 1U) << text;
+  EXPECT_EQ(times(text, "target b takes (cpu-*, spare)"), 1U) << text;
+}
+
 TEST_F(GatewayLog, MissingKeysAndOpenOnesAreToldOf) {
   options.keys = (folder.path() / "keys.json").string();
   options.backend_urls = {"http://127.0.0.1:1"};

@@ -137,6 +137,8 @@ TEST_F(RouteOptionsFile, WhatIsWrongIsNamed) {
               "names no session");
   expect_part(load("[[gateway.route]]\nmodel='code'\n[[gateway.route.target]]\nheaders=['a b: c']\n"),
               "names no header; write \"x-version: beta\"");
+  expect_part(load("[[gateway.route]]\nmodel='code'\n[[gateway.route.target]]\nbackends=['b', 'gpu-*-x']\n"),
+              "'gpu-*-x' has a * before its end; write a name, or gpu-*");
   expect_part(error_of("[gateway.route.canary]\ntarget = 'v3'\n"), "'v3' is none of its targets; they are v1, v2");
   expect_part(error_of("[gateway.route.canary]\ntarget='v2'\nstable='v2'\n"), "the other target, which is 'v1'");
   expect_part(error_of("[gateway.route.canary]\ntarget='v2'\nsteps=['5']\n"), "'5' is no step");
