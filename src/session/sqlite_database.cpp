@@ -16,10 +16,15 @@ Result<SqliteDatabase> SqliteDatabase::open(std::string path, base::Duration loc
   if (code != SQLITE_OK) {
     return Error(ErrorCode::io, fmt::format("the session store {} cannot be opened: {}", path, sqlite3_errstr(code)));
   }
-  const auto wait = std::chrono::duration_cast<std::chrono::milliseconds>(lock_wait);
-  sqlite3_busy_timeout(raw, static_cast<int>(wait.count()));
   sqlite3_extended_result_codes(raw, 0);
-  return SqliteDatabase(std::move(handle), std::move(path));
+  SqliteDatabase database(std::move(handle), std::move(path));
+  database.set_lock_wait(lock_wait);
+  return database;
+}
+
+void SqliteDatabase::set_lock_wait(base::Duration wait) {
+  const auto whole = std::chrono::duration_cast<std::chrono::milliseconds>(wait);
+  sqlite3_busy_timeout(handle_.get(), static_cast<int>(whole.count()));
 }
 
 Error SqliteDatabase::error() const {

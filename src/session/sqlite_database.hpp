@@ -21,6 +21,8 @@ class SqliteDatabase {
   static base::Result<SqliteDatabase> open(std::string path, base::Duration lock_wait);
 
   const std::string& path() const { return path_; }
+  // How long calls wait for other processes from now on.
+  void set_lock_wait(base::Duration wait);
   base::Result<void> execute(const std::string& sql);
   // The first column of its first row; 0 if there is no row.
   base::Result<int64_t> number(std::string_view sql);

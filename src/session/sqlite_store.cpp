@@ -26,6 +26,8 @@ constexpr int application_id = 0x54494445;  // "TIDE"
 constexpr int schema_version = 3;
 // What a record takes beside its value, about: its row, its index entry.
 constexpr int64_t row_overhead = 128;
+// How long a file that was found locked is waited for from then on.
+constexpr base::Duration glance = std::chrono::milliseconds(100);
 
 // The totals are kept by triggers, so that several processes agree on them. AUTOINCREMENT makes `age` an order of
 // arrival.
@@ -56,12 +58,17 @@ class LockPause {
     const std::lock_guard lock(mutex_);
     return until_ && (trying_ || clock_.now() < *until_) ? refused() : Result<void>();
   }
-  // The same for the one caller whose turn it is, who says afterwards what it has found.
-  Result<void> begin() {
+  // The same for the one caller whose turn it is, who says afterwards what it has found. True: the pause is over, and
+  // it finds out for all.
+  Result<bool> begin() {
     const std::lock_guard lock(mutex_);
     if (until_ && clock_.now() < *until_) return refused();
-    trying_ = until_.has_value();
-    return {};
+    return trying_ = until_.has_value();
+  }
+  // It was found locked, and nobody has found it otherwise since.
+  bool begun() const {
+    const std::lock_guard lock(mutex_);
+    return until_.has_value();
   }
   void end(bool locked) {
     const std::lock_guard lock(mutex_);
@@ -101,13 +108,20 @@ class SqliteStore final : public Store {
   Result<Exchanged> exchange(const Exchange& exchange) override;
 
  private:
-  // Runs `work`, which returns a Result, while nobody else uses the database.
+  // Runs `work`, which returns a Result, while nobody else uses the database. Who reads waits for no other process.
   template <typename Work>
-  auto alone(const Work& work) -> decltype(work()) {
+  auto reading(const Work& work) -> decltype(work()) {
+    const std::lock_guard lock(mutex_);
+    return work();
+  }
+  template <typename Work>
+  auto writing(const Work& work) -> decltype(work()) {
     TM_CHECK(pause_.check());
     const std::lock_guard lock(mutex_);
-    TM_CHECK(pause_.begin());
+    TM_TRY(const bool again, pause_.begin());
+    if (again) database_.set_lock_wait(std::min(glance, options_.lock_wait));
     auto done = work();
+    if (again) database_.set_lock_wait(options_.lock_wait);
     pause_.end(!done && done.error().code() == ErrorCode::unavailable);
     return done;
   }
@@ -212,11 +226,11 @@ Result<void> SqliteStore::put(std::string_view tenant, std::span<const Record> r
                              "send 'store': false",
                              bytes, options_.max_bytes));
   }
-  return alone([&] { return database_.transact([&] { return write(tenant, records); }); });
+  return writing([&] { return database_.transact([&] { return write(tenant, records); }); });
 }
 
 Result<std::optional<std::string>> SqliteStore::get(std::string_view tenant, std::string_view id) {
-  return alone([&]() -> Result<std::optional<std::string>> {
+  return reading([&]() -> Result<std::optional<std::string>> {
     Statement found(database_, "SELECT value FROM record WHERE tenant = ? AND id = ? AND expires > ?");
     TM_TRY(const bool row, found.bind(tenant).bind(id).bind(now()).step());
     if (!row) return std::optional<std::string>();
@@ -225,7 +239,7 @@ Result<std::optional<std::string>> SqliteStore::get(std::string_view tenant, std
 }
 
 Result<bool> SqliteStore::remove(std::string_view tenant, std::string_view id) {
-  return alone([&]() -> Result<bool> {
+  return writing([&]() -> Result<bool> {
     Statement removal(database_, "DELETE FROM record WHERE tenant = ? AND id = ? RETURNING expires");
     TM_TRY(const bool row, removal.bind(tenant).bind(id).step());
     const bool lived = row && removal.number(0) > now();
@@ -235,38 +249,39 @@ Result<bool> SqliteStore::remove(std::string_view tenant, std::string_view id) {
 }
 
 Result<void> SqliteStore::check() {
-  return alone([&]() -> Result<void> {
+  if (pause_.begun()) return writing([&] { return database_.transact([] { return Result<void>(); }); });
+  return reading([&]() -> Result<void> {
     TM_CHECK(database_.number("SELECT bytes FROM total"));
     return {};
   });
 }
 
 Result<std::vector<int64_t>> SqliteStore::add(std::span<const CounterAdd> additions) {
-  return alone([&] { return database_.transact([&] { return state_.add(additions, now_nanos()); }); });
+  return writing([&] { return database_.transact([&] { return state_.add(additions, now_nanos()); }); });
 }
 
 Result<std::vector<int64_t>> SqliteStore::read(std::span<const std::string> keys) {
-  return alone([&] { return state_.read(keys, now_nanos()); });
+  return reading([&] { return state_.read(keys, now_nanos()); });
 }
 
 Result<Blob> SqliteStore::read_blob(std::string_view key) {
-  return alone([&] { return state_.read_blob(key); });
+  return reading([&] { return state_.read_blob(key); });
 }
 
 Result<std::optional<int64_t>> SqliteStore::replace_blob(std::string_view key, int64_t version,
                                                          std::string_view value) {
   TM_CHECK(check_blob(key, value));
-  return alone([&] { return database_.transact([&] { return state_.replace_blob(key, version, value); }); });
+  return writing([&] { return database_.transact([&] { return state_.replace_blob(key, version, value); }); });
 }
 
 Result<BucketLevels> SqliteStore::take(std::span<const BucketTake> takes, TakeMode mode) {
   TM_CHECK(check_takes(takes));
-  return alone([&] { return database_.transact([&] { return state_.take(takes, mode, now_nanos()); }); });
+  return writing([&] { return database_.transact([&] { return state_.take(takes, mode, now_nanos()); }); });
 }
 
 Result<Exchanged> SqliteStore::exchange(const Exchange& exchange) {
   TM_CHECK(check_takes(exchange.takes));
-  return alone([&] { return database_.transact([&] { return state_.exchange(exchange, now_nanos()); }); });
+  return writing([&] { return database_.transact([&] { return state_.exchange(exchange, now_nanos()); }); });
 }
 
 // The conversations are their owner's alone; SQLite gives its other files the same mode.
