@@ -105,7 +105,10 @@ asio::awaitable<void> keep_gate(Service& service, asio::any_io_executor executor
   StoreWatch watch(service.store());
   for (int round = 0;; ++round) {
     auto work = [&]() -> Result<void> {
-      if (round % keeps_between_looks == 0) watch.look();
+      if (round % keeps_between_looks == 0) {
+        watch.look();
+        service.note_store_lost(watch.lost());
+      }
       service.gate().keep();
       return {};
     };
