@@ -100,6 +100,8 @@ void print_model_welcome(const std::string& url, serve::Server& server) {
 namespace {
 
 void reload(RoleFlags& flags, gateway::Gateway& gateway) {
+  const gateway::GatewayOptions gateway_before = flags.gateway;
+  const serve::ServeOptions server_before = flags.server;
   const auto read_again = [&]() -> base::Result<void> {
     TM_TRY(const base::log::Level level, flags.read());
     TM_CHECK(gateway.reload(flags.gateway_options()));
@@ -109,6 +111,8 @@ void reload(RoleFlags& flags, gateway::Gateway& gateway) {
   if (const auto done = read_again(); done) {
     base::log::info("the configuration was read again");
   } else {
+    flags.gateway = gateway_before;
+    flags.server = server_before;
     base::log::error("the configuration stays as it was: {}", done.error().to_string());
   }
 }
