@@ -47,14 +47,15 @@ asio::awaitable<Result<wire::HttpResponse>> get(Service& service, const Backend&
   }
 }
 
-// What answers to /ready that it is, or, as servers of other kinds, that it knows no such path.
+// What answers to /ready that it is, or, as servers of other kinds, that it knows no such path or shows it to none but
+// those with a key, which clients may have.
 bool says_ready(int status) {
-  return (status >= 200 && status < 300) || status == 404 || status == 405;
+  return (status >= 200 && status < 300) || status == 401 || status == 404 || status == 405;
 }
 
 std::string why_not_ready(int status) {
-  const bool locked = status == 401 || status == 403;
-  return fmt::format("it answers {} to /ready{}", status, locked ? ", as if it wanted a key: set its api_key" : "");
+  return fmt::format("it answers {} to /ready{}", status,
+                     status == 403 ? ", as if it wanted a key: set its api_key" : "");
 }
 
 // In parts, since it may be a request that finds out that the backend is not ready.

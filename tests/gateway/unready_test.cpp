@@ -238,7 +238,7 @@ TEST_F(UnreadyBackends, OnlyOneThatSaysSoOrCannotIsReady) {
   start();
   for (const auto& [status, ready] :
        {std::pair(500, 503), std::pair(201, 200), std::pair(502, 503), std::pair(404, 200), std::pair(504, 503),
-        std::pair(405, 200), std::pair(403, 503), std::pair(200, 200), std::pair(301, 503)}) {
+        std::pair(405, 200), std::pair(401, 200), std::pair(403, 503), std::pair(200, 200), std::pair(301, 503)}) {
     backend.set_ready(status);
     gateway->look();
     EXPECT_EQ(get("/ready").status, ready) << status;
