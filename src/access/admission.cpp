@@ -282,6 +282,12 @@ void Admission::set_slots(int slots, SteadyTime now) {
   announce(decisions);
 }
 
+void Admission::set_queue(size_t max_queued, Duration longest_wait) {
+  const std::lock_guard lock(impl_->mutex);
+  impl_->options.max_queued = max_queued;
+  impl_->options.longest_wait = longest_wait;
+}
+
 Admission::State Admission::state() const {
   const std::lock_guard lock(impl_->mutex);
   return {impl_->running.size(), impl_->queue.size(), std::max(impl_->queue.cost(), 0.0), impl_->drain.per_second()};

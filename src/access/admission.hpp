@@ -62,6 +62,9 @@ class Admission {
   // The number of slots changes with the backends that are there; no running request is stopped.
   void set_slots(int slots, base::SteadyTime now);
 
+  // For those that come from now on: who waits already keeps the time that it was given.
+  void set_queue(size_t max_queued, base::Duration longest_wait);
+
   struct State {
     size_t running = 0;
     size_t queued = 0;

@@ -78,7 +78,7 @@ int64_t unix_seconds(base::WallTime time) {
   return base::unix_nanos(time) / 1'000'000'000;
 }
 
-base::WallTime from_seconds(int64_t seconds) {
+base::WallTime wall_time_of(int64_t seconds) {
   return base::WallTime(std::chrono::seconds(seconds));
 }
 
@@ -122,7 +122,7 @@ class Fields {
     if (field == nullptr) return std::nullopt;
     constexpr int64_t most_seconds = int64_t{1} << 33;  // year 2242; nanoseconds in 64 bits end in 2262
     if (field->is_int64() && field->get_int64() >= 0 && field->get_int64() < most_seconds) {
-      return from_seconds(field->get_int64());
+      return wall_time_of(field->get_int64());
     }
     fail(name, "seconds since 1970");
     return std::nullopt;

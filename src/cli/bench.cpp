@@ -247,7 +247,7 @@ void print_decode_ceiling(const Measured& measured) {
   }
 }
 
-void print_text(const serve::LoadedModel& model, const BenchFlags& flags, const Measured& measured) {
+void print_measured_text(const serve::LoadedModel& model, const BenchFlags& flags, const Measured& measured) {
   fmt::print("{} on {}\n", model.name(), model.device().description());
   fmt::print("  load              {:>10.2f} s    ", base::seconds(model.load_time()));
   if (measured.ceilings) {
@@ -279,7 +279,7 @@ void print_text(const serve::LoadedModel& model, const BenchFlags& flags, const 
              bytes(measured.resident), bytes(measured.weights), bytes(measured.kv), 100 * measured.over);
 }
 
-void print_json(const serve::LoadedModel& model, const BenchFlags& flags, const Measured& measured) {
+void print_measured_json(const serve::LoadedModel& model, const BenchFlags& flags, const Measured& measured) {
   json::object body{{"model", model.name()},
                     {"device", model.device().description()},
                     {"prefill_tokens", flags.prefill},
@@ -328,7 +328,7 @@ base::Result<int> bench(BenchFlags flags) {
                               : int64_t{flags.streams} * (flags.context + flags.decode + 1 + tensor::kKvBlockTokens);
   TM_CHECK(local->start(std::max<int64_t>(flags.prefill + 1, decode_tokens)));
   TM_TRY(const Measured measured, measure(*local, flags));
-  (flags.as_json ? print_json : print_text)(local->model(), flags, measured);
+  (flags.as_json ? print_measured_json : print_measured_text)(local->model(), flags, measured);
   return exit_success;
 }
 

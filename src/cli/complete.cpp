@@ -44,7 +44,7 @@ base::Result<std::vector<text::Token>> prompt_tokens(const serve::LoadedModel& m
   return tokens;
 }
 
-void print_json(const Collected& collected, engine::FinishReason reason) {
+void print_answer_json(const Collected& collected, engine::FinishReason reason) {
   fmt::print("{}\n", json::serialize(json::object{{"text", collected.text},
                                                   {"tokens", collected.tokens},
                                                   {"finish_reason", engine::to_string(reason)},
@@ -75,7 +75,7 @@ base::Result<int> complete(CompleteFlags flags) {
   TM_CHECK(finish_output());
   if (std::ferror(stdout) != 0) return exit_success;  // the reader has gone, with all it wanted
   if (flags.as_json) {
-    print_json(collected, reason);
+    print_answer_json(collected, reason);
   } else if (isatty(STDOUT_FILENO) != 0) {
     std::fputc('\n', stdout);
   }

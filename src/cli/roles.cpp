@@ -17,13 +17,18 @@
 namespace tidemill::cli {
 
 base::Result<void> RoleFlags::load() {
+  TM_TRY(const base::log::Level level, read());
+  base::log::set_level(level);
+  return {};
+}
+
+base::Result<base::log::Level> RoleFlags::read() {
   TM_CHECK(config.load());
   TM_TRY(const base::log::Level level, base::log::parse_level(server.log_level));
-  base::log::set_level(level);
   gateway.session = serve::session_options(server);
   gateway.otlp_endpoint = server.otlp_endpoint;
   gateway.trace_ring = server.trace_ring;
-  return {};
+  return level;
 }
 
 gateway::GatewayOptions RoleFlags::gateway_options() const {
@@ -95,12 +100,20 @@ void print_model_welcome(const std::string& url, serve::Server& server) {
 namespace {
 
 void reload(RoleFlags& flags, gateway::Gateway& gateway) {
-  auto loaded = flags.load();
-  if (loaded) loaded = gateway.reload(flags.gateway_options());
-  if (loaded) {
+  const gateway::GatewayOptions gateway_before = flags.gateway;
+  const serve::ServeOptions server_before = flags.server;
+  const auto read_again = [&]() -> base::Result<void> {
+    TM_TRY(const base::log::Level level, flags.read());
+    TM_CHECK(gateway.reload(flags.gateway_options()));
+    base::log::set_level(level);
+    return {};
+  };
+  if (const auto done = read_again(); done) {
     base::log::info("the configuration was read again");
   } else {
-    base::log::error("the configuration stays as it was: {}", loaded.error().to_string());
+    flags.gateway = gateway_before;
+    flags.server = server_before;
+    base::log::error("the configuration stays as it was: {}", done.error().to_string());
   }
 }
 

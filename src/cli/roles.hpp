@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/log.hpp"
 #include "base/result.hpp"
 #include "cli/config_flags.hpp"
 #include "cli/interrupt.hpp"
@@ -26,6 +27,8 @@ struct RoleFlags {
 
   // Loads all sources, sets the log's level, and gives the gateway what the sections [session] and [observe] say.
   base::Result<void> load();
+  // The same without setting the level, which it returns.
+  base::Result<base::log::Level> read();
   // The gateway's, with its own backends first.
   gateway::GatewayOptions gateway_options() const;
 };

@@ -117,9 +117,15 @@ std::string access_line(const AccessRecord& record) {
 }
 
 base::Result<void> AccessLog::open(const std::string& path) {
-  auto opened = lines_.open(path);
-  if (!opened) return std::move(opened).error().with_param("gateway.access_log");
+  TM_TRY(LineFile file, prepare(path));
+  use(std::move(file));
   return {};
+}
+
+base::Result<LineFile> AccessLog::prepare(const std::string& path) const {
+  auto file = lines_.prepare(path);
+  if (!file) return std::move(file).error().with_param("gateway.access_log");
+  return file;
 }
 
 void AccessLog::write(const AccessRecord& record) {

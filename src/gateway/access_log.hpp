@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "base/clock.hpp"
 #include "base/result.hpp"
@@ -47,6 +48,8 @@ class AccessLog {
  public:
   // See LineLog. io, param "gateway.access_log".
   base::Result<void> open(const std::string& path);
+  base::Result<LineFile> prepare(const std::string& path) const;
+  void use(LineFile file) { lines_.use(std::move(file)); }
   bool enabled() const { return lines_.enabled(); }
 
   void write(const AccessRecord& record);

@@ -28,7 +28,11 @@ std::string state_key_of(const RoutePlan& plan) {
 }  // namespace
 
 AdaptiveChoice::AdaptiveChoice(const RoutePlan& plan, const base::Clock& clock)
-    : clock_(clock), name_(plan.name), state_key_(state_key_of(plan)), available_(plan.targets.size()) {
+    : clock_(clock),
+      name_(plan.name),
+      log_path_(plan.decision_log),
+      state_key_(state_key_of(plan)),
+      available_(plan.targets.size()) {
   const auto& models = plan.adaptive->models;
   reference_ = static_cast<size_t>(std::ranges::find(models, plan.adaptive->reference) - models.begin());
 }
@@ -36,9 +40,15 @@ AdaptiveChoice::AdaptiveChoice(const RoutePlan& plan, const base::Clock& clock)
 Result<std::unique_ptr<AdaptiveChoice>> AdaptiveChoice::create(const RoutePlan& plan, const base::Clock& clock) {
   std::unique_ptr<AdaptiveChoice> choice(new AdaptiveChoice(plan, clock));
   TM_TRY(choice->bandit_, rollout::Bandit::create(*plan.adaptive));
-  auto opened = choice->log_.open(plan.decision_log);
-  if (!opened) return std::move(opened).error().with_param("gateway.route.adaptive.decision_log");
+  TM_TRY(LineFile log, choice->open_log());
+  choice->use_log(std::move(log));
   return choice;
+}
+
+Result<LineFile> AdaptiveChoice::open_log() const {
+  auto file = log_.prepare(log_path_);
+  if (!file) return std::move(file).error().with_param("gateway.route.adaptive.decision_log");
+  return file;
 }
 
 void AdaptiveChoice::inherit(AdaptiveChoice& before) {

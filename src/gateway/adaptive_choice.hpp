@@ -73,6 +73,9 @@ class AdaptiveChoice {
   // Under which gateways share what they have learned; changes with all that it depends on.
   const std::string& state_key() const { return state_key_; }
   void flush() { log_.flush(); }
+  // Its log anew, for after a rotation. Errors: those of create; nothing is changed before use_log().
+  base::Result<LineFile> open_log() const;
+  void use_log(LineFile file) { log_.use(std::move(file)); }
 
   // How likely each model is to answer at all.
   std::vector<double> available() const;
@@ -92,6 +95,7 @@ class AdaptiveChoice {
 
   const base::Clock& clock_;
   const std::string name_;
+  const std::string log_path_;
   size_t reference_ = 0;
   std::string state_key_;
   std::unique_ptr<rollout::Bandit> bandit_;

@@ -62,13 +62,20 @@ route::BackendReport parse_report(std::string_view metrics) {
   return report;
 }
 
+Outcome outcome_of(int status) {
+  if (status >= 200 && status < 300) return Outcome::answered;
+  if (status == 429 || status == 503) return Outcome::refused;
+  return status == 500 || status == 502 || status == 504 ? Outcome::faulty : Outcome::declined;
+}
+
 Backend::Backend(BackendOptions options, observe::Metrics& metrics)
     : options_(std::move(options)),
       requests_(metrics.counter({"tidemill_gateway_backend_requests_total"}, "Tries at each backend",
                                 {{"backend", options_.name}})),
-      errors_(metrics.counter({"tidemill_gateway_backend_failures_total"},
-                              "Tries that a backend refused (429, 502, 503, 504), broke off or did not take",
-                              {{"backend", options_.name}})) {
+      errors_(
+          metrics.counter({"tidemill_gateway_backend_failures_total"},
+                          "Tries that a backend refused (429, 503), failed (500, 502, 504), broke off or did not take",
+                          {{"backend", options_.name}})) {
   // Checked by all_backends(); what is none leads nowhere.
   if (auto parsed = wire::Url::parse(options_.url)) url_ = *std::move(parsed);
   base_path_ = url_.target == "/" ? "" : url_.target;
@@ -177,7 +184,8 @@ void Backend::begin() {
 
 void Backend::finish(Outcome outcome) {
   in_flight_.fetch_sub(1, std::memory_order_relaxed);
-  if (outcome != Outcome::answered && outcome != Outcome::abandoned) errors_.add();
+  const bool well = outcome == Outcome::answered || outcome == Outcome::declined;
+  if (!well && outcome != Outcome::abandoned) errors_.add();
 }
 
 }  // namespace tidemill::gateway

@@ -24,12 +24,17 @@ route::BackendReport parse_report(std::string_view metrics);
 
 // How a try at a backend ended.
 enum class Outcome : uint8_t {
-  answered,   // whatever the status, if it is the request's own fault or success
-  refused,    // 429, 502, 503, 504: it is there, and does not want
+  answered,   // it has done what was asked
+  declined,   // it is well, and has not: the request is at fault, as it sees it, or it cannot take a stream up
+  faulty,     // 500, 502, 504, or such an error as a stream's first event
+  refused,    // 429, 503: it is there, and does not want
   unready,    // 503, as it loads or drains: it asks for no requests (told_unready.hpp)
   failed,     // unreachable, broken off, no HTTP
   abandoned,  // the client has gone
 };
+
+// That of an answer with this status, which came whole.
+Outcome outcome_of(int status);
 
 // Thread-safe. Lives as long as anybody uses it, also past a reload that no longer names it.
 class Backend {

@@ -199,10 +199,21 @@ class Watcher {
   }
 
   void tell() {
+    hint();
     std::vector<route::Endpoint> endpoints = slices_.endpoints();
     if (told_ == endpoints) return;
     told_ = endpoints;
     on_endpoints_(std::move(endpoints));
+  }
+
+  // A port that no slice has looks like a service without pods.
+  void hint() {
+    std::string ports = slices_.ports_instead();
+    if (ports == hinted_) return;
+    hinted_ = std::move(ports);
+    if (hinted_.empty()) return;
+    base::log::warn("discovery: service '{}' has pods, but none has a port '{}' (gateway.discover.port); there is {}",
+                    options_.service, options_.port, hinted_);
   }
 
   KubernetesOptions options_;
@@ -210,6 +221,7 @@ class Watcher {
   OnEndpoints on_endpoints_;
   route::EndpointSlices slices_;
   std::optional<std::vector<route::Endpoint>> told_;
+  std::string hinted_;  // of ports
   std::optional<wire::HttpClient> listing_;
   std::optional<wire::HttpClient> watching_;
   std::mt19937_64 random_;

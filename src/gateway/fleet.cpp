@@ -18,6 +18,9 @@ route::Outcome to_route(Outcome outcome) {
   switch (outcome) {
     case Outcome::answered:
       return route::Outcome::success;
+    case Outcome::declined:
+      return route::Outcome::declined;
+    case Outcome::faulty:
     case Outcome::failed:
       return route::Outcome::failure;
     case Outcome::refused:  // it is well, and told why
@@ -36,10 +39,13 @@ class Suited {
  public:
   Suited(const Fleet::Backends& backends, const Wanted& wanted) : wanted_(wanted) {
     if (wanted.backends != nullptr) asked_.emplace(*wanted.backends);
+    named_ = std::any_of(backends.begin(), backends.end(), [&](const auto& backend) { return meant(*backend); });
     served_ = std::any_of(backends.begin(), backends.end(),
                           [&](const auto& backend) { return meant(*backend) && backend->serves(wanted.model); });
   }
 
+  // There are backends of the names that are wanted.
+  bool named() const { return named_; }
   // Somebody is known to serve the model.
   bool served() const { return served_; }
   // One that has not told its models yet is asked only where nobody is known to serve this one.
@@ -52,6 +58,7 @@ class Suited {
 
   const Wanted& wanted_;
   std::optional<AskedBackends> asked_;  // none: all
+  bool named_ = false;
   bool served_ = false;
 };
 
@@ -128,6 +135,11 @@ base::Result<Lease> Fleet::pick(const Wanted& wanted, const std::vector<const Ba
     able.push_back(backend->name());
     const bool was_tried = std::find(tried.begin(), tried.end(), backend.get()) != tried.end();
     if (was_tried) exclude.push_back(backend->name());
+  }
+  if (!suited.named() && !backends->empty()) {
+    return base::Error(base::ErrorCode::not_found,
+                       "there is no backend of the names that the chosen target of the route has as its backends")
+        .with_param("model");
   }
   if (!suited.served() && all_known && !backends->empty()) {
     return base::Error(base::ErrorCode::not_found,

@@ -72,11 +72,14 @@ class Fleet {
   // Those that stay the same in a reload keep their state. The names in `unready` are those of which discovery says
   // that they take no new requests, whatever they say themselves.
   void replace(Backends backends, const std::set<std::string>& unready = {});
+  // Requests at one backend at one time, from now on.
+  void set_max_open(int max_open) { router_.set_most_open(max_open); }
   Backends backends() const;
   bool contains(const Backend& backend) const;
 
   // The best backend (route/router.hpp) that serves the model and is none of `tried`. not_found, param "model": no
-  // backend serves it, all being known; unavailable: none that may serve it is left.
+  // backend serves it, all being known, or there is none of the names that are wanted; unavailable: none that may serve
+  // it is left.
   base::Result<Lease> pick(const Wanted& wanted, const std::vector<const Backend*>& tried);
 
   // How long it may take until there is a backend for a request that none could take now: until an ejection ends, or

@@ -1,7 +1,5 @@
 #include "gateway/gate.hpp"
 
-#include <atomic>
-
 #include <fmt/core.h>
 
 #include "base/log.hpp"
@@ -82,6 +80,7 @@ std::optional<access::Money> Passage::settle(const access::Usage& usage) {
 Gate::Gate(GateOptions options, const base::Clock& clock)
     : options_(std::move(options)),
       clock_(clock),
+      slots_(options_.slots),
       limiter_({.gateway = options_.gateway, .store = options_.store}, clock),
       policy_(std::make_shared<const access::Policy>()) {
   if (options_.slots > 0) {
@@ -95,7 +94,7 @@ Gate::Gate(GateOptions options, const base::Clock& clock)
 
 Result<std::unique_ptr<Gate>> Gate::open(GateOptions options, const base::Clock& clock) {
   std::unique_ptr<Gate> gate(new Gate(std::move(options), clock));
-  TM_CHECK(gate->reload(gate->options_.policy));
+  TM_TRY(gate->policy_, load_policy(gate->options_.policy));
   if (gate->options_.keys.empty()) return gate;
   auto vault = access::open_keys(gate->options_.keys);
   if (!vault) return std::move(vault).error().with_param("gateway.keys");
@@ -115,16 +114,16 @@ Result<void> Gate::read_keys() {
   return {};
 }
 
-Result<void> Gate::reload(const std::string& path) {
-  auto policy = std::make_shared<access::Policy>();
-  if (!path.empty()) {
-    auto read = access::read_policy(path);
-    if (!read) return std::move(read).error().wrap("the policy").with_param("gateway.policy");
-    *policy = std::move(*read);
-  }
+Result<std::shared_ptr<const access::Policy>> Gate::load_policy(const std::string& path) {
+  if (path.empty()) return std::make_shared<const access::Policy>();
+  auto read = access::read_policy(path);
+  if (!read) return std::move(read).error().wrap("the policy").with_param("gateway.policy");
+  return std::make_shared<const access::Policy>(std::move(*read));
+}
+
+void Gate::use_policy(std::shared_ptr<const access::Policy> policy) {
   const std::lock_guard lock(mutex_);
   policy_ = std::move(policy);
-  return {};
 }
 
 std::pair<Caller, std::optional<Refused>> Gate::identify(const wire::HttpRequest& request) const {
@@ -228,6 +227,13 @@ void Gate::complain_of_keys(std::string complaint) {
   complaint_ = std::move(complaint);
 }
 
+void Gate::set_queue(int slots, size_t max_queued, base::Duration longest_wait) {
+  if (!admission_ || slots == 0) return;
+  slots_ = slots;
+  admission_->set_queue(max_queued, longest_wait);
+  admission_->set_slots(slots, clock_.now());
+}
+
 std::string Gate::currency() const {
   const std::lock_guard lock(mutex_);
   return policy_->currency;
@@ -240,7 +246,7 @@ access::Admission::State Gate::queue() const {
 double Gate::pressure() const {
   if (!admission_) return 0;
   const access::Admission::State state = admission_->state();
-  return state.queued > 0 ? 1 : static_cast<double>(state.running) / options_.slots;
+  return state.queued > 0 ? 1 : static_cast<double>(state.running) / slots_;
 }
 
 }  // namespace tidemill::gateway

@@ -1,6 +1,7 @@
 // Who may do what: API keys, limits, budgets and the queue before the backends, for every request to the API.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -113,8 +114,13 @@ class Gate {
   // To be called some ten times a second, on a thread that may wait for the store: shares the books, ends waits that
   // took too long, and reads keys that have changed.
   void keep();
-  // Reads the policy again. An error changes nothing.
-  base::Result<void> reload(const std::string& policy);
+  // What use_policy() takes, from the file; none where `path` is empty.
+  static base::Result<std::shared_ptr<const access::Policy>> load_policy(const std::string& path);
+  void use_policy(std::shared_ptr<const access::Policy> policy);
+
+  // The queue's bounds from now on. Whether there is one is settled at the start: nothing happens where `slots` is 0,
+  // or was then.
+  void set_queue(int slots, size_t max_queued, base::Duration longest_wait);
 
   std::string currency() const;
   access::Admission::State queue() const;
@@ -131,6 +137,7 @@ class Gate {
 
   const GateOptions options_;
   const base::Clock& clock_;
+  std::atomic<int> slots_;
   access::Limiter limiter_;
   std::optional<access::Admission> admission_;
   std::unique_ptr<access::KeyVault> vault_;

@@ -11,14 +11,19 @@
 #include <boost/asio/detached.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_future.hpp>
+#include <fmt/format.h>
 
 #include "base/ids.hpp"
 #include "base/log.hpp"
+#include "gateway/adaptive_choice.hpp"
 #include "gateway/endpoints.hpp"
+#include "gateway/line_log.hpp"
 #include "gateway/model_route.hpp"
 #include "gateway/poller.hpp"
+#include "gateway/restart_only.hpp"
 #include "gateway/rollout_exchange.hpp"
 #include "gateway/roster.hpp"
+#include "gateway/route_options.hpp"
 #include "gateway/route_plan.hpp"
 #include "gateway/service.hpp"
 #include "gateway/store_watch.hpp"
@@ -51,6 +56,31 @@ void flush_logs(Service& service) {
     if (route->adaptive() != nullptr) route->adaptive()->flush();
 }
 
+// Those of routes that stay as they are too: they may have been rotated.
+Result<std::vector<std::pair<AdaptiveChoice*, LineFile>>> open_decision_logs(const RouteTable& routes) {
+  std::vector<std::pair<AdaptiveChoice*, LineFile>> opened;
+  for (const auto& route : routes.routes()) {
+    if (route->adaptive() == nullptr) continue;
+    TM_TRY(LineFile file, route->adaptive()->open_log());
+    opened.emplace_back(route->adaptive(), std::move(file));
+  }
+  return opened;
+}
+
+// Of those whose names are all known now.
+void warn_of_lonely_targets(const RouteTable& routes, const std::vector<BackendOptions>& backends) {
+  for (const auto& route : routes.routes()) {
+    for (const TargetOptions& target : route->plan().targets) {
+      const AskedBackends asked(target.backends);
+      if (std::ranges::any_of(backends, [&](const BackendOptions& each) { return asked.contains(each.name); }))
+        continue;
+      if (target.backends.empty()) continue;
+      base::log::warn("route {}: no backend has a name that its target {} takes ({}), so its requests get 404",
+                      route->name(), target.name, fmt::join(target.backends, ", "));
+    }
+  }
+}
+
 asio::awaitable<void> flush_forever(Service& service) {
   asio::steady_timer timer(co_await asio::this_coro::executor);
   while (true) {
@@ -75,7 +105,10 @@ asio::awaitable<void> keep_gate(Service& service, asio::any_io_executor executor
   StoreWatch watch(service.store());
   for (int round = 0;; ++round) {
     auto work = [&]() -> Result<void> {
-      if (round % keeps_between_looks == 0) watch.look();
+      if (round % keeps_between_looks == 0) {
+        watch.look();
+        service.note_store_lost(watch.lost());
+      }
       service.gate().keep();
       return {};
     };
@@ -98,14 +131,6 @@ asio::awaitable<void> exchange_rollouts(Service& service, RolloutExchange& excha
     };
     (void)co_await service.store_pool().run(work);
   }
-}
-
-// What a reload cannot change.
-bool needs_restart(const GatewayOptions& a, const GatewayOptions& b) {
-  const wire::ListenerOptions& listener = b;
-  return !(a == listener) || a.tls_certificate != b.tls_certificate || a.tls_key != b.tls_key ||
-         a.tls_client_ca != b.tls_client_ca || a.otlp_endpoint != b.otlp_endpoint || a.trace_ring != b.trace_ring ||
-         a.keys != b.keys || a.slots != b.slots || a.max_open != b.max_open;
 }
 
 }  // namespace
@@ -191,6 +216,7 @@ Result<std::unique_ptr<Gateway>> Gateway::start(const GatewayOptions& options, c
   Service& service = impl->service;
   service.set_companion(companion);
   TM_TRY(auto routes, RouteTable::create(options.routes, *service.routes(), service.metrics(), clock));
+  if (sources.empty()) warn_of_lonely_targets(*routes, backends);
   service.set_routes(std::move(routes));
   TM_CHECK(service.access_log().open(options.access_log));
   if (!options.otlp_endpoint.empty()) {
@@ -236,16 +262,24 @@ Result<void> Gateway::reload(const GatewayOptions& options) {
   TM_CHECK(check_tls(options));
   TM_CHECK(check_prices(options.routes, options.policy));
   TM_TRY(auto routes, RouteTable::create(options.routes, *service.routes(), service.metrics(), service.clock()));
-  TM_CHECK(impl_->http->reload_tls());
-  TM_CHECK(service.access_log().open(options.access_log));
-  const auto before = service.options();
-  if (needs_restart(*before, options)) {
-    base::log::warn(
-        "some of what has changed in [gateway] and [observe] counts from the next start only: address, "
-        "threads, names of TLS files, limits and timeouts of clients' connections, the trace exporter");
+  TM_TRY(auto policy, Gate::load_policy(options.policy));
+  TM_TRY(auto tls, impl_->http->read_tls());
+  TM_TRY(auto access_log, service.access_log().prepare(options.access_log));
+  TM_TRY(auto decision_logs, open_decision_logs(*routes));
+  // Nothing fails from here on, so that nothing is changed by half.
+  impl_->http->use_tls(std::move(tls));
+  service.access_log().use(std::move(access_log));
+  for (auto& [adaptive, file] : decision_logs)
+    adaptive->use_log(std::move(file));
+  service.gate().use_policy(std::move(policy));
+  service.gate().set_queue(options.slots, static_cast<size_t>(options.max_queued), options.longest_wait);
+  service.fleet().set_max_open(options.max_open);
+  const auto later = restart_only(*service.options(), options);
+  if (!later.empty()) {
+    base::log::warn("these settings have changed, and count from the next start only: {}", fmt::join(later, ", "));
   }
-  TM_CHECK(service.gate().reload(options.policy));
   service.set_options(std::make_shared<const GatewayOptions>(options));
+  if (sources.empty()) warn_of_lonely_targets(*routes, backends);
   service.set_routes(std::move(routes));
   impl_->roster->set(std::move(backends), std::move(sources));
   return {};

@@ -12,28 +12,33 @@
 
 namespace tidemill::gateway {
 
-LineLog::~LineLog() {
-  const std::lock_guard lock(mutex_);
-  flush_locked();
+LineFile::~LineFile() {
   if (fd_ > STDERR_FILENO) close(fd_);
 }
 
-base::Result<void> LineLog::open(const std::string& path) {
-  int fd = -1;
-  if (path == "-") {
-    fd = STDOUT_FILENO;
-  } else if (!path.empty()) {
-    fd = ::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
-    if (fd < 0) {
-      return base::Error(base::ErrorCode::io,
-                         fmt::format("cannot open {} '{}': {}", name_, path, std::strerror(errno)));
-    }
-  }
+LineLog::~LineLog() {
   const std::lock_guard lock(mutex_);
   flush_locked();
-  if (fd_ > STDERR_FILENO) close(fd_);
-  fd_ = fd;
-  enabled_ = fd >= 0;
+}
+
+base::Result<LineFile> LineLog::prepare(const std::string& path) const {
+  if (path.empty()) return LineFile();
+  if (path == "-") return LineFile(STDOUT_FILENO);
+  const int fd = ::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
+  if (fd >= 0) return LineFile(fd);
+  return base::Error(base::ErrorCode::io, fmt::format("cannot open {} '{}': {}", name_, path, std::strerror(errno)));
+}
+
+void LineLog::use(LineFile file) {
+  const std::lock_guard lock(mutex_);
+  flush_locked();
+  file_ = std::move(file);
+  enabled_ = file_.fd_ >= 0;
+}
+
+base::Result<void> LineLog::open(const std::string& path) {
+  TM_TRY(LineFile file, prepare(path));
+  use(std::move(file));
   return {};
 }
 
@@ -44,8 +49,8 @@ void LineLog::flush() {
 
 void LineLog::flush_locked() {
   std::string_view left = lines_;
-  while (!left.empty() && fd_ >= 0) {
-    const ssize_t written = ::write(fd_, left.data(), left.size());
+  while (!left.empty() && file_.fd_ >= 0) {
+    const ssize_t written = ::write(file_.fd_, left.data(), left.size());
     if (written < 0 && errno == EINTR) continue;
     if (written < 0) {
       if (!std::exchange(failing_, true)) base::log::error("cannot write {}: {}", name_, std::strerror(errno));

@@ -5,10 +5,29 @@
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "base/result.hpp"
 
 namespace tidemill::gateway {
+
+// What a path opens for lines: a file, which it closes; standard output; or nothing.
+class LineFile {
+ public:
+  LineFile() = default;
+  LineFile(LineFile&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  LineFile& operator=(LineFile&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  ~LineFile();
+
+ private:
+  friend class LineLog;
+  explicit LineFile(int fd) : fd_(fd) {}
+
+  int fd_ = -1;
+};
 
 // Thread-safe. Lines are collected and written together: when there are many, on `flush`, and at the end.
 class LineLog {
@@ -23,6 +42,9 @@ class LineLog {
   // nothing. The same path opens it anew, for after a rotation. io: it cannot be opened; then everything stays as it
   // was.
   base::Result<void> open(const std::string& path);
+  // The same in two steps, of which the first changes nothing and the second cannot fail.
+  base::Result<LineFile> prepare(const std::string& path) const;
+  void use(LineFile file);
   bool enabled() const { return enabled_; }
 
   // With its line break. Lost, and that said once, where the file takes nothing: a full disk must not stop the traffic.
@@ -48,7 +70,7 @@ class LineLog {
   std::atomic<bool> enabled_{false};
   std::mutex mutex_;
   std::string lines_;
-  int fd_ = -1;
+  LineFile file_;
   bool failing_ = false;
 };
 

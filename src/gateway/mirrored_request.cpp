@@ -91,7 +91,7 @@ asio::awaitable<void> MirroredRequest::ask_shadow() {
                                         .timeouts = backend_timeouts(*service_.options(), outline_.stream)};
     auto answer = co_await service_.pool().open(request);
     if (answer) answered = co_await read_shadow(*answer, progress, times);
-    lease->end(answer ? Outcome::answered : Outcome::failed, progress.usage());
+    lease->end(answer ? outcome_of(answer->head().status) : Outcome::failed, progress.usage());
   }
   if (given_up_) co_return;
   shadowed_.seen =

@@ -142,6 +142,11 @@ void ModelRoute::compare(const Chosen& chosen, size_t shadow, std::string_view r
     adaptive_->agreed(request_id, *chosen.decision, shadow, agreement.edit_similarity);
 }
 
+rollout::Phase ModelRoute::end_rollout(rollout::Phase wanted, std::string_view who) {
+  tell(wanted == rollout::Phase::promoted ? canary_->promote(who) : canary_->roll_back(who));
+  return canary_->status().phase;
+}
+
 void ModelRoute::set_peers(std::span<const rollout::CanaryRecord> peers) {
   if (canary_) tell(canary_->set_peers(peers, clock_.now()));
 }

@@ -83,6 +83,8 @@ class ModelRoute {
   void compare(const Chosen& chosen, size_t shadow, std::string_view request_id, const rollout::MirroredAnswer& answer,
                const rollout::MirroredAnswer& of_shadow);
 
+  // An operator's word, of a route with a canary, and how the rollout has ended now: what had ended before stays so.
+  rollout::Phase end_rollout(rollout::Phase wanted, std::string_view who);
   // What other gateways have seen of the same rollout; see rollout::Canary.
   void set_peers(std::span<const rollout::CanaryRecord> peers);
 

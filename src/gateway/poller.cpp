@@ -6,6 +6,7 @@
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <fmt/core.h>
 
 #include "base/log.hpp"
 #include "gateway/told_unready.hpp"
@@ -19,8 +20,6 @@ namespace {
 
 // A busy machine may answer a look late: it is not gone for that.
 constexpr int most_timeouts = 3;
-// Models are listed again this often, in looks.
-constexpr int models_every = 30;
 constexpr size_t max_answer = size_t{16} << 20;
 
 asio::awaitable<Result<wire::HttpResponse>> get(Service& service, const Backend& backend, const char* path) {
@@ -48,9 +47,15 @@ asio::awaitable<Result<wire::HttpResponse>> get(Service& service, const Backend&
   }
 }
 
-asio::awaitable<void> list_models(Service& service, Backend& backend) {
-  const auto listed = co_await get(service, backend, "/v1/models");
-  if (listed && listed->status == 200) backend.set_models(parse_models(listed->body));
+// What answers to /ready that it is, or, as servers of other kinds, that it knows no such path or shows it to none but
+// those with a key, which clients may have.
+bool says_ready(int status) {
+  return (status >= 200 && status < 300) || status == 401 || status == 404 || status == 405;
+}
+
+std::string why_not_ready(int status) {
+  return fmt::format("it answers {} to /ready{}", status,
+                     status == 403 ? ", as if it wanted a key: set its api_key" : "");
 }
 
 // In parts, since it may be a request that finds out that the backend is not ready.
@@ -65,9 +70,8 @@ asio::awaitable<void> wait_for_next_look(const Service& service, const Backend& 
 }
 
 asio::awaitable<void> poll_forever(Service& service, std::shared_ptr<Backend> backend) {
-  for (int round = 0; service.fleet().contains(*backend); ++round) {
+  while (service.fleet().contains(*backend)) {
     co_await poll_backend(service, backend);
-    if (round % models_every == models_every - 1 && backend->ready()) co_await list_models(service, *backend);
     co_await wait_for_next_look(service, *backend);
   }
 }
@@ -92,10 +96,16 @@ asio::awaitable<void> poll_backend(Service& service, std::shared_ptr<Backend> ba
     service.fleet().note_unready(*backend, told_unready(*ready, ready->body).value_or(route::Unready::draining), begun);
     co_return;
   }
+  if (!says_ready(ready->status)) {
+    service.fleet().note_failed_poll(*backend, why_not_ready(ready->status));
+    co_return;
+  }
   const auto metrics = co_await get(service, *backend, "/metrics");
+  const auto listed = co_await get(service, *backend, "/v1/models");
   const bool told = metrics && metrics->status == 200;
   service.fleet().note_poll(*backend, told ? parse_report(metrics->body) : route::BackendReport(), begun);
-  if (!backend->models_known()) co_await list_models(service, *backend);
+  // Afterwards, since it forgets those of another instance; and each time, since there may be others at any time.
+  if (listed && listed->status == 200) backend->set_models(parse_models(listed->body));
 }
 
 void start_polling(Service& service, const asio::any_io_executor& executor, std::shared_ptr<Backend> backend) {

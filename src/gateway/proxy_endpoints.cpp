@@ -134,6 +134,11 @@ constexpr size_t most_read_at_once = size_t{64} << 10;
 // A turn of a conversation that the gateway keeps.
 asio::awaitable<void> converse(Service& service, Call& call, const Caller& caller, const RequestOutline& outline) {
   const wire::HttpRequest& request = call.request();
+  if (outline.store && service.store_lost()) {  // what is made could not be kept, so nothing is made
+    const base::Error lost = store_failed(base::Error(base::ErrorCode::unavailable, "the last look found it lost"));
+    (void)co_await call.refuse(lost, session::longest_pause);
+    co_return;
+  }
   auto open = [&] { return Conversation::open(service.sessions(), call.tenant(), request.body, outline); };
   const bool refers =
       !outline.previous_response_id.empty() || outline.prompt.find("item_reference") != outline.prompt.npos;

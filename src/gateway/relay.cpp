@@ -24,8 +24,8 @@ namespace {
 constexpr size_t max_refusal_bytes = size_t{256} << 10;
 // All dialects begin with their answer's id.
 constexpr size_t id_within = 512;
-// Of backends that were asked to go on with one stream.
-constexpr int most_denials = 3;
+// Of a stream without marks, by backends that were asked to go on with it, where there are fewer of them.
+constexpr size_t most_denials = 3;
 
 // Another backend may do what this one does not want to do now.
 bool is_refusal(int status) {
@@ -122,7 +122,7 @@ asio::awaitable<void> Relay::try_backends() {
     if (call_.exchange().disconnected()) break;        // the lease ends as abandoned
     const bool ended = failure_ && service_.ending();  // which is not the backend's fault
     if (failure_) note_tried(backend);
-    lease.end(ended ? Outcome::abandoned : failure_ ? failure_->outcome : Outcome::answered, usage());
+    lease.end(ended ? Outcome::abandoned : told_by(failure_), usage());
     if (!failure_) break;
     faulted_ = faulted_ || (!ended && is_at_fault(*failure_));
     handed_over_ = !ended && hands_over(*failure_);
@@ -147,6 +147,16 @@ void Relay::note_tried(const Backend& backend) {
       failure_->outcome == Outcome::unready && std::ranges::find(unready_, &backend) == unready_.end();
   counts_ = failure_->reached && !first_word;
   (first_word ? unready_ : tried_).push_back(&backend);
+}
+
+// Of the backend: one that answers with an error is not believed to be fast for that.
+Outcome Relay::told_by(const Tried& failure) const {
+  const Outcome outcome = failure ? failure->outcome : Outcome::answered;
+  if (outcome != Outcome::answered && outcome != Outcome::refused) return outcome;
+  const Outcome by_status = outcome_of(status_);
+  if (by_status == Outcome::faulty || beginning_ == Beginning::fault) return Outcome::faulty;
+  if (outcome == Outcome::refused) return outcome;
+  return failure || beginning_ == Beginning::decline ? Outcome::declined : by_status;
 }
 
 bool Relay::is_at_fault(const Failure& failure) const {
@@ -203,14 +213,17 @@ asio::awaitable<Lease> Relay::find_backend() {
 
 bool Relay::may_go_on(const Failure& failure) {
   if (!begun()) return true;
-  // Backends that are well and do not take the stream up will not do so later either.
-  if (failure.outcome == Outcome::answered && ++denials_ > most_denials) return false;
+  // Who does not know how to go on with a stream without marks will not know later either. One with marks is denied by
+  // backends with other weights or of another version, while those that have them restart: it has all of the window.
+  const bool denied = failure.outcome == Outcome::answered && stream_.progress().foreign();
+  if (denied && ++denials_ > std::max(most_denials, service_.fleet().backends().size())) return false;
   return stream_.progress().ways_on() != Resume::none;
 }
 
 asio::awaitable<Tried> Relay::attempt(Lease& lease) {
   Backend& backend = *lease;
   status_ = 0;
+  beginning_ = Beginning::nothing;
   observe::Span span = service_.tracer().start("upstream", call_.span().context(), observe::SpanKind::client);
   span.set("tidemill.backend", backend.name());
   span.set("tidemill.try", int64_t{call_.record().tries});
@@ -260,7 +273,11 @@ asio::awaitable<Tried> Relay::relay_answer(Lease& lease, wire::ClientStream& ans
     (void)co_await keep_refusal(answer);  // so that the connection can be used again
     co_return Failure{Outcome::answered, broken(fmt::format("the backend answered {}", status))};
   }
-  if (events) co_return co_await stream_.relay(lease, answer, hang_up);
+  if (events) {
+    Tried tried = co_await stream_.relay(lease, answer, hang_up);
+    beginning_ = stream_.beginning();
+    co_return tried;
+  }
   co_return co_await relay_whole(answer);
 }
 

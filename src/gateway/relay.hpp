@@ -65,6 +65,7 @@ class Relay {
   bool may_go_on(const Failure& failure);
   bool hands_over(const Failure& failure) const;
   bool is_at_fault(const Failure& failure) const;
+  Outcome told_by(const Tried& failure) const;
   asio::awaitable<Tried> attempt(Lease& lease);
   asio::awaitable<Tried> relay_answer(Lease& lease, wire::ClientStream& answer, HangUp& hang_up);
   asio::awaitable<Tried> relay_whole(wire::ClientStream& answer);
@@ -90,9 +91,10 @@ class Relay {
   Tried failure_;                              // of the last try
   bool counts_ = false;                        // that failure is one of those that gateway.retries bounds
   int status_ = 0;                             // that the last backend answered; 0: none
+  Beginning beginning_ = Beginning::nothing;   // of its stream, if it sent one
   bool faulted_ = false;                       // a try failed by the backend's own fault
   bool handed_over_ = false;                   // another is to answer
-  int denials_ = 0;                            // of backends that were asked to go on with the stream
+  size_t denials_ = 0;                         // of backends that were asked to go on with the stream
   std::optional<wire::HttpResponse> refusal_;  // the last backend's that was one
   TokenUsage usage_;                           // of an answer that is no stream
   std::string response_id_;                    // likewise

@@ -152,10 +152,17 @@ asio::awaitable<void> decide_rollout(Service& service, Call& call, const Caller&
     co_return;
   }
   const std::string who = caller.key_id.empty() ? "asked for" : "asked for with the key " + caller.key_id;
-  if (verb == "promote") {
-    route->canary()->promote(who);
-  } else {
-    route->canary()->roll_back(who);
+  const rollout::Phase wanted = verb == "promote" ? rollout::Phase::promoted : rollout::Phase::rolled_back;
+  if (route->end_rollout(wanted, who) != wanted) {
+    const Refused ended{.status = 409,
+                        .message = fmt::format("the rollout has ended the other way, and stays so ({}); another "
+                                               "gateway.route.canary.revision begins it anew",
+                                               route->canary()->status().message),
+                        .type = "invalid_request_error",
+                        .code = "rollout_ended",
+                        .retry_after = std::nullopt};
+    (void)co_await call.refuse(ended);
+    co_return;
   }
   (void)co_await call.respond(wire::HttpResponse::json(200, json::serialize(route_state(*route))));
 }

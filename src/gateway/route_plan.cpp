@@ -73,6 +73,13 @@ Result<void> plan_targets(const RouteOptions& route, RoutePlan& plan) {
       return wrong(route, "target.name",
                    fmt::format("two targets are named '{}': give each a name of its own", target.name));
     }
+    for (const std::string& name : target.backends) {
+      const size_t star = name.find('*');
+      if (star != std::string::npos && star + 1 != name.size()) {
+        return wrong(route, "target.backends",
+                     fmt::format("'{}' has a * before its end; write a name, or gpu-* for those that begin so", name));
+      }
+    }
     plan.split.versions.push_back({.name = target.name, .weight = target.weight});
     for (const std::string& rule : target.headers) {
       const size_t colon = rule.find(':');
@@ -104,6 +111,13 @@ Result<void> plan_mirror(const RouteOptions& route, RoutePlan& plan) {
   } else {
     TM_TRY(plan.mirror_target, find_target(route, plan, "mirror.target", o.target));
     plan.split.versions[plan.mirror_target].weight = 0;
+    const bool answers = std::ranges::any_of(plan.split.versions, [](const auto& each) { return each.weight > 0; });
+    if (!answers) {
+      return wrong(route, "mirror.target",
+                   fmt::format("'{}' gets copies and no other traffic, and no other target has a weight above 0; add "
+                               "the one that answers",
+                               o.target));
+    }
   }
   plan.mirror = rollout::MirrorOptions{.name = route.model,
                                        .share = *share,

@@ -71,6 +71,10 @@ class Service : public wire::Drainable {
   session::Store& store() { return *sessions_; }
   void set_sessions(std::unique_ptr<session::Store> sessions) { sessions_ = std::move(sessions); }
 
+  // The session store did not answer the last look at it.
+  bool store_lost() const { return store_lost_; }
+  void note_store_lost(bool lost) { store_lost_ = lost; }
+
   // Who may do what. Set once, before the first handler runs.
   Gate& gate() { return *gate_; }
   void set_gate(std::unique_ptr<Gate> gate) { gate_ = std::move(gate); }
@@ -116,6 +120,7 @@ class Service : public wire::Drainable {
   std::shared_ptr<const GatewayOptions> options_;
   std::shared_ptr<const RouteTable> routes_ = std::make_shared<const RouteTable>();
 
+  std::atomic<bool> store_lost_{false};
   std::atomic<bool> ending_{false};
   wire::BlockingPool store_pool_;
 };

@@ -13,6 +13,8 @@ class StoreWatch {
   // Asks the store whether it answers, and waits for it as long as its deadline says. One line in the log at each
   // change; at the first look only if it does not answer.
   void look();
+  // The last look found that it does not.
+  bool lost() const { return lost_; }
 
  private:
   session::Store& store_;

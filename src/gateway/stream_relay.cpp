@@ -13,7 +13,7 @@ using base::ErrorCode;
 
 namespace {
 
-Failure broken(std::string_view why) {
+Failure broken_off(std::string_view why) {
   return {Outcome::failed, Error(ErrorCode::unavailable, std::string(why))};
 }
 
@@ -36,7 +36,7 @@ struct StreamRelay::Part {
 asio::awaitable<Tried> StreamRelay::relay(Lease& lease, wire::ClientStream& answer, HangUp& hang_up) {
   Backend& backend = *lease;
   Part part{.resumed = plan_.begun(), .marks = SseMarks(), .out = {}, .adopted = {}};
-  bool moved = false;  // it has answered something
+  beginning_ = Beginning::nothing;
   while (true) {
     auto piece = co_await answer.next();
     if (!piece && progress_.ended()) break;  // nothing is missing but the end of the connection
@@ -55,9 +55,12 @@ asio::awaitable<Tried> StreamRelay::relay(Lease& lease, wire::ClientStream& answ
     }
     if (!part.out.empty()) {
       if (!plan_.begun()) progress_.begin(part.marks.kind(), backend.options().resume);
-      if (!std::exchange(moved, true)) {
-        lease.begin_answer();
-        bill_.first_token();
+      if (beginning_ == Beginning::nothing) {
+        beginning_ = beginning_of(dialect_, part.out);
+        if (beginning_ == Beginning::content) {
+          lease.begin_answer();
+          bill_.first_token();
+        }
       }
       const std::string_view ready = part.resumed ? take_up(part) : part.out;
       if (!ready.empty()) {
@@ -92,17 +95,18 @@ void StreamRelay::note_resumed(std::string& out) {
 asio::awaitable<Tried> StreamRelay::finish(Part& part, wire::ClientStream& answer) {
   part.out.clear();
   part.marks.finish(part.out);
-  if (part.marked() && !progress_.ended()) co_return broken("the backend ended its stream in the middle");
+  if (part.marked() && !progress_.ended()) co_return broken_off("the backend ended its stream in the middle");
   if (!part.marked() && !part.out.empty()) {
+    if (beginning_ == Beginning::nothing) beginning_ = beginning_of(dialect_, part.out);
     const bool sent = co_await send(answer, part.out);
     if (!sent) co_return std::nullopt;
   }
   if (!plan_.begun()) {
-    if (!part.marked() && dialect_ != Dialect::other) co_return broken("the backend's stream is empty");
+    if (!part.marked() && dialect_ != Dialect::other) co_return broken_off("the backend's stream is empty");
     const auto started = co_await call_.begin_stream(answer.head().status, response_headers(answer.head().headers));
     if (!started) co_return std::nullopt;
   } else if (!part.marked() && !progress_.end_seen()) {
-    co_return broken("the backend ended its stream in the middle");
+    co_return broken_off("the backend ended its stream in the middle");
   }
   (void)co_await call_.end();
   co_return std::nullopt;

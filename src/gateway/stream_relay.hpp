@@ -55,6 +55,8 @@ class StreamRelay {
   const StreamProgress& progress() const { return progress_; }
   // It has ended with an error.
   bool failed() const { return failed_; }
+  // What the latest backend has said first.
+  Beginning beginning() const { return beginning_; }
 
   // Hands on what the backend of `lease` streams, from the beginning or where the last one broke off.
   asio::awaitable<Tried> relay(Lease& lease, wire::ClientStream& answer, HangUp& hang_up);
@@ -84,6 +86,7 @@ class StreamRelay {
   ResponseSoFar so_far_;
   std::string filtered_;
   bool failed_ = false;
+  Beginning beginning_ = Beginning::nothing;
 };
 
 }  // namespace tidemill::gateway

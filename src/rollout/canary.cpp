@@ -168,14 +168,18 @@ void Canary::finish(Phase phase, std::string message) {
   publish(phase == Phase::promoted ? 1 : 0);
 }
 
-void Canary::roll_back(std::string_view why) {
+Event Canary::roll_back(std::string_view why) {
   const std::scoped_lock lock(mutex_);
-  if (phase_ == Phase::running) finish(Phase::rolled_back, fmt::format("rolled back by hand: {}", why));
+  if (phase_ != Phase::running) return Event::none;
+  finish(Phase::rolled_back, fmt::format("rolled back by hand: {}", why));
+  return Event::rolled_back;
 }
 
-void Canary::promote(std::string_view why) {
+Event Canary::promote(std::string_view why) {
   const std::scoped_lock lock(mutex_);
-  if (phase_ == Phase::running) finish(Phase::promoted, fmt::format("promoted by hand: {}", why));
+  if (phase_ != Phase::running) return Event::none;
+  finish(Phase::promoted, fmt::format("promoted by hand: {}", why));
+  return Event::promoted;
 }
 
 void Canary::count(Arm arm, const Observation& observation) {

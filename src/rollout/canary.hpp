@@ -115,9 +115,9 @@ class Canary {
   // Or it has ended and tells nothing (the client hung up): there will be no observation of it.
   void abandon(const Assignment& assignment, base::SteadyTime now);
 
-  // Ends the rollout at an operator's word. No effect on one that has ended.
-  void roll_back(std::string_view why);
-  void promote(std::string_view why);
+  // Ends the rollout at an operator's word; Event::none where it had ended before, on which it has no effect.
+  Event roll_back(std::string_view why);
+  Event promote(std::string_view why);
 
   // Several gateways that run the same rollout (same name, same options) decide by what all of them see: each keeps its
   // record in the shared store, under a name of its own that no gateway has had before, and from time to time tells its

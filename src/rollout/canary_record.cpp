@@ -11,7 +11,7 @@ using Logs = std::array<TiltLogs, kChecks.size()>;
 
 constexpr size_t kMostStrata = 16;
 
-base::Error invalid(const char* what) {
+base::Error bad_record(const char* what) {
   return {base::ErrorCode::invalid_argument, std::string("a canary's record ") + what};
 }
 
@@ -85,19 +85,19 @@ base::json::value CanaryRecord::to_json() const {
 
 base::Result<CanaryRecord> CanaryRecord::from_json(const base::json::value& value) {
   const auto* object = value.if_object();
-  if (object == nullptr) return invalid("is an object");
+  if (object == nullptr) return bad_record("is an object");
   const auto* name = object->if_contains("rollout");
   const auto* phase = object->if_contains("phase");
   const auto* strata = object->if_contains("strata");
   const int64_t step = count_in(*object, "step");
   CanaryRecord record;
   record.step_requests = count_in(*object, "step_requests");
-  if (name == nullptr || !name->is_string()) return invalid("wants the name of its 'rollout'");
-  if (step < 0 || record.step_requests < 0) return invalid("wants 'step' and 'step_requests' from 0 on");
+  if (name == nullptr || !name->is_string()) return bad_record("wants the name of its 'rollout'");
+  if (step < 0 || record.step_requests < 0) return bad_record("wants 'step' and 'step_requests' from 0 on");
   const auto known = phase != nullptr && phase->is_string() ? phase_of(phase->get_string()) : std::nullopt;
-  if (!known) return invalid("wants a 'phase': running, promoted or rolled_back");
+  if (!known) return bad_record("wants a 'phase': running, promoted or rolled_back");
   if (strata == nullptr || !strata->is_array() || strata->get_array().size() > kMostStrata)
-    return invalid("wants a list 'strata'");
+    return bad_record("wants a list 'strata'");
   record.rollout = std::string(name->get_string());
   record.phase = *known;
   record.step = static_cast<size_t>(step);
@@ -105,7 +105,7 @@ base::Result<CanaryRecord> CanaryRecord::from_json(const base::json::value& valu
     Sums sums;
     if (!entry.is_object() || !read_logs(entry.get_object(), "harm", sums.harm) ||
         !read_logs(entry.get_object(), "clearance", sums.clearance))
-      return invalid("has a stratum without 5 times 6 numbers 'harm' and 'clearance'");
+      return bad_record("has a stratum without 5 times 6 numbers 'harm' and 'clearance'");
     record.strata.push_back(sums);
   }
   return record;

@@ -22,7 +22,7 @@ double value_of(int bucket) {
   return 2 * std::exp(bucket * kLogGamma) / (1 + std::exp(kLogGamma));
 }
 
-base::Error invalid(const char* what) {
+base::Error bad_sketch(const char* what) {
   return {base::ErrorCode::invalid_argument, std::string("a quantile sketch ") + what};
 }
 
@@ -86,7 +86,7 @@ base::json::value QuantileSketch::to_json() const {
 
 base::Result<QuantileSketch> QuantileSketch::from_json(const base::json::value& value) {
   const auto* object = value.if_object();
-  if (object == nullptr) return invalid("is an object with 'first', 'sum', 'least', 'most' and 'counts'");
+  if (object == nullptr) return bad_sketch("is an object with 'first', 'sum', 'least', 'most' and 'counts'");
   const auto* first = object->if_contains("first");
   const auto number = [&](const char* key) {
     const auto* member = object->if_contains(key);
@@ -94,22 +94,22 @@ base::Result<QuantileSketch> QuantileSketch::from_json(const base::json::value& 
   };
   const auto* counts = object->if_contains("counts");
   if (first == nullptr || !first->is_int64() || counts == nullptr || !counts->is_array())
-    return invalid("wants an integer 'first' and an array 'counts'");
+    return bad_sketch("wants an integer 'first' and an array 'counts'");
   const base::json::array& list = counts->get_array();
   QuantileSketch sketch;
   sketch.sum_ = number("sum");
   sketch.least_ = number("least");
   sketch.most_ = number("most");
   if (!std::isfinite(sketch.sum_) || !(sketch.least_ <= sketch.most_))
-    return invalid("wants numbers 'sum', 'least' and 'most', the latter no smaller than the one before");
+    return bad_sketch("wants numbers 'sum', 'least' and 'most', the latter no smaller than the one before");
   if (list.empty()) return sketch;
   const int64_t from = first->get_int64();
   if (from < bucket_of(0) || from > bucket_of(kMost) || from + static_cast<int64_t>(list.size()) - 1 > bucket_of(kMost))
-    return invalid("has buckets out of range");
+    return bad_sketch("has buckets out of range");
   sketch.first_ = static_cast<int>(from);
   for (const base::json::value& count : list) {
     if (!count.is_int64() || count.get_int64() < 0 || count.get_int64() > kMostCount)
-      return invalid("has a count that is no integer from 0 to 2^52");
+      return bad_sketch("has a count that is no integer from 0 to 2^52");
     sketch.counts_.push_back(count.get_int64());
     sketch.count_ += count.get_int64();
   }

@@ -19,7 +19,7 @@ Eigen::Map<const Vector> as_vector(const Features& x) {
   return Eigen::Map<const Vector>(x.data());
 }
 
-base::Error invalid(const char* what) {
+base::Error bad_sums(const char* what) {
   return {base::ErrorCode::invalid_argument, std::string("a regression's sums ") + what};
 }
 
@@ -87,20 +87,20 @@ base::json::value RidgeSums::to_json() const {
 
 base::Result<RidgeSums> RidgeSums::from_json(const base::json::value& value, size_t targets) {
   const auto* object = value.if_object();
-  if (object == nullptr) return invalid("are an object with 'weight', 'gram', 'moments' and 'squares'");
+  if (object == nullptr) return bad_sums("are an object with 'weight', 'gram', 'moments' and 'squares'");
   RidgeSums sums(targets);
   const auto* weight = object->if_contains("weight");
   if (weight == nullptr || !weight->is_number() || !(weight->to_number<double>() >= 0))
-    return invalid("want a number 'weight' from 0 on");
+    return bad_sums("want a number 'weight' from 0 on");
   sums.weight_ = weight->to_number<double>();
-  if (!read_numbers(*object, "gram", sums.gram_)) return invalid("want 78 numbers 'gram'");
-  if (!read_numbers(*object, "squares", sums.squares_)) return invalid("want a number in 'squares' for every target");
+  if (!read_numbers(*object, "gram", sums.gram_)) return bad_sums("want 78 numbers 'gram'");
+  if (!read_numbers(*object, "squares", sums.squares_)) return bad_sums("want a number in 'squares' for every target");
   const auto* moments = object->if_contains("moments");
   if (moments == nullptr || !moments->is_array() || moments->get_array().size() != targets)
-    return invalid("want a list in 'moments' for every target");
+    return bad_sums("want a list in 'moments' for every target");
   for (size_t t = 0; t < targets; ++t) {
     const base::json::object row = {{"row", moments->get_array()[t]}};
-    if (!read_numbers(row, "row", sums.moments_[t])) return invalid("want 12 numbers in every list of 'moments'");
+    if (!read_numbers(row, "row", sums.moments_[t])) return bad_sums("want 12 numbers in every list of 'moments'");
   }
   // What is no sum of squares would make the factorisation fail.
   Matrix gram;
@@ -111,7 +111,7 @@ base::Result<RidgeSums> RidgeSums::from_json(const base::json::value& value, siz
   }
   const double scale = 1 + gram.diagonal().cwiseAbs().maxCoeff();
   if (Eigen::LLT<Matrix>(gram + 1e-6 * scale * Matrix::Identity()).info() != Eigen::Success)
-    return invalid("have a 'gram' that is no sum of squares");
+    return bad_sums("have a 'gram' that is no sum of squares");
   return sums;
 }
 

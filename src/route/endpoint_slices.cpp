@@ -28,9 +28,12 @@ std::string_view text_member(const json::object* object, std::string_view key) {
   const json::string* text = value == nullptr ? nullptr : value->if_string();
   return text == nullptr ? std::string_view() : std::string_view(*text);
 }
-const json::array* array_member(const json::object& object, std::string_view key) {
+// Null if there is none, or it is null, as lists without entries may be.
+base::Result<const json::array*> list_member(const json::object& object, std::string_view key) {
   const json::value* value = member(object, key);
-  return value == nullptr ? nullptr : value->if_array();
+  if (value == nullptr || value->is_null()) return nullptr;
+  if (!value->is_array()) return corrupt(fmt::format("'{}' is not a list", key));
+  return &value->get_array();
 }
 // A condition; the API says to take one that is absent as `otherwise`.
 bool condition(const json::object& endpoint, std::string_view name, bool otherwise) {
@@ -51,38 +54,43 @@ bool says_expired(const json::value& status) {
   return reason == "Expired" || reason == "Gone";
 }
 
-base::Result<std::vector<Endpoint>> EndpointSlices::read(const json::object& slice) const {
+base::Result<EndpointSlices::Slice> EndpointSlices::read(const json::object& slice) const {
+  Slice read;
   int64_t number = 0;
-  if (const json::array* ports = array_member(slice, "ports")) {
-    for (const json::value& entry : *ports) {
-      const json::object* port = entry.if_object();
-      if (port == nullptr) return corrupt("a port is not an object");
-      const json::value* value = member(*port, "port");
-      if (value == nullptr || !value->is_int64()) continue;  // "all ports"
-      const int64_t found = value->get_int64();
-      if (!port_.empty() && text_member(port, "name") != port_ && std::to_string(found) != port_) continue;
-      number = found;
-      break;
+  TM_TRY(const json::array* ports, list_member(slice, "ports"));
+  for (const json::value& entry : ports == nullptr ? json::array() : *ports) {
+    const json::object* port = entry.if_object();
+    if (port == nullptr) return corrupt("a port is not an object");
+    const json::value* value = member(*port, "port");
+    if (value == nullptr || !value->is_int64()) continue;  // "all ports"
+    const int64_t found = value->get_int64();
+    const std::string_view name = text_member(port, "name");
+    if (!port_.empty() && name != port_ && std::to_string(found) != port_) {
+      read.other_ports += fmt::format("{}{} ({})", read.other_ports.empty() ? "" : ", ", name, found);
+      continue;
     }
+    number = found;
+    break;
   }
-  std::vector<Endpoint> endpoints;
-  const json::array* list = array_member(slice, "endpoints");
-  if (number == 0 || list == nullptr) return endpoints;
+  TM_TRY(const json::array* list, list_member(slice, "endpoints"));
+  if (list == nullptr || list->empty() || number != 0) read.other_ports.clear();
+  if (number == 0 || list == nullptr) return read;
   const bool v6 = text_member(&slice, "addressType") == "IPv6";
   for (const json::value& entry : *list) {
     const json::object* endpoint = entry.if_object();
     if (endpoint == nullptr) return corrupt("an endpoint is not an object");
-    const json::array* addresses = array_member(*endpoint, "addresses");
+    TM_TRY(const json::array* addresses, list_member(*endpoint, "addresses"));
     if (addresses == nullptr || addresses->empty()) continue;
     // Of several addresses clients may use the first alone.
     const json::string* address = addresses->front().if_string();
     if (address == nullptr) return corrupt("an address is not a string");
     const std::string_view host(*address);
-    endpoints.push_back({.address = v6 ? fmt::format("[{}]:{}", host, number) : fmt::format("{}:{}", host, number),
-                         .ready = condition(*endpoint, "ready", true) && !condition(*endpoint, "terminating", false),
-                         .instance = std::string(text_member(object_member(*endpoint, "targetRef"), "uid"))});
+    read.endpoints.push_back(
+        {.address = v6 ? fmt::format("[{}]:{}", host, number) : fmt::format("{}:{}", host, number),
+         .ready = condition(*endpoint, "ready", true) && !condition(*endpoint, "terminating", false),
+         .instance = std::string(text_member(object_member(*endpoint, "targetRef"), "uid"))});
   }
-  return endpoints;
+  return read;
 }
 
 base::Result<void> EndpointSlices::replace(const json::value& list) {
@@ -90,15 +98,16 @@ base::Result<void> EndpointSlices::replace(const json::value& list) {
   if (object == nullptr) return corrupt("a list is not an object");
   const std::string_view version = text_member(object_member(*object, "metadata"), "resourceVersion");
   if (version.empty()) return corrupt("a list has no metadata.resourceVersion");
-  std::map<std::string, std::vector<Endpoint>> slices;
-  if (const json::array* items = array_member(*object, "items")) {
+  std::map<std::string, Slice> slices;
+  TM_TRY(const json::array* items, list_member(*object, "items"));
+  if (items != nullptr) {
     for (const json::value& item : *items) {
       const json::object* slice = item.if_object();
       if (slice == nullptr) return corrupt("an item of a list is not an object");
       const std::string_view name = text_member(object_member(*slice, "metadata"), "name");
       if (name.empty()) return corrupt("an item of a list has no metadata.name");
-      TM_TRY(std::vector<Endpoint> endpoints, read(*slice));
-      slices.emplace(name, std::move(endpoints));
+      TM_TRY(Slice taken, read(*slice));
+      slices.emplace(name, std::move(taken));
     }
   }
   slices_ = std::move(slices);
@@ -127,8 +136,8 @@ base::Result<EndpointSlices::Applied> EndpointSlices::apply(const json::value& e
   const std::string name(text_member(metadata, "name"));
   if (name.empty()) return corrupt("an event has no metadata.name");
   if (type == "ADDED" || type == "MODIFIED") {
-    TM_TRY(std::vector<Endpoint> endpoints, read(*object));
-    slices_[name] = std::move(endpoints);
+    TM_TRY(Slice taken, read(*object));
+    slices_[name] = std::move(taken);
   } else if (type == "DELETED") {
     slices_.erase(name);
   } else {
@@ -138,10 +147,19 @@ base::Result<EndpointSlices::Applied> EndpointSlices::apply(const json::value& e
   return Applied::changed;
 }
 
+std::string EndpointSlices::ports_instead() const {
+  std::string others;
+  for (const auto& [name, slice] : slices_) {
+    if (!slice.endpoints.empty()) return {};
+    if (others.empty()) others = slice.other_ports;
+  }
+  return others;
+}
+
 std::vector<Endpoint> EndpointSlices::endpoints() const {
   std::vector<Endpoint> all;
-  for (const auto& [name, endpoints] : slices_)
-    all.insert(all.end(), endpoints.begin(), endpoints.end());
+  for (const auto& [name, slice] : slices_)
+    all.insert(all.end(), slice.endpoints.begin(), slice.endpoints.end());
   // A pod that moves between slices stands in both for a moment: the set counts it once, and ready wins.
   BackendSet set;
   set.update("slices", std::move(all));

@@ -35,15 +35,22 @@ class EndpointSlices {
   // All endpoints with an address and the port wanted. Those that are not ready or are being terminated are there, but
   // not ready. A pod's UID is the instance.
   std::vector<Endpoint> endpoints() const;
+  // The ports that there are where no slice with endpoints has the one that is wanted: "http (8080), metrics (9090)".
+  // Empty: one has it, or there are no endpoints.
+  std::string ports_instead() const;
   // What to begin a watch with.
   const std::string& resource_version() const { return resource_version_; }
 
  private:
-  base::Result<std::vector<Endpoint>> read(const base::json::object& slice) const;
+  struct Slice {
+    std::vector<Endpoint> endpoints;
+    std::string other_ports;  // as ports_instead()
+  };
+  base::Result<Slice> read(const base::json::object& slice) const;
 
   std::string port_;
   std::string resource_version_;
-  std::map<std::string, std::vector<Endpoint>> slices_;  // by name
+  std::map<std::string, Slice> slices_;  // by name
 };
 
 // Is this an answer (status 410, or a Status object that says so) that a resource version has expired?

@@ -95,7 +95,7 @@ void Health::finish(Backend backend, Outcome outcome, bool probe, base::SteadyTi
   if (probe) entry.probes_open = std::max(entry.probes_open - 1, 0);
   if (outcome == Outcome::cancelled || entry.ejected || entry.probing != probe) return;
   ++entry.requests;
-  if (outcome == Outcome::success) {
+  if (outcome != Outcome::failure) {
     entry.consecutive_failures = 0;
     if (!probe || ++entry.probe_successes < options_.probe_successes) return;
     entry.probing = false;

@@ -56,7 +56,8 @@ enum class Unready : uint8_t { loading, draining };
 
 // How a request went, as far as it tells of the backend's health.
 enum class Outcome {
-  success,    // including every answer that was the client's fault
+  success,
+  declined,   // as good, but no work was done: the answer is that the client is at fault
   failure,    // refused, reset, timed out, or an answer of 500, 502, 504
   cancelled,  // the client left, or it was not tried: tells nothing
 };
@@ -73,6 +74,7 @@ class Health {
   void restart(Backend backend, base::SteadyTime now);
 
   void check(Backend backend, bool passed, base::SteadyTime now);
+  void set_most_open(int64_t requests) { options_.most_open = requests; }
   // Asks for no new requests, until `until` or until undrain().
   void drain(Backend backend, std::optional<base::SteadyTime> until, base::SteadyTime now,
              Unready why = Unready::draining);

@@ -442,6 +442,12 @@ void Router::State::correct(Slot& slot, const OpenRequest& open, const Finish& f
   }
 }
 
+void Router::set_most_open(int64_t requests) {
+  const std::lock_guard lock(state_->mutex);
+  state_->options.health.most_open = requests;
+  state_->health.set_most_open(requests);
+}
+
 // ---- What else is heard of backends
 
 void Router::check(std::string_view address, bool passed, base::SteadyTime now) {

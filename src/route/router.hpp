@@ -112,6 +112,9 @@ class Router {
   // set start slowly.
   void set_backends(std::span<const Endpoint> endpoints, base::SteadyTime now);
 
+  // HealthOptions::most_open from now on.
+  void set_most_open(int64_t requests);
+
   // Chooses a backend and opens the request there. Errors: unavailable, saying why none can be used.
   base::Result<Route> route(const RouteRequest& request, base::SteadyTime now);
   // The backend's first token (or its whole answer) came. `cached_tokens` if it said so already.

@@ -56,9 +56,15 @@ struct StoreOptions {
   base::Duration deadline = std::chrono::milliseconds(500);  // of one call, its connecting included
   size_t max_connections = 16;                               // calls at one time; further ones wait for one to end
   std::string ca_file{};  // PEM, to verify a rediss:// server by; the system's authorities if empty
+
+  // Of SQLite alone: how long a call waits for other processes that write.
+  base::Duration lock_wait = std::chrono::seconds(5);
+
+  bool operator==(const StoreOptions&) const = default;
 };
 
-// A Redis that was lost is tried again after so long at most.
+// A Redis that was lost is tried again after so long at most, and a file that another process kept locked after so
+// long. Calls in between fail at once.
 inline constexpr base::Duration longest_pause = std::chrono::seconds(2);
 
 // The store that `options.path` names. A Redis need not be there yet: it is connected to when it is needed, and again

@@ -8,13 +8,7 @@ using base::Error;
 using base::ErrorCode;
 using base::Result;
 
-namespace {
-
-constexpr int busy_timeout_ms = 5000;
-
-}  // namespace
-
-Result<SqliteDatabase> SqliteDatabase::open(std::string path) {
+Result<SqliteDatabase> SqliteDatabase::open(std::string path, base::Duration lock_wait) {
   sqlite3* raw = nullptr;
   const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
   const int code = sqlite3_open_v2(path.c_str(), &raw, flags, nullptr);
@@ -22,9 +16,15 @@ Result<SqliteDatabase> SqliteDatabase::open(std::string path) {
   if (code != SQLITE_OK) {
     return Error(ErrorCode::io, fmt::format("the session store {} cannot be opened: {}", path, sqlite3_errstr(code)));
   }
-  sqlite3_busy_timeout(raw, busy_timeout_ms);
   sqlite3_extended_result_codes(raw, 0);
-  return SqliteDatabase(std::move(handle), std::move(path));
+  SqliteDatabase database(std::move(handle), std::move(path));
+  database.set_lock_wait(lock_wait);
+  return database;
+}
+
+void SqliteDatabase::set_lock_wait(base::Duration wait) {
+  const auto whole = std::chrono::duration_cast<std::chrono::milliseconds>(wait);
+  sqlite3_busy_timeout(handle_.get(), static_cast<int>(whole.count()));
 }
 
 Error SqliteDatabase::error() const {
@@ -35,6 +35,9 @@ Error SqliteDatabase::error() const {
             fmt::format("{}; the file is damaged or is no session store: move it away, and a new one is made", what)};
   }
   if (code == SQLITE_FULL) return {ErrorCode::io, what + "; free space on its disk"};
+  if (code == SQLITE_BUSY || code == SQLITE_LOCKED) {
+    return {ErrorCode::unavailable, what + "; another process keeps it locked"};
+  }
   return {ErrorCode::io, what};
 }
 

@@ -1,6 +1,7 @@
 // One SQLite database and its statements, with errors as values.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <sqlite3.h>
@@ -8,6 +9,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/clock.hpp"
 #include "base/result.hpp"
 
 namespace tidemill::session {
@@ -16,13 +18,16 @@ namespace tidemill::session {
 class SqliteDatabase {
  public:
   // Errors: `io`, naming the path.
-  static base::Result<SqliteDatabase> open(std::string path);
+  static base::Result<SqliteDatabase> open(std::string path, base::Duration lock_wait);
 
   const std::string& path() const { return path_; }
+  // How long calls wait for other processes from now on.
+  void set_lock_wait(base::Duration wait);
   base::Result<void> execute(const std::string& sql);
   // The first column of its first row; 0 if there is no row.
   base::Result<int64_t> number(std::string_view sql);
-  // What the last call met: `corrupt` for a damaged file, else `io`; says what to do.
+  // What the last call met: `corrupt` for a damaged file, `unavailable` where another process has kept it locked, else
+  // `io`; says what to do.
   base::Error error() const;
   // Rows that the last statement changed.
   int changes() const { return sqlite3_changes(handle_.get()); }

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <limits>
 #include <mutex>
+#include <optional>
 #include <unistd.h>
 #include <utility>
 
@@ -25,6 +26,8 @@ constexpr int application_id = 0x54494445;  // "TIDE"
 constexpr int schema_version = 3;
 // What a record takes beside its value, about: its row, its index entry.
 constexpr int64_t row_overhead = 128;
+// How long a file that was found locked is waited for from then on.
+constexpr base::Duration glance = std::chrono::milliseconds(100);
 
 // The totals are kept by triggers, so that several processes agree on them. AUTOINCREMENT makes `age` an order of
 // arrival.
@@ -44,10 +47,51 @@ constexpr const char* record_schema = R"sql(
   CREATE TRIGGER record_removed AFTER DELETE ON record BEGIN UPDATE total SET bytes = bytes - old.bytes; END;
 )sql";
 
+// Keeps callers from waiting one after the other, each as long as it may take, for a file that another process keeps
+// locked. Thread-safe.
+class LockPause {
+ public:
+  explicit LockPause(const base::Clock& clock) : clock_(clock) {}
+
+  // unavailable: the file was found locked a moment ago, or somebody is finding out whether it still is.
+  Result<void> check() const {
+    const std::lock_guard lock(mutex_);
+    return until_ && (trying_ || clock_.now() < *until_) ? refused() : Result<void>();
+  }
+  // The same for the one caller whose turn it is, who says afterwards what it has found. True: the pause is over, and
+  // it finds out for all.
+  Result<bool> begin() {
+    const std::lock_guard lock(mutex_);
+    if (until_ && clock_.now() < *until_) return refused();
+    return trying_ = until_.has_value();
+  }
+  // It was found locked, and nobody has found it otherwise since.
+  bool begun() const {
+    const std::lock_guard lock(mutex_);
+    return until_.has_value();
+  }
+  void end(bool locked) {
+    const std::lock_guard lock(mutex_);
+    trying_ = false;
+    until_.reset();
+    if (locked) until_ = clock_.now() + longest_pause;
+  }
+
+ private:
+  static Error refused() {
+    return {ErrorCode::unavailable, "the session store's file is locked by another process; it is tried again soon"};
+  }
+
+  const base::Clock& clock_;
+  mutable std::mutex mutex_;
+  std::optional<base::SteadyTime> until_;  // a pause, which was the end of a call that found it locked
+  bool trying_ = false;
+};
+
 class SqliteStore final : public Store {
  public:
   SqliteStore(SqliteDatabase database, StoreOptions options, const base::Clock& clock)
-      : database_(std::move(database)), options_(std::move(options)), clock_(clock) {}
+      : database_(std::move(database)), options_(std::move(options)), clock_(clock), pause_(clock) {}
 
   Result<void> prepare_file();
 
@@ -64,6 +108,23 @@ class SqliteStore final : public Store {
   Result<Exchanged> exchange(const Exchange& exchange) override;
 
  private:
+  // Runs `work`, which returns a Result, while nobody else uses the database. Who reads waits for no other process.
+  template <typename Work>
+  auto reading(const Work& work) -> decltype(work()) {
+    const std::lock_guard lock(mutex_);
+    return work();
+  }
+  template <typename Work>
+  auto writing(const Work& work) -> decltype(work()) {
+    TM_CHECK(pause_.check());
+    const std::lock_guard lock(mutex_);
+    TM_TRY(const bool again, pause_.begin());
+    if (again) database_.set_lock_wait(std::min(glance, options_.lock_wait));
+    auto done = work();
+    if (again) database_.set_lock_wait(options_.lock_wait);
+    pause_.end(!done && done.error().code() == ErrorCode::unavailable);
+    return done;
+  }
   // Makes the tables that are missing: all of them, or those that came after the file was made.
   Result<void> create_schema();
   // What a put does, within its transaction.
@@ -77,6 +138,7 @@ class SqliteStore final : public Store {
   SqliteState state_{database_};
   const StoreOptions options_;
   const base::Clock& clock_;
+  LockPause pause_;
 };
 
 Result<void> SqliteStore::create_schema() {
@@ -164,65 +226,62 @@ Result<void> SqliteStore::put(std::string_view tenant, std::span<const Record> r
                              "send 'store': false",
                              bytes, options_.max_bytes));
   }
-  const std::lock_guard lock(mutex_);
-  return database_.transact([&] { return write(tenant, records); });
+  return writing([&] { return database_.transact([&] { return write(tenant, records); }); });
 }
 
 Result<std::optional<std::string>> SqliteStore::get(std::string_view tenant, std::string_view id) {
-  const std::lock_guard lock(mutex_);
-  Statement found(database_, "SELECT value FROM record WHERE tenant = ? AND id = ? AND expires > ?");
-  TM_TRY(const bool row, found.bind(tenant).bind(id).bind(now()).step());
-  if (!row) return std::optional<std::string>();
-  return std::optional(found.bytes(0));
+  return reading([&]() -> Result<std::optional<std::string>> {
+    Statement found(database_, "SELECT value FROM record WHERE tenant = ? AND id = ? AND expires > ?");
+    TM_TRY(const bool row, found.bind(tenant).bind(id).bind(now()).step());
+    if (!row) return std::optional<std::string>();
+    return std::optional(found.bytes(0));
+  });
 }
 
 Result<bool> SqliteStore::remove(std::string_view tenant, std::string_view id) {
-  const std::lock_guard lock(mutex_);
-  Statement removal(database_, "DELETE FROM record WHERE tenant = ? AND id = ? RETURNING expires");
-  TM_TRY(const bool row, removal.bind(tenant).bind(id).step());
-  const bool lived = row && removal.number(0) > now();
-  if (row) TM_CHECK(removal.run());  // to its end, which commits
-  return lived;
+  return writing([&]() -> Result<bool> {
+    Statement removal(database_, "DELETE FROM record WHERE tenant = ? AND id = ? RETURNING expires");
+    TM_TRY(const bool row, removal.bind(tenant).bind(id).step());
+    const bool lived = row && removal.number(0) > now();
+    if (row) TM_CHECK(removal.run());  // to its end, which commits
+    return lived;
+  });
 }
 
 Result<void> SqliteStore::check() {
-  const std::lock_guard lock(mutex_);
-  TM_CHECK(database_.number("SELECT bytes FROM total"));
-  return {};
+  if (pause_.begun()) return writing([&] { return database_.transact([] { return Result<void>(); }); });
+  return reading([&]() -> Result<void> {
+    TM_CHECK(database_.number("SELECT bytes FROM total"));
+    return {};
+  });
 }
 
 Result<std::vector<int64_t>> SqliteStore::add(std::span<const CounterAdd> additions) {
-  const std::lock_guard lock(mutex_);
-  return database_.transact([&] { return state_.add(additions, now_nanos()); });
+  return writing([&] { return database_.transact([&] { return state_.add(additions, now_nanos()); }); });
 }
 
 Result<std::vector<int64_t>> SqliteStore::read(std::span<const std::string> keys) {
-  const std::lock_guard lock(mutex_);
-  return state_.read(keys, now_nanos());
+  return reading([&] { return state_.read(keys, now_nanos()); });
 }
 
 Result<Blob> SqliteStore::read_blob(std::string_view key) {
-  const std::lock_guard lock(mutex_);
-  return state_.read_blob(key);
+  return reading([&] { return state_.read_blob(key); });
 }
 
 Result<std::optional<int64_t>> SqliteStore::replace_blob(std::string_view key, int64_t version,
                                                          std::string_view value) {
   TM_CHECK(check_blob(key, value));
-  const std::lock_guard lock(mutex_);
-  return database_.transact([&] { return state_.replace_blob(key, version, value); });
+  return writing([&] { return database_.transact([&] { return state_.replace_blob(key, version, value); }); });
 }
 
 Result<BucketLevels> SqliteStore::take(std::span<const BucketTake> takes, TakeMode mode) {
   TM_CHECK(check_takes(takes));
-  const std::lock_guard lock(mutex_);
-  return database_.transact([&] { return state_.take(takes, mode, now_nanos()); });
+  return writing([&] { return database_.transact([&] { return state_.take(takes, mode, now_nanos()); }); });
 }
 
 Result<Exchanged> SqliteStore::exchange(const Exchange& exchange) {
   TM_CHECK(check_takes(exchange.takes));
-  const std::lock_guard lock(mutex_);
-  return database_.transact([&] { return state_.exchange(exchange, now_nanos()); });
+  return writing([&] { return database_.transact([&] { return state_.exchange(exchange, now_nanos()); }); });
 }
 
 // The conversations are their owner's alone; SQLite gives its other files the same mode.
@@ -240,7 +299,7 @@ Result<void> make_private(const std::string& path) {
 
 Result<std::unique_ptr<Store>> open_sqlite_store(const StoreOptions& options, const base::Clock& clock) {
   if (options.path != ":memory:") TM_CHECK(make_private(options.path));
-  TM_TRY(SqliteDatabase database, SqliteDatabase::open(options.path));
+  TM_TRY(SqliteDatabase database, SqliteDatabase::open(options.path, options.lock_wait));
   auto store = std::make_unique<SqliteStore>(std::move(database), options, clock);
   TM_CHECK(store->prepare_file());
   return std::unique_ptr<Store>(std::move(store));

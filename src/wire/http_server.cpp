@@ -264,10 +264,16 @@ asio::any_io_executor HttpServer::executor() {
   return impl_->io.front()->io.get_executor();
 }
 base::Result<void> HttpServer::reload_tls() {
-  if (!impl_->context.options.tls) return {};
-  TM_TRY(TlsContext tls, load_server_tls(*impl_->context.options.tls));
-  impl_->context.set_tls(std::move(tls));
+  TM_TRY(TlsContext tls, read_tls());
+  use_tls(std::move(tls));
   return {};
+}
+base::Result<TlsContext> HttpServer::read_tls() const {
+  if (!impl_->context.options.tls) return TlsContext();
+  return load_server_tls(*impl_->context.options.tls);
+}
+void HttpServer::use_tls(TlsContext context) {
+  if (context) impl_->context.set_tls(std::move(context));
 }
 void HttpServer::drain() {
   impl_->drain();

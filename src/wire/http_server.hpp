@@ -191,6 +191,9 @@ class HttpServer {
   // Reads the files of the certificate again, for connections made from now on; those that exist go on with what they
   // have. An error (see load_server_tls) leaves all as it was. Without TLS: nothing.
   base::Result<void> reload_tls();
+  // The same in two steps, of which the first changes nothing and the second cannot fail. Null without TLS.
+  base::Result<TlsContext> read_tls() const;
+  void use_tls(TlsContext context);
 
   // Stops accepting, closes idle connections, lets running exchanges finish and says "Connection: close" in their
   // answers. Returns at once. Idempotent.

@@ -130,7 +130,7 @@ Result<void> parse_tool_fields(const JsonFields& fields, ResponsesRequest& asked
   return check_tools(request.tools, choice, "tools");
 }
 
-Result<void> parse_text(const JsonFields& fields, ResponsesRequest& asked) {
+Result<void> parse_text_options(const JsonFields& fields, ResponsesRequest& asked) {
   json::object echo{{"format", {{"type", "text"}}}, {"verbosity", nullptr}};
   TM_TRY(const json::object* object, fields.object("text"));
   const json::object empty;
@@ -251,7 +251,7 @@ Result<ResponsesRequest> parse_responses_request(std::string_view body) {
   asked.instructions = instructions.value_or("");
   asked.form.echo["instructions"] = or_null(fields.find("instructions"));
   TM_CHECK(parse_tool_fields(fields, asked));
-  TM_CHECK(parse_text(fields, asked));
+  TM_CHECK(parse_text_options(fields, asked));
   TM_CHECK(parse_reasoning(fields, asked));
   TM_CHECK(parse_include(fields, asked));
   TM_CHECK(parse_sampling(fields, asked));

@@ -126,6 +126,21 @@ TEST_F(Queueing, BoundsAreKept) {
   EXPECT_GE(last_->retry_after, seconds(1));
 }
 
+TEST_F(Queueing, ItsBoundsMayChange) {
+  Admission admission({.slots = 1, .max_queued = 1, .longest_wait = minutes(1)});
+  submit(admission, "a");
+  submit(admission, "a");
+  submit(admission, "a");
+  EXPECT_EQ(decided_[2].substr(0, 3), "too");
+  admission.set_queue(2, seconds(1));
+  submit(admission, "a");
+  EXPECT_EQ(decided_[3], "waits");
+  now_ += seconds(2);
+  admission.expire(now_);
+  EXPECT_EQ(decided_[1], "waits") << "it was given a minute";
+  EXPECT_NE(decided_[3], "waits");
+}
+
 TEST_F(Queueing, WhoWaitedForTheLongestTimeIsTold) {
   Admission admission({.slots = 1, .longest_wait = seconds(2)});
   submit(admission, "a");

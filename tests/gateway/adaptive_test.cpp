@@ -1,5 +1,6 @@
 // Routes that learn which model to ask.
 #include <atomic>
+#include <filesystem>
 #include <fstream>
 #include <map>
 #include <sstream>
@@ -98,6 +99,26 @@ TEST_F(Adaptive, LearnsFromFeedback) {
     EXPECT_GE(choice.propensity, 0.05 - 1e-9);
     EXPECT_NEAR(choice.reward, choice.model == 0 ? 1 : 0, 0.05);
   }
+}
+
+TEST_F(Adaptive, AReloadOpensTheDecisionLogAnew) {
+  add_route();
+  start();
+  const std::filesystem::path log = options.routes.front().adaptive.decision_log;
+  const std::filesystem::path rotated = log.string() + ".1";
+  const Asked first = ask();
+  std::filesystem::rename(log, rotated);
+  ASSERT_TRUE(gateway->reload(options));
+  const Asked second = ask();
+  gateway->stop(std::chrono::seconds(5));
+  const auto holds = [](const std::filesystem::path& file, const std::string& id) {
+    std::stringstream text;
+    text << std::ifstream(file).rdbuf();
+    return text.str().find(id) != std::string::npos;
+  };
+  EXPECT_TRUE(holds(rotated, first.request_id));
+  EXPECT_FALSE(holds(rotated, second.request_id));
+  EXPECT_TRUE(holds(log, second.request_id));
 }
 
 TEST_F(Adaptive, SaysWhatIsWrongWithFeedback) {

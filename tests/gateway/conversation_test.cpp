@@ -159,6 +159,26 @@ TEST_F(Conversation, SeveralGatewaysShareAStore) {
   EXPECT_EQ(said(turn({{"model", "m"}, {"input", "and"}, {"previous_response_id", "resp_1"}})), "3");
 }
 
+// A response that cannot be kept costs nothing once that is known.
+TEST_F(Conversation, NothingIsMadeThatCannotBeKept) {
+  ScriptedBackend& backend = add_backend([](const Received&) {
+    return Script{.bytes = http_answer(200, "application/json", R"({"id":"resp_1","status":"completed","output":[]})")};
+  });
+  options.session.path = "redis://127.0.0.1:1";
+  start();
+  const std::string stateful = R"({"model":"m","input":"hi"})";
+  const auto until = std::chrono::steady_clock::now() + patience;
+  size_t before = 0;
+  do {
+    before = backend.received().size();
+    const wire::HttpResponse refused = post("/v1/responses", stateful);
+    EXPECT_EQ(refused.status, 503) << refused.body;
+    EXPECT_EQ(refused.headers.find("retry-after"), "2");
+  } while (backend.received().size() != before && std::chrono::steady_clock::now() < until);
+  EXPECT_EQ(backend.received().size(), before);
+  EXPECT_EQ(post("/v1/responses", R"({"model":"m","input":"hi","store":false})").status, 200);
+}
+
 // Ten gateways on one Redis answer one conversation in turn; it goes down and comes back under them.
 TEST_F(Conversation, GatewaysTakeTurnsOnARedisThatFails) {
   if (!RedisServer::installed()) GTEST_SKIP() << "redis-server is not installed";
@@ -282,7 +302,11 @@ TEST_F(Conversation, ARedisThatIsFullKeepsWhatItHas) {
   removal.method = "DELETE";
   removal.url = gateway->url() + "/v1/responses/resp_2";
   EXPECT_EQ(wire::HttpClient().fetch(removal)->status, 200);
-  turn({{"model", "m"}, {"input", "and"}, {"previous_response_id", "resp_1"}});
+  wire::HttpResponse kept;
+  do {  // until it is seen that there is room
+    kept = post("/v1/responses", R"({"model":"m","input":"and","previous_response_id":"resp_1"})");
+  } while (kept.status == 503);
+  EXPECT_EQ(kept.status, 200) << kept.body;
 }
 
 }  // namespace

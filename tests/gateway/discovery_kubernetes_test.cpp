@@ -90,6 +90,18 @@ class WatchKubernetes : public testing::Test {
   std::function<void(size_t)> before_pause_;
 };
 
+TEST_F(WatchKubernetes, APortThatNobodyHasIsToldOf) {
+  write("token", "secret");
+  std::string other = slice("a", "5", "10.0.0.1");
+  other.replace(other.find("\"http\""), 6, "\"web\"");
+  stop_after_told_ = 1;
+  testing::internal::CaptureStderr();
+  play({{.status = 200, .pieces = {list("10", other)}}, {.status = 200, .pieces = {}, .stay = true}});
+  const std::string log = testing::internal::GetCapturedStderr();
+  EXPECT_EQ(told_, std::vector<std::string>{""});
+  EXPECT_NE(log.find("none has a port 'http' (gateway.discover.port); there is web (80)"), std::string::npos) << log;
+}
+
 TEST_F(WatchKubernetes, ListsAndFollows) {
   write("token", "secret\n");
   const std::string added = event("ADDED", slice("b", "11", "10.0.0.2"));

@@ -59,6 +59,15 @@ TEST_F(ManyBackends, OfTheNamesThatAreListed) {
   EXPECT_EQ(picked(), (std::set<std::string>{"b57", "b157"}));
 }
 
+TEST_F(ManyBackends, NamesOfWhichThereIsNoneAreNotTakenForAMissingModel) {
+  const std::vector<std::string> names{"gpu-*"};
+  wanted_.backends = &names;
+  const auto lease = fleet_.pick(wanted_, {});
+  ASSERT_FALSE(lease);
+  EXPECT_EQ(lease.error().code(), base::ErrorCode::not_found);
+  EXPECT_NE(lease.error().message().find("no backend of the names"), std::string::npos) << lease.error().message();
+}
+
 TEST_F(ManyBackends, WhyNobodyCanBeAskedIsToldOfThese) {
   for (const auto& backend : all_) {
     if (backend->serves("rare")) fleet_.note_unready(*backend, route::Unready::draining, clock_.now());

@@ -110,9 +110,8 @@ TEST_F(Handover, StablesOwnFailuresAreNotTheCanarys) {
   add_long_canary();
   start();
   int failed = 0;
-  for (int i = 0; i < 16; ++i)
+  while (failed < 3)  // of more, its backend would be ejected
     failed += ask().status == 500 ? 1 : 0;
-  EXPECT_GT(failed, 0);
   EXPECT_EQ(count(0, "failed"), failed);
   EXPECT_EQ(count(0, "handed_over"), 0);
   EXPECT_EQ(count(1, "failed"), 0);

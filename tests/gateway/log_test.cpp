@@ -109,6 +109,37 @@ TEST_F(GatewayLog, AGatewayWithoutBackendsSaysSo) {
   EXPECT_EQ(times(log.take(), "there are no backends"), 2U);  // once for each configuration that has none
 }
 
+TEST_F(GatewayLog, WhatAReloadCannotChangeIsNamed) {
+  Captured log;
+  start_alone();
+  options.longest_wait = 5s;
+  options.max_open = 7;
+  options.resume_window = 3s;
+  ASSERT_TRUE(gateway->reload(options));
+  options.keys = "keys.json";
+  options.session.path = "other.db";
+  options.write_timeout = 7s;
+  options.slots = 3;
+  ASSERT_TRUE(gateway->reload(options));
+  const std::string text = log.take();
+  EXPECT_EQ(times(text, "count from the next start only"), 1U) << text;
+  EXPECT_EQ(times(text, "start only: gateway.write_timeout, gateway.keys, gateway.slots (from or to 0), [session]"), 1U)
+      << text;
+}
+
+TEST_F(GatewayLog, ATargetThatNoBackendBelongsToIsToldOf) {
+  options.backends = {{.url = "http://127.0.0.1:1", .name = "gpu-1", .models = {"m"}}};
+  options.routes = {{.model = "code",
+                     .targets = {{.name = "a", .model = "m", .backends = {"gpu-*"}},
+                                 {.name = "b", .model = "m", .backends = {"cpu-*", "spare"}},
+                                 {.name = "c", .model = "m"}}}};
+  Captured log;
+  start_alone();
+  const std::string text = log.take();
+  EXPECT_EQ(times(text, "route code: no backend has a name that its target"), 1U) << text;
+  EXPECT_EQ(times(text, "target b takes (cpu-*, spare)"), 1U) << text;
+}
+
 TEST_F(GatewayLog, MissingKeysAndOpenOnesAreToldOf) {
   options.keys = (folder.path() / "keys.json").string();
   options.backend_urls = {"http://127.0.0.1:1"};

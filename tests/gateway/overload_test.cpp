@@ -50,6 +50,26 @@ class Overload : public FleetFixture {
   std::deque<RawClient> clients;
 };
 
+TEST_F(Overload, AReloadChangesTheQueue) {
+  options.slots = 1;
+  options.max_queued = 1;
+  start();
+  for (int i = 0; i < 2; ++i)
+    send();
+  backend.wait_for(1);
+  wait_for_queue(1);
+  EXPECT_EQ(post("/v1/chat/completions", question).status, 429);
+  options.slots = 3;
+  options.max_queued = 2;
+  ASSERT_TRUE(gateway->reload(options));
+  backend.wait_for(2);  // the one that waited goes at once
+  for (int i = 0; i < 3; ++i)
+    send();
+  backend.wait_for(3);
+  wait_for_queue(2);
+  EXPECT_EQ(post("/v1/chat/completions", question).status, 429);
+}
+
 // Four slots and a queue of four, and three times as many requests as have a place: those are told at once when to come
 // back, while all that were let in are answered, and the backend is as busy as it can be and never busier.
 TEST_F(Overload, WhatHasNoPlaceIsRefusedAtOnceAndTheRestIsServed) {

@@ -231,6 +231,17 @@ TEST_F(Relay, ModelsDecideWhoIsAsked) {
   EXPECT_EQ(get("/v1/models/c").status, 404);
 }
 
+TEST_F(Relay, AnotherModelIsKnownByTheNextLook) {
+  ScriptedBackend& backend = add_backend([](const Received&) { return Script{.bytes = answer}; });
+  start();
+  const std::string other = R"({"model":"z","prompt":"hi"})";
+  EXPECT_EQ(post("/v1/completions", other).status, 404);
+  backend.set_models(R"({"data":[{"id":"z"}]})");
+  gateway->look();
+  EXPECT_EQ(post("/v1/completions", other).status, 200);
+  EXPECT_EQ(post("/v1/chat/completions", question).status, 404);
+}
+
 // As the backends tell it: since when there is one of that name, and what fits whichever answers.
 TEST_F(Relay, ModelsAreToldWithWhatBackendsSayOfThem) {
   add_backend(

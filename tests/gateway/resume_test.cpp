@@ -168,6 +168,24 @@ TEST_F(Resume, AnOrderlyEndIsNotEnough) {
   EXPECT_EQ(without_comments(post("/v1/chat/completions", question).body), undisturbed());
 }
 
+// As with other weights, while those that have the stream's restart.
+TEST_F(Resume, DenialsDoNotEndAStreamThatSomebodyTakesUpLater) {
+  std::atomic<int> asked = 0;
+  for (int i = 0; i < 2; ++i) {
+    add_backend([&](const Received& request) {
+      const int turn = asked++;
+      const std::string bytes = chunked_answer(marked_stream(first_wanted(request)));
+      if (turn == 0) return Script{.bytes = bytes.substr(0, bytes.size() / 2)};
+      if (turn <= 6) return Script{.bytes = http_answer(400, "application/json", R"({"error":{"message":"other"}})")};
+      return Script{.bytes = bytes};
+    });
+  }
+  start();
+  EXPECT_EQ(without_comments(post("/v1/chat/completions", question).body), undisturbed());
+  EXPECT_EQ(asked, 8);
+  EXPECT_EQ(metric("tidemill_gateway_lost_streams_total"), 0);
+}
+
 TEST_F(Resume, AStreamThatNobodyTakesUpEndsWithAnError) {
   options.resume_window = 100ms;
   std::atomic<int> asked = 0;

@@ -120,7 +120,14 @@ TEST_F(RouteOptionsFile, WhatIsWrongIsNamed) {
               "the nearest known one is 'gateway.route.target.weight'");
   expect_part(load("[[gateway.route]]\nmodel='code'\n[[gateway.route.target]]\n[[gateway.route.target]]\n"),
               "two targets are named 'code'");
-  expect_part(load("[[gateway.route]]\nmodel='code'\n[[gateway.route.target]]\nweight=0\n"), "one must be above");
+  EXPECT_EQ(
+      load("[[gateway.route]]\nmodel='code'\n[[gateway.route.target]]\nweight=0\n"),
+      "gateway.route.target.weight of the route 'code': every version of a split has weight 0: one must be above");
+  EXPECT_EQ(
+      load("[[gateway.route]]\nmodel='code'\n[[gateway.route.target]]\nname='v1'\n"
+           "[gateway.route.mirror]\ntarget='v1'\n"),
+      "gateway.route.mirror.target of the route 'code': 'v1' gets copies and no other traffic, and no other target "
+      "has a weight above 0; add the one that answers");
   expect_part(load("[[gateway.route]]\nmodel='code'\nsticky='tenant'\n[[gateway.route.target]]\n"), "session");
   expect_part(load("[[gateway.route]]\nmodel='code'\nsticky='session'\nsession=[]\n[[gateway.route.target]]\n"),
               "name what makes requests one session");
@@ -130,6 +137,8 @@ TEST_F(RouteOptionsFile, WhatIsWrongIsNamed) {
               "names no session");
   expect_part(load("[[gateway.route]]\nmodel='code'\n[[gateway.route.target]]\nheaders=['a b: c']\n"),
               "names no header; write \"x-version: beta\"");
+  expect_part(load("[[gateway.route]]\nmodel='code'\n[[gateway.route.target]]\nbackends=['b', 'gpu-*-x']\n"),
+              "'gpu-*-x' has a * before its end; write a name, or gpu-*");
   expect_part(error_of("[gateway.route.canary]\ntarget = 'v3'\n"), "'v3' is none of its targets; they are v1, v2");
   expect_part(error_of("[gateway.route.canary]\ntarget='v2'\nstable='v2'\n"), "the other target, which is 'v1'");
   expect_part(error_of("[gateway.route.canary]\ntarget='v2'\nsteps=['5']\n"), "'5' is no step");

@@ -151,10 +151,25 @@ TEST_F(Route, AnOperatorMayDecide) {
   EXPECT_EQ(post("/rollouts/code/rollback", "").status, 200);
   EXPECT_EQ(phase(), "rolled_back");
   EXPECT_EQ(ask().headers.find("x-tidemill-target"), "stable");
-  EXPECT_EQ(post("/rollouts/code/promote", "").status, 200);
+  EXPECT_EQ(post("/rollouts/code/rollback", "").status, 200) << "it is";
+  const wire::HttpResponse late = post("/rollouts/code/promote", "");
+  EXPECT_EQ(late.status, 409);
+  EXPECT_NE(late.body.find("rolled back by hand"), std::string::npos) << late.body;
   EXPECT_EQ(phase(), "rolled_back") << "what has ended stays so";
   EXPECT_EQ(post("/rollouts/code/halt", "").status, 404);
   EXPECT_EQ(post("/rollouts/other/promote", "").status, 404);
+}
+
+TEST_F(Route, AnOperatorsWordIsInTheLog) {
+  add_two_versions();
+  add_canary();
+  start();
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(post("/rollouts/code/promote", "").status, 200);
+  EXPECT_EQ(post("/rollouts/code/rollback", "").status, 409);
+  const std::string log = testing::internal::GetCapturedStderr();
+  EXPECT_NE(log.find("route code: v2 promoted by hand: asked for"), std::string::npos) << log;
+  EXPECT_EQ(log.find("rolled back"), std::string::npos) << log;
 }
 
 // Two gateways on one store: what the one has found out, the other follows, and a third that starts later knows it.

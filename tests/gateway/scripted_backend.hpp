@@ -101,6 +101,13 @@ class ScriptedBackend {
   // From now on it takes connections and requests, and says nothing to anybody, as a stopped process does.
   void freeze() { frozen_ = true; }
 
+  // What /v1/models and /ready answer from now on.
+  void set_models(std::string models) {
+    const std::lock_guard lock(mutex_);
+    models_ = std::move(models);
+  }
+  void set_ready(int status) { ready_ = status; }
+
   uint16_t port() const { return port_; }
   std::string url() const { return "http://127.0.0.1:" + std::to_string(port_); }
 
@@ -163,7 +170,7 @@ class ScriptedBackend {
       co_return false;
     }
     if (request.path == "/ready" || request.path == "/metrics" || request.path == "/v1/models") {
-      const std::string text = http_answer(200, "application/json", request.path == "/v1/models" ? models_ : "");
+      const std::string text = look_answer(request.path);
       co_await asio::async_write(socket, asio::buffer(text), token);
       co_return !error;
     }
@@ -187,8 +194,14 @@ class ScriptedBackend {
     co_return false;
   }
 
+  std::string look_answer(const std::string& path) {
+    const std::lock_guard lock(mutex_);
+    return http_answer(path == "/ready" ? ready_.load() : 200, "application/json", path == "/v1/models" ? models_ : "");
+  }
+
   Answer answer_;
   std::string models_;
+  std::atomic<int> ready_ = 200;
   std::atomic<bool> frozen_ = false;
   asio::io_context io_{1};
   asio::ip::tcp::acceptor acceptor_;

@@ -1,4 +1,5 @@
 // The gateway's own door under TLS, and its certificates when they are read again.
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <utility>
@@ -79,6 +80,25 @@ TEST_F(Tls, AReloadShowsTheNewCertificateOnceItsKeyFits) {
   EXPECT_EQ(ask(fresh), "{}");
   const std::string refused = ask(certificate_);
   EXPECT_NE(refused.find("certificate verify failed"), std::string::npos) << refused;
+}
+
+TEST_F(Tls, AReloadThatFailsChangesNothing) {
+  options_.policy = put("policy.toml", "");
+  options_.access_log = (folder_.path() / "first.jsonl").string();
+  start();
+  const TlsCertificate fresh = TlsCertificate::for_localhost();
+  put("cert.pem", fresh.certificate_pem);
+  put("key.pem", fresh.key_pem);
+  put("policy.toml", "[tenants.default]\nrequest_per_minute = 0\n");
+  gateway::GatewayOptions second = options_;
+  second.access_log = (folder_.path() / "second.jsonl").string();
+  const auto refused = gateway_->reload(second);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().param(), "gateway.policy");
+  EXPECT_EQ(ask(certificate_), "{}") << "the certificate stays";
+  gateway_.reset();  // its log is written
+  EXPECT_GT(std::filesystem::file_size(options_.access_log), 0U);
+  EXPECT_FALSE(std::filesystem::exists(second.access_log));
 }
 
 TEST_F(Tls, WhatIsMissingIsNamed) {

@@ -233,6 +233,18 @@ TEST_F(UnreadyBackends, OneThatLoadsIsPassedOverAtOnce) {
   EXPECT_EQ(first.received().size(), 2U) << "whether the other was asked first or not";
 }
 
+TEST_F(UnreadyBackends, OnlyOneThatSaysSoOrCannotIsReady) {
+  ScriptedBackend& backend = add_backend([](const Received&) { return Script{.bytes = answer}; });
+  start();
+  for (const auto& [status, ready] :
+       {std::pair(500, 503), std::pair(201, 200), std::pair(502, 503), std::pair(404, 200), std::pair(504, 503),
+        std::pair(405, 200), std::pair(401, 200), std::pair(403, 503), std::pair(200, 200), std::pair(301, 503)}) {
+    backend.set_ready(status);
+    gateway->look();
+    EXPECT_EQ(get("/ready").status, ready) << status;
+  }
+}
+
 TEST_F(UnreadyBackends, ARequestWaitsForTheOnlyOne) {
   std::atomic<bool> loaded = false;
   ScriptedBackend& backend =

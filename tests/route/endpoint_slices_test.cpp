@@ -57,6 +57,37 @@ TEST(EndpointSlices, ChoosesThePort) {
   }
 }
 
+TEST(EndpointSlices, TellsThePortsThatThereAreInstead) {
+  EndpointSlices slices("grpc");
+  ASSERT_TRUE(slices.replace(parse(list(slice("a", "1", "")))));
+  EXPECT_EQ(slices.ports_instead(), "") << "no endpoints";
+  ASSERT_TRUE(slices.replace(parse(list(slice("a", "1", kBare)))));
+  EXPECT_EQ(slices.ports_instead(), "metrics (9090), http (8080)");
+  EndpointSlices right("http");
+  ASSERT_TRUE(right.replace(parse(list(slice("a", "1", kBare)))));
+  EXPECT_EQ(right.ports_instead(), "");
+}
+
+// They must not empty what is known.
+TEST(EndpointSlices, RefusesListsThatAreNone) {
+  EndpointSlices slices("http");
+  ASSERT_TRUE(slices.replace(parse(list(slice("a", "1", kBare)))));
+  for (const char* members : {R"("endpoints":"none")", R"("endpoints":{})", R"("ports":"http","endpoints":[])",
+                              R"("ports":[{"name":"http","port":8080}],"endpoints":[{"addresses":"10.0.0.1"}])"}) {
+    const std::string object = R"({"metadata":{"name":"a","resourceVersion":"11"},)" + std::string(members) + "}";
+    const auto applied = slices.apply(parse(event("MODIFIED", object)));
+    ASSERT_FALSE(applied) << members;
+    EXPECT_EQ(applied.error().code(), base::ErrorCode::corrupt);
+    EXPECT_NE(applied.error().message().find("is not a list"), std::string::npos) << applied.error().message();
+    EXPECT_EQ(told(slices), "10.0.0.4:8080+ ");
+  }
+  EXPECT_FALSE(slices.replace(parse(R"({"metadata":{"resourceVersion":"12"},"items":"none"})")));
+  EXPECT_EQ(told(slices), "10.0.0.4:8080+ ");
+  ASSERT_TRUE(slices.apply(
+      parse(event("MODIFIED", R"({"metadata":{"name":"a","resourceVersion":"13"},"ports":null,"endpoints":null})"))));
+  EXPECT_EQ(told(slices), "");
+}
+
 TEST(EndpointSlices, PutsIpv6InBrackets) {
   EndpointSlices slices("");
   ASSERT_TRUE(slices.replace(parse(list(slice("a", "1", R"({"addresses":["fd00::1"]})", "IPv6")))));

@@ -38,6 +38,19 @@ class HealthTest : public testing::Test {
   base::SteadyTime now_{seconds(1000)};
 };
 
+TEST_F(HealthTest, WhatIsTheClientsFaultIsNone) {
+  start(3);
+  for (int i = 0; i < 100; ++i)
+    serve(0, Outcome::declined);
+  EXPECT_EQ(state(0), HealthState::up);
+  fail(0, options_.consecutive_failures - 1);
+  serve(0, Outcome::declined);
+  fail(0, options_.consecutive_failures - 1);
+  EXPECT_EQ(state(0), HealthState::up) << "what was declined stands between them";
+  fail(0, 1);
+  EXPECT_EQ(state(0), HealthState::ejected);
+}
+
 TEST_F(HealthTest, ChecksTakeDownAndBringUp) {
   start(3);
   health_->check(0, false, now_);

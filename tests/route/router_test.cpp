@@ -226,6 +226,17 @@ TEST_F(RouterTest, LearnsBytesPerToken) {
   EXPECT_NEAR(router_->bytes_per_token(), 3, 0.05);
 }
 
+TEST_F(RouterTest, HowManyMayBeOpenCanChange) {
+  RouterOptions options = RouterTest::options();
+  options.health.most_open = 1;
+  start(1, options);
+  (void)route(prompt(1, 4));
+  EXPECT_FALSE(router_->route({.prompt_bytes = 1}, now_));
+  router_->set_most_open(2);
+  EXPECT_TRUE(router_->route({.prompt_bytes = 1}, now_));
+  EXPECT_FALSE(router_->route({.prompt_bytes = 1}, now_));
+}
+
 TEST_F(RouterTest, DrainingAndDownBackendsGetNothing) {
   start(3);
   router_->drain("b0:80", seconds(30), now_);
@@ -322,6 +333,26 @@ TEST_F(RouterTest, ServesFasterHardwareMore) {
   EXPECT_GT(used["b1:80"], 2 * used["b0:80"]);
   EXPECT_NEAR(view("b0:80").tokens_per_second, 2000, 200);
   EXPECT_NEAR(view("b1:80").tokens_per_second, 8000, 800);
+}
+
+TEST_F(RouterTest, AnErrorDoesNotMakeABackendFast) {
+  start(1);
+  serve(route(prompt(1, 40)));
+  const double before = view("b0:80").tokens_per_second;
+  for (const Outcome outcome : {Outcome::declined, Outcome::failure, Outcome::declined}) {
+    for (uint64_t i = 0; i < 4; ++i) {
+      const Route asked = route(prompt(100 + i, 40));
+      now_ += milliseconds(1);
+      router_->finish(asked.ticket, {.outcome = outcome, .prompt_tokens = 1, .cached_tokens = 0}, now_);
+    }
+  }
+  EXPECT_EQ(view("b0:80").tokens_per_second, before);
+  for (uint64_t i = 0; i < 8; ++i) {
+    const Route quick = route(prompt(200 + i, 40));
+    now_ += milliseconds(1);
+    router_->finish(quick.ticket, {.outcome = Outcome::success}, now_);
+  }
+  EXPECT_GT(view("b0:80").tokens_per_second, before) << "as an answer does";
 }
 
 TEST_F(RouterTest, BackendsComeAndGoUnderOpenRequests) {

@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "session/session_store.hpp"
+#include "session/sqlite_database.hpp"
 
 namespace tidemill::session {
 namespace {
@@ -24,7 +25,7 @@ class SqliteStore : public testing::Test {
   }
   ~SqliteStore() override { fs::remove_all(folder_); }
 
-  std::unique_ptr<SessionStore> open(StoreOptions options = {}) {
+  std::unique_ptr<Store> open(StoreOptions options = {}) {
     auto store = open_sqlite_store(options, clock_);
     EXPECT_TRUE(store) << store.error().to_string();
     return store ? std::move(*store) : nullptr;
@@ -46,6 +47,41 @@ class SqliteStore : public testing::Test {
   base::ManualClock clock_;
   fs::path folder_;
 };
+
+// Whoever comes while another process keeps it locked must not wait for those who came before.
+TEST_F(SqliteStore, ALockedFileIsLeftAloneForAPause) {
+  StoreOptions options = in_file();
+  options.lock_wait = std::chrono::milliseconds(1);
+  auto store = open(options);
+  put(*store, "t", "a", "one");
+  auto other = SqliteDatabase::open(options.path, options.lock_wait);
+  ASSERT_TRUE(other);
+  const auto code_of_put = [&store] {
+    const std::vector<Record> records = {{"a", "two"}};
+    const auto done = store->put("t", records);
+    return done ? ErrorCode::internal : done.error().code();
+  };
+  ASSERT_TRUE(other->execute("BEGIN IMMEDIATE"));
+  EXPECT_EQ(code_of_put(), ErrorCode::unavailable);
+  ASSERT_TRUE(other->execute("ROLLBACK"));
+  EXPECT_EQ(code_of_put(), ErrorCode::unavailable) << "nobody looks within the pause";
+  EXPECT_FALSE(store->check());
+  EXPECT_EQ(get(*store, "t", "a"), "one") << "readers wait for nobody";
+  EXPECT_EQ(code_of_put(), ErrorCode::unavailable) << "and tell nothing of writing";
+  clock_.advance(longest_pause);
+  put(*store, "t", "a", "two");
+  EXPECT_EQ(get(*store, "t", "a"), "two");
+
+  ASSERT_TRUE(other->execute("BEGIN IMMEDIATE"));
+  EXPECT_EQ(code_of_put(), ErrorCode::unavailable);
+  clock_.advance(longest_pause);
+  EXPECT_FALSE(store->check()) << "it is locked still, and the next pause begins";
+  ASSERT_TRUE(other->execute("ROLLBACK"));
+  EXPECT_EQ(code_of_put(), ErrorCode::unavailable);
+  clock_.advance(longest_pause);
+  EXPECT_TRUE(store->check());
+  put(*store, "t", "a", "three");
+}
 
 TEST_F(SqliteStore, KeepsReplacesAndRemoves) {
   auto store = open();

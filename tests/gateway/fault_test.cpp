@@ -1,0 +1,110 @@
+// What a backend that answers with errors is taken for.
+#include <string>
+
+#include <gtest/gtest.h>
+
+#include "gateway/fleet_fixture.hpp"
+#include "gateway/stream_error.hpp"
+
+namespace tidemill::test {
+namespace {
+
+using gateway::Beginning;
+using gateway::beginning_of;
+using gateway::Dialect;
+
+const std::string question = R"({"model":"bad","messages":[{"role":"user","content":"hi"}]})";
+
+class Fault : public FleetFixture {
+ protected:
+  // One that says `bytes` to everything, and one that is well and has another model.
+  void start_with(const std::string& bytes) {
+    bad = "127.0.0.1:" + std::to_string(add_backend([bytes](const Received&) { return Script{.bytes = bytes}; },
+                                                    R"({"data":[{"id":"bad"}]})")
+                                            .port());
+    add_backend([](const Received&) { return Script{.bytes = http_answer(200, "application/json", "{}")}; });
+    start();
+  }
+  void ask(int times, int status) {
+    for (int i = 0; i < times; ++i)
+      EXPECT_EQ(post("/v1/chat/completions", question).status, status);
+  }
+  double failures() { return metric("tidemill_gateway_backend_failures_total{backend=\"" + bad + "\"}"); }
+  // Of the two.
+  int up() {
+    const std::string states = get("/backends").body;
+    int count = 0;
+    for (size_t at = 0; (at = states.find("\"health\":\"up\"", at)) != std::string::npos; ++at)
+      ++count;
+    return count;
+  }
+
+  std::string bad;
+};
+
+TEST_F(Fault, ErrorsOfItsOwnCount) {
+  start_with(http_answer(500, "application/json", R"({"error":{"message":"device-side assert"}})"));
+  ask(4, 500);
+  EXPECT_EQ(failures(), 4);
+  EXPECT_EQ(up(), 2);
+  ask(1, 500);
+  EXPECT_EQ(failures(), 5);
+  EXPECT_EQ(up(), 1) << get("/backends").body;
+}
+
+TEST_F(Fault, AProxysErrorsCountToo) {
+  options.retries = 0;
+  start_with(http_answer(502, "text/plain", "bad gateway"));
+  ask(5, 502);
+  EXPECT_EQ(failures(), 5);
+  EXPECT_EQ(up(), 1) << get("/backends").body;
+}
+
+TEST_F(Fault, AnErrorThatAStreamBeginsWithCounts) {
+  start_with(chunked_answer({"data: {\"error\":{\"message\":\"CUDA error\",\"code\":500}}\n\n", "data: [DONE]\n\n"}));
+  ask(5, 200);
+  EXPECT_EQ(failures(), 5);
+  EXPECT_EQ(up(), 1) << get("/backends").body;
+}
+
+TEST_F(Fault, TheClientsOwnDoNot) {
+  start_with(http_answer(400, "application/json", R"({"error":{"message":"no"}})"));
+  ask(8, 400);
+  EXPECT_EQ(failures(), 0);
+  EXPECT_EQ(up(), 2) << get("/backends").body;
+}
+
+TEST_F(Fault, NorInAStream) {
+  start_with(
+      chunked_answer({"data: {\"error\":{\"message\":\"too long\",\"type\":\"BadRequestError\",\"code\":400}}\n\n",
+                      "data: [DONE]\n\n"}));
+  ask(8, 200);
+  EXPECT_EQ(failures(), 0);
+  EXPECT_EQ(up(), 2) << get("/backends").body;
+}
+
+TEST(StreamBeginning, TellsErrorsFromContent) {
+  EXPECT_EQ(beginning_of(Dialect::chat, ""), Beginning::nothing);
+  EXPECT_EQ(beginning_of(Dialect::chat, ": ping\n\n"), Beginning::nothing);
+  EXPECT_EQ(beginning_of(Dialect::chat, ": ping\n\ndata: {\"choices\":[]}\n\n"), Beginning::content);
+  EXPECT_EQ(beginning_of(Dialect::chat, "data: {\"choices\":[{\"delta\":{\"content\":\"\\\"error\\\"\"}}]}\n\n"),
+            Beginning::content);
+  EXPECT_EQ(beginning_of(Dialect::chat, "data: {\"error\":null,\"choices\":[]}\n\n"), Beginning::content);
+  EXPECT_EQ(beginning_of(Dialect::chat, "data: {\"error\":{\"message\":\"x\"}}\n\n"), Beginning::fault);
+  EXPECT_EQ(beginning_of(Dialect::completions, "data:{\"error\":\"x\"}\n\n"), Beginning::fault);
+  EXPECT_EQ(beginning_of(Dialect::chat, "data: {\"error\":{\"type\":\"server_error\",\"code\":\"unavailable\"}}\n\n"),
+            Beginning::decline);
+  EXPECT_EQ(beginning_of(Dialect::chat, "data: {\"error\":{\"type\":\"x\",\"code\":429}}\n\n"), Beginning::decline);
+  const std::string messages = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"";
+  EXPECT_EQ(beginning_of(Dialect::messages, messages + "overloaded_error\"}}\n\n"), Beginning::decline);
+  EXPECT_EQ(beginning_of(Dialect::messages, messages + "api_error\"}}\n\n"), Beginning::fault);
+  const std::string responses = "event: error\ndata: {\"type\":\"error\",\"code\":\"";
+  EXPECT_EQ(beginning_of(Dialect::responses, responses + "server_error\"}\n\n"), Beginning::fault);
+  EXPECT_EQ(beginning_of(Dialect::responses, responses + "invalid_prompt\"}\n\n"), Beginning::decline);
+  EXPECT_EQ(beginning_of(Dialect::responses, "data: {\"type\":\"response.created\",\"response\":{\"error\":null}}\n\n"),
+            Beginning::content);
+  EXPECT_EQ(beginning_of(Dialect::other, "data: {\"error\":{}}\n\n"), Beginning::content);
+}
+
+}  // namespace
+}  // namespace tidemill::test
