@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "chat/call_grammar.hpp"
+#include "chat/parameter_arguments.hpp"
 #include "chat/schema_words.hpp"
 #include "chat/spelling.hpp"
 #include "chat/value_types.hpp"
@@ -158,6 +159,10 @@ base::Result<Expression> ParameterGrammar::arguments() {
   const auto required = required_of(tool_.parameters);
   std::vector<Expression> parts;
   for (const auto& [key, property] : properties) {
+    if (!ParameterArguments::reads_key(key)) {
+      if (tool_.strict) return cannot_write(key);
+      continue;
+    }
     TM_TRY(const Expression one, parameter(key, property));
     parts.push_back(tool_.strict && required.contains(key) ? one : builder_.optional(one));
   }

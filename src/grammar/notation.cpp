@@ -26,8 +26,9 @@ CodePointSet word_characters() {
 
 bool is_word(std::string_view text) {
   const CodePointSet characters = word_characters();
-  return !text.empty() && std::all_of(text.begin(), text.end(),
-                                      [&](char c) { return characters.contains(static_cast<unsigned char>(c)); });
+  return !text.empty() && text.size() <= longest_word && std::all_of(text.begin(), text.end(), [&](char c) {
+    return characters.contains(static_cast<unsigned char>(c));
+  });
 }
 
 }  // namespace

@@ -56,7 +56,8 @@ class NotationWriter {
   // Values as they stand: those of `enum`, of `const`.
   Expression values(std::span<const base::json::value* const> values);
 
-  // A property's name, with its marks: raw names are bare words of letters, digits, '_', '-' and '.' where they can be.
+  // A property's name, with its marks: raw names are bare words of up to 64 letters, digits, '_', '-' and '.' where
+  // they can be.
   Expression key(const std::string& name);
   // Names that are none of these, and names in which the pattern matches; raw ones are bare words of up to 64
   // characters. Errors: `too_large` where the names are long.
