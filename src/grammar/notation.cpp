@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "grammar/counted_patterns.hpp"
 #include "grammar/json_string.hpp"
 
 namespace tidemill::grammar {
@@ -141,8 +142,15 @@ Expression NotationWriter::text_matching(const Regex& regex, size_t least, std::
   if (!raw()) {
     return texts_matching(builder_, regex, least, most, [this](const CodePointSet& set) { return character_of(set); });
   }
-  bool may_hold_end = false;
   const auto first = static_cast<unsigned char>(notation_.end_of_text.front());
+  if (most.value_or(least) > longest_counted) {
+    // As long_text(), where texts without that character match.
+    const auto counted = counted_texts(builder_, regex, least, most, [&](const CodePointSet& set) {
+      return builder_.code_points(set.without(CodePointSet::of(first)));
+    });
+    if (counted && *counted != builder_.nothing()) return as_text(*counted);
+  }
+  bool may_hold_end = false;
   const Expression texts = texts_matching(builder_, regex, least, most, [&](const CodePointSet& set) {
     may_hold_end = may_hold_end || set.contains(first);
     return builder_.code_points(set);
