@@ -237,7 +237,7 @@ Expression SchemaWriter::explained(Expression texts, const StringShape& shape, c
     if (why_.empty()) why_ = std::move(why);
     return texts;
   }
-  const Rule rule = builder_.declare(reader_.document().pointer(place_of(owner)));
+  const Rule rule = builder_.declare(whose_ + reader_.document().pointer(place_of(owner)));
   builder_.define(rule, texts);
   builder_.explain(rule, whose_ + why);
   return builder_.use(rule);
