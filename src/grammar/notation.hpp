@@ -5,6 +5,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "base/json.hpp"
 #include "base/result.hpp"
@@ -39,6 +40,11 @@ class NotationWriter {
   NotationWriter(GrammarBuilder& builder, Notation notation);
 
   bool raw() const { return notation_.raw(); }
+  const std::string& end_of_text() const { return notation_.end_of_text; }
+  // Whether a raw text cannot be this, since its end would be found within.
+  bool ends_a_text(std::string_view text) const {
+    return raw() && text.find(notation_.end_of_text) != std::string_view::npos;
+  }
   // Whether texts are left out that are read as something else.
   bool has_other_readings() const { return raw() && notation_.other_readings.any(); }
 

@@ -257,6 +257,21 @@ TEST(ToolGrammar, HasRoomForManyBoundsOfLengthWhereNoTagTellsTextApart) {
   }
 }
 
+TEST(ToolGrammar, SaysThatTheOnlyTextsHoldTheClosingTag) {
+  for (const auto& [name, tag] : {std::pair("qwen3_coder", "</parameter>"), std::pair("glm", "</arg_value>")}) {
+    grammar::GrammarBuilder builder;
+    ToolRules rules;
+    rules.choice.kind = Kind::required;
+    const std::vector<Tool> tools = {tool_with(R"({"type": "string", "const": "x)" + std::string(tag) + "\"}")};
+    const auto output = tool_grammar(builder, *format_by_name(name), tools, rules);
+    ASSERT_FALSE(output) << name;
+    EXPECT_NE(output.error().to_string().find("#/properties/a: texts with \"" + std::string(tag) +
+                                              "\" in them cannot be written, since it ends them"),
+              std::string::npos)
+        << output.error().to_string();
+  }
+}
+
 // What goes over a limit only when the grammar is built is told with the tool and the parameter.
 TEST(ToolGrammar, NamesTheParameterThatGoesOverALimit) {
   for (const std::string_view name : {"qwen3_coder", "glm", "deepseek_v3_2"}) {
