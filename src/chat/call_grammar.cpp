@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "chat/call_reader.hpp"
 #include "chat/json_stream.hpp"
 #include "chat/spelling.hpp"
 #include "grammar/json_schema.hpp"
@@ -43,6 +44,11 @@ base::Error named(base::Error error, const Tool& tool) {
 
 std::string parameters_of(const Tool& tool) {
   return "the parameters of the tool '" + tool.name + "'";
+}
+
+base::Error cannot_write(std::string_view name) {
+  return base::Error(base::ErrorCode::unsupported,
+                     json::serialize(json::string(name)) + " is no name that this model's tool format can write");
 }
 
 Expression CallGrammar::marked(std::string_view text) {
@@ -99,6 +105,7 @@ Expression CallGrammar::name_in_json(const Tool& tool) {
 }
 
 base::Result<Expression> CallGrammar::call(const Tool& tool) {
+  if (!reads_name(syntax_, tool.name)) return cannot_write(tool.name).wrap("the tools");
   const auto json_text = [&](std::string_view text) { return builder_.literal(text); };
   const Expression blank = builder_.optional(builder_.literal(" "));
   switch (syntax_.shape) {

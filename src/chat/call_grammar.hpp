@@ -17,6 +17,9 @@ namespace tidemill::chat {
 // "the parameters of the tool 'f'", for errors.
 std::string parameters_of(const Tool& tool);
 
+// `unsupported`: a function or parameter of this name would not be read back under it.
+base::Error cannot_write(std::string_view name);
+
 class CallGrammar {
  public:
   // All must outlive this.

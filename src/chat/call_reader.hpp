@@ -12,6 +12,9 @@ namespace tidemill::chat {
 
 inline constexpr size_t max_name = 256;  // bytes of a function's or parameter's name, or of an id
 
+// Whether a call of the function of this name, as the format writes it, is read as that.
+bool reads_name(const CallSyntax& syntax, std::string_view name);
+
 class CallReader {
  public:
   // `announced`: the text that was read as the beginning of a call; it is content if there is none.

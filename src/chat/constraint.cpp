@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "chat/call_grammar.hpp"
+#include "chat/call_reader.hpp"
 #include "chat/spelling.hpp"
 
 namespace tidemill::chat {
@@ -180,6 +181,7 @@ base::Result<Expression> Constraint::harmony_call() {
                                                 builder_.literal("json"), builder_.special("<|message|>")});
   std::vector<Expression> each;
   for (const Tool& tool : called_) {
+    if (!reads_name(format_.syntax, tool.name)) return cannot_write(tool.name).wrap("the tools");
     TM_TRY(const Expression arguments, calls_.arguments(tool));
     const Expression recipient = builder_.literal(" to=functions." + tool.name);
     each.push_back(builder_.sequence(

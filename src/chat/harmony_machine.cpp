@@ -211,6 +211,11 @@ void HarmonyMachine::finish(bool cut) {
 
 }  // namespace
 
+bool OutputParser::Machine::harmony_reads_name(std::string_view name) {
+  const auto may_stand = [](char byte) { return !is_space(byte) && byte != '<'; };
+  return !name.empty() && name.size() <= max_name && std::all_of(name.begin(), name.end(), may_stand);
+}
+
 std::unique_ptr<OutputParser::Machine> OutputParser::Machine::harmony(const Format& format, std::span<const Tool> tools,
                                                                       Start start, std::function<uint64_t()> random) {
   return std::make_unique<HarmonyMachine>(format, tools, start, std::move(random));

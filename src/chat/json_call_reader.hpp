@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "chat/call_reader.hpp"
 #include "chat/json_arguments.hpp"
@@ -14,6 +15,8 @@ class JsonCallReader final : public CallReader {
   // `announced` is `open`, or empty where the output begins with JSON.
   JsonCallReader(const CallSyntax& syntax, OutputWriter& writer, std::string announced)
       : CallReader(syntax, writer, std::move(announced)) {}
+
+  static bool reads_name(std::string_view name) { return !name.empty() && name.size() <= max_name; }
 
   bool take(char byte) override;
   void finish() override;

@@ -170,6 +170,7 @@ std::optional<json::value> KeptParameters::property(std::string_view name, const
     json::object kept;
     for (const auto& member : *object)
       if (is_among(structure, member.key()) || is_annotation(member.key())) kept[member.key()] = member.value();
+    if (const auto* type = kept.if_contains("type"); type != nullptr && !names_types(*type)) kept.erase("type");
     bool held = kept.size() < object->size() && holds(name, kept);
     if (!held) {
       kept = with_kept_parts(name, std::move(kept), depth);

@@ -31,6 +31,7 @@ class OutputParser::Machine {
 
   static std::unique_ptr<Machine> text(const Format& format, std::span<const Tool> tools, Start start,
                                        std::function<uint64_t()> random);
+  static bool harmony_reads_name(std::string_view name);
   static std::unique_ptr<Machine> harmony(const Format& format, std::span<const Tool> tools, Start start,
                                           std::function<uint64_t()> random);
 

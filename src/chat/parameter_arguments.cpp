@@ -1,5 +1,7 @@
 #include "chat/parameter_arguments.hpp"
 
+#include <algorithm>
+
 #include "base/json.hpp"
 #include "chat/output_parser.hpp"
 #include "chat/spelling.hpp"
@@ -19,6 +21,11 @@ Alternatives between_parameters(const CallSyntax& syntax) {
 
 ParameterArguments::ParameterArguments(const CallSyntax& syntax, const Tool* tool)
     : syntax_(syntax), tool_(tool), expected_(between_parameters(syntax)) {}
+
+bool ParameterArguments::reads_key(std::string_view name) {
+  return !name.empty() && name.size() <= max_name && trimmed(name) == name &&
+         std::all_of(name.begin(), name.end(), is_key);
+}
 
 Took ParameterArguments::take(char byte, std::string& out) {
   if (at_ == At::value) {

@@ -20,6 +20,9 @@ class ParameterArguments final : public ArgumentReader {
   // `tool` may be null; both must outlive this.
   ParameterArguments(const CallSyntax& syntax, const Tool* tool);
 
+  // Whether a parameter of this name is read under it.
+  static bool reads_key(std::string_view name);
+
   Took take(char byte, std::string& out) override;
   size_t without_effect() const override { return without_effect_; }
   size_t of_unfinished_text() const override { return unfinished_; }

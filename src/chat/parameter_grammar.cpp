@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "chat/call_grammar.hpp"
+#include "chat/parameter_arguments.hpp"
 #include "chat/schema_words.hpp"
 #include "chat/spelling.hpp"
 #include "chat/value_types.hpp"
@@ -33,6 +34,7 @@ class ParameterGrammar {
   base::Result<Expression> held_to(std::string_view key, grammar::JsonSchemaOptions options = {});
   bool marks_text() const { return !syntax_.text_key_end.empty(); }  // the tag says what is text
   Expression in_tags(Expression key, bool is_text, Expression value);
+  Expression under_its_name(std::string_view key, Expression parameter);
   Expression free_parameter(Expression key, ValueTypes types);
   Expression free_text();
   Expression end_of_value();
@@ -138,6 +140,14 @@ base::Result<Expression> ParameterGrammar::strict_parameter(std::string_view key
   return either;
 }
 
+// For errors of limits, which are gone over when the grammar is built.
+Expression ParameterGrammar::under_its_name(std::string_view key, Expression parameter) {
+  if (parameter == builder_.nothing()) return parameter;
+  const grammar::Rule rule = builder_.declare(parameters_of(tool_) + ": " + std::string(key));
+  builder_.define(rule, parameter);
+  return builder_.use(rule);
+}
+
 base::Result<Expression> ParameterGrammar::parameter(std::string_view key, const json::value& schema) {
   if (tool_.strict) return strict_parameter(key, schema);
   return free_parameter(builder_.literal(key), types_.admitted(schema));
@@ -158,7 +168,12 @@ base::Result<Expression> ParameterGrammar::arguments() {
   const auto required = required_of(tool_.parameters);
   std::vector<Expression> parts;
   for (const auto& [key, property] : properties) {
-    TM_TRY(const Expression one, parameter(key, property));
+    if (!ParameterArguments::reads_key(key)) {
+      if (tool_.strict) return cannot_write(key);
+      continue;
+    }
+    TM_TRY(Expression one, parameter(key, property));
+    if (tool_.strict) one = under_its_name(key, one);
     parts.push_back(tool_.strict && required.contains(key) ? one : builder_.optional(one));
   }
   const bool is_open = tool_.strict ? tool_.loosely && takes_any_names(tool_.parameters) : properties.empty();

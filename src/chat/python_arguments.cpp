@@ -1,5 +1,7 @@
 #include "chat/python_arguments.hpp"
 
+#include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <string_view>
 
@@ -44,6 +46,12 @@ std::string json_of(std::string_view word) {
 }
 
 }  // namespace
+
+bool PythonArguments::reads_keyword(std::string_view name) {
+  const auto may_stand = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_'; };
+  return !name.empty() && name.size() <= max_word && std::isdigit(static_cast<unsigned char>(name.front())) == 0 &&
+         std::all_of(name.begin(), name.end(), may_stand);
+}
 
 Took PythonArguments::take(char byte, std::string& out) {
   const size_t written = out.size();

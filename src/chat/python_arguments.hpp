@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "chat/argument_reader.hpp"
 
@@ -12,6 +13,9 @@ namespace tidemill::chat {
 // numbers, True, False, None (and JSON's words), lists, tuples and dicts. Texts are written as they come.
 class PythonArguments final : public ArgumentReader {
  public:
+  // Whether a keyword of this name is one of Python's and is read under it.
+  static bool reads_keyword(std::string_view name);
+
   Took take(char byte, std::string& out) override;
   size_t without_effect() const override { return without_effect_; }
 

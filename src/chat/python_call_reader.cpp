@@ -14,6 +14,10 @@ bool is_name(char byte) {
 
 }  // namespace
 
+bool PythonCallReader::reads_name(std::string_view name) {
+  return !name.empty() && name.size() <= max_name && std::all_of(name.begin(), name.end(), is_name);
+}
+
 bool PythonCallReader::take(char byte) {
   raw_ += byte;
   switch (at_) {

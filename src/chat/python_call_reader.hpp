@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "chat/call_reader.hpp"
 #include "chat/python_arguments.hpp"
@@ -14,6 +15,8 @@ class PythonCallReader final : public CallReader {
   // `announced` is `open`.
   PythonCallReader(const CallSyntax& syntax, OutputWriter& writer, std::string announced)
       : CallReader(syntax, writer, std::move(announced)) {}
+
+  static bool reads_name(std::string_view name);
 
   bool take(char byte) override;
   void finish() override;

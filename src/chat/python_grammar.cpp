@@ -1,10 +1,9 @@
 // Arguments as keywords of a call in Python.
-#include <algorithm>
 #include <array>
-#include <cctype>
 #include <vector>
 
 #include "chat/call_grammar.hpp"
+#include "chat/python_arguments.hpp"
 #include "chat/schema_words.hpp"
 
 namespace tidemill::chat {
@@ -15,12 +14,6 @@ namespace json = base::json;
 
 grammar::JsonSchemaOptions python() {
   return {.notation = {.end_of_text = {}, .quote = {}, .python = true}};
-}
-
-bool is_keyword(std::string_view name) {
-  const auto may_stand = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_'; };
-  return !name.empty() && std::isdigit(static_cast<unsigned char>(name.front())) == 0 &&
-         std::all_of(name.begin(), name.end(), may_stand);
 }
 
 Expression any_arguments(grammar::GrammarBuilder& builder) {
@@ -54,10 +47,7 @@ base::Result<Expression> python_grammar(grammar::GrammarBuilder& builder, const 
   Expression after_none = builder.empty();
   for (size_t i = properties.size(); i-- > 0;) {
     const std::string_view key = properties.begin()[static_cast<std::ptrdiff_t>(i)].key();
-    if (!is_keyword(key)) {
-      return base::Error(base::ErrorCode::unsupported,
-                         "'" + std::string(key) + "' is no name that this model's tool format can write");
-    }
+    if (!PythonArguments::reads_keyword(key)) return cannot_write(key);
     auto value = written.write(key, options);
     if (!value) return std::move(value).error().wrap("the parameter '" + std::string(key) + "'");
     const Expression one = builder.sequence({builder.literal(std::string(key) + "="), *value});

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <string>
+#include <utility>
 
 namespace tidemill::chat {
 namespace json = base::json;
@@ -20,7 +21,85 @@ const json::value* member(const json::value& schema, std::string_view key) {
   return object != nullptr ? object->if_contains(key) : nullptr;
 }
 
+// In which a schema lies, or a list of them; and an object of them.
+constexpr std::array<std::string_view, 15> holding_schemas = {"items",
+                                                              "prefixItems",
+                                                              "additionalItems",
+                                                              "additionalProperties",
+                                                              "unevaluatedItems",
+                                                              "allOf",
+                                                              "propertyNames",
+                                                              "unevaluatedProperties",
+                                                              "contains",
+                                                              "anyOf",
+                                                              "oneOf",
+                                                              "not",
+                                                              "if",
+                                                              "then",
+                                                              "else"};
+constexpr std::array<std::string_view, 6> holding_named = {"properties",  "patternProperties", "$defs",
+                                                           "definitions", "dependentSchemas",  "dependencies"};
+
+void name_type(json::value& word) {
+  if (!word.is_string()) return;
+  if (const auto known = type_of_word(word.get_string())) word = json::string(*known);
+}
+
+void name_types_of(json::value& schema) {
+  if (auto* several = schema.if_array()) {
+    for (json::value& one : *several)
+      name_types_of(one);
+  }
+  auto* object = schema.if_object();
+  if (object == nullptr) return;
+  if (auto* type = object->if_contains("type")) {
+    name_type(*type);
+    if (auto* words = type->if_array()) std::for_each(words->begin(), words->end(), name_type);
+  }
+  for (const std::string_view keyword : holding_schemas)
+    if (auto* held = object->if_contains(keyword)) name_types_of(*held);
+  for (const std::string_view keyword : holding_named) {
+    auto* held = object->if_contains(keyword);
+    if (held == nullptr || !held->is_object()) continue;
+    for (auto& one : held->get_object())
+      name_types_of(one.value());
+  }
+}
+
 }  // namespace
+
+std::optional<std::string_view> type_of_word(std::string_view word) {
+  constexpr std::array<std::pair<std::string_view, std::string_view>, 13> words = {{{"string", "string"},
+                                                                                    {"number", "number"},
+                                                                                    {"integer", "integer"},
+                                                                                    {"boolean", "boolean"},
+                                                                                    {"null", "null"},
+                                                                                    {"array", "array"},
+                                                                                    {"object", "object"},
+                                                                                    {"str", "string"},
+                                                                                    {"int", "integer"},
+                                                                                    {"float", "number"},
+                                                                                    {"bool", "boolean"},
+                                                                                    {"list", "array"},
+                                                                                    {"dict", "object"}}};
+  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
+  const auto same = [&](char written, char known) { return lower(written) == known; };
+  for (const auto& [known, type] : words)
+    if (std::equal(word.begin(), word.end(), known.begin(), known.end(), same)) return type;
+  return std::nullopt;
+}
+
+bool names_types(const json::value& type) {
+  const auto is_word = [](const json::value& word) { return word.is_string() && type_of_word(word.get_string()); };
+  const auto* several = type.if_array();
+  if (several == nullptr) return is_word(type);
+  return !several->empty() && std::all_of(several->begin(), several->end(), is_word);
+}
+
+json::value with_known_types(json::value schema) {
+  name_types_of(schema);
+  return schema;
+}
 
 bool is_annotation(std::string_view keyword) {
   return is_in(annotations, keyword);

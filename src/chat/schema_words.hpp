@@ -20,6 +20,15 @@ std::optional<std::string_view> other_keyword(const base::json::object& schema,
 base::Result<void> only_these_keywords(const base::json::object& schema, std::span<const std::string_view> known,
                                        std::string_view where);
 
+// The type that a word stands for: JSON Schema's own in any case, as Gemini's clients write them ("STRING"), and
+// Python's
+// ("str", "int", "float", "bool", "list", "dict"). None for other words, which say nothing.
+std::optional<std::string_view> type_of_word(std::string_view word);
+// Whether the value of `type` has such words alone, one at least.
+bool names_types(const base::json::value& type);
+// A schema in which such words, in all schemas within it too, are those of JSON Schema.
+base::json::value with_known_types(base::json::value schema);
+
 // What "#/$defs/name" and its like point to; null: nothing, or something else. A key may be escaped as in RFC 6901.
 const base::json::value* referenced(const base::json::value& root, std::string_view reference);
 

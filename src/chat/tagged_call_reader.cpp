@@ -13,6 +13,8 @@ namespace {
 
 using Shape = CallSyntax::Shape;
 
+constexpr size_t longest_count = 8;  // bytes behind a name that number a call
+
 bool is_name(char byte) {
   return static_cast<unsigned char>(byte) > ' ' &&
          std::string_view("<>[]{}()\"'`|,;").find(byte) == std::string_view::npos;
@@ -30,6 +32,12 @@ TaggedCallReader::TaggedCallReader(const CallSyntax& syntax, OutputWriter& write
     : CallReader(syntax, writer, std::move(announced)), expected_({}) {
   expect_name();
   if (!raw_.empty() && raw_ != trimmed(syntax.open)) expect_section();
+}
+
+bool TaggedCallReader::reads_name(const CallSyntax& syntax, std::string_view name) {
+  const size_t around = syntax.name_prefix.size() + (syntax.counted_ids ? longest_count : 0);
+  return !name.empty() && name.size() + around <= max_name && std::all_of(name.begin(), name.end(), is_name) &&
+         (syntax.recipient.empty() || name != syntax.recipient);
 }
 
 void TaggedCallReader::expect_section() {

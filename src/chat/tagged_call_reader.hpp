@@ -14,6 +14,8 @@ class TaggedCallReader final : public CallReader {
   // `announced` is `open` or `section_open`; empty where the prompt has written `open`.
   TaggedCallReader(const CallSyntax& syntax, OutputWriter& writer, std::string announced);
 
+  static bool reads_name(const CallSyntax& syntax, std::string_view name);
+
   bool take(char byte) override;
   void finish() override;
 

@@ -13,6 +13,10 @@ namespace {
 
 using Shape = CallSyntax::Shape;
 
+bool is_json(Shape shape) {
+  return shape == Shape::json_object || shape == Shape::name_as_key;
+}
+
 struct Trigger {
   enum class Kind : uint8_t { reasoning_open, reasoning_close, call, bare };
   std::string text;
@@ -155,7 +159,7 @@ void TextMachine::begin_answer() {
 
 void TextMachine::begin_region(std::string announced) {
   const Shape shape = format_.syntax.shape;
-  if (shape == Shape::json_object || shape == Shape::name_as_key) {
+  if (is_json(shape)) {
     region_ = std::make_unique<JsonCallReader>(format_.syntax, writer_, std::move(announced));
   } else if (shape == Shape::python) {
     region_ = std::make_unique<PythonCallReader>(format_.syntax, writer_, std::move(announced));
@@ -183,6 +187,13 @@ void TextMachine::finish(bool cut) {
 }
 
 }  // namespace
+
+bool reads_name(const CallSyntax& syntax, std::string_view name) {
+  if (syntax.shape == Shape::harmony) return OutputParser::Machine::harmony_reads_name(name);
+  if (is_json(syntax.shape)) return JsonCallReader::reads_name(name);
+  if (syntax.shape == Shape::python) return PythonCallReader::reads_name(name);
+  return TaggedCallReader::reads_name(syntax, name);
+}
 
 std::unique_ptr<OutputParser::Machine> OutputParser::Machine::text(const Format& format, std::span<const Tool> tools,
                                                                    Start start, std::function<uint64_t()> random) {

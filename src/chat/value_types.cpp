@@ -23,8 +23,9 @@ constexpr std::array<std::pair<std::string_view, ValueTypes>, 7> type_names = {{
 
 ValueTypes by_name(const json::value& name) {
   if (!name.is_string()) return ValueTypes::any;
+  const auto word = type_of_word(name.get_string());
   for (const auto& [known, type] : type_names) {
-    if (name.get_string() == known) return type;
+    if (word == known) return type;
   }
   return ValueTypes::any;
 }
@@ -44,7 +45,7 @@ const json::value* find(const json::value& value, std::string_view key) {
 
 // The types all of whose values the keyword takes: "integer" is not all numbers.
 ValueTypes all_by_type_keyword(const json::value& type) {
-  if (type == "integer") return ValueTypes::none;
+  if (type.is_string() && type_of_word(type.get_string()) == "integer") return ValueTypes::none;
   if (type.is_string()) return by_name(type) == ValueTypes::any ? ValueTypes::none : by_name(type);
   ValueTypes types = ValueTypes::none;
   if (const auto* names = type.if_array()) {

@@ -32,6 +32,7 @@ class Automaton {
   std::shared_ptr<const Automaton> restricted_to(const ByteSet& kept) const;
 
   size_t size() const { return states_.size(); }
+  size_t memory() const { return states_.capacity() * sizeof(State); }  // bytes
   static constexpr uint32_t start = 0;
   uint32_t next(uint32_t state, uint8_t byte) const { return states_[state].next[byte]; }
   bool accepts(uint32_t state) const { return states_[state].accepting; }

@@ -209,6 +209,15 @@ bool GrammarBuilder::apart(Expression left, Expression right) {
   return are_apart(expressions_, left.index, right.index, budget_);
 }
 
+// Not by the limits at hand: what fits into smaller ones only in the cheaper way is tried again within the usual ones.
+bool GrammarBuilder::has_room(Expression intersection, size_t states) {
+  if (with_room_.contains(intersection)) return true;
+  if (states > room_) return false;
+  room_ -= states;
+  with_room_.insert(intersection);
+  return true;
+}
+
 bool GrammarBuilder::check_triggers(std::span<const std::string> triggers) {
   size_t states = 0;
   for (const std::string& trigger : triggers) {

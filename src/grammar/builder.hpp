@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -73,6 +74,10 @@ class GrammarBuilder {
   // Whether no string belongs to both; false too where a look at a thousand pairs of states, which count as looked at,
   // does not tell, and of parts with rules or control tokens.
   bool apart(Expression left, Expression right);
+  // Whether an intersection, computed when the grammar is built, has room beside those that this was asked of before,
+  // if it takes about so many states; it has if it was asked of before. For those that could be written in a cheaper
+  // way.
+  bool has_room(Expression intersection, size_t states);
   // Any UTF-8 text up to and including the first occurrence of one of `triggers` (which are UTF-8).
   Expression text_through(std::span<const std::string> triggers);
   // Any UTF-8 text in which none of `triggers` occurs.
@@ -108,6 +113,8 @@ class GrammarBuilder {
   ProductBudget budget_;
   std::map<std::pair<Expression, Expression>, Expression> differences_;
   std::map<std::vector<std::string>, Expression> without_;  // by triggers
+  std::set<Expression> with_room_;
+  size_t room_ = 12'000;  // states for these, of the usual GrammarLimits::max_states
   std::optional<base::Error> error_;
   double charged_ = 0;  // of GrammarLimits::spent
 };

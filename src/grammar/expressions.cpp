@@ -29,6 +29,13 @@ size_t Expressions::memory() const {
          sets_.size() * 96 + text_.size() * 2;
 }
 
+size_t Expressions::automata_memory() const {
+  size_t bytes = 0;
+  for (const auto& automaton : automata_)
+    bytes += automaton->memory();
+  return bytes;
+}
+
 std::string_view Expressions::text_of(NodeIndex literal) const {
   return std::string_view(text_).substr(nodes_[literal].a, nodes_[literal].b);
 }

@@ -103,7 +103,8 @@ class Expressions {
 
   size_t alternatives() const { return members_.size(); }  // of all choices together
   size_t size() const { return nodes_.size(); }
-  size_t memory() const;  // bytes, roughly
+  size_t memory() const;  // bytes, roughly; without those of automata, which copies share
+  size_t automata_memory() const;
 
   // Until freeze() every node counts as frozen, and after it those made before: frozen nodes weigh 1 as parts of
   // others, and sequences among them are not taken apart.

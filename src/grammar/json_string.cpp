@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "base/utf8.hpp"
+#include "grammar/counted_patterns.hpp"
 #include "grammar/regex_match.hpp"
 
 namespace tidemill::grammar {
@@ -16,6 +17,8 @@ namespace tidemill::grammar {
 namespace json = base::json;
 
 namespace {
+
+constexpr size_t longest_intersected = 100;  // characters of a text with a pattern that are counted by an intersection
 
 // What comes behind the backslash, for characters that have an escape of one letter which they need.
 constexpr std::array<std::pair<char32_t, char>, 7> short_escapes{
@@ -180,6 +183,9 @@ Expression texts_matching(GrammarBuilder& builder, const Regex& regex, size_t le
     const std::optional<size_t> end =
         root->most && most ? std::optional(std::min(*root->most, *most)) : (most ? most : root->most);
     return builder.repeat(leaf(root->parts[0].set), std::max(root->least, least), end);
+  }
+  if (most.value_or(least) > longest_intersected) {
+    if (const auto counted = counted_texts(builder, regex, least, most, leaf)) return *counted;
   }
   const Expression any = builder.repeat(leaf(CodePointSet::all()), 0, std::nullopt);
   std::vector<Expression> alternatives;

@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "grammar/counted_patterns.hpp"
 #include "grammar/json_string.hpp"
 
 namespace tidemill::grammar {
@@ -16,6 +17,8 @@ namespace {
 
 constexpr size_t longest_counted = 500;   // characters; each is a state for every place in the end of a text
 constexpr size_t longest_told = 250;      // the same where each is also one for every place in what is no text
+constexpr size_t states_of_counted = 15;  // about, for each character of those
+constexpr size_t states_of_told = 48;
 constexpr size_t longest_beginning = 32;  // of a longer one that could still turn out to be none
 constexpr size_t longest_least = 64;      // lower bound up to which texts about as short as that are told whole
 constexpr size_t longest_word = 64;
@@ -26,8 +29,9 @@ CodePointSet word_characters() {
 
 bool is_word(std::string_view text) {
   const CodePointSet characters = word_characters();
-  return !text.empty() && std::all_of(text.begin(), text.end(),
-                                      [&](char c) { return characters.contains(static_cast<unsigned char>(c)); });
+  return !text.empty() && text.size() <= longest_word && std::all_of(text.begin(), text.end(), [&](char c) {
+    return characters.contains(static_cast<unsigned char>(c));
+  });
 }
 
 }  // namespace
@@ -102,10 +106,14 @@ Expression NotationWriter::text(size_t least, std::optional<size_t> most) {
   if (most && *most < least) return builder_.nothing();
   if (!raw()) return builder_.repeat(json_character(builder_, escaped_), least, most);
   const bool counted = least > 0 || most;
-  const size_t longest = notation_.other_readings.any() ? longest_told : longest_counted;
-  if (counted && most.value_or(least) > longest) return long_text(least, most);
+  const size_t characters = most.value_or(least);
+  const bool is_told = notation_.other_readings.any();
+  if (counted && characters > (is_told ? longest_told : longest_counted)) return long_text(least, most);
   const Expression any = as_text(builder_.text_without(std::span(&notation_.end_of_text, 1)));
-  return counted ? builder_.both(builder_.repeat(builder_.any_character(), least, most), any) : any;
+  if (!counted) return any;
+  const Expression exact = builder_.both(builder_.repeat(builder_.any_character(), least, most), any);
+  const size_t states = characters * (is_told ? states_of_told : states_of_counted);
+  return builder_.has_room(exact, states) ? exact : long_text(least, most);
 }
 
 // Counted without the character that the end begins with, which makes it cheap.
@@ -123,11 +131,13 @@ Expression NotationWriter::long_text(size_t least, std::optional<size_t> most) {
   };
   const Expression others = texts_read_otherwise(builder_, notation_.other_readings);
   const Expression begun = beginnings_read_otherwise(builder_, notation_.other_readings);
+  const size_t beginning = std::min(longest_beginning, most.value_or(longest_beginning));
   const Expression told = builder_.except(builder_.sequence({begun, character}), begun);
-  std::vector<Expression> ways = {
-      builder_.sequence({builder_.both(told, character), rest_behind(1, 1)}),
-      builder_.sequence(
-          {builder_.both(told, builder_.repeat(character, 2, longest_beginning)), rest_behind(2, longest_beginning)})};
+  std::vector<Expression> ways = {builder_.sequence({builder_.both(told, character), rest_behind(1, 1)})};
+  if (beginning > 1) {
+    ways.push_back(
+        builder_.sequence({builder_.both(told, builder_.repeat(character, 2, beginning)), rest_behind(2, beginning)}));
+  }
   if (least <= longest_least) {
     const size_t longest_short = std::min(most.value_or(SIZE_MAX), least + longest_beginning - 1);
     const Expression any = builder_.repeat(character, 0, std::nullopt);
@@ -140,8 +150,15 @@ Expression NotationWriter::text_matching(const Regex& regex, size_t least, std::
   if (!raw()) {
     return texts_matching(builder_, regex, least, most, [this](const CodePointSet& set) { return character_of(set); });
   }
-  bool may_hold_end = false;
   const auto first = static_cast<unsigned char>(notation_.end_of_text.front());
+  if (most.value_or(least) > longest_counted) {
+    // As long_text(), where texts without that character match.
+    const auto counted = counted_texts(builder_, regex, least, most, [&](const CodePointSet& set) {
+      return builder_.code_points(set.without(CodePointSet::of(first)));
+    });
+    if (counted && *counted != builder_.nothing()) return as_text(*counted);
+  }
+  bool may_hold_end = false;
   const Expression texts = texts_matching(builder_, regex, least, most, [&](const CodePointSet& set) {
     may_hold_end = may_hold_end || set.contains(first);
     return builder_.code_points(set);

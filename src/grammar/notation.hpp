@@ -5,6 +5,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "base/json.hpp"
 #include "base/result.hpp"
@@ -39,6 +40,11 @@ class NotationWriter {
   NotationWriter(GrammarBuilder& builder, Notation notation);
 
   bool raw() const { return notation_.raw(); }
+  const std::string& end_of_text() const { return notation_.end_of_text; }
+  // Whether a raw text cannot be this, since its end would be found within.
+  bool ends_a_text(std::string_view text) const {
+    return raw() && text.find(notation_.end_of_text) != std::string_view::npos;
+  }
   // Whether texts are left out that are read as something else.
   bool has_other_readings() const { return raw() && notation_.other_readings.any(); }
 
@@ -56,7 +62,8 @@ class NotationWriter {
   // Values as they stand: those of `enum`, of `const`.
   Expression values(std::span<const base::json::value* const> values);
 
-  // A property's name, with its marks: raw names are bare words of letters, digits, '_', '-' and '.' where they can be.
+  // A property's name, with its marks: raw names are bare words of up to 64 letters, digits, '_', '-' and '.' where
+  // they can be.
   Expression key(const std::string& name);
   // Names that are none of these, and names in which the pattern matches; raw ones are bare words of up to 64
   // characters. Errors: `too_large` where the names are long.

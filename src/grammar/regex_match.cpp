@@ -88,6 +88,8 @@ size_t times(size_t left, size_t right) {
   return left != 0 && right > most / left ? most : left * right;
 }
 
+}  // namespace
+
 LengthRange lengths_of(const RegexNode& node) {
   LengthRange out{0, 0};
   switch (node.kind) {
@@ -119,6 +121,8 @@ LengthRange lengths_of(const RegexNode& node) {
   }
   return out;
 }
+
+namespace {
 
 // What stands in front of a part of a pattern.
 struct Attempts {

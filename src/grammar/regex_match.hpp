@@ -20,6 +20,8 @@ struct LengthRange {
   std::optional<size_t> most;  // none: without bound
 };
 LengthRange lengths_of(const Regex& regex);
+// The same of what a part of a pattern matches.
+LengthRange lengths_of(const RegexNode& node);
 
 // About how many states it takes to search a text for it, to tell what is small from what is large. One for each place
 // of a character, those of counted repetitions as often as they are counted; and for each of those twice as many where

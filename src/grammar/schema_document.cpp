@@ -149,6 +149,12 @@ SchemaNode SchemaDocument::implied(SchemaNode parent, json::value schema) {
   return node;
 }
 
+bool SchemaDocument::is_made_up(SchemaNode node) const {
+  while (node != root() && !is_implied(node))
+    node = nodes_[node].parent;
+  return is_implied(node);
+}
+
 std::string SchemaDocument::pointer(SchemaNode node) const {
   std::string out;
   for (; node != root(); node = nodes_[node].parent) {

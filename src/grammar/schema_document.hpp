@@ -32,6 +32,8 @@ class SchemaDocument {
   // A schema that the document implies where `parent` stands; errors in it are told there.
   SchemaNode implied(SchemaNode parent, base::json::value schema);
   bool is_implied(SchemaNode node) const { return nodes_[node].is_implied; }
+  // Or lies within one that is.
+  bool is_made_up(SchemaNode node) const;
   // As a URI fragment: "#" is the root, "#/properties/a" a property's schema.
   std::string pointer(SchemaNode node) const;
   size_t size() const { return nodes_.size(); }

@@ -57,16 +57,24 @@ base::Result<std::vector<SchemaWriter::Property>> SchemaWriter::named(const Obje
     }
     if (written != builder_.nothing()) written = member(notation_.key(name), written);
     const bool needed = required.contains(name);
-    if (needed && written == builder_.nothing() && !schema.empty()) {
-      because_of(schema);
-      if (why_.empty()) {
-        why_ = fmt::format("{}: {} is required, and can have no value", reader_.document().pointer(schema.front()),
-                           compact_json(json::value(name)));
-      }
-    }
+    if (needed && written == builder_.nothing() && !schema.empty()) contradict_required(name, schema);
     out.push_back({std::move(name), needed, written});
   }
   return out;
+}
+
+void SchemaWriter::contradict_required(const std::string& name, const Conjunction& schema) {
+  if (!why_.empty()) return;
+  const SchemaDocument& document = reader_.document();
+  const auto is_false = [&](SchemaNode node) { return document.at(node) == json::value(false); };
+  const auto forbids = std::find_if(schema.begin(), schema.end(), is_false);
+  const bool beside_others = forbids != schema.end() && schema.size() > 1;
+  // Where it is to be absent since it asks for another property, why that cannot be there is told.
+  if (beside_others && document.is_made_up(*forbids)) return;
+  if (!beside_others) because_of(schema);
+  if (!why_.empty()) return;
+  why_ = fmt::format("{}: {} is required, and can have no value",
+                     document.pointer(beside_others ? *forbids : schema.front()), compact_json(json::value(name)));
 }
 
 base::Result<SchemaWriter::Others> SchemaWriter::others(const ObjectShape& shape,
@@ -182,7 +190,14 @@ base::Result<Expression> SchemaWriter::members(const ObjectShape& shape, const s
   const size_t least = shape.min_properties <= required ? 0 : shape.min_properties;
   const bool at_most = shape.max_properties && (others.possible || *shape.max_properties < possible);
   const size_t most = at_most ? *shape.max_properties : SIZE_MAX;
-  if (most < required || (at_most && most < least) || (!others.possible && least > possible)) return builder_.nothing();
+  if (most < required || (at_most && most < least)) {
+    contradict(owner, fmt::format("maxProperties {}", most), fmt::format("{} required properties", required));
+    return builder_.nothing();
+  }
+  if (!others.possible && least > possible) {
+    contradict(owner, fmt::format("minProperties {}", least), fmt::format("{} properties that may be there", possible));
+    return builder_.nothing();
+  }
   if (others.possible && least > required + 1) {
     return error(ErrorCode::unsupported, owner, "minProperties",
                  fmt::format("{} properties, of which {} would have names that the schema does not give: that they "

@@ -130,7 +130,16 @@ base::Result<Expression> SchemaWriter::of_shape(const Shape& shape, const Conjun
     std::vector<const json::value*> values;
     std::copy_if(shape.values->begin(), shape.values->end(), std::back_inserter(values),
                  [types](const json::value* one) { return (type_of(*one) & types) != 0; });
-    return notation_.values(values);
+    const Expression written = notation_.values(values);
+    const auto ends = [this](const json::value* one) {
+      return one->is_string() && notation_.ends_a_text(one->get_string());
+    };
+    if (written == builder_.nothing() && why_.empty() && std::any_of(values.begin(), values.end(), ends)) {
+      why_ =
+          fmt::format("{}: texts with {} in them cannot be written, since it ends them",
+                      reader_.document().pointer(place_of(owner)), compact_json(json::value(notation_.end_of_text())));
+    }
+    return written;
   }
   std::vector<Expression> ways;
   if ((types & null_type) != 0) ways.push_back(notation_.word("null"));
@@ -155,7 +164,7 @@ base::Result<Expression> SchemaWriter::of_shape(const Shape& shape, const Conjun
   }
   if ((types & array_type) != 0) {
     contradict_sizes(owner, "Items", shape.arrays.min_items, shape.arrays.max_items);
-    TM_TRY(const Expression items, array(shape.arrays));
+    TM_TRY(const Expression items, array(shape.arrays, owner));
     ways.push_back(items);
   }
   if ((types & object_type) != 0) {
@@ -237,7 +246,7 @@ Expression SchemaWriter::explained(Expression texts, const StringShape& shape, c
     if (why_.empty()) why_ = std::move(why);
     return texts;
   }
-  const Rule rule = builder_.declare(reader_.document().pointer(place_of(owner)));
+  const Rule rule = builder_.declare(whose_ + reader_.document().pointer(place_of(owner)));
   builder_.define(rule, texts);
   builder_.explain(rule, whose_ + why);
   return builder_.use(rule);
@@ -257,7 +266,7 @@ bool SchemaWriter::lengths_fit(const StringShape& shape, const StringPattern& pa
 }
 
 // Items that differ from each other, in any order: each of a few values, once.
-base::Result<Expression> SchemaWriter::distinct_items(const ArrayShape& shape) {
+base::Result<Expression> SchemaWriter::distinct_items(const ArrayShape& shape, const Conjunction& owner) {
   std::vector<const json::value*> values;
   bool listed = shape.prefix.empty() && !shape.rest.empty();
   if (listed) {
@@ -277,6 +286,10 @@ base::Result<Expression> SchemaWriter::distinct_items(const ArrayShape& shape) {
         fmt::format("that items differ from each other can be enforced where 'items' has an enum of at most {} "
                     "values: give one, or leave it out and drop doubles from what comes",
                     kMaxDistinct));
+  }
+  if (values.size() < shape.min_items) {
+    contradict(owner, fmt::format("minItems {}", shape.min_items),
+               fmt::format("uniqueItems, of {} values,", values.size()));
   }
   std::vector<Expression> items;
   items.reserve(values.size());
@@ -298,11 +311,11 @@ base::Result<Expression> SchemaWriter::distinct_items(const ArrayShape& shape) {
   return behind[0];
 }
 
-base::Result<Expression> SchemaWriter::array(const ArrayShape& shape) {
+base::Result<Expression> SchemaWriter::array(const ArrayShape& shape, const Conjunction& owner) {
   const size_t most = shape.max_items.value_or(SIZE_MAX);
   if (most < shape.min_items) return builder_.nothing();
   if (shape.unique && most > 1) {
-    TM_TRY(const Expression items, distinct_items(shape));
+    TM_TRY(const Expression items, distinct_items(shape, owner));
     return builder_.sequence({builder_.literal("["), pad_, items, pad_, builder_.literal("]")});
   }
   TM_TRY(const Expression rest, value(shape.rest));
@@ -326,6 +339,10 @@ base::Result<Expression> SchemaWriter::array(const ArrayShape& shape) {
   }
   for (size_t i = 0; tail == builder_.nothing() && i < shape.min_items && i <= shape.prefix.size(); ++i)
     because_of(shape.item(i));
+  if (tail == builder_.nothing() && shape.min_items > shape.prefix.size()) {
+    contradict(owner, fmt::format("minItems {}", shape.min_items),
+               fmt::format("no items past number {}", shape.prefix.size()));
+  }
   return builder_.sequence({builder_.literal("["), pad_, tail, pad_, builder_.literal("]")});
 }
 

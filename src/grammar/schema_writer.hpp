@@ -43,8 +43,8 @@ class SchemaWriter {
   base::Result<Expression> of_shape(const Shape& shape, const Conjunction& owner, TypeSet types);
   base::Result<Expression> string_text(const StringShape& shape, const Conjunction& owner);
   Expression explained(Expression texts, const StringShape& shape, const Conjunction& owner);
-  base::Result<Expression> array(const ArrayShape& shape);
-  base::Result<Expression> distinct_items(const ArrayShape& shape);
+  base::Result<Expression> array(const ArrayShape& shape, const Conjunction& owner);
+  base::Result<Expression> distinct_items(const ArrayShape& shape, const Conjunction& owner);
   base::Result<Expression> object(const ObjectShape& shape, const Conjunction& owner);
   base::Result<std::vector<Property>> named(const ObjectShape& shape);
   base::Result<Others> others(const ObjectShape& shape, const std::vector<Property>& properties,
@@ -60,6 +60,8 @@ class SchemaWriter {
   void contradict(const Conjunction& owner, std::string_view one, std::string_view other);
   void contradict_sizes(const Conjunction& owner, std::string_view of, size_t least, std::optional<size_t> most);
   void because_of(const Conjunction& part);
+  // That a required property can have no value.
+  void contradict_required(const std::string& name, const Conjunction& schema);
   void contradict_numbers(const Shape& shape, const Conjunction& owner);
   std::string told(const StringPattern& pattern) const;
   SchemaNode place_of(const Conjunction& owner) const {

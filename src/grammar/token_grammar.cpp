@@ -86,7 +86,8 @@ std::shared_ptr<StateStore> TokenGrammar::fresh(const std::shared_ptr<StateStore
 size_t TokenGrammar::memory() const {
   const std::shared_ptr<StateStore> current = fresh(nullptr);
   const std::lock_guard lock(current->mutex());
-  return grammar_->expressions().memory() + first_->memory() + current->memory();
+  const Expressions& expressions = grammar_->expressions();
+  return expressions.memory() + expressions.automata_memory() + first_->memory() + current->memory();
 }
 
 Matcher TokenGrammar::start() const {

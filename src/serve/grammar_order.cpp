@@ -11,6 +11,7 @@
 #include "base/json.hpp"
 #include "chat/constraint.hpp"
 #include "chat/kept_schema.hpp"
+#include "chat/schema_words.hpp"
 #include "chat/spelling.hpp"
 #include "grammar/gbnf.hpp"
 #include "grammar/json_schema.hpp"
@@ -201,6 +202,7 @@ Result<std::vector<chat::Tool>> strict_where_possible(const GrammarOrder& order,
     chat::Tool strict = tools[i];
     strict.strict = true;
     strict.loosely = true;
+    strict.parameters = chat::with_known_types(std::move(strict.parameters));
     if (const Result<void> tried = try_call(format, strict, limits); !tried) {
       if (tried.error().code() == ErrorCode::cancelled) return tried.error();
       if (effort == Effort::slight) return Error(ErrorCode::too_large, tried.error().message());

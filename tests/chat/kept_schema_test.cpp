@@ -11,6 +11,7 @@
 #include <gtest/gtest.h>
 
 #include "chat/reading.hpp"
+#include "chat/schema_words.hpp"
 #include "chat/sentences.hpp"
 #include "chat/tool_grammars.hpp"
 #include "grammar/schema_document.hpp"
@@ -80,6 +81,31 @@ TEST(KeptSchema, TakesAnyAlternativeWhereOneAloneCannotBeHeldTo) {
             parsed(R"({"type": "object", "properties": {"a": {"anyOf": [{"minimum": 1}, {"maximum": 2}]}}})"));
 }
 
+// A word that is no type says nothing, and what stands beside it holds.
+TEST(KeptSchema, IsWithoutWordsThatAreNoTypes) {
+  const HoldsParameters holds = [](const json::value& parameters) {
+    return json::serialize(parameters).find("\"any\"") == std::string::npos ? Held::yes : Held::no;
+  };
+  EXPECT_EQ(kept(R"({"type": "object", "properties": {"a": {"type": "any", "enum": ["p", "q"]},
+                     "b": {"type": ["null", "any"], "minimum": 3},
+                     "c": {"type": "array", "items": {"type": "any", "maxLength": 2}, "maxItems": 1}}})",
+                 holds),
+            parsed(R"({"type": "object", "properties": {"a": {"enum": ["p", "q"]}, "b": {"minimum": 3},
+                       "c": {"type": "array", "items": {"maxLength": 2}, "maxItems": 1}}})"));
+}
+
+TEST(KeptSchema, KnowsOtherWordsForTypes) {
+  EXPECT_EQ(with_known_types(parsed(
+                R"({"type": "OBJECT", "properties": {"type": {"type": "STRING", "enum": ["INTEGER"]},
+                    "b": {"type": "Array", "items": {"type": ["int", "NULL"]}},
+                    "c": {"anyOf": [{"type": "float"}, {"type": "bool"}, {"type": "dict"}, {"type": "list"}]},
+                    "d": {"type": "str", "default": {"type": "str"}}, "e": {"type": "any"}, "f": {"type": 5}}})")),
+            parsed(R"({"type": "object", "properties": {"type": {"type": "string", "enum": ["INTEGER"]},
+                       "b": {"type": "array", "items": {"type": ["integer", "null"]}},
+                       "c": {"anyOf": [{"type": "number"}, {"type": "boolean"}, {"type": "object"}, {"type": "array"}]},
+                       "d": {"type": "string", "default": {"type": "str"}}, "e": {"type": "any"}, "f": {"type": 5}}})"));
+}
+
 TEST(KeptSchema, OfWhatCannotBeKeptAreTypesAndWhatIsRequired) {
   const HoldsParameters holds = [](const json::value& parameters) -> Answer {
     const bool known_types = json::serialize(parameters).find("\"STRING\"") == std::string::npos;
@@ -90,7 +116,7 @@ TEST(KeptSchema, OfWhatCannotBeKeptAreTypesAndWhatIsRequired) {
                      {"a": {"enum": ["x", null]}, "b": {"type": "STRING"}}})",
                  holds),
             parsed(R"({"type": "object", "required": ["a", "z"], "properties":
-                       {"a": {"type": ["string", "null"]}, "b": {}, "z": {}}})"));
+                       {"a": {"type": ["string", "null"]}, "b": {"type": ["string"]}, "z": {}}})"));
   // The properties may be elsewhere.
   EXPECT_EQ(kept(R"({"$ref": "#/$defs/p", "$defs": {"p": {"properties": {"a": {"type": "null"}}, "required": ["a"]}}})",
                  [](const json::value& parameters) {

@@ -195,6 +195,101 @@ TEST(ToolGrammar, ReadsBackValuesThatFitTheSchemaWhereNoTagTellsTextApart) {
   }
 }
 
+// Bounds that are small each, and too large together: those for which there is no room are counted as long ones are.
+TEST(ToolGrammar, HasRoomForManyBoundsOfLengthWhereNoTagTellsTextApart) {
+  ToolRules rules;
+  rules.choice.kind = Kind::required;
+  const auto tool_of = [](const std::vector<int>& bounds, const std::string& more) {
+    std::string properties;
+    std::string required;
+    for (size_t i = 0; i < bounds.size(); ++i) {
+      const std::string name = "p" + std::to_string(i);
+      const std::string text = R"({"type": "string", "maxLength": )" + std::to_string(bounds[i]) + "}";
+      properties += (i == 0 ? "\"" : ", \"") + name +
+                    "\": " + (more.empty() ? text : R"({"anyOf": [)" + text + R"(, {"type": ")" + more + "\"}]}");
+      required += (i == 0 ? "\"" : ", \"") + name + "\"";
+    }
+    return Tool{"f",
+                parsed(R"({"type": "object", "additionalProperties": false, "properties": {)" + properties +
+                       R"(}, "required": [)" + required + "]}"),
+                true};
+  };
+  const auto call = [](std::string_view format, const std::vector<std::string>& values) {
+    std::string text = format == "glm" ? "<tool_call>f\n" : "<tool_call>\n<function=f>\n";
+    for (size_t i = 0; i < values.size(); ++i) {
+      const std::string name = "p" + std::to_string(i);
+      text += format == "glm" ? "<arg_key>" + name + "</arg_key>\n<arg_value>" + values[i] + "</arg_value>\n"
+                              : "<parameter=" + name + ">\n" + values[i] + "\n</parameter>\n";
+    }
+    return text + (format == "glm" ? "</tool_call>" : "</function>\n</tool_call>");
+  };
+  for (const std::vector<int>& bounds :
+       {std::vector<int>{250, 200, 150}, {100, 80, 200, 64, 40, 120}, {500, 400, 300, 200, 100, 50, 1}}) {
+    for (const std::string more : {"", "null", "integer"}) {
+      const std::vector<Tool> tools = {tool_of(bounds, more)};
+      for (const std::string_view name : {"qwen3_coder", "glm"}) {
+        SCOPED_TRACE(std::string(name) + " " + more);
+        const Format format = format_of(name, false);
+        const auto grammar = grammar_of(format, tools, rules);
+        ASSERT_TRUE(grammar);
+        ::tidemill::test::Acceptor accepts(spelled_out(grammar));
+        std::vector<std::string> longest;
+        for (const int bound : bounds)
+          longest.push_back(std::string(static_cast<size_t>(bound), 'x'));
+        EXPECT_TRUE(accepts(call(name, longest)));
+        for (std::string& one : longest) {
+          one += 'x';
+          EXPECT_FALSE(accepts(call(name, longest))) << one;
+          one = "y";
+        }
+        EXPECT_TRUE(accepts(call(name, longest)));
+        Sentences sentences(grammar, 11);
+        for (int i = 0; i < 20; ++i) {
+          const std::string sentence = sentences.next();
+          const Reading reading = read(format, tools, Start::answer, sentence);
+          ASSERT_FALSE(reading.calls.empty()) << sentence;
+          const auto arguments = base::parse_json(reading.calls[0].arguments, 200);
+          ASSERT_TRUE(arguments) << sentence;
+          EXPECT_TRUE(fits(tools[0].parameters, *arguments)) << sentence;
+        }
+      }
+    }
+  }
+}
+
+TEST(ToolGrammar, SaysThatTheOnlyTextsHoldTheClosingTag) {
+  for (const auto& [name, tag] : {std::pair("qwen3_coder", "</parameter>"), std::pair("glm", "</arg_value>")}) {
+    grammar::GrammarBuilder builder;
+    ToolRules rules;
+    rules.choice.kind = Kind::required;
+    const std::vector<Tool> tools = {tool_with(R"({"type": "string", "const": "x)" + std::string(tag) + "\"}")};
+    const auto output = tool_grammar(builder, *format_by_name(name), tools, rules);
+    ASSERT_FALSE(output) << name;
+    EXPECT_NE(output.error().to_string().find("#/properties/a: texts with \"" + std::string(tag) +
+                                              "\" in them cannot be written, since it ends them"),
+              std::string::npos)
+        << output.error().to_string();
+  }
+}
+
+// What goes over a limit only when the grammar is built is told with the tool and the parameter.
+TEST(ToolGrammar, NamesTheParameterThatGoesOverALimit) {
+  for (const std::string_view name : {"qwen3_coder", "glm", "deepseek_v3_2"}) {
+    grammar::GrammarBuilder builder;
+    ToolRules rules;
+    rules.choice.kind = Kind::required;
+    const std::vector<Tool> tools = {
+        tool_with(R"({"type": "string", "pattern": "^[a-z]+(-[a-z]+)*\\.[a-z]+$", "maxLength": 20000})")};
+    const auto output = tool_grammar(builder, *format_by_name(name), tools, rules);
+    ASSERT_TRUE(output && *output) << name;
+    const auto built = std::move(builder).build(**output);
+    ASSERT_FALSE(built) << name;
+    EXPECT_EQ(built.error().code(), base::ErrorCode::too_large);
+    EXPECT_NE(built.error().message().find("the parameters of the tool 'f': #/properties/a"), std::string::npos)
+        << built.error().message();
+  }
+}
+
 // Of a schema that refers to itself: also where the value is deeper than what requests may have.
 TEST(ToolGrammar, ReadsBackWhatIsNestedDeeply) {
   ToolRules rules;

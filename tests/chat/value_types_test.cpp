@@ -30,6 +30,16 @@ TEST(ValueTypes, OfAllPropertiesAreSoughtWithinOneBound) {
   EXPECT_EQ(TypeSearch(object).admitted(integer()), ValueTypes::number);
 }
 
+TEST(ValueTypes, GoByOtherWordsForTypesToo) {
+  const json::value object = json::object();
+  TypeSearch search(object);
+  EXPECT_EQ(search.admitted(json::object{{"type", "STRING"}}), ValueTypes::text);
+  EXPECT_EQ(search.admitted(json::object{{"type", json::array{"int", "NULL"}}}), ValueTypes::number | ValueTypes::null);
+  EXPECT_EQ(search.admitted(json::object{{"type", "any"}}), ValueTypes::any);
+  EXPECT_EQ(search.held_whole(json::object{{"type", "INTEGER"}}), ValueTypes::none);
+  EXPECT_EQ(search.held_whole(json::object{{"type", "str"}}), ValueTypes::text);
+}
+
 TEST(ValueTypes, WhatIsTooDeepCountsAsWell) {
   const json::value object = json::object();
   json::value deep = any_of(integer(), 200'000);

@@ -67,6 +67,53 @@ TEST(JsonSchema, PatternsOfLongTextsThatOnlyLeaveTextsOut) {
          {object("a--b"), object("a-"), object(longest + "z")}});
 }
 
+// Bounds far past what an intersection could count: the characters around what the pattern asks for are counted.
+TEST(JsonSchema, PatternsUnderLongBounds) {
+  const auto text = [](const std::string& begin, size_t count, const std::string& end = "") {
+    return '"' + begin + std::string(count, 'z') + end + '"';
+  };
+  const auto spaces = [](size_t count, const std::string& end) { return '"' + std::string(count, ' ') + end + '"'; };
+  check({R"x({"type":"string","pattern":"^https?://","maxLength":2048})x",
+         {R"("http://")", text("http://", 2'041), text("https://", 2'040), text("https://s", 3, "é")},
+         {R"("https:/")", R"("x")", text("ftp://", 9), text("http://", 2'042), text("https://", 2'041)}});
+  check({R"x({"type":"string","pattern":"^https?://","minLength":150,"maxLength":2048})x",
+         {text("http://", 143), text("https://", 142)},
+         {text("http://", 142), text("https://", 141)}});
+  check({R"({"type":"string","pattern":"^\\S.*\\S$","maxLength":1000})",
+         {R"("ab")", R"("a b c")", text("a ", 998), text("", 1'000)},
+         {R"("a")", R"(" ab")", R"("ab ")", R"("a\nb")", text("", 1'001)}});
+  check({R"({"type":"string","pattern":"\\S","maxLength":1000})",
+         {R"("x")", spaces(999, "x"), spaces(4, "x "), text("", 1'000), R"("\nx")"},
+         {R"("")", spaces(1, ""), spaces(1'000, ""), spaces(1'000, "x"), text("", 1'001)}});
+  check({R"({"type":"string","pattern":".+","maxLength":5000})",
+         {R"("x")", R"("\n\nx\n")", text("", 5'000)},
+         {R"("")", R"("\n")", text("", 5'001)}});
+  check({R"({"type":"string","pattern":"[0-9]","minLength":150,"maxLength":1500})",
+         {text("1", 149), text("", 149, "1"), text("", 1'499, "1"), text("1", 1'499)},
+         {text("1", 148), text("", 150), text("", 1'500, "1")}});
+  check({R"({"type":"string","pattern":"^a|[0-9]{1,2}$","maxLength":300})",
+         {text("a", 299), text("", 299, "1"), text("", 298, "12"), R"("7")"},
+         {text("b", 9), text("a", 300), text("", 300, "1"), text("1", 299)}});
+}
+
+TEST(JsonSchema, PatternsUnderLongBoundsOfRawTextsAndOfSeveral) {
+  // Counted without the character that the end of a text begins with.
+  check({R"x({"type":"string","pattern":"^https?://","maxLength":2048})x",
+         {"http://", "http://" + std::string(2'041, 'z')},
+         {"http:/", "http://<", "http://" + std::string(2'042, 'z')}},
+        {.notation = {.end_of_text = "</a>", .quote = {}}});
+  std::string properties;
+  for (size_t i = 0; i < 16; ++i)
+    properties += fmt::format(R"x({}"p{}":{{"type":"string","pattern":"{}","maxLength":{}}})x", i == 0 ? "" : ",", i,
+                              i % 2 == 0 ? "^https?://" : R"(\\S)", 1'000 + i);
+  check({fmt::format(R"({{"type":"object","properties":{{{}}},"additionalProperties":false}})", properties),
+         {R"({"p0":"https://x","p1":" x"})"},
+         {R"({"p0":"x"})", R"({"p1":" "})"}});
+  // What repeats within a pattern is counted by an intersection.
+  expect_refusal(R"({"type":"string","pattern":"^[a-z]+(-[a-z]+)*\\.[a-z]+$","maxLength":20000})", ErrorCode::too_large,
+                 "takes together with the others more than 20000 states");
+}
+
 // As docs/grammar.md says: a short bound comes before what has many states without one. A long one does not help.
 TEST(JsonSchema, PatternsOfManyStatesAreBoundedFirst) {
   check({R"({"type":"string","allOf":[{"pattern":"a.{4}b"},{"pattern":"c.{4}d"},{"pattern":"e.{4}f"}],"maxLength":8})",

@@ -98,6 +98,26 @@ TEST(JsonSchema, AnImpossiblePropertyIsNamed) {
                  "#/additionalProperties: \"a\" is required, and can have no value");
 }
 
+TEST(JsonSchema, CountsAndClosedObjectsThatExcludeEachOtherAreNamed) {
+  const auto told = [](const char* schema, const char* part) {
+    expect_refusal(schema, ErrorCode::invalid_argument, part);
+  };
+  told(R"({"allOf":[{"type":"object","properties":{"a":{"const":1}},"required":["a"],"additionalProperties":false},
+                    {"type":"object","properties":{"b":{"const":1}},"additionalProperties":false}]})",
+       "#/allOf/1/additionalProperties: \"a\" is required, and can have no value");
+  told(R"({"type":"object","properties":{"a":{"type":"null"}},"required":["a"],"additionalProperties":false,
+           "dependentRequired":{"a":["z"]}})",
+       "#/additionalProperties: \"z\" is required, and can have no value");
+  told(R"({"type":"object","properties":{"a":{"type":"null"}},"additionalProperties":false,"minProperties":2})",
+       "#: minProperties 2 and 1 properties that may be there leave no value");
+  told(R"({"type":"object","properties":{"a":{},"b":{}},"required":["a","b"],"maxProperties":1})",
+       "#: maxProperties 1 and 2 required properties leave no value");
+  told(R"({"type":"array","prefixItems":[{"const":1}],"items":false,"minItems":2})",
+       "#: minItems 2 and no items past number 1 leave no value");
+  told(R"({"type":"array","items":{"enum":[1,2]},"uniqueItems":true,"minItems":3})",
+       "#: minItems 3 and uniqueItems, of 2 values, leave no value");
+}
+
 // Of patterns that is only found when they are computed; of types and values when they are read.
 TEST(JsonSchema, ConditionsThatExcludeEachOtherAreNamed) {
   const auto within = [](const std::string& schema) {

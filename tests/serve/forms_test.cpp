@@ -2,6 +2,7 @@
 // says what the model writes, so that what is made of it can be told.
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <fmt/core.h>
@@ -203,6 +204,27 @@ TEST(FormsAndTools, CallsThatMustComeKeepWhatTheyCanOfASchema) {
       const size_t digit = called.find_first_not_of(' ', begin.size());
       EXPECT_TRUE(called[digit] >= '5' && called[digit] <= '9') << called;
       EXPECT_TRUE(called[digit + 1] == '}' || called[digit + 1] == ',') << called;
+    }
+  }
+}
+
+// Types in other words than JSON Schema's, and words that say nothing of types, beside which the rest holds.
+TEST(FormsAndTools, CallsThatMustComeKeepWhatStandsBesideWordsForTypes) {
+  const std::pair<const char*, const char*> properties[] = {
+      {R"({"type":"STRING","enum":["pq"]})", R"("pq")"},
+      {R"({"type":"any","enum":["pq"]})", R"("pq")"},
+      {R"({"type":"INTEGER","minimum":5,"maximum":5})", "5"},
+      {R"({"type":"float","minimum":5,"maximum":5})", "5"},
+      {R"({"type":"list","items":{"type":"any","enum":[true]},"minItems":1,"maxItems":1})", "[true]"}};
+  for (const char* format : {"hermes", "qwen3_coder", "glm"}) {
+    FormatServer server(format);
+    for (const auto& [property, value] : properties) {
+      std::string called = server.answer(
+          R"("tools":[{"type":"function","function":{"name":"f","parameters":{"type":"OBJECT","properties":{"a":)" +
+          std::string(property) + R"(},"required":["a"],"additionalProperties":false}}}],
+          "parallel_tool_calls":false,"tool_choice":"required")");
+      std::erase(called, ' ');
+      EXPECT_TRUE(called.starts_with(R"(+f{"a":)" + std::string(value))) << format << property << ": " << called;
     }
   }
 }

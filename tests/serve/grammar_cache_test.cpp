@@ -1,5 +1,6 @@
 #include "serve/grammar_cache.hpp"
 
+#include <span>
 #include <stop_token>
 #include <string>
 
@@ -116,6 +117,17 @@ TEST_F(Grammars, ThatTakeMuchAreFewer) {
   GrammarCache tiny(*vocabulary_.tokenizer, 1);
   EXPECT_TRUE(tiny.find_or_compile("a", words('a')));
   EXPECT_TRUE(tiny.find("a")) << "the latest stays, whatever it takes";
+}
+
+// What searches and intersections take, about a kilobyte for each state, is of a grammar's size.
+TEST_F(Grammars, AreAsLargeAsTheirAutomata) {
+  const GrammarCache::Build searches = [](GrammarBuilder& builder) -> base::Result<Expression> {
+    const std::string never(4'000, 'a');
+    return builder.text_without(std::span(&never, 1));
+  };
+  const auto made = cache_.find_or_compile("k", searches);
+  ASSERT_TRUE(made);
+  EXPECT_GT((*made)->memory(), 4'000'000U);
 }
 
 TEST_F(Grammars, ThatAreStoppedAreNotKept) {
