@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "expect_says.hpp"
+
 namespace tidemill::evaluate {
 namespace {
 
@@ -11,12 +13,6 @@ std::string refusal(std::string_view text) {
   EXPECT_EQ(tasks.error().code(), base::ErrorCode::invalid_argument) << tasks.error().to_string();
   return tasks.error().to_string();
 }
-
-#define EXPECT_SAYS(message, part)                                   \
-  do {                                                               \
-    const std::string said_here = (message);                         \
-    EXPECT_NE(said_here.find(part), std::string::npos) << said_here; \
-  } while (false)
 
 TEST(TaskFile, ReadsBothKinds) {
   const auto tasks = parse_tasks(

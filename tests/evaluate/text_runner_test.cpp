@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include "data.hpp"
+#include "expect_says.hpp"
 #include "judged_model.hpp"
 #include "model/gguf.hpp"
 #include "model/synth.hpp"
@@ -19,12 +20,6 @@ namespace tidemill::evaluate {
 namespace {
 
 using base::ErrorCode;
-
-#define EXPECT_SAYS(message, part)                                   \
-  do {                                                               \
-    const std::string said_here = (message);                         \
-    EXPECT_NE(said_here.find(part), std::string::npos) << said_here; \
-  } while (false)
 
 // Some 1,200 tokens of Python.
 std::string python() {

@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "base/file.hpp"
+#include "expect_says.hpp"
 #include "folder_writer.hpp"
 #include "model/pack.hpp"
 #include "model/synth.hpp"
@@ -20,12 +21,6 @@ namespace {
 using base::ErrorCode;
 using tensor::DType;
 using test::FolderDraft;
-
-#define EXPECT_SAYS(message, part)                                   \
-  do {                                                               \
-    const std::string said_here = (message);                         \
-    EXPECT_NE(said_here.find(part), std::string::npos) << said_here; \
-  } while (false)
 
 std::vector<std::vector<float>> logits(const std::filesystem::path& path) {
   test::Loaded loaded = test::load(path, tensor::KvType::f32, 64, 1, 16);

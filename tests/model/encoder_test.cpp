@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include "accuracy.hpp"
 #include "model/gguf_writer.hpp"
 #include "model/load.hpp"
 #include "model/pack.hpp"
@@ -24,6 +25,8 @@ namespace {
 
 using base::ErrorCode;
 using tensor::DType;
+using test::relative_error;
+using test::tolerance;
 using Rows = std::vector<std::vector<float>>;
 
 struct Text {
@@ -99,25 +102,6 @@ std::filesystem::path write_tiny(const test::TemporaryFolder& folder, DType type
                                              {.type = type, .seed = 7, .threads = 1, .on_progress = {}});
   EXPECT_TRUE(written) << written.error().to_string();
   return path;
-}
-
-// ||a - b|| / ||b||
-double relative_error(const std::vector<float>& got, const std::vector<double>& expected) {
-  double difference = 0;
-  double norm = 0;
-  for (size_t i = 0; i < expected.size(); ++i) {
-    difference += (got[i] - expected[i]) * (got[i] - expected[i]);
-    norm += expected[i] * expected[i];
-  }
-  return std::sqrt(difference / norm);
-}
-
-// As for decoders (decoder_test.cpp): an encoder of two layers has as many products between its input and its output.
-double tolerance(DType type) {
-  const auto isa = tensor::choose_isa();
-  if (isa && tensor::kernels_for(*isa).rounds[static_cast<size_t>(type)]) return 0.02;
-  if (tensor::info(type).block_elements == 1) return 1e-5;
-  return type == DType::q8_0 ? 1e-3 : 0.08;
 }
 
 class Encoders : public testing::TestWithParam<DType> {};

@@ -11,7 +11,8 @@
 #include <gtest/gtest.h>
 
 #include "base/json.hpp"
-#include "folder_writer.hpp"
+#include "expect_says.hpp"
+#include "folder_fixture.hpp"
 #include "model/architectures/architecture.hpp"
 #include "model/convert.hpp"
 #include "model/hugging_face/folder.hpp"
@@ -25,27 +26,8 @@ namespace {
 using base::ErrorCode;
 using tensor::DType;
 using test::FolderDraft;
-
-#define EXPECT_SAYS(message, part)                                   \
-  do {                                                               \
-    const std::string said_here = (message);                         \
-    EXPECT_NE(said_here.find(part), std::string::npos) << said_here; \
-  } while (false)
-
-std::vector<std::vector<float>> logits(const std::filesystem::path& path) {
-  test::Loaded loaded = test::load(path, tensor::KvType::f32, 64, 1, 16);
-  if (loaded.cache == nullptr) return {};
-  std::vector<Token> tokens(13);
-  for (size_t i = 0; i < tokens.size(); ++i)
-    tokens[i] = static_cast<Token>((i * 37 + 5) % 1000);
-  return test::Sequence(loaded).append(tokens);
-}
-
-HyperParameters hyper_parameters(const Checkpoint& file) {
-  const auto hyper = find_architecture(file).value()->read_hyper_parameters(file);
-  EXPECT_TRUE(hyper) << hyper.error().to_string();
-  return hyper ? *hyper : HyperParameters();
-}
+using test::hyper_parameters_of;
+using test::logits_of;
 
 // Of a file that is mapped, the bytes that this process has in memory.
 size_t resident_bytes(const std::filesystem::path& path) {
@@ -61,41 +43,14 @@ size_t resident_bytes(const std::filesystem::path& path) {
   return kilobytes * 1024;
 }
 
-class OwnMembers : public testing::Test {
+class OwnMembers : public test::FolderFixture {
  protected:
   void SetUp() override { use("gemma3-tiny"); }
-
-  void use(const char* shape) {
-    const auto gguf = folder_.path() / "model.gguf";
-    ASSERT_TRUE(write_synthetic_model(find_shape(shape).value(), gguf, {.type = DType::f32, .on_progress = {}}));
-    draft_ = test::draft_of(GgufFile::open(gguf).value());
-  }
-
-  std::filesystem::path model() const { return folder_.path() / "model"; }
-
-  base::Result<Checkpoint> open(const std::function<void(FolderDraft&)>& change, int shards = 1) {
-    FolderDraft draft = draft_;
-    change(draft);
-    std::filesystem::remove_all(model());
-    draft.write(model(), shards);
-    return Checkpoint::open(model());
-  }
-
-  // The error that a folder with one change gives.
-  std::string refusal(const std::function<void(FolderDraft&)>& change, ErrorCode code) {
-    const auto opened = open(change);
-    if (opened) return "(accepted)";
-    EXPECT_EQ(opened.error().code(), code) << opened.error().to_string();
-    return opened.error().to_string();
-  }
-
-  test::TemporaryFolder folder_;
-  FolderDraft draft_;
 };
 
 // What reads images is passed over; of the part that writes, files leave out what is usual.
 TEST_F(OwnMembers, ModelsThatReadImagesWriteText) {
-  const auto expected = logits(folder_.path() / "model.gguf");
+  const auto expected = logits_of(folder_.path() / "model.gguf");
   const auto with_images = [](FolderDraft& d, const std::string& prefix, const char* left_out) {
     base::json::object text = std::move(d.config);
     text.erase(left_out);
@@ -110,11 +65,11 @@ TEST_F(OwnMembers, ModelsThatReadImagesWriteText) {
   for (const char* prefix : {"language_model.model.", "model.language_model."}) {
     const auto file = open([&](FolderDraft& d) { with_images(d, prefix, "rope_theta"); });
     ASSERT_TRUE(file) << file.error().to_string();
-    EXPECT_EQ(logits(model()), expected);
+    EXPECT_EQ(logits_of(model()), expected);
   }
   const auto file = open([&](FolderDraft& d) { with_images(d, "language_model.model.", "rms_norm_eps"); });
   ASSERT_TRUE(file) << file.error().to_string();
-  EXPECT_EQ(hyper_parameters(*file).rms_epsilon, 1e-6F);
+  EXPECT_EQ(hyper_parameters_of(*file).rms_epsilon, 1e-6F);
   EXPECT_SAYS(refusal([](FolderDraft& d) { d.config["model_type"] = "gemma3"; }, ErrorCode::not_found),
               "'text_config' is missing");
 }
@@ -143,8 +98,8 @@ TEST_F(OwnMembers, GemmasRefuseWhatIsComputedOtherwise) {
     d.config.erase("rope_local_base_freq");
   });
   ASSERT_TRUE(newer) << newer.error().to_string();
-  EXPECT_EQ(hyper_parameters(*newer).rope, hyper_parameters(*usual).rope);
-  EXPECT_EQ(hyper_parameters(*newer).window_rope, hyper_parameters(*usual).window_rope);
+  EXPECT_EQ(hyper_parameters_of(*newer).rope, hyper_parameters_of(*usual).rope);
+  EXPECT_EQ(hyper_parameters_of(*newer).window_rope, hyper_parameters_of(*usual).window_rope);
   const auto sliding = [&](const char* name, base::json::value value) {
     return refusal(
         [&](FolderDraft& d) {
@@ -162,11 +117,11 @@ TEST_F(OwnMembers, GemmasRefuseWhatIsComputedOtherwise) {
   EXPECT_EQ(sliding("factor", nullptr), "(accepted)");
   const auto period = open([](FolderDraft& d) { d.config["sliding_window_pattern"] = 3; });
   ASSERT_TRUE(period) << period.error().to_string();
-  EXPECT_TRUE(hyper_parameters(*period).has_window(1));
-  EXPECT_FALSE(hyper_parameters(*period).has_window(2));
+  EXPECT_TRUE(hyper_parameters_of(*period).has_window(1));
+  EXPECT_FALSE(hyper_parameters_of(*period).has_window(2));
   const auto scaled = open([](FolderDraft& d) { d.config["query_pre_attn_scalar"] = 168; });
   ASSERT_TRUE(scaled) << scaled.error().to_string();
-  EXPECT_FLOAT_EQ(hyper_parameters(*scaled).attention_scale, 1 / std::sqrt(168.0F));
+  EXPECT_FLOAT_EQ(hyper_parameters_of(*scaled).attention_scale, 1 / std::sqrt(168.0F));
   use("gemma2-tiny");
   EXPECT_SAYS(refusal([](FolderDraft& d) { d.config["attn_logit_softcapping"] = nullptr; }, ErrorCode::unsupported),
               "'attn_logit_softcapping' is null");
@@ -177,14 +132,14 @@ TEST_F(OwnMembers, AreKeptInAConvertedFile) {
   for (const char* shape :
        {"granite-tiny", "phi3-tiny", "gemma2-tiny", "gemma3-tiny", "mixtral-tiny", "qwen2moe-tiny"}) {
     use(shape);
-    const auto expected = logits(folder_.path() / "model.gguf");
+    const auto expected = logits_of(folder_.path() / "model.gguf");
     const auto source = open([](FolderDraft&) {}, 2);
     ASSERT_TRUE(source) << source.error().to_string();
     const auto converted = folder_.path() / "converted.gguf";
     const auto summary = convert_model(*source, converted, {});
     ASSERT_TRUE(summary) << summary.error().to_string();
     std::filesystem::remove_all(model());
-    EXPECT_EQ(logits(converted), expected) << shape;
+    EXPECT_EQ(logits_of(converted), expected) << shape;
   }
 }
 
@@ -193,7 +148,7 @@ TEST_F(OwnMembers, OfPhi3ScaleItsRotation) {
   use("phi3-tiny");
   const auto plain = open([](FolderDraft&) {});
   ASSERT_TRUE(plain) << plain.error().to_string();
-  const HyperParameters hyper = hyper_parameters(*plain);
+  const HyperParameters hyper = hyper_parameters_of(*plain);
   EXPECT_EQ(hyper.rope.frequencies.size(), 24U);
   EXPECT_EQ(hyper.short_context, 16);
   EXPECT_NEAR(hyper.rope.magnitude, std::sqrt(1 + std::log(128.0) / std::log(16.0)), 1e-6);
@@ -202,7 +157,7 @@ TEST_F(OwnMembers, OfPhi3ScaleItsRotation) {
     d.config["rope_scaling"].as_object()["type"] = "su";
   });
   ASSERT_TRUE(given) << given.error().to_string();
-  EXPECT_EQ(hyper_parameters(*given).rope.magnitude, 1.5);
+  EXPECT_EQ(hyper_parameters_of(*given).rope.magnitude, 1.5);
   // The context is 2048, of which 16 were first trained for.
   const auto factor = [](FolderDraft& d) { d.config["rope_scaling"].as_object()["factor"] = 64.0; };
   EXPECT_SAYS(refusal(factor, ErrorCode::unsupported),
@@ -210,13 +165,13 @@ TEST_F(OwnMembers, OfPhi3ScaleItsRotation) {
               "'original_max_position_embeddings' 16");
   const auto same = open([](FolderDraft& d) { d.config["rope_scaling"].as_object()["factor"] = 128.0; });
   ASSERT_TRUE(same) << same.error().to_string();
-  EXPECT_EQ(hyper_parameters(*same).rope, hyper.rope);
+  EXPECT_EQ(hyper_parameters_of(*same).rope, hyper.rope);
   const auto overruled = open([&](FolderDraft& d) {
     factor(d);
     d.config["rope_scaling"].as_object()["attention_factor"] = 1.5;
   });
   ASSERT_TRUE(overruled) << overruled.error().to_string();
-  EXPECT_EQ(hyper_parameters(*overruled).rope.magnitude, 1.5);
+  EXPECT_EQ(hyper_parameters_of(*overruled).rope.magnitude, 1.5);
   EXPECT_SAYS(refusal([](FolderDraft& d) { d.config["rope_scaling"].as_object()["long_factor"].as_array().pop_back(); },
                       ErrorCode::corrupt),
               "'rope_scaling.long_factor' has 23 numbers; the rotation has 24 pairs");
@@ -231,14 +186,14 @@ TEST_F(OwnMembers, OfMixturesNameTheirExperts) {
   use("qwen2moe-tiny");
   const auto plain = open([](FolderDraft&) {}, 3);
   ASSERT_TRUE(plain) << plain.error().to_string();
-  const ExpertShape experts = hyper_parameters(*plain).experts;
+  const ExpertShape experts = hyper_parameters_of(*plain).experts;
   EXPECT_EQ(experts.count, 8);
   EXPECT_EQ(experts.rule.used, 2);
   EXPECT_FALSE(experts.rule.normalised);
   EXPECT_EQ(experts.shared_feed_forward, 512);
   const auto normalised = open([](FolderDraft& d) { d.config["norm_topk_prob"] = true; });
   ASSERT_TRUE(normalised) << normalised.error().to_string();
-  EXPECT_TRUE(hyper_parameters(*normalised).experts.rule.normalised);
+  EXPECT_TRUE(hyper_parameters_of(*normalised).experts.rule.normalised);
   EXPECT_SAYS(
       refusal([](FolderDraft& d) { d.config["mlp_only_layers"] = base::json::array{1}; }, ErrorCode::unsupported),
       "leave layers without experts");

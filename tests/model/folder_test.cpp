@@ -11,7 +11,8 @@
 #include "base/file.hpp"
 #include "base/json.hpp"
 #include "data.hpp"
-#include "folder_writer.hpp"
+#include "expect_says.hpp"
+#include "folder_fixture.hpp"
 #include "model/architectures/architecture.hpp"
 #include "model/pack.hpp"
 #include "model/synth.hpp"
@@ -26,27 +27,8 @@ namespace {
 using base::ErrorCode;
 using tensor::DType;
 using test::FolderDraft;
-
-#define EXPECT_SAYS(message, part)                                   \
-  do {                                                               \
-    const std::string said_here = (message);                         \
-    EXPECT_NE(said_here.find(part), std::string::npos) << said_here; \
-  } while (false)
-
-std::vector<std::vector<float>> logits(const std::filesystem::path& path) {
-  test::Loaded loaded = test::load(path, tensor::KvType::f32, 64, 1, 16);
-  if (loaded.cache == nullptr) return {};
-  std::vector<Token> tokens(13);
-  for (size_t i = 0; i < tokens.size(); ++i)
-    tokens[i] = static_cast<Token>((i * 37 + 5) % 1000);
-  return test::Sequence(loaded).append(tokens);
-}
-
-HyperParameters hyper_parameters(const Checkpoint& file) {
-  const auto hyper = find_architecture(file).value()->read_hyper_parameters(file);
-  EXPECT_TRUE(hyper) << hyper.error().to_string();
-  return hyper ? *hyper : HyperParameters();
-}
+using test::hyper_parameters_of;
+using test::logits_of;
 
 class SameAsGguf : public testing::TestWithParam<std::tuple<const char*, DType>> {
  protected:
@@ -60,14 +42,14 @@ class SameAsGguf : public testing::TestWithParam<std::tuple<const char*, DType>>
 };
 
 TEST_P(SameAsGguf, LogitsAreEqual) {
-  const auto expected = logits(gguf_);
+  const auto expected = logits_of(gguf_);
   ASSERT_EQ(expected.size(), 13U);
   const FolderDraft draft = test::draft_of(GgufFile::open(gguf_).value());
   for (const int shards : {1, 3}) {
     const auto path = folder_.path() / fmt::format("in {} files", shards);
     draft.write(path, shards);
-    EXPECT_EQ(logits(path), expected) << shards;
-    EXPECT_EQ(logits(path / ""), expected);  // with a slash behind it
+    EXPECT_EQ(logits_of(path), expected) << shards;
+    EXPECT_EQ(logits_of(path / ""), expected);  // with a slash behind it
   }
 }
 
@@ -81,8 +63,8 @@ TEST_P(SameAsGguf, ShapeAndVocabularyAreEqual) {
   EXPECT_EQ(read->stem(), "tiny-1.5");
   EXPECT_EQ(read->parameters(), file.parameters());
   EXPECT_EQ(read->tensor_bytes(), file.tensor_bytes());
-  const HyperParameters ours = hyper_parameters(*read);
-  const HyperParameters wanted = hyper_parameters(file);
+  const HyperParameters ours = hyper_parameters_of(*read);
+  const HyperParameters wanted = hyper_parameters_of(file);
   EXPECT_EQ(ours.architecture, wanted.architecture);
   EXPECT_EQ(ours.context, wanted.context);
   EXPECT_EQ(ours.head_dim, wanted.head_dim);
@@ -128,36 +110,9 @@ INSTANTIATE_TEST_SUITE_P(Shapes, SameAsGguf,
                            return name;
                          });
 
-class Folder : public testing::Test {
+class Folder : public test::FolderFixture {
  protected:
   void SetUp() override { use("llama-tiny"); }
-
-  void use(const char* shape) {
-    const auto gguf = folder_.path() / "model.gguf";
-    ASSERT_TRUE(write_synthetic_model(find_shape(shape).value(), gguf, {.type = DType::f32, .on_progress = {}}));
-    draft_ = test::draft_of(GgufFile::open(gguf).value());
-  }
-
-  std::filesystem::path model() const { return folder_.path() / "model"; }
-
-  base::Result<Checkpoint> open(const std::function<void(FolderDraft&)>& change, int shards = 1) {
-    FolderDraft draft = draft_;
-    change(draft);
-    std::filesystem::remove_all(model());
-    draft.write(model(), shards);
-    return Checkpoint::open(model());
-  }
-
-  // The error that a folder with one change gives.
-  std::string refusal(const std::function<void(FolderDraft&)>& change, ErrorCode code) {
-    const auto opened = open(change);
-    if (opened) return "(accepted)";
-    EXPECT_EQ(opened.error().code(), code) << opened.error().to_string();
-    return opened.error().to_string();
-  }
-
-  test::TemporaryFolder folder_;
-  FolderDraft draft_;
 };
 
 // By the repository, where the folder is called by a commit; and the name decides nothing about the tokens.
@@ -186,7 +141,7 @@ TEST_F(Folder, PacksAsItsGgufFileDoes) {
   const auto packed = folder_.path() / "packed.gguf";
   const auto summary = pack_model(*source, packed, {});
   ASSERT_TRUE(summary) << summary.error().to_string();
-  EXPECT_EQ(logits(packed), logits(folder_.path() / "model.gguf"));
+  EXPECT_EQ(logits_of(packed), logits_of(folder_.path() / "model.gguf"));
   EXPECT_EQ(GgufFile::open(packed)->packed()->source, "model");
 }
 
@@ -194,7 +149,7 @@ TEST_F(Folder, ConfigsOfAllAgesAreRead) {
   const auto frequencies = [&](const std::function<void(FolderDraft&)>& change) {
     const auto file = open(change);
     EXPECT_TRUE(file) << file.error().to_string();
-    return file ? hyper_parameters(*file).rope.frequencies : std::vector<double>();
+    return file ? hyper_parameters_of(*file).rope.frequencies : std::vector<double>();
   };
   const auto expected = frequencies([](FolderDraft&) {});
   // Newer files have all of the rotation in one object.
@@ -220,8 +175,8 @@ TEST_F(Folder, ConfigsOfAllAgesAreRead) {
     d.config["model_type"] = "mistral";
   });
   ASSERT_TRUE(old) << old.error().to_string();
-  EXPECT_EQ(hyper_parameters(*old).head_dim, 64);
-  EXPECT_EQ(hyper_parameters(*old).architecture, "llama");
+  EXPECT_EQ(hyper_parameters_of(*old).head_dim, 64);
+  EXPECT_EQ(hyper_parameters_of(*old).architecture, "llama");
 }
 
 TEST_F(Folder, AWindowIsKeptToOrBoundsTheContext) {
@@ -229,7 +184,7 @@ TEST_F(Folder, AWindowIsKeptToOrBoundsTheContext) {
   const auto window = [&](const std::function<void(FolderDraft&)>& change) {
     const auto file = open(change);
     EXPECT_TRUE(file) << file.error().to_string();
-    const HyperParameters hyper = file ? hyper_parameters(*file) : HyperParameters();
+    const HyperParameters hyper = file ? hyper_parameters_of(*file) : HyperParameters();
     EXPECT_EQ(hyper.context, 2048);
     EXPECT_EQ(hyper.has_window(0), hyper.window > 0);
     EXPECT_EQ(hyper.has_window(1), hyper.window > 0);
@@ -249,7 +204,7 @@ TEST_F(Folder, AWindowIsKeptToOrBoundsTheContext) {
   const auto context = [&](const std::function<void(FolderDraft&)>& change) {
     const auto file = open(change);
     EXPECT_TRUE(file) << file.error().to_string();
-    return file ? hyper_parameters(*file).context : 0;
+    return file ? hyper_parameters_of(*file).context : 0;
   };
   EXPECT_EQ(context([](FolderDraft&) {}), 2048);
   EXPECT_EQ(context([](FolderDraft& d) { d.config["sliding_window"] = 512; }), 512);
@@ -292,7 +247,7 @@ TEST_F(Folder, ModelsWithoutAHeadForTextHaveShorterNames) {
     d.tensors = std::move(shorter);
   });
   ASSERT_TRUE(file) << file.error().to_string();
-  EXPECT_EQ(logits(model()), logits(folder_.path() / "model.gguf"));
+  EXPECT_EQ(logits_of(model()), logits_of(folder_.path() / "model.gguf"));
 }
 
 TEST_F(Folder, VectorsBecomeF32) {

@@ -10,6 +10,7 @@
 
 #include "base/file.hpp"
 #include "data.hpp"
+#include "expect_says.hpp"
 #include "folder_writer.hpp"
 #include "model/gguf.hpp"
 #include "model/hugging_face/merge_scores.hpp"
@@ -26,12 +27,6 @@ using base::ErrorCode;
 using test::FolderDraft;
 using text::TokenKind;
 namespace json = base::json;
-
-#define EXPECT_SAYS(message, part)                                   \
-  do {                                                               \
-    const std::string said_here = (message);                         \
-    EXPECT_NE(said_here.find(part), std::string::npos) << said_here; \
-  } while (false)
 
 // What the folder's files become: metadata in a file of their own.
 struct Translated {

@@ -6,6 +6,7 @@
 
 #include "base/utf8.hpp"
 #include "data.hpp"
+#include "expect_says.hpp"
 #include "gguf_bytes.hpp"
 #include "model/gguf_json.hpp"
 
@@ -31,9 +32,6 @@ std::string refusal(const std::string& bytes, ErrorCode code = ErrorCode::corrup
   EXPECT_EQ(file.error().message().substr(0, 12), "model.gguf: ");
   return file.error().message();
 }
-
-#define EXPECT_SAYS(message, part) \
-  EXPECT_NE((message).find(part), std::string::npos) << "says: " << (message) << "\nwithout: " << (part)
 
 // One entry of every type, an array of each kind, and two tensors.
 std::string good_file() {

@@ -11,6 +11,7 @@
 #include <gtest/gtest.h>
 
 #include "data.hpp"
+#include "expect_says.hpp"
 #include "gguf_bytes.hpp"
 #include "model/architectures/architecture.hpp"
 #include "model/gguf.hpp"
@@ -112,12 +113,6 @@ class Load : public testing::Test {
   test::TemporaryFolder folder_;
   std::unique_ptr<tensor::Device> device_ = tensor::make_cpu_device(tensor::Isa::scalar, 1);
 };
-
-#define EXPECT_SAYS(message, part)                         \
-  do {                                                     \
-    const std::string says = (message);                    \
-    EXPECT_NE(says.find(part), std::string::npos) << says; \
-  } while (false)
 
 TEST_F(Load, EndsWhereItIsCancelled) {
   const auto file = write({});

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include "expect_says.hpp"
 #include "model/architectures/architecture.hpp"
 #include "model/gguf.hpp"
 #include "model/gguf_writer.hpp"
@@ -17,12 +18,6 @@ namespace {
 
 using base::ErrorCode;
 using tensor::DType;
-
-#define EXPECT_SAYS(message, part)                                   \
-  do {                                                               \
-    const std::string said_here = (message);                         \
-    EXPECT_NE(said_here.find(part), std::string::npos) << said_here; \
-  } while (false)
 
 // Of the architecture's keys, "<architecture>." left out.
 struct Keys {

@@ -11,6 +11,7 @@
 #include <gtest/gtest.h>
 
 #include "data.hpp"
+#include "expect_says.hpp"
 #include "gguf_bytes.hpp"
 #include "model/gguf_writer.hpp"
 #include "model/pack.hpp"
@@ -171,12 +172,6 @@ class PackedFile : public testing::Test {
   size_t header_ = 0;
   std::unique_ptr<tensor::Device> device_ = tensor::make_cpu_device(tensor::Isa::scalar, 1);
 };
-
-#define EXPECT_SAYS(message, part)                         \
-  do {                                                     \
-    const std::string says = (message);                    \
-    EXPECT_NE(says.find(part), std::string::npos) << says; \
-  } while (false)
 
 void add_to_u32(char* at, uint32_t by) {
   uint32_t value = 0;

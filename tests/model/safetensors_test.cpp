@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "expect_says.hpp"
 #include "gguf_bytes.hpp"
 #include "safetensors_bytes.hpp"
 #include "temporary_folder.hpp"
@@ -12,12 +13,6 @@ namespace {
 using base::ErrorCode;
 using test::safetensors_file;
 using test::SafetensorsBytes;
-
-#define EXPECT_SAYS(message, part)                         \
-  do {                                                     \
-    const std::string says = (message);                    \
-    EXPECT_NE(says.find(part), std::string::npos) << says; \
-  } while (false)
 
 // The error that the file must give.
 std::string refusal(const std::string& bytes, ErrorCode code = ErrorCode::corrupt) {

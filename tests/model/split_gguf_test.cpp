@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "data.hpp"
+#include "expect_says.hpp"
 #include "model/convert.hpp"
 #include "model/gguf_writer.hpp"
 #include "model/pack.hpp"
@@ -20,12 +21,6 @@ namespace tidemill::model {
 namespace {
 
 using base::ErrorCode;
-
-#define EXPECT_SAYS(message, part)                         \
-  do {                                                     \
-    const std::string says = (message);                    \
-    EXPECT_NE(says.find(part), std::string::npos) << says; \
-  } while (false)
 
 // What is told of one file of a split, in llama-gguf-split's types.
 struct Told {

@@ -5,17 +5,13 @@
 
 #include <gtest/gtest.h>
 
+#include "expect_says.hpp"
+
 namespace tidemill::quantize {
 namespace {
 
 using base::ErrorCode;
 using tensor::DType;
-
-#define EXPECT_SAYS(message, part)                                   \
-  do {                                                               \
-    const std::string said_here = (message);                         \
-    EXPECT_NE(said_here.find(part), std::string::npos) << said_here; \
-  } while (false)
 
 // A checkpoint of tensors without data.
 model::Checkpoint checkpoint(std::vector<model::GgufTensor> tensors) {

@@ -18,6 +18,7 @@
 #include "data.hpp"
 #include "evaluate/judged_model.hpp"
 #include "evaluate/text_runner.hpp"
+#include "expect_says.hpp"
 #include "model/file_type.hpp"
 #include "model/gguf.hpp"
 #include "model/pack.hpp"
@@ -35,12 +36,6 @@ using base::ErrorCode;
 using model::Checkpoint;
 using model::GgufTensor;
 using tensor::DType;
-
-#define EXPECT_SAYS(message, part)                                   \
-  do {                                                               \
-    const std::string said_here = (message);                         \
-    EXPECT_NE(said_here.find(part), std::string::npos) << said_here; \
-  } while (false)
 
 std::vector<float> floats_of(const GgufTensor& tensor) {
   std::vector<float> values(static_cast<size_t>(tensor.elements()));
