@@ -112,8 +112,8 @@ class Synthesizer {
     writer_.add_string("general.architecture", shape_.architecture);
     writer_.add_string("general.type", "model");
     // llama.cpp wants certain tokens of a model whose name has "phi3" in it.
-    const std::string_view name = shape_.architecture == "phi3" ? "three-way phi" : shape_.name;
-    writer_.add_string("general.name", fmt::format("synthetic {}", name));
+    const std::string_view called = shape_.architecture == "phi3" ? "three-way phi" : shape_.name;
+    writer_.add_string("general.name", fmt::format("synthetic {}", called));
     writer_.add_string("general.description", "Random weights in the shape of a real model, written by tidemill synth");
     writer_.add_u32("general.file_type", file_type_number(options_.type));
     writer_.add_u32("general.quantization_version", 2);

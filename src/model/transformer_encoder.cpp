@@ -163,8 +163,7 @@ ConstMatrix TransformerEncoder::score(std::span<const int32_t> rows) {
   if (n == 0) return scores;
   Matrix firsts = view(firsts_, n, shape_.width);
   const ConstMatrix hidden = view(hidden_, max_rows_, shape_.width);
-  for (int64_t i = 0; i < n; ++i)
-    std::copy_n(hidden.row(rows[static_cast<size_t>(i)]), shape_.width, firsts.row(i));
+  device_.gather(hidden, rows, firsts);
   if (weights_.pooler.weight) {
     const Matrix pooled = view(pooled_, n, shape_.width);
     const std::array pool = {product(weights_.pooler, pooled)};

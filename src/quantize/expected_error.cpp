@@ -58,9 +58,7 @@ Result<SampledRows> sample_rows(model::TensorRows& reader, const GgufTensor& ten
 double expected_error(const SampledRows& sample, DType type, const InputStatistics& input,
                       std::span<const float> factors) {
   const size_t cols = sample.cols;
-  std::vector<float> squares(input.mean_square);
-  for (size_t c = 0; c < factors.size(); ++c)
-    squares[c] /= factors[c] * factors[c];
+  const std::vector<float> squares = divided_squares(input.mean_square, factors);
   const std::vector<float> importance = damped(squares);
   const std::vector<double> noise = activation_noise(type, input, factors);
   std::vector<float> row(cols);

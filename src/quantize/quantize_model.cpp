@@ -4,7 +4,6 @@
 #include <cmath>
 #include <map>
 #include <memory>
-#include <optional>
 #include <sys/stat.h>
 #include <system_error>
 #include <utility>
@@ -240,10 +239,9 @@ class Quantizer {
     if (options_.calibration == nullptr) return {};
     const InputStatistics* input = options_.calibration->input_of(tensor.name);
     if (input == nullptr || static_cast<int64_t>(input->mean_square.size()) != tensor.cols()) return {};
-    std::vector<float> squares = input->mean_square;
-    for (size_t c = 0; recipe.factors != nullptr && c < squares.size(); ++c)
-      squares[c] /= (*recipe.factors)[c] * (*recipe.factors)[c];
-    return damped(squares);
+    std::span<const float> factors;
+    if (recipe.factors != nullptr) factors = *recipe.factors;
+    return damped(divided_squares(input->mean_square, factors));
   }
 
   // A table of embeddings is looked up as well as multiplied by: its rows must stay what they are.

@@ -9,6 +9,13 @@ namespace tidemill::quantize {
 
 using tensor::DType;
 
+std::vector<float> divided_squares(std::span<const float> mean_squares, std::span<const float> factors) {
+  std::vector<float> squares(mean_squares.begin(), mean_squares.end());
+  for (size_t c = 0; c < factors.size(); ++c)
+    squares[c] /= factors[c] * factors[c];
+  return squares;
+}
+
 std::vector<float> damped(std::span<const float> mean_squares) {
   const double mean = std::accumulate(mean_squares.begin(), mean_squares.end(), 0.0) /
                       static_cast<double>(mean_squares.empty() ? 1 : mean_squares.size());

@@ -12,6 +12,9 @@
 
 namespace tidemill::quantize {
 
+// Mean squares of inputs that are divided by `factors`, as their columns are multiplied; none: they stay as they are.
+std::vector<float> divided_squares(std::span<const float> mean_squares, std::span<const float> factors);
+
 // How much the squared errors of columns count whose inputs' mean squares these are: the same, with a share of their
 // mean added, so that a channel that the text did not use still counts.
 std::vector<float> damped(std::span<const float> mean_squares);

@@ -125,7 +125,7 @@ void quantize_block(DType type, const float* source, std::byte* block) {
     case DType::q6_k:
       return quantize_q6_k(x, block);
     default:
-      return encode_block(type, x, block);
+      return encode_block(type, source, block);  // which sees to it itself that all is within what the type holds
   }
 }
 

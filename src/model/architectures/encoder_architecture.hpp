@@ -2,7 +2,6 @@
 // beside this one that defines an EncoderArchitecture, and one line in registry.cpp.
 #pragma once
 
-#include <span>
 #include <string_view>
 
 #include "base/result.hpp"
@@ -34,8 +33,6 @@ struct EncoderArchitecture {
   base::Result<EncoderParameters> (*read_parameters)(const Checkpoint& file);
   EncoderTensorNames names;
 };
-
-std::span<const EncoderArchitecture* const> encoder_architectures();
 
 // The encoder architecture of `file`; null where it has another, known or not.
 base::Result<const EncoderArchitecture*> find_encoder_architecture(const Metadata& file);

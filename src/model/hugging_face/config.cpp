@@ -282,12 +282,12 @@ class ConfigTranslator {
     constexpr std::string_view member = "partial_rotary_factor";
     TM_TRY(const JsonMembers parameters, config_.members("rope_parameters"));
     const JsonMembers& holder = parameters.find(member) != nullptr ? parameters : config_;
+    if (!architecture_.folder.rotates_parts) {
+      TM_CHECK(refuse_partial_rotation(holder));
+      return head_dim;
+    }
     TM_TRY(const double part, holder.get_number_or(member, 1));
     if (part == 1) return head_dim;
-    if (!architecture_.folder.rotates_parts) {
-      return holder.error(ErrorCode::unsupported, fmt::format("'{}' is {}; supported is the rotation of whole heads",
-                                                              holder.name(member), part));
-    }
     const double elements = static_cast<double>(head_dim) * part;
     if (part > 0 && part <= 1 && elements >= 2) return static_cast<int64_t>(elements);
     return holder.error(ErrorCode::corrupt,

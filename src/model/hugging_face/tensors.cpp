@@ -12,6 +12,7 @@
 #include <fmt/ranges.h>
 
 #include "base/log.hpp"
+#include "model/architectures/always_f32.hpp"
 #include "model/hugging_face/json_file.hpp"
 #include "model/metadata.hpp"
 
@@ -293,8 +294,7 @@ class TensorTranslator {
     const auto element = static_cast<size_t>(tensor::info(type).block_bytes);
     const bool aligned = reinterpret_cast<uintptr_t>(from.data()) % element == 0;
     // What chooses experts is F32 in GGUF; of one number for each row, it is a vector.
-    const bool chooses =
-        tensor.name.ends_with(".ffn_gate_inp.weight") || tensor.name.ends_with(".ffn_gate_inp_shexp.weight");
+    const bool chooses = is_always_f32(tensor.name);
     if (chooses && tensor.rows() == 1) tensor.rank = 1;
     const bool vector = tensor.rank == 1 || chooses;
     tensor.type = vector ? tensor::DType::f32 : type;
