@@ -18,7 +18,7 @@
 
 namespace tidemill::engine {
 
-inline constexpr uint32_t kPrefixFileVersion = 1;
+inline constexpr uint32_t kPrefixFileVersion = 2;
 
 // Whether something stands at `path` that is neither one of these files nor empty: it is never written over. Error
 // `io`: that cannot be found out.

@@ -89,7 +89,7 @@ class TiledAttention {
   template <int parity>
   [[gnu::always_inline]] void multiply_keys(const Segment& segment, int64_t b) {
     if (b >= blocks_of(longest_)) return;
-    if (fetch_) prefetch_blocks(segment.next_keys, b, b + 1, segment.next_blocks, (kv_.quads + 1) * kLineBytes);
+    if (fetch_) prefetch_lines(segment.next_keys[b], (kv_.quads + 1) * kLineBytes);
     const std::byte* queries = kv_.query_codes + first_ * kv_.query_bytes;
     const std::byte* keys = segment.keys[b];
     zero_tile<parity>();
@@ -141,7 +141,7 @@ class TiledAttention {
     float weights[R];
     if (kv_.capped) kv_.template cap<R>(call_, segment, pass);
     largest_scores<S, R>(pass, most);
-    kv_.template weigh<R>(pass, most, weights);
+    kv_.template weigh<false, R>(segment, pass, most, weights);
     for (int i = 0; i < R; ++i) {
       most_[r + i] = most[i];
       weights_[r + i] = weights[i];
@@ -189,8 +189,8 @@ class TiledAttention {
   [[gnu::always_inline]] void multiply_values(const Segment& segment, int64_t v) {
     if (v >= kv_.vectors) return;
     if (fetch_) {
-      prefetch_blocks(segment.next_values, v * kSegmentBlocks / kv_.vectors, (v + 1) * kSegmentBlocks / kv_.vectors,
-                      segment.next_blocks, (kv_.vectors * kBlockLines + 1) * kLineBytes);
+      for (int64_t b = v * kSegmentBlocks / kv_.vectors; b < (v + 1) * kSegmentBlocks / kv_.vectors; ++b)
+        prefetch_lines(segment.next_values[b], (kv_.vectors * kBlockLines + 1) * kLineBytes);
     }
     const std::byte* lines = values_ + v * kSegmentLines * kLineBytes;
     zero_tile<parity>();

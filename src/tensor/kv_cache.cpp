@@ -162,9 +162,8 @@ std::optional<KvType> parse_kv_type(std::string_view word) {
 
 CpuKvCache::CpuKvCache(const KvShape& shape, base::Buffer data)
     : KvCache(shape),
-      key_head_bytes_(key_head_bytes(shape)),
-      value_head_bytes_(value_head_bytes(shape)),
-      block_stride_(layer_block_bytes(shape)),
+      key_bytes_(key_head_bytes(shape)),
+      block_stride_(key_head_bytes(shape) + value_head_bytes(shape)),
       data_(std::move(data)) {}
 
 base::Result<std::unique_ptr<KvCache>> CpuKvCache::make(const KvShape& shape) {
@@ -185,35 +184,30 @@ base::Result<std::unique_ptr<KvCache>> CpuKvCache::make(const KvShape& shape) {
 
 void CpuKvCache::read_block(int32_t block, std::span<std::byte> out) const {
   assert(block >= 0 && block < shape().blocks && out.size() == kv_block_bytes(shape()));
-  for (int64_t layer = 0; layer < shape().layers; ++layer) {
-    const std::byte* from = data_.data() + (layer * shape().blocks + block) * block_stride_;
-    std::memcpy(out.data() + layer * block_stride_, from, static_cast<size_t>(block_stride_));
-  }
+  for (int64_t head = 0; head < shape().layers * shape().kv_heads; ++head)
+    std::memcpy(out.data() + head * block_stride_, data_.data() + offset(head, block),
+                static_cast<size_t>(block_stride_));
 }
 
 void CpuKvCache::write_block(int32_t block, std::span<const std::byte> content) {
   assert(block >= 0 && block < shape().blocks && content.size() == kv_block_bytes(shape()));
-  for (int64_t layer = 0; layer < shape().layers; ++layer) {
-    std::byte* to = data_.data() + (layer * shape().blocks + block) * block_stride_;
-    std::memcpy(to, content.data() + layer * block_stride_, static_cast<size_t>(block_stride_));
-  }
+  for (int64_t head = 0; head < shape().layers * shape().kv_heads; ++head)
+    std::memcpy(data_.data() + offset(head, block), content.data() + head * block_stride_,
+                static_cast<size_t>(block_stride_));
 }
 
 const std::byte* CpuKvCache::keys(int64_t layer, int64_t kv_head) const {
-  return data_.data() + layer * shape().blocks * block_stride_ + kv_head * key_head_bytes_;
+  return data_.data() + offset(layer * shape().kv_heads + kv_head, 0);
 }
 
 const std::byte* CpuKvCache::values(int64_t layer, int64_t kv_head) const {
-  return data_.data() + layer * shape().blocks * block_stride_ + shape().kv_heads * key_head_bytes_ +
-         kv_head * value_head_bytes_;
+  return keys(layer, kv_head) + key_bytes_;
 }
 
 void CpuKvCache::store(const Kernels& kernels, int64_t layer, int32_t block, int64_t slot, const float* keys,
                        const float* values) {
   assert(block >= 0 && block < shape().blocks);
   const int64_t dim = shape().head_dim;
-  std::byte* base = data_.data() + (layer * shape().blocks + block) * block_stride_;
-  std::byte* value_base = base + shape().kv_heads * key_head_bytes_;
   std::vector<float> turned;
   std::vector<int8_t> codes;
   if (shape().type == KvType::int8) {
@@ -221,7 +215,8 @@ void CpuKvCache::store(const Kernels& kernels, int64_t layer, int32_t block, int
     codes.resize(static_cast<size_t>(dim));
   }
   for (int64_t h = 0; h < shape().kv_heads; ++h) {
-    const Slot to = {base + h * key_head_bytes_, value_base + h * value_head_bytes_, slot};
+    std::byte* base = data_.data() + offset(layer * shape().kv_heads + h, block);
+    const Slot to = {base, base + key_bytes_, slot};
     const float* k = keys + h * dim;
     const float* v = values + h * dim;
     switch (shape().type) {

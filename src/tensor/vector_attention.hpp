@@ -25,8 +25,8 @@ struct Segment {
   int64_t blocks = 0;  // that the longest row sees some of, `first` ones included
   const std::byte* keys[kSegmentBlocks];
   const std::byte* values[kSegmentBlocks];
-  // The next segment's blocks, to be prefetched: scattered as they are, the hardware does not foresee them.
-  int64_t next_blocks = 0;
+  // The next segment's blocks, to be prefetched: scattered as they may be, the hardware does not foresee them. Where
+  // there is none, the place of one that is there already.
   const std::byte* next_keys[kSegmentBlocks];
   const std::byte* next_values[kSegmentBlocks];
 };
@@ -49,7 +49,6 @@ struct Pass {
   int64_t first;      // query
   int64_t hidden;     // as in Sight
   int64_t visible;    // likewise; more than that
-  bool fetch;         // whether this pass asks for the next segment
   float* scores;      // [R][kAttentionSegment]
   uint8_t* codes;     // likewise; int8 only
   float* state_most;  // of the first query
@@ -145,16 +144,17 @@ template <class S>
   S::store_first(state_weight, n, S::fma(S::load_first(weights, n), t, kept));
 }
 
-template <class S, class Kv, int R>
+// The pass that fetches asks for the next segment, a few lines with every step of its work: as many as can be on their
+// way at a time, and in no phase none.
+template <class S, class Kv, bool Fetch, int R>
 [[gnu::noinline]] void pass_over(const AttentionCall& call, const Kv& kv, const Segment& segment, int64_t first,
-                                 const Sight& sight, bool fetch) {
+                                 const Sight& sight) {
   alignas(64) float scores[R * kAttentionSegment];
   alignas(64) uint8_t codes[R * kAttentionSegment];
   Pass pass;
   pass.first = first;
   pass.hidden = sight.hidden;
   pass.visible = sight.visible;
-  pass.fetch = fetch;
   pass.scores = scores;
   pass.codes = codes;
   pass.state_most = call.state.most + first;
@@ -163,12 +163,12 @@ template <class S, class Kv, int R>
   pass.sum_stride = call.state.sum_stride;
   float most[R];
   float weights[R];
-  kv.template score<R>(call, segment, pass);
+  kv.template score<Fetch, R>(call, segment, pass);
   if (call.soft_cap > 0) kv.template cap<R>(call, segment, pass);
   largest_scores<S, R>(pass, most);
-  kv.template weigh<R>(pass, most, weights);
+  kv.template weigh<Fetch, R>(segment, pass, most, weights);
   take_weights<S>(most, weights, R, pass.state_most, pass.state_weight, pass.take, pass.keep);
-  kv.template sum<R>(segment, pass);
+  kv.template sum<Fetch, R>(segment, pass);
 }
 
 // What query i sees of the segment; nothing is 0 .. 0.
@@ -180,6 +180,18 @@ template <class S, class Kv, int R>
   return hidden < visible ? Sight{hidden, visible} : Sight{0, 0};
 }
 
+// Query `first` and on; the call's first ones fetch.
+template <class S, class Kv, int R>
+[[gnu::always_inline]] inline void pass_in_turn(const AttentionCall& call, const Kv& kv, const Segment& segment,
+                                                int64_t first, const Sight& sight) {
+  if (sight.visible == 0) return;
+  if (first == 0) {
+    pass_over<S, Kv, true, R>(call, kv, segment, first, sight);
+  } else {
+    pass_over<S, Kv, false, R>(call, kv, segment, first, sight);
+  }
+}
+
 // Queries first .. first + R - 1: together where they see the same, one by one where not.
 template <class S, class Kv, int R>
 [[gnu::always_inline]] inline void pass_together(const AttentionCall& call, const Kv& kv, const Segment& segment,
@@ -188,14 +200,9 @@ template <class S, class Kv, int R>
   bool even = true;
   for (int r = 1; r < R; ++r)
     even = even && sight_of(call, segment, first + r) == sight;
-  if (even) {
-    if (sight.visible > 0) pass_over<S, Kv, R>(call, kv, segment, first, sight, first == 0);
-    return;
-  }
-  for (int64_t i = first; i < first + R; ++i) {
-    const Sight own = sight_of(call, segment, i);
-    if (own.visible > 0) pass_over<S, Kv, 1>(call, kv, segment, i, own, i == 0);
-  }
+  if (even) return pass_in_turn<S, Kv, R>(call, kv, segment, first, sight);
+  for (int64_t i = first; i < first + R; ++i)
+    pass_in_turn<S, Kv, 1>(call, kv, segment, i, sight_of(call, segment, i));
 }
 
 // `seen` are the tokens that any row of the call sees.
@@ -211,13 +218,11 @@ template <class Kv>
     segment.keys[b] = call.keys + table[b] * call.block_stride;
     segment.values[b] = call.values + table[b] * call.block_stride;
   }
-  if (index + 1 < call.end_segment) {
-    const int64_t next = left - kAttentionSegment;
-    segment.next_blocks = next <= 0 ? 0 : next < kAttentionSegment ? blocks_of(next) : kSegmentBlocks;
-    for (int64_t b = 0; b < segment.next_blocks; ++b) {
-      segment.next_keys[b] = call.keys + table[kSegmentBlocks + b] * call.block_stride;
-      segment.next_values[b] = call.values + table[kSegmentBlocks + b] * call.block_stride;
-    }
+  const int64_t next = index + 1 < call.end_segment ? left - kAttentionSegment : 0;
+  for (int64_t b = 0; b < kSegmentBlocks; ++b) {
+    const int64_t block = table[b * kBlock < next ? kSegmentBlocks + b : segment.first];
+    segment.next_keys[b] = call.keys + block * call.block_stride;
+    segment.next_values[b] = call.values + block * call.block_stride;
   }
   return segment;
 }

@@ -18,14 +18,13 @@ constexpr int at_most_four(int n) {
   return n < 4 ? n : 4;
 }
 
-// Of blocks from .. to - 1, those that exist. They are spread over the work, since no more than a few dozen lines can
-// be on their way at a time.
-[[gnu::always_inline]] inline void prefetch_blocks(const std::byte* const* blocks, int64_t from, int64_t to,
-                                                   int64_t count, int64_t bytes) {
-  for (int64_t b = from; b < to && b < count; ++b) {
-    for (int64_t i = 0; i < bytes; i += kLineBytes)
-      __builtin_prefetch(blocks[b] + i, 0, 2);
-  }
+// Into L2: on its way to L1, a line holds one of the few places that the loads of now need.
+[[gnu::always_inline]] inline void prefetch_line(const std::byte* line) {
+  __builtin_prefetch(line, 0, 2);
+}
+[[gnu::always_inline]] inline void prefetch_lines(const std::byte* from, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += kLineBytes)
+    prefetch_line(from + i);
 }
 
 // f32, f16 and bf16: T loads 16 elements (LoadF32, LoadF16, LoadBf16).
@@ -33,19 +32,19 @@ template <class S, class T>
 struct PlainKv {
   using F = typename S::F;
 
-  float factor;       // of a dot product
-  int64_t key_bytes;  // of a block
-  int64_t vectors;    // of head_dim
+  // Tokens of a block whose values are asked for before the others.
+  static constexpr int64_t kEarly = 4;
+
+  float factor;     // of a dot product
+  int64_t vectors;  // of head_dim
 
   explicit PlainKv(const AttentionCall& call)
-      : factor(score_factor(call)),
-        key_bytes(call.head_dim * T::kBytes),
-        vectors((call.head_dim + kLanes - 1) / kLanes) {}
+      : factor(score_factor(call)), vectors((call.head_dim + kLanes - 1) / kLanes) {}
 
   void enter(const Segment& /*segment*/) {}
 
   // A score is one sequential sum, so several of them run at once to hide the latency of fma.
-  template <int R, int B>
+  template <bool Fetch, int R, int B>
   [[gnu::always_inline]] void score_blocks(const AttentionCall& call, const float* const (&q)[R],
                                            const Segment& segment, const Pass& pass, int64_t b) const {
     F acc[B][R];
@@ -57,6 +56,7 @@ struct PlainKv {
 #pragma GCC unroll 4
       for (int j = 0; j < B; ++j) {
         const F k = T::load(segment.keys[b + j] + d * T::kBytes);
+        if (Fetch && d * T::kBytes % kLineBytes == 0) prefetch_line(segment.next_keys[b + j] + d * T::kBytes);
 #pragma GCC unroll 4
         for (int r = 0; r < R; ++r)
           acc[j][r] = S::fma(k, S::set1(q[r][d]), acc[j][r]);
@@ -68,7 +68,7 @@ struct PlainKv {
     }
   }
 
-  template <int R>
+  template <bool Fetch, int R>
   [[gnu::always_inline]] void score(const AttentionCall& call, const Segment& segment, const Pass& pass) const {
     const float* q[R];
     for (int r = 0; r < R; ++r) {
@@ -79,12 +79,11 @@ struct PlainKv {
     const int64_t blocks = blocks_of(pass.visible);
     int64_t b = pass.hidden / kBlock;
     for (; b + B <= blocks; b += B) {
-      if (pass.fetch) prefetch_blocks(segment.next_keys, b, b + B, segment.next_blocks, key_bytes);
-      score_blocks<R, B>(call, q, segment, pass, b);
+      score_blocks<Fetch, R, B>(call, q, segment, pass, b);
     }
     if constexpr (B > 1) {
       for (; b < blocks; ++b)
-        score_blocks<R, 1>(call, q, segment, pass, b);
+        score_blocks<Fetch, R, 1>(call, q, segment, pass, b);
     }
   }
 
@@ -100,12 +99,15 @@ struct PlainKv {
     }
   }
 
-  template <int R>
-  [[gnu::always_inline]] void weigh(const Pass& pass, const float (&most)[R], float (&weights)[R]) const {
+  // Asks for the values of the first tokens of the next segment's blocks.
+  template <bool Fetch, int R>
+  [[gnu::always_inline]] void weigh(const Segment& segment, const Pass& pass, const float (&most)[R],
+                                    float (&weights)[R]) const {
     F sums[R];
     for (int r = 0; r < R; ++r)
       sums[r] = S::zero();
     for (int64_t t = first_block(pass); t < pass.visible; t += kBlock) {
+      if (Fetch) prefetch_lines(segment.next_values[t / kBlock], kEarly * vectors * T::kBytes);
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r) {
         float* scores = pass.scores + r * kAttentionSegment + t;
@@ -119,20 +121,21 @@ struct PlainKv {
   }
 
   // D vectors of the sums, from vector d0 on.
-  template <int R, int D>
-  [[gnu::always_inline]] void sum_vectors(const Segment& segment, const Pass& pass, int64_t d0, bool fetch) const {
+  template <bool Fetch, int R, int D>
+  [[gnu::always_inline]] void sum_vectors(const Segment& segment, const Pass& pass, int64_t d0) const {
     F acc[R][D];
     for (int r = 0; r < R; ++r) {
       for (int d = 0; d < D; ++d)
         acc[r][d] = S::zero();
     }
     for (int64_t b = pass.hidden / kBlock; b * kBlock < pass.visible; ++b) {
-      if (fetch) prefetch_blocks(segment.next_values, b, b + 1, segment.next_blocks, kBlock * vectors * T::kBytes);
       const int64_t left = pass.visible - b * kBlock;
       const int64_t tokens = left < kBlock ? left : kBlock;
       const int64_t before = pass.hidden - b * kBlock;
       for (int64_t t = before > 0 ? before : 0; t < tokens; ++t) {
-        const std::byte* row = segment.values[b] + (t * vectors + d0) * T::kBytes;
+        const int64_t at = t * vectors * T::kBytes;
+        if (Fetch && t >= kEarly) prefetch_lines(segment.next_values[b] + at, vectors * T::kBytes);
+        const std::byte* row = segment.values[b] + at + d0 * T::kBytes;
         F v[D];
 #pragma GCC unroll 4
         for (int d = 0; d < D; ++d)
@@ -154,15 +157,19 @@ struct PlainKv {
     }
   }
 
-  template <int R>
+  template <bool Fetch, int R>
   [[gnu::always_inline]] void sum(const Segment& segment, const Pass& pass) const {
     constexpr int D = at_most_four(S::kSumTile / R);
     int64_t d = 0;
+    if (Fetch && D <= vectors) {
+      sum_vectors<true, R, D>(segment, pass, 0);
+      d = D;
+    }
     for (; d + D <= vectors; d += D)
-      sum_vectors<R, D>(segment, pass, d, pass.fetch && d == 0);
+      sum_vectors<false, R, D>(segment, pass, d);
     if constexpr (D > 1) {
       for (; d < vectors; ++d)
-        sum_vectors<R, 1>(segment, pass, d, pass.fetch && d == 0);
+        sum_vectors<false, R, 1>(segment, pass, d);
     }
   }
 };
@@ -272,11 +279,15 @@ struct Int8Kv {
     }
   }
 
-  template <int R, int B>
+  template <bool Fetch, int R, int B>
   [[gnu::always_inline]] void score_blocks(const Segment& segment, const Pass& pass, int64_t b) const {
     I acc[B][R];
     const uint8_t* keys[B];
     for (int j = 0; j < B; ++j) {
+      if constexpr (Fetch) {
+        prefetch_line(segment.next_keys[b + j] + quads * kLineBytes);
+        prefetch_line(reinterpret_cast<const std::byte*>(value_exponents(segment.next_values[b + j])));
+      }
       keys[j] = reinterpret_cast<const uint8_t*>(segment.keys[b + j]);
       for (int r = 0; r < R; ++r)
         acc[j][r] = S::set1_i(query_starts[pass.first + r]);
@@ -291,6 +302,7 @@ struct Int8Kv {
 #pragma GCC unroll 4
       for (int j = 0; j < B; ++j) {
         const typename S::C k = S::codes(keys[j] + c);
+        if constexpr (Fetch) prefetch_line(segment.next_keys[b + j] + c);
 #pragma GCC unroll 4
         for (int r = 0; r < R; ++r)
           S::score(acc[j][r], k, query[r]);
@@ -306,18 +318,17 @@ struct Int8Kv {
     }
   }
 
-  template <int R>
+  template <bool Fetch, int R>
   [[gnu::always_inline]] void score(const AttentionCall& /*call*/, const Segment& segment, const Pass& pass) const {
     constexpr int B = at_most_four(S::kScoreTile / R);
     const int64_t blocks = blocks_of(pass.visible);
     int64_t b = pass.hidden / kBlock;
     for (; b + B <= blocks; b += B) {
-      if (pass.fetch) prefetch_blocks(segment.next_keys, b, b + B, segment.next_blocks, (quads + 1) * kLineBytes);
-      score_blocks<R, B>(segment, pass, b);
+      score_blocks<Fetch, R, B>(segment, pass, b);
     }
     if constexpr (B > 1) {
       for (; b < blocks; ++b)
-        score_blocks<R, 1>(segment, pass, b);
+        score_blocks<Fetch, R, 1>(segment, pass, b);
     }
   }
 
@@ -334,8 +345,10 @@ struct Int8Kv {
     }
   }
 
-  template <int R>
-  [[gnu::always_inline]] void weigh(const Pass& pass, const float (&most)[R], float (&weights)[R]) const {
+  // Asks for the first vector of the next segment's values.
+  template <bool Fetch, int R>
+  [[gnu::always_inline]] void weigh(const Segment& segment, const Pass& pass, const float (&most)[R],
+                                    float (&weights)[R]) const {
     const F dither = S::load(kWeightDither);
     F shift[R];
     F sums[R];
@@ -360,6 +373,7 @@ struct Int8Kv {
       t += kBlock;
     }
     for (; t + kBlock <= pass.visible; t += kBlock) {
+      if constexpr (Fetch) prefetch_lines(segment.next_values[t / kBlock], 4 * kLineBytes);
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r)
         sums[r] = weigh_block(r, t);
@@ -372,8 +386,8 @@ struct Int8Kv {
       weights[r] = S::reduce_add(sums[r]);
   }
 
-  template <int R, int D>
-  [[gnu::always_inline]] void sum_vectors(const Segment& segment, const Pass& pass, int64_t d0, bool fetch) const {
+  template <bool Fetch, int R, int D>
+  [[gnu::always_inline]] void sum_vectors(const Segment& segment, const Pass& pass, int64_t d0) const {
     I acc[R][D];
     for (int r = 0; r < R; ++r) {
       for (int d = 0; d < D; ++d)
@@ -381,7 +395,7 @@ struct Int8Kv {
     }
     const int64_t blocks = blocks_of(pass.visible);
     for (int64_t b = pass.hidden / kBlock; b < blocks; ++b) {
-      if (fetch) prefetch_blocks(segment.next_values, b, b + 1, segment.next_blocks, (vectors * 4 + 1) * kLineBytes);
+      const std::byte* next = segment.next_values[b] + d0 * 4 * kLineBytes;
       const auto* lines = reinterpret_cast<const uint8_t*>(segment.values[b]) + d0 * 4 * kLineBytes;
       const uint8_t* codes = pass.codes + b * kBlock;
       keep_in_register(lines);
@@ -392,6 +406,11 @@ struct Int8Kv {
 #pragma GCC unroll 4
         for (int d = 0; d < D; ++d)
           v[d] = S::values(lines + (d * 4 + c) * kLineBytes);
+        if constexpr (Fetch) {
+#pragma GCC unroll 4
+          for (int d = 0; d < D; ++d)
+            if (d0 + d > 0) prefetch_line(next + (d * 4 + c) * kLineBytes);
+        }
 #pragma GCC unroll 4
         for (int r = 0; r < R; ++r) {
           const typename S::X w = S::weights(codes + r * kAttentionSegment + c * 4);
@@ -411,15 +430,15 @@ struct Int8Kv {
     }
   }
 
-  template <int R>
+  template <bool Fetch, int R>
   [[gnu::always_inline]] void sum(const Segment& segment, const Pass& pass) const {
     constexpr int D = at_most_four(S::kSumTile / R);
     int64_t d = 0;
     for (; d + D <= vectors; d += D)
-      sum_vectors<R, D>(segment, pass, d, pass.fetch && d == 0);
+      sum_vectors<Fetch, R, D>(segment, pass, d);
     if constexpr (D > 1) {
       for (; d < vectors; ++d)
-        sum_vectors<R, 1>(segment, pass, d, pass.fetch && d == 0);
+        sum_vectors<Fetch, R, 1>(segment, pass, d);
     }
   }
 };
