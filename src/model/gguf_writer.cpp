@@ -1,5 +1,6 @@
 #include "model/gguf_writer.hpp"
 
+#include <algorithm>
 #include <bit>
 #include <cassert>
 #include <cerrno>
@@ -14,6 +15,8 @@
 
 namespace tidemill::model {
 namespace {
+
+constexpr uint64_t kStretch = uint64_t{4} << 20;
 
 template <typename T>
 void put(std::string& out, T value) {
@@ -193,6 +196,7 @@ base::Result<void> GgufWriter::claim_space() const {
 
 base::Result<void> GgufWriter::replace_header(std::string_view header) {
   assert(fd_ >= 0 && header.size() == header_bytes_);
+  TM_CHECK(write_waiting());
   for (size_t done = 0; done < header.size();) {
     const ssize_t put_now = ::pwrite(fd_, header.data() + done, header.size() - done, static_cast<off_t>(done));
     if (put_now < 0 && errno == EINTR) continue;
@@ -214,6 +218,7 @@ base::Result<void> GgufWriter::write(std::span<const std::byte> bytes) {
 
 base::Result<void> GgufWriter::finish() {
   assert(fd_ >= 0 && current_ == sizes_.size());
+  TM_CHECK(write_waiting());
   const bool flushed = ::fsync(fd_) == 0;
   const bool closed = ::close(std::exchange(fd_, -1)) == 0;
   if (!flushed || !closed || ::rename(temporary_.c_str(), final_path_.c_str()) != 0) {
@@ -224,13 +229,24 @@ base::Result<void> GgufWriter::finish() {
 }
 
 base::Result<void> GgufWriter::write_raw(std::span<const std::byte> bytes) {
-  written_ += bytes.size();
   while (!bytes.empty()) {
-    const ssize_t put_now = ::write(fd_, bytes.data(), bytes.size());
+    const auto n = static_cast<size_t>(std::min<uint64_t>(bytes.size(), kStretch - written_ % kStretch));
+    waiting_.insert(waiting_.end(), bytes.begin(), bytes.begin() + static_cast<ptrdiff_t>(n));
+    written_ += n;
+    bytes = bytes.subspan(n);
+    if (written_ % kStretch == 0) TM_CHECK(write_waiting());
+  }
+  return {};
+}
+
+base::Result<void> GgufWriter::write_waiting() {
+  for (std::span<const std::byte> left = waiting_; !left.empty();) {
+    const ssize_t put_now = ::write(fd_, left.data(), left.size());
     if (put_now < 0 && errno == EINTR) continue;
     if (put_now < 0) return base::system_error("cannot write", final_path_);
-    bytes = bytes.subspan(static_cast<size_t>(put_now));
+    left = left.subspan(static_cast<size_t>(put_now));
   }
+  waiting_.clear();
   return {};
 }
 

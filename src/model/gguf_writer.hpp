@@ -69,6 +69,7 @@ class GgufWriter {
   void declare(std::string_view name, std::span<const int64_t> shape, uint32_t ggml_type, uint64_t bytes);
   base::Result<void> claim_space() const;
   base::Result<void> write_raw(std::span<const std::byte> bytes);
+  base::Result<void> write_waiting();
   base::Result<void> pad();
 
   uint64_t alignment_ = 32;
@@ -82,7 +83,11 @@ class GgufWriter {
   std::filesystem::path temporary_;
   int fd_ = -1;
   uint64_t header_bytes_ = 0;
-  uint64_t written_ = 0;       // bytes of the file so far
+  uint64_t written_ = 0;       // bytes of the file so far, waiting ones included
+  // What is not in the file yet. It goes there in large stretches that begin at multiples of their size: the kernel keeps
+  // those in its cache as huge pages (where the file system knows such, as ext4 since Linux 6.16), and a packed model is
+  // read there: decoding from huge pages is 4 to 9 % faster.
+  std::vector<std::byte> waiting_;
   size_t current_ = 0;         // tensor being written
   uint64_t current_done_ = 0;  // its bytes so far
 };
