@@ -23,8 +23,11 @@ static_assert(kReadyCols % kReadyMultiple == 0 && kReadyMultiple % kCodeBlock ==
 constexpr int64_t kLeastCost = 8 * 1024;
 constexpr int64_t kMostCost = 4 * 1024 * 1024;
 // Chunks shrink towards the end of the list, so that the threads end together: each takes this fraction of a thread's
-// share of what is left.
-constexpr int64_t kShareFraction = 8;
+// share of what is left. A chunk's first weights have to be waited for, so there are few.
+constexpr int64_t kShareFraction = 2;
+// Nor is the last chunk small where threads are few: up to so many times kLeastCost, and this fraction of their share.
+constexpr int64_t kLastChunk = 4;
+constexpr int64_t kLastFraction = 8;
 // Activation codes of one block of rows stay in L2 while a core's panels pass over them.
 constexpr int64_t kRowBlockBytes = 512 * 1024;
 constexpr int64_t kRowBlockMultiple = 8;
@@ -191,7 +194,8 @@ const float* LinearRunner::make_row(const LinearInput& input, int64_t r, int64_t
 
 // Chunks of a list of `items`: chunk i is cuts_[i] .. cuts_[i + 1] - 1.
 void LinearRunner::cut(int64_t items, int64_t item_cost) {
-  const int64_t least = kLeastCost / item_cost + 1;
+  const int64_t last = items * item_cost / (team_.size() * kLastFraction);
+  const int64_t least = std::clamp(last, kLeastCost, kLastChunk * kLeastCost) / item_cost + 1;
   const int64_t most = std::max(least, kMostCost / item_cost);
   cuts_.assign(1, 0);
   while (cuts_.back() < items) {
