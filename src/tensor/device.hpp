@@ -114,7 +114,7 @@ struct Rope {
   };
   Pairing pairing = Pairing::adjacent;
   std::vector<double> frequencies;  // [rotated / 2]; rotated <= head_dim elements of each head are turned
-  double magnitude = 1;             // other than 1 where long contexts are scaled so (LongRoPE)
+  double magnitude = 1;             // other than 1 where long contexts are scaled so (LongRoPE, YaRN)
 
   bool operator==(const Rope&) const = default;
 };
