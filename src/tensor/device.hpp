@@ -133,12 +133,22 @@ struct Product {
   Matrix y;                     // [rows of the input][weight->rows()]
 };
 
-// Which experts the rows of a mixture use: those of the largest logits, of equal ones the first. Their weights are
-// their shares in the softmax over all experts or, normalised, over those in use, times `scale`.
+// Which experts the rows of a mixture use: those of the largest scores, of equal ones the first. Their weights are
+// their scores or, normalised, their shares in the sum of those in use, times `scale`.
 struct ExpertRule {
+  // Of an expert: its share in the softmax over the logits of all, or the sigmoid of its own.
+  enum class Score : uint8_t { softmax, sigmoid };
+
   int64_t used;  // 1 .. experts
   bool normalised;
   float scale = 1;
+  Score score = Score::softmax;
+  std::span<const float> bias = {};  // [experts], or empty: added to the scores that choose, and not to weights
+  // Experts are in `groups` of the same size, one behind the other. Those of the `used_groups` groups are chosen from
+  // whose best `group_best` experts have the largest scores together.
+  int64_t groups = 1;
+  int64_t used_groups = 1;
+  int64_t group_best = 1;
 };
 inline constexpr int64_t kMostExperts = 1024;
 
