@@ -9,7 +9,6 @@
 
 #include "base/log.hpp"
 #include "model/key_reader.hpp"
-#include "model/read_rotation.hpp"
 
 namespace tidemill::model {
 namespace {
@@ -163,12 +162,12 @@ Result<void> check_labels(const KeyReader& reader, bool ranks) {
 }  // namespace
 
 Result<HyperParameters> read_hyper_parameters(const Checkpoint& file, std::string_view architecture,
-                                              tensor::Rope::Pairing pairing, Presence mixes) {
+                                              tensor::Rope::Pairing pairing, Presence mixes, const YarnRule& yarn) {
   const KeyReader reader(file, architecture);
   TM_TRY(HyperParameters hyper, read_shape(reader, architecture, mixes));
   TM_TRY(const double epsilon, reader.positive("attention.layer_norm_rms_epsilon"));
   hyper.rms_epsilon = static_cast<float>(epsilon);
-  TM_CHECK(read_rotation(reader, pairing, hyper));
+  TM_CHECK(read_rotation(reader, pairing, hyper, yarn));
   TM_TRY(hyper.pooling, read_pooling(reader));
   hyper.attention_scale = 1.0F / std::sqrt(static_cast<float>(hyper.head_dim));
   return hyper;

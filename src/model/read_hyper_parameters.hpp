@@ -9,6 +9,7 @@
 #include "model/encoder.hpp"
 #include "model/hyper_parameters.hpp"
 #include "model/key_reader.hpp"
+#include "model/read_rotation.hpp"
 
 namespace tidemill::model {
 
@@ -17,7 +18,8 @@ namespace tidemill::model {
 // `unsupported` for mixtures of experts where `mixes` is absent, other scalings and other poolings; `not_found` or
 // `corrupt`, naming the key, for missing or impossible numbers.
 base::Result<HyperParameters> read_hyper_parameters(const Checkpoint& file, std::string_view architecture,
-                                                    tensor::Rope::Pairing pairing, Presence mixes = Presence::absent);
+                                                    tensor::Rope::Pairing pairing, Presence mixes = Presence::absent,
+                                                    const YarnRule& yarn = {});
 
 // What the architecture does where the file does not say it.
 struct ExpertDefaults {

@@ -1,6 +1,9 @@
 #include "model/read_rotation.hpp"
 
+#include <algorithm>
 #include <cmath>
+#include <numbers>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -28,22 +31,102 @@ Result<double> written_factor(const KeyReader& keys) {
   return factor;
 }
 
-// What each rotation frequency is divided by for the whole head: 1 without scaling.
-Result<double> linear_scaling(const KeyReader& keys) {
+// How all frequencies of the whole head are scaled.
+struct Scaling {
+  double factor = 1;
+  bool by_yarn = false;  // else each is divided by it
+};
+
+Result<Scaling> read_scaling(const KeyReader& keys) {
   const Checkpoint& file = keys.file();
   TM_TRY(const std::string_view type, file.get_string_or(keys.key("rope.scaling.type"), "linear"));
   TM_TRY(const double factor, written_factor(keys));
-  if (type == "none") return 1.0;
+  if (type == "none") return Scaling();
   if (!std::isfinite(factor) || factor <= 0) {
     return file.error(ErrorCode::corrupt, fmt::format("metadata key '{}' is {}; expected a positive number",
                                                       keys.key("rope.scaling.factor"), factor));
   }
-  if (type == "linear" || factor == 1) return factor;
+  const bool by_yarn = type == "yarn";
+  if (by_yarn && file.find_tensor(kLlama3Factors) != nullptr) {
+    return file.error(ErrorCode::unsupported, fmt::format("the rotation is scaled by the tensor {} and by YaRN ({}); "
+                                                          "supported is one of the two",
+                                                          kLlama3Factors, keys.key("rope.scaling.type")));
+  }
+  if (by_yarn || type == "linear" || factor == 1) return Scaling{factor, by_yarn};
   return file.error(
       ErrorCode::unsupported,
-      fmt::format("RoPE scaling '{}' with factor {} ({}); supported are none, linear, Llama 3's (the "
-                  "tensor {}) and LongRoPE (the tensors {} and {})",
+      fmt::format("RoPE scaling '{}' with factor {} ({}); supported are none, linear, yarn, Llama 3's "
+                  "(the tensor {}) and LongRoPE (the tensors {} and {})",
                   printable(type), factor, keys.key("rope.scaling.type"), kLlama3Factors, kLongFactors, kShortFactors));
+}
+
+// The pairs between which YaRN passes from none of the stretch to all of it.
+struct YarnRamp {
+  double first;
+  double last;
+};
+
+Result<YarnRamp> read_yarn_ramp(const KeyReader& keys, double base, const YarnRule& rule,
+                                const HyperParameters& hyper) {
+  const Checkpoint& file = keys.file();
+  TM_TRY(const int64_t original,
+         keys.count_or("rope.scaling.original_context_length", kMostOriginalContext, hyper.context));
+  TM_TRY(const double fast, keys.positive_or("rope.scaling.yarn_beta_fast", 32));
+  TM_TRY(const double slow, keys.positive_or("rope.scaling.yarn_beta_slow", 1));
+  if (slow >= fast) {
+    return file.error(ErrorCode::corrupt, fmt::format("metadata key '{}' is {} and '{}' {}; the fast one is the larger",
+                                                      keys.key("rope.scaling.yarn_beta_slow"), slow,
+                                                      keys.key("rope.scaling.yarn_beta_fast"), fast));
+  }
+  if (base <= 1) {
+    return file.error(ErrorCode::corrupt, fmt::format("metadata key '{}' is {}; YaRN's scaling wants it above 1",
+                                                      keys.key("rope.freq_base"), base));
+  }
+  const auto pairs = static_cast<double>(hyper.rope.frequencies.size());
+  // The pair that turns so many times within the original context.
+  const auto pair_of = [&](double turns) {
+    return pairs * std::log(static_cast<double>(original) / (turns * 2 * std::numbers::pi)) / std::log(base);
+  };
+  TM_TRY(const bool whole, file.get_bool_or(keys.key("rope.scaling.yarn_truncate"), rule.whole_pairs));
+  const double first = whole ? std::floor(pair_of(fast)) : pair_of(fast);
+  const double last = whole ? std::ceil(pair_of(slow)) : pair_of(slow);
+  return YarnRamp{std::max(first, 0.0), std::min(last, 2 * pairs - 1)};
+}
+
+// What queries and keys are multiplied by. llama.cpp multiplies the customary number by attn_factor;
+// transformers' attention_factor, which takes its place, is yarn_attn_factor in files that llama.cpp's converter wrote.
+Result<double> read_yarn_magnitude(const KeyReader& keys, double factor, const YarnRule& rule) {
+  TM_TRY(const float log_multiplier, keys.factor_or("rope.scaling.yarn_log_multiplier", 0));
+  if (log_multiplier != 0 && !rule.scales_scores) {
+    return keys.file().error(ErrorCode::unsupported,
+                             fmt::format("metadata key '{}' is {}; this architecture has none",
+                                         keys.key("rope.scaling.yarn_log_multiplier"), log_multiplier));
+  }
+  const double customary = log_multiplier != 0 ? 1 : yarn_magnitude(factor);
+  TM_TRY(const double magnitude, keys.positive_or("rope.scaling.yarn_attn_factor", customary));
+  TM_TRY(const double times, keys.positive_or("rope.scaling.attn_factor", 1));
+  return magnitude * times;
+}
+
+// High frequencies stay, low ones are divided by the factor, and in between the two are mixed.
+Result<void> scale_by_yarn(const KeyReader& keys, double base, double factor, const YarnRule& rule,
+                           HyperParameters& hyper) {
+  const std::string extrapolates = keys.key("rope.scaling.yarn_ext_factor");
+  TM_TRY(const double share, keys.file().get_float_or(extrapolates, -1));
+  if (!(share < 0 || share == 1)) {
+    return keys.file().error(ErrorCode::unsupported,
+                             fmt::format("metadata key '{}' is {}; supported is 1", extrapolates, share));
+  }
+  TM_TRY(hyper.rope.magnitude, read_yarn_magnitude(keys, factor, rule));
+  TM_TRY(const YarnRamp ramp, read_yarn_ramp(keys, base, rule, hyper));
+  if (factor == 1) return {};
+  constexpr double least_width = 0.001;
+  const double width = std::max(ramp.last - ramp.first, least_width);
+  for (size_t i = 0; i < hyper.rope.frequencies.size(); ++i) {
+    const double stretched = std::clamp((static_cast<double>(i) - ramp.first) / width, 0.0, 1.0);
+    hyper.rope.frequencies[i] *= 1 - stretched + stretched / factor;
+  }
+  return {};
 }
 
 // Divides the frequencies by what the tensor holds, a number for each.
@@ -116,7 +199,12 @@ double pair_frequency(double base, int64_t pair, int64_t rotated) {
 
 }  // namespace
 
-Result<void> read_rotation(const KeyReader& keys, tensor::Rope::Pairing pairing, HyperParameters& hyper) {
+double yarn_magnitude(double factor, double strength) {
+  return factor <= 1 ? 1 : 1 + 0.1 * strength * std::log(factor);
+}
+
+Result<void> read_rotation(const KeyReader& keys, tensor::Rope::Pairing pairing, HyperParameters& hyper,
+                           const YarnRule& yarn) {
   const Checkpoint& file = keys.file();
   TM_TRY(const int64_t rotated, keys.count_or("rope.dimension_count", hyper.head_dim, hyper.head_dim));
   if (rotated % 2 != 0) {
@@ -125,15 +213,17 @@ Result<void> read_rotation(const KeyReader& keys, tensor::Rope::Pairing pairing,
   }
   TM_TRY(const double base, keys.positive_or("rope.freq_base", 10000.0));
   const bool scales_long = file.find_tensor(kLongFactors) != nullptr || file.find_tensor(kShortFactors) != nullptr;
-  double scaling = 1;
+  Scaling scaling;
   if (scales_long) {
     TM_CHECK(refuse_other_scaling(keys));
   } else {
-    TM_TRY(scaling, linear_scaling(keys));
+    TM_TRY(scaling, read_scaling(keys));
   }
+  const double divisor = scaling.by_yarn ? 1 : scaling.factor;
   hyper.rope.pairing = pairing;
   for (int64_t i = 0; i < rotated / 2; ++i)
-    hyper.rope.frequencies.push_back(pair_frequency(base, i, rotated) / scaling);
+    hyper.rope.frequencies.push_back(pair_frequency(base, i, rotated) / divisor);
+  if (scaling.by_yarn) return scale_by_yarn(keys, base, scaling.factor, yarn, hyper);
   if (scales_long) return read_long_rope(keys, hyper);
   if (file.find_tensor(kLlama3Factors) == nullptr) return {};
   return divide_by(file, kLlama3Factors, hyper.rope.frequencies);

@@ -30,7 +30,8 @@ struct Shape {
   int64_t expert_feed_forward = 0;  // of each
   int64_t window = 0;               // that layers see, tokens; 0: all see everything
   int64_t rotated = 0;              // elements of each head that are rotated; 0: all
-  int64_t old_context = 0;          // that LongRoPE scales from, tokens; 0: none
+  int64_t old_context = 0;          // that LongRoPE or YaRN scales from, tokens; 0: none
+  double yarn_factor = 1;           // by which YaRN scales; 1: what scales is LongRoPE
   double norm_epsilon = 1e-5;
   Vocabulary vocabulary = Vocabulary::llama3;
   int64_t tokens = 0;       // all of them

@@ -172,7 +172,11 @@ class Synthesizer {
       writer_.add_string(key("rope.scaling.type"), "linear");  // of layers that see everything
       writer_.add_f32(key("rope.scaling.factor"), 8);
     }
-    if (shape_.old_context > 0) {
+    if (shape_.yarn_factor != 1) {
+      writer_.add_string(key("rope.scaling.type"), "yarn");
+      writer_.add_f32(key("rope.scaling.factor"), static_cast<float>(shape_.yarn_factor));
+      writer_.add_u32(key("rope.scaling.original_context_length"), static_cast<uint32_t>(shape_.old_context));
+    } else if (shape_.old_context > 0) {
       // LongRoPE's usual magnitude (arXiv:2402.13753).
       const double longer = static_cast<double>(shape_.context) / static_cast<double>(shape_.old_context);
       const double magnitude = std::sqrt(1 + std::log(longer) / std::log(static_cast<double>(shape_.old_context)));
@@ -274,7 +278,7 @@ class Synthesizer {
     const int64_t kv_width = shape_.kv_heads * shape_.head_dim;
     matrix("token_embd.weight", width, shape_.tokens);
     if (shape_.rope_factor != 1) plan_rope_factors();
-    if (shape_.old_context > 0) {
+    if (shape_.old_context > 0 && shape_.yarn_factor == 1) {
       plan_long_factors("rope_factors_long.weight", 0.5F);
       plan_long_factors("rope_factors_short.weight", 0.05F);
     }

@@ -55,6 +55,7 @@ class WatchedDevice final : public tensor::Device {
   void rope(const tensor::Rope& rope, std::span<const int32_t> positions, int64_t head_dim, tensor::Matrix x) override {
     inner_.rope(rope, positions, head_dim, x);
   }
+  void copy(tensor::ConstMatrix x, tensor::Matrix y) override { inner_.copy(x, y); }
   void add(tensor::Matrix x, tensor::ConstMatrix y) override { inner_.add(x, y); }
   void scale(tensor::Matrix x, float factor) override { inner_.scale(x, factor); }
   void soft_cap(tensor::Matrix x, float cap) override { inner_.soft_cap(x, cap); }

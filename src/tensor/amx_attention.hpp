@@ -14,7 +14,7 @@ namespace tidemill::tensor {
 namespace {
 
 constexpr int64_t kTileBlocks = 4;           // whose weights fill a row of a tile
-constexpr int64_t kMostTileHead = 256;       // elements of a head for which values are laid out
+constexpr int64_t kMostTileValue = 512;      // elements of values that are laid out
 constexpr int64_t kBlockLines = kBlock / 4;  // of sixteen elements of a block's values
 constexpr int64_t kSegmentLines = kAttentionSegment / 4;
 
@@ -23,15 +23,26 @@ using QueryTile = int32_t[kTileRows][kLanes];
 // The elements of a head are multiplied in pieces of equal size, each a tile's row at most.
 struct HeadPieces {
   int64_t count;
-  int64_t quads;  // of each
+  int64_t latent;  // so many are those of a latent; none where keys are of one part
+  int64_t quads;   // of each
 };
 
-// Whether heads of this size are for tiles, and in which pieces.
-[[gnu::always_inline]] inline bool cut_head(int64_t head_dim, HeadPieces& pieces) {
-  const int64_t quads = (head_dim + 3) / 4;
-  pieces.count = (quads + 15) / 16;
-  pieces.quads = quads / pieces.count;
-  return head_dim <= kMostTileHead && quads % pieces.count == 0;
+// Whether heads of this size are for tiles, and in which pieces. Those of latents fill half of a row or more.
+[[gnu::always_inline]] inline bool cut_head(const AttentionCall& call, HeadPieces& pieces) {
+  const int64_t quads = (call.head_dim + 3) / 4;
+  pieces.latent = 0;
+  if (call.values != nullptr) {
+    pieces.count = (quads + 15) / 16;
+    pieces.quads = quads / pieces.count;
+    return call.value_dim <= kMostTileValue && quads % pieces.count == 0;
+  }
+  const int64_t latent = call.value_dim / 4;
+  pieces.quads = 16;
+  while (latent % pieces.quads != 0 || quads % pieces.quads != 0)
+    --pieces.quads;
+  pieces.count = quads / pieces.quads;
+  pieces.latent = latent / pieces.quads;
+  return call.value_dim <= kMostTileValue && pieces.quads >= 8;
 }
 
 // Sums in tiles 0 and 1, a piece of queries in 2 or 3 and of keys in 4 or 5, weights in 6, values in 7.
@@ -85,15 +96,20 @@ class TiledAttention {
   }
 
  private:
-  // The products of the queries with the keys of block b, into products_[parity]. Nothing where there is no block.
+  // The products of the queries with the keys of block b, into products_[parity], and those with latents before into
+  // latent_products_[parity]. Nothing where there is no block.
   template <int parity>
   [[gnu::always_inline]] void multiply_keys(const Segment& segment, int64_t b) {
     if (b >= blocks_of(longest_)) return;
-    if (fetch_) prefetch_lines(segment.next_keys[b], (kv_.quads + 1) * kLineBytes);
+    if (fetch_) prefetch_lines(segment.next_keys[b], (kv_.quads + kv_.parts) * kLineBytes);
     const std::byte* queries = kv_.query_codes + first_ * kv_.query_bytes;
     const std::byte* keys = segment.keys[b];
     zero_tile<parity>();
     for (int64_t p = 0; p < pieces_.count; ++p) {
+      if (p > 0 && p == pieces_.latent) {
+        store_tile<parity>(latent_products_[parity], sizeof latent_products_[parity][0]);
+        zero_tile<parity>();
+      }
       load_tile<2 + parity>(queries + p * pieces_.quads * 4, kv_.query_bytes);
       load_tile<4 + parity>(keys + p * pieces_.quads * kLineBytes, kLineBytes);
       multiply_tiles_signed_unsigned<parity, 2 + parity, 4 + parity>();
@@ -105,15 +121,20 @@ class TiledAttention {
   template <int parity>
   [[gnu::always_inline]] void scale_scores(const Segment& segment, int64_t b) {
     if (b >= blocks_of(longest_)) return;
-    const F scale = S::load(kv_.key_scales(segment.keys[b]));
+    if (kv_.parts > 1) scale_part(segment, b, 0, latent_products_[parity]);
+    scale_part(segment, b, kv_.parts - 1, products_[parity]);
+  }
+  [[gnu::always_inline]] void scale_part(const Segment& segment, int64_t b, int64_t part, const QueryTile& tile) {
+    const F scale = S::load(kv_.part_scales(segment, part, b));
     const F exponent = kv_.added_exponents(segment.values[b]);
-    const float* factors = kv_.query_factors + first_;
-    const int32_t* starts = kv_.query_starts + first_;
+    const float* factors = kv_.query_factors + part * kv_.queries + first_;
+    const int32_t* starts = kv_.query_starts + part * kv_.queries + first_;
 #pragma GCC unroll 16
     for (int64_t r = 0; r < kTileRows; ++r) {
-      const I products = S::add_i(S::load_i(products_[parity][r]), S::set1_i(starts[r]));
-      const F e = S::fma(S::mul(S::to_float(products), scale), S::set1(factors[r]), exponent);
-      S::store(scores_ + r * kAttentionSegment + b * kBlock, e);
+      float* scores = scores_ + r * kAttentionSegment + b * kBlock;
+      const F before = part == 0 ? exponent : S::load(scores);
+      const I products = S::add_i(S::load_i(tile[r]), S::set1_i(starts[r]));
+      S::store(scores, S::fma(S::mul(S::to_float(products), scale), S::set1(factors[r]), before));
     }
   }
 
@@ -235,21 +256,22 @@ class TiledAttention {
   int64_t longest_ = 0;           // the end of what any of them sees
   Sight sights_[kTileRows] = {};  // what each sees
   alignas(64) QueryTile products_[2];
+  alignas(64) QueryTile latent_products_[2];
   alignas(64) float scores_[kTileRows * kAttentionSegment];
   alignas(64) uint8_t codes_[kTileRows * kAttentionSegment];
   alignas(64) float most_[kLanes];
   alignas(64) float weights_[kLanes];
   alignas(64) float take_[kLanes];
   alignas(64) float keep_[kLanes];
-  // [head_dim / 16][tokens / 4][16 elements][4 tokens]
-  alignas(64) std::byte values_[kMostTileHead / kLanes * kSegmentLines * kLineBytes];
+  // [value_dim / 16][tokens / 4][16 elements][4 tokens]
+  alignas(64) std::byte values_[kMostTileValue / kLanes * kSegmentLines * kLineBytes];
 };
 
 template <class S>
 void attention_int8_amx(const AttentionCall& call) {
   const int64_t queries = call.rows * call.group;
   HeadPieces pieces;
-  if (queries < kTileRows || !cut_head(call.head_dim, pieces)) return attention<S, Int8Kv<S>>(call);
+  if (queries < kTileRows || !cut_head(call, pieces)) return attention<S, Int8Kv<S>>(call);
   const Range seen = range_of(call);
   const TileShapes shapes = shapes_of_attention(pieces);
   load_tile_shapes(shapes);
@@ -257,9 +279,9 @@ void attention_int8_amx(const AttentionCall& call) {
   Kv kv(call);
   TiledAttention<S> tiled(call, kv, pieces);
   for (int64_t s = call.first_segment; s < call.end_segment; ++s) {
-    const Segment segment = segment_at<Kv>(call, s, seen);
+    Segment segment = segment_at<Kv>(call, s, seen);
     if (segment.blocks == 0) break;
-    kv.enter(segment);
+    enter(call, kv, segment);
     tiled.enter(segment);
     int64_t i = 0;
     for (; i + kTileRows <= queries; i += kTileRows)

@@ -17,9 +17,13 @@
 //                    w[t] = exp2_coarse(e[t] - c), at most 255; lane t % 16: l = fma(w[t], exp2(-value_exponent[t]), l)
 //                    over blocks; lanes summed: weight. code[t] = rint(w[t] + kWeightDither[t % 16]);
 //                    sums[d] = float(sum of code[t] * v[t][d]), where sums of integers are exact.
-//   soft cap         With a cap C, scores come first: x = (dot product) * (scale * (2 / C)), int8: a likewise and
-//                    x = float(sum) * key_scale[t] * a; then e[t] = tanh(x / 2) * (C * log2(e)), int8:
-//                    e[t] = fma(tanh(x / 2), C * log2(e), value_exponent[t]). tanh: exp_constants.hpp.
+//   latents          f32, f16, bf16: values are the first elements of keys. int8: query and key are turned and rounded
+//                    in two parts, the latent and the rest: e[t] = fma(float(sum over the rest) * key_scale[t], a_rest,
+//                    fma(float(sum over the latent) * exp2(value_exponent[t]), a_latent, value_exponent[t])).
+//   soft cap         With a cap C, scores come first: x = (dot product) * (scale * (2 / C)), int8: a likewise,
+//                    x = float(sum) * key_scale[t] * a, and sums of both parts of latents; then e[t] = tanh(x / 2) * (C
+//                    * log2(e)), int8: e[t] = fma(tanh(x / 2), C * log2(e), value_exponent[t]). tanh:
+//                    exp_constants.hpp.
 //   merge            m' = max(m, M); f = exp2(m - m'); g = exp2(M - m'); weight' = fma(weight, f, Weight * g);
 //                    sums'[d] = fma(sums[d], f, Sums[d] * g), from M = -infinity, Weight = 0, Sums = 0.
 //   out              sums[d] * (1 / weight); int8: turned back, times 1 / n.

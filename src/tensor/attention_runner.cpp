@@ -40,9 +40,26 @@ void clear(const AttentionState& state, int64_t queries) {
   std::fill_n(state.sums, queries * state.sum_stride, 0.0F);
 }
 
-// Floats that AttentionCall::scratch takes: a row, and for each query its codes (two bytes at most), factor and start.
-int64_t call_floats(int64_t queries, int64_t padded) {
-  return padded + queries * (padded / 2 + 2);
+// Floats that AttentionCall::value_space takes, so that it begins with a cache line: none where values are apart.
+int64_t value_floats(const KvShape& shape) {
+  if (shape.latent == 0) return 0;
+  const int64_t all = kAttentionSegment * shape.latent;
+  constexpr int64_t kLine = kLineBytes / sizeof(float);
+  if (shape.type == KvType::int8) return all / 4 + kAttentionSegment + kLine;  // codes and exponents
+  return (shape.type == KvType::f32 ? all : all / 2) + kLine;
+}
+
+std::byte* next_line(float* from) {
+  auto* bytes = reinterpret_cast<std::byte*>(from);
+  const auto past = static_cast<int64_t>(reinterpret_cast<uintptr_t>(from) % kLineBytes);
+  return past == 0 ? bytes : bytes + (kLineBytes - past);
+}
+
+// Floats that AttentionCall::scratch takes, behind that: a row, and for each query its codes (two bytes at most), and a
+// factor and a start for each of two parts.
+int64_t query_floats(const KvShape& shape, int64_t queries) {
+  const int64_t padded = round_up(shape.head_dim, 16);
+  return padded + queries * (padded / 2 + 4);
 }
 
 void grow(std::vector<float>& buffer, int64_t size) {
@@ -72,14 +89,16 @@ int64_t AttentionRunner::tile_queries(const Operation& op) const {
   return most * op.group;
 }
 
-AttentionCall AttentionRunner::call_for(const Operation& op, const Tile& tile, int64_t head, std::byte* scratch) const {
-  const int64_t dim = op.cache.shape().head_dim;
+AttentionCall AttentionRunner::call_for(const Operation& op, const Tile& tile, int64_t head, float* scratch) const {
+  const KvShape& shape = op.cache.shape();
+  const int64_t dim = shape.head_dim;
   AttentionCall call{};
   call.keys = op.cache.keys(op.layer, head);
   call.values = op.cache.values(op.layer, head);
   call.block_stride = op.cache.block_stride();
   call.block_table = op.rows.block_tables[op.rows.sequences[tile.first]].data();
   call.head_dim = dim;
+  call.value_dim = shape.value_dim();
   call.group = op.group;
   call.rows = tile.rows;
   call.positions = op.rows.positions.data() + tile.first;
@@ -90,12 +109,13 @@ AttentionCall AttentionRunner::call_for(const Operation& op, const Tile& tile, i
   call.q_stride = op.q.stride;
   call.first_segment = tile.first_segment;
   call.end_segment = tile.end_segment;
-  call.scratch = scratch;
+  call.value_space = next_line(scratch);
+  call.scratch = reinterpret_cast<std::byte*>(scratch + value_floats(shape));
   return call;
 }
 
 void AttentionRunner::finish(const Operation& op, const Tile& tile, int64_t head, const AttentionState& state) const {
-  const int64_t dim = op.cache.shape().head_dim;
+  const int64_t dim = op.cache.shape().value_dim();
   for (int64_t r = 0; r < tile.rows; ++r) {
     const int64_t first = r * op.group;
     kernels_.finish_attention(state_from(state, first), op.group, dim, op.cache.shape().type == KvType::int8,
@@ -107,11 +127,13 @@ void AttentionRunner::run(const CpuKvCache& cache, int64_t layer, const KvRows& 
                           ConstMatrix q, Matrix out) {
   const KvShape& shape = cache.shape();
   const int64_t group = q.cols / (shape.head_dim * shape.kv_heads);
-  assert(group * shape.head_dim * shape.kv_heads == q.cols && out.cols == q.cols && out.rows == q.rows);
+  assert(group * shape.head_dim * shape.kv_heads == q.cols && out.rows == q.rows);
+  assert(out.cols == group * shape.value_dim() * shape.kv_heads);
   if (q.rows == 0) return;
   const int64_t window = rule.window > 0 ? rule.window : kNoWindow;
-  const Operation op = {cache, layer, rows, rule, q, out, group, round_up(shape.head_dim, 16), window};
+  Operation op = {cache, layer, rows, rule, q, out, group, round_up(shape.value_dim(), 16), window, 0};
   cut_into_tiles(op);
+  op.call_floats = value_floats(shape) + query_floats(shape, tile_queries(op));
   int64_t segments = 0;
   for (const Tile& tile : tiles_)
     segments += tile.segments();
@@ -130,12 +152,13 @@ void AttentionRunner::run_items(const Operation& op) {
   const int64_t most_queries = tile_queries(op);
   const int64_t state_size = round_up(state_floats(most_queries, op.padded), 16);
   for (auto& scratch : scratch_)
-    grow(scratch, state_size + call_floats(most_queries, op.padded));
+    grow(scratch, state_size + op.call_floats);
   const auto items = static_cast<int64_t>(tiles_.size()) * shape.kv_heads;
   int64_t work = 0;
   for (const Tile& tile : tiles_)
     work += tile.rows * tile.segments() * kAttentionSegment;
-  const int64_t item_work = work / static_cast<int64_t>(tiles_.size()) * op.group * shape.head_dim * 2;
+  const int64_t item_work =
+      work / static_cast<int64_t>(tiles_.size()) * op.group * (shape.head_dim + shape.value_dim());
   const int64_t chunk = kWorthHandingOut / std::max<int64_t>(1, item_work) + 1;
   const auto kernel = kernels_.attention[static_cast<size_t>(shape.type)];
   team_.parallel_for(items, chunk, [&](int64_t begin, int64_t end, int member) {
@@ -147,7 +170,7 @@ void AttentionRunner::run_items(const Operation& op) {
       const int64_t queries = tile.rows * op.group;
       const AttentionState state = state_at(scratch, queries, op.padded);
       clear(state, queries);
-      AttentionCall call = call_for(op, tile, head, reinterpret_cast<std::byte*>(scratch + state_size));
+      AttentionCall call = call_for(op, tile, head, scratch + state_size);
       call.state = state;
       kernel(call);
       finish(op, tile, head, state);
@@ -161,7 +184,7 @@ void AttentionRunner::merge_part(const Operation& op, const Tile& tile, int64_t 
     const int64_t end = op.rows.positions[tile.first + r] + int64_t{1};
     if (end <= segment * kAttentionSegment || end - op.window >= (segment + 1) * kAttentionSegment) continue;
     kernels_.merge_attention(state_from(state, r * op.group), state_from(part, r * op.group), op.group,
-                             op.cache.shape().head_dim);
+                             op.cache.shape().value_dim());
   }
 }
 
@@ -172,7 +195,7 @@ void AttentionRunner::run_segments(const Operation& op) {
   const int64_t items = tiles * shape.kv_heads;
   const int64_t state_size = round_up(state_floats(most_queries, op.padded), 16);
   for (auto& scratch : scratch_)
-    grow(scratch, call_floats(most_queries, op.padded));
+    grow(scratch, op.call_floats);
   int64_t most_segments = 0;
   for (const Tile& tile : tiles_)
     most_segments = std::max(most_segments, tile.segments());
@@ -194,7 +217,7 @@ void AttentionRunner::run_segments(const Operation& op) {
     const int64_t count = std::min(wave, most_segments - first);
     const int64_t chunk = std::clamp<int64_t>(items * count / (team_.size() * int64_t{8}), 1, 8);
     team_.parallel_for(items * count, chunk, [&](int64_t begin, int64_t end, int member) {
-      auto* scratch = reinterpret_cast<std::byte*>(scratch_[static_cast<size_t>(member)].data());
+      float* scratch = scratch_[static_cast<size_t>(member)].data();
       for (int64_t i = begin; i < end; ++i) {
         const int64_t item = i / count;
         const Tile& tile = tiles_[static_cast<size_t>(item / shape.kv_heads)];

@@ -43,13 +43,15 @@ class AttentionRunner {
     ConstMatrix q;
     Matrix out;
     int64_t group;
-    int64_t padded;  // head_dim rounded up to 16
-    int64_t window;  // tokens; more than any position where the rule has none
+    int64_t padded;       // a value's elements, rounded up to 16
+    int64_t window;       // tokens; more than any position where the rule has none
+    int64_t call_floats;  // scratch of a call of the longest tile
   };
 
   void cut_into_tiles(const Operation& op);
   int64_t tile_queries(const Operation& op) const;
-  AttentionCall call_for(const Operation& op, const Tile& tile, int64_t head, std::byte* scratch) const;
+  // `scratch` holds op.call_floats.
+  AttentionCall call_for(const Operation& op, const Tile& tile, int64_t head, float* scratch) const;
   void finish(const Operation& op, const Tile& tile, int64_t head, const AttentionState& state) const;
   // `part` is what the tile's rows have of `segment`.
   void merge_part(const Operation& op, const Tile& tile, int64_t segment, const AttentionState& state,

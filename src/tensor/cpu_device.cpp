@@ -56,12 +56,14 @@ class CpuDevice final : public Device {
 
   void embed(const Weight& table, std::span<const int32_t> tokens, Matrix out) override;
   void linear(std::span<const Product> products, const LinearInput& input) override { linear_.run(products, input); }
+  void linear_each(std::span<const Product> products, std::span<const ConstMatrix> inputs) override;
   void rms_norm(ConstMatrix x, std::span<const float> weight, float epsilon, Matrix y) override;
   void layer_norm(ConstMatrix x, std::span<const float> weight, std::span<const float> bias, float epsilon,
                   Matrix y) override;
   void gelu(Matrix x) override;
   void tanh(Matrix x) override;
   void rope(const Rope& rope, std::span<const int32_t> positions, int64_t head_dim, Matrix x) override;
+  void copy(ConstMatrix x, Matrix y) override;
   void add(Matrix x, ConstMatrix y) override;
   void scale(Matrix x, float factor) override;
   void soft_cap(Matrix x, float cap) override;
@@ -75,6 +77,14 @@ class CpuDevice final : public Device {
                  Matrix out) override;
 
  private:
+  // One that computes on the thread that calls it.
+  struct LoneRunner {
+    explicit LoneRunner(const Kernels& kernels) : team(1), linear(kernels, team) {}
+
+    base::ThreadTeam team;
+    LinearRunner linear;
+  };
+
   // body(row) for each of `rows` rows, each costing about `row_cost` element operations.
   template <typename Body>
   void for_rows(int64_t rows, int64_t row_cost, Body&& body);
@@ -82,6 +92,7 @@ class CpuDevice final : public Device {
   const Kernels& kernels_;
   base::ThreadTeam team_;
   LinearRunner linear_;
+  std::vector<std::unique_ptr<LoneRunner>> lone_;  // of each member of the team; none before they are wanted
   AttentionRunner attention_;
   RopeTables rope_tables_;
 };
@@ -102,6 +113,21 @@ void CpuDevice::embed(const Weight& table, std::span<const int32_t> tokens, Matr
   for_rows(out.rows, out.cols * 16, [&](int64_t r) {
     assert(tokens[r] >= 0 && tokens[r] < table.rows());
     packed.unpack_row(tokens[r], out.row(r));
+  });
+}
+
+// Where there are products enough, each is one thread's: that saves waiting for each other after every one.
+void CpuDevice::linear_each(std::span<const Product> products, std::span<const ConstMatrix> inputs) {
+  assert(products.size() == inputs.size());
+  constexpr int64_t kProductsPerThread = 4;
+  const auto count = static_cast<int64_t>(products.size());
+  if (team_.size() == 1 || count < kProductsPerThread * team_.size()) return Device::linear_each(products, inputs);
+  while (static_cast<int>(lone_.size()) < team_.size())
+    lone_.push_back(std::make_unique<LoneRunner>(kernels_));
+  const int64_t cost = products[0].weight->rows() * products[0].weight->cols() * std::max<int64_t>(1, inputs[0].rows);
+  team_.parallel_for(count, kWorthWaking / cost + 1, [&](int64_t begin, int64_t end, int member) {
+    for (int64_t i = begin; i < end; ++i)
+      lone_[static_cast<size_t>(member)]->linear.run(products.subspan(static_cast<size_t>(i), 1), inputs[i]);
   });
 }
 
@@ -130,10 +156,17 @@ void CpuDevice::tanh(Matrix x) {
 
 void CpuDevice::rope(const Rope& rope, std::span<const int32_t> positions, int64_t head_dim, Matrix x) {
   const auto pairs = static_cast<int64_t>(rope.frequencies.size());
-  assert(static_cast<int64_t>(positions.size()) == x.rows && x.cols % head_dim == 0 && 2 * pairs <= head_dim);
+  assert(static_cast<int64_t>(positions.size()) == x.rows && x.cols % head_dim == 0);
+  assert(rope.first + 2 * pairs <= head_dim);
   const RopeTable& table = rope_tables_.prepare(rope, positions);
-  for_rows(x.rows, x.cols * 4,
-           [&](int64_t r) { rotate_row(rope.pairing, table.row(r), pairs, head_dim, x.cols / head_dim, x.row(r)); });
+  for_rows(x.rows, x.cols * 4, [&](int64_t r) {
+    rotate_row(rope.pairing, table.row(r), pairs, head_dim, x.cols / head_dim, x.row(r) + rope.first);
+  });
+}
+
+void CpuDevice::copy(ConstMatrix x, Matrix y) {
+  assert(x.rows == y.rows && x.cols == y.cols);
+  for_rows(y.rows, y.cols, [&](int64_t r) { std::copy_n(x.row(r), y.cols, y.row(r)); });
 }
 
 void CpuDevice::add(Matrix x, ConstMatrix y) {
@@ -189,12 +222,13 @@ void CpuDevice::sigmoid(Matrix x) {
 
 void CpuDevice::store_kv(KvCache& cache, int64_t layer, const KvRows& rows, ConstMatrix keys, ConstMatrix values) {
   auto& kv = static_cast<CpuKvCache&>(cache);
-  assert(keys.cols == cache.shape().kv_heads * cache.shape().head_dim && values.cols == keys.cols);
+  const bool apart = cache.shape().latent == 0;
+  assert(keys.cols == cache.shape().kv_heads * cache.shape().head_dim && (!apart || values.cols == keys.cols));
   assert(layer >= 0 && layer < cache.shape().layers);
   for_rows(keys.rows, keys.cols * 8, [&](int64_t r) {
     const int32_t position = rows.positions[r];
     const int32_t block = rows.block_tables[rows.sequences[r]][position / kKvBlockTokens];
-    kv.store(kernels_, layer, block, position % kKvBlockTokens, keys.row(r), values.row(r));
+    kv.store(kernels_, layer, block, position % kKvBlockTokens, keys.row(r), apart ? values.row(r) : nullptr);
   });
 }
 

@@ -71,6 +71,11 @@ struct KvShape {
   int64_t head_dim = 0;
   int64_t blocks = 0;  // physical blocks, each of kKvBlockTokens tokens for all layers
   KvType type = KvType::f16;
+  // Above 0: the value of a head is the first so many elements of its key, and kept there alone (multi-head latent
+  // attention). It and head_dim are multiples of 16, and head_dim is the larger. 0: values are apart, and as long.
+  int64_t latent = 0;
+
+  int64_t value_dim() const { return latent > 0 ? latent : head_dim; }
 };
 
 // Tokens in one KV block: what sequences share and what is freed at once.
@@ -113,8 +118,9 @@ struct Rope {
     halves,    // elements (i, i + rotated / 2): NeoX style, as most models have it
   };
   Pairing pairing = Pairing::adjacent;
-  std::vector<double> frequencies;  // [rotated / 2]; rotated <= head_dim elements of each head are turned
-  double magnitude = 1;             // other than 1 where long contexts are scaled so (LongRoPE)
+  std::vector<double> frequencies;  // [rotated / 2]; rotated <= head_dim - first elements of each head are turned
+  double magnitude = 1;             // other than 1 where long contexts are scaled so (LongRoPE, YaRN)
+  int64_t first = 0;                // the element of a head from which on they are
 
   bool operator==(const Rope&) const = default;
 };
@@ -133,12 +139,22 @@ struct Product {
   Matrix y;                     // [rows of the input][weight->rows()]
 };
 
-// Which experts the rows of a mixture use: those of the largest logits, of equal ones the first. Their weights are
-// their shares in the softmax over all experts or, normalised, over those in use, times `scale`.
+// Which experts the rows of a mixture use: those of the largest scores, of equal ones the first. Their weights are
+// their scores or, normalised, their shares in the sum of those in use, times `scale`.
 struct ExpertRule {
+  // Of an expert: its share in the softmax over the logits of all, or the sigmoid of its own.
+  enum class Score : uint8_t { softmax, sigmoid };
+
   int64_t used;  // 1 .. experts
   bool normalised;
   float scale = 1;
+  Score score = Score::softmax;
+  std::span<const float> bias = {};  // [experts], or empty: added to the scores that choose, and not to weights
+  // Experts are in `groups` of the same size, one behind the other. Those of the `used_groups` groups are chosen from
+  // whose best `group_best` experts have the largest scores together.
+  int64_t groups = 1;
+  int64_t used_groups = 1;
+  int64_t group_best = 1;
 };
 inline constexpr int64_t kMostExperts = 1024;
 
@@ -204,6 +220,13 @@ class Device {
   // Instruction sets that multiply bf16 (Isa) round the input to bf16 where the weights are BF16, on AMX also for F16.
   virtual void linear(std::span<const Product> products, const LinearInput& input) = 0;
 
+  // Products of an input each, as linear() computes them; inputs[i] is products[i]'s. All have the same shapes. For the
+  // heads of a layer, which are many and small.
+  virtual void linear_each(std::span<const Product> products, std::span<const ConstMatrix> inputs) {
+    for (size_t i = 0; i < products.size(); ++i)
+      linear(products.subspan(i, 1), inputs[i]);
+  }
+
   // y.row(r) = x.row(r) / sqrt(mean(x.row(r)^2) + epsilon) * weight. In place when x and y are the same.
   virtual void rms_norm(ConstMatrix x, std::span<const float> weight, float epsilon, Matrix y) = 0;
 
@@ -220,6 +243,8 @@ class Device {
   // Turns every head of every row in place; x is [n][heads * head_dim], positions [n].
   virtual void rope(const Rope& rope, std::span<const int32_t> positions, int64_t head_dim, Matrix x) = 0;
 
+  // y = x
+  virtual void copy(ConstMatrix x, Matrix y) = 0;
   // x += y
   virtual void add(Matrix x, ConstMatrix y) = 0;
   // x = x * factor
@@ -238,13 +263,15 @@ class Device {
   // x = 1 / (1 + e^-x), element by element.
   virtual void sigmoid(Matrix x) = 0;
 
-  // Writes the rows' keys and values ([n][kv_heads * head_dim] each) into the cache at the rows' positions.
+  // Writes the rows' keys and values ([n][kv_heads * head_dim] each) into the cache at the rows' positions. A cache of
+  // latents takes keys alone.
   virtual void store_kv(KvCache& cache, int64_t layer, const KvRows& rows, ConstMatrix keys, ConstMatrix values) = 0;
 
   // Grouped-query attention: out.row(r) = softmax(q K^T * scale) V over positions 0 .. positions[r], or the last
-  // `window` of these, head by head. q and out are [n][heads * head_dim]; heads is a multiple of kv_heads. The keys of
-  // all these positions must be stored already. It is causal where positions[r] is the row's own; where it is the
-  // sequence's last for each of its rows, all of them see all. What lies in blocks before a window is not looked at.
+  // `window` of these, head by head. q is [n][heads * head_dim] and out [n][heads * value_dim]; heads is a multiple of
+  // kv_heads. The keys of all these positions must be stored already. It is causal where positions[r] is the row's own;
+  // where it is the sequence's last for each of its rows, all of them see all. What lies in blocks before a window is
+  // not looked at.
   virtual void attention(const KvCache& cache, int64_t layer, const KvRows& rows, const AttentionRule& rule,
                          ConstMatrix q, Matrix out) = 0;
 };

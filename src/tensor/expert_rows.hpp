@@ -9,7 +9,7 @@
 namespace tidemill::tensor {
 
 // One row of Device::choose_experts: `n` logits, rule.used choices. The softmax is e^(x - largest) by the kernels' exp,
-// summed in the order of experts or, normalised, of choices.
+// summed in the order of experts or, normalised, of choices; sigmoids are summed in that of choices.
 void choose_experts_row(const Kernels& kernels, const float* logits, int64_t n, const ExpertRule& rule,
                         int32_t* experts, float* weights);
 

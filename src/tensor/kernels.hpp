@@ -88,17 +88,18 @@ struct AttentionState {
   float* most;         // [queries]: the largest exponent so far
   float* weight;       // [queries]: sum of weights, relative to it
   float* sums;         // [queries][sum_stride]: weighted sums of values, relative to it
-  int64_t sum_stride;  // head_dim rounded up to 16
+  int64_t sum_stride;  // value_dim rounded up to 16
 };
 
 // Rows of one sequence and one KV head. Query r * group + g is head g (of those that share the KV head) of row r.
 // Layouts of keys and values: kv_cache.hpp.
 struct AttentionCall {
   const std::byte* keys;    // block b's keys of this head are at keys + block_table[b] * block_stride
-  const std::byte* values;  // likewise
+  const std::byte* values;  // likewise; null: they are the first value_dim elements of keys (KvShape::latent)
   int64_t block_stride;     // bytes
   const int32_t* block_table;
-  int64_t head_dim;
+  int64_t head_dim;   // elements of a query and a key
+  int64_t value_dim;  // and of a value
   int64_t group;
   int64_t rows;
   const int32_t* positions;  // [rows]: row r attends to tokens up to positions[r]
@@ -109,8 +110,9 @@ struct AttentionCall {
   int64_t q_stride;
   int64_t first_segment;  // of those to walk along: first_segment .. end_segment - 1
   int64_t end_segment;
-  AttentionState state;  // goes on from what is there
-  std::byte* scratch;    // attention_scratch_bytes(), 64-byte aligned
+  AttentionState state;    // goes on from what is there
+  std::byte* scratch;      // as attention_runner.cpp has it
+  std::byte* value_space;  // of latents: room for the values of a segment, in the layout of those that are apart
 };
 
 struct Kernels {
@@ -140,9 +142,9 @@ struct Kernels {
   void (*f32_to_f16)(const float* x, int64_t n, uint16_t* out);
   void (*attention[4])(const AttentionCall& call);  // by KvType
   // Takes the state of `queries` queries over the segments that follow those of `state` into it.
-  void (*merge_attention)(const AttentionState& state, const AttentionState& later, int64_t queries, int64_t head_dim);
-  // out[query][head_dim] from the state; `turned` where the values are stored turned.
-  void (*finish_attention)(const AttentionState& state, int64_t queries, int64_t head_dim, bool turned, float* out);
+  void (*merge_attention)(const AttentionState& state, const AttentionState& later, int64_t queries, int64_t value_dim);
+  // out[query][value_dim] from the state; `turned` where the values are stored turned.
+  void (*finish_attention)(const AttentionState& state, int64_t queries, int64_t value_dim, bool turned, float* out);
   // For the int8 cache. Turns a head by the Hadamard matrix in place; returns the largest magnitude's bits (those of an
   // infinity or more where there is one that is not finite).
   int32_t (*turn_head)(float* x, int64_t head_dim);

@@ -23,11 +23,13 @@ int64_t element_bytes(KvType type) {
 }
 
 int64_t key_head_bytes(const KvShape& shape) {
-  if (shape.type == KvType::int8) return (round_up(shape.head_dim, 4) + static_cast<int64_t>(sizeof(float))) * kLanes;
+  const int64_t scales = (shape.latent > 0 ? 2 : 1) * static_cast<int64_t>(sizeof(float));
+  if (shape.type == KvType::int8) return (round_up(shape.head_dim, 4) + scales) * kLanes;
   return shape.head_dim * element_bytes(shape.type) * kLanes;
 }
 
 int64_t value_head_bytes(const KvShape& shape) {
+  if (shape.latent > 0) return 0;
   const int64_t scale = shape.type == KvType::int8 ? sizeof(float) : 0;
   return (round_up(shape.head_dim, kLanes) * element_bytes(shape.type) + scale) * kLanes;
 }
@@ -38,6 +40,13 @@ int64_t layer_block_bytes(const KvShape& shape) {
   int64_t bytes = 0;
   if (__builtin_mul_overflow(key_head_bytes(shape) + value_head_bytes(shape), shape.kv_heads, &bytes)) return -1;
   return bytes;
+}
+
+// Whether a latent is a part of its key as kernels want it.
+bool fits_latent(const KvShape& shape) {
+  if (shape.latent == 0) return true;
+  return shape.latent > 0 && shape.latent < shape.head_dim && shape.latent % kLanes == 0 &&
+         shape.head_dim % kLanes == 0;
 }
 
 // A stretch of one row's elements, strided by `step` elements.
@@ -54,9 +63,10 @@ struct Slot {
   int64_t token;
 };
 
+// `v` is null where there are keys alone; so below.
 void store_f32(const float* k, const float* v, int64_t dim, const Slot& slot) {
   scatter(k, dim, slot.keys + slot.token * 4, kLanes);
-  scatter(v, dim, slot.values + slot.token * round_up(dim, kLanes) * 4, 1);
+  if (v != nullptr) scatter(v, dim, slot.values + slot.token * round_up(dim, kLanes) * 4, 1);
 }
 
 void store_16_bit(const Kernels& kernels, KvType type, const float* k, const float* v, int64_t dim, const Slot& slot) {
@@ -74,6 +84,7 @@ void store_16_bit(const Kernels& kernels, KvType type, const float* k, const flo
     const int64_t n = std::min(kChunk, dim - begin);
     convert(k + begin, n);
     scatter(half, n, slot.keys + (begin * kLanes + slot.token) * 2, kLanes);
+    if (v == nullptr) continue;
     convert(v + begin, n);
     scatter(half, n, slot.values + (slot.token * round_up(dim, kLanes) + begin) * 2, 1);
   }
@@ -104,10 +115,17 @@ ValueScale value_scale(float largest) {
   return {static_cast<float>(power - 1) + sixteenths / 16.0F, std::ldexp(1.0F / *step, 1 - power)};
 }
 
-void store_int8(const Kernels& kernels, const float* k, const float* v, int64_t dim, const Slot& slot, float* turned,
-                int8_t* codes) {
+// Of one head, or a part of one: what rounding it takes, and what comes of it.
+struct Rounding {
+  std::vector<float> turned;  // [head_dim]
+  std::vector<int8_t> codes;  // likewise
+};
+
+// Of a key: codes; gives the scale.
+float round_key(const Kernels& kernels, const float* k, int64_t dim, Rounding& rounding) {
+  float* turned = rounding.turned.data();
   std::copy_n(k, dim, turned);
-  auto largest = std::bit_cast<float>(kernels.turn_head(turned, dim));
+  const auto largest = std::bit_cast<float>(kernels.turn_head(turned, dim));
   float scale = 0;
   float inverse = 0;
   if (!(largest <= std::numeric_limits<float>::max())) {
@@ -117,20 +135,52 @@ void store_int8(const Kernels& kernels, const float* k, const float* v, int64_t 
     inverse = 127.0F / largest;
   }
   if (inverse == 0) std::fill_n(turned, dim, 0.0F);
-  kernels.round_codes(turned, dim, inverse, codes);
-  for (int64_t d = 0; d < dim; ++d)
-    slot.keys[d / 4 * kLineBytes + slot.token * 4 + d % 4] = static_cast<std::byte>(codes[d] + kInt8KeyZero);
+  kernels.round_codes(turned, dim, inverse, rounding.codes.data());
+  return scale;
+}
+
+// Of a value: codes; gives the exponent.
+float round_value(const Kernels& kernels, const float* v, int64_t dim, Rounding& rounding) {
+  float* turned = rounding.turned.data();
+  std::copy_n(v, dim, turned);
+  const auto largest = std::bit_cast<float>(kernels.turn_head(turned, dim));
+  const ValueScale scale = value_scale(largest);
+  if (scale.inverse == 0) std::fill_n(turned, dim, 0.0F);
+  kernels.round_codes(turned, dim, scale.inverse, rounding.codes.data());
+  return scale.exponent;
+}
+
+// Codes of elements first .. first + count - 1 of a key.
+void put_key_codes(const Rounding& rounding, int64_t first, int64_t count, const Slot& slot) {
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t d = first + i;
+    slot.keys[d / 4 * kLineBytes + slot.token * 4 + d % 4] =
+        static_cast<std::byte>(rounding.codes[static_cast<size_t>(i)] + kInt8KeyZero);
+  }
+}
+
+void store_int8(const Kernels& kernels, const float* k, const float* v, int64_t dim, const Slot& slot,
+                Rounding& rounding) {
+  const float scale = round_key(kernels, k, dim, rounding);
+  put_key_codes(rounding, 0, dim, slot);
   std::memcpy(slot.keys + round_up(dim, 4) * kLanes + slot.token * 4, &scale, sizeof scale);
 
-  std::copy_n(v, dim, turned);
-  largest = std::bit_cast<float>(kernels.turn_head(turned, dim));
-  const ValueScale values = value_scale(largest);
-  if (values.inverse == 0) std::fill_n(turned, dim, 0.0F);
-  kernels.round_codes(turned, dim, values.inverse, codes);
+  const float exponent = round_value(kernels, v, dim, rounding);
   std::byte* to = slot.values + slot.token / 4 * kLineBytes + slot.token % 4;
   for (int64_t d = 0; d < dim; ++d)
-    to[d / 16 * 4 * kLineBytes + d % 16 * 4] = static_cast<std::byte>(codes[d]);
-  std::memcpy(slot.values + round_up(dim, kLanes) * kLanes + slot.token * 4, &values.exponent, sizeof(float));
+    to[d / 16 * 4 * kLineBytes + d % 16 * 4] = static_cast<std::byte>(rounding.codes[static_cast<size_t>(d)]);
+  std::memcpy(slot.values + round_up(dim, kLanes) * kLanes + slot.token * 4, &exponent, sizeof exponent);
+}
+
+void store_int8_latent(const Kernels& kernels, const float* k, int64_t dim, int64_t latent, const Slot& slot,
+                       Rounding& rounding) {
+  std::byte* scales = slot.keys + dim * kLanes + slot.token * 4;
+  const float exponent = round_value(kernels, k, latent, rounding);
+  put_key_codes(rounding, 0, latent, slot);
+  std::memcpy(scales, &exponent, sizeof exponent);
+  const float scale = round_key(kernels, k + latent, dim - latent, rounding);
+  put_key_codes(rounding, latent, dim - latent, slot);
+  std::memcpy(scales + kLanes * static_cast<int64_t>(sizeof exponent), &scale, sizeof scale);
 }
 
 }  // namespace
@@ -173,6 +223,12 @@ base::Result<std::unique_ptr<KvCache>> CpuKvCache::make(const KvShape& shape) {
                            std::to_string(shape.layers) + ", " + std::to_string(shape.kv_heads) + ", " +
                            std::to_string(shape.head_dim) + ", " + std::to_string(shape.blocks));
   }
+  if (!fits_latent(shape)) {
+    return base::Error(base::ErrorCode::unsupported,
+                       "latents of " + std::to_string(shape.latent) + " elements in keys of " +
+                           std::to_string(shape.head_dim) +
+                           "; supported are multiples of 16, of which the latent is the smaller");
+  }
   int64_t bytes = layer_block_bytes(shape);
   if (bytes < 0 || __builtin_mul_overflow(bytes, shape.layers, &bytes) ||
       __builtin_mul_overflow(bytes, shape.blocks, &bytes)) {
@@ -201,6 +257,7 @@ const std::byte* CpuKvCache::keys(int64_t layer, int64_t kv_head) const {
 }
 
 const std::byte* CpuKvCache::values(int64_t layer, int64_t kv_head) const {
+  if (shape().latent > 0) return nullptr;
   return keys(layer, kv_head) + key_bytes_;
 }
 
@@ -208,17 +265,17 @@ void CpuKvCache::store(const Kernels& kernels, int64_t layer, int32_t block, int
                        const float* values) {
   assert(block >= 0 && block < shape().blocks);
   const int64_t dim = shape().head_dim;
-  std::vector<float> turned;
-  std::vector<int8_t> codes;
+  assert((values == nullptr) == (shape().latent > 0));
+  Rounding rounding;
   if (shape().type == KvType::int8) {
-    turned.resize(static_cast<size_t>(dim));
-    codes.resize(static_cast<size_t>(dim));
+    rounding.turned.resize(static_cast<size_t>(dim));
+    rounding.codes.resize(static_cast<size_t>(dim));
   }
   for (int64_t h = 0; h < shape().kv_heads; ++h) {
     std::byte* base = data_.data() + offset(layer * shape().kv_heads + h, block);
     const Slot to = {base, base + key_bytes_, slot};
     const float* k = keys + h * dim;
-    const float* v = values + h * dim;
+    const float* v = values == nullptr ? nullptr : values + h * dim;
     switch (shape().type) {
       case KvType::f32:
         store_f32(k, v, dim, to);
@@ -228,7 +285,11 @@ void CpuKvCache::store(const Kernels& kernels, int64_t layer, int32_t block, int
         store_16_bit(kernels, shape().type, k, v, dim, to);
         break;
       case KvType::int8:
-        store_int8(kernels, k, v, dim, to, turned.data(), codes.data());
+        if (v == nullptr) {
+          store_int8_latent(kernels, k, dim, shape().latent, to, rounding);
+        } else {
+          store_int8(kernels, k, v, dim, to, rounding);
+        }
         break;
     }
   }

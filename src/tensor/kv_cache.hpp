@@ -1,7 +1,7 @@
-// Keys and values in the CPU's layout: [layer][KV head][block][keys, values], where what one head's keys and values of a
-// block look like is in kv_layout.hpp. What attention reads for a head of a sequence so lies in one stretch, as far as
-// the sequence's blocks follow each other: with the heads of a block side by side, decoding one stream of 32,000 tokens
-// read a quarter less a second.
+// Keys and values in the CPU's layout: [layer][KV head][block][keys, values], where what one head's keys and values of
+// a block look like is in kv_layout.hpp; latents have no values of their own. What attention reads for a head of a
+// sequence so lies in one stretch, as far as the sequence's blocks follow each other: with the heads of a block side by
+// side, decoding one stream of 32,000 tokens read a quarter less a second.
 #pragma once
 
 #include "base/memory.hpp"
@@ -20,12 +20,13 @@ class CpuKvCache final : public KvCache {
 
   // Bytes from one block of a head to the next.
   int64_t block_stride() const { return block_stride_; }
-  // Keys and values of one head in block 0 of `layer`; block b's are b * block_stride() further on.
+  // Keys and values of one head in block 0 of `layer`; block b's are b * block_stride() further on. Of latents, values
+  // are null.
   const std::byte* keys(int64_t layer, int64_t kv_head) const;
   const std::byte* values(int64_t layer, int64_t kv_head) const;
 
   // Writes one token of all heads ([kv_heads * head_dim] floats each) into slot `slot` of `block`. Several threads may
-  // write different slots.
+  // write different slots. Of latents, there are no `values`.
   void store(const Kernels& kernels, int64_t layer, int32_t block, int64_t slot, const float* keys,
              const float* values);
 

@@ -46,14 +46,14 @@ struct Part {
   std::vector<float> sums;
 };
 
-void merge(const AttentionState& state, int64_t query, float most, float weight, const float* sums, int64_t head_dim) {
+void merge(const AttentionState& state, int64_t query, float most, float weight, const float* sums, int64_t value_dim) {
   const float both = most > state.most[query] ? most : state.most[query];
   const float take = exp2_by(kExp2Polynomial, most - both);
   const float keep = exp2_by(kExp2Polynomial, state.most[query] - both);
   state.most[query] = both;
   state.weight[query] = std::fma(weight, take, state.weight[query] * keep);
   float* to = state.sums + query * state.sum_stride;
-  for (int64_t d = 0; d < head_dim; ++d)
+  for (int64_t d = 0; d < value_dim; ++d)
     to[d] = std::fma(sums[d], take, to[d] * keep);
 }
 
@@ -70,7 +70,7 @@ void walk(const AttentionCall& call, const OnPart& on_part) {
       const int64_t end = std::min((s + 1) * kAttentionSegment, tokens);
       if (begin >= end) continue;
       const Part part = on_part(q, begin, end);
-      merge(call.state, query, part.most, part.weight, part.sums.data(), call.head_dim);
+      merge(call.state, query, part.most, part.weight, part.sums.data(), call.value_dim);
     }
   }
 }
@@ -94,16 +94,27 @@ float element(const std::byte* p, int64_t index) {
   return value;
 }
 
+// Element d of a token's key, and of its value, which may be in its key.
+template <DType type>
+float key_element(const AttentionCall& call, int64_t token, int64_t d) {
+  return element<type>(keys_of(call, token), d * kKvBlockTokens + token % kKvBlockTokens);
+}
+template <DType type>
+float value_element(const AttentionCall& call, int64_t token, int64_t d) {
+  if (call.values == nullptr) return key_element<type>(call, token, d);
+  const int64_t row = (call.value_dim + kLanes - 1) / kLanes * kLanes;
+  return element<type>(values_of(call, token), token % kKvBlockTokens * row + d);
+}
+
 template <DType type>
 Part plain_part(const AttentionCall& call, const float* q, int64_t begin, int64_t end) {
   Part part;
   const float factor = score_factor(call);
   float weights[kAttentionSegment];  // of token t at t % kAttentionSegment
   for (int64_t t = begin; t < end; ++t) {
-    const std::byte* keys = keys_of(call, t);
     float dot = 0;
     for (int64_t d = 0; d < call.head_dim; ++d)
-      dot = std::fma(element<type>(keys, d * kKvBlockTokens + t % kKvBlockTokens), q[d], dot);
+      dot = std::fma(key_element<type>(call, t, d), q[d], dot);
     float& exponent = weights[t % kAttentionSegment];
     exponent = dot * factor;
     if (call.soft_cap > 0) exponent = tanh_of_half(exponent) * (call.soft_cap * kLog2E);
@@ -116,13 +127,10 @@ Part plain_part(const AttentionCall& call, const float* q, int64_t begin, int64_
     lanes[t % kLanes] = lanes[t % kLanes] + weight;
   }
   part.weight = sum_lanes(lanes);
-  const int64_t row = (call.head_dim + kLanes - 1) / kLanes * kLanes;
-  for (int64_t d = 0; d < call.head_dim; ++d) {
+  for (int64_t d = 0; d < call.value_dim; ++d) {
     float sum = 0;
-    for (int64_t t = begin; t < end; ++t) {
-      const float value = element<type>(values_of(call, t), t % kKvBlockTokens * row + d);
-      sum = std::fma(value, weights[t % kAttentionSegment], sum);
-    }
+    for (int64_t t = begin; t < end; ++t)
+      sum = std::fma(value_element<type>(call, t, d), weights[t % kAttentionSegment], sum);
     part.sums.push_back(sum);
   }
   return part;
@@ -133,14 +141,15 @@ void plain_attention(const AttentionCall& call) {
   walk(call, [&](const float* q, int64_t begin, int64_t end) { return plain_part<type>(call, q, begin, end); });
 }
 
+// A query, or one part of it.
 struct QuantizedQuery {
   std::vector<int8_t> codes;
   float factor = 0;
 };
 
-QuantizedQuery quantize_query(const AttentionCall& call, const float* q) {
-  std::vector<float> turned(q, q + call.head_dim);
-  const auto largest = std::bit_cast<float>(turn_head(turned.data(), call.head_dim));
+QuantizedQuery quantize_query(const AttentionCall& call, const float* q, int64_t count) {
+  std::vector<float> turned(q, q + count);
+  const auto largest = std::bit_cast<float>(turn_head(turned.data(), count));
   QuantizedQuery out;
   out.codes.resize(turned.size());
   float scale = 0;
@@ -148,9 +157,9 @@ QuantizedQuery quantize_query(const AttentionCall& call, const float* q) {
     scale = std::numeric_limits<float>::quiet_NaN();
   } else if (largest >= 0x1p-100F) {
     scale = largest / 127.0F;
-    round_codes(turned.data(), call.head_dim, 127.0F / largest, out.codes.data());
+    round_codes(turned.data(), count, 127.0F / largest, out.codes.data());
   }
-  out.factor = scale * (score_factor(call) / static_cast<float>(call.head_dim & -call.head_dim));
+  out.factor = scale * (score_factor(call) / static_cast<float>(count & -count));
   return out;
 }
 
@@ -160,28 +169,65 @@ float scale_after(const std::byte* codes, int64_t bytes, int64_t token) {
   return scale;
 }
 
-// Of the product of a key and a query, as codes.
-int32_t code_product(const AttentionCall& call, const QuantizedQuery& q, int64_t token) {
-  const std::byte* keys = keys_of(call, token);
-  int32_t dot = 0;
-  for (int64_t d = 0; d < call.head_dim; ++d) {
-    const auto code = static_cast<int32_t>(keys[d / 4 * 64 + token % kKvBlockTokens * 4 + d % 4]) - kInt8KeyZero;
-    dot += code * q.codes[static_cast<size_t>(d)];
-  }
-  return dot;
+int64_t key_code_bytes(const AttentionCall& call) {
+  return (call.head_dim + 3) / 4 * 64;
 }
 
-Part int8_part(const AttentionCall& call, const QuantizedQuery& q, int64_t begin, int64_t end) {
+int32_t key_code(const AttentionCall& call, int64_t token, int64_t d) {
+  const std::byte code = keys_of(call, token)[d / 4 * 64 + token % kKvBlockTokens * 4 + d % 4];
+  return static_cast<int32_t>(code) - kInt8KeyZero;
+}
+int32_t value_code(const AttentionCall& call, int64_t token, int64_t d) {
+  if (call.values == nullptr) return key_code(call, token, d);
+  const int64_t in_block = token % kKvBlockTokens;
+  return static_cast<int8_t>(values_of(call, token)[(d / 16 * 4 + in_block / 4) * 64 + d % 16 * 4 + in_block % 4]);
+}
+float value_exponent(const AttentionCall& call, int64_t token) {
+  if (call.values == nullptr) return scale_after(keys_of(call, token), key_code_bytes(call), token);
+  return scale_after(values_of(call, token), (call.value_dim + 15) / 16 * 256, token);
+}
+// Of a key or, of latents, of what follows the latent.
+float key_scale(const AttentionCall& call, int64_t token) {
+  const int64_t exponents = call.values == nullptr ? 64 : 0;
+  return scale_after(keys_of(call, token), key_code_bytes(call) + exponents, token);
+}
+
+// Of the product of a part of a key, from element `first` on, and of a query, as codes.
+float code_product(const AttentionCall& call, const QuantizedQuery& q, int64_t first, int64_t token) {
+  int32_t dot = 0;
+  for (size_t i = 0; i < q.codes.size(); ++i)
+    dot += key_code(call, token, first + static_cast<int64_t>(i)) * q.codes[i];
+  return static_cast<float>(dot);
+}
+
+// The parts of a query: one or, of latents, two.
+std::vector<QuantizedQuery> quantize_parts(const AttentionCall& call, const float* q) {
+  if (call.values != nullptr) return {quantize_query(call, q, call.head_dim)};
+  return {quantize_query(call, q, call.value_dim),
+          quantize_query(call, q + call.value_dim, call.head_dim - call.value_dim)};
+}
+
+// `added` to the products with all parts.
+float score_of(const AttentionCall& call, const std::vector<QuantizedQuery>& parts, int64_t token, float added) {
+  float score = added;
+  int64_t first = 0;
+  for (const QuantizedQuery& part : parts) {
+    const bool latent = call.values == nullptr && first == 0;
+    const float scale = latent ? exp2_by(kExp2Polynomial, value_exponent(call, token)) : key_scale(call, token);
+    score = std::fma(code_product(call, part, first, token) * scale, part.factor, score);
+    first += static_cast<int64_t>(part.codes.size());
+  }
+  return score;
+}
+
+Part int8_part(const AttentionCall& call, const std::vector<QuantizedQuery>& q, int64_t begin, int64_t end) {
   Part part;
-  const int64_t key_bytes = (call.head_dim + 3) / 4 * 64;
-  const int64_t value_bytes = (call.head_dim + 15) / 16 * 256;
   float exponents[kAttentionSegment];  // of token t at t % kAttentionSegment
   for (int64_t t = begin; t < end; ++t) {
-    const float score = static_cast<float>(code_product(call, q, t)) * scale_after(keys_of(call, t), key_bytes, t);
-    const float value_exponent = scale_after(values_of(call, t), value_bytes, t);
+    const float own = value_exponent(call, t);
     float& exponent = exponents[t % kAttentionSegment];
-    exponent = call.soft_cap > 0 ? std::fma(tanh_of_half(score * q.factor), call.soft_cap * kLog2E, value_exponent)
-                                 : std::fma(score, q.factor, value_exponent);
+    exponent = call.soft_cap > 0 ? std::fma(tanh_of_half(score_of(call, q, t, 0)), call.soft_cap * kLog2E, own)
+                                 : score_of(call, q, t, own);
     if (exponent > part.most) part.most = exponent;
   }
   const float shift = part.most - kLog2Of255;
@@ -189,20 +235,16 @@ Part int8_part(const AttentionCall& call, const QuantizedQuery& q, int64_t begin
   int32_t codes[kAttentionSegment];
   for (int64_t t = begin; t < end; ++t) {
     const float w = exp2_by(kExp2CoarsePolynomial, exponents[t % kAttentionSegment] - shift);
-    const float inverse = exp2_by(kExp2Polynomial, -scale_after(values_of(call, t), value_bytes, t));
+    const float inverse = exp2_by(kExp2Polynomial, -value_exponent(call, t));
     lanes[t % kLanes] = std::fma(w, inverse, lanes[t % kLanes]);
     const float rounded = std::nearbyint(w + kWeightDither[t % kLanes]);
     codes[t % kAttentionSegment] = std::isnan(rounded) ? 0 : static_cast<int32_t>(rounded);
   }
   part.weight = sum_lanes(lanes);
-  for (int64_t d = 0; d < call.head_dim; ++d) {
+  for (int64_t d = 0; d < call.value_dim; ++d) {
     int32_t sum = 0;
-    for (int64_t t = begin; t < end; ++t) {
-      const int64_t in_block = t % kKvBlockTokens;
-      const std::byte* values = values_of(call, t);
-      const auto value = static_cast<int8_t>(values[(d / 16 * 4 + in_block / 4) * 64 + d % 16 * 4 + in_block % 4]);
-      sum += codes[t % kAttentionSegment] * value;
-    }
+    for (int64_t t = begin; t < end; ++t)
+      sum += codes[t % kAttentionSegment] * value_code(call, t, d);
     part.sums.push_back(static_cast<float>(sum));
   }
   return part;
@@ -221,7 +263,7 @@ void attention_bf16(const AttentionCall& call) {
 }
 void attention_int8(const AttentionCall& call) {
   walk(call, [&](const float* q, int64_t begin, int64_t end) {
-    return int8_part(call, quantize_query(call, q), begin, end);
+    return int8_part(call, quantize_parts(call, q), begin, end);
   });
 }
 
@@ -239,20 +281,20 @@ float tanh_of_half(float x) {
   return t / (t + 2.0F);
 }
 
-void merge_attention(const AttentionState& state, const AttentionState& later, int64_t queries, int64_t head_dim) {
+void merge_attention(const AttentionState& state, const AttentionState& later, int64_t queries, int64_t value_dim) {
   for (int64_t i = 0; i < queries; ++i)
-    merge(state, i, later.most[i], later.weight[i], later.sums + i * later.sum_stride, head_dim);
+    merge(state, i, later.most[i], later.weight[i], later.sums + i * later.sum_stride, value_dim);
 }
 
-void finish_attention(const AttentionState& state, int64_t queries, int64_t head_dim, bool turned, float* out) {
-  const auto order = static_cast<float>(head_dim & -head_dim);
+void finish_attention(const AttentionState& state, int64_t queries, int64_t value_dim, bool turned, float* out) {
+  const auto order = static_cast<float>(value_dim & -value_dim);
   for (int64_t i = 0; i < queries; ++i) {
-    float* to = out + i * head_dim;
-    for (int64_t d = 0; d < head_dim; ++d)
+    float* to = out + i * value_dim;
+    for (int64_t d = 0; d < value_dim; ++d)
       to[d] = state.sums[i * state.sum_stride + d] * (1.0F / state.weight[i]);
     if (!turned) continue;
-    turn_head(to, head_dim);
-    for (int64_t d = 0; d < head_dim; ++d)
+    turn_head(to, value_dim);
+    for (int64_t d = 0; d < value_dim; ++d)
       to[d] = to[d] * (1.0F / order);
   }
 }

@@ -9,8 +9,8 @@ void attention_f32(const AttentionCall& call);
 void attention_f16(const AttentionCall& call);
 void attention_bf16(const AttentionCall& call);
 void attention_int8(const AttentionCall& call);
-void merge_attention(const AttentionState& state, const AttentionState& later, int64_t queries, int64_t head_dim);
-void finish_attention(const AttentionState& state, int64_t queries, int64_t head_dim, bool turned, float* out);
+void merge_attention(const AttentionState& state, const AttentionState& later, int64_t queries, int64_t value_dim);
+void finish_attention(const AttentionState& state, int64_t queries, int64_t value_dim, bool turned, float* out);
 // tanh(x / 2), as exp_constants.hpp has it.
 float tanh_of_half(float x);
 int32_t turn_head(float* x, int64_t head_dim);

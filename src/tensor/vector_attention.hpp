@@ -3,6 +3,9 @@
 // vector_attention_kv.hpp) knows how a cache type scores keys, weighs tokens and sums values; here is the walk along
 // the segments, which they share.
 //
+// Where values are the first part of keys (KvShape::latent), those of a segment are laid out when it is come to, as if
+// they were apart: the walk over the queries, of which many share a latent, knows of no difference.
+//
 // A segment's keys and values (16 KB in int8) stay in L1 while the queries of the call pass over them, four at a time:
 // every line loaded then serves four accumulators.
 #pragma once
@@ -214,15 +217,17 @@ template <class Kv>
   segment.blocks = left <= 0 ? 0 : left < kAttentionSegment ? blocks_of(left) : kSegmentBlocks;
   segment.first = seen.begin <= segment.begin ? 0 : (seen.begin - segment.begin) / kBlock;
   const int32_t* table = call.block_table + index * kSegmentBlocks;
+  // Of latents, asking for the next values asks for some of the next keys once more.
+  const std::byte* values = call.values == nullptr ? call.keys : call.values;
   for (int64_t b = segment.first; b < segment.blocks; ++b) {
     segment.keys[b] = call.keys + table[b] * call.block_stride;
-    segment.values[b] = call.values + table[b] * call.block_stride;
+    segment.values[b] = values + table[b] * call.block_stride;
   }
   const int64_t next = index + 1 < call.end_segment ? left - kAttentionSegment : 0;
   for (int64_t b = 0; b < kSegmentBlocks; ++b) {
     const int64_t block = table[b * kBlock < next ? kSegmentBlocks + b : segment.first];
     segment.next_keys[b] = call.keys + block * call.block_stride;
-    segment.next_values[b] = call.values + block * call.block_stride;
+    segment.next_values[b] = values + block * call.block_stride;
   }
   return segment;
 }
@@ -237,6 +242,17 @@ template <class Kv>
     range.end = end > range.end ? end : range.end;
   }
   return range;
+}
+
+// The segment that the call has come to: values are where queries look for them.
+template <class Kv>
+[[gnu::always_inline]] inline void enter(const AttentionCall& call, Kv& kv, Segment& segment) {
+  for (int64_t b = segment.first; call.values == nullptr && b < segment.blocks; ++b) {
+    std::byte* laid_out = call.value_space + b * kv.value_bytes();
+    kv.lay_out_values(segment.keys[b], laid_out);
+    segment.values[b] = laid_out;
+  }
+  kv.enter(segment);
 }
 
 // Queries `from` and on, to the call's last.
@@ -258,22 +274,22 @@ void attention(const AttentionCall& call) {
   const Range seen = range_of(call);
   Kv kv(call);
   for (int64_t s = call.first_segment; s < call.end_segment; ++s) {
-    const Segment segment = segment_at<Kv>(call, s, seen);
+    Segment segment = segment_at<Kv>(call, s, seen);
     if (segment.blocks == 0) return;
-    kv.enter(segment);
+    enter(call, kv, segment);
     pass_all<S>(call, kv, segment, 0);
   }
 }
 
 template <class S>
-void merge_attention(const AttentionState& state, const AttentionState& later, int64_t queries, int64_t head_dim) {
+void merge_attention(const AttentionState& state, const AttentionState& later, int64_t queries, int64_t value_dim) {
   for (int64_t i = 0; i < queries; ++i) {
     alignas(64) float take[kLanes];
     alignas(64) float keep[kLanes];
     take_weights<S>(later.most + i, later.weight + i, 1, state.most + i, state.weight + i, take, keep);
     float* sums = state.sums + i * state.sum_stride;
     const float* from = later.sums + i * later.sum_stride;
-    for (int64_t d = 0; d < head_dim; d += kLanes) {
+    for (int64_t d = 0; d < value_dim; d += kLanes) {
       const typename S::F kept = S::mul(S::load(sums + d), S::set1(keep[0]));
       S::store(sums + d, S::fma(S::load(from + d), S::set1(take[0]), kept));
     }
@@ -325,17 +341,17 @@ void round_codes(const float* x, int64_t n, float inverse, int8_t* codes) {
 }
 
 template <class S>
-void finish_attention(const AttentionState& state, int64_t queries, int64_t head_dim, bool turned, float* out) {
-  const float order = static_cast<float>(head_dim & -head_dim);
+void finish_attention(const AttentionState& state, int64_t queries, int64_t value_dim, bool turned, float* out) {
+  const float order = static_cast<float>(value_dim & -value_dim);
   for (int64_t i = 0; i < queries; ++i) {
     float* sums = state.sums + i * state.sum_stride;
     const float inverse = 1.0F / state.weight[i];
-    float* to = out + i * head_dim;
-    for_vectors(head_dim,
+    float* to = out + i * value_dim;
+    for_vectors(value_dim,
                 [&](int64_t d, int64_t n) { store_up_to<S>(to + d, n, S::mul(S::load(sums + d), S::set1(inverse))); });
     if (!turned) continue;
-    turn_head<S>(to, head_dim);
-    for_vectors(head_dim, [&](int64_t d, int64_t n) {
+    turn_head<S>(to, value_dim);
+    for_vectors(value_dim, [&](int64_t d, int64_t n) {
       store_up_to<S>(to + d, n, S::mul(load_up_to<S>(to + d, n), S::set1(1.0F / order)));
     });
   }

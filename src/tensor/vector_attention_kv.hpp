@@ -1,6 +1,8 @@
 // The policies of vector_attention.hpp: how a cache type scores keys, weighs tokens and sums values.
 #pragma once
 
+#include <type_traits>
+
 #include "tensor/kv_layout.hpp"
 #include "tensor/vector_attention.hpp"
 #include "tensor/vector_linear.hpp"
@@ -27,6 +29,60 @@ constexpr int at_most_four(int n) {
     prefetch_line(from + i);
 }
 
+// Sixteen bytes of E, and what interleaves the first and the last halves of two such.
+template <class E>
+struct Piece;
+template <>
+struct Piece<uint32_t> {
+  using V = uint32_t __attribute__((vector_size(16)));
+  static V first_halves(V a, V b) { return __builtin_shufflevector(a, b, 0, 4, 1, 5); }
+  static V last_halves(V a, V b) { return __builtin_shufflevector(a, b, 2, 6, 3, 7); }
+};
+template <>
+struct Piece<uint16_t> {
+  using V = uint16_t __attribute__((vector_size(16)));
+  static V first_halves(V a, V b) { return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11); }
+  static V last_halves(V a, V b) { return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15); }
+};
+
+// Transposes a square of as many rows as a piece has elements. Each round turns the bits of an element's place, row
+// before column, by one: after half of them rows and columns have changed places.
+template <class E>
+[[gnu::always_inline]] inline void transpose_square(const std::byte* from, int64_t from_stride, std::byte* to,
+                                                    int64_t to_stride) {
+  using V = typename Piece<E>::V;
+  constexpr int kSide = 16 / sizeof(E);
+  V rows[kSide];
+#pragma GCC unroll 8
+  for (int i = 0; i < kSide; ++i)
+    __builtin_memcpy(&rows[i], from + i * from_stride, sizeof rows[i]);
+#pragma GCC unroll 3
+  for (int left = kSide; left > 1; left /= 2) {
+    V next[kSide];
+#pragma GCC unroll 4
+    for (int i = 0; i < kSide / 2; ++i) {
+      next[2 * i] = Piece<E>::first_halves(rows[i], rows[i + kSide / 2]);
+      next[2 * i + 1] = Piece<E>::last_halves(rows[i], rows[i + kSide / 2]);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < kSide; ++i)
+      rows[i] = next[i];
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < kSide; ++i)
+    __builtin_memcpy(to + i * to_stride, &rows[i], sizeof rows[i]);
+}
+
+// Four int8 codes of each of four tokens become those tokens' codes of each of four elements; unsigned become signed.
+[[gnu::always_inline]] inline void transpose_codes(const std::byte* from, std::byte* to) {
+  using V = uint8_t __attribute__((vector_size(16)));
+  V codes;
+  __builtin_memcpy(&codes, from, sizeof codes);
+  codes = __builtin_shufflevector(codes, codes, 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  codes ^= static_cast<uint8_t>(kInt8KeyZero);
+  __builtin_memcpy(to, &codes, sizeof codes);
+}
+
 // f32, f16 and bf16: T loads 16 elements (LoadF32, LoadF16, LoadBf16).
 template <class S, class T>
 struct PlainKv {
@@ -36,10 +92,23 @@ struct PlainKv {
   static constexpr int64_t kEarly = 4;
 
   float factor;     // of a dot product
-  int64_t vectors;  // of head_dim
+  int64_t vectors;  // of a value
 
   explicit PlainKv(const AttentionCall& call)
-      : factor(score_factor(call)), vectors((call.head_dim + kLanes - 1) / kLanes) {}
+      : factor(score_factor(call)), vectors((call.value_dim + kLanes - 1) / kLanes) {}
+
+  // Of a block.
+  int64_t value_bytes() const { return kBlock * vectors * T::kBytes; }
+  [[gnu::noinline]] void lay_out_values(const std::byte* keys, std::byte* values) const {
+    using E = std::conditional_t<T::kBytes == kLanes * 4, uint32_t, uint16_t>;
+    constexpr int64_t kSize = sizeof(E);
+    constexpr int64_t kSide = 16 / kSize;
+    for (int64_t d = 0; d < vectors * kLanes; d += kSide) {
+      for (int64_t t = 0; t < kBlock; t += kSide)
+        transpose_square<E>(keys + d * T::kBytes + t * kSize, T::kBytes, values + t * vectors * T::kBytes + d * kSize,
+                            vectors * T::kBytes);
+    }
+  }
 
   void enter(const Segment& /*segment*/) {}
 
@@ -191,34 +260,57 @@ struct Int8Kv {
   using F = typename S::F;
   using I = typename S::I;
 
-  int64_t quads;    // of head_dim
-  int64_t vectors;  // of head_dim
+  int64_t quads;         // of a key
+  int64_t latent_quads;  // those of its latent, or 0: keys are of one part
+  int64_t parts;         // so many
+  int64_t vectors;       // of a value
   int64_t query_bytes;
   int64_t queries;
   bool capped;             // scores are
   std::byte* query_codes;  // in kOrder; query_bytes each
-  float* query_factors;    // [queries]
-  int32_t* query_starts;   // [queries]
-  // 1 / the scale of each token's values.
+  float* query_factors;    // [parts][queries]
+  int32_t* query_starts;   // [parts][queries]
+  // The scale of each token's values, of latents, and 1 / that.
+  alignas(64) float value_scales[kAttentionSegment];
   alignas(64) float value_inverses[kAttentionSegment];
 
   explicit Int8Kv(const AttentionCall& call)
       : quads((call.head_dim + 3) / 4),
-        vectors((call.head_dim + kLanes - 1) / kLanes),
-        query_bytes(vectors * kLanes * S::kCodeBytes),
+        latent_quads(call.values == nullptr ? call.value_dim / 4 : 0),
+        parts(call.values == nullptr ? 2 : 1),
+        vectors((call.value_dim + kLanes - 1) / kLanes),
         queries(call.rows * call.group),
         capped(call.soft_cap > 0) {
+    const int64_t padded = (call.head_dim + kLanes - 1) / kLanes * kLanes;
+    query_bytes = padded * S::kCodeBytes;
     auto* row = reinterpret_cast<float*>(call.scratch);
-    query_codes = call.scratch + vectors * kLanes * static_cast<int64_t>(sizeof(float));
+    query_codes = call.scratch + padded * static_cast<int64_t>(sizeof(float));
     query_factors = reinterpret_cast<float*>(query_codes + queries * query_bytes);
-    query_starts = reinterpret_cast<int32_t*>(query_factors + queries);
-    for (int64_t i = 0; i < vectors * kLanes; ++i)
+    query_starts = reinterpret_cast<int32_t*>(query_factors + parts * queries);
+    for (int64_t i = 0; i < padded; ++i)
       row[i] = 0;
     for (int64_t i = 0; i < queries; ++i) {
       const float* q = call.q + i / call.group * call.q_stride + i % call.group * call.head_dim;
       __builtin_memcpy(row, q, static_cast<size_t>(call.head_dim) * sizeof(float));
-      quantize_query(call, i, row);
+      if (parts == 1) {
+        quantize_query(call, i, 0, row, 0, call.head_dim);
+      } else {
+        quantize_query(call, i, 0, row, 0, call.value_dim);
+        quantize_query(call, i, 1, row, call.value_dim, call.head_dim);
+      }
     }
+  }
+
+  // Of a block: as they lie where they are apart.
+  int64_t value_bytes() const { return (vectors * 4 + 1) * kLineBytes; }
+  [[gnu::noinline]] void lay_out_values(const std::byte* keys, std::byte* values) const {
+    for (int64_t quad = 0; quad < latent_quads; ++quad) {
+      for (int64_t four = 0; four < kBlock / 4; ++four) {  // tokens
+        transpose_codes(keys + quad * kLineBytes + four * 16,
+                        values + (quad / 4 * 4 + four) * kLineBytes + quad % 4 * 16);
+      }
+    }
+    __builtin_memcpy(values + vectors * 4 * kLineBytes, keys + quads * kLineBytes, kLineBytes);
   }
 
   [[gnu::always_inline]] QueryCodes codes_of(int64_t i) const {
@@ -233,8 +325,9 @@ struct Int8Kv {
     return {query_codes + group * query_bytes + (i - group) * kFour, size * kFour, kFour};
   }
 
-  void quantize_query(const AttentionCall& call, int64_t i, float* row) {
-    const int32_t bits = turn_head<S>(row, call.head_dim);
+  // Part `part` of query i: elements begin .. end - 1 of `row`.
+  void quantize_query(const AttentionCall& call, int64_t i, int64_t part, float* row, int64_t begin, int64_t end) {
+    const int32_t bits = turn_head<S>(row + begin, end - begin);
     float largest;
     __builtin_memcpy(&largest, &bits, sizeof largest);
     float scale = 0;
@@ -247,7 +340,7 @@ struct Int8Kv {
     }
     const QueryCodes to = codes_of(i);
     I sum = S::set1_i(0);
-    for (int64_t v = 0; v < vectors; ++v) {
+    for (int64_t v = begin / kLanes; v * kLanes < end; ++v) {
       const F x = inverse == 0 ? S::zero() : S::load(row + v * kLanes);  // infinity * 0 is not 0
       const I codes = S::round_to_int(S::mul(x, S::set1(inverse)));
       std::byte sixteen[kLanes * S::kCodeBytes];
@@ -256,13 +349,18 @@ struct Int8Kv {
         __builtin_memcpy(to.codes + (v * 4 + c) * to.step, sixteen + c * 4 * S::kCodeBytes, 4 * S::kCodeBytes);
       sum = S::add_i(sum, codes);
     }
-    const auto order = static_cast<float>(call.head_dim & -call.head_dim);
-    query_factors[i] = scale * (score_factor(call) / order);
-    query_starts[i] = -kInt8KeyZero * S::sum_i(sum);
+    const auto order = static_cast<float>((end - begin) & (begin - end));
+    query_factors[part * queries + i] = scale * (score_factor(call) / order);
+    query_starts[part * queries + i] = -kInt8KeyZero * S::sum_i(sum);
   }
 
+  // Of latents, those of the rest of a key, behind the exponents.
   [[gnu::always_inline]] const float* key_scales(const std::byte* keys) const {
-    return reinterpret_cast<const float*>(keys + quads * kLineBytes);
+    return reinterpret_cast<const float*>(keys + (quads + parts - 1) * kLineBytes);
+  }
+  // Of one part of the keys of block b of the segment.
+  [[gnu::always_inline]] const float* part_scales(const Segment& segment, int64_t part, int64_t b) const {
+    return part + 1 < parts ? value_scales + b * kBlock : key_scales(segment.keys[b]);
   }
   [[gnu::always_inline]] const float* value_exponents(const std::byte* values) const {
     return reinterpret_cast<const float*>(values + vectors * 4 * kLineBytes);
@@ -276,11 +374,15 @@ struct Int8Kv {
     for (int64_t b = segment.first; b < segment.blocks; ++b) {
       const F exponents = S::load(value_exponents(segment.values[b]));
       S::store(value_inverses + b * kBlock, exp2_of<S>(S::negate(exponents)));
+      if (parts > 1) S::store(value_scales + b * kBlock, exp2_of<S>(exponents));
     }
   }
 
+  // Adds what one part of the keys gives, quads begin .. end - 1 of them: to the exponents of values, or to the scores
+  // that the part before it gave.
   template <bool Fetch, int R, int B>
-  [[gnu::always_inline]] void score_blocks(const Segment& segment, const Pass& pass, int64_t b) const {
+  [[gnu::always_inline]] void score_part(const Segment& segment, const Pass& pass, int64_t b, int64_t part,
+                                         int64_t begin, int64_t end) const {
     I acc[B][R];
     const uint8_t* keys[B];
     for (int j = 0; j < B; ++j) {
@@ -290,11 +392,11 @@ struct Int8Kv {
       }
       keys[j] = reinterpret_cast<const uint8_t*>(segment.keys[b + j]);
       for (int r = 0; r < R; ++r)
-        acc[j][r] = S::set1_i(query_starts[pass.first + r]);
+        acc[j][r] = S::set1_i(query_starts[part * queries + pass.first + r]);
     }
     const QueryCodes group = codes_of(pass.first);
-    const std::byte* q = group.codes;
-    for (int64_t c = 0; c < quads * kLineBytes; c += kLineBytes, q += group.step) {
+    const std::byte* q = group.codes + begin * group.step;
+    for (int64_t c = begin * kLineBytes; c < end * kLineBytes; c += kLineBytes, q += group.step) {
       typename S::X query[R];
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r)
@@ -309,12 +411,24 @@ struct Int8Kv {
       }
     }
     for (int j = 0; j < B; ++j) {
-      const F scale = S::load(key_scales(segment.keys[b + j]));
+      const F scale = S::load(part_scales(segment, part, b + j));
       const F exponent = added_exponents(segment.values[b + j]);
       for (int r = 0; r < R; ++r) {
-        const F e = S::fma(S::mul(S::to_float(acc[j][r]), scale), S::set1(query_factors[pass.first + r]), exponent);
-        S::store(pass.scores + r * kAttentionSegment + (b + j) * kBlock, e);
+        float* scores = pass.scores + r * kAttentionSegment + (b + j) * kBlock;
+        const F before = part == 0 ? exponent : S::load(scores);
+        const F factor = S::set1(query_factors[part * queries + pass.first + r]);
+        S::store(scores, S::fma(S::mul(S::to_float(acc[j][r]), scale), factor, before));
       }
+    }
+  }
+
+  template <bool Fetch, int R, int B>
+  [[gnu::always_inline]] void score_blocks(const Segment& segment, const Pass& pass, int64_t b) const {
+    int64_t begin = 0;
+    for (int64_t part = 0; part < parts; ++part) {
+      const int64_t end = part + 1 < parts ? latent_quads : quads;
+      score_part<Fetch, R, B>(segment, pass, b, part, begin, end);
+      begin = end;
     }
   }
 

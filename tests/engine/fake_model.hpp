@@ -114,6 +114,7 @@ class FakeDevice final : public tensor::Device {
   void gelu(tensor::Matrix) override { FAIL(); }
   void tanh(tensor::Matrix) override { FAIL(); }
   void rope(const tensor::Rope&, std::span<const int32_t>, int64_t, tensor::Matrix) override { FAIL(); }
+  void copy(tensor::ConstMatrix, tensor::Matrix) override { FAIL(); }
   void add(tensor::Matrix, tensor::ConstMatrix) override { FAIL(); }
   void scale(tensor::Matrix, float) override { FAIL(); }
   void soft_cap(tensor::Matrix, float) override { FAIL(); }

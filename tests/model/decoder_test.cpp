@@ -90,6 +90,36 @@ TEST(Decoder, LayersMaySeeAWindow) {
   }
 }
 
+// Of 32 pairs two keep their frequencies here, and from the twelfth on all are divided by the whole factor.
+TEST(Decoder, YarnScalesTheRotation) {
+  const test::TemporaryFolder folder;
+  const auto path = folder.path() / "model.gguf";
+  std::vector<Token> tokens(40);
+  for (size_t i = 0; i < tokens.size(); ++i)
+    tokens[i] = static_cast<Token>((i * 37 + 5) % 1000);
+  for (const std::string_view name : {"llama-tiny", "gemma2-tiny"}) {
+    Shape shape = find_shape(name).value();
+    shape.rope_factor = 1;
+    shape.old_context = 512;
+    const auto logits_of = [&](double factor) {
+      shape.yarn_factor = factor;
+      EXPECT_TRUE(write_synthetic_model(shape, path, {.type = DType::f32, .seed = 3, .on_progress = {}}));
+      const auto file = GgufFile::open(path);
+      EXPECT_TRUE(file);
+      const test::ReferenceOutput expected = test::reference_forward(*file, tokens);
+      test::Loaded loaded = test::load(path, tensor::KvType::f32, 64);
+      if (loaded.cache == nullptr) return std::vector<double>();
+      const auto logits = test::Sequence(loaded).append(tokens);
+      for (size_t t = 0; t < tokens.size(); ++t)
+        EXPECT_LT(relative_error(logits[t], expected.logits[t]), 1e-5) << name << " " << factor << ", token " << t;
+      return expected.logits.back();
+    };
+    const std::vector<double> eight = logits_of(8);
+    const std::vector<double> two = logits_of(2);
+    EXPECT_GT(relative_error(std::vector<float>(two.begin(), two.end()), eight), 1e-3) << name;
+  }
+}
+
 // Without int8 activations only the rounding of F32 is left.
 TEST(Decoder, DequantisedComputesPlainly) {
   const test::TemporaryFolder folder;

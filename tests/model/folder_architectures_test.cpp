@@ -6,6 +6,8 @@
 #include <fstream>
 #include <functional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -180,6 +182,90 @@ TEST_F(OwnMembers, OfPhi3ScaleItsRotation) {
       "'rope_scaling.short_factor' is missing");
   EXPECT_SAYS(refusal([](FolderDraft& d) { d.config["partial_rotary_factor"] = 2; }, ErrorCode::corrupt),
               "'partial_rotary_factor' is 2");
+}
+
+// The frequencies are those that transformers 4.57 (_compute_yarn_parameters) gives of these numbers.
+TEST_F(OwnMembers, OfYarnScaleTheRotation) {
+  use("llama-tiny");
+  const base::json::object plain = {{"rope_type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 512}};
+  const auto hyper_of = [&](const std::function<void(FolderDraft&, base::json::object&)>& change) {
+    const auto file = open([&](FolderDraft& d) {
+      base::json::object scaling = plain;
+      change(d, scaling);
+      d.config["rope_scaling"] = std::move(scaling);
+    });
+    EXPECT_TRUE(file) << file.error().to_string();
+    return file ? hyper_parameters_of(*file) : HyperParameters();
+  };
+  const auto rope_with = [&](const char* name, base::json::value value) {
+    return hyper_of([&](FolderDraft&, base::json::object& s) { s[name] = value; }).rope;
+  };
+  const auto expect_frequency = [](const tensor::Rope& rope, size_t pair, double expected) {
+    ASSERT_EQ(rope.frequencies.size(), 32U);
+    EXPECT_NEAR(rope.frequencies[pair] / expected, 1, 1e-12) << pair;
+  };
+  const HyperParameters usual = hyper_of([](FolderDraft&, base::json::object&) {});
+  EXPECT_EQ(usual.context, 2048);
+  expect_frequency(usual.rope, 0, 1);
+  expect_frequency(usual.rope, 2, 0.44036660267178046);
+  expect_frequency(usual.rope, 6, 0.056931400190510406);
+  expect_frequency(usual.rope, 11, 0.0027473821336349564);
+  expect_frequency(usual.rope, 31, 7.534645380347927e-07);
+  EXPECT_NEAR(usual.rope.magnitude, 1.138629436111989, 1e-12);
+  const std::vector<std::pair<const char*, base::json::value>> of_no_effect = {
+      {"type", "yarn"}, {"truncate", true}, {"beta_fast", 32.0}, {"beta_slow", 1}, {"mscale", 1}, {"factor", nullptr}};
+  for (const auto& [name, value] : of_no_effect)
+    EXPECT_EQ(rope_with(name, value), usual.rope) << name;
+  const tensor::Rope exact = rope_with("truncate", false);
+  expect_frequency(exact, 6, 0.05720113102230486);
+  expect_frequency(exact, 10, 0.005214192075608356);
+  EXPECT_EQ(exact.magnitude, usual.rope.magnitude);
+  EXPECT_NE(rope_with("beta_fast", 8).frequencies, usual.rope.frequencies);
+  EXPECT_NEAR(rope_with("attention_factor", 1.5).magnitude, 1.5, 1e-6);
+  const auto divided = [&](double part, double all) {
+    return hyper_of([&](FolderDraft&, base::json::object& s) {
+             s["mscale"] = part;
+             s["mscale_all_dim"] = all;
+           })
+        .rope.magnitude;
+  };
+  EXPECT_NEAR(divided(0.707, 0.707), 1, 1e-6);
+  EXPECT_NEAR(divided(1, 0.5), (1 + 0.1 * std::log(4.0)) / (1 + 0.05 * std::log(4.0)), 1e-6);
+  EXPECT_NEAR(divided(0, 0.5), usual.rope.magnitude, 1e-6);
+  // As newer files have it.
+  const HyperParameters newer = hyper_of([&](FolderDraft& d, base::json::object&) {
+    base::json::object all = plain;
+    all["rope_theta"] = 500000.0;
+    d.config["rope_parameters"] = std::move(all);
+    d.config.erase("rope_theta");
+  });
+  EXPECT_EQ(newer.rope, usual.rope);
+  // The members may be all that was changed in a model of shorter contexts.
+  EXPECT_EQ(hyper_of([](FolderDraft&, base::json::object& s) { s["factor"] = 8.0; }).context, 4096);
+  const auto refused = [&](const char* name, base::json::value value) {
+    return refusal(
+        [&](FolderDraft& d) {
+          base::json::object scaling = plain;
+          scaling[name] = value;
+          d.config["rope_scaling"] = std::move(scaling);
+        },
+        ErrorCode::corrupt);
+  };
+  EXPECT_SAYS(refused("mscale", -1), "'rope_scaling.mscale' is -1; expected a positive number");
+  EXPECT_SAYS(refused("factor", 0), "'rope_scaling.factor' is 0; expected a positive number");
+  EXPECT_SAYS(refused("original_max_position_embeddings", 1),
+              "'rope_scaling.original_max_position_embeddings' is 1; expected 2 or more");
+  // And all of it is in a converted file.
+  const auto source = open([&](FolderDraft& d) {
+    base::json::object scaling = plain;
+    scaling["truncate"] = false;
+    scaling["attention_factor"] = 1.5;
+    d.config["rope_scaling"] = std::move(scaling);
+  });
+  ASSERT_TRUE(source) << source.error().to_string();
+  const auto converted = folder_.path() / "converted.gguf";
+  ASSERT_TRUE(convert_model(*source, converted, {}));
+  EXPECT_EQ(hyper_parameters_of(*Checkpoint::open(converted)).rope, hyper_parameters_of(*source).rope);
 }
 
 TEST_F(OwnMembers, OfMixturesNameTheirExperts) {

@@ -294,9 +294,9 @@ TEST_F(Folder, NamesWhatItDoesNotDo) {
               }),
               "quantised by 'gptq'");
   EXPECT_SAYS(unsupported([](FolderDraft& d) {
-                d.config["rope_scaling"] = {{"rope_type", "yarn"}, {"factor", 4.0}};
+                d.config["rope_scaling"] = {{"rope_type", "dynamic"}, {"factor", 4.0}};
               }),
-              "'rope_scaling.rope_type' is 'yarn'; supported are default, linear, llama3 and longrope");
+              "'rope_scaling.rope_type' is 'dynamic'; supported are default, linear, llama3, longrope and yarn");
   EXPECT_SAYS(unsupported([](FolderDraft& d) {
                 d.tensors["model.layers.0.mlp.extra.weight"] = {"F32", {1}, "1234"};
               }),

@@ -263,10 +263,10 @@ TEST_F(Load, NamesWhatItDoesNotDo) {
   EXPECT_SAYS(unsupported([](Draft& d) { d.numbers["llama.pooling_type"] = 2; }), "'llama.pooling_type' is 2");
   EXPECT_SAYS(unsupported([](Draft& d) { d.numbers["llama.attention.value_length"] = 8; }), "value heads of 8");
   EXPECT_SAYS(unsupported([](Draft& d) {
-                d.strings["llama.rope.scaling.type"] = "yarn";
+                d.strings["llama.rope.scaling.type"] = "dynamic";
                 d.reals["llama.rope.scaling.factor"] = 4;
               }),
-              "RoPE scaling 'yarn' with factor 4");
+              "RoPE scaling 'dynamic' with factor 4");
 }
 
 TEST_F(Load, ScalesTheRotation) {

@@ -1,5 +1,6 @@
 // What a GGUF file says in keys that one architecture alone has, and what holds where it does not say it.
 #include <cmath>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -167,6 +168,78 @@ TEST_F(OwnKeys, LongRopeIsTheOnlyScaling) {
   const HyperParameters still = read_well("granite", keys);
   EXPECT_TRUE(still.rope.frequencies.empty());
   EXPECT_FALSE(still.short_rope);
+}
+
+// The frequencies are those that transformers 4.57 (_compute_yarn_parameters) gives of these numbers, and the magnitude
+// is llama.cpp's as well.
+TEST_F(OwnKeys, YarnScalesEachFrequencyByItself) {
+  Keys keys;
+  keys.counts["rope.scaling.original_context_length"] = 64;
+  keys.reals["rope.scaling.factor"] = 4;
+  keys.strings["rope.scaling.type"] = "yarn";
+  const double usual = 1.138629436111989;
+  const auto expect_rope = [&](const Keys& changed, const std::vector<double>& first, double magnitude) {
+    const tensor::Rope rope = read_well("llama", changed).rope;
+    std::vector<double> expected = first;
+    expected.insert(expected.end(),
+                    {0.007905694150420948, 0.0025, 0.0007905694150420947, 0.00025, 7.905694150420948e-05});
+    ASSERT_EQ(rope.frequencies.size(), expected.size());
+    for (size_t i = 0; i < expected.size(); ++i)
+      EXPECT_NEAR(rope.frequencies[i] / expected[i], 1, 1e-12) << i;
+    EXPECT_NEAR(rope.magnitude, magnitude, 1e-7);
+  };
+  expect_rope(keys, {1, 0.23717082451262847, 0.05}, usual);
+  Keys exact = keys;
+  exact.flags["rope.scaling.yarn_truncate"] = false;
+  expect_rope(exact, {1, 0.19858352015369318, 0.02559524589192421}, usual);
+  Keys narrow = keys;
+  narrow.reals.insert({{"rope.scaling.yarn_beta_fast", 16}, {"rope.scaling.yarn_beta_slow", 2}});
+  expect_rope(narrow, {1, 0.19764235376052372, 0.025}, usual);
+  Keys times = keys;
+  times.reals["rope.scaling.attn_factor"] = 0.5F;
+  expect_rope(times, {1, 0.23717082451262847, 0.05}, usual / 2);
+  Keys said = keys;
+  said.reals["rope.scaling.yarn_attn_factor"] = 1.25F;
+  expect_rope(said, {1, 0.23717082451262847, 0.05}, 1.25);
+  // The whole context, where the file names no other.
+  Keys unsaid = keys;
+  unsaid.counts = {{"context_length", 64}};
+  expect_rope(unsaid, {1, 0.23717082451262847, 0.05}, usual);
+  for (const float extrapolation : {-1.0F, 1.0F}) {
+    Keys same = keys;
+    same.reals["rope.scaling.yarn_ext_factor"] = extrapolation;
+    expect_rope(same, {1, 0.23717082451262847, 0.05}, usual);
+  }
+}
+
+TEST_F(OwnKeys, YarnIsRefusedWhereItMeansAnotherThing) {
+  const auto refusal = [&](const std::function<void(Keys&)>& change, ErrorCode code) {
+    Keys keys;
+    keys.counts["rope.scaling.original_context_length"] = 64;
+    keys.reals["rope.scaling.factor"] = 4;
+    keys.strings["rope.scaling.type"] = "yarn";
+    change(keys);
+    const auto hyper = read("llama", keys);
+    if (hyper) return std::string("(accepted)");
+    EXPECT_EQ(hyper.error().code(), code);
+    return hyper.error().to_string();
+  };
+  const auto real = [&](const char* name, float value, ErrorCode code) {
+    return refusal([&](Keys& k) { k.reals[name] = value; }, code);
+  };
+  EXPECT_SAYS(real("rope.scaling.yarn_ext_factor", 0.5F, ErrorCode::unsupported),
+              "'llama.rope.scaling.yarn_ext_factor' is 0.5; supported is 1");
+  EXPECT_SAYS(real("rope.scaling.yarn_log_multiplier", 0.1F, ErrorCode::unsupported),
+              "'llama.rope.scaling.yarn_log_multiplier' is 0.1; this architecture has none");
+  EXPECT_SAYS(real("rope.scaling.yarn_beta_slow", 32, ErrorCode::corrupt),
+              "'llama.rope.scaling.yarn_beta_slow' is 32 and 'llama.rope.scaling.yarn_beta_fast' 32; the fast one is");
+  EXPECT_SAYS(real("rope.scaling.yarn_beta_fast", 0, ErrorCode::corrupt), "yarn_beta_fast' is 0; expected a positive");
+  EXPECT_SAYS(real("rope.freq_base", 1, ErrorCode::corrupt), "'llama.rope.freq_base' is 1; YaRN's scaling wants it");
+  EXPECT_SAYS(real("rope.scaling.factor", -4, ErrorCode::corrupt), "'llama.rope.scaling.factor' is -4; expected a");
+  EXPECT_SAYS(
+      refusal([](Keys& k) { k.vectors["rope_freqs.weight"] = std::vector<float>(8, 1); }, ErrorCode::unsupported),
+      "by the tensor rope_freqs.weight and by YaRN");
+  EXPECT_EQ(real("rope.scaling.yarn_log_multiplier", 0, ErrorCode::corrupt), "(accepted)");
 }
 
 // Files from before the key, as llama.cpp reads them.

@@ -164,6 +164,31 @@ class Reference {
     return has("rope_freqs.weight") ? vector("rope_freqs.weight") : Row(pairs, 1.0);
   }
 
+  bool by_yarn() const { return file_.get_string_or(architecture_ + ".rope.scaling.type", "").value() == "yarn"; }
+
+  // What YaRN leaves of a frequency (arXiv:2309.00071, section 3.2). Of how often pair i turns within the first context
+  // the logarithm falls by the same from pair to pair; what is said of turns is said of pairs, and those are rounded to
+  // whole ones, outwards. Pairs that turn 32 times or more stay, those that turn once or less are divided by the
+  // factor, and of those between a part is.
+  double yarn_share(size_t pair, double base, size_t rotated) const {
+    if (!by_yarn()) return 1;
+    const double context = static_cast<double>(number("rope.scaling.original_context_length"));
+    const auto pair_of = [&](double turns) {
+      return std::log(context / (2 * std::numbers::pi * turns)) / std::log(base) * static_cast<double>(rotated) / 2;
+    };
+    const bool whole = file_.get_bool_or(architecture_ + ".rope.scaling.yarn_truncate", true).value();
+    const double begin = std::max(0.0, whole ? std::floor(pair_of(32)) : pair_of(32));
+    const double end = whole ? std::ceil(pair_of(1)) : pair_of(1);
+    const double divided = std::min(1.0, std::max(0.0, (static_cast<double>(pair) - begin) / (end - begin)));
+    return (1 - divided) + divided / real("rope.scaling.factor");
+  }
+
+  // Of YaRN (section 3.4) the root of what it calls 1 / t; of LongRoPE what the file says.
+  double rotation_magnitude() const {
+    const double said = file_.get_float_or(architecture_ + ".rope.scaling.attn_factor", 1).value();
+    return by_yarn() ? said * (0.1 * std::log(real("rope.scaling.factor")) + 1) : said;
+  }
+
   // The first elements of a head are rotated, all of them in most models.
   // Gemma 3's layers with a window rotate by a base of their own, and only the others are scaled (its report, section
   // 2).
@@ -172,14 +197,15 @@ class Reference {
         static_cast<size_t>(file_.get_int_or(architecture_ + ".rope.dimension_count", head_dim()).value());
     const size_t half = rotated / 2;
     const Row factors = frequency_factors(half);
-    const double magnitude = file_.get_float_or(architecture_ + ".rope.scaling.attn_factor", 1).value();
+    const double magnitude = rotation_magnitude();
     const Row before = head;
     for (size_t i = 0; i < half; ++i) {
       const double exponent = -2.0 * static_cast<double>(i) / static_cast<double>(rotated);
       const bool local = is("gemma3") && !sees_all(layer);
       const double base = real(local ? "rope.freq_base_swa" : "rope.freq_base");
       const double scaling = is("gemma3") && !local ? real("rope.scaling.factor") : 1;
-      const double angle = static_cast<double>(position) * std::pow(base, exponent) / factors[i] / scaling;
+      const double frequency = std::pow(base, exponent) / factors[i] / scaling * yarn_share(i, base, rotated);
+      const double angle = static_cast<double>(position) * frequency;
       const bool adjacent = is("llama") || is("granite");
       const size_t a = adjacent ? 2 * i : i;
       const size_t b = adjacent ? 2 * i + 1 : i + half;

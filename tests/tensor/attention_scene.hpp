@@ -23,7 +23,7 @@ struct Scene {
   std::vector<int32_t> lengths;
   std::vector<std::vector<int32_t>> tables;
   std::vector<std::vector<float>> keys;    // [sequence][token][kv_heads * head_dim]
-  std::vector<std::vector<float>> values;  // likewise
+  std::vector<std::vector<float>> values;  // [sequence][token][kv_heads * value_dim]
 
   Scene(const KvShape& wanted, std::vector<int32_t> lengths_wanted, Samples& samples)
       : shape(wanted), lengths(std::move(lengths_wanted)) {
@@ -42,8 +42,15 @@ struct Scene {
       }
       tables.push_back(table);
       keys.push_back(samples.normal(length * width));
-      values.push_back(samples.normal(length * width));
+      values.push_back(shape.latent > 0 ? latents_of(keys.back()) : samples.normal(length * width));
     }
+  }
+
+  std::vector<float> latents_of(const std::vector<float>& heads) const {
+    std::vector<float> latents;
+    for (auto head = heads.begin(); head != heads.end(); head += shape.head_dim)
+      latents.insert(latents.end(), head, head + shape.latent);
+    return latents;
   }
 
   std::vector<std::span<const int32_t>> table_spans() const { return {tables.begin(), tables.end()}; }
@@ -63,16 +70,18 @@ struct Scene {
     const std::vector<float> nans(positions.size() * static_cast<size_t>(width),
                                   std::numeric_limits<float>::quiet_NaN());
     const auto n = static_cast<int64_t>(positions.size());
-    for (int64_t l = 0; l < shape.layers; ++l) {
-      device.store_kv(*kv, l, {positions, zeros, all}, matrix(nans, n, width), matrix(nans, n, width));
-    }
+    const auto values_or_none = [&](const std::vector<float>& from, int64_t rows) {
+      return shape.latent > 0 ? ConstMatrix() : matrix(from, rows, width);
+    };
+    for (int64_t l = 0; l < shape.layers; ++l)
+      device.store_kv(*kv, l, {positions, zeros, all}, matrix(nans, n, width), values_or_none(nans, n));
     const auto spans = table_spans();
     for (size_t s = 0; s < lengths.size(); ++s) {
       std::vector<int32_t> own(static_cast<size_t>(lengths[s]));
       std::iota(own.begin(), own.end(), 0);
       const std::vector<int32_t> sequence(own.size(), static_cast<int32_t>(s));
       device.store_kv(*kv, layer, {own, sequence, spans}, matrix(keys[s], lengths[s], width),
-                      matrix(values[s], lengths[s], width));
+                      values_or_none(values[s], lengths[s]));
     }
     return kv;
   }
@@ -104,9 +113,11 @@ inline std::vector<float> attend(Device& device, const Scene& scene, const Rows&
   std::vector<std::vector<int32_t>> tables = scene.tables;
   if (rule.window > 0) hide_blocks(rows, rule.window, tables);
   const std::vector<std::span<const int32_t>> spans(tables.begin(), tables.end());
-  std::vector<float> out(q.size(), -5.0F);
   const auto n = static_cast<int64_t>(rows.positions.size());
-  device.attention(*kv, 1, {rows.positions, rows.sequences, spans}, rule, matrix(q, n, width), matrix(out, n, width));
+  const int64_t out_width = width / scene.shape.head_dim * scene.shape.value_dim();
+  std::vector<float> out(static_cast<size_t>(n * out_width), -5.0F);
+  device.attention(*kv, 1, {rows.positions, rows.sequences, spans}, rule, matrix(q, n, width),
+                   matrix(out, n, out_width));
   return out;
 }
 
@@ -139,11 +150,13 @@ inline std::vector<double> exact(const Scene& scene, const Rows& rows, const std
   double sum = 0;
   for (double& v : p)
     sum += v = std::exp(v - highest);
-  std::vector<double> out(static_cast<size_t>(dim));
-  for (int64_t d = 0; d < dim; ++d) {
+  const int64_t value_dim = scene.shape.value_dim();
+  std::vector<double> out(static_cast<size_t>(value_dim));
+  for (int64_t d = 0; d < value_dim; ++d) {
     for (size_t i = 0; i < p.size(); ++i) {
       const int64_t t = first + static_cast<int64_t>(i);
-      out[d] += p[i] / sum * rounded(scene.shape.type, scene.values[s][t * width + kv_head * dim + d]);
+      const float value = scene.values[s][(t * scene.shape.kv_heads + kv_head) * value_dim + d];
+      out[d] += p[i] / sum * rounded(scene.shape.type, value);
     }
   }
   return out;

@@ -110,6 +110,8 @@ struct FolderForm {
   bool keeps_window = false;
   bool norms_less_one = false;  // the weights of norms are stored less one
   bool rotates_parts = false;   // config.json may ask for the rotation of a part of each head
+  // YaRN's mscale_all_dim scales scores, as the architecture's read_rotation() has it (YarnRule::scales_scores).
+  bool yarn_scales_scores = false;
   // Folders always have the two of a rotated pair half a head apart. In GGUF they lie side by side for this
   // architecture: the rows of the query and key projections change places.
   bool pairs_side_by_side = false;

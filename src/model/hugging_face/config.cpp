@@ -17,6 +17,7 @@
 #include "base/json.hpp"
 #include "base/log.hpp"
 #include "model/metadata.hpp"
+#include "model/read_rotation.hpp"
 
 namespace tidemill::model {
 namespace {
@@ -27,6 +28,9 @@ using base::Result;
 // As read_hyper_parameters has them: pieces are made for every row of the embedding, and factors for every pair.
 constexpr int64_t kMostTokens = int64_t{1} << 24;
 constexpr int64_t kMostHeadElements = 1024;
+constexpr int64_t kMostContext = std::numeric_limits<int32_t>::max();
+
+constexpr std::string_view kOriginalContext = "original_max_position_embeddings";
 
 Result<const Architecture*> find_by_model_type(const JsonMembers& config) {
   TM_TRY(const std::string type, config.get_string_or("model_type", ""));
@@ -76,17 +80,22 @@ Result<void> refuse_unsupported(const JsonMembers& config, const FolderForm& for
 Result<void> refuse_unknown_rotation(const JsonMembers& rotation, const FolderForm& form) {
   if (!rotation.exists()) return {};
   if (!form.rotates_parts) TM_CHECK(refuse_partial_rotation(rotation));
-  constexpr std::array<std::string_view, 11> known = {"type",
+  constexpr std::array<std::string_view, 16> known = {"type",
                                                       "rope_type",
                                                       "rope_theta",
                                                       "factor",
                                                       "low_freq_factor",
                                                       "high_freq_factor",
-                                                      "original_max_position_embeddings",
+                                                      kOriginalContext,
                                                       "partial_rotary_factor",
                                                       "short_factor",
                                                       "long_factor",
-                                                      "attention_factor"};
+                                                      "attention_factor",
+                                                      "beta_fast",
+                                                      "beta_slow",
+                                                      "mscale",
+                                                      "mscale_all_dim",
+                                                      "truncate"};
   for (const auto& [key, value] : rotation.object()) {
     const std::string_view name = key;
     if (value.is_null() || std::find(known.begin(), known.end(), name) != known.end()) continue;
@@ -104,16 +113,16 @@ Result<std::vector<float>> llama3_factors(const JsonMembers& scaling, double bas
   TM_TRY(const double factor, scaling.get_number("factor"));
   TM_TRY(const double low, scaling.get_number_or("low_freq_factor", 1));
   TM_TRY(const double high, scaling.get_number_or("high_freq_factor", 4));
-  TM_TRY(const double old_context, scaling.get_number_or("original_max_position_embeddings", 8192));
+  TM_TRY(const double old_context, scaling.get_number_or(kOriginalContext, 8192));
   const std::array<double, 4> numbers = {factor, low, high, old_context};
   const bool positive = std::all_of(numbers.begin(), numbers.end(), [](double n) { return std::isfinite(n) && n > 0; });
   if (!positive || high <= low) {
-    return scaling.error(ErrorCode::corrupt,
-                         fmt::format("'{}' is {}, '{}' {}, '{}' {} and '{}' {}; expected positive numbers, the high "
-                                     "factor above the low one",
-                                     scaling.name("factor"), factor, scaling.name("low_freq_factor"), low,
-                                     scaling.name("high_freq_factor"), high,
-                                     scaling.name("original_max_position_embeddings"), old_context));
+    return scaling.error(
+        ErrorCode::corrupt,
+        fmt::format("'{}' is {}, '{}' {}, '{}' {} and '{}' {}; expected positive numbers, the high "
+                    "factor above the low one",
+                    scaling.name("factor"), factor, scaling.name("low_freq_factor"), low,
+                    scaling.name("high_freq_factor"), high, scaling.name(kOriginalContext), old_context));
   }
   std::vector<float> factors;
   for (int64_t i = 0; i < head_dim / 2; ++i) {
@@ -152,6 +161,7 @@ class ConfigTranslator {
   Result<FolderShape> run() {
     FolderShape shape;
     shape.architecture = &architecture_;
+    TM_CHECK(find_rotation());
     TM_TRY(shape.layers, count("num_hidden_layers"));
     TM_TRY(shape.heads, count("num_attention_heads"));
     TM_TRY(shape.kv_heads, count_or("num_key_value_heads", shape.heads));
@@ -267,9 +277,20 @@ class ConfigTranslator {
     return count("sliding_window");
   }
 
+  // Where YaRN's members were added to the file of a model that was made for shorter contexts, as Qwen's authors
+  // advise, max_position_embeddings is still what it was.
+  Result<int64_t> scaled_context() const {
+    TM_TRY(const int64_t context, count("max_position_embeddings", kMostContext));
+    if (scaling_type_ != "yarn" || scaling_.find("factor") == nullptr) return context;
+    TM_TRY(const double factor, positive(scaling_, "factor"));
+    TM_TRY(const int64_t original, original_context(0));
+    const double longer = static_cast<double>(original) * factor;
+    return std::max(context, longer < static_cast<double>(kMostContext) ? static_cast<int64_t>(longer) : kMostContext);
+  }
+
   // A window that is not kept to makes no difference to texts that fit it.
   Result<int64_t> context_length(int64_t window) const {
-    TM_TRY(const int64_t context, count("max_position_embeddings"));
+    TM_TRY(const int64_t context, scaled_context());
     if (architecture_.folder.keeps_window || window == 0 || window >= context) return context;
     base::log::warn(
         "{}: the model attends to the last {} tokens alone ('sliding_window'); here it attends to all, and so its "
@@ -296,64 +317,116 @@ class ConfigTranslator {
                                     holder.name(member), part, head_dim));
   }
 
+  // Finds what the file says of the rotation.
+  Result<void> find_rotation() {
+    // Newer files have one object with all that concerns the rotation.
+    TM_TRY(const JsonMembers all, config_.members("rope_parameters"));
+    // And where layers rotate in two ways, one for each.
+    TM_TRY(const JsonMembers full, all.members("full_attention"));
+    rotation_ = full.exists() ? full : all;
+    TM_TRY(const JsonMembers older, config_.members("rope_scaling"));
+    scaling_ = rotation_.exists() ? rotation_ : older;
+    TM_TRY(const std::string named, scaling_.get_string_or("type", "default"));
+    TM_TRY(scaling_type_, scaling_.get_string_or("rope_type", named));
+    return {};
+  }
+
+  const JsonMembers& original_context_holder() const {
+    return config_.find(kOriginalContext) != nullptr ? config_ : scaling_;
+  }
+  // Tokens that the model was first trained for.
+  Result<int64_t> original_context(int64_t fallback) const {
+    const JsonMembers& holder = original_context_holder();
+    if (holder.find(kOriginalContext) == nullptr) return fallback;
+    TM_TRY(const int64_t original, holder.get_int(kOriginalContext));
+    if (original >= 2 && original <= kMostContext) return original;
+    return holder.wrong(kOriginalContext, "2 or more");
+  }
+
   // LongRoPE's factors, and what queries and keys are multiplied by.
-  Result<void> long_rope(const JsonMembers& scaling, int64_t rotated, int64_t context, FolderShape& shape) {
-    TM_TRY(shape.long_factors, numbers_in(scaling, "long_factor"));
-    TM_TRY(shape.short_factors, numbers_in(scaling, "short_factor"));
+  Result<void> long_rope(int64_t rotated, int64_t context, FolderShape& shape) {
+    TM_TRY(shape.long_factors, numbers_in(scaling_, "long_factor"));
+    TM_TRY(shape.short_factors, numbers_in(scaling_, "short_factor"));
     for (const auto& [name, factors] :
          {std::pair("long_factor", &shape.long_factors), std::pair("short_factor", &shape.short_factors)}) {
       if (static_cast<int64_t>(factors->size()) == rotated / 2) continue;
-      return scaling.error(ErrorCode::corrupt, fmt::format("'{}' has {} numbers; the rotation has {} pairs",
-                                                           scaling.name(name), factors->size(), rotated / 2));
+      return scaling_.error(ErrorCode::corrupt, fmt::format("'{}' has {} numbers; the rotation has {} pairs",
+                                                            scaling_.name(name), factors->size(), rotated / 2));
     }
-    const bool outside = config_.find("original_max_position_embeddings") != nullptr;
-    const JsonMembers& holder = outside ? config_ : scaling;
-    TM_TRY(const int64_t original, holder.get_int_or("original_max_position_embeddings", context));
-    if (original < 2 || original > std::numeric_limits<int32_t>::max()) {
-      return holder.wrong("original_max_position_embeddings", "2 or more");
-    }
+    TM_TRY(const int64_t original, original_context(context));
     const double longer = static_cast<double>(context) / static_cast<double>(original);
     const double customary = longer > 1 ? std::sqrt(1 + std::log(longer) / std::log(static_cast<double>(original))) : 1;
     // transformers makes the magnitude of one of the two, which one depends on its version.
-    TM_TRY(const double factor, scaling.get_number_or("factor", longer));
-    if (scaling.find("attention_factor") == nullptr && !(std::abs(factor - longer) <= 1e-6 * longer)) {
-      return scaling.error(ErrorCode::unsupported,
-                           fmt::format("'{}' is {}, but 'max_position_embeddings' {} is {} times '{}' {}; supported "
-                                       "is a factor of that",
-                                       scaling.name("factor"), factor, context, longer,
-                                       holder.name("original_max_position_embeddings"), original));
+    TM_TRY(const double factor, scaling_.get_number_or("factor", longer));
+    if (scaling_.find("attention_factor") == nullptr && !(std::abs(factor - longer) <= 1e-6 * longer)) {
+      return scaling_.error(ErrorCode::unsupported,
+                            fmt::format("'{}' is {}, but 'max_position_embeddings' {} is {} times '{}' {}; supported "
+                                        "is a factor of that",
+                                        scaling_.name("factor"), factor, context, longer,
+                                        original_context_holder().name(kOriginalContext), original));
     }
-    TM_TRY(const double magnitude, scaling.get_number_or("attention_factor", customary));
+    TM_TRY(const double magnitude, scaling_.get_number_or("attention_factor", customary));
     add("rope.scaling.original_context_length", original);
     metadata_.add_f32(key("rope.scaling.attn_factor"), static_cast<float>(magnitude));
     return {};
   }
 
+  // 0 where the file does not say it.
+  Result<double> yarn_strength(std::string_view name) const {
+    TM_TRY(const double strength, scaling_.get_number_or(name, 0));
+    return strength == 0 ? 0.0 : positive(scaling_, name);
+  }
+
+  // YaRN's factor and what else the file says of it (transformers, _compute_yarn_parameters).
+  Result<void> yarn(int64_t context) {
+    const auto add_real = [&](std::string_view name, double value) {
+      metadata_.add_f32(key(name), static_cast<float>(value));
+    };
+    TM_TRY(const int64_t original, original_context(context));
+    TM_TRY(const double factor,
+           positive_or(scaling_, "factor", static_cast<double>(context) / static_cast<double>(original)));
+    metadata_.add_string(key("rope.scaling.type"), "yarn");
+    add_real("rope.scaling.factor", factor);
+    add("rope.scaling.original_context_length", original);
+    for (const std::string_view name : {"beta_fast", "beta_slow"}) {
+      if (scaling_.find(name) == nullptr) continue;
+      TM_TRY(const double turns, positive(scaling_, name));
+      add_real(fmt::format("rope.scaling.yarn_{}", name), turns);
+    }
+    TM_TRY(const bool whole_pairs, scaling_.get_bool_or("truncate", true));
+    metadata_.add_bool(key("rope.scaling.yarn_truncate"), whole_pairs);
+    TM_TRY(const double part, yarn_strength("mscale"));
+    TM_TRY(const double all, yarn_strength("mscale_all_dim"));
+    const double customary = yarn_magnitude(factor);
+    const bool divided = part != 0 && all != 0;
+    TM_TRY(const double magnitude,
+           positive_or(scaling_, "attention_factor",
+                       divided ? yarn_magnitude(factor, part) / yarn_magnitude(factor, all) : customary));
+    const bool at_scores = architecture_.folder.yarn_scales_scores && all != 0;
+    if (at_scores) add_real("rope.scaling.yarn_log_multiplier", 0.1 * all);
+    const double times = at_scores ? magnitude : magnitude / customary;
+    if (times != 1) add_real("rope.scaling.attn_factor", times);
+    return {};
+  }
+
   // Adds the rotation's keys; gives Llama 3's factors where the file asks for them.
   Result<std::vector<float>> rotation(int64_t rotated, int64_t context, FolderShape& shape) {
-    // Newer files have one object with all that concerns the rotation.
-    TM_TRY(const JsonMembers all, config_.members("rope_parameters"));
-    // And where layers rotate in two ways, one for each.
-    TM_TRY(const JsonMembers full, all.members("full_attention"));
-    const JsonMembers& parameters = full.exists() ? full : all;
-    TM_TRY(const JsonMembers older, config_.members("rope_scaling"));
-    const JsonMembers& scaling = parameters.exists() ? parameters : older;
     TM_TRY(const double theta, positive_or(config_, "rope_theta", usual("rope_theta").value_or(10000)));
-    TM_TRY(const double base, positive_or(parameters, "rope_theta", theta));
+    TM_TRY(const double base, positive_or(rotation_, "rope_theta", theta));
     metadata_.add_f32(key("rope.freq_base"), static_cast<float>(base));
-    TM_TRY(const std::string named, scaling.get_string_or("type", "default"));
-    TM_TRY(const std::string type, scaling.get_string_or("rope_type", named));
+    const std::string_view type = scaling_type_;
     const bool scales_long = type == "longrope" || type == "su";
-    if (type != "default" && type != "llama3" && type != "linear" && !scales_long) {
+    if (type != "default" && type != "llama3" && type != "linear" && type != "yarn" && !scales_long) {
       return config_.error(ErrorCode::unsupported,
-                           fmt::format("'{}' is '{}'; supported are default, linear, llama3 and longrope",
-                                       scaling.name("rope_type"), printable(type)));
+                           fmt::format("'{}' is '{}'; supported are default, linear, llama3, longrope and yarn",
+                                       scaling_.name("rope_type"), printable(type)));
     }
-    TM_CHECK(refuse_unknown_rotation(scaling, architecture_.folder));
-    if (type == "llama3") return llama3_factors(scaling, base, rotated);
-    if (scales_long) TM_CHECK(long_rope(scaling, rotated, context, shape));
+    TM_CHECK(refuse_unknown_rotation(scaling_, architecture_.folder));
+    if (type == "llama3") return llama3_factors(scaling_, base, rotated);
+    if (scales_long) TM_CHECK(long_rope(rotated, context, shape));
+    if (type == "yarn") TM_CHECK(yarn(context));
     if (type == "linear") {
-      TM_TRY(const double factor, positive(scaling, "factor"));
+      TM_TRY(const double factor, positive(scaling_, "factor"));
       metadata_.add_string(key("rope.scaling.type"), "linear");
       metadata_.add_f32(key("rope.scaling.factor"), static_cast<float>(factor));
     }
@@ -363,6 +436,9 @@ class ConfigTranslator {
   const JsonMembers& config_;
   const Architecture& architecture_;
   GgufWriter& metadata_;
+  JsonMembers rotation_;  // rope_parameters, or of it the part for layers that see everything
+  JsonMembers scaling_;   // the same, or rope_scaling
+  std::string scaling_type_;
 };
 
 }  // namespace
