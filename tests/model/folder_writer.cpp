@@ -119,6 +119,16 @@ json::object sequence(json::array steps) {
   return {{"type", "Sequence"}, {"pretokenizers", std::move(steps)}};
 }
 
+// o200k's expression, of which Mistral's has no contractions and takes each digit alone.
+std::string cased_words(bool o200k) {
+  const std::string upper = "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]";
+  const std::string lower = "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]";
+  const std::string before = "[^\\r\\n\\p{L}\\p{N}]?";
+  const std::string behind = o200k ? "(?i:'s|'t|'re|'ve|'m|'ll|'d)?|" : "|";
+  return before + upper + "*" + lower + "+" + behind + before + upper + "+" + lower + "*" + behind + "\\p{N}" +
+         (o200k ? "{1,3}" : "") + "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+}
+
 // As the models' authors published them.
 json::value pre_tokenizer_json(const std::string& name) {
   const json::object digits = {{"type", "Digits"}, {"individual_digits", true}};
@@ -132,6 +142,7 @@ json::value pre_tokenizer_json(const std::string& name) {
     return sequence({split("[\r\n]"), split("\\s?\\p{L}+"), split("\\s?\\p{P}+"), split("[一-龥ࠀ-一가-퟿]+"),
                      digits, byte_level(false)});
   }
+  if (name == "gpt-4o" || name == "tekken") return sequence({split(cased_words(name == "gpt-4o")), byte_level(false)});
   if (name != "llama-bpe" && name != "qwen2") throw std::runtime_error("no tokenizer.json for " + name);
   return sequence({split(fmt::format("(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{{L}}\\p{{N}}]?\\p{{L}}+|\\p{{N}}{}| "
                                      "?[^\\s\\p{{L}}\\p{{N}}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
