@@ -74,6 +74,7 @@ int64_t AttentionRunner::tile_queries(const Operation& op) const {
 }
 
 AttentionState AttentionRunner::sinks_of(const AttentionRule& rule, KvType type, int64_t padded) {
+  if (rule.sinks.empty()) return {};
   const size_t heads = rule.sinks.size();
   sinks_.assign(2 * heads + static_cast<size_t>(padded), 0.0F);
   for (size_t h = 0; h < heads; ++h) {

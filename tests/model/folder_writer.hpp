@@ -35,7 +35,7 @@ struct FolderDraft {
   void write(const std::filesystem::path& folder, int shards = 1) const;
 };
 
-// The model in `file`, of any decoder's architecture, F32, F16 or BF16.
+// The model in `file`, of any decoder's architecture, F32, F16 or BF16; gpt-oss's experts may be MXFP4.
 FolderDraft draft_of(const model::GgufFile& file);
 
 // tokenizer.json of a vocabulary: byte-level with one of the pre-tokenizers gpt-2, starcoder, falcon, llama-bpe, qwen2,
