@@ -210,8 +210,9 @@ void Decoder::attend(int64_t index, const tensor::KvRows& rows, tensor::KvCache&
     device_.rope(rope, rows.positions, head_dim, key);
   }
   device_.store_kv(cache, index, rows, key, value);
-  device_.attention(cache, index, rows, hyper_.attention_rule(index), query,
-                    view(attended_, n, hyper_.heads * head_dim));
+  tensor::AttentionRule rule = hyper_.attention_rule(index);
+  rule.sinks = layer.sinks;
+  device_.attention(cache, index, rows, rule, query, view(attended_, n, hyper_.heads * head_dim));
 }
 
 tensor::Gated Decoder::project_gated(const LayerWeights& layer, int64_t rows) {

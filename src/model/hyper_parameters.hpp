@@ -61,6 +61,7 @@ struct HyperParameters {
 
   bool has_window(int64_t layer) const { return !windowed.empty() && windowed[static_cast<size_t>(layer)]; }
   const tensor::Rope& rope_of(int64_t layer) const { return has_window(layer) && window_rope ? *window_rope : rope; }
+  // But for sinks, which are weights.
   tensor::AttentionRule attention_rule(int64_t layer) const {
     return {.scale = attention_scale, .soft_cap = attention_soft_cap, .window = has_window(layer) ? window : 0};
   }

@@ -30,6 +30,7 @@ constexpr int64_t kSliceBytes = int64_t{8} << 20;
 // A matrix, or those of experts one behind the other, whose panels follow each other where none has rows of two
 // experts.
 bool is_matrix(const GgufTensor& tensor) {
+  if (tensor.name.ends_with(".bias")) return false;  // of experts
   if (tensor.rank == 3) return tensor.shape[1] % tensor::kPanelRows == 0;
   return tensor.rank == 2 && tensor.rows() > 1;
 }

@@ -10,7 +10,7 @@
 namespace tidemill::model {
 namespace {
 
-// Dimensions as in the config.json files that Meta and Alibaba published with the models, and BAAI and
+// Dimensions as in the config.json files that Meta, Alibaba and OpenAI published with the models, and BAAI and
 // sentence-transformers with the encoders.
 constexpr Shape llama3(std::string_view name, int64_t width, int64_t layers, int64_t heads, int64_t head_dim,
                        int64_t feed_forward, bool tied, double factor) {
@@ -128,7 +128,45 @@ constexpr Shape tiny_mixture(Shape shape, std::string_view architecture, std::st
   return shape;
 }
 
-constexpr std::array<Shape, 26> kShapes = {
+// As OpenAI published it with gpt-oss-20b.
+constexpr Shape gpt_oss(std::string_view name) {
+  return {.name = name,
+          .architecture = "gpt-oss",
+          .width = 2880,
+          .layers = 24,
+          .heads = 64,
+          .kv_heads = 8,
+          .head_dim = 64,
+          .feed_forward = 2880,
+          .context = 131072,
+          .tied = false,
+          .rope_base = 150000,
+          .experts = 32,
+          .used_experts = 4,
+          .expert_feed_forward = 2880,
+          .window = 128,
+          .old_context = 4096,
+          .yarn_factor = 32,
+          .norm_epsilon = 1e-5,
+          .vocabulary = Shape::Vocabulary::harmony,
+          .tokens = 201088,
+          .text_tokens = 199998};
+}
+
+// What YaRN stretches in part begins and ends at whole pairs by this base (the eighth turns once within the old
+// context): llama.cpp rounds them, and gpt-oss does not.
+constexpr Shape tiny_gpt_oss() {
+  Shape shape = tiny(gpt_oss(""), "gpt-oss-tiny", 2);
+  shape.feed_forward = 256;  // of each expert
+  shape.experts = 8;
+  shape.expert_feed_forward = 256;
+  shape.window = 12;
+  shape.old_context = 32;
+  shape.rope_base = 672.8;
+  return shape;
+}
+
+constexpr std::array<Shape, 28> kShapes = {
     llama3("llama-3.2-1b", 2048, 16, 32, 64, 8192, true, 32),
     llama3("llama-3.2-3b", 3072, 28, 24, 128, 8192, true, 32),
     llama3("llama-3.1-8b", 4096, 32, 32, 128, 14336, false, 8),
@@ -139,6 +177,7 @@ constexpr std::array<Shape, 26> kShapes = {
     qwen("qwen3-1.7b", "qwen3", 2048, 28, 16, 8, 128, 6144, 40960, true),
     qwen("qwen3-4b", "qwen3", 2560, 36, 32, 8, 128, 9728, 40960, true),
     qwen("qwen3-8b", "qwen3", 4096, 36, 32, 8, 128, 12288, 40960, false),
+    gpt_oss("gpt-oss-20b"),
     bert("minilm-l6", 384, 6, 1),
     bert("bge-small", 384, 12, 2),
     bert("bge-base", 768, 12, 2),
@@ -154,6 +193,7 @@ constexpr std::array<Shape, 26> kShapes = {
     tiny_mixture(tiny_of("llama", ""), "llama", "mixtral-tiny"),
     tiny_mixture(tiny(qwen("", "qwen2", 0, 0, 0, 0, 64, 0, 0, false), "", 1), "qwen2moe", "qwen2moe-tiny"),
     tiny_mixture(tiny(qwen("", "qwen3", 0, 0, 0, 0, 128, 0, 0, false), "", 2), "qwen3moe", "qwen3moe-tiny"),
+    tiny_gpt_oss(),
     tiny(bert("", 0, 0, 2), "bert-tiny", 4),
     tiny(bert("", 0, 0, 4), "rerank-tiny", 4),
 };
@@ -176,13 +216,16 @@ int64_t encoder_parameters(const Shape& s) {
 int64_t Shape::parameters() const {
   if (encodes()) return encoder_parameters(*this);
   const int64_t attention = width * head_dim * (2 * heads + 2 * kv_heads);
-  const int64_t biases = architecture.starts_with("qwen2") ? head_dim * (heads + 2 * kv_heads) : 0;
+  const bool is_gpt_oss = architecture == "gpt-oss";
+  const int64_t qkv_biases = is_gpt_oss || architecture.starts_with("qwen2") ? head_dim * (heads + 2 * kv_heads) : 0;
+  const int64_t biases = qkv_biases + (is_gpt_oss ? width + heads : 0);  // the sinks are counted too
   const int64_t head_norms = architecture.starts_with("qwen3") || architecture == "gemma3" ? 2 * head_dim : 0;
   const int64_t norms = (architecture.starts_with("gemma") ? 4 : 2) * width;
   int64_t feed_forwards = 3 * width * feed_forward;
   if (experts > 0) {
     const int64_t shared = architecture == "qwen2moe" ? feed_forwards + width : 0;
-    feed_forwards = experts * (3 * width * expert_feed_forward + width) + shared;
+    const int64_t expert_biases = is_gpt_oss ? 2 * expert_feed_forward + width + 1 : 0;
+    feed_forwards = experts * (3 * width * expert_feed_forward + width + expert_biases) + shared;
   }
   const int64_t layer = attention + feed_forwards + norms + biases + head_norms;
   return layers * layer + (tied ? 1 : 2) * tokens * width + width;

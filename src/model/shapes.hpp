@@ -11,7 +11,7 @@ namespace tidemill::model {
 
 struct Shape {
   // Which family's tokenizer, special tokens and chat template.
-  enum class Vocabulary : uint8_t { llama3, qwen, bert };
+  enum class Vocabulary : uint8_t { llama3, qwen, harmony, bert };
 
   std::string_view name;          // "llama-3.2-1b"
   std::string_view architecture;  // as general.architecture has it

@@ -144,6 +144,8 @@ class Synthesizer {
     add_architecture_keys();
   }
 
+  bool is_gpt_oss() const { return shape_.architecture == "gpt-oss"; }
+  bool has_qkv_biases() const { return is_gpt_oss() || shape_.architecture.starts_with("qwen2"); }
   int64_t rotated() const { return shape_.rotated > 0 ? shape_.rotated : shape_.head_dim; }
 
   // Numbers that show in what small models compute, where those of released ones would hardly.
@@ -293,7 +295,7 @@ class Synthesizer {
         matrix(layer + "attn_k.weight", width, kv_width);
         matrix(layer + "attn_v.weight", width, kv_width);
       }
-      if (shape_.architecture.starts_with("qwen2")) {
+      if (has_qkv_biases()) {
         vector(layer + "attn_q.bias", q_width, 0);
         vector(layer + "attn_k.bias", kv_width, 0);
         vector(layer + "attn_v.bias", kv_width, 0);
@@ -303,9 +305,13 @@ class Synthesizer {
         vector(layer + "attn_k_norm.weight", shape_.head_dim, 1);
       }
       matrix(layer + "attn_output.weight", q_width, width);
+      if (is_gpt_oss()) {
+        vector(layer + "attn_output.bias", width, 0);
+        vector(layer + "attn_sinks.weight", shape_.heads, 1);
+      }
       const bool post_norms = shape_.architecture.starts_with("gemma");
       if (post_norms) norm(layer + "post_attention_norm.weight");
-      norm(layer + "ffn_norm.weight");
+      norm(layer + (is_gpt_oss() ? "post_attention_norm.weight" : "ffn_norm.weight"));
       if (shape_.experts > 0) {
         plan_experts(layer);
       } else {
@@ -353,11 +359,23 @@ class Synthesizer {
     all("ffn_gate_exps.weight", width, shape_.expert_feed_forward);
     all("ffn_up_exps.weight", width, shape_.expert_feed_forward);
     all("ffn_down_exps.weight", shape_.expert_feed_forward, width);
+    if (is_gpt_oss()) plan_expert_biases(layer);
     if (shape_.architecture != "qwen2moe") return;
     vector(layer + "ffn_gate_inp_shexp.weight", width, 0);
     matrix(layer + "ffn_gate_shexp.weight", width, shape_.feed_forward);
     matrix(layer + "ffn_up_shexp.weight", width, shape_.feed_forward);
     matrix(layer + "ffn_down_shexp.weight", shape_.feed_forward, width);
+  }
+
+  void plan_expert_biases(const std::string& layer) {
+    vector(layer + "ffn_gate_inp.bias", shape_.experts, 0);
+    const auto all = [&](std::string_view name, int64_t elements) {
+      vector(layer + std::string(name), elements * shape_.experts, 0);
+      plans_.back().shape = {elements, shape_.experts};
+    };
+    all("ffn_gate_exps.bias", shape_.expert_feed_forward);
+    all("ffn_up_exps.bias", shape_.expert_feed_forward);
+    all("ffn_down_exps.bias", shape_.width);
   }
 
   // 1, 1 + step, 1 + 2 * step, ...

@@ -80,6 +80,36 @@ std::string llama3_special(int64_t index) {
   }
 }
 
+constexpr int64_t kHarmonySpecials = 1090;
+constexpr int32_t kHarmonyReturn = 4;
+
+std::string harmony_special(int64_t index) {
+  switch (index) {
+    case 0:
+      return "<|startoftext|>";
+    case 1:
+      return "<|endoftext|>";
+    case kHarmonyReturn:
+      return "<|return|>";
+    case 5:
+      return "<|constrain|>";
+    case 7:
+      return "<|channel|>";
+    case 8:
+      return "<|start|>";
+    case 9:
+      return "<|end|>";
+    case 10:
+      return "<|message|>";
+    case 14:
+      return "<|call|>";
+    case 20:
+      return "<|endofprompt|>";
+    default:
+      return fmt::format("<|reserved_{}|>", 199998 + index);
+  }
+}
+
 constexpr std::string_view kLlama3Template =
     "{{ bos_token }}{% for message in messages %}<|start_header_id|>{{ message['role'] }}<|end_header_id|>\n\n"
     "{{ message['content'] }}<|eot_id|>{% endfor %}"
@@ -87,6 +117,11 @@ constexpr std::string_view kLlama3Template =
 constexpr std::string_view kQwenTemplate =
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+
+constexpr std::string_view kHarmonyTemplate =
+    "{% for message in messages %}<|start|>{{ message['role'] }}"
+    "{% if message['role'] == 'assistant' %}<|channel|>final{% endif %}<|message|>{{ message['content'] }}<|end|>"
+    "{% endfor %}{% if add_generation_prompt %}<|start|>assistant{% endif %}";
 
 class Builder {
  public:
@@ -102,6 +137,8 @@ class Builder {
     assert(size() == shape_.text_tokens);
     if (shape_.vocabulary == Shape::Vocabulary::llama3) {
       add_llama3_specials();
+    } else if (shape_.vocabulary == Shape::Vocabulary::harmony) {
+      add_harmony_specials();
     } else {
       add_qwen_specials();
     }
@@ -161,6 +198,17 @@ class Builder {
     vocabulary_.bos = first;
     vocabulary_.eos = first + 2;
     vocabulary_.padding = first;
+  }
+
+  void add_harmony_specials() {
+    const auto first = static_cast<int32_t>(size());
+    for (int64_t i = 0; i < kHarmonySpecials && size() < shape_.tokens; ++i)
+      add(harmony_special(i), kControl);
+    vocabulary_.pre = "gpt-4o";
+    vocabulary_.chat_template = kHarmonyTemplate;
+    vocabulary_.bos = first;
+    vocabulary_.eos = first + kHarmonyReturn;
+    vocabulary_.padding = first + 1;
   }
 
   const Shape& shape_;

@@ -104,6 +104,7 @@ Result<text::Vocabulary> read_vocabulary(const Metadata& file) {
   TM_TRY(vocabulary.add_space_prefix, file.get_bool_or("tokenizer.ggml.add_space_prefix", vocabulary.add_space_prefix));
   TM_TRY(const std::string_view name, file.get_string_or("general.name", ""));
   vocabulary.adapt_to_model(name);
+  TM_TRY(vocabulary.ignore_merges, file.get_bool_or(kIgnoreMergesKey, vocabulary.ignore_merges));
   TM_TRY(vocabulary.strip_after_special, file.get_bool_or(kStripAfterSpecialKey, vocabulary.strip_after_special));
   return vocabulary;
 }

@@ -14,6 +14,10 @@ namespace tidemill::model {
 // for it, and its readers go by the model's name; a folder says it, and this key of our own then says it in its place.
 inline constexpr std::string_view kStripAfterSpecialKey = "tidemill.tokenizer.strip_after_special";
 
+// Likewise whether words that are pieces become tokens whatever the merges say (text::Vocabulary::ignore_merges), where
+// a folder says otherwise than what the name of the pre-tokenizer stands for.
+inline constexpr std::string_view kIgnoreMergesKey = "tidemill.tokenizer.ignore_merges";
+
 // tokenizer.ggml.* as the text room wants it, ready for Tokenizer::create. `not_found` where the file has no vocabulary
 // (a model without one still runs on token ids), `unsupported` for another tokenizer, else the errors of Metadata's
 // getters.

@@ -103,7 +103,7 @@ class Loader {
   Result<std::vector<std::unique_ptr<tensor::Weight>>> matrices(const std::string& name, int64_t count, int64_t rows,
                                                                 int64_t cols) {
     std::vector<std::unique_ptr<tensor::Weight>> weights;
-    TM_TRY(const GgufTensor* tensor, require(name + ".weight"));
+    TM_TRY(const GgufTensor* tensor, require(name));
     if (tensor->shape != std::array<int64_t, 4>{cols, rows, count, 1}) {
       return wrong_shape(*tensor, fmt::format("[{}, {}, {}]", cols, rows, count));
     }
@@ -189,9 +189,7 @@ class Loader {
   Result<std::vector<float>> vector(const std::string& name, int64_t elements) {
     TM_TRY(const GgufTensor* tensor, require(name));
     if (tensor->cols() != elements || tensor->rows() != 1) return wrong_shape(*tensor, fmt::format("[{}]", elements));
-    if (tensor->panels) {
-      return file_.error(ErrorCode::corrupt, fmt::format("{} is packed as a matrix", tensor->title()));
-    }
+    if (tensor->panels) return packed_as_matrix(*tensor);
     if (device_ == nullptr) return std::vector<float>();
     TM_TRY(const auto bytes, file_.read(*tensor, made_));
     TM_CHECK(check_numbers(*tensor, bytes));
@@ -200,6 +198,33 @@ class Loader {
     bytes_ += values.size() * sizeof(float);
     finish(*tensor);
     return values;
+  }
+
+  // `count` vectors of one tensor, one behind the other. Empty ones where it is absent, none where loading only checks.
+  Result<std::vector<std::vector<float>>> vectors(const std::string& name, int64_t count, int64_t elements,
+                                                  Presence presence) {
+    std::vector<std::vector<float>> parts(static_cast<size_t>(count));
+    if (presence == Presence::absent || (presence == Presence::optional && !has(name))) return parts;
+    TM_TRY(const GgufTensor* tensor, require(name));
+    if (tensor->shape != std::array<int64_t, 4>{elements, count, 1, 1}) {
+      return wrong_shape(*tensor, fmt::format("[{}, {}]", elements, count));
+    }
+    if (tensor->panels) return packed_as_matrix(*tensor);
+    if (device_ == nullptr) return std::vector<std::vector<float>>();
+    TM_TRY(const auto bytes, file_.read(*tensor, made_));
+    TM_CHECK(check_numbers(*tensor, bytes));
+    const int64_t row_bytes = tensor::row_bytes(tensor->type, elements);
+    for (size_t i = 0; i < parts.size(); ++i) {
+      parts[i].resize(static_cast<size_t>(elements));
+      tensor::dequantize(tensor->type, bytes.data() + static_cast<int64_t>(i) * row_bytes, elements, parts[i].data());
+      bytes_ += parts[i].size() * sizeof(float);
+    }
+    finish(*tensor);
+    return parts;
+  }
+
+  Error packed_as_matrix(const GgufTensor& tensor) const {
+    return file_.error(ErrorCode::corrupt, fmt::format("{} is packed as a matrix", tensor.title()));
   }
 
   Result<std::vector<float>> maybe_vector(const std::string& name, int64_t elements, Presence presence) {
@@ -324,6 +349,7 @@ class DecoderLoader final : public Loader {
     }
     TM_TRY(layer.query_norm, maybe_vector(name(names_.query_norm) + ".weight", hyper_.head_dim, parts_.head_norms));
     TM_TRY(layer.key_norm, maybe_vector(name(names_.key_norm) + ".weight", hyper_.head_dim, parts_.head_norms));
+    TM_TRY(layer.sinks, maybe_vector(name(names_.sinks) + ".weight", hyper_.heads, parts_.sinks));
     TM_TRY(layer.attention_output, projection(name(names_.attention_output), width, q_width, parts_.output_bias));
     TM_TRY(layer.post_attention_norm,
            maybe_vector(name(names_.post_attention_norm) + ".weight", width, parts_.post_norms));
@@ -349,18 +375,27 @@ class DecoderLoader final : public Loader {
     const ExpertShape& shape = hyper_.experts;
     const int64_t width = hyper_.width;
     const auto name = [&](std::string_view part) { return prefix + std::string(part); };
-    TM_TRY(layer.router, projection(name(names_.router), shape.count, width, Presence::absent));
-    TM_TRY(auto gates, matrices(name(names_.expert_gate), shape.count, shape.feed_forward, width));
-    TM_TRY(auto ups, matrices(name(names_.expert_up), shape.count, shape.feed_forward, width));
-    TM_TRY(auto downs, matrices(name(names_.expert_down), shape.count, width, shape.feed_forward));
-    for (size_t i = 0; i < gates.size(); ++i)
-      layer.experts.push_back({{std::move(gates[i]), {}}, {std::move(ups[i]), {}}, {std::move(downs[i]), {}}});
+    TM_TRY(layer.router, projection(name(names_.router), shape.count, width, parts_.expert_biases));
+    layer.experts.resize(only_checks() ? 0 : static_cast<size_t>(shape.count));
+    TM_CHECK(load_expert_part(&Expert::gate, name(names_.expert_gate), shape.feed_forward, width, layer.experts));
+    TM_CHECK(load_expert_part(&Expert::up, name(names_.expert_up), shape.feed_forward, width, layer.experts));
+    TM_CHECK(load_expert_part(&Expert::down, name(names_.expert_down), width, shape.feed_forward, layer.experts));
     const int64_t shared = shape.shared_feed_forward;
     if (shared == 0) return {};
     TM_TRY(layer.shared_gate, projection(name(names_.shared_gate_input), 1, width, Presence::absent));
     TM_TRY(layer.shared.gate, projection(name(names_.shared_gate), shared, width, Presence::absent));
     TM_TRY(layer.shared.up, projection(name(names_.shared_up), shared, width, Presence::absent));
     TM_TRY(layer.shared.down, projection(name(names_.shared_down), width, shared, Presence::absent));
+    return {};
+  }
+
+  Result<void> load_expert_part(Projection Expert::*part, const std::string& name, int64_t rows, int64_t cols,
+                                std::vector<Expert>& experts) {
+    const int64_t count = hyper_.experts.count;
+    TM_TRY(auto weights, matrices(name + ".weight", count, rows, cols));
+    TM_TRY(auto biases, vectors(name + ".bias", count, rows, parts_.expert_biases));
+    for (size_t i = 0; i < experts.size(); ++i)
+      experts[i].*part = {std::move(weights[i]), std::move(biases[i])};
     return {};
   }
 

@@ -38,6 +38,7 @@ struct LayerWeights {
   Projection query_key_value;              // these three in one, one below the other; or without a weight
   std::vector<float> query_norm;           // [head_dim], or empty
   std::vector<float> key_norm;             // [head_dim], or empty
+  std::vector<float> sinks;                // [heads], or empty
   Projection attention_output;             // [width][heads * head_dim]
   std::vector<float> post_attention_norm;  // [width], or empty
   std::vector<float> feed_forward_norm;    // [width]

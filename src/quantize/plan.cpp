@@ -71,7 +71,8 @@ bool matches(std::string_view pattern, std::string_view name) {
 }
 
 bool is_matrix(const model::GgufTensor& tensor) {
-  return tensor.rank > 1 && tensor.rows() > 1;
+  // Experts have their biases in one tensor, which nothing is multiplied by.
+  return tensor.rank > 1 && tensor.rows() > 1 && !tensor.name.ends_with(".bias");
 }
 
 DType fitting_type(DType wanted, int64_t cols) {

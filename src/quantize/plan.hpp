@@ -30,7 +30,7 @@ base::Result<TensorRule> parse_rule(std::string_view text);
 
 bool matches(std::string_view pattern, std::string_view name);
 
-// Whether a tensor may change its type: more than one row.
+// Whether a tensor may change its type: more than one row, and no biases.
 bool is_matrix(const model::GgufTensor& tensor);
 
 // The type for rows of `cols` elements where `wanted` is asked for: `wanted`, or where its blocks do not fit the rows,

@@ -1,5 +1,6 @@
 #include "quantize/watched_device.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <variant>
 
@@ -8,14 +9,19 @@
 namespace tidemill::quantize {
 namespace {
 
-float activated(tensor::Activation activation, float gate) {
+float gated(tensor::Activation activation, float gate, float up) {
   switch (activation) {
     case tensor::Activation::silu:
-      return gate / (1 + std::exp(-gate));
+      return gate / (1 + std::exp(-gate)) * up;
     case tensor::Activation::gelu_tanh:
-      return gate / (1 + std::exp(-gate * (gate * gate * tensor::kGeluCubic + tensor::kGeluLinear)));
+      return gate / (1 + std::exp(-gate * (gate * gate * tensor::kGeluCubic + tensor::kGeluLinear))) * up;
+    case tensor::Activation::silu_clamped: {
+      const float limit = tensor::kClampedSiluLimit;
+      const float g = std::min(gate, limit);
+      return g / (1 + std::exp(-g * tensor::kClampedSiluSlope)) * (std::clamp(up, -limit, limit) + 1);
+    }
   }
-  return gate;
+  return gate * up;
 }
 
 }  // namespace
@@ -35,10 +41,10 @@ tensor::ConstMatrix WatchedDevice::written_out(const tensor::LinearInput& input)
     inner_.rms_norm(normed->x, normed->weight, normed->epsilon, out);
     return out;
   }
-  const auto& gated = std::get<tensor::Gated>(input);
+  const auto& both = std::get<tensor::Gated>(input);
   for (int64_t r = 0; r < like.rows; ++r) {
     for (int64_t c = 0; c < like.cols; ++c)
-      out.row(r)[c] = activated(gated.activation, gated.gate.row(r)[c]) * gated.up.row(r)[c];
+      out.row(r)[c] = gated(both.activation, both.gate.row(r)[c], both.up.row(r)[c]);
   }
   return out;
 }

@@ -26,6 +26,9 @@
 //                    exp_constants.hpp.
 //   merge            m' = max(m, M); f = exp2(m - m'); g = exp2(M - m'); weight' = fma(weight, f, Weight * g);
 //                    sums'[d] = fma(sums[d], f, Sums[d] * g), from M = -infinity, Weight = 0, Sums = 0.
+//   sink             where there are some, one merge more behind the last segment: M = sink * log2(e), Weight = 1
+//   (int8:
+//                    255), Sums = 0.
 //   out              sums[d] * (1 / weight); int8: turned back, times 1 / n.
 //
 // A maximum ignores NaN; a NaN among a row's queries, its visible keys or values makes its weight NaN, and so its

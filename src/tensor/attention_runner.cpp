@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "tensor/attention_order.hpp"
+#include "tensor/exp_constants.hpp"
 #include "tensor/packed_layout.hpp"
 
 namespace tidemill::tensor {
@@ -89,6 +90,18 @@ int64_t AttentionRunner::tile_queries(const Operation& op) const {
   return most * op.group;
 }
 
+AttentionState AttentionRunner::sinks_of(const AttentionRule& rule, KvType type, int64_t padded) {
+  if (rule.sinks.empty()) return {};
+  const size_t heads = rule.sinks.size();
+  sinks_.assign(2 * heads + static_cast<size_t>(padded), 0.0F);
+  for (size_t h = 0; h < heads; ++h) {
+    sinks_[h] = rule.sinks[h] * kLog2E;
+    // The int8 segments' weights are relative to 1 / 255 of the largest.
+    sinks_[heads + h] = type == KvType::int8 ? 255.0F : 1.0F;
+  }
+  return {sinks_.data(), sinks_.data() + heads, sinks_.data() + 2 * heads, 0};
+}
+
 AttentionCall AttentionRunner::call_for(const Operation& op, const Tile& tile, int64_t head, float* scratch) const {
   const KvShape& shape = op.cache.shape();
   const int64_t dim = shape.head_dim;
@@ -117,8 +130,11 @@ AttentionCall AttentionRunner::call_for(const Operation& op, const Tile& tile, i
 void AttentionRunner::finish(const Operation& op, const Tile& tile, int64_t head, const AttentionState& state) const {
   const int64_t dim = op.cache.shape().value_dim();
   for (int64_t r = 0; r < tile.rows; ++r) {
-    const int64_t first = r * op.group;
-    kernels_.finish_attention(state_from(state, first), op.group, dim, op.cache.shape().type == KvType::int8,
+    const AttentionState own = state_from(state, r * op.group);
+    if (!op.rule.sinks.empty()) {
+      kernels_.merge_attention(own, state_from(op.sinks, head * op.group), op.group, dim);
+    }
+    kernels_.finish_attention(own, op.group, dim, op.cache.shape().type == KvType::int8,
                               op.out.row(tile.first + r) + head * op.group * dim);
   }
 }
@@ -130,8 +146,10 @@ void AttentionRunner::run(const CpuKvCache& cache, int64_t layer, const KvRows& 
   assert(group * shape.head_dim * shape.kv_heads == q.cols && out.rows == q.rows);
   assert(out.cols == group * shape.value_dim() * shape.kv_heads);
   if (q.rows == 0) return;
+  assert(rule.sinks.empty() || static_cast<int64_t>(rule.sinks.size()) == shape.kv_heads * group);
   const int64_t window = rule.window > 0 ? rule.window : kNoWindow;
-  Operation op = {cache, layer, rows, rule, q, out, group, round_up(shape.value_dim(), 16), window, 0};
+  const int64_t padded = round_up(shape.value_dim(), 16);
+  Operation op = {cache, layer, rows, rule, q, out, group, padded, window, 0, sinks_of(rule, shape.type, padded)};
   cut_into_tiles(op);
   op.call_floats = value_floats(shape) + query_floats(shape, tile_queries(op));
   int64_t segments = 0;

@@ -43,13 +43,17 @@ class AttentionRunner {
     ConstMatrix q;
     Matrix out;
     int64_t group;
-    int64_t padded;       // a value's elements, rounded up to 16
-    int64_t window;       // tokens; more than any position where the rule has none
-    int64_t call_floats;  // scratch of a call of the longest tile
+    int64_t padded;        // a value's elements, rounded up to 16
+    int64_t window;        // tokens; more than any position where the rule has none
+    int64_t call_floats;   // scratch of a call of the longest tile
+    AttentionState sinks;  // of all heads, where the rule has some
   };
 
   void cut_into_tiles(const Operation& op);
   int64_t tile_queries(const Operation& op) const;
+  // What the rule's sinks are as a segment's results: of each head its exponent and its weight, and sums of zeros which
+  // they all share.
+  AttentionState sinks_of(const AttentionRule& rule, KvType type, int64_t padded);
   // `scratch` holds op.call_floats.
   AttentionCall call_for(const Operation& op, const Tile& tile, int64_t head, float* scratch) const;
   void finish(const Operation& op, const Tile& tile, int64_t head, const AttentionState& state) const;
@@ -64,6 +68,7 @@ class AttentionRunner {
   std::vector<Tile> tiles_;
   std::vector<std::vector<float>> scratch_;  // of each member of the team
   std::vector<float> states_;                // of items and of segments, where those are spread
+  std::vector<float> sinks_;                 // the state that the rule's sinks are
 };
 
 }  // namespace tidemill::tensor

@@ -130,6 +130,9 @@ struct AttentionRule {
   float scale;         // of the product of a query and a key: their score
   float soft_cap = 0;  // scores become soft_cap * tanh(score / soft_cap); 0: they stay as they are
   int64_t window = 0;  // tokens that a row sees at most, the one at its position included; 0: all up to there
+  // [heads] the score of a token before all others, whose value is zero, whatever the query (attention sinks,
+  // arXiv:2309.17453); empty: there is none.
+  std::span<const float> sinks = {};
 };
 
 // One of the matrices that linear() multiplies its input by: y = input * weight^T (+ bias).
@@ -166,9 +169,10 @@ struct RmsNormed {  // as Device::rms_norm()
 };
 enum class Activation : uint8_t {
   silu,
-  gelu_tanh,  // GELU, in the form with tanh
+  gelu_tanh,     // GELU, in the form with tanh
+  silu_clamped,  // gpt-oss: g / (1 + e^(-1.702 g)) * (u + 1), where g is at most 7, and u within -7 and 7
 };
-struct Gated {  // activation(gate) * up, element by element
+struct Gated {  // activation(gate) * up, element by element, but where it says otherwise
   Activation activation;
   ConstMatrix gate;
   ConstMatrix up;

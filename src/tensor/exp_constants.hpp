@@ -34,4 +34,8 @@ inline constexpr float kExpm1Polynomial[] = {
 inline constexpr float kGeluLinear = 0x1.988454p+0F;
 inline constexpr float kGeluCubic = 0x1.2444f2p-4F;
 
+// The gate of gpt-oss (openai/gpt-oss, swiglu): how steep it is, and what its inputs are clamped to.
+inline constexpr float kClampedSiluSlope = 1.702F;
+inline constexpr float kClampedSiluLimit = 7.0F;
+
 }  // namespace tidemill::tensor

@@ -26,7 +26,8 @@
 //   normalize         (x * inverse) * weight.
 //   attention         see attention_order.hpp.
 //   exp, tanh         see exp_constants.hpp, as the tanh form of GELU.
-//   gated             (x / (1 + e^-x)) * up, and (x / (1 + e^-u)) * up for GELU.
+//   gated             (x / (1 + e^-x)) * up, (x / (1 + e^-u)) * up for GELU, and of clamped numbers
+//                     (x / (1 + e^-(x * slope))) * (up + 1).
 //   soft_cap          tanh of half of x * (2 / cap), * cap.
 //   layer_norm, gelu  see encoder_rows.hpp.
 #pragma once
@@ -133,6 +134,7 @@ struct Kernels {
   void (*normalize)(const float* x, float inverse, const float* weight, int64_t n, float* y);
   void (*silu_multiply)(const float* gate, const float* up, int64_t n, float* out);
   void (*gelu_multiply)(const float* gate, const float* up, int64_t n, float* out);
+  void (*clamped_silu_multiply)(const float* gate, const float* up, int64_t n, float* out);
   void (*soft_cap)(const float* x, float cap, int64_t n, float* out);
   void (*exp)(const float* x, int64_t n, float* out);
   // See encoder_rows.hpp.

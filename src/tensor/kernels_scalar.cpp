@@ -265,6 +265,20 @@ void gelu_multiply(const float* gate, const float* up, int64_t n, float* out) {
   }
 }
 
+// NaN stays what it is.
+float at_most_limit(float x) {
+  return x > kClampedSiluLimit ? kClampedSiluLimit : x;
+}
+
+void clamped_silu_multiply(const float* gate, const float* up, int64_t n, float* out) {
+  for (int64_t i = 0; i < n; ++i) {
+    const float g = at_most_limit(gate[i]);
+    const float most = at_most_limit(up[i]);
+    const float u = most < -kClampedSiluLimit ? -kClampedSiluLimit : most;
+    out[i] = g / (1.0F + exp_one(-(g * kClampedSiluSlope))) * (u + 1.0F);
+  }
+}
+
 void soft_cap(const float* x, float cap, int64_t n, float* out) {
   const float factor = 2.0F / cap;
   for (int64_t i = 0; i < n; ++i)
@@ -304,6 +318,7 @@ const Kernels& scalar_kernels() {
       .normalize = normalize,
       .silu_multiply = silu_multiply,
       .gelu_multiply = gelu_multiply,
+      .clamped_silu_multiply = clamped_silu_multiply,
       .soft_cap = soft_cap,
       .exp = exp_many,
       .layer_norm = layer_norm_row,

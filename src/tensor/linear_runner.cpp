@@ -9,6 +9,18 @@
 namespace tidemill::tensor {
 namespace {
 
+auto gate_of(const Kernels& kernels, Activation activation) {
+  switch (activation) {
+    case Activation::gelu_tanh:
+      return kernels.gelu_multiply;
+    case Activation::silu_clamped:
+      return kernels.clamped_silu_multiply;
+    case Activation::silu:
+      break;
+  }
+  return kernels.silu_multiply;
+}
+
 // Making ready: element operations that are worth handing to another thread.
 constexpr int64_t kReadyCost = 8 * 1024;
 // Rows that one item makes ready: as many as share a cache line of scales and of sums, which threads then seldom share.
@@ -186,8 +198,7 @@ const float* LinearRunner::make_row(const LinearInput& input, int64_t r, int64_t
     kernels_.normalize(norm->x.row(r) + k, inverses_[static_cast<size_t>(r)], norm->weight.data() + k, n, space);
   } else {
     const auto& gated = std::get<Gated>(input);
-    const auto multiply = gated.activation == Activation::silu ? kernels_.silu_multiply : kernels_.gelu_multiply;
-    multiply(gated.gate.row(r) + k, gated.up.row(r) + k, n, space);
+    gate_of(kernels_, gated.activation)(gated.gate.row(r) + k, gated.up.row(r) + k, n, space);
   }
   return space;
 }

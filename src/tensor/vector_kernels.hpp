@@ -33,6 +33,7 @@ constexpr Kernels make_kernels(Isa isa) {
       .normalize = normalize<S>,
       .silu_multiply = silu_multiply<S>,
       .gelu_multiply = gelu_multiply<S>,
+      .clamped_silu_multiply = clamped_silu_multiply<S>,
       .soft_cap = soft_cap_row<S>,
       .exp = exp_row<S>,
       .layer_norm = layer_norm<S>,

@@ -112,6 +112,18 @@ void gelu_multiply(const float* gate, const float* up, int64_t n, float* out) {
 }
 
 template <class S>
+void clamped_silu_multiply(const float* gate, const float* up, int64_t n, float* out) {
+  using F = typename S::F;
+  for_vectors(n, [&](int64_t i, int64_t m) {
+    const F limit = S::set1(kClampedSiluLimit);
+    const F g = S::min(limit, load_up_to<S>(gate + i, m));
+    const F u = S::max(S::set1(-kClampedSiluLimit), S::min(limit, load_up_to<S>(up + i, m)));
+    const F denominator = S::add(S::set1(1.0F), exp_of<S>(S::negate(S::mul(g, S::set1(kClampedSiluSlope)))));
+    store_up_to<S>(out + i, m, S::mul(S::div(g, denominator), S::add(u, S::set1(1.0F))));
+  });
+}
+
+template <class S>
 float inverse_rms(const float* x, float epsilon, int64_t n) {
   typename S::F sum = S::zero();
   for_vectors(n, [&](int64_t i, int64_t m) {

@@ -91,6 +91,23 @@ CharacterClass class_of(char32_t code_point) {
   return code_point <= 0x10FFFF ? class_table()[code_point] : CharacterClass::other;
 }
 
+LetterCase case_of(char32_t letter) {
+  if (letter < 128) {
+    return letter >= 'a' && letter <= 'z'   ? LetterCase::lower
+           : letter >= 'A' && letter <= 'Z' ? LetterCase::upper
+                                            : LetterCase::none;
+  }
+  switch (utf8proc_category(static_cast<utf8proc_int32_t>(letter))) {
+    case UTF8PROC_CATEGORY_LU:
+    case UTF8PROC_CATEGORY_LT:
+      return LetterCase::upper;
+    case UTF8PROC_CATEGORY_LL:
+      return LetterCase::lower;
+    default:
+      return LetterCase::none;
+  }
+}
+
 void Characters::assign(std::string_view text) {
   code_points.clear();
   classes.clear();

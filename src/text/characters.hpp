@@ -14,6 +14,10 @@ enum class CharacterClass : uint8_t { letter, number, mark, punctuation, symbol,
 // As of Unicode 15.1.
 CharacterClass class_of(char32_t code_point);
 
+// Of a letter: whether it is \p{Lu} or \p{Lt}, \p{Ll}, or neither (\p{Lm}, \p{Lo}). As of the same Unicode.
+enum class LetterCase : uint8_t { none, upper, lower };
+LetterCase case_of(char32_t letter);
+
 // A text taken apart. A byte that is not part of valid UTF-8 counts as one character, U+FFFD.
 struct Characters {
   void assign(std::string_view text);

@@ -103,18 +103,30 @@ uint32_t gpt2_word(const Part& part, uint32_t position) {
   return cut_white_space(part, position);
 }
 
+// \p{N}{1,most}
+uint32_t skip_numbers(const Part& part, uint32_t position, uint32_t most) {
+  uint32_t end = position;
+  while (end < position + most && part.is(number, end))
+    ++end;
+  return end;
+}
+
+// \s*[\r\n]+|\s+(?!\S)|\s+
+uint32_t cut_lines(const Part& part, uint32_t position) {
+  uint32_t after_line_break = position;
+  for (uint32_t i = position; part.is(white_space, i); ++i) {
+    if (is_line_break(part.at(i))) after_line_break = i + 1;
+  }
+  return after_line_break > position ? after_line_break : cut_white_space(part, position);
+}
+
 // (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,digits}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|
 // \s+(?!\S)|\s+
 template <uint32_t digits>
 uint32_t llama3_word(const Part& part, uint32_t position) {
   if (const uint32_t length = contraction<true>(part, position); length != 0) return position + length;
   if (part.is(letter, position)) return part.skip(letter, position);
-  if (part.is(number, position)) {
-    uint32_t end = position;
-    while (end < position + digits && part.is(number, end))
-      ++end;
-    return end;
-  }
+  if (part.is(number, position)) return skip_numbers(part, position, digits);
   if (!is_line_break(part.at(position)) && part.is(letter, position + 1)) return part.skip(letter, position + 1);
 
   const uint32_t first = position + (part.at(position) == ' ' ? 1 : 0);
@@ -124,12 +136,68 @@ uint32_t llama3_word(const Part& part, uint32_t position) {
       ++end;
     return end;
   }
+  return cut_lines(part, position);
+}
 
-  uint32_t after_line_break = position;
-  for (uint32_t i = position; part.is(white_space, i); ++i) {
-    if (is_line_break(part.at(i))) after_line_break = i + 1;
+// Upper is [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}], lower [\p{Ll}\p{Lm}\p{Lo}\p{M}]: marks and letters without case are both.
+bool is_caseless(const Part& part, uint32_t position) {
+  return part.is(mark, position) || (part.is(letter, position) && case_of(part.at(position)) == LetterCase::none);
+}
+bool is_lower(const Part& part, uint32_t position) {
+  return part.is(mark, position) || (part.is(letter, position) && case_of(part.at(position)) != LetterCase::upper);
+}
+bool is_upper(const Part& part, uint32_t position) {
+  return part.is(mark, position) || (part.is(letter, position) && case_of(part.at(position)) != LetterCase::lower);
+}
+
+// Upper*Lower+  `position` where it does not match.
+uint32_t skip_to_lower(const Part& part, uint32_t position) {
+  uint32_t end = position;
+  uint32_t behind_caseless = position;  // the last of the run
+  for (; is_upper(part, end); ++end) {
+    if (is_caseless(part, end)) behind_caseless = end + 1;
   }
-  return after_line_break > position ? after_line_break : cut_white_space(part, position);
+  // What is upper alone cannot be the last of the run.
+  if (!is_lower(part, end)) return behind_caseless;
+  while (is_lower(part, end))
+    ++end;
+  return end;
+}
+
+// Upper+Lower*  where Upper*Lower+ does not match: then nothing lower comes behind.
+uint32_t skip_upper(const Part& part, uint32_t position) {
+  while (is_upper(part, position))
+    ++position;
+  return position;
+}
+
+// [^\r\n\p{L}\p{N}]?Upper*Lower+|[^\r\n\p{L}\p{N}]?Upper+Lower*  `position` where it does not match.
+uint32_t cased_word(const Part& part, uint32_t position) {
+  const bool led = !is_line_break(part.at(position)) && !part.is(letter, position) && !part.is(number, position);
+  for (const auto skip : {skip_to_lower, skip_upper}) {
+    for (uint32_t first = position + (led ? 1 : 0);; first = position) {
+      if (const uint32_t end = skip(part, first); end > first) return end;
+      if (first == position) break;
+    }
+  }
+  return position;
+}
+
+// (a cased word)(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,digits}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+
+template <uint32_t digits, bool contracts>
+uint32_t o200k_word(const Part& part, uint32_t position) {
+  if (const uint32_t end = cased_word(part, position); end > position) {
+    return end + (contracts ? contraction<true>(part, end) : 0);
+  }
+  if (part.is(number, position)) return skip_numbers(part, position, digits);
+  const uint32_t first = position + (part.at(position) == ' ' ? 1 : 0);
+  if (part.is_sign(first)) {
+    uint32_t end = part.skip_signs(first);
+    while (is_line_break(part.at(end)) || part.at(end) == '/')
+      ++end;
+    return end;
+  }
+  return cut_lines(part, position);
 }
 
 template <uint32_t (*word)(const Part&, uint32_t)>
@@ -281,6 +349,8 @@ void isolate_deepseek_signs(const Characters& characters, uint32_t begin, uint32
 constexpr std::array<Cut, 1> gpt2{cut_words<gpt2_word>};
 constexpr std::array<Cut, 1> llama3{cut_words<llama3_word<3>>};
 constexpr std::array<Cut, 1> qwen2{cut_words<llama3_word<1>>};
+constexpr std::array<Cut, 1> gpt4o{cut_words<o200k_word<3, true>>};
+constexpr std::array<Cut, 1> tekken{cut_words<o200k_word<1, false>>};
 constexpr std::array<Cut, 2> starcoder{isolate_each_number, cut_words<gpt2_word>};
 constexpr std::array<Cut, 3> falcon{isolate_punctuation<true>, cut_words<gpt2_word>, isolate_digit_triples};
 constexpr std::array<Cut, 4> fallback{isolate_punctuation<false>, cut_words<gpt2_word>, isolate_numbers,
@@ -311,6 +381,9 @@ constexpr std::array names{
     PreTokenizerName{"deepseek-r1-qwen", qwen2},
     PreTokenizerName{"stablelm2", qwen2},
     PreTokenizerName{"megrez", qwen2},
+    PreTokenizerName{"gpt-4o", gpt4o},
+    PreTokenizerName{"llama4", gpt4o},
+    PreTokenizerName{"tekken", tekken, true},
     PreTokenizerName{"deepseek-llm", deepseek_llm},
     PreTokenizerName{"deepseek-coder", deepseek_coder},
     PreTokenizerName{"falcon", falcon},

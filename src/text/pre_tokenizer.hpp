@@ -18,8 +18,9 @@ using Cut = void (*)(const Characters& characters, uint32_t begin, uint32_t end,
 
 struct PreTokenizerName {
   std::string_view name;
-  std::span<const Cut> cuts;   // applied in turn, each to every part that the one before it left
-  bool ignore_merges = false;  // Llama 3: words that are pieces are taken whole; such vocabularies also ask for bos
+  std::span<const Cut> cuts;  // applied in turn, each to every part that the one before it left
+  // Llama 3 and Mistral: words that are pieces are taken whole; such vocabularies also ask for bos.
+  bool ignore_merges = false;
 };
 
 std::span<const PreTokenizerName> pre_tokenizer_names();

@@ -41,6 +41,13 @@ std::vector<Tensor> matrices_of(std::string_view architecture, tensor::DType typ
     tensors.push_back({"blk.0.attn_v.weight", type, {kWidth, kHeadDim}});
   }
   tensors.push_back({"blk.0.attn_output.weight", type, {kWidth, kWidth}});
+  if (architecture == "gpt-oss") {
+    for (const char* name : {"blk.0.ffn_gate_exps.bias", "blk.0.ffn_up_exps.bias", "blk.0.ffn_down_exps.bias"})
+      tensors.push_back({name, f32, {kWidth, kExperts}});
+    tensors.push_back({"blk.0.ffn_gate_inp.bias", f32, {kExperts}});
+    tensors.push_back({"blk.0.attn_output.bias", f32, {kWidth}});
+    tensors.push_back({"blk.0.attn_sinks.weight", f32, {kWidth / kHeadDim}});
+  }
   if (mixes) {
     tensors.push_back({"blk.0.ffn_gate_inp.weight", f32, {kWidth, kExperts}});
     for (const char* name : {"blk.0.ffn_gate_exps.weight", "blk.0.ffn_up_exps.weight", "blk.0.ffn_down_exps.weight"})
@@ -63,13 +70,16 @@ std::vector<Tensor> tensors_of(std::string_view architecture, tensor::DType type
   const bool gemma = architecture.starts_with("gemma");
   std::vector<Tensor> tensors = matrices_of(architecture, type, mixes);
   tensors.push_back({"token_embd.weight", type, {kWidth, kTokens}});
-  for (const char* name : {"blk.0.attn_norm.weight", "blk.0.ffn_norm.weight", "output_norm.weight"})
+  const bool gpt_oss = architecture == "gpt-oss";
+  for (const char* name :
+       {"blk.0.attn_norm.weight", gpt_oss ? "blk.0.post_attention_norm.weight" : "blk.0.ffn_norm.weight",
+        "output_norm.weight"})
     tensors.push_back({name, f32, {kWidth}});
   if (gemma) {
     tensors.push_back({"blk.0.post_attention_norm.weight", f32, {kWidth}});
     tensors.push_back({"blk.0.post_ffw_norm.weight", f32, {kWidth}});
   }
-  if (architecture.starts_with("qwen2")) {
+  if (gpt_oss || architecture.starts_with("qwen2")) {
     tensors.push_back({"blk.0.attn_q.bias", f32, {kWidth}});
     tensors.push_back({"blk.0.attn_k.bias", f32, {kHeadDim}});
     tensors.push_back({"blk.0.attn_v.bias", f32, {kHeadDim}});
@@ -134,6 +144,14 @@ void add_own_keys(model::GgufWriter& writer, std::string_view architecture, bool
     writer.add_f32(key("final_logit_softcapping"), 30);
   }
   if (architecture == "gemma3") writer.add_f32(key("rope.freq_base_swa"), 1000);
+  if (architecture == "gpt-oss") {
+    writer.add_string(key("rope.scaling.type"), "yarn");
+    writer.add_f32(key("rope.scaling.factor"), 4);
+    writer.add_u32(key("rope.scaling.original_context_length"), 16);
+    writer.add_f32(key("rope.scaling.yarn_beta_fast"), 8);
+    writer.add_f32(key("rope.scaling.yarn_beta_slow"), 2);
+    writer.add_bool(key("rope.scaling.yarn_truncate"), true);
+  }
   if (architecture == "phi3") {
     writer.add_u32(key("attention.sliding_window"), 8);
     writer.add_u32(key("rope.scaling.original_context_length"), 16);
@@ -220,7 +238,7 @@ int main(int argc, char** argv) {
     tensor::DType type;
     bool mixes = false;
   };
-  const std::array<Seed, 12> seeds = {{{"llama", "llama", "llama", tensor::DType::q8_0},
+  const std::array<Seed, 13> seeds = {{{"llama", "llama", "llama", tensor::DType::q8_0},
                                        {"llama-f16", "llama", "gpt2", tensor::DType::f16},
                                        {"qwen2", "qwen2", "gpt2", tensor::DType::q4_0},
                                        {"qwen2-bf16", "qwen2", "gpt2", tensor::DType::bf16},
@@ -231,7 +249,8 @@ int main(int argc, char** argv) {
                                        {"gemma3", "gemma3", "llama", tensor::DType::q8_0},
                                        {"mixtral", "llama", "llama", tensor::DType::q4_0, true},
                                        {"qwen2moe", "qwen2moe", "gpt2", tensor::DType::q4_0, true},
-                                       {"qwen3moe", "qwen3moe", "gpt2", tensor::DType::q4_0, true}}};
+                                       {"qwen3moe", "qwen3moe", "gpt2", tensor::DType::q4_0, true},
+                                       {"gpt-oss", "gpt-oss", "gpt2", tensor::DType::mxfp4, true}}};
   for (const Seed& seed : seeds) {
     const std::filesystem::path path = std::filesystem::path(argv[1]) / seed.name;
     auto written = write_seed(path, seed.architecture, seed.tokenizer, seed.type, seed.mixes);

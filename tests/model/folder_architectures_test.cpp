@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,6 +18,7 @@
 #include "folder_fixture.hpp"
 #include "model/architectures/architecture.hpp"
 #include "model/convert.hpp"
+#include "model/gguf_writer.hpp"
 #include "model/hugging_face/folder.hpp"
 #include "model/synth.hpp"
 #include "runner.hpp"
@@ -132,7 +134,7 @@ TEST_F(OwnMembers, GemmasRefuseWhatIsComputedOtherwise) {
 // What a folder becomes is a GGUF file that computes the same, and as well without the folder.
 TEST_F(OwnMembers, AreKeptInAConvertedFile) {
   for (const char* shape :
-       {"granite-tiny", "phi3-tiny", "gemma2-tiny", "gemma3-tiny", "mixtral-tiny", "qwen2moe-tiny"}) {
+       {"granite-tiny", "phi3-tiny", "gemma2-tiny", "gemma3-tiny", "mixtral-tiny", "qwen2moe-tiny", "gpt-oss-tiny"}) {
     use(shape);
     const auto expected = logits_of(folder_.path() / "model.gguf");
     const auto source = open([](FolderDraft&) {}, 2);
@@ -316,6 +318,108 @@ TEST_F(OwnMembers, OfMixturesNameTheirExperts) {
     std::memcpy(&last, bytes->data() + bytes->size() - sizeof last, sizeof last);
     EXPECT_EQ(last, 3.0F) << name;
   }
+}
+
+// As the released files are: experts in MXFP4, and all else plain.
+TEST_F(OwnMembers, OfGptOssExpertsMayBeMxfp4) {
+  use("gpt-oss-tiny");
+  const auto mixed = folder_.path() / "mixed.gguf";
+  {
+    const Checkpoint plain = Checkpoint::open(folder_.path() / "model.gguf").value();
+    GgufWriter writer;
+    for (const GgufEntry& entry : plain.metadata())
+      writer.add(entry);
+    const auto type_of = [](const GgufTensor& tensor) { return tensor.rank == 3 ? DType::mxfp4 : tensor.type; };
+    for (const GgufTensor& tensor : plain.tensors()) {
+      writer.declare_tensor(tensor.name, type_of(tensor),
+                            std::span(tensor.shape).first(static_cast<size_t>(tensor.rank)));
+    }
+    ASSERT_TRUE(writer.begin(mixed));
+    for (const GgufTensor& tensor : plain.tensors()) {
+      std::vector<float> values(static_cast<size_t>(tensor.elements()));
+      tensor::dequantize(tensor.type, tensor.data.data(), tensor.elements(), values.data());
+      std::vector<std::byte> bytes(static_cast<size_t>(tensor::row_bytes(type_of(tensor), tensor.elements())));
+      tensor::quantize(type_of(tensor), values.data(), tensor.elements(), bytes.data());
+      ASSERT_TRUE(writer.write(bytes));
+    }
+    ASSERT_TRUE(writer.finish());
+  }
+  const auto expected = logits_of(mixed);
+  draft_ = test::draft_of(GgufFile::open(mixed).value());
+  ASSERT_TRUE(draft_.tensors.contains("model.layers.1.mlp.experts.gate_up_proj_blocks"));
+  for (const int shards : {1, 3}) {
+    const auto file = open([](FolderDraft&) {}, shards);
+    ASSERT_TRUE(file) << file.error().to_string();
+    EXPECT_EQ(file->find_tensor("blk.1.ffn_up_exps.weight")->type, DType::mxfp4);
+    EXPECT_EQ(logits_of(model()), expected) << shards;
+    const auto converted = folder_.path() / "converted.gguf";
+    const auto summary = convert_model(*file, converted, {});
+    ASSERT_TRUE(summary) << summary.error().to_string();
+    EXPECT_EQ(logits_of(converted), expected) << shards;
+    std::filesystem::remove(converted);
+  }
+  const std::string experts = "model.layers.1.mlp.experts.";
+  const auto wrong = [&](const std::string& name, const std::function<void(test::FolderTensor&)>& change,
+                         ErrorCode code) {
+    return refusal([&](FolderDraft& d) { change(d.tensors.at(experts + name)); }, code);
+  };
+  EXPECT_SAYS(wrong(
+                  "down_proj_scales",
+                  [](test::FolderTensor& t) {
+                    t.shape = {8, 128, 16};
+                  },
+                  ErrorCode::corrupt),
+              "down_proj_scales' has the shape [8, 128, 16]; expected [8, 256, 8]");
+  EXPECT_SAYS(wrong(
+                  "gate_up_proj_blocks", [](test::FolderTensor& t) { t.dtype = "I8"; }, ErrorCode::unsupported),
+              "gate_up_proj_blocks' is of the type I8; MXFP4's codes and scales are U8");
+  EXPECT_SAYS(wrong(
+                  "gate_up_proj_bias",
+                  [](test::FolderTensor& t) {
+                    t.shape = {16, 256};
+                  },
+                  ErrorCode::corrupt),
+              "gate_up_proj_bias' has the shape [16, 256]; expected [8, rows]");
+  for (const char* name : {"gate_up_proj_scales", "gate_up_proj_blocks", "down_proj_bias"}) {
+    EXPECT_SAYS(refusal([&](FolderDraft& d) { d.tensors.erase(experts + name); }, ErrorCode::not_found),
+                fmt::format("tensor '{}{}' is missing", experts, name));
+  }
+  EXPECT_SAYS(refusal([](FolderDraft& d) { d.config["num_local_experts"] = 9; }, ErrorCode::corrupt),
+              "gate_up_proj_blocks' has the shape [8, 512, 8, 16]; expected [9, rows, groups, 16]");
+  EXPECT_SAYS(refusal([](FolderDraft& d) { d.tensors.erase("model.layers.0.self_attn.sinks"); }, ErrorCode::not_found),
+              "tensor 'model.layers.0.self_attn.sinks' is missing");
+}
+
+TEST_F(OwnMembers, GptOssRefusesWhatIsComputedOtherwise) {
+  use("gpt-oss-tiny");
+  EXPECT_SAYS(refusal([](FolderDraft& d) { d.config["swiglu_limit"] = 5.0; }, ErrorCode::unsupported),
+              "'swiglu_limit' is 5; supported is 7");
+  EXPECT_SAYS(refusal(
+                  [](FolderDraft& d) {
+                    d.config["layer_types"] = base::json::array{"full_attention", "sliding_attention"};
+                  },
+                  ErrorCode::unsupported),
+              "another type than sliding_attention for layer 0");
+  EXPECT_SAYS(refusal(
+                  [](FolderDraft& d) {
+                    d.config["quantization_config"] = {{"quant_method", "awq"}};
+                  },
+                  ErrorCode::unsupported),
+              "quantised by 'awq'");
+  const auto plain = open([](FolderDraft&) {});
+  ASSERT_TRUE(plain) << plain.error().to_string();
+  const HyperParameters hyper = hyper_parameters_of(*plain);
+  EXPECT_EQ(hyper.activation, tensor::Activation::silu_clamped);
+  EXPECT_EQ(hyper.windowed, (std::vector<bool>{true, false}));
+  EXPECT_TRUE(hyper.experts.rule.normalised);
+  // Without the member, what YaRN stretches in part begins and ends at whole pairs, as transformers has it.
+  const auto truncated = open([](FolderDraft& d) {
+    d.config["rope_theta"] = 20000.0;
+    d.config["rope_scaling"].as_object().erase("truncate");
+  });
+  const auto exact = open([](FolderDraft& d) { d.config["rope_theta"] = 20000.0; });
+  ASSERT_TRUE(truncated && exact);
+  EXPECT_NE(hyper_parameters_of(*truncated).rope.frequencies, hyper_parameters_of(*exact).rope.frequencies);
 }
 
 // Packed weights are the only copy, of mixtures too, whose experts lie apart in the file.

@@ -499,7 +499,23 @@ TEST(MergeScores, BoundWhatIsLookedAt) {
   EXPECT_TRUE(merge_scores(pieces, std::vector<bool>(100, true), {}, fault));
 }
 
-// As tokenizer.json of Meta-Llama-3-8B and of Qwen3 have it.
+// Whatever the name of their pre-tokenizer stands for.
+TEST_F(FolderTokenizer, MergesAreIgnoredWhereTheFileSaysSo) {
+  for (const char* pre : {"gpt-4o", "tekken"}) {
+    for (const bool ignored : {false, true}) {
+      const text::Vocabulary read_now = vocabulary([&](FolderDraft& d) {
+        const text::Vocabulary named = text::Vocabulary::with_defaults("gpt2", pre).value();
+        d.tokenizer->as_object()["pre_tokenizer"] = test::tokenizer_json(named).as_object()["pre_tokenizer"];
+        part(d, "model")["ignore_merges"] = ignored;
+      });
+      EXPECT_EQ(read_now.pre, pre);
+      EXPECT_EQ(read_now.ignore_merges, ignored) << pre;
+    }
+  }
+}
+
+// As tokenizer.json of Meta-Llama-3-8B and of Qwen3 have it, of gpt-oss-20b and Mistral-Nemo; and as some write the
+// same.
 TEST(KnownPreTokenizers, AreThoseOfPublishedFiles) {
   const auto steps = [](std::string_view text) {
     const json::value parsed = base::parse_json(text).value();
@@ -518,6 +534,24 @@ TEST(KnownPreTokenizers, AreThoseOfPublishedFiles) {
        "behavior": "Isolated", "invert": false},
       {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false}]})");
   EXPECT_EQ(known_pre_tokenizer(qwen3, false), "qwen2");
+  const auto split = [&](std::string_view regex, std::string_view how) {
+    return steps(fmt::format(R"({{"type": "Sequence", "pretokenizers": [
+      {{"type": "Split", "pattern": {{"Regex": "{}"}}, {}}},
+      {{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false}}]}})",
+                             regex, how));
+  };
+  constexpr std::string_view isolated = R"("behavior": "Isolated", "invert": false)";
+  constexpr std::string_view removed = R"("behavior": "Removed", "invert": true)";
+  constexpr std::string_view o200k =
+      R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+  constexpr std::string_view nemo =
+      R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+  for (const bool ignore_merges : {false, true}) {
+    EXPECT_EQ(known_pre_tokenizer(split(o200k, isolated), ignore_merges), "gpt-4o");
+    EXPECT_EQ(known_pre_tokenizer(split(o200k, removed), ignore_merges), "gpt-4o");
+    EXPECT_EQ(known_pre_tokenizer(split(nemo, isolated), ignore_merges), "tekken");
+  }
+  EXPECT_EQ(known_pre_tokenizer(split(R"(\p{N})", removed), false), "");
   EXPECT_EQ(steps(R"({"type": "NFC"})"), "NFC");
 }
 

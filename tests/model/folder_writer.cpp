@@ -61,6 +61,13 @@ const std::map<std::string, LayerNames, std::less<>> kOwnLayerNames = {
     {"gemma2", kGemmaLayerNames},
     {"gemma3", kGemmaLayerNames},
     {"phi3", {{"attn_qkv", "self_attn.qkv_proj"}, {"ffn_up", "mlp.gate_up_proj"}}},
+    {"gpt-oss",
+     {{"attn_sinks", "self_attn.sinks"},
+      {"post_attention_norm", "post_attention_layernorm"},
+      {"ffn_gate_inp", "mlp.router"},
+      {"ffn_gate_exps", "mlp.experts.gate_up_proj"},
+      {"ffn_up_exps", "mlp.experts.gate_up_proj"},
+      {"ffn_down_exps", "mlp.experts.down_proj"}}},
 };
 
 std::string layer_name(std::string_view architecture, std::string_view part) {
@@ -119,6 +126,16 @@ json::object sequence(json::array steps) {
   return {{"type", "Sequence"}, {"pretokenizers", std::move(steps)}};
 }
 
+// o200k's expression, of which Mistral's has no contractions and takes each digit alone.
+std::string cased_words(bool o200k) {
+  const std::string upper = "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]";
+  const std::string lower = "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]";
+  const std::string before = "[^\\r\\n\\p{L}\\p{N}]?";
+  const std::string behind = o200k ? "(?i:'s|'t|'re|'ve|'m|'ll|'d)?|" : "|";
+  return before + upper + "*" + lower + "+" + behind + before + upper + "+" + lower + "*" + behind + "\\p{N}" +
+         (o200k ? "{1,3}" : "") + "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+}
+
 // As the models' authors published them.
 json::value pre_tokenizer_json(const std::string& name) {
   const json::object digits = {{"type", "Digits"}, {"individual_digits", true}};
@@ -132,6 +149,7 @@ json::value pre_tokenizer_json(const std::string& name) {
     return sequence({split("[\r\n]"), split("\\s?\\p{L}+"), split("\\s?\\p{P}+"), split("[一-龥ࠀ-一가-퟿]+"),
                      digits, byte_level(false)});
   }
+  if (name == "gpt-4o" || name == "tekken") return sequence({split(cased_words(name == "gpt-4o")), byte_level(false)});
   if (name != "llama-bpe" && name != "qwen2") throw std::runtime_error("no tokenizer.json for " + name);
   return sequence({split(fmt::format("(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{{L}}\\p{{N}}]?\\p{{L}}+|\\p{{N}}{}| "
                                      "?[^\\s\\p{{L}}\\p{{N}}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
@@ -245,6 +263,23 @@ void add_own_members(json::object& config, const model::GgufFile& file, std::str
     if (architecture == "qwen2moe")
       config["shared_expert_intermediate_size"] = number("expert_shared_feed_forward_length");
   }
+  if (architecture == "gpt-oss") {
+    config["model_type"] = "gpt_oss";
+    config["num_local_experts"] = number("expert_count");
+    config["num_experts_per_tok"] = number("expert_used_count");
+    config["sliding_window"] = number("attention.sliding_window");
+    config["swiglu_limit"] = 7.0;
+    config["rope_scaling"] = {{"rope_type", "yarn"},
+                              {"factor", real("rope.scaling.factor")},
+                              {"original_max_position_embeddings", number("rope.scaling.original_context_length")},
+                              {"beta_fast", 32.0},
+                              {"beta_slow", 1.0},
+                              {"truncate", false}};
+    json::array types;
+    for (int64_t layer = 0; layer < number("block_count"); ++layer)
+      types.push_back(layer % 2 == 0 ? "sliding_attention" : "full_attention");
+    config["layer_types"] = std::move(types);
+  }
   if (architecture == "phi3") {
     const auto rotated = static_cast<double>(file.get_int("phi3.rope.dimension_count").value());
     config["partial_rotary_factor"] = rotated / static_cast<double>(config["head_dim"].as_int64());
@@ -299,6 +334,79 @@ void add_experts(FolderDraft& draft, std::string_view architecture, const model:
     out.bytes = all.substr(expert * all.size() / experts, all.size() / experts);
     draft.tensors[fmt::format(fmt::runtime(name), expert)] = std::move(out);
   }
+}
+
+// Row `row` of `expert`, of rows of `bytes` bytes.
+std::string_view row_at(const model::GgufTensor& tensor, int64_t expert, int64_t row, size_t bytes) {
+  const auto* data = reinterpret_cast<const char*>(tensor.data.data());
+  return {data + static_cast<size_t>(expert * tensor.shape[1] + row) * bytes, bytes};
+}
+
+// Of MXFP4, as OpenAI's files have it: 32 codes in the order of their elements, two a byte, and the scales apart.
+void append_row(const model::GgufTensor& tensor, int64_t expert, int64_t row, std::string& codes, std::string& scales) {
+  constexpr size_t block = 17;
+  const std::string_view blocks = row_at(tensor, expert, row, static_cast<size_t>(tensor.shape[0]) / 32 * block);
+  for (size_t at = 0; at < blocks.size(); at += block) {
+    scales += blocks[at];
+    std::string elements;
+    for (const int shift : {0, 4}) {
+      for (size_t i = 1; i < block; ++i)
+        elements += static_cast<char>(static_cast<uint8_t>(blocks[at + i]) >> shift & 15);
+    }
+    for (size_t i = 0; i < elements.size(); i += 2)
+      codes += static_cast<char>(elements[i] | elements[i + 1] << 4);
+  }
+}
+
+// gpt-oss's experts, of which folders have all in one tensor: `parts`' rows in turns, and of plain types
+// [experts][cols] [rows].
+void add_joined_experts(FolderDraft& draft, const std::string& name, const std::vector<const model::GgufTensor*>& parts,
+                        const std::vector<const model::GgufTensor*>& biases) {
+  const model::GgufTensor& first = *parts.front();
+  const int64_t cols = first.shape[0];
+  const int64_t rows = first.shape[1] * static_cast<int64_t>(parts.size());
+  const int64_t experts = first.shape[2];
+  const auto part_of = [&](int64_t row) { return parts[static_cast<size_t>(row) % parts.size()]; };
+  const auto row_of = [&](int64_t row) { return row / static_cast<int64_t>(parts.size()); };
+  const auto bytes = static_cast<size_t>(tensor::info(first.type).block_bytes);
+  FolderTensor blocks{"U8", {experts, rows, cols / 32, 16}, {}};
+  FolderTensor scales{"U8", {experts, rows, cols / 32}, {}};
+  FolderTensor plain{std::string(tensor::info(first.type).name), {experts, cols, rows}, {}};
+  FolderTensor bias{"F32", {experts, rows}, {}};
+  const bool packed = first.type == tensor::DType::mxfp4;
+  for (int64_t expert = 0; expert < experts; ++expert) {
+    for (int64_t col = 0; col < cols && !packed; ++col) {
+      for (int64_t row = 0; row < rows; ++row) {
+        const auto all = static_cast<size_t>(cols) * bytes;
+        plain.bytes += row_at(*part_of(row), expert, row_of(row), all).substr(static_cast<size_t>(col) * bytes, bytes);
+      }
+    }
+    for (int64_t row = 0; row < rows; ++row) {
+      if (packed) append_row(*part_of(row), expert, row_of(row), blocks.bytes, scales.bytes);
+      const model::GgufTensor& source = *biases[static_cast<size_t>(row) % biases.size()];
+      const auto* values = reinterpret_cast<const char*>(source.data.data());
+      const int64_t at = expert * source.shape[0] + row_of(row);
+      bias.bytes += std::string_view(values + at * static_cast<int64_t>(sizeof(float)), sizeof(float));
+    }
+  }
+  if (packed) {
+    draft.tensors[name + "_blocks"] = std::move(blocks);
+    draft.tensors[name + "_scales"] = std::move(scales);
+    draft.config["quantization_config"] = {{"quant_method", "mxfp4"}};
+  } else {
+    draft.tensors[name] = std::move(plain);
+  }
+  draft.tensors[name + "_bias"] = std::move(bias);
+}
+
+void add_gpt_oss_experts(FolderDraft& draft, const model::GgufFile& file, int64_t layer) {
+  const auto find = [&](const char* part, const char* ending) {
+    return file.find_tensor(fmt::format("blk.{}.ffn_{}_exps.{}", layer, part, ending));
+  };
+  const std::string prefix = fmt::format("model.layers.{}.mlp.experts.", layer);
+  add_joined_experts(draft, prefix + "gate_up_proj", {find("gate", "weight"), find("up", "weight")},
+                     {find("gate", "bias"), find("up", "bias")});
+  add_joined_experts(draft, prefix + "down_proj", {find("down", "weight")}, {find("down", "bias")});
 }
 
 }  // namespace
@@ -361,6 +469,7 @@ FolderDraft draft_of(const model::GgufFile& file) {
       continue;
     }
     if (tensor.name.starts_with("rope_factors_")) continue;  // in config.json
+    if (architecture == "gpt-oss" && tensor.name.find("_exps.") != std::string_view::npos) continue;
     FolderTensor out;
     out.dtype = tensor::info(tensor.type).name;
     out.shape.assign(tensor.shape.begin(), tensor.shape.begin() + tensor.rank);
@@ -379,8 +488,12 @@ FolderDraft draft_of(const model::GgufFile& file) {
     if (tensor.name.ends_with("ffn_gate_inp_shexp.weight")) out.shape.insert(out.shape.begin(), 1);
     // Gemma's norms multiply by what is stored, and one more.
     if (architecture.starts_with("gemma") && tensor.name.ends_with("norm.weight")) out.bytes = less_one(out.bytes);
-    draft.tensors[folder_name(architecture, tensor.name)] = std::move(out);
+    std::string name = folder_name(architecture, tensor.name);
+    if (name.ends_with(".sinks.weight")) name.resize(name.rfind('.'));
+    draft.tensors[name] = std::move(out);
   }
+  for (int64_t layer = 0; architecture == "gpt-oss" && layer < file.get_int("gpt-oss.block_count").value(); ++layer)
+    add_gpt_oss_experts(draft, file, layer);
   text::Vocabulary vocabulary = model::read_vocabulary(file).value();
   draft.tokenizer = tokenizer_json(vocabulary);
   const auto name_token = [&](const char* key, const std::optional<text::Token>& token) {

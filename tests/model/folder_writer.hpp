@@ -35,11 +35,11 @@ struct FolderDraft {
   void write(const std::filesystem::path& folder, int shards = 1) const;
 };
 
-// The model in `file`, of any decoder's architecture, F32, F16 or BF16.
+// The model in `file`, of any decoder's architecture, F32, F16 or BF16; gpt-oss's experts may be MXFP4.
 FolderDraft draft_of(const model::GgufFile& file);
 
-// tokenizer.json of a vocabulary: byte-level with one of the pre-tokenizers gpt-2, starcoder, falcon, llama-bpe, qwen2
-// and deepseek-coder, or SentencePiece's.
+// tokenizer.json of a vocabulary: byte-level with one of the pre-tokenizers gpt-2, starcoder, falcon, llama-bpe, qwen2,
+// gpt-4o, tekken and deepseek-coder, or SentencePiece's.
 base::json::value tokenizer_json(const text::Vocabulary& vocabulary);
 
 }  // namespace tidemill::test

@@ -120,6 +120,39 @@ TEST_F(OwnKeys, Gemma2HasItsWindowAndCapsUnsaid) {
   EXPECT_EQ(said.logit_soft_cap, 10);
 }
 
+// llama.cpp's files say neither: every other layer has the window, and YaRN's edges are no whole pairs. Frequencies are
+// transformers' of the released numbers, with `truncate` false.
+TEST_F(OwnKeys, GptOssHasItsWindowAndRotationUnsaid) {
+  Keys keys;
+  keys.counts = {{"context_length", 131072},
+                 {"block_count", 3},
+                 {"attention.key_length", 64},
+                 {"attention.value_length", 64},
+                 {"rope.scaling.original_context_length", 4096},
+                 {"expert_count", 32},
+                 {"expert_used_count", 4}};
+  keys.reals = {{"rope.freq_base", 150000}, {"rope.scaling.factor", 32}};
+  keys.strings["rope.scaling.type"] = "yarn";
+  const HyperParameters hyper = read_well("gpt-oss", keys);
+  EXPECT_EQ(hyper.window, 128);
+  EXPECT_EQ(hyper.windowed, (std::vector<bool>{true, false, true}));
+  EXPECT_EQ(hyper.experts.feed_forward, 96);
+  EXPECT_TRUE(hyper.experts.rule.normalised);
+  ASSERT_EQ(hyper.rope.frequencies.size(), 32U);
+  const std::map<size_t, double> published = {
+      {0, 1},
+      {8, 0.050813274815461475},
+      {9, 0.03170569618466377},
+      {13, 0.0038603593171920685},
+      {17, 0.00012931870124506317},
+      {18, 3.8308812373753384e-05},
+      {31, 3.0235114281192144e-07},
+  };
+  for (const auto& [pair, frequency] : published)
+    EXPECT_NEAR(hyper.rope.frequencies[pair] / frequency, 1, 1e-12) << pair;
+  EXPECT_NEAR(hyper.rope.magnitude, 1.3465735902799727, 1e-12);
+}
+
 TEST_F(OwnKeys, GraniteMayHaveNoPositions) {
   const auto pairs = [&](bool finetuned) {
     return read_well("granite", {.reals = {{"logit_scale", 8}}, .flags = {{"rope.scaling.finetuned", finetuned}}})

@@ -96,9 +96,10 @@ class Reference {
   }
   static double capped(double v, double cap) { return cap * std::tanh(v / cap); }
 
-  // In Gemma 2, layers 1, 3, 5, ... see everything, in Gemma 3 layers 5, 11, 17, ...; the others have a window.
+  // In Gemma 2 and gpt-oss, layers 1, 3, 5, ... see everything, in Gemma 3 layers 5, 11, 17, ...; the others have a
+  // window.
   bool sees_all(int64_t layer) const {
-    return (is("gemma2") && layer % 2 == 1) || (is("gemma3") && (layer + 1) % 6 == 0);
+    return ((is("gemma2") || is("gpt-oss")) && layer % 2 == 1) || (is("gemma3") && (layer + 1) % 6 == 0);
   }
 
   // The first token that the one at `t` sees: Mistral 7B's window is the last tokens, its own included.
@@ -168,15 +169,15 @@ class Reference {
 
   // What YaRN leaves of a frequency (arXiv:2309.00071, section 3.2). Of how often pair i turns within the first context
   // the logarithm falls by the same from pair to pair; what is said of turns is said of pairs, and those are rounded to
-  // whole ones, outwards. Pairs that turn 32 times or more stay, those that turn once or less are divided by the
-  // factor, and of those between a part is.
+  // whole ones, outwards, but in gpt-oss. Pairs that turn 32 times or more stay, those that turn once or less are
+  // divided by the factor, and of those between a part is.
   double yarn_share(size_t pair, double base, size_t rotated) const {
     if (!by_yarn()) return 1;
     const double context = static_cast<double>(number("rope.scaling.original_context_length"));
     const auto pair_of = [&](double turns) {
       return std::log(context / (2 * std::numbers::pi * turns)) / std::log(base) * static_cast<double>(rotated) / 2;
     };
-    const bool whole = file_.get_bool_or(architecture_ + ".rope.scaling.yarn_truncate", true).value();
+    const bool whole = file_.get_bool_or(architecture_ + ".rope.scaling.yarn_truncate", !is("gpt-oss")).value();
     const double begin = std::max(0.0, whole ? std::floor(pair_of(32)) : pair_of(32));
     const double end = whole ? std::ceil(pair_of(1)) : pair_of(1);
     const double divided = std::min(1.0, std::max(0.0, (static_cast<double>(pair) - begin) / (end - begin)));
@@ -244,13 +245,15 @@ class Reference {
     const auto queries = heads_of(project("attn_q", 0, heads), heads, layer + "attn_q_norm.weight", index);
     const auto keys = heads_of(project("attn_k", heads, kv_heads), kv_heads, layer + "attn_k_norm.weight", index);
     const Rows values = project("attn_v", heads + kv_heads, kv_heads);
+    const Row sinks = has(layer + "attn_sinks.weight") ? vector(layer + "attn_sinks.weight") : Row();
     Rows out;
     for (size_t t = 0; t < h.size(); ++t) {
       Row& row = out.emplace_back();
       for (int64_t head = 0; head < heads; ++head) {
         const auto shared = static_cast<size_t>(head / (heads / kv_heads));
         Row weights;
-        double sum = 0;
+        // What a sink takes gives nothing (transformers, GptOssAttention).
+        double sum = sinks.empty() ? 0 : std::exp(sinks[static_cast<size_t>(head)]);
         const size_t first = first_seen(t, index);
         for (size_t s = first; s <= t; ++s) {
           double score = 0;
@@ -279,6 +282,13 @@ class Reference {
     return v / 2 * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (v + 0.044715 * v * v * v)));
   }
 
+  // gpt-oss (openai/gpt-oss, torch/model.py, swiglu) clamps both, and adds one to the other.
+  double gated(double gate, double up) const {
+    if (!is("gpt-oss")) return activated(gate) * up;
+    const double g = std::min(gate, 7.0);
+    return g / (1 + std::exp(-1.702 * g)) * (std::min(std::max(up, -7.0), 7.0) + 1);
+  }
+
   Rows feed_forward(const Rows& h, const std::string& layer) const {
     if (has(layer + "ffn_gate_inp.weight")) {
       Rows out;
@@ -292,7 +302,7 @@ class Reference {
     const Rows up = is("phi3") ? columns(second, inner, inner) : second;
     for (size_t t = 0; t < h.size(); ++t) {
       for (size_t i = 0; i < gate[t].size(); ++i)
-        gate[t][i] = activated(gate[t][i]) * up[t][i];
+        gate[t][i] = gated(gate[t][i], up[t][i]);
     }
     return linear(layer + "ffn_down", gate);
   }
@@ -303,8 +313,9 @@ class Reference {
     const auto used = static_cast<size_t>(number("expert_used_count"));
     std::vector<std::pair<double, size_t>> shares;
     double sum = 0;
-    for (const Row& weight : matrix(layer + "ffn_gate_inp")) {
-      shares.emplace_back(std::exp(times({weight}, {h})[0][0]), shares.size());
+    const Row logits = linear(layer + "ffn_gate_inp", {h})[0];
+    for (const double logit : logits) {
+      shares.emplace_back(std::exp(logit), shares.size());
       sum += shares.back().first;
     }
     std::stable_sort(shares.begin(), shares.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
@@ -335,11 +346,19 @@ class Reference {
       const auto first = all.begin() + static_cast<int64_t>(expert) * rows;
       return Rows(first, first + rows);
     };
-    Rows gate = times(part("ffn_gate"), {h});
-    const Rows up = times(part("ffn_up"), {h});
-    for (size_t i = 0; i < gate[0].size(); ++i)
-      gate[0][i] = activated(gate[0][i]) * up[0][i];
-    return times(part("ffn_down"), gate)[0];
+    const auto product = [&](const char* name, const Row& x) {
+      Row y = times(part(name), {x})[0];
+      const std::string bias = layer + name + kind + ".bias";
+      const Row all = has(bias) ? vector(bias) : Row();  // of one expert behind another
+      for (size_t i = 0; i < y.size() && !all.empty(); ++i)
+        y[i] += all[expert * y.size() + i];
+      return y;
+    };
+    Row gate = product("ffn_gate", h);
+    const Row up = product("ffn_up", h);
+    for (size_t i = 0; i < gate.size(); ++i)
+      gate[i] = gated(gate[i], up[i]);
+    return product("ffn_down", gate);
   }
 
   void layer(Rows& x, int64_t index) const {
@@ -360,7 +379,8 @@ class Reference {
     // Gemma normalises what a block gives, too.
     const auto behind = [&](const Rows& y, const std::string& norm) { return is_gemma() ? normed(y, norm) : y; };
     add(behind(attention(normed(x, "attn_norm.weight"), index), "post_attention_norm.weight"));
-    add(behind(feed_forward(normed(x, "ffn_norm.weight"), name), "post_ffw_norm.weight"));
+    const char* before = is("gpt-oss") ? "post_attention_norm.weight" : "ffn_norm.weight";
+    add(behind(feed_forward(normed(x, before), name), "post_ffw_norm.weight"));
   }
 
   mutable std::map<std::string, Rows> matrices_;  // that were read

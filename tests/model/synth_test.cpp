@@ -1,7 +1,9 @@
 #include "model/synth.hpp"
 
 #include <cmath>
+#include <map>
 #include <set>
+#include <string>
 
 #include <gtest/gtest.h>
 
@@ -31,6 +33,7 @@ TEST(Shapes, HaveTheParametersTheirNamesSay) {
       {"qwen3-1.7b", 1720.6},
       {"qwen3-4b", 4022.5},
       {"qwen3-8b", 8190.7},
+      {"gpt-oss-20b", 20914.8},
       // Without the pooler, which embeddings do not use: 33.4, 109.5 and 22.7 with it.
       {"bge-small", 33.2},
       {"bge-base", 108.9},
@@ -52,10 +55,11 @@ TEST(Shapes, AllHaveConsistentVocabularies) {
     const SynthVocabulary vocabulary = make_synth_vocabulary(shape);
     ASSERT_EQ(static_cast<int64_t>(vocabulary.tokens.size()), shape.tokens) << shape.name;
     ASSERT_EQ(vocabulary.kinds.size(), vocabulary.tokens.size());
-    EXPECT_EQ(vocabulary.tokens[static_cast<size_t>(vocabulary.eos)], shape.vocabulary == Shape::Vocabulary::llama3
-                                                                          ? "<|eot_id|>"
-                                                                      : shape.encodes() ? "[SEP]"
-                                                                                        : "<|im_end|>");
+    const std::map<Shape::Vocabulary, std::string> ends = {{Shape::Vocabulary::llama3, "<|eot_id|>"},
+                                                           {Shape::Vocabulary::qwen, "<|im_end|>"},
+                                                           {Shape::Vocabulary::harmony, "<|return|>"},
+                                                           {Shape::Vocabulary::bert, "[SEP]"}};
+    EXPECT_EQ(vocabulary.tokens[static_cast<size_t>(vocabulary.eos)], ends.at(shape.vocabulary));
   }
   const SynthVocabulary llama = make_synth_vocabulary(find_shape("llama-3.2-1b").value());
   EXPECT_EQ(llama.bos, 128000);
@@ -64,6 +68,11 @@ TEST(Shapes, AllHaveConsistentVocabularies) {
   const SynthVocabulary qwen = make_synth_vocabulary(find_shape("qwen3-4b").value());
   EXPECT_EQ(qwen.eos, 151645);
   EXPECT_EQ(qwen.tokens[151668], "</think>");
+  const SynthVocabulary harmony = make_synth_vocabulary(find_shape("gpt-oss-20b").value());
+  EXPECT_EQ(harmony.eos, 200002);
+  EXPECT_EQ(harmony.tokens[200007], "<|end|>");
+  EXPECT_EQ(harmony.tokens[200012], "<|call|>");
+  EXPECT_EQ(harmony.tokens[201087], "<|reserved_201087|>");
 }
 
 TEST(Synth, LeavesNothingWhenCancelled) {
@@ -126,8 +135,8 @@ TEST(Synth, AnEncodersVocabularyFoldsCase) {
 
 INSTANTIATE_TEST_SUITE_P(Families, SynthText,
                          testing::Values("llama-tiny", "qwen2-tiny", "qwen3-tiny", "granite-tiny", "phi3-tiny",
-                                         "gemma2-tiny", "gemma3-tiny", "mixtral-tiny", "qwen2moe-tiny",
-                                         "qwen3moe-tiny"),
+                                         "gemma2-tiny", "gemma3-tiny", "mixtral-tiny", "qwen2moe-tiny", "qwen3moe-tiny",
+                                         "gpt-oss-tiny"),
                          [](const auto& instance) {
                            return std::string(instance.param, std::string(instance.param).find('-'));
                          });

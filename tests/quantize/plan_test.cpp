@@ -78,16 +78,17 @@ TEST(Plan, MatricesChangeAndVectorsStay) {
        tensor_of("blk.0.ffn_down.weight", DType::f32, {172, 256}), tensor_of("blk.0.odd.weight", DType::f16, {100, 3}),
        tensor_of("blk.0.experts.weight", DType::f32, {256, 64, 8}),
        tensor_of("blk.0.ffn_gate_inp.weight", DType::f16, {256, 8}),
-       tensor_of("position_embd.weight", DType::f32, {256, 512})});
+       tensor_of("position_embd.weight", DType::f32, {256, 512}),
+       tensor_of("blk.0.ffn_up_exps.bias", DType::f32, {64, 8})});
   const auto plain = plan_types(source, DType::q4_k, {});
   ASSERT_TRUE(plain);
   EXPECT_EQ(*plain, (std::vector<DType>{DType::q4_k, DType::f32, DType::q4_k, DType::f16, DType::f16, DType::q4_k,
-                                        DType::f32, DType::f32}));
+                                        DType::f32, DType::f32, DType::f32}));
   const std::vector<TensorRule> rules = {{"*", DType::q8_0}, {"blk.0.*", DType::f16}, {"*attn_q*", DType::q6_k}};
   const auto ruled = plan_types(source, DType::q4_k, rules);
   ASSERT_TRUE(ruled) << ruled.error().to_string();
   EXPECT_EQ(*ruled, (std::vector<DType>{DType::q8_0, DType::f32, DType::q6_k, DType::f16, DType::f16, DType::f16,
-                                        DType::f16, DType::q8_0}));
+                                        DType::f16, DType::q8_0, DType::f32}));
   const auto unused = plan_types(source, DType::q4_k, std::vector<TensorRule>{{"*attn_norm*", DType::f16}});
   ASSERT_FALSE(unused);
   EXPECT_EQ(unused.error().code(), ErrorCode::invalid_argument);

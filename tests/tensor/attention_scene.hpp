@@ -146,8 +146,13 @@ inline std::vector<double> exact(const Scene& scene, const Rows& rows, const std
     const auto cap = static_cast<double>(rule.soft_cap);
     p.push_back(cap > 0 ? cap * std::tanh(score / cap) : score);
   }
-  const double highest = *std::max_element(p.begin(), p.end());
+  double highest = *std::max_element(p.begin(), p.end());
   double sum = 0;
+  if (!rule.sinks.empty()) {
+    const auto sink = static_cast<double>(rule.sinks[static_cast<size_t>(head)]);
+    highest = std::max(highest, sink);
+    sum = std::exp(sink - highest);
+  }
   for (double& v : p)
     sum += v = std::exp(v - highest);
   const int64_t value_dim = scene.shape.value_dim();

@@ -1,5 +1,5 @@
-// Attention to a window of what came before, and with scores that are capped: the scalar kernels against a plain
-// softmax in double, every other instruction set against the scalar kernels bit for bit.
+// Attention to a window of what came before, with scores that are capped, and with sinks: the scalar kernels against a
+// plain softmax in double, every other instruction set against the scalar kernels bit for bit.
 #include "tensor/attention_scene.hpp"
 
 namespace tidemill::tensor {
@@ -94,6 +94,59 @@ TEST_P(RuledAttention, NothingIsSeenBeforeTheWindow) {
           for (size_t i = 0; i < out.size(); ++i)
             ASSERT_TRUE(same_bits(out[i], clean[i])) << to_string(isa) << " window " << window << " element " << i;
         }
+      }
+    }
+  }
+}
+
+// Sinks that take nearly nothing, about as much as a token, and nearly everything; with all else that a rule may have.
+TEST_P(RuledAttention, SinksTakeTheirShare) {
+  Samples samples(33);
+  // int8: as above, and what a sink takes is lost with its error.
+  const double bound = GetParam() == KvType::int8 ? 0.25 : bounds(GetParam()).largest;
+  const std::vector<float> sinks = {-30.0F, 0.5F, 4.0F, 25.0F, -1.0F, 2.0F};
+  for (const Case& c : {Case{2, 3, 32}, Case{3, 2, 24}}) {
+    const Scene scene({.layers = 2, .kv_heads = c.kv_heads, .head_dim = c.head_dim, .type = GetParam()}, {1, 17, 300},
+                      samples);
+    const int64_t heads = c.kv_heads * c.group;
+    const int64_t width = heads * c.head_dim;
+    Rows rows;
+    for (size_t s = 0; s < scene.lengths.size(); ++s) {
+      for (int32_t position = 0; position < scene.lengths[s]; position += position % 16 == 3 ? 11 : 1) {
+        rows.positions.push_back(position);
+        rows.sequences.push_back(static_cast<int32_t>(s));
+      }
+    }
+    const auto n = static_cast<int64_t>(rows.positions.size());
+    const std::vector<float> q = samples.normal(n * width, 2.0F);
+    for (AttentionRule rule : {AttentionRule{.scale = 0.125F}, AttentionRule{.scale = 0.125F, .window = 16},
+                               AttentionRule{.scale = 0.2F, .soft_cap = 3, .window = 130}}) {
+      rule.sinks = sinks;
+      const std::vector<float> reference = attend(*make_cpu_device(Isa::scalar, 1), scene, rows, q, width, rule);
+      for (int64_t r = 0; r < n; ++r) {
+        const int64_t head = r % heads;
+        const std::vector<double> expected = exact(scene, rows, q, heads, r, head, rule);
+        for (int64_t d = 0; d < c.head_dim; ++d) {
+          ASSERT_NEAR(reference[r * width + head * c.head_dim + d], expected[d], bound)
+              << "row " << r << " at " << rows.positions[r] << ", head " << head << ", window " << rule.window;
+        }
+      }
+      for (const Isa isa : runnable_isas()) {
+        for (const int threads : {1, 3}) {
+          if (isa == Isa::scalar && threads == 1) continue;
+          const std::vector<float> out = attend(*make_cpu_device(isa, threads), scene, rows, q, width, rule);
+          for (size_t i = 0; i < out.size(); ++i)
+            ASSERT_TRUE(same_bits(out[i], reference[i])) << to_string(isa) << " window " << rule.window << " at " << i;
+        }
+      }
+      // Alone on many threads, segments are spread.
+      auto device = make_cpu_device(available_isas().back(), 5);
+      for (int64_t r = 0; r < n; r += 7) {
+        const Rows one = {{rows.positions[r]}, {rows.sequences[r]}};
+        const std::vector<float> alone =
+            attend(*device, scene, one, {q.begin() + r * width, q.begin() + (r + 1) * width}, width, rule);
+        for (int64_t i = 0; i < width; ++i)
+          ASSERT_TRUE(same_bits(alone[i], reference[r * width + i])) << "row " << r << " window " << rule.window;
       }
     }
   }

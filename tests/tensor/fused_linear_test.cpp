@@ -119,11 +119,13 @@ void compare_all(const std::vector<DType>& types, int64_t cols, int64_t n, Sampl
   cases.push_back({"norm", RmsNormed{view, weight, epsilon}, cases[0].written});
   cases.push_back({"gated", Gated{Activation::silu, view, up_view}, cases[0].written});
   cases.push_back({"gated by GELU", Gated{Activation::gelu_tanh, view, up_view}, cases[0].written});
+  cases.push_back({"gated and clamped", Gated{Activation::silu_clamped, view, up_view}, cases[0].written});
   auto scalar = make_cpu_device(Isa::scalar, 1);
   for (int64_t r = 0; r < n; ++r) {
     std::copy_n(view.row(r), cols, cases[0].written.data() + r * cols);
     scalar_kernels().silu_multiply(view.row(r), up_view.row(r), cols, cases[2].written.data() + r * cols);
     scalar_kernels().gelu_multiply(view.row(r), up_view.row(r), cols, cases[3].written.data() + r * cols);
+    scalar_kernels().clamped_silu_multiply(view.row(r), up_view.row(r), cols, cases[4].written.data() + r * cols);
   }
   scalar->rms_norm(view, weight, epsilon, matrix(cases[1].written, n, cols));
 

@@ -235,6 +235,39 @@ TEST(GeluMultiply, MatchesTheFormula) {
   }
 }
 
+TEST(ClampedSiluMultiply, MatchesTheFormula) {
+  std::vector<float> gate;
+  for (float v = -60; v < 12; v += 0.0137F)
+    gate.push_back(v);
+  for (const float v : {0.0F, 1e-30F, -1e-6F, 7.0F, 7.0001F, -200.0F, 200.0F, 1e15F})
+    gate.push_back(v);
+  const auto n = static_cast<int64_t>(gate.size());
+  Samples samples(37);
+  std::vector<float> up = samples.normal(n, 5.0F);  // some are beyond the limits
+  std::vector<float> reference(gate.size());
+  scalar_kernels().clamped_silu_multiply(gate.data(), up.data(), n, reference.data());
+  for (size_t i = 0; i < gate.size(); ++i) {
+    // As openai/gpt-oss has it (torch/model.py, swiglu).
+    const double g = std::min(static_cast<double>(gate[i]), 7.0);
+    const double u = std::clamp(static_cast<double>(up[i]), -7.0, 7.0);
+    const double gated = g / (1 + std::exp(-1.702 * g));
+    const double exact = gated * (u + 1);
+    // The exponent and u + 1 are floats: off by some 2^-24 of the exponent's size, and of eight.
+    const double bound = (1e-6 + 3e-7 * std::fabs(g)) * std::fabs(exact) + 1e-6 * std::fabs(gated) + 1e-30;
+    ASSERT_NEAR(reference[i], exact, bound) << gate[i] << " " << up[i];
+  }
+  gate[0] = std::nanf("");
+  up[1] = std::nanf("");
+  scalar_kernels().clamped_silu_multiply(gate.data(), up.data(), n, reference.data());
+  EXPECT_TRUE(std::isnan(reference[0]));
+  EXPECT_TRUE(std::isnan(reference[1]));
+  for (const Isa isa : available_isas()) {
+    std::vector<float> out = gate;
+    kernels_for(isa).clamped_silu_multiply(out.data(), up.data(), n, out.data());
+    expect_same(out, reference, isa);
+  }
+}
+
 TEST(SoftCap, MatchesTheFormula) {
   std::vector<float> x;
   for (float v = -300; v < 300; v += 0.0919F)

@@ -58,16 +58,30 @@ constexpr const char* qwen2 =
     R"((?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|)"
     R"( ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
+// o200k's, and Mistral's, which has no contractions and takes each number alone.
+std::string cased_words(std::string_view contraction, std::string_view numbers) {
+  std::string expression;
+  for (const std::string_view cases : {R"([\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+)",
+                                       R"([\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*)"})
+    expression.append(R"([^\r\n\p{L}\p{N}]?)").append(cases).append(contraction).append("|");
+  return expression.append(numbers).append(R"(| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)");
+}
+
 struct Case {
   const char* name;
   std::vector<const char*> expressions;
 };
 
 TEST(PreTokenizer, CutsWhereItsExpressionsDo) {
+  const std::string gpt4o =
+      cased_words(R"((?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])?)", R"(\p{N}{1,3})");
+  const std::string tekken = cased_words("", R"(\p{N})");
   const std::vector<Case> cases{
       {"gpt-2", {gpt2}},
       {"llama-bpe", {llama3}},
       {"qwen2", {qwen2}},
+      {"gpt-4o", {gpt4o.c_str()}},
+      {"tekken", {tekken.c_str()}},
       {"starcoder", {R"(\p{N})", gpt2}},
       {"refact", {R"(\p{N})", gpt2}},
       {"falcon", {R"([\p{P}\$\+<=>\^~\|`]+)", gpt2, "[0-9][0-9][0-9]"}},
@@ -87,6 +101,17 @@ TEST(PreTokenizer, CutsWhereItsExpressionsDo) {
       EXPECT_EQ(words_of(one.name, text), expected) << one.name << ": '" << text << "'";
     }
   }
+}
+
+TEST(PreTokenizer, CaseBeginsWords) {
+  using Words = std::vector<std::string>;
+  EXPECT_EQ(words_of("gpt-4o", "HelloWorld HTTPServer's JSON"), (Words{"Hello", "World", " HTTPServer's", " JSON"}));
+  EXPECT_EQ(words_of("tekken", "HelloWorld it's 123"), (Words{"Hello", "World", " it", "'s", " ", "1", "2", "3"}));
+  EXPECT_EQ(words_of("gpt-4o", "1234 (I'LL)\n//\nx"), (Words{"123", "4", " (", "I'LL", ")\n//\n", "x"}));
+  // Letters without case end a word only where nothing lower comes behind.
+  EXPECT_EQ(words_of("gpt-4o", "AB中C"), (Words{"AB中", "C"}));
+  EXPECT_EQ(words_of("gpt-4o", "AB中Cd"), (Words{"AB中Cd"}));
+  EXPECT_EQ(words_of("gpt-4o", "中文"), (Words{"中文"}));
 }
 
 // Its expressions cut words that earlier ones made: ASCII letters are among its signs.

@@ -10,7 +10,7 @@ namespace tidemill::test {
 
 // Words, contractions, scripts, kinds of white space, signs and controls in random order. Valid UTF-8.
 inline std::string random_text(std::mt19937& random) {
-  static constexpr std::array<std::string_view, 96> fragments{"'s",      "'S",
+  static constexpr std::array<std::string_view, 98> fragments{"'s",      "'S",
                                                               "'t",      "'re",
                                                               "'RE",     "'Ve",
                                                               "'ll",     "'d",
@@ -57,7 +57,8 @@ inline std::string random_text(std::mt19937& random) {
                                                               "１",      "𐐀",
                                                               "hello",   "World",
                                                               " the",    " a",
-                                                              "x",       "<|im_start|>"};
+                                                              "x",       "<|im_start|>",
+                                                              "HTTP",    "/\n"};
   std::string text;
   for (size_t count = random() % 30; count > 0; --count)
     text += fragments[random() % fragments.size()];

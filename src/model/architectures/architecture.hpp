@@ -23,6 +23,8 @@ struct DecoderParts {
   Presence qkv_bias = Presence::absent;           // on the query, key and value projections
   Presence output_bias = Presence::absent;        // on the attention's output projection
   Presence feed_forward_bias = Presence::absent;  // on gate, up and down
+  Presence expert_biases = Presence::absent;      // on what chooses experts, and on gate, up and down of each
+  Presence sinks = Presence::absent;              // as tensor::AttentionRule has them
   Presence head_norms = Presence::absent;         // RMS norm of every query and key head before the rotation
   Presence post_norms = Presence::absent;         // of what attention and feed-forward add, before it is added
   // Query, key and value, and gate and up: either as matrices of their own, or each group as one, one below the other.
@@ -43,6 +45,7 @@ struct TensorNames {
   std::string_view query_key_value = "attn_qkv";
   std::string_view query_norm = "attn_q_norm";
   std::string_view key_norm = "attn_k_norm";
+  std::string_view sinks = "attn_sinks";
   std::string_view attention_output = "attn_output";
   std::string_view post_attention_norm = "post_attention_norm";
   std::string_view feed_forward_norm = "ffn_norm";
@@ -75,6 +78,7 @@ inline constexpr TensorNames kFolderNames = {
     .query_key_value = "self_attn.qkv_proj",
     .query_norm = "self_attn.q_norm",
     .key_norm = "self_attn.k_norm",
+    .sinks = "self_attn.sinks",  // this one without ".weight"
     .attention_output = "self_attn.o_proj",
     .post_attention_norm = {},
     .feed_forward_norm = "post_attention_layernorm",
@@ -117,6 +121,9 @@ struct FolderForm {
   bool pairs_side_by_side = false;
   std::string_view experts = {};  // config.json's member for their number, where layers may be mixtures
   bool shared_experts = false;    // and then each has one that all rows use
+  // All experts of a layer lie together, rows of gate and up in turns (hugging_face/joined_experts.hpp), plain or as
+  // MXFP4; the names of gate and up are one, without an ending.
+  bool joined_experts = false;
   std::span<const std::string_view> activations = kSiluNames;  // config.json's names of the one that it has
   // What transformers takes for members of config.json that are not there. Of others, those that are needed must be.
   std::span<const std::pair<std::string_view, double>> defaults = {};

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "model/architectures/layer_types.hpp"
 #include "model/gguf_writer.hpp"
 #include "model/hugging_face/json_file.hpp"
 #include "tensor/dtype.hpp"
@@ -23,27 +24,6 @@ Result<void> read_gemma_parts(const KeyReader& keys, int64_t largest_layers, Hyp
   TM_TRY(hyper.attention_scale, keys.factor_or("attention.scale", hyper.attention_scale));
   return {};
 }
-
-namespace {
-
-Result<void> check_layer_types(const JsonMembers& config, int64_t period) {
-  const base::json::value* types = config.find("layer_types");
-  if (types == nullptr) return {};
-  if (!types->is_array()) return config.wrong("layer_types", "a list of names");
-  int64_t layer = 0;
-  for (const base::json::value& type : types->as_array()) {
-    const std::string_view expected = layer % period == period - 1 ? "full_attention" : "sliding_attention";
-    if (!type.is_string() || std::string_view(type.as_string()) != expected) {
-      return config.error(ErrorCode::unsupported,
-                          fmt::format("'{}' has another type than {} for layer {}; one of every {} sees everything",
-                                      config.name("layer_types"), expected, layer, period));
-    }
-    ++layer;
-  }
-  return {};
-}
-
-}  // namespace
 
 Result<void> add_gemma_keys(const JsonMembers& config, std::string_view architecture, int64_t period,
                             GgufWriter& metadata) {

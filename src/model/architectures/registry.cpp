@@ -9,6 +9,7 @@ namespace tidemill::model {
 
 extern const Architecture kGemma2;
 extern const Architecture kGemma3;
+extern const Architecture kGptOss;
 extern const Architecture kGranite;
 extern const Architecture kLlama;
 extern const Architecture kPhi3;
@@ -21,7 +22,7 @@ extern const EncoderArchitecture kBert;
 namespace {
 
 constexpr std::array kArchitectures = {
-    &kLlama, &kQwen2, &kQwen3, &kGranite, &kPhi3, &kGemma2, &kGemma3, &kQwen2Moe, &kQwen3Moe,
+    &kLlama, &kQwen2, &kQwen3, &kGranite, &kPhi3, &kGemma2, &kGemma3, &kQwen2Moe, &kQwen3Moe, &kGptOss,
 };
 
 constexpr std::array kEncoders = {

@@ -59,11 +59,12 @@ Result<void> refuse_partial_rotation(const JsonMembers& members) {
 // What would change the computation and is not done.
 Result<void> refuse_unsupported(const JsonMembers& config, const FolderForm& form) {
   TM_TRY(const JsonMembers quantization, config.members("quantization_config"));
-  if (quantization.exists()) {
-    TM_TRY(const std::string method, quantization.get_string_or("quant_method", "?"));
+  TM_TRY(const std::string method, quantization.get_string_or("quant_method", "?"));
+  const bool in_mxfp4 = form.joined_experts && method == "mxfp4";
+  if (quantization.exists() && !in_mxfp4) {
     return config.error(ErrorCode::unsupported,
                         fmt::format("the weights are quantised by '{}' ('quantization_config'); only folders of F32, "
-                                    "F16 and BF16 weights are read",
+                                    "F16 and BF16 weights, and gpt-oss's of MXFP4, are read",
                                     printable(method)));
   }
   // Some files have two members for it, of which the longer one holds.

@@ -13,6 +13,7 @@
 
 #include "base/log.hpp"
 #include "model/architectures/always_f32.hpp"
+#include "model/hugging_face/joined_experts.hpp"
 #include "model/hugging_face/json_file.hpp"
 #include "model/metadata.hpp"
 
@@ -40,8 +41,9 @@ struct LayerPart {
   Presence DecoderParts::*presence = nullptr;                           // of the weight; null: always
   enum class Heads : uint8_t { none, query, key } heads = Heads::none;  // whose rows rotate in pairs
   bool dense = false;                                                   // experts take its place in mixtures
+  bool bare = false;                                                    // without ".weight" in folders
 };
-constexpr std::array<LayerPart, 15> kLayerParts = {{
+constexpr std::array<LayerPart, 16> kLayerParts = {{
     {.name = &TensorNames::attention_norm},
     {.name = &TensorNames::query,
      .bias = &DecoderParts::qkv_bias,
@@ -55,6 +57,7 @@ constexpr std::array<LayerPart, 15> kLayerParts = {{
     {.name = &TensorNames::query_key_value, .presence = &DecoderParts::joined},
     {.name = &TensorNames::query_norm, .presence = &DecoderParts::head_norms},
     {.name = &TensorNames::key_norm, .presence = &DecoderParts::head_norms},
+    {.name = &TensorNames::sinks, .presence = &DecoderParts::sinks, .bare = true},
     {.name = &TensorNames::attention_output, .bias = &DecoderParts::output_bias},
     {.name = &TensorNames::post_attention_norm, .presence = &DecoderParts::post_norms},
     {.name = &TensorNames::feed_forward_norm},
@@ -169,6 +172,7 @@ class TensorTranslator {
       return require(in_layer(layer, form_.names.*part), our_name(layer, part), ".weight");
     };
     TM_CHECK(take_one(&TensorNames::router));
+    if (form_.joined_experts) return translate_joined(layer);
     for (const Name part : {&TensorNames::expert_gate, &TensorNames::expert_up, &TensorNames::expert_down})
       TM_CHECK(stack(part, layer));
     if (!form_.shared_experts) return {};
@@ -176,6 +180,40 @@ class TensorTranslator {
                             &TensorNames::shared_down})
       TM_CHECK(take_one(part));
     return {};
+  }
+
+  // What lies together stays so, in GGUF's order.
+  Result<void> translate_joined(int64_t layer) {
+    using Part = std::pair<std::string_view TensorNames::*, TakenRows>;
+    TM_CHECK(take(in_layer(layer, form_.names.router) + ".bias", our_name(layer, &TensorNames::router) + ".bias",
+                  parts_.expert_biases, 0));
+    for (const auto& [part, taken] : {Part(&TensorNames::expert_gate, {0, 2}), Part(&TensorNames::expert_up, {1, 2}),
+                                      Part(&TensorNames::expert_down, {0, 1})}) {
+      const std::string theirs = in_layer(layer, form_.names.*part);
+      const JoinedExperts found = find_joined_experts(out_.weights, theirs);
+      if (!found.complete()) return missing(theirs + (found.blocks.tensor == nullptr ? "_blocks" : "_scales"));
+      TM_TRY(GgufTensor weights, joined_weights(found, shape_.experts, taken));
+      const bool plain = found.plain.tensor != nullptr;
+      add_joined(std::move(weights), our_name(layer, part) + ".weight", plain ? found.plain : found.blocks);
+      if (!plain) used_.insert(found.scales.tensor->name);
+      if (parts_.expert_biases == Presence::absent) continue;
+      if (found.bias.tensor == nullptr) return missing(theirs + "_bias");
+      TM_TRY(GgufTensor biases, joined_biases(found, shape_.experts, taken));
+      add_joined(std::move(biases), our_name(layer, part) + ".bias", found.bias);
+    }
+    return {};
+  }
+
+  void add_joined(GgufTensor tensor, std::string name, const FolderWeights::Found& source) {
+    used_.insert(source.tensor->name);
+    tensor.name = out_.texts.emplace_back(std::move(name));
+    tensor.origin = origin_of(source);
+    out_.tensors.push_back(std::move(tensor));
+  }
+
+  std::string_view origin_of(const FolderWeights::Found& source) {
+    return out_.texts.emplace_back(
+        fmt::format("'{}' in '{}'", printable(source.tensor->name), source.file->path().filename().string()));
   }
 
   // The matrices of all experts become one tensor, one behind the other.
@@ -230,22 +268,20 @@ class TensorTranslator {
                           : part.heads == LayerPart::Heads::query ? shape_.heads
                           : part.heads == LayerPart::Heads::key   ? shape_.kv_heads
                                                                   : 0;
-    TM_CHECK(take(theirs, ours, ".weight", weight, heads));
-    return take(theirs, ours, ".bias", bias, heads);
+    TM_CHECK(take(theirs + (part.bare ? "" : ".weight"), ours + ".weight", weight, heads));
+    return take(theirs + ".bias", ours + ".bias", bias, heads);
   }
 
   Result<void> require(const std::string& theirs, std::string_view ours, std::string_view ending) {
-    return take(theirs, ours, ending, Presence::required, 0);
+    return take(theirs + std::string(ending), std::string(ours).append(ending), Presence::required, 0);
   }
 
-  Result<void> take(const std::string& theirs, std::string_view ours, std::string_view ending, Presence presence,
-                    int64_t heads) {
+  Result<void> take(const std::string& theirs, std::string ours, Presence presence, int64_t heads) {
     if (presence == Presence::absent) return {};
-    const std::string name = theirs + std::string(ending);
-    const FolderWeights::Found found = out_.weights.find(name);
-    if (found.tensor != nullptr) return add(found, std::string(ours).append(ending), heads);
+    const FolderWeights::Found found = out_.weights.find(theirs);
+    if (found.tensor != nullptr) return add(found, std::move(ours), heads);
     if (presence == Presence::optional) return {};
-    return missing(name);
+    return missing(theirs);
   }
 
   // `heads` above 0: the rows are that many heads', whose halves become pairs.
@@ -255,8 +291,7 @@ class TensorTranslator {
     used_.insert(source.name);
     GgufTensor tensor;
     tensor.name = out_.texts.emplace_back(std::move(name));
-    tensor.origin = out_.texts.emplace_back(
-        fmt::format("'{}' in '{}'", printable(source.name), found.file->path().filename().string()));
+    tensor.origin = origin_of(found);
     tensor.rank = static_cast<int>(source.shape.size());
     std::copy(source.shape.rbegin(), source.shape.rend(), tensor.shape.begin());
     tensor.data = source.data;

@@ -1,6 +1,8 @@
 #include "model/hugging_face/text_steps.hpp"
 
 #include <array>
+#include <optional>
+#include <string>
 #include <string_view>
 
 #include <fmt/format.h>
@@ -88,23 +90,32 @@ void append_steps(const json::value& value, std::string& out) {
 struct KnownSteps {
   std::string_view steps;
   std::string_view name;
-  bool ignore_merges = false;
+  std::optional<bool> ignore_merges = false;  // none: either (kIgnoreMergesKey)
+  // Every character is part of a match: to remove what lies between matches is to isolate them.
+  bool matches_all = false;
 };
+constexpr std::string_view kRemoved = ", Removed, inverted)";
 
 // As the models' authors publish them, beside GGUF's name for the same expressions (text/pre_tokenizer.cpp).
 constexpr std::string_view kLlama3Steps =
     R"(Split((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+) | ByteLevel)";
 constexpr std::string_view kQwen2Steps =
     R"(Split((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+) | ByteLevel)";
+constexpr std::string_view kGpt4oSteps =
+    R"(Split([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+) | ByteLevel)";
+constexpr std::string_view kTekkenSteps =
+    R"(Split([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+) | ByteLevel)";
 constexpr std::string_view kDeepseekCoderSteps =
     R"(Split([\r\n]) | Split(\s?\p{L}+) | Split(\s?\p{P}+) | Split([一-龥ࠀ-一가-퟿]+) | Digits(each) | ByteLevel)";
-constexpr std::array<KnownSteps, 7> kKnownSteps = {{
+constexpr std::array<KnownSteps, 9> kKnownSteps = {{
     {"ByteLevel words", "gpt-2"},
     {"Digits(each) | ByteLevel words", "starcoder"},
     {"Punctuation(Contiguous) | ByteLevel words | Digits(runs) | Split([0-9][0-9][0-9])", "falcon"},
-    {kLlama3Steps, "llama-bpe", true},
-    {kLlama3Steps, "smaug-bpe"},
-    {kQwen2Steps, "qwen2"},
+    {kLlama3Steps, "llama-bpe", true, true},
+    {kLlama3Steps, "smaug-bpe", false, true},
+    {kQwen2Steps, "qwen2", false, true},
+    {kGpt4oSteps, "gpt-4o", std::nullopt, true},
+    {kTekkenSteps, "tekken", std::nullopt, true},
     {kDeepseekCoderSteps, "deepseek-coder"},
 }};
 
@@ -117,8 +128,11 @@ std::string describe_steps(const json::value* steps) {
 }
 
 std::string_view known_pre_tokenizer(std::string_view steps, bool ignore_merges) {
+  std::string isolated(steps);
+  if (const size_t at = isolated.find(kRemoved); at != std::string::npos) isolated.replace(at, kRemoved.size(), ")");
   for (const KnownSteps& known : kKnownSteps) {
-    if (known.steps == steps && known.ignore_merges == ignore_merges) return known.name;
+    const bool same = known.steps == steps || (known.matches_all && known.steps == isolated);
+    if (same && known.ignore_merges.value_or(ignore_merges) == ignore_merges) return known.name;
   }
   return {};
 }

@@ -14,7 +14,8 @@ namespace tidemill::model {
 std::string describe_steps(const base::json::value* steps);
 
 // GGUF's name (tokenizer.ggml.pre) for how a byte-level vocabulary cuts text into words; empty for steps that none of
-// the known pre-tokenizers takes. `ignore_merges` is the member of that name of the tokenizer's model.
+// the known pre-tokenizers takes. `ignore_merges` is the member of that name of the tokenizer's model; where GGUF's
+// name stands for the other, it is to be said beside it (kIgnoreMergesKey).
 std::string_view known_pre_tokenizer(std::string_view steps, bool ignore_merges);
 
 // The names and what they stand for are those of text/pre_tokenizer.hpp; for errors.

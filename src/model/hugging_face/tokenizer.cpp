@@ -99,6 +99,7 @@ class TokenizerTranslator {
     const std::string normalizer = describe_steps(file_.find("normalizer"));
     const std::string steps = describe_steps(file_.find("pre_tokenizer"));
     pre_ = known_pre_tokenizer(steps, ignore_merges);
+    ignore_merges_ = ignore_merges;
     if (!pre_.empty() && (normalizer.empty() || normalizer == "NFC")) return {};
     for (const SpmSteps& known : kSpmSteps) {
       if (!byte_fallback || known.normalizer != normalizer || known.pre_tokenizer != steps) continue;
@@ -381,7 +382,12 @@ class TokenizerTranslator {
     metadata_.add_bool("tokenizer.ggml.add_bos_token", add_bos);
     metadata_.add_bool("tokenizer.ggml.add_eos_token", add_eos);
     metadata_.add_bool(kStripAfterSpecialKey, strips_after_special());
-    if (spm_) metadata_.add_bool("tokenizer.ggml.add_space_prefix", space_prefix_);
+    if (spm_) {
+      metadata_.add_bool("tokenizer.ggml.add_space_prefix", space_prefix_);
+      return {};
+    }
+    TM_TRY(const text::Vocabulary named, text::Vocabulary::with_defaults("gpt2", pre_));
+    if (named.ignore_merges != ignore_merges_) metadata_.add_bool(kIgnoreMergesKey, ignore_merges_);
     return {};
   }
 
@@ -428,6 +434,7 @@ class TokenizerTranslator {
   bool spm_ = false;
   bool space_prefix_ = false;
   std::string_view pre_;
+  bool ignore_merges_ = false;
   std::vector<std::string> pieces_;
   std::vector<TokenKind> kinds_;
   std::vector<std::pair<std::string, std::string>> merges_;
