@@ -16,6 +16,7 @@
 
 #include "base/json.hpp"
 #include "base/log.hpp"
+#include "model/limits.hpp"
 #include "model/metadata.hpp"
 
 namespace tidemill::model {
@@ -23,10 +24,6 @@ namespace {
 
 using base::ErrorCode;
 using base::Result;
-
-// As read_hyper_parameters has them: pieces are made for every row of the embedding, and factors for every pair.
-constexpr int64_t kMostTokens = int64_t{1} << 24;
-constexpr int64_t kMostHeadElements = 1024;
 
 Result<const Architecture*> find_by_model_type(const JsonMembers& config) {
   TM_TRY(const std::string type, config.get_string_or("model_type", ""));
@@ -155,7 +152,7 @@ class ConfigTranslator {
     TM_TRY(shape.layers, count("num_hidden_layers"));
     TM_TRY(shape.heads, count("num_attention_heads"));
     TM_TRY(shape.kv_heads, count_or("num_key_value_heads", shape.heads));
-    TM_TRY(shape.vocabulary, count("vocab_size", kMostTokens));
+    TM_TRY(shape.vocabulary, count("vocab_size", kMaxVocabulary));
     TM_TRY(shape.width, count("hidden_size"));
     TM_TRY(const int64_t feed_forward, count("intermediate_size"));
     TM_TRY(const int64_t window, window_tokens());
@@ -210,20 +207,14 @@ class ConfigTranslator {
   // An integer that is at least 1 and fits the metadata.
   Result<int64_t> count(std::string_view name, int64_t most = std::numeric_limits<int32_t>::max()) const {
     if (const auto value = usual(name); value && config_.find(name) == nullptr) return static_cast<int64_t>(*value);
-    TM_TRY(const int64_t value, config_.get_int(name));
-    if (value >= 1 && value <= most) return value;
-    return config_.wrong(name, fmt::format("1 to {}", most));
+    return config_.get_count(name, most);
   }
   Result<int64_t> count_or(std::string_view name, int64_t fallback) const {
     return knows(name) ? count(name) : fallback;
   }
 
-  // A number that F32, which the metadata have, tells from 0 and infinity.
   static Result<double> positive(const JsonMembers& members, std::string_view name) {
-    TM_TRY(const double value, members.get_number(name));
-    const auto kept = static_cast<float>(value);
-    if (std::isfinite(kept) && kept > 0) return value;
-    return members.wrong(name, "a positive number");
+    return members.get_positive(name);
   }
   static Result<double> positive_or(const JsonMembers& members, std::string_view name, double fallback) {
     if (members.find(name) == nullptr) return fallback;
@@ -245,13 +236,13 @@ class ConfigTranslator {
   }
 
   Result<int64_t> head_elements(int64_t width, int64_t heads) const {
-    if (knows("head_dim")) return count("head_dim", kMostHeadElements);
-    if (width % heads == 0 && width / heads <= kMostHeadElements) return width / heads;
+    if (knows("head_dim")) return count("head_dim", kMaxHeadDim);
+    if (width % heads == 0 && width / heads <= kMaxHeadDim) return width / heads;
     if (width % heads == 0) {
       return config_.error(ErrorCode::corrupt,
                            fmt::format("'hidden_size' {} is {} for each of 'num_attention_heads' {}; "
                                        "at most {} are possible",
-                                       width, width / heads, heads, kMostHeadElements));
+                                       width, width / heads, heads, kMaxHeadDim));
     }
     return config_.error(
         ErrorCode::corrupt,
