@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "base/lower_case.hpp"
 #include "text/pre_tokenizer.hpp"
 
 namespace tidemill::text {
@@ -54,10 +55,8 @@ base::Result<Vocabulary> Vocabulary::with_defaults(std::string_view model_name, 
 }
 
 void Vocabulary::adapt_to_model(std::string_view general_name) {
-  std::string lower(general_name);
-  for (char& c : lower)
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + ('a' - 'A'));
-  strip_after_special = lower.find("phi-3") != std::string::npos || lower.find("phi3") != std::string::npos;
+  const std::string name = base::lower(general_name);
+  strip_after_special = name.find("phi-3") != std::string::npos || name.find("phi3") != std::string::npos;
 }
 
 namespace {
