@@ -400,6 +400,25 @@ TEST_F(QuantizeModel, GoesOnWhereMemoryWasShort) {
   EXPECT_EQ(done->resumed, 1U);
 }
 
+TEST(Fingerprint, LooksAtEveryPieceOfATensor) {
+  std::vector<std::byte> bytes(4 * 64 * sizeof(float));
+  const auto fingerprint = [&] {
+    GgufTensor tensor;
+    tensor.name = "blk.0.ffn_up_exps.weight";
+    tensor.rank = 3;
+    tensor.shape = {32, 2, 4, 1};
+    const size_t piece = bytes.size() / 4;
+    tensor.data = std::span(bytes).first(piece);
+    for (size_t i = 1; i < 4; ++i)
+      tensor.more_data.push_back(std::span(bytes).subspan(i * piece, piece));
+    return fingerprint_of(Checkpoint::assemble(model::Metadata("pieces"), {tensor}, {}, nullptr, 0).value());
+  };
+  const uint64_t before = fingerprint();
+  EXPECT_EQ(fingerprint(), before);
+  bytes.back() = std::byte{1};
+  EXPECT_NE(fingerprint(), before);
+}
+
 TEST(Fingerprint, TellsSourcesApart) {
   const test::TemporaryFolder folder;
   std::vector<uint64_t> seen;
