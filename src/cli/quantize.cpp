@@ -13,6 +13,7 @@
 #include "base/json.hpp"
 #include "base/progress.hpp"
 #include "base/units.hpp"
+#include "base/utf8.hpp"
 #include "cli/command.hpp"
 #include "cli/interrupt.hpp"
 #include "quantize/calibration.hpp"
@@ -150,8 +151,8 @@ class Quantization {
         1 - static_cast<double>(summary.tensor_bytes) / static_cast<double>(std::max<size_t>(1, source.tensor_bytes()));
     if (flags_.as_json) {
       base::json::array others(summary.other_types.begin(), summary.other_types.end());
-      fmt::print("{}\n", base::json::serialize(base::json::object{{"file", flags_.output},
-                                                                  {"source", flags_.source},
+      fmt::print("{}\n", base::json::serialize(base::json::object{{"file", base::utf8::sanitize(flags_.output)},
+                                                                  {"source", base::utf8::sanitize(flags_.source)},
                                                                   {"type", tensor::info(type).name},
                                                                   {"tensors", summary.tensors},
                                                                   {"changed", summary.changed},
@@ -166,8 +167,8 @@ class Quantization {
                                                                   {"bytes", summary.bytes}}));
       return;
     }
-    fmt::print("{}: {} tensors, {} of them changed; matrices: {} in {}", flags_.output, summary.tensors,
-               summary.changed, summary.of_type, tensor::info(type).name);
+    fmt::print("{}: {} tensors, {} of them changed; matrices: {} in {}", base::utf8::printable(flags_.output),
+               summary.tensors, summary.changed, summary.of_type, tensor::info(type).name);
     for (const std::string& other : summary.other_types)
       fmt::print(", {}", other);
     fmt::print("; {}, {:.1f} % less in weights\n", base::human_bytes(static_cast<double>(summary.bytes)), 100 * saved);

@@ -164,7 +164,7 @@ describe('Hugging Face folders', { timeout: 300_000 }, () => {
 
   test('become files of any name, which is no way into a terminal or a JSON text', () => {
     const odd = "$'we\\x1b[31m\\xffird.gguf'";
-    for (const command of ['convert', 'pack']) {
+    for (const command of ['convert', 'pack', 'quantize']) {
       for (const flag of ['--json', '']) {
         const made = spawnSync('bash', ['-c', `cd "$1" && "$0" ${command} "$2" ${odd} ${flag} && rm ${odd}`, path.resolve(program), folder, model], { env: process.env });
         assert.equal(made.status, 0, made.stderr.toString());
