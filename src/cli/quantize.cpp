@@ -31,6 +31,7 @@ struct QuantizeFlags {
   std::string output;
   std::string type = "int8";
   double bits = 0;  // 0: all of `type`
+  bool per_channel = false;
   std::vector<std::string> rules;
   std::string calibrate;
   int64_t calibration_tokens = 16384;
@@ -55,6 +56,11 @@ class Quantization {
     }
     options.type = *type;
     options.bits = flags_.bits;
+    options.per_channel = flags_.per_channel;
+    if (flags_.per_channel && options.type != tensor::DType::q8_0) {
+      return base::Error(base::ErrorCode::invalid_argument,
+                         fmt::format("--per-channel is of int8 (Q8_0), not of {}", tensor::info(options.type).name));
+    }
     for (const std::string& rule : flags_.rules) {
       TM_TRY(quantize::TensorRule parsed, quantize::parse_rule(rule));
       options.rules.push_back(std::move(parsed));
@@ -154,6 +160,7 @@ class Quantization {
       fmt::print("{}\n", base::json::serialize(base::json::object{{"file", base::utf8::sanitize(flags_.output)},
                                                                   {"source", base::utf8::sanitize(flags_.source)},
                                                                   {"type", tensor::info(type).name},
+                                                                  {"per_channel", flags_.per_channel},
                                                                   {"tensors", summary.tensors},
                                                                   {"changed", summary.changed},
                                                                   {"of_type", summary.of_type},
@@ -172,6 +179,7 @@ class Quantization {
     for (const std::string& other : summary.other_types)
       fmt::print(", {}", other);
     fmt::print("; {}, {:.1f} % less in weights\n", base::human_bytes(static_cast<double>(summary.bytes)), 100 * saved);
+    if (flags_.per_channel) fmt::print("  one scale for each row of a matrix in Q8_0\n");
     if (bits_ > 0) fmt::print("  {:.2f} bits a weight in memory\n", bits_);
     if (summary.resumed > 0) fmt::print("  {} tensors were there from before\n", summary.resumed);
     if (!flags_.calibrate.empty()) {
@@ -198,6 +206,8 @@ void add_quantize(CLI::App& app, Invocation& chosen) {
   command->add_option("-o,--output,output", flags->output, "The GGUF file to write")->type_name("FILE")->required();
   auto* type =
       command->add_option("--type", flags->type, "Of the matrices: " + quantize::type_names())->capture_default_str();
+  auto* per_channel = command->add_flag("--per-channel", flags->per_channel,
+                                        "Of int8: one scale for each row of a matrix instead of one for each 32 of it");
   command
       ->add_option("--tensor", flags->rules,
                    "A type of its own for tensors whose name matches, with * and ?; may be repeated, the last holds")
@@ -213,7 +223,8 @@ void add_quantize(CLI::App& app, Invocation& chosen) {
                    "Instead of --type: as many bits a weight in memory on average at most, more where they matter more")
       ->check(CLI::Range(2.0, 16.0))
       ->needs(calibrate)
-      ->excludes(type);
+      ->excludes(type)
+      ->excludes(per_channel);
   command->add_option("--calibration-tokens", flags->calibration_tokens, "At most so many tokens of the text")
       ->check(CLI::Range(1, max_count))
       ->needs(calibrate)

@@ -167,7 +167,7 @@ class Quantizer {
     TM_TRY(const Compensation* compensation, compensation_of(index));
     if (compensation != nullptr) ++summary_.compensated;
     const std::vector<float> importance = importance_of(tensor, recipe);
-    const bool kept = type == tensor.type && recipe.factors == nullptr;
+    const bool kept = type == tensor.type && recipe.factors == nullptr && !is_per_channel(index);
     const size_t before = done_;
     size_t read = 0;
     const auto take = [&](const model::RowSlice& slice) -> Result<void> {
@@ -180,6 +180,10 @@ class Quantizer {
     return kept ? rows_.read_stored(tensor, take) : rows_.read(tensor, take);
   }
 
+  bool is_per_channel(size_t index) const {
+    return options_.per_channel && types_[index] == DType::q8_0 && is_matrix(source_.tensors()[index]);
+  }
+
   Result<void> write_slice(size_t index, std::span<const float> importance, const Compensation* compensation,
                            const model::RowSlice& slice) {
     const GgufTensor& tensor = source_.tensors()[index];
@@ -189,7 +193,11 @@ class Quantizer {
     if (recipe.factors != nullptr) scale(slice, cols, recipe);
     if (tensor::info(type).block_elements > 1) TM_CHECK(check_blocks(tensor, type, recipe, slice));
     encoded_.resize(static_cast<size_t>(slice.rows * tensor::row_bytes(type, cols)));
-    round_rows(type, slice.values, slice.rows, cols, importance, compensation, encoded_, team_);
+    if (is_per_channel(index)) {
+      round_channels(slice.values, slice.rows, cols, encoded_, team_);
+    } else {
+      round_rows(type, slice.values, slice.rows, cols, importance, compensation, encoded_, team_);
+    }
     if (tensor::info(type).block_elements == 1) TM_CHECK(check_plain(tensor, type, recipe, slice));
     return file_->write(encoded_);
   }
@@ -367,9 +375,9 @@ uint64_t fingerprint_of(const Checkpoint& source) {
 
 uint64_t fingerprint_of(const Checkpoint& source, const QuantizeOptions& options, std::string_view version) {
   const bool calibrated = options.calibration != nullptr || options.calibration_fingerprint != 0;
-  const std::string text =
-      fmt::format("{} {:016x} {} {} {:016x} {} {}", version, fingerprint_of(source), options.bits, calibrated,
-                  options.calibration_fingerprint, calibrated && options.smooth, calibrated && options.compensate);
+  const std::string text = fmt::format("{} {:016x} {} {} {} {:016x} {} {}", version, fingerprint_of(source),
+                                       options.bits, options.per_channel, calibrated, options.calibration_fingerprint,
+                                       calibrated && options.smooth, calibrated && options.compensate);
   return base::checksum(std::as_bytes(std::span(text)));
 }
 
