@@ -36,7 +36,8 @@ class GgufWriter {
   void add_floats(std::string_view key, std::span<const float> values);
   void add_ints(std::string_view key, std::span<const int32_t> values);
   void add_u64s(std::string_view key, std::span<const uint64_t> values);
-  void add(const GgufEntry& entry);  // another file's, as it stands there
+  void add_bytes(std::string_view key, std::string_view values);  // an array of u8
+  void add(const GgufEntry& entry);                               // another file's, as it stands there
   // Tensors begin at multiples of this power of two, instead of 32; adds general.alignment. Before any is declared.
   void set_alignment(uint32_t alignment);
 

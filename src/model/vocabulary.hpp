@@ -14,6 +14,9 @@ namespace tidemill::model {
 // for it, and its readers go by the model's name; a folder says it, and this key of our own then says it in its place.
 inline constexpr std::string_view kStripAfterSpecialKey = "tidemill.tokenizer.strip_after_special";
 
+// Whether WordPiece's text loses its capitals and accents; where it is absent, what the vocabulary can spell says it.
+inline constexpr std::string_view kLowerCaseKey = "tokenizer.ggml.normalizer.lowercase";
+
 // tokenizer.ggml.* as the text room wants it, ready for Tokenizer::create. `not_found` where the file has no vocabulary
 // (a model without one still runs on token ids), `unsupported` for another tokenizer, else the errors of Metadata's
 // getters.
