@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "base/utf8.hpp"
+#include "encoder_writer.hpp"
 #include "model/vocabulary.hpp"
 #include "safetensors_bytes.hpp"
 
@@ -304,6 +305,8 @@ void add_experts(FolderDraft& draft, std::string_view architecture, const model:
 }  // namespace
 
 json::value tokenizer_json(const text::Vocabulary& vocabulary) {
+  if (vocabulary.model == text::Vocabulary::Model::wordpiece) return wordpiece_json(vocabulary);
+  if (vocabulary.model == text::Vocabulary::Model::unigram) return unigram_json(vocabulary);
   const bool spm = vocabulary.model == text::Vocabulary::Model::spm;
   json::object pieces;
   for (size_t i = 0; i < vocabulary.size(); ++i) {
