@@ -16,6 +16,7 @@
 
 #include "base/json.hpp"
 #include "base/log.hpp"
+#include "model/architectures/encoder_architecture.hpp"
 #include "model/limits.hpp"
 #include "model/metadata.hpp"
 
@@ -36,6 +37,10 @@ Result<const Architecture*> find_by_model_type(const JsonMembers& config) {
         known.append(known.empty() ? "" : ", ").append(candidate);
       }
     }
+  }
+  for (const EncoderArchitecture* architecture : encoder_architectures()) {
+    for (const EncoderFolderForm& form : architecture->folders)
+      known.append(", ").append(form.model_type);
   }
   return config.error(ErrorCode::unsupported,
                       fmt::format("'model_type' is '{}'; supported are {}", printable(type), known));
