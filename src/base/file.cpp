@@ -87,7 +87,7 @@ Result<std::string> read_all(int fd, const fs::path& path, size_t size_hint, siz
   return content;
 }
 
-bool write_all(int fd, std::string_view content) {
+bool put_all(int fd, std::string_view content) {
   while (!content.empty()) {
     const ssize_t put = ::write(fd, content.data(), content.size());
     if (put < 0 && errno == EINTR) continue;
@@ -100,8 +100,7 @@ bool write_all(int fd, std::string_view content) {
 Result<void> write_in_place(const fs::path& path, std::string_view content) {
   FileDescriptor fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
   if (fd.get() < 0) return system_error("cannot open for writing", path);
-  if (!write_all(fd.get(), content)) return system_error("cannot write", path);
-  return {};
+  return write_all(fd.get(), content, path);
 }
 
 // How a file without a name is called for giving it one.
@@ -178,6 +177,17 @@ Result<std::string> read_file(const fs::path& path, size_t limit) {
   return read_all(fd.get(), path, size, limit);
 }
 
+fs::path behind_links(const fs::path& path) {
+  std::error_code fault;
+  fs::path real = fs::canonical(path, fault);
+  return fault ? path : real;
+}
+
+Result<void> write_all(int fd, std::string_view content, const fs::path& path) {
+  if (put_all(fd, content)) return {};
+  return system_error("cannot write", path);
+}
+
 fs::path temporary_beside(const fs::path& path) {
   fs::path temporary = path;
   temporary += "." + random_hex(6) + ".tmp";
@@ -193,14 +203,13 @@ Result<void> write_file(const fs::path& path, std::string_view content) {
     if (S_ISDIR(status.st_mode)) return folder_error(path);
     // A device or pipe is written to, never replaced by a file.
     if (!S_ISREG(status.st_mode)) return write_in_place(path, content);
-    std::error_code ignored;
-    if (fs::path real = fs::canonical(path, ignored); !ignored) target = std::move(real);  // keeps symbolic links
+    target = behind_links(path);  // which stay
     mode = status.st_mode & 07777;
   }
   const fs::path temporary = temporary_beside(target);
   FileDescriptor fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode));
   if (fd.get() < 0) return system_error("cannot create", temporary);
-  const bool written = (!exists || ::fchmod(fd.get(), mode) == 0) && write_all(fd.get(), content) &&
+  const bool written = (!exists || ::fchmod(fd.get(), mode) == 0) && put_all(fd.get(), content) &&
                        ::fsync(fd.get()) == 0 && fd.close() == 0 && ::rename(temporary.c_str(), target.c_str()) == 0;
   if (!written) {
     Error error = system_error("cannot write", path);
@@ -225,8 +234,7 @@ FileWriter::~FileWriter() {
 
 Result<FileWriter> FileWriter::create(const fs::path& path) {
   std::error_code ignored;
-  const fs::path real = fs::canonical(path, ignored);
-  const fs::path target = real.empty() ? path : real;
+  const fs::path target = behind_links(path);
   const fs::path folder = target.has_parent_path() ? target.parent_path() : fs::path(".");
   int fd = ::open(folder.c_str(), O_WRONLY | O_TMPFILE | O_CLOEXEC, 0600);
   if (fd >= 0) {
@@ -240,10 +248,7 @@ Result<FileWriter> FileWriter::create(const fs::path& path) {
 }
 
 Result<void> FileWriter::write(std::span<const std::byte> bytes) {
-  if (!write_all(fd_, {reinterpret_cast<const char*>(bytes.data()), bytes.size()})) {
-    return system_error("cannot write", path_);
-  }
-  return {};
+  return write_all(fd_, {reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path_);
 }
 
 bool FileWriter::give_name() {

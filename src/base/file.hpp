@@ -41,6 +41,12 @@ class MappedFile {
 // The file's content; over `limit` bytes is `too_large`. "-" reads standard input.
 Result<std::string> read_file(const std::filesystem::path& path, size_t limit = size_t{1} << 30);
 
+// What a file at `path` is written to: the file that it links to, or `path` itself where there is none.
+std::filesystem::path behind_links(const std::filesystem::path& path);
+
+// Writes all of `content` to an open file, `path`. Errors: `io` with the system's reason.
+Result<void> write_all(int fd, std::string_view content, const std::filesystem::path& path);
+
 // A new name beside `path`, for what is renamed to it when it is whole.
 std::filesystem::path temporary_beside(const std::filesystem::path& path);
 

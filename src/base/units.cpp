@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 #include <charconv>
 #include <cmath>
 #include <limits>
@@ -10,6 +9,8 @@
 #include <span>
 
 #include <fmt/format.h>
+
+#include "base/lower_case.hpp"
 
 namespace tidemill::base {
 namespace {
@@ -36,11 +37,6 @@ constexpr std::array<Unit, 7> duration_units = {{{"d", 86'400'000'000'000},
                                                  {"ms", 1'000'000},
                                                  {"us", 1'000},
                                                  {"ns", 1}}};
-
-bool same_word(std::string_view a, std::string_view b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                    [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
-}
 
 // number * factor, where the text is a plain decimal number and the product at most `most`.
 std::optional<uint64_t> scaled(std::string_view number, uint64_t factor, uint64_t most) {
@@ -71,7 +67,7 @@ std::optional<uint64_t> parse_quantity(std::string_view text, std::span<const Un
     return bare_factor == 0 && value != 0 ? std::nullopt : value;
   }
   for (const Unit& known : units) {
-    if (same_word(unit, known.name)) return scaled(number, known.factor, most);
+    if (equal_ignoring_case(unit, known.name)) return scaled(number, known.factor, most);
   }
   return std::nullopt;
 }

@@ -5,6 +5,8 @@
 #include <string>
 #include <utility>
 
+#include "base/lower_case.hpp"
+
 namespace tidemill::chat {
 namespace json = base::json;
 namespace {
@@ -82,8 +84,7 @@ std::optional<std::string_view> type_of_word(std::string_view word) {
                                                                                     {"bool", "boolean"},
                                                                                     {"list", "array"},
                                                                                     {"dict", "object"}}};
-  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
-  const auto same = [&](char written, char known) { return lower(written) == known; };
+  const auto same = [](char written, char known) { return base::lower(written) == known; };
   for (const auto& [known, type] : words)
     if (std::equal(word.begin(), word.end(), known.begin(), known.end(), same)) return type;
   return std::nullopt;

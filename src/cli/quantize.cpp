@@ -13,6 +13,7 @@
 #include "base/json.hpp"
 #include "base/progress.hpp"
 #include "base/units.hpp"
+#include "base/utf8.hpp"
 #include "cli/command.hpp"
 #include "cli/interrupt.hpp"
 #include "quantize/calibration.hpp"
@@ -30,6 +31,7 @@ struct QuantizeFlags {
   std::string output;
   std::string type = "int8";
   double bits = 0;  // 0: all of `type`
+  bool per_channel = false;
   std::vector<std::string> rules;
   std::string calibrate;
   int64_t calibration_tokens = 16384;
@@ -54,6 +56,11 @@ class Quantization {
     }
     options.type = *type;
     options.bits = flags_.bits;
+    options.per_channel = flags_.per_channel;
+    if (flags_.per_channel && options.type != tensor::DType::q8_0) {
+      return base::Error(base::ErrorCode::invalid_argument,
+                         fmt::format("--per-channel is of int8 (Q8_0), not of {}", tensor::info(options.type).name));
+    }
     for (const std::string& rule : flags_.rules) {
       TM_TRY(quantize::TensorRule parsed, quantize::parse_rule(rule));
       options.rules.push_back(std::move(parsed));
@@ -150,9 +157,10 @@ class Quantization {
         1 - static_cast<double>(summary.tensor_bytes) / static_cast<double>(std::max<size_t>(1, source.tensor_bytes()));
     if (flags_.as_json) {
       base::json::array others(summary.other_types.begin(), summary.other_types.end());
-      fmt::print("{}\n", base::json::serialize(base::json::object{{"file", flags_.output},
-                                                                  {"source", flags_.source},
+      fmt::print("{}\n", base::json::serialize(base::json::object{{"file", base::utf8::sanitize(flags_.output)},
+                                                                  {"source", base::utf8::sanitize(flags_.source)},
                                                                   {"type", tensor::info(type).name},
+                                                                  {"per_channel", flags_.per_channel},
                                                                   {"tensors", summary.tensors},
                                                                   {"changed", summary.changed},
                                                                   {"of_type", summary.of_type},
@@ -166,11 +174,12 @@ class Quantization {
                                                                   {"bytes", summary.bytes}}));
       return;
     }
-    fmt::print("{}: {} tensors, {} of them changed; matrices: {} in {}", flags_.output, summary.tensors,
-               summary.changed, summary.of_type, tensor::info(type).name);
+    fmt::print("{}: {} tensors, {} of them changed; matrices: {} in {}", base::utf8::printable(flags_.output),
+               summary.tensors, summary.changed, summary.of_type, tensor::info(type).name);
     for (const std::string& other : summary.other_types)
       fmt::print(", {}", other);
     fmt::print("; {}, {:.1f} % less in weights\n", base::human_bytes(static_cast<double>(summary.bytes)), 100 * saved);
+    if (flags_.per_channel) fmt::print("  one scale for each row of a matrix in Q8_0\n");
     if (bits_ > 0) fmt::print("  {:.2f} bits a weight in memory\n", bits_);
     if (summary.resumed > 0) fmt::print("  {} tensors were there from before\n", summary.resumed);
     if (!flags_.calibrate.empty()) {
@@ -197,6 +206,8 @@ void add_quantize(CLI::App& app, Invocation& chosen) {
   command->add_option("-o,--output,output", flags->output, "The GGUF file to write")->type_name("FILE")->required();
   auto* type =
       command->add_option("--type", flags->type, "Of the matrices: " + quantize::type_names())->capture_default_str();
+  auto* per_channel = command->add_flag("--per-channel", flags->per_channel,
+                                        "Of int8: one scale for each row of a matrix instead of one for each 32 of it");
   command
       ->add_option("--tensor", flags->rules,
                    "A type of its own for tensors whose name matches, with * and ?; may be repeated, the last holds")
@@ -212,7 +223,8 @@ void add_quantize(CLI::App& app, Invocation& chosen) {
                    "Instead of --type: as many bits a weight in memory on average at most, more where they matter more")
       ->check(CLI::Range(2.0, 16.0))
       ->needs(calibrate)
-      ->excludes(type);
+      ->excludes(type)
+      ->excludes(per_channel);
   command->add_option("--calibration-tokens", flags->calibration_tokens, "At most so many tokens of the text")
       ->check(CLI::Range(1, max_count))
       ->needs(calibrate)

@@ -43,14 +43,14 @@ class TaskRun {
       : subject_(subject), tasks_(tasks), options_(options) {}
 
   Result<TaskResult> run() {
-    TM_TRY(const int64_t context, longest());
+    TM_TRY(const int64_t context, encode_all());
     TM_TRY(Reader reader, subject_.make_reader(context));
     reader_ = &reader;
     context_ = context;
     TaskResult result;
-    for (const Task& task : tasks_) {
-      TM_TRY(const Encoded encoded, encode(task));
-      TM_TRY(Outcome outcome, task.chooses() ? choose(task, encoded) : generate(task, encoded));
+    for (size_t i = 0; i < tasks_.size(); ++i) {
+      const Task& task = tasks_[i];
+      TM_TRY(Outcome outcome, task.chooses() ? choose(task, encoded_[i]) : generate(task, encoded_[i]));
       result.total.add(task, outcome);
       if (!task.group.empty()) group(result, task.group).add(task, outcome);
       result.outcomes.push_back(std::move(outcome));
@@ -70,13 +70,14 @@ class TaskRun {
 
   static std::string at(const Task& task) { return fmt::format("the task in line {}", task.line); }
 
-  // Tokens of the longest sequence; every task is known to fit before the first is answered.
-  Result<int64_t> longest() const {
+  // Gives the tokens of the longest sequence; every task is known to fit before the first is answered.
+  Result<int64_t> encode_all() {
     int64_t most = 1;
     for (const Task& task : tasks_) {
       if (options_.cancelled && options_.cancelled()) return Error(ErrorCode::cancelled, "interrupted");
-      TM_TRY(const Encoded encoded, encode(task));
+      TM_TRY(Encoded encoded, encode(task));
       const auto tokens = static_cast<int64_t>(encoded.longest(task));
+      encoded_.push_back(std::move(encoded));
       if (tokens > subject_.context()) {
         return Error(ErrorCode::too_large, fmt::format("{} takes {} tokens, but the context of '{}' has {}", at(task),
                                                        tokens, subject_.name(), subject_.context()));
@@ -215,6 +216,7 @@ class TaskRun {
   Subject& subject_;
   std::span<const Task> tasks_;
   const TaskOptions& options_;
+  std::vector<Encoded> encoded_;  // the tasks
   Reader* reader_ = nullptr;
   int64_t context_ = 0;
 };

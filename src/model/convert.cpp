@@ -1,6 +1,5 @@
 #include "model/convert.hpp"
 
-#include <algorithm>
 #include <optional>
 #include <string_view>
 #include <vector>
@@ -12,6 +11,7 @@
 #include "model/finite.hpp"
 #include "model/gguf_writer.hpp"
 #include "model/load.hpp"
+#include "model/tensor_rows.hpp"
 
 namespace tidemill::model {
 namespace {
@@ -21,9 +21,6 @@ using base::ErrorCode;
 using base::Result;
 using tensor::DType;
 
-// Elements that are looked at and written at a time.
-constexpr int64_t kSliceElements = int64_t{4} << 20;
-
 bool is_plain(DType type) {
   return type == DType::f32 || type == DType::f16 || type == DType::bf16;
 }
@@ -31,7 +28,7 @@ bool is_plain(DType type) {
 class Converter {
  public:
   Converter(const Checkpoint& source, const ConvertOptions& options)
-      : source_(source), options_(options), total_(source.tensor_bytes()) {}
+      : source_(source), options_(options), rows_(source), total_(source.tensor_bytes()) {}
 
   Result<ConvertSummary> run(const std::filesystem::path& path) {
     for (const GgufEntry& entry : source_.metadata()) {
@@ -62,49 +59,42 @@ class Converter {
   }
 
   Result<void> write(const GgufTensor& tensor) {
-    TM_TRY(const auto bytes, source_.read(tensor, made_));
     const DType to = type_of(tensor);
-    if (to != tensor.type) ++summary_.converted;
-    const int64_t row_bytes = tensor::row_bytes(tensor.type, tensor.cols());
-    const int64_t step = std::max<int64_t>(1, kSliceElements / tensor.cols());
-    for (int64_t row = 0; row < tensor.rows(); row += step) {
-      const int64_t rows = std::min(step, tensor.rows() - row);
-      const auto slice = bytes.subspan(static_cast<size_t>(row * row_bytes), static_cast<size_t>(rows * row_bytes));
+    const auto take = [&](const RowSlice& slice) -> Result<void> {
       if (options_.cancelled && options_.cancelled()) return Error(ErrorCode::cancelled, "interrupted");
-      TM_CHECK(write_slice(tensor, slice, row * tensor.cols(), rows * tensor.cols(), to));
-      done_ += slice.size();
+      TM_CHECK(to == tensor.type ? writer_.write(slice.bytes) : write_converted(tensor, slice, to));
+      done_ += slice.bytes.size();
       if (options_.on_progress) options_.on_progress(done_, total_);
-    }
-    return {};
+      return {};
+    };
+    if (to == tensor.type) return rows_.read_stored(tensor, take);
+    ++summary_.converted;
+    return rows_.read(tensor, take);
   }
 
-  Result<void> write_slice(const GgufTensor& tensor, std::span<const std::byte> slice, int64_t first, int64_t elements,
-                           DType to) {
-    TM_CHECK(check_finite(source_, tensor, slice, first, nullptr));
-    if (to == tensor.type) return writer_.write(slice);
-    floats_.resize(static_cast<size_t>(elements));
-    tensor::dequantize(tensor.type, slice.data(), elements, floats_.data());
+  Result<void> write_converted(const GgufTensor& tensor, const RowSlice& slice, DType to) {
+    const auto elements = static_cast<int64_t>(slice.values.size());
     converted_.resize(static_cast<size_t>(elements * tensor::info(to).block_bytes));
-    tensor::quantize(to, floats_.data(), elements, converted_.data());
-    TM_CHECK(check_range(tensor, first, to));
+    tensor::quantize(to, slice.values.data(), elements, converted_.data());
+    TM_CHECK(check_range(tensor, slice, to));
     return writer_.write(converted_);
   }
 
   // Finite numbers that became infinities: F16 ends at 65504, BF16 a little below F32.
-  Result<void> check_range(const GgufTensor& tensor, int64_t first, DType to) const {
+  Result<void> check_range(const GgufTensor& tensor, const RowSlice& slice, DType to) const {
     const std::optional<NotFinite> large = find_not_finite(to, converted_, nullptr);
     if (!large) return {};
-    return source_.error(ErrorCode::corrupt,
-                         fmt::format("{} holds {} at element {}, which is beyond {}; convert to {}", tensor.title(),
-                                     floats_[static_cast<size_t>(large->element)], first + large->element,
-                                     tensor::info(to).name, to == DType::f16 ? "BF16 or F32" : "F32"));
+    return source_.error(
+        ErrorCode::corrupt,
+        fmt::format("{} holds {} at element {}, which is beyond {}; convert to {}", tensor.title(),
+                    slice.values[static_cast<size_t>(large->element)], slice.first * tensor.cols() + large->element,
+                    tensor::info(to).name, to == DType::f16 ? "BF16 or F32" : "F32"));
   }
 
   const Checkpoint& source_;
   const ConvertOptions& options_;
   GgufWriter writer_;
-  base::Buffer made_;  // of the tensor that is being written, where the source has it in another form
-  std::vector<float> floats_;
+  TensorRows rows_;
   std::vector<std::byte> converted_;
   ConvertSummary summary_;
   size_t total_;

@@ -102,6 +102,13 @@ void GgufWriter::add_u64s(std::string_view key, std::span<const uint64_t> values
     put(metadata_, value);
 }
 
+void GgufWriter::add_bytes(std::string_view key, std::string_view values) {
+  add_key(key, GgufType::array);
+  put(metadata_, static_cast<uint32_t>(GgufType::u8));
+  put<uint64_t>(metadata_, values.size());
+  metadata_ += values;
+}
+
 void GgufWriter::add(const GgufEntry& entry) {
   const GgufValue& value = entry.value;
   add_key(entry.key, value.type);

@@ -36,7 +36,8 @@ class GgufWriter {
   void add_floats(std::string_view key, std::span<const float> values);
   void add_ints(std::string_view key, std::span<const int32_t> values);
   void add_u64s(std::string_view key, std::span<const uint64_t> values);
-  void add(const GgufEntry& entry);  // another file's, as it stands there
+  void add_bytes(std::string_view key, std::string_view values);  // an array of u8
+  void add(const GgufEntry& entry);                               // another file's, as it stands there
   // Tensors begin at multiples of this power of two, instead of 32; adds general.alignment. Before any is declared.
   void set_alignment(uint32_t alignment);
 
@@ -83,10 +84,10 @@ class GgufWriter {
   std::filesystem::path temporary_;
   int fd_ = -1;
   uint64_t header_bytes_ = 0;
-  uint64_t written_ = 0;       // bytes of the file so far, waiting ones included
-  // What is not in the file yet. It goes there in large stretches that begin at multiples of their size: the kernel keeps
-  // those in its cache as huge pages (where the file system knows such, as ext4 since Linux 6.16), and a packed model is
-  // read there: decoding from huge pages is 4 to 9 % faster.
+  uint64_t written_ = 0;  // bytes of the file so far, waiting ones included
+  // What is not in the file yet. It goes there in large stretches that begin at multiples of their size: the kernel
+  // keeps those in its cache as huge pages (where the file system knows such, as ext4 since Linux 6.16), and a packed
+  // model is read there: decoding from huge pages is 4 to 9 % faster.
   std::vector<std::byte> waiting_;
   size_t current_ = 0;         // tensor being written
   uint64_t current_done_ = 0;  // its bytes so far

@@ -276,6 +276,13 @@ Result<std::vector<uint64_t>> Metadata::get_u64s(std::string_view key) const {
   return numbers;
 }
 
+Result<std::string_view> Metadata::get_bytes(std::string_view key) const {
+  TM_TRY(const GgufValue* value, require_array(key));
+  if (value->element == GgufType::u8 || value->element == GgufType::i8) return characters_of(value->payload);
+  return error(ErrorCode::corrupt, fmt::format("metadata key '{}' is an {}; expected an array of bytes", printable(key),
+                                               type_text(*value)));
+}
+
 Result<int64_t> Metadata::get_int_or(std::string_view key, int64_t fallback) const {
   if (find(key) == nullptr) return fallback;
   return get_int(key);

@@ -80,6 +80,7 @@ class Metadata {
   base::Result<std::vector<float>> get_floats(std::string_view key) const;
   base::Result<std::vector<int32_t>> get_ints(std::string_view key) const;
   base::Result<std::vector<uint64_t>> get_u64s(std::string_view key) const;  // of the type u64 alone
+  base::Result<std::string_view> get_bytes(std::string_view key) const;      // of the types u8 and i8
 
   // As above, but an absent key gives the fallback.
   base::Result<int64_t> get_int_or(std::string_view key, int64_t fallback) const;

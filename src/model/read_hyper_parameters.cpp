@@ -9,22 +9,13 @@
 
 #include "base/log.hpp"
 #include "model/key_reader.hpp"
+#include "model/limits.hpp"
 
 namespace tidemill::model {
 namespace {
 
 using base::ErrorCode;
 using base::Result;
-
-// Limits far above every released model, low enough that products of a few of them stay inside 63 bits.
-constexpr int64_t kMaxLayers = 4096;
-constexpr int64_t kMaxWidth = int64_t{1} << 20;
-constexpr int64_t kMaxFeedForward = int64_t{1} << 22;
-constexpr int64_t kMaxHeads = 4096;
-constexpr int64_t kMaxHeadDim = 1024;
-constexpr int64_t kMaxContext = int64_t{1} << 30;
-constexpr int64_t kMaxVocabulary = int64_t{1} << 24;
-constexpr int64_t kMaxWindow = kMaxContext;
 
 Result<Pooling> read_encoder_pooling(const KeyReader& reader, int64_t type) {
   switch (type) {

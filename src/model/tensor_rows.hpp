@@ -1,5 +1,5 @@
-// A checkpoint's tensors as floats, a slice of rows at a time: what writes a model in another form reads it so, and
-// needs the memory of one slice, or of one tensor where the checkpoint has it in another form.
+// A checkpoint's tensors, as floats or as they are stored, a slice of rows at a time: what writes a model in another
+// form reads it so, and needs the memory of one slice, or of one tensor where the checkpoint has it in another form.
 #pragma once
 
 #include <cstddef>
@@ -18,7 +18,7 @@ struct RowSlice {
   int64_t first = 0;  // row
   int64_t rows = 0;
   std::span<const std::byte> bytes;  // as the checkpoint has them
-  std::span<float> values;           // the same, [rows][cols]; the callee may change them
+  std::span<float> values;  // the same, [rows][cols], where they are read as floats; the callee may change them
 };
 
 // Not thread-safe. `source` must outlive it.
@@ -30,9 +30,14 @@ class TensorRows {
 
   // Gives the tensor's slices in order, until one fails. Errors: the callee's; `corrupt`, naming tensor and element,
   // where a number is not finite; `exhausted`.
-  base::Result<void> read(const GgufTensor& tensor, base::FunctionRef<base::Result<void>(const RowSlice&)> take);
+  using Take = base::FunctionRef<base::Result<void>(const RowSlice&)>;
+  base::Result<void> read(const GgufTensor& tensor, Take take);
+  // The same without floats, for what stays as it is.
+  base::Result<void> read_stored(const GgufTensor& tensor, Take take);
 
  private:
+  base::Result<void> walk(const GgufTensor& tensor, bool as_floats, Take take);
+
   const Checkpoint& source_;
   int64_t slice_elements_;
   base::Buffer made_;  // of the tensor that is being read, where the source has it in another form

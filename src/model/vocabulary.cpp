@@ -73,6 +73,28 @@ Result<void> read_special_tokens(const Metadata& file, text::Vocabulary& vocabul
   return {};
 }
 
+// What is done to text before, and between texts. BERT's pairs have one token between them.
+Result<void> read_normalizing(const Metadata& file, text::Vocabulary& vocabulary) {
+  if (vocabulary.model == text::Vocabulary::Model::wordpiece) {
+    if (file.find(kLowerCaseKey) == nullptr) return {};
+    TM_TRY(const bool lower, file.get_bool(kLowerCaseKey));
+    TM_TRY(const bool strips, file.get_bool_or("tokenizer.ggml.normalizer.strip_accents", lower));
+    vocabulary.lower_case = lower;
+    if (strips == lower) return {};
+    return file.error(ErrorCode::unsupported,
+                      fmt::format("the vocabulary is of text that keeps its {} alone (tokenizer.ggml.normalizer.*); "
+                                  "supported are those of text that keeps both or neither",
+                                  lower ? "accents" : "capitals"));
+  }
+  TM_TRY(vocabulary.parts_pairs_twice, file.get_bool_or("tokenizer.ggml.add_sep_token", vocabulary.parts_pairs_twice));
+  TM_TRY(vocabulary.single_spaces,
+         file.get_bool_or("tokenizer.ggml.remove_extra_whitespaces", vocabulary.single_spaces));
+  if (file.find("tokenizer.ggml.precompiled_charsmap") != nullptr) {
+    TM_TRY(vocabulary.characters_map, file.get_bytes("tokenizer.ggml.precompiled_charsmap"));
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<text::Vocabulary> read_vocabulary(const Metadata& file) {
@@ -102,6 +124,7 @@ Result<text::Vocabulary> read_vocabulary(const Metadata& file) {
   TM_TRY(vocabulary.add_bos, file.get_bool_or("tokenizer.ggml.add_bos_token", vocabulary.add_bos));
   TM_TRY(vocabulary.add_eos, file.get_bool_or("tokenizer.ggml.add_eos_token", vocabulary.add_eos));
   TM_TRY(vocabulary.add_space_prefix, file.get_bool_or("tokenizer.ggml.add_space_prefix", vocabulary.add_space_prefix));
+  TM_CHECK(read_normalizing(file, vocabulary));
   TM_TRY(const std::string_view name, file.get_string_or("general.name", ""));
   vocabulary.adapt_to_model(name);
   TM_TRY(vocabulary.ignore_merges, file.get_bool_or(kIgnoreMergesKey, vocabulary.ignore_merges));

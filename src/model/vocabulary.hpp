@@ -18,6 +18,9 @@ inline constexpr std::string_view kStripAfterSpecialKey = "tidemill.tokenizer.st
 // a folder says otherwise than what the name of the pre-tokenizer stands for.
 inline constexpr std::string_view kIgnoreMergesKey = "tidemill.tokenizer.ignore_merges";
 
+// Whether WordPiece's text loses its capitals and accents; where it is absent, what the vocabulary can spell says it.
+inline constexpr std::string_view kLowerCaseKey = "tokenizer.ggml.normalizer.lowercase";
+
 // tokenizer.ggml.* as the text room wants it, ready for Tokenizer::create. `not_found` where the file has no vocabulary
 // (a model without one still runs on token ids), `unsupported` for another tokenizer, else the errors of Metadata's
 // getters.

@@ -28,8 +28,8 @@ class Loader {
   // Without a device, loading only checks. `numbers` are those that shapes follow from, for errors.
   Loader(const Checkpoint& file, const HyperParameters& hyper, std::string numbers, tensor::Device* device,
          const LoadOptions& options)
-      : file_(file),
-        hyper_(hyper),
+      : hyper_(hyper),
+        file_(file),
         numbers_(std::move(numbers)),
         device_(device),
         on_progress_(options.on_progress),
@@ -239,6 +239,8 @@ class Loader {
     return projection;
   }
 
+  const HyperParameters& hyper_;
+
  private:
   Result<void> check_numbers(const GgufTensor& tensor, std::span<const std::byte> bytes) {
     return check_finite(file_, tensor, bytes, 0, team_for(bytes));
@@ -274,7 +276,6 @@ class Loader {
   }
 
   const Checkpoint& file_;
-  const HyperParameters& hyper_;
   std::string numbers_;
   tensor::Device* device_;
   const std::function<void(size_t, size_t)>& on_progress_;
@@ -306,8 +307,7 @@ class DecoderLoader final : public Loader {
                 tensor::Device* device, const LoadOptions& options)
       : Loader(file, hyper, numbers_of(hyper), device, options),
         parts_(architecture.parts),
-        names_(architecture.names),
-        hyper_(hyper) {}
+        names_(architecture.names) {}
 
   Result<Weights> load() {
     TM_TRY(Weights weights, load_tensors());
@@ -401,7 +401,6 @@ class DecoderLoader final : public Loader {
 
   const DecoderParts& parts_;
   const TensorNames& names_;
-  const HyperParameters& hyper_;
 };
 
 class EncoderLoader final : public Loader {

@@ -40,16 +40,6 @@ Result<void> write_at(int fd, std::span<const std::byte> bytes, uint64_t offset,
   return {};
 }
 
-Result<void> append(int fd, std::string_view text, const fs::path& path) {
-  while (!text.empty()) {
-    const ssize_t put = ::write(fd, text.data(), text.size());
-    if (put < 0 && errno == EINTR) continue;
-    if (put < 0) return base::system_error("cannot write", path);
-    text.remove_prefix(static_cast<size_t>(put));
-  }
-  return {};
-}
-
 // Reads all of `bytes`, or says that it cannot.
 bool read_at(int fd, std::span<std::byte> bytes, uint64_t offset) {
   while (!bytes.empty()) {
@@ -129,10 +119,7 @@ Result<fs::path> target_of(const fs::path& path) {
     return Error(ErrorCode::io,
                  fmt::format("'{}' is a folder, device or pipe; a model is written to a file", path.string()));
   }
-  if (fs::exists(status)) {
-    if (fs::path real = fs::canonical(path, ignored); !ignored) return real;
-  }
-  return path;
+  return base::behind_links(path);
 }
 
 fs::path partial_path(const fs::path& target) {
@@ -259,7 +246,7 @@ Result<void> PartialFile::begin(std::string_view header) {
   done_ = 0;
   begun_ = true;
   TM_CHECK(cut_journal(0));
-  TM_CHECK(append(journal_fd_, first_line_, journal_));
+  TM_CHECK(base::write_all(journal_fd_, first_line_, journal_));
   if (::fdatasync(journal_fd_) != 0) return base::system_error("cannot write", journal_);
   if (::ftruncate(fd_, 0) != 0) return base::system_error("cannot write", partial_);
   TM_CHECK(claim_space());
@@ -333,7 +320,7 @@ Result<void> PartialFile::flush() {
   if (pending_.empty()) return {};
   // The bytes before the line that says they are there.
   if (::fdatasync(fd_) != 0) return base::system_error("cannot write", path_);
-  TM_CHECK(append(journal_fd_, pending_, journal_));
+  TM_CHECK(base::write_all(journal_fd_, pending_, journal_));
   if (::fdatasync(journal_fd_) != 0) return base::system_error("cannot write", journal_);
   pending_.clear();
   unflushed_ = 0;

@@ -1,10 +1,10 @@
 #include "quantize/plan.hpp"
 
 #include <algorithm>
-#include <cctype>
 
 #include <fmt/format.h>
 
+#include "base/lower_case.hpp"
 #include "model/architectures/always_f32.hpp"
 
 namespace tidemill::quantize {
@@ -21,11 +21,8 @@ std::optional<DType> type_from_name(std::string_view name) {
 
 std::string type_names() {
   std::string names = "int8";
-  for (const DType type : tensor::all_dtypes()) {
-    names += ", ";
-    for (const char c : tensor::info(type).name)
-      names += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  }
+  for (const DType type : tensor::all_dtypes())
+    names += ", " + base::lower(tensor::info(type).name);
   return names;
 }
 

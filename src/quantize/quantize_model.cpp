@@ -1,6 +1,7 @@
 #include "quantize/quantize_model.hpp"
 
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 #include <map>
 #include <memory>
@@ -166,26 +167,37 @@ class Quantizer {
     TM_TRY(const Compensation* compensation, compensation_of(index));
     if (compensation != nullptr) ++summary_.compensated;
     const std::vector<float> importance = importance_of(tensor, recipe);
+    const bool kept = type == tensor.type && recipe.factors == nullptr && !is_per_channel(index);
     const size_t before = done_;
     size_t read = 0;
-    return rows_.read(tensor, [&](const model::RowSlice& slice) -> Result<void> {
+    const auto take = [&](const model::RowSlice& slice) -> Result<void> {
       if (options_.cancelled && options_.cancelled()) return Error(ErrorCode::cancelled, "interrupted");
-      TM_CHECK(write_slice(tensor, type, recipe, importance, compensation, slice));
+      TM_CHECK(kept ? file_->write(slice.bytes) : write_slice(index, importance, compensation, slice));
       read += slice.bytes.size();
       if (options_.on_progress) options_.on_progress(before + read, total_);
       return {};
-    });
+    };
+    return kept ? rows_.read_stored(tensor, take) : rows_.read(tensor, take);
   }
 
-  Result<void> write_slice(const GgufTensor& tensor, DType type, const Recipe& recipe,
-                           std::span<const float> importance, const Compensation* compensation,
+  bool is_per_channel(size_t index) const {
+    return options_.per_channel && types_[index] == DType::q8_0 && is_matrix(source_.tensors()[index]);
+  }
+
+  Result<void> write_slice(size_t index, std::span<const float> importance, const Compensation* compensation,
                            const model::RowSlice& slice) {
-    if (type == tensor.type && recipe.factors == nullptr) return file_->write(slice.bytes);
+    const GgufTensor& tensor = source_.tensors()[index];
+    const DType type = types_[index];
+    const Recipe& recipe = recipes_[index];
     const int64_t cols = tensor.cols();
     if (recipe.factors != nullptr) scale(slice, cols, recipe);
     if (tensor::info(type).block_elements > 1) TM_CHECK(check_blocks(tensor, type, recipe, slice));
     encoded_.resize(static_cast<size_t>(slice.rows * tensor::row_bytes(type, cols)));
-    round_rows(type, slice.values, slice.rows, cols, importance, compensation, encoded_, team_);
+    if (is_per_channel(index)) {
+      round_channels(slice.values, slice.rows, cols, encoded_, team_);
+    } else {
+      round_rows(type, slice.values, slice.rows, cols, importance, compensation, encoded_, team_);
+    }
     if (tensor::info(type).block_elements == 1) TM_CHECK(check_plain(tensor, type, recipe, slice));
     return file_->write(encoded_);
   }
@@ -255,13 +267,18 @@ class Quantizer {
 
   Result<const Compensation*> compensation_of(size_t index) {
     if (!compensates(index)) return static_cast<const Compensation*>(nullptr);
-    std::vector<std::string_view> coming;
-    for (size_t i = index + 1; i < types_.size(); ++i) {
-      if (compensates(i)) coming.push_back(source_.tensors()[i].name);
+    // The calibration keeps what it knows of those that are still to come, in their order.
+    const std::string_view name = source_.tensors()[index].name;
+    if (coming_.empty()) {
+      for (size_t i = index; i < types_.size(); ++i) {
+        if (compensates(i)) coming_.push_back(source_.tensors()[i].name);
+      }
     }
+    assert(coming_[next_] == name);
+    ++next_;
     std::span<const float> factors;
     if (recipes_[index].factors != nullptr) factors = *recipes_[index].factors;
-    return options_.calibration->compensation(source_.tensors()[index].name, factors, coming);
+    return options_.calibration->compensation(name, factors, std::span(coming_).subspan(next_));
   }
 
   void summarize() {
@@ -283,6 +300,8 @@ class Quantizer {
   std::vector<DType> types_;
   std::vector<SmoothedNorm> smoothed_;
   std::vector<Recipe> recipes_;
+  std::vector<std::string_view> coming_;  // that make up for errors, from the first one of this run on
+  size_t next_ = 0;                       // of them, the one behind what is being written
   std::unique_ptr<PartialFile> file_;
   std::vector<std::byte> encoded_;
   QuantizeSummary summary_;
@@ -341,19 +360,24 @@ uint64_t fingerprint_of(const Checkpoint& source) {
     if (::stat(file.path.c_str(), &status) != 0) continue;
     text += fmt::format("{} {} {}.{}\n", file.bytes, status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec);
   }
+  const auto look_at = [&](std::span<const std::byte> data) {
+    const size_t some = std::min(looked_at, data.size());
+    text += fmt::format(" {:016x} {:016x}", base::checksum(data.first(some)), base::checksum(data.last(some)));
+  };
   for (const GgufTensor& tensor : source.tensors()) {
-    const size_t some = std::min(looked_at, tensor.data.size());
-    text += fmt::format("{} {} {} {:016x} {:016x}\n", tensor.name, tensor.shape_text(), tensor::info(tensor.type).name,
-                        base::checksum(tensor.data.first(some)), base::checksum(tensor.data.last(some)));
+    text += fmt::format("\n{} {} {}", tensor.name, tensor.shape_text(), tensor::info(tensor.type).name);
+    look_at(tensor.data);
+    for (const std::span<const std::byte> piece : tensor.more_data)
+      look_at(piece);
   }
   return base::checksum(std::as_bytes(std::span(text)));
 }
 
 uint64_t fingerprint_of(const Checkpoint& source, const QuantizeOptions& options, std::string_view version) {
   const bool calibrated = options.calibration != nullptr || options.calibration_fingerprint != 0;
-  const std::string text =
-      fmt::format("{} {:016x} {} {} {:016x} {} {}", version, fingerprint_of(source), options.bits, calibrated,
-                  options.calibration_fingerprint, calibrated && options.smooth, calibrated && options.compensate);
+  const std::string text = fmt::format("{} {:016x} {} {} {} {:016x} {} {}", version, fingerprint_of(source),
+                                       options.bits, options.per_channel, calibrated, options.calibration_fingerprint,
+                                       calibrated && options.smooth, calibrated && options.compensate);
   return base::checksum(std::as_bytes(std::span(text)));
 }
 

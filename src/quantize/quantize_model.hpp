@@ -31,6 +31,7 @@ struct QuantizeOptions {
   tensor::DType type = tensor::DType::q8_0;
   std::vector<TensorRule> rules = {};  // the last that matches a tensor holds
   double bits = 0;                     // that plan_mixture() chooses, or has chosen, type and rules for; 0: it does not
+  bool per_channel = false;            // matrices in Q8_0 have one scale for each row, in all of its blocks
   int threads = 1;
   bool restart = false;                            // throw away an unfinished file of another model or other options
   std::vector<std::filesystem::path> inputs = {};  // that are read beside the source, and so not written over

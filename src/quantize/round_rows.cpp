@@ -1,6 +1,8 @@
 #include "quantize/round_rows.hpp"
 
+#include <algorithm>
 #include <cassert>
+#include <cmath>
 #include <numeric>
 
 #include "tensor/block_encoders.hpp"
@@ -40,6 +42,31 @@ void round_row(DType type, std::span<const float> row, std::span<const float> im
       tensor::encode_block(type, row.data() + at, importance.data() + at, block);
     }
   }
+}
+
+void round_channel(std::span<const float> row, std::byte* out) {
+  float largest = 0;
+  for (const float value : row)
+    largest = std::max(largest, std::fabs(value));
+  const float scale = largest / 127;
+  const float inverse = tensor::inverse(scale);
+  const tensor::DTypeInfo& info = tensor::info(DType::q8_0);
+  for (size_t at = 0; at < row.size(); at += static_cast<size_t>(info.block_elements), out += info.block_bytes) {
+    tensor::store_u16(out, tensor::f16_of_scale(scale));
+    for (size_t i = 0; i < static_cast<size_t>(info.block_elements); ++i)
+      out[2 + i] = static_cast<std::byte>(tensor::to_code(row[at + i] * inverse, -127, 127));
+  }
+}
+
+void round_channels(std::span<const float> values, int64_t rows, int64_t cols, std::span<std::byte> out,
+                    base::ThreadTeam& team) {
+  const int64_t row_bytes = tensor::row_bytes(DType::q8_0, cols);
+  assert(static_cast<int64_t>(out.size()) == rows * row_bytes);
+  team.parallel_for(rows, 16, [&](int64_t begin, int64_t end, int /*member*/) {
+    for (int64_t r = begin; r < end; ++r)
+      round_channel(values.subspan(static_cast<size_t>(r * cols), static_cast<size_t>(cols)),
+                    out.data() + r * row_bytes);
+  });
 }
 
 void round_rows(DType type, std::span<float> values, int64_t rows, int64_t cols, std::span<const float> importance,

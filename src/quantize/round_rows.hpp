@@ -23,6 +23,13 @@ std::vector<float> damped(std::span<const float> mean_squares);
 // is Q8_0 where nothing is known; scales of all others are searched for.
 void round_row(tensor::DType type, std::span<const float> row, std::span<const float> importance, std::byte* out);
 
+// Rounds one row to Q8_0 with the same scale in all of its blocks: the one by which the largest number is 127.
+void round_channel(std::span<const float> row, std::byte* out);
+
+// The same of `rows` rows of `cols` floats.
+void round_channels(std::span<const float> values, int64_t rows, int64_t cols, std::span<std::byte> out,
+                    base::ThreadTeam& team);
+
 // Rounds `rows` rows of `cols` floats, which are changed where there is a compensation. It and `importance` may be null
 // or empty.
 void round_rows(tensor::DType type, std::span<float> values, int64_t rows, int64_t cols,

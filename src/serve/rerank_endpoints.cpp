@@ -94,7 +94,8 @@ Result<Tokens> query_tokens(const text::Tokenizer& tokenizer, const std::string&
     const bool never = tokens.error().code() == ErrorCode::unsupported;
     return std::move(tokens).error().with_param(never ? "model" : "query");
   }
-  if (tokens->size() == 2) return without_tokens("query");
+  TM_TRY(const Tokens nothing, tokenizer.encode_first_of_pair(""));
+  if (*tokens == nothing) return without_tokens("query");
   // A document has a token at least, and one behind it.
   if (std::ssize(*tokens) + 2 > context) return overlong(fmt::format("{}", tokens->size()));
   return tokens;

@@ -5,6 +5,7 @@
 #include <cassert>
 #include <cstring>
 
+#include "base/lower_case.hpp"
 #include "tensor/quant_blocks.hpp"
 
 namespace tidemill::tensor {
@@ -32,18 +33,6 @@ constexpr std::array<DType, kDTypes> kAll = {
     DType::f32,  DType::f16,  DType::bf16, DType::q8_0, DType::q4_0, DType::q4_1,   DType::q5_0,   DType::q5_1,
     DType::q2_k, DType::q3_k, DType::q4_k, DType::q5_k, DType::q6_k, DType::iq4_nl, DType::iq4_xs, DType::mxfp4};
 
-char lower(char c) {
-  return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-}
-
-bool same_ignoring_case(std::string_view a, std::string_view b) {
-  if (a.size() != b.size()) return false;
-  for (size_t i = 0; i < a.size(); ++i) {
-    if (lower(a[i]) != lower(b[i])) return false;
-  }
-  return true;
-}
-
 }  // namespace
 
 const DTypeInfo& info(DType type) {
@@ -63,7 +52,7 @@ std::optional<DType> dtype_from_ggml(uint32_t ggml_type) {
 
 std::optional<DType> dtype_from_name(std::string_view name) {
   for (const DType type : kAll) {
-    if (same_ignoring_case(info(type).name, name)) return type;
+    if (base::equal_ignoring_case(info(type).name, name)) return type;
   }
   return std::nullopt;
 }

@@ -9,23 +9,15 @@
 
 #include "base/utf8.hpp"
 #include "text/merge.hpp"
+#include "text/space_mark.hpp"
 #include "text/text_encoder.hpp"
 
 namespace tidemill::text {
 namespace {
 
-constexpr std::string_view space_mark = "\xE2\x96\x81";  // U+2581, lower one eighth block
-
 // Text may become these by merging; the rest stand for something other than their name.
 bool is_text(TokenKind kind) {
   return kind == TokenKind::normal || kind == TokenKind::user_defined || kind == TokenKind::unused;
-}
-
-// True if the piece has a mark behind another character, as few vocabularies allow.
-bool joins_words(std::string_view piece) {
-  while (piece.starts_with(space_mark))
-    piece.remove_prefix(space_mark.size());
-  return piece.find(space_mark) != std::string_view::npos;
 }
 
 class SpmEncoder : public TextEncoder {
@@ -90,13 +82,6 @@ class SpmEncoder : public TextEncoder {
       ranks[i] = static_cast<uint32_t>(place - distinct.begin());
     }
     return ranks;
-  }
-
-  // The end of the word at `at`: marks, then anything up to the next mark.
-  static size_t word_end(std::string_view text, size_t at) {
-    while (text.substr(at).starts_with(space_mark))
-      at += space_mark.size();
-    return std::min(text.find(space_mark, at), text.size());
   }
 
   void encode_word(std::string_view word, Work& work, std::vector<Token>& out) const {

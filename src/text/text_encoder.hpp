@@ -30,6 +30,9 @@ base::Result<std::unique_ptr<TextEncoder>> make_spm_encoder(const Vocabulary& vo
 // The bytes that a piece of such a vocabulary stands for.
 std::string spm_piece_bytes(std::string_view piece, TokenKind kind);
 
+// SentencePiece's unigram model, whose pieces stand for the same bytes. Errors of CharactersMap::parse.
+base::Result<std::unique_ptr<TextEncoder>> make_unigram_encoder(const Vocabulary& vocabulary);
+
 // GPT-2's byte-level BPE.
 base::Result<std::unique_ptr<TextEncoder>> make_bpe_encoder(const Vocabulary& vocabulary);
 std::string bpe_piece_bytes(std::string_view piece, TokenKind kind);

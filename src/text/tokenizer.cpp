@@ -25,6 +25,8 @@ base::Result<std::unique_ptr<TextEncoder>> make_encoder(const Vocabulary& vocabu
       return make_spm_encoder(vocabulary);
     case Vocabulary::Model::wordpiece:
       return make_wordpiece_encoder(vocabulary);
+    case Vocabulary::Model::unigram:
+      return make_unigram_encoder(vocabulary);
     case Vocabulary::Model::bpe:
       break;
   }
@@ -34,6 +36,7 @@ base::Result<std::unique_ptr<TextEncoder>> make_encoder(const Vocabulary& vocabu
 auto piece_bytes_of(Vocabulary::Model model) {
   switch (model) {
     case Vocabulary::Model::spm:
+    case Vocabulary::Model::unigram:
       return spm_piece_bytes;
     case Vocabulary::Model::wordpiece:
       return wordpiece_bytes;
@@ -41,6 +44,12 @@ auto piece_bytes_of(Vocabulary::Model model) {
       break;
   }
   return bpe_piece_bytes;
+}
+
+// Whether encode puts a space before text, which decode takes away.
+bool puts_space_before(const Vocabulary& vocabulary) {
+  const bool has_marks = vocabulary.model == Vocabulary::Model::spm || vocabulary.model == Vocabulary::Model::unigram;
+  return has_marks && vocabulary.add_space_prefix;
 }
 
 }  // namespace
@@ -102,7 +111,7 @@ base::Result<std::vector<Token>> Tokenizer::encode_first_of_pair(std::string_vie
   }
   TM_TRY(std::vector<Token> tokens, encode(text, plain));
   tokens.insert(tokens.begin(), *vocabulary_.bos);
-  tokens.push_back(*vocabulary_.eos);
+  tokens.insert(tokens.end(), vocabulary_.parts_pairs_twice ? 2 : 1, *vocabulary_.eos);
   return tokens;
 }
 
@@ -142,6 +151,8 @@ size_t Tokenizer::least_tokens(std::string_view text, size_t enough) const {
     const size_t words = encoder_->count_words(text, std::min(enough, max_text_bytes) * most_words_);
     return (words + most_words_ - 1) / most_words_;
   }
+  // Normalising may leave less than any part of a text, and a run of unknown characters is one token.
+  if (vocabulary_.model == Vocabulary::Model::unigram) return 0;
   size_t bytes = text.size();
   if (vocabulary_.strip_after_special) {  // spaces may stand for nothing
     bytes -= static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) {
@@ -186,14 +197,14 @@ bool Tokenizer::prefixed_after(std::span<const Token> previous) const {
   if (vocabulary_.model == Vocabulary::Model::wordpiece) {
     return std::all_of(previous.begin(), previous.end(), [this](Token token) { return prefixed_after(true, token); });
   }
-  if (vocabulary_.model != Vocabulary::Model::spm || !vocabulary_.add_space_prefix) return false;
+  if (!puts_space_before(vocabulary_)) return false;
   return previous.empty() || prefixed_after(true, previous.back());
 }
 
 bool Tokenizer::prefixed_after(bool prefixed, Token token) const {
   // Every word brings its space, so that only the first word of all has one too many.
   if (vocabulary_.model == Vocabulary::Model::wordpiece) return prefixed && is(TokenKind::control, token);
-  if (vocabulary_.model != Vocabulary::Model::spm || !vocabulary_.add_space_prefix) return false;
+  if (!puts_space_before(vocabulary_)) return false;
   // An unknown token stands in the middle of text; the others are where encode cuts text into fragments.
   return is(TokenKind::control, token) || is(TokenKind::user_defined, token);
 }

@@ -28,12 +28,14 @@ struct EncodeOptions {
 //
 // What it computes is what llama.cpp's tokenizers compute for the same vocabularies, with three differences on purpose.
 // Bytes that are not UTF-8 keep their value (llama.cpp turns each into U+FFFD), so that decode(encode(x)) == x for
-// vocabularies that can spell every byte; WordPiece, which can spell none, drops them. Text alone never merges into a
-// control token. And WordPiece follows the models' own tokenizers where llama.cpp's does not (Hangul, vertical tabs,
-// words of over 100 characters). What they share: to an spm vocabulary, U+2581 in a text is a space.
+// vocabularies that can spell every byte; WordPiece, which can spell none, drops them, and unigram vocabularies have
+// SentencePiece's U+FFFD. Text alone never merges into a control token. And WordPiece follows the models' own
+// tokenizers where llama.cpp's does not (Hangul, vertical tabs, words of over 100 characters). What they share: to spm
+// and unigram vocabularies, U+2581 in a text is a space.
 //
 // Of text in WordPiece, decode gives back words as the vocabulary has them, one space before each: case, accents and
-// white space are gone, and what was unknown. Encoding that again gives the same tokens, but for the unknown ones.
+// white space are gone, and what was unknown. Encoding that again gives the same tokens, but for the unknown ones. Of
+// unigram vocabularies it gives back the text as it was normalised.
 class Tokenizer {
  public:
   ~Tokenizer();
@@ -58,7 +60,8 @@ class Tokenizer {
   // A bound from below on the tokens of `text`, found without encoding it: none stands for more bytes than the longest.
   // Holds where the vocabulary can spell the text; bytes that it cannot, and for which it has no unknown token, vanish.
   // To WordPiece white space is nothing and any long word may be one token: there words are counted, until the bound is
-  // `enough`, and it is 0 where unknown words vanish.
+  // `enough`, and it is 0 where unknown words vanish. Of unigram vocabularies it is 0, since normalising may leave
+  // nothing of a text.
   size_t least_tokens(std::string_view text, size_t enough = max_text_bytes) const;
 
   // The bytes that a token stands for, not always whole UTF-8 characters; of special tokens, their name. Empty for an

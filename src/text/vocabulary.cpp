@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "base/lower_case.hpp"
 #include "text/pre_tokenizer.hpp"
 
 namespace tidemill::text {
@@ -40,10 +41,22 @@ base::Result<Vocabulary> Vocabulary::with_defaults(std::string_view model_name, 
     vocabulary.add_eos = true;
     return vocabulary;
   }
+  if (model_name == "t5") {
+    // Where nothing says otherwise text is normalised as SentencePiece does by itself, and pairs are XLM-RoBERTa's.
+    vocabulary.model = Model::unigram;
+    vocabulary.eos = 1;
+    vocabulary.unknown = 2;
+    vocabulary.padding = 0;
+    vocabulary.add_eos = true;
+    vocabulary.parts_pairs_twice = true;
+    vocabulary.add_space_prefix = true;
+    vocabulary.single_spaces = true;
+    return vocabulary;
+  }
   if (model_name != "gpt2")
     return Error(ErrorCode::unsupported,
                  fmt::format("tokenizer model '{}' is not supported; supported are 'llama' (SentencePiece BPE), 'gpt2' "
-                             "(byte-level BPE) and 'bert' (WordPiece)",
+                             "(byte-level BPE), 'bert' (WordPiece) and 't5' (SentencePiece unigram)",
                              model_name));
   vocabulary.model = Model::bpe;
   if (!pre_name.empty()) vocabulary.pre = pre_name;
@@ -54,10 +67,8 @@ base::Result<Vocabulary> Vocabulary::with_defaults(std::string_view model_name, 
 }
 
 void Vocabulary::adapt_to_model(std::string_view general_name) {
-  std::string lower(general_name);
-  for (char& c : lower)
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + ('a' - 'A'));
-  strip_after_special = lower.find("phi-3") != std::string::npos || lower.find("phi3") != std::string::npos;
+  const std::string name = base::lower(general_name);
+  strip_after_special = name.find("phi-3") != std::string::npos || name.find("phi3") != std::string::npos;
 }
 
 namespace {
@@ -172,6 +183,7 @@ base::Result<void> Vocabulary::complete() {
   scores.resize(size(), 0.0f);
   kinds.resize(size(), TokenKind::normal);
   if (model == Model::wordpiece) complete_wordpiece(*this);
+  if (model == Model::unigram && unknown) kinds[static_cast<size_t>(*unknown)] = TokenKind::unknown;
   for (size_t i = 0; i < size(); ++i) {
     const auto token = static_cast<Token>(i);
     const bool ends_turn = is_among(end_of_turn_names, pieces[i]);

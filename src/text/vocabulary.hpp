@@ -22,6 +22,7 @@ struct Vocabulary {
     spm,        // tokenizer.ggml.model "llama": SentencePiece's BPE, pieces merged by score, bytes as <0xXX>
     bpe,        // "gpt2": byte-level BPE, pieces merged by rank, bytes as GPT-2's printable characters
     wordpiece,  // "bert": the longest pieces that fit, pieces that begin a word with U+2581 in front
+    unigram,    // "t5": SentencePiece's unigram model, the pieces whose scores have the largest sum
   };
 
   // An empty vocabulary with the defaults of tokenizer.ggml.model and tokenizer.ggml.pre; keys that the file has
@@ -61,10 +62,16 @@ struct Vocabulary {
 
   bool add_bos = false;
   bool add_eos = false;
-  bool add_space_prefix = false;  // spm: a space goes before the text at its start and after each special token
-  bool ignore_merges = false;     // bpe: a word that is itself a piece becomes that token, whatever the merges say
+  // Between two texts of a pair stands a second eos (RoBERTa: "<s> first </s></s> second </s>").
+  bool parts_pairs_twice = false;
+  // spm and unigram: a space goes before the text at its start and after each special token.
+  bool add_space_prefix = false;
+  bool ignore_merges = false;  // bpe: a word that is itself a piece becomes that token, whatever the merges say
   // Special tokens other than bos, eos and unknown swallow the white space after them (Phi-3).
   bool strip_after_special = false;
+  // unigram: several spaces become one, and those at a text's ends none.
+  bool single_spaces = false;
+  std::string characters_map;  // unigram: what characters become before (text/characters_map.hpp); empty: nothing else
   // wordpiece: text loses its capitals and accents. `complete` decides it where nothing is set: a vocabulary that has
   // not all of A to Z could not spell text that kept them.
   std::optional<bool> lower_case;

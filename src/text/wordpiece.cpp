@@ -12,12 +12,11 @@
 
 #include "base/utf8.hpp"
 #include "text/characters.hpp"
+#include "text/space_mark.hpp"
 #include "text/text_encoder.hpp"
 
 namespace tidemill::text {
 namespace {
-
-constexpr std::string_view word_mark = "\xE2\x96\x81";  // U+2581, lower one eighth block
 
 // A longer word is unknown as a whole; BERT's own limit.
 constexpr size_t max_word_characters = 100;
@@ -86,8 +85,8 @@ class WordPieceEncoder : public TextEncoder {
       const TokenKind kind = vocabulary.kinds[i];
       if (kind != TokenKind::normal && kind != TokenKind::unused) continue;
       std::string_view piece = vocabulary.pieces[i];
-      const bool begins = piece.starts_with(word_mark);
-      if (begins) piece.remove_prefix(word_mark.size());
+      const bool begins = piece.starts_with(space_mark);
+      if (begins) piece.remove_prefix(space_mark.size());
       if (piece.empty()) continue;
       (begins ? first_ : next_).insert(piece, static_cast<Token>(i));
       longest_ = std::max(longest_, piece.size());
@@ -191,9 +190,9 @@ base::Result<std::unique_ptr<TextEncoder>> make_wordpiece_encoder(const Vocabula
 }
 
 std::string wordpiece_bytes(std::string_view piece, TokenKind kind) {
-  if ((kind != TokenKind::normal && kind != TokenKind::unused) || !piece.starts_with(word_mark))
+  if ((kind != TokenKind::normal && kind != TokenKind::unused) || !piece.starts_with(space_mark))
     return std::string(piece);
-  return ' ' + std::string(piece.substr(word_mark.size()));
+  return ' ' + std::string(piece.substr(space_mark.size()));
 }
 
 }  // namespace tidemill::text

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/clock.hpp"
+#include "base/lower_case.hpp"
 #include "base/result.hpp"
 #include "observe/trace.hpp"
 
@@ -42,7 +43,7 @@ class Headers {
   std::vector<Field> fields_;
 };
 
-bool equal_ignoring_case(std::string_view a, std::string_view b);
+using base::equal_ignoring_case;
 // A field that says where a message ends and what becomes of its connection: for whoever writes the message to set.
 bool is_framing(std::string_view name);
 

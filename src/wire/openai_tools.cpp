@@ -8,6 +8,7 @@
 
 #include <fmt/core.h>
 
+#include "base/lower_case.hpp"
 #include "base/utf8.hpp"
 #include "wire/request_limits.hpp"
 
@@ -40,10 +41,7 @@ Result<Tool> parse_tool(const JsonFields& entry) {
 }
 
 std::string in_lower_case(const json::value& word) {
-  std::string text(word.is_string() ? std::string_view(word.get_string()) : std::string_view());
-  for (char& c : text)
-    c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  return text;
+  return word.is_string() ? base::lower(std::string_view(word.get_string())) : std::string();
 }
 
 // Gemini's clients write types in capitals.

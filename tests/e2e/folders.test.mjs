@@ -92,6 +92,63 @@ function writeModel(folder) {
   put('chat_template.jinja', Buffer.from('{% for message in messages %}{{ message.content }}{% endfor %}'));
 }
 
+// A small BERT, as transformers and sentence-transformers save it: for embeddings, or with a head that scores.
+function writeEncoder(folder, ranks) {
+  mkdirSync(path.join(folder, '1_Pooling'), { recursive: true });
+  const put = (name, content) => writeFileSync(path.join(folder, name), Buffer.isBuffer(content) ? content : JSON.stringify(content));
+  const pieces = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', ...'abcdefghijklmnopqrstuvwxyz'].concat([...'abcdefghijklmnopqrstuvwxyz'].map((c) => `##${c}`));
+  let seed = 100;
+  const vector = (size, value) => ({ shape: [size], values: value === undefined ? weights(size, ++seed) : new Float32Array(size).fill(value) });
+  const matrix = (rows, cols) => ({ shape: [rows, cols], values: weights(rows * cols, ++seed) });
+  const norm = (name) => [[`${name}.weight`, vector(width, 1)], [`${name}.bias`, vector(width, 0)]];
+  const dense = (name, rows, cols) => [[`${name}.weight`, matrix(rows, cols)], [`${name}.bias`, vector(rows)]];
+  const prefix = ranks ? 'bert.' : '';
+  const layer = (i) => [
+    ...['query', 'key', 'value'].flatMap((part) => dense(`${prefix}encoder.layer.${i}.attention.self.${part}`, width, width)),
+    ...dense(`${prefix}encoder.layer.${i}.attention.output.dense`, width, width),
+    ...norm(`${prefix}encoder.layer.${i}.attention.output.LayerNorm`),
+    ...dense(`${prefix}encoder.layer.${i}.intermediate.dense`, 2 * width, width),
+    ...dense(`${prefix}encoder.layer.${i}.output.dense`, width, 2 * width),
+    ...norm(`${prefix}encoder.layer.${i}.output.LayerNorm`),
+  ];
+  put('model.safetensors', safetensors([
+    [`${prefix}embeddings.word_embeddings.weight`, matrix(pieces.length, width)],
+    [`${prefix}embeddings.position_embeddings.weight`, matrix(64, width)],
+    [`${prefix}embeddings.token_type_embeddings.weight`, matrix(2, width)],
+    ...norm(`${prefix}embeddings.LayerNorm`),
+    ...Array.from({ length: layers }, (_, i) => layer(i)).flat(),
+    ...dense(`${prefix}pooler.dense`, width, width),
+    ...(ranks ? dense('classifier', 1, width) : []),
+  ]));
+  put('config.json', {
+    architectures: [ranks ? 'BertForSequenceClassification' : 'BertModel'], model_type: 'bert', hidden_act: 'gelu', hidden_size: width,
+    intermediate_size: 2 * width, num_hidden_layers: layers, num_attention_heads: heads, max_position_embeddings: 64, layer_norm_eps: 1e-12,
+    type_vocab_size: 2, vocab_size: pieces.length, pad_token_id: 0, position_embedding_type: 'absolute',
+  });
+  put('tokenizer.json', {
+    added_tokens: pieces.slice(0, 4).map((content, id) => ({ id, content, special: true })),
+    normalizer: { type: 'BertNormalizer', clean_text: true, handle_chinese_chars: true, strip_accents: null, lowercase: true },
+    pre_tokenizer: { type: 'BertPreTokenizer' },
+    post_processor: { type: 'BertProcessing', sep: ['[SEP]', 3], cls: ['[CLS]', 2] },
+    model: { type: 'WordPiece', unk_token: '[UNK]', continuing_subword_prefix: '##', max_input_chars_per_word: 100, vocab: Object.fromEntries(pieces.map((c, i) => [c, i])) },
+  });
+  put('tokenizer_config.json', { do_lower_case: true, cls_token: '[CLS]', sep_token: '[SEP]', pad_token: '[PAD]', unk_token: '[UNK]' });
+  put('sentence_bert_config.json', { max_seq_length: 64, do_lower_case: false });
+  put('modules.json', [['', 'Transformer'], ['1_Pooling', 'Pooling'], ['2_Normalize', 'Normalize']].map(([where, type]) => ({ path: where, type: `sentence_transformers.models.${type}` })));
+  put('1_Pooling/config.json', { word_embedding_dimension: width, pooling_mode_cls_token: true, pooling_mode_mean_tokens: false });
+}
+
+async function answerOf(model, endpoint, request) {
+  const server = await Server.start(model);
+  try {
+    const answer = await fetch(`${server.url}${endpoint}`, { method: 'POST', body: JSON.stringify(request) });
+    assert.equal(answer.status, 200);
+    return await answer.json();
+  } finally {
+    await server.stop();
+  }
+}
+
 describe('Hugging Face folders', { timeout: 300_000 }, () => {
   let folder;
   let model;
@@ -162,9 +219,35 @@ describe('Hugging Face folders', { timeout: 300_000 }, () => {
     assert.equal((await server.stop()).code, 0);
   });
 
+  test('of encoders embed and rank, as the GGUF files that they become', async () => {
+    const encoder = path.join(folder, 'encoder');
+    writeEncoder(encoder, false);
+    const converted = path.join(folder, 'encoder.gguf');
+    const made = tidemill('convert', encoder, converted);
+    assert.equal(made.code, 0, made.err);
+    assert.match(tidemill('inspect', encoder).out, /bert/);
+    assert.deepEqual(JSON.parse(tidemill('tokenize', '--text', 'A tide?', '--json', '-m', encoder).out), JSON.parse(tidemill('tokenize', '--text', 'A tide?', '--json', '-m', converted).out));
+    const request = { input: ['a tide', 'the mill', 'A TIDE'] };
+    const { data } = await answerOf(encoder, '/v1/embeddings', request);
+    assert.equal(data.length, 3);
+    assert.ok(Math.abs(data[0].embedding.reduce((sum, x) => sum + x * x, 0) - 1) < 1e-4);
+    assert.deepEqual(data[2].embedding, data[0].embedding, 'the tokenizer knows no capitals');
+    assert.notDeepEqual(data[1].embedding, data[0].embedding);
+    assert.deepEqual((await answerOf(converted, '/v1/embeddings', request)).data, data);
+
+    const reranker = path.join(folder, 'reranker');
+    writeEncoder(reranker, true);
+    const asked = { query: 'a tide', documents: ['the mill', 'a tide', 'wind'] };
+    const { results } = await answerOf(reranker, '/rerank', asked);
+    assert.deepEqual(results.map((result) => result.index).sort(), [0, 1, 2]);
+    const other = path.join(folder, 'reranker.gguf');
+    assert.equal(tidemill('convert', reranker, other).code, 0);
+    assert.deepEqual((await answerOf(other, '/rerank', asked)).results, results);
+  });
+
   test('become files of any name, which is no way into a terminal or a JSON text', () => {
     const odd = "$'we\\x1b[31m\\xffird.gguf'";
-    for (const command of ['convert', 'pack']) {
+    for (const command of ['convert', 'pack', 'quantize']) {
       for (const flag of ['--json', '']) {
         const made = spawnSync('bash', ['-c', `cd "$1" && "$0" ${command} "$2" ${odd} ${flag} && rm ${odd}`, path.resolve(program), folder, model], { env: process.env });
         assert.equal(made.status, 0, made.stderr.toString());

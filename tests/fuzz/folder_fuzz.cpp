@@ -12,6 +12,7 @@
 #include "fuzz/invariant.hpp"
 #include "model/gguf.hpp"
 #include "model/hugging_face/config.hpp"
+#include "model/hugging_face/encoder.hpp"
 #include "model/hugging_face/tensors.hpp"
 #include "model/hugging_face/tokenizer.hpp"
 #include "model/vocabulary.hpp"
@@ -46,14 +47,15 @@ base::Result<model::JsonMembers> read_part(std::string_view& rest, const char* n
   return model::JsonMembers::parse(part, name);
 }
 
-void translate(std::string_view bytes, const model::FolderShape& shape) {
+template <typename Translate>
+void translate(std::string_view bytes, const Translate& translate_weights) {
   auto file = model::SafetensorsFile::parse(std::as_bytes(std::span(bytes)), "model.safetensors");
   if (refused(file)) return;
   std::vector<model::SafetensorsFile> files;
   files.push_back(std::move(*file));
   auto weights = model::FolderWeights::of(std::move(files));
   if (refused(weights)) return;
-  const auto translated = model::translate_tensors(std::move(*weights), shape, "folder");
+  const auto translated = translate_weights(std::move(*weights));
   if (refused(translated)) return;
   for (const model::GgufTensor& tensor : (*translated)->tensors) {
     std::vector<std::byte> made(tensor.bytes());
@@ -81,23 +83,35 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto config = model::JsonMembers::parse(next_part(rest), "config.json");
   if (refused(config)) return 0;
   model::GgufWriter metadata;
-  const auto shape = model::translate_config(*config, metadata);
-  if (refused(shape)) return 0;
+  const auto encoder = model::translate_encoder_config(*config, metadata);
+  if (refused(encoder)) return 0;
+  model::FolderShape shape;
+  if (!*encoder) {
+    auto decoder = model::translate_config(*config, metadata);
+    if (refused(decoder)) return 0;
+    shape = std::move(*decoder);
+  }
+  const int64_t vocabulary = *encoder ? (*encoder)->vocabulary : shape.vocabulary;
   auto tokenizer = read_part(rest, "tokenizer.json");
   auto names = read_part(rest, "tokenizer_config.json");
   auto generation = read_part(rest, "generation_config.json");
-  if (!rest.empty()) translate(rest, *shape);
+  if (!rest.empty()) {
+    translate(rest, [&](model::FolderWeights weights) {
+      if (*encoder) return model::translate_encoder_tensors(std::move(weights), **encoder);
+      return model::translate_tensors(std::move(weights), shape, "folder");
+    });
+  }
   if (refused(tokenizer) || refused(names) || refused(generation)) return 0;
-  if (shape->vocabulary > kMostTokens) return 0;  // pieces are made for all
+  if (vocabulary > kMostTokens) return 0;  // pieces are made for all
   model::TokenizerFiles files;
   files.tokenizer = std::move(*tokenizer);
   files.names = std::move(*names);
   files.generation = std::move(*generation);
-  if (refused(model::translate_tokenizer(std::move(files), *config, shape->vocabulary, metadata))) return 0;
+  if (refused(model::translate_tokenizer(std::move(files), *config, vocabulary, metadata))) return 0;
   const std::string header = metadata.header();
   const auto file = model::GgufFile::parse(std::as_bytes(std::span(header)), "fuzz.gguf");
   require(static_cast<bool>(file), "metadata that were made are read");
-  require(file->get_strings("tokenizer.ggml.tokens").value().size() == static_cast<size_t>(shape->vocabulary),
+  require(file->get_strings("tokenizer.ggml.tokens").value().size() == static_cast<size_t>(vocabulary),
           "every row of the embedding is a token");
   spell(*file);
   return 0;

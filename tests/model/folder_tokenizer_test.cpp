@@ -19,34 +19,17 @@
 #include "model/vocabulary.hpp"
 #include "temporary_folder.hpp"
 #include "text/tokenizer.hpp"
+#include "translated_tokenizer.hpp"
 
 namespace tidemill::model {
 namespace {
 
 using base::ErrorCode;
 using test::FolderDraft;
+using test::translate;
+using test::Translated;
 using text::TokenKind;
 namespace json = base::json;
-
-// What the folder's files become: metadata in a file of their own.
-struct Translated {
-  std::string header;
-  text::Vocabulary vocabulary;
-  std::string chat_template;
-};
-
-base::Result<Translated> translate(const std::filesystem::path& folder, size_t tokens) {
-  Translated out;
-  TM_TRY(const JsonMembers config, JsonMembers::read(folder / "config.json", size_t{1} << 20));
-  TM_TRY(TokenizerFiles files, read_tokenizer_files(folder));
-  GgufWriter metadata;
-  TM_CHECK(translate_tokenizer(std::move(files), config, static_cast<int64_t>(tokens), metadata));
-  out.header = metadata.header();
-  TM_TRY(const GgufFile file, GgufFile::parse(std::as_bytes(std::span(out.header)), "translated.gguf"));
-  TM_TRY(out.vocabulary, read_vocabulary(file));
-  TM_TRY(out.chat_template, read_chat_template(file));
-  return out;
-}
 
 class GoldenFolder : public testing::TestWithParam<const char*> {};
 
@@ -88,7 +71,7 @@ TEST_P(GoldenFolder, EveryVectorComesOutExactly) {
 
 INSTANTIATE_TEST_SUITE_P(Vocabularies, GoldenFolder,
                          testing::Values("llama-spm", "phi-3", "gpt-2", "qwen2", "starcoder", "falcon",
-                                         "deepseek-coder"),
+                                         "deepseek-coder", "bert-bge"),
                          [](const auto& instance) {
                            std::string name = instance.param;
                            std::replace(name.begin(), name.end(), '-', '_');
@@ -411,7 +394,8 @@ TEST_F(FolderTokenizer, NamesWhatItDoesNotKnow) {
   const auto unsupported = [&](const std::function<void(FolderDraft&)>& change) {
     return refusal(change, ErrorCode::unsupported);
   };
-  EXPECT_SAYS(unsupported([](FolderDraft& d) { part(d, "model")["type"] = "Unigram"; }), "'model.type' is 'Unigram'");
+  EXPECT_SAYS(unsupported([](FolderDraft& d) { part(d, "model")["type"] = "WordLevel"; }),
+              "'model.type' is 'WordLevel'");
   EXPECT_SAYS(unsupported([](FolderDraft& d) { part(d, "model")["end_of_word_suffix"] = "</w>"; }), "'</w>'");
   EXPECT_SAYS(unsupported([](FolderDraft& d) { part(d, "pre_tokenizer")["add_prefix_space"] = true; }),
               "'pre_tokenizer' is 'ByteLevel words behind a space'");

@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "base/utf8.hpp"
+#include "encoder_writer.hpp"
 #include "model/vocabulary.hpp"
 #include "safetensors_bytes.hpp"
 
@@ -412,6 +413,8 @@ void add_gpt_oss_experts(FolderDraft& draft, const model::GgufFile& file, int64_
 }  // namespace
 
 json::value tokenizer_json(const text::Vocabulary& vocabulary) {
+  if (vocabulary.model == text::Vocabulary::Model::wordpiece) return wordpiece_json(vocabulary);
+  if (vocabulary.model == text::Vocabulary::Model::unigram) return unigram_json(vocabulary);
   const bool spm = vocabulary.model == text::Vocabulary::Model::spm;
   json::object pieces;
   for (size_t i = 0; i < vocabulary.size(); ++i) {

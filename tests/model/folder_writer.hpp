@@ -39,7 +39,7 @@ struct FolderDraft {
 FolderDraft draft_of(const model::GgufFile& file);
 
 // tokenizer.json of a vocabulary: byte-level with one of the pre-tokenizers gpt-2, starcoder, falcon, llama-bpe, qwen2,
-// gpt-4o, tekken and deepseek-coder, or SentencePiece's.
+// gpt-4o, tekken and deepseek-coder, SentencePiece's, or as encoder_writer.hpp has it.
 base::json::value tokenizer_json(const text::Vocabulary& vocabulary);
 
 }  // namespace tidemill::test

@@ -400,6 +400,68 @@ TEST_F(QuantizeModel, GoesOnWhereMemoryWasShort) {
   EXPECT_EQ(done->resumed, 1U);
 }
 
+// Every block of a row has the row's scale, as an INT8 format with a scale for each output channel would.
+TEST_F(QuantizeModel, ChannelsHaveOneScale) {
+  put("blk.0.ffn_up.weight", 5, 3.5F);  // an outlier of the first row
+  QuantizeOptions options = to(DType::q8_0);
+  options.per_channel = true;
+  const auto done = quantize(options);
+  ASSERT_TRUE(done) << done.error().to_string();
+  const Checkpoint from = source();
+  const Checkpoint made = Checkpoint::open(out_).value();
+  size_t matrices = 0;
+  for (const GgufTensor& tensor : made.tensors()) {
+    if (!is_matrix(tensor)) continue;
+    ++matrices;
+    ASSERT_EQ(tensor.type, DType::q8_0) << tensor.name;
+    const std::vector<float> expected = floats_of(*from.find_tensor(tensor.name));
+    const std::vector<float> found = floats_of(tensor);
+    const auto cols = static_cast<size_t>(tensor.cols());
+    const size_t row_bytes = tensor.data.size() / static_cast<size_t>(tensor.rows());
+    for (size_t r = 0; r < static_cast<size_t>(tensor.rows()); ++r) {
+      const auto row = tensor.data.subspan(r * row_bytes, row_bytes);
+      for (size_t block = 34; block < row_bytes; block += 34)
+        ASSERT_TRUE(std::equal(row.begin(), row.begin() + 2, row.begin() + static_cast<std::ptrdiff_t>(block)));
+      float largest = 0;
+      for (size_t c = 0; c < cols; ++c)
+        largest = std::max(largest, std::fabs(expected[r * cols + c]));
+      // Half a step, and what the scale's own rounding to binary16 does to the largest code.
+      const float most = 1.001F * (largest / 127 * 0.5F + largest * 0x1p-11F);
+      for (size_t c = 0; c < cols; ++c)
+        ASSERT_NEAR(found[r * cols + c], expected[r * cols + c], most) << tensor.name << " " << r << " " << c;
+    }
+  }
+  EXPECT_GT(matrices, 10U);
+
+  // What has a scale for each 32 is rounded again.
+  const auto grouped = folder_.path() / "grouped.gguf";
+  ASSERT_TRUE(quantize_model(source(), grouped, to(DType::q8_0)));
+  const auto again = quantize_model(Checkpoint::open(grouped).value(), folder_.path() / "again.gguf", options);
+  ASSERT_TRUE(again) << again.error().to_string();
+  const Checkpoint regrouped = Checkpoint::open(folder_.path() / "again.gguf").value();
+  const auto row = regrouped.find_tensor("blk.0.ffn_up.weight")->data;
+  EXPECT_TRUE(std::equal(row.begin(), row.begin() + 2, row.begin() + 34));
+}
+
+TEST(Fingerprint, LooksAtEveryPieceOfATensor) {
+  std::vector<std::byte> bytes(4 * 64 * sizeof(float));
+  const auto fingerprint = [&] {
+    GgufTensor tensor;
+    tensor.name = "blk.0.ffn_up_exps.weight";
+    tensor.rank = 3;
+    tensor.shape = {32, 2, 4, 1};
+    const size_t piece = bytes.size() / 4;
+    tensor.data = std::span(bytes).first(piece);
+    for (size_t i = 1; i < 4; ++i)
+      tensor.more_data.push_back(std::span(bytes).subspan(i * piece, piece));
+    return fingerprint_of(Checkpoint::assemble(model::Metadata("pieces"), {tensor}, {}, nullptr, 0).value());
+  };
+  const uint64_t before = fingerprint();
+  EXPECT_EQ(fingerprint(), before);
+  bytes.back() = std::byte{1};
+  EXPECT_NE(fingerprint(), before);
+}
+
 TEST(Fingerprint, TellsSourcesApart) {
   const test::TemporaryFolder folder;
   std::vector<uint64_t> seen;
@@ -416,7 +478,8 @@ TEST(Fingerprint, TellsSourcesApart) {
 
 TEST(Fingerprint, TellsWhatDecidesTheResultApart) {
   const Checkpoint file = Checkpoint::open(test::nano_coder()).value();
-  std::vector<QuantizeOptions> all(5);
+  std::vector<QuantizeOptions> all(6);
+  all[5].per_channel = true;
   all[1].calibration_fingerprint = 1;
   all[2] = all[3] = all[4] = all[1];
   all[4].bits = 6;

@@ -39,13 +39,26 @@ void expect_texts_without_tokens_refused(test::Client& client) {
   }
 }
 
+struct TinyEncoder {
+  static constexpr const char* shape = "bert-tiny";
+  static constexpr const char* name = "tiny-bert.gguf";
+  static constexpr uint64_t seed = 5;
+};
+struct TinyReranker {
+  static constexpr const char* shape = "rerank-tiny";
+  static constexpr const char* name = "tiny-reranker.gguf";
+  static constexpr uint64_t seed = 6;
+};
+
 // Its model is random weights in a tiny shape.
-class EncoderServer : public testing::Test {
+template <typename Tiny>
+class TinyServer : public testing::Test {
  protected:
   static void SetUpTestSuite() {
     folder_ = std::make_unique<test::TemporaryFolder>();
-    const auto written = model::write_synthetic_model(model::find_shape("bert-tiny").value(), path(),
-                                                      {.type = tensor::DType::q8_0, .seed = 5, .on_progress = {}});
+    const auto written =
+        model::write_synthetic_model(model::find_shape(Tiny::shape).value(), path(),
+                                     {.type = tensor::DType::q8_0, .seed = Tiny::seed, .on_progress = {}});
     ASSERT_TRUE(written) << written.error().to_string();
     serve::ServeOptions options = test::small_options();
     options.model_path = path().string();
@@ -56,8 +69,15 @@ class EncoderServer : public testing::Test {
     folder_.reset();
   }
 
-  static std::filesystem::path path() { return folder_->path() / "tiny-bert.gguf"; }
+  static std::filesystem::path path() { return folder_->path() / Tiny::name; }
 
+  inline static std::unique_ptr<test::TemporaryFolder> folder_;
+  inline static std::unique_ptr<test::LiveServer> live_;
+  test::Client client_ = live_->client();
+};
+
+class EncoderServer : public TinyServer<TinyEncoder> {
+ protected:
   // The first row's hidden state of "[CLS] text [SEP]", at unit length, from the model without a server.
   static std::vector<float> embedding_of(std::string_view text) {
     const model::Checkpoint file = model::Checkpoint::open(path()).value();
@@ -82,10 +102,6 @@ class EncoderServer : public testing::Test {
     for (size_t i = 0; i < got.size(); ++i)
       ASSERT_NEAR(got[i], expected[i], 1e-6) << i;
   }
-
-  inline static std::unique_ptr<test::TemporaryFolder> folder_;
-  inline static std::unique_ptr<test::LiveServer> live_;
-  test::Client client_ = live_->client();
 };
 
 TEST_F(EncoderServer, EmbedsWithTheModelsOwnPooling) {
@@ -173,25 +189,8 @@ TEST_F(EncoderServer, TheOtherEndpointsKnowIt) {
   EXPECT_EQ(client_.get("/metrics").status, 200);
 }
 
-// A reranker of random weights.
-class RerankerServer : public testing::Test {
+class RerankerServer : public TinyServer<TinyReranker> {
  protected:
-  static void SetUpTestSuite() {
-    folder_ = std::make_unique<test::TemporaryFolder>();
-    const auto written = model::write_synthetic_model(model::find_shape("rerank-tiny").value(), path(),
-                                                      {.type = tensor::DType::q8_0, .seed = 6, .on_progress = {}});
-    ASSERT_TRUE(written) << written.error().to_string();
-    serve::ServeOptions options = test::small_options();
-    options.model_path = path().string();
-    live_ = std::make_unique<test::LiveServer>(options);
-  }
-  static void TearDownTestSuite() {
-    live_.reset();
-    folder_.reset();
-  }
-
-  static std::filesystem::path path() { return folder_->path() / "tiny-reranker.gguf"; }
-
   // Of "[CLS] query [SEP] document [SEP]", from the model without a server.
   static double relevance(std::string_view query, std::string_view document) {
     const model::Checkpoint file = model::Checkpoint::open(path()).value();
@@ -209,10 +208,6 @@ class RerankerServer : public testing::Test {
     const std::vector<int32_t> first = {0};
     return 1 / (1 + std::exp(-static_cast<double>(*encoder->score(first).row(0))));
   }
-
-  inline static std::unique_ptr<test::TemporaryFolder> folder_;
-  inline static std::unique_ptr<test::LiveServer> live_;
-  test::Client client_ = live_->client();
 };
 
 TEST_F(RerankerServer, ScoresEachDocumentWithTheQuery) {

@@ -22,8 +22,6 @@ base::Result<void> read_gemma_parts(const KeyReader& keys, int64_t largest_layer
 base::Result<void> add_gemma_keys(const JsonMembers& config, std::string_view architecture, int64_t period,
                                   GgufWriter& metadata);
 
-inline constexpr int64_t kMostPeriod = 4096;  // of layers that take turns
-
 inline constexpr std::array<std::string_view, 1> kGemmaActivations = {"gelu_pytorch_tanh"};
 
 // There is a norm before and one behind each block.

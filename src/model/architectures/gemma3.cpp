@@ -11,6 +11,7 @@
 #include "model/architectures/gemma.hpp"
 #include "model/gguf_writer.hpp"
 #include "model/hugging_face/json_file.hpp"
+#include "model/limits.hpp"
 #include "model/read_hyper_parameters.hpp"
 #include "model/read_rotation.hpp"
 
@@ -63,7 +64,7 @@ base::Result<void> add_gemma3_keys(const JsonMembers& config, GgufWriter& metada
   const bool renamed = config.find("_sliding_window_pattern") != nullptr;
   const std::string_view member = renamed ? "_sliding_window_pattern" : "sliding_window_pattern";
   TM_TRY(const int64_t period, config.get_int_or(member, kGemma3Period));
-  if (period < 1 || period > kMostPeriod) return config.wrong(member, fmt::format("1 to {}", kMostPeriod));
+  if (period < 1 || period > kMaxLayers) return config.wrong(member, fmt::format("1 to {}", kMaxLayers));
   if (period != kGemma3Period) {
     metadata.add_u32("gemma3.attention.sliding_window_pattern", static_cast<uint32_t>(period));
   }

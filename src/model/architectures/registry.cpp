@@ -35,6 +35,10 @@ std::span<const Architecture* const> architectures() {
   return kArchitectures;
 }
 
+std::span<const EncoderArchitecture* const> encoder_architectures() {
+  return kEncoders;
+}
+
 base::Result<const EncoderArchitecture*> find_encoder_architecture(const Metadata& file) {
   TM_TRY(const std::string_view name, file.get_string("general.architecture"));
   for (const EncoderArchitecture* architecture : kEncoders) {

@@ -16,6 +16,8 @@
 
 #include "base/json.hpp"
 #include "base/log.hpp"
+#include "model/architectures/encoder_architecture.hpp"
+#include "model/limits.hpp"
 #include "model/metadata.hpp"
 #include "model/read_rotation.hpp"
 
@@ -24,11 +26,6 @@ namespace {
 
 using base::ErrorCode;
 using base::Result;
-
-// As read_hyper_parameters has them: pieces are made for every row of the embedding, and factors for every pair.
-constexpr int64_t kMostTokens = int64_t{1} << 24;
-constexpr int64_t kMostHeadElements = 1024;
-constexpr int64_t kMostContext = std::numeric_limits<int32_t>::max();
 
 constexpr std::string_view kOriginalContext = "original_max_position_embeddings";
 
@@ -43,6 +40,10 @@ Result<const Architecture*> find_by_model_type(const JsonMembers& config) {
         known.append(known.empty() ? "" : ", ").append(candidate);
       }
     }
+  }
+  for (const EncoderArchitecture* architecture : encoder_architectures()) {
+    for (const EncoderFolderForm& form : architecture->folders)
+      known.append(", ").append(form.model_type);
   }
   return config.error(ErrorCode::unsupported,
                       fmt::format("'model_type' is '{}'; supported are {}", printable(type), known));
@@ -166,7 +167,7 @@ class ConfigTranslator {
     TM_TRY(shape.layers, count("num_hidden_layers"));
     TM_TRY(shape.heads, count("num_attention_heads"));
     TM_TRY(shape.kv_heads, count_or("num_key_value_heads", shape.heads));
-    TM_TRY(shape.vocabulary, count("vocab_size", kMostTokens));
+    TM_TRY(shape.vocabulary, count("vocab_size", kMaxVocabulary));
     TM_TRY(shape.width, count("hidden_size"));
     TM_TRY(const int64_t feed_forward, count("intermediate_size"));
     TM_TRY(const int64_t window, window_tokens());
@@ -221,20 +222,14 @@ class ConfigTranslator {
   // An integer that is at least 1 and fits the metadata.
   Result<int64_t> count(std::string_view name, int64_t most = std::numeric_limits<int32_t>::max()) const {
     if (const auto value = usual(name); value && config_.find(name) == nullptr) return static_cast<int64_t>(*value);
-    TM_TRY(const int64_t value, config_.get_int(name));
-    if (value >= 1 && value <= most) return value;
-    return config_.wrong(name, fmt::format("1 to {}", most));
+    return config_.get_count(name, most);
   }
   Result<int64_t> count_or(std::string_view name, int64_t fallback) const {
     return knows(name) ? count(name) : fallback;
   }
 
-  // A number that F32, which the metadata have, tells from 0 and infinity.
   static Result<double> positive(const JsonMembers& members, std::string_view name) {
-    TM_TRY(const double value, members.get_number(name));
-    const auto kept = static_cast<float>(value);
-    if (std::isfinite(kept) && kept > 0) return value;
-    return members.wrong(name, "a positive number");
+    return members.get_positive(name);
   }
   static Result<double> positive_or(const JsonMembers& members, std::string_view name, double fallback) {
     if (members.find(name) == nullptr) return fallback;
@@ -256,13 +251,13 @@ class ConfigTranslator {
   }
 
   Result<int64_t> head_elements(int64_t width, int64_t heads) const {
-    if (knows("head_dim")) return count("head_dim", kMostHeadElements);
-    if (width % heads == 0 && width / heads <= kMostHeadElements) return width / heads;
+    if (knows("head_dim")) return count("head_dim", kMaxHeadDim);
+    if (width % heads == 0 && width / heads <= kMaxHeadDim) return width / heads;
     if (width % heads == 0) {
       return config_.error(ErrorCode::corrupt,
                            fmt::format("'hidden_size' {} is {} for each of 'num_attention_heads' {}; "
                                        "at most {} are possible",
-                                       width, width / heads, heads, kMostHeadElements));
+                                       width, width / heads, heads, kMaxHeadDim));
     }
     return config_.error(
         ErrorCode::corrupt,
@@ -281,12 +276,12 @@ class ConfigTranslator {
   // Where YaRN's members were added to the file of a model that was made for shorter contexts, as Qwen's authors
   // advise, max_position_embeddings is still what it was.
   Result<int64_t> scaled_context() const {
-    TM_TRY(const int64_t context, count("max_position_embeddings", kMostContext));
+    TM_TRY(const int64_t context, count("max_position_embeddings", kMaxContext));
     if (scaling_type_ != "yarn" || scaling_.find("factor") == nullptr) return context;
     TM_TRY(const double factor, positive(scaling_, "factor"));
     TM_TRY(const int64_t original, original_context(0));
     const double longer = static_cast<double>(original) * factor;
-    return std::max(context, longer < static_cast<double>(kMostContext) ? static_cast<int64_t>(longer) : kMostContext);
+    return std::max(context, longer < static_cast<double>(kMaxContext) ? static_cast<int64_t>(longer) : kMaxContext);
   }
 
   // A window that is not kept to makes no difference to texts that fit it.
@@ -340,7 +335,7 @@ class ConfigTranslator {
     const JsonMembers& holder = original_context_holder();
     if (holder.find(kOriginalContext) == nullptr) return fallback;
     TM_TRY(const int64_t original, holder.get_int(kOriginalContext));
-    if (original >= 2 && original <= kMostContext) return original;
+    if (original >= 2 && original <= kMaxContext) return original;
     return holder.wrong(kOriginalContext, "2 or more");
   }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -15,6 +16,7 @@
 #include "model/gguf.hpp"
 #include "model/gguf_writer.hpp"
 #include "model/hugging_face/config.hpp"
+#include "model/hugging_face/encoder.hpp"
 #include "model/hugging_face/json_file.hpp"
 #include "model/hugging_face/tensors.hpp"
 #include "model/hugging_face/tokenizer.hpp"
@@ -81,6 +83,8 @@ std::vector<CheckpointFile> list_files(const std::filesystem::path& folder, cons
   if (!weights.index().empty()) paths.push_back(weights.index());
   for (const char* name : {"tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"})
     paths.push_back(folder / name);
+  for (std::filesystem::path& path : sentence_files(folder))
+    paths.push_back(std::move(path));
   for (const std::filesystem::path& path : paths) {
     std::error_code failed;
     const auto bytes = std::filesystem::file_size(path, failed);
@@ -169,9 +173,21 @@ Result<Checkpoint> open_folder(const std::filesystem::path& path) {
   auto content = std::make_shared<FolderContent>();
 
   GgufWriter metadata;
-  TM_TRY(const FolderShape shape, translate_config(config, metadata));
-  TM_TRY(FolderWeights weights, FolderWeights::open(folder));
-  TM_TRY(content->tensors, translate_tensors(std::move(weights), shape, folder));
+  TM_TRY(const std::optional<EncoderShape> encoder, translate_encoder_config(config, metadata));
+  int64_t vocabulary = 0;
+  if (encoder) {
+    vocabulary = encoder->vocabulary;
+    TM_TRY(FolderWeights weights, FolderWeights::open(folder));
+    TM_TRY(content->tensors, translate_encoder_tensors(std::move(weights), *encoder));
+    // A head that scores says how in its place.
+    if (!encoder->ranks) TM_CHECK(translate_pooling(folder, encoder->architecture->name, encoder->width, metadata));
+  } else {
+    TM_TRY(const FolderShape shape, translate_config(config, metadata));
+    vocabulary = shape.vocabulary;
+    TM_TRY(FolderWeights weights, FolderWeights::open(folder));
+    TM_TRY(content->tensors, translate_tensors(std::move(weights), shape, folder));
+    TM_CHECK(translate_pooling(folder, shape.architecture->name, shape.width, metadata));
+  }
   std::vector<CheckpointFile> files = list_files(folder, content->tensors->weights);
   std::vector<GgufTensor> tensors = std::move(content->tensors->tensors);
 
@@ -180,7 +196,7 @@ Result<Checkpoint> open_folder(const std::filesystem::path& path) {
   metadata.add_u32("general.file_type", file_type_of(tensors));
   metadata.add_u32("general.quantization_version", 2);
   TM_TRY(TokenizerFiles texts, read_tokenizer_files(folder));
-  TM_CHECK(translate_tokenizer(std::move(texts), config, shape.vocabulary, metadata));
+  TM_CHECK(translate_tokenizer(std::move(texts), config, vocabulary, metadata));
   content->header = metadata.header();
   TM_TRY(const GgufFile header, GgufFile::parse(std::as_bytes(std::span(content->header)), folder));
   return Checkpoint::assemble(header, std::move(tensors), std::move(files), content, 0);

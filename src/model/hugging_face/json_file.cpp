@@ -1,5 +1,6 @@
 #include "model/hugging_face/json_file.hpp"
 
+#include <cmath>
 #include <utility>
 
 #include <fmt/format.h>
@@ -71,6 +72,12 @@ Result<int64_t> JsonMembers::get_int_or(std::string_view key, int64_t fallback) 
   return get_int(key);
 }
 
+Result<int64_t> JsonMembers::get_count(std::string_view key, int64_t most) const {
+  TM_TRY(const int64_t value, get_int(key));
+  if (value >= 1 && value <= most) return value;
+  return wrong(key, fmt::format("1 to {}", most));
+}
+
 Result<double> JsonMembers::get_number(std::string_view key) const {
   const json::value* value = find(key);
   if (value == nullptr) return error(ErrorCode::not_found, fmt::format("'{}' is missing", name(key)));
@@ -81,6 +88,13 @@ Result<double> JsonMembers::get_number(std::string_view key) const {
 Result<double> JsonMembers::get_number_or(std::string_view key, double fallback) const {
   if (find(key) == nullptr) return fallback;
   return get_number(key);
+}
+
+Result<double> JsonMembers::get_positive(std::string_view key) const {
+  TM_TRY(const double value, get_number(key));
+  const auto kept = static_cast<float>(value);
+  if (std::isfinite(kept) && kept > 0) return value;
+  return wrong(key, "a positive number");
 }
 
 Result<bool> JsonMembers::get_bool_or(std::string_view key, bool fallback) const {

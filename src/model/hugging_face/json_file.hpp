@@ -40,8 +40,11 @@ class JsonMembers {
 
   base::Result<int64_t> get_int(std::string_view key) const;
   base::Result<int64_t> get_int_or(std::string_view key, int64_t fallback) const;
+  base::Result<int64_t> get_count(std::string_view key, int64_t most) const;  // of 1 to `most`
   base::Result<double> get_number(std::string_view key) const;
   base::Result<double> get_number_or(std::string_view key, double fallback) const;
+  // A number that F32, which GGUF's metadata have, tells from 0 and infinity.
+  base::Result<double> get_positive(std::string_view key) const;
   base::Result<bool> get_bool_or(std::string_view key, bool fallback) const;
   base::Result<std::string> get_string_or(std::string_view key, std::string_view fallback) const;
 

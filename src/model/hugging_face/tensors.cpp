@@ -135,6 +135,21 @@ class TensorTranslator {
     return refuse_unused();
   }
 
+  static Result<void> append(FolderTensors& out, const FolderWeights::Found& found, std::string name, int64_t heads,
+                             float more) {
+    TM_CHECK(check(found, heads));
+    const SafetensorsTensor& source = *found.tensor;
+    GgufTensor tensor;
+    tensor.name = out.texts.emplace_back(std::move(name));
+    tensor.origin = origin_of(out, found);
+    tensor.rank = static_cast<int>(source.shape.size());
+    std::copy(source.shape.rbegin(), source.shape.rend(), tensor.shape.begin());
+    tensor.data = source.data;
+    place(tensor, *source.type, heads > 0 ? source.shape.front() / heads : 0, more);
+    out.tensors.push_back(std::move(tensor));
+    return {};
+  }
+
  private:
   // Models without a head for text are stored without "model."; those that read images keep what writes apart.
   void find_prefix() {
@@ -207,12 +222,12 @@ class TensorTranslator {
   void add_joined(GgufTensor tensor, std::string name, const FolderWeights::Found& source) {
     used_.insert(source.tensor->name);
     tensor.name = out_.texts.emplace_back(std::move(name));
-    tensor.origin = origin_of(source);
+    tensor.origin = origin_of(out_, source);
     out_.tensors.push_back(std::move(tensor));
   }
 
-  std::string_view origin_of(const FolderWeights::Found& source) {
-    return out_.texts.emplace_back(
+  static std::string_view origin_of(FolderTensors& out, const FolderWeights::Found& source) {
+    return out.texts.emplace_back(
         fmt::format("'{}' in '{}'", printable(source.tensor->name), source.file->path().filename().string()));
   }
 
@@ -286,19 +301,9 @@ class TensorTranslator {
 
   // `heads` above 0: the rows are that many heads', whose halves become pairs.
   Result<void> add(const FolderWeights::Found& found, std::string name, int64_t heads) {
-    TM_CHECK(check(found, heads));
-    const SafetensorsTensor& source = *found.tensor;
-    used_.insert(source.name);
-    GgufTensor tensor;
-    tensor.name = out_.texts.emplace_back(std::move(name));
-    tensor.origin = origin_of(found);
-    tensor.rank = static_cast<int>(source.shape.size());
-    std::copy(source.shape.rbegin(), source.shape.rend(), tensor.shape.begin());
-    tensor.data = source.data;
-    const float more = form_.norms_less_one && tensor.name.ends_with("norm.weight") ? 1 : 0;
-    place(tensor, *source.type, heads > 0 ? source.shape.front() / heads : 0, more);
-    out_.tensors.push_back(std::move(tensor));
-    return {};
+    used_.insert(found.tensor->name);
+    const float more = form_.norms_less_one && name.ends_with("norm.weight") ? 1 : 0;
+    return append(out_, found, std::move(name), heads, more);
   }
 
   static Result<void> check(const FolderWeights::Found& found, int64_t heads) {
@@ -497,6 +502,10 @@ Result<void> FolderWeights::add_tensors() {
       TM_CHECK(add(file, tensor));
   }
   return {};
+}
+
+Result<void> add_stored_tensor(FolderTensors& out, const FolderWeights::Found& found, std::string name) {
+  return TensorTranslator::append(out, found, std::move(name), 0, 0);
 }
 
 Result<std::shared_ptr<FolderTensors>> translate_tensors(FolderWeights weights, const FolderShape& shape,

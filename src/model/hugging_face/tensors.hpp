@@ -63,6 +63,9 @@ struct FolderTensors {
   std::vector<GgufTensor> tensors;
 };
 
+// Adds a tensor as it is stored under GGUF's name, in the type that GGUF has it in. Errors: as of the next function.
+base::Result<void> add_stored_tensor(FolderTensors& out, const FolderWeights::Found& found, std::string name);
+
 // Every tensor that the architecture uses, in the order of the computation: matrices as they are stored (rows in
 // another order where FolderForm says so), vectors in F32 as other readers of GGUF want them. Errors, each naming the
 // file, the tensor and what would be right: `not_found` for one that is missing, `unsupported` for one that nothing

@@ -68,6 +68,11 @@ std::string describe_step(const json::object& step) {
   if (type == "Digits") return is_set(step, "individual_digits", false) ? "Digits(each)" : "Digits(runs)";
   if (type == "Punctuation") return fmt::format("Punctuation({})", text_of(step, "behavior"));
   if (type == "Replace") return fmt::format("Replace({}, {})", pattern_of(step), text_of(step, "content"));
+  if (type == "Strip") {
+    const bool left = is_set(step, "strip_left", true);
+    const bool right = is_set(step, "strip_right", true);
+    return fmt::format("Strip({}{}{})", left ? "left" : "", left && right ? ", " : "", right ? "right" : "");
+  }
   if (type == "Prepend") return fmt::format("Prepend({})", text_of(step, "prepend"));
   return type.empty() ? "?" : std::string(type);
 }

@@ -11,10 +11,10 @@
 
 #include <fmt/format.h>
 
-#include "base/file.hpp"
 #include "base/log.hpp"
 #include "model/hugging_face/merge_scores.hpp"
-#include "model/hugging_face/text_steps.hpp"
+#include "model/hugging_face/post_processor.hpp"
+#include "model/hugging_face/tokenizer_model.hpp"
 #include "model/metadata.hpp"
 #include "model/vocabulary.hpp"
 #include "text/vocabulary.hpp"
@@ -25,29 +25,10 @@ namespace json = base::json;
 
 namespace {
 
-using base::Error;
 using base::ErrorCode;
 using base::Result;
 using text::TokenKind;
-
-constexpr size_t kMaxTokenizerBytes = size_t{128} << 20;
-constexpr size_t kMaxConfigBytes = size_t{4} << 20;  // these hold a chat template and every added token
-constexpr size_t kMaxTemplateBytes = size_t{1} << 20;
-
-// What SentencePiece's normalising looks like, as GGUF's two kinds of it.
-struct SpmSteps {
-  std::string_view normalizer;
-  std::string_view pre_tokenizer;
-  bool space_prefix;
-};
-constexpr std::array<SpmSteps, 6> kSpmSteps = {{
-    {"Prepend(▁) | Replace( , ▁)", "", true},
-    {"", "Metaspace(▁, always)", true},
-    {"", "Metaspace(▁, first)", true},
-    {"", "Metaspace(▁, never)", false},
-    {"Replace( , ▁)", "", false},
-    {"Replace( , ▁)", "Split( , MergedWithPrevious)", false},
-}};
+using Kind = TokenizerModel::Kind;
 
 bool is_byte_name(std::string_view piece) {
   return piece.size() == 6 && piece.starts_with("<0x") && piece.ends_with(">");
@@ -55,8 +36,10 @@ bool is_byte_name(std::string_view piece) {
 
 class TokenizerTranslator {
  public:
-  TokenizerTranslator(TokenizerFiles files, const JsonMembers& config, int64_t vocabulary, GgufWriter& metadata)
-      : file_(std::move(files.tokenizer)),
+  TokenizerTranslator(TokenizerFiles files, TokenizerModel how, const JsonMembers& config, int64_t vocabulary,
+                      GgufWriter& metadata)
+      : how_(std::move(how)),
+        file_(std::move(files.tokenizer)),
         names_(std::move(files.names)),
         generation_(std::move(files.generation)),
         config_(config),
@@ -66,12 +49,11 @@ class TokenizerTranslator {
 
   Result<void> run() {
     TM_TRY(model_, file_.members("model"));
-    if (!model_.exists()) return file_.error(ErrorCode::corrupt, "'model' is missing");
-    TM_CHECK(choose_kind());
-    TM_CHECK(read_pieces());
-    TM_CHECK(read_merges());
+    TM_CHECK(how_.kind == Kind::unigram ? read_scored_pieces() : read_pieces());
+    if (has_merges()) TM_CHECK(read_merges());
     TM_CHECK(read_added_tokens());
     TM_CHECK(name_specials());
+    if (how_.kind == Kind::word_piece) mark_words();
     fill_holes();
     TM_CHECK(write_pieces());
     TM_CHECK(write_ends());
@@ -79,41 +61,11 @@ class TokenizerTranslator {
   }
 
  private:
-  // Byte-level BPE, or SentencePiece's: which is in what is done to text.
-  Result<void> choose_kind() {
-    TM_TRY(const std::string type, model_.get_string_or("type", "BPE"));
-    if (type != "BPE") {
-      return file_.error(
-          ErrorCode::unsupported,
-          fmt::format("'model.type' is '{}'; supported is BPE, byte-level or SentencePiece's", printable(type)));
-    }
-    for (const std::string_view key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
-      TM_TRY(const std::string mark, model_.get_string_or(key, ""));
-      if (!mark.empty()) {
-        return file_.error(ErrorCode::unsupported,
-                           fmt::format("'{}' is '{}'; supported is none", model_.name(key), printable(mark)));
-      }
-    }
-    TM_TRY(const bool ignore_merges, model_.get_bool_or("ignore_merges", false));
-    TM_TRY(const bool byte_fallback, model_.get_bool_or("byte_fallback", false));
-    const std::string normalizer = describe_steps(file_.find("normalizer"));
-    const std::string steps = describe_steps(file_.find("pre_tokenizer"));
-    pre_ = known_pre_tokenizer(steps, ignore_merges);
-    ignore_merges_ = ignore_merges;
-    if (!pre_.empty() && (normalizer.empty() || normalizer == "NFC")) return {};
-    for (const SpmSteps& known : kSpmSteps) {
-      if (!byte_fallback || known.normalizer != normalizer || known.pre_tokenizer != steps) continue;
-      spm_ = true;
-      space_prefix_ = known.space_prefix;
-      return {};
-    }
-    return file_.error(
-        ErrorCode::unsupported,
-        fmt::format("what it does to text is unknown: 'normalizer' is '{}', 'pre_tokenizer' is '{}', with "
-                    "'ignore_merges' {} and 'byte_fallback' {}; known are the pre-tokenizers {}, and SentencePiece's "
-                    "BPE with byte_fallback",
-                    printable(normalizer), printable(steps, 400), ignore_merges, byte_fallback,
-                    known_pre_tokenizers_text()));
+  bool has_merges() const { return how_.kind == Kind::byte_level || how_.kind == Kind::sentence_piece; }
+
+  TokenKind kind_of(std::string_view piece) const {
+    const bool has_bytes = how_.kind != Kind::byte_level && how_.byte_fallback;
+    return has_bytes && is_byte_name(piece) ? TokenKind::byte : TokenKind::normal;
   }
 
   Result<void> place(std::string_view piece, int64_t id, TokenKind kind, std::string_view where) {
@@ -143,9 +95,28 @@ class TokenizerTranslator {
         return file_.error(ErrorCode::corrupt, fmt::format("the id of token '{}' is {}; expected an integer",
                                                            printable(name), printable(json::serialize(value))));
       }
-      const bool byte = spm_ && is_byte_name(name);
-      TM_CHECK(place(name, value.get_int64(), byte ? TokenKind::byte : TokenKind::normal, "model.vocab"));
+      TM_CHECK(place(name, value.get_int64(), kind_of(name), "model.vocab"));
       ids_.emplace(name, value.get_int64());
+    }
+    return {};
+  }
+
+  // A unigram model's pieces are a list of them with their scores.
+  Result<void> read_scored_pieces() {
+    const json::value* list = model_.find("vocab");
+    if (list == nullptr || !list->is_array()) return model_.wrong("vocab", "a list of pieces with their scores");
+    scores_.resize(pieces_.size());
+    for (size_t i = 0; i < list->get_array().size(); ++i) {
+      const json::array* pair = list->get_array()[i].if_array();
+      if (pair == nullptr || pair->size() != 2 || !pair->front().is_string() || !pair->back().is_number()) {
+        return file_.error(ErrorCode::corrupt, fmt::format("token {} of 'model.vocab' is {}; expected a piece and its "
+                                                           "score",
+                                                           i, printable(json::serialize(list->get_array()[i]))));
+      }
+      const std::string_view piece = pair->front().get_string();
+      TM_CHECK(place(piece, static_cast<int64_t>(i), kind_of(piece), "model.vocab"));
+      scores_[i] = static_cast<float>(pair->back().to_number<double>());
+      ids_.emplace(piece, static_cast<int64_t>(i));
     }
     return {};
   }
@@ -185,6 +156,7 @@ class TokenizerTranslator {
     if (list == nullptr) return {};
     if (!list->is_array()) return file_.wrong("added_tokens", "a list of tokens");
     std::optional<std::string_view> odd;
+    TM_TRY(const std::string mask, special_name("mask_token"));
     for (const json::value& item : list->get_array()) {
       const json::object* token = item.if_object();
       const json::value* id = token == nullptr ? nullptr : token->if_contains("id");
@@ -204,7 +176,7 @@ class TokenizerTranslator {
       TM_CHECK(place(name, id->get_int64(), is_special ? TokenKind::control : TokenKind::user_defined, "added_tokens"));
       ids_.insert_or_assign(name, id->get_int64());
       added_.push_back({.id = id->get_int64(), .strips_after = is_set("rstrip")});
-      if (!odd && (is_set("lstrip") || is_set("single_word"))) odd = name;
+      if (!odd && name != mask && (is_set("lstrip") || is_set("single_word"))) odd = name;
     }
     if (odd) {
       base::log::warn(
@@ -274,16 +246,42 @@ class TokenizerTranslator {
     return std::nullopt;
   }
 
+  // WordPiece's marks, by BERT's names where the file has no others.
+  Result<void> name_word_piece_specials() {
+    TM_TRY(bos_, special_id("cls_token", ""));
+    TM_TRY(eos_, special_id("sep_token", ""));
+    if (!bos_) bos_ = id_of("[CLS]");
+    if (!eos_) eos_ = id_of("[SEP]");
+    return {};
+  }
+
   Result<void> name_specials() {
     bos_ = or_none(special_id("bos_token", "bos_token_id"));
     TM_TRY(eos_, special_id("eos_token", ""));  // listed_ends() for its number
     padding_ = or_none(special_id("pad_token", "pad_token_id"));
     unknown_ = or_none(special_id("unk_token", ""));
-    if (!spm_) return {};
+    if (how_.kind == Kind::byte_level) return {};
+    if (how_.kind == Kind::word_piece) TM_CHECK(name_word_piece_specials());
     TM_TRY(const std::string unknown, model_.get_string_or("unk_token", ""));
     if (!unknown_) unknown_ = id_of(unknown);
-    if (unknown_) kinds_[static_cast<size_t>(*unknown_)] = TokenKind::unknown;
+    if (how_.kind == Kind::unigram && model_.find("unk_id") != nullptr) {
+      TM_TRY(const int64_t id, model_.get_int("unk_id"));
+      if (!is_id(id)) return model_.wrong("unk_id", fmt::format("an id below {}", pieces_.size()));
+      unknown_ = id;
+    }
+    // That of WordPiece is a control token in GGUF.
+    if (unknown_ && how_.kind != Kind::word_piece) kinds_[static_cast<size_t>(*unknown_)] = TokenKind::unknown;
     return {};
+  }
+
+  // GGUF marks the pieces that begin a word, BERT those that do not.
+  void mark_words() {
+    for (size_t i = 0; i < pieces_.size(); ++i) {
+      std::string& piece = pieces_[i];
+      if (kinds_[i] != TokenKind::normal) continue;
+      const bool goes_on = piece.size() > 2 && piece.starts_with("##");
+      piece = goes_on ? piece.substr(2) : "▁" + piece;
+    }
   }
 
   void fill_holes() {
@@ -295,31 +293,49 @@ class TokenizerTranslator {
   }
 
   Result<void> write_pieces() {
-    metadata_.add_string("tokenizer.ggml.model", spm_ ? "llama" : "gpt2");
-    metadata_.add_string("tokenizer.ggml.pre", spm_ ? "default" : pre_);
+    metadata_.add_string("tokenizer.ggml.model", model_name());
+    metadata_.add_string("tokenizer.ggml.pre", how_.pre);
     metadata_.add_strings("tokenizer.ggml.tokens", pieces_);
-    if (spm_) {
-      std::vector<bool> is_text(pieces_.size());
-      for (size_t i = 0; i < pieces_.size(); ++i)
-        is_text[i] = kinds_[i] == TokenKind::normal;
-      std::string fault;
-      const auto scores = merge_scores(pieces_, is_text, merges_, fault);
-      if (!scores) {
-        return file_.error(ErrorCode::unsupported,
-                           fmt::format("its merges are not those of a SentencePiece model: {}", fault));
-      }
-      metadata_.add_floats("tokenizer.ggml.scores", *scores);
-    }
+    if (how_.kind == Kind::sentence_piece) TM_CHECK(make_scores());
+    if (!scores_.empty()) metadata_.add_floats("tokenizer.ggml.scores", scores_);
     std::vector<int32_t> kinds;
     for (const TokenKind kind : kinds_)
       kinds.push_back(static_cast<int32_t>(kind));
     metadata_.add_ints("tokenizer.ggml.token_type", kinds);
-    if (!spm_) {
+    if (how_.kind == Kind::byte_level) {
       std::vector<std::string> merges;
       for (const auto& [left, right] : merges_)
         merges.push_back(fmt::format("{} {}", left, right));
       metadata_.add_strings("tokenizer.ggml.merges", merges);
     }
+    return {};
+  }
+
+  std::string_view model_name() const {
+    switch (how_.kind) {
+      case Kind::sentence_piece:
+        return "llama";
+      case Kind::unigram:
+        return "t5";
+      case Kind::word_piece:
+        return "bert";
+      case Kind::byte_level:
+        break;
+    }
+    return "gpt2";
+  }
+
+  Result<void> make_scores() {
+    std::vector<bool> is_text(pieces_.size());
+    for (size_t i = 0; i < pieces_.size(); ++i)
+      is_text[i] = kinds_[i] == TokenKind::normal;
+    std::string fault;
+    auto scores = merge_scores(pieces_, is_text, merges_, fault);
+    if (!scores) {
+      return file_.error(ErrorCode::unsupported,
+                         fmt::format("its merges are not those of a SentencePiece model: {}", fault));
+    }
+    scores_ = std::move(*scores);
     return {};
   }
 
@@ -366,10 +382,10 @@ class TokenizerTranslator {
     return {};
   }
 
-  // A SentencePiece vocabulary without the key has GGUF's default, and so none is said as writers say it.
+  // All but byte-level vocabularies have GGUF's default without the key, and so none is said as writers say it.
   void write_id(std::string_view name, std::optional<int64_t> id) {
     constexpr uint32_t none = 0xFFFFFFFF;
-    if (!id && !spm_) return;
+    if (!id && how_.kind == Kind::byte_level) return;
     metadata_.add_u32(fmt::format("tokenizer.ggml.{}", name), id ? static_cast<uint32_t>(*id) : none);
   }
 
@@ -382,13 +398,29 @@ class TokenizerTranslator {
     metadata_.add_bool("tokenizer.ggml.add_bos_token", add_bos);
     metadata_.add_bool("tokenizer.ggml.add_eos_token", add_eos);
     metadata_.add_bool(kStripAfterSpecialKey, strips_after_special());
-    if (spm_) {
-      metadata_.add_bool("tokenizer.ggml.add_space_prefix", space_prefix_);
-      return {};
-    }
-    TM_TRY(const text::Vocabulary named, text::Vocabulary::with_defaults("gpt2", pre_));
-    if (named.ignore_merges != ignore_merges_) metadata_.add_bool(kIgnoreMergesKey, ignore_merges_);
+    write_normalizing();
+    if (how_.kind != Kind::byte_level) return {};
+    TM_TRY(const text::Vocabulary named, text::Vocabulary::with_defaults("gpt2", how_.pre));
+    if (named.ignore_merges != how_.ignore_merges) metadata_.add_bool(kIgnoreMergesKey, how_.ignore_merges);
     return {};
+  }
+
+  // What is done to text before, and between the texts of a pair.
+  void write_normalizing() {
+    if (how_.kind == Kind::word_piece) {
+      write_id("cls_token_id", bos_);
+      write_id("seperator_token_id", eos_);  // GGUF's spelling
+      return metadata_.add_bool(kLowerCaseKey, how_.lower_case);
+    }
+    const bool twice = parts_pairs_twice(file_.find("post_processor"));
+    if (twice) write_id("seperator_token_id", eos_);
+    if (twice || how_.kind == Kind::unigram) metadata_.add_bool("tokenizer.ggml.add_sep_token", twice);
+    if (how_.kind == Kind::byte_level) return;
+    metadata_.add_bool("tokenizer.ggml.add_space_prefix", how_.space_prefix);
+    if (how_.kind != Kind::unigram) return;
+    metadata_.add_bool("tokenizer.ggml.remove_extra_whitespaces", how_.single_spaces);
+    if (how_.characters_map.empty()) return;
+    metadata_.add_bytes("tokenizer.ggml.precompiled_charsmap", how_.characters_map);
   }
 
   // Whether the token goes before (or behind) each text.
@@ -402,41 +434,24 @@ class TokenizerTranslator {
     return false;
   }
 
-  // Whether the post-processor puts the token before (or behind) a text.
+  // Whether the post-processor puts the token before (or behind) a text. Without one transformers puts BERT's there.
   bool puts_around(std::optional<int64_t> token, bool before) const {
     const json::value* processor = file_.find("post_processor");
-    return token && processor != nullptr && template_puts(*processor, pieces_[static_cast<size_t>(*token)], before);
+    if (processor == nullptr) return token && how_.kind == Kind::word_piece;
+    const std::string_view name = token_around(processor, before);
+    return token && !name.empty() && id_of(name) == token;
   }
 
-  static bool template_puts(const json::value& processor, std::string_view piece, bool before) {
-    const json::object* object = processor.if_object();
-    if (object == nullptr) return false;
-    if (const json::value* inner = object->if_contains("processors"); inner != nullptr && inner->is_array()) {
-      const json::array& steps = inner->get_array();
-      return std::any_of(steps.begin(), steps.end(),
-                         [&](const json::value& step) { return template_puts(step, piece, before); });
-    }
-    const json::value* single = object->if_contains("single");
-    if (single == nullptr || !single->is_array() || single->get_array().empty()) return false;
-    const json::value& end = before ? single->get_array().front() : single->get_array().back();
-    const json::value* special = end.is_object() ? end.get_object().if_contains("SpecialToken") : nullptr;
-    const json::value* id =
-        special == nullptr || !special->is_object() ? nullptr : special->get_object().if_contains("id");
-    return id != nullptr && id->is_string() && id->get_string() == piece;
-  }
-
+  TokenizerModel how_;
   JsonMembers file_;        // tokenizer.json
   JsonMembers names_;       // tokenizer_config.json
   JsonMembers generation_;  // generation_config.json
   const JsonMembers& config_;
   JsonMembers model_;  // of file_
 
-  bool spm_ = false;
-  bool space_prefix_ = false;
-  std::string_view pre_;
-  bool ignore_merges_ = false;
   std::vector<std::string> pieces_;
   std::vector<TokenKind> kinds_;
+  std::vector<float> scores_;  // where there are any
   std::vector<std::pair<std::string, std::string>> merges_;
   std::unordered_map<std::string_view, int64_t> ids_;  // keys are in file_
   struct AddedToken {
@@ -451,44 +466,13 @@ class TokenizerTranslator {
   GgufWriter& metadata_;
 };
 
-// The template itself; of several under names, the default one.
-Result<std::string> read_template(const std::filesystem::path& folder, const JsonMembers& names) {
-  const std::filesystem::path own = folder / "chat_template.jinja";
-  if (!is_absent(own)) return base::read_file(own, kMaxTemplateBytes);
-  const json::value* value = names.find("chat_template");
-  if (value == nullptr || !value->is_array()) return names.get_string_or("chat_template", "");
-  for (const json::value& item : value->get_array()) {
-    const json::object* named = item.if_object();
-    const json::value* name = named == nullptr ? nullptr : named->if_contains("name");
-    const json::value* source = named == nullptr ? nullptr : named->if_contains("template");
-    if (name == nullptr || !name->is_string() || source == nullptr || !source->is_string()) {
-      return names.wrong("chat_template", "a text, or a list of objects with 'name' and 'template'");
-    }
-    if (name->get_string() == "default") return std::string(std::string_view(source->get_string()));
-  }
-  return std::string();
-}
-
 }  // namespace
-
-Result<TokenizerFiles> read_tokenizer_files(const std::filesystem::path& folder) {
-  TokenizerFiles files;
-  if (is_absent(folder / "tokenizer.json")) {
-    return Error(
-        ErrorCode::not_found,
-        fmt::format("{}: 'tokenizer.json' is missing; transformers writes it with save_pretrained()", folder.string()));
-  }
-  TM_TRY(files.tokenizer, JsonMembers::read(folder / "tokenizer.json", kMaxTokenizerBytes));
-  TM_TRY(files.names, JsonMembers::read_if_there(folder / "tokenizer_config.json", kMaxConfigBytes));
-  TM_TRY(files.generation, JsonMembers::read_if_there(folder / "generation_config.json", kMaxConfigBytes));
-  TM_TRY(files.chat_template, read_template(folder, files.names));
-  return files;
-}
 
 Result<void> translate_tokenizer(TokenizerFiles files, const JsonMembers& config, int64_t vocabulary,
                                  GgufWriter& metadata) {
   if (!files.chat_template.empty()) metadata.add_string("tokenizer.chat_template", files.chat_template);
-  return TokenizerTranslator(std::move(files), config, vocabulary, metadata).run();
+  TM_TRY(TokenizerModel model, read_tokenizer_model(files));
+  return TokenizerTranslator(std::move(files), std::move(model), config, vocabulary, metadata).run();
 }
 
 }  // namespace tidemill::model

@@ -1,0 +1,25 @@
+// The files of a Hugging Face folder that are about text.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "base/result.hpp"
+#include "model/hugging_face/json_file.hpp"
+
+namespace tidemill::model {
+
+// The files that say how a model reads and writes text. All but the first may be absent.
+struct TokenizerFiles {
+  JsonMembers tokenizer;   // tokenizer.json: pieces, merges, added tokens, and what is done to text before
+  JsonMembers names;       // tokenizer_config.json: special tokens by name, whether bos and eos go around a text
+  JsonMembers generation;  // generation_config.json: the tokens that end a generation, as config.json has them too
+  JsonMembers sentence;    // sentence_bert_config.json: whether sentence-transformers does something to text before
+  // Of chat_template.jinja, else of tokenizer_config.json; empty: none.
+  std::string chat_template;
+};
+
+// Errors: `not_found` for tokenizer.json, `too_large`, `corrupt` for what is no JSON, `io`.
+base::Result<TokenizerFiles> read_tokenizer_files(const std::filesystem::path& folder);
+
+}  // namespace tidemill::model
