@@ -65,6 +65,8 @@ function(tidemill_tests name)
   cmake_parse_arguments(TESTS "" "" "SOURCES;USES;LINKS" ${ARGN})
   add_executable(test_${name} ${TESTS_SOURCES})
   target_include_directories(test_${name} PRIVATE ${CMAKE_SOURCE_DIR}/tests)
+  # The tests themselves need no more, and compile a fifth faster.
+  target_compile_options(test_${name} PRIVATE $<$<CONFIG:Release>:-O1>)
   target_link_libraries(test_${name} PRIVATE tidemill::${name} ${TESTS_LINKS} GTest::gtest GTest::gtest_main)
   foreach(used IN LISTS TESTS_USES)
     target_link_libraries(test_${name} PRIVATE tidemill::${used})
