@@ -103,7 +103,7 @@ class Loader {
   Result<std::vector<std::unique_ptr<tensor::Weight>>> matrices(const std::string& name, int64_t count, int64_t rows,
                                                                 int64_t cols) {
     std::vector<std::unique_ptr<tensor::Weight>> weights;
-    TM_TRY(const GgufTensor* tensor, require(name));
+    TM_TRY(const GgufTensor* tensor, require(name + ".weight"));
     if (tensor->shape != std::array<int64_t, 4>{cols, rows, count, 1}) {
       return wrong_shape(*tensor, fmt::format("[{}, {}, {}]", cols, rows, count));
     }
@@ -392,7 +392,7 @@ class DecoderLoader final : public Loader {
   Result<void> load_expert_part(Projection Expert::*part, const std::string& name, int64_t rows, int64_t cols,
                                 std::vector<Expert>& experts) {
     const int64_t count = hyper_.experts.count;
-    TM_TRY(auto weights, matrices(name + ".weight", count, rows, cols));
+    TM_TRY(auto weights, matrices(name, count, rows, cols));
     TM_TRY(auto biases, vectors(name + ".bias", count, rows, parts_.expert_biases));
     for (size_t i = 0; i < experts.size(); ++i)
       experts[i].*part = {std::move(weights[i]), std::move(biases[i])};

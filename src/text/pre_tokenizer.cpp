@@ -112,7 +112,7 @@ uint32_t skip_numbers(const Part& part, uint32_t position, uint32_t most) {
 }
 
 // \s*[\r\n]+|\s+(?!\S)|\s+
-uint32_t cut_lines(const Part& part, uint32_t position) {
+uint32_t cut_line_breaks_or_space(const Part& part, uint32_t position) {
   uint32_t after_line_break = position;
   for (uint32_t i = position; part.is(white_space, i); ++i) {
     if (is_line_break(part.at(i))) after_line_break = i + 1;
@@ -136,7 +136,7 @@ uint32_t llama3_word(const Part& part, uint32_t position) {
       ++end;
     return end;
   }
-  return cut_lines(part, position);
+  return cut_line_breaks_or_space(part, position);
 }
 
 // Upper is [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}], lower [\p{Ll}\p{Lm}\p{Lo}\p{M}]: marks and letters without case are both.
@@ -197,7 +197,7 @@ uint32_t o200k_word(const Part& part, uint32_t position) {
       ++end;
     return end;
   }
-  return cut_lines(part, position);
+  return cut_line_breaks_or_space(part, position);
 }
 
 template <uint32_t (*word)(const Part&, uint32_t)>

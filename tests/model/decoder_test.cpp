@@ -90,7 +90,7 @@ TEST(Decoder, LayersMaySeeAWindow) {
   }
 }
 
-// Of 32 pairs two keep their frequencies here, and from the twelfth on all are divided by the whole factor.
+// Of 32 pairs three keep their frequencies here, and from the twelfth on all are divided by the whole factor.
 TEST(Decoder, YarnScalesTheRotation) {
   const test::TemporaryFolder folder;
   const auto path = folder.path() / "model.gguf";
