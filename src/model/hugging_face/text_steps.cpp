@@ -98,7 +98,9 @@ constexpr std::string_view kQwen2Steps =
     R"(Split((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+) | ByteLevel)";
 constexpr std::string_view kDeepseekCoderSteps =
     R"(Split([\r\n]) | Split(\s?\p{L}+) | Split(\s?\p{P}+) | Split([一-龥ࠀ-一가-퟿]+) | Digits(each) | ByteLevel)";
-constexpr std::array<KnownSteps, 7> kKnownSteps = {{
+constexpr std::string_view kDeepseekV3Steps =
+    R"(Split(\p{N}{1,3}) | Split([一-龥぀-ゟ゠-ヿ]+) | Split([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+) | ByteLevel)";
+constexpr std::array<KnownSteps, 8> kKnownSteps = {{
     {"ByteLevel words", "gpt-2"},
     {"Digits(each) | ByteLevel words", "starcoder"},
     {"Punctuation(Contiguous) | ByteLevel words | Digits(runs) | Split([0-9][0-9][0-9])", "falcon"},
@@ -106,6 +108,7 @@ constexpr std::array<KnownSteps, 7> kKnownSteps = {{
     {kLlama3Steps, "smaug-bpe"},
     {kQwen2Steps, "qwen2"},
     {kDeepseekCoderSteps, "deepseek-coder"},
+    {kDeepseekV3Steps, "deepseek-v3"},
 }};
 
 }  // namespace
