@@ -31,6 +31,7 @@ TEST(Shapes, HaveTheParametersTheirNamesSay) {
       {"qwen3-1.7b", 1720.6},
       {"qwen3-4b", 4022.5},
       {"qwen3-8b", 8190.7},
+      {"deepseek-v2-lite", 15706.5},
       // Without the pooler, which embeddings do not use: 33.4, 109.5 and 22.7 with it.
       {"bge-small", 33.2},
       {"bge-base", 108.9},
