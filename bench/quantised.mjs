@@ -29,6 +29,7 @@ function predictions(model, text, tokens) {
   console.log('|---|---|---|---|---|---|---|---|');
   for (const [name, args] of [
     ['int8', []],
+    ['int8, one scale a row', ['--per-channel']],
     ['at most 8.2 bits, calibrated', ['--bits', '8.2', ...careful]],
     ['at most 6.5 bits, calibrated', ['--bits', '6.5', ...careful]],
     ...['q5_1', 'q5_k', 'q4_k', 'q4_0'].flatMap((type) => [

@@ -19,9 +19,10 @@ set(TIDEMILL_ROOM_access base session)
 set(TIDEMILL_ROOM_route base)
 set(TIDEMILL_ROOM_rollout base)
 set(TIDEMILL_ROOM_wire base observe)
+set(TIDEMILL_ROOM_hub base observe model wire)
 set(TIDEMILL_ROOM_serve base tensor text grammar chat model observe engine wire session)
 set(TIDEMILL_ROOM_gateway base observe route rollout wire session access)
-set(TIDEMILL_ROOM_cli base tensor text grammar chat model evaluate quantize observe engine route rollout wire session access serve gateway)
+set(TIDEMILL_ROOM_cli base tensor text grammar chat model evaluate quantize observe engine route rollout wire session access hub serve gateway)
 
 # tidemill_room(<name> SOURCES <file>... [ALONE <file>...] [USES <room>...] [LINKS <library>...] [LINKS_PUBLIC <library>...])
 # ALONE: sources that are not compiled in one batch with others (TIDEMILL_UNITY). A name that two unnamed namespaces of a

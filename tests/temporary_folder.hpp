@@ -30,7 +30,7 @@ class TemporaryFolder {
 
   // Writes a file, and the folders above it.
   std::filesystem::path put(const std::filesystem::path& name, std::string_view content) const {
-    const std::filesystem::path file = path_ / name;
+    std::filesystem::path file = path_ / name;
     std::filesystem::create_directories(file.parent_path());
     std::ofstream(file, std::ios::binary) << content;
     return file;

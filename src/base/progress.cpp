@@ -60,6 +60,12 @@ Progress::~Progress() {
   if (sink_ && drawn_ && !finished_) sink_(restart_line);
 }
 
+void Progress::start_at(uint64_t done) {
+  const std::lock_guard lock(mutex_);
+  done_before_ = done;
+  update(done);
+}
+
 void Progress::advance(uint64_t by) {
   const std::lock_guard lock(mutex_);
   update(done_ + std::min(by, std::numeric_limits<uint64_t>::max() - done_));
@@ -90,7 +96,8 @@ void Progress::update(uint64_t done) {
 void Progress::draw(SteadyTime now) {
   drawn_ = now;
   const double elapsed = seconds(now - start_);
-  const double rate = elapsed > 0 ? static_cast<double>(done_) / elapsed : 0;
+  const uint64_t done_here = done_ - std::min(done_, done_before_);
+  const double rate = elapsed > 0 ? static_cast<double>(done_here) / elapsed : 0;
   std::string figures;
   if (total_ != 0) {
     const double share = static_cast<double>(done_) / static_cast<double>(total_);

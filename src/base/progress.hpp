@@ -29,6 +29,8 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
+  // What had been done before this bar was made, where work goes on: a part of the share, and none of the rate.
+  void start_at(uint64_t done);
   void advance(uint64_t by);
   void set(uint64_t done);
   // Draws the last state and ends the line, if work took long enough for one. Later calls do nothing.
@@ -52,6 +54,7 @@ class Progress {
 
   std::mutex mutex_;
   uint64_t done_ = 0;
+  uint64_t done_before_ = 0;
   std::optional<SteadyTime> drawn_;
   bool finished_ = false;
 };

@@ -49,6 +49,7 @@ void add_inspect(CLI::App& app, Invocation& chosen);
 void add_bench(CLI::App& app, Invocation& chosen);
 void add_eval(CLI::App& app, Invocation& chosen);
 void add_keys(CLI::App& app, Invocation& chosen);
+void add_pull(CLI::App& app, Invocation& chosen);
 void add_convert(CLI::App& app, Invocation& chosen);
 void add_pack(CLI::App& app, Invocation& chosen);
 void add_quantize(CLI::App& app, Invocation& chosen);

@@ -1,5 +1,6 @@
 #include "model/convert.hpp"
 
+#include <filesystem>
 #include <optional>
 #include <string>
 
@@ -11,6 +12,7 @@
 #include "base/utf8.hpp"
 #include "cli/command.hpp"
 #include "cli/interrupt.hpp"
+#include "cli/model_source.hpp"
 
 namespace tidemill::cli {
 
@@ -26,7 +28,8 @@ struct ConvertFlags {
 base::Result<int> convert(const ConvertFlags& flags) {
   // Ctrl-C must leave no half-written file behind.
   const Interrupt interrupt;
-  TM_TRY(const model::Checkpoint source, model::Checkpoint::open(flags.source));
+  TM_TRY(const std::filesystem::path path, find_model(flags.source));
+  TM_TRY(const model::Checkpoint source, model::Checkpoint::open(path));
   std::optional<base::Progress> bar;
   model::ConvertOptions options;
   options.type = tensor::dtype_from_name(flags.type);  // none for "keep"
@@ -60,7 +63,9 @@ base::Result<int> convert(const ConvertFlags& flags) {
 void add_convert(CLI::App& app, Invocation& chosen) {
   auto* command = app.add_subcommand("convert", "Write a Hugging Face folder, or a split model, as one GGUF file");
   auto flags = std::make_shared<ConvertFlags>();
-  command->add_option("--source,source", flags->source, "The folder, or a GGUF file (any of those of a split model)")
+  command
+      ->add_option("--source,source", flags->source,
+                   "The folder, a GGUF file (any of those of a split model), or hf:ORG/REPO that was fetched")
       ->type_name("PATH")
       ->required();
   command->add_option("-o,--output,output", flags->output, "The GGUF file to write")->type_name("FILE")->required();

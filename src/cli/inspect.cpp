@@ -182,7 +182,8 @@ void print_text(const model::Checkpoint& file, const base::Result<model::HyperPa
 
 base::Result<int> inspect(const InspectFlags& flags) {
   const auto show = flags.as_json ? print_json : print_text;
-  const auto opened = open_model(flags.model);
+  TM_TRY(const std::filesystem::path path, find_model(flags.model));
+  const auto opened = open_model(path.string());
   if (opened) {
     show(*opened, model::read_any_hyper_parameters(*opened), flags.tensors);
     return exit_success;
@@ -190,9 +191,9 @@ base::Result<int> inspect(const InspectFlags& flags) {
   // A folder whose model this build does not run is shown as it is stored.
   std::error_code ignored;
   const bool stored =
-      opened.error().code() == base::ErrorCode::unsupported && std::filesystem::is_directory(flags.model, ignored);
+      opened.error().code() == base::ErrorCode::unsupported && std::filesystem::is_directory(path, ignored);
   if (!stored) return opened.error();
-  const auto file = model::open_stored_folder(flags.model);
+  const auto file = model::open_stored_folder(path);
   if (!file) return opened.error();
   show(*file, opened.error(), flags.tensors);
   return exit_success;

@@ -51,7 +51,7 @@ base::Result<std::unique_ptr<LocalEngine>> LocalEngine::load(LocalOptions option
   std::unique_ptr<LocalEngine> local(new LocalEngine(std::move(options)));
   const LocalOptions& wanted = local->options_;
   serve::ModelOptions source;
-  source.path = wanted.model;
+  TM_TRY(source.path, find_model(wanted.model));
   source.embedded = embedded_model();
   source.embedded_name = embedded_model_name;
   source.isa = wanted.isa;

@@ -17,7 +17,7 @@
 namespace tidemill::cli {
 
 struct LocalOptions {
-  std::string model;          // a file or folder; empty: the built-in one
+  std::string model;          // as find_model() takes it; empty: the built-in one
   std::string chat_template;  // a file; empty: the model's own
   std::string isa = "auto";
   int threads = 0;  // 0: as many as this process may use

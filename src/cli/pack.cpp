@@ -1,5 +1,6 @@
 #include "model/pack.hpp"
 
+#include <filesystem>
 #include <optional>
 #include <string>
 
@@ -12,6 +13,7 @@
 #include "base/utf8.hpp"
 #include "cli/command.hpp"
 #include "cli/interrupt.hpp"
+#include "cli/model_source.hpp"
 #include "tensor/packed_layout.hpp"
 
 namespace tidemill::cli {
@@ -28,7 +30,8 @@ struct PackFlags {
 base::Result<int> pack(const PackFlags& flags) {
   // Ctrl-C must leave no half-written file behind.
   const Interrupt interrupt;
-  TM_TRY(const model::Checkpoint source, model::Checkpoint::open(flags.source));
+  TM_TRY(const std::filesystem::path path, find_model(flags.source));
+  TM_TRY(const model::Checkpoint source, model::Checkpoint::open(path));
   std::optional<base::Progress> bar;
   model::PackOptions options;
   options.threads = flags.threads > 0 ? flags.threads : base::cpu_budget().threads;
@@ -63,7 +66,9 @@ void add_pack(CLI::App& app, Invocation& chosen) {
       "pack",
       "Write a model file with its weights as the kernels want them, so that it loads in a fraction of a second");
   auto flags = std::make_shared<PackFlags>();
-  command->add_option("--source,source", flags->source, "The GGUF file or Hugging Face folder to pack")
+  command
+      ->add_option("--source,source", flags->source,
+                   "The GGUF file or Hugging Face folder to pack, or hf:ORG/REPO that was fetched")
       ->type_name("PATH")
       ->required();
   command->add_option("-o,--output,output", flags->output, "The packed file to write")->type_name("FILE")->required();

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -16,6 +17,7 @@
 #include "base/utf8.hpp"
 #include "cli/command.hpp"
 #include "cli/interrupt.hpp"
+#include "cli/model_source.hpp"
 #include "quantize/calibration.hpp"
 #include "quantize/mixture.hpp"
 #include "quantize/plan.hpp"
@@ -70,7 +72,8 @@ class Quantization {
     options.smooth = !flags_.no_smoothing;
     options.compensate = !flags_.no_compensation;
     options.cancelled = [this] { return interrupt_.raised(); };
-    TM_TRY(const model::Checkpoint source, model::Checkpoint::open(flags_.source));
+    TM_TRY(const std::filesystem::path path, find_model(flags_.source));
+    TM_TRY(const model::Checkpoint source, model::Checkpoint::open(path));
     std::string text;
     quantize::CalibrationOptions reading;
     if (!flags_.calibrate.empty()) {
@@ -200,7 +203,9 @@ class Quantization {
 void add_quantize(CLI::App& app, Invocation& chosen) {
   auto* command = app.add_subcommand("quantize", "Write a model with its weights in fewer bits");
   auto flags = std::make_shared<QuantizeFlags>();
-  command->add_option("--source,source", flags->source, "The GGUF file or Hugging Face folder")
+  command
+      ->add_option("--source,source", flags->source,
+                   "The GGUF file or Hugging Face folder, or hf:ORG/REPO that was fetched")
       ->type_name("PATH")
       ->required();
   command->add_option("-o,--output,output", flags->output, "The GGUF file to write")->type_name("FILE")->required();

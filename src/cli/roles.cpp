@@ -46,9 +46,9 @@ base::Result<bool> load_served_model(const serve::ServeOptions& options, const I
       if (!bar) bar.emplace("loading", total, base::Progress::Unit::bytes, base::Progress::terminal(true));
       bar->set(done);
     };
-    TM_TRY(auto model,
-           serve::LoadedModel::load(serve::model_options(options, embedded_model(), std::string(embedded_model_name)),
-                                    show, interrupted));
+    serve::ModelOptions source = serve::model_options(options, embedded_model(), std::string(embedded_model_name));
+    TM_TRY(source.path, find_model(options.model_path));
+    TM_TRY(auto model, serve::LoadedModel::load(source, show, interrupted));
     bar.reset();
     return server.serve(std::move(model), interrupted);
   };

@@ -20,6 +20,7 @@ Exit codes: 0 success; 2 what you wrote is wrong (the command line, the environm
 prompt or request that is the input); 1 the work failed (a file or model is missing, damaged or of another kind, the
 machine or a peer does not play along); 130 interrupted.
 Without a model named, serve, chat and complete use the one that is built in: a small model of Python source.
+A model is a path, or hf:ORG/REPO, which `tidemill pull` fetches into the cache (TIDEMILL_CACHE, or ~/.cache/tidemill).
 The environment variable TIDEMILL_ISA (scalar, avx2, avx512-vnni, avx512-bf16, amx) overrides the choice of instruction set.)";
 
 // What the app knows that the word could have been meant for: a flag, or a subcommand.
@@ -116,6 +117,7 @@ int run(int argc, const char* const* argv) {
   add_bench(app, chosen);
   add_eval(app, chosen);
   add_keys(app, chosen);
+  add_pull(app, chosen);
   add_convert(app, chosen);
   add_pack(app, chosen);
   add_quantize(app, chosen);

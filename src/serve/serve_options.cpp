@@ -38,7 +38,11 @@ void register_server(base::ConfigSchema& schema, ServeOptions& o) {
 }
 
 void register_model(base::ConfigSchema& schema, ServeOptions& o) {
-  schema.add("model.path", &o.model_path, "GGUF file or Hugging Face folder to serve; the embedded model if empty")
+  schema
+      .add("model.path", &o.model_path,
+           "GGUF file or Hugging Face folder to serve, or hf:ORG/REPO that `tidemill pull` has fetched; the embedded "
+           "model if "
+           "empty")
       .alias("--model")
       .alias("-m");
   schema.add("model.name", &o.model_name, "name that clients call the model by; its file's stem if empty")
@@ -132,9 +136,9 @@ void register_options(base::ConfigSchema& schema, ServeOptions& options) {
       .alias("--log-level")
       .words({"trace", "debug", "info", "warn", "error", "off"});
   // Read elsewhere; then those that tell the tests and scripts of this repository what to use.
-  for (const char* name :
-       {"TIDEMILL_CONFIG", "TIDEMILL_ISA", "TIDEMILL_BUILD", "TIDEMILL_DATA", "TIDEMILL_FUZZ_VOCABULARIES",
-        "TIDEMILL_OUTPUTS", "TIDEMILL_PROGRAM", "TIDEMILL_SAMPLE_SCHEMA", "TIDEMILL_SCHEMAS"}) {
+  for (const char* name : {"TIDEMILL_CONFIG", "TIDEMILL_CACHE", "TIDEMILL_ISA", "TIDEMILL_BUILD", "TIDEMILL_DATA",
+                           "TIDEMILL_FUZZ_VOCABULARIES", "TIDEMILL_OUTPUTS", "TIDEMILL_PROGRAM",
+                           "TIDEMILL_SAMPLE_SCHEMA", "TIDEMILL_SCHEMAS"}) {
     schema.ignore_variable(name);
   }
 }

@@ -2,11 +2,14 @@
 
 #include <cstdint>
 #include <exception>
+#include <fcntl.h>
 #include <optional>
+#include <unistd.h>
 #include <utility>
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <fmt/format.h>
 
@@ -45,7 +48,7 @@ asio::awaitable<base::Result<ClientStream>> HttpClient::open(ClientRequest reque
                    .first_byte = options_.first_byte_timeout > base::Duration(0) ? options_.first_byte_timeout
                                                                                  : options_.idle_timeout,
                    .idle = options_.idle_timeout},
-      .cancellation = nullptr};
+      .cancellation = request.cancellation};
   co_return co_await pool_.open(outgoing);
 }
 
@@ -68,9 +71,23 @@ asio::awaitable<base::Result<HttpResponse>> HttpClient::send(ClientRequest reque
 
 namespace {
 
-// Runs a coroutine to its end on this thread.
-base::Result<HttpResponse> run_here(asio::awaitable<base::Result<HttpResponse>> work) {
+// Runs a coroutine to its end on this thread. `cancellation` is called for once the descriptor `stop` is readable.
+base::Result<HttpResponse> run_here(asio::awaitable<base::Result<HttpResponse>> work, int stop = -1,
+                                    Cancellation* cancellation = nullptr) {
   asio::io_context context(1);
+  asio::posix::stream_descriptor watched(context);
+  if (stop >= 0) {
+    boost::system::error_code fault;
+    const int own = ::fcntl(stop, F_DUPFD_CLOEXEC, 0);
+    if (own >= 0) watched.assign(own, fault);  // which closes it
+    if (own < 0 || fault) {
+      if (own >= 0) ::close(own);
+      return base::Error(ErrorCode::io, "cannot watch the descriptor that ends a request");
+    }
+    watched.async_wait(asio::posix::stream_descriptor::wait_read, [cancellation](boost::system::error_code error) {
+      if (!error) cancellation->cancel();
+    });
+  }
   std::optional<base::Result<HttpResponse>> outcome;
   const auto keep = [&](asio::awaitable<base::Result<HttpResponse>> inner) -> asio::awaitable<void> {
     outcome.emplace(co_await std::move(inner));
@@ -84,14 +101,17 @@ base::Result<HttpResponse> run_here(asio::awaitable<base::Result<HttpResponse>> 
 }
 
 asio::awaitable<base::Result<HttpResponse>> relay(HttpClient& client, ClientRequest request,
-                                                  HttpClient::OnChunk& on_chunk) {
+                                                  const HttpClient::Receiver& receiver) {
   auto stream = co_await client.open(std::move(request));
   if (!stream) co_return std::move(stream).error();
+  if (receiver.on_head) {
+    if (auto wanted = receiver.on_head(stream->head()); !wanted) co_return std::move(wanted).error();
+  }
   while (true) {
     auto piece = co_await stream->read();
     if (!piece) co_return std::move(piece).error();
     if (!piece->has_value()) co_return stream->head();
-    if (auto taken = on_chunk(**piece); !taken) co_return std::move(taken).error();
+    if (auto taken = receiver.on_chunk(**piece); !taken) co_return std::move(taken).error();
   }
 }
 
@@ -102,7 +122,14 @@ base::Result<HttpResponse> HttpClient::fetch(ClientRequest request) {
 }
 
 base::Result<HttpResponse> HttpClient::fetch(ClientRequest request, OnChunk on_chunk) {
-  return run_here(relay(*this, std::move(request), on_chunk));
+  const Receiver receiver{.on_head = {}, .on_chunk = std::move(on_chunk), .stop = -1};
+  return run_here(relay(*this, std::move(request), receiver));
+}
+
+base::Result<HttpResponse> HttpClient::fetch(ClientRequest request, const Receiver& receiver) {
+  Cancellation cancellation;
+  request.cancellation = &cancellation;
+  return run_here(relay(*this, std::move(request), receiver), receiver.stop, &cancellation);
 }
 
 }  // namespace tidemill::wire

@@ -22,7 +22,8 @@ struct ClientRequest {
   std::string url;
   Headers headers;  // Host, Content-Length and Connection are the client's to set
   std::string body;
-  bool repeatable = false;  // as OutgoingRequest's: matters where connections are kept
+  bool repeatable = false;               // as OutgoingRequest's: matters where connections are kept
+  Cancellation* cancellation = nullptr;  // as OutgoingRequest's
 };
 
 struct HttpClientOptions {
@@ -52,6 +53,18 @@ class HttpClient {
   using OnChunk = std::function<base::Result<void>(std::string_view)>;
   base::Result<HttpResponse> fetch(ClientRequest request);
   base::Result<HttpResponse> fetch(ClientRequest request, OnChunk on_chunk);
+
+  // For a body that takes long, or that not every head is to be followed by.
+  struct Receiver {
+    // Before the body; an error ends the exchange and is handed back. May be empty.
+    std::function<base::Result<void>(const HttpResponse& head)> on_head;
+    OnChunk on_chunk;
+    // A descriptor that stays the caller's: from when it is readable, whatever is waited for ends with `cancelled`.
+    // -1: none.
+    int stop = -1;
+  };
+  // The same, with all of that. The request's own cancellation is not looked at.
+  base::Result<HttpResponse> fetch(ClientRequest request, const Receiver& receiver);
 
  private:
   HttpClientOptions options_;

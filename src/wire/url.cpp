@@ -57,6 +57,28 @@ base::Result<Url> Url::parse(std::string_view text) {
   return url;
 }
 
+base::Result<Url> Url::refer(std::string_view reference) const {
+  reference = reference.substr(0, reference.find('#'));
+  const std::string origin = text().substr(0, text().size() - target.size());
+  if (reference.starts_with("//")) return parse((https ? "https:" : "http:") + std::string(reference));
+  if (reference.starts_with('/')) return parse(origin + std::string(reference));
+  // A colon before any slash ends a scheme.
+  const size_t colon = reference.find(':');
+  if (colon != std::string_view::npos && colon < reference.find_first_of("/?")) return parse(reference);
+  std::string_view base = std::string_view(target).substr(0, target.find('?'));
+  if (reference.empty()) base = target;
+  if (!reference.empty() && !reference.starts_with('?')) base = base.substr(0, base.rfind('/') + 1);
+  return parse(origin + std::string(base) + std::string(reference));
+}
+
+std::string Url::text() const {
+  return (https ? "https://" : "http://") + authority() + target;
+}
+
+bool Url::same_origin(const Url& other) const {
+  return https == other.https && port == other.port && equal_ignoring_case(host, other.host);
+}
+
 std::string Url::authority() const {
   std::string text = host.find(':') == std::string::npos ? host : "[" + host + "]";
   if (port != (https ? 443 : 80)) text += ":" + std::to_string(port);

@@ -17,8 +17,15 @@ struct Url {
   std::string target = "/";  // path and query, as sent
 
   static base::Result<Url> parse(std::string_view text);
+  // Where a reference found at this URL leads, as a Location or a Link has it (RFC 3986, section 5.2): whole, or
+  // without scheme, host or folder. Dots in paths are left for the server to resolve.
+  base::Result<Url> refer(std::string_view reference) const;
+  // As `parse` takes it.
+  std::string text() const;
   // What the Host header says: the port only where it is not the scheme's own.
   std::string authority() const;
+  // Whether both are of one scheme, host and port: what is meant for the one may be sent to the other.
+  bool same_origin(const Url& other) const;
 };
 
 }  // namespace tidemill::wire

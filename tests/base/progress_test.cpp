@@ -36,6 +36,18 @@ TEST_F(ProgressBar, ShowsShareRateAndTimeLeft) {
   EXPECT_EQ(writes.size(), count);
 }
 
+TEST_F(ProgressBar, WhatWasDoneBeforeIsNoneOfTheRate) {
+  Progress bar("Fetching", 1000, Progress::Unit::items, sink(), clock);
+  bar.start_at(500);
+  clock.advance(10s);
+  bar.set(750);
+  ASSERT_EQ(writes.size(), 1);
+  EXPECT_EQ(writes[0], "\r\x1b[KFetching [##################------]  75%  25/s  ETA 0:10");
+  clock.advance(10s);
+  bar.set(400);  // begun anew
+  EXPECT_EQ(writes[1], "\r\x1b[KFetching [#########---------------]  40%");
+}
+
 TEST_F(ProgressBar, RedrawsAreRateLimited) {
   Progress bar("x", 100'000, Progress::Unit::items, sink(), clock);
   for (int i = 0; i < 100'000; ++i) {

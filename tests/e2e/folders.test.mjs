@@ -206,6 +206,12 @@ describe('Hugging Face folders', { timeout: 300_000 }, () => {
     const quantised = tidemill('quantize', model, small, '--calibrate', path.join(model, 'config.json'), '--json');
     assert.equal(quantised.code, 0, quantised.err);
     assert.deepEqual([JSON.parse(quantised.out).type, JSON.parse(quantised.out).changed], ['Q8_0', 16]);
+    const byRow = tidemill('quantize', model, path.join(folder, 'rows.gguf'), '--per-channel', '--json');
+    assert.equal(byRow.code, 0, byRow.err);
+    assert.deepEqual([JSON.parse(byRow.out).type, JSON.parse(byRow.out).per_channel], ['Q8_0', true]);
+    const odd = tidemill('quantize', model, path.join(folder, 'no.gguf'), '--per-channel', '--type', 'q4_0');
+    assert.equal(odd.code, 2);
+    assert.match(odd.err, /--per-channel is of int8 \(Q8_0\), not of Q4_0/);
     const judged = tidemill('eval', small, '--text', path.join(model, 'config.json'), '--against', model, '--json');
     assert.equal(judged.code, 0, judged.err);
     const { comparison } = JSON.parse(judged.out).text;

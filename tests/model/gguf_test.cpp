@@ -202,6 +202,8 @@ TEST(Gguf, TypedGettersRefuseWhatDoesNotFit) {
   EXPECT_FALSE(file->get_floats("strings"));
   EXPECT_FALSE(file->get_floats("nested"));
   EXPECT_FALSE(file->get_ints("floats"));
+  EXPECT_SAYS(file->get_bytes("ints").error().message(), "expected an array of bytes");
+  EXPECT_FALSE(file->get_bytes("string"));
   EXPECT_EQ(file->get_int_or("absent", 3).value(), 3);
   EXPECT_EQ(file->get_int_or("i8", 3).value(), -5);
   EXPECT_FALSE(file->get_int_or("string", 3));

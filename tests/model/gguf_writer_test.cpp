@@ -22,6 +22,7 @@ void fill(GgufWriter& writer) {
   writer.add_strings("test.words", std::vector<std::string>{"one", "", "three"});
   writer.add_floats("test.scores", std::vector<float>{1.0F, -2.0F});
   writer.add_ints("test.ids", std::vector<int32_t>{-1, 5});
+  writer.add_bytes("test.bytes", std::string_view("\xFF\0b", 3));
   writer.declare_tensor("vector", tensor::DType::f32, std::vector<int64_t>{3});
   writer.declare_tensor("matrix", tensor::DType::q8_0, std::vector<int64_t>{64, 3});
 }
@@ -53,6 +54,7 @@ TEST(GgufWriter, RoundTrip) {
   EXPECT_EQ(file->get_strings("test.words").value(), (std::vector<std::string_view>{"one", "", "three"}));
   EXPECT_EQ(file->get_floats("test.scores").value(), (std::vector<float>{1.0F, -2.0F}));
   EXPECT_EQ(file->get_ints("test.ids").value(), (std::vector<int32_t>{-1, 5}));
+  EXPECT_EQ(file->get_bytes("test.bytes").value(), std::string_view("\xFF\0b", 3));
   const auto text = [](const GgufTensor* t) {
     return std::string(reinterpret_cast<const char*>(t->data.data()), t->data.size());
   };

@@ -592,6 +592,51 @@ TEST(Vocabulary, ReadsTheKeys) {
   EXPECT_FALSE(vocabulary->add_bos);
 }
 
+// What is done to text before it is cut, as llama.cpp's converter writes it.
+TEST(Vocabulary, ReadsHowTextIsNormalised) {
+  const auto read = [](const std::function<void(GgufWriter&)>& add) -> base::Result<text::Vocabulary> {
+    GgufWriter writer;
+    writer.add_strings("tokenizer.ggml.tokens", std::vector<std::string>{"<s>", "</s>", "<unk>", "a"});
+    add(writer);
+    const std::string bytes = writer.header();
+    TM_TRY(const GgufFile file, GgufFile::parse(test::as_bytes(bytes), "model.gguf"));
+    return read_vocabulary(file);
+  };
+  const auto unigram = read([](GgufWriter& w) { w.add_string("tokenizer.ggml.model", "t5"); });
+  ASSERT_TRUE(unigram) << unigram.error().to_string();
+  EXPECT_EQ(unigram->model, text::Vocabulary::Model::unigram);
+  EXPECT_TRUE(unigram->single_spaces && unigram->add_space_prefix && unigram->parts_pairs_twice && unigram->add_eos);
+  EXPECT_EQ(unigram->unknown, 2);
+  EXPECT_EQ(unigram->characters_map, "");
+  const auto given = read([](GgufWriter& w) {
+    w.add_string("tokenizer.ggml.model", "t5");
+    w.add_bool("tokenizer.ggml.remove_extra_whitespaces", false);
+    w.add_bool("tokenizer.ggml.add_space_prefix", false);
+    w.add_bool("tokenizer.ggml.add_sep_token", false);
+    w.add_bytes("tokenizer.ggml.precompiled_charsmap", "abc");
+  });
+  ASSERT_TRUE(given) << given.error().to_string();
+  EXPECT_FALSE(given->single_spaces || given->add_space_prefix || given->parts_pairs_twice);
+  EXPECT_EQ(given->characters_map, "abc");
+  const auto bert = [&](bool lower, bool strips) {
+    return read([&](GgufWriter& w) {
+      w.add_string("tokenizer.ggml.model", "bert");
+      w.add_u32("tokenizer.ggml.cls_token_id", 0);
+      w.add_u32("tokenizer.ggml.seperator_token_id", 1);
+      w.add_bool("tokenizer.ggml.add_sep_token", true);
+      w.add_bool("tokenizer.ggml.normalizer.lowercase", lower);
+      w.add_bool("tokenizer.ggml.normalizer.strip_accents", strips);
+    });
+  };
+  EXPECT_EQ(bert(false, false)->lower_case, false);
+  EXPECT_EQ(bert(true, true)->lower_case, true);
+  EXPECT_FALSE(bert(true, true)->parts_pairs_twice);
+  const auto half = bert(true, false);
+  ASSERT_FALSE(half);
+  EXPECT_EQ(half.error().code(), ErrorCode::unsupported);
+  EXPECT_SAYS(half.error().message(), "keeps its accents alone");
+}
+
 TEST(Vocabulary, RefusesTokensOutOfRange) {
   test::Bytes m;
   m.string("tokenizer.ggml.model").put<uint32_t>(8).string("llama");

@@ -1,9 +1,11 @@
 #include "wire/http_client.hpp"
 
+#include <fcntl.h>
 #include <filesystem>
 #include <fstream>
 #include <functional>
 #include <thread>
+#include <unistd.h>
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
@@ -50,6 +52,35 @@ TEST(Url, Refused) {
     ASSERT_FALSE(url) << text;
     EXPECT_EQ(url.error().code(), ErrorCode::invalid_argument);
   }
+}
+
+TEST(Url, ReferencesLeadOn) {
+  const auto base = Url::parse("https://hub.example/api/a?x=1");
+  ASSERT_TRUE(base);
+  const auto led = [&base](std::string_view reference) {
+    const auto url = base->refer(reference);
+    return url ? url->text() : url.error().message();
+  };
+  EXPECT_EQ(led("http://other:81/b?c"), "http://other:81/b?c");
+  EXPECT_EQ(led("//other/b"), "https://other/b");
+  EXPECT_EQ(led("/b/c?d=e#f"), "https://hub.example/b/c?d=e");
+  EXPECT_EQ(led("b:c"),
+            "'b:c' is not a URL to call: the scheme is neither http nor https; "
+            "it should look like http://host:port/path");
+  EXPECT_EQ(led("b"), "https://hub.example/api/b");
+  EXPECT_EQ(led("b/c:d"), "https://hub.example/api/b/c:d");
+  EXPECT_EQ(led("?y=/2"), "https://hub.example/api/a?y=/2");
+  EXPECT_EQ(led("#f"), "https://hub.example/api/a?x=1");
+  EXPECT_EQ(Url::parse("http://[::1]:81")->refer("/a")->text(), "http://[::1]:81/a");
+  EXPECT_FALSE(base->refer("/a b"));
+}
+
+TEST(Url, Origins) {
+  const auto same = [](std::string_view a, std::string_view b) { return Url::parse(a)->same_origin(*Url::parse(b)); };
+  EXPECT_TRUE(same("https://Hub.example/a", "https://hub.example:443/b"));
+  EXPECT_FALSE(same("https://hub.example/", "http://hub.example:443/"));
+  EXPECT_FALSE(same("https://hub.example/", "https://hub.example:444/"));
+  EXPECT_FALSE(same("https://hub.example/", "https://hub.example.net/"));
 }
 
 // Answers each connection with given bytes once the request's head is there; then closes. For what no good server says.
@@ -187,6 +218,58 @@ TEST_F(ClientTest, SeesARefusalThatComesBeforeTheBodyIsSent) {
   const auto response = client.fetch(request("POST", "/echo", std::string(8'000'000, 'b')));
   ASSERT_TRUE(response) << response.error().to_string();
   EXPECT_EQ(response->status, 413);
+}
+
+TEST_F(ClientTest, TheHeadComesFirstAndMayEndIt) {
+  start();
+  HttpClient client;
+  int status = 0;
+  std::string body;
+  HttpClient::Receiver receiver;
+  receiver.on_head = [&](const HttpResponse& head) -> base::Result<void> {
+    EXPECT_EQ(body, "");
+    status = head.status;
+    return {};
+  };
+  receiver.on_chunk = [&](std::string_view piece) -> base::Result<void> {
+    body += piece;
+    return {};
+  };
+  const auto response = client.fetch(request("GET", "/hello"), receiver);
+  ASSERT_TRUE(response) << response.error().to_string();
+  EXPECT_EQ(status, 200);
+  EXPECT_EQ(body, "hello");
+  EXPECT_EQ(response->body, "");
+  receiver.on_head = [](const HttpResponse&) {
+    return base::Result<void>(base::Error(ErrorCode::corrupt, "unwanted"));
+  };
+  body.clear();
+  EXPECT_EQ(client.fetch(request("GET", "/hello"), receiver).error().message(), "unwanted");
+  EXPECT_EQ(body, "");
+}
+
+TEST_F(ClientTest, ADescriptorEndsWhatWaits) {
+  start();
+  HttpClient client;
+  int ends[2];
+  ASSERT_EQ(::pipe2(ends, O_CLOEXEC), 0);
+  HttpClient::Receiver receiver;
+  receiver.on_chunk = [](std::string_view) { return base::Result<void>(); };
+  receiver.stop = ends[0];
+  EXPECT_TRUE(client.fetch(request("GET", "/hello"), receiver));
+  std::thread writer([&] {
+    (void)waker_.get();  // the handler runs, and answers nobody
+    EXPECT_EQ(::write(ends[1], "x", 1), 1);
+  });
+  const auto response = client.fetch(request("GET", "/when-told"), receiver);
+  writer.join();
+  ASSERT_FALSE(response);
+  EXPECT_EQ(response.error().code(), ErrorCode::cancelled);
+  EXPECT_TRUE(client_gone_.wait());
+  // It stays readable, and stays the caller's.
+  EXPECT_EQ(client.fetch(request("GET", "/when-told"), receiver).error().code(), ErrorCode::cancelled);
+  ::close(ends[0]);
+  ::close(ends[1]);
 }
 
 TEST_F(ClientTest, ASilentServerTimesOut) {

@@ -280,7 +280,11 @@ class TokenizerTranslator {
       std::string& piece = pieces_[i];
       if (kinds_[i] != TokenKind::normal) continue;
       const bool goes_on = piece.size() > 2 && piece.starts_with("##");
-      piece = goes_on ? piece.substr(2) : "▁" + piece;
+      if (goes_on) {
+        piece.erase(0, 2);
+      } else {
+        piece.insert(0, "▁");
+      }
     }
   }
 
