@@ -26,8 +26,8 @@ struct ExpertShape {
   tensor::ExpertRule rule = {.used = 0, .normalised = true};
 };
 
-// Multi-head latent attention (DeepSeek-V2, arXiv:2405.04434, section 2.1): what keys and values of all heads are made of
-// is one latent, which is what is kept. Heads of queries come to the latent instead, and values are made of what
+// Multi-head latent attention (DeepSeek-V2, arXiv:2405.04434, section 2.1): what keys and values of all heads are made
+// of is one latent, which is what is kept. Heads of queries come to the latent instead, and values are made of what
 // attention gives of it.
 struct LatentShape {
   int64_t rank = 0;        // elements of the latent; 0: keys and values are kept themselves

@@ -112,8 +112,8 @@ TEST(LatentAttention, OlderFilesComputeTheSame) {
   EXPECT_EQ(hyper.head_dim, 288);
 }
 
-// Blocks are cut along rows, of which there are none any more when keys are transposed. What is left of the error is that
-// of quantised weights and of the activations that meet them; a wrong computation is off by all of the norm.
+// Blocks are cut along rows, of which there are none any more when keys are transposed. What is left of the error is
+// that of quantised weights and of the activations that meet them; a wrong computation is off by all of the norm.
 TEST(LatentAttention, OlderQuantisedFilesAreRoundedOnceMore) {
   const test::TemporaryFolder folder;
   const auto newer = folder.path() / "newer.gguf";
