@@ -69,7 +69,14 @@ json::object shape_json(const model::HyperParameters& shape) {
     body["experts"] = {{"count", shape.experts.count},
                        {"used", shape.experts.rule.used},
                        {"feed_forward", shape.experts.feed_forward},
-                       {"shared_feed_forward", shape.experts.shared_feed_forward}};
+                       {"shared_feed_forward", shape.experts.shared_feed_forward},
+                       {"first_layer", shape.experts.first_layer}};
+  }
+  if (shape.latent.rank > 0) {
+    body["latent"] = {{"rank", shape.latent.rank},
+                      {"query_rank", shape.latent.query_rank},
+                      {"key_dim", shape.latent.key_dim},
+                      {"value_dim", shape.latent.value_dim}};
   }
   return body;
 }
@@ -133,9 +140,15 @@ void print_text(const model::Checkpoint& file, const base::Result<model::HyperPa
                static_cast<double>(file.parameters()) / 1e6, file.tensors().size());
     fmt::print("  {} layers of width {}, feed-forward {}, {} query and {} key/value heads of {}\n", shape->layers,
                shape->width, shape->feed_forward, shape->heads, shape->kv_heads, shape->head_dim);
+    if (shape->latent.rank > 0) {
+      fmt::print("  of keys and values, a latent of {} elements and {} rotated ones are kept\n", shape->latent.rank,
+                 shape->head_dim - shape->latent.rank);
+    }
     if (shape->experts.count > 0) {
-      fmt::print("  {} experts of {} in each layer, {} of them used{}\n", shape->experts.count,
-                 shape->experts.feed_forward, shape->experts.rule.used,
+      const int64_t dense = shape->experts.first_layer;
+      fmt::print("  {} experts of {} in each layer{}, {} of them used{}\n", shape->experts.count,
+                 shape->experts.feed_forward, dense > 0 ? fmt::format(" but the first {}", dense) : "",
+                 shape->experts.rule.used,
                  shape->experts.shared_feed_forward > 0
                      ? fmt::format(", and one of {} for all", shape->experts.shared_feed_forward)
                      : "");

@@ -28,8 +28,9 @@ constexpr std::string_view kMagic = "TMPREFIX";
 
 // The content depends on these beside the identity.
 std::string full_identity(std::string_view identity, const tensor::KvShape& shape) {
-  return fmt::format("{}; {} layers, {} heads of {} keys and values, type {}", identity, shape.layers, shape.kv_heads,
-                     shape.head_dim, static_cast<int>(shape.type));
+  const std::string latent = shape.latent > 0 ? fmt::format(", latents of {}", shape.latent) : "";
+  return fmt::format("{}; {} layers, {} heads of {} keys and values, type {}{}", identity, shape.layers, shape.kv_heads,
+                     shape.head_dim, static_cast<int>(shape.type), latent);
 }
 
 class ChecksummedWriter {

@@ -56,6 +56,7 @@ base::Result<std::unique_ptr<Decoder>> Decoder::create(tensor::Device& device, H
   const HyperParameters& h = decoder->hyper_;
   const int64_t q_width = h.heads * h.head_dim;
   const int64_t kv_width = h.kv_heads * h.head_dim;
+  const LatentShape& latent = h.latent;
   size_t floats = 0;
   // Of one row, the experts in use are as many rows.
   const int64_t rows = std::max(max_batch_rows, h.experts.rule.used);
@@ -68,11 +69,17 @@ base::Result<std::unique_ptr<Decoder>> Decoder::create(tensor::Device& device, H
   place(decoder->change_, h.width);
   place(decoder->query_, q_width);
   place(decoder->key_, kv_width);
-  place(decoder->value_, kv_width);
-  place(decoder->attended_, q_width);
+  place(decoder->value_, latent.rank > 0 ? 0 : kv_width);
+  place(decoder->attended_, h.attended_width());
+  if (latent.rank > 0) {
+    place(decoder->query_down_, latent.query_rank);
+    place(decoder->heads_, h.heads * (latent.key_dim + h.head_dim - latent.rank));
+    place(decoder->latents_, h.heads * latent.rank);
+  }
   const ExpertShape& experts = h.experts;
+  const bool some_dense = experts.count == 0 || experts.first_layer > 0;
   const int64_t inner =
-      experts.count > 0 ? std::max(experts.feed_forward, experts.shared_feed_forward) : h.feed_forward;
+      std::max({experts.feed_forward, experts.shared_feed_forward, some_dense ? h.feed_forward : int64_t{0}});
   place(decoder->gate_, inner);
   place(decoder->up_, inner);
   place(decoder->logit_input_, h.width);
@@ -84,6 +91,7 @@ base::Result<std::unique_ptr<Decoder>> Decoder::create(tensor::Device& device, H
     place(decoder->expert_out_, h.width);
     decoder->all_rows_.resize(static_cast<size_t>(max_batch_rows));
     std::iota(decoder->all_rows_.begin(), decoder->all_rows_.end(), 0);
+    decoder->ones_.assign(static_cast<size_t>(max_batch_rows), 1.0F);
   }
   TM_TRY(decoder->arena_, base::Buffer::allocate(floats * sizeof(float)));
   TM_TRY(decoder->logits_, base::Buffer::allocate(static_cast<size_t>(max_batch_rows) *
@@ -95,7 +103,8 @@ Decoder::Decoder(tensor::Device& device, HyperParameters hyper, Weights weights,
     : device_(device), hyper_(std::move(hyper)), weights_(std::move(weights)), max_rows_(max_batch_rows) {}
 
 tensor::KvShape Decoder::kv_shape() const {
-  return {.layers = hyper_.layers, .kv_heads = hyper_.kv_heads, .head_dim = hyper_.head_dim};
+  return {
+      .layers = hyper_.layers, .kv_heads = hyper_.kv_heads, .head_dim = hyper_.head_dim, .latent = hyper_.latent.rank};
 }
 
 size_t Decoder::activation_bytes() const {
@@ -128,10 +137,14 @@ Multiplies Decoder::row_multiplies() const {
   };
   for (const LayerWeights& layer : weights_.layers) {
     for (const Projection* projection :
-         {&layer.query, &layer.key, &layer.value, &layer.query_key_value, &layer.attention_output, &layer.gate,
-          &layer.up, &layer.gate_and_up, &layer.down, &layer.router, &layer.shared.gate, &layer.shared.up,
-          &layer.shared.down, &layer.shared_gate}) {
+         {&layer.query, &layer.key, &layer.value, &layer.query_key_value, &layer.latent.query_down, &layer.latent.query,
+          &layer.latent.latent, &layer.attention_output, &layer.gate, &layer.up, &layer.gate_and_up, &layer.down,
+          &layer.router, &layer.shared.gate, &layer.shared.up, &layer.shared.down, &layer.shared_gate}) {
       if (projection->weight != nullptr) count(*projection);
+    }
+    for (const auto* heads : {&layer.latent.key_up, &layer.latent.value_up}) {
+      for (const Projection& projection : *heads)
+        count(projection);
     }
     // All experts are alike, and a row uses so many.
     for (int64_t i = 0; i < (layer.experts.empty() ? 0 : hyper_.experts.rule.used); ++i) {
@@ -168,7 +181,7 @@ Output Decoder::forward(const Batch& batch, tensor::KvCache& cache) {
     if (i == hyper_.layers - 1) {
       // From here on nothing looks across rows: only those go on that an output is wanted for.
       compact(view(residual_, rows, hyper_.width), kept_);
-      compact(view(attended_, rows, hyper_.heads * hyper_.head_dim), kept_);
+      compact(view(attended_, rows, hyper_.attended_width()), kept_);
       going_on = kept;
     }
     if (going_on > 0) feed_forward(weights_.layers[static_cast<size_t>(i)], going_on);
@@ -194,11 +207,65 @@ Decoder::Heads Decoder::project_heads(const LayerWeights& layer, int64_t rows) {
   return heads;
 }
 
+Matrix Decoder::project_queries(const LatentWeights& latent, const tensor::RmsNormed& input, Matrix key) {
+  const Matrix heads = view(heads_, input.x.rows, latent.query.weight->rows());
+  if (latent.query_down.weight == nullptr) {
+    const std::array products = {product(latent.query, heads), product(latent.latent, key)};
+    device_.linear(products, input);
+    return heads;
+  }
+  const Matrix down = view(query_down_, input.x.rows, hyper_.latent.query_rank);
+  const std::array products = {product(latent.query_down, down), product(latent.latent, key)};
+  device_.linear(products, input);
+  const std::array up = {product(latent.query, heads)};
+  device_.linear(up, tensor::RmsNormed{down, latent.query_down_norm, hyper_.rms_epsilon});
+  return heads;
+}
+
+Decoder::Heads Decoder::project_latents(const LatentWeights& latent, std::span<const float> input_norm, int64_t rows) {
+  const LatentShape& shape = hyper_.latent;
+  const int64_t head_dim = hyper_.head_dim;
+  const int64_t rotated = head_dim - shape.rank;
+  const Matrix key = view(key_, rows, head_dim);
+  const Matrix heads =
+      project_queries(latent, {view(residual_, rows, hyper_.width), input_norm, hyper_.rms_epsilon}, key);
+  const Matrix kept = columns_of(key, 0, shape.rank);
+  device_.rms_norm(kept, latent.norm, hyper_.rms_epsilon, kept);
+
+  const Matrix query = view(query_, rows, hyper_.heads * head_dim);
+  std::vector<Product> products;
+  std::vector<ConstMatrix> inputs;
+  for (int64_t h = 0; h < hyper_.heads; ++h) {
+    inputs.emplace_back(columns_of(heads, h * (shape.key_dim + rotated), shape.key_dim));
+    products.push_back(product(latent.key_up[static_cast<size_t>(h)], columns_of(query, h * head_dim, shape.rank)));
+  }
+  device_.linear_each(products, inputs);
+  device_.copy(columns_of(heads.reshaped(shape.key_dim + rotated), shape.key_dim, rotated),
+               columns_of(query.reshaped(head_dim), shape.rank, rotated));
+  return {query, key, {}};
+}
+
+void Decoder::project_values(const LatentWeights& latent, int64_t rows) {
+  const LatentShape& shape = hyper_.latent;
+  const Matrix latents = view(latents_, rows, hyper_.heads * shape.rank);
+  const Matrix attended = view(attended_, rows, hyper_.attended_width());
+  std::vector<Product> products;
+  std::vector<ConstMatrix> inputs;
+  for (int64_t h = 0; h < hyper_.heads; ++h) {
+    inputs.emplace_back(columns_of(latents, h * shape.rank, shape.rank));
+    products.push_back(
+        product(latent.value_up[static_cast<size_t>(h)], columns_of(attended, h * shape.value_dim, shape.value_dim)));
+  }
+  device_.linear_each(products, inputs);
+}
+
 void Decoder::attend(int64_t index, const tensor::KvRows& rows, tensor::KvCache& cache) {
   const LayerWeights& layer = weights_.layers[static_cast<size_t>(index)];
   const auto n = static_cast<int64_t>(rows.positions.size());
   const int64_t head_dim = hyper_.head_dim;
-  const auto [query, key, value] = project_heads(layer, n);
+  const bool latent = hyper_.latent.rank > 0;
+  const auto [query, key, value] =
+      latent ? project_latents(layer.latent, layer.attention_norm, n) : project_heads(layer, n);
   if (!layer.query_norm.empty()) {
     device_.rms_norm(query.reshaped(head_dim), layer.query_norm, hyper_.rms_epsilon, query.reshaped(head_dim));
   }
@@ -210,9 +277,12 @@ void Decoder::attend(int64_t index, const tensor::KvRows& rows, tensor::KvCache&
     device_.rope(rope, rows.positions, head_dim, key);
   }
   device_.store_kv(cache, index, rows, key, value);
+  const Matrix out =
+      latent ? view(latents_, n, hyper_.heads * hyper_.latent.rank) : view(attended_, n, hyper_.heads * head_dim);
   tensor::AttentionRule rule = hyper_.attention_rule(index);
   rule.sinks = layer.sinks;
-  device_.attention(cache, index, rows, rule, query, view(attended_, n, hyper_.heads * head_dim));
+  device_.attention(cache, index, rows, rule, query, out);
+  if (latent) project_values(layer.latent, n);
 }
 
 tensor::Gated Decoder::project_gated(const LayerWeights& layer, int64_t rows) {
@@ -234,7 +304,7 @@ tensor::Gated Decoder::project_gated(const LayerWeights& layer, int64_t rows) {
 void Decoder::feed_forward(const LayerWeights& layer, int64_t rows) {
   const Matrix change = view(change_, rows, hyper_.width);
   const std::array attention_output = {product(layer.attention_output, change)};
-  device_.linear(attention_output, view(attended_, rows, hyper_.heads * hyper_.head_dim));
+  device_.linear(attention_output, view(attended_, rows, hyper_.attended_width()));
   add_change(rows, layer.post_attention_norm);
   if (layer.router.weight != nullptr) {
     mix_experts(layer, rows);
@@ -255,7 +325,9 @@ void Decoder::mix_experts(const LayerWeights& layer, int64_t rows) {
   device_.linear(routed, normed);
   chosen_.resize(static_cast<size_t>(rows * shape.rule.used));
   chosen_weights_.resize(chosen_.size());
-  device_.choose_experts(logits, shape.rule, chosen_, chosen_weights_);
+  tensor::ExpertRule rule = shape.rule;
+  rule.bias = layer.expert_bias;
+  device_.choose_experts(logits, rule, chosen_, chosen_weights_);
 
   const Matrix change = view(change_, rows, hyper_.width);
   std::fill_n(change.data, rows * hyper_.width, 0.0F);
@@ -267,6 +339,8 @@ void Decoder::mix_experts(const LayerWeights& layer, int64_t rows) {
     device_.linear(products, normed);
     device_.sigmoid(gate);
     add_expert(layer.shared, shape.shared_feed_forward, all, {gate.data, static_cast<size_t>(rows)}, rows);
+  } else if (layer.shared.gate.weight != nullptr) {
+    add_expert(layer.shared, shape.shared_feed_forward, all, std::span(ones_).first(all.size()), rows);
   }
   // Every row's experts are added in their order, whichever other rows there are.
   sort_choices(rows);

@@ -6,6 +6,9 @@
 //   each layer:  x += norm?(Wo attention(rope(norm?(Wq h)), rope(norm?(Wk h)), Wv h)) * scale   with h = rms_norm(x)
 //                x += norm?(Wdown (activation(Wgate h) * Wup h)) * scale                        with h = rms_norm(x)
 // In mixtures, the second line adds up what some of a layer's experts give, by the weights of h's choice among them.
+// With latent attention (LatentShape), keys and values are kept as one latent c = norm(Wc h) and a rotated part r
+// beside it, and of each head   query = (Wk^T q, rope(q')) with (q, q') = Wq h, key = (c, rope(r)), value = c and what
+// attention gives is multiplied by its Wv. So the products with Wk and Wv are of queries, not of the context.
 //   logits = soft_cap?(Wout rms_norm(x) * scale)
 #pragma once
 
@@ -47,6 +50,12 @@ class Decoder final : public Model {
   tensor::Matrix view(size_t offset, int64_t rows, int64_t cols);
   // The projections of the first `rows` rows of the residual stream.
   Heads project_heads(const LayerWeights& layer, int64_t rows);
+  // The same for latent attention, without values: queries as they meet what is kept, none of them rotated yet.
+  Heads project_latents(const LatentWeights& latent, std::span<const float> input_norm, int64_t rows);
+  // The queries of all heads, as the layer's matrices give them, and Heads::key beside it.
+  tensor::Matrix project_queries(const LatentWeights& latent, const tensor::RmsNormed& input, tensor::Matrix key);
+  // Leaves in attended_ what heads make of what attention gave them of the latents.
+  void project_values(const LatentWeights& latent, int64_t rows);
   tensor::Gated project_gated(const LayerWeights& layer, int64_t rows);
   // Leaves what a layer's experts give in change_, each computed for all rows that chose it.
   void mix_experts(const LayerWeights& layer, int64_t rows);
@@ -82,6 +91,7 @@ class Decoder final : public Model {
   std::vector<float> routed_weights_;  // likewise
   std::vector<size_t> routed_starts_;  // [experts + 1] where they begin
   std::vector<int32_t> all_rows_;      // 0, 1, 2, ...
+  std::vector<float> ones_;            // as many
 
   // Offsets of the activations in the arena, in floats. [max_rows][...]. Query, key and value follow each other, and so
   // do gate and up: one matrix of all their columns fits in their place.
@@ -90,11 +100,15 @@ class Decoder final : public Model {
   size_t query_ = 0;        // [heads * head_dim]
   size_t key_ = 0;          // [kv_heads * head_dim]
   size_t value_ = 0;        // [kv_heads * head_dim]
-  size_t attended_ = 0;     // [heads * head_dim]
+  size_t attended_ = 0;     // [attended_width()]
   size_t gate_ = 0;         // [feed_forward]
   size_t up_ = 0;           // [feed_forward]
   size_t logit_input_ = 0;  // [width]
   size_t hidden_ = 0;       // [width]
+  // Of latent attention:
+  size_t query_down_ = 0;  // [query_rank]
+  size_t heads_ = 0;       // [heads * (key_dim + rotated)] queries before they are brought to latents
+  size_t latents_ = 0;     // [heads * rank] what attention gives
   // Of mixtures:
   size_t normed_ = 0;      // [width]
   size_t router_ = 0;      // [experts]

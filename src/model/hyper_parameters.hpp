@@ -22,7 +22,18 @@ struct ExpertShape {
   int64_t count = 0;                // 0: there is one block for all rows
   int64_t feed_forward = 0;         // inner width of each
   int64_t shared_feed_forward = 0;  // of one more that all rows use; 0: there is none
+  int64_t first_layer = 0;          // layers before it have one block for all rows
   tensor::ExpertRule rule = {.used = 0, .normalised = true};
+};
+
+// Multi-head latent attention (DeepSeek-V2, arXiv:2405.04434, section 2.1): what keys and values of all heads are made
+// of is one latent, which is what is kept. Heads of queries come to the latent instead, and values are made of what
+// attention gives of it.
+struct LatentShape {
+  int64_t rank = 0;        // elements of the latent; 0: keys and values are kept themselves
+  int64_t query_rank = 0;  // of what queries are made of; 0: they are made of the hidden state
+  int64_t key_dim = 0;     // elements of a head's key that are made of the latent
+  int64_t value_dim = 0;   // elements of a head's value
 };
 
 struct HyperParameters {
@@ -36,7 +47,8 @@ struct HyperParameters {
   ExpertShape experts;
   int64_t heads = 0;
   int64_t kv_heads = 0;
-  int64_t head_dim = 0;
+  int64_t head_dim = 0;  // elements of a key as it is kept: with latents, of one and the rotated part behind it
+  LatentShape latent;
   float rms_epsilon = 1e-5f;
   tensor::Activation activation = tensor::Activation::silu;  // of the feed-forward block's gate
   Pooling pooling = Pooling::none;  // how embeddings are pooled, from the model's metadata; none = unspecified
@@ -59,6 +71,9 @@ struct HyperParameters {
   float logit_scale = 1;         // of the output matrix's products
   float logit_soft_cap = 0;      // of logits: cap * tanh(logit / cap); 0: none
 
+  bool has_experts(int64_t layer) const { return experts.count > 0 && layer >= experts.first_layer; }
+  // Elements of what the heads of one token give.
+  int64_t attended_width() const { return heads * (latent.rank > 0 ? latent.value_dim : head_dim); }
   bool has_window(int64_t layer) const { return !windowed.empty() && windowed[static_cast<size_t>(layer)]; }
   const tensor::Rope& rope_of(int64_t layer) const { return has_window(layer) && window_rope ? *window_rope : rope; }
   // But for sinks, which are weights.

@@ -13,6 +13,7 @@
 #include "base/version.hpp"
 #include "model/finite.hpp"
 #include "model/gguf_writer.hpp"
+#include "model/latent_expansion.hpp"
 #include "model/load.hpp"
 #include "model/packed_file.hpp"
 #include "tensor/packed_weight.hpp"
@@ -30,7 +31,8 @@ constexpr int64_t kSliceBytes = int64_t{8} << 20;
 // A matrix, or those of experts one behind the other, whose panels follow each other where none has rows of two
 // experts.
 bool is_matrix(const GgufTensor& tensor) {
-  if (tensor.name.ends_with(".bias")) return false;  // of experts
+  if (tensor.name.ends_with(".bias")) return false;    // of experts
+  if (is_latent_expansion(tensor.name)) return false;  // it is split when it is loaded
   if (tensor.rank == 3) return tensor.shape[1] % tensor::kPanelRows == 0;
   return tensor.rank == 2 && tensor.rows() > 1;
 }

@@ -90,6 +90,57 @@ Result<void> check_unsupported(const KeyReader& reader, Presence mixes) {
   return {};
 }
 
+// The sizes of heads whose keys and values are kept themselves.
+Result<void> read_heads(const KeyReader& reader, HyperParameters& hyper) {
+  const Checkpoint& file = reader.file();
+  if (!reader.has("attention.key_length") && hyper.width % hyper.heads != 0) {
+    return file.error(ErrorCode::corrupt,
+                      fmt::format("width {} ({}) is not a multiple of {} heads ({}), and '{}' is missing", hyper.width,
+                                  reader.key("embedding_length"), hyper.heads, reader.key("attention.head_count"),
+                                  reader.key("attention.key_length")));
+  }
+  TM_TRY(hyper.head_dim, reader.count_or("attention.key_length", kMaxHeadDim, hyper.width / hyper.heads));
+  TM_TRY(const int64_t value_dim, reader.count_or("attention.value_length", kMaxHeadDim, hyper.head_dim));
+  if (value_dim == hyper.head_dim) return {};
+  return file.error(ErrorCode::unsupported,
+                    fmt::format("key heads of {} and value heads of {} elements ({}); they must be equal",
+                                hyper.head_dim, value_dim, reader.key("attention.value_length")));
+}
+
+// The same with latents. Newer files say of keys and values what is kept, and with "_mla" what heads make of it; older
+// ones only the latter.
+Result<void> read_latent(const KeyReader& reader, HyperParameters& hyper) {
+  const Checkpoint& file = reader.file();
+  LatentShape latent;
+  TM_TRY(latent.rank, reader.count("attention.kv_lora_rank", kMaxHeadDim));
+  TM_TRY(latent.query_rank, file.get_int_or(reader.key("attention.q_lora_rank"), 0));
+  if (latent.query_rank != 0) {
+    TM_TRY(latent.query_rank, reader.count("attention.q_lora_rank", kMaxWidth));
+  }
+  TM_TRY(const int64_t rotated, reader.count("rope.dimension_count", kMaxHeadDim));
+  const std::string_view made = reader.has("attention.key_length_mla") ? "_mla" : "";
+  const std::string key_length = fmt::format("attention.key_length{}", made);
+  TM_TRY(const int64_t whole_key, reader.count(key_length, kMaxHeadDim));
+  TM_TRY(latent.value_dim, reader.count(fmt::format("attention.value_length{}", made), kMaxHeadDim));
+  latent.key_dim = whole_key - rotated;
+  if (latent.key_dim < 1) {
+    return file.error(ErrorCode::corrupt,
+                      fmt::format("keys of {} elements ({}), of which {} are rotated ({}): none are left that are made "
+                                  "of the latent",
+                                  whole_key, reader.key(key_length), rotated, reader.key("rope.dimension_count")));
+  }
+  hyper.head_dim = latent.rank + rotated;
+  hyper.kv_heads = 1;
+  hyper.latent = latent;
+  constexpr int64_t multiple = 16;  // as tensor::KvShape::latent wants it
+  if (latent.rank % multiple == 0 && rotated % multiple == 0 && hyper.head_dim <= kMaxHeadDim) return {};
+  return file.error(ErrorCode::unsupported,
+                    fmt::format("latents of {} elements ({}) and {} rotated ones beside them ({}); supported are "
+                                "multiples of {}, at most {} together",
+                                latent.rank, reader.key("attention.kv_lora_rank"), rotated,
+                                reader.key("rope.dimension_count"), multiple, kMaxHeadDim));
+}
+
 // What decoders and encoders have in common.
 Result<HyperParameters> read_shape(const KeyReader& reader, std::string_view architecture, Presence mixes) {
   const Checkpoint& file = reader.file();
@@ -110,19 +161,7 @@ Result<HyperParameters> read_shape(const KeyReader& reader, std::string_view arc
         fmt::format("{} query heads ({}) are not a multiple of {} key/value heads ({})", hyper.heads,
                     reader.key("attention.head_count"), hyper.kv_heads, reader.key("attention.head_count_kv")));
   }
-  if (!reader.has("attention.key_length") && hyper.width % hyper.heads != 0) {
-    return file.error(ErrorCode::corrupt,
-                      fmt::format("width {} ({}) is not a multiple of {} heads ({}), and '{}' is missing", hyper.width,
-                                  reader.key("embedding_length"), hyper.heads, reader.key("attention.head_count"),
-                                  reader.key("attention.key_length")));
-  }
-  TM_TRY(hyper.head_dim, reader.count_or("attention.key_length", kMaxHeadDim, hyper.width / hyper.heads));
-  TM_TRY(const int64_t value_dim, reader.count_or("attention.value_length", kMaxHeadDim, hyper.head_dim));
-  if (value_dim != hyper.head_dim) {
-    return file.error(ErrorCode::unsupported,
-                      fmt::format("key heads of {} and value heads of {} elements ({}); they must be equal",
-                                  hyper.head_dim, value_dim, reader.key("attention.value_length")));
-  }
+  TM_CHECK(reader.has("attention.kv_lora_rank") ? read_latent(reader, hyper) : read_heads(reader, hyper));
   return hyper;
 }
 
@@ -160,9 +199,50 @@ Result<HyperParameters> read_hyper_parameters(const Checkpoint& file, std::strin
   hyper.rms_epsilon = static_cast<float>(epsilon);
   TM_CHECK(read_rotation(reader, pairing, hyper, yarn));
   TM_TRY(hyper.pooling, read_pooling(reader));
-  hyper.attention_scale = 1.0F / std::sqrt(static_cast<float>(hyper.head_dim));
+  const LatentShape& latent = hyper.latent;
+  const int64_t scored = latent.rank > 0 ? latent.key_dim + hyper.head_dim - latent.rank : hyper.head_dim;
+  hyper.attention_scale = 1.0F / std::sqrt(static_cast<float>(scored));
+  hyper.rope.first = latent.rank;
+  if (hyper.short_rope) hyper.short_rope->first = latent.rank;
   return hyper;
 }
+
+namespace {
+
+// How experts are scored, in llama.cpp's numbers: 1 is the softmax, 2 the sigmoid, and 0 what the architecture has.
+Result<void> read_scores(const KeyReader& keys, const ExpertDefaults& defaults, tensor::ExpertRule& rule) {
+  TM_TRY(const int64_t chooses, keys.file().get_int_or(keys.key("expert_gating_func"), 0));
+  if (chooses == 2 && defaults.may_be_sigmoids) {
+    rule.score = tensor::ExpertRule::Score::sigmoid;
+    return {};
+  }
+  if (chooses <= 1) return {};
+  return keys.file().error(ErrorCode::unsupported, fmt::format("metadata key '{}' is {}; supported is 1 (softmax){}",
+                                                               keys.key("expert_gating_func"), chooses,
+                                                               defaults.may_be_sigmoids ? " and 2 (sigmoid)" : ""));
+}
+
+// Of groups, DeepSeek-V2 looks at those with the best experts (arXiv:2405.04434, section 2.2.2), and V3, whose scores
+// are sigmoids, at those with the best two (arXiv:2412.19437, section 2.1.2).
+Result<void> read_groups(const KeyReader& keys, ExpertShape& experts) {
+  tensor::ExpertRule& rule = experts.rule;
+  TM_TRY(const int64_t groups, keys.file().get_int_or(keys.key("expert_group_count"), 0));
+  if (groups == 0) return {};
+  TM_TRY(rule.groups, keys.count("expert_group_count", experts.count));
+  TM_TRY(rule.used_groups, keys.count_or("expert_group_used_count", rule.groups, rule.groups));
+  rule.group_best = rule.score == tensor::ExpertRule::Score::sigmoid ? 2 : 1;
+  const int64_t size = experts.count / rule.groups;
+  if (experts.count % rule.groups == 0 && rule.used <= size * rule.used_groups) return {};
+  return keys.file().error(
+      ErrorCode::corrupt,
+      fmt::format(
+          "{} experts ({}) in {} groups ({}), of which {} are looked at ({}), for {} that are used ({}); groups "
+          "are of the same size, and have as many as are used",
+          experts.count, keys.key("expert_count"), rule.groups, keys.key("expert_group_count"), rule.used_groups,
+          keys.key("expert_group_used_count"), rule.used, keys.key("expert_used_count")));
+}
+
+}  // namespace
 
 Result<void> read_experts(const KeyReader& keys, const ExpertDefaults& defaults, HyperParameters& hyper) {
   const Checkpoint& file = keys.file();
@@ -177,12 +257,19 @@ Result<void> read_experts(const KeyReader& keys, const ExpertDefaults& defaults,
     TM_TRY(experts.shared_feed_forward,
            keys.count_or("expert_shared_feed_forward_length", kMaxFeedForward, hyper.feed_forward));
   }
-  // llama.cpp's numbers: 1 is the softmax, and 0 what the architecture has.
-  TM_TRY(const int64_t chooses, file.get_int_or(keys.key("expert_gating_func"), 0));
-  if (chooses > 1) {
-    return file.error(ErrorCode::unsupported, fmt::format("metadata key '{}' is {}; supported is 1 (softmax)",
-                                                          keys.key("expert_gating_func"), chooses));
+  TM_TRY(const int64_t shared, file.get_int_or(keys.key("expert_shared_count"), 0));
+  if (defaults.counts_shared && shared != 0) {
+    TM_TRY(const int64_t count, keys.count("expert_shared_count", tensor::kMostExperts));
+    experts.shared_feed_forward = count * experts.feed_forward;
   }
+  TM_TRY(experts.first_layer, file.get_int_or(keys.key("leading_dense_block_count"), 0));
+  if (experts.first_layer < 0 || experts.first_layer > hyper.layers) {
+    return file.error(ErrorCode::corrupt,
+                      fmt::format("metadata key '{}' is {}; expected 0 to {}, the number of layers",
+                                  keys.key("leading_dense_block_count"), experts.first_layer, hyper.layers));
+  }
+  TM_CHECK(read_scores(keys, defaults, experts.rule));
+  TM_CHECK(read_groups(keys, experts));
   hyper.experts = experts;
   return {};
 }

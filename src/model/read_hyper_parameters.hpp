@@ -14,7 +14,8 @@
 namespace tidemill::model {
 
 // Reads "<architecture>.*", checks every number's range (so that products of them cannot overflow) and fills the
-// rotation (read_rotation.hpp). Attention sees everything, and its scale is one over the root of a head's size.
+// rotation (read_rotation.hpp). Attention sees everything, and its scale is one over the root of a head's size; it is
+// latent attention where the file has "attention.kv_lora_rank".
 // `unsupported` for mixtures of experts where `mixes` is absent, other scalings and other poolings; `not_found` or
 // `corrupt`, naming the key, for missing or impossible numbers.
 base::Result<HyperParameters> read_hyper_parameters(const Checkpoint& file, std::string_view architecture,
@@ -25,7 +26,11 @@ base::Result<HyperParameters> read_hyper_parameters(const Checkpoint& file, std:
 struct ExpertDefaults {
   bool normalised = true;  // the weights of the experts in use add up to one
   bool shared = false;     // there is one more, that all rows use
-  bool divided = false;    // feed_forward_length is that of the experts in use together; else of each
+  // There may be some more, that all rows use: expert_shared_count says how many, each as wide as the others. They are
+  // computed as one.
+  bool counts_shared = false;
+  bool may_be_sigmoids = false;  // scores may be
+  bool divided = false;          // feed_forward_length is that of the experts in use together; else of each
 };
 // Adds hyper.experts from expert_*. Errors: `unsupported` for other functions than the softmax that choose; `not_found`
 // or `corrupt`, naming the key.

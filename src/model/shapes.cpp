@@ -10,8 +10,8 @@
 namespace tidemill::model {
 namespace {
 
-// Dimensions as in the config.json files that Meta, Alibaba and OpenAI published with the models, and BAAI and
-// sentence-transformers with the encoders.
+// Dimensions as in the config.json files that Meta, Alibaba, OpenAI and DeepSeek published with the models, and BAAI
+// and sentence-transformers with the encoders.
 constexpr Shape llama3(std::string_view name, int64_t width, int64_t layers, int64_t heads, int64_t head_dim,
                        int64_t feed_forward, bool tied, double factor) {
   return {.name = name,
@@ -166,7 +166,61 @@ constexpr Shape tiny_gpt_oss() {
   return shape;
 }
 
-constexpr std::array<Shape, 28> kShapes = {
+// DeepSeek V2 Lite, in its sizes. Its vocabulary is of as many tokens of the Llama kind.
+constexpr Shape deepseek_v2_lite() {
+  Shape shape = llama3("deepseek-v2-lite", 2048, 27, 16, 576, 10944, false, 1);
+  shape.architecture = "deepseek2";
+  shape.kv_heads = 1;
+  shape.context = 163840;
+  shape.rope_base = 10000;
+  shape.norm_epsilon = 1e-6;
+  shape.tokens = 102400;
+  shape.text_tokens = 100000;
+  shape.experts = 64;
+  shape.used_experts = 6;
+  shape.expert_feed_forward = 1408;
+  shape.dense_layers = 1;
+  shape.shared_experts = 2;
+  shape.latent = 512;
+  shape.rotated = 64;
+  shape.key_dim = 128;
+  shape.value_dim = 128;
+  shape.old_context = 4096;
+  shape.yarn_factor = 40;
+  shape.yarn_at_scores = 0.707;
+  return shape;
+}
+
+// As V2 Lite.
+constexpr Shape tiny_deepseek2(std::string_view name) {
+  Shape shape = tiny(deepseek_v2_lite(), name, 1);
+  shape.layers = 3;
+  shape.head_dim = 288;
+  shape.experts = 8;
+  shape.used_experts = 2;
+  shape.expert_feed_forward = 256;
+  shape.latent = 256;
+  shape.rotated = 32;
+  shape.key_dim = 64;
+  shape.value_dim = 64;
+  shape.old_context = 64;
+  shape.yarn_factor = 32;
+  return shape;
+}
+
+// As V3.
+constexpr Shape tiny_deepseek3() {
+  Shape shape = tiny_deepseek2("deepseek3-tiny");
+  shape.shared_experts = 1;
+  shape.query_latent = 256;
+  shape.sigmoids = true;
+  shape.expert_groups = 4;
+  shape.used_groups = 2;
+  shape.yarn_at_scores = 1;
+  return shape;
+}
+
+constexpr std::array<Shape, 31> kShapes = {
     llama3("llama-3.2-1b", 2048, 16, 32, 64, 8192, true, 32),
     llama3("llama-3.2-3b", 3072, 28, 24, 128, 8192, true, 32),
     llama3("llama-3.1-8b", 4096, 32, 32, 128, 14336, false, 8),
@@ -178,6 +232,7 @@ constexpr std::array<Shape, 28> kShapes = {
     qwen("qwen3-4b", "qwen3", 2560, 36, 32, 8, 128, 9728, 40960, true),
     qwen("qwen3-8b", "qwen3", 4096, 36, 32, 8, 128, 12288, 40960, false),
     gpt_oss("gpt-oss-20b"),
+    deepseek_v2_lite(),
     bert("minilm-l6", 384, 6, 1),
     bert("bge-small", 384, 12, 2),
     bert("bge-base", 768, 12, 2),
@@ -194,6 +249,8 @@ constexpr std::array<Shape, 28> kShapes = {
     tiny_mixture(tiny(qwen("", "qwen2", 0, 0, 0, 0, 64, 0, 0, false), "", 1), "qwen2moe", "qwen2moe-tiny"),
     tiny_mixture(tiny(qwen("", "qwen3", 0, 0, 0, 0, 128, 0, 0, false), "", 2), "qwen3moe", "qwen3moe-tiny"),
     tiny_gpt_oss(),
+    tiny_deepseek2("deepseek2-tiny"),
+    tiny_deepseek3(),
     tiny(bert("", 0, 0, 2), "bert-tiny", 4),
     tiny(bert("", 0, 0, 4), "rerank-tiny", 4),
 };
@@ -211,24 +268,37 @@ int64_t encoder_parameters(const Shape& s) {
   return (s.tokens + s.context + 2) * s.width + norm + s.layers * (attention + feed_forward + 2 * norm) + head;
 }
 
+// Of one layer, with the norms of latents.
+int64_t latent_attention_parameters(const Shape& s) {
+  const int64_t query_width = s.heads * (s.key_dim + s.rotated);
+  const int64_t query = s.query_latent > 0 ? s.query_latent * (s.width + 1 + query_width) : s.width * query_width;
+  const int64_t heads = s.heads * s.latent * (s.key_dim + s.value_dim);
+  return query + s.width * s.head_dim + s.latent + heads + s.heads * s.value_dim * s.width;
+}
+
+int64_t expert_parameters(const Shape& s) {
+  const int64_t each = 3 * s.width * s.expert_feed_forward;
+  const int64_t shared =
+      s.architecture == "qwen2moe" ? 3 * s.width * s.feed_forward + s.width : s.shared_experts * each;
+  const int64_t biases = s.architecture == "gpt-oss" ? 2 * s.expert_feed_forward + s.width + 1 : s.sigmoids ? 1 : 0;
+  return s.experts * (each + s.width + biases) + shared;
+}
+
 }  // namespace
 
 int64_t Shape::parameters() const {
   if (encodes()) return encoder_parameters(*this);
-  const int64_t attention = width * head_dim * (2 * heads + 2 * kv_heads);
+  const int64_t attention =
+      latent > 0 ? latent_attention_parameters(*this) : width * head_dim * (2 * heads + 2 * kv_heads);
   const bool is_gpt_oss = architecture == "gpt-oss";
   const int64_t qkv_biases = is_gpt_oss || architecture.starts_with("qwen2") ? head_dim * (heads + 2 * kv_heads) : 0;
   const int64_t biases = qkv_biases + (is_gpt_oss ? width + heads : 0);  // the sinks are counted too
   const int64_t head_norms = architecture.starts_with("qwen3") || architecture == "gemma3" ? 2 * head_dim : 0;
   const int64_t norms = (architecture.starts_with("gemma") ? 4 : 2) * width;
-  int64_t feed_forwards = 3 * width * feed_forward;
-  if (experts > 0) {
-    const int64_t shared = architecture == "qwen2moe" ? feed_forwards + width : 0;
-    const int64_t expert_biases = is_gpt_oss ? 2 * expert_feed_forward + width + 1 : 0;
-    feed_forwards = experts * (3 * width * expert_feed_forward + width + expert_biases) + shared;
-  }
-  const int64_t layer = attention + feed_forwards + norms + biases + head_norms;
-  return layers * layer + (tied ? 1 : 2) * tokens * width + width;
+  const int64_t dense = experts > 0 ? dense_layers : layers;
+  const int64_t feed_forwards = dense * 3 * width * feed_forward + (layers - dense) * expert_parameters(*this);
+  const int64_t layer = attention + norms + biases + head_norms;
+  return layers * layer + feed_forwards + (tied ? 1 : 2) * tokens * width + width;
 }
 
 std::span<const Shape> shapes() {

@@ -135,7 +135,7 @@ class Synthesizer {
     }
     count("attention.head_count_kv", shape_.kv_heads);
     count("attention.key_length", shape_.head_dim);
-    count("attention.value_length", shape_.head_dim);
+    count("attention.value_length", shape_.latent > 0 ? shape_.latent : shape_.head_dim);
     count("rope.dimension_count", rotated());
     count("vocab_size", shape_.tokens);
     writer_.add_f32(key("rope.freq_base"), static_cast<float>(shape_.rope_base));
@@ -169,6 +169,7 @@ class Synthesizer {
       if (shape_.architecture != "llama") count("expert_feed_forward_length", shape_.expert_feed_forward);
       if (shape_.architecture == "qwen2moe") count("expert_shared_feed_forward_length", shape_.feed_forward);
     }
+    if (shape_.architecture == "deepseek2") add_deepseek2_keys();
     if (shape_.architecture == "gemma3") {
       writer_.add_f32(key("rope.freq_base_swa"), 10000);
       writer_.add_string(key("rope.scaling.type"), "linear");  // of layers that see everything
@@ -185,6 +186,24 @@ class Synthesizer {
       writer_.add_u32(key("rope.scaling.original_context_length"), static_cast<uint32_t>(shape_.old_context));
       writer_.add_f32(key("rope.scaling.attn_factor"), static_cast<float>(magnitude));
     }
+  }
+
+  void add_deepseek2_keys() {
+    const auto count = [&](std::string_view name, int64_t value) {
+      writer_.add_u32(key(name), static_cast<uint32_t>(value));
+    };
+    count("attention.kv_lora_rank", shape_.latent);
+    count("attention.q_lora_rank", shape_.query_latent);  // llama.cpp wants it where it is 0, too
+    count("attention.key_length_mla", shape_.key_dim + shape_.rotated);
+    count("attention.value_length_mla", shape_.value_dim);
+    count("leading_dense_block_count", shape_.dense_layers);
+    count("expert_shared_count", shape_.shared_experts);
+    count("expert_group_count", shape_.expert_groups);
+    count("expert_group_used_count", shape_.used_groups);
+    count("expert_gating_func", shape_.sigmoids ? 2 : 1);
+    writer_.add_bool(key("expert_weights_norm"), shape_.sigmoids);
+    writer_.add_f32(key("expert_weights_scale"), shape_.sigmoids ? 2.5F : 1.0F);
+    writer_.add_f32(key("rope.scaling.yarn_log_multiplier"), static_cast<float>(0.1 * shape_.yarn_at_scores));
   }
 
   void add_vocabulary() {
@@ -288,7 +307,9 @@ class Synthesizer {
       const std::string layer = fmt::format("blk.{}.", i);
       norm(layer + "attn_norm.weight");
       const bool joined = shape_.architecture == "phi3";
-      if (joined) {
+      if (shape_.latent > 0) {
+        plan_latent_attention(layer);
+      } else if (joined) {
         matrix(layer + "attn_qkv.weight", width, q_width + 2 * kv_width);
       } else {
         matrix(layer + "attn_q.weight", width, q_width);
@@ -304,7 +325,7 @@ class Synthesizer {
         vector(layer + "attn_q_norm.weight", shape_.head_dim, 1);
         vector(layer + "attn_k_norm.weight", shape_.head_dim, 1);
       }
-      matrix(layer + "attn_output.weight", q_width, width);
+      matrix(layer + "attn_output.weight", shape_.latent > 0 ? shape_.heads * shape_.value_dim : q_width, width);
       if (is_gpt_oss()) {
         vector(layer + "attn_output.bias", width, 0);
         vector(layer + "attn_sinks.weight", shape_.heads, 1);
@@ -312,7 +333,7 @@ class Synthesizer {
       const bool post_norms = shape_.architecture.starts_with("gemma");
       if (post_norms) norm(layer + "post_attention_norm.weight");
       norm(layer + (is_gpt_oss() ? "post_attention_norm.weight" : "ffn_norm.weight"));
-      if (shape_.experts > 0) {
+      if (shape_.experts > 0 && i >= shape_.dense_layers) {
         plan_experts(layer);
       } else {
         if (!joined) matrix(layer + "ffn_gate.weight", width, shape_.feed_forward);
@@ -348,6 +369,23 @@ class Synthesizer {
     plans_.push_back({"rope_freqs.weight", DType::f32, {shape_.head_dim / 2}, std::move(factors)});
   }
 
+  void plan_latent_attention(const std::string& layer) {
+    const int64_t heads_width = shape_.heads * (shape_.key_dim + shape_.rotated);
+    if (shape_.query_latent > 0) {
+      matrix(layer + "attn_q_a.weight", shape_.width, shape_.query_latent);
+      vector(layer + "attn_q_a_norm.weight", shape_.query_latent, 1);
+      matrix(layer + "attn_q_b.weight", shape_.query_latent, heads_width);
+    } else {
+      matrix(layer + "attn_q.weight", shape_.width, heads_width);
+    }
+    matrix(layer + "attn_kv_a_mqa.weight", shape_.width, shape_.head_dim);
+    vector(layer + "attn_kv_a_norm.weight", shape_.latent, 1);
+    matrix(layer + "attn_k_b.weight", shape_.key_dim, shape_.latent);
+    plans_.back().shape.push_back(shape_.heads);
+    matrix(layer + "attn_v_b.weight", shape_.latent, shape_.value_dim);
+    plans_.back().shape.push_back(shape_.heads);
+  }
+
   void plan_experts(const std::string& layer) {
     const int64_t width = shape_.width;
     const auto all = [&](std::string_view name, int64_t cols, int64_t rows) {
@@ -360,11 +398,14 @@ class Synthesizer {
     all("ffn_up_exps.weight", width, shape_.expert_feed_forward);
     all("ffn_down_exps.weight", shape_.expert_feed_forward, width);
     if (is_gpt_oss()) plan_expert_biases(layer);
-    if (shape_.architecture != "qwen2moe") return;
-    vector(layer + "ffn_gate_inp_shexp.weight", width, 0);
-    matrix(layer + "ffn_gate_shexp.weight", width, shape_.feed_forward);
-    matrix(layer + "ffn_up_shexp.weight", width, shape_.feed_forward);
-    matrix(layer + "ffn_down_shexp.weight", shape_.feed_forward, width);
+    if (shape_.sigmoids) vector(layer + "exp_probs_b.bias", shape_.experts, 0);
+    const bool one = shape_.architecture == "qwen2moe";
+    const int64_t shared = one ? shape_.feed_forward : shape_.shared_experts * shape_.expert_feed_forward;
+    if (shared == 0) return;
+    if (one) vector(layer + "ffn_gate_inp_shexp.weight", width, 0);
+    matrix(layer + "ffn_gate_shexp.weight", width, shared);
+    matrix(layer + "ffn_up_shexp.weight", width, shared);
+    matrix(layer + "ffn_down_shexp.weight", shared, width);
   }
 
   void plan_expert_biases(const std::string& layer) {

@@ -13,6 +13,7 @@
 #include "base/memory.hpp"
 #include "base/thread_team.hpp"
 #include "model/finite.hpp"
+#include "model/latent_expansion.hpp"
 #include "model/packed_file.hpp"
 
 namespace tidemill::model {
@@ -152,15 +153,67 @@ class Loader {
   Result<std::vector<std::unique_ptr<tensor::Weight>>> on_device_together(const GgufTensor& tensor,
                                                                           std::span<const std::byte> bytes,
                                                                           int64_t count, int64_t rows, int64_t cols) {
+    TM_TRY(auto weights, load_together(tensor, tensor.type, bytes, count, rows, cols));
+    for (const auto& weight : weights)
+      add(tensor, *weight);
+    return weights;
+  }
+
+  // `count` matrices that were made of `tensor`, or are its own.
+  Result<std::vector<std::unique_ptr<tensor::Weight>>> load_together(const GgufTensor& tensor, tensor::DType type,
+                                                                     std::span<const std::byte> bytes, int64_t count,
+                                                                     int64_t rows, int64_t cols) {
     auto weights = [&]() -> Result<std::vector<std::unique_ptr<tensor::Weight>>> {
-      if (!dequantize_) return device_->load_weights(tensor.type, count, rows, cols, bytes);
-      TM_TRY(const base::Buffer plain, dequantized(tensor.type, bytes, tensor.elements()));
+      if (!dequantize_) return device_->load_weights(type, count, rows, cols, bytes);
+      TM_TRY(const base::Buffer plain, dequantized(type, bytes, count * rows * cols));
       return device_->load_weights(tensor::DType::f32, count, rows, cols, {plain.data(), plain.size()});
     }();
     if (!weights) return not_loaded(tensor, weights.error());
-    for (const auto& weight : *weights)
-      add(tensor, *weight);
     return weights;
+  }
+
+  // The heads' own matrices, from the one that older files have them in. That one is none by which anything is
+  // multiplied: nobody is told of it.
+  Result<void> split_expansion(const std::string& name, LatentWeights& latent) {
+    const LatentShape& shape = hyper_.latent;
+    TM_TRY(const GgufTensor* tensor, require(name + ".weight"));
+    const LatentExpansion expansion(tensor->type, hyper_.heads, shape);
+    if (tensor->cols() != shape.rank || tensor->shape[1] != expansion.rows() || tensor->rows() != expansion.rows()) {
+      return wrong_shape(*tensor, fmt::format("[{}, {}]", shape.rank, expansion.rows()));
+    }
+    if (tensor->panels) {
+      return with_packing_advice(file_.error(ErrorCode::corrupt, fmt::format("{} is packed", tensor->title())));
+    }
+    if (device_ == nullptr) return {};
+    if (cancelled_ && cancelled_()) return Error(ErrorCode::cancelled, "interrupted");
+    TM_TRY(const auto bytes, file_.read(*tensor, made_));
+    TM_CHECK(check_numbers(*tensor, bytes));
+    const auto load = [&](tensor::DType type, size_t size, auto write, int64_t rows,
+                          int64_t cols) -> Result<std::vector<Projection>> {
+      TM_TRY(base::Buffer part, base::Buffer::allocate(size));
+      write({part.data(), part.size()});
+      TM_TRY(auto weights, load_together(*tensor, type, {part.data(), part.size()}, hyper_.heads, rows, cols));
+      for (const auto& weight : weights)
+        bytes_ += weight->bytes();
+      return projections(std::move(weights));
+    };
+    TM_TRY(latent.key_up,
+           load(
+               expansion.key_type(), expansion.key_bytes(),
+               [&](std::span<std::byte> to) { expansion.write_keys(bytes, to); }, shape.rank, shape.key_dim));
+    TM_TRY(latent.value_up,
+           load(
+               tensor->type, expansion.value_bytes(),
+               [&](std::span<std::byte> to) { expansion.write_values(bytes, to); }, shape.value_dim, shape.rank));
+    finish(*tensor);
+    return {};
+  }
+
+  static std::vector<Projection> projections(std::vector<std::unique_ptr<tensor::Weight>> weights) {
+    std::vector<Projection> all;
+    for (auto& weight : weights)
+      all.push_back({std::move(weight), {}});
+    return all;
   }
 
   Error not_loaded(const GgufTensor& tensor, const Error& reason) const {
@@ -321,7 +374,7 @@ class DecoderLoader final : public Loader {
     Weights weights;
     TM_TRY(weights.token_embedding, matrix(std::string(names_.token_embedding), hyper_.vocabulary, width));
     for (int64_t i = 0; i < hyper_.layers; ++i) {
-      TM_TRY(LayerWeights layer, load_layer(fmt::format("blk.{}.", i)));
+      TM_TRY(LayerWeights layer, load_layer(i));
       if (!only_checks()) weights.layers.push_back(std::move(layer));
     }
     TM_TRY(weights.output_norm, vector(std::string(names_.output_norm) + ".weight", width));
@@ -331,7 +384,8 @@ class DecoderLoader final : public Loader {
     return weights;
   }
 
-  Result<LayerWeights> load_layer(const std::string& prefix) {
+  Result<LayerWeights> load_layer(int64_t index) {
+    const std::string prefix = fmt::format("blk.{}.", index);
     const int64_t width = hyper_.width;
     const int64_t q_width = hyper_.heads * hyper_.head_dim;
     const int64_t kv_width = hyper_.kv_heads * hyper_.head_dim;
@@ -339,7 +393,9 @@ class DecoderLoader final : public Loader {
     LayerWeights layer;
     TM_TRY(layer.attention_norm, vector(name(names_.attention_norm) + ".weight", width));
     const bool apart = parts_.apart != Presence::absent;
-    if (apart) {
+    if (hyper_.latent.rank > 0) {
+      TM_TRY(layer.latent, load_latent(prefix));
+    } else if (apart) {
       TM_TRY(layer.query, projection(name(names_.query), q_width, width, parts_.qkv_bias));
       TM_TRY(layer.key, projection(name(names_.key), kv_width, width, parts_.qkv_bias));
       TM_TRY(layer.value, projection(name(names_.value), kv_width, width, parts_.qkv_bias));
@@ -350,11 +406,13 @@ class DecoderLoader final : public Loader {
     TM_TRY(layer.query_norm, maybe_vector(name(names_.query_norm) + ".weight", hyper_.head_dim, parts_.head_norms));
     TM_TRY(layer.key_norm, maybe_vector(name(names_.key_norm) + ".weight", hyper_.head_dim, parts_.head_norms));
     TM_TRY(layer.sinks, maybe_vector(name(names_.sinks) + ".weight", hyper_.heads, parts_.sinks));
-    TM_TRY(layer.attention_output, projection(name(names_.attention_output), width, q_width, parts_.output_bias));
+    TM_TRY(layer.attention_output,
+           projection(name(names_.attention_output), width, hyper_.attended_width(), parts_.output_bias));
     TM_TRY(layer.post_attention_norm,
            maybe_vector(name(names_.post_attention_norm) + ".weight", width, parts_.post_norms));
     TM_TRY(layer.feed_forward_norm, vector(name(names_.feed_forward_norm) + ".weight", width));
-    if (hyper_.experts.count > 0) {
+    const bool mixes = hyper_.has_experts(index);
+    if (mixes) {
       TM_CHECK(load_experts(prefix, layer));
     } else if (apart) {
       TM_TRY(layer.gate, projection(name(names_.gate), hyper_.feed_forward, width, parts_.feed_forward_bias));
@@ -363,7 +421,7 @@ class DecoderLoader final : public Loader {
       TM_TRY(layer.gate_and_up,
              projection(name(names_.gate_and_up), 2 * hyper_.feed_forward, width, parts_.feed_forward_bias));
     }
-    if (hyper_.experts.count == 0) {
+    if (!mixes) {
       TM_TRY(layer.down, projection(name(names_.down), width, hyper_.feed_forward, parts_.feed_forward_bias));
     }
     TM_TRY(layer.post_feed_forward_norm,
@@ -371,18 +429,46 @@ class DecoderLoader final : public Loader {
     return layer;
   }
 
+  Result<LatentWeights> load_latent(const std::string& prefix) {
+    const LatentShape& shape = hyper_.latent;
+    const int64_t heads_width = hyper_.heads * (shape.key_dim + hyper_.head_dim - shape.rank);
+    const auto name = [&](std::string_view part) { return prefix + std::string(part); };
+    LatentWeights latent;
+    if (shape.query_rank > 0) {
+      TM_TRY(latent.query_down, projection(name(names_.query_down), shape.query_rank, hyper_.width, Presence::absent));
+      TM_TRY(latent.query_down_norm, vector(name(names_.query_down_norm) + ".weight", shape.query_rank));
+      TM_TRY(latent.query, projection(name(names_.query_up), heads_width, shape.query_rank, Presence::absent));
+    } else {
+      TM_TRY(latent.query, projection(name(names_.query), heads_width, hyper_.width, Presence::absent));
+    }
+    TM_TRY(latent.latent, projection(name(names_.latent), hyper_.head_dim, hyper_.width, Presence::absent));
+    TM_TRY(latent.norm, vector(name(names_.latent_norm) + ".weight", shape.rank));
+    if (has(name(names_.latent_expansion) + ".weight")) {
+      TM_CHECK(split_expansion(name(names_.latent_expansion), latent));
+      return latent;
+    }
+    TM_TRY(auto key_up, matrices(name(names_.key_up), hyper_.heads, shape.rank, shape.key_dim));
+    TM_TRY(auto value_up, matrices(name(names_.value_up), hyper_.heads, shape.value_dim, shape.rank));
+    latent.key_up = projections(std::move(key_up));
+    latent.value_up = projections(std::move(value_up));
+    return latent;
+  }
+
   Result<void> load_experts(const std::string& prefix, LayerWeights& layer) {
     const ExpertShape& shape = hyper_.experts;
     const int64_t width = hyper_.width;
     const auto name = [&](std::string_view part) { return prefix + std::string(part); };
     TM_TRY(layer.router, projection(name(names_.router), shape.count, width, parts_.expert_biases));
+    TM_TRY(layer.expert_bias, maybe_vector(name(names_.expert_bias) + ".bias", shape.count, parts_.expert_bias));
     layer.experts.resize(only_checks() ? 0 : static_cast<size_t>(shape.count));
     TM_CHECK(load_expert_part(&Expert::gate, name(names_.expert_gate), shape.feed_forward, width, layer.experts));
     TM_CHECK(load_expert_part(&Expert::up, name(names_.expert_up), shape.feed_forward, width, layer.experts));
     TM_CHECK(load_expert_part(&Expert::down, name(names_.expert_down), width, shape.feed_forward, layer.experts));
     const int64_t shared = shape.shared_feed_forward;
     if (shared == 0) return {};
-    TM_TRY(layer.shared_gate, projection(name(names_.shared_gate_input), 1, width, Presence::absent));
+    if (parts_.shared_gate != Presence::absent) {
+      TM_TRY(layer.shared_gate, projection(name(names_.shared_gate_input), 1, width, Presence::absent));
+    }
     TM_TRY(layer.shared.gate, projection(name(names_.shared_gate), shared, width, Presence::absent));
     TM_TRY(layer.shared.up, projection(name(names_.shared_up), shared, width, Presence::absent));
     TM_TRY(layer.shared.down, projection(name(names_.shared_down), width, shared, Presence::absent));

@@ -30,8 +30,21 @@ struct Expert {
   Projection down;  // [width][feed_forward]
 };
 
+// Of latent attention (LatentShape).
+struct LatentWeights {
+  Projection query_down;               // [query_rank][width]; without a weight where queries are of the hidden state
+  std::vector<float> query_down_norm;  // [query_rank], or empty
+  Projection query;                    // [heads * (key_dim + rotated)][query_rank or width]
+  Projection latent;                   // [head_dim][width]: the latent, and the rotated part behind it
+  std::vector<float> norm;             // [rank]
+  // Of each head.
+  std::vector<Projection> key_up;    // [rank][key_dim]: the transpose of what would make its key of a latent
+  std::vector<Projection> value_up;  // [value_dim][rank]
+};
+
 struct LayerWeights {
   std::vector<float> attention_norm;       // [width]
+  LatentWeights latent;                    // in place of query, key and value; or without weights
   Projection query;                        // [heads * head_dim][width]
   Projection key;                          // [kv_heads * head_dim][width]
   Projection value;                        // [kv_heads * head_dim][width]
@@ -39,7 +52,7 @@ struct LayerWeights {
   std::vector<float> query_norm;           // [head_dim], or empty
   std::vector<float> key_norm;             // [head_dim], or empty
   std::vector<float> sinks;                // [heads], or empty
-  Projection attention_output;             // [width][heads * head_dim]
+  Projection attention_output;             // [width][attended_width()]
   std::vector<float> post_attention_norm;  // [width], or empty
   std::vector<float> feed_forward_norm;    // [width]
   Projection gate;                         // [feed_forward][width]
@@ -49,8 +62,9 @@ struct LayerWeights {
   // Of a mixture, in place of gate, up and down.
   Projection router;                          // [experts][width]; without a weight where there is no mixture
   std::vector<Expert> experts;                // of experts.feed_forward
+  std::vector<float> expert_bias;             // [experts] of the scores that choose, or empty
   Expert shared;                              // of experts.shared_feed_forward; without weights where there is none
-  Projection shared_gate;                     // [1][width]
+  Projection shared_gate;                     // [1][width]; without a weight where it counts wholly
   std::vector<float> post_feed_forward_norm;  // [width], or empty
 };
 

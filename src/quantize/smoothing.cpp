@@ -104,6 +104,8 @@ std::vector<NormGroup> norm_groups(const Checkpoint& source) {
   for (int64_t i = 0; i < hyper->layers; ++i) {
     const std::string prefix = fmt::format("blk.{}.", i);
     add(prefix, names.attention_norm, {names.query, names.key, names.value});
+    for (const std::string_view query : {names.query, names.query_down})
+      add(prefix, names.attention_norm, {query, names.latent});
     add(prefix, names.feed_forward_norm, {names.gate, names.up});
   }
   return groups;

@@ -13,6 +13,8 @@ namespace {
 
 // Rows of a tile: their queries' sums stay in L1 or L2 beside a segment, which is read from further away once a tile.
 constexpr int64_t kTileRows = 16;
+// And fewer, where many heads share the keys.
+constexpr int64_t kTileQueries = 256;
 // With fewer items for each thread than this, segments are spread.
 constexpr int64_t kItemsPerThread = 4;
 // Multiply-accumulates below which an item is not worth handing out alone.
@@ -72,8 +74,9 @@ void grow(std::vector<float>& buffer, int64_t size) {
 void AttentionRunner::cut_into_tiles(const Operation& op) {
   tiles_.clear();
   const auto& rows = op.rows;
+  const int64_t most_rows = std::clamp<int64_t>(kTileQueries / op.group, 1, kTileRows);
   for (int64_t r = 0; r < op.q.rows; ++r) {
-    const bool starts = r == 0 || rows.sequences[r] != rows.sequences[r - 1] || tiles_.back().rows == kTileRows;
+    const bool starts = r == 0 || rows.sequences[r] != rows.sequences[r - 1] || tiles_.back().rows == most_rows;
     if (starts) tiles_.push_back({r, 0, std::numeric_limits<int64_t>::max(), 0});
     Tile& tile = tiles_.back();
     ++tile.rows;

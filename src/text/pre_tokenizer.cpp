@@ -221,6 +221,17 @@ void isolate_numbers(const Characters& characters, uint32_t begin, uint32_t end,
   isolate(part, ends, [&](uint32_t i) { return part.skip(number, i); });
 }
 
+// \p{N}{1,3}
+void isolate_number_triples(const Characters& characters, uint32_t begin, uint32_t end, std::vector<uint32_t>& ends) {
+  const Part part(characters, begin, end);
+  isolate(part, ends, [&](uint32_t i) {
+    const uint32_t most = i + 3;
+    while (i < most && part.is(number, i))
+      ++i;
+    return i;
+  });
+}
+
 // [0-9][0-9][0-9]
 void isolate_digit_triples(const Characters& characters, uint32_t begin, uint32_t end, std::vector<uint32_t>& ends) {
   const Part part(characters, begin, end);
@@ -346,6 +357,44 @@ void isolate_deepseek_signs(const Characters& characters, uint32_t begin, uint32
   });
 }
 
+// [一-龥぀-ゟ゠-ヿ]+
+void isolate_ideographs_and_kana(const Characters& characters, uint32_t begin, uint32_t end,
+                                 std::vector<uint32_t>& ends) {
+  const Part part(characters, begin, end);
+  isolate(part, ends, [&](uint32_t i) {
+    const auto matches = [](char32_t c) { return (c >= 0x4E00 && c <= 0x9FA5) || (c >= 0x3040 && c <= 0x30FF); };
+    while (matches(part.at(i)))
+      ++i;
+    return i;
+  });
+}
+
+// [!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|
+// \s*[\r\n]+|\s+(?!\S)|\s+
+void isolate_deepseek_v3_words(const Characters& characters, uint32_t begin, uint32_t end,
+                               std::vector<uint32_t>& ends) {
+  const Part part(characters, begin, end);
+  const auto is_written = [&part](uint32_t i) { return part.is(letter, i) || part.is(mark, i); };
+  const auto is_sign = [&part](uint32_t i) { return part.is(punctuation, i) || part.is(symbol, i); };
+  const auto skip = [](uint32_t i, const auto& matches) {
+    while (matches(i))
+      ++i;
+    return i;
+  };
+  const auto is_latin = [&part](uint32_t i) {
+    const char32_t c = part.at(i);
+    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+  };
+  isolate(part, ends, [&](uint32_t i) {
+    if (part.at(i) < 128 && is_sign(i) && is_latin(i + 1)) return skip(i + 1, is_latin);
+    if (is_written(i)) return skip(i, is_written);
+    if (!is_line_break(part.at(i)) && !is_sign(i) && is_written(i + 1)) return skip(i + 1, is_written);
+    const uint32_t first = i + (part.at(i) == ' ' ? 1 : 0);
+    if (is_sign(first)) return skip(skip(first, is_sign), [&part](uint32_t at) { return is_line_break(part.at(at)); });
+    return cut_line_breaks_or_space(part, i);
+  });
+}
+
 constexpr std::array<Cut, 1> gpt2{cut_words<gpt2_word>};
 constexpr std::array<Cut, 1> llama3{cut_words<llama3_word<3>>};
 constexpr std::array<Cut, 1> qwen2{cut_words<llama3_word<1>>};
@@ -357,6 +406,8 @@ constexpr std::array<Cut, 4> fallback{isolate_punctuation<false>, cut_words<gpt2
                                       isolate_digit_triples};
 constexpr std::array<Cut, 6> deepseek_llm{isolate_line_breaks,    isolate_cased_letters, isolate_deepseek_signs,
                                           isolate_trailing_space, isolate_cjk,           isolate_numbers};
+constexpr std::array<Cut, 3> deepseek_v3{isolate_number_triples, isolate_ideographs_and_kana,
+                                         isolate_deepseek_v3_words};
 constexpr std::array<Cut, 5> deepseek_coder{isolate_line_breaks, isolate_letters, isolate_spaced_punctuation,
                                             isolate_cjk, isolate_each_number};
 
@@ -386,6 +437,8 @@ constexpr std::array names{
     PreTokenizerName{"tekken", tekken, true},
     PreTokenizerName{"deepseek-llm", deepseek_llm},
     PreTokenizerName{"deepseek-coder", deepseek_coder},
+    PreTokenizerName{"deepseek-v3", deepseek_v3},
+    PreTokenizerName{"hunyuan-dense", deepseek_v3},
     PreTokenizerName{"falcon", falcon},
     PreTokenizerName{"starcoder", starcoder},
     PreTokenizerName{"refact", starcoder},

@@ -55,7 +55,8 @@ std::vector<Case> cases() {
     for (const DType type : tensor::all_dtypes())
       all.push_back({shape, type});
   }
-  for (const std::string_view shape : {"mixtral-tiny", "qwen2moe-tiny", "qwen3moe-tiny", "gpt-oss-tiny"}) {
+  for (const std::string_view shape :
+       {"mixtral-tiny", "qwen2moe-tiny", "qwen3moe-tiny", "gpt-oss-tiny", "deepseek2-tiny", "deepseek3-tiny"}) {
     for (const DType type : {DType::f32, DType::q8_0})
       all.push_back({shape, type});
   }
@@ -125,7 +126,8 @@ TEST(Decoder, DequantisedComputesPlainly) {
   const test::TemporaryFolder folder;
   const auto path = folder.path() / "model.gguf";
   const std::vector<Token> tokens = {5, 900, 17, 3, 3, 512, 1023, 0};
-  for (const std::string_view shape : {"llama-tiny", "qwen2moe-tiny", "gpt-oss-tiny"}) {
+  for (const std::string_view shape :
+       {"llama-tiny", "qwen2moe-tiny", "gpt-oss-tiny", "deepseek2-tiny", "deepseek3-tiny"}) {
     for (const DType type : tensor::all_dtypes()) {
       if (tensor::info(type).block_elements == 1) continue;
       ASSERT_TRUE(write_synthetic_model(find_shape(shape).value(), path, {.type = type, .on_progress = {}}));

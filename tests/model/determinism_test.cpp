@@ -126,7 +126,9 @@ INSTANTIATE_TEST_SUITE_P(Types, Determinism,
                                          std::tuple("gemma3-tiny", tensor::DType::f16, tensor::KvType::f16),
                                          std::tuple("mixtral-tiny", tensor::DType::q4_k, tensor::KvType::f16),
                                          std::tuple("qwen2moe-tiny", tensor::DType::q8_0, tensor::KvType::int8),
-                                         std::tuple("gpt-oss-tiny", tensor::DType::mxfp4, tensor::KvType::int8)),
+                                         std::tuple("gpt-oss-tiny", tensor::DType::mxfp4, tensor::KvType::int8),
+                                         std::tuple("deepseek2-tiny", tensor::DType::q4_k, tensor::KvType::bf16),
+                                         std::tuple("deepseek3-tiny", tensor::DType::q8_0, tensor::KvType::int8)),
                          [](const auto& instance) {
                            const std::string shape = std::get<0>(instance.param);
                            return shape.substr(0, shape.find('-')) + "_" +

@@ -133,8 +133,8 @@ TEST_F(OwnMembers, GemmasRefuseWhatIsComputedOtherwise) {
 
 // What a folder becomes is a GGUF file that computes the same, and as well without the folder.
 TEST_F(OwnMembers, AreKeptInAConvertedFile) {
-  for (const char* shape :
-       {"granite-tiny", "phi3-tiny", "gemma2-tiny", "gemma3-tiny", "mixtral-tiny", "qwen2moe-tiny", "gpt-oss-tiny"}) {
+  for (const char* shape : {"granite-tiny", "phi3-tiny", "gemma2-tiny", "gemma3-tiny", "mixtral-tiny", "qwen2moe-tiny",
+                            "gpt-oss-tiny", "deepseek2-tiny", "deepseek3-tiny"}) {
     use(shape);
     const auto expected = logits_of(folder_.path() / "model.gguf");
     const auto source = open([](FolderDraft&) {}, 2);

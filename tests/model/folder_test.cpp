@@ -101,7 +101,8 @@ TEST_P(SameAsGguf, ShapeAndVocabularyAreEqual) {
 INSTANTIATE_TEST_SUITE_P(Shapes, SameAsGguf,
                          testing::Combine(testing::Values("llama-tiny", "qwen2-tiny", "qwen3-tiny", "granite-tiny",
                                                           "phi3-tiny", "gemma2-tiny", "gemma3-tiny", "mixtral-tiny",
-                                                          "qwen2moe-tiny", "qwen3moe-tiny", "gpt-oss-tiny"),
+                                                          "qwen2moe-tiny", "qwen3moe-tiny", "gpt-oss-tiny",
+                                                          "deepseek2-tiny", "deepseek3-tiny"),
                                           testing::Values(DType::f32, DType::f16, DType::bf16)),
                          [](const auto& instance) {
                            std::string name = std::string(std::get<0>(instance.param)) + "_" +

@@ -59,6 +59,20 @@ const std::map<std::string, LayerNames, std::less<>> kOwnLayerNames = {
       {"ffn_up_exps", "block_sparse_moe.experts.{}.w3"}}},
     {"qwen2moe", kQwenExpertNames},
     {"qwen3moe", kQwenExpertNames},
+    {"deepseek2",
+     {{"attn_q_a", "self_attn.q_a_proj"},
+      {"attn_q_a_norm", "self_attn.q_a_layernorm"},
+      {"attn_q_b", "self_attn.q_b_proj"},
+      {"attn_kv_a_mqa", "self_attn.kv_a_proj_with_mqa"},
+      {"attn_kv_a_norm", "self_attn.kv_a_layernorm"},
+      {"attn_v_b", "self_attn.kv_b_proj"},
+      {"ffn_gate_inp", "mlp.gate"},
+      {"ffn_gate_exps", "mlp.experts.{}.gate_proj"},
+      {"ffn_up_exps", "mlp.experts.{}.up_proj"},
+      {"ffn_down_exps", "mlp.experts.{}.down_proj"},
+      {"ffn_gate_shexp", "mlp.shared_experts.gate_proj"},
+      {"ffn_up_shexp", "mlp.shared_experts.up_proj"},
+      {"ffn_down_shexp", "mlp.shared_experts.down_proj"}}},
     {"gemma2", kGemmaLayerNames},
     {"gemma3", kGemmaLayerNames},
     {"phi3", {{"attn_qkv", "self_attn.qkv_proj"}, {"ffn_up", "mlp.gate_up_proj"}}},
@@ -85,6 +99,9 @@ std::string folder_name(std::string_view architecture, std::string_view gguf) {
   const size_t layer_end = gguf.find('.', 4);
   const size_t ending = gguf.rfind('.');
   const std::string_view part = gguf.substr(layer_end + 1, ending - layer_end - 1);
+  if (part == "exp_probs_b") {
+    return fmt::format("model.layers.{}.mlp.gate.e_score_correction_bias", gguf.substr(4, layer_end - 4));
+  }
   return fmt::format("model.layers.{}.{}{}", gguf.substr(4, layer_end - 4), layer_name(architecture, part),
                      gguf.substr(ending));
 }
@@ -292,6 +309,43 @@ void add_own_members(json::object& config, const model::GgufFile& file, std::str
   }
 }
 
+// As DeepSeek's own files have them.
+void add_deepseek_members(json::object& config, const model::GgufFile& file) {
+  const auto number = [&](std::string_view key) { return file.get_int(fmt::format("deepseek2.{}", key)).value(); };
+  const auto real = [&](std::string_view key) { return file.get_float(fmt::format("deepseek2.{}", key)).value(); };
+  const int64_t rotated = number("rope.dimension_count");
+  const bool third = number("expert_gating_func") == 2;
+  config.erase("head_dim");
+  config["model_type"] = third ? "deepseek_v3" : "deepseek_v2";
+  config["num_key_value_heads"] = number("attention.head_count");
+  config["kv_lora_rank"] = number("attention.kv_lora_rank");
+  config["q_lora_rank"] = nullptr;
+  if (third) config["q_lora_rank"] = number("attention.q_lora_rank");
+  config["qk_nope_head_dim"] = number("attention.key_length_mla") - rotated;
+  config["qk_rope_head_dim"] = rotated;
+  config["v_head_dim"] = number("attention.value_length_mla");
+  config["n_routed_experts"] = number("expert_count");
+  config["num_experts_per_tok"] = number("expert_used_count");
+  config["moe_intermediate_size"] = number("expert_feed_forward_length");
+  config["moe_layer_freq"] = 1;
+  config["n_shared_experts"] = number("expert_shared_count");
+  config["first_k_dense_replace"] = number("leading_dense_block_count");
+  config["norm_topk_prob"] = third;
+  config["routed_scaling_factor"] = real("expert_weights_scale");
+  config["scoring_func"] = third ? "sigmoid" : "softmax";
+  config["topk_method"] = third ? "noaux_tc" : "greedy";
+  config["n_group"] = number("expert_group_count");
+  config["topk_group"] = number("expert_group_used_count");
+  const double strength = third ? 1 : 0.707;
+  config["rope_scaling"] = {{"type", "yarn"},
+                            {"factor", real("rope.scaling.factor")},
+                            {"original_max_position_embeddings", number("rope.scaling.original_context_length")},
+                            {"beta_fast", 32},
+                            {"beta_slow", 1},
+                            {"mscale", strength},
+                            {"mscale_all_dim", strength}};
+}
+
 json::object config_of(const model::GgufFile& file, std::string_view architecture) {
   const auto number = [&](std::string_view key) {
     return file.get_int(fmt::format("{}.{}", architecture, key)).value();
@@ -320,6 +374,7 @@ json::object config_of(const model::GgufFile& file, std::string_view architectur
       {"vocab_size", file.find_tensor("token_embd.weight")->rows()},
   };
   add_own_members(config, file, architecture);
+  if (architecture == "deepseek2") add_deepseek_members(config, file);
   return config;
 }
 
@@ -458,6 +513,26 @@ json::value tokenizer_json(const text::Vocabulary& vocabulary) {
   return root;
 }
 
+std::string latent_expansion(const model::GgufFile& file, const model::GgufTensor& values) {
+  const std::string name(values.name);
+  const model::GgufTensor& keys = *file.find_tensor(name.substr(0, name.find("attn_v_b")) + "attn_k_b.weight");
+  const auto element = static_cast<size_t>(tensor::info(values.type).block_bytes);
+  const auto rank = static_cast<size_t>(values.shape[0]);
+  const auto key_dim = static_cast<size_t>(keys.shape[0]);
+  const size_t value_bytes = static_cast<size_t>(values.shape[1]) * rank * element;
+  const std::string all_keys = text_of(keys.data);
+  const std::string all_values = text_of(values.data);
+  std::string out;
+  for (size_t head = 0; head < static_cast<size_t>(values.shape[2]); ++head) {
+    for (size_t k = 0; k < key_dim; ++k) {
+      for (size_t r = 0; r < rank; ++r)
+        out += all_keys.substr(((head * rank + r) * key_dim + k) * element, element);
+    }
+    out += all_values.substr(head * value_bytes, value_bytes);
+  }
+  return out;
+}
+
 FolderDraft draft_of(const model::GgufFile& file) {
   FolderDraft draft;
   const std::string architecture(file.get_string("general.architecture").value());
@@ -484,7 +559,12 @@ FolderDraft draft_of(const model::GgufFile& file) {
       const std::string heads = architecture + (query ? ".attention.head_count" : ".attention.head_count_kv");
       out.bytes = with_halves(out.bytes, out.shape.front(), file.get_int(heads).value());
     }
-    if (tensor.rank == 3) {
+    if (tensor.name.ends_with("attn_k_b.weight")) continue;  // with its values
+    if (tensor.name.ends_with("attn_v_b.weight")) {
+      out.bytes = latent_expansion(file, tensor);
+      out.shape = {static_cast<int64_t>(out.bytes.size()) / tensor::row_bytes(tensor.type, tensor.cols()),
+                   tensor.cols()};
+    } else if (tensor.rank == 3) {
       add_experts(draft, architecture, tensor);
       continue;
     }

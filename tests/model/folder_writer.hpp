@@ -38,6 +38,10 @@ struct FolderDraft {
 // The model in `file`, of any decoder's architecture, F32, F16 or BF16; gpt-oss's experts may be MXFP4.
 FolderDraft draft_of(const model::GgufFile& file);
 
+// The matrix that makes keys and values of latents in one, as folders and older GGUF files have it, of the two that
+// newer ones have: attn_v_b, which is `values`, and attn_k_b of the same layer.
+std::string latent_expansion(const model::GgufFile& file, const model::GgufTensor& values);
+
 // tokenizer.json of a vocabulary: byte-level with one of the pre-tokenizers gpt-2, starcoder, falcon, llama-bpe, qwen2,
 // gpt-4o, tekken and deepseek-coder, SentencePiece's, or as encoder_writer.hpp has it.
 base::json::value tokenizer_json(const text::Vocabulary& vocabulary);

@@ -275,6 +275,62 @@ TEST_F(OwnKeys, YarnIsRefusedWhereItMeansAnotherThing) {
   EXPECT_EQ(real("rope.scaling.yarn_log_multiplier", 0, ErrorCode::corrupt), "(accepted)");
 }
 
+// Newer files say what is kept and what heads make of it, older ones the latter alone.
+TEST_F(OwnKeys, Deepseek2KeepsLatents) {
+  Keys keys;
+  keys.counts = {{"attention.kv_lora_rank", 32},   {"attention.head_count_kv", 1},
+                 {"attention.key_length", 48},     {"attention.value_length", 32},
+                 {"attention.key_length_mla", 40}, {"attention.value_length_mla", 24},
+                 {"rope.dimension_count", 16},     {"expert_count", 12},
+                 {"expert_used_count", 4},         {"expert_feed_forward_length", 20},
+                 {"expert_shared_count", 2},       {"leading_dense_block_count", 1}};
+  const HyperParameters newer = read_well("deepseek2", keys);
+  EXPECT_EQ(newer.head_dim, 48);
+  EXPECT_EQ(newer.kv_heads, 1);
+  EXPECT_EQ(newer.latent.rank, 32);
+  EXPECT_EQ(newer.latent.query_rank, 0);
+  EXPECT_EQ(newer.latent.key_dim, 24);
+  EXPECT_EQ(newer.latent.value_dim, 24);
+  EXPECT_EQ(newer.attended_width(), 4 * 24);
+  EXPECT_EQ(newer.rope.first, 32);
+  EXPECT_EQ(newer.rope.frequencies.size(), 8U);
+  EXPECT_FLOAT_EQ(newer.attention_scale, 1 / std::sqrt(40.0F));
+  EXPECT_EQ(newer.experts.shared_feed_forward, 40);
+  EXPECT_FALSE(newer.experts.rule.normalised);
+  EXPECT_FALSE(newer.has_experts(0));
+  EXPECT_TRUE(newer.has_experts(1));
+  Keys older = keys;
+  for (const char* gone : {"attention.key_length_mla", "attention.value_length_mla", "attention.head_count_kv"})
+    older.counts.erase(gone);
+  older.counts["attention.key_length"] = 40;
+  older.counts["attention.value_length"] = 24;
+  EXPECT_EQ(read_well("deepseek2", older).head_dim, 48);
+  EXPECT_EQ(read_well("deepseek2", older).latent.key_dim, 24);
+
+  const auto refusal = [&](const char* name, uint32_t value, ErrorCode code) {
+    Keys changed = keys;
+    changed.counts[name] = value;
+    const auto hyper = read("deepseek2", changed);
+    if (hyper) return std::string("(accepted)");
+    EXPECT_EQ(hyper.error().code(), code);
+    return hyper.error().to_string();
+  };
+  EXPECT_SAYS(refusal("attention.key_length_mla", 16, ErrorCode::corrupt),
+              "keys of 16 elements (deepseek2.attention.key_length_mla), of which 16 are rotated");
+  EXPECT_SAYS(refusal("attention.kv_lora_rank", 24, ErrorCode::unsupported),
+              "latents of 24 elements (deepseek2.attention.kv_lora_rank) and 16 rotated ones");
+  EXPECT_SAYS(refusal("attention.temperature_scale", 1, ErrorCode::unsupported), "scores are scaled by position");
+  EXPECT_SAYS(refusal("expert_gating_func", 3, ErrorCode::unsupported), "supported is 1 (softmax) and 2 (sigmoid)");
+  EXPECT_SAYS(refusal("expert_group_count", 5, ErrorCode::corrupt), "12 experts (deepseek2.expert_count) in 5 groups");
+  EXPECT_SAYS(refusal("expert_group_count", 0, ErrorCode::corrupt), "(accepted)");
+  EXPECT_SAYS(refusal("leading_dense_block_count", 3, ErrorCode::corrupt), "is 3; expected 0 to 2");
+  Keys none = keys;
+  none.counts.erase("attention.kv_lora_rank");
+  const auto hyper = read("deepseek2", none);
+  ASSERT_FALSE(hyper);
+  EXPECT_SAYS(hyper.error().to_string(), "'deepseek2.attention.kv_lora_rank' is missing");
+}
+
 // Files from before the key, as llama.cpp reads them.
 TEST_F(OwnKeys, ExpertsHaveTheirWidthUnsaid) {
   const auto width = [&](std::string_view architecture, Keys more) {

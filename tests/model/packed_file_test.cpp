@@ -123,7 +123,8 @@ TEST_P(Packing, ComputesTheSame) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, Packing,
-                         testing::Combine(testing::Values("llama-tiny", "qwen3-tiny", "qwen2moe-tiny", "gpt-oss-tiny"),
+                         testing::Combine(testing::Values("llama-tiny", "qwen3-tiny", "qwen2moe-tiny", "gpt-oss-tiny",
+                                                          "deepseek3-tiny"),
                                           testing::ValuesIn(tensor::all_dtypes().begin(), tensor::all_dtypes().end())),
                          [](const auto& instance) {
                            std::string name = std::string(std::get<0>(instance.param)) + "_" +

@@ -184,8 +184,10 @@ class Reference {
     return (1 - divided) + divided / real("rope.scaling.factor");
   }
 
-  // Of YaRN (section 3.4) the root of what it calls 1 / t; of LongRoPE what the file says.
+  // Of YaRN (section 3.4) the root of what it calls 1 / t; of LongRoPE what the file says. DeepSeek has it at scores
+  // instead.
   double rotation_magnitude() const {
+    if (is("deepseek2")) return 1;
     const double said = file_.get_float_or(architecture_ + ".rope.scaling.attn_factor", 1).value();
     return by_yarn() ? said * (0.1 * std::log(real("rope.scaling.factor")) + 1) : said;
   }
@@ -207,7 +209,7 @@ class Reference {
       const double scaling = is("gemma3") && !local ? real("rope.scaling.factor") : 1;
       const double frequency = std::pow(base, exponent) / factors[i] / scaling * yarn_share(i, base, rotated);
       const double angle = static_cast<double>(position) * frequency;
-      const bool adjacent = is("llama") || is("granite");
+      const bool adjacent = is("llama") || is("granite") || is("deepseek2");
       const size_t a = adjacent ? 2 * i : i;
       const size_t b = adjacent ? 2 * i + 1 : i + half;
       head[a] = magnitude * (before[a] * std::cos(angle) - before[b] * std::sin(angle));
@@ -233,7 +235,90 @@ class Reference {
 
   static std::string name_of(int64_t layer) { return "blk." + std::to_string(layer) + "."; }
 
+  // Multi-head latent attention as DeepSeek-V2's report (section 2.1) describes it for training: keys and values of all
+  // heads are made of each token's latent, and then attention is the usual one.
+  Rows latent_attention(const Rows& h, int64_t index) const {
+    const std::string layer = name_of(index);
+    const int64_t heads = number("attention.head_count");
+    const int64_t rank = number("attention.kv_lora_rank");
+    const int64_t rotated = number("rope.dimension_count");
+    const int64_t key_dim = number("attention.key_length_mla") - rotated;
+    const int64_t value_dim = number("attention.value_length_mla");
+    const Rows queries = latent_queries(h, layer);
+    const Rows kept = linear(layer + "attn_kv_a_mqa", h);
+    const Row latent_norm = vector(layer + "attn_kv_a_norm.weight");
+    std::vector<Rows> keys(h.size());
+    std::vector<Rows> values(h.size());
+    for (size_t t = 0; t < h.size(); ++t) {
+      const Row latent = normalise(Row(kept[t].begin(), kept[t].begin() + rank), latent_norm);
+      Row turned(kept[t].begin() + rank, kept[t].end());
+      rotate(turned, t, index);
+      for (int64_t head = 0; head < heads; ++head) {
+        Row key = up_from_latent(layer, head, latent, key_dim);
+        key.insert(key.end(), turned.begin(), turned.end());
+        keys[t].push_back(std::move(key));
+        const Rows& all = matrix(layer + "attn_v_b");
+        const Rows own(all.begin() + head * value_dim, all.begin() + (head + 1) * value_dim);
+        values[t].push_back(times(own, {latent})[0]);
+      }
+    }
+    Rows out(h.size());
+    for (size_t t = 0; t < h.size(); ++t) {
+      for (int64_t head = 0; head < heads; ++head) {
+        Row query = slice(queries[t], head, key_dim + rotated);
+        Row turned(query.begin() + key_dim, query.end());
+        rotate(turned, t, index);
+        std::copy(turned.begin(), turned.end(), query.begin() + key_dim);
+        const Row mixed = mixed_values(query, keys, values, t, static_cast<size_t>(head));
+        out[t].insert(out[t].end(), mixed.begin(), mixed.end());
+      }
+    }
+    return linear(layer + "attn_output", out);
+  }
+
+  Rows latent_queries(const Rows& h, const std::string& layer) const {
+    if (!has(layer + "attn_q_a.weight")) return linear(layer + "attn_q", h);
+    Rows down = linear(layer + "attn_q_a", h);
+    const Row norm = vector(layer + "attn_q_a_norm.weight");
+    for (Row& row : down)
+      row = normalise(row, norm);
+    return linear(layer + "attn_q_b", down);
+  }
+
+  // What a head's key is made of: GGUF has the matrix transposed.
+  Row up_from_latent(const std::string& layer, int64_t head, const Row& latent, int64_t key_dim) const {
+    const Rows& all = matrix(layer + "attn_k_b");
+    Row key(static_cast<size_t>(key_dim));
+    for (size_t r = 0; r < latent.size(); ++r) {
+      const Row& row = all[static_cast<size_t>(head) * latent.size() + r];
+      for (size_t i = 0; i < key.size(); ++i)
+        key[i] += row[i] * latent[r];
+    }
+    return key;
+  }
+
+  // The mean of a head's values over the tokens up to t. Scores are over the root of a key's size, times the square of
+  // YaRN's magnitude, as transformers has it (DeepseekV3Attention, mscale_all_dim).
+  Row mixed_values(const Row& query, const std::vector<Rows>& keys, const std::vector<Rows>& values, size_t t,
+                   size_t head) const {
+    const double strength = 10 * real("rope.scaling.yarn_log_multiplier");
+    const double magnitude = 1 + 0.1 * strength * std::log(real("rope.scaling.factor"));
+    Row out(values[0][head].size());
+    double sum = 0;
+    for (size_t s = 0; s <= t; ++s) {
+      double score = 0;
+      for (size_t i = 0; i < query.size(); ++i)
+        score += query[i] * keys[s][head][i];
+      const double weight = std::exp(score * magnitude * magnitude / std::sqrt(static_cast<double>(query.size())));
+      sum += weight;
+      for (size_t i = 0; i < out.size(); ++i)
+        out[i] += weight * values[s][head][i];
+    }
+    return scaled(std::move(out), 1 / sum);
+  }
+
   Rows attention(const Rows& h, int64_t index) const {
+    if (is("deepseek2")) return latent_attention(h, index);
     const std::string layer = name_of(index);
     const int64_t heads = number("attention.head_count");
     const int64_t kv_heads = number("attention.head_count_kv");
@@ -310,6 +395,7 @@ class Reference {
   // A mixture of experts (Shazeer et al. 2017, as transformers has it for Mixtral and Qwen): the softmax over the
   // router's logits; the largest of it; in Mixtral and Qwen 3 divided by their sum.
   Row mixed(const Row& h, const std::string& layer) const {
+    if (is("deepseek2")) return mixed_of_groups(h, layer);
     const auto used = static_cast<size_t>(number("expert_used_count"));
     std::vector<std::pair<double, size_t>> shares;
     double sum = 0;
@@ -335,6 +421,52 @@ class Reference {
     if (is("qwen2moe")) {
       const double logit = times({vector(layer + "ffn_gate_inp_shexp.weight")}, {h})[0][0];
       add(expert_output(h, layer, "_shexp", 0), 1 / (1 + std::exp(-logit)));
+    }
+    return out;
+  }
+
+  // DeepSeek V2's report, section 2.2.2, and V3's, section 2.1.2: of groups of experts some are looked at, those with
+  // the best experts or, in V3, with the best two. V3 scores by sigmoids, and a bias is added for choosing alone.
+  Row mixed_of_groups(const Row& h, const std::string& layer) const {
+    const bool third = number("expert_gating_func") == 2;
+    Row scores = times(matrix(layer + "ffn_gate_inp"), {h})[0];
+    double sum = 0;
+    for (double& v : scores)
+      sum += v = third ? 1 / (1 + std::exp(-v)) : std::exp(v);
+    for (double& v : scores)
+      v = third ? v : v / sum;
+    Row wish = scores;
+    const Row bias = has(layer + "exp_probs_b.bias") ? vector(layer + "exp_probs_b.bias") : Row(scores.size());
+    for (size_t e = 0; e < wish.size(); ++e)
+      wish[e] += bias[e];
+    const auto groups = static_cast<size_t>(number("expert_group_count"));
+    const size_t size = wish.size() / groups;
+    std::vector<std::pair<double, size_t>> order;
+    for (size_t g = 0; g < groups; ++g) {
+      const auto begin = wish.begin() + static_cast<int64_t>(g * size);
+      Row group(begin, begin + static_cast<int64_t>(size));
+      std::sort(group.rbegin(), group.rend());
+      order.emplace_back(third ? group[0] + group[1] : group[0], g);
+    }
+    std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
+    std::vector<std::pair<double, size_t>> candidates;
+    for (size_t i = 0; i < static_cast<size_t>(number("expert_group_used_count")); ++i) {
+      for (size_t e = order[i].second * size; e < (order[i].second + 1) * size; ++e)
+        candidates.emplace_back(wish[e], e);
+    }
+    std::stable_sort(candidates.begin(), candidates.end(),
+                     [](const auto& a, const auto& b) { return a.first > b.first; });
+    candidates.resize(static_cast<size_t>(number("expert_used_count")));
+    double chosen = 0;
+    for (const auto& candidate : candidates)
+      chosen += scores[candidate.second];
+    const bool normalised = file_.get_bool_or("deepseek2.expert_weights_norm", false).value();
+    Row out = expert_output(h, layer, "_shexp", 0);
+    for (const auto& candidate : candidates) {
+      const double weight = scores[candidate.second] / (normalised ? chosen : 1) * real("expert_weights_scale");
+      const Row y = expert_output(h, layer, "_exps", candidate.second);
+      for (size_t i = 0; i < out.size(); ++i)
+        out[i] += y[i] * weight;
     }
     return out;
   }

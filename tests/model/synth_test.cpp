@@ -34,6 +34,7 @@ TEST(Shapes, HaveTheParametersTheirNamesSay) {
       {"qwen3-4b", 4022.5},
       {"qwen3-8b", 8190.7},
       {"gpt-oss-20b", 20914.8},
+      {"deepseek-v2-lite", 15706.5},
       // Without the pooler, which embeddings do not use: 33.4, 109.5 and 22.7 with it.
       {"bge-small", 33.2},
       {"bge-base", 108.9},

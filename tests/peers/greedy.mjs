@@ -20,7 +20,7 @@ const types = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0', 'q4_1', 'q5_0', 'q5_1', 'q2
 const tiny = ['llama-tiny', 'qwen2-tiny', 'qwen3-tiny', 'granite-tiny', 'phi3-tiny', 'gemma2-tiny', 'gemma3-tiny'];
 // An expert that is chosen by a hair is another one in the other program, and then everything differs: mixtures are
 // judged where neither rounds.
-const mixtures = ['mixtral-tiny', 'qwen2moe-tiny', 'qwen3moe-tiny', 'gpt-oss-tiny'];
+const mixtures = ['mixtral-tiny', 'qwen2moe-tiny', 'qwen3moe-tiny', 'gpt-oss-tiny', 'deepseek2-tiny', 'deepseek3-tiny'];
 // llama.cpp rounds the inputs of a product to the type of the weights, or to 8 bits where the weights are quantised.
 const allowed = { f32: 0.001, f16: 0.01, bf16: 0.02 };
 const allowedQuantised = 0.2;

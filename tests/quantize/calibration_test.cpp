@@ -204,6 +204,23 @@ TEST(Calibration, KnowsNothingOfExperts) {
     EXPECT_NE((*calibration)->input_of(name), nullptr) << name;
 }
 
+// Nor of what heads make of latents, each by a matrix of its own.
+TEST(Calibration, KnowsNothingOfHeads) {
+  const test::TemporaryFolder folder;
+  const auto path = folder.path() / "latent.gguf";
+  ASSERT_TRUE(model::write_synthetic_model(model::find_shape("deepseek3-tiny").value(), path, {}));
+  const model::Checkpoint file = model::Checkpoint::open(path).value();
+  const auto calibration = Calibration::create(file, kText, options_here());
+  ASSERT_TRUE(calibration) << calibration.error().to_string();
+  for (const char* name : {"blk.0.attn_k_b.weight", "blk.1.attn_v_b.weight"}) {
+    EXPECT_NE(file.find_tensor(name), nullptr);
+    EXPECT_EQ((*calibration)->input_of(name), nullptr) << name;
+  }
+  for (const char* name :
+       {"blk.0.attn_q_a.weight", "blk.0.attn_q_b.weight", "blk.2.attn_kv_a_mqa.weight", "blk.1.ffn_down_shexp.weight"})
+    EXPECT_NE((*calibration)->input_of(name), nullptr) << name;
+}
+
 // Where windows are short enough for the first of LongRoPE's two rotations, the second decides nothing.
 TEST(Calibration, ReadsWithTheRotationOfItsWindow) {
   const test::TemporaryFolder folder;

@@ -64,10 +64,10 @@ std::pair<std::vector<float>, std::vector<float>> outputs(const std::filesystem:
 
 class Smoothing : public testing::Test {
  protected:
-  model::Checkpoint synthetic(int64_t outlier_channels) const {
+  model::Checkpoint synthetic(int64_t outlier_channels, const char* shape = "llama-tiny") const {
     const auto path = folder_.path() / "model.gguf";
     EXPECT_TRUE(
-        model::write_synthetic_model(model::find_shape("llama-tiny").value(), path,
+        model::write_synthetic_model(model::find_shape(shape).value(), path,
                                      {.type = DType::f32, .outlier_channels = outlier_channels, .on_progress = {}}));
     return model::Checkpoint::open(path).value();
   }
@@ -122,6 +122,13 @@ TEST_F(Smoothing, KnowsWhatIsBehindEachNorm) {
   EXPECT_EQ(groups[3].norm, "blk.1.ffn_norm.weight");
   EXPECT_EQ(groups[3].matrices, (std::vector<std::string>{"blk.1.ffn_gate.weight", "blk.1.ffn_up.weight"}));
   EXPECT_EQ(norm_groups(model::Checkpoint::open(test::nano_coder()).value()).size(), 12U);
+  for (const auto& [shape, query] : {std::pair("deepseek2-tiny", "attn_q"), std::pair("deepseek3-tiny", "attn_q_a")}) {
+    const auto of_latents = norm_groups(synthetic(0, shape));
+    ASSERT_EQ(of_latents.size(), 4U);  // of three layers one each, and in the first one of a block for all rows
+    EXPECT_EQ(of_latents[2].norm, "blk.1.attn_norm.weight");
+    EXPECT_EQ(of_latents[2].matrices,
+              (std::vector<std::string>{"blk.1." + std::string(query) + ".weight", "blk.1.attn_kv_a_mqa.weight"}));
+  }
 }
 
 TEST_F(Smoothing, ModelsWithOutlierChannelsGain) {

@@ -89,6 +89,10 @@ TEST(PreTokenizer, CutsWhereItsExpressionsDo) {
       {"deepseek-coder",
        {R"([\r\n])", R"(\s?\p{L}+)", R"(\s?\p{P}+)",
         R"((?:(?!\s)[\x{4E00}-\x{9FA5}\x{0800}-\x{4E00}\x{AC00}-\x{D7FF}])+)", R"(\p{N})"}},
+      {"deepseek-v3",
+       {R"(\p{N}{1,3})", R"([\x{4E00}-\x{9FA5}\x{3040}-\x{309F}\x{30A0}-\x{30FF}]+)",
+        R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+|)"
+        R"( ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"}},
   };
   std::mt19937 random(7);
   for (int i = 0; i < 1500; ++i) {
@@ -120,6 +124,14 @@ TEST(PreTokenizer, DeepseekLlmCutsInTurn) {
   EXPECT_EQ(words_of("deepseek-llm", " caf\u00E9\n 123  "), (Words{" caf", "\u00E9", "\n", " ", "123", "  "}));
   EXPECT_EQ(words_of("deepseek-llm", "a  b"), (Words{"a", " ", " b"}));
   EXPECT_EQ(words_of("deepseek-llm", "нещо中文。"), (Words{"нещо", "中文", "。"}));
+}
+
+TEST(PreTokenizer, DeepseekV3PutsSignsBeforeLatinWords) {
+  using Words = std::vector<std::string>;
+  EXPECT_EQ(words_of("deepseek-v3", "It's 12345 o'clock."), (Words{"It", "'s", " ", "123", "45", " o", "'clock", "."}));
+  EXPECT_EQ(words_of("deepseek-v3", "x.com ..y  z\n\n  a"),
+            (Words{"x", ".com", " ..", "y", " ", " z", "\n\n", " ", " a"}));
+  EXPECT_EQ(words_of("deepseek-v3", "_name __init__(self)"), (Words{"_name", " __", "init", "__(", "self", ")"}));
 }
 
 TEST(PreTokenizer, AnUnknownNameIsAnErrorThatListsTheKnown) {

@@ -27,6 +27,8 @@ struct DecoderParts {
   Presence sinks = Presence::absent;              // as tensor::AttentionRule has them
   Presence head_norms = Presence::absent;         // RMS norm of every query and key head before the rotation
   Presence post_norms = Presence::absent;         // of what attention and feed-forward add, before it is added
+  Presence expert_bias = Presence::absent;        // of the scores that choose experts
+  Presence shared_gate = Presence::required;      // what weighs a mixture's shared expert; else it counts wholly
   // Query, key and value, and gate and up: either as matrices of their own, or each group as one, one below the other.
   Presence apart = Presence::required;
   Presence joined = Presence::absent;
@@ -46,6 +48,16 @@ struct TensorNames {
   std::string_view query_norm = "attn_q_norm";
   std::string_view key_norm = "attn_k_norm";
   std::string_view sinks = "attn_sinks";
+  // Of latent attention. Of heads that are made of a latent, GGUF has one matrix for each; older files and folders have
+  // `latent_expansion`, in which the rows of a head's key, of its value, of the next head's key and so on follow.
+  std::string_view query_down = "attn_q_a";
+  std::string_view query_down_norm = "attn_q_a_norm";
+  std::string_view query_up = "attn_q_b";
+  std::string_view latent = "attn_kv_a_mqa";
+  std::string_view latent_norm = "attn_kv_a_norm";
+  std::string_view key_up = "attn_k_b";
+  std::string_view value_up = "attn_v_b";
+  std::string_view latent_expansion = "attn_kv_b";
   std::string_view attention_output = "attn_output";
   std::string_view post_attention_norm = "post_attention_norm";
   std::string_view feed_forward_norm = "ffn_norm";
@@ -59,6 +71,7 @@ struct TensorNames {
   std::string_view expert_gate = "ffn_gate_exps";
   std::string_view expert_up = "ffn_up_exps";
   std::string_view expert_down = "ffn_down_exps";
+  std::string_view expert_bias = "exp_probs_b";
   std::string_view shared_gate_input = "ffn_gate_inp_shexp";
   std::string_view shared_gate = "ffn_gate_shexp";
   std::string_view shared_up = "ffn_up_shexp";
@@ -79,6 +92,14 @@ inline constexpr TensorNames kFolderNames = {
     .query_norm = "self_attn.q_norm",
     .key_norm = "self_attn.k_norm",
     .sinks = "self_attn.sinks",  // this one without ".weight"
+    .query_down = "self_attn.q_a_proj",
+    .query_down_norm = "self_attn.q_a_layernorm",
+    .query_up = "self_attn.q_b_proj",
+    .latent = "self_attn.kv_a_proj_with_mqa",
+    .latent_norm = "self_attn.kv_a_layernorm",
+    .key_up = {},
+    .value_up = {},
+    .latent_expansion = "self_attn.kv_b_proj",
     .attention_output = "self_attn.o_proj",
     .post_attention_norm = {},
     .feed_forward_norm = "post_attention_layernorm",
@@ -91,6 +112,7 @@ inline constexpr TensorNames kFolderNames = {
     .expert_gate = "mlp.experts.{}.gate_proj",
     .expert_up = "mlp.experts.{}.up_proj",
     .expert_down = "mlp.experts.{}.down_proj",
+    .expert_bias = "mlp.gate.e_score_correction_bias",
     .shared_gate_input = "mlp.shared_expert_gate",
     .shared_gate = "mlp.shared_expert.gate_proj",
     .shared_up = "mlp.shared_expert.up_proj",
@@ -116,11 +138,13 @@ struct FolderForm {
   bool rotates_parts = false;   // config.json may ask for the rotation of a part of each head
   // YaRN's mscale_all_dim scales scores, as the architecture's read_rotation() has it (YarnRule::scales_scores).
   bool yarn_scales_scores = false;
-  // Folders always have the two of a rotated pair half a head apart. In GGUF they lie side by side for this
-  // architecture: the rows of the query and key projections change places.
+  bool has_latents = false;  // attention is to latents (LatentShape)
+  // Folders have the two of a rotated pair half a head apart, but beside latents. In GGUF they lie side by side for
+  // this architecture: the rows of the query and key projections change places.
   bool pairs_side_by_side = false;
   std::string_view experts = {};  // config.json's member for their number, where layers may be mixtures
-  bool shared_experts = false;    // and then each has one that all rows use
+  bool shared_experts = false;    // and then each has one that all rows use, or some that are stored as one:
+  std::string_view shared_experts_count = {};  // config.json's member for how many, which may be none
   // All experts of a layer lie together, rows of gate and up in turns (hugging_face/joined_experts.hpp), plain or as
   // MXFP4; the names of gate and up are one, without an ending.
   bool joined_experts = false;

@@ -7,6 +7,7 @@
 
 namespace tidemill::model {
 
+extern const Architecture kDeepseek2;
 extern const Architecture kGemma2;
 extern const Architecture kGemma3;
 extern const Architecture kGptOss;
@@ -22,7 +23,7 @@ extern const EncoderArchitecture kBert;
 namespace {
 
 constexpr std::array kArchitectures = {
-    &kLlama, &kQwen2, &kQwen3, &kGranite, &kPhi3, &kGemma2, &kGemma3, &kQwen2Moe, &kQwen3Moe, &kGptOss,
+    &kLlama, &kQwen2, &kQwen3, &kGranite, &kPhi3, &kGemma2, &kGemma3, &kQwen2Moe, &kQwen3Moe, &kGptOss, &kDeepseek2,
 };
 
 constexpr std::array kEncoders = {

@@ -17,6 +17,7 @@
 #include "base/json.hpp"
 #include "base/log.hpp"
 #include "model/architectures/encoder_architecture.hpp"
+#include "model/hugging_face/latent_config.hpp"
 #include "model/limits.hpp"
 #include "model/metadata.hpp"
 #include "model/read_rotation.hpp"
@@ -172,7 +173,15 @@ class ConfigTranslator {
     TM_TRY(const int64_t feed_forward, count("intermediate_size"));
     TM_TRY(const int64_t window, window_tokens());
     TM_TRY(const int64_t context, context_length(window));
-    TM_TRY(const int64_t head_dim, head_elements(shape.width, shape.heads));
+    LatentConfig latent;
+    if (architecture_.folder.has_latents) {
+      TM_TRY(latent, read_latent_config(config_));
+      shape.latent = latent.shape;
+      shape.kv_heads = 1;
+    }
+    const bool latents = shape.latent.rank > 0;
+    TM_TRY(const int64_t head_dim,
+           latents ? shape.latent.rank + latent.rotated : head_elements(shape.width, shape.heads));
     TM_CHECK(check_heads(shape, head_dim));
     TM_TRY(const double epsilon, positive_or_usual("rms_norm_eps"));
     if (config_.find("tie_word_embeddings") != nullptr) {
@@ -185,16 +194,15 @@ class ConfigTranslator {
     add("attention.head_count", shape.heads);
     add("attention.head_count_kv", shape.kv_heads);
     add("attention.key_length", head_dim);
-    add("attention.value_length", head_dim);
-    TM_TRY(const int64_t rotated, rotated_elements(head_dim));
+    add("attention.value_length", latents ? shape.latent.rank : head_dim);
+    if (latents) add_latent(latent);
+    TM_TRY(const int64_t rotated, rotated_elements(latents ? latent.rotated : head_dim));
     add("rope.dimension_count", rotated);
     add("vocab_size", shape.vocabulary);
     if (const std::string_view member = architecture_.folder.experts; !member.empty() && knows(member)) {
-      TM_TRY(shape.experts, count(member));
-      TM_TRY(const int64_t used, count("num_experts_per_tok"));
-      add("expert_count", shape.experts);
-      add("expert_used_count", used);
+      TM_CHECK(experts(member, shape));
     }
+    TM_TRY(shape.further_layers, config_.get_int_or("num_nextn_predict_layers", 0));
     if (architecture_.folder.keeps_window && window > 0) add("attention.sliding_window", window);
     metadata_.add_f32(key("attention.layer_norm_rms_epsilon"), static_cast<float>(epsilon));
     TM_TRY(shape.rope_factors, rotation(rotated, context, shape));
@@ -203,6 +211,29 @@ class ConfigTranslator {
   }
 
  private:
+  // As llama.cpp's converter has it: of keys and values, what heads make of a latent.
+  void add_latent(const LatentConfig& latent) {
+    add("attention.kv_lora_rank", latent.shape.rank);
+    add("attention.q_lora_rank", latent.shape.query_rank);
+    add("attention.key_length_mla", latent.shape.key_dim + latent.rotated);
+    add("attention.value_length_mla", latent.shape.value_dim);
+  }
+
+  Result<void> experts(std::string_view member, FolderShape& shape) {
+    TM_TRY(shape.experts, count(member));
+    TM_TRY(const int64_t used, count("num_experts_per_tok"));
+    add("expert_count", shape.experts);
+    add("expert_used_count", used);
+    const FolderForm& form = architecture_.folder;
+    shape.shares_experts = form.shared_experts;
+    if (!form.shared_experts_count.empty()) {
+      TM_TRY(const int64_t shared, config_.get_int_or(form.shared_experts_count, 0));
+      shape.shares_experts = shared > 0;
+    }
+    TM_TRY(shape.first_expert_layer, config_.get_int_or("first_k_dense_replace", 0));
+    return {};
+  }
+
   std::string key(std::string_view name) const { return fmt::format("{}.{}", architecture_.name, name); }
   void add(std::string_view name, int64_t value) { metadata_.add_u32(key(name), static_cast<uint32_t>(value)); }
 

@@ -19,10 +19,14 @@ struct FolderShape {
   int64_t layers = 0;
   int64_t heads = 0;
   int64_t kv_heads = 0;
-  int64_t experts = 0;       // of each layer; 0: it is no mixture
-  int64_t vocabulary = 0;    // rows of the embedding
-  int64_t width = 0;         // and its columns
-  std::optional<bool> tied;  // the embedding is the output matrix as well; none: the file does not say
+  LatentShape latent;
+  int64_t experts = 0;             // of each layer; 0: it is no mixture
+  int64_t first_expert_layer = 0;  // layers before it have none
+  bool shares_experts = false;     // whether some are for all rows
+  int64_t further_layers = 0;      // behind the model's own, which guess further tokens and are passed over
+  int64_t vocabulary = 0;          // rows of the embedding
+  int64_t width = 0;               // and its columns
+  std::optional<bool> tied;        // the embedding is the output matrix as well; none: the file does not say
   // What each rotation frequency is divided by; empty: there are none.
   std::vector<float> rope_factors;   // Llama 3's
   std::vector<float> long_factors;   // LongRoPE's, of long contexts

@@ -15,6 +15,7 @@
 #include "model/architectures/always_f32.hpp"
 #include "model/hugging_face/joined_experts.hpp"
 #include "model/hugging_face/json_file.hpp"
+#include "model/latent_expansion.hpp"
 #include "model/metadata.hpp"
 
 namespace tidemill::model {
@@ -28,6 +29,7 @@ constexpr size_t kMaxIndexBytes = size_t{64} << 20;
 constexpr std::string_view kSingleFile = "model.safetensors";
 constexpr std::string_view kIndexFile = "model.safetensors.index.json";
 constexpr std::string_view kModelPrefix = "model.";
+constexpr int64_t kMostFurtherLayers = 8;
 
 // The frequencies that old versions of transformers stored, and that follow from the configuration.
 bool is_derived(std::string_view name) {
@@ -42,18 +44,21 @@ struct LayerPart {
   enum class Heads : uint8_t { none, query, key } heads = Heads::none;  // whose rows rotate in pairs
   bool dense = false;                                                   // experts take its place in mixtures
   bool bare = false;                                                    // without ".weight" in folders
+  bool own = false;                                                     // and this of latents, where there are any
 };
 constexpr std::array<LayerPart, 16> kLayerParts = {{
     {.name = &TensorNames::attention_norm},
     {.name = &TensorNames::query,
      .bias = &DecoderParts::qkv_bias,
      .presence = &DecoderParts::apart,
-     .heads = LayerPart::Heads::query},
+     .heads = LayerPart::Heads::query,
+     .own = true},
     {.name = &TensorNames::key,
      .bias = &DecoderParts::qkv_bias,
      .presence = &DecoderParts::apart,
-     .heads = LayerPart::Heads::key},
-    {.name = &TensorNames::value, .bias = &DecoderParts::qkv_bias, .presence = &DecoderParts::apart},
+     .heads = LayerPart::Heads::key,
+     .own = true},
+    {.name = &TensorNames::value, .bias = &DecoderParts::qkv_bias, .presence = &DecoderParts::apart, .own = true},
     {.name = &TensorNames::query_key_value, .presence = &DecoderParts::joined},
     {.name = &TensorNames::query_norm, .presence = &DecoderParts::head_norms},
     {.name = &TensorNames::key_norm, .presence = &DecoderParts::head_norms},
@@ -126,9 +131,10 @@ class TensorTranslator {
     add_rope_factors("rope_factors_long.weight", shape_.long_factors);
     add_rope_factors("rope_factors_short.weight", shape_.short_factors);
     for (int64_t i = 0; i < shape_.layers; ++i) {
+      if (shape_.latent.rank > 0) TM_CHECK(translate_latent(i));
       for (const LayerPart& part : kLayerParts)
         TM_CHECK(translate(part, i));
-      if (shape_.experts > 0) TM_CHECK(translate_experts(i));
+      if (mixes(i)) TM_CHECK(translate_experts(i));
     }
     TM_CHECK(require(in_model(theirs.output_norm), ours.output_norm, ".weight"));
     TM_CHECK(translate_output());
@@ -181,19 +187,71 @@ class TensorTranslator {
     return fmt::format("blk.{}.{}", layer, shape_.architecture->names.*part);
   }
 
+  bool mixes(int64_t layer) const { return shape_.experts > 0 && layer >= shape_.first_expert_layer; }
+
+  Result<void> take_one(std::string_view TensorNames::*part, int64_t layer) {
+    return require(in_layer(layer, form_.names.*part), our_name(layer, part), ".weight");
+  }
+
+  Result<void> translate_latent(int64_t layer) {
+    if (shape_.latent.query_rank > 0) {
+      for (const auto part : {&TensorNames::query_down, &TensorNames::query_down_norm, &TensorNames::query_up})
+        TM_CHECK(take_one(part, layer));
+    } else {
+      TM_CHECK(take_one(&TensorNames::query, layer));
+    }
+    TM_CHECK(take_one(&TensorNames::latent, layer));
+    TM_CHECK(take_one(&TensorNames::latent_norm, layer));
+    return split_expansion(layer);
+  }
+
+  // What makes keys and values of latents becomes two tensors.
+  Result<void> split_expansion(int64_t layer) {
+    const std::string name = in_layer(layer, form_.names.latent_expansion) + ".weight";
+    const FolderWeights::Found found = out_.weights.find(name);
+    if (found.tensor == nullptr) return missing(name);
+    TM_CHECK(check(found, 0));
+    const SafetensorsTensor& source = *found.tensor;
+    const LatentShape& latent = shape_.latent;
+    const LatentExpansion expansion(*source.type, shape_.heads, latent);
+    if (source.shape != std::vector<int64_t>{expansion.rows(), latent.rank}) {
+      return Error(ErrorCode::corrupt,
+                   fmt::format("{}: tensor '{}' has the shape [{}], but config.json wants [{}, {}] ('qk_nope_head_dim' "
+                               "{} and 'v_head_dim' {} for each of 'num_attention_heads' {}, and 'kv_lora_rank')",
+                               found.file->path().string(), printable(name), fmt::join(source.shape, ", "),
+                               expansion.rows(), latent.rank, latent.key_dim, latent.value_dim, shape_.heads));
+    }
+    used_.insert(source.name);
+    const auto add_part = [&](std::string_view TensorNames::*part, std::array<int64_t, 4> shape, auto write) {
+      GgufTensor tensor;
+      tensor.name = out_.texts.emplace_back(our_name(layer, part) + ".weight");
+      tensor.origin = out_.texts.emplace_back(
+          fmt::format("'{}' in '{}'", printable(source.name), found.file->path().filename().string()));
+      tensor.type = *source.type;
+      tensor.rank = 3;
+      tensor.shape = shape;
+      tensor.data = source.data;
+      tensor.make = [expansion, from = source.data, write](std::span<std::byte> to) { (expansion.*write)(from, to); };
+      out_.tensors.push_back(std::move(tensor));
+    };
+    add_part(&TensorNames::key_up, {latent.key_dim, latent.rank, shape_.heads, 1}, &LatentExpansion::write_keys);
+    add_part(&TensorNames::value_up, {latent.rank, latent.value_dim, shape_.heads, 1}, &LatentExpansion::write_values);
+    return {};
+  }
+
   Result<void> translate_experts(int64_t layer) {
     using Name = std::string_view TensorNames::*;
-    const auto take_one = [&](Name part) {
-      return require(in_layer(layer, form_.names.*part), our_name(layer, part), ".weight");
-    };
-    TM_CHECK(take_one(&TensorNames::router));
+    TM_CHECK(take_one(&TensorNames::router, layer));
     if (form_.joined_experts) return translate_joined(layer);
+    // It has no ending of its own.
+    TM_CHECK(take(in_layer(layer, form_.names.expert_bias), our_name(layer, &TensorNames::expert_bias) + ".bias",
+                  parts_.expert_bias, 0));
     for (const Name part : {&TensorNames::expert_gate, &TensorNames::expert_up, &TensorNames::expert_down})
       TM_CHECK(stack(part, layer));
-    if (!form_.shared_experts) return {};
-    for (const Name part : {&TensorNames::shared_gate_input, &TensorNames::shared_gate, &TensorNames::shared_up,
-                            &TensorNames::shared_down})
-      TM_CHECK(take_one(part));
+    if (!shape_.shares_experts) return {};
+    if (parts_.shared_gate != Presence::absent) TM_CHECK(take_one(&TensorNames::shared_gate_input, layer));
+    for (const Name part : {&TensorNames::shared_gate, &TensorNames::shared_up, &TensorNames::shared_down})
+      TM_CHECK(take_one(part, layer));
     return {};
   }
 
@@ -274,7 +332,8 @@ class TensorTranslator {
   }
 
   Result<void> translate(const LayerPart& part, int64_t layer) {
-    if (part.dense && shape_.experts > 0) return {};
+    if (part.dense && mixes(layer)) return {};
+    if (part.own && shape_.latent.rank > 0) return {};
     const std::string theirs = in_layer(layer, form_.names.*part.name);
     const std::string ours = our_name(layer, part.name);
     const Presence weight = part.presence == nullptr ? Presence::required : parts_.*part.presence;
@@ -379,13 +438,23 @@ class TensorTranslator {
   // A tensor that nothing reads means that the model computes something which this decoder does not.
   Result<void> refuse_unused() const {
     for (const auto& [tensor, file] : out_.weights.tensors()) {
-      if (used_.contains(tensor->name) || is_derived(tensor->name) || reads_images(tensor->name)) continue;
+      if (used_.contains(tensor->name) || is_derived(tensor->name) || reads_images(tensor->name) ||
+          guesses_further(tensor->name)) {
+        continue;
+      }
       return Error(
           ErrorCode::unsupported,
           fmt::format("{}: tensor '{}' is no part of a model of the type '{}' with {} layers", file->path().string(),
                       printable(tensor->name), shape_.architecture->name, shape_.layers));
     }
     return {};
+  }
+
+  bool guesses_further(std::string_view name) const {
+    for (int64_t i = 0; i < std::min(shape_.further_layers, kMostFurtherLayers); ++i) {
+      if (name.starts_with(in_layer(shape_.layers + i, ""))) return true;
+    }
+    return false;
   }
 
   bool reads_images(std::string_view name) const {

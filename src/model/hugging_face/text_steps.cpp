@@ -112,7 +112,9 @@ constexpr std::string_view kTekkenSteps =
     R"(Split([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+) | ByteLevel)";
 constexpr std::string_view kDeepseekCoderSteps =
     R"(Split([\r\n]) | Split(\s?\p{L}+) | Split(\s?\p{P}+) | Split([一-龥ࠀ-一가-퟿]+) | Digits(each) | ByteLevel)";
-constexpr std::array<KnownSteps, 9> kKnownSteps = {{
+constexpr std::string_view kDeepseekV3Steps =
+    R"(Split(\p{N}{1,3}) | Split([一-龥぀-ゟ゠-ヿ]+) | Split([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+) | ByteLevel)";
+constexpr std::array<KnownSteps, 10> kKnownSteps = {{
     {"ByteLevel words", "gpt-2"},
     {"Digits(each) | ByteLevel words", "starcoder"},
     {"Punctuation(Contiguous) | ByteLevel words | Digits(runs) | Split([0-9][0-9][0-9])", "falcon"},
@@ -122,6 +124,7 @@ constexpr std::array<KnownSteps, 9> kKnownSteps = {{
     {kGpt4oSteps, "gpt-4o", std::nullopt, true},
     {kTekkenSteps, "tekken", std::nullopt, true},
     {kDeepseekCoderSteps, "deepseek-coder"},
+    {kDeepseekV3Steps, "deepseek-v3"},
 }};
 
 }  // namespace
