@@ -7,6 +7,8 @@
 #   scripts/deps.sh lint    clang-format and clang-tidy
 #   scripts/deps.sh fuzz    clang with libFuzzer
 #   scripts/deps.sh hop     nginx and wrk, to measure beside
+#   scripts/deps.sh distill libtorch, and a fast BLAS for it: what `tidemill distill` and `tidemill train` need beside the
+#                           build list; nothing else does
 set -euo pipefail
 
 build=(g++ cmake ninja-build ccache make pkg-config
@@ -16,6 +18,7 @@ tests=(redis-server openssl)
 lint=(clang-format clang-tidy)
 fuzz=(clang libclang-rt-14-dev)
 hop=(nginx wrk python3)
+distill=(libtorch-dev libopenblas0-openmp)
 
 wanted=("${build[@]}")
 need_node=no
@@ -25,7 +28,8 @@ case "${1:-build}" in
   lint) wanted+=("${lint[@]}") ;;
   fuzz) wanted+=("${fuzz[@]}") ;;
   hop) wanted+=("${hop[@]}") ;;
-  *) echo "deps: unknown set '$1': use build, test, lint, fuzz or hop" >&2; exit 2 ;;
+  distill) wanted+=("${distill[@]}") ;;
+  *) echo "deps: unknown set '$1': use build, test, lint, fuzz, hop or distill" >&2; exit 2 ;;
 esac
 
 missing=()

@@ -70,6 +70,7 @@ class Subject {
   tensor::KvType kv_type() const { return kv_type_; }
   size_t file_bytes() const { return file_bytes_; }
   const model::Model& model() const { return *model_; }
+  model::Model& model() { return *model_; }  // for who runs it on a cache of their own: one at a time, as readers do
   const text::Tokenizer& tokenizer() const { return *tokenizer_; }
   int64_t context() const { return model_->hyper_parameters().context; }
 
