@@ -10,7 +10,7 @@ SHAPE ?= llama-3.2-1b
 export CTEST_OUTPUT_ON_FAILURE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint format asan tsan fuzz peers schemas accuracy quantised replay noise avx2 floats streams chaos rollouts hop soak overload bench clean
+.PHONY: help run build test lint format asan tsan fuzz peers schemas accuracy quantised replay noise avx2 floats streams chaos rollouts hop soak overload bench distill distilled clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  \1\t/' | expand -t 12
@@ -105,6 +105,15 @@ quantised: ## Say what fewer bits save and cost MODEL on TEXT, and how much fast
 	@scripts/build.sh release tidemill
 	@node bench/quantised.mjs $(MODEL) $(TEXT)
 	@node bench/quantised.mjs --latency $(SHAPE)
+
+distill: ## Install libtorch, and build the program with what it trains with
+	@scripts/deps.sh build
+	@scripts/deps.sh distill
+	@cmake --preset release >/dev/null
+	@scripts/build.sh release tidemill
+
+distilled: distill ## Distil a student of 23 % from MODEL on this machine's Python, and judge both on TEXT
+	@scripts/distilled.sh $(MODEL) $(TEXT)
 
 replay: ## Replay the recorded traces in TRACES on simulated backends: prefix hits and balance of routing
 	@scripts/deps.sh build

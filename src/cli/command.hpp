@@ -52,6 +52,8 @@ void add_keys(CLI::App& app, Invocation& chosen);
 void add_convert(CLI::App& app, Invocation& chosen);
 void add_pack(CLI::App& app, Invocation& chosen);
 void add_quantize(CLI::App& app, Invocation& chosen);
+void add_distill(CLI::App& app, Invocation& chosen);
+void add_train(CLI::App& app, Invocation& chosen);
 void add_synth(CLI::App& app, Invocation& chosen);
 void add_version(CLI::App& app, Invocation& chosen);
 

@@ -119,6 +119,8 @@ int run(int argc, const char* const* argv) {
   add_convert(app, chosen);
   add_pack(app, chosen);
   add_quantize(app, chosen);
+  add_distill(app, chosen);
+  add_train(app, chosen);
   add_synth(app, chosen);
   add_version(app, chosen);
   bool version = false;

@@ -137,14 +137,13 @@ Result<std::vector<TaughtWindow>> Teacher::write(std::span<const Token> beginnin
   }
   const std::span<const Token> lead = subject_->lead();
   std::vector<TaughtWindow> windows;
-  std::vector<TaughtWindow*> each;
   for (const Token beginning : beginnings) {
     std::vector<Token> tokens(lead.begin(), lead.end());
     tokens.push_back(beginning);
     windows.push_back(empty_window(std::move(tokens), length_, kept_));
   }
-  for (TaughtWindow& window : windows)
-    each.push_back(&window);
+  std::vector<TaughtWindow*> each(windows.size());
+  std::ranges::transform(windows, each.begin(), [](TaughtWindow& window) { return &window; });
   std::vector<Token> now(windows.size());
   std::vector<float> probabilities;
   for (int64_t position = 0; position < length_; ++position) {

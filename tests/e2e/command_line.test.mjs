@@ -31,7 +31,7 @@ describe('the command line', { timeout: 300_000 }, () => {
   after(() => rmSync(folder, { recursive: true }));
 
   test('helps, and says what is wrong with a wrong command', () => {
-    for (const name of ['serve', 'chat', 'complete', 'tokenize', 'template', 'inspect', 'bench', 'eval', 'keys', 'convert', 'quantize', 'pack', 'synth', 'version']) {
+    for (const name of ['serve', 'chat', 'complete', 'tokenize', 'template', 'inspect', 'bench', 'eval', 'keys', 'convert', 'quantize', 'pack', 'distill', 'train', 'synth', 'version']) {
       const help = tidemill([name, '--help']);
       assert.equal(help.code, 0, name);
       assert.match(help.out, /--help/);

@@ -148,9 +148,8 @@ class TorchStudent final : public Student {
 
  private:
   static std::vector<NamedArray> arrays(const std::vector<NamedView>& views) {
-    std::vector<NamedArray> made;
-    for (const NamedView& view : views)
-      made.push_back(to_array(view));
+    std::vector<NamedArray> made(views.size());
+    std::ranges::transform(views, made.begin(), to_array);
     return made;
   }
 

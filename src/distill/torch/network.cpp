@@ -1,5 +1,6 @@
 #include "distill/torch/network.hpp"
 
+#include <ATen/core/ivalue.h>  // which clang misses in others' headers
 #include <ATen/ops/_softmax.h>
 #include <ATen/ops/_softmax_backward_data.h>
 #include <ATen/ops/arange.h>

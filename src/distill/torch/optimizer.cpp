@@ -1,6 +1,7 @@
 #include "distill/torch/optimizer.hpp"
 
 #include <ATen/Parallel.h>
+#include <ATen/core/ivalue.h>  // which clang misses in others' headers
 #include <ATen/ops/mm.h>
 #include <ATen/ops/zeros_like.h>
 #include <algorithm>
