@@ -36,6 +36,7 @@
 #include "quantize/quantize_model.hpp"
 #include "tensor/cpu_device.hpp"
 #include "tensor/isa.hpp"
+#include "text/tokenizer.hpp"
 
 namespace tidemill::cli {
 
@@ -132,10 +133,15 @@ class TrainingRun {
 
   base::Result<void> check_output(const model::Checkpoint& source) {
     TM_TRY(output_, quantize::target_of(flags_.output));
-    if (source.has_file(output_)) {
+    const auto taken = [&](std::string_view by) {
       return base::Error(base::ErrorCode::invalid_argument,
-                         fmt::format("'{}' is the {} itself; write the student to another name", flags_.output,
-                                     flags_.taught ? "teacher" : "model of the tokenizer"));
+                         fmt::format("'{}' is {}; write the student to another name", flags_.output, by));
+    };
+    if (source.has_file(output_)) return taken(flags_.taught ? "the teacher itself" : "the model of the tokenizer");
+    std::error_code ignored;
+    if (std::filesystem::equivalent(output_, flags_.held_out, ignored)) return taken("the text held out");
+    for (const std::string& path : flags_.text) {
+      if (std::filesystem::equivalent(output_, path, ignored)) return taken("a text to learn from");
     }
     const std::filesystem::path folder = output_.has_parent_path() ? output_.parent_path() : ".";
     if (::access(folder.c_str(), W_OK | X_OK) != 0) return base::system_error("cannot write to the folder", folder);
@@ -165,14 +171,21 @@ class TrainingRun {
     plan_.precision = bf16 ? distill::Precision::bf16 : distill::Precision::f32;
     report_.precision = bf16 ? "bf16" : "f32";
     report_.shape = plan_.shape.to_string();
-    report_.parameters = plan_.shape.parameters(plan_.vocabulary);
     return {};
   }
 
-  // The teacher, or for its tokenizer the model.
+  // The tokenizer, and the teacher if there is one.
   base::Result<void> load(const model::Checkpoint& source) {
+    TM_TRY(text::Vocabulary vocabulary, model::read_vocabulary(source));
+    if (vocabulary.add_bos && vocabulary.bos) lead_.push_back(*vocabulary.bos);
+    auto tokenizer = text::Tokenizer::create(std::move(vocabulary));
+    if (!tokenizer) return std::move(tokenizer).error().wrap(source.path().string());
+    tokenizer_ = std::move(tokenizer).value();
+    plan_.vocabulary = std::max(plan_.vocabulary, static_cast<int64_t>(tokenizer_->vocabulary().size()));
+    report_.parameters = plan_.shape.parameters(plan_.vocabulary);
     TM_TRY(const tensor::Isa isa, tensor::choose_isa());
     device_ = tensor::make_cpu_device(isa, threads());
+    if (!flags_.taught) return {};
     std::optional<base::Progress> bar;
     evaluate::SubjectOptions options;
     options.context = flags_.window;
@@ -189,7 +202,7 @@ class TrainingRun {
     std::string held_out;
     if (!flags_.held_out.empty()) {
       TM_TRY(held_out, base::read_file(flags_.held_out, text::Tokenizer::max_text_bytes));
-      TM_TRY(held_out_, subject_->tokenizer().encode(held_out, {.add_special = false}));
+      TM_TRY(held_out_, tokenizer_->encode(held_out, {.add_special = false}));
     }
     std::optional<base::Progress> bar;
     distill::CorpusOptions options;
@@ -197,7 +210,7 @@ class TrainingRun {
     options.held_out = held_out;
     options.on_progress = bar_for(bar, "reading text", base::Progress::Unit::items);
     options.cancelled = cancelled();
-    TM_TRY(corpus_, distill::read_corpus(subject_->tokenizer(), flags_.text, options));
+    TM_TRY(corpus_, distill::read_corpus(*tokenizer_, flags_.text, options));
     if (bar) bar->finish();
     if (held_out_.empty()) {
       const size_t part = corpus_.tokens.size() / kHeldOutPart;
@@ -223,10 +236,10 @@ class TrainingRun {
     return {};
   }
 
-  distill::TextWindows windows() const { return {corpus_.tokens, subject_->lead(), flags_.window}; }
+  distill::TextWindows windows() const { return {corpus_.tokens, lead_, flags_.window}; }
   distill::TextWindows judged_windows() const {
-    const size_t most = static_cast<size_t>(kJudgedWindows * flags_.window) + 1 - subject_->lead().size();
-    return {std::span(held_out_).first(std::min(most, held_out_.size())), subject_->lead(), flags_.window};
+    const size_t most = static_cast<size_t>(kJudgedWindows * flags_.window) + 1 - lead_.size();
+    return {std::span(held_out_).first(std::min(most, held_out_.size())), lead_, flags_.window};
   }
 
   base::Result<std::unique_ptr<distill::Lessons>> make_lessons(const model::Checkpoint& source) {
@@ -345,8 +358,10 @@ class TrainingRun {
   const Interrupt interrupt_;
   std::filesystem::path output_;
   distill::StudentPlan plan_;
+  std::unique_ptr<text::Tokenizer> tokenizer_;
+  std::vector<model::Token> lead_;  // what stands before each window: as of evaluate::Subject
   std::unique_ptr<tensor::Device> device_;
-  std::unique_ptr<evaluate::Subject> subject_;
+  std::unique_ptr<evaluate::Subject> subject_;  // the teacher; null without one
   distill::Corpus corpus_;
   std::vector<model::Token> held_out_;
   uint64_t lessons_fingerprint_ = 0;

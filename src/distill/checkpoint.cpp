@@ -3,9 +3,11 @@
 #include <cassert>
 #include <cstring>
 #include <exception>
+#include <fstream>
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 #include <fmt/format.h>
@@ -74,7 +76,21 @@ Error corrupt(const std::filesystem::path& path) {
           fmt::format("'{}' is damaged: its checksum is wrong. Remove it to begin anew", path.string())};
 }
 
+Error in_the_way(const std::filesystem::path& path) {
+  return {ErrorCode::invalid_argument,
+          fmt::format("'{}' is in the way, and no checkpoint; move it, or write to another name", path.string())};
+}
+
 }  // namespace
+
+Result<void> check_place(const std::filesystem::path& path) {
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored)) return {};
+  std::string begin(kMagic.size(), '\0');
+  std::ifstream(path, std::ios::binary).read(begin.data(), static_cast<std::streamsize>(begin.size()));
+  if (begin != kMagic) return in_the_way(path);
+  return {};
+}
 
 Result<void> save_state(const TrainingState& state, const std::filesystem::path& path) {
   const std::string header = header_of(state);

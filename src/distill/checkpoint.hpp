@@ -24,4 +24,8 @@ base::Result<void> save_state(const TrainingState& state, const std::filesystem:
 // or one of another fingerprint.
 base::Result<TrainingState> load_state(const std::filesystem::path& path, uint64_t fingerprint);
 
+// Whether save_state() may write to `path`: nothing is there, or a checkpoint, of whatever training. `invalid_argument`
+// for anything else, which is somebody's.
+base::Result<void> check_place(const std::filesystem::path& path);
+
 }  // namespace tidemill::distill

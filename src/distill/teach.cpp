@@ -34,7 +34,8 @@ class LessonWriter {
     while (static_cast<int64_t>(file_->done()) < format_.count) {
       if (options_.cancelled && options_.cancelled()) {
         TM_CHECK(file_->flush());
-        return Error(ErrorCode::cancelled, "interrupted");
+        return Error(ErrorCode::cancelled, fmt::format("interrupted after {} of {} windows; the same command goes on",
+                                                       file_->done(), format_.count));
       }
       const auto at = static_cast<int64_t>(file_->done());
       TM_CHECK(at < windows_.count() ? read(at) : write(at));

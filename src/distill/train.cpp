@@ -124,6 +124,7 @@ class Training {
   double seconds() const { return seconds_before_ + base::seconds(clock_.now() - started_); }
 
   Result<void> resume() {
+    TM_CHECK(check_place(options_.checkpoint));
     std::error_code ignored;
     if (options_.restart || !std::filesystem::exists(options_.checkpoint, ignored)) return {};
     TM_TRY(const TrainingState state, load_state(options_.checkpoint, fingerprint_));

@@ -159,6 +159,20 @@ TEST_F(Train, RefusesTheCheckpointOfAnotherCourse) {
   EXPECT_EQ(second.steps_in_life, 23);
 }
 
+// Not even --restart throws away what is somebody else's.
+TEST_F(Train, LeavesAFileThatIsNoCheckpoint) {
+  for (const bool restart : {false, true}) {
+    options_.restart = restart;
+    folder_.put("checkpoint", "my notes");
+    PlainStudent student;
+    const auto result = train(student);
+    ASSERT_FALSE(result);
+    EXPECT_SAYS(result.error().to_string(), "is in the way, and no checkpoint");
+    EXPECT_EQ(student.steps_in_life, 0);
+    EXPECT_EQ(base::read_file(options_.checkpoint).value(), "my notes");
+  }
+}
+
 TEST_F(Train, SaysWhereACheckpointCannotBeWritten) {
   options_.checkpoint = folder_.path() / "absent" / "checkpoint";
   PlainStudent student;

@@ -110,6 +110,7 @@ describe('with libtorch', { skip: withIt, timeout: 500_000 }, () => {
       [['--text', path.join(text, 'notes.md'), '-o', out], 2, /text is too short/],
       [['--text', text, '-o', path.join(folder, 'absent', 'out.gguf')], 1, /absent/],
       [['--text', text, '-o', folder], 1, /is a folder/],
+      [['--text', text, '-o', path.join(text, 'a.py'), '--held-out', path.join(text, 'a.py')], 2, /is the text held out/],
       [['--text', text, '-o', out, '--student', '33:1:1'], 2, /multiple of 32/],
     ];
     for (const [args, code, words] of refusals) {
