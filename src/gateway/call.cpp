@@ -167,6 +167,7 @@ asio::awaitable<Result<void>> Call::refuse(const Refused& refused) {
 
 asio::awaitable<Result<void>> Call::begin_stream(int status, wire::Headers headers) {
   note_status(status);
+  streaming_ = true;
   name_itself(headers);
   co_return co_await exchange_.begin_stream(status, std::move(headers));
 }

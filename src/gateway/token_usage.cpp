@@ -6,14 +6,14 @@ namespace tidemill::gateway {
 
 namespace {
 
-constexpr std::string_view key = "\"usage\":";
+constexpr std::string_view usage_key = "\"usage\":";
 
 }  // namespace
 
 void TokenUsage::take(std::string_view text) {
   size_t at = 0;
-  while ((at = text.find(key, at)) != std::string_view::npos) {
-    at += key.size();
+  while ((at = text.find(usage_key, at)) != std::string_view::npos) {
+    at += usage_key.size();
     while (at < text.size() && text[at] == ' ')
       ++at;
     if (at < text.size() && text[at] == '{') take_object(text.substr(at));

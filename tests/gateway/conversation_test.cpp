@@ -98,6 +98,42 @@ TEST_F(Conversation, AStreamIsKeptBeforeItsEndIsTold) {
   EXPECT_EQ(said(turn({{"model", "m"}, {"input", "and"}, {"previous_response_id", "resp_1"}})), "3");
 }
 
+// Servers write events as the format allows: what is complete is complete, and is kept.
+TEST_F(Conversation, AStreamIsKeptHoweverItIsWritten) {
+  std::string form;
+  std::atomic<int> number = 0;
+  add_backend([&](const Received& request) {
+    const json::object response = response_to(request, ++number);
+    const auto event = [&](const std::string& type, const std::string& more) {
+      const std::string data = R"({"type":")" + type + "\"," + more + "}";
+      std::string text;
+      for (const char c : form)
+        text += c == 'E' ? type : c == 'D' ? data : std::string(1, c);
+      return text;
+    };
+    const std::string carried = "\"response\":" + json::serialize(response);
+    return Script{.bytes = chunked_answer({event("response.created", R"("response":{"id":"resp_0"})"),
+                                           event("response.output_text.delta", R"("delta":"x")"),
+                                           event("response.completed", carried)})};
+  });
+  start();
+  for (const char* spelling :
+       {"event: E\ndata: D\n\n", "event:E\ndata:D\n\n", "data: D\n\n", "data: D\nevent: E\n\n",
+        "id: 1\nevent: E\ndata: D\n\n", "event: E\r\ndata: D\r\n\r\n", "event: E\rdata: D\r\r", "data:D\r\r"}) {
+    SCOPED_TRACE(spelling);
+    form = spelling;
+    const wire::HttpResponse response = post("/v1/responses", R"({"model":"m","stream":true,"input":"hello"})");
+    EXPECT_EQ(response.status, 200);
+    wire::SseParser parser;
+    const auto events = parser.feed(response.body);
+    ASSERT_TRUE(events);
+    ASSERT_EQ(events->size(), 3U) << response.body;
+    EXPECT_EQ(base::parse_json(events->at(2).data)->at("type"), "response.completed");
+    EXPECT_EQ(base::parse_json(events->at(2).data)->at("response").at("store"), true);
+    EXPECT_EQ(get("/v1/responses/resp_" + std::to_string(number)).status, 200);
+  }
+}
+
 TEST_F(Conversation, WhatIsKeptCanBeReadAndForgotten) {
   add_backends(1);
   start();
