@@ -214,6 +214,52 @@ TEST_F(Gate, TokensAreReservedAndSettled) {
   EXPECT_TRUE(refused.headers.has("retry-after"));
 }
 
+// Nothing that a body says gets more than one answer of 200 tokens out of 300.
+TEST_F(Gate, NoMemberOfABodyGetsAroundALimit) {
+  ScriptedBackend& backend = add_backend([](const Received&) {
+    return Script{
+        .bytes = http_answer(200, "application/json",
+                             R"({"id":"x","usage":{"prompt_tokens":5,"completion_tokens":200,"input_tokens":5}})")};
+  });
+  set_policy(
+      "[tenants.default]\ntokens_per_minute = 300\nbudget_per_day = 0.003\n[prices.m]\ninput = 1\noutput = 10\n");
+  struct Case {
+    std::string path;
+    std::string members;
+    size_t answers;
+  };
+  const std::string chat = "/v1/chat/completions";
+  const std::vector<Case> cases = {
+      {"/v1/messages", R"("max_tokens":200,"n":-100000)", 1},
+      {"/v1/messages", R"("max_tokens":200,"max_completion_tokens":-1000000)", 1},
+      {"/v1/responses", R"("store":false,"max_output_tokens":200,"n":-100000)", 1},
+      {"/v1/responses", R"("store":false,"max_output_tokens":200,"n":0)", 1},
+      {"/v1/responses", R"("store":false,"max_output_tokens":200,"max_tokens":-1000000000)", 1},
+      {"/v1/responses", R"("store":false,"max_output_tokens":9223372036854775807)", 0},
+      {chat, R"("max_tokens":200,"n":-1)", 1},
+      {chat, R"("max_tokens":-1)", 0},
+      {chat, R"("max_tokens":9223372036854775807)", 0},
+      {chat, R"("max_tokens":4611686018427387904,"n":2)", 0},
+      {chat, R"("max_tokens":9223372036854775807,"n":9223372036854775807)", 0},
+      {"/v1/completions", R"("max_tokens":4611686018427387904,"n":2)", 0}};
+  std::vector<std::string> secrets;
+  for (size_t i = 0; i < cases.size(); ++i)
+    secrets.push_back(make_key({.name = "n" + std::to_string(i), .tenant = "t" + std::to_string(i)}));
+  start();
+  for (size_t i = 0; i < cases.size(); ++i) {
+    SCOPED_TRACE(cases[i].path + " " + cases[i].members);
+    const size_t before = backend.received().size();
+    const std::string body = "{\"model\":\"m\"," + cases[i].members + "}";
+    for (int k = 0; k < 4; ++k) {
+      const wire::HttpResponse response = post(cases[i].path, body, {{"Authorization", "Bearer " + secrets[i]}});
+      if (response.status != 200) {
+        EXPECT_EQ(response.status, 429) << response.body;
+      }
+    }
+    EXPECT_EQ(backend.received().size() - before, cases[i].answers);
+  }
+}
+
 TEST_F(Gate, ARequestThatFailsCostsNothing) {
   std::atomic<bool> well = false;
   add_backend([&](const Received&) { return Script{.bytes = well ? answer : std::string()}; });
