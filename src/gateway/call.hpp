@@ -44,7 +44,7 @@ class Call {
 
   // What the log line says beside what the exchange knows.
   AccessRecord& record() { return record_; }
-  void set_model(std::string model);
+  void set_model(std::string_view model);
   void set_backend(const std::string& name);
   // The named route that answers, by which of its targets, and by which model: every answer says so in the headers
   // x-tidemill-route, x-tidemill-target and x-tidemill-model.

@@ -238,7 +238,8 @@ asio::awaitable<Tried> Relay::attempt(Lease& lease) {
     resume_body = *std::move(made);
   }
   const bool stream = request_.outline.stream;
-  const wire::Headers headers = backend_headers(call_.request(), call_.id(), backend, dialect_, stream, span.context());
+  const wire::Headers headers = backend_headers(call_.request(), call_.id(), backend, dialect_, stream,
+                                                service_.gate().wants_keys(), span.context());
   const std::string target = backend.target(call_.request().target);
   const Watch watch(call_.exchange(), backend, service_.clock().now());
   if (service_.ending()) co_return Failure{Outcome::abandoned, stopped()};  // what came too late to be ended
