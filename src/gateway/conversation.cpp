@@ -162,6 +162,7 @@ asio::awaitable<Result<void>> ResponseKeeper::adopt(json::object& response, bool
   std::vector<session::Record> records = session::records_of(response, std::move(items_), session_);
   auto write = [&] { return service_.sessions().put(tenant_, records); };
   auto kept = co_await service_.store_pool().run(write);
+  if (!kept && store_failed(kept.error()).code() == ErrorCode::unavailable) service_.note_store_lost(true);
   if (!kept) co_return store_failed(std::move(kept).error().wrap("the response could not be kept"));
   co_return Result<void>();
 }
