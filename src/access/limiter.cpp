@@ -35,8 +35,9 @@ struct Limiter::Impl {
   void settle(const Reservation& held, int64_t requests, int64_t tokens, Money cost) {
     const std::lock_guard lock(mutex);
     const WallTime now = clock.wall_now();
+    tokens = std::max<int64_t>(tokens, 0);
     RateLimits(mirror, held.tenant_, held.policy_).take(requests - 1, tokens - held.tokens_, now);
-    SpendingBooks(mirror, held.tenant_, held.policy_).settle(held.cost_, held.held_in_, cost, now);
+    SpendingBooks(mirror, held.tenant_, held.policy_).settle(held.cost_, held.held_in_, std::max(cost, Money()), now);
   }
 
   const LimiterOptions options;
@@ -52,6 +53,8 @@ Limiter::Limiter(LimiterOptions options, const base::Clock& clock)
 Limiter::~Limiter() = default;
 
 Limiter::Admission Limiter::admit(const std::string& tenant, const TenantPolicy& policy, int64_t tokens, Money cost) {
+  tokens = std::max<int64_t>(tokens, 0);
+  cost = std::max(cost, Money());
   Admission admission;
   bool urgent = false;
   {

@@ -60,7 +60,8 @@ class Reservation {
   ~Reservation() { release(); }
 
   explicit operator bool() const { return limiter_ != nullptr; }
-  // Takes what was used in place of what was reserved; more than that is owed. Returns how the limits stand then.
+  // Takes what was used in place of what was reserved; more than that is owed, and less than nothing is nothing, so
+  // that no more than was reserved is ever given back. Returns how the limits stand then.
   RateStatus settle(int64_t tokens, Money cost);
 
  private:
@@ -88,7 +89,7 @@ class Limiter {
     Reservation reservation;
     RateStatus status;
   };
-  // `tokens` and `cost` are the most that the request may use.
+  // `tokens` and `cost` are the most that the request may use; less than nothing is nothing.
   Admission admit(const std::string& tenant, const TenantPolicy& policy, int64_t tokens, Money cost);
 
   // What the tenant has spent, of this day and this month, held reservations not included.

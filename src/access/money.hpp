@@ -3,6 +3,7 @@
 
 #include <compare>
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <string_view>
 
@@ -14,7 +15,12 @@ namespace tidemill::access {
 struct Money {
   int64_t nanos = 0;
 
-  friend Money operator+(Money a, Money b) { return {a.nanos + b.nanos}; }
+  // What is too large to be held is as large as can be.
+  friend Money operator+(Money a, Money b) {
+    int64_t sum = 0;
+    if (!__builtin_add_overflow(a.nanos, b.nanos, &sum)) return {sum};
+    return {b.nanos > 0 ? std::numeric_limits<int64_t>::max() : std::numeric_limits<int64_t>::min()};
+  }
   friend Money operator-(Money a, Money b) { return {a.nanos - b.nanos}; }
   friend auto operator<=>(const Money&, const Money&) = default;
 };

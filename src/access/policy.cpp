@@ -68,6 +68,9 @@ Result<void> read_money(const toml::table& table, std::string_view key, const Pl
   if (const auto real = node->value_exact<double>()) text = fmt::format("{:.9f}", *real);
   auto money = parse_money(text);
   if (!money) return place.fault(*node, key, "an amount of money from 0 to 1000000000, such as 12.50");
+  // Rounded to nothing it would mean another thing: no limit, or no price.
+  const bool vanished = money->nanos == 0 && node->value<double>().value_or(0) > 0;
+  if (vanished) return place.fault(*node, key, "0, or an amount of money from 0.000000001 to 1000000000");
   field = *money;
   return {};
 }

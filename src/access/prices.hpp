@@ -25,10 +25,12 @@ struct Usage {
   int64_t cached_tokens = 0;
   int64_t output_tokens = 0;
 
-  int64_t tokens() const { return prompt_tokens + output_tokens; }
+  // Counts below 0 are taken for 0; not more than 64 bits hold.
+  int64_t tokens() const;
 };
 
-// Rounded up to a whole billionth. Counts below 0 are taken for 0, and more cached tokens than there are for all.
+// Rounded up to a whole billionth. Counts below 0 are taken for 0, more cached tokens than there are for all, and more
+// than a million million tokens for so many; what is too large to be held costs as much as can be.
 Money cost_of(const Price& price, const Usage& usage);
 
 // Prices by model. A name that ends in "*" is for all models that begin so; the longest that fits a model counts, a

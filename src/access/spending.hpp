@@ -16,7 +16,7 @@ namespace tidemill::access {
 Money spent_this_day(const StateMirror& mirror, const std::string& tenant, base::WallTime now);
 Money spent_this_month(const StateMirror& mirror, const std::string& tenant, base::WallTime now);
 
-// Made for one call, under the limiter's lock.
+// Made for one call, under the limiter's lock. Amounts are never below 0.
 class SpendingBooks {
  public:
   SpendingBooks(StateMirror& mirror, const std::string& tenant, const TenantPolicy& policy)

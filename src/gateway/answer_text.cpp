@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "gateway/whole_events.hpp"
+
 namespace tidemill::gateway {
 
 namespace json = base::json;
@@ -33,14 +35,12 @@ void AnswerText::add(const json::object& object, std::string_view key) {
 }
 
 void AnswerText::take_events(std::string_view events) {
-  while (!events.empty() && text_.size() < most_bytes) {
-    const size_t end = std::min(events.find('\n'), events.size());
-    std::string_view line = events.substr(0, end);
-    events.remove_prefix(std::min(end + 1, events.size()));
-    constexpr std::string_view field = "data:";
-    if (!line.starts_with(field)) continue;
-    line.remove_prefix(field.size());
-    const auto parsed = base::parse_json(line);
+  WholeEvents walk(events);
+  while (text_.size() < most_bytes) {
+    const auto event = walk.next();
+    if (!event) break;
+    if (!event->has_data) continue;
+    const auto parsed = base::parse_json(event->data);
     if (parsed && parsed->is_object()) take(parsed->get_object());
   }
 }

@@ -7,8 +7,9 @@
 namespace tidemill::gateway {
 
 wire::Headers backend_headers(const wire::HttpRequest& request, const std::string& request_id, const Backend& backend,
-                              Dialect dialect, bool stream, const observe::SpanContext& parent) {
-  wire::Headers headers = request_headers(request, request_id, backend.options().api_key, parent);
+                              Dialect dialect, bool stream, bool keyed, const observe::SpanContext& parent) {
+  wire::Headers headers = request_headers(
+      request, request_id, {.backend_key = backend.options().api_key, .clients_end_here = keyed}, parent);
   const bool marked = stream && dialect != Dialect::other && backend.options().resume != "off";
   if (marked) headers.add(std::string(resumable_header), "1");
   return headers;

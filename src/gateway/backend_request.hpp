@@ -12,9 +12,10 @@
 
 namespace tidemill::gateway {
 
-// request_headers(), and for streams the wish for marks, unless the backend's are not to be resumed.
+// request_headers(), and for streams the wish for marks, unless the backend's are not to be resumed. `keyed`: the
+// gateway asks its clients for keys, which end with it.
 wire::Headers backend_headers(const wire::HttpRequest& request, const std::string& request_id, const Backend& backend,
-                              Dialect dialect, bool stream, const observe::SpanContext& parent);
+                              Dialect dialect, bool stream, bool keyed, const observe::SpanContext& parent);
 
 wire::RequestTimeouts backend_timeouts(const GatewayOptions& options, bool stream);
 

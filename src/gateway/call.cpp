@@ -19,6 +19,7 @@ namespace attribute = observe::semconv::attribute;
 namespace {
 
 constexpr size_t max_logged_path = 200;
+constexpr size_t max_logged_model = 200;              // characters
 constexpr size_t max_logged_body = size_t{64} << 10;  // characters
 constexpr int client_closed_request = 499;            // nginx's word for it
 
@@ -81,8 +82,8 @@ void Call::note_absence() {
   span_.fail(error_);
 }
 
-void Call::set_model(std::string model) {
-  model_ = std::move(model);
+void Call::set_model(std::string_view model) {
+  model_ = base::utf8::prefix(model, max_logged_model);
   if (!model_.empty()) span_.set(attribute::request_model, model_);
 }
 
@@ -162,11 +163,14 @@ asio::awaitable<Result<void>> Call::refuse(const Refused& refused) {
       wire::error_response(refused.status, refused.message, refused.type, refused.code, error_style_, id_);
   if (refused.status == 401) response.headers.set("WWW-Authenticate", "Bearer");
   if (refused.retry_after) response.headers.set("Retry-After", access::retry_after_seconds(*refused.retry_after));
+  for (const auto& [name, value] : refused.headers)
+    response.headers.set(name, value);
   co_return co_await respond(std::move(response));
 }
 
 asio::awaitable<Result<void>> Call::begin_stream(int status, wire::Headers headers) {
   note_status(status);
+  streaming_ = true;
   name_itself(headers);
   co_return co_await exchange_.begin_stream(status, std::move(headers));
 }

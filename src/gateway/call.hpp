@@ -44,7 +44,7 @@ class Call {
 
   // What the log line says beside what the exchange knows.
   AccessRecord& record() { return record_; }
-  void set_model(std::string model);
+  void set_model(std::string_view model);
   void set_backend(const std::string& name);
   // The named route that answers, by which of its targets, and by which model: every answer says so in the headers
   // x-tidemill-route, x-tidemill-target and x-tidemill-model.
@@ -59,6 +59,8 @@ class Call {
   asio::awaitable<base::Result<void>> begin_stream(int status, wire::Headers headers);
   asio::awaitable<base::Result<void>> write(std::string_view bytes);
   asio::awaitable<base::Result<void>> end();
+  // The client has been sent the head of a stream, and what becomes of the request has to be told within that.
+  bool streaming() const { return streaming_; }
   // The client has been sent all of the answer.
   bool complete() const { return complete_; }
   // Says in span and log that the answer failed, with the causes that the client is not told (told_error.hpp).
@@ -84,6 +86,7 @@ class Call {
   std::string target_model_;
   std::string error_;
   std::string asked_;
+  bool streaming_ = false;
   bool complete_ = false;
   AccessRecord record_;
   observe::Span span_;

@@ -7,6 +7,7 @@
 #include <fmt/core.h>
 
 #include "gateway/json_members.hpp"
+#include "gateway/whole_events.hpp"
 #include "session/kept_responses.hpp"
 #include "wire/request_limits.hpp"
 #include "wire/sse.hpp"
@@ -85,12 +86,11 @@ constexpr Carrier carriers[] = {
     {"response.completed", true}, {"response.incomplete", true}, {"response.failed", false},
 };
 
-const Carrier* carrier_of(std::string_view event) {
-  constexpr std::string_view field = "event: ";
-  if (!event.starts_with(field)) return nullptr;
-  const std::string_view name = event.substr(field.size(), event.find_first_of("\r\n") - field.size());
+const Carrier* carrier_of(const WholeEvent& event) {
+  if (!event.has_data) return nullptr;
+  const std::string_view type = event.type();
   for (const Carrier& carrier : carriers) {
-    if (carrier.event == name) return &carrier;
+    if (carrier.event == type) return &carrier;
   }
   return nullptr;
 }
@@ -162,31 +162,19 @@ asio::awaitable<Result<void>> ResponseKeeper::adopt(json::object& response, bool
   std::vector<session::Record> records = session::records_of(response, std::move(items_), session_);
   auto write = [&] { return service_.sessions().put(tenant_, records); };
   auto kept = co_await service_.store_pool().run(write);
+  if (!kept && store_failed(kept.error()).code() == ErrorCode::unavailable) service_.note_store_lost(true);
   if (!kept) co_return store_failed(std::move(kept).error().wrap("the response could not be kept"));
   co_return Result<void>();
 }
 
 asio::awaitable<Result<void>> ResponseKeeper::events(std::string_view events, std::string& out) {
-  while (!events.empty()) {
-    size_t size = events.size();
-    for (const std::string_view blank : {"\n\n", "\n\r\n"}) {
-      const size_t at = events.find(blank);
-      if (at != std::string_view::npos) size = std::min(size, at + blank.size());
-    }
-    const std::string_view event = events.substr(0, size);
-    events.remove_prefix(size);
-    const Carrier* carrier = carrier_of(event);
-    if (carrier == nullptr) {
-      out += event;
-      continue;
-    }
-    wire::SseParser parser;
-    const auto parsed = parser.feed(event);
-    auto body = parsed && parsed->size() == 1 ? base::parse_json(parsed->front().data)
-                                              : Result<json::value>(Error(ErrorCode::corrupt, "no event"));
+  WholeEvents walk(events);
+  while (const auto event = walk.next()) {
+    const Carrier* carrier = carrier_of(*event);
+    auto body = carrier == nullptr ? Result<json::value>(nullptr) : base::parse_json(event->data);
     json::value* response = body && body->is_object() ? body->get_object().if_contains("response") : nullptr;
     if (response == nullptr || !response->is_object()) {
-      out += event;
+      out += event->text;
       continue;
     }
     auto adopted = co_await adopt(response->get_object(), carrier->complete);

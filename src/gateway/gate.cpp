@@ -162,6 +162,7 @@ asio::awaitable<Gate::Entry> Gate::enter(const Caller& caller, const Asked& aske
   passage.status_ = admitted.status;
   if (admitted.refusal) {
     entry.refused = refused(*admitted.refusal);
+    entry.refused->headers = passage.headers();
     co_return entry;
   }
   passage.reservation_ = std::move(admitted.reservation);
@@ -194,6 +195,7 @@ asio::awaitable<Gate::Entry> Gate::enter(const Caller& caller, const Asked& aske
   }
   if (decision->refusal) {
     entry.refused = refused(*decision->refusal);
+    entry.refused->headers = passage.headers();
     passage.place_ = 0;
   }
   co_return entry;

@@ -44,6 +44,7 @@ struct Refused {
   std::string type;
   std::string code;
   std::optional<base::Duration> retry_after;
+  std::vector<std::pair<std::string, std::string>> headers{};  // that tell of limits
 };
 
 // Who calls, with what the caller may use at this moment.
@@ -98,6 +99,8 @@ class Gate {
   // Errors: the keys or the policy cannot be read.
   static base::Result<std::unique_ptr<Gate>> open(GateOptions options, const base::Clock& clock);
 
+  // Callers show keys, which are for the gateway alone.
+  bool wants_keys() const { return vault_ != nullptr; }
   // By bearer token or x-api-key.
   std::pair<Caller, std::optional<Refused>> identify(const wire::HttpRequest& request) const;
   // Whether the caller may do that, with that model.

@@ -65,7 +65,7 @@ void register_back(base::ConfigSchema& schema, GatewayOptions& o) {
       .between(1, 1'000'000);
   schema
       .add("gateway.retries", &o.retries,
-           "further tries of a request that a backend took and failed, as long as the client has got nothing")
+           "further tries of a request that a backend took and failed, in a row without a word of the answer")
       .between(0, 100);
   schema
       .add("gateway.patience", &o.patience,

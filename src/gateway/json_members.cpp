@@ -2,6 +2,7 @@
 
 #include <array>
 #include <charconv>
+#include <cmath>
 #include <cstring>
 
 #include <fmt/core.h>
@@ -142,6 +143,16 @@ std::optional<long long> json_integer(std::string_view value) {
   const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
   if (error != std::errc() || end != value.data() + value.size()) return std::nullopt;
   return number;
+}
+
+std::optional<int64_t> json_count(std::string_view value) {
+  if (value.empty() || value.front() < '0' || value.front() > '9') return std::nullopt;
+  double number = 0;
+  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
+  if (end != value.data() + value.size()) return std::nullopt;
+  constexpr auto most = static_cast<double>(most_counted);
+  if (error != std::errc() || number >= most) return most_counted;
+  return static_cast<int64_t>(std::ceil(number));
 }
 
 std::string with_member(std::string_view object, size_t closing_brace, std::string_view key, std::string_view value) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -83,6 +84,11 @@ size_t count_elements(std::string_view text);
 
 // A whole number that fits; nullopt for anything else.
 std::optional<long long> json_integer(std::string_view value);
+
+// A number as a count: nullopt for what is none, or is below 0. A fraction is rounded up, and more than `most_counted`
+// is that.
+inline constexpr int64_t most_counted = 1'000'000'000'000;
+std::optional<int64_t> json_count(std::string_view value);
 
 // `object` with one more member. `object` must be whole, with its closing brace at `closing_brace`.
 std::string with_member(std::string_view object, size_t closing_brace, std::string_view key, std::string_view value);

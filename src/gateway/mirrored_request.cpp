@@ -79,7 +79,8 @@ asio::awaitable<void> MirroredRequest::ask_shadow() {
     observe::Span span = service_.tracer().start("mirror", parent_, observe::SpanKind::client);
     span.set("tidemill.backend", backend.name());
     // Marks count its tokens.
-    wire::Headers headers = backend_headers(request_, id_, backend, dialect_, outline_.stream, span.context());
+    wire::Headers headers = backend_headers(request_, id_, backend, dialect_, outline_.stream,
+                                            service_.gate().wants_keys(), span.context());
     headers.add("X-Tidemill-Mirror", "1");
     const std::string target = backend.target(request_.target);
     const wire::OutgoingRequest request{.to = &backend.url(),

@@ -59,10 +59,9 @@ struct Ask {
 // Lets a request for a model through the gate, where it waits for its turn. False: it is answered, or its client gone.
 asio::awaitable<bool> enter(Service& service, Call& call, const Caller& caller, const RelayRequest& request,
                             Passage& passage) {
-  const int64_t output = request.outline.max_tokens.value_or(usual_output) * request.outline.choices;
   const Asked asked{.model = request.outline.model,
                     .prompt_tokens = request.prompt_tokens,
-                    .output_tokens = embeds(call.request().path) ? 0 : output};
+                    .output_tokens = embeds(call.request().path) ? 0 : request.outline.most_output(usual_output)};
   Gate::Entry entry = co_await service.gate().enter(caller, asked, call.exchange());
   if (entry.gone) co_return false;
   if (entry.refused) {
@@ -153,7 +152,7 @@ asio::awaitable<void> converse(Service& service, Call& call, const Caller& calle
     (void)co_await call.refuse(failed, session::longest_pause);
     co_return;
   }
-  auto resolved = RequestOutline::read(conversation->body);
+  auto resolved = RequestOutline::read(conversation->body, request.path);
   if (!resolved) {
     (void)co_await call.refuse(resolved.error());
     co_return;

@@ -4,7 +4,6 @@
 #include <string_view>
 
 #include "gateway/sse_marks.hpp"
-#include "wire/unready.hpp"
 
 namespace tidemill::gateway {
 
@@ -39,6 +38,24 @@ bool ends_here(const wire::Headers& headers, bool has_connection, std::string_vi
   return is_one_of(name, of_the_connection) || (has_connection && headers.has_token("connection", name));
 }
 
+bool begins_with(std::string_view name, std::string_view beginning) {
+  return wire::equal_ignoring_case(name.substr(0, beginning.size()), beginning);
+}
+
+// What a backend may not say of itself to clients: it is the gateway's to say.
+bool is_the_gateways(std::string_view name) {
+  return wire::equal_ignoring_case(name, "date") || wire::equal_ignoring_case(name, "x-request-id") ||
+         wire::equal_ignoring_case(name, "request-id") || begins_with(name, "x-tidemill-") ||
+         begins_with(name, "access-control-");
+}
+
+// An address of the backend's own, which is not for clients; a path is one of the gateway's too.
+bool tells_address(std::string_view name, std::string_view value) {
+  const bool is_location =
+      wire::equal_ignoring_case(name, "location") || wire::equal_ignoring_case(name, "content-location");
+  return is_location && (!value.starts_with('/') || value.starts_with("//"));
+}
+
 bool is_credential(std::string_view name) {
   return wire::equal_ignoring_case(name, "authorization") || wire::equal_ignoring_case(name, "x-api-key");
 }
@@ -46,16 +63,17 @@ bool is_credential(std::string_view name) {
 }  // namespace
 
 wire::Headers request_headers(const wire::HttpRequest& request, const std::string& request_id,
-                              const std::string& backend_key, const observe::SpanContext& parent) {
+                              const Credentials& credentials, const observe::SpanContext& parent) {
   wire::Headers out;
   out.reserve(request.headers.size() + 4);
   const bool has_connection = request.headers.has("connection");
   for (const auto& [name, value] : request.headers) {
     if (ends_here(request.headers, has_connection, name) || is_one_of(name, of_the_gateway)) continue;
-    if (!backend_key.empty() && is_credential(name)) continue;
+    if (is_credential(name) && (credentials.clients_end_here || !credentials.backend_key.empty())) continue;
+    if (credentials.clients_end_here && wire::equal_ignoring_case(name, "cookie")) continue;
     out.add(name, value);
   }
-  if (!backend_key.empty()) out.add("Authorization", "Bearer " + backend_key);
+  if (!credentials.backend_key.empty()) out.add("Authorization", "Bearer " + credentials.backend_key);
   out.add("X-Request-Id", request_id);
   if (parent.valid()) {
     out.add("traceparent", parent.to_traceparent());
@@ -70,11 +88,7 @@ wire::Headers response_headers(const wire::Headers& from_backend) {
   const bool has_connection = from_backend.has("connection");
   for (const auto& [name, value] : from_backend) {
     if (ends_here(from_backend, has_connection, name)) continue;
-    if (wire::equal_ignoring_case(name, "date") || wire::equal_ignoring_case(name, "x-request-id") ||
-        wire::equal_ignoring_case(name, "request-id") || wire::equal_ignoring_case(name, wire::unready_header) ||
-        name.starts_with("Access-Control-") || name.starts_with("access-control-")) {
-      continue;
-    }
+    if (is_the_gateways(name) || tells_address(name, value)) continue;
     out.add(name, value);
   }
   return out;

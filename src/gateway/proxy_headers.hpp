@@ -8,13 +8,20 @@
 
 namespace tidemill::gateway {
 
-// Those of a request to a backend: the client's without what concerns the connection alone (RFC 9110, section 7.6.1),
-// what the gateway answers for (credentials where it has some of its own, trace, id), and encodings, since the gateway
-// reads the answer. `parent` is the span of this try.
-wire::Headers request_headers(const wire::HttpRequest& request, const std::string& request_id,
-                              const std::string& backend_key, const observe::SpanContext& parent);
+// Whose credentials a backend gets.
+struct Credentials {
+  std::string backend_key;        // the gateway's for it, in place of the client's; empty: none
+  bool clients_end_here = false;  // the client's keys and cookies are for the gateway, which asks for them
+};
 
-// Those of the answer to the client. That a backend loads or drains is not true of the gateway.
+// Those of a request to a backend: the client's without what concerns the connection alone (RFC 9110, section 7.6.1),
+// what the gateway answers for (credentials, trace, id), and encodings, since the gateway reads the answer. `parent` is
+// the span of this try.
+wire::Headers request_headers(const wire::HttpRequest& request, const std::string& request_id,
+                              const Credentials& credentials, const observe::SpanContext& parent);
+
+// Those of the answer to the client, without what is the gateway's to say: all `x-tidemill-` fields (that a backend
+// loads, what an answer costs, who has given it), and where a backend has its addresses.
 wire::Headers response_headers(const wire::Headers& from_backend);
 
 }  // namespace tidemill::gateway

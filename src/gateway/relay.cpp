@@ -6,6 +6,7 @@
 #include <fmt/core.h>
 
 #include "base/ids.hpp"
+#include "base/json.hpp"
 #include "base/log.hpp"
 #include "gateway/backend_request.hpp"
 #include "gateway/proxy_headers.hpp"
@@ -93,7 +94,9 @@ Relay::Relay(Service& service, Call& call, RelayRequest request)
 
 asio::awaitable<RelayEnd> Relay::run() {
   co_await try_backends();
-  if (call_.record().status == 200) bill_.settle(usage(), stream_.progress().events());
+  // Nothing is owed for comments alone.
+  const bool answered = begun() || call_.complete();
+  if (answered && call_.record().status == 200) bill_.settle(usage(), stream_.progress().events());
   co_return end();
 }
 
@@ -180,7 +183,8 @@ asio::awaitable<Lease> Relay::find_backend() {
     co_return Lease();
   }
   if (failure_ && counts_) {
-    pause = plan_.after_failure(picked.has_value(), service_.clock().now(), chance());
+    const bool fruitless = failure_->outcome == Outcome::failed && beginning_ == Beginning::nothing;
+    pause = plan_.after_failure(picked.has_value(), service_.clock().now(), chance(), fruitless);
     if (!pause) {
       co_await conclude();
       co_return Lease();
@@ -197,7 +201,7 @@ asio::awaitable<Lease> Relay::find_backend() {
       break;
     }
     if (!pause) {
-      (void)co_await call_.refuse(picked.error(), service_.retry_after(picked.error(), request_.wanted));
+      co_await refuse(picked.error(), service_.retry_after(picked.error(), request_.wanted));
       break;
     }
     if (co_await call_.exchange().wait(*pause) == wire::Wake::disconnected) break;
@@ -234,7 +238,8 @@ asio::awaitable<Tried> Relay::attempt(Lease& lease) {
     resume_body = *std::move(made);
   }
   const bool stream = request_.outline.stream;
-  const wire::Headers headers = backend_headers(call_.request(), call_.id(), backend, dialect_, stream, span.context());
+  const wire::Headers headers = backend_headers(call_.request(), call_.id(), backend, dialect_, stream,
+                                                service_.gate().wants_keys(), span.context());
   const std::string target = backend.target(call_.request().target);
   const Watch watch(call_.exchange(), backend, service_.clock().now());
   if (service_.ending()) co_return Failure{Outcome::abandoned, stopped()};  // what came too late to be ended
@@ -273,6 +278,7 @@ asio::awaitable<Tried> Relay::relay_answer(Lease& lease, wire::ClientStream& ans
     (void)co_await keep_refusal(answer);  // so that the connection can be used again
     co_return Failure{Outcome::answered, broken(fmt::format("the backend answered {}", status))};
   }
+  if (call_.streaming() && !begun() && (status != 200 || !events)) co_return co_await tell_within_stream(answer);
   if (events) {
     Tried tried = co_await stream_.relay(lease, answer, hang_up);
     beginning_ = stream_.beginning();
@@ -340,6 +346,31 @@ asio::awaitable<bool> Relay::keep_refusal(wire::ClientStream& answer) {
   co_return false;
 }
 
+// The client has the head of a stream, and comments: what a backend answers that is none has to be said as an error of
+// that stream.
+asio::awaitable<Tried> Relay::tell_within_stream(wire::ClientStream& answer) {
+  const bool whole = co_await keep_refusal(answer);
+  if (status_ < 400) co_return Failure{Outcome::failed, broken("the backend answered with what is no stream")};
+  const auto body = whole ? base::parse_json(refusal_->body) : base::Result<base::json::value>(nullptr);
+  const base::json::object* said = body ? body->if_object() : nullptr;
+  const base::json::value* error = said == nullptr ? nullptr : said->if_contains("error");
+  const base::json::value* message =
+      error == nullptr || !error->is_object() ? nullptr : error->get_object().if_contains("message");
+  std::string words = fmt::format("the backend answered {}", status_);
+  if (message != nullptr && message->is_string()) words += fmt::format(": {}", std::string_view(message->get_string()));
+  co_await stream_.fail(Error(is_decline(status_) ? ErrorCode::invalid_argument : ErrorCode::unavailable, words));
+  co_return std::nullopt;
+}
+
+// Of a call whose client has got nothing of an answer.
+asio::awaitable<void> Relay::refuse(const Error& error, base::Duration retry_after) {
+  if (call_.streaming()) {
+    co_await stream_.fail(error);
+  } else {
+    (void)co_await call_.refuse(error, retry_after);
+  }
+}
+
 // No further try: the client hears of the last one's failure, or that the gateway stops, unless another answers.
 asio::awaitable<void> Relay::conclude() {
   const bool ending = service_.ending();
@@ -355,12 +386,12 @@ asio::awaitable<void> Relay::conclude() {
     co_return;
   }
   if (ending) {
-    (void)co_await call_.refuse(stopped());
+    co_await refuse(stopped());
     co_return;
   }
   const Failure& failure = *failure_;
   const bool was_refused = failure.outcome == Outcome::refused || failure.outcome == Outcome::unready;
-  if (was_refused && refusal_) {
+  if (was_refused && refusal_ && !call_.streaming()) {
     call_.note_failure(failure.error);
     (void)co_await call_.respond(std::move(*refusal_));
     co_return;
@@ -369,7 +400,7 @@ asio::awaitable<void> Relay::conclude() {
   const int tries = call_.record().tries;
   std::string message = fmt::format("no backend answered, after {} {}", tries, tries == 1 ? "try" : "tries");
   const Error none_answered = Error(code, std::move(message)).caused_by(failure.error);
-  (void)co_await call_.refuse(none_answered, service_.retry_after(none_answered, request_.wanted));
+  co_await refuse(none_answered, service_.retry_after(none_answered, request_.wanted));
 }
 
 }  // namespace tidemill::gateway

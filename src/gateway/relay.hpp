@@ -71,6 +71,8 @@ class Relay {
   asio::awaitable<Tried> relay_whole(wire::ClientStream& answer);
   asio::awaitable<Failure> refused(Lease& lease, wire::ClientStream& answer);
   asio::awaitable<bool> keep_refusal(wire::ClientStream& answer);
+  asio::awaitable<Tried> tell_within_stream(wire::ClientStream& answer);
+  asio::awaitable<void> refuse(const base::Error& error, base::Duration retry_after = {});
   asio::awaitable<void> conclude();
   asio::awaitable<void> try_backends();
   RelayEnd end() const;
@@ -89,7 +91,7 @@ class Relay {
   std::vector<const Backend*> tried_;
   std::vector<const Backend*> unready_;        // those that have said so to this request
   Tried failure_;                              // of the last try
-  bool counts_ = false;                        // that failure is one of those that gateway.retries bounds
+  bool counts_ = false;                        // a backend took that try, or might have
   int status_ = 0;                             // that the last backend answered; 0: none
   Beginning beginning_ = Beginning::nothing;   // of its stream, if it sent one
   bool faulted_ = false;                       // a try failed by the backend's own fault

@@ -118,6 +118,27 @@ bool is_of_ranking(Key key) {
   return key == query || key == documents || key == texts;
 }
 
+// Whether requests of that dialect have the member, one of those that say how much may be made.
+bool limits_output(Dialect dialect, Key key) {
+  switch (dialect) {
+    case Dialect::chat:
+      return key == n || key == max_tokens || key == max_completion_tokens;
+    case Dialect::completions:
+      return key == n || key == max_tokens;
+    case Dialect::messages:
+      return key == max_tokens;
+    case Dialect::responses:
+      return key == max_output_tokens;
+    case Dialect::other:
+      break;
+  }
+  return false;
+}
+
+bool is_of_output(Key key) {
+  return key == n || key == max_tokens || key == max_completion_tokens || key == max_output_tokens;
+}
+
 // What is not of the wanted type is left for the backend to refuse, which does it in its own words.
 void take(RequestOutline& outline, Ranked& ranked, Key key, std::string_view value) {
   switch (key) {
@@ -129,12 +150,12 @@ void take(RequestOutline& outline, Ranked& ranked, Key key, std::string_view val
       outline.stream = value == "true";
       break;
     case n:
-      outline.choices = json_integer(value).value_or(1);
+      outline.choices = std::max<int64_t>(1, json_count(value).value_or(1));
       break;
     case max_tokens:
     case max_completion_tokens:
     case max_output_tokens:
-      if (const auto number = json_integer(value)) outline.max_tokens = *number;
+      if (const auto count = json_count(value)) outline.max_tokens = std::max(*count, outline.max_tokens.value_or(0));
       break;
     case tools:
       outline.tools = value;
@@ -205,6 +226,7 @@ void RequestOutline::drop_views() {
 }
 
 Result<RequestOutline> RequestOutline::read(std::string_view body, std::string_view path) {
+  const Dialect dialect = dialect_of(path);
   RequestOutline outline;
   Ranked ranked;
   std::bitset<key_count> seen;
@@ -219,12 +241,18 @@ Result<RequestOutline> RequestOutline::read(std::string_view body, std::string_v
     // other.
     if (seen.test(*key)) return wrong(keys[*key], fmt::format("'{}' stands in the body twice", keys[*key]));
     seen.set(*key);
+    if (is_of_output(*key) && !limits_output(dialect, *key)) continue;
     take(outline, ranked, *key, member->value);
   }
   if (!members.whole()) return no_object(body, members.stopped_at());
   outline.closing_brace = members.closing_brace();
   outline.ranked_bytes = ranked.bytes();
   return outline;
+}
+
+int64_t RequestOutline::most_output(int64_t usual) const {
+  const int64_t each = max_tokens.value_or(usual);
+  return each > most_counted / choices ? most_counted : each * choices;
 }
 
 std::string with_model(std::string_view body, RequestOutline& outline, std::string_view model) {

@@ -22,8 +22,10 @@ bool embeds(std::string_view path);
 struct RequestOutline {
   std::string model;  // empty: none named
   bool stream = false;
-  int64_t choices = 1;  // `n`
-  std::optional<int64_t> max_tokens;
+  // As its dialect spells them; what that does not have says nothing. Neither is below what stands here, whatever the
+  // body says, nor above `most_counted` (json_members.hpp).
+  int64_t choices = 1;                // `n`
+  std::optional<int64_t> max_tokens;  // of each; the largest, if several say it; nullopt: no limit
   bool has_tools = false;
   bool store = true;                 // Responses: whether the answer is to be kept
   std::string previous_response_id;  // Responses
@@ -49,6 +51,8 @@ struct RequestOutline {
   // `path` is what the body was sent to. invalid_argument: the body is no JSON object, or holds twice what decides the
   // route, or a member that is the gateway's own to set.
   static base::Result<RequestOutline> read(std::string_view body, std::string_view path = {});
+  // The most tokens that it may make, where `usual` stands for a limit that it does not set.
+  int64_t most_output(int64_t usual) const;
   // All that the prompt is made from.
   size_t prompt_bytes() const { return tools.size() + system.size() + prompt.size() + ranked_bytes; }
 };

@@ -44,7 +44,7 @@ asio::awaitable<void> remove(Service& service, Call& call, const Caller&) {
 
 void add_responses_endpoints(wire::Router& router, Service& service) {
   router.add("GET", "/v1/responses/*", for_callers(service, retrieve, "read"));
-  router.add("DELETE", "/v1/responses/*", for_callers(service, remove, "read"));
+  router.add("DELETE", "/v1/responses/*", for_callers(service, remove, "generate"));
 }
 
 }  // namespace tidemill::gateway

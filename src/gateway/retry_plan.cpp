@@ -7,6 +7,7 @@ namespace tidemill::gateway {
 void RetryPlan::note_progress() {
   begun_ = true;
   broken_.reset();
+  fruitless_ = 0;
   rounds_ = 0;
 }
 
@@ -17,10 +18,12 @@ base::Duration RetryPlan::next_pause(double chance) {
   return pause - std::chrono::duration_cast<base::Duration>(pause * (chance / 2));
 }
 
-std::optional<base::Duration> RetryPlan::after_failure(bool another, base::SteadyTime now, double chance) {
+std::optional<base::Duration> RetryPlan::after_failure(bool another, base::SteadyTime now, double chance,
+                                                       bool fruitless) {
   ++failures_;
+  if (fruitless) ++fruitless_;
   nobody_since_.reset();
-  if (!begun() && failures_ > options_.retries) return std::nullopt;
+  if ((begun() ? fruitless_ : failures_) > options_.retries) return std::nullopt;
   const base::Duration pause = another ? base::Duration(0) : next_pause(chance);
   if (!begun()) return pause;
   // Not since it last moved: a backend that hangs is found out only after a time of silence, perhaps a longer one.

@@ -71,7 +71,8 @@ class Service : public wire::Drainable {
   session::Store& store() { return *sessions_; }
   void set_sessions(std::unique_ptr<session::Store> sessions) { sessions_ = std::move(sessions); }
 
-  // The session store did not answer the last look at it.
+  // The session store did not answer the last look at it, or has failed to keep a response since; then the next look,
+  // which is a second away, finds out whether it takes any.
   bool store_lost() const { return store_lost_; }
   void note_store_lost(bool lost) { store_lost_ = lost; }
 

@@ -1,10 +1,11 @@
 #include "gateway/stream_error.hpp"
 
-#include <algorithm>
+#include <utility>
 
 #include "base/json.hpp"
 #include "base/utf8.hpp"
 #include "gateway/json_members.hpp"
+#include "gateway/whole_events.hpp"
 #include "wire/error_body.hpp"
 #include "wire/sse.hpp"
 
@@ -13,20 +14,14 @@ namespace tidemill::gateway {
 namespace json = base::json;
 
 void ResponseSoFar::take(std::string_view events) {
-  constexpr std::string_view field = "data:";
-  while (dialect_ == Dialect::responses && !events.empty()) {
-    const size_t end = events.find('\n');
-    std::string_view line = events.substr(0, end);
-    events.remove_prefix(end == std::string_view::npos ? events.size() : end + 1);
-    if (!line.starts_with(field)) continue;
-    line.remove_prefix(field.size());
-    take_data(line);
+  if (dialect_ != Dialect::responses) return;
+  WholeEvents walk(events);
+  while (const auto event = walk.next()) {
+    if (event->has_data) take_data(event->data);
   }
 }
 
 void ResponseSoFar::take_data(std::string_view data) {
-  while (data.starts_with(' '))
-    data.remove_prefix(1);
   JsonMembers members(data);
   while (const auto member = members.next()) {
     if (member->key == "sequence_number") {
@@ -72,79 +67,30 @@ std::string error_event(Dialect dialect, const base::Error& error, const Respons
 
 namespace {
 
-// As OpenAI, Anthropic, vLLM, llama.cpp and Tidemill name errors of which the server is not the cause.
-constexpr std::string_view callers_errors[] = {
-    "invalid_request_error", "BadRequestError",  "invalid_prompt",      "context_length_exceeded",
-    "request_too_large",     "not_found_error",  "NotFoundError",       "authentication_error",
-    "permission_error",      "rate_limit_error", "rate_limit_exceeded", "overloaded_error",
-    "unavailable_error",     "unavailable",      "cancelled_error",
-};
-
-bool is_callers(const json::object& error) {
-  for (const char* key : {"code", "type"}) {
-    const json::value* said = error.if_contains(key);
-    if (said == nullptr) continue;
-    if (said->is_int64()) return (said->get_int64() >= 400 && said->get_int64() < 500) || said->get_int64() == 503;
-    const bool named = said->is_string() && std::ranges::find(callers_errors, std::string_view(said->get_string())) !=
-                                                std::ranges::end(callers_errors);
-    if (named) return true;
+bool tells_error(std::string_view data) {
+  if (data.find("\"error\"") == std::string_view::npos) return false;
+  JsonMembers members(data);
+  while (const auto member = members.next()) {
+    if (member->key == "error") return member->value != "null";
   }
   return false;
 }
 
-// Of an event's data; nullptr: it is none.
-const json::value* error_in(const json::object& event) {
-  const json::value* type = event.if_contains("type");
-  const json::value* error = event.if_contains("error");
-  if (error != nullptr && !error->is_null()) return error;
-  if (type != nullptr && *type == "error") return type;
-  if (type == nullptr || *type != "response.failed") return nullptr;
-  const json::value* response = event.if_contains("response");
-  error = response != nullptr && response->is_object() ? response->get_object().if_contains("error") : nullptr;
-  return error != nullptr && !error->is_null() ? error : type;
-}
-
-Beginning beginning_of_data(std::string_view data) {
-  if (data.find("\"error\"") == std::string_view::npos && data.find("\"response.failed\"") == std::string_view::npos) {
-    return Beginning::content;
-  }
-  const auto parsed = base::parse_json(data);
-  const json::object* event = parsed ? parsed->if_object() : nullptr;
-  const json::value* error = event == nullptr ? nullptr : error_in(*event);
-  if (error == nullptr) return Beginning::content;
-  // Responses tell an error in the event itself.
-  return is_callers(error->is_object() ? error->get_object() : *event) ? Beginning::decline : Beginning::fault;
-}
-
-}  // namespace
-
-Beginning beginning_of(Dialect dialect, std::string_view events) {
-  constexpr std::string_view field = "data:";
-  if (dialect == Dialect::other) return events.empty() ? Beginning::nothing : Beginning::content;
-  while (!events.empty()) {
-    const size_t end = events.find('\n');
-    const std::string_view line = events.substr(0, end);
-    if (line.starts_with(field)) return beginning_of_data(line.substr(field.size()));
-    if (end == std::string_view::npos) break;
-    events.remove_prefix(end + 1);
-  }
-  return Beginning::nothing;
-}
-
-namespace {
-
-// Lines that only the last event of a stream has, or an error's.
-bool ends(Dialect dialect, std::string_view line) {
+// Only the last event of a stream does, or an error's.
+bool ends(Dialect dialect, const WholeEvent& event) {
   switch (dialect) {
     case Dialect::chat:
     case Dialect::completions:
-      return line.starts_with("data: [DONE]") || line.starts_with("data:[DONE]") ||
-             line.starts_with("data: {\"error\"");
-    case Dialect::messages:
-      return line.starts_with("event: message_stop") || line.starts_with("event: error");
-    case Dialect::responses:
-      return line.starts_with("event: response.completed") || line.starts_with("event: response.incomplete") ||
-             line.starts_with("event: response.failed") || line.starts_with("event: error");
+      return event.data.starts_with("[DONE]") || tells_error(event.data);
+    case Dialect::messages: {
+      const std::string_view type = event.type();
+      return type == "message_stop" || type == "error";
+    }
+    case Dialect::responses: {
+      const std::string_view type = event.type();
+      return type == "response.completed" || type == "response.incomplete" || type == "response.failed" ||
+             type == "error";
+    }
     case Dialect::other:
       break;
   }
@@ -154,13 +100,11 @@ bool ends(Dialect dialect, std::string_view line) {
 }  // namespace
 
 void StreamEnd::take(std::string_view events) {
-  while (!events.empty()) {
-    const size_t end = events.find('\n');
-    const std::string_view line = events.substr(0, end);
-    if (line.starts_with("data:")) ++events_;
-    seen_ = seen_ || ends(dialect_, line);
-    if (end == std::string_view::npos) break;
-    events.remove_prefix(end + 1);
+  WholeEvents walk(events);
+  while (const auto event = walk.next()) {
+    if (!event->has_data) continue;
+    ++events_;
+    seen_ = seen_ || ends(dialect_, *event);
   }
 }
 

@@ -34,15 +34,6 @@ class ResponseSoFar {
 // for Responses: `response.failed`, with the response that was begun if one was, and then `error`, which clients raise.
 std::string error_event(Dialect dialect, const base::Error& error, const ResponseSoFar& so_far);
 
-// What a stream's events, which are whole, begin with; comments are nothing yet.
-enum class Beginning : uint8_t {
-  nothing,
-  content,
-  decline,  // an error that is the request's own fault, or that the server is busy
-  fault,    // any other error
-};
-Beginning beginning_of(Dialect dialect, std::string_view events);
-
 // Watches a stream of a backend without marks for the words with which its dialect ends, by which a stream that was cut
 // off is told from one that is complete. Fed with whole events.
 class StreamEnd {

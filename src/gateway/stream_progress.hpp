@@ -29,6 +29,8 @@ class StreamProgress {
   StreamProgress(Dialect dialect, std::string_view body, const RequestOutline& outline)
       : dialect_(dialect), body_(body), outline_(outline), end_(dialect) {}
 
+  // The client has got nothing of the answer, and another backend begins anew: what marks have said is forgotten.
+  void start_over() { marks_ = Resumption(); }
   // What a backend has sent. Appends to `out` what may go to the client; on an error, what came before it is there all
   // the same.
   base::Result<void> take(SseMarks& marks, std::string_view bytes, std::string& out);
@@ -46,6 +48,8 @@ class StreamProgress {
   // The request that asks another backend to go on. Only if there is a way.
   base::Result<std::string> resume_body() const;
 
+  // Tokens that marks have told of.
+  int64_t marked_tokens() const { return marks_.tokens(); }
   // By its marks, it is complete.
   bool ended() const { return marks_.ended(); }
   // By its words, it is; only of one without marks.

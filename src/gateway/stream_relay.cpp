@@ -4,6 +4,7 @@
 
 #include "gateway/proxy_headers.hpp"
 #include "gateway/told_error.hpp"
+#include "gateway/whole_events.hpp"
 #include "wire/sse.hpp"
 
 namespace tidemill::gateway {
@@ -12,6 +13,9 @@ using base::Error;
 using base::ErrorCode;
 
 namespace {
+
+// Of what only announces an answer. A server that says more of that is believed to have begun.
+constexpr size_t most_announced = size_t{1} << 20;
 
 Failure broken_off(std::string_view why) {
   return {Outcome::failed, Error(ErrorCode::unavailable, std::string(why))};
@@ -25,17 +29,22 @@ Failure client_gone() {
 
 struct StreamRelay::Part {
   const bool resumed;    // it goes on with what another began
-  bool counted = false;  // as resumed
+  const int64_t tokens;  // that marks told of before
   SseMarks marks;
-  std::string out;
-  std::string adopted;
+  bool said = false;     // something of the answer
+  bool counted = false;  // as resumed
+  std::string out{};     // what has come
+  std::string awake{};   // of it, what only keeps the client's connection awake
+  std::string held{};    // of all that has come, what only announces an answer
+  std::string adopted{};
 
   bool marked() const { return marks.kind() == SseMarks::Kind::marked; }
 };
 
 asio::awaitable<Tried> StreamRelay::relay(Lease& lease, wire::ClientStream& answer, HangUp& hang_up) {
   Backend& backend = *lease;
-  Part part{.resumed = plan_.begun(), .marks = SseMarks(), .out = {}, .adopted = {}};
+  if (!plan_.begun()) progress_.start_over();
+  Part part{.resumed = plan_.begun(), .tokens = progress_.marked_tokens(), .marks = SseMarks()};
   beginning_ = Beginning::nothing;
   while (true) {
     auto piece = co_await answer.next();
@@ -53,32 +62,73 @@ asio::awaitable<Tried> StreamRelay::relay(Lease& lease, wire::ClientStream& answ
       co_return Failure{Outcome::answered,
                         Error(ErrorCode::unavailable, "the backend cannot take up a stream exactly")};
     }
-    if (!part.out.empty()) {
-      if (!plan_.begun()) progress_.begin(part.marks.kind(), backend.options().resume);
-      if (beginning_ == Beginning::nothing) {
-        beginning_ = beginning_of(dialect_, part.out);
-        if (beginning_ == Beginning::content) {
-          lease.begin_answer();
-          bill_.first_token();
-        }
-      }
-      const std::string_view ready = part.resumed ? take_up(part) : part.out;
-      if (!ready.empty()) {
-        const bool sent = co_await send(answer, ready);
-        if (!sent) co_return std::nullopt;
-      }
-    }
+    const bool passed = co_await pass(part, lease, answer);
+    if (!passed) co_return std::nullopt;
     if (!taken) co_return Failure{Outcome::failed, taken.error()};
   }
-  co_return co_await finish(part, answer);
+  co_return co_await finish(part, lease, answer);
 }
 
-// What of `part.out` the client gets, who has read what came before it from another backend.
-std::string_view StreamRelay::take_up(Part& part) {
+// Hands on what has come. What a server of marked streams says that takes one up is never held: the marks tell of it.
+// False: the call is over.
+asio::awaitable<bool> StreamRelay::pass(Part& part, Lease& lease, const wire::ClientStream& answer) {
+  if (part.said) {
+    if (part.out.empty()) co_return true;
+    co_return co_await send(answer, take_up(part, part.out));
+  }
+  sort(part);
+  if (!part.awake.empty()) {
+    const bool told = co_await keep_awake(answer, part.awake);
+    if (!told) co_return false;
+  }
+  if (says_something(part)) {
+    begin(part, lease);
+  } else if (!part.resumed || !progress_.marked() || part.held.empty()) {
+    co_return true;
+  }
+  const std::string events = std::exchange(part.held, {});
+  co_return co_await send(answer, take_up(part, events));
+}
+
+void StreamRelay::sort(Part& part) {
+  part.awake.clear();
+  WholeEvents walk(part.out);
+  while (const auto event = walk.next()) {
+    if (keeps_awake(dialect_, *event)) {
+      // Another backend's words may come next, which must not be taken for the rest of a line.
+      const bool whole = event->text.ends_with('\n') || event->text.ends_with('\r');
+      if (whole && event->text.find(':') != std::string_view::npos) part.awake += event->text;
+      continue;
+    }
+    part.held += event->text;
+    if (beginning_ != Beginning::nothing) continue;
+    const Beginning begins = beginning_of(dialect_, *event);
+    if (!part.marked() || begins != Beginning::content) beginning_ = begins;  // marks tell of content
+  }
+}
+
+bool StreamRelay::says_something(const Part& part) const {
+  if (beginning_ != Beginning::nothing || part.held.size() > most_announced) return true;
+  return part.marked() && (progress_.ended() || progress_.marked_tokens() > part.tokens);
+}
+
+void StreamRelay::begin(Part& part, Lease& lease) {
+  part.said = true;
+  if (!plan_.begun()) progress_.begin(part.marks.kind(), (*lease).options().resume);
+  plan_.note_progress();
+  if (beginning_ == Beginning::nothing) beginning_ = Beginning::content;
+  if (beginning_ != Beginning::content) return;
+  lease.begin_answer();
+  bill_.first_token();
+}
+
+// What of `events` the client gets, who may have read what came before them from another backend.
+std::string_view StreamRelay::take_up(Part& part, std::string_view events) {
+  if (!part.resumed) return events;
   part.adopted.clear();
-  if (!std::exchange(part.counted, true)) note_resumed(part.adopted);
-  if (!progress_.foreign()) return part.out;
-  progress_.adopt(part.out, part.adopted);
+  if (part.said && !std::exchange(part.counted, true)) note_resumed(part.adopted);
+  if (!progress_.foreign()) return events;
+  progress_.adopt(events, part.adopted);
   return part.adopted;
 }
 
@@ -92,19 +142,18 @@ void StreamRelay::note_resumed(std::string& out) {
 }
 
 // The backend has ended its stream: well, if it has said all that there is to say.
-asio::awaitable<Tried> StreamRelay::finish(Part& part, wire::ClientStream& answer) {
+asio::awaitable<Tried> StreamRelay::finish(Part& part, Lease& lease, wire::ClientStream& answer) {
   part.out.clear();
   part.marks.finish(part.out);
   if (part.marked() && !progress_.ended()) co_return broken_off("the backend ended its stream in the middle");
-  if (!part.marked() && !part.out.empty()) {
-    if (beginning_ == Beginning::nothing) beginning_ = beginning_of(dialect_, part.out);
-    const bool sent = co_await send(answer, part.out);
-    if (!sent) co_return std::nullopt;
+  if (!part.marked()) {
+    const bool passed = co_await pass(part, lease, answer);
+    if (!passed) co_return std::nullopt;
   }
   if (!plan_.begun()) {
-    if (!part.marked() && dialect_ != Dialect::other) co_return broken_off("the backend's stream is empty");
-    const auto started = co_await call_.begin_stream(answer.head().status, response_headers(answer.head().headers));
-    if (!started) co_return std::nullopt;
+    if (dialect_ != Dialect::other) co_return broken_off("the backend's stream has nothing of an answer");
+    const bool begun = co_await begin_stream(answer);
+    if (!begun) co_return std::nullopt;
   } else if (!part.marked() && !progress_.end_seen()) {
     co_return broken_off("the backend ended its stream in the middle");
   }
@@ -112,16 +161,29 @@ asio::awaitable<Tried> StreamRelay::finish(Part& part, wire::ClientStream& answe
   co_return std::nullopt;
 }
 
+// Sends the head, if the client has none yet. False: the client has gone.
+asio::awaitable<bool> StreamRelay::begin_stream(const wire::ClientStream& answer) {
+  if (call_.streaming()) co_return true;
+  wire::Headers headers = response_headers(answer.head().headers);
+  headers.set("X-Accel-Buffering", "no");  // nginx would collect the stream
+  bill_.add_to(headers);
+  const auto started = co_await call_.begin_stream(answer.head().status, std::move(headers));
+  co_return started.has_value();
+}
+
+// False: the client has gone.
+asio::awaitable<bool> StreamRelay::keep_awake(const wire::ClientStream& answer, std::string_view comments) {
+  plan_.note_work();
+  const bool begun = co_await begin_stream(answer);
+  if (!begun) co_return false;
+  const auto written = co_await call_.write(comments);
+  co_return written.has_value();
+}
+
 // False: the call is over, because the client has gone or the filter refused.
 asio::awaitable<bool> StreamRelay::send(const wire::ClientStream& answer, std::string_view events) {
-  if (!plan_.begun()) {
-    wire::Headers headers = response_headers(answer.head().headers);
-    headers.set("X-Accel-Buffering", "no");  // nginx would collect the stream
-    bill_.add_to(headers);
-    const auto started = co_await call_.begin_stream(answer.head().status, std::move(headers));
-    if (!started) co_return false;
-  }
-  plan_.note_progress();
+  const bool begun = co_await begin_stream(answer);
+  if (!begun) co_return false;
   progress_.sent(events);
   if (text_ != nullptr) text_->take_events(events);
   if (progress_.text_begun()) times_.note_text(service_.clock().now());

@@ -17,6 +17,7 @@
 #include "gateway/fleet.hpp"
 #include "gateway/retry_plan.hpp"
 #include "gateway/service.hpp"
+#include "gateway/stream_beginning.hpp"
 #include "gateway/stream_cost.hpp"
 #include "gateway/stream_error.hpp"
 #include "gateway/stream_progress.hpp"
@@ -36,6 +37,9 @@ using Tried = std::optional<Failure>;
 Failure client_gone();
 
 // One request's. Lives in the handler's coroutine; what it is given outlives it.
+//
+// The client gets a backend's comments at once, so that its connection stays awake, and nothing else before there is
+// something of the answer (stream_beginning.hpp): until then any other backend may begin anew.
 class StreamRelay {
  public:
   StreamRelay(Service& service, Call& call, Bill& bill, AnswerTimes& times, RetryPlan& plan, AnswerFilter* filter,
@@ -55,7 +59,7 @@ class StreamRelay {
   const StreamProgress& progress() const { return progress_; }
   // It has ended with an error.
   bool failed() const { return failed_; }
-  // What the latest backend has said first.
+  // What the latest backend has said first; nothing: no word of the answer, or where it was to go on, none beyond.
   Beginning beginning() const { return beginning_; }
 
   // Hands on what the backend of `lease` streams, from the beginning or where the last one broke off.
@@ -67,8 +71,14 @@ class StreamRelay {
 
  private:
   struct Part;  // one backend's
-  std::string_view take_up(Part& part);
-  asio::awaitable<Tried> finish(Part& part, wire::ClientStream& answer);
+  asio::awaitable<bool> pass(Part& part, Lease& lease, const wire::ClientStream& answer);
+  void sort(Part& part);
+  bool says_something(const Part& part) const;
+  void begin(Part& part, Lease& lease);
+  std::string_view take_up(Part& part, std::string_view events);
+  asio::awaitable<Tried> finish(Part& part, Lease& lease, wire::ClientStream& answer);
+  asio::awaitable<bool> begin_stream(const wire::ClientStream& answer);
+  asio::awaitable<bool> keep_awake(const wire::ClientStream& answer, std::string_view comments);
   asio::awaitable<bool> send(const wire::ClientStream& answer, std::string_view events);
   asio::awaitable<bool> write(std::string_view events);
   void note_resumed(std::string& out);

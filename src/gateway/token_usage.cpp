@@ -6,14 +6,22 @@ namespace tidemill::gateway {
 
 namespace {
 
-constexpr std::string_view key = "\"usage\":";
+constexpr std::string_view usage_key = "\"usage\":";
+
+// Of tokens in one answer. What is below 0, or beyond this, is no count, and as good as not said.
+constexpr int64_t most_told = 1'000'000'000;
+
+std::optional<int64_t> told_count(std::string_view value) {
+  const auto number = json_integer(value);
+  return number && *number >= 0 && *number <= most_told ? std::optional<int64_t>(*number) : std::nullopt;
+}
 
 }  // namespace
 
 void TokenUsage::take(std::string_view text) {
   size_t at = 0;
-  while ((at = text.find(key, at)) != std::string_view::npos) {
-    at += key.size();
+  while ((at = text.find(usage_key, at)) != std::string_view::npos) {
+    at += usage_key.size();
     while (at < text.size() && text[at] == ' ')
       ++at;
     if (at < text.size() && text[at] == '{') take_object(text.substr(at));
@@ -24,7 +32,7 @@ void TokenUsage::take(std::string_view text) {
 void TokenUsage::take_object(std::string_view object) {
   JsonMembers members(object);
   while (const auto member = members.next()) {
-    const auto number = json_integer(member->value);
+    const auto number = told_count(member->value);
     if (member->key == "prompt_tokens" || member->key == "input_tokens") {
       if (number) prompt_tokens = *number;
     } else if (member->key == "completion_tokens" || member->key == "output_tokens") {
@@ -34,7 +42,7 @@ void TokenUsage::take_object(std::string_view object) {
     } else if (member->key == "prompt_tokens_details" || member->key == "input_tokens_details") {
       JsonMembers details(member->value);
       while (const auto detail = details.next()) {
-        const auto cached = json_integer(detail->value);
+        const auto cached = told_count(detail->value);
         if (detail->key == "cached_tokens" && cached) cached_tokens = *cached;
       }
     }

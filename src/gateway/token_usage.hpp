@@ -8,7 +8,8 @@
 namespace tidemill::gateway {
 
 // Reads the "usage" objects of all dialects as they pass by, without parsing what surrounds them; of several the last
-// word on each number counts (a stream may bring the prompt's first and the output's later).
+// word on each number counts (a stream may bring the prompt's first and the output's later). Numbers below 0, or beyond
+// what any answer has, say nothing.
 class TokenUsage {
  public:
   // Whole events, or a whole body.

@@ -42,11 +42,12 @@ std::string loggable_target(const wire::HttpRequest& request) {
 
 }  // namespace
 
-Call::Call(Service& service, wire::Exchange& exchange, bool traced)
+Call::Call(Service& service, wire::Exchange& exchange, bool traced, bool quiet)
     : service_(service),
       exchange_(exchange),
       error_style_(wire::error_style(exchange.request().path)),
-      id_(wire::request_id(exchange.request())) {
+      id_(wire::request_id(exchange.request())),
+      quiet_(quiet) {
   service_.enter();
   if (!traced) return;
   const wire::HttpRequest& request = exchange_.request();
@@ -70,9 +71,12 @@ Call::~Call() {
   const wire::HttpRequest& request = exchange_.request();
   const double ms = 1e3 * base::seconds(service_.clock().now() - request.received);
   const std::string error = failure_.empty() ? std::string() : fmt::format(" error=\"{}\"", failure_);
-  base::log::info("{} {} {} {:.1f} ms prompt={} cached={} completion={} id={} peer={}{}", request.method,
-                  loggable_target(request), status, ms, usage_.prompt_tokens, usage_.cached_tokens,
-                  usage_.completion_tokens, id_, request.peer, error);
+  const auto level = quiet_ && failure_.empty() && status < 500 ? base::log::Level::debug : base::log::Level::info;
+  if (base::log::enabled(level)) {
+    base::log::write(level, fmt::format("{} {} {} {:.1f} ms prompt={} cached={} completion={} id={} peer={}{}",
+                                        request.method, loggable_target(request), status, ms, usage_.prompt_tokens,
+                                        usage_.cached_tokens, usage_.completion_tokens, id_, request.peer, error));
+  }
   service_.leave();
 }
 
@@ -155,8 +159,11 @@ asio::awaitable<Result<void>> Call::end_event_stream() {
 
 namespace {
 
-asio::awaitable<void> handle(Service& service, Needs needs, Endpoint endpoint, wire::Exchange& exchange) {
-  Call call(service, exchange, needs != Needs::nothing);
+asio::awaitable<void> handle(Service& service, Needs needs, Endpoint endpoint, Notice notice,
+                             wire::Exchange& exchange) {
+  const bool quiet = notice == Notice::little;
+  const bool traced = needs != Needs::nothing && (!quiet || exchange.request().trace.valid());
+  Call call(service, exchange, traced, quiet);
   wire::HttpResponse unauthorised;
   if (!call.authorise(unauthorised)) {
     (void)co_await call.respond(std::move(unauthorised));
@@ -174,8 +181,10 @@ asio::awaitable<void> handle(Service& service, Needs needs, Endpoint endpoint, w
 
 }  // namespace
 
-wire::Handler api_handler(Service& service, Needs needs, Endpoint endpoint) {
-  return [&service, needs, endpoint](wire::Exchange& exchange) { return handle(service, needs, endpoint, exchange); };
+wire::Handler api_handler(Service& service, Needs needs, Endpoint endpoint, Notice notice) {
+  return [&service, needs, endpoint, notice](wire::Exchange& exchange) {
+    return handle(service, needs, endpoint, notice, exchange);
+  };
 }
 
 Result<void> check_model(const Serving& serving, std::string_view wanted) {

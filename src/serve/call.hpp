@@ -21,8 +21,8 @@ namespace tidemill::serve {
 class Call {
  public:
   // With `traced`, opens the server span, under the caller's traceparent and beginning when the request's first byte
-  // came.
-  Call(Service& service, wire::Exchange& exchange, bool traced);
+  // came. With `quiet`, the log line is for those who look for faults, unless the server has failed.
+  Call(Service& service, wire::Exchange& exchange, bool traced, bool quiet = false);
   // Ends the span and writes the log line.
   ~Call();
   Call(const Call&) = delete;
@@ -69,6 +69,7 @@ class Call {
   std::string tenant_;
   observe::Span span_;
   observe::Span receive_;
+  const bool quiet_;
   int status_ = 0;
   std::string failure_;  // as it was noted last
   wire::Usage usage_;
@@ -83,8 +84,14 @@ enum class Needs : uint8_t {
   engine,   // 503 while the model loads or the server drains
 };
 
+// How much is made of a request in log and trace.
+enum class Notice : uint8_t {
+  full,
+  little,  // gateways ask all the time: a span only under the caller's own, and no line that everybody sees
+};
+
 // `endpoint` with the checks that come before it. The service must outlive the handler.
-wire::Handler api_handler(Service& service, Needs needs, Endpoint endpoint);
+wire::Handler api_handler(Service& service, Needs needs, Endpoint endpoint, Notice notice = Notice::full);
 
 // `not_found` with param "model", naming what is served, unless `wanted` is it.
 base::Result<void> check_model(const Serving& serving, std::string_view wanted);

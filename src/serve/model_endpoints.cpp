@@ -37,7 +37,7 @@ asio::awaitable<void> get_model(Service& service, Call& call) {
 }  // namespace
 
 void add_model_endpoints(wire::Router& router, Service& service) {
-  router.add("GET", "/v1/models", api_handler(service, Needs::model, list_models));
+  router.add("GET", "/v1/models", api_handler(service, Needs::model, list_models, Notice::little));
   router.add("GET", "/v1/models/*", api_handler(service, Needs::model, get_model));
 }
 

@@ -1,6 +1,7 @@
 #include "session/redis_store.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <charconv>
 #include <chrono>
 #include <utility>
@@ -20,6 +21,8 @@ using base::Result;
 namespace {
 
 constexpr const char* exchanges_key = "tidemill:exchanges";
+constexpr const char* probe_key = "tidemill:probe";  // written to find out whether anything can be
+constexpr uint64_t most_probed = uint64_t{1} << 20;
 constexpr std::chrono::seconds exchanges_remembered = std::chrono::hours(24 * 7);
 
 std::string millis(base::Duration duration) {
@@ -54,6 +57,12 @@ void append(RedisCommand& words, const BucketTake& take) {
   words.push_back(fmt::format("{:.17g}", take.amount));
 }
 
+// Of a Redis that takes none, for whichever reason: the next write would fail too.
+bool refuses_writes(const Error& error) {
+  return error.code() == ErrorCode::exhausted || error.code() == ErrorCode::unavailable ||
+         error.code() == ErrorCode::io;
+}
+
 class RedisStore final : public Store {
  public:
   RedisStore(RedisAddress address, std::optional<TlsContext> tls, const StoreOptions& options, const base::Clock& clock)
@@ -76,14 +85,24 @@ class RedisStore final : public Store {
  private:
   // The reply to one command; an error reply is an Error.
   Result<RedisReply> one(const RedisCommand& command, bool repeatable);
+  // Carries out commands of which none may fail, nor any of a transaction among them.
+  Result<void> all_of(const std::vector<RedisCommand>& commands);
   // `words`: the number of keys, keys, arguments.
   Result<RedisReply> run(const RedisScript& script, RedisCommand words, bool repeatable);
   Error strange() const;
+  // What became of a write: notes that the Redis takes none, until check() finds that it does.
+  template <typename Value>
+  Result<Value> written(Result<Value> outcome) {
+    if (!outcome && refuses_writes(outcome.error())) refuses_writes_ = true;
+    return outcome;
+  }
   Result<int64_t> number(const RedisReply& reply) const;
   Result<double> level(const RedisReply& reply) const;
   std::string micros_now() const { return std::to_string(base::unix_nanos(clock_.wall_now()) / 1000); }
 
   RedisPool pool_;
+  std::atomic<bool> refuses_writes_{false};   // since one failed
+  std::atomic<uint64_t> largest_refused_{0};  // bytes of the records of one that failed so
   const StoreOptions options_;
   const base::Clock& clock_;
 };
@@ -129,7 +148,16 @@ Result<RedisReply> RedisStore::run(const RedisScript& script, RedisCommand words
 }
 
 Result<void> RedisStore::check() {
-  TM_CHECK(one({"PING"}, true));
+  // PING is answered by one that is full, or a replica, too.
+  if (!refuses_writes_) {
+    TM_CHECK(one({"PING"}, true));
+    return {};
+  }
+  // Where there is room for little, a small write would succeed, and what is waited for fail.
+  const std::string probe(std::clamp<uint64_t>(largest_refused_, 1, most_probed), '0');
+  TM_CHECK(written(all_of({{"SET", probe_key, probe, "PX", "1000"}, {"DEL", probe_key}})));
+  largest_refused_ = 0;
+  refuses_writes_ = false;
   return {};
 }
 
@@ -150,6 +178,12 @@ Result<void> RedisStore::put(std::string_view tenant, std::span<const Record> re
     commands.push_back({"SET", record_key(tenant, record.id), record.value, "PX", millis(options_.time_to_live)});
   }
   commands.push_back({"EXEC"});
+  auto outcome = written(all_of(commands));
+  if (!outcome && refuses_writes_) largest_refused_ = std::max<uint64_t>(largest_refused_, bytes);
+  return outcome;
+}
+
+Result<void> RedisStore::all_of(const std::vector<RedisCommand>& commands) {
   TM_TRY(const std::vector<RedisReply> replies, pool_.call(commands, true));
   for (const RedisReply& reply : replies) {  // what was wrong with a SET comes before the EXEC's refusal
     if (reply.is_error()) return redis_error(reply.text, pool_.name());
@@ -177,7 +211,7 @@ Result<std::vector<int64_t>> RedisStore::add(std::span<const CounterAdd> additio
     words.push_back(counter_key(addition.key));
   for (const CounterAdd& addition : additions)
     append(words, addition);
-  TM_TRY(const RedisReply reply, run(add_script(), std::move(words), false));
+  TM_TRY(const RedisReply reply, written(run(add_script(), std::move(words), false)));
   std::vector<int64_t> values;
   for (const RedisReply& item : reply.items) {
     TM_TRY(const int64_t value, number(item));
@@ -212,7 +246,7 @@ Result<Blob> RedisStore::read_blob(std::string_view key) {
 Result<std::optional<int64_t>> RedisStore::replace_blob(std::string_view key, int64_t version, std::string_view value) {
   TM_CHECK(check_blob(key, value));
   TM_TRY(const RedisReply reply,
-         run(replace_script(), {"1", blob_key(key), std::to_string(version), std::string(value)}, false));
+         written(run(replace_script(), {"1", blob_key(key), std::to_string(version), std::string(value)}, false)));
   if (reply.number == 0) return std::optional<int64_t>();
   return std::optional(reply.number);
 }
@@ -226,7 +260,7 @@ Result<BucketLevels> RedisStore::take(std::span<const BucketTake> takes, TakeMod
   words.emplace_back(mode == TakeMode::in_debt ? "1" : "0");
   for (const BucketTake& take : takes)
     append(words, take);
-  TM_TRY(const RedisReply reply, run(take_script(), std::move(words), false));
+  TM_TRY(const RedisReply reply, written(run(take_script(), std::move(words), false)));
   if (reply.items.size() != takes.size() + 1) return strange();
   BucketLevels levels{reply.items[0].number == 1, {}};
   for (size_t i = 1; i < reply.items.size(); ++i) {
@@ -250,7 +284,7 @@ Result<Exchanged> RedisStore::exchange(const Exchange& exchange) {
     append(words, addition);
   for (const BucketTake& take : exchange.takes)
     append(words, take);
-  TM_TRY(const RedisReply reply, run(exchange_script(), std::move(words), true));
+  TM_TRY(const RedisReply reply, written(run(exchange_script(), std::move(words), true)));
   if (reply.items.size() != counters + exchange.takes.size()) return strange();
   Exchanged exchanged;
   for (size_t i = 0; i < counters; ++i) {

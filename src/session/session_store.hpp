@@ -41,7 +41,9 @@ class SessionStore {
 // Both kinds of state in one place.
 class Store : public SessionStore, public SharedState {
  public:
-  // Whether it answers, for start-up and health checks. Errors as above.
+  // Whether it answers, for start-up and health checks. Where a write has failed as the store takes none (it is
+  // full, its disk is, it is a replica, the file cannot grow), whether it takes one again: as much is written as
+  // failed, a mebibyte at most, which nobody sees, and taken away. Errors as above.
   virtual base::Result<void> check() = 0;
 };
 

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <atomic>
 #include <fcntl.h>
 #include <limits>
 #include <mutex>
@@ -26,6 +27,10 @@ constexpr int application_id = 0x54494445;  // "TIDE"
 constexpr int schema_version = 3;
 // What a record takes beside its value, about: its row, its index entry.
 constexpr int64_t row_overhead = 128;
+// Of what is written to find out whether anything can be, and whose it is.
+constexpr uint64_t least_probe = 4096;
+constexpr uint64_t most_probe = uint64_t{1} << 20;
+constexpr std::string_view nobody = "\x01nobody";
 // How long a file that was found locked is waited for from then on.
 constexpr base::Duration glance = std::chrono::milliseconds(100);
 
@@ -123,10 +128,12 @@ class SqliteStore final : public Store {
     auto done = work();
     if (again) database_.set_lock_wait(options_.lock_wait);
     pause_.end(!done && done.error().code() == ErrorCode::unavailable);
+    if (!done && done.error().code() == ErrorCode::io) refuses_writes_ = true;
     return done;
   }
   // Makes the tables that are missing: all of them, or those that came after the file was made.
   Result<void> create_schema();
+  Result<void> write_probe();
   // What a put does, within its transaction.
   Result<void> write(std::string_view tenant, std::span<const Record> records);
   Result<void> make_room(int64_t bytes);
@@ -139,6 +146,8 @@ class SqliteStore final : public Store {
   const StoreOptions options_;
   const base::Clock& clock_;
   LockPause pause_;
+  std::atomic<bool> refuses_writes_{false};   // since one failed, as the disk is full or the file cannot grow
+  std::atomic<uint64_t> largest_refused_{0};  // bytes of the records of one that failed so
 };
 
 Result<void> SqliteStore::create_schema() {
@@ -226,7 +235,9 @@ Result<void> SqliteStore::put(std::string_view tenant, std::span<const Record> r
                              "send 'store': false",
                              bytes, options_.max_bytes));
   }
-  return writing([&] { return database_.transact([&] { return write(tenant, records); }); });
+  auto written = writing([&] { return database_.transact([&] { return write(tenant, records); }); });
+  if (!written && refuses_writes_) largest_refused_ = std::max<uint64_t>(largest_refused_, bytes);
+  return written;
 }
 
 Result<std::optional<std::string>> SqliteStore::get(std::string_view tenant, std::string_view id) {
@@ -248,7 +259,29 @@ Result<bool> SqliteStore::remove(std::string_view tenant, std::string_view id) {
   });
 }
 
+// Writes as much as what could not be written last, or nearly, and takes it away again. Where there is room for little,
+// a small write would succeed, and what is waited for fail.
+Result<void> SqliteStore::write_probe() {
+  const auto size = static_cast<size_t>(std::clamp<uint64_t>(largest_refused_, least_probe, most_probe));
+  const Record probe{.id = "probe", .value = std::string(size, '\0')};
+  TM_CHECK(database_.transact([&]() -> Result<void> {
+    return Statement(database_,
+                     "INSERT OR REPLACE INTO record (tenant, id, expires, bytes, value) VALUES (?, ?, 0, 0, ?)")
+        .bind(nobody)
+        .bind(probe.id)
+        .bind_blob(probe.value)
+        .run();
+  }));
+  TM_CHECK(database_.transact([&] {
+    return Statement(database_, "DELETE FROM record WHERE tenant = ? AND id = ?").bind(nobody).bind(probe.id).run();
+  }));
+  largest_refused_ = 0;
+  refuses_writes_ = false;
+  return {};
+}
+
 Result<void> SqliteStore::check() {
+  if (refuses_writes_) return writing([&] { return write_probe(); });
   if (pause_.begun()) return writing([&] { return database_.transact([] { return Result<void>(); }); });
   return reading([&]() -> Result<void> {
     TM_CHECK(database_.number("SELECT bytes FROM total"));

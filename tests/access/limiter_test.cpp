@@ -1,5 +1,6 @@
 #include "access/limiter.hpp"
 
+#include <limits>
 #include <map>
 #include <memory>
 #include <random>
@@ -132,6 +133,39 @@ TEST_F(Limits, ARequestThatNeverRanGivesAllBack) {
   EXPECT_TRUE(limiter->admit("t", policy, 1, {}).refusal);
   moved = Reservation();
   EXPECT_FALSE(limiter->admit("t", policy, 100, Money{100}).refusal);
+}
+
+// Whoever asks: nothing is admitted, and nothing is settled, by which there would be more left than before.
+TEST_F(Limits, LessThanNothingIsNothing) {
+  auto limiter = alone();
+  TenantPolicy policy = per_minute(0, 300);
+  policy.budget_per_day = Money{1000};
+  auto first = limiter->admit("t", policy, 200, Money{600});
+  ASSERT_FALSE(first.refusal);
+  auto negative = limiter->admit("t", policy, -1'000'000, Money{-1'000'000});
+  ASSERT_FALSE(negative.refusal);
+  EXPECT_EQ(negative.status.tokens->remaining, 100);
+  EXPECT_EQ(negative.reservation.settle(-1'000'000, Money{-1'000'000}).tokens->remaining, 100);
+  EXPECT_EQ(limiter->spending("t").day, Money{0});
+  EXPECT_TRUE(limiter->admit("t", policy, 1, Money{401}).refusal) << "the first one's money is held still";
+  EXPECT_TRUE(limiter->admit("t", policy, 101, Money{0}).refusal);
+  EXPECT_EQ(first.reservation.settle(-5, Money{-5}).tokens->remaining, 300) << "what was reserved, and no more";
+  EXPECT_EQ(limiter->spending("t").day, Money{0});
+  EXPECT_TRUE(limiter->admit("t", policy, 1, Money{1001}).refusal);
+}
+
+TEST_F(Limits, WhatIsTooLargeIsRefused) {
+  auto limiter = alone();
+  TenantPolicy policy = per_minute(0, 300);
+  constexpr int64_t most = std::numeric_limits<int64_t>::max();
+  const auto tokens = limiter->admit("t", policy, most, Money{});
+  ASSERT_TRUE(tokens.refusal);
+  EXPECT_EQ(tokens.refusal->reason, RefusalReason::larger_than_limit);
+  policy = {.budget_per_day = Money{1000}};
+  auto held = limiter->admit("u", policy, 1, Money{500});
+  const auto money = limiter->admit("u", policy, 1, Money{most});
+  ASSERT_TRUE(money.refusal);
+  EXPECT_EQ(money.refusal->reason, RefusalReason::budget);
 }
 
 TEST_F(Limits, HeadersAreOpenAis) {

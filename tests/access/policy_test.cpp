@@ -1,5 +1,6 @@
 #include "access/policy.hpp"
 
+#include <limits>
 #include <string>
 
 #include <gtest/gtest.h>
@@ -37,6 +38,18 @@ TEST(Prices, OfARequestAreRoundedUpOnce) {
   EXPECT_EQ(cost_of(price, {10, 20, -5}).nanos, 100);  // cached: all ten
   // A thousand million tokens at 75.000001 a million: no overflow.
   EXPECT_EQ(cost_of({money("75.000001"), {}, {}}, {1'000'000'000, 0, 0}), money("75000.001"));
+}
+
+TEST(Prices, WhatIsTooLargeCostsAsMuchAsCanBe) {
+  const Price dear{money("1000000000"), money("1000000000"), money("1000000000")};
+  constexpr int64_t most = std::numeric_limits<int64_t>::max();
+  const Money cost = cost_of(dear, {most, 0, most});
+  EXPECT_GT(cost, money("1000000000"));
+  EXPECT_GE(cost + cost, cost);
+  EXPECT_EQ((Money{most} + Money{1}).nanos, most);
+  EXPECT_EQ((Usage{most, 0, most}).tokens(), most);
+  EXPECT_EQ((Usage{7, 0, -5}).tokens(), 7);
+  EXPECT_EQ((Usage{-7, 0, 5}).tokens(), 5);
 }
 
 TEST(Prices, TheLongestNameCounts) {
@@ -88,6 +101,22 @@ TEST(Policy, ReadsTenantsAndPrices) {
   EXPECT_EQ(policy->prices.find("nano")->cached_input, money("0.25"));
   EXPECT_EQ(policy->prices.find("nano")->output, Money());
   EXPECT_TRUE(parse_policy("", "empty"));
+}
+
+// Rounded to nothing it would be no limit.
+TEST(Policy, AnAmountThatVanishesIsRefused) {
+  for (const char* text : {"[tenants.default]\nbudget_per_day = 0.0000000001", "[tenants.t]\nbudget_per_month = 4e-10",
+                           "[prices.m]\ninput = 0.0000000001"}) {
+    const auto policy = parse_policy(text, "policy.toml");
+    ASSERT_FALSE(policy) << text;
+    EXPECT_NE(policy.error().to_string().find("0.000000001"), std::string::npos) << policy.error().to_string();
+  }
+  const auto none = parse_policy("[tenants.default]\nbudget_per_day = 0.0\nbudget_per_month = 0", "policy.toml");
+  ASSERT_TRUE(none) << none.error().to_string();
+  EXPECT_EQ(none->fallback.budget_per_day.nanos, 0);
+  const auto least = parse_policy("[tenants.default]\nbudget_per_day = 0.000000001", "policy.toml");
+  ASSERT_TRUE(least) << least.error().to_string();
+  EXPECT_EQ(least->fallback.budget_per_day.nanos, 1);
 }
 
 TEST(Policy, NamesWhatIsWrong) {

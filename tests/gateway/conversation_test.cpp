@@ -6,6 +6,7 @@
 #include "base/json.hpp"
 #include "gateway/fleet_fixture.hpp"
 #include "session/redis_server.hpp"
+#include "session/sqlite_database.hpp"
 #include "temporary_folder.hpp"
 
 namespace tidemill::test {
@@ -98,6 +99,42 @@ TEST_F(Conversation, AStreamIsKeptBeforeItsEndIsTold) {
   EXPECT_EQ(said(turn({{"model", "m"}, {"input", "and"}, {"previous_response_id", "resp_1"}})), "3");
 }
 
+// Servers write events as the format allows: what is complete is complete, and is kept.
+TEST_F(Conversation, AStreamIsKeptHoweverItIsWritten) {
+  std::string form;
+  std::atomic<int> number = 0;
+  add_backend([&](const Received& request) {
+    const json::object response = response_to(request, ++number);
+    const auto event = [&](const std::string& type, const std::string& more) {
+      const std::string data = R"({"type":")" + type + "\"," + more + "}";
+      std::string text;
+      for (const char c : form)
+        text += c == 'E' ? type : c == 'D' ? data : std::string(1, c);
+      return text;
+    };
+    const std::string carried = "\"response\":" + json::serialize(response);
+    return Script{.bytes = chunked_answer({event("response.created", R"("response":{"id":"resp_0"})"),
+                                           event("response.output_text.delta", R"("delta":"x")"),
+                                           event("response.completed", carried)})};
+  });
+  start();
+  for (const char* spelling :
+       {"event: E\ndata: D\n\n", "event:E\ndata:D\n\n", "data: D\n\n", "data: D\nevent: E\n\n",
+        "id: 1\nevent: E\ndata: D\n\n", "event: E\r\ndata: D\r\n\r\n", "event: E\rdata: D\r\r", "data:D\r\r"}) {
+    SCOPED_TRACE(spelling);
+    form = spelling;
+    const wire::HttpResponse response = post("/v1/responses", R"({"model":"m","stream":true,"input":"hello"})");
+    EXPECT_EQ(response.status, 200);
+    wire::SseParser parser;
+    const auto events = parser.feed(response.body);
+    ASSERT_TRUE(events);
+    ASSERT_EQ(events->size(), 3U) << response.body;
+    EXPECT_EQ(base::parse_json(events->at(2).data)->at("type"), "response.completed");
+    EXPECT_EQ(base::parse_json(events->at(2).data)->at("response").at("store"), true);
+    EXPECT_EQ(get("/v1/responses/resp_" + std::to_string(number)).status, 200);
+  }
+}
+
 TEST_F(Conversation, WhatIsKeptCanBeReadAndForgotten) {
   add_backends(1);
   start();
@@ -177,6 +214,39 @@ TEST_F(Conversation, NothingIsMadeThatCannotBeKept) {
   } while (backend.received().size() != before && std::chrono::steady_clock::now() < until);
   EXPECT_EQ(backend.received().size(), before);
   EXPECT_EQ(post("/v1/responses", R"({"model":"m","input":"hi","store":false})").status, 200);
+}
+
+// A store that answers, and takes nothing: after the first response that could not be kept, nothing is made for
+// nothing.
+TEST_F(Conversation, NothingIsMadeForAStoreThatIsFull) {
+  options.session.path = (folder.path() / "sessions.db").string();
+  add_backends(1);
+  start();
+  turn({{"model", "m"}, {"input", "hello"}});
+  auto other = session::SqliteDatabase::open(options.session.path, std::chrono::seconds(5));
+  ASSERT_TRUE(other);
+  ASSERT_TRUE(other->execute(
+      "CREATE TRIGGER full BEFORE INSERT ON record BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"));
+  const std::string stateful = R"({"model":"m","input":"and"})";
+  const auto until = std::chrono::steady_clock::now() + patience;
+  int before = 0;
+  do {  // a look that is under way may know better for a moment
+    before = answered;
+    const wire::HttpResponse refused = post("/v1/responses", stateful);
+    EXPECT_EQ(refused.status, 503) << refused.body;
+    EXPECT_EQ(refused.headers.find("retry-after"), "2");
+  } while (answered != before && std::chrono::steady_clock::now() < until);
+  EXPECT_LE(answered, 3) << "the one that was kept, the one that was not, and at most one more";
+  for (int i = 0; i < 5; ++i)
+    EXPECT_EQ(post("/v1/responses", stateful).status, 503);
+  EXPECT_EQ(answered, before);
+  EXPECT_EQ(get("/v1/responses/resp_1").status, 200) << "what is there can be read";
+  ASSERT_TRUE(other->execute("DROP TRIGGER full"));
+  wire::HttpResponse kept;
+  do {  // until it is seen that there is room
+    kept = post("/v1/responses", stateful);
+  } while (kept.status == 503 && std::chrono::steady_clock::now() < until);
+  EXPECT_EQ(kept.status, 200) << kept.body;
 }
 
 // Ten gateways on one Redis answer one conversation in turn; it goes down and comes back under them.

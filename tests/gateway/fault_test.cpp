@@ -4,14 +4,9 @@
 #include <gtest/gtest.h>
 
 #include "gateway/fleet_fixture.hpp"
-#include "gateway/stream_error.hpp"
 
 namespace tidemill::test {
 namespace {
-
-using gateway::Beginning;
-using gateway::beginning_of;
-using gateway::Dialect;
 
 const std::string question = R"({"model":"bad","messages":[{"role":"user","content":"hi"}]})";
 
@@ -81,29 +76,6 @@ TEST_F(Fault, NorInAStream) {
   ask(8, 200);
   EXPECT_EQ(failures(), 0);
   EXPECT_EQ(up(), 2) << get("/backends").body;
-}
-
-TEST(StreamBeginning, TellsErrorsFromContent) {
-  EXPECT_EQ(beginning_of(Dialect::chat, ""), Beginning::nothing);
-  EXPECT_EQ(beginning_of(Dialect::chat, ": ping\n\n"), Beginning::nothing);
-  EXPECT_EQ(beginning_of(Dialect::chat, ": ping\n\ndata: {\"choices\":[]}\n\n"), Beginning::content);
-  EXPECT_EQ(beginning_of(Dialect::chat, "data: {\"choices\":[{\"delta\":{\"content\":\"\\\"error\\\"\"}}]}\n\n"),
-            Beginning::content);
-  EXPECT_EQ(beginning_of(Dialect::chat, "data: {\"error\":null,\"choices\":[]}\n\n"), Beginning::content);
-  EXPECT_EQ(beginning_of(Dialect::chat, "data: {\"error\":{\"message\":\"x\"}}\n\n"), Beginning::fault);
-  EXPECT_EQ(beginning_of(Dialect::completions, "data:{\"error\":\"x\"}\n\n"), Beginning::fault);
-  EXPECT_EQ(beginning_of(Dialect::chat, "data: {\"error\":{\"type\":\"server_error\",\"code\":\"unavailable\"}}\n\n"),
-            Beginning::decline);
-  EXPECT_EQ(beginning_of(Dialect::chat, "data: {\"error\":{\"type\":\"x\",\"code\":429}}\n\n"), Beginning::decline);
-  const std::string messages = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"";
-  EXPECT_EQ(beginning_of(Dialect::messages, messages + "overloaded_error\"}}\n\n"), Beginning::decline);
-  EXPECT_EQ(beginning_of(Dialect::messages, messages + "api_error\"}}\n\n"), Beginning::fault);
-  const std::string responses = "event: error\ndata: {\"type\":\"error\",\"code\":\"";
-  EXPECT_EQ(beginning_of(Dialect::responses, responses + "server_error\"}\n\n"), Beginning::fault);
-  EXPECT_EQ(beginning_of(Dialect::responses, responses + "invalid_prompt\"}\n\n"), Beginning::decline);
-  EXPECT_EQ(beginning_of(Dialect::responses, "data: {\"type\":\"response.created\",\"response\":{\"error\":null}}\n\n"),
-            Beginning::content);
-  EXPECT_EQ(beginning_of(Dialect::other, "data: {\"error\":{}}\n\n"), Beginning::content);
 }
 
 }  // namespace

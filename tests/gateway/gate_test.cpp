@@ -70,6 +70,55 @@ TEST_F(Gate, OnlyKeysOpenIt) {
   EXPECT_EQ(backend.received().size(), 2U);
 }
 
+// The gateway's keys open nothing but the gateway, and are shown to nobody else.
+TEST_F(Gate, KeysEndAtTheGateway) {
+  ScriptedBackend& without = add_backend([](const Received&) { return Script{.bytes = answer}; });
+  ScriptedBackend& with =
+      add_backend([](const Received&) { return Script{.bytes = answer}; }, R"({"data":[{"id":"other"}]})");
+  options.backends.back().api_key = "sk-backend";
+  const std::string secret = make_key({.name = "n", .tenant = "t", .models = {"m", "other"}});
+  start(make_key({.name = "o", .tenant = "t", .scopes = {"admin"}}));
+  const wire::Headers headers{
+      {"Authorization", "Bearer " + secret}, {"X-Api-Key", secret}, {"Cookie", "session=1"}, {"X-Other", "kept"}};
+  EXPECT_EQ(post("/v1/chat/completions", question(), headers).status, 200);
+  EXPECT_EQ(post("/v1/messages", question("other"), headers).status, 200);
+  ASSERT_EQ(without.received().size(), 1U);
+  ASSERT_EQ(with.received().size(), 1U);
+  for (const Received& request : {without.received().front(), with.received().front()}) {
+    EXPECT_EQ(request.head.find(secret), std::string::npos) << request.head;
+    EXPECT_EQ(request.head.find("session=1"), std::string::npos) << request.head;
+    EXPECT_EQ(request.field("X-Other"), "kept");
+  }
+  EXPECT_EQ(without.received().front().field("Authorization"), "");
+  EXPECT_EQ(with.received().front().field("Authorization"), "Bearer sk-backend");
+}
+
+// Who may only read takes nothing away.
+TEST_F(Gate, ResponsesAreForgottenByThoseWhoMayMakeThem) {
+  add_backend([](const Received&) {
+    return Script{.bytes = http_answer(200, "application/json", R"({"id":"resp_1","status":"completed","output":[]})")};
+  });
+  const std::string reads = make_key({.name = "r", .tenant = "t", .scopes = {"read"}});
+  const std::string generates = make_key({.name = "g", .tenant = "t", .scopes = {"generate"}});
+  start();
+  const wire::Headers headers{{"Authorization", "Bearer " + generates}};
+  EXPECT_EQ(post("/v1/responses", R"({"model":"m","input":"hi"})", headers).status, 200);
+  EXPECT_EQ(get("/v1/responses/resp_1", reads).status, 200);
+  const auto forget = [&](const std::string& secret) {
+    wire::HttpClient client;
+    const auto response = client.fetch({.method = "DELETE",
+                                        .url = gateway->url() + "/v1/responses/resp_1",
+                                        .headers = {{"Authorization", "Bearer " + secret}},
+                                        .body = {}});
+    EXPECT_TRUE(response) << response.error().to_string();
+    return response ? response->status : 0;
+  };
+  EXPECT_EQ(forget(reads), 403);
+  EXPECT_EQ(get("/v1/responses/resp_1", reads).status, 200);
+  EXPECT_EQ(forget(generates), 200);
+  EXPECT_EQ(get("/v1/responses/resp_1", reads).status, 404);
+}
+
 // A request without a model must not get by what its key allows.
 TEST_F(Gate, ARequestWithoutAModelMeansTheOnlyOne) {
   ScriptedBackend& backend = add_backend([](const Received&) { return Script{.bytes = answer}; });
@@ -188,6 +237,9 @@ TEST_F(Gate, LimitsAreToldAndKept) {
   EXPECT_EQ(third.status, 429);
   EXPECT_EQ(code_of(third), "rate_limit_exceeded");
   EXPECT_TRUE(third.headers.has("retry-after"));
+  EXPECT_EQ(third.headers.find("x-ratelimit-limit-requests"), "2");
+  EXPECT_EQ(third.headers.find("x-ratelimit-remaining-requests"), "0");
+  EXPECT_TRUE(third.headers.has("x-ratelimit-reset-requests"));
   EXPECT_EQ(ask(other).status, 200);
 }
 
@@ -212,6 +264,52 @@ TEST_F(Gate, TokensAreReservedAndSettled) {
   const wire::HttpResponse refused = ask(secret);
   EXPECT_EQ(refused.status, 429) << "what was used beyond the reservation is owed";
   EXPECT_TRUE(refused.headers.has("retry-after"));
+}
+
+// Nothing that a body says gets more than one answer of 200 tokens out of 300.
+TEST_F(Gate, NoMemberOfABodyGetsAroundALimit) {
+  ScriptedBackend& backend = add_backend([](const Received&) {
+    return Script{
+        .bytes = http_answer(200, "application/json",
+                             R"({"id":"x","usage":{"prompt_tokens":5,"completion_tokens":200,"input_tokens":5}})")};
+  });
+  set_policy(
+      "[tenants.default]\ntokens_per_minute = 300\nbudget_per_day = 0.003\n[prices.m]\ninput = 1\noutput = 10\n");
+  struct Case {
+    std::string path;
+    std::string members;
+    size_t answers;
+  };
+  const std::string chat = "/v1/chat/completions";
+  const std::vector<Case> cases = {
+      {"/v1/messages", R"("max_tokens":200,"n":-100000)", 1},
+      {"/v1/messages", R"("max_tokens":200,"max_completion_tokens":-1000000)", 1},
+      {"/v1/responses", R"("store":false,"max_output_tokens":200,"n":-100000)", 1},
+      {"/v1/responses", R"("store":false,"max_output_tokens":200,"n":0)", 1},
+      {"/v1/responses", R"("store":false,"max_output_tokens":200,"max_tokens":-1000000000)", 1},
+      {"/v1/responses", R"("store":false,"max_output_tokens":9223372036854775807)", 0},
+      {chat, R"("max_tokens":200,"n":-1)", 1},
+      {chat, R"("max_tokens":-1)", 0},
+      {chat, R"("max_tokens":9223372036854775807)", 0},
+      {chat, R"("max_tokens":4611686018427387904,"n":2)", 0},
+      {chat, R"("max_tokens":9223372036854775807,"n":9223372036854775807)", 0},
+      {"/v1/completions", R"("max_tokens":4611686018427387904,"n":2)", 0}};
+  std::vector<std::string> secrets;
+  for (size_t i = 0; i < cases.size(); ++i)
+    secrets.push_back(make_key({.name = "n" + std::to_string(i), .tenant = "t" + std::to_string(i)}));
+  start();
+  for (size_t i = 0; i < cases.size(); ++i) {
+    SCOPED_TRACE(cases[i].path + " " + cases[i].members);
+    const size_t before = backend.received().size();
+    const std::string body = "{\"model\":\"m\"," + cases[i].members + "}";
+    for (int k = 0; k < 4; ++k) {
+      const wire::HttpResponse response = post(cases[i].path, body, {{"Authorization", "Bearer " + secrets[i]}});
+      if (response.status != 200) {
+        EXPECT_EQ(response.status, 429) << response.body;
+      }
+    }
+    EXPECT_EQ(backend.received().size() - before, cases[i].answers);
+  }
 }
 
 TEST_F(Gate, ARequestThatFailsCostsNothing) {

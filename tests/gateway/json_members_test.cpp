@@ -121,5 +121,18 @@ TEST(JsonMembers, TextsAndIntegers) {
   EXPECT_EQ(json_integer(""), std::nullopt);
 }
 
+TEST(JsonMembers, Counts) {
+  EXPECT_EQ(json_count("0"), 0);
+  EXPECT_EQ(json_count("200"), 200);
+  EXPECT_EQ(json_count("200.0"), 200);
+  EXPECT_EQ(json_count("1.5"), 2);
+  EXPECT_EQ(json_count("2e3"), 2000);
+  for (const char* large : {"1000000000001", "9223372036854775807", "99999999999999999999999", "1e30", "1e999"})
+    EXPECT_EQ(json_count(large), most_counted) << large;
+  for (const char* none :
+       {"", "-1", "-9223372036854775808", "-1e999", "null", "\"5\"", "[5]", "5x", "inf", "nan", "+5"})
+    EXPECT_EQ(json_count(none), std::nullopt) << none;
+}
+
 }  // namespace
 }  // namespace tidemill::gateway

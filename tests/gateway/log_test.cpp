@@ -14,6 +14,7 @@
 #include "gateway/fleet_fixture.hpp"
 #include "gateway/store_watch.hpp"
 #include "session/redis_server.hpp"
+#include "session/sqlite_database.hpp"
 #include "temporary_folder.hpp"
 
 namespace tidemill::test {
@@ -188,6 +189,35 @@ TEST_F(GatewayLog, AStoreThatIsNotToBeHadIsToldOfAtItsChanges) {
   EXPECT_EQ(times(text, "the session store is back"), 1U) << text;
 }
 
+TEST_F(GatewayLog, AFullStoreIsToldOfAtItsChanges) {
+  const std::string path = (folder.path() / "sessions.db").string();
+  const auto store = session::open_store({.path = path}, base::SystemClock::instance());
+  ASSERT_TRUE(store);
+  auto other = session::SqliteDatabase::open(path, 1s);
+  ASSERT_TRUE(other);
+  Captured log;
+  gateway::StoreWatch watch(**store);
+  watch.look();
+  ASSERT_TRUE(other->execute(
+      "CREATE TRIGGER full BEFORE INSERT ON record BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"));
+  const std::vector<session::Record> records = {{"a", "1"}};
+  EXPECT_FALSE((*store)->put("t", records));
+  for (int i = 0; i < 3; ++i) {
+    watch.look();
+    EXPECT_TRUE(watch.lost());
+  }
+  ASSERT_TRUE(other->execute("DROP TRIGGER full"));
+  for (int i = 0; i < 3; ++i) {
+    watch.look();
+    EXPECT_FALSE(watch.lost());
+  }
+  const std::string text = log.take();
+  EXPECT_EQ(times(text, "the session store cannot be used, and requests that need it get 503 until it can"), 1U)
+      << text;
+  EXPECT_EQ(times(text, "disk is full"), 1U) << text;
+  EXPECT_EQ(times(text, "the session store is back"), 1U) << text;
+}
+
 // The gateway itself looks from its start on.
 TEST_F(GatewayLog, ARefusedPasswordIsToldOfAtTheStart) {
   if (!RedisServer::installed()) GTEST_SKIP() << "redis-server is not installed";
@@ -280,6 +310,16 @@ TEST_F(GatewayLog, TheLineSaysWhoPaidHowMuchAndNotForWhat) {
   const std::string text = json::serialize(told);
   for (const std::string& private_one : {std::string("question"), std::string("answer"), std::string("mine"), secret})
     EXPECT_EQ(text.find(private_one), std::string::npos) << text;
+}
+
+// A line stays one that can be read, whatever a body says.
+TEST_F(GatewayLog, TheLineHasTheBeginningOfALongName) {
+  add_backend([](const Received&) { return Script{.bytes = http_answer(200, "application/json", "{}")}; });
+  options.access_log = (folder.path() / "access").string();
+  start();
+  const std::string name(1'000'000, 'M');
+  EXPECT_EQ(post("/v1/chat/completions", R"({"model":")" + name + R"(","messages":[]})").status, 404);
+  EXPECT_EQ(std::string(line().at("model").as_string()), std::string(200, 'M'));
 }
 
 TEST_F(GatewayLog, APromptIsInTheLineIfAskedFor) {

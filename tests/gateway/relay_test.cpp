@@ -90,6 +90,31 @@ TEST_F(Relay, SendsTheBackendsOwnKey) {
   EXPECT_EQ(backend.received().front().head.find("client"), std::string::npos);
 }
 
+// What a backend says in the gateway's name, and where it has its addresses, clients do not hear.
+TEST_F(Relay, ABackendDoesNotSpeakForTheGateway) {
+  const std::string forged =
+      "X-Tidemill-Cost: 99\r\nx-tidemill-target: fake\r\nX-TIDEMILL-Route: fake\r\nDate: never\r\n"
+      "Access-Control-Allow-Origin: *\r\nX-Kept: yes\r\n";
+  add_backend([forged](const Received& request) {
+    const std::string to = request.path == "/v1/files" ? "Location: /v1/files/7\r\nContent-Location: //10.1.2.3/x\r\n"
+                                                       : "Location: http://10.1.2.3:8000/internal\r\n";
+    return Script{.bytes = http_answer(request.path == "/v1/files" ? 201 : 307, "application/json", "{}", forged + to)};
+  });
+  start();
+  const wire::HttpResponse moved = post("/v1/chat/completions", question);
+  EXPECT_EQ(moved.status, 307);
+  for (const char* name :
+       {"x-tidemill-cost", "x-tidemill-target", "x-tidemill-route", "location", "access-control-allow-origin"}) {
+    EXPECT_FALSE(moved.headers.has(name)) << name;
+  }
+  EXPECT_EQ(moved.headers.find("x-kept"), "yes");
+  EXPECT_NE(moved.headers.find("date"), "never");
+  const wire::HttpResponse made = post("/v1/files", R"({"model":"m"})");
+  EXPECT_EQ(made.status, 201);
+  EXPECT_EQ(made.headers.find("location"), "/v1/files/7") << "a path is one of the gateway's too";
+  EXPECT_FALSE(made.headers.has("content-location"));
+}
+
 // Whatever byte an answer breaks off at, in whatever way, the other backend's is what the client gets.
 TEST_F(Relay, AnAnswerThatBreaksOffComesFromElsewhere) {
   std::atomic<size_t> length = 0;

@@ -8,7 +8,7 @@ namespace {
 TEST(RequestOutline, ReadsWhatDecidesTheRoute) {
   const std::string body = R"({"model":"m\/1","stream":true,"messages":[{"role":"user","content":"\"}"}],"n":3,
     "max_completion_tokens": 17, "tools":[{}], "unknown":{"model":"other"} })";
-  const auto outline = RequestOutline::read(body);
+  const auto outline = RequestOutline::read(body, "/v1/chat/completions");
   ASSERT_TRUE(outline) << outline.error().to_string();
   EXPECT_EQ(outline->model, "m/1");
   EXPECT_EQ(outline->model_value, R"("m\/1")");
@@ -19,6 +19,43 @@ TEST(RequestOutline, ReadsWhatDecidesTheRoute) {
   EXPECT_EQ(outline->prompt, R"([{"role":"user","content":"\"}"}])");
   EXPECT_EQ(body[outline->closing_brace], '}');
   EXPECT_EQ(outline->closing_brace, body.size() - 1);
+}
+
+// Each dialect has its own words for how much may be made; what it does not have says nothing, since its backend does
+// not obey it either.
+TEST(RequestOutline, ReadsTheLimitsOfItsDialectAlone) {
+  const auto read = [](std::string_view path, const std::string& members) {
+    const auto outline = RequestOutline::read("{\"model\":\"m\"," + members + "}", path);
+    EXPECT_TRUE(outline) << members;
+    return outline ? outline->most_output(1024) : -1;
+  };
+  const std::string all = R"("n":-3,"max_tokens":-5,"max_completion_tokens":-5,"max_output_tokens":-5)";
+  for (const char* path : {"/v1/chat/completions", "/v1/completions", "/v1/messages", "/v1/responses", "/v1/other"})
+    EXPECT_EQ(read(path, all), 1024) << path;
+  EXPECT_EQ(read("/v1/chat/completions", R"("max_tokens":200,"n":3,"max_output_tokens":1)"), 600);
+  EXPECT_EQ(read("/v1/chat/completions", R"("max_tokens":200,"max_completion_tokens":7)"), 200);
+  EXPECT_EQ(read("/v1/chat/completions", R"("max_completion_tokens":200,"max_tokens":7)"), 200);
+  EXPECT_EQ(read("/v1/completions", R"("max_tokens":200,"n":2,"max_completion_tokens":9000)"), 400);
+  EXPECT_EQ(read("/v1/messages", R"("max_tokens":200,"n":-100000)"), 200);
+  EXPECT_EQ(read("/v1/messages", R"("max_tokens":200,"n":0)"), 200);
+  EXPECT_EQ(read("/v1/messages", R"("max_tokens":200,"max_completion_tokens":-1000000)"), 200);
+  EXPECT_EQ(read("/v1/messages", R"("max_tokens":200,"max_output_tokens":0)"), 200);
+  EXPECT_EQ(read("/v1/responses", R"("max_output_tokens":200,"n":-100000,"max_tokens":-1000000000)"), 200);
+  EXPECT_EQ(read("/v1/responses", R"("max_output_tokens":200,"max_tokens":0)"), 200);
+  EXPECT_EQ(read("/v1/chat/completions", R"("max_tokens":0)"), 0);
+  EXPECT_EQ(read("/v1/chat/completions", R"("max_tokens":200.0,"n":2.0)"), 400);
+}
+
+TEST(RequestOutline, LimitsDoNotOverflow) {
+  constexpr int64_t most = 1'000'000'000'000;
+  for (const char* members :
+       {R"("max_tokens":9223372036854775807)", R"("max_tokens":4611686018427387904,"n":2)",
+        R"("max_tokens":9223372036854775807,"n":9223372036854775807)", R"("max_tokens":2,"n":4611686018427387904)",
+        R"("max_tokens":99999999999999999999)", R"("max_tokens":1e300,"n":1e300)"}) {
+    const auto outline = RequestOutline::read(std::string("{") + members + "}", "/v1/chat/completions");
+    ASSERT_TRUE(outline);
+    EXPECT_EQ(outline->most_output(1024), most) << members;
+  }
 }
 
 TEST(RequestOutline, Absent) {

@@ -421,5 +421,212 @@ TEST_F(Resume, BestEffortCanBeTurnedOff) {
   EXPECT_FALSE(heard.done);
 }
 
+// ---- what is no word of an answer
+
+// As it stands when the server dies: without the last chunk.
+std::string cut_off(const std::vector<std::string>& pieces) {
+  std::string bytes = chunked_answer(pieces);
+  bytes.resize(bytes.size() - 5);
+  return bytes;
+}
+
+struct Silence {
+  std::string path;
+  std::string said;  // that is none
+};
+
+// A whole stream of each dialect, and its last words.
+std::string whole_stream(const std::string& path) {
+  if (path == "/v1/messages") {
+    return "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"msg_1\"}}\n\n"
+           "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"delta\":{\"text\":\"good\"}}\n\n"
+           "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+  }
+  if (path == "/v1/responses") {
+    return "event: response.created\ndata: {\"type\":\"response.created\",\"response\":{\"id\":\"resp_1\"}}\n\n"
+           "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\"good\"}\n\n"
+           "event: response.completed\ndata: {\"type\":\"response.completed\"}\n\n";
+  }
+  if (path == "/v1/completions") return "data: {\"choices\":[{\"text\":\"good\"}]}\n\ndata: [DONE]\n\n";
+  return chunk("c", R"({"role":"assistant","content":""})") + chunk("c", R"({"content":"good"})") + "data: [DONE]\n\n";
+}
+
+std::string asked_of(const std::string& path) {
+  if (path == "/v1/responses") return R"({"model":"m","stream":true,"store":false,"input":"hi"})";
+  if (path == "/v1/completions") return R"({"model":"m","stream":true,"prompt":"hi"})";
+  return R"({"model":"m","stream":true,"max_tokens":5,"messages":[{"role":"user","content":"hi"}]})";
+}
+
+// Whoever dies before a word of the answer has said nothing: in every dialect another begins anew, and the client sees
+// one stream, without what the first had announced.
+TEST_F(Resume, WhatIsNoWordOfTheAnswerIsNoBeginning) {
+  const std::string ping = "event: ping\ndata: {\"type\": \"ping\"}\n\n";
+  const std::vector<Silence> silences = {
+      {"/v1/chat/completions", ": ping\n\n"},
+      {"/v1/chat/completions", chunk("dead", R"({"role":"assistant","content":""})")},
+      {"/v1/chat/completions", "data: {\"id\":\"dead\",\"choices\":[]}\n\n"},
+      {"/v1/completions", ": ping\n\n"},
+      {"/v1/completions", "data: {\"id\":\"dead\",\"choices\":[{\"text\":\"\"}]}\n\n"},
+      {"/v1/messages", ": ping\n\n"},
+      {"/v1/messages", ping},
+      {"/v1/messages", "data: {\"type\":\"message_start\",\"message\":{\"id\":\"dead\"}}\n\n" + ping},
+      {"/v1/responses", ": ping\n\n"},
+      {"/v1/responses", "data: {\"type\":\"response.created\",\"response\":{\"id\":\"dead\"}}\n\n"}};
+  std::atomic<int> asked = 0;
+  std::string said;
+  for (int i = 0; i < 2; ++i) {
+    add_backend([&](const Received& request) {
+      EXPECT_EQ(request.body.find("continue_final_message"), std::string::npos) << "there is nothing to go on with";
+      if (asked++ == 0) return Script{.bytes = cut_off({said})};
+      return Script{.bytes = chunked_answer({whole_stream(request.path)})};
+    });
+  }
+  start();
+  for (const Silence& silence : silences) {
+    SCOPED_TRACE(silence.path + " " + silence.said);
+    asked = 0;
+    said = silence.said;
+    const wire::HttpResponse response = post(silence.path, asked_of(silence.path));
+    EXPECT_EQ(asked, 2);
+    EXPECT_EQ(response.status, 200);
+    EXPECT_EQ(response.body.find("dead"), std::string::npos) << response.body;
+    const size_t begin = response.body.size() - std::min(response.body.size(), whole_stream(silence.path).size());
+    EXPECT_EQ(response.body.substr(begin), whole_stream(silence.path));
+    const std::string before = response.body.substr(0, begin);
+    EXPECT_TRUE(before.empty() || before == ": ping\n\n" || before == ping) << before;
+  }
+  EXPECT_EQ(metric("tidemill_gateway_resumed_streams_total{kind=\"best_effort\"}"), 0);
+  EXPECT_EQ(metric("tidemill_gateway_lost_streams_total"), 0);
+}
+
+// The client has read comments, so what else comes of its request is told within the stream.
+TEST_F(Resume, AfterCommentsAnErrorIsOneOfTheStream) {
+  std::atomic<int> asked = 0;
+  std::string other;
+  for (int i = 0; i < 2; ++i) {
+    add_backend([&](const Received&) {
+      if (asked++ == 0 || other.empty()) return Script{.bytes = cut_off({": ping\n\n"})};
+      return Script{.bytes = other};
+    });
+  }
+  start();
+  const wire::HttpResponse dead = post("/v1/chat/completions", question);
+  EXPECT_EQ(asked, 4) << "gateway.retries is 3";
+  EXPECT_EQ(dead.status, 200);
+  EXPECT_EQ(dead.body.substr(0, 8 * 4), ": ping\n\n: ping\n\n: ping\n\n: ping\n\n");
+  EXPECT_NE(dead.body.find("no backend answered, after 4 tries"), std::string::npos) << dead.body;
+  EXPECT_TRUE(hear(dead.body).error);
+  asked = 0;
+  other = http_answer(400, "application/json", R"({"error":{"message":"the prompt is too long"}})");
+  const wire::HttpResponse declined = post("/v1/chat/completions", question);
+  EXPECT_EQ(asked, 2);
+  EXPECT_EQ(declined.status, 200);
+  EXPECT_NE(declined.body.find("the prompt is too long"), std::string::npos) << declined.body;
+  EXPECT_TRUE(hear(declined.body).error);
+}
+
+class NoProgress : public Resume, public ::testing::WithParamInterface<size_t> {
+ protected:
+  // What whoever takes the stream up sends, and then is gone: a part of a head, comments, what announces an answer.
+  static std::string silence() {
+    const std::vector<std::string> all = {
+        "HTTP/1.1 200 OK\r\n", cut_off({": ping\n\n"}), cut_off({chunk("d", R"({"role":"assistant","content":""})")}),
+        cut_off({chunk("d", "{}")}), cut_off({"data: {\"id\":\"d\",\"choices\":[],\"usage\":null}\n\n"})};
+    return all.at(GetParam());
+  }
+};
+
+// A stream that whoever takes it up gets no further with is not resumed for ever.
+TEST_P(NoProgress, EndsTheStream) {
+  std::atomic<int> asked = 0;
+  for (int i = 0; i < 2; ++i) {
+    add_backend([&](const Received&) {
+      if (asked++ == 0) return Script{.bytes = cut_off({chunk("c", R"({"role":"assistant","content":"Hello "})")})};
+      return Script{.bytes = silence()};
+    });
+  }
+  start();
+  const wire::HttpResponse response = post("/v1/chat/completions", question);
+  EXPECT_EQ(asked, 1 + 4) << "gateway.retries is 3";
+  const Heard heard = hear(response.body);
+  EXPECT_EQ(heard.content, "Hello ");
+  EXPECT_EQ(heard.ids.size(), 1U) << "what announces an answer is not repeated: " << response.body;
+  EXPECT_TRUE(heard.error);
+  EXPECT_FALSE(heard.done);
+  EXPECT_FALSE(heard.announced);
+  EXPECT_EQ(metric("tidemill_gateway_resumed_streams_total{kind=\"best_effort\"}"), 0);
+  EXPECT_EQ(metric("tidemill_gateway_lost_streams_total"), 1);
+}
+
+INSTANTIATE_TEST_SUITE_P(OfAForeignChat, NoProgress, ::testing::Range<size_t>(0, 5));
+
+// Each server of marked streams that takes it up says comments and what its marks allow, and no token.
+TEST_F(Resume, AMarkedStreamWithoutProgressEnds) {
+  std::atomic<int> asked = 0;
+  for (int i = 0; i < 2; ++i) {
+    add_backend([&](const Received&) {
+      std::vector<std::string> pieces = {mark(R"({"open":{"id":"x"}})")};
+      if (asked++ == 0) {
+        pieces.push_back(group(1) + mark(R"({"choice":0,"tokens":[1],"state":{"at":1}})"));
+      } else {
+        pieces.push_back(": waiting\n\n" + mark(R"({"choice":0,"tokens":[],"state":{"at":1}})"));
+      }
+      return Script{.bytes = cut_off(pieces)};
+    });
+  }
+  start();
+  const wire::HttpResponse response = post("/v1/chat/completions", question);
+  EXPECT_EQ(asked, 1 + 4) << "gateway.retries is 3";
+  EXPECT_TRUE(without_comments(response.body).starts_with(group(1) + "data: {\"error\"")) << response.body;
+  EXPECT_EQ(metric("tidemill_gateway_lost_streams_total"), 1);
+}
+
+// Before the first token the tries are bounded as those of any request, and each begins anew.
+TEST_F(Resume, AMarkedStreamWithoutATokenHasNotBegun) {
+  std::atomic<int> asked = 0;
+  std::string said;
+  for (int i = 0; i < 2; ++i) {
+    add_backend([&](const Received& request) {
+      EXPECT_EQ(request.body.find("tidemill_resume"), std::string::npos) << request.body;
+      ++asked;
+      return Script{.bytes = cut_off({mark(R"({"open":{"id":"x"}})"), said})};
+    });
+  }
+  start();
+  said = chunk("c", R"({"role":"assistant","content":""})") + mark(R"({"choice":0,"tokens":[],"state":{}})");
+  const wire::HttpResponse silent = post("/v1/chat/completions", question);
+  EXPECT_EQ(asked, 4) << "gateway.retries is 3";
+  EXPECT_EQ(silent.status, 503) << silent.body;
+  asked = 0;
+  said = ": waiting\n\n";
+  const wire::HttpResponse waited = post("/v1/chat/completions", question);
+  EXPECT_EQ(asked, 4);
+  EXPECT_EQ(waited.status, 200);
+  EXPECT_TRUE(waited.body.starts_with(": waiting\n\n")) << waited.body;
+  EXPECT_NE(waited.body.find("no backend answered"), std::string::npos) << waited.body;
+}
+
+// Tokens that show nothing, such as reasoning that nobody wants to see, are not made twice.
+TEST_F(Resume, TokensThatShowNothingAreGoneOnFrom) {
+  std::atomic<int> asked = 0;
+  std::atomic<int> wanted = 0;
+  for (int i = 0; i < 2; ++i) {
+    add_backend([&](const Received& request) {
+      const int first = first_wanted(request);
+      if (asked++ == 0) {
+        return Script{
+            .bytes = cut_off({mark(R"({"open":{"id":"x"}})"), mark(R"({"choice":0,"tokens":[1],"state":{"at":1}})")})};
+      }
+      wanted = first;
+      return Script{.bytes = chunked_answer(marked_stream(first))};
+    });
+  }
+  start();
+  const wire::HttpResponse response = post("/v1/chat/completions", question);
+  EXPECT_EQ(asked, 2);
+  EXPECT_EQ(wanted, 2);
+  EXPECT_EQ(group(1) + without_comments(response.body), undisturbed());
+}
+
 }  // namespace
 }  // namespace tidemill::test

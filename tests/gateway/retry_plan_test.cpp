@@ -36,13 +36,42 @@ TEST(RetryPlan, AStreamThatHasBegunIsBoundedInTimeSinceItBroke) {
   SteadyTime now{};
   plan.note_progress();
   for (int i = 0; i < 50; ++i)
-    EXPECT_TRUE(plan.after_failure(true, now, 0));
+    EXPECT_TRUE(plan.after_failure(true, now, 0, false));
   now += 30s;
-  EXPECT_EQ(plan.after_failure(true, now, 0), Duration(0));
-  EXPECT_EQ(plan.after_failure(false, now, 0), std::nullopt);  // the pause would go past the limit
+  EXPECT_EQ(plan.after_failure(true, now, 0, false), Duration(0));
+  EXPECT_EQ(plan.after_failure(false, now, 0, false), std::nullopt);  // the pause would go past the limit
   plan.note_progress();
   EXPECT_EQ(plan.after_failure(false, now, 0), Duration(20ms));  // and the pauses begin anew
   EXPECT_EQ(plan.after_failure(true, now + 31s, 0), std::nullopt);
+}
+
+// A request that ends every backend that takes it shall not end all of them.
+TEST(RetryPlan, AStreamThatNobodyGetsOnWithIsGivenUp) {
+  RetryPlan plan(options);
+  const SteadyTime now{};
+  plan.note_progress();
+  EXPECT_EQ(plan.after_failure(true, now, 0, false), Duration(0)) << "this one had said something";
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(plan.after_failure(true, now, 0), Duration(0)) << i;
+    EXPECT_TRUE(plan.after_failure(true, now, 0, false)) << "one that denies it does not count";
+    plan.note_work();
+  }
+  EXPECT_EQ(plan.after_failure(true, now, 0), std::nullopt) << "comments are no progress";
+  plan.note_progress();
+  for (int i = 0; i < 3; ++i)
+    EXPECT_TRUE(plan.after_failure(false, now, 0));
+  EXPECT_EQ(plan.after_failure(false, now, 0), std::nullopt);
+}
+
+// A long prompt may take longer to read again than the window.
+TEST(RetryPlan, TheWindowBeginsWhereABackendHasWorkedLast) {
+  RetryPlan plan(options);
+  plan.note_progress();
+  const SteadyTime broken = SteadyTime{} + 10s;
+  EXPECT_EQ(plan.after_failure(true, broken, 0, false), Duration(0));
+  plan.note_work();
+  EXPECT_EQ(plan.after_failure(true, broken + 100s, 0), Duration(0));
+  EXPECT_EQ(plan.after_failure(true, broken + 131s, 0), std::nullopt);
 }
 
 // The silence that shows it may last longer than the window.
@@ -90,7 +119,7 @@ TEST(RetryPlan, ADeadFleetIsAskedRarely) {
   SteadyTime now{};
   plan.note_progress();
   int tries = 0;
-  while (const auto pause = plan.after_failure(false, now, 0)) {
+  while (const auto pause = plan.after_failure(false, now, 0, false)) {
     now += *pause;
     ++tries;
   }

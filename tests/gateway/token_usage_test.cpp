@@ -33,6 +33,20 @@ TEST(TokenUsage, AnthropicsComeInTwoParts) {
   EXPECT_EQ(usage.output_tokens, 20);
 }
 
+// Whatever a backend says, nobody is given back more than was taken.
+TEST(TokenUsage, WhatIsNoCountIsNotTaken) {
+  TokenUsage usage;
+  usage.take(R"({"usage":{"prompt_tokens":-1,"completion_tokens":-9223372036854775808,
+                "prompt_tokens_details":{"cached_tokens":-5}}})");
+  usage.take(R"({"usage":{"prompt_tokens":9223372036854775807,"completion_tokens":1000000001}})");
+  EXPECT_FALSE(usage.prompt_tokens);
+  EXPECT_FALSE(usage.cached_tokens);
+  EXPECT_FALSE(usage.output_tokens);
+  usage.take(R"({"usage":{"prompt_tokens":0,"completion_tokens":1000000000}})");
+  EXPECT_EQ(usage.prompt_tokens, 0);
+  EXPECT_EQ(usage.output_tokens, 1'000'000'000);
+}
+
 // A model may write what looks like it: inside a string its quotes are escaped.
 TEST(TokenUsage, TextIsNotTaken) {
   TokenUsage usage;

@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include "base/log.hpp"
 #include "live_server.hpp"
 #include "wire/http_server.hpp"
 
@@ -60,6 +61,34 @@ TEST(Traces, FollowTheCallersTraceparent) {
   EXPECT_EQ(span_named(traces, "receive")->at("parent_span_id"), server.at("span_id"));
   EXPECT_EQ(parse_object("{\"a\":" + client.get("/debug/traces?limit=1").body + "}").at("a").as_array().size(), 1U);
   EXPECT_EQ(client.get("/debug/traces?limit=0").status, 400);
+}
+
+// Gateways ask for it every second: it would drown what else there is to see.
+TEST(Traces, AListOfModelsIsNotMadeMuchOf) {
+  testing::internal::CaptureStderr();
+  {
+    test::LiveServer live;
+    base::log::set_level(base::log::Level::info);
+    test::Client client = live.client();
+    for (int i = 0; i < 3; ++i)
+      ASSERT_EQ(client.get("/v1/models").status, 200);
+    ASSERT_EQ(client.get("/v1/models/nano-coder").status, 200);
+    test::json::value traces;
+    test::wait_until(
+        [&] {
+          traces = *base::parse_json(client.get("/debug/traces").body);
+          return span_named(traces, "GET /v1/models/*") != nullptr;
+        },
+        "the span of the one model");
+    for (const auto& trace : traces.as_array()) {
+      for (const auto& span : trace.at("spans").as_array())
+        EXPECT_NE(span.at("name"), "GET /v1/models");
+    }
+  }
+  base::log::set_level(base::log::Level::warn);
+  const std::string log = testing::internal::GetCapturedStderr();
+  EXPECT_NE(log.find("GET /v1/models/nano-coder 200 "), std::string::npos) << log;
+  EXPECT_EQ(log.find("GET /v1/models 200 "), std::string::npos) << log;
 }
 
 TEST(Traces, NameWhatIsDoneWithTexts) {

@@ -385,8 +385,14 @@ TEST_F(RedisStore, OneThatIsFullSaysSoAndLosesNothing) {
   const auto refused = store->exchange(told);
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code(), ErrorCode::exhausted);
+  for (int i = 0; i < 3; ++i) {
+    const auto checked = store->check();
+    ASSERT_FALSE(checked) << "it answers, but what has failed would fail again";
+    EXPECT_EQ(checked.error().code(), ErrorCode::exhausted) << checked.error().to_string();
+  }
   for (int i = 0; i < 3; ++i)
     EXPECT_TRUE(store->remove("t", std::to_string(i)).value());
+  EXPECT_TRUE(store->check());
   EXPECT_TRUE(put(*store, "again", "1"));
   EXPECT_EQ(cases::add(*store, "c", 1), 1);
   const auto counted = store->exchange(told);

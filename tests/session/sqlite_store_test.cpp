@@ -202,6 +202,49 @@ TEST_F(SqliteStore, AFullDiskFailsThatCallAlone) {
   EXPECT_TRUE(store->put("t", large));
 }
 
+// A trigger that refuses stands for a disk that is full.
+TEST_F(SqliteStore, KnowsThatItTakesNothingUntilAWriteWorks) {
+  auto store = open(in_file());
+  put(*store, "t", "a", "1");
+  auto other = SqliteDatabase::open(in_file().path, std::chrono::seconds(1));
+  ASSERT_TRUE(other);
+  ASSERT_TRUE(other->execute(
+      "CREATE TRIGGER full BEFORE INSERT ON record BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"));
+  EXPECT_TRUE(store->check()) << "nobody has tried";
+  const std::vector<Record> records = {{"b", "2"}};
+  const auto refused = store->put("t", records);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), ErrorCode::io) << refused.error().to_string();
+  for (int i = 0; i < 3; ++i) {
+    const auto checked = store->check();
+    ASSERT_FALSE(checked);
+    EXPECT_NE(checked.error().to_string().find("full"), std::string::npos) << checked.error().to_string();
+  }
+  EXPECT_EQ(get(*store, "t", "a"), "1") << "what is there can be read";
+  ASSERT_TRUE(other->execute("DROP TRIGGER full"));
+  EXPECT_TRUE(store->check());
+  EXPECT_TRUE(store->check());
+  EXPECT_TRUE(store->put("t", records));
+  const auto rows = other->number("SELECT count(*) FROM record");
+  ASSERT_TRUE(rows);
+  EXPECT_EQ(*rows, 2) << "what was written to find out is gone";
+}
+
+// Where there is room for little, a small write tells nothing of the one that failed.
+TEST_F(SqliteStore, FindsOutWithAsMuchAsFailed) {
+  auto store = open(in_file());
+  auto other = SqliteDatabase::open(in_file().path, std::chrono::seconds(1));
+  ASSERT_TRUE(other);
+  ASSERT_TRUE(
+      other->execute("CREATE TRIGGER full BEFORE INSERT ON record WHEN length(new.value) > 100000 BEGIN SELECT "
+                     "RAISE(ABORT, 'database or disk is full'); END"));
+  const std::vector<Record> large = {{"b", std::string(200'000, 'x')}};
+  EXPECT_FALSE(store->put("t", large));
+  EXPECT_FALSE(store->check());
+  ASSERT_TRUE(other->execute("DROP TRIGGER full"));
+  EXPECT_TRUE(store->check());
+}
+
 TEST_F(SqliteStore, ManyThreadsMayUseIt) {
   auto store = open(in_file());
   std::vector<std::thread> threads;

@@ -1,0 +1,66 @@
+#include "gateway/whole_events.hpp"
+
+#include <utility>
+
+#include "gateway/json_members.hpp"
+
+namespace tidemill::gateway {
+
+namespace {
+
+constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";
+
+}  // namespace
+
+std::string_view WholeEvent::type() const {
+  if (!name.empty()) return name;
+  JsonMembers members(data);
+  while (const auto member = members.next()) {
+    if (member->key != "type") continue;
+    if (!member->value.starts_with('"')) break;
+    return member->value.substr(1, member->value.size() - 2);
+  }
+  return {};
+}
+
+WholeEvents::WholeEvents(std::string_view events) : rest_(events) {
+  if (rest_.starts_with(byte_order_mark)) rest_.remove_prefix(byte_order_mark.size());
+}
+
+std::optional<WholeEvent> WholeEvents::next() {
+  if (rest_.empty()) return std::nullopt;
+  WholeEvent event;
+  size_t at = 0;
+  bool ended = false;
+  while (!ended && at < rest_.size()) {
+    const size_t end = rest_.find_first_of("\r\n", at);
+    const std::string_view line = rest_.substr(at, end - at);
+    at = end == std::string_view::npos ? rest_.size() : end + (rest_.substr(end).starts_with("\r\n") ? 2 : 1);
+    ended = line.empty();
+    if (!ended) take_field(line, event);
+  }
+  event.text = rest_.substr(0, at);
+  rest_.remove_prefix(at);
+  return event;
+}
+
+void WholeEvents::take_field(std::string_view line, WholeEvent& event) {
+  const size_t colon = line.find(':');
+  const std::string_view field = line.substr(0, colon);
+  std::string_view value = colon == std::string_view::npos ? std::string_view() : line.substr(colon + 1);
+  if (value.starts_with(' ')) value.remove_prefix(1);
+  if (field == "event") {
+    event.name = value;
+  } else if (field == "data" && !event.has_data) {
+    event.has_data = true;
+    event.data = value;
+  } else if (field == "data") {
+    std::string joined(event.data);
+    joined += '\n';
+    joined += value;
+    joined_ = std::move(joined);
+    event.data = joined_;
+  }
+}
+
+}  // namespace tidemill::gateway

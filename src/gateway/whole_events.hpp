@@ -1,0 +1,42 @@
+// Whole server-sent events as they pass by, read by the rules of the format (WHATWG HTML Living Standard, section 9.2):
+// the blank behind a colon may be missing, fields stand in any order, and lines end with LF, CR LF or CR. Nothing is
+// copied, but for data of several lines. What arrives in pieces is for wire::SseParser.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace tidemill::gateway {
+
+// What stands up to a blank line.
+struct WholeEvent {
+  std::string_view text{};  // as it came, with the blank line
+  std::string_view name{};  // of the field "event"; empty without one
+  std::string_view data{};  // the fields "data", joined by '\n'
+  bool has_data = false;    // false: comments, or fields that make no event by themselves
+
+  // What it says that it is: its name, or the "type" of its data where it has none.
+  std::string_view type() const;
+};
+
+//   WholeEvents walk(events);
+//   while (const auto event = walk.next()) ...
+class WholeEvents {
+ public:
+  // `events` must stay where it is.
+  explicit WholeEvents(std::string_view events);
+  WholeEvents(const WholeEvents&) = delete;
+  WholeEvents& operator=(const WholeEvents&) = delete;
+
+  // Good until the next call.
+  std::optional<WholeEvent> next();
+
+ private:
+  void take_field(std::string_view line, WholeEvent& event);
+
+  std::string_view rest_;
+  std::string joined_;
+};
+
+}  // namespace tidemill::gateway

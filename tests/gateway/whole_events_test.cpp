@@ -1,0 +1,123 @@
+#include "gateway/whole_events.hpp"
+
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "gateway/stream_error.hpp"
+#include "wire/sse.hpp"
+
+namespace tidemill::gateway {
+namespace {
+
+struct Seen {
+  std::string type;
+  std::string data;
+  bool operator==(const Seen&) const = default;
+};
+
+// Those with data. All that comes is what was given.
+std::vector<Seen> read(std::string_view text) {
+  std::vector<Seen> seen;
+  std::string whole;
+  WholeEvents walk(text);
+  while (const auto event = walk.next()) {
+    whole += event->text;
+    if (event->has_data) seen.push_back({std::string(event->type()), std::string(event->data)});
+  }
+  EXPECT_EQ(whole, text);
+  return seen;
+}
+
+// The ways in which one event may be written.
+std::vector<std::string> spellings(const std::string& name, const std::string& data) {
+  std::vector<std::string> all = {"event: " + name + "\ndata: " + data + "\n\n",
+                                  "event:" + name + "\ndata:" + data + "\n\n",
+                                  "data: " + data + "\nevent: " + name + "\n\n",
+                                  "id: 1\nretry: 5\nevent: " + name + "\ndata: " + data + "\n\n",
+                                  ": a comment\nevent: " + name + "\n: another\ndata: " + data + "\n\n",
+                                  "data: " + data + "\n\n"};
+  for (const char* end : {"\r\n", "\r"}) {
+    for (size_t i = 0; i < 6; ++i) {
+      std::string other;
+      for (const char c : all[i])
+        c == '\n' ? other += end : other += c;
+      all.push_back(other);
+    }
+  }
+  return all;
+}
+
+TEST(WholeEvents, ReadsEverySpelling) {
+  for (const std::string& text : spellings("message_stop", R"({"type":"message_stop"})")) {
+    EXPECT_EQ(read(text), (std::vector<Seen>{{"message_stop", R"({"type":"message_stop"})"}})) << text;
+    const std::string before = "data: {\"type\":\"message_start\"}\n\n";
+    EXPECT_EQ(read(before + text).size(), 2U) << text;
+    EXPECT_EQ(read(text + before).size(), 2U) << text;
+  }
+}
+
+// As the parser that clients use does.
+TEST(WholeEvents, AgreesWithTheParser) {
+  const std::string text =
+      ": hi\n\ndata: a\ndata:b\ndata\n\nevent: x\n\nevent:y\r\ndata:  two blanks\r\n\r\nid: 7\rdata: {}\r\rdata: "
+      "last\n\n";
+  wire::SseParser parser;
+  const auto expected = parser.feed(text);
+  ASSERT_TRUE(expected);
+  const std::vector<Seen> got = read(text);
+  ASSERT_EQ(got.size(), expected->size());
+  for (size_t i = 0; i < got.size(); ++i)
+    EXPECT_EQ(got[i].data, expected->at(i).data) << i;
+  EXPECT_EQ(got[0].data, "a\nb\n");
+  EXPECT_EQ(got[1].type, "y");
+}
+
+TEST(WholeEvents, TypesStandInTheNameOrInTheData) {
+  EXPECT_EQ(read("event: a\ndata: {\"type\":\"b\"}\n\n"), (std::vector<Seen>{{"a", R"({"type":"b"})"}}));
+  EXPECT_EQ(read("data: {\"response\":{\"type\":\"c\"},\"type\" : \"b\"}\n\n").at(0).type, "b");
+  EXPECT_EQ(read("data: {\"type\":7}\n\n").at(0).type, "");
+  EXPECT_EQ(read("data: [DONE]\n\n").at(0).type, "");
+  EXPECT_TRUE(read("").empty());
+  EXPECT_TRUE(read("\n\n\n").empty());
+}
+
+TEST(StreamEnd, IsSeenInEverySpelling) {
+  struct Last {
+    Dialect dialect;
+    std::string name;
+    std::string data;
+  };
+  for (const Last& last : {Last{Dialect::chat, "message", "[DONE]"}, Last{Dialect::completions, "message", "[DONE]"},
+                           Last{Dialect::chat, "message", R"({"id":"x","error":{"message":"no"}})"},
+                           Last{Dialect::messages, "message_stop", R"({"type":"message_stop"})"},
+                           Last{Dialect::messages, "error", R"({"type":"error","error":{}})"},
+                           Last{Dialect::responses, "response.completed", R"({"type":"response.completed"})"},
+                           Last{Dialect::responses, "response.incomplete", R"({"type":"response.incomplete"})"},
+                           Last{Dialect::responses, "response.failed", R"({"type":"response.failed"})"},
+                           Last{Dialect::responses, "error", R"({"type":"error"})"}}) {
+    for (const std::string& text : spellings(last.name, last.data)) {
+      StreamEnd end(last.dialect);
+      end.take("data: {\"choices\":[],\"error\":null}\n\n");
+      EXPECT_FALSE(end.seen());
+      end.take(text);
+      EXPECT_TRUE(end.seen()) << text;
+      EXPECT_EQ(end.events(), 2);
+    }
+  }
+}
+
+// What an answer says is not what it is.
+TEST(StreamEnd, IsNotSeenInWhatIsSaid) {
+  StreamEnd chat(Dialect::chat);
+  chat.take("data: {\"choices\":[{\"delta\":{\"content\":\"\\\"error\\\":1, [DONE]\"}}]}\n\n: [DONE]\n\n");
+  EXPECT_FALSE(chat.seen());
+  StreamEnd messages(Dialect::messages);
+  messages.take(
+      "data: {\"type\":\"content_block_delta\",\"delta\":{\"type\":\"message_stop\"}}\n\nevent: message_stop\n\n");
+  EXPECT_FALSE(messages.seen()) << "a name alone makes no event";
+}
+
+}  // namespace
+}  // namespace tidemill::gateway
