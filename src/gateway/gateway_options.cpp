@@ -100,6 +100,9 @@ void describe_backend(base::ConfigSchema& schema, BackendOptions& o) {
       .add("gateway.backend.resume", &o.resume,
            "streams that it breaks off: auto goes on as well as can be, exact only without loss, off not at all")
       .words({"auto", "exact", "off"});
+  schema.add("gateway.backend.ready_path", &o.ready_path,
+             "path that answers 2xx when it takes requests, 503 when not: /health, say; none: it has no such path; "
+             "empty: /ready, if it has that");
 }
 
 void describe_discovery(base::ConfigSchema& schema, DiscoverOptions& o) {
@@ -116,6 +119,8 @@ void describe_discovery(base::ConfigSchema& schema, DiscoverOptions& o) {
   schema.add("gateway.discover.api_key", &o.api_key, "key to send them").secret();
   schema.add("gateway.discover.resume", &o.resume, "streams that they break off, as with gateway.backend.resume")
       .words({"auto", "exact", "off"});
+  schema.add("gateway.discover.ready_path", &o.ready_path,
+             "path that tells whether they take requests, as with gateway.backend.ready_path");
 }
 
 }  // namespace
@@ -175,6 +180,7 @@ base::Result<void> complete(BackendOptions& backend) {
   }
   if (backend.name.empty()) backend.name = url->authority();
   if (has_control(backend.name)) return wrong("gateway.backend.name", "it holds a line break or a control character");
+  TM_CHECK(check_ready_path(backend.ready_path, "gateway.backend.ready_path"));
   return check_api_key(backend.api_key, "gateway.backend.api_key");
 }
 
@@ -183,6 +189,15 @@ base::Result<void> complete(BackendOptions& backend) {
 base::Result<void> check_api_key(const std::string& api_key, const char* param) {
   if (!has_control(api_key)) return {};
   return wrong(param, "it holds a line break or another control character, and could not be sent in a header");
+}
+
+base::Result<void> check_ready_path(const std::string& ready_path, const char* param) {
+  if (ready_path.empty() || ready_path == "none") return {};
+  const char* const fault = why_not_plain(ready_path);
+  const bool spaced = ready_path.find(' ') != std::string::npos || has_control(ready_path);
+  if (fault == nullptr && !spaced) return {};
+  return wrong(param, fmt::format("'{}' is no path: {}; write \"/health\", say, or \"none\" for a server without one",
+                                  ready_path, fault != nullptr ? fault : "it has a blank"));
 }
 
 base::Result<std::vector<BackendOptions>> all_backends(const GatewayOptions& options) {

@@ -263,6 +263,7 @@ asio::awaitable<Tried> Relay::attempt(Lease& lease) {
 asio::awaitable<Tried> Relay::relay_answer(Lease& lease, wire::ClientStream& answer, HangUp& hang_up) {
   const int status = status_ = answer.head().status;
   const bool events = is_event_stream(answer.head());
+  if (status == 401) lease->note_unauthorized();
   if (is_refusal(status)) co_return co_await refused(lease, answer);
   if (begun() && (status != 200 || !events)) {
     co_return Failure{Outcome::answered,

@@ -52,6 +52,19 @@ TEST_F(Fault, ErrorsOfItsOwnCount) {
   EXPECT_EQ(up(), 1) << get("/backends").body;
 }
 
+// Which no client could mend.
+TEST_F(Fault, AKeyThatIsNotGoodThereIsCounted) {
+  ScriptedBackend& backend =
+      add_backend([](const Received&) { return Script{.bytes = http_answer(401, "application/json", "{}")}; },
+                  R"({"data":[{"id":"bad"}]})");
+  options.backends.back().api_key = "sk-wrong";
+  start();
+  ask(2, 401);
+  EXPECT_EQ(metric("tidemill_gateway_backend_unauthorized_total{backend=\"127.0.0.1:" + std::to_string(backend.port()) +
+                   "\"}"),
+            2);
+}
+
 TEST_F(Fault, AProxysErrorsCountToo) {
   options.retries = 0;
   start_with(http_answer(502, "text/plain", "bad gateway"));
