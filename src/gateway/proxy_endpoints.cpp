@@ -153,7 +153,7 @@ asio::awaitable<void> converse(Service& service, Call& call, const Caller& calle
     (void)co_await call.refuse(failed, session::longest_pause);
     co_return;
   }
-  auto resolved = RequestOutline::read(conversation->body);
+  auto resolved = RequestOutline::read(conversation->body, request.path);
   if (!resolved) {
     (void)co_await call.refuse(resolved.error());
     co_return;
