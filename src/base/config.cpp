@@ -229,6 +229,10 @@ std::string ConfigOption::requirement() const {
   return text;
 }
 
+std::string ConfigOption::value_text() const {
+  return to_toml(load());
+}
+
 std::string ConfigOption::default_text() const {
   if (const auto* text = std::get_if<std::string>(&default_); text != nullptr && text->empty()) return {};
   if (const auto* list = std::get_if<std::vector<std::string>>(&default_); list != nullptr && list->empty()) return {};

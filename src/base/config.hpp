@@ -71,6 +71,8 @@ class ConfigOption {
   bool is_required_in_table() const { return required_in_table_; }
   // What the value must be, to follow "must be": "an integer from 1 to 65535".
   std::string requirement() const;
+  // The field's value as it is now, as TOML; also a secret's, so not to be shown.
+  std::string value_text() const;
   // The default as TOML, or empty if the default is an empty string or list.
   std::string default_text() const;
 

@@ -152,10 +152,10 @@ base::Error wrong(const char* param, std::string what) {
   return base::Error(base::ErrorCode::invalid_argument, fmt::format("{}: {}", param, what)).with_param(param);
 }
 
-base::Result<void> complete(BackendOptions& backend) {
-  constexpr const char* param = "gateway.backend.url";
+// `param`: the key of its URL.
+base::Result<void> complete(BackendOptions& backend, const char* param) {
   auto url = wire::Url::parse(backend.url);
-  if (!url) return std::move(url).error().wrap("a backend of the gateway").with_param(param);
+  if (!url) return std::move(url).error().wrap(param).with_param(param);
   if (backend.url.find_first_of("?#") != std::string::npos) {
     return wrong(param,
                  fmt::format("'{}' has a query or a fragment, which cannot go before the paths of requests: write "
@@ -202,19 +202,19 @@ base::Result<void> check_ready_path(const std::string& ready_path, const char* p
 
 base::Result<std::vector<BackendOptions>> all_backends(const GatewayOptions& options) {
   std::vector<BackendOptions> all = options.backends;
+  for (BackendOptions& backend : all)
+    TM_CHECK(complete(backend, "gateway.backend.url"));
   for (const std::string& url : options.backend_urls) {
     BackendOptions plain;
     plain.url = url;
+    TM_CHECK(complete(plain, "gateway.backends"));
     all.push_back(std::move(plain));
   }
-  for (BackendOptions& backend : all)
-    TM_CHECK(complete(backend));
   for (size_t i = 0; i < all.size(); ++i) {
     const auto same = [&](const BackendOptions& other) { return other.name == all[i].name; };
     if (std::find_if(all.begin() + static_cast<std::ptrdiff_t>(i) + 1, all.end(), same) != all.end()) {
-      return base::Error(base::ErrorCode::invalid_argument,
-                         fmt::format("two backends are named '{}': give each a name of its own", all[i].name))
-          .with_param("gateway.backend.name");
+      return wrong("gateway.backend.name",
+                   fmt::format("two backends are named '{}': give each a name of its own", all[i].name));
     }
   }
   return all;
