@@ -39,8 +39,8 @@ base::Result<std::vector<ModelCard>> parse_models(std::string_view body) {
   }
   if (cards.empty() && !data->get_array().empty()) return no_list("no entry of its list 'data' has an 'id'");
   std::ranges::stable_sort(cards, {}, &ModelCard::id);
-  const auto doubled = std::ranges::unique(cards, {}, &ModelCard::id);
-  cards.erase(doubled.begin(), doubled.end());
+  const auto same = [](const ModelCard& a, const ModelCard& b) { return a.id == b.id; };
+  cards.erase(std::unique(cards.begin(), cards.end(), same), cards.end());
   return cards;
 }
 
