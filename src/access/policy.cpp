@@ -146,6 +146,11 @@ Result<Policy> read_root(const toml::table& root, std::string_view where) {
                       }));
   TM_CHECK(each_table(root, "prices", where,
                       [&](std::string name, const toml::table& table, const Place& place) -> Result<void> {
+                        const size_t star = name.find('*');
+                        if (star != std::string::npos && star + 1 != name.size()) {
+                          return Place{where, "prices"}.fault(
+                              table, name, "a model's name, or the beginning of names with a * at its end alone");
+                        }
                         TM_TRY(const Price price, read_price(table, place));
                         policy.prices.set(std::move(name), price);
                         return {};

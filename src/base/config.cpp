@@ -6,6 +6,7 @@
 #include <charconv>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <type_traits>
 #include <unistd.h>
 
@@ -205,6 +206,11 @@ ConfigOption& ConfigOption::required() {
   return *this;
 }
 
+ConfigOption& ConfigOption::required_in_table() {
+  required_in_table_ = true;
+  return *this;
+}
+
 std::string ConfigOption::requirement() const {
   if (!words_.empty()) {
     const std::string choice = fmt::format("{}", fmt::join(words_, ", "));
@@ -221,6 +227,10 @@ std::string ConfigOption::requirement() const {
   std::string text(kinds[default_.index()]);
   if (bounds_) text += fmt::format(" from {} to {}", plain(bounds_->first), plain(bounds_->second));
   return text;
+}
+
+std::string ConfigOption::value_text() const {
+  return to_toml(load());
 }
 
 std::string ConfigOption::default_text() const {
@@ -328,6 +338,7 @@ class ConfigSchema::Staging {
 
   const ConfigSchema& schema_;
   std::vector<Setting> settings_;
+  std::map<std::string, std::string> tables_;  // of this file, by key: where they stand
 };
 
 Result<void> ConfigSchema::Staging::read_toml(const std::filesystem::path& path) {
@@ -358,6 +369,7 @@ Result<void> ConfigSchema::Staging::read_table(const toml::table& table, const s
       TM_CHECK(read_rows(*rows, node, file));
       continue;
     }
+    if (node.is_table()) tables_.emplace(key, source);
     // The keys inside an unknown section say better than its name what was meant.
     if (const toml::table* inner = node.as_table(); inner != nullptr && !inner->empty()) {
       TM_CHECK(read_table(*inner, key + ".", file));
@@ -395,6 +407,10 @@ Result<void> ConfigSchema::Staging::read_rows(const Rows& rows, const toml::node
       const Setting& setting = staging.settings_[staging.index(option)];
       if (option.required_ && setting.source == "default") {
         return wrong(fmt::format("{}:{}", file, element.source().begin.line), option, "missing");
+      }
+      const auto table = staging.tables_.find(option.key().substr(0, option.key().rfind('.')));
+      if (option.required_in_table_ && setting.source == "default" && table != staging.tables_.end()) {
+        return wrong(table->second, option, "missing, without which its table counts for nothing");
       }
       option.store(setting.value);
     }

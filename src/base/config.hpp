@@ -52,6 +52,9 @@ class ConfigOption {
   ConfigOption& secret();
   // Has no default: a row that leaves it out is an error. For options of rows alone.
   ConfigOption& required();
+  // A table of the row that stands in the file must have it, for without it the table would count for nothing:
+  // [gateway.route.canary] without its target. For options of rows alone.
+  ConfigOption& required_in_table();
 
   const std::string& key() const { return key_; }
   const std::string& help() const { return help_; }
@@ -65,8 +68,11 @@ class ConfigOption {
   bool is_list() const { return std::holds_alternative<std::vector<std::string>>(default_); }
   bool is_secret() const { return secret_; }
   bool is_required() const { return required_; }
+  bool is_required_in_table() const { return required_in_table_; }
   // What the value must be, to follow "must be": "an integer from 1 to 65535".
   std::string requirement() const;
+  // The field's value as it is now, as TOML; also a secret's, so not to be shown.
+  std::string value_text() const;
   // The default as TOML, or empty if the default is an empty string or list.
   std::string default_text() const;
 
@@ -88,6 +94,7 @@ class ConfigOption {
   std::vector<std::string> words_;
   bool secret_ = false;
   bool required_ = false;
+  bool required_in_table_ = false;
 };
 
 // A flag as it stood on the command line. Without a value it is a switch.

@@ -53,6 +53,16 @@ void ConfigFlags::add_flag(CLI::App& command, const base::ConfigOption& option, 
   given_.push_back({&option, flag});
 }
 
+base::Error ConfigFlags::placed(base::Error error) const {
+  const std::string key = error.param();
+  if (key.find('.') == std::string::npos) return error;
+  std::string where = schema.source(key);
+  if (where.empty()) where = loaded_file_;
+  if (where.empty() || where == "default") return error;
+  const bool named = error.to_string().find(key) != std::string::npos;
+  return std::move(error).wrap(named ? where : fmt::format("{}: {}", where, key));
+}
+
 std::vector<base::ConfigFlag> ConfigFlags::collect() const {
   std::vector<base::ConfigFlag> collected;
   for (const auto& [option, flag] : given_) {
@@ -77,6 +87,7 @@ base::Result<void> ConfigFlags::load() {
   } else if (std::filesystem::exists(default_config_file)) {
     sources.file = default_config_file;
   }
+  loaded_file_ = sources.file ? sources.file->string() : "";
   sources.environment = base::config_environment();
   sources.flags = collect();
   return schema.load(sources);

@@ -3,6 +3,7 @@
 
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <CLI/App.hpp>
@@ -25,6 +26,15 @@ class ConfigFlags {
   // Reads file, environment and flags into the fields of the schema's options. May be called again, to reload.
   base::Result<void> load();
   bool print_wanted() const { return print_config_; }
+  // An error of a setting (base::Error::param) that was found only when it was used, with where that stands: file and
+  // line, variable or flag, or the file of a row's key; and with its key, if it does not say that itself. As it is
+  // where the setting has its default, or there is none.
+  base::Error placed(base::Error error) const;
+  template <typename T>
+  base::Result<T> placed(base::Result<T> result) const {
+    if (result) return result;
+    return placed(std::move(result).error());
+  }
 
  private:
   struct Given {
@@ -36,6 +46,7 @@ class ConfigFlags {
 
   std::vector<Given> given_;
   std::string config_file_;
+  std::string loaded_file_;  // the one that was read last
   bool print_config_ = false;
 };
 

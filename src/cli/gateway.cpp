@@ -30,7 +30,7 @@ base::Result<int> run_gateway(RoleFlags& flags) {
   }
   Interrupt interrupt(role_signals);
   const Hangup hangup(interrupt);
-  TM_TRY(const auto gateway, gateway::Gateway::start(flags.gateway));
+  TM_TRY(const auto gateway, flags.config.placed(gateway::Gateway::start(flags.gateway)));
   print_welcome(*gateway, flags.gateway);
   run_until_interrupted(interrupt, hangup, flags, *gateway);
   base::log::info("stopping: running requests have {} to finish; a second signal ends them now",

@@ -7,7 +7,7 @@
 
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);  // a reader that goes away is an error of that write, not the program's end
-  std::signal(SIGXFSZ, SIG_IGN);  // and so is a file that may not grow
+  std::signal(SIGXFSZ, SIG_IGN);  // nor is a file that may not grow any further (ulimit -f)
   try {
     return tidemill::cli::run(argc, argv);
   } catch (const std::exception& fault) {

@@ -95,6 +95,7 @@ Result<void> McpClient::spawn() {
   if (child_ == 0) {
     setpgid(0, 0);  // a Ctrl-C is for the chat
     std::signal(SIGPIPE, SIG_DFL);
+    std::signal(SIGXFSZ, SIG_DFL);
     dup2(input[1], STDIN_FILENO);
     dup2(output[1], STDOUT_FILENO);
     execl("/bin/sh", "sh", "-c", command_.c_str(), static_cast<char*>(nullptr));

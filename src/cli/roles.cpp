@@ -1,10 +1,13 @@
 #include "cli/roles.hpp"
 
+#include <algorithm>
+#include <array>
 #include <cstdio>
 #include <optional>
 #include <utility>
 
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include "base/log.hpp"
 #include "base/memory.hpp"
@@ -35,6 +38,19 @@ gateway::GatewayOptions RoleFlags::gateway_options() const {
   gateway::GatewayOptions options = gateway;
   options.backends.insert(options.backends.begin(), own_backends.begin(), own_backends.end());
   return options;
+}
+
+std::map<std::string, std::string> settings_of_server(const base::ConfigSchema& schema) {
+  // The gateway has its own.
+  constexpr std::array<std::string_view, 4> unused = {"server.host", "server.port", "server.cors_origins",
+                                                      "server.drain_timeout"};
+  std::map<std::string, std::string> settings;
+  for (const base::ConfigOption& option : schema.options()) {
+    const std::string_view section = std::string_view(option.key()).substr(0, option.key().find('.'));
+    const bool counts = section == "server" || section == "model" || section == "engine";
+    if (counts && std::ranges::find(unused, option.key()) == unused.end()) settings[option.key()] = option.value_text();
+  }
+  return settings;
 }
 
 base::Result<bool> load_served_model(const serve::ServeOptions& options, const Interrupt& interrupt,
@@ -99,16 +115,29 @@ void print_model_welcome(const std::string& url, serve::Server& server) {
 
 namespace {
 
+void warn_of_own_server(const RoleFlags& flags) {
+  if (flags.of_own_server.empty()) return;
+  std::vector<std::string> changed;
+  for (const auto& [key, value] : settings_of_server(flags.config.schema)) {
+    const auto before = flags.of_own_server.find(key);
+    if (before == flags.of_own_server.end() || before->second != value) changed.push_back(key);
+  }
+  if (changed.empty()) return;
+  base::log::warn("these settings of the server have changed, and count from the next start only: {}",
+                  fmt::join(changed, ", "));
+}
+
 void reload(RoleFlags& flags, gateway::Gateway& gateway) {
   const gateway::GatewayOptions gateway_before = flags.gateway;
   const serve::ServeOptions server_before = flags.server;
   const auto read_again = [&]() -> base::Result<void> {
     TM_TRY(const base::log::Level level, flags.read());
-    TM_CHECK(gateway.reload(flags.gateway_options()));
+    TM_CHECK(flags.config.placed(gateway.reload(flags.gateway_options())));
     base::log::set_level(level);
     return {};
   };
   if (const auto done = read_again(); done) {
+    warn_of_own_server(flags);
     base::log::info("the configuration was read again");
   } else {
     flags.gateway = gateway_before;

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -24,6 +25,8 @@ struct RoleFlags {
   serve::ServeOptions server;
   ConfigFlags config;
   std::vector<gateway::BackendOptions> own_backends;  // beside those of the configuration
+  // settings_of_server(), with which a server runs beside the gateway; empty: none does.
+  std::map<std::string, std::string> of_own_server;
 
   // Loads all sources, sets the log's level, and gives the gateway what the sections [session] and [observe] say.
   base::Result<void> load();
@@ -32,6 +35,9 @@ struct RoleFlags {
   // The gateway's, with its own backends first.
   gateway::GatewayOptions gateway_options() const;
 };
+
+// What the sections of a server and its model say that counts also behind a gateway, by key.
+std::map<std::string, std::string> settings_of_server(const base::ConfigSchema& schema);
 
 // Loads the model that the options name into the server, with a bar to watch on a terminal. False: the interrupt was
 // raised before there was anything to serve.
@@ -45,7 +51,8 @@ const char* curl_for(const std::string& url);
 void print_model_welcome(const std::string& url, serve::Server& server);
 
 // Returns when the interrupt is raised. Until then each SIGHUP has the gateway's configuration read again; a broken
-// file does not end what runs: it is told, and everything stays as it was.
+// file does not end what runs: it is told, and everything stays as it was. So is what a server beside the gateway will
+// hear of at its next start only.
 void run_until_interrupted(Interrupt& interrupt, const Hangup& hangup, RoleFlags& flags, gateway::Gateway& gateway);
 
 // For the help of a role.

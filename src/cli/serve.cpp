@@ -19,7 +19,7 @@ base::Result<int> run_server(RoleFlags& flags) {
     return exit_success;
   }
   Interrupt interrupt(role_signals);
-  TM_TRY(const auto server, serve::Server::start(flags.server));
+  TM_TRY(const auto server, flags.config.placed(serve::Server::start(flags.server)));
   TM_TRY(const bool ready, load_served_model(flags.server, interrupt, *server));
   if (!ready) return exit_success;
   if (!interrupt.raised()) print_model_welcome(server->url(), *server);

@@ -45,6 +45,7 @@ base::Result<int> run_both(RoleFlags& flags) {
     return exit_success;
   }
   TM_CHECK(check_server_flags(flags.server));
+  flags.of_own_server = settings_of_server(flags.config.schema);
   Interrupt interrupt(role_signals);
   const Hangup hangup(interrupt);
   // The gateway is the only door: the server behind it is on this machine's own address, at any free port, and keeps no
@@ -54,10 +55,11 @@ base::Result<int> run_both(RoleFlags& flags) {
   behind.port = 0;
   behind.session_store = ":memory:";
   behind.cors_origins.clear();
-  TM_TRY(const auto server, serve::Server::start(behind));
+  TM_TRY(const auto server, flags.config.placed(serve::Server::start(behind)));
   flags.own_backends.push_back(own_backend(*server));
-  TM_TRY(const auto gateway, gateway::Gateway::start(flags.gateway_options(), base::SystemClock::instance(), {},
-                                                     {.metrics = &server->metrics(), .tracer = &server->tracer()}));
+  TM_TRY(const auto gateway,
+         flags.config.placed(gateway::Gateway::start(flags.gateway_options(), base::SystemClock::instance(), {},
+                                                     {.metrics = &server->metrics(), .tracer = &server->tracer()})));
   TM_TRY(const bool ready, load_served_model(behind, interrupt, *server));
   if (!ready) return exit_success;
   gateway->look();

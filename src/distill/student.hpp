@@ -31,10 +31,10 @@ struct StudentPlan {
 
   // The optimiser's. Matrices inside the layers go by Muon (https://kellerjordan.github.io/posts/muon): momentum,
   // Nesterov's, made orthogonal by five Newton-Schulz steps. Embeddings and norms go by AdamW.
-  double matrix_rate = 0.01;
+  double matrix_rate = 0.02;
   double matrix_momentum = 0.95;
   double matrix_decay = 0.01;
-  double vector_rate = 0.002;
+  double vector_rate = 0.004;
   // Of the loss, the share that the text's next token makes up; what the teacher says has the rest.
   double hard_share = 0.3;
 };

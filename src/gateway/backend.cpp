@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <charconv>
+#include <functional>
 #include <utility>
+
+#include <fmt/core.h>
 
 #include "base/log.hpp"
 
@@ -29,6 +32,12 @@ std::optional<double> sum_of(std::string_view text, std::string_view name) {
     if (error == std::errc()) sum = sum.value_or(0) + number;
   }
   return sum;
+}
+
+const ModelCard* find_card(const std::vector<ModelCard>& sorted, std::string_view id) {
+  const auto at =
+      std::ranges::lower_bound(sorted, id, {}, [](const ModelCard& card) { return std::string_view(card.id); });
+  return at != sorted.end() && at->id == id ? &*at : nullptr;
 }
 
 std::optional<int64_t> whole(std::optional<double> number) {
@@ -75,7 +84,10 @@ Backend::Backend(BackendOptions options, observe::Metrics& metrics)
       errors_(
           metrics.counter({"tidemill_gateway_backend_failures_total"},
                           "Tries that a backend refused (429, 503), failed (500, 502, 504), broke off or did not take",
-                          {{"backend", options_.name}})) {
+                          {{"backend", options_.name}})),
+      unauthorized_(metrics.counter({"tidemill_gateway_backend_unauthorized_total"},
+                                    "Answers of 401 by a backend that was sent the key configured for it",
+                                    {{"backend", options_.name}})) {
   // Checked by all_backends(); what is none leads nowhere.
   if (auto parsed = wire::Url::parse(options_.url)) url_ = *std::move(parsed);
   base_path_ = url_.target == "/" ? "" : url_.target;
@@ -89,9 +101,8 @@ bool Backend::serves(std::string_view model) const {
   if (model.empty()) return true;
   const std::vector<std::string>& configured = options_.models;
   if (!configured.empty()) return std::find(configured.begin(), configured.end(), model) != configured.end();
-  const auto is_it = [model](const ModelCard& card) { return card.id == model; };
   const std::lock_guard lock(mutex_);
-  return listed_ && std::any_of(listed_->begin(), listed_->end(), is_it);
+  return listed_ && find_card(*listed_, model) != nullptr;
 }
 
 bool Backend::models_known() const {
@@ -117,30 +128,71 @@ std::vector<ModelCard> Backend::model_cards() const {
   if (options_.models.empty()) return listed;
   std::vector<ModelCard> cards;
   for (const std::string& name : options_.models) {
-    const auto known =
-        std::find_if(listed.begin(), listed.end(), [&name](const ModelCard& card) { return card.id == name; });
-    cards.push_back(known != listed.end() ? *known : ModelCard{.id = name});
+    const ModelCard* known = find_card(listed, name);
+    cards.push_back(known != nullptr ? *known : ModelCard{.id = name});
   }
   return cards;
 }
 
-void Backend::set_models(std::vector<ModelCard> models) {
+void Backend::note_list(int status, std::string_view body) {
+  if (status == 401) note_unauthorized();
+  if (status != 200) {
+    note_no_list(fmt::format("it answers {} to /v1/models", status));
+    return;
+  }
+  const size_t hash = std::hash<std::string_view>()(body);
+  {
+    const std::lock_guard lock(mutex_);
+    if (listed_ && hash == list_hash_) {
+      told_no_list_ = false;
+      return;
+    }
+  }
+  auto models = parse_models(body);
+  if (!models) {
+    note_no_list("its answer to /v1/models is no list of models: " + models.error().message());
+    return;
+  }
   const std::lock_guard lock(mutex_);
-  listed_ = std::move(models);
+  listed_ = std::move(*models);
+  list_hash_ = hash;
+  told_no_list_ = false;
+}
+
+void Backend::note_no_list(std::string_view why) {
+  if (!options_.models.empty()) return;  // nobody goes by its list
+  const std::lock_guard lock(mutex_);
+  if (std::exchange(told_no_list_, true)) return;
+  if (listed_) {
+    base::log::warn("backend {}: {}; it keeps the models that it has listed before", name(), why);
+  } else {
+    base::log::warn(
+        "backend {}: {}; it is asked for what no other backend lists, so name its models (gateway.backend.models)",
+        name(), why);
+  }
+}
+
+void Backend::note_unauthorized() {
+  if (options_.api_key.empty()) return;
+  unauthorized_.add();
+  const std::lock_guard lock(mutex_);
+  if (std::exchange(told_unauthorized_, true)) return;
+  base::log::warn("backend {} answers 401: the api_key that is configured for it is not good there", name());
 }
 
 void Backend::note_ready(const route::BackendReport& report) {
   timeouts_ = 0;
   if (seen_.exchange(Seen::ready) != Seen::ready) base::log::info("backend {} is ready", name());
   const std::lock_guard lock(mutex_);
-  if (report.started_at == report_.started_at) {
-    report_ = report;
-    return;
-  }
+  const auto started_at = std::exchange(report_, report).started_at;
+  // One that does not say when it began, as while it is busy, may well be the same.
+  if (!report.started_at) report_.started_at = started_at;
+  if (report_.started_at == started_at) return;
   // Another process, perhaps another program.
-  report_ = report;
   marks_ = -1;
   listed_.reset();
+  told_no_list_ = false;
+  told_unauthorized_ = false;
 }
 
 void Backend::note_unready(std::string_view why, bool by_itself, base::SteadyTime now) {

@@ -54,7 +54,13 @@ class Backend {
   std::vector<std::string> models() const;
   // The same, with what it has said of them; of those that are configured and that it has not listed, the name alone.
   std::vector<ModelCard> model_cards() const;
-  void set_models(std::vector<ModelCard> models);
+  // What it has answered to GET /v1/models. A list takes the place of the one before; all else changes nothing, and is
+  // said in the log when it begins. The same answer again is not read again.
+  void note_list(int status, std::string_view body);
+
+  // It has answered 401, where the key that is configured for it was sent: nothing that clients could mend. Counted,
+  // and said once in the log.
+  void note_unauthorized();
 
   // The latest look at it has found it ready. Whether it gets requests, the fleet decides.
   bool ready() const { return seen_.load(std::memory_order_relaxed) == Seen::ready; }
@@ -85,6 +91,8 @@ class Backend {
   void finish(Outcome outcome);
 
  private:
+  void note_no_list(std::string_view why);
+
   const BackendOptions options_;
   wire::Url url_;
   std::string base_path_;
@@ -99,10 +107,14 @@ class Backend {
   mutable std::mutex mutex_;                        // guards what follows
   std::optional<base::SteadyTime> asked_for_none_;  // when it did so last
   route::BackendReport report_;
-  std::optional<std::vector<ModelCard>> listed_;
+  std::optional<std::vector<ModelCard>> listed_;  // in order of their ids
+  size_t list_hash_ = 0;                          // of the answer that listed_ was read from
+  bool told_no_list_ = false;
+  bool told_unauthorized_ = false;
 
   observe::Counter& requests_;
   observe::Counter& errors_;
+  observe::Counter& unauthorized_;
 };
 
 }  // namespace tidemill::gateway

@@ -59,8 +59,8 @@ Result<void> resolve_references(session::SessionStore& store, std::string_view t
   return {};
 }
 
-// `body` with these items as its input.
-std::string rewrite(std::string_view body, const json::array& items) {
+// `body` with these items as its input; without one, where there is none: to say so is the backend's.
+std::string rewrite(std::string_view body, const json::array& items, bool input) {
   std::string out = "{";
   JsonMembers members(body);
   while (const auto member = members.next()) {
@@ -72,7 +72,9 @@ std::string rewrite(std::string_view body, const json::array& items) {
     out += member->value;
     out += ',';
   }
-  out += "\"store\":false,\"input\":" + json::serialize(items) + "}";
+  out += "\"store\":false";
+  if (input) out += ",\"input\":" + json::serialize(items);
+  out += '}';
   return out;
 }
 
@@ -112,7 +114,8 @@ Result<Conversation> Conversation::open(session::SessionStore& store, std::strin
   TM_CHECK(resolve_references(store, tenant, input));
   for (json::value& item : input)
     conversation.items.push_back(std::move(item));
-  conversation.body = rewrite(body, conversation.items);
+  const bool has_input = !outline.prompt.empty() || !conversation.items.empty();
+  conversation.body = rewrite(body, conversation.items, has_input);
   return conversation;
 }
 

@@ -138,7 +138,8 @@ asio::awaitable<void> exchange_rollouts(Service& service, RolloutExchange& excha
 // The order of the members is the order in which they may rely on each other.
 struct Gateway::Impl {
   Impl(const GatewayOptions& options, const base::Clock& clock)
-      : service(options, clock),
+      : started(options),
+        service(options, clock),
         process_metrics(service.metrics()),
         http_metrics(service.metrics()),
         running(service.metrics().gauge({"tidemill_gateway_requests_running"},
@@ -189,6 +190,7 @@ struct Gateway::Impl {
     return orderly;
   }
 
+  const GatewayOptions started;  // what was read since counts, but for restart_only()
   const std::string name = "gateway-" + base::random_hex(8);
   Service service;
   std::optional<RolloutExchange> rollout_exchange;
@@ -260,6 +262,7 @@ Result<void> Gateway::reload(const GatewayOptions& options) {
   TM_TRY(std::vector<BackendOptions> backends, all_backends(options));
   TM_TRY(std::vector<BackendSource> sources, all_sources(options));
   TM_CHECK(check_tls(options));
+  TM_CHECK(wire::check_origins(options.cors_origins, "gateway"));
   TM_CHECK(check_prices(options.routes, options.policy));
   TM_TRY(auto routes, RouteTable::create(options.routes, *service.routes(), service.metrics(), service.clock()));
   TM_TRY(auto policy, Gate::load_policy(options.policy));
@@ -274,7 +277,8 @@ Result<void> Gateway::reload(const GatewayOptions& options) {
   service.gate().use_policy(std::move(policy));
   service.gate().set_queue(options.slots, static_cast<size_t>(options.max_queued), options.longest_wait);
   service.fleet().set_max_open(options.max_open);
-  const auto later = restart_only(*service.options(), options);
+  // With each reload for as long as they differ from what runs.
+  const auto later = restart_only(impl_->started, options);
   if (!later.empty()) {
     base::log::warn("these settings have changed, and count from the next start only: {}", fmt::join(later, ", "));
   }

@@ -100,6 +100,9 @@ void describe_backend(base::ConfigSchema& schema, BackendOptions& o) {
       .add("gateway.backend.resume", &o.resume,
            "streams that it breaks off: auto goes on as well as can be, exact only without loss, off not at all")
       .words({"auto", "exact", "off"});
+  schema.add("gateway.backend.ready_path", &o.ready_path,
+             "path that answers 2xx when it takes requests, 503 when not: /health, say; none: it has no such path; "
+             "empty: /ready, if it has that");
 }
 
 void describe_discovery(base::ConfigSchema& schema, DiscoverOptions& o) {
@@ -116,6 +119,8 @@ void describe_discovery(base::ConfigSchema& schema, DiscoverOptions& o) {
   schema.add("gateway.discover.api_key", &o.api_key, "key to send them").secret();
   schema.add("gateway.discover.resume", &o.resume, "streams that they break off, as with gateway.backend.resume")
       .words({"auto", "exact", "off"});
+  schema.add("gateway.discover.ready_path", &o.ready_path,
+             "path that tells whether they take requests, as with gateway.backend.ready_path");
 }
 
 }  // namespace
@@ -147,10 +152,10 @@ base::Error wrong(const char* param, std::string what) {
   return base::Error(base::ErrorCode::invalid_argument, fmt::format("{}: {}", param, what)).with_param(param);
 }
 
-base::Result<void> complete(BackendOptions& backend) {
-  constexpr const char* param = "gateway.backend.url";
+// `param`: the key of its URL.
+base::Result<void> complete(BackendOptions& backend, const char* param) {
   auto url = wire::Url::parse(backend.url);
-  if (!url) return std::move(url).error().wrap("a backend of the gateway").with_param(param);
+  if (!url) return std::move(url).error().wrap(param).with_param(param);
   if (backend.url.find_first_of("?#") != std::string::npos) {
     return wrong(param,
                  fmt::format("'{}' has a query or a fragment, which cannot go before the paths of requests: write "
@@ -175,6 +180,7 @@ base::Result<void> complete(BackendOptions& backend) {
   }
   if (backend.name.empty()) backend.name = url->authority();
   if (has_control(backend.name)) return wrong("gateway.backend.name", "it holds a line break or a control character");
+  TM_CHECK(check_ready_path(backend.ready_path, "gateway.backend.ready_path"));
   return check_api_key(backend.api_key, "gateway.backend.api_key");
 }
 
@@ -185,21 +191,30 @@ base::Result<void> check_api_key(const std::string& api_key, const char* param) 
   return wrong(param, "it holds a line break or another control character, and could not be sent in a header");
 }
 
+base::Result<void> check_ready_path(const std::string& ready_path, const char* param) {
+  if (ready_path.empty() || ready_path == "none") return {};
+  const char* const fault = why_not_plain(ready_path);
+  const bool spaced = ready_path.find(' ') != std::string::npos || has_control(ready_path);
+  if (fault == nullptr && !spaced) return {};
+  return wrong(param, fmt::format("'{}' is no path: {}; write \"/health\", say, or \"none\" for a server without one",
+                                  ready_path, fault != nullptr ? fault : "it has a blank"));
+}
+
 base::Result<std::vector<BackendOptions>> all_backends(const GatewayOptions& options) {
   std::vector<BackendOptions> all = options.backends;
+  for (BackendOptions& backend : all)
+    TM_CHECK(complete(backend, "gateway.backend.url"));
   for (const std::string& url : options.backend_urls) {
     BackendOptions plain;
     plain.url = url;
+    TM_CHECK(complete(plain, "gateway.backends"));
     all.push_back(std::move(plain));
   }
-  for (BackendOptions& backend : all)
-    TM_CHECK(complete(backend));
   for (size_t i = 0; i < all.size(); ++i) {
     const auto same = [&](const BackendOptions& other) { return other.name == all[i].name; };
     if (std::find_if(all.begin() + static_cast<std::ptrdiff_t>(i) + 1, all.end(), same) != all.end()) {
-      return base::Error(base::ErrorCode::invalid_argument,
-                         fmt::format("two backends are named '{}': give each a name of its own", all[i].name))
-          .with_param("gateway.backend.name");
+      return wrong("gateway.backend.name",
+                   fmt::format("two backends are named '{}': give each a name of its own", all[i].name));
     }
   }
   return all;

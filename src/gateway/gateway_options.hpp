@@ -22,6 +22,7 @@ struct BackendOptions {
   std::vector<std::string> models{};  // what it is asked for; what its /v1/models lists if empty
   std::string api_key{};              // sent as bearer token in place of the client's
   std::string resume = "auto";        // what to do for a stream that it breaks off: auto, exact, off
+  std::string ready_path{};           // where it tells whether it takes requests (readiness.hpp)
   std::string instance{};             // which of those that have the address by turns, as discovery tells it
 
   bool operator==(const BackendOptions&) const = default;
@@ -41,6 +42,7 @@ struct DiscoverOptions {
   std::vector<std::string> models{};
   std::string api_key{};
   std::string resume = "auto";
+  std::string ready_path{};
 
   bool operator==(const DiscoverOptions&) const = default;
 };
@@ -102,5 +104,7 @@ wire::HttpServerOptions server_options(const GatewayOptions& options);
 
 // invalid_argument, with `param`: a key for backends that could not be sent in a header.
 base::Result<void> check_api_key(const std::string& api_key, const char* param);
+// Likewise: a `ready_path` that is neither empty nor "none", and no path either.
+base::Result<void> check_ready_path(const std::string& ready_path, const char* param);
 
 }  // namespace tidemill::gateway

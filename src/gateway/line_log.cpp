@@ -24,9 +24,11 @@ LineLog::~LineLog() {
 base::Result<LineFile> LineLog::prepare(const std::string& path) const {
   if (path.empty()) return LineFile();
   if (path == "-") return LineFile(STDOUT_FILENO);
-  const int fd = ::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
+  // A pipe must hold up nobody, neither without a reader nor with a slow one. With files it makes no difference.
+  const int fd = ::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0640);
   if (fd >= 0) return LineFile(fd);
-  return base::Error(base::ErrorCode::io, fmt::format("cannot open {} '{}': {}", name_, path, std::strerror(errno)));
+  const char* why = errno == ENXIO ? "it is a pipe or a device that nobody reads" : std::strerror(errno);
+  return base::Error(base::ErrorCode::io, fmt::format("cannot open {} '{}': {}", name_, path, why));
 }
 
 void LineLog::use(LineFile file) {
@@ -48,19 +50,30 @@ void LineLog::flush() {
 }
 
 void LineLog::flush_locked() {
-  std::string_view left = lines_;
-  while (!left.empty() && file_.fd_ >= 0) {
-    const ssize_t written = ::write(file_.fd_, left.data(), left.size());
+  size_t done = 0;
+  while (done < lines_.size() && file_.fd_ >= 0) {
+    const ssize_t written = ::write(file_.fd_, lines_.data() + done, lines_.size() - done);
     if (written < 0 && errno == EINTR) continue;
     if (written < 0) {
-      if (!std::exchange(failing_, true)) base::log::error("cannot write {}: {}", name_, std::strerror(errno));
-      lines_.clear();
+      put_off(done, errno);
       return;
     }
-    left.remove_prefix(static_cast<size_t>(written));
+    done += static_cast<size_t>(written);
   }
   failing_ = false;
   lines_.clear();
+}
+
+// What the file has not taken, behind what it has. A pipe that is full is only slow, until too much waits for it.
+void LineLog::put_off(size_t done, int fault) {
+  lines_.erase(0, done);
+  const bool slow = fault == EAGAIN;
+  if (slow && lines_.size() <= most_kept) return;
+  if (!std::exchange(failing_, true)) {
+    base::log::error("cannot write {}: {}", name_, slow ? "nobody reads the pipe fast enough" : std::strerror(fault));
+  }
+  // The line of which a pipe has the beginning comes to its end.
+  lines_.resize(slow ? lines_.find('\n') + 1 : 0);
 }
 
 }  // namespace tidemill::gateway

@@ -39,8 +39,8 @@ class LineLog {
   LineLog& operator=(const LineLog&) = delete;
 
   // From now on to the file at `path`, which is appended to and made where there is none; "-" is standard output, ""
-  // nothing. The same path opens it anew, for after a rotation. io: it cannot be opened; then everything stays as it
-  // was.
+  // nothing. The same path opens it anew, for after a rotation. io: it cannot be opened, or is a pipe that nobody
+  // reads; then everything stays as it was.
   base::Result<void> open(const std::string& path);
   // The same in two steps, of which the first changes nothing and the second cannot fail.
   base::Result<LineFile> prepare(const std::string& path) const;
@@ -64,7 +64,11 @@ class LineLog {
  private:
   static constexpr size_t write_at = size_t{32} << 10;
 
+  // Of a pipe whose reader is slow.
+  static constexpr size_t most_kept = size_t{1} << 20;
+
   void flush_locked();
+  void put_off(size_t done, int fault);
 
   const std::string name_;
   std::atomic<bool> enabled_{false};

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "base/json.hpp"
+#include "base/result.hpp"
 
 namespace tidemill::gateway {
 
@@ -29,8 +31,13 @@ struct ModelCard {
   }
 };
 
-// The models of a backend's answer to GET /v1/models; none where it is no list.
-std::vector<ModelCard> parse_models(std::string_view body);
+// Of a backend's answer to GET /v1/models: some 20,000 models, which it takes 60 ms to read when they have changed.
+inline constexpr size_t max_list_bytes = size_t{2} << 20;
+
+// The models of a backend's answer to GET /v1/models, in order of their ids and each once. Errors: corrupt, where it is
+// no list of models, or is too long: an object whose `data` is an array, of which one entry at least has an `id` unless
+// it is empty.
+base::Result<std::vector<ModelCard>> parse_models(std::string_view body);
 
 // As the gateway lists it. `created` is 0 where nobody says it: the dialect wants a number.
 base::json::object to_json(const ModelCard& card);

@@ -1,7 +1,9 @@
 #include "gateway/poller.hpp"
 
 #include <exception>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include <boost/asio/co_spawn.hpp>
@@ -9,6 +11,7 @@
 #include <fmt/core.h>
 
 #include "base/log.hpp"
+#include "gateway/readiness.hpp"
 #include "gateway/told_unready.hpp"
 #include "wire/as_result.hpp"
 
@@ -22,7 +25,9 @@ namespace {
 constexpr int most_timeouts = 3;
 constexpr size_t max_answer = size_t{16} << 20;
 
-asio::awaitable<Result<wire::HttpResponse>> get(Service& service, const Backend& backend, const char* path) {
+// Of a body with more than `most` bytes the rest is not read.
+asio::awaitable<Result<wire::HttpResponse>> get(Service& service, const Backend& backend, std::string_view path,
+                                                size_t most) {
   wire::Headers headers;
   if (!backend.options().api_key.empty()) headers.add("Authorization", "Bearer " + backend.options().api_key);
   const std::string target = backend.target(path);
@@ -36,26 +41,13 @@ asio::awaitable<Result<wire::HttpResponse>> get(Service& service, const Backend&
   auto answer = co_await service.pool().open(request);
   if (!answer) co_return std::move(answer).error();
   wire::HttpResponse response = answer->head();
-  while (true) {
+  while (response.body.size() <= most) {
     const auto piece = co_await answer->next();
     if (!piece) co_return piece.error();
     if (piece->empty()) co_return response;
-    if (response.body.size() + piece->size() > max_answer) {
-      co_return base::Error(base::ErrorCode::too_large, "the backend says too much of itself");
-    }
     response.body += *piece;
   }
-}
-
-// What answers to /ready that it is, or, as servers of other kinds, that it knows no such path or shows it to none but
-// those with a key, which clients may have.
-bool says_ready(int status) {
-  return (status >= 200 && status < 300) || status == 401 || status == 404 || status == 405;
-}
-
-std::string why_not_ready(int status) {
-  return fmt::format("it answers {} to /ready{}", status,
-                     status == 403 ? ", as if it wanted a key: set its api_key" : "");
+  co_return response;
 }
 
 // In parts, since it may be a request that finds out that the backend is not ready.
@@ -66,6 +58,17 @@ asio::awaitable<void> wait_for_next_look(const Service& service, const Backend& 
     timer.expires_after(std::chrono::duration_cast<asio::steady_timer::duration>(part));
     (void)co_await timer.async_wait(wire::as_result);
     if (backend.asks_for_none()) co_return;
+  }
+}
+
+void note_no_answer(Service& service, Backend& backend, const base::Error& why) {
+  const bool slow = why.code() == base::ErrorCode::timeout;
+  if (!slow || backend.count_timeout() >= most_timeouts) {
+    service.fleet().note_failed_poll(backend, why.to_string());
+  }
+  // Frozen: it answers nothing for so long, so what is silent as well will not go on.
+  if (slow && backend.timeouts() >= most_timeouts) {
+    backend.hang_ups().end_silent(service.clock().now() - most_timeouts * service.options()->poll_timeout);
   }
 }
 
@@ -80,32 +83,40 @@ asio::awaitable<void> poll_forever(Service& service, std::shared_ptr<Backend> ba
 
 asio::awaitable<void> poll_backend(Service& service, std::shared_ptr<Backend> backend) {
   const base::SteadyTime begun = service.clock().now();
-  const auto ready = co_await get(service, *backend, "/ready");
-  if (!ready) {
-    const bool slow = ready.error().code() == base::ErrorCode::timeout;
-    if (!slow || backend->count_timeout() >= most_timeouts) {
-      service.fleet().note_failed_poll(*backend, ready.error().to_string());
-    }
-    // Frozen: it answers nothing for so long, so what is silent as well will not go on.
-    if (slow && backend->timeouts() >= most_timeouts) {
-      backend->hang_ups().end_silent(service.clock().now() - most_timeouts * service.options()->poll_timeout);
-    }
+  const std::string& ready_path = backend->options().ready_path;
+  const std::string_view path = look_path(ready_path);
+  const auto answer = co_await get(service, *backend, path, path == models_path ? max_list_bytes : max_answer);
+  if (!answer) {
+    note_no_answer(service, *backend, answer.error());
     co_return;
   }
-  if (ready->status == 503) {
-    service.fleet().note_unready(*backend, told_unready(*ready, ready->body).value_or(route::Unready::draining), begun);
+  const Readiness says = readiness_of(ready_path, answer->status);
+  const auto told = told_unready(*answer, answer->body);
+  if (told || says == Readiness::unready) {
+    service.fleet().note_unready(*backend, told.value_or(route::Unready::draining), begun);
     co_return;
   }
-  if (!says_ready(ready->status)) {
-    service.fleet().note_failed_poll(*backend, why_not_ready(ready->status));
+  if (says == Readiness::failing) {
+    service.fleet().note_failed_poll(*backend, fmt::format("it answers {} to {}", answer->status, path));
     co_return;
   }
-  const auto metrics = co_await get(service, *backend, "/metrics");
-  const auto listed = co_await get(service, *backend, "/v1/models");
-  const bool told = metrics && metrics->status == 200;
-  service.fleet().note_poll(*backend, told ? parse_report(metrics->body) : route::BackendReport(), begun);
+  const auto metrics = co_await get(service, *backend, "/metrics", max_answer);
+  std::optional<Result<wire::HttpResponse>> asked;
+  if (path != models_path) asked = co_await get(service, *backend, models_path, max_list_bytes);
+  const Result<wire::HttpResponse>& listed = asked ? *asked : answer;
+  if (says == Readiness::untold && !listed) {
+    note_no_answer(service, *backend, listed.error());
+    co_return;
+  }
+  if (says == Readiness::untold && listed->status >= 500) {
+    service.fleet().note_failed_poll(
+        *backend, fmt::format("it answers {} to {}, and {} to {}", answer->status, path, listed->status, models_path));
+    co_return;
+  }
+  const bool measured = metrics && metrics->status == 200;
+  service.fleet().note_poll(*backend, measured ? parse_report(metrics->body) : route::BackendReport(), begun);
   // Afterwards, since it forgets those of another instance; and each time, since there may be others at any time.
-  if (listed && listed->status == 200) backend->set_models(parse_models(listed->body));
+  if (listed) backend->note_list(listed->status, listed->body);
 }
 
 void start_polling(Service& service, const asio::any_io_executor& executor, std::shared_ptr<Backend> backend) {

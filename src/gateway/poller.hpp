@@ -13,8 +13,8 @@ namespace tidemill::gateway {
 
 namespace asio = boost::asio;
 
-// One look: /ready (which tells of loading and draining; servers without it are taken at /metrics' word), /metrics, and
-// /v1/models where those are not known. What is found goes into the backend.
+// One look: /ready, or what is configured in its place (readiness.hpp), /metrics, and /v1/models. What is found goes
+// into the backend.
 asio::awaitable<void> poll_backend(Service& service, std::shared_ptr<Backend> backend);
 
 // Polls `backend` every gateway.poll_interval on `executor`, and more often while it asks for no requests, as long as

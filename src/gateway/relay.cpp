@@ -9,6 +9,7 @@
 #include "base/json.hpp"
 #include "base/log.hpp"
 #include "gateway/backend_request.hpp"
+#include "gateway/json_members.hpp"
 #include "gateway/proxy_headers.hpp"
 #include "gateway/told_unready.hpp"
 #include "rollout/chance.hpp"
@@ -41,6 +42,24 @@ bool is_fault(int status) {
 // The request is at fault, as the backend sees it.
 bool is_decline(int status) {
   return status >= 400 && status < 500 && status != 408 && status != 429;
+}
+
+// What an answer of 200 that is no stream says, in a dialect that is known; nothing: it is no JSON object. One with
+// choices, content or output is an answer whatever else it has: Responses have an `error` that is null, or says why an
+// answer that there is has failed.
+Beginning whole_beginning(Dialect dialect, std::string_view body) {
+  bool answers = false;
+  bool errs = false;
+  JsonMembers members(body);
+  while (const auto member = members.next()) {
+    answers = answers || member->key == "choices" || member->key == "content" || member->key == "output";
+    errs = errs || (member->key == "error" && member->value != "null");
+  }
+  if (!members.whole()) return Beginning::nothing;
+  if (answers || !errs) return Beginning::content;
+  const auto parsed = base::parse_json(body);
+  if (!parsed) return Beginning::nothing;
+  return beginning_of(dialect, "data: " + base::json::serialize(*parsed) + "\n\n");
 }
 
 double chance() {
@@ -268,6 +287,7 @@ asio::awaitable<Tried> Relay::attempt(Lease& lease) {
 asio::awaitable<Tried> Relay::relay_answer(Lease& lease, wire::ClientStream& answer, HangUp& hang_up) {
   const int status = status_ = answer.head().status;
   const bool events = is_event_stream(answer.head());
+  if (status == 401) lease->note_unauthorized();
   if (is_refusal(status)) co_return co_await refused(lease, answer);
   if (begun() && (status != 200 || !events)) {
     co_return Failure{Outcome::answered,
@@ -300,6 +320,17 @@ asio::awaitable<Tried> Relay::relay_whole(wire::ClientStream& answer) {
       co_return Failure{Outcome::failed, broken("the backend's answer is larger than gateway.max_answer")};
     }
     response.body += *piece;
+  }
+  if (response.status == 200 && dialect_ != Dialect::other) {
+    beginning_ = whole_beginning(dialect_, response.body);
+    if (beginning_ == Beginning::nothing) {
+      co_return Failure{Outcome::failed, broken("the backend answered 200 with what is no JSON object")};
+    }
+    const bool fault = beginning_ == Beginning::fault;
+    faulted_ = faulted_ || fault;
+    if (fault && request_.handover.failures) {
+      co_return Failure{Outcome::answered, broken("the backend answered 200 with an error")};
+    }
   }
   usage_.take(response.body);
   response_id_ = first_id(std::string_view(response.body).substr(0, id_within));

@@ -9,6 +9,7 @@
 #include "base/json.hpp"
 #include "gateway/json_members.hpp"
 #include "gateway/resumption.hpp"
+#include "wire/json_fields.hpp"
 
 namespace tidemill::gateway {
 
@@ -139,6 +140,35 @@ bool is_of_output(Key key) {
   return key == n || key == max_tokens || key == max_completion_tokens || key == max_output_tokens;
 }
 
+// Whether it is a prompt, but in another dialect than that of `path`: what it is here is the backend's business
+// (/v1/responses has a `prompt` that is a stored one). Paths that are not known may have any.
+bool is_another_dialects_prompt(Key key, std::string_view path) {
+  if (key != messages && key != prompt && key != input) return false;
+  switch (dialect_of(path)) {
+    case Dialect::chat:
+    case Dialect::messages:
+      return key != messages;
+    case Dialect::completions:
+      return key != prompt;
+    case Dialect::responses:
+      return key != input;
+    case Dialect::other:
+      break;
+  }
+  return false;
+}
+
+// Of Responses, what the gateway obeys itself: what is not of its type would be passed over in silence, since backends
+// never see it. In the server's words.
+Result<void> check_kept(Key key, std::string_view value) {
+  const bool is_flag = key == store;
+  if (!is_flag && key != previous_response_id) return {};
+  if (value == "null" || (is_flag ? value == "true" || value == "false" : json_text(value).has_value())) return {};
+  TM_TRY(const base::json::value found, base::parse_json(value));
+  const base::json::object body;
+  return wire::JsonFields(body).mismatch(keys[key], is_flag ? "a boolean" : "a string", found);
+}
+
 // What is not of the wanted type is left for the backend to refuse, which does it in its own words.
 void take(RequestOutline& outline, Ranked& ranked, Key key, std::string_view value) {
   switch (key) {
@@ -168,7 +198,7 @@ void take(RequestOutline& outline, Ranked& ranked, Key key, std::string_view val
     case messages:
     case prompt:
     case input:
-      outline.prompt = value;
+      if (value != "null") outline.prompt = value;
       break;
     case store:
       outline.store = value != "false";
@@ -242,6 +272,8 @@ Result<RequestOutline> RequestOutline::read(std::string_view body, std::string_v
     if (seen.test(*key)) return wrong(keys[*key], fmt::format("'{}' stands in the body twice", keys[*key]));
     seen.set(*key);
     if (is_of_output(*key) && !limits_output(dialect, *key)) continue;
+    if (dialect == Dialect::responses) TM_CHECK(check_kept(*key, member->value));
+    if (is_another_dialects_prompt(*key, path)) continue;
     take(outline, ranked, *key, member->value);
   }
   if (!members.whole()) return no_object(body, members.stopped_at());

@@ -32,7 +32,7 @@ struct RequestOutline {
   // The values, as JSON, of what the prompt is made from; empty where absent.
   std::string_view tools;
   std::string_view system;       // `system` or `instructions`
-  std::string_view prompt;       // `messages`, `prompt` or `input`
+  std::string_view prompt;       // `messages`, `prompt` or `input`, whichever the dialect has; empty also where null
   std::string_view model_value;  // with its quotes
   // Of a request that ranks documents: the bytes of those, and of the query as often, since a reranker reads it with
   // each. An upper bound for backends that compare embeddings.
@@ -49,7 +49,8 @@ struct RequestOutline {
   void drop_views();
 
   // `path` is what the body was sent to. invalid_argument: the body is no JSON object, or holds twice what decides the
-  // route, or a member that is the gateway's own to set.
+  // route, or a member that is the gateway's own to set; of Responses, what decides whether the gateway keeps the
+  // answer and what it goes on with is not of its type. Other members are the backend's to refuse.
   static base::Result<RequestOutline> read(std::string_view body, std::string_view path = {});
   // The most tokens that it may make, where `usual` stands for a limit that it does not set.
   int64_t most_output(int64_t usual) const;

@@ -50,21 +50,23 @@ bool is_in_the_past(const json::object& members, const std::string& gateway) {
   });
 }
 
-// Adds up what those have learned that have been silent for long. Whether there were any.
+// Adds up what those have seen that have been silent for long. Whether there were any. State: rollout::BanditState or
+// rollout::CanaryRecord.
+template <typename State>
 Result<bool> bury_the_silent(json::object& members, const std::string& gateway, int64_t now) {
   std::vector<std::string> silent;
   for (const auto& [name, member] : members) {
     if (name != gateway && name != past && member.at("at").as_int64() + silent_for < now) silent.emplace_back(name);
   }
   if (silent.empty()) return false;
-  rollout::BanditState sum;
+  State sum;
   json::array names;
   if (const json::value* before = members.if_contains(past)) {
-    TM_TRY(sum, rollout::BanditState::from_json(before->at("is")));
+    TM_TRY(sum, State::from_json(before->at("is")));
     if (before->get_object().contains("names")) names = before->at("names").as_array();
   }
   for (const std::string& name : silent) {
-    TM_TRY(const rollout::BanditState state, rollout::BanditState::from_json(members.at(name).at("is")));
+    TM_TRY(const State state, State::from_json(members.at(name).at("is")));
     sum.merge(state);
     names.emplace_back(json::string(name));
     members.erase(name);
@@ -102,7 +104,7 @@ Result<void> RolloutExchange::exchange_learned(ModelRoute& route) {
   const auto change = [&](json::object& members, int64_t now) -> Result<bool> {
     // It was thought to be gone: what it had learned until then stands under "past".
     if (!members.contains(gateway_) && is_in_the_past(members, gateway_)) bandit.restore({});
-    return bury_the_silent(members, gateway_, now);
+    return bury_the_silent<rollout::BanditState>(members, gateway_, now);
   };
   TM_TRY(const json::object others,
          tell(
@@ -117,10 +119,15 @@ Result<void> RolloutExchange::exchange_learned(ModelRoute& route) {
 }
 
 Result<void> RolloutExchange::exchange_canary(ModelRoute& route) {
-  const auto nothing = [](json::object&, int64_t) { return Result<bool>(false); };
+  rollout::Canary& canary = *route.canary();
+  const auto change = [&](json::object& members, int64_t now) -> Result<bool> {
+    // As with what is learned: what it had seen until then stands under "past".
+    if (!members.contains(gateway_) && is_in_the_past(members, gateway_)) canary.forget_evidence();
+    return bury_the_silent<rollout::CanaryRecord>(members, gateway_, now);
+  };
   TM_TRY(const json::object others,
          tell(
-             "rollout/" + route.plan().canary->name, [&route] { return route.canary()->record().to_json(); }, nothing));
+             "rollout/" + route.plan().canary->name, [&canary] { return canary.record().to_json(); }, change));
   std::vector<rollout::CanaryRecord> peers;
   for (const auto& [name, other] : others) {
     TM_TRY(rollout::CanaryRecord record, rollout::CanaryRecord::from_json(other.at("is")));

@@ -16,8 +16,8 @@ namespace tidemill::gateway {
 
 // One blob for each rollout and each adaptive route: {GATEWAY: {"at": SECONDS, "is": ...}, ...}, with a member for each
 // gateway that has had a part in it. One that starts anew has a new name, and finds what it knew in its former life as
-// another's. Rollouts end, but what is learned of models grows with every start of a gateway: what a gateway said that
-// has been silent for a day is added up under "past", with its name, so that it does not count twice if it wakes up.
+// another's. So a blob would grow with every start of a gateway: what one said that has been silent for a day is added
+// up under "past", with its name, so that it does not count twice if it wakes up.
 //
 // Blocks on the store; to be used by one thread at a time.
 class RolloutExchange {

@@ -112,6 +112,7 @@ BackendOptions found_backend(const BackendSource& source, const route::Endpoint&
           .models = source.options.models,
           .api_key = source.options.api_key,
           .resume = source.options.resume,
+          .ready_path = source.options.ready_path,
           .instance = endpoint.instance};
 }
 
@@ -126,6 +127,7 @@ Result<std::vector<BackendSource>> all_sources(const GatewayOptions& options) {
                    "\"namespace/service\"");
     }
     TM_CHECK(check_api_key(each.api_key, "gateway.discover.api_key"));
+    TM_CHECK(check_ready_path(each.ready_path, "gateway.discover.ready_path"));
     TM_TRY(BackendSource source, each.dns.empty() ? kubernetes_source(each) : dns_source(each));
     sources.push_back(std::move(source));
   }

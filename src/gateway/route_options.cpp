@@ -24,7 +24,7 @@ void describe_target(base::ConfigSchema& schema, TargetOptions& o) {
 }
 
 void describe_canary(base::ConfigSchema& schema, CanarySection& o) {
-  schema.add("gateway.route.canary.target", &o.target, "the new version");
+  schema.add("gateway.route.canary.target", &o.target, "the new version").required_in_table();
   schema.add("gateway.route.canary.stable", &o.stable, "the version that it is compared with; the other one if empty");
   schema.add("gateway.route.canary.steps", &o.steps, "shares of the traffic that it gets, one after the other");
   schema
@@ -51,8 +51,10 @@ void describe_canary(base::ConfigSchema& schema, CanarySection& o) {
 }
 
 void describe_mirror(base::ConfigSchema& schema, MirrorSection& o) {
-  schema.add("gateway.route.mirror.target", &o.target,
-             "the shadow, which gets copies and no other traffic; in an adaptive route: reference");
+  schema
+      .add("gateway.route.mirror.target", &o.target,
+           "the shadow, which gets copies and no other traffic; in an adaptive route: reference")
+      .required_in_table();
   schema.add("gateway.route.mirror.share", &o.share, "share of the requests that are copied");
   schema.add("gateway.route.mirror.max_in_flight", &o.max_in_flight, "copies at one time; further ones are dropped")
       .between(0, 1'000'000);
@@ -62,7 +64,8 @@ void describe_mirror(base::ConfigSchema& schema, MirrorSection& o) {
 }
 
 void describe_adaptive(base::ConfigSchema& schema, AdaptiveSection& o) {
-  schema.add("gateway.route.adaptive.reference", &o.reference, "the target that may answer anything: the big model");
+  schema.add("gateway.route.adaptive.reference", &o.reference, "the target that may answer anything: the big model")
+      .required_in_table();
   schema.add("gateway.route.adaptive.method", &o.method, "how the choice is learned").words({"thompson", "linucb"});
   schema
       .add("gateway.route.adaptive.cost_weight", &o.cost_weight,

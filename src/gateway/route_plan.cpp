@@ -35,6 +35,15 @@ std::optional<double> parse_share(std::string_view text) {
   return percent / 100;
 }
 
+// A section of which nothing counts without what it is about, and that says something else.
+template <typename Section>
+Result<void> refuse_headless(const RouteOptions& route, const Section& section, std::string_view key,
+                             std::string_view wanted) {
+  if (section == Section()) return {};
+  return wrong(route, key,
+               fmt::format("it is empty, and what else the section says counts for nothing; name {}", wanted));
+}
+
 std::string names_of(const std::vector<TargetOptions>& targets) {
   std::vector<std::string_view> names;
   names.reserve(targets.size());
@@ -99,7 +108,7 @@ Result<void> plan_targets(const RouteOptions& route, RoutePlan& plan) {
 
 Result<void> plan_mirror(const RouteOptions& route, RoutePlan& plan) {
   const MirrorSection& o = route.mirror;
-  if (o.target.empty()) return {};
+  if (o.target.empty()) return refuse_headless(route, o, "mirror.target", "the target that gets the copies");
   const auto share = parse_share(o.share);
   if (!share)
     return wrong(route, "mirror.share", fmt::format("'{}' is no share; write one from \"0%\" to \"100%\"", o.share));
@@ -172,7 +181,7 @@ Result<std::vector<rollout::Step>> plan_steps(const RouteOptions& route) {
 
 Result<void> plan_canary(const RouteOptions& route, RoutePlan& plan) {
   const CanarySection& o = route.canary;
-  if (o.target.empty()) return {};
+  if (o.target.empty()) return refuse_headless(route, o, "canary.target", "the target that is new");
   TM_TRY(plan.canary_target, find_target(route, plan, "canary.target", o.target));
   std::vector<size_t> others;
   for (size_t i = 0; i < plan.targets.size(); ++i) {
@@ -213,7 +222,7 @@ Result<void> plan_canary(const RouteOptions& route, RoutePlan& plan) {
 
 Result<void> plan_adaptive(const RouteOptions& route, RoutePlan& plan) {
   const AdaptiveSection& o = route.adaptive;
-  if (o.reference.empty()) return {};
+  if (o.reference.empty()) return refuse_headless(route, o, "adaptive.reference", "the target that is trusted");
   if (!route.canary.target.empty()) {
     return wrong(route, "adaptive.reference", "the route has a canary too; give each a route of its own");
   }

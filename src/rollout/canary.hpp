@@ -121,10 +121,13 @@ class Canary {
 
   // Several gateways that run the same rollout (same name, same options) decide by what all of them see: each keeps its
   // record in the shared store, under a name of its own that no gateway has had before, and from time to time tells its
-  // canary all the others' (replacing what it told before). Whatever one of them has decided, the others follow. A
-  // gateway that starts anew reads its former self's record as one of the others'.
+  // canary all the others' (replacing what it told before). Whatever one of them has decided, the others follow; where
+  // two have decided at the same time, one to promote and one to roll back, all roll back. A gateway that starts anew
+  // reads its former self's record as one of the others'.
   CanaryRecord record() const;
   Event set_peers(std::span<const CanaryRecord> peers, base::SteadyTime now);
+  // What it has seen so far counts no more, since another's record has it by now. What was decided stays.
+  void forget_evidence();
 
   CanaryStatus status() const;
   const CanaryOptions& options() const { return options_; }

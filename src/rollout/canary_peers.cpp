@@ -19,19 +19,21 @@ CanaryRecord Canary::record() const {
 }
 
 // The furthest that any gateway is, this one included: whoever decided it, it is decided for all. Going back wins over
-// going on.
+// going on, also where going on was decided here.
 Event Canary::follow(std::span<const CanaryRecord> peers, base::SteadyTime now) {
   size_t furthest = step_;
   bool promoted = false;
   for (const CanaryRecord& peer : peers) {
     if (peer.rollout != options_.name) continue;
     if (peer.phase == Phase::rolled_back) {
-      finish(Phase::rolled_back, "rolled back: another gateway has");
+      finish(Phase::rolled_back, phase_ == Phase::promoted ? "rolled back after all: another gateway has"
+                                                           : "rolled back: another gateway has");
       return Event::rolled_back;
     }
     promoted = promoted || peer.phase == Phase::promoted;
     furthest = std::max(furthest, std::min(peer.step, options_.steps.size() - 1));
   }
+  if (phase_ == Phase::promoted) return Event::none;
   if (promoted) {
     finish(Phase::promoted, "promoted: another gateway has");
     return Event::promoted;
@@ -41,9 +43,18 @@ Event Canary::follow(std::span<const CanaryRecord> peers, base::SteadyTime now) 
   return Event::advanced;
 }
 
+void Canary::forget_evidence() {
+  const std::scoped_lock lock(mutex_);
+  const Step& step = options_.steps[step_];
+  strata_.assign(strata_.size(), Comparison(options_.limits));
+  for (Comparison& comparison : strata_)
+    comparison.start_step(step.share, step.gross);
+  step_canary_ = 0;
+}
+
 Event Canary::set_peers(std::span<const CanaryRecord> peers, base::SteadyTime now) {
   const std::scoped_lock lock(mutex_);
-  if (phase_ != Phase::running) return Event::none;
+  if (phase_ == Phase::rolled_back) return Event::none;
   const Event followed = follow(peers, now);
   if (phase_ != Phase::running) return followed;
   std::ranges::fill(peers_, CanaryRecord::Sums{});

@@ -1,5 +1,6 @@
 #include "rollout/canary_record.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
 #include <utility>
@@ -70,6 +71,24 @@ void CanaryRecord::Sums::add(const Sums& other, bool with_clearance) {
       if (with_clearance) clearance[i][t] += other.clearance[i][t];
     }
   }
+}
+
+void CanaryRecord::merge(const CanaryRecord& other) {
+  if (rollout.empty()) {
+    *this = other;
+    return;
+  }
+  phase = std::max(phase, other.phase);
+  if (other.step > step) {  // what was cleared in an earlier step proves nothing in a later one
+    step = other.step;
+    step_requests = 0;
+    for (Sums& sums : strata)
+      sums.clearance = {};
+  }
+  const bool same_step = other.step == step;
+  if (same_step) step_requests += other.step_requests;
+  for (size_t i = 0; i < std::min(strata.size(), other.strata.size()); ++i)
+    strata[i].add(other.strata[i], same_step);
 }
 
 base::json::value CanaryRecord::to_json() const {

@@ -14,6 +14,7 @@
 
 namespace tidemill::rollout {
 
+// In the order in which one wins over another (CanaryRecord::merge).
 enum class Phase : uint8_t { running, promoted, rolled_back };
 // "running", "promoted", "rolled_back"
 std::string_view to_string(Phase phase);
@@ -31,6 +32,10 @@ struct CanaryRecord {
   size_t step = 0;
   int64_t step_requests = 0;  // the canary's, in this step
   std::vector<Sums> strata = {};
+
+  // Becomes the record of both, of one rollout: all that both have seen, and the further of what they have decided, of
+  // which going back is the furthest. One without a name is nobody's yet.
+  void merge(const CanaryRecord& other);
 
   base::json::value to_json() const;
   // Errors: invalid_argument.

@@ -1,5 +1,6 @@
 #include "route/endpoint_slices.hpp"
 
+#include <set>
 #include <utility>
 
 #include <fmt/format.h>
@@ -41,6 +42,10 @@ bool condition(const json::object& endpoint, std::string_view name, bool otherwi
   if (conditions == nullptr) return otherwise;
   const json::value* value = member(*conditions, name);
   return value != nullptr && value->is_bool() ? value->get_bool() : otherwise;
+}
+
+bool is_v6(const Endpoint& endpoint) {
+  return endpoint.address.starts_with('[');
 }
 
 }  // namespace
@@ -160,6 +165,13 @@ std::vector<Endpoint> EndpointSlices::endpoints() const {
   std::vector<Endpoint> all;
   for (const auto& [name, slice] : slices_)
     all.insert(all.end(), slice.endpoints.begin(), slice.endpoints.end());
+  // A service of two address families has each pod in a slice of either: one server, asked over IPv4.
+  std::set<std::string> over_v4;
+  for (const Endpoint& endpoint : all)
+    if (!is_v6(endpoint)) over_v4.insert(endpoint.instance);
+  std::erase_if(all, [&](const Endpoint& endpoint) {
+    return is_v6(endpoint) && !endpoint.instance.empty() && over_v4.contains(endpoint.instance);
+  });
   // A pod that moves between slices stands in both for a moment: the set counts it once, and ready wins.
   BackendSet set;
   set.update("slices", std::move(all));

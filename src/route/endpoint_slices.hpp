@@ -33,7 +33,7 @@ class EndpointSlices {
   base::Result<Applied> apply(const base::json::value& event);
 
   // All endpoints with an address and the port wanted. Those that are not ready or are being terminated are there, but
-  // not ready. A pod's UID is the instance.
+  // not ready. A pod's UID is the instance; one that has addresses of both families is there with that of IPv4.
   std::vector<Endpoint> endpoints() const;
   // The ports that there are where no slice with endpoints has the one that is wanted: "http (8080), metrics (9090)".
   // Empty: one has it, or there are no endpoints.

@@ -99,6 +99,11 @@ class SqliteStore final : public Store {
       : database_(std::move(database)), options_(std::move(options)), clock_(clock), pause_(clock) {}
 
   Result<void> prepare_file();
+  // From now on what reads goes over this one to the same file, so that it waits for none of those who write.
+  void read_by(SqliteDatabase reader) {
+    reader_.emplace(std::move(reader));
+    state_read_.emplace(*reader_);
+  }
 
   Result<void> check() override;
   Result<void> put(std::string_view tenant, std::span<const Record> records) override;
@@ -113,11 +118,16 @@ class SqliteStore final : public Store {
   Result<Exchanged> exchange(const Exchange& exchange) override;
 
  private:
-  // Runs `work`, which returns a Result, while nobody else uses the database. Who reads waits for no other process.
+  // Run `work`, which returns a Result, while nobody else uses the database that it is given. Who reads waits for no
+  // other process, nor for those who wait for one to write.
   template <typename Work>
-  auto reading(const Work& work) -> decltype(work()) {
-    const std::lock_guard lock(mutex_);
-    return work();
+  auto reading(const Work& work) -> decltype(work(std::declval<SqliteDatabase&>(), std::declval<SqliteState&>())) {
+    if (!reader_) {
+      const std::lock_guard lock(mutex_);
+      return work(database_, state_);
+    }
+    const std::lock_guard lock(reader_mutex_);
+    return work(*reader_, *state_read_);
   }
   template <typename Work>
   auto writing(const Work& work) -> decltype(work()) {
@@ -143,6 +153,9 @@ class SqliteStore final : public Store {
   std::mutex mutex_;
   SqliteDatabase database_;
   SqliteState state_{database_};
+  std::mutex reader_mutex_;
+  std::optional<SqliteDatabase> reader_;  // none: a database in memory, which has one connection alone
+  std::optional<SqliteState> state_read_;
   const StoreOptions options_;
   const base::Clock& clock_;
   LockPause pause_;
@@ -241,8 +254,8 @@ Result<void> SqliteStore::put(std::string_view tenant, std::span<const Record> r
 }
 
 Result<std::optional<std::string>> SqliteStore::get(std::string_view tenant, std::string_view id) {
-  return reading([&]() -> Result<std::optional<std::string>> {
-    Statement found(database_, "SELECT value FROM record WHERE tenant = ? AND id = ? AND expires > ?");
+  return reading([&](SqliteDatabase& database, SqliteState&) -> Result<std::optional<std::string>> {
+    Statement found(database, "SELECT value FROM record WHERE tenant = ? AND id = ? AND expires > ?");
     TM_TRY(const bool row, found.bind(tenant).bind(id).bind(now()).step());
     if (!row) return std::optional<std::string>();
     return std::optional(found.bytes(0));
@@ -283,8 +296,8 @@ Result<void> SqliteStore::write_probe() {
 Result<void> SqliteStore::check() {
   if (refuses_writes_) return writing([&] { return write_probe(); });
   if (pause_.begun()) return writing([&] { return database_.transact([] { return Result<void>(); }); });
-  return reading([&]() -> Result<void> {
-    TM_CHECK(database_.number("SELECT bytes FROM total"));
+  return reading([](SqliteDatabase& database, SqliteState&) -> Result<void> {
+    TM_CHECK(database.number("SELECT bytes FROM total"));
     return {};
   });
 }
@@ -294,11 +307,11 @@ Result<std::vector<int64_t>> SqliteStore::add(std::span<const CounterAdd> additi
 }
 
 Result<std::vector<int64_t>> SqliteStore::read(std::span<const std::string> keys) {
-  return reading([&] { return state_.read(keys, now_nanos()); });
+  return reading([&](SqliteDatabase&, SqliteState& state) { return state.read(keys, now_nanos()); });
 }
 
 Result<Blob> SqliteStore::read_blob(std::string_view key) {
-  return reading([&] { return state_.read_blob(key); });
+  return reading([&](SqliteDatabase&, SqliteState& state) { return state.read_blob(key); });
 }
 
 Result<std::optional<int64_t>> SqliteStore::replace_blob(std::string_view key, int64_t version,
@@ -335,6 +348,10 @@ Result<std::unique_ptr<Store>> open_sqlite_store(const StoreOptions& options, co
   TM_TRY(SqliteDatabase database, SqliteDatabase::open(options.path, options.lock_wait));
   auto store = std::make_unique<SqliteStore>(std::move(database), options, clock);
   TM_CHECK(store->prepare_file());
+  if (options.path != ":memory:") {
+    TM_TRY(SqliteDatabase reader, SqliteDatabase::open(options.path, std::min(glance, options.lock_wait)));
+    store->read_by(std::move(reader));
+  }
   return std::unique_ptr<Store>(std::move(store));
 }
 

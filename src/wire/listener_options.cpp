@@ -11,6 +11,7 @@ namespace tidemill::wire {
 
 using base::ByteSize;
 using base::Duration;
+using base::Result;
 
 namespace {
 
@@ -19,7 +20,36 @@ constexpr uint64_t gib = uint64_t{1} << 30;
 constexpr Duration shortest = std::chrono::milliseconds(10);
 constexpr Duration longest = std::chrono::hours(24);
 
+// What is wrong with an origin (RFC 6454, section 6.2), which browsers write in one way alone; nullptr: nothing.
+const char* why_no_origin(std::string_view origin) {
+  const size_t colon = origin.find("://");
+  if (colon == 0 || colon == std::string_view::npos) return "it has no scheme";
+  const std::string_view scheme = origin.substr(0, colon);
+  const std::string_view host = origin.substr(colon + 3);
+  if (host.empty() || host.front() == ':') return "it has no host";
+  if (host.find_first_of("/?#@\\* ,") != std::string_view::npos) return "it has more than scheme, host and port";
+  const auto is_upper = [](char c) { return c >= 'A' && c <= 'Z'; };
+  if (std::any_of(origin.begin(), origin.end(), is_upper)) return "browsers write it in small letters";
+  const bool usual = (scheme == "https" && host.ends_with(":443")) || (scheme == "http" && host.ends_with(":80"));
+  return usual ? "browsers leave the usual port out" : nullptr;
+}
+
 }  // namespace
+
+Result<void> check_origins(const std::vector<std::string>& origins, std::string_view section) {
+  for (const std::string& origin : origins) {
+    if (origin == "*" || origin == "null") continue;
+    const char* const fault = why_no_origin(origin);
+    if (fault == nullptr) continue;
+    const std::string key = fmt::format("{}.cors_origins", section);
+    return base::Error(base::ErrorCode::invalid_argument,
+                       fmt::format("{}: '{}' is no web origin: {}; write https://app.example, http://localhost:3000, "
+                                   "or * for any",
+                                   key, origin, fault))
+        .with_param(key);
+  }
+  return {};
+}
 
 void register_listener(base::ConfigSchema& schema, std::string_view section, ListenerOptions& o) {
   const auto add = [&](const char* name, base::ConfigOption::Field field, const char* help) -> base::ConfigOption& {
@@ -60,6 +90,7 @@ HttpServerOptions http_options(const ListenerOptions& options) {
 base::Result<std::unique_ptr<HttpServer>> start_listener(HttpServerOptions options, Router router,
                                                          std::string_view section, HttpMetrics& metrics,
                                                          const base::Clock& clock) {
+  TM_CHECK(check_origins(options.cors_origins, section));
   options.clock = &clock;
   options.on_exchange = [&metrics](const ExchangeSummary& summary) { metrics.observe(summary); };
   auto started = HttpServer::start(std::move(options), std::move(router));

@@ -140,6 +140,8 @@ TEST(Policy, NamesWhatIsWrong) {
   says("[tenants]\na = 3", "a table");
   says("prices = 3", "a table");
   says("[prices.x]\noutputs = 3", "did you mean 'output'");
+  for (const char* name : {"a*b", "*b", "a**"})
+    says(("[prices.\"" + std::string(name) + "\"]\ninput = 3").c_str(), "with a * at its end alone");
   says("currency = 3", "a word");
   says("[tenants.a\n", "p.toml:1");
 }

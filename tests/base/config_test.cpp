@@ -295,6 +295,28 @@ TEST_F(Config, RowsComeFromArraysOfTables) {
   EXPECT_TRUE(peers.empty());
 }
 
+struct Trial {
+  std::string whom;
+  int times = 1;
+};
+
+void describe_trial(ConfigSchema& schema, Trial& trial) {
+  schema.add("lab.trial.whom", &trial.whom, "whom").required_in_table();
+  schema.add("lab.trial.times", &trial.times, "how often");
+}
+
+TEST_F(Config, ATableWantsWhatItIsAbout) {
+  std::vector<Trial> trials;
+  schema.add_rows("lab", &trials, describe_trial);
+  EXPECT_EQ(file_error("[[lab]]\n[lab.trial]\nwhom='a'\n[[lab]]\n"), "");
+  EXPECT_EQ(trials.size(), 2U);
+  const std::string missing =
+      ": lab.trial.whom is missing, without which its table counts for nothing, but must be a string";
+  EXPECT_EQ(file_error("[[lab]]\n[lab.trial]\ntimes=1\n"), "tidemill.toml:2" + missing);
+  EXPECT_EQ(file_error("[[lab]]\n[lab.trial]\nwhom='a'\n[[lab]]\n[lab.trial]\n"), "tidemill.toml:5" + missing);
+  EXPECT_EQ(file_error("[[lab]]\ntrial.times=2\n"), "tidemill.toml:2" + missing);
+}
+
 struct Street {
   std::string name;
   double width = 1;

@@ -195,6 +195,15 @@ describe('the command line', { timeout: 300_000 }, () => {
     assert.ok(!down.err.includes('hush'));
   });
 
+  test('a file that may grow no further is an error', () => {
+    const file = path.join(folder, 'limited.gguf');
+    const bounded = ['-c', 'ulimit -f 8; exec "$0" synth llama-tiny "$1"', program, file];
+    const done = spawnSync('bash', bounded, { encoding: 'utf8' });
+    assert.equal(done.signal, null, 'no signal ends it');
+    assert.equal(done.status, 1, done.stderr);
+    assert.match(done.stderr, /limited\.gguf.*File too large/);
+  });
+
   test('a full disk is an error, a reader that has gone is none', () => {
     const quoted = JSON.stringify(program);
     const long = `${quoted} complete --prompt 'def f(' --max-tokens 2000 --ignore-eos --temperature 0`;

@@ -1,10 +1,16 @@
 #include "gateway/access_log.hpp"
 
+#include <array>
 #include <chrono>
+#include <fcntl.h>
+#include <string>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <gtest/gtest.h>
 
 #include "base/json.hpp"
+#include "gateway/line_log.hpp"
 #include "temporary_folder.hpp"
 
 namespace tidemill::gateway {
@@ -49,6 +55,72 @@ TEST(AccessLine, IsJsonWhateverAPathHolds) {
     EXPECT_TRUE(parsed->at("path").as_string().starts_with("/")) << line;
   }
   EXPECT_EQ(base::parse_json(access_line(record_of("/a\"b\\")))->at("path"), "/a\"b\\");
+}
+
+// What a pipe holds, and whoever reads it. Nothing here waits.
+class Pipe {
+ public:
+  explicit Pipe(const std::string& path) { EXPECT_EQ(mkfifo(path.c_str(), 0600), 0); }
+  ~Pipe() {
+    if (fd_ >= 0) close(fd_);
+  }
+  Pipe(const Pipe&) = delete;
+  Pipe& operator=(const Pipe&) = delete;
+  void open(const std::string& path) {
+    fd_ = ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    ASSERT_GE(fd_, 0);
+  }
+  // All that is there.
+  std::string read() const {
+    std::string all;
+    std::array<char, 65536> part;
+    for (ssize_t got = 0; (got = ::read(fd_, part.data(), part.size())) > 0;)
+      all.append(part.data(), static_cast<size_t>(got));
+    return all;
+  }
+
+ private:
+  int fd_ = -1;
+};
+
+// A pipe without a reader, or with a slow one, holds up neither a reload nor the traffic.
+TEST(LineLog, APipeHoldsUpNobody) {
+  const TemporaryFolder folder;
+  const std::string path = (folder.path() / "pipe").string();
+  Pipe pipe(path);
+  LineLog log("the access log");
+  const auto unread = log.open(path);
+  ASSERT_FALSE(unread);
+  EXPECT_NE(unread.error().message().find("nobody reads"), std::string::npos) << unread.error().message();
+  EXPECT_FALSE(log.enabled());
+
+  pipe.open(path);
+  ASSERT_TRUE(log.open(path));
+  const std::string line = std::string(999, 'x') + "\n";
+  constexpr size_t fits = 500;  // more than a pipe holds, and less than is kept back
+  for (size_t i = 0; i < fits; ++i)
+    log.write(line);
+  std::string got = pipe.read();
+  for (int i = 0; i < 100 && got.size() < fits * line.size(); ++i) {
+    log.flush();
+    got += pipe.read();
+  }
+  EXPECT_EQ(got.size(), fits * line.size()) << "none is lost";
+
+  testing::internal::CaptureStderr();
+  for (size_t i = 0; i < 3000; ++i)
+    log.write(line);
+  const std::string said = testing::internal::GetCapturedStderr();
+  EXPECT_NE(said.find("cannot write the access log"), std::string::npos) << said;
+  EXPECT_EQ(said.find("cannot write"), said.rfind("cannot write")) << "once: " << said;
+  got.clear();
+  for (std::string part = pipe.read(); !part.empty(); part = pipe.read()) {
+    got += part;
+    log.flush();
+  }
+  ASSERT_EQ(got.size() % line.size(), 0U) << "no line is torn";
+  for (size_t at = 0; at < got.size(); at += line.size())
+    EXPECT_EQ(got.compare(at, line.size(), line), 0);
 }
 
 }  // namespace

@@ -1,6 +1,11 @@
 #include "gateway/backend.hpp"
 
+#include <string>
+#include <vector>
+
 #include <gtest/gtest.h>
+
+#include "expect_says.hpp"
 
 namespace tidemill::gateway {
 namespace {
@@ -39,11 +44,93 @@ TEST(Backend, ModelsAreThoseConfiguredOrListed) {
   Backend listing({.url = "http://h", .name = "l"}, metrics);
   EXPECT_FALSE(listing.models_known());
   EXPECT_FALSE(listing.serves("a"));
-  listing.set_models({{.id = "a"}, {.id = "b"}});
+  listing.note_list(200, R"({"data":[{"id":"b"},{"id":"a"}]})");
   EXPECT_TRUE(listing.serves("b"));
   // Another process may serve other models.
   listing.note_ready({.started_at = 5});
   EXPECT_FALSE(listing.models_known());
+}
+
+// What is no list says nothing of the models.
+TEST(Backend, OnlyAListChangesTheModels) {
+  observe::Metrics metrics;
+  Backend backend({.url = "http://h", .name = "b"}, metrics);
+  const auto trouble = [&](int status, const std::string& body) {
+    testing::internal::CaptureStderr();
+    backend.note_list(status, body);
+    backend.note_list(status, body);
+    return testing::internal::GetCapturedStderr();
+  };
+  EXPECT_SAYS(trouble(200, "<html>hello</html>"), "name its models");
+  EXPECT_FALSE(backend.models_known());
+  const std::string list = R"({"data":[{"id":"m"}]})";
+  const std::string longer = R"({"data":[)" + std::string(max_list_bytes, ' ') + R"({"id":"x"}]})";
+  for (const auto& [status, body] :
+       {std::pair(200, std::string("<html>hello</html>")), std::pair(200, std::string()),
+        std::pair(200, std::string(R"({"data":null})")), std::pair(200, std::string(R"([{"id":"x"}])")),
+        std::pair(200, std::string(R"({"data":[{"name":"x"},7]})")), std::pair(500, std::string("x")),
+        std::pair(302, list), std::pair(200, longer)}) {
+    EXPECT_EQ(trouble(200, list), "") << "the same list, read or not";
+    const std::string said = trouble(status, body);
+    EXPECT_SAYS(said, "keeps the models");
+    EXPECT_EQ(said.find("keeps"), said.rfind("keeps")) << "once: " << said;
+    EXPECT_EQ(backend.models(), std::vector<std::string>{"m"}) << body.substr(0, 100);
+  }
+  EXPECT_EQ(trouble(200, R"({"data":[{"id":"n"},{"id":"k"},{"id":"n"},{"id":5},{}]})"), "");
+  EXPECT_EQ(backend.models(), (std::vector<std::string>{"k", "n"})) << "each once";
+  EXPECT_FALSE(backend.serves("m"));
+  EXPECT_EQ(trouble(200, R"({"data":[]})"), "") << "that is a list";
+  EXPECT_TRUE(backend.models_known());
+  EXPECT_TRUE(backend.models().empty());
+}
+
+TEST(Backend, WhoseModelsAreConfiguredNeedListNone) {
+  observe::Metrics metrics;
+  Backend backend({.url = "http://h", .name = "b", .models = {"m"}}, metrics);
+  testing::internal::CaptureStderr();
+  backend.note_list(404, "");
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
+  EXPECT_TRUE(backend.serves("m"));
+}
+
+// While it is busy it may not tell since when it runs; that makes it no other process, whose models are not known.
+TEST(Backend, WithoutItsMetricsItIsTheSame) {
+  observe::Metrics metrics;
+  Backend backend({.url = "http://h", .name = "b"}, metrics);
+  backend.note_ready({.started_at = 5});
+  backend.note_list(200, R"({"data":[{"id":"m"}]})");
+  backend.note_ready({});
+  EXPECT_TRUE(backend.serves("m"));
+  backend.note_ready({.started_at = 5});
+  EXPECT_TRUE(backend.serves("m"));
+  backend.note_ready({.started_at = 6});
+  EXPECT_FALSE(backend.models_known());
+}
+
+TEST(Backend, AKeyThatIsNotGoodIsSaidOnceAndCounted) {
+  observe::Metrics metrics;
+  const auto count = [&](const std::string& name) {
+    const std::string text = metrics.render();
+    const std::string series = "tidemill_gateway_backend_unauthorized_total{backend=\"" + name + "\"} ";
+    const size_t at = text.find(series);
+    return at == std::string::npos ? -1 : std::stoi(text.substr(at + series.size()));
+  };
+  Backend keyed({.url = "http://h", .name = "k", .models = {"m"}, .api_key = "sk-wrong"}, metrics);
+  testing::internal::CaptureStderr();
+  keyed.note_unauthorized();
+  keyed.note_unauthorized();
+  keyed.note_list(401, "");
+  const std::string said = testing::internal::GetCapturedStderr();
+  EXPECT_SAYS(said, "backend k answers 401");
+  EXPECT_EQ(said.find("401"), said.rfind("401")) << said;
+  EXPECT_EQ(said.find("sk-wrong"), std::string::npos) << "it is secret";
+  EXPECT_EQ(count("k"), 3);
+  // Without one of its own, the key was the client's.
+  Backend plain({.url = "http://h", .name = "p", .models = {"m"}}, metrics);
+  testing::internal::CaptureStderr();
+  plain.note_unauthorized();
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
+  EXPECT_EQ(count("p"), 0);
 }
 
 }  // namespace

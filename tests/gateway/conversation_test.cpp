@@ -172,6 +172,39 @@ TEST_F(Conversation, WhatIsNotToBeKeptIsNot) {
   EXPECT_EQ(base::parse_json(lost.body)->at("error").at("param"), "previous_response_id");
 }
 
+// Members of other dialects do not stand in the input's way, and what is not the gateway's to judge goes on.
+TEST_F(Conversation, OnlyTheInputIsTheInput) {
+  ScriptedBackend& backend = add_backend([](const Received& request) {
+    const json::object response = response_to(request, 1);
+    return Script{.bytes = http_answer(200, "application/json", json::serialize(response))};
+  });
+  start();
+  for (const char* rest : {R"("prompt":null)", R"("messages":null)", R"("messages":[])", R"("prompt":{"id":"p"})"}) {
+    const wire::HttpResponse response =
+        post("/v1/responses", std::string(R"({"model":"m","input":"hi",)") + rest + "}");
+    EXPECT_EQ(response.status, 200) << rest << response.body;
+    EXPECT_EQ(said(base::parse_json(response.body)->as_object()), "1");
+  }
+  EXPECT_EQ(base::parse_json(backend.received().back().body)->at("prompt").at("id"), "p");
+  EXPECT_EQ(post("/v1/responses", R"({"model":"m","input":"hi","store":"false"})").status, 400);
+  EXPECT_EQ(backend.received().size(), 4U);
+}
+
+TEST_F(Conversation, WithoutAnInputTheBackendSaysWhatIsWrong) {
+  ScriptedBackend& backend = add_backend(
+      [](const Received&) { return Script{.bytes = http_answer(400, "application/json", R"({"error":{}})")}; });
+  start();
+  EXPECT_EQ(post("/v1/responses", R"({"model":"m"})").status, 400);
+  EXPECT_EQ(post("/v1/responses", R"({"model":"m","input":null})").status, 400);
+  EXPECT_EQ(post("/v1/responses", R"({"model":"m","input":[]})").status, 400);
+  const auto seen = backend.received();
+  ASSERT_EQ(seen.size(), 3U);
+  for (size_t i = 0; i < seen.size(); ++i) {
+    const auto body = base::parse_json(seen[i].body);
+    EXPECT_EQ(body->as_object().contains("input"), i == 2) << seen[i].body;
+  }
+}
+
 TEST_F(Conversation, MoreItemsThanAnyContextHoldsAreRefused) {
   add_backends(1);
   start();

@@ -45,6 +45,21 @@ TEST(GatewayOptions, WhatCannotBeABackendIsRefused) {
   EXPECT_EQ(backends_of({.url = "http://user:hush@h"}).error().to_string().find("hush"), std::string::npos);
 }
 
+TEST(GatewayOptions, WhereABackendTellsThatItIsReadyIsAPath) {
+  for (const char* good : {"", "none", "/health", "/api/health?probe=1"})
+    EXPECT_TRUE(backends_of({.url = "http://h", .ready_path = good})) << good;
+  for (const char* bad : {"health", "/a//b", "/a b", "/x#y", "http://h/health", "None"}) {
+    const auto backends = backends_of({.url = "http://h", .ready_path = bad});
+    ASSERT_FALSE(backends) << bad;
+    EXPECT_EQ(backends.error().param(), "gateway.backend.ready_path");
+  }
+  GatewayOptions options;
+  options.discover.push_back({.dns = "models.example:8000", .ready_path = "health"});
+  const auto sources = all_sources(options);
+  ASSERT_FALSE(sources);
+  EXPECT_EQ(sources.error().param(), "gateway.discover.ready_path");
+}
+
 TEST(GatewayOptions, AKeyForFoundBackendsIsCheckedToo) {
   GatewayOptions options;
   options.discover.push_back({.dns = "models.example:8000", .api_key = "sk\n"});

@@ -128,6 +128,18 @@ TEST_F(GatewayLog, WhatAReloadCannotChangeIsNamed) {
       << text;
 }
 
+// Not only by the reload that changed it: whoever reloads for something else still runs with what was.
+TEST_F(GatewayLog, WhatAReloadCannotChangeIsNamedUntilItIsAsItWas) {
+  Captured log;
+  start_alone();
+  const gateway::GatewayOptions before = options;
+  options.write_timeout = 7s;
+  ASSERT_TRUE(gateway->reload(options));
+  ASSERT_TRUE(gateway->reload(options));
+  ASSERT_TRUE(gateway->reload(before));
+  EXPECT_EQ(times(log.take(), "count from the next start only: gateway.write_timeout"), 2U);
+}
+
 TEST_F(GatewayLog, ATargetThatNoBackendBelongsToIsToldOf) {
   options.backends = {{.url = "http://127.0.0.1:1", .name = "gpu-1", .models = {"m"}}};
   options.routes = {{.model = "code",

@@ -78,6 +78,44 @@ TEST(RequestOutline, Responses) {
   EXPECT_EQ(outline->prompt, "\"hi\"");
 }
 
+// A member of another dialect's is no prompt.
+TEST(RequestOutline, ThePromptIsTheDialectsOwn) {
+  const std::string body = R"({"messages":[1],"input":"in","prompt":{"id":"p"}})";
+  EXPECT_EQ(RequestOutline::read(body, "/v1/chat/completions")->prompt, "[1]");
+  EXPECT_EQ(RequestOutline::read(body, "/v1/messages")->prompt, "[1]");
+  EXPECT_EQ(RequestOutline::read(body, "/v1/completions")->prompt, R"({"id":"p"})");
+  EXPECT_EQ(RequestOutline::read(body, "/v1/responses")->prompt, "\"in\"");
+  for (const char* rest : {R"("prompt":null)", R"("messages":null)", R"("messages":[])"}) {
+    const std::string good = std::string(R"({"input":"hi",)") + rest + "}";
+    EXPECT_EQ(RequestOutline::read(good, "/v1/responses")->prompt, "\"hi\"") << rest;
+  }
+  EXPECT_EQ(RequestOutline::read(R"({"input":"a","prompt":null})", "/v1/embeddings")->prompt, "\"a\"");
+  EXPECT_EQ(RequestOutline::read(R"({"input":null})", "/v1/responses")->prompt, "");
+}
+
+// What the gateway obeys in the backend's place, it refuses in its place as well.
+TEST(RequestOutline, WhatKeepsAResponseIsOfItsType) {
+  const auto refused = [](const std::string& member, const char* path) {
+    const auto outline = RequestOutline::read("{" + member + R"(,"input":"x"})", path);
+    return outline ? std::string() : outline.error().param() + ": " + outline.error().message();
+  };
+  for (const auto& [member, words] :
+       {std::pair(R"("previous_response_id":42)",
+                  "previous_response_id: 'previous_response_id' must be a string, not 42"),
+        std::pair(R"("previous_response_id":{})",
+                  "previous_response_id: 'previous_response_id' must be a string, not an object"),
+        std::pair(R"("previous_response_id":[])",
+                  "previous_response_id: 'previous_response_id' must be a string, not an array"),
+        std::pair(R"("store":"false")", "store: 'store' must be a boolean, not \"false\""),
+        std::pair(R"("store":0)", "store: 'store' must be a boolean, not 0")}) {
+    EXPECT_EQ(refused(member, "/v1/responses"), words);
+    EXPECT_EQ(refused(member, "/v1/chat/completions"), "") << "there it is the backend's";
+  }
+  for (const char* member : {R"("store":null)", R"("store":true)", R"("previous_response_id":null)",
+                             R"("previous_response_id":"")", R"("previous_response_id":"resp_1")"})
+    EXPECT_EQ(refused(member, "/v1/responses"), "") << member;
+}
+
 // A reranker reads the query with each document.
 TEST(RequestOutline, CountsWhatIsRanked) {
   const std::string documents = R"(["a, b", {"text":"[c"}, "\"]d"])";

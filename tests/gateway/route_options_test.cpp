@@ -114,6 +114,29 @@ TEST_F(RouteOptionsFile, AdaptiveRoutesStateTheirTrade) {
   EXPECT_EQ(plan.adaptive->max_quality_loss, 0.1);
 }
 
+// What a section says counts for nothing without the target that it is about.
+TEST_F(RouteOptionsFile, ASectionWithoutItsTargetIsNamed) {
+  for (const auto& [section, key] :
+       {std::pair("canary]\nsteps = ['5%']\n", "canary.target"), std::pair("canary]\n", "canary.target"),
+        std::pair("mirror]\nshare = '1%'\n", "mirror.target"), std::pair("mirror]\nmax_load = 0.5\n", "mirror.target"),
+        std::pair("adaptive]\nexplore = 0.5\n", "adaptive.reference")}) {
+    const std::string error = error_of(std::string("[gateway.route.") + section);
+    expect_part(error, "tidemill.toml:7: gateway.route.");
+    expect_part(error, (std::string(key) + " is missing").c_str());
+  }
+  EXPECT_EQ(error_of("[gateway.route.canary]\ntarget = ''\nsteps = ['5%']\n"),
+            "gateway.route.canary.target of the route 'code': it is empty, and what else the section says counts for "
+            "nothing; name the target that is new");
+  expect_part(error_of("[gateway.route.mirror]\ntarget = ''\nshare = '5%'\n"), "gateway.route.mirror.target");
+  expect_part(error_of("[gateway.route.adaptive]\nreference = ''\nexplore = 0.5\n"),
+              "gateway.route.adaptive.reference");
+  // As --print-config writes it of a route that has none of them.
+  EXPECT_EQ(error_of(""), "");
+  base::ConfigSchema schema;
+  register_options(schema, options);
+  EXPECT_EQ(load(schema.dump()), "");
+}
+
 TEST_F(RouteOptionsFile, WhatIsWrongIsNamed) {
   expect_part(load("[[gateway.route]]\nmodel = 'code'\n"), "[[gateway.route.target]]");
   expect_part(load("[[gateway.route]]\nmodel='code'\n[[gateway.route.target]]\nwieght=2\n"),

@@ -107,6 +107,7 @@ class ScriptedBackend {
     models_ = std::move(models);
   }
   void set_ready(int status) { ready_ = status; }
+  void set_models_status(int status) { models_status_ = status; }
 
   uint16_t port() const { return port_; }
   std::string url() const { return "http://127.0.0.1:" + std::to_string(port_); }
@@ -196,12 +197,15 @@ class ScriptedBackend {
 
   std::string look_answer(const std::string& path) {
     const std::lock_guard lock(mutex_);
-    return http_answer(path == "/ready" ? ready_.load() : 200, "application/json", path == "/v1/models" ? models_ : "");
+    const bool models = path == "/v1/models";
+    const int status = path == "/ready" ? ready_.load() : models ? models_status_.load() : 200;
+    return http_answer(status, "application/json", models ? models_ : "");
   }
 
   Answer answer_;
   std::string models_;
   std::atomic<int> ready_ = 200;
+  std::atomic<int> models_status_ = 200;
   std::atomic<bool> frozen_ = false;
   asio::io_context io_{1};
   asio::ip::tcp::acceptor acceptor_;

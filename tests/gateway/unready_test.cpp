@@ -8,6 +8,7 @@
 
 #include "gateway/fleet.hpp"
 #include "gateway/fleet_fixture.hpp"
+#include "gateway/readiness.hpp"
 #include "gateway/told_unready.hpp"
 
 namespace tidemill::test {
@@ -233,16 +234,75 @@ TEST_F(UnreadyBackends, OneThatLoadsIsPassedOverAtOnce) {
   EXPECT_EQ(first.received().size(), 2U) << "whether the other was asked first or not";
 }
 
-TEST_F(UnreadyBackends, OnlyOneThatSaysSoOrCannotIsReady) {
+// What another kind of server answers to a path that is none of its API tells nothing of its API.
+TEST_F(UnreadyBackends, OneThatAnswersOddlyToReadyIsGoneByItsModels) {
   ScriptedBackend& backend = add_backend([](const Received&) { return Script{.bytes = answer}; });
   start();
-  for (const auto& [status, ready] :
-       {std::pair(500, 503), std::pair(201, 200), std::pair(502, 503), std::pair(404, 200), std::pair(504, 503),
-        std::pair(405, 200), std::pair(401, 200), std::pair(403, 503), std::pair(200, 200), std::pair(301, 503)}) {
+  for (const int status : {200, 204, 301, 302, 400, 401, 403, 404, 405, 406, 418, 429, 500, 501}) {
+    backend.set_ready(503);
+    gateway->look();
+    EXPECT_EQ(get("/ready").status, 503);
     backend.set_ready(status);
+    gateway->look();
+    EXPECT_EQ(get("/ready").status, 200) << status;
+    EXPECT_EQ(ask().status, 200) << status;
+  }
+  for (const int status : {502, 503, 504}) {
+    backend.set_ready(status);
+    gateway->look();
+    EXPECT_EQ(get("/ready").status, 503) << status;
+  }
+  for (const auto& [models, ready] : {std::pair(500, 503), std::pair(401, 200), std::pair(502, 503)}) {
+    backend.set_ready(500);
+    backend.set_models_status(models);
+    gateway->look();
+    EXPECT_EQ(get("/ready").status, ready) << models;
+  }
+}
+
+TEST_F(UnreadyBackends, WhereItTellsThatItIsReadyCanBeConfigured) {
+  std::atomic<int> health = 200;
+  ScriptedBackend& backend = add_backend([&health](const Received& request) {
+    return Script{.bytes = request.path == "/health" ? http_answer(health, "text/plain", "") : answer};
+  });
+  backend.set_ready(503);  // which nobody asks
+  options.backends.back().ready_path = "/health";
+  start();
+  for (const auto& [status, ready] : {std::pair(500, 503), std::pair(200, 200), std::pair(404, 503),
+                                      std::pair(204, 200), std::pair(503, 503), std::pair(301, 503)}) {
+    health = status;
     gateway->look();
     EXPECT_EQ(get("/ready").status, ready) << status;
   }
+}
+
+TEST_F(UnreadyBackends, OneWithoutSuchAPathIsGoneByItsModels) {
+  ScriptedBackend& backend = add_backend([](const Received&) { return Script{.bytes = answer}; });
+  backend.set_ready(503);
+  options.backends.back().ready_path = "none";
+  start();
+  for (const auto& [status, ready] :
+       {std::pair(500, 503), std::pair(401, 200), std::pair(503, 503), std::pair(200, 200)}) {
+    backend.set_models_status(status);
+    gateway->look();
+    EXPECT_EQ(get("/ready").status, ready) << status;
+  }
+  EXPECT_EQ(ask().status, 200);
+}
+
+TEST(Readiness, APathThatIsConfiguredMeansWhatItSays) {
+  using gateway::look_path;
+  using gateway::Readiness;
+  using gateway::readiness_of;
+  EXPECT_EQ(look_path(""), "/ready");
+  EXPECT_EQ(look_path("none"), "/v1/models");
+  EXPECT_EQ(look_path("/health"), "/health");
+  EXPECT_EQ(readiness_of("/health", 404), Readiness::failing);
+  EXPECT_EQ(readiness_of("/health", 503), Readiness::unready);
+  EXPECT_EQ(readiness_of("", 404), Readiness::ready);
+  EXPECT_EQ(readiness_of("", 403), Readiness::untold);
+  EXPECT_EQ(readiness_of("none", 404), Readiness::ready);
+  EXPECT_EQ(readiness_of("none", 503), Readiness::failing);
 }
 
 TEST_F(UnreadyBackends, ARequestWaitsForTheOnlyOne) {

@@ -294,6 +294,82 @@ TEST(Canary, FollowsWhoIsFurther) {
             Event::promoted);
 }
 
+TEST(Canary, GoingBackWinsOverGoingOn) {
+  Gateways gateways;
+  EXPECT_EQ(gateways.all[0]->promote("by one"), Event::promoted);
+  EXPECT_EQ(gateways.all[1]->roll_back("by another"), Event::rolled_back);
+  gateways.tell();
+  gateways.tell();
+  for (const auto& canary : gateways.all) {
+    EXPECT_EQ(canary->status().phase, Phase::rolled_back);
+    EXPECT_EQ(canary->status().share, 0);
+    EXPECT_EQ(canary->assign("anybody").arm, Arm::stable);
+  }
+  // Who has gone back hears of nothing else, and whom all agree with hears nothing new.
+  EXPECT_EQ(gateways.all[1]->set_peers(std::vector{CanaryRecord{.rollout = "r", .phase = Phase::promoted}}, kStart),
+            Event::none);
+  const auto promoted = made({.name = "r"});
+  promoted->promote("by one");
+  EXPECT_EQ(promoted->set_peers(std::vector{CanaryRecord{.rollout = "r", .step = 2},
+                                            CanaryRecord{.rollout = "r", .phase = Phase::promoted}},
+                                kStart),
+            Event::none);
+  EXPECT_EQ(promoted->status().share, 1);
+}
+
+TEST(Canary, RecordsAddUp) {
+  const auto record = [](Phase phase, size_t step, int64_t requests, double logs) {
+    CanaryRecord made{.rollout = "r", .phase = phase, .step = step, .step_requests = requests};
+    made.strata.resize(1);
+    made.strata[0].harm[0].fill(logs);
+    made.strata[0].clearance[0].fill(logs);
+    return made;
+  };
+  CanaryRecord sum;
+  sum.merge(record(Phase::running, 1, 10, 1));
+  sum.merge(record(Phase::promoted, 1, 5, 2));
+  EXPECT_EQ(sum.rollout, "r");
+  EXPECT_EQ(sum.phase, Phase::promoted);
+  EXPECT_EQ(sum.step_requests, 15);
+  EXPECT_EQ(sum.strata[0].harm[0][0], 3);
+  EXPECT_EQ(sum.strata[0].clearance[0][0], 3);
+  sum.merge(record(Phase::rolled_back, 2, 7, 4));  // whose step was further on
+  sum.merge(record(Phase::running, 1, 100, 8));
+  EXPECT_EQ(sum.phase, Phase::rolled_back);
+  EXPECT_EQ(sum.step, 2U);
+  EXPECT_EQ(sum.step_requests, 7);
+  EXPECT_EQ(sum.strata[0].harm[0][0], 15);
+  EXPECT_EQ(sum.strata[0].clearance[0][0], 4);
+}
+
+TEST(Canary, ForgetsWhatAnotherRecordHas) {
+  const auto canary = made({.name = "r"});
+  canary->promote("by hand");
+  const auto running = made({.name = "r", .steps = {{.share = 0.5, .min_requests = 1'000'000}}});
+  for (int i = 0; i < 2000; ++i) {
+    const Assignment assignment = running->assign("request-" + std::to_string(i));
+    running->observe(assignment, {.ttft = 0.1}, kStart + milliseconds(i));
+  }
+  const auto known = [](const CanaryRecord& record) {
+    double sum = 0;
+    for (const CanaryRecord::Sums& sums : record.strata) {
+      for (const auto* logs : {&sums.harm, &sums.clearance})
+        for (const TiltLogs& of_check : *logs)
+          for (const double log : of_check)
+            sum += std::abs(log);
+    }
+    return sum;
+  };
+  ASSERT_GT(running->record().step_requests, 0);
+  ASSERT_GT(known(running->record()), 0);
+  running->forget_evidence();
+  EXPECT_EQ(running->record().step_requests, 0);
+  EXPECT_EQ(known(running->record()), 0);
+  EXPECT_TRUE(running->running());
+  canary->forget_evidence();
+  EXPECT_EQ(canary->status().phase, Phase::promoted);
+}
+
 TEST(Canary, RefusesWhatIsNoRecord) {
   auto record = made({.name = "r"})->record().to_json();
   EXPECT_TRUE(CanaryRecord::from_json(record));

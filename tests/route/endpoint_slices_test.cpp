@@ -116,6 +116,19 @@ TEST(EndpointSlices, APodThatMovesBetweenSlicesIsCountedOnce) {
   EXPECT_EQ(told(slices), "10.0.0.1:8080+u1 ");
 }
 
+// A service of two address families.
+TEST(EndpointSlices, APodOfBothFamiliesIsCountedOnce) {
+  EndpointSlices slices("http");
+  const std::string v6 = R"({"addresses":["fd00::1"],"targetRef":{"kind":"Pod","uid":"u1"}},)"
+                         R"({"addresses":["fd00::2"],"targetRef":{"kind":"Pod","uid":"u2"}},{"addresses":["fd00::3"]})";
+  const std::string nameless = R"({"addresses":["10.0.0.9"]})";
+  ASSERT_TRUE(slices.replace(
+      parse(list(slice("a", "1", std::string(kReady) + "," + nameless) + "," + slice("a6", "1", v6, "IPv6")))));
+  EXPECT_EQ(told(slices), "10.0.0.1:8080+u1 10.0.0.9:8080+ [fd00::2]:8080+u2 [fd00::3]:8080+ ");
+  ASSERT_TRUE(slices.apply(parse(event("DELETED", slice("a", "12", "")))));
+  EXPECT_EQ(told(slices), "[fd00::1]:8080+u1 [fd00::2]:8080+u2 [fd00::3]:8080+ ");
+}
+
 TEST(EndpointSlices, RefusesWhatItCannotReadAndKeepsWhatItHad) {
   EndpointSlices slices("http");
   ASSERT_TRUE(slices.replace(parse(list(slice("a", "1", kReady)))));

@@ -1,3 +1,5 @@
+#include <atomic>
+#include <chrono>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
@@ -81,6 +83,35 @@ TEST_F(SqliteStore, ALockedFileIsLeftAloneForAPause) {
   clock_.advance(longest_pause);
   EXPECT_TRUE(store->check());
   put(*store, "t", "a", "three");
+}
+
+// Those who read do not stand in line behind one who waits to write.
+TEST_F(SqliteStore, ReadersDoNotWaitForAWriterWhoWaits) {
+  StoreOptions options = in_file();
+  options.lock_wait = std::chrono::minutes(1);
+  auto store = open(options);
+  put(*store, "t", "a", "one");
+  auto other = SqliteDatabase::open(options.path, options.lock_wait);
+  ASSERT_TRUE(other);
+  ASSERT_TRUE(other->execute("BEGIN IMMEDIATE"));
+  std::atomic<bool> waits = false;
+  std::atomic<bool> done = false;
+  std::thread writer([&] {
+    waits = true;
+    put(*store, "t", "a", "two");
+    done = true;
+  });
+  while (!waits)
+    std::this_thread::yield();
+  for (int i = 0; i < 1000; ++i) {  // so that it does wait for some of these
+    EXPECT_EQ(get(*store, "t", "a"), "one");
+    EXPECT_TRUE(store->read_blob("b"));
+    std::this_thread::yield();
+  }
+  EXPECT_FALSE(done);
+  EXPECT_TRUE(other->execute("ROLLBACK"));
+  writer.join();
+  EXPECT_EQ(get(*store, "t", "a"), "two") << "what was written is read at once";
 }
 
 TEST_F(SqliteStore, KeepsReplacesAndRemoves) {

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "base/json.hpp"
+#include "wire/listener_options.hpp"
 #include "wire/server_fixture.hpp"
 
 namespace tidemill::test {
@@ -313,6 +314,22 @@ TEST_F(RequestTest, HeadIsGetWithoutTheBody) {
   EXPECT_TRUE(begins(head, "HTTP/1.1 200 OK\r\n"));
   EXPECT_TRUE(holds(head, "Content-Length: 5\r\n"));
   EXPECT_TRUE(begins(client.read_answer(), "HTTP/1.1 200 OK\r\n"));  // no stray body in between
+}
+
+// An origin that no browser writes so would never match.
+TEST(ListenerOptions, OriginsAreAsBrowsersWriteThem) {
+  EXPECT_TRUE(wire::check_origins({"*", "null", "https://a.example", "http://localhost:3000", "https://[::1]:8443",
+                                   "chrome-extension://abc", "tauri://localhost"},
+                                  "gateway"));
+  for (const char* origin :
+       {"nonsense", "", "://a", "https://", "https://:80", "https://a.example/", "https://a/b", "https://A.example",
+        "https://a.example:443", "http://a.example:80", "https://u@a", "https://*.a.example", "https://a, https://b"}) {
+    const auto checked = wire::check_origins({"https://a.example", origin}, "gateway");
+    ASSERT_FALSE(checked) << origin;
+    EXPECT_EQ(checked.error().param(), "gateway.cors_origins");
+    EXPECT_NE(checked.error().message().find("'" + std::string(origin) + "' is no web origin"), std::string::npos)
+        << checked.error().message();
+  }
 }
 
 TEST_F(RequestTest, CorsAnswersOnlyKnownOrigins) {
