@@ -194,6 +194,7 @@ Result<void> parse_include(const JsonFields& fields, ResponsesRequest& asked) {
   asked.request.top_logprobs = static_cast<int>(top.value_or(0));
   asked.request.logprobs = asked.request.logprobs || asked.request.top_logprobs > 0;
   asked.form.logprobs = asked.request.logprobs;
+  asked.form.top_logprobs = asked.request.top_logprobs;
   asked.form.echo["top_logprobs"] = asked.request.top_logprobs;
   return {};
 }
