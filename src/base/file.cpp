@@ -178,6 +178,27 @@ Result<std::string> read_file(const fs::path& path, size_t limit) {
   return read_all(fd.get(), path, size, limit);
 }
 
+namespace {
+
+// Where a file of this name is, or would be made: behind the symbolic links that the name is, whether something is
+// there or not.
+Result<fs::path> behind_links(const fs::path& path) {
+  constexpr int most_links = 40;  // as the kernel has it
+  fs::path target = path;
+  std::error_code fault;
+  for (int links = 0; fs::is_symlink(fs::symlink_status(target, fault)); ++links) {
+    const fs::path next = fs::read_symlink(target, fault);
+    if (fault || links == most_links) {
+      errno = fault ? fault.value() : ELOOP;
+      return system_error("cannot follow the links of", path);
+    }
+    target = target.parent_path() / next;  // or `next`, if that is absolute
+  }
+  return target;
+}
+
+}  // namespace
+
 fs::path temporary_beside(const fs::path& path) {
   fs::path temporary = path;
   temporary += "." + random_hex(6) + ".tmp";
@@ -185,7 +206,7 @@ fs::path temporary_beside(const fs::path& path) {
 }
 
 Result<void> write_file(const fs::path& path, std::string_view content) {
-  fs::path target = path;
+  TM_TRY(const fs::path target, behind_links(path));
   mode_t mode = 0666;
   struct stat status {};
   const bool exists = ::stat(path.c_str(), &status) == 0;
@@ -193,8 +214,6 @@ Result<void> write_file(const fs::path& path, std::string_view content) {
     if (S_ISDIR(status.st_mode)) return folder_error(path);
     // A device or pipe is written to, never replaced by a file.
     if (!S_ISREG(status.st_mode)) return write_in_place(path, content);
-    std::error_code ignored;
-    if (fs::path real = fs::canonical(path, ignored); !ignored) target = std::move(real);  // keeps symbolic links
     mode = status.st_mode & 07777;
   }
   const fs::path temporary = temporary_beside(target);
@@ -225,8 +244,7 @@ FileWriter::~FileWriter() {
 
 Result<FileWriter> FileWriter::create(const fs::path& path) {
   std::error_code ignored;
-  const fs::path real = fs::canonical(path, ignored);
-  const fs::path target = real.empty() ? path : real;
+  TM_TRY(const fs::path target, behind_links(path));
   const fs::path folder = target.has_parent_path() ? target.parent_path() : fs::path(".");
   int fd = ::open(folder.c_str(), O_WRONLY | O_TMPFILE | O_CLOEXEC, 0600);
   if (fd >= 0) {

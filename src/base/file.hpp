@@ -44,7 +44,8 @@ Result<std::string> read_file(const std::filesystem::path& path, size_t limit = 
 // A new name beside `path`, for what is renamed to it when it is whole.
 std::filesystem::path temporary_beside(const std::filesystem::path& path);
 
-// Writes beside `path` under a temporary name, then renames: readers see the old content or the new, never half.
+// Writes beside `path`, or what that links to, under a temporary name, then renames: readers see the old content or the
+// new, never half.
 Result<void> write_file(const std::filesystem::path& path, std::string_view content);
 
 // A file that grows piece by piece, readable by its owner alone, and takes the place of `path`, or of what that links
