@@ -177,10 +177,19 @@ Result<std::string> read_file(const fs::path& path, size_t limit) {
   return read_all(fd.get(), path, size, limit);
 }
 
-fs::path behind_links(const fs::path& path) {
+Result<fs::path> behind_links(const fs::path& path) {
+  constexpr int most_links = 40;  // as the kernel has it
+  fs::path target = path;
   std::error_code fault;
-  fs::path real = fs::canonical(path, fault);
-  return fault ? path : real;
+  for (int links = 0; fs::is_symlink(fs::symlink_status(target, fault)); ++links) {
+    const fs::path next = fs::read_symlink(target, fault);
+    if (fault || links == most_links) {
+      errno = fault ? fault.value() : ELOOP;
+      return system_error("cannot follow the links of", path);
+    }
+    target = target.parent_path() / next;  // or `next`, if that is absolute
+  }
+  return target;
 }
 
 Result<void> write_all(int fd, std::string_view content, const fs::path& path) {
@@ -195,7 +204,7 @@ fs::path temporary_beside(const fs::path& path) {
 }
 
 Result<void> write_file(const fs::path& path, std::string_view content) {
-  fs::path target = path;
+  TM_TRY(const fs::path target, behind_links(path));
   mode_t mode = 0666;
   struct stat status {};
   const bool exists = ::stat(path.c_str(), &status) == 0;
@@ -203,7 +212,6 @@ Result<void> write_file(const fs::path& path, std::string_view content) {
     if (S_ISDIR(status.st_mode)) return folder_error(path);
     // A device or pipe is written to, never replaced by a file.
     if (!S_ISREG(status.st_mode)) return write_in_place(path, content);
-    target = behind_links(path);  // which stay
     mode = status.st_mode & 07777;
   }
   const fs::path temporary = temporary_beside(target);
@@ -234,7 +242,7 @@ FileWriter::~FileWriter() {
 
 Result<FileWriter> FileWriter::create(const fs::path& path) {
   std::error_code ignored;
-  const fs::path target = behind_links(path);
+  TM_TRY(const fs::path target, behind_links(path));
   const fs::path folder = target.has_parent_path() ? target.parent_path() : fs::path(".");
   int fd = ::open(folder.c_str(), O_WRONLY | O_TMPFILE | O_CLOEXEC, 0600);
   if (fd >= 0) {

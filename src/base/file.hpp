@@ -41,8 +41,9 @@ class MappedFile {
 // The file's content; over `limit` bytes is `too_large`. "-" reads standard input.
 Result<std::string> read_file(const std::filesystem::path& path, size_t limit = size_t{1} << 30);
 
-// What a file at `path` is written to: the file that it links to, or `path` itself where there is none.
-std::filesystem::path behind_links(const std::filesystem::path& path);
+// What a file at `path` is written to: behind the symbolic links that the name is, whether something is there or not.
+// Error `io`: links that go round.
+Result<std::filesystem::path> behind_links(const std::filesystem::path& path);
 
 // Writes all of `content` to an open file, `path`. Errors: `io` with the system's reason.
 Result<void> write_all(int fd, std::string_view content, const std::filesystem::path& path);
@@ -50,7 +51,8 @@ Result<void> write_all(int fd, std::string_view content, const std::filesystem::
 // A new name beside `path`, for what is renamed to it when it is whole.
 std::filesystem::path temporary_beside(const std::filesystem::path& path);
 
-// Writes beside `path` under a temporary name, then renames: readers see the old content or the new, never half.
+// Writes beside `path`, or what that links to, under a temporary name, then renames: readers see the old content or the
+// new, never half.
 Result<void> write_file(const std::filesystem::path& path, std::string_view content);
 
 // A file that grows piece by piece, readable by its owner alone, and takes the place of `path`, or of what that links

@@ -1,8 +1,13 @@
 #include "base/json.hpp"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
+#include <cstdint>
+#include <limits>
+#include <system_error>
 
+#include <boost/json/basic_parser_impl.hpp>
 #include <fmt/core.h>
 
 namespace tidemill::base {
@@ -39,17 +44,104 @@ void write_pretty(const json::value& value, int depth, std::string& out) {
   }
 }
 
+// What Boost's parser tells of a text, as a value. It does what the library's own does, but for numbers with a
+// fraction, an exponent or more digits than an integer of 64 bits has: of those the library gives one of the nearest
+// (it rounds the digits, the power of ten and their product), and here it is the nearest, as every other reader has it.
+class JsonBuilder {
+ public:
+  static constexpr size_t max_object_size = json::object::max_size();
+  static constexpr size_t max_array_size = json::array::max_size();
+  static constexpr size_t max_key_size = json::string::max_size();
+  static constexpr size_t max_string_size = json::string::max_size();
+
+  JsonBuilder() { stack_.reset(); }
+
+  json::value release() { return stack_.release(); }
+
+  static bool on_document_begin(json::error_code&) { return true; }
+  static bool on_document_end(json::error_code&) { return true; }
+  static bool on_object_begin(json::error_code&) { return true; }
+  bool on_object_end(size_t count, json::error_code&) {
+    stack_.push_object(count);
+    return true;
+  }
+  static bool on_array_begin(json::error_code&) { return true; }
+  bool on_array_end(size_t count, json::error_code&) {
+    stack_.push_array(count);
+    return true;
+  }
+  bool on_key_part(json::string_view text, size_t, json::error_code&) {
+    stack_.push_chars(text);
+    return true;
+  }
+  bool on_key(json::string_view text, size_t, json::error_code&) {
+    stack_.push_key(text);
+    return true;
+  }
+  bool on_string_part(json::string_view text, size_t, json::error_code&) {
+    stack_.push_chars(text);
+    return true;
+  }
+  bool on_string(json::string_view text, size_t, json::error_code&) {
+    stack_.push_string(text);
+    return true;
+  }
+  // Of a number that the text may end with: the parser cannot tell that it is whole, and tells the rest later.
+  bool on_number_part(json::string_view digits, json::error_code&) {
+    begun_number_ += std::string_view(digits);
+    return true;
+  }
+  bool on_int64(int64_t number, json::string_view, json::error_code&) {
+    stack_.push_int64(number);
+    return true;
+  }
+  bool on_uint64(uint64_t number, json::string_view, json::error_code&) {
+    stack_.push_uint64(number);
+    return true;
+  }
+  bool on_double(double about, json::string_view digits, json::error_code&) {
+    if (!begun_number_.empty()) {
+      begun_number_ += std::string_view(digits);
+      digits = begun_number_;
+    }
+    stack_.push_double(nearest(digits, about));
+    return true;
+  }
+  bool on_bool(bool value, json::error_code&) {
+    stack_.push_bool(value);
+    return true;
+  }
+  bool on_null(json::error_code&) {
+    stack_.push_null();
+    return true;
+  }
+  static bool on_comment_part(json::string_view, json::error_code&) { return true; }
+  static bool on_comment(json::string_view, json::error_code&) { return true; }
+
+ private:
+  // `about`: the number but for its last digits; where it is out of the range of a double it tells on which side.
+  static double nearest(std::string_view text, double about) {
+    double number = about;
+    if (std::from_chars(text.data(), text.data() + text.size(), number).ec != std::errc::result_out_of_range)
+      return number;
+    return std::copysign(std::abs(about) < 1 ? 0 : std::numeric_limits<double>::infinity(), about);
+  }
+
+  json::value_stack stack_;
+  std::string begun_number_;  // a number ends the text if it is not whole at first: there is one at most
+};
+
 }  // namespace
 
 Result<json::value> parse_json(std::string_view text, int max_depth) {
   json::parse_options options;
   options.max_depth = static_cast<size_t>(max_depth);
-  json::stream_parser parser({}, options);
+  json::basic_parser<JsonBuilder> parser(options);
   json::error_code error;
-  const size_t consumed = parser.write_some(text.data(), text.size(), error);
+  const size_t consumed = parser.write_some(true, text.data(), text.size(), error);
   if (!error && consumed < text.size()) error = json::error::extra_data;
-  if (!error) parser.finish(error);
-  if (!error) return parser.release();
+  if (!error) parser.write_some(false, nullptr, 0, error);
+  if (!error) return parser.handler().release();
   const std::string_view before = text.substr(0, std::min(consumed, text.size()));
   const auto line = 1 + std::count(before.begin(), before.end(), '\n');
   const auto column = 1 + before.size() - (before.rfind('\n') == std::string_view::npos ? 0 : before.rfind('\n') + 1);

@@ -12,7 +12,8 @@ namespace tidemill::base {
 
 namespace json = boost::json;
 
-// Parses one JSON text (UTF-8, checked). An error gives line and column. `max_depth` bounds nesting.
+// Parses one JSON text (UTF-8, checked). An error gives line and column. `max_depth` bounds nesting. A number is the
+// integer that it says where 64 bits hold that, else the double nearest to it.
 Result<json::value> parse_json(std::string_view text, int max_depth = 64);
 
 // Indented by two spaces, for people.

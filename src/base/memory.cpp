@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <charconv>
 #include <limits>
+#include <malloc.h>
 #include <optional>
 #include <string>
 #include <sys/mman.h>
@@ -107,6 +108,12 @@ Result<Buffer> Buffer::allocate(size_t bytes) {
   buffer.data_ = begin;
   buffer.size_ = bytes;
   return buffer;
+}
+
+void release_freed_memory() {
+#ifdef __GLIBC__
+  (void)::malloc_trim(0);
+#endif
 }
 
 size_t resident_bytes() {

@@ -48,6 +48,9 @@ size_t memory_limit_bytes();
 // What is still available to this process of that limit, in bytes.
 size_t memory_available_bytes();
 
+// Gives the system back what has been freed and is kept for reuse: milliseconds, for after something large.
+void release_freed_memory();
+
 struct MemoryBudget {
   size_t limit;
   size_t available;

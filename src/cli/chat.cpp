@@ -7,6 +7,7 @@
 
 #include <fmt/core.h>
 
+#include "base/utf8.hpp"
 #include "cli/chat_tools.hpp"
 #include "cli/command.hpp"
 #include "cli/conversation.hpp"
@@ -82,7 +83,10 @@ base::Result<void> check_flags(const ChatFlags& flags) {
 
 // The tools of the server, and a warning for each that the model cannot be told of.
 base::Result<std::vector<wire::Tool>> tools_of(const McpClient& server, LocalEngine& local, const ChatFlags& flags) {
-  const auto warn = [](const std::string& why) { fmt::print(stderr, "tidemill: warning: {}\n", why); };
+  // Names and reasons may hold what the server says.
+  const auto warn = [](const std::string& why) {
+    fmt::print(stderr, "tidemill: warning: {}\n", base::utf8::printable(why));
+  };
   for (const std::string& why : server.left_out())
     warn("a tool of the MCP server is left out: " + why);
   std::vector<wire::Tool> tools = usable_tools(local, server.tools(), warn);

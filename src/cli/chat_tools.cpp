@@ -18,9 +18,12 @@ using base::ErrorCode;
 
 namespace {
 
+using Choice = wire::ToolChoice::Kind;
+
 // Why a conversation with these tools cannot be had, if it cannot.
-std::optional<Error> fault_of(LocalEngine& local, std::vector<wire::Tool> tools) {
+std::optional<Error> fault_of(LocalEngine& local, std::vector<wire::Tool> tools, Choice choice = Choice::automatic) {
   wire::GenerateRequest asked;
+  asked.tool_choice.kind = choice;
   asked.messages.push_back({{"role", "user"}, {"content", "x"}});
   asked.tools = std::move(tools);
   auto work = serve::complete_work(local.model(), local.engine().max_context(), asked, "chat");
@@ -38,12 +41,13 @@ void loosen(std::vector<wire::Tool>& tools) {
     tool.strict = false;
 }
 
-// As above, for one tool, which is made less strict where that helps.
+// As above, for one tool, which is made less strict where that helps. Unless a call must come nothing is asked of a
+// tool that is not strict, not even whether the model's format can write its name.
 std::optional<Error> settle(LocalEngine& local, wire::Tool& tool) {
   auto fault = fault_of(local, {tool});
   if (!fault || !asks_too_much(*fault)) return fault;
   tool.strict = false;
-  return fault_of(local, {tool});
+  return fault_of(local, {tool}, Choice::required);
 }
 
 }  // namespace

@@ -14,7 +14,8 @@
 namespace tidemill::cli {
 
 // Those of `offered` that the model can be told of: strict, unless their schemas say what no grammar can hold it to.
-// `warn` gets a sentence for each of the others. Compiles their grammar, which is then there for the first message.
+// Each can be called, whether a call must come or may. `warn` gets a sentence for each of the others. Compiles their
+// grammar, which is then there for the first message.
 std::vector<wire::Tool> usable_tools(LocalEngine& local, const std::vector<wire::mcp::Tool>& offered,
                                      const std::function<void(const std::string&)>& warn);
 

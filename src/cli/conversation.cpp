@@ -7,6 +7,7 @@
 #include <fmt/core.h>
 
 #include "base/ids.hpp"
+#include "base/utf8.hpp"
 #include "cli/chat_tools.hpp"
 #include "cli/command.hpp"
 #include "cli/output.hpp"
@@ -118,7 +119,8 @@ Result<std::string> Conversation::result_of(const Call& call, int64_t room, cons
 
 // What the tool gave; what went wrong is said to the model.
 std::string Conversation::run(const Call& call) const {
-  if (!options_.as_json) fmt::print(stderr, "[{} {}]\n", call.name, call.arguments);
+  if (!options_.as_json)
+    fmt::print(stderr, "[{} {}]\n", base::utf8::printable(call.name), base::utf8::printable(call.arguments));
   const auto arguments = base::parse_json(call.arguments);
   if (!arguments || !arguments->is_object()) return "The arguments are no JSON object.";
   auto result = server_->call(call.name, arguments->get_object());

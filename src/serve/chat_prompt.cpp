@@ -240,6 +240,15 @@ bool renders_words_behind_result(const ChatPrompt& prompt, bool answered, text::
   return prompt.render(messages, {}, true, std::nullopt, &allowance).has_value();
 }
 
+// Whether words of the user's may follow others; with `answer`, with that between them.
+bool renders_words_behind_words(const ChatPrompt& prompt, std::optional<std::string_view> answer,
+                                text::StepAllowance& allowance) {
+  json::array messages{json::object{{"role", "user"}, {"content", "a"}}};
+  if (answer) messages.push_back(json::object{{"role", "assistant"}, {"content", *answer}});
+  messages.push_back(json::object{{"role", "user"}, {"content", "b"}});
+  return prompt.render(messages, {}, true, std::nullopt, &allowance).has_value();
+}
+
 constexpr std::string_view reasoning_probe = "probe of reasoning";
 
 // Whether the reasoning of an answer of the past, which makes a call, is rendered if it stands under `key`.
@@ -308,6 +317,10 @@ void ChatPrompt::probe(const std::string& source, text::StepAllowance& allowance
   takes_parallel_calls_ = renders_calls(*this, 2, allowance) || !renders_calls(*this, 1, allowance);
   answers_results_ =
       !renders_words_behind_result(*this, false, allowance) && renders_words_behind_result(*this, true, allowance);
+  const bool takes_no_answer = renders_words_behind_words(*this, no_answer, allowance);
+  fills_answers_ = takes_no_answer && !renders_words_behind_words(*this, "", allowance) && !allowance.exceeded();
+  takes_turns_ =
+      takes_no_answer && !renders_words_behind_words(*this, std::nullopt, allowance) && !allowance.exceeded();
   // As a word of the template's own, not as a part of one, such as a token's name.
   knows_developer_ =
       source.find("'developer'") != std::string::npos || source.find("\"developer\"") != std::string::npos;

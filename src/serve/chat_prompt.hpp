@@ -53,6 +53,10 @@ class ChatPrompt {
   // True where the template refuses words of the user's right behind the result of a call, and takes them behind an
   // answer: the roles must take turns.
   bool answers_results() const { return answers_results_; }
+  // True where the template refuses an answer without text or calls, and takes no_answer.
+  bool fills_answers() const { return fills_answers_; }
+  // True where the template refuses words of the user's right behind others, and takes them behind an answer.
+  bool takes_turns() const { return takes_turns_; }
   void set_format(chat::Format format) { format_ = std::move(format); }
 
   // `messages` as wire::parse_messages gives them; the role "developer" becomes "system" unless the template knows it,
@@ -91,6 +95,8 @@ class ChatPrompt {
   bool probed_in_part_ = false;
   bool takes_parallel_calls_ = true;
   bool answers_results_ = false;
+  bool fills_answers_ = false;
+  bool takes_turns_ = false;
   std::string reasoning_key_ = "reasoning_content";
   bool joins_reasoning_ = false;  // with the content beside calls, which the template takes one of
   bool knows_developer_ = false;

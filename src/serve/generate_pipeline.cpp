@@ -1,6 +1,7 @@
 // See generate_pipeline.hpp.
 #include "serve/generate_pipeline.hpp"
 
+#include <algorithm>
 #include <limits>
 #include <memory>
 #include <string>
@@ -10,6 +11,7 @@
 #include <fmt/core.h>
 
 #include "base/ids.hpp"
+#include "base/memory.hpp"
 #include "engine/validate.hpp"
 #include "observe/semantic_conventions.hpp"
 #include "serve/generation.hpp"
@@ -215,8 +217,48 @@ asio::awaitable<void> stream(Service& service, Call& call, const Pipeline& pipel
   (void)co_await call.end_event_stream();
 }
 
+// How many tokens of an answer may come together: what each choice may have at most, and the prompt where it is echoed.
+int64_t most_tokens(const Serving& serving, const wire::GenerateRequest& request, const EngineWork& work) {
+  int64_t tokens = 0;
+  for (const engine::Request& one : work.requests) {
+    const int64_t prompt = std::ssize(one.prompt);
+    const int64_t room = std::max<int64_t>(serving.engine->max_context() - prompt, 0);
+    tokens += request.n * (std::min(request.max_tokens.value_or(0), room) + (request.echo ? prompt : 0));
+  }
+  return tokens;
+}
+
+// Refuses what could not be collected whole if the model makes use of all that it may. Without a limit of tokens nobody
+// expects that it does, and collect() sees to it.
+Result<void> check_size(const Service& service, const Prepared& prepared, const wire::Answer& answer) {
+  const wire::GenerateRequest& request = prepared.asked.request;
+  if (request.stream) return {};
+  const int64_t tokens = most_tokens(*service.serving(), request, prepared.work);
+  const auto most = static_cast<int64_t>(service.options().max_answer.bytes);
+  const auto each = static_cast<int64_t>(answer.bytes_per_token());
+  if (tokens <= most / each) return {};
+  const bool responses = request.dialect == Dialect::responses;
+  const std::string_view limit = responses ? "max_output_tokens" : "max_tokens";
+  const size_t prompts = prepared.work.requests.size();
+  std::string why = fmt::format("'{}'", limit);
+  if (request.n > 1) why += fmt::format(" and 'n' {}", request.n);
+  if (prompts > 1) why += fmt::format(" and {} prompts", prompts);
+  if (request.echo) why += " and 'echo'";
+  if (request.logprobs) why += fmt::format(", with 'logprobs' of {} likeliest", request.top_logprobs);
+  return Error(ErrorCode::invalid_argument,
+               fmt::format("the answer may have {} tokens of about {} bytes ({}); one that is not streamed may take {} "
+                           "bytes (server.max_answer), which are {} such tokens: ask for less, or for a stream",
+                           tokens, each, why, most, most / each))
+      .with_param(request.n > 1 ? "n"
+                  : prompts > 1 ? "prompt"
+                                : std::string(limit));
+}
+
 // All events, then one body.
-asio::awaitable<void> collect(Call& call, const Pipeline& pipeline, Generation& generation, wire::Answer& answer) {
+asio::awaitable<void> collect(const Service& service, Call& call, const Pipeline& pipeline, Generation& generation,
+                              wire::Answer& answer) {
+  constexpr size_t large = size_t{16} << 20;  // what is worth giving back at once
+  const uint64_t most = service.options().max_answer.bytes;
   while (true) {
     while (auto event = generation.try_next()) {
       if (!*event) {
@@ -224,6 +266,14 @@ asio::awaitable<void> collect(Call& call, const Pipeline& pipeline, Generation& 
         co_return;
       }
       answer.collect(**event);
+      if (answer.collected_bytes() <= most) continue;
+      generation.cancel();
+      (void)co_await call.refuse(Error(
+          ErrorCode::invalid_argument,
+          fmt::format("the answer has come to more than {} bytes, which is the most that one takes which is not "
+                      "streamed (server.max_answer): ask for fewer tokens, choices or probabilities, or for a stream",
+                      most)));
+      co_return;
     }
     if (generation.ended()) break;
     const Wake wake = co_await call.exchange().wait();
@@ -235,7 +285,9 @@ asio::awaitable<void> collect(Call& call, const Pipeline& pipeline, Generation& 
     (void)co_await call.refuse(std::move(kept).error());
     co_return;
   }
+  const size_t collected = answer.collected_bytes();
   (void)co_await call.respond(wire::HttpResponse::json(200, answer.whole(generation.usage())));
+  if (collected > large) base::release_freed_memory();
 }
 
 }  // namespace
@@ -306,6 +358,11 @@ asio::awaitable<void> generate(Service& service, Call& call, Pipeline pipeline) 
     one.tenant = call.tenant();
     info.prompt_tokens += std::ssize(one.prompt);
   }
+  const std::unique_ptr<wire::Answer> answer = prepared->asked.answer(info);
+  if (auto checked = check_size(service, *prepared, *answer); !checked) {
+    (void)co_await call.refuse(std::move(checked).error());
+    co_return;
+  }
   call.end_receive();
   StreamWriter::Form form{.marks = std::nullopt,
                           .resumed = std::move(prepared->resumed),
@@ -320,12 +377,11 @@ asio::awaitable<void> generate(Service& service, Call& call, Pipeline pipeline) 
   }
   (*generation)->on_ready(call.exchange().waker());
   call.exchange().on_disconnect([shared = *generation] { shared->cancel(); });
-  const std::unique_ptr<wire::Answer> answer = prepared->asked.answer(info);
   if (request.stream) {
     StreamWriter writer(*answer, std::move(form));
     co_await stream(service, call, pipeline, **generation, writer);
   } else {
-    co_await collect(call, pipeline, **generation, *answer);
+    co_await collect(service, call, pipeline, **generation, *answer);
   }
   const bool ended = (*generation)->ended();
   const bool whole = ended && !(*generation)->failed();

@@ -30,6 +30,10 @@ void register_server(base::ConfigSchema& schema, ServeOptions& o) {
   schema.add("server.drain_timeout", &o.drain_timeout, "for running requests to finish after SIGTERM")
       .between(Duration(0), longest);
   schema
+      .add("server.max_answer", &o.max_answer,
+           "most that one answer takes which is not streamed; what could not fit is refused with 400")
+      .between(ByteSize{64 * kib}, ByteSize{tib});
+  schema
       .add("server.api_key", &o.api_keys,
            "keys, one of which clients must send as bearer token; without the option all may enter")
       .secret();

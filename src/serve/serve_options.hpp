@@ -21,6 +21,7 @@ struct ServeOptions : wire::ListenerOptions {
   base::Duration stream_keep_alive = std::chrono::seconds(10);
   base::Duration drain_timeout = std::chrono::seconds(30);
   std::vector<std::string> api_keys;
+  base::ByteSize max_answer{uint64_t{256} << 20};
   bool mcp = false;
 
   std::string model_path;

@@ -1,6 +1,7 @@
 #include "serve/shortening.hpp"
 
 #include <algorithm>
+#include <deque>
 #include <string_view>
 #include <utility>
 
@@ -44,6 +45,7 @@ bool take_calls(json::object& message, const std::set<size_t>& gone) {
 }  // namespace
 
 Shortening::Shortening(const json::array& messages) : messages_(messages) {
+  find_results();
   std::vector<size_t> turns;
   for (size_t i = 0; i < messages.size(); ++i) {
     if (text_of(messages[i], "role") == "user") turns.push_back(i);
@@ -60,16 +62,29 @@ Shortening::Shortening(const json::array& messages) : messages_(messages) {
   if (parts_.size() > before) parts_.pop_back();
 }
 
-void Shortening::add_calls(size_t begin, size_t end) {
-  std::map<std::string_view, size_t> results;
-  for (size_t i = begin; i < end; ++i) {
-    if (text_of(messages_[i], "role") == "tool") results[text_of(messages_[i], "tool_call_id")] = i;
+// By their ids, which may come again once the call has been answered.
+void Shortening::find_results() {
+  std::map<std::string_view, std::deque<CallPlace>> open;
+  for (size_t i = 0; i < messages_.size(); ++i) {
+    if (text_of(messages_[i], "role") == "tool") {
+      const auto waiting = open.find(text_of(messages_[i], "tool_call_id"));
+      if (waiting == open.end() || waiting->second.empty()) continue;
+      results_[waiting->second.front()] = i;
+      waiting->second.pop_front();
+      continue;
+    }
+    const json::array* calls = calls_of(messages_[i]);
+    for (size_t call = 0; calls != nullptr && call < calls->size(); ++call)
+      open[text_of((*calls)[call], "id")].emplace_back(i, call);
   }
+}
+
+void Shortening::add_calls(size_t begin, size_t end) {
   for (size_t i = begin; i < end; ++i) {
     const json::array* calls = calls_of(messages_[i]);
     for (size_t call = 0; calls != nullptr && call < calls->size(); ++call) {
-      const auto result = results.find(text_of((*calls)[call], "id"));
-      const size_t at = result == results.end() ? no_result : result->second;
+      const auto result = results_.find({i, call});
+      const size_t at = result == results_.end() ? no_result : result->second;
       parts_.push_back({.turn_end = end, .caller = i, .call = call, .result = at, .whole_turn = false});
     }
   }
@@ -87,6 +102,9 @@ json::array Shortening::without(size_t count) const {
       calls[part.caller].insert(part.call);
       results.insert(part.result);
     }
+  }
+  for (const auto& [call, result] : results_) {
+    if (call.first < begin) results.insert(result);
   }
   json::array kept;
   for (size_t i = 0; i < messages_.size(); ++i) {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <set>
+#include <utility>
 #include <vector>
 
 #include "base/json.hpp"
@@ -13,8 +14,9 @@
 namespace tidemill::serve {
 
 // The parts of a conversation in the order in which they go. A turn is what a user says with all that follows; of each,
-// the calls of tools go first, one by one, each with its result; then the rest of it. Of the last turn all stays but
-// its calls, and of those the last one. What the system says stays.
+// the calls of tools go first, one by one, each with its result; then the rest of it. A result goes with its call also
+// where the user has said something between the two. Of the last turn all stays but its calls, and of those the last
+// one. What the system says stays.
 class Shortening {
  public:
   // `messages` as wire::GenerateRequest has them; they must outlive this.
@@ -41,9 +43,14 @@ class Shortening {
   };
   static constexpr size_t no_result = static_cast<size_t>(-1);
 
+  // A call's message and its place there.
+  using CallPlace = std::pair<size_t, size_t>;
+
+  void find_results();
   void add_calls(size_t begin, size_t end);
 
   const base::json::array& messages_;
+  std::map<CallPlace, size_t> results_;  // the message that answers a call, which may be of a later turn
   std::vector<Part> parts_;
 };
 

@@ -170,17 +170,28 @@ void separate_calls(json::array& messages) {
   messages = std::move(separated);
 }
 
-// An answer between results of calls and what the user says behind them.
-void answer_results(json::array& messages) {
+// An answer between what is of the role `before` and what the user says behind it.
+void answer_behind(std::string_view before, json::array& messages) {
   json::array answered;
   for (const json::value& message : messages) {
-    const bool behind_result = !answered.empty() && text_of(answered.back().get_object(), "role") == "tool";
-    if (behind_result && text_of(message.get_object(), "role") == "user") {
+    const bool behind = !answered.empty() && text_of(answered.back().get_object(), "role") == before;
+    if (behind && text_of(message.get_object(), "role") == "user") {
       answered.push_back(json::object{{"role", "assistant"}, {"content", ChatPrompt::no_answer}});
     }
     answered.push_back(message);
   }
   messages = std::move(answered);
+}
+
+// Answers of which there is no more than the reasoning, if that: a limit had cut them off.
+void fill_answers(json::array& messages) {
+  for (json::value& message : messages) {
+    json::object& object = message.get_object();
+    const json::array* calls = calls_of(message);
+    const bool called = calls != nullptr && !calls->empty();
+    if (text_of(object, "role") != "assistant" || called || !text_of(object, "content").empty()) continue;
+    object["content"] = ChatPrompt::no_answer;
+  }
 }
 
 // Arguments of the past that are no object: none at all are {}, and of those that a limit cut off the members that are
@@ -210,7 +221,10 @@ ToldConversation tell_conversation(const ChatPrompt& prompt, const wire::Generat
   mend_arguments(told.messages, prompt.traits().arguments_as_text);
   if (prompt.format().syntax.short_ids) shorten_ids(told.messages);
   if (!prompt.takes_parallel_calls()) separate_calls(told.messages);
-  if (prompt.answers_results()) answer_results(told.messages);
+  if (prompt.answers_results()) answer_behind("tool", told.messages);
+  // A response of which nothing had come has no item, and the conversation goes on behind it all the same.
+  if (prompt.takes_turns() && request.dialect == wire::Dialect::responses) answer_behind("user", told.messages);
+  if (prompt.fills_answers()) fill_answers(told.messages);
   if (!prompt.available() || prompt.traits().tools) {
     if (!tools.empty()) told.variables["tools"] = std::move(tools);
     return told;

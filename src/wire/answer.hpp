@@ -1,6 +1,7 @@
 // What a dialect is: how it asks, and how it is answered.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -32,9 +33,13 @@ class Answer {
   virtual int64_t sequence() const { return 0; }
   virtual void set_sequence(int64_t next) { (void)next; }
 
-  // No stream: collect for each event, then whole, the body.
+  // No stream: collect for each event; then whole, once, the body. What was collected takes about collected_bytes(),
+  // and about twice as much at the time when the body is written. A token of the request takes about
+  // bytes_per_token(), as tokens usually are.
   virtual void collect(const Event& event) = 0;
   virtual std::string whole(const Usage& usage) = 0;
+  virtual size_t collected_bytes() const = 0;
+  virtual size_t bytes_per_token() const = 0;
 };
 
 struct AnswerInfo {
@@ -47,6 +52,9 @@ struct AnswerInfo {
   int64_t dropped_turns = 0;
   int64_t dropped_calls = 0;
 };
+
+// What the text of a token usually takes, in bytes.
+inline constexpr size_t usual_text_bytes = 4;
 
 // A request and the writer of its answer, which keeps what it needs of the request.
 struct Asked {

@@ -133,6 +133,7 @@ void MessagesAnswer::take_piece(Kind kind, const ToolCallDelta* call, std::strin
     open_block(std::move(block), out);
   }
   blocks_.back().text += text;
+  collected_bytes_ += text.size();
   if (out == nullptr || text.empty() || (kind == Kind::thinking && !form_.thinking)) return;
   constexpr std::array<std::pair<std::string_view, std::string_view>, 3> names = {
       {{"thinking_delta", "thinking"}, {"text_delta", "text"}, {"input_json_delta", "partial_json"}}};

@@ -36,6 +36,8 @@ class MessagesAnswer final : public Answer {
   void keep_alive(std::string& out) override;
   void collect(const Event& event) override;
   std::string whole(const Usage& usage) override;
+  size_t collected_bytes() const override { return collected_bytes_; }
+  size_t bytes_per_token() const override { return usual_text_bytes; }
 
  private:
   enum class Kind : uint8_t { thinking, text, tool_use };
@@ -64,6 +66,7 @@ class MessagesAnswer final : public Answer {
   bool started_ = false;  // message_start is out
   std::vector<Block> blocks_;
   bool open_ = false;  // the last of them
+  size_t collected_bytes_ = 0;
   FinishReason finish_ = FinishReason::none;
   std::string matched_stop_;
 };

@@ -89,6 +89,7 @@ Result<Tool> parse_tool(const json::value& value, const JsonFields& fields, cons
   const JsonFields tool(*entry, fields.path(place));
   TM_TRY(const auto name, tool.string("name"));
   if (!name) return tool.invalid("name", fmt::format("'{}' is missing", tool.path("name")));
+  if (name->empty()) return tool.invalid("name", fmt::format("'{}' is empty", tool.path("name")));
   TM_TRY(const auto description, tool.string("description"));
   TM_TRY(const json::object* schema, tool.object("inputSchema"));
   return Tool{*name, description.value_or(""), schema == nullptr ? json::object() : *schema};

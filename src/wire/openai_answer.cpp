@@ -3,6 +3,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <utility>
 
 #include <openssl/evp.h>
@@ -31,6 +32,18 @@ json::object chat_token(const TokenLogprob& token) {
   for (const char c : token.bytes)
     bytes.push_back(static_cast<unsigned char>(c));
   return {{"token", base::utf8::sanitize(token.bytes)}, {"logprob", logprob_json(token)}, {"bytes", std::move(bytes)}};
+}
+
+void add_entry(std::string& list, const json::value& entry) {
+  if (!list.empty()) list += ',';
+  list += json::serialize(entry);
+}
+
+// An object's text without its closing brace.
+std::string begun_text(const json::object& object) {
+  std::string text = json::serialize(object);
+  text.pop_back();
+  return text;
 }
 
 std::string base64(std::string_view bytes) {
@@ -65,29 +78,43 @@ json::object OpenAiAnswer::envelope(bool chunk) const {
   return {{"id", info_.id}, {"object", object_name(chunk)}, {"created", info_.created}, {"model", info_.model}};
 }
 
-void OpenAiAnswer::append_chunk(json::object piece, int choice, json::value logprobs, FinishReason finish,
-                                std::string& out) const {
-  json::object entry{{"index", choice}};
-  for (auto& [key, value] : piece)
+void OpenAiAnswer::append_choice(json::object members, int index, const LogprobLists* logprobs, FinishReason finish,
+                                 std::string& out) const {
+  json::object entry{{"index", index}};
+  for (auto& [key, value] : members)
     entry[key] = std::move(value);
-  entry["logprobs"] = std::move(logprobs);
-  entry["finish_reason"] = finish_json(finish);
-  json::object body = envelope(true);
-  body["choices"] = json::array{std::move(entry)};
-  if (form_.include_usage) body["usage"] = nullptr;
-  append_sse(out, json::serialize(body));
+  out += begun_text(entry);
+  out += ",\"logprobs\":";
+  if (logprobs == nullptr) {
+    out += "null";
+  } else {
+    append_logprobs(*logprobs, out);
+  }
+  out += ",\"finish_reason\":";
+  out += json::serialize(finish_json(finish));
+  out += '}';
+}
+
+void OpenAiAnswer::append_chunk(json::object piece, int choice, const LogprobLists* logprobs, FinishReason finish,
+                                std::string& out) const {
+  std::string body = begun_text(envelope(true));
+  body += ",\"choices\":[";
+  append_choice(std::move(piece), choice, logprobs, finish, body);
+  body += form_.include_usage ? "],\"usage\":null}" : "]}";
+  append_sse(out, body);
 }
 
 void OpenAiAnswer::stream(const Event& event, std::string& out) {
   Choice& choice = choices_.at(static_cast<size_t>(event.choice));
   const bool has_logprobs = form_.logprobs && !event.logprobs.empty();
-  json::value logprobs = has_logprobs ? logprobs_json(event.logprobs) : json::value(nullptr);
+  LogprobLists logprobs;
+  if (has_logprobs) add_logprobs(event.logprobs, logprobs);
   std::vector<json::object> all = pieces(event, has_logprobs, !choice.opened);
   const size_t bearer = !choice.opened && all.size() > 1 ? 1 : 0;  // of the probabilities: not a chat's opening
   choice.opened = true;
   for (size_t i = 0; i < all.size(); ++i) {
-    append_chunk(std::move(all[i]), event.choice, i == bearer ? std::exchange(logprobs, nullptr) : json::value(nullptr),
-                 FinishReason::none, out);
+    append_chunk(std::move(all[i]), event.choice, has_logprobs && i == bearer ? &logprobs : nullptr, FinishReason::none,
+                 out);
   }
   if (event.finish != FinishReason::none) append_chunk(last_piece(), event.choice, nullptr, event.finish, out);
 }
@@ -118,25 +145,40 @@ void OpenAiAnswer::collect(const Event& event) {
     if (!delta.id.empty()) call.id = delta.id;
     if (!delta.name.empty()) call.name = delta.name;
     call.arguments += delta.arguments;
+    collected_bytes_ += delta.arguments.size();
   }
-  choice.logprobs.insert(choice.logprobs.end(), event.logprobs.begin(), event.logprobs.end());
+  collected_bytes_ += event.reasoning.size() + event.text.size();
+  if (form_.logprobs && !event.logprobs.empty()) {
+    const auto bytes = [](const LogprobLists& lists) {
+      return std::accumulate(lists.begin(), lists.end(), size_t{0},
+                             [](size_t sum, const std::string& list) { return sum + list.size(); });
+    };
+    collected_bytes_ -= bytes(choice.logprobs);
+    add_logprobs(event.logprobs, choice.logprobs);
+    collected_bytes_ += bytes(choice.logprobs);
+  }
   if (event.finish != FinishReason::none) choice.finish = event.finish;
 }
 
 std::string OpenAiAnswer::whole(const Usage& usage) {
-  json::object body = envelope(false);
-  json::array& choices = body["choices"].emplace_array();
+  constexpr size_t bytes_beside = 256;  // of a choice, its text and its probabilities
+  std::string body = begun_text(envelope(false));
+  body.reserve(collected_bytes_ + bytes_beside * (choices_.size() + 2));
+  body += ",\"choices\":[";
   for (size_t i = 0; i < choices_.size(); ++i) {
-    const Choice& choice = choices_[i];
-    json::object entry{{"index", i}};
-    for (auto& [key, value] : whole_choice(choice))
-      entry[key] = std::move(value);
-    entry["logprobs"] = form_.logprobs ? logprobs_json(choice.logprobs) : json::value(nullptr);
-    entry["finish_reason"] = finish_json(choice.finish);
-    choices.push_back(std::move(entry));
+    const Choice choice = std::exchange(choices_[i], {});  // each goes when it is written
+    if (i > 0) body += ',';
+    append_choice(whole_choice(choice), static_cast<int>(i), form_.logprobs ? &choice.logprobs : nullptr, choice.finish,
+                  body);
   }
-  body["usage"] = usage_json(usage);
-  return json::serialize(body);
+  body += "],\"usage\":";
+  body += json::serialize(usage_json(usage));
+  body += '}';
+  return body;
+}
+
+size_t OpenAiAnswer::bytes_per_token() const {
+  return usual_text_bytes + (form_.logprobs ? bytes_per_logprob() * (1 + static_cast<size_t>(form_.top_logprobs)) : 0);
 }
 
 std::string_view ChatAnswer::object_name(bool chunk) const {
@@ -193,16 +235,25 @@ json::object ChatAnswer::whole_choice(const Choice& choice) const {
   return {{"message", std::move(message)}};
 }
 
-json::value ChatAnswer::logprobs_json(const std::vector<TokenInfo>& tokens) const {
-  json::array content;
+void ChatAnswer::add_logprobs(const std::vector<TokenInfo>& tokens, LogprobLists& lists) const {
   for (const TokenInfo& token : tokens) {
     json::object entry = chat_token(token.chosen);
     json::array& top = entry["top_logprobs"].emplace_array();
     for (const TokenLogprob& other : token.top)
       top.push_back(chat_token(other));
-    content.push_back(std::move(entry));
+    add_entry(lists.front(), entry);
   }
-  return json::object{{"content", std::move(content)}, {"refusal", nullptr}};
+}
+
+void ChatAnswer::append_logprobs(const LogprobLists& lists, std::string& out) const {
+  out += "{\"content\":[";
+  out += lists.front();
+  out += "],\"refusal\":null}";
+}
+
+// {"token":" and","logprob":-1.2345678901234567E0,"bytes":[32,97,110,100]},
+size_t ChatAnswer::bytes_per_logprob() const {
+  return 72;
 }
 
 std::string_view CompletionAnswer::object_name(bool) const {
@@ -222,17 +273,15 @@ json::object CompletionAnswer::whole_choice(const Choice& choice) const {
   return {{"text", choice.text}};
 }
 
-json::value CompletionAnswer::logprobs_json(const std::vector<TokenInfo>& tokens) const {
-  json::array texts;
-  json::array logprobs;
-  json::array tops;
-  json::array offsets;
+void CompletionAnswer::add_logprobs(const std::vector<TokenInfo>& tokens, LogprobLists& lists) const {
+  auto& [texts, logprobs, tops, offsets] = lists;
   for (const TokenInfo& token : tokens) {
-    texts.push_back(json::value(base::utf8::sanitize(token.chosen.bytes)));
-    logprobs.push_back(logprob_json(token.chosen));
-    offsets.push_back(token.text_offset);
+    add_entry(texts, json::value(base::utf8::sanitize(token.chosen.bytes)));
+    add_entry(logprobs, logprob_json(token.chosen));
+    add_entry(offsets, json::value(token.text_offset));
+    if (form_.top_logprobs == 0) continue;
     if (!token.chosen.logprob) {
-      tops.push_back(nullptr);
+      add_entry(tops, nullptr);
       continue;
     }
     json::object top;
@@ -241,12 +290,32 @@ json::value CompletionAnswer::logprobs_json(const std::vector<TokenInfo>& tokens
     // One more than was asked for, where the token was none of the likeliest: so OpenAI's reference has it.
     const std::string chosen = base::utf8::sanitize(token.chosen.bytes);
     if (!top.contains(chosen)) top[chosen] = logprob_json(token.chosen);
-    tops.push_back(std::move(top));
+    add_entry(tops, top);
   }
-  return json::object{{"tokens", std::move(texts)},
-                      {"token_logprobs", std::move(logprobs)},
-                      {"top_logprobs", form_.top_logprobs > 0 ? json::value(std::move(tops)) : json::value(nullptr)},
-                      {"text_offset", std::move(offsets)}};
+}
+
+void CompletionAnswer::append_logprobs(const LogprobLists& lists, std::string& out) const {
+  const auto& [texts, logprobs, tops, offsets] = lists;
+  const auto append = [&out](std::string_view name, const std::string& list) {
+    out += name;
+    out += '[';
+    out += list;
+    out += ']';
+  };
+  append("{\"tokens\":", texts);
+  append(",\"token_logprobs\":", logprobs);
+  if (form_.top_logprobs > 0) {
+    append(",\"top_logprobs\":", tops);
+  } else {
+    out += ",\"top_logprobs\":null";
+  }
+  append(",\"text_offset\":", offsets);
+  out += '}';
+}
+
+// " and":-1.2345678901234567E0, and of the chosen one its place besides.
+size_t CompletionAnswer::bytes_per_logprob() const {
+  return 32;
 }
 
 std::string embedding_response(std::span<const std::vector<float>> embeddings, std::string_view model,

@@ -1,6 +1,8 @@
 // Internal events to OpenAI's response bodies: whole objects, and the chunks of a stream.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -33,6 +35,8 @@ class OpenAiAnswer : public Answer {
   void fail_stream(const base::Error& error, std::string& out) override;
   void collect(const Event& event) override;
   std::string whole(const Usage& usage) override;
+  size_t collected_bytes() const override { return collected_bytes_; }
+  size_t bytes_per_token() const override;
 
  protected:
   struct ToolCall {
@@ -40,12 +44,15 @@ class OpenAiAnswer : public Answer {
     std::string name;
     std::string arguments;
   };
+  // Probabilities as JSON text, for they are most of an answer and as values would take ten times that: the entries of
+  // the lists that a choice has of them, joined by commas.
+  using LogprobLists = std::array<std::string, 4>;
   struct Choice {
     bool opened = false;  // a chunk of it has been sent
     std::string reasoning;
     std::string text;
     std::vector<ToolCall> calls;
-    std::vector<TokenInfo> logprobs;
+    LogprobLists logprobs;
     FinishReason finish = FinishReason::none;
   };
 
@@ -59,7 +66,10 @@ class OpenAiAnswer : public Answer {
   virtual base::json::object last_piece() const = 0;
   // The whole choice's, likewise.
   virtual base::json::object whole_choice(const Choice& choice) const = 0;
-  virtual base::json::value logprobs_json(const std::vector<TokenInfo>& tokens) const = 0;
+  // Adds the entries of these tokens; appends the member "logprobs" of all.
+  virtual void add_logprobs(const std::vector<TokenInfo>& tokens, LogprobLists& lists) const = 0;
+  virtual void append_logprobs(const LogprobLists& lists, std::string& out) const = 0;
+  virtual size_t bytes_per_logprob() const = 0;  // usually, of one token among the likeliest
 
   base::json::value finish_json(FinishReason reason) const;
 
@@ -67,11 +77,15 @@ class OpenAiAnswer : public Answer {
 
  private:
   base::json::object envelope(bool chunk) const;
-  void append_chunk(base::json::object piece, int choice, base::json::value logprobs, FinishReason finish,
+  // An entry of "choices" as JSON text. Without `logprobs` they are null.
+  void append_choice(base::json::object members, int index, const LogprobLists* logprobs, FinishReason finish,
+                     std::string& out) const;
+  void append_chunk(base::json::object piece, int choice, const LogprobLists* logprobs, FinishReason finish,
                     std::string& out) const;
 
   AnswerInfo info_;
   std::vector<Choice> choices_;
+  size_t collected_bytes_ = 0;
 };
 
 class ChatAnswer : public OpenAiAnswer {
@@ -83,7 +97,9 @@ class ChatAnswer : public OpenAiAnswer {
   std::vector<base::json::object> pieces(const Event& event, bool has_logprobs, bool first) const override;
   base::json::object last_piece() const override;
   base::json::object whole_choice(const Choice& choice) const override;
-  base::json::value logprobs_json(const std::vector<TokenInfo>& tokens) const override;
+  void add_logprobs(const std::vector<TokenInfo>& tokens, LogprobLists& lists) const override;
+  void append_logprobs(const LogprobLists& lists, std::string& out) const override;
+  size_t bytes_per_logprob() const override;
 };
 
 class CompletionAnswer : public OpenAiAnswer {
@@ -95,7 +111,9 @@ class CompletionAnswer : public OpenAiAnswer {
   std::vector<base::json::object> pieces(const Event& event, bool has_logprobs, bool first) const override;
   base::json::object last_piece() const override;
   base::json::object whole_choice(const Choice& choice) const override;
-  base::json::value logprobs_json(const std::vector<TokenInfo>& tokens) const override;
+  void add_logprobs(const std::vector<TokenInfo>& tokens, LogprobLists& lists) const override;
+  void append_logprobs(const LogprobLists& lists, std::string& out) const override;
+  size_t bytes_per_logprob() const override;
 };
 
 base::json::object usage_json(const Usage& usage);

@@ -89,6 +89,7 @@ Result<json::object> parse_message(const JsonFields& message, const json::object
                                                role ? fmt::format(", not \"{}\"", base::utf8::prefix(*role, 40)) : ""));
   }
   TM_CHECK(message.string("name"));
+  TM_CHECK(message.string("reasoning_content"));
   json::object parsed = source;
   TM_TRY(parsed["content"], parse_content(message));
   TM_TRY(const json::array* calls, message.array("tool_calls"));
@@ -132,8 +133,7 @@ class ToolRound {
     TM_TRY(const auto id, message.string("tool_call_id"));
     if (!id) {
       const std::string_view next = next_unanswered();
-      if (const auto found = left_.find(next); found != left_.end() && found->second > 0) --found->second;
-      answered_.insert(next);
+      if (!next.empty()) --left_[next];
       return {};
     }
     if (!left_.contains(*id) && !some_unnamed_) {
@@ -149,7 +149,6 @@ class ToolRound {
                                          message.path("tool_call_id"), base::utf8::prefix(*id, 80), caller_));
     }
     if (found->second > 0) --found->second;
-    answered_.insert(found->first);
     return {};
   }
 
@@ -164,9 +163,9 @@ class ToolRound {
   }
 
  private:
-  // The first id without a result; empty if there is none.
+  // The first id that has fewer results than calls; empty if there is none.
   std::string_view next_unanswered() {
-    while (next_ < ids_.size() && answered_.contains(ids_[next_]))
+    while (next_ < ids_.size() && left_[ids_[next_]] == 0)
       ++next_;
     return next_ < ids_.size() ? ids_[next_] : std::string_view();
   }
@@ -177,7 +176,6 @@ class ToolRound {
   std::vector<std::string_view> ids_;        // of the calls that have one, in order
   size_t next_ = 0;                          // those before it have their results
   std::map<std::string_view, size_t> left_;  // how many results each of them may still have
-  std::set<std::string_view> answered_;
 };
 
 // Of the older form: the result of a function stands behind a call of it.

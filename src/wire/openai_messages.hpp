@@ -15,9 +15,9 @@ namespace tidemill::wire {
 base::Result<base::json::array> parse_messages(const JsonFields& fields, std::string_view name);
 
 // That calls and results belong together, as OpenAI demands: a message of the role "tool" stands behind the assistant's
-// whose call it answers, with nothing but its like between them, and every call that has an id is answered there. A
-// call without an id, which other servers take, needs no answer; a result without one answers the next call.
-// parse_messages has taken the array under `name`.
+// whose call it answers, with nothing but its like between them, and every call that has an id is answered there, two
+// of the same id by two results. A call without an id, which other servers take, needs no answer; a result without one
+// answers the next call. parse_messages has taken the array under `name`.
 base::Result<void> check_tool_rounds(const JsonFields& fields, std::string_view name);
 
 }  // namespace tidemill::wire

@@ -50,4 +50,12 @@ Result<void> check_notes(const JsonFields& fields) {
   return check_metadata(fields);
 }
 
+Result<void> check_hints(const JsonFields& fields) {
+  for (const char* name : {"service_tier", "verbosity", "prompt_cache_retention"})
+    TM_CHECK(fields.string(name));
+  TM_CHECK(fields.boolean("store"));
+  TM_CHECK(fields.object("prediction"));
+  return {};
+}
+
 }  // namespace tidemill::wire

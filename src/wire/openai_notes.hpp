@@ -1,4 +1,5 @@
-// What clients note on a request for themselves: "user", "safety_identifier", "prompt_cache_key" and "metadata".
+// What clients note on a request for themselves: "user", "safety_identifier", "prompt_cache_key" and "metadata"; and
+// what they hint at.
 #pragma once
 
 #include "base/result.hpp"
@@ -9,5 +10,9 @@ namespace tidemill::wire {
 // No answer depends on them, but they have the form that OpenAI's reference demands: strings, and as metadata an object
 // of up to 16 strings of at most 512 characters, under names of at most 64.
 base::Result<void> check_notes(const JsonFields& fields);
+
+// Nor does one on what a service is asked to do with a request, which changes nothing here: "service_tier", "verbosity"
+// and "prompt_cache_retention" are strings, "store" is a boolean, "prediction" an object.
+base::Result<void> check_hints(const JsonFields& fields);
 
 }  // namespace tidemill::wire

@@ -252,6 +252,7 @@ Result<GenerateRequest> parse_chat(const JsonFields& fields) {
   GenerateRequest request;
   request.dialect = Dialect::chat;
   TM_CHECK(parse_common(fields, request));
+  TM_CHECK(check_hints(fields));
   TM_TRY(request.messages, parse_messages(fields, "messages"));
   TM_TRY(request.tools, parse_tools(fields));
   TM_TRY(request.tool_choice, parse_tool_choice(fields, request.tools));

@@ -94,6 +94,7 @@ Result<OutputFormat> parse_response_format(const json::object& object) {
   if (name && !is_tool_name(*name)) {
     return inner.invalid("name", fmt::format("'response_format.json_schema.name' must be {}", tool_name_rule));
   }
+  TM_CHECK(inner.boolean("strict"));  // it is held to in any case
   if (inner.find("schema") == nullptr) {
     return inner.invalid("schema", "'response_format.json_schema.schema' is required: a JSON Schema");
   }
@@ -204,6 +205,7 @@ Result<ToolChoice> parse_tool_choice(const JsonFields& fields, const std::vector
   const json::object* object = value->if_object();
   if (object == nullptr) return fields.mismatch("tool_choice", wanted, *value);
   const JsonFields named(*object, fields.path("tool_choice"));
+  TM_CHECK(named.string("type"));
   TM_TRY(const json::object* allowed, named.object("allowed_tools"));
   if (allowed != nullptr) return parse_allowed_tools(JsonFields(*allowed, named.path("allowed_tools")));
   TM_TRY(const json::object* function, named.object("function"));

@@ -15,6 +15,9 @@ namespace json = base::json;
 
 namespace {
 
+// What token_json() takes in memory, usually: they are kept as values, for the session store.
+constexpr size_t bytes_per_logprob = 400;
+
 json::object token_json(const TokenLogprob& token) {
   json::array bytes;
   for (const char c : token.bytes)
@@ -169,6 +172,9 @@ void ResponsesAnswer::take_piece(Kind kind, const ToolCallDelta* call, std::stri
   }
   Item& item = items_.back();
   item.text += text;
+  collected_bytes_ += text.size();
+  for (const json::value& entry : logprobs)
+    collected_bytes_ += bytes_per_logprob * (1 + entry.at("top_logprobs").get_array().size());
   item.logprobs.insert(item.logprobs.end(), logprobs.begin(), logprobs.end());
   if (out == nullptr || (text.empty() && logprobs.empty())) return;
   if (kind == Kind::message) {
@@ -235,6 +241,10 @@ void ResponsesAnswer::fail_stream(const base::Error& error, std::string& out) {
   response["error"] = {{"code", code}, {"message", message}};
   append({{"type", "response.failed"}, {"response", std::move(response)}}, out);
   append({{"type", "error"}, {"code", code}, {"message", message}, {"param", nullptr}}, out);
+}
+
+size_t ResponsesAnswer::bytes_per_token() const {
+  return usual_text_bytes + (form_.logprobs ? bytes_per_logprob * (1 + static_cast<size_t>(form_.top_logprobs)) : 0);
 }
 
 std::string ResponsesAnswer::whole(const Usage& usage) {

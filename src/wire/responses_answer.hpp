@@ -31,6 +31,8 @@ class ResponsesAnswer final : public Answer {
   void fail_stream(const base::Error& error, std::string& out) override;
   void collect(const Event& event) override;
   std::string whole(const Usage& usage) override;
+  size_t collected_bytes() const override { return collected_bytes_; }
+  size_t bytes_per_token() const override;
   int64_t sequence() const override { return sequence_; }
   void set_sequence(int64_t next) override { sequence_ = next; }
 
@@ -69,6 +71,7 @@ class ResponsesAnswer final : public Answer {
   std::vector<Item> items_;
   bool open_ = false;  // the last of them
   FinishReason finish_ = FinishReason::none;
+  size_t collected_bytes_ = 0;
   int64_t sequence_ = 0;
   base::json::object response_;  // once complete
 };

@@ -52,6 +52,8 @@ class Conversation {
 
   Result<void> add(const JsonFields& item) {
     TM_TRY(const auto type, item.string("type"));
+    TM_CHECK(item.string("id"));
+    TM_CHECK(item.string("status"));
     if (!type || *type == "message") return add_message(item);
     if (*type == "function_call") return add_call(item);
     if (*type == "function_call_output") return add_result(item);
@@ -116,12 +118,13 @@ class Conversation {
 
   Result<void> add_reasoning(const JsonFields& item) {
     // A summary stands in where there is no more; what is encrypted is another server's.
+    TM_CHECK(item.string("encrypted_content"));
+    bool told = false;
     for (const char* name : {"content", "summary"}) {
       TM_TRY(const json::array* parts, item.array(name));
       if (parts == nullptr || parts->empty()) continue;
       TM_TRY(const std::string text, parse_text(item, name, *parts));
-      append(assistant(item), "reasoning_content", text);
-      break;
+      if (!std::exchange(told, true)) append(assistant(item), "reasoning_content", text);
     }
     return {};
   }
@@ -133,6 +136,11 @@ class Conversation {
     // Templates iterate over arguments as a mapping.
     json::value arguments = json::string(text);
     if (auto parsed = base::parse_json(text); parsed && parsed->is_object()) arguments = std::move(*parsed);
+    if (const auto open = unanswered_.find(id); open != unanswered_.end()) {
+      return item.invalid("call_id", fmt::format("'{}' is \"{}\", which is that of '{}' too, and no "
+                                                 "function_call_output stands between the two",
+                                                 item.path("call_id"), base::utf8::prefix(id, 80), open->second));
+    }
     json::value& calls = assistant(item)["tool_calls"];
     if (!calls.is_array()) calls = json::array();
     json::object function{{"name", name}, {"arguments", std::move(arguments)}};

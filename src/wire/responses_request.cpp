@@ -156,6 +156,7 @@ Result<void> parse_text_options(const JsonFields& fields, ResponsesRequest& aske
       TM_TRY(const json::object* schema, format.object("schema"));
       if (schema == nullptr) return format.invalid("schema", "'text.format.schema' is required: a JSON Schema");
       output.schema = *schema;
+      TM_CHECK(format.boolean("strict"));  // it is held to in any case
     } else if (type != "text") {
       return format.invalid("type", "'text.format.type' must be \"text\", \"json_object\" or \"json_schema\"");
     }
@@ -194,6 +195,7 @@ Result<void> parse_include(const JsonFields& fields, ResponsesRequest& asked) {
   asked.request.top_logprobs = static_cast<int>(top.value_or(0));
   asked.request.logprobs = asked.request.logprobs || asked.request.top_logprobs > 0;
   asked.form.logprobs = asked.request.logprobs;
+  asked.form.top_logprobs = asked.request.top_logprobs;
   asked.form.echo["top_logprobs"] = asked.request.top_logprobs;
   return {};
 }
@@ -227,6 +229,8 @@ Result<void> parse_keeping(const JsonFields& fields, ResponsesRequest& asked) {
   asked.previous_response_id = previous.value_or("");
   asked.form.echo["previous_response_id"] = or_null(fields.find("previous_response_id"));
   TM_CHECK(check_notes(fields));
+  TM_CHECK(check_hints(fields));
+  TM_CHECK(fields.integer("max_tool_calls", 1, max_int));  // of tools that a server runs, which are not here
   TM_TRY(const json::object* metadata, fields.object("metadata"));
   asked.form.echo["metadata"] = metadata == nullptr ? json::object() : *metadata;
   for (const char* name : {"user", "safety_identifier", "prompt_cache_key"}) {
@@ -259,6 +263,8 @@ Result<ResponsesRequest> parse_responses_request(std::string_view body) {
   TM_CHECK(parse_keeping(fields, asked));
   TM_TRY(const auto stream, fields.boolean("stream"));
   asked.request.stream = stream.value_or(false);
+  TM_TRY(const json::object* options, fields.object("stream_options"));
+  if (options != nullptr) TM_CHECK(JsonFields(*options, "stream_options").boolean("include_obfuscation"));
   return asked;
 }
 

@@ -22,6 +22,7 @@ namespace tidemill::wire {
 struct ResponsesForm {
   base::json::object echo;  // members of the answer, as they are said there
   bool logprobs = false;
+  int top_logprobs = 0;
 };
 
 struct ResponsesRequest {

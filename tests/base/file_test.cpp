@@ -127,6 +127,42 @@ TEST(File, GrowsOutOfSightAndTakesItsPlaceWhole) {
   EXPECT_EQ(std::distance(fs::directory_iterator(folder.path()), {}), 2);
 }
 
+// The file is made where the link points, which may be through others.
+TEST(File, IsMadeBehindALinkToNothing) {
+  const test::TemporaryFolder folder;
+  fs::create_directory(folder.path() / "below");
+  fs::create_symlink("below/second", folder.path() / "first");
+  fs::create_symlink(folder.path() / "real", folder.path() / "below" / "second");
+  const fs::path link = folder.path() / "first";
+  const auto expect_content = [&](std::string_view content) {
+    EXPECT_TRUE(fs::is_symlink(link));
+    EXPECT_TRUE(fs::is_symlink(folder.path() / "below" / "second"));
+    EXPECT_FALSE(fs::is_symlink(folder.path() / "real"));
+    EXPECT_EQ(*read_file(folder.path() / "real"), content);
+  };
+  ASSERT_TRUE(write_file(link, "whole"));
+  expect_content("whole");
+  fs::remove(folder.path() / "real");
+  auto writer = FileWriter::create(link);
+  ASSERT_TRUE(writer) << writer.error().to_string();
+  ASSERT_TRUE(writer->write(bytes_of("grown")));
+  EXPECT_FALSE(fs::exists(link)) << "not before it is whole";
+  ASSERT_TRUE(writer->finish());
+  expect_content("grown");
+}
+
+TEST(File, IsNotMadeWhereLinksLeadNowhere) {
+  const test::TemporaryFolder folder;
+  fs::create_symlink("a", folder.path() / "b");
+  fs::create_symlink("b", folder.path() / "a");
+  fs::create_symlink("missing/file", folder.path() / "c");
+  for (const char* name : {"a", "c"}) {
+    EXPECT_FALSE(write_file(folder.path() / name, "x")) << name;
+    EXPECT_FALSE(FileWriter::create(folder.path() / name)) << name;
+    EXPECT_TRUE(fs::is_symlink(folder.path() / name)) << name;
+  }
+}
+
 TEST(File, OfAKilledWriterNothingIsLeft) {
   const test::TemporaryFolder folder;
   const int probe = ::open(folder.path().c_str(), O_WRONLY | O_TMPFILE | O_CLOEXEC, 0600);

@@ -78,14 +78,16 @@ TEST(McpClient, DoesNotTurnPagesForEver) {
 TEST(McpClient, LeavesOutWhatIsNoTool) {
   Interrupt interrupt;
   const auto client = McpClient::start(
-      greeting + R"(read l; echo '{"jsonrpc":"2.0","id":2,"result":{"tools":[{"name":"a","inputSchema":"x"},)"
-                 R"({"name":"b","inputSchema":{"type":"object"}},{"inputSchema":{}},7]}}'; cat)",
+      greeting +
+          R"(read l; echo '{"jsonrpc":"2.0","id":2,"result":{"tools":[{"name":"a","inputSchema":"x"},)"
+          R"({"name":"b","inputSchema":{"type":"object"}},{"inputSchema":{}},7,{"name":"","inputSchema":{}}]}}'; cat)",
       interrupt);
   ASSERT_TRUE(client) << client.error().to_string();
   ASSERT_EQ((*client)->tools().size(), 1U);
   EXPECT_EQ((*client)->tools()[0].name, "b");
-  ASSERT_EQ((*client)->left_out().size(), 3U);
+  ASSERT_EQ((*client)->left_out().size(), 4U);
   EXPECT_NE((*client)->left_out()[0].find("inputSchema"), std::string::npos);
+  EXPECT_NE((*client)->left_out()[3].find("'result.tools[4].name' is empty"), std::string::npos);
 }
 
 // However much it writes, and however fast.

@@ -80,7 +80,10 @@ describe('chat --mcp', { timeout }, () => {
   test('leaves out a tool that cannot be told, and says so', () => {
     const run = chat(odd('bad tools'), '--tool-choice', 'required', '-n', '60');
     assert.equal(run.status, 0, run.stderr);
-    for (const words of [/tools\[0\]/, /'impossible' is left out/, /'broken' is left out/, /two tools 'paint'/]) assert.match(run.stderr, words);
+    const left = [/tools\[0\]/, /'impossible' is left out/, /'broken' is left out/, /two tools 'paint'/, /tools\[5\].name' is empty/, /red' is left out/];
+    for (const words of left) assert.match(run.stderr, words);
+    const own = run.stderr.split('\n').filter((line) => line.startsWith('tidemill: '));
+    for (const line of own) assert.ok(!line.includes('\u001b'), `what a server says reaches the terminal as it is: ${line}`);
     assert.equal(run.said[0].tool_calls[0].function.name, 'paint');
     assert.ok(run.said.length >= 2);
   });

@@ -14,6 +14,9 @@ const tools = {
     { name: 'impossible', inputSchema: { type: 'object', properties: { n: { type: 'integer', minimum: 5, maximum: 2 } }, required: ['n'] } },
     { name: 'broken', inputSchema: { type: 'object', properties: { n: { type: 'no type' } } } },
     paint, paint,
+    { name: '', inputSchema: { type: 'object' } },
+    { name: '\u001b[31mred', inputSchema: 5 },
+    { name: '\u001b[31mred', inputSchema: { type: 'object', properties: { n: { type: 'no type' } } } },
   ],
   'no tools': [],
 }[what] ?? [paint];

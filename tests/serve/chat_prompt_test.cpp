@@ -1,6 +1,8 @@
 // From messages to tokens: what the template may write and what users may not.
 #include <algorithm>
+#include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -336,6 +338,76 @@ TEST_F(ChatPrompts, WordsBehindResultsReachTemplatesThatTakeTurns) {
     EXPECT_TRUE(prompt.answers_results()) << name;
     EXPECT_NE(told(prompt).find("[INST]go on[/INST]"), std::string::npos) << name << ": " << told(prompt);
   }
+}
+
+// A conversation goes on behind a response that a limit has cut off before it had said anything.
+TEST_F(ChatPrompts, AnswersThatSaidNothingReachTemplatesThatWantOne) {
+  const auto told = [](const serve::ChatPrompt& prompt, std::string_view between, wire::Dialect dialect) {
+    wire::GenerateRequest request;
+    request.dialect = dialect;
+    request.messages = base::parse_json(R"([{"role":"user","content":"q"},)" + std::string(between) +
+                                        R"({"role":"user","content":"go on"}])")
+                           ->as_array();
+    const auto conversation = serve::tell_conversation(prompt, request);
+    const auto rendered = prompt.render(conversation.messages, conversation.variables);
+    return rendered ? rendered->text : "refused: " + rendered.error().to_string();
+  };
+  using wire::Dialect;
+  const std::vector<std::string> empty = {R"({"role":"assistant","content":""},)",
+                                          R"({"role":"assistant","content":null},)",
+                                          R"({"role":"assistant","content":null,"reasoning_content":"hm"},)"};
+  const std::string writes = "{% for m in messages %}<{{ m.content }}>{% endfor %}";
+  const serve::ChatPrompt wants_text = with(
+      "{% for m in messages %}{% if m.role == 'assistant' and not m.content and not m.tool_calls %}"
+      "{{ raise_exception('say something') }}{% endif %}{% endfor %}" +
+      writes);
+  EXPECT_TRUE(wants_text.fills_answers());
+  EXPECT_FALSE(wants_text.takes_turns());
+  const serve::ChatPrompt any = with(writes);
+  EXPECT_FALSE(any.fills_answers());
+  EXPECT_FALSE(any.takes_turns());
+  for (const std::string& between : empty) {
+    EXPECT_EQ(told(wants_text, between, Dialect::chat), "<q>< ><go on>") << between;
+    EXPECT_EQ(told(any, between, Dialect::chat), "<q><><go on>") << between;
+  }
+  const serve::ChatPrompt turns = with(
+      "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+      "{{ raise_exception('take turns') }}{% endif %}{% endfor %}" +
+      writes);
+  EXPECT_TRUE(turns.takes_turns());
+  EXPECT_EQ(told(turns, "", Dialect::responses), "<q>< ><go on>");
+  EXPECT_EQ(told(any, "", Dialect::responses), "<q><go on>");
+  EXPECT_TRUE(told(turns, "", Dialect::chat).starts_with("refused")) << "the client's own conversation";
+  // What is refused in any case stays so.
+  EXPECT_FALSE(with("{{ raise_exception('no') }}").fills_answers());
+  EXPECT_FALSE(with("{{ raise_exception('no') }}").takes_turns());
+}
+
+TEST_F(ChatPrompts, EveryTemplateGoesOnBehindAnAnswerThatSaidNothing) {
+  const std::filesystem::path folder = test::data_root() / "templates";
+  if (!std::filesystem::exists(folder)) GTEST_SKIP() << "no templates of TIDEMILL_DATA";
+  int tried = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    if (entry.path().extension() != ".jinja") continue;
+    const serve::ChatPrompt prompt = with(*base::read_file(entry.path()));
+    const auto told = [&prompt](std::string_view between) {
+      wire::GenerateRequest request;
+      request.dialect = wire::Dialect::responses;
+      request.messages = base::parse_json(R"([{"role":"user","content":"q"},)" + std::string(between) +
+                                          R"({"role":"user","content":"go on"}])")
+                             ->as_array();
+      const auto conversation = serve::tell_conversation(prompt, request);
+      return prompt.render(conversation.messages, conversation.variables);
+    };
+    if (!told(R"({"role":"assistant","content":"said"},)")) continue;  // one that takes no conversation of this kind
+    ++tried;
+    for (const std::string_view between : {R"({"role":"assistant","content":""},)",
+                                           R"({"role":"assistant","content":null,"reasoning_content":"hm"},)", ""}) {
+      const auto rendered = told(between);
+      EXPECT_TRUE(rendered) << entry.path() << " " << between << ": " << rendered.error().to_string();
+    }
+  }
+  EXPECT_GT(tried, 30);
 }
 
 // A conversation goes on behind a call that a limit has cut off.

@@ -93,6 +93,57 @@ TEST(Shortening, ShortensASingleTurn) {
   }
 }
 
+// What the user says while a call runs begins a turn of its own; the result behind it is the call's all the same.
+TEST(Shortening, DropsAResultWithTheCallOfAnEarlierTurn) {
+  const json::array messages = messages_of(R"([
+    {"role": "user", "content": "1"},
+    {"role": "assistant", "content": "", "tool_calls": [{"id": "a"}, {"id": "b"}]},
+    {"role": "tool", "tool_call_id": "a", "content": "A"},
+    {"role": "user", "content": "meanwhile"},
+    {"role": "tool", "tool_call_id": "b", "content": "B"},
+    {"role": "assistant", "content": "done"},
+    {"role": "user", "content": "2"},
+    {"role": "assistant", "content": "", "tool_calls": [{"id": "a"}]},
+    {"role": "user", "content": "3"},
+    {"role": "tool", "tool_call_id": "a", "content": "A again"}])");
+  const Shortening shortening(messages);
+  ASSERT_EQ(shortening.parts(), 6u);
+  EXPECT_EQ(told(shortening.without(1)), "u ab u tb a u aa u ta ");
+  EXPECT_EQ(told(shortening.without(2)), "u u a u aa u ta ") << "both calls, and the result behind the next question";
+  EXPECT_EQ(told(shortening.without(3)), "u a u aa u ta ");
+  EXPECT_EQ(told(shortening.without(4)), "u aa u ta ");
+  EXPECT_EQ(told(shortening.without(5)), "u u ");
+  EXPECT_EQ(told(shortening.without(6)), "u ");
+  EXPECT_EQ(shortening.dropped(6).turns, 3);
+}
+
+// At no step is there a result without its call, nor a call without its result.
+TEST(Shortening, KeepsCallsAndResultsTogetherWhereverTheyStand) {
+  json::array messages;
+  for (int i = 0; i < 30; ++i) {
+    const std::string id = std::to_string(i);
+    const std::string late = std::to_string(i - 2);
+    messages.push_back(json::object{{"role", "user"}, {"content", id}});
+    if (i >= 2) messages.push_back(json::object{{"role", "tool"}, {"tool_call_id", late}, {"content", "R"}});
+    messages.push_back(
+        json::object{{"role", "assistant"}, {"content", "x"}, {"tool_calls", {json::object{{"id", id}}}}});
+  }
+  for (const int i : {28, 29})
+    messages.push_back(json::object{{"role", "tool"}, {"tool_call_id", std::to_string(i)}, {"content", "R"}});
+  const Shortening shortening(messages);
+  for (size_t count = 0; count <= shortening.parts(); ++count) {
+    std::multiset<std::string> calls;
+    std::multiset<std::string> results;
+    for (const json::value& message : shortening.without(count)) {
+      if (const json::value* made = message.as_object().if_contains("tool_calls"))
+        calls.insert(std::string(made->at(0).at("id").as_string()));
+      if (const json::value* id = message.as_object().if_contains("tool_call_id"))
+        results.insert(std::string(id->as_string()));
+    }
+    EXPECT_EQ(calls, results) << count;
+  }
+}
+
 TEST(Shortening, LeavesAShortConversationAlone) {
   EXPECT_EQ(Shortening(json::array()).parts(), 0u);
   EXPECT_EQ(Shortening(messages_of(R"([{"role": "user", "content": "1"}])")).parts(), 0u);

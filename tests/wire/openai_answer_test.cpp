@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include <fmt/core.h>
 #include <gtest/gtest.h>
 
 #include "wire/sse.hpp"
@@ -240,6 +241,56 @@ TEST(CompletionAnswer, TellsATokenThatIsNoneOfTheLikeliestToo) {
   EXPECT_EQ(body.at("choices").at(0).at("logprobs").at("content"),
             parse(R"([{"token": "b", "logprob": -7.0, "bytes": [98],
                                 "top_logprobs": [{"token": "a", "logprob": -0.5, "bytes": [97]}]}])"));
+}
+
+// Twenty tokens of five or six bytes.
+TokenInfo token_of_twenty() {
+  TokenInfo info;
+  for (int i = 0; i < 20; ++i)
+    info.top.push_back({fmt::format(" wo{}", i), -1.2345678901234567 - i});
+  info.chosen = info.top.front();
+  return info;
+}
+
+// What is collected is what the body says, and no more: as values it would be ten times that.
+template <typename Written>
+void expect_small() {
+  constexpr size_t tokens = 500;
+  const AnswerForm form{.logprobs = true, .top_logprobs = 20};
+  Written answer(form, {"x", "m", 1, 2});
+  Event event;
+  event.text = " wo0";
+  event.logprobs = {token_of_twenty()};
+  for (size_t i = 0; i < tokens; ++i) {
+    event.choice = static_cast<int>(i % 2);
+    answer.collect(event);
+  }
+  const size_t collected = answer.collected_bytes();
+  const auto foreseen = static_cast<double>(answer.bytes_per_token() * tokens);
+  const std::string body = answer.whole({});
+  EXPECT_LE(collected, body.size());
+  EXPECT_GE(collected + 1000, body.size());
+  EXPECT_GT(foreseen, 0.7 * static_cast<double>(body.size()));
+  EXPECT_LT(foreseen, 1.4 * static_cast<double>(body.size()));
+  const auto parsed = base::parse_json(body);
+  ASSERT_TRUE(parsed) << parsed.error().message();
+  EXPECT_EQ(parsed->at("choices").get_array().size(), 2u);
+}
+
+TEST(OpenAiAnswer, TakesNoMoreMemoryThanItsBody) {
+  expect_small<ChatAnswer>();
+  expect_small<CompletionAnswer>();
+}
+
+TEST(OpenAiAnswer, OfTextAloneTakesLittle) {
+  ChatAnswer answer({}, {"x", "m", 1, 1});
+  Event event = text("Hello");
+  event.reasoning = "Hm";
+  event.tool_calls = {{0, "a", "f", "{}"}};
+  event.logprobs = {token_of_twenty()};  // which nobody asked to see
+  answer.collect(event);
+  EXPECT_EQ(answer.collected_bytes(), 9u);
+  EXPECT_EQ(answer.bytes_per_token(), usual_text_bytes);
 }
 
 TEST(EmbeddingResponse, WritesFloatsOrBase64) {

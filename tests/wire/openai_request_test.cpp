@@ -188,6 +188,7 @@ TEST(ChatRequest, WantsCallsAndResultsTogether) {
   // A call without a result.
   EXPECT_EQ(rounds_fault(calls_of({"1"})), "messages[1].tool_calls");
   EXPECT_EQ(rounds_fault(calls_of({"1", "2"}) + "," + result_of("1")), "messages[1].tool_calls");
+  EXPECT_EQ(rounds_fault(calls_of({"1", "1"}) + "," + result_of("1")), "messages[1].tool_calls") << "of one id";
   EXPECT_EQ(rounds_fault(calls_of({"1"}) + "," + said + "," + result_of("1")), "messages[1].tool_calls");
   const auto error = ask_chat(R"({"messages":[{"role":"user","content":"a"},)" + calls_of({"one", "two"}) + "," +
                               result_of("one") + "]}")
@@ -263,6 +264,27 @@ TEST(ChatRequest, ChecksWhatClientsNote) {
   EXPECT_EQ(chat_fault(chat(R"("metadata":{"k":"v"},"store":true)")), "(none)");
   EXPECT_EQ(chat_fault(chat(R"("metadata":{"k":3})")), "metadata.k");
   EXPECT_EQ(parse_embedding_request(R"({"input":"a","user":3})").error().param(), "user");
+}
+
+// What has no effect is refused where it is of a type that cannot be meant.
+TEST(ChatRequest, ChecksTheTypesOfHints) {
+  for (const std::string name : {"service_tier", "verbosity", "prompt_cache_retention", "store", "prediction"}) {
+    EXPECT_EQ(chat_fault(chat("\"" + name + "\":5")), name);
+    EXPECT_EQ(chat_fault(chat("\"" + name + "\":null")), "(none)");
+  }
+  EXPECT_EQ(chat_fault(chat(R"("service_tier":"auto","verbosity":"low","store":false)")), "(none)");
+  EXPECT_EQ(chat_fault(chat(R"("prediction":{"type":"content","content":"x"})")), "(none)");
+  EXPECT_EQ(chat_fault(R"({"messages":[{"role":"assistant","content":"a","reasoning_content":5}]})"),
+            "messages[0].reasoning_content");
+  EXPECT_EQ(chat_fault(R"({"messages":[{"role":"assistant","content":"a","reasoning_content":null}]})"), "(none)");
+  for (const std::string strict : {"\"x\"", "5"}) {
+    EXPECT_EQ(chat_fault(chat(R"("response_format":{"type":"json_schema","json_schema":{"schema":{},"strict":)" +
+                              strict + "}}")),
+              "response_format.json_schema.strict");
+  }
+  const std::string tools = R"("tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":)";
+  EXPECT_EQ(chat_fault(chat(tools + R"({"type":5,"function":{"name":"f"}})")), "tool_choice.type");
+  EXPECT_EQ(chat_fault(chat(tools + R"({"function":{"name":"f"}})")), "(none)");
 }
 
 TEST(ChatRequest, SaysRangesAndNumbersAlike) {

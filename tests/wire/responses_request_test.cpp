@@ -130,6 +130,8 @@ TEST(ResponsesRequest, WantsEveryCallAnswered) {
   EXPECT_EQ(fault(items(call + R"(,{"role":"user","content":"wait"},)" + output("c"))), "(none)");
   EXPECT_EQ(fault(items(call + "," + output("c") + "," + output("c"))), "input[2].call_id");
   EXPECT_EQ(fault(items(call + "," + output("c") + "," + call + "," + output("c"))), "(none)") << "a later call";
+  EXPECT_EQ(fault(items(call + "," + call + "," + output("c"))), "input[1].call_id") << "two calls of one id";
+  EXPECT_EQ(fault(items(call + "," + call + "," + output("c") + "," + output("c"))), "input[1].call_id");
   const auto error = ask(items(other + "," + call + "," + output("d"))).error();
   EXPECT_NE(error.message().find("'input[1]'"), std::string::npos) << error.message();
   EXPECT_NE(error.message().find("\"c\""), std::string::npos) << error.message();
@@ -182,6 +184,30 @@ TEST(ResponsesRequest, NamesThePlaceOfAFault) {
   EXPECT_EQ(fault(with(R"("text":{"format":{"type":"xml"}})")), "text.format.type");
   EXPECT_EQ(fault(with(R"("text":{"format":{"type":"json_schema","name":"n"}})")), "text.format.schema");
   EXPECT_EQ(fault(with(R"("text":{"format":{"type":"json_schema","schema":{}}})")), "text.format.name");
+  // What has no effect is of the type that it must be all the same.
+  for (const std::string name :
+       {"service_tier", "prompt_cache_retention", "stream_options", "max_tool_calls", "store"}) {
+    EXPECT_EQ(fault(with("\"" + name + R"(":[])")), name);
+    EXPECT_EQ(fault(with("\"" + name + R"(":null)")), "(none)");
+  }
+  EXPECT_EQ(fault(with(R"("max_tool_calls":0)")), "max_tool_calls");
+  EXPECT_EQ(fault(with(R"("max_tool_calls":3)")), "(none)");
+  EXPECT_EQ(fault(with(R"("stream_options":{"include_obfuscation":1})")), "stream_options.include_obfuscation");
+  for (const std::string strict : {"\"x\"", "5"}) {
+    EXPECT_EQ(fault(with(R"("text":{"format":{"type":"json_schema","name":"n","schema":{},"strict":)" + strict + "}}")),
+              "text.format.strict");
+  }
+  const auto thought = [](const std::string& member) {
+    return fault(items(R"({"role":"user","content":"x"},{"type":"reasoning",)" + member +
+                       R"("content":[{"type":"reasoning_text","text":"hm"}]})"));
+  };
+  EXPECT_EQ(thought(""), "(none)");
+  EXPECT_EQ(thought(R"("id":"rs_1","status":"completed","summary":[],"encrypted_content":null,)"), "(none)");
+  EXPECT_EQ(thought(R"("id":5,)"), "input[1].id");
+  EXPECT_EQ(thought(R"("status":5,)"), "input[1].status");
+  EXPECT_EQ(thought(R"("summary":"x",)"), "input[1].summary");
+  EXPECT_EQ(thought(R"("summary":[5],)"), "input[1].summary[0]");
+  EXPECT_EQ(thought(R"("encrypted_content":5,)"), "input[1].encrypted_content");
   for (const char* body : {"", "[]", "{", "\xff"})
     EXPECT_FALSE(parse_responses_request(body)) << body;
 }
