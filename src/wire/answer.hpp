@@ -34,7 +34,7 @@ class Answer {
   virtual void set_sequence(int64_t next) { (void)next; }
 
   // No stream: collect for each event; then whole, once, the body. What was collected takes about collected_bytes(),
-  // and about twice as much at the time when the body is written. A token of the request takes about
+  // and up to three times as much at the time when the body is written. A token of the request takes about
   // bytes_per_token(), as tokens usually are.
   virtual void collect(const Event& event) = 0;
   virtual std::string whole(const Usage& usage) = 0;

@@ -16,7 +16,7 @@ namespace json = base::json;
 namespace {
 
 // What token_json() takes in memory, usually: they are kept as values, for the session store.
-constexpr size_t bytes_per_logprob = 400;
+constexpr size_t bytes_per_value = 400;
 
 json::object token_json(const TokenLogprob& token) {
   json::array bytes;
@@ -174,7 +174,7 @@ void ResponsesAnswer::take_piece(Kind kind, const ToolCallDelta* call, std::stri
   item.text += text;
   collected_bytes_ += text.size();
   for (const json::value& entry : logprobs)
-    collected_bytes_ += bytes_per_logprob * (1 + entry.at("top_logprobs").get_array().size());
+    collected_bytes_ += bytes_per_value * (1 + entry.at("top_logprobs").get_array().size());
   item.logprobs.insert(item.logprobs.end(), logprobs.begin(), logprobs.end());
   if (out == nullptr || (text.empty() && logprobs.empty())) return;
   if (kind == Kind::message) {
@@ -244,7 +244,7 @@ void ResponsesAnswer::fail_stream(const base::Error& error, std::string& out) {
 }
 
 size_t ResponsesAnswer::bytes_per_token() const {
-  return usual_text_bytes + (form_.logprobs ? bytes_per_logprob * (1 + static_cast<size_t>(form_.top_logprobs)) : 0);
+  return usual_text_bytes + (form_.logprobs ? bytes_per_value * (1 + static_cast<size_t>(form_.top_logprobs)) : 0);
 }
 
 std::string ResponsesAnswer::whole(const Usage& usage) {
