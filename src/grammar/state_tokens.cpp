@@ -77,7 +77,8 @@ uint32_t StateStore::walked_step(uint32_t state, uint8_t byte) {
   return next;
 }
 
-// Finds the tokens below `node` of the trie that `state` allows there. False when the walk has gone over a limit.
+// Finds the tokens below `node` of the trie that `state` allows there, up to a length. False when the walk has gone
+// over a limit; single bytes are always found.
 bool StateStore::walk(uint32_t root, uint32_t start, Found& found) {
   struct Level {
     uint32_t end;
@@ -87,7 +88,7 @@ bool StateStore::walk(uint32_t root, uint32_t start, Found& found) {
   const std::span<const TokenIndex::Node> nodes = index_->nodes();
   const uint32_t end = nodes[root].end;
   std::vector<Level> levels;
-  if (!visit(start)) return false;
+  if (!visit(start) && found.longest > 1) return false;
   levels.push_back({end, start, loops(start)});
   for (uint32_t at = root + 1; at < end;) {
     while (levels.back().end <= at)
@@ -106,11 +107,12 @@ bool StateStore::walk(uint32_t root, uint32_t start, Found& found) {
       at = node.end;
       continue;
     }
-    if (!visit(next)) return false;
+    const bool is_last = levels.size() >= found.longest;
+    if (!is_last && !visit(next)) return false;
     const std::span<const Token> own = index_->tokens_of(at);
     found.tokens.insert(found.tokens.end(), own.begin(), own.end());
-    if (node.end == at + 1) {  // nothing below
-      ++at;
+    if (is_last || node.end == at + 1) {  // nothing below
+      at = node.end;
       continue;
     }
     if (found.exits != nullptr && can_end(next)) {
@@ -289,13 +291,20 @@ bool StateStore::tokens_through_head(uint32_t state, Tokens& tokens) {
 StateStore::Tokens StateStore::compute_tokens(uint32_t state) {
   Tokens tokens;
   if (!tokens_through_head(state, tokens)) {
-    Found found;
-    begin_walk();
-    const bool is_within = walk(0, state, found);
-    tokens = packed(std::move(found.tokens));
-    tokens.too_large = !is_within;
+    // Where all tokens take too much, those of fewer bytes: every text can be written with single ones.
+    for (const size_t longest : {SIZE_MAX, size_t{16}, size_t{4}, size_t{1}}) {
+      Found found;
+      found.longest = longest;
+      begin_walk();
+      tokens.are_short = longest != SIZE_MAX;
+      if (!walk(0, state, found)) continue;
+      const bool are_short = tokens.are_short;
+      tokens = packed(std::move(found.tokens));
+      tokens.are_short = are_short;
+      break;
+    }
   }
-  if (!tokens.too_large) add_ends_and_specials(state, tokens);
+  add_ends_and_specials(state, tokens);
   return tokens;
 }
 
