@@ -1,6 +1,7 @@
 // Which tokens a state allows.
 #include <algorithm>
 
+#include "grammar/counted_automaton.hpp"
 #include "grammar/state_store.hpp"
 
 namespace tidemill::grammar {
@@ -17,7 +18,8 @@ constexpr size_t kMaxExits = 20'000;
 
 // Parts behind which one cannot tell from the bytes alone whether they are over.
 bool has_open_end(const Node& part) {
-  return part.nullable || part.kind == NodeKind::repeat || part.kind == NodeKind::automaton;
+  return part.nullable || part.kind == NodeKind::repeat || part.kind == NodeKind::automaton ||
+         part.kind == NodeKind::counted;
 }
 
 }  // namespace
@@ -185,6 +187,12 @@ NodeIndex StateStore::widened(NodeIndex index, int depth, std::unordered_map<Nod
       wide =
           expressions.repeat(node.a, std::min(node.b, longest + 1), node.c > longest ? Expressions::unbounded : node.c);
       break;
+    case NodeKind::counted: {
+      const std::shared_ptr<const CountedAutomaton> counted = expressions.counted_automata()[node.a];
+      const auto count = counted->widened(node.c, longest);
+      wide = count ? expressions.counted(counted, node.b, *count) : expressions.automaton(counted->texts(), node.b);
+      break;
+    }
     case NodeKind::sequence: {
       const NodeIndex head = widened(node.a, depth + 1, known);
       wide = expressions.sequence(head, widened(node.b, depth + 1, known));

@@ -213,7 +213,9 @@ TEST(Limits, WhatCompilingTakesIsTold) {
     many.append(i == 0 ? "" : ",").append("\"p" + std::to_string(i) + "\":{\"type\":\"integer\"}");
   EXPECT_GT(spent_on((R"({"type":"object","properties":{)" + many + "}}").c_str(), false), 0.9);
 
-  // By products, at once and when the grammar is built.
+  // By finding which lengths are left, and by products, at once and when the grammar is built.
+  EXPECT_GT(spent_on(R"({"type":"string","pattern":"^((..)*|(.{3})*|(.{5})*|(.{7})*)$","minLength":101})", true),
+            spent_on(R"({"type":"string","pattern":"^((..)*|(.{3})*|(.{5})*|(.{7})*)$"})", true));
   for (const bool at_once : {true, false}) {
     GrammarLimits limits;
     limits.max_states = 200;
