@@ -90,6 +90,7 @@ class KeptParameters {
         one_(one),
         all_(all),
         types_(parameters),
+        references_(parameters),
         question_(1 + json::serialize(parameters).size() / bytes_of_question) {}
 
   std::optional<json::value> find();
@@ -105,7 +106,7 @@ class KeptParameters {
   // What the parameters may say of properties that are not named: the first with all else that they say.
   enum class Others : uint8_t { as_said, kept, any };
 
-  Stated stated() const;
+  Stated stated();
   json::object with_definitions(json::object schema) const;
   bool holds(std::string_view name, const json::value& schema);
   std::optional<json::value> property(std::string_view name, const json::value& schema, int depth);
@@ -118,17 +119,16 @@ class KeptParameters {
   const HoldsParameters& one_;
   const HoldsParameters& all_;
   TypeSearch types_;
+  References references_;
   const size_t question_;  // how much work each is
   size_t work_ = most_work;
 };
 
 // The parameters, or what they refer to.
-KeptParameters::Stated KeptParameters::stated() const {
+KeptParameters::Stated KeptParameters::stated() {
   Stated found{&root_, required_of(root_), root_.get_object().contains("required")};
   for (int i = 0; i < most_references && !found.schema->get_object().contains("properties"); ++i) {
-    const auto* reference = found.schema->get_object().if_contains("$ref");
-    const auto* target =
-        reference != nullptr && reference->is_string() ? referenced(root_, reference->get_string()) : nullptr;
+    const auto* target = references_.from(*found.schema);
     if (target == nullptr || !target->is_object()) break;
     found.schema = target;
     found.required.merge(required_of(*target));
@@ -162,9 +162,7 @@ std::optional<json::value> KeptParameters::property(std::string_view name, const
   if (holds(name, schema)) return schema;
   const auto* object = schema.if_object();
   if (object != nullptr && depth > 0 && work_ > 0) {
-    const auto* reference = object->if_contains("$ref");
-    const auto* target =
-        reference != nullptr && reference->is_string() ? referenced(root_, reference->get_string()) : nullptr;
+    const auto* target = references_.from(schema);
     const bool refers_alone = !other_keyword(*object, std::array<std::string_view, 1>{"$ref"});
     if (target != nullptr && refers_alone) return property(name, *target, depth - 1);
     json::object kept;

@@ -122,10 +122,14 @@ base::Result<void> only_these_keywords(const json::object& schema, std::span<con
                          "', to which this model's tool format cannot be held; leave it out, or leave out strict");
 }
 
-const json::value* referenced(const json::value& root, std::string_view reference) {
-  if (!reference.starts_with("#")) return nullptr;
-  boost::system::error_code error;
-  return root.find_pointer(reference.substr(1), error);
+const json::value* References::from(const json::value& holder) {
+  const auto* reference = member(holder, "$ref");
+  if (reference == nullptr || !reference->is_string()) return nullptr;
+  if (!is_open_) {
+    is_open_ = true;
+    if (auto document = grammar::SchemaDocument::open(root_, {})) document_ = *std::move(document);
+  }
+  return document_ ? document_->referenced(holder, reference->get_string()) : nullptr;
 }
 
 json::object properties_of(const json::value& schema) {

@@ -8,6 +8,7 @@
 
 #include "base/json.hpp"
 #include "base/result.hpp"
+#include "grammar/schema_document.hpp"
 
 namespace tidemill::chat {
 
@@ -29,8 +30,22 @@ bool names_types(const base::json::value& type);
 // A schema in which such words, in all schemas within it too, are those of JSON Schema.
 base::json::value with_known_types(base::json::value schema);
 
-// What "#/$defs/name" and its like point to; null: nothing, or something else. A key may be escaped as in RFC 6901.
-const base::json::value* referenced(const base::json::value& root, std::string_view reference);
+// What references point to, as grammars read them: by pointers, anchors and the names given by $id, from the schema
+// that has the next $id around it. Keeps a reference to `root`, which is gone through once, when it is first asked. Not
+// thread-safe.
+class References {
+ public:
+  explicit References(const base::json::value& root) : root_(root) {}
+
+  // What `holder`, a part of the schema, refers to by its $ref; null: nothing, or something else. What is no part of it
+  // is taken for one that no $id stands around.
+  const base::json::value* from(const base::json::value& holder);
+
+ private:
+  const base::json::value& root_;
+  bool is_open_ = false;
+  std::optional<grammar::SchemaDocument> document_;  // none where it is no schema
+};
 
 // `properties` of an object's schema, none if it has none; the names of those that are required, which lie in `schema`.
 base::json::object properties_of(const base::json::value& schema);

@@ -66,8 +66,8 @@ ValueTypes TypeSearch::admitted_by_one(const json::value& schemas, int depth) {
   return types;
 }
 
-ValueTypes TypeSearch::by_reference(const Look& look, Found& found, const json::value& reference, int depth) {
-  const auto* target = reference.is_string() ? referenced(root_, reference.get_string()) : nullptr;
+ValueTypes TypeSearch::by_reference(const Look& look, Found& found, const json::value& schema, int depth) {
+  const auto* target = references_.from(schema);
   if (target == nullptr) return look.unseen;
   const auto known = found.find({target, depth});
   if (known != found.end()) return known->second;
@@ -94,8 +94,8 @@ ValueTypes TypeSearch::admitted(const json::value& schema, int depth) {
     for (const json::value& part : all->get_array())
       types = types & admitted(part, depth - 1);
   }
-  if (const auto* reference = find(schema, "$ref")) {
-    types = types & by_reference({&TypeSearch::admitted, ValueTypes::any}, admitted_, *reference, depth - 1);
+  if (find(schema, "$ref") != nullptr) {
+    types = types & by_reference({&TypeSearch::admitted, ValueTypes::any}, admitted_, schema, depth - 1);
   }
   const auto* nullable = find(schema, "nullable");
   if (nullable != nullptr && nullable->is_bool() && nullable->get_bool()) types = types | ValueTypes::null;
@@ -132,8 +132,8 @@ ValueTypes TypeSearch::held_whole(const json::value& schema, int depth) {
     for (const json::value& part : all->get_array())
       types = types & held_whole(part, depth - 1);
   }
-  if (const auto* reference = find(schema, "$ref")) {
-    types = types & by_reference({&TypeSearch::held_whole, ValueTypes::none}, held_whole_, *reference, depth - 1);
+  if (find(schema, "$ref") != nullptr) {
+    types = types & by_reference({&TypeSearch::held_whole, ValueTypes::none}, held_whole_, schema, depth - 1);
   }
   return types;
 }
@@ -156,14 +156,12 @@ ValueTypes type_of(const json::value& value) {
 }
 
 const json::value* property_schema(const json::value& object_schema, std::string_view property) {
+  References references(object_schema);
   const json::value* schema = &object_schema;
-  for (int depth = 0; depth < max_references; ++depth) {
+  for (int depth = 0; schema != nullptr && depth < max_references; ++depth) {
     const auto* properties = find(*schema, "properties");
     if (const auto* found = properties != nullptr ? find(*properties, property) : nullptr) return found;
-    const auto* reference = find(*schema, "$ref");
-    if (reference == nullptr || !reference->is_string()) return nullptr;
-    schema = referenced(object_schema, reference->get_string());
-    if (schema == nullptr) return nullptr;
+    schema = references.from(*schema);
   }
   return nullptr;
 }

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/json.hpp"
+#include "chat/schema_words.hpp"
 
 namespace tidemill::chat {
 
@@ -39,7 +40,7 @@ ValueTypes type_of(const base::json::value& value);
 // may be anything, and need not be. Keeps a reference to `object_schema`. Not thread-safe.
 class TypeSearch {
  public:
-  explicit TypeSearch(const base::json::value& object_schema) : root_(object_schema) {}
+  explicit TypeSearch(const base::json::value& object_schema) : references_(object_schema) {}
 
   // What `schema`, a part of the object's, may be: no value of another type belongs to it; `any` where it does not say.
   // Follows type, enum, const, nullable, anyOf, oneOf, allOf and references within the object's schema.
@@ -65,9 +66,9 @@ class TypeSearch {
   ValueTypes admitted_by_one(const base::json::value& schemas, int depth);
   ValueTypes held_whole(const base::json::value& schema, int depth);
   ValueTypes held_whole_by_one(const base::json::value& schemas, bool exactly, int depth);
-  ValueTypes by_reference(const Look& look, Found& found, const base::json::value& reference, int depth);
+  ValueTypes by_reference(const Look& look, Found& found, const base::json::value& schema, int depth);
 
-  const base::json::value& root_;
+  References references_;
   size_t steps_ = 0;
   Found admitted_;
   Found held_whole_;

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "base/utf8.hpp"
+#include "grammar/counted_automaton.hpp"
 #include "grammar/grammar_check.hpp"
 
 namespace tidemill::grammar {
@@ -160,15 +161,17 @@ Expression GrammarBuilder::choice(std::span<const Expression> parts) {
   return keep(expressions_.choice(nodes));
 }
 
-Expression GrammarBuilder::repeat(Expression part, size_t least, std::optional<size_t> most) {
-  if (failed() || (most && *most < least)) return nothing();
-  const size_t largest = most.value_or(least);
-  if (largest > limits_.max_repeat) {
+bool GrammarBuilder::may_repeat(size_t times) {
+  if (times > limits_.max_repeat) {
     fail(ErrorCode::too_large,
-         fmt::format("a repetition of {} times is over the limit of {}: give a smaller bound, or none", largest,
+         fmt::format("a repetition of {} times is over the limit of {}: give a smaller bound, or none", times,
                      limits_.max_repeat));
-    return nothing();
   }
+  return !failed();
+}
+
+Expression GrammarBuilder::repeat(Expression part, size_t least, std::optional<size_t> most) {
+  if (failed() || (most && *most < least) || !may_repeat(most.value_or(least))) return nothing();
   return keep(expressions_.repeat(part.index, static_cast<uint32_t>(least),
                                   most ? static_cast<uint32_t>(*most) : Expressions::unbounded));
 }
@@ -193,29 +196,50 @@ Expression GrammarBuilder::except(Expression left, Expression right) {
   const auto automaton = difference(expressions_, left.index, right.index, budget_);
   charge();
   if (automaton == nullptr) {
-    if (stops()) return nothing();
-    fail(ErrorCode::too_large, fmt::format("what must not match, such as what a pattern looks ahead for, takes "
-                                           "together with the others more than {} states, or {} on the way to them: "
-                                           "give fewer or simpler patterns",
-                                           limits_.max_states, limits_.max_states * ProductBudget::explored_per_state));
+    fail_over_states("what must not match, such as what a pattern looks ahead for or what is read as another type,");
     return nothing();
   }
   found->second = keep(expressions_.automaton(automaton, Automaton::start));
   return found->second;
 }
 
+void GrammarBuilder::fail_over_states(std::string_view what) {
+  if (stops()) return;
+  fail(ErrorCode::too_large,
+       fmt::format("{} takes together with the others more than {} states, or {} on the way to them: give fewer or "
+                   "simpler patterns",
+                   what, limits_.max_states, limits_.max_states * ProductBudget::explored_per_state));
+}
+
+Expression GrammarBuilder::counted(Expression texts, Expression character, size_t least, std::optional<size_t> most) {
+  if (failed() || (most && *most < least) || !may_repeat(most.value_or(least))) return nothing();
+  if (expressions_.at(texts.index).irregular || expressions_.at(character.index).irregular) {
+    fail(ErrorCode::unsupported, "to count the characters of parts with rules or control tokens is not supported");
+    return nothing();
+  }
+  if (texts == nothing()) return nothing();
+  const auto over_limit = [&] {
+    fail_over_states("a pattern beside a bound of length");
+    return nothing();
+  };
+  const auto [found, is_new] = characters_.try_emplace({texts, character});
+  if (is_new) {
+    const NodeIndex characters = expressions_.repeat(character.index, 0, Expressions::unbounded);
+    auto automaton = character_automaton(expressions_, texts.index, characters, budget_);
+    charge();
+    if (!automaton) return over_limit();
+    found->second = *std::move(automaton);
+  }
+  const CountedAutomaton::Bounds bounds{static_cast<uint32_t>(least),
+                                        most ? static_cast<uint32_t>(*most) : CountedAutomaton::unbounded};
+  const auto counted = CountedAutomaton::create(found->second, bounds, budget_);
+  charge();
+  return counted == nullptr ? over_limit() : keep(expressions_.counted(counted, Automaton::start, 0));
+}
+
 bool GrammarBuilder::apart(Expression left, Expression right) {
   if (failed() || expressions_.at(left.index).irregular || expressions_.at(right.index).irregular) return false;
   return are_apart(expressions_, left.index, right.index, budget_);
-}
-
-// Not by the limits at hand: what fits into smaller ones only in the cheaper way is tried again within the usual ones.
-bool GrammarBuilder::has_room(Expression intersection, size_t states) {
-  if (with_room_.contains(intersection)) return true;
-  if (states > room_) return false;
-  room_ -= states;
-  with_room_.insert(intersection);
-  return true;
 }
 
 bool GrammarBuilder::check_triggers(std::span<const std::string> triggers) {

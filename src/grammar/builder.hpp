@@ -10,7 +10,6 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -71,13 +70,13 @@ class GrammarBuilder {
   Expression both(Expression left, Expression right);
   // What is of `left` and not of `right`, under the same terms.
   Expression except(Expression left, Expression right);
+  // Those of `texts`, which consist of characters as `character` writes each, that have at least `least` and at most
+  // `most` of them. Under the same terms, but for an automaton of the size of `texts` alone, whatever the bounds: the
+  // characters are counted beside it.
+  Expression counted(Expression texts, Expression character, size_t least, std::optional<size_t> most);
   // Whether no string belongs to both; false too where a look at a thousand pairs of states, which count as looked at,
   // does not tell, and of parts with rules or control tokens.
   bool apart(Expression left, Expression right);
-  // Whether an intersection, computed when the grammar is built, has room beside those that this was asked of before,
-  // if it takes about so many states; it has if it was asked of before. For those that could be written in a cheaper
-  // way.
-  bool has_room(Expression intersection, size_t states);
   // Any UTF-8 text up to and including the first occurrence of one of `triggers` (which are UTF-8).
   Expression text_through(std::span<const std::string> triggers);
   // Any UTF-8 text in which none of `triggers` occurs.
@@ -103,6 +102,8 @@ class GrammarBuilder {
   void fail(base::ErrorCode code, std::string message);
   bool stops();
   void charge();
+  bool may_repeat(size_t times);
+  void fail_over_states(std::string_view what);
   NodeIndex continuation(std::span<const CodePointRange> ranges, char32_t base, int bits);
   NodeIndex lead_bytes(const CodePointSet& set, char32_t first, char32_t last, unsigned lead, int bits);
   bool check_triggers(std::span<const std::string> triggers);
@@ -112,9 +113,8 @@ class GrammarBuilder {
   std::vector<Definition> rules_;
   ProductBudget budget_;
   std::map<std::pair<Expression, Expression>, Expression> differences_;
-  std::map<std::vector<std::string>, Expression> without_;  // by triggers
-  std::set<Expression> with_room_;
-  size_t room_ = 12'000;  // states for these, of the usual GrammarLimits::max_states
+  std::map<std::pair<Expression, Expression>, CharacterAutomaton> characters_;  // of texts, by texts and character
+  std::map<std::vector<std::string>, Expression> without_;                      // by triggers
   std::optional<base::Error> error_;
   double charged_ = 0;  // of GrammarLimits::spent
 };

@@ -11,9 +11,8 @@ namespace {
 
 using Kind = RegexNode::Kind;
 
-constexpr size_t most_lengths = 16;          // of a head, or of a tail
-constexpr size_t longest_of_several = 64;    // characters of a head or tail that has several lengths
-constexpr size_t longest_searched = 10'000;  // bound under which a character may come at any place
+constexpr size_t most_lengths = 16;        // of a head, or of a tail
+constexpr size_t longest_of_several = 64;  // characters of a head or tail that has several lengths
 
 // The head and the tail are sequences; between them stand characters of `set`.
 struct Parts {
@@ -80,7 +79,6 @@ class Counting {
       : builder_(builder), least_(least), most_(most), leaf_(leaf) {}
 
   std::optional<Expression> alternative(const Regex::Alternative& one) {
-    if (!one.anchored_start && !one.anchored_end) return anywhere(one.root);
     const std::optional<Parts> parts = parts_of(one);
     return parts ? around_a_middle(*parts) : std::nullopt;
   }
@@ -112,28 +110,6 @@ class Counting {
       }
     }
     return builder_.choice(ways);
-  }
-
-  // By where the first character of the set stands, from the last place to the first: equal bounds share most parts.
-  std::optional<Expression> anywhere(const RegexNode& root) {
-    std::vector<RegexNode> nodes;
-    append_flat(nodes, root);
-    if (nodes.size() != 1 || !most_ || *most_ > longest_searched) return std::nullopt;
-    close(nodes[0]);
-    const RegexNode& node = nodes[0];
-    const bool is_one = node.kind == Kind::characters ||
-                        (node.kind == Kind::repeat && node.least == 1 && node.parts[0].kind == Kind::characters);
-    if (!is_one) return std::nullopt;
-    const CodePointSet& set = node.kind == Kind::characters ? node.set : node.parts[0].set;
-    const Expression any = leaf_(CodePointSet::all());
-    const Expression found = leaf_(set);
-    const Expression other = leaf_(CodePointSet::all().without(set));
-    Expression texts = builder_.nothing();
-    for (size_t place = *most_; place-- > 0 && !builder_.failed();) {
-      const Expression rest = builder_.repeat(any, least_behind(place + 1), *most_ - place - 1);
-      texts = builder_.choice({builder_.sequence({found, rest}), builder_.sequence({other, texts})});
-    }
-    return texts;
   }
 
   GrammarBuilder& builder_;

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "grammar/copy_expressions.hpp"
+#include "grammar/counted_automaton.hpp"
 #include "grammar/minimal_automaton.hpp"
 
 namespace tidemill::grammar {
@@ -106,6 +107,11 @@ NodeIndex Derivatives::compute(NodeIndex node, uint32_t symbol) {
       const std::shared_ptr<const Automaton> automaton = expressions_.automata()[copy.a];
       return expressions_.automaton(automaton, automaton->next(copy.b, static_cast<uint8_t>(symbol)));
     }
+    case NodeKind::counted: {
+      const std::shared_ptr<const CountedAutomaton> counted = expressions_.counted_automata()[copy.a];
+      const uint32_t next = counted->texts()->next(copy.b, static_cast<uint8_t>(symbol));
+      return expressions_.counted(counted, next, counted->count_behind(copy.b, copy.c));
+    }
     case NodeKind::repeat: {
       const NodeIndex part = derive(copy.a, symbol);
       const uint32_t least = copy.b == 0 ? 0 : copy.b - 1;
@@ -157,6 +163,7 @@ struct RegularLeaf {
     const Node& node = from.at(index);
     if (node.kind == NodeKind::bytes) return to.bytes(from.set_of(index));
     if (node.kind == NodeKind::literal) return to.literal(from.text_of(index));
+    if (node.kind == NodeKind::counted) return to.counted(from.counted_automata()[node.a], node.b, node.c);
     return to.automaton(from.automata()[node.a], node.b);
   }
   // At once: derivatives know no others.
@@ -171,8 +178,9 @@ struct RegularLeaf {
 
 using NodePair = std::pair<NodeIndex, NodeIndex>;
 
-// What is looked for: all pairs of states, or whether none accepts, which the first that does decides.
-enum class Search : uint8_t { whole, emptiness };
+// What is looked for: all pairs of states, also with those apart in which the second is as it was at the start; or
+// whether none accepts, which the first that does decides.
+enum class Search : uint8_t { whole, characters, emptiness };
 
 // Goes through the pairs of states that `start` leads to. Whether they were `max_pairs` at most, it was not stopped,
 // and what was looked for may still be so.
@@ -189,6 +197,7 @@ bool explore(Derivatives& derivatives, const ByteClasses& classes, NodePair star
       const auto& [one, other] = pair;
       const bool accepts = expressions.at(one).nullable && expressions.at(other).nullable == within;
       table.accepting.push_back(accepts ? 1 : 0);
+      if (search == Search::characters) table.kind.push_back(other == start.second ? 1 : 0);
       decided = decided || (accepts && search == Search::emptiness);
       meaning.push_back(pair);
       weight += expressions.at(one).weight + expressions.at(other).weight;
@@ -267,6 +276,34 @@ std::shared_ptr<const Automaton> intersection(const Expressions& source, NodeInd
 std::shared_ptr<const Automaton> difference(const Expressions& source, NodeIndex left, NodeIndex right,
                                             ProductBudget& budget) {
   return product(source, left, right, false, budget);
+}
+
+std::optional<CharacterAutomaton> character_automaton(const Expressions& source, NodeIndex texts, NodeIndex characters,
+                                                      ProductBudget& budget) {
+  const auto all = explored(source, texts, characters, true, Search::characters, budget.states, budget);
+  if (!all) return std::nullopt;
+  CharacterAutomaton made{minimal_automaton(all->table, all->class_of, budget.stop), {}};
+  if (made.texts == nullptr) return std::nullopt;
+  budget.states -= made.texts->size();
+  // Each state is of the kind of all that it was made of.
+  std::vector<uint32_t> made_of(made.texts->size(), Automaton::none);
+  std::vector<uint32_t> states;
+  const auto add = [&](uint32_t state, uint32_t from) {
+    if (made_of[state] != Automaton::none) return;
+    made_of[state] = from;
+    states.push_back(state);
+  };
+  if (!made_of.empty()) add(Automaton::start, 0);
+  for (size_t i = 0; i < states.size(); ++i) {
+    for (size_t byte = 0; byte < 256; ++byte) {
+      const uint32_t next = made.texts->next(states[i], static_cast<uint8_t>(byte));
+      if (next != Automaton::none)
+        add(next, all->table.next[made_of[states[i]] * all->table.classes + all->class_of[byte]]);
+    }
+  }
+  for (const uint32_t from : made_of)
+    made.between.push_back(all->table.kind[from]);
+  return made;
 }
 
 bool are_apart(const Expressions& source, NodeIndex left, NodeIndex right, ProductBudget& budget) {

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <stop_token>
 #include <utility>
 #include <vector>
@@ -57,6 +58,12 @@ class Derivatives {
   size_t used_ = 0;
 };
 
+// An automaton of texts of characters.
+struct CharacterAutomaton {
+  std::shared_ptr<const Automaton> texts;
+  std::vector<uint8_t> between;  // [states] whether it stands between two characters, not within one
+};
+
 // What products of automata may take, all together.
 struct ProductBudget {
   static constexpr size_t explored_per_state = 5;
@@ -78,6 +85,10 @@ std::shared_ptr<const Automaton> intersection(const Expressions& source, NodeInd
 // The same for what is of `left` and not of `right`.
 std::shared_ptr<const Automaton> difference(const Expressions& source, NodeIndex left, NodeIndex right,
                                             ProductBudget& budget);
+// The automaton of `texts`, which are of `characters`, any number of one character; no state is between them and within
+// one as well. None as above.
+std::optional<CharacterAutomaton> character_automaton(const Expressions& source, NodeIndex texts, NodeIndex characters,
+                                                      ProductBudget& budget);
 // Whether the intersection is empty, as far as a thousand pairs of states tell; false if they do not. Those looked at
 // count as explored: few where it is not empty, since the first that accepts decides.
 bool are_apart(const Expressions& source, NodeIndex left, NodeIndex right, ProductBudget& budget);

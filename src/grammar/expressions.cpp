@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "grammar/counted_automaton.hpp"
+
 namespace tidemill::grammar {
 
 namespace {
@@ -33,6 +35,8 @@ size_t Expressions::automata_memory() const {
   size_t bytes = 0;
   for (const auto& automaton : automata_)
     bytes += automaton->memory();
+  for (const auto& counted : counted_)
+    bytes += counted->memory();
   return bytes;
 }
 
@@ -123,6 +127,10 @@ void Expressions::complete(Node& node, ByteSet& first) const {
     case NodeKind::automaton:
       node.nullable = automata_[node.a]->accepts(node.b);
       first = automata_[node.a]->first(node.b);
+      break;
+    case NodeKind::counted:
+      node.nullable = counted_[node.a]->accepts(node.b, node.c);
+      first = counted_[node.a]->first(node.b, node.c);
       break;
     case NodeKind::use: {
       const RuleFacts& facts = rules_[node.a];
@@ -235,9 +243,25 @@ NodeIndex Expressions::both(NodeIndex left, NodeIndex right) {
 NodeIndex Expressions::automaton(const std::shared_ptr<const Automaton>& automaton, uint32_t state) {
   if (automaton->size() == 0) return nothing;
   if (automaton->first(state).none()) return empty;  // trimmed: it accepts
+  return intern({.kind = NodeKind::automaton, .a = number_of(automaton), .b = state});
+}
+
+uint32_t Expressions::number_of(const std::shared_ptr<const Automaton>& automaton) {
   const auto [found, is_new] = automaton_numbers_.try_emplace(automaton.get(), static_cast<uint32_t>(automata_.size()));
   if (is_new) automata_.push_back(automaton);
-  return intern({.kind = NodeKind::automaton, .a = found->second, .b = state});
+  return found->second;
+}
+
+NodeIndex Expressions::counted(const std::shared_ptr<const CountedAutomaton>& counted, uint32_t state, uint32_t count) {
+  if (!counted->lives(state, count)) return nothing;
+  const auto [found, is_new] = counted_numbers_.try_emplace(counted.get(), static_cast<uint32_t>(counted_.size()));
+  if (is_new) {
+    counted_.push_back(counted);
+    number_of(counted->texts());  // which derivatives may come to: copies have the same numbers
+  }
+  if (!counted->goes_on(state, count)) return empty;
+  if (counted->is_free(count)) return automaton(counted->texts(), state);
+  return intern({.kind = NodeKind::counted, .a = found->second, .b = state, .c = count});
 }
 
 uint32_t Expressions::add_rule() {

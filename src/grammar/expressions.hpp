@@ -21,6 +21,8 @@
 
 namespace tidemill::grammar {
 
+class CountedAutomaton;
+
 using NodeIndex = uint32_t;
 
 enum class NodeKind : uint8_t {
@@ -34,6 +36,7 @@ enum class NodeKind : uint8_t {
   repeat,     // least to most times
   both,       // left and right; only in a builder
   automaton,  // the language of an automaton from one of its states
+  counted,    // the same within bounds of its texts' length, when so many characters have begun
   use,        // a rule
 };
 
@@ -45,9 +48,10 @@ struct Node {
   bool special_first = false;  // a control token may come first
   bool irregular = false;      // holds a rule or a control token
   uint32_t a = 0;              // bytes: set; literal: offset; special: name; sequence: head; choice: offset;
-                               // repeat, both: part; automaton: which; use: rule
-  uint32_t b = 0;              // literal, choice: length; sequence: tail; repeat: least; both: part; automaton: state
-  uint32_t c = 0;              // repeat: most
+                               // repeat, both: part; automaton, counted: which; use: rule
+  uint32_t b = 0;              // literal, choice: length; sequence: tail; repeat: least; both: part; automaton,
+                               // counted: state
+  uint32_t c = 0;              // repeat: most; counted: characters
   uint32_t hash = 0;
   uint32_t weight = 1;  // nodes in it, as a tree; frozen ones count 1. Saturates.
   uint32_t depth = 1;   // how deep computing a derivative recurses. Saturates.
@@ -80,6 +84,7 @@ class Expressions {
   NodeIndex repeat(NodeIndex part, uint32_t least, uint32_t most);  // `most` may be `unbounded`
   NodeIndex both(NodeIndex left, NodeIndex right);
   NodeIndex automaton(const std::shared_ptr<const Automaton>& automaton, uint32_t state);
+  NodeIndex counted(const std::shared_ptr<const CountedAutomaton>& counted, uint32_t state, uint32_t count);
   NodeIndex use(uint32_t rule);
 
   uint32_t add_rule();
@@ -95,7 +100,9 @@ class Expressions {
   const std::string& name_of(NodeIndex special) const { return names_[nodes_[special].a]; }
   const std::vector<std::string>& names() const { return names_; }
   std::string_view text() const { return text_; }  // of literals, together
+  // Those that are counted among them.
   std::span<const std::shared_ptr<const Automaton>> automata() const { return automata_; }
+  std::span<const std::shared_ptr<const CountedAutomaton>> counted_automata() const { return counted_; }
   std::span<const ByteSet> sets() const { return sets_; }
 
   // The literal behind its first byte.
@@ -125,6 +132,7 @@ class Expressions {
   std::span<const NodeIndex> members(const Node& node) const {
     return std::span<const NodeIndex>(members_).subspan(node.a, node.b);
   }
+  uint32_t number_of(const std::shared_ptr<const Automaton>& automaton);
   NodeIndex intern(Node node);
   bool same(const Node& left, const Node& right) const;
   uint32_t hash_of(const Node& node) const;
@@ -154,6 +162,8 @@ class Expressions {
   std::unordered_map<std::string, uint32_t> name_numbers_;
   std::vector<std::shared_ptr<const Automaton>> automata_;
   std::unordered_map<const Automaton*, uint32_t> automaton_numbers_;
+  std::vector<std::shared_ptr<const CountedAutomaton>> counted_;
+  std::unordered_map<const CountedAutomaton*, uint32_t> counted_numbers_;
   std::vector<RuleFacts> rules_;
   std::array<NodeIndex, 256> single_{};  // the node of one byte; 0 where there is none yet
   NodeIndex frozen_ = UINT32_MAX;

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "grammar/copy_expressions.hpp"
+#include "grammar/counted_automaton.hpp"
 #include "grammar/derivatives.hpp"
 
 namespace tidemill::grammar {
@@ -16,16 +17,24 @@ GrammarCheck::GrammarCheck(const Expressions& source, std::vector<NodeIndex> bod
                            std::vector<std::string> reasons)
     : source_(source), bodies_(std::move(bodies)), root_(root), grammar_(grammar), reasons_(std::move(reasons)) {}
 
+namespace {
+
+bool is_automaton(NodeKind kind) {
+  return kind == NodeKind::automaton || kind == NodeKind::counted;
+}
+
+}  // namespace
+
 base::Result<void> GrammarCheck::run(const Grammar::Restriction* restriction) {
   TM_CHECK(resolve(restriction));
   nullable_ = spread([this](NodeIndex index) {
     const Node& node = resolved_.at(index);
-    return node.kind == NodeKind::empty || (node.kind == NodeKind::automaton && node.nullable);
+    return node.kind == NodeKind::empty || (is_automaton(node.kind) && node.nullable);
   });
   productive_ = spread([this](NodeIndex index) {
     const NodeKind kind = resolved_.at(index).kind;
     return kind == NodeKind::empty || kind == NodeKind::bytes || kind == NodeKind::literal ||
-           kind == NodeKind::special || kind == NodeKind::automaton;
+           kind == NodeKind::special || is_automaton(kind);
   });
   TM_CHECK(find_left_corners());
   return finish();
@@ -55,6 +64,8 @@ class ResolvedLeaf {
                                        : to_.special(from_.name_of(index));
       case NodeKind::automaton:
         return automaton(node);
+      case NodeKind::counted:
+        return counted(node);
       default:
         return to_.use(node.a);
     }
@@ -84,6 +95,13 @@ class ResolvedLeaf {
     return to_.automaton(kept, Automaton::start);
   }
 
+  NodeIndex counted(const Node& node) {
+    std::shared_ptr<const CountedAutomaton> kept = from_.counted_automata()[node.a];
+    if (restriction_ != nullptr && !restriction_->bytes.all()) kept = kept->restricted_to(restriction_->bytes, budget_);
+    over_limit_ = over_limit_ || kept == nullptr;
+    return over_limit_ ? Expressions::nothing : to_.counted(kept, Automaton::start, 0);
+  }
+
   const Expressions& from_;
   Expressions& to_;
   const Grammar::Restriction* restriction_;
@@ -104,6 +122,7 @@ struct ProductiveLeaf {
     if (node.kind == NodeKind::literal) return to.literal(from.text_of(index));
     if (node.kind == NodeKind::special) return to.special(from.name_of(index));
     if (node.kind == NodeKind::automaton) return to.automaton(from.automata()[node.a], node.b);
+    if (node.kind == NodeKind::counted) return to.counted(from.counted_automata()[node.a], node.b, node.c);
     return to.use(node.a);
   }
   NodeIndex both(NodeIndex /*left*/, NodeIndex /*right*/) const { return Expressions::nothing; }  // there are none
@@ -120,19 +139,23 @@ base::Result<void> GrammarCheck::resolve(const Grammar::Restriction* restriction
   const auto charge = [&] {
     if (grammar_.limits_.spent) *grammar_.limits_.spent += leaf.budget().share_spent(max_states);
   };
-  const auto over_limit = [&](const std::string& where) {
+  // Rules of schemas are named by JSON pointers.
+  const auto over_limit = [&](const std::string& rule) {
     charge();
     if (grammar_.limits_.stop.stop_requested()) return stopped();
+    const bool is_pointer = rule.find('#') != std::string::npos;
     return Error(
         ErrorCode::too_large,
-        fmt::format("what must hold together, such as patterns and bounds of length, takes together with the others "
+        fmt::format("{}what must hold together, such as patterns and bounds of length, takes together with the others "
                     "more than {} states, or {} on the way to them{}: give fewer or simpler patterns, or "
                     "smaller bounds",
-                    max_states, max_states * ProductBudget::explored_per_state, where));
+                    is_pointer ? fmt::format("JSON Schema, {}: ", rule) : "", max_states,
+                    max_states * ProductBudget::explored_per_state,
+                    rule.empty() || is_pointer ? "" : fmt::format(" (rule '{}')", rule)));
   };
   for (size_t rule = 0; rule < bodies_.size(); ++rule) {
     bodies_[rule] = copy(bodies_[rule]);
-    if (leaf.over_limit()) return over_limit(fmt::format(" (rule '{}')", grammar_.rule_names_[rule]));
+    if (leaf.over_limit()) return over_limit(grammar_.rule_names_[rule]);
   }
   root_ = copy(root_);
   if (leaf.over_limit()) return over_limit("");

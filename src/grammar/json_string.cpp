@@ -19,6 +19,7 @@ namespace json = base::json;
 namespace {
 
 constexpr size_t longest_intersected = 100;  // characters of a text with a pattern that are counted by an intersection
+constexpr size_t most_counted_beside = 64;   // likely states of a pattern for which that is never better
 
 // What comes behind the backslash, for characters that have an escape of one letter which they need.
 constexpr std::array<std::pair<char32_t, char>, 7> short_escapes{
@@ -184,7 +185,8 @@ Expression texts_matching(GrammarBuilder& builder, const Regex& regex, size_t le
         root->most && most ? std::optional(std::min(*root->most, *most)) : (most ? most : root->most);
     return builder.repeat(leaf(root->parts[0].set), std::max(root->least, least), end);
   }
-  if (most.value_or(least) > longest_intersected) {
+  const bool is_long = most.value_or(least) > longest_intersected;
+  if (is_long) {
     if (const auto counted = counted_texts(builder, regex, least, most, leaf)) return *counted;
   }
   const Expression any = builder.repeat(leaf(CodePointSet::all()), 0, std::nullopt);
@@ -197,7 +199,11 @@ Expression texts_matching(GrammarBuilder& builder, const Regex& regex, size_t le
   const Expression texts = builder.choice(alternatives);
   const LengthRange own = lengths_of(regex);
   if (own.least >= least && (!most || (own.most && *own.most <= *most))) return texts;
-  return builder.both(texts, builder.repeat(leaf(CodePointSet::all()), least, most));
+  const Expression character = leaf(CodePointSet::all());
+  // What is likely to have many states has fewer within a short bound.
+  if (!is_long && likely_states(regex) > most_counted_beside)
+    return builder.both(texts, builder.repeat(character, least, most));
+  return builder.counted(texts, character, least, most);
 }
 
 base::Result<Expression> texts_except(GrammarBuilder& builder, std::span<const std::string> names,

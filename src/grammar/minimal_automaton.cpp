@@ -1,5 +1,6 @@
 #include "grammar/minimal_automaton.hpp"
 
+#include <map>
 #include <span>
 #include <utility>
 
@@ -120,13 +121,14 @@ class Blocks {
 // Equal states, block by block. States that do not live are in none. When it is stopped, not all that differ are apart.
 Blocks equal_states(const ClassAutomaton& table, const Predecessors& before, const std::vector<uint8_t>& lives,
                     const std::stop_token& stop) {
-  std::vector<uint32_t> ends;
-  std::vector<uint32_t> others;
-  for (uint32_t state = 0; state < lives.size(); ++state)
-    if (lives[state] != 0) (table.accepting[state] != 0 ? ends : others).push_back(state);
+  std::map<std::pair<uint8_t, uint8_t>, std::vector<uint32_t>> kinds;  // those that accept are one
+  for (uint32_t state = 0; state < lives.size(); ++state) {
+    const uint8_t kind = table.kind.empty() ? uint8_t{0} : table.kind[state];
+    if (lives[state] != 0) kinds[{kind, table.accepting[state]}].push_back(state);
+  }
   Blocks blocks(lives.size());
-  blocks.add(ends);
-  blocks.add(others);
+  for (const auto& [kind, members] : kinds)
+    blocks.add(members);
   std::vector<uint32_t> waiting;  // blocks that others may yet have to be parted by
   std::vector<uint8_t> is_waiting(blocks.count(), 1);
   for (uint32_t block = 0; block < blocks.count(); ++block)

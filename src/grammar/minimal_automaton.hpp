@@ -18,6 +18,7 @@ struct ClassAutomaton {
   size_t classes = 1;
   std::vector<uint32_t> next;      // [states][classes] a state, or Automaton::none
   std::vector<uint8_t> accepting;  // [states]
+  std::vector<uint8_t> kind = {};  // [states] those of different kinds stay apart; empty: all are of one
 };
 
 // `class_of`: of each byte. What is equal is one state, and what reaches no end is left out, so there are no fewer

@@ -8,6 +8,7 @@
 
 #include "grammar/counted_patterns.hpp"
 #include "grammar/json_string.hpp"
+#include "grammar/regex_match.hpp"
 
 namespace tidemill::grammar {
 
@@ -15,12 +16,8 @@ namespace json = base::json;
 
 namespace {
 
-constexpr size_t longest_counted = 500;   // characters; each is a state for every place in the end of a text
-constexpr size_t longest_told = 250;      // the same where each is also one for every place in what is no text
-constexpr size_t states_of_counted = 15;  // about, for each character of those
-constexpr size_t states_of_told = 48;
-constexpr size_t longest_beginning = 32;  // of a longer one that could still turn out to be none
-constexpr size_t longest_least = 64;      // lower bound up to which texts about as short as that are told whole
+constexpr size_t short_bound = 100;    // of length: what has many states has fewer within
+constexpr size_t many_states = 2'000;  // of a pattern
 constexpr size_t longest_word = 64;
 
 CodePointSet word_characters() {
@@ -103,47 +100,13 @@ Expression NotationWriter::as_text(Expression texts) {
 }
 
 Expression NotationWriter::text(size_t least, std::optional<size_t> most) {
-  if (most && *most < least) return builder_.nothing();
   if (!raw()) return builder_.repeat(json_character(builder_, escaped_), least, most);
-  const bool counted = least > 0 || most;
-  const size_t characters = most.value_or(least);
-  const bool is_told = notation_.other_readings.any();
-  if (counted && characters > (is_told ? longest_told : longest_counted)) return long_text(least, most);
-  const Expression any = as_text(builder_.text_without(std::span(&notation_.end_of_text, 1)));
-  if (!counted) return any;
-  const Expression exact = builder_.both(builder_.repeat(builder_.any_character(), least, most), any);
-  const size_t states = characters * (is_told ? states_of_told : states_of_counted);
-  return builder_.has_room(exact, states) ? exact : long_text(least, most);
+  return counted(as_text(builder_.text_without(std::span(&notation_.end_of_text, 1))), least, most);
 }
 
-// Counted without the character that the end begins with, which makes it cheap.
-Expression NotationWriter::long_text(size_t least, std::optional<size_t> most) {
-  const auto first = static_cast<unsigned char>(notation_.end_of_text.front());
-  const Expression character = builder_.code_points(CodePointSet::all().without(CodePointSet::of(first)));
-  if (!notation_.other_readings.any()) return builder_.repeat(character, least, most);
-  // A beginning that nothing else has, the first character mostly, and then anything, which need not be told from it.
-  // Where it takes longer to tell, the text may be shorter by what that may take than the bound has it. Behind such a
-  // beginning of two characters or more, the lower bound would ask for up to thirty more than it need: texts as short
-  // as that are told whole.
-  const auto rest_behind = [&](size_t shortest, size_t longest) {
-    const std::optional<size_t> room = most ? std::optional(*most - std::min(*most, longest)) : std::nullopt;
-    return builder_.repeat(character, least - std::min(least, shortest), room);
-  };
-  const Expression others = texts_read_otherwise(builder_, notation_.other_readings);
-  const Expression begun = beginnings_read_otherwise(builder_, notation_.other_readings);
-  const size_t beginning = std::min(longest_beginning, most.value_or(longest_beginning));
-  const Expression told = builder_.except(builder_.sequence({begun, character}), begun);
-  std::vector<Expression> ways = {builder_.sequence({builder_.both(told, character), rest_behind(1, 1)})};
-  if (beginning > 1) {
-    ways.push_back(
-        builder_.sequence({builder_.both(told, builder_.repeat(character, 2, beginning)), rest_behind(2, beginning)}));
-  }
-  if (least <= longest_least) {
-    const size_t longest_short = std::min(most.value_or(SIZE_MAX), least + longest_beginning - 1);
-    const Expression any = builder_.repeat(character, 0, std::nullopt);
-    ways.push_back(builder_.both(builder_.except(any, others), builder_.repeat(character, least, longest_short)));
-  }
-  return builder_.choice(ways);
+Expression NotationWriter::counted(Expression texts, size_t least, std::optional<size_t> most) {
+  if (least == 0 && !most) return texts;
+  return builder_.counted(texts, character_of(CodePointSet::all()), least, most);
 }
 
 Expression NotationWriter::text_matching(const Regex& regex, size_t least, std::optional<size_t> most) {
@@ -151,19 +114,25 @@ Expression NotationWriter::text_matching(const Regex& regex, size_t least, std::
     return texts_matching(builder_, regex, least, most, [this](const CodePointSet& set) { return character_of(set); });
   }
   const auto first = static_cast<unsigned char>(notation_.end_of_text.front());
-  if (most.value_or(least) > longest_counted) {
-    // As long_text(), where texts without that character match.
-    const auto counted = counted_texts(builder_, regex, least, most, [&](const CodePointSet& set) {
+  const bool has_many = likely_states(regex) > many_states;
+  if (has_many && most.value_or(least) > short_bound) {
+    // Without the character that the end begins with, where texts without it match: that takes no automaton.
+    const auto texts = counted_texts(builder_, regex, least, most, [&](const CodePointSet& set) {
       return builder_.code_points(set.without(CodePointSet::of(first)));
     });
-    if (counted && *counted != builder_.nothing()) return as_text(*counted);
+    if (texts && *texts != builder_.nothing()) return as_text(*texts);
   }
+  const LengthRange own = lengths_of(regex);
+  const bool is_within = own.least >= least && (!most || (own.most && *own.most <= *most));
+  const bool within_match = is_within || (has_many && most.value_or(least) <= short_bound);
   bool may_hold_end = false;
-  const Expression texts = texts_matching(builder_, regex, least, most, [&](const CodePointSet& set) {
-    may_hold_end = may_hold_end || set.contains(first);
-    return builder_.code_points(set);
-  });
-  return as_text(may_hold_end ? without_end(texts) : texts);
+  Expression texts = texts_matching(builder_, regex, within_match ? least : 0, within_match ? most : std::nullopt,
+                                    [&](const CodePointSet& set) {
+                                      may_hold_end = may_hold_end || set.contains(first);
+                                      return builder_.code_points(set);
+                                    });
+  texts = as_text(may_hold_end ? without_end(texts) : texts);
+  return within_match ? texts : counted(texts, least, most);
 }
 
 Expression NotationWriter::text_searched(const Regex& regex) {

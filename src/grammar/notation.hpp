@@ -55,6 +55,8 @@ class NotationWriter {
   // beside one of those.
   Expression text_searched(const Regex& regex);
   Expression text_counted(size_t least, std::optional<size_t> most);
+  // Those of `texts`, which are the text between the marks, that have so many characters.
+  Expression counted(Expression texts, size_t least, std::optional<size_t> most);
   Expression quoted(Expression text);
 
   // true, false or null.
@@ -75,7 +77,6 @@ class NotationWriter {
  private:
   Expression value(const base::json::value& value);
   Expression without_end(Expression text);
-  Expression long_text(size_t least, std::optional<size_t> most);
   Expression as_text(Expression texts);
   Expression mark();
   Expression character_of(const CodePointSet& set);

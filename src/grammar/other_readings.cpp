@@ -20,7 +20,7 @@ Expression any_space(GrammarBuilder& builder) {
   return builder.repeat(builder.code_points(spaces), 0, std::nullopt);
 }
 
-Expression number_text(GrammarBuilder& builder, bool begun) {
+Expression number_text(GrammarBuilder& builder) {
   const CodePointRange digits[] = {{'0', '9'}};
   const CodePointRange first_digits[] = {{'1', '9'}};
   const CodePointRange exponent_marks[] = {{'E', 'E'}, {'e', 'e'}};
@@ -35,10 +35,7 @@ Expression number_text(GrammarBuilder& builder, bool begun) {
   const Expression fraction = builder.optional(builder.sequence({point, some}));
   const Expression mark = builder.code_points(exponent_marks);
   const Expression exponent = builder.sequence({mark, builder.optional(builder.code_points(signs))});
-  const Expression number = builder.sequence({whole, fraction, builder.optional(builder.sequence({exponent, some}))});
-  if (!begun) return number;
-  return builder.choice({minus, builder.sequence({whole, point}), builder.sequence({whole, fraction, mark}),
-                         builder.sequence({whole, fraction, exponent}), number});
+  return builder.sequence({whole, fraction, builder.optional(builder.sequence({exponent, some}))});
 }
 
 Expression any_characters(GrammarBuilder& builder) {
@@ -59,7 +56,7 @@ Expression texts_read_otherwise(GrammarBuilder& builder, const OtherReadings& re
   std::vector<Expression> ways;
   for (const std::string& word : words_of(readings))
     ways.push_back(builder.literal(word));
-  if (readings.number) ways.push_back(number_text(builder, false));
+  if (readings.number) ways.push_back(number_text(builder));
   const auto enclosed = [&](std::string_view open, std::string_view close) {
     return builder.sequence({builder.literal(open), any_characters(builder), builder.literal(close)});
   };
@@ -71,29 +68,6 @@ Expression texts_read_otherwise(GrammarBuilder& builder, const OtherReadings& re
   }
   const Expression space = any_space(builder);
   return builder.sequence({space, builder.choice(ways), space});
-}
-
-Expression beginnings_read_otherwise(GrammarBuilder& builder, const OtherReadings& readings) {
-  const Expression space = any_space(builder);
-  std::vector<Expression> ways = {builder.empty()};
-  for (const std::string& word : words_of(readings)) {
-    for (size_t length = 1; length < word.size(); ++length)
-      ways.push_back(builder.literal(std::string_view(word).substr(0, length)));
-    ways.push_back(builder.sequence({builder.literal(word), space}));
-  }
-  if (readings.number) {
-    ways.push_back(number_text(builder, true));
-    ways.push_back(builder.sequence({number_text(builder, false), space}));
-  }
-  if (readings.array) ways.push_back(builder.sequence({builder.literal("["), any_characters(builder)}));
-  if (readings.object) ways.push_back(builder.sequence({builder.literal("{"), any_characters(builder)}));
-  if (readings.text) {
-    const Expression quote = builder.literal("\"");
-    const Expression open = builder.sequence({quote, characters_in_quotes(builder)});
-    ways.push_back(builder.sequence({open, builder.optional(builder.literal("\\"))}));
-    ways.push_back(builder.sequence({open, quote, space}));
-  }
-  return builder.sequence({space, builder.choice(ways)});
 }
 
 }  // namespace tidemill::grammar

@@ -19,7 +19,5 @@ struct OtherReadings {
 
 // The texts that are read so, white space around them included.
 Expression texts_read_otherwise(GrammarBuilder& builder, const OtherReadings& readings);
-// What those begin with: the empty text and they themselves too.
-Expression beginnings_read_otherwise(GrammarBuilder& builder, const OtherReadings& readings);
 
 }  // namespace tidemill::grammar

@@ -80,11 +80,12 @@ base::Result<SchemaDocument> SchemaDocument::open(const json::value& schema, con
   document.nodes_.push_back({&schema, 0, ""});
   document.numbers_.emplace(&schema, 0);
   std::vector<Step> path;
-  TM_CHECK(document.survey(schema, path, limits));
+  TM_CHECK(document.survey(schema, path, document.root(), limits));
   return document;
 }
 
-base::Result<void> SchemaDocument::survey(const json::value& value, std::vector<Step>& path,
+// `resource`: the next subschema around it that has an $id, or the root.
+base::Result<void> SchemaDocument::survey(const json::value& value, std::vector<Step>& path, SchemaNode resource,
                                           const GrammarLimits& limits) {
   if (path.size() > static_cast<size_t>(limits.max_depth)) {
     return error(ErrorCode::too_large, intern_path(path), "",
@@ -98,7 +99,7 @@ base::Result<void> SchemaDocument::survey(const json::value& value, std::vector<
     for (size_t i = 0; i < array->size(); ++i) {
       const std::string index = std::to_string(i);
       path.push_back({index, &(*array)[i]});
-      TM_CHECK(survey((*array)[i], path, limits));
+      TM_CHECK(survey((*array)[i], path, resource, limits));
       path.pop_back();
     }
     return {};
@@ -107,8 +108,11 @@ base::Result<void> SchemaDocument::survey(const json::value& value, std::vector<
   if (object == nullptr) return {};
   const bool data = std::any_of(path.begin(), path.end(), [](const Step& step) { return holds_data(step.key); });
   std::string_view name;
-  if (!data && string_member(value, "$id", name) != nullptr)
-    ids_.emplace(without_fragment_mark(name), intern_path(path));
+  if (!data && string_member(value, "$id", name) != nullptr) {
+    resource = intern_path(path);
+    ids_.emplace(without_fragment_mark(name), resource);
+  }
+  if (resource != root() && object->contains("$ref")) embedded_.emplace(&value, resource);
   for (const std::string_view keyword : {"$anchor", "$dynamicAnchor"}) {
     if (data || string_member(value, keyword, name) == nullptr) continue;
     const SchemaNode node = intern_path(path);
@@ -119,7 +123,7 @@ base::Result<void> SchemaDocument::survey(const json::value& value, std::vector<
   }
   for (const auto& member : *object) {
     path.push_back({member.key(), &member.value()});
-    TM_CHECK(survey(member.value(), path, limits));
+    TM_CHECK(survey(member.value(), path, resource, limits));
     path.pop_back();
   }
   return {};
@@ -222,6 +226,12 @@ base::Result<SchemaNode> SchemaDocument::resolve(SchemaNode from, std::string_vi
                  fmt::format("\"{}\" points to nothing in the schema", reference));
   }
   return *target;
+}
+
+const json::value* SchemaDocument::referenced(const json::value& holder, std::string_view reference) {
+  const auto embedded = embedded_.find(&holder);
+  const auto target = resolve(embedded != embedded_.end() ? embedded->second : root(), reference);
+  return target ? &at(*target) : nullptr;
 }
 
 std::string SchemaDocument::no_value(SchemaNode place, const std::vector<std::string>& parts) const {

@@ -42,6 +42,9 @@ class SchemaDocument {
   // `invalid_argument` where nothing is found.
   base::Result<SchemaNode> resolve(SchemaNode from, std::string_view reference);
 
+  // The same of a part of the schema that refers to it, whether it was numbered or not; null where there is an error.
+  const base::json::value* referenced(const base::json::value& holder, std::string_view reference);
+
   // "#/properties/a: minimum 5 and maximum 3 leave no value". Of many parts the first six are named.
   std::string no_value(SchemaNode place, const std::vector<std::string>& parts) const;
   // "#/properties/a/pattern: message".
@@ -61,14 +64,16 @@ class SchemaDocument {
 
   SchemaNode intern(const base::json::value* value, SchemaNode parent, std::string_view key);
   SchemaNode intern_path(const std::vector<Step>& path);
-  base::Result<void> survey(const base::json::value& value, std::vector<Step>& path, const GrammarLimits& limits);
+  base::Result<void> survey(const base::json::value& value, std::vector<Step>& path, SchemaNode resource,
+                            const GrammarLimits& limits);
   SchemaNode resource_of(SchemaNode node) const;
   std::optional<SchemaNode> walk(SchemaNode from, std::string_view pointer);
 
   std::vector<Entry> nodes_;
   std::unordered_map<const base::json::value*, SchemaNode> numbers_;
-  std::unordered_map<std::string, SchemaNode> ids_;      // $id, without an empty fragment
-  std::unordered_map<std::string, SchemaNode> anchors_;  // "<number of the resource>#<name>"
+  std::unordered_map<const base::json::value*, SchemaNode> embedded_;  // what refers from there: its resource
+  std::unordered_map<std::string, SchemaNode> ids_;                    // $id, without an empty fragment
+  std::unordered_map<std::string, SchemaNode> anchors_;                // "<number of the resource>#<name>"
   std::deque<base::json::value> implied_;
 };
 

@@ -20,6 +20,7 @@ namespace json = base::json;
 namespace {
 
 constexpr size_t kMaxIndent = 32;    // spaces at the beginning of a line
+constexpr size_t kShortBound = 100;  // of length: conditions that have many states have fewer within
 constexpr size_t kMaxDistinct = 10;  // values of items that differ; which of them have come is a state
 constexpr TypeSet kHolders = array_type | object_type;
 
@@ -183,12 +184,14 @@ base::Result<Expression> SchemaWriter::string_text(const StringShape& shape, con
   if (shape.patterns.empty()) return notation_.text(shape.min_length, shape.max_length);
   const auto is_required = [](const StringPattern& pattern) { return !pattern.excluded; };
   const auto last = std::find_if(shape.patterns.rbegin(), shape.patterns.rend(), is_required);
-  // One has the bounds of length; beside several they are a condition more, with its own place among them.
-  const bool alone = std::count_if(shape.patterns.begin(), shape.patterns.end(), is_required) == 1;
+  // One has the bounds of length. Beside several short ones are a condition more, with its own place among them; long
+  // ones are counted in what is left of all.
+  const bool alone = shape.patterns.size() == 1;
   const size_t least = alone ? shape.min_length : 0;
   const std::optional<size_t> most = alone ? shape.max_length : std::nullopt;
   const bool counted = shape.min_length > 0 || shape.max_length;
   const size_t longest = shape.max_length.value_or(shape.min_length);
+  const bool is_short = longest <= kShortBound;
   Conditions conditions;
   for (const StringPattern& pattern : shape.patterns) {
     TM_TRY(const Regex* regex, reader_.pattern(pattern.source, pattern.owner));
@@ -208,10 +211,11 @@ base::Result<Expression> SchemaWriter::string_text(const StringShape& shape, con
         &pattern == &*last ? notation_.text_matching(*regex, least, most) : notation_.text_searched(*regex);
     conditions.required.push_back({texts, likely_states(*regex)});
   }
-  if (!alone && counted) {
+  if (!alone && counted && is_short) {
     conditions.required.push_back({notation_.text_counted(shape.min_length, shape.max_length), longest});
   }
-  return under_conditions(builder_, std::move(conditions));
+  const Expression texts = under_conditions(builder_, std::move(conditions));
+  return alone || is_short ? texts : notation_.counted(texts, shape.min_length, shape.max_length);
 }
 
 // What the schema says, of which the pattern may be a part, or another way to say it.

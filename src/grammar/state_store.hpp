@@ -37,7 +37,8 @@ class StateStore {
   struct Tokens {
     std::shared_ptr<const TokenMask> base;
     std::vector<text::Token> more;
-    bool too_large = false;  // computing them would go over a limit
+    bool too_large = false;  // no token leads to a state within the limits
+    bool are_short = false;  // all of them would go over a limit: those of few bytes
   };
 
   // `grammar` is restricted to the vocabulary of `index`.
@@ -92,6 +93,7 @@ class StateStore {
   struct Found {
     std::vector<text::Token> tokens;
     std::vector<uint32_t>* exits = nullptr;  // where the state may be over, if wanted
+    size_t longest = SIZE_MAX;               // bytes of the tokens
   };
 
   const Node& expression(uint32_t state) const { return derivatives_.expressions().at(states_[state].node); }

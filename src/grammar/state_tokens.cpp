@@ -1,6 +1,7 @@
 // Which tokens a state allows.
 #include <algorithm>
 
+#include "grammar/counted_automaton.hpp"
 #include "grammar/state_store.hpp"
 
 namespace tidemill::grammar {
@@ -17,7 +18,8 @@ constexpr size_t kMaxExits = 20'000;
 
 // Parts behind which one cannot tell from the bytes alone whether they are over.
 bool has_open_end(const Node& part) {
-  return part.nullable || part.kind == NodeKind::repeat || part.kind == NodeKind::automaton;
+  return part.nullable || part.kind == NodeKind::repeat || part.kind == NodeKind::automaton ||
+         part.kind == NodeKind::counted;
 }
 
 }  // namespace
@@ -77,7 +79,8 @@ uint32_t StateStore::walked_step(uint32_t state, uint8_t byte) {
   return next;
 }
 
-// Finds the tokens below `node` of the trie that `state` allows there. False when the walk has gone over a limit.
+// Finds the tokens below `node` of the trie that `state` allows there, up to a length. False when the walk has gone
+// over a limit; single bytes are always found.
 bool StateStore::walk(uint32_t root, uint32_t start, Found& found) {
   struct Level {
     uint32_t end;
@@ -87,7 +90,7 @@ bool StateStore::walk(uint32_t root, uint32_t start, Found& found) {
   const std::span<const TokenIndex::Node> nodes = index_->nodes();
   const uint32_t end = nodes[root].end;
   std::vector<Level> levels;
-  if (!visit(start)) return false;
+  if (!visit(start) && found.longest > 1) return false;
   levels.push_back({end, start, loops(start)});
   for (uint32_t at = root + 1; at < end;) {
     while (levels.back().end <= at)
@@ -106,11 +109,12 @@ bool StateStore::walk(uint32_t root, uint32_t start, Found& found) {
       at = node.end;
       continue;
     }
-    if (!visit(next)) return false;
+    const bool is_last = levels.size() >= found.longest;
+    if (!is_last && !visit(next)) return false;
     const std::span<const Token> own = index_->tokens_of(at);
     found.tokens.insert(found.tokens.end(), own.begin(), own.end());
-    if (node.end == at + 1) {  // nothing below
-      ++at;
+    if (is_last || node.end == at + 1) {  // nothing below
+      at = node.end;
       continue;
     }
     if (found.exits != nullptr && can_end(next)) {
@@ -183,6 +187,12 @@ NodeIndex StateStore::widened(NodeIndex index, int depth, std::unordered_map<Nod
       wide =
           expressions.repeat(node.a, std::min(node.b, longest + 1), node.c > longest ? Expressions::unbounded : node.c);
       break;
+    case NodeKind::counted: {
+      const std::shared_ptr<const CountedAutomaton> counted = expressions.counted_automata()[node.a];
+      const auto count = counted->widened(node.c, longest);
+      wide = count ? expressions.counted(counted, node.b, *count) : expressions.automaton(counted->texts(), node.b);
+      break;
+    }
     case NodeKind::sequence: {
       const NodeIndex head = widened(node.a, depth + 1, known);
       wide = expressions.sequence(head, widened(node.b, depth + 1, known));
@@ -289,13 +299,20 @@ bool StateStore::tokens_through_head(uint32_t state, Tokens& tokens) {
 StateStore::Tokens StateStore::compute_tokens(uint32_t state) {
   Tokens tokens;
   if (!tokens_through_head(state, tokens)) {
-    Found found;
-    begin_walk();
-    const bool is_within = walk(0, state, found);
-    tokens = packed(std::move(found.tokens));
-    tokens.too_large = !is_within;
+    // Where all tokens take too much, those of fewer bytes: every text can be written with single ones.
+    for (const size_t longest : {SIZE_MAX, size_t{16}, size_t{4}, size_t{1}}) {
+      Found found;
+      found.longest = longest;
+      begin_walk();
+      tokens.are_short = longest != SIZE_MAX;
+      if (!walk(0, state, found)) continue;
+      const bool are_short = tokens.are_short;
+      tokens = packed(std::move(found.tokens));
+      tokens.are_short = are_short;
+      break;
+    }
   }
-  if (!tokens.too_large) add_ends_and_specials(state, tokens);
+  add_ends_and_specials(state, tokens);
   return tokens;
 }
 

@@ -69,7 +69,8 @@ base::Result<std::shared_ptr<const TokenGrammar>> TokenGrammar::create(std::shar
   std::shared_ptr<TokenGrammar> made(new TokenGrammar(*std::move(restricted), std::move(index)));
   auto store = std::make_shared<StateStore>(made->grammar_, made->index_, limits);
   store->look_ahead();
-  if (store->tokens(store->start()).too_large) return too_ambiguous("at its start", limits);
+  const StateStore::Tokens& first = store->tokens(store->start());
+  if (first.too_large || first.are_short) return too_ambiguous("at its start", limits);
   made->current_->store = std::make_shared<StateStore>(*store);
   made->first_ = std::move(store);
   return std::shared_ptr<const TokenGrammar>(std::move(made));

@@ -23,9 +23,10 @@ class StateStore;
 struct MatchLimits {
   size_t max_memory = 64U << 20U;      // bytes kept for states and masks, per grammar
   uint32_t max_state_weight = 50'000;  // parts of one state; a token that leads past it is not allowed
-  size_t max_mask_work = 400'000;      // weights of the states that computing one mask passes through, together
-  size_t max_mask_states = 20'000;     // those states
-  size_t states_ahead = 400;           // that create() looks at
+  // Of tokens that take more, the shorter ones are allowed.
+  size_t max_mask_work = 400'000;   // weights of the states that computing one mask passes through, together
+  size_t max_mask_states = 20'000;  // those states
+  size_t states_ahead = 400;        // that create() looks at
 };
 
 // Thread-safe. States and masks are computed when they are first needed, and kept for all matchers of the grammar.
@@ -67,7 +68,8 @@ class TokenGrammar : public std::enable_shared_from_this<TokenGrammar> {
 class Matcher {
  public:
   // The tokens that may come next; tokens that end a generation are among them exactly if can_end(). Never empty.
-  // Valid until the next call on the same matcher. Error `too_large`: the grammar is too ambiguous here.
+  // Where all would take too much to find, those of few bytes alone, with which any text can be written. Valid until
+  // the next call on the same matcher. Error `too_large`: all ways on lead to states past the limits.
   base::Result<const TokenMask*> allowed();
   bool accept(text::Token token);  // false, and nothing changes, if it may not come
   bool can_end() const;            // what was accepted is a sentence of the grammar

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "grammar/counted_automaton.hpp"
 #include "grammar/grammar.hpp"
 
 namespace tidemill::chat::test {
@@ -58,6 +59,7 @@ class Sentences {
       case Kind::repeat:
         return std::min(endless, length(node.a) * node.b);
       case Kind::automaton:
+      case Kind::counted:
         return node.nullable ? 0 : 1;
       case Kind::use:
         return length(nodes_.rule(node.a).body);
@@ -117,6 +119,8 @@ class Sentences {
         return write_repeat(node, depth, out);
       case Kind::automaton:
         return write_automaton(node, out);
+      case Kind::counted:
+        return write_counted(node, out);
       case Kind::use:
         return write(nodes_.rule(node.a).body, depth + 1, out);
       default:
@@ -151,6 +155,21 @@ class Sentences {
       const uint8_t byte = byte_of(first);
       out += static_cast<char>(byte);
       state = automaton.next(state, byte);
+    }
+  }
+
+  void write_counted(const Node& node, std::string& out) {
+    const grammar::CountedAutomaton& counted = *nodes_.counted_automata()[node.a];
+    uint32_t state = node.b;
+    uint32_t count = node.c;
+    for (size_t steps = 0; steps < 10'000; ++steps) {
+      if (counted.accepts(state, count) && below(16) == 0) return;
+      const grammar::ByteSet first = counted.first(state, count);
+      if (first.none()) return;
+      const uint8_t byte = byte_of(first);
+      out += static_cast<char>(byte);
+      count = counted.count_behind(state, count);
+      state = counted.texts()->next(state, byte);
     }
   }
 

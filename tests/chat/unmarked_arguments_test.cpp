@@ -97,10 +97,25 @@ const std::vector<UnmarkedCase>& unmarked_cases() {
         {"twelve or more", R"("twelve or more")"},
         {"12", "12"}},
        {"2024-01-0", "twelve mo", "1234567890.5", " 1234567890", "1234567890e1"}},
-      // Past the bound up to which all short texts are told, those that are told by their second character.
       {R"({"type": ["string", "integer"], "minLength": 70, "maxLength": 400})",
        {{"1-" + std::string(68, 'x'), "\"1-" + std::string(68, 'x') + '"'}, {"7", "7"}},
        {"1-" + std::string(67, 'x')}},
+      // Beside a pattern, and past what an automaton could count.
+      {R"({"type": ["string", "null"], "pattern": "\\S", "maxLength": 400})",
+       {{"x<", R"("x<")"},
+        {" n", R"(" n")"},
+        {"null", "null"},
+        {std::string(400, 'x'), '"' + std::string(400, 'x') + '"'}},
+       {"", " ", "null ", "None", std::string(401, 'x')}},
+      {R"({"type": ["string", "null"], "pattern": "\\S", "minLength": 3, "maxLength": 9000})",
+       {{"nul", R"("nul")"}, {"null", "null"}, {std::string(9000, 'n'), '"' + std::string(9000, 'n') + '"'}},
+       {"nu", "   ", "None", std::string(9001, 'x')}},
+      {R"({"type": ["string", "integer"], "pattern": "^\\S.*\\S$", "maxLength": 600})",
+       {{"7a", R"("7a")"}, {"7", "7"}, {"7 <b", R"("7 <b")"}},
+       {"a", "77 ", " a", "7.5", std::string(601, 'x')}},
+      {R"({"type": ["string", "boolean"], "pattern": ".+", "maxLength": 5000})",
+       {{"truth", R"("truth")"}, {"true", "true"}, {std::string(5000, 't'), '"' + std::string(5000, 't') + '"'}},
+       {"", "True", "false ", std::string(5001, 't')}},
       {R"({"type": ["string", "number"], "maxLength": 300})",
        {{"3 apples", R"("3 apples")"}, {"3", "3"}, {"3.25", "3.25"}, {"-", R"("-")"}, {"1e", R"("1e")"}},
        {" 3", "1e999", "3 "}},
@@ -279,7 +294,7 @@ TEST(ToolGrammar, NamesTheParameterThatGoesOverALimit) {
     ToolRules rules;
     rules.choice.kind = Kind::required;
     const std::vector<Tool> tools = {
-        tool_with(R"({"type": "string", "pattern": "^[a-z]+(-[a-z]+)*\\.[a-z]+$", "maxLength": 20000})")};
+        tool_with(R"({"type": "string", "allOf": [{"pattern": "a.{9}b"}, {"pattern": "c.{9}d"}], "maxLength": 100})")};
     const auto output = tool_grammar(builder, *format_by_name(name), tools, rules);
     ASSERT_TRUE(output && *output) << name;
     const auto built = std::move(builder).build(**output);

@@ -50,6 +50,36 @@ TEST(ValueTypes, WhatIsTooDeepCountsAsWell) {
   EXPECT_EQ(search.admitted(integer()), ValueTypes::any);
 }
 
+// References are followed as grammars follow them: from the next $id around them, percent-decoded, by names and
+// anchors.
+TEST(ValueTypes, ReferencesMeanWhatTheyMeanToGrammars) {
+  const json::value object = json::parse(R"({
+    "properties": {
+      "embedded": {"$id": "http://x/y", "$ref": "#/$defs/R",
+                   "$defs": {"R": {"type": "integer"}, "S": {"$anchor": "s", "type": "null"}}},
+      "within": {"$id": "http://x/z", "anyOf": [{"$ref": "#/$defs/R"}], "$defs": {"R": {"type": "array"}}},
+      "outside": {"$ref": "#/$defs/R"},
+      "decoded": {"$ref": "#/$defs/a%20b"},
+      "escaped": {"$ref": "#/$defs/a~1b"},
+      "named": {"$ref": "http://x/y#s"},
+      "anchored": {"$ref": "#t"},
+      "elsewhere": {"$ref": "http://x/w"},
+      "nowhere": {"$ref": "#/$defs/none"}
+    },
+    "$defs": {"R": {"type": "string"}, "a b": {"type": "integer"}, "a%20b": {"type": "string"},
+              "a/b": {"type": "boolean"}, "T": {"$anchor": "t", "type": "object"}}})");
+  const auto types = [&](const char* name) { return property_types(object, name); };
+  EXPECT_EQ(types("embedded"), ValueTypes::number);
+  EXPECT_EQ(types("within"), ValueTypes::array);
+  EXPECT_EQ(types("outside"), ValueTypes::text);
+  EXPECT_EQ(types("decoded"), ValueTypes::number);
+  EXPECT_EQ(types("escaped"), ValueTypes::boolean);
+  EXPECT_EQ(types("named"), ValueTypes::null);
+  EXPECT_EQ(types("anchored"), ValueTypes::object);
+  EXPECT_EQ(types("elsewhere"), ValueTypes::any);
+  EXPECT_EQ(types("nowhere"), ValueTypes::any);
+}
+
 // However many properties refer to it, and however often it does to itself.
 TEST(ValueTypes, WhatIsReferredToIsLookedAtOnce) {
   const json::value object =

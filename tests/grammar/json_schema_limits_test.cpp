@@ -47,6 +47,12 @@ TEST(JsonSchema, HostileSchemasAreBounded) {
   std::string deep;
   for (int i = 0; i < 300; ++i)
     deep += R"({"items":)";
+  expect_refusal(R"x({"properties":{"a":{"allOf":[{"pattern":"a.{9}b"},{"pattern":"c.{9}d"}],"maxLength":100}}})x",
+                 ErrorCode::too_large, "JSON Schema, #/properties/a: what must hold together");
+  expect_refusal(R"x({"properties":{"a":{"pattern":"a.{40}b","maxLength":200}}})x", ErrorCode::too_large,
+                 "JSON Schema, #/properties/a: a pattern beside a bound of length");
+  expect_refusal(R"x({"properties":{"a":{"pattern":"a.{40}b","maxLength":100}}})x", ErrorCode::too_large,
+                 "JSON Schema, #/properties/a: what must hold together");
   expect_refusal(deep + "{}" + std::string(300, '}'), ErrorCode::too_large, "nested");
   expect_refusal(R"({"type":"array","minItems":1000000000000})", ErrorCode::too_large, "over the limit");
   expect_refusal(R"({"enum":[")" + std::string(20'000, 'a') + R"("],"pattern":"^((a*)*)*b$"})", ErrorCode::too_large,

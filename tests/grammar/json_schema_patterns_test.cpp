@@ -96,11 +96,87 @@ TEST(JsonSchema, PatternsUnderLongBounds) {
          {text("b", 9), text("a", 300), text("", 300, "1"), text("1", 299)}});
 }
 
+// Characters are counted beside what a pattern needs to be found, whatever it is, in all notations.
+TEST(JsonSchema, AnyPatternUnderAnyBound) {
+  struct Case {
+    std::string pattern;  // as JSON writes it
+    std::string before;   // what stands in front of as many "z" as there is room for
+    std::string none;     // in which it does not match, however many "b" follow; "" where there is no such text
+  };
+  const std::vector<Case> cases = {
+      {".*", "", ""},
+      {"", "", ""},
+      {R"([\\s\\S]*)", "", ""},
+      {R"(\\s*)", "", ""},
+      {R"(^\\s*\\S)", "", " "},
+      {R"(\\S)", "", " "},
+      {".{3}", "", ""},
+      {".{3,}", "", ""},
+      {"zoo", "zoo", "z"},
+      {"^[a-z]+(-[a-z]+)*$", "a-b", "-"},
+      {"@.+z", "@", "@"},
+      {R"(\\d{3})", "a123", "12"},
+      {R"x(^(?!.*<))x", "", "<"},
+      {R"x(^(?=.*\\d)(?!.*--).{2,}$)x", "1-", "1--"},
+  };
+  for (const size_t most : {64, 100, 101, 255, 500, 501, 1'500}) {
+    for (const Case& one : cases) {
+      const std::string full = one.before + std::string(most - one.before.size(), 'z');
+      std::vector<std::string> wrong{full + "z"};
+      if (!one.none.empty()) wrong.push_back(one.none + std::string(one.none == " " ? 0 : 40, 'b'));
+      const std::string schema = fmt::format(R"({{"type":"string","pattern":"{}","maxLength":{}}})", one.pattern, most);
+      check({schema, {full}, wrong}, {.notation = {.end_of_text = "</a>", .quote = {}}});
+      check({schema, {full}, {one.before + "zz</a>", full + "z", "null", "\tnull", "None"}},
+            {.notation = {.end_of_text = "</a>", .quote = {}, .other_readings = {.null = true}}});
+      for (std::string& text : wrong)
+        text = '"' + text + '"';
+      check({schema, {'"' + full + '"'}, wrong});
+    }
+  }
+}
+
+TEST(JsonSchema, PatternsUnderTheLargestBound) {
+  const std::string longest(100'000, 'z');
+  for (const char* pattern : {".*", "z", "^z+(-[a-z]+)*$"}) {
+    check({fmt::format(R"({{"type":"string","pattern":"{}","maxLength":100000}})", pattern),
+           {'"' + longest + '"'},
+           {'"' + longest + "z\""}});
+  }
+}
+
+// Which lengths lead to an end depends on where a text stands.
+TEST(JsonSchema, PatternsUnderLowerBounds) {
+  const auto text = [](size_t pairs, const std::string& end) {
+    std::string all = "\"";
+    for (size_t i = 0; i < pairs; ++i)
+      all += "ab";
+    return all + end + '"';
+  };
+  const auto schema = [](const std::string& pattern, size_t least, const std::string& most) {
+    return fmt::format(R"({{"type":"string","pattern":"{}","minLength":{}{}}})", pattern, least, most);
+  };
+  check({schema("^(ab)*$", 201, ""), {text(101, ""), text(150, "")}, {text(100, ""), text(150, "a")}});
+  check(
+      {schema("^(ab)*$", 201, R"(,"maxLength":203)"), {text(101, "")}, {text(100, ""), text(102, ""), text(101, "a")}});
+  check({schema("^(ab)*c$|^(abab)*dd$", 300, R"(,"maxLength":302)"),
+         {text(150, "c"), text(150, "dd")},
+         {text(149, "c"), text(149, "dd"), text(151, "c"), text(151, "dd")}});
+  // Escapes are one character, and what they end with may stand for itself elsewhere.
+  std::string escapes;
+  std::string letters;
+  for (int i = 0; i < 130; ++i) {
+    escapes += "\\n";
+    letters += i % 2 == 0 ? 'x' : 'n';
+  }
+  const std::string either = schema(R"(^(\\n|xn)*$)", 130, R"(,"maxLength":130)");
+  check({either, {'"' + escapes + '"', '"' + letters + '"'}, {'"' + escapes + "\\n\"", '"' + letters.substr(2) + '"'}});
+  expect_refusal(schema("^(ab)*$", 201, R"(,"maxLength":201)"), ErrorCode::invalid_argument, "no value");
+}
+
 TEST(JsonSchema, PatternsUnderLongBoundsOfRawTextsAndOfSeveral) {
-  // Counted without the character that the end of a text begins with.
   check({R"x({"type":"string","pattern":"^https?://","maxLength":2048})x",
-         {"http://", "http://" + std::string(2'041, 'z')},
-         {"http:/", "http://<", "http://" + std::string(2'042, 'z')}},
+         {"http://", "http://<", "http://" + std::string(2'041, 'z')},
+         {"http:/", "http://</a>", "http://" + std::string(2'042, 'z')}},
         {.notation = {.end_of_text = "</a>", .quote = {}}});
   std::string properties;
   for (size_t i = 0; i < 16; ++i)
@@ -109,9 +185,11 @@ TEST(JsonSchema, PatternsUnderLongBoundsOfRawTextsAndOfSeveral) {
   check({fmt::format(R"({{"type":"object","properties":{{{}}},"additionalProperties":false}})", properties),
          {R"({"p0":"https://x","p1":" x"})"},
          {R"({"p0":"x"})", R"({"p1":" "})"}});
-  // What repeats within a pattern is counted by an intersection.
-  expect_refusal(R"({"type":"string","pattern":"^[a-z]+(-[a-z]+)*\\.[a-z]+$","maxLength":20000})", ErrorCode::too_large,
-                 "takes together with the others more than 20000 states");
+  // A pattern that has too many states itself, whatever the bound.
+  for (const char* bound : {R"(,"maxLength":20000)", R"(,"minLength":101)"}) {
+    expect_refusal(fmt::format(R"x({{"type":"string","pattern":"a.{{40}}b"{}}})x", bound), ErrorCode::too_large,
+                   "#: a pattern beside a bound of length takes together with the others more than 20000 states");
+  }
 }
 
 // As docs/grammar.md says: a short bound comes before what has many states without one. A long one does not help.

@@ -213,7 +213,9 @@ TEST(Limits, WhatCompilingTakesIsTold) {
     many.append(i == 0 ? "" : ",").append("\"p" + std::to_string(i) + "\":{\"type\":\"integer\"}");
   EXPECT_GT(spent_on((R"({"type":"object","properties":{)" + many + "}}").c_str(), false), 0.9);
 
-  // By products, at once and when the grammar is built.
+  // By finding which lengths are left, and by products, at once and when the grammar is built.
+  EXPECT_GT(spent_on(R"({"type":"string","pattern":"^((..)*|(.{3})*|(.{5})*|(.{7})*)$","minLength":101})", true),
+            spent_on(R"({"type":"string","pattern":"^((..)*|(.{3})*|(.{5})*|(.{7})*)$"})", true));
   for (const bool at_once : {true, false}) {
     GrammarLimits limits;
     limits.max_states = 200;
@@ -261,6 +263,45 @@ TEST(Limits, LargeAlternativesWork) {
   ASSERT_TRUE(bound) << bound.error().message();
   for (uint32_t seed = 0; seed < 5; ++seed)
     EXPECT_EQ(run(**bound, seed, 40), std::nullopt);
+}
+
+// States behind each of which many alternatives go on: no output ends in an error, tokens are shorter there.
+TEST(Limits, WhatIsTooMuchForAllTokensIsWrittenWithShortOnes) {
+  std::string objects;
+  for (int i = 0; i < 400; ++i) {
+    objects += i == 0 ? R"({"properties":{)" : R"(,{"properties":{)";
+    for (int k = 0; k < 10; ++k)
+      objects += (k == 0 ? "\"a" : ",\"a") + std::to_string(i) + "b" + std::to_string(k) + R"(":{"type":"integer"})";
+    objects += "}}";
+  }
+  const auto schema = base::parse_json(R"({"type":"object","anyOf":[)" + objects + "]}");
+  ASSERT_TRUE(schema);
+  GrammarBuilder b;
+  const auto root = json_schema(b, *schema);
+  ASSERT_TRUE(root) << root.error().message();
+  const auto bound = bind(std::move(b), *root);
+  ASSERT_TRUE(bound) << bound.error().message();
+  for (uint32_t seed = 0; seed < 40; ++seed)
+    ASSERT_EQ(run(**bound, seed, 60), std::nullopt) << seed;
+
+  // Within tight limits as well, and each token leads on.
+  GrammarBuilder other;
+  const auto words = regular_expression(other, "x?(a|aa|aaa|ab|abc|hell|hello|o){3,60}");
+  ASSERT_TRUE(words);
+  MatchLimits tight;
+  tight.max_mask_states = 12;
+  const auto within = bind(std::move(other), other.sequence({other.literal("b"), *words}), letters(), tight);
+  ASSERT_TRUE(within) << within.error().message();
+  Matcher matcher = (*within)->start();
+  ASSERT_TRUE(matcher.accept(3 + 'b'));
+  const auto allowed = matcher.allowed();
+  ASSERT_TRUE(allowed);
+  EXPECT_TRUE((*allowed)->test(3 + 'a'));
+  EXPECT_TRUE((*allowed)->test(3 + 'h'));
+  EXPECT_TRUE((*allowed)->test(3 + 'x'));
+  EXPECT_FALSE((*allowed)->test(3 + 'b'));
+  for (uint32_t seed = 0; seed < 20; ++seed)
+    ASSERT_EQ(run(**within, seed, 60), std::nullopt) << seed;
 }
 
 TEST(Limits, AVocabularyThatCannotSpellTheGrammarIsNamed) {

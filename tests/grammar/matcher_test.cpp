@@ -64,6 +64,21 @@ std::shared_ptr<const Grammar> counted_strings() {
   return build(std::move(b), root);
 }
 
+// The bounds are near and far, above and below; the first pattern takes texts of even lengths alone.
+std::shared_ptr<const Grammar> counted_patterns() {
+  GrammarBuilder b;
+  const Expression character = b.any_character();
+  const Expression any = b.repeat(character, 0, std::nullopt);
+  const Expression plain = b.code_points(CodePointSet::all().without(CodePointSet::of('"')));
+  const Expression pairs = b.repeat(b.choice({b.literal("ab"), b.literal("éb")}), 0, std::nullopt);
+  const Expression found = b.both(b.sequence({any, b.literal("a1"), any}), b.repeat(plain, 0, std::nullopt));
+  const Expression quote = b.literal("\"");
+  return build(std::move(b),
+               b.sequence({b.counted(pairs, character, 3, 7), quote, b.counted(pairs, character, 31, std::nullopt),
+                           quote, b.counted(found, character, 5, 9), quote, b.counted(found, character, 0, 300), quote,
+                           b.counted(found, character, 200, 100'000), quote}));
+}
+
 std::shared_ptr<const Grammar> tool_calls() {
   GrammarBuilder b;
   const std::vector<std::string> triggers{"<tool>", "<t>"};
@@ -163,7 +178,10 @@ const test::Vocabulary& small() {
 }
 
 const std::vector<std::pair<const char*, std::shared_ptr<const Grammar> (*)()>> grammars{
-    {"json", json}, {"counted strings", counted_strings}, {"tool calls", tool_calls}};
+    {"json", json},
+    {"counted strings", counted_strings},
+    {"counted patterns", counted_patterns},
+    {"tool calls", tool_calls}};
 
 TEST(Matcher, AllowsWhatEveryTokenAloneShows) {
   for (const auto& [name, make] : grammars) {
