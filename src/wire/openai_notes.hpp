@@ -9,5 +9,7 @@ namespace tidemill::wire {
 // No answer depends on them, but they have the form that OpenAI's reference demands: strings, and as metadata an object
 // of up to 16 strings of at most 512 characters, under names of at most 64.
 base::Result<void> check_notes(const JsonFields& fields);
+// The metadata alone.
+base::Result<void> check_metadata(const JsonFields& fields);
 
 }  // namespace tidemill::wire
