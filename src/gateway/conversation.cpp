@@ -1,14 +1,15 @@
 #include "gateway/conversation.hpp"
 
+#include <algorithm>
 #include <optional>
 #include <utility>
-#include <vector>
 
 #include <fmt/core.h>
 
 #include "gateway/json_members.hpp"
 #include "gateway/whole_events.hpp"
 #include "session/kept_responses.hpp"
+#include "wire/conversation_body.hpp"
 #include "wire/request_limits.hpp"
 #include "wire/sse.hpp"
 
@@ -45,6 +46,27 @@ Result<json::array> read_input(std::string_view input) {
   return std::move(parsed.get_array());
 }
 
+// The id of the conversation that the request names.
+Result<std::string> named_conversation(const RequestOutline& outline) {
+  auto value = base::parse_json(outline.conversation);
+  if (!value) return std::move(value).error().wrap("'conversation'").with_param("conversation");
+  TM_TRY(std::string id, wire::conversation_id_of(*value));
+  if (!outline.previous_response_id.empty()) return wire::conversation_and_response();
+  return id;
+}
+
+// What only names an item that the conversation holds is there already.
+void drop_held(const session::KeptConversation& kept, json::array& input) {
+  const auto is_held = [&kept](const json::value& item) {
+    const json::object& object = item.get_object();
+    const json::value* type = object.if_contains("type");
+    const json::value* id = object.if_contains("id");
+    return type != nullptr && *type == "item_reference" && id != nullptr && id->is_string() &&
+           kept.holds(std::string_view(id->get_string()));
+  };
+  input.erase(std::remove_if(input.begin(), input.end(), is_held), input.end());
+}
+
 // Items that only name an earlier one become that one. Those that are not known stay: the backend says what is wrong.
 Result<void> resolve_references(session::SessionStore& store, std::string_view tenant, json::array& items) {
   for (json::value& item : items) {
@@ -65,7 +87,7 @@ std::string rewrite(std::string_view body, const json::array& items, bool input)
   JsonMembers members(body);
   while (const auto member = members.next()) {
     const auto key = json_text(fmt::format("\"{}\"", member->key)).value_or("");
-    if (key == "input" || key == "store" || key == "previous_response_id") continue;
+    if (key == "input" || key == "store" || key == "previous_response_id" || key == "conversation") continue;
     out += '"';
     out += member->key;
     out += "\":";
@@ -102,6 +124,9 @@ const Carrier* carrier_of(const WholeEvent& event) {
 Result<Conversation> Conversation::open(session::SessionStore& store, std::string_view tenant, std::string_view body,
                                         const RequestOutline& outline) {
   Conversation conversation;
+  if (is_named(outline)) {
+    TM_TRY(conversation.id, named_conversation(outline));
+  }
   if (!outline.previous_response_id.empty()) {
     TM_TRY(const std::optional<session::KeptResponse> kept,
            session::read_response(store, tenant, outline.previous_response_id));
@@ -111,12 +136,23 @@ Result<Conversation> Conversation::open(session::SessionStore& store, std::strin
     conversation.session = kept->session.empty() ? outline.previous_response_id : kept->session;
   }
   TM_TRY(json::array input, read_input(outline.prompt));
+  if (!conversation.id.empty()) {
+    TM_TRY(session::KeptConversation kept, session::read_conversation(store, tenant, conversation.id));
+    TM_CHECK(session::check_turn(kept, input));
+    drop_held(kept, input);
+    conversation.items = std::move(kept.items);
+    conversation.known = conversation.items.size();
+  }
   TM_CHECK(resolve_references(store, tenant, input));
   for (json::value& item : input)
     conversation.items.push_back(std::move(item));
   const bool has_input = !outline.prompt.empty() || !conversation.items.empty();
   conversation.body = rewrite(body, conversation.items, has_input);
   return conversation;
+}
+
+bool Conversation::is_named(const RequestOutline& outline) {
+  return !outline.conversation.empty() && outline.conversation != "null";
 }
 
 Error store_failed(Error error) {
@@ -137,20 +173,26 @@ Error store_failed(Error error) {
   }
 }
 
-ResponseKeeper::ResponseKeeper(Service& service, std::string tenant, const RequestOutline& outline, json::array items,
-                               std::string session)
+ResponseKeeper::ResponseKeeper(Service& service, std::string tenant, const RequestOutline& outline,
+                               Conversation& conversation, std::string session)
     : service_(service),
       tenant_(std::move(tenant)),
-      store_(outline.store),
       previous_response_id_(outline.previous_response_id),
-      items_(std::move(items)),
-      session_(std::move(session)) {}
+      keeping_{.conversation = conversation.id,
+               .store = outline.store,
+               .known = conversation.known,
+               .session = std::move(session)},
+      items_(std::move(conversation.items)) {}
 
 asio::awaitable<Result<void>> ResponseKeeper::adopt(json::object& response, bool complete) {
-  response["store"] = store_;
+  response["store"] = keeping_.store;
   response["previous_response_id"] =
       previous_response_id_.empty() ? json::value(nullptr) : json::value(previous_response_id_);
-  if (!store_ || !complete) co_return Result<void>();
+  if (!keeping_.conversation.empty()) response["conversation"] = json::object{{"id", keeping_.conversation}};
+  if (!complete) co_return Result<void>();
+  const json::value* status = response.if_contains("status");
+  if (status != nullptr && *status == "failed") keeping_.conversation.clear();  // which goes on from the turn before
+  if (!keeping_.store && keeping_.conversation.empty()) co_return Result<void>();
   const json::value* id = response.if_contains("id");
   const json::value* output = response.if_contains("output");
   if (id == nullptr || !id->is_string() || output == nullptr || !output->is_array()) {
@@ -162,8 +204,7 @@ asio::awaitable<Result<void>> ResponseKeeper::adopt(json::object& response, bool
       co_return Error(ErrorCode::corrupt, "the backend's response has an item without an id");
     }
   }
-  std::vector<session::Record> records = session::records_of(response, std::move(items_), session_);
-  auto write = [&] { return service_.sessions().put(tenant_, records); };
+  auto write = [&] { return session::keep_turn(service_.sessions(), tenant_, response, std::move(items_), keeping_); };
   auto kept = co_await service_.store_pool().run(write);
   if (!kept && store_failed(kept.error()).code() == ErrorCode::unavailable) service_.note_store_lost(true);
   if (!kept) co_return store_failed(std::move(kept).error().wrap("the response could not be kept"));

@@ -1,5 +1,6 @@
-// A request to /v1/responses that belongs to a conversation: resolved before it goes to a backend, which sees all of it
-// in its input, and kept when the answer is complete. So any backend can answer any turn, and any gateway take it.
+// A request to /v1/responses that belongs to a conversation, one of the Conversations API or one by its responses
+// alone: resolved before it goes to a backend, which sees all of it in its input, and kept when the answer is complete.
+// So any backend can answer any turn, and any gateway take it.
 #pragma once
 
 #include <string>
@@ -10,17 +11,22 @@
 #include "gateway/answer_filter.hpp"
 #include "gateway/request_outline.hpp"
 #include "gateway/service.hpp"
+#include "session/kept_conversations.hpp"
 #include "session/session_store.hpp"
 
 namespace tidemill::gateway {
 
 struct Conversation {
-  std::string body;         // what goes to the backend: "store" is false, and no earlier response is referred to
+  std::string body;         // what goes to the backend: "store" is false, and nothing is referred to
   base::json::array items;  // of the input, with all that came before
+  std::string id;           // of the Conversations API; empty: it is none of those
+  size_t known = 0;         // the first so many of the items are its own
   std::string session;      // by which a version was chosen for the turns before (session_key.hpp); empty: none was
 
+  // Whether the request names one of the Conversations API, rightly or not.
+  static bool is_named(const RequestOutline& outline);
   // Reads what the request refers to; blocks on the store. Errors: invalid_argument (the input, or an earlier response
-  // that is not known), and the store's.
+  // that is not known), not_found (a conversation that is not), and the store's.
   static base::Result<Conversation> open(session::SessionStore& store, std::string_view tenant, std::string_view body,
                                          const RequestOutline& outline);
 };
@@ -29,12 +35,14 @@ struct Conversation {
 // cause. An error that is the request's own stays as it is.
 base::Error store_failed(base::Error error);
 
-// Writes into the answer what the client asked for ("store", "previous_response_id"), and keeps the response before the
-// client hears that it is complete, so that it can go on at once, anywhere.
+// Writes into the answer what the client asked for ("store", "previous_response_id", "conversation"), and keeps the
+// response, by itself and in its conversation, before the client hears that it is complete, so that it can go on at
+// once, anywhere.
 class ResponseKeeper final : public AnswerFilter {
  public:
-  // `session`: by which a version of a route is chosen for this turn and those that follow; empty: none is.
-  ResponseKeeper(Service& service, std::string tenant, const RequestOutline& outline, base::json::array items,
+  // Takes the items of `conversation`. `session`: by which a version of a route is chosen for this turn and those that
+  // follow; empty: none is.
+  ResponseKeeper(Service& service, std::string tenant, const RequestOutline& outline, Conversation& conversation,
                  std::string session = {});
 
   asio::awaitable<base::Result<void>> events(std::string_view events, std::string& out) override;
@@ -45,10 +53,9 @@ class ResponseKeeper final : public AnswerFilter {
 
   Service& service_;
   const std::string tenant_;
-  const bool store_;
   const std::string previous_response_id_;
+  session::TurnKeeping keeping_;
   base::json::array items_;
-  const std::string session_;
 };
 
 }  // namespace tidemill::gateway

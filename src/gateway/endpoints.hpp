@@ -12,6 +12,8 @@ void add_proxy_endpoints(wire::Router& router, Service& service);
 void add_model_endpoints(wire::Router& router, Service& service);
 // GET and DELETE of /v1/responses/{id}, GET of its /input_items: from the session store.
 void add_responses_endpoints(wire::Router& router, Service& service);
+// /v1/conversations and what is below it: from the session store.
+void add_conversation_endpoints(wire::Router& router, Service& service);
 // POST /v1/feedback.
 void add_feedback_endpoints(wire::Router& router, Service& service);
 // GET /rollouts and /rollouts/{route}; POST /rollouts/{route}/promote and /rollback.

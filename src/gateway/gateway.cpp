@@ -151,6 +151,7 @@ struct Gateway::Impl {
     wire::Router router;
     add_proxy_endpoints(router, service);
     add_responses_endpoints(router, service);
+    add_conversation_endpoints(router, service);
     add_model_endpoints(router, service);
     add_feedback_endpoints(router, service);
     add_rollout_endpoints(router, service);

@@ -31,10 +31,12 @@ int64_t prompt_tokens_of(const RequestOutline& outline) {
   return static_cast<int64_t>(static_cast<double>(outline.prompt_bytes()) / bytes_per_token) + 1;
 }
 
-Wanted wanted_by(const wire::HttpRequest& request, const RequestOutline& outline, std::string_view tenant) {
+// `conversation`: the session, where the request names none.
+Wanted wanted_by(const wire::HttpRequest& request, const RequestOutline& outline, std::string_view tenant,
+                 std::string_view conversation) {
   Wanted wanted;
   wanted.model = outline.model;
-  wanted.session = request.headers.find("x-session-token").value_or("");
+  wanted.session = request.headers.find("x-session-token").value_or(conversation);
   wanted.output_tokens = embeds(request.path) ? 0 : outline.max_tokens;
   if (ranks(request.path)) {
     // Without bytes: how often the backend reads the query, and with it how many tokens they make, is not known.
@@ -53,7 +55,8 @@ struct Ask {
   std::string_view body;
   RequestOutline outline;
   AnswerFilter* filter = nullptr;
-  std::string session{};  // by which a sticky route chooses
+  std::string session{};       // by which a sticky route chooses
+  std::string conversation{};  // of the Conversations API; empty: none
 };
 
 // Lets a request for a model through the gate, where it waits for its turn. False: it is answered, or its client gone.
@@ -93,7 +96,7 @@ asio::awaitable<void> relay_routed(Service& service, Call& call, const Caller& c
     if (routed.target().model != ask.outline.model)
       request.body = body = with_model(ask.body, request.outline, routed.target().model);
     request.prompt_tokens = prompt_tokens_of(ask.outline);
-    request.wanted = wanted_by(call.request(), request.outline, call.tenant());
+    request.wanted = wanted_by(call.request(), request.outline, call.tenant(), ask.conversation);
     request.wanted.backends = &routed.target().backends;
     request.handover = routed.handover();
     if (passage) {
@@ -118,7 +121,7 @@ asio::awaitable<void> relay_in_turn(Service& service, Call& call, const Caller& 
   }
   RelayRequest request{.body = ask.body, .outline = {}, .wanted = {}, .filter = ask.filter};
   request.prompt_tokens = prompt_tokens_of(ask.outline);
-  request.wanted = wanted_by(call.request(), ask.outline, call.tenant());
+  request.wanted = wanted_by(call.request(), ask.outline, call.tenant(), ask.conversation);
   request.outline = std::move(ask.outline);
   Passage passage;
   if (!co_await enter(service, call, caller, request, passage)) co_return;
@@ -133,14 +136,15 @@ constexpr size_t most_read_at_once = size_t{64} << 10;
 // A turn of a conversation that the gateway keeps.
 asio::awaitable<void> converse(Service& service, Call& call, const Caller& caller, const RequestOutline& outline) {
   const wire::HttpRequest& request = call.request();
-  if (outline.store && service.store_lost()) {  // what is made could not be kept, so nothing is made
+  const bool named = Conversation::is_named(outline);
+  if ((outline.store || named) && service.store_lost()) {  // what is made could not be kept, so nothing is made
     const base::Error lost = store_failed(base::Error(base::ErrorCode::unavailable, "the last look found it lost"));
     (void)co_await call.refuse(lost, session::longest_pause);
     co_return;
   }
   auto open = [&] { return Conversation::open(service.sessions(), call.tenant(), request.body, outline); };
   const bool refers =
-      !outline.previous_response_id.empty() || outline.prompt.find("item_reference") != outline.prompt.npos;
+      named || !outline.previous_response_id.empty() || outline.prompt.find("item_reference") != outline.prompt.npos;
   Result<Conversation> conversation = Conversation();
   if (refers || request.body.size() > most_read_at_once) {
     conversation = co_await service.store_pool().run(open);
@@ -161,9 +165,12 @@ asio::awaitable<void> converse(Service& service, Call& call, const Caller& calle
   std::string session;
   if (const auto route = service.routes()->find(outline.model))
     session = session_of(*route, call, outline, conversation->session);
-  ResponseKeeper keeper(service, call.tenant(), outline, std::move(conversation->items), session);
-  Ask ask{
-      .body = conversation->body, .outline = *std::move(resolved), .filter = &keeper, .session = std::move(session)};
+  ResponseKeeper keeper(service, call.tenant(), outline, *conversation, session);
+  Ask ask{.body = conversation->body,
+          .outline = *std::move(resolved),
+          .filter = &keeper,
+          .session = std::move(session),
+          .conversation = std::move(conversation->id)};
   co_await relay_in_turn(service, call, caller, std::move(ask));
 }
 
@@ -220,7 +227,8 @@ asio::awaitable<void> proxy(Service& service, Call& call, const Caller& caller) 
     (void)co_await call.refuse(*denied);
     co_return;
   }
-  if (dialect_of(request.path) == Dialect::responses && (outline->store || !outline->previous_response_id.empty())) {
+  const bool kept = outline->store || !outline->previous_response_id.empty() || Conversation::is_named(*outline);
+  if (dialect_of(request.path) == Dialect::responses && kept) {
     co_await converse(service, call, caller, *outline);
     co_return;
   }

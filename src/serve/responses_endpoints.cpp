@@ -8,6 +8,7 @@
 #include "serve/call.hpp"
 #include "serve/endpoints.hpp"
 #include "serve/generate_pipeline.hpp"
+#include "session/kept_conversations.hpp"
 #include "session/kept_responses.hpp"
 #include "wire/responses_answer.hpp"
 #include "wire/responses_request.hpp"
@@ -21,7 +22,7 @@ namespace {
 
 // What a request refers to.
 struct Earlier {
-  json::array items;  // of the response before, its output last
+  json::array items;  // of the conversation, or of the response before, its output last
   std::map<std::string, json::value> referenced;
   size_t bytes = 0;
 };
@@ -29,14 +30,26 @@ struct Earlier {
 Result<Earlier> read_earlier(session::SessionStore& store, const std::string& tenant,
                              const wire::ResponsesRequest& asked) {
   Earlier earlier;
+  std::map<std::string, const json::value*> held;  // by the conversation
   if (!asked.previous_response_id.empty()) {
     TM_TRY(const std::optional<session::KeptResponse> kept,
            session::read_response(store, tenant, asked.previous_response_id));
     if (!kept) return session::no_such_previous_response(asked.previous_response_id);
     earlier.items = kept->conversation();
     earlier.bytes = json::serialize(earlier.items).size();
+  } else if (!asked.conversation.empty()) {
+    TM_TRY(session::KeptConversation kept, session::read_conversation(store, tenant, asked.conversation));
+    TM_CHECK(session::check_turn(kept, asked.items));
+    earlier.bytes = kept.bytes;
+    earlier.items = std::move(kept.items);
+    for (const json::value& item : earlier.items)
+      held[std::string(item.at("id").get_string())] = &item;
   }
   for (const std::string& id : asked.references) {
+    if (const auto own = held.find(id); own != held.end()) {
+      earlier.referenced[id] = *own->second;
+      continue;
+    }
     TM_TRY(const std::optional<std::string> value, store.get(tenant, id));
     if (!value) continue;
     TM_TRY(earlier.referenced[id], base::parse_json(*value));
@@ -55,7 +68,7 @@ asio::awaitable<void> create(Service& service, Call& call) {
   }
   wire::ResponsesRequest& asked = *parsed;
   Earlier earlier;
-  if (!asked.previous_response_id.empty() || !asked.references.empty()) {
+  if (!asked.previous_response_id.empty() || !asked.conversation.empty() || !asked.references.empty()) {
     auto read = [&] { return read_earlier(service.sessions(), call.tenant(), asked); };
     auto found = co_await service.store_pool().run(read);
     if (!found) {
@@ -80,9 +93,11 @@ asio::awaitable<void> create(Service& service, Call& call) {
   pipeline.keep = [&](const wire::Usage& usage) -> asio::awaitable<Result<void>> {
     const int64_t now = base::unix_nanos(service.clock().wall_now()) / 1'000'000'000;
     const json::object& response = answer->complete(usage, now);
-    if (!asked.store) co_return Result<void>();
+    if (!asked.store && asked.conversation.empty()) co_return Result<void>();
     auto write = [&] {
-      return service.sessions().put(call.tenant(), session::records_of(response, std::move(asked.items)));
+      const session::TurnKeeping keeping{
+          .conversation = asked.conversation, .store = asked.store, .known = earlier.items.size()};
+      return session::keep_turn(service.sessions(), call.tenant(), response, std::move(asked.items), keeping);
     };
     co_return co_await service.store_pool().run(write);
   };

@@ -104,10 +104,10 @@ void register_engine(base::ConfigSchema& schema, ServeOptions& o) {
 
 void register_session(base::ConfigSchema& schema, ServeOptions& o) {
   schema
-      .add(
-          "session.store", &o.session_store,
-          "where /v1/responses keeps conversations: a file; a Redis, redis://[user:password@]host[:port][/database] or "
-          "rediss:// for TLS; or :memory:, until the server ends")
+      .add("session.store", &o.session_store,
+           "where /v1/responses and /v1/conversations keep conversations: a file; a Redis, "
+           "redis://[user:password@]host[:port][/database] or "
+           "rediss:// for TLS; or :memory:, until the server ends")
       .alias("--session-store")
       .secret();  // it may hold a password
   schema.add("session.ca_file", &o.session_ca_file,

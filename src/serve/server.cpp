@@ -58,6 +58,7 @@ struct Server::Impl {
     add_generate_endpoints(router, service);
     add_messages_endpoints(router, service);
     add_responses_endpoints(router, service);
+    add_conversation_endpoints(router, service);
     add_embedding_endpoints(router, service);
     add_rerank_endpoints(router, service);
     add_token_endpoints(router, service);

@@ -51,6 +51,7 @@ json::object overview(const Service& service) {
   body["endpoints"] = json::array{"POST /v1/chat/completions",
                                   "POST /v1/completions",
                                   "POST /v1/responses",
+                                  "POST /v1/conversations",
                                   "POST /v1/messages",
                                   "POST /v1/messages/count_tokens",
                                   "POST /v1/embeddings",

@@ -107,6 +107,17 @@ return answer
   return script;
 }
 
+const RedisScript& put_if_script() {
+  static const RedisScript script(R"lua(
+if redis.call('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) ~= ARGV[1] then return 0 end
+for i = 2, #KEYS do
+  redis.call('SET', KEYS[i], ARGV[i + 1], 'PX', ARGV[2])
+end
+return 1
+)lua");
+  return script;
+}
+
 const RedisScript& replace_script() {
   static const RedisScript script(R"lua(
 local version = tonumber(redis.call('HGET', KEYS[1], 'version') or '0')

@@ -27,6 +27,10 @@ const RedisScript& take_script();
 // each bucket what the scripts above take. Returns the counters, then the levels, as text.
 const RedisScript& exchange_script();
 
+// KEYS: the record that must begin in a certain way, the records to write. ARGV: that beginning, how long the records
+// live in ms, their values. Returns whether they were written (1 or 0).
+const RedisScript& put_if_script();
+
 // KEYS: the blob. ARGV: the version it must have, the value. Returns the new version, or 0.
 const RedisScript& replace_script();
 

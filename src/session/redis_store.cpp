@@ -72,6 +72,7 @@ class RedisStore final : public Store {
 
   Result<void> check() override;
   Result<void> put(std::string_view tenant, std::span<const Record> records) override;
+  Result<bool> put_if(std::string_view tenant, const Guard& guard, std::span<const Record> records) override;
   Result<std::optional<std::string>> get(std::string_view tenant, std::string_view id) override;
   Result<bool> remove(std::string_view tenant, std::string_view id) override;
 
@@ -198,6 +199,22 @@ Result<std::optional<std::string>> RedisStore::get(std::string_view tenant, std:
   TM_TRY(RedisReply reply, one({"GET", record_key(tenant, id)}, true));
   if (reply.kind == RedisReply::Kind::nothing) return std::optional<std::string>();
   return std::optional(std::move(reply.text));
+}
+
+Result<bool> RedisStore::put_if(std::string_view tenant, const Guard& guard, std::span<const Record> records) {
+  uint64_t bytes = 0;
+  for (const Record& record : records)
+    bytes += record.value.size();
+  if (bytes > options_.max_bytes) return over_size(bytes, options_.max_bytes);
+  RedisCommand words = {std::to_string(1 + records.size()), record_key(tenant, guard.id)};
+  for (const Record& record : records)
+    words.push_back(record_key(tenant, record.id));
+  words.emplace_back(guard.begins);
+  words.push_back(millis(options_.time_to_live));
+  for (const Record& record : records)
+    words.push_back(record.value);
+  TM_TRY(const RedisReply reply, run(put_if_script(), std::move(words), false));
+  return reply.number == 1;
 }
 
 Result<bool> RedisStore::remove(std::string_view tenant, std::string_view id) {

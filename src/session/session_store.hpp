@@ -21,6 +21,12 @@ struct Record {
   std::string value;
 };
 
+// What a record must still be for a change to be made: that of this id, beginning so.
+struct Guard {
+  std::string_view id;
+  std::string_view begins;  // not empty
+};
+
 // Records by tenant and id. A tenant sees its own alone. Thread-safe; calls may block on a disk or the network, so they
 // belong neither on the engine's thread nor on a connection's. Errors, each of which concerns the one call: io (the
 // disk is full, or refuses), corrupt (the file is damaged), too_large (records over the store's whole size), and of a
@@ -32,6 +38,9 @@ class SessionStore {
   // All of them or none. Replaces those of the same ids. The oldest records of any tenant go where the store is full;
   // a Redis follows its own maxmemory-policy.
   virtual base::Result<void> put(std::string_view tenant, std::span<const Record> records) = 0;
+  // As put, if `guard` holds when it is done, which nobody can change in between; false: it does not, and nothing was
+  // done. Not sent again where a Redis's answer is lost: `timeout`, and it may have been done.
+  virtual base::Result<bool> put_if(std::string_view tenant, const Guard& guard, std::span<const Record> records) = 0;
   // nullopt: there is none, or its time is over.
   virtual base::Result<std::optional<std::string>> get(std::string_view tenant, std::string_view id) = 0;
   // Whether there was one.

@@ -30,4 +30,9 @@ Result<void> check_takes(std::span<const BucketTake> takes) {
   return {};
 }
 
+Error over_size(uint64_t bytes, uint64_t most) {
+  return {ErrorCode::too_large,
+          fmt::format("the records take {} bytes, the session store {} at most: set session.max_size", bytes, most)};
+}
+
 }  // namespace tidemill::session

@@ -107,6 +107,7 @@ class SqliteStore final : public Store {
 
   Result<void> check() override;
   Result<void> put(std::string_view tenant, std::span<const Record> records) override;
+  Result<bool> put_if(std::string_view tenant, const Guard& guard, std::span<const Record> records) override;
   Result<std::optional<std::string>> get(std::string_view tenant, std::string_view id) override;
   Result<bool> remove(std::string_view tenant, std::string_view id) override;
 
@@ -147,6 +148,8 @@ class SqliteStore final : public Store {
   // What a put does, within its transaction.
   Result<void> write(std::string_view tenant, std::span<const Record> records);
   Result<void> make_room(int64_t bytes);
+  // Whether `guard` holds; within a transaction, too.
+  Result<bool> holds(std::string_view tenant, const Guard& guard);
   int64_t now_nanos() const { return base::unix_nanos(clock_.wall_now()); }
   int64_t now() const { return now_nanos() / 1'000'000'000; }
 
@@ -260,6 +263,26 @@ Result<std::optional<std::string>> SqliteStore::get(std::string_view tenant, std
     if (!row) return std::optional<std::string>();
     return std::optional(found.bytes(0));
   });
+}
+
+Result<bool> SqliteStore::holds(std::string_view tenant, const Guard& guard) {
+  Statement found(database_,
+                  "SELECT 1 FROM record WHERE tenant = ? AND id = ? AND expires > ? AND substr(value, 1, ?) = ?");
+  found.bind(tenant).bind(guard.id).bind(now()).bind(static_cast<int64_t>(guard.begins.size()));
+  return found.bind_blob(guard.begins).step();
+}
+
+Result<bool> SqliteStore::put_if(std::string_view tenant, const Guard& guard, std::span<const Record> records) {
+  uint64_t bytes = 0;
+  for (const Record& record : records)
+    bytes += record.value.size() + row_overhead;
+  if (bytes > options_.max_bytes) return over_size(bytes, options_.max_bytes);
+  const auto work = [&]() -> Result<bool> {
+    TM_TRY(const bool unchanged, holds(tenant, guard));
+    if (unchanged) TM_CHECK(write(tenant, records));
+    return unchanged;
+  };
+  return writing([&] { return database_.transact(work); });
 }
 
 Result<bool> SqliteStore::remove(std::string_view tenant, std::string_view id) {

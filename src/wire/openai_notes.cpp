@@ -17,6 +17,8 @@ constexpr size_t most_pairs = 16;
 constexpr size_t longest_key = 64;     // characters
 constexpr size_t longest_value = 512;  // characters
 
+}  // namespace
+
 Result<void> check_metadata(const JsonFields& fields) {
   TM_TRY(const json::object* metadata, fields.object("metadata"));
   if (metadata == nullptr) return {};
@@ -41,8 +43,6 @@ Result<void> check_metadata(const JsonFields& fields) {
   }
   return {};
 }
-
-}  // namespace
 
 Result<void> check_notes(const JsonFields& fields) {
   for (const char* name : {"user", "safety_identifier", "prompt_cache_key"})

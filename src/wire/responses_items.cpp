@@ -64,6 +64,9 @@ class Conversation {
                                         base::utf8::prefix(base::utf8::sanitize(*type), 40)));
   }
 
+  // A call that was made elsewhere, which may be answered here.
+  void add_earlier_call(const std::string& id) { calls_[id] = unanswered_[id] = ""; }
+
   // After the last item.
   Result<json::array> finish(std::vector<std::string>& places) {
     places = std::move(places_);
@@ -177,12 +180,12 @@ class Conversation {
 
 }  // namespace
 
-Result<json::array> messages_of_items(const json::array& items, std::string_view instructions, size_t known,
+Result<json::array> messages_of_items(const json::array& items, std::string_view instructions, const KnownItems& known,
                                       std::vector<std::string>& places) {
   Conversation conversation(instructions);
   for (size_t i = 0; i < items.size(); ++i) {
     const std::string place =
-        i < known ? fmt::format("previous_response_id[{}]", i) : fmt::format("input[{}]", i - known);
+        i < known.count ? fmt::format("{}[{}]", known.from, i) : fmt::format("input[{}]", i - known.count);
     const json::object* object = items[i].if_object();
     if (object == nullptr) {
       return base::Error(base::ErrorCode::invalid_argument,
@@ -192,6 +195,13 @@ Result<json::array> messages_of_items(const json::array& items, std::string_view
     TM_CHECK(conversation.add(JsonFields(*object, place)));
   }
   return conversation.finish(places);
+}
+
+Result<void> check_item(const JsonFields& item) {
+  Conversation alone({});
+  const json::value* call_id = item.find("call_id");
+  if (call_id != nullptr && call_id->is_string()) alone.add_earlier_call(std::string(call_id->get_string()));
+  return alone.add(item);
 }
 
 }  // namespace tidemill::wire

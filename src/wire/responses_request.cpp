@@ -7,6 +7,7 @@
 #include <fmt/core.h>
 
 #include "base/utf8.hpp"
+#include "wire/conversation_body.hpp"
 #include "wire/json_fields.hpp"
 #include "wire/openai_notes.hpp"
 #include "wire/openai_tools.hpp"
@@ -27,8 +28,7 @@ json::value or_null(const json::value* value) {
 }
 
 Result<void> refuse_unsupported(const JsonFields& fields) {
-  constexpr std::array<JsonFields::Refused, 4> refused = {{
-      {"conversation", "conversations are not kept; use 'previous_response_id'"},
+  constexpr std::array<JsonFields::Refused, 3> refused = {{
       {"prompt", "stored prompts are not supported; send 'instructions' and 'input'"},
       {"context_management", "compaction is not supported; use 'truncation': \"auto\""},
       {"moderation", "moderation is not supported"},
@@ -228,6 +228,11 @@ Result<void> parse_keeping(const JsonFields& fields, ResponsesRequest& asked) {
   TM_TRY(const auto previous, fields.string("previous_response_id"));
   asked.previous_response_id = previous.value_or("");
   asked.form.echo["previous_response_id"] = or_null(fields.find("previous_response_id"));
+  if (const json::value* conversation = fields.find("conversation"); conversation != nullptr) {
+    TM_TRY(asked.conversation, conversation_id_of(*conversation));
+    if (!asked.previous_response_id.empty()) return conversation_and_response();
+    asked.form.echo["conversation"] = json::object{{"id", asked.conversation}};
+  }
   TM_CHECK(check_notes(fields));
   TM_CHECK(check_hints(fields));
   TM_CHECK(fields.integer("max_tool_calls", 1, max_int));  // of tools that a server runs, which are not here
@@ -292,7 +297,9 @@ Result<void> join_conversation(ResponsesRequest& asked, const json::array& earli
     };
     if (std::none_of(items.begin(), items.end(), same)) items.push_back(found->second);
   }
-  TM_TRY(asked.request.messages, messages_of_items(items, asked.instructions, earlier.size(), asked.request.places));
+  const KnownItems known{.count = earlier.size(),
+                         .from = asked.conversation.empty() ? "previous_response_id" : "conversation"};
+  TM_TRY(asked.request.messages, messages_of_items(items, asked.instructions, known, asked.request.places));
   if (!asked.instructions.empty()) asked.request.system_param = "instructions";
   if (asked.request.messages.empty()) {
     return Error(ErrorCode::invalid_argument, "'input' must hold at least one message").with_param("input");

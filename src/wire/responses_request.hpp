@@ -31,6 +31,7 @@ struct ResponsesRequest {
   base::json::array items;              // "input", a string made a message
   std::string instructions;             // empty: none
   std::string previous_response_id;     // empty: none
+  std::string conversation;             // its id, likewise; never both
   std::vector<std::string> references;  // the ids of items that "item_reference" stands for
   bool store = true;
 };
@@ -38,8 +39,8 @@ struct ResponsesRequest {
 base::Result<ResponsesRequest> parse_responses_request(std::string_view body);
 
 // Puts the conversation together: replaces references in `asked.items` by what `referenced` has for their ids, puts
-// `earlier` (the items of the response before, its output among them) in front of them, and reads all of them into
-// `asked.request.messages`. Errors name the item: "input[2].content[0].type".
+// `earlier` (the items of the conversation, or of the response before, its output among them) in front of them, and
+// reads all of them into `asked.request.messages`. Errors name the item: "input[2].content[0].type".
 base::Result<void> join_conversation(ResponsesRequest& asked, const base::json::array& earlier,
                                      const std::map<std::string, base::json::value>& referenced);
 

@@ -214,13 +214,31 @@ TEST(ResponsesRequest, NamesThePlaceOfAFault) {
 
 TEST(ResponsesRequest, RefusesWhatIsNotSupportedByName) {
   EXPECT_EQ(unsupported(with(R"("background":true)")), "background");
-  EXPECT_EQ(unsupported(with(R"("conversation":"c")")), "conversation");
   EXPECT_EQ(unsupported(with(R"("prompt":{"id":"p"})")), "prompt");
   EXPECT_EQ(unsupported(with(R"("tools":[{"type":"web_search"}])")), "tools[0].type");
   EXPECT_EQ(unsupported(with(R"("tool_choice":{"type":"web_search"})")), "tool_choice.type");
   EXPECT_EQ(unsupported(items(R"({"role":"user","content":[{"type":"input_image"}]})")), "input[0].content[0].type");
   EXPECT_EQ(unsupported(items(R"({"type":"computer_call"})")), "input[0].type");
   EXPECT_EQ(fault(with(R"("background":false,"conversation":null)")), "(none)");
+}
+
+TEST(ResponsesRequest, NamesAConversation) {
+  for (const char* conversation : {R"("conversation":"conv_1")", R"("conversation":{"id":"conv_1"})"}) {
+    const ResponsesRequest asked = asked_of(with(conversation));
+    EXPECT_EQ(asked.conversation, "conv_1");
+    EXPECT_EQ(asked.form.echo.at("conversation"), (json::value{{"id", "conv_1"}}));
+  }
+  EXPECT_FALSE(asked_of(with(R"("conversation":null)")).form.echo.contains("conversation"));
+  for (const char* wrong : {"5", "[]", "true", R"("")"})
+    EXPECT_EQ(fault(with(R"("conversation":)" + std::string(wrong))), "conversation") << wrong;
+  for (const char* wrong : {"{}", R"({"id":null})", R"({"id":5})", R"({"id":""})"})
+    EXPECT_EQ(fault(with(R"("conversation":)" + std::string(wrong))), "conversation.id") << wrong;
+  EXPECT_EQ(fault(with(R"("conversation":"c","previous_response_id":"r")")), "conversation");
+  EXPECT_EQ(fault(with(R"("conversation":"c","previous_response_id":null)")), "(none)");
+  // What it holds already is told apart from the input.
+  const json::array earlier{json::object{{"type", "computer_call"}}};
+  EXPECT_EQ(ask(with(R"("conversation":"c")"), earlier).error().param(), "conversation[0].type");
+  EXPECT_EQ(ask(with(R"("previous_response_id":"r")"), earlier).error().param(), "previous_response_id[0].type");
 }
 
 TEST(ResponsesRequest, TakesToolsAndAFormat) {
