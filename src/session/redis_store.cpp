@@ -167,12 +167,7 @@ Result<void> RedisStore::put(std::string_view tenant, std::span<const Record> re
   uint64_t bytes = 0;
   for (const Record& record : records)
     bytes += record.value.size();
-  if (bytes > options_.max_bytes) {
-    return Error(ErrorCode::too_large,
-                 fmt::format("the conversation takes {} bytes, the session store {} at most: set session.max_size, or "
-                             "send 'store': false",
-                             bytes, options_.max_bytes));
-  }
+  if (bytes > options_.max_bytes) return over_size(bytes, options_.max_bytes);
   std::vector<RedisCommand> commands;
   commands.push_back({"MULTI"});
   for (const Record& record : records) {
@@ -213,8 +208,10 @@ Result<bool> RedisStore::put_if(std::string_view tenant, const Guard& guard, std
   words.push_back(millis(options_.time_to_live));
   for (const Record& record : records)
     words.push_back(record.value);
-  TM_TRY(const RedisReply reply, run(put_if_script(), std::move(words), false));
-  return reply.number == 1;
+  const auto outcome = written(run(put_if_script(), std::move(words), false));
+  if (!outcome && refuses_writes_) largest_refused_ = std::max<uint64_t>(largest_refused_, bytes);
+  if (!outcome) return outcome.error();
+  return outcome.value().number == 1;
 }
 
 Result<bool> RedisStore::remove(std::string_view tenant, std::string_view id) {

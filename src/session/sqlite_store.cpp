@@ -245,12 +245,7 @@ Result<void> SqliteStore::put(std::string_view tenant, std::span<const Record> r
   uint64_t bytes = 0;
   for (const Record& record : records)
     bytes += record.value.size() + row_overhead;
-  if (bytes > options_.max_bytes) {
-    return Error(ErrorCode::too_large,
-                 fmt::format("the conversation takes {} bytes, the session store {} at most: set session.max_size, or "
-                             "send 'store': false",
-                             bytes, options_.max_bytes));
-  }
+  if (bytes > options_.max_bytes) return over_size(bytes, options_.max_bytes);
   auto written = writing([&] { return database_.transact([&] { return write(tenant, records); }); });
   if (!written && refuses_writes_) largest_refused_ = std::max<uint64_t>(largest_refused_, bytes);
   return written;
@@ -282,7 +277,9 @@ Result<bool> SqliteStore::put_if(std::string_view tenant, const Guard& guard, st
     if (unchanged) TM_CHECK(write(tenant, records));
     return unchanged;
   };
-  return writing([&] { return database_.transact(work); });
+  auto written = writing([&] { return database_.transact(work); });
+  if (!written && refuses_writes_) largest_refused_ = std::max<uint64_t>(largest_refused_, bytes);
+  return written;
 }
 
 Result<bool> SqliteStore::remove(std::string_view tenant, std::string_view id) {
