@@ -199,8 +199,12 @@ Result<json::array> messages_of_items(const json::array& items, std::string_view
 
 Result<void> check_item(const JsonFields& item) {
   Conversation alone({});
+  // What it answers may stand before it.
+  const json::value* type = item.find("type");
   const json::value* call_id = item.find("call_id");
-  if (call_id != nullptr && call_id->is_string()) alone.add_earlier_call(std::string(call_id->get_string()));
+  if (type != nullptr && *type == "function_call_output" && call_id != nullptr && call_id->is_string()) {
+    alone.add_earlier_call(std::string(call_id->get_string()));
+  }
   return alone.add(item);
 }
 
