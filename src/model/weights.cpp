@@ -211,6 +211,7 @@ class Loader {
 
   static std::vector<Projection> projections(std::vector<std::unique_ptr<tensor::Weight>> weights) {
     std::vector<Projection> all;
+    all.reserve(weights.size());
     for (auto& weight : weights)
       all.push_back({std::move(weight), {}});
     return all;
