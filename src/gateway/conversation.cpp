@@ -215,7 +215,11 @@ asio::awaitable<Result<void>> ResponseKeeper::events(std::string_view events, st
   WholeEvents walk(events);
   while (const auto event = walk.next()) {
     const Carrier* carrier = carrier_of(*event);
-    auto body = carrier == nullptr ? Result<json::value>(nullptr) : base::parse_json(event->data);
+    if (carrier == nullptr) {
+      out += event->text;
+      continue;
+    }
+    auto body = base::parse_json(event->data);
     json::value* response = body && body->is_object() ? body->get_object().if_contains("response") : nullptr;
     if (response == nullptr || !response->is_object()) {
       out += event->text;
