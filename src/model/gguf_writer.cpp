@@ -5,6 +5,7 @@
 #include <cassert>
 #include <cerrno>
 #include <fcntl.h>
+#include <string_view>
 #include <system_error>
 #include <unistd.h>
 #include <utility>
@@ -247,12 +248,8 @@ base::Result<void> GgufWriter::write_raw(std::span<const std::byte> bytes) {
 }
 
 base::Result<void> GgufWriter::write_waiting() {
-  for (std::span<const std::byte> left = waiting_; !left.empty();) {
-    const ssize_t put_now = ::write(fd_, left.data(), left.size());
-    if (put_now < 0 && errno == EINTR) continue;
-    if (put_now < 0) return base::system_error("cannot write", final_path_);
-    left = left.subspan(static_cast<size_t>(put_now));
-  }
+  const std::string_view waiting(reinterpret_cast<const char*>(waiting_.data()), waiting_.size());
+  TM_CHECK(base::write_all(fd_, waiting, final_path_));
   waiting_.clear();
   return {};
 }
