@@ -167,7 +167,7 @@ Result<void> RedisStore::put(std::string_view tenant, std::span<const Record> re
   uint64_t bytes = 0;
   for (const Record& record : records)
     bytes += record.value.size();
-  if (bytes > options_.max_bytes) return over_size(bytes, options_.max_bytes);
+  if (bytes > options_.max_bytes) return conversation_over_size(bytes, options_.max_bytes);
   std::vector<RedisCommand> commands;
   commands.push_back({"MULTI"});
   for (const Record& record : records) {

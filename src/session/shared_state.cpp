@@ -35,4 +35,11 @@ Error over_size(uint64_t bytes, uint64_t most) {
           fmt::format("the records take {} bytes, the session store {} at most: set session.max_size", bytes, most)};
 }
 
+Error conversation_over_size(uint64_t bytes, uint64_t most) {
+  return {ErrorCode::too_large,
+          fmt::format("the conversation takes {} bytes, the session store {} at most: set session.max_size, or send "
+                      "'store': false",
+                      bytes, most)};
+}
+
 }  // namespace tidemill::session

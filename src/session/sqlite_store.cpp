@@ -245,7 +245,7 @@ Result<void> SqliteStore::put(std::string_view tenant, std::span<const Record> r
   uint64_t bytes = 0;
   for (const Record& record : records)
     bytes += record.value.size() + row_overhead;
-  if (bytes > options_.max_bytes) return over_size(bytes, options_.max_bytes);
+  if (bytes > options_.max_bytes) return conversation_over_size(bytes, options_.max_bytes);
   auto written = writing([&] { return database_.transact([&] { return write(tenant, records); }); });
   if (!written && refuses_writes_) largest_refused_ = std::max<uint64_t>(largest_refused_, bytes);
   return written;

@@ -15,5 +15,7 @@ base::Result<void> check_blob(std::string_view key, std::string_view value);
 base::Result<void> check_takes(std::span<const BucketTake> takes);
 // `too_large`: records that take `bytes`, of which so many are kept at most.
 base::Error over_size(uint64_t bytes, uint64_t most);
+// The same of a response that need not be kept.
+base::Error conversation_over_size(uint64_t bytes, uint64_t most);
 
 }  // namespace tidemill::session
