@@ -51,6 +51,7 @@ struct TrainingFlags {
   bool taught = false;  // distill, not train
   std::string source;   // the teacher, or the model whose tokenizer is used; empty: the built-in one
   std::string student;
+  std::string from;  // the model that the student begins as; empty: none
   std::string output;
   std::vector<std::string> text;
   std::string ending;
@@ -102,11 +103,7 @@ class TrainingRun {
     TM_CHECK(load(source));
     TM_CHECK(read_text());
     TM_TRY(std::unique_ptr<distill::Student> student, distill::make_student(plan_));
-    if (flags_.taught && !flags_.fresh_embeddings) {
-      TM_TRY(const std::vector<distill::NamedArray> inherited,
-             distill::inherit_embeddings(source, plan_.shape.width, corpus_.tokens));
-      TM_CHECK(student->restore(inherited));
-    }
+    TM_CHECK(begin(*student, source));
     TM_TRY(const std::unique_ptr<distill::Lessons> lessons, make_lessons(source));
     TM_CHECK(train(*student, *lessons));
     TM_TRY(const std::vector<distill::NamedArray> weights, student->weights());
@@ -262,6 +259,26 @@ class TrainingRun {
     return std::unique_ptr<distill::Lessons>(std::move(lessons));
   }
 
+  // What the student is before it learns.
+  base::Result<void> begin(distill::Student& student, const model::Checkpoint& source) {
+    if (!flags_.from.empty()) {
+      TM_TRY(const model::Checkpoint file, model::Checkpoint::open(flags_.from));
+      if (file.has_file(output_)) {
+        return base::Error(
+            base::ErrorCode::invalid_argument,
+            fmt::format("'{}' is what the student goes on from; write it to another name", flags_.output));
+      }
+      TM_TRY(const std::vector<distill::NamedArray> fresh, student.weights());
+      TM_TRY(const std::vector<distill::NamedArray> weights, distill::read_student(file, plan_, fresh));
+      begins_as_ = quantize::fingerprint_of(file);
+      return student.restore(weights);
+    }
+    if (!flags_.taught || flags_.fresh_embeddings) return {};
+    TM_TRY(const std::vector<distill::NamedArray> inherited,
+           distill::inherit_embeddings(source, plan_.shape.width, corpus_.tokens));
+    return student.restore(inherited);
+  }
+
   base::Result<void> train(distill::Student& student, const distill::Lessons& lessons) {
     const int64_t rows = flags_.batch * flags_.window;
     const int64_t tokens = flags_.tokens > 0 ? flags_.tokens : 4 * lessons.count() * flags_.window;
@@ -275,10 +292,10 @@ class TrainingRun {
     options.restart = flags_.restart;
     options.cancelled = cancelled();
     // A run of other numbers than these would not go on as it began. The number of threads changes nothing.
-    options.fingerprint =
-        sum_of(fmt::format("{} {:016x} {:016x} {} {} {} {} {} {} {}", report_.shape, lessons_fingerprint_,
-                           base::checksum(std::as_bytes(std::span(corpus_.tokens))), flags_.window, report_.precision,
-                           flags_.rate, flags_.hard_share, flags_.seed, flags_.fresh_embeddings, report_.trainer));
+    options.fingerprint = sum_of(
+        fmt::format("{} {:016x} {:016x} {:016x} {} {} {} {} {} {} {}", report_.shape, begins_as_, lessons_fingerprint_,
+                    base::checksum(std::as_bytes(std::span(corpus_.tokens))), flags_.window, report_.precision,
+                    flags_.rate, flags_.hard_share, flags_.seed, flags_.fresh_embeddings, report_.trainer));
     TrainingLine line(rows, base::Progress::terminal(!flags_.as_json), lasting_sink(!flags_.as_json),
                       base::SystemClock::instance());
     auto summary = distill::train(student, lessons, judged_windows(), options, base::SystemClock::instance(),
@@ -364,6 +381,7 @@ class TrainingRun {
   std::unique_ptr<evaluate::Subject> subject_;  // the teacher; null without one
   distill::Corpus corpus_;
   std::vector<model::Token> held_out_;
+  uint64_t begins_as_ = 0;
   uint64_t lessons_fingerprint_ = 0;
   TrainingReport report_;
 };
@@ -374,6 +392,11 @@ void add_training_flags(CLI::App& command, const std::shared_ptr<TrainingFlags>&
       ->type_name("PATH")
       ->required();
   command.add_option("-o,--output", flags->output, "The GGUF file to write")->type_name("FILE")->required();
+  command
+      .add_option(
+          "--from", flags->from,
+          "A model of the student's shape to go on from: what an earlier run wrote (another --rate and --tokens)")
+      ->type_name("PATH");
   command.add_option("--ending", flags->ending, "Of folders, only files whose names end so: .py")->type_name("TEXT");
   command
       .add_option("--held-out", flags->held_out,

@@ -1,13 +1,16 @@
 #include "distill/student_file.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <string_view>
 #include <vector>
 
 #include <fmt/format.h>
 
+#include "base/memory.hpp"
 #include "model/file_type.hpp"
 #include "model/gguf_writer.hpp"
+#include "model/load.hpp"
 
 namespace tidemill::distill {
 
@@ -75,6 +78,47 @@ Result<void> write_student(const std::filesystem::path& path, const StudentPlan&
     TM_CHECK(writer.write(bytes));
   }
   return writer.finish();
+}
+
+Result<std::vector<NamedArray>> read_student(const model::Checkpoint& file, const StudentPlan& plan,
+                                             std::span<const NamedArray> expected) {
+  TM_TRY(const model::HyperParameters hyper, model::read_any_hyper_parameters(file));
+  const auto other = [&](const std::string& what) {
+    return Error(ErrorCode::invalid_argument, fmt::format("cannot go on from '{}': {}", file.path().string(), what));
+  };
+  const StudentShape shape = {hyper.width, hyper.layers, hyper.heads, hyper.kv_heads, hyper.feed_forward};
+  if (hyper.architecture != "llama")
+    return other(fmt::format("it is a '{}', and a student is a 'llama'", hyper.architecture));
+  if (shape != plan.shape || hyper.vocabulary != plan.vocabulary) {
+    return other(fmt::format("it is {} with a vocabulary of {}, and the student is {} with one of {}",
+                             shape.to_string(), hyper.vocabulary, plan.shape.to_string(), plan.vocabulary));
+  }
+  TM_TRY(const double rope_base, file.get_float_or("llama.rope.freq_base", 10000));
+  if (hyper.rms_epsilon != plan.rms_epsilon || rope_base != plan.rope_base) {
+    return other(fmt::format("its norms' epsilon is {} and its positions' base {}, and the student's are {} and {}",
+                             hyper.rms_epsilon, rope_base, plan.rms_epsilon, plan.rope_base));
+  }
+  std::vector<NamedArray> weights;
+  base::Buffer scratch;
+  for (const NamedArray& array : expected) {
+    const model::GgufTensor* tensor = file.find_tensor(array.name);
+    const auto rank = static_cast<int>(array.shape.size());
+    if (tensor == nullptr || tensor->panels || tensor->rank != rank ||
+        !std::equal(array.shape.begin(), array.shape.end(), tensor->shape.begin()))
+      return other(fmt::format("its tensor '{}' is missing, packed or of another shape", array.name));
+    TM_TRY(const std::span<const std::byte> bytes, file.read(*tensor, scratch));
+    NamedArray& read = weights.emplace_back(array.name, array.shape, std::vector<float>(array.values.size()));
+    tensor::dequantize(tensor->type, bytes.data(), tensor->elements(), read.values.data());
+    if (!std::ranges::all_of(read.values, [](float value) { return std::isfinite(value); }))
+      return file.error(ErrorCode::corrupt, fmt::format("tensor '{}' has a weight that is not finite", array.name));
+  }
+  if (file.tensors().size() != expected.size()) {
+    return other(
+        fmt::format("it has {} tensors, and a student has {}: one with an output matrix of its own, biases or "
+                    "factors of positions has more",
+                    file.tensors().size(), expected.size()));
+  }
+  return weights;
 }
 
 }  // namespace tidemill::distill

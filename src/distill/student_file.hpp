@@ -4,9 +4,11 @@
 #include <filesystem>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/result.hpp"
 #include "distill/student.hpp"
+#include "model/checkpoint.hpp"
 #include "model/metadata.hpp"
 #include "tensor/dtype.hpp"
 
@@ -23,5 +25,11 @@ struct StudentFacts {
 base::Result<void> write_student(const std::filesystem::path& path, const StudentPlan& plan,
                                  std::span<const NamedArray> weights, const model::Metadata& vocabulary,
                                  const StudentFacts& facts);
+
+// The weights of a file that write_student() could have written for such a plan, whoever wrote it: for a student that
+// goes on from there. `expected` are the arrays that it has (Student::weights()). `invalid_argument` where the model is
+// another, saying in what; `corrupt` for a weight that is not finite; those of Checkpoint::read.
+base::Result<std::vector<NamedArray>> read_student(const model::Checkpoint& file, const StudentPlan& plan,
+                                                   std::span<const NamedArray> expected);
 
 }  // namespace tidemill::distill

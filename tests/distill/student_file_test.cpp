@@ -83,6 +83,39 @@ TEST_F(StudentFile, RunsWithItsTeachersTokenizer) {
   }
 }
 
+TEST_F(StudentFile, IsReadAgainToGoOnFrom) {
+  ASSERT_TRUE(write(weights()));
+  const auto file = model::Checkpoint::open(path_);
+  ASSERT_TRUE(file);
+  const auto read = read_student(*file, plan(), weights());
+  ASSERT_TRUE(read) << read.error().to_string();
+  ASSERT_EQ(read->size(), weights().size());
+  for (size_t i = 0; i < read->size(); ++i) {
+    EXPECT_EQ((*read)[i].name, weights()[i].name);
+    EXPECT_EQ((*read)[i].shape, weights()[i].shape);
+    EXPECT_EQ((*read)[i].values, weights()[i].values);
+  }
+}
+
+TEST_F(StudentFile, OfAnotherShapeIsNothingToGoOnFrom) {
+  ASSERT_TRUE(write(weights()));
+  const auto file = model::Checkpoint::open(path_);
+  ASSERT_TRUE(file);
+  StudentPlan wider = plan();
+  wider.shape.feed_forward = 128;
+  const auto read = read_student(*file, wider, weights());
+  ASSERT_FALSE(read);
+  EXPECT_EQ(read.error().code(), base::ErrorCode::invalid_argument);
+  for (const char* part : {"pupil.gguf", "32:1:2/1:96", "32:1:2/1:128", "4096"})
+    EXPECT_SAYS(read.error().to_string(), part);
+  StudentPlan turned = plan();
+  turned.rope_base = 500000;
+  const auto other = read_student(*file, turned, weights());
+  ASSERT_FALSE(other);
+  EXPECT_SAYS(other.error().to_string(), "base 10000");
+  EXPECT_SAYS(other.error().to_string(), "500000");
+}
+
 TEST_F(StudentFile, IsNotWrittenWithWeightsThatItsTypeCannotHold) {
   std::vector<NamedArray> arrays = weights();
   arrays[5].values[7] = 1e6F;
