@@ -30,9 +30,9 @@
 #include "distill/train.hpp"
 #include "evaluate/subject.hpp"
 #include "evaluate/text_runner.hpp"
+#include "model/gguf_writer.hpp"
 #include "model/load.hpp"
 #include "model/vocabulary.hpp"
-#include "quantize/partial_file.hpp"
 #include "quantize/quantize_model.hpp"
 #include "tensor/cpu_device.hpp"
 #include "tensor/isa.hpp"
@@ -132,7 +132,7 @@ class TrainingRun {
   }
 
   base::Result<void> check_output(const model::Checkpoint& source) {
-    TM_TRY(output_, quantize::target_of(flags_.output));
+    TM_TRY(output_, model::target_of(flags_.output));
     const auto taken = [&](std::string_view by) {
       return base::Error(base::ErrorCode::invalid_argument,
                          fmt::format("'{}' is {}; write the student to another name", flags_.output, by));

@@ -383,7 +383,7 @@ uint64_t fingerprint_of(const Checkpoint& source, const QuantizeOptions& options
 
 Result<void> check_quantization(const Checkpoint& source, const std::filesystem::path& path,
                                 const QuantizeOptions& options) {
-  TM_TRY(const std::filesystem::path target, target_of(path));
+  TM_TRY(const std::filesystem::path target, model::target_of(path));
   TM_CHECK(check_source(source));
   TM_CHECK(check_target(source, target, options.inputs));
   if (options.calibration_fingerprint != 0) TM_CHECK(check_calibration(source));
@@ -392,7 +392,7 @@ Result<void> check_quantization(const Checkpoint& source, const std::filesystem:
 
 Result<QuantizeSummary> quantize_model(const Checkpoint& source, const std::filesystem::path& path,
                                        const QuantizeOptions& options) {
-  TM_TRY(const std::filesystem::path target, target_of(path));
+  TM_TRY(const std::filesystem::path target, model::target_of(path));
   TM_CHECK(check_source(source));
   TM_CHECK(check_target(source, target, options.inputs));
   warn_of_second_rounding(source, options.type);
