@@ -142,7 +142,8 @@ class Quantizer {
         source_.release(tensors[i]);
       }
       done_ += tensors[i].bytes();
-      if (options_.on_progress) options_.on_progress(done_, total_);
+      // What was there from before is told of at once, so that nobody takes it for this run's.
+      if (options_.on_progress && i + 1 >= summary_.resumed) options_.on_progress(done_, total_);
     }
     return file_->finish();
   }
