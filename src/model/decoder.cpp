@@ -333,7 +333,7 @@ void Decoder::mix_experts(const MixtureWeights& mixture, std::span<const float> 
   chosen_.resize(static_cast<size_t>(rows * shape.rule.used));
   chosen_weights_.resize(chosen_.size());
   tensor::ExpertRule rule = shape.rule;
-  rule.bias = mixture.score_correction_bias;
+  rule.score_correction_bias = mixture.score_correction_bias;
   device_.choose_experts(logits, rule, chosen_, chosen_weights_);
 
   const Matrix change = view(change_, rows, hyper_.width);
