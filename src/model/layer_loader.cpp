@@ -23,23 +23,23 @@ Result<Projection> LayerLoader::projection(Name name, int64_t rows, int64_t cols
   return tensors_.projection(name_of(name), rows, cols, bias);
 }
 
-Result<std::vector<float>> LayerLoader::norm(Name name, int64_t elements, Presence presence) {
+Result<std::vector<float>> LayerLoader::vector(Name name, int64_t elements, Presence presence) {
   return tensors_.vector(name_of(name) + ".weight", elements, presence);
 }
 
 Result<LayerWeights> LayerLoader::load() {
   const int64_t width = hyper_.width;
   LayerWeights layer;
-  TM_TRY(layer.attention_norm, norm(&TensorNames::attention_norm, width));
+  TM_TRY(layer.attention_norm, vector(&TensorNames::attention_norm, width));
   TM_TRY(layer.attention, attention());
-  TM_TRY(layer.post_attention_norm, norm(&TensorNames::post_attention_norm, width, parts_.post_norms));
-  TM_TRY(layer.feed_forward_norm, norm(&TensorNames::feed_forward_norm, width));
+  TM_TRY(layer.post_attention_norm, vector(&TensorNames::post_attention_norm, width, parts_.post_norms));
+  TM_TRY(layer.feed_forward_norm, vector(&TensorNames::feed_forward_norm, width));
   if (hyper_.has_experts(index_)) {
     TM_TRY(layer.mixture, mixture());
   } else {
     TM_TRY(layer.feed_forward, feed_forward());
   }
-  TM_TRY(layer.post_feed_forward_norm, norm(&TensorNames::post_feed_forward_norm, width, parts_.post_norms));
+  TM_TRY(layer.post_feed_forward_norm, vector(&TensorNames::post_feed_forward_norm, width, parts_.post_norms));
   return layer;
 }
 
@@ -50,9 +50,9 @@ Result<AttentionWeights> LayerLoader::attention() {
   } else {
     TM_CHECK(heads(attention));
   }
-  TM_TRY(attention.query_norm, norm(&TensorNames::query_norm, hyper_.head_dim, parts_.head_norms));
-  TM_TRY(attention.key_norm, norm(&TensorNames::key_norm, hyper_.head_dim, parts_.head_norms));
-  TM_TRY(attention.sinks, norm(&TensorNames::sinks, hyper_.heads, parts_.sinks));
+  TM_TRY(attention.query_norm, vector(&TensorNames::query_norm, hyper_.head_dim, parts_.head_norms));
+  TM_TRY(attention.key_norm, vector(&TensorNames::key_norm, hyper_.head_dim, parts_.head_norms));
+  TM_TRY(attention.sinks, vector(&TensorNames::sinks, hyper_.heads, parts_.sinks));
   TM_TRY(attention.output,
          projection(&TensorNames::attention_output, hyper_.width, hyper_.attended_width(), parts_.output_bias));
   return attention;
@@ -80,13 +80,13 @@ Result<LatentWeights> LayerLoader::latents() {
   LatentWeights latent;
   if (shape.query_rank > 0) {
     TM_TRY(latent.query_down, projection(&TensorNames::query_down, shape.query_rank, width));
-    TM_TRY(latent.query_down_norm, norm(&TensorNames::query_down_norm, shape.query_rank));
+    TM_TRY(latent.query_down_norm, vector(&TensorNames::query_down_norm, shape.query_rank));
     TM_TRY(latent.query, projection(&TensorNames::query_up, heads_width, shape.query_rank));
   } else {
     TM_TRY(latent.query, projection(&TensorNames::query, heads_width, width));
   }
   TM_TRY(latent.latent, projection(&TensorNames::latent, hyper_.head_dim, width));
-  TM_TRY(latent.norm, norm(&TensorNames::latent_norm, shape.rank));
+  TM_TRY(latent.norm, vector(&TensorNames::latent_norm, shape.rank));
   if (tensors_.has(name_of(&TensorNames::latent_expansion) + ".weight")) {
     TM_CHECK(split_expansion(latent));
     return latent;

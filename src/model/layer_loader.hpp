@@ -42,7 +42,7 @@ class LayerLoader {
   // The tensor's whole name, but for its ending.
   std::string name_of(Name name) const;
   base::Result<Projection> projection(Name name, int64_t rows, int64_t cols, Presence bias = Presence::absent);
-  base::Result<std::vector<float>> norm(Name name, int64_t elements, Presence presence = Presence::required);
+  base::Result<std::vector<float>> vector(Name name, int64_t elements, Presence presence = Presence::required);
 
   TensorLoader& tensors_;
   const DecoderParts& parts_;
