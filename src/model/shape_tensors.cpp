@@ -11,6 +11,7 @@
 
 #include <fmt/format.h>
 
+#include "model/architectures/always_f32.hpp"
 #include "model/architectures/architecture.hpp"
 #include "model/architectures/encoder_architecture.hpp"
 #include "model/hyper_parameters.hpp"
@@ -92,7 +93,9 @@ class TensorList {
 
  private:
   void add(std::string_view name, std::string_view ending, TensorKind kind, std::vector<int64_t> shape) {
-    tensors_.push_back({.name = fmt::format("{}{}{}", prefix_, name, ending), .kind = kind, .shape = std::move(shape)});
+    std::string whole = fmt::format("{}{}{}", prefix_, name, ending);
+    const bool always_f32 = is_always_f32(whole);
+    tensors_.push_back({.name = std::move(whole), .kind = kind, .shape = std::move(shape), .always_f32 = always_f32});
   }
 
   const Shape& shape_;
@@ -198,8 +201,7 @@ class DecoderTensors {
 
   void mixture() {
     const int64_t inner = shape_.expert_feed_forward;
-    // What chooses is plain in released files, whatever the type of the others.
-    list_.f32_matrix(names_.router, shape_.width, shape_.experts);
+    list_.matrix(names_.router, shape_.width, shape_.experts);
     list_.matrices(names_.expert_gate, shape_.width, inner, shape_.experts);
     list_.matrices(names_.expert_up, shape_.width, inner, shape_.experts);
     list_.matrices(names_.expert_down, inner, shape_.width, shape_.experts);
@@ -232,9 +234,8 @@ class EncoderTensors {
   std::vector<ShapeTensor> run() {
     const int64_t width = shape_.width;
     list_.matrix(names_.token_embedding, width, shape_.tokens);
-    // Plain in released files, whatever the type of the others.
-    list_.f32_matrix(names_.position_embedding, width, shape_.context);
-    list_.f32_matrix(names_.type_embedding, width, kBertTokenTypes);
+    list_.matrix(names_.position_embedding, width, shape_.context);
+    list_.matrix(names_.type_embedding, width, kBertTokenTypes);
     norm(names_.embedding_norm);
     for (int64_t i = 0; i < shape_.layers; ++i) {
       list_.begin_layer(i);
@@ -250,7 +251,7 @@ class EncoderTensors {
     list_.begin_layer(-1);
     if (shape_.pooling == kRankPooling) {
       projection(names_.pooler, width, width);
-      list_.f32_matrix(names_.score, width, 1);
+      list_.f32_matrix(names_.score, width, 1);  // as in released files
       list_.bias(names_.score, 1);
     }
     return list_.take();
