@@ -38,11 +38,14 @@ function(tidemill_batches target size)
   endif()
 endfunction()
 
-# tidemill_room(<name> SOURCES <file>... [ALONE <file>...] [USES <room>...] [LINKS <library>...] [LINKS_PUBLIC <library>...])
+# tidemill_room(<name> SOURCES <file>... [BATCH <size>] [ALONE <file>...] [USES <room>...] [LINKS <library>...]
+#               [LINKS_PUBLIC <library>...])
+# BATCH: how many sources are compiled, and linted, together at most where five are not enough: in rooms none of whose
+# sources call their own things alike. What a batch includes is read once for all of it.
 # ALONE: sources that are not compiled in one batch with others (TIDEMILL_UNITY). A name that two unnamed namespaces of a
 # room have is no reason: say what each is, or share one.
 function(tidemill_room name)
-  cmake_parse_arguments(ROOM "" "" "SOURCES;ALONE;USES;LINKS;LINKS_PUBLIC" ${ARGN})
+  cmake_parse_arguments(ROOM "" "BATCH" "SOURCES;ALONE;USES;LINKS;LINKS_PUBLIC" ${ARGN})
   if(NOT DEFINED TIDEMILL_ROOM_${name})
     message(FATAL_ERROR "room '${name}' is not in the table of cmake/Rooms.cmake")
   endif()
@@ -58,7 +61,10 @@ function(tidemill_room name)
 
   add_library(tidemill_${name} STATIC ${ROOM_SOURCES})
   add_library(tidemill::${name} ALIAS tidemill_${name})
-  tidemill_batches(tidemill_${name} 5 ${ROOM_ALONE})
+  if(NOT ROOM_BATCH)
+    set(ROOM_BATCH 5)
+  endif()
+  tidemill_batches(tidemill_${name} ${ROOM_BATCH} ${ROOM_ALONE})
   target_include_directories(tidemill_${name} PUBLIC ${view})
   foreach(used IN LISTS ROOM_USES)
     target_link_libraries(tidemill_${name} PUBLIC tidemill::${used})
