@@ -15,6 +15,8 @@ endif()
 add_compile_options(-Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wconversion -Wno-sign-conversion)
 # Results must not depend on which multiplications the compiler chose to fuse: kernels say fma where they mean it.
 add_compile_options(-ffp-contract=off)
+# The same object files wherever the checkout lies, so that checkouts share what ccache keeps.
+add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-fmacro-prefix-map=${CMAKE_SOURCE_DIR}/=>)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # GCC 12 reports false positives for these inside libstdc++ and Boost at -O2.
   add_compile_options(-Wno-maybe-uninitialized -Wno-restrict -Wno-stringop-overflow -Wno-array-bounds -Wno-dangling-pointer)

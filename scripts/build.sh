@@ -4,6 +4,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 preset=$1
 shift
+# Checkouts in other folders share what ccache keeps: to it, paths begin at the root of the checkout.
+export CCACHE_BASEDIR=${CCACHE_BASEDIR-$PWD} CCACHE_NOHASHDIR=${CCACHE_NOHASHDIR-true}
 if [ ! -f "build/$preset/build.ninja" ]; then
   echo "build: configuring preset $preset"
   mkdir -p "build/$preset"

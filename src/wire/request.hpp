@@ -190,7 +190,7 @@ struct ToolCallDelta {
 };
 
 // How far a choice has come.
-struct Progress {
+struct ChoiceProgress {
   TokenIds tokens;  // generated since it was last told
 };
 
@@ -205,8 +205,8 @@ struct Event {
   std::string matched_stop;   // the stop string that ended it, if one did
   int64_t cached_tokens = 0;  // of the choice's prompt; 0 where it is `resumed`
 
-  std::optional<Progress> progress;  // with the last of the pieces that the same tokens gave rise to
-  bool resumed = false;              // of what was told before the stream was resumed: not to be told again
+  std::optional<ChoiceProgress> progress;  // with the last of the pieces that the same tokens gave rise to
+  bool resumed = false;                    // of what was told before the stream was resumed: not to be told again
 };
 
 }  // namespace tidemill::wire

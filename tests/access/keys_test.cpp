@@ -161,7 +161,7 @@ class KeyVaults : public testing::Test {
     ASSERT_TRUE(vault.update(add));
     EXPECT_TRUE(vault.changed(revision).value());
   }
-  test::TemporaryFolder folder_;
+  tidemill::test::TemporaryFolder folder_;
 };
 
 TEST_F(KeyVaults, AFileTellsOfChanges) {

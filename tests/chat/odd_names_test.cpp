@@ -80,7 +80,7 @@ std::vector<std::string> odd_names() {
 }
 
 // A tool that asks for the parameter of the name, and for another.
-Tool tool_with(const std::string& parameter, bool strict) {
+Tool tool_asking_for(const std::string& parameter, bool strict) {
   json::object properties;
   properties[parameter] = parsed(R"({"enum": ["v", null]})");
   properties["z"] = parsed(R"({"type": "boolean"})");
@@ -125,7 +125,7 @@ TEST(OddNames, OfParametersAreRefusedOrReadBack) {
     const Format format = format_of(name, false);
     for (const std::string& parameter : odd_names()) {
       SCOPED_TRACE(std::string(name) + ": " + parameter);
-      const Tool tool = tool_with(parameter, true);
+      const Tool tool = tool_asking_for(parameter, true);
       if (refusal(format, tool).empty()) expect_read_back(format, tool, {parameter, "z"});
     }
   }
@@ -135,9 +135,9 @@ TEST(OddNames, OfParametersAreRefusedInTagsOnlyWhereTheTagWouldEnd) {
   for (const std::string_view name : in_tags) {
     const Format format = format_of(name, false);
     for (const char* parameter : {"a b", "a'b", "é", "&lt;", "a=b", "a.b", "1", "$x", "\\", "{"})
-      EXPECT_EQ(refusal(format, tool_with(parameter, true)), "") << name << parameter;
+      EXPECT_EQ(refusal(format, tool_asking_for(parameter, true)), "") << name << parameter;
     for (const char* parameter : {"a<b", "a>b", "a\"b", "a\nb", "", " a", "a</arg_key>"}) {
-      const std::string why = refusal(format, tool_with(parameter, true));
+      const std::string why = refusal(format, tool_asking_for(parameter, true));
       EXPECT_NE(why.find("the parameters of the tool 'f': " + json::serialize(json::string(parameter)) +
                          " is no name that this model's tool format can write"),
                 std::string::npos)
@@ -150,7 +150,7 @@ TEST(OddNames, OfParametersAreRefusedInTagsOnlyWhereTheTagWouldEnd) {
 TEST(OddNames, OfParametersAreLeftOutWhereTheToolIsNotStrict) {
   for (const std::string_view name : in_tags) {
     const Format format = format_of(name, false);
-    const std::vector<Tool> tools = {tool_with("a<b", false)};
+    const std::vector<Tool> tools = {tool_asking_for("a<b", false)};
     ToolRules rules;
     rules.choice.kind = Kind::required;
     rules.parallel = false;
@@ -176,7 +176,7 @@ TEST(OddNames, OfFunctionsAreRefusedOrReadBack) {
     const Format format = format_of(format_name, false);
     for (const std::string& function : names) {
       SCOPED_TRACE(std::string(format_name) + ": " + function);
-      Tool tool = tool_with("a", true);
+      Tool tool = tool_asking_for("a", true);
       tool.name = function;
       const std::string why = refusal(format, tool);
       if (why.empty()) {
@@ -185,7 +185,7 @@ TEST(OddNames, OfFunctionsAreRefusedOrReadBack) {
         EXPECT_NE(why.find(json::serialize(json::string(function)) + " is no name"), std::string::npos) << why;
       }
     }
-    Tool plain = tool_with("a", true);
+    Tool plain = tool_asking_for("a", true);
     plain.name = "get_weather-2.b";
     EXPECT_EQ(refusal(format, plain), "") << format_name;
   }

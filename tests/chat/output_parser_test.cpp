@@ -32,7 +32,7 @@ std::vector<Tool> tools() {
   };
 }
 
-Format format_of(std::string_view name, std::string_view reasoning = "none") {
+Format format_with(std::string_view name, std::string_view reasoning = "none") {
   Format format = *format_by_name(name);
   EXPECT_TRUE(set_reasoning(format, reasoning));
   return format;
@@ -79,7 +79,7 @@ struct Expected {
 
 void expect(std::string_view format, std::string_view text, const Expected& expected,
             std::string_view reasoning = "none", Start start = Start::answer) {
-  const Reading reading = read_every_way(format_of(format, reasoning), text, start);
+  const Reading reading = read_every_way(format_with(format, reasoning), text, start);
   EXPECT_EQ(reading.content, expected.content) << text;
   EXPECT_EQ(reading.reasoning, expected.reasoning) << text;
   ASSERT_EQ(reading.calls.size(), expected.calls.size()) << text;
@@ -182,7 +182,7 @@ TEST(Hermes, GivesBackAsContentWhatIsNoCall) {
 }
 
 TEST(Hermes, KeepsWhatCameOfABrokenCall) {
-  const Format format = format_of("hermes");
+  const Format format = format_with("hermes");
   Reading reading = read_every_way(format, "<tool_call>{\"name\": \"now\", \"arguments\": {\"a\": True}}</tool_call>");
   ASSERT_EQ(reading.calls.size(), 1U);
   EXPECT_EQ(reading.calls[0].arguments, "{\"a\": ");
@@ -197,9 +197,9 @@ TEST(Hermes, KeepsWhatCameOfABrokenCall) {
 
 TEST(NoTools, MeansNoCalls) {
   const std::string text = "<tool_call>{\"name\": \"now\", \"arguments\": {}}</tool_call>";
-  EXPECT_EQ(read(format_of("hermes"), {}, Start::answer, text).content, text);
-  EXPECT_EQ(read(format_of("llama3_json"), {}, Start::answer, "{\"name\": \"now\"}").content, "{\"name\": \"now\"}");
-  EXPECT_EQ(read(format_of("harmony"), {}, Start::answer, "<|channel|>final<|message|>Hi").content, "Hi");
+  EXPECT_EQ(read(format_with("hermes"), {}, Start::answer, text).content, text);
+  EXPECT_EQ(read(format_with("llama3_json"), {}, Start::answer, "{\"name\": \"now\"}").content, "{\"name\": \"now\"}");
+  EXPECT_EQ(read(format_with("harmony"), {}, Start::answer, "<|channel|>final<|message|>Hi").content, "Hi");
 }
 
 TEST(Llama3, ReadsBareJson) {
@@ -237,7 +237,7 @@ TEST(Mistral, ReadsNamesBeforeArguments) {
          {"Ok.", "Hm", {{"now", "{\"a\": {}}"}}}, "bracket_think");
   expect("mistral_args", "[TOOL_CALLS]now is the time", {"[TOOL_CALLS]now is the time", "", {}});
   const Reading reading =
-      read_every_way(format_of("mistral_ids"), "[TOOL_CALLS]now[CALL_ID]abc123DEF[ARGS]{}[TOOL_CALLS]now[ARGS]{}");
+      read_every_way(format_with("mistral_ids"), "[TOOL_CALLS]now[CALL_ID]abc123DEF[ARGS]{}[TOOL_CALLS]now[ARGS]{}");
   ASSERT_EQ(reading.calls.size(), 2U);
   EXPECT_EQ(reading.calls[0].id, "abc123DEF");
   EXPECT_EQ(reading.calls[1].id.size(), 9U);
@@ -265,7 +265,7 @@ TEST(DeepSeek, ReadsCalls) {
 
 TEST(Kimi, ReadsCallsAndTheirIds) {
   const Reading reading = read_every_way(
-      format_of("kimi_k2"),
+      format_with("kimi_k2"),
       "<|tool_calls_section_begin|><|tool_call_begin|>functions.get_weather:0<|tool_call_argument_begin|>{\"city\": "
       "\"Oslo\"}<|tool_call_end|><|tool_call_begin|>functions.now:1<|tool_call_argument_begin|>{}<|tool_call_end|>"
       "<|tool_calls_section_end|>");
@@ -278,7 +278,7 @@ TEST(Kimi, ReadsCallsAndTheirIds) {
 // As a model may write that counts badly.
 TEST(Kimi, HasNoIdTwice) {
   const Reading reading = read_every_way(
-      format_of("kimi_k2"),
+      format_with("kimi_k2"),
       "<|tool_calls_section_begin|><|tool_call_begin|>functions.now:0<|tool_call_argument_begin|>{}<|tool_call_end|>"
       "<|tool_call_begin|>functions.now:0<|tool_call_argument_begin|>{}<|tool_call_end|><|tool_calls_section_end|>");
   ASSERT_EQ(reading.calls.size(), 2U);
@@ -353,7 +353,7 @@ TEST(Gemma, ReadsItsOwnSpelling) {
   std::string long_key;
   for (int i = 0; i < 200; ++i)
     long_key += "€";
-  const Reading reading = read_every_way(format_of("gemma"), "<|tool_call>call:now{" + long_key);
+  const Reading reading = read_every_way(format_with("gemma"), "<|tool_call>call:now{" + long_key);
   EXPECT_EQ(reading.content, long_key);
   EXPECT_FALSE(reading.complete);
   expect("gemma", "<|tool_call>call:now", {"<|tool_call>call:now", "", {}});
@@ -395,9 +395,9 @@ TEST(Lfm2, ReadsPythonsCalls) {
   expect("lfm2", "<|tool_call_start|>[hello]", {"<|tool_call_start|>[hello]", "", {}});
   expect("lfm2", "<|tool_call_start|>[]<|tool_call_end|>", {"<|tool_call_start|>[]<|tool_call_end|>", "", {}});
   // Half of a pair of surrogates, and what breaks off.
-  const Reading half = read_every_way(format_of("lfm2"), "<|tool_call_start|>[now(a='\\ud83d!')]");
+  const Reading half = read_every_way(format_with("lfm2"), "<|tool_call_start|>[now(a='\\ud83d!')]");
   EXPECT_EQ(half.calls.at(0).arguments, "{\"a\":\"\xEF\xBF\xBD!\"}");
-  const Reading broken = read_every_way(format_of("lfm2"), "<|tool_call_start|>[now(a=f(1))]");
+  const Reading broken = read_every_way(format_with("lfm2"), "<|tool_call_start|>[now(a=f(1))]");
   EXPECT_FALSE(broken.complete);
 }
 
@@ -514,7 +514,7 @@ TEST(OutputParser, ReadsAnyTextTheSameHoweverItIsCut) {
   const std::vector<Tool> offered = tools();
   int calls = 0;
   for (int i = 1; i < static_cast<int>(ToolFormat::json_in_tags); ++i) {
-    Format format = format_of(to_string(static_cast<ToolFormat>(i)), "think");
+    Format format = format_with(to_string(static_cast<ToolFormat>(i)), "think");
     for (int round = 0; round < 200; ++round) {
       const std::string text = soup(format, random);
       const Start start = std::array{Start::answer, Start::answer, Start::reasoning, Start::content}[random() % 4];
@@ -523,7 +523,7 @@ TEST(OutputParser, ReadsAnyTextTheSameHoweverItIsCut) {
       EXPECT_EQ(read(format, offered, start, cut_at(text, cuts(text))), whole)
           << to_string(format.tools) << ": " << text;
       calls += whole.calls.empty() ? 0 : 1;
-      const Format unreasoned = format_of(to_string(format.tools));
+      const Format unreasoned = format_with(to_string(format.tools));
       const Reading going_on = read(unreasoned, offered, Start::content, text);
       if (going_on.calls.empty() && format.tools != ToolFormat::harmony && format.syntax.recipient.empty()) {
         EXPECT_EQ(going_on.content, text) << to_string(format.tools);
@@ -543,7 +543,7 @@ TEST(OutputParser, ReadsAnyTextTheSameHoweverItIsCut) {
 
 TEST(OutputParser, KeepsAPythonWordWholeThatIsNoPartOfACall) {
   const Reading reading =
-      read_every_way(format_of("lfm2"), "<|tool_call_start|>[get_weather(city=\"a\", list=[1, éx}) and on");
+      read_every_way(format_with("lfm2"), "<|tool_call_start|>[get_weather(city=\"a\", list=[1, éx}) and on");
   EXPECT_EQ(reading.content, "éx}) and on");
   ASSERT_EQ(reading.calls.size(), 1U);
   EXPECT_EQ(reading.calls[0].arguments, "{\"city\":\"a\",\"list\":[1");
@@ -554,7 +554,7 @@ TEST(OutputParser, KeepsAPythonWordWholeThatIsNoPartOfACall) {
 // beginning.
 TEST(OutputParser, GoesOnWithContent) {
   const auto goes_on = [](std::string_view format, std::string_view text) {
-    return read_every_way(format_of(format, format == "harmony" ? "none" : "think"), text, Start::content);
+    return read_every_way(format_with(format, format == "harmony" ? "none" : "think"), text, Start::content);
   };
   for (const std::string_view format : {"hermes", "llama3_json", "functionary_v3_2", "harmony", "mistral", "lfm2"}) {
     for (const std::string_view text : {" and so on", "\n\n  x ", "<think>no</think>", "to=now <b>", "all\nof it", ""})
@@ -585,7 +585,7 @@ TEST(OutputParser, IsLinearInItsInputAndHoldsABoundedPartOfIt) {
       std::string text;
       while (text.size() < OutputParser::max_held + OutputParser::max_held / 4)
         text += piece;
-      const Reading reading = read(format_of(format, "think"), tools(), Start::answer, text);
+      const Reading reading = read(format_with(format, "think"), tools(), Start::answer, text);
       EXPECT_TRUE(reading.sound);
       EXPECT_EQ(reading.content.size(), text.size()) << format << " " << piece;
     }

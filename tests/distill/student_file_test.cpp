@@ -17,7 +17,7 @@
 namespace tidemill::distill {
 namespace {
 
-StudentPlan plan() {
+StudentPlan small_plan() {
   StudentPlan plan;
   plan.shape = {32, 1, 2, 1, 96};
   plan.vocabulary = 4096;
@@ -49,7 +49,7 @@ class StudentFile : public testing::Test {
   base::Result<void> write(const std::vector<NamedArray>& arrays, tensor::DType type = tensor::DType::f32) {
     const auto vocabulary = model::Checkpoint::open(test::nano_coder());
     if (!vocabulary) return vocabulary.error();
-    return write_student(path_, plan(), arrays, *vocabulary,
+    return write_student(path_, small_plan(), arrays, *vocabulary,
                          {.name = "pupil", .description = "for a test", .type = type});
   }
 
@@ -62,7 +62,7 @@ TEST_F(StudentFile, RunsWithItsTeachersTokenizer) {
     ASSERT_TRUE(write(weights(), type));
     const auto file = model::Checkpoint::open(path_);
     ASSERT_TRUE(file) << file.error().to_string();
-    EXPECT_EQ(file->parameters(), plan().shape.parameters(4096));
+    EXPECT_EQ(file->parameters(), small_plan().shape.parameters(4096));
     EXPECT_EQ(file->find_tensor("blk.0.ffn_down.weight")->type, type);
     EXPECT_EQ(file->find_tensor("output_norm.weight")->type, tensor::DType::f32);
     const test::Judged pupil = test::judged(path_, {});

@@ -15,7 +15,7 @@
 namespace tidemill::distill {
 namespace {
 
-constexpr int64_t kLength = 24;
+constexpr int64_t kWindow = 24;
 constexpr int64_t kKept = 5;
 
 class Teach : public testing::Test {
@@ -29,9 +29,9 @@ class Teach : public testing::Test {
     options_.written = 6;
     options_.teacher = 42;
   }
-  TextWindows windows() const { return {text_, model_.subject->lead(), kLength}; }
+  TextWindows windows() const { return {text_, model_.subject->lead(), kWindow}; }
   Teacher teacher() {
-    auto made = Teacher::create(*model_.subject, *model_.device, kLength, kKept, 2);
+    auto made = Teacher::create(*model_.subject, *model_.device, kWindow, kKept, 2);
     EXPECT_TRUE(made) << made.error().to_string();
     return std::move(made).value();
   }
@@ -52,15 +52,15 @@ class Teach : public testing::Test {
 };
 
 TEST_F(Teach, ExpectsWhatItsLogitsSay) {
-  std::vector<Token> tokens(kLength + 1);
+  std::vector<Token> tokens(kWindow + 1);
   windows().read(1, tokens);
   const auto window = teacher().read(tokens);
   ASSERT_TRUE(window) << window.error().to_string();
   EXPECT_EQ(window->tokens, tokens);
-  auto reader = model_.subject->make_reader(kLength);
+  auto reader = model_.subject->make_reader(kWindow);
   ASSERT_TRUE(reader);
-  const tensor::ConstMatrix logits = reader->read(std::span(tokens).first(kLength), 0, 0);
-  for (int64_t r = 0; r < kLength; ++r) {
+  const tensor::ConstMatrix logits = reader->read(std::span(tokens).first(kWindow), 0, 0);
+  for (int64_t r = 0; r < kWindow; ++r) {
     const std::span<const float> row(logits.row(r), static_cast<size_t>(logits.cols));
     double sum = 0;
     for (const float logit : row)
@@ -89,7 +89,7 @@ TEST_F(Teach, WritesWhatItWouldExpectReadingIt) {
   ASSERT_EQ(written->size(), 3U);
   for (size_t i = 0; i < written->size(); ++i) {
     const TaughtWindow& window = (*written)[i];
-    ASSERT_EQ(window.tokens.size(), static_cast<size_t>(kLength + 1));
+    ASSERT_EQ(window.tokens.size(), static_cast<size_t>(kWindow + 1));
     EXPECT_EQ(window.tokens[model_.subject->lead().size()], beginnings[i]);
     const auto read = asked.read(window.tokens);
     ASSERT_TRUE(read);
@@ -109,9 +109,9 @@ TEST_F(Teach, KeepsLessonsOfTheTextAndOfItsOwn) {
   const auto lessons = teach();
   ASSERT_TRUE(lessons) << lessons.error().to_string();
   ASSERT_EQ((*lessons)->count(), windows().count() + 6);
-  std::vector<Token> expected(kLength + 1);
-  std::vector<Token> found(kLength + 1);
-  std::vector<int32_t> tokens(kLength * kKept);
+  std::vector<Token> expected(kWindow + 1);
+  std::vector<Token> found(kWindow + 1);
+  std::vector<int32_t> tokens(kWindow * kKept);
   std::vector<float> probabilities(tokens.size());
   for (int64_t i = 0; i < windows().count(); ++i) {
     windows().read(i, expected);

@@ -228,6 +228,8 @@ describe('a client that tries again', { timeout }, () => {
 
   test('waits out a full queue', async (t) => {
     const server = await serve(t, '--engine.max-running', '1', '--engine.max-waiting', '1');
+    // How long the client is told to wait follows from how long answers have been so far: a token, and not a minute's.
+    await clientOf(server).completions.create({ model, prompt: 'x', max_tokens: 1 });
     const busy = new AbortController();
     const running = await clientOf(server).completions.create(endless, { signal: busy.signal });
     await running[Symbol.asyncIterator]().next();

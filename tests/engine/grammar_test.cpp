@@ -1,5 +1,6 @@
 // Outputs that are held to a grammar: every one is a sentence of it, forced tokens cost no step, and what is generated
 // depends neither on neighbours nor on speculation.
+#include <memory>
 #include <regex>
 #include <string>
 #include <vector>
@@ -8,27 +9,15 @@
 
 #include "engine/rig.hpp"
 #include "engine/scripted_proposer.hpp"
-#include "grammar/builder.hpp"
-#include "grammar/regex.hpp"
-#include "grammar/token_grammar.hpp"
+#include "engine/token_grammar_of.hpp"
 
 namespace tidemill::engine {
 namespace {
 
+using test::grammar_of;
 using test::prompt_of;
 using test::request_of;
 using test::Rig;
-
-std::shared_ptr<const grammar::TokenGrammar> grammar_of(const text::Tokenizer& tokenizer, std::string_view pattern) {
-  grammar::GrammarBuilder builder;
-  const auto root = grammar::regular_expression(builder, pattern);
-  EXPECT_TRUE(root) << root.error().to_string();
-  auto built = std::move(builder).build(*root);
-  EXPECT_TRUE(built) << built.error().to_string();
-  auto bound = grammar::TokenGrammar::create(*built, std::make_shared<const grammar::TokenIndex>(tokenizer));
-  EXPECT_TRUE(bound) << bound.error().to_string();
-  return *bound;
-}
 
 Request constrained(const Rig& rig, std::string_view pattern, uint64_t seed, int max_tokens = 40) {
   Request request = request_of(prompt_of(20), max_tokens, seed);

@@ -7,7 +7,7 @@
 namespace tidemill::engine {
 namespace {
 
-constexpr int64_t kTokens = 4;
+constexpr int64_t kNodeTokens = 4;
 using Tokens = std::vector<Token>;
 
 void expect_sound(const PrefixTree& tree) {
@@ -16,7 +16,7 @@ void expect_sound(const PrefixTree& tree) {
 }
 
 TEST(PrefixTree, FindsABlockOnlyBelowItsOwnPrefix) {
-  PrefixTree tree(8, kTokens);
+  PrefixTree tree(8, kNodeTokens);
   const auto root = tree.make_root("");
   tree.insert(root, Tokens{1, 2, 3, 4}, 0);
   tree.insert(0, Tokens{5, 6, 7, 8}, 1);
@@ -29,7 +29,7 @@ TEST(PrefixTree, FindsABlockOnlyBelowItsOwnPrefix) {
 }
 
 TEST(PrefixTree, TenantsDoNotSeeEachOther) {
-  PrefixTree tree(8, kTokens);
+  PrefixTree tree(8, kNodeTokens);
   const auto a = tree.make_root("a");
   tree.insert(a, Tokens{1, 2, 3, 4}, 0);
   EXPECT_EQ(tree.root("b"), std::nullopt);
@@ -43,7 +43,7 @@ TEST(PrefixTree, TenantsDoNotSeeEachOther) {
 }
 
 TEST(PrefixTree, EvictsUnusedLeavesLeastRecentlyUsedFirst) {
-  PrefixTree tree(8, kTokens);
+  PrefixTree tree(8, kNodeTokens);
   const auto root = tree.make_root("");
   tree.insert(root, Tokens{1, 1, 1, 1}, 0);  // 0 - 1
   tree.insert(0, Tokens{2, 2, 2, 2}, 1);     //   \ 2
@@ -72,7 +72,7 @@ TEST(PrefixTree, EvictsUnusedLeavesLeastRecentlyUsedFirst) {
 }
 
 TEST(PrefixTree, AnEvictedBlockIsNotFoundAndCanBeReused) {
-  PrefixTree tree(2, kTokens);
+  PrefixTree tree(2, kNodeTokens);
   tree.insert(tree.make_root(""), Tokens{1, 2, 3, 4}, 1);
   tree.mark_unused(1);
   EXPECT_EQ(tree.evict(), 1);

@@ -11,28 +11,16 @@
 
 #include "engine/rig.hpp"
 #include "engine/scripted_proposer.hpp"
-#include "grammar/builder.hpp"
-#include "grammar/regex.hpp"
-#include "grammar/token_grammar.hpp"
+#include "engine/token_grammar_of.hpp"
 
 namespace tidemill::engine {
 namespace {
 
+using test::grammar_of;
 using test::prompt_of;
 using test::request_of;
 using test::Rig;
 using Tokens = std::vector<Token>;
-
-std::shared_ptr<const grammar::TokenGrammar> grammar_of(const text::Tokenizer& tokenizer, std::string_view pattern) {
-  grammar::GrammarBuilder builder;
-  const auto root = grammar::regular_expression(builder, pattern);
-  EXPECT_TRUE(root) << root.error().to_string();
-  auto built = std::move(builder).build(*root);
-  EXPECT_TRUE(built) << built.error().to_string();
-  auto bound = grammar::TokenGrammar::create(*built, std::make_shared<const grammar::TokenIndex>(tokenizer));
-  EXPECT_TRUE(bound) << bound.error().to_string();
-  return *bound;
-}
 
 // What one choice of an undisturbed run has told, token by token.
 struct Told {

@@ -9,12 +9,12 @@
 namespace tidemill::engine {
 namespace {
 
-constexpr int64_t kTokens = 4;
+constexpr int64_t kBlockTokens = 4;
 
 // A scheduler without an engine: every token is "computed" as planned, and every sequence goes on with token 0.
 struct Bench {
   Bench(int64_t block_count, SchedulerLimits limits, bool cache = true)
-      : blocks(block_count, kTokens, cache), scheduler(blocks, limits) {}
+      : blocks(block_count, kBlockTokens, cache), scheduler(blocks, limits) {}
 
   Sequence& add(int64_t prompt, int64_t due = 0, int priority = 0, Token first = 1) {
     SequenceSpec spec;
@@ -154,8 +154,8 @@ TEST(Scheduler, AtLeastTheLastTokenIsComputedAnew) {
     })());
     Sequence& again = bench.add(prompt);
     const auto plan = bench.step();
-    EXPECT_EQ(bench.planned(plan, again), prompt - (prompt - 1) / kTokens * kTokens) << prompt;
-    EXPECT_EQ(again.cached_at_start(), (prompt - 1) / kTokens * kTokens);
+    EXPECT_EQ(bench.planned(plan, again), prompt - (prompt - 1) / kBlockTokens * kBlockTokens) << prompt;
+    EXPECT_EQ(again.cached_at_start(), (prompt - 1) / kBlockTokens * kBlockTokens);
   }
 }
 

@@ -23,6 +23,13 @@ struct Judged {
   std::unique_ptr<evaluate::Subject> subject;
 };
 
+// Keys and values are kept as they are.
+inline evaluate::SubjectOptions exact() {
+  evaluate::SubjectOptions options;
+  options.kv_type = tensor::KvType::f32;
+  return options;
+}
+
 inline Judged judged(const std::filesystem::path& path, evaluate::SubjectOptions options) {
   Judged judged;
   judged.device = tensor::make_cpu_device(tensor::choose_isa().value(), 1);

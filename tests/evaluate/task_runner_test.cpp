@@ -14,12 +14,7 @@ namespace tidemill::evaluate {
 namespace {
 
 using base::ErrorCode;
-
-SubjectOptions exact() {
-  SubjectOptions options;
-  options.kv_type = tensor::KvType::f32;
-  return options;
-}
+using test::exact;
 
 Task choice(std::string prompt, std::vector<std::string> choices, size_t right) {
   Task task;

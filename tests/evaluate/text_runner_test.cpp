@@ -20,6 +20,7 @@ namespace tidemill::evaluate {
 namespace {
 
 using base::ErrorCode;
+using test::exact;
 
 // Some 1,200 tokens of Python.
 std::string python() {
@@ -28,12 +29,6 @@ std::string python() {
     text +=
         "def area_" + std::to_string(i) + "(width, height):\n    return width * height + " + std::to_string(i) + "\n\n";
   return text;
-}
-
-SubjectOptions exact() {
-  SubjectOptions options;
-  options.kv_type = tensor::KvType::f32;
-  return options;
 }
 
 class JudgeText : public testing::Test {

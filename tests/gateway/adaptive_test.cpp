@@ -19,10 +19,10 @@ namespace {
 
 namespace json = base::json;
 
-const std::string question = R"({"model":"smart","messages":[{"role":"user","content":"hi"}]})";
-
 class Adaptive : public FleetFixture {
  protected:
+  static inline const std::string question = R"({"model":"smart","messages":[{"role":"user","content":"hi"}]})";
+
   // Routes "smart" to the models "small" and "big", which cost 1 and 10 for a million tokens.
   void add_route() {
     for (const char* model : {"small", "big"}) {

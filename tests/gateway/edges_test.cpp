@@ -12,14 +12,15 @@
 namespace tidemill::test {
 namespace {
 
-const std::string question = R"({"model":"m","messages":[]})";
-const std::string answer = http_answer(200, "application/json", "{}");
-
 std::string asked(const std::string& fields, const std::string& body) {
   return "POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\n" + fields + "\r\n" + body;
 }
 
-class GatewayEdges : public FleetFixture {};
+class GatewayEdges : public FleetFixture {
+ protected:
+  static inline const std::string question = R"({"model":"m","messages":[]})";
+  static inline const std::string answer = http_answer(200, "application/json", "{}");
+};
 
 TEST_F(GatewayEdges, WhatIsRefusedReachesNobody) {
   ScriptedBackend& backend = add_backend([](const Received&) { return Script{.bytes = answer}; });

@@ -11,10 +11,10 @@
 namespace tidemill::test {
 namespace {
 
-const std::string question = R"({"model":"bad","messages":[{"role":"user","content":"hi"}]})";
-
 class Fault : public FleetFixture {
  protected:
+  static inline const std::string question = R"({"model":"bad","messages":[{"role":"user","content":"hi"}]})";
+
   // One that says `bytes` to everything, and one that is well and has another model.
   void start_with(const std::string& bytes) {
     bad = "127.0.0.1:" + std::to_string(add_backend([bytes](const Received&) { return Script{.bytes = bytes}; },

@@ -15,16 +15,15 @@ namespace {
 
 namespace json = base::json;
 
-const std::string answer = http_answer(
-    200, "application/json",
-    R"({"id":"chatcmpl-1","usage":{"prompt_tokens":1000,"completion_tokens":100,"prompt_tokens_details":{"cached_tokens":0}}})");
-
-std::string question(const std::string& model = "m") {
-  return R"({"model":")" + model + R"(","max_tokens":100,"messages":[{"role":"user","content":"hi"}]})";
-}
-
 class Gate : public FleetFixture {
  protected:
+  static inline const std::string answer = http_answer(
+      200, "application/json",
+      R"({"id":"chatcmpl-1","usage":{"prompt_tokens":1000,"completion_tokens":100,"prompt_tokens_details":{"cached_tokens":0}}})");
+  static std::string question(const std::string& model = "m") {
+    return R"({"model":")" + model + R"(","max_tokens":100,"messages":[{"role":"user","content":"hi"}]})";
+  }
+
   // Makes a key and returns its secret.
   std::string make_key(access::ApiKey wanted) {
     const auto made = access::make_key(std::move(wanted), base::SystemClock::instance().wall_now());

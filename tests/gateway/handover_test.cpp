@@ -122,7 +122,7 @@ TEST_F(Handover, StablesOwnFailuresAreNotTheCanarys) {
 TEST_F(Handover, ARetryDoesNotHideAFailure) {
   std::atomic<int> asked = 0;
   add_two_versions(
-      [&asked](const Received&) { return ++asked % 3 != 0 ? Script{.bytes = ""} : Script{.bytes = answer}; });
+      [&asked](const Received&) { return ++asked % 3 != 0 ? Script{.bytes = ""} : Script{.bytes = routed_answer}; });
   add_long_canary();
   start();
   while (count(0, "requests") == 0)
@@ -241,7 +241,7 @@ TEST_F(Handover, ACanaryThatRefusesWhatStableTakesIsRolledBack) {
 
 TEST_F(Handover, WhatBothRefuseIsTheClientsFault) {
   const auto choosy = [](const Received& request) {
-    return request.body.find("bad") != std::string::npos ? refuse(422) : Script{.bytes = answer};
+    return request.body.find("bad") != std::string::npos ? refuse(422) : Script{.bytes = routed_answer};
   };
   add_two_versions(choosy, choosy);
   add_long_canary();
@@ -257,7 +257,7 @@ TEST_F(Handover, WhatBothRefuseIsTheClientsFault) {
 // One client whose session is with the canary and who asks nothing right would make it look bad, if that counted.
 TEST_F(Handover, AnAbusiveSessionBiasesNothing) {
   const auto choosy = [](const Received& request) {
-    return request.body.find("bad") != std::string::npos ? refuse(400) : Script{.bytes = answer};
+    return request.body.find("bad") != std::string::npos ? refuse(400) : Script{.bytes = routed_answer};
   };
   add_two_versions(choosy, choosy);
   add_long_canary();
@@ -368,7 +368,7 @@ class AdaptiveHandover : public FleetFixture {
     adaptive.cost_weight = 0;
     adaptive.decision_log = (folder.path() / "decisions.jsonl").string();
   }
-  static Script say_answer(const Received&) { return Script{.bytes = answer}; }
+  static Script say_answer(const Received&) { return Script{.bytes = routed_answer}; }
   wire::HttpResponse ask() {
     return post("/v1/chat/completions", R"({"model":"smart","messages":[{"role":"user","content":"hi"}]})");
   }
@@ -437,7 +437,7 @@ TEST_F(AdaptiveHandover, TheFloorHoldsWhoeverIsDown) {
 // A small model may refuse what is too long for it: then the reference is asked, and it is learned.
 TEST_F(AdaptiveHandover, WhatOnlyOneModelRefusesIsLearned) {
   const auto choosy = [](const Received& request) {
-    return request.body.find("bad") != std::string::npos ? refuse(400) : Script{.bytes = answer};
+    return request.body.find("bad") != std::string::npos ? refuse(400) : Script{.bytes = routed_answer};
   };
   add_route([](const Received&) { return refuse(400); }, choosy);
   start();

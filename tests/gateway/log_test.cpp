@@ -23,8 +23,6 @@ namespace {
 using namespace std::chrono_literals;
 namespace json = base::json;
 
-const std::string question = R"({"model":"m","messages":[{"role":"user","content":"hi"}]})";
-
 size_t times(const std::string& text, const std::string& part) {
   size_t count = 0;
   for (size_t at = 0; (at = text.find(part, at)) != std::string::npos; at += part.size())
@@ -50,6 +48,8 @@ class Captured {
 
 class GatewayLog : public FleetFixture {
  protected:
+  static inline const std::string question = R"({"model":"m","messages":[{"role":"user","content":"hi"}]})";
+
   // Without waiting for backends.
   void start_alone() {
     options.port = 0;

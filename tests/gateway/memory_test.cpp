@@ -18,7 +18,7 @@ namespace {
 
 namespace asio = boost::asio;
 
-constexpr std::string_view chunk = R"({"choices":[{"index":0,"delta":{"content":"a word"},"finish_reason":null}]})";
+constexpr std::string_view one_word = R"({"choices":[{"index":0,"delta":{"content":"a word"},"finish_reason":null}]})";
 
 // Bytes that are allocated, over all arenas.
 int64_t allocated() {
@@ -61,7 +61,7 @@ class GatewayMemory : public FleetFixture {
     }
     const wire::Headers headers{{"Content-Type", std::string(wire::sse_content_type)}};
     if (!co_await exchange.begin_stream(200, headers)) co_return;
-    const std::string event = wire::sse_event(chunk);
+    const std::string event = wire::sse_event(one_word);
     for (int i = 0; i < 8; ++i) {
       if (!co_await exchange.write(event)) co_return;
     }
@@ -135,7 +135,7 @@ TEST_F(GatewayFlood, AClientThatDoesNotReadHoldsTheBackend) {
   router.add("POST", "/v1/chat/completions", [&](wire::Exchange& exchange) -> asio::awaitable<void> {
     const wire::Headers headers{{"Content-Type", std::string(wire::sse_content_type)}};
     if (!co_await exchange.begin_stream(200, headers)) co_return;
-    const std::string event = wire::sse_event(chunk);
+    const std::string event = wire::sse_event(one_word);
     std::string events;
     while (events.size() < size_t{64} << 10)
       events += event;

@@ -13,10 +13,11 @@
 namespace tidemill::test {
 namespace {
 
-const std::string question = R"({"model":"m","max_tokens":100,"messages":[{"role":"user","content":"hi"}]})";
-
 class Overload : public FleetFixture {
  protected:
+  static inline const std::string question =
+      R"({"model":"m","max_tokens":100,"messages":[{"role":"user","content":"hi"}]})";
+
   Overload() {
     options.backends.push_back({.url = backend.url()});
     options.longest_wait = std::chrono::hours(1);

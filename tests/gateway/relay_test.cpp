@@ -14,11 +14,12 @@ namespace {
 
 using namespace std::chrono_literals;
 
-const std::string question = R"({"model":"m","messages":[{"role":"user","content":"hi"}]})";
-const std::string answer = http_answer(200, "application/json", R"({"id":"chatcmpl-1"})", "X-Backend: yes\r\n");
-
 class Relay : public FleetFixture {
  protected:
+  static inline const std::string question = R"({"model":"m","messages":[{"role":"user","content":"hi"}]})";
+  static inline const std::string answer =
+      http_answer(200, "application/json", R"({"id":"chatcmpl-1"})", "X-Backend: yes\r\n");
+
   // Two backends, of which the one that is asked first does what `script` says. Its answer counts requests.
   void start_with(const Script& script, int times = 1) {
     for (int i = 0; i < 2; ++i) {

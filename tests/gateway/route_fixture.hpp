@@ -13,8 +13,8 @@ namespace tidemill::test {
 
 namespace json = base::json;
 
-inline const std::string question = R"({"model":"code","messages":[{"role":"user","content":"hi"}]})";
-inline const std::string answer =
+inline const std::string routed_question = R"({"model":"code","messages":[{"role":"user","content":"hi"}]})";
+inline const std::string routed_answer =
     http_answer(200, "application/json",
                 R"({"id":"chatcmpl-1","choices":[{"message":{"content":"tide"}}],"usage":{"completion_tokens":5}})");
 
@@ -33,10 +33,10 @@ class Route : public FleetFixture {
     v2 = &add_backend(std::move(of_v2), models("v2"));
     options.routes.push_back({.model = "code", .targets = {{.name = "stable", .model = "v1"}, {.model = "v2"}}});
   }
-  static Script say_answer(const Received&) { return Script{.bytes = answer}; }
+  static Script say_answer(const Received&) { return Script{.bytes = routed_answer}; }
 
   wire::HttpResponse ask(wire::Headers headers = {}) {
-    return post("/v1/chat/completions", question, std::move(headers));
+    return post("/v1/chat/completions", routed_question, std::move(headers));
   }
   json::value route_state() {
     const auto body = base::parse_json(get("/rollouts/code").body);

@@ -100,7 +100,7 @@ TEST_F(Route, BackendsTellVersionsApart) {
     EXPECT_EQ(ask().status, 200);
   EXPECT_EQ(old_one.received().size(), 0U);
   ASSERT_EQ(new_one.received().size(), 5U);
-  EXPECT_EQ(new_one.received().front().body, question) << "the model is called the same";
+  EXPECT_EQ(new_one.received().front().body, routed_question) << "the model is called the same";
 }
 
 TEST_F(Route, AGoodCanaryIsPromoted) {
@@ -132,7 +132,7 @@ TEST_F(Route, AGoodCanaryIsPromoted) {
 TEST_F(Route, AFailingCanaryIsRolledBack) {
   std::atomic<int> asked = 0;
   add_two_versions(say_answer, [&](const Received&) {
-    return ++asked % 2 == 0 ? Script{.bytes = answer} : Script{.bytes = http_answer(500, "text/plain", "no")};
+    return ++asked % 2 == 0 ? Script{.bytes = routed_answer} : Script{.bytes = http_answer(500, "text/plain", "no")};
   });
   add_canary();
   options.routes.front().canary.max_error_increase = 0.05;

@@ -18,7 +18,7 @@ struct Seen {
 };
 
 // Those with data. All that comes is what was given.
-std::vector<Seen> read(std::string_view text) {
+std::vector<Seen> events_in(std::string_view text) {
   std::vector<Seen> seen;
   std::string whole;
   WholeEvents walk(text);
@@ -51,10 +51,10 @@ std::vector<std::string> spellings(const std::string& name, const std::string& d
 
 TEST(WholeEvents, ReadsEverySpelling) {
   for (const std::string& text : spellings("message_stop", R"({"type":"message_stop"})")) {
-    EXPECT_EQ(read(text), (std::vector<Seen>{{"message_stop", R"({"type":"message_stop"})"}})) << text;
+    EXPECT_EQ(events_in(text), (std::vector<Seen>{{"message_stop", R"({"type":"message_stop"})"}})) << text;
     const std::string before = "data: {\"type\":\"message_start\"}\n\n";
-    EXPECT_EQ(read(before + text).size(), 2U) << text;
-    EXPECT_EQ(read(text + before).size(), 2U) << text;
+    EXPECT_EQ(events_in(before + text).size(), 2U) << text;
+    EXPECT_EQ(events_in(text + before).size(), 2U) << text;
   }
 }
 
@@ -66,7 +66,7 @@ TEST(WholeEvents, AgreesWithTheParser) {
   wire::SseParser parser;
   const auto expected = parser.feed(text);
   ASSERT_TRUE(expected);
-  const std::vector<Seen> got = read(text);
+  const std::vector<Seen> got = events_in(text);
   ASSERT_EQ(got.size(), expected->size());
   for (size_t i = 0; i < got.size(); ++i)
     EXPECT_EQ(got[i].data, expected->at(i).data) << i;
@@ -75,12 +75,12 @@ TEST(WholeEvents, AgreesWithTheParser) {
 }
 
 TEST(WholeEvents, TypesStandInTheNameOrInTheData) {
-  EXPECT_EQ(read("event: a\ndata: {\"type\":\"b\"}\n\n"), (std::vector<Seen>{{"a", R"({"type":"b"})"}}));
-  EXPECT_EQ(read("data: {\"response\":{\"type\":\"c\"},\"type\" : \"b\"}\n\n").at(0).type, "b");
-  EXPECT_EQ(read("data: {\"type\":7}\n\n").at(0).type, "");
-  EXPECT_EQ(read("data: [DONE]\n\n").at(0).type, "");
-  EXPECT_TRUE(read("").empty());
-  EXPECT_TRUE(read("\n\n\n").empty());
+  EXPECT_EQ(events_in("event: a\ndata: {\"type\":\"b\"}\n\n"), (std::vector<Seen>{{"a", R"({"type":"b"})"}}));
+  EXPECT_EQ(events_in("data: {\"response\":{\"type\":\"c\"},\"type\" : \"b\"}\n\n").at(0).type, "b");
+  EXPECT_EQ(events_in("data: {\"type\":7}\n\n").at(0).type, "");
+  EXPECT_EQ(events_in("data: [DONE]\n\n").at(0).type, "");
+  EXPECT_TRUE(events_in("").empty());
+  EXPECT_TRUE(events_in("\n\n\n").empty());
 }
 
 TEST(StreamEnd, IsSeenInEverySpelling) {

@@ -18,7 +18,7 @@ namespace {
 using wire::Exchange;
 using wire::HttpResponse;
 
-const std::string kCommit(40, 'a');
+const std::string kServedCommit(40, 'a');
 
 class HubRemoteTls : public ::testing::Test {
  protected:
@@ -30,7 +30,7 @@ class HubRemoteTls : public ::testing::Test {
     options.tls->key = folder_.put("key.pem", certificate.key_pem).string();
     wire::Router router;
     router.add("GET", "/api/models/acme/tiny/revision/*", [this](Exchange& exchange) -> boost::asio::awaitable<void> {
-      HttpResponse response = HttpResponse::json(200, fmt::format(R"({{"sha": "{}"}})", kCommit));
+      HttpResponse response = HttpResponse::json(200, fmt::format(R"({{"sha": "{}"}})", kServedCommit));
       if (exchange.request().bearer_token() != "hf_secret") response.status = 500;
       if (exchange.request().path_rest == "moved") {
         response.status = 302;
@@ -60,7 +60,7 @@ class HubRemoteTls : public ::testing::Test {
 TEST_F(HubRemoteTls, CertificatesAreVerified) {
   const auto found = commit();
   ASSERT_TRUE(found) << found.error().to_string();
-  EXPECT_EQ(*found, kCommit);
+  EXPECT_EQ(*found, kServedCommit);
   remote_.ca_file.clear();  // the system's, which do not know it
   EXPECT_SAYS(commit().error().to_string(), "no trusted TLS connection");
 }

@@ -15,7 +15,7 @@ using test::safetensors_file;
 using test::SafetensorsBytes;
 
 // The error that the file must give.
-std::string refusal(const std::string& bytes, ErrorCode code = ErrorCode::corrupt) {
+std::string refused_file(const std::string& bytes, ErrorCode code = ErrorCode::corrupt) {
   const auto file = SafetensorsFile::parse(test::as_bytes(bytes), "model.safetensors");
   if (file) return "(accepted)";
   EXPECT_EQ(file.error().code(), code) << file.error().message();
@@ -25,7 +25,7 @@ std::string refusal(const std::string& bytes, ErrorCode code = ErrorCode::corrup
 
 // The error that the one tensor must give, beside 8 bytes of data.
 std::string refused_tensor(std::string_view tensor, ErrorCode code = ErrorCode::corrupt) {
-  return refusal(safetensors_file("{\"a\": " + std::string(tensor) + "}", "12345678"), code);
+  return refused_file(safetensors_file("{\"a\": " + std::string(tensor) + "}", "12345678"), code);
 }
 
 TEST(Safetensors, ReadsTensorsWhereTheyLie) {
@@ -70,17 +70,17 @@ TEST(Safetensors, OrderInTheHeaderDoesNotMatterNorDoMetadata) {
 }
 
 TEST(Safetensors, BoundsTheHeader) {
-  EXPECT_SAYS(refusal(""), "not a safetensors file");
-  EXPECT_SAYS(refusal("1234567"), "it has 7 bytes");
+  EXPECT_SAYS(refused_file(""), "not a safetensors file");
+  EXPECT_SAYS(refused_file("1234567"), "it has 7 bytes");
   const std::string good = SafetensorsBytes().add("a", "F32", {1}, "1234").file();
   for (size_t length = 8; length < good.size() - 4; ++length)
-    EXPECT_SAYS(refusal(good.substr(0, length)), "(truncated?)");
+    EXPECT_SAYS(refused_file(good.substr(0, length)), "(truncated?)");
   std::string huge = good;
   huge[4] = 1;
-  EXPECT_SAYS(refusal(huge, ErrorCode::too_large), "4294967");
-  EXPECT_SAYS(refusal(std::string(64, '\xff'), ErrorCode::too_large), "is it a safetensors file?");
+  EXPECT_SAYS(refused_file(huge, ErrorCode::too_large), "4294967");
+  EXPECT_SAYS(refused_file(std::string(64, '\xff'), ErrorCode::too_large), "is it a safetensors file?");
   for (const char* text : {"", "[]", "{", "7", "{\"a\": }", "{} {}", "{\"a\": {\"b\": [[[]]]}}", "\xff"})
-    EXPECT_SAYS(refusal(safetensors_file(text, "")), "no JSON object of tensors");
+    EXPECT_SAYS(refused_file(safetensors_file(text, "")), "no JSON object of tensors");
 }
 
 TEST(Safetensors, BoundsEveryTensor) {
@@ -108,10 +108,11 @@ TEST(Safetensors, BoundsEveryTensor) {
 
 TEST(Safetensors, TheDataAreTakenOnceAndWhole) {
   const auto two = [](int a_begin, int a_end, int b_begin, int b_end) {
-    return refusal(safetensors_file(fmt::format(R"({{"a": {{"dtype": "U8", "shape": [{}], "data_offsets": [{}, {}]}},
+    return refused_file(
+        safetensors_file(fmt::format(R"({{"a": {{"dtype": "U8", "shape": [{}], "data_offsets": [{}, {}]}},
                          "b": {{"dtype": "U8", "shape": [{}], "data_offsets": [{}, {}]}}}})",
-                                                a_end - a_begin, a_begin, a_end, b_end - b_begin, b_begin, b_end),
-                                    "12345678"));
+                                     a_end - a_begin, a_begin, a_end, b_end - b_begin, b_begin, b_end),
+                         "12345678"));
   };
   EXPECT_EQ(two(0, 4, 4, 8), "(accepted)");
   EXPECT_EQ(two(4, 8, 0, 4), "(accepted)");

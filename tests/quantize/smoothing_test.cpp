@@ -26,8 +26,8 @@ namespace {
 
 using tensor::DType;
 
-const std::string kText = "It was a bright cold day, and the clocks of the town were striking thirteen. " +
-                          std::string("Nobody counted them but the man who had to wind them up again.");
+const std::string kOpening = "It was a bright cold day, and the clocks of the town were striking thirteen. " +
+                             std::string("Nobody counted them but the man who had to wind them up again.");
 
 bool is_power_of_two(float value) {
   int exponent = 0;
@@ -74,7 +74,7 @@ class Smoothing : public testing::Test {
   static std::vector<SmoothedNorm> plan(const model::Checkpoint& file, DType type) {
     CalibrationOptions options;
     options.isa = tensor::choose_isa().value();
-    const auto calibration = Calibration::create(file, kText, options);
+    const auto calibration = Calibration::create(file, kOpening, options);
     EXPECT_TRUE(calibration) << calibration.error().to_string();
     if (!calibration) return {};
     const std::vector<DType> types = plan_types(file, type, {}).value();

@@ -22,7 +22,7 @@ using simulation::kBig;
 using simulation::kMedium;
 using simulation::kSmall;
 
-std::unique_ptr<Bandit> made(const BanditOptions& options) {
+std::unique_ptr<Bandit> bandit_of(const BanditOptions& options) {
   auto bandit = Bandit::create(options);
   EXPECT_TRUE(bandit) << (bandit ? "" : bandit.error().to_string());
   return std::move(bandit).value();
@@ -145,7 +145,7 @@ TEST(Bandit, PropensitiesAreThoseOfItsDraws) {
     BanditOptions options = simulation::workload_options();
     options.method = method;
     options.explore = 0.1;
-    const auto bandit = made(options);
+    const auto bandit = bandit_of(options);
     teach(*bandit, 5, 60);
     simulation::ModelWorkload workload(6);
     for (int round = 0; round < 10; ++round) {
@@ -172,7 +172,7 @@ TEST(Bandit, PropensitiesAreThoseOfThompsonsDraws) {
   options.explore = 0;
   options.trade.cost_weight = 0;
   options.trade.latency_weight = 0;
-  const auto bandit = made(options);
+  const auto bandit = bandit_of(options);
   teach(*bandit, 7, 90);
   std::mt19937_64 random(8);
   std::normal_distribution<double> normal;
@@ -199,7 +199,7 @@ TEST(Bandit, KeepsToTheFloor) {
   BanditOptions options = simulation::workload_options();
   options.explore = 0;
   options.quality_floor = 0.8;
-  const auto bandit = made(options);
+  const auto bandit = bandit_of(options);
   simulation::ModelWorkload workload(10);
   for (int i = 0; i < 100; ++i)  // nothing is known: the big one answers
     EXPECT_EQ(bandit->decide(workload.next().features, workload.uniform()).model, kBig);
@@ -228,7 +228,7 @@ TEST(Bandit, ExploresWhatTheFloorForbidsNoMoreThanItSays) {
   BanditOptions options = two_models();
   options.quality_floor = 0.8;
   options.explore = 0.1;
-  const auto bandit = made(options);
+  const auto bandit = bandit_of(options);
   const Features x = features_of({.prompt_tokens = 100});
   EXPECT_NEAR(bandit->decide(x, 0.5).propensities[0], 0.05, 1e-12);
   for (int i = 0; i < 500; ++i)
@@ -241,7 +241,7 @@ TEST(Bandit, ExploresWhatTheFloorForbidsNoMoreThanItSays) {
 TEST(Bandit, ChoosesLessWhatIsNotThere) {
   BanditOptions options = two_models();
   options.explore = 0;
-  const auto bandit = made(options);
+  const auto bandit = bandit_of(options);
   const Features x = features_of({.prompt_tokens = 100});
   for (int i = 0; i < 500; ++i) {
     bandit->learn_quality(x, 0, 0.9);
@@ -259,7 +259,7 @@ TEST(Bandit, ChoosesLessWhatIsNotThere) {
   EXPECT_GT(bandit->decide(x, 0.5, nearly_there).propensities[0], 0.9);
 
   options.quality_floor = 0.95;
-  const auto strict = made(options);
+  const auto strict = bandit_of(options);
   strict->restore(bandit->state());
   const std::array no_reference = {1.0, 0.0};
   EXPECT_EQ(strict->decide(x, 0.5, no_reference).model, 1U);
@@ -271,7 +271,7 @@ TEST(Bandit, KeepsTheAverageLossWithinItsLimit) {
   BanditOptions options = two_models();
   options.max_average_loss = 0.02;
   options.explore = 0.5;
-  const auto bandit = made(options);
+  const auto bandit = bandit_of(options);
   const Features x = features_of({.prompt_tokens = 100});
   simulation::ModelWorkload workload(21);
   for (int i = 0; i < 300; ++i)
@@ -300,7 +300,7 @@ TEST(Bandit, KeepsTheAverageLossWithinItsLimit) {
 TEST(Bandit, TheAverageLossIsThatOfTheRegressions) {
   BanditOptions options = simulation::workload_options();
   options.confidence = 2;
-  const auto bandit = made(options);
+  const auto bandit = bandit_of(options);
   teach(*bandit, 31, 600);
   simulation::ModelWorkload workload(32);
   std::array<Features, 3> sums{};
@@ -325,9 +325,9 @@ TEST(Bandit, TheAverageLossIsThatOfTheRegressions) {
 
 TEST(Bandit, StatesOfSeveralGatewaysAddUp) {
   const BanditOptions options = simulation::workload_options();
-  const auto one = made(options);
-  const auto two = made(options);
-  const auto both = made(options);
+  const auto one = bandit_of(options);
+  const auto two = bandit_of(options);
+  const auto both = bandit_of(options);
   teach(*one, 12, 500);
   teach(*two, 13, 400);
   teach(*both, 12, 500);
@@ -338,9 +338,9 @@ TEST(Bandit, StatesOfSeveralGatewaysAddUp) {
   one->set_peers(*peers);
   one->set_peers(*peers);  // replaces, and does not add again
   BanditState merged;
-  merged.merge(made(options)->state());
+  merged.merge(bandit_of(options)->state());
   merged.merge(both->state());
-  const auto restored = made(options);
+  const auto restored = bandit_of(options);
   restored->restore(merged);
   simulation::ModelWorkload workload(14);
   for (int i = 0; i < 20; ++i) {
@@ -360,7 +360,7 @@ TEST(Bandit, ForgetsWhatNoLongerHolds) {
   const auto after_a_change = [](double keep) {
     BanditOptions options = two_models();
     options.keep = keep;
-    const auto bandit = made(options);
+    const auto bandit = bandit_of(options);
     const Features x = features_of({.prompt_tokens = 500});
     for (int i = 0; i < 3'000; ++i)
       bandit->learn_quality(x, 0, 0.9);
@@ -385,7 +385,7 @@ TEST(Bandit, RefusesForeignStates) {
   EXPECT_EQ(error(R"({"version":1,"models":[{"name":"a"}]})"), invalid);
   EXPECT_EQ(error(R"({"version":1,"models":[{"name":"a","quality":{},"spending":{}}]})"), invalid);
   // A gram that is no sum of squares.
-  auto state = made(two_models())->state().to_json();
+  auto state = bandit_of(two_models())->state().to_json();
   state.at("models").at(0).at("quality").at("gram").as_array()[0] = -5;
   const auto read = BanditState::from_json(state);
   ASSERT_FALSE(read);
@@ -411,7 +411,7 @@ TEST(Bandit, SaysWhatIsWrong) {
 }
 
 TEST(Bandit, NothingAbsurdIsLearned) {
-  const auto bandit = made(two_models());
+  const auto bandit = bandit_of(two_models());
   const Features x = features_of({});
   bandit->learn_quality(x, 7, 1);
   bandit->learn_quality(x, 0, std::nan(""));
@@ -424,7 +424,7 @@ TEST(Bandit, NothingAbsurdIsLearned) {
 }
 
 TEST(Bandit, MayBeUsedByManyThreads) {
-  const auto bandit = made(simulation::workload_options());
+  const auto bandit = bandit_of(simulation::workload_options());
   std::vector<std::thread> threads;
   for (uint64_t t = 0; t < 4; ++t) {
     threads.emplace_back([&, t] {
@@ -447,7 +447,7 @@ TEST(Bandit, MayBeUsedByManyThreads) {
 
 TEST(PendingDecisions, KnowTheLastOnesOnce) {
   PendingDecisions pending(3);
-  const auto bandit = made(two_models());
+  const auto bandit = bandit_of(two_models());
   for (const char* id : {"a", "b", "c", "d"})
     pending.put(id, bandit->decide(features_of({.prompt_tokens = id[0]}), 0.7));
   EXPECT_EQ(pending.find("a").error().code(), base::ErrorCode::not_found);
@@ -470,7 +470,7 @@ TEST(PendingDecisions, KnowTheLastOnesOnce) {
 }
 
 TEST(PendingDecisions, TravelAsJson) {
-  const Decision decision = made(two_models())->decide(features_of({.prompt_tokens = 77, .tools = 3}), 0.3);
+  const Decision decision = bandit_of(two_models())->decide(features_of({.prompt_tokens = 77, .tools = 3}), 0.3);
   for (const auto& json : {to_json(decision), base::parse_json(base::json::serialize(to_json(decision))).value()}) {
     const auto back = decision_from_json(json);
     ASSERT_TRUE(back) << back.error().to_string();

@@ -9,7 +9,7 @@
 namespace tidemill::rollout {
 namespace {
 
-Split made(SplitOptions options) {
+Split split_of(SplitOptions options) {
   auto split = Split::create(std::move(options));
   EXPECT_TRUE(split) << (split ? "" : split.error().to_string());
   return std::move(split).value();
@@ -24,7 +24,7 @@ std::vector<size_t> choices(const Split& split, int keys) {
 
 TEST(Split, SharesFollowWeights) {
   constexpr int kKeys = 40'000;
-  const Split split = made({.salt = "r", .versions = {{"a", 6}, {"b", 3}, {"c", 1}, {"d", 0}}});
+  const Split split = split_of({.salt = "r", .versions = {{"a", 6}, {"b", 3}, {"c", 1}, {"d", 0}}});
   std::vector<double> counts(4);
   for (const size_t choice : choices(split, kKeys))
     ++counts[choice];
@@ -37,8 +37,8 @@ TEST(Split, SharesFollowWeights) {
 
 TEST(Split, RaisingAWeightMovesKeysToThatVersionAlone) {
   constexpr int kKeys = 20'000;
-  const auto before = choices(made({.salt = "r", .versions = {{"a", 5}, {"b", 4}, {"c", 1}}}), kKeys);
-  const auto after = choices(made({.salt = "r", .versions = {{"a", 5}, {"b", 4}, {"c", 3}}}), kKeys);
+  const auto before = choices(split_of({.salt = "r", .versions = {{"a", 5}, {"b", 4}, {"c", 1}}}), kKeys);
+  const auto after = choices(split_of({.salt = "r", .versions = {{"a", 5}, {"b", 4}, {"c", 3}}}), kKeys);
   int moved = 0;
   for (size_t i = 0; i < kKeys; ++i) {
     if (before[i] == after[i]) continue;
@@ -50,8 +50,8 @@ TEST(Split, RaisingAWeightMovesKeysToThatVersionAlone) {
 }
 
 TEST(Split, RemovingAVersionMovesItsKeysAlone) {
-  const auto before = choices(made({.salt = "r", .versions = {{"a", 1}, {"b", 1}, {"c", 1}}}), 5'000);
-  const auto after = choices(made({.salt = "r", .versions = {{"a", 1}, {"b", 1}, {"c", 0}}}), 5'000);
+  const auto before = choices(split_of({.salt = "r", .versions = {{"a", 1}, {"b", 1}, {"c", 1}}}), 5'000);
+  const auto after = choices(split_of({.salt = "r", .versions = {{"a", 1}, {"b", 1}, {"c", 0}}}), 5'000);
   for (size_t i = 0; i < before.size(); ++i) {
     if (before[i] != 2) {
       EXPECT_EQ(before[i], after[i]);
@@ -60,8 +60,8 @@ TEST(Split, RemovingAVersionMovesItsKeysAlone) {
 }
 
 TEST(Split, SaltsSplitTheSameKeysIndependently) {
-  const auto one = choices(made({.salt = "one", .versions = {{"a", 1}, {"b", 1}}}), 10'000);
-  const auto two = choices(made({.salt = "two", .versions = {{"a", 1}, {"b", 1}}}), 10'000);
+  const auto one = choices(split_of({.salt = "one", .versions = {{"a", 1}, {"b", 1}}}), 10'000);
+  const auto two = choices(split_of({.salt = "two", .versions = {{"a", 1}, {"b", 1}}}), 10'000);
   int both = 0;
   for (size_t i = 0; i < one.size(); ++i)
     both += one[i] == 1 && two[i] == 1 ? 1 : 0;
@@ -69,9 +69,9 @@ TEST(Split, SaltsSplitTheSameKeysIndependently) {
 }
 
 TEST(Split, HeadersDecideFirst) {
-  const Split split = made({.salt = "r",
-                            .versions = {{"stable", 1}, {"beta", 0}, {"debug", 0}},
-                            .headers = {{"x-version", "beta", "beta"}, {"x-debug", std::nullopt, "debug"}}});
+  const Split split = split_of({.salt = "r",
+                                .versions = {{"stable", 1}, {"beta", 0}, {"debug", 0}},
+                                .headers = {{"x-version", "beta", "beta"}, {"x-debug", std::nullopt, "debug"}}});
   const auto with = [&](std::string_view name, std::string_view value) {
     return split
         .versions()[split.choose("k",

@@ -6,17 +6,15 @@
 #include <gtest/gtest.h>
 
 #include "live_server.hpp"
+#include "response_request.hpp"
 
 namespace tidemill {
 namespace {
 
+using test::asked;
 using test::parse_object;
 using test::json::array;
 using test::json::object;
-
-std::string asked(std::string_view more) {
-  return R"({"model":"nano-coder","max_output_tokens":8,"temperature":0,)" + std::string(more) + "}";
-}
 
 std::string id_of(const object& thing) {
   return std::string(thing.at("id").as_string());

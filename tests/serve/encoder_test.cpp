@@ -21,7 +21,7 @@ namespace {
 using test::parse_object;
 using test::json::object;
 
-std::vector<float> numbers(const test::json::value& array) {
+std::vector<float> floats(const test::json::value& array) {
   std::vector<float> values;
   for (const auto& value : array.as_array())
     values.push_back(static_cast<float>(value.to_number<double>()));
@@ -108,8 +108,8 @@ TEST_F(EncoderServer, EmbedsWithTheModelsOwnPooling) {
   EXPECT_EQ(client_.post("/v1/embeddings", R"({"input":["The cat",""]})").status, 400);
   const object both = parse_object(client_.post("/v1/embeddings", R"({"input":["The cat","of all things"]})"));
   ASSERT_EQ(both.at("data").as_array().size(), 2U);
-  expect_near(numbers(both.at("data").at(0).at("embedding")), embedding_of("The cat"));
-  expect_near(numbers(both.at("data").at(1).at("embedding")), embedding_of("of all things"));
+  expect_near(floats(both.at("data").at(0).at("embedding")), embedding_of("The cat"));
+  expect_near(floats(both.at("data").at(1).at("embedding")), embedding_of("of all things"));
   EXPECT_EQ(both.at("usage").at("prompt_tokens").as_int64(), (2 + 1 + 3) + (2 + 1 + 1 + 6))
       << "[CLS], [SEP], words that are pieces, and letters";
 

@@ -21,15 +21,14 @@ class Errors : public test::OnSharedServer<Errors> {
   }
 };
 
-struct Case {
-  std::string path;
-  std::string body;
-  int status;
-  std::string param;
-  std::string code;
-};
-
 TEST_F(Errors, NameTheParameter) {
+  struct Case {
+    std::string path;
+    std::string body;
+    int status;
+    std::string param;
+    std::string code;
+  };
   const std::string chat = "/v1/chat/completions";
   const std::string completions = "/v1/completions";
   const std::vector<Case> cases = {

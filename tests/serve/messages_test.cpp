@@ -12,18 +12,18 @@ namespace {
 using test::parse_object;
 using test::json::object;
 
-const std::string asked =
+const std::string short_message =
     R"({"model":"nano-coder","max_tokens":8,"temperature":0,"messages":[{"role":"user","content":"import os\n"}]})";
 
 class Messages : public test::OnSharedServer<Messages> {};
 
 TEST_F(Messages, AnswerAsChatDoes) {
-  const auto response = client_.post("/v1/messages", asked, {{"anthropic-version", "2023-06-01"}});
+  const auto response = client_.post("/v1/messages", short_message, {{"anthropic-version", "2023-06-01"}});
   ASSERT_EQ(response.status, 200) << response.body;
   EXPECT_TRUE(response.headers.has("request-id"));
   EXPECT_EQ(response.headers.find("request-id"), response.headers.find("x-request-id"));
   const object message = parse_object(response);
-  const object chat = parse_object(client_.post("/v1/chat/completions", asked));
+  const object chat = parse_object(client_.post("/v1/chat/completions", short_message));
   EXPECT_EQ(message.at("content").at(0).at("text"), chat.at("choices").at(0).at("message").at("content"));
   EXPECT_EQ(message.at("stop_reason"), "max_tokens");
   EXPECT_EQ(message.at("usage").at("output_tokens"), 8);
@@ -56,8 +56,8 @@ TEST_F(Messages, AStreamTellsAtItsStartWhatTheCacheHeld) {
 }
 
 TEST_F(Messages, CountTokensCountsWhatAMessageUses) {
-  const object counted = parse_object(client_.post("/v1/messages/count_tokens", asked));
-  const object usage = parse_object(client_.post("/v1/messages", asked)).at("usage").as_object();
+  const object counted = parse_object(client_.post("/v1/messages/count_tokens", short_message));
+  const object usage = parse_object(client_.post("/v1/messages", short_message)).at("usage").as_object();
   EXPECT_EQ(counted.at("input_tokens").as_int64(),
             usage.at("input_tokens").as_int64() + usage.at("cache_read_input_tokens").as_int64());
 }
@@ -78,10 +78,10 @@ TEST_F(Messages, CountTokensCountsWhatTheContextCannotHold) {
 
 // No thread is kept, and what is told of it makes clients send all of it again.
 TEST_F(Messages, ThreadsBeginAndAreNotFoundAgain) {
-  const std::string begun = asked.substr(0, asked.size() - 1) + R"(,"thread":{"type":"create"}})";
+  const std::string begun = short_message.substr(0, short_message.size() - 1) + R"(,"thread":{"type":"create"}})";
   const auto first = client_.post("/v1/messages", begun);
   ASSERT_EQ(first.status, 200) << first.body;
-  EXPECT_EQ(parse_object(first).at("content"), parse_object(client_.post("/v1/messages", asked)).at("content"));
+  EXPECT_EQ(parse_object(first).at("content"), parse_object(client_.post("/v1/messages", short_message)).at("content"));
   for (const std::string path : {"/v1/messages", "/v1/messages/count_tokens"}) {
     const auto next = client_.post(
         path, R"({"max_tokens":8,"messages":[],"thread":{"type":"continue","previous_message_id":"msg_1"}})");
@@ -127,12 +127,12 @@ TEST(MessagesKeys, MayComeAsXApiKey) {
   options.max_body = base::ByteSize{4096};
   test::LiveServer live(options);
   test::Client client = live.client();
-  EXPECT_EQ(client.post("/v1/messages", asked, {{"x-api-key", "secret"}}).status, 200);
-  EXPECT_EQ(client.post("/v1/messages", asked, {{"Authorization", "Bearer secret"}}).status, 200);
-  const auto refused = client.post("/v1/messages", asked, {{"x-api-key", "guess"}});
+  EXPECT_EQ(client.post("/v1/messages", short_message, {{"x-api-key", "secret"}}).status, 200);
+  EXPECT_EQ(client.post("/v1/messages", short_message, {{"Authorization", "Bearer secret"}}).status, 200);
+  const auto refused = client.post("/v1/messages", short_message, {{"x-api-key", "guess"}});
   EXPECT_EQ(refused.status, 401);
   EXPECT_EQ(parse_object(refused).at("error").at("type"), "authentication_error");
-  EXPECT_EQ(client.post("/v1/chat/completions", asked, {{"x-api-key", "secret"}}).status, 401);
+  EXPECT_EQ(client.post("/v1/chat/completions", short_message, {{"x-api-key", "secret"}}).status, 401);
   const auto large = client.post("/v1/messages", std::string(5000, 'x'), {{"x-api-key", "secret"}});
   EXPECT_EQ(large.status, 413);
   EXPECT_EQ(parse_object(large).at("error").at("type"), "request_too_large");

@@ -4,16 +4,14 @@
 #include <gtest/gtest.h>
 
 #include "live_server.hpp"
+#include "response_request.hpp"
 
 namespace tidemill {
 namespace {
 
+using test::asked;
 using test::parse_object;
 using test::json::object;
-
-std::string asked(std::string_view more) {
-  return R"({"model":"nano-coder","max_output_tokens":8,"temperature":0,)" + std::string(more) + "}";
-}
 
 class Responses : public test::OnSharedServer<Responses> {
  protected:
@@ -24,7 +22,7 @@ class Responses : public test::OnSharedServer<Responses> {
   }
 };
 
-std::string text_of(const object& response) {
+std::string first_text(const object& response) {
   return std::string(response.at("output").at(0).at("content").at(0).at("text").as_string());
 }
 
@@ -35,7 +33,7 @@ TEST_F(Responses, AnswerAsChatDoes) {
   const object chat = parse_object(
       client_.post("/v1/chat/completions",
                    R"({"max_tokens":8,"temperature":0,"messages":[{"role":"user","content":"import os\n"}]})"));
-  EXPECT_EQ(text_of(response), std::string_view(chat.at("choices").at(0).at("message").at("content").as_string()));
+  EXPECT_EQ(first_text(response), std::string_view(chat.at("choices").at(0).at("message").at("content").as_string()));
   EXPECT_EQ(response.at("usage").at("output_tokens"), 8);
   EXPECT_EQ(response.at("usage").at("input_tokens"), chat.at("usage").at("prompt_tokens"));
 }
@@ -46,11 +44,11 @@ TEST_F(Responses, GoOnFromTheOneBefore) {
   const object second = create(R"("input":"import sys\n","previous_response_id":")" + id + R"(")");
   EXPECT_EQ(second.at("previous_response_id"), first.at("id"));
   // The same conversation in one request; instructions are not carried over.
-  const std::string said = test::json::serialize(test::json::value(text_of(first)));
+  const std::string said = test::json::serialize(test::json::value(first_text(first)));
   const object whole = create(R"("store":false,"input":[{"role":"user","content":"import os\n"},
       {"role":"assistant","content":)" +
                               said + R"(},{"role":"user","content":"import sys\n"}])");
-  EXPECT_EQ(text_of(second), text_of(whole));
+  EXPECT_EQ(first_text(second), first_text(whole));
   EXPECT_EQ(second.at("usage").at("input_tokens"), whole.at("usage").at("input_tokens"));
   const object third =
       create(R"("input":"x","previous_response_id":")" + std::string(second.at("id").as_string()) + R"(")");
@@ -102,7 +100,7 @@ TEST_F(Responses, AStreamIsKeptBeforeItEnds) {
   }
   const object last = parse_object(events.back());
   EXPECT_EQ(last.at("type"), "response.incomplete");
-  EXPECT_EQ(text_of(last.at("response").as_object()), text);
+  EXPECT_EQ(first_text(last.at("response").as_object()), text);
   EXPECT_EQ(parse_object(client_.get("/v1/responses/" + std::string(last.at("response").at("id").as_string()))),
             last.at("response").as_object());
 }

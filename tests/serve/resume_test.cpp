@@ -141,7 +141,7 @@ TEST_F(Resume, Forms) {
   }
 }
 
-const std::string tools = R"("tools":[{"type":"function","function":{"name":"find","parameters":{"type":"object",
+const std::string find_tool = R"("tools":[{"type":"function","function":{"name":"find","parameters":{"type":"object",
     "properties":{"query":{"type":"string","maxLength":8},"deep":{"type":"boolean"}},"required":["query","deep"],
     "additionalProperties":false}}}])";
 
@@ -154,11 +154,12 @@ TEST_F(Resume, Chat) {
            {"probabilities", "", asked(R"("max_tokens":12,"logprobs":true,"top_logprobs":2,"n":2)"), 2},
            {"stop", "", asked(R"("max_tokens":40,"temperature":0,"stop":["n"])")},
            {"calls", "",
-            asked(R"("max_tokens":120,"tool_choice":"required","stream_options":{"include_usage":true},)" + tools)},
-           {"calls cut off", "", asked(R"("max_tokens":24,"tool_choice":"required",)" + tools)},
+            asked(R"("max_tokens":120,"tool_choice":"required","stream_options":{"include_usage":true},)" + find_tool)},
+           {"calls cut off", "", asked(R"("max_tokens":24,"tool_choice":"required",)" + find_tool)},
            {"one call", "",
-            asked(R"("max_tokens":90,"n":2,"tool_choice":{"type":"function","function":{"name":"find"}},)" + tools), 2},
-           {"calls or text", "", asked(R"("max_tokens":16,)" + tools)},
+            asked(R"("max_tokens":90,"n":2,"tool_choice":{"type":"function","function":{"name":"find"}},)" + find_tool),
+            2},
+           {"calls or text", "", asked(R"("max_tokens":16,)" + find_tool)},
            {"form", "",
             asked(R"("max_tokens":60,"response_format":{"type":"json_schema","json_schema":{"name":"x","schema":
                      {"type":"object","properties":{"a":{"type":"string","maxLength":9}},"required":["a"],

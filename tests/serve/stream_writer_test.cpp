@@ -172,13 +172,13 @@ void expect_seamless(const Script& script, const serve::ReadingRules& rules, con
   }
 }
 
-struct Output {
+struct ModelOutput {
   std::string format;
   std::string text;
 };
 
 // What models write, with reasoning where the format has it, text, and two calls.
-std::vector<Output> outputs() {
+std::vector<ModelOutput> outputs() {
   const std::string thought = "<think>\nHm \u2014 let me see: \u00e9\u00e8, \U0001F600.\n</think>\n\n";
   const std::string arguments = R"({"q": "a \u00fc\n\"b\"", "n": [1, 2.5, {"x": null}]})";
   return {
@@ -201,7 +201,7 @@ std::vector<Output> outputs() {
   };
 }
 
-serve::ReadingRules rules_of(const Output& output) {
+serve::ReadingRules rules_of(const ModelOutput& output) {
   serve::ReadingRules rules;
   auto format = chat::format_by_name(output.format);
   EXPECT_TRUE(format) << format.error().to_string();
@@ -218,7 +218,7 @@ TEST(StreamWriter, ResumesReasoningAndCallsAfterEveryMark) {
   std::mt19937 random(1);
   for (const bool logprobs : {false, true}) {
     for (const Dialect& dialect : dialects(logprobs)) {
-      for (const Output& output : outputs()) {
+      for (const ModelOutput& output : outputs()) {
         const serve::ReadingRules rules = rules_of(output);
         for (const engine::FinishReason finish : {engine::FinishReason::stop, engine::FinishReason::length}) {
           SCOPED_TRACE(fmt::format("{}, {}, {}: {}", dialect.name, output.format, logprobs, output.text));

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <limits>
 #include <memory>
@@ -165,10 +164,6 @@ inline std::vector<double> exact(const Scene& scene, const Rows& rows, const std
     }
   }
   return out;
-}
-
-inline bool same_bits(float a, float b) {
-  return (std::isnan(a) && std::isnan(b)) || std::bit_cast<uint32_t>(a) == std::bit_cast<uint32_t>(b);
 }
 
 // How far an output may be from the exact one, of an output of order one. Plain types: scores are sums of head_dim

@@ -15,13 +15,7 @@
 namespace tidemill::tensor {
 namespace {
 
-std::vector<DType> block_types() {
-  std::vector<DType> types;
-  for (const DType type : all_dtypes()) {
-    if (info(type).block_elements > 1) types.push_back(type);
-  }
-  return types;
-}
+using test::block_types;
 
 int codes_of(DType type) {
   switch (type) {

@@ -1,5 +1,4 @@
 // Block types against their definitions: every element read bit by bit, and encoders against what they can represent.
-#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstring>
@@ -14,6 +13,8 @@
 
 namespace tidemill::tensor {
 namespace {
+
+using test::block_types;
 
 // A block as a string of bits, the lowest of its first byte first.
 class Bits {
@@ -105,12 +106,6 @@ float element(DType type, const std::byte* block, int i) {
       ADD_FAILURE() << "not a block type";
       return 0;
   }
-}
-
-std::vector<DType> block_types() {
-  std::vector<DType> types;
-  std::ranges::copy_if(all_dtypes(), std::back_inserter(types), [](DType t) { return info(t).block_elements > 1; });
-  return types;
 }
 
 std::vector<DType> searched_types() {

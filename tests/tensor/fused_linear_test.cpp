@@ -2,7 +2,6 @@
 // kernels on one thread, of an input that was written out before.
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cmath>
 #include <limits>
 #include <memory>
@@ -20,11 +19,8 @@ namespace {
 
 using test::matrix;
 using test::runnable_isas;
+using test::same_bits;
 using test::Samples;
-
-bool same_bits(float a, float b) {
-  return (std::isnan(a) && std::isnan(b)) || std::bit_cast<uint32_t>(a) == std::bit_cast<uint32_t>(b);
-}
 
 void expect_same(const std::vector<float>& a, const std::vector<float>& b, const std::string& where) {
   ASSERT_EQ(a.size(), b.size());
@@ -40,7 +36,7 @@ struct Source {
 };
 
 // One way of giving the same input.
-struct Case {
+struct GivenInput {
   std::string name;
   LinearInput input;
   std::vector<float> written;  // the input as plain rows
@@ -114,7 +110,7 @@ void compare_all(const std::vector<DType>& types, int64_t cols, int64_t n, Sampl
   const ConstMatrix view{x.data(), n, cols, stride};
   const ConstMatrix up_view{up.data(), n, cols, stride};
 
-  std::vector<Case> cases;
+  std::vector<GivenInput> cases;
   cases.push_back({"plain", view, std::vector<float>(static_cast<size_t>(n * cols))});
   cases.push_back({"norm", RmsNormed{view, weight, epsilon}, cases[0].written});
   cases.push_back({"gated", Gated{Activation::silu, view, up_view}, cases[0].written});
@@ -134,7 +130,7 @@ void compare_all(const std::vector<DType>& types, int64_t cols, int64_t n, Sampl
     const bool rounds =
         std::ranges::any_of(types, [isa](DType type) { return kernels_for(isa).rounds[static_cast<size_t>(type)]; });
     auto plain = make_cpu_device(rounds ? isa : Isa::scalar, 1);
-    for (const Case& input : cases) {
+    for (const GivenInput& input : cases) {
       const auto expected = Matrices(*plain, sources, cols).apart(matrix(input.written, n, cols));
       for (const int threads : {1, 2, 3}) {
         if (isa == Isa::scalar && threads == 2) continue;  // slow

@@ -2,7 +2,6 @@
 // scalar kernels bit for bit.
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cmath>
 #include <limits>
 #include <span>
@@ -22,6 +21,7 @@ namespace {
 
 using test::matrix;
 using test::runnable_isas;
+using test::same_bits;
 using test::Samples;
 
 std::unique_ptr<Weight> load(Device& device, DType type, int64_t rows, int64_t cols,
@@ -37,11 +37,6 @@ std::vector<float> linear(Device& device, const Weight& w, const std::vector<flo
   const std::array products = {Product{&w, bias, matrix(y, n, w.rows())}};
   device.linear(products, matrix(x, n, w.cols()));
   return y;
-}
-
-// NaN equals NaN, whatever its payload.
-bool same_bits(float a, float b) {
-  return (std::isnan(a) && std::isnan(b)) || std::bit_cast<uint32_t>(a) == std::bit_cast<uint32_t>(b);
 }
 
 ::testing::AssertionResult same(const std::vector<float>& a, const std::vector<float>& b) {

@@ -1,7 +1,6 @@
 // Row-wise operations: against double formulas, and every instruction set against the scalar kernels bit for bit.
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cmath>
 #include <limits>
 #include <numbers>
@@ -17,11 +16,8 @@ namespace tidemill::tensor {
 namespace {
 
 using test::matrix;
+using test::same_bits;
 using test::Samples;
-
-bool same_bits(float a, float b) {
-  return (std::isnan(a) && std::isnan(b)) || std::bit_cast<uint32_t>(a) == std::bit_cast<uint32_t>(b);
-}
 
 void expect_same(const std::vector<float>& a, const std::vector<float>& b, Isa isa) {
   ASSERT_EQ(a.size(), b.size());

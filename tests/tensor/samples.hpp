@@ -2,8 +2,11 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <random>
 #include <vector>
 
@@ -41,6 +44,18 @@ class Samples {
  private:
   std::mt19937 random_;
 };
+
+// NaN equals NaN, whatever its payload.
+inline bool same_bits(float a, float b) {
+  return (std::isnan(a) && std::isnan(b)) || std::bit_cast<uint32_t>(a) == std::bit_cast<uint32_t>(b);
+}
+
+// Those whose elements come in blocks.
+inline std::vector<DType> block_types() {
+  std::vector<DType> types;
+  std::ranges::copy_if(all_dtypes(), std::back_inserter(types), [](DType t) { return info(t).block_elements > 1; });
+  return types;
+}
 
 // Where the binary16 numbers of a block lie.
 inline std::vector<int64_t> binary16_places(DType type) {

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstdint>
 #include <map>
-#include <memory>
 #include <random>
 #include <string>
 #include <utility>
@@ -16,18 +15,14 @@
 #include "text/piece_trie.hpp"
 #include "text/random_text.hpp"
 #include "text/tokenizer.hpp"
+#include "text/tokenizer_of.hpp"
 #include "text/unigram_golden.hpp"
 
 namespace tidemill::text {
 namespace {
 
+using test::tokenizer_of;
 using Tokens = std::vector<Token>;
-
-std::unique_ptr<Tokenizer> tokenizer_of(Vocabulary vocabulary) {
-  auto made = Tokenizer::create(std::move(vocabulary));
-  EXPECT_TRUE(made) << made.error().to_string();
-  return std::move(made).value();
-}
 
 TEST(Unigram, TokensAreSentencePiecesOwn) {
   for (test::UnigramGolden& golden : test::read_unigram_golden()) {

@@ -1,16 +1,18 @@
 // What BERT's tokenizer makes of single texts, written out by hand after the definition of its models' own.
 #include <initializer_list>
-#include <memory>
 #include <string>
+#include <utility>
 
 #include <gtest/gtest.h>
 
 #include "text/detokenizer.hpp"
 #include "text/tokenizer.hpp"
+#include "text/tokenizer_of.hpp"
 
 namespace tidemill::text {
 namespace {
 
+using test::tokenizer_of;
 using Tokens = std::vector<Token>;
 
 constexpr Token unknown = 1, begin = 2, separator = 3;
@@ -32,12 +34,6 @@ Vocabulary letters(std::initializer_list<const char*> more = {}) {
   vocabulary.bos = begin;
   vocabulary.eos = separator;
   return vocabulary;
-}
-
-std::unique_ptr<Tokenizer> tokenizer_of(Vocabulary vocabulary) {
-  auto made = Tokenizer::create(std::move(vocabulary));
-  EXPECT_TRUE(made) << made.error().to_string();
-  return std::move(made).value();
 }
 
 // The pieces of `text`, "|" between them.

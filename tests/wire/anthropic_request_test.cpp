@@ -9,10 +9,10 @@ namespace {
 
 namespace json = base::json;
 
-constexpr std::string_view hello = R"("max_tokens":9,"messages":[{"role":"user","content":"Hi"}])";
+constexpr std::string_view hello_message = R"("max_tokens":9,"messages":[{"role":"user","content":"Hi"}])";
 
-std::string with(std::string_view more) {
-  return "{" + std::string(hello) + "," + std::string(more) + "}";
+std::string message_with(std::string_view more) {
+  return "{" + std::string(hello_message) + "," + std::string(more) + "}";
 }
 std::string turns(std::string_view messages) {
   return R"({"max_tokens":9,"messages":[)" + std::string(messages) + "]}";
@@ -25,16 +25,16 @@ GenerateRequest parsed(std::string_view body) {
 }
 
 // The parameter that the error of this body names; "(none)" when it is accepted.
-std::string fault(std::string_view body) {
+std::string messages_fault(std::string_view body) {
   const auto request = parse_messages_request(body);
   return request ? "(none)" : request.error().param();
 }
 
 TEST(MessagesRequest, ReadsEveryField) {
-  const GenerateRequest request = parsed(
-      with(R"("model":"m","system":"Be brief.","temperature":0.5,"top_p":0.9,"top_k":40,"stop_sequences":["a","b"],)"
-           R"("stream":true,"metadata":{"user_id":"u"},"service_tier":"auto","cache_control":{"type":"ephemeral"},)"
-           R"("thinking":{"type":"enabled","budget_tokens":8},"output_config":{"effort":"low"},"unheard_of":1)"));
+  const GenerateRequest request = parsed(message_with(
+      R"("model":"m","system":"Be brief.","temperature":0.5,"top_p":0.9,"top_k":40,"stop_sequences":["a","b"],)"
+      R"("stream":true,"metadata":{"user_id":"u"},"service_tier":"auto","cache_control":{"type":"ephemeral"},)"
+      R"("thinking":{"type":"enabled","budget_tokens":8},"output_config":{"effort":"low"},"unheard_of":1)"));
   EXPECT_EQ(request.dialect, Dialect::messages);
   EXPECT_EQ(request.model, "m");
   EXPECT_EQ(request.max_tokens, 9);
@@ -51,12 +51,12 @@ TEST(MessagesRequest, ReadsEveryField) {
 }
 
 TEST(MessagesRequest, TellsThreadsThatBeginFromThoseThatGoOn) {
-  EXPECT_EQ(fault(with(R"("thread":{"type":"create"})")), "(none)");
-  EXPECT_EQ(fault(with(R"("thread":null)")), "(none)");
-  EXPECT_EQ(fault(with(R"("thread":{"type":"fork"})")), "thread.type");
-  EXPECT_EQ(fault(with(R"("thread":{})")), "thread.type");
-  EXPECT_EQ(fault(with(R"("thread":"create")")), "thread");
-  EXPECT_EQ(fault(with(R"("thread":{"type":"continue"})")), "thread.previous_message_id");
+  EXPECT_EQ(messages_fault(message_with(R"("thread":{"type":"create"})")), "(none)");
+  EXPECT_EQ(messages_fault(message_with(R"("thread":null)")), "(none)");
+  EXPECT_EQ(messages_fault(message_with(R"("thread":{"type":"fork"})")), "thread.type");
+  EXPECT_EQ(messages_fault(message_with(R"("thread":{})")), "thread.type");
+  EXPECT_EQ(messages_fault(message_with(R"("thread":"create")")), "thread");
+  EXPECT_EQ(messages_fault(message_with(R"("thread":{"type":"continue"})")), "thread.previous_message_id");
   // Before its messages are looked at: they are the end of a conversation.
   const auto next = parse_messages_request(
       R"({"max_tokens":9,"thread":{"type":"continue","previous_message_id":"msg_1"},"messages":[]})");
@@ -66,9 +66,9 @@ TEST(MessagesRequest, TellsThreadsThatBeginFromThoseThatGoOn) {
 }
 
 TEST(MessagesRequest, ThinksOnlyWhenAsked) {
-  EXPECT_EQ(parsed(with(R"("model":"m")")).template_variables.at("enable_thinking"), false);
-  EXPECT_EQ(parsed(with(R"("thinking":{"type":"disabled"})")).template_variables.at("enable_thinking"), false);
-  EXPECT_EQ(parsed(with(R"("thinking":{"type":"adaptive"})")).template_variables.at("enable_thinking"), true);
+  EXPECT_EQ(parsed(message_with(R"("model":"m")")).template_variables.at("enable_thinking"), false);
+  EXPECT_EQ(parsed(message_with(R"("thinking":{"type":"disabled"})")).template_variables.at("enable_thinking"), false);
+  EXPECT_EQ(parsed(message_with(R"("thinking":{"type":"adaptive"})")).template_variables.at("enable_thinking"), true);
 }
 
 TEST(MessagesRequest, BringsTurnsIntoTheTemplatesForm) {
@@ -106,38 +106,42 @@ TEST(MessagesRequest, BringsTurnsIntoTheTemplatesForm) {
 }
 
 TEST(MessagesRequest, NamesThePlaceOfAFault) {
-  EXPECT_EQ(fault(R"({"messages":[{"role":"user","content":"Hi"}]})"), "max_tokens");
-  EXPECT_EQ(fault(R"({"max_tokens":0,"messages":[{"role":"user","content":"Hi"}]})"), "max_tokens");
-  EXPECT_EQ(fault(R"({"max_tokens":1})"), "messages");
-  EXPECT_EQ(fault(turns("")), "messages");
-  EXPECT_EQ(fault(turns("1")), "messages[0]");
-  EXPECT_EQ(fault(turns(R"({"content":"x"})")), "messages[0].role");
-  EXPECT_EQ(fault(turns(R"({"role":"tool","content":"x"})")), "messages[0].role");
-  EXPECT_EQ(fault(turns(R"({"role":"user"})")), "messages[0].content");
-  EXPECT_EQ(fault(turns(R"({"role":"user","content":[]})")), "messages[0].content");
-  EXPECT_EQ(fault(turns(R"({"role":"user","content":5})")), "messages[0].content");
-  EXPECT_EQ(fault(turns(R"({"role":"user","content":["x"]})")), "messages[0].content[0]");
-  EXPECT_EQ(fault(turns(R"({"role":"user","content":[{"text":"x"}]})")), "messages[0].content[0].type");
-  EXPECT_EQ(fault(turns(R"({"role":"user","content":[{"type":"text"}]})")), "messages[0].content[0].text");
-  EXPECT_EQ(fault(turns(R"({"role":"user","content":[{"type":"tool_result","tool_use_id":"t"}]})")),
+  EXPECT_EQ(messages_fault(R"({"messages":[{"role":"user","content":"Hi"}]})"), "max_tokens");
+  EXPECT_EQ(messages_fault(R"({"max_tokens":0,"messages":[{"role":"user","content":"Hi"}]})"), "max_tokens");
+  EXPECT_EQ(messages_fault(R"({"max_tokens":1})"), "messages");
+  EXPECT_EQ(messages_fault(turns("")), "messages");
+  EXPECT_EQ(messages_fault(turns("1")), "messages[0]");
+  EXPECT_EQ(messages_fault(turns(R"({"content":"x"})")), "messages[0].role");
+  EXPECT_EQ(messages_fault(turns(R"({"role":"tool","content":"x"})")), "messages[0].role");
+  EXPECT_EQ(messages_fault(turns(R"({"role":"user"})")), "messages[0].content");
+  EXPECT_EQ(messages_fault(turns(R"({"role":"user","content":[]})")), "messages[0].content");
+  EXPECT_EQ(messages_fault(turns(R"({"role":"user","content":5})")), "messages[0].content");
+  EXPECT_EQ(messages_fault(turns(R"({"role":"user","content":["x"]})")), "messages[0].content[0]");
+  EXPECT_EQ(messages_fault(turns(R"({"role":"user","content":[{"text":"x"}]})")), "messages[0].content[0].type");
+  EXPECT_EQ(messages_fault(turns(R"({"role":"user","content":[{"type":"text"}]})")), "messages[0].content[0].text");
+  EXPECT_EQ(messages_fault(turns(R"({"role":"user","content":[{"type":"tool_result","tool_use_id":"t"}]})")),
             "messages[0].content[0].tool_use_id");
-  EXPECT_EQ(fault(turns(R"({"role":"assistant","content":[{"type":"tool_use","id":"t","name":"n","input":3}]})")),
-            "messages[0].content[0].input");
-  EXPECT_EQ(fault(with(R"("system":[{"type":"image"}])")), "system[0].type");
-  EXPECT_EQ(fault(with(R"("temperature":1.5)")), "temperature");
-  EXPECT_EQ(fault(with(R"("top_p":0)")), "top_p");
-  EXPECT_EQ(fault(with(R"("stop_sequences":[""])")), "stop_sequences");
-  EXPECT_EQ(fault(with(R"("metadata":"u")")), "metadata");
-  EXPECT_EQ(fault(with(R"("metadata":{"user_id":7})")), "metadata.user_id");
-  EXPECT_EQ(fault(with(R"("metadata":{"user_id":null,"more":7})")), "(none)");
-  EXPECT_EQ(fault(with(R"("thinking":{"type":"enabled"})")), "thinking.budget_tokens");
-  EXPECT_EQ(fault(with(R"("thinking":{"type":"enabled","budget_tokens":9})")), "thinking.budget_tokens");
-  EXPECT_EQ(fault(with(R"("thinking":{"type":"enabled","budget_tokens":0})")), "thinking.budget_tokens");
-  EXPECT_EQ(fault(with(R"("thinking":{"type":"enabled","budget_tokens":1})")), "(none)")
+  EXPECT_EQ(
+      messages_fault(turns(R"({"role":"assistant","content":[{"type":"tool_use","id":"t","name":"n","input":3}]})")),
+      "messages[0].content[0].input");
+  EXPECT_EQ(messages_fault(message_with(R"("system":[{"type":"image"}])")), "system[0].type");
+  EXPECT_EQ(messages_fault(message_with(R"("temperature":1.5)")), "temperature");
+  EXPECT_EQ(messages_fault(message_with(R"("top_p":0)")), "top_p");
+  EXPECT_EQ(messages_fault(message_with(R"("stop_sequences":[""])")), "stop_sequences");
+  EXPECT_EQ(messages_fault(message_with(R"("metadata":"u")")), "metadata");
+  EXPECT_EQ(messages_fault(message_with(R"("metadata":{"user_id":7})")), "metadata.user_id");
+  EXPECT_EQ(messages_fault(message_with(R"("metadata":{"user_id":null,"more":7})")), "(none)");
+  EXPECT_EQ(messages_fault(message_with(R"("thinking":{"type":"enabled"})")), "thinking.budget_tokens");
+  EXPECT_EQ(messages_fault(message_with(R"("thinking":{"type":"enabled","budget_tokens":9})")),
+            "thinking.budget_tokens");
+  EXPECT_EQ(messages_fault(message_with(R"("thinking":{"type":"enabled","budget_tokens":0})")),
+            "thinking.budget_tokens");
+  EXPECT_EQ(messages_fault(message_with(R"("thinking":{"type":"enabled","budget_tokens":1})")), "(none)")
       << "contexts may be small here";
-  EXPECT_EQ(fault(with(R"("thinking":{"type":"perhaps"})")), "thinking.type");
-  EXPECT_EQ(fault(with(R"("output_config":{"format":{"type":"xml"}})")), "output_config.format.type");
-  EXPECT_EQ(fault(with(R"("output_config":{"format":{"type":"json_schema"}})")), "output_config.format.schema");
+  EXPECT_EQ(messages_fault(message_with(R"("thinking":{"type":"perhaps"})")), "thinking.type");
+  EXPECT_EQ(messages_fault(message_with(R"("output_config":{"format":{"type":"xml"}})")), "output_config.format.type");
+  EXPECT_EQ(messages_fault(message_with(R"("output_config":{"format":{"type":"json_schema"}})")),
+            "output_config.format.schema");
   for (const char* body : {"", "[]", "{", "\xff"})
     EXPECT_FALSE(parse_messages_request(body)) << body;
 }
@@ -150,25 +154,26 @@ TEST(MessagesRequest, WantsEveryCallAnsweredInTheTurnBehindIt) {
   const std::string a = R"({"type":"tool_result","tool_use_id":"a","content":"A"})";
   const std::string b = R"({"type":"tool_result","tool_use_id":"b"})";
   const auto user = [](const std::string& blocks) { return R"({"role":"user","content":[)" + blocks + "]}"; };
-  EXPECT_EQ(fault(turns(ask + calls + user(b + "," + a))), "(none)");
-  EXPECT_EQ(fault(turns(ask + calls + user(a) + "," + user(b))), "(none)") << "turns of one role are one";
-  EXPECT_EQ(fault(turns(ask + calls + user(a))), "messages[1].content[2]");
-  EXPECT_EQ(fault(turns(ask + calls + R"({"role":"user","content":"never mind"})")), "messages[1].content[1]");
-  EXPECT_EQ(fault(turns(ask + calls + user(a) + R"(,{"role":"assistant","content":"so"},)" + user(b))),
+  EXPECT_EQ(messages_fault(turns(ask + calls + user(b + "," + a))), "(none)");
+  EXPECT_EQ(messages_fault(turns(ask + calls + user(a) + "," + user(b))), "(none)") << "turns of one role are one";
+  EXPECT_EQ(messages_fault(turns(ask + calls + user(a))), "messages[1].content[2]");
+  EXPECT_EQ(messages_fault(turns(ask + calls + R"({"role":"user","content":"never mind"})")), "messages[1].content[1]");
+  EXPECT_EQ(messages_fault(turns(ask + calls + user(a) + R"(,{"role":"assistant","content":"so"},)" + user(b))),
             "messages[1].content[2]");
-  EXPECT_EQ(fault(turns(ask + calls + user(a + "," + a + "," + b))), "messages[2].content[1].tool_use_id");
-  EXPECT_EQ(fault(turns(ask + calls + user(a + "," + b) + "," + user(b))), "messages[3].content[0].tool_use_id");
+  EXPECT_EQ(messages_fault(turns(ask + calls + user(a + "," + a + "," + b))), "messages[2].content[1].tool_use_id");
+  EXPECT_EQ(messages_fault(turns(ask + calls + user(a + "," + b) + "," + user(b))),
+            "messages[3].content[0].tool_use_id");
   const std::string twice = R"({"role":"assistant","content":[)" + call + "," + call + "]},";
-  EXPECT_EQ(fault(turns(ask + twice + user(a))), "messages[1].content[1].id");
+  EXPECT_EQ(messages_fault(turns(ask + twice + user(a))), "messages[1].content[1].id");
   const std::string later = ask + calls + user(a + "," + b) + R"(,{"role":"assistant","content":"So."},)";
-  EXPECT_EQ(fault(turns(later + user(R"({"type":"text","text":"and?"})"))), "(none)");
-  EXPECT_EQ(fault(turns(later + user(a))), "messages[4].content[0].tool_use_id") << "of an earlier turn";
+  EXPECT_EQ(messages_fault(turns(later + user(R"({"type":"text","text":"and?"})"))), "(none)");
+  EXPECT_EQ(messages_fault(turns(later + user(a))), "messages[4].content[0].tool_use_id") << "of an earlier turn";
   EXPECT_TRUE(ask_count_tokens(turns(ask + calls + user(a + "," + b))));
 }
 
 TEST(MessagesRequest, WantsInputOfToolsToBeAnObject) {
   const auto with_schema = [](const std::string& schema) {
-    return fault(with(R"("tools":[{"name":"f","input_schema":)" + schema + "}]"));
+    return messages_fault(message_with(R"("tools":[{"name":"f","input_schema":)" + schema + "}]"));
   };
   EXPECT_EQ(with_schema(R"({"type":"object"})"), "(none)");
   EXPECT_EQ(with_schema("{}"), "(none)");
@@ -181,7 +186,7 @@ TEST(MessagesRequest, TakesTheSystemsWordsBetweenTurns) {
   ASSERT_EQ(request.messages.size(), 5u);
   EXPECT_EQ(request.messages[3], (json::value{{"role", "system"}, {"content", "Two."}}));
   EXPECT_EQ(request.system_param, "system");
-  EXPECT_EQ(parsed(with(R"("model":"m")")).system_param, "");
+  EXPECT_EQ(parsed(message_with(R"("model":"m")")).system_param, "");
 }
 
 TEST(MessagesRequest, RefusesWhatIsNotSupportedByItsPlace) {
@@ -195,9 +200,10 @@ TEST(MessagesRequest, RefusesWhatIsNotSupportedByItsPlace) {
   EXPECT_EQ(unsupported(turns(R"({"role":"user","content":[{"type":"text","text":"x"},{"type":"image"}]})")),
             "messages[0].content[1].type");
   EXPECT_EQ(unsupported(turns(R"({"role":"user","content":[{"type":"document"}]})")), "messages[0].content[0].type");
-  EXPECT_EQ(unsupported(with(R"("tools":[{"type":"web_search_20250305","name":"web_search"}])")), "tools[0].type");
-  EXPECT_EQ(unsupported(with(R"("mcp_servers":[{"url":"x"}])")), "mcp_servers");
-  EXPECT_EQ(fault(with(R"("mcp_servers":[],"container":null)")), "(none)");
+  EXPECT_EQ(unsupported(message_with(R"("tools":[{"type":"web_search_20250305","name":"web_search"}])")),
+            "tools[0].type");
+  EXPECT_EQ(unsupported(message_with(R"("mcp_servers":[{"url":"x"}])")), "mcp_servers");
+  EXPECT_EQ(messages_fault(message_with(R"("mcp_servers":[],"container":null)")), "(none)");
 }
 
 TEST(MessagesRequest, GoesOnFromALastTurnOfTheAssistants) {
@@ -207,13 +213,15 @@ TEST(MessagesRequest, GoesOnFromALastTurnOfTheAssistants) {
   ASSERT_EQ(request.messages.size(), 1u);
   EXPECT_EQ(request.messages[0].at("role"), "user");
   EXPECT_EQ(parsed(turns(R"({"role":"user","content":"x"})")).answer_begins, "");
-  EXPECT_EQ(fault(turns(R"({"role":"assistant","content":"x"})")), "messages");
-  EXPECT_EQ(fault(turns(prefilled + R"([{"type":"tool_use","id":"a","name":"f","input":{}}]})")), "messages[1]");
+  EXPECT_EQ(messages_fault(turns(R"({"role":"assistant","content":"x"})")), "messages");
+  EXPECT_EQ(messages_fault(turns(prefilled + R"([{"type":"tool_use","id":"a","name":"f","input":{}}]})")),
+            "messages[1]");
   const std::string more = R"({"max_tokens":9000,"messages":[)" + prefilled + R"("{"}],)";
-  EXPECT_EQ(fault(more + R"("thinking":{"type":"enabled","budget_tokens":1024}})"), "messages");
-  EXPECT_EQ(fault(more + R"("output_format":{"type":"json_schema","schema":{}}})"), "messages");
-  EXPECT_EQ(fault(more + R"("tools":[{"name":"f","input_schema":{}}],"tool_choice":{"type":"any"}})"), "messages");
-  EXPECT_EQ(fault(more + R"("tools":[{"name":"f","input_schema":{}}]})"), "(none)");
+  EXPECT_EQ(messages_fault(more + R"("thinking":{"type":"enabled","budget_tokens":1024}})"), "messages");
+  EXPECT_EQ(messages_fault(more + R"("output_format":{"type":"json_schema","schema":{}}})"), "messages");
+  EXPECT_EQ(messages_fault(more + R"("tools":[{"name":"f","input_schema":{}}],"tool_choice":{"type":"any"}})"),
+            "messages");
+  EXPECT_EQ(messages_fault(more + R"("tools":[{"name":"f","input_schema":{}}]})"), "(none)");
 }
 
 TEST(MessagesRequest, TakesToolsAndTheChoiceAmongThem) {
@@ -221,7 +229,7 @@ TEST(MessagesRequest, TakesToolsAndTheChoiceAmongThem) {
       R"("tools":[{"name":"get","description":"Gets.","input_schema":{"type":"object"},"strict":true,
          "cache_control":{"type":"ephemeral"}},{"type":"custom","name":"put","input_schema":{"type":"object"}}])";
   const auto choose = [&](std::string_view choice) {
-    return parsed(with(tools + R"(,"tool_choice":)" + std::string(choice)));
+    return parsed(message_with(tools + R"(,"tool_choice":)" + std::string(choice)));
   };
   const GenerateRequest request = choose(R"({"type":"tool","name":"put","disable_parallel_tool_use":true})");
   ASSERT_EQ(request.tools.size(), 2u);
@@ -233,24 +241,24 @@ TEST(MessagesRequest, TakesToolsAndTheChoiceAmongThem) {
   EXPECT_EQ(request.tool_choice.kind, ToolChoice::Kind::named);
   EXPECT_EQ(request.tool_choice.name, "put");
   EXPECT_FALSE(request.parallel_tool_calls);
-  EXPECT_EQ(parsed(with(tools)).tool_choice.kind, ToolChoice::Kind::automatic);
-  EXPECT_TRUE(parsed(with(tools)).parallel_tool_calls);
+  EXPECT_EQ(parsed(message_with(tools)).tool_choice.kind, ToolChoice::Kind::automatic);
+  EXPECT_TRUE(parsed(message_with(tools)).parallel_tool_calls);
   EXPECT_EQ(choose(R"({"type":"any"})").tool_choice.kind, ToolChoice::Kind::required);
   EXPECT_EQ(choose(R"({"type":"none"})").tool_choice.kind, ToolChoice::Kind::none);
-  EXPECT_EQ(fault(with(tools + R"(,"tool_choice":{"type":"tool","name":"pat"})")), "tool_choice");
-  EXPECT_EQ(fault(with(tools + R"(,"tool_choice":{"type":"tool"})")), "tool_choice.name");
-  EXPECT_EQ(fault(with(tools + R"(,"tool_choice":{"type":"some"})")), "tool_choice.type");
-  EXPECT_EQ(fault(with(R"("tool_choice":{"type":"any"})")), "tool_choice");
-  EXPECT_EQ(fault(with(R"("tools":[{"name":"get"}])")), "tools[0].input_schema");
-  EXPECT_EQ(fault(with(R"("tools":[{"input_schema":{}}])")), "tools[0].name");
-  EXPECT_EQ(fault(with(R"("tools":[{"name":"a b","input_schema":{}}])")), "tools");
+  EXPECT_EQ(messages_fault(message_with(tools + R"(,"tool_choice":{"type":"tool","name":"pat"})")), "tool_choice");
+  EXPECT_EQ(messages_fault(message_with(tools + R"(,"tool_choice":{"type":"tool"})")), "tool_choice.name");
+  EXPECT_EQ(messages_fault(message_with(tools + R"(,"tool_choice":{"type":"some"})")), "tool_choice.type");
+  EXPECT_EQ(messages_fault(message_with(R"("tool_choice":{"type":"any"})")), "tool_choice");
+  EXPECT_EQ(messages_fault(message_with(R"("tools":[{"name":"get"}])")), "tools[0].input_schema");
+  EXPECT_EQ(messages_fault(message_with(R"("tools":[{"input_schema":{}}])")), "tools[0].name");
+  EXPECT_EQ(messages_fault(message_with(R"("tools":[{"name":"a b","input_schema":{}}])")), "tools");
 }
 
 TEST(MessagesRequest, TakesASchemaForTheOutput) {
   for (const char* name : {R"("output_config":{"format":)", R"("output_format":)"}) {
     const std::string field(name);
-    const GenerateRequest request = parsed(with(field + R"({"type":"json_schema","schema":{"type":"null"}})" +
-                                                (field.find('{') == std::string::npos ? "" : "}")));
+    const GenerateRequest request = parsed(message_with(field + R"({"type":"json_schema","schema":{"type":"null"}})" +
+                                                        (field.find('{') == std::string::npos ? "" : "}")));
     EXPECT_EQ(request.output.kind, OutputFormat::Kind::json_schema);
     EXPECT_EQ(request.output.schema, (json::value{{"type", "null"}}));
   }

@@ -10,12 +10,12 @@ namespace {
 namespace json = base::json;
 
 // The parameter that the error names; "(none)" when the body is accepted.
-std::string fault(std::string_view body, std::string_view required = "", ItemKinds kinds = ItemKinds::own) {
+std::string body_fault(std::string_view body, std::string_view required = "", ItemKinds kinds = ItemKinds::own) {
   const auto read = parse_conversation_body(body, required, kinds);
   return read ? "(none)" : read.error().param();
 }
 std::string of_item(std::string_view item, ItemKinds kinds = ItemKinds::own) {
-  return fault(R"({"items":[)" + std::string(item) + "]}", "items", kinds);
+  return body_fault(R"({"items":[)" + std::string(item) + "]}", "items", kinds);
 }
 
 TEST(ConversationBody, HasItemsAndMetadata) {
@@ -38,13 +38,13 @@ TEST(ConversationBody, HasItemsAndMetadata) {
 TEST(ConversationBody, NamesThePlaceOfAFault) {
   for (const char* body : {"[]", "5", "{", "\xff"})
     EXPECT_FALSE(parse_conversation_body(body, "", ItemKinds::any)) << body;
-  EXPECT_EQ(fault(R"({"metadata":5})"), "metadata");
-  EXPECT_EQ(fault(R"({"metadata":{"k":5}})"), "metadata.k");
-  EXPECT_EQ(fault("{}", "metadata"), "metadata");
-  EXPECT_EQ(fault(R"({"metadata":null})", "metadata"), "(none)");
-  EXPECT_EQ(fault("{}", "items"), "items");
-  EXPECT_EQ(fault(R"({"items":[]})", "items"), "items");
-  EXPECT_EQ(fault(R"({"items":"x"})"), "items");
+  EXPECT_EQ(body_fault(R"({"metadata":5})"), "metadata");
+  EXPECT_EQ(body_fault(R"({"metadata":{"k":5}})"), "metadata.k");
+  EXPECT_EQ(body_fault("{}", "metadata"), "metadata");
+  EXPECT_EQ(body_fault(R"({"metadata":null})", "metadata"), "(none)");
+  EXPECT_EQ(body_fault("{}", "items"), "items");
+  EXPECT_EQ(body_fault(R"({"items":[]})", "items"), "items");
+  EXPECT_EQ(body_fault(R"({"items":"x"})"), "items");
   std::string many;
   for (int i = 0; i < 20; ++i)
     many += (i == 0 ? "" : ",") + std::string(R"({"role":"user","content":"x"})");

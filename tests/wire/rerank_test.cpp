@@ -14,7 +14,7 @@ namespace {
 namespace json = base::json;
 
 // The parameter that a body's error names, or "" and a failure.
-std::string fault(std::string_view body, base::ErrorCode code = base::ErrorCode::invalid_argument) {
+std::string rerank_fault(std::string_view body, base::ErrorCode code = base::ErrorCode::invalid_argument) {
   const auto request = parse_rerank_request(body, false);
   if (request) {
     ADD_FAILURE() << body << " is accepted";
@@ -77,37 +77,39 @@ TEST(RerankRequest, ReturnsDocumentsWhereThePeersDo) {
 }
 
 TEST(RerankRequest, NamesWhatIsWrong) {
-  EXPECT_EQ(fault("[]"), "");
-  EXPECT_EQ(fault(R"({"documents":["a"]})"), "query");
-  EXPECT_EQ(fault(R"({"query":"","documents":["a"]})"), "query");
-  EXPECT_EQ(fault(R"({"query":["a"],"documents":["a"]})"), "query");
-  EXPECT_EQ(fault(R"({"query":"q"})"), "documents");
-  EXPECT_EQ(fault(R"({"query":"q","documents":"a"})"), "documents");
-  EXPECT_EQ(fault(R"({"query":"q","documents":[]})"), "documents");
-  EXPECT_EQ(fault(R"({"query":"q","documents":["a",""]})"), "documents[1]");
-  EXPECT_EQ(fault(R"({"query":"q","documents":["a",7]})"), "documents[1]");
-  EXPECT_EQ(fault(R"({"query":"q","documents":[{"title":"a"}]})"), "documents[0].text");
-  EXPECT_EQ(fault(R"({"query":"q","documents":["a"],"top_n":-1})"), "top_n");
-  EXPECT_EQ(fault(R"({"query":"q","documents":["a"],"top_n":1.5})"), "top_n");
-  EXPECT_EQ(fault(R"({"query":"q","documents":["a"],"return_documents":1})"), "return_documents");
-  EXPECT_EQ(fault(R"({"query":"q","documents":["a"],"model":1})"), "model");
+  EXPECT_EQ(rerank_fault("[]"), "");
+  EXPECT_EQ(rerank_fault(R"({"documents":["a"]})"), "query");
+  EXPECT_EQ(rerank_fault(R"({"query":"","documents":["a"]})"), "query");
+  EXPECT_EQ(rerank_fault(R"({"query":["a"],"documents":["a"]})"), "query");
+  EXPECT_EQ(rerank_fault(R"({"query":"q"})"), "documents");
+  EXPECT_EQ(rerank_fault(R"({"query":"q","documents":"a"})"), "documents");
+  EXPECT_EQ(rerank_fault(R"({"query":"q","documents":[]})"), "documents");
+  EXPECT_EQ(rerank_fault(R"({"query":"q","documents":["a",""]})"), "documents[1]");
+  EXPECT_EQ(rerank_fault(R"({"query":"q","documents":["a",7]})"), "documents[1]");
+  EXPECT_EQ(rerank_fault(R"({"query":"q","documents":[{"title":"a"}]})"), "documents[0].text");
+  EXPECT_EQ(rerank_fault(R"({"query":"q","documents":["a"],"top_n":-1})"), "top_n");
+  EXPECT_EQ(rerank_fault(R"({"query":"q","documents":["a"],"top_n":1.5})"), "top_n");
+  EXPECT_EQ(rerank_fault(R"({"query":"q","documents":["a"],"return_documents":1})"), "return_documents");
+  EXPECT_EQ(rerank_fault(R"({"query":"q","documents":["a"],"model":1})"), "model");
   for (const char* name : {"max_tokens_per_doc", "max_chunks_per_doc", "truncate_prompt_tokens"}) {
     for (const char* value : {"0", "-2", "1.5", "\"5\""}) {
-      EXPECT_EQ(fault(std::string(R"({"query":"q","documents":["a"],")") + name + "\":" + value + "}"), name) << value;
+      EXPECT_EQ(rerank_fault(std::string(R"({"query":"q","documents":["a"],")") + name + "\":" + value + "}"), name)
+          << value;
     }
   }
-  EXPECT_EQ(fault(R"({"query":"q","documents":["a"],"rank_fields":["title"]})", base::ErrorCode::unsupported),
+  EXPECT_EQ(rerank_fault(R"({"query":"q","documents":["a"],"rank_fields":["title"]})", base::ErrorCode::unsupported),
             "rank_fields");
-  EXPECT_EQ(fault(R"({"query":"q","documents":["a"],"rank_fields":["text","title"]})", base::ErrorCode::unsupported),
-            "rank_fields");
-  EXPECT_EQ(fault(R"({"query":"q","documents":["a"],"rank_fields":"text"})"), "rank_fields");
+  EXPECT_EQ(
+      rerank_fault(R"({"query":"q","documents":["a"],"rank_fields":["text","title"]})", base::ErrorCode::unsupported),
+      "rank_fields");
+  EXPECT_EQ(rerank_fault(R"({"query":"q","documents":["a"],"rank_fields":"text"})"), "rank_fields");
   const auto of_others = parse_rerank_request(R"({"query":"q","texts":["a"]})", false);
   ASSERT_FALSE(of_others);
   EXPECT_NE(of_others.error().message().find("'texts'"), std::string::npos) << of_others.error().message();
   std::string many = R"({"query":"q","documents":["a")";
   for (int i = 0; i < 2048; ++i)
     many += R"(,"a")";
-  EXPECT_EQ(fault(many + "]}"), "documents");
+  EXPECT_EQ(rerank_fault(many + "]}"), "documents");
 }
 
 TEST(RerankResponse, HasTheBestFirst) {

@@ -12,8 +12,8 @@ namespace {
 
 namespace json = base::json;
 
-const AnswerInfo info{.id = "resp_x", .model = "m", .created = 5, .choices = 1, .prompt_tokens = 12};
-const Usage usage{.prompt_tokens = 12, .completion_tokens = 7, .cached_tokens = 8, .reasoning_tokens = 3};
+const AnswerInfo response_info{.id = "resp_x", .model = "m", .created = 5, .choices = 1, .prompt_tokens = 12};
+const Usage response_usage{.prompt_tokens = 12, .completion_tokens = 7, .cached_tokens = 8, .reasoning_tokens = 3};
 
 ResponsesForm form(bool logprobs = false) {
   auto asked = parse_responses_request(R"({"input":"Hi","truncation":"auto","metadata":{"a":"b"}})");
@@ -22,7 +22,7 @@ ResponsesForm form(bool logprobs = false) {
 }
 
 // The events of a stream; checks names and sequence numbers.
-std::vector<json::object> events_of(std::string_view stream) {
+std::vector<json::object> numbered_events(std::string_view stream) {
   SseParser parser;
   auto events = parser.feed(stream);
   EXPECT_TRUE(events);
@@ -54,12 +54,12 @@ std::string streamed(ResponsesAnswer& answer, const std::vector<Event>& events) 
   answer.open_stream(out);
   for (const Event& event : events)
     answer.stream(event, out);
-  answer.finish_stream(usage, out);
+  answer.finish_stream(response_usage, out);
   return out;
 }
 
 // "output_text.delta 1 "I "", one line for each event.
-std::string summary(const std::vector<json::object>& events) {
+std::string item_summary(const std::vector<json::object>& events) {
   std::string text;
   for (const json::object& event : events) {
     text += std::string_view(event.at("type").get_string());
@@ -76,9 +76,9 @@ std::string summary(const std::vector<json::object>& events) {
 }
 
 TEST(ResponsesStream, SendsItemAfterItem) {
-  ResponsesAnswer answer(form(), info);
-  const auto events = events_of(streamed(answer, reasoning_text_and_two_calls(FinishReason::tool_calls)));
-  EXPECT_EQ(summary(events), R"(response.created
+  ResponsesAnswer answer(form(), response_info);
+  const auto events = numbered_events(streamed(answer, reasoning_text_and_two_calls(FinishReason::tool_calls)));
+  EXPECT_EQ(item_summary(events), R"(response.created
 response.in_progress
 response.output_item.added 0 reasoning in_progress
 response.content_part.added 0
@@ -130,11 +130,11 @@ response.completed
 }
 
 TEST(ResponsesStream, SaysThatItIsIncomplete) {
-  ResponsesAnswer answer(form(), info);
+  ResponsesAnswer answer(form(), response_info);
   Event event;
   event.text = "x";
   event.finish = FinishReason::length;
-  const auto events = events_of(streamed(answer, {event}));
+  const auto events = numbered_events(streamed(answer, {event}));
   EXPECT_EQ(events.back().at("type"), "response.incomplete");
   EXPECT_EQ(events.back().at("response").at("incomplete_details").at("reason"), "max_output_tokens");
   EXPECT_EQ(events.back().at("response").at("output").at(0).at("status"), "incomplete");
@@ -142,11 +142,11 @@ TEST(ResponsesStream, SaysThatItIsIncomplete) {
 }
 
 TEST(ResponsesStream, FailsWithTwoEvents) {
-  ResponsesAnswer answer(form(), info);
+  ResponsesAnswer answer(form(), response_info);
   std::string out;
   answer.open_stream(out);
   answer.fail_stream(base::Error(base::ErrorCode::unavailable, "stopping"), out);
-  const auto events = events_of(out);
+  const auto events = numbered_events(out);
   ASSERT_EQ(events.size(), 4u);
   EXPECT_EQ(events[2].at("type"), "response.failed");
   EXPECT_EQ(events[2].at("response").at("status"), "failed");
@@ -157,20 +157,20 @@ TEST(ResponsesStream, FailsWithTwoEvents) {
 
 TEST(Response, IsWhatTheStreamEndsWith) {
   const auto events = reasoning_text_and_two_calls(FinishReason::tool_calls);
-  ResponsesAnswer whole(form(), info);
+  ResponsesAnswer whole(form(), response_info);
   for (const Event& event : events)
     whole.collect(event);
-  const json::object completed = whole.complete(usage, 9);
+  const json::object completed = whole.complete(response_usage, 9);
   EXPECT_EQ(completed.at("completed_at"), 9);
-  EXPECT_EQ(whole.whole(usage), json::serialize(completed));
-  ResponsesAnswer stream(form(), info);
-  json::value last = events_of(streamed(stream, events)).back().at("response");
+  EXPECT_EQ(whole.whole(response_usage), json::serialize(completed));
+  ResponsesAnswer stream(form(), response_info);
+  json::value last = numbered_events(streamed(stream, events)).back().at("response");
   last.at("completed_at") = 9;
   EXPECT_EQ(last, json::value(completed));
 }
 
 TEST(Response, CarriesProbabilities) {
-  ResponsesAnswer answer(form(true), info);
+  ResponsesAnswer answer(form(true), response_info);
   Event event;
   event.text = "a";
   event.logprobs = {{.chosen = {.bytes = "a", .logprob = -0.5}, .top = {{.bytes = "b", .logprob = -1.5}}}};
@@ -179,7 +179,7 @@ TEST(Response, CarriesProbabilities) {
   late.logprobs = {{.chosen = {.bytes = "c", .logprob = -2.0}, .top = {}}};
   late.finish = FinishReason::stop;
   answer.collect(late);
-  const json::value part = base::parse_json(answer.whole(usage))->at("output").at(0).at("content").at(0);
+  const json::value part = base::parse_json(answer.whole(response_usage))->at("output").at(0).at("content").at(0);
   const json::array& logprobs = part.at("logprobs").as_array();
   ASSERT_EQ(logprobs.size(), 2u);
   EXPECT_EQ(logprobs[0].at("token"), "a");

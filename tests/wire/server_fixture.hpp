@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 
@@ -15,6 +16,8 @@
 #include "wire/raw_client.hpp"
 
 namespace tidemill::test {
+
+inline constexpr std::string_view get_hello = "GET /hello HTTP/1.1\r\nHost: h\r\n\r\n";
 
 // Something that happens once, on another thread.
 class Flag {

@@ -14,7 +14,6 @@ namespace {
 
 using LifecycleTest = ServerTest;
 
-constexpr std::string_view get_hello = "GET /hello HTTP/1.1\r\nHost: h\r\n\r\n";
 constexpr std::string_view get_when_told = "GET /when-told HTTP/1.1\r\nHost: h\r\n\r\n";
 
 TEST_F(LifecycleTest, AddressesThatCannotBeUsed) {

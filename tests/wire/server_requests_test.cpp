@@ -13,8 +13,6 @@ using ::testing::AssertionResult;
 using ::testing::AssertionSuccess;
 using RequestTest = ServerTest;
 
-constexpr std::string_view get_hello = "GET /hello HTTP/1.1\r\nHost: h\r\n\r\n";
-
 AssertionResult begins(const std::string& text, std::string_view with) {
   return text.starts_with(with) ? AssertionSuccess() : AssertionFailure() << "begins otherwise: " << text;
 }
