@@ -5,6 +5,7 @@
 #   PYTHON    whose standard library (PSF licence) is learned from, with PACKAGES beside it
 #   PACKAGES  names in its site-packages, of licences that permit it (BSD, MIT, ISC, Apache-2.0, PSF)
 #   TOKENS    to learn from, repeats included
+#   MORE      to learn from after that, going on from there
 #   WRITTEN   tokens that the teacher writes itself, to learn from as well
 #   OUT       the student's file
 #   LESSONS   where what the teacher says stays, for a second student
@@ -14,7 +15,8 @@ model=$1
 held_out=$2
 python=${PYTHON:-python3}
 tokens=${TOKENS:-20000000}
-written=${WRITTEN:-800000}
+more=${MORE:-16000000}
+written=${WRITTEN:-2000000}
 out=${OUT:-build/nano-student.gguf}
 keep=${LESSONS:-$out.lessons}
 
@@ -34,7 +36,11 @@ mapfile -t files <"$out.files"
 echo "distilled: ${#files[@]} files of Python"
 # Eight bits answer sooner and much the same.
 build/release/tidemill quantize "$model" "$out.teacher" --type int8
-build/release/tidemill distill --teacher "$out.teacher" --student 23% --text "${files[@]}" --held-out "$held_out" \
-  --tokens "$tokens" --write "$written" --lessons "$keep" -o "$out"
+distill() {
+  build/release/tidemill distill --teacher "$out.teacher" --student 23% --text "${files[@]}" --held-out "$held_out" \
+    --write "$written" --lessons "$keep" "$@"
+}
+distill --tokens "$tokens" -o "$out.first"
+distill --tokens "$more" --from "$out.first" --rate 0.6 -o "$out"
 build/release/tidemill eval "$model" --text "$held_out" --window 256
 build/release/tidemill eval "$out" --text "$held_out" --window 256 --against "$model"
