@@ -20,11 +20,19 @@ namespace tidemill::gateway {
 
 namespace asio = boost::asio;
 
+// How much is made of a request in access log and trace.
+enum class Notice : uint8_t {
+  full,
+  // Gateways and load balancers ask all the time: neither line nor span, unless it fails, its caller traces it, or
+  // gateway.log_polls wants them.
+  little,
+};
+
 // Lives in its handler's coroutine, and is used by that alone. The service and the exchange outlive it.
 class Call {
  public:
   // Opens the server span, under the caller's traceparent and beginning when the request's first byte came.
-  Call(Service& service, wire::Exchange& exchange);
+  Call(Service& service, wire::Exchange& exchange, Notice notice = Notice::full);
   // Ends the span and writes the log line.
   ~Call();
   Call(const Call&) = delete;
@@ -67,6 +75,8 @@ class Call {
   void note_failure(const base::Error& error);
 
  private:
+  void open_span();
+  void write_line();
   void name_itself(wire::Headers& headers) const;
   void note_status(int status);
   void note_absence();
@@ -74,6 +84,7 @@ class Call {
   Service& service_;
   wire::Exchange& exchange_;
   wire::ErrorStyle error_style_;
+  const bool quiet_;
   std::string id_;
   std::string tenant_;
   std::string key_;
@@ -96,6 +107,7 @@ class Call {
 using Endpoint = asio::awaitable<void> (*)(Service& service, Call& call, const Caller& caller);
 
 // `endpoint` behind the keys; with a `scope`, also behind that. The service must outlive the handler.
-wire::Handler for_callers(Service& service, Endpoint endpoint, std::string_view scope = {});
+wire::Handler for_callers(Service& service, Endpoint endpoint, std::string_view scope = {},
+                          Notice notice = Notice::full);
 
 }  // namespace tidemill::gateway

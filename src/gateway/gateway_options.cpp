@@ -43,6 +43,9 @@ void register_front(base::ConfigSchema& schema, GatewayOptions& o) {
       .alias("--access-log");
   schema.add("gateway.log_prompts", &o.log_prompts,
              "whether the access log has what was asked: the body's first 65,536 characters");
+  schema.add("gateway.log_polls", &o.log_polls,
+             "whether access log and traces have each list of models that was given, for which gateways ask all the "
+             "time; those that fail, or are traced by who asks, they have anyway");
 }
 
 void register_back(base::ConfigSchema& schema, GatewayOptions& o) {

@@ -73,6 +73,7 @@ struct GatewayOptions : wire::ListenerOptions {
 
   std::string access_log;
   bool log_prompts = false;
+  bool log_polls = false;
 
   std::string keys;
   std::string policy;
