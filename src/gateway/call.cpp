@@ -191,7 +191,12 @@ asio::awaitable<Result<void>> Call::begin_stream(int status, wire::Headers heade
 
 asio::awaitable<Result<void>> Call::write(std::string_view bytes) {
   record_.bytes_out += bytes.size();
-  co_return co_await exchange_.write(bytes);
+  return exchange_.write(bytes);
+}
+
+std::optional<Result<void>> Call::write_now(std::string_view bytes) {
+  record_.bytes_out += bytes.size();
+  return exchange_.write_now(bytes);
 }
 
 asio::awaitable<Result<void>> Call::end() {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -66,6 +67,8 @@ class Call {
   asio::awaitable<base::Result<void>> refuse(const Refused& refused);
   asio::awaitable<base::Result<void>> begin_stream(int status, wire::Headers headers);
   asio::awaitable<base::Result<void>> write(std::string_view bytes);
+  std::optional<base::Result<void>> write_now(std::string_view bytes);
+  asio::awaitable<base::Result<void>> write_rest() { return exchange_.write_rest(); }
   asio::awaitable<base::Result<void>> end();
   // The client has been sent the head of a stream, and what becomes of the request has to be told within that.
   bool streaming() const { return streaming_; }

@@ -56,6 +56,10 @@ void register_back(base::ConfigSchema& schema, GatewayOptions& o) {
   schema.add("gateway.connect_timeout", &o.connect_timeout, "for a connection to a backend").between(shortest, longest);
   schema.add("gateway.stall_timeout", &o.stall_timeout, "of a backend's stream that carries no byte")
       .between(shortest, longest);
+  schema
+      .add("gateway.event_timeout", &o.event_timeout,
+           "of a backend's stream that carries comments or pings alone, as during a long prefill, and no event")
+      .between(shortest, longest);
   schema.add("gateway.answer_timeout", &o.answer_timeout, "for a backend's answer that is no stream")
       .between(shortest, longest);
   schema.add("gateway.poll_interval", &o.poll_interval, "between two looks at a backend's health and load")
