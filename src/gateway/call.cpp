@@ -25,10 +25,11 @@ constexpr int client_closed_request = 499;            // nginx's word for it
 
 }  // namespace
 
-Call::Call(Service& service, wire::Exchange& exchange)
+Call::Call(Service& service, wire::Exchange& exchange, Notice notice)
     : service_(service),
       exchange_(exchange),
       error_style_(wire::error_style(exchange.request().path)),
+      quiet_(notice == Notice::little && !exchange.request().trace.valid() && !service.options()->log_polls),
       id_(wire::request_id(exchange.request())) {
   service_.enter();
   const wire::HttpRequest& request = exchange_.request();
@@ -37,6 +38,11 @@ Call::Call(Service& service, wire::Exchange& exchange)
   record_.bytes_in = request.body.size();
   if (service_.access_log().enabled() && service_.options()->log_prompts)
     asked_ = base::utf8::prefix(request.body, max_logged_body);
+  if (!quiet_) open_span();
+}
+
+void Call::open_span() {
+  const wire::HttpRequest& request = exchange_.request();
   span_ = service_.tracer().start_at(request.method + ' ' + request.route, request.trace, request.received_wall,
                                      observe::SpanKind::server);
   span_.set(attribute::http_method, request.method);
@@ -46,30 +52,38 @@ Call::Call(Service& service, wire::Exchange& exchange)
 
 Call::~Call() {
   if (!complete_ && exchange_.disconnected()) note_absence();
-  span_.set(attribute::http_status, int64_t{record_.status});
-  const wire::HttpRequest& request = exchange_.request();
-  if (service_.access_log().enabled()) {
-    const std::string trace = span_.context().to_traceparent();
-    record_.time = request.received_wall;
-    record_.id = id_;
-    record_.trace_id = trace.size() > 35 ? std::string_view(trace).substr(3, 32) : std::string_view();
-    record_.peer = request.peer;
-    record_.tenant = tenant_;
-    record_.key = key_;
-    record_.cost = cost_;
-    record_.method = request.method;
-    record_.path = path_;
-    record_.model = model_;
-    record_.backend = backend_;
-    record_.route = route_;
-    record_.target = target_;
-    record_.error = error_;
-    record_.asked = asked_;
-    record_.duration = service_.clock().now() - request.received;
-    service_.access_log().write(record_);
+  const bool failed = record_.status == 0 || record_.status >= 400 || !error_.empty();
+  if (quiet_ && failed) {
+    open_span();
+    const bool refused = record_.status >= 400 && record_.status < client_closed_request;
+    if (!refused && !error_.empty()) span_.fail(error_);
   }
+  span_.set(attribute::http_status, int64_t{record_.status});
+  if (service_.access_log().enabled() && (!quiet_ || failed)) write_line();
   span_.end();
   service_.leave();
+}
+
+void Call::write_line() {
+  const wire::HttpRequest& request = exchange_.request();
+  const std::string trace = span_.context().to_traceparent();
+  record_.time = request.received_wall;
+  record_.id = id_;
+  record_.trace_id = trace.size() > 35 ? std::string_view(trace).substr(3, 32) : std::string_view();
+  record_.peer = request.peer;
+  record_.tenant = tenant_;
+  record_.key = key_;
+  record_.cost = cost_;
+  record_.method = request.method;
+  record_.path = path_;
+  record_.model = model_;
+  record_.backend = backend_;
+  record_.route = route_;
+  record_.target = target_;
+  record_.error = error_;
+  record_.asked = asked_;
+  record_.duration = service_.clock().now() - request.received;
+  service_.access_log().write(record_);
 }
 
 // The client has not got what it asked for, or not all of it.
@@ -137,7 +151,13 @@ void Call::note_status(int status) {
   service_.counters().first_byte.observe(base::seconds(record_.first_byte));
 }
 
+asio::awaitable<void> Call::act_before_end() {
+  const LastAct act = std::exchange(last_act_, nullptr);
+  if (act) co_await act();
+}
+
 asio::awaitable<Result<void>> Call::respond(wire::HttpResponse response) {
+  if (last_act_) co_await act_before_end();
   note_status(response.status);
   record_.bytes_out = response.body.size();
   wire::say_unready(response, service_.unready());
@@ -177,10 +197,16 @@ asio::awaitable<Result<void>> Call::begin_stream(int status, wire::Headers heade
 
 asio::awaitable<Result<void>> Call::write(std::string_view bytes) {
   record_.bytes_out += bytes.size();
-  co_return co_await exchange_.write(bytes);
+  return exchange_.write(bytes);
+}
+
+std::optional<Result<void>> Call::write_now(std::string_view bytes) {
+  record_.bytes_out += bytes.size();
+  return exchange_.write_now(bytes);
 }
 
 asio::awaitable<Result<void>> Call::end() {
+  if (last_act_) co_await act_before_end();
   auto ended = co_await exchange_.end();
   complete_ = ended.has_value();
   co_return ended;
@@ -188,8 +214,9 @@ asio::awaitable<Result<void>> Call::end() {
 
 namespace {
 
-asio::awaitable<void> handle(Service& service, Endpoint endpoint, std::string_view scope, wire::Exchange& exchange) {
-  Call call(service, exchange);
+asio::awaitable<void> handle(Service& service, Endpoint endpoint, std::string_view scope, Notice notice,
+                             wire::Exchange& exchange) {
+  Call call(service, exchange, notice);
   auto [caller, denied] = service.gate().identify(call.request());
   call.set_caller(caller);
   if (!denied && !scope.empty()) denied = Gate::check(caller, scope, {});
@@ -202,8 +229,10 @@ asio::awaitable<void> handle(Service& service, Endpoint endpoint, std::string_vi
 
 }  // namespace
 
-wire::Handler for_callers(Service& service, Endpoint endpoint, std::string_view scope) {
-  return [&service, endpoint, scope](wire::Exchange& exchange) { return handle(service, endpoint, scope, exchange); };
+wire::Handler for_callers(Service& service, Endpoint endpoint, std::string_view scope, Notice notice) {
+  return [&service, endpoint, scope, notice](wire::Exchange& exchange) {
+    return handle(service, endpoint, scope, notice, exchange);
+  };
 }
 
 }  // namespace tidemill::gateway

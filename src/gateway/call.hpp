@@ -2,8 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include <boost/asio/awaitable.hpp>
 
@@ -20,11 +23,19 @@ namespace tidemill::gateway {
 
 namespace asio = boost::asio;
 
+// How much is made of a request in access log and trace.
+enum class Notice : uint8_t {
+  full,
+  // Gateways and load balancers ask all the time: neither line nor span, unless it fails, its caller traces it, or
+  // gateway.log_polls wants them.
+  little,
+};
+
 // Lives in its handler's coroutine, and is used by that alone. The service and the exchange outlive it.
 class Call {
  public:
   // Opens the server span, under the caller's traceparent and beginning when the request's first byte came.
-  Call(Service& service, wire::Exchange& exchange);
+  Call(Service& service, wire::Exchange& exchange, Notice notice = Notice::full);
   // Ends the span and writes the log line.
   ~Call();
   Call(const Call&) = delete;
@@ -58,7 +69,14 @@ class Call {
   asio::awaitable<base::Result<void>> refuse(const Refused& refused);
   asio::awaitable<base::Result<void>> begin_stream(int status, wire::Headers headers);
   asio::awaitable<base::Result<void>> write(std::string_view bytes);
+  std::optional<base::Result<void>> write_now(std::string_view bytes);
+  asio::awaitable<base::Result<void>> write_rest() { return exchange_.write_rest(); }
   asio::awaitable<base::Result<void>> end();
+  // What is done once before the client hears how the request has ended, so that it may come again at once: by respond,
+  // refuse and end, and by who says it within a stream. What it refers to must outlive that, or be cleared.
+  using LastAct = std::function<asio::awaitable<void>()>;
+  void before_end(LastAct act) { last_act_ = std::move(act); }
+  asio::awaitable<void> act_before_end();
   // The client has been sent the head of a stream, and what becomes of the request has to be told within that.
   bool streaming() const { return streaming_; }
   // The client has been sent all of the answer.
@@ -67,6 +85,8 @@ class Call {
   void note_failure(const base::Error& error);
 
  private:
+  void open_span();
+  void write_line();
   void name_itself(wire::Headers& headers) const;
   void note_status(int status);
   void note_absence();
@@ -74,6 +94,7 @@ class Call {
   Service& service_;
   wire::Exchange& exchange_;
   wire::ErrorStyle error_style_;
+  const bool quiet_;
   std::string id_;
   std::string tenant_;
   std::string key_;
@@ -86,6 +107,7 @@ class Call {
   std::string target_model_;
   std::string error_;
   std::string asked_;
+  LastAct last_act_;
   bool streaming_ = false;
   bool complete_ = false;
   AccessRecord record_;
@@ -96,6 +118,7 @@ class Call {
 using Endpoint = asio::awaitable<void> (*)(Service& service, Call& call, const Caller& caller);
 
 // `endpoint` behind the keys; with a `scope`, also behind that. The service must outlive the handler.
-wire::Handler for_callers(Service& service, Endpoint endpoint, std::string_view scope = {});
+wire::Handler for_callers(Service& service, Endpoint endpoint, std::string_view scope = {},
+                          Notice notice = Notice::full);
 
 }  // namespace tidemill::gateway

@@ -46,6 +46,7 @@ constexpr auto log_interval = std::chrono::milliseconds(250);
 // store.
 constexpr auto keep_interval = std::chrono::milliseconds(100);
 constexpr int keeps_between_looks = 10;
+constexpr int keeps_between_renewals = HeldLeases::renewed_every / keep_interval;
 // How often they tell each other of rollouts.
 constexpr auto rollout_interval = std::chrono::seconds(1);
 
@@ -109,6 +110,7 @@ asio::awaitable<void> keep_gate(Service& service, asio::any_io_executor executor
         watch.look();
         service.note_store_lost(watch.lost());
       }
+      if (round % keeps_between_renewals == 0) service.leases().renew(service.store());
       service.gate().keep();
       return {};
     };

@@ -43,6 +43,9 @@ void register_front(base::ConfigSchema& schema, GatewayOptions& o) {
       .alias("--access-log");
   schema.add("gateway.log_prompts", &o.log_prompts,
              "whether the access log has what was asked: the body's first 65,536 characters");
+  schema.add("gateway.log_polls", &o.log_polls,
+             "whether access log and traces have each list of models that was given, for which gateways ask all the "
+             "time; those that fail, or are traced by who asks, they have anyway");
 }
 
 void register_back(base::ConfigSchema& schema, GatewayOptions& o) {
@@ -52,6 +55,10 @@ void register_back(base::ConfigSchema& schema, GatewayOptions& o) {
       .alias("--backend");
   schema.add("gateway.connect_timeout", &o.connect_timeout, "for a connection to a backend").between(shortest, longest);
   schema.add("gateway.stall_timeout", &o.stall_timeout, "of a backend's stream that carries no byte")
+      .between(shortest, longest);
+  schema
+      .add("gateway.event_timeout", &o.event_timeout,
+           "of a backend's stream that carries comments or pings alone, as during a long prefill, and no event")
       .between(shortest, longest);
   schema.add("gateway.answer_timeout", &o.answer_timeout, "for a backend's answer that is no stream")
       .between(shortest, longest);

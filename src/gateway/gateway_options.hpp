@@ -63,6 +63,7 @@ struct GatewayOptions : wire::ListenerOptions {
   std::vector<RouteOptions> routes;
   base::Duration connect_timeout = std::chrono::seconds(2);
   base::Duration stall_timeout = std::chrono::seconds(60);
+  base::Duration event_timeout = std::chrono::minutes(10);
   base::Duration answer_timeout = std::chrono::minutes(10);
   base::Duration poll_interval = std::chrono::seconds(1);
   base::Duration poll_timeout = std::chrono::seconds(2);
@@ -73,6 +74,7 @@ struct GatewayOptions : wire::ListenerOptions {
 
   std::string access_log;
   bool log_prompts = false;
+  bool log_polls = false;
 
   std::string keys;
   std::string policy;

@@ -67,7 +67,7 @@ asio::awaitable<void> get_model(Service& service, Call& call, const Caller& call
 }  // namespace
 
 void add_model_endpoints(wire::Router& router, Service& service) {
-  router.add("GET", "/v1/models", for_callers(service, list_models, "read"));
+  router.add("GET", "/v1/models", for_callers(service, list_models, "read", Notice::little));
   router.add("GET", "/v1/models/*", for_callers(service, get_model, "read"));
 }
 

@@ -39,6 +39,7 @@ enum Key : uint8_t {
   model,
   stream,
   n,
+  best_of,
   max_tokens,
   max_completion_tokens,
   max_output_tokens,
@@ -65,6 +66,7 @@ enum Key : uint8_t {
 constexpr std::array<std::string_view, key_count> keys = {"model",
                                                           "stream",
                                                           "n",
+                                                          "best_of",
                                                           "max_tokens",
                                                           "max_completion_tokens",
                                                           "max_output_tokens",
@@ -125,7 +127,7 @@ bool limits_output(Dialect dialect, Key key) {
     case Dialect::chat:
       return key == n || key == max_tokens || key == max_completion_tokens;
     case Dialect::completions:
-      return key == n || key == max_tokens;
+      return key == n || key == best_of || key == max_tokens;
     case Dialect::messages:
       return key == max_tokens;
     case Dialect::responses:
@@ -137,7 +139,15 @@ bool limits_output(Dialect dialect, Key key) {
 }
 
 bool is_of_output(Key key) {
-  return key == n || key == max_tokens || key == max_completion_tokens || key == max_output_tokens;
+  return key == n || key == best_of || key == max_tokens || key == max_completion_tokens || key == max_output_tokens;
+}
+
+// A completion's prompt is one text, or one list of tokens, or an array of either.
+int64_t count_prompts(std::string_view value) {
+  const size_t first = value.find_first_not_of(" \t\r\n", 1);
+  const bool several =
+      value.starts_with('[') && first != std::string_view::npos && (value[first] == '"' || value[first] == '[');
+  return several ? std::max<int64_t>(1, static_cast<int64_t>(count_elements(value))) : 1;
 }
 
 // Whether it is a prompt, but in another dialect than that of `path`: what it is here is the backend's business
@@ -181,6 +191,9 @@ void take(RequestOutline& outline, Ranked& ranked, Key key, std::string_view val
       break;
     case n:
       outline.choices = std::max<int64_t>(1, json_count(value).value_or(1));
+      break;
+    case best_of:
+      outline.best_of = std::max<int64_t>(1, json_count(value).value_or(1));
       break;
     case max_tokens:
     case max_completion_tokens:
@@ -274,6 +287,7 @@ Result<RequestOutline> RequestOutline::read(std::string_view body, std::string_v
     if (is_of_output(*key) && !limits_output(dialect, *key)) continue;
     if (dialect == Dialect::responses) TM_CHECK(check_kept(*key, member->value));
     if (is_another_dialects_prompt(*key, path)) continue;
+    if (*key == Key::prompt && dialect == Dialect::completions) outline.prompts = count_prompts(member->value);
     take(outline, ranked, *key, member->value);
   }
   if (!members.whole()) return no_object(body, members.stopped_at());
@@ -283,8 +297,10 @@ Result<RequestOutline> RequestOutline::read(std::string_view body, std::string_v
 }
 
 int64_t RequestOutline::most_output(int64_t usual) const {
-  const int64_t each = max_tokens.value_or(usual);
-  return each > most_counted / choices ? most_counted : each * choices;
+  int64_t tokens = max_tokens.value_or(usual);
+  for (const int64_t times : {std::max(choices, best_of), prompts})
+    tokens = tokens > most_counted / times ? most_counted : tokens * times;
+  return tokens;
 }
 
 std::string with_model(std::string_view body, RequestOutline& outline, std::string_view model) {

@@ -24,7 +24,9 @@ struct RequestOutline {
   bool stream = false;
   // As its dialect spells them; what that does not have says nothing. Neither is below what stands here, whatever the
   // body says, nor above `most_counted` (json_members.hpp).
-  int64_t choices = 1;                // `n`
+  int64_t choices = 1;                // `n`, of each prompt
+  int64_t best_of = 1;                // completions: so many are made for those
+  int64_t prompts = 1;                // completions: texts, or lists of tokens, that `prompt` has
   std::optional<int64_t> max_tokens;  // of each; the largest, if several say it; nullopt: no limit
   bool has_tools = false;
   bool store = true;                 // Responses: whether the answer is to be kept
@@ -52,7 +54,8 @@ struct RequestOutline {
   // route, or a member that is the gateway's own to set; of Responses, what decides whether the gateway keeps the
   // answer and what it goes on with is not of its type. Other members are the backend's to refuse.
   static base::Result<RequestOutline> read(std::string_view body, std::string_view path = {});
-  // The most tokens that it may make, where `usual` stands for a limit that it does not set.
+  // The most tokens that it may make, for all its prompts and choices together, where `usual` stands for a limit that
+  // it does not set.
   int64_t most_output(int64_t usual) const;
   // All that the prompt is made from.
   size_t prompt_bytes() const { return tools.size() + system.size() + prompt.size() + ranked_bytes; }

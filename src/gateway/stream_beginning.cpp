@@ -127,9 +127,26 @@ Beginning beginning_of(Dialect dialect, std::string_view events) {
   return beginning;
 }
 
-bool keeps_awake(Dialect dialect, const WholeEvent& event) {
-  if (dialect == Dialect::other) return false;
+namespace {
+
+bool says_nothing(Dialect dialect, const WholeEvent& event) {
   return !event.has_data || (dialect == Dialect::messages && event.type() == "ping");
+}
+
+}  // namespace
+
+bool keeps_awake(Dialect dialect, const WholeEvent& event) {
+  return dialect != Dialect::other && says_nothing(dialect, event);
+}
+
+bool only_keep_awake(Dialect dialect, std::string_view events) {
+  const bool has_data = events.starts_with("data:") || events.find("\ndata:") != std::string_view::npos;
+  if (has_data && dialect != Dialect::messages) return false;  // nearly always
+  WholeEvents walk(events);
+  while (const auto event = walk.next()) {
+    if (!says_nothing(dialect, *event)) return false;
+  }
+  return true;
 }
 
 }  // namespace tidemill::gateway

@@ -27,4 +27,7 @@ Beginning beginning_of(Dialect dialect, std::string_view events);
 // It only says that the backend still works: a comment, or a `ping` of Anthropic's.
 bool keeps_awake(Dialect dialect, const WholeEvent& event);
 
+// Whether events do only that, in any dialect; true also of none.
+bool only_keep_awake(Dialect dialect, std::string_view events);
+
 }  // namespace tidemill::gateway

@@ -11,7 +11,6 @@ namespace tidemill::gateway {
 
 namespace {
 
-constexpr std::string_view key = "\"usage\":";
 constexpr std::array<std::string_view, 4> counts = {"prompt_tokens", "completion_tokens", "input_tokens",
                                                     "output_tokens"};
 
@@ -41,9 +40,9 @@ std::string_view StreamCost::add(std::string_view events) {
   out_.clear();
   size_t copied = 0;
   size_t at = 0;
-  while ((at = events.find(key, at)) != std::string_view::npos) {
+  while ((at = find_usage(events, at)) != std::string_view::npos) {
     const size_t begin = at;
-    at += key.size();
+    at += usage_key_length;
     while (at < events.size() && is_blank(events[at]))
       ++at;
     if (at >= events.size() || events[at] != '{') continue;

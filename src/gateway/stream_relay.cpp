@@ -21,6 +21,11 @@ Failure broken_off(std::string_view why) {
   return {Outcome::failed, Error(ErrorCode::unavailable, std::string(why))};
 }
 
+Failure only_kept_awake() {
+  return {Outcome::failed,
+          Error(ErrorCode::timeout, "the backend's stream carried no event for gateway.event_timeout, only comments")};
+}
+
 }  // namespace
 
 Failure client_gone() {
@@ -31,11 +36,13 @@ struct StreamRelay::Part {
   const bool resumed;    // it goes on with what another began
   const int64_t tokens;  // that marks told of before
   SseMarks marks;
-  bool said = false;     // something of the answer
-  bool counted = false;  // as resumed
-  std::string out{};     // what has come
-  std::string awake{};   // of it, what only keeps the client's connection awake
-  std::string held{};    // of all that has come, what only announces an answer
+  int64_t told;             // tokens that marks have told of when it was last looked at
+  base::Duration silent{};  // how long the backend has been waited for since its last event, or word of a token
+  bool said = false;        // something of the answer
+  bool counted = false;     // as resumed
+  std::string out{};        // what has come
+  std::string awake{};      // of it, what only keeps the client's connection awake
+  std::string held{};       // of all that has come, what only announces an answer
   std::string adopted{};
 
   bool marked() const { return marks.kind() == SseMarks::Kind::marked; }
@@ -43,16 +50,21 @@ struct StreamRelay::Part {
 
 asio::awaitable<Tried> StreamRelay::relay(Lease& lease, wire::ClientStream& answer, HangUp& hang_up) {
   Backend& backend = *lease;
+  const base::Duration longest_silence = service_.options()->event_timeout;
   if (!plan_.begun()) progress_.start_over();
-  Part part{.resumed = plan_.begun(), .tokens = progress_.marked_tokens(), .marks = SseMarks()};
+  const int64_t tokens = progress_.marked_tokens();
+  Part part{.resumed = plan_.begun(), .tokens = tokens, .marks = SseMarks(), .told = tokens};
   beginning_ = Beginning::nothing;
+  base::SteadyTime asked = service_.clock().now();
   while (true) {
     auto piece = co_await answer.next();
     if (!piece && progress_.ended()) break;  // nothing is missing but the end of the connection
     if (!piece) co_return Failure{Outcome::failed, std::move(piece).error()};
     if (piece->empty()) break;
     if (call_.exchange().disconnected()) co_return client_gone();
-    hang_up.note_heard(service_.clock().now());
+    const base::SteadyTime now = service_.clock().now();
+    hang_up.note_heard(now);
+    part.silent += now - std::exchange(asked, now);
     part.out.clear();
     const auto taken = progress_.take(part.marks, *piece, part.out);
     if (part.marks.kind() != SseMarks::Kind::undecided && backend.sends_marks() != part.marked()) {
@@ -62,11 +74,46 @@ asio::awaitable<Tried> StreamRelay::relay(Lease& lease, wire::ClientStream& answ
       co_return Failure{Outcome::answered,
                         Error(ErrorCode::unavailable, "the backend cannot take up a stream exactly")};
     }
-    const bool passed = co_await pass(part, lease, answer);
-    if (!passed) co_return std::nullopt;
+    // Nearly every piece goes straight on, and at once: a coroutine for each step would cost more than the step.
+    const bool straight = goes_straight_on(part);
+    std::optional<bool> passed;
+    if (straight) passed = hand_on(part.out);
+    if (!passed) {
+      if (straight) {
+        passed = co_await write_rest();
+      } else {
+        passed = co_await pass(part, lease, answer);
+      }
+      asked = service_.clock().now();  // while a client takes its time, its backend is not silent
+    }
+    if (!*passed) co_return std::nullopt;
     if (!taken) co_return Failure{Outcome::failed, taken.error()};
+    if (moves(part)) {
+      part.silent = {};
+    } else if (part.silent >= longest_silence) {
+      co_return only_kept_awake();
+    }
   }
   co_return co_await finish(part, lease, answer);
+}
+
+// What has come needs no looking at, nor anything put before it.
+bool StreamRelay::goes_straight_on(const Part& part) const {
+  const bool goes_on = !part.resumed || (part.counted && progress_.marked());
+  return part.said && goes_on && filter_ == nullptr && call_.streaming();
+}
+
+// nullopt: `write_rest` has to go on.
+std::optional<bool> StreamRelay::hand_on(std::string_view events) {
+  if (events.empty()) return true;
+  note_sent(events);
+  return write_now(events);
+}
+
+// Whether the backend has got on with the answer since this was last asked.
+bool StreamRelay::moves(Part& part) const {
+  const int64_t told = progress_.marked_tokens();
+  return std::exchange(part.told, told) != told || !only_keep_awake(dialect_, part.out);
 }
 
 // Hands on what has come. What a server of marked streams says that takes one up is never held: the marks tell of it.
@@ -184,9 +231,7 @@ asio::awaitable<bool> StreamRelay::keep_awake(const wire::ClientStream& answer, 
 asio::awaitable<bool> StreamRelay::send(const wire::ClientStream& answer, std::string_view events) {
   const bool begun = co_await begin_stream(answer);
   if (!begun) co_return false;
-  progress_.sent(events);
-  if (text_ != nullptr) text_->take_events(events);
-  if (progress_.text_begun()) times_.note_text(service_.clock().now());
+  note_sent(events);
   if (filter_ != nullptr) {
     filtered_.clear();
     const auto passed = co_await filter_->events(events, filtered_);
@@ -200,10 +245,28 @@ asio::awaitable<bool> StreamRelay::send(const wire::ClientStream& answer, std::s
   co_return co_await write(events);
 }
 
+void StreamRelay::note_sent(std::string_view events) {
+  progress_.sent(events);
+  if (text_ != nullptr) text_->take_events(events);
+  if (progress_.text_begun()) times_.note_text(service_.clock().now());
+}
+
 // As the client reads it.
 asio::awaitable<bool> StreamRelay::write(std::string_view events) {
+  const auto written = write_now(events);
+  if (written) co_return *written;
+  co_return co_await write_rest();
+}
+
+// nullopt: `write_rest` has to go on, and `events` to stay until then.
+std::optional<bool> StreamRelay::write_now(std::string_view events) {
   so_far_.take(events);
-  const auto written = co_await call_.write(cost_.add(events));
+  const auto written = call_.write_now(cost_.add(events));
+  return written ? std::optional(written->has_value()) : std::nullopt;
+}
+
+asio::awaitable<bool> StreamRelay::write_rest() {
+  const auto written = co_await call_.write_rest();
   co_return written.has_value();
 }
 
@@ -219,6 +282,7 @@ asio::awaitable<void> StreamRelay::fail(const Error& error) {
   failed_ = true;
   call_.note_failure(error);
   const std::string event = error_event(dialect_, told_to_clients(error), so_far_);
+  co_await call_.act_before_end();
   const auto told = co_await call_.write(event);
   if (told) (void)co_await call_.end();
 }

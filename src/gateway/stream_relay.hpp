@@ -71,6 +71,9 @@ class StreamRelay {
 
  private:
   struct Part;  // one backend's
+  bool goes_straight_on(const Part& part) const;
+  std::optional<bool> hand_on(std::string_view events);
+  bool moves(Part& part) const;
   asio::awaitable<bool> pass(Part& part, Lease& lease, const wire::ClientStream& answer);
   void sort(Part& part);
   bool says_something(const Part& part) const;
@@ -80,7 +83,10 @@ class StreamRelay {
   asio::awaitable<bool> begin_stream(const wire::ClientStream& answer);
   asio::awaitable<bool> keep_awake(const wire::ClientStream& answer, std::string_view comments);
   asio::awaitable<bool> send(const wire::ClientStream& answer, std::string_view events);
+  void note_sent(std::string_view events);
   asio::awaitable<bool> write(std::string_view events);
+  std::optional<bool> write_now(std::string_view events);
+  asio::awaitable<bool> write_rest();
   void note_resumed(std::string& out);
 
   Service& service_;

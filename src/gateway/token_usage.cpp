@@ -7,6 +7,8 @@ namespace tidemill::gateway {
 namespace {
 
 constexpr std::string_view usage_key = "\"usage\":";
+static_assert(usage_key.size() == usage_key_length);
+constexpr size_t rare = usage_key.find('g');
 
 // Of tokens in one answer. What is below 0, or beyond this, is no count, and as good as not said.
 constexpr int64_t most_told = 1'000'000'000;
@@ -18,9 +20,18 @@ std::optional<int64_t> told_count(std::string_view value) {
 
 }  // namespace
 
+size_t find_usage(std::string_view text, size_t from) {
+  size_t at = from + rare;
+  while ((at = text.find(usage_key[rare], at)) != std::string_view::npos) {
+    if (text.substr(at - rare, usage_key.size()) == usage_key) return at - rare;
+    ++at;
+  }
+  return at;
+}
+
 void TokenUsage::take(std::string_view text) {
   size_t at = 0;
-  while ((at = text.find(usage_key, at)) != std::string_view::npos) {
+  while ((at = find_usage(text, at)) != std::string_view::npos) {
     at += usage_key.size();
     while (at < text.size() && text[at] == ' ')
       ++at;

@@ -1,7 +1,6 @@
 #include "session/redis_store.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <charconv>
 #include <chrono>
 #include <utility>
@@ -10,6 +9,7 @@
 
 #include "session/redis_pool.hpp"
 #include "session/redis_scripts.hpp"
+#include "session/refused_writes.hpp"
 #include "session/state_checks.hpp"
 
 namespace tidemill::session {
@@ -39,6 +39,10 @@ std::string blob_key(std::string_view key) {
 
 std::string counter_key(std::string_view key) {
   return fmt::format("tidemill:counter:{}", key);
+}
+
+std::string lease_key(std::string_view key) {
+  return fmt::format("tidemill:lease:{}", key);
 }
 
 std::string bucket_key(std::string_view key) {
@@ -83,6 +87,10 @@ class RedisStore final : public Store {
   Result<BucketLevels> take(std::span<const BucketTake> takes, TakeMode mode) override;
   Result<Exchanged> exchange(const Exchange& exchange) override;
 
+  Result<bool> take_lease(const Lease& lease, base::Duration lives) override;
+  Result<void> keep_leases(std::span<const Lease> leases, base::Duration lives) override;
+  Result<void> end_lease(const Lease& lease) override;
+
  private:
   // The reply to one command; an error reply is an Error.
   Result<RedisReply> one(const RedisCommand& command, bool repeatable);
@@ -91,10 +99,11 @@ class RedisStore final : public Store {
   // `words`: the number of keys, keys, arguments.
   Result<RedisReply> run(const RedisScript& script, RedisCommand words, bool repeatable);
   Error strange() const;
-  // What became of a write: notes that the Redis takes none, until check() finds that it does.
+  // What became of a write, of records that take `bytes`: notes that the Redis takes none, until check() finds that it
+  // does.
   template <typename Value>
-  Result<Value> written(Result<Value> outcome) {
-    if (!outcome && refuses_writes(outcome.error())) refuses_writes_ = true;
+  Result<Value> written(Result<Value> outcome, uint64_t bytes = 0) {
+    if (!outcome && refuses_writes(outcome.error())) refused_.note(bytes);
     return outcome;
   }
   Result<int64_t> number(const RedisReply& reply) const;
@@ -102,8 +111,7 @@ class RedisStore final : public Store {
   std::string micros_now() const { return std::to_string(base::unix_nanos(clock_.wall_now()) / 1000); }
 
   RedisPool pool_;
-  std::atomic<bool> refuses_writes_{false};   // since one failed
-  std::atomic<uint64_t> largest_refused_{0};  // bytes of the records of one that failed so
+  RefusedWrites refused_;
   const StoreOptions options_;
   const base::Clock& clock_;
 };
@@ -150,33 +158,26 @@ Result<RedisReply> RedisStore::run(const RedisScript& script, RedisCommand words
 
 Result<void> RedisStore::check() {
   // PING is answered by one that is full, or a replica, too.
-  if (!refuses_writes_) {
+  if (!refused_.any()) {
     TM_CHECK(one({"PING"}, true));
     return {};
   }
-  // Where there is room for little, a small write would succeed, and what is waited for fail.
-  const std::string probe(std::clamp<uint64_t>(largest_refused_, 1, most_probed), '0');
+  const std::string probe(refused_.probe_bytes(1, most_probed), '0');
   TM_CHECK(written(all_of({{"SET", probe_key, probe, "PX", "1000"}, {"DEL", probe_key}})));
-  largest_refused_ = 0;
-  refuses_writes_ = false;
+  refused_.forget();
   return {};
 }
 
 Result<void> RedisStore::put(std::string_view tenant, std::span<const Record> records) {
   if (records.empty()) return {};
-  uint64_t bytes = 0;
-  for (const Record& record : records)
-    bytes += record.value.size();
-  if (bytes > options_.max_bytes) return conversation_over_size(bytes, options_.max_bytes);
+  TM_TRY(const uint64_t bytes, check_size(records, 0, options_.max_bytes, Keeps::response));
   std::vector<RedisCommand> commands;
   commands.push_back({"MULTI"});
   for (const Record& record : records) {
     commands.push_back({"SET", record_key(tenant, record.id), record.value, "PX", millis(options_.time_to_live)});
   }
   commands.push_back({"EXEC"});
-  auto outcome = written(all_of(commands));
-  if (!outcome && refuses_writes_) largest_refused_ = std::max<uint64_t>(largest_refused_, bytes);
-  return outcome;
+  return written(all_of(commands), bytes);
 }
 
 Result<void> RedisStore::all_of(const std::vector<RedisCommand>& commands) {
@@ -197,10 +198,7 @@ Result<std::optional<std::string>> RedisStore::get(std::string_view tenant, std:
 }
 
 Result<bool> RedisStore::put_if(std::string_view tenant, const Guard& guard, std::span<const Record> records) {
-  uint64_t bytes = 0;
-  for (const Record& record : records)
-    bytes += record.value.size();
-  if (bytes > options_.max_bytes) return over_size(bytes, options_.max_bytes);
+  TM_TRY(const uint64_t bytes, check_size(records, 0, options_.max_bytes, Keeps::conversation));
   RedisCommand words = {std::to_string(1 + records.size()), record_key(tenant, guard.id)};
   for (const Record& record : records)
     words.push_back(record_key(tenant, record.id));
@@ -208,10 +206,8 @@ Result<bool> RedisStore::put_if(std::string_view tenant, const Guard& guard, std
   words.push_back(millis(options_.time_to_live));
   for (const Record& record : records)
     words.push_back(record.value);
-  const auto outcome = written(run(put_if_script(), std::move(words), false));
-  if (!outcome && refuses_writes_) largest_refused_ = std::max<uint64_t>(largest_refused_, bytes);
-  if (!outcome) return outcome.error();
-  return outcome.value().number == 1;
+  TM_TRY(const RedisReply reply, written(run(put_if_script(), std::move(words), false), bytes));
+  return reply.number == 1;
 }
 
 Result<bool> RedisStore::remove(std::string_view tenant, std::string_view id) {
@@ -310,6 +306,29 @@ Result<Exchanged> RedisStore::exchange(const Exchange& exchange) {
     exchanged.levels.push_back(now);
   }
   return exchanged;
+}
+
+Result<bool> RedisStore::take_lease(const Lease& lease, base::Duration lives) {
+  TM_TRY(const RedisReply reply,
+         written(run(take_lease_script(), {"1", lease_key(lease.key), lease.holder, millis(lives)}, true)));
+  return reply.number == 1;
+}
+
+Result<void> RedisStore::keep_leases(std::span<const Lease> leases, base::Duration lives) {
+  if (leases.empty()) return {};
+  RedisCommand words = {std::to_string(leases.size())};
+  for (const Lease& lease : leases)
+    words.push_back(lease_key(lease.key));
+  words.push_back(millis(lives));
+  for (const Lease& lease : leases)
+    words.push_back(lease.holder);
+  TM_CHECK(run(keep_leases_script(), std::move(words), true));
+  return {};
+}
+
+Result<void> RedisStore::end_lease(const Lease& lease) {
+  TM_CHECK(run(end_lease_script(), {"1", lease_key(lease.key), lease.holder}, true));
+  return {};
 }
 
 }  // namespace

@@ -30,16 +30,16 @@ Result<void> check_takes(std::span<const BucketTake> takes) {
   return {};
 }
 
-Error over_size(uint64_t bytes, uint64_t most) {
-  return {ErrorCode::too_large,
-          fmt::format("the records take {} bytes, the session store {} at most: set session.max_size", bytes, most)};
-}
-
-Error conversation_over_size(uint64_t bytes, uint64_t most) {
-  return {ErrorCode::too_large,
-          fmt::format("the conversation takes {} bytes, the session store {} at most: set session.max_size, or send "
-                      "'store': false",
-                      bytes, most)};
+Result<uint64_t> check_size(std::span<const Record> records, uint64_t beside, uint64_t most, Keeps keeps) {
+  uint64_t bytes = 0;
+  for (const Record& record : records)
+    bytes += record.value.size() + beside;
+  if (bytes <= most) return bytes;
+  const bool response = keeps == Keeps::response;
+  return Error(ErrorCode::too_large,
+               fmt::format("the {} {} bytes, the session store {} at most: set session.max_size{}",
+                           response ? "conversation takes" : "records take", bytes, most,
+                           response ? ", or send 'store': false" : ""));
 }
 
 }  // namespace tidemill::session

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <atomic>
 #include <fcntl.h>
 #include <limits>
 #include <mutex>
@@ -9,6 +8,7 @@
 
 #include <fmt/core.h>
 
+#include "session/refused_writes.hpp"
 #include "session/session_store.hpp"
 #include "session/sqlite_database.hpp"
 #include "session/sqlite_state.hpp"
@@ -24,9 +24,9 @@ using Statement = SqliteDatabase::Statement;
 namespace {
 
 constexpr int application_id = 0x54494445;  // "TIDE"
-constexpr int schema_version = 3;
+constexpr int schema_version = 4;
 // What a record takes beside its value, about: its row, its index entry.
-constexpr int64_t row_overhead = 128;
+constexpr uint64_t row_overhead = 128;
 // Of what is written to find out whether anything can be, and whose it is.
 constexpr uint64_t least_probe = 4096;
 constexpr uint64_t most_probe = uint64_t{1} << 20;
@@ -118,6 +118,10 @@ class SqliteStore final : public Store {
   Result<BucketLevels> take(std::span<const BucketTake> takes, TakeMode mode) override;
   Result<Exchanged> exchange(const Exchange& exchange) override;
 
+  Result<bool> take_lease(const Lease& lease, base::Duration lives) override;
+  Result<void> keep_leases(std::span<const Lease> leases, base::Duration lives) override;
+  Result<void> end_lease(const Lease& lease) override;
+
  private:
   // Run `work`, which returns a Result, while nobody else uses the database that it is given. Who reads waits for no
   // other process, nor for those who wait for one to write.
@@ -130,8 +134,9 @@ class SqliteStore final : public Store {
     const std::lock_guard lock(reader_mutex_);
     return work(*reader_, *state_read_);
   }
+  // `bytes`: of the records that it writes.
   template <typename Work>
-  auto writing(const Work& work) -> decltype(work()) {
+  auto writing(const Work& work, uint64_t bytes = 0) -> decltype(work()) {
     TM_CHECK(pause_.check());
     const std::lock_guard lock(mutex_);
     TM_TRY(const bool again, pause_.begin());
@@ -139,14 +144,15 @@ class SqliteStore final : public Store {
     auto done = work();
     if (again) database_.set_lock_wait(options_.lock_wait);
     pause_.end(!done && done.error().code() == ErrorCode::unavailable);
-    if (!done && done.error().code() == ErrorCode::io) refuses_writes_ = true;
+    // The disk is full, or the file cannot grow.
+    if (!done && done.error().code() == ErrorCode::io) refused_.note(bytes);
     return done;
   }
   // Makes the tables that are missing: all of them, or those that came after the file was made.
   Result<void> create_schema();
   Result<void> write_probe();
-  // What a put does, within its transaction.
-  Result<void> write(std::string_view tenant, std::span<const Record> records);
+  // What a put does, within its transaction. `bytes`: of all records.
+  Result<void> write(std::string_view tenant, std::span<const Record> records, uint64_t bytes);
   Result<void> make_room(int64_t bytes);
   // Whether `guard` holds; within a transaction, too.
   Result<bool> holds(std::string_view tenant, const Guard& guard);
@@ -162,8 +168,7 @@ class SqliteStore final : public Store {
   const StoreOptions options_;
   const base::Clock& clock_;
   LockPause pause_;
-  std::atomic<bool> refuses_writes_{false};   // since one failed, as the disk is full or the file cannot grow
-  std::atomic<uint64_t> largest_refused_{0};  // bytes of the records of one that failed so
+  RefusedWrites refused_;
 };
 
 Result<void> SqliteStore::create_schema() {
@@ -172,6 +177,7 @@ Result<void> SqliteStore::create_schema() {
     if (version < 1) TM_CHECK(database_.execute(record_schema));
     if (version < 2) TM_CHECK(database_.execute(sqlite_state_schema));
     if (version < 3) TM_CHECK(database_.execute(sqlite_state_schema_3));
+    if (version < 4) TM_CHECK(database_.execute(sqlite_state_schema_4));
     return database_.execute(
         fmt::format("PRAGMA application_id = {}; PRAGMA user_version = {}", application_id, schema_version));
   });
@@ -221,20 +227,17 @@ Result<void> SqliteStore::make_room(int64_t bytes) {
   }
 }
 
-Result<void> SqliteStore::write(std::string_view tenant, std::span<const Record> records) {
-  int64_t bytes = 0;
-  for (const Record& record : records) {
+Result<void> SqliteStore::write(std::string_view tenant, std::span<const Record> records, uint64_t bytes) {
+  for (const Record& record : records)
     TM_CHECK(Statement(database_, "DELETE FROM record WHERE tenant = ? AND id = ?").bind(tenant).bind(record.id).run());
-    bytes += static_cast<int64_t>(record.value.size()) + row_overhead;
-  }
-  TM_CHECK(make_room(bytes));
+  TM_CHECK(make_room(static_cast<int64_t>(bytes)));
   const int64_t expires = now() + std::chrono::duration_cast<std::chrono::seconds>(options_.time_to_live).count();
   for (const Record& record : records) {
     TM_CHECK(Statement(database_, "INSERT INTO record (tenant, id, expires, bytes, value) VALUES (?, ?, ?, ?, ?)")
                  .bind(tenant)
                  .bind(record.id)
                  .bind(expires)
-                 .bind(static_cast<int64_t>(record.value.size()) + row_overhead)
+                 .bind(static_cast<int64_t>(record.value.size() + row_overhead))
                  .bind_blob(record.value)
                  .run());
   }
@@ -242,13 +245,8 @@ Result<void> SqliteStore::write(std::string_view tenant, std::span<const Record>
 }
 
 Result<void> SqliteStore::put(std::string_view tenant, std::span<const Record> records) {
-  uint64_t bytes = 0;
-  for (const Record& record : records)
-    bytes += record.value.size() + row_overhead;
-  if (bytes > options_.max_bytes) return conversation_over_size(bytes, options_.max_bytes);
-  auto written = writing([&] { return database_.transact([&] { return write(tenant, records); }); });
-  if (!written && refuses_writes_) largest_refused_ = std::max<uint64_t>(largest_refused_, bytes);
-  return written;
+  TM_TRY(const uint64_t bytes, check_size(records, row_overhead, options_.max_bytes, Keeps::response));
+  return writing([&] { return database_.transact([&] { return write(tenant, records, bytes); }); }, bytes);
 }
 
 Result<std::optional<std::string>> SqliteStore::get(std::string_view tenant, std::string_view id) {
@@ -268,18 +266,13 @@ Result<bool> SqliteStore::holds(std::string_view tenant, const Guard& guard) {
 }
 
 Result<bool> SqliteStore::put_if(std::string_view tenant, const Guard& guard, std::span<const Record> records) {
-  uint64_t bytes = 0;
-  for (const Record& record : records)
-    bytes += record.value.size() + row_overhead;
-  if (bytes > options_.max_bytes) return over_size(bytes, options_.max_bytes);
+  TM_TRY(const uint64_t bytes, check_size(records, row_overhead, options_.max_bytes, Keeps::conversation));
   const auto work = [&]() -> Result<bool> {
     TM_TRY(const bool unchanged, holds(tenant, guard));
-    if (unchanged) TM_CHECK(write(tenant, records));
+    if (unchanged) TM_CHECK(write(tenant, records, bytes));
     return unchanged;
   };
-  auto written = writing([&] { return database_.transact(work); });
-  if (!written && refuses_writes_) largest_refused_ = std::max<uint64_t>(largest_refused_, bytes);
-  return written;
+  return writing([&] { return database_.transact(work); }, bytes);
 }
 
 Result<bool> SqliteStore::remove(std::string_view tenant, std::string_view id) {
@@ -292,10 +285,9 @@ Result<bool> SqliteStore::remove(std::string_view tenant, std::string_view id) {
   });
 }
 
-// Writes as much as what could not be written last, or nearly, and takes it away again. Where there is room for little,
-// a small write would succeed, and what is waited for fail.
+// Writes as much as what could not be written last, or nearly, and takes it away again.
 Result<void> SqliteStore::write_probe() {
-  const auto size = static_cast<size_t>(std::clamp<uint64_t>(largest_refused_, least_probe, most_probe));
+  const auto size = static_cast<size_t>(refused_.probe_bytes(least_probe, most_probe));
   const Record probe{.id = "probe", .value = std::string(size, '\0')};
   TM_CHECK(database_.transact([&]() -> Result<void> {
     return Statement(database_,
@@ -308,13 +300,12 @@ Result<void> SqliteStore::write_probe() {
   TM_CHECK(database_.transact([&] {
     return Statement(database_, "DELETE FROM record WHERE tenant = ? AND id = ?").bind(nobody).bind(probe.id).run();
   }));
-  largest_refused_ = 0;
-  refuses_writes_ = false;
+  refused_.forget();
   return {};
 }
 
 Result<void> SqliteStore::check() {
-  if (refuses_writes_) return writing([&] { return write_probe(); });
+  if (refused_.any()) return writing([&] { return write_probe(); });
   if (pause_.begun()) return writing([&] { return database_.transact([] { return Result<void>(); }); });
   return reading([](SqliteDatabase& database, SqliteState&) -> Result<void> {
     TM_CHECK(database.number("SELECT bytes FROM total"));
@@ -348,6 +339,18 @@ Result<BucketLevels> SqliteStore::take(std::span<const BucketTake> takes, TakeMo
 Result<Exchanged> SqliteStore::exchange(const Exchange& exchange) {
   TM_CHECK(check_takes(exchange.takes));
   return writing([&] { return database_.transact([&] { return state_.exchange(exchange, now_nanos()); }); });
+}
+
+Result<bool> SqliteStore::take_lease(const Lease& lease, base::Duration lives) {
+  return writing([&] { return database_.transact([&] { return state_.take_lease(lease, lives, now_nanos()); }); });
+}
+
+Result<void> SqliteStore::keep_leases(std::span<const Lease> leases, base::Duration lives) {
+  return writing([&] { return database_.transact([&] { return state_.keep_leases(leases, lives, now_nanos()); }); });
+}
+
+Result<void> SqliteStore::end_lease(const Lease& lease) {
+  return writing([&] { return database_.transact([&] { return state_.end_lease(lease); }); });
 }
 
 // The conversations are their owner's alone; SQLite gives its other files the same mode.

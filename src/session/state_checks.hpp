@@ -5,6 +5,8 @@
 #include <span>
 #include <string_view>
 
+#include "base/result.hpp"
+#include "session/session_store.hpp"
 #include "session/shared_state.hpp"
 
 namespace tidemill::session {
@@ -13,9 +15,12 @@ namespace tidemill::session {
 base::Result<void> check_blob(std::string_view key, std::string_view value);
 // `invalid_argument` for a bucket that could never be reckoned with.
 base::Result<void> check_takes(std::span<const BucketTake> takes);
-// `too_large`: records that take `bytes`, of which so many are kept at most.
-base::Error over_size(uint64_t bytes, uint64_t most);
-// The same of a response that need not be kept.
-base::Error conversation_over_size(uint64_t bytes, uint64_t most);
+// What records are for, which decides what helps where they are too large.
+enum class Keeps : uint8_t {
+  response,      // which need not be kept
+  conversation,  // a change of one, which has to be
+};
+// The bytes that records take, each `beside` beside its value. `too_large` where that is over `most`.
+base::Result<uint64_t> check_size(std::span<const Record> records, uint64_t beside, uint64_t most, Keeps keeps);
 
 }  // namespace tidemill::session

@@ -115,6 +115,8 @@ struct ClientStream::Impl {
   Result<std::string_view> take_body(bool join);
   // Reads into `input`, waiting first unless bytes may be there already. False: the peer's bytes are at their end.
   asio::awaitable<Result<bool>> receive(SteadyTime deadline, size_t limit);
+  // The same of what is there; nullopt: nothing, so it has to be waited for.
+  std::optional<Result<bool>> read_now(size_t limit);
   void finish();
   Error corrupt(std::string_view what) const {
     return {ErrorCode::corrupt,
@@ -148,22 +150,27 @@ asio::awaitable<Result<bool>> ClientStream::Impl::receive(SteadyTime deadline, s
       auto readable = co_await connection->wait_readable(deadline);
       if (!readable) co_return std::move(readable).error();
     }
-    const InputBuffer::Room room = input.prepare(limit);
-    const Progress progress = connection->read(room.at, room.size);
-    look_first = progress.kind == Progress::Kind::done && progress.bytes == room.size;
-    switch (progress.kind) {
-      case Progress::Kind::done:
-        input.commit(progress.bytes);
-        // Under TLS more may have been received than was asked for.
-        look_first = look_first || connection->tls();
-        co_return true;
-      case Progress::Kind::ended:
-        co_return false;
-      case Progress::Kind::failed:
-        co_return connection->failure("the answer breaks off from", progress.error);
-      default:
-        break;
-    }
+    auto got = read_now(limit);
+    if (got) co_return std::move(*got);
+  }
+}
+
+std::optional<Result<bool>> ClientStream::Impl::read_now(size_t limit) {
+  const InputBuffer::Room room = input.prepare(limit);
+  const Progress progress = connection->read(room.at, room.size);
+  look_first = progress.kind == Progress::Kind::done && progress.bytes == room.size;
+  switch (progress.kind) {
+    case Progress::Kind::done:
+      input.commit(progress.bytes);
+      // Under TLS more may have been received than was asked for.
+      look_first = look_first || connection->tls();
+      return true;
+    case Progress::Kind::ended:
+      return false;
+    case Progress::Kind::failed:
+      return connection->failure("the answer breaks off from", progress.error);
+    default:
+      return std::nullopt;
   }
 }
 
@@ -314,9 +321,19 @@ asio::awaitable<Result<std::string_view>> ClientStream::next_piece(bool join) {
     if (!piece) co_return std::move(piece).error();
     if (impl.body == Impl::Body::complete) impl.finish();
     if (!piece->empty() || impl.body == Impl::Body::complete) co_return *piece;
-    auto more = co_await impl.receive(Deadlines::now() + impl.idle_timeout, InputBuffer::block_size);
-    if (!more) co_return std::move(more).error();
-    if (*more) continue;
+    // As `receive`, but without a coroutine of its own for each piece of a stream.
+    const SteadyTime deadline = Deadlines::now() + impl.idle_timeout;
+    std::optional<Result<bool>> more;
+    while (!more) {
+      if (!impl.look_first) {
+        impl.input.release_if_empty();
+        auto readable = co_await impl.connection->wait_readable(deadline);
+        if (!readable) co_return std::move(readable).error();
+      }
+      more = impl.read_now(InputBuffer::block_size);
+    }
+    if (!*more) co_return std::move(*more).error();
+    if (more->value()) continue;
     if (impl.body != Impl::Body::until_end) {
       co_return Error(ErrorCode::unavailable, fmt::format("the answer breaks off from {}: it has closed the connection",
                                                           impl.connection->to().authority()));

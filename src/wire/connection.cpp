@@ -570,21 +570,32 @@ asio::awaitable<base::Result<void>> Connection::begin_stream(int status, Headers
 }
 
 asio::awaitable<base::Result<void>> Connection::write(std::string_view chunk) {
-  if (answer_ != Answer::stream) co_return base::Error(base::ErrorCode::internal, "no stream is open for this write");
-  if (end_of_input_) co_return absence();
-  if (chunk.empty() || request_.method == "HEAD") co_return base::Result<void>();
+  auto done = begin_write(chunk);
+  if (done) co_return std::move(*done);
+  co_return co_await finish_write();
+}
+
+std::optional<base::Result<void>> Connection::begin_write(std::string_view chunk) {
+  if (answer_ != Answer::stream) return base::Error(base::ErrorCode::internal, "no stream is open for this write");
+  if (end_of_input_) return absence();
+  if (chunk.empty() || request_.method == "HEAD") return base::Result<void>();
   body_bytes_ += chunk.size();
-  Pieces pieces = {};
-  std::array<char, 24> size_line;
+  unwritten_ = {};
   if (chunked_) {
-    char* end = std::to_chars(size_line.data(), size_line.data() + 20, chunk.size(), 16).ptr;
+    char* end = std::to_chars(size_line_.data(), size_line_.data() + 20, chunk.size(), 16).ptr;
     *end++ = '\r';
     *end++ = '\n';
-    pieces[0] = asio::buffer(size_line.data(), static_cast<size_t>(end - size_line.data()));
-    pieces[2] = asio::buffer("\r\n", 2);
+    unwritten_[0] = asio::buffer(size_line_.data(), static_cast<size_t>(end - size_line_.data()));
+    unwritten_[2] = asio::buffer("\r\n", 2);
   }
-  pieces[1] = asio::buffer(chunk.data(), chunk.size());
-  if (!write_now(pieces) && !co_await write_rest(pieces)) co_return absence();
+  unwritten_[1] = asio::buffer(chunk.data(), chunk.size());
+  if (!write_now(unwritten_)) return std::nullopt;
+  return base::Result<void>();
+}
+
+asio::awaitable<base::Result<void>> Connection::finish_write() {
+  const bool taken = co_await write_rest(unwritten_);
+  if (!taken) co_return absence();
   co_return base::Result<void>();
 }
 
@@ -654,6 +665,12 @@ asio::awaitable<base::Result<void>> Exchange::begin_stream(int status, Headers h
 }
 asio::awaitable<base::Result<void>> Exchange::write(std::string_view chunk) {
   return connection_.write(chunk);
+}
+std::optional<base::Result<void>> Exchange::write_now(std::string_view chunk) {
+  return connection_.begin_write(chunk);
+}
+asio::awaitable<base::Result<void>> Exchange::write_rest() {
+  return connection_.finish_write();
 }
 asio::awaitable<base::Result<void>> Exchange::end() {
   return connection_.end_stream();

@@ -109,6 +109,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   asio::awaitable<base::Result<void>> respond(HttpResponse response);
   asio::awaitable<base::Result<void>> begin_stream(int status, Headers headers);
   asio::awaitable<base::Result<void>> write(std::string_view chunk);
+  std::optional<base::Result<void>> begin_write(std::string_view chunk);
+  asio::awaitable<base::Result<void>> finish_write();
   asio::awaitable<base::Result<void>> end_stream();
   asio::awaitable<Wake> wait(std::optional<base::Duration> at_most);
   std::function<void()> waker();
@@ -127,6 +129,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool broken_ = false;  // reset, stalled or cut: nothing can be read or written any more
 
   // Output.
+  std::array<char, 24> size_line_{};  // of the chunk that is being written
+  Pieces unwritten_{};                // of it
   Deadlines::Entry write_deadline_;
   std::optional<int64_t> untaken_;  // bytes, when that deadline was set; nullopt: it holds whatever becomes of them
   bool stalled_ = false;            // cut at that deadline

@@ -60,6 +60,11 @@ class Exchange {
   // then. Fails with `cancelled` once the client has gone or took nothing for the write stall limit. Empty: does
   // nothing.
   asio::awaitable<base::Result<void>> write(std::string_view chunk);
+  // The same as far as it goes without waiting, which is nearly always to the end: it costs no coroutine. nullopt: the
+  // client takes no more at the moment, and `write_rest` goes on until the kernel has taken every byte of `chunk`,
+  // which must stay as it is until then.
+  std::optional<base::Result<void>> write_now(std::string_view chunk);
+  asio::awaitable<base::Result<void>> write_rest();
   // Completes the stream. A handler that returns (or throws) without it has failed in mid-answer: the connection is cut
   // so that the client sees a broken answer rather than a short one.
   asio::awaitable<base::Result<void>> end();

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "base/json.hpp"
+#include "expect_says.hpp"
 #include "gateway/fleet_fixture.hpp"
 #include "session/redis_server.hpp"
 #include "session/sqlite_database.hpp"
@@ -216,6 +217,20 @@ TEST_F(Conversation, MoreItemsThanAnyContextHoldsAreRefused) {
   const wire::HttpResponse refused = post("/v1/responses", asked(16'385));
   EXPECT_EQ(refused.status, 400);
   EXPECT_NE(refused.body.find("'input' has 16385 entries"), std::string::npos) << refused.body;
+}
+
+// It is told of its own size, and not of a store that might be there again in a while.
+TEST_F(Conversation, OneThatIsTooLargeForTheStoreSaysWhatHelps) {
+  options.session.max_bytes = 4000;
+  add_backends(1);
+  start();
+  turn({{"model", "m"}, {"input", "hello"}});
+  const std::string large = R"("model":"m","input":[{"role":"user","content":")" + std::string(4000, 'x') + "\"}]";
+  const wire::HttpResponse refused = post("/v1/responses", "{" + large + "}");
+  EXPECT_EQ(refused.status, 400) << refused.body;
+  EXPECT_SAYS(refused.body, "the session store 4000 at most: set session.max_size, or send 'store': false");
+  EXPECT_EQ(post("/v1/responses", "{" + large + R"(,"store":false})").status, 200);
+  EXPECT_EQ(get("/v1/responses/resp_1").status, 200) << "and nothing had to make room for it";
 }
 
 // Another gateway on the same store goes on.

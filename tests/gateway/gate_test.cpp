@@ -292,7 +292,10 @@ TEST_F(Gate, NoMemberOfABodyGetsAroundALimit) {
       {chat, R"("max_tokens":9223372036854775807)", 0},
       {chat, R"("max_tokens":4611686018427387904,"n":2)", 0},
       {chat, R"("max_tokens":9223372036854775807,"n":9223372036854775807)", 0},
-      {"/v1/completions", R"("max_tokens":4611686018427387904,"n":2)", 0}};
+      {"/v1/completions", R"("max_tokens":4611686018427387904,"n":2)", 0},
+      {"/v1/completions", R"("max_tokens":200,"prompt":["a"])", 1},
+      {"/v1/completions", R"("max_tokens":200,"prompt":["a","b"])", 0},
+      {"/v1/completions", R"("max_tokens":200,"prompt":"a","best_of":2)", 0}};
   std::vector<std::string> secrets;
   for (size_t i = 0; i < cases.size(); ++i)
     secrets.push_back(make_key({.name = "n" + std::to_string(i), .tenant = "t" + std::to_string(i)}));

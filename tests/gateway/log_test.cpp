@@ -82,6 +82,19 @@ class GatewayLog : public FleetFixture {
     return {};
   }
 
+  // The statuses in the lines of requests for `path`, once the gateway has gone.
+  std::vector<int64_t> statuses_of(const std::string& path) {
+    gateway.reset();
+    std::vector<int64_t> statuses;
+    std::ifstream file(options.access_log);
+    for (std::string text; std::getline(file, text);) {
+      const auto parsed = base::parse_json(text);
+      EXPECT_TRUE(parsed) << text;
+      if (parsed && parsed->at("path") == json::value(path)) statuses.push_back(parsed->at("status").as_int64());
+    }
+    return statuses;
+  }
+
   TemporaryFolder folder;
 };
 
@@ -345,6 +358,50 @@ TEST_F(GatewayLog, APromptIsInTheLineIfAskedFor) {
   const json::object told = line();
   EXPECT_EQ(told.at("asked").as_string(), body);
   EXPECT_EQ(json::serialize(told).find("an answer"), std::string::npos);
+}
+
+// A gateway before this one asks for it every second, which would drown what else there is to see.
+TEST_F(GatewayLog, AListOfModelsIsNotMadeMuchOf) {
+  add_backend([](const Received&) { return Script{.bytes = http_answer(200, "application/json", "{}")}; });
+  options.access_log = (folder.path() / "access").string();
+  start();
+  for (int i = 0; i < 3; ++i)
+    ASSERT_EQ(get("/v1/models").status, 200);
+  ASSERT_EQ(get("/v1/models/m").status, 200);
+  std::string traces = get("/debug/traces").body;
+  EXPECT_EQ(times(traces, "\"GET /v1/models\""), 0U) << traces;
+  EXPECT_EQ(times(traces, "\"GET /v1/models/*\""), 1U) << traces;
+  // Who traces it wants to see it.
+  wire::ClientRequest traced{.method = "GET",
+                             .url = gateway->url() + "/v1/models",
+                             .headers = {{"traceparent", "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"}},
+                             .body = {}};
+  ASSERT_EQ(wire::HttpClient().fetch(std::move(traced))->status, 200);
+  traces = get("/debug/traces").body;
+  EXPECT_EQ(times(traces, "\"GET /v1/models\""), 1U) << traces;
+  EXPECT_EQ(statuses_of("/v1/models"), std::vector<int64_t>{200});
+  EXPECT_EQ(statuses_of("/v1/models/m"), std::vector<int64_t>{200});
+}
+
+TEST_F(GatewayLog, AListOfModelsThatFailsHasALine) {
+  add_backend([](const Received&) { return Script{.bytes = http_answer(200, "application/json", "{}")}; });
+  options.access_log = (folder.path() / "access").string();
+  options.keys = (folder.path() / "keys.json").string();
+  const std::string secret = make_key(options.keys);
+  start();
+  EXPECT_EQ(get("/v1/models", secret).status, 200);
+  EXPECT_EQ(get("/v1/models", "tm-x").status, 401);
+  EXPECT_EQ(statuses_of("/v1/models"), std::vector<int64_t>{401});
+}
+
+TEST_F(GatewayLog, ListsOfModelsHaveLinesIfAskedFor) {
+  add_backend([](const Received&) { return Script{.bytes = http_answer(200, "application/json", "{}")}; });
+  options.access_log = (folder.path() / "access").string();
+  options.log_polls = true;
+  start();
+  ASSERT_EQ(get("/v1/models").status, 200);
+  EXPECT_EQ(times(get("/debug/traces").body, "\"GET /v1/models\""), 1U);
+  EXPECT_EQ(statuses_of("/v1/models"), std::vector<int64_t>{200});
 }
 
 TEST_F(GatewayLog, SpansGoToTheCollector) {

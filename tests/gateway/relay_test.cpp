@@ -116,6 +116,34 @@ TEST_F(Relay, ABackendDoesNotSpeakForTheGateway) {
   EXPECT_FALSE(made.headers.has("content-location"));
 }
 
+// A backend that says again and again that it is there, and nothing else, is left in the end: another may answer.
+TEST_F(Relay, CommentsWithoutAnEventHoldNobodyForEver) {
+  options.event_timeout = 50ms;
+  const std::string event = "data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\ndata: [DONE]\n\n";
+  std::string begun = chunked_answer({": there\n\n"});
+  begun.resize(begun.size() - 5);  // its last chunk
+  std::atomic<bool> all = false;
+  for (int i = 0; i < 2; ++i) {
+    add_backend([&, begun, event](const Received&) {
+      if (asked++ == 0 || all) return Script{.bytes = begun, .comments = 1'000'000'000};
+      return Script{.bytes = chunked_answer({event})};
+    });
+  }
+  options.retries = 1;
+  start();
+  const std::string streamed = R"({"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]})";
+  const wire::HttpResponse response = post("/v1/chat/completions", streamed);
+  EXPECT_EQ(response.status, 200);
+  EXPECT_TRUE(response.body.starts_with(": there\n\n: \n\n")) << response.body;
+  EXPECT_TRUE(response.body.ends_with(event)) << response.body;
+  EXPECT_EQ(asked, 2);
+  all = true;
+  const wire::HttpResponse failed = post("/v1/chat/completions", streamed);
+  EXPECT_EQ(failed.status, 200) << "comments were told";
+  EXPECT_NE(failed.body.find("data: {\"error\":"), std::string::npos) << failed.body;
+  EXPECT_EQ(failed.body.find("[DONE]"), std::string::npos) << failed.body;
+}
+
 // Whatever byte an answer breaks off at, in whatever way, the other backend's is what the client gets.
 TEST_F(Relay, AnAnswerThatBreaksOffComesFromElsewhere) {
   std::atomic<size_t> length = 0;

@@ -46,6 +46,31 @@ TEST(RequestOutline, ReadsTheLimitsOfItsDialectAlone) {
   EXPECT_EQ(read("/v1/chat/completions", R"("max_tokens":200.0,"n":2.0)"), 400);
 }
 
+// Of a completion each prompt is gone on from by itself, and as often as the best is chosen among.
+TEST(RequestOutline, CountsPromptsAndWhatIsChosenAmong) {
+  const auto read = [](const std::string& members, std::string_view path = "/v1/completions") {
+    const auto outline = RequestOutline::read("{\"model\":\"m\"," + members + "}", path);
+    EXPECT_TRUE(outline) << members;
+    return outline ? outline->most_output(10) : -1;
+  };
+  for (const char* one :
+       {R"("prompt":"a, \"b\"")", R"("prompt":["a"])", R"("prompt":[1,2,3])", R"("prompt":[[1,2,3]])", R"("prompt":[])",
+        R"("prompt":[ ])", R"("prompt":["a"})", R"("prompt":null)", R"("prompt":7)", R"("n":1)"})
+    EXPECT_EQ(read(one), 10) << one;
+  EXPECT_EQ(read(R"("prompt":["a","b, ]\"[","c"])"), 30);
+  EXPECT_EQ(read(R"("prompt": [ [1,2] , [3] ])"), 20);
+  EXPECT_EQ(read(R"("prompt":["a","b"],"max_tokens":100,"n":3)"), 600);
+  EXPECT_EQ(read(R"("max_tokens":100,"n":3,"best_of":5,"prompt":["a","b"])"), 1000);
+  EXPECT_EQ(read(R"("max_tokens":100,"n":3,"best_of":2)"), 300);
+  EXPECT_EQ(read(R"("max_tokens":100,"best_of":-4)"), 100);
+  // Other dialects have neither.
+  EXPECT_EQ(read(R"("max_tokens":100,"best_of":5,"prompt":["a","b"],"messages":[])", "/v1/chat/completions"), 100);
+  EXPECT_EQ(read(R"("max_tokens":100,"best_of":5,"messages":[])", "/v1/messages"), 100);
+  constexpr int64_t most = 1'000'000'000'000;
+  EXPECT_EQ(read(R"("max_tokens":400000000000,"prompt":["a","b","c"])"), most);
+  EXPECT_EQ(read(R"("max_tokens":2,"best_of":1e300,"n":1e300,"prompt":["a","b"])"), most);
+}
+
 TEST(RequestOutline, LimitsDoNotOverflow) {
   constexpr int64_t most = 1'000'000'000'000;
   for (const char* members :

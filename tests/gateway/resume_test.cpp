@@ -133,6 +133,75 @@ TEST_F(Resume, ASilentStreamIsLeft) {
   EXPECT_EQ(without_comments(post("/v1/chat/completions", question).body), undisturbed());
 }
 
+// What never ends by itself, and only keeps the connection awake.
+constexpr int no_end = 1'000'000'000;
+
+Script murmuring(const std::vector<std::string>& pieces) {
+  std::string bytes = chunked_answer(pieces);
+  bytes.resize(bytes.size() - 5);  // its last chunk
+  return {.bytes = bytes, .comments = no_end};
+}
+
+TEST_F(Resume, AStreamOfCommentsAloneIsLeft) {
+  options.event_timeout = 50ms;
+  std::vector<ScriptedBackend*> backends;
+  std::atomic<bool> murmured = false;
+  for (int i = 0; i < 2; ++i) {
+    backends.push_back(&add_backend([&](const Received& request) {
+      const std::vector<std::string> pieces = marked_stream(first_wanted(request));
+      if (murmured.exchange(true)) return Script{.bytes = chunked_answer(pieces)};
+      return murmuring({pieces[0], pieces[1], pieces[2]});
+    }));
+  }
+  start();
+  const std::string body = post("/v1/chat/completions", question).body;
+  EXPECT_EQ(without_comments(body), undisturbed());
+  EXPECT_NE(body.find(": \n\n"), std::string::npos) << "the client heard that somebody is there";
+  EXPECT_EQ(metric("tidemill_gateway_resumed_streams_total{kind=\"exact\"}"), 1);
+}
+
+// Whoever takes it up murmurs too: the client is told, in a bounded time.
+TEST_F(Resume, AStreamOfWhichOnlyCommentsComeEndsWithAnError) {
+  options.event_timeout = 20ms;
+  options.retries = 1;
+  options.resume_window = 1s;
+  std::atomic<int> asked = 0;
+  ScriptedBackend& backend = add_backend([&](const Received& request) {
+    const std::vector<std::string> pieces = marked_stream(first_wanted(request));
+    if (asked++ == 0) return murmuring({pieces[0], pieces[1]});
+    return murmuring({pieces[0]});
+  });
+  start();
+  const wire::HttpResponse response = post("/v1/chat/completions", question);
+  EXPECT_EQ(response.status, 200);
+  const std::string said = without_comments(response.body);
+  EXPECT_TRUE(said.starts_with(group(1) + "data: {\"error\":")) << said;
+  EXPECT_EQ(said.find("[DONE]"), std::string::npos);
+  EXPECT_TRUE(backend.wait_for_hang_up(asked));
+  EXPECT_EQ(metric("tidemill_gateway_lost_streams_total"), 1);
+}
+
+// A server may compute a long prompt for as long as it says that it is there.
+TEST_F(Resume, CommentsKeepALongPrefillAlive) {
+  std::atomic<int> asked = 0;
+  for (int i = 0; i < 2; ++i) {
+    add_backend([&](const Received&) {
+      ++asked;
+      Script script = murmuring({mark(R"({"open":{"id":"x"}})")});
+      script.comments = 30;
+      std::vector<std::string> pieces = marked_stream(1);
+      pieces.erase(pieces.begin());
+      const std::string whole = chunked_answer(pieces);
+      script.rest = whole.substr(whole.find("\r\n\r\n") + 4);
+      return script;
+    });
+  }
+  start();
+  const std::string body = post("/v1/chat/completions", question).body;
+  EXPECT_EQ(without_comments(body), undisturbed());
+  EXPECT_EQ(asked, 1);
+}
+
 // One that answers no look either is known to be frozen long before its streams' silence would be too long.
 TEST_F(Resume, AFrozenBackendIsLeft) {
   options.poll_interval = 10ms;

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <functional>
 #include <map>
@@ -23,6 +24,7 @@
 #include <boost/asio/read.hpp>
 #include <boost/asio/read_until.hpp>
 #include <boost/asio/redirect_error.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
 
@@ -51,6 +53,9 @@ struct Script {
   enum class End { close, reset, hang };
   std::string bytes;
   End end = End::close;
+  // Behind `bytes`, as chunks, a few milliseconds apart, unless the gateway hangs up; then `rest`.
+  int comments = 0;
+  std::string rest{};
 };
 
 inline std::string http_answer(int status, const std::string& type, const std::string& body,
@@ -182,6 +187,8 @@ class ScriptedBackend {
       changed_.notify_all();
     }
     co_await asio::async_write(socket, asio::buffer(script.bytes), token);
+    if (script.comments > 0) co_await murmur(socket, script, error);
+    co_await asio::async_write(socket, asio::buffer(script.rest), token);
     if (script.end == Script::End::reset) {
       socket.set_option(asio::socket_base::linger(true, 0), error);
     } else if (script.end == Script::End::hang) {
@@ -193,6 +200,21 @@ class ScriptedBackend {
     }
     socket.close(error);
     co_return false;
+  }
+
+  asio::awaitable<void> murmur(Socket& socket, const Script& script, boost::system::error_code& error) {
+    static constexpr std::string_view comment = "4\r\n: \n\n\r\n";
+    asio::steady_timer timer(io_);
+    for (int i = 0; i < script.comments && !error; ++i) {
+      co_await asio::async_write(socket, asio::buffer(comment), asio::redirect_error(asio::use_awaitable, error));
+      timer.expires_after(std::chrono::milliseconds(2));
+      boost::system::error_code ignored;
+      co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+    }
+    if (!error) co_return;
+    const std::lock_guard lock(mutex_);
+    ++hang_ups_;
+    changed_.notify_all();
   }
 
   std::string look_answer(const std::string& path) {

@@ -114,5 +114,25 @@ TEST(StreamBeginning, KeepsAwake) {
   EXPECT_FALSE(awake(Dialect::other, ": waiting\n\n")) << "of which nothing is known";
 }
 
+// What carries no event is no progress, whatever its words and in any dialect.
+TEST(StreamBeginning, OnlyKeepAwake) {
+  constexpr Dialect all[] = {Dialect::chat, Dialect::completions, Dialect::responses, Dialect::messages,
+                             Dialect::other};
+  for (const Dialect dialect : all) {
+    for (const char* silent : {"", ": waiting\n\n", ":\n\n: data: x\n\n", "event: x\nid: 5\n\n", "retry: 10\r\n\r\n",
+                               "database: x\n\n", ": a\r\r: b\r\r", ": not\n: done"})
+      EXPECT_TRUE(only_keep_awake(dialect, silent)) << silent;
+    for (const char* event :
+         {"data: {}\n\n", "data:x\n\n", "data\n\n", ": waiting\n\ndata: {}\n\n", "event: a\ndata: {}\n\n",
+          "event: a\r\ndata: {}\r\n\r\n", "id: 1\rdata: {}\r\r", ": waiting\ndata: {}\n\n", "data: [DONE]\n\n"})
+      EXPECT_FALSE(only_keep_awake(dialect, event)) << event;
+  }
+  const std::string ping = "event: ping\ndata: {\"type\": \"ping\"}\n\n";
+  EXPECT_TRUE(only_keep_awake(Dialect::messages, ping));
+  EXPECT_TRUE(only_keep_awake(Dialect::messages, ping + ": waiting\n\n" + ping));
+  EXPECT_FALSE(only_keep_awake(Dialect::messages, ping + "event: message_stop\ndata: {}\n\n"));
+  EXPECT_FALSE(only_keep_awake(Dialect::chat, ping));
+}
+
 }  // namespace
 }  // namespace tidemill::gateway

@@ -1,5 +1,8 @@
 #include "gateway/token_usage.hpp"
 
+#include <cstdint>
+#include <string>
+
 #include <gtest/gtest.h>
 
 namespace tidemill::gateway {
@@ -12,6 +15,25 @@ TEST(TokenUsage, OpenAi) {
   EXPECT_EQ(usage.prompt_tokens, 12);
   EXPECT_EQ(usage.output_tokens, 3);
   EXPECT_EQ(usage.cached_tokens, 8);
+}
+
+TEST(TokenUsage, IsFoundWhereverItStands) {
+  const std::string key = "\"usage\":";
+  EXPECT_EQ(find_usage(""), std::string_view::npos);
+  EXPECT_EQ(find_usage("g"), std::string_view::npos);
+  EXPECT_EQ(find_usage("sag\":"), std::string_view::npos);
+  // As a plain search finds it, in texts of nothing but its letters.
+  uint32_t state = 1;
+  for (int i = 0; i < 200; ++i) {
+    std::string text;
+    for (int k = 0; k < 40; ++k) {
+      state = state * 1664525 + 1013904223;
+      const uint32_t draw = state >> 24;
+      text += draw < 40 ? key : key.substr(draw % key.size(), 1 + draw / 64);
+    }
+    for (size_t from = 0; from <= text.size(); ++from)
+      ASSERT_EQ(find_usage(text, from), text.find(key, from)) << text << " from " << from;
+  }
 }
 
 TEST(TokenUsage, Responses) {

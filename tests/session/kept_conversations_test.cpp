@@ -12,6 +12,7 @@
 #include <gtest/gtest.h>
 
 #include "base/json.hpp"
+#include "expect_says.hpp"
 #include "session/redis_server.hpp"
 #include "session/session_store.hpp"
 #include "temporary_folder.hpp"
@@ -310,7 +311,20 @@ TEST_P(KeptConversations, ThatAreTooLargeSaySo) {
     ASSERT_FALSE(refused) << rest;
     EXPECT_EQ(refused.error().code(), ErrorCode::too_large);
     EXPECT_EQ(refused.error().param(), "conversation");
+    EXPECT_SAYS(refused.error().message(),
+                "would take more than the session store keeps: delete items, begin a new one");
   }
+  json::array items = {message("in")};
+  items.front().as_object()["content"] = std::string(2000, 'x');
+  const auto turn = keep_turn(*store_, "t", response("resp_1", "msg_1"), items, {.conversation = id});
+  ASSERT_FALSE(turn);
+  EXPECT_EQ(turn.error().code(), ErrorCode::too_large);
+  EXPECT_SAYS(turn.error().message(), "the conversation \"" + id + "\" would take more than the session store keeps");
+  const auto alone = keep_turn(*store_, "t", response("resp_1", "msg_1"), items, {});
+  ASSERT_FALSE(alone);
+  EXPECT_EQ(alone.error().code(), ErrorCode::too_large);
+  EXPECT_SAYS(alone.error().message(), "2000 at most: set session.max_size, or send 'store': false");
+  EXPECT_EQ(get("resp_1"), "(none)");
   EXPECT_TRUE(items_of(id).empty());
   const KeptConversation full{.object = {}, .items = {}, .bytes = most_conversation_bytes};
   EXPECT_EQ(check_turn(full, {}).error().param(), "conversation");
