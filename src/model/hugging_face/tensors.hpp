@@ -11,6 +11,7 @@
 #include "model/checkpoint.hpp"
 #include "model/hugging_face/config.hpp"
 #include "model/hugging_face/folder_weights.hpp"
+#include "model/hugging_face/stored_tensor.hpp"
 
 namespace tidemill::model {
 
@@ -21,8 +22,8 @@ struct FolderTensors {
   std::vector<GgufTensor> tensors;
 };
 
-// Adds a tensor as it is stored under GGUF's name, in the type that GGUF has it in. Errors: as of the next function.
-base::Result<void> add_stored_tensor(FolderTensors& out, const FolderWeights::Found& found, std::string name);
+// Adds what GGUF has of a tensor of `out.weights` under this name.
+void add_stored_tensor(FolderTensors& out, const StoredTensor& stored, std::string name, const RowChange& change = {});
 
 // Every tensor that the architecture uses, in the order of the computation: matrices as they are stored (rows in
 // another order where FolderForm says so), vectors in F32 as other readers of GGUF want them. Errors, each naming the

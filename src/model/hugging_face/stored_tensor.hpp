@@ -1,0 +1,72 @@
+// A vector or a matrix as a folder stores it, and how it becomes rows of elements that GGUF has a type for.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.hpp"
+#include "model/checkpoint.hpp"
+#include "model/hugging_face/folder_weights.hpp"
+#include "tensor/dtype.hpp"
+
+namespace tidemill::model {
+
+// What sets GGUF's tensor apart from the folder's.
+struct RowChange {
+  int64_t head_rows = 0;  // above 0: of so many rows at a time, those of a head, the halves become pairs
+  float more = 0;         // is added to each number of a vector
+};
+
+// Copyable; points into the folder's weights, which must outlive it. Const calls are thread-safe.
+class StoredTensor {
+ public:
+  // Errors, naming the file and the tensor: `unsupported` for other element types than F32, F16 and BF16, `corrupt` for
+  // what is neither a vector nor a matrix.
+  static base::Result<StoredTensor> of(const FolderWeights::Found& found);
+
+  const std::string& name() const { return found_.tensor->name; }
+  std::span<const int64_t> shape() const { return found_.tensor->shape; }  // outermost first
+  bool is_matrix() const { return shape().size() == 2; }
+  int64_t rows() const { return rows_; }  // of a vector, its elements
+  int64_t cols() const { return cols_; }
+  tensor::DType type() const { return type_; }  // of the elements of its rows
+  size_t row_bytes() const { return static_cast<size_t>(tensor::row_bytes(type_, cols_)); }
+  // Whether rows of both have the same form.
+  bool is_alike(const StoredTensor& other) const;
+  std::span<const std::byte> data() const { return data_; }  // as it lies in the file
+  std::string file_name() const;
+  // For GgufTensor::origin: "'model.norm.weight' in 'model.safetensors'".
+  std::string origin() const;
+  // An error whose message begins with the file and the tensor.
+  base::Error error(base::ErrorCode code, std::string_view message) const;
+
+  // Without the rows before `first`.
+  StoredTensor from_row(int64_t first) const;
+
+  // Writes rows `first` to `first` + `count` in their type, whose bytes `to` has.
+  void write_rows(int64_t first, int64_t count, std::span<std::byte> to) const;
+
+  // What GGUF has of it under this name, the origin aside: matrices in their type, vectors and what is_always_f32() in
+  // F32. It lies in the file where nothing has to be done to it.
+  GgufTensor as_gguf(std::string_view name, const RowChange& change) const;
+  // The same of alike matrices, one behind the other.
+  static GgufTensor stacked(std::string_view name, std::vector<StoredTensor> parts);
+
+ private:
+  float element(int64_t index) const;
+  void write_in_order(std::span<std::byte> to, int64_t head_rows) const;
+  void write_floats(std::span<std::byte> to, const RowChange& change) const;
+  bool is_aligned() const;
+
+  FolderWeights::Found found_;
+  std::span<const std::byte> data_;  // of the rows that there are
+  tensor::DType type_ = tensor::DType::f32;
+  int64_t rows_ = 0;
+  int64_t cols_ = 1;
+};
+
+}  // namespace tidemill::model
