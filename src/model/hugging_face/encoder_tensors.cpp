@@ -74,7 +74,7 @@ class EncoderTranslator {
     const FolderWeights::Found found = out_.weights.find(name);
     if (found.tensor != nullptr) {
       used_.insert(name);
-      return StoredTensor::of(found);
+      return StoredTensor::of(out_.weights, found, {});
     }
     const std::filesystem::path where =
         out_.weights.index().empty() ? out_.weights.files().front().path() : out_.weights.index();

@@ -29,6 +29,14 @@ bool is_derived(std::string_view name) {
   return name.ends_with(".rotary_emb.inv_freq");
 }
 
+// What FP8 folders say of activations and of the KV cache, which are quantised elsewhere.
+bool scales_activations(std::string_view name) {
+  constexpr std::array<std::string_view, 7> endings = {".input_scale", ".activation_scale", ".output_scale", ".q_scale",
+                                                       ".k_scale",     ".v_scale",          ".kv_scale"};
+  return std::any_of(endings.begin(), endings.end(),
+                     [name](std::string_view ending) { return name.ends_with(ending); });
+}
+
 // One tensor of a layer, or a projection with its bias.
 struct LayerPart {
   std::string_view TensorNames::*name;
@@ -164,7 +172,7 @@ class TensorTranslator {
                       fmt::join(stored.shape(), ", "), all.rows(), latent.rank, latent.key_dim, latent.value_dim,
                       shape_.heads));
     }
-    used_.insert(stored.name());
+    use(stored);
     // Head by head: the rows of one are all that has to be held.
     const auto add_part = [&](std::string_view TensorNames::*part, std::array<int64_t, 4> shape, size_t head_bytes,
                               auto write) {
@@ -174,6 +182,7 @@ class TensorTranslator {
       tensor.rank = 3;
       tensor.shape = shape;
       tensor.data = stored.data();
+      tensor.more_data = stored.more_data();
       const LatentExpansion head(stored.type(), 1, latent);
       tensor.make = [stored, head, head_bytes, write](std::span<std::byte> to) {
         std::vector<std::byte> rows(static_cast<size_t>(head.rows()) * stored.row_bytes());
@@ -248,7 +257,7 @@ class TensorTranslator {
                             fmt::format("is no matrix of the type and shape of '{}'",
                                         printable(parts.empty() ? stored.name() : parts.front().name())));
       }
-      used_.insert(stored.name());
+      use(stored);
       parts.push_back(stored);
     }
     const StoredTensor first = parts.front();
@@ -287,7 +296,7 @@ class TensorTranslator {
                           fmt::format("has the shape [{}], whose {} rows are not those of {} heads ('config.json')",
                                       fmt::join(stored.shape(), ", "), stored.rows(), heads));
     }
-    used_.insert(stored.name());
+    use(stored);
     const bool is_less = form_.norms_less_one && ours.ends_with("norm.weight");
     add_stored_tensor(out_, stored, std::move(ours),
                       {.head_rows = heads > 0 ? stored.rows() / heads : 0, .more = is_less ? 1.0F : 0.0F});
@@ -297,7 +306,12 @@ class TensorTranslator {
   Result<StoredTensor> find(const std::string& name) const {
     const FolderWeights::Found found = out_.weights.find(name);
     if (found.tensor == nullptr) return missing(name);
-    return StoredTensor::of(found);
+    return StoredTensor::of(out_.weights, found, shape_.scales);
+  }
+
+  void use(const StoredTensor& stored) {
+    used_.insert(stored.name());
+    if (stored.scales() != nullptr) used_.insert(stored.scales()->name);
   }
 
   void push(GgufTensor tensor, std::string origin) {
@@ -338,7 +352,7 @@ class TensorTranslator {
   Result<void> refuse_unused() const {
     for (const auto& [tensor, file] : out_.weights.tensors()) {
       if (used_.contains(tensor->name) || is_derived(tensor->name) || reads_images(tensor->name) ||
-          guesses_further(tensor->name)) {
+          guesses_further(tensor->name) || (shape_.scales.are_there && scales_activations(tensor->name))) {
         continue;
       }
       return Error(

@@ -28,7 +28,7 @@ void add_stored_tensor(FolderTensors& out, const StoredTensor& stored, std::stri
 // Every tensor that the architecture uses, in the order of the computation: matrices as they are stored (rows in
 // another order where FolderForm says so), vectors in F32 as other readers of GGUF want them. Errors, each naming the
 // file, the tensor and what would be right: `not_found` for one that is missing, `unsupported` for one that nothing
-// uses and for other element types than F32, F16 and BF16, `corrupt` for shapes that cannot be.
+// uses and for other element types (stored_tensor.hpp), `corrupt` for shapes that cannot be.
 base::Result<std::shared_ptr<FolderTensors>> translate_tensors(FolderWeights weights, const FolderShape& shape,
                                                                const std::filesystem::path& folder);
 
