@@ -165,6 +165,12 @@ std::string_view known_pre_tokenizer(std::string_view steps, bool ignore_merges)
   return {};
 }
 
+std::string_view kimi_expression() {
+  constexpr std::string_view before = "Split(";
+  constexpr std::string_view behind = ") | ByteLevel";
+  return kKimiSteps.substr(before.size(), kKimiSteps.size() - before.size() - behind.size());
+}
+
 std::string known_pre_tokenizers_text() {
   std::string text;
   for (const KnownSteps& known : kKnownSteps)
