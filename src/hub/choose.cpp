@@ -24,13 +24,13 @@ namespace json = base::json;
 constexpr std::string_view kSingleWeights = "model.safetensors";
 constexpr std::string_view kWeightsIndex = "model.safetensors.index.json";
 // Of a folder, beside its weights: what Tidemill reads, and the other forms of a tokenizer, which are small.
-constexpr std::array<std::string_view, 11> kFolderFiles = {
+constexpr std::array<std::string_view, 12> kFolderFiles = {
     "config.json",         "generation_config.json",
     "tokenizer.json",      "tokenizer_config.json",
     "chat_template.jinja", "special_tokens_map.json",
     "added_tokens.json",   "tokenizer.model",
     "vocab.json",          "merges.txt",
-    "chat_template.json",
+    "chat_template.json",  "tiktoken.model",
 };
 constexpr std::array<std::string_view, 2> kTakenFirst = {"q4_k_m", "q8_0"};
 
@@ -199,10 +199,10 @@ const RepoFile* find_file(std::span<const RepoFile> files, std::string_view path
 }
 
 Result<Selection> choose_folder(const ModelName& name, std::span<const RepoFile> files) {
-  if (find_file(files, "tokenizer.json") == nullptr) {
+  if (find_file(files, "tokenizer.json") == nullptr && find_file(files, "tiktoken.model") == nullptr) {
     return Error(ErrorCode::unsupported,
-                 fmt::format("{} has no tokenizer.json, without which Tidemill does not read a folder; look for a "
-                             "repository with GGUF files of the model",
+                 fmt::format("{} has no tokenizer.json (nor Kimi K2's tiktoken.model), without which Tidemill does not "
+                             "read a folder; look for a repository with GGUF files of the model",
                              name.text()));
   }
   Selection selection;

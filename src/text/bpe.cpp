@@ -44,6 +44,11 @@ const ByteAlphabet& alphabet() {
   return instance;
 }
 
+void write_piece(std::string_view bytes, std::string& piece) {
+  for (const char c : bytes)
+    piece += alphabet().written(static_cast<uint8_t>(c));
+}
+
 // From a pair of symbols to what they merge into. Keys are hashed, so that looking a pair up costs one cache miss.
 class MergeTable {
  public:
@@ -148,8 +153,7 @@ class BpeEncoder : public TextEncoder {
   void encode_word(std::string_view word, Work& work, std::vector<Token>& out) const {
     if (vocabulary_.ignore_merges && word.size() <= longest_) {
       work.written.clear();
-      for (const char c : word)
-        work.written += alphabet().written(static_cast<uint8_t>(c));
+      write_piece(word, work.written);
       const int32_t whole = symbols_.find(work.written);
       if (whole >= 0 && whole < static_cast<int32_t>(vocabulary_.size())) {
         out.push_back(whole);
@@ -197,6 +201,12 @@ base::Result<std::unique_ptr<TextEncoder>> make_bpe_encoder(const Vocabulary& vo
   auto encoder = std::make_unique<BpeEncoder>(vocabulary, *pre);
   TM_CHECK(encoder->read_merges());
   return std::unique_ptr<TextEncoder>(std::move(encoder));
+}
+
+std::string bpe_piece(std::string_view bytes) {
+  std::string piece;
+  write_piece(bytes, piece);
+  return piece;
 }
 
 std::string bpe_piece_bytes(std::string_view piece, TokenKind kind) {

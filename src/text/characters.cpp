@@ -1,6 +1,8 @@
 #include "text/characters.hpp"
 
+#include <algorithm>
 #include <array>
+#include <iterator>
 #include <map>
 
 #include <utf8proc.h>
@@ -85,6 +87,20 @@ const ClassTable& class_table() {
   return table;
 }
 
+struct HanRange {
+  char32_t first;
+  char32_t last;
+};
+
+// Scripts.txt of Unicode 15.1.
+constexpr std::array<HanRange, 22> kHan = {{
+    {0x2E80, 0x2E99},   {0x2E9B, 0x2EF3},   {0x2F00, 0x2FD5},   {0x3005, 0x3005},   {0x3007, 0x3007},
+    {0x3021, 0x3029},   {0x3038, 0x303B},   {0x3400, 0x4DBF},   {0x4E00, 0x9FFF},   {0xF900, 0xFA6D},
+    {0xFA70, 0xFAD9},   {0x16FE2, 0x16FE3}, {0x16FF0, 0x16FF1}, {0x20000, 0x2A6DF}, {0x2A700, 0x2B739},
+    {0x2B740, 0x2B81D}, {0x2B820, 0x2CEA1}, {0x2CEB0, 0x2EBE0}, {0x2EBF0, 0x2EE5D}, {0x2F800, 0x2FA1D},
+    {0x30000, 0x3134A}, {0x31350, 0x323AF},
+}};
+
 }  // namespace
 
 CharacterClass class_of(char32_t code_point) {
@@ -106,6 +122,13 @@ LetterCase case_of(char32_t letter) {
     default:
       return LetterCase::none;
   }
+}
+
+bool is_han(char32_t code_point) {
+  const auto* range =
+      std::upper_bound(kHan.begin(), kHan.end(), code_point,
+                       [](char32_t value, const HanRange& candidate) { return value < candidate.first; });
+  return range != kHan.begin() && code_point <= std::prev(range)->last;
 }
 
 void Characters::assign(std::string_view text) {

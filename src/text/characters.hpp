@@ -18,6 +18,9 @@ CharacterClass class_of(char32_t code_point);
 enum class LetterCase : uint8_t { none, upper, lower };
 LetterCase case_of(char32_t letter);
 
+// Whether its script is Han (the Script property, \p{Script=Han}), as of the same Unicode.
+bool is_han(char32_t code_point);
+
 // A text taken apart. A byte that is not part of valid UTF-8 counts as one character, U+FFFD.
 struct Characters {
   void assign(std::string_view text);

@@ -7,91 +7,22 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "text/cased_words.hpp"
 #include "text/vocabulary.hpp"
+#include "text/word_scanner.hpp"
 
 namespace tidemill::text {
 namespace {
 
 using enum CharacterClass;
-
-// One part of the text; positions outside it have no class, so that no scanner looks past a cut made before it.
-class Part {
- public:
-  Part(const Characters& characters, uint32_t first, uint32_t past)
-      : begin(first), end(past), characters_(characters) {}
-
-  const uint32_t begin;
-  const uint32_t end;
-
-  char32_t at(uint32_t position) const { return position < end ? characters_.code_points[position] : none; }
-  bool is(CharacterClass wanted, uint32_t position) const {
-    return position < end && characters_.classes[position] == wanted;
-  }
-  // [^\s\p{L}\p{N}]
-  bool is_sign(uint32_t position) const {
-    if (position >= end) return false;
-    const CharacterClass found = characters_.classes[position];
-    return found != white_space && found != letter && found != number;
-  }
-  uint32_t skip(CharacterClass wanted, uint32_t position) const {
-    while (is(wanted, position))
-      ++position;
-    return position;
-  }
-  uint32_t skip_signs(uint32_t position) const {
-    while (is_sign(position))
-      ++position;
-    return position;
-  }
-
- private:
-  static constexpr char32_t none = 0xFFFFFFFF;
-  const Characters& characters_;
-};
-
-bool is_line_break(char32_t c) {
-  return c == '\r' || c == '\n';
-}
-
-// Makes every match a part of its own, and what lies between matches too. `match(position)` gives the end of the match
-// that starts there, or `position` if none does.
-template <typename Match>
-void isolate(const Part& part, std::vector<uint32_t>& ends, Match match) {
-  uint32_t gap = part.begin;
-  for (uint32_t position = part.begin; position < part.end;) {
-    const uint32_t matched = match(position);
-    if (matched == position) {
-      ++position;
-      continue;
-    }
-    if (position > gap) ends.push_back(position);
-    ends.push_back(matched);
-    position = gap = matched;
-  }
-  if (gap < part.end) ends.push_back(part.end);
-}
-
-// The length of an English contraction's tail at `position` ('s 't 'm 'd 're 've 'll), 0 if there is none.
-template <bool any_case>
-uint32_t contraction(const Part& part, uint32_t position) {
-  const auto letter_at = [&part](uint32_t where) {
-    const char32_t c = part.at(where);
-    return any_case && c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c;
-  };
-  if (part.at(position) != '\'') return 0;
-  const char32_t first = letter_at(position + 1);
-  if (first == 's' || first == 't' || first == 'm' || first == 'd') return 2;
-  const char32_t second = letter_at(position + 2);
-  const bool known =
-      (first == 'r' && second == 'e') || (first == 'v' && second == 'e') || (first == 'l' && second == 'l');
-  return known ? 3 : 0;
-}
-
-// \s+(?!\S)|\s+  on a run of white space: leaves the last one to the word behind it, unless it is the only one.
-uint32_t cut_white_space(const Part& part, uint32_t position) {
-  const uint32_t run_end = part.skip(white_space, position);
-  return run_end < part.end && run_end - position > 1 ? run_end - 1 : run_end;
-}
+using scan::contraction;
+using scan::cut_line_breaks_or_space;
+using scan::cut_white_space;
+using scan::cut_words;
+using scan::is_line_break;
+using scan::isolate;
+using scan::Part;
+using scan::skip_numbers;
 
 // 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
 uint32_t gpt2_word(const Part& part, uint32_t position) {
@@ -101,23 +32,6 @@ uint32_t gpt2_word(const Part& part, uint32_t position) {
   if (part.is(number, first)) return part.skip(number, first);
   if (part.is_sign(first)) return part.skip_signs(first);
   return cut_white_space(part, position);
-}
-
-// \p{N}{1,most}
-uint32_t skip_numbers(const Part& part, uint32_t position, uint32_t most) {
-  uint32_t end = position;
-  while (end < position + most && part.is(number, end))
-    ++end;
-  return end;
-}
-
-// \s*[\r\n]+|\s+(?!\S)|\s+
-uint32_t cut_line_breaks_or_space(const Part& part, uint32_t position) {
-  uint32_t after_line_break = position;
-  for (uint32_t i = position; part.is(white_space, i); ++i) {
-    if (is_line_break(part.at(i))) after_line_break = i + 1;
-  }
-  return after_line_break > position ? after_line_break : cut_white_space(part, position);
 }
 
 // (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,digits}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|
@@ -137,76 +51,6 @@ uint32_t llama3_word(const Part& part, uint32_t position) {
     return end;
   }
   return cut_line_breaks_or_space(part, position);
-}
-
-// Upper is [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}], lower [\p{Ll}\p{Lm}\p{Lo}\p{M}]: marks and letters without case are both.
-bool is_caseless(const Part& part, uint32_t position) {
-  return part.is(mark, position) || (part.is(letter, position) && case_of(part.at(position)) == LetterCase::none);
-}
-bool is_lower(const Part& part, uint32_t position) {
-  return part.is(mark, position) || (part.is(letter, position) && case_of(part.at(position)) != LetterCase::upper);
-}
-bool is_upper(const Part& part, uint32_t position) {
-  return part.is(mark, position) || (part.is(letter, position) && case_of(part.at(position)) != LetterCase::lower);
-}
-
-// Upper*Lower+  `position` where it does not match.
-uint32_t skip_to_lower(const Part& part, uint32_t position) {
-  uint32_t end = position;
-  uint32_t behind_caseless = position;  // the last of the run
-  for (; is_upper(part, end); ++end) {
-    if (is_caseless(part, end)) behind_caseless = end + 1;
-  }
-  // What is upper alone cannot be the last of the run.
-  if (!is_lower(part, end)) return behind_caseless;
-  while (is_lower(part, end))
-    ++end;
-  return end;
-}
-
-// Upper+Lower*  where Upper*Lower+ does not match: then nothing lower comes behind.
-uint32_t skip_upper(const Part& part, uint32_t position) {
-  while (is_upper(part, position))
-    ++position;
-  return position;
-}
-
-// [^\r\n\p{L}\p{N}]?Upper*Lower+|[^\r\n\p{L}\p{N}]?Upper+Lower*  `position` where it does not match.
-uint32_t cased_word(const Part& part, uint32_t position) {
-  const bool led = !is_line_break(part.at(position)) && !part.is(letter, position) && !part.is(number, position);
-  for (const auto skip : {skip_to_lower, skip_upper}) {
-    for (uint32_t first = position + (led ? 1 : 0);; first = position) {
-      if (const uint32_t end = skip(part, first); end > first) return end;
-      if (first == position) break;
-    }
-  }
-  return position;
-}
-
-// (a cased word)(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,digits}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+
-template <uint32_t digits, bool contracts>
-uint32_t o200k_word(const Part& part, uint32_t position) {
-  if (const uint32_t end = cased_word(part, position); end > position) {
-    return end + (contracts ? contraction<true>(part, end) : 0);
-  }
-  if (part.is(number, position)) return skip_numbers(part, position, digits);
-  const uint32_t first = position + (part.at(position) == ' ' ? 1 : 0);
-  if (part.is_sign(first)) {
-    uint32_t end = part.skip_signs(first);
-    while (is_line_break(part.at(end)) || part.at(end) == '/')
-      ++end;
-    return end;
-  }
-  return cut_line_breaks_or_space(part, position);
-}
-
-template <uint32_t (*word)(const Part&, uint32_t)>
-void cut_words(const Characters& characters, uint32_t begin, uint32_t end, std::vector<uint32_t>& ends) {
-  const Part part(characters, begin, end);
-  for (uint32_t position = begin; position < end;) {
-    position = word(part, position);
-    ends.push_back(position);
-  }
 }
 
 // \p{N}
@@ -398,8 +242,9 @@ void isolate_deepseek_v3_words(const Characters& characters, uint32_t begin, uin
 constexpr std::array<Cut, 1> gpt2{cut_words<gpt2_word>};
 constexpr std::array<Cut, 1> llama3{cut_words<llama3_word<3>>};
 constexpr std::array<Cut, 1> qwen2{cut_words<llama3_word<1>>};
-constexpr std::array<Cut, 1> gpt4o{cut_words<o200k_word<3, true>>};
-constexpr std::array<Cut, 1> tekken{cut_words<o200k_word<1, false>>};
+constexpr std::array<Cut, 1> gpt4o{cut_gpt4o_words};
+constexpr std::array<Cut, 1> tekken{cut_tekken_words};
+constexpr std::array<Cut, 1> kimi{cut_kimi_words};
 constexpr std::array<Cut, 2> starcoder{isolate_each_number, cut_words<gpt2_word>};
 constexpr std::array<Cut, 3> falcon{isolate_punctuation<true>, cut_words<gpt2_word>, isolate_digit_triples};
 constexpr std::array<Cut, 4> fallback{isolate_punctuation<false>, cut_words<gpt2_word>, isolate_numbers,
@@ -435,6 +280,7 @@ constexpr std::array names{
     PreTokenizerName{"gpt-4o", gpt4o},
     PreTokenizerName{"llama4", gpt4o},
     PreTokenizerName{"tekken", tekken, true},
+    PreTokenizerName{"kimi-k2", kimi},
     PreTokenizerName{"deepseek-llm", deepseek_llm},
     PreTokenizerName{"deepseek-coder", deepseek_coder},
     PreTokenizerName{"deepseek-v3", deepseek_v3},

@@ -36,6 +36,8 @@ base::Result<std::unique_ptr<TextEncoder>> make_unigram_encoder(const Vocabulary
 // GPT-2's byte-level BPE.
 base::Result<std::unique_ptr<TextEncoder>> make_bpe_encoder(const Vocabulary& vocabulary);
 std::string bpe_piece_bytes(std::string_view piece, TokenKind kind);
+// The piece that stands for these bytes: the other way round, of a normal token.
+std::string bpe_piece(std::string_view bytes);
 
 // BERT's WordPiece. A piece that begins a word stands for a space as well.
 base::Result<std::unique_ptr<TextEncoder>> make_wordpiece_encoder(const Vocabulary& vocabulary);

@@ -46,6 +46,14 @@ TEST(HubChoice, AFolderIsWhatTidemillReadsOfIt) {
   EXPECT_FALSE(chosen(files)->index);
 }
 
+TEST(HubChoice, AFolderHasATokenizerOrKimis) {
+  EXPECT_EQ(picked(files_of({"config.json", "model.safetensors", "tokenizer_config.json", "tiktoken.model",
+                             "tokenization_kimi.py"})),
+            ": config.json tokenizer_config.json tiktoken.model model.safetensors");
+  EXPECT_SAYS(picked(files_of({"config.json", "model.safetensors", "tokenizer_config.json"})),
+              "has no tokenizer.json (nor Kimi K2's tiktoken.model), without which");
+}
+
 TEST(HubChoice, AFolderOfSeveralFilesIsWhatItsIndexNames) {
   const auto files =
       files_of({"config.json", "tokenizer.json", "model.safetensors.index.json", "model-00001-of-00002.safetensors",

@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 #include <pcre2.h>
 
+#include "base/utf8.hpp"
+#include "text/characters.hpp"
 #include "text/random_text.hpp"
 
 namespace tidemill::text {
@@ -67,6 +69,17 @@ std::string cased_words(std::string_view contraction, std::string_view numbers) 
   return expression.append(numbers).append(R"(| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)");
 }
 
+// Kimi K2's, of which PCRE has no intersection of sets: a character is looked at twice.
+std::string kimi_words() {
+  const std::string apart = R"((?:(?!\p{sc:Han}))";
+  const std::string upper = apart + R"([\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]))";
+  const std::string lower = apart + R"([\p{Ll}\p{Lm}\p{Lo}\p{M}]))";
+  const std::string before = R"([^\r\n\p{L}\p{N}]?)";
+  const std::string behind = R"((?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])?|)";
+  return R"(\p{sc:Han}+|)" + before + upper + "*" + lower + "+" + behind + before + upper + "+" + lower + "*" + behind +
+         R"(\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+}
+
 struct Case {
   const char* name;
   std::vector<const char*> expressions;
@@ -76,12 +89,14 @@ TEST(PreTokenizer, CutsWhereItsExpressionsDo) {
   const std::string gpt4o =
       cased_words(R"((?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])?)", R"(\p{N}{1,3})");
   const std::string tekken = cased_words("", R"(\p{N})");
+  const std::string kimi = kimi_words();
   const std::vector<Case> cases{
       {"gpt-2", {gpt2}},
       {"llama-bpe", {llama3}},
       {"qwen2", {qwen2}},
       {"gpt-4o", {gpt4o.c_str()}},
       {"tekken", {tekken.c_str()}},
+      {"kimi-k2", {kimi.c_str()}},
       {"starcoder", {R"(\p{N})", gpt2}},
       {"refact", {R"(\p{N})", gpt2}},
       {"falcon", {R"([\p{P}\$\+<=>\^~\|`]+)", gpt2, "[0-9][0-9][0-9]"}},
@@ -105,6 +120,42 @@ TEST(PreTokenizer, CutsWhereItsExpressionsDo) {
       EXPECT_EQ(words_of(one.name, text), expected) << one.name << ": '" << text << "'";
     }
   }
+}
+
+TEST(PreTokenizer, HanCharactersStandByThemselves) {
+  using Words = std::vector<std::string>;
+  EXPECT_EQ(words_of("kimi-k2", "Hello中文World's日々"), (Words{"Hello", "中文", "World's", "日々"}));
+  EXPECT_EQ(words_of("kimi-k2", " 中文"), (Words{" ", "中文"}));
+  EXPECT_EQ(words_of("kimi-k2", "テスト中한국어"), (Words{"テスト", "中", "한국어"}));
+  // A Han number is a number too, and a radical a symbol.
+  EXPECT_EQ(words_of("kimi-k2", "〇12 1〇2x"), (Words{"〇", "12", " ", "1〇2", "x"}));
+  EXPECT_EQ(words_of("kimi-k2", "!⺀⺀!"), (Words{"!⺀⺀!"}));
+  EXPECT_EQ(words_of("kimi-k2", "!\n/x"), (Words{"!\n", "/x"}));
+  EXPECT_EQ(words_of("gpt-4o", "!\n/x"), (Words{"!\n/", "x"}));
+}
+
+// All characters but those that are younger than PCRE may be, in one text.
+TEST(PreTokenizer, HanIsTheScript) {
+  const auto is_young = [](char32_t c) {
+    return c == 0x2B739 || (c >= 0x2EBF0 && c <= 0x2EE5D) || (c >= 0x31350 && c <= 0x323AF);
+  };
+  std::string text;
+  std::vector<std::string> runs;
+  bool in_han = false;
+  for (char32_t c = 1; c <= 0x10FFFF; ++c) {
+    if ((c >= 0xD800 && c <= 0xDFFF) || is_young(c)) continue;
+    std::string character;
+    base::utf8::append(character, c);
+    text += character;
+    if (runs.empty() || is_han(c) != in_han) runs.emplace_back();
+    runs.back() += character;
+    in_han = is_han(c);
+  }
+  const std::vector<std::string> expected = split({text}, R"(\p{sc:Han}+)");
+  EXPECT_EQ(runs.size(), expected.size());
+  EXPECT_TRUE(runs == expected);
+  EXPECT_TRUE(is_han(0x2B739) && is_han(0x2EBF0) && is_han(0x2EE5D) && is_han(0x31350) && is_han(0x323AF));
+  EXPECT_FALSE(is_han(0x2EE5E) || is_han(0x323B0) || is_han(0x10FFFF) || is_han(0));
 }
 
 TEST(PreTokenizer, CaseBeginsWords) {

@@ -60,15 +60,6 @@ Result<void> refuse_partial_rotation(const JsonMembers& members) {
 
 // What would change the computation and is not done.
 Result<void> refuse_unsupported(const JsonMembers& config, const FolderForm& form) {
-  TM_TRY(const JsonMembers quantization, config.members("quantization_config"));
-  TM_TRY(const std::string method, quantization.get_string_or("quant_method", "?"));
-  const bool in_mxfp4 = form.joined_experts && method == "mxfp4";
-  if (quantization.exists() && !in_mxfp4) {
-    return config.error(ErrorCode::unsupported,
-                        fmt::format("the weights are quantised by '{}' ('quantization_config'); only folders of F32, "
-                                    "F16 and BF16 weights, and gpt-oss's of MXFP4, are read",
-                                    printable(method)));
-  }
   // Some files have two members for it, of which the longer one holds.
   const std::string_view member = config.find("hidden_activation") != nullptr ? "hidden_activation" : "hidden_act";
   TM_TRY(const std::string activation, config.get_string_or(member, form.activations.front()));
@@ -472,18 +463,24 @@ class ConfigTranslator {
 
 Result<FolderShape> translate_config(const JsonMembers& config, GgufWriter& metadata) {
   TM_TRY(const Architecture* architecture, find_by_model_type(config));
+  const bool may_be_mxfp4 = architecture->folder.joined_experts;
+  TM_TRY(WeightScales scales, read_weight_scales(config, may_be_mxfp4));
   TM_CHECK(refuse_unsupported(config, architecture->folder));
   metadata.add_string("general.architecture", architecture->name);
   TM_TRY(const std::string type, config.get_string_or("model_type", ""));
   const auto& with_images = architecture->folder.image_model_types;
-  if (std::find(with_images.begin(), with_images.end(), type) == with_images.end()) {
-    return ConfigTranslator(config, *architecture, metadata).run();
+  JsonMembers text = config;
+  if (std::find(with_images.begin(), with_images.end(), type) != with_images.end()) {
+    TM_TRY(text, config.members("text_config"));
+    if (!text.exists()) return config.error(ErrorCode::not_found, "'text_config' is missing");
+    TM_TRY(const WeightScales own, read_weight_scales(text, may_be_mxfp4));
+    if (own.are_there) scales = own;
+    TM_CHECK(refuse_unsupported(text, architecture->folder));
+    base::log::warn("{}: the model reads images as well as text; here it reads text alone", config.path().string());
   }
-  TM_TRY(const JsonMembers text, config.members("text_config"));
-  if (!text.exists()) return config.error(ErrorCode::not_found, "'text_config' is missing");
-  TM_CHECK(refuse_unsupported(text, architecture->folder));
-  base::log::warn("{}: the model reads images as well as text; here it reads text alone", config.path().string());
-  return ConfigTranslator(text, *architecture, metadata).run();
+  TM_TRY(FolderShape shape, ConfigTranslator(text, *architecture, metadata).run());
+  shape.scales = scales;
+  return shape;
 }
 
 }  // namespace tidemill::model

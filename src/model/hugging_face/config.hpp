@@ -10,6 +10,7 @@
 #include "model/architectures/architecture.hpp"
 #include "model/gguf_writer.hpp"
 #include "model/hugging_face/json_file.hpp"
+#include "model/hugging_face/weight_scales.hpp"
 
 namespace tidemill::model {
 
@@ -26,6 +27,7 @@ struct FolderShape {
   int64_t further_layers = 0;      // behind the model's own, which guess further tokens and are passed over
   int64_t vocabulary = 0;          // rows of the embedding
   int64_t width = 0;               // and its columns
+  WeightScales scales;             // of weights that are codes of eight bits
   std::optional<bool> tied;        // the embedding is the output matrix as well; none: the file does not say
   // What each rotation frequency is divided by; empty: there are none.
   std::vector<float> rope_factors;   // Llama 3's

@@ -70,11 +70,11 @@ class EncoderTranslator {
  private:
   std::string in_model(std::string_view name) const { return std::string(prefix_).append(name); }
 
-  Result<FolderWeights::Found> require(const std::string& name) {
+  Result<StoredTensor> require(const std::string& name) {
     const FolderWeights::Found found = out_.weights.find(name);
     if (found.tensor != nullptr) {
       used_.insert(name);
-      return found;
+      return StoredTensor::of(out_.weights, found, {});
     }
     const std::filesystem::path where =
         out_.weights.index().empty() ? out_.weights.files().front().path() : out_.weights.index();
@@ -90,28 +90,25 @@ class EncoderTranslator {
   // A table of `rows` rows, as config.json's `member` says, of which those from `first` on are taken.
   Result<void> take_table(std::string_view theirs, std::string_view ours, std::string_view member, int64_t rows,
                           int64_t first) {
-    TM_TRY(const FolderWeights::Found found, require(in_model(theirs) + ".weight"));
-    SafetensorsTensor table = *found.tensor;
-    if (table.shape != std::vector<int64_t>{rows, shape_.width}) {
-      return Error(ErrorCode::corrupt,
-                   fmt::format("{}: tensor '{}' has the shape [{}], but '{}' of config.json is {} and 'hidden_size' {}",
-                               found.file->path().string(), printable(table.name), fmt::join(table.shape, ", "), member,
-                               rows, shape_.width));
+    TM_TRY(const StoredTensor table, require(in_model(theirs) + ".weight"));
+    if (!table.is_matrix() || table.rows() != rows || table.cols() != shape_.width) {
+      return table.error(ErrorCode::corrupt,
+                         fmt::format("has the shape [{}], but '{}' of config.json is {} and 'hidden_size' {}",
+                                     fmt::join(table.shape(), ", "), member, rows, shape_.width));
     }
-    const size_t row_bytes = table.data.size() / static_cast<size_t>(rows);
-    table.data = table.data.subspan(static_cast<size_t>(first) * row_bytes);
-    table.shape.front() -= first;
-    return add_stored_tensor(out_, {&table, found.file}, std::string(ours) + ".weight");
+    add_stored_tensor(out_, table.from_row(first), std::string(ours) + ".weight");
+    return {};
   }
 
   // The weight and the bias.
   Result<void> take_both(const std::string& theirs, const std::string& ours, bool norm) {
     const bool old = norm && out_.weights.find(theirs + ".weight").tensor == nullptr &&
                      out_.weights.find(theirs + ".gamma").tensor != nullptr;
-    TM_TRY(const FolderWeights::Found weight, require(theirs + (old ? ".gamma" : ".weight")));
-    TM_TRY(const FolderWeights::Found bias, require(theirs + (old ? ".beta" : ".bias")));
-    TM_CHECK(add_stored_tensor(out_, weight, ours + ".weight"));
-    return add_stored_tensor(out_, bias, ours + ".bias");
+    TM_TRY(const StoredTensor weight, require(theirs + (old ? ".gamma" : ".weight")));
+    TM_TRY(const StoredTensor bias, require(theirs + (old ? ".beta" : ".bias")));
+    add_stored_tensor(out_, weight, ours + ".weight");
+    add_stored_tensor(out_, bias, ours + ".bias");
+    return {};
   }
 
   Result<void> refuse_others() const {

@@ -20,6 +20,7 @@
 #include "model/hugging_face/json_file.hpp"
 #include "model/hugging_face/tensors.hpp"
 #include "model/hugging_face/tokenizer.hpp"
+#include "model/hugging_face/tokenizer_files.hpp"
 
 namespace tidemill::model {
 namespace {
@@ -81,7 +82,8 @@ std::vector<CheckpointFile> list_files(const std::filesystem::path& folder, cons
   }
   std::vector<std::filesystem::path> paths = {folder / "config.json"};
   if (!weights.index().empty()) paths.push_back(weights.index());
-  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"})
+  if (const std::string name = tokenizer_file_name(folder); !name.empty()) paths.push_back(folder / name);
+  for (const char* name : {"tokenizer_config.json", "generation_config.json", "chat_template.jinja"})
     paths.push_back(folder / name);
   for (std::filesystem::path& path : sentence_files(folder))
     paths.push_back(std::move(path));

@@ -3,7 +3,7 @@
 //   config.json                       the shape (config.hpp)
 //   model.safetensors                 the tensors, or model.safetensors.index.json and the files that it names
 //                                     (tensors.hpp)
-//   tokenizer.json and others         the tokenizer and the chat template (tokenizer.hpp)
+//   tokenizer.json and others         the tokenizer and the chat template (tokenizer.hpp); or tiktoken.model
 //
 // They become what llama.cpp's converter makes of them: keys, names and types, the order of rows included.
 #pragma once

@@ -11,7 +11,7 @@
 
 #include "base/result.hpp"
 #include "model/checkpoint.hpp"
-#include "model/hugging_face/tensors.hpp"
+#include "model/hugging_face/folder_weights.hpp"
 
 namespace tidemill::model {
 

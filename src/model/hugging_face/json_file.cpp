@@ -37,6 +37,14 @@ Result<JsonMembers> JsonMembers::parse(std::string_view text, const std::filesys
   return file;
 }
 
+JsonMembers JsonMembers::of(json::object object, const std::filesystem::path& path) {
+  JsonMembers file;
+  file.path_ = path;
+  file.root_ = std::make_shared<const json::value>(std::move(object));
+  file.object_ = file.root_->if_object();
+  return file;
+}
+
 Result<JsonMembers> JsonMembers::read_if_there(const std::filesystem::path& path, size_t limit) {
   if (!is_absent(path)) return read(path, limit);
   JsonMembers none;

@@ -27,6 +27,8 @@ class JsonMembers {
   static base::Result<JsonMembers> read(const std::filesystem::path& path, size_t limit);
   // The same for text that was read already; `path` is for errors.
   static base::Result<JsonMembers> parse(std::string_view text, const std::filesystem::path& path);
+  // An object that was made; `path` is for errors.
+  static JsonMembers of(base::json::object object, const std::filesystem::path& path);
   // As read(), or one without members where there is no such file (is_absent).
   static base::Result<JsonMembers> read_if_there(const std::filesystem::path& path, size_t limit);
 

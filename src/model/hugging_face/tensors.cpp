@@ -4,17 +4,13 @@
 #include <array>
 #include <cstring>
 #include <memory>
-#include <set>
 #include <unordered_set>
 #include <utility>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include "base/log.hpp"
-#include "model/architectures/always_f32.hpp"
 #include "model/hugging_face/joined_experts.hpp"
-#include "model/hugging_face/json_file.hpp"
 #include "model/latent_expansion.hpp"
 #include "model/metadata.hpp"
 
@@ -25,15 +21,20 @@ using base::Error;
 using base::ErrorCode;
 using base::Result;
 
-constexpr size_t kMaxIndexBytes = size_t{64} << 20;
-constexpr std::string_view kSingleFile = "model.safetensors";
-constexpr std::string_view kIndexFile = "model.safetensors.index.json";
 constexpr std::string_view kModelPrefix = "model.";
 constexpr int64_t kMostFurtherLayers = 8;
 
 // The frequencies that old versions of transformers stored, and that follow from the configuration.
 bool is_derived(std::string_view name) {
   return name.ends_with(".rotary_emb.inv_freq");
+}
+
+// What FP8 folders say of activations and of the KV cache, which are quantised elsewhere.
+bool scales_activations(std::string_view name) {
+  constexpr std::array<std::string_view, 7> endings = {".input_scale", ".activation_scale", ".output_scale", ".q_scale",
+                                                       ".k_scale",     ".v_scale",          ".kv_scale"};
+  return std::any_of(endings.begin(), endings.end(),
+                     [name](std::string_view ending) { return name.ends_with(ending); });
 }
 
 // One tensor of a layer, or a projection with its bias.
@@ -79,39 +80,6 @@ constexpr std::array<LayerPart, 16> kLayerParts = {{
     {.name = &TensorNames::post_feed_forward_norm, .presence = &DecoderParts::post_norms},
 }};
 
-// Where GGUF's row `row` lies in the folder: halves of a head of `head_rows` rows become pairs.
-int64_t row_of_halves(int64_t row, int64_t head_rows) {
-  const int64_t in_head = row % head_rows;
-  return row - in_head + in_head % 2 * (head_rows / 2) + in_head / 2;
-}
-
-// Writes the rows in GGUF's order. `head_rows` 0: as they are.
-void copy_rows(std::span<const std::byte> from, std::span<std::byte> to, size_t row_bytes, int64_t head_rows) {
-  if (head_rows == 0) {
-    std::memcpy(to.data(), from.data(), to.size());
-    return;
-  }
-  const auto rows = static_cast<int64_t>(to.size() / row_bytes);
-  for (int64_t row = 0; row < rows; ++row) {
-    std::memcpy(to.data() + static_cast<size_t>(row) * row_bytes,
-                from.data() + static_cast<size_t>(row_of_halves(row, head_rows)) * row_bytes, row_bytes);
-  }
-}
-
-// The same for a vector, which becomes F32; `more` is added.
-void copy_floats(tensor::DType type, std::span<const std::byte> from, std::span<std::byte> to, int64_t head_rows,
-                 float more) {
-  const int64_t elements = static_cast<int64_t>(to.size() / sizeof(float));
-  const int64_t size = tensor::info(type).block_bytes;
-  for (int64_t i = 0; i < elements; ++i) {
-    float value = 0;
-    const int64_t source = head_rows == 0 ? i : row_of_halves(i, head_rows);
-    tensor::dequantize(type, from.data() + source * size, 1, &value);
-    if (more != 0) value += more;
-    std::memcpy(to.data() + static_cast<size_t>(i) * sizeof value, &value, sizeof value);
-  }
-}
-
 class TensorTranslator {
  public:
   TensorTranslator(FolderTensors& out, const FolderShape& shape, const std::filesystem::path& folder)
@@ -139,21 +107,6 @@ class TensorTranslator {
     TM_CHECK(require(in_model(theirs.output_norm), ours.output_norm, ".weight"));
     TM_CHECK(translate_output());
     return refuse_unused();
-  }
-
-  static Result<void> append(FolderTensors& out, const FolderWeights::Found& found, std::string name, int64_t heads,
-                             float more) {
-    TM_CHECK(check(found, heads));
-    const SafetensorsTensor& source = *found.tensor;
-    GgufTensor tensor;
-    tensor.name = out.texts.emplace_back(std::move(name));
-    tensor.origin = origin_of(out, found);
-    tensor.rank = static_cast<int>(source.shape.size());
-    std::copy(source.shape.rbegin(), source.shape.rend(), tensor.shape.begin());
-    tensor.data = source.data;
-    place(tensor, *source.type, heads > 0 ? source.shape.front() / heads : 0, more);
-    out.tensors.push_back(std::move(tensor));
-    return {};
   }
 
  private:
@@ -208,34 +161,43 @@ class TensorTranslator {
   // What makes keys and values of latents becomes two tensors.
   Result<void> split_expansion(int64_t layer) {
     const std::string name = in_layer(layer, form_.names.latent_expansion) + ".weight";
-    const FolderWeights::Found found = out_.weights.find(name);
-    if (found.tensor == nullptr) return missing(name);
-    TM_CHECK(check(found, 0));
-    const SafetensorsTensor& source = *found.tensor;
+    TM_TRY(const StoredTensor stored, find(name));
     const LatentShape& latent = shape_.latent;
-    const LatentExpansion expansion(*source.type, shape_.heads, latent);
-    if (source.shape != std::vector<int64_t>{expansion.rows(), latent.rank}) {
-      return Error(ErrorCode::corrupt,
-                   fmt::format("{}: tensor '{}' has the shape [{}], but config.json wants [{}, {}] ('qk_nope_head_dim' "
-                               "{} and 'v_head_dim' {} for each of 'num_attention_heads' {}, and 'kv_lora_rank')",
-                               found.file->path().string(), printable(name), fmt::join(source.shape, ", "),
-                               expansion.rows(), latent.rank, latent.key_dim, latent.value_dim, shape_.heads));
+    const LatentExpansion all(stored.type(), shape_.heads, latent);
+    if (!stored.is_matrix() || stored.rows() != all.rows() || stored.cols() != latent.rank) {
+      return stored.error(
+          ErrorCode::corrupt,
+          fmt::format("has the shape [{}], but config.json wants [{}, {}] ('qk_nope_head_dim' {} and 'v_head_dim' {} "
+                      "for each of 'num_attention_heads' {}, and 'kv_lora_rank')",
+                      fmt::join(stored.shape(), ", "), all.rows(), latent.rank, latent.key_dim, latent.value_dim,
+                      shape_.heads));
     }
-    used_.insert(source.name);
-    const auto add_part = [&](std::string_view TensorNames::*part, std::array<int64_t, 4> shape, auto write) {
+    use(stored);
+    // Head by head: the rows of one are all that has to be held.
+    const auto add_part = [&](std::string_view TensorNames::*part, std::array<int64_t, 4> shape, size_t head_bytes,
+                              auto write) {
       GgufTensor tensor;
       tensor.name = out_.texts.emplace_back(our_name(layer, part) + ".weight");
-      tensor.origin = out_.texts.emplace_back(
-          fmt::format("'{}' in '{}'", printable(source.name), found.file->path().filename().string()));
-      tensor.type = *source.type;
+      tensor.type = stored.type();
       tensor.rank = 3;
       tensor.shape = shape;
-      tensor.data = source.data;
-      tensor.make = [expansion, from = source.data, write](std::span<std::byte> to) { (expansion.*write)(from, to); };
-      out_.tensors.push_back(std::move(tensor));
+      tensor.data = stored.data();
+      tensor.more_data = stored.more_data();
+      const LatentExpansion head(stored.type(), 1, latent);
+      tensor.make = [stored, head, head_bytes, write](std::span<std::byte> to) {
+        std::vector<std::byte> rows(static_cast<size_t>(head.rows()) * stored.row_bytes());
+        for (int64_t first = 0; first < stored.rows(); first += head.rows(), to = to.subspan(head_bytes)) {
+          stored.write_rows(first, head.rows(), rows);
+          (head.*write)(rows, to.first(head_bytes));
+        }
+      };
+      push(std::move(tensor), stored.origin());
     };
-    add_part(&TensorNames::key_up, {latent.key_dim, latent.rank, shape_.heads, 1}, &LatentExpansion::write_keys);
-    add_part(&TensorNames::value_up, {latent.rank, latent.value_dim, shape_.heads, 1}, &LatentExpansion::write_values);
+    const LatentExpansion one(stored.type(), 1, latent);
+    add_part(&TensorNames::key_up, {latent.key_dim, latent.rank, shape_.heads, 1}, one.key_bytes(),
+             &LatentExpansion::write_keys);
+    add_part(&TensorNames::value_up, {latent.rank, latent.value_dim, shape_.heads, 1}, one.value_bytes(),
+             &LatentExpansion::write_values);
     return {};
   }
 
@@ -280,54 +242,28 @@ class TensorTranslator {
   void add_joined(GgufTensor tensor, std::string name, const FolderWeights::Found& source) {
     used_.insert(source.tensor->name);
     tensor.name = out_.texts.emplace_back(std::move(name));
-    tensor.origin = origin_of(out_, source);
-    out_.tensors.push_back(std::move(tensor));
-  }
-
-  static std::string_view origin_of(FolderTensors& out, const FolderWeights::Found& source) {
-    return out.texts.emplace_back(
-        fmt::format("'{}' in '{}'", printable(source.tensor->name), source.file->path().filename().string()));
+    push(std::move(tensor),
+         fmt::format("'{}' in '{}'", printable(source.tensor->name), source.file->path().filename().string()));
   }
 
   // The matrices of all experts become one tensor, one behind the other.
   Result<void> stack(std::string_view TensorNames::*part, int64_t layer) {
-    const auto name_of = [&](int64_t expert) {
-      return in_layer(layer, fmt::format(fmt::runtime(form_.names.*part), expert)) + ".weight";
-    };
-    const FolderWeights::Found first = out_.weights.find(name_of(0));
-    if (first.tensor == nullptr) return missing(name_of(0));
-    std::vector<std::span<const std::byte>> parts;
+    std::vector<StoredTensor> parts;
     for (int64_t expert = 0; expert < shape_.experts; ++expert) {
-      const std::string name = name_of(expert);
-      const FolderWeights::Found found = out_.weights.find(name);
-      if (found.tensor == nullptr) return missing(name);
-      TM_CHECK(check(found, 0));
-      const bool alike = found.tensor->shape == first.tensor->shape && found.tensor->type == first.tensor->type;
-      if (!alike || found.tensor->shape.size() != 2) {
-        return Error(ErrorCode::corrupt,
-                     fmt::format("{}: tensor '{}' is no matrix of the type and shape of '{}'",
-                                 found.file->path().string(), printable(name), printable(first.tensor->name)));
+      TM_TRY(const StoredTensor stored,
+             find(in_layer(layer, fmt::format(fmt::runtime(form_.names.*part), expert)) + ".weight"));
+      if (!stored.is_matrix() || (!parts.empty() && !stored.is_alike(parts.front()))) {
+        return stored.error(ErrorCode::corrupt,
+                            fmt::format("is no matrix of the type and shape of '{}'",
+                                        printable(parts.empty() ? stored.name() : parts.front().name())));
       }
-      used_.insert(found.tensor->name);
-      parts.push_back(found.tensor->data);
+      use(stored);
+      parts.push_back(stored);
     }
-    GgufTensor tensor;
-    tensor.name = out_.texts.emplace_back(our_name(layer, part) + ".weight");
-    tensor.origin =
-        out_.texts.emplace_back(fmt::format("'{}' and those of the other experts in '{}'",
-                                            printable(first.tensor->name), first.file->path().filename().string()));
-    tensor.type = *first.tensor->type;
-    tensor.rank = 3;
-    tensor.shape = {first.tensor->shape[1], first.tensor->shape[0], shape_.experts, 1};
-    tensor.data = parts.front();
-    tensor.more_data.assign(parts.begin() + 1, parts.end());
-    tensor.make = [parts = std::move(parts)](std::span<std::byte> to) {
-      for (const std::span<const std::byte> from : parts) {
-        std::memcpy(to.data(), from.data(), from.size());
-        to = to.subspan(from.size());
-      }
-    };
-    out_.tensors.push_back(std::move(tensor));
+    const StoredTensor first = parts.front();
+    const std::string_view name = out_.texts.emplace_back(our_name(layer, part) + ".weight");
+    push(StoredTensor::stacked(name, std::move(parts)),
+         fmt::format("'{}' and those of the other experts in '{}'", printable(first.name()), first.file_name()));
     return {};
   }
 
@@ -350,60 +286,37 @@ class TensorTranslator {
     return take(theirs + std::string(ending), std::string(ours).append(ending), Presence::required, 0);
   }
 
+  // `heads` above 0: the rows are that many heads', whose halves become pairs.
   Result<void> take(const std::string& theirs, std::string ours, Presence presence, int64_t heads) {
     if (presence == Presence::absent) return {};
-    const FolderWeights::Found found = out_.weights.find(theirs);
-    if (found.tensor != nullptr) return add(found, std::move(ours), heads);
-    if (presence == Presence::optional) return {};
-    return missing(theirs);
-  }
-
-  // `heads` above 0: the rows are that many heads', whose halves become pairs.
-  Result<void> add(const FolderWeights::Found& found, std::string name, int64_t heads) {
-    used_.insert(found.tensor->name);
-    const float more = form_.norms_less_one && name.ends_with("norm.weight") ? 1 : 0;
-    return append(out_, found, std::move(name), heads, more);
-  }
-
-  static Result<void> check(const FolderWeights::Found& found, int64_t heads) {
-    const SafetensorsTensor& source = *found.tensor;
-    const auto error = [&](ErrorCode code, std::string_view message) {
-      return Error(code,
-                   fmt::format("{}: tensor '{}' {}", found.file->path().string(), printable(source.name), message));
-    };
-    if (!source.type) {
-      return error(ErrorCode::unsupported,
-                   fmt::format("is of the type {}; supported are F32, F16 and BF16", source.dtype));
+    if (presence == Presence::optional && out_.weights.find(theirs).tensor == nullptr) return {};
+    TM_TRY(const StoredTensor stored, find(theirs));
+    if (heads > 0 && stored.rows() % (2 * heads) != 0) {
+      return stored.error(ErrorCode::corrupt,
+                          fmt::format("has the shape [{}], whose {} rows are not those of {} heads ('config.json')",
+                                      fmt::join(stored.shape(), ", "), stored.rows(), heads));
     }
-    const std::string shape = fmt::format("[{}]", fmt::join(source.shape, ", "));
-    if (source.shape.empty() || source.shape.size() > 2) {
-      return error(ErrorCode::corrupt, fmt::format("has the shape {}; expected a vector or a matrix", shape));
-    }
-    if (heads > 0 && source.shape.front() % (2 * heads) != 0) {
-      return error(ErrorCode::corrupt, fmt::format("has the shape {}, whose {} rows are not those of {} heads "
-                                                   "('config.json')",
-                                                   shape, source.shape.front(), heads));
-    }
+    use(stored);
+    const bool is_less = form_.norms_less_one && ours.ends_with("norm.weight");
+    add_stored_tensor(out_, stored, std::move(ours),
+                      {.head_rows = heads > 0 ? stored.rows() / heads : 0, .more = is_less ? 1.0F : 0.0F});
     return {};
   }
 
-  // Says how the bytes come from `data`, which are of `type`.
-  static void place(GgufTensor& tensor, tensor::DType type, int64_t head_rows, float more) {
-    const std::span<const std::byte> from = tensor.data;
-    const auto element = static_cast<size_t>(tensor::info(type).block_bytes);
-    const bool aligned = reinterpret_cast<uintptr_t>(from.data()) % element == 0;
-    // What chooses experts is F32 in GGUF; of one number for each row, it is a vector.
-    const bool chooses = is_always_f32(tensor.name);
-    if (chooses && tensor.rows() == 1) tensor.rank = 1;
-    const bool vector = tensor.rank == 1 || chooses;
-    tensor.type = vector ? tensor::DType::f32 : type;
-    if (tensor.type == type && head_rows == 0 && aligned && more == 0) return;
-    if (vector) {
-      tensor.make = [=](std::span<std::byte> to) { copy_floats(type, from, to, head_rows, more); };
-    } else {
-      const size_t row_bytes = static_cast<size_t>(tensor.cols()) * element;
-      tensor.make = [=](std::span<std::byte> to) { copy_rows(from, to, row_bytes, head_rows); };
-    }
+  Result<StoredTensor> find(const std::string& name) const {
+    const FolderWeights::Found found = out_.weights.find(name);
+    if (found.tensor == nullptr) return missing(name);
+    return StoredTensor::of(out_.weights, found, shape_.scales);
+  }
+
+  void use(const StoredTensor& stored) {
+    used_.insert(stored.name());
+    if (stored.scales() != nullptr) used_.insert(stored.scales()->name);
+  }
+
+  void push(GgufTensor tensor, std::string origin) {
+    tensor.origin = out_.texts.emplace_back(std::move(origin));
+    out_.tensors.push_back(std::move(tensor));
   }
 
   Result<void> check_vocabulary() const {
@@ -439,7 +352,7 @@ class TensorTranslator {
   Result<void> refuse_unused() const {
     for (const auto& [tensor, file] : out_.weights.tensors()) {
       if (used_.contains(tensor->name) || is_derived(tensor->name) || reads_images(tensor->name) ||
-          guesses_further(tensor->name)) {
+          guesses_further(tensor->name) || (shape_.scales.are_there && scales_activations(tensor->name))) {
         continue;
       }
       return Error(
@@ -472,109 +385,12 @@ class TensorTranslator {
   std::unordered_set<std::string> used_;  // names in the folder
 };
 
-// What the index says where each tensor is, checked as far as it can be without the files.
-Result<std::vector<std::pair<std::string, std::string>>> read_index(const JsonMembers& index) {
-  TM_TRY(const JsonMembers map, index.members("weight_map"));
-  if (!map.exists()) return index.error(ErrorCode::corrupt, "'weight_map' is missing");
-  std::vector<std::pair<std::string, std::string>> places;
-  for (const auto& [tensor, file] : map.object()) {
-    TM_TRY(std::string name, map.get_string_or(tensor, ""));
-    const bool plain = !name.empty() && std::filesystem::path(name).filename() == name && name != "." && name != "..";
-    const bool shown = std::none_of(name.begin(), name.end(), [](char c) { return (c >= 0 && c < ' ') || c == 0x7f; });
-    if (!plain || !shown) {
-      return index.error(ErrorCode::corrupt, fmt::format("'{}' is '{}'; expected the name of a file in the same folder",
-                                                         printable(map.name(tensor)), printable(name)));
-    }
-    places.emplace_back(tensor, std::move(name));
-  }
-  return places;
-}
-
 }  // namespace
 
-Result<void> FolderWeights::add(const SafetensorsFile& file, const SafetensorsTensor& tensor) {
-  if (by_name_.emplace(tensor.name, tensors_.size()).second) {
-    tensors_.push_back({&tensor, &file});
-    return {};
-  }
-  return Error(ErrorCode::corrupt, fmt::format("{}: tensor '{}' is in '{}' as well", file.path().string(),
-                                               printable(tensor.name), find(tensor.name).file->path().string()));
-}
-
-FolderWeights::Found FolderWeights::find(std::string_view name) const {
-  const auto found = by_name_.find(name);
-  return found == by_name_.end() ? Found() : tensors_[found->second];
-}
-
-Result<FolderWeights> FolderWeights::open(const std::filesystem::path& folder) {
-  FolderWeights weights;
-  const std::filesystem::path index = folder / kIndexFile;
-  if (!is_absent(folder / kSingleFile)) {
-    if (!is_absent(index)) {
-      base::log::warn("{}: passed over, since '{}' is there, which transformers reads before it", index.string(),
-                      kSingleFile);
-    }
-    TM_CHECK(weights.open_files(folder, {std::string(kSingleFile)}));
-    return weights;
-  }
-  if (is_absent(index)) {
-    return Error(ErrorCode::not_found,
-                 fmt::format("{}: neither '{}' nor '{}' is there; of weights, only safetensors are read",
-                             folder.string(), kSingleFile, kIndexFile));
-  }
-  TM_CHECK(weights.open_index(folder, index));
-  return weights;
-}
-
-Result<void> FolderWeights::open_index(const std::filesystem::path& folder, const std::filesystem::path& path) {
-  TM_TRY(const JsonMembers index, JsonMembers::read(path, kMaxIndexBytes));
-  index_ = path;
-  TM_TRY(const auto places, read_index(index));
-  std::set<std::string> names;
-  for (const auto& [tensor, file] : places)
-    names.insert(file);
-  for (const std::string& name : names) {
-    if (!is_absent(folder / name)) continue;
-    return index.error(ErrorCode::not_found, fmt::format("it names the file '{}', which is missing", printable(name)));
-  }
-  TM_CHECK(open_files(folder, names));
-  for (const auto& [tensor, file] : places) {
-    const Found found = find(tensor);
-    if (found.tensor != nullptr && found.file->path().filename() == file) continue;
-    return index.error(
-        ErrorCode::corrupt,
-        fmt::format("it says that tensor '{}' is in '{}', but it is {}", printable(tensor), printable(file),
-                    found.tensor == nullptr ? "in none of the files"
-                                            : fmt::format("in '{}'", found.file->path().filename().string())));
-  }
-  return {};
-}
-
-Result<void> FolderWeights::open_files(const std::filesystem::path& folder, const std::set<std::string>& names) {
-  for (const std::string& name : names) {
-    TM_TRY(SafetensorsFile file, SafetensorsFile::open(folder / name));
-    files_.push_back(std::move(file));
-  }
-  return add_tensors();
-}
-
-Result<FolderWeights> FolderWeights::of(std::vector<SafetensorsFile> files) {
-  FolderWeights weights;
-  weights.files_ = std::move(files);
-  TM_CHECK(weights.add_tensors());
-  return weights;
-}
-
-Result<void> FolderWeights::add_tensors() {
-  for (const SafetensorsFile& file : files_) {
-    for (const SafetensorsTensor& tensor : file.tensors())
-      TM_CHECK(add(file, tensor));
-  }
-  return {};
-}
-
-Result<void> add_stored_tensor(FolderTensors& out, const FolderWeights::Found& found, std::string name) {
-  return TensorTranslator::append(out, found, std::move(name), 0, 0);
+void add_stored_tensor(FolderTensors& out, const StoredTensor& stored, std::string name, const RowChange& change) {
+  const std::string_view kept = out.texts.emplace_back(std::move(name));
+  out.tensors.push_back(stored.as_gguf(kept, change));
+  out.tensors.back().origin = out.texts.emplace_back(stored.origin());
 }
 
 Result<std::shared_ptr<FolderTensors>> translate_tensors(FolderWeights weights, const FolderShape& shape,

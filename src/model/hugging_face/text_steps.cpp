@@ -112,9 +112,27 @@ constexpr std::string_view kTekkenSteps =
     R"(Split([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+) | ByteLevel)";
 constexpr std::string_view kDeepseekCoderSteps =
     R"(Split([\r\n]) | Split(\s?\p{L}+) | Split(\s?\p{P}+) | Split([一-龥ࠀ-一가-퟿]+) | Digits(each) | ByteLevel)";
+// Letters that editors would put others for are written as numbers.
+constexpr std::string_view kDeepseekLlmSteps =
+    R"(Split([\r\n]) | Split(\s?)"
+    R"([A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-)"
+    "\u1F7D"
+    R"(ᾀ-ᾴᾶ-ᾼ)"
+    "\u1FBE"
+    R"(ῂ-ῄῆ-ῌῐ-)"
+    "\u1FD3"
+    R"(ῖ-)"
+    "\u1FDB"
+    R"(ῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤ)"
+    "\u2126"
+    R"(ℨ)"
+    "\u212A"
+    R"(-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+) | Split(\s?[!-/:-~！-／：-～‘-‟　-。]+) | Split(\s+$) | Split([一-龥ࠀ-一가-퟿]+) | Digits(each) | ByteLevel)";
 constexpr std::string_view kDeepseekV3Steps =
     R"(Split(\p{N}{1,3}) | Split([一-龥぀-ゟ゠-ヿ]+) | Split([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+) | ByteLevel)";
-constexpr std::array<KnownSteps, 10> kKnownSteps = {{
+constexpr std::string_view kKimiSteps =
+    R"(Split([\p{Han}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+) | ByteLevel)";
+constexpr std::array<KnownSteps, 12> kKnownSteps = {{
     {"ByteLevel words", "gpt-2"},
     {"Digits(each) | ByteLevel words", "starcoder"},
     {"Punctuation(Contiguous) | ByteLevel words | Digits(runs) | Split([0-9][0-9][0-9])", "falcon"},
@@ -123,6 +141,8 @@ constexpr std::array<KnownSteps, 10> kKnownSteps = {{
     {kQwen2Steps, "qwen2", false, true},
     {kGpt4oSteps, "gpt-4o", std::nullopt, true},
     {kTekkenSteps, "tekken", std::nullopt, true},
+    {kKimiSteps, "kimi-k2", std::nullopt, true},
+    {kDeepseekLlmSteps, "deepseek-llm"},
     {kDeepseekCoderSteps, "deepseek-coder"},
     {kDeepseekV3Steps, "deepseek-v3"},
 }};
@@ -143,6 +163,12 @@ std::string_view known_pre_tokenizer(std::string_view steps, bool ignore_merges)
     if (same && known.ignore_merges.value_or(ignore_merges) == ignore_merges) return known.name;
   }
   return {};
+}
+
+std::string_view kimi_expression() {
+  constexpr std::string_view before = "Split(";
+  constexpr std::string_view behind = ") | ByteLevel";
+  return kKimiSteps.substr(before.size(), kKimiSteps.size() - before.size() - behind.size());
 }
 
 std::string known_pre_tokenizers_text() {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "base/json.hpp"
 #include "base/result.hpp"
@@ -17,6 +18,9 @@ std::string describe_steps(const base::json::value* steps);
 // the known pre-tokenizers takes. `ignore_merges` is the member of that name of the tokenizer's model; where GGUF's
 // name stands for the other, it is to be said beside it (kIgnoreMergesKey).
 std::string_view known_pre_tokenizer(std::string_view steps, bool ignore_merges);
+
+// The regular expression that Kimi K2's words match, as its authors publish it: all there is to its pre-tokenizer.
+std::string_view kimi_expression();
 
 // The names and what they stand for are those of text/pre_tokenizer.hpp; for errors.
 std::string known_pre_tokenizers_text();

@@ -6,6 +6,7 @@
 
 #include "base/file.hpp"
 #include "base/json.hpp"
+#include "model/hugging_face/tiktoken_file.hpp"
 
 namespace tidemill::model {
 
@@ -17,6 +18,8 @@ using base::Error;
 using base::ErrorCode;
 using base::Result;
 
+constexpr std::string_view kTokenizerFile = "tokenizer.json";
+constexpr std::string_view kTiktokenFile = "tiktoken.model";
 constexpr size_t kMaxTokenizerBytes = size_t{128} << 20;
 constexpr size_t kMaxConfigBytes = size_t{4} << 20;  // these hold a chat template and every added token
 constexpr size_t kMaxTemplateBytes = size_t{1} << 20;
@@ -43,17 +46,28 @@ Result<std::string> read_template(const std::filesystem::path& folder, const Jso
 
 Result<TokenizerFiles> read_tokenizer_files(const std::filesystem::path& folder) {
   TokenizerFiles files;
-  if (is_absent(folder / "tokenizer.json")) {
+  TM_TRY(files.names, JsonMembers::read_if_there(folder / "tokenizer_config.json", kMaxConfigBytes));
+  const std::string name = tokenizer_file_name(folder);
+  if (name.empty()) {
     return Error(
         ErrorCode::not_found,
-        fmt::format("{}: 'tokenizer.json' is missing; transformers writes it with save_pretrained()", folder.string()));
+        fmt::format("{}: 'tokenizer.json' is missing; transformers writes it with save_pretrained() (Kimi K2's "
+                    "'tiktoken.model', which may be in its place, is not there either)",
+                    folder.string()));
   }
-  TM_TRY(files.tokenizer, JsonMembers::read(folder / "tokenizer.json", kMaxTokenizerBytes));
-  TM_TRY(files.names, JsonMembers::read_if_there(folder / "tokenizer_config.json", kMaxConfigBytes));
+  TM_TRY(files.tokenizer, name == kTiktokenFile ? read_tiktoken(folder / name, files.names)
+                                                : JsonMembers::read(folder / name, kMaxTokenizerBytes));
   TM_TRY(files.generation, JsonMembers::read_if_there(folder / "generation_config.json", kMaxConfigBytes));
   TM_TRY(files.chat_template, read_template(folder, files.names));
   TM_TRY(files.sentence, JsonMembers::read_if_there(folder / "sentence_bert_config.json", kMaxConfigBytes));
   return files;
+}
+
+std::string tokenizer_file_name(const std::filesystem::path& folder) {
+  for (const std::string_view name : {kTokenizerFile, kTiktokenFile}) {
+    if (!is_absent(folder / name)) return std::string(name);
+  }
+  return {};
 }
 
 }  // namespace tidemill::model

@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "model/hugging_face/base64.hpp"
 #include "model/hugging_face/text_steps.hpp"
 #include "model/metadata.hpp"
 
@@ -50,27 +51,6 @@ constexpr std::array<UnigramSteps, 6> kUnigramSteps = {{
     {"Strip(right) | Replace( {2,}, ▁)", kUnigramSplit, true},
     {"Precompiled", kUnigramSplit, false},
 }};
-
-// None where the text is no base64 (RFC 4648).
-std::optional<std::string> base64_bytes(std::string_view text) {
-  constexpr std::string_view digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  while (text.ends_with('='))
-    text.remove_suffix(1);
-  std::string bytes;
-  bytes.reserve(text.size() / 4 * 3 + 2);
-  uint32_t bits = 0;
-  int held = 0;
-  for (const char c : text) {
-    const size_t digit = digits.find(c);
-    if (digit == digits.npos) return std::nullopt;
-    bits = (bits << 6) | static_cast<uint32_t>(digit);
-    held += 6;
-    if (held < 8) continue;
-    held -= 8;
-    bytes += static_cast<char>((bits >> held) & 0xFF);
-  }
-  return bytes;
-}
 
 class ModelReader {
  public:

@@ -1,0 +1,298 @@
+// Folders with a tiktoken.model in place of tokenizer.json: text has the ids that tiktoken's own algorithm gives, and
+// what is wrong with the file is said.
+#include <algorithm>
+#include <functional>
+#include <map>
+#include <random>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include "base/json.hpp"
+#include "expect_says.hpp"
+#include "folder_fixture.hpp"
+#include "model/convert.hpp"
+#include "model/hugging_face/tiktoken_file.hpp"
+#include "model/vocabulary.hpp"
+#include "temporary_folder.hpp"
+#include "text/pre_tokenizer.hpp"
+#include "text/tokenizer.hpp"
+#include "translated_tokenizer.hpp"
+
+namespace tidemill::model {
+namespace {
+
+using base::ErrorCode;
+using test::FolderDraft;
+using text::Token;
+using text::TokenKind;
+namespace json = base::json;
+
+std::string base64(std::string_view bytes) {
+  constexpr std::string_view digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string text;
+  for (size_t i = 0; i < bytes.size(); i += 3) {
+    uint32_t bits = 0;
+    for (size_t j = 0; j < 3; ++j)
+      bits = bits << 8 | (i + j < bytes.size() ? static_cast<uint8_t>(bytes[i + j]) : 0);
+    for (size_t j = 0; j < 4; ++j)
+      text += i + j <= bytes.size() ? digits[bits >> (18 - 6 * j) & 63] : '=';
+  }
+  return text;
+}
+
+// Tokens by rank.
+using Ranked = std::vector<std::string>;
+
+std::string file_of(const Ranked& tokens) {
+  std::string file;
+  for (size_t rank = 0; rank < tokens.size(); ++rank)
+    file += fmt::format("{} {}\n", base64(tokens[rank]), rank);
+  return file;
+}
+
+// tiktoken's algorithm, as plainly as it can be written: a word that is a token is it; else of all neighbours those
+// merge first whose text together has the lowest rank, the leftmost of them, until none has one.
+std::vector<Token> encode_plainly(const Ranked& tokens, const std::vector<std::string>& words) {
+  std::map<std::string, Token> ranks;
+  for (size_t rank = 0; rank < tokens.size(); ++rank)
+    ranks[tokens[rank]] = static_cast<Token>(rank);
+  std::vector<Token> ids;
+  for (const std::string& word : words) {
+    std::vector<std::string> parts;
+    if (ranks.contains(word)) {
+      parts = {word};
+    } else {
+      for (const char c : word)
+        parts.emplace_back(1, c);
+    }
+    while (true) {
+      size_t best = parts.size();
+      Token lowest = 0;
+      for (size_t i = 0; i + 1 < parts.size(); ++i) {
+        const auto found = ranks.find(parts[i] + parts[i + 1]);
+        if (found == ranks.end() || (best != parts.size() && found->second >= lowest)) continue;
+        best = i;
+        lowest = found->second;
+      }
+      if (best == parts.size()) break;
+      parts[best] += parts[best + 1];
+      parts.erase(parts.begin() + static_cast<std::ptrdiff_t>(best) + 1);
+    }
+    for (const std::string& part : parts)
+      ids.push_back(ranks.at(part));
+  }
+  return ids;
+}
+
+std::vector<std::string> words_in(std::string_view text) {
+  text::Characters characters;
+  characters.assign(text);
+  std::vector<uint32_t> ends;
+  std::vector<uint32_t> scratch;
+  cut_into_words(*text::find_pre_tokenizer("kimi-k2").value(), characters, ends, scratch);
+  std::vector<std::string> words;
+  size_t begin = 0;
+  for (const uint32_t end : ends) {
+    words.emplace_back(text.substr(begin, characters.offsets[end] - begin));
+    begin = characters.offsets[end];
+  }
+  return words;
+}
+
+// Every byte, in an order of its own.
+Ranked bytes_in_any_order(std::mt19937& random) {
+  Ranked tokens;
+  for (int byte = 0; byte < 256; ++byte)
+    tokens.emplace_back(1, static_cast<char>(byte));
+  std::shuffle(tokens.begin(), tokens.end(), random);
+  return tokens;
+}
+
+class Tiktoken : public testing::Test {
+ protected:
+  Tiktoken() {
+    draft_.tokenizer_config = {
+        {"auto_map", {{"AutoTokenizer", json::array{"tokenization_kimi.TikTokenTokenizer", nullptr}}}},
+        {"tokenizer_class", "TikTokenTokenizer"}};
+  }
+
+  base::Result<test::Translated> read(const std::string& file, size_t tokens,
+                                      const std::function<void(FolderDraft&)>& change = {}) {
+    FolderDraft draft = draft_;
+    if (change) change(draft);
+    std::filesystem::remove_all(folder_.path() / "model");
+    draft.write(folder_.path() / "model");
+    folder_.put("model/tiktoken.model", file);
+    return test::translate(folder_.path() / "model", tokens);
+  }
+
+  std::string refusal(ErrorCode code, const std::string& file, const std::function<void(FolderDraft&)>& change = {}) {
+    const auto read_now = read(file, 1024, change);
+    if (read_now) return "(accepted)";
+    EXPECT_EQ(read_now.error().code(), code) << read_now.error().to_string();
+    return read_now.error().to_string();
+  }
+
+  test::TemporaryFolder folder_;
+  FolderDraft draft_;
+};
+
+// Tokens at random, most of which no training would give: some are made by merges in one way, some in several, and some
+// in none.
+TEST_F(Tiktoken, TextHasTheIdsOfItsOwnAlgorithm) {
+  std::mt19937 random(11);
+  const std::vector<std::string> letters = {"a", "b", "c", "A", " ", "'s", "é", "中", "1"};
+  const auto text_of = [&](size_t most) {
+    std::string text;
+    for (size_t count = random() % most + 1; count > 0; --count)
+      text += letters[random() % letters.size()];
+    return text;
+  };
+  for (int round = 0; round < 20; ++round) {
+    Ranked tokens = bytes_in_any_order(random);
+    while (tokens.size() < 400) {
+      std::string token = text_of(6);
+      token = token.substr(random() % 2, 1 + random() % 9);  // also parts of characters
+      if (token.empty() || std::find(tokens.begin(), tokens.end(), token) != tokens.end()) continue;
+      tokens.push_back(std::move(token));
+    }
+    if (round % 2 == 0) std::shuffle(tokens.begin(), tokens.end(), random);
+    auto translated = read(file_of(tokens), tokens.size());
+    ASSERT_TRUE(translated) << translated.error().to_string();
+    EXPECT_EQ(translated->vocabulary.pre, "kimi-k2");
+    const auto tokenizer = text::Tokenizer::create(std::move(translated->vocabulary));
+    ASSERT_TRUE(tokenizer) << tokenizer.error().to_string();
+    for (int i = 0; i < 200; ++i) {
+      const std::string text = text_of(40);
+      const auto ids = (*tokenizer)->encode(text).value();
+      EXPECT_EQ(ids, encode_plainly(tokens, words_in(text))) << "'" << text << "'";
+      EXPECT_EQ((*tokenizer)->decode(ids, false), text);
+    }
+  }
+}
+
+TEST_F(Tiktoken, SpecialTokensStandBehindTheRanks) {
+  const Ranked tokens = {"a", "b", "ab"};
+  const auto special = [](std::string_view content, bool is_special) {
+    return json::object{{"content", content}, {"special", is_special}, {"lstrip", false}, {"rstrip", false}};
+  };
+  auto translated = read(file_of(tokens), 10, [&](FolderDraft& d) {
+    d.tokenizer_config["added_tokens_decoder"] = {
+        {"3", special("[BOS]", true)}, {"4", special("[EOS]", true)}, {"7", special("<|call|>", false)}};
+    d.tokenizer_config["bos_token"] = "[BOS]";
+    d.tokenizer_config["eos_token"] = "[EOS]";
+  });
+  ASSERT_TRUE(translated) << translated.error().to_string();
+  text::Vocabulary vocabulary = std::move(translated->vocabulary);
+  EXPECT_EQ(vocabulary.pieces, (std::vector<std::string>{"a", "b", "ab", "[BOS]", "[EOS]", "<|reserved_token_5|>",
+                                                         "<|reserved_token_6|>", "<|call|>", "[PAD8]", "[PAD9]"}));
+  EXPECT_EQ(vocabulary.kinds[2], TokenKind::normal);
+  EXPECT_EQ(vocabulary.kinds[3], TokenKind::control);
+  EXPECT_EQ(vocabulary.kinds[5], TokenKind::control);
+  EXPECT_EQ(vocabulary.kinds[7], TokenKind::user_defined);
+  EXPECT_EQ(vocabulary.kinds[8], TokenKind::unused);
+  EXPECT_EQ(vocabulary.merges, std::vector<std::string>{"a b"});
+  EXPECT_EQ(vocabulary.bos, 3);
+  EXPECT_EQ(vocabulary.eos, 4);
+  EXPECT_FALSE(vocabulary.add_bos || vocabulary.add_eos);
+  EXPECT_TRUE(vocabulary.ignore_merges);
+  const auto tokenizer = text::Tokenizer::create(std::move(vocabulary)).value();
+  EXPECT_EQ(tokenizer->encode("[BOS]ba<|call|>b[EOS]", {.parse_special = true}).value(),
+            (std::vector<Token>{3, 1, 0, 7, 1, 4}));
+}
+
+// The pieces of bytes are GPT-2's, and lines may end as they do in other places.
+TEST_F(Tiktoken, LinesAreBytesAndRanks) {
+  const auto translated = read("IA== 1\r\n/w== 0\r\n\r\nIP8= 2", 3);
+  ASSERT_TRUE(translated) << translated.error().to_string();
+  EXPECT_EQ(translated->vocabulary.pieces, (std::vector<std::string>{"ÿ", "Ġ", "Ġÿ"}));
+  EXPECT_EQ(translated->vocabulary.merges, std::vector<std::string>{"Ġ ÿ"});
+}
+
+TEST_F(Tiktoken, SaysWhatIsWrong) {
+  const std::string good = file_of({"a", "b", "ab"});
+  for (const char* line : {"YQ==", "YQ== x", "YQ== -1", "Y!== 3", " 3", "YQ== 3 4"}) {
+    EXPECT_SAYS(
+        refusal(ErrorCode::corrupt, good + line + "\n"),
+        fmt::format("tiktoken.model: line 4 is '{}'; expected a token's bytes in base64, a space and its rank", line));
+  }
+  EXPECT_SAYS(refusal(ErrorCode::corrupt, good + "YWE= 4\n"), "there are 4 tokens, but none of the rank 3, or two");
+  EXPECT_SAYS(refusal(ErrorCode::corrupt, good + "YWE= 2\n"), "there are 4 tokens, but none of the rank 2, or two");
+  EXPECT_SAYS(refusal(ErrorCode::corrupt, good + "YQ== 3\n"), "the tokens of the ranks 0 and 3 are the same");
+  EXPECT_SAYS(refusal(ErrorCode::too_large, base64(std::string(30000, 'a')) + " 0\n"), "the squares of the tokens'");
+  const auto code = [&](json::value value) {
+    return refusal(ErrorCode::unsupported, good, [&](FolderDraft& d) {
+      d.tokenizer_config["auto_map"] = {{"AutoTokenizer", std::move(value)}};
+    });
+  };
+  EXPECT_SAYS(code("tokenization_other.TikTokenTokenizer"),
+              "tokenizer_config.json: 'auto_map.AutoTokenizer' is \"tokenization_other.TikTokenTokenizer\", and the "
+              "code that it names says how the tokens of 'tiktoken.model' are used; known are "
+              "tokenization_kimi.TikTokenTokenizer and tokenization_moonshot.TikTokenTokenizer");
+  EXPECT_SAYS(refusal(ErrorCode::unsupported, good, [](FolderDraft& d) { d.tokenizer_config.erase("auto_map"); }),
+              "'auto_map.AutoTokenizer' is absent");
+  EXPECT_EQ(code("moonshotai/Moonlight--tokenization_moonshot.TikTokenTokenizer"), "(accepted)");
+  for (const char* id : {"2", "259", "x", "-3"}) {
+    EXPECT_SAYS(refusal(ErrorCode::corrupt, good,
+                        [&](FolderDraft& d) {
+                          d.tokenizer_config["added_tokens_decoder"] = {{id, {{"content", "[BOS]"}}}};
+                        }),
+                fmt::format("'added_tokens_decoder.{}' is no id of a special token; 'tiktoken.model' has 3 tokens, and "
+                            "special ones are 3 to 258",
+                            id));
+  }
+  // A vocabulary that the model has no rows for.
+  const auto small = read(good, 2);
+  ASSERT_FALSE(small);
+  EXPECT_SAYS(small.error().to_string(),
+              "tiktoken.model: token 'ab' of 'model.vocab' has the id 2, but the model has 2");
+  // Where there is a tokenizer.json, it is read.
+  const auto both = read("nonsense", 1, [](FolderDraft& d) {
+    d.tokenizer = json::object{{"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}}},
+                               {"model", {{"vocab", {{"a", 0}}}, {"merges", json::array()}}}};
+  });
+  ASSERT_TRUE(both) << both.error().to_string();
+  EXPECT_EQ(both->vocabulary.pre, "gpt-2");
+}
+
+class TiktokenFolder : public test::FolderFixture {};
+
+// As Kimi K2 is published, in small: FP8 aside, which has tests of its own.
+TEST_F(TiktokenFolder, AModelIsReadAndConvertedWithIt) {
+  use("deepseek3-tiny");
+  std::mt19937 random(3);
+  Ranked tokens = bytes_in_any_order(random);
+  for (const char* token : {"th", "the", " the", "中文"})
+    tokens.emplace_back(token);
+  draft_.tokenizer.reset();
+  draft_.config["model_type"] = "kimi_k2";
+  draft_.tokenizer_config["auto_map"] = {{"AutoTokenizer", "tokenization_kimi.TikTokenTokenizer"}};
+  draft_.tokenizer_config["added_tokens_decoder"] = {{"260", {{"content", "[BOS]"}, {"special", true}}},
+                                                     {"261", {{"content", "[EOS]"}, {"special", true}}}};
+  draft_.tokenizer_config["bos_token"] = "[BOS]";
+  draft_.tokenizer_config["eos_token"] = "[EOS]";
+  draft_.tokenizer_config.erase("pad_token");
+  draft_.write(model());
+  folder_.put("model/tiktoken.model", file_of(tokens));
+  const auto file = Checkpoint::open(model());
+  ASSERT_TRUE(file) << file.error().to_string();
+  EXPECT_TRUE(file->has_file(model() / "tiktoken.model"));
+  const auto out = folder_.path() / "out.gguf";
+  const auto converted = convert_model(*file, out, {});
+  ASSERT_TRUE(converted) << converted.error().to_string();
+  for (const auto& path : {model(), out}) {
+    const Checkpoint read_now = Checkpoint::open(path).value();
+    const auto tokenizer = text::Tokenizer::create(read_vocabulary(read_now).value());
+    ASSERT_TRUE(tokenizer) << tokenizer.error().to_string();
+    const std::string text = "Then the 中文 is the end";
+    EXPECT_EQ((*tokenizer)->encode(text).value(), encode_plainly(tokens, words_in(text)));
+  }
+}
+
+}  // namespace
+}  // namespace tidemill::model
