@@ -141,9 +141,9 @@ Result<MixtureWeights> LayerLoader::mixture() {
   const int64_t width = hyper_.width;
   const int64_t inner = shape.feed_forward;
   MixtureWeights mixture;
-  TM_TRY(mixture.router, projection(&TensorNames::router, shape.count, width, parts_.expert_biases));
-  TM_TRY(mixture.score_correction_bias,
-         tensors_.vector(name_of(&TensorNames::expert_bias) + ".bias", shape.count, parts_.expert_bias));
+  TM_TRY(mixture.router, projection(&TensorNames::router, shape.count, width, parts_.mixture_bias));
+  TM_TRY(mixture.score_correction_bias, tensors_.vector(name_of(&TensorNames::score_correction_bias) + ".bias",
+                                                        shape.count, parts_.score_correction_bias));
   mixture.experts.resize(tensors_.only_checks() ? 0 : static_cast<size_t>(shape.count));
   TM_CHECK(experts(&TensorNames::expert_gate, inner, width, &Expert::gate, mixture.experts));
   TM_CHECK(experts(&TensorNames::expert_up, inner, width, &Expert::up, mixture.experts));
@@ -160,7 +160,7 @@ Result<void> LayerLoader::experts(Name name, int64_t rows, int64_t cols, Project
                                   std::vector<Expert>& into) {
   const int64_t count = hyper_.experts.count;
   TM_TRY(auto weights, tensors_.matrices(name_of(name), count, rows, cols));
-  TM_TRY(auto biases, tensors_.vectors(name_of(name) + ".bias", count, rows, parts_.expert_biases));
+  TM_TRY(auto biases, tensors_.vectors(name_of(name) + ".bias", count, rows, parts_.mixture_bias));
   for (size_t i = 0; i < into.size(); ++i)
     into[i].*part = {std::move(weights[i]), std::move(biases[i])};
   return {};

@@ -205,13 +205,13 @@ class DecoderTensors {
     list_.matrices(names_.expert_gate, shape_.width, inner, shape_.experts);
     list_.matrices(names_.expert_up, shape_.width, inner, shape_.experts);
     list_.matrices(names_.expert_down, inner, shape_.width, shape_.experts);
-    if (has(parts_.expert_biases)) {
+    if (has(parts_.mixture_bias)) {
       list_.bias(names_.router, shape_.experts);
       list_.biases(names_.expert_gate, inner, shape_.experts);
       list_.biases(names_.expert_up, inner, shape_.experts);
       list_.biases(names_.expert_down, shape_.width, shape_.experts);
     }
-    if (shape_.sigmoids) list_.bias(names_.expert_bias, shape_.experts);
+    if (shape_.sigmoids) list_.bias(names_.score_correction_bias, shape_.experts);
     const int64_t shared = shape_.shared_feed_forward + shape_.shared_experts * inner;
     if (shared == 0) return;
     if (has(parts_.shared_gate)) list_.vector(names_.shared_gate_input, TensorKind::near_zero, shape_.width);

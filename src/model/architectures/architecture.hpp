@@ -20,15 +20,15 @@ enum class Presence : uint8_t { absent, optional, required };
 
 // Which of the decoder's parts an architecture uses.
 struct DecoderParts {
-  Presence qkv_bias = Presence::absent;           // on the query, key and value projections
-  Presence output_bias = Presence::absent;        // on the attention's output projection
-  Presence feed_forward_bias = Presence::absent;  // on gate, up and down
-  Presence expert_biases = Presence::absent;      // on what chooses experts, and on gate, up and down of each
-  Presence sinks = Presence::absent;              // as tensor::AttentionRule has them
-  Presence head_norms = Presence::absent;         // RMS norm of every query and key head before the rotation
-  Presence post_norms = Presence::absent;         // of what attention and feed-forward add, before it is added
-  Presence expert_bias = Presence::absent;        // of the scores that choose experts
-  Presence shared_gate = Presence::required;      // what weighs a mixture's shared expert; else it counts wholly
+  Presence qkv_bias = Presence::absent;               // on the query, key and value projections
+  Presence output_bias = Presence::absent;            // on the attention's output projection
+  Presence feed_forward_bias = Presence::absent;      // on gate, up and down
+  Presence mixture_bias = Presence::absent;           // on the router, and on gate, up and down of each expert
+  Presence sinks = Presence::absent;                  // as tensor::AttentionRule has them
+  Presence head_norms = Presence::absent;             // RMS norm of every query and key head before the rotation
+  Presence post_norms = Presence::absent;             // of what attention and feed-forward add, before it is added
+  Presence score_correction_bias = Presence::absent;  // of experts' scores, for choosing them alone
+  Presence shared_gate = Presence::required;          // what weighs a mixture's shared expert; else it counts wholly
   // Query, key and value, and gate and up: either as matrices of their own, or each group as one, one below the other.
   Presence apart = Presence::required;
   Presence joined = Presence::absent;
@@ -71,7 +71,7 @@ struct TensorNames {
   std::string_view expert_gate = "ffn_gate_exps";
   std::string_view expert_up = "ffn_up_exps";
   std::string_view expert_down = "ffn_down_exps";
-  std::string_view expert_bias = "exp_probs_b";
+  std::string_view score_correction_bias = "exp_probs_b";
   std::string_view shared_gate_input = "ffn_gate_inp_shexp";
   std::string_view shared_gate = "ffn_gate_shexp";
   std::string_view shared_up = "ffn_up_shexp";
@@ -112,7 +112,7 @@ inline constexpr TensorNames kFolderNames = {
     .expert_gate = "mlp.experts.{}.gate_proj",
     .expert_up = "mlp.experts.{}.up_proj",
     .expert_down = "mlp.experts.{}.down_proj",
-    .expert_bias = "mlp.gate.e_score_correction_bias",
+    .score_correction_bias = "mlp.gate.e_score_correction_bias",
     .shared_gate_input = "mlp.shared_expert_gate",
     .shared_gate = "mlp.shared_expert.gate_proj",
     .shared_up = "mlp.shared_expert.up_proj",

@@ -117,7 +117,7 @@ extern const Architecture kDeepseek2;
 const Architecture kDeepseek2 = {
     .name = "deepseek2",
     .read_hyper_parameters = read_deepseek2,
-    .parts = {.expert_bias = Presence::optional, .shared_gate = Presence::absent},
+    .parts = {.score_correction_bias = Presence::optional, .shared_gate = Presence::absent},
     .names = {},
     .folder = {.model_types = kDeepseek2ModelTypes,
                .names = kDeepseek2FolderNames,

@@ -67,7 +67,7 @@ const Architecture kGptOss = {
     .read_hyper_parameters = read_gpt_oss,
     .parts = {.qkv_bias = Presence::required,
               .output_bias = Presence::required,
-              .expert_biases = Presence::required,
+              .mixture_bias = Presence::required,
               .sinks = Presence::required},
     .names = {.feed_forward_norm = "post_attention_norm"},
     .folder = {.model_types = kGptOssModelTypes,

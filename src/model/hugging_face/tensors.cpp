@@ -206,8 +206,8 @@ class TensorTranslator {
     TM_CHECK(take_one(&TensorNames::router, layer));
     if (form_.joined_experts) return translate_joined(layer);
     // It has no ending of its own.
-    TM_CHECK(take(in_layer(layer, form_.names.expert_bias), our_name(layer, &TensorNames::expert_bias) + ".bias",
-                  parts_.expert_bias, 0));
+    TM_CHECK(take(in_layer(layer, form_.names.score_correction_bias),
+                  our_name(layer, &TensorNames::score_correction_bias) + ".bias", parts_.score_correction_bias, 0));
     for (const Name part : {&TensorNames::expert_gate, &TensorNames::expert_up, &TensorNames::expert_down})
       TM_CHECK(stack(part, layer));
     if (!shape_.shares_experts) return {};
@@ -221,7 +221,7 @@ class TensorTranslator {
   Result<void> translate_joined(int64_t layer) {
     using Part = std::pair<std::string_view TensorNames::*, TakenRows>;
     TM_CHECK(take(in_layer(layer, form_.names.router) + ".bias", our_name(layer, &TensorNames::router) + ".bias",
-                  parts_.expert_biases, 0));
+                  parts_.mixture_bias, 0));
     for (const auto& [part, taken] : {Part(&TensorNames::expert_gate, {0, 2}), Part(&TensorNames::expert_up, {1, 2}),
                                       Part(&TensorNames::expert_down, {0, 1})}) {
       const std::string theirs = in_layer(layer, form_.names.*part);
@@ -231,7 +231,7 @@ class TensorTranslator {
       const bool plain = found.plain.tensor != nullptr;
       add_joined(std::move(weights), our_name(layer, part) + ".weight", plain ? found.plain : found.blocks);
       if (!plain) used_.insert(found.scales.tensor->name);
-      if (parts_.expert_biases == Presence::absent) continue;
+      if (parts_.mixture_bias == Presence::absent) continue;
       if (found.bias.tensor == nullptr) return missing(theirs + "_bias");
       TM_TRY(GgufTensor biases, joined_biases(found, shape_.experts, taken));
       add_joined(std::move(biases), our_name(layer, part) + ".bias", found.bias);
