@@ -1,6 +1,6 @@
 // Decoding with and without speculation on one model, in turns; outputs are compared token by token.
 //
-//   bench_speculation [--model FILE] [--text FILE] [--tokens N] [--rounds N] [--streams N] [CASE...]
+//   bench_speculation [--model FILE] [--text FILE] [--tokens N] [--rounds N] [--streams N] [--row-cost C] [CASE...]
 //
 // What speculation is worth depends on what is written, and a model of random weights writes nothing sensible. So in
 // the scripted cases the model's layers and output matrix run in full, and then its logits are replaced by those of a
@@ -12,8 +12,17 @@
 //   rename    the prompt's code again, with its most frequent name changed throughout (as far as --tokens reaches)
 //   new       the code that follows the prompt in the file: what it repeats is what code repeats anyway
 //   random    tokens without any pattern
+//   misleads  random ones of sixteen: what they end with has always been there before, and says nothing of what follows
 //   greedy    what the model itself writes after the prompt, at temperature 0
 //   sampled   likewise at temperature 1
+//
+// "Between steps" is what the engine does from one decoding step's logits to the next one's batch, sampling included:
+// where nothing is proposed, speculation costs what it adds to that. It is the median of every step of all rounds,
+// which a busy machine moves far less than it moves tokens a second.
+//
+// With --row-cost time is simulated: a step of n rows takes 1 + C * (n - 1) milliseconds. The ratio is then the same on
+// every machine, and says what guessing wrong costs where each further row costs a share C of a step. Scripted cases
+// leave the model out; that leaves the engine's own instructions to be counted (callgrind).
 #include <algorithm>
 #include <cctype>
 #include <cstdio>
@@ -44,14 +53,35 @@ struct Flags {
   int tokens = 160;
   int rounds = 3;
   int streams = 1;
+  double row_cost = -1;  // negative: real time
   std::vector<std::string> cases;
 };
 
-// The model, and if there is a script, the decisions of another: after position p comes script[p + 1].
+double median(std::vector<double> values) {
+  if (values.empty()) return 0;
+  std::ranges::sort(values);
+  return values[values.size() / 2];
+}
+
+// The model, and if there is a script, the decisions of another: after position p comes script[p + 1]. Keeps the time
+// of decoding steps. Between runs, others may change and read what is public.
 class Scripted final : public model::Model {
  public:
-  explicit Scripted(model::Model& inner) : inner_(inner) {}
-  std::vector<Token> script;  // empty: the model's own logits
+  Scripted(model::Model& inner, double row_cost) : inner_(inner), row_cost_(row_cost) {}
+  std::vector<Token> script;    // empty: the model's own logits
+  double simulated = 0;         // seconds of decoding steps
+  std::vector<double> between;  // decoding steps, in microseconds of real time
+
+  bool simulates() const { return row_cost_ >= 0; }
+  const base::Clock& clock() const {
+    if (simulates()) return simulated_;
+    return base::SystemClock::instance();
+  }
+  void begin() {
+    simulated = 0;
+    between.clear();
+    decoded_ = false;
+  }
 
   const model::HyperParameters& hyper_parameters() const override { return inner_.hyper_parameters(); }
   tensor::KvShape kv_shape() const override { return inner_.kv_shape(); }
@@ -61,21 +91,41 @@ class Scripted final : public model::Model {
   model::Multiplies row_multiplies() const override { return inner_.row_multiplies(); }
 
   model::Output forward(const model::Batch& batch, tensor::KvCache& cache) override {
-    model::Output output = inner_.forward(batch, cache);
-    if (script.empty()) return output;
-    const int64_t cols = output.logits.cols;
+    const bool decodes = batch.logit_rows.size() == batch.tokens.size();
+    const base::SteadyTime entered = base::SystemClock::instance().now();
+    if (decodes && decoded_) between.push_back(base::seconds(entered - left_) * 1e6);
+    decoded_ = decodes;
+    model::Output output;
+    if (script.empty() || !simulates()) output = inner_.forward(batch, cache);
+    if (!script.empty()) output.logits = scripted_logits(batch);
+    if (simulates()) pass(std::ssize(batch.tokens), decodes);
+    left_ = base::SystemClock::instance().now();
+    return output;
+  }
+
+ private:
+  tensor::ConstMatrix scripted_logits(const model::Batch& batch) {
+    const int64_t cols = hyper_parameters().vocabulary;
     logits_.assign(batch.logit_rows.size() * static_cast<size_t>(cols), 0.0f);
     for (size_t i = 0; i < batch.logit_rows.size(); ++i) {
       const auto next = static_cast<size_t>(batch.positions[static_cast<size_t>(batch.logit_rows[i])]) + 1;
       if (next < script.size()) logits_[i * static_cast<size_t>(cols) + static_cast<size_t>(script[next])] = 1;
     }
-    output.logits = {logits_.data(), std::ssize(batch.logit_rows), cols, cols};
-    return output;
+    return {logits_.data(), std::ssize(batch.logit_rows), cols, cols};
   }
 
- private:
+  void pass(int64_t rows, bool decodes) {
+    const double seconds = 0.001 * (1 + row_cost_ * static_cast<double>(rows - 1));
+    simulated_.advance(base::Duration(static_cast<int64_t>(seconds * 1e9)));
+    if (decodes) simulated += seconds;
+  }
+
   model::Model& inner_;
+  const double row_cost_;
+  base::ManualClock simulated_;
   std::vector<float> logits_;
+  bool decoded_ = false;     // the step before, and nothing else
+  base::SteadyTime left_{};  // when it ended
 };
 
 struct Case {
@@ -148,10 +198,11 @@ class Cases {
       return c;
     }
     std::vector<Token> output;
-    if (name == "random") {
+    if (name == "random" || name == "misleads") {
       std::mt19937 random(1);
+      const auto different = static_cast<unsigned>(name == "random" ? vocabulary_ : 16);
       for (int i = 0; i < flags_.tokens; ++i)
-        output.push_back(static_cast<Token>(random() % static_cast<unsigned>(vocabulary_)));
+        output.push_back(static_cast<Token>(random() % different));
     } else if (name == "rewrite") {
       TM_TRY(output, tokenizer_.encode(rewritten(before)));
     } else if (name == "rename") {
@@ -160,7 +211,7 @@ class Cases {
       TM_TRY(output, tokenizer_.encode(join(lines_, kFirst + kLines, kFirst + 3 * kLines)));
     } else {
       return base::Error(base::ErrorCode::invalid_argument,
-                         "no case '" + name + "': there are rewrite, rename, new, random, greedy, sampled");
+                         "no case '" + name + "': there are rewrite, rename, new, random, misleads, greedy, sampled");
     }
     output.resize(std::min(output.size(), static_cast<size_t>(flags_.tokens)));
     c.script = c.prompt;
@@ -176,12 +227,14 @@ class Cases {
 };
 
 struct Run {
-  double seconds = 0;  // from the last stream's first tokens to the end
-  int64_t tokens = 0;  // in that time
+  double seconds = 0;           // from the last stream's first tokens to the end; simulated: of all steps that decode
+  int64_t tokens = 0;           // in that time
+  std::vector<double> between;  // steps, in microseconds
   std::vector<std::vector<Token>> output;
 };
 
-base::Result<Run> run(engine::Engine& engine, const Case& c, const Flags& flags) {
+base::Result<Run> run(engine::Engine& engine, Scripted& model, const Case& c, const Flags& flags) {
+  model.begin();
   engine::Request request;
   request.prompt = c.prompt;
   request.ignore_eos = true;
@@ -205,26 +258,25 @@ base::Result<Run> run(engine::Engine& engine, const Case& c, const Flags& flags)
   for (size_t i = 0; i < streams.size(); ++i)
     TM_CHECK(take(i));
   const base::SteadyTime start = base::SystemClock::instance().now();
-  for (const auto& output : result.output)
-    result.tokens -= std::ssize(output);
+  for (const auto& output : result.output) {
+    if (!model.simulates()) result.tokens -= std::ssize(output);
+  }
   for (size_t i = 0; i < streams.size(); ++i) {
     while (!streams[i]->ended())
       TM_CHECK(take(i));
   }
   for (const auto& output : result.output)
     result.tokens += std::ssize(output);
-  result.seconds = base::seconds(base::SystemClock::instance().now() - start);
+  const double passed = base::seconds(base::SystemClock::instance().now() - start);
+  result.seconds = model.simulates() ? model.simulated : passed;
+  result.between = std::move(model.between);
   return result;
-}
-
-double median(std::vector<double> values) {
-  std::ranges::sort(values);
-  return values[values.size() / 2];
 }
 
 class Bench {
  public:
-  Bench(serve::LoadedModel& loaded, const Flags& flags) : loaded_(loaded), scripted_(loaded.model()), flags_(flags) {}
+  Bench(serve::LoadedModel& loaded, const Flags& flags)
+      : loaded_(loaded), scripted_(loaded.model(), flags.row_cost), flags_(flags) {}
 
   base::Result<void> start(int64_t kv_tokens) {
     for (const auto mode : {engine::Speculation::off, engine::Speculation::prompt_lookup}) {
@@ -234,7 +286,7 @@ class Bench {
       options.kv_bytes = (kv_tokens / tensor::kKvBlockTokens + 2) * static_cast<int64_t>(tensor::kv_block_bytes(shape));
       options.speculation.mode = mode;
       TM_TRY(auto engine, engine::Engine::start(scripted_, loaded_.device(), loaded_.tokenizer(), options, tracer_,
-                                                metrics_, base::SystemClock::instance()));
+                                                metrics_, scripted_.clock()));
       engines_.push_back(std::move(engine));
     }
     return {};
@@ -243,26 +295,32 @@ class Bench {
   base::Result<void> measure(const std::string& name, const Case& c) {
     scripted_.script = c.script;
     std::vector<double> rates[2];
+    std::vector<double> between[2];
     std::vector<double> ratios;
     const engine::EngineStats before = engines_[1]->stats();
-    TM_CHECK(run(*engines_[0], c, flags_));  // the prompt enters the caches, and what rows cost is learned
-    TM_CHECK(run(*engines_[1], c, flags_));
+    TM_CHECK(run(*engines_[0], scripted_, c, flags_));  // the prompt enters the caches, and what rows cost is learned
+    TM_CHECK(run(*engines_[1], scripted_, c, flags_));
     for (int round = 0; round < flags_.rounds; ++round) {
       Run runs[2];
       for (int i = 0; i < 2; ++i) {
         const int which = (i + round) % 2;
-        TM_TRY(runs[which], run(*engines_[static_cast<size_t>(which)], c, flags_));
+        TM_TRY(runs[which], run(*engines_[static_cast<size_t>(which)], scripted_, c, flags_));
       }
-      for (int i = 0; i < 2; ++i)
+      for (int i = 0; i < 2; ++i) {
         rates[i].push_back(static_cast<double>(runs[i].tokens) / runs[i].seconds);
+        between[i].insert(between[i].end(), runs[i].between.begin(), runs[i].between.end());
+      }
       ratios.push_back(rates[1].back() / rates[0].back());
       if (runs[0].output != runs[1].output) return base::Error(base::ErrorCode::internal, name + ": outputs differ");
     }
     const engine::EngineStats after = engines_[1]->stats();
     std::ranges::sort(ratios);
-    fmt::print("{:8} off {:7.1f} tok/s   on {:7.1f} tok/s   ratio {:.2f} ({:.2f} to {:.2f})   accepted {} of {}\n",
-               name, median(rates[0]), median(rates[1]), median(ratios), ratios.front(), ratios.back(),
-               after.accepted_tokens - before.accepted_tokens, after.proposed_tokens - before.proposed_tokens);
+    fmt::print(
+        "{:8} off {:7.1f} tok/s   on {:7.1f} tok/s   ratio {:.3f} ({:.2f} to {:.2f})   accepted {} of {}   "
+        "between steps {:.1f} and {:.1f} us\n",
+        name, median(rates[0]), median(rates[1]), median(ratios), ratios.front(), ratios.back(),
+        after.accepted_tokens - before.accepted_tokens, after.proposed_tokens - before.proposed_tokens,
+        median(between[0]), median(between[1]));
     std::fflush(stdout);
     return {};
   }
@@ -312,13 +370,15 @@ Flags parse(int argc, char** argv) {
       flags.tokens = std::clamp(std::atoi(value), 2, 100'000);
     } else if (word == "--rounds") {
       flags.rounds = std::clamp(std::atoi(value), 1, 1000);
+    } else if (word == "--row-cost") {
+      flags.row_cost = std::clamp(std::atof(value), 0.0, 10.0);
     } else if (word == "--streams") {
       flags.streams = std::clamp(std::atoi(value), 1, 64);
     } else {
       flags.cases.push_back(word);
     }
   }
-  if (flags.cases.empty()) flags.cases = {"rewrite", "rename", "new", "random", "greedy", "sampled"};
+  if (flags.cases.empty()) flags.cases = {"rewrite", "rename", "new", "random", "misleads", "greedy", "sampled"};
   return flags;
 }
 

@@ -99,20 +99,22 @@ void Speculator::limit(std::span<const Slice> plan) {
       rows_.push_back({all *= each, i});
   }
   if (rows_.empty()) return;
-  // The likeliest first. Within a sequence that is their order anyway.
-  std::ranges::stable_sort(rows_, std::ranges::greater{}, &Row::probability);
+  // The likeliest first. Within a sequence that is their order anyway, and no two are alike.
+  std::ranges::sort(rows_, [](const Row& a, const Row& b) {
+    return a.probability != b.probability ? a.probability > b.probability : a.slice < b.slice;
+  });
   const size_t best =
       since_plain_ >= kPlainEvery ? 0 : best_rows(std::ssize(plan), mean_context(plan), least_allowance(plan));
-  std::vector<size_t> counts(plan.size(), 0);
+  counts_.assign(plan.size(), 0);
   for (size_t row = 0; row < best; ++row)
-    ++counts[rows_[row].slice];
+    ++counts_[rows_[row].slice];
   for (size_t i = 0; i < plan.size(); ++i) {
-    if (counts[i] == 0 && !chosen_[i].empty()) {
+    if (counts_[i] == 0 && !chosen_[i].empty()) {
       Stream& s = stream(*plan[i].sequence);
       s.records[s.support].right *= kKeepIdle;
       s.records[s.support].tried *= kKeepIdle;
     }
-    chosen_[i] = chosen_[i].first(counts[i]);
+    chosen_[i] = chosen_[i].first(counts_[i]);
   }
 }
 

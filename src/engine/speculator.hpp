@@ -75,8 +75,9 @@ class Speculator {
   std::unordered_map<const Sequence*, Stream> streams_;
   std::vector<std::span<const Token>> chosen_;  // by slice
   std::vector<Row> rows_;
-  bool decodes_ = false;     // the present plan, and nothing else
-  int64_t since_plain_ = 0;  // steps
+  std::vector<size_t> counts_;  // by slice: rows of the best ones
+  bool decodes_ = false;        // the present plan, and nothing else
+  int64_t since_plain_ = 0;     // steps
 };
 
 }  // namespace tidemill::engine

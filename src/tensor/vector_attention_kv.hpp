@@ -230,9 +230,14 @@ struct PlainKv {
   [[gnu::always_inline]] void sum(const Segment& segment, const Pass& pass) const {
     constexpr int D = at_most_four(S::kSumTile / R);
     int64_t d = 0;
-    if (Fetch && D <= vectors) {
-      sum_vectors<true, R, D>(segment, pass, 0);
-      d = D;
+    if constexpr (Fetch) {  // with the first vectors
+      if (D <= vectors) {
+        sum_vectors<true, R, D>(segment, pass, 0);
+        d = D;
+      } else {
+        sum_vectors<true, R, 1>(segment, pass, 0);
+        d = 1;
+      }
     }
     for (; d + D <= vectors; d += D)
       sum_vectors<false, R, D>(segment, pass, d);
