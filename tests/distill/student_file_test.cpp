@@ -87,7 +87,7 @@ TEST_F(StudentFile, IsReadAgainToGoOnFrom) {
   ASSERT_TRUE(write(weights()));
   const auto file = model::Checkpoint::open(path_);
   ASSERT_TRUE(file);
-  const auto read = read_student(*file, plan(), weights());
+  const auto read = read_student(*file, small_plan(), weights());
   ASSERT_TRUE(read) << read.error().to_string();
   ASSERT_EQ(read->size(), weights().size());
   for (size_t i = 0; i < read->size(); ++i) {
@@ -101,14 +101,14 @@ TEST_F(StudentFile, OfAnotherShapeIsNothingToGoOnFrom) {
   ASSERT_TRUE(write(weights()));
   const auto file = model::Checkpoint::open(path_);
   ASSERT_TRUE(file);
-  StudentPlan wider = plan();
+  StudentPlan wider = small_plan();
   wider.shape.feed_forward = 128;
   const auto read = read_student(*file, wider, weights());
   ASSERT_FALSE(read);
   EXPECT_EQ(read.error().code(), base::ErrorCode::invalid_argument);
   for (const char* part : {"pupil.gguf", "32:1:2/1:96", "32:1:2/1:128", "4096"})
     EXPECT_SAYS(read.error().to_string(), part);
-  StudentPlan turned = plan();
+  StudentPlan turned = small_plan();
   turned.rope_base = 500000;
   const auto other = read_student(*file, turned, weights());
   ASSERT_FALSE(other);
