@@ -188,10 +188,15 @@ void StreamRelay::note_resumed(std::string& out) {
   if (!exact) out += wire::sse_comment("resumed best-effort");
 }
 
-// The backend has ended its stream: well, if it has said all that there is to say.
+// The backend has ended its stream: well, if it has said all that there is to say. Half an event that it ended in is
+// left out, so that whatever comes next begins with a line of its own.
 asio::awaitable<Tried> StreamRelay::finish(Part& part, Lease& lease, wire::ClientStream& answer) {
   part.out.clear();
-  part.marks.finish(part.out);
+  if (dialect_ == Dialect::other) {
+    part.marks.finish_unread(part.out);
+  } else {
+    part.marks.finish(part.out);
+  }
   if (part.marked() && !progress_.ended()) co_return broken_off("the backend ended its stream in the middle");
   if (!part.marked()) {
     const bool passed = co_await pass(part, lease, answer);
