@@ -154,7 +154,7 @@ std::optional<Refusal> Admission::Impl::refuse(const AdmissionRequest& request, 
                    room};
   };
   if (holding.queued >= options.max_queued_of_one) {
-    return full(fmt::format("too many requests of '{}' are waiting", request.tenant));
+    return full(fmt::format("too many requests of {} are waiting", named(request.tenant)));
   }
   if (queue.size() >= options.max_queued) return full("too many requests are waiting");
   if (queue.size() > 0 && wait > hopeful_wait()) return full("the request would have to wait for too long");
