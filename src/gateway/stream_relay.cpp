@@ -275,9 +275,17 @@ asio::awaitable<bool> StreamRelay::write_rest() {
   co_return written.has_value();
 }
 
-asio::awaitable<void> StreamRelay::end_chat() {
+asio::awaitable<void> StreamRelay::end_chat(const Error& failure) {
   if (!progress_.chat_done()) {
-    const auto told = co_await call_.write("data: [DONE]\n\n");
+    std::string last;
+    if (progress_.misses_usage()) {
+      service_.counters().lost_usages.add();
+      call_.note_failure(
+          Error(ErrorCode::unavailable, "the stream broke off before its usage was told").caused_by(failure));
+      last = wire::sse_comment("the text is whole, but the stream broke off before its usage was told");
+    }
+    wire::append_sse(last, "[DONE]");
+    const auto told = co_await call_.write(last);
     if (!told) co_return;
   }
   (void)co_await call_.end();

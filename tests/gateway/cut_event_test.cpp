@@ -122,5 +122,38 @@ TEST_F(CutEvent, OfAChatComesWholeFromElsewhere) {
   }
 }
 
+// What only its backend could tell is missed, in so many words; the text is whole.
+TEST_F(CutEvent, AUsageThatDoesNotComeIsMissed) {
+  const std::string text = piece_of_chat("one ") + piece_of_chat("", "\"stop\"");
+  const std::string usage =
+      "data: {\"id\":\"c\",\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":8}}\n\n";
+  const std::string missed = ": the text is whole, but the stream broke off before its usage was told\n\n";
+  const std::string done = "data: [DONE]\n\n";
+  std::string said;
+  add_backend([&said](const Received&) { return Script{.bytes = said}; });
+  start();
+  const auto ask = [&](const std::string& more) {
+    return post("/v1/chat/completions",
+                R"({"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}])" + more + "}")
+        .body;
+  };
+  const std::string asks = R"(,"stream_options":{"include_usage":true})";
+  int lost = 0;
+  for (const bool as_chunks : {true, false}) {
+    for (size_t cut = 0; cut <= usage.size(); ++cut) {
+      SCOPED_TRACE(usage.substr(0, cut));
+      said = framed(text + usage.substr(0, cut), as_chunks);
+      const bool came = cut + 2 >= usage.size();
+      ASSERT_EQ(ask(asks), text + (came ? usage : missed) + done);
+      lost += came ? 0 : 1;
+    }
+    said = framed(text, as_chunks);
+    for (const char* other : {"", R"(,"stream_options":{"include_usage":false})", R"(,"stream_options":null)"})
+      ASSERT_EQ(ask(other), text + done) << other;
+  }
+  EXPECT_EQ(metric("tidemill_gateway_lost_usages_total"), lost);
+  EXPECT_EQ(metric("tidemill_gateway_lost_streams_total"), 0);
+}
+
 }  // namespace
 }  // namespace tidemill::test
