@@ -151,7 +151,13 @@ void Call::note_status(int status) {
   service_.counters().first_byte.observe(base::seconds(record_.first_byte));
 }
 
+asio::awaitable<void> Call::act_before_end() {
+  const LastAct act = std::exchange(last_act_, nullptr);
+  if (act) co_await act();
+}
+
 asio::awaitable<Result<void>> Call::respond(wire::HttpResponse response) {
+  if (last_act_) co_await act_before_end();
   note_status(response.status);
   record_.bytes_out = response.body.size();
   wire::say_unready(response, service_.unready());
@@ -200,6 +206,7 @@ std::optional<Result<void>> Call::write_now(std::string_view bytes) {
 }
 
 asio::awaitable<Result<void>> Call::end() {
+  if (last_act_) co_await act_before_end();
   auto ended = co_await exchange_.end();
   complete_ = ended.has_value();
   co_return ended;

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include <boost/asio/awaitable.hpp>
 
@@ -70,6 +72,11 @@ class Call {
   std::optional<base::Result<void>> write_now(std::string_view bytes);
   asio::awaitable<base::Result<void>> write_rest() { return exchange_.write_rest(); }
   asio::awaitable<base::Result<void>> end();
+  // What is done once before the client hears how the request has ended, so that it may come again at once: by respond,
+  // refuse and end, and by who says it within a stream. What it refers to must outlive that, or be cleared.
+  using LastAct = std::function<asio::awaitable<void>()>;
+  void before_end(LastAct act) { last_act_ = std::move(act); }
+  asio::awaitable<void> act_before_end();
   // The client has been sent the head of a stream, and what becomes of the request has to be told within that.
   bool streaming() const { return streaming_; }
   // The client has been sent all of the answer.
@@ -100,6 +107,7 @@ class Call {
   std::string target_model_;
   std::string error_;
   std::string asked_;
+  LastAct last_act_;
   bool streaming_ = false;
   bool complete_ = false;
   AccessRecord record_;

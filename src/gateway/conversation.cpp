@@ -122,7 +122,7 @@ const Carrier* carrier_of(const WholeEvent& event) {
 }  // namespace
 
 Result<Conversation> Conversation::open(session::SessionStore& store, std::string_view tenant, std::string_view body,
-                                        const RequestOutline& outline) {
+                                        const RequestOutline& outline, TurnLock& turn) {
   Conversation conversation;
   if (is_named(outline)) {
     TM_TRY(conversation.id, named_conversation(outline));
@@ -137,6 +137,7 @@ Result<Conversation> Conversation::open(session::SessionStore& store, std::strin
   }
   TM_TRY(json::array input, read_input(outline.prompt));
   if (!conversation.id.empty()) {
+    TM_CHECK(turn.take(tenant, conversation.id));  // before it is read, so that all earlier turns are in it
     TM_TRY(session::KeptConversation kept, session::read_conversation(store, tenant, conversation.id));
     TM_CHECK(session::check_turn(kept, input));
     drop_held(kept, input);
@@ -156,6 +157,7 @@ bool Conversation::is_named(const RequestOutline& outline) {
 }
 
 Error store_failed(Error error) {
+  if (!error.param().empty()) return error;  // which is the request's
   switch (error.code()) {
     case ErrorCode::unavailable:
     case ErrorCode::exhausted:
@@ -174,10 +176,11 @@ Error store_failed(Error error) {
 }
 
 ResponseKeeper::ResponseKeeper(Service& service, std::string tenant, const RequestOutline& outline,
-                               Conversation& conversation, std::string session)
+                               Conversation& conversation, TurnLock& turn, std::string session)
     : service_(service),
       tenant_(std::move(tenant)),
       previous_response_id_(outline.previous_response_id),
+      turn_(turn),
       keeping_{.conversation = conversation.id,
                .store = outline.store,
                .known = conversation.known,
@@ -204,7 +207,11 @@ asio::awaitable<Result<void>> ResponseKeeper::adopt(json::object& response, bool
       co_return Error(ErrorCode::corrupt, "the backend's response has an item without an id");
     }
   }
-  auto write = [&] { return session::keep_turn(service_.sessions(), tenant_, response, std::move(items_), keeping_); };
+  auto write = [&] {
+    auto done = session::keep_turn(service_.sessions(), tenant_, response, std::move(items_), keeping_);
+    turn_.end();
+    return done;
+  };
   auto kept = co_await service_.store_pool().run(write);
   if (!kept && store_failed(kept.error()).code() == ErrorCode::unavailable) service_.note_store_lost(true);
   if (!kept) co_return store_failed(std::move(kept).error().wrap("the response could not be kept"));
@@ -215,6 +222,9 @@ asio::awaitable<Result<void>> ResponseKeeper::events(std::string_view events, st
   WholeEvents walk(events);
   while (const auto event = walk.next()) {
     const Carrier* carrier = carrier_of(*event);
+    const bool fails = carrier == nullptr ? event->has_data && event->type() == "error"
+                                          : carrier->event == std::string_view("response.failed");
+    if (fails) co_await turn_.end_on(service_.store_pool());
     if (carrier == nullptr) {
       out += event->text;
       continue;

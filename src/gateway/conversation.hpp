@@ -11,6 +11,7 @@
 #include "gateway/answer_filter.hpp"
 #include "gateway/request_outline.hpp"
 #include "gateway/service.hpp"
+#include "gateway/turn_lock.hpp"
 #include "session/kept_conversations.hpp"
 #include "session/session_store.hpp"
 
@@ -25,10 +26,11 @@ struct Conversation {
 
   // Whether the request names one of the Conversations API, rightly or not.
   static bool is_named(const RequestOutline& outline);
-  // Reads what the request refers to; blocks on the store. Errors: invalid_argument (the input, or an earlier response
-  // that is not known), not_found (a conversation that is not), and the store's.
+  // Reads what the request refers to, with `turn` taken of a conversation that it names, which the caller has to end
+  // whatever comes of this; blocks on the store. Errors: invalid_argument (the input, or an earlier response that is
+  // not known), not_found (a conversation that is not), exhausted (another turn of it runs), and the store's.
   static base::Result<Conversation> open(session::SessionStore& store, std::string_view tenant, std::string_view body,
-                                         const RequestOutline& outline);
+                                         const RequestOutline& outline, TurnLock& turn);
 };
 
 // What a client is told when the store fails, whichever way: mostly 503, to be tried again. What the store said is the
@@ -40,10 +42,10 @@ base::Error store_failed(base::Error error);
 // once, anywhere.
 class ResponseKeeper final : public AnswerFilter {
  public:
-  // Takes the items of `conversation`. `session`: by which a version of a route is chosen for this turn and those that
-  // follow; empty: none is.
+  // Takes the items of `conversation`. `turn` is ended before the client hears that the response has. `session`: by
+  // which a version of a route is chosen for this turn and those that follow; empty: none is.
   ResponseKeeper(Service& service, std::string tenant, const RequestOutline& outline, Conversation& conversation,
-                 std::string session = {});
+                 TurnLock& turn, std::string session);
 
   asio::awaitable<base::Result<void>> events(std::string_view events, std::string& out) override;
   asio::awaitable<base::Result<void>> whole(wire::HttpResponse& response) override;
@@ -54,6 +56,7 @@ class ResponseKeeper final : public AnswerFilter {
   Service& service_;
   const std::string tenant_;
   const std::string previous_response_id_;
+  TurnLock& turn_;
   session::TurnKeeping keeping_;
   base::json::array items_;
 };

@@ -7,6 +7,7 @@
 #include "gateway/call.hpp"
 #include "gateway/conversation.hpp"
 #include "gateway/endpoints.hpp"
+#include "gateway/turn_lock.hpp"
 #include "session/kept_conversations.hpp"
 #include "session/session_store.hpp"
 #include "wire/conversation_body.hpp"
@@ -29,7 +30,12 @@ Result<json::object> answer_conversation_call(Service& service, Call& call) {
     asked.metadata = std::move(body.metadata);
   }
   const int64_t now = base::unix_nanos(service.clock().wall_now()) / 1'000'000'000;
-  return session::answer_conversation(service.sessions(), call.tenant(), asked, now);
+  TurnLock turn(service.store(), service.leases());
+  const bool adds = asked.kind == session::ConversationAsked::Kind::add_items;
+  if (adds) TM_CHECK(turn.take(call.tenant(), asked.id));  // or a turn that runs would not have seen them
+  auto answer = session::answer_conversation(service.sessions(), call.tenant(), asked, now);
+  turn.end();
+  return answer;
 }
 
 asio::awaitable<void> answer_about_conversation(Service& service, Call& call, const Caller&) {

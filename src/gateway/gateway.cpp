@@ -46,6 +46,7 @@ constexpr auto log_interval = std::chrono::milliseconds(250);
 // store.
 constexpr auto keep_interval = std::chrono::milliseconds(100);
 constexpr int keeps_between_looks = 10;
+constexpr int keeps_between_renewals = HeldLeases::renewed_every / keep_interval;
 // How often waits in the queue are looked at.
 constexpr auto expire_interval = std::chrono::milliseconds(100);
 // How often they tell each other of rollouts.
@@ -111,6 +112,7 @@ asio::awaitable<void> keep_gate(Service& service, asio::any_io_executor executor
         watch.look();
         service.note_store_lost(watch.lost());
       }
+      if (round % keeps_between_renewals == 0) service.leases().renew(service.store());
       service.gate().keep();
       return {};
     };

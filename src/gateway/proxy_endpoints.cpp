@@ -15,6 +15,7 @@
 #include "gateway/request_outline.hpp"
 #include "gateway/routed_request.hpp"
 #include "gateway/session_key.hpp"
+#include "gateway/turn_lock.hpp"
 #include "session/session_store.hpp"
 
 namespace tidemill::gateway {
@@ -155,7 +156,10 @@ asio::awaitable<void> converse(Service& service, Call& call, const Caller& calle
     (void)co_await call.refuse(lost, session::longest_pause);
     co_return;
   }
-  auto open = [&] { return Conversation::open(service.sessions(), call.tenant(), request.body, outline); };
+  TurnLock turn(service.store(), service.leases());
+  auto open = [&] { return Conversation::open(service.sessions(), call.tenant(), request.body, outline, turn); };
+  // Whatever becomes of it: who hears of it may go on at once.
+  call.before_end([&] { return turn.end_on(service.store_pool()); });
   const bool refers =
       named || !outline.previous_response_id.empty() || outline.prompt.find("item_reference") != outline.prompt.npos;
   Result<Conversation> conversation = Conversation();
@@ -178,13 +182,14 @@ asio::awaitable<void> converse(Service& service, Call& call, const Caller& calle
   std::string session;
   if (const auto route = service.routes()->find(outline.model))
     session = session_of(*route, call, outline, conversation->session);
-  ResponseKeeper keeper(service, call.tenant(), outline, *conversation, session);
+  ResponseKeeper keeper(service, call.tenant(), outline, *conversation, turn, session);
   Ask ask{.body = conversation->body,
           .outline = *std::move(resolved),
           .filter = &keeper,
           .session = std::move(session),
           .conversation = std::move(conversation->id)};
   co_await relay_in_turn(service, call, caller, std::move(ask));
+  co_await call.act_before_end();  // where nobody was told anything
 }
 
 // A request that names no model means the only one that there is. Where there are several, it might mean one that its

@@ -18,6 +18,7 @@
 #include "gateway/gate.hpp"
 #include "gateway/gateway_options.hpp"
 #include "gateway/route_table.hpp"
+#include "gateway/turn_lock.hpp"
 #include "observe/metrics.hpp"
 #include "observe/trace.hpp"
 #include "session/session_store.hpp"
@@ -70,6 +71,8 @@ class Service : public wire::Drainable {
   session::SessionStore& sessions() { return *sessions_; }
   session::Store& store() { return *sessions_; }
   void set_sessions(std::unique_ptr<session::Store> sessions) { sessions_ = std::move(sessions); }
+  // Of conversations, by requests that run.
+  HeldLeases& leases() { return leases_; }
 
   // The session store did not answer the last look at it, or has failed to keep a response since; then the next look,
   // which is a second away, finds out whether it takes any.
@@ -116,6 +119,7 @@ class Service : public wire::Drainable {
   Fleet fleet_;
   wire::ClientPool pool_;
   std::unique_ptr<session::Store> sessions_;
+  HeldLeases leases_;
   std::unique_ptr<Gate> gate_;  // after the store, which it uses
 
   mutable std::mutex mutex_;  // guards what follows

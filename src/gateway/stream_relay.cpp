@@ -295,6 +295,7 @@ asio::awaitable<void> StreamRelay::fail(const Error& error) {
   failed_ = true;
   call_.note_failure(error);
   const std::string event = error_event(dialect_, told_to_clients(error), so_far_);
+  co_await call_.act_before_end();
   const auto told = co_await call_.write(event);
   if (told) (void)co_await call_.end();
 }

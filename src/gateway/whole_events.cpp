@@ -1,5 +1,6 @@
 #include "gateway/whole_events.hpp"
 
+#include <cstring>
 #include <utility>
 
 #include "gateway/json_members.hpp"
@@ -40,15 +41,29 @@ std::optional<WholeEvent> WholeEvents::next() {
   size_t at = 0;
   bool ended = false;
   while (!ended && at < rest_.size()) {
-    const size_t end = rest_.find_first_of("\r\n", at);
+    const size_t end = end_of_line(at);
     const std::string_view line = rest_.substr(at, end - at);
-    at = end == std::string_view::npos ? rest_.size() : end + (rest_.substr(end).starts_with("\r\n") ? 2 : 1);
+    at = end == rest_.size() ? end : end + (rest_.substr(end).starts_with("\r\n") ? 2 : 1);
     ended = line.empty();
     if (!ended) take_field(line, event);
   }
   event.text = rest_.substr(0, at);
   rest_.remove_prefix(at);
   return event;
+}
+
+// Of the line that begins at `at`: where its CR or LF stands, or the end of all. Streams are walked piece by piece, and
+// a search for either character at once looks at each byte by itself.
+size_t WholeEvents::end_of_line(size_t at) {
+  const char* const begin = rest_.data() + at;
+  const char* const end = rest_.data() + rest_.size();
+  if (line_feed_ == nullptr || line_feed_ < begin) {
+    const void* const found = std::memchr(begin, '\n', static_cast<size_t>(end - begin));
+    line_feed_ = found == nullptr ? end : static_cast<const char*>(found);
+  }
+  const void* const carriage_return = std::memchr(begin, '\r', static_cast<size_t>(line_feed_ - begin));
+  const char* const stop = carriage_return == nullptr ? line_feed_ : static_cast<const char*>(carriage_return);
+  return static_cast<size_t>(stop - rest_.data());
 }
 
 void WholeEvents::take_field(std::string_view line, WholeEvent& event) {

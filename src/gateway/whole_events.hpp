@@ -3,6 +3,7 @@
 // copied, but for data of several lines. What arrives in pieces is for wire::SseParser.
 #pragma once
 
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -35,9 +36,11 @@ class WholeEvents {
   std::optional<WholeEvent> next();
 
  private:
+  size_t end_of_line(size_t at);
   void take_field(std::string_view line, WholeEvent& event);
 
   std::string_view rest_;
+  const char* line_feed_ = nullptr;  // the next one in it, or its end; null, or before what is looked at: not known
   std::string joined_;
 };
 

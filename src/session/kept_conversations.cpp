@@ -270,6 +270,18 @@ Result<void> keep_turn(SessionStore& store, std::string_view tenant, const json:
   return {};
 }
 
+Lease lease_of(std::string_view tenant, std::string_view conversation) {
+  return {.key = fmt::format("turn:{}:{}:{}", tenant.size(), tenant, conversation), .holder = base::random_id("turn_")};
+}
+
+Error conversation_locked() {
+  return Error(
+             ErrorCode::exhausted,
+             "another response is made for this conversation, or items are added to it, at the moment: try again when "
+             "that is done")
+      .with_param("conversation");
+}
+
 Result<ConversationAsked> ConversationAsked::from(
     std::string_view method, std::string_view rest,
     const std::function<std::optional<std::string_view>(std::string_view name)>& param) {

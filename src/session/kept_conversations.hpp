@@ -11,6 +11,7 @@
 #include "base/json.hpp"
 #include "base/result.hpp"
 #include "session/kept_responses.hpp"
+#include "session/leases.hpp"
 #include "session/session_store.hpp"
 
 namespace tidemill::session {
@@ -49,6 +50,13 @@ struct TurnKeeping {
 // whose id the conversation has got meanwhile is kept under another.
 base::Result<void> keep_turn(SessionStore& store, std::string_view tenant, const base::json::object& response,
                              base::json::array items, const TurnKeeping& keeping);
+
+// The lease (leases.hpp) of who adds to a conversation: a turn, from before it reads the conversation until it is kept,
+// or somebody who appends items. So each sees what those before it have added. `holder` is new each time. Nothing is
+// lost where one has lapsed: see keep_turn.
+Lease lease_of(std::string_view tenant, std::string_view conversation);
+// What is told to whoever comes in between; exhausted with param "conversation", as it may come again.
+base::Error conversation_locked();
 
 // What a request to /v1/conversations, or below it, asks for.
 struct ConversationAsked {

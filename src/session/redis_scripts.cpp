@@ -118,6 +118,34 @@ return 1
   return script;
 }
 
+const RedisScript& take_lease_script() {
+  static const RedisScript script(R"lua(
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+)lua");
+  return script;
+}
+
+const RedisScript& keep_leases_script() {
+  static const RedisScript script(R"lua(
+for i, key in ipairs(KEYS) do
+  if redis.call('GET', key) == ARGV[i + 1] then redis.call('PEXPIRE', key, ARGV[1]) end
+end
+return 1
+)lua");
+  return script;
+}
+
+const RedisScript& end_lease_script() {
+  static const RedisScript script(R"lua(
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+return 1
+)lua");
+  return script;
+}
+
 const RedisScript& replace_script() {
   static const RedisScript script(R"lua(
 local version = tonumber(redis.call('HGET', KEYS[1], 'version') or '0')

@@ -31,6 +31,15 @@ const RedisScript& exchange_script();
 // live in ms, their values. Returns whether they were written (1 or 0).
 const RedisScript& put_if_script();
 
+// KEYS: the lease. ARGV: its holder, how long it lives in ms. Returns whether it is the holder's now (1 or 0).
+const RedisScript& take_lease_script();
+
+// KEYS: the leases. ARGV: how long they live in ms, the holder of each.
+const RedisScript& keep_leases_script();
+
+// KEYS: the lease. ARGV: its holder.
+const RedisScript& end_lease_script();
+
 // KEYS: the blob. ARGV: the version it must have, the value. Returns the new version, or 0.
 const RedisScript& replace_script();
 

@@ -41,6 +41,10 @@ std::string counter_key(std::string_view key) {
   return fmt::format("tidemill:counter:{}", key);
 }
 
+std::string lease_key(std::string_view key) {
+  return fmt::format("tidemill:lease:{}", key);
+}
+
 std::string bucket_key(std::string_view key) {
   return fmt::format("tidemill:bucket:{}", key);
 }
@@ -82,6 +86,10 @@ class RedisStore final : public Store {
   Result<std::optional<int64_t>> replace_blob(std::string_view key, int64_t version, std::string_view value) override;
   Result<BucketLevels> take(std::span<const BucketTake> takes, TakeMode mode) override;
   Result<Exchanged> exchange(const Exchange& exchange) override;
+
+  Result<bool> take_lease(const Lease& lease, base::Duration lives) override;
+  Result<void> keep_leases(std::span<const Lease> leases, base::Duration lives) override;
+  Result<void> end_lease(const Lease& lease) override;
 
  private:
   // The reply to one command; an error reply is an Error.
@@ -298,6 +306,29 @@ Result<Exchanged> RedisStore::exchange(const Exchange& exchange) {
     exchanged.levels.push_back(now);
   }
   return exchanged;
+}
+
+Result<bool> RedisStore::take_lease(const Lease& lease, base::Duration lives) {
+  TM_TRY(const RedisReply reply,
+         written(run(take_lease_script(), {"1", lease_key(lease.key), lease.holder, millis(lives)}, true)));
+  return reply.number == 1;
+}
+
+Result<void> RedisStore::keep_leases(std::span<const Lease> leases, base::Duration lives) {
+  if (leases.empty()) return {};
+  RedisCommand words = {std::to_string(leases.size())};
+  for (const Lease& lease : leases)
+    words.push_back(lease_key(lease.key));
+  words.push_back(millis(lives));
+  for (const Lease& lease : leases)
+    words.push_back(lease.holder);
+  TM_CHECK(run(keep_leases_script(), std::move(words), true));
+  return {};
+}
+
+Result<void> RedisStore::end_lease(const Lease& lease) {
+  TM_CHECK(run(end_lease_script(), {"1", lease_key(lease.key), lease.holder}, true));
+  return {};
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 
 #include "base/clock.hpp"
 #include "base/result.hpp"
+#include "session/leases.hpp"
 #include "session/shared_state.hpp"
 
 namespace tidemill::session {
@@ -47,8 +48,8 @@ class SessionStore {
   virtual base::Result<bool> remove(std::string_view tenant, std::string_view id) = 0;
 };
 
-// Both kinds of state in one place.
-class Store : public SessionStore, public SharedState {
+// All kinds of state in one place.
+class Store : public SessionStore, public SharedState, public Leases {
  public:
   // Whether it answers, for start-up and health checks. Where a write has failed as the store takes none (it is
   // full, its disk is, it is a replica, the file cannot grow), whether it takes one again: as much is written as

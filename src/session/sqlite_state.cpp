@@ -27,6 +27,11 @@ const char* const sqlite_state_schema_3 = R"sql(
   CREATE INDEX exchange_expires ON exchange (expires);
 )sql";
 
+const char* const sqlite_state_schema_4 = R"sql(
+  CREATE TABLE lease (key TEXT PRIMARY KEY, holder TEXT NOT NULL, expires INTEGER NOT NULL) WITHOUT ROWID;
+  CREATE INDEX lease_expires ON lease (expires);
+)sql";
+
 namespace {
 
 constexpr int64_t exchanges_remembered = std::chrono::nanoseconds(std::chrono::hours(24 * 7)).count();
@@ -166,6 +171,42 @@ Result<Exchanged> SqliteState::exchange(const Exchange& exchange, int64_t now) {
   if (fresh) TM_CHECK(take_from(buckets, exchange.takes));
   exchanged.levels = levels_of(buckets);
   return exchanged;
+}
+
+// No lease lives for longer than one does from now on: where the clock was set back, what it says is not believed.
+Result<bool> SqliteState::take_lease(const Lease& lease, base::Duration lives, int64_t now) {
+  TM_CHECK(Statement(database_, "DELETE FROM lease WHERE expires <= ?1 OR (key = ?2 AND expires > ?3)")
+               .bind(now)
+               .bind(lease.key)
+               .bind(now + lives.count())
+               .run());
+  TM_CHECK(Statement(database_,
+                     "INSERT INTO lease (key, holder, expires) VALUES (?1, ?2, ?3) ON CONFLICT (key) DO UPDATE SET "
+                     "expires = ?3 WHERE holder = ?2")
+               .bind(lease.key)
+               .bind(lease.holder)
+               .bind(now + lives.count())
+               .run());
+  return database_.changes() > 0;
+}
+
+Result<void> SqliteState::keep_leases(std::span<const Lease> leases, base::Duration lives, int64_t now) {
+  for (const Lease& lease : leases) {
+    TM_CHECK(Statement(database_, "UPDATE lease SET expires = ? WHERE key = ? AND holder = ? AND expires > ?")
+                 .bind(now + lives.count())
+                 .bind(lease.key)
+                 .bind(lease.holder)
+                 .bind(now)
+                 .run());
+  }
+  return {};
+}
+
+Result<void> SqliteState::end_lease(const Lease& lease) {
+  return Statement(database_, "DELETE FROM lease WHERE key = ? AND holder = ?")
+      .bind(lease.key)
+      .bind(lease.holder)
+      .run();
 }
 
 }  // namespace tidemill::session

@@ -1,4 +1,5 @@
-// Counters, blobs and buckets in SQLite: each call is one transaction, shared by all processes that use the file.
+// Counters, blobs, buckets and leases in SQLite: each call is one transaction, shared by all processes that use the
+// file.
 #pragma once
 
 #include <optional>
@@ -8,14 +9,17 @@
 #include <vector>
 
 #include "session/bucket.hpp"
+#include "session/leases.hpp"
 #include "session/shared_state.hpp"
 #include "session/sqlite_database.hpp"
 
 namespace tidemill::session {
 
-// The tables that this state needs. They came with the second version of the store's file; what changed with the third.
+// The tables that this state needs. They came with the second version of the store's file; what changed with the third,
+// and with the fourth.
 extern const char* const sqlite_state_schema;
 extern const char* const sqlite_state_schema_3;
+extern const char* const sqlite_state_schema_4;
 
 // To be called within a transaction. `now` is in nanoseconds since the Unix epoch.
 class SqliteState {
@@ -28,6 +32,9 @@ class SqliteState {
   base::Result<std::optional<int64_t>> replace_blob(std::string_view key, int64_t version, std::string_view value);
   base::Result<BucketLevels> take(std::span<const BucketTake> takes, TakeMode mode, int64_t now);
   base::Result<Exchanged> exchange(const Exchange& exchange, int64_t now);
+  base::Result<bool> take_lease(const Lease& lease, base::Duration lives, int64_t now);
+  base::Result<void> keep_leases(std::span<const Lease> leases, base::Duration lives, int64_t now);
+  base::Result<void> end_lease(const Lease& lease);
 
  private:
   // Whether it is none that was told before; notes that it is now.

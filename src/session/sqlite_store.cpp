@@ -24,7 +24,7 @@ using Statement = SqliteDatabase::Statement;
 namespace {
 
 constexpr int application_id = 0x54494445;  // "TIDE"
-constexpr int schema_version = 3;
+constexpr int schema_version = 4;
 // What a record takes beside its value, about: its row, its index entry.
 constexpr uint64_t row_overhead = 128;
 // Of what is written to find out whether anything can be, and whose it is.
@@ -118,6 +118,10 @@ class SqliteStore final : public Store {
   Result<BucketLevels> take(std::span<const BucketTake> takes, TakeMode mode) override;
   Result<Exchanged> exchange(const Exchange& exchange) override;
 
+  Result<bool> take_lease(const Lease& lease, base::Duration lives) override;
+  Result<void> keep_leases(std::span<const Lease> leases, base::Duration lives) override;
+  Result<void> end_lease(const Lease& lease) override;
+
  private:
   // Run `work`, which returns a Result, while nobody else uses the database that it is given. Who reads waits for no
   // other process, nor for those who wait for one to write.
@@ -173,6 +177,7 @@ Result<void> SqliteStore::create_schema() {
     if (version < 1) TM_CHECK(database_.execute(record_schema));
     if (version < 2) TM_CHECK(database_.execute(sqlite_state_schema));
     if (version < 3) TM_CHECK(database_.execute(sqlite_state_schema_3));
+    if (version < 4) TM_CHECK(database_.execute(sqlite_state_schema_4));
     return database_.execute(
         fmt::format("PRAGMA application_id = {}; PRAGMA user_version = {}", application_id, schema_version));
   });
@@ -334,6 +339,18 @@ Result<BucketLevels> SqliteStore::take(std::span<const BucketTake> takes, TakeMo
 Result<Exchanged> SqliteStore::exchange(const Exchange& exchange) {
   TM_CHECK(check_takes(exchange.takes));
   return writing([&] { return database_.transact([&] { return state_.exchange(exchange, now_nanos()); }); });
+}
+
+Result<bool> SqliteStore::take_lease(const Lease& lease, base::Duration lives) {
+  return writing([&] { return database_.transact([&] { return state_.take_lease(lease, lives, now_nanos()); }); });
+}
+
+Result<void> SqliteStore::keep_leases(std::span<const Lease> leases, base::Duration lives) {
+  return writing([&] { return database_.transact([&] { return state_.keep_leases(leases, lives, now_nanos()); }); });
+}
+
+Result<void> SqliteStore::end_lease(const Lease& lease) {
+  return writing([&] { return database_.transact([&] { return state_.end_lease(lease); }); });
 }
 
 // The conversations are their owner's alone; SQLite gives its other files the same mode.

@@ -29,6 +29,7 @@ ErrorFace error_face(const base::Error& error) {
     case ErrorCode::not_found:
       return {404, "invalid_request_error", error.param() == "model" ? "model_not_found" : "not_found", false};
     case ErrorCode::exhausted:
+      if (error.param() == "conversation") return {400, "invalid_request_error", "conversation_locked", false};
       return {429, "rate_limit_error", "rate_limit_exceeded", true};
     case ErrorCode::cancelled:
       return {499, "cancelled_error", "cancelled", false};

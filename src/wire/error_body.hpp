@@ -21,6 +21,7 @@ namespace tidemill::wire {
 //   too_large         400     invalid_request_error   context_length_exceeded  (a body over its cap is 413, by the
 //   server) not_found         404     invalid_request_error   model_not_found if param is "model", else not_found
 //   exhausted         429     rate_limit_error        rate_limit_exceeded      (with Retry-After)
+//                     400     invalid_request_error   conversation_locked      if param is "conversation", as OpenAI
 //   cancelled         499     cancelled_error         cancelled                (nobody is there to read it)
 //   unavailable       503     server_error            unavailable              (with Retry-After)
 //   timeout           504     timeout_error           timeout

@@ -1,8 +1,12 @@
 // The Conversations API at the gateway, which keeps them for backends that know nothing of it.
+#include <algorithm>
 #include <atomic>
 #include <functional>
 #include <future>
+#include <memory>
+#include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -11,7 +15,9 @@
 #include "access/key_vault.hpp"
 #include "base/json.hpp"
 #include "gateway/fleet_fixture.hpp"
+#include "gateway/turn_lock.hpp"
 #include "session/redis_server.hpp"
+#include "session/session_store.hpp"
 #include "temporary_folder.hpp"
 
 namespace tidemill::test {
@@ -66,6 +72,9 @@ class Conversations : public FleetFixture {
     if (!body || !body->is_object() || !body->as_object().contains("error")) return response.body;
     const json::value& param = body->at("error").at("param");
     return param.is_string() ? std::string(param.as_string()) : "(null)";
+  }
+  static bool is_locked(const wire::HttpResponse& response) {
+    return response.status == 400 && response.body.find(R"("code":"conversation_locked")") != std::string::npos;
   }
   wire::HttpResponse remove(const std::string& path, const wire::Headers& headers = {}) {
     wire::ClientRequest request{.method = "DELETE", .url = gateway->url() + path, .headers = headers, .body = {}};
@@ -186,6 +195,140 @@ TEST_F(Conversations, ATurnThatFailedIsNone) {
   EXPECT_TRUE(items(id).empty());
 }
 
+// As OpenAI has it: what comes in the middle of a turn would not be seen by it, nor see it.
+TEST_F(Conversations, HaveOneTurnAtATime) {
+  struct Known {
+    std::string id;
+    std::vector<std::string> urls;  // of gateways, each of which knows as much as the other
+  };
+  std::promise<Known> made;
+  std::atomic<int> looked = 0;
+  options.session.path = (folder.path() / "sessions.db").string();
+  add_counting_backend([&looked, promised = made.get_future().share()] {
+    const Known& known = promised.get();
+    const auto send = [](const std::string& method, const std::string& url, const std::string& body) {
+      wire::ClientRequest request{
+          .method = method, .url = url, .headers = {{"Content-Type", "application/json"}}, .body = body};
+      const auto response = wire::HttpClient().fetch(std::move(request));
+      EXPECT_TRUE(response) << response.error().to_string();
+      return response ? *response : wire::HttpResponse();
+    };
+    for (const std::string& url : known.urls) {
+      const std::string conversation = url + "/v1/conversations/" + known.id;
+      std::vector<wire::HttpResponse> refused;
+      for (const char* more : {"", R"(,"stream":true)", R"(,"store":false)"})
+        refused.push_back(send("POST", url + "/v1/responses", turn_of(known.id, more)));
+      refused.push_back(send("POST", conversation + "/items", R"({"items":[{"role":"user","content":"b"}]})"));
+      for (const wire::HttpResponse& each : refused) {
+        EXPECT_TRUE(is_locked(each)) << each.status << each.body;
+        EXPECT_EQ(param_of(each), "conversation");
+      }
+      EXPECT_EQ(send("GET", conversation, "").status, 200);
+      EXPECT_EQ(send("GET", conversation + "/items", "").status, 200);
+      EXPECT_EQ(send("POST", conversation, R"({"metadata":{"k":"v"}})").status, 200);
+    }
+    ++looked;
+  });
+  start();
+  const std::unique_ptr<gateway::Gateway> other = std::move(gateway);
+  start();
+  const std::string id = create();
+  made.set_value({id, {other->url(), gateway->url()}});
+  for (const char* more : {"", R"(,"stream":true)", R"(,"store":false)", R"(,"stream":true)"}) {
+    const wire::HttpResponse done = turn(id, more);
+    EXPECT_EQ(done.status, 200) << "the one before is over as soon as it is told: " << done.body;
+  }
+  EXPECT_EQ(looked, 4);
+  EXPECT_EQ(items(id).size(), 8U);
+  EXPECT_EQ(post("/v1/conversations/" + id + "/items", R"({"items":[{"role":"user","content":"b"}]})").status, 200);
+  EXPECT_EQ(items(id).size(), 9U);
+}
+
+// However a turn ends, the next may come as soon as its client has heard of it.
+TEST_F(Conversations, ATurnThatGoesWrongHoldsNobodyUp) {
+  std::atomic<int> how = 0;
+  const std::string failed = R"({"id":"resp_1","status":"failed","error":{"code":"server_error"},"output":[]})";
+  add_backend([&](const Received&) {
+    const auto event = [](const std::string& type, const std::string& more) {
+      return "event: " + type + "\ndata: {\"type\":\"" + type + "\"" + more + "}\n\n";
+    };
+    const std::string begun = event("response.created", R"(,"response":{"id":"resp_1","status":"in_progress"})") +
+                              event("response.output_text.delta", R"(,"delta":"x")");
+    switch (how % 7) {
+      case 0:
+        return Script{.bytes = http_answer(400, "application/json", R"({"error":{"message":"no"}})")};
+      case 1:
+        return Script{.bytes = http_answer(503, "application/json", R"({"error":{"message":"busy"}})")};
+      case 2:
+        return Script{.bytes = ""};  // broken off
+      case 3:
+        return Script{.bytes = http_answer(200, "application/json", failed)};
+      case 4:
+        return Script{.bytes = chunked_answer({begun, event("response.failed", ",\"response\":" + failed)})};
+      case 5:
+        return Script{.bytes = chunked_answer({begun, event("error", R"(,"message":"no")")})};
+      default: {
+        std::string bytes = chunked_answer({begun});
+        bytes.resize(bytes.size() - 5);  // its last chunk
+        return Script{.bytes = bytes};
+      }
+    }
+  });
+  options.retries = 0;
+  options.patience = std::chrono::milliseconds(10);
+  options.resume_window = std::chrono::milliseconds(10);
+  start();
+  const std::string id = create();
+  for (int i = 0; i < 14; ++i) {
+    how = i;
+    const wire::HttpResponse response = turn(id, i % 7 < 4 ? "" : R"(,"stream":true)");
+    EXPECT_FALSE(is_locked(response)) << i << response.body;
+  }
+  EXPECT_EQ(post("/v1/conversations/" + id + "/items", R"({"items":[{"role":"user","content":"b"}]})").status, 200);
+  // Nor do those that never began.
+  EXPECT_EQ(turn("conv_none").status, 404);
+  EXPECT_EQ(turn("conv_none").status, 404);
+  EXPECT_EQ(post("/v1/responses", R"({"model":"other","input":"x","conversation":")" + id + "\"}").status, 404);
+  EXPECT_FALSE(is_locked(turn(id)));
+}
+
+// What was taken by a gateway that is no more is nobody's in the end, and what one still holds is not.
+TEST_F(Conversations, ATurnOfAGatewayThatDiedIsOver) {
+  base::ManualClock clock;
+  session::StoreOptions in_file;
+  in_file.path = (folder.path() / "sessions.db").string();
+  auto store = session::open_store(in_file, clock);
+  ASSERT_TRUE(store) << store.error().to_string();
+  using gateway::HeldLeases;
+  HeldLeases held;
+  HeldLeases others;
+  {
+    gateway::TurnLock died(**store, held);
+    ASSERT_TRUE(died.take("t", "conv_1"));
+  }
+  gateway::TurnLock next(**store, others);
+  const auto refused = next.take("t", "conv_1");
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), base::ErrorCode::exhausted);
+  EXPECT_TRUE(next.take("t", "conv_2")) << "another conversation";
+  next.end();
+  EXPECT_TRUE(next.take("u", "conv_1")) << "another tenant's";
+  next.end();
+  held.renew(**store);  // which no longer knows it
+  clock.advance(HeldLeases::lives);
+  ASSERT_TRUE(next.take("t", "conv_1"));
+  for (int i = 0; i < 20; ++i) {
+    clock.advance(HeldLeases::renewed_every);
+    others.renew(**store);
+  }
+  gateway::TurnLock third(**store, held);
+  EXPECT_FALSE(third.take("t", "conv_1")) << "it still runs";
+  next.end();
+  next.end();
+  EXPECT_TRUE(third.take("t", "conv_1"));
+  third.end();
+}
+
 TEST_F(Conversations, OneThatGoesDuringATurnIsMissed) {
   std::promise<std::string> made;
   add_counting_backend(
@@ -271,21 +414,29 @@ TEST_F(Conversations, GatewaysTakeTurnsOnARedisThatFails) {
     gateways[i % 10] = std::move(gateway);
   }
   std::vector<std::thread> threads;
+  std::mutex mutex;
+  std::vector<int> saw;  // items, each turn
   for (const auto& each : gateways) {
-    threads.emplace_back([url = each->url(), &id] {
-      wire::ClientRequest request{.method = "POST",
-                                  .url = url + "/v1/responses",
-                                  .headers = {{"Content-Type", "application/json"}},
-                                  .body = turn_of(id)};
-      const auto response = wire::HttpClient().fetch(std::move(request));
-      EXPECT_TRUE(response) << response.error().to_string();
-      if (response) {
-        EXPECT_EQ(response->status, 200) << response->body;
-      }
+    threads.emplace_back([&, url = each->url()] {
+      const auto until = std::chrono::steady_clock::now() + patience;
+      base::Result<wire::HttpResponse> response = wire::HttpResponse();
+      do {
+        wire::ClientRequest request{.method = "POST",
+                                    .url = url + "/v1/responses",
+                                    .headers = {{"Content-Type", "application/json"}},
+                                    .body = turn_of(id)};
+        response = wire::HttpClient().fetch(std::move(request));
+        ASSERT_TRUE(response) << response.error().to_string();
+      } while (is_locked(*response) && std::chrono::steady_clock::now() < until);
+      const json::object done = parsed(*response);
+      const std::lock_guard lock(mutex);
+      saw.push_back(std::stoi(said(done)));
     });
   }
   for (std::thread& thread : threads)
     thread.join();
+  std::sort(saw.begin(), saw.end());
+  EXPECT_EQ(saw, (std::vector<int>{41, 43, 45, 47, 49, 51, 53, 55, 57, 59})) << "each saw all that came before it";
   gateway = std::move(gateways[0]);
   const json::array kept = items(id);
   ASSERT_EQ(kept.size(), 60U);

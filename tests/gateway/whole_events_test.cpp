@@ -1,5 +1,6 @@
 #include "gateway/whole_events.hpp"
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -161,6 +162,42 @@ TEST(StreamEnd, IsNotSeenInWhatIsSaid) {
   StreamEnd responses(Dialect::responses);
   responses.take("event: response.completed\ndata: {\"type\":\"response.completed\",\"resp\n\n");
   EXPECT_FALSE(responses.seen());
+}
+
+// Where events end, by looking at each byte by itself: behind a line that is empty.
+std::vector<std::string> cut_plainly(const std::string& text) {
+  std::vector<std::string> events;
+  size_t begin = 0;
+  size_t line = 0;
+  for (size_t at = 0; at < text.size(); ++at) {
+    if (text[at] != '\n' && text[at] != '\r') continue;
+    const bool empty = at == line;
+    if (text[at] == '\r' && at + 1 < text.size() && text[at + 1] == '\n') ++at;
+    line = at + 1;
+    if (!empty) continue;
+    events.push_back(text.substr(begin, line - begin));
+    begin = line;
+  }
+  if (begin < text.size()) events.push_back(text.substr(begin));
+  return events;
+}
+
+TEST(WholeEvents, EndWhereLinesDoWhateverEndsThem) {
+  uint32_t state = 7;
+  for (int i = 0; i < 5000; ++i) {
+    std::string text;
+    state = state * 1664525 + 1013904223;
+    const size_t length = (state >> 24) % 24;
+    for (size_t k = 0; k < length; ++k) {
+      state = state * 1664525 + 1013904223;
+      text += "ab:\n\n\r\r "[(state >> 24) % 8];
+    }
+    std::vector<std::string> events;
+    WholeEvents walk(text);
+    while (const auto event = walk.next())
+      events.emplace_back(event->text);
+    ASSERT_EQ(events, cut_plainly(text)) << testing::PrintToString(text);
+  }
 }
 
 }  // namespace

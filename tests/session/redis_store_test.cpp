@@ -163,6 +163,31 @@ TEST_F(RedisStore, RecordsAndCountersEnd) {
     ASSERT_LT(std::chrono::steady_clock::now(), deadline);
 }
 
+TEST_F(RedisStore, ALeaseIsOneHolders) {
+  const test::RedisServer server;
+  auto one = open(server.url());
+  auto two = open(server.url());
+  cases::a_lease_is_one_holders(*one, *two);
+  cases::a_lease_is_never_two_holders({one.get(), two.get(), one.get(), two.get()});
+}
+
+// As of a process that was killed.
+TEST_F(RedisStore, ALeaseThatIsNotKeptEnds) {
+  const test::RedisServer server;
+  auto store = open(server.url());
+  EXPECT_TRUE(cases::take_lease(*store, "l", "a", milliseconds(20)));
+  const auto deadline = std::chrono::steady_clock::now() + patient;
+  while (!cases::take_lease(*store, "l", "b"))
+    ASSERT_LT(std::chrono::steady_clock::now(), deadline);
+  const std::vector<Lease> mine = {{"l", "a"}};
+  EXPECT_TRUE(store->keep_leases(mine, milliseconds(1))) << "too late, and no error";
+  EXPECT_FALSE(cases::take_lease(*store, "l", "c"));
+  const std::vector<Lease> others = {{"l", "b"}};
+  EXPECT_TRUE(store->keep_leases(others, milliseconds(20)));
+  while (!cases::take_lease(*store, "l", "c"))
+    ASSERT_LT(std::chrono::steady_clock::now(), deadline);
+}
+
 TEST_F(RedisStore, TenGatewaysServeOneConversationInTurn) {
   const test::RedisServer server;
   std::vector<std::unique_ptr<Store>> gateways;

@@ -52,6 +52,53 @@ inline void counters_add_up(SharedState& state) {
   EXPECT_TRUE(state.read({}));
 }
 
+inline bool take_lease(Leases& store, std::string key, std::string holder, base::Duration lives = seconds(60)) {
+  auto taken = store.take_lease({std::move(key), std::move(holder)}, lives);
+  EXPECT_TRUE(taken) << taken.error().to_string();
+  return taken && *taken;
+}
+
+inline void a_lease_is_one_holders(Store& one, Store& two) {
+  EXPECT_TRUE(take_lease(one, "l", "a"));
+  EXPECT_FALSE(take_lease(two, "l", "b"));
+  EXPECT_TRUE(take_lease(two, "l", "a")) << "whoever sends it again";
+  EXPECT_TRUE(take_lease(two, "other", "b"));
+  EXPECT_TRUE(two.end_lease({"l", "b"})) << "which it is not";
+  EXPECT_FALSE(take_lease(two, "l", "b"));
+  EXPECT_TRUE(one.end_lease({"l", "a"}));
+  EXPECT_TRUE(one.end_lease({"l", "a"}));
+  EXPECT_TRUE(take_lease(two, "l", "b"));
+  EXPECT_FALSE(take_lease(one, "l", "a"));
+  // What is another's, or nobody's, is not kept.
+  const std::vector<Lease> kept = {{"l", "a"}, {"none", "a"}};
+  EXPECT_TRUE(one.keep_leases(kept, seconds(60)));
+  EXPECT_TRUE(one.keep_leases({}, seconds(60)));
+  EXPECT_FALSE(take_lease(one, "l", "a"));
+  EXPECT_TRUE(take_lease(one, "none", "c"));
+}
+
+// Of many who want it at the same time one has it, each time.
+inline void a_lease_is_never_two_holders(const std::vector<Store*>& stores) {
+  std::atomic<int> holders = 0;
+  std::atomic<int> taken = 0;
+  std::vector<std::thread> threads;
+  for (size_t t = 0; t < stores.size(); ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < 50; ++i) {
+        const std::string holder = std::to_string(t) + "-" + std::to_string(i);
+        if (!take_lease(*stores[t], "contended", holder)) continue;
+        EXPECT_EQ(++holders, 1);
+        ++taken;
+        --holders;
+        EXPECT_TRUE(stores[t]->end_lease({"contended", holder}));
+      }
+    });
+  }
+  for (std::thread& thread : threads)
+    thread.join();
+  EXPECT_GE(taken, 1);
+}
+
 inline Exchanged exchange(SharedState& state, std::string gateway, int64_t number) {
   const Exchange told{.gateway = std::move(gateway),
                       .number = number,

@@ -45,6 +45,36 @@ TEST_F(SqliteState, IsAtomicAcrossProcesses) {
   cases::is_atomic({one.get(), two.get(), one.get(), two.get()});
 }
 
+TEST_F(SqliteState, ALeaseIsOneHolders) {
+  auto one = open(in_file());
+  auto two = open(in_file());
+  cases::a_lease_is_one_holders(*one, *two);
+  cases::a_lease_is_never_two_holders({one.get(), two.get(), one.get(), two.get()});
+}
+
+// As of a process that was killed.
+TEST_F(SqliteState, ALeaseThatIsNotKeptEnds) {
+  auto store = open();
+  const std::vector<Lease> mine = {{"l", "a"}};
+  EXPECT_TRUE(cases::take_lease(*store, "l", "a", std::chrono::seconds(10)));
+  clock_.advance(std::chrono::seconds(9));
+  EXPECT_TRUE(store->keep_leases(mine, std::chrono::seconds(10)));
+  clock_.advance(std::chrono::seconds(9));
+  EXPECT_FALSE(cases::take_lease(*store, "l", "b", std::chrono::seconds(10)));
+  clock_.advance(std::chrono::seconds(1));
+  EXPECT_TRUE(store->keep_leases(mine, std::chrono::seconds(10))) << "too late, and no error";
+  EXPECT_TRUE(cases::take_lease(*store, "l", "b", std::chrono::seconds(10)));
+  EXPECT_FALSE(cases::take_lease(*store, "l", "a", std::chrono::seconds(10)));
+}
+
+// A clock that is set back makes no lease live for longer than one does.
+TEST_F(SqliteState, ALeaseFromTheFutureIsNoLease) {
+  auto store = open();
+  EXPECT_TRUE(cases::take_lease(*store, "l", "a", std::chrono::hours(1)));
+  EXPECT_FALSE(cases::take_lease(*store, "l", "b", std::chrono::hours(1)));
+  EXPECT_TRUE(cases::take_lease(*store, "l", "b", std::chrono::seconds(10)));
+}
+
 TEST_F(SqliteState, CountersEnd) {
   auto store = open();
   cases::add(*store, "c", 5, std::chrono::seconds(10));
@@ -85,11 +115,12 @@ TEST_F(SqliteState, TakesAFileOfTheFirstVersion) {
   ASSERT_TRUE(open(options)->put("t", records));
   sqlite3* file = nullptr;
   ASSERT_EQ(sqlite3_open(options.path.c_str(), &file), SQLITE_OK);
-  ASSERT_EQ(sqlite3_exec(file,
-                         "DROP TABLE counter; DROP TABLE bucket; DROP TABLE exchange; DROP TABLE blob; "
-                         "PRAGMA user_version = 1",
-                         nullptr, nullptr, nullptr),
-            SQLITE_OK);
+  ASSERT_EQ(
+      sqlite3_exec(file,
+                   "DROP TABLE counter; DROP TABLE bucket; DROP TABLE exchange; DROP TABLE blob; DROP TABLE lease; "
+                   "PRAGMA user_version = 1",
+                   nullptr, nullptr, nullptr),
+      SQLITE_OK);
   sqlite3_close(file);
   auto store = open(options);
   EXPECT_EQ(store->get("t", "a").value(), "1");
@@ -103,7 +134,7 @@ TEST_F(SqliteState, TakesAFileOfTheSecondVersion) {
   sqlite3* file = nullptr;
   ASSERT_EQ(sqlite3_open(options.path.c_str(), &file), SQLITE_OK);
   ASSERT_EQ(sqlite3_exec(file,
-                         "DROP TABLE exchange; "
+                         "DROP TABLE exchange; DROP TABLE lease; "
                          "CREATE TABLE once (key TEXT PRIMARY KEY, expires INTEGER NOT NULL) WITHOUT ROWID; "
                          "INSERT INTO once VALUES ('a', 1); PRAGMA user_version = 2",
                          nullptr, nullptr, nullptr),
@@ -111,6 +142,19 @@ TEST_F(SqliteState, TakesAFileOfTheSecondVersion) {
   sqlite3_close(file);
   EXPECT_EQ(cases::exchange(*open(options), "a", 1).counters.at(0), 6);
   EXPECT_EQ(cases::exchange(*open(options), "a", 1).counters.at(0), 6);
+}
+
+// The third had no leases.
+TEST_F(SqliteState, TakesAFileOfTheThirdVersion) {
+  const StoreOptions options = in_file();
+  EXPECT_EQ(cases::add(*open(options), "c", 5), 5);
+  sqlite3* file = nullptr;
+  ASSERT_EQ(sqlite3_open(options.path.c_str(), &file), SQLITE_OK);
+  ASSERT_EQ(sqlite3_exec(file, "DROP TABLE lease; PRAGMA user_version = 3", nullptr, nullptr, nullptr), SQLITE_OK);
+  sqlite3_close(file);
+  auto store = open(options);
+  EXPECT_EQ(cases::read(*store, "c"), 5);
+  EXPECT_TRUE(cases::take_lease(*store, "l", "a"));
 }
 
 TEST_F(SqliteState, ForgetsGatewaysThatAreGoneForLong) {

@@ -41,6 +41,10 @@ TEST(ErrorBody, CodesThatClientsBranchOn) {
   EXPECT_EQ(error_face(Error(ErrorCode::too_large, "x")).code, "context_length_exceeded");
   EXPECT_EQ(error_face(Error(ErrorCode::not_found, "x").with_param("model")).code, "model_not_found");
   EXPECT_EQ(error_face(Error(ErrorCode::not_found, "x")).code, "not_found");
+  const auto locked = error_response(Error(ErrorCode::exhausted, "x").with_param("conversation"));
+  EXPECT_EQ(locked.status, 400);
+  EXPECT_EQ(locked.body, R"({"error":{"message":"x","type":"invalid_request_error","param":"conversation",)"
+                         R"("code":"conversation_locked"}})");
 }
 
 TEST(ErrorBody, BusyAnswersSayWhenToComeBack) {
