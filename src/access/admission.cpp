@@ -1,6 +1,7 @@
 #include "access/admission.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <map>
 #include <mutex>
@@ -27,13 +28,24 @@ Duration from_seconds(double seconds) {
   return Duration(static_cast<int64_t>(seconds * 1e9));
 }
 
+constexpr std::array priorities = {Priority::low, Priority::normal, Priority::high};
+
 // What a tenant has at the backends, and in the queue.
 struct Holding {
   double slots = 0;
   double prompt_tokens = 0;
   size_t queued = 0;
-  double weight = 1;
+  double own_weight = 1;
+  std::array<size_t, priorities.size()> requests{};  // of each priority, here and there
+  double weight = 0;                                 // of all priorities of which there are requests, together
 
+  size_t& of(Priority priority) { return requests[static_cast<size_t>(priority)]; }
+  double weight_now() const {
+    double sum = 0;
+    for (const Priority priority : priorities)
+      if (requests[static_cast<size_t>(priority)] > 0) sum += effective_weight(own_weight, priority);
+    return sum;
+  }
   bool idle() const { return slots <= 0 && queued == 0; }
 };
 
@@ -42,6 +54,7 @@ struct Capacity {
   double Holding::*held;  // which it is
   double total = 0;       // 0: no bound
   double used = 0;
+  bool in_places = false;             // a share of it is as many whole places as it begins
   double spare = 0;                   // of the total
   std::multiset<double> by_weight{};  // what each tenant holds, over its weight
 
@@ -52,14 +65,28 @@ struct Capacity {
     if (left >= spare) return Turn::start;
     // Nobody has more than a fair share who has less than another: shares that others leave are theirs to take.
     const double most = by_weight.empty() ? 0 : *by_weight.rbegin() * holding.weight;
-    const bool within_share = holding.*held + amount <= std::max(share * total, most);
+    const bool within_share = holding.*held + amount <= std::max(in_places ? places(share) : share * total, most);
     if (within_share && left >= 0) return Turn::start;
     return within_share || holding.*held <= 0 ? Turn::hold : Turn::pass_over;
   }
+  // Rounded down they would be fewer than there are, and what is left would go to whoever has least, whatever the
+  // queue says.
+  double places(double share) const {
+    constexpr double rounding = 1e-9;
+    return std::ceil(share * total - rounding);
+  }
   void change(Holding& holding, double amount) {
-    if (const auto old = by_weight.find(holding.*held / holding.weight); old != by_weight.end()) by_weight.erase(old);
+    leave(holding);
     used += amount;
     holding.*held += amount;
+    enter(holding);
+  }
+  // Around a change of its weight.
+  void leave(const Holding& holding) {
+    if (holding.*held <= 0) return;
+    if (const auto old = by_weight.find(holding.*held / holding.weight); old != by_weight.end()) by_weight.erase(old);
+  }
+  void enter(const Holding& holding) {
     if (holding.*held > 0) by_weight.insert(holding.*held / holding.weight);
   }
 };
@@ -96,6 +123,9 @@ struct Admission::Impl {
   Turn turn_of(const QueueEntry& entry) const;
   void start_what_may(Decisions& decisions);
   void dequeued(const QueueEntry& entry);
+  void came(Holding& holding, Priority priority);
+  void went(const QueueEntry& entry);
+  void weigh(Holding& holding);
   void prompt_done(Running& request);
   void forget_if_idle(std::map<std::string, Holding>::iterator tenant);
   void pass(SteadyTime now) { drain.pass(now, queue.size() > 0); }
@@ -104,8 +134,8 @@ struct Admission::Impl {
   mutable std::mutex mutex;
   FairQueue queue;
   DrainRate drain;
-  Capacity slots{&Holding::slots};
-  Capacity prompts{&Holding::prompt_tokens};
+  Capacity slots{.held = &Holding::slots, .in_places = true};
+  Capacity prompts{.held = &Holding::prompt_tokens};
   std::map<std::string, Holding> tenants;
   double weights = 0;  // of those that hold or wait for anything
   std::unordered_map<uint64_t, Waiting> waiting;
@@ -124,7 +154,7 @@ std::optional<Refusal> Admission::Impl::refuse(const AdmissionRequest& request, 
                    room};
   };
   if (holding.queued >= options.max_queued_of_one) {
-    return full(fmt::format("too many requests of '{}' are waiting", request.tenant));
+    return full(fmt::format("too many requests of {} are waiting", named(request.tenant)));
   }
   if (queue.size() >= options.max_queued) return full("too many requests are waiting");
   if (queue.size() > 0 && wait > hopeful_wait()) return full("the request would have to wait for too long");
@@ -145,6 +175,34 @@ void Admission::Impl::dequeued(const QueueEntry& entry) {
   deadlines.erase({found->second.until, entry.id});
   waiting.erase(found);
   --tenants.at(entry.tenant).queued;
+}
+
+// A tenant's share follows the priorities of what it asks for at present, as its turns in the queue do.
+void Admission::Impl::weigh(Holding& holding) {
+  const double weight = holding.weight_now();
+  if (weight == holding.weight) return;
+  slots.leave(holding);
+  prompts.leave(holding);
+  weights += weight - holding.weight;
+  holding.weight = weight;
+  slots.enter(holding);
+  prompts.enter(holding);
+}
+
+void Admission::Impl::came(Holding& holding, Priority priority) {
+  ++holding.of(priority);
+  weigh(holding);
+}
+
+// It neither runs nor waits any more.
+void Admission::Impl::went(const QueueEntry& entry) {
+  const auto place = tenants.find(entry.tenant);
+  --place->second.of(entry.priority);
+  if (place->second.idle()) {
+    forget_if_idle(place);
+  } else {
+    weigh(place->second);
+  }
 }
 
 void Admission::Impl::prompt_done(Running& request) {
@@ -194,10 +252,7 @@ uint64_t Admission::submit(const AdmissionRequest& request, SteadyTime now, Deci
     id = ++impl_->last_id;
     const auto [place, fresh] = impl_->tenants.try_emplace(request.tenant);
     Holding& holding = place->second;
-    if (fresh) {
-      holding.weight = request.weight;
-      impl_->weights += request.weight;
-    }
+    if (fresh) holding.own_weight = request.weight;
     if (auto refusal = impl_->refuse(request, holding)) {
       impl_->forget_if_idle(place);
       decisions.emplace_back(std::move(decided), std::move(refusal));
@@ -206,6 +261,7 @@ uint64_t Admission::submit(const AdmissionRequest& request, SteadyTime now, Deci
       impl_->waiting.emplace(id, Impl::Waiting{std::move(decided), until});
       impl_->deadlines.emplace(std::pair(until, id), id);
       ++holding.queued;
+      impl_->came(holding, request.priority);
       const auto prompt = static_cast<double>(std::max<int64_t>(request.prompt_tokens, 0));
       const auto output = static_cast<double>(std::max<int64_t>(request.output_tokens, 0));
       impl_->queue.push({id, request.tenant, request.priority, request.weight, std::max(prompt + output, 1.0), prompt});
@@ -239,12 +295,11 @@ void Admission::finish(uint64_t id, int64_t tokens, SteadyTime now) {
       const QueueEntry entry = std::move(found->second.entry);
       impl_->running.erase(found);
       impl_->queue.correct(entry, static_cast<double>(std::max<int64_t>(tokens, 1)));
-      const auto place = impl_->tenants.find(entry.tenant);
-      impl_->slots.change(place->second, -1);
-      impl_->forget_if_idle(place);
+      impl_->slots.change(impl_->tenants.at(entry.tenant), -1);
+      impl_->went(entry);
     } else if (const auto entry = impl_->queue.remove(id)) {
       impl_->dequeued(*entry);
-      impl_->forget_if_idle(impl_->tenants.find(entry->tenant));
+      impl_->went(*entry);
     }
     impl_->start_what_may(decisions);
   }
@@ -264,7 +319,7 @@ void Admission::expire(SteadyTime now) {
                              Refusal{RefusalReason::waited_too_long, "the request waited for too long in the queue",
                                      std::max<Duration>(room, std::chrono::seconds(1))});
       impl_->dequeued(*entry);
-      impl_->forget_if_idle(impl_->tenants.find(entry->tenant));
+      impl_->went(*entry);
     }
     impl_->start_what_may(decisions);
   }

@@ -2,8 +2,8 @@
 //
 // Waiting requests stand in a fair queue (fair_queue.hpp). Backends get as many at one time as they serve at full
 // speed, so that what is admitted keeps its latency and what waits can still be put in order. A part of the places is
-// spared for tenants that have less than their fair share: one that floods finds the rest, and one that asks for little
-// need not wait until a long request of another ends.
+// spared for tenants that have less than their fair share, by their weights and the priorities of what they ask for:
+// one that floods finds the rest, and one that asks for little need not wait until a long request of another ends.
 //
 // A request that would wait too long (longer than a third of `longest_wait`, as far as can be told) is refused at once,
 // with the time after which the queue will have room by the rate at which it drains.

@@ -9,7 +9,9 @@ namespace {
 constexpr double priority_factor = 8;
 constexpr size_t most_idle_flows = 1024;
 
-double effective(double weight, Priority priority) {
+}  // namespace
+
+double effective_weight(double weight, Priority priority) {
   switch (priority) {
     case Priority::low:
       return weight / priority_factor;
@@ -21,8 +23,6 @@ double effective(double weight, Priority priority) {
   return weight;
 }
 
-}  // namespace
-
 void FairQueue::push(QueueEntry entry) {
   if (flows_.size() > order_.size() + most_idle_flows) forget_idle();
   const auto flow = flows_.try_emplace(Name(entry.tenant, entry.priority)).first;
@@ -31,7 +31,7 @@ void FairQueue::push(QueueEntry entry) {
     const double now = order_.empty() ? now_ : std::min(now_, order_.begin()->served);
     flow->second.served = std::max(flow->second.served, now);
     flow->second.fresh = true;
-    flow->second.weight = effective(entry.weight, entry.priority);
+    flow->second.weight = effective_weight(entry.weight, entry.priority);
     flow->second.cost = 0;  // no rest of rounding is carried on
     weights_ = order_.empty() ? flow->second.weight : weights_ + flow->second.weight;
     if (order_.empty()) cost_ = 0;
@@ -96,7 +96,7 @@ void FairQueue::correct(const QueueEntry& entry, double cost) {
 }
 
 double FairQueue::cost_ahead(const std::string& tenant, Priority priority, double weight) const {
-  const double own_weight = effective(weight, priority);
+  const double own_weight = effective_weight(weight, priority);
   const auto flow = flows_.find(Name(tenant, priority));
   const double own = flow == flows_.end() || flow->second.waiting.empty() ? 0 : flow->second.cost;
   const double others = own > 0 ? weights_ - flow->second.weight : weights_;

@@ -24,6 +24,9 @@
 
 namespace tidemill::access {
 
+// What a tenant's weight is worth at that priority.
+double effective_weight(double weight, Priority priority);
+
 struct QueueEntry {
   uint64_t id = 0;  // unique
   std::string tenant{};

@@ -69,12 +69,11 @@ Duration RateLimits::wait(const Limit& limit, double amount, WallTime now) {
 
 std::optional<Refusal> RateLimits::refuse(int64_t tokens, WallTime now) {
   if (tokens_.per_minute > 0 && tokens > tokens_.per_minute) {
-    return Refusal{
-        RefusalReason::larger_than_limit,
-        fmt::format("the request may take {} tokens (its prompt and max_tokens), the limit of '{}' is {} per "
-                    "minute: shorten it, or lower max_tokens",
-                    tokens, tenant_, tokens_.per_minute),
-        std::nullopt};
+    return Refusal{RefusalReason::larger_than_limit,
+                   fmt::format("the request may take {} tokens (its prompt and max_tokens), the limit of {} is {} per "
+                               "minute: shorten it, or lower max_tokens",
+                               tokens, named(tenant_), tokens_.per_minute),
+                   std::nullopt};
   }
   const Duration for_request = wait(requests_, 1, now);
   const Duration for_tokens = wait(tokens_, static_cast<double>(tokens), now);
@@ -82,14 +81,14 @@ std::optional<Refusal> RateLimits::refuse(int64_t tokens, WallTime now) {
   if (longest == Duration()) return std::nullopt;
   if (for_request >= for_tokens) {
     return Refusal{RefusalReason::requests_per_minute,
-                   fmt::format("'{}' has reached its limit of {} requests per minute; try again in {}", tenant_,
+                   fmt::format("{} has reached its limit of {} requests per minute; try again in {}", named(tenant_),
                                requests_.per_minute, go_duration(longest)),
                    longest};
   }
   return Refusal{RefusalReason::tokens_per_minute,
-                 fmt::format("'{}' has reached its limit of {} tokens per minute, and this request may take {}; try "
+                 fmt::format("{} has reached its limit of {} tokens per minute, and this request may take {}; try "
                              "again in {}",
-                             tenant_, tokens_.per_minute, tokens, go_duration(longest)),
+                             named(tenant_), tokens_.per_minute, tokens, go_duration(longest)),
                  longest};
 }
 

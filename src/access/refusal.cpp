@@ -25,6 +25,10 @@ std::string_view error_code(RefusalReason reason) {
   return reason == RefusalReason::budget ? "insufficient_quota" : "rate_limit_exceeded";
 }
 
+std::string named(std::string_view tenant) {
+  return tenant.empty() ? "this gateway" : '\'' + std::string(tenant) + '\'';
+}
+
 std::string retry_after_seconds(base::Duration wait) {
   return std::to_string(std::max<int64_t>(1, static_cast<int64_t>(std::ceil(base::seconds(wait)))));
 }

@@ -30,6 +30,9 @@ struct Refusal {
 std::string_view error_type(RefusalReason reason);
 std::string_view error_code(RefusalReason reason);
 
+// Whose limit it is, in a message; "this gateway" where callers are not told apart.
+std::string named(std::string_view tenant);
+
 // The value of a Retry-After header: whole seconds, rounded up, at least 1.
 std::string retry_after_seconds(base::Duration wait);
 

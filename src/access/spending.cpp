@@ -72,12 +72,11 @@ std::optional<Refusal> SpendingBooks::refuse(Money cost, WallTime now) const {
   const Money wanted = held(now) + cost;
   const auto over = [&](const char* period, Money spent, Money budget, Duration wait) -> std::optional<Refusal> {
     if (budget.nanos == 0 || spent + wanted <= budget) return std::nullopt;
-    return Refusal{
-        RefusalReason::budget,
-        fmt::format("the budget of '{}' for this {} is {}: {} is spent, and this request with those that run "
-                    "may cost {}",
-                    tenant_, period, to_string(budget), to_string(spent), to_string(wanted)),
-        wait};
+    return Refusal{RefusalReason::budget,
+                   fmt::format("the budget of {} for this {} is {}: {} is spent, and this request with those that run "
+                               "may cost {}",
+                               named(tenant_), period, to_string(budget), to_string(spent), to_string(wanted)),
+                   wait};
   };
   if (auto refusal =
           over("month", spent_this_month(mirror_, tenant_, now), policy_.budget_per_month, to_next_month(now))) {

@@ -21,7 +21,10 @@ wire::RequestTimeouts backend_timeouts(const GatewayOptions& options, bool strea
 }
 
 bool is_event_stream(const wire::HttpResponse& head) {
-  return head.headers.find("content-type").value_or("").starts_with(wire::sse_content_type);
+  std::string_view type = head.headers.find("content-type").value_or("");
+  type = type.substr(0, type.find(';'));
+  type = type.substr(0, type.find_last_not_of(" \t") + 1);  // npos + 1 is 0
+  return wire::equal_ignoring_case(type, wire::sse_content_type);
 }
 
 }  // namespace tidemill::gateway

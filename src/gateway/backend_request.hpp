@@ -19,6 +19,7 @@ wire::Headers backend_headers(const wire::HttpRequest& request, const std::strin
 
 wire::RequestTimeouts backend_timeouts(const GatewayOptions& options, bool stream);
 
+// By its media type, which is the same in large letters and small ones.
 bool is_event_stream(const wire::HttpResponse& head);
 
 }  // namespace tidemill::gateway

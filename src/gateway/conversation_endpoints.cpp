@@ -51,12 +51,12 @@ asio::awaitable<void> answer_about_conversation(Service& service, Call& call, co
 
 }  // namespace
 
-// What may generate may keep what it goes on from; reading and deleting are as of responses.
+// What may generate may keep what it goes on from, and forget it; reading is as of responses.
 void add_conversation_endpoints(wire::Router& router, Service& service) {
   router.add("POST", "/v1/conversations", for_callers(service, answer_about_conversation, "generate"));
-  router.add("POST", "/v1/conversations/*", for_callers(service, answer_about_conversation, "generate"));
-  for (const char* method : {"GET", "DELETE"})
-    router.add(method, "/v1/conversations/*", for_callers(service, answer_about_conversation, "read"));
+  for (const char* method : {"POST", "DELETE"})
+    router.add(method, "/v1/conversations/*", for_callers(service, answer_about_conversation, "generate"));
+  router.add("GET", "/v1/conversations/*", for_callers(service, answer_about_conversation, "read"));
 }
 
 }  // namespace tidemill::gateway

@@ -64,6 +64,7 @@ class Watcher {
     bool listed = false;
     while (true) {
       heard_ = false;
+      const base::SteadyTime began = options_.clock->now();
       Result<WatchEnd> ended = WatchEnd::again;
       if (!listed) {
         const Result<void> list_result = co_await list();
@@ -73,8 +74,11 @@ class Watcher {
       if (listed) ended = co_await watch();
       if (ended && *ended == WatchEnd::relist) listed = false;
       if (ended) {
-        failures_ = 0;
-        if (heard_) continue;
+        const bool lasted = options_.clock->now() - began >= options_.shortest_watch;
+        if (lasted) failures_ = 0;
+        const bool hurries = heard_ && (lasted || !hurried_);
+        hurried_ = !lasted;
+        if (hurries) continue;
       } else {
         base::log::warn("discovery: service '{}': {}", options_.service, ended.error().to_string());
         // What an answer that cannot be read left out is unknown.
@@ -226,7 +230,8 @@ class Watcher {
   std::optional<wire::HttpClient> watching_;
   std::mt19937_64 random_;
   int failures_ = 0;
-  bool heard_ = false;  // an event: then the next watch begins at once, and else after a short pause
+  bool heard_ = false;    // an event: then the next watch may begin at once, and else after a pause
+  bool hurried_ = false;  // the last watch ended soon: what ends so again and again is not begun again at once
 };
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "base/clock.hpp"
 #include "base/result.hpp"
 #include "gateway/discovery.hpp"
 
@@ -19,10 +20,13 @@ struct KubernetesOptions {
   std::filesystem::path token_file;  // read again for every request, as Kubernetes renews it; empty: none is sent
   std::filesystem::path ca_file;     // PEM, read again with every list
   base::Duration watch_time = std::chrono::minutes(5);  // after which the server ends a watch and it is begun again
-  // After a failure, doubled with every further one in a row, and drawn from its upper half.
+  // After a failure, or a watch that ended sooner than `shortest_watch`; doubled with every further one in a row, and
+  // drawn from its upper half. One such watch may have brought news: after the first, the next begins at once.
   base::Duration shortest_pause = std::chrono::milliseconds(500);
   base::Duration longest_pause = std::chrono::seconds(30);
   uint64_t seed = 0;  // of the pauses
+  base::Duration shortest_watch = std::chrono::seconds(1);
+  const base::Clock* clock = &base::SystemClock::instance();  // by which watches are timed
 };
 
 // What a pod finds about its own cluster: KUBERNETES_SERVICE_HOST and _PORT, and the service account's folder with

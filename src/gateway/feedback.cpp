@@ -33,6 +33,7 @@ std::string record_of(const AnsweredDecision& answered) {
   return json::serialize(json::object{{"route", answered.route->name()},
                                       {"state", answered.route->adaptive()->state_key()},
                                       {"request_id", answered.request_id},
+                                      {"response_id", answered.response_id},
                                       {"decision", rollout::to_json(answered.decision)}});
 }
 
@@ -55,6 +56,7 @@ struct Kept {
   std::string route;
   std::string state;
   std::string request_id;
+  std::string response_id;  // empty: the answer has none
   rollout::Decision decision;
 };
 
@@ -69,13 +71,15 @@ Result<std::optional<Kept>> read_kept(session::SessionStore& store, const RatedI
   const json::value* decision = parsed.is_object() ? parsed.get_object().if_contains("decision") : nullptr;
   if (decision == nullptr) return Error(ErrorCode::corrupt, "a decision in the store is none");
   TM_TRY(rollout::Decision read, rollout::decision_from_json(*decision));
-  return std::optional(Kept{text_of("route"), text_of("state"), text_of("request_id"), read});
+  return std::optional(Kept{text_of("route"), text_of("state"), text_of("request_id"), text_of("response_id"), read});
 }
 
-// Whether nobody has rated it yet, at any gateway.
-Result<bool> claim(session::SharedState& store, std::string_view tenant, std::string_view request_id) {
-  const std::array additions = {session::CounterAdd{
-      .key = "feedback/" + RatedId{tenant, request_id}.key(), .amount = 1, .lives = rated_once_for}};
+// Whether nobody has rated it yet, at any gateway. By both of its ids, since callers may use an id of requests again,
+// and backends one of answers.
+Result<bool> claim(session::SharedState& store, std::string_view tenant, const Kept& kept) {
+  std::string answer = RatedId{tenant, kept.request_id}.key();
+  if (!kept.response_id.empty()) answer += '\n' + kept.response_id;
+  const std::array additions = {session::CounterAdd{.key = "feedback/" + answer, .amount = 1, .lives = rated_once_for}};
   TM_TRY(const std::vector<int64_t> counts, store.add(additions));
   return counts.front() == 1;
 }
@@ -122,7 +126,7 @@ asio::awaitable<Result<Rating>> rate(Service& service, RatedId id, double score)
   auto find = [&]() -> Result<std::optional<Kept>> {
     TM_TRY(std::optional<Kept> kept, read_kept(service.sessions(), id));
     if (!kept) return kept;
-    TM_TRY(const bool first, claim(service.store(), id.tenant, kept->request_id));
+    TM_TRY(const bool first, claim(service.store(), id.tenant, *kept));
     if (!first) return rated_before(id.id);
     return kept;
   };

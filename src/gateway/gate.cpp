@@ -201,8 +201,11 @@ asio::awaitable<Gate::Entry> Gate::enter(const Caller& caller, const Asked& aske
   co_return entry;
 }
 
-void Gate::keep() {
+void Gate::expire() {
   if (admission_) admission_->expire(clock_.now());
+}
+
+void Gate::keep() {
   (void)limiter_.exchange();  // logs by itself
   if (vault_ && ++rounds_ % keys_every == 0) look_at_keys();
 }

@@ -114,9 +114,11 @@ class Gate {
   };
   asio::awaitable<Entry> enter(const Caller& caller, const Asked& asked, wire::Exchange& exchange);
 
-  // To be called some ten times a second, on a thread that may wait for the store: shares the books, ends waits that
-  // took too long, and reads keys that have changed.
+  // To be called some ten times a second, on a thread that may wait for the store: shares the books, and reads keys
+  // that have changed.
   void keep();
+  // To be called as often, whatever the store does: ends waits that took too long. Waits for nothing itself.
+  void expire();
   // What use_policy() takes, from the file; none where `path` is empty.
   static base::Result<std::shared_ptr<const access::Policy>> load_policy(const std::string& path);
   void use_policy(std::shared_ptr<const access::Policy> policy);

@@ -47,6 +47,8 @@ constexpr auto log_interval = std::chrono::milliseconds(250);
 constexpr auto keep_interval = std::chrono::milliseconds(100);
 constexpr int keeps_between_looks = 10;
 constexpr int keeps_between_renewals = HeldLeases::renewed_every / keep_interval;
+// How often waits in the queue are looked at.
+constexpr auto expire_interval = std::chrono::milliseconds(100);
 // How often they tell each other of rollouts.
 constexpr auto rollout_interval = std::chrono::seconds(1);
 
@@ -117,6 +119,16 @@ asio::awaitable<void> keep_gate(Service& service, asio::any_io_executor executor
     (void)co_await service.store_pool().run(work);
     timer.expires_after(keep_interval);
     (void)co_await timer.async_wait(wire::as_result);
+  }
+}
+
+// Not beside the store's work: a store that is slow would hold up who waits for something else.
+asio::awaitable<void> expire_waits(Service& service) {
+  asio::steady_timer timer(co_await asio::this_coro::executor);
+  while (true) {
+    timer.expires_after(expire_interval);
+    (void)co_await timer.async_wait(wire::as_result);
+    service.gate().expire();
   }
 }
 
@@ -242,6 +254,7 @@ Result<std::unique_ptr<Gateway>> Gateway::start(const GatewayOptions& options, c
   const asio::any_io_executor executor = impl->http->executor();
   asio::co_spawn(executor, flush_forever(service), asio::detached);
   asio::co_spawn(executor, keep_gate(service, executor), asio::detached);
+  asio::co_spawn(executor, expire_waits(service), asio::detached);
   impl->rollout_exchange.emplace(impl->name, service.store(), clock);
   asio::co_spawn(executor, exchange_rollouts(service, *impl->rollout_exchange), asio::detached);
   return std::unique_ptr<Gateway>(new Gateway(std::move(impl)));

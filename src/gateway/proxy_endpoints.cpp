@@ -27,9 +27,21 @@ namespace {
 // Until a backend says how many tokens a prompt has, and where a request sets no limit.
 constexpr double bytes_per_token = 3.5;
 constexpr int64_t usual_output = 1024;
+// Most models take fewer for an image: Anthropic's up to about so many, OpenAI's some hundreds.
+constexpr int64_t tokens_per_image = 1600;
 
 int64_t prompt_tokens_of(const RequestOutline& outline) {
-  return static_cast<int64_t>(static_cast<double>(outline.prompt_bytes()) / bytes_per_token) + 1;
+  const auto text = static_cast<int64_t>(static_cast<double>(outline.prompt_bytes()) / bytes_per_token) + 1;
+  return text + outline.images.count * tokens_per_image;
+}
+
+// What is paid for, where its backend does not say.
+int64_t prompt_tokens_of(std::string_view path, const RequestOutline& outline) {
+  return counts_tokens(path) ? 0 : prompt_tokens_of(outline);
+}
+
+bool makes_text(std::string_view path) {
+  return !embeds(path) && !counts_tokens(path);
 }
 
 // `conversation`: the session, where the request names none.
@@ -38,7 +50,8 @@ Wanted wanted_by(const wire::HttpRequest& request, const RequestOutline& outline
   Wanted wanted;
   wanted.model = outline.model;
   wanted.session = request.headers.find("x-session-token").value_or(conversation);
-  wanted.output_tokens = embeds(request.path) ? 0 : outline.max_tokens;
+  wanted.output_tokens = makes_text(request.path) ? outline.max_tokens : 0;
+  if (counts_tokens(request.path)) return wanted;  // nothing of it is in any cache afterwards
   if (ranks(request.path)) {
     // Without bytes: how often the backend reads the query, and with it how many tokens they make, is not known.
     wanted.prompt_tokens = prompt_tokens_of(outline);
@@ -65,7 +78,7 @@ asio::awaitable<bool> enter(Service& service, Call& call, const Caller& caller, 
                             Passage& passage) {
   const Asked asked{.model = request.outline.model,
                     .prompt_tokens = request.prompt_tokens,
-                    .output_tokens = embeds(call.request().path) ? 0 : request.outline.most_output(usual_output)};
+                    .output_tokens = makes_text(call.request().path) ? request.outline.most_output(usual_output) : 0};
   Gate::Entry entry = co_await service.gate().enter(caller, asked, call.exchange());
   if (entry.gone) co_return false;
   if (entry.refused) {
@@ -96,7 +109,7 @@ asio::awaitable<void> relay_routed(Service& service, Call& call, const Caller& c
     std::string body;
     if (routed.target().model != ask.outline.model)
       request.body = body = with_model(ask.body, request.outline, routed.target().model);
-    request.prompt_tokens = prompt_tokens_of(ask.outline);
+    request.prompt_tokens = prompt_tokens_of(call.request().path, ask.outline);
     request.wanted = wanted_by(call.request(), request.outline, call.tenant(), ask.conversation);
     request.wanted.backends = &routed.target().backends;
     request.handover = routed.handover();
@@ -121,7 +134,7 @@ asio::awaitable<void> relay_in_turn(Service& service, Call& call, const Caller& 
     co_return;
   }
   RelayRequest request{.body = ask.body, .outline = {}, .wanted = {}, .filter = ask.filter};
-  request.prompt_tokens = prompt_tokens_of(ask.outline);
+  request.prompt_tokens = prompt_tokens_of(call.request().path, ask.outline);
   request.wanted = wanted_by(call.request(), ask.outline, call.tenant(), ask.conversation);
   request.outline = std::move(ask.outline);
   Passage passage;

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <string_view>
 
-#include "gateway/sse_marks.hpp"
-
 namespace tidemill::gateway {
 
 namespace {
@@ -23,8 +21,10 @@ constexpr std::string_view of_the_connection[] = {
     "host",
     "expect",
 };
-constexpr std::string_view of_the_gateway[] = {"accept-encoding", "traceparent", "tracestate",
-                                               "x-request-id",    "request-id",  resumable_header};
+constexpr std::string_view of_the_gateway[] = {"accept-encoding", "traceparent", "tracestate", "x-request-id",
+                                               "request-id"};
+// What it says in its own name, to either side: what an answer costs, that a request is a copy, that marks are wished.
+constexpr std::string_view own_prefix = "x-tidemill-";
 
 template <size_t N>
 bool is_one_of(std::string_view name, const std::string_view (&names)[N]) {
@@ -45,7 +45,7 @@ bool begins_with(std::string_view name, std::string_view beginning) {
 // What a backend may not say of itself to clients: it is the gateway's to say.
 bool is_the_gateways(std::string_view name) {
   return wire::equal_ignoring_case(name, "date") || wire::equal_ignoring_case(name, "x-request-id") ||
-         wire::equal_ignoring_case(name, "request-id") || begins_with(name, "x-tidemill-") ||
+         wire::equal_ignoring_case(name, "request-id") || begins_with(name, own_prefix) ||
          begins_with(name, "access-control-");
 }
 
@@ -69,6 +69,7 @@ wire::Headers request_headers(const wire::HttpRequest& request, const std::strin
   const bool has_connection = request.headers.has("connection");
   for (const auto& [name, value] : request.headers) {
     if (ends_here(request.headers, has_connection, name) || is_one_of(name, of_the_gateway)) continue;
+    if (begins_with(name, own_prefix)) continue;
     if (is_credential(name) && (credentials.clients_end_here || !credentials.backend_key.empty())) continue;
     if (credentials.clients_end_here && wire::equal_ignoring_case(name, "cookie")) continue;
     out.add(name, value);

@@ -15,8 +15,8 @@ struct Credentials {
 };
 
 // Those of a request to a backend: the client's without what concerns the connection alone (RFC 9110, section 7.6.1),
-// what the gateway answers for (credentials, trace, id), and encodings, since the gateway reads the answer. `parent` is
-// the span of this try.
+// what the gateway answers for (credentials, trace, id, all `x-tidemill-` fields), and encodings, since the gateway
+// reads the answer. `parent` is the span of this try.
 wire::Headers request_headers(const wire::HttpRequest& request, const std::string& request_id,
                               const Credentials& credentials, const observe::SpanContext& parent);
 

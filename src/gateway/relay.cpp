@@ -150,7 +150,7 @@ asio::awaitable<void> Relay::try_backends() {
     handed_over_ = !ended && hands_over(*failure_);
     if (handed_over_) break;
     if (begun() && stream_.progress().chat_finished()) {
-      co_await stream_.end_chat();
+      co_await stream_.end_chat(failure_->error);
       break;
     }
     if (ended || !may_go_on(*failure_)) {

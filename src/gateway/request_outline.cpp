@@ -33,7 +33,14 @@ bool embeds(std::string_view path) {
   return path == "/v1/embeddings" || ranks(path);
 }
 
+bool counts_tokens(std::string_view path) {
+  return path == "/v1/messages/count_tokens" || path == "/tokenize" || path == "/detokenize";
+}
+
 namespace {
+
+// A shorter prompt is not searched for images: its bytes tell enough.
+constexpr size_t searched_for_images = size_t{8} << 10;
 
 enum Key : uint8_t {
   model,
@@ -293,6 +300,7 @@ Result<RequestOutline> RequestOutline::read(std::string_view body, std::string_v
   if (!members.whole()) return no_object(body, members.stopped_at());
   outline.closing_brace = members.closing_brace();
   outline.ranked_bytes = ranked.bytes();
+  if (outline.prompt.size() >= searched_for_images) outline.images = inline_images(outline.prompt);
   return outline;
 }
 

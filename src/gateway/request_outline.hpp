@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "base/result.hpp"
+#include "gateway/inline_images.hpp"
 
 namespace tidemill::gateway {
 
@@ -17,6 +18,8 @@ Dialect dialect_of(std::string_view path);
 // Whether it ranks documents; whether it embeds texts or ranks documents, and so makes no text.
 bool ranks(std::string_view path);
 bool embeds(std::string_view path);
+// Whether it only counts or names tokens: no model runs for it.
+bool counts_tokens(std::string_view path);
 
 // Views into the body, which must stay where it is.
 struct RequestOutline {
@@ -39,6 +42,7 @@ struct RequestOutline {
   // Of a request that ranks documents: the bytes of those, and of the query as often, since a reranker reads it with
   // each. An upper bound for backends that compare embeddings.
   size_t ranked_bytes = 0;
+  InlineImages images;  // in the prompt, if that is long
   // What may tell which session it belongs to, likewise (session_key.hpp).
   std::string_view conversation;
   std::string_view prompt_cache_key;
@@ -57,8 +61,8 @@ struct RequestOutline {
   // The most tokens that it may make, for all its prompts and choices together, where `usual` stands for a limit that
   // it does not set.
   int64_t most_output(int64_t usual) const;
-  // All that the prompt is made from.
-  size_t prompt_bytes() const { return tools.size() + system.size() + prompt.size() + ranked_bytes; }
+  // All that the prompt is made from, but for the data of its images.
+  size_t prompt_bytes() const { return tools.size() + system.size() + prompt.size() + ranked_bytes - images.bytes; }
 };
 
 // The body with another model in place of the one that it names, or names none. `outline`, of `body`, becomes that of

@@ -103,6 +103,7 @@ class Service : public wire::Drainable {
     observe::Counter& exact_resumes;  // streams taken up elsewhere
     observe::Counter& best_effort_resumes;
     observe::Counter& lost_streams;  // that ended with an error because nobody could take them up
+    observe::Counter& lost_usages;   // of streams that have all of their text
     observe::Histogram& first_byte;
   };
   const Counters& counters() const { return counters_; }

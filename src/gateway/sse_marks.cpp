@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "gateway/whole_events.hpp"
+
 namespace tidemill::gateway {
 
 namespace {
@@ -56,6 +58,12 @@ void SseMarks::release_whole_events(std::string& out) {
 }
 
 void SseMarks::finish(std::string& out) {
+  if (kind_ == Kind::marked) return;
+  append_whole_events(out, std::string_view(held_).substr(begin_));
+  begin_ = line_ = scan_ = held_.size();
+}
+
+void SseMarks::finish_unread(std::string& out) {
   if (kind_ == Kind::marked) return;
   release(out, held_.size());
   line_ = scan_ = begin_;

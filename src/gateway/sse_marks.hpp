@@ -42,8 +42,11 @@ class SseMarks {
   // appended to `out`. nullopt: no further mark has come yet.
   std::optional<std::string_view> next(std::string& out);
 
-  // The stream has come to a good end: what is held of a foreign one goes on as well.
+  // The stream has come to its end. What is held of a foreign one goes on as well, as far as it is whole events: their
+  // data are JSON objects, or [DONE]. The last one may lack its blank line, and gets it. Half an event does not go on.
   void finish(std::string& out);
+  // The same of a stream of which it is not known what its events look like: what is held goes on as it came.
+  void finish_unread(std::string& out);
 
   Kind kind() const { return kind_; }
   // Bytes that have come and can only go on with a mark behind them.

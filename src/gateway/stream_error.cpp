@@ -76,7 +76,7 @@ bool tells_error(std::string_view data) {
   return false;
 }
 
-// Only the last event of a stream does, or an error's.
+// Only the last event of a stream does, or an error's. A name alone, before data that cannot be read, does not.
 bool ends(Dialect dialect, const WholeEvent& event) {
   switch (dialect) {
     case Dialect::chat:
@@ -84,12 +84,13 @@ bool ends(Dialect dialect, const WholeEvent& event) {
       return event.data.starts_with("[DONE]") || tells_error(event.data);
     case Dialect::messages: {
       const std::string_view type = event.type();
-      return type == "message_stop" || type == "error";
+      return (type == "message_stop" || type == "error") && event.carries_object();
     }
     case Dialect::responses: {
       const std::string_view type = event.type();
-      return type == "response.completed" || type == "response.incomplete" || type == "response.failed" ||
-             type == "error";
+      const bool last =
+          type == "response.completed" || type == "response.incomplete" || type == "response.failed" || type == "error";
+      return last && event.carries_object();
     }
     case Dialect::other:
       break;

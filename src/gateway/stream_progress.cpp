@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "base/json.hpp"
 #include "gateway/json_members.hpp"
 
 namespace tidemill::gateway {
@@ -68,6 +69,16 @@ Resume StreamProgress::ways_on() const {
 Result<std::string> StreamProgress::resume_body() const {
   if (!marked()) return chat_->resume_body(body_);
   return with_member(body_, outline_.closing_brace, resume_member, marks_.value());
+}
+
+bool StreamProgress::misses_usage() const {
+  if (usage_.output_tokens) return false;
+  const auto body = base::parse_json(body_);
+  const base::json::object* request = body ? body->if_object() : nullptr;
+  const base::json::value* options = request == nullptr ? nullptr : request->if_contains("stream_options");
+  if (options == nullptr || !options->is_object()) return false;
+  const base::json::value* asked = options->get_object().if_contains("include_usage");
+  return asked != nullptr && asked->is_bool() && asked->get_bool();
 }
 
 TokenUsage StreamProgress::usage() const {

@@ -57,6 +57,8 @@ class StreamProgress {
   // Nothing but the last words of a foreign chat can be missing.
   bool chat_finished() const { return chat_ && chat_->finished(); }
   bool chat_done() const { return chat_ && chat_->done(); }
+  // The request has asked for a usage, and none has come.
+  bool misses_usage() const;
 
   // As the answer calls itself; empty: its first event does not.
   const std::string& response_id() const { return response_id_; }

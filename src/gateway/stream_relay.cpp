@@ -188,10 +188,15 @@ void StreamRelay::note_resumed(std::string& out) {
   if (!exact) out += wire::sse_comment("resumed best-effort");
 }
 
-// The backend has ended its stream: well, if it has said all that there is to say.
+// The backend has ended its stream: well, if it has said all that there is to say. Half an event that it ended in is
+// left out, so that whatever comes next begins with a line of its own.
 asio::awaitable<Tried> StreamRelay::finish(Part& part, Lease& lease, wire::ClientStream& answer) {
   part.out.clear();
-  part.marks.finish(part.out);
+  if (dialect_ == Dialect::other) {
+    part.marks.finish_unread(part.out);
+  } else {
+    part.marks.finish(part.out);
+  }
   if (part.marked() && !progress_.ended()) co_return broken_off("the backend ended its stream in the middle");
   if (!part.marked()) {
     const bool passed = co_await pass(part, lease, answer);
@@ -270,9 +275,17 @@ asio::awaitable<bool> StreamRelay::write_rest() {
   co_return written.has_value();
 }
 
-asio::awaitable<void> StreamRelay::end_chat() {
+asio::awaitable<void> StreamRelay::end_chat(const Error& failure) {
   if (!progress_.chat_done()) {
-    const auto told = co_await call_.write("data: [DONE]\n\n");
+    std::string last;
+    if (progress_.misses_usage()) {
+      service_.counters().lost_usages.add();
+      call_.note_failure(
+          Error(ErrorCode::unavailable, "the stream broke off before its usage was told").caused_by(failure));
+      last = wire::sse_comment("the text is whole, but the stream broke off before its usage was told");
+    }
+    wire::append_sse(last, "[DONE]");
+    const auto told = co_await call_.write(last);
     if (!told) co_return;
   }
   (void)co_await call_.end();

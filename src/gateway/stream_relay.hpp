@@ -64,8 +64,9 @@ class StreamRelay {
 
   // Hands on what the backend of `lease` streams, from the beginning or where the last one broke off.
   asio::awaitable<Tried> relay(Lease& lease, wire::ClientStream& answer, HangUp& hang_up);
-  // Only the last words of a chat are missing.
-  asio::awaitable<void> end_chat();
+  // Only the last words of a chat are missing, because of `failure`. If one of them is the usage that the client has
+  // asked for, which nobody else can tell, that is said.
+  asio::awaitable<void> end_chat(const base::Error& failure);
   // Tells the client that the stream has failed, and ends it.
   asio::awaitable<void> fail(const base::Error& error);
 

@@ -24,6 +24,13 @@ std::string_view WholeEvent::type() const {
   return {};
 }
 
+bool WholeEvent::carries_object() const {
+  JsonMembers members(data);
+  while (members.next()) {
+  }
+  return members.whole();
+}
+
 WholeEvents::WholeEvents(std::string_view events) : rest_(events) {
   if (rest_.starts_with(byte_order_mark)) rest_.remove_prefix(byte_order_mark.size());
 }
@@ -75,6 +82,47 @@ void WholeEvents::take_field(std::string_view line, WholeEvent& event) {
     joined += value;
     joined_ = std::move(joined);
     event.data = joined_;
+  }
+}
+
+namespace {
+
+// Takes one end of a line off the end.
+bool strip_line_end(std::string_view& text) {
+  for (const std::string_view end : {"\r\n", "\n", "\r"}) {
+    if (!text.ends_with(end)) continue;
+    text.remove_suffix(end.size());
+    return true;
+  }
+  return false;
+}
+
+// What `text` lacks of a blank line at its end. A carriage return there may be half of an end of a line.
+std::string_view missing_blank_line(std::string_view text) {
+  std::string_view before = text;
+  if (strip_line_end(before) && (before.ends_with('\n') || before.ends_with('\r'))) return "";
+  return text.ends_with('\n') ? "\n" : "\n\n";
+}
+
+// Whether its last line may be all of that line: it has an end, or is of data, which tell by themselves whether they
+// are whole.
+bool ends_with_whole_line(std::string_view text) {
+  if (text.ends_with('\n') || text.ends_with('\r')) return true;
+  const std::string_view line = text.substr(text.find_last_of("\r\n") + 1);  // npos + 1 is 0
+  return line.starts_with("data:");
+}
+
+}  // namespace
+
+void append_whole_events(std::string& out, std::string_view rest) {
+  WholeEvents walk(rest);
+  while (const auto event = walk.next()) {
+    const std::string_view missing = missing_blank_line(event->text);
+    if (!event->has_data && !missing.empty()) continue;
+    const bool whole = event->data.starts_with("[DONE]") || event->carries_object();
+    if (event->has_data && !(whole && ends_with_whole_line(event->text))) return;
+    out += event->text;
+    out += missing;
   }
 }
 

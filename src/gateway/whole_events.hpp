@@ -19,6 +19,8 @@ struct WholeEvent {
 
   // What it says that it is: its name, or the "type" of its data where it has none.
   std::string_view type() const;
+  // Its data are one JSON object, from brace to brace: no part of one that was cut off.
+  bool carries_object() const;
 };
 
 //   WholeEvents walk(events);
@@ -41,5 +43,10 @@ class WholeEvents {
   const char* line_feed_ = nullptr;  // the next one in it, or its end; null, or before what is looked at: not known
   std::string joined_;
 };
+
+// Of the end of a stream, `rest`: appends the events that are whole, up to the first that is not. They carry JSON
+// objects or "[DONE]", as those of all known dialects do. The last one gets the blank line that it may lack, and a
+// comment that does is left out.
+void append_whole_events(std::string& out, std::string_view rest);
 
 }  // namespace tidemill::gateway

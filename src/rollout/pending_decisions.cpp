@@ -7,22 +7,34 @@
 
 namespace tidemill::rollout {
 
-void PendingDecisions::drop(std::string_view id) {
+bool PendingDecisions::is_known_by(std::string_view id, const Entry& entry) const {
+  const auto known = by_id_.find(id);
+  return known != by_id_.end() && &*known->second == &entry;
+}
+
+void PendingDecisions::drop_oldest() {
+  const Entry& oldest = entries_.front();
+  for (const std::string* id : {&oldest.id, &oldest.other_id})
+    if (is_known_by(*id, oldest)) by_id_.erase(*id);
+  entries_.pop_front();
+}
+
+// The id is another's now.
+void PendingDecisions::give_up(std::string_view id) {
   const auto known = by_id_.find(id);
   if (known == by_id_.end()) return;
   const auto entry = known->second;
-  by_id_.erase(entry->id);
-  if (!entry->other_id.empty()) by_id_.erase(entry->other_id);
-  entries_.erase(entry);
+  by_id_.erase(known);
+  if (!is_known_by(entry->id, *entry) && !is_known_by(entry->other_id, *entry)) entries_.erase(entry);
 }
 
 void PendingDecisions::put(std::string_view id, const Decision& decision, std::string_view other_id) {
   if (other_id == id) other_id = {};
   const std::scoped_lock lock(mutex_);
-  drop(id);
-  if (!other_id.empty()) drop(other_id);
+  give_up(id);
+  if (!other_id.empty()) give_up(other_id);
   if (most_ == 0) return;
-  if (entries_.size() == most_) drop(std::string(entries_.front().id));
+  if (entries_.size() == most_) drop_oldest();
   entries_.push_back({.id = std::string(id), .other_id = std::string(other_id), .decision = decision});
   by_id_.emplace(entries_.back().id, std::prev(entries_.end()));
   if (!other_id.empty()) by_id_.emplace(entries_.back().other_id, std::prev(entries_.end()));

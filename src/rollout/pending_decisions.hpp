@@ -20,8 +20,8 @@ class PendingDecisions {
  public:
   explicit PendingDecisions(size_t most = size_t{1} << 16) : most_(most) {}
 
-  // The oldest goes where there is no room. Replaces one of the same id. `other_id`: by which it is known as well, or
-  // empty.
+  // The oldest goes where there is no room. `other_id`: by which it is known as well, or empty. By either id the latest
+  // one is known; an earlier one stays as long as there is an id that is its alone.
   void put(std::string_view id, const Decision& decision, std::string_view other_id = {});
   // Errors: not_found (never made here, or too long ago).
   base::Result<Decision> find(std::string_view id) const;
@@ -41,7 +41,9 @@ class PendingDecisions {
     bool taken = false;
   };
   base::Result<std::list<Entry>::iterator> at(std::string_view id) const;
-  void drop(std::string_view id);
+  bool is_known_by(std::string_view id, const Entry& entry) const;
+  void drop_oldest();
+  void give_up(std::string_view id);
 
   const size_t most_;
   mutable std::mutex mutex_;

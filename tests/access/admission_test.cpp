@@ -1,6 +1,8 @@
 #include "access/admission.hpp"
 
+#include <algorithm>
 #include <atomic>
+#include <deque>
 #include <map>
 #include <optional>
 #include <string>
@@ -95,6 +97,85 @@ TEST_F(Queueing, ManyTenantsUseEveryPlace) {
   for (uint64_t id = 1; id <= 4; ++id)
     admission.finish(id, 100, now_);
   EXPECT_EQ(admission.state().running, 8U);
+}
+
+// What begins while tenants with more waiting than can be served ask for requests that all take the same time: each
+// request by one letter, in order.
+class Backlog {
+ public:
+  explicit Backlog(int slots)
+      : admission_({.slots = slots, .max_queued = 100'000, .max_queued_of_one = 100'000, .longest_wait = minutes(10)}) {
+    ask(slots, 'c', "calm", Priority::normal);
+  }
+
+  void ask(int requests, char letter, const std::string& tenant, Priority priority, double weight = 1) {
+    for (int i = 0; i < requests; ++i) {
+      const uint64_t id = ++asked_;
+      admission_.submit({tenant, weight, priority, 10, 100}, {}, [this, letter, id](std::optional<Refusal> refusal) {
+        EXPECT_FALSE(refusal);
+        begun_ += letter;
+        running_.push_back(id);
+      });
+    }
+  }
+  // The next that begin, as those that began before end.
+  std::string serve(size_t requests) {
+    const size_t before = begun_.size();
+    while (begun_.size() < before + requests && !running_.empty()) {
+      const uint64_t first = running_.front();
+      running_.pop_front();
+      admission_.finish(first, 110, {});
+    }
+    return begun_.substr(before, requests);
+  }
+
+ private:
+  Admission admission_;
+  uint64_t asked_ = 0;
+  std::deque<uint64_t> running_;
+  std::string begun_;
+};
+
+TEST(Backlogs, PrioritiesHoldBetweenTenantsWithAnySlots) {
+  for (const int slots : {1, 2, 3, 4, 8, 16, 64}) {
+    Backlog backlog(slots);
+    backlog.ask(300, 'l', "slow", Priority::low);
+    backlog.ask(300, 'n', "usual", Priority::normal);
+    backlog.ask(300, 'h', "urgent", Priority::high);
+    backlog.serve(static_cast<size_t>(slots));  // that were there before them
+    const std::string order = backlog.serve(146);
+    EXPECT_NEAR(static_cast<double>(std::ranges::count(order, 'h')), 128, 4) << slots << " " << order;
+    EXPECT_NEAR(static_cast<double>(std::ranges::count(order, 'n')), 16, 3) << slots << " " << order;
+    EXPECT_NEAR(static_cast<double>(std::ranges::count(order, 'l')), 2, 2) << slots << " " << order;
+  }
+}
+
+TEST(Backlogs, WeightsHoldBetweenTenantsWithAnySlots) {
+  for (const int slots : {1, 2, 3, 4, 8, 16, 64}) {
+    Backlog backlog(slots);
+    backlog.ask(300, 'n', "one", Priority::normal);
+    backlog.ask(300, 'w', "two", Priority::normal, 2);
+    backlog.serve(static_cast<size_t>(slots));
+    const std::string order = backlog.serve(120);
+    EXPECT_NEAR(static_cast<double>(std::ranges::count(order, 'w')), 80, 3) << slots << " " << order;
+  }
+}
+
+// A tenant's share is that of what it asks for now, not of what it asked for first, and not of what has ended.
+TEST(Backlogs, ATenantsPrioritiesMayChange) {
+  for (const int slots : {4, 8, 64}) {
+    Backlog backlog(slots);
+    backlog.ask(600, 'l', "one", Priority::low);
+    backlog.ask(600, 'n', "other", Priority::normal);
+    backlog.serve(static_cast<size_t>(3 * slots));
+    backlog.ask(80, 'h', "one", Priority::high);
+    const std::string urgent = backlog.serve(90);
+    EXPECT_NEAR(static_cast<double>(std::ranges::count(urgent, 'h')), 79, 4) << slots << " " << urgent;
+    backlog.serve(static_cast<size_t>(slots));
+    const std::string after = backlog.serve(90);
+    EXPECT_GE(std::ranges::count(after, 'n'), 76) << slots << " " << after;
+    EXPECT_GE(std::ranges::count(after, 'l'), 1) << slots << " " << after;
+  }
 }
 
 TEST_F(Queueing, PromptsThatWaitForTheirFirstTokenAreBounded) {

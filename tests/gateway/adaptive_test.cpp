@@ -228,6 +228,32 @@ TEST_F(Adaptive, GatewaysLearnTogether) {
   EXPECT_EQ(ratings_at_first(), 1);
 }
 
+// Callers may use an x-request-id again: each answer is rated by its own id, and the latest one by that too.
+TEST_F(Adaptive, AnswersUnderOneRequestIdAreRatedEach) {
+  add_route();
+  options.routes.front().adaptive.decision_log.clear();
+  for (const bool shared : {false, true}) {
+    SCOPED_TRACE(shared);
+    if (shared) options.session.path = (folder.path() / "sessions.db").string();
+    start();
+    std::vector<std::string> ids;
+    for (int i = 0; i < 3; ++i) {
+      const wire::HttpResponse response = post("/v1/chat/completions", question, {{"x-request-id", "same"}});
+      ids.emplace_back(base::parse_json(response.body)->at("id").as_string());
+    }
+    const auto until = std::chrono::steady_clock::now() + patience;
+    for (const std::string& id : ids) {
+      int status = 404;  // until the decision is in the store
+      while (status == 404 && std::chrono::steady_clock::now() < until)
+        status = rate(id, 1).status;
+      EXPECT_EQ(status, 200) << id;
+      EXPECT_EQ(rate(id, 1).status, 400) << id;
+    }
+    EXPECT_EQ(rate("same", 1).status, 400) << "it is the last one's, which has been rated";
+    gateway.reset();
+  }
+}
+
 TEST_F(Adaptive, CostsNeedPrices) {
   add_route();
   options.port = 0;

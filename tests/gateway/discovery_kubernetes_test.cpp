@@ -49,7 +49,8 @@ class WatchKubernetes : public testing::Test {
                               .port = "http",
                               .token_file = folder_.path() / "token",
                               .ca_file = folder_.path() / "ca.crt",
-                              .seed = 1};
+                              .seed = 1,
+                              .clock = &clock_};
     Sleep sleep = [this](base::Duration time) -> asio::awaitable<void> {
       pauses_.push_back(time);
       if (before_pause_) before_pause_(pauses_.size());
@@ -64,6 +65,7 @@ class WatchKubernetes : public testing::Test {
         all += endpoint.address + (endpoint.ready ? "+" : "-") + endpoint.instance + " ";
       }
       told_.push_back(all);
+      clock_.advance(told_every_);
       // From outside, while the watch is open.
       if (told_.size() == stop_after_told_ || all == stop_at_) {
         asio::post(io_, [this] { cancel_.emit(asio::cancellation_type::terminal); });
@@ -77,6 +79,8 @@ class WatchKubernetes : public testing::Test {
   }
   std::string target(size_t i) const { return api_->asked()[i].target; }
 
+  base::ManualClock clock_;
+  base::Duration told_every_{};  // as the watch's clock sees it
   test::TemporaryFolder folder_;
   std::string ca_;
   asio::io_context io_;
@@ -171,6 +175,40 @@ TEST_F(WatchKubernetes, WaitsLongerAfterEachFailure) {
     EXPECT_GE(pause, most / 2);
     most *= 2;
   }
+}
+
+// As behind a proxy that cuts what it does not know.
+TEST_F(WatchKubernetes, WaitsLongerAfterEachWatchThatEndsAtOnce) {
+  write("token", "t");
+  stop_after_pauses_ = 4;
+  const Answer bookmark{.status = 200, .pieces = {event("BOOKMARK", R"({"metadata":{"resourceVersion":"20"}})")}};
+  play({{.status = 200, .pieces = {list("10", slice("a", "5", "10.0.0.1"))}},
+        bookmark,
+        bookmark,
+        bookmark,
+        bookmark,
+        bookmark});
+  ASSERT_EQ(pauses_.size(), 4U) << "none after the first, which may be chance";
+  base::Duration most = std::chrono::milliseconds(500);
+  for (const base::Duration pause : pauses_) {
+    EXPECT_LE(pause, most);
+    EXPECT_GE(pause, most / 2);
+    most *= 2;
+  }
+}
+
+TEST_F(WatchKubernetes, AWatchThatLastedIsBegunAgainAtOnce) {
+  write("token", "t");
+  told_every_ = std::chrono::seconds(2);
+  stop_after_told_ = 4;
+  const auto added = [](const char* name, const char* version) {
+    return Answer{.status = 200, .pieces = {event("ADDED", slice(name, version, std::string("10.0.0.") + version))}};
+  };
+  Answer last = added("d", "13");
+  last.stay = true;
+  play(
+      {{.status = 200, .pieces = {list("10", slice("a", "5", "10.0.0.1"))}}, added("b", "11"), added("c", "12"), last});
+  EXPECT_TRUE(pauses_.empty());
 }
 
 TEST_F(WatchKubernetes, ListsAgainAfterAnEventThatItCannotRead) {

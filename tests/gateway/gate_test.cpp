@@ -265,6 +265,59 @@ TEST_F(Gate, TokensAreReservedAndSettled) {
   EXPECT_TRUE(refused.headers.has("retry-after"));
 }
 
+// To count tokens makes none, and no model reads the prompt.
+TEST_F(Gate, CountingTokensCostsARequestAndNothingElse) {
+  ScriptedBackend& backend = add_backend([](const Received&) {
+    return Script{.bytes = http_answer(200, "application/json", R"({"input_tokens":5000})")};
+  });
+  const std::string secret = make_key({.name = "n", .tenant = "t"});
+  set_policy(
+      "[tenants.default]\ntokens_per_minute = 500\nrequests_per_minute = 3\nbudget_per_day = 0.001\n[prices.m]\n"
+      "input = 10\noutput = 10\n");
+  start();
+  const std::string body =
+      R"({"model":"m","messages":[{"role":"user","content":")" + std::string(20'000, 'x') + R"("}]})";
+  for (const char* path : {"/v1/messages/count_tokens", "/tokenize", "/detokenize"}) {
+    const wire::HttpResponse counted = post(path, body, {{"Authorization", "Bearer " + secret}});
+    EXPECT_EQ(counted.status, 200) << path << " " << counted.body;
+    EXPECT_EQ(counted.headers.find("x-ratelimit-remaining-tokens"), "500") << path;
+    EXPECT_EQ(counted.headers.find("x-tidemill-cost").value_or("0.00"), "0.00") << path;
+  }
+  EXPECT_EQ(post("/tokenize", body, {{"Authorization", "Bearer " + secret}}).status, 429);
+  EXPECT_EQ(backend.received().size(), 3U);
+}
+
+// By a sum for each: their bytes are no text. Nobody shows a key here, so the limit is nobody's by name.
+TEST_F(Gate, InlineImagesAreNotReservedAsText) {
+  ScriptedBackend& backend = add_backend([](const Received&) { return Script{.bytes = answer}; });
+  set_policy("[tenants.default]\ntokens_per_minute = 4000\n");
+  start();
+  const std::string data(1'000'000, 'A');
+  const auto asked = [&](const std::string& content) {
+    return R"({"model":"m","max_tokens":10,"max_output_tokens":10,"store":false,"MEMBER":[{"role":"user","content":[)" +
+           content + "]}]}";
+  };
+  const auto send = [&](const std::string& path, const std::string& member, const std::string& content) {
+    std::string body = asked(content);
+    return post(path, body.replace(body.find("MEMBER"), 6, member));
+  };
+  const std::string chat = R"({"type":"image_url","image_url":{"url":"data:image/png;base64,)" + data + R"("}})";
+  const wire::HttpResponse three = send("/v1/chat/completions", "messages", chat + "," + chat + "," + chat);
+  EXPECT_EQ(three.status, 429) << "three images of 1,600 tokens";
+  EXPECT_NE(three.body.find("the limit of this gateway is 4000 per minute"), std::string::npos) << three.body;
+  EXPECT_EQ(send("/v1/chat/completions", "messages", R"({"type":"text","text":")" + data + "\"}").status, 429);
+  EXPECT_EQ(backend.received().size(), 0U);
+  EXPECT_EQ(send("/v1/chat/completions", "messages", chat).status, 200);
+  EXPECT_EQ(
+      send("/v1/responses", "input", R"({"type":"input_image","image_url":"data:image/png;base64,)" + data + "\"}")
+          .status,
+      200);
+  EXPECT_EQ(send("/v1/messages", "messages",
+                 R"({"type":"image","source":{"type":"base64","media_type":"image/png","data":")" + data + "\"}}")
+                .status,
+            200);
+}
+
 // Nothing that a body says gets more than one answer of 200 tokens out of 300.
 TEST_F(Gate, NoMemberOfABodyGetsAroundALimit) {
   ScriptedBackend& backend = add_backend([](const Received&) {

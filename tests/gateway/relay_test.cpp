@@ -43,6 +43,8 @@ TEST_F(Relay, PassesRequestsAndAnswersOn) {
             {"TE", "trailers"},
             {"Accept-Encoding", "gzip"},
             {"x-tidemill-resumable", "1"},
+            {"X-Tidemill-Mirror", "1"},
+            {"X-TIDEMILL-ANYTHING", "1"},
             {"traceparent", "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"}});
   EXPECT_EQ(response.status, 200);
   EXPECT_EQ(response.body, R"({"id":"chatcmpl-1"})");
@@ -56,6 +58,8 @@ TEST_F(Relay, PassesRequestsAndAnswersOn) {
   EXPECT_EQ(request.field("X-Request-Id"), "id-1");
   EXPECT_EQ(request.field("X-Other"), "kept");
   EXPECT_EQ(request.field("TE") + request.field("Accept-Encoding") + request.field("x-tidemill-resumable"), "");
+  for (const char* name : {"\nx-tidemill-", "\nX-Tidemill-", "\nX-TIDEMILL-"})
+    EXPECT_EQ(request.head.find(name), std::string::npos) << "nobody speaks in the gateway's name: " << request.head;
   const std::string parent = request.field("traceparent");
   EXPECT_TRUE(parent.starts_with("00-0123456789abcdef0123456789abcdef-")) << parent;
   EXPECT_EQ(parent.find("0123456789abcdef-01"), std::string::npos) << "the backend's parent is the gateway's span";
@@ -114,6 +118,24 @@ TEST_F(Relay, ABackendDoesNotSpeakForTheGateway) {
   EXPECT_EQ(made.status, 201);
   EXPECT_EQ(made.headers.find("location"), "/v1/files/7") << "a path is one of the gateway's too";
   EXPECT_FALSE(made.headers.has("content-location"));
+}
+
+// Media types are the same in large letters and small ones.
+TEST_F(Relay, AStreamIsOneHoweverItsTypeIsWritten) {
+  std::string type;
+  const std::string events = "data: {\"choices\":[{\"delta\":{\"content\":\"hi\"}}]}\n\ndata: [DONE]\n\n";
+  add_backend([&](const Received&) { return Script{.bytes = http_answer(200, type, events)}; });
+  start();
+  for (const char* written : {"text/event-stream", "Text/Event-Stream", "TEXT/EVENT-STREAM; charset=UTF-8",
+                              "text/event-stream ;charset=utf-8"}) {
+    type = written;
+    const wire::HttpResponse response =
+        post("/v1/chat/completions", R"({"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]})");
+    EXPECT_EQ(response.status, 200) << written;
+    EXPECT_EQ(response.body, events) << written;
+  }
+  type = "text/event-streams";
+  EXPECT_EQ(post("/v1/chat/completions", question).status, 503) << "that is another type, and no JSON";
 }
 
 // A backend that says again and again that it is there, and nothing else, is left in the end: another may answer.

@@ -110,8 +110,13 @@ TEST(SseMarks, AForeignStreamMayEndWithoutABlankLine) {
   ASSERT_TRUE(stream.add("data: a\n\ndata: b"));
   EXPECT_FALSE(stream.next(out));
   EXPECT_EQ(out, "data: a\n\n");
+  std::string unread = out;
+  SseMarks same = stream;
+  same.finish_unread(unread);
+  EXPECT_EQ(unread, "data: a\n\ndata: b");
+  EXPECT_EQ(same.held(), 0U);
   stream.finish(out);
-  EXPECT_EQ(out, "data: a\n\ndata: b");
+  EXPECT_EQ(out, "data: a\n\n") << "half an event goes no further";
   EXPECT_EQ(stream.held(), 0U);
 }
 

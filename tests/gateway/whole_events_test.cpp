@@ -84,6 +84,45 @@ TEST(WholeEvents, TypesStandInTheNameOrInTheData) {
   EXPECT_TRUE(events_in("\n\n\n").empty());
 }
 
+std::string whole_of(std::string_view rest) {
+  std::string out;
+  append_whole_events(out, rest);
+  return out;
+}
+
+// Whatever the end of its lines, and wherever its last bytes are missing: the event is whole as soon as its data are.
+TEST(WholeEvents, TheLastOfAStreamMayLackItsBlankLine) {
+  for (const std::string& text : spellings("message_stop", R"({"type":"message_stop"})")) {
+    const std::vector<Seen> expected = {{"message_stop", R"({"type":"message_stop"})"}};
+    const size_t line = text.find_last_not_of("\r\n") + 1;
+    const bool data_last = text.rfind("data:", line) > text.rfind("event:", line) || text.rfind("event:") == text.npos;
+    for (size_t length = 1; length <= text.size(); ++length) {
+      const std::string whole = whole_of(std::string_view(text).substr(0, length));
+      if (length > line || (length == line && data_last)) {
+        EXPECT_EQ(read(whole), expected) << length << " of " << text;
+        const std::string next = "data: {}\n\n";
+        EXPECT_EQ(read(whole + next).size(), 2U) << "a blank line ends it: " << length << " of " << text;
+      } else if (data_last) {
+        EXPECT_EQ(whole, "") << length << " of " << text;
+      }
+    }
+  }
+}
+
+TEST(WholeEvents, HalfOfOneIsLeftOut) {
+  const std::string good = "data: {\"a\":1}\n\n";
+  for (const char* half : {"data: {\"a\":", "data: {\"a\":\n", "data: [DO", "data: 1", "data: tru", "data",
+                           "event: message_stop", "event: message_stop\n", "event: message_stop\ndata: ",
+                           "data: {\"a\":1}\nevent: mess", ": a comm", ": a comment\n"}) {
+    EXPECT_EQ(whole_of(half), "") << half;
+    EXPECT_EQ(whole_of(good + half), good) << half;
+  }
+  EXPECT_EQ(whole_of(""), "");
+  EXPECT_EQ(whole_of("data: [DONE]"), "data: [DONE]\n\n");
+  EXPECT_EQ(whole_of("\ndata: {}\r"), "data: {}\r\n\n");
+  EXPECT_EQ(whole_of(": hi\n\ndata: {\"a\":\ndata: 1}\n"), ": hi\n\ndata: {\"a\":\ndata: 1}\n\n");
+}
+
 TEST(StreamEnd, IsSeenInEverySpelling) {
   struct Last {
     Dialect dialect;
@@ -118,6 +157,11 @@ TEST(StreamEnd, IsNotSeenInWhatIsSaid) {
   messages.take(
       "data: {\"type\":\"content_block_delta\",\"delta\":{\"type\":\"message_stop\"}}\n\nevent: message_stop\n\n");
   EXPECT_FALSE(messages.seen()) << "a name alone makes no event";
+  messages.take("event: message_stop\ndata: {\"type\n\n");
+  EXPECT_FALSE(messages.seen()) << "nor does it with data that nobody can read";
+  StreamEnd responses(Dialect::responses);
+  responses.take("event: response.completed\ndata: {\"type\":\"response.completed\",\"resp\n\n");
+  EXPECT_FALSE(responses.seen());
 }
 
 // Where events end, by looking at each byte by itself: behind a line that is empty.

@@ -464,6 +464,19 @@ TEST(PendingDecisions, KnowTheLastOnesOnce) {
   for (const char* id : {"f", "g", "h"})
     pending.put(id, Decision{});
   EXPECT_FALSE(pending.find("response-e"));
+  // One id for two answers: each is known by its own, and the latest by both.
+  pending.put("twice", Decision{.model = 0}, "first");
+  pending.put("twice", Decision{.model = 1}, "second");
+  EXPECT_EQ(pending.find("twice")->model, 1U);
+  EXPECT_EQ(pending.take_for_feedback("first")->decision.model, 0U);
+  EXPECT_EQ(pending.take_for_feedback("second")->decision.model, 1U);
+  EXPECT_FALSE(pending.take_for_feedback("twice"));
+  pending.put("other", Decision{}, "first");
+  EXPECT_EQ(pending.find("second")->model, 1U);
+  pending.put("twice", Decision{});
+  pending.put("second", Decision{});
+  pending.put("last", Decision{});
+  EXPECT_FALSE(pending.find("first")) << "only three are kept";
   PendingDecisions none(0);
   none.put("a", Decision{});
   EXPECT_FALSE(none.find("a"));
