@@ -22,6 +22,7 @@
 #include "quantize/mixture.hpp"
 #include "quantize/plan.hpp"
 #include "quantize/quantize_model.hpp"
+#include "quantize/widen.hpp"
 #include "text/tokenizer.hpp"
 
 namespace tidemill::cli {
@@ -73,7 +74,9 @@ class Quantization {
     options.compensate = !flags_.no_compensation;
     options.cancelled = [this] { return interrupt_.raised(); };
     TM_TRY(const std::filesystem::path path, find_model(flags_.source));
-    TM_TRY(const model::Checkpoint source, model::Checkpoint::open(path));
+    TM_TRY(const model::Checkpoint opened, model::Checkpoint::open(path));
+    widened_ = quantize::widen(opened, flags_.bits > 0 ? tensor::DType::q8_0 : options.type, options.rules);
+    const model::Checkpoint& source = widened_ ? widened_->checkpoint : opened;
     std::string text;
     quantize::CalibrationOptions reading;
     if (!flags_.calibrate.empty()) {
@@ -96,7 +99,7 @@ class Quantization {
     };
     TM_TRY(const quantize::QuantizeSummary summary, quantize::quantize_model(source, flags_.output, options));
     if (bar) bar->finish();
-    print(source, options.type, summary);
+    print(opened, options.type, summary);
     return exit_success;
   }
 
@@ -130,8 +133,9 @@ class Quantization {
 
   base::Result<void> mix(const model::Checkpoint& source, const quantize::Calibration& calibration,
                          quantize::QuantizeOptions& into) {
-    TM_TRY(quantize::Mixture mixture, quantize::plan_mixture(source, calibration, into.rules, flags_.bits,
-                                                             into.cancelled, bar_for(planning_, "choosing types")));
+    TM_TRY(quantize::Mixture mixture,
+           quantize::plan_mixture(source, calibration, into.rules, {flags_.bits, widened_ ? widened_->zeros : 0},
+                                  into.cancelled, bar_for(planning_, "choosing types")));
     into.type = mixture.type;
     // What was asked for holds over what was found.
     into.rules.insert(into.rules.begin(), mixture.rules.begin(), mixture.rules.end());
@@ -169,6 +173,7 @@ class Quantization {
                                                                   {"of_type", summary.of_type},
                                                                   {"other_types", std::move(others)},
                                                                   {"mixture_bits", bits_},
+                                                                  {"feed_forward_length", width()},
                                                                   {"smoothed_norms", summary.smoothed},
                                                                   {"compensated", summary.compensated},
                                                                   {"resumed", summary.resumed},
@@ -183,6 +188,10 @@ class Quantization {
       fmt::print(", {}", other);
     fmt::print("; {}, {:.1f} % less in weights\n", base::human_bytes(static_cast<double>(summary.bytes)), 100 * saved);
     if (flags_.per_channel) fmt::print("  one scale for each row of a matrix in Q8_0\n");
+    if (widened_) {
+      fmt::print("  feed-forward blocks are {} wide inside instead of {}, by zeros: blocks of 32 fit\n", widened_->to,
+                 widened_->from);
+    }
     if (bits_ > 0) fmt::print("  {:.2f} bits a weight in memory\n", bits_);
     if (summary.resumed > 0) fmt::print("  {} tensors were there from before\n", summary.resumed);
     if (!flags_.calibrate.empty()) {
@@ -191,10 +200,17 @@ class Quantization {
     }
   }
 
+  // {"source": 172, "file": 192} where they are not the same.
+  base::json::value width() const {
+    if (!widened_) return nullptr;
+    return base::json::object{{"source", widened_->from}, {"file", widened_->to}};
+  }
+
   const QuantizeFlags& flags_;
   const Interrupt interrupt_;
   std::optional<base::Progress> reading_;
   std::optional<base::Progress> planning_;
+  std::optional<quantize::Widened> widened_;
   double bits_ = 0;  // of a mixture; 0: there is none
 };
 

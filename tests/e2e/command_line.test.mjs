@@ -583,6 +583,20 @@ describe('the command line', { timeout: 300_000 }, () => {
     rmSync(own, { recursive: true });
   });
 
+  test('quantises feed-forward blocks that blocks of 32 do not fit', (t) => {
+    const model = path.join(data, 'models/stories260K.gguf');
+    if (!existsSync(model)) return t.skip(`needs ${model}; set TIDEMILL_DATA`);
+    const small = path.join(folder, 'stories-int8.gguf');
+    const made = tidemill(['quantize', model, small, '--json']);
+    assert.equal(made.code, 0, made.err);
+    const { feed_forward_length: width, other_types: others } = JSON.parse(made.out);
+    assert.deepEqual([width, others], [{ source: 172, file: 192 }, []]);
+    const told = tidemill(['quantize', model, small]);
+    assert.match(told.out, /feed-forward blocks are 192 wide inside instead of 172/);
+    const story = tidemill(['complete', '--model', small, '--prompt', 'Once upon a time', '--max-tokens', '16']);
+    assert.equal(story.code, 0, story.err);
+  });
+
   test('judges a model by a text and by tasks, beside another', () => {
     const text = path.join(folder, 'text.py');
     writeFileSync(text, 'import os\n\ndef area(width, height):\n    return width * height\n\n'.repeat(40));
