@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -186,7 +187,8 @@ class Quantization {
                summary.tensors, summary.changed, summary.of_type, tensor::info(type).name);
     for (const std::string& other : summary.other_types)
       fmt::print(", {}", other);
-    fmt::print("; {}, {:.1f} % less in weights\n", base::human_bytes(static_cast<double>(summary.bytes)), 100 * saved);
+    fmt::print("; {}, {:.1f} % {} in weights\n", base::human_bytes(static_cast<double>(summary.bytes)),
+               100 * std::abs(saved), saved < 0 ? "more" : "less");
     if (flags_.per_channel) fmt::print("  one scale for each row of a matrix in Q8_0\n");
     if (widened_) {
       fmt::print("  feed-forward blocks are {} wide inside instead of {}, by zeros: blocks of 32 fit\n", widened_->to,

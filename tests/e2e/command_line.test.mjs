@@ -549,6 +549,11 @@ describe('the command line', { timeout: 300_000 }, () => {
     assert.ok(type === 'Q8_0' && bits <= 8.32 && bits > 7, mixed.out);
     assert.ok(others.length > 0);
 
+    const large = path.join(own, 'f16.gguf');
+    const grown = tidemill(['quantize', careful, large, '--type', 'f16']);
+    assert.match(grown.out, /, [\d.]+ % more in weights\n/);
+    rmSync(large);
+
     // Killed once a part is put down, wherever that is, and asked again.
     const fresh = path.join(own, 'fresh.gguf');
     const wide = (file) => ['quantize', source, file, '--type', 'f32', '--json'];
