@@ -577,6 +577,10 @@ describe('the command line', { timeout: 300_000 }, () => {
         const other = tidemill(['quantize', source, out, '--type', 'q5_0']);
         assert.equal(other.code, 2);
         assert.match(other.err, /unfinished file of another model or of other options.*--restart/);
+        if (readFileSync(`${out}.partial`).subarray(0, 4).toString() !== 'GGUF') {  // as it is but for its last moment
+          const looked = tidemill(['inspect', `${out}.partial`]);
+          assert.deepEqual([looked.code, looked.out], [1, '']);
+        }
       }
       const finished = tidemill(wide(out));
       assert.equal(finished.code, 0, finished.err);
