@@ -118,6 +118,27 @@ void Progress::draw(SteadyTime now) {
   sink_(fmt::format("{}{}{}", restart_line, utf8::prefix(label_, for_label), utf8::prefix(figures, columns)));
 }
 
+ReportedProgress::ReportedProgress(std::string label, Progress::Unit unit, Progress::Sink sink, const Clock& clock)
+    : label_(std::move(label)), unit_(unit), sink_(std::move(sink)), clock_(clock) {}
+
+void ReportedProgress::report(uint64_t done, uint64_t total) {
+  if (bar_) {
+    bar_->set(done);
+    return;
+  }
+  bar_.emplace(label_, total, unit_, sink_, clock_);
+  bar_->start_at(done);
+}
+
+std::function<void(size_t, size_t)> ReportedProgress::reporter() {
+  return [this](size_t done, size_t total) { report(done, total); };
+}
+
+void ReportedProgress::finish() {
+  if (bar_) bar_->finish();
+  bar_.reset();
+}
+
 Progress::Sink Progress::terminal(bool wanted) {
   const char* kind = std::getenv("TERM");  // NOLINT(concurrency-mt-unsafe)
   if (!wanted || ::isatty(STDERR_FILENO) == 0 || kind == nullptr || std::string_view(kind) == "dumb") return {};

@@ -1,6 +1,7 @@
 // A progress bar for long work, one line redrawn in place on standard error.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <mutex>
@@ -57,6 +58,32 @@ class Progress {
   uint64_t done_before_ = 0;
   std::optional<SteadyTime> drawn_;
   bool finished_ = false;
+};
+
+// A bar for work that says itself how much of it there is: it is made with the work's first report, and what that says
+// is done is none of the rate. Not thread-safe: reports come one at a time.
+class ReportedProgress {
+ public:
+  // As Progress.
+  ReportedProgress(std::string label, Progress::Unit unit, Progress::Sink sink,
+                   const Clock& clock = SystemClock::instance());
+  ReportedProgress(const ReportedProgress&) = delete;
+  ReportedProgress& operator=(const ReportedProgress&) = delete;
+
+  void report(uint64_t done, uint64_t total);
+  // report(), as the options of what works want it. This must outlive it.
+  std::function<void(size_t done, size_t total)> reporter();
+  // Progress::finish(), where there is a bar. The next report makes another.
+  void finish();
+  // Takes the line away, for other words or where nobody needs it any more. The next report makes another.
+  void wipe() { bar_.reset(); }
+
+ private:
+  const std::string label_;
+  const Progress::Unit unit_;
+  const Progress::Sink sink_;
+  const Clock& clock_;
+  std::optional<Progress> bar_;
 };
 
 }  // namespace tidemill::base

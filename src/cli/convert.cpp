@@ -1,7 +1,6 @@
 #include "model/convert.hpp"
 
 #include <filesystem>
-#include <optional>
 #include <string>
 
 #include <fmt/core.h>
@@ -30,19 +29,14 @@ base::Result<int> convert(const ConvertFlags& flags) {
   const Interrupt interrupt;
   TM_TRY(const std::filesystem::path path, find_model(flags.source));
   TM_TRY(const model::Checkpoint source, model::Checkpoint::open(path));
-  std::optional<base::Progress> bar;
+  base::ReportedProgress bar("converting to " + base::utf8::printable(flags.output), base::Progress::Unit::bytes,
+                             base::Progress::terminal(!flags.as_json));
   model::ConvertOptions options;
   options.type = tensor::dtype_from_name(flags.type);  // none for "keep"
-  options.on_progress = [&](size_t done, size_t total) {
-    if (!bar) {
-      bar.emplace("converting to " + base::utf8::printable(flags.output), total, base::Progress::Unit::bytes,
-                  base::Progress::terminal(!flags.as_json));
-    }
-    bar->set(done);
-  };
+  options.on_progress = bar.reporter();
   options.cancelled = [&] { return interrupt.raised(); };
   TM_TRY(const model::ConvertSummary summary, model::convert_model(source, flags.output, options));
-  if (bar) bar->finish();
+  bar.finish();
   if (flags.as_json) {
     fmt::print("{}\n", base::json::serialize(base::json::object{{"file", base::utf8::sanitize(flags.output)},
                                                                 {"source", base::utf8::sanitize(flags.source)},

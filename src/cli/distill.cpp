@@ -2,7 +2,6 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 #include <system_error>
 #include <unistd.h>
@@ -30,9 +29,9 @@
 #include "distill/train.hpp"
 #include "evaluate/subject.hpp"
 #include "evaluate/text_runner.hpp"
+#include "model/gguf_writer.hpp"
 #include "model/load.hpp"
 #include "model/vocabulary.hpp"
-#include "quantize/partial_file.hpp"
 #include "quantize/quantize_model.hpp"
 #include "tensor/cpu_device.hpp"
 #include "tensor/isa.hpp"
@@ -132,7 +131,7 @@ class TrainingRun {
   }
 
   base::Result<void> check_output(const model::Checkpoint& source) {
-    TM_TRY(output_, quantize::target_of(flags_.output));
+    TM_TRY(output_, model::target_of(flags_.output));
     const auto taken = [&](std::string_view by) {
       return base::Error(base::ErrorCode::invalid_argument,
                          fmt::format("'{}' is {}; write the student to another name", flags_.output, by));
@@ -186,14 +185,15 @@ class TrainingRun {
     TM_TRY(const tensor::Isa isa, tensor::choose_isa());
     device_ = tensor::make_cpu_device(isa, threads());
     if (!flags_.taught) return {};
-    std::optional<base::Progress> bar;
+    base::ReportedProgress bar("loading " + source.path().string(), base::Progress::Unit::bytes,
+                               base::Progress::terminal(!flags_.as_json));
     evaluate::SubjectOptions options;
     options.context = flags_.window;
     options.threads = threads();
-    options.on_progress = bar_for(bar, "loading " + source.path().string(), base::Progress::Unit::bytes);
+    options.on_progress = bar.reporter();
     options.cancelled = cancelled();
     TM_TRY(evaluate::Subject subject, evaluate::Subject::load(source, *device_, options));
-    if (bar) bar->finish();
+    bar.finish();
     subject_ = std::make_unique<evaluate::Subject>(std::move(subject));
     return {};
   }
@@ -204,14 +204,14 @@ class TrainingRun {
       TM_TRY(held_out, base::read_file(flags_.held_out, text::Tokenizer::max_text_bytes));
       TM_TRY(held_out_, tokenizer_->encode(held_out, {.add_special = false}));
     }
-    std::optional<base::Progress> bar;
+    base::ReportedProgress bar("reading text", base::Progress::Unit::items, base::Progress::terminal(!flags_.as_json));
     distill::CorpusOptions options;
     options.ending = flags_.ending;
     options.held_out = held_out;
-    options.on_progress = bar_for(bar, "reading text", base::Progress::Unit::items);
+    options.on_progress = bar.reporter();
     options.cancelled = cancelled();
     TM_TRY(corpus_, distill::read_corpus(*tokenizer_, flags_.text, options));
-    if (bar) bar->finish();
+    bar.finish();
     if (held_out_.empty()) {
       const size_t part = corpus_.tokens.size() / kHeldOutPart;
       held_out_.assign(corpus_.tokens.end() - static_cast<int64_t>(part), corpus_.tokens.end());
@@ -246,19 +246,20 @@ class TrainingRun {
     if (!flags_.taught) return std::unique_ptr<distill::Lessons>(new distill::TextLessons(windows()));
     TM_TRY(distill::Teacher teacher,
            distill::Teacher::create(*subject_, *device_, flags_.window, flags_.keep, threads()));
-    std::optional<base::Progress> bar;
+    base::ReportedProgress bar("asking the teacher", base::Progress::Unit::items,
+                               base::Progress::terminal(!flags_.as_json));
     distill::TeachOptions options;
     options.written = flags_.write / flags_.window;
     options.seed = flags_.seed;
     options.teacher = quantize::fingerprint_of(source);
     options.restart = flags_.restart;
-    options.on_progress = bar_for(bar, "asking the teacher", base::Progress::Unit::items);
+    options.on_progress = bar.reporter();
     options.cancelled = cancelled();
     report_.written_tokens = options.written * flags_.window;
     lessons_fingerprint_ = distill::lesson_format(windows(), flags_.keep, options).fingerprint;
     TM_TRY(std::unique_ptr<distill::LessonFile> lessons,
            distill::teach(teacher, windows(), flags_.keep, lessons_path(), options));
-    if (bar) bar->finish();
+    bar.finish();
     return std::unique_ptr<distill::Lessons>(std::move(lessons));
   }
 
@@ -323,14 +324,14 @@ class TrainingRun {
   }
 
   base::Result<evaluate::TextScore> score_of(evaluate::Subject& subject, const std::string& label) const {
-    std::optional<base::Progress> bar;
+    base::ReportedProgress bar(label, base::Progress::Unit::items, base::Progress::terminal(!flags_.as_json));
     evaluate::TextOptions options;
     options.window = flags_.window;
     options.stride = flags_.window;
-    options.on_progress = bar_for(bar, label, base::Progress::Unit::items);
+    options.on_progress = bar.reporter();
     options.cancelled = cancelled();
     TM_TRY(const evaluate::TextResult result, evaluate::judge_tokens(subject, nullptr, held_out_, options));
-    if (bar) bar->finish();
+    bar.finish();
     return result.score;
   }
 
@@ -343,15 +344,6 @@ class TrainingRun {
 
   void say(const std::string& text) const {
     if (!flags_.as_json) fmt::print(stderr, "{}", text);
-  }
-
-  // Draws into `bar`, which is made with the first report and lives longer than the function.
-  std::function<void(size_t, size_t)> bar_for(std::optional<base::Progress>& bar, std::string label,
-                                              base::Progress::Unit unit) const {
-    return [this, &bar, label = std::move(label), unit](size_t done, size_t total) {
-      if (!bar) bar.emplace(label, total, unit, base::Progress::terminal(!flags_.as_json));
-      bar->set(done);
-    };
   }
 
   const TrainingFlags& flags_;

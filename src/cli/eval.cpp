@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <memory>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -118,16 +117,17 @@ class Evaluation {
 
   base::Result<std::unique_ptr<evaluate::Subject>> load_subject(const std::string& path, bool plain, int64_t context) {
     TM_TRY(const model::Checkpoint file, open_model(path));
-    std::optional<base::Progress> bar;
+    base::ReportedProgress bar("loading " + file.path().string(), base::Progress::Unit::bytes,
+                               base::Progress::terminal(!flags_.as_json));
     evaluate::SubjectOptions options;
     options.context = context;
     options.threads = threads();
     options.kv_type = tensor::parse_kv_type(flags_.kv_type).value_or(tensor::KvType::f16);
     options.plain = plain;
-    options.on_progress = bar_for(bar, "loading " + file.path().string(), base::Progress::Unit::bytes);
+    options.on_progress = bar.reporter();
     options.cancelled = [this] { return interrupt_.raised(); };
     TM_TRY(evaluate::Subject subject, evaluate::Subject::load(file, *device_, options));
-    if (bar) bar->finish();
+    bar.finish();
     return std::make_unique<evaluate::Subject>(std::move(subject));
   }
 
@@ -146,11 +146,12 @@ class Evaluation {
     options.window = flags_.window > 0 ? flags_.window : std::min(kWindow, context);
     options.stride = flags_.stride > 0 ? flags_.stride : options.window;
     options.tokens = flags_.tokens;
-    std::optional<base::Progress> bar;
-    options.on_progress = bar_for(bar, "reading " + flags_.text, base::Progress::Unit::items);
+    base::ReportedProgress bar("reading " + flags_.text, base::Progress::Unit::items,
+                               base::Progress::terminal(!flags_.as_json));
+    options.on_progress = bar.reporter();
     options.cancelled = [this] { return interrupt_.raised(); };
     TM_TRY(evaluate::TextResult result, evaluate::judge_text(*subject_, reference_.get(), text, options));
-    if (bar) bar->finish();
+    bar.finish();
     report_.text.emplace(
         TextReport{base::utf8::printable(flags_.text), options.window, options.stride, std::move(result)});
     return {};
@@ -160,13 +161,14 @@ class Evaluation {
     TaskReport report{.file = base::utf8::printable(flags_.tasks), .subject = {}, .reference = {}};
     for (evaluate::Subject* subject : {subject_.get(), reference_.get()}) {
       if (subject == nullptr) continue;
-      std::optional<base::Progress> bar;
+      base::ReportedProgress bar("answering " + flags_.tasks, base::Progress::Unit::items,
+                                 base::Progress::terminal(!flags_.as_json));
       evaluate::TaskOptions options;
-      options.on_progress = bar_for(bar, "answering " + flags_.tasks, base::Progress::Unit::items);
+      options.on_progress = bar.reporter();
       options.cancelled = [this] { return interrupt_.raised(); };
       auto answered = evaluate::answer_tasks(*subject, tasks, options);
       if (!answered) return std::move(answered).error().wrap(flags_.tasks);
-      if (bar) bar->finish();
+      bar.finish();
       if (subject == subject_.get()) {
         report.subject = std::move(answered).value();
       } else {
@@ -175,15 +177,6 @@ class Evaluation {
     }
     report_.tasks.emplace(std::move(report));
     return {};
-  }
-
-  // Draws into `bar`, which is made with the first report and lives longer than the function.
-  std::function<void(size_t, size_t)> bar_for(std::optional<base::Progress>& bar, std::string label,
-                                              base::Progress::Unit unit) const {
-    return [this, &bar, label = std::move(label), unit](size_t done, size_t total) {
-      if (!bar) bar.emplace(label, total, unit, base::Progress::terminal(!flags_.as_json));
-      bar->set(done);
-    };
   }
 
   const EvalFlags& flags_;

@@ -59,14 +59,8 @@ base::Result<std::unique_ptr<LocalEngine>> LocalEngine::load(LocalOptions option
   source.chat_template_file = wanted.chat_template;
   source.max_batch_rows = wanted.step_tokens;
   source.max_context = wanted.max_context;
-  std::optional<base::Progress> bar;
-  const auto on_progress = [&](size_t done, size_t total) {
-    if (!bar) {
-      bar.emplace("loading", total, base::Progress::Unit::bytes, base::Progress::terminal(wanted.show_progress));
-    }
-    bar->set(done);
-  };
-  TM_TRY(local->model_, serve::LoadedModel::load(source, on_progress));
+  base::ReportedProgress bar("loading", base::Progress::Unit::bytes, base::Progress::terminal(wanted.show_progress));
+  TM_TRY(local->model_, serve::LoadedModel::load(source, bar.reporter()));
   if (!local->model_->generates()) {
     using Model = engine::RequestLimits::Model;
     const bool ranks = local->model_->ranks();

@@ -1,7 +1,6 @@
 #include "model/pack.hpp"
 
 #include <filesystem>
-#include <optional>
 #include <string>
 
 #include <fmt/core.h>
@@ -32,19 +31,14 @@ base::Result<int> pack(const PackFlags& flags) {
   const Interrupt interrupt;
   TM_TRY(const std::filesystem::path path, find_model(flags.source));
   TM_TRY(const model::Checkpoint source, model::Checkpoint::open(path));
-  std::optional<base::Progress> bar;
+  base::ReportedProgress bar("packing " + base::utf8::printable(flags.output), base::Progress::Unit::bytes,
+                             base::Progress::terminal(!flags.as_json));
   model::PackOptions options;
   options.threads = flags.threads > 0 ? flags.threads : base::cpu_budget().threads;
-  options.on_progress = [&](size_t done, size_t total) {
-    if (!bar) {
-      bar.emplace("packing " + base::utf8::printable(flags.output), total, base::Progress::Unit::bytes,
-                  base::Progress::terminal(!flags.as_json));
-    }
-    bar->set(done);
-  };
+  options.on_progress = bar.reporter();
   options.cancelled = [&] { return interrupt.raised(); };
   TM_TRY(const model::PackSummary summary, model::pack_model(source, flags.output, options));
-  if (bar) bar->finish();
+  bar.finish();
   if (flags.as_json) {
     fmt::print("{}\n", base::json::serialize(base::json::object{{"file", base::utf8::sanitize(flags.output)},
                                                                 {"source", base::utf8::sanitize(flags.source)},

@@ -5,7 +5,6 @@
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -85,11 +84,15 @@ class ModelPull {
       options.remote.endpoint = std::move(endpoint);
     }
     options.remote.stop = interrupt_.descriptor();
-    options.remote.on_retry = [this](const base::Error& why, base::Duration wait) { tell_retry(why, wait); };
-    options.on_progress = [&](uint64_t done, uint64_t total) { draw(name, done, total); };
+    base::ReportedProgress bar("fetching " + name.repository, base::Progress::Unit::bytes,
+                               base::Progress::terminal(!flags_.as_json));
+    options.remote.on_retry = [&bar](const base::Error& why, base::Duration wait) {
+      bar.wipe();
+      tell_retry(why, wait);
+    };
+    options.on_progress = bar.reporter();
     auto pulled = hub::pull(name, cache, options);
-    if (pulled && bar_) bar_->finish();
-    bar_.reset();
+    if (pulled) bar.finish();
     if (!pulled) return failed(name, cache, std::move(pulled).error());
     if (flags_.as_json) {
       print_json(name, *pulled);
@@ -100,17 +103,7 @@ class ModelPull {
   }
 
  private:
-  void draw(const hub::ModelName& name, uint64_t done, uint64_t total) {
-    if (!bar_) {
-      bar_.emplace("fetching " + name.repository, total, base::Progress::Unit::bytes,
-                   base::Progress::terminal(!flags_.as_json));
-      bar_->start_at(done);
-    }
-    bar_->set(done);
-  }
-
-  void tell_retry(const base::Error& why, base::Duration wait) {
-    bar_.reset();  // wipes its line
+  static void tell_retry(const base::Error& why, base::Duration wait) {
     using std::chrono::ceil;
     using std::chrono::seconds;
     base::log::warn("{}; trying again in {} s", base::utf8::printable(why.to_string()), ceil<seconds>(wait).count());
@@ -169,7 +162,6 @@ class ModelPull {
 
   const PullFlags& flags_;
   const Interrupt interrupt_;  // Ctrl-C leaves what the next pull goes on with
-  std::optional<base::Progress> bar_;
 };
 
 std::vector<std::string> revisions_of(const hub::Manifest& manifest) {

@@ -93,13 +93,11 @@ class Quantization {
       options.calibration = calibration.get();
     }
     if (flags_.bits > 0 && calibration != nullptr) TM_CHECK(mix(source, *calibration, options));
-    options.on_smoothing = bar_for(planning_, "looking for outliers");
-    std::optional<base::Progress> bar;
-    options.on_progress = [&](size_t done, size_t total) {
-      draw(bar, "quantising to " + flags_.output, base::Progress::Unit::bytes, done, total);
-    };
+    options.on_smoothing = part_of(smoothing_);
+    base::ReportedProgress bar("quantising to " + flags_.output, base::Progress::Unit::bytes, terminal());
+    options.on_progress = bar.reporter();
     TM_TRY(const quantize::QuantizeSummary summary, quantize::quantize_model(source, flags_.output, options));
-    if (bar) bar->finish();
+    bar.finish();
     print(opened, options.type, summary);
     return exit_success;
   }
@@ -120,14 +118,12 @@ class Quantization {
   base::Result<std::unique_ptr<quantize::Calibration>> calibrate(const model::Checkpoint& source,
                                                                  const std::string& text,
                                                                  quantize::CalibrationOptions options) {
-    std::optional<base::Progress> loading;
-    options.on_load = [&](size_t done, size_t total) {
-      draw(loading, "loading " + flags_.source, base::Progress::Unit::bytes, done, total);
-    };
+    base::ReportedProgress loading("loading " + flags_.source, base::Progress::Unit::bytes, terminal());
+    options.on_load = loading.reporter();
     // Read again whenever moments are wanted that did not fit: each time a bar of its own.
-    options.on_read = bar_for(reading_, "reading " + flags_.calibrate);
+    options.on_read = part_of(reading_);
     auto made = quantize::Calibration::create(source, text, options);
-    if (loading) loading->finish();
+    loading.finish();
     if (!made) return std::move(made).error();
     return made;
   }
@@ -136,7 +132,7 @@ class Quantization {
                          quantize::QuantizeOptions& into) {
     TM_TRY(quantize::Mixture mixture,
            quantize::plan_mixture(source, calibration, into.rules, {flags_.bits, widened_ ? widened_->zeros : 0},
-                                  into.cancelled, bar_for(planning_, "choosing types")));
+                                  into.cancelled, part_of(planning_)));
     into.type = mixture.type;
     // What was asked for holds over what was found.
     into.rules.insert(into.rules.begin(), mixture.rules.begin(), mixture.rules.end());
@@ -144,20 +140,14 @@ class Quantization {
     return {};
   }
 
-  // Draws into `bar`, and is done with it when all is.
-  std::function<void(size_t, size_t)> bar_for(std::optional<base::Progress>& bar, std::string label) const {
-    return [this, &bar, label = std::move(label)](size_t done, size_t total) {
-      draw(bar, label, base::Progress::Unit::items, done, total);
-      if (done < total || !bar) return;
-      bar->finish();
-      bar.reset();
-    };
-  }
+  base::Progress::Sink terminal() const { return base::Progress::terminal(!flags_.as_json); }
 
-  void draw(std::optional<base::Progress>& bar, const std::string& label, base::Progress::Unit unit, size_t done,
-            size_t total) const {
-    if (!bar) bar.emplace(label, total, unit, base::Progress::terminal(!flags_.as_json));
-    bar->set(done);
+  // Draws into `bar`, and ends it when all is done.
+  static std::function<void(size_t, size_t)> part_of(base::ReportedProgress& bar) {
+    return [&bar](size_t done, size_t total) {
+      bar.report(done, total);
+      if (done >= total) bar.finish();
+    };
   }
 
   void print(const model::Checkpoint& source, tensor::DType type, const quantize::QuantizeSummary& summary) const {
@@ -210,8 +200,9 @@ class Quantization {
 
   const QuantizeFlags& flags_;
   const Interrupt interrupt_;
-  std::optional<base::Progress> reading_;
-  std::optional<base::Progress> planning_;
+  base::ReportedProgress reading_{"reading " + flags_.calibrate, base::Progress::Unit::items, terminal()};
+  base::ReportedProgress smoothing_{"looking for outliers", base::Progress::Unit::items, terminal()};
+  base::ReportedProgress planning_{"choosing types", base::Progress::Unit::items, terminal()};
   std::optional<quantize::Widened> widened_;
   double bits_ = 0;  // of a mixture; 0: there is none
 };

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
-#include <optional>
 #include <utility>
 
 #include <fmt/core.h>
@@ -57,15 +56,11 @@ base::Result<bool> load_served_model(const serve::ServeOptions& options, const I
                                      serve::Server& server) {
   const auto interrupted = [&interrupt] { return interrupt.raised(); };
   const auto load = [&]() -> base::Result<void> {
-    std::optional<base::Progress> bar;
-    const auto show = [&](size_t done, size_t total) {
-      if (!bar) bar.emplace("loading", total, base::Progress::Unit::bytes, base::Progress::terminal(true));
-      bar->set(done);
-    };
+    base::ReportedProgress bar("loading", base::Progress::Unit::bytes, base::Progress::terminal(true));
     serve::ModelOptions source = serve::model_options(options, embedded_model(), std::string(embedded_model_name));
     TM_TRY(source.path, find_model(options.model_path));
-    TM_TRY(auto model, serve::LoadedModel::load(source, show, interrupted));
-    bar.reset();
+    TM_TRY(auto model, serve::LoadedModel::load(source, bar.reporter(), interrupted));
+    bar.wipe();
     return server.serve(std::move(model), interrupted);
   };
   auto loaded = load();

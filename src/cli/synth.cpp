@@ -1,7 +1,6 @@
 #include "model/synth.hpp"
 
 #include <filesystem>
-#include <optional>
 #include <string>
 
 #include <fmt/core.h>
@@ -70,18 +69,13 @@ base::Result<int> synth(const SynthFlags& flags) {
   options.seed = flags.seed;
   options.outlier_channels = flags.outlier_channels;
   options.threads = base::cpu_budget().threads;
-  std::optional<base::Progress> bar;
-  options.on_progress = [&](size_t done, size_t total) {
-    if (!bar) {
-      bar.emplace("writing " + flags.output, total, base::Progress::Unit::bytes,
-                  base::Progress::terminal(!flags.as_json));
-    }
-    bar->set(done);
-  };
+  base::ReportedProgress bar("writing " + flags.output, base::Progress::Unit::bytes,
+                             base::Progress::terminal(!flags.as_json));
+  options.on_progress = bar.reporter();
   const Interrupt interrupt;  // so that what is half written is removed
   options.cancelled = [&] { return interrupt.raised(); };
   TM_CHECK(model::write_synthetic_model(shape, flags.output, options));
-  if (bar) bar->finish();
+  bar.finish();
   std::error_code fault;
   const auto bytes = std::filesystem::file_size(flags.output, fault);
   if (flags.as_json) {

@@ -115,9 +115,10 @@ size_t Decoder::step_weight_bytes() const {
   // Of an embedding that is not the output matrix too, a step reads a few rows; of a mixture, the experts of one row.
   size_t bytes = weights_.output == nullptr ? weights_.bytes : weights_.bytes - weights_.token_embedding->bytes();
   for (const LayerWeights& layer : weights_.layers) {
-    const size_t used = layer.experts.empty() ? 0 : static_cast<size_t>(hyper_.experts.rule.used);
-    for (size_t i = used; i < layer.experts.size(); ++i) {
-      const Expert& expert = layer.experts[i];
+    const std::vector<Expert>& experts = layer.mixture.experts;
+    const size_t used = experts.empty() ? 0 : static_cast<size_t>(hyper_.experts.rule.used);
+    for (size_t i = used; i < experts.size(); ++i) {
+      const Expert& expert = experts[i];
       bytes -= expert.gate.weight->bytes() + expert.up.weight->bytes() + expert.down.weight->bytes();
     }
   }
@@ -136,19 +137,23 @@ Multiplies Decoder::row_multiplies() const {
     (tensor::info(w.type()).block_elements > 1 ? found.int8 : found.floating) += w.rows() * w.cols();
   };
   for (const LayerWeights& layer : weights_.layers) {
+    const AttentionWeights& attention = layer.attention;
+    const FeedForwardWeights& dense = layer.feed_forward;
+    const MixtureWeights& mixture = layer.mixture;
     for (const Projection* projection :
-         {&layer.query, &layer.key, &layer.value, &layer.query_key_value, &layer.latent.query_down, &layer.latent.query,
-          &layer.latent.latent, &layer.attention_output, &layer.gate, &layer.up, &layer.gate_and_up, &layer.down,
-          &layer.router, &layer.shared.gate, &layer.shared.up, &layer.shared.down, &layer.shared_gate}) {
+         {&attention.query, &attention.key, &attention.value, &attention.query_key_value, &attention.latent.query_down,
+          &attention.latent.query, &attention.latent.latent, &attention.output, &dense.gate, &dense.up,
+          &dense.gate_and_up, &dense.down, &mixture.router, &mixture.shared.gate, &mixture.shared.up,
+          &mixture.shared.down, &mixture.shared_gate}) {
       if (projection->weight != nullptr) count(*projection);
     }
-    for (const auto* heads : {&layer.latent.key_up, &layer.latent.value_up}) {
+    for (const auto* heads : {&attention.latent.key_up, &attention.latent.value_up}) {
       for (const Projection& projection : *heads)
         count(projection);
     }
     // All experts are alike, and a row uses so many.
-    for (int64_t i = 0; i < (layer.experts.empty() ? 0 : hyper_.experts.rule.used); ++i) {
-      const Expert& expert = layer.experts[static_cast<size_t>(i)];
+    for (int64_t i = 0; i < (mixture.experts.empty() ? 0 : hyper_.experts.rule.used); ++i) {
+      const Expert& expert = mixture.experts[static_cast<size_t>(i)];
       for (const Projection* projection : {&expert.gate, &expert.up, &expert.down})
         count(*projection);
     }
@@ -189,20 +194,21 @@ Output Decoder::forward(const Batch& batch, tensor::KvCache& cache) {
   return outputs(batch, kept_);
 }
 
-Decoder::Heads Decoder::project_heads(const LayerWeights& layer, int64_t rows) {
+Decoder::Heads Decoder::project_heads(const AttentionWeights& attention, std::span<const float> input_norm,
+                                      int64_t rows) {
   const int64_t q_width = hyper_.heads * hyper_.head_dim;
   const int64_t kv_width = hyper_.kv_heads * hyper_.head_dim;
-  const tensor::RmsNormed input{view(residual_, rows, hyper_.width), layer.attention_norm, hyper_.rms_epsilon};
-  if (layer.query_key_value.weight != nullptr) {
+  const tensor::RmsNormed input{view(residual_, rows, hyper_.width), input_norm, hyper_.rms_epsilon};
+  if (attention.query_key_value.weight != nullptr) {
     const Matrix all = view(query_, rows, q_width + 2 * kv_width);
-    const std::array products = {product(layer.query_key_value, all)};
+    const std::array products = {product(attention.query_key_value, all)};
     device_.linear(products, input);
     return {columns_of(all, 0, q_width), columns_of(all, q_width, kv_width),
             columns_of(all, q_width + kv_width, kv_width)};
   }
   const Heads heads = {view(query_, rows, q_width), view(key_, rows, kv_width), view(value_, rows, kv_width)};
-  const std::array products = {product(layer.query, heads.query), product(layer.key, heads.key),
-                               product(layer.value, heads.value)};
+  const std::array products = {product(attention.query, heads.query), product(attention.key, heads.key),
+                               product(attention.value, heads.value)};
   device_.linear(products, input);
   return heads;
 }
@@ -261,16 +267,17 @@ void Decoder::project_values(const LatentWeights& latent, int64_t rows) {
 
 void Decoder::attend(int64_t index, const tensor::KvRows& rows, tensor::KvCache& cache) {
   const LayerWeights& layer = weights_.layers[static_cast<size_t>(index)];
+  const AttentionWeights& attention = layer.attention;
   const auto n = static_cast<int64_t>(rows.positions.size());
   const int64_t head_dim = hyper_.head_dim;
   const bool latent = hyper_.latent.rank > 0;
-  const auto [query, key, value] =
-      latent ? project_latents(layer.latent, layer.attention_norm, n) : project_heads(layer, n);
-  if (!layer.query_norm.empty()) {
-    device_.rms_norm(query.reshaped(head_dim), layer.query_norm, hyper_.rms_epsilon, query.reshaped(head_dim));
+  const auto [query, key, value] = latent ? project_latents(attention.latent, layer.attention_norm, n)
+                                          : project_heads(attention, layer.attention_norm, n);
+  if (!attention.query_norm.empty()) {
+    device_.rms_norm(query.reshaped(head_dim), attention.query_norm, hyper_.rms_epsilon, query.reshaped(head_dim));
   }
-  if (!layer.key_norm.empty()) {
-    device_.rms_norm(key.reshaped(head_dim), layer.key_norm, hyper_.rms_epsilon, key.reshaped(head_dim));
+  if (!attention.key_norm.empty()) {
+    device_.rms_norm(key.reshaped(head_dim), attention.key_norm, hyper_.rms_epsilon, key.reshaped(head_dim));
   }
   if (const tensor::Rope& rope = hyper_.rope_of(index); !rope.frequencies.empty()) {
     device_.rope(rope, rows.positions, head_dim, query);
@@ -280,81 +287,81 @@ void Decoder::attend(int64_t index, const tensor::KvRows& rows, tensor::KvCache&
   const Matrix out =
       latent ? view(latents_, n, hyper_.heads * hyper_.latent.rank) : view(attended_, n, hyper_.heads * head_dim);
   tensor::AttentionRule rule = hyper_.attention_rule(index);
-  rule.sinks = layer.sinks;
+  rule.sinks = attention.sinks;
   device_.attention(cache, index, rows, rule, query, out);
-  if (latent) project_values(layer.latent, n);
+  if (latent) project_values(attention.latent, n);
 }
 
-tensor::Gated Decoder::project_gated(const LayerWeights& layer, int64_t rows) {
+tensor::Gated Decoder::project_gated(const FeedForwardWeights& block, std::span<const float> input_norm, int64_t rows) {
   const int64_t inner = hyper_.feed_forward;
-  const tensor::RmsNormed input{view(residual_, rows, hyper_.width), layer.feed_forward_norm, hyper_.rms_epsilon};
-  if (layer.gate_and_up.weight != nullptr) {
+  const tensor::RmsNormed input{view(residual_, rows, hyper_.width), input_norm, hyper_.rms_epsilon};
+  if (block.gate_and_up.weight != nullptr) {
     const Matrix both = view(gate_, rows, 2 * inner);
-    const std::array products = {product(layer.gate_and_up, both)};
+    const std::array products = {product(block.gate_and_up, both)};
     device_.linear(products, input);
     return {hyper_.activation, columns_of(both, 0, inner), columns_of(both, inner, inner)};
   }
   const Matrix gate = view(gate_, rows, inner);
   const Matrix up = view(up_, rows, inner);
-  const std::array products = {product(layer.gate, gate), product(layer.up, up)};
+  const std::array products = {product(block.gate, gate), product(block.up, up)};
   device_.linear(products, input);
   return {hyper_.activation, gate, up};
 }
 
 void Decoder::feed_forward(const LayerWeights& layer, int64_t rows) {
   const Matrix change = view(change_, rows, hyper_.width);
-  const std::array attention_output = {product(layer.attention_output, change)};
+  const std::array attention_output = {product(layer.attention.output, change)};
   device_.linear(attention_output, view(attended_, rows, hyper_.attended_width()));
   add_change(rows, layer.post_attention_norm);
-  if (layer.router.weight != nullptr) {
-    mix_experts(layer, rows);
+  if (layer.mixture.router.weight != nullptr) {
+    mix_experts(layer.mixture, layer.feed_forward_norm, rows);
   } else {
-    const tensor::Gated gated = project_gated(layer, rows);
-    const std::array down = {product(layer.down, change)};
+    const tensor::Gated gated = project_gated(layer.feed_forward, layer.feed_forward_norm, rows);
+    const std::array down = {product(layer.feed_forward.down, change)};
     device_.linear(down, gated);
   }
   add_change(rows, layer.post_feed_forward_norm);
 }
 
-void Decoder::mix_experts(const LayerWeights& layer, int64_t rows) {
+void Decoder::mix_experts(const MixtureWeights& mixture, std::span<const float> input_norm, int64_t rows) {
   const ExpertShape& shape = hyper_.experts;
   const Matrix normed = view(normed_, rows, hyper_.width);
-  device_.rms_norm(view(residual_, rows, hyper_.width), layer.feed_forward_norm, hyper_.rms_epsilon, normed);
+  device_.rms_norm(view(residual_, rows, hyper_.width), input_norm, hyper_.rms_epsilon, normed);
   const Matrix logits = view(router_, rows, shape.count);
-  const std::array routed = {product(layer.router, logits)};
+  const std::array routed = {product(mixture.router, logits)};
   device_.linear(routed, normed);
   chosen_.resize(static_cast<size_t>(rows * shape.rule.used));
   chosen_weights_.resize(chosen_.size());
   tensor::ExpertRule rule = shape.rule;
-  rule.bias = layer.expert_bias;
+  rule.score_correction_bias = mixture.score_correction_bias;
   device_.choose_experts(logits, rule, chosen_, chosen_weights_);
 
   const Matrix change = view(change_, rows, hyper_.width);
   std::fill_n(change.data, rows * hyper_.width, 0.0F);
   const std::span<const int32_t> all = std::span(all_rows_).first(static_cast<size_t>(rows));
-  if (layer.shared_gate.weight != nullptr) {
+  if (mixture.shared_gate.weight != nullptr) {
     // The logits have been read: what weighs the shared expert takes their place.
     const Matrix gate = view(router_, rows, 1);
-    const std::array products = {product(layer.shared_gate, gate)};
+    const std::array products = {product(mixture.shared_gate, gate)};
     device_.linear(products, normed);
     device_.sigmoid(gate);
-    add_expert(layer.shared, shape.shared_feed_forward, all, {gate.data, static_cast<size_t>(rows)}, rows);
-  } else if (layer.shared.gate.weight != nullptr) {
-    add_expert(layer.shared, shape.shared_feed_forward, all, std::span(ones_).first(all.size()), rows);
+    add_expert(mixture.shared, shape.shared_feed_forward, all, {gate.data, static_cast<size_t>(rows)}, rows);
+  } else if (mixture.shared.gate.weight != nullptr) {
+    add_expert(mixture.shared, shape.shared_feed_forward, all, std::span(ones_).first(all.size()), rows);
   }
   // Every row's experts are added in their order, whichever other rows there are.
   sort_choices(rows);
-  if (rows == 1) return add_experts_of_row(layer);
-  for (size_t e = 0; e < layer.experts.size(); ++e) {
+  if (rows == 1) return add_experts_of_row(mixture);
+  for (size_t e = 0; e < mixture.experts.size(); ++e) {
     const size_t first = routed_starts_[e];
     const size_t count = routed_starts_[e + 1] - first;
     if (count == 0) continue;
-    add_expert(layer.experts[e], shape.feed_forward, std::span(routed_rows_).subspan(first, count),
+    add_expert(mixture.experts[e], shape.feed_forward, std::span(routed_rows_).subspan(first, count),
                std::span(routed_weights_).subspan(first, count), rows);
   }
 }
 
-void Decoder::add_experts_of_row(const LayerWeights& layer) {
+void Decoder::add_experts_of_row(const MixtureWeights& mixture) {
   const int64_t inner = hyper_.experts.feed_forward;
   const int64_t used = hyper_.experts.rule.used;
   const Matrix gates = view(gate_, used, inner);
@@ -362,12 +369,12 @@ void Decoder::add_experts_of_row(const LayerWeights& layer) {
   const auto row_of = [](Matrix x, int64_t r) { return Matrix{x.row(r), 1, x.cols, x.stride}; };
   std::vector<const Expert*> experts;
   std::vector<Product> products;
-  for (size_t e = 0; e < layer.experts.size(); ++e) {
+  for (size_t e = 0; e < mixture.experts.size(); ++e) {
     if (routed_starts_[e] == routed_starts_[e + 1]) continue;
     const auto i = static_cast<int64_t>(experts.size());
-    experts.push_back(&layer.experts[e]);
-    products.push_back(product(layer.experts[e].gate, row_of(gates, i)));
-    products.push_back(product(layer.experts[e].up, row_of(ups, i)));
+    experts.push_back(&mixture.experts[e]);
+    products.push_back(product(mixture.experts[e].gate, row_of(gates, i)));
+    products.push_back(product(mixture.experts[e].up, row_of(ups, i)));
   }
   device_.linear(products, view(normed_, 1, hyper_.width));
   const Matrix out = view(expert_out_, 1, hyper_.width);

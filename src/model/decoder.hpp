@@ -49,18 +49,18 @@ class Decoder final : public Model {
   // The first `rows` rows of an activation of `cols` columns that begins at `offset` of the arena.
   tensor::Matrix view(size_t offset, int64_t rows, int64_t cols);
   // The projections of the first `rows` rows of the residual stream.
-  Heads project_heads(const LayerWeights& layer, int64_t rows);
+  Heads project_heads(const AttentionWeights& attention, std::span<const float> input_norm, int64_t rows);
   // The same for latent attention, without values: queries as they meet what is kept, none of them rotated yet.
   Heads project_latents(const LatentWeights& latent, std::span<const float> input_norm, int64_t rows);
   // The queries of all heads, as the layer's matrices give them, and Heads::key beside it.
   tensor::Matrix project_queries(const LatentWeights& latent, const tensor::RmsNormed& input, tensor::Matrix key);
   // Leaves in attended_ what heads make of what attention gave them of the latents.
   void project_values(const LatentWeights& latent, int64_t rows);
-  tensor::Gated project_gated(const LayerWeights& layer, int64_t rows);
+  tensor::Gated project_gated(const FeedForwardWeights& block, std::span<const float> input_norm, int64_t rows);
   // Leaves what a layer's experts give in change_, each computed for all rows that chose it.
-  void mix_experts(const LayerWeights& layer, int64_t rows);
+  void mix_experts(const MixtureWeights& mixture, std::span<const float> input_norm, int64_t rows);
   // The same for one row, as a step of one sequence has it: the first products of all its experts are one operation.
-  void add_experts_of_row(const LayerWeights& layer);
+  void add_experts_of_row(const MixtureWeights& mixture);
   // Sorts the choices of `rows` rows by expert into routed_rows_ and routed_weights_.
   void sort_choices(int64_t rows);
   // Adds what `expert` gives of the named rows of normed_ to those of change_, times their weights.

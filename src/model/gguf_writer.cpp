@@ -35,6 +35,16 @@ uint64_t padding(uint64_t at, uint64_t alignment) {
 
 }  // namespace
 
+base::Result<std::filesystem::path> target_of(const std::filesystem::path& path) {
+  std::error_code ignored;
+  const auto status = std::filesystem::status(path, ignored);
+  if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)) {
+    return base::Error(base::ErrorCode::io,
+                       fmt::format("'{}' is a folder, device or pipe; a model is written to a file", path.string()));
+  }
+  return base::behind_links(path);
+}
+
 GgufWriter::~GgufWriter() {
   if (fd_ >= 0) ::close(fd_);
   if (!temporary_.empty()) ::unlink(temporary_.c_str());
@@ -173,16 +183,7 @@ std::string GgufWriter::header() const {
 
 base::Result<void> GgufWriter::begin(const std::filesystem::path& path) {
   assert(fd_ < 0 && final_path_.empty());
-  std::error_code ignored;
-  const auto status = std::filesystem::status(path, ignored);
-  if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)) {
-    return base::Error(base::ErrorCode::io,
-                       fmt::format("'{}' is a folder, device or pipe; a model is written to a file", path.string()));
-  }
-  final_path_ = path;
-  if (std::filesystem::exists(status)) {  // what a symbolic link names is replaced, not the link
-    if (auto real = std::filesystem::canonical(path, ignored); !ignored) final_path_ = std::move(real);
-  }
+  TM_TRY(final_path_, target_of(path));
   std::filesystem::path temporary = base::temporary_beside(final_path_);
   fd_ = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (fd_ < 0) return base::system_error("cannot create", temporary);

@@ -16,6 +16,10 @@
 
 namespace tidemill::model {
 
+// What a model is written to where `path` is asked for: a symbolic link stays, and what it names is replaced, or made
+// if nothing is there. `io` for a folder, device or pipe, and for links that go round.
+base::Result<std::filesystem::path> target_of(const std::filesystem::path& path);
+
 // Use: add metadata and declare every tensor; begin(); write() all tensors' bytes in the order declared; finish().
 // The file grows under a temporary name beside the final one and is renamed by finish(). A writer that is destroyed
 // before that removes it: readers never see half a file. Not thread-safe.
@@ -54,8 +58,8 @@ class GgufWriter {
   // Everything before the tensors' data, once all are declared.
   std::string header() const;
 
-  // Creates the temporary file, claims the space on the disk where the file system can, and writes the header. Errors:
-  // `io`, also where `path` is something other than a file, and `not_found` (the folder).
+  // Creates the temporary file beside target_of(path), claims the space on the disk where the file system can, and
+  // writes the header. Errors: `io`, those of target_of(), and `not_found` (the folder).
   base::Result<void> begin(const std::filesystem::path& path);
   // The next bytes of the tensors, in any portions that do not cross a tensor's end; padding between tensors is added
   // here.

@@ -10,6 +10,8 @@
 
 #include <fmt/format.h>
 
+#include "model/limits.hpp"
+
 namespace tidemill::model {
 namespace {
 
@@ -19,7 +21,6 @@ using base::Result;
 constexpr std::string_view kLlama3Factors = "rope_freqs.weight";
 constexpr std::string_view kLongFactors = "rope_factors_long.weight";
 constexpr std::string_view kShortFactors = "rope_factors_short.weight";
-constexpr int64_t kMostOriginalContext = int64_t{1} << 30;
 
 // Writers say "no scaling" with 0 as well as with 1.
 Result<double> written_factor(const KeyReader& keys) {
@@ -69,8 +70,7 @@ struct YarnRamp {
 Result<YarnRamp> read_yarn_ramp(const KeyReader& keys, double base, const YarnRule& rule,
                                 const HyperParameters& hyper) {
   const Checkpoint& file = keys.file();
-  TM_TRY(const int64_t original,
-         keys.count_or("rope.scaling.original_context_length", kMostOriginalContext, hyper.context));
+  TM_TRY(const int64_t original, keys.count_or("rope.scaling.original_context_length", kMaxContext, hyper.context));
   TM_TRY(const double fast, keys.positive_or("rope.scaling.yarn_beta_fast", 32));
   TM_TRY(const double slow, keys.positive_or("rope.scaling.yarn_beta_slow", 1));
   if (slow >= fast) {
@@ -178,8 +178,7 @@ Result<void> refuse_other_scaling(const KeyReader& keys) {
 // A pair of factors for each frequency, one for contexts that the model was first trained for and one for longer ones,
 // and a magnitude for both.
 Result<void> read_long_rope(const KeyReader& keys, HyperParameters& hyper) {
-  TM_TRY(const int64_t original,
-         keys.count_or("rope.scaling.original_context_length", kMostOriginalContext, hyper.context));
+  TM_TRY(const int64_t original, keys.count_or("rope.scaling.original_context_length", kMaxContext, hyper.context));
   TM_TRY(hyper.rope.magnitude, keys.positive_or("rope.scaling.attn_factor", 1));
   tensor::Rope for_short = hyper.rope;
   TM_CHECK(divide_by(keys.file(), kShortFactors, for_short.frequencies));

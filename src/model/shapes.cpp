@@ -5,7 +5,7 @@
 
 #include <fmt/format.h>
 
-#include "model/hyper_parameters.hpp"
+#include "model/shape_tensors.hpp"
 
 namespace tidemill::model {
 namespace {
@@ -125,6 +125,7 @@ constexpr Shape tiny_mixture(Shape shape, std::string_view architecture, std::st
   shape.experts = 8;
   shape.used_experts = 2;
   shape.expert_feed_forward = architecture == "llama" ? shape.feed_forward : 256;
+  shape.shared_feed_forward = architecture == "qwen2moe" ? shape.feed_forward : 0;
   return shape;
 }
 
@@ -257,48 +258,12 @@ constexpr std::array<Shape, 31> kShapes = {
 
 }  // namespace
 
-namespace {
-
-// Every projection and norm has a bias; two kinds of token.
-int64_t encoder_parameters(const Shape& s) {
-  const int64_t norm = 2 * s.width;
-  const int64_t attention = 4 * (s.width + 1) * s.width;
-  const int64_t feed_forward = 2 * s.width * s.feed_forward + s.feed_forward + s.width;
-  const int64_t head = s.pooling == kRankPooling ? (s.width + 1) * (s.width + 1) : 0;  // the pooler and one output
-  return (s.tokens + s.context + 2) * s.width + norm + s.layers * (attention + feed_forward + 2 * norm) + head;
-}
-
-// Of one layer, with the norms of latents.
-int64_t latent_attention_parameters(const Shape& s) {
-  const int64_t query_width = s.heads * (s.key_dim + s.rotated);
-  const int64_t query = s.query_latent > 0 ? s.query_latent * (s.width + 1 + query_width) : s.width * query_width;
-  const int64_t heads = s.heads * s.latent * (s.key_dim + s.value_dim);
-  return query + s.width * s.head_dim + s.latent + heads + s.heads * s.value_dim * s.width;
-}
-
-int64_t expert_parameters(const Shape& s) {
-  const int64_t each = 3 * s.width * s.expert_feed_forward;
-  const int64_t shared =
-      s.architecture == "qwen2moe" ? 3 * s.width * s.feed_forward + s.width : s.shared_experts * each;
-  const int64_t biases = s.architecture == "gpt-oss" ? 2 * s.expert_feed_forward + s.width + 1 : s.sigmoids ? 1 : 0;
-  return s.experts * (each + s.width + biases) + shared;
-}
-
-}  // namespace
-
 int64_t Shape::parameters() const {
-  if (encodes()) return encoder_parameters(*this);
-  const int64_t attention =
-      latent > 0 ? latent_attention_parameters(*this) : width * head_dim * (2 * heads + 2 * kv_heads);
-  const bool is_gpt_oss = architecture == "gpt-oss";
-  const int64_t qkv_biases = is_gpt_oss || architecture.starts_with("qwen2") ? head_dim * (heads + 2 * kv_heads) : 0;
-  const int64_t biases = qkv_biases + (is_gpt_oss ? width + heads : 0);  // the sinks are counted too
-  const int64_t head_norms = architecture.starts_with("qwen3") || architecture == "gemma3" ? 2 * head_dim : 0;
-  const int64_t norms = (architecture.starts_with("gemma") ? 4 : 2) * width;
-  const int64_t dense = experts > 0 ? dense_layers : layers;
-  const int64_t feed_forwards = dense * 3 * width * feed_forward + (layers - dense) * expert_parameters(*this);
-  const int64_t layer = attention + norms + biases + head_norms;
-  return layers * layer + feed_forwards + (tied ? 1 : 2) * tokens * width + width;
+  int64_t sum = 0;
+  for (const ShapeTensor& tensor : tensors_of(*this)) {
+    if (tensor.kind != ShapeTensor::Kind::given) sum += tensor.elements();
+  }
+  return sum;
 }
 
 std::span<const Shape> shapes() {

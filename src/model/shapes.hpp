@@ -9,6 +9,8 @@
 
 namespace tidemill::model {
 
+inline constexpr int64_t kBertTokenTypes = 2;  // that BERT tells apart
+
 struct Shape {
   // Which family's tokenizer, special tokens and chat template.
   enum class Vocabulary : uint8_t { llama3, qwen, harmony, bert };
@@ -30,6 +32,7 @@ struct Shape {
   int64_t expert_feed_forward = 0;  // of each
   int64_t dense_layers = 0;         // before those that have experts
   int64_t shared_experts = 0;       // that all tokens use, each as wide as the others, in deepseek2
+  int64_t shared_feed_forward = 0;  // of one that all tokens use, in qwen2moe; 0: there is none
   int64_t expert_groups = 1;        // that experts are in
   int64_t used_groups = 1;          // of them, by each token
   bool sigmoids = false;            // score experts, and a bias is added for choosing them
@@ -49,7 +52,9 @@ struct Shape {
   int64_t pooling = 0;      // of an encoder, in GGUF's numbers: 1 mean, 2 cls, 4 rank (a reranker)
 
   constexpr bool encodes() const { return architecture == "bert"; }
+  constexpr int64_t rotary_dim() const { return rotated > 0 ? rotated : head_dim; }
 
+  // Elements of all its weights.
   int64_t parameters() const;
 };
 

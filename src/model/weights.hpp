@@ -42,29 +42,41 @@ struct LatentWeights {
   std::vector<Projection> value_up;  // [value_dim][rank]
 };
 
+struct AttentionWeights {
+  LatentWeights latent;           // in place of query, key and value; or without weights
+  Projection query;               // [heads * head_dim][width]
+  Projection key;                 // [kv_heads * head_dim][width]
+  Projection value;               // [kv_heads * head_dim][width]
+  Projection query_key_value;     // these three in one, one below the other; or without a weight
+  std::vector<float> query_norm;  // [head_dim], or empty
+  std::vector<float> key_norm;    // [head_dim], or empty
+  std::vector<float> sinks;       // [heads], or empty
+  Projection output;              // [width][attended_width()]
+};
+
+struct FeedForwardWeights {
+  Projection gate;         // [feed_forward][width]
+  Projection up;           // [feed_forward][width]
+  Projection gate_and_up;  // these two in one; or without a weight
+  Projection down;         // [width][feed_forward]
+};
+
+// A feed-forward block of experts (ExpertShape).
+struct MixtureWeights {
+  Projection router;                         // [experts][width]; without a weight where there is no mixture
+  std::vector<float> score_correction_bias;  // [experts] of the scores that choose, or empty
+  std::vector<Expert> experts;               // of experts.feed_forward
+  Expert shared;                             // of experts.shared_feed_forward; without weights where there is none
+  Projection shared_gate;                    // [1][width]; without a weight where it counts wholly
+};
+
 struct LayerWeights {
-  std::vector<float> attention_norm;       // [width]
-  LatentWeights latent;                    // in place of query, key and value; or without weights
-  Projection query;                        // [heads * head_dim][width]
-  Projection key;                          // [kv_heads * head_dim][width]
-  Projection value;                        // [kv_heads * head_dim][width]
-  Projection query_key_value;              // these three in one, one below the other; or without a weight
-  std::vector<float> query_norm;           // [head_dim], or empty
-  std::vector<float> key_norm;             // [head_dim], or empty
-  std::vector<float> sinks;                // [heads], or empty
-  Projection attention_output;             // [width][attended_width()]
-  std::vector<float> post_attention_norm;  // [width], or empty
-  std::vector<float> feed_forward_norm;    // [width]
-  Projection gate;                         // [feed_forward][width]
-  Projection up;                           // [feed_forward][width]
-  Projection gate_and_up;                  // these two in one; or without a weight
-  Projection down;                         // [width][feed_forward]
-  // Of a mixture, in place of gate, up and down.
-  Projection router;                          // [experts][width]; without a weight where there is no mixture
-  std::vector<Expert> experts;                // of experts.feed_forward
-  std::vector<float> expert_bias;             // [experts] of the scores that choose, or empty
-  Expert shared;                              // of experts.shared_feed_forward; without weights where there is none
-  Projection shared_gate;                     // [1][width]; without a weight where it counts wholly
+  std::vector<float> attention_norm;  // [width]
+  AttentionWeights attention;
+  std::vector<float> post_attention_norm;     // [width], or empty
+  std::vector<float> feed_forward_norm;       // [width]
+  FeedForwardWeights feed_forward;            // without weights where the layer is a mixture,
+  MixtureWeights mixture;                     // and this is where it is none
   std::vector<float> post_feed_forward_norm;  // [width], or empty
 };
 

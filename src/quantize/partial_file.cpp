@@ -15,6 +15,7 @@
 #include <fmt/format.h>
 
 #include "base/file.hpp"
+#include "model/gguf_writer.hpp"
 
 namespace tidemill::quantize {
 
@@ -112,16 +113,6 @@ Result<void> check_space(const fs::path& folder, uint64_t bytes, uint64_t taken)
 
 }  // namespace
 
-Result<fs::path> target_of(const fs::path& path) {
-  std::error_code ignored;
-  const auto status = fs::status(path, ignored);
-  if (fs::exists(status) && !fs::is_regular_file(status)) {
-    return Error(ErrorCode::io,
-                 fmt::format("'{}' is a folder, device or pipe; a model is written to a file", path.string()));
-  }
-  return base::behind_links(path);
-}
-
 fs::path partial_path(const fs::path& target) {
   return with_ending(target, ".partial");
 }
@@ -156,7 +147,7 @@ PartialFile::~PartialFile() {
 Result<std::unique_ptr<PartialFile>> PartialFile::open(const fs::path& path, std::string_view header,
                                                        std::vector<uint64_t> sizes, uint64_t alignment,
                                                        const PartialOptions& options) {
-  TM_TRY(fs::path target, target_of(path));
+  TM_TRY(fs::path target, model::target_of(path));
   assert(!header.empty());
   std::unique_ptr<PartialFile> file(new PartialFile(std::move(target), header, std::move(sizes), alignment, options));
   if (auto started = file->start(header, options.restart); !started) {
@@ -168,7 +159,7 @@ Result<std::unique_ptr<PartialFile>> PartialFile::open(const fs::path& path, std
 
 Result<void> PartialFile::check(const fs::path& path, std::string_view header, std::vector<uint64_t> sizes,
                                 uint64_t alignment, const PartialOptions& options) {
-  TM_TRY(fs::path target, target_of(path));
+  TM_TRY(fs::path target, model::target_of(path));
   const fs::path folder = folder_of(target);
   if (::access(folder.c_str(), W_OK | X_OK) != 0) return base::system_error("cannot write to the folder", folder);
   PartialFile file(std::move(target), header, std::move(sizes), alignment, options);

@@ -21,11 +21,7 @@
 
 namespace tidemill::quantize {
 
-// What is written where `path` is asked for: a symbolic link stays, and what it names is replaced. `io` for a folder,
-// device or pipe.
-base::Result<std::filesystem::path> target_of(const std::filesystem::path& path);
-
-// The names of what lies beside a target_of() while it is written.
+// The names of what lies beside a model::target_of() while it is written.
 std::filesystem::path partial_path(const std::filesystem::path& target);
 std::filesystem::path journal_path(const std::filesystem::path& target);
 

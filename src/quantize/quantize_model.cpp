@@ -145,7 +145,8 @@ class Quantizer {
         source_.release(tensors[i]);
       }
       done_ += tensors[i].bytes();
-      if (options_.on_progress) options_.on_progress(done_, total_);
+      // What was there from before is told of at once, so that nobody takes it for this run's.
+      if (options_.on_progress && i + 1 >= summary_.resumed) options_.on_progress(done_, total_);
     }
     return file_->finish();
   }
@@ -430,7 +431,7 @@ uint64_t fingerprint_of(const Checkpoint& source, const QuantizeOptions& options
 
 Result<void> check_quantization(const Checkpoint& source, const std::filesystem::path& path,
                                 const QuantizeOptions& options) {
-  TM_TRY(const std::filesystem::path target, target_of(path));
+  TM_TRY(const std::filesystem::path target, model::target_of(path));
   TM_CHECK(check_source(source));
   TM_CHECK(check_target(source, target, options.inputs));
   if (options.calibration_fingerprint != 0) TM_CHECK(check_calibration(source));
@@ -439,7 +440,7 @@ Result<void> check_quantization(const Checkpoint& source, const std::filesystem:
 
 Result<QuantizeSummary> quantize_model(const Checkpoint& source, const std::filesystem::path& path,
                                        const QuantizeOptions& options) {
-  TM_TRY(const std::filesystem::path target, target_of(path));
+  TM_TRY(const std::filesystem::path target, model::target_of(path));
   TM_CHECK(check_source(source));
   TM_CHECK(check_target(source, target, options.inputs));
   warn_of_second_rounding(source, options.type);

@@ -152,7 +152,9 @@ struct ExpertRule {
   bool normalised;
   float scale = 1;
   Score score = Score::softmax;
-  std::span<const float> bias = {};  // [experts], or empty: added to the scores that choose, and not to weights
+  // [experts], or empty: added to the scores that choose, and not to weights (DeepSeek-V3, arXiv:2412.19437, section
+  // 2.1.2, where it keeps experts equally busy).
+  std::span<const float> score_correction_bias = {};
   // Experts are in `groups` of the same size, one behind the other. Those of the `used_groups` groups are chosen from
   // whose best `group_best` experts have the largest scores together.
   int64_t groups = 1;

@@ -63,11 +63,11 @@ void make_keys(const Kernels& kernels, const float* logits, int64_t n, const Exp
   std::copy_n(logits, n, keys);
   if (rule.score == ExpertRule::Score::sigmoid) {
     sigmoid_row(kernels, keys, n);
-  } else if (!rule.bias.empty() || rule.group_best > 1) {
+  } else if (!rule.score_correction_bias.empty() || rule.group_best > 1) {
     softmax_row(kernels, keys, n);
   }
-  for (size_t e = 0; e < rule.bias.size(); ++e)
-    keys[e] = keys[e] + rule.bias[e];
+  for (size_t e = 0; e < rule.score_correction_bias.size(); ++e)
+    keys[e] = keys[e] + rule.score_correction_bias[e];
   if (rule.used_groups < rule.groups) leave_best_groups(keys, n, rule);
 }
 
@@ -109,7 +109,7 @@ void weigh_by_sigmoid(const Kernels& kernels, const float* logits, const ExpertR
 void choose_experts_row(const Kernels& kernels, const float* logits, int64_t n, const ExpertRule& rule,
                         int32_t* experts, float* weights) {
   assert(n <= kMostExperts && rule.used <= n && n % rule.groups == 0);
-  assert(rule.bias.empty() || static_cast<int64_t>(rule.bias.size()) == n);
+  assert(rule.score_correction_bias.empty() || static_cast<int64_t>(rule.score_correction_bias.size()) == n);
   assert(rule.used <= n / rule.groups * rule.used_groups);
   Experts keys;
   make_keys(kernels, logits, n, rule, keys.data());

@@ -103,5 +103,45 @@ TEST_F(ProgressBar, SilentWithoutASink) {
   bar.finish();
 }
 
+TEST_F(ProgressBar, WorkThatReportsMakesItsBar) {
+  ReportedProgress bar("Packing", Progress::Unit::items, sink(), clock);
+  clock.advance(5s);  // of something else
+  const auto report = bar.reporter();
+  report(200, 1000);
+  EXPECT_TRUE(writes.empty());
+  clock.advance(10s);
+  report(700, 1000);
+  ASSERT_EQ(writes.size(), 1);
+  EXPECT_EQ(writes[0], "\r\x1b[KPacking [################--------]  70%  50/s  ETA 0:06");
+  clock.advance(10s);
+  report(1000, 1000);
+  bar.finish();
+  EXPECT_EQ(writes.at(2), "\r\x1b[KPacking [########################] 100%  40/s  in 0:20");
+  EXPECT_EQ(writes.back(), "\n");
+  const size_t count = writes.size();
+  bar.finish();
+  EXPECT_EQ(writes.size(), count);
+}
+
+TEST_F(ProgressBar, EveryPartOfTheWorkHasABarOfItsOwn) {
+  {
+    ReportedProgress bar("x", Progress::Unit::items, sink(), clock);
+    for (const uint64_t total : {uint64_t{4}, uint64_t{10}}) {
+      bar.report(0, total);
+      clock.advance(1s);
+      bar.report(2, total);
+      bar.wipe();
+      EXPECT_EQ(writes.back(), "\r\x1b[K");
+    }
+    EXPECT_EQ(writes.at(0), "\r\x1b[Kx [############------------]  50%  2/s  ETA 0:01");
+    EXPECT_EQ(writes.at(2), "\r\x1b[Kx [####--------------------]  20%  2/s  ETA 0:04");
+    bar.report(0, 10);
+    clock.advance(1s);
+    bar.report(1, 10);
+    EXPECT_NE(writes.back(), "\r\x1b[K");
+  }
+  EXPECT_EQ(writes.back(), "\r\x1b[K") << "the work failed";
+}
+
 }  // namespace
 }  // namespace tidemill::base

@@ -115,6 +115,43 @@ TEST(GgufWriter, ReplacesOnlyWhenWhole) {
   EXPECT_EQ(std::filesystem::file_size(path), size);
 }
 
+// Who links to where a large file is to lie wants it there, whether an older one is or not.
+TEST(GgufWriter, WritesWhatALinkNames) {
+  const TemporaryFolder folder;
+  std::filesystem::create_directory(folder.path() / "large");
+  const auto link = folder.path() / "model.gguf";
+  std::filesystem::create_symlink("large/real.gguf", link);
+  const auto real = folder.path() / "large" / "real.gguf";
+  for (const bool there : {false, true}) {
+    EXPECT_EQ(std::filesystem::exists(real), there);
+    GgufWriter writer;
+    if (there) writer.add_u32("test.count", 1);
+    ASSERT_TRUE(writer.begin(link));
+    ASSERT_TRUE(writer.finish());
+    EXPECT_EQ(std::filesystem::read_symlink(link), "large/real.gguf");
+    EXPECT_FALSE(std::filesystem::is_symlink(real));
+    EXPECT_EQ(std::filesystem::file_size(real), writer.file_bytes());
+    EXPECT_EQ(folder.entries(), 2);
+  }
+}
+
+TEST(GgufWriter, RefusesWhatIsNoFile) {
+  const TemporaryFolder folder;
+  std::filesystem::create_directory(folder.path() / "folder");
+  std::filesystem::create_symlink("folder", folder.path() / "to-folder");
+  std::filesystem::create_symlink("b", folder.path() / "a");
+  std::filesystem::create_symlink("a", folder.path() / "b");
+  for (const char* name : {"folder", "to-folder", "a"}) {
+    GgufWriter writer;
+    const auto begun = writer.begin(folder.path() / name);
+    ASSERT_FALSE(begun) << name;
+    EXPECT_EQ(begun.error().code(), base::ErrorCode::io) << name;
+    EXPECT_NE(begun.error().message().find(name), std::string::npos) << begun.error().message();
+  }
+  EXPECT_TRUE(std::filesystem::is_symlink(folder.path() / "a"));
+  EXPECT_EQ(folder.entries(), 4);
+}
+
 TEST(GgufWriter, NamesTheFolderThatIsMissing) {
   GgufWriter writer;
   const auto begun = writer.begin("/nonexistent/folder/model.gguf");

@@ -1,5 +1,6 @@
 #include "model/synth.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <set>
@@ -10,6 +11,7 @@
 #include "base/file.hpp"
 #include "model/architectures/architecture.hpp"
 #include "model/gguf.hpp"
+#include "model/shape_tensors.hpp"
 #include "model/synth_vocabulary.hpp"
 #include "model/vocabulary.hpp"
 #include "temporary_folder.hpp"
@@ -41,6 +43,26 @@ TEST(Shapes, HaveTheParametersTheirNamesSay) {
       {"minilm-l6", 22.6}};
   for (const auto& [name, millions] : published) {
     EXPECT_NEAR(static_cast<double>(find_shape(name).value().parameters()) / 1e6, millions, 0.1) << name;
+  }
+}
+
+TEST(Shapes, EveryDecoderHasATinyOne) {
+  for (const Architecture* architecture : architectures()) {
+    const auto is_one = [&](const Shape& shape) {
+      return shape.architecture == architecture->name && shape.name.ends_with("-tiny");
+    };
+    EXPECT_TRUE(std::any_of(shapes().begin(), shapes().end(), is_one)) << architecture->name;
+  }
+}
+
+TEST(Shapes, NameEachTensorOnce) {
+  for (const Shape& shape : shapes()) {
+    std::set<std::string> names;
+    for (const ShapeTensor& tensor : tensors_of(shape)) {
+      EXPECT_TRUE(names.insert(tensor.name).second) << shape.name << ' ' << tensor.name;
+      EXPECT_GT(tensor.elements(), 0) << shape.name << ' ' << tensor.name;
+    }
+    EXPECT_TRUE(names.contains("token_embd.weight")) << shape.name;
   }
 }
 

@@ -269,11 +269,20 @@ TEST_F(QuantizeModel, GoesOnWhereItWasInterrupted) {
   int left = 4;
   options.cancelled = [&left] { return left-- <= 0; };
   size_t before = 0;
+  std::vector<size_t> told;
+  options.on_progress = [&told](size_t done, size_t /*total*/) { told.push_back(done); };
   for (int round = 0; round < 100; ++round) {
     left = 4;
+    told.clear();
     const auto stopped = quantize(options);
     if (stopped) {
       EXPECT_GT(stopped->resumed, before);
+      const Checkpoint original = source();
+      size_t resumed_bytes = 0;
+      for (const GgufTensor& tensor : original.tensors().first(stopped->resumed))
+        resumed_bytes += tensor.bytes();
+      ASSERT_FALSE(told.empty());
+      EXPECT_EQ(told.front(), resumed_bytes) << "what was there from before is told of first, and at once";
       EXPECT_GT(round, 2);
       break;
     }

@@ -36,8 +36,8 @@ Choice brute_force(const float* logits, int64_t n, const ExpertRule& rule) {
       score /= sum;
   }
   std::vector<double> wish = scores;
-  for (size_t e = 0; e < rule.bias.size(); ++e)
-    wish[e] += static_cast<double>(rule.bias[e]);
+  for (size_t e = 0; e < rule.score_correction_bias.size(); ++e)
+    wish[e] += static_cast<double>(rule.score_correction_bias[e]);
   const int64_t size = n / rule.groups;
   const auto group_score = [&](int64_t g) {
     std::vector<double> group(wish.begin() + g * size, wish.begin() + (g + 1) * size);
@@ -79,14 +79,15 @@ TEST(ChooseExperts, ByScoresWithABiasInGroups) {
         for (const auto& [groups, used_groups] :
              {std::pair(1, 1), std::pair(8, 3), std::pair(4, 4), std::pair(32, 6)}) {
           for (const int64_t group_best : {1, 2}) {
-            const ExpertRule rule = {.used = 6,
-                                     .normalised = normalised,
-                                     .scale = 2.5F,
-                                     .score = score,
-                                     .bias = biased ? std::span<const float>(bias) : std::span<const float>(),
-                                     .groups = groups,
-                                     .used_groups = used_groups,
-                                     .group_best = group_best};
+            const ExpertRule rule = {
+                .used = 6,
+                .normalised = normalised,
+                .scale = 2.5F,
+                .score = score,
+                .score_correction_bias = biased ? std::span<const float>(bias) : std::span<const float>(),
+                .groups = groups,
+                .used_groups = used_groups,
+                .group_best = group_best};
             const std::vector<float> logits = samples.normal(kRows * kExperts, 2.0F);
             std::vector<int32_t> chosen(kRows * 6);
             std::vector<float> weights(chosen.size());

@@ -4,16 +4,17 @@
 
 #include <fmt/format.h>
 
+#include "model/limits.hpp"
+
 namespace tidemill::model {
 
 using base::Result;
 
 Result<LatentConfig> read_latent_config(const JsonMembers& config) {
-  constexpr int64_t most = 1 << 20;
   const auto count = [&](std::string_view member) -> Result<int64_t> {
     TM_TRY(const int64_t value, config.get_int(member));
-    if (value >= 1 && value <= most) return value;
-    return config.wrong(member, fmt::format("1 to {}", most));
+    if (value >= 1 && value <= kMaxWidth) return value;
+    return config.wrong(member, fmt::format("1 to {}", kMaxWidth));
   };
   LatentConfig latent;
   TM_TRY(latent.shape.rank, count("kv_lora_rank"));
