@@ -7,7 +7,7 @@ import os from 'node:os';
 import path from 'node:path';
 
 const program = path.join(process.env.TIDEMILL_BUILD ?? 'build/release', 'tidemill');
-const run = (...args) => execFileSync(program, args, { encoding: 'utf8', maxBuffer: 1 << 26 });
+const run = (...args) => execFileSync(program, args, { encoding: 'utf8', maxBuffer: 1 << 26, stdio: ['ignore', 'pipe', 'pipe'] });
 const folder = mkdtempSync(path.join(os.tmpdir(), 'tidemill-quantised-'));
 const plain = path.join(folder, 'f32.gguf');
 const small = path.join(folder, 'small.gguf');
@@ -19,6 +19,18 @@ function split(text) {
   const at = Math.floor(lines.length / 5);
   const put = (name, part) => { const file = path.join(folder, name); writeFileSync(file, part.join('\n')); return file; };
   return [put('calibration.txt', lines.slice(0, at)), put('held-out.txt', lines.slice(at))];
+}
+
+// What the program says where no types take so few bits; null where they do. Whatever else goes wrong ends the run.
+function tooFewBits(quantize) {
+  try {
+    quantize();
+    return null;
+  } catch (fault) {
+    const said = /[\d.]+ bits a weight are too few.*/.exec(fault.stderr ?? '');
+    if (said === null) throw fault;
+    return said[0];
+  }
 }
 
 function predictions(model, text, tokens) {
@@ -38,7 +50,11 @@ function predictions(model, text, tokens) {
       [`${type}, calibrated`, ['--type', type, ...careful]],
     ]),
   ]) {
-    run('quantize', plain, small, ...args);
+    const refusal = tooFewBits(() => run('quantize', plain, small, ...args));
+    if (refusal) {
+      console.log(`| ${name} | ${refusal} |||||||`);
+      continue;
+    }
     const report = JSON.parse(run('eval', small, '--text', heldOut, '--window', '256', '--tokens', tokens, '--against', plain, '--plain', '--json'));
     const { comparison, score, accuracy_kept: kept } = report.text;
     const share = report.subject.weight_bytes / report.reference.weight_bytes;

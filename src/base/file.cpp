@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <system_error>
@@ -27,14 +28,14 @@ class FileDescriptor {
     if (fd_ >= 0) ::close(fd_);
   }
   int get() const { return fd_; }
-  // Closes now, so that a write error which the system reports only here is seen.
-  int close() { return ::close(std::exchange(fd_, -1)); }
 
  private:
   int fd_;
 };
 
 constexpr size_t huge_page = size_t{2} << 20;
+constexpr size_t kTemporaryBytes = 6;  // of chance in a temporary name
+constexpr std::string_view kTemporaryEnding = ".tmp";
 
 // Maps the file at a border of huge pages; null where the kernel refuses.
 void* map_aligned(int fd, size_t size) {
@@ -101,6 +102,55 @@ Result<void> write_in_place(const fs::path& path, std::string_view content) {
   FileDescriptor fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
   if (fd.get() < 0) return system_error("cannot open for writing", path);
   return write_all(fd.get(), content, path);
+}
+
+fs::path folder_of(const fs::path& path) {
+  return path.has_parent_path() ? path.parent_path() : fs::path(".");
+}
+
+// Whether `name` is one that temporary_beside() makes of `target`, both without folders.
+bool is_temporary_of(std::string_view name, std::string_view target) {
+  if (!name.starts_with(target) || !name.ends_with(kTemporaryEnding)) return false;
+  if (name.size() != target.size() + 1 + 2 * kTemporaryBytes + kTemporaryEnding.size()) return false;
+  const std::string_view middle = name.substr(target.size(), 1 + 2 * kTemporaryBytes);
+  return middle.front() == '.' && middle.find_first_not_of("0123456789abcdef", 1) == std::string_view::npos;
+}
+
+// Whether the open file is the regular one that has this name.
+bool is_named(int fd, const fs::path& path) {
+  struct stat held {};
+  struct stat named {};
+  return ::fstat(fd, &held) == 0 && ::lstat(path.c_str(), &named) == 0 && S_ISREG(held.st_mode) &&
+         held.st_dev == named.st_dev && held.st_ino == named.st_ino;
+}
+
+// What writers of `target` that were killed have left beside it: who lives has a lock.
+void remove_abandoned(const fs::path& target) {
+  const std::string name = target.filename().string();
+  std::error_code fault;
+  for (fs::directory_iterator at(folder_of(target), fault), end; !fault && at != end; at.increment(fault)) {
+    const fs::path& found = at->path();
+    if (!is_temporary_of(found.filename().string(), name)) continue;
+    const FileDescriptor fd(::open(found.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW));
+    if (fd.get() >= 0 && ::flock(fd.get(), LOCK_EX | LOCK_NB) == 0 && is_named(fd.get(), found)) {
+      ::unlink(found.c_str());
+    }
+  }
+}
+
+// Makes a file under a `temporary` name, with a lock where the file system has locks. Negative, with errno, on failure.
+int create_locked(const fs::path& target, unsigned mode, fs::path& temporary) {
+  constexpr int most_tries = 100;
+  for (int i = 0; i < most_tries; ++i) {
+    temporary = temporary_beside(target);
+    const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+    if (fd < 0) return fd;
+    const bool locked = ::flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
+    if (locked && is_named(fd, temporary)) return fd;
+    ::close(fd);  // another took it for abandoned before it was locked
+  }
+  errno = EAGAIN;
+  return -1;
 }
 
 // How a file without a name is called for giving it one.
@@ -199,7 +249,8 @@ Result<void> write_all(int fd, std::string_view content, const fs::path& path) {
 
 fs::path temporary_beside(const fs::path& path) {
   fs::path temporary = path;
-  temporary += "." + random_hex(6) + ".tmp";
+  temporary += "." + random_hex(kTemporaryBytes);
+  temporary += kTemporaryEnding;
   return temporary;
 }
 
@@ -214,11 +265,11 @@ Result<void> write_file(const fs::path& path, std::string_view content) {
     if (!S_ISREG(status.st_mode)) return write_in_place(path, content);
     mode = status.st_mode & 07777;
   }
-  const fs::path temporary = temporary_beside(target);
-  FileDescriptor fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode));
+  fs::path temporary;
+  const FileDescriptor fd(create_locked(target, mode, temporary));
   if (fd.get() < 0) return system_error("cannot create", temporary);
   const bool written = (!exists || ::fchmod(fd.get(), mode) == 0) && put_all(fd.get(), content) &&
-                       ::fsync(fd.get()) == 0 && fd.close() == 0 && ::rename(temporary.c_str(), target.c_str()) == 0;
+                       ::fsync(fd.get()) == 0 && ::rename(temporary.c_str(), target.c_str()) == 0;
   if (!written) {
     Error error = system_error("cannot write", path);
     ::unlink(temporary.c_str());
@@ -227,56 +278,66 @@ Result<void> write_file(const fs::path& path, std::string_view content) {
   return {};
 }
 
-FileWriter::FileWriter(int fd, fs::path path, fs::path temporary)
-    : fd_(fd), path_(std::move(path)), temporary_(std::move(temporary)) {}
+NewFile::NewFile(int fd, fs::path target, fs::path temporary)
+    : fd_(fd), target_(std::move(target)), temporary_(std::move(temporary)) {}
 
-FileWriter::FileWriter(FileWriter&& other) noexcept
+NewFile::NewFile(NewFile&& other) noexcept
     : fd_(std::exchange(other.fd_, -1)),
-      path_(std::move(other.path_)),
+      target_(std::move(other.target_)),
       temporary_(std::exchange(other.temporary_, fs::path())) {}
 
-FileWriter::~FileWriter() {
-  if (fd_ >= 0) ::close(fd_);
+NewFile::~NewFile() {
   if (!temporary_.empty()) ::unlink(temporary_.c_str());
+  if (fd_ >= 0) ::close(fd_);
 }
 
-Result<FileWriter> FileWriter::create(const fs::path& path) {
+Result<NewFile> NewFile::create(const fs::path& target, unsigned mode) {
+  remove_abandoned(target);
   std::error_code ignored;
-  TM_TRY(const fs::path target, behind_links(path));
-  const fs::path folder = target.has_parent_path() ? target.parent_path() : fs::path(".");
-  int fd = ::open(folder.c_str(), O_WRONLY | O_TMPFILE | O_CLOEXEC, 0600);
+  const int fd = ::open(folder_of(target).c_str(), O_WRONLY | O_TMPFILE | O_CLOEXEC, mode);
   if (fd >= 0) {
-    if (fs::exists(link_to(fd), ignored)) return FileWriter(fd, target, {});
+    if (fs::exists(link_to(fd), ignored)) {
+      ::flock(fd, LOCK_EX | LOCK_NB);  // for when it has a name
+      return NewFile(fd, target, {});
+    }
     ::close(fd);  // without /proc it could never get a name
   }
-  fs::path temporary = temporary_beside(target);
-  fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-  if (fd < 0) return system_error("cannot create", temporary);
-  return FileWriter(fd, target, std::move(temporary));
+  fs::path temporary;
+  const int named = create_locked(target, mode, temporary);
+  if (named < 0) return system_error("cannot create", temporary);
+  return NewFile(named, target, std::move(temporary));
 }
 
-Result<void> FileWriter::write(std::span<const std::byte> bytes) {
-  return write_all(fd_, {reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path_);
-}
-
-bool FileWriter::give_name() {
+bool NewFile::give_name() {
   if (!temporary_.empty()) return true;
-  fs::path name = temporary_beside(path_);
+  fs::path name = temporary_beside(target_);
   if (::linkat(AT_FDCWD, link_to(fd_).c_str(), AT_FDCWD, name.c_str(), AT_SYMLINK_FOLLOW) != 0) return false;
   temporary_ = std::move(name);
   return true;
 }
 
-Result<void> FileWriter::finish() {
-  const bool flushed = ::fsync(fd_) == 0 && give_name();
-  const int fault = errno;
-  const bool closed = ::close(std::exchange(fd_, -1)) == 0;
-  if (!flushed) errno = fault;
-  if (!flushed || !closed || ::rename(temporary_.c_str(), path_.c_str()) != 0) {
-    return system_error("cannot write", path_);
+Result<void> NewFile::finish() {
+  // Closed last: the lock goes with it.
+  if (::fsync(fd_) != 0 || !give_name() || ::rename(temporary_.c_str(), target_.c_str()) != 0) {
+    return system_error("cannot write", target_);
   }
   temporary_.clear();
+  ::close(std::exchange(fd_, -1));
   return {};
+}
+
+Result<FileWriter> FileWriter::create(const fs::path& path) {
+  TM_TRY(fs::path target, behind_links(path));
+  TM_TRY(NewFile file, NewFile::create(target, 0600));
+  return FileWriter(std::move(file), std::move(target));
+}
+
+Result<void> FileWriter::write(std::span<const std::byte> bytes) {
+  return write_all(file_.fd(), {reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path_);
+}
+
+Result<void> FileWriter::finish() {
+  return file_.finish();
 }
 
 }  // namespace tidemill::base

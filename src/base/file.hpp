@@ -55,15 +55,35 @@ std::filesystem::path temporary_beside(const std::filesystem::path& path);
 // new, never half.
 Result<void> write_file(const std::filesystem::path& path, std::string_view content);
 
+// An open file that takes the place of `target` when it is whole. Destroyed before that, it leaves nothing behind; nor
+// does a process that is killed, where the file system knows files without a name. Elsewhere the next one of the same
+// target removes what was left: files under its temporary names that no process has locked. Movable.
+class NewFile {
+ public:
+  // `target` is no link (behind_links()); `mode` as for open().
+  static Result<NewFile> create(const std::filesystem::path& target, unsigned mode);
+  NewFile(NewFile&& other) noexcept;
+  NewFile& operator=(NewFile&&) = delete;
+  ~NewFile();
+
+  int fd() const { return fd_; }
+  // Flushes to the disk and gives it its name. Errors: `io` with the system's reason. Once.
+  Result<void> finish();
+
+ private:
+  NewFile(int fd, std::filesystem::path target, std::filesystem::path temporary);
+  bool give_name();
+
+  int fd_;
+  std::filesystem::path target_;
+  std::filesystem::path temporary_;  // its name beside the target; empty as long as it has none, and once finished
+};
+
 // A file that grows piece by piece, readable by its owner alone, and takes the place of `path`, or of what that links
-// to, when it is whole. Destroyed before that, it leaves nothing behind; nor does a process that is killed, where the
-// file system knows files without a name. Movable.
+// to, when it is whole, as NewFile has it. Movable.
 class FileWriter {
  public:
   static Result<FileWriter> create(const std::filesystem::path& path);
-  FileWriter(FileWriter&& other) noexcept;
-  FileWriter& operator=(FileWriter&&) = delete;
-  ~FileWriter();
 
   // Errors: `io` with the system's reason (a full disk); after one the file cannot be finished.
   Result<void> write(std::span<const std::byte> bytes);
@@ -71,12 +91,10 @@ class FileWriter {
   Result<void> finish();
 
  private:
-  FileWriter(int fd, std::filesystem::path path, std::filesystem::path temporary);
-  bool give_name();
+  FileWriter(NewFile file, std::filesystem::path path) : file_(std::move(file)), path_(std::move(path)) {}
 
-  int fd_;
+  NewFile file_;
   std::filesystem::path path_;
-  std::filesystem::path temporary_;  // its name beside `path`; empty as long as it has none, and once finished
 };
 
 // "<what> '<path>': <strerror(errno)>" as an Error (`not_found` for ENOENT, else `io`).

@@ -1,7 +1,9 @@
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -21,6 +23,7 @@
 #include "quantize/mixture.hpp"
 #include "quantize/plan.hpp"
 #include "quantize/quantize_model.hpp"
+#include "quantize/widen.hpp"
 #include "text/tokenizer.hpp"
 
 namespace tidemill::cli {
@@ -72,7 +75,9 @@ class Quantization {
     options.compensate = !flags_.no_compensation;
     options.cancelled = [this] { return interrupt_.raised(); };
     TM_TRY(const std::filesystem::path path, find_model(flags_.source));
-    TM_TRY(const model::Checkpoint source, model::Checkpoint::open(path));
+    TM_TRY(const model::Checkpoint opened, model::Checkpoint::open(path));
+    widened_ = quantize::widen(opened, flags_.bits > 0 ? tensor::DType::q8_0 : options.type, options.rules);
+    const model::Checkpoint& source = widened_ ? widened_->checkpoint : opened;
     std::string text;
     quantize::CalibrationOptions reading;
     if (!flags_.calibrate.empty()) {
@@ -93,7 +98,7 @@ class Quantization {
     options.on_progress = bar.reporter();
     TM_TRY(const quantize::QuantizeSummary summary, quantize::quantize_model(source, flags_.output, options));
     bar.finish();
-    print(source, options.type, summary);
+    print(opened, options.type, summary);
     return exit_success;
   }
 
@@ -126,7 +131,8 @@ class Quantization {
   base::Result<void> mix(const model::Checkpoint& source, const quantize::Calibration& calibration,
                          quantize::QuantizeOptions& into) {
     TM_TRY(quantize::Mixture mixture,
-           quantize::plan_mixture(source, calibration, into.rules, flags_.bits, into.cancelled, part_of(planning_)));
+           quantize::plan_mixture(source, calibration, into.rules, {flags_.bits, widened_ ? widened_->zeros : 0},
+                                  into.cancelled, part_of(planning_)));
     into.type = mixture.type;
     // What was asked for holds over what was found.
     into.rules.insert(into.rules.begin(), mixture.rules.begin(), mixture.rules.end());
@@ -158,6 +164,7 @@ class Quantization {
                                                                   {"of_type", summary.of_type},
                                                                   {"other_types", std::move(others)},
                                                                   {"mixture_bits", bits_},
+                                                                  {"feed_forward_length", width()},
                                                                   {"smoothed_norms", summary.smoothed},
                                                                   {"compensated", summary.compensated},
                                                                   {"resumed", summary.resumed},
@@ -170,8 +177,13 @@ class Quantization {
                summary.tensors, summary.changed, summary.of_type, tensor::info(type).name);
     for (const std::string& other : summary.other_types)
       fmt::print(", {}", other);
-    fmt::print("; {}, {:.1f} % less in weights\n", base::human_bytes(static_cast<double>(summary.bytes)), 100 * saved);
+    fmt::print("; {}, {:.1f} % {} in weights\n", base::human_bytes(static_cast<double>(summary.bytes)),
+               100 * std::abs(saved), saved < 0 ? "more" : "less");
     if (flags_.per_channel) fmt::print("  one scale for each row of a matrix in Q8_0\n");
+    if (widened_) {
+      fmt::print("  feed-forward blocks are {} wide inside instead of {}, by zeros: blocks of 32 fit\n", widened_->to,
+                 widened_->from);
+    }
     if (bits_ > 0) fmt::print("  {:.2f} bits a weight in memory\n", bits_);
     if (summary.resumed > 0) fmt::print("  {} tensors were there from before\n", summary.resumed);
     if (!flags_.calibrate.empty()) {
@@ -180,11 +192,18 @@ class Quantization {
     }
   }
 
+  // {"source": 172, "file": 192} where they are not the same.
+  base::json::value width() const {
+    if (!widened_) return nullptr;
+    return base::json::object{{"source", widened_->from}, {"file", widened_->to}};
+  }
+
   const QuantizeFlags& flags_;
   const Interrupt interrupt_;
   base::ReportedProgress reading_{"reading " + flags_.calibrate, base::Progress::Unit::items, terminal()};
   base::ReportedProgress smoothing_{"looking for outliers", base::Progress::Unit::items, terminal()};
   base::ReportedProgress planning_{"choosing types", base::Progress::Unit::items, terminal()};
+  std::optional<quantize::Widened> widened_;
   double bits_ = 0;  // of a mixture; 0: there is none
 };
 

@@ -26,7 +26,7 @@ class LineReader {
 
   Result<Task> read(std::string_view text) {
     auto value = base::parse_json(text);
-    if (!value) return std::move(value).error().wrap(fmt::format("{}, line {}", file_, line_));
+    if (!value) return wrong(value.error().to_string());  // too deep is wrong here as well
     const json::object* object = value->if_object();
     if (object == nullptr) return wrong("a task is a JSON object");
     Task task;

@@ -131,7 +131,8 @@ Result<TextResult> judge_tokens(Subject& subject, Subject* reference, std::span<
   if (scored_tokens(tokens.size(), subject.lead().size()) == 0) {
     return Error(
         ErrorCode::invalid_argument,
-        fmt::format("there is nothing to predict in {} tokens: a text of at least two is needed", tokens.size()));
+        fmt::format("there is nothing to predict in a text of {} tokens: {} needed", tokens.size(),
+                    subject.lead().empty() ? "the first is not predicted, and at least two are" : "at least one is"));
   }
   TM_TRY(Reader reader, subject.make_reader(options.window));
   Side side{&subject, std::move(reader), {}};

@@ -31,7 +31,7 @@ struct TextResult {
 
 // Predicts every token of the text but the first, and that too where the model puts a token before texts. Never more
 // logits are held than those of one step of each model. `reference` may be null; else it has the subject's vocabulary.
-// Errors: `invalid_argument` (a text without two tokens, a window beyond the context or too small, the stride),
+// Errors: `invalid_argument` (a text of which no token counts, a window beyond the context or too small, the stride),
 // `corrupt` where logits are no numbers, `too_large`, `exhausted`, `cancelled`.
 base::Result<TextResult> judge_text(Subject& subject, Subject* reference, std::string_view text,
                                     const TextOptions& options);

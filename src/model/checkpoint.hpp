@@ -109,6 +109,8 @@ class Checkpoint : public Metadata {
 
   // Tells the kernel that a tensor's pages will not be read again (no effect on bytes in memory).
   void release(const GgufTensor& tensor) const;
+  // The same for some of a tensor's bytes, as read() gives them where they lie in the file.
+  void release(std::span<const std::byte> data) const;
   // The same for everything before the tensors' data.
   void release_header() const;
 
@@ -124,8 +126,6 @@ class Checkpoint : public Metadata {
   std::vector<GgufTensor> tensors_;
 
  private:
-  void release(std::span<const std::byte> data) const;
-
   std::unordered_map<std::string_view, size_t> tensor_index_;
   std::shared_ptr<const void> keeps_;
 };

@@ -117,6 +117,11 @@ class GgufFile::Parser {
         return file_.error(ErrorCode::unsupported,
                            "this is a ggml file of before GGUF; convert the model to GGUF version 2 or 3");
       }
+      if (magic == kUnfinishedMagic) {
+        return file_.error(ErrorCode::corrupt,
+                           "an unfinished file, which 'tidemill quantize' left; the command that began it goes on with "
+                           "it");
+      }
       return corrupt(fmt::format("not a GGUF file: it begins with '{}' instead of 'GGUF'", printable(magic)));
     }
     at_ = 4;

@@ -18,6 +18,10 @@
 
 namespace tidemill::model {
 
+// What stands for "GGUF" at the beginning of a file that is being written over hours (quantize/partial_file.hpp): it
+// has all of its size, and zeros for weights.
+inline constexpr std::string_view kUnfinishedMagic = "PART";
+
 // A parsed file. Movable. Const calls are thread-safe. Metadata and tensors are in file order.
 class GgufFile : public Checkpoint {
  public:

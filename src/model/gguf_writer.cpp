@@ -45,11 +45,6 @@ base::Result<std::filesystem::path> target_of(const std::filesystem::path& path)
   return base::behind_links(path);
 }
 
-GgufWriter::~GgufWriter() {
-  if (fd_ >= 0) ::close(fd_);
-  if (!temporary_.empty()) ::unlink(temporary_.c_str());
-}
-
 void GgufWriter::add_key(std::string_view key, GgufType type) {
   put_string(metadata_, key);
   put(metadata_, static_cast<uint32_t>(type));
@@ -182,12 +177,10 @@ std::string GgufWriter::header() const {
 }
 
 base::Result<void> GgufWriter::begin(const std::filesystem::path& path) {
-  assert(fd_ < 0 && final_path_.empty());
+  assert(!file_ && final_path_.empty());
   TM_TRY(final_path_, target_of(path));
-  std::filesystem::path temporary = base::temporary_beside(final_path_);
-  fd_ = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  if (fd_ < 0) return base::system_error("cannot create", temporary);
-  temporary_ = std::move(temporary);
+  TM_TRY(base::NewFile file, base::NewFile::create(final_path_, 0666));
+  file_.emplace(std::move(file));
   const std::string first = header();
   header_bytes_ = first.size();
   TM_CHECK(claim_space());
@@ -197,17 +190,17 @@ base::Result<void> GgufWriter::begin(const std::filesystem::path& path) {
 // A disk that is too small says so here, instead of after minutes of writing.
 base::Result<void> GgufWriter::claim_space() const {
   const uint64_t total = header_bytes_ + next_offset_;
-  if (::fallocate(fd_, 0, 0, static_cast<off_t>(total)) == 0) return {};
+  if (::fallocate(file_->fd(), 0, 0, static_cast<off_t>(total)) == 0) return {};
   if (errno != ENOSPC && errno != EDQUOT && errno != EFBIG)
     return {};  // the file system cannot do it, or something else
   return base::system_error(fmt::format("cannot claim {} bytes on the disk for", total), final_path_);
 }
 
 base::Result<void> GgufWriter::replace_header(std::string_view header) {
-  assert(fd_ >= 0 && header.size() == header_bytes_);
+  assert(file_ && header.size() == header_bytes_);
   TM_CHECK(write_waiting());
   for (size_t done = 0; done < header.size();) {
-    const ssize_t put_now = ::pwrite(fd_, header.data() + done, header.size() - done, static_cast<off_t>(done));
+    const ssize_t put_now = ::pwrite(file_->fd(), header.data() + done, header.size() - done, static_cast<off_t>(done));
     if (put_now < 0 && errno == EINTR) continue;
     if (put_now < 0) return base::system_error("cannot write", final_path_);
     done += static_cast<size_t>(put_now);
@@ -216,7 +209,7 @@ base::Result<void> GgufWriter::replace_header(std::string_view header) {
 }
 
 base::Result<void> GgufWriter::write(std::span<const std::byte> bytes) {
-  assert(fd_ >= 0 && current_ < sizes_.size() && bytes.size() <= sizes_[current_] - current_done_);
+  assert(file_ && current_ < sizes_.size() && bytes.size() <= sizes_[current_] - current_done_);
   TM_CHECK(write_raw(bytes));
   current_done_ += bytes.size();
   if (current_done_ < sizes_[current_]) return {};
@@ -226,15 +219,9 @@ base::Result<void> GgufWriter::write(std::span<const std::byte> bytes) {
 }
 
 base::Result<void> GgufWriter::finish() {
-  assert(fd_ >= 0 && current_ == sizes_.size());
+  assert(file_ && current_ == sizes_.size());
   TM_CHECK(write_waiting());
-  const bool flushed = ::fsync(fd_) == 0;
-  const bool closed = ::close(std::exchange(fd_, -1)) == 0;
-  if (!flushed || !closed || ::rename(temporary_.c_str(), final_path_.c_str()) != 0) {
-    return base::system_error("cannot write", final_path_);
-  }
-  temporary_.clear();
-  return {};
+  return file_->finish();
 }
 
 base::Result<void> GgufWriter::write_raw(std::span<const std::byte> bytes) {
@@ -250,7 +237,7 @@ base::Result<void> GgufWriter::write_raw(std::span<const std::byte> bytes) {
 
 base::Result<void> GgufWriter::write_waiting() {
   const std::string_view waiting(reinterpret_cast<const char*>(waiting_.data()), waiting_.size());
-  TM_CHECK(base::write_all(fd_, waiting, final_path_));
+  TM_CHECK(base::write_all(file_->fd(), waiting, final_path_));
   waiting_.clear();
   return {};
 }

@@ -5,11 +5,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/file.hpp"
 #include "base/result.hpp"
 #include "model/metadata.hpp"
 #include "tensor/dtype.hpp"
@@ -21,14 +23,13 @@ namespace tidemill::model {
 base::Result<std::filesystem::path> target_of(const std::filesystem::path& path);
 
 // Use: add metadata and declare every tensor; begin(); write() all tensors' bytes in the order declared; finish().
-// The file grows under a temporary name beside the final one and is renamed by finish(). A writer that is destroyed
-// before that removes it: readers never see half a file. Not thread-safe.
+// The file is a base::NewFile, which gets its name by finish(): readers never see half a file, and of one that is
+// not finished, because the writer is destroyed or the process killed, nothing stays. Not thread-safe.
 class GgufWriter {
  public:
   GgufWriter() = default;
   GgufWriter(const GgufWriter&) = delete;
   GgufWriter& operator=(const GgufWriter&) = delete;
-  ~GgufWriter();
 
   // Metadata. Each key once.
   void add_u32(std::string_view key, uint32_t value);
@@ -58,7 +59,7 @@ class GgufWriter {
   // Everything before the tensors' data, once all are declared.
   std::string header() const;
 
-  // Creates the temporary file beside target_of(path), claims the space on the disk where the file system can, and
+  // Creates the file that will be target_of(path), claims the space on the disk where the file system can, and
   // writes the header. Errors: `io`, those of target_of(), and `not_found` (the folder).
   base::Result<void> begin(const std::filesystem::path& path);
   // The next bytes of the tensors, in any portions that do not cross a tensor's end; padding between tensors is added
@@ -85,8 +86,7 @@ class GgufWriter {
   uint64_t next_offset_ = 0;     // of the next tensor to be declared
 
   std::filesystem::path final_path_;
-  std::filesystem::path temporary_;
-  int fd_ = -1;
+  std::optional<base::NewFile> file_;  // from begin() on
   uint64_t header_bytes_ = 0;
   uint64_t written_ = 0;  // bytes of the file so far, waiting ones included
   // What is not in the file yet. It goes there in large stretches that begin at multiples of their size: the kernel

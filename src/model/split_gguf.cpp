@@ -85,8 +85,9 @@ std::optional<ShardName> parse_shard_name(std::string_view file_name) {
 }
 
 bool is_split(const GgufFile& file) {
+  // A count that cannot be is for join_split() to refuse: the file is a part of something, or damaged.
   const auto count = file.get_int_or("split.count", 1);
-  return count && *count > 1;
+  return !count || *count != 1;
 }
 
 Result<Checkpoint> join_split(const GgufFile& named) {

@@ -22,7 +22,7 @@ struct ShardName {
 // The parts of "NAME-00001-of-00003.gguf"; none for other names.
 std::optional<ShardName> parse_shard_name(std::string_view file_name);
 
-// Whether the file says that it is one of several.
+// Whether the file says that it is one of several, or of a number that cannot be.
 bool is_split(const GgufFile& file);
 
 // The whole model: the first file's metadata without the keys "split.*", and the tensors of all, which

@@ -1,5 +1,6 @@
 // A checkpoint's tensors, as floats or as they are stored, a slice of rows at a time: what writes a model in another
 // form reads it so, and needs the memory of one slice, or of one tensor where the checkpoint has it in another form.
+// Pages of the files are released behind it.
 #pragma once
 
 #include <cstddef>

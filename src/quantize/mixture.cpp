@@ -49,14 +49,14 @@ Result<size_t> memory_of(const GgufTensor& tensor, DType type) {
 
 class MixturePlanner {
  public:
-  MixturePlanner(const Checkpoint& source, const Calibration& calibration)
-      : calibration_(calibration), reader_(source) {}
+  MixturePlanner(const Checkpoint& source, const Calibration& calibration, int64_t zeros)
+      : calibration_(calibration), reader_(source), weights_(-zeros) {}
 
   // Of what is decided already.
   Result<void> add_fixed(const GgufTensor& tensor, DType type) {
     TM_TRY(const size_t bytes, memory_of(tensor, type));
     bytes_ += bytes;
-    elements_ += tensor.elements();
+    weights_ += tensor.elements();
     by_type_[type] += tensor.elements();
     return {};
   }
@@ -64,12 +64,12 @@ class MixturePlanner {
   Result<void> add(const GgufTensor& tensor) {
     TM_TRY(Candidate candidate, judge(tensor));
     bytes_ += candidate.now().bytes;
-    elements_ += tensor.elements();
+    weights_ += tensor.elements();
     candidates_.push_back(std::move(candidate));
     return {};
   }
 
-  double bits() const { return 8 * static_cast<double>(bytes_) / static_cast<double>(std::max<int64_t>(1, elements_)); }
+  double bits() const { return 8 * static_cast<double>(bytes_) / static_cast<double>(std::max<int64_t>(1, weights_)); }
 
   // One matrix takes a smaller type. False where none has one.
   bool step_down() {
@@ -156,17 +156,17 @@ class MixturePlanner {
   std::vector<Candidate> candidates_;
   std::map<DType, int64_t> by_type_;  // elements
   size_t bytes_ = 0;
-  int64_t elements_ = 0;
+  int64_t weights_ = 0;  // of the matrices so far, less those that are none
 };
 
 }  // namespace
 
 Result<Mixture> plan_mixture(const Checkpoint& source, const Calibration& calibration,
-                             std::span<const TensorRule> rules, double bits, const std::function<bool()>& cancelled,
+                             std::span<const TensorRule> rules, Budget budget, const std::function<bool()>& cancelled,
                              const std::function<void(size_t done, size_t total)>& on_progress) {
   // With the rules alone: what they say, and whether they can.
   TM_TRY(const std::vector<DType> ruled, plan_types(source, DType::f32, rules));
-  MixturePlanner planner(source, calibration);
+  MixturePlanner planner(source, calibration, budget.zeros);
   for (size_t i = 0; i < ruled.size(); ++i) {
     const GgufTensor& tensor = source.tensors()[i];
     if (on_progress) on_progress(i, ruled.size());
@@ -183,11 +183,11 @@ Result<Mixture> plan_mixture(const Checkpoint& source, const Calibration& calibr
     source.release(tensor);
   }
   if (on_progress) on_progress(ruled.size(), ruled.size());
-  while (planner.bits() > bits) {
+  while (planner.bits() > budget.bits) {
     if (planner.step_down()) continue;
-    return Error(
-        ErrorCode::invalid_argument,
-        fmt::format("{:.2f} bits a weight are too few: the smallest types that fit take {:.2f}", bits, planner.bits()));
+    return Error(ErrorCode::invalid_argument,
+                 fmt::format("{:.2f} bits a weight are too few: the smallest types that fit take {:.2f}", budget.bits,
+                             planner.bits()));
   }
   return planner.take();
 }

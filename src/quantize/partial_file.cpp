@@ -127,6 +127,7 @@ PartialFile::PartialFile(fs::path target, std::string_view header, std::vector<u
       partial_(partial_path(path_)),
       journal_(journal_path(path_)),
       sizes_(std::move(sizes)),
+      magic_(header.substr(0, model::kUnfinishedMagic.size())),
       end_(header.size()),
       flush_bytes_(options.flush_bytes),
       first_line_(fmt::format("{}{:016x} ", kMagic, options.fingerprint)) {
@@ -241,7 +242,13 @@ Result<void> PartialFile::begin(std::string_view header) {
   if (::fdatasync(journal_fd_) != 0) return base::system_error("cannot write", journal_);
   if (::ftruncate(fd_, 0) != 0) return base::system_error("cannot write", partial_);
   TM_CHECK(claim_space());
-  return write_at(fd_, std::as_bytes(std::span(header)), 0, path_);
+  TM_CHECK(write_at(fd_, std::as_bytes(std::span(header)), 0, path_));
+  return mark_unfinished();
+}
+
+// Zeros would be taken for weights by who reads it now.
+Result<void> PartialFile::mark_unfinished() const {
+  return write_at(fd_, std::as_bytes(std::span(model::kUnfinishedMagic.substr(0, magic_.size()))), 0, path_);
 }
 
 // A disk that is too small says so here, instead of after hours of writing.
@@ -259,7 +266,8 @@ Result<void> PartialFile::cut_journal(uint64_t keep) const {
 // Of a journal with our first line.
 Result<void> PartialFile::resume(std::string_view header, std::string_view journal) {
   std::string found(header.size(), '\0');
-  const bool begun = read_at(fd_, std::as_writable_bytes(std::span(found)), 0) && found == header;
+  const bool begun = read_at(fd_, std::as_writable_bytes(std::span(found)), 0) &&
+                     std::string_view(found).substr(magic_.size()) == header.substr(magic_.size());
   size_t kept = first_line_.size();
   // The last line may be torn, and so may what it speaks of: as far as checksums are right, and no further.
   for (size_t end = journal.find('\n', kept); begun && end != std::string_view::npos; end = journal.find('\n', kept)) {
@@ -269,6 +277,7 @@ Result<void> PartialFile::resume(std::string_view header, std::string_view journ
     kept = end + 1;
   }
   if (done_ == 0) return begin(header);
+  TM_CHECK(mark_unfinished());
   TM_CHECK(claim_space());
   return cut_journal(kept);
 }
@@ -320,6 +329,7 @@ Result<void> PartialFile::flush() {
 
 Result<void> PartialFile::finish() {
   assert(fd_ >= 0 && done_ == sizes_.size());
+  TM_CHECK(write_at(fd_, std::as_bytes(std::span(magic_)), 0, path_));
   if (::fsync(fd_) != 0 || ::rename(partial_.c_str(), path_.c_str()) != 0) {
     return base::system_error("cannot write", path_);
   }

@@ -1,7 +1,8 @@
 // A file of many parts that is written over hours, and goes on after a kill where it was.
 //
 // Beside OUT lie, while it is written, OUT.partial with the parts so far and OUT.journal, which says what it will be
-// and which parts are whole and on the disk. OUT itself appears when all are. Both are text or bytes of this machine's
+// and which parts are whole and on the disk. The first bytes of OUT.partial are model::kUnfinishedMagic, so that nobody
+// takes it for what it will be. OUT itself appears when all are. Both are text or bytes of this machine's
 // order; they are not for other machines.
 #pragma once
 
@@ -16,6 +17,7 @@
 
 #include "base/checksum.hpp"
 #include "base/result.hpp"
+#include "model/gguf.hpp"
 
 namespace tidemill::quantize {
 
@@ -75,6 +77,7 @@ class PartialFile {
   base::Result<uint64_t> open_partial();
   base::Result<void> resume(std::string_view header, std::string_view journal);
   base::Result<void> begin(std::string_view header);
+  base::Result<void> mark_unfinished() const;
   base::Result<void> claim_space() const;
   base::Result<void> cut_journal(uint64_t keep) const;
   void take_back();
@@ -86,7 +89,8 @@ class PartialFile {
   std::filesystem::path journal_;
   std::vector<uint64_t> sizes_;
   std::vector<uint64_t> offsets_;
-  uint64_t end_ = 0;  // of the file
+  std::string magic_;  // the header's first bytes, which come last
+  uint64_t end_ = 0;   // of the file
   uint64_t flush_bytes_ = 0;
   std::string first_line_;  // of the journal: what the file will be, as far as it is known
   int fd_ = -1;

@@ -3,10 +3,13 @@
 #include <algorithm>
 #include <cassert>
 #include <cmath>
+#include <fcntl.h>
+#include <functional>
 #include <map>
 #include <memory>
 #include <sys/stat.h>
 #include <system_error>
+#include <unistd.h>
 #include <utility>
 
 #include <fmt/format.h>
@@ -351,10 +354,52 @@ void warn_of_second_rounding(const Checkpoint& source, DType type) {
                   source.path().string(), rounded->title(), tensor::info(rounded->type).name);
 }
 
+// Reads bytes of a source from its files, not where they are mapped: a page that is touched there brings much around it
+// along, which stays, of every tensor.
+class SampleReader {
+ public:
+  explicit SampleReader(const Checkpoint& source) {
+    for (const model::CheckpointFile& file : source.files()) {
+      if (file.map != nullptr)
+        files_.push_back({file.map->bytes(), ::open(file.path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)});
+    }
+  }
+  SampleReader(const SampleReader&) = delete;
+  SampleReader& operator=(const SampleReader&) = delete;
+  ~SampleReader() {
+    for (const File& file : files_) {
+      if (file.fd >= 0) ::close(file.fd);
+    }
+  }
+
+  // `data` themselves where they are in memory, or cannot be read otherwise. Until the next call.
+  std::span<const std::byte> read(std::span<const std::byte> data) {
+    const std::less_equal<> before;
+    for (const File& file : files_) {
+      const std::byte* end = file.bytes.data() + file.bytes.size();
+      if (!before(file.bytes.data(), data.data()) || !before(data.data() + data.size(), end)) continue;
+      buffer_.resize(data.size());
+      const ssize_t got =
+          ::pread(file.fd, buffer_.data(), buffer_.size(), static_cast<off_t>(data.data() - file.bytes.data()));
+      if (got == static_cast<ssize_t>(data.size())) return buffer_;
+    }
+    return data;
+  }
+
+ private:
+  struct File {
+    std::span<const std::byte> bytes;  // as it is mapped
+    int fd;
+  };
+  std::vector<File> files_;
+  std::vector<std::byte> buffer_;
+};
+
 }  // namespace
 
 uint64_t fingerprint_of(const Checkpoint& source) {
   constexpr size_t looked_at = 4096;
+  SampleReader reader(source);
   std::string text;
   for (const model::CheckpointFile& file : source.files()) {
     struct stat status {};
@@ -363,7 +408,9 @@ uint64_t fingerprint_of(const Checkpoint& source) {
   }
   const auto look_at = [&](std::span<const std::byte> data) {
     const size_t some = std::min(looked_at, data.size());
-    text += fmt::format(" {:016x} {:016x}", base::checksum(data.first(some)), base::checksum(data.last(some)));
+    const uint64_t first = base::checksum(reader.read(data.first(some)));
+    const uint64_t last = base::checksum(reader.read(data.last(some)));
+    text += fmt::format(" {:016x} {:016x}", first, last);
   };
   for (const GgufTensor& tensor : source.tensors()) {
     text += fmt::format("\n{} {} {}", tensor.name, tensor.shape_text(), tensor::info(tensor.type).name);

@@ -1,5 +1,6 @@
 // From a model to the same in fewer bits: one GGUF file, written tensor by tensor.
 //
+//   widen.hpp               the source, with inner widths that blocks fit
 //   plan.hpp                types of the tensors, and mixture.hpp, which chooses them
 //   calibration.hpp         what the model's matrices are multiplied by, from a text
 //   smoothing.hpp           outlier channels folded into norms

@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -177,6 +178,41 @@ TEST(File, OfAKilledWriterNothingIsLeft) {
   ASSERT_EQ(::waitpid(child, &status, 0), child);
   EXPECT_EQ(status, 0);
   EXPECT_TRUE(fs::is_empty(folder.path()));
+}
+
+// Under a temporary name of the same file, and held by nobody; nothing else.
+TEST(File, WhatKilledWritersHaveLeftIsRemoved) {
+  const test::TemporaryFolder folder;
+  folder.put("file.0123456789ab.tmp", "left");
+  const fs::path held = folder.put("file.ba9876543210.tmp", "still being written");
+  folder.put("file.0123456789abc.tmp", "of another name");
+  folder.put("file.0123456789aX.tmp", "of another name");
+  folder.put("other.0123456789ab.tmp", "of another file");
+  fs::create_directory(folder.path() / "file.aaaaaaaaaaaa.tmp");
+  fs::create_symlink(folder.put("precious", "data"), folder.path() / "file.bbbbbbbbbbbb.tmp");
+  const int fd = ::open(held.c_str(), O_RDWR | O_CLOEXEC);
+  ASSERT_GE(fd, 0);
+  if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    ::close(fd);
+    GTEST_SKIP() << "this file system has no locks";
+  }
+  auto file = NewFile::create(folder.path() / "file", 0644);
+  ASSERT_TRUE(file) << file.error().to_string();
+  EXPECT_FALSE(fs::exists(folder.path() / "file.0123456789ab.tmp"));
+  EXPECT_TRUE(fs::exists(held));
+  EXPECT_TRUE(fs::exists(folder.path() / "precious"));
+  EXPECT_TRUE(fs::is_symlink(folder.path() / "file.bbbbbbbbbbbb.tmp"));
+  // Nor does a second writer take the first one's, with a name or without.
+  auto second = NewFile::create(folder.path() / "file", 0644);
+  ASSERT_TRUE(second) << second.error().to_string();
+  ASSERT_TRUE(write_all(file->fd(), "first", "file"));
+  ASSERT_TRUE(write_all(second->fd(), "second", "file"));
+  ASSERT_TRUE(file->finish());
+  EXPECT_EQ(*read_file(folder.path() / "file"), "first");
+  ASSERT_TRUE(second->finish());
+  EXPECT_EQ(*read_file(folder.path() / "file"), "second");
+  EXPECT_EQ(folder.entries(), 8);  // the file, what is held, two names, another file, the folder, the link and its file
+  ::close(fd);
 }
 
 TEST(File, MapOutlivesItsNameMovesAndReleases) {

@@ -549,6 +549,11 @@ describe('the command line', { timeout: 300_000 }, () => {
     assert.ok(type === 'Q8_0' && bits <= 8.32 && bits > 7, mixed.out);
     assert.ok(others.length > 0);
 
+    const large = path.join(own, 'f16.gguf');
+    const grown = tidemill(['quantize', careful, large, '--type', 'f16']);
+    assert.match(grown.out, /, [\d.]+ % more in weights\n/);
+    rmSync(large);
+
     // Killed once a part is put down, wherever that is, and asked again.
     const fresh = path.join(own, 'fresh.gguf');
     const wide = (file) => ['quantize', source, file, '--type', 'f32', '--json'];
@@ -572,6 +577,10 @@ describe('the command line', { timeout: 300_000 }, () => {
         const other = tidemill(['quantize', source, out, '--type', 'q5_0']);
         assert.equal(other.code, 2);
         assert.match(other.err, /unfinished file of another model or of other options.*--restart/);
+        if (readFileSync(`${out}.partial`).subarray(0, 4).toString() !== 'GGUF') {  // as it is but for its last moment
+          const looked = tidemill(['inspect', `${out}.partial`]);
+          assert.deepEqual([looked.code, looked.out], [1, '']);
+        }
       }
       const finished = tidemill(wide(out));
       assert.equal(finished.code, 0, finished.err);
@@ -581,6 +590,20 @@ describe('the command line', { timeout: 300_000 }, () => {
       rmSync(out);
     }
     rmSync(own, { recursive: true });
+  });
+
+  test('quantises feed-forward blocks that blocks of 32 do not fit', (t) => {
+    const model = path.join(data, 'models/stories260K.gguf');
+    if (!existsSync(model)) return t.skip(`needs ${model}; set TIDEMILL_DATA`);
+    const small = path.join(folder, 'stories-int8.gguf');
+    const made = tidemill(['quantize', model, small, '--json']);
+    assert.equal(made.code, 0, made.err);
+    const { feed_forward_length: width, other_types: others } = JSON.parse(made.out);
+    assert.deepEqual([width, others], [{ source: 172, file: 192 }, []]);
+    const told = tidemill(['quantize', model, small]);
+    assert.match(told.out, /feed-forward blocks are 192 wide inside instead of 172/);
+    const story = tidemill(['complete', '--model', small, '--prompt', 'Once upon a time', '--max-tokens', '16']);
+    assert.equal(story.code, 0, story.err);
   });
 
   test('judges a model by a text and by tasks, beside another', () => {

@@ -148,7 +148,8 @@ TEST_F(JudgeText, SaysWhatIsWrong) {
     EXPECT_EQ(judged.error().code(), ErrorCode::invalid_argument);
     return judged.error().to_string();
   };
-  EXPECT_SAYS(refusal("", {}), "nothing to predict");
+  EXPECT_SAYS(refusal("", {}), "nothing to predict in a text of 0 tokens");
+  EXPECT_SAYS(refusal("", {}), model_.subject->lead().empty() ? "at least two are needed" : "at least one is needed");
   TextOptions options;
   options.window = 100'000;
   EXPECT_SAYS(refusal("x = 1", options), "window of 100000 tokens is longer than the context");

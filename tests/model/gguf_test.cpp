@@ -260,6 +260,7 @@ TEST(Gguf, NamesOtherFormats) {
   EXPECT_SAYS(refusal(""), "empty");
   EXPECT_SAYS(refusal(std::string("PK\x03\x04 and more", 13)), "begins with 'PK");
   EXPECT_SAYS(refusal("tjgg and more of it", ErrorCode::unsupported), "before GGUF");
+  EXPECT_SAYS(refusal("PART and more of it"), "an unfinished file, which 'tidemill quantize' left");
   EXPECT_SAYS(refusal(test::gguf_file(0, {}, {}, "", 1), ErrorCode::unsupported), "version 1");
   EXPECT_SAYS(refusal(test::gguf_file(0, {}, {}, "", 4), ErrorCode::unsupported), "version 4");
   EXPECT_SAYS(refusal(test::gguf_file(0, {}, {}, "", 0x03000000), ErrorCode::unsupported), "big-endian");

@@ -1,5 +1,6 @@
 #include "model/gguf_writer.hpp"
 
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <gtest/gtest.h>
@@ -93,9 +94,30 @@ TEST(GgufWriter, LeavesNothingBehindUnlessFinished) {
     GgufWriter writer;
     fill(writer);
     ASSERT_TRUE(writer.begin(folder.path() / "model.gguf"));
-    EXPECT_EQ(folder.entries(), 1);
+    EXPECT_FALSE(std::filesystem::exists(folder.path() / "model.gguf"));
   }
   EXPECT_EQ(folder.entries(), 0);
+}
+
+// Nor does a process that is killed, once the same file is written again at the latest.
+TEST(GgufWriter, LeavesNothingBehindWhenKilled) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "model.gguf";
+  const pid_t child = ::fork();
+  if (child == 0) {
+    GgufWriter writer;
+    fill(writer);
+    const bool begun = writer.begin(path).has_value();
+    ::_exit(begun ? 0 : 1);  // without a destructor, as by a kill
+  }
+  int status = -1;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  GgufWriter writer;
+  ASSERT_TRUE(writer.begin(path));
+  ASSERT_TRUE(writer.finish());
+  EXPECT_EQ(folder.entries(), 1);
+  EXPECT_EQ(std::filesystem::file_size(path), writer.file_bytes());
 }
 
 TEST(GgufWriter, ReplacesOnlyWhenWhole) {

@@ -160,6 +160,18 @@ TEST_F(SplitGguf, NamesWhatDoesNotFitTogether) {
   EXPECT_SAYS(refusal(shard(2), ErrorCode::corrupt), fmt::format("split.tensors.count is {}", tensors + 1));
 }
 
+// Not a whole model, whatever it is.
+TEST_F(SplitGguf, RefusesCountsThatCannotBe) {
+  write_shard(0, {.number = 0, .count = 0});
+  EXPECT_SAYS(refusal(shard(0), ErrorCode::corrupt), "number 0 (split.no, from 0) of 0 (split.count)");
+  GgufWriter writer;
+  writer.add_u32("split.no", 0);
+  writer.add_u64("split.count", uint64_t{1} << 63);
+  ASSERT_TRUE(writer.begin(shard(0)));
+  ASSERT_TRUE(writer.finish());
+  EXPECT_SAYS(refusal(shard(0), ErrorCode::corrupt), "split.count");
+}
+
 TEST_F(SplitGguf, NeedsItsName) {
   const auto renamed = folder_.path() / "split" / "part.gguf";
   std::filesystem::rename(shard(1), renamed);

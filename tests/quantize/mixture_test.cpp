@@ -54,7 +54,7 @@ class MixtureOfTypes : public testing::Test {
 TEST_F(MixtureOfTypes, KeepsToItsBitsAndSpendsThem) {
   for (const double budget : {8.5, 8.32, 7.0, 5.5, 4.7}) {
     size_t last = 0;
-    const auto mixture = plan_mixture(file_, *calibration_, {}, budget, {}, [&](size_t done, size_t total) {
+    const auto mixture = plan_mixture(file_, *calibration_, {}, {.bits = budget}, {}, [&](size_t done, size_t total) {
       EXPECT_GE(done, last);
       EXPECT_EQ(total, file_.tensors().size());
       last = done;
@@ -78,20 +78,20 @@ TEST_F(MixtureOfTypes, KeepsToItsBitsAndSpendsThem) {
 
 TEST_F(MixtureOfTypes, LeavesAloneWhatIsAskedFor) {
   const std::vector<TensorRule> rules = {{"token_embd.weight", DType::q8_0}, {"*.attn_v.weight", DType::f16}};
-  const auto mixture = plan_mixture(file_, *calibration_, rules, 6, {});
+  const auto mixture = plan_mixture(file_, *calibration_, rules, {.bits = 6}, {});
   ASSERT_TRUE(mixture) << mixture.error().to_string();
   EXPECT_EQ(mixture->rules.size(), 43U - 1 - 6);
   EXPECT_LE(bits(mixture->rules, rules), 6);
 }
 
 TEST_F(MixtureOfTypes, SaysHowFewBitsThereCanBe) {
-  const auto few = plan_mixture(file_, *calibration_, {}, 2, {});
+  const auto few = plan_mixture(file_, *calibration_, {}, {.bits = 2}, {});
   ASSERT_FALSE(few);
   EXPECT_EQ(few.error().code(), ErrorCode::invalid_argument);
   EXPECT_NE(few.error().to_string().find("2.00 bits a weight are too few: the smallest types that fit take 3.6"),
             std::string::npos)
       << few.error().to_string();
-  const auto cancelled = plan_mixture(file_, *calibration_, {}, 6, [] { return true; });
+  const auto cancelled = plan_mixture(file_, *calibration_, {}, {.bits = 6}, [] { return true; });
   ASSERT_FALSE(cancelled);
   EXPECT_EQ(cancelled.error().code(), ErrorCode::cancelled);
 }

@@ -110,6 +110,28 @@ TEST_F(Partial, WhatIsNotPutDownIsWrittenAgain) {
   EXPECT_EQ((*open())->done(), 2U);
 }
 
+TEST_F(Partial, IsNotTakenForWhatItWillBe) {
+  const auto begins_unfinished = [this] {
+    return base::read_file(partial_path(path_)).value().starts_with(model::kUnfinishedMagic);
+  };
+  for (size_t stop = 0; stop <= 4; ++stop) {
+    auto file = open();
+    ASSERT_TRUE(file);
+    write(**file, stop);
+    EXPECT_TRUE(begins_unfinished()) << stop;
+  }
+  {  // A kill may come between the last bytes and the name.
+    std::fstream out(partial_path(path_), std::ios::in | std::ios::out | std::ios::binary);
+    out << header_.substr(0, model::kUnfinishedMagic.size());
+  }
+  auto file = open();
+  ASSERT_TRUE(file) << file.error().to_string();
+  EXPECT_EQ((*file)->done(), 4U);
+  EXPECT_TRUE(begins_unfinished());
+  ASSERT_TRUE((*file)->finish());
+  EXPECT_EQ(base::read_file(path_).value(), whole());
+}
+
 TEST_F(Partial, TrustsNoJournalOverTheBytes) {
   {
     auto file = open();
