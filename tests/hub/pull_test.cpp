@@ -134,6 +134,51 @@ TEST_F(HubPull, FoldersWithAllTheirWeights) {
   EXPECT_TRUE(cache_.find(name()));
 }
 
+TEST_F(HubPull, FoldersWithHowTheirEmbeddingsArePooled) {
+  hub_.files = {{"config.json", "{}"},
+                {"tokenizer.json", "{}"},
+                {"model.safetensors", "weights"},
+                {"modules.json", R"([{"path": "", "type": "sentence_transformers.models.Transformer"},
+                                     {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}])"},
+                {"1_Pooling/config.json", R"({"pooling_mode_lasttoken": true})"},
+                {"sentence_bert_config.json", R"({"do_lower_case": false})"}};
+  const auto pulled = fetch();
+  ASSERT_TRUE(pulled) << pulled.error().to_string();
+  for (const auto& [file, bytes] : hub_.files)
+    EXPECT_EQ(*base::read_file(pulled->path / file), bytes) << file;
+  fs::remove(pulled->path / "1_Pooling/config.json");
+  EXPECT_SAYS(cache_.find(name()).error().to_string(), "1_Pooling/config.json' is gone");
+  // What is refused when it is read is refused before it is fetched.
+  hub_.commit = std::string(40, 'd');
+  hub_.files["modules.json"] = R"([{"path": "2_Dense", "type": "sentence_transformers.models.Dense"}])";
+  const auto dense = fetch();
+  ASSERT_FALSE(dense);
+  EXPECT_EQ(dense.error().code(), ErrorCode::unsupported);
+  EXPECT_SAYS(dense.error().to_string(), "hf:acme/tiny: modules.json: a module is of the type");
+}
+
+// A folder that was fetched before a file was known to be read is no model until that was looked for.
+TEST_F(HubPull, FoldersThatMayLackSomethingAreFetchedAgain) {
+  hub_.files = {{"config.json", "{}"}, {"tokenizer.json", "{}"}, {"model.safetensors", "weights"}};
+  ASSERT_TRUE(fetch());
+  auto manifest = cache_.read("acme/tiny", hub_.commit);
+  ASSERT_TRUE(manifest);
+  ASSERT_EQ(manifest->looked_for.erase("modules.json"), 1);
+  ASSERT_TRUE(cache_.write(*manifest));
+  const auto older = cache_.find(name());
+  ASSERT_FALSE(older);
+  EXPECT_EQ(older.error().code(), ErrorCode::not_found);
+  EXPECT_SAYS(older.error().to_string(), "did not look for 'modules.json'");
+  EXPECT_SAYS(older.error().to_string(), "fetch what is missing with: tidemill pull hf:acme/tiny");
+  hub_.files["modules.json"] = "[]";
+  const auto completed = fetch();
+  ASSERT_TRUE(completed) << completed.error().to_string();
+  EXPECT_EQ(completed->missing, 2);
+  const auto path = cache_.find(name());
+  ASSERT_TRUE(path) << path.error().to_string();
+  EXPECT_EQ(*base::read_file(*path / "modules.json"), "[]");
+}
+
 TEST_F(HubPull, GoesOnWhereTheConnectionBroke) {
   hub_.answer = cutting(70'000);
   const auto pulled = fetch();

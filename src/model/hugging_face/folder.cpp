@@ -12,11 +12,13 @@
 
 #include <fmt/format.h>
 
+#include "base/file.hpp"
 #include "model/file_type.hpp"
 #include "model/gguf.hpp"
 #include "model/gguf_writer.hpp"
 #include "model/hugging_face/config.hpp"
 #include "model/hugging_face/encoder.hpp"
+#include "model/hugging_face/folder_files.hpp"
 #include "model/hugging_face/json_file.hpp"
 #include "model/hugging_face/tensors.hpp"
 #include "model/hugging_face/tokenizer.hpp"
@@ -80,13 +82,16 @@ std::vector<CheckpointFile> list_files(const std::filesystem::path& folder, cons
     files.push_back(
         {.path = file.path(), .map = file.mapping(), .bytes = file.file_bytes(), .header_bytes = file.header_bytes()});
   }
-  std::vector<std::filesystem::path> paths = {folder / "config.json"};
+  std::vector<std::filesystem::path> paths;
+  const std::string tokenizer = tokenizer_file_name(folder);
+  for (const std::string_view name : kFolderFiles) {
+    if (name != kTiktokenFile || name == tokenizer) paths.push_back(folder / name);
+  }
   if (!weights.index().empty()) paths.push_back(weights.index());
-  if (const std::string name = tokenizer_file_name(folder); !name.empty()) paths.push_back(folder / name);
-  for (const char* name : {"tokenizer_config.json", "generation_config.json", "chat_template.jinja"})
-    paths.push_back(folder / name);
-  for (std::filesystem::path& path : sentence_files(folder))
-    paths.push_back(std::move(path));
+  if (const auto modules = base::read_file(folder / kModulesFile, kMaxShapeBytes)) {
+    const auto pooling = pooling_file(*modules, folder / kModulesFile);
+    if (pooling && *pooling) paths.push_back(folder / **pooling);
+  }
   for (const std::filesystem::path& path : paths) {
     std::error_code failed;
     const auto bytes = std::filesystem::file_size(path, failed);

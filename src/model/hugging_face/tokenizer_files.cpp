@@ -6,6 +6,7 @@
 
 #include "base/file.hpp"
 #include "base/json.hpp"
+#include "model/hugging_face/folder_files.hpp"
 #include "model/hugging_face/tiktoken_file.hpp"
 
 namespace tidemill::model {
@@ -18,8 +19,6 @@ using base::Error;
 using base::ErrorCode;
 using base::Result;
 
-constexpr std::string_view kTokenizerFile = "tokenizer.json";
-constexpr std::string_view kTiktokenFile = "tiktoken.model";
 constexpr size_t kMaxTokenizerBytes = size_t{128} << 20;
 constexpr size_t kMaxConfigBytes = size_t{4} << 20;  // these hold a chat template and every added token
 constexpr size_t kMaxTemplateBytes = size_t{1} << 20;
