@@ -238,7 +238,7 @@ Result<Selection> choose(const ModelName& name, std::span<const RepoFile> files)
 
 Result<void> add_shards(Selection& selection, std::string_view index, std::span<const RepoFile> files) {
   auto parsed = base::parse_json(index);
-  if (!parsed) return std::move(parsed).error().wrap(std::string(kWeightsIndex));
+  if (!parsed) return Error(ErrorCode::corrupt, fmt::format("{}: {}", kWeightsIndex, parsed.error().message()));
   const json::object* const object = parsed->if_object();
   const json::value* const map = object != nullptr ? object->if_contains("weight_map") : nullptr;
   if (map == nullptr || !map->is_object()) {

@@ -82,7 +82,7 @@ class Pull {
       pulled_.bytes += file.size;
       if (!cached) pulled_.missing += file.size;
       if (pulled_.bytes > kMostRepositoryBytes) {
-        return Error(ErrorCode::too_large, fmt::format("{}: the hub lists more bytes than there are", name_.text()));
+        return Error(ErrorCode::corrupt, fmt::format("{}: the hub lists more bytes than there are", name_.text()));
       }
     }
     return {};

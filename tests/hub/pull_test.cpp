@@ -323,14 +323,72 @@ TEST_F(HubPull, AnswersOfAnotherLengthAreRefused) {
   const auto longer = fetch();
   ASSERT_FALSE(longer);
   EXPECT_EQ(longer.error().code(), ErrorCode::corrupt);
-  EXPECT_SAYS(longer.error().to_string(), "sends more than the 300000 bytes");
+  EXPECT_SAYS(longer.error().to_string(), "the server has 300001 bytes of it, and the hub lists 300000");
   hub_.answer = [&](const FakeHub::Request& request) -> std::optional<std::string> {
     if (request.target.find("/resolve/") == std::string::npos) return std::nullopt;
     return FakeHub::whole(200, "", model().substr(1));
   };
   const auto shorter = fetch();
   ASSERT_FALSE(shorter);
-  EXPECT_SAYS(shorter.error().to_string(), "ends after 299999 of 300000 bytes");
+  EXPECT_EQ(shorter.error().code(), ErrorCode::corrupt);
+  EXPECT_SAYS(shorter.error().to_string(), "the server has 299999 bytes of it, and the hub lists 300000");
+  EXPECT_EQ(hub_.downloads().size(), 2);
+  // Nor do they pass where the server does not say how many it sends.
+  const std::string untold = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n";
+  hub_.answer = [&](const FakeHub::Request& request) -> std::optional<std::string> {
+    if (request.target.find("/resolve/") == std::string::npos) return std::nullopt;
+    return untold + model() + "x";
+  };
+  EXPECT_SAYS(fetch().error().to_string(), "sends more than the 300000 bytes");
+  hub_.answer = [&](const FakeHub::Request& request) -> std::optional<std::string> {
+    if (request.target.find("/resolve/") == std::string::npos) return std::nullopt;
+    return untold + model().substr(1);
+  };
+  EXPECT_SAYS(fetch().error().to_string(), "ends after 299999 of 300000 bytes");
+}
+
+// What begins anew again and again comes to an end, however much comes each time.
+TEST_F(HubPull, ServersThatNeverGoOnAreGivenUp) {
+  model() = content(size_t{3} << 20, 13);
+  const std::string first = "HTTP/1.1 200 OK\r\nContent-Length: 3145728\r\n\r\n" + model().substr(0, size_t{2} << 20);
+  hub_.answer = [&](const FakeHub::Request& request) -> std::optional<std::string> {
+    if (request.target.find("/resolve/") == std::string::npos) return std::nullopt;
+    return request.header("Range").empty() ? first : FakeHub::whole(416, "Content-Range: bytes */3145728\r\n", "");
+  };
+  const auto refused = fetch();
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), ErrorCode::unavailable);
+  EXPECT_SAYS(refused.error().to_string(), "given up after 5 tries");
+  EXPECT_EQ(hub_.downloads().size(), 5);
+  ASSERT_EQ(client_.reasons.size(), 4);
+  EXPECT_SAYS(client_.reasons[1], "nothing behind the first 2097152 of the 3145728 bytes that the hub lists");
+  // A part that was not asked for.
+  hub_.answer = [&](const FakeHub::Request& request) -> std::optional<std::string> {
+    if (request.target.find("/resolve/") == std::string::npos) return std::nullopt;
+    if (request.header("Range").empty()) return first;
+    return FakeHub::whole(206, "Content-Range: bytes 9-3145727/3145728\r\n", model().substr(9));
+  };
+  const auto elsewhere = fetch();
+  ASSERT_FALSE(elsewhere);
+  EXPECT_SAYS(elsewhere.error().to_string(), "given up after 5 tries");
+  EXPECT_EQ(hub_.downloads().size(), 10);
+}
+
+// The list says more than there is: the server's own word ends it, and what has come stays.
+TEST_F(HubPull, AFileThatIsShorterThanListedIsNotAskedForAgainAndAgain) {
+  model() = content(size_t{2} << 20, 14);
+  const std::string all = model();
+  hub_.answer = [&](const FakeHub::Request& request) -> std::optional<std::string> {
+    if (request.target.find("/resolve/") == std::string::npos) return std::nullopt;
+    if (!request.header("Range").empty()) return FakeHub::whole(416, "Content-Range: bytes */2097152\r\n", "");
+    return "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + all;
+  };
+  model() += "and more";
+  const auto pulled = fetch();
+  ASSERT_FALSE(pulled);
+  EXPECT_EQ(pulled.error().code(), ErrorCode::corrupt);
+  EXPECT_SAYS(pulled.error().to_string(), "the server has 2097152 bytes of it, and the hub lists 2097160");
+  EXPECT_EQ(hub_.downloads().size(), 2);
 }
 
 TEST_F(HubPull, PackedAnswersAreRefused) {
