@@ -272,6 +272,31 @@ TEST_F(Folder, VectorsBecomeF32) {
   EXPECT_EQ(last, 3.0F);
 }
 
+// Newer files have one object, older ones another; some have both.
+TEST_F(Folder, TwoScalingsOfTheRotationSayTheSame) {
+  const auto both = [&](base::json::object newer, base::json::object older) {
+    return refusal(
+        [&](FolderDraft& d) {
+          d.config["rope_parameters"] = newer;
+          d.config["rope_scaling"] = older;
+        },
+        ErrorCode::unsupported);
+  };
+  EXPECT_EQ(
+      both({{"rope_type", "linear"}, {"factor", 4}, {"rope_theta", 10000.0}}, {{"type", "linear"}, {"factor", 4.0}}),
+      "(accepted)");
+  EXPECT_EQ(both({{"rope_theta", 10000.0}}, {{"rope_type", "default"}}), "(accepted)");
+  EXPECT_EQ(both({{"rope_theta", 10000.0}}, {{"factor", nullptr}}), "(accepted)");
+  EXPECT_SAYS(both({{"rope_type", "default"}, {"rope_theta", 10000.0}}, {{"rope_type", "linear"}, {"factor", 2.0}}),
+              "'rope_parameters.rope_type' is default, but 'rope_scaling.rope_type' is linear; where both objects");
+  EXPECT_SAYS(both({{"rope_type", "linear"}, {"factor", 4.0}}, {{"type", "linear"}, {"factor", 2.0}}),
+              "'rope_parameters.factor' is 4");
+  EXPECT_SAYS(both({{"rope_type", "default"}}, {{"type", "yarn"}, {"factor", 2.0}}),
+              "'rope_parameters.rope_type' is default, but 'rope_scaling.type' is yarn");
+  EXPECT_SAYS(both({{"rope_type", "default"}}, {{"rope_type", "default"}, {"factor", 2.0}}),
+              "'rope_parameters.factor' is absent, but 'rope_scaling.factor' is 2");
+}
+
 TEST_F(Folder, NamesWhatItDoesNotDo) {
   const auto unsupported = [&](const std::function<void(FolderDraft&)>& change) {
     return refusal(change, ErrorCode::unsupported);
@@ -283,10 +308,12 @@ TEST_F(Folder, NamesWhatItDoesNotDo) {
   EXPECT_SAYS(unsupported([](FolderDraft& d) { d.config["partial_rotary_factor"] = 0.5; }),
               "'partial_rotary_factor' is 0.5; supported is the rotation of whole heads");
   EXPECT_SAYS(unsupported([](FolderDraft& d) {
+                d.config.erase("rope_scaling");
                 d.config["rope_parameters"] = {{"rope_theta", 10000.0}, {"partial_rotary_factor", 0.5}};
               }),
               "'rope_parameters.partial_rotary_factor' is 0.5");
   EXPECT_SAYS(unsupported([](FolderDraft& d) {
+                d.config.erase("rope_scaling");
                 d.config["rope_parameters"] = {{"rope_type", "default"}, {"stretch", 2}, {"factor", nullptr}};
               }),
               "'rope_parameters.stretch' is 2; known members are type, rope_type, rope_theta, factor");

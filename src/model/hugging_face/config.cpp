@@ -18,6 +18,7 @@
 #include "base/log.hpp"
 #include "model/architectures/encoder_architecture.hpp"
 #include "model/hugging_face/latent_config.hpp"
+#include "model/hugging_face/two_rotations.hpp"
 #include "model/limits.hpp"
 #include "model/metadata.hpp"
 #include "model/read_rotation.hpp"
@@ -343,6 +344,7 @@ class ConfigTranslator {
     TM_TRY(const JsonMembers full, all.members("full_attention"));
     rotation_ = full.exists() ? full : all;
     TM_TRY(const JsonMembers older, config_.members("rope_scaling"));
+    TM_CHECK(refuse_two_rotations(rotation_, older));
     scaling_ = rotation_.exists() ? rotation_ : older;
     TM_TRY(const std::string named, scaling_.get_string_or("type", "default"));
     TM_TRY(scaling_type_, scaling_.get_string_or("rope_type", named));
