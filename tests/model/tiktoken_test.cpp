@@ -273,7 +273,8 @@ TEST_F(TiktokenFolder, AModelIsReadAndConvertedWithIt) {
   draft_.config["model_type"] = "kimi_k2";
   draft_.tokenizer_config["auto_map"] = {{"AutoTokenizer", "tokenization_kimi.TikTokenTokenizer"}};
   draft_.tokenizer_config["added_tokens_decoder"] = {{"260", {{"content", "[BOS]"}, {"special", true}}},
-                                                     {"261", {{"content", "[EOS]"}, {"special", true}}}};
+                                                     {"261", {{"content", "[EOS]"}, {"special", true}}},
+                                                     {"515", {{"content", "[PAD]"}, {"special", true}}}};
   draft_.tokenizer_config["bos_token"] = "[BOS]";
   draft_.tokenizer_config["eos_token"] = "[EOS]";
   draft_.tokenizer_config.erase("pad_token");
