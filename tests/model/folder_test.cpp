@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 #include <functional>
+#include <sys/stat.h>
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -549,6 +550,20 @@ TEST_F(Folder, ALinkToNothingIsNoAbsentFile) {
   const auto opened = Checkpoint::open(model());
   ASSERT_FALSE(opened);
   EXPECT_SAYS(opened.error().to_string(), "cannot open '" + (model() / "model.safetensors.index.json").string() + "'");
+}
+
+// Nothing is waited for that somebody may write into a pipe.
+TEST_F(Folder, APipeIsNoFile) {
+  for (const char* name : {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+                           "generation_config.json", "chat_template.jinja", "modules.json"}) {
+    ASSERT_TRUE(open([](FolderDraft&) {}));
+    std::filesystem::remove(model() / name);
+    ASSERT_EQ(::mkfifo((model() / name).c_str(), 0600), 0);
+    const auto opened = Checkpoint::open(model());
+    ASSERT_FALSE(opened) << name;
+    EXPECT_EQ(opened.error().code(), ErrorCode::io);
+    EXPECT_SAYS(opened.error().to_string(), "'" + (model() / name).string() + "' is a device or pipe");
+  }
 }
 
 TEST_F(Folder, NoTensorIsInTwoFiles) {

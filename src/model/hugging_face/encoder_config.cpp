@@ -177,7 +177,7 @@ Result<void> translate_pooling(const std::filesystem::path& folder, std::string_
                                GgufWriter& metadata) {
   const std::filesystem::path path = folder / kModulesFile;
   if (is_absent(path)) return {};
-  TM_TRY(const std::string modules, base::read_file(path, kMaxModulesBytes));
+  TM_TRY(const std::string modules, base::read_regular_file(path, kMaxModulesBytes));
   TM_TRY(const std::optional<std::string> file, pooling_file(modules, path));
   if (!file) return {};
   TM_TRY(const uint32_t type, read_pooling(folder / *file, width));

@@ -88,7 +88,7 @@ std::vector<CheckpointFile> list_files(const std::filesystem::path& folder, cons
     if (name != kTiktokenFile || name == tokenizer) paths.push_back(folder / name);
   }
   if (!weights.index().empty()) paths.push_back(weights.index());
-  if (const auto modules = base::read_file(folder / kModulesFile, kMaxShapeBytes)) {
+  if (const auto modules = base::read_regular_file(folder / kModulesFile, kMaxShapeBytes)) {
     const auto pooling = pooling_file(*modules, folder / kModulesFile);
     if (pooling && *pooling) paths.push_back(folder / **pooling);
   }

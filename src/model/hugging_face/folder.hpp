@@ -17,7 +17,7 @@
 namespace tidemill::model {
 
 // The tensors stay in the mapped files; those that GGUF has in another order or type are made when they are read, one
-// at a time. Errors name the file and the member or tensor: `not_found`, `corrupt`, `unsupported`, `too_large`.
+// at a time. Errors name the file and the member or tensor: `not_found`, `corrupt`, `unsupported`, `io`.
 base::Result<Checkpoint> open_folder(const std::filesystem::path& path);
 
 // A folder of any model type as it is stored, to be looked at: the metadata are config.json's members as "config.NAME",

@@ -26,7 +26,7 @@ constexpr size_t kMaxTemplateBytes = size_t{1} << 20;
 // The template itself; of several under names, the default one.
 Result<std::string> read_template(const std::filesystem::path& folder, const JsonMembers& names) {
   const std::filesystem::path own = folder / "chat_template.jinja";
-  if (!is_absent(own)) return base::read_file(own, kMaxTemplateBytes);
+  if (!is_absent(own)) return base::read_regular_file(own, kMaxTemplateBytes);
   const json::value* value = names.find("chat_template");
   if (value == nullptr || !value->is_array()) return names.get_string_or("chat_template", "");
   for (const json::value& item : value->get_array()) {
