@@ -428,6 +428,37 @@ TEST_F(Folder, NamesWhatContradictsItself) {
               "[256, 512], but config.json wants [256, 500]");
 }
 
+TEST_F(Folder, BiasesAreThoseThatTheConfigSays) {
+  const auto with = [](const char* member, bool value, const std::vector<std::string>& biased) {
+    return [=](FolderDraft& d) {
+      d.config[member] = value;
+      for (const std::string& name : biased) {
+        for (const char* layer : {"0", "1"}) {
+          const std::string projection = fmt::format("model.layers.{}.{}", layer, name);
+          const int64_t rows = d.tensors.at(projection + ".weight").shape.front();
+          d.tensors[projection + ".bias"] = {"F32", {rows}, std::string(static_cast<size_t>(rows) * 4, '\0')};
+        }
+      }
+    };
+  };
+  const std::vector<std::string> attention = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"};
+  const std::vector<std::string> feed_forward = {"mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"};
+  EXPECT_TRUE(open(with("attention_bias", false, {})));
+  EXPECT_TRUE(open(with("mlp_bias", false, {})));
+  EXPECT_TRUE(open(with("attention_bias", true, attention)));
+  EXPECT_TRUE(open(with("mlp_bias", true, feed_forward)));
+  EXPECT_TRUE(open(with("other", true, feed_forward)));
+  EXPECT_SAYS(refusal(with("attention_bias", true, {}), ErrorCode::corrupt),
+              "config.json: 'attention_bias' is true, but tensor 'model.layers.0.self_attn.q_proj.bias' is missing");
+  EXPECT_SAYS(refusal(with("attention_bias", false, {"self_attn.o_proj"}), ErrorCode::corrupt),
+              "'attention_bias' is false, but tensor 'model.layers.0.self_attn.o_proj.bias' is there");
+  EXPECT_SAYS(refusal(with("mlp_bias", true, {"mlp.gate_proj", "mlp.down_proj"}), ErrorCode::corrupt),
+              "'mlp_bias' is true, but tensor 'model.layers.0.mlp.up_proj.bias' is missing");
+  EXPECT_SAYS(refusal(with("mlp_bias", false, feed_forward), ErrorCode::corrupt),
+              "'mlp_bias' is false, but tensor 'model.layers.0.mlp.gate_proj.bias' is there");
+  EXPECT_SAYS(refusal([](FolderDraft& d) { d.config["mlp_bias"] = 1; }, ErrorCode::corrupt), "expected true or false");
+}
+
 TEST_F(Folder, BiasesAreThoseOfTheArchitecture) {
   use("qwen2-tiny");
   EXPECT_SAYS(

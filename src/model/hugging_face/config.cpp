@@ -176,8 +176,11 @@ class ConfigTranslator {
            latents ? shape.latent.rank + latent.rotated : head_elements(shape.width, shape.heads));
     TM_CHECK(check_heads(shape, head_dim));
     TM_TRY(const double epsilon, positive_or_usual("rms_norm_eps"));
-    if (config_.find("tie_word_embeddings") != nullptr) {
-      TM_TRY(shape.tied, config_.get_bool_or("tie_word_embeddings", false));
+    for (const auto& [name, said] :
+         {std::pair("tie_word_embeddings", &shape.tied), std::pair("attention_bias", &shape.attention_bias),
+          std::pair("mlp_bias", &shape.feed_forward_bias)}) {
+      if (config_.find(name) == nullptr) continue;
+      TM_TRY(*said, config_.get_bool_or(name, false));
     }
     add("block_count", shape.layers);
     add("context_length", context);
