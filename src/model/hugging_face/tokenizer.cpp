@@ -269,6 +269,8 @@ class TokenizerTranslator {
   }
 
   Result<void> name_specials() {
+    TM_TRY(const bool adds_bos, names_.get_bool_or("add_bos_token", false));
+    if (adds_bos) TM_CHECK(special_id("bos_token", ""));  // it is needed, and a name that is no token is an error
     bos_ = or_none(special_id("bos_token", "bos_token_id"));
     TM_TRY(eos_, special_id("eos_token", ""));  // listed_ends() for its number
     padding_ = or_none(special_id("pad_token", "pad_token_id"));
