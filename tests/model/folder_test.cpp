@@ -370,8 +370,29 @@ TEST_F(Folder, OfAnyTypeIsShownAsItIsStored) {
     d.config["model_type"] = "gpt_neox";
     d.tensors["model.one"] = {"F8_E4M3", {4}, "1234"};
   });
-  ASSERT_FALSE(eight_bits);
-  EXPECT_SAYS(eight_bits.error().to_string(), "tensor 'model.one' is of the type F8_E4M3");
+  ASSERT_TRUE(eight_bits) << eight_bits.error().to_string();
+  const GgufTensor* codes = eight_bits->find_tensor("model.one");
+  ASSERT_NE(codes, nullptr);
+  EXPECT_EQ(codes->type_name(), "F8_E4M3");
+  EXPECT_EQ(codes->bytes(), 4U);
+  EXPECT_EQ(odd->type_name(), "BF16");
+  // As GPTQ has them.
+  const auto quantized = stored([](FolderDraft& d) {
+    d.config["quantization_config"] = {{"quant_method", "gptq"}, {"bits", 4}};
+    d.tensors["model.layers.0.self_attn.q_proj.qweight"] = {"I32", {2, 3}, std::string(24, '\0')};
+  });
+  ASSERT_TRUE(quantized) << quantized.error().to_string();
+  const GgufTensor* packed = quantized->find_tensor("model.layers.0.self_attn.q_proj.qweight");
+  ASSERT_NE(packed, nullptr);
+  EXPECT_EQ(packed->type_name(), "I32");
+  EXPECT_EQ(packed->shape_text(), "[3, 2]");
+  EXPECT_EQ(packed->bytes(), 24U);
+  EXPECT_SAYS(refusal(
+                  [](FolderDraft& d) {
+                    d.config["quantization_config"] = {{"quant_method", "gptq"}, {"bits", 4}};
+                  },
+                  ErrorCode::unsupported),
+              "quantised by 'gptq'");
 }
 
 TEST_F(Folder, NamesWhatContradictsItself) {

@@ -122,15 +122,17 @@ void add_member(std::string_view name, const base::json::value& value, GgufWrite
 Result<GgufTensor> as_stored(const FolderWeights::Found& found) {
   const SafetensorsTensor& source = *found.tensor;
   GgufTensor tensor;
-  if (!source.type || source.shape.size() > tensor.shape.size()) {
-    return Error(ErrorCode::unsupported,
-                 fmt::format("{}: tensor '{}' is of the type {} and has {} dimensions; shown are F32, F16 and BF16 of "
-                             "up to {}",
-                             found.file->path().string(), printable(source.name), source.dtype, source.shape.size(),
-                             tensor.shape.size()));
+  if (source.shape.size() > tensor.shape.size()) {
+    return Error(ErrorCode::unsupported, fmt::format("{}: tensor '{}' has {} dimensions; shown are tensors of up to {}",
+                                                     found.file->path().string(), printable(source.name),
+                                                     source.shape.size(), tensor.shape.size()));
   }
   tensor.name = source.name;
-  tensor.type = *source.type;
+  if (source.type) {
+    tensor.type = *source.type;
+  } else {
+    tensor.stored_type = source.dtype;
+  }
   tensor.rank = std::max(1, static_cast<int>(source.shape.size()));
   std::copy(source.shape.rbegin(), source.shape.rend(), tensor.shape.begin());
   tensor.data = source.data;

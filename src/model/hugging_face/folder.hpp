@@ -21,8 +21,8 @@ namespace tidemill::model {
 base::Result<Checkpoint> open_folder(const std::filesystem::path& path);
 
 // A folder of any model type as it is stored, to be looked at: the metadata are config.json's members as "config.NAME",
-// and the tensors have their own names. Errors: as above, `unsupported` where GGUF has no word for a tensor's element
-// type.
+// and the tensors have their own names, of whatever type their elements are. Errors: as above, `unsupported` for
+// tensors of more than four dimensions.
 base::Result<Checkpoint> open_stored_folder(const std::filesystem::path& path);
 
 // What people call the model in a folder: the folder's name, or the repository's where it lies in the hub's cache
