@@ -39,7 +39,7 @@ Result<std::vector<text::TokenKind>> read_kinds(const Metadata& file) {
 constexpr std::string_view kScoresKey = "tokenizer.ggml.scores";
 
 // By which pieces merge, or words are cut.
-Result<std::vector<float>> read_scores(const Metadata& file) {
+Result<std::vector<float>> read_piece_scores(const Metadata& file) {
   const GgufValue* const value = file.find(kScoresKey);
   if (value == nullptr) return std::vector<float>();
   if (value->type == GgufType::array && value->element != GgufType::f32 && value->element != GgufType::f64) {
@@ -130,7 +130,7 @@ Result<text::Vocabulary> read_vocabulary(const Metadata& file) {
   text::Vocabulary vocabulary = std::move(defaults).value();
 
   TM_TRY(vocabulary.pieces, copy_strings(file, "tokenizer.ggml.tokens"));
-  TM_TRY(vocabulary.scores, read_scores(file));
+  TM_TRY(vocabulary.scores, read_piece_scores(file));
   if (file.find("tokenizer.ggml.token_type") != nullptr) {
     TM_TRY(vocabulary.kinds, read_kinds(file));
   }
