@@ -9,9 +9,11 @@
 #include <utility>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "base/file.hpp"
 #include "hub/choose.hpp"
+#include "model/hugging_face/folder_files.hpp"
 
 namespace tidemill::hub {
 
@@ -56,13 +58,17 @@ std::string command_for(const ModelName& name) {
 // What a folder is read by decides what its model computes; without knowing whether the hub has more of it, nothing is
 // computed.
 Result<void> check_looked_for(const Manifest& manifest, const fs::path& folder) {
-  for (const std::string_view name : folder_files()) {
-    if (manifest.looked_for.contains(name)) continue;
-    return Error(ErrorCode::not_found,
-                 fmt::format("'{}' was fetched by an older Tidemill, which did not look for '{}': it may be missing",
-                             folder.string(), name));
+  std::vector<std::string_view> unknown;
+  for (const std::string_view name : model::kFolderFiles) {
+    const bool is_listed = std::any_of(manifest.files.begin(), manifest.files.end(),
+                                       [&](const Manifest::File& entry) { return entry.file.path == name; });
+    if (!is_listed && !manifest.looked_for.contains(name)) unknown.push_back(name);
   }
-  return {};
+  if (unknown.empty()) return {};
+  return Error(ErrorCode::not_found,
+               fmt::format("'{}' was fetched by an older Tidemill, which did not look for all that is read now; what "
+                           "may be missing is {}",
+                           folder.string(), fmt::join(unknown, ", ")));
 }
 
 }  // namespace

@@ -44,6 +44,7 @@ class Download {
   Result<void> fill() {
     Tries tries;
     uint64_t counted = part_.have();
+    restarts_ = 0;
     while (!part_.complete()) {
       auto failure = try_once();
       if (part_.have() >= counted + kProgress) {
@@ -52,7 +53,14 @@ class Download {
       }
       if (!failure && !part_.complete()) failure = ended_early();
       if (!failure) break;
-      TM_CHECK(remote_.before_next_try(*std::move(failure), tries));
+      auto next = remote_.before_next_try(*std::move(failure), tries);
+      if (next) continue;
+      Error error = std::move(next).error();
+      if (restarts_ == 0 || error.code() != ErrorCode::unavailable) return error;
+      return std::move(error).wrap(
+          fmt::format("'{}': {} times what had come of its {} bytes was of no use, and it began "
+                      "anew",
+                      shown(), restarts_, part_.size()));
     }
     return {};
   }
@@ -121,6 +129,7 @@ class Download {
 
   Result<void> restart() {
     TM_CHECK(part_.restart());
+    ++restarts_;
     tag_.clear();
     tell();
     return {};
@@ -159,6 +168,7 @@ class Download {
   const std::function<void(uint64_t)>& on_have_;
   std::string tag_;     // of the bytes that are there, as far as this run knows
   bool again_ = false;  // the whole was wrong once
+  int restarts_ = 0;    // since then
 };
 
 }  // namespace

@@ -168,7 +168,7 @@ TEST_F(HubPull, FoldersThatMayLackSomethingAreFetchedAgain) {
   const auto older = cache_.find(name());
   ASSERT_FALSE(older);
   EXPECT_EQ(older.error().code(), ErrorCode::not_found);
-  EXPECT_SAYS(older.error().to_string(), "did not look for 'modules.json'");
+  EXPECT_SAYS(older.error().to_string(), "what may be missing is modules.json\n");
   EXPECT_SAYS(older.error().to_string(), "fetch what is missing with: tidemill pull hf:acme/tiny");
   hub_.files["modules.json"] = "[]";
   const auto completed = fetch();
@@ -359,6 +359,7 @@ TEST_F(HubPull, ServersThatNeverGoOnAreGivenUp) {
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code(), ErrorCode::unavailable);
   EXPECT_SAYS(refused.error().to_string(), "given up after 5 tries");
+  EXPECT_SAYS(refused.error().to_string(), "': 2 times what had come of its 3145728 bytes was of no use");
   EXPECT_EQ(hub_.downloads().size(), 5);
   ASSERT_EQ(client_.reasons.size(), 4);
   EXPECT_SAYS(client_.reasons[1], "nothing behind the first 2097152 of the 3145728 bytes that the hub lists");
