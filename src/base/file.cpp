@@ -65,6 +65,22 @@ Error folder_error(const fs::path& path) {
   return {ErrorCode::io, fmt::format("'{}' is a folder, not a file", path.string())};
 }
 
+// Opens what may be no named pipe, which would be waited for.
+FileDescriptor open_at_once(const fs::path& path) {
+  return FileDescriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+}
+
+// Of an open file that has to be a regular one. `done`: what is to be done with it.
+Result<size_t> size_of_regular(int fd, const fs::path& path, std::string_view done) {
+  if (fd < 0) return system_error("cannot open", path);
+  struct stat status {};
+  if (::fstat(fd, &status) != 0) return system_error("cannot inspect", path);
+  if (S_ISDIR(status.st_mode)) return folder_error(path);
+  if (S_ISREG(status.st_mode)) return static_cast<size_t>(status.st_size);
+  return Error(ErrorCode::io,
+               fmt::format("'{}' is a device or pipe; only a regular file can be {}", path.string(), done));
+}
+
 Error too_large(const fs::path& path, size_t limit) {
   return {ErrorCode::too_large, fmt::format("'{}' has more than {} bytes, the limit here", path.string(), limit)};
 }
@@ -181,20 +197,11 @@ MappedFile::~MappedFile() {
 }
 
 Result<MappedFile> MappedFile::open(const fs::path& path) {
-  // Non-blocking, so that a named pipe is refused below instead of waited for here.
-  const FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (fd.get() < 0) return system_error("cannot open", path);
-  struct stat status {};
-  if (::fstat(fd.get(), &status) != 0) return system_error("cannot inspect", path);
-  if (S_ISDIR(status.st_mode)) return folder_error(path);
-  if (!S_ISREG(status.st_mode)) {
-    return Error(ErrorCode::io,
-                 fmt::format("'{}' is a device or pipe; only a regular file can be mapped", path.string()));
-  }
+  const FileDescriptor fd = open_at_once(path);
+  TM_TRY(const size_t size, size_of_regular(fd.get(), path, "mapped"));
   MappedFile file;
   file.path_ = path;
-  if (status.st_size == 0) return file;  // mmap refuses empty maps
-  const auto size = static_cast<size_t>(status.st_size);
+  if (size == 0) return file;  // mmap refuses empty maps
   void* data = map_aligned(fd.get(), size);
   if (data == nullptr) return system_error("cannot map", path);
   file.data_ = static_cast<const std::byte*>(data);
@@ -225,6 +232,15 @@ Result<std::string> read_file(const fs::path& path, size_t limit) {
   const size_t size = S_ISREG(status.st_mode) ? static_cast<size_t>(status.st_size) : 0;
   if (size > limit) return too_large(path, limit);
   return read_all(fd.get(), path, size, limit);
+}
+
+Result<std::string> read_regular_file(const fs::path& path, size_t limit) {
+  limit = std::min(limit, std::string().max_size() / 2);
+  const FileDescriptor fd = open_at_once(path);
+  TM_TRY(const size_t size, size_of_regular(fd.get(), path, "read here"));
+  auto content = size > limit ? Result<std::string>(too_large(path, limit)) : read_all(fd.get(), path, size, limit);
+  if (content || content.error().code() != ErrorCode::too_large) return content;
+  return Error(ErrorCode::unsupported, content.error().message());
 }
 
 Result<fs::path> behind_links(const fs::path& path) {

@@ -41,6 +41,11 @@ class MappedFile {
 // The file's content; over `limit` bytes is `too_large`. "-" reads standard input.
 Result<std::string> read_file(const std::filesystem::path& path, size_t limit = size_t{1} << 30);
 
+// The same of what has to be a file, as those that make a model: a named pipe or a device is refused with `io` instead
+// of being waited for. Over `limit` bytes is `unsupported`: the file may be right, and nobody who wrote a request has
+// made it too long.
+Result<std::string> read_regular_file(const std::filesystem::path& path, size_t limit = size_t{1} << 30);
+
 // What a file at `path` is written to: behind the symbolic links that the name is, whether something is there or not.
 // Error `io`: links that go round.
 Result<std::filesystem::path> behind_links(const std::filesystem::path& path);

@@ -38,7 +38,7 @@ struct TypeShare {
 std::map<std::string, TypeShare> share_by_type(const model::Checkpoint& file) {
   std::map<std::string, TypeShare> shares;
   for (const model::GgufTensor& tensor : file.tensors()) {
-    TypeShare& share = shares[std::string(tensor::info(tensor.type).name)];
+    TypeShare& share = shares[std::string(tensor.type_name())];
     ++share.tensors;
     share.elements += tensor.elements();
     share.bytes += tensor.bytes();
@@ -115,7 +115,7 @@ void print_json(const model::Checkpoint& file, const base::Result<model::HyperPa
     for (const model::GgufTensor& tensor : file.tensors()) {
       json::array dimensions(tensor.shape.begin(), tensor.shape.begin() + tensor.rank);
       list.push_back({{"name", utf8::sanitize(tensor.name)},
-                      {"type", tensor::info(tensor.type).name},
+                      {"type", tensor.type_name()},
                       {"shape", std::move(dimensions)},
                       {"bytes", tensor.bytes()},
                       {"packed", tensor.panels}});
@@ -175,8 +175,8 @@ void print_text(const model::Checkpoint& file, const base::Result<model::HyperPa
   if (!tensors) return;
   fmt::print("\ntensors (shapes innermost first)\n");
   for (const model::GgufTensor& tensor : file.tensors()) {
-    fmt::print("  {:<32} {:<6} {}{}\n", model::printable(tensor.name), tensor::info(tensor.type).name,
-               tensor.shape_text(), tensor.panels ? " packed" : "");
+    fmt::print("  {:<32} {:<6} {}{}\n", model::printable(tensor.name), tensor.type_name(), tensor.shape_text(),
+               tensor.panels ? " packed" : "");
   }
 }
 

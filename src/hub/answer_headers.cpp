@@ -92,6 +92,18 @@ std::optional<ContentRange> parse_content_range(std::string_view text) {
   return range;
 }
 
+std::optional<uint64_t> whole_size(int status, const wire::Headers& headers) {
+  std::string_view text = headers.find(status == 200 ? "content-length" : "content-range").value_or("");
+  if (status == 206) {
+    const auto range = parse_content_range(text);
+    return range ? range->total : std::nullopt;
+  }
+  if (status == 416 && !take(text, "bytes */")) return std::nullopt;
+  if (status != 200 && status != 416) return std::nullopt;
+  const auto size = take_number(text);
+  return text.empty() ? size : std::nullopt;
+}
+
 std::string strong_tag(const wire::Headers& headers) {
   const std::string_view tag = headers.find("etag").value_or("");
   return tag.size() > 2 && tag.front() == '"' && tag.back() == '"' ? std::string(tag) : std::string();

@@ -26,6 +26,10 @@ struct ContentRange {
 };
 std::optional<ContentRange> parse_content_range(std::string_view text);
 
+// How many bytes the whole has, as an answer says it: Content-Length of 200, and of 206 and 416 what is behind the '/'
+// of Content-Range ("bytes */10"). None where it does not say so.
+std::optional<uint64_t> whole_size(int status, const wire::Headers& headers);
+
 // The entity tag, if it is a strong one, as If-Range wants it. Empty: none.
 std::string strong_tag(const wire::Headers& headers);
 

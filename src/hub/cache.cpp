@@ -9,9 +9,11 @@
 #include <utility>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "base/file.hpp"
 #include "hub/choose.hpp"
+#include "model/hugging_face/folder_files.hpp"
 
 namespace tidemill::hub {
 
@@ -51,6 +53,22 @@ std::string repository_of(const fs::path& folder) {
 
 std::string command_for(const ModelName& name) {
   return "tidemill pull " + name.text();
+}
+
+// What a folder is read by decides what its model computes; without knowing whether the hub has more of it, nothing is
+// computed.
+Result<void> check_looked_for(const Manifest& manifest, const fs::path& folder) {
+  std::vector<std::string_view> unknown;
+  for (const std::string_view name : model::kFolderFiles) {
+    const bool is_listed = std::any_of(manifest.files.begin(), manifest.files.end(),
+                                       [&](const Manifest::File& entry) { return entry.file.path == name; });
+    if (!is_listed && !manifest.looked_for.contains(name)) unknown.push_back(name);
+  }
+  if (unknown.empty()) return {};
+  return Error(ErrorCode::not_found,
+               fmt::format("'{}' was fetched by an older Tidemill, which did not look for all that is read now; what "
+                           "may be missing is {}",
+                           folder.string(), fmt::join(unknown, ", ")));
 }
 
 }  // namespace
@@ -186,11 +204,12 @@ Result<fs::path> Cache::find_in(const Manifest& manifest, const ModelName& name)
   const std::vector<RepoFile> files = manifest.repo_files();
   TM_TRY(const Selection selection, choose(name, files));
   const fs::path folder = snapshot(manifest.repository, manifest.commit);
-  // Of a folder, all weights are wanted, whatever names them.
-  const std::vector<RepoFile>& wanted = selection.index ? files : selection.files;
-  for (const RepoFile& file : wanted) {
+  const bool is_folder = selection.model.empty();
+  if (is_folder) TM_CHECK(check_looked_for(manifest, folder));
+  // Of a folder, all weights are wanted, whatever names them, and so is what says how embeddings are pooled.
+  for (const RepoFile& file : is_folder ? files : selection.files) {
     if (is_there(folder / file.path, file.size)) continue;
-    if (selection.index && file.path.ends_with(".gguf")) continue;
+    if (is_folder && file.path.ends_with(".gguf")) continue;
     return Error(ErrorCode::not_found, fmt::format("'{}' is gone, or has another size than it was fetched with",
                                                    (folder / file.path).string()));
   }

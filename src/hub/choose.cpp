@@ -10,6 +10,7 @@
 #include "base/json.hpp"
 #include "base/units.hpp"
 #include "base/utf8.hpp"
+#include "model/hugging_face/folder_files.hpp"
 #include "model/split_gguf.hpp"
 
 namespace tidemill::hub {
@@ -23,14 +24,9 @@ namespace json = base::json;
 
 constexpr std::string_view kSingleWeights = "model.safetensors";
 constexpr std::string_view kWeightsIndex = "model.safetensors.index.json";
-// Of a folder, beside its weights: what Tidemill reads, and the other forms of a tokenizer, which are small.
-constexpr std::array<std::string_view, 12> kFolderFiles = {
-    "config.json",         "generation_config.json",
-    "tokenizer.json",      "tokenizer_config.json",
-    "chat_template.jinja", "special_tokens_map.json",
-    "added_tokens.json",   "tokenizer.model",
-    "vocab.json",          "merges.txt",
-    "chat_template.json",  "tiktoken.model",
+// The other forms of a tokenizer, which are small, and other programs read.
+constexpr std::array<std::string_view, 6> kOtherForms = {
+    "special_tokens_map.json", "added_tokens.json", "tokenizer.model", "vocab.json", "merges.txt", "chat_template.json",
 };
 constexpr std::array<std::string_view, 2> kTakenFirst = {"q4_k_m", "q8_0"};
 
@@ -155,7 +151,8 @@ Result<Selection> select_gguf(const ModelName& name, const GgufModel& model) {
     return Error(ErrorCode::not_found, fmt::format("{}: the model '{}' is split over {} files, of which {} are there",
                                                    name.text(), model.stem, model.count, model.files.size()));
   }
-  return Selection{.files = model.files, .model = model.files.front().path, .index = std::nullopt};
+  return Selection{
+      .files = model.files, .model = model.files.front().path, .index = std::nullopt, .modules = std::nullopt};
 }
 
 Result<Selection> choose_gguf(const ModelName& name, std::span<const RepoFile> files) {
@@ -206,9 +203,10 @@ Result<Selection> choose_folder(const ModelName& name, std::span<const RepoFile>
                              name.text()));
   }
   Selection selection;
-  for (const std::string_view path : kFolderFiles) {
+  for (const std::string_view path : folder_files()) {
     if (const RepoFile* const file = find_file(files, path)) selection.files.push_back(*file);
   }
+  if (const RepoFile* const modules = find_file(files, model::kModulesFile)) selection.modules = *modules;
   if (const RepoFile* const weights = find_file(files, kSingleWeights)) {
     selection.files.push_back(*weights);
   } else {
@@ -219,6 +217,12 @@ Result<Selection> choose_folder(const ModelName& name, std::span<const RepoFile>
 }
 
 }  // namespace
+
+std::vector<std::string_view> folder_files() {
+  std::vector<std::string_view> names(model::kFolderFiles.begin(), model::kFolderFiles.end());
+  names.insert(names.end(), kOtherForms.begin(), kOtherForms.end());
+  return names;
+}
 
 Result<Selection> choose(const ModelName& name, std::span<const RepoFile> files) {
   if (!name.choice.empty()) return choose_gguf(name, files);
@@ -234,7 +238,7 @@ Result<Selection> choose(const ModelName& name, std::span<const RepoFile> files)
 
 Result<void> add_shards(Selection& selection, std::string_view index, std::span<const RepoFile> files) {
   auto parsed = base::parse_json(index);
-  if (!parsed) return std::move(parsed).error().wrap(std::string(kWeightsIndex));
+  if (!parsed) return Error(ErrorCode::corrupt, fmt::format("{}: {}", kWeightsIndex, parsed.error().message()));
   const json::object* const object = parsed->if_object();
   const json::value* const map = object != nullptr ? object->if_contains("weight_map") : nullptr;
   if (map == nullptr || !map->is_object()) {
@@ -254,6 +258,18 @@ Result<void> add_shards(Selection& selection, std::string_view index, std::span<
     }
     if (find_file(selection.files, shard) == nullptr) selection.files.push_back(*file);
   }
+  return {};
+}
+
+Result<void> add_pooling(Selection& selection, std::string_view modules, std::span<const RepoFile> files) {
+  TM_TRY(const std::optional<std::string> path, model::pooling_file(modules, model::kModulesFile));
+  if (!path) return {};
+  const RepoFile* const file = find_file(files, *path);
+  if (file == nullptr) {
+    return Error(ErrorCode::corrupt, fmt::format("{} names the file '{}', which the repository does not have",
+                                                 model::kModulesFile, base::utf8::printable(*path, 200)));
+  }
+  if (find_file(selection.files, *path) == nullptr) selection.files.push_back(*file);
   return {};
 }
 

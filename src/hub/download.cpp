@@ -40,10 +40,11 @@ class Download {
   }
 
  private:
-  // Tries until all bytes are there.
+  // Tries until all bytes are there. What comes for a second time, where a server makes it begin anew, is no progress.
   Result<void> fill() {
     Tries tries;
     uint64_t counted = part_.have();
+    restarts_ = 0;
     while (!part_.complete()) {
       auto failure = try_once();
       if (part_.have() >= counted + kProgress) {
@@ -52,8 +53,14 @@ class Download {
       }
       if (!failure && !part_.complete()) failure = ended_early();
       if (!failure) break;
-      counted = std::min(counted, part_.have());
-      TM_CHECK(remote_.before_next_try(*std::move(failure), tries));
+      auto next = remote_.before_next_try(*std::move(failure), tries);
+      if (next) continue;
+      Error error = std::move(next).error();
+      if (restarts_ == 0 || error.code() != ErrorCode::unavailable) return error;
+      return std::move(error).wrap(
+          fmt::format("'{}': {} times what had come of its {} bytes was of no use, and it began "
+                      "anew",
+                      shown(), restarts_, part_.size()));
     }
     return {};
   }
@@ -69,15 +76,27 @@ class Download {
     receiver.on_chunk = [this](std::string_view bytes) { return take(bytes); };
     auto failure = remote_.try_get(url_, headers, receiver);
     if (failure && failure->status == 416 && part_.have() > 0) {
+      if (const auto whole = failure->whole; whole && *whole != part_.size()) {
+        failure->error = other_size(*whole);
+        return failure;
+      }
       // What is there is no beginning of what the server has.
-      if (auto cut = restart(); !cut) return Failure{.error = std::move(cut).error()};
+      failure->error = Error(ErrorCode::unavailable,
+                             fmt::format("'{}': the server has nothing behind the first {} of the {} bytes that the "
+                                         "hub lists",
+                                         shown(), part_.have(), part_.size()));
       failure->passing = true;
+      if (auto cut = restart(); !cut) return Failure{.error = std::move(cut).error()};
     }
     return failure;
   }
 
   // The head of an answer decides where its bytes go.
   Result<void> begin(const wire::HttpResponse& head) {
+    // Of a file of another size there is no need to see the rest.
+    if (const auto whole = whole_size(head.status, head.headers); whole && *whole != part_.size()) {
+      return other_size(*whole);
+    }
     const std::string tag = strong_tag(head.headers);
     const bool other = !tag_.empty() && !tag.empty() && tag != tag_;
     if (head.status == 200) {
@@ -110,6 +129,7 @@ class Download {
 
   Result<void> restart() {
     TM_CHECK(part_.restart());
+    ++restarts_;
     tag_.clear();
     tell();
     return {};
@@ -125,6 +145,11 @@ class Download {
             .passing = true,
             .status = 0,
             .wait = std::nullopt};
+  }
+
+  Error other_size(uint64_t whole) const {
+    return {ErrorCode::corrupt,
+            fmt::format("'{}': the server has {} bytes of it, and the hub lists {}", shown(), whole, part_.size())};
   }
 
   Error wrong_content(const std::string& found) const {
@@ -143,6 +168,7 @@ class Download {
   const std::function<void(uint64_t)>& on_have_;
   std::string tag_;     // of the bytes that are there, as far as this run knows
   bool again_ = false;  // the whole was wrong once
+  int restarts_ = 0;    // since then
 };
 
 }  // namespace

@@ -20,6 +20,12 @@ Error odd_answer(std::string_view what) {
   return {ErrorCode::corrupt, fmt::format("the hub's answer is not what its API says: {}", what)};
 }
 
+Result<json::value> parse_answer(std::string_view text) {
+  auto parsed = base::parse_json(text);
+  if (!parsed) return odd_answer(parsed.error().message());
+  return parsed;
+}
+
 // Empty if absent or no string.
 std::string_view text_member(const json::object& object, std::string_view key) {
   const json::value* const found = object.if_contains(key);
@@ -68,7 +74,7 @@ bool is_safe_path(std::string_view path) {
 }
 
 Result<std::string> parse_commit(std::string_view text) {
-  TM_TRY(const json::value parsed, base::parse_json(text));
+  TM_TRY(const json::value parsed, parse_answer(text));
   const json::object* const object = parsed.if_object();
   const std::string_view commit = object != nullptr ? text_member(*object, "sha") : std::string_view();
   if (!is_hex(commit, 40) && !is_hex(commit, 64)) return odd_answer("it names no commit ('sha')");
@@ -76,7 +82,7 @@ Result<std::string> parse_commit(std::string_view text) {
 }
 
 Result<void> add_files(std::string_view text, std::vector<RepoFile>& files) {
-  TM_TRY(const json::value parsed, base::parse_json(text));
+  TM_TRY(const json::value parsed, parse_answer(text));
   const json::array* const entries = parsed.if_array();
   if (entries == nullptr) return odd_answer("a list of files was expected");
   for (const json::value& entry : *entries) {

@@ -85,7 +85,8 @@ std::string Manifest::to_json() const {
                                         {"repository", repository},
                                         {"commit", commit},
                                         {"revisions_unix_ms", std::move(asked)},
-                                        {"files", std::move(entries)}}) +
+                                        {"files", std::move(entries)},
+                                        {"looked_for", json::array(looked_for.begin(), looked_for.end())}}) +
          "\n";
 }
 
@@ -109,6 +110,14 @@ base::Result<Manifest> Manifest::parse(std::string_view text) {
     auto entry = manifest_file(value);
     if (!entry) return odd;
     manifest.files.push_back(*std::move(entry));
+  }
+  // Older ones have none.
+  if (const json::value* const names = object->if_contains("looked_for")) {
+    if (!names->is_array()) return odd;
+    for (const json::value& name : names->get_array()) {
+      if (!name.is_string()) return odd;
+      manifest.looked_for.emplace(std::string_view(name.get_string()));
+    }
   }
   return manifest;
 }

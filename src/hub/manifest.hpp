@@ -1,8 +1,10 @@
 // What the cache knows of a model: a JSON file for each commit.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,6 +27,9 @@ struct Manifest {
   // That it was asked for as ("main"), and when last, to the millisecond.
   std::map<std::string, base::WallTime> revisions;
   std::vector<File> files;
+  // Names of a folder that were looked for, whether the repository has them or not. What is not among them may have
+  // been left out by a Tidemill that did not read it yet.
+  std::set<std::string, std::less<>> looked_for;
 
   // When it was last fetched as that; none: never.
   std::optional<base::WallTime> fetched_as(const std::string& revision) const;

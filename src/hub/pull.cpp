@@ -51,7 +51,7 @@ class Pull {
     TM_CHECK(check_space());
     if (options_.dry_run) return std::move(pulled_);
     TM_CHECK(fetch());
-    TM_CHECK(put_down());
+    TM_CHECK(put_down(selection));
     return std::move(pulled_);
   }
 
@@ -62,6 +62,12 @@ class Pull {
     if (selection.index) {
       TM_TRY(const std::string index, remote_.read(*selection.index, pulled_.commit));
       TM_CHECK(add_shards(selection, index, files));
+    }
+    if (selection.modules) {
+      TM_TRY(const std::string modules, remote_.read(*selection.modules, pulled_.commit));
+      if (auto added = add_pooling(selection, modules, files); !added) {
+        return std::move(added).error().wrap(name_.text());
+      }
     }
     return selection;
   }
@@ -76,7 +82,7 @@ class Pull {
       pulled_.bytes += file.size;
       if (!cached) pulled_.missing += file.size;
       if (pulled_.bytes > kMostRepositoryBytes) {
-        return Error(ErrorCode::too_large, fmt::format("{}: the hub lists more bytes than there are", name_.text()));
+        return Error(ErrorCode::corrupt, fmt::format("{}: the hub lists more bytes than there are", name_.text()));
       }
     }
     return {};
@@ -145,11 +151,15 @@ class Pull {
   }
 
   // The names in the snapshot; the manifest last, since it says that they are there.
-  Result<void> put_down() const {
+  Result<void> put_down(const Selection& selection) const {
     Manifest manifest = cache_.read(name_.repository, pulled_.commit).value_or(Manifest());
     manifest.repository = name_.repository;
     manifest.commit = pulled_.commit;
     manifest.revisions[name_.revision] = clock_.wall_now();
+    if (selection.model.empty()) {
+      for (const std::string_view looked_for : folder_files())
+        manifest.looked_for.emplace(looked_for);
+    }
     for (const Pulled::File& entry : pulled_.files) {
       TM_CHECK(cache_.link(name_.repository, entry.file, pulled_.commit));
       manifest.add({.file = entry.file, .from = remote_.url_of(entry.file, pulled_.commit)});

@@ -115,13 +115,13 @@ Result<std::vector<RepoFile>> Remote::list(const std::string& commit) {
     TM_TRY(const wire::Url there, here.refer(*next));
     url = there.text();
   }
-  return Error(ErrorCode::too_large, fmt::format("{} has more than {} pages of files", name_.repository, kMostPages));
+  return Error(ErrorCode::unsupported, fmt::format("{} has more than {} pages of files", name_.repository, kMostPages));
 }
 
 Result<std::string> Remote::read(const RepoFile& file, const std::string& commit) {
   if (file.size > kMostAnswerBytes) {
-    return Error(ErrorCode::too_large, fmt::format("{}: '{}' has {} bytes, and at most {} are read", name_.text(),
-                                                   file.path, file.size, kMostAnswerBytes));
+    return Error(ErrorCode::unsupported, fmt::format("{}: '{}' has {} bytes, and at most {} are read", name_.text(),
+                                                     file.path, file.size, kMostAnswerBytes));
   }
   TM_TRY(HttpResponse answer, get(url_of(file, commit)));
   const bool right = answer.body.size() == file.size &&
@@ -184,8 +184,15 @@ std::optional<Failure> Remote::try_get(const std::string& first, const wire::Hea
       }
       continue;
     }
-    if (head.status != 0 && head.status != 200 && head.status != 206) return refusal(*url, head);
+    if (head.status != 0 && head.status != 200 && head.status != 206) {
+      Failure failure = refusal(*url, head);
+      failure.whole = whole_size(head.status, head.headers);
+      return failure;
+    }
     const ErrorCode code = answer.error().code();
+    if (code == ErrorCode::too_large) {  // the client's limit of heads: it is the hub's fault, and not the caller's
+      return Failure{.error = Error(ErrorCode::corrupt, answer.error().to_string()), .status = head.status};
+    }
     return Failure{.error = std::move(answer).error(),
                    .passing = code == ErrorCode::unavailable || code == ErrorCode::timeout,
                    .status = head.status};
@@ -205,7 +212,7 @@ Result<HttpResponse> Remote::get(const std::string& url) {
     };
     receiver.on_chunk = [&](std::string_view bytes) -> Result<void> {
       if (answer.body.size() + bytes.size() > kMostAnswerBytes) {
-        return Error(ErrorCode::too_large,
+        return Error(ErrorCode::corrupt,
                      fmt::format("{}: the hub's answer has more than {} bytes", name_.text(), kMostAnswerBytes));
       }
       answer.body += bytes;

@@ -46,6 +46,7 @@ struct Failure {
   bool passing = false;
   int status = 0;                        // that the server answered; 0: none
   std::optional<base::Duration> wait{};  // what the server asks to wait for
+  std::optional<uint64_t> whole{};       // of 416: how many bytes the server has
 };
 
 // Counts tries in a row. Of one piece of work.

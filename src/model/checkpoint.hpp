@@ -44,11 +44,15 @@ struct GgufTensor {
   std::string_view origin;
   bool panels = false;    // of a packed file: `data` are panels (tensor/packed_layout.hpp), not rows
   uint64_t checksum = 0;  // of a packed file: base::piecewise_checksum of `data`
+  // Of a folder as it is stored, which is looked at and not computed with: what the file calls a type of elements that
+  // this build has none for ("I32"). `type` means nothing then.
+  std::string_view stored_type;
 
   int64_t cols() const { return shape[0]; }
   int64_t rows() const { return shape[1] * shape[2] * shape[3]; }
   int64_t elements() const { return cols() * rows(); }
   size_t bytes() const;
+  std::string_view type_name() const { return stored_type.empty() ? tensor::info(type).name : stored_type; }
   // "[2048, 128256]", innermost first as GGUF tools print it.
   std::string shape_text() const;
   // For errors: "tensor 'output_norm.weight'", and its origin.

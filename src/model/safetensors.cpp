@@ -102,9 +102,8 @@ class SafetensorsFile::Parser {
     std::memcpy(&length, bytes_.data(), kLengthBytes);
     const uint64_t left = bytes_.size() - kLengthBytes;
     if (length > kMaxSafetensorsHeader) {
-      return error(ErrorCode::too_large,
-                   fmt::format("its header is said to have {} bytes; at most {} are read (is it a safetensors file?)",
-                               length, kMaxSafetensorsHeader));
+      return corrupt(fmt::format("its header is said to have {} bytes; at most {} are read (is it a safetensors file?)",
+                                 length, kMaxSafetensorsHeader));
     }
     if (length > left) {
       return corrupt(

@@ -42,7 +42,7 @@ struct SafetensorsTensor {
 // A parsed file. Movable. Const calls are thread-safe.
 class SafetensorsFile {
  public:
-  // Errors: `not_found`, `io`; `corrupt` where the file contradicts the format; `too_large` for its header;
+  // Errors: `not_found`, `io`; `corrupt` where the file contradicts the format;
   // `unsupported` for element types that the format did not have when this was written.
   static base::Result<SafetensorsFile> open(const std::filesystem::path& path);
   // The same for bytes in memory, which must outlive the result; `name` stands for the file in errors.

@@ -1,6 +1,8 @@
 #include "model/vocabulary.hpp"
 
+#include <algorithm>
 #include <array>
+#include <cmath>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -32,6 +34,23 @@ Result<std::vector<text::TokenKind>> read_kinds(const Metadata& file) {
     kinds.push_back(number == 0 ? text::TokenKind::normal : static_cast<text::TokenKind>(number));
   }
   return kinds;
+}
+
+constexpr std::string_view kScoresKey = "tokenizer.ggml.scores";
+
+// By which pieces merge, or words are cut.
+Result<std::vector<float>> read_piece_scores(const Metadata& file) {
+  const GgufValue* const value = file.find(kScoresKey);
+  if (value == nullptr) return std::vector<float>();
+  if (value->type == GgufType::array && value->element != GgufType::f32 && value->element != GgufType::f64) {
+    return file.error(ErrorCode::corrupt,
+                      fmt::format("metadata key '{}' is an array of other numbers than f32", kScoresKey));
+  }
+  TM_TRY(std::vector<float> scores, file.get_floats(kScoresKey));
+  const auto odd = std::find_if(scores.begin(), scores.end(), [](float score) { return std::isnan(score); });
+  if (odd == scores.end()) return scores;
+  return file.error(ErrorCode::corrupt,
+                    fmt::format("{}[{}] is {}; expected a number", kScoresKey, odd - scores.begin(), *odd));
 }
 
 struct SpecialKey {
@@ -111,9 +130,7 @@ Result<text::Vocabulary> read_vocabulary(const Metadata& file) {
   text::Vocabulary vocabulary = std::move(defaults).value();
 
   TM_TRY(vocabulary.pieces, copy_strings(file, "tokenizer.ggml.tokens"));
-  if (file.find("tokenizer.ggml.scores") != nullptr) {
-    TM_TRY(vocabulary.scores, file.get_floats("tokenizer.ggml.scores"));
-  }
+  TM_TRY(vocabulary.scores, read_piece_scores(file));
   if (file.find("tokenizer.ggml.token_type") != nullptr) {
     TM_TRY(vocabulary.kinds, read_kinds(file));
   }
@@ -121,6 +138,12 @@ Result<text::Vocabulary> read_vocabulary(const Metadata& file) {
     TM_TRY(vocabulary.merges, copy_strings(file, "tokenizer.ggml.merges"));
   }
   TM_CHECK(read_special_tokens(file, vocabulary));
+  if (vocabulary.model == text::Vocabulary::Model::spm && vocabulary.scores.empty()) {
+    return file.error(ErrorCode::corrupt,
+                      fmt::format("metadata key '{}' is missing, without which the order is unknown in which pieces of "
+                                  "a SentencePiece vocabulary (tokenizer.ggml.model) merge",
+                                  kScoresKey));
+  }
   TM_TRY(vocabulary.add_bos, file.get_bool_or("tokenizer.ggml.add_bos_token", vocabulary.add_bos));
   TM_TRY(vocabulary.add_eos, file.get_bool_or("tokenizer.ggml.add_eos_token", vocabulary.add_eos));
   TM_TRY(vocabulary.add_space_prefix, file.get_bool_or("tokenizer.ggml.add_space_prefix", vocabulary.add_space_prefix));

@@ -82,6 +82,7 @@ void register_engine(base::ConfigSchema& schema, ServeOptions& o) {
   schema
       .add("engine.kv_type", &o.kv_type,
            "element type of the KV cache; int8 takes about half of f16's memory and is the fastest in long contexts")
+      .alias("--kv-type")
       .words({"f16", "bf16", "f32", "int8"});
   schema.add("engine.prefix_cache", &o.prefix_cache, "remember the KV blocks of earlier prompts");
   schema

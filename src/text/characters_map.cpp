@@ -54,7 +54,7 @@ base::Result<CharactersMap> CharactersMap::parse(std::string_view bytes) {
   for (size_t begin = 0; begin < map.texts_.size();) {
     const size_t end = std::min(map.texts_.find('\0', begin), map.texts_.size());
     if (end - begin > max_entry_bytes) {
-      return base::Error(base::ErrorCode::too_large,
+      return base::Error(base::ErrorCode::unsupported,
                          fmt::format("the map of characters has a text of {} bytes; at most {} are possible",
                                      end - begin, max_entry_bytes));
     }

@@ -20,7 +20,7 @@ class CharactersMap {
  public:
   // One that changes nothing.
   CharactersMap() = default;
-  // Empty bytes are such a one as well. `corrupt` for what is no such map, `too_large` for entries that no character
+  // Empty bytes are such a one as well. `corrupt` for what is no such map, `unsupported` for entries that no character
   // has.
   static base::Result<CharactersMap> parse(std::string_view bytes);
 

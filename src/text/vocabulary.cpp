@@ -116,8 +116,9 @@ base::Result<void> check(const Vocabulary& vocabulary) {
     bytes += piece.size();
   constexpr size_t limit = size_t{1} << 30;
   if (count > limit || bytes > limit || vocabulary.merges.size() > limit)
-    return Error(ErrorCode::too_large, fmt::format("vocabulary of {} pieces, {} bytes and {} merges is over the limit",
-                                                   count, bytes, vocabulary.merges.size()));
+    return Error(ErrorCode::unsupported,
+                 fmt::format("vocabulary of {} pieces, {} bytes and {} merges is over the limit", count, bytes,
+                             vocabulary.merges.size()));
   TM_CHECK(check_length("scores", vocabulary.scores.size(), count));
   TM_CHECK(check_length("token types", vocabulary.kinds.size(), count));
   TM_CHECK(check_token("bos", vocabulary.bos, count));

@@ -73,6 +73,20 @@ TEST(File, NamedPipeIsRefusedWithoutWaiting) {
   const fs::path pipe = folder.path() / "pipe";
   ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
   EXPECT_EQ(MappedFile::open(pipe).error().code(), ErrorCode::io);
+  EXPECT_EQ(read_regular_file(pipe).error().code(), ErrorCode::io);
+}
+
+TEST(File, RegularOnesAreReadAndNothingElse) {
+  const test::TemporaryFolder folder;
+  const fs::path path = folder.put("real", "four");
+  fs::create_symlink("real", folder.path() / "link");
+  EXPECT_EQ(*read_regular_file(path), "four");
+  EXPECT_EQ(*read_regular_file(folder.path() / "link", 4), "four");
+  EXPECT_EQ(read_regular_file(path, 3).error().code(), ErrorCode::unsupported);
+  EXPECT_EQ(read_regular_file(folder.path() / "absent").error().code(), ErrorCode::not_found);
+  EXPECT_EQ(read_regular_file(folder.path()).error().code(), ErrorCode::io);
+  EXPECT_EQ(read_regular_file("/dev/null").error().code(), ErrorCode::io);
+  EXPECT_EQ(*read_file("/dev/null"), "");
 }
 
 TEST(File, LargeMapsBeginAtABorderOfHugePages) {

@@ -42,6 +42,17 @@ TEST(HubHeaders, ContentRange) {
     EXPECT_FALSE(parse_content_range(text)) << text;
 }
 
+TEST(HubHeaders, SizesOfTheWhole) {
+  EXPECT_EQ(whole_size(200, {{"Content-Length", "10"}}), 10);
+  EXPECT_EQ(whole_size(206, {{"Content-Length", "5"}, {"Content-Range", "bytes 5-9/10"}}), 10);
+  EXPECT_EQ(whole_size(416, {{"Content-Length", "0"}, {"Content-Range", "bytes */10"}}), 10);
+  EXPECT_EQ(whole_size(206, {{"Content-Length", "5"}, {"Content-Range", "bytes 5-9/*"}}), std::nullopt);
+  EXPECT_EQ(whole_size(416, {{"Content-Range", "bytes */10x"}}), std::nullopt);
+  EXPECT_EQ(whole_size(416, {{"Content-Length", "10"}}), std::nullopt);
+  EXPECT_EQ(whole_size(404, {{"Content-Length", "10"}}), std::nullopt);
+  EXPECT_EQ(whole_size(200, {}), std::nullopt);
+}
+
 TEST(HubHeaders, StrongTags) {
   EXPECT_EQ(strong_tag({{"ETag", "\"abc\""}}), "\"abc\"");
   EXPECT_EQ(strong_tag({{"ETag", "W/\"abc\""}}), "");

@@ -45,10 +45,12 @@ TEST(HubCache, ManifestsAreReadAsTheyWereWritten) {
                 .from = "https://hub/a"});
   manifest.add(
       {.file = {.path = "c", .size = 0, .digest = Digest{.kind = DigestKind::git_sha1, .hex = kCommit}}, .from = ""});
+  manifest.looked_for = {"config.json", "modules.json"};
   const auto read = Manifest::parse(manifest.to_json());
   ASSERT_TRUE(read) << read.error().to_string();
   EXPECT_EQ(read->to_json(), manifest.to_json());
   EXPECT_EQ(read->revisions, manifest.revisions);
+  EXPECT_EQ(read->looked_for, manifest.looked_for);
   ASSERT_EQ(read->files.size(), 2);
   EXPECT_EQ(read->files[0].file.size, 5'000'000'000);
   EXPECT_EQ(read->files[0].file.digest, manifest.files[0].file.digest);
@@ -58,7 +60,8 @@ TEST(HubCache, ManifestsAreReadAsTheyWereWritten) {
   EXPECT_EQ(read->fetched_as("v2"), std::nullopt);
   for (const char* text :
        {"", "[]", "{}", R"({"version": 2})", R"({"version": 1, "revisions_unix_ms": {"main": -1}, "files": []})",
-        R"({"version": 1, "revisions_unix_ms": {}, "files": [{"path": "../x", "size": 1}]})"})
+        R"({"version": 1, "revisions_unix_ms": {}, "files": [{"path": "../x", "size": 1}]})",
+        R"({"version": 1, "revisions_unix_ms": {}, "files": [], "looked_for": [1]})"})
     EXPECT_FALSE(Manifest::parse(text)) << text;
 }
 

@@ -3,11 +3,14 @@
 #include <algorithm>
 #include <initializer_list>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "expect_says.hpp"
+#include "model/hugging_face/folder_files.hpp"
 
 namespace tidemill::hub {
 namespace {
@@ -41,7 +44,7 @@ TEST(HubChoice, AFolderIsWhatTidemillReadsOfIt) {
                 "pytorch_model.bin", "flax_model.msgpack", "onnx/model.onnx", "tokenizer.json", "tokenizer_config.json",
                 "chat_template.jinja", "sub/config.json", "model.fp16.safetensors", "merges.txt"});
   EXPECT_EQ(picked(files),
-            ": config.json generation_config.json tokenizer.json tokenizer_config.json chat_template.jinja merges.txt "
+            ": config.json tokenizer.json tokenizer_config.json generation_config.json chat_template.jinja merges.txt "
             "model.safetensors");
   EXPECT_FALSE(chosen(files)->index);
 }
@@ -49,7 +52,7 @@ TEST(HubChoice, AFolderIsWhatTidemillReadsOfIt) {
 TEST(HubChoice, AFolderHasATokenizerOrKimis) {
   EXPECT_EQ(picked(files_of({"config.json", "model.safetensors", "tokenizer_config.json", "tiktoken.model",
                              "tokenization_kimi.py"})),
-            ": config.json tokenizer_config.json tiktoken.model model.safetensors");
+            ": config.json tiktoken.model tokenizer_config.json model.safetensors");
   EXPECT_SAYS(picked(files_of({"config.json", "model.safetensors", "tokenizer_config.json"})),
               "has no tokenizer.json (nor Kimi K2's tiktoken.model), without which");
 }
@@ -71,6 +74,45 @@ TEST(HubChoice, AFolderOfSeveralFilesIsWhatItsIndexNames) {
   for (const char* index : {"", "[]", "{}", R"({"weight_map": {"a": 1}})",
                             R"({"weight_map": {"a": "../../etc/passwd"}})", R"({"weight_map": {"a": "gone"}})"})
     EXPECT_FALSE(add_shards(*selection, index, files)) << index;
+}
+
+// All that the model room reads of a folder is looked for.
+TEST(HubChoice, AFolderIsFetchedWithWhatItIsReadBy) {
+  std::vector<RepoFile> files = files_of({"model.safetensors"});
+  for (const std::string_view name : model::kFolderFiles)
+    files.push_back({.path = std::string(name), .size = 1, .digest = std::nullopt});
+  const auto selection = chosen(files);
+  ASSERT_TRUE(selection) << selection.error().to_string();
+  EXPECT_EQ(selection->files.size(), files.size());
+}
+
+TEST(HubChoice, HowEmbeddingsArePooledIsWhatModulesName) {
+  const auto files = files_of({"config.json", "tokenizer.json", "model.safetensors", "modules.json",
+                               "sentence_bert_config.json", "1_Pooling/config.json", "2_Normalize/config.json"});
+  auto selection = chosen(files);
+  ASSERT_TRUE(selection) << selection.error().to_string();
+  ASSERT_TRUE(selection->modules);
+  EXPECT_EQ(selection->modules->path, "modules.json");
+  const size_t before = selection->files.size();
+  ASSERT_EQ(before, 5);
+  const auto module = [](const char* path, const char* type) {
+    return fmt::format(R"({{"path": "{}", "type": "sentence_transformers.models.{}"}})", path, type);
+  };
+  const std::string transformer = module("", "Transformer");
+  ASSERT_TRUE(add_pooling(*selection, "[" + transformer + "]", files));
+  EXPECT_EQ(selection->files.size(), before);
+  const std::string pooled = "[" + transformer + ", " + module("1_Pooling", "Pooling") + "]";
+  ASSERT_TRUE(add_pooling(*selection, pooled, files));
+  ASSERT_TRUE(add_pooling(*selection, pooled, files));
+  ASSERT_EQ(selection->files.size(), before + 1);
+  EXPECT_EQ(selection->files.back().path, "1_Pooling/config.json");
+  EXPECT_SAYS(add_pooling(*selection, "[" + module("3_Pooling", "Pooling") + "]", files).error().to_string(),
+              "names the file '3_Pooling/config.json', which the repository does not have");
+  EXPECT_SAYS(add_pooling(*selection, "[" + module("2_Dense", "Dense") + "]", files).error().to_string(), "Dense'");
+  EXPECT_SAYS(add_pooling(*selection, "[" + module("../1_Pooling", "Pooling") + "]", files).error().to_string(),
+              "expected the name of a folder beside it");
+  EXPECT_FALSE(add_pooling(*selection, "{}", files));
+  EXPECT_FALSE(chosen(files_of({"config.json", "tokenizer.json", "model.safetensors"}))->modules);
 }
 
 TEST(HubChoice, GgufByFileOrQuantisation) {

@@ -58,14 +58,20 @@ TEST(HubListing, OddAnswersAreRefused) {
         std::string(R"([{"type": "file", "path": "a", "size": 1, "oid": "../x"}])"),
         std::string(R"([{"type": "file", "path": "a", "size": 1, "lfs": {"size": 1, "oid": "abc"}}])")}) {
     std::vector<RepoFile> files;
-    EXPECT_FALSE(add_files(text, files)) << text;
+    const auto added = add_files(text, files);
+    ASSERT_FALSE(added) << text;
+    EXPECT_EQ(added.error().code(), ErrorCode::corrupt) << text;
   }
 }
 
 TEST(HubListing, Commit) {
   EXPECT_EQ(*parse_commit(fmt::format(R"({{"id": "a/b", "sha": "{}"}})", kSha1)), kSha1);
-  for (const char* text : {"{}", "[]", R"({"sha": "main"})", R"({"sha": "../../x"})", R"({"sha": 1})"})
-    EXPECT_FALSE(parse_commit(text)) << text;
+  for (const char* text :
+       {"{}", "[]", R"({"sha": "main"})", R"({"sha": "../../x"})", R"({"sha": 1})", "nonsense", ""}) {
+    const auto commit = parse_commit(text);
+    ASSERT_FALSE(commit) << text;
+    EXPECT_EQ(commit.error().code(), ErrorCode::corrupt) << text;
+  }
 }
 
 }  // namespace

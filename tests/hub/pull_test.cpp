@@ -134,6 +134,51 @@ TEST_F(HubPull, FoldersWithAllTheirWeights) {
   EXPECT_TRUE(cache_.find(name()));
 }
 
+TEST_F(HubPull, FoldersWithHowTheirEmbeddingsArePooled) {
+  hub_.files = {{"config.json", "{}"},
+                {"tokenizer.json", "{}"},
+                {"model.safetensors", "weights"},
+                {"modules.json", R"([{"path": "", "type": "sentence_transformers.models.Transformer"},
+                                     {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}])"},
+                {"1_Pooling/config.json", R"({"pooling_mode_lasttoken": true})"},
+                {"sentence_bert_config.json", R"({"do_lower_case": false})"}};
+  const auto pulled = fetch();
+  ASSERT_TRUE(pulled) << pulled.error().to_string();
+  for (const auto& [file, bytes] : hub_.files)
+    EXPECT_EQ(*base::read_file(pulled->path / file), bytes) << file;
+  fs::remove(pulled->path / "1_Pooling/config.json");
+  EXPECT_SAYS(cache_.find(name()).error().to_string(), "1_Pooling/config.json' is gone");
+  // What is refused when it is read is refused before it is fetched.
+  hub_.commit = std::string(40, 'd');
+  hub_.files["modules.json"] = R"([{"path": "2_Dense", "type": "sentence_transformers.models.Dense"}])";
+  const auto dense = fetch();
+  ASSERT_FALSE(dense);
+  EXPECT_EQ(dense.error().code(), ErrorCode::unsupported);
+  EXPECT_SAYS(dense.error().to_string(), "hf:acme/tiny: modules.json: a module is of the type");
+}
+
+// A folder that was fetched before a file was known to be read is no model until that was looked for.
+TEST_F(HubPull, FoldersThatMayLackSomethingAreFetchedAgain) {
+  hub_.files = {{"config.json", "{}"}, {"tokenizer.json", "{}"}, {"model.safetensors", "weights"}};
+  ASSERT_TRUE(fetch());
+  auto manifest = cache_.read("acme/tiny", hub_.commit);
+  ASSERT_TRUE(manifest);
+  ASSERT_EQ(manifest->looked_for.erase("modules.json"), 1);
+  ASSERT_TRUE(cache_.write(*manifest));
+  const auto older = cache_.find(name());
+  ASSERT_FALSE(older);
+  EXPECT_EQ(older.error().code(), ErrorCode::not_found);
+  EXPECT_SAYS(older.error().to_string(), "what may be missing is modules.json\n");
+  EXPECT_SAYS(older.error().to_string(), "fetch what is missing with: tidemill pull hf:acme/tiny");
+  hub_.files["modules.json"] = "[]";
+  const auto completed = fetch();
+  ASSERT_TRUE(completed) << completed.error().to_string();
+  EXPECT_EQ(completed->missing, 2);
+  const auto path = cache_.find(name());
+  ASSERT_TRUE(path) << path.error().to_string();
+  EXPECT_EQ(*base::read_file(*path / "modules.json"), "[]");
+}
+
 TEST_F(HubPull, GoesOnWhereTheConnectionBroke) {
   hub_.answer = cutting(70'000);
   const auto pulled = fetch();
@@ -278,14 +323,73 @@ TEST_F(HubPull, AnswersOfAnotherLengthAreRefused) {
   const auto longer = fetch();
   ASSERT_FALSE(longer);
   EXPECT_EQ(longer.error().code(), ErrorCode::corrupt);
-  EXPECT_SAYS(longer.error().to_string(), "sends more than the 300000 bytes");
+  EXPECT_SAYS(longer.error().to_string(), "the server has 300001 bytes of it, and the hub lists 300000");
   hub_.answer = [&](const FakeHub::Request& request) -> std::optional<std::string> {
     if (request.target.find("/resolve/") == std::string::npos) return std::nullopt;
     return FakeHub::whole(200, "", model().substr(1));
   };
   const auto shorter = fetch();
   ASSERT_FALSE(shorter);
-  EXPECT_SAYS(shorter.error().to_string(), "ends after 299999 of 300000 bytes");
+  EXPECT_EQ(shorter.error().code(), ErrorCode::corrupt);
+  EXPECT_SAYS(shorter.error().to_string(), "the server has 299999 bytes of it, and the hub lists 300000");
+  EXPECT_EQ(hub_.downloads().size(), 2);
+  // Nor do they pass where the server does not say how many it sends.
+  const std::string untold = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n";
+  hub_.answer = [&](const FakeHub::Request& request) -> std::optional<std::string> {
+    if (request.target.find("/resolve/") == std::string::npos) return std::nullopt;
+    return untold + model() + "x";
+  };
+  EXPECT_SAYS(fetch().error().to_string(), "sends more than the 300000 bytes");
+  hub_.answer = [&](const FakeHub::Request& request) -> std::optional<std::string> {
+    if (request.target.find("/resolve/") == std::string::npos) return std::nullopt;
+    return untold + model().substr(1);
+  };
+  EXPECT_SAYS(fetch().error().to_string(), "ends after 299999 of 300000 bytes");
+}
+
+// What begins anew again and again comes to an end, however much comes each time.
+TEST_F(HubPull, ServersThatNeverGoOnAreGivenUp) {
+  model() = content(size_t{3} << 20, 13);
+  const std::string first = "HTTP/1.1 200 OK\r\nContent-Length: 3145728\r\n\r\n" + model().substr(0, size_t{2} << 20);
+  hub_.answer = [&](const FakeHub::Request& request) -> std::optional<std::string> {
+    if (request.target.find("/resolve/") == std::string::npos) return std::nullopt;
+    return request.header("Range").empty() ? first : FakeHub::whole(416, "Content-Range: bytes */3145728\r\n", "");
+  };
+  const auto refused = fetch();
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), ErrorCode::unavailable);
+  EXPECT_SAYS(refused.error().to_string(), "given up after 5 tries");
+  EXPECT_SAYS(refused.error().to_string(), "': 2 times what had come of its 3145728 bytes was of no use");
+  EXPECT_EQ(hub_.downloads().size(), 5);
+  ASSERT_EQ(client_.reasons.size(), 4);
+  EXPECT_SAYS(client_.reasons[1], "nothing behind the first 2097152 of the 3145728 bytes that the hub lists");
+  // A part that was not asked for.
+  hub_.answer = [&](const FakeHub::Request& request) -> std::optional<std::string> {
+    if (request.target.find("/resolve/") == std::string::npos) return std::nullopt;
+    if (request.header("Range").empty()) return first;
+    return FakeHub::whole(206, "Content-Range: bytes 9-3145727/3145728\r\n", model().substr(9));
+  };
+  const auto elsewhere = fetch();
+  ASSERT_FALSE(elsewhere);
+  EXPECT_SAYS(elsewhere.error().to_string(), "given up after 5 tries");
+  EXPECT_EQ(hub_.downloads().size(), 10);
+}
+
+// The list says more than there is: the server's own word ends it, and what has come stays.
+TEST_F(HubPull, AFileThatIsShorterThanListedIsNotAskedForAgainAndAgain) {
+  model() = content(size_t{2} << 20, 14);
+  const std::string all = model();
+  hub_.answer = [&](const FakeHub::Request& request) -> std::optional<std::string> {
+    if (request.target.find("/resolve/") == std::string::npos) return std::nullopt;
+    if (!request.header("Range").empty()) return FakeHub::whole(416, "Content-Range: bytes */2097152\r\n", "");
+    return "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + all;
+  };
+  model() += "and more";
+  const auto pulled = fetch();
+  ASSERT_FALSE(pulled);
+  EXPECT_EQ(pulled.error().code(), ErrorCode::corrupt);
+  EXPECT_SAYS(pulled.error().to_string(), "the server has 2097152 bytes of it, and the hub lists 2097160");
+  EXPECT_EQ(hub_.downloads().size(), 2);
 }
 
 TEST_F(HubPull, PackedAnswersAreRefused) {

@@ -210,7 +210,7 @@ TEST(HubRemote, SmallFilesAreChecked) {
   hub.files["config.json"] = "[]";
   EXPECT_EQ(remote.read(file, hub.commit).error().code(), ErrorCode::corrupt);
   file.size = uint64_t{1} << 40;
-  EXPECT_EQ(remote.read(file, hub.commit).error().code(), ErrorCode::too_large);
+  EXPECT_EQ(remote.read(file, hub.commit).error().code(), ErrorCode::unsupported);
 }
 
 TEST(HubRemote, StopsWhenItIsTold) {

@@ -109,6 +109,7 @@ TEST_F(OwnMembers, GemmasRefuseWhatIsComputedOtherwise) {
         [&](FolderDraft& d) {
           base::json::object rotation = {{"rope_type", "default"}, {"rope_theta", 10000.0}};
           rotation[name] = value;
+          d.config.erase("rope_scaling");
           d.config["rope_parameters"] = {{"full_attention", {{"rope_type", "default"}, {"rope_theta", 1000000.0}}},
                                          {"sliding_attention", std::move(rotation)}};
         },

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 #include <functional>
+#include <sys/stat.h>
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -272,6 +273,31 @@ TEST_F(Folder, VectorsBecomeF32) {
   EXPECT_EQ(last, 3.0F);
 }
 
+// Newer files have one object, older ones another; some have both.
+TEST_F(Folder, TwoScalingsOfTheRotationSayTheSame) {
+  const auto both = [&](base::json::object newer, base::json::object older) {
+    return refusal(
+        [&](FolderDraft& d) {
+          d.config["rope_parameters"] = newer;
+          d.config["rope_scaling"] = older;
+        },
+        ErrorCode::unsupported);
+  };
+  EXPECT_EQ(
+      both({{"rope_type", "linear"}, {"factor", 4}, {"rope_theta", 10000.0}}, {{"type", "linear"}, {"factor", 4.0}}),
+      "(accepted)");
+  EXPECT_EQ(both({{"rope_theta", 10000.0}}, {{"rope_type", "default"}}), "(accepted)");
+  EXPECT_EQ(both({{"rope_theta", 10000.0}}, {{"factor", nullptr}}), "(accepted)");
+  EXPECT_SAYS(both({{"rope_type", "default"}, {"rope_theta", 10000.0}}, {{"rope_type", "linear"}, {"factor", 2.0}}),
+              "'rope_parameters.rope_type' is default, but 'rope_scaling.rope_type' is linear; where both objects");
+  EXPECT_SAYS(both({{"rope_type", "linear"}, {"factor", 4.0}}, {{"type", "linear"}, {"factor", 2.0}}),
+              "'rope_parameters.factor' is 4");
+  EXPECT_SAYS(both({{"rope_type", "default"}}, {{"type", "yarn"}, {"factor", 2.0}}),
+              "'rope_parameters.rope_type' is default, but 'rope_scaling.type' is yarn");
+  EXPECT_SAYS(both({{"rope_type", "default"}}, {{"rope_type", "default"}, {"factor", 2.0}}),
+              "'rope_parameters.factor' is absent, but 'rope_scaling.factor' is 2");
+}
+
 TEST_F(Folder, NamesWhatItDoesNotDo) {
   const auto unsupported = [&](const std::function<void(FolderDraft&)>& change) {
     return refusal(change, ErrorCode::unsupported);
@@ -283,10 +309,12 @@ TEST_F(Folder, NamesWhatItDoesNotDo) {
   EXPECT_SAYS(unsupported([](FolderDraft& d) { d.config["partial_rotary_factor"] = 0.5; }),
               "'partial_rotary_factor' is 0.5; supported is the rotation of whole heads");
   EXPECT_SAYS(unsupported([](FolderDraft& d) {
+                d.config.erase("rope_scaling");
                 d.config["rope_parameters"] = {{"rope_theta", 10000.0}, {"partial_rotary_factor", 0.5}};
               }),
               "'rope_parameters.partial_rotary_factor' is 0.5");
   EXPECT_SAYS(unsupported([](FolderDraft& d) {
+                d.config.erase("rope_scaling");
                 d.config["rope_parameters"] = {{"rope_type", "default"}, {"stretch", 2}, {"factor", nullptr}};
               }),
               "'rope_parameters.stretch' is 2; known members are type, rope_type, rope_theta, factor");
@@ -342,8 +370,29 @@ TEST_F(Folder, OfAnyTypeIsShownAsItIsStored) {
     d.config["model_type"] = "gpt_neox";
     d.tensors["model.one"] = {"F8_E4M3", {4}, "1234"};
   });
-  ASSERT_FALSE(eight_bits);
-  EXPECT_SAYS(eight_bits.error().to_string(), "tensor 'model.one' is of the type F8_E4M3");
+  ASSERT_TRUE(eight_bits) << eight_bits.error().to_string();
+  const GgufTensor* codes = eight_bits->find_tensor("model.one");
+  ASSERT_NE(codes, nullptr);
+  EXPECT_EQ(codes->type_name(), "F8_E4M3");
+  EXPECT_EQ(codes->bytes(), 4U);
+  EXPECT_EQ(odd->type_name(), "BF16");
+  // As GPTQ has them.
+  const auto quantized = stored([](FolderDraft& d) {
+    d.config["quantization_config"] = {{"quant_method", "gptq"}, {"bits", 4}};
+    d.tensors["model.layers.0.self_attn.q_proj.qweight"] = {"I32", {2, 3}, std::string(24, '\0')};
+  });
+  ASSERT_TRUE(quantized) << quantized.error().to_string();
+  const GgufTensor* packed = quantized->find_tensor("model.layers.0.self_attn.q_proj.qweight");
+  ASSERT_NE(packed, nullptr);
+  EXPECT_EQ(packed->type_name(), "I32");
+  EXPECT_EQ(packed->shape_text(), "[3, 2]");
+  EXPECT_EQ(packed->bytes(), 24U);
+  EXPECT_SAYS(refusal(
+                  [](FolderDraft& d) {
+                    d.config["quantization_config"] = {{"quant_method", "gptq"}, {"bits", 4}};
+                  },
+                  ErrorCode::unsupported),
+              "quantised by 'gptq'");
 }
 
 TEST_F(Folder, NamesWhatContradictsItself) {
@@ -398,6 +447,37 @@ TEST_F(Folder, NamesWhatContradictsItself) {
   EXPECT_SAYS(loaded.error().to_string(),
               "tensor 'blk.0.ffn_gate.weight' ('model.layers.0.mlp.gate_proj.weight' in 'model.safetensors') has shape "
               "[256, 512], but config.json wants [256, 500]");
+}
+
+TEST_F(Folder, BiasesAreThoseThatTheConfigSays) {
+  const auto with = [](const char* member, bool value, const std::vector<std::string>& biased) {
+    return [=](FolderDraft& d) {
+      d.config[member] = value;
+      for (const std::string& name : biased) {
+        for (const char* layer : {"0", "1"}) {
+          const std::string projection = fmt::format("model.layers.{}.{}", layer, name);
+          const int64_t rows = d.tensors.at(projection + ".weight").shape.front();
+          d.tensors[projection + ".bias"] = {"F32", {rows}, std::string(static_cast<size_t>(rows) * 4, '\0')};
+        }
+      }
+    };
+  };
+  const std::vector<std::string> attention = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"};
+  const std::vector<std::string> feed_forward = {"mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"};
+  EXPECT_TRUE(open(with("attention_bias", false, {})));
+  EXPECT_TRUE(open(with("mlp_bias", false, {})));
+  EXPECT_TRUE(open(with("attention_bias", true, attention)));
+  EXPECT_TRUE(open(with("mlp_bias", true, feed_forward)));
+  EXPECT_TRUE(open(with("other", true, feed_forward)));
+  EXPECT_SAYS(refusal(with("attention_bias", true, {}), ErrorCode::corrupt),
+              "config.json: 'attention_bias' is true, but tensor 'model.layers.0.self_attn.q_proj.bias' is missing");
+  EXPECT_SAYS(refusal(with("attention_bias", false, {"self_attn.o_proj"}), ErrorCode::corrupt),
+              "'attention_bias' is false, but tensor 'model.layers.0.self_attn.o_proj.bias' is there");
+  EXPECT_SAYS(refusal(with("mlp_bias", true, {"mlp.gate_proj", "mlp.down_proj"}), ErrorCode::corrupt),
+              "'mlp_bias' is true, but tensor 'model.layers.0.mlp.up_proj.bias' is missing");
+  EXPECT_SAYS(refusal(with("mlp_bias", false, feed_forward), ErrorCode::corrupt),
+              "'mlp_bias' is false, but tensor 'model.layers.0.mlp.gate_proj.bias' is there");
+  EXPECT_SAYS(refusal([](FolderDraft& d) { d.config["mlp_bias"] = 1; }, ErrorCode::corrupt), "expected true or false");
 }
 
 TEST_F(Folder, BiasesAreThoseOfTheArchitecture) {
@@ -522,6 +602,20 @@ TEST_F(Folder, ALinkToNothingIsNoAbsentFile) {
   const auto opened = Checkpoint::open(model());
   ASSERT_FALSE(opened);
   EXPECT_SAYS(opened.error().to_string(), "cannot open '" + (model() / "model.safetensors.index.json").string() + "'");
+}
+
+// Nothing is waited for that somebody may write into a pipe.
+TEST_F(Folder, APipeIsNoFile) {
+  for (const char* name : {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+                           "generation_config.json", "chat_template.jinja", "modules.json"}) {
+    ASSERT_TRUE(open([](FolderDraft&) {}));
+    std::filesystem::remove(model() / name);
+    ASSERT_EQ(::mkfifo((model() / name).c_str(), 0600), 0);
+    const auto opened = Checkpoint::open(model());
+    ASSERT_FALSE(opened) << name;
+    EXPECT_EQ(opened.error().code(), ErrorCode::io);
+    EXPECT_SAYS(opened.error().to_string(), "'" + (model() / name).string() + "' is a device or pipe");
+  }
 }
 
 TEST_F(Folder, NoTensorIsInTwoFiles) {

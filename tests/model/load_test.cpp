@@ -637,6 +637,31 @@ TEST(Vocabulary, ReadsHowTextIsNormalised) {
   EXPECT_SAYS(half.error().message(), "keeps its accents alone");
 }
 
+// SentencePiece's pieces merge by their scores.
+TEST(Vocabulary, RefusesScoresThatSayNoOrder) {
+  const auto refused = [](const std::function<void(test::Bytes&)>& add, uint64_t keys) -> std::string {
+    test::Bytes m;
+    m.string("tokenizer.ggml.model").put<uint32_t>(8).string("llama");
+    m.string("tokenizer.ggml.tokens").put<uint32_t>(9).put<uint32_t>(8).put<uint64_t>(3);
+    m.string("<unk>").string("<s>").string("</s>");
+    add(m);
+    const std::string bytes = test::gguf_file(keys, m, {}, "");
+    const auto file = GgufFile::parse(test::as_bytes(bytes), "model.gguf");
+    if (!file) return file.error().to_string();
+    const auto vocabulary = read_vocabulary(*file);
+    return vocabulary ? "(accepted)" : vocabulary.error().to_string();
+  };
+  const auto scores = [](test::Bytes& m, uint32_t type) -> test::Bytes& {
+    return m.string("tokenizer.ggml.scores").put<uint32_t>(9).put(type).put<uint64_t>(3);
+  };
+  EXPECT_EQ(refused([&](test::Bytes& m) { scores(m, 6).put(0.F).put(-1.F).put(-2.F); }, 3), "(accepted)");
+  EXPECT_SAYS(refused([](test::Bytes&) {}, 2), "'tokenizer.ggml.scores' is missing");
+  EXPECT_SAYS(refused([&](test::Bytes& m) { scores(m, 6).put(0.F).put(std::nanf("")).put(-2.F); }, 3),
+              "tokenizer.ggml.scores[1] is nan; expected a number");
+  EXPECT_SAYS(refused([&](test::Bytes& m) { scores(m, 10).put<uint64_t>(0).put<uint64_t>(1).put<uint64_t>(2); }, 3),
+              "'tokenizer.ggml.scores' is an array of other numbers than f32");
+}
+
 TEST(Vocabulary, RefusesTokensOutOfRange) {
   test::Bytes m;
   m.string("tokenizer.ggml.model").put<uint32_t>(8).string("llama");

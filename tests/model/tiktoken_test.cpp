@@ -224,7 +224,7 @@ TEST_F(Tiktoken, SaysWhatIsWrong) {
   EXPECT_SAYS(refusal(ErrorCode::corrupt, good + "YWE= 4\n"), "there are 4 tokens, but none of the rank 3, or two");
   EXPECT_SAYS(refusal(ErrorCode::corrupt, good + "YWE= 2\n"), "there are 4 tokens, but none of the rank 2, or two");
   EXPECT_SAYS(refusal(ErrorCode::corrupt, good + "YQ== 3\n"), "the tokens of the ranks 0 and 3 are the same");
-  EXPECT_SAYS(refusal(ErrorCode::too_large, base64(std::string(30000, 'a')) + " 0\n"), "the squares of the tokens'");
+  EXPECT_SAYS(refusal(ErrorCode::unsupported, base64(std::string(30000, 'a')) + " 0\n"), "the squares of the tokens'");
   const auto code = [&](json::value value) {
     return refusal(ErrorCode::unsupported, good, [&](FolderDraft& d) {
       d.tokenizer_config["auto_map"] = {{"AutoTokenizer", std::move(value)}};
@@ -273,7 +273,8 @@ TEST_F(TiktokenFolder, AModelIsReadAndConvertedWithIt) {
   draft_.config["model_type"] = "kimi_k2";
   draft_.tokenizer_config["auto_map"] = {{"AutoTokenizer", "tokenization_kimi.TikTokenTokenizer"}};
   draft_.tokenizer_config["added_tokens_decoder"] = {{"260", {{"content", "[BOS]"}, {"special", true}}},
-                                                     {"261", {{"content", "[EOS]"}, {"special", true}}}};
+                                                     {"261", {{"content", "[EOS]"}, {"special", true}}},
+                                                     {"515", {{"content", "[PAD]"}, {"special", true}}}};
   draft_.tokenizer_config["bos_token"] = "[BOS]";
   draft_.tokenizer_config["eos_token"] = "[EOS]";
   draft_.tokenizer_config.erase("pad_token");

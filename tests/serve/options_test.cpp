@@ -67,7 +67,7 @@ TEST(ServeOptions, KvTypeReachesTheEngine) {
     base::ConfigSchema schema;
     serve::register_options(schema, options);
     base::ConfigSources sources;
-    sources.flags = {{"--engine.kv-type", std::string(tensor::to_string(type))}};
+    sources.flags = {{"--kv-type", std::string(tensor::to_string(type))}};  // as other commands call it
     const auto loaded = schema.load(sources);
     ASSERT_TRUE(loaded) << loaded.error().to_string();
     EXPECT_EQ(serve::engine_options(options, *model, size_t{1} << 34).kv_type, type);

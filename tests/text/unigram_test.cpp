@@ -234,7 +234,7 @@ TEST(CharactersMap, RefusesWhatIsNoMap) {
             base::ErrorCode::corrupt)
       << "an entry behind the texts";
   EXPECT_EQ(CharactersMap::parse(MapBuilder().add("a", std::string(257, 'b')).bytes()).error().code(),
-            base::ErrorCode::too_large);
+            base::ErrorCode::unsupported);
   Vocabulary vocabulary = Vocabulary::with_defaults("t5", "").value();
   vocabulary.pieces = {"<pad>", "</s>", "<unk>", "a"};
   vocabulary.characters_map = "abc";

@@ -18,6 +18,7 @@
 #include "base/log.hpp"
 #include "model/architectures/encoder_architecture.hpp"
 #include "model/hugging_face/latent_config.hpp"
+#include "model/hugging_face/two_rotations.hpp"
 #include "model/limits.hpp"
 #include "model/metadata.hpp"
 #include "model/read_rotation.hpp"
@@ -175,8 +176,11 @@ class ConfigTranslator {
            latents ? shape.latent.rank + latent.rotated : head_elements(shape.width, shape.heads));
     TM_CHECK(check_heads(shape, head_dim));
     TM_TRY(const double epsilon, positive_or_usual("rms_norm_eps"));
-    if (config_.find("tie_word_embeddings") != nullptr) {
-      TM_TRY(shape.tied, config_.get_bool_or("tie_word_embeddings", false));
+    for (const auto& [name, said] :
+         {std::pair("tie_word_embeddings", &shape.tied), std::pair("attention_bias", &shape.attention_bias),
+          std::pair("mlp_bias", &shape.feed_forward_bias)}) {
+      if (config_.find(name) == nullptr) continue;
+      TM_TRY(*said, config_.get_bool_or(name, false));
     }
     add("block_count", shape.layers);
     add("context_length", context);
@@ -343,6 +347,7 @@ class ConfigTranslator {
     TM_TRY(const JsonMembers full, all.members("full_attention"));
     rotation_ = full.exists() ? full : all;
     TM_TRY(const JsonMembers older, config_.members("rope_scaling"));
+    TM_CHECK(refuse_two_rotations(rotation_, older));
     scaling_ = rotation_.exists() ? rotation_ : older;
     TM_TRY(const std::string named, scaling_.get_string_or("type", "default"));
     TM_TRY(scaling_type_, scaling_.get_string_or("rope_type", named));

@@ -29,6 +29,9 @@ struct FolderShape {
   int64_t width = 0;               // and its columns
   WeightScales scales;             // of weights that are codes of eight bits
   std::optional<bool> tied;        // the embedding is the output matrix as well; none: the file does not say
+  // What the file says of biases on attention's projections and on the feed-forward's; none: nothing.
+  std::optional<bool> attention_bias;
+  std::optional<bool> feed_forward_bias;
   // What each rotation frequency is divided by; empty: there are none.
   std::vector<float> rope_factors;   // Llama 3's
   std::vector<float> long_factors;   // LongRoPE's, of long contexts

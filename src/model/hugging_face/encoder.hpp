@@ -7,7 +7,6 @@
 #include <memory>
 #include <optional>
 #include <string_view>
-#include <vector>
 
 #include "base/result.hpp"
 #include "model/architectures/encoder_architecture.hpp"
@@ -41,9 +40,6 @@ base::Result<std::optional<EncoderShape>> translate_encoder_config(const JsonMem
 // model gives (but normalising, which embeddings always are), `corrupt` for embeddings of another width than `width`.
 base::Result<void> translate_pooling(const std::filesystem::path& folder, std::string_view architecture, int64_t width,
                                      GgufWriter& metadata);
-
-// The files of sentence-transformers that translate_pooling and the tokenizer read, where they are there.
-std::vector<std::filesystem::path> sentence_files(const std::filesystem::path& folder);
 
 // Every tensor that the architecture uses. What only the training needed, or a head that is not used, is passed over.
 // Errors as of translate_tensors.

@@ -8,6 +8,7 @@
 
 #include "base/file.hpp"
 #include "model/hugging_face/encoder.hpp"
+#include "model/hugging_face/folder_files.hpp"
 #include "model/hyper_parameters.hpp"
 #include "model/limits.hpp"
 #include "model/metadata.hpp"
@@ -18,12 +19,10 @@ namespace json = base::json;
 
 namespace {
 
-using base::Error;
 using base::ErrorCode;
 using base::Result;
 
 constexpr size_t kMaxModulesBytes = size_t{1} << 20;
-constexpr std::string_view kModulesFile = "modules.json";
 
 struct FoundForm {
   const EncoderArchitecture* architecture = nullptr;
@@ -114,13 +113,8 @@ Result<uint32_t> pooling_type(const JsonMembers& pooling) {
                                    printable(set), kPoolingPrefix));
 }
 
-Result<uint32_t> read_pooling_module(const std::filesystem::path& folder, std::string_view path, int64_t width) {
-  if (path.empty() || path == "." || path == ".." || std::filesystem::path(path).filename() != path) {
-    return Error(ErrorCode::corrupt,
-                 fmt::format("{}: the module for pooling lies in '{}'; expected the name of a folder beside it",
-                             (folder / kModulesFile).string(), printable(path)));
-  }
-  TM_TRY(const JsonMembers pooling, JsonMembers::read(folder / path / "config.json", kMaxModulesBytes));
+Result<uint32_t> read_pooling(const std::filesystem::path& path, int64_t width) {
+  TM_TRY(const JsonMembers pooling, JsonMembers::read(path, kMaxModulesBytes));
   TM_TRY(const int64_t pooled, pooling.get_int_or("word_embedding_dimension", width));
   if (pooled != width) {
     return pooling.error(ErrorCode::corrupt, fmt::format("'word_embedding_dimension' is {}, but 'hidden_size' of "
@@ -128,12 +122,6 @@ Result<uint32_t> read_pooling_module(const std::filesystem::path& folder, std::s
                                                          pooled, width));
   }
   return pooling_type(pooling);
-}
-
-std::string text_of_module(const json::value& item, std::string_view key) {
-  const json::object* object = item.if_object();
-  const json::value* value = object == nullptr ? nullptr : object->if_contains(key);
-  return value != nullptr && value->is_string() ? std::string(std::string_view(value->get_string())) : std::string();
 }
 
 }  // namespace
@@ -189,31 +177,12 @@ Result<void> translate_pooling(const std::filesystem::path& folder, std::string_
                                GgufWriter& metadata) {
   const std::filesystem::path path = folder / kModulesFile;
   if (is_absent(path)) return {};
-  const auto error = [&](ErrorCode code, std::string_view message) {
-    return Error(code, fmt::format("{}: {}", path.string(), message));
-  };
-  TM_TRY(const std::string text, base::read_file(path, kMaxModulesBytes));
-  auto modules = base::parse_json(text);
-  if (!modules) return error(ErrorCode::corrupt, modules.error().message());
-  if (!modules->is_array()) return error(ErrorCode::corrupt, "the file is no JSON list");
-  std::optional<uint32_t> pooling;
-  for (const json::value& item : modules->get_array()) {
-    const std::string type = text_of_module(item, "type");
-    const std::string_view name = std::string_view(type).substr(type.rfind('.') + 1);
-    if (name == "Transformer" || name == "Normalize") continue;
-    if (name != "Pooling" || pooling) {
-      return error(ErrorCode::unsupported,
-                   fmt::format("a module is of the type '{}'; supported are Transformer, one Pooling, and Normalize",
-                               printable(type)));
-    }
-    TM_TRY(pooling, read_pooling_module(folder, text_of_module(item, "path"), width));
-  }
-  if (pooling) metadata.add_u32(fmt::format("{}.pooling_type", architecture), *pooling);
+  TM_TRY(const std::string modules, base::read_regular_file(path, kMaxModulesBytes));
+  TM_TRY(const std::optional<std::string> file, pooling_file(modules, path));
+  if (!file) return {};
+  TM_TRY(const uint32_t type, read_pooling(folder / *file, width));
+  metadata.add_u32(fmt::format("{}.pooling_type", architecture), type);
   return {};
-}
-
-std::vector<std::filesystem::path> sentence_files(const std::filesystem::path& folder) {
-  return {folder / kModulesFile, folder / "sentence_bert_config.json"};
 }
 
 }  // namespace tidemill::model

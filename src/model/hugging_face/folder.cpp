@@ -12,11 +12,13 @@
 
 #include <fmt/format.h>
 
+#include "base/file.hpp"
 #include "model/file_type.hpp"
 #include "model/gguf.hpp"
 #include "model/gguf_writer.hpp"
 #include "model/hugging_face/config.hpp"
 #include "model/hugging_face/encoder.hpp"
+#include "model/hugging_face/folder_files.hpp"
 #include "model/hugging_face/json_file.hpp"
 #include "model/hugging_face/tensors.hpp"
 #include "model/hugging_face/tokenizer.hpp"
@@ -80,13 +82,16 @@ std::vector<CheckpointFile> list_files(const std::filesystem::path& folder, cons
     files.push_back(
         {.path = file.path(), .map = file.mapping(), .bytes = file.file_bytes(), .header_bytes = file.header_bytes()});
   }
-  std::vector<std::filesystem::path> paths = {folder / "config.json"};
+  std::vector<std::filesystem::path> paths;
+  const std::string tokenizer = tokenizer_file_name(folder);
+  for (const std::string_view name : kFolderFiles) {
+    if (name != kTiktokenFile || name == tokenizer) paths.push_back(folder / name);
+  }
   if (!weights.index().empty()) paths.push_back(weights.index());
-  if (const std::string name = tokenizer_file_name(folder); !name.empty()) paths.push_back(folder / name);
-  for (const char* name : {"tokenizer_config.json", "generation_config.json", "chat_template.jinja"})
-    paths.push_back(folder / name);
-  for (std::filesystem::path& path : sentence_files(folder))
-    paths.push_back(std::move(path));
+  if (const auto modules = base::read_regular_file(folder / kModulesFile, kMaxShapeBytes)) {
+    const auto pooling = pooling_file(*modules, folder / kModulesFile);
+    if (pooling && *pooling) paths.push_back(folder / **pooling);
+  }
   for (const std::filesystem::path& path : paths) {
     std::error_code failed;
     const auto bytes = std::filesystem::file_size(path, failed);
@@ -117,15 +122,17 @@ void add_member(std::string_view name, const base::json::value& value, GgufWrite
 Result<GgufTensor> as_stored(const FolderWeights::Found& found) {
   const SafetensorsTensor& source = *found.tensor;
   GgufTensor tensor;
-  if (!source.type || source.shape.size() > tensor.shape.size()) {
-    return Error(ErrorCode::unsupported,
-                 fmt::format("{}: tensor '{}' is of the type {} and has {} dimensions; shown are F32, F16 and BF16 of "
-                             "up to {}",
-                             found.file->path().string(), printable(source.name), source.dtype, source.shape.size(),
-                             tensor.shape.size()));
+  if (source.shape.size() > tensor.shape.size()) {
+    return Error(ErrorCode::unsupported, fmt::format("{}: tensor '{}' has {} dimensions; shown are tensors of up to {}",
+                                                     found.file->path().string(), printable(source.name),
+                                                     source.shape.size(), tensor.shape.size()));
   }
   tensor.name = source.name;
-  tensor.type = *source.type;
+  if (source.type) {
+    tensor.type = *source.type;
+  } else {
+    tensor.stored_type = source.dtype;
+  }
   tensor.rank = std::max(1, static_cast<int>(source.shape.size()));
   std::copy(source.shape.rbegin(), source.shape.rend(), tensor.shape.begin());
   tensor.data = source.data;

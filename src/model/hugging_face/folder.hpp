@@ -17,12 +17,12 @@
 namespace tidemill::model {
 
 // The tensors stay in the mapped files; those that GGUF has in another order or type are made when they are read, one
-// at a time. Errors name the file and the member or tensor: `not_found`, `corrupt`, `unsupported`, `too_large`.
+// at a time. Errors name the file and the member or tensor: `not_found`, `corrupt`, `unsupported`, `io`.
 base::Result<Checkpoint> open_folder(const std::filesystem::path& path);
 
 // A folder of any model type as it is stored, to be looked at: the metadata are config.json's members as "config.NAME",
-// and the tensors have their own names. Errors: as above, `unsupported` where GGUF has no word for a tensor's element
-// type.
+// and the tensors have their own names, of whatever type their elements are. Errors: as above, `unsupported` for
+// tensors of more than four dimensions.
 base::Result<Checkpoint> open_stored_folder(const std::filesystem::path& path);
 
 // What people call the model in a folder: the folder's name, or the repository's where it lies in the hub's cache

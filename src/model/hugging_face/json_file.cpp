@@ -22,7 +22,7 @@ bool is_absent(const std::filesystem::path& path) {
 }
 
 Result<JsonMembers> JsonMembers::read(const std::filesystem::path& path, size_t limit) {
-  TM_TRY(const std::string text, base::read_file(path, limit));
+  TM_TRY(const std::string text, base::read_regular_file(path, limit));
   return parse(text, path);
 }
 

@@ -22,7 +22,7 @@ bool is_absent(const std::filesystem::path& path);
 // another type or out of range.
 class JsonMembers {
  public:
-  // The file's object. Errors: those of base::read_file (over `limit` bytes is `too_large`), `corrupt` where the file
+  // The file's object. Errors: those of base::read_regular_file, `corrupt` where the file
   // is no JSON object.
   static base::Result<JsonMembers> read(const std::filesystem::path& path, size_t limit);
   // The same for text that was read already; `path` is for errors.

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <unordered_set>
 #include <utility>
 
@@ -279,7 +280,23 @@ class TensorTranslator {
                           : part.heads == LayerPart::Heads::key   ? shape_.kv_heads
                                                                   : 0;
     TM_CHECK(take(theirs + (part.bare ? "" : ".weight"), ours + ".weight", weight, heads));
+    if (weight != Presence::absent && bias != Presence::required) TM_CHECK(check_bias(part, theirs + ".bias"));
     return take(theirs + ".bias", ours + ".bias", bias, heads);
+  }
+
+  // What config.json says of a bias that not all models of the architecture have.
+  Result<void> check_bias(const LayerPart& part, const std::string& name) const {
+    if (part.bias == nullptr) return {};
+    const bool of_feed_forward = part.bias == &DecoderParts::feed_forward_bias;
+    const std::optional<bool> said = of_feed_forward ? shape_.feed_forward_bias : shape_.attention_bias;
+    const bool is_there = out_.weights.find(name).tensor != nullptr;
+    // Models of other architectures that were made llamas have none on the output.
+    const bool may_lack = part.bias == &DecoderParts::output_bias;
+    if (!said || *said == is_there || (*said && may_lack)) return {};
+    return Error(
+        ErrorCode::corrupt,
+        fmt::format("{}: '{}' is {}, but tensor '{}' is {}", (folder_ / "config.json").string(),
+                    of_feed_forward ? "mlp_bias" : "attention_bias", *said, name, is_there ? "there" : "missing"));
   }
 
   Result<void> require(const std::string& theirs, std::string_view ours, std::string_view ending) {

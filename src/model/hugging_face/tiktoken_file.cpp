@@ -49,7 +49,7 @@ class RankedTokens {
   RankedTokens& operator=(RankedTokens&&) = default;
 
   static Result<RankedTokens> read(const std::filesystem::path& path) {
-    TM_TRY(const std::string text, base::read_file(path, kMaxRankedBytes));
+    TM_TRY(const std::string text, base::read_regular_file(path, kMaxRankedBytes));
     RankedTokens tokens;
     std::vector<std::pair<int64_t, std::string>> lines;
     size_t squares = 0;
@@ -67,7 +67,7 @@ class RankedTokens {
       }
       squares += parsed->second.size() * parsed->second.size();
       if (squares > kMostSquares) {
-        return Error(ErrorCode::too_large,
+        return Error(ErrorCode::unsupported,
                      fmt::format("{}: up to line {}, the squares of the tokens' lengths add up to {} bytes; at most {} "
                                  "are looked at",
                                  path.string(), number, squares, kMostSquares));

@@ -54,7 +54,7 @@ class TokenizerTranslator {
     TM_CHECK(read_added_tokens());
     TM_CHECK(name_specials());
     if (how_.kind == Kind::word_piece) mark_words();
-    fill_holes();
+    TM_CHECK(fill_holes());
     TM_CHECK(write_pieces());
     TM_CHECK(write_ends());
     return write_marks();
@@ -147,6 +147,19 @@ class TokenizerTranslator {
                                        merges_.size(), printable(json::serialize(merge))));
       }
       merges_.emplace_back(left, right);
+      TM_CHECK(check_merge(merges_.back().first, merges_.back().second));
+    }
+    return {};
+  }
+
+  // As transformers' tokenizers hold it, of what 'model.vocab' has.
+  Result<void> check_merge(const std::string& left, const std::string& right) const {
+    const std::string whole = left + right;
+    for (const std::string_view piece : {std::string_view(left), std::string_view(right), std::string_view(whole)}) {
+      if (ids_.contains(piece)) continue;
+      return file_.error(ErrorCode::corrupt,
+                         fmt::format("merge {} is of '{}' and '{}', but '{}' is no token of 'model.vocab'",
+                                     merges_.size() - 1, printable(left), printable(right), printable(piece)));
     }
     return {};
   }
@@ -256,6 +269,8 @@ class TokenizerTranslator {
   }
 
   Result<void> name_specials() {
+    TM_TRY(const bool adds_bos, names_.get_bool_or("add_bos_token", false));
+    if (adds_bos) TM_CHECK(special_id("bos_token", ""));  // it is needed, and a name that is no token is an error
     bos_ = or_none(special_id("bos_token", "bos_token_id"));
     TM_TRY(eos_, special_id("eos_token", ""));  // listed_ends() for its number
     padding_ = or_none(special_id("pad_token", "pad_token_id"));
@@ -288,12 +303,20 @@ class TokenizerTranslator {
     }
   }
 
-  void fill_holes() {
+  // Embeddings often have some more rows than there are tokens.
+  Result<void> fill_holes() {
+    size_t holes = 0;
     for (size_t i = 0; i < pieces_.size(); ++i) {
       if (!pieces_[i].empty()) continue;
       pieces_[i] = fmt::format("[PAD{}]", i);
       kinds_[i] = TokenKind::unused;
+      ++holes;
     }
+    if (holes <= pieces_.size() / 2) return {};
+    return file_.error(ErrorCode::corrupt,
+                       fmt::format("{} of the model's {} ids ('vocab_size' of config.json) have no token; expected are "
+                                   "tokens for most of them",
+                                   holes, pieces_.size()));
   }
 
   Result<void> write_pieces() {

@@ -17,8 +17,9 @@ namespace tidemill::model {
 // not also after each special token in it; that an added token takes the white space before it ("lstrip"; a mask's,
 // which no text has, is passed over) or is a word by itself ("single_word"). "rstrip" is taken as most added tokens
 // have it (kStripAfterSpecialKey). Tokens that end a generation are those of generation_config.json, or of config.json
-// where that names none, and the tokenizer's own. Errors name the file and the member or token: `corrupt`, and
-// `unsupported` for other models, steps and merges.
+// where that names none, and the tokenizer's own. Errors name the file and the member or token: `corrupt`,
+// also for merges of what is no token and where most ids have none, and `unsupported` for other models, steps and
+// merges.
 base::Result<void> translate_tokenizer(TokenizerFiles files, const JsonMembers& config, int64_t vocabulary,
                                        GgufWriter& metadata);
 

@@ -6,6 +6,7 @@
 
 #include "base/file.hpp"
 #include "base/json.hpp"
+#include "model/hugging_face/folder_files.hpp"
 #include "model/hugging_face/tiktoken_file.hpp"
 
 namespace tidemill::model {
@@ -18,8 +19,6 @@ using base::Error;
 using base::ErrorCode;
 using base::Result;
 
-constexpr std::string_view kTokenizerFile = "tokenizer.json";
-constexpr std::string_view kTiktokenFile = "tiktoken.model";
 constexpr size_t kMaxTokenizerBytes = size_t{128} << 20;
 constexpr size_t kMaxConfigBytes = size_t{4} << 20;  // these hold a chat template and every added token
 constexpr size_t kMaxTemplateBytes = size_t{1} << 20;
@@ -27,7 +26,7 @@ constexpr size_t kMaxTemplateBytes = size_t{1} << 20;
 // The template itself; of several under names, the default one.
 Result<std::string> read_template(const std::filesystem::path& folder, const JsonMembers& names) {
   const std::filesystem::path own = folder / "chat_template.jinja";
-  if (!is_absent(own)) return base::read_file(own, kMaxTemplateBytes);
+  if (!is_absent(own)) return base::read_regular_file(own, kMaxTemplateBytes);
   const json::value* value = names.find("chat_template");
   if (value == nullptr || !value->is_array()) return names.get_string_or("chat_template", "");
   for (const json::value& item : value->get_array()) {

@@ -21,8 +21,8 @@ struct TokenizerFiles {
   std::string chat_template;
 };
 
-// Errors: `not_found` where the first is not there, `too_large`, `corrupt` for what is no JSON, `io`; those of
-// read_tiktoken.
+// Errors: `not_found` where the first is not there, `unsupported` for files over their limits, `corrupt` for what is no
+// JSON, `io`; those of read_tiktoken.
 base::Result<TokenizerFiles> read_tokenizer_files(const std::filesystem::path& folder);
 
 // The name of the first; empty where there is none.
