@@ -114,7 +114,8 @@ Result<OutputFormat> parse_guided(const JsonFields& fields, std::string_view nam
   if (kind == OutputFormat::Kind::json_schema) {
     const json::value& schema = *fields.find(name);
     if (!schema.is_string()) return schema_format(fields, name, schema);
-    auto parsed = base::parse_json(std::string_view(schema.get_string()));  // vLLM takes the schema as text too
+    // vLLM takes the schema as text too.
+    auto parsed = base::parse_json(std::string_view(schema.get_string()), max_body_depth, base::PastDoubles::refused);
     if (!parsed) return std::move(parsed).error().wrap(output.param).with_param(output.param);
     return schema_format(fields, name, std::move(*parsed));
   }
