@@ -95,6 +95,11 @@ std::string record_of(const KeptConversation& conversation) {
                                       {"items", conversation.items}});
 }
 
+// What begins otherwise is a response, or an item, of that id.
+bool is_conversation(const std::optional<std::string>& record) {
+  return record && record->starts_with(revision_begins) && record->size() >= revision_end;
+}
+
 struct Found {
   KeptConversation conversation;
   std::string begins;  // its record, as long as nobody changes it
@@ -102,9 +107,8 @@ struct Found {
 
 Result<Found> find_conversation(SessionStore& store, std::string_view tenant, std::string_view id) {
   TM_TRY(const std::optional<std::string> value, store.get(tenant, id));
-  // What begins otherwise is a response, or an item, of that id.
-  if (!value || !value->starts_with(revision_begins) || value->size() < revision_end) return no_such_conversation(id);
-  TM_TRY(json::value parsed, base::parse_json(*value));
+  if (!is_conversation(value)) return no_such_conversation(id);
+  TM_TRY(json::value parsed, parse_record(*value));
   json::value* object = parsed.is_object() ? parsed.get_object().if_contains("conversation") : nullptr;
   json::value* items = parsed.is_object() ? parsed.get_object().if_contains("items") : nullptr;
   if (object == nullptr || items == nullptr || !object->is_object() || !items->is_array()) {
@@ -195,7 +199,8 @@ Result<json::object> add_to_conversation(SessionStore& store, std::string_view t
 }
 
 Result<json::object> remove_conversation(SessionStore& store, std::string_view tenant, std::string_view id) {
-  TM_CHECK(find_conversation(store, tenant, id));  // and no response of that id
+  TM_TRY(const std::optional<std::string> value, store.get(tenant, id));
+  if (!is_conversation(value)) return no_such_conversation(id);  // nor is one that cannot be read kept for ever
   TM_TRY(const bool removed, store.remove(tenant, id));
   if (!removed) return no_such_conversation(id);
   return json::object{{"id", id}, {"object", "conversation.deleted"}, {"deleted", true}};
