@@ -71,6 +71,11 @@ const json::value* JsonFields::find(std::string_view name) const {
   return value == nullptr || value->is_null() ? nullptr : value;
 }
 
+bool JsonFields::is_null(std::string_view name) const {
+  const json::value* value = object_.if_contains(name);
+  return value != nullptr && value->is_null();
+}
+
 std::string JsonFields::path(std::string_view name) const {
   return path_.empty() ? std::string(name) : fmt::format("{}.{}", path_, name);
 }

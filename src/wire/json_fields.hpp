@@ -36,6 +36,8 @@ class JsonFields {
 
   // The member, or nullptr if it is absent or null.
   const base::json::value* find(std::string_view name) const;
+  // Whether the member is there, and null.
+  bool is_null(std::string_view name) const;
   // "messages[2].role" for "role" in "messages[2]".
   std::string path(std::string_view name) const;
   // "messages[2]" itself; "" for the body.
