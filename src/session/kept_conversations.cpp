@@ -1,6 +1,7 @@
 #include "session/kept_conversations.hpp"
 
 #include <algorithm>
+#include <unordered_map>
 #include <unordered_set>
 #include <utility>
 #include <vector>
@@ -46,6 +47,13 @@ Error taken_id(std::string_view array, size_t index, std::string_view id) {
                fmt::format("'{}[{}].id' is \"{}\", of an item that the conversation has already: leave the item out",
                            array, index, base::utf8::prefix(id, 80)))
       .with_param(fmt::format("{}[{}].id", array, index));
+}
+
+Error doubled_id(size_t first, size_t index, std::string_view id) {
+  return Error(ErrorCode::invalid_argument,
+               fmt::format("'items[{}].id' is \"{}\", as 'items[{}].id' is: each item has an id of its own", index,
+                           base::utf8::prefix(id, 80), first))
+      .with_param(fmt::format("items[{}].id", index));
 }
 
 // Empty: none.
@@ -157,9 +165,12 @@ Result<void> add_items(KeptConversation& conversation, const json::array& items)
                              conversation.items.size(), most_conversation_items))
         .with_param("items");
   }
-  std::unordered_set<std::string> ids = ids_of(conversation.items);
+  const std::unordered_set<std::string> ids = ids_of(conversation.items);
+  std::unordered_map<std::string_view, size_t> added;
   for (size_t i = 0; i < items.size(); ++i) {
-    if (!ids.emplace(id_of(items[i])).second) return taken_id("items", i, id_of(items[i]));
+    const std::string_view id = id_of(items[i]);
+    if (ids.contains(std::string(id))) return taken_id("items", i, id);
+    if (const auto [at, fresh] = added.emplace(id, i); !fresh) return doubled_id(at->second, i, id);
     conversation.items.push_back(items[i]);
   }
   const size_t bytes = conversation.bytes + json::serialize(items).size();
