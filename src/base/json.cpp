@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <system_error>
 
 #include <boost/json/basic_parser_impl.hpp>
@@ -37,8 +38,8 @@ void write_pretty(const json::value& value, int depth, std::string& out) {
     out += '\n';
     indent(depth);
     out += ']';
-  } else if (const auto* number = value.if_double(); number != nullptr && std::isfinite(*number)) {
-    out += fmt::format("{}", *number);  // Boost.JSON would write 1.5 as 1.5E0
+  } else if (const auto* number = value.if_double()) {
+    out += std::isfinite(*number) ? fmt::format("{}", *number) : "null";  // Boost.JSON would write 1.5 as 1.5E0
   } else {
     out += json::serialize(value);
   }
@@ -54,7 +55,7 @@ class JsonBuilder {
   static constexpr size_t max_key_size = json::string::max_size();
   static constexpr size_t max_string_size = json::string::max_size();
 
-  JsonBuilder() { stack_.reset(); }
+  explicit JsonBuilder(PastDoubles past) : past_(past) { stack_.reset(); }
 
   json::value release() { return stack_.release(); }
 
@@ -99,12 +100,17 @@ class JsonBuilder {
     stack_.push_uint64(number);
     return true;
   }
-  bool on_double(double about, json::string_view digits, json::error_code&) {
+  bool on_double(double about, json::string_view digits, json::error_code& error) {
     if (!begun_number_.empty()) {
       begun_number_ += std::string_view(digits);
       digits = begun_number_;
     }
-    stack_.push_double(nearest(digits, about));
+    const std::optional<double> number = nearest(digits, about);
+    if (!number && past_ == PastDoubles::refused) {
+      error = json::error::exponent_overflow;  // as the parser has it of exponents past an int
+      return false;
+    }
+    stack_.push_double(number.value_or(std::copysign(std::numeric_limits<double>::max(), about)));
     return true;
   }
   bool on_bool(bool value, json::error_code&) {
@@ -120,34 +126,47 @@ class JsonBuilder {
 
  private:
   // `about`: the number but for its last digits; where it is out of the range of a double it tells on which side.
-  static double nearest(std::string_view text, double about) {
+  // nullopt: it is past the largest one.
+  static std::optional<double> nearest(std::string_view text, double about) {
     double number = about;
-    if (std::from_chars(text.data(), text.data() + text.size(), number).ec != std::errc::result_out_of_range)
-      return number;
-    return std::copysign(std::abs(about) < 1 ? 0 : std::numeric_limits<double>::infinity(), about);
+    if (std::from_chars(text.data(), text.data() + text.size(), number).ec == std::errc::result_out_of_range) {
+      if (std::abs(about) >= 1) return std::nullopt;
+      number = std::copysign(0, about);
+    }
+    return number;
   }
 
+  PastDoubles past_;
   json::value_stack stack_;
   std::string begun_number_;  // a number ends the text if it is not whole at first: there is one at most
 };
 
 }  // namespace
 
-Result<json::value> parse_json(std::string_view text, int max_depth) {
+Result<json::value> parse_json(std::string_view text, int max_depth, PastDoubles past) {
   json::parse_options options;
   options.max_depth = static_cast<size_t>(max_depth);
-  json::basic_parser<JsonBuilder> parser(options);
+  json::basic_parser<JsonBuilder> parser(options, past);
   json::error_code error;
   const size_t consumed = parser.write_some(true, text.data(), text.size(), error);
   if (!error && consumed < text.size()) error = json::error::extra_data;
   if (!error) parser.write_some(false, nullptr, 0, error);
   if (!error) return parser.handler().release();
-  const std::string_view before = text.substr(0, std::min(consumed, text.size()));
+  std::string_view before = text.substr(0, std::min(consumed, text.size()));
+  if (error == json::error::exponent_overflow)
+    before = before.substr(0, 1 + before.find_last_not_of("+-.0123456789eE"));
   const auto line = 1 + std::count(before.begin(), before.end(), '\n');
   const auto column = 1 + before.size() - (before.rfind('\n') == std::string_view::npos ? 0 : before.rfind('\n') + 1);
   if (error == json::error::too_deep) {
     return Error(ErrorCode::unsupported, fmt::format("the JSON is nested deeper than {} levels at line {}, column {}",
                                                      max_depth, line, column));
+  }
+  if (error == json::error::exponent_overflow) {
+    return Error(
+        ErrorCode::invalid_argument,
+        fmt::format("the JSON has a number at line {}, column {} that is out of the range of double precision, "
+                    "which ends at about 1.8e308",
+                    line, column));
   }
   return Error(ErrorCode::invalid_argument,
                fmt::format("invalid JSON at line {}, column {}: {}", line, column, error.message()));

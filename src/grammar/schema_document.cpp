@@ -6,6 +6,8 @@
 
 #include <fmt/format.h>
 
+#include "grammar/uri_reference.hpp"
+
 namespace tidemill::grammar {
 
 using base::ErrorCode;
@@ -16,6 +18,12 @@ namespace {
 // Keywords whose values are data, not schemas.
 bool holds_data(std::string_view keyword) {
   return keyword == "enum" || keyword == "const" || keyword == "default" || keyword == "examples";
+}
+
+// Keywords whose members are schemas by names, which are no keywords.
+bool holds_schemas_by_name(std::string_view keyword) {
+  return keyword == "properties" || keyword == "patternProperties" || keyword == "$defs" || keyword == "definitions" ||
+         keyword == "dependentSchemas" || keyword == "dependencies";
 }
 
 std::string percent_decoded(std::string_view text) {
@@ -68,24 +76,26 @@ const std::string_view* string_member(const json::value& value, std::string_view
   return &storage;
 }
 
-std::string_view without_fragment_mark(std::string_view id) {
-  if (!id.empty() && id.back() == '#') id.remove_suffix(1);
-  return id;
-}
-
 }  // namespace
 
 base::Result<SchemaDocument> SchemaDocument::open(const json::value& schema, const GrammarLimits& limits) {
   SchemaDocument document;
   document.nodes_.push_back({&schema, 0, ""});
   document.numbers_.emplace(&schema, 0);
+  document.uris_.emplace(document.root(), "");
   std::vector<Step> path;
-  TM_CHECK(document.survey(schema, path, document.root(), limits));
+  TM_CHECK(document.survey(schema, path, {document.root(), Part::schema}, limits));
   return document;
 }
 
-// `resource`: the next subschema around it that has an $id, or the root.
-base::Result<void> SchemaDocument::survey(const json::value& value, std::vector<Step>& path, SchemaNode resource,
+SchemaDocument::Part SchemaDocument::part_of_member(Part part, std::string_view key) {
+  if (part == Part::data) return Part::data;
+  if (part == Part::names) return Part::schema;
+  if (holds_data(key)) return Part::data;
+  return holds_schemas_by_name(key) ? Part::names : Part::schema;
+}
+
+base::Result<void> SchemaDocument::survey(const json::value& value, std::vector<Step>& path, Place place,
                                           const GrammarLimits& limits) {
   if (path.size() > static_cast<size_t>(limits.max_depth)) {
     return error(ErrorCode::too_large, intern_path(path), "",
@@ -99,34 +109,60 @@ base::Result<void> SchemaDocument::survey(const json::value& value, std::vector<
     for (size_t i = 0; i < array->size(); ++i) {
       const std::string index = std::to_string(i);
       path.push_back({index, &(*array)[i]});
-      TM_CHECK(survey((*array)[i], path, resource, limits));
+      const Part part = place.part == Part::data ? Part::data : Part::schema;
+      TM_CHECK(survey((*array)[i], path, {place.resource, part}, limits));
       path.pop_back();
     }
     return {};
   }
   const auto* object = value.if_object();
   if (object == nullptr) return {};
-  const bool data = std::any_of(path.begin(), path.end(), [](const Step& step) { return holds_data(step.key); });
-  std::string_view name;
-  if (!data && string_member(value, "$id", name) != nullptr) {
-    resource = intern_path(path);
-    ids_.emplace(without_fragment_mark(name), resource);
-  }
-  if (resource != root() && object->contains("$ref")) embedded_.emplace(&value, resource);
-  for (const std::string_view keyword : {"$anchor", "$dynamicAnchor"}) {
-    if (data || string_member(value, keyword, name) == nullptr) continue;
-    const SchemaNode node = intern_path(path);
-    const auto [at, fresh] = anchors_.emplace(fmt::format("{}#{}", resource_of(node), name), node);
-    if (!fresh && at->second != node) {
-      return error(ErrorCode::invalid_argument, node, keyword, fmt::format("\"{}\" names two subschemas", name));
-    }
+  if (place.part == Part::schema) {
+    TM_CHECK(survey_names(value, path, place.resource));
+    if (place.resource != root() && object->contains("$ref")) embedded_.emplace(&value, place.resource);
+    names_unevaluated_ = names_unevaluated_ || object->contains("unevaluatedProperties");
   }
   for (const auto& member : *object) {
     path.push_back({member.key(), &member.value()});
-    TM_CHECK(survey(member.value(), path, resource, limits));
+    TM_CHECK(survey(member.value(), path, {place.resource, part_of_member(place.part, member.key())}, limits));
     path.pop_back();
   }
   return {};
+}
+
+// What the schema is called by. `resource` becomes itself where it has an $id.
+base::Result<void> SchemaDocument::survey_names(const json::value& schema, const std::vector<Step>& path,
+                                                SchemaNode& resource) {
+  std::string_view name;
+  if (string_member(schema, "$id", name) != nullptr) {
+    const size_t mark = std::min(name.find('#'), name.size());
+    const std::string_view fragment = name.substr(std::min(mark + 1, name.size()));
+    if (mark > 0) {
+      const std::string uri = resolved_uri(uris_.at(resource), name.substr(0, mark));
+      resource = intern_path(path);
+      uris_.insert_or_assign(resource, uri);
+      if (!ids_.emplace(uri, resource).second) return two_subschemas(resource, "$id", uri);
+    }
+    // Drafts before 2019-09 have anchors so. A JSON pointer, which some programs write, says nothing.
+    if (!fragment.empty() && fragment.front() != '/')
+      TM_CHECK(add_anchor(resource, intern_path(path), "$id", fragment));
+  }
+  for (const std::string_view keyword : {"$anchor", "$dynamicAnchor"}) {
+    if (string_member(schema, keyword, name) != nullptr)
+      TM_CHECK(add_anchor(resource, intern_path(path), keyword, name));
+  }
+  return {};
+}
+
+base::Result<void> SchemaDocument::add_anchor(SchemaNode resource, SchemaNode node, std::string_view keyword,
+                                              std::string_view name) {
+  const auto [at, fresh] = anchors_.emplace(fmt::format("{}#{}", resource, name), node);
+  if (!fresh && at->second != node) return two_subschemas(node, keyword, name);
+  return {};
+}
+
+base::Error SchemaDocument::two_subschemas(SchemaNode node, std::string_view keyword, std::string_view name) const {
+  return error(ErrorCode::invalid_argument, node, keyword, fmt::format("\"{}\" names two subschemas", name));
 }
 
 SchemaNode SchemaDocument::intern(const json::value* value, SchemaNode parent, std::string_view key) {
@@ -168,8 +204,7 @@ std::string SchemaDocument::pointer(SchemaNode node) const {
 }
 
 SchemaNode SchemaDocument::resource_of(SchemaNode node) const {
-  std::string_view id;
-  while (node != root() && string_member(at(node), "$id", id) == nullptr)
+  while (node != root() && !uris_.contains(node))
     node = nodes_[node].parent;
   return node;
 }
@@ -200,16 +235,17 @@ std::optional<SchemaNode> SchemaDocument::walk(SchemaNode from, std::string_view
 
 base::Result<SchemaNode> SchemaDocument::resolve(SchemaNode from, std::string_view reference) {
   const size_t mark = std::min(reference.find('#'), reference.size());
-  const std::string resource(reference.substr(0, mark));
+  const std::string_view resource = reference.substr(0, mark);
   const std::string fragment = percent_decoded(reference.substr(std::min(mark + 1, reference.size())));
   SchemaNode base = resource_of(from);
   if (!resource.empty()) {
-    const auto found = ids_.find(resource);
+    const std::string uri = resolved_uri(uris_.at(base), resource);
+    const auto found = ids_.find(uri);
     if (found == ids_.end()) {
       return error(ErrorCode::unsupported, from, "$ref",
-                   fmt::format("\"{}\" is another document: references must point into the schema itself, as in "
+                   fmt::format("\"{}\"{} is another document: references must point into the schema itself, as in "
                                "\"#/$defs/name\"",
-                               reference));
+                               reference, uri == resource ? "" : fmt::format(", which is \"{}\" here,", uri)));
     }
     base = found->second;
   }

@@ -21,8 +21,8 @@ using SchemaNode = uint32_t;
 // Holds pointers into the schema that it was opened with, which must outlive it. Not thread-safe.
 class SchemaDocument {
  public:
-  // Errors: `too_large` past the limits of depth; `invalid_argument` for a number that is not finite or two anchors of
-  // one name.
+  // Errors: `too_large` past the limits of depth; `invalid_argument` for a number that is not finite, or two subschemas
+  // of one $id, each of which is a URI within the next $id around it (RFC 3986), or of one anchor.
   static base::Result<SchemaDocument> open(const base::json::value& schema, const GrammarLimits& limits);
 
   SchemaNode root() const { return 0; }
@@ -37,6 +37,8 @@ class SchemaDocument {
   // As a URI fragment: "#" is the root, "#/properties/a" a property's schema.
   std::string pointer(SchemaNode node) const;
   size_t size() const { return nodes_.size(); }
+  // Whether some part of it has a member "unevaluatedProperties".
+  bool names_unevaluated() const { return names_unevaluated_; }
 
   // What "$ref": `reference` inside of `from` points to. Errors: `unsupported` for another document,
   // `invalid_argument` where nothing is found.
@@ -62,19 +64,31 @@ class SchemaDocument {
     const base::json::value* value;
   };
 
+  enum class Part : uint8_t { schema, names, data };  // names: of schemas, each of which is a member
+  struct Place {
+    SchemaNode resource;  // the next subschema around it that has an $id, or the root
+    Part part;
+  };
+
+  static Part part_of_member(Part part, std::string_view key);
   SchemaNode intern(const base::json::value* value, SchemaNode parent, std::string_view key);
   SchemaNode intern_path(const std::vector<Step>& path);
-  base::Result<void> survey(const base::json::value& value, std::vector<Step>& path, SchemaNode resource,
+  base::Result<void> survey(const base::json::value& value, std::vector<Step>& path, Place place,
                             const GrammarLimits& limits);
+  base::Result<void> survey_names(const base::json::value& schema, const std::vector<Step>& path, SchemaNode& resource);
+  base::Result<void> add_anchor(SchemaNode resource, SchemaNode node, std::string_view keyword, std::string_view name);
+  base::Error two_subschemas(SchemaNode node, std::string_view keyword, std::string_view name) const;
   SchemaNode resource_of(SchemaNode node) const;
   std::optional<SchemaNode> walk(SchemaNode from, std::string_view pointer);
 
   std::vector<Entry> nodes_;
   std::unordered_map<const base::json::value*, SchemaNode> numbers_;
   std::unordered_map<const base::json::value*, SchemaNode> embedded_;  // what refers from there: its resource
-  std::unordered_map<std::string, SchemaNode> ids_;                    // $id, without an empty fragment
+  std::unordered_map<SchemaNode, std::string> uris_;                   // of each that has an $id, and of the root
+  std::unordered_map<std::string, SchemaNode> ids_;                    // the same, by URI; but for a root without $id
   std::unordered_map<std::string, SchemaNode> anchors_;                // "<number of the resource>#<name>"
   std::deque<base::json::value> implied_;
+  bool names_unevaluated_ = false;
 };
 
 }  // namespace tidemill::grammar

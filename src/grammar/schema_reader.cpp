@@ -153,16 +153,23 @@ base::Result<void> SchemaReader::push(Reading& reading, SchemaNode node, const s
   }
   --steps_;
   // What holds already need not hold again. (Not at the top: a frame is what unevaluatedProperties looks for.)
-  if (reading.entered.contains(node)) return {};
-  reading.entered.insert(node);
+  if (!reading.entered.insert(node).second) {
+    if (from != nullptr && document_.names_unevaluated()) reading.again.emplace_back(node, from);
+    return {};
+  }
   reading.waiting.push_back(std::make_shared<Frame>(Frame{node, from, depth}));
   return {};
 }
 
 base::Result<void> SchemaReader::spend_on_copy(const Reading& reading, SchemaNode owner) {
   const size_t values = reading.shape.values ? reading.shape.values->size() : 0;
-  const size_t size = 1 + reading.entered.size() + reading.layers.size() + reading.choices.size() +
-                      reading.unevaluated.size() + reading.shape.objects.required.size() + values;
+  return spend_on_copying(1 + reading.entered.size() + reading.again.size() + reading.layers.size() +
+                              reading.choices.size() + reading.unevaluated.size() +
+                              reading.shape.objects.required.size() + values,
+                          owner);
+}
+
+base::Result<void> SchemaReader::spend_on_copying(size_t size, SchemaNode owner) {
   if (limits_.stop.stop_requested()) return stopped();
   if (size > copying_) {
     return document_.error(ErrorCode::too_large, owner, "",
@@ -196,6 +203,8 @@ base::Result<void> SchemaReader::branch(Reading reading, std::vector<Shape>& out
     TM_CHECK(spend_on_copy(reading, choice.frame->node));
     Reading next = reading;
     TM_CHECK(push(next, alternative, choice.frame));
+    if (choice.beside_last && alternative == choice.alternatives.back())
+      TM_CHECK(push(next, *choice.beside_last, choice.frame));
     TM_CHECK(branch(std::move(next), out, depth + 1));
     if (out.size() > kMaxShapes) {
       return document_.error(
@@ -225,7 +234,7 @@ base::Result<void> SchemaReader::enter(Reading& reading, const std::shared_ptr<F
 }
 
 base::Result<void> SchemaReader::finish(Reading& reading, std::vector<Shape>& out) {
-  close_properties(reading);
+  TM_CHECK(close_properties(reading));
   Shape& shape = reading.shape;
   for (const auto& layered : reading.layers)
     shape.objects.layers.push_back(layered.layer);
@@ -246,21 +255,39 @@ base::Result<void> SchemaReader::finish(Reading& reading, std::vector<Shape>& ou
   return {};
 }
 
+bool SchemaReader::leads_from(const std::set<SchemaNode>& nodes, const Frame* to) {
+  while (to != nullptr && !nodes.contains(to->node))
+    to = to->from.get();
+  return to != nullptr;
+}
+
+base::Result<std::set<SchemaNode>> SchemaReader::entered_within(const Reading& reading, const Frame& frame) {
+  std::set<SchemaNode> within = {frame.node};
+  for (bool grows = true; grows;) {
+    TM_CHECK(spend_on_copying(reading.again.size(), frame.node));
+    grows = false;
+    for (const auto& [node, from] : reading.again) {
+      if (within.contains(node) || !leads_from(within, from.get())) continue;
+      within.insert(node);
+      grows = true;
+    }
+  }
+  return within;
+}
+
 // unevaluatedProperties looks at all that its schema says about properties, in place: a layer more, whose names and
 // patterns are theirs.
-void SchemaReader::close_properties(Reading& reading) {
+base::Result<void> SchemaReader::close_properties(Reading& reading) {
   std::vector<Reading::Layered> closing;
   for (const auto& [frame, schema] : reading.unevaluated) {
     auto layer = std::make_shared<ObjectLayer>();
     layer->owner = frame->node;
     layer->additional = schema;
     bool all_evaluated = false;
+    TM_TRY(const std::set<SchemaNode> within, entered_within(reading, *frame));
     const SchemaNode anything = document_.implied(frame->node, true);
     for (const auto& other : reading.layers) {
-      const Frame* at = other.frame.get();
-      while (at != nullptr && at != frame.get())
-        at = at->from.get();
-      if (at == nullptr) continue;
+      if (!leads_from(within, other.frame.get())) continue;
       all_evaluated = all_evaluated || other.layer->additional.has_value();
       for (const auto& [name, node] : other.layer->properties) {
         if (layer->by_name.emplace(name, anything).second) layer->properties.emplace_back(name, anything);
@@ -273,6 +300,7 @@ void SchemaReader::close_properties(Reading& reading) {
     reading.shape.narrowed = true;
   }
   reading.layers.insert(reading.layers.end(), closing.begin(), closing.end());
+  return {};
 }
 
 base::Result<void> SchemaReader::read_reference(Reading& reading, const std::shared_ptr<Frame>& frame,
@@ -311,16 +339,19 @@ base::Result<void> SchemaReader::read_dependent(Reading& reading, const std::sha
   const SchemaNode list = document_.child(frame->node, keyword, value);
   for (const auto& member : *members) {
     const std::string name(member.key());
-    const auto [absent, fresh] = implied_.try_emplace({list, "-" + name}, SchemaNode{0});
-    if (fresh) absent->second = document_.implied(list, json::object{{"properties", json::object{{name, false}}}});
-    const bool names = keyword == "dependentRequired" || (keyword == "dependencies" && member.value().is_array());
-    if (!names) {
-      reading.choices.push_back({frame, {absent->second, document_.child(list, name, member.value())}});
+    const auto implied = [&](char what, std::string_view word, const auto& meant) {
+      const auto [at, fresh] = implied_.try_emplace({list, what + name}, SchemaNode{0});
+      if (fresh) at->second = document_.implied(list, json::object{{word, meant}});
+      return at->second;
+    };
+    const SchemaNode absent = implied('-', "properties", json::object{{name, false}});
+    if (keyword == "dependentRequired" || (keyword == "dependencies" && member.value().is_array())) {
+      reading.choices.push_back({frame, {absent, implied('+', "required", member.value())}});
       continue;
     }
-    const auto [present, also_fresh] = implied_.try_emplace({list, "+" + name}, SchemaNode{0});
-    if (also_fresh) present->second = document_.implied(list, json::object{{"required", member.value()}});
-    reading.choices.push_back({frame, {absent->second, present->second}});
+    // Its schema says nothing of an object without the property, nor does it evaluate any of its properties.
+    const SchemaNode present = implied('=', "required", json::array{json::string(name)});
+    reading.choices.push_back({frame, {absent, document_.child(list, name, member.value())}, present});
   }
   return {};
 }

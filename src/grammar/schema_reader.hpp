@@ -61,12 +61,17 @@ class SchemaReader {
   static constexpr size_t kMaxMatching = 10'000'000;   // steps of patterns through texts
   size_t share_of(size_t most) const { return most / GrammarLimits().max_nodes * limits_.max_nodes; }
 
+  base::Result<void> spend_on_copying(size_t size, SchemaNode owner);
   base::Result<void> spend_on_copy(const Reading& reading, SchemaNode owner);
   base::Result<void> branch(Reading reading, std::vector<Shape>& out, int depth);
   base::Result<void> enter(Reading& reading, const std::shared_ptr<Frame>& frame);
   base::Result<void> push(Reading& reading, SchemaNode node, const std::shared_ptr<Frame>& from);
   base::Result<void> finish(Reading& reading, std::vector<Shape>& out);
-  void close_properties(Reading& reading);
+  base::Result<void> close_properties(Reading& reading);
+  // Whether a subschema was entered by way of one of these, or is one of them.
+  static bool leads_from(const std::set<SchemaNode>& nodes, const Frame* to);
+  // The subschema of `frame`, and those that it leads to but that were entered from elsewhere before.
+  base::Result<std::set<SchemaNode>> entered_within(const Reading& reading, const Frame& frame);
   // Notes that the keywords of what was read so far leave no value; `keywords` are those to name.
   void note_contradiction(const Reading& reading, std::span<const std::string_view> keywords);
 

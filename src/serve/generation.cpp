@@ -187,21 +187,29 @@ Result<ConversationPrompt> fitted_prompt(const LoadedModel& model, int64_t conte
 
   wire::GenerateRequest request = given;
   request.places.clear();
-  // The fewest that are enough: with more of them gone the prompt is never longer.
-  size_t low = 1;
-  size_t high = shortening.parts();
-  while (low < high) {
-    const size_t middle = low + (high - low) / 2;
-    request.messages = shortening.without(middle);
-    if (too_long(prompt_of(model, context, request, Overflow::seen, allowance))) {
-      low = middle + 1;
-    } else {
-      high = middle;
+  const auto without = [&](size_t count, Overflow overflow) {
+    request.messages = shortening.without(count);
+    return prompt_of(model, context, request, overflow, allowance);
+  };
+  // The fewest that are enough: with more of them gone the prompt is never longer. Where the template refuses what is
+  // left, having taken the whole, it may take it with more of them gone; or else with fewer.
+  for (const bool more_where_refused : {true, false}) {
+    size_t low = 1;
+    size_t high = shortening.parts();
+    while (low < high) {
+      const size_t middle = low + (high - low) / 2;
+      const auto attempt = without(middle, Overflow::seen);
+      if (too_long(attempt) || (!attempt && more_where_refused)) {
+        low = middle + 1;
+      } else {
+        high = middle;
+      }
     }
+    dropped = shortening.dropped(low);
+    prompt = without(low, Overflow::counted);
+    if (prompt || prompt.error().code() == ErrorCode::too_large) break;
   }
-  request.messages = shortening.without(low);
-  dropped = shortening.dropped(low);
-  return prompt_of(model, context, request, Overflow::counted, allowance);
+  return prompt;
 }
 
 }  // namespace

@@ -52,7 +52,7 @@ Result<Earlier> read_earlier(session::SessionStore& store, const std::string& te
     }
     TM_TRY(const std::optional<std::string> value, store.get(tenant, id));
     if (!value) continue;
-    TM_TRY(earlier.referenced[id], base::parse_json(*value));
+    TM_TRY(earlier.referenced[id], session::parse_record(*value));
     earlier.bytes += value->size();
   }
   return earlier;

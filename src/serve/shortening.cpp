@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <deque>
+#include <string>
 #include <string_view>
 #include <utility>
+
+#include "wire/text_lines.hpp"
 
 namespace tidemill::serve {
 
@@ -40,6 +43,26 @@ bool take_calls(json::object& message, const std::set<size_t>& gone) {
   }
   message.erase("tool_calls");
   return !text_of(message, "content").empty();
+}
+
+// At the end of what is kept. What an assistant said before calls that are gone, and what it says next, is one answer,
+// as where nothing was between the two: templates may want others to take their turn in between.
+void keep_message(json::value message, json::array& kept) {
+  const bool goes_on = !kept.empty() && text_of(kept.back(), "role") == "assistant" &&
+                       calls_of(kept.back()) == nullptr && text_of(message, "role") == "assistant";
+  if (!goes_on) {
+    kept.push_back(std::move(message));
+    return;
+  }
+  json::object& answer = kept.back().get_object();
+  for (const std::string_view name : {"reasoning_content", "content"}) {
+    const std::string_view more = text_of(message, name);
+    if (more.empty()) continue;
+    std::string text(text_of(kept.back(), name));
+    wire::add_line(text, more);
+    answer[name] = json::string(text);
+  }
+  if (json::value* calls = message.get_object().if_contains("tool_calls")) answer["tool_calls"] = std::move(*calls);
 }
 
 }  // namespace
@@ -111,11 +134,11 @@ json::array Shortening::without(size_t count) const {
     if (!is_systems(messages_[i]) && (i < begin || results.contains(i))) continue;
     const auto gone = calls.find(i);
     if (gone == calls.end()) {
-      kept.push_back(messages_[i]);
+      keep_message(messages_[i], kept);
       continue;
     }
     json::object message = messages_[i].get_object();
-    if (take_calls(message, gone->second)) kept.push_back(std::move(message));
+    if (take_calls(message, gone->second)) keep_message(std::move(message), kept);
   }
   return kept;
 }

@@ -16,7 +16,7 @@ namespace tidemill::serve {
 // The parts of a conversation in the order in which they go. A turn is what a user says with all that follows; of each,
 // the calls of tools go first, one by one, each with its result; then the rest of it. A result goes with its call also
 // where the user has said something between the two. Of the last turn all stays but its calls, and of those the last
-// one. What the system says stays.
+// one. What the system says stays. Answers that come to stand one behind the other become one, of a line for each.
 class Shortening {
  public:
   // `messages` as wire::GenerateRequest has them; they must outlive this.

@@ -12,6 +12,7 @@
 #include "base/clock.hpp"
 #include "base/file.hpp"
 #include "base/log.hpp"
+#include "base/utf8.hpp"
 #include "base/version.hpp"
 #include "engine/prefix_file.hpp"
 #include "serve/generation.hpp"
@@ -35,9 +36,17 @@ constexpr auto between_looks = std::chrono::milliseconds(50);
 constexpr std::string_view first_words = "A";
 constexpr std::string_view other_words = "Z";
 
-Result<wire::GenerateRequest> read_request(const fs::path& path) {
+Result<wire::GenerateRequest> read_request(const fs::path& path, const LoadedModel& model) {
   TM_TRY(const std::string content, base::read_file(path, max_file));
-  if (path.extension() == ".json") return wire::parse_chat_request(content);
+  if (path.extension() == ".json") {
+    TM_TRY(wire::GenerateRequest request, wire::parse_chat_request(content));
+    if (model.answers_to(request.model)) return request;
+    return Error(ErrorCode::not_found, fmt::format("its 'model' is \"{}\", and this server has \"{}\"",
+                                                   base::utf8::prefix(request.model, 100), model.name()));
+  }
+  if (!base::utf8::is_valid(content)) {
+    return Error(ErrorCode::invalid_argument, "it is no UTF-8: give the text of a system message, or a '.json' file");
+  }
   wire::GenerateRequest request;
   request.messages.push_back({{"role", "system"}, {"content", content}});
   return request;
@@ -53,7 +62,7 @@ Result<std::vector<text::Token>> tokens_of(const LoadedModel& model, int64_t max
 }
 
 Result<SharedPrefix> read_prefix(const fs::path& path, const LoadedModel& model, int64_t max_context) {
-  TM_TRY(const wire::GenerateRequest request, read_request(path));
+  TM_TRY(const wire::GenerateRequest request, read_request(path, model));
   TM_TRY(std::vector<text::Token> tokens, tokens_of(model, max_context, request, first_words));
   TM_TRY(const std::vector<text::Token> others, tokens_of(model, max_context, request, other_words));
   const auto [end, ignored] = std::ranges::mismatch(tokens, others);
@@ -66,7 +75,14 @@ Result<SharedPrefix> read_prefix(const fs::path& path, const LoadedModel& model,
 
 Result<std::vector<fs::path>> files_of(const fs::path& path) {
   std::error_code fault;
-  if (!fs::is_directory(path, fault)) return std::vector<fs::path>{path};
+  const fs::file_status status = fs::status(path, fault);
+  // Of others, as pipes, nobody knows when or whether they end.
+  if (fs::exists(status) && !fs::is_regular_file(status) && !fs::is_directory(status)) {
+    return Error(ErrorCode::invalid_argument,
+                 fmt::format("cannot preload '{}': it is neither a file nor a folder", path.string()))
+        .with_param("engine.preload");
+  }
+  if (!fs::is_directory(status)) return std::vector<fs::path>{path};
   std::vector<fs::path> files;
   for (const auto& entry : fs::directory_iterator(path, fault)) {
     const bool hidden = entry.path().filename().string().starts_with('.');

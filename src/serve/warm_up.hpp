@@ -24,7 +24,7 @@ struct SharedPrefix {
 // The prefixes of a file, or of all files of a folder in the order of their names. A file *.json is the body of a chat
 // request, of which messages and tools count; any other is the text of a system message. The prefix is what the prompts
 // of requests that go on from there with a user's words have in common. `max_context` is the engine's. Errors name the
-// file.
+// file: what is neither a file nor a folder, text that is no UTF-8, and a body for another model are some.
 base::Result<std::vector<SharedPrefix>> read_prefixes(const std::filesystem::path& path, const LoadedModel& model,
                                                       int64_t max_context);
 

@@ -1,6 +1,7 @@
 #include "session/kept_conversations.hpp"
 
 #include <algorithm>
+#include <unordered_map>
 #include <unordered_set>
 #include <utility>
 #include <vector>
@@ -46,6 +47,13 @@ Error taken_id(std::string_view array, size_t index, std::string_view id) {
                fmt::format("'{}[{}].id' is \"{}\", of an item that the conversation has already: leave the item out",
                            array, index, base::utf8::prefix(id, 80)))
       .with_param(fmt::format("{}[{}].id", array, index));
+}
+
+Error doubled_id(size_t first, size_t index, std::string_view id) {
+  return Error(ErrorCode::invalid_argument,
+               fmt::format("'items[{}].id' is \"{}\", as 'items[{}].id' is: each item has an id of its own", index,
+                           base::utf8::prefix(id, 80), first))
+      .with_param(fmt::format("items[{}].id", index));
 }
 
 // Empty: none.
@@ -95,6 +103,11 @@ std::string record_of(const KeptConversation& conversation) {
                                       {"items", conversation.items}});
 }
 
+// What begins otherwise is a response, or an item, of that id.
+bool is_conversation(const std::optional<std::string>& record) {
+  return record && record->starts_with(revision_begins) && record->size() >= revision_end;
+}
+
 struct Found {
   KeptConversation conversation;
   std::string begins;  // its record, as long as nobody changes it
@@ -102,9 +115,8 @@ struct Found {
 
 Result<Found> find_conversation(SessionStore& store, std::string_view tenant, std::string_view id) {
   TM_TRY(const std::optional<std::string> value, store.get(tenant, id));
-  // What begins otherwise is a response, or an item, of that id.
-  if (!value || !value->starts_with(revision_begins) || value->size() < revision_end) return no_such_conversation(id);
-  TM_TRY(json::value parsed, base::parse_json(*value));
+  if (!is_conversation(value)) return no_such_conversation(id);
+  TM_TRY(json::value parsed, parse_record(*value));
   json::value* object = parsed.is_object() ? parsed.get_object().if_contains("conversation") : nullptr;
   json::value* items = parsed.is_object() ? parsed.get_object().if_contains("items") : nullptr;
   if (object == nullptr || items == nullptr || !object->is_object() || !items->is_array()) {
@@ -153,9 +165,12 @@ Result<void> add_items(KeptConversation& conversation, const json::array& items)
                              conversation.items.size(), most_conversation_items))
         .with_param("items");
   }
-  std::unordered_set<std::string> ids = ids_of(conversation.items);
+  const std::unordered_set<std::string> ids = ids_of(conversation.items);
+  std::unordered_map<std::string_view, size_t> added;
   for (size_t i = 0; i < items.size(); ++i) {
-    if (!ids.emplace(id_of(items[i])).second) return taken_id("items", i, id_of(items[i]));
+    const std::string_view id = id_of(items[i]);
+    if (ids.contains(std::string(id))) return taken_id("items", i, id);
+    if (const auto [at, fresh] = added.emplace(id, i); !fresh) return doubled_id(at->second, i, id);
     conversation.items.push_back(items[i]);
   }
   const size_t bytes = conversation.bytes + json::serialize(items).size();
@@ -195,7 +210,8 @@ Result<json::object> add_to_conversation(SessionStore& store, std::string_view t
 }
 
 Result<json::object> remove_conversation(SessionStore& store, std::string_view tenant, std::string_view id) {
-  TM_CHECK(find_conversation(store, tenant, id));  // and no response of that id
+  TM_TRY(const std::optional<std::string> value, store.get(tenant, id));
+  if (!is_conversation(value)) return no_such_conversation(id);  // nor is one that cannot be read kept for ever
   TM_TRY(const bool removed, store.remove(tenant, id));
   if (!removed) return no_such_conversation(id);
   return json::object{{"id", id}, {"object", "conversation.deleted"}, {"deleted", true}};

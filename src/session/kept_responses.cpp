@@ -16,6 +16,9 @@ namespace json = base::json;
 
 namespace {
 
+// What the record of a response begins with (records_of), and that of an item does not.
+constexpr std::string_view response_begins = R"({"response":)";
+
 constexpr size_t usual_page = 20;
 constexpr size_t longest_page = 100;
 
@@ -49,10 +52,17 @@ json::array KeptResponse::conversation() const {
   return all;
 }
 
+Result<json::value> parse_record(std::string_view value) {
+  auto parsed = base::parse_json(value);
+  if (parsed) return parsed;
+  return Error(ErrorCode::corrupt, "the session store has a record that cannot be read")
+      .caused_by(std::move(parsed).error());
+}
+
 Result<std::optional<KeptResponse>> read_response(SessionStore& store, std::string_view tenant, std::string_view id) {
   TM_TRY(const std::optional<std::string> value, store.get(tenant, id));
   if (!value) return std::optional<KeptResponse>();
-  TM_TRY(const json::value parsed, base::parse_json(*value));
+  TM_TRY(const json::value parsed, parse_record(*value));
   const json::object* object = parsed.if_object();
   const json::value* response = object == nullptr ? nullptr : object->if_contains("response");
   const json::value* items = object == nullptr ? nullptr : object->if_contains("items");
@@ -78,7 +88,14 @@ std::vector<Record> records_of(const json::object& response, json::array items, 
 }
 
 Result<bool> forget_response(SessionStore& store, std::string_view tenant, std::string_view id) {
-  TM_TRY(const std::optional<KeptResponse> kept, read_response(store, tenant, id));
+  auto read = read_response(store, tenant, id);
+  if (!read && read.error().code() == ErrorCode::corrupt) {
+    // Its items are not known, and go when their time is over.
+    TM_TRY(const std::optional<std::string> value, store.get(tenant, id));
+    if (!value || !value->starts_with(response_begins)) return false;
+    return store.remove(tenant, id);
+  }
+  TM_TRY(const std::optional<KeptResponse> kept, std::move(read));
   if (!kept) return false;
   for (const json::value& item : kept->response.at("output").get_array())
     TM_CHECK(store.remove(tenant, std::string_view(item.at("id").get_string())));

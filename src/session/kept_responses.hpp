@@ -26,6 +26,9 @@ struct KeptResponse {
   base::json::array conversation() const;
 };
 
+// What a record says. corrupt: it is no JSON, which is the store's fault and not that of whoever asks.
+base::Result<base::json::value> parse_record(std::string_view value);
+
 // Errors, here and below: the store's.
 base::Result<std::optional<KeptResponse>> read_response(SessionStore& store, std::string_view tenant,
                                                         std::string_view id);
@@ -34,7 +37,7 @@ base::Result<std::optional<KeptResponse>> read_response(SessionStore& store, std
 std::vector<Record> records_of(const base::json::object& response, base::json::array items,
                                std::string_view session = {});
 
-// The response and its output's items. Whether there was one.
+// The response and its output's items; of one that cannot be read, itself alone. Whether there was one.
 base::Result<bool> forget_response(SessionStore& store, std::string_view tenant, std::string_view id);
 
 // A page of items, as GET /v1/responses/{id}/input_items gives it: the latest first unless `order` is "asc" ("desc" or

@@ -34,9 +34,16 @@ Result<void> for_each_block(const JsonFields& fields, std::string_view name, con
     if (object == nullptr) return fields.mismatch(place, "an object with 'type'", blocks[i]);
     const JsonFields block(*object, fields.path(place));
     TM_TRY(const std::string type, block.required_string("type"));
+    TM_CHECK(check_cache_control(block));
     TM_CHECK(visit(block, type));
   }
   return {};
+}
+
+// Of a block of the type "text". Its citations are not kept.
+Result<std::string> text_of_block(const JsonFields& block) {
+  TM_CHECK(block.array("citations"));
+  return block.required_string("text");
 }
 
 // A string, or text blocks, joined by line feeds.
@@ -47,7 +54,7 @@ Result<std::string> parse_text(const JsonFields& fields, std::string_view name, 
   std::string text;
   TM_CHECK(for_each_block(fields, name, *blocks, [&](const JsonFields& block, const std::string& type) -> Result<void> {
     if (type != "text") return unsupported_block(block, type, "\"text\"");
-    TM_TRY(const std::string words, block.required_string("text"));
+    TM_TRY(const std::string words, text_of_block(block));
     add_line(text, words);
     return {};
   }));
@@ -71,7 +78,7 @@ class Conversation {
     const auto take = [this](const JsonFields& block, const std::string& type) -> Result<void> {
       if (type == "tool_result") return add_result(block);
       if (type != "text") return unsupported_block(block, type, "\"text\" and \"tool_result\"");
-      TM_TRY(const std::string text, block.required_string("text"));
+      TM_TRY(const std::string text, text_of_block(block));
       return add_user_text(text, block.path());
     };
     return for_each_block(turn, "content", *blocks, take);
@@ -89,13 +96,17 @@ class Conversation {
     const json::array* blocks = content.if_array();
     if (blocks == nullptr) return turn.mismatch("content", "a string or an array of blocks", content);
     const auto take = [&](const JsonFields& block, const std::string& type) -> Result<void> {
-      if (type == "redacted_thinking") return {};
+      if (type == "redacted_thinking") {
+        TM_CHECK(block.string("data"));
+        return {};
+      }
       if (type == "tool_use") return add_call(message, block);
       const bool thinking = type == "thinking";
       if (!thinking && type != "text") {
         return unsupported_block(block, type, "\"text\", \"thinking\", \"redacted_thinking\" and \"tool_use\"");
       }
-      TM_TRY(const std::string text, block.required_string(type));
+      if (thinking) TM_CHECK(block.string("signature"));  // that it is one is not checked
+      TM_TRY(const std::string text, thinking ? block.required_string("thinking") : text_of_block(block));
       return append(message, thinking ? "reasoning_content" : "content", text);
     };
     return for_each_block(turn, "content", *blocks, take);
@@ -199,6 +210,15 @@ Result<std::string> take_beginning(const JsonFields& fields, size_t last, json::
 }
 
 }  // namespace
+
+Result<void> check_cache_control(const JsonFields& fields) {
+  TM_TRY(const json::object* object, fields.object("cache_control"));
+  if (object == nullptr) return {};
+  const JsonFields control(*object, fields.path("cache_control"));
+  TM_CHECK(control.required_string("type"));
+  TM_CHECK(control.string("ttl"));
+  return {};
+}
 
 Result<json::array> parse_conversation(const JsonFields& fields, std::string& beginning,
                                        std::vector<std::string>& places) {

@@ -22,4 +22,7 @@ namespace tidemill::wire {
 base::Result<base::json::array> parse_conversation(const JsonFields& fields, std::string& beginning,
                                                    std::vector<std::string>& places);
 
+// The marker for the cache of a block, a tool or the body: an object with a `type`. It is without effect.
+base::Result<void> check_cache_control(const JsonFields& fields);
+
 }  // namespace tidemill::wire

@@ -77,6 +77,7 @@ Result<Tool> parse_tool(const JsonFields& entry) {
   tool.parameters = *schema;
   TM_TRY(const auto strict, entry.boolean("strict"));
   tool.strict = strict.value_or(false);
+  TM_CHECK(check_cache_control(entry));
   return tool;
 }
 
@@ -210,6 +211,16 @@ Result<void> check_beginning(const JsonFields& fields, const GenerateRequest& re
   return {};
 }
 
+// What changes nothing here, but has the type that the original demands.
+Result<void> check_tolerated(const JsonFields& fields) {
+  TM_CHECK(check_metadata(fields));
+  TM_CHECK(check_cache_control(fields));
+  for (const char* name : {"service_tier", "inference_geo", "speed"})
+    TM_CHECK(fields.string(name));
+  TM_CHECK(fields.object("context_management"));
+  return {};
+}
+
 // What decides the prompt.
 Result<GenerateRequest> parse_prompt(const JsonFields& fields, bool needs_max_tokens) {
   GenerateRequest request;
@@ -222,7 +233,7 @@ Result<GenerateRequest> parse_prompt(const JsonFields& fields, bool needs_max_to
   if (needs_max_tokens && !request.max_tokens) {
     return fields.invalid("max_tokens", "'max_tokens' is required: the most tokens of the answer");
   }
-  TM_CHECK(check_metadata(fields));
+  TM_CHECK(check_tolerated(fields));
   TM_TRY(request.messages, parse_conversation(fields, request.answer_begins, request.places));
   if (fields.find("system") != nullptr) request.system_param = "system";
   TM_CHECK(parse_tool_fields(fields, request));

@@ -59,7 +59,7 @@ std::string_view kind_of(const json::value& value) {
 
 Result<json::object> parse_body(std::string_view body) {
   if (body.empty()) return Error(ErrorCode::invalid_argument, "the request body is empty: send a JSON object");
-  TM_TRY(json::value value, base::parse_json(body));
+  TM_TRY(json::value value, base::parse_json(body, max_body_depth, base::PastDoubles::refused));
   if (!value.is_object()) {
     return Error(ErrorCode::invalid_argument, fmt::format("the body must be a JSON object, not {}", kind_of(value)));
   }
@@ -69,6 +69,11 @@ Result<json::object> parse_body(std::string_view body) {
 const json::value* JsonFields::find(std::string_view name) const {
   const json::value* value = object_.if_contains(name);
   return value == nullptr || value->is_null() ? nullptr : value;
+}
+
+bool JsonFields::is_null(std::string_view name) const {
+  const json::value* value = object_.if_contains(name);
+  return value != nullptr && value->is_null();
 }
 
 std::string JsonFields::path(std::string_view name) const {

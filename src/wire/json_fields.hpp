@@ -17,10 +17,14 @@ namespace tidemill::wire {
 // The most of what a request counts: it is kept as an int.
 inline constexpr int64_t max_int = std::numeric_limits<int32_t>::max();
 
+// How deep a body may nest.
+inline constexpr int max_body_depth = 64;
+
 // "a string", "an integer", "an array": what a value is, for messages.
 std::string_view kind_of(const base::json::value& value);
 
-// A request's body, which must be an object.
+// A request's body, which must be an object. invalid_argument where it is none or no JSON, or has a number that no
+// double holds; unsupported where it nests too deeply.
 base::Result<base::json::object> parse_body(std::string_view body);
 
 // A view of an object at `path` in the request ("" for the body, "messages[2]" inside it). A member that is absent or
@@ -32,6 +36,8 @@ class JsonFields {
 
   // The member, or nullptr if it is absent or null.
   const base::json::value* find(std::string_view name) const;
+  // Whether the member is there, and null.
+  bool is_null(std::string_view name) const;
   // "messages[2].role" for "role" in "messages[2]".
   std::string path(std::string_view name) const;
   // "messages[2]" itself; "" for the body.

@@ -25,7 +25,7 @@ json::object envelope() {
 }  // namespace
 
 Result<RpcMessage> parse_rpc(std::string_view text) {
-  auto parsed = base::parse_json(text);
+  auto parsed = base::parse_json(text, max_body_depth);
   if (!parsed) return Error(ErrorCode::corrupt, parsed.error().to_string());
   const json::object* object = parsed->if_object();
   if (object == nullptr) return no_message("it must be an object; batches are not supported");

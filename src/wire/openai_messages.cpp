@@ -90,6 +90,7 @@ Result<json::object> parse_message(const JsonFields& message, const json::object
   }
   TM_CHECK(message.string("name"));
   TM_CHECK(message.string("reasoning_content"));
+  TM_CHECK(message.string("refusal"));
   json::object parsed = source;
   TM_TRY(parsed["content"], parse_content(message));
   TM_TRY(const json::array* calls, message.array("tool_calls"));

@@ -17,6 +17,21 @@ constexpr size_t most_pairs = 16;
 constexpr size_t longest_key = 64;     // characters
 constexpr size_t longest_value = 512;  // characters
 
+// What the answer may be like: text, or parts of it.
+Result<void> check_prediction(const JsonFields& fields) {
+  TM_TRY(const json::object* object, fields.object("prediction"));
+  if (object == nullptr) return {};
+  const JsonFields prediction(*object, "prediction");
+  TM_TRY(const auto type, prediction.string("type"));
+  if (type && *type != "content") {
+    return prediction.invalid("type", fmt::format("'prediction.type' must be \"content\", not \"{}\"",
+                                                  base::utf8::prefix(base::utf8::sanitize(*type), 40)));
+  }
+  const json::value* content = prediction.find("content");
+  if (content == nullptr || content->is_string() || content->is_array()) return {};
+  return prediction.mismatch("content", "a string or an array of parts", *content);
+}
+
 }  // namespace
 
 Result<void> check_metadata(const JsonFields& fields) {
@@ -54,8 +69,7 @@ Result<void> check_hints(const JsonFields& fields) {
   for (const char* name : {"service_tier", "verbosity", "prompt_cache_retention"})
     TM_CHECK(fields.string(name));
   TM_CHECK(fields.boolean("store"));
-  TM_CHECK(fields.object("prediction"));
-  return {};
+  return check_prediction(fields);
 }
 
 }  // namespace tidemill::wire

@@ -14,7 +14,8 @@ base::Result<void> check_notes(const JsonFields& fields);
 base::Result<void> check_metadata(const JsonFields& fields);
 
 // Nor does one on what a service is asked to do with a request, which changes nothing here: "service_tier", "verbosity"
-// and "prompt_cache_retention" are strings, "store" is a boolean, "prediction" an object.
+// and "prompt_cache_retention" are strings, "store" is a boolean, "prediction" an object with a text or parts as its
+// "content".
 base::Result<void> check_hints(const JsonFields& fields);
 
 }  // namespace tidemill::wire

@@ -175,7 +175,9 @@ Result<void> parse_streaming(const JsonFields& fields, GenerateRequest& request)
   if (!request.stream) {
     return fields.invalid("stream_options", "'stream_options' is only allowed when 'stream' is true");
   }
-  TM_TRY(const auto usage, JsonFields(*options, "stream_options").boolean("include_usage"));
+  const JsonFields wanted(*options, "stream_options");
+  TM_TRY(const auto usage, wanted.boolean("include_usage"));
+  TM_CHECK(wanted.boolean("include_obfuscation"));  // there is none
   request.include_usage = usage.value_or(false);
   return {};
 }

@@ -40,6 +40,14 @@ Result<Tool> parse_tool(const JsonFields& entry) {
   return parse_function(JsonFields(*object, entry.path("function")));
 }
 
+// That the type of what can be of one alone is that, where it is told.
+Result<void> check_type(const JsonFields& fields, std::string_view wanted) {
+  TM_TRY(const auto type, fields.string("type"));
+  if (!type || *type == wanted) return {};
+  return fields.invalid("type", fmt::format("'{}' must be \"{}\" here, not \"{}\"", fields.path("type"), wanted,
+                                            base::utf8::prefix(base::utf8::sanitize(*type), 40)));
+}
+
 std::string in_lower_case(const json::value& word) {
   return word.is_string() ? base::lower(std::string_view(word.get_string())) : std::string();
 }
@@ -95,6 +103,7 @@ Result<OutputFormat> parse_response_format(const json::object& object) {
     return inner.invalid("name", fmt::format("'response_format.json_schema.name' must be {}", tool_name_rule));
   }
   TM_CHECK(inner.boolean("strict"));  // it is held to in any case
+  TM_CHECK(inner.string("description"));
   if (inner.find("schema") == nullptr) {
     return inner.invalid("schema", "'response_format.json_schema.schema' is required: a JSON Schema");
   }
@@ -114,7 +123,8 @@ Result<OutputFormat> parse_guided(const JsonFields& fields, std::string_view nam
   if (kind == OutputFormat::Kind::json_schema) {
     const json::value& schema = *fields.find(name);
     if (!schema.is_string()) return schema_format(fields, name, schema);
-    auto parsed = base::parse_json(std::string_view(schema.get_string()));  // vLLM takes the schema as text too
+    // vLLM takes the schema as text too.
+    auto parsed = base::parse_json(std::string_view(schema.get_string()), max_body_depth, base::PastDoubles::refused);
     if (!parsed) return std::move(parsed).error().wrap(output.param).with_param(output.param);
     return schema_format(fields, name, std::move(*parsed));
   }
@@ -205,8 +215,8 @@ Result<ToolChoice> parse_tool_choice(const JsonFields& fields, const std::vector
   const json::object* object = value->if_object();
   if (object == nullptr) return fields.mismatch("tool_choice", wanted, *value);
   const JsonFields named(*object, fields.path("tool_choice"));
-  TM_CHECK(named.string("type"));
   TM_TRY(const json::object* allowed, named.object("allowed_tools"));
+  TM_CHECK(check_type(named, allowed == nullptr ? "function" : "allowed_tools"));
   if (allowed != nullptr) return parse_allowed_tools(JsonFields(*allowed, named.path("allowed_tools")));
   TM_TRY(const json::object* function, named.object("function"));
   if (function == nullptr) return fields.mismatch("tool_choice", wanted, *value);
@@ -231,6 +241,7 @@ Result<ToolChoice> parse_allowed_tools(const JsonFields& allowed) {
     const json::object* object = (*tools)[i].if_object();
     if (object == nullptr) return allowed.mismatch(place, "an object", (*tools)[i]);
     const JsonFields tool(*object, allowed.path(place));
+    TM_CHECK(check_type(tool, "function"));
     TM_TRY(const json::object* function, tool.object("function"));
     const JsonFields holder = function == nullptr ? tool : JsonFields(*function, tool.path("function"));
     TM_TRY(const auto name, holder.string("name"));

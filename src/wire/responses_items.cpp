@@ -37,6 +37,8 @@ Result<std::string> parse_text(const JsonFields& fields, std::string_view name, 
       return part.unsupported("type", fmt::format("parts of type \"{}\" are not supported, only text is",
                                                   base::utf8::prefix(base::utf8::sanitize(type), 40)));
     }
+    for (const char* beside : {"annotations", "logprobs"})  // of what the assistant said; nothing comes of them
+      TM_CHECK(part.array(beside));
     TM_TRY(const std::string words, part.required_string(refusal ? "refusal" : "text"));
     add_line(text, words);
   }
@@ -102,6 +104,9 @@ class Conversation {
   Result<void> add_message(const JsonFields& item) {
     TM_TRY(const auto role, item.string("role"));
     if (role != "user" && role != "assistant" && role != "system" && role != "developer") {
+      if (item.is_null("type"))
+        return item.invalid("type",
+                            fmt::format("'{}' is null: it must be a string, as \"message\"", item.path("type")));
       return item.invalid(
           "role", fmt::format("'{}' must be \"user\", \"assistant\", \"system\" or \"developer\"", item.path("role")));
     }

@@ -42,6 +42,9 @@ Result<void> refuse_unsupported(const JsonFields& fields) {
 
 Result<void> parse_input(const JsonFields& fields, ResponsesRequest& asked) {
   const json::value* input = fields.find("input");
+  // What came before may say it all.
+  const bool goes_on = fields.find("conversation") != nullptr || fields.find("previous_response_id") != nullptr;
+  if (input == nullptr && goes_on) return {};
   if (input == nullptr) return fields.invalid("input", "'input' is required: a string or an array of items");
   if (input->is_string()) {
     json::array content{json::object{{"type", "input_text"}, {"text", *input}}};
@@ -157,6 +160,7 @@ Result<void> parse_text_options(const JsonFields& fields, ResponsesRequest& aske
       if (schema == nullptr) return format.invalid("schema", "'text.format.schema' is required: a JSON Schema");
       output.schema = *schema;
       TM_CHECK(format.boolean("strict"));  // it is held to in any case
+      TM_CHECK(format.string("description"));
     } else if (type != "text") {
       return format.invalid("type", "'text.format.type' must be \"text\", \"json_object\" or \"json_schema\"");
     }
@@ -178,6 +182,7 @@ Result<void> parse_reasoning(const JsonFields& fields, ResponsesRequest& asked) 
     }
     TM_TRY(const auto summary, reasoning.string("summary"));
     if (summary) echo["summary"] = *summary;
+    TM_CHECK(reasoning.string("generate_summary"));  // what "summary" was called at first
   }
   asked.form.echo["reasoning"] = std::move(echo);
   return {};

@@ -27,6 +27,11 @@ TEST(BegunJson, KeepsWhatIsComplete) {
   EXPECT_EQ(begun(R"({"a": "\)"), "{}");
 }
 
+// Past what a double holds: what is handed on is JSON all the same.
+TEST(BegunJson, HasNumbersThatCanBeWritten) {
+  EXPECT_EQ(begun(R"({"a": 1e400, "b": [-1e400 , 5)"), R"({"a":1.7976931348623157E308,"b":[-1.7976931348623157E308]})");
+}
+
 TEST(BegunJson, EndsAtAFault) {
   EXPECT_EQ(begun(R"({"a": 1, "b": 2.}, "c": 3})"), R"({"a":1})");
   EXPECT_EQ(begun(R"({"a": 1 so)"), R"({"a":1})");

@@ -105,16 +105,47 @@ TEST(JsonNumbers, AsPeopleWriteThemAreReadAsTheyWereWritten) {
   }
 }
 
-TEST(JsonNumbers, BeyondADoubleAreInfiniteOrZero) {
-  constexpr double infinity = std::numeric_limits<double>::infinity();
-  for (const char* text : {"1e309", "1.8e308", "1e400", "1e2147483647"}) {
-    expect_double(text, infinity);
-    expect_double(std::string("-") + text, -infinity);
+// JSON has no infinity: what was read can be written, and read again.
+TEST(JsonNumbers, BeyondADoubleAreTheLargestOrZero) {
+  constexpr double largest = std::numeric_limits<double>::max();
+  for (const std::string& text : {std::string("1e309"), std::string("1.8e308"), std::string("1e400"),
+                                  std::string("1e2147483647"), std::string(400, '9'), std::string(400, '9') + ".5"}) {
+    expect_double(text, largest);
+    expect_double("-" + text, -largest);
+    const json::value read = parse_json("[" + text + ",-" + text + "]").value();
+    for (const std::string& written : {json::serialize(read), pretty_json(read)}) {
+      const auto again = parse_json(written);
+      ASSERT_TRUE(again) << written;
+      EXPECT_EQ(*again, read) << written;
+    }
   }
   for (const char* text : {"1e-324", "2e-324", "1e-400", "0e400", "0e2147483647"}) {
     expect_double(text, 0.0);
     expect_double(std::string("-") + text, -0.0);
   }
+}
+
+TEST(JsonNumbers, BeyondADoubleAreRefusedWhereThatIsAsked) {
+  const auto fault = [](const std::string& text) {
+    const auto parsed = parse_json(text, 8, PastDoubles::refused);
+    return parsed ? std::string("(none)") : parsed.error().message();
+  };
+  for (const std::string& number :
+       {std::string("1e309"), std::string("-1e400"), std::string("1E+9999999999"), std::string(400, '9')}) {
+    const std::string message = fault("{\n  \"a\": " + number + "}");
+    EXPECT_NE(message.find("a number at line 2, column 8 that is out of the range"), std::string::npos)
+        << number << ": " << message;
+    EXPECT_NE(fault(number).find("line 1, column 1 "), std::string::npos) << number;
+  }
+  for (const char* text : {"1.7976931348623157e308", "-1e308", "1e-400", "0e400", "18446744073709551616"})
+    EXPECT_EQ(fault(text), "(none)") << text;
+}
+
+TEST(JsonNumbers, ThatAreNotFiniteAreShownAsNull) {
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  EXPECT_EQ(pretty_json(json::value(infinity)), "null");
+  EXPECT_EQ(pretty_json(json::value(-infinity)), "null");
+  EXPECT_EQ(pretty_json(json::value(std::numeric_limits<double>::quiet_NaN())), "null");
 }
 
 TEST(JsonNumbers, IntegersStayIntegers) {

@@ -56,12 +56,41 @@ TEST(Shortening, DropsCallsWithTheirResultsThenTurns) {
   EXPECT_EQ(told(shortening.without(1)), "s u ab tb a u ac tc ad td ");
   EXPECT_EQ(told(shortening.without(2)), "s u a u ac tc ad td ");
   EXPECT_EQ(told(shortening.without(3)), "s u ac tc ad td ");
-  EXPECT_EQ(told(shortening.without(4)), "s u a ad td ") << "what was said beside the call stays";
+  EXPECT_EQ(told(shortening.without(4)), "s u ad td ");
+  EXPECT_EQ(shortening.without(4)[2].at("content"), "I look") << "what was said beside the call stays";
   EXPECT_EQ(told(shortening.without(9)), told(shortening.without(4)));
   EXPECT_EQ(shortening.dropped(2).calls, 2);
   EXPECT_EQ(shortening.dropped(2).turns, 0);
   EXPECT_EQ(shortening.dropped(4).calls, 1);
   EXPECT_EQ(shortening.dropped(4).turns, 1);
+}
+
+// Where nothing is left between them answers are one, as where nobody had called between them.
+TEST(Shortening, JoinsAnswersBetweenWhichTheCallsAreGone) {
+  const json::array messages = messages_of(R"([
+    {"role": "user", "content": "1"},
+    {"role": "assistant", "content": "A", "reasoning_content": "ra", "tool_calls": [{"id": "a"}]},
+    {"role": "tool", "tool_call_id": "a", "content": "R"},
+    {"role": "assistant", "content": null, "tool_calls": [{"id": "b"}]},
+    {"role": "tool", "tool_call_id": "b", "content": "R"},
+    {"role": "assistant", "content": "C", "reasoning_content": "rc", "tool_calls": [{"id": "c"}, {"id": "d"}]},
+    {"role": "tool", "tool_call_id": "c", "content": "R"},
+    {"role": "tool", "tool_call_id": "d", "content": "R"},
+    {"role": "assistant", "content": "E"},
+    {"role": "user", "content": "2"}])");
+  const Shortening shortening(messages);
+  ASSERT_EQ(shortening.parts(), 5u);
+  EXPECT_EQ(told(shortening.without(0)), "u aa ta ab tb acd tc td a u ");
+  EXPECT_EQ(told(shortening.without(1)), "u ab tb acd tc td a u ");
+  EXPECT_EQ(shortening.without(1)[1].at("content"), "A");
+  EXPECT_EQ(shortening.without(1)[1].at("reasoning_content"), "ra");
+  EXPECT_EQ(told(shortening.without(2)), "u acd tc td a u ");
+  EXPECT_EQ(shortening.without(2)[1].at("content"), "A\nC");
+  EXPECT_EQ(shortening.without(2)[1].at("reasoning_content"), "ra\nrc");
+  EXPECT_EQ(told(shortening.without(3)), "u ad td a u ");
+  EXPECT_EQ(told(shortening.without(4)), "u a u ");
+  EXPECT_EQ(shortening.without(4)[1].at("content"), "A\nC\nE");
+  EXPECT_EQ(told(shortening.without(5)), "u ");
 }
 
 // One question with eighty rounds of calls: the last stays, and no call without its result at any step.

@@ -221,6 +221,10 @@ TEST_P(KeptConversations, HaveEachIdOnce) {
     EXPECT_EQ(refused.error().code(), ErrorCode::invalid_argument);
     EXPECT_EQ(refused.error().param(), "items[1].id");
   }
+  const auto doubled = ask("POST", "", R"({"items":[{"id":"b","role":"user","content":"x"},
+      {"id":"b","role":"user","content":"x"}]})");
+  ASSERT_FALSE(doubled);
+  EXPECT_NE(doubled.error().message().find("as 'items[0].id' is"), std::string::npos) << doubled.error().message();
   EXPECT_EQ(items_of(id).size(), 1U);
   const auto kept = read_conversation(*store_, "t", id);
   ASSERT_TRUE(kept);
