@@ -76,7 +76,7 @@ Result<void> resolve_references(session::SessionStore& store, std::string_view t
     if (type == nullptr || *type != "item_reference" || id == nullptr || !id->is_string()) continue;
     TM_TRY(const std::optional<std::string> kept, store.get(tenant, std::string_view(id->get_string())));
     if (!kept) continue;
-    TM_TRY(item, base::parse_json(*kept));
+    TM_TRY(item, session::parse_record(*kept));
   }
   return {};
 }

@@ -99,9 +99,9 @@ TEST(WholeEvents, TheLastOfAStreamMayLackItsBlankLine) {
     for (size_t length = 1; length <= text.size(); ++length) {
       const std::string whole = whole_of(std::string_view(text).substr(0, length));
       if (length > line || (length == line && data_last)) {
-        EXPECT_EQ(read(whole), expected) << length << " of " << text;
+        EXPECT_EQ(events_in(whole), expected) << length << " of " << text;
         const std::string next = "data: {}\n\n";
-        EXPECT_EQ(read(whole + next).size(), 2U) << "a blank line ends it: " << length << " of " << text;
+        EXPECT_EQ(events_in(whole + next).size(), 2U) << "a blank line ends it: " << length << " of " << text;
       } else if (data_last) {
         EXPECT_EQ(whole, "") << length << " of " << text;
       }
