@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, readdirSync, readlinkSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -23,6 +23,16 @@ const ggufText = (text) => { const bytes = Buffer.from(text); return Buffer.conc
 function tidemill(args, { input = '', env = {} } = {}) {
   const done = spawnSync(program, args, { input, encoding: 'utf8', env: { ...process.env, ...env }, maxBuffer: 1 << 28 });
   return { code: done.status, out: done.stdout, err: done.stderr };
+}
+
+// Whether the process has a file open in the folder, with a name or without.
+function opens(pid, folder) {
+  try {
+    return readdirSync(`/proc/${pid}/fd`).some((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`).startsWith(folder));
+  } catch (error) {
+    if (error.code === 'ENOENT') return false;  // one was closed meanwhile
+    throw error;
+  }
 }
 
 describe('the command line', { timeout: 300_000 }, () => {
@@ -463,7 +473,8 @@ describe('the command line', { timeout: 300_000 }, () => {
       const child = spawn(program, ['synth', 'llama-3.2-1b', path.join(own, 'model.gguf')], { stdio: ['ignore', 'ignore', 'pipe'] });
       const exited = once(child, 'exit');
       const said = child.stderr.setEncoding('utf8').toArray();
-      while (readdirSync(own).length === 0) await new Promise(setImmediate);
+      // The file has no name yet.
+      while (!opens(child.pid, own)) await new Promise(setImmediate);
       child.kill(signal);
       assert.deepEqual(await exited, [130, null]);
       assert.match((await said).join(''), /not finished/);

@@ -55,7 +55,7 @@ TEST(TaskFile, NamesLineAndMember) {
   EXPECT_SAYS(refusal("\n \n"), "t.jsonl has no tasks");
   EXPECT_SAYS(refusal("{\"prompt\": \"a\", \"answer\": \"b\"}\n{oops"), "t.jsonl, line 2");
   EXPECT_SAYS(refusal("{\"prompt\": " + std::string(100, '[') + std::string(100, ']') + "}"),
-              "t.jsonl, line 1: the JSON is nested deeper than 64 levels");
+              "t.jsonl, line 1: the JSON is nested deeper than 80 levels");
   EXPECT_SAYS(refusal("[]"), "t.jsonl, line 1: a task is a JSON object");
   EXPECT_SAYS(refusal("{\"answer\": \"b\"}"), "\"prompt\" is missing");
   EXPECT_SAYS(refusal("{\"prompt\": \"b\"}"), "\"answer\" is missing");
