@@ -173,12 +173,13 @@ Result<Exchanged> SqliteState::exchange(const Exchange& exchange, int64_t now) {
   return exchanged;
 }
 
-// No lease lives for longer than one does from now on: where the clock was set back, what it says is not believed.
+// No lease lives for longer than one does from now on: where the clock was set back by more than that, what it says is
+// not believed. By less, as when a clock is corrected, those that are held are not to be lost.
 Result<bool> SqliteState::take_lease(const Lease& lease, base::Duration lives, int64_t now) {
   TM_CHECK(Statement(database_, "DELETE FROM lease WHERE expires <= ?1 OR (key = ?2 AND expires > ?3)")
                .bind(now)
                .bind(lease.key)
-               .bind(now + lives.count())
+               .bind(now + 2 * lives.count())
                .run());
   TM_CHECK(Statement(database_,
                      "INSERT INTO lease (key, holder, expires) VALUES (?1, ?2, ?3) ON CONFLICT (key) DO UPDATE SET "

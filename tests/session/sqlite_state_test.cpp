@@ -75,6 +75,16 @@ TEST_F(SqliteState, ALeaseFromTheFutureIsNoLease) {
   EXPECT_TRUE(cases::take_lease(*store, "l", "b", std::chrono::seconds(10)));
 }
 
+// Nor does one that is set back by less end those that are held.
+TEST_F(SqliteState, ALeaseOutlivesAClockThatIsCorrected) {
+  auto store = open();
+  EXPECT_TRUE(cases::take_lease(*store, "l", "a", std::chrono::seconds(10)));
+  clock_.advance(-std::chrono::seconds(9));
+  EXPECT_FALSE(cases::take_lease(*store, "l", "b", std::chrono::seconds(10)));
+  clock_.advance(-std::chrono::seconds(2));
+  EXPECT_TRUE(cases::take_lease(*store, "l", "b", std::chrono::seconds(10)));
+}
+
 TEST_F(SqliteState, CountersEnd) {
   auto store = open();
   cases::add(*store, "c", 5, std::chrono::seconds(10));
