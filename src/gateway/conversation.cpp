@@ -207,11 +207,8 @@ asio::awaitable<Result<void>> ResponseKeeper::adopt(json::object& response, bool
       co_return Error(ErrorCode::corrupt, "the backend's response has an item without an id");
     }
   }
-  auto write = [&] {
-    auto done = session::keep_turn(service_.sessions(), tenant_, response, std::move(items_), keeping_);
-    turn_.end();
-    return done;
-  };
+  auto keep = [&] { return session::keep_turn(service_.sessions(), tenant_, response, std::move(items_), keeping_); };
+  auto write = [&] { return turn_.end_after(keep); };
   auto kept = co_await service_.store_pool().run(write);
   if (!kept && store_failed(kept.error()).code() == ErrorCode::unavailable) service_.note_store_lost(true);
   if (!kept) co_return store_failed(std::move(kept).error().wrap("the response could not be kept"));

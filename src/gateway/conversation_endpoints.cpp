@@ -33,9 +33,7 @@ Result<json::object> answer_conversation_call(Service& service, Call& call) {
   TurnLock turn(service.store(), service.leases());
   const bool adds = asked.kind == session::ConversationAsked::Kind::add_items;
   if (adds) TM_CHECK(turn.take(call.tenant(), asked.id));  // or a turn that runs would not have seen them
-  auto answer = session::answer_conversation(service.sessions(), call.tenant(), asked, now);
-  turn.end();
-  return answer;
+  return turn.end_after([&] { return session::answer_conversation(service.sessions(), call.tenant(), asked, now); });
 }
 
 asio::awaitable<void> answer_about_conversation(Service& service, Call& call, const Caller&) {

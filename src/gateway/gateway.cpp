@@ -46,7 +46,6 @@ constexpr auto log_interval = std::chrono::milliseconds(250);
 // store.
 constexpr auto keep_interval = std::chrono::milliseconds(100);
 constexpr int keeps_between_looks = 10;
-constexpr int keeps_between_renewals = HeldLeases::renewed_every / keep_interval;
 // How often waits in the queue are looked at.
 constexpr auto expire_interval = std::chrono::milliseconds(100);
 // How often they tell each other of rollouts.
@@ -112,12 +111,25 @@ asio::awaitable<void> keep_gate(Service& service, asio::any_io_executor executor
         watch.look();
         service.note_store_lost(watch.lost());
       }
-      if (round % keeps_between_renewals == 0) service.leases().renew(service.store());
       service.gate().keep();
       return {};
     };
     (void)co_await service.store_pool().run(work);
     timer.expires_after(keep_interval);
+    (void)co_await timer.async_wait(wire::as_result);
+  }
+}
+
+// By itself: what else the gateway does with its store may take longer than a lease lives.
+asio::awaitable<void> renew_leases(Service& service) {
+  asio::steady_timer timer(co_await asio::this_coro::executor);
+  while (true) {
+    timer.expires_after(HeldLeases::renewed_every);  // from when it begins
+    auto work = [&service]() -> Result<void> {
+      service.leases().renew(service.store());
+      return {};
+    };
+    (void)co_await service.store_pool().run(work);
     (void)co_await timer.async_wait(wire::as_result);
   }
 }
@@ -254,6 +266,7 @@ Result<std::unique_ptr<Gateway>> Gateway::start(const GatewayOptions& options, c
   const asio::any_io_executor executor = impl->http->executor();
   asio::co_spawn(executor, flush_forever(service), asio::detached);
   asio::co_spawn(executor, keep_gate(service, executor), asio::detached);
+  asio::co_spawn(executor, renew_leases(service), asio::detached);
   asio::co_spawn(executor, expire_waits(service), asio::detached);
   impl->rollout_exchange.emplace(impl->name, service.store(), clock);
   asio::co_spawn(executor, exchange_rollouts(service, *impl->rollout_exchange), asio::detached);

@@ -119,7 +119,7 @@ class Service : public wire::Drainable {
   Fleet fleet_;
   wire::ClientPool pool_;
   std::unique_ptr<session::Store> sessions_;
-  HeldLeases leases_;
+  HeldLeases leases_{clock_};
   std::unique_ptr<Gate> gate_;  // after the store, which it uses
 
   mutable std::mutex mutex_;  // guards what follows

@@ -57,6 +57,19 @@ void SseMarks::release_whole_events(std::string& out) {
   scan_ = held_.size();
 }
 
+bool SseMarks::holds_event() const {
+  if (has_fields_) return true;
+  // Of a foreign stream `line_` is where the lines begin that make no whole event yet.
+  for (size_t line = line_; line < held_.size();) {
+    const char first = held_[line];
+    if (first != ':' && first != '\n' && first != '\r') return true;
+    const size_t end = held_.find_first_of("\r\n", line);
+    if (end == std::string::npos) return false;
+    line = end + 1;
+  }
+  return false;
+}
+
 void SseMarks::finish(std::string& out) {
   if (kind_ == Kind::marked) return;
   append_whole_events(out, std::string_view(held_).substr(begin_));

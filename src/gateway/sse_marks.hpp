@@ -51,6 +51,8 @@ class SseMarks {
   Kind kind() const { return kind_; }
   // Bytes that have come and can only go on with a mark behind them.
   size_t held() const { return held_.size() - begin_; }
+  // Whether they have the beginning of an event, and not of a comment alone.
+  bool holds_event() const;
 
  private:
   void decide();

@@ -40,6 +40,7 @@ struct StreamRelay::Part {
   base::Duration silent{};  // how long the backend has been waited for since its last event, or word of a token
   bool said = false;        // something of the answer
   bool counted = false;     // as resumed
+  bool arriving = false;    // it was silent for too long, but for an event of which the beginning had come
   std::string out{};        // what has come
   std::string awake{};      // of it, what only keeps the client's connection awake
   std::string held{};       // of all that has come, what only announces an answer
@@ -90,8 +91,12 @@ asio::awaitable<Tried> StreamRelay::relay(Lease& lease, wire::ClientStream& answ
     if (!taken) co_return Failure{Outcome::failed, taken.error()};
     if (moves(part)) {
       part.silent = {};
+      part.arriving = false;
     } else if (part.silent >= longest_silence) {
-      co_return only_kept_awake();
+      // An event that is on its way may come to its end, for as long again.
+      if (part.arriving || !part.marks.holds_event()) co_return only_kept_awake();
+      part.silent = {};
+      part.arriving = true;
     }
   }
   co_return co_await finish(part, lease, answer);

@@ -1,6 +1,8 @@
 // One turn of a conversation (OpenAI's Conversations API) at a time, at all gateways that share the session store.
 #pragma once
 
+#include <condition_variable>
+#include <cstdint>
 #include <mutex>
 #include <optional>
 #include <string_view>
@@ -24,21 +26,40 @@ class HeldLeases {
   static constexpr base::Duration lives = std::chrono::seconds(15);
   static constexpr base::Duration renewed_every = std::chrono::seconds(3);
 
+  explicit HeldLeases(const base::Clock& clock) : clock_(clock) {}
+
   void add(const session::Lease& lease);
-  void remove(const session::Lease& lease);
-  // Blocks on the store. What cannot be renewed lapses, if the store is not back in time.
-  void renew(session::Leases& store) const;
+  // Hands it back, whether it was added or not. Blocks on the store, and for a renewal that has it in hand, which could
+  // take it again behind its end. Where the store does not say that it is done, each renewal tries again, until `lives`
+  // have passed.
+  void end(session::Leases& store, const session::Lease& lease);
+  // The next renewal hands it back. Blocks on nothing.
+  void end_later(const session::Lease& lease);
+  // Blocks on the store; one call at a time. What cannot be renewed lapses, if the store is not back in time.
+  void renew(session::Leases& store);
 
  private:
-  mutable std::mutex mutex_;
-  std::vector<session::Lease> held_;
+  struct Held {
+    session::Lease lease;
+    std::optional<base::SteadyTime> ended{};  // since when it is to be handed back
+  };
+  Held* find(const session::Lease& lease);
+  void forget(const session::Lease& lease);
+  void end_renewal();
+
+  const base::Clock& clock_;
+  std::mutex mutex_;  // guards what follows
+  std::condition_variable renewed_;
+  std::vector<Held> held_;
+  bool renewing_ = false;
+  uint64_t renewals_ = 0;
 };
 
 // One request's. Lives in its handler's coroutine; what it is given outlives it.
 class TurnLock {
  public:
   TurnLock(session::Leases& store, HeldLeases& held) : store_(store), held_(held) {}
-  // One that was not ended is no longer renewed, and lapses.
+  // One that was not ended is with the next renewal.
   ~TurnLock();
   TurnLock(const TurnLock&) = delete;
   TurnLock& operator=(const TurnLock&) = delete;
@@ -46,7 +67,19 @@ class TurnLock {
   // Both block on the store. take: session::conversation_locked, and the store's errors. end: idempotent.
   base::Result<void> take(std::string_view tenant, std::string_view conversation);
   void end();
-  // The same on the pool's threads; nothing where it is not held.
+  // What `work` returns. Whatever comes of it, an exception too, the turn has ended then. Blocks on the store.
+  template <typename Work>
+  auto end_after(Work work) {
+    try {
+      auto done = work();
+      end();
+      return done;
+    } catch (...) {
+      end();
+      throw;
+    }
+  }
+  // end() on the pool's threads; nothing where it is not held.
   asio::awaitable<void> end_on(wire::BlockingPool& pool);
 
  private:

@@ -23,11 +23,14 @@ class Leases {
   virtual ~Leases() = default;
 
   // Whether it is the holder's now, for `lives` from now on: it was nobody's, or the holder's already. False: another
-  // has it, of which nothing is changed.
+  // has it, of which nothing is changed, or the holder has ended it, who takes it again under a new name.
   virtual base::Result<bool> take_lease(const Lease& lease, base::Duration lives) = 0;
-  // Those that are their holders' still live for `lives` from now on. What is over stays so.
+  // Those that are their holders' still live for `lives` from now on. So do those that are nobody's: they have lapsed,
+  // or were lost (a Redis that is full may drop what lives shortest). What another has got stays with him. None of them
+  // is to be ended meanwhile.
   virtual base::Result<void> keep_leases(std::span<const Lease> leases, base::Duration lives) = 0;
-  // It is nobody's from now on, if it was the holder's.
+  // It is nobody's from now on, if it was the holder's. What was sent before and comes later, as to a store that was
+  // frozen, does not bring it back.
   virtual base::Result<void> end_lease(const Lease& lease) = 0;
 };
 

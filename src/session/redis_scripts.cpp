@@ -121,26 +121,37 @@ return 1
 const RedisScript& take_lease_script() {
   static const RedisScript script(R"lua(
 local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then return 0 end
+if holder and holder ~= ARGV[1] and string.sub(holder, 1, 6) ~= 'ended ' then return 0 end
+if holder == 'ended ' .. ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 )lua");
   return script;
 }
 
+// A Redis that is full takes none again, which is no reason not to keep the others.
 const RedisScript& keep_leases_script() {
   static const RedisScript script(R"lua(
 for i, key in ipairs(KEYS) do
-  if redis.call('GET', key) == ARGV[i + 1] then redis.call('PEXPIRE', key, ARGV[1]) end
+  local holder = redis.call('GET', key)
+  if holder == ARGV[i + 1] then
+    redis.call('PEXPIRE', key, ARGV[1])
+  elseif not holder then
+    redis.pcall('SET', key, ARGV[i + 1], 'PX', ARGV[1])
+  end
 end
 return 1
 )lua");
   return script;
 }
 
+// A Redis that is full takes what comes behind the DEL.
 const RedisScript& end_lease_script() {
   static const RedisScript script(R"lua(
-if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 1 end
+redis.call('DEL', KEYS[1])
+redis.call('SET', KEYS[1], 'ended ' .. ARGV[1], 'PX', ARGV[2])
 return 1
 )lua");
   return script;

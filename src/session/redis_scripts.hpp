@@ -31,13 +31,16 @@ const RedisScript& exchange_script();
 // live in ms, their values. Returns whether they were written (1 or 0).
 const RedisScript& put_if_script();
 
+// A lease that was ended is kept for a while as "ended " and who ended it, so that a command of his that comes late, by
+// a connection that was given up, does not bring it back.
+
 // KEYS: the lease. ARGV: its holder, how long it lives in ms. Returns whether it is the holder's now (1 or 0).
 const RedisScript& take_lease_script();
 
 // KEYS: the leases. ARGV: how long they live in ms, the holder of each.
 const RedisScript& keep_leases_script();
 
-// KEYS: the lease. ARGV: its holder.
+// KEYS: the lease. ARGV: its holder, for how many ms it is known to have ended.
 const RedisScript& end_lease_script();
 
 // KEYS: the blob. ARGV: the version it must have, the value. Returns the new version, or 0.

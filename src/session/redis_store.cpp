@@ -24,6 +24,7 @@ constexpr const char* exchanges_key = "tidemill:exchanges";
 constexpr const char* probe_key = "tidemill:probe";  // written to find out whether anything can be
 constexpr uint64_t most_probed = uint64_t{1} << 20;
 constexpr std::chrono::seconds exchanges_remembered = std::chrono::hours(24 * 7);
+constexpr std::chrono::seconds ended_leases_remembered(15);
 
 std::string millis(base::Duration duration) {
   return std::to_string(std::max<int64_t>(std::chrono::ceil<std::chrono::milliseconds>(duration).count(), 1));
@@ -327,7 +328,7 @@ Result<void> RedisStore::keep_leases(std::span<const Lease> leases, base::Durati
 }
 
 Result<void> RedisStore::end_lease(const Lease& lease) {
-  TM_CHECK(run(end_lease_script(), {"1", lease_key(lease.key), lease.holder}, true));
+  TM_CHECK(run(end_lease_script(), {"1", lease_key(lease.key), lease.holder, millis(ended_leases_remembered)}, true));
   return {};
 }
 

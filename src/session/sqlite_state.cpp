@@ -173,32 +173,32 @@ Result<Exchanged> SqliteState::exchange(const Exchange& exchange, int64_t now) {
   return exchanged;
 }
 
-// No lease lives for longer than one does from now on: where the clock was set back, what it says is not believed.
+Result<void> SqliteState::put_lease(const Lease& lease, int64_t expires) {
+  return Statement(database_,
+                   "INSERT INTO lease (key, holder, expires) VALUES (?1, ?2, ?3) ON CONFLICT (key) DO UPDATE SET "
+                   "expires = ?3 WHERE holder = ?2")
+      .bind(lease.key)
+      .bind(lease.holder)
+      .bind(expires)
+      .run();
+}
+
+// No lease lives for longer than one does from now on: where the clock was set back by more than that, what it says is
+// not believed. By less, as when a clock is corrected, those that are held are not to be lost.
 Result<bool> SqliteState::take_lease(const Lease& lease, base::Duration lives, int64_t now) {
   TM_CHECK(Statement(database_, "DELETE FROM lease WHERE expires <= ?1 OR (key = ?2 AND expires > ?3)")
                .bind(now)
                .bind(lease.key)
-               .bind(now + lives.count())
+               .bind(now + 2 * lives.count())
                .run());
-  TM_CHECK(Statement(database_,
-                     "INSERT INTO lease (key, holder, expires) VALUES (?1, ?2, ?3) ON CONFLICT (key) DO UPDATE SET "
-                     "expires = ?3 WHERE holder = ?2")
-               .bind(lease.key)
-               .bind(lease.holder)
-               .bind(now + lives.count())
-               .run());
+  TM_CHECK(put_lease(lease, now + lives.count()));
   return database_.changes() > 0;
 }
 
 Result<void> SqliteState::keep_leases(std::span<const Lease> leases, base::Duration lives, int64_t now) {
-  for (const Lease& lease : leases) {
-    TM_CHECK(Statement(database_, "UPDATE lease SET expires = ? WHERE key = ? AND holder = ? AND expires > ?")
-                 .bind(now + lives.count())
-                 .bind(lease.key)
-                 .bind(lease.holder)
-                 .bind(now)
-                 .run());
-  }
+  TM_CHECK(Statement(database_, "DELETE FROM lease WHERE expires <= ?").bind(now).run());
+  for (const Lease& lease : leases)
+    TM_CHECK(put_lease(lease, now + lives.count()));
   return {};
 }
 

@@ -45,6 +45,8 @@ class SqliteState {
   base::Result<std::vector<Bucket>> buckets_at(std::span<const BucketTake> takes, int64_t now);
   base::Result<void> take_from(std::vector<Bucket>& buckets, std::span<const BucketTake> takes);
   base::Result<void> drop_ended(int64_t now);
+  // Unless another has it.
+  base::Result<void> put_lease(const Lease& lease, int64_t expires);
 
   SqliteDatabase& database_;
 };

@@ -594,7 +594,8 @@ std::optional<base::Result<void>> Connection::begin_write(std::string_view chunk
 }
 
 asio::awaitable<base::Result<void>> Connection::finish_write() {
-  const bool taken = co_await write_rest(unwritten_);
+  const Pieces rest = std::exchange(unwritten_, Pieces());  // a further call sends nothing again
+  const bool taken = co_await write_rest(rest);
   if (!taken) co_return absence();
   co_return base::Result<void>();
 }

@@ -15,9 +15,7 @@
 #include "access/key_vault.hpp"
 #include "base/json.hpp"
 #include "gateway/fleet_fixture.hpp"
-#include "gateway/turn_lock.hpp"
 #include "session/redis_server.hpp"
-#include "session/session_store.hpp"
 #include "temporary_folder.hpp"
 
 namespace tidemill::test {
@@ -290,43 +288,6 @@ TEST_F(Conversations, ATurnThatGoesWrongHoldsNobodyUp) {
   EXPECT_EQ(turn("conv_none").status, 404);
   EXPECT_EQ(post("/v1/responses", R"({"model":"other","input":"x","conversation":")" + id + "\"}").status, 404);
   EXPECT_FALSE(is_locked(turn(id)));
-}
-
-// What was taken by a gateway that is no more is nobody's in the end, and what one still holds is not.
-TEST_F(Conversations, ATurnOfAGatewayThatDiedIsOver) {
-  base::ManualClock clock;
-  session::StoreOptions in_file;
-  in_file.path = (folder.path() / "sessions.db").string();
-  auto store = session::open_store(in_file, clock);
-  ASSERT_TRUE(store) << store.error().to_string();
-  using gateway::HeldLeases;
-  HeldLeases held;
-  HeldLeases others;
-  {
-    gateway::TurnLock died(**store, held);
-    ASSERT_TRUE(died.take("t", "conv_1"));
-  }
-  gateway::TurnLock next(**store, others);
-  const auto refused = next.take("t", "conv_1");
-  ASSERT_FALSE(refused);
-  EXPECT_EQ(refused.error().code(), base::ErrorCode::exhausted);
-  EXPECT_TRUE(next.take("t", "conv_2")) << "another conversation";
-  next.end();
-  EXPECT_TRUE(next.take("u", "conv_1")) << "another tenant's";
-  next.end();
-  held.renew(**store);  // which no longer knows it
-  clock.advance(HeldLeases::lives);
-  ASSERT_TRUE(next.take("t", "conv_1"));
-  for (int i = 0; i < 20; ++i) {
-    clock.advance(HeldLeases::renewed_every);
-    others.renew(**store);
-  }
-  gateway::TurnLock third(**store, held);
-  EXPECT_FALSE(third.take("t", "conv_1")) << "it still runs";
-  next.end();
-  next.end();
-  EXPECT_TRUE(third.take("t", "conv_1"));
-  third.end();
 }
 
 TEST_F(Conversations, OneThatGoesDuringATurnIsMissed) {

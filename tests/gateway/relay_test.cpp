@@ -166,6 +166,27 @@ TEST_F(Relay, CommentsWithoutAnEventHoldNobodyForEver) {
   EXPECT_EQ(failed.body.find("[DONE]"), std::string::npos) << failed.body;
 }
 
+// An event that comes in two reads is on its way after the first of them.
+TEST_F(Relay, TheFirstHalfOfAnEventIsNoSilence) {
+  options.event_timeout = 0ns;
+  options.retries = 0;
+  const std::string event = "data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n";
+  const std::string done = "data: [DONE]\n\n";
+  add_backend([&](const Received&) {
+    std::string begun = chunked_answer({event.substr(0, 20)});
+    begun.resize(begun.size() - 5);  // its last chunk
+    const std::string rest = chunked_answer({event.substr(20) + done});
+    return Script{.bytes = begun, .rest = rest.substr(rest.find("\r\n\r\n") + 4)};
+  });
+  start();
+  for (int i = 0; i < 10; ++i) {
+    const wire::HttpResponse response =
+        post("/v1/chat/completions", R"({"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]})");
+    EXPECT_EQ(response.status, 200);
+    EXPECT_EQ(response.body, event + done);
+  }
+}
+
 // Whatever byte an answer breaks off at, in whatever way, the other backend's is what the client gets.
 TEST_F(Relay, AnAnswerThatBreaksOffComesFromElsewhere) {
   std::atomic<size_t> length = 0;

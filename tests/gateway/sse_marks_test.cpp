@@ -134,5 +134,25 @@ TEST(SseMarks, WhatIsHeldIsBounded) {
   EXPECT_EQ(more.error().code(), base::ErrorCode::too_large);
 }
 
+TEST(SseMarks, KnowTheBeginningOfAnEvent) {
+  const auto holds_event = [](const std::string& bytes) {
+    SseMarks stream;
+    std::string out;
+    EXPECT_TRUE(stream.add(bytes));
+    while (stream.next(out)) {
+    }
+    return stream.holds_event();
+  };
+  const std::vector<std::string> begins = {"", "data: a\n\n", open_mark, open_mark + "data: a\n\n" + first_mark};
+  for (const std::string& begin : begins) {
+    for (const char* none : {"", ": ", ": a comm", ": a comment\n", ": a comment\n\n", ": a\n\n: b"})
+      EXPECT_FALSE(holds_event(begin + none)) << begin << none;
+    for (const char* some : {"d", "data: {", "data: {}\n", "event: x\ndata", ": a\n\ndata: {", ": a\ndata: {"})
+      EXPECT_TRUE(holds_event(begin + some)) << begin << some;
+  }
+  EXPECT_TRUE(holds_event(open_mark + "data: a\n\n")) << "it waits for its mark";
+  EXPECT_FALSE(holds_event("data: a\r\n\r\n: \r\n"));
+}
+
 }  // namespace
 }  // namespace tidemill::gateway

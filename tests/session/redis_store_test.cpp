@@ -347,6 +347,61 @@ TEST_F(RedisStore, ExchangesLeaveOneKey) {
   EXPECT_EQ(cases::exchange(*store, "a", 101).counters.at(0), 5 * 202);
 }
 
+// As a Redis that makes room drops what lives shortest.
+TEST_F(RedisStore, ALeaseThatWasDroppedIsTakenAgain) {
+  const test::RedisServer server;
+  auto store = open(server.url());
+  RedisInside inside(server);
+  EXPECT_TRUE(cases::take_lease(*store, "l", "a"));
+  EXPECT_EQ(inside.ask({"DEL", "tidemill:lease:l"}).number, 1);
+  const std::vector<Lease> mine = {{"l", "a"}};
+  EXPECT_TRUE(store->keep_leases(mine, seconds(60)));
+  EXPECT_FALSE(cases::take_lease(*store, "l", "b"));
+  EXPECT_GT(inside.ask({"PTTL", "tidemill:lease:l"}).number, 0);
+  EXPECT_TRUE(store->end_lease({"l", "a"}));
+  EXPECT_TRUE(cases::take_lease(*store, "l", "b"));
+}
+
+// As what was sent to a Redis that was frozen.
+TEST_F(RedisStore, ALeaseThatWasEndedIsNotBroughtBackByWhatComesLate) {
+  const test::RedisServer server;
+  auto store = open(server.url());
+  RedisInside inside(server);
+  const std::vector<Lease> mine = {{"l", "a"}};
+  EXPECT_TRUE(cases::take_lease(*store, "l", "a"));
+  EXPECT_TRUE(store->end_lease({"l", "a"}));
+  EXPECT_TRUE(store->keep_leases(mine, seconds(60)));
+  EXPECT_FALSE(cases::take_lease(*store, "l", "a"));
+  const int64_t left = inside.ask({"PTTL", "tidemill:lease:l"}).number;
+  EXPECT_TRUE(left > 0 && left <= 15'000) << left;
+  EXPECT_TRUE(cases::take_lease(*store, "l", "b"));
+  EXPECT_TRUE(store->end_lease({"l", "b"}));
+  EXPECT_TRUE(store->keep_leases(mine, seconds(60)));
+  EXPECT_TRUE(cases::take_lease(*store, "l", "c"));
+  // A lease may be ended before it is taken, where it was not told whether it is.
+  EXPECT_TRUE(store->end_lease({"late", "a"}));
+  EXPECT_FALSE(cases::take_lease(*store, "late", "a"));
+  EXPECT_TRUE(cases::take_lease(*store, "late", "b"));
+}
+
+// One that is full takes no new lease; those that it has are kept, and can be ended.
+TEST_F(RedisStore, LeasesLiveInARedisThatIsFull) {
+  const test::RedisServer server;
+  auto store = open(server.url());
+  RedisInside inside(server);
+  EXPECT_TRUE(cases::take_lease(*store, "l", "a", milliseconds(40'000)));
+  inside.ask({"CONFIG", "SET", "maxmemory", "1"});
+  const auto refused = store->take_lease({"m", "a"}, seconds(60));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), ErrorCode::exhausted) << refused.error().to_string();
+  const std::vector<Lease> held = {{"m", "a"}, {"l", "a"}};
+  EXPECT_TRUE(store->keep_leases(held, seconds(80)));
+  EXPECT_GT(inside.ask({"PTTL", "tidemill:lease:l"}).number, 40'000);
+  EXPECT_TRUE(store->end_lease({"l", "a"}));
+  inside.ask({"CONFIG", "SET", "maxmemory", "0"});
+  EXPECT_TRUE(cases::take_lease(*store, "l", "b"));
+}
+
 // A Redis that makes room forgets what has the shortest time to live, of which there is much here; not that an exchange
 // was counted.
 TEST_F(RedisStore, AnExchangeCountsOnceInARedisThatMakesRoom) {

@@ -69,12 +69,17 @@ inline void a_lease_is_one_holders(Store& one, Store& two) {
   EXPECT_TRUE(one.end_lease({"l", "a"}));
   EXPECT_TRUE(take_lease(two, "l", "b"));
   EXPECT_FALSE(take_lease(one, "l", "a"));
-  // What is another's, or nobody's, is not kept.
+  // What is another's is not kept; what is nobody's was lost, and is.
   const std::vector<Lease> kept = {{"l", "a"}, {"none", "a"}};
   EXPECT_TRUE(one.keep_leases(kept, seconds(60)));
   EXPECT_TRUE(one.keep_leases({}, seconds(60)));
   EXPECT_FALSE(take_lease(one, "l", "a"));
-  EXPECT_TRUE(take_lease(one, "none", "c"));
+  EXPECT_TRUE(take_lease(two, "l", "b"));
+  EXPECT_FALSE(take_lease(two, "none", "c"));
+  EXPECT_TRUE(one.end_lease({"none", "a"}));
+  EXPECT_TRUE(take_lease(two, "none", "c"));
+  EXPECT_TRUE(two.end_lease({"none", "c"}));
+  EXPECT_TRUE(take_lease(one, "none", "d"));
 }
 
 // Of many who want it at the same time one has it, each time.

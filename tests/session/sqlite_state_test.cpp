@@ -62,8 +62,11 @@ TEST_F(SqliteState, ALeaseThatIsNotKeptEnds) {
   clock_.advance(std::chrono::seconds(9));
   EXPECT_FALSE(cases::take_lease(*store, "l", "b", std::chrono::seconds(10)));
   clock_.advance(std::chrono::seconds(1));
-  EXPECT_TRUE(store->keep_leases(mine, std::chrono::seconds(10))) << "too late, and no error";
+  EXPECT_TRUE(store->keep_leases(mine, std::chrono::seconds(10))) << "late, but nobody has come in between";
+  EXPECT_FALSE(cases::take_lease(*store, "l", "b", std::chrono::seconds(10)));
+  clock_.advance(std::chrono::seconds(10));
   EXPECT_TRUE(cases::take_lease(*store, "l", "b", std::chrono::seconds(10)));
+  EXPECT_TRUE(store->keep_leases(mine, std::chrono::seconds(10))) << "too late, and no error";
   EXPECT_FALSE(cases::take_lease(*store, "l", "a", std::chrono::seconds(10)));
 }
 
@@ -72,6 +75,16 @@ TEST_F(SqliteState, ALeaseFromTheFutureIsNoLease) {
   auto store = open();
   EXPECT_TRUE(cases::take_lease(*store, "l", "a", std::chrono::hours(1)));
   EXPECT_FALSE(cases::take_lease(*store, "l", "b", std::chrono::hours(1)));
+  EXPECT_TRUE(cases::take_lease(*store, "l", "b", std::chrono::seconds(10)));
+}
+
+// Nor does one that is set back by less end those that are held.
+TEST_F(SqliteState, ALeaseOutlivesAClockThatIsCorrected) {
+  auto store = open();
+  EXPECT_TRUE(cases::take_lease(*store, "l", "a", std::chrono::seconds(10)));
+  clock_.advance(-std::chrono::seconds(9));
+  EXPECT_FALSE(cases::take_lease(*store, "l", "b", std::chrono::seconds(10)));
+  clock_.advance(-std::chrono::seconds(2));
   EXPECT_TRUE(cases::take_lease(*store, "l", "b", std::chrono::seconds(10)));
 }
 
