@@ -126,6 +126,14 @@ class RankedTokens {
       return Error(ErrorCode::corrupt, fmt::format("{}: the tokens of the ranks {} and {} are the same", path.string(),
                                                    ranks_.at(bytes_[rank]), rank));
     }
+    // Text that no longer token has is made of them; a byte without one would be left out of it.
+    for (int byte = 0; byte < 256; ++byte) {
+      const char alone = static_cast<char>(byte);
+      if (rank_of(std::string_view(&alone, 1)) >= 0) continue;
+      return Error(ErrorCode::corrupt, fmt::format("{}: no token is the byte 0x{:02X} by itself; expected one for each "
+                                                   "of the 256 bytes, without which text would be lost",
+                                                   path.string(), byte));
+    }
     return {};
   }
 

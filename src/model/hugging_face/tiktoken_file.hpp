@@ -17,7 +17,8 @@ namespace tidemill::model {
 // lowest rank, whatever they are; of the pairs that make a token, those that come to stand beside each other are always
 // the same two, and they become its merge. Tokens that no merges make are found as whole words alone, as there.
 // Errors name the file and the line, or the member: `unsupported` for other code, `corrupt` for lines that are no
-// token, ranks with holes, and special tokens elsewhere than behind them; `too_large`.
+// token, ranks with holes, bytes without a token of their own, and special tokens elsewhere than behind the ranks;
+// `too_large`.
 base::Result<JsonMembers> read_tiktoken(const std::filesystem::path& path, const JsonMembers& names);
 
 }  // namespace tidemill::model
