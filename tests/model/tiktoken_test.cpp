@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <functional>
 #include <map>
+#include <optional>
 #include <random>
 #include <string>
 #include <string_view>
@@ -16,6 +17,7 @@
 #include "expect_says.hpp"
 #include "folder_fixture.hpp"
 #include "model/convert.hpp"
+#include "model/hugging_face/base64.hpp"
 #include "model/hugging_face/tiktoken_file.hpp"
 #include "model/vocabulary.hpp"
 #include "temporary_folder.hpp"
@@ -118,6 +120,39 @@ Ranked bytes_in_any_order(std::mt19937& random) {
   Ranked tokens = every_byte_and({});
   std::shuffle(tokens.begin(), tokens.end(), random);
   return tokens;
+}
+
+TEST(Base64, IsBytes) {
+  // RFC 4648, section 10.
+  const std::map<std::string_view, std::string_view> vectors = {{"", ""},
+                                                                {"f", "Zg=="},
+                                                                {"fo", "Zm8="},
+                                                                {"foo", "Zm9v"},
+                                                                {"foob", "Zm9vYg=="},
+                                                                {"fooba", "Zm9vYmE="},
+                                                                {"foobar", "Zm9vYmFy"}};
+  for (const auto& [bytes, text] : vectors) {
+    EXPECT_EQ(base64_bytes(text), bytes);
+    EXPECT_EQ(base64_bytes(text.substr(0, text.find('='))), bytes);
+  }
+  std::string all;
+  for (int byte = 0; byte < 256; ++byte)
+    all += static_cast<char>(byte);
+  for (size_t begin = 0; begin < 4; ++begin)
+    EXPECT_EQ(base64_bytes(base64(all.substr(begin))), all.substr(begin));
+}
+
+TEST(Base64, IsNothingElse) {
+  const std::map<std::string_view, std::vector<std::string_view>> others = {
+      {"one digit more than bytes have", {"Q", "QUJDR", "QUJDREVGR", "Q===", "QUJDR==="}},
+      {"padding that does not fill up",
+       {"=", "==", "QUJD=", "QUJD==", "QUJD===", "QUJD====", "QUI==", "QQ=", "QQ======"}},
+      {"bits behind the last byte", {"QR==", "QR", "QW==", "QUJ=", "QUJ", "QUJDQf=="}},
+      {"other characters", {"QU-D", "QU_D", "QU D", "QUJD\n", " QUJD", "QQ=Q", "=QQ=", "QQ==QQ==", "QQ== "}}};
+  for (const auto& [why, texts] : others) {
+    for (const std::string_view text : texts)
+      EXPECT_EQ(base64_bytes(text), std::nullopt) << why << ": " << text;
+  }
 }
 
 class Tiktoken : public testing::Test {
@@ -231,7 +266,8 @@ TEST_F(Tiktoken, LinesAreBytesAndRanks) {
 
 TEST_F(Tiktoken, SaysWhatIsWrong) {
   const std::string good = file_of(every_byte_and({"ab"}));
-  for (const char* line : {"YQ==", "YQ== x", "YQ== -1", "Y!== 257", " 257", "YQ== 257 4"}) {
+  for (const char* line :
+       {"YQ==", "YQ== x", "YQ== -1", "Y!== 257", "YWJjZ 257", "YWJj==== 257", " 257", "YQ== 257 4"}) {
     EXPECT_SAYS(
         refusal(ErrorCode::corrupt, good + line + "\n"),
         fmt::format("tiktoken.model: line 258 is '{}'; expected a token's bytes in base64, a space and its rank",
