@@ -278,7 +278,12 @@ TEST_F(Tiktoken, SaysWhatIsWrong) {
   EXPECT_SAYS(refusal(ErrorCode::corrupt, good + "YWE= 256\n"),
               "there are 258 tokens, but none of the rank 256, or two");
   EXPECT_SAYS(refusal(ErrorCode::corrupt, good + "YQ== 257\n"), "the tokens of the ranks 97 and 257 are the same");
-  EXPECT_SAYS(refusal(ErrorCode::unsupported, base64(std::string(30000, 'a')) + " 0\n"), "the squares of the tokens'");
+  EXPECT_SAYS(
+      refusal(ErrorCode::unsupported, base64(std::string(30000, 'a')) + " 0\n"),
+      "tiktoken.model: up to line 1, the squares of the tokens' lengths in bytes add up to 900000000; supported "
+      "are at most 536870912");
+  EXPECT_SAYS(refusal(ErrorCode::corrupt, good, [](FolderDraft& d) { d.tokenizer_config["eos_token"] = "[EOS]"; }),
+              "tokenizer_config.json: 'eos_token' is '[EOS]', which is no token of tiktoken.model");
   const auto code = [&](json::value value) {
     return refusal(ErrorCode::unsupported, good, [&](FolderDraft& d) {
       d.tokenizer_config["auto_map"] = {{"AutoTokenizer", std::move(value)}};

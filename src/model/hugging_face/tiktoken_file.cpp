@@ -67,10 +67,11 @@ class RankedTokens {
       }
       squares += parsed->second.size() * parsed->second.size();
       if (squares > kMostSquares) {
-        return Error(ErrorCode::unsupported,
-                     fmt::format("{}: up to line {}, the squares of the tokens' lengths add up to {} bytes; at most {} "
-                                 "are looked at",
-                                 path.string(), number, squares, kMostSquares));
+        return Error(
+            ErrorCode::unsupported,
+            fmt::format("{}: up to line {}, the squares of the tokens' lengths in bytes add up to {}; supported "
+                        "are at most {}",
+                        path.string(), number, squares, kMostSquares));
       }
       lines.push_back(std::move(*parsed));
     }

@@ -2,9 +2,9 @@
 // there is a line with its bytes, in base64, and its rank, which is its id (load_tiktoken_bpe of OpenAI's tiktoken).
 // What else there is to the tokenizer is in Python code beside it (tokenization_kimi.py): one expression cuts text into
 // words, the special tokens are the 256 ids behind the ranks, and those that tokenizer_config.json does not name
-// ("added_tokens_decoder") are called <|reserved_token_ID|>. Before it is cut into words, the code cuts a text
-// at every 400,000 characters, and after every 25,000 where more than that stand in a row that are all white space or
-// all not, since tiktoken is slow with long words and fails with long texts. This is not done here.
+// ("added_tokens_decoder") are called <|reserved_token_ID|>. Before it cuts a text into words, the code cuts it at
+// every 400,000 characters, and after every 25,000 where more than that stand in a row that are all white space or all
+// not, since tiktoken is slow with long words and fails with long texts. This is not done here.
 #pragma once
 
 #include <filesystem>
