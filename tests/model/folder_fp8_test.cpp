@@ -273,6 +273,44 @@ TEST_F(FolderInFp8, WhatIsNoWeightIsPassedOver) {
               "tensor 'model.layers.1.self_attn.v_proj.input_scale' is no part of");
 }
 
+// Where the embedding is the output matrix as well, a copy of it in codes is passed over with its scales.
+TEST_F(FolderInFp8, ATiedOutputIsPassedOverWithItsScales) {
+  use("qwen2-tiny");
+  draft_.tensors["lm_head.weight"] = draft_.tensors.at("model.embed_tokens.weight");
+  for (const Published& form : {kDeepSeek, kRows}) {
+    Drafts drafts = publish_all(form, draft_);
+    publish(form, "lm_head.weight", drafts.codes, drafts.numbers);
+    const auto file = open([&](FolderDraft& d) { d = drafts.codes; });
+    ASSERT_TRUE(file) << file.error().to_string();
+    EXPECT_EQ(file->find_tensor("output.weight"), nullptr);
+    EXPECT_EQ(file->find_tensor("token_embd.weight")->type, tensor::DType::f32);
+    // Without codes there is nothing that they scale.
+    const std::string said = fmt::format("tensor 'lm_head.weight{}' is no part of", form.ending);
+    EXPECT_SAYS(refusal(
+                    [&](FolderDraft& d) {
+                      d = drafts.codes;
+                      d.tensors.erase("lm_head.weight");
+                    },
+                    ErrorCode::unsupported),
+                said);
+    EXPECT_SAYS(refusal(
+                    [&](FolderDraft& d) {
+                      d = drafts.codes;
+                      d.tensors["lm_head.weight"] = drafts.numbers.tensors.at("lm_head.weight");
+                    },
+                    ErrorCode::unsupported),
+                said);
+    // What config.json says is not tied is read.
+    const auto apart = open([&](FolderDraft& d) {
+      d = drafts.codes;
+      d.config["tie_word_embeddings"] = false;
+    });
+    ASSERT_TRUE(apart) << apart.error().to_string();
+    ASSERT_NE(apart->find_tensor("output.weight"), nullptr);
+    EXPECT_EQ(apart->find_tensor("output.weight")->type, tensor::DType::bf16);
+  }
+}
+
 TEST_F(FolderInFp8, CodesThatAreNoNumbersAreFound) {
   use("llama-tiny");
   const Drafts drafts = publish_all(kDeepSeek, draft_);

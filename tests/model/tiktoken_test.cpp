@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <functional>
 #include <map>
+#include <optional>
 #include <random>
 #include <string>
 #include <string_view>
@@ -16,6 +17,7 @@
 #include "expect_says.hpp"
 #include "folder_fixture.hpp"
 #include "model/convert.hpp"
+#include "model/hugging_face/base64.hpp"
 #include "model/hugging_face/tiktoken_file.hpp"
 #include "model/vocabulary.hpp"
 #include "temporary_folder.hpp"
@@ -104,13 +106,53 @@ std::vector<std::string> words_in(std::string_view text) {
   return words;
 }
 
-// Every byte, in an order of its own.
-Ranked bytes_in_any_order(std::mt19937& random) {
+// Every byte, whose rank is its number, and these.
+Ranked every_byte_and(const Ranked& more) {
   Ranked tokens;
   for (int byte = 0; byte < 256; ++byte)
     tokens.emplace_back(1, static_cast<char>(byte));
+  tokens.insert(tokens.end(), more.begin(), more.end());
+  return tokens;
+}
+
+// Every byte, in an order of its own.
+Ranked bytes_in_any_order(std::mt19937& random) {
+  Ranked tokens = every_byte_and({});
   std::shuffle(tokens.begin(), tokens.end(), random);
   return tokens;
+}
+
+TEST(Base64, IsBytes) {
+  // RFC 4648, section 10.
+  const std::map<std::string_view, std::string_view> vectors = {{"", ""},
+                                                                {"f", "Zg=="},
+                                                                {"fo", "Zm8="},
+                                                                {"foo", "Zm9v"},
+                                                                {"foob", "Zm9vYg=="},
+                                                                {"fooba", "Zm9vYmE="},
+                                                                {"foobar", "Zm9vYmFy"}};
+  for (const auto& [bytes, text] : vectors) {
+    EXPECT_EQ(base64_bytes(text), bytes);
+    EXPECT_EQ(base64_bytes(text.substr(0, text.find('='))), bytes);
+  }
+  std::string all;
+  for (int byte = 0; byte < 256; ++byte)
+    all += static_cast<char>(byte);
+  for (size_t begin = 0; begin < 4; ++begin)
+    EXPECT_EQ(base64_bytes(base64(all.substr(begin))), all.substr(begin));
+}
+
+TEST(Base64, IsNothingElse) {
+  const std::map<std::string_view, std::vector<std::string_view>> others = {
+      {"one digit more than bytes have", {"Q", "QUJDR", "QUJDREVGR", "Q===", "QUJDR==="}},
+      {"padding that does not fill up",
+       {"=", "==", "QUJD=", "QUJD==", "QUJD===", "QUJD====", "QUI==", "QQ=", "QQ======"}},
+      {"bits behind the last byte", {"QR==", "QR", "QW==", "QUJ=", "QUJ", "QUJDQf=="}},
+      {"other characters", {"QU-D", "QU_D", "QU D", "QUJD\n", " QUJD", "QQ=Q", "=QQ=", "QQ==QQ==", "QQ== "}}};
+  for (const auto& [why, texts] : others) {
+    for (const std::string_view text : texts)
+      EXPECT_EQ(base64_bytes(text), std::nullopt) << why << ": " << text;
+  }
 }
 
 class Tiktoken : public testing::Test {
@@ -132,7 +174,7 @@ class Tiktoken : public testing::Test {
   }
 
   std::string refusal(ErrorCode code, const std::string& file, const std::function<void(FolderDraft&)>& change = {}) {
-    const auto read_now = read(file, 1024, change);
+    const auto read_now = read(file, 300, change);
     if (read_now) return "(accepted)";
     EXPECT_EQ(read_now.error().code(), code) << read_now.error().to_string();
     return read_now.error().to_string();
@@ -177,54 +219,71 @@ TEST_F(Tiktoken, TextHasTheIdsOfItsOwnAlgorithm) {
 }
 
 TEST_F(Tiktoken, SpecialTokensStandBehindTheRanks) {
-  const Ranked tokens = {"a", "b", "ab"};
+  const Ranked tokens = every_byte_and({"ab"});
   const auto special = [](std::string_view content, bool is_special) {
     return json::object{{"content", content}, {"special", is_special}, {"lstrip", false}, {"rstrip", false}};
   };
-  auto translated = read(file_of(tokens), 10, [&](FolderDraft& d) {
+  auto translated = read(file_of(tokens), 264, [&](FolderDraft& d) {
     d.tokenizer_config["added_tokens_decoder"] = {
-        {"3", special("[BOS]", true)}, {"4", special("[EOS]", true)}, {"7", special("<|call|>", false)}};
+        {"257", special("[BOS]", true)}, {"258", special("[EOS]", true)}, {"261", special("<|call|>", false)}};
     d.tokenizer_config["bos_token"] = "[BOS]";
     d.tokenizer_config["eos_token"] = "[EOS]";
   });
   ASSERT_TRUE(translated) << translated.error().to_string();
   text::Vocabulary vocabulary = std::move(translated->vocabulary);
-  EXPECT_EQ(vocabulary.pieces, (std::vector<std::string>{"a", "b", "ab", "[BOS]", "[EOS]", "<|reserved_token_5|>",
-                                                         "<|reserved_token_6|>", "<|call|>", "[PAD8]", "[PAD9]"}));
-  EXPECT_EQ(vocabulary.kinds[2], TokenKind::normal);
-  EXPECT_EQ(vocabulary.kinds[3], TokenKind::control);
-  EXPECT_EQ(vocabulary.kinds[5], TokenKind::control);
-  EXPECT_EQ(vocabulary.kinds[7], TokenKind::user_defined);
-  EXPECT_EQ(vocabulary.kinds[8], TokenKind::unused);
+  ASSERT_EQ(vocabulary.pieces.size(), 264U);
+  EXPECT_EQ(std::vector<std::string>(vocabulary.pieces.begin() + 256, vocabulary.pieces.end()),
+            (std::vector<std::string>{"ab", "[BOS]", "[EOS]", "<|reserved_token_259|>", "<|reserved_token_260|>",
+                                      "<|call|>", "[PAD262]", "[PAD263]"}));
+  EXPECT_EQ(vocabulary.kinds[256], TokenKind::normal);
+  EXPECT_EQ(vocabulary.kinds[257], TokenKind::control);
+  EXPECT_EQ(vocabulary.kinds[259], TokenKind::control);
+  EXPECT_EQ(vocabulary.kinds[261], TokenKind::user_defined);
+  EXPECT_EQ(vocabulary.kinds[262], TokenKind::unused);
   EXPECT_EQ(vocabulary.merges, std::vector<std::string>{"a b"});
-  EXPECT_EQ(vocabulary.bos, 3);
-  EXPECT_EQ(vocabulary.eos, 4);
+  EXPECT_EQ(vocabulary.bos, 257);
+  EXPECT_EQ(vocabulary.eos, 258);
   EXPECT_FALSE(vocabulary.add_bos || vocabulary.add_eos);
   EXPECT_TRUE(vocabulary.ignore_merges);
   const auto tokenizer = text::Tokenizer::create(std::move(vocabulary)).value();
   EXPECT_EQ(tokenizer->encode("[BOS]ba<|call|>b[EOS]", {.parse_special = true}).value(),
-            (std::vector<Token>{3, 1, 0, 7, 1, 4}));
+            (std::vector<Token>{257, 'b', 'a', 261, 'b', 258}));
 }
 
 // The pieces of bytes are GPT-2's, and lines may end as they do in other places.
 TEST_F(Tiktoken, LinesAreBytesAndRanks) {
-  const auto translated = read("IA== 1\r\n/w== 0\r\n\r\nIP8= 2", 3);
+  std::string others;
+  for (int byte = 0, rank = 3; byte < 255; ++byte) {
+    if (byte != ' ') others += fmt::format("{} {}\r\n", base64(std::string(1, static_cast<char>(byte))), rank++);
+  }
+  const auto translated = read(others + "IA== 1\r\n/w== 0\r\n\r\nIP8= 2", 257);
   ASSERT_TRUE(translated) << translated.error().to_string();
-  EXPECT_EQ(translated->vocabulary.pieces, (std::vector<std::string>{"ÿ", "Ġ", "Ġÿ"}));
+  const std::vector<std::string>& pieces = translated->vocabulary.pieces;
+  ASSERT_EQ(pieces.size(), 257U);
+  EXPECT_EQ(std::vector<std::string>(pieces.begin(), pieces.begin() + 3), (std::vector<std::string>{"ÿ", "Ġ", "Ġÿ"}));
   EXPECT_EQ(translated->vocabulary.merges, std::vector<std::string>{"Ġ ÿ"});
 }
 
 TEST_F(Tiktoken, SaysWhatIsWrong) {
-  const std::string good = file_of({"a", "b", "ab"});
-  for (const char* line : {"YQ==", "YQ== x", "YQ== -1", "Y!== 3", " 3", "YQ== 3 4"}) {
+  const std::string good = file_of(every_byte_and({"ab"}));
+  for (const char* line :
+       {"YQ==", "YQ== x", "YQ== -1", "Y!== 257", "YWJjZ 257", "YWJj==== 257", " 257", "YQ== 257 4"}) {
     EXPECT_SAYS(
         refusal(ErrorCode::corrupt, good + line + "\n"),
-        fmt::format("tiktoken.model: line 4 is '{}'; expected a token's bytes in base64, a space and its rank", line));
+        fmt::format("tiktoken.model: line 258 is '{}'; expected a token's bytes in base64, a space and its rank",
+                    line));
   }
-  EXPECT_SAYS(refusal(ErrorCode::corrupt, good + "YWE= 4\n"), "there are 4 tokens, but none of the rank 3, or two");
-  EXPECT_SAYS(refusal(ErrorCode::corrupt, good + "YWE= 2\n"), "there are 4 tokens, but none of the rank 2, or two");
-  EXPECT_SAYS(refusal(ErrorCode::corrupt, good + "YQ== 3\n"), "the tokens of the ranks 0 and 3 are the same");
-  EXPECT_SAYS(refusal(ErrorCode::unsupported, base64(std::string(30000, 'a')) + " 0\n"), "the squares of the tokens'");
+  EXPECT_SAYS(refusal(ErrorCode::corrupt, good + "YWE= 258\n"),
+              "there are 258 tokens, but none of the rank 257, or two");
+  EXPECT_SAYS(refusal(ErrorCode::corrupt, good + "YWE= 256\n"),
+              "there are 258 tokens, but none of the rank 256, or two");
+  EXPECT_SAYS(refusal(ErrorCode::corrupt, good + "YQ== 257\n"), "the tokens of the ranks 97 and 257 are the same");
+  EXPECT_SAYS(
+      refusal(ErrorCode::unsupported, base64(std::string(30000, 'a')) + " 0\n"),
+      "tiktoken.model: up to line 1, the squares of the tokens' lengths in bytes add up to 900000000; supported "
+      "are at most 536870912");
+  EXPECT_SAYS(refusal(ErrorCode::corrupt, good, [](FolderDraft& d) { d.tokenizer_config["eos_token"] = "[EOS]"; }),
+              "tokenizer_config.json: 'eos_token' is '[EOS]', which is no token of tiktoken.model");
   const auto code = [&](json::value value) {
     return refusal(ErrorCode::unsupported, good, [&](FolderDraft& d) {
       d.tokenizer_config["auto_map"] = {{"AutoTokenizer", std::move(value)}};
@@ -237,20 +296,20 @@ TEST_F(Tiktoken, SaysWhatIsWrong) {
   EXPECT_SAYS(refusal(ErrorCode::unsupported, good, [](FolderDraft& d) { d.tokenizer_config.erase("auto_map"); }),
               "'auto_map.AutoTokenizer' is absent");
   EXPECT_EQ(code("moonshotai/Moonlight--tokenization_moonshot.TikTokenTokenizer"), "(accepted)");
-  for (const char* id : {"2", "259", "x", "-3"}) {
+  for (const char* id : {"256", "513", "x", "-3"}) {
     EXPECT_SAYS(refusal(ErrorCode::corrupt, good,
                         [&](FolderDraft& d) {
                           d.tokenizer_config["added_tokens_decoder"] = {{id, {{"content", "[BOS]"}}}};
                         }),
-                fmt::format("'added_tokens_decoder.{}' is no id of a special token; 'tiktoken.model' has 3 tokens, and "
-                            "special ones are 3 to 258",
+                fmt::format("'added_tokens_decoder.{}' is no id of a special token; 'tiktoken.model' has 257 tokens, "
+                            "and special ones are 257 to 512",
                             id));
   }
   // A vocabulary that the model has no rows for.
-  const auto small = read(good, 2);
+  const auto small = read(good, 256);
   ASSERT_FALSE(small);
   EXPECT_SAYS(small.error().to_string(),
-              "tiktoken.model: token 'ab' of 'model.vocab' has the id 2, but the model has 2");
+              "tiktoken.model: token 'ab' of 'model.vocab' has the id 256, but the model has 256 tokens");
   // Where there is a tokenizer.json, it is read.
   const auto both = read("nonsense", 1, [](FolderDraft& d) {
     d.tokenizer = json::object{{"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}}},
@@ -258,6 +317,23 @@ TEST_F(Tiktoken, SaysWhatIsWrong) {
   });
   ASSERT_TRUE(both) << both.error().to_string();
   EXPECT_EQ(both->vocabulary.pre, "gpt-2");
+}
+
+// Text that no longer token has is made of bytes: one without a token would vanish from it.
+TEST_F(Tiktoken, EveryByteHasAToken) {
+  const auto without = [&](std::string_view bytes) {
+    Ranked tokens = every_byte_and({"ab", " \xFF"});
+    for (const char byte : bytes)
+      tokens.erase(std::find(tokens.begin(), tokens.end(), std::string(1, byte)));
+    return refusal(ErrorCode::corrupt, file_of(tokens));
+  };
+  EXPECT_EQ(without(""), "(accepted)");
+  EXPECT_SAYS(without("c"),
+              "tiktoken.model: no token is the byte 0x63 by itself; expected one for each of the 256 bytes, without "
+              "which text would be lost");
+  EXPECT_SAYS(without("c\n\xFF"), "no token is the byte 0x0A by itself");
+  EXPECT_SAYS(without("\xFF"), "no token is the byte 0xFF by itself");
+  EXPECT_SAYS(refusal(ErrorCode::corrupt, ""), "no token is the byte 0x00 by itself");
 }
 
 class TiktokenFolder : public test::FolderFixture {};

@@ -7,8 +7,11 @@ namespace tidemill::model {
 
 std::optional<std::string> base64_bytes(std::string_view text) {
   constexpr std::string_view digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  while (text.ends_with('='))
+  size_t padding = 0;
+  for (; text.ends_with('='); ++padding)
     text.remove_suffix(1);
+  const bool fills_up = padding == 0 || (padding <= 2 && (text.size() + padding) % 4 == 0);
+  if (!fills_up || text.size() % 4 == 1) return std::nullopt;
   std::string bytes;
   bytes.reserve(text.size() / 4 * 3 + 2);
   uint32_t bits = 0;
@@ -22,6 +25,7 @@ std::optional<std::string> base64_bytes(std::string_view text) {
     held -= 8;
     bytes += static_cast<char>((bits >> held) & 0xFF);
   }
+  if ((bits & ((1U << held) - 1)) != 0) return std::nullopt;
   return bytes;
 }
 

@@ -7,7 +7,8 @@
 
 namespace tidemill::model {
 
-// With or without padding; none where the text is no base64.
+// With all of its padding or with none. None where the text is no base64: for other characters, for lengths that no
+// bytes have, and for bits behind the last byte that are not 0.
 std::optional<std::string> base64_bytes(std::string_view text);
 
 }  // namespace tidemill::model

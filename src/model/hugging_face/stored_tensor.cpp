@@ -64,7 +64,7 @@ Result<void> StoredTensor::find_scales(const FolderWeights& weights, const Weigh
   if (!is_matrix())
     return error(ErrorCode::unsupported, fmt::format("is a vector of {}; supported are matrices", type));
   numbers_ = eight_bit_numbers(type);
-  for (const std::string_view ending : {"_scale_inv", "_scale"}) {
+  for (const std::string_view ending : kScaleEndings) {
     if (scales_ == nullptr) scales_ = weights.find(name() + std::string(ending)).tensor;
   }
   if (scales_ == nullptr) {

@@ -11,7 +11,9 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "model/hugging_face/eight_bit_floats.hpp"
 #include "model/hugging_face/joined_experts.hpp"
+#include "model/hugging_face/weight_scales.hpp"
 #include "model/latent_expansion.hpp"
 #include "model/metadata.hpp"
 
@@ -359,9 +361,13 @@ class TensorTranslator {
   Result<void> translate_output() {
     const std::string_view within = "language_model.";
     const std::string name = std::string(prefix_.starts_with(within) ? within : "").append(form_.names.output);
-    const bool there = out_.weights.find(name + ".weight").tensor != nullptr;
-    if (!shape_.tied.value_or(!there)) return require(name, shape_.architecture->names.output, ".weight");
-    used_.insert(name + ".weight");  // a copy of the embedding, if it is there
+    const SafetensorsTensor* stored = out_.weights.find(name + ".weight").tensor;
+    if (!shape_.tied.value_or(stored == nullptr)) return require(name, shape_.architecture->names.output, ".weight");
+    if (stored == nullptr) return {};
+    used_.insert(stored->name);  // a copy of the embedding, and what scales it
+    if (!is_eight_bit_float(stored->dtype)) return {};
+    for (const std::string_view ending : kScaleEndings)
+      used_.insert(stored->name + std::string(ending));
     return {};
   }
 

@@ -67,10 +67,11 @@ class RankedTokens {
       }
       squares += parsed->second.size() * parsed->second.size();
       if (squares > kMostSquares) {
-        return Error(ErrorCode::unsupported,
-                     fmt::format("{}: up to line {}, the squares of the tokens' lengths add up to {} bytes; at most {} "
-                                 "are looked at",
-                                 path.string(), number, squares, kMostSquares));
+        return Error(
+            ErrorCode::unsupported,
+            fmt::format("{}: up to line {}, the squares of the tokens' lengths in bytes add up to {}; supported "
+                        "are at most {}",
+                        path.string(), number, squares, kMostSquares));
       }
       lines.push_back(std::move(*parsed));
     }
@@ -125,6 +126,14 @@ class RankedTokens {
       if (ranks_.emplace(bytes_[rank], static_cast<int32_t>(rank)).second) continue;
       return Error(ErrorCode::corrupt, fmt::format("{}: the tokens of the ranks {} and {} are the same", path.string(),
                                                    ranks_.at(bytes_[rank]), rank));
+    }
+    // Text that no longer token has is made of them; a byte without one would be left out of it.
+    for (int byte = 0; byte < 256; ++byte) {
+      const char alone = static_cast<char>(byte);
+      if (rank_of(std::string_view(&alone, 1)) >= 0) continue;
+      return Error(ErrorCode::corrupt, fmt::format("{}: no token is the byte 0x{:02X} by itself; expected one for each "
+                                                   "of the 256 bytes, without which text would be lost",
+                                                   path.string(), byte));
     }
     return {};
   }

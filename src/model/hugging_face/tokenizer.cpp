@@ -240,8 +240,8 @@ class TokenizerTranslator {
     TM_TRY(const std::string name, special_name(name_key));
     if (!name.empty()) {
       if (const auto id = id_of(name)) return id;
-      return names_.error(ErrorCode::corrupt,
-                          fmt::format("'{}' is '{}', which is no token of tokenizer.json", name_key, printable(name)));
+      return names_.error(ErrorCode::corrupt, fmt::format("'{}' is '{}', which is no token of {}", name_key,
+                                                          printable(name), file_.path().filename().string()));
     }
     const json::value* value = id_key.empty() ? nullptr : config_.find(id_key);
     if (value == nullptr || value->is_array()) return std::optional<int64_t>();
@@ -470,7 +470,7 @@ class TokenizerTranslator {
   }
 
   TokenizerModel how_;
-  JsonMembers file_;        // tokenizer.json
+  JsonMembers file_;        // tokenizer.json, or what stands for it
   JsonMembers names_;       // tokenizer_config.json
   JsonMembers generation_;  // generation_config.json
   const JsonMembers& config_;

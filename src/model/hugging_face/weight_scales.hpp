@@ -1,12 +1,17 @@
 // How a folder's weights are quantised, as quantization_config of config.json says it.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <string_view>
 
 #include "base/result.hpp"
 #include "model/hugging_face/json_file.hpp"
 
 namespace tidemill::model {
+
+// What the scales' names have behind that of the matrix in codes; the first that is there counts.
+inline constexpr std::array<std::string_view, 2> kScaleEndings = {"_scale_inv", "_scale"};
 
 // Whether weights may be codes of eight bits, and what shares a scale.
 struct WeightScales {
