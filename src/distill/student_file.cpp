@@ -107,7 +107,8 @@ Result<std::vector<NamedArray>> read_student(const model::Checkpoint& file, cons
         !std::equal(array.shape.begin(), array.shape.end(), tensor->shape.begin()))
       return other(fmt::format("its tensor '{}' is missing, packed or of another shape", array.name));
     TM_TRY(const std::span<const std::byte> bytes, file.read(*tensor, scratch));
-    NamedArray& read = weights.emplace_back(array.name, array.shape, std::vector<float>(array.values.size()));
+    NamedArray& read =
+        weights.emplace_back(NamedArray{array.name, array.shape, std::vector<float>(array.values.size())});
     tensor::dequantize(tensor->type, bytes.data(), tensor->elements(), read.values.data());
     if (!std::ranges::all_of(read.values, [](float value) { return std::isfinite(value); }))
       return file.error(ErrorCode::corrupt, fmt::format("tensor '{}' has a weight that is not finite", array.name));
