@@ -1,7 +1,5 @@
 // tokenizer.json of DeepSeek V2 (and DeepSeek LLM, whose tokenizer it has) and of Kimi K2, as their steps are written
 // there: text has the ids of the models' own tokenizers.
-#include <fstream>
-#include <sstream>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -9,10 +7,10 @@
 
 #include <gtest/gtest.h>
 
-#include "base/file.hpp"
 #include "base/json.hpp"
 #include "data.hpp"
 #include "folder_writer.hpp"
+#include "golden_texts.hpp"
 #include "model/gguf.hpp"
 #include "model/vocabulary.hpp"
 #include "temporary_folder.hpp"
@@ -74,23 +72,11 @@ TEST(FolderWordCuts, DeepSeekV2sEveryVectorComesOutExactly) {
   const auto tokenizer = text::Tokenizer::create(std::move(translated->vocabulary));
   ASSERT_TRUE(tokenizer) << tokenizer.error().to_string();
 
-  const std::string separator = "\n__ggml_vocab_test__\n";
-  const std::string texts = base::read_file(path.string() + ".inp").value();
-  std::ifstream golden(path.string() + ".out");
-  size_t begin = 0;
-  size_t compared = 0;
-  for (size_t end = 0; (end = texts.find(separator, begin)) != std::string::npos; begin = end + separator.size()) {
-    std::string line;
-    ASSERT_TRUE(std::getline(golden, line));
-    std::istringstream numbers(line);
-    std::vector<text::Token> expected;
-    for (text::Token token = 0; numbers >> token;)
-      expected.push_back(token);
-    const std::string text = texts.substr(begin, end - begin);
-    EXPECT_EQ((*tokenizer)->encode(text, {.add_special = false}).value(), expected) << "'" << text << "'";
-    ++compared;
-  }
-  EXPECT_GT(compared, 40U);
+  const auto [texts, expected] = test::golden_texts_of(path);
+  ASSERT_GT(texts.size(), 40U);
+  ASSERT_EQ(texts.size(), expected.size());
+  for (size_t i = 0; i < texts.size(); ++i)
+    EXPECT_EQ((*tokenizer)->encode(texts[i], {.add_special = false}).value(), expected[i]) << "'" << texts[i] << "'";
 }
 
 TEST(FolderWordCuts, KimisAreKnownWhateverMergesAreFor) {

@@ -14,6 +14,7 @@
 #include <gtest/gtest.h>
 
 #include "base/json.hpp"
+#include "encoder_writer.hpp"
 #include "expect_says.hpp"
 #include "folder_fixture.hpp"
 #include "model/convert.hpp"
@@ -21,31 +22,19 @@
 #include "model/hugging_face/tiktoken_file.hpp"
 #include "model/vocabulary.hpp"
 #include "temporary_folder.hpp"
-#include "text/pre_tokenizer.hpp"
 #include "text/tokenizer.hpp"
 #include "translated_tokenizer.hpp"
+#include "words_of.hpp"
 
 namespace tidemill::model {
 namespace {
 
 using base::ErrorCode;
+using test::base64;
 using test::FolderDraft;
 using text::Token;
 using text::TokenKind;
 namespace json = base::json;
-
-std::string base64(std::string_view bytes) {
-  constexpr std::string_view digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string text;
-  for (size_t i = 0; i < bytes.size(); i += 3) {
-    uint32_t bits = 0;
-    for (size_t j = 0; j < 3; ++j)
-      bits = bits << 8 | (i + j < bytes.size() ? static_cast<uint8_t>(bytes[i + j]) : 0);
-    for (size_t j = 0; j < 4; ++j)
-      text += i + j <= bytes.size() ? digits[bits >> (18 - 6 * j) & 63] : '=';
-  }
-  return text;
-}
 
 // Tokens by rank.
 using Ranked = std::vector<std::string>;
@@ -89,21 +78,6 @@ std::vector<Token> encode_plainly(const Ranked& tokens, const std::vector<std::s
       ids.push_back(ranks.at(part));
   }
   return ids;
-}
-
-std::vector<std::string> words_in(std::string_view text) {
-  text::Characters characters;
-  characters.assign(text);
-  std::vector<uint32_t> ends;
-  std::vector<uint32_t> scratch;
-  cut_into_words(*text::find_pre_tokenizer("kimi-k2").value(), characters, ends, scratch);
-  std::vector<std::string> words;
-  size_t begin = 0;
-  for (const uint32_t end : ends) {
-    words.emplace_back(text.substr(begin, characters.offsets[end] - begin));
-    begin = characters.offsets[end];
-  }
-  return words;
 }
 
 // Every byte, whose rank is its number, and these.
@@ -212,7 +186,7 @@ TEST_F(Tiktoken, TextHasTheIdsOfItsOwnAlgorithm) {
     for (int i = 0; i < 200; ++i) {
       const std::string text = text_of(40);
       const auto ids = (*tokenizer)->encode(text).value();
-      EXPECT_EQ(ids, encode_plainly(tokens, words_in(text))) << "'" << text << "'";
+      EXPECT_EQ(ids, encode_plainly(tokens, test::words_of("kimi-k2", text))) << "'" << text << "'";
       EXPECT_EQ((*tokenizer)->decode(ids, false), text);
     }
   }
@@ -367,7 +341,7 @@ TEST_F(TiktokenFolder, AModelIsReadAndConvertedWithIt) {
     const auto tokenizer = text::Tokenizer::create(read_vocabulary(read_now).value());
     ASSERT_TRUE(tokenizer) << tokenizer.error().to_string();
     const std::string text = "Then the 中文 is the end";
-    EXPECT_EQ((*tokenizer)->encode(text).value(), encode_plainly(tokens, words_in(text)));
+    EXPECT_EQ((*tokenizer)->encode(text).value(), encode_plainly(tokens, test::words_of("kimi-k2", text)));
   }
 }
 

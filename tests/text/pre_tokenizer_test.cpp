@@ -8,9 +8,12 @@
 #include "base/utf8.hpp"
 #include "text/characters.hpp"
 #include "text/random_text.hpp"
+#include "words_of.hpp"
 
 namespace tidemill::text {
 namespace {
+
+using test::words_of;
 
 // `parts` cut at every match of `expression`, the matches being parts too.
 std::vector<std::string> split(const std::vector<std::string>& parts, const char* expression) {
@@ -35,21 +38,6 @@ std::vector<std::string> split(const std::vector<std::string>& parts, const char
   pcre2_match_data_free(match);
   pcre2_code_free(code);
   return out;
-}
-
-std::vector<std::string> words_of(std::string_view name, std::string_view text) {
-  Characters characters;
-  characters.assign(text);
-  std::vector<uint32_t> ends;
-  std::vector<uint32_t> scratch;
-  cut_into_words(*find_pre_tokenizer(name).value(), characters, ends, scratch);
-  std::vector<std::string> words;
-  size_t begin = 0;
-  for (const uint32_t end : ends) {
-    words.emplace_back(text.substr(begin, characters.offsets[end] - begin));
-    begin = characters.offsets[end];
-  }
-  return words;
 }
 
 constexpr const char* gpt2 = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
