@@ -104,7 +104,7 @@ quantised: ## Say what fewer bits save and cost MODEL on TEXT, and how much fast
 	@scripts/deps.sh test
 	@scripts/build.sh release tidemill
 	@node bench/quantised.mjs $(MODEL) $(TEXT)
-	@node bench/quantised.mjs --latency $(SHAPE)
+	@node bench/quantised.mjs --latency $(SHAPE) $(TEXT)
 
 distill: ## Install libtorch, and build the program with what it trains with
 	@scripts/deps.sh build

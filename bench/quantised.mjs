@@ -1,6 +1,6 @@
 // What fewer bits save and cost, each against the model in F32:
 //   node bench/quantised.mjs MODEL TEXT [TOKENS]   memory and predictions; a fifth of the text calibrates, the rest is judged
-//   node bench/quantised.mjs --latency SHAPE       time to the first token and for each one, of random weights
+//   node bench/quantised.mjs --latency SHAPE TEXT  time to the first token and for each one, of random weights
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
@@ -43,6 +43,7 @@ function predictions(model, text, tokens) {
     ['int8', []],
     ['int8, one scale a row', ['--per-channel']],
     ['at most 8.2 bits, calibrated', ['--bits', '8.2', ...careful]],
+    ['at most 7.5 bits, calibrated', ['--bits', '7.5', ...careful]],
     ['at most 6.5 bits, calibrated', ['--bits', '6.5', ...careful]],
     ...['q5_1', 'q5_k', 'q4_k', 'q4_0'].flatMap((type) => [
       [type, ['--type', type]],
@@ -63,25 +64,33 @@ function predictions(model, text, tokens) {
   }
 }
 
-function latency(shape) {
+// Random weights need no more of a calibration than to be given their types.
+function latency(shape, text) {
+  const [calibration] = split(text);
   run('synth', shape, plain, '--type', 'f32');
   console.log('| weights | first token of 128, s | a token, ms | less, first token | less, a token |');
   console.log('|---|---|---|---|---|');
   let base;
-  for (const type of ['f32', 'int8', 'q5_1', 'q4_0']) {
-    const model = type === 'f32' ? plain : small;
-    if (model === small) run('quantize', plain, small, '--type', type);
+  for (const [name, args] of [
+    ['F32', null],
+    ['int8', ['--type', 'int8']],
+    ['at most 7.5 bits', ['--bits', '7.5', '--calibrate', calibration, '--calibration-tokens', '512']],
+    ['Q5_1', ['--type', 'q5_1']],
+    ['Q4_0', ['--type', 'q4_0']],
+  ]) {
+    const model = args ? small : plain;
+    if (args) run('quantize', plain, small, ...args);
     const measured = JSON.parse(run('bench', model, '--prefill', '128', '--decode', '32', '--streams', '1', '--json'));
     const times = { first: measured.ttft_s, each: 1000 / measured.decode_tok_s };
     base ??= times;
-    console.log(`| ${type} | ${times.first.toFixed(3)} | ${times.each.toFixed(2)} | ${percent(1 - times.first / base.first)} | ${percent(1 - times.each / base.each)} |`);
+    console.log(`| ${name} | ${times.first.toFixed(3)} | ${times.each.toFixed(2)} | ${percent(1 - times.first / base.first)} | ${percent(1 - times.each / base.each)} |`);
   }
 }
 
-const [first, second, tokens] = process.argv.slice(2);
+const [first, second, third] = process.argv.slice(2);
 try {
-  if (first === '--latency') latency(second);
-  else predictions(first, second, tokens ?? '40000');
+  if (first === '--latency') latency(second, third);
+  else predictions(first, second, third ?? '40000');
 } finally {
   rmSync(folder, { recursive: true });
 }
