@@ -100,6 +100,9 @@ class JsonBuilder {
     stack_.push_uint64(number);
     return true;
   }
+  // Whether the text was refused for a number past doubles.
+  bool refused() const { return refused_; }
+
   bool on_double(double about, json::string_view digits, json::error_code& error) {
     if (!begun_number_.empty()) {
       begun_number_ += std::string_view(digits);
@@ -107,7 +110,8 @@ class JsonBuilder {
     }
     const std::optional<double> number = nearest(digits, about);
     if (!number && past_ == PastDoubles::refused) {
-      error = json::error::exponent_overflow;  // as the parser has it of exponents past an int
+      refused_ = true;
+      error = json::error::exponent_overflow;
       return false;
     }
     stack_.push_double(number.value_or(std::copysign(std::numeric_limits<double>::max(), about)));
@@ -137,21 +141,62 @@ class JsonBuilder {
   }
 
   PastDoubles past_;
+  bool refused_ = false;
   json::value_stack stack_;
   std::string begun_number_;  // a number ends the text if it is not whole at first: there is one at most
 };
+
+bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
+
+// The text with exponents of ten digits and more become one of a billion, over the same length. The parser has no
+// larger ones, and no text is so long that its numbers would be others for it: all are 0 or past doubles.
+std::string with_bounded_exponents(std::string_view text) {
+  constexpr std::string_view bound = "1000000000";
+  std::string bounded(text);
+  bool in_string = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '"') in_string = !in_string;
+    if (in_string) {
+      if (text[i] == '\\') ++i;  // a quote behind it is no end
+      continue;
+    }
+    if ((text[i] != 'e' && text[i] != 'E') || i == 0 || !is_digit(text[i - 1])) continue;
+    size_t first = i + 1;
+    if (first < text.size() && (text[first] == '+' || text[first] == '-')) ++first;
+    const size_t end = std::min(text.find_first_not_of("0123456789", first), text.size());
+    const size_t counted = std::min(text.find_first_not_of('0', first), end);
+    if (end - counted >= bound.size()) {
+      std::fill(bounded.begin() + static_cast<ptrdiff_t>(first), bounded.begin() + static_cast<ptrdiff_t>(end), '0');
+      bounded.replace(end - bound.size(), bound.size(), bound);
+    }
+    i = std::max(i, end - 1);
+  }
+  return bounded;
+}
 
 }  // namespace
 
 Result<json::value> parse_json(std::string_view text, int max_depth, PastDoubles past) {
   json::parse_options options;
   options.max_depth = static_cast<size_t>(max_depth);
-  json::basic_parser<JsonBuilder> parser(options, past);
   json::error_code error;
-  const size_t consumed = parser.write_some(true, text.data(), text.size(), error);
-  if (!error && consumed < text.size()) error = json::error::extra_data;
-  if (!error) parser.write_some(false, nullptr, 0, error);
-  if (!error) return parser.handler().release();
+  size_t consumed = 0;
+  bool is_past = false;
+  const auto parse = [&](std::string_view bytes) -> std::optional<json::value> {
+    error = {};
+    json::basic_parser<JsonBuilder> parser(options, past);
+    consumed = parser.write_some(true, bytes.data(), bytes.size(), error);
+    if (!error && consumed < bytes.size()) error = json::error::extra_data;
+    if (!error) parser.write_some(false, nullptr, 0, error);
+    is_past = parser.handler().refused();
+    if (error) return std::nullopt;
+    return parser.handler().release();
+  };
+  auto value = parse(text);
+  if (error == json::error::exponent_overflow && !is_past) value = parse(with_bounded_exponents(text));
+  if (value) return *std::move(value);
   std::string_view before = text.substr(0, std::min(consumed, text.size()));
   if (error == json::error::exponent_overflow)
     before = before.substr(0, 1 + before.find_last_not_of("+-.0123456789eE"));

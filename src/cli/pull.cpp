@@ -23,6 +23,7 @@
 #include "cli/model_source.hpp"
 #include "hub/cache.hpp"
 #include "hub/model_name.hpp"
+#include "wire/proxy.hpp"
 
 namespace tidemill::cli {
 
@@ -83,6 +84,7 @@ class ModelPull {
     if (std::string endpoint = variable("HF_ENDPOINT"); !endpoint.empty()) {
       options.remote.endpoint = std::move(endpoint);
     }
+    options.remote.proxies = wire::ProxyRules::from_environment(variable);
     options.remote.stop = interrupt_.descriptor();
     base::ReportedProgress bar("fetching " + name.repository, base::Progress::Unit::bytes,
                                base::Progress::terminal(!flags_.as_json));
@@ -237,7 +239,7 @@ void add_pull(CLI::App& app, Invocation& chosen) {
       "Every command takes the name as its model then, with or without a network. Stopped half-way, the same command\n"
       "goes on where it was; all that comes is checked against the hub's checksums. Variables: HF_TOKEN for private\n"
       "and gated models, HF_ENDPOINT for another hub, HF_HUB_OFFLINE=1 as --offline, TIDEMILL_CACHE for another place\n"
-      "than ~/.cache/tidemill. docs/models.md");
+      "than ~/.cache/tidemill; HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY as curl reads them. docs/models.md");
   command->callback([=, &chosen] { chosen.body = [flags] { return pull_or_list(*flags); }; });
 }
 

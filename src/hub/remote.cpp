@@ -68,6 +68,7 @@ Remote::Remote(ModelName name, RemoteOptions options, wire::Url endpoint)
         wire::HttpClientOptions client;
         client.idle_timeout = options_.idle_timeout;
         client.ca_file = options_.ca_file;
+        client.proxies = options_.proxies;
         return client;
       }()) {
   while (base_.ends_with('/'))
@@ -88,6 +89,13 @@ Result<Remote> Remote::create(ModelName name, RemoteOptions options) {
                  fmt::format("the token (HF_TOKEN) would go to {} for all to read: take an endpoint (HF_ENDPOINT) of "
                              "https, or unset the token",
                              endpoint->authority()));
+  }
+  TM_TRY(const wire::Proxy* const proxy, options.proxies.find(*endpoint));
+  if (!options.token.empty() && !endpoint->https && proxy != nullptr) {
+    return Error(ErrorCode::invalid_argument,
+                 fmt::format("the token (HF_TOKEN) for {} would go to {} for it to read: name the host in NO_PROXY, "
+                             "take an endpoint (HF_ENDPOINT) of https, or unset the token",
+                             endpoint->authority(), proxy->text()));
   }
   return Remote(std::move(name), std::move(options), *std::move(endpoint));
 }

@@ -16,6 +16,7 @@
 #include "hub/model_name.hpp"
 #include "wire/http_client.hpp"
 #include "wire/http_message.hpp"
+#include "wire/proxy.hpp"
 #include "wire/url.hpp"
 
 namespace tidemill::hub {
@@ -24,7 +25,8 @@ struct RemoteOptions {
   std::string endpoint = "https://huggingface.co";  // a path may follow the host
   // Sent to the endpoint alone, over https or to this machine; in no message. Empty: none.
   std::string token;
-  std::string ca_file;  // PEM file of authorities to trust instead of the system's
+  std::string ca_file;       // PEM file of authorities to trust instead of the system's
+  wire::ProxyRules proxies;  // asked for each server anew, also for those that the hub redirects to
   // In a row, without a mebibyte of progress between them.
   int max_tries = 5;
   base::Duration first_pause = std::chrono::seconds(1);  // doubles from try to try
@@ -62,7 +64,8 @@ class Tries {
 // Not thread-safe; calls block.
 class Remote {
  public:
-  // `invalid_argument` for an endpoint that is no URL, or that the token must not be sent to.
+  // `invalid_argument` for an endpoint that is no URL, or that the token must not be sent to, also not by a proxy that
+  // would read it; and for a proxy that is none.
   static base::Result<Remote> create(ModelName name, RemoteOptions options);
 
   // The commit that the name's revision stands for now, and what it holds.

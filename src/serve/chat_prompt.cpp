@@ -8,10 +8,12 @@
 
 #include <fmt/core.h>
 
+#include "base/units.hpp"
 #include "base/utf8.hpp"
 #include "chat/spelling.hpp"
 #include "grammar/json_string.hpp"
 #include "grammar/notation.hpp"
+#include "wire/error_body.hpp"
 
 namespace tidemill::serve {
 
@@ -288,8 +290,9 @@ std::string piece_of(const text::Tokenizer& tokenizer, std::optional<text::Token
 
 }  // namespace
 
-ChatPrompt::ChatPrompt(const text::Tokenizer& tokenizer, const std::string& source, const base::Clock& clock)
-    : tokenizer_(tokenizer), clock_(clock) {
+ChatPrompt::ChatPrompt(const text::Tokenizer& tokenizer, const std::string& source, const base::Clock& clock,
+                       std::string name)
+    : tokenizer_(tokenizer), clock_(clock), name_(std::move(name)) {
   if (source.empty()) {
     fault_ = (Error(ErrorCode::invalid_argument,
                     "this model has no chat template; use /v1/completions, or serve it with --chat-template FILE")
@@ -299,11 +302,12 @@ ChatPrompt::ChatPrompt(const text::Tokenizer& tokenizer, const std::string& sour
   text::StepAllowance allowance(probe_steps);
   auto compiled = text::ChatTemplate::compile_as_meant(source, &allowance);
   if (!compiled) {
+    const bool is_over = compiled.error().code() == ErrorCode::too_large;
     fault_ =
         (Error(std::move(compiled).error())
              .wrap("this model's chat template cannot be read; use /v1/completions, or serve it with --chat-template "
                    "FILE")
-             .with_param("messages"));
+             .with_param(std::string(is_over ? wire::template_param : "messages")));
     return;
   }
   template_ = std::move(*compiled);
@@ -340,9 +344,9 @@ Result<RenderedPrompt> ChatPrompt::render(const json::array& messages, const jso
                                           text::StepAllowance* allowance) const {
   if (fault_) return *fault_;
   const auto exceeded = [allowance] { return allowance != nullptr && allowance->exceeded(); };
-  const auto too_slow = [] {
-    return Error(ErrorCode::too_large, "the model's chat template takes more steps than are allowed here")
-        .with_param("messages");
+  const auto too_slow = [this] {
+    return Error(ErrorCode::too_large, fmt::format("{} takes more steps than are allowed here", name_))
+        .with_param(std::string(wire::template_param));
   };
   if (exceeded()) return too_slow();
   const auto mark = choose_mark(messages, variables);
@@ -372,6 +376,14 @@ Result<RenderedPrompt> ChatPrompt::render(const json::array& messages, const jso
   if (exceeded()) return too_slow();
   if (json::value* tools = input.if_contains("tools"); !rendered && tools != nullptr && spell_types_out(*tools)) {
     rendered = template_->render(input, time, limits);
+  }
+  if (!rendered && rendered.error().code() == ErrorCode::too_large) {
+    return std::move(rendered)
+        .error()
+        .wrap(fmt::format("{} goes over the limits of rendering these messages, {} steps, {} of memory and {} of text",
+                          name_, limits.max_steps, base::human_bytes(static_cast<double>(limits.max_memory)),
+                          base::human_bytes(static_cast<double>(limits.max_output))))
+        .with_param(std::string(wire::template_param));
   }
   if (!rendered) {
     Error error = std::move(rendered).error().wrap("the model's chat template refuses the messages");

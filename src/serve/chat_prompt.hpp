@@ -32,9 +32,9 @@ class ChatPrompt {
  public:
   // `source` is the template's text, empty for none. Without a template, or with one that does not compile, there is a
   // ChatPrompt all the same, whose render() says what is wrong. `clock`, which must outlive it too, gives templates
-  // that ask for it the date (UTC).
+  // that ask for it the date (UTC). `name` is what errors call it.
   ChatPrompt(const text::Tokenizer& tokenizer, const std::string& source,
-             const base::Clock& clock = base::SystemClock::instance());
+             const base::Clock& clock = base::SystemClock::instance(), std::string name = "the model's chat template");
   ~ChatPrompt();
 
   bool available() const { return template_.has_value(); }
@@ -65,8 +65,9 @@ class ChatPrompt {
   // the template; messages, add_generation_prompt, bos_token and eos_token cannot be overridden. `now` is the time for
   // templates that ask; none: the clock's. Where the template fails for a schema of `tools` with a type that it does
   // not know, as some do not know null, those are put into other words. Errors: invalid_argument with param "messages"
-  // (what the template refuses, or no template), too_large (over the limits of rendering). With an allowance that is
-  // exceeded afterwards, whatever is returned is no answer: ask again with a greater one, or without.
+  // (what the template refuses, or no template), too_large with param wire::template_param (over the limits of
+  // rendering). With an allowance that is exceeded afterwards, whatever is returned is no answer: ask again with a
+  // greater one, or without.
   base::Result<RenderedPrompt> render(const base::json::array& messages, const base::json::object& variables = {},
                                       bool add_generation_prompt = true,
                                       std::optional<base::WallTime> now = std::nullopt,
@@ -88,6 +89,7 @@ class ChatPrompt {
 
   const text::Tokenizer& tokenizer_;
   const base::Clock& clock_;
+  const std::string name_;
   std::optional<text::ChatTemplate> template_;
   std::optional<base::Error> fault_;
   text::TemplateTraits traits_;

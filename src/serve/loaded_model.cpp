@@ -127,7 +127,12 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const ModelOptions& optio
   auto tokenizer = text::Tokenizer::create(std::move(vocabulary));
   if (!tokenizer) return std::move(tokenizer).error().wrap(file.path().string());
   loaded->tokenizer_ = std::move(tokenizer).value();
-  loaded->chat_ = std::make_unique<ChatPrompt>(*loaded->tokenizer_, source);
+  loaded->chat_ = std::make_unique<ChatPrompt>(
+      *loaded->tokenizer_, source, base::SystemClock::instance(),
+      options.chat_template_file.empty()
+          ? fmt::format("the chat template of '{}'", loaded->name_)
+          : fmt::format("the chat template '{}'",
+                        base::utf8::printable(options.chat_template_file.filename().string())));
   if (!source.empty() && !loaded->chat_->available()) {
     if (!options.chat_template_file.empty()) {
       return Error(loaded->chat_->fault())

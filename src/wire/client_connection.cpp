@@ -45,14 +45,14 @@ void ClientConnection::stop(Stopped why) {
   transport_.socket().close(ignored);  // what waits on it comes back
 }
 
-base::Error ClientConnection::failure(std::string_view doing, const error_code& error) const {
+base::Error ClientConnection::failure(std::string_view doing, const Url& whom, const error_code& error) const {
   if (stopped_ == Stopped::timeout) {
-    return {ErrorCode::timeout, fmt::format("{} {}: it took too long", doing, to_->authority())};
+    return {ErrorCode::timeout, fmt::format("{} {}: it took too long", doing, whom.authority())};
   }
   if (stopped_ == Stopped::cancelled || error == asio::error::operation_aborted) {
-    return {ErrorCode::cancelled, fmt::format("{} {}: cancelled", doing, to_->authority())};
+    return {ErrorCode::cancelled, fmt::format("{} {}: cancelled", doing, whom.authority())};
   }
-  return {ErrorCode::unavailable, fmt::format("{} {}: {}", doing, to_->authority(), error.message())};
+  return {ErrorCode::unavailable, fmt::format("{} {}: {}", doing, whom.authority(), error.message())};
 }
 
 asio::awaitable<Result<void>> ClientConnection::wait(tcp::socket::wait_type what, base::SteadyTime deadline,
@@ -65,10 +65,10 @@ asio::awaitable<Result<void>> ClientConnection::wait(tcp::socket::wait_type what
   co_return Result<void>();
 }
 
-asio::awaitable<Result<void>> ClientConnection::connect(const std::vector<tcp::endpoint>& endpoints,
-                                                        const TlsContext& tls, base::SteadyTime deadline) {
+asio::awaitable<Result<void>> ClientConnection::connect(const Url& dialed, const std::vector<tcp::endpoint>& endpoints,
+                                                        base::SteadyTime deadline) {
   static constexpr std::string_view doing = "cannot connect to";
-  if (stopped_ != Stopped::no) co_return failure(doing, {});
+  if (stopped_ != Stopped::no) co_return failure(doing, dialed, {});
   tcp::socket& socket = transport_.socket();
   error_code error = asio::error::host_not_found;
   for (size_t i = 0; i < endpoints.size() && error; ++i) {
@@ -83,10 +83,13 @@ asio::awaitable<Result<void>> ClientConnection::connect(const std::vector<tcp::e
     if (stopped_ == Stopped::cancelled || (error == asio::error::operation_aborted && stopped_ == Stopped::no)) break;
     if (!error && stopped_ != Stopped::no) error = asio::error::timed_out;
   }
-  if (error) co_return failure(doing, error);
+  if (error) co_return failure(doing, dialed, error);
   listen_for_input_alone(socket);
   transport_.prepare();
-  if (!to_->https) co_return Result<void>();
+  co_return Result<void>();
+}
+
+asio::awaitable<Result<void>> ClientConnection::secure(const TlsContext& tls, base::SteadyTime deadline) {
   if (!transport_.start_tls(tls.get(), to_->host)) {
     co_return base::Error(ErrorCode::invalid_argument, fmt::format("'{}' cannot be a TLS server name", to_->host));
   }

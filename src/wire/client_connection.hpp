@@ -28,9 +28,11 @@ class ClientConnection {
 
   const Url& to() const { return *to_; }
 
-  // TCP, and TLS with a context. The endpoints are tried in turn.
-  asio::awaitable<base::Result<void>> connect(const std::vector<asio::ip::tcp::endpoint>& endpoints,
-                                              const TlsContext& tls, base::SteadyTime deadline);
+  // TCP alone, to the endpoints of `dialed` in turn: `to`, or a proxy on the way there.
+  asio::awaitable<base::Result<void>> connect(const Url& dialed, const std::vector<asio::ip::tcp::endpoint>& endpoints,
+                                              base::SteadyTime deadline);
+  // TLS with `to`, from here on.
+  asio::awaitable<base::Result<void>> secure(const TlsContext& tls, base::SteadyTime deadline);
   // Writes all; `limit` is for each wait. `any` becomes true with the first byte.
   asio::awaitable<base::Result<void>> write(Pieces pieces, base::Duration limit, bool& any);
   // Waits until `read` might give something.
@@ -44,13 +46,16 @@ class ClientConnection {
   bool silent() { return transport_.silent(); }
   // Ends what waits with `cancelled`, and everything that comes after it.
   void hang_up() { stop(Stopped::cancelled); }
-  base::Error failure(std::string_view doing, const boost::system::error_code& error) const;
+  base::Error failure(std::string_view doing, const boost::system::error_code& error) const {
+    return failure(doing, *to_, error);
+  }
 
   base::SteadyTime idle_since;
 
  private:
   enum class Stopped : uint8_t { no, timeout, cancelled };
   void stop(Stopped why);
+  base::Error failure(std::string_view doing, const Url& whom, const boost::system::error_code& error) const;
   asio::awaitable<base::Result<void>> wait(asio::ip::tcp::socket::wait_type what, base::SteadyTime deadline,
                                            std::string_view doing);
 

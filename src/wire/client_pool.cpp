@@ -34,7 +34,8 @@ bool breaks_the_head(std::string_view text) {
   });
 }
 
-Result<std::string> format_head(const OutgoingRequest& request, bool keep) {
+// `asked`: the proxy that the request itself goes to; null: it goes to its server, by a tunnel or without.
+Result<std::string> format_head(const OutgoingRequest& request, bool keep, const Proxy* asked) {
   const std::string_view target = request.target.empty() ? std::string_view(request.to->target) : request.target;
   const auto is_token = [](char c) { return is_token_character(static_cast<unsigned char>(c)); };
   if (request.method.empty() || !std::all_of(request.method.begin(), request.method.end(), is_token)) {
@@ -46,7 +47,12 @@ Result<std::string> format_head(const OutgoingRequest& request, bool keep) {
   std::string head;
   head.reserve(512);
   const auto append = [&head](auto... parts) { (head.append(parts), ...); };
-  append(request.method, " ", target, " HTTP/1.1\r\n");
+  append(request.method, " ");
+  if (asked != nullptr) append("http://", request.to->authority());
+  append(target, " HTTP/1.1\r\n");
+  if (asked != nullptr && !asked->authorization.empty()) {
+    append("Proxy-Authorization: ", std::string_view(asked->authorization), "\r\n");
+  }
   static const Headers none;
   const Headers& headers = request.headers != nullptr ? *request.headers : none;
   if (!headers.has("host")) append("Host: ", request.to->authority(), "\r\n");
@@ -375,7 +381,10 @@ asio::awaitable<Result<ClientStream>> ClientPool::open(const OutgoingRequest& re
   ClientShard& shard = impl_->shard_of(context);
   if (request.to->https && !*impl_->tls) co_return impl_->tls->error();
   const PoolOptions& options = shard.options();
-  auto head = format_head(request, options.max_idle != 0);
+  const auto proxy = options.proxies.find(*request.to);
+  if (!proxy) co_return proxy.error();
+  const Proxy* const asked = request.to->https ? nullptr : *proxy;
+  auto head = format_head(request, options.max_idle != 0, asked);
   if (!head) co_return std::move(head).error();
 
   for (bool again = false;; again = true) {
@@ -385,7 +394,7 @@ asio::awaitable<Result<ClientStream>> ClientPool::open(const OutgoingRequest& re
     stream->idle_timeout = request.timeouts.idle;
     stream->keep = options.max_idle != 0;
     const SteadyTime deadline = Deadlines::now() + request.timeouts.connect;
-    auto checkout = co_await shard.check_out(*request.to, !again, deadline, request.cancellation);
+    auto checkout = co_await shard.check_out(*request.to, *proxy, !again, deadline, request.cancellation);
     if (!checkout) co_return std::move(checkout).error();
     stream->place = std::move(checkout->place);
     stream->connection = std::move(checkout->connection);
@@ -404,6 +413,7 @@ asio::awaitable<Result<ClientStream>> ClientPool::open(const OutgoingRequest& re
     const bool any_sent = said.request_sent;
     said.request_sent = said.request_sent || sent_now;
     if (exchanged) {
+      if (asked != nullptr && stream->head.status == 407) co_return asked->refusal(stream->head, *request.to);
       if (stream->body == ClientStream::Impl::Body::complete) stream->finish();
       co_return ClientStream(std::move(stream));
     }

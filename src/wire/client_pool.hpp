@@ -19,6 +19,7 @@
 #include "base/clock.hpp"
 #include "base/result.hpp"
 #include "wire/http_message.hpp"
+#include "wire/proxy.hpp"
 #include "wire/tls_context.hpp"
 #include "wire/url.hpp"
 
@@ -35,6 +36,7 @@ struct PoolOptions {
   base::Duration name_lifetime = std::chrono::seconds(10);  // how long the addresses of a name are believed
   size_t max_header_bytes = size_t{64} << 10;
   TlsClientFiles tls;
+  ProxyRules proxies;  // none by default, whatever the environment says
 };
 
 // Each starts anew with its phase.
@@ -116,8 +118,9 @@ class ClientStream {
 
 // Thread-safe; copies are the same pool. May be destroyed before or after the io_contexts that it was used on, but not
 // while one of them is being destroyed, and not while requests run. Errors: invalid_argument (what cannot be sent, or
-// TLS files), exhausted (no free place in time), unavailable (no such host, refused, broken off, certificate refused),
-// timeout, too_large (a head over its limit), corrupt (not HTTP/1.1), cancelled. Any status is a success.
+// TLS files, or a proxy that is none or wants another password), not_found (a proxy has no way there), exhausted (no
+// free place in time), unavailable (no such host, refused, broken off, certificate refused, a proxy that cannot now),
+// timeout, too_large (a head over its limit), corrupt (not HTTP/1.1), cancelled. Any status of a server is a success.
 class ClientPool {
  public:
   explicit ClientPool(PoolOptions options = {});

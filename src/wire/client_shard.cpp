@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "wire/as_result.hpp"
+#include "wire/proxy_tunnel.hpp"
 
 namespace tidemill::wire {
 
@@ -74,7 +75,7 @@ ClientShard::ClientShard(asio::io_context& context, uint64_t pool, PoolOptions o
 
 ClientShard::~ClientShard() = default;
 
-ClientOrigin& ClientShard::origin_of(const Url& to) {
+ClientOrigin& ClientShard::origin_of(const Url& to, const Proxy* proxy) {
   key_.assign(to.https ? "s" : "p").append(to.host);
   key_ += ':';
   key_ += std::to_string(to.port);
@@ -82,6 +83,7 @@ ClientOrigin& ClientShard::origin_of(const Url& to) {
   if (!origin) {
     origin = std::make_unique<ClientOrigin>();
     origin->to = std::make_shared<const Url>(to);
+    origin->proxy = proxy;
   }
   return *origin;
 }
@@ -102,9 +104,9 @@ void ClientShard::wake_next(ClientOrigin& origin) const {
   if (free && !origin.waiting.empty()) origin.waiting.front()->notify();
 }
 
-asio::awaitable<Result<ClientShard::Checkout>> ClientShard::check_out(const Url& to, bool reuse, SteadyTime deadline,
-                                                                      Cancellation* cancellation) {
-  ClientOrigin& origin = origin_of(to);
+asio::awaitable<Result<ClientShard::Checkout>> ClientShard::check_out(const Url& to, const Proxy* proxy, bool reuse,
+                                                                      SteadyTime deadline, Cancellation* cancellation) {
+  ClientOrigin& origin = origin_of(to, proxy);
   WaitPoint event(Deadlines::of(context_));
   bool waited = false;
   while (true) {
@@ -145,12 +147,23 @@ asio::awaitable<Result<ClientShard::Checkout>> ClientShard::check_out(const Url&
 asio::awaitable<Result<std::unique_ptr<ClientConnection>>> ClientShard::connect(ClientOrigin& origin,
                                                                                 SteadyTime deadline,
                                                                                 Cancellation* cancellation) {
-  auto endpoints = co_await resolve(*origin.to, deadline, cancellation);
-  if (!endpoints) co_return std::move(endpoints).error();
+  const Url& dialed = origin.proxy != nullptr ? origin.proxy->address : *origin.to;
+  const auto said = [&origin](Error error) {
+    return origin.proxy == nullptr ? error : std::move(error).wrap(origin.proxy->text());
+  };
+  auto endpoints = co_await resolve(dialed, deadline, cancellation);
+  if (!endpoints) co_return said(std::move(endpoints).error());
   auto connection = std::make_unique<ClientConnection>(context_, origin.to);
   if (cancellation != nullptr) cancellation->set([raw = connection.get()] { raw->hang_up(); });
-  auto connected = co_await connection->connect(*endpoints, tls_, deadline);
-  if (!connected) co_return std::move(connected).error();
+  auto connected = co_await connection->connect(dialed, *endpoints, deadline);
+  if (!connected) co_return said(std::move(connected).error());
+  if (!origin.to->https) co_return connection;
+  if (origin.proxy != nullptr) {
+    auto opened = co_await open_tunnel(*connection, *origin.proxy, options_.max_header_bytes, deadline);
+    if (!opened) co_return std::move(opened).error();
+  }
+  auto secured = co_await connection->secure(tls_, deadline);
+  if (!secured) co_return std::move(secured).error();
   co_return connection;
 }
 

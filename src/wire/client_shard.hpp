@@ -27,6 +27,7 @@ class ClientShard;
 // The connections to one origin.
 struct ClientOrigin {
   std::shared_ptr<const Url> to;                        // its target means nothing
+  const Proxy* proxy = nullptr;                         // that they go through; of the shard's rules
   std::vector<std::unique_ptr<ClientConnection>> idle;  // the one used last is at the back
   size_t places_taken = 0;                              // connections that exist or are being made
   std::deque<WaitPoint*> waiting;                       // for a place or an idle connection, in order
@@ -57,13 +58,13 @@ class ClientShard : public std::enable_shared_from_this<ClientShard> {
   ~ClientShard();
 
   // A place and, if `reuse` allows it, a connection that waits for a request; null: make a fresh one. Waits for either
-  // until the deadline.
+  // until the deadline. `proxy`: which the options have for `to`.
   struct Checkout {
     std::unique_ptr<ClientPlace> place;
     std::unique_ptr<ClientConnection> connection;
   };
-  asio::awaitable<base::Result<Checkout>> check_out(const Url& to, bool reuse, base::SteadyTime deadline,
-                                                    Cancellation* cancellation);
+  asio::awaitable<base::Result<Checkout>> check_out(const Url& to, const Proxy* proxy, bool reuse,
+                                                    base::SteadyTime deadline, Cancellation* cancellation);
   // A fresh one.
   asio::awaitable<base::Result<std::unique_ptr<ClientConnection>>> connect(ClientOrigin& origin,
                                                                            base::SteadyTime deadline,
@@ -88,7 +89,7 @@ class ClientShard : public std::enable_shared_from_this<ClientShard> {
   };
   using Endpoints = std::vector<asio::ip::tcp::endpoint>;
 
-  ClientOrigin& origin_of(const Url& to);
+  ClientOrigin& origin_of(const Url& to, const Proxy* proxy);
   std::unique_ptr<ClientConnection> take_idle(ClientOrigin& origin);
   void wake_next(ClientOrigin& origin) const;
   asio::awaitable<base::Result<Endpoints>> resolve(const Url& to, base::SteadyTime deadline,

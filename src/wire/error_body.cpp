@@ -25,6 +25,7 @@ ErrorFace error_face(const base::Error& error) {
     case ErrorCode::unsupported:
       return {400, "invalid_request_error", "unsupported", false};
     case ErrorCode::too_large:
+      if (error.param() == template_param) return {400, "invalid_request_error", "chat_template_limit_exceeded", false};
       return {400, "invalid_request_error", "context_length_exceeded", false};
     case ErrorCode::not_found:
       return {404, "invalid_request_error", error.param() == "model" ? "model_not_found" : "not_found", false};

@@ -19,7 +19,9 @@ namespace tidemill::wire {
 //   invalid_argument  400     invalid_request_error   null
 //   unsupported       400     invalid_request_error   unsupported
 //   too_large         400     invalid_request_error   context_length_exceeded  (a body over its cap is 413, by the
-//   server) not_found         404     invalid_request_error   model_not_found if param is "model", else not_found
+//                                                                              server)
+//                     400     invalid_request_error   chat_template_limit_exceeded  if param is template_param
+//   not_found         404     invalid_request_error   model_not_found if param is "model", else not_found
 //   exhausted         429     rate_limit_error        rate_limit_exceeded      (with Retry-After)
 //                     400     invalid_request_error   conversation_locked      if param is "conversation", as OpenAI
 //   cancelled         499     cancelled_error         cancelled                (nobody is there to read it)
@@ -33,6 +35,9 @@ struct ErrorFace {
   bool retry_after;
 };
 ErrorFace error_face(const base::Error& error);
+
+// Says of `too_large` that the model's chat template went over its limits: it is no length of a prompt.
+inline constexpr std::string_view template_param = "chat_template";
 
 // The object itself, also the `data:` of an error in mid-stream. `param` is null where empty.
 base::json::object error_body(const base::Error& error);

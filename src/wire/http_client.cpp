@@ -25,6 +25,7 @@ PoolOptions pool_options(const HttpClientOptions& options) {
   pool.max_idle = options.max_idle;
   pool.max_header_bytes = options.max_header_bytes;
   pool.tls.ca = options.ca_file;
+  pool.proxies = options.proxies;
   return pool;
 }
 

@@ -36,10 +36,12 @@ struct HttpClientOptions {
   size_t max_body_bytes = size_t{64} << 20;  // of an answer that is collected whole
   // PEM file of authorities to trust instead of the system's.
   std::string ca_file;
+  ProxyRules proxies;  // none by default
 };
 
 // Thread-safe. Errors: invalid_argument (URL), unavailable (no such host, refused, broken off, certificate refused),
-// timeout, too_large, corrupt (not HTTP). Any status is a success here.
+// timeout, too_large, corrupt (not HTTP), and what a proxy refuses (see ClientPool). Any status of a server is a
+// success here.
 class HttpClient {
  public:
   explicit HttpClient(HttpClientOptions options = {});

@@ -80,9 +80,14 @@ bool Url::same_origin(const Url& other) const {
 }
 
 std::string Url::authority() const {
-  std::string text = host.find(':') == std::string::npos ? host : "[" + host + "]";
-  if (port != (https ? 443 : 80)) text += ":" + std::to_string(port);
+  std::string text = host_and_port();
+  if (port == (https ? 443 : 80)) text.erase(text.rfind(':'));
   return text;
+}
+
+std::string Url::host_and_port() const {
+  const bool bare = host.find(':') == std::string::npos;
+  return (bare ? host : "[" + host + "]") + ":" + std::to_string(port);
 }
 
 }  // namespace tidemill::wire

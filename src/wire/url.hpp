@@ -24,6 +24,8 @@ struct Url {
   std::string text() const;
   // What the Host header says: the port only where it is not the scheme's own.
   std::string authority() const;
+  // With the port always: "hub.example:443", "[::1]:80".
+  std::string host_and_port() const;
   // Whether both are of one scheme, host and port: what is meant for the one may be sent to the other.
   bool same_origin(const Url& other) const;
 };

@@ -1,13 +1,12 @@
 // The gateway under TLS, as clients see it: its certificate replaced while streams run, and those of clients.
 import assert from 'node:assert/strict';
-import { execFileSync, spawnSync } from 'node:child_process';
-import { X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
-import { copyFileSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, rmSync } from 'node:fs';
 import https from 'node:https';
 import os from 'node:os';
 import path from 'node:path';
 import { after, test } from 'node:test';
+import { certify, withoutOpenssl } from './certificate.mjs';
 import { read, request, stream } from './chaos.mjs';
 import { Link } from './link.mjs';
 import { Server } from './server.mjs';
@@ -15,25 +14,7 @@ import { Server } from './server.mjs';
 const folder = mkdtempSync(path.join(os.tmpdir(), 'tidemill-tls-'));
 after(() => rmSync(folder, { recursive: true }));
 
-// Why certify() cannot be called; false if it can. From 3.0 on a request is signed by the command that makes it.
-function withoutOpenssl() {
-  const version = spawnSync('openssl', ['version'], { encoding: 'utf8' }).stdout;
-  if (!version) return 'openssl is not installed';
-  const major = /^OpenSSL (\d+)\./.exec(version)?.[1] ?? 0;
-  return major >= 3 ? false : `openssl 3.0 or newer is needed, and this is ${version.trim()}`;
-}
-
 const skip = withoutOpenssl();
-
-// A new certificate for the loopback with its key, signed by itself or by `authority`.
-function certify(name, authority) {
-  const [certFile, keyFile] = ['cert', 'key'].map((kind) => path.join(folder, `${name}.${kind}.pem`));
-  const by = authority ? ['-CA', authority.certFile, '-CAkey', authority.keyFile] : [];
-  execFileSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '1',
-    '-subj', `/CN=${name}`, '-addext', 'subjectAltName=IP:127.0.0.1', ...by, '-keyout', keyFile, '-out', certFile], { stdio: 'pipe' });
-  const cert = readFileSync(certFile);
-  return { certFile, keyFile, cert, key: readFileSync(keyFile), fingerprint: new X509Certificate(cert).fingerprint256 };
-}
 
 async function launch(t, server, certificate, ...flags) {
   const gateway = await Server.launch('gateway', '--backend', server.url, '--tls-certificate', certificate.certFile,
@@ -98,8 +79,8 @@ test('a certificate is replaced while streams run, and they go on to their end',
     return true;
   });
   t.after(() => link.cut());
-  const old = certify('old');
-  const fresh = certify('fresh');
+  const old = certify(folder, 'old');
+  const fresh = certify(folder, 'fresh');
   const shown = { certFile: path.join(folder, 'cert.pem'), keyFile: path.join(folder, 'key.pem') };
   copyFileSync(old.certFile, shown.certFile);
   copyFileSync(old.keyFile, shown.keyFile);
@@ -129,10 +110,10 @@ test('clients are served if one of the authorities knows them', { skip }, async 
   t.after(() => server.kill());
   const link = await Link.start(server);
   t.after(() => link.cut());
-  const own = certify('gateway');
-  const authority = certify('authority');
-  const known = certify('known', authority);
-  const stranger = certify('stranger');
+  const own = certify(folder, 'gateway');
+  const authority = certify(folder, 'authority');
+  const known = certify(folder, 'known', { authority });
+  const stranger = certify(folder, 'stranger');
   const gateway = await launch(t, link, own, '--gateway.tls-client-ca', authority.certFile);
   const as = (client) => ({ ca: own.cert, cert: client?.cert, key: client?.key });
   await ready(gateway, as(known));

@@ -5,9 +5,12 @@ import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import http from 'node:http';
+import https from 'node:https';
+import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { certify, withoutOpenssl } from './certificate.mjs';
 import { program, Server } from './server.mjs';
 
 const commit = 'c0ffee'.padEnd(40, '0');
@@ -19,19 +22,21 @@ const half = Math.floor(content.length / 2);
 // A repository of one model. The hub redirects to where its content lies, as huggingface.co does; `behave` decides what
 // becomes of each answer there: 'whole', 'cut' behind its head, or 'hang' in the middle.
 class Hub {
-  static async start() {
+  // With a certificate it speaks https, under the names that the certificate is for.
+  static async start(certificate) {
     const hub = new Hub();
     hub.downloads = [];
     hub.behave = () => 'whole';
     const listen = async (answer) => {
-      const server = http.createServer(answer);
+      const server = certificate ? https.createServer(certificate, answer) : http.createServer(answer);
       server.listen(0, '127.0.0.1');
       await once(server, 'listening');
       return server;
     };
     hub.storage = await listen((request, response) => hub.send(request, response));
     hub.front = await listen((request, response) => hub.answer(request, response));
-    hub.url = `http://127.0.0.1:${hub.front.address().port}`;
+    hub.at = (server, name) => (certificate ? `https://${name}` : 'http://127.0.0.1') + `:${server.address().port}`;
+    hub.url = hub.at(hub.front, 'hub.example');
     return hub;
   }
 
@@ -45,7 +50,7 @@ class Hub {
       json([{ type: 'file', path: 'README.md', size: 5, oid: '0'.repeat(40) },
         { type: 'file', path: file, size: content.length, oid: '1'.repeat(40), lfs: { oid: sha256, size: content.length, pointerSize: 133 } }]);
     } else if (request.url === `/acme/coder/resolve/${commit}/${file}`) {
-      response.writeHead(302, { Location: `http://127.0.0.1:${this.storage.address().port}/stored?signature=x` }).end();
+      response.writeHead(302, { Location: `${this.at(this.storage, 'files.example')}/stored?signature=x` }).end();
     } else {
       response.writeHead(404, { 'X-Error-Code': 'RepoNotFound' }).end();
     }
@@ -76,13 +81,51 @@ class Hub {
   }
 }
 
+// An HTTP proxy that tunnels for one user alone, to this machine whatever name it is asked for.
+class ConnectProxy {
+  static async start() {
+    const proxy = new ConnectProxy();
+    proxy.asked = [];
+    proxy.sockets = new Set();  // which the server lets go of
+    proxy.server = http.createServer((request, response) => response.writeHead(405).end());
+    proxy.server.on('connect', (request, client, head) => {
+      proxy.sockets.add(client);
+      client.on('error', () => {});
+      if (request.headers['proxy-authorization'] !== `Basic ${btoa('tom:pa:ss@word')}`) {
+        client.end('HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm="x"\r\n\r\n');
+        return;
+      }
+      proxy.asked.push(request.url.replace(/:\d+$/, ''));
+      const server = net.connect(Number(/\d+$/.exec(request.url)[0]), '127.0.0.1', () => {
+        client.write('HTTP/1.1 200 Connection established\r\n\r\n');
+        server.write(head);
+        client.pipe(server).pipe(client);
+      });
+      server.on('error', () => client.destroy());
+    });
+    proxy.server.listen(0, '127.0.0.1');
+    await once(proxy.server, 'listening');
+    proxy.port = proxy.server.address().port;
+    return proxy;
+  }
+
+  async stop() {
+    for (const socket of this.sockets) socket.destroy();
+    this.server.closeAllConnections();
+    this.server.close();
+    await once(this.server, 'close');
+  }
+}
+
+const proxyVariables = ['http_proxy', 'https_proxy', 'all_proxy', 'no_proxy'].flatMap((name) => [name, name.toUpperCase()]);
+
 describe('tidemill pull', { timeout: 300_000 }, () => {
   let folder;
   let hub;
   before(async () => {
     folder = mkdtempSync(path.join(os.tmpdir(), 'tidemill-'));
     process.env.TIDEMILL_CACHE = path.join(folder, 'cache');
-    delete process.env.HF_HUB_OFFLINE;
+    for (const name of ['HF_HUB_OFFLINE', ...proxyVariables]) delete process.env[name];
     hub = await Hub.start();
     process.env.HF_ENDPOINT = hub.url;
     process.env.HF_TOKEN = 'hf_topsecret';
@@ -151,6 +194,41 @@ describe('tidemill pull', { timeout: 300_000 }, () => {
     assert.equal(again.code, 0, again.err);
     assert.match(again.out, /0 B of it fetched now/);
     assert.equal(hub.downloads.length, 3);
+  });
+
+  // Nothing else would reach these names.
+  test('goes through a proxy', { skip: withoutOpenssl() }, async (t) => {
+    const certificate = certify(folder, 'hub', { names: ['DNS:hub.example', 'DNS:files.example'] });
+    const [far, proxy] = [await Hub.start(certificate), await ConnectProxy.start()];
+    t.after(() => Promise.all([far.stop(), proxy.stop()]));
+    const pull = async (variables) => {
+      const set = { HF_ENDPOINT: far.url, SSL_CERT_FILE: certificate.certFile, TIDEMILL_CACHE: path.join(folder, 'far'), ...variables };
+      const before = { ...process.env };
+      Object.assign(process.env, set);
+      const done = start('pull', 'hf:acme/coder').done;
+      for (const name of Object.keys(set)) {
+        if (name in before) process.env[name] = before[name];
+        else delete process.env[name];
+      }
+      return done;
+    };
+    const unknown = await pull({ HTTPS_PROXY: `http://127.0.0.1:${proxy.port}` });
+    assert.equal(unknown.code, 2, unknown.err);
+    assert.match(unknown.err, /the proxy 127\.0\.0\.1:\d+ \(HTTPS_PROXY\) asks for a user and a password \(407\): set HTTPS_PROXY to/);
+    const socks = await pull({ https_proxy: `socks5://tom:secret@127.0.0.1:${proxy.port}` });
+    assert.match(socks.err, /https_proxy does not name a proxy: proxies of the scheme 'socks5' are not supported/);
+    assert.ok(!socks.err.includes('secret'), socks.err);
+    assert.deepEqual(proxy.asked, []);
+
+    far.behave = (count) => (count === 1 ? 'cut' : 'whole');
+    const fetched = await pull({ HTTPS_PROXY: `http://tom:pa%3Ass%40word@127.0.0.1:${proxy.port}` });
+    assert.equal(fetched.code, 0, fetched.err);
+    assert.match(fetched.err, /trying again in 1 s/);
+    assert.ok(!/pa:ss|pa%3A|topsecret/.test(fetched.out + fetched.err), fetched.err);
+    assert.ok(readFileSync(path.join(folder, 'far', 'models--acme--coder', 'blobs', sha256)).equals(content));
+    assert.deepEqual([...new Set(proxy.asked)], ['hub.example', 'files.example']);
+    assert.equal(far.downloads.length, 2);
+    assert.ok(far.downloads.every(({ authorization }) => authorization === undefined));
   });
 
   test('is used by name, without the hub', async () => {

@@ -200,6 +200,60 @@ TEST(HubRemote, TokensAreNotSentInTheClear) {
   }
 }
 
+wire::ProxyRules proxies(const std::string& proxy, const std::string& exceptions) {
+  return wire::ProxyRules::from_environment([&](const char* name) {
+    return std::string_view(name) == "HTTP_PROXY" ? proxy : std::string_view(name) == "NO_PROXY" ? exceptions : "";
+  });
+}
+
+// Here the hub is asked directly, and where it redirects to through the proxy.
+TEST(HubRemote, ProxiesAreLookedUpForEachServer) {
+  FakeHub hub;
+  FakeHub proxy;
+  hub.answer = [](const FakeHub::Request&) {
+    return FakeHub::whole(302, "Location: http://files.example/signed?key=abc\r\n", "");
+  };
+  proxy.answer = [&](const FakeHub::Request&) {
+    return FakeHub::whole(200, "", fmt::format(R"({{"sha": "{}"}})", hub.commit));
+  };
+  HubClient client(hub);
+  client.options.token = "hf_secret";
+  client.options.proxies = proxies(proxy.url(), "127.0.0.1");
+  const auto commit = remote_for(client).commit();
+  ASSERT_TRUE(commit) << commit.error().to_string();
+  EXPECT_EQ(hub.requests().size(), 1);
+  ASSERT_EQ(proxy.requests().size(), 1);
+  EXPECT_EQ(proxy.requests()[0].target, "http://files.example/signed?key=abc");
+  EXPECT_EQ(proxy.requests()[0].head.find("hf_secret"), std::string::npos);
+}
+
+TEST(HubRemote, ProxiesDoNotReadTokens) {
+  RemoteOptions options;
+  options.token = "hf_secret";
+  options.endpoint = "http://localhost:1";
+  options.proxies = proxies("http://tom:word@p:1", "");
+  const auto remote = Remote::create(tiny(), options);
+  ASSERT_FALSE(remote);
+  EXPECT_SAYS(remote.error().to_string(), "would go to the proxy p:1 (HTTP_PROXY) for it to read");
+  EXPECT_SAYS(remote.error().to_string(), "NO_PROXY");
+  options.proxies = proxies("http://tom:word@p:1", "localhost");
+  EXPECT_TRUE(Remote::create(tiny(), options));
+  options.proxies = proxies("socks5h://p:1", "");
+  EXPECT_SAYS(Remote::create(tiny(), options).error().to_string(), "'socks5h' are not supported");
+}
+
+TEST(HubRemote, WhatAProxyRefusesForGoodIsNotTriedAgain) {
+  FakeHub proxy;
+  proxy.answer = [](const FakeHub::Request&) { return FakeHub::whole(407, "Proxy-Authenticate: Basic\r\n", ""); };
+  HubClient client(proxy);
+  client.options.endpoint = "http://hub.example";
+  client.options.proxies = proxies(proxy.url(), "");
+  const auto commit = remote_for(client).commit();
+  ASSERT_FALSE(commit);
+  EXPECT_SAYS(commit.error().to_string(), "set HTTP_PROXY to http://USER:PASSWORD@127.0.0.1:");
+  EXPECT_EQ(proxy.requests().size(), 1);
+}
+
 TEST(HubRemote, SmallFilesAreChecked) {
   FakeHub hub;
   hub.files["config.json"] = "{}";

@@ -403,10 +403,10 @@ TEST_F(OwnMembers, GptOssRefusesWhatIsComputedOtherwise) {
               "another type than sliding_attention for layer 0");
   EXPECT_SAYS(refusal(
                   [](FolderDraft& d) {
-                    d.config["quantization_config"] = {{"quant_method", "awq"}};
+                    d.config["quantization_config"] = {{"quant_method", "quip"}};
                   },
                   ErrorCode::unsupported),
-              "quantised by 'awq'");
+              "quantised by 'quip'");
   const auto plain = open([](FolderDraft&) {});
   ASSERT_TRUE(plain) << plain.error().to_string();
   const HyperParameters hyper = hyper_parameters_of(*plain);

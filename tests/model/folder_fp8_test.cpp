@@ -17,6 +17,7 @@
 #include "base/file.hpp"
 #include "base/json.hpp"
 #include "eight_bits.hpp"
+#include "encoder_writer.hpp"
 #include "expect_says.hpp"
 #include "folder_fixture.hpp"
 #include "model/convert.hpp"
@@ -40,12 +41,13 @@ struct Published {
   const char* scale_dtype;
   int64_t block_rows;  // 0: all
   int64_t block_cols;
-  enum class By : uint8_t { fp8, compressed_tensors } by;
+  enum class By : uint8_t { fp8, compressed_tensors, modelopt, fbgemm } by;
 };
 constexpr auto kFp8 = Published::By::fp8;
 constexpr auto kCompressed = Published::By::compressed_tensors;
-// DeepSeek V3, Qwen3 FP8, V3.1's kind of scales, Ministral's, AutoFP8's, and llm-compressor's by rows, matrix and
-// block. Blocks are smaller than 128 by 128, so that these matrices have several, and some that are cut.
+// DeepSeek V3, Qwen3 FP8, V3.1's kind of scales, Ministral's, AutoFP8's, llm-compressor's by rows, matrix and block,
+// ModelOpt's and FBGEMM's. Blocks are smaller than 128 by 128, so that these matrices have several, and some that are
+// cut.
 constexpr Published kDeepSeek = {"deepseek", "F8_E4M3", "_scale_inv", "F32", 48, 80, kFp8};
 constexpr Published kRows = {"rows", "F8_E4M3", "_scale", "BF16", 1, 0, kCompressed};
 constexpr Published kForms[] = {
@@ -57,6 +59,8 @@ constexpr Published kForms[] = {
     kRows,
     {"compressed_whole", "F8_E4M3", "_scale", "F32", 0, 0, kCompressed},
     {"compressed_blocks", "F8_E4M3", "_scale", "F32", 96, 48, kCompressed},
+    {"modelopt", "F8_E4M3", "_scale", "F32", 0, 0, Published::By::modelopt},
+    {"fbgemm", "F8_E4M3", "_scale", "F32", 1, 0, Published::By::fbgemm},
 };
 
 json::object compressed(json::object weights) {
@@ -83,6 +87,10 @@ json::object quantization_config(const Published& form) {
             {"activation_scheme", "dynamic"},
             {"weight_block_size", blocks ? json::value(sizes) : json::value(nullptr)}};
   }
+  if (form.by == Published::By::modelopt) {
+    return {{"quant_method", "modelopt"}, {"quant_algo", "FP8"}, {"ignore", json::array{"lm_head"}}};
+  }
+  if (form.by == Published::By::fbgemm) return {{"quant_method", "fbgemm_fp8"}, {"activation_scale_ub", 1200.0}};
   json::object weights = {
       {"num_bits", 8},         {"type", "float"},
       {"symmetric", true},     {"dynamic", false},
@@ -273,6 +281,31 @@ TEST_F(FolderInFp8, WhatIsNoWeightIsPassedOver) {
               "tensor 'model.layers.1.self_attn.v_proj.input_scale' is no part of");
 }
 
+TEST_F(FolderInFp8, EncodersAreReadAlike) {
+  const auto gguf = folder_.path() / "encoder.gguf";
+  ASSERT_TRUE(
+      write_synthetic_model(find_shape("bert-tiny").value(), gguf, {.type = tensor::DType::f32, .on_progress = {}}));
+  draft_ = test::encoder_draft_of(GgufFile::open(gguf).value(), "bert");
+  for (const Published& form : {kDeepSeek, kRows}) {
+    Drafts drafts{draft_, draft_};
+    for (const auto& [name, tensor] : draft_.tensors) {
+      const bool projects = name.find("encoder.layer.") != std::string::npos && tensor.shape.size() == 2;
+      if (projects) publish(form, name, drafts.codes, drafts.numbers);
+    }
+    drafts.codes.config["quantization_config"] = quantization_config(form);
+    const auto numbers = open([&](FolderDraft& d) { d = drafts.numbers; });
+    ASSERT_TRUE(numbers) << numbers.error().to_string();
+    const auto expected = content_of(*numbers);
+    const auto codes = open([&](FolderDraft& d) {
+      d = drafts.codes;
+      d.tensors["encoder.layer.1.output.dense.input_scale"] = {"F32", {1}, "1234"};
+    });
+    ASSERT_TRUE(codes) << codes.error().to_string();
+    EXPECT_EQ(codes->find_tensor("blk.1.ffn_up.weight")->type, tensor::DType::bf16);
+    EXPECT_EQ(different(expected, content_of(*codes)), std::vector<std::string>());
+  }
+}
+
 // Where the embedding is the output matrix as well, a copy of it in codes is passed over with its scales.
 TEST_F(FolderInFp8, ATiedOutputIsPassedOverWithItsScales) {
   use("qwen2-tiny");
@@ -338,13 +371,15 @@ TEST_F(FolderInFp8, WhatIsQuantisedOtherwiseIsRefused) {
   const auto refused = [&](json::object quantization, ErrorCode code = ErrorCode::unsupported) {
     return refusal([&](FolderDraft& d) { d.config["quantization_config"] = std::move(quantization); }, code);
   };
-  for (const char* method : {"gptq", "awq", "bitsandbytes", "mxfp4", "fbgemm_fp8"}) {
+  for (const char* method : {"bitsandbytes", "mxfp4", "hqq"}) {
     EXPECT_SAYS(refused({{"quant_method", method}}),
                 fmt::format("config.json: the weights are quantised by '{}' ('quantization_config'); supported are FP8 "
-                            "(the quant_method fp8, or compressed-tensors of the format float-quantized), gpt-oss's "
-                            "MXFP4, and weights in F32, F16 and BF16",
+                            "(the quant_method fp8, fbgemm_fp8 or modelopt, or compressed-tensors of the format "
+                            "float-quantized), integers (gptq, awq, and",
                             method));
   }
+  EXPECT_SAYS(refused({{"quant_method", "modelopt"}, {"quant_algo", "NVFP4"}}),
+              "'quantization_config.quant_algo' is 'NVFP4'; supported is FP8");
   EXPECT_SAYS(refused({{"bits", 4}}), "quantised by '?'");
   for (const json::value& size : {json::value(128), json::value(json::array{128}), json::value(json::array{128, 0}),
                                   json::value(json::array{128, 1 << 21}), json::value(json::array{128, 0.5})}) {
@@ -362,8 +397,9 @@ TEST_F(FolderInFp8, WhatIsQuantisedOtherwiseIsRefused) {
     weights[key] = std::move(value);
     return compressed(std::move(weights));
   };
-  EXPECT_SAYS(refused(with([](json::object& q) { q["format"] = "pack-quantized"; })),
-              "'quantization_config.format' is 'pack-quantized'; supported is float-quantized");
+  EXPECT_SAYS(refused(with([](json::object& q) { q["format"] = "nvfp4-pack-quantized"; })),
+              "'quantization_config.format' is 'nvfp4-pack-quantized'; supported is float-quantized, int-quantized or "
+              "pack-quantized");
   EXPECT_SAYS(refused(with([](json::object& q) {
                 q["sparsity_config"] = {{"format", "sparse-24-bitmask"}};
               })),
@@ -392,7 +428,7 @@ TEST_F(FolderInFp8, WhatIsQuantisedOtherwiseIsRefused) {
                 blocks["block_structure"] = json::array{128, 128};
                 q["config_groups"].as_object()["group_1"] = {{"weights", std::move(blocks)}};
               })),
-              "have blocks of different sizes");
+              "have different bits, sizes or blocks");
 }
 
 TEST_F(FolderInFp8, ScalesAreThereAndFit) {

@@ -319,9 +319,9 @@ TEST_F(Folder, NamesWhatItDoesNotDo) {
               }),
               "'rope_parameters.stretch' is 2; known members are type, rope_type, rope_theta, factor");
   EXPECT_SAYS(unsupported([](FolderDraft& d) {
-                d.config["quantization_config"] = {{"quant_method", "gptq"}, {"bits", 4}};
+                d.config["quantization_config"] = {{"quant_method", "hqq"}, {"bits", 4}};
               }),
-              "quantised by 'gptq'");
+              "quantised by 'hqq'");
   EXPECT_SAYS(unsupported([](FolderDraft& d) {
                 d.config["rope_scaling"] = {{"rope_type", "dynamic"}, {"factor", 4.0}};
               }),
@@ -376,9 +376,9 @@ TEST_F(Folder, OfAnyTypeIsShownAsItIsStored) {
   EXPECT_EQ(codes->type_name(), "F8_E4M3");
   EXPECT_EQ(codes->bytes(), 4U);
   EXPECT_EQ(odd->type_name(), "BF16");
-  // As GPTQ has them.
+  // As some quantised folders have them.
   const auto quantized = stored([](FolderDraft& d) {
-    d.config["quantization_config"] = {{"quant_method", "gptq"}, {"bits", 4}};
+    d.config["quantization_config"] = {{"quant_method", "hqq"}, {"bits", 4}};
     d.tensors["model.layers.0.self_attn.q_proj.qweight"] = {"I32", {2, 3}, std::string(24, '\0')};
   });
   ASSERT_TRUE(quantized) << quantized.error().to_string();
@@ -389,10 +389,10 @@ TEST_F(Folder, OfAnyTypeIsShownAsItIsStored) {
   EXPECT_EQ(packed->bytes(), 24U);
   EXPECT_SAYS(refusal(
                   [](FolderDraft& d) {
-                    d.config["quantization_config"] = {{"quant_method", "gptq"}, {"bits", 4}};
+                    d.config["quantization_config"] = {{"quant_method", "hqq"}, {"bits", 4}};
                   },
                   ErrorCode::unsupported),
-              "quantised by 'gptq'");
+              "quantised by 'hqq'");
 }
 
 TEST_F(Folder, NamesWhatContradictsItself) {

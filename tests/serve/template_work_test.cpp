@@ -94,5 +94,37 @@ TEST(TemplateWork, TheOutcomeIsTheSame) {
   EXPECT_NE(refused.message.find("not this"), std::string::npos) << refused.message;
 }
 
+// It is no length of the prompt, and shortening the conversation is not what is asked for.
+TEST(TemplateWork, ALimitOfRenderingIsSaidToBeOne) {
+  const test::TemporaryFolder folder;
+  serve::ServeOptions options = test::small_options();
+  options.chat_template = folder
+                              .put("loops.jinja",
+                                   "{% for m in messages %}{% if m.content == 'steps' %}{% for i in range(99999) %}"
+                                   "{% for j in range(1000) %}{% endfor %}{% endfor %}{% endif %}"
+                                   "{% if m.content == 'memory' %}{{ 'x' * 999999999 }}{% endif %}def {% endfor %}")
+                              .string();
+  test::LiveServer live(options);
+  test::Client client = live.client();
+  for (const auto& [content, said] : {std::pair("steps", "too many steps"), std::pair("memory", "too much memory")}) {
+    const auto body = test::json::serialize(
+        test::json::object{{"messages", test::json::array{test::json::object{{"role", "user"}, {"content", content}}}},
+                           {"max_tokens", 1}});
+    const wire::HttpResponse response = client.post("/v1/chat/completions", body);
+    EXPECT_EQ(response.status, 400);
+    const auto error = test::error_of(response);
+    EXPECT_EQ(error.code, "chat_template_limit_exceeded");
+    EXPECT_EQ(error.param, "chat_template");
+    EXPECT_NE(error.message.find("the chat template 'loops.jinja' goes over the limits of rendering these messages, "
+                                 "50000000 steps, 256 MiB of memory and 16.0 MiB of text"),
+              std::string::npos)
+        << error.message;
+    EXPECT_NE(error.message.find(said), std::string::npos) << error.message;
+    const wire::HttpResponse counted = client.post("/v1/messages/count_tokens", body);
+    EXPECT_EQ(counted.status, 400);
+    EXPECT_NE(counted.body.find("invalid_request_error"), std::string::npos) << counted.body;
+  }
+}
+
 }  // namespace
 }  // namespace tidemill

@@ -39,6 +39,9 @@ TEST(ErrorBody, EachCodeHasItsStatus) {
 
 TEST(ErrorBody, CodesThatClientsBranchOn) {
   EXPECT_EQ(error_face(Error(ErrorCode::too_large, "x")).code, "context_length_exceeded");
+  const ErrorFace template_face = error_face(Error(ErrorCode::too_large, "x").with_param(std::string(template_param)));
+  EXPECT_EQ(template_face.code, "chat_template_limit_exceeded");
+  EXPECT_EQ(template_face.status, 400);
   EXPECT_EQ(error_face(Error(ErrorCode::not_found, "x").with_param("model")).code, "model_not_found");
   EXPECT_EQ(error_face(Error(ErrorCode::not_found, "x")).code, "not_found");
   const auto locked = error_response(Error(ErrorCode::exhausted, "x").with_param("conversation"));

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <functional>
 #include <netinet/in.h>
+#include <poll.h>
 #include <string>
 #include <string_view>
 #include <sys/socket.h>
@@ -47,6 +48,26 @@ class ScriptedConnection {
       if (sent <= 0) return;
       bytes.remove_prefix(static_cast<size_t>(sent));
     }
+  }
+  // Bytes go both ways between the client and another port of this machine, until either ends the connection.
+  void relay_to(uint16_t port) {
+    const int other = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(port);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    bool open = ::connect(other, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+    while (open) {
+      pollfd ends[] = {{.fd = fd_, .events = POLLIN, .revents = 0}, {.fd = other, .events = POLLIN, .revents = 0}};
+      open = ::poll(ends, 2, -1) > 0;
+      for (int i = 0; open && i < 2; ++i) {
+        if (ends[i].revents == 0) continue;
+        char bytes[65536];
+        const ssize_t count = ::recv(ends[i].fd, bytes, sizeof bytes, 0);
+        open = count > 0 && ::send(ends[1 - i].fd, bytes, static_cast<size_t>(count), MSG_NOSIGNAL) == count;
+      }
+    }
+    ::close(other);
   }
   void close() {
     if (fd_ >= 0) ::close(std::exchange(fd_, -1));

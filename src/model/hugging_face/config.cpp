@@ -479,7 +479,7 @@ Result<FolderShape> translate_config(const JsonMembers& config, GgufWriter& meta
     TM_TRY(text, config.members("text_config"));
     if (!text.exists()) return config.error(ErrorCode::not_found, "'text_config' is missing");
     TM_TRY(const WeightScales own, read_weight_scales(text, may_be_mxfp4));
-    if (own.are_there) scales = own;
+    if (!own.none()) scales = own;
     TM_CHECK(refuse_unsupported(text, architecture->folder));
     base::log::warn("{}: the model reads images as well as text; here it reads text alone", config.path().string());
   }

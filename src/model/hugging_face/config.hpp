@@ -27,7 +27,7 @@ struct FolderShape {
   int64_t further_layers = 0;      // behind the model's own, which guess further tokens and are passed over
   int64_t vocabulary = 0;          // rows of the embedding
   int64_t width = 0;               // and its columns
-  WeightScales scales;             // of weights that are codes of eight bits
+  WeightScales scales;             // of weights that are codes
   std::optional<bool> tied;        // the embedding is the output matrix as well; none: the file does not say
   // What the file says of biases on attention's projections and on the feed-forward's; none: nothing.
   std::optional<bool> attention_bias;

@@ -13,6 +13,7 @@
 #include "model/gguf_writer.hpp"
 #include "model/hugging_face/json_file.hpp"
 #include "model/hugging_face/tensors.hpp"
+#include "model/hugging_face/weight_scales.hpp"
 
 namespace tidemill::model {
 
@@ -27,11 +28,13 @@ struct EncoderShape {
   int64_t first = 0;        // of them, the one of a text's first token
   int64_t token_types = 0;  // rows of the table of token types
   bool ranks = false;       // it has a head that scores texts
+  WeightScales scales;      // of weights that are codes
 };
 
 // Adds general.architecture and "<architecture>.*" to `metadata`, but for how embeddings are pooled; none, and nothing
 // is added, where config.json's model_type is no encoder's. Errors name the file and the member: `unsupported` for
-// heads, activations and positions that this build does not have, `not_found` and `corrupt` as of translate_config.
+// heads, activations, positions and quantisations that this build does not have, `not_found` and `corrupt` as of
+// translate_config.
 base::Result<std::optional<EncoderShape>> translate_encoder_config(const JsonMembers& config, GgufWriter& metadata);
 
 // Adds how embeddings are pooled, as modules.json and the file that it names for pooling say it: from the first token,

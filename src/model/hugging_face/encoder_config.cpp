@@ -40,11 +40,6 @@ FoundForm find_form(std::string_view model_type) {
 
 // What would change the computation and is not done.
 Result<void> refuse_other_encoders(const JsonMembers& config) {
-  if (config.find("quantization_config") != nullptr) {
-    return config.error(ErrorCode::unsupported,
-                        "the weights are quantised ('quantization_config'); only folders of F32, F16 and BF16 weights "
-                        "are read");
-  }
   constexpr std::array<std::pair<std::string_view, std::string_view>, 2> only = {
       {{"hidden_act", "gelu"}, {"position_embedding_type", "absolute"}}};
   for (const auto& [member, supported] : only) {
@@ -135,6 +130,7 @@ Result<std::optional<EncoderShape>> translate_encoder_config(const JsonMembers& 
   shape.architecture = found.architecture;
   shape.form = found.form;
   shape.ranks = names_classifier(config);
+  TM_TRY(shape.scales, read_weight_scales(config, false));
   TM_TRY(shape.layers, config.get_count("num_hidden_layers", kMaxLayers));
   TM_TRY(shape.vocabulary, config.get_count("vocab_size", kMaxVocabulary));
   TM_TRY(shape.width, config.get_count("hidden_size", kMaxWidth));

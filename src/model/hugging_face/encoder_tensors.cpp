@@ -71,11 +71,15 @@ class EncoderTranslator {
   std::string in_model(std::string_view name) const { return std::string(prefix_).append(name); }
 
   Result<StoredTensor> require(const std::string& name) {
-    const FolderWeights::Found found = out_.weights.find(name);
+    const FolderWeights::Found found = find_matrix(out_.weights, shape_.scales.integers, name);
     if (found.tensor != nullptr) {
-      used_.insert(name);
-      return StoredTensor::of(out_.weights, found, {});
+      TM_TRY(StoredTensor stored, StoredTensor::of(out_.weights, found, shape_.scales));
+      used_.insert(stored.name());
+      for (const SafetensorsTensor* const companion : stored.companions())
+        used_.insert(companion->name);
+      return stored;
     }
+    TM_CHECK(refuse_untold_integers(out_.weights, name));
     const std::filesystem::path where =
         out_.weights.index().empty() ? out_.weights.files().front().path() : out_.weights.index();
     return Error(ErrorCode::not_found,
@@ -114,6 +118,7 @@ class EncoderTranslator {
   Result<void> refuse_others() const {
     for (const auto& [tensor, file] : out_.weights.tensors()) {
       if (used_.contains(tensor->name) || is_passed_over(tensor->name)) continue;
+      if (!shape_.scales.none() && scales_activations(tensor->name)) continue;
       return Error(ErrorCode::unsupported, fmt::format("{}: tensor '{}' is no part of {}", file->path().string(),
                                                        printable(tensor->name), model_text()));
     }

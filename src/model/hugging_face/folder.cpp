@@ -68,7 +68,7 @@ uint32_t file_type_of(std::span<const GgufTensor> tensors) {
     return std::any_of(tensors.begin(), tensors.end(),
                        [type](const GgufTensor& tensor) { return tensor.rank == 2 && tensor.type == type; });
   };
-  for (const tensor::DType type : {tensor::DType::bf16, tensor::DType::f16}) {
+  for (const tensor::DType type : {tensor::DType::q4_0, tensor::DType::q8_0, tensor::DType::bf16, tensor::DType::f16}) {
     if (has(type)) return file_type_number(type);
   }
   return file_type_number(tensor::DType::f32);

@@ -37,6 +37,16 @@ Result<StoredTensor> StoredTensor::of(const FolderWeights& weights, const Folder
   StoredTensor stored;
   stored.found_ = found;
   const SafetensorsTensor& source = *found.tensor;
+  stored.shape_ = source.shape;
+  stored.data_ = source.data;
+  if (IntegerMatrix::is_one(scales.integers, source)) {
+    TM_TRY(stored.integers_, IntegerMatrix::of(weights, found, scales.integers));
+    stored.rows_ = stored.integers_->rows();
+    stored.cols_ = stored.integers_->cols();
+    stored.shape_ = {stored.rows_, stored.cols_};
+    stored.type_ = stored.integers_->block_type().value_or(stored.integers_->number_type());
+    return stored;
+  }
   const bool in_codes = is_eight_bit_float(source.dtype);
   if (!source.type && !(in_codes && scales.are_there)) {
     return stored.error(
@@ -52,7 +62,6 @@ Result<StoredTensor> StoredTensor::of(const FolderWeights& weights, const Folder
                                                         fmt::join(source.shape, ", ")));
   }
   stored.type_ = source.type.value_or(tensor::DType::bf16);
-  stored.data_ = source.data;
   stored.rows_ = source.shape.front();
   stored.cols_ = stored.is_matrix() ? source.shape.back() : 1;
   if (in_codes) TM_CHECK(stored.find_scales(weights, scales));
@@ -99,9 +108,9 @@ Result<void> StoredTensor::fit_scales(const WeightScales& scales) {
     if (is_one || shape == std::vector<int64_t>{rows_} || shape == std::vector<int64_t>{rows_, 1}) return {};
     wanted = fmt::format("one for all or [{}, 1], one for each row", rows_);
   }
-  return error(ErrorCode::corrupt, fmt::format("has the shape [{}] and scales ('{}') of the shape [{}]; expected {}",
-                                               fmt::join(found_.tensor->shape, ", "), printable(scales_->name),
-                                               fmt::join(shape, ", "), wanted));
+  return error(ErrorCode::corrupt,
+               fmt::format("has the shape [{}] and scales ('{}') of the shape [{}]; expected {}",
+                           fmt::join(shape_, ", "), printable(scales_->name), fmt::join(shape, ", "), wanted));
 }
 
 bool StoredTensor::is_alike(const StoredTensor& other) const {
@@ -120,15 +129,32 @@ Error StoredTensor::error(ErrorCode code, std::string_view message) const {
   return Error(code, fmt::format("{}: tensor '{}' {}", found_.file->path().string(), printable(name()), message));
 }
 
-std::vector<std::span<const std::byte>> StoredTensor::more_data() const {
+std::vector<const SafetensorsTensor*> StoredTensor::companions() const {
+  if (integers_ != nullptr) return {integers_->companions().begin(), integers_->companions().end()};
   if (scales_ == nullptr) return {};
-  return {scales_->data};
+  return {scales_};
+}
+
+std::vector<std::span<const std::byte>> StoredTensor::more_data() const {
+  std::vector<std::span<const std::byte>> data;
+  for (const SafetensorsTensor* const companion : companions())
+    data.push_back(companion->data);
+  return data;
+}
+
+StoredTensor StoredTensor::in_numbers() const {
+  StoredTensor numbers = *this;
+  if (integers_ != nullptr) numbers.type_ = integers_->number_type();
+  return numbers;
 }
 
 StoredTensor StoredTensor::from_row(int64_t first) const {
   assert(first >= 0 && first < rows_);
   StoredTensor rest = *this;
-  rest.data_ = data_.subspan(data_.size() / static_cast<size_t>(rows_) * static_cast<size_t>(first));
+  // Integers of many rows may lie in one word.
+  if (integers_ == nullptr) {
+    rest.data_ = data_.subspan(data_.size() / static_cast<size_t>(rows_) * static_cast<size_t>(first));
+  }
   rest.rows_ -= first;
   rest.first_row_ += first;
   return rest;
@@ -136,6 +162,7 @@ StoredTensor StoredTensor::from_row(int64_t first) const {
 
 void StoredTensor::write_rows(int64_t first, int64_t count, std::span<std::byte> to) const {
   assert(first >= 0 && first + count <= rows_ && to.size() == static_cast<size_t>(count) * row_bytes());
+  if (integers_ != nullptr) return integers_->write_rows(type_, first_row_ + first, count, to);
   if (numbers_ == nullptr) {
     std::memcpy(to.data(), data_.data() + static_cast<size_t>(first) * row_bytes(), to.size());
     return;
@@ -182,12 +209,19 @@ void StoredTensor::write_row_of_codes(int64_t row, std::span<std::byte> to) cons
 
 void StoredTensor::write_in_order(std::span<std::byte> to, int64_t head_rows) const {
   if (head_rows == 0) return write_rows(0, rows_, to);
-  for (int64_t row = 0; row < rows_; ++row)
-    write_rows(row_of_halves(row, head_rows), 1, to.subspan(static_cast<size_t>(row) * row_bytes(), row_bytes()));
+  // A head at a time: integers are read for many rows at once.
+  const size_t size = row_bytes();
+  std::vector<std::byte> head(static_cast<size_t>(head_rows) * size);
+  for (int64_t first = 0; first < rows_; first += head_rows) {
+    write_rows(first, head_rows, head);
+    for (int64_t row = 0; row < head_rows; ++row, to = to.subspan(size))
+      std::memcpy(to.data(), head.data() + static_cast<size_t>(row_of_halves(row, head_rows)) * size, size);
+  }
 }
 
 void StoredTensor::write_floats(std::span<std::byte> to, const RowChange& change) const {
   assert(change.head_rows == 0 || cols_ == 1);
+  if (integers_ != nullptr) return integers_->write_rows(tensor::DType::f32, first_row_, rows_, to);
   const int64_t elements = rows_ * cols_;
   for (int64_t i = 0; i < elements; ++i) {
     const int64_t from = change.head_rows == 0 ? i : row_of_halves(i, change.head_rows);
@@ -198,7 +232,7 @@ void StoredTensor::write_floats(std::span<std::byte> to, const RowChange& change
 }
 
 bool StoredTensor::is_in_place() const {
-  return numbers_ == nullptr &&
+  return numbers_ == nullptr && integers_ == nullptr &&
          reinterpret_cast<uintptr_t>(data_.data()) % static_cast<size_t>(tensor::info(type_).block_bytes) == 0;
 }
 

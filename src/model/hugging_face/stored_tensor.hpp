@@ -6,10 +6,13 @@
 //                       F8_E8M0: [rows of blocks][columns of blocks], those at the edges cut, or one for each row, or
 //                       one for all, as WeightScales has it. DeepSeek V3's report describes blocks (section 3.3), and
 //                       its own conversion to BF16 gives the same numbers.
+//   integers            matrices, in Q4_0 or Q8_0 where these hold them exactly, else in the type of their scales
+//                       (integer_matrix.hpp)
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -19,6 +22,7 @@
 #include "model/checkpoint.hpp"
 #include "model/hugging_face/eight_bit_floats.hpp"
 #include "model/hugging_face/folder_weights.hpp"
+#include "model/hugging_face/integer_matrix.hpp"
 #include "model/hugging_face/weight_scales.hpp"
 #include "tensor/dtype.hpp"
 
@@ -40,13 +44,13 @@ class StoredTensor {
                                        const WeightScales& scales);
 
   const std::string& name() const { return found_.tensor->name; }
-  std::span<const int64_t> shape() const { return found_.tensor->shape; }  // outermost first
+  std::span<const int64_t> shape() const { return shape_; }  // outermost first; of integers, the matrix's
   bool is_matrix() const { return shape().size() == 2; }
   int64_t rows() const { return rows_; }  // of a vector, its elements
   int64_t cols() const { return cols_; }
   tensor::DType type() const { return type_; }  // of the elements of its rows
-  // The tensor of its scales; null where it needs none.
-  const SafetensorsTensor* scales() const { return scales_; }
+  // What lies beside it and is needed to read it: scales, zeros.
+  std::vector<const SafetensorsTensor*> companions() const;
   size_t row_bytes() const { return static_cast<size_t>(tensor::row_bytes(type_, cols_)); }
   // Whether rows of both have the same form.
   bool is_alike(const StoredTensor& other) const;
@@ -58,6 +62,9 @@ class StoredTensor {
   std::string origin() const;
   // An error whose message begins with the file and the tensor.
   base::Error error(base::ErrorCode code, std::string_view message) const;
+
+  // Of integers, their numbers in the type of the scales, whatever blocks would hold them; others as they are.
+  StoredTensor in_numbers() const;
 
   // Without the rows before `first`.
   StoredTensor from_row(int64_t first) const;
@@ -87,10 +94,12 @@ class StoredTensor {
   tensor::DType type_ = tensor::DType::f32;
   int64_t rows_ = 0;
   int64_t cols_ = 1;
-  // Of eight bits; null: there are no codes.
+  std::vector<int64_t> shape_;
+  std::shared_ptr<const IntegerMatrix> integers_;  // null: it is none
+  // Of eight bits; null: there are no such codes.
   const EightBitNumbers* numbers_ = nullptr;
   const SafetensorsTensor* scales_ = nullptr;
-  int64_t first_row_ = 0;  // of rows_, in the blocks
+  int64_t first_row_ = 0;  // of rows_, in the blocks and among the integers' rows
   int64_t block_rows_ = 1;
   int64_t block_cols_ = 1;
 };

@@ -32,14 +32,6 @@ bool is_derived(std::string_view name) {
   return name.ends_with(".rotary_emb.inv_freq");
 }
 
-// What FP8 folders say of activations and of the KV cache, which are quantised elsewhere.
-bool scales_activations(std::string_view name) {
-  constexpr std::array<std::string_view, 7> endings = {".input_scale", ".activation_scale", ".output_scale", ".q_scale",
-                                                       ".k_scale",     ".v_scale",          ".kv_scale"};
-  return std::any_of(endings.begin(), endings.end(),
-                     [name](std::string_view ending) { return name.ends_with(ending); });
-}
-
 // One tensor of a layer, or a projection with its bias.
 struct LayerPart {
   std::string_view TensorNames::*name;
@@ -164,7 +156,8 @@ class TensorTranslator {
   // What makes keys and values of latents becomes two tensors.
   Result<void> split_expansion(int64_t layer) {
     const std::string name = in_layer(layer, form_.names.latent_expansion) + ".weight";
-    TM_TRY(const StoredTensor stored, find(name));
+    TM_TRY(StoredTensor found, find(name));
+    const StoredTensor stored = found.in_numbers();  // blocks cannot be transposed
     const LatentShape& latent = shape_.latent;
     const LatentExpansion all(stored.type(), shape_.heads, latent);
     if (!stored.is_matrix() || stored.rows() != all.rows() || stored.cols() != latent.rank) {
@@ -263,6 +256,16 @@ class TensorTranslator {
       use(stored);
       parts.push_back(stored);
     }
+    // Blocks may hold the integers of some experts exactly, and not those of others.
+    const auto differs = [&parts](const StoredTensor& one) { return one.type() != parts.front().type(); };
+    if (std::any_of(parts.begin(), parts.end(), differs)) {
+      for (StoredTensor& one : parts)
+        one = one.in_numbers();
+    }
+    if (const auto other = std::find_if(parts.begin(), parts.end(), differs); other != parts.end()) {
+      return other->error(ErrorCode::corrupt,
+                          fmt::format("has scales of another type than '{}'", printable(parts.front().name())));
+    }
     const StoredTensor first = parts.front();
     const std::string_view name = out_.texts.emplace_back(our_name(layer, part) + ".weight");
     push(StoredTensor::stacked(name, std::move(parts)),
@@ -323,14 +326,16 @@ class TensorTranslator {
   }
 
   Result<StoredTensor> find(const std::string& name) const {
-    const FolderWeights::Found found = out_.weights.find(name);
-    if (found.tensor == nullptr) return missing(name);
-    return StoredTensor::of(out_.weights, found, shape_.scales);
+    const FolderWeights::Found found = find_matrix(out_.weights, shape_.scales.integers, name);
+    if (found.tensor != nullptr) return StoredTensor::of(out_.weights, found, shape_.scales);
+    TM_CHECK(refuse_untold_integers(out_.weights, name));
+    return missing(name);
   }
 
   void use(const StoredTensor& stored) {
     used_.insert(stored.name());
-    if (stored.scales() != nullptr) used_.insert(stored.scales()->name);
+    for (const SafetensorsTensor* const companion : stored.companions())
+      used_.insert(companion->name);
   }
 
   void push(GgufTensor tensor, std::string origin) {
@@ -361,9 +366,14 @@ class TensorTranslator {
   Result<void> translate_output() {
     const std::string_view within = "language_model.";
     const std::string name = std::string(prefix_.starts_with(within) ? within : "").append(form_.names.output);
-    const SafetensorsTensor* stored = out_.weights.find(name + ".weight").tensor;
+    const SafetensorsTensor* stored = find_matrix(out_.weights, shape_.scales.integers, name + ".weight").tensor;
     if (!shape_.tied.value_or(stored == nullptr)) return require(name, shape_.architecture->names.output, ".weight");
     if (stored == nullptr) return {};
+    if (IntegerMatrix::is_one(shape_.scales.integers, *stored)) {
+      TM_TRY(const StoredTensor copy, find(name + ".weight"));
+      use(copy);
+      return {};
+    }
     used_.insert(stored->name);  // a copy of the embedding, and what scales it
     if (!is_eight_bit_float(stored->dtype)) return {};
     for (const std::string_view ending : kScaleEndings)
@@ -375,7 +385,7 @@ class TensorTranslator {
   Result<void> refuse_unused() const {
     for (const auto& [tensor, file] : out_.weights.tensors()) {
       if (used_.contains(tensor->name) || is_derived(tensor->name) || reads_images(tensor->name) ||
-          guesses_further(tensor->name) || (shape_.scales.are_there && scales_activations(tensor->name))) {
+          guesses_further(tensor->name) || (!shape_.scales.none() && scales_activations(tensor->name))) {
         continue;
       }
       return Error(

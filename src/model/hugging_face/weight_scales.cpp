@@ -32,13 +32,80 @@ Result<WeightScales> read_blocks(const JsonMembers& members, std::string_view na
   return scales;
 }
 
-Result<void> want(const JsonMembers& members, std::string_view name, std::string_view found, std::string_view wanted) {
-  if (found == wanted) return {};
+// `supported` is how the wanted value is told of, where it is one of several.
+Result<void> want(const JsonMembers& members, std::string_view name, std::string_view found, std::string_view supported,
+                  std::string_view wanted = {}) {
+  if (found == (wanted.empty() ? supported : wanted)) return {};
   return members.error(ErrorCode::unsupported,
-                       fmt::format("'{}' is '{}'; supported is {}", members.name(name), printable(found), wanted));
+                       fmt::format("'{}' is '{}'; supported is {}", members.name(name), printable(found), supported));
 }
 
-// 'weights' of one of compressed-tensors' groups.
+// How many columns share a scale: a number, or none or -1 for all.
+Result<int64_t> read_group_size(const JsonMembers& members, std::string_view name) {
+  TM_TRY(const int64_t size, members.get_int_or(name, -1));
+  if (size == -1) return 0;
+  if (size >= 1 && size <= kMostBlock) return size;
+  return members.wrong(name, fmt::format("a number of columns, 1 to {}, or -1 for all", kMostBlock));
+}
+
+Result<int> read_bits(const JsonMembers& members, std::string_view name, bool may_be_four, bool may_be_eight) {
+  TM_TRY(const int64_t bits, members.get_int(name));
+  if ((bits == 4 && may_be_four) || (bits == 8 && may_be_eight)) return static_cast<int>(bits);
+  return members.error(ErrorCode::unsupported, fmt::format("'{}' is {}; supported is {}", members.name(name), bits,
+                                                           !may_be_eight  ? "4"
+                                                           : !may_be_four ? "8"
+                                                                          : "4 or 8"));
+}
+
+// GPTQ, as AutoGPTQ and GPTQModel write it.
+Result<WeightScales> read_gptq(const JsonMembers& quantization) {
+  WeightScales scales;
+  scales.integers.form = IntegerForm::gptq;
+  TM_TRY(scales.integers.bits, read_bits(quantization, "bits", true, true));
+  TM_TRY(scales.integers.group, read_group_size(quantization, "group_size"));
+  TM_TRY(const std::string format, quantization.get_string_or("checkpoint_format", "gptq"));
+  if (format != "gptq_v2") TM_CHECK(want(quantization, "checkpoint_format", format, "gptq or gptq_v2", "gptq"));
+  scales.integers.zeros_less_one = format == "gptq";
+  return scales;
+}
+
+// AWQ, as AutoAWQ writes it.
+Result<WeightScales> read_awq(const JsonMembers& quantization) {
+  WeightScales scales;
+  scales.integers.form = IntegerForm::awq;
+  TM_TRY(scales.integers.bits, read_bits(quantization, "bits", true, false));
+  TM_TRY(scales.integers.group, read_group_size(quantization, "group_size"));
+  TM_TRY(std::string version, quantization.get_string_or("version", "gemm"));
+  for (char& c : version)
+    c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  TM_CHECK(want(quantization, "version", version, "gemm"));
+  TM_TRY(const bool zeros, quantization.get_bool_or("zero_point", true));
+  if (zeros) return scales;
+  return quantization.error(ErrorCode::unsupported,
+                            fmt::format("'{}' is false; supported is true", quantization.name("zero_point")));
+}
+
+// 'weights' of one of compressed-tensors' groups, where they are integers.
+Result<WeightScales> read_integer_group(const JsonMembers& weights, IntegerForm form) {
+  WeightScales scales;
+  scales.integers.form = form;
+  TM_TRY(const std::string type, weights.get_string_or("type", "int"));
+  TM_CHECK(want(weights, "type", type, "int"));
+  TM_TRY(scales.integers.bits, read_bits(weights, "num_bits", form == IntegerForm::packed, true));
+  TM_TRY(scales.integers.symmetric, weights.get_bool_or("symmetric", true));
+  TM_TRY(const int64_t group, read_group_size(weights, "group_size"));
+  TM_TRY(const std::string strategy, weights.get_string_or("strategy", group == 0 ? "channel" : "group"));
+  if (strategy == "tensor" || strategy == "channel") return scales;
+  if (strategy == "group" && group > 0) {
+    scales.integers.group = group;
+    return scales;
+  }
+  return weights.error(ErrorCode::unsupported,
+                       fmt::format("'{}' is '{}'; supported are tensor, channel and group, with a '{}'",
+                                   weights.name("strategy"), printable(strategy), weights.name("group_size")));
+}
+
+// The same where they are FP8.
 Result<WeightScales> read_group(const JsonMembers& weights) {
   TM_TRY(const std::string type, weights.get_string_or("type", "int"));
   TM_CHECK(want(weights, "type", type, "float"));
@@ -58,7 +125,13 @@ Result<WeightScales> read_group(const JsonMembers& weights) {
 
 Result<WeightScales> read_compressed_tensors(const JsonMembers& quantization) {
   TM_TRY(const std::string format, quantization.get_string_or("format", "dense"));
-  TM_CHECK(want(quantization, "format", format, "float-quantized"));
+  const IntegerForm form = format == "int-quantized"    ? IntegerForm::plain
+                           : format == "pack-quantized" ? IntegerForm::packed
+                                                        : IntegerForm::none;
+  if (form == IntegerForm::none) {
+    TM_CHECK(
+        want(quantization, "format", format, "float-quantized, int-quantized or pack-quantized", "float-quantized"));
+  }
   TM_TRY(const JsonMembers sparsity, quantization.members("sparsity_config"));
   TM_TRY(const std::string sparse, sparsity.get_string_or("format", "dense"));
   TM_CHECK(want(sparsity, "format", sparse, "dense"));
@@ -77,10 +150,14 @@ Result<WeightScales> read_compressed_tensors(const JsonMembers& quantization) {
     TM_TRY(const JsonMembers group, groups.members(name));
     TM_TRY(const JsonMembers weights, group.members("weights"));
     if (!weights.exists()) return group.wrong("weights", "an object");
-    TM_TRY(const WeightScales scales, read_group(weights));
+    TM_TRY(const std::string own_format, group.get_string_or("format", format));
+    TM_CHECK(want(group, "format", own_format, format));
+    TM_TRY(const WeightScales scales,
+           form == IntegerForm::none ? read_group(weights) : read_integer_group(weights, form));
     if (all && *all != scales) {
       return groups.error(ErrorCode::unsupported,
-                          fmt::format("the groups of '{}' have blocks of different sizes; supported are those of one",
+                          fmt::format("the groups of '{}' have different bits, sizes or blocks; supported are those "
+                                      "that have the same",
                                       quantization.name("config_groups")));
     }
     all = scales;
@@ -89,6 +166,14 @@ Result<WeightScales> read_compressed_tensors(const JsonMembers& quantization) {
 }
 
 }  // namespace
+
+bool scales_activations(std::string_view name) {
+  constexpr std::array<std::string_view, 9> endings = {".input_scale",      ".input_zero_point", ".input_scale_ub",
+                                                       ".activation_scale", ".output_scale",     ".q_scale",
+                                                       ".k_scale",          ".v_scale",          ".kv_scale"};
+  return std::any_of(endings.begin(), endings.end(),
+                     [name](std::string_view ending) { return name.ends_with(ending); });
+}
 
 Result<WeightScales> read_weight_scales(const JsonMembers& config, bool may_be_mxfp4) {
   TM_TRY(const JsonMembers quantization, config.members("quantization_config"));
@@ -100,10 +185,20 @@ Result<WeightScales> read_weight_scales(const JsonMembers& config, bool may_be_m
     if (quantization.find("weight_block_size") == nullptr) return WeightScales{.are_there = true};
     return read_blocks(quantization, "weight_block_size");
   }
+  if (method == "modelopt") {
+    TM_TRY(const std::string algorithm, quantization.get_string_or("quant_algo", "?"));
+    TM_CHECK(want(quantization, "quant_algo", algorithm, "FP8"));
+    return WeightScales{.are_there = true};
+  }
+  if (method == "fbgemm_fp8") return WeightScales{.are_there = true};
+  if (method == "gptq") return read_gptq(quantization);
+  if (method == "awq") return read_awq(quantization);
   return config.error(ErrorCode::unsupported,
                       fmt::format("the weights are quantised by '{}' ('quantization_config'); supported are FP8 (the "
-                                  "quant_method fp8, or compressed-tensors of the format float-quantized), gpt-oss's "
-                                  "MXFP4, and weights in F32, F16 and BF16",
+                                  "quant_method fp8, fbgemm_fp8 or modelopt, or compressed-tensors of the format "
+                                  "float-quantized), integers (gptq, awq, and compressed-tensors of the formats "
+                                  "int-quantized and pack-quantized), gpt-oss's MXFP4, and weights in F32, F16 and "
+                                  "BF16",
                                   printable(method)));
 }
 
