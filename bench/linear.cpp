@@ -2,6 +2,8 @@
 //
 //   bench_linear [threads [TYPE...]]
 //
+// Quantised types are measured with quantised activations, and with those in F32 (tensor::ActivationScheme).
+//
 // Decoding (one row) reads every weight once, so it is measured in bytes of packed weights; the matrices together are
 // far larger than any cache. Prefill (512 rows) is measured in operations, two per multiply-accumulate.
 #include <algorithm>
@@ -29,6 +31,7 @@ constexpr int64_t kPrefillRows = 2048;  // of a weight for prefill: short runs, 
 constexpr int kPrefills = 60;
 
 bool measure(tensor::Device& device, DType type, const tensor::Ceilings& ceilings) {
+  const bool floats = device.activations() == tensor::ActivationScheme::f32;
   std::mt19937 random(1);
   std::normal_distribution<float> normal;
   std::vector<float> x(512 * kCols);
@@ -52,7 +55,7 @@ bool measure(tensor::Device& device, DType type, const tensor::Ceilings& ceiling
     bytes += static_cast<double>((*weight)->bytes());
     weights.push_back(std::move(*weight));
   }
-  std::printf("%-6s", std::string(tensor::info(type).name).c_str());
+  std::printf("%-6s %-4s", std::string(tensor::info(type).name).c_str(), floats ? "F32" : "");
   for (const int64_t n : {1, 4, 8, 16}) {
     const double seconds = best_seconds(kSweeps * kMatrices, [&](int64_t i) {
       const auto& w = *weights[static_cast<size_t>(i % kMatrices)];
@@ -63,7 +66,7 @@ bool measure(tensor::Device& device, DType type, const tensor::Ceilings& ceiling
     std::printf("  M=%lld %6.1f GB/s (%3.0f %%)", static_cast<long long>(n), rate / 1e9,
                 100 * rate / ceilings.read_bytes_per_s);
   }
-  const bool quantized = info(type).block_elements > 1;
+  const bool quantized = !floats && info(type).block_elements > 1;
   const double ceiling = quantized ? ceilings.int8_ops_per_s : ceilings.float_ops_per_s;
   const double operations = 2.0 * 512 * kPrefillRows * kCols;
   source.resize(static_cast<size_t>(kPrefillRows * row_bytes(type, kCols)));
@@ -94,12 +97,14 @@ int main(int argc, char** argv) {
     return 1;
   }
   auto device = tensor::make_cpu_device(*isa, threads);
+  auto floats = tensor::make_cpu_device(*isa, threads, tensor::ActivationScheme::f32);
   std::printf("%s: read %.1f GB/s, int8 %.1f Gop/s, float %.1f GFLOP/s\n", device->description().c_str(),
               ceilings->read_bytes_per_s / 1e9, ceilings->int8_ops_per_s / 1e9, ceilings->float_ops_per_s / 1e9);
   for (const DType type : tensor::all_dtypes()) {
     const auto named = [&](const char* word) { return tensor::info(type).name == word; };
     if (argc > 2 && std::none_of(argv + 2, argv + argc, named)) continue;
     if (!measure(*device, type, *ceilings)) return 1;
+    if (tensor::info(type).block_elements > 1 && !measure(*floats, type, *ceilings)) return 1;
   }
   return 0;
 }

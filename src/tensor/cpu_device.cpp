@@ -24,13 +24,19 @@ constexpr int64_t kWorthWaking = 32 * 1024;
 
 class CpuDevice final : public Device {
  public:
-  CpuDevice(Isa isa, int threads)
-      : kernels_(kernels_for(isa)), team_(threads), linear_(kernels_, team_), attention_(kernels_, team_) {}
+  CpuDevice(Isa isa, int threads, ActivationScheme activations)
+      : kernels_(kernels_for(isa)),
+        activations_(activations),
+        team_(threads),
+        linear_(kernels_, activations, team_),
+        attention_(kernels_, team_) {}
 
   std::string description() const override {
     return "CPU " + std::string(to_string(kernels_.isa)) + ", " + std::to_string(team_.size()) +
-           (team_.size() == 1 ? " thread" : " threads");
+           (team_.size() == 1 ? " thread" : " threads") +
+           (activations_ == ActivationScheme::f32 ? ", F32 activations" : "");
   }
+  ActivationScheme activations() const override { return activations_; }
 
   base::Result<std::unique_ptr<Weight>> load_weight(DType type, int64_t rows, int64_t cols,
                                                     std::span<const std::byte> source) override {
@@ -79,7 +85,7 @@ class CpuDevice final : public Device {
  private:
   // One that computes on the thread that calls it.
   struct LoneRunner {
-    explicit LoneRunner(const Kernels& kernels) : team(1), linear(kernels, team) {}
+    LoneRunner(const Kernels& kernels, ActivationScheme activations) : team(1), linear(kernels, activations, team) {}
 
     base::ThreadTeam team;
     LinearRunner linear;
@@ -90,6 +96,7 @@ class CpuDevice final : public Device {
   void for_rows(int64_t rows, int64_t row_cost, Body&& body);
 
   const Kernels& kernels_;
+  const ActivationScheme activations_;
   base::ThreadTeam team_;
   LinearRunner linear_;
   std::vector<std::unique_ptr<LoneRunner>> lone_;  // of each member of the team; none before they are wanted
@@ -123,7 +130,7 @@ void CpuDevice::linear_each(std::span<const Product> products, std::span<const C
   const auto count = static_cast<int64_t>(products.size());
   if (team_.size() == 1 || count < kProductsPerThread * team_.size()) return Device::linear_each(products, inputs);
   while (static_cast<int>(lone_.size()) < team_.size())
-    lone_.push_back(std::make_unique<LoneRunner>(kernels_));
+    lone_.push_back(std::make_unique<LoneRunner>(kernels_, activations_));
   const int64_t cost = products[0].weight->rows() * products[0].weight->cols() * std::max<int64_t>(1, inputs[0].rows);
   team_.parallel_for(count, kWorthWaking / cost + 1, [&](int64_t begin, int64_t end, int member) {
     for (int64_t i = begin; i < end; ++i)
@@ -239,8 +246,19 @@ void CpuDevice::attention(const KvCache& cache, int64_t layer, const KvRows& row
 
 }  // namespace
 
-std::unique_ptr<Device> make_cpu_device(Isa isa, int threads) {
-  return std::make_unique<CpuDevice>(isa, threads);
+std::string_view to_string(ActivationScheme scheme) {
+  return scheme == ActivationScheme::f32 ? "f32" : "dynamic";
+}
+
+std::optional<ActivationScheme> parse_activation_scheme(std::string_view word) {
+  for (const ActivationScheme scheme : {ActivationScheme::dynamic, ActivationScheme::f32}) {
+    if (to_string(scheme) == word) return scheme;
+  }
+  return std::nullopt;
+}
+
+std::unique_ptr<Device> make_cpu_device(Isa isa, int threads, ActivationScheme activations) {
+  return std::make_unique<CpuDevice>(isa, threads, activations);
 }
 
 }  // namespace tidemill::tensor

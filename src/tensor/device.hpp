@@ -60,6 +60,19 @@ class Weight {
   int64_t cols_;
 };
 
+// What weights are multiplied by.
+enum class ActivationScheme : uint8_t {
+  // Where weights are quantised, activations are too: to integers, as they come, for each token and group of channels
+  // (PanelLayout). Instruction sets that multiply bf16 (Isa) round them to it where weights are BF16, on AMX also F16.
+  dynamic,
+  // Activations stay F32, whatever the weights are (weight-only quantisation): products are those with an F32 matrix of
+  // the weights' values, bit for bit and with every instruction set.
+  f32,
+};
+// "dynamic", "f32".
+std::string_view to_string(ActivationScheme scheme);
+std::optional<ActivationScheme> parse_activation_scheme(std::string_view word);
+
 enum class KvType : uint8_t { f32, f16, bf16, int8 };
 // "f32", "f16", "bf16", "int8".
 std::string_view to_string(KvType type);
@@ -185,8 +198,10 @@ class Device {
  public:
   virtual ~Device() = default;
 
-  // "CPU avx512-vnni, 2 threads", for people.
+  // "CPU avx512-vnni, 2 threads", for people; with ", F32 activations" where these are the scheme.
   virtual std::string description() const = 0;
+  // Of all its linear operations.
+  virtual ActivationScheme activations() const { return ActivationScheme::dynamic; }
 
   // Packs a matrix given in GGUF order (row-major, one row per output feature, `cols` a multiple of the type's block).
   // `source` must hold exactly rows * row_bytes(type, cols) bytes and may be released afterwards.
@@ -220,10 +235,9 @@ class Device {
   virtual void embed(const Weight& table, std::span<const int32_t> tokens, Matrix out) = 0;
 
   // All products of one input, which has as many columns as each of their weights. No y overlaps the input or another.
-  // For quantised weights the input is first quantised to integers in groups (PanelLayout), once for all that want it
-  // alike; sums inside a block are exact. What comes with an input made on the way are the bits that making it first
-  // would give.
-  // Instruction sets that multiply bf16 (Isa) round the input to bf16 where the weights are BF16, on AMX also for F16.
+  // What weights are multiplied by is activations()'s word. An input that is quantised is so once for all weights that
+  // want it alike, and sums inside a block are exact. What comes with an input made on the way are the bits that making
+  // it first would give.
   virtual void linear(std::span<const Product> products, const LinearInput& input) = 0;
 
   // Products of an input each, as linear() computes them; inputs[i] is products[i]'s. All have the same shapes. For the

@@ -16,6 +16,7 @@
 //                       -(dmin * min), an exact product too, or what Q4_1 and Q5_1 add to each weight
 //                     acc = fma(a, x_scale, acc) over groups, from 0.
 //   plain linear      two accumulators, for even and odd k: acc[k % 2] = fma(w, x, acc[k % 2]); their sum at the end.
+//                     w of quantised types (linear_f32) is the weight's value as dequantize() gives it.
 //   rounded linear    activations rounded to bf16, K padded with zeros; subnormal operands and results count as zero.
 //                     VDPBF16PS: acc = fma(w[k + 1], x[k + 1], acc), then fma(w[k], x[k], acc), for even k, from 0.
 //                     TDPBF16PS: for each 32 k: even = fma(w[k], x[k], even) over its even k, from 0, odd likewise;
@@ -72,9 +73,9 @@ struct LinearCall {
   int64_t outputs;       // all panels but the last one are full
   int64_t cols;          // of the matrix, unpadded
   const float* bias;     // [outputs], or null
-  QuantizedRows x;       // for quantised types, and those whose activations are rounded
+  QuantizedRows x;       // for linear() of quantised types, and of those whose activations are rounded
   int64_t first_row;     // of x that is wanted
-  const float* x_data;   // for other types, at the first row wanted
+  const float* x_data;   // for all else, at the first row wanted
   int64_t x_stride;
   int64_t rows;  // 1 .. kMostLinearRows
   float* y;
@@ -129,6 +130,8 @@ struct Kernels {
   bool rounds[kDTypes];
   void (*round_row)(const float* x, int64_t cols, int64_t row, const QuantizedRows& out);
   void (*linear[kDTypes])(const LinearCall& call);  // by DType
+  // Weights of any type by activations in F32. For types that linear() takes floats for, it is the same.
+  void (*linear_f32[kDTypes])(const LinearCall& call);  // by DType
 
   float (*inverse_rms)(const float* x, float epsilon, int64_t n);
   void (*normalize)(const float* x, float inverse, const float* weight, int64_t n, float* y);

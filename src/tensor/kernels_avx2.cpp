@@ -48,6 +48,8 @@ struct Avx2 {
   template <int P>
   static constexpr int kTileRows = P == 1 ? 6 : 2;
   static constexpr int kRowsPlain = 4;
+  static constexpr int64_t kFewRowsF32 = 2;  // vector_weight_only.hpp
+  static constexpr int kTileRowsF32 = 6;
   // Accumulators of attention's two products.
   static constexpr int kScoreTile = 4;
   static constexpr int kSumTile = 4;
@@ -63,6 +65,7 @@ struct Avx2 {
     const __m256 v = _mm256_set1_ps(x);
     return {v, v};
   }
+  TM_INLINE F set1_once(float x) { return set1(x); }
   TM_INLINE F load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
   TM_INLINE F load_first(const float* p, int64_t n) {
     return {_mm256_maskload_ps(p, first_of_eight(n)), _mm256_maskload_ps(p + 8, first_of_eight(n - 8))};
@@ -264,6 +267,27 @@ struct Avx2 {
     const N values = look_up(nibbles, table);
     return {values.low, values.high};
   }
+  // Codes less `zero`, as signed bytes.
+  TM_INLINE N less(N codes, int zero) {
+    if (zero == 0) return codes;
+    const __m256i v = _mm256_set1_epi8(static_cast<char>(zero));
+    return {_mm256_sub_epi8(codes.low, v), _mm256_sub_epi8(codes.high, v)};
+  }
+  TM_INLINE N less(Signed codes, int /*zero*/) { return {codes.low, codes.high}; }
+  // Byte i of each lane to its highest, the others zero; and with its sign back to the lowest.
+  template <int i>
+  TM_INLINE __m256i to_highest_half(__m256i v) {
+    if constexpr (i == 3) return _mm256_and_si256(v, _mm256_set1_epi32(static_cast<int32_t>(0xff000000)));
+    constexpr int order_of_lane = i << 24 | 0x00808080;
+    const __m128i order =
+        _mm_setr_epi32(order_of_lane, order_of_lane + (4 << 24), order_of_lane + (8 << 24), order_of_lane + (12 << 24));
+    return _mm256_shuffle_epi8(v, _mm256_broadcastsi128_si256(order));
+  }
+  template <int i>
+  TM_INLINE I to_highest(N codes) {
+    return {to_highest_half<i>(codes.low), to_highest_half<i>(codes.high)};
+  }
+  TM_INLINE I from_highest(I v) { return {_mm256_srai_epi32(v.low, 24), _mm256_srai_epi32(v.high, 24)}; }
   TM_INLINE void store_line(uint8_t* to, N codes) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), codes.low);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 32), codes.high);

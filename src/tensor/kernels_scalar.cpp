@@ -204,6 +204,32 @@ float linear_lane(const Step* steps, int64_t cols, int64_t lane, const Quantized
   return acc;
 }
 
+// Each of a lane's weights as a float, against all rows.
+template <typename Step, DType type, Block (*block_at)(const Step&, int64_t, int64_t)>
+void linear_weight_only(const LinearCall& call) {
+  constexpr PanelLayout layout = panel_layout(type);
+  for (int64_t o = 0; o < call.outputs; ++o) {
+    const auto* steps = reinterpret_cast<const Step*>(call.panels + o / kPanelRows * call.panel_stride);
+    std::vector<float> acc(static_cast<size_t>(2 * call.rows), 0.0F);
+    for (int64_t begin = 0; begin < call.cols; begin += layout.sum_group) {
+      const Block block = block_at(steps[begin / layout.step], begin % layout.step / layout.sum_group, o % kPanelRows);
+      for (int64_t i = 0; i < layout.sum_group; ++i) {
+        const float product = block.scale * static_cast<float>(block.codes[i]);
+        const float w = layout.has_mins() ? product - block.min : product;
+        const int64_t k = begin + i;
+        for (int64_t r = 0; r < call.rows; ++r) {
+          float& sum = acc[2 * r + k % 2];
+          sum = std::fma(w, call.x_data[r * call.x_stride + k], sum);
+        }
+      }
+    }
+    for (int64_t r = 0; r < call.rows; ++r) {
+      const float y = acc[2 * r] + acc[2 * r + 1];
+      call.y[r * call.y_stride + o] = call.bias == nullptr ? y : y + call.bias[o];
+    }
+  }
+}
+
 template <typename Step, DType type, Block (*block_at)(const Step&, int64_t, int64_t)>
 void linear_quantized(const LinearCall& call) {
   const int64_t cols = round_up(call.cols, panel_layout(type).step);
@@ -314,6 +340,16 @@ const Kernels& scalar_kernels() {
                  linear_quantized<StepQ4, DType::iq4_nl, block_iq4_nl>,
                  linear_quantized<StepIq4Xs, DType::iq4_xs, block_iq4_xs>,
                  linear_quantized<StepMxfp4, DType::mxfp4, block_mxfp4>},
+      .linear_f32 =
+          {linear_plain<DType::f32>, linear_plain<DType::f16>, linear_plain<DType::bf16>,
+           linear_weight_only<StepQ8, DType::q8_0, block_q8_0>, linear_weight_only<StepQ4, DType::q4_0, block_q4_0>,
+           linear_weight_only<StepQ4K, DType::q4_k, block_q4_k>, linear_weight_only<StepQ6K, DType::q6_k, block_q6_k>,
+           linear_weight_only<StepQ41, DType::q4_1, block_q4_1>, linear_weight_only<StepQ50, DType::q5_0, block_q5_0>,
+           linear_weight_only<StepQ51, DType::q5_1, block_q5_1>, linear_weight_only<StepQ2K, DType::q2_k, block_q2_k>,
+           linear_weight_only<StepQ3K, DType::q3_k, block_q3_k>, linear_weight_only<StepQ5K, DType::q5_k, block_q5_k>,
+           linear_weight_only<StepQ4, DType::iq4_nl, block_iq4_nl>,
+           linear_weight_only<StepIq4Xs, DType::iq4_xs, block_iq4_xs>,
+           linear_weight_only<StepMxfp4, DType::mxfp4, block_mxfp4>},
       .inverse_rms = inverse_rms,
       .normalize = normalize,
       .silu_multiply = silu_multiply,

@@ -72,6 +72,7 @@ ConstMatrix shape_of(const LinearInput& input) {
 }  // namespace
 
 bool LinearRunner::takes_codes(DType type) const {
+  if (activations_ == ActivationScheme::f32) return false;
   return panel_layout(type).quantized || kernels_.rounds[static_cast<size_t>(type)];
 }
 
@@ -251,7 +252,8 @@ void LinearRunner::multiply_item(const Product& product, int64_t column, int64_t
   call.outputs = std::min(kLinearPanels * kPanelRows, w.rows() - panel * kPanelRows);
   call.bias = product.bias.empty() ? nullptr : product.bias.data() + panel * kPanelRows;
   call.rows = rows;
-  if (takes_codes(w.type())) {
+  const bool codes = takes_codes(w.type());
+  if (codes) {
     call.x = codes_[static_cast<size_t>(format_of(w.type()))].rows(all_rows);
     call.first_row = first_row;
   } else {
@@ -261,7 +263,7 @@ void LinearRunner::multiply_item(const Product& product, int64_t column, int64_t
   call.y = product.y.row(first_row) + panel * kPanelRows;
   call.y_stride = product.y.stride;
   call.ahead_of_one_row = cpu_features().reads_far_ahead ? kFarAhead : kShortlyAhead;
-  kernels_.linear[static_cast<size_t>(w.type())](call);
+  (codes ? kernels_.linear : kernels_.linear_f32)[static_cast<size_t>(w.type())](call);
 }
 
 }  // namespace tidemill::tensor

@@ -19,7 +19,8 @@ namespace tidemill::tensor {
 
 class LinearRunner {
  public:
-  LinearRunner(const Kernels& kernels, base::ThreadTeam& team) : kernels_(kernels), team_(team) {}
+  LinearRunner(const Kernels& kernels, ActivationScheme activations, base::ThreadTeam& team)
+      : kernels_(kernels), activations_(activations), team_(team) {}
 
   // As Device::linear().
   void run(std::span<const Product> products, const LinearInput& input);
@@ -56,6 +57,7 @@ class LinearRunner {
   void multiply_item(const Product& product, int64_t column, int64_t first_row, int64_t rows, int64_t all_rows);
 
   const Kernels& kernels_;
+  const ActivationScheme activations_;
   base::ThreadTeam& team_;
   // Of the operation that runs:
   std::vector<DType> formats_;        // that its weights want, each once

@@ -33,6 +33,8 @@ struct Avx512 {
   template <int P>
   static constexpr int kTileRows = P == 1 ? 8 : 6;
   static constexpr int kRowsPlain = 8;
+  static constexpr int64_t kFewRowsF32 = 4;  // vector_weight_only.hpp
+  static constexpr int kTileRowsF32 = 8;
   // Accumulators of attention's two products.
   static constexpr int kScoreTile = 16;
   static constexpr int kSumTile = 16;
@@ -41,6 +43,12 @@ struct Avx512 {
 
   TM_INLINE F zero() { return _mm512_setzero_ps(); }
   TM_INLINE F set1(float x) { return _mm512_set1_ps(x); }
+  // For several multiplications: as load_x_once() below.
+  TM_INLINE F set1_once(float x) {
+    F v = set1(x);
+    asm("" : "+v"(v));
+    return v;
+  }
   TM_INLINE F load(const float* p) { return _mm512_loadu_ps(p); }
   TM_INLINE I load_i(const int32_t* p) { return _mm512_loadu_si512(p); }
   TM_INLINE F load_first(const float* p, int64_t n) { return _mm512_maskz_loadu_ps(first(n), p); }
@@ -171,6 +179,20 @@ struct Avx512 {
     const __m128i sixteen = _mm_loadu_si128(static_cast<const __m128i*>(table));
     return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(sixteen), nibbles);
   }
+  // Codes less `zero`, as signed bytes.
+  TM_INLINE N less(N codes, int zero) {
+    return zero == 0 ? codes : _mm512_sub_epi8(codes, _mm512_set1_epi8(static_cast<char>(zero)));
+  }
+  // Byte i of each lane to its highest, the others zero; and with its sign back to the lowest.
+  template <int i>
+  TM_INLINE I to_highest(N codes) {
+    if constexpr (i == 3) return _mm512_and_si512(codes, _mm512_set1_epi32(static_cast<int32_t>(0xff000000)));
+    constexpr int order_of_lane = i << 24 | 0x00808080;
+    const __m128i order =
+        _mm_setr_epi32(order_of_lane, order_of_lane + (4 << 24), order_of_lane + (8 << 24), order_of_lane + (12 << 24));
+    return _mm512_shuffle_epi8(codes, _mm512_broadcast_i32x4(order));
+  }
+  TM_INLINE I from_highest(I v) { return _mm512_srai_epi32(v, 24); }
   TM_INLINE void store_line(uint8_t* to, C codes) { _mm512_storeu_si512(to, codes); }
   // The nibbles of 16 bytes, one to a lane.
   TM_INLINE I load_low_u4(const uint8_t* p) { return _mm512_and_si512(load_u8(p), _mm512_set1_epi32(15)); }

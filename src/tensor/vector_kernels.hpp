@@ -10,6 +10,7 @@
 #include "tensor/vector_linear.hpp"
 #include "tensor/vector_rows.hpp"
 #include "tensor/vector_tiles.hpp"
+#include "tensor/vector_weight_only.hpp"
 
 namespace tidemill::tensor {
 namespace {
@@ -29,6 +30,14 @@ constexpr Kernels make_kernels(Isa isa) {
                  linear_quantized<S, TilesQ50<S>>, linear_quantized<S, TilesQ51<S>>, linear_quantized<S, TilesQ2K<S>>,
                  linear_quantized<S, TilesQ3K<S>>, linear_quantized<S, TilesQ5K<S>>, linear_quantized<S, TilesIq4Nl<S>>,
                  linear_quantized<S, TilesIq4Xs<S>>, linear_quantized<S, TilesMxfp4<S>>},
+      .linear_f32 = {linear_plain<S, OneByOne<LoadF32<S>>>, linear_plain<S, OneByOne<LoadF16<S>>>,
+                     linear_plain<S, Bf16Pairs<S>>, linear_weight_only<S, FormatQ8<S>>,
+                     linear_weight_only<S, FormatQ4<S>>, linear_weight_only<S, FormatQ4K<S>>,
+                     linear_weight_only<S, FormatQ6K<S>>, linear_weight_only<S, FormatQ41<S>>,
+                     linear_weight_only<S, FormatQ50<S>>, linear_weight_only<S, FormatQ51<S>>,
+                     linear_weight_only<S, FormatQ2K<S>>, linear_weight_only<S, FormatQ3K<S>>,
+                     linear_weight_only<S, FormatQ5K<S>>, linear_weight_only<S, FormatIq4Nl<S>>,
+                     linear_weight_only<S, FormatIq4Xs<S>>, linear_weight_only<S, FormatMxfp4<S>>},
       .inverse_rms = inverse_rms<S>,
       .normalize = normalize<S>,
       .silu_multiply = silu_multiply<S>,
