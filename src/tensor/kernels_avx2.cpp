@@ -1,6 +1,9 @@
 // AVX2 with FMA and F16C. Compiled with those flags: nothing here may be called before the CPU has been asked.
 #include <immintrin.h>
+#include <type_traits>
 
+#include "tensor/avx2_plain.hpp"
+#include "tensor/avx2_tiles.hpp"
 #include "tensor/kernels.hpp"
 #include "tensor/vector_kernels.hpp"
 
@@ -41,12 +44,11 @@ struct Avx2 {
   static constexpr int kWidePlanes = 1;  // the 16 bits hold a wide code as well
   static constexpr int64_t kPrefetchBytes = 4096;
   static constexpr int kFewRows = 2;           // up to so many, straight from the packed weights
-  static constexpr bool kOwnBlocks = true;     // multiply_block
-  static constexpr bool kBitSums = false;      // vector_bit_sums.hpp
+  static constexpr bool kOwnTiles = true;      // multiply_panels
+  static constexpr bool kBitSums = true;       // vector_bit_sums.hpp
+  static constexpr bool kHighInPlace = false;  // likewise
   static constexpr bool kSignedTables = true;  // vector_formats.hpp
-  static constexpr int kTilePanels = 1;
-  template <int P>
-  static constexpr int kTileRows = P == 1 ? 6 : 2;
+  static constexpr int kTilePanels = 2;
   static constexpr int kRowsPlain = 4;
   static constexpr int64_t kFewRowsF32 = 2;  // vector_weight_only.hpp
   static constexpr int kTileRowsF32 = 6;
@@ -213,6 +215,7 @@ struct Avx2 {
     return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xb1)));
   }
   TM_INLINE F to_float(I v) { return {_mm256_cvtepi32_ps(v.low), _mm256_cvtepi32_ps(v.high)}; }
+  TM_INLINE F as_float(I bits) { return {_mm256_castsi256_ps(bits.low), _mm256_castsi256_ps(bits.high)}; }
   TM_INLINE I round_to_int(F v) { return {_mm256_cvtps_epi32(v.low), _mm256_cvtps_epi32(v.high)}; }
   TM_INLINE I magnitude_bits(F v) {
     const __m256i mask = _mm256_set1_epi32(0x7fffffff);
@@ -249,11 +252,12 @@ struct Avx2 {
   TM_INLINE N quarter_codes(const uint8_t* line, int q) {
     return {quarters(load_half(line), q), quarters(load_half(line + 32), q)};
   }
-  // Codes plus `value` where bit `bit` of a byte of `bits` is set.
+  // Codes plus `value`, a power of two that they are below, where bit `bit` of a byte of `bits` is set. Shifting words
+  // moves that bit within its byte.
   TM_INLINE __m256i with_bit_half(__m256i v, __m256i bits, int bit, int value) {
-    const __m256i mask = _mm256_set1_epi8(static_cast<char>(1 << bit));
-    const __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(bits, mask), mask);
-    return _mm256_add_epi8(v, _mm256_and_si256(set, _mm256_set1_epi8(static_cast<char>(value))));
+    const int up = (value == 16 ? 4 : 2) - bit;
+    const __m256i moved = up > 0 ? _mm256_slli_epi16(bits, up) : _mm256_srli_epi16(bits, -up);
+    return _mm256_or_si256(v, _mm256_and_si256(moved, _mm256_set1_epi8(static_cast<char>(value))));
   }
   TM_INLINE N with_bit(N v, const uint8_t* bits, int bit, int value) {
     return {with_bit_half(v.low, load_half(bits), bit, value), with_bit_half(v.high, load_half(bits + 32), bit, value)};
@@ -376,101 +380,40 @@ struct Avx2 {
     for (int i = 0; i < 4; ++i)
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i * 32), _mm256_sub_epi16(words[i], zero));
   }
-  // GCC 12 would make all products of an unrolled loop before it adds any, and spill them.
-  TM_INLINE void keep_sums(__m256i& a, __m256i& b) { asm("" : "+x"(a), "+x"(b)); }
-  // vector_tiles.hpp's multiply_block. Narrow codes are added up in 16 bits as long as no sum can leave them.
-  template <class T, int P, int R, class Open>
-  TM_INLINE void multiply_block(const Open& open, int64_t block, const std::byte* codes, const int32_t* code_sums,
-                                I (&products)[P][R]) {
-    if constexpr (T::Rows::Rows::kBytes == 2) {
-      multiply_words<T::kBlock / 2, P, R>(open, block, codes, products);
-    } else if constexpr (T::kSigned) {
-      multiply_signed<T::kBlock / 4, P, R>(open, block, codes, products);
-    } else {
-#pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) {
-        for (int p = 0; p < P; ++p)
-          products[p][r] = set1_i(T::kMins ? 0 : code_sums[r]);
+  // Products of narrow codes as long as they are sums of 16 bits, and the rest; start, add and total as
+  // PlainNarrowSum's.
+  template <int most>
+  struct PairSum {
+    static constexpr int kAtOnce = 32767 / (2 * 127 * most);
+    __m256i low, high;
+    I sum;
+
+    [[gnu::always_inline]] void start(int32_t from) { sum = set1_i(from); }
+    [[gnu::always_inline]] void add(int line, N w, __m256i x) {
+      const __m256i l = _mm256_maddubs_epi16(w.low, x);
+      const __m256i h = _mm256_maddubs_epi16(w.high, x);
+      if (line % kAtOnce != 0) {
+        low = _mm256_add_epi16(low, l);
+        high = _mm256_add_epi16(high, h);
+        return;
       }
-      constexpr int most = 32767 / (2 * 127 * T::kMostCode);
-      constexpr int lines = T::kBlock / 4;
-      constexpr int at_once = most < lines ? most : lines;
-      static_assert(at_once >= 1 && lines % at_once == 0);
-#pragma GCC unroll 8
-      for (int line = 0; line < lines; line += at_once)
-        add_lines<at_once, P, R>(open, block, line, codes, products);
+      if (line > 0) sum = total();
+      low = l;
+      high = h;
     }
-  }
-  template <int lines, int P, int R, class Open>
-  TM_INLINE void multiply_signed(const Open& open, int64_t block, const std::byte* codes, I (&products)[P][R]) {
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-      for (int p = 0; p < P; ++p)
-        products[p][r] = set1_i(0);
+    [[gnu::always_inline]] I total() const {
+      const __m256i ones = _mm256_set1_epi16(1);
+      return add_i(sum, {_mm256_madd_epi16(low, ones), _mm256_madd_epi16(high, ones)});
     }
-#pragma GCC unroll 8
-    for (int line = 0; line < lines; ++line) {
-      Signed w[P];
-      for (int p = 0; p < P; ++p)
-        w[p] = {load_half(open[p].lines[block][line]), load_half(open[p].lines[block][line] + 32)};
-#pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) {
-        const __m256i x = load_narrow_x(codes + r * kCodeBlock + line * 4);
-        for (int p = 0; p < P; ++p) {
-          products[p][r] = dot(products[p][r], w[p], x);
-          keep_sums(products[p][r].low, products[p][r].high);
-        }
-      }
-    }
-  }
-  template <int lines, int P, int R, class Open>
-  TM_INLINE void add_lines(const Open& open, int64_t block, int first, const std::byte* codes, I (&products)[P][R]) {
-    __m256i low[P][R];
-    __m256i high[P][R];
-#pragma GCC unroll 8
-    for (int line = 0; line < lines; ++line) {
-      N w[P];
-      for (int p = 0; p < P; ++p)
-        w[p] = narrow_codes(open[p].lines[block][first + line]);
-#pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) {
-        const __m256i x = load_narrow_x(codes + r * kCodeBlock + (first + line) * 4);
-        for (int p = 0; p < P; ++p) {
-          const __m256i l = _mm256_maddubs_epi16(w[p].low, x);
-          const __m256i h = _mm256_maddubs_epi16(w[p].high, x);
-          low[p][r] = line == 0 ? l : _mm256_add_epi16(low[p][r], l);
-          high[p][r] = line == 0 ? h : _mm256_add_epi16(high[p][r], h);
-          keep_sums(low[p][r], high[p][r]);
-        }
-      }
-    }
-    const __m256i ones = _mm256_set1_epi16(1);
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-      for (int p = 0; p < P; ++p)
-        products[p][r] =
-            add_i(products[p][r], {_mm256_madd_epi16(low[p][r], ones), _mm256_madd_epi16(high[p][r], ones)});
-    }
-  }
-  // `pairs` pairs of columns, even ones and odd ones in turn.
-  template <int pairs, int P, int R, class Open>
-  TM_INLINE void multiply_words(const Open& open, int64_t block, const std::byte* codes, I (&products)[P][R]) {
-#pragma GCC unroll 16
-    for (int pair = 0; pair < pairs; ++pair) {
-      N w[P];
-      for (int p = 0; p < P; ++p)
-        w[p] = narrow_codes(open[p].lines[block][pair]);
-#pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) {
-        const __m256i x = load_narrow_x(codes + r * kCodeBlock * 2 + pair * 4);
-        for (int p = 0; p < P; ++p) {
-          const I product = {_mm256_madd_epi16(w[p].low, x), _mm256_madd_epi16(w[p].high, x)};
-          products[p][r] = pair == 0 ? product : add_i(products[p][r], product);
-          keep_sums(products[p][r].low, products[p][r].high);
-        }
-      }
-    }
-  }
+  };
+  template <int most>
+  using NarrowSum = std::conditional_t<(most < 128), PairSum<most>, PlainNarrowSum<Avx2>>;
+
+  // vector_tiles.hpp's many rows, and those of vector_linear.hpp's plain weights.
+  template <class T, int P>
+  static void multiply_panels(const LinearCall& call);
+  template <class T>
+  static void multiply_plain(const LinearCall& call);
 
   // The low bytes of the lanes, which fit.
   TM_INLINE void store_s8(int8_t* p, I v) {
@@ -478,33 +421,36 @@ struct Avx2 {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
                      _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
   }
-  TM_INLINE void store_u8(uint8_t* p, I v) {
-    const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(v.low, v.high), 0xd8);
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
-                     _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
-  }
-  // For attention: signed codes; four unsigned weights; acc + the sums of four products per lane.
-  TM_INLINE __m256i low_signed(__m256i v) {
-    return _mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8);
-  }
+  // For attention: signed codes; weights, kCodeBytes each; acc + the sums of four products per lane.
+  TM_INLINE __m256i low_signed(__m256i v) { return _mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8); }
   TM_INLINE C values(const uint8_t* line) {
     const __m256i low = load_half(line);
     const __m256i high = load_half(line + 32);
     return {low_signed(low), low_signed(high), _mm256_srai_epi16(low, 8), _mm256_srai_epi16(high, 8)};
   }
-  TM_INLINE X weights(const uint8_t* p) {
-    int32_t four;
-    __builtin_memcpy(&four, p, sizeof four);
-    const __m256i v = _mm256_set1_epi32(four);
-    return {_mm256_and_si256(v, _mm256_set1_epi16(0x00ff)), _mm256_srli_epi16(v, 8)};
+  TM_INLINE void store_weights(uint8_t* p, I v) { store_codes(reinterpret_cast<std::byte*>(p), v); }
+  TM_INLINE X weights(const uint8_t* p) { return load_x(reinterpret_cast<const std::byte*>(p)); }
+  // In order, which GCC 12 would not keep: it makes all products of an unrolled loop first, and spills them.
+  TM_INLINE void add_in_order(I& acc, C w, X x) {
+    acc.low = _mm256_add_epi32(acc.low, _mm256_madd_epi16(w.even_low, x.even));
+    acc.high = _mm256_add_epi32(acc.high, _mm256_madd_epi16(w.even_high, x.even));
+    keep_order(acc.low, acc.high);
+    acc.low = _mm256_add_epi32(acc.low, _mm256_madd_epi16(w.odd_low, x.odd));
+    acc.high = _mm256_add_epi32(acc.high, _mm256_madd_epi16(w.odd_high, x.odd));
+    keep_order(acc.low, acc.high);
   }
-  TM_INLINE void score(I& acc, C k, X q) {
-    acc = dot(acc, k, q);
-  }
-  TM_INLINE void weigh(I& acc, X w, C v) {
-    acc = dot(acc, v, w);
-  }
+  TM_INLINE void score(I& acc, C k, X q) { add_in_order(acc, k, q); }
+  TM_INLINE void weigh(I& acc, X w, C v) { add_in_order(acc, v, w); }
 };
+
+template <class T, int P>
+void Avx2::multiply_panels(const LinearCall& call) {
+  avx2_panels<Avx2, T, P>(call);
+}
+template <class T>
+void Avx2::multiply_plain(const LinearCall& call) {
+  avx2_plain<Avx2, T>(call);
+}
 
 }  // namespace
 

@@ -53,7 +53,7 @@ struct Pass {
   int64_t hidden;     // as in Sight
   int64_t visible;    // likewise; more than that
   float* scores;      // [R][kAttentionSegment]
-  uint8_t* codes;     // likewise; int8 only
+  uint8_t* codes;     // likewise, S::kCodeBytes each; int8 only
   float* state_most;  // of the first query
   float* state_weight;
   float* state_sums;
@@ -153,7 +153,7 @@ template <class S, class Kv, bool Fetch, int R>
 [[gnu::noinline]] void pass_over(const AttentionCall& call, const Kv& kv, const Segment& segment, int64_t first,
                                  const Sight& sight) {
   alignas(64) float scores[R * kAttentionSegment];
-  alignas(64) uint8_t codes[R * kAttentionSegment];
+  alignas(64) uint8_t codes[R * kAttentionSegment * S::kCodeBytes];
   Pass pass;
   pass.first = first;
   pass.hidden = sight.hidden;

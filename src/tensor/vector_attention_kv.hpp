@@ -478,7 +478,7 @@ struct Int8Kv {
     const auto weigh_block = [&](int r, int64_t t) __attribute__((always_inline)) {
       const int64_t at = r * kAttentionSegment + t;
       const F w = exp2_coarse_of<S>(S::sub(S::load(pass.scores + at), shift[r]));
-      S::store_u8(pass.codes + at, S::round_to_int(S::add(w, dither)));
+      S::store_weights(pass.codes + at * S::kCodeBytes, S::round_to_int(S::add(w, dither)));
       return S::fma(w, S::load(value_inverses + t), sums[r]);
     };
     int64_t t = first_block(pass);
@@ -516,7 +516,7 @@ struct Int8Kv {
     for (int64_t b = pass.hidden / kBlock; b < blocks; ++b) {
       const std::byte* next = segment.next_values[b] + d0 * 4 * kLineBytes;
       const auto* lines = reinterpret_cast<const uint8_t*>(segment.values[b]) + d0 * 4 * kLineBytes;
-      const uint8_t* codes = pass.codes + b * kBlock;
+      const uint8_t* codes = pass.codes + b * kBlock * S::kCodeBytes;
       keep_in_register(lines);
       keep_in_register(codes);
 #pragma GCC unroll 4
@@ -532,7 +532,7 @@ struct Int8Kv {
         }
 #pragma GCC unroll 4
         for (int r = 0; r < R; ++r) {
-          const typename S::X w = S::weights(codes + r * kAttentionSegment + c * 4);
+          const typename S::X w = S::weights(codes + (r * kAttentionSegment + c * 4) * S::kCodeBytes);
 #pragma GCC unroll 4
           for (int d = 0; d < D; ++d)
             S::weigh(acc[r][d], w, v[d]);

@@ -7,6 +7,7 @@
 #include <immintrin.h>
 
 #include "tensor/kernels.hpp"
+#include "tensor/vector_linear.hpp"
 
 namespace tidemill::tensor {
 namespace {
@@ -25,9 +26,12 @@ struct Avx512 {
   static constexpr int kWidePlanes = 2;  // of 8 bits
   static constexpr int64_t kPrefetchBytes = 4096;
   static constexpr int kFewRows = 16;  // up to so many, straight from the packed weights
-  static constexpr bool kOwnBlocks = false;
+  static constexpr bool kOwnTiles = false;
   static constexpr bool kBitSums = true;        // vector_bit_sums.hpp
+  static constexpr bool kHighInPlace = true;    // likewise
   static constexpr bool kSignedTables = false;  // vector_formats.hpp
+  template <int most>
+  using NarrowSum = PlainNarrowSum<Avx512>;
   static constexpr int kTilePanels = 2;
   // Rows of a tile of P panels: the accumulators and what they are made from fit 32 registers.
   template <int P>
@@ -250,7 +254,9 @@ struct Avx512 {
 
   // The low bytes of the lanes.
   TM_INLINE void store_s8(int8_t* p, I v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v)); }
-  TM_INLINE void store_u8(uint8_t* p, I v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v)); }
+  TM_INLINE void store_weights(uint8_t* p, I v) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v));
+  }
   // For attention: signed codes; four unsigned weights; acc + the sums of four products per lane.
   TM_INLINE C values(const uint8_t* line) { return _mm512_loadu_si512(line); }
   TM_INLINE X weights(const uint8_t* p) { return load_x(reinterpret_cast<const std::byte*>(p)); }

@@ -6,8 +6,8 @@
 // what float(i) * s is, in one instruction for two. (It is +0 where that may be -0; both leave alone a sum that began
 // as +0. For an s that is not finite it is NaN where that may be infinite.)
 //
-// High nibbles need not be shifted down for it: their codes are sixteen times as large, their scales a sixteenth. Then
-// |16 * i| <= 16 * 8 * 127 * 32 < 2^22 still.
+// High nibbles need not be shifted down for it where products do not saturate (S::kHighInPlace): their codes are
+// sixteen times as large, their scales a sixteenth. Then |16 * i| <= 16 * 8 * 127 * 32 < 2^22 still.
 #pragma once
 
 #include "tensor/packed_layout.hpp"
@@ -23,7 +23,7 @@ constexpr float kFloatOfZero = 0x1.8p+23F;
 template <class S>
 [[gnu::always_inline]] inline int32_t start_of_sum(const PanelLayout& layout, int64_t block, int32_t sum) {
   if (!S::kBitSums || !layout.bit_sums) return sum;
-  return kBitsOfZero + (block % 2 == 0 ? sum : 16 * sum);
+  return kBitsOfZero + (S::kHighInPlace && block % 2 != 0 ? 16 * sum : sum);
 }
 
 // A block's scales, and the products of its sums with them.
@@ -34,7 +34,7 @@ struct BlockScale {
 
   [[gnu::always_inline]] BlockScale(const uint16_t* binary16, bool high) : scale(S::load_f16(binary16)) {
     if constexpr (S::kBitSums) {
-      if (high) scale = S::mul(scale, S::set1(0.0625F));
+      if (S::kHighInPlace && high) scale = S::mul(scale, S::set1(0.0625F));
       less = S::mul(scale, S::set1(-kFloatOfZero));
     }
   }

@@ -189,6 +189,7 @@ struct RowsOf {
   static constexpr PanelLayout kLayout = panel_layout(kType);
   static_assert(Rows::kPlanes == 1 && (Rows::kGroup == 32 || Rows::kGroup == 256));
 
+  using Sum = typename S::template NarrowSum<Format::kMostCode>;
   static constexpr int kGroups = 32 / kLayout.sum_group;  // in a block of 32 k
   static_assert(kGroups == 1 || (kGroups == 2 && Rows::kGroup == 256));
 
@@ -205,11 +206,11 @@ struct RowsOf {
   template <int R>
   [[gnu::always_inline]] static inline void add_block(const Step& step, int first, int t, const Rows& x, int64_t k,
                                                       Sums<S, R>& sums) {
-    typename S::I products[kGroups][R];
+    Sum products[kGroups][R];
     for (int g = 0; g < kGroups; ++g) {
       for (int r = 0; r < R; ++r) {
         constexpr bool from_zero = kLayout.has_mins() || Format::kSigned;
-        products[g][r] = S::set1_i(from_zero ? 0 : x.sum(k + g * kLayout.sum_group)[r]);
+        products[g][r].start(from_zero ? 0 : x.sum(k + g * kLayout.sum_group)[r]);
       }
     }
     const std::byte* codes = x.block(k);
@@ -219,7 +220,7 @@ struct RowsOf {
       const int g = line * kGroups / 8;
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r)
-        products[g][r] = S::dot(products[g][r], w, S::load_narrow_x(Rows::at(codes, r, line)));
+        products[g][r].add(line % (8 / kGroups), w, S::load_narrow_x(Rows::at(codes, r, line)));
     }
 #pragma GCC unroll 2
     for (int g = 0; g < kGroups; ++g)
@@ -227,11 +228,11 @@ struct RowsOf {
   }
 
   template <int R>
-  [[gnu::always_inline]] static inline void add_group(const Step& step, int g, const typename S::I (&products)[R],
-                                                      const Rows& x, int64_t k, Sums<S, R>& sums) {
+  [[gnu::always_inline]] static inline void add_group(const Step& step, int g, const Sum (&products)[R], const Rows& x,
+                                                      int64_t k, Sums<S, R>& sums) {
     const typename S::F scale = Format::scale(step, g);
     for (int r = 0; r < R; ++r) {
-      const typename S::F product = S::to_float(products[r]);
+      const typename S::F product = S::to_float(products[r].total());
       typename S::F sum = Rows::kGroup == 32 ? S::mul(product, scale) : S::fma(product, scale, sums.group[r]);
       if constexpr (kLayout.has_mins()) sum = S::fma(S::to_float(S::set1_i(x.sum(k)[r])), Format::min(step, g), sum);
       if constexpr (Rows::kGroup == 32) {
@@ -289,7 +290,7 @@ struct TilesOf {
 // A type that opens as T does, where an instruction set's tiles do not care for the largest code, or T's is as large.
 template <class S, class Format, class T>
 struct ShareTilesOf {
-  static constexpr bool kAlike = !Format::kSigned && (!S::kOwnBlocks || Format::kMostCode <= T::kMostCode);
+  static constexpr bool kAlike = !Format::kSigned && (!S::kOwnTiles || Format::kMostCode <= T::kMostCode);
   static constexpr PanelLayout kLayout = panel_layout(Format::kType);
   static constexpr PanelLayout kOther = panel_layout(T::Rows::kType);
   static_assert(kLayout.sum_group == kOther.sum_group && kLayout.activation_group == kOther.activation_group &&

@@ -130,11 +130,25 @@ struct RowsQ8 {
   }
 };
 
-// Both blocks of 8 lines with a nibble each: low[r] and high[r] start as given. With `in_place`, high[r] is of codes
-// sixteen times as large.
-template <class S, class Rows, bool in_place, int R>
+// The sum of the products of a block of weights with narrow codes: add() is called for its lines from 0 on.
+// S::NarrowSum<most>, where no code of a weight is above `most`, is this one where products are added up in 32 bits.
+template <class S>
+struct PlainNarrowSum {
+  typename S::I sum;
+
+  [[gnu::always_inline]] void start(int32_t from) { sum = S::set1_i(from); }
+  template <class W, class X>
+  [[gnu::always_inline]] void add(int /*line*/, W w, X x) {
+    sum = S::dot(sum, w, x);
+  }
+  [[gnu::always_inline]] typename S::I total() const { return sum; }
+};
+
+// Both blocks of 8 lines with a nibble each, whose sums have started. With `in_place`, high[r] is of codes sixteen
+// times as large.
+template <class S, class Rows, bool in_place, class Sum, int R>
 [[gnu::always_inline]] inline void dot_nibbles(const uint8_t (*lines)[kLineBytes], const std::byte* codes,
-                                               typename S::I (&low)[R], typename S::I (&high)[R]) {
+                                               Sum (&low)[R], Sum (&high)[R]) {
 #pragma GCC unroll 8
   for (int line = 0; line < 8; ++line) {
     const typename S::N w_low = S::low_codes(lines[line]);
@@ -146,8 +160,8 @@ template <class S, class Rows, bool in_place, int R>
     }
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      low[r] = S::dot(low[r], w_low, S::load_narrow_x(Rows::at(codes, r, line)));
-      high[r] = S::dot(high[r], w_high, S::load_narrow_x(Rows::at(codes, r, 8 + line)));
+      low[r].add(line, w_low, S::load_narrow_x(Rows::at(codes, r, line)));
+      high[r].add(line, w_high, S::load_narrow_x(Rows::at(codes, r, 8 + line)));
     }
   }
 }
@@ -161,18 +175,18 @@ struct RowsQ4 {
 
   template <int R>
   [[gnu::always_inline]] static inline void add(const Step& step, const Rows& x, int64_t k, Sums<S, R>& sums) {
-    typename S::I low[R];
-    typename S::I high[R];
+    typename S::template NarrowSum<15> low[R];
+    typename S::template NarrowSum<15> high[R];
     for (int r = 0; r < R; ++r) {
-      low[r] = S::set1_i(x.sum(k)[r]);
-      high[r] = S::set1_i(x.sum(k + 32)[r]);
+      low[r].start(x.sum(k)[r]);
+      high[r].start(x.sum(k + 32)[r]);
     }
-    dot_nibbles<S, Rows, S::kBitSums>(step.codes, x.block(k), low, high);
+    dot_nibbles<S, Rows, S::kHighInPlace>(step.codes, x.block(k), low, high);
     const BlockScale<S> scale_low(step.scale[0], false);
     const BlockScale<S> scale_high(step.scale[1], true);
     for (int r = 0; r < R; ++r) {
-      sums.all[r] = S::fma(scale_low.times(low[r]), S::set1(x.scale(k)[r]), sums.all[r]);
-      sums.all[r] = S::fma(scale_high.times(high[r]), S::set1(x.scale(k + 32)[r]), sums.all[r]);
+      sums.all[r] = S::fma(scale_low.times(low[r].total()), S::set1(x.scale(k)[r]), sums.all[r]);
+      sums.all[r] = S::fma(scale_high.times(high[r].total()), S::set1(x.scale(k + 32)[r]), sums.all[r]);
     }
   }
 };
@@ -189,9 +203,11 @@ struct RowsQ4K {
     const typename S::F d = S::load_f16(step.d);
     const typename S::F dmin = S::negate(S::load_f16(step.dmin));
     for (int pair = 0; pair < 4; ++pair) {
-      typename S::I products[2][R];
-      for (int r = 0; r < R; ++r)
-        products[0][r] = products[1][r] = S::set1_i(0);
+      typename S::template NarrowSum<15> products[2][R];
+      for (int r = 0; r < R; ++r) {
+        products[0][r].start(0);
+        products[1][r].start(0);
+      }
       dot_nibbles<S, Rows, false>(step.codes[pair], x.block(k + pair * 64), products[0], products[1]);
 #pragma GCC unroll 2
       for (int half = 0; half < 2; ++half) {
@@ -201,7 +217,7 @@ struct RowsQ4K {
         const int32_t* code_sums = x.sum(k + block * 32);
         for (int r = 0; r < R; ++r) {
           const typename S::F codes = S::to_float(S::set1_i(code_sums[r]));
-          sums.group[r] = S::fma(codes, min, S::fma(S::to_float(products[half][r]), scale, sums.group[r]));
+          sums.group[r] = S::fma(codes, min, S::fma(S::to_float(products[half][r].total()), scale, sums.group[r]));
         }
       }
     }
@@ -221,19 +237,19 @@ struct RowsQ6K {
     for (int block = 0; block < 16; ++block) {
       const std::byte* codes = x.block(k + block * 16);
       const int32_t* code_sums = x.sum(k + block * 16);
-      typename S::I products[R];
+      typename S::template NarrowSum<63> products[R];
       for (int r = 0; r < R; ++r)
-        products[r] = S::set1_i(code_sums[r]);
+        products[r].start(code_sums[r]);
 #pragma GCC unroll 4
       for (int line = 0; line < 4; ++line) {
         const typename S::N w = S::narrow_codes(step.codes[block][line]);
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r)
-          products[r] = S::dot(products[r], w, S::load_narrow_x(Rows::at(codes, r, line)));
+          products[r].add(line, w, S::load_narrow_x(Rows::at(codes, r, line)));
       }
       const typename S::F scale = S::mul(d, S::to_float(S::load_s8(step.scale[block])));
       for (int r = 0; r < R; ++r)
-        sums.group[r] = S::fma(S::to_float(products[r]), scale, sums.group[r]);
+        sums.group[r] = S::fma(S::to_float(products[r].total()), scale, sums.group[r]);
     }
   }
 };
@@ -371,6 +387,9 @@ struct Bf16Pairs {
 template <class S, class T>
 void linear_plain(const LinearCall& call) {
   using K = Plain<S, T>;
+  if constexpr (S::kOwnTiles) {
+    if (call.rows > 8) return S::template multiply_plain<T>(call);
+  }
   int64_t r = 0;
   if constexpr (K::kMostRows >= 8) {
     for (; r + 8 <= call.rows; r += 8)

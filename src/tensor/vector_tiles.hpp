@@ -19,14 +19,14 @@ struct OpenStretch {
 
   alignas(64) uint8_t codes[kStretch / 2][kLineBytes];  // room for two bytes a code
   alignas(64) float scale[kMostBlocks][kPanelRows];
-  alignas(64) float min[kMostBlocks][kPanelRows];   // negated; where the type has one
+  alignas(64) float min[kMostBlocks][kPanelRows];   // negated; where the type has one; BlockScale::less of Q4_0
   const uint8_t (*lines[kMostBlocks])[kLineBytes];  // of each block, in the panel itself or in `codes`
   int64_t blocks;
 };
 
 // Whether Q4_0 has its own way (vector_q4_tiles.hpp).
 template <class S, DType type = DType::q4_0>
-constexpr bool kQ4Tiles = S::kBitSums&& panel_layout(type).bit_sums;
+constexpr bool kQ4Tiles = S::kHighInPlace&& panel_layout(type).bit_sums;
 
 // How the steps of each type open: block size, whether there are minima, whether codes have signs, and the largest one.
 // `Tile` is the type whose tiles multiply what is opened: itself, or another one that opens alike, so that there are
@@ -87,6 +87,7 @@ struct TilesQ4 {
     for (int half = 0; half < 2; ++half) {
       out.lines[first + half] = out.codes + (first + half) * 8;
       S::store(out.scale[first + half], S::load_f16(step.scale[half]));
+      if constexpr (S::kOwnTiles) S::store(out.min[first + half], BlockScale<S>(step.scale[half], false).less);
     }
   }
 };
@@ -186,18 +187,6 @@ template <class S, class T, int P, int R>
   }
 }
 
-// Likewise, in the instruction set's own way where it has one.
-template <class S, class T, int P, int R>
-[[gnu::always_inline]] inline void multiply_block(const OpenStretch (&open)[kLinearPanels], int64_t block,
-                                                  const std::byte* codes, const int32_t* code_sums,
-                                                  typename S::I (&products)[P][R]) {
-  if constexpr (S::kOwnBlocks) {
-    S::template multiply_block<T, P, R>(open, block, codes, code_sums, products);
-  } else {
-    multiply_lines<S, T, P, R>(open, block, codes, code_sums, products);
-  }
-}
-
 // acc[row][panel] += one stretch of P panels against R rows; k is where the stretch begins.
 template <class S, class T, int P, int R>
 inline void tile(const OpenStretch (&open)[kLinearPanels], const typename T::Rows::Rows& x, int64_t k,
@@ -214,7 +203,7 @@ inline void tile(const OpenStretch (&open)[kLinearPanels], const typename T::Row
     const int64_t at = k + block * T::kBlock;
     const int32_t* code_sums = x.sum(at);
     typename S::I products[P][R];
-    multiply_block<S, T, P, R>(open, block, x.block(at), code_sums, products);
+    multiply_lines<S, T, P, R>(open, block, x.block(at), code_sums, products);
     const float* x_scale = x.scale(at);
     for (int p = 0; p < P; ++p) {
       const typename S::F scale = S::load(open[p].scale[block]);
@@ -289,7 +278,9 @@ inline void many_rows_of(const LinearCall& call) {
 
 template <class S, class T, int P>
 [[gnu::always_inline]] inline void many_rows_of_panels(const LinearCall& call) {
-  if constexpr (kQ4Tiles<S, T::Rows::kType>) {
+  if constexpr (S::kOwnTiles) {
+    S::template multiply_panels<T, P>(call);
+  } else if constexpr (kQ4Tiles<S, T::Rows::kType>) {
     q4_panels<S, P>(call);
   } else {
     many_rows_of<S, T, P>(call);
