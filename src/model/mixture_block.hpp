@@ -3,12 +3,10 @@
 //
 //   out = sum over the experts e chosen for h of weight_e * Wdown_e (activation(Wgate_e h) * Wup_e h)
 //
-// Each expert is computed for all rows that chose it at once. Every row's experts are added in the order of their
-// numbers, so that what a row gets does not depend on the others.
+// Every row's experts are added in the order of their numbers, so that what a row gets does not depend on the others.
 #pragma once
 
 #include <memory>
-#include <span>
 #include <vector>
 
 #include "base/result.hpp"
@@ -36,35 +34,25 @@ class MixtureBlock {
 
   // Chooses the experts of all rows: chosen_ and chosen_weights_.
   void route(const MixtureWeights& mixture, tensor::ConstMatrix normed);
-  // Sorts these choices by expert into routed_rows_ and routed_weights_.
-  void sort_choices(int64_t rows);
   // Leaves in `out` what the expert that all rows use gives, or zeros.
   void share(const MixtureWeights& mixture, tensor::ConstMatrix normed, tensor::Matrix out);
-  // Adds what the chosen experts give of one row: the first products of all of them are one operation.
-  void add_experts_of_row(const MixtureWeights& mixture, tensor::ConstMatrix normed, tensor::Matrix out);
-  // Adds what `expert` gives of the named rows of `normed` to those of `out`, times their weights.
-  void add_expert(const Expert& expert, int64_t inner, std::span<const int32_t> named, std::span<const float> weights,
-                  tensor::ConstMatrix normed, tensor::Matrix out);
 
   tensor::Device& device_;
   const HyperParameters& hyper_;
 
-  std::vector<int32_t> chosen_;        // [rows][used] experts
-  std::vector<float> chosen_weights_;  // likewise
-  std::vector<int32_t> routed_rows_;   // the rows of the first expert, then of the next, ...
-  std::vector<float> routed_weights_;  // likewise
-  std::vector<size_t> routed_starts_;  // [experts + 1] where they begin
-  std::vector<int32_t> all_rows_;      // 0, 1, 2, ...
-  std::vector<float> ones_;            // as many
+  std::vector<int32_t> chosen_;                   // [rows][used] experts
+  std::vector<float> chosen_weights_;             // likewise
+  std::vector<tensor::ExpertMatrices> matrices_;  // [experts]
 
   ActivationArena arena_;
-  // Where its activations begin. [max_rows, or experts that a row uses][...]
-  size_t normed_ = 0;    // [width]
-  size_t router_ = 0;    // [experts]
-  size_t gathered_ = 0;  // [width]
-  size_t gate_ = 0;      // [inner width of an expert]
-  size_t up_ = 0;        // likewise
-  size_t given_ = 0;     // [width] what an expert gives
+  // Where its activations begin. [max_rows][...]
+  size_t normed_ = 0;  // [width]
+  size_t router_ = 0;  // [experts]
+  // Of the expert that all rows use:
+  size_t gate_ = 0;         // [shared_feed_forward]
+  size_t up_ = 0;           // likewise
+  size_t shared_ = 0;       // [width] what it gives,
+  size_t shared_gate_ = 0;  // [1] times this
 };
 
 }  // namespace tidemill::model
