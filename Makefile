@@ -10,7 +10,7 @@ SHAPE ?= llama-3.2-1b
 export CTEST_OUTPUT_ON_FAILURE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint format asan tsan fuzz peers schemas accuracy quantised replay noise avx2 floats streams chaos rollouts hop soak overload bench distill distilled clean
+.PHONY: help run build test lint format asan tsan fuzz peers schemas accuracy quantised replay noise avx2 floats mixtures streams chaos rollouts hop soak overload bench distill distilled clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  \1\t/' | expand -t 12
@@ -69,6 +69,10 @@ avx2: build ## Compare speed with llama.cpp on AVX2 alone
 floats: build ## Compare speed with llama.cpp with weights of F16 and BF16
 	@scripts/deps.sh test
 	@scripts/peers.sh floats
+
+mixtures: build ## Compare speed of mixtures of experts with llama.cpp
+	@scripts/deps.sh test
+	@scripts/peers.sh mixtures
 
 streams: build ## Measure 16 streams through the HTTP server
 	@scripts/deps.sh test

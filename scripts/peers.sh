@@ -4,6 +4,7 @@
 #   scripts/peers.sh noise    what is left of the speed beside busy processes
 #   scripts/peers.sh avx2     speed of both on AVX2 alone
 #   scripts/peers.sh floats   speed with weights of F16 and BF16
+#   scripts/peers.sh mixtures speed of mixtures of experts, some layers of each
 #   scripts/peers.sh streams  Tidemill's HTTP server under 16 streams
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -27,6 +28,17 @@ if [ "${1:-}" = floats ]; then
   for type in bf16 f16; do
     echo "peers: speed, $type"
     node tests/peers/speed.mjs llama-3.2-1b "$type"
+  done
+  exit
+fi
+if [ "${1:-}" = mixtures ]; then
+  for mixture in qwen3-30b-a3b:4 mixtral-8x7b:2 gpt-oss-20b:4; do
+    for type in q8_0 q4_0 mxfp4 q4_k; do
+      # The widths of gpt-oss are no multiples of 256, as K-quants want them.
+      [ "$mixture $type" != "gpt-oss-20b:4 q4_k" ] || continue
+      echo "peers: speed, $mixture layers, $type"
+      node tests/peers/speed.mjs "$mixture" "$type" 3 16
+    done
   done
   exit
 fi

@@ -1,6 +1,7 @@
 #include "model/synth.hpp"
 
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include <fmt/core.h>
@@ -22,6 +23,7 @@ struct SynthFlags {
   std::string output;
   std::string type = "q8_0";
   uint64_t seed = 1;
+  std::optional<int64_t> layers;
   int64_t outlier_channels = 0;
   bool list = false;
   bool as_json = false;
@@ -58,7 +60,10 @@ base::Result<int> synth(const SynthFlags& flags) {
                        "synth needs a shape and a file to write: tidemill synth llama-3.2-1b model.gguf "
                        "(tidemill synth --list shows the shapes)");
   }
-  TM_TRY(const model::Shape shape, model::find_shape(flags.shape));
+  TM_TRY(model::Shape shape, model::find_shape(flags.shape));
+  if (flags.layers) {
+    TM_TRY(shape, model::with_layers(shape, *flags.layers));
+  }
   const auto type = tensor::dtype_from_name(flags.type);
   if (!type) {
     return base::Error(base::ErrorCode::invalid_argument,
@@ -102,6 +107,9 @@ void add_synth(CLI::App& app, Invocation& chosen) {
   add_seed_flag(
       *command, [flags](uint64_t seed) { flags->seed = seed; }, "The same seed gives the same file")
       ->default_str("1");
+  command->add_option("--layers", flags->layers,
+                      "So many of the shape's layers, and as large a part of its vocabulary, so that a step is made of "
+                      "the same parts (default: all)");
   command
       ->add_option("--outlier-channels", flags->outlier_channels,
                    "So many channels of the hidden state are 50 times larger after every norm")

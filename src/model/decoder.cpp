@@ -4,7 +4,6 @@
 #include <array>
 #include <cassert>
 #include <iterator>
-#include <numeric>
 #include <utility>
 
 namespace tidemill::model {
@@ -57,14 +56,8 @@ base::Result<std::unique_ptr<Decoder>> Decoder::create(tensor::Device& device, H
   const int64_t q_width = h.heads * h.head_dim;
   const int64_t kv_width = h.kv_heads * h.head_dim;
   const LatentShape& latent = h.latent;
-  size_t floats = 0;
-  // Of one row, the experts in use are as many rows.
-  const int64_t rows = std::max(max_batch_rows, h.experts.rule.used);
-  const auto place = [&](size_t& offset, int64_t cols) {
-    offset = floats;
-    // Whole cache lines, so that every activation starts on one.
-    floats += (static_cast<size_t>(rows * cols) + 15) / 16 * 16;
-  };
+  ActivationArena& arena = decoder->arena_;
+  const auto place = [&](size_t& offset, int64_t cols) { offset = arena.place(max_batch_rows, cols); };
   place(decoder->residual_, h.width);
   place(decoder->change_, h.width);
   place(decoder->query_, q_width);
@@ -76,24 +69,15 @@ base::Result<std::unique_ptr<Decoder>> Decoder::create(tensor::Device& device, H
     place(decoder->heads_, h.heads * (latent.key_dim + h.head_dim - latent.rank));
     place(decoder->latents_, h.heads * latent.rank);
   }
-  const ExpertShape& experts = h.experts;
-  const bool some_dense = experts.count == 0 || experts.first_layer > 0;
-  const int64_t inner =
-      std::max({experts.feed_forward, experts.shared_feed_forward, some_dense ? h.feed_forward : int64_t{0}});
-  place(decoder->gate_, inner);
-  place(decoder->up_, inner);
+  const bool some_dense = h.experts.count == 0 || h.experts.first_layer > 0;
+  place(decoder->gate_, some_dense ? h.feed_forward : 0);
+  place(decoder->up_, some_dense ? h.feed_forward : 0);
   place(decoder->logit_input_, h.width);
   place(decoder->hidden_, h.width);
-  if (experts.count > 0) {
-    place(decoder->normed_, h.width);
-    place(decoder->router_, experts.count);
-    place(decoder->gathered_, h.width);
-    place(decoder->expert_out_, h.width);
-    decoder->all_rows_.resize(static_cast<size_t>(max_batch_rows));
-    std::iota(decoder->all_rows_.begin(), decoder->all_rows_.end(), 0);
-    decoder->ones_.assign(static_cast<size_t>(max_batch_rows), 1.0F);
+  TM_CHECK(arena.allocate());
+  if (h.experts.count > 0) {
+    TM_TRY(decoder->mixture_, MixtureBlock::create(device, decoder->hyper_, max_batch_rows));
   }
-  TM_TRY(decoder->arena_, base::Buffer::allocate(floats * sizeof(float)));
   TM_TRY(decoder->logits_, base::Buffer::allocate(static_cast<size_t>(max_batch_rows) *
                                                   static_cast<size_t>(h.vocabulary) * sizeof(float)));
   return decoder;
@@ -108,7 +92,8 @@ tensor::KvShape Decoder::kv_shape() const {
 }
 
 size_t Decoder::activation_bytes() const {
-  return arena_.size() + static_cast<size_t>(most_logit_rows_ * hyper_.vocabulary) * sizeof(float);
+  return arena_.bytes() + (mixture_ == nullptr ? 0 : mixture_->activation_bytes()) +
+         static_cast<size_t>(most_logit_rows_ * hyper_.vocabulary) * sizeof(float);
 }
 
 size_t Decoder::step_weight_bytes() const {
@@ -161,10 +146,6 @@ Multiplies Decoder::row_multiplies() const {
   return found;
 }
 
-Matrix Decoder::view(size_t offset, int64_t rows, int64_t cols) {
-  return {arena_.as<float>() + offset, rows, cols, cols};
-}
-
 Output Decoder::forward(const Batch& batch, tensor::KvCache& cache) {
   assert(well_formed(batch));
   const auto rows = static_cast<int64_t>(batch.tokens.size());
@@ -177,7 +158,7 @@ Output Decoder::forward(const Batch& batch, tensor::KvCache& cache) {
   const auto kept = static_cast<int64_t>(kept_.size());
 
   const tensor::KvRows kv_rows{batch.positions, batch.sequences, batch.block_tables};
-  const Matrix embedded = view(residual_, rows, hyper_.width);
+  const Matrix embedded = arena_.view(residual_, rows, hyper_.width);
   device_.embed(*weights_.token_embedding, batch.tokens, embedded);
   if (hyper_.embedding_scale != 1) device_.scale(embedded, hyper_.embedding_scale);
   for (int64_t i = 0; i < hyper_.layers; ++i) {
@@ -185,8 +166,8 @@ Output Decoder::forward(const Batch& batch, tensor::KvCache& cache) {
     int64_t going_on = rows;
     if (i == hyper_.layers - 1) {
       // From here on nothing looks across rows: only those go on that an output is wanted for.
-      compact(view(residual_, rows, hyper_.width), kept_);
-      compact(view(attended_, rows, hyper_.attended_width()), kept_);
+      compact(arena_.view(residual_, rows, hyper_.width), kept_);
+      compact(arena_.view(attended_, rows, hyper_.attended_width()), kept_);
       going_on = kept;
     }
     if (going_on > 0) feed_forward(weights_.layers[static_cast<size_t>(i)], going_on);
@@ -198,15 +179,16 @@ Decoder::Heads Decoder::project_heads(const AttentionWeights& attention, std::sp
                                       int64_t rows) {
   const int64_t q_width = hyper_.heads * hyper_.head_dim;
   const int64_t kv_width = hyper_.kv_heads * hyper_.head_dim;
-  const tensor::RmsNormed input{view(residual_, rows, hyper_.width), input_norm, hyper_.rms_epsilon};
+  const tensor::RmsNormed input{arena_.view(residual_, rows, hyper_.width), input_norm, hyper_.rms_epsilon};
   if (attention.query_key_value.weight != nullptr) {
-    const Matrix all = view(query_, rows, q_width + 2 * kv_width);
+    const Matrix all = arena_.view(query_, rows, q_width + 2 * kv_width);
     const std::array products = {product(attention.query_key_value, all)};
     device_.linear(products, input);
     return {columns_of(all, 0, q_width), columns_of(all, q_width, kv_width),
             columns_of(all, q_width + kv_width, kv_width)};
   }
-  const Heads heads = {view(query_, rows, q_width), view(key_, rows, kv_width), view(value_, rows, kv_width)};
+  const Heads heads = {arena_.view(query_, rows, q_width), arena_.view(key_, rows, kv_width),
+                       arena_.view(value_, rows, kv_width)};
   const std::array products = {product(attention.query, heads.query), product(attention.key, heads.key),
                                product(attention.value, heads.value)};
   device_.linear(products, input);
@@ -214,13 +196,13 @@ Decoder::Heads Decoder::project_heads(const AttentionWeights& attention, std::sp
 }
 
 Matrix Decoder::project_queries(const LatentWeights& latent, const tensor::RmsNormed& input, Matrix key) {
-  const Matrix heads = view(heads_, input.x.rows, latent.query.weight->rows());
+  const Matrix heads = arena_.view(heads_, input.x.rows, latent.query.weight->rows());
   if (latent.query_down.weight == nullptr) {
     const std::array products = {product(latent.query, heads), product(latent.latent, key)};
     device_.linear(products, input);
     return heads;
   }
-  const Matrix down = view(query_down_, input.x.rows, hyper_.latent.query_rank);
+  const Matrix down = arena_.view(query_down_, input.x.rows, hyper_.latent.query_rank);
   const std::array products = {product(latent.query_down, down), product(latent.latent, key)};
   device_.linear(products, input);
   const std::array up = {product(latent.query, heads)};
@@ -232,13 +214,13 @@ Decoder::Heads Decoder::project_latents(const LatentWeights& latent, std::span<c
   const LatentShape& shape = hyper_.latent;
   const int64_t head_dim = hyper_.head_dim;
   const int64_t rotated = head_dim - shape.rank;
-  const Matrix key = view(key_, rows, head_dim);
+  const Matrix key = arena_.view(key_, rows, head_dim);
   const Matrix heads =
-      project_queries(latent, {view(residual_, rows, hyper_.width), input_norm, hyper_.rms_epsilon}, key);
+      project_queries(latent, {arena_.view(residual_, rows, hyper_.width), input_norm, hyper_.rms_epsilon}, key);
   const Matrix kept = columns_of(key, 0, shape.rank);
   device_.rms_norm(kept, latent.norm, hyper_.rms_epsilon, kept);
 
-  const Matrix query = view(query_, rows, hyper_.heads * head_dim);
+  const Matrix query = arena_.view(query_, rows, hyper_.heads * head_dim);
   std::vector<Product> products;
   std::vector<ConstMatrix> inputs;
   for (int64_t h = 0; h < hyper_.heads; ++h) {
@@ -253,8 +235,8 @@ Decoder::Heads Decoder::project_latents(const LatentWeights& latent, std::span<c
 
 void Decoder::project_values(const LatentWeights& latent, int64_t rows) {
   const LatentShape& shape = hyper_.latent;
-  const Matrix latents = view(latents_, rows, hyper_.heads * shape.rank);
-  const Matrix attended = view(attended_, rows, hyper_.attended_width());
+  const Matrix latents = arena_.view(latents_, rows, hyper_.heads * shape.rank);
+  const Matrix attended = arena_.view(attended_, rows, hyper_.attended_width());
   std::vector<Product> products;
   std::vector<ConstMatrix> inputs;
   for (int64_t h = 0; h < hyper_.heads; ++h) {
@@ -284,8 +266,8 @@ void Decoder::attend(int64_t index, const tensor::KvRows& rows, tensor::KvCache&
     device_.rope(rope, rows.positions, head_dim, key);
   }
   device_.store_kv(cache, index, rows, key, value);
-  const Matrix out =
-      latent ? view(latents_, n, hyper_.heads * hyper_.latent.rank) : view(attended_, n, hyper_.heads * head_dim);
+  const Matrix out = latent ? arena_.view(latents_, n, hyper_.heads * hyper_.latent.rank)
+                            : arena_.view(attended_, n, hyper_.heads * head_dim);
   tensor::AttentionRule rule = hyper_.attention_rule(index);
   rule.sinks = attention.sinks;
   device_.attention(cache, index, rows, rule, query, out);
@@ -294,27 +276,29 @@ void Decoder::attend(int64_t index, const tensor::KvRows& rows, tensor::KvCache&
 
 tensor::Gated Decoder::project_gated(const FeedForwardWeights& block, std::span<const float> input_norm, int64_t rows) {
   const int64_t inner = hyper_.feed_forward;
-  const tensor::RmsNormed input{view(residual_, rows, hyper_.width), input_norm, hyper_.rms_epsilon};
+  const tensor::RmsNormed input{arena_.view(residual_, rows, hyper_.width), input_norm, hyper_.rms_epsilon};
   if (block.gate_and_up.weight != nullptr) {
-    const Matrix both = view(gate_, rows, 2 * inner);
+    const Matrix both = arena_.view(gate_, rows, 2 * inner);
     const std::array products = {product(block.gate_and_up, both)};
     device_.linear(products, input);
     return {hyper_.activation, columns_of(both, 0, inner), columns_of(both, inner, inner)};
   }
-  const Matrix gate = view(gate_, rows, inner);
-  const Matrix up = view(up_, rows, inner);
+  const Matrix gate = arena_.view(gate_, rows, inner);
+  const Matrix up = arena_.view(up_, rows, inner);
   const std::array products = {product(block.gate, gate), product(block.up, up)};
   device_.linear(products, input);
   return {hyper_.activation, gate, up};
 }
 
 void Decoder::feed_forward(const LayerWeights& layer, int64_t rows) {
-  const Matrix change = view(change_, rows, hyper_.width);
+  const Matrix change = arena_.view(change_, rows, hyper_.width);
   const std::array attention_output = {product(layer.attention.output, change)};
-  device_.linear(attention_output, view(attended_, rows, hyper_.attended_width()));
+  device_.linear(attention_output, arena_.view(attended_, rows, hyper_.attended_width()));
   add_change(rows, layer.post_attention_norm);
   if (layer.mixture.router.weight != nullptr) {
-    mix_experts(layer.mixture, layer.feed_forward_norm, rows);
+    const tensor::RmsNormed input{arena_.view(residual_, rows, hyper_.width), layer.feed_forward_norm,
+                                  hyper_.rms_epsilon};
+    mixture_->run(layer.mixture, input, change);
   } else {
     const tensor::Gated gated = project_gated(layer.feed_forward, layer.feed_forward_norm, rows);
     const std::array down = {product(layer.feed_forward.down, change)};
@@ -323,129 +307,27 @@ void Decoder::feed_forward(const LayerWeights& layer, int64_t rows) {
   add_change(rows, layer.post_feed_forward_norm);
 }
 
-void Decoder::mix_experts(const MixtureWeights& mixture, std::span<const float> input_norm, int64_t rows) {
-  const ExpertShape& shape = hyper_.experts;
-  const Matrix normed = view(normed_, rows, hyper_.width);
-  device_.rms_norm(view(residual_, rows, hyper_.width), input_norm, hyper_.rms_epsilon, normed);
-  const Matrix logits = view(router_, rows, shape.count);
-  const std::array routed = {product(mixture.router, logits)};
-  device_.linear(routed, normed);
-  chosen_.resize(static_cast<size_t>(rows * shape.rule.used));
-  chosen_weights_.resize(chosen_.size());
-  tensor::ExpertRule rule = shape.rule;
-  rule.score_correction_bias = mixture.score_correction_bias;
-  device_.choose_experts(logits, rule, chosen_, chosen_weights_);
-
-  const Matrix change = view(change_, rows, hyper_.width);
-  std::fill_n(change.data, rows * hyper_.width, 0.0F);
-  const std::span<const int32_t> all = std::span(all_rows_).first(static_cast<size_t>(rows));
-  if (mixture.shared_gate.weight != nullptr) {
-    // The logits have been read: what weighs the shared expert takes their place.
-    const Matrix gate = view(router_, rows, 1);
-    const std::array products = {product(mixture.shared_gate, gate)};
-    device_.linear(products, normed);
-    device_.sigmoid(gate);
-    add_expert(mixture.shared, shape.shared_feed_forward, all, {gate.data, static_cast<size_t>(rows)}, rows);
-  } else if (mixture.shared.gate.weight != nullptr) {
-    add_expert(mixture.shared, shape.shared_feed_forward, all, std::span(ones_).first(all.size()), rows);
-  }
-  // Every row's experts are added in their order, whichever other rows there are.
-  sort_choices(rows);
-  if (rows == 1) return add_experts_of_row(mixture);
-  for (size_t e = 0; e < mixture.experts.size(); ++e) {
-    const size_t first = routed_starts_[e];
-    const size_t count = routed_starts_[e + 1] - first;
-    if (count == 0) continue;
-    add_expert(mixture.experts[e], shape.feed_forward, std::span(routed_rows_).subspan(first, count),
-               std::span(routed_weights_).subspan(first, count), rows);
-  }
-}
-
-void Decoder::add_experts_of_row(const MixtureWeights& mixture) {
-  const int64_t inner = hyper_.experts.feed_forward;
-  const int64_t used = hyper_.experts.rule.used;
-  const Matrix gates = view(gate_, used, inner);
-  const Matrix ups = view(up_, used, inner);
-  const auto row_of = [](Matrix x, int64_t r) { return Matrix{x.row(r), 1, x.cols, x.stride}; };
-  std::vector<const Expert*> experts;
-  std::vector<Product> products;
-  for (size_t e = 0; e < mixture.experts.size(); ++e) {
-    if (routed_starts_[e] == routed_starts_[e + 1]) continue;
-    const auto i = static_cast<int64_t>(experts.size());
-    experts.push_back(&mixture.experts[e]);
-    products.push_back(product(mixture.experts[e].gate, row_of(gates, i)));
-    products.push_back(product(mixture.experts[e].up, row_of(ups, i)));
-  }
-  device_.linear(products, view(normed_, 1, hyper_.width));
-  const Matrix out = view(expert_out_, 1, hyper_.width);
-  for (size_t i = 0; i < experts.size(); ++i) {
-    const auto r = static_cast<int64_t>(i);
-    const std::array down = {product(experts[i]->down, out)};
-    device_.linear(down, tensor::Gated{hyper_.activation, row_of(gates, r), row_of(ups, r)});
-    device_.add_scaled(view(change_, 1, hyper_.width), std::span(all_rows_).first(1), out,
-                       std::span(routed_weights_).subspan(i, 1));
-  }
-}
-
-void Decoder::sort_choices(int64_t rows) {
-  const auto experts = static_cast<size_t>(hyper_.experts.count);
-  const auto used = static_cast<size_t>(hyper_.experts.rule.used);
-  routed_starts_.assign(experts + 1, 0);
-  for (const int32_t expert : chosen_)
-    ++routed_starts_[static_cast<size_t>(expert) + 1];
-  for (size_t e = 0; e < experts; ++e)
-    routed_starts_[e + 1] += routed_starts_[e];
-  routed_rows_.resize(chosen_.size());
-  routed_weights_.resize(chosen_.size());
-  std::vector<size_t> next(routed_starts_.begin(), routed_starts_.end() - 1);
-  for (size_t r = 0; r < static_cast<size_t>(rows); ++r) {
-    for (size_t i = 0; i < used; ++i) {
-      const size_t to = next[static_cast<size_t>(chosen_[r * used + i])]++;
-      routed_rows_[to] = static_cast<int32_t>(r);
-      routed_weights_[to] = chosen_weights_[r * used + i];
-    }
-  }
-}
-
-void Decoder::add_expert(const Expert& expert, int64_t inner, std::span<const int32_t> named,
-                         std::span<const float> weights, int64_t rows) {
-  const auto count = static_cast<int64_t>(named.size());
-  Matrix input = view(normed_, rows, hyper_.width);
-  if (count < rows) {  // else they are all of them, in their order
-    input = view(gathered_, count, hyper_.width);
-    device_.gather(view(normed_, rows, hyper_.width), named, input);
-  }
-  const Matrix gate = view(gate_, count, inner);
-  const Matrix up = view(up_, count, inner);
-  const Matrix out = view(expert_out_, count, hyper_.width);
-  const std::array gate_and_up = {product(expert.gate, gate), product(expert.up, up)};
-  device_.linear(gate_and_up, input);
-  const std::array down = {product(expert.down, out)};
-  device_.linear(down, tensor::Gated{hyper_.activation, gate, up});
-  device_.add_scaled(view(change_, rows, hyper_.width), named, out, weights);
-}
-
 void Decoder::add_change(int64_t rows, std::span<const float> norm) {
-  const Matrix change = view(change_, rows, hyper_.width);
+  const Matrix change = arena_.view(change_, rows, hyper_.width);
   if (!norm.empty()) device_.rms_norm(change, norm, hyper_.rms_epsilon, change);
   if (hyper_.residual_scale != 1) device_.scale(change, hyper_.residual_scale);
-  device_.add(view(residual_, rows, hyper_.width), change);
+  device_.add(arena_.view(residual_, rows, hyper_.width), change);
 }
 
 Output Decoder::outputs(const Batch& batch, std::span<const int32_t> kept) {
   if (kept.empty()) return {};
-  const Matrix normed = view(residual_, static_cast<int64_t>(kept.size()), hyper_.width);
+  const Matrix normed = arena_.view(residual_, static_cast<int64_t>(kept.size()), hyper_.width);
   device_.rms_norm(normed, weights_.output_norm, hyper_.rms_epsilon, normed);
 
   Output output;
   if (!batch.hidden_rows.empty()) {
-    const Matrix hidden = view(hidden_, static_cast<int64_t>(batch.hidden_rows.size()), hyper_.width);
+    const Matrix hidden = arena_.view(hidden_, static_cast<int64_t>(batch.hidden_rows.size()), hyper_.width);
     gather(normed, kept, batch.hidden_rows, hidden);
     output.hidden = hidden;
   }
   if (!batch.logit_rows.empty()) {
     const auto rows = static_cast<int64_t>(batch.logit_rows.size());
-    const Matrix input = view(logit_input_, rows, hyper_.width);
+    const Matrix input = arena_.view(logit_input_, rows, hyper_.width);
     gather(normed, kept, batch.logit_rows, input);
     const Matrix logits{logits_.as<float>(), rows, hyper_.vocabulary, hyper_.vocabulary};
     const tensor::Weight& matrix = weights_.output ? *weights_.output : *weights_.token_embedding;

@@ -5,7 +5,7 @@
 //   x = embed(token) * scale
 //   each layer:  x += norm?(Wo attention(rope(norm?(Wq h)), rope(norm?(Wk h)), Wv h)) * scale   with h = rms_norm(x)
 //                x += norm?(Wdown (activation(Wgate h) * Wup h)) * scale                        with h = rms_norm(x)
-// In mixtures, the second line adds up what some of a layer's experts give, by the weights of h's choice among them.
+// In mixtures, the second line is of some of a layer's experts (mixture_block.hpp).
 // With latent attention (LatentShape), keys and values are kept as one latent c = norm(Wc h) and a rotated part r
 // beside it, and of each head   query = (Wk^T q, rope(q')) with (q, q') = Wq h, key = (c, rope(r)), value = c and what
 // attention gives is multiplied by its Wv. So the products with Wk and Wv are of queries, not of the context.
@@ -17,6 +17,8 @@
 
 #include "base/memory.hpp"
 #include "base/result.hpp"
+#include "model/activation_arena.hpp"
+#include "model/mixture_block.hpp"
 #include "model/model.hpp"
 #include "model/weights.hpp"
 
@@ -46,8 +48,6 @@ class Decoder final : public Model {
     tensor::Matrix value;
   };
 
-  // The first `rows` rows of an activation of `cols` columns that begins at `offset` of the arena.
-  tensor::Matrix view(size_t offset, int64_t rows, int64_t cols);
   // The projections of the first `rows` rows of the residual stream.
   Heads project_heads(const AttentionWeights& attention, std::span<const float> input_norm, int64_t rows);
   // The same for latent attention, without values: queries as they meet what is kept, none of them rotated yet.
@@ -57,15 +57,6 @@ class Decoder final : public Model {
   // Leaves in attended_ what heads make of what attention gave them of the latents.
   void project_values(const LatentWeights& latent, int64_t rows);
   tensor::Gated project_gated(const FeedForwardWeights& block, std::span<const float> input_norm, int64_t rows);
-  // Leaves what a layer's experts give in change_, each computed for all rows that chose it.
-  void mix_experts(const MixtureWeights& mixture, std::span<const float> input_norm, int64_t rows);
-  // The same for one row, as a step of one sequence has it: the first products of all its experts are one operation.
-  void add_experts_of_row(const MixtureWeights& mixture);
-  // Sorts the choices of `rows` rows by expert into routed_rows_ and routed_weights_.
-  void sort_choices(int64_t rows);
-  // Adds what `expert` gives of the named rows of normed_ to those of change_, times their weights.
-  void add_expert(const Expert& expert, int64_t inner, std::span<const int32_t> named, std::span<const float> weights,
-                  int64_t rows);
   // Adds change_ to the residual stream, normalised by `norm` where there is one.
   void add_change(int64_t rows, std::span<const float> norm);
   // Leaves the attention's result, before its output projection, in attended_.
@@ -79,22 +70,14 @@ class Decoder final : public Model {
   Weights weights_;
   int64_t max_rows_;
 
-  base::Buffer arena_;   // all activations but the logits
-  base::Buffer logits_;  // [max_rows][vocabulary]; the system commits only the rows that were ever written
+  ActivationArena arena_;  // all activations but the logits, and those of mixture_
+  base::Buffer logits_;    // [max_rows][vocabulary]; the system commits only the rows that were ever written
   int64_t most_logit_rows_ = 0;
-  std::vector<int32_t> kept_;  // rows that an output is wanted for
+  std::vector<int32_t> kept_;              // rows that an output is wanted for
+  std::unique_ptr<MixtureBlock> mixture_;  // null where no layer has experts
 
-  // Of a mixture's layer.
-  std::vector<int32_t> chosen_;        // [rows][used] experts
-  std::vector<float> chosen_weights_;  // likewise
-  std::vector<int32_t> routed_rows_;   // the rows of the first expert, then of the next, ...
-  std::vector<float> routed_weights_;  // likewise
-  std::vector<size_t> routed_starts_;  // [experts + 1] where they begin
-  std::vector<int32_t> all_rows_;      // 0, 1, 2, ...
-  std::vector<float> ones_;            // as many
-
-  // Offsets of the activations in the arena, in floats. [max_rows][...]. Query, key and value follow each other, and so
-  // do gate and up: one matrix of all their columns fits in their place.
+  // Where the activations begin in the arena. [max_rows][...]. Query, key and value follow each other, and so do gate
+  // and up: one matrix of all their columns fits in their place.
   size_t residual_ = 0;     // [width]; normalised by outputs()
   size_t change_ = 0;       // [width] what a projection adds to the residual stream
   size_t query_ = 0;        // [heads * head_dim]
@@ -109,11 +92,6 @@ class Decoder final : public Model {
   size_t query_down_ = 0;  // [query_rank]
   size_t heads_ = 0;       // [heads * (key_dim + rotated)] queries before they are brought to latents
   size_t latents_ = 0;     // [heads * rank] what attention gives
-  // Of mixtures:
-  size_t normed_ = 0;      // [width]
-  size_t router_ = 0;      // [experts]
-  size_t gathered_ = 0;    // [width]
-  size_t expert_out_ = 0;  // [width]
 };
 
 }  // namespace tidemill::model

@@ -1,5 +1,6 @@
 #include "model/shapes.hpp"
 
+#include <algorithm>
 #include <array>
 #include <string>
 
@@ -10,8 +11,8 @@
 namespace tidemill::model {
 namespace {
 
-// Dimensions as in the config.json files that Meta, Alibaba, OpenAI and DeepSeek published with the models, and BAAI
-// and sentence-transformers with the encoders.
+// Dimensions as in the config.json files that Meta, Alibaba, Mistral, OpenAI and DeepSeek published with the models,
+// and BAAI and sentence-transformers with the encoders.
 constexpr Shape llama3(std::string_view name, int64_t width, int64_t layers, int64_t heads, int64_t head_dim,
                        int64_t feed_forward, bool tied, double factor) {
   return {.name = name,
@@ -129,6 +130,27 @@ constexpr Shape tiny_mixture(Shape shape, std::string_view architecture, std::st
   return shape;
 }
 
+constexpr Shape qwen3_30b_a3b() {
+  Shape shape = qwen("qwen3-30b-a3b", "qwen3moe", 2048, 48, 32, 4, 128, 6144, 40960, false);
+  shape.experts = 128;
+  shape.used_experts = 8;
+  shape.expert_feed_forward = 768;
+  return shape;
+}
+
+// With a vocabulary of as many tokens of Llama 3's kind.
+constexpr Shape mixtral_8x7b() {
+  Shape shape = llama3("mixtral-8x7b", 4096, 32, 32, 128, 14336, false, 1);
+  shape.context = 32768;
+  shape.rope_base = 1000000;
+  shape.tokens = 32000;
+  shape.text_tokens = 31744;
+  shape.experts = 8;
+  shape.used_experts = 2;
+  shape.expert_feed_forward = 14336;
+  return shape;
+}
+
 // As OpenAI published it with gpt-oss-20b.
 constexpr Shape gpt_oss(std::string_view name) {
   return {.name = name,
@@ -221,7 +243,7 @@ constexpr Shape tiny_deepseek3() {
   return shape;
 }
 
-constexpr std::array<Shape, 31> kShapes = {
+constexpr std::array<Shape, 33> kShapes = {
     llama3("llama-3.2-1b", 2048, 16, 32, 64, 8192, true, 32),
     llama3("llama-3.2-3b", 3072, 28, 24, 128, 8192, true, 32),
     llama3("llama-3.1-8b", 4096, 32, 32, 128, 14336, false, 8),
@@ -232,6 +254,8 @@ constexpr std::array<Shape, 31> kShapes = {
     qwen("qwen3-1.7b", "qwen3", 2048, 28, 16, 8, 128, 6144, 40960, true),
     qwen("qwen3-4b", "qwen3", 2560, 36, 32, 8, 128, 9728, 40960, true),
     qwen("qwen3-8b", "qwen3", 4096, 36, 32, 8, 128, 12288, 40960, false),
+    qwen3_30b_a3b(),
+    mixtral_8x7b(),
     gpt_oss("gpt-oss-20b"),
     deepseek_v2_lite(),
     bert("minilm-l6", 384, 6, 1),
@@ -279,6 +303,23 @@ base::Result<Shape> find_shape(std::string_view name) {
   }
   return base::Error(base::ErrorCode::invalid_argument,
                      fmt::format("no shape is called '{}'; known are {}", name, known));
+}
+
+base::Result<Shape> with_layers(Shape shape, int64_t layers) {
+  if (layers <= shape.dense_layers || layers > shape.layers) {
+    return base::Error(base::ErrorCode::invalid_argument,
+                       fmt::format("{} has {} layers: {} of them is not possible, {} to {} are", shape.name,
+                                   shape.layers, layers, shape.dense_layers + 1, shape.layers));
+  }
+  // Words that synthetic vocabularies always have.
+  constexpr int64_t kLeastText = 996;
+  const int64_t specials = shape.tokens - shape.text_tokens;
+  if (!shape.encodes() && shape.text_tokens > kLeastText) {
+    shape.tokens = std::max(shape.tokens * layers / shape.layers, kLeastText + specials);
+    shape.text_tokens = shape.tokens - specials;
+  }
+  shape.layers = layers;
+  return shape;
 }
 
 }  // namespace tidemill::model

@@ -64,4 +64,10 @@ std::span<const Shape> shapes();
 // The shape of that name; an unknown name is `not_found` and lists the known ones.
 base::Result<Shape> find_shape(std::string_view name);
 
+// The shape with `layers` of its layers, and as large a part of its vocabulary (never less than what text needs): where
+// a model is too large for a machine, its steps are so much shorter and their time is made of the same parts. Encoders
+// keep their vocabulary, of which a step reads a few rows. `invalid_argument` for more layers than there are, and for
+// so few that no mixture is left in a mixture.
+base::Result<Shape> with_layers(Shape shape, int64_t layers);
+
 }  // namespace tidemill::model

@@ -38,13 +38,8 @@ base::Result<std::unique_ptr<TransformerEncoder>> TransformerEncoder::create(ten
       new TransformerEncoder(device, std::move(parameters), std::move(weights), max_rows));
   const HyperParameters& shape = encoder->shape_;
   assert(max_rows >= shape.context);
-  size_t floats = 0;
-  const auto place_some = [&](size_t& offset, int64_t rows, int64_t cols) {
-    offset = floats;
-    // Whole cache lines, so that every activation starts on one.
-    floats += (static_cast<size_t>(rows * cols) + 15) / 16 * 16;
-  };
-  const auto place = [&](size_t& offset, int64_t cols) { place_some(offset, max_rows, cols); };
+  ActivationArena& arena = encoder->arena_;
+  const auto place = [&](size_t& offset, int64_t cols) { offset = arena.place(max_rows, cols); };
   place(encoder->hidden_, shape.width);
   place(encoder->change_, shape.width);
   place(encoder->query_, shape.heads * shape.head_dim);
@@ -53,11 +48,11 @@ base::Result<std::unique_ptr<TransformerEncoder>> TransformerEncoder::create(ten
   place(encoder->attended_, shape.heads * shape.head_dim);
   place(encoder->inner_, shape.feed_forward);
   if (encoder->parameters_.ranks) {
-    place_some(encoder->firsts_, kMostTexts, shape.width);
-    place_some(encoder->pooled_, kMostTexts, shape.width);
-    place_some(encoder->scores_, kMostTexts, 1);
+    encoder->firsts_ = arena.place(kMostTexts, shape.width);
+    encoder->pooled_ = arena.place(kMostTexts, shape.width);
+    encoder->scores_ = arena.place(kMostTexts, 1);
   }
-  TM_TRY(encoder->arena_, base::Buffer::allocate(floats * sizeof(float)));
+  TM_CHECK(arena.allocate());
   const int64_t blocks = blocks_for(max_rows) + kMostTexts;
   TM_TRY(encoder->cache_, device.make_kv_cache({.layers = 1,
                                                 .kv_heads = shape.kv_heads,
@@ -73,15 +68,11 @@ TransformerEncoder::TransformerEncoder(tensor::Device& device, EncoderParameters
                                        int64_t max_rows)
     : device_(device), parameters_(std::move(parameters)), weights_(std::move(weights)), max_rows_(max_rows) {}
 
-Matrix TransformerEncoder::view(size_t offset, int64_t rows, int64_t cols) {
-  return {arena_.as<float>() + offset, rows, cols, cols};
-}
-
 ConstMatrix TransformerEncoder::encode(const Texts& texts) {
   assert(well_formed(texts, shape_.context));
   const auto rows = static_cast<int64_t>(texts.tokens.size());
   assert(rows <= max_rows_ && std::ssize(texts.begins) <= kMostTexts + 1);
-  const Matrix x = view(hidden_, rows, shape_.width);
+  const Matrix x = arena_.view(hidden_, rows, shape_.width);
   if (rows == 0) return x;
   place_rows(texts);
   embed(texts, x);
@@ -112,7 +103,7 @@ void TransformerEncoder::place_rows(const Texts& texts) {
 }
 
 void TransformerEncoder::embed(const Texts& texts, Matrix x) {
-  const Matrix change = view(change_, x.rows, x.cols);
+  const Matrix change = arena_.view(change_, x.rows, x.cols);
   device_.embed(*weights_.token_embedding, texts.tokens, x);
   if (weights_.type_embedding) {
     device_.embed(*weights_.type_embedding, texts.types, change);
@@ -124,11 +115,11 @@ void TransformerEncoder::embed(const Texts& texts, Matrix x) {
 
 void TransformerEncoder::attend(const EncoderLayerWeights& layer, Matrix x) {
   const int64_t n = x.rows;
-  const Matrix query = view(query_, n, shape_.heads * shape_.head_dim);
-  const Matrix key = view(key_, n, shape_.kv_heads * shape_.head_dim);
-  const Matrix value = view(value_, n, shape_.kv_heads * shape_.head_dim);
-  const Matrix attended = view(attended_, n, shape_.heads * shape_.head_dim);
-  const Matrix change = view(change_, n, shape_.width);
+  const Matrix query = arena_.view(query_, n, shape_.heads * shape_.head_dim);
+  const Matrix key = arena_.view(key_, n, shape_.kv_heads * shape_.head_dim);
+  const Matrix value = arena_.view(value_, n, shape_.kv_heads * shape_.head_dim);
+  const Matrix attended = arena_.view(attended_, n, shape_.heads * shape_.head_dim);
+  const Matrix change = arena_.view(change_, n, shape_.width);
 
   const std::array products = {product(layer.query, query), product(layer.key, key), product(layer.value, value)};
   device_.linear(products, x);
@@ -141,8 +132,8 @@ void TransformerEncoder::attend(const EncoderLayerWeights& layer, Matrix x) {
 }
 
 void TransformerEncoder::feed_forward(const EncoderLayerWeights& layer, Matrix x) {
-  const Matrix inner = view(inner_, x.rows, shape_.feed_forward);
-  const Matrix change = view(change_, x.rows, shape_.width);
+  const Matrix inner = arena_.view(inner_, x.rows, shape_.feed_forward);
+  const Matrix change = arena_.view(change_, x.rows, shape_.width);
   const std::array up = {product(layer.up, inner)};
   device_.linear(up, x);
   device_.gelu(inner);
@@ -159,13 +150,13 @@ void TransformerEncoder::add_and_norm(Matrix x, Matrix change, const LayerNorm& 
 ConstMatrix TransformerEncoder::score(std::span<const int32_t> rows) {
   assert(parameters_.ranks && std::ssize(rows) <= kMostTexts);
   const int64_t n = std::ssize(rows);
-  const Matrix scores = view(scores_, n, 1);
+  const Matrix scores = arena_.view(scores_, n, 1);
   if (n == 0) return scores;
-  Matrix firsts = view(firsts_, n, shape_.width);
-  const ConstMatrix hidden = view(hidden_, max_rows_, shape_.width);
+  Matrix firsts = arena_.view(firsts_, n, shape_.width);
+  const ConstMatrix hidden = arena_.view(hidden_, max_rows_, shape_.width);
   device_.gather(hidden, rows, firsts);
   if (weights_.pooler.weight) {
-    const Matrix pooled = view(pooled_, n, shape_.width);
+    const Matrix pooled = arena_.view(pooled_, n, shape_.width);
     const std::array pool = {product(weights_.pooler, pooled)};
     device_.linear(pool, firsts);
     device_.tanh(pooled);

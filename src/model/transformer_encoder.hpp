@@ -14,8 +14,8 @@
 #include <memory>
 #include <vector>
 
-#include "base/memory.hpp"
 #include "base/result.hpp"
+#include "model/activation_arena.hpp"
 #include "model/encoder.hpp"
 #include "model/weights.hpp"
 
@@ -33,7 +33,7 @@ class TransformerEncoder final : public Encoder {
   int64_t max_rows() const override { return max_rows_; }
   int64_t max_texts() const override { return kMostTexts; }
   size_t weight_bytes() const override { return weights_.bytes; }
-  size_t activation_bytes() const override { return arena_.size() + cache_->bytes(); }
+  size_t activation_bytes() const override { return arena_.bytes() + cache_->bytes(); }
   tensor::ConstMatrix encode(const Texts& texts) override;
   tensor::ConstMatrix score(std::span<const int32_t> rows) override;
 
@@ -43,8 +43,6 @@ class TransformerEncoder final : public Encoder {
 
   TransformerEncoder(tensor::Device& device, EncoderParameters parameters, EncoderWeights weights, int64_t max_rows);
 
-  // The first `rows` rows of an activation of `cols` columns that begins at `offset` of the arena.
-  tensor::Matrix view(size_t offset, int64_t rows, int64_t cols);
   void place_rows(const Texts& texts);
   void embed(const Texts& texts, tensor::Matrix x);
   void attend(const EncoderLayerWeights& layer, tensor::Matrix x);
@@ -58,7 +56,7 @@ class TransformerEncoder final : public Encoder {
   EncoderWeights weights_;
   int64_t max_rows_;
 
-  base::Buffer arena_;  // all activations
+  ActivationArena arena_;  // all activations
   std::unique_ptr<tensor::KvCache> cache_;
   std::vector<int32_t> blocks_;  // all of the cache's, in order
 
@@ -68,7 +66,7 @@ class TransformerEncoder final : public Encoder {
   std::vector<int32_t> sequences_;  // [rows] which text
   std::vector<std::span<const int32_t>> block_tables_;
 
-  // Offsets of the activations in the arena, in floats. [max_rows][...]
+  // Where the activations begin in the arena. [max_rows][...]
   size_t hidden_ = 0;    // [width]
   size_t change_ = 0;    // [width] what is added to it
   size_t query_ = 0;     // [heads * head_dim]

@@ -67,9 +67,14 @@ class WatchedDevice final : public tensor::Device {
   void gather(tensor::ConstMatrix x, std::span<const int32_t> rows, tensor::Matrix y) override {
     inner_.gather(x, rows, y);
   }
-  void add_scaled(tensor::Matrix x, std::span<const int32_t> rows, tensor::ConstMatrix y,
-                  std::span<const float> factors) override {
-    inner_.add_scaled(x, rows, y, factors);
+  // Not shown: what many experts are multiplied by says little of each.
+  void add_experts(std::span<const tensor::ExpertMatrices> experts, tensor::Activation activation,
+                   tensor::ConstMatrix x, std::span<const int32_t> chosen, std::span<const float> weights,
+                   tensor::Matrix out) override {
+    inner_.add_experts(experts, activation, x, chosen, weights, out);
+  }
+  void add_scaled(tensor::Matrix x, tensor::ConstMatrix y, std::span<const float> factors) override {
+    inner_.add_scaled(x, y, factors);
   }
   void store_kv(tensor::KvCache& cache, int64_t layer, const tensor::KvRows& rows, tensor::ConstMatrix keys,
                 tensor::ConstMatrix values) override {

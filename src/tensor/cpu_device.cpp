@@ -10,6 +10,7 @@
 #include "tensor/attention_runner.hpp"
 #include "tensor/encoder_rows.hpp"
 #include "tensor/expert_rows.hpp"
+#include "tensor/expert_runner.hpp"
 #include "tensor/kernels.hpp"
 #include "tensor/kv_cache.hpp"
 #include "tensor/linear_runner.hpp"
@@ -29,6 +30,7 @@ class CpuDevice final : public Device {
         activations_(activations),
         team_(threads),
         linear_(kernels_, activations, team_),
+        experts_(kernels_, activations, team_),
         attention_(kernels_, team_) {}
 
   std::string description() const override {
@@ -76,7 +78,11 @@ class CpuDevice final : public Device {
   void choose_experts(ConstMatrix logits, const ExpertRule& rule, std::span<int32_t> experts,
                       std::span<float> weights) override;
   void gather(ConstMatrix x, std::span<const int32_t> rows, Matrix y) override;
-  void add_scaled(Matrix x, std::span<const int32_t> rows, ConstMatrix y, std::span<const float> factors) override;
+  void add_experts(std::span<const ExpertMatrices> experts, Activation activation, ConstMatrix x,
+                   std::span<const int32_t> chosen, std::span<const float> weights, Matrix out) override {
+    experts_.run(experts, activation, x, chosen, weights, out);
+  }
+  void add_scaled(Matrix x, ConstMatrix y, std::span<const float> factors) override;
   void sigmoid(Matrix x) override;
   void store_kv(KvCache& cache, int64_t layer, const KvRows& rows, ConstMatrix keys, ConstMatrix values) override;
   void attention(const KvCache& cache, int64_t layer, const KvRows& rows, const AttentionRule& rule, ConstMatrix q,
@@ -100,6 +106,7 @@ class CpuDevice final : public Device {
   base::ThreadTeam team_;
   LinearRunner linear_;
   std::vector<std::unique_ptr<LoneRunner>> lone_;  // of each member of the team; none before they are wanted
+  ExpertRunner experts_;
   AttentionRunner attention_;
   RopeTables rope_tables_;
 };
@@ -212,15 +219,9 @@ void CpuDevice::gather(ConstMatrix x, std::span<const int32_t> rows, Matrix y) {
   for_rows(y.rows, y.cols, [&](int64_t r) { std::copy_n(x.row(rows[r]), y.cols, y.row(r)); });
 }
 
-void CpuDevice::add_scaled(Matrix x, std::span<const int32_t> rows, ConstMatrix y, std::span<const float> factors) {
-  assert(static_cast<int64_t>(rows.size()) == y.rows && rows.size() == factors.size() && x.cols == y.cols);
-  for_rows(y.rows, y.cols, [&](int64_t r) {
-    float* to = x.row(rows[r]);
-    const float* from = y.row(r);
-    const float factor = factors[r];
-    for (int64_t i = 0; i < y.cols; ++i)
-      to[i] = to[i] + from[i] * factor;
-  });
+void CpuDevice::add_scaled(Matrix x, ConstMatrix y, std::span<const float> factors) {
+  assert(x.rows == y.rows && static_cast<int64_t>(factors.size()) == y.rows && x.cols == y.cols);
+  for_rows(y.rows, y.cols, [&](int64_t r) { add_scaled_row(x.row(r), y.row(r), factors[r], x.cols); });
 }
 
 void CpuDevice::sigmoid(Matrix x) {

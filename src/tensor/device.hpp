@@ -176,6 +176,17 @@ struct ExpertRule {
 };
 inline constexpr int64_t kMostExperts = 1024;
 
+// An expert of a mixture: its matrices, and their biases, which are empty or [weight->rows()].
+struct ExpertMatrices {
+  struct One {
+    const Weight* weight;
+    std::span<const float> bias;
+  };
+  One gate;  // [inner][width]
+  One up;    // [inner][width]
+  One down;  // [width][inner]
+};
+
 // Inputs that are made on the way, and need never be written out.
 struct RmsNormed {  // as Device::rms_norm()
   ConstMatrix x;
@@ -278,8 +289,14 @@ class Device {
                               std::span<float> weights) = 0;
   // y.row(i) = x.row(rows[i])
   virtual void gather(ConstMatrix x, std::span<const int32_t> rows, Matrix y) = 0;
-  // x.row(rows[i]) += y.row(i) * factors[i]; no row of x is named twice.
-  virtual void add_scaled(Matrix x, std::span<const int32_t> rows, ConstMatrix y, std::span<const float> factors) = 0;
+  // Of row r, whose choices are as choose_experts() leaves them, out.row(r) += weight * (down (activation(gate
+  // x.row(r))
+  // * up x.row(r))) for each of the experts that it chose, in the order of their numbers. All experts have the same
+  // shapes; no row chooses one twice. Products are as linear() computes them, each expert's for all rows that chose it.
+  virtual void add_experts(std::span<const ExpertMatrices> experts, Activation activation, ConstMatrix x,
+                           std::span<const int32_t> chosen, std::span<const float> weights, Matrix out) = 0;
+  // x.row(i) += y.row(i) * factors[i]
+  virtual void add_scaled(Matrix x, ConstMatrix y, std::span<const float> factors) = 0;
   // x = 1 / (1 + e^-x), element by element.
   virtual void sigmoid(Matrix x) = 0;
 

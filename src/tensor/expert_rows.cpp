@@ -129,4 +129,9 @@ void sigmoid_row(const Kernels& kernels, float* x, int64_t n) {
     x[i] = 1.0F / (1.0F + x[i]);
 }
 
+void add_scaled_row(float* __restrict x, const float* __restrict y, float factor, int64_t n) {
+  for (int64_t i = 0; i < n; ++i)
+    x[i] = x[i] + y[i] * factor;
+}
+
 }  // namespace tidemill::tensor

@@ -16,4 +16,7 @@ void choose_experts_row(const Kernels& kernels, const float* logits, int64_t n, 
 // x[i] = 1 / (1 + e^-x[i])
 void sigmoid_row(const Kernels& kernels, float* x, int64_t n);
 
+// x[i] += y[i] * factor
+void add_scaled_row(float* x, const float* y, float factor, int64_t n);
+
 }  // namespace tidemill::tensor

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cstring>
 
 #include "tensor/packed_layout.hpp"
 #include "tensor/packed_weight.hpp"
@@ -29,6 +30,9 @@ constexpr int64_t kReadyRows = 16;
 constexpr int64_t kReadyCols = 2048;
 constexpr int64_t kReadyMultiple = 256;
 static_assert(kReadyCols % kReadyMultiple == 0 && kReadyMultiple % kCodeBlock == 0 && kReadyMultiple % kBf16Block == 0);
+
+// Bytes that are worth handing to another thread to be copied.
+constexpr int64_t kCopyBytes = 64 * 1024;
 
 // Multiplying: eighths of multiply-accumulates that are worth handing out, and the most at a time (a thread that the
 // system puts aside keeps the others waiting for its chunk).
@@ -58,7 +62,7 @@ const PackedWeight& packed(const Product& product) {
   return static_cast<const PackedWeight&>(*product.weight);
 }
 
-// The list of products: for each block of rows, for each matrix, kLinearPanels panels at a time.
+// An item of work is kLinearPanels panels of a matrix.
 int64_t columns(const Product& product) {
   return (packed(product).panels() + kLinearPanels - 1) / kLinearPanels;
 }
@@ -68,6 +72,23 @@ ConstMatrix shape_of(const LinearInput& input) {
   if (const auto* norm = std::get_if<RmsNormed>(&input)) return norm->x;
   return std::get<Gated>(input).gate;
 }
+
+// `groups` pieces of every row, of `bytes` each: all rows' first ones, then their second ones, and so on. Those of some
+// rows, in the same order.
+struct RowPieces {
+  const std::byte* from;
+  int64_t from_rows;
+  std::byte* to;
+  int64_t groups;
+  int64_t bytes;
+
+  void take(int64_t group, std::span<const int32_t> rows) const {
+    const std::byte* source = from + group * from_rows * bytes;
+    std::byte* target = to + group * static_cast<int64_t>(rows.size()) * bytes;
+    for (size_t i = 0; i < rows.size(); ++i)
+      std::memcpy(target + static_cast<int64_t>(i) * bytes, source + rows[i] * bytes, static_cast<size_t>(bytes));
+  }
+};
 
 }  // namespace
 
@@ -114,18 +135,23 @@ void LinearRunner::write_codes(DType format, const float* from, int64_t r, int64
 void LinearRunner::run(std::span<const Product> products, const LinearInput& input) {
   const ConstMatrix shape = shape_of(input);
   if (shape.rows == 0) return;
-  make_ready(products, input);
-  multiply(products, shape.rows, shape.cols);
+  all_rows_.clear();
+  for (const Product& product : products) {
+    assert(product.y.rows == shape.rows);
+    all_rows_.push_back({product, 0});
+  }
+  make_ready(all_rows_, input);
+  multiply(all_rows_);
 }
 
-void LinearRunner::choose_formats(std::span<const Product> products, const LinearInput& input) {
+void LinearRunner::choose_formats(std::span<const RowsProduct> products, const LinearInput& input) {
   const ConstMatrix shape = shape_of(input);
   formats_.clear();
   plain_ = {};
-  for (const Product& product : products) {
-    const Weight& w = *product.weight;
-    assert(w.cols() == shape.cols && product.y.cols == w.rows() && product.y.rows == shape.rows);
-    assert(product.bias.empty() || static_cast<int64_t>(product.bias.size()) == w.rows());
+  for (const RowsProduct& product : products) {
+    const Weight& w = *product.product.weight;
+    assert(w.cols() == shape.cols);
+    assert(product.product.bias.empty() || static_cast<int64_t>(product.product.bias.size()) == w.rows());
     if (takes_codes(w.type())) {
       const DType format = format_of(w.type());
       if (std::ranges::find(formats_, format) != formats_.end()) continue;
@@ -140,9 +166,11 @@ void LinearRunner::choose_formats(std::span<const Product> products, const Linea
   }
 }
 
-void LinearRunner::make_ready(std::span<const Product> products, const LinearInput& input) {
+void LinearRunner::make_ready(std::span<const RowsProduct> products, const LinearInput& input) {
   choose_formats(products, input);
   const ConstMatrix shape = shape_of(input);
+  rows_ = shape.rows;
+  cols_ = shape.cols;
   const bool made = !std::holds_alternative<ConstMatrix>(input);
   const bool keeps_floats = made && plain_.data != nullptr;
   if (formats_.empty() && !keeps_floats) return;
@@ -204,63 +232,137 @@ const float* LinearRunner::make_row(const LinearInput& input, int64_t r, int64_t
   return space;
 }
 
-// Chunks of a list of `items`: chunk i is cuts_[i] .. cuts_[i + 1] - 1.
-void LinearRunner::cut(int64_t items, int64_t item_cost) {
-  const int64_t last = items * item_cost / (team_.size() * kLastFraction);
-  const int64_t least = std::clamp(last, kLeastCost, kLastChunk * kLeastCost) / item_cost + 1;
-  const int64_t most = std::max(least, kMostCost / item_cost);
-  cuts_.assign(1, 0);
-  while (cuts_.back() < items) {
-    const int64_t left = items - cuts_.back();
-    const int64_t size = std::clamp(left / (team_.size() * kShareFraction), least, most);
-    cuts_.push_back(cuts_.back() + std::min(size, left));
+void LinearRunner::take_ready(const LinearRunner& from, std::span<const int32_t> rows) {
+  rows_ = static_cast<int64_t>(rows.size());
+  cols_ = from.cols_;
+  formats_ = from.formats_;
+  plain_ = {};
+  std::vector<RowPieces> pieces;
+  const auto add = [&](const auto& source, auto& target, int64_t groups, int64_t bytes) {
+    pieces.push_back({reinterpret_cast<const std::byte*>(source.data()), from.rows_,
+                      reinterpret_cast<std::byte*>(target.data()), groups, bytes});
+  };
+  for (const DType format : formats_) {
+    make_room(format, rows_, cols_);
+    const PanelLayout layout = panel_layout(format);
+    const Codes& source = from.codes_[static_cast<size_t>(format)];
+    Codes& target = codes_[static_cast<size_t>(format)];
+    const int64_t block = layout.quantized ? kCodeBlock : kBf16Block;
+    const int64_t padded = round_up(cols_, layout.quantized ? layout.step : kBf16Block);
+    add(source.codes, target.codes, padded / block, block * code_bytes(format));
+    if (!layout.quantized) continue;
+    add(source.scales, target.scales, (padded + layout.activation_group - 1) / layout.activation_group, sizeof(float));
+    add(source.sums, target.sums, padded / layout.sum_group, sizeof(int32_t));
+  }
+  int64_t groups = 0;
+  for (const RowPieces& piece : pieces)
+    groups += piece.groups;
+  team_.parallel_for(groups, kCopyBytes / (rows_ * kCodeBlock) + 1, [&](int64_t begin, int64_t end, int /*member*/) {
+    for (int64_t group = begin; group < end; ++group) {
+      int64_t at = group;
+      const RowPieces* piece = pieces.data();
+      for (; at >= piece->groups; ++piece)
+        at -= piece->groups;
+      piece->take(at, rows);
+    }
+  });
+  if (from.plain_.data == nullptr) return;
+  grow(made_, rows_ * cols_);
+  plain_ = {made_.data(), rows_, cols_, cols_};
+  const int64_t row_bytes = cols_ * static_cast<int64_t>(sizeof(float));
+  team_.parallel_for(rows_, kCopyBytes / row_bytes + 1, [&](int64_t begin, int64_t end, int /*member*/) {
+    for (int64_t r = begin; r < end; ++r)
+      std::copy_n(from.plain_.row(rows[static_cast<size_t>(r)]), cols_, made_.data() + r * cols_);
+  });
+}
+
+int64_t LinearRunner::most_rows_of_block() const {
+  int64_t row_cost = plain_.data == nullptr ? 1 : cols_ * static_cast<int64_t>(sizeof(float));
+  for (const DType format : formats_)
+    row_cost = std::max(row_cost, cols_ * code_bytes(format));
+  return std::clamp(kRowBlockBytes / row_cost / kRowBlockMultiple * kRowBlockMultiple, kRowBlockMultiple,
+                    kMostLinearRows);
+}
+
+// Block of rows by block of rows, and in each matrix by matrix.
+void LinearRunner::list_work(std::span<const RowsProduct> products) {
+  stretches_.clear();
+  const int64_t block = most_rows_of_block();
+  bool more = true;
+  for (int64_t first = 0; more; first += block) {
+    more = false;
+    for (const RowsProduct& product : products) {
+      const int64_t rows = std::min(block, product.product.y.rows - first);
+      if (rows <= 0) continue;
+      more = true;
+      assert(product.product.y.cols == product.product.weight->rows());
+      assert(product.first_row + product.product.y.rows <= rows_);
+      stretches_.push_back({&product.product, product.first_row + first, first, rows, columns(product.product),
+                            std::max<int64_t>(1, kLinearPanels * kPanelRows * cols_ * rows / 8)});
+    }
   }
 }
 
-void LinearRunner::multiply(std::span<const Product> products, int64_t rows, int64_t cols) {
-  int64_t row_cost = plain_.data == nullptr ? 1 : cols * static_cast<int64_t>(sizeof(float));
-  for (const DType format : formats_)
-    row_cost = std::max(row_cost, cols * code_bytes(format));
-  const int64_t row_block =
-      std::clamp(kRowBlockBytes / row_cost / kRowBlockMultiple * kRowBlockMultiple, kRowBlockMultiple, kMostLinearRows);
-  const int64_t row_blocks = (rows + row_block - 1) / row_block;
-  int64_t all_columns = 0;
-  for (const Product& product : products)
-    all_columns += columns(product);
-  cut(row_blocks * all_columns,
-      std::max<int64_t>(1, kLinearPanels * kPanelRows * cols * std::min(rows, row_block) / 8));
+// Chunk i is from cuts_[i] on, up to cuts_[i + 1].
+void LinearRunner::cut() {
+  int64_t left = 0;
+  for (const Stretch& stretch : stretches_)
+    left += stretch.items * stretch.item_cost;
+  const int64_t least = std::clamp(left / (team_.size() * kLastFraction), kLeastCost, kLastChunk * kLeastCost);
+  cuts_.assign(1, {0, 0});
+  Cut at = {0, 0};
+  while (at.stretch < stretches_.size()) {
+    const int64_t most = std::min(left / (team_.size() * kShareFraction), kMostCost);
+    int64_t taken = 0;
+    while (at.stretch < stretches_.size()) {
+      const Stretch& stretch = stretches_[at.stretch];
+      const int64_t wanted =
+          std::max(taken <= least ? (least - taken) / stretch.item_cost + 1 : 0, (most - taken) / stretch.item_cost);
+      const int64_t items = std::clamp<int64_t>(wanted, 0, stretch.items - at.item);
+      taken += items * stretch.item_cost;
+      at.item += items;
+      if (at.item < stretch.items) break;
+      at = {at.stretch + 1, 0};
+    }
+    left -= taken;
+    cuts_.push_back(at);
+  }
+}
+
+void LinearRunner::multiply(std::span<const RowsProduct> products) {
+  list_work(products);
+  cut();
   team_.parallel_for(static_cast<int64_t>(cuts_.size()) - 1, 1, [&](int64_t chunk, int64_t /*end*/, int /*member*/) {
-    for (int64_t item = cuts_[static_cast<size_t>(chunk)]; item < cuts_[static_cast<size_t>(chunk) + 1]; ++item) {
-      const int64_t first_row = item / all_columns * row_block;
-      int64_t column = item % all_columns;
-      const Product* product = products.data();
-      for (; column >= columns(*product); ++product)
-        column -= columns(*product);
-      multiply_item(*product, column, first_row, std::min(row_block, rows - first_row), rows);
+    Cut at = cuts_[static_cast<size_t>(chunk)];
+    const Cut end = cuts_[static_cast<size_t>(chunk) + 1];
+    for (; at.stretch <= end.stretch; at = {at.stretch + 1, 0}) {
+      const int64_t last = at.stretch < end.stretch ? stretches_[at.stretch].items : end.item;
+      for (; at.item < last; ++at.item)
+        multiply_item(stretches_[at.stretch], at.item);
     }
   });
 }
 
-void LinearRunner::multiply_item(const Product& product, int64_t column, int64_t first_row, int64_t rows,
-                                 int64_t all_rows) {
+void LinearRunner::multiply_item(const Stretch& stretch, int64_t item) {
+  const Product& product = *stretch.product;
   const PackedWeight& w = packed(product);
-  const int64_t panel = column * kLinearPanels;
+  const int64_t panel = item * kLinearPanels;
   LinearCall call{};
   call.panels = w.panel(panel);
   call.panel_stride = panel_bytes(w.type(), w.cols());
   call.cols = w.cols();
   call.outputs = std::min(kLinearPanels * kPanelRows, w.rows() - panel * kPanelRows);
   call.bias = product.bias.empty() ? nullptr : product.bias.data() + panel * kPanelRows;
-  call.rows = rows;
+  call.rows = stretch.rows;
   const bool codes = takes_codes(w.type());
   if (codes) {
-    call.x = codes_[static_cast<size_t>(format_of(w.type()))].rows(all_rows);
-    call.first_row = first_row;
+    call.x = codes_[static_cast<size_t>(format_of(w.type()))].rows(rows_);
+    call.first_row = stretch.first_row;
   } else {
-    call.x_data = plain_.row(first_row);
+    call.x_data = plain_.row(stretch.first_row);
     call.x_stride = plain_.stride;
   }
-  call.y = product.y.row(first_row) + panel * kPanelRows;
+  call.y = product.y.row(stretch.first_row_y) + panel * kPanelRows;
   call.y_stride = product.y.stride;
   call.ahead_of_one_row = cpu_features().reads_far_ahead ? kFarAhead : kShortlyAhead;
   (codes ? kernels_.linear : kernels_.linear_f32)[static_cast<size_t>(w.type())](call);

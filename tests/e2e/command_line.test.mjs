@@ -676,9 +676,15 @@ describe('the command line', { timeout: 300_000 }, () => {
     assert.equal(behind.code, 0, behind.err);
     assert.equal(JSON.parse(behind.out).context_synthetic, true);
     assert.ok(JSON.parse(behind.out).decode_tok_s > 0);
+    const part = tidemill(['synth', 'llama-tiny', model, '--layers', '1']);
+    assert.equal(part.code, 0, part.err);
+    assert.equal(JSON.parse(tidemill(['inspect', model, '--json']).out).layers, 1);
     const unknown = tidemill(['synth', 'llama-9', model]);
     assert.notEqual(unknown.code, 0);
     assert.match(unknown.err, /llama-3\.2-1b/);
+    const tooMany = tidemill(['synth', 'llama-tiny', model, '--layers', '3']);
+    assert.equal(tooMany.code, 2);
+    assert.match(tooMany.err, /llama-tiny has 2 layers: 3 of them is not possible, 1 to 2 are/);
   });
 
   test('says of an encoder what it is for', () => {

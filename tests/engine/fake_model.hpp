@@ -122,9 +122,11 @@ class FakeDevice final : public tensor::Device {
     FAIL();
   }
   void gather(tensor::ConstMatrix, std::span<const int32_t>, tensor::Matrix) override { FAIL(); }
-  void add_scaled(tensor::Matrix, std::span<const int32_t>, tensor::ConstMatrix, std::span<const float>) override {
+  void add_experts(std::span<const tensor::ExpertMatrices>, tensor::Activation, tensor::ConstMatrix,
+                   std::span<const int32_t>, std::span<const float>, tensor::Matrix) override {
     FAIL();
   }
+  void add_scaled(tensor::Matrix, tensor::ConstMatrix, std::span<const float>) override { FAIL(); }
   void sigmoid(tensor::Matrix) override { FAIL(); }
   void store_kv(tensor::KvCache&, int64_t, const tensor::KvRows&, tensor::ConstMatrix, tensor::ConstMatrix) override {
     FAIL();

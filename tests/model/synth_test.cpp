@@ -35,6 +35,8 @@ TEST(Shapes, HaveTheParametersTheirNamesSay) {
       {"qwen3-1.7b", 1720.6},
       {"qwen3-4b", 4022.5},
       {"qwen3-8b", 8190.7},
+      {"qwen3-30b-a3b", 30532.1},
+      {"mixtral-8x7b", 46702.8},
       {"gpt-oss-20b", 20914.8},
       {"deepseek-v2-lite", 15706.5},
       // Without the pooler, which embeddings do not use: 33.4, 109.5 and 22.7 with it.
@@ -44,6 +46,32 @@ TEST(Shapes, HaveTheParametersTheirNamesSay) {
   for (const auto& [name, millions] : published) {
     EXPECT_NEAR(static_cast<double>(find_shape(name).value().parameters()) / 1e6, millions, 0.1) << name;
   }
+}
+
+// A step of so many layers is as large a part of the whole model's as of its layers.
+TEST(Shapes, OfFewerLayersKeepTheirProportions) {
+  for (const char* name : {"llama-3.2-1b", "qwen3-30b-a3b", "gpt-oss-20b"}) {
+    const Shape whole = find_shape(name).value();
+    const Shape quarter = with_layers(whole, whole.layers / 4).value();
+    EXPECT_NEAR(static_cast<double>(whole.parameters()) / static_cast<double>(quarter.parameters()), 4, 0.001) << name;
+    EXPECT_EQ(quarter.tokens - quarter.text_tokens, whole.tokens - whole.text_tokens);
+    EXPECT_EQ(std::ssize(make_synth_vocabulary(quarter).tokens), quarter.tokens);
+  }
+  const Shape encoder = with_layers(find_shape("bge-small").value(), 1).value();
+  EXPECT_EQ(encoder.tokens, 30522);
+  const Shape least = with_layers(find_shape("llama-tiny").value(), 1).value();
+  EXPECT_EQ(std::ssize(make_synth_vocabulary(least).tokens), least.tokens);
+}
+
+TEST(Shapes, RefuseLayersThatTheyDoNotHave) {
+  const auto message = [](const char* name, int64_t layers) {
+    const auto shape = with_layers(find_shape(name).value(), layers);
+    return shape ? std::string("none") : shape.error().message();
+  };
+  EXPECT_EQ(message("qwen3-0.6b", 28), "none");
+  EXPECT_EQ(message("qwen3-0.6b", 29), "qwen3-0.6b has 28 layers: 29 of them is not possible, 1 to 28 are");
+  EXPECT_EQ(message("qwen3-0.6b", 0), "qwen3-0.6b has 28 layers: 0 of them is not possible, 1 to 28 are");
+  EXPECT_EQ(message("deepseek-v2-lite", 1), "deepseek-v2-lite has 27 layers: 1 of them is not possible, 2 to 27 are");
 }
 
 TEST(Shapes, EveryDecoderHasATinyOne) {

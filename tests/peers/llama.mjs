@@ -5,13 +5,22 @@ let llama;
 
 export class Peer {
   // With `exact`, keys and values are kept in F32 and attention is computed plainly: nothing is rounded that need not be.
-  static async open(modelPath, { threads = 2, contextSize = 2048, batchSize = 512, exact = false } = {}) {
+  // `sequences` are computed at a time, each with a context of contextSize.
+  static async open(modelPath, { threads = 2, contextSize = 2048, batchSize = 512, exact = false, sequences = 1 } = {}) {
     const peer = new Peer();
     llama ??= await getLlama({ gpu: false, build: 'never', logLevel: LlamaLogLevel.error });
     peer.model = await llama.loadModel({ modelPath, gpuLayers: 0 });
     const plain = { flashAttention: false, experimentalKvCacheKeyType: 'F32', experimentalKvCacheValueType: 'F32' };
-    peer.context = await peer.model.createContext({ contextSize, batchSize, threads, ...(exact ? plain : {}) });
-    peer.sequence = peer.context.getSequence();
+    // A batch is of all sequences: the library would begin it when the next few of them are ready.
+    const whole = (dispatch) => {
+      if (peer.context._queuedDecodes.length < peer.streams) setImmediate(whole, dispatch);
+      else dispatch();
+    };
+    const together = sequences > 1 ? { sequences, batching: { dispatchSchedule: whole } } : {};
+    peer.streams = 1;
+    peer.context = await peer.model.createContext({ contextSize, batchSize, threads, ...together, ...(exact ? plain : {}) });
+    peer.sequences = Array.from({ length: sequences }, () => peer.context.getSequence());
+    peer.sequence = peer.sequences[0];
     return peer;
   }
 
@@ -53,6 +62,30 @@ export class Peer {
       if (++made > count) break;
     }
     return { prefill: (first - start) / 1000, decode: (performance.now() - first) / 1000 };
+  }
+
+  // Tokens a second of as many sequences as there are prompts, each of which makes `count` further tokens: of all
+  // together, from when the last of them has its first token.
+  async rate(prompts, count) {
+    this.streams = prompts.length;
+    let firsts = 0;
+    let made = 0;
+    let start;
+    let madeThen;
+    await Promise.all(prompts.map(async (prompt, i) => {
+      await this.sequences[i].clearHistory();
+      let own = 0;
+      for await (const _ of this.sequences[i].evaluate(prompt, { temperature: 0, yieldEogToken: true })) {
+        ++made;
+        if (++own === 1 && ++firsts === prompts.length) {
+          start = performance.now();
+          madeThen = made;
+        }
+        if (own > count) break;
+      }
+      --this.streams;
+    }));
+    return (made - madeThen) / ((performance.now() - start) / 1000);
   }
 
   async close() {
