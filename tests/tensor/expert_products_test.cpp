@@ -143,7 +143,7 @@ void compare(const MixtureSource& source, Activation activation, const std::stri
       expect_bits(out, wanted, where);
       // In small batches: expert 2 has more rows than the least of them when there are 300.
       base::ThreadTeam team(threads);
-      ExpertRunner runner(kernels_for(isa), team, 0);
+      ExpertRunner runner(kernels_for(isa), ActivationScheme::dynamic, team, 0);
       out = source.before;
       runner.run(loaded.matrices(), activation, x, source.chosen, source.weights,
                  matrix(out, source.rows, source.width));
