@@ -1,6 +1,7 @@
 // What fewer bits save and cost, each against the model in F32:
 //   node bench/quantised.mjs MODEL TEXT [TOKENS]   memory and predictions; a fifth of the text calibrates, the rest is judged
-//   node bench/quantised.mjs --latency SHAPE       time to the first token and for each one, of random weights
+//   node bench/quantised.mjs --latency SHAPE       time to the first token and for each one, of random weights, with
+//                                                  quantised activations and with those in F32
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
@@ -68,13 +69,17 @@ function latency(shape) {
   console.log('| weights | first token of 128, s | a token, ms | less, first token | less, a token |');
   console.log('|---|---|---|---|---|');
   let base;
-  for (const type of ['f32', 'int8', 'q5_1', 'q4_0']) {
-    const model = type === 'f32' ? plain : small;
-    if (model === small) run('quantize', plain, small, '--type', type);
-    const measured = JSON.parse(run('bench', model, '--prefill', '128', '--decode', '32', '--streams', '1', '--json'));
+  const measure = (name, model, ...args) => {
+    const measured = JSON.parse(run('bench', model, '--prefill', '128', '--decode', '32', '--streams', '1', '--json', ...args));
     const times = { first: measured.ttft_s, each: 1000 / measured.decode_tok_s };
     base ??= times;
-    console.log(`| ${type} | ${times.first.toFixed(3)} | ${times.each.toFixed(2)} | ${percent(1 - times.first / base.first)} | ${percent(1 - times.each / base.each)} |`);
+    console.log(`| ${name} | ${times.first.toFixed(3)} | ${times.each.toFixed(2)} | ${percent(1 - times.first / base.first)} | ${percent(1 - times.each / base.each)} |`);
+  };
+  measure('f32', plain);
+  for (const type of ['int8', 'q5_1', 'q4_0']) {
+    run('quantize', plain, small, '--type', type);
+    measure(type, small);
+    measure(`${type}, F32 activations`, small, '--activations', 'f32');
   }
 }
 
