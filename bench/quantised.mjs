@@ -1,6 +1,7 @@
 // What fewer bits save and cost, each against the model in F32:
 //   node bench/quantised.mjs MODEL TEXT [TOKENS]   memory and predictions; a fifth of the text calibrates, the rest is judged
-//   node bench/quantised.mjs --latency SHAPE TEXT  time to the first token and for each one, of random weights
+//   node bench/quantised.mjs --latency SHAPE TEXT  time to the first token and for each one, of random weights, with
+//                                                  quantised activations and with those in F32
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
@@ -71,19 +72,22 @@ function latency(shape, text) {
   console.log('| weights | first token of 128, s | a token, ms | less, first token | less, a token |');
   console.log('|---|---|---|---|---|');
   let base;
+  const measure = (name, model, ...args) => {
+    const measured = JSON.parse(run('bench', model, '--prefill', '128', '--decode', '32', '--streams', '1', '--json', ...args));
+    const times = { first: measured.ttft_s, each: 1000 / measured.decode_tok_s };
+    base ??= times;
+    console.log(`| ${name} | ${times.first.toFixed(3)} | ${times.each.toFixed(2)} | ${percent(1 - times.first / base.first)} | ${percent(1 - times.each / base.each)} |`);
+  };
+  measure('F32', plain);
   for (const [name, args] of [
-    ['F32', null],
     ['int8', ['--type', 'int8']],
     ['at most 7.5 bits', ['--bits', '7.5', '--calibrate', calibration, '--calibration-tokens', '512']],
     ['Q5_1', ['--type', 'q5_1']],
     ['Q4_0', ['--type', 'q4_0']],
   ]) {
-    const model = args ? small : plain;
-    if (args) run('quantize', plain, small, ...args);
-    const measured = JSON.parse(run('bench', model, '--prefill', '128', '--decode', '32', '--streams', '1', '--json'));
-    const times = { first: measured.ttft_s, each: 1000 / measured.decode_tok_s };
-    base ??= times;
-    console.log(`| ${name} | ${times.first.toFixed(3)} | ${times.each.toFixed(2)} | ${percent(1 - times.first / base.first)} | ${percent(1 - times.each / base.each)} |`);
+    run('quantize', plain, small, ...args);
+    measure(name, small);
+    measure(`${name}, F32 activations`, small, '--activations', 'f32');
   }
 }
 

@@ -14,6 +14,7 @@
 #include "cli/command.hpp"
 #include "cli/eval_report.hpp"
 #include "cli/interrupt.hpp"
+#include "cli/local_engine.hpp"
 #include "cli/model_source.hpp"
 #include "evaluate/subject.hpp"
 #include "evaluate/task_file.hpp"
@@ -39,6 +40,7 @@ struct EvalFlags {
   int64_t tokens = 0;
   std::string kv_type = "f16";
   std::string isa = "auto";
+  std::string activations = "dynamic";
   int threads = 0;
   bool as_json = false;
 };
@@ -86,7 +88,9 @@ class Evaluation {
     } else {
       TM_TRY(isa, named_isa());
     }
-    device_ = tensor::make_cpu_device(isa, threads());
+    device_ = tensor::make_cpu_device(
+        isa, threads(),
+        tensor::parse_activation_scheme(flags_.activations).value_or(tensor::ActivationScheme::dynamic));
     report_.device = device_->description();
     TM_TRY(subject_, load_subject(flags_.model, false, context));
     report_.subject = facts(*subject_);
@@ -131,9 +135,10 @@ class Evaluation {
     return std::make_unique<evaluate::Subject>(std::move(subject));
   }
 
-  static SubjectFacts facts(const evaluate::Subject& subject) {
+  SubjectFacts facts(const evaluate::Subject& subject) const {
     return {.name = base::utf8::printable(subject.name()),
             .plain = subject.plain(),
+            .activations = subject.plain() ? "f32" : flags_.activations,
             .kv_type = std::string(tensor::to_string(subject.kv_type())),
             .file_bytes = subject.file_bytes(),
             .weight_bytes = subject.model().weight_bytes()};
@@ -229,6 +234,7 @@ void add_eval(CLI::App& app, Invocation& chosen) {
       ->check(CLI::Range(0, 1024));
   command->add_option("--isa", flags->isa, "Instruction set: auto, scalar, avx2, avx512-vnni, avx512-bf16 or amx")
       ->capture_default_str();
+  add_activations_flag(*command, flags->activations);
   command->add_option("--kv-type", flags->kv_type, "Element type of keys and values")
       ->check(CLI::IsMember({"f16", "bf16", "f32", "int8"}))
       ->capture_default_str();

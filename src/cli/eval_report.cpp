@@ -26,6 +26,7 @@ double share(int64_t part, int64_t whole) {
 json::object facts_json(const SubjectFacts& facts) {
   return {{"model", facts.name},
           {"arithmetic", facts.plain ? "f32" : "as it is served"},
+          {"activations", facts.activations},
           {"kv_type", facts.kv_type},
           {"file_bytes", facts.file_bytes},
           {"weight_bytes", facts.weight_bytes}};

@@ -15,6 +15,7 @@ namespace tidemill::cli {
 struct SubjectFacts {
   std::string name;  // fit for a terminal
   bool plain = false;
+  std::string activations;  // tensor::to_string of the scheme
   std::string kv_type;
   size_t file_bytes = 0;
   size_t weight_bytes = 0;  // in memory

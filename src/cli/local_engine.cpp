@@ -12,6 +12,15 @@
 
 namespace tidemill::cli {
 
+void add_activations_flag(CLI::App& command, std::string& activations) {
+  command
+      .add_option("--activations", activations,
+                  "What quantised weights are multiplied by: dynamic, activations that are quantised as they come, or "
+                  "f32, as they are (weight-only quantisation: slower, and exact)")
+      ->check(CLI::IsMember({"dynamic", "f32"}))
+      ->capture_default_str();
+}
+
 void add_local_flags(CLI::App& command, LocalOptions& options, bool positional_model) {
   add_model_flag(command, options.model, positional_model);
   command
@@ -19,6 +28,7 @@ void add_local_flags(CLI::App& command, LocalOptions& options, bool positional_m
       ->check(CLI::Range(0, 1024));
   command.add_option("--isa", options.isa, "Instruction set: auto, scalar, avx2, avx512-vnni, avx512-bf16 or amx")
       ->capture_default_str();
+  add_activations_flag(command, options.activations);
   command
       .add_option(
           "--kv-type", options.kv_type,
@@ -55,6 +65,7 @@ base::Result<std::unique_ptr<LocalEngine>> LocalEngine::load(LocalOptions option
   source.embedded = embedded_model();
   source.embedded_name = embedded_model_name;
   source.isa = wanted.isa;
+  source.activations = tensor::parse_activation_scheme(wanted.activations).value_or(tensor::ActivationScheme::dynamic);
   source.threads = wanted.threads;
   source.chat_template_file = wanted.chat_template;
   source.max_batch_rows = wanted.step_tokens;

@@ -20,6 +20,7 @@ struct LocalOptions {
   std::string model;          // as find_model() takes it; empty: the built-in one
   std::string chat_template;  // a file; empty: the model's own
   std::string isa = "auto";
+  std::string activations = "dynamic";
   int threads = 0;  // 0: as many as this process may use
   std::string kv_type = "f16";
   int64_t max_context = 0;  // tokens; 0: the model's
@@ -31,7 +32,9 @@ struct LocalOptions {
   bool show_progress = true;
 };
 
-// Adds --model, --threads, --isa, --kv-type and --speculation.
+// Adds --activations to a command that loads models.
+void add_activations_flag(CLI::App& command, std::string& activations);
+// Adds --model, --threads, --isa, --activations, --kv-type and --speculation.
 void add_local_flags(CLI::App& command, LocalOptions& options, bool positional_model);
 // Adds --temperature, --top-k, --top-p, --min-p, the penalties and --seed. All must outlive the parsing.
 void add_sampling_flags(CLI::App& command, engine::Sampling& sampling, std::optional<uint64_t>& seed);

@@ -111,15 +111,16 @@ size_t Decoder::step_weight_bytes() const {
 }
 
 Multiplies Decoder::row_multiplies() const {
-  const auto alike = [](const tensor::Weight& weight) {
-    return weight.type() != tensor::DType::bf16 && weight.type() != tensor::DType::f16;
+  const bool floats = device_.activations() == tensor::ActivationScheme::f32;
+  const auto alike = [floats](const tensor::Weight& weight) {
+    return floats || (weight.type() != tensor::DType::bf16 && weight.type() != tensor::DType::f16);
   };
   Multiplies found;
   found.alike = alike(weights_.output == nullptr ? *weights_.token_embedding : *weights_.output);
   const auto count = [&](const Projection& projection) {
     const tensor::Weight& w = *projection.weight;
     found.alike = found.alike && alike(w);
-    (tensor::info(w.type()).block_elements > 1 ? found.int8 : found.floating) += w.rows() * w.cols();
+    (!floats && tensor::info(w.type()).block_elements > 1 ? found.int8 : found.floating) += w.rows() * w.cols();
   };
   for (const LayerWeights& layer : weights_.layers) {
     const AttentionWeights& attention = layer.attention;

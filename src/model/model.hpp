@@ -49,12 +49,13 @@ struct LoadOptions {
   std::function<void(std::string_view tensor, const tensor::Weight& weight)> on_matrix = {};
 };
 
-// Multiply-accumulates by the arithmetic that they are done in: int8 for quantised weights, or floating point.
+// Multiply-accumulates by the arithmetic that they are done in: int8 for quantised weights that meet quantised
+// activations, or floating point.
 struct Multiplies {
   int64_t int8 = 0;
   int64_t floating = 0;
   // Every instruction set gives the same bits. Some round the input where weights are BF16 or F16
-  // (tensor::Device::linear); the output matrix counts here.
+  // (tensor::ActivationScheme); the output matrix counts here.
   bool alike = true;
 };
 

@@ -22,6 +22,7 @@ class WatchedDevice final : public tensor::Device {
   void watch(Watch watch) { watch_ = std::move(watch); }
 
   std::string description() const override { return inner_.description(); }
+  tensor::ActivationScheme activations() const override { return inner_.activations(); }
   base::Result<std::unique_ptr<tensor::Weight>> load_weight(tensor::DType type, int64_t rows, int64_t cols,
                                                             std::span<const std::byte> source) override {
     return inner_.load_weight(type, rows, cols, source);

@@ -155,7 +155,7 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const ModelOptions& optio
   const base::CpuBudget budget = base::cpu_budget();
   loaded->threads_ = options.threads > 0 ? options.threads : budget.threads;
   loaded->threads_source_ = options.threads > 0 ? "as configured; here are " + budget.source() : budget.source();
-  loaded->device_ = tensor::make_cpu_device(loaded->isa_, loaded->threads_);
+  loaded->device_ = tensor::make_cpu_device(loaded->isa_, loaded->threads_, options.activations);
   const model::LoadOptions load_options{.context = options.max_context,
                                         .max_batch_rows = options.max_batch_rows,
                                         .on_progress = std::move(on_progress),

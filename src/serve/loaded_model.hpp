@@ -37,6 +37,7 @@ struct ModelOptions {
   std::string reasoning_format;              // as chat::set_reasoning; empty: what the template shows
   int64_t max_batch_rows = 2048;             // most rows of one forward(): the engine's token budget of a step
   int64_t max_context = 0;                   // tokens of the longest sequence there will be; 0: the model's context
+  tensor::ActivationScheme activations = tensor::ActivationScheme::dynamic;
 };
 
 // Thread-safe except for model(), encoder() and device(), which one thread at a time may use (the engine's).

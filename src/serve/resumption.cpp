@@ -55,9 +55,10 @@ bool asks_for_marks(const wire::HttpRequest& request) {
 std::string fingerprint(const LoadedModel& model, std::string_view kv_type) {
   // Products may be taken in bf16, and are not the same with every instruction set then.
   const bool exact = model.generates() && model.model().row_multiplies().alike;
-  return fmt::format("{:016x}{} {}{}{}", model.content_sample(),
-                     model.hyper_parameters().for_short_contexts ? " short" : "", kv_type, exact ? "" : " ",
-                     exact ? "" : tensor::to_string(model.isa()));
+  const bool floats = model.device().activations() == tensor::ActivationScheme::f32;
+  return fmt::format("{:016x}{} {}{}{}{}", model.content_sample(),
+                     model.hyper_parameters().for_short_contexts ? " short" : "", kv_type,
+                     floats ? " f32-activations" : "", exact ? "" : " ", exact ? "" : tensor::to_string(model.isa()));
 }
 
 std::string prompt_checksum(const EngineWork& work) {

@@ -67,6 +67,12 @@ void register_model(base::ConfigSchema& schema, ServeOptions& o) {
       .between(0, 1024);
   schema.add("model.isa", &o.isa,
              "instruction set of the kernels: auto, scalar, avx2, avx512-vnni, avx512-bf16 or amx");
+  schema
+      .add("model.activations", &o.activations,
+           "what quantised weights are multiplied by: dynamic, activations that are quantised as they come, or f32, "
+           "as they are (weight-only quantisation: slower, and exact)")
+      .alias("--activations")
+      .words({"dynamic", "f32"});
 }
 
 void register_engine(base::ConfigSchema& schema, ServeOptions& o) {
@@ -150,6 +156,7 @@ void register_options(base::ConfigSchema& schema, ServeOptions& options) {
 
 ModelOptions model_options(const ServeOptions& options, std::span<const std::byte> embedded,
                            std::string embedded_name) {
+  using Scheme = tensor::ActivationScheme;
   return {.path = options.model_path,
           .embedded = embedded,
           .embedded_name = std::move(embedded_name),
@@ -160,7 +167,8 @@ ModelOptions model_options(const ServeOptions& options, std::span<const std::byt
           .tool_format = options.tool_format,
           .reasoning_format = options.reasoning_format,
           .max_batch_rows = std::max(options.step_tokens, options.max_running),
-          .max_context = options.max_context};
+          .max_context = options.max_context,
+          .activations = tensor::parse_activation_scheme(options.activations).value_or(Scheme::dynamic)};
 }
 
 session::StoreOptions session_options(const ServeOptions& options) {

@@ -30,6 +30,7 @@ struct ServeOptions : wire::ListenerOptions {
   std::string tool_format;
   std::string reasoning_format;
   std::string isa = "auto";
+  std::string activations = "dynamic";  // tensor::to_string of a scheme
   int threads = 0;
 
   base::ByteSize kv_memory{0};

@@ -176,9 +176,10 @@ Result<void> preload(engine::Engine& engine, const std::vector<SharedPrefix>& pr
 
 Result<std::string> prefix_identity(const LoadedModel& model) {
   TM_TRY(const uint64_t content, model.content_checksum());
-  return fmt::format("model {:016x}{}, {} arithmetic, tidemill {}", content,
+  const bool floats = model.device().activations() == tensor::ActivationScheme::f32;
+  return fmt::format("model {:016x}{}, {} arithmetic{}, tidemill {}", content,
                      model.hyper_parameters().for_short_contexts ? " for short contexts" : "",
-                     tensor::to_string(model.isa()), base::version());
+                     tensor::to_string(model.isa()), floats ? " with F32 activations" : "", base::version());
 }
 
 Result<PrefixFileUse> check_prefix_file(const fs::path& path) {

@@ -126,7 +126,7 @@ describe('the command line', { timeout: 300_000 }, () => {
       ['gateway', '--port', '0', '--backend', 'junk'], ['gateway', '--port', '0', '--gateway.otlp', 'x'],
       ['gateway', '--port', '0', '--backend', 'http://127.0.0.1:1', '--observe.otlp-endpoint', 'junk'],
       ['template', '--file', badTemplate, '--input', badJson], ['template', '--file', goodTemplate, '--input', badJson],
-      ['complete', '--prompt', 'x', '--isa', 'abacus'], ['complete', '--prompt', 'x', '--temperature', '-1'],
+      ['complete', '--prompt', 'x', '--isa', 'abacus'], ['complete', '--prompt', 'x', '--activations', 'int8'], ['serve', '--port', '0', '--activations', 'f16'], ['complete', '--prompt', 'x', '--temperature', '-1'],
       ['tokenize', '--decode', '--text', 'junk'], ['synth', 'no-shape', missing], ['pack', model], ['pack', model, model],
       ['eval', model], ['eval', model, '--text', foreign, '--window', '5000'], ['eval', model, '--text', put('empty.txt', '')], ['eval', model, '--tasks', badJson],
       ['eval', model, '--text', foreign, '--isa', 'abacus'], ['eval', model, '--text', foreign, '--stride', '600'],
@@ -639,6 +639,13 @@ describe('the command line', { timeout: 300_000 }, () => {
     assert.deepEqual(report.tasks.subject.groups.map((group) => group.group), ['code']);
     assert.equal(report.tasks.subject.choices.tasks, 1);
     assert.equal(report.tasks.subject.generated.exact_match, 0);
+    assert.equal(report.subject.activations, 'dynamic');
+    assert.ok(comparison.kl_max > 0);
+    // The same weights with F32 activations are what is held against, of a quarter of the size.
+    const weightOnly = JSON.parse(tidemill(['eval', '--text', text, '--tokens', '100', '--activations', 'f32', '--kv-type', 'f32', '--plain', '--json']).out);
+    assert.equal(weightOnly.subject.activations, 'f32');
+    assert.equal(weightOnly.text.comparison.kl_max, 0);
+    assert.ok(weightOnly.subject.weight_bytes < 0.3 * weightOnly.reference.weight_bytes);
     const shown = tidemill(['eval', '--text', text, '--tokens', '50']);
     assert.match(shown.out, /text .*text\.py: \d+ tokens.*perplexity.*next tokens right +[\d.]+ %/s);
     assert.equal(shown.err, '');

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "accuracy.hpp"
+#include "model/pack.hpp"
 #include "model/synth.hpp"
 #include "reference_decoder.hpp"
 #include "runner.hpp"
@@ -139,6 +140,44 @@ TEST(Decoder, DequantisedComputesPlainly) {
       const auto logits = test::Sequence(loaded).append(tokens);
       for (size_t t = 0; t < tokens.size(); ++t)
         EXPECT_LT(relative_error(logits[t], expected.logits[t]), 1e-5) << shape << " " << tensor::info(type).name;
+    }
+  }
+}
+
+// A quantised model with F32 activations computes the bits of its values in F32, from memory of its own size, as a file
+// or mapped; and says what it multiplies.
+TEST(Decoder, F32ActivationsGiveTheBitsOfDequantisedWeights) {
+  const test::TemporaryFolder folder;
+  const auto path = folder.path() / "model.gguf";
+  const auto mapped = folder.path() / "model.tm.gguf";
+  const std::vector<Token> tokens = {5, 900, 17, 3, 3, 512, 1023, 0};
+  const auto weight_only = [](const std::filesystem::path& file, int threads) {
+    return test::load(file, tensor::KvType::f16, 64, threads, 256, false, tensor::ActivationScheme::f32);
+  };
+  const auto logits_of = [&](test::Loaded loaded) {
+    test::Sequence sequence(loaded);
+    auto logits = sequence.append(std::span(tokens).first(7));
+    logits.push_back(sequence.append(std::span(tokens).last(1)).back());
+    return logits;
+  };
+  for (const std::string_view shape :
+       {"llama-tiny", "gemma3-tiny", "qwen2moe-tiny", "gpt-oss-tiny", "deepseek2-tiny", "deepseek3-tiny"}) {
+    for (const DType type : {DType::q8_0, DType::q4_k, DType::mxfp4, DType::f16, DType::bf16}) {
+      SCOPED_TRACE(fmt::format("{} {}", shape, tensor::info(type).name));
+      ASSERT_TRUE(write_synthetic_model(find_shape(shape).value(), path, {.type = type, .on_progress = {}}));
+      std::filesystem::remove(mapped);
+      ASSERT_TRUE(pack_model(GgufFile::open(path).value(), mapped, {}));
+      const auto expected = logits_of(test::load(path, tensor::KvType::f16, 64, 1, 256, true));
+      EXPECT_EQ(logits_of(weight_only(path, 1)), expected);
+      EXPECT_EQ(logits_of(weight_only(path, 3)), expected);
+      EXPECT_EQ(logits_of(weight_only(mapped, 2)), expected);
+      const test::Loaded floats = weight_only(path, 1);
+      const test::Loaded dynamic = test::load(path, tensor::KvType::f16, 64);
+      EXPECT_EQ(floats.model->weight_bytes(), dynamic.model->weight_bytes());
+      EXPECT_TRUE(floats.model->row_multiplies().alike);
+      EXPECT_EQ(floats.model->row_multiplies().int8, 0);
+      EXPECT_EQ(floats.model->row_multiplies().floating,
+                dynamic.model->row_multiplies().int8 + dynamic.model->row_multiplies().floating);
     }
   }
 }

@@ -23,7 +23,8 @@ struct Loaded {
 };
 
 inline Loaded load(const std::filesystem::path& path, tensor::KvType kv_type, int64_t tokens, int threads = 1,
-                   int64_t max_batch_rows = 256, bool dequantize = false) {
+                   int64_t max_batch_rows = 256, bool dequantize = false,
+                   tensor::ActivationScheme activations = tensor::ActivationScheme::dynamic) {
   Loaded loaded;
   const auto isa = tensor::choose_isa();
   const auto file = model::Checkpoint::open(path);
@@ -31,7 +32,7 @@ inline Loaded load(const std::filesystem::path& path, tensor::KvType kv_type, in
     ADD_FAILURE() << (isa ? file.error().to_string() : isa.error().to_string());
     return loaded;
   }
-  loaded.device = tensor::make_cpu_device(*isa, threads);
+  loaded.device = tensor::make_cpu_device(*isa, threads, activations);
   auto model = model::load_model(*file, *loaded.device,
                                  {.max_batch_rows = max_batch_rows, .on_progress = {}, .dequantize = dequantize});
   if (!model) {

@@ -22,10 +22,12 @@ class Identity : public testing::Test {
         model::write_synthetic_model(model::find_shape(shape).value(), path_, {.type = type, .on_progress = {}}));
   }
 
-  std::unique_ptr<LoadedModel> load(int64_t context = 0) {
+  std::unique_ptr<LoadedModel> load(int64_t context = 0,
+                                    tensor::ActivationScheme activations = tensor::ActivationScheme::dynamic) {
     ModelOptions options;
     options.path = path_;
     options.isa = "scalar";
+    options.activations = activations;
     options.threads = 1;
     options.max_batch_rows = 4;
     options.max_context = context;
@@ -51,6 +53,20 @@ TEST_F(Identity, KnowsTheRotation) {
   EXPECT_NE(fingerprint(*longer, "f16"), fingerprint(*longer, "f32"));
   EXPECT_EQ(prefix_identity(*longer).value(), prefix_identity(*unlimited).value());
   EXPECT_NE(prefix_identity(*longer).value(), prefix_identity(*shorter).value());
+}
+
+// Streams and prefixes of one arithmetic are none of the other's. All instruction sets give what F32 activations do.
+TEST_F(Identity, KnowsWhatActivationsAre) {
+  write("llama-tiny");
+  const auto dynamic = load();
+  const auto floats = load(0, tensor::ActivationScheme::f32);
+  ASSERT_TRUE(dynamic && floats);
+  EXPECT_NE(fingerprint(*dynamic, "f16"), fingerprint(*floats, "f16"));
+  EXPECT_NE(prefix_identity(*dynamic).value(), prefix_identity(*floats).value());
+  write("llama-tiny", tensor::DType::bf16);
+  const auto rounded = load(0, tensor::ActivationScheme::f32);
+  ASSERT_TRUE(rounded);
+  EXPECT_FALSE(fingerprint(*rounded, "f16").ends_with(" scalar"));
 }
 
 // Only where instruction sets differ: what chooses the experts of a mixture is F32, and alike with all of them.

@@ -74,9 +74,25 @@ TEST(ServeOptions, KvTypeReachesTheEngine) {
   }
 }
 
+TEST(ServeOptions, ActivationsReachTheDevice) {
+  for (const auto& [word, scheme] :
+       {std::pair{"dynamic", tensor::ActivationScheme::dynamic}, {"f32", tensor::ActivationScheme::f32}}) {
+    serve::ServeOptions options = test::small_options();
+    base::ConfigSchema schema;
+    serve::register_options(schema, options);
+    ASSERT_TRUE(schema.load({.file = {}, .environment = {{"TIDEMILL_MODEL_ACTIVATIONS", word}}, .flags = {}}));
+    const auto model = test::load_nano_coder(options);
+    ASSERT_TRUE(model);
+    EXPECT_EQ(model->device().activations(), scheme);
+  }
+}
+
 TEST(ServeOptions, RefuseWhatIsOutOfBounds) {
-  for (const auto& [flag, value] : std::vector<std::pair<std::string, std::string>>{
-           {"--port", "65536"}, {"--engine.step-tokens", "0"}, {"--engine.kv-type", "f8"}, {"--threads", "-1"}}) {
+  for (const auto& [flag, value] : std::vector<std::pair<std::string, std::string>>{{"--port", "65536"},
+                                                                                    {"--engine.step-tokens", "0"},
+                                                                                    {"--engine.kv-type", "f8"},
+                                                                                    {"--activations", "int8"},
+                                                                                    {"--threads", "-1"}}) {
     serve::ServeOptions options;
     base::ConfigSchema schema;
     serve::register_options(schema, options);
