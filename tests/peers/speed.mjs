@@ -15,8 +15,8 @@ const threads = 2;
 const prefill = 512;
 const decode = 64;
 const together = { streams: Number(streams), context: 16, decode: 32 };
-// All shapes have so many tokens, with few of their layers too.
-const vocabulary = 1700;
+// All shapes have so many tokens, tiny ones too.
+const vocabulary = 1000;
 const prompt = (length, seed) => Array.from({ length }, (_, i) => (i * 7919 + seed * 31) % vocabulary);
 const median = (xs) => xs.sort((a, b) => a - b)[xs.length >> 1];
 async function timeTogether(model, ours, theirs) {
