@@ -8,7 +8,8 @@
 // lines of codes of four bits, four of five, two of six. Wide activations are multiplied by VPMADDWD, with weights
 // that were widened when the stretch was opened.
 //
-// A call's panels are opened side by side and meet a tile of activations one after the other, while it is in L1.
+// A call's panels of narrow codes are opened side by side and meet a tile of activations one after the other, while it
+// is in L1.
 #pragma once
 
 #include <immintrin.h>

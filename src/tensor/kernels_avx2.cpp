@@ -445,7 +445,14 @@ struct Avx2 {
 
 template <class T, int P>
 void Avx2::multiply_panels(const LinearCall& call) {
-  avx2_panels<Avx2, T, P>(call);
+  if constexpr (T::Rows::Rows::kBytes == 2) {
+    // Opened into words, a panel is twice as large: two would leave L1 to nothing else.
+    LinearCall left = call;
+    while (left.outputs > 0)
+      avx2_panels<Avx2, T, 1>(take_panels(left, left.outputs < kPanelRows ? left.outputs : kPanelRows));
+  } else {
+    avx2_panels<Avx2, T, P>(call);
+  }
 }
 template <class T>
 void Avx2::multiply_plain(const LinearCall& call) {
