@@ -7,10 +7,11 @@ TRACES ?= ../shared/data/traces
 TEXT ?= ../shared/data/eval/python-heldout.txt
 MODEL ?= models/nano-coder.gguf
 SHAPE ?= llama-3.2-1b
+LAYERS ?= 80
 export CTEST_OUTPUT_ON_FAILURE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint format asan tsan fuzz peers schemas accuracy quantised replay noise avx2 floats mixtures streams chaos rollouts hop soak overload bench distill distilled clean
+.PHONY: help run build test lint format asan tsan fuzz peers schemas accuracy quantised replay noise avx2 floats mixtures streams chaos rollouts hop soak overload bench large distill distilled clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  \1\t/' | expand -t 12
@@ -109,6 +110,11 @@ quantised: ## Say what fewer bits save and cost MODEL on TEXT, and how much fast
 	@scripts/build.sh release tidemill
 	@node bench/quantised.mjs $(MODEL) $(TEXT)
 	@node bench/quantised.mjs --latency $(SHAPE) $(TEXT)
+
+large: ## Say how much memory calibrating and quantising a model of Llama 3.1 70B's shape takes, or of LAYERS of its 80
+	@scripts/deps.sh test
+	@scripts/build.sh release tidemill
+	@node bench/quantise_large.mjs --layers $(LAYERS)
 
 distill: ## Install libtorch, and build the program with what it trains with
 	@scripts/deps.sh build

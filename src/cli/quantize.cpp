@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -19,6 +20,7 @@
 #include "cli/command.hpp"
 #include "cli/interrupt.hpp"
 #include "cli/model_source.hpp"
+#include "model/gguf_writer.hpp"
 #include "quantize/calibration.hpp"
 #include "quantize/mixture.hpp"
 #include "quantize/plan.hpp"
@@ -89,7 +91,7 @@ class Quantization {
     TM_CHECK(quantize::check_quantization(source, flags_.output, options));
     std::unique_ptr<quantize::Calibration> calibration;
     if (!flags_.calibrate.empty()) {
-      TM_TRY(calibration, calibrate(source, text, std::move(reading)));
+      TM_TRY(calibration, calibrate(source, text, std::move(reading), options));
       options.calibration = calibration.get();
     }
     if (flags_.bits > 0 && calibration != nullptr) TM_CHECK(mix(source, *calibration, options));
@@ -105,27 +107,27 @@ class Quantization {
  private:
   int threads() const { return flags_.threads > 0 ? flags_.threads : base::cpu_budget().threads; }
 
-  base::Result<quantize::CalibrationOptions> calibration_options() const {
+  base::Result<quantize::CalibrationOptions> calibration_options() {
     quantize::CalibrationOptions options;
     options.tokens = flags_.calibration_tokens;
     options.window = flags_.calibration_window;
     TM_TRY(options.isa, tensor::choose_isa());
     options.threads = threads();
+    options.on_read = part_of(reading_);
     options.cancelled = [this] { return interrupt_.raised(); };
     return options;
   }
 
   base::Result<std::unique_ptr<quantize::Calibration>> calibrate(const model::Checkpoint& source,
                                                                  const std::string& text,
-                                                                 quantize::CalibrationOptions options) {
-    base::ReportedProgress loading("loading " + flags_.source, base::Progress::Unit::bytes, terminal());
-    options.on_load = loading.reporter();
-    // Read again whenever moments are wanted that did not fit: each time a bar of its own.
-    options.on_read = part_of(reading_);
-    auto made = quantize::Calibration::create(source, text, options);
-    loading.finish();
-    if (!made) return std::move(made).error();
-    return made;
+                                                                 quantize::CalibrationOptions options,
+                                                                 const quantize::QuantizeOptions& then) const {
+    TM_TRY(const auto tensors, quantize::compensated_tensors(source, then));
+    options.compensated = [tensors](std::string_view tensor) { return tensors.contains(tensor); };
+    // Beside the output, whose disk has room for something as large.
+    TM_TRY(const std::filesystem::path target, model::target_of(flags_.output));
+    options.folder = target.has_parent_path() ? target.parent_path() : std::filesystem::path(".");
+    return quantize::Calibration::create(source, text, options);
   }
 
   base::Result<void> mix(const model::Checkpoint& source, const quantize::Calibration& calibration,
@@ -256,7 +258,7 @@ void add_quantize(CLI::App& app, Invocation& chosen) {
   command->add_flag("--json", flags->as_json, "Print JSON");
   command->footer(
       "int8 is Q8_0: 8-bit integers with a scale for each 32. Without --calibrate never more than one tensor is in\n"
-      "memory; with it the model is. Stopped half-way, the same command goes on where it was. docs/quantisation.md");
+      "memory; with it one layer is. Stopped half-way, the same command goes on where it was. docs/quantisation.md");
   command->callback([=, &chosen] { chosen.body = [flags] { return Quantization(*flags).run(); }; });
 }
 

@@ -64,6 +64,26 @@ tensor::ConstMatrix Reader::read(std::span<const Token> tokens, int64_t position
       .logits;
 }
 
+Result<SubjectText> SubjectText::load(const model::Checkpoint& file) {
+  TM_TRY(const bool encodes, model::holds_encoder(file));
+  if (encodes) {
+    return file.error(ErrorCode::unsupported, "the model is an encoder, which predicts no tokens to be judged");
+  }
+  TM_TRY(const model::HyperParameters hyper, model::read_any_hyper_parameters(file));
+  TM_TRY(text::Vocabulary vocabulary, model::read_vocabulary(file));
+  SubjectText made;
+  if (vocabulary.add_bos && vocabulary.bos) made.lead.push_back(*vocabulary.bos);
+  auto tokenizer = text::Tokenizer::create(std::move(vocabulary));
+  if (!tokenizer) return std::move(tokenizer).error().wrap(file.path().string());
+  made.tokenizer = std::move(tokenizer).value();
+  const size_t tokens = made.tokenizer->vocabulary().size();
+  if (static_cast<int64_t>(tokens) > hyper.vocabulary) {
+    return file.error(ErrorCode::corrupt, fmt::format("the tokenizer has {} tokens, but the model predicts {} alone",
+                                                      tokens, hyper.vocabulary));
+  }
+  return made;
+}
+
 Result<Subject> Subject::load(const model::Checkpoint& file, tensor::Device& device, const SubjectOptions& options) {
   Subject subject;
   subject.name_ = file.path().string();
@@ -71,21 +91,8 @@ Result<Subject> Subject::load(const model::Checkpoint& file, tensor::Device& dev
   subject.kv_type_ = options.plain ? tensor::KvType::f32 : options.kv_type;
   subject.file_bytes_ = file.file_bytes();
   subject.device_ = &device;
-  TM_TRY(const bool encodes, model::holds_encoder(file));
-  if (encodes) {
-    return file.error(ErrorCode::unsupported, "the model is an encoder, which predicts no tokens to be judged");
-  }
+  TM_TRY(subject.text_, SubjectText::load(file));
   TM_TRY(const model::HyperParameters hyper, model::read_any_hyper_parameters(file));
-  TM_TRY(text::Vocabulary vocabulary, model::read_vocabulary(file));
-  if (vocabulary.add_bos && vocabulary.bos) subject.lead_.push_back(*vocabulary.bos);
-  auto tokenizer = text::Tokenizer::create(std::move(vocabulary));
-  if (!tokenizer) return std::move(tokenizer).error().wrap(subject.name_);
-  subject.tokenizer_ = std::move(tokenizer).value();
-  const size_t tokens = subject.tokenizer_->vocabulary().size();
-  if (static_cast<int64_t>(tokens) > hyper.vocabulary) {
-    return file.error(ErrorCode::corrupt, fmt::format("the tokenizer has {} tokens, but the model predicts {} alone",
-                                                      tokens, hyper.vocabulary));
-  }
   subject.step_rows_ = rows_for(hyper.vocabulary);
   model::LoadOptions load;
   load.context = options.context;

@@ -32,6 +32,17 @@ struct SubjectOptions {
   std::function<void(std::string_view tensor, const tensor::Weight& weight)> on_matrix = {};  // as of LoadOptions
 };
 
+// How a model that is judged, or looked into, takes texts.
+struct SubjectText {
+  std::unique_ptr<text::Tokenizer> tokenizer;
+  // What stands before a text: the beginning-of-sequence token, where the vocabulary asks for it.
+  std::vector<Token> lead;
+
+  // Errors: those of the tokenizer, with the file's name; `unsupported` for an encoder, `corrupt` where there are more
+  // tokens than the model predicts.
+  static base::Result<SubjectText> load(const model::Checkpoint& file);
+};
+
 // Reads one sequence. Not thread-safe; the model that it reads with has one reader at a time.
 class Reader {
  public:
@@ -71,11 +82,10 @@ class Subject {
   size_t file_bytes() const { return file_bytes_; }
   const model::Model& model() const { return *model_; }
   model::Model& model() { return *model_; }  // for who runs it on a cache of their own: one at a time, as readers do
-  const text::Tokenizer& tokenizer() const { return *tokenizer_; }
+  const text::Tokenizer& tokenizer() const { return *text_.tokenizer; }
   int64_t context() const { return model_->hyper_parameters().context; }
 
-  // What stands before a text: the beginning-of-sequence token, where the vocabulary asks for it.
-  std::span<const Token> lead() const { return lead_; }
+  std::span<const Token> lead() const { return text_.lead; }  // as of SubjectText
 
   base::Result<Reader> make_reader(int64_t context);
 
@@ -92,8 +102,7 @@ class Subject {
   int64_t step_rows_ = 0;
   tensor::Device* device_ = nullptr;
   std::unique_ptr<model::Model> model_;
-  std::unique_ptr<text::Tokenizer> tokenizer_;
-  std::vector<Token> lead_;
+  SubjectText text_;
 };
 
 // That a token means the same to both, so that their predictions can be compared. The error, `invalid_argument`, says

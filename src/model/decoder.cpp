@@ -163,7 +163,8 @@ Output Decoder::forward(const Batch& batch, tensor::KvCache& cache) {
   device_.embed(*weights_.token_embedding, batch.tokens, embedded);
   if (hyper_.embedding_scale != 1) device_.scale(embedded, hyper_.embedding_scale);
   for (int64_t i = 0; i < hyper_.layers; ++i) {
-    attend(i, kv_rows, cache);
+    const LayerWeights& layer = weights_.layers[static_cast<size_t>(i)];
+    attend(layer, i, kv_rows, cache, i);
     int64_t going_on = rows;
     if (i == hyper_.layers - 1) {
       // From here on nothing looks across rows: only those go on that an output is wanted for.
@@ -171,9 +172,19 @@ Output Decoder::forward(const Batch& batch, tensor::KvCache& cache) {
       compact(arena_.view(attended_, rows, hyper_.attended_width()), kept_);
       going_on = kept;
     }
-    if (going_on > 0) feed_forward(weights_.layers[static_cast<size_t>(i)], going_on);
+    if (going_on > 0) feed_forward(layer, going_on);
   }
   return outputs(batch, kept_);
+}
+
+void Decoder::run_layer(const LayerWeights& layer, int64_t index, const tensor::KvRows& rows, tensor::KvCache& cache,
+                        Matrix hidden) {
+  assert(hidden.rows == static_cast<int64_t>(rows.positions.size()) && hidden.rows <= max_rows_);
+  const Matrix residual = view(residual_, hidden.rows, hyper_.width);
+  device_.copy(hidden, residual);
+  attend(layer, index, rows, cache, 0);
+  feed_forward(layer, hidden.rows);
+  device_.copy(residual, hidden);
 }
 
 Decoder::Heads Decoder::project_heads(const AttentionWeights& attention, std::span<const float> input_norm,
@@ -248,8 +259,8 @@ void Decoder::project_values(const LatentWeights& latent, int64_t rows) {
   device_.linear_each(products, inputs);
 }
 
-void Decoder::attend(int64_t index, const tensor::KvRows& rows, tensor::KvCache& cache) {
-  const LayerWeights& layer = weights_.layers[static_cast<size_t>(index)];
+void Decoder::attend(const LayerWeights& layer, int64_t index, const tensor::KvRows& rows, tensor::KvCache& cache,
+                     int64_t kept_in) {
   const AttentionWeights& attention = layer.attention;
   const auto n = static_cast<int64_t>(rows.positions.size());
   const int64_t head_dim = hyper_.head_dim;
@@ -266,12 +277,12 @@ void Decoder::attend(int64_t index, const tensor::KvRows& rows, tensor::KvCache&
     device_.rope(rope, rows.positions, head_dim, query);
     device_.rope(rope, rows.positions, head_dim, key);
   }
-  device_.store_kv(cache, index, rows, key, value);
+  device_.store_kv(cache, kept_in, rows, key, value);
   const Matrix out = latent ? arena_.view(latents_, n, hyper_.heads * hyper_.latent.rank)
                             : arena_.view(attended_, n, hyper_.heads * head_dim);
   tensor::AttentionRule rule = hyper_.attention_rule(index);
   rule.sinks = attention.sinks;
-  device_.attention(cache, index, rows, rule, query, out);
+  device_.attention(cache, kept_in, rows, rule, query, out);
   if (latent) project_values(attention.latent, n);
 }
 

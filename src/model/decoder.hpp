@@ -38,6 +38,12 @@ class Decoder final : public Model {
   Multiplies row_multiplies() const override;
   Output forward(const Batch& batch, tensor::KvCache& cache) override;
 
+  // One layer of forward() alone, for who has the layers' weights one after another (layerwise_decoder.hpp): `layer` is
+  // that of `index`. Rows come and go on in `hidden`, [rows][width]; keys and values are those of the cache's only
+  // layer.
+  void run_layer(const LayerWeights& layer, int64_t index, const tensor::KvRows& rows, tensor::KvCache& cache,
+                 tensor::Matrix hidden);
+
  private:
   Decoder(tensor::Device& device, HyperParameters hyper, Weights weights, int64_t max_batch_rows);
 
@@ -59,8 +65,10 @@ class Decoder final : public Model {
   tensor::Gated project_gated(const FeedForwardWeights& block, std::span<const float> input_norm, int64_t rows);
   // Adds change_ to the residual stream, normalised by `norm` where there is one.
   void add_change(int64_t rows, std::span<const float> norm);
-  // Leaves the attention's result, before its output projection, in attended_.
-  void attend(int64_t index, const tensor::KvRows& rows, tensor::KvCache& cache);
+  // Leaves the attention's result, before its output projection, in attended_. `layer` is that of `index`, and has its
+  // keys and values in the cache's layer `kept_in`.
+  void attend(const LayerWeights& layer, int64_t index, const tensor::KvRows& rows, tensor::KvCache& cache,
+              int64_t kept_in);
   // Adds the attention's projection and the feed-forward block to the first `rows` rows of the residual stream.
   void feed_forward(const LayerWeights& layer, int64_t rows);
   Output outputs(const Batch& batch, std::span<const int32_t> kept);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tensor/device.hpp"
@@ -70,6 +71,15 @@ struct HyperParameters {
   float residual_scale = 1;      // of what attention and feed-forward add to the hidden state
   float logit_scale = 1;         // of the output matrix's products
   float logit_soft_cap = 0;      // of logits: cap * tanh(logit / cap); 0: none
+
+  // LongRoPE has two rotations, and the keys of one cache are turned by one: where no sequence is longer than those
+  // that the model was first trained for, it is theirs, which is better for them. `tokens` as LoadOptions::context.
+  void choose_rotation(int64_t tokens) {
+    if (!short_rope || tokens == 0 || tokens > short_context) return;
+    rope = *std::exchange(short_rope, std::nullopt);
+    context = short_context;
+    for_short_contexts = true;
+  }
 
   bool has_experts(int64_t layer) const { return experts.count > 0 && layer >= experts.first_layer; }
   // Elements of what the heads of one token give.

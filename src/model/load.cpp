@@ -1,7 +1,6 @@
 #include "model/load.hpp"
 
 #include <algorithm>
-#include <optional>
 #include <utility>
 
 #include <fmt/format.h>
@@ -14,24 +13,11 @@
 
 namespace tidemill::model {
 
-namespace {
-
 base::Result<void> check_options(const LoadOptions& options) {
   if (options.max_batch_rows >= 1 && options.max_batch_rows <= (int64_t{1} << 20)) return {};
   return base::Error(base::ErrorCode::invalid_argument,
                      fmt::format("max_batch_rows is {}; expected 1 to {}", options.max_batch_rows, int64_t{1} << 20));
 }
-
-// LongRoPE has two rotations, and the keys of one cache are turned by one: where no sequence is longer than those that
-// the model was first trained for, it is theirs, which is better for them.
-void choose_rotation(HyperParameters& hyper, int64_t context) {
-  if (!hyper.short_rope || context == 0 || context > hyper.short_context) return;
-  hyper.rope = *std::exchange(hyper.short_rope, std::nullopt);
-  hyper.context = hyper.short_context;
-  hyper.for_short_contexts = true;
-}
-
-}  // namespace
 
 base::Result<bool> holds_encoder(const Checkpoint& file) {
   TM_TRY(const EncoderArchitecture* architecture, find_encoder_architecture(file));
@@ -64,7 +50,7 @@ base::Result<std::unique_ptr<Model>> load_model(const Checkpoint& file, tensor::
   TM_CHECK(check_options(options));
   TM_TRY(const Architecture* architecture, find_architecture(file));
   TM_TRY(HyperParameters hyper, architecture->read_hyper_parameters(file));
-  choose_rotation(hyper, options.context);
+  hyper.choose_rotation(options.context);
   TM_TRY(Weights weights, load_weights(file, *architecture, hyper, device, options));
   TM_TRY(std::unique_ptr<Decoder> decoder,
          Decoder::create(device, std::move(hyper), std::move(weights), options.max_batch_rows));

@@ -23,6 +23,9 @@ base::Result<std::unique_ptr<Model>> load_model(const Checkpoint& file, tensor::
 base::Result<std::unique_ptr<Encoder>> load_encoder(const Checkpoint& file, tensor::Device& device,
                                                     const LoadOptions& options);
 
+// That the options' numbers are in their ranges: `invalid_argument`.
+base::Result<void> check_options(const LoadOptions& options);
+
 // Whether the file is for load_encoder, by its architecture; one that nobody knows is for load_model to refuse.
 base::Result<bool> holds_encoder(const Checkpoint& file);
 

@@ -243,10 +243,11 @@ constexpr Shape tiny_deepseek3() {
   return shape;
 }
 
-constexpr std::array<Shape, 33> kShapes = {
+constexpr std::array<Shape, 34> kShapes = {
     llama3("llama-3.2-1b", 2048, 16, 32, 64, 8192, true, 32),
     llama3("llama-3.2-3b", 3072, 28, 24, 128, 8192, true, 32),
     llama3("llama-3.1-8b", 4096, 32, 32, 128, 14336, false, 8),
+    llama3("llama-3.1-70b", 8192, 80, 64, 128, 28672, false, 8),
     qwen("qwen2.5-0.5b", "qwen2", 896, 24, 14, 2, 64, 4864, 32768, true),
     qwen("qwen2.5-1.5b", "qwen2", 1536, 28, 12, 2, 128, 8960, 32768, true),
     qwen("qwen2.5-7b", "qwen2", 3584, 28, 28, 4, 128, 18944, 32768, false, 152064),

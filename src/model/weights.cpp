@@ -16,11 +16,6 @@ namespace {
 using base::ErrorCode;
 using base::Result;
 
-std::string numbers_of(const HyperParameters& hyper) {
-  return fmt::format("width {}, {} heads and {} key/value heads of {}, feed-forward {}, vocabulary {}", hyper.width,
-                     hyper.heads, hyper.kv_heads, hyper.head_dim, hyper.feed_forward, hyper.vocabulary);
-}
-
 std::string numbers_of(const EncoderParameters& parameters) {
   return fmt::format("{}, context {}, {} token types", numbers_of(parameters.shape), parameters.shape.context,
                      parameters.token_types);
@@ -124,6 +119,11 @@ Result<All> check_and_load(const Checkpoint& file, const HyperParameters& hyper,
 }
 
 }  // namespace
+
+std::string numbers_of(const HyperParameters& hyper) {
+  return fmt::format("width {}, {} heads and {} key/value heads of {}, feed-forward {}, vocabulary {}", hyper.width,
+                     hyper.heads, hyper.kv_heads, hyper.head_dim, hyper.feed_forward, hyper.vocabulary);
+}
 
 tensor::Product product(const Projection& projection, tensor::Matrix y) {
   return {projection.weight.get(), projection.bias, y};

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "base/result.hpp"
@@ -116,6 +117,9 @@ struct EncoderWeights {
   size_t bytes = 0;                                 // as of Weights
   std::shared_ptr<const base::MappedFile> mapping;  // likewise
 };
+
+// The numbers that shapes of tensors follow from, for errors.
+std::string numbers_of(const HyperParameters& hyper);
 
 // That the file has every tensor that the architecture wants, in the shapes that the hyper-parameters want. Errors: a
 // missing tensor is `not_found`; a wrong shape is `corrupt` and the message gives both.

@@ -3,13 +3,18 @@
 #include <algorithm>
 #include <cassert>
 #include <cmath>
+#include <optional>
+#include <set>
+#include <system_error>
 #include <utility>
 
 #include <fmt/format.h>
 
 #include "base/checksum.hpp"
+#include "evaluate/subject.hpp"
 #include "evaluate/windows.hpp"
 #include "model/load.hpp"
+#include "quantize/smoothing.hpp"
 #include "tensor/cpu_device.hpp"
 
 namespace tidemill::quantize {
@@ -22,6 +27,16 @@ namespace {
 
 // Of the mean of the moments' diagonal; what the paper takes.
 constexpr double kDamping = 0.01;
+
+// Rows that go through a layer at once: so few that what they need on the way stays small beside a layer, and so many
+// that reading its weights for them costs little.
+constexpr int64_t kStepRows = 256;
+
+// Experts of a layer are matrices of one tensor with inputs of their own: what all of them together are multiplied by
+// says little of each, and least of what the inner channels of one are worth.
+bool is_one_matrix(const model::GgufTensor& tensor) {
+  return tensor.shape[2] == 1;
+}
 
 }  // namespace
 
@@ -39,11 +54,186 @@ Result<void> check_calibration(const model::Checkpoint& source) {
       "the model is an encoder, and only models that predict tokens are calibrated; quantise it without");
 }
 
+uint64_t moment_bytes(const model::Checkpoint& source, const TensorChoice& compensated) {
+  const auto counts = [&](std::string_view name) { return !compensated || compensated(name); };
+  // Of those that share an input behind a norm, one.
+  std::set<std::string, std::less<>> others;
+  for (const NormGroup& group : norm_groups(source)) {
+    bool first = true;
+    for (const std::string& name : group.matrices) {
+      if (counts(name) && !std::exchange(first, false)) others.insert(name);
+    }
+  }
+  uint64_t bytes = 0;
+  for (const model::GgufTensor& tensor : source.tensors()) {
+    if (is_one_matrix(tensor) && counts(tensor.name) && !others.contains(tensor.name))
+      bytes += Moments::bytes(tensor.cols());
+  }
+  return bytes;
+}
+
 struct Calibration::Input {
+  std::string tensor;  // the first of those that it is the input of
   InputStatistics statistics;
-  std::vector<double> squares;  // sums, until the first reading is over
+  std::vector<double> squares;  // sums, while its layer is read
   std::optional<Moments> moments;
+  MomentFile::Place place;
   std::optional<Compensation> compensation;
+  size_t wanted = 0;  // times that a compensation may be asked for
+  size_t asked = 0;
+};
+
+// One way through the model.
+class Calibration::Reading {
+ public:
+  explicit Reading(Calibration& into)
+      : into_(into),
+        device_(tensor::make_cpu_device(into.options_.isa, std::max(1, into.options_.threads))),
+        watched_(*device_) {}
+
+  Result<void> run(const model::Checkpoint& source) {
+    model::LoadOptions load;
+    load.context = into_.options_.window;
+    load.max_batch_rows = kStepRows;
+    load.threads = into_.options_.threads;
+    load.cancelled = into_.options_.cancelled;
+    load.on_matrix = [this, &source](std::string_view tensor, const tensor::Weight& weight) {
+      if (is_one_matrix(*source.find_tensor(tensor))) names_[&weight] = tensor;
+    };
+    TM_TRY(decoder_, model::LayerwiseDecoder::create(source, watched_, load));
+    TM_CHECK(embed());
+    watched_.watch([this](std::span<const tensor::Product> products, tensor::ConstMatrix x) { watch(products, x); });
+    for (int64_t layer = 0; layer < decoder_->hyper_parameters().layers; ++layer) {
+      names_.clear();
+      TM_CHECK(decoder_->load(layer));
+      TM_CHECK(read(layer));
+      TM_CHECK(finish(source));
+    }
+    decoder_->normalise(hidden_of(0, rows_));
+    const std::string_view output = decoder_->output_tensor();
+    measure(std::span(&output, 1), hidden_of(0, rows_));
+    TM_CHECK(finish(source));
+    if (into_.options_.on_read) into_.options_.on_read(into_.tokens_.size(), into_.tokens_.size());
+    return {};
+  }
+
+ private:
+  // Rows of hidden states that are one window's, which starts afresh.
+  struct Sequence {
+    int64_t first;
+    int64_t rows;
+    size_t end;  // of its tokens in the text
+  };
+
+  tensor::Matrix hidden_of(int64_t first, int64_t rows) {
+    const int64_t width = decoder_->hyper_parameters().width;
+    return {hidden_.as<float>() + first * width, rows, width, width};
+  }
+
+  Result<void> embed() {
+    const size_t lead = into_.lead_.size();
+    into_.options_.window = std::min(into_.options_.window, decoder_->hyper_parameters().context);
+    const auto window = static_cast<size_t>(std::max<int64_t>(into_.options_.window, static_cast<int64_t>(lead) + 1));
+    std::vector<model::Token> all;
+    for (const evaluate::Window& cut : evaluate::cut(into_.tokens_.size(), window, window, lead)) {
+      const auto first = static_cast<int64_t>(all.size());
+      all.insert(all.end(), into_.lead_.begin(), into_.lead_.end());
+      all.insert(all.end(), into_.tokens_.begin() + static_cast<int64_t>(cut.begin),
+                 into_.tokens_.begin() + static_cast<int64_t>(cut.end));
+      sequences_.push_back({first, static_cast<int64_t>(all.size()) - first, cut.end});
+    }
+    rows_ = static_cast<int64_t>(all.size());
+    const auto width = static_cast<size_t>(decoder_->hyper_parameters().width);
+    TM_TRY(hidden_, base::Buffer::allocate(all.size() * width * sizeof(float)));
+    return decoder_->embed(all, hidden_of(0, rows_));
+  }
+
+  // The whole text through the layer that is there.
+  Result<void> read(int64_t layer) {
+    const size_t tokens = into_.tokens_.size();
+    const auto layers = static_cast<size_t>(decoder_->hyper_parameters().layers);
+    for (const Sequence& sequence : sequences_) {
+      for (int64_t row = 0; row < sequence.rows; row += kStepRows) {
+        if (into_.options_.cancelled && into_.options_.cancelled()) return Error(ErrorCode::cancelled, "interrupted");
+        decoder_->forward(row, hidden_of(sequence.first + row, std::min(kStepRows, sequence.rows - row)));
+      }
+      const size_t done = static_cast<size_t>(layer) * tokens + sequence.end;
+      if (into_.options_.on_read) into_.options_.on_read(done / layers, tokens);
+    }
+    return {};
+  }
+
+  void watch(std::span<const tensor::Product> products, tensor::ConstMatrix x) {
+    std::vector<std::string_view> tensors;
+    for (const tensor::Product& product : products) {
+      const auto name = names_.find(product.weight);
+      if (name != names_.end()) tensors.push_back(name->second);
+    }
+    if (!tensors.empty()) measure(tensors, x);
+  }
+
+  // `x` is the input of all of them.
+  void measure(std::span<const std::string_view> tensors, tensor::ConstMatrix x) {
+    Input& input = input_of(tensors, x.cols);
+    input.statistics.rows += x.rows;
+    for (int64_t r = 0; r < x.rows; ++r) {
+      const float* row = x.row(r);
+      for (size_t c = 0; c < input.squares.size(); ++c) {
+        input.squares[c] += static_cast<double>(row[c]) * row[c];
+        input.statistics.peak[c] = std::max(input.statistics.peak[c], std::fabs(row[c]));
+      }
+    }
+    if (input.moments) input.moments->add(x.data, x.rows, x.stride, into_.team_);
+  }
+
+  // The one that is known, or a new one.
+  Input& input_of(std::span<const std::string_view> tensors, int64_t cols) {
+    if (Input* known = into_.find(tensors.front())) return *known;
+    Input& made = *open_.emplace_back(into_.inputs_.emplace_back(std::make_unique<Input>()).get());
+    made.tensor = tensors.front();
+    made.squares.resize(static_cast<size_t>(cols));
+    made.statistics.peak.resize(static_cast<size_t>(cols));
+    for (const std::string_view tensor : tensors) {
+      into_.input_of_[std::string(tensor)] = &made;
+      if (into_.compensates(tensor)) ++made.wanted;
+    }
+    if (made.wanted > 0) made.moments.emplace(cols);
+    return made;
+  }
+
+  // Of what was seen since the last time: sums of squares become means, and moments go to the disk. They are sums of
+  // floats, and as large as the squares.
+  Result<void> finish(const model::Checkpoint& source) {
+    for (Input* input : open_) {
+      const bool finite = std::all_of(input->squares.begin(), input->squares.end(),
+                                      [](double sum) { return std::isfinite(static_cast<float>(sum)); });
+      if (!finite) {
+        return source.error(ErrorCode::corrupt,
+                            fmt::format("tensor '{}' is multiplied by numbers whose squares overflow when the model "
+                                        "reads the text; weights before it are too large",
+                                        model::printable(input->tensor)));
+      }
+      const auto rows = static_cast<double>(input->statistics.rows);
+      for (const double sum : input->squares)
+        input->statistics.mean_square.push_back(static_cast<float>(sum / rows));
+      input->squares = std::vector<double>();
+      if (!input->moments) continue;
+      TM_TRY(input->place, into_.moments_->put(std::move(*input->moments)));
+      input->moments.reset();
+    }
+    open_.clear();
+    return {};
+  }
+
+  Calibration& into_;
+  std::unique_ptr<tensor::Device> device_;
+  WatchedDevice watched_;
+  std::unique_ptr<model::LayerwiseDecoder> decoder_;
+  std::unordered_map<const tensor::Weight*, std::string> names_;  // of the layer
+  std::vector<Sequence> sequences_;
+  base::Buffer hidden_;  // [rows_][width] of all sequences, as the next layer is given them
+  int64_t rows_ = 0;
+  std::vector<Input*> open_;  // of the layer
 };
 
 Calibration::Calibration(CalibrationOptions options)
@@ -53,110 +243,29 @@ Calibration::~Calibration() = default;
 
 Result<std::unique_ptr<Calibration>> Calibration::create(const model::Checkpoint& source, std::string_view text,
                                                          const CalibrationOptions& options) {
-  std::unique_ptr<Calibration> calibration(new Calibration(options));
-  TM_CHECK(calibration->load(source, text));
-  Calibration& made = *calibration;
-  made.watched_->watch(
-      [&made](std::span<const tensor::Product> products, tensor::ConstMatrix x) { made.measure(products, x); });
-  TM_CHECK(made.read());
-  TM_CHECK(made.average(source));
-  return calibration;
-}
-
-// Sums of squares become means. Sums of moments are floats, and as large.
-Result<void> Calibration::average(const model::Checkpoint& source) {
-  for (const auto& [tensor, input] : input_of_) {
-    const bool finite = std::all_of(input->squares.begin(), input->squares.end(),
-                                    [](double sum) { return std::isfinite(static_cast<float>(sum)); });
-    if (finite) continue;
-    return source.error(ErrorCode::corrupt,
-                        fmt::format("tensor '{}' is multiplied by numbers whose squares overflow when the model reads "
-                                    "the text; weights before it are too large",
-                                    model::printable(tensor)));
-  }
-  for (const std::unique_ptr<Input>& input : inputs_) {
-    const auto rows = static_cast<double>(input->statistics.rows);
-    for (const double sum : input->squares)
-      input->statistics.mean_square.push_back(static_cast<float>(sum / rows));
-    input->squares = std::vector<double>();
-  }
-  return {};
-}
-
-Result<void> Calibration::load(const model::Checkpoint& source, std::string_view text) {
   TM_CHECK(check_calibration(source));
-  device_ = tensor::make_cpu_device(options_.isa, std::max(1, options_.threads));
-  watched_ = std::make_unique<WatchedDevice>(*device_);
-  evaluate::SubjectOptions load;
-  load.context = options_.window;
-  load.threads = options_.threads;
-  load.kv_type = tensor::KvType::f32;
-  load.on_progress = options_.on_load;
-  load.cancelled = options_.cancelled;
-  // Experts of a layer are matrices of one tensor with inputs of their own: what all of them together are multiplied by
-  // says little of each, and least of what the inner channels of one are worth.
-  load.on_matrix = [this, &source](std::string_view tensor, const tensor::Weight& weight) {
-    if (source.find_tensor(tensor)->shape[2] == 1) names_[&weight] = tensor;
-  };
-  TM_TRY(evaluate::Subject subject, evaluate::Subject::load(source, *watched_, load));
-  subject_.emplace(std::move(subject));
-  TM_TRY(tokens_, subject_->tokenizer().encode(text, {.add_special = false}));
-  if (static_cast<int64_t>(tokens_.size()) > options_.tokens) tokens_.resize(static_cast<size_t>(options_.tokens));
-  if (evaluate::scored_tokens(tokens_.size(), subject_->lead().size()) == 0) {
-    return Error(ErrorCode::invalid_argument, "the text to calibrate with is empty; some thousand tokens are needed");
+  std::unique_ptr<Calibration> made(new Calibration(options));
+  TM_CHECK(made->read_tokens(source, text));
+  if (const uint64_t bytes = moment_bytes(source, options.compensated); bytes > 0) {
+    std::error_code ignored;
+    const std::filesystem::path folder =
+        options.folder.empty() ? std::filesystem::temp_directory_path(ignored) : options.folder;
+    TM_TRY(made->moments_, MomentFile::create(folder, bytes));
   }
-  options_.window = std::min(options_.window, subject_->context());
-  return {};
+  TM_CHECK(Reading(*made).run(source));
+  return made;
 }
 
-// The whole text, in windows that start afresh; what is computed on the way is shown to the watch.
-Result<void> Calibration::read() {
-  const std::span<const evaluate::Token> lead = subject_->lead();
-  const auto window = static_cast<size_t>(std::max<int64_t>(options_.window, static_cast<int64_t>(lead.size()) + 1));
-  TM_TRY(evaluate::Reader reader, subject_->make_reader(static_cast<int64_t>(window)));
-  for (const evaluate::Window& cut : evaluate::cut(tokens_.size(), window, window, lead.size())) {
-    std::vector<evaluate::Token> sequence(lead.begin(), lead.end());
-    sequence.insert(sequence.end(), tokens_.begin() + static_cast<int64_t>(cut.begin),
-                    tokens_.begin() + static_cast<int64_t>(cut.end));
-    const auto rows = static_cast<int64_t>(sequence.size());
-    for (int64_t row = 0; row < rows; row += reader.step_rows()) {
-      if (options_.cancelled && options_.cancelled()) return Error(ErrorCode::cancelled, "interrupted");
-      const int64_t count = std::min(reader.step_rows(), rows - row);
-      // With logits, so that the output matrix is multiplied by all rows too.
-      reader.read(std::span(sequence).subspan(static_cast<size_t>(row), static_cast<size_t>(count)), row, 0);
-    }
-    if (options_.on_read) options_.on_read(cut.end, tokens_.size());
+Result<void> Calibration::read_tokens(const model::Checkpoint& source, std::string_view text) {
+  TM_TRY(const evaluate::SubjectText subject, evaluate::SubjectText::load(source));
+  lead_ = subject.lead;
+  TM_TRY(tokens_, subject.tokenizer->encode(text, {.add_special = false}));
+  if (static_cast<int64_t>(tokens_.size()) > options_.tokens) {
+    tokens_.resize(static_cast<size_t>(options_.tokens));
+    tokens_.shrink_to_fit();
   }
-  if (options_.on_read) options_.on_read(tokens_.size(), tokens_.size());
-  return {};
-}
-
-void Calibration::measure(std::span<const tensor::Product> products, tensor::ConstMatrix x) {
-  Input* input = nullptr;
-  for (const tensor::Product& product : products) {
-    const auto name = names_.find(product.weight);
-    if (name == names_.end()) continue;
-    Input*& known = input_of_[name->second];
-    if (known == nullptr) {
-      if (input == nullptr) {
-        inputs_.push_back(std::make_unique<Input>());
-        input = inputs_.back().get();
-        input->squares.resize(static_cast<size_t>(x.cols));
-        input->statistics.peak.resize(static_cast<size_t>(x.cols));
-      }
-      known = input;
-    }
-    input = known;
-  }
-  if (input == nullptr) return;
-  input->statistics.rows += x.rows;
-  for (int64_t r = 0; r < x.rows; ++r) {
-    const float* row = x.row(r);
-    for (size_t c = 0; c < input->squares.size(); ++c) {
-      input->squares[c] += static_cast<double>(row[c]) * row[c];
-      input->statistics.peak[c] = std::max(input->statistics.peak[c], std::fabs(row[c]));
-    }
-  }
+  if (evaluate::scored_tokens(tokens_.size(), lead_.size()) > 0) return {};
+  return Error(ErrorCode::invalid_argument, "the text to calibrate with is empty; some thousand tokens are needed");
 }
 
 Calibration::Input* Calibration::find(std::string_view tensor) const {
@@ -169,51 +278,37 @@ const InputStatistics* Calibration::input_of(std::string_view tensor) const {
   return input == nullptr ? nullptr : &input->statistics;
 }
 
-Result<const Compensation*> Calibration::compensation(std::string_view tensor, std::span<const float> factors,
-                                                      std::span<const std::string_view> coming) {
+Result<const Compensation*> Calibration::compensation(std::string_view tensor, std::span<const float> factors) {
   Input* input = find(tensor);
-  assert(input != nullptr);
+  assert(input != nullptr && compensates(tensor));
+  let_go_before(*input);
   if (!input->compensation) {
-    if (!input->moments) TM_CHECK(correlate(tensor, coming));
-    Moments moments = std::move(*input->moments);
-    input->moments.reset();
+    TM_TRY(Moments moments, moments_->get(input->place));
     TM_TRY(Compensation made, Compensation::create(std::move(moments), factors, kDamping, team_, options_.cancelled));
     input->compensation.emplace(std::move(made));
   }
+  std::erase(made_, input);
+  made_.push_back(input);
+  ++input->asked;
   return &*input->compensation;
 }
 
-// Reads the text for the moments of the tensor's input, and of those of `coming` that fit beside it.
-Result<void> Calibration::correlate(std::string_view tensor, std::span<const std::string_view> coming) {
-  for (const std::unique_ptr<Input>& input : inputs_) {
-    input->moments.reset();
-    input->compensation.reset();
-  }
-  size_t left = options_.moment_bytes;
-  const auto want = [&](Input& input) {
-    const auto cols = static_cast<int64_t>(input.statistics.mean_square.size());
-    if (input.moments) return true;
-    if (Moments::bytes(cols) > left) return false;
-    left -= Moments::bytes(cols);
-    input.moments.emplace(cols);
-    return true;
-  };
-  Input& first = *find(tensor);
-  left = std::max(left, Moments::bytes(static_cast<int64_t>(first.statistics.mean_square.size())));
-  want(first);
-  for (const std::string_view next : coming) {
-    Input* input = find(next);
-    if (input != nullptr && !want(*input)) break;
-  }
-  watched_->watch([this](std::span<const tensor::Product> products, tensor::ConstMatrix x) {
-    Input* input = nullptr;
-    for (const tensor::Product& product : products) {
-      const auto name = names_.find(product.weight);
-      if (input == nullptr && name != names_.end()) input = find(name->second);
+// Those that nobody will ask for any more, and the ones longest not asked for, so that the rest leaves room for `next`.
+void Calibration::let_go_before(const Input& next) {
+  size_t left = options_.compensation_bytes;
+  std::vector<Input*> kept;
+  for (auto at = made_.rbegin(); at != made_.rend(); ++at) {
+    Input& input = **at;
+    const size_t bytes = input.compensation->bytes();
+    const bool stays = &input == &next || (input.asked < input.wanted && bytes <= left);
+    if (stays) {
+      left -= std::min(left, bytes);
+      kept.push_back(&input);
+    } else {
+      input.compensation.reset();
     }
-    if (input != nullptr && input->moments) input->moments->add(x.data, x.rows, x.stride, team_);
-  });
-  return read();
+  }
+  made_.assign(kept.rbegin(), kept.rend());
 }
 
 }  // namespace tidemill::quantize

@@ -99,15 +99,22 @@ void invert(Triangle& r, Triangle& u, base::ThreadTeam& team) {
 Moments::Moments(int64_t cols, int64_t most) : cols_(cols) {
   for (int64_t first = 0; first < cols; first += most) {
     const int64_t n = std::min(most, cols - first);
-    stretches_.push_back({first, n, std::vector<float>(static_cast<size_t>(n * n))});
+    stretches_.push_back({first, n, std::vector<float>(static_cast<size_t>(n * (n + 1) / 2))});
   }
+}
+
+std::vector<std::span<float>> Moments::pieces() {
+  std::vector<std::span<float>> pieces;
+  for (Stretch& stretch : stretches_)
+    pieces.emplace_back(stretch.sums);
+  return pieces;
 }
 
 size_t Moments::bytes(int64_t cols) {
   size_t sum = 0;
   for (int64_t first = 0; first < cols; first += kMostCorrelated) {
     const auto n = static_cast<size_t>(std::min(kMostCorrelated, cols - first));
-    sum += n * n * sizeof(float);
+    sum += n * (n + 1) / 2 * sizeof(float);
   }
   return sum;
 }
@@ -122,15 +129,22 @@ void Moments::add(const float* x, int64_t rows, int64_t stride, base::ThreadTeam
       const int64_t last = std::min(rows, first + kRowsTogether);
       team.parallel_for(n, 32, [&](int64_t begin, int64_t end, int /*member*/) {
         for (int64_t i = begin; i < end; ++i) {
-          float* sums = stretch.sums.data() + i * n;
+          float* sums = stretch.row(i);
           for (int64_t r = first; r < last; ++r) {
             const float* row = at + r * stride;
-            add_scaled(row[i], row + i, sums + i, n - i);
+            add_scaled(row[i], row + i, sums, n - i);
           }
         }
       });
     }
   }
+}
+
+size_t Compensation::bytes() const {
+  size_t sum = 0;
+  for (const Stretch& stretch : stretches_)
+    sum += (stretch.factor.size() + stretch.importance.size()) * sizeof(float);
+  return sum;
 }
 
 Result<Compensation> Compensation::create(Moments moments, std::span<const float> factors, double damping,
@@ -146,7 +160,7 @@ Result<Compensation> Compensation::create(Moments moments, std::span<const float
     double mean = 0;
     for (int64_t i = 0; i < n; ++i) {
       for (int64_t j = i; j < n; ++j)
-        h.row(i)[j] = stretch.sums[static_cast<size_t>(i * n + j)] / count / factor(i) / factor(j);
+        h.row(i)[j] = stretch.row(i)[j - i] / count / factor(i) / factor(j);
       mean += h.row(i)[i] / static_cast<double>(n);
     }
     stretch.sums = std::vector<float>();

@@ -38,12 +38,20 @@ class Moments {
   // Adds `rows` rows of cols() floats, `stride` apart.
   void add(const float* x, int64_t rows, int64_t stride, base::ThreadTeam& team);
 
+  // The sums, for who keeps them elsewhere (moment_file.hpp), which have bytes(cols()).
+  std::vector<std::span<float>> pieces();
+  // They are those of so many rows.
+  void set_rows(int64_t rows) { rows_ = rows; }
+
  private:
   friend class Compensation;
   struct Stretch {
     int64_t first;
     int64_t cols;
-    std::vector<float> sums;  // [cols][cols], from the diagonal to the right
+    std::vector<float> sums;  // of each row of [cols][cols], from the diagonal to the right
+
+    // The diagonal of row i.
+    float* row(int64_t i) { return sums.data() + i * cols - i * (i - 1) / 2; }
   };
 
   int64_t cols_;
@@ -61,6 +69,7 @@ class Compensation {
                                            base::ThreadTeam& team, const std::function<bool()>& cancelled);
 
   int64_t cols() const { return cols_; }
+  size_t bytes() const;  // in memory
 
   // Rounds `rows` rows of cols() floats to a block type whose blocks fit; `weights` are changed on the way. `out` takes
   // row_bytes(type, cols()) bytes for each. Fastest with some sixteen rows at a time.

@@ -16,6 +16,7 @@
 
 #include "base/file.hpp"
 #include "model/gguf_writer.hpp"
+#include "quantize/positioned_io.hpp"
 
 namespace tidemill::quantize {
 
@@ -29,29 +30,6 @@ namespace {
 
 constexpr std::string_view kMagic = "tidemill partial file 1: ";
 constexpr size_t kMostJournal = size_t{64} << 20;
-
-Result<void> write_at(int fd, std::span<const std::byte> bytes, uint64_t offset, const fs::path& path) {
-  while (!bytes.empty()) {
-    const ssize_t put = ::pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
-    if (put < 0 && errno == EINTR) continue;
-    if (put < 0) return base::system_error("cannot write", path);
-    bytes = bytes.subspan(static_cast<size_t>(put));
-    offset += static_cast<uint64_t>(put);
-  }
-  return {};
-}
-
-// Reads all of `bytes`, or says that it cannot.
-bool read_at(int fd, std::span<std::byte> bytes, uint64_t offset) {
-  while (!bytes.empty()) {
-    const ssize_t got = ::pread(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) return false;
-    bytes = bytes.subspan(static_cast<size_t>(got));
-    offset += static_cast<uint64_t>(got);
-  }
-  return true;
-}
 
 struct PartLine {
   size_t part;
@@ -102,13 +80,16 @@ void sync_folder(const fs::path& folder) {
   ::close(fd);
 }
 
-// Of which `taken` are the file's already.
-Result<void> check_space(const fs::path& folder, uint64_t bytes, uint64_t taken) {
+// For a file of which `taken` bytes are there already, and for what is there `before` it is begun.
+Result<void> check_space(const fs::path& folder, uint64_t bytes, uint64_t taken, uint64_t before) {
   std::error_code fault;
   const fs::space_info space = fs::space(folder, fault);
-  if (fault || bytes <= taken || bytes - taken <= space.free) return {};
-  return Error(ErrorCode::io, fmt::format("the disk of '{}' has {} bytes left, and the file takes {} more",
-                                          folder.string(), space.free, bytes - taken));
+  const uint64_t more = bytes - std::min(bytes, taken);
+  if (fault || more + before <= space.free) return {};
+  std::string calibrating;
+  if (before > 0) calibrating = fmt::format(", and calibrating {} for as long as it runs", before);
+  return Error(ErrorCode::io, fmt::format("the disk of '{}' has {} bytes left, and the file takes {} more{}",
+                                          folder.string(), space.free, more, calibrating));
 }
 
 }  // namespace
@@ -174,7 +155,8 @@ Result<void> PartialFile::check(const fs::path& path, std::string_view header, s
   const bool there = ::stat(file.partial_.c_str(), &status) == 0;
   if (there && !S_ISREG(status.st_mode)) return not_ours(file.partial_);
   TM_CHECK(file.check_found(journal, there ? static_cast<uint64_t>(status.st_size) : 0, options.restart));
-  return check_space(folder, file.end_, there ? static_cast<uint64_t>(status.st_blocks) * 512 : 0);
+  return check_space(folder, file.end_, there ? static_cast<uint64_t>(status.st_blocks) * 512 : 0,
+                     options.before_bytes);
 }
 
 // Goes on with what is there, or begins.

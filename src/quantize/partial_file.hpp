@@ -30,6 +30,8 @@ struct PartialOptions {
   uint64_t fingerprint = 0;
   // Throw away what is there of another fingerprint, instead of refusing to. What has no journal of ours stays.
   bool restart = false;
+  // Of the folder's disk, for check(): what is there for a while before the file is begun.
+  uint64_t before_bytes = 0;
   // Parts are put down as whole when so many bytes more are safely on the disk: what a kill costs at most.
   uint64_t flush_bytes = uint64_t{16} << 20;
 };

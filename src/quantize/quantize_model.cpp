@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <sys/stat.h>
 #include <system_error>
 #include <unistd.h>
@@ -68,10 +69,21 @@ class Quantizer {
   // What run() would refuse before it writes, as far as that is known.
   Result<void> check(const std::filesystem::path& path) {
     TM_TRY(types_, plan_types(source_, options_.type, options_.rules));
-    if (options_.bits > 0) return PartialFile::check(path, {}, {}, kAlignment, partial_options());
+    PartialOptions partial = partial_options();
+    if (options_.calibration_fingerprint != 0) {
+      const std::set<std::string, std::less<>> tensors = compensated();
+      partial.before_bytes =
+          moment_bytes(source_, [&tensors](std::string_view tensor) { return tensors.contains(tensor); });
+    }
+    if (options_.bits > 0) return PartialFile::check(path, {}, {}, kAlignment, partial);
     model::GgufWriter writer;
     describe(writer);
-    return PartialFile::check(path, writer.header(), sizes(), kAlignment, partial_options());
+    return PartialFile::check(path, writer.header(), sizes(), kAlignment, partial);
+  }
+
+  Result<std::set<std::string, std::less<>>> plan_compensated() {
+    TM_TRY(types_, plan_types(source_, options_.type, options_.rules));
+    return compensated();
   }
 
   Result<QuantizeSummary> run(const std::filesystem::path& path) {
@@ -260,29 +272,32 @@ class Quantizer {
     return damped(divided_squares(input->mean_square, factors));
   }
 
-  // A table of embeddings is looked up as well as multiplied by: its rows must stay what they are.
-  bool compensates(size_t index) const {
+  // Whether its type asks for it, or may once types are known. A table of embeddings is looked up as well as multiplied
+  // by: its rows must stay what they are.
+  bool may_compensate(size_t index) const {
     const GgufTensor& tensor = source_.tensors()[index];
-    if (options_.calibration == nullptr || !options_.compensate || types_[index] == tensor.type) return false;
-    const InputStatistics* input = options_.calibration->input_of(tensor.name);
-    return input != nullptr && tensor.rank == 2 && static_cast<int64_t>(input->mean_square.size()) == tensor.cols() &&
-           makes_up_for_errors(types_[index]) && !tensor.name.starts_with("token_embd");
+    if (!options_.compensate || tensor.rank != 2 || tensor.name.starts_with("token_embd")) return false;
+    const bool typed = types_[index] != tensor.type && makes_up_for_errors(types_[index]);
+    return typed || (options_.bits > 0 && options_.calibration == nullptr && is_matrix(tensor));
+  }
+
+  std::set<std::string, std::less<>> compensated() const {
+    std::set<std::string, std::less<>> tensors;
+    for (size_t i = 0; i < types_.size(); ++i) {
+      if (may_compensate(i)) tensors.emplace(source_.tensors()[i].name);
+    }
+    return tensors;
   }
 
   Result<const Compensation*> compensation_of(size_t index) {
-    if (!compensates(index)) return static_cast<const Compensation*>(nullptr);
-    // The calibration keeps what it knows of those that are still to come, in their order.
-    const std::string_view name = source_.tensors()[index].name;
-    if (coming_.empty()) {
-      for (size_t i = index; i < types_.size(); ++i) {
-        if (compensates(i)) coming_.push_back(source_.tensors()[i].name);
-      }
-    }
-    assert(coming_[next_] == name);
-    ++next_;
+    const GgufTensor& tensor = source_.tensors()[index];
+    if (options_.calibration == nullptr || !may_compensate(index)) return static_cast<const Compensation*>(nullptr);
+    const InputStatistics* input = options_.calibration->input_of(tensor.name);
+    if (input == nullptr || static_cast<int64_t>(input->mean_square.size()) != tensor.cols())
+      return static_cast<const Compensation*>(nullptr);
     std::span<const float> factors;
     if (recipes_[index].factors != nullptr) factors = *recipes_[index].factors;
-    return options_.calibration->compensation(name, factors, std::span(coming_).subspan(next_));
+    return options_.calibration->compensation(tensor.name, factors);
   }
 
   void summarize() {
@@ -304,8 +319,6 @@ class Quantizer {
   std::vector<DType> types_;
   std::vector<SmoothedNorm> smoothed_;
   std::vector<Recipe> recipes_;
-  std::vector<std::string_view> coming_;  // that make up for errors, from the first one of this run on
-  size_t next_ = 0;                       // of them, the one behind what is being written
   std::unique_ptr<PartialFile> file_;
   std::vector<std::byte> encoded_;
   QuantizeSummary summary_;
@@ -427,6 +440,11 @@ uint64_t fingerprint_of(const Checkpoint& source, const QuantizeOptions& options
                                        options.bits, options.per_channel, calibrated, options.calibration_fingerprint,
                                        calibrated && options.smooth, calibrated && options.compensate);
   return base::checksum(std::as_bytes(std::span(text)));
+}
+
+Result<std::set<std::string, std::less<>>> compensated_tensors(const Checkpoint& source,
+                                                               const QuantizeOptions& options) {
+  return Quantizer(source, options).plan_compensated();
 }
 
 Result<void> check_quantization(const Checkpoint& source, const std::filesystem::path& path,

@@ -2,7 +2,8 @@
 //
 //   widen.hpp               the source, with inner widths that blocks fit
 //   plan.hpp                types of the tensors, and mixture.hpp, which chooses them
-//   calibration.hpp         what the model's matrices are multiplied by, from a text
+//   calibration.hpp         what the model's matrices are multiplied by, from a text, layer by layer
+//   moment_file.hpp         what of that waits on the disk
 //   smoothing.hpp           outlier channels folded into norms
 //   tensor_rows.hpp (model) the source's rows as floats, a slice at a time
 //   round_rows.hpp          rows to blocks; error_compensation.hpp where they make up for their errors
@@ -16,6 +17,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -70,18 +72,23 @@ uint64_t fingerprint_of(const model::Checkpoint& source);
 // with the same unfinished file. `version` is that of the program, whose roundings may change.
 uint64_t fingerprint_of(const model::Checkpoint& source, const QuantizeOptions& options, std::string_view version);
 
-// What quantize_model() would refuse before it reads a weight: for who would calibrate first. With `bits` types are not
-// known yet, nor how large the file will be.
+// Tensors that may make up for their errors with a calibration: all for which it is asked for a compensation. With
+// `bits` types are not known yet, and it is most matrices. Errors: those of plan_types().
+base::Result<std::set<std::string, std::less<>>> compensated_tensors(const model::Checkpoint& source,
+                                                                     const QuantizeOptions& options);
+
+// What quantize_model() would refuse before it reads a weight, and a calibration that wants room on the same disk: for
+// who would calibrate first. With `bits` types are not known yet, nor how large the file will be.
 base::Result<void> check_quantization(const model::Checkpoint& source, const std::filesystem::path& path,
                                       const QuantizeOptions& options);
 
 // Writes `path`. The file appears under its name when it is whole. Work that stops half-way, by `cancelled` or for want
 // of memory or of space on the disk, leaves its parts beside it and goes on there when it is asked for the same again;
-// everything else that fails leaves nothing. Never more than the largest tensor and some slices are in memory, a
-// calibration aside. Errors: `corrupt` naming a tensor of numbers that are not finite or that the type cannot hold, or
-// where metadata and tensors contradict each other; `unsupported` for packed files; `invalid_argument` where a file of
-// the source, or one of the options' inputs, would be overwritten, and those of plan_types() and PartialFile;
-// `cancelled`; `io`; `exhausted`.
+// everything else that fails leaves nothing. Never more than the largest tensor and some slices are in memory, and
+// what a calibration has of the tensor's input and of some others. Errors: `corrupt` naming a tensor of numbers that
+// are not finite or that the type cannot hold, or where metadata and tensors contradict each other; `unsupported` for
+// packed files; `invalid_argument` where a file of the source, or one of the options' inputs, would be overwritten, and
+// those of plan_types() and PartialFile; `cancelled`; `io`; `exhausted`.
 base::Result<QuantizeSummary> quantize_model(const model::Checkpoint& source, const std::filesystem::path& path,
                                              const QuantizeOptions& options);
 

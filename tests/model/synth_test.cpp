@@ -28,6 +28,7 @@ TEST(Shapes, HaveTheParametersTheirNamesSay) {
       {"llama-3.2-1b", 1235.8},
       {"llama-3.2-3b", 3212.7},
       {"llama-3.1-8b", 8030.3},
+      {"llama-3.1-70b", 70553.7},
       {"qwen2.5-0.5b", 494.0},
       {"qwen2.5-1.5b", 1543.7},
       {"qwen2.5-7b", 7615.6},

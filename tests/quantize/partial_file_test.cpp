@@ -282,6 +282,12 @@ TEST_F(Partial, IsCheckedBeforeItIsBegun) {
   ASSERT_FALSE(large);
   EXPECT_EQ(large.error().code(), ErrorCode::io);
   EXPECT_NE(large.error().to_string().find("bytes left, and the file takes"), std::string::npos);
+  // So is what is there before it.
+  const auto before = check({.fingerprint = 7, .before_bytes = uint64_t{1} << 60});
+  ASSERT_FALSE(before);
+  EXPECT_EQ(before.error().code(), ErrorCode::io);
+  EXPECT_NE(before.error().to_string().find("calibrating 1152921504606846976"), std::string::npos)
+      << before.error().to_string();
   EXPECT_EQ(PartialFile::check(folder_.path() / "no" / "out.bin", header_, {}, 32, {}).error().code(),
             ErrorCode::not_found);
   EXPECT_EQ(folder_.entries(), 2);
