@@ -180,7 +180,7 @@ Output Decoder::forward(const Batch& batch, tensor::KvCache& cache) {
 void Decoder::run_layer(const LayerWeights& layer, int64_t index, const tensor::KvRows& rows, tensor::KvCache& cache,
                         Matrix hidden) {
   assert(hidden.rows == static_cast<int64_t>(rows.positions.size()) && hidden.rows <= max_rows_);
-  const Matrix residual = view(residual_, hidden.rows, hyper_.width);
+  const Matrix residual = arena_.view(residual_, hidden.rows, hyper_.width);
   device_.copy(hidden, residual);
   attend(layer, index, rows, cache, 0);
   feed_forward(layer, hidden.rows);
