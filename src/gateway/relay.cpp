@@ -268,11 +268,14 @@ asio::awaitable<Tried> Relay::attempt(Lease& lease) {
       .target = target,
       .headers = &headers,
       .body = begun() ? std::string_view(resume_body) : request_.body,
-      .repeatable = true,  // what was asked for twice is computed twice, and that is all
+      // What was asked for twice is computed twice, and that is all (RFC 9110, section 9.2.2: a POST whose semantics
+      // are known to be idempotent may be sent again); but not where nothing at all shall be.
+      .repeatable = options_->retries > 0,
       .timeouts = backend_timeouts(*options_, stream),
       .cancellation = &(*watch).cancellation()};
   wire::SendReport report;
   auto answer = co_await service_.pool().open(request, &report);
+  if (report.sends > 1) note_sent_again(backend);
   Tried tried;
   if (answer) {
     tried = co_await relay_answer(lease, *answer, *watch);
@@ -282,6 +285,13 @@ asio::awaitable<Tried> Relay::attempt(Lease& lease) {
   }
   if (tried) span.fail(tried->error.to_string());
   co_return tried;
+}
+
+// The backend had closed the connection that was kept, and was asked once more on another. It may have read both.
+void Relay::note_sent_again(Backend& backend) {
+  ++call_.record().tries;
+  if (!begun()) service_.counters().retries.add();
+  backend.note_sent_again();
 }
 
 asio::awaitable<Tried> Relay::relay_answer(Lease& lease, wire::ClientStream& answer, HangUp& hang_up) {
