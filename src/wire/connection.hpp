@@ -93,6 +93,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   asio::awaitable<void> run_exchange();
   asio::awaitable<void> refuse(int status, std::string message);
   std::string asked_path() const;
+  void note_own_answer(std::string_view error);
   asio::awaitable<void> linger();
   void add_cors(Headers& headers) const;
   HttpResponse preflight(std::string allow) const;
@@ -143,7 +144,15 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool unfinished_ = false;
   int status_ = 0;
   uint64_t body_bytes_ = 0;
-  std::string own_id_;  // what an answer that no handler gave calls its request
+  // Of an answer that no handler gave, as ExchangeSummary tells it.
+  struct OwnAnswer {
+    std::string id;
+    std::string method;
+    std::string path;
+    std::string error;
+  };
+  OwnAnswer own_;
+  bool handled_ = false;
   bool keep_alive_ = false;
   bool chunked_ = false;
   std::function<void()> on_disconnect_;
