@@ -252,7 +252,7 @@ asio::awaitable<Tried> Relay::attempt(Lease& lease) {
   span.set("tidemill.try", int64_t{call_.record().tries});
   std::string resume_body;
   if (begun()) {
-    auto made = stream_.progress().resume_body();
+    auto made = stream_.resume_body();
     if (!made) co_return Failure{Outcome::answered, std::move(made).error()};
     resume_body = *std::move(made);
   }

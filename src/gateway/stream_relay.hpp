@@ -57,6 +57,8 @@ class StreamRelay {
         so_far_(dialect) {}
 
   const StreamProgress& progress() const { return progress_; }
+  // The request that asks the next backend to go on (StreamProgress::resume_body).
+  base::Result<std::string> resume_body() { return progress_.resume_body(); }
   // It has ended with an error.
   bool failed() const { return failed_; }
   // What the latest backend has said first; nothing: no word of the answer, or where it was to go on, none beyond.
