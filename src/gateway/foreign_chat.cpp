@@ -117,7 +117,7 @@ void ForeignChat::count_as_output(json::object& usage) const {
 }
 
 void ForeignChat::adopt(std::string_view events, std::string& out) const {
-  wire::SseParser parser;
+  wire::SseParser parser(SIZE_MAX);
   const auto parsed = parser.feed(events);
   if (!parsed) return;
   for (const wire::SseEvent& event : *parsed) {

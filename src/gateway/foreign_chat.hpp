@@ -38,8 +38,8 @@ class ForeignChat {
   void take_chunk(const base::json::object& chunk);
   void count_as_output(base::json::object& usage) const;
 
-  wire::SseParser parser_;
-  base::json::object head_;  // id, created, model of the first chunk
+  wire::SseParser parser_{SIZE_MAX};  // whole events, which gateway.max_event has let through
+  base::json::object head_;           // id, created, model of the first chunk
   std::string content_;
   int64_t chunks_ = 0;  // that brought content: as many tokens, with most backends
   int64_t shown_ = 0;   // of them, to the backend that was asked last to go on

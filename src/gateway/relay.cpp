@@ -235,6 +235,7 @@ asio::awaitable<Lease> Relay::find_backend() {
 }
 
 bool Relay::may_go_on(const Failure& failure) {
+  if (failure.certain) return false;
   if (!begun()) return true;
   // Who does not know how to go on with a stream without marks will not know later either. One with marks is denied by
   // backends with other weights or of another version, while those that have them restart: it has all of the window.
@@ -327,7 +328,11 @@ asio::awaitable<Tried> Relay::relay_whole(wire::ClientStream& answer) {
     if (piece->empty()) break;
     if (call_.exchange().disconnected()) co_return client_gone();
     if (response.body.size() + piece->size() > options_->max_answer.bytes) {
-      co_return Failure{Outcome::failed, broken("the backend's answer is larger than gateway.max_answer")};
+      co_return beyond_limit(
+          Error(ErrorCode::invalid_argument,
+                fmt::format("the answer is larger than {} bytes, the most that one may have that is not streamed "
+                            "(gateway.max_answer): ask for less, or for a stream",
+                            options_->max_answer.bytes)));
     }
     response.body += *piece;
   }
@@ -415,6 +420,15 @@ asio::awaitable<void> Relay::refuse(const Error& error, base::Duration retry_aft
 // No further try: the client hears of the last one's failure, or that the gateway stops, unless another answers.
 asio::awaitable<void> Relay::conclude() {
   const bool ending = service_.ending();
+  if (failure_ && failure_->certain && !ending) {
+    if (begun()) {
+      service_.counters().lost_streams.add();
+      co_await stream_.fail(failure_->error);
+    } else {
+      co_await refuse(failure_->error);
+    }
+    co_return;
+  }
   if (!begun() && !ending && request_.handover.failures) {
     handed_over_ = true;
     co_return;
