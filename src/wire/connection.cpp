@@ -307,9 +307,14 @@ asio::awaitable<bool> Connection::serve_one() {
   } else if (parser.refusal()) {
     co_await refuse(parser.refusal()->status, parser.refusal()->message);
   } else if (!broken_) {
-    const bool truncated = end_of_input_;
-    co_await refuse(truncated ? 400 : 408, truncated ? "the request ends before it is complete"
-                                                     : "the request did not arrive within the time allowed for it");
+    if (end_of_input_) {
+      co_await refuse(400, "the request ends before it is complete");
+    } else if (context_.hurrying) {
+      context_.hurry_cut_some = true;
+      co_await refuse(503, "the server has stopped before the request was complete");
+    } else {
+      co_await refuse(408, "the request did not arrive within the time allowed for it");
+    }
   }
   if (context_.options.on_exchange && (complete || status_ != 0)) {
     context_.options.on_exchange({.method = handled_ ? std::string_view(request_.method) : own_.method,
@@ -363,7 +368,7 @@ asio::awaitable<bool> Connection::read_request(RequestParser& parser) {
       if (!write_now(pieces) && !co_await write_rest(pieces)) co_return false;
     }
     while (input_.size() == left && !end_of_input_) {
-      if (!co_await input_event_.wait_until(deadline)) co_return false;
+      if (context_.hurrying || !co_await input_event_.wait_until(deadline)) co_return false;
     }
   }
 }
@@ -462,7 +467,7 @@ asio::awaitable<void> Connection::linger() {
   transport_.finish_tls();
   transport_.socket().shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
   const base::SteadyTime deadline = Deadlines::now() + context_.options.linger_timeout;
-  while (!end_of_input_) {
+  while (!end_of_input_ && !context_.hurrying) {
     consume_input(input_.size());
     if (!co_await input_event_.wait_until(deadline)) co_return;
     if (Deadlines::now() >= deadline) co_return;  // a client that never stops sending

@@ -39,6 +39,8 @@ struct ServerContext {
   Router router;
   const base::Clock& clock;
   std::atomic<bool> draining = false;
+  std::atomic<bool> hurrying = false;
+  std::atomic<bool> hurry_cut_some = false;  // requests that had not come whole
 
   // What new connections show; null: plain HTTP.
   TlsContext tls() const {
@@ -66,7 +68,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // Says 503 instead.
   asio::awaitable<void> refuse_for_load();
 
-  // Looks at ServerContext::draining again.
+  // Looks at ServerContext::draining and hurrying again.
   void notice_drain() { input_event_.notify(); }
   // Resets the connection: what runs on it sees the client gone.
   void cut();

@@ -211,6 +211,9 @@ class HttpServer {
   // Stops accepting, closes idle connections, lets running exchanges finish and says "Connection: close" in their
   // answers. Returns at once. Idempotent.
   void drain();
+  // Drains, and waits for nobody who has not sent the whole of a request: what has come of one is answered with 503,
+  // and counts as cut. Returns at once. Idempotent.
+  void hurry();
   // Drains, waits up to `limit` for the running exchanges, cuts those that are left (their handlers see the client
   // gone), and ends the threads. True if nothing had to be cut. Not from a handler. Idempotent.
   bool stop(base::Duration limit);

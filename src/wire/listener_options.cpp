@@ -108,6 +108,7 @@ bool stop_listener(HttpServer& http, const Drainable& service, base::Duration le
   const auto until = std::chrono::steady_clock::now() + std::max(left, Drainable::parting);
   while (http.connections() != 0 && !service.hurried() && std::chrono::steady_clock::now() < until)
     std::this_thread::sleep_for(look_interval);
+  if (service.hurried()) http.hurry();
   return http.stop(service.hurried() ? Drainable::parting : base::Duration(0));
 }
 
