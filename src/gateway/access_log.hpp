@@ -1,6 +1,7 @@
 // One line of JSON for each request that was answered. Never what was answered, and what was asked only by choice.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -11,6 +12,10 @@
 #include "gateway/line_log.hpp"
 
 namespace tidemill::gateway {
+
+// Of what clients have named, so that a line stays one.
+inline constexpr size_t longest_logged_path = 200;
+inline constexpr size_t longest_logged_method = 20;
 
 struct AccessRecord {
   base::WallTime time;  // when the request's first byte was there

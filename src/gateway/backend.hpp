@@ -88,6 +88,8 @@ class Backend {
   int in_flight() const { return in_flight_.load(std::memory_order_relaxed); }
 
   void begin();
+  // A request under way was sent a second time, on another connection.
+  void note_sent_again() { requests_.add(); }
   void finish(Outcome outcome);
 
  private:

@@ -18,7 +18,6 @@ namespace attribute = observe::semconv::attribute;
 
 namespace {
 
-constexpr size_t max_logged_path = 200;
 constexpr size_t max_logged_model = 200;              // characters
 constexpr size_t max_logged_body = size_t{64} << 10;  // characters
 constexpr int client_closed_request = 499;            // nginx's word for it
@@ -34,7 +33,8 @@ Call::Call(Service& service, wire::Exchange& exchange, Notice notice)
   service_.enter();
   const wire::HttpRequest& request = exchange_.request();
   const std::string_view target(request.target);
-  path_ = target.substr(0, std::min(target.find('?'), max_logged_path));  // a query may hold what is nobody's business
+  path_ =
+      target.substr(0, std::min(target.find('?'), longest_logged_path));  // a query may hold what is nobody's business
   record_.bytes_in = request.body.size();
   if (service_.access_log().enabled() && service_.options()->log_prompts)
     asked_ = base::utf8::prefix(request.body, max_logged_body);

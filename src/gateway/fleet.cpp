@@ -106,6 +106,8 @@ void Fleet::replace(Backends backends, const std::set<std::string>& unready) {
   const std::lock_guard lock(mutex_);
   backends_ = std::move(next);
   router_.set_backends(endpoints, clock_.now());
+  for (const auto& backend : *backends_)
+    router_.set_models(backend->name(), backend->models());
 }
 
 std::shared_ptr<const Fleet::Backends> Fleet::all() const {
@@ -197,6 +199,11 @@ void Fleet::note_poll(Backend& backend, const route::BackendReport& report, base
   router_.ready(backend.name(), now);
   router_.report(backend.name(), report, now);
   backend.note_ready(report);
+}
+
+void Fleet::note_models(const Backend& backend) {
+  const std::lock_guard lock(noting_);
+  if (contains(backend)) router_.set_models(backend.name(), backend.models());
 }
 
 void Fleet::note_failed_poll(Backend& backend, std::string_view why) {

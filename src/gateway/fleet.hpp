@@ -93,6 +93,8 @@ class Fleet {
   // What a look at a backend that began at `begun` has found: it is ready. Of one that has asked for no requests since
   // then it is out of date, and tells nothing.
   void note_poll(Backend& backend, const route::BackendReport& report, base::SteadyTime begun);
+  // It has told its models, which may be others now.
+  void note_models(const Backend& backend);
   // It did not answer, or not well.
   void note_failed_poll(Backend& backend, std::string_view why);
   // It asks for no requests, as it has said to a look that began at `asked`, or to a request at that moment. From now

@@ -69,13 +69,14 @@ void ForeignChat::take_chunk(const json::object& chunk) {
   }
 }
 
-base::Result<std::string> ForeignChat::resume_body(std::string_view body) const {
+base::Result<std::string> ForeignChat::resume_body(std::string_view body) {
   TM_TRY(json::value parsed, base::parse_json(body));
   json::object* request = parsed.if_object();
   json::value* messages = request == nullptr ? nullptr : request->if_contains("messages");
   if (messages == nullptr || !messages->is_array()) {
     return base::Error(base::ErrorCode::invalid_argument, "the request has no 'messages' to go on with");
   }
+  shown_ = chunks_;
   if (content_.empty()) return std::string(body);
   json::array& turns = messages->get_array();
   // The client may have begun the assistant's message itself.
@@ -97,8 +98,26 @@ base::Result<std::string> ForeignChat::resume_body(std::string_view body) const 
   return json::serialize(parsed);
 }
 
+// The sum stays as it is. A prompt has a token at least, whatever the backend has taken the text for.
+void ForeignChat::count_as_output(json::object& usage) const {
+  const auto count_of = [](json::object& object, std::string_view key) {
+    json::value* count = object.if_contains(key);
+    return count != nullptr && count->is_int64() && count->get_int64() >= 0 ? count : nullptr;
+  };
+  json::value* output = count_of(usage, "completion_tokens");
+  json::value* prompt = count_of(usage, "prompt_tokens");
+  if (output == nullptr || prompt == nullptr) return;
+  const int64_t moved = std::clamp<int64_t>(prompt->get_int64() - 1, 0, shown_);
+  *output = output->get_int64() + moved;
+  *prompt = prompt->get_int64() - moved;
+  json::value* details = usage.if_contains("prompt_tokens_details");
+  json::value* cached =
+      details == nullptr || !details->is_object() ? nullptr : count_of(details->get_object(), "cached_tokens");
+  if (cached != nullptr) *cached = std::min(cached->get_int64(), prompt->get_int64());
+}
+
 void ForeignChat::adopt(std::string_view events, std::string& out) const {
-  wire::SseParser parser;
+  wire::SseParser parser(SIZE_MAX);
   const auto parsed = parser.feed(events);
   if (!parsed) return;
   for (const wire::SseEvent& event : *parsed) {
@@ -107,6 +126,8 @@ void ForeignChat::adopt(std::string_view events, std::string& out) const {
       json::object& object = chunk->get_object();
       for (const auto& [key, value] : head_)
         object[key] = value;
+      if (json::value* usage = object.if_contains("usage"); usage != nullptr && usage->is_object())
+        count_as_output(usage->get_object());
       if (json::value* choices = object.if_contains("choices"); choices != nullptr && choices->is_array()) {
         for (json::value& choice : choices->get_array()) {
           json::value* delta = choice.is_object() ? choice.get_object().if_contains("delta") : nullptr;

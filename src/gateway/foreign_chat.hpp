@@ -27,19 +27,22 @@ class ForeignChat {
   bool resumable() const { return plain_; }
 
   // The request that asks another backend to go on.
-  base::Result<std::string> resume_body(std::string_view body) const;
+  base::Result<std::string> resume_body(std::string_view body);
 
   // The events of the backend that goes on, as if they were the first one's: appends them under the first one's id, and
-  // without a second role. Whole events.
+  // without a second role. In a usage, what that backend was shown of the answer counts as output, as which the client
+  // has got it, and not as prompt. Whole events.
   void adopt(std::string_view events, std::string& out) const;
 
  private:
   void take_chunk(const base::json::object& chunk);
+  void count_as_output(base::json::object& usage) const;
 
-  wire::SseParser parser_;
-  base::json::object head_;  // id, created, model of the first chunk
+  wire::SseParser parser_{SIZE_MAX};  // whole events, which gateway.max_event has let through
+  base::json::object head_;           // id, created, model of the first chunk
   std::string content_;
   int64_t chunks_ = 0;  // that brought content: as many tokens, with most backends
+  int64_t shown_ = 0;   // of them, to the backend that was asked last to go on
   bool plain_ = true;
   bool finished_ = false;
   bool done_ = false;

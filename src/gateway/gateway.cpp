@@ -51,6 +51,23 @@ constexpr auto expire_interval = std::chrono::milliseconds(100);
 // How often they tell each other of rollouts.
 constexpr auto rollout_interval = std::chrono::seconds(1);
 
+// What the server has answered by itself; of everything else the call writes the line (call.hpp).
+void log_own_answer(Service& service, const wire::ExchangeSummary& summary) {
+  if (summary.handled || !service.access_log().enabled()) return;
+  AccessRecord record;
+  record.time = summary.received;
+  record.id = summary.request_id;
+  record.peer = summary.peer;
+  record.method = summary.method.substr(0, longest_logged_method);
+  record.path = summary.path.substr(0, longest_logged_path);
+  record.status = summary.status;
+  record.duration = summary.duration;
+  record.bytes_in = summary.request_bytes;
+  record.bytes_out = summary.body_bytes;
+  record.error = summary.error;
+  service.access_log().write(record);
+}
+
 void flush_logs(Service& service) {
   service.access_log().flush();
   const auto table = service.routes();
@@ -256,8 +273,9 @@ Result<std::unique_ptr<Gateway>> Gateway::start(const GatewayOptions& options, c
   service.set_sessions(std::move(sessions));
   TM_TRY(auto gate, Gate::open(gate_options(options, impl->name, service.store()), clock));
   service.set_gate(std::move(gate));
-  TM_TRY(impl->http,
-         wire::start_listener(server_options(options), impl->router(), "gateway", impl->http_metrics, clock));
+  wire::HttpServerOptions http = server_options(options);
+  http.on_exchange = [&service](const wire::ExchangeSummary& summary) { log_own_answer(service, summary); };
+  TM_TRY(impl->http, wire::start_listener(std::move(http), impl->router(), "gateway", impl->http_metrics, clock));
   impl->port = impl->http->port();
   impl->url = impl->http->url();
   impl->connections_hook = service.metrics().on_collect([raw = impl.get()] { raw->set_gauges(); });

@@ -32,7 +32,12 @@ void register_front(base::ConfigSchema& schema, GatewayOptions& o) {
   schema.add("gateway.tls_key", &o.tls_key, "PEM file of its key; read again on SIGHUP").alias("--tls-key");
   schema.add("gateway.tls_client_ca", &o.tls_client_ca,
              "PEM file of authorities: clients must have a certificate of one of them");
-  schema.add("gateway.max_answer", &o.max_answer, "largest answer that is no stream; a larger one counts as broken")
+  schema.add("gateway.max_answer", &o.max_answer, "largest answer that is no stream; a larger one is refused")
+      .between(ByteSize{kib}, ByteSize{gib});
+  schema
+      .add("gateway.max_event", &o.max_event,
+           "largest event of a stream, or group of events that a server of Tidemill's marks as one; a larger one ends "
+           "the stream with an error")
       .between(ByteSize{kib}, ByteSize{gib});
   schema.add("gateway.drain_timeout", &o.drain_timeout, "for running requests to finish after SIGTERM")
       .between(Duration(0), longest);

@@ -55,6 +55,7 @@ struct GatewayOptions : wire::ListenerOptions {
   std::string tls_key;
   std::string tls_client_ca;
   base::ByteSize max_answer{uint64_t{64} << 20};
+  base::ByteSize max_event{uint64_t{128} << 20};
   base::Duration drain_timeout = std::chrono::seconds(30);
 
   std::vector<std::string> backend_urls;  // the short form

@@ -105,7 +105,7 @@ asio::awaitable<void> MirroredRequest::ask_shadow() {
 asio::awaitable<bool> MirroredRequest::read_shadow(wire::ClientStream& answer, StreamProgress& progress,
                                                    AnswerTimes& times) {
   const bool events = is_event_stream(answer.head());
-  SseMarks marks;
+  SseMarks marks(service_.options()->max_event.bytes);
   std::string out;
   while (true) {
     const auto piece = co_await answer.next();

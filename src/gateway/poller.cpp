@@ -116,7 +116,9 @@ asio::awaitable<void> poll_backend(Service& service, std::shared_ptr<Backend> ba
   const bool measured = metrics && metrics->status == 200;
   service.fleet().note_poll(*backend, measured ? parse_report(metrics->body) : route::BackendReport(), begun);
   // Afterwards, since it forgets those of another instance; and each time, since there may be others at any time.
-  if (listed) backend->note_list(listed->status, listed->body);
+  if (!listed) co_return;
+  backend->note_list(listed->status, listed->body);
+  service.fleet().note_models(*backend);
 }
 
 void start_polling(Service& service, const asio::any_io_executor& executor, std::shared_ptr<Backend> backend) {

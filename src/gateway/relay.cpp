@@ -235,6 +235,7 @@ asio::awaitable<Lease> Relay::find_backend() {
 }
 
 bool Relay::may_go_on(const Failure& failure) {
+  if (failure.certain) return false;
   if (!begun()) return true;
   // Who does not know how to go on with a stream without marks will not know later either. One with marks is denied by
   // backends with other weights or of another version, while those that have them restart: it has all of the window.
@@ -252,7 +253,7 @@ asio::awaitable<Tried> Relay::attempt(Lease& lease) {
   span.set("tidemill.try", int64_t{call_.record().tries});
   std::string resume_body;
   if (begun()) {
-    auto made = stream_.progress().resume_body();
+    auto made = stream_.resume_body();
     if (!made) co_return Failure{Outcome::answered, std::move(made).error()};
     resume_body = *std::move(made);
   }
@@ -268,11 +269,14 @@ asio::awaitable<Tried> Relay::attempt(Lease& lease) {
       .target = target,
       .headers = &headers,
       .body = begun() ? std::string_view(resume_body) : request_.body,
-      .repeatable = true,  // what was asked for twice is computed twice, and that is all
+      // What was asked for twice is computed twice, and that is all (RFC 9110, section 9.2.2: a POST whose semantics
+      // are known to be idempotent may be sent again); but not where nothing at all shall be.
+      .repeatable = options_->retries > 0,
       .timeouts = backend_timeouts(*options_, stream),
       .cancellation = &(*watch).cancellation()};
   wire::SendReport report;
   auto answer = co_await service_.pool().open(request, &report);
+  if (report.sends > 1) note_sent_again(backend);
   Tried tried;
   if (answer) {
     tried = co_await relay_answer(lease, *answer, *watch);
@@ -282,6 +286,13 @@ asio::awaitable<Tried> Relay::attempt(Lease& lease) {
   }
   if (tried) span.fail(tried->error.to_string());
   co_return tried;
+}
+
+// The backend had closed the connection that was kept, and was asked once more on another. It may have read both.
+void Relay::note_sent_again(Backend& backend) {
+  ++call_.record().tries;
+  if (!begun()) service_.counters().retries.add();
+  backend.note_sent_again();
 }
 
 asio::awaitable<Tried> Relay::relay_answer(Lease& lease, wire::ClientStream& answer, HangUp& hang_up) {
@@ -317,7 +328,11 @@ asio::awaitable<Tried> Relay::relay_whole(wire::ClientStream& answer) {
     if (piece->empty()) break;
     if (call_.exchange().disconnected()) co_return client_gone();
     if (response.body.size() + piece->size() > options_->max_answer.bytes) {
-      co_return Failure{Outcome::failed, broken("the backend's answer is larger than gateway.max_answer")};
+      co_return beyond_limit(
+          Error(ErrorCode::invalid_argument,
+                fmt::format("the answer is larger than {} bytes, the most that one may have that is not streamed "
+                            "(gateway.max_answer): ask for less, or for a stream",
+                            options_->max_answer.bytes)));
     }
     response.body += *piece;
   }
@@ -405,6 +420,15 @@ asio::awaitable<void> Relay::refuse(const Error& error, base::Duration retry_aft
 // No further try: the client hears of the last one's failure, or that the gateway stops, unless another answers.
 asio::awaitable<void> Relay::conclude() {
   const bool ending = service_.ending();
+  if (failure_ && failure_->certain && !ending) {
+    if (begun()) {
+      service_.counters().lost_streams.add();
+      co_await stream_.fail(failure_->error);
+    } else {
+      co_await refuse(failure_->error);
+    }
+    co_return;
+  }
   if (!begun() && !ending && request_.handover.failures) {
     handed_over_ = true;
     co_return;

@@ -67,6 +67,7 @@ class Relay {
   bool is_at_fault(const Failure& failure) const;
   Outcome told_by(const Tried& failure) const;
   asio::awaitable<Tried> attempt(Lease& lease);
+  void note_sent_again(Backend& backend);
   asio::awaitable<Tried> relay_answer(Lease& lease, wire::ClientStream& answer, HangUp& hang_up);
   asio::awaitable<Tried> relay_whole(wire::ClientStream& answer);
   asio::awaitable<Failure> refused(Lease& lease, wire::ClientStream& answer);

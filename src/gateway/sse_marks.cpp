@@ -13,15 +13,28 @@ constexpr std::string_view prefix = ": tidemill ";
 
 }  // namespace
 
+void clear_and_shrink(std::string& buffer) {
+  constexpr size_t usual = size_t{64} << 10;
+  if (buffer.capacity() > usual) {
+    buffer = std::string();
+  } else {
+    buffer.clear();
+  }
+}
+
 base::Result<void> SseMarks::add(std::string_view bytes) {
-  held_.erase(0, begin_);
+  if (begin_ == held_.size()) {
+    clear_and_shrink(held_);
+  } else {
+    held_.erase(0, begin_);
+  }
   line_ -= begin_;
   scan_ -= begin_;
   begin_ = 0;
-  if (held_.size() + bytes.size() > max_held_) {
-    return base::Error(
-        base::ErrorCode::too_large,
-        "the backend's stream has an event, or a group of them, of more than " + std::to_string(max_held_) + " bytes");
+  if (held_.size() >= max_held_) {
+    return base::Error(base::ErrorCode::too_large,
+                       "the stream has an event, or a group of events that belong together, of more than " +
+                           std::to_string(max_held_) + " bytes");
   }
   held_ += bytes;
   if (kind_ == Kind::undecided) decide();

@@ -20,6 +20,9 @@ namespace tidemill::gateway {
 // The value of this request header asks for marks.
 inline constexpr std::string_view resumable_header = "x-tidemill-resumable";
 
+// Clears it, and gives its memory back if it was for more than pieces of streams have as a rule.
+void clear_and_shrink(std::string& buffer);
+
 // One stream from one backend. The bytes may be cut anywhere. Whatever happens, a client never gets a part of an event,
 // so that an error can still be told behind it.
 //
@@ -34,8 +37,9 @@ class SseMarks {
     foreign,    // it was not: events go on as soon as they are whole
   };
 
-  // A stream that has to hold back more than `max_held` bytes is an error: too_large.
-  explicit SseMarks(size_t max_held = size_t{8} << 20) : max_held_(max_held) {}
+  // A stream that has to hold back more than `max_held` bytes is an error, too_large, with the piece that comes on top
+  // of them. As much memory is taken as has to be held, and what a large event took is given back behind it.
+  explicit SseMarks(size_t max_held) : max_held_(max_held) {}
 
   base::Result<void> add(std::string_view bytes);
   // The next mark's JSON, good until the next call of any kind; before it, what may go to the client up to there was

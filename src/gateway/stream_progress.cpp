@@ -66,7 +66,7 @@ Resume StreamProgress::ways_on() const {
   return resume_ == "auto" && chat_ && chat_->resumable() ? Resume::best_effort : Resume::none;
 }
 
-Result<std::string> StreamProgress::resume_body() const {
+Result<std::string> StreamProgress::resume_body() {
   if (!marked()) return chat_->resume_body(body_);
   return with_member(body_, outline_.closing_brace, resume_member, marks_.value());
 }

@@ -46,7 +46,7 @@ class StreamProgress {
   bool foreign() const { return kind_ == SseMarks::Kind::foreign; }
   Resume ways_on() const;
   // The request that asks another backend to go on. Only if there is a way.
-  base::Result<std::string> resume_body() const;
+  base::Result<std::string> resume_body();
 
   // Tokens that marks have told of.
   int64_t marked_tokens() const { return marks_.tokens(); }

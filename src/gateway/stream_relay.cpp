@@ -26,7 +26,19 @@ Failure only_kept_awake() {
           Error(ErrorCode::timeout, "the backend's stream carried no event for gateway.event_timeout, only comments")};
 }
 
+// Half a stream's bytes are no use, and a further backend would say as much.
+Failure not_taken(Error error) {
+  if (error.code() != ErrorCode::too_large) return {Outcome::failed, std::move(error)};
+  return beyond_limit(Error(ErrorCode::invalid_argument,
+                            error.message() + " (gateway.max_event): ask for fewer probabilities (top_logprobs), a "
+                                              "shorter answer, or less that it has to repeat of the request"));
+}
+
 }  // namespace
+
+Failure beyond_limit(Error error) {
+  return {.outcome = Outcome::declined, .error = std::move(error), .certain = true};
+}
 
 Failure client_gone() {
   return {Outcome::abandoned, Error(ErrorCode::cancelled, "the client has closed the connection")};
@@ -54,7 +66,10 @@ asio::awaitable<Tried> StreamRelay::relay(Lease& lease, wire::ClientStream& answ
   const base::Duration longest_silence = service_.options()->event_timeout;
   if (!plan_.begun()) progress_.start_over();
   const int64_t tokens = progress_.marked_tokens();
-  Part part{.resumed = plan_.begun(), .tokens = tokens, .marks = SseMarks(), .told = tokens};
+  Part part{.resumed = plan_.begun(),
+            .tokens = tokens,
+            .marks = SseMarks(service_.options()->max_event.bytes),
+            .told = tokens};
   beginning_ = Beginning::nothing;
   base::SteadyTime asked = service_.clock().now();
   while (true) {
@@ -66,8 +81,8 @@ asio::awaitable<Tried> StreamRelay::relay(Lease& lease, wire::ClientStream& answ
     const base::SteadyTime now = service_.clock().now();
     hang_up.note_heard(now);
     part.silent += now - std::exchange(asked, now);
-    part.out.clear();
-    const auto taken = progress_.take(part.marks, *piece, part.out);
+    clear_and_shrink(part.out);
+    auto taken = progress_.take(part.marks, *piece, part.out);
     if (part.marks.kind() != SseMarks::Kind::undecided && backend.sends_marks() != part.marked()) {
       backend.note_marks(part.marked());
     }
@@ -88,7 +103,7 @@ asio::awaitable<Tried> StreamRelay::relay(Lease& lease, wire::ClientStream& answ
       asked = service_.clock().now();  // while a client takes its time, its backend is not silent
     }
     if (!*passed) co_return std::nullopt;
-    if (!taken) co_return Failure{Outcome::failed, taken.error()};
+    if (!taken) co_return not_taken(std::move(taken).error());
     if (moves(part)) {
       part.silent = {};
       part.arriving = false;

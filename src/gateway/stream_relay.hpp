@@ -29,10 +29,13 @@ namespace tidemill::gateway {
 struct Failure {
   Outcome outcome;
   base::Error error;
-  bool reached = true;  // false: no connection could be made, so nothing was asked
+  bool reached = true;   // false: no connection could be made, so nothing was asked
+  bool certain = false;  // whoever answers fails alike: nobody else is asked, and the client hears this error itself
 };
 // nullopt: the call is answered.
 using Tried = std::optional<Failure>;
+// An answer that is larger than the gateway passes on, which is no fault of the backend's. `error` names the limit.
+Failure beyond_limit(base::Error error);
 // The client has hung up between two reads, where there was nothing to be ended.
 Failure client_gone();
 
@@ -57,6 +60,8 @@ class StreamRelay {
         so_far_(dialect) {}
 
   const StreamProgress& progress() const { return progress_; }
+  // The request that asks the next backend to go on (StreamProgress::resume_body).
+  base::Result<std::string> resume_body() { return progress_.resume_body(); }
   // It has ended with an error.
   bool failed() const { return failed_; }
   // What the latest backend has said first; nothing: no word of the answer, or where it was to go on, none beyond.

@@ -43,7 +43,8 @@ void Health::restart(Backend backend, base::SteadyTime now) {
   Entry& entry = entries_[backend];
   // Requests to the instance before are still counted out one by one.
   const int64_t open = entry.open;
-  entry = Entry{.present = true, .forgive_at = now, .ramp_from = now, .open = open};
+  std::vector<std::string> models = std::move(entry.models);
+  entry = Entry{.present = true, .forgive_at = now, .ramp_from = now, .open = open, .models = std::move(models)};
   refresh();
 }
 
@@ -104,8 +105,12 @@ void Health::finish(Backend backend, Outcome outcome, bool probe, base::SteadyTi
   } else {
     ++entry.failures;
     ++entry.consecutive_failures;
-    if (!probe && (entry.consecutive_failures < options_.consecutive_failures || !may_eject())) return;
-    eject(entry, now);
+    if (!probe && entry.consecutive_failures < options_.consecutive_failures) return;
+    if (may_eject(backend)) {
+      eject(entry, now);
+    } else {
+      entry.probing = false;  // its peers have gone meanwhile
+    }
   }
   refresh();
 }
@@ -124,14 +129,25 @@ void Health::eject(Entry& entry, base::SteadyTime now) {
   next_event_ = std::min(next_event_, entry.eject_until);
 }
 
-bool Health::may_eject() const {
-  int64_t present = 0;
-  int64_t out = 0;
-  for (const Entry& entry : entries_) {
-    present += entry.present ? 1 : 0;
-    out += entry.present && (entry.ejected || entry.probing) ? 1 : 0;
+// Those that serve a model of its own lose nothing if another model's fail, and could not do without it.
+bool Health::may_eject(Backend backend) const {
+  const std::vector<std::string>& models = entries_[backend].models;
+  if (models.empty()) return may_eject(backend, {});
+  return std::ranges::all_of(models, [&](const std::string& model) { return may_eject(backend, model); });
+}
+
+// Empty: whatever they serve.
+bool Health::may_eject(Backend backend, std::string_view model) const {
+  int64_t peers = 1;
+  int64_t out = 1;
+  for (Backend other = 0; other < entries_.size(); ++other) {
+    const Entry& entry = entries_[other];
+    if (other == backend || !entry.present || entry.down || entry.draining) continue;
+    if (!model.empty() && std::ranges::find(entry.models, model) == entry.models.end()) continue;
+    ++peers;
+    out += entry.ejected || entry.probing ? 1 : 0;
   }
-  return static_cast<double>(out + 1) <= options_.most_ejected * static_cast<double>(present);
+  return static_cast<double>(out) <= options_.most_ejected * static_cast<double>(peers);
 }
 
 void Health::advance(base::SteadyTime now) {
@@ -196,7 +212,7 @@ void Health::weigh_interval(base::SteadyTime now) {
   }
   std::ranges::sort(outliers, [](const auto& a, const auto& b) { return a.first > b.first; });
   for (const auto& [share, backend] : outliers) {
-    if (may_eject()) eject(entries_[backend], now);
+    if (may_eject(backend)) eject(entries_[backend], now);
   }
   for (Entry& entry : entries_)
     entry.requests = entry.failures = 0;

@@ -3,7 +3,9 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/clock.hpp"
@@ -25,7 +27,8 @@ struct HealthOptions {
   // How long: the base, doubled with each ejection that follows soon, up to the most.
   base::Duration ejection = std::chrono::seconds(5);
   base::Duration longest_ejection = std::chrono::seconds(120);
-  // At most this share of the backends is ejected at a time (checks take down whatever they find down).
+  // At most this share is ejected at a time of the backends that serve a model, for each model that they serve. What
+  // checks have found down, or asks for no requests, is none of them.
   double most_ejected = 0.5;
   // After an ejection: so many requests at a time until so many have succeeded in a row.
   int probes = 1;
@@ -72,6 +75,9 @@ class Health {
   void remove(Backend backend);
   // Another instance answers there: what the one before did is forgotten, and it starts slowly.
   void restart(Backend backend, base::SteadyTime now);
+
+  // The models that it serves. Of one of which nothing is known all others are taken for its peers.
+  void set_models(Backend backend, std::vector<std::string> models) { entries_[backend].models = std::move(models); }
 
   void check(Backend backend, bool passed, base::SteadyTime now);
   void set_most_open(int64_t requests) { options_.most_open = requests; }
@@ -126,10 +132,12 @@ class Health {
     base::SteadyTime probed_at{};
     std::optional<base::SteadyTime> ramp_from = {};
     int64_t open = 0;
+    std::vector<std::string> models = {};
   };
 
   void eject(Entry& entry, base::SteadyTime now);
-  bool may_eject() const;
+  bool may_eject(Backend backend) const;
+  bool may_eject(Backend backend, std::string_view model) const;
   void weigh_interval(base::SteadyTime now);
   void refresh();
 

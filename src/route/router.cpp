@@ -450,6 +450,12 @@ void Router::set_most_open(int64_t requests) {
 
 // ---- What else is heard of backends
 
+void Router::set_models(std::string_view address, std::vector<std::string> models) {
+  State& s = *state_;
+  const std::lock_guard lock(s.mutex);
+  if (const auto backend = s.find(address)) s.health.set_models(*backend, std::move(models));
+}
+
 void Router::check(std::string_view address, bool passed, base::SteadyTime now) {
   State& s = *state_;
   const std::lock_guard lock(s.mutex);

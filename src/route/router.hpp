@@ -112,6 +112,10 @@ class Router {
   // set start slowly.
   void set_backends(std::span<const Endpoint> endpoints, base::SteadyTime now);
 
+  // The models that a backend serves, from now on: no more than HealthOptions::most_ejected of those that serve one are
+  // ejected. An address that is not among the backends is ignored.
+  void set_models(std::string_view address, std::vector<std::string> models);
+
   // HealthOptions::most_open from now on.
   void set_most_open(int64_t requests);
 

@@ -411,6 +411,7 @@ asio::awaitable<Result<ClientStream>> ClientPool::open(const OutgoingRequest& re
     std::swap(sent_now, said.request_sent);
     auto exchanged = co_await stream->exchange(request, *head, said);
     const bool any_sent = said.request_sent;
+    said.sends += any_sent ? 1 : 0;
     said.request_sent = said.request_sent || sent_now;
     if (exchanged) {
       if (asked != nullptr && stream->head.status == 407) co_return asked->refusal(stream->head, *request.to);

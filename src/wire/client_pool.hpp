@@ -86,6 +86,7 @@ struct SendReport {
   bool reused = false;        // the last try was on a kept connection
   bool repeated = false;      // there was a second try, on a fresh one
   bool connected = false;     // the last try had a connection: a fresh one was made, or there was a kept one
+  int sends = 0;              // tries in which a byte of the request was handed to the network
   bool request_sent = false;  // in any try: a byte of the request was handed to the network, and may have arrived
   bool answer_began = false;  // a byte of an answer came
 };

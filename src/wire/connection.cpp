@@ -18,6 +18,7 @@
 #include "base/log.hpp"
 #include "wire/as_result.hpp"
 #include "wire/error_body.hpp"
+#include "wire/http_head.hpp"
 
 namespace tidemill::wire {
 
@@ -26,21 +27,29 @@ namespace {
 using boost::system::error_code;
 
 // To a request that no handler is there for.
-HttpResponse unanswered(const HttpRequest& request, const Router::Match& match, const std::string& id) {
+HttpResponse unanswered(const HttpRequest& request, const Router::Match& match, const std::string& id,
+                        std::string& message) {
   const ErrorStyle style = error_style(request.path);
   HttpResponse response;
   if (match.route.empty()) {
-    const base::Error error(base::ErrorCode::not_found,
-                            fmt::format("no such URL: {} {}", request.method, request.path));
-    response = error_response(error, 1, style, id);
+    message = fmt::format("no such URL: {} {}", request.method, request.path);
+    response = error_response(base::Error(base::ErrorCode::not_found, message), 1, style, id);
   } else {
     const std::string allow = match.allow();
-    const std::string message = fmt::format("{} does not answer {}, only {}", match.route, request.method, allow);
+    message = fmt::format("{} does not answer {}, only {}", match.route, request.method, allow);
     response = error_response(405, message, "invalid_request_error", "method_not_allowed", style, id);
     response.headers.set("Allow", allow);
   }
   set_request_id(response.headers, id, style);
   return response;
+}
+
+// The method of a head that has not come whole; empty where its end has not come either, or it is none.
+std::string_view begun_method(std::string_view head) {
+  const std::string_view method = head.substr(0, std::min(head.find(' '), head.size()));
+  const auto is_token = [](char c) { return is_token_character(static_cast<unsigned char>(c)); };
+  const bool ended = method.size() < head.size();
+  return ended && std::all_of(method.begin(), method.end(), is_token) ? method : std::string_view();
 }
 
 // The target of a head that has not come whole; empty where its end has not come either.
@@ -281,7 +290,8 @@ asio::awaitable<bool> Connection::serve_one() {
   status_ = 0;
   body_bytes_ = 0;
   keep_alive_ = false;
-  own_id_.clear();
+  own_ = OwnAnswer();
+  handled_ = false;
   const base::SteadyTime received = context_.clock.now();
   const base::WallTime received_wall = context_.clock.wall_now();
 
@@ -297,18 +307,29 @@ asio::awaitable<bool> Connection::serve_one() {
   } else if (parser.refusal()) {
     co_await refuse(parser.refusal()->status, parser.refusal()->message);
   } else if (!broken_) {
-    const bool truncated = end_of_input_;
-    co_await refuse(truncated ? 400 : 408, truncated ? "the request ends before it is complete"
-                                                     : "the request did not arrive within the time allowed for it");
+    if (end_of_input_) {
+      co_await refuse(400, "the request ends before it is complete");
+    } else if (context_.hurrying) {
+      context_.hurry_cut_some = true;
+      co_await refuse(503, "the server has stopped before the request was complete");
+    } else {
+      co_await refuse(408, "the request did not arrive within the time allowed for it");
+    }
   }
   if (context_.options.on_exchange && (complete || status_ != 0)) {
-    context_.options.on_exchange({.method = request_.method,
+    context_.options.on_exchange({.method = handled_ ? std::string_view(request_.method) : own_.method,
                                   .route = request_.route,
                                   .status = status_,
                                   .body_bytes = body_bytes_,
                                   .duration = context_.clock.now() - received,
                                   .unfinished = unfinished_,
-                                  .request_id = own_id_});
+                                  .handled = handled_,
+                                  .request_id = own_.id,
+                                  .path = own_.path,
+                                  .error = own_.error,
+                                  .peer = peer_,
+                                  .received = received_wall,
+                                  .request_bytes = request_.body.size()});
   }
   request_ = HttpRequest();
   if (broken_) co_return false;
@@ -347,7 +368,7 @@ asio::awaitable<bool> Connection::read_request(RequestParser& parser) {
       if (!write_now(pieces) && !co_await write_rest(pieces)) co_return false;
     }
     while (input_.size() == left && !end_of_input_) {
-      if (!co_await input_event_.wait_until(deadline)) co_return false;
+      if (context_.hurrying || !co_await input_event_.wait_until(deadline)) co_return false;
     }
   }
 }
@@ -361,12 +382,13 @@ asio::awaitable<void> Connection::run_exchange() {
     const Router::Match match = context_.router.find(request_.method, request_.path);
     request_.route = match.route;
     request_.path_rest = match.rest;
-    if (match.handler != nullptr) {
+    handled_ = match.handler != nullptr;
+    if (handled_) {
       co_await (*match.handler)(exchange);
     } else {
-      own_id_ = request_id(request_);
+      note_own_answer({});
       HttpResponse answer =
-          request_.method == "OPTIONS" ? preflight(match.allow()) : unanswered(request_, match, own_id_);
+          request_.method == "OPTIONS" ? preflight(match.allow()) : unanswered(request_, match, own_.id, own_.error);
       (void)co_await respond(std::move(answer));
     }
   } catch (const std::exception& error) {
@@ -379,18 +401,18 @@ asio::awaitable<void> Connection::run_exchange() {
   on_disconnect_ = nullptr;
   detach_waker();
   const bool lacks_answer = answer_ == Answer::none && !end_of_input_;
-  if (lacks_answer) own_id_ = request_id(request_);
+  if (lacks_answer) own_.id = request_id(request_);
   if (!failure.empty()) {
-    base::log::error("{} {}: the handler threw: {} id={}", request_.method, request_.route, failure, own_id_);
+    base::log::error("{} {}: the handler threw: {} id={}", request_.method, request_.route, failure, own_.id);
   } else if (lacks_answer) {
-    base::log::error("{} {}: the handler gave no answer id={}", request_.method, request_.route, own_id_);
+    base::log::error("{} {}: the handler gave no answer id={}", request_.method, request_.route, own_.id);
   }
   if (answer_ == Answer::none) {
     if (lacks_answer) {
       const ErrorStyle style = error_style(request_.path);
       const base::Error error(base::ErrorCode::internal, "the server failed to answer this request");
-      HttpResponse response = error_response(error, 1, style, own_id_);
-      set_request_id(response.headers, own_id_, style);
+      HttpResponse response = error_response(error, 1, style, own_.id);
+      set_request_id(response.headers, own_.id, style);
       (void)co_await respond(std::move(response));
     } else {
       keep_alive_ = false;
@@ -403,17 +425,29 @@ asio::awaitable<void> Connection::run_exchange() {
 // Answers a request that could not be read, after which the connection has to close.
 asio::awaitable<void> Connection::refuse(int status, std::string message) {
   keep_alive_ = false;
+  const std::string_view type = status == 503 ? "server_error" : "invalid_request_error";
   const std::string_view code = status == 413   ? "request_too_large"
+                                : status == 503 ? "unavailable"
                                 : status == 408 ? "timeout"
                                 : status == 415 ? "unsupported_content_encoding"
                                 : status == 431 ? "headers_too_large"
                                                 : "bad_request";
   const ErrorStyle style = error_style(asked_path());
-  own_id_ = request_id(request_);
-  HttpResponse response = error_response(status, message, "invalid_request_error", code, style, own_id_);
-  set_request_id(response.headers, own_id_, style);
+  note_own_answer(message);
+  HttpResponse response = error_response(status, message, type, code, style, own_.id);
+  set_request_id(response.headers, own_.id, style);
   if (status == 415) response.headers.set("Accept-Encoding", "identity");  // RFC 9110, section 12.5.3
   (void)co_await respond(std::move(response));
+}
+
+// A head that is not complete is still among the input.
+void Connection::note_own_answer(std::string_view error) {
+  own_.id = request_id(request_);
+  const bool begun = request_.method.empty();
+  own_.method = begun ? begun_method(input_.view()) : request_.method;
+  const std::string_view target = begun ? begun_target(input_.view()) : request_.target;
+  own_.path = target.substr(0, target.find('?'));
+  own_.error = error;
 }
 
 // Of a request that could not be read whole: what decides in whose words it is refused. A head that is not complete is
@@ -433,7 +467,7 @@ asio::awaitable<void> Connection::linger() {
   transport_.finish_tls();
   transport_.socket().shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
   const base::SteadyTime deadline = Deadlines::now() + context_.options.linger_timeout;
-  while (!end_of_input_) {
+  while (!end_of_input_ && !context_.hurrying) {
     consume_input(input_.size());
     if (!co_await input_event_.wait_until(deadline)) co_return;
     if (Deadlines::now() >= deadline) co_return;  // a client that never stops sending

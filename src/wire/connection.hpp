@@ -39,6 +39,8 @@ struct ServerContext {
   Router router;
   const base::Clock& clock;
   std::atomic<bool> draining = false;
+  std::atomic<bool> hurrying = false;
+  std::atomic<bool> hurry_cut_some = false;  // requests that had not come whole
 
   // What new connections show; null: plain HTTP.
   TlsContext tls() const {
@@ -66,7 +68,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // Says 503 instead.
   asio::awaitable<void> refuse_for_load();
 
-  // Looks at ServerContext::draining again.
+  // Looks at ServerContext::draining and hurrying again.
   void notice_drain() { input_event_.notify(); }
   // Resets the connection: what runs on it sees the client gone.
   void cut();
@@ -93,6 +95,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   asio::awaitable<void> run_exchange();
   asio::awaitable<void> refuse(int status, std::string message);
   std::string asked_path() const;
+  void note_own_answer(std::string_view error);
   asio::awaitable<void> linger();
   void add_cors(Headers& headers) const;
   HttpResponse preflight(std::string allow) const;
@@ -143,7 +146,15 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool unfinished_ = false;
   int status_ = 0;
   uint64_t body_bytes_ = 0;
-  std::string own_id_;  // what an answer that no handler gave calls its request
+  // Of an answer that no handler gave, as ExchangeSummary tells it.
+  struct OwnAnswer {
+    std::string id;
+    std::string method;
+    std::string path;
+    std::string error;
+  };
+  OwnAnswer own_;
+  bool handled_ = false;
   bool keep_alive_ = false;
   bool chunked_ = false;
   std::function<void()> on_disconnect_;

@@ -65,6 +65,7 @@ struct HttpServer::Impl {
   // Calls `act` on the thread of every connection; with `mutex` held.
   void for_each_connection(void (Connection::*act)());
   void drain();
+  void hurry();
   bool stop(base::Duration limit);
 
   ServerContext context;
@@ -200,6 +201,13 @@ void HttpServer::Impl::drain() {
   for_each_connection(&Connection::notice_drain);
 }
 
+void HttpServer::Impl::hurry() {
+  drain();
+  const std::lock_guard lock(mutex);
+  if (context.hurrying.exchange(true)) return;
+  for_each_connection(&Connection::notice_drain);
+}
+
 bool HttpServer::Impl::stop(base::Duration limit) {
   const std::lock_guard only_one(stop_mutex);
   if (io.empty()) return true;
@@ -231,7 +239,7 @@ bool HttpServer::Impl::stop(base::Duration limit) {
     ended = std::exchange(io, {});
   }
   ended.clear();  // with the frames of coroutines that still wait
-  return orderly;
+  return orderly && !context.hurry_cut_some;
 }
 
 base::Result<std::unique_ptr<HttpServer>> HttpServer::start(HttpServerOptions options, Router router) {
@@ -277,6 +285,9 @@ void HttpServer::use_tls(TlsContext context) {
 }
 void HttpServer::drain() {
   impl_->drain();
+}
+void HttpServer::hurry() {
+  impl_->hurry();
 }
 bool HttpServer::stop(base::Duration limit) {
   return impl_->stop(limit);

@@ -140,8 +140,16 @@ struct ExchangeSummary {
   int status = 0;           // 0: the client went before an answer began
   uint64_t body_bytes = 0;  // of the answer
   base::Duration duration{};
-  bool unfinished = false;      // the client went, or was cut for taking nothing, before it had the whole answer
-  std::string_view request_id;  // of an answer that no handler gave; else "", for the handler names its own
+  bool unfinished = false;  // the client went, or was cut for taking nothing, before it had the whole answer
+  // A handler was called, which knows what else there is to know. Of what the server has answered by itself (no such
+  // path or method, preflights, requests that could not be read) the rest is told here.
+  bool handled = false;
+  std::string_view request_id;  // of an answer that no handler gave; else ""
+  std::string_view path;        // as it came, without the query; "" where that is not known
+  std::string_view error;       // what the answer says is wrong; "": nothing
+  std::string_view peer;
+  base::WallTime received{};   // its first byte
+  uint64_t request_bytes = 0;  // of the body, as far as it came
 };
 
 struct HttpServerOptions {
@@ -203,6 +211,9 @@ class HttpServer {
   // Stops accepting, closes idle connections, lets running exchanges finish and says "Connection: close" in their
   // answers. Returns at once. Idempotent.
   void drain();
+  // Drains, and waits for nobody who has not sent the whole of a request: what has come of one is answered with 503,
+  // and counts as cut. Returns at once. Idempotent.
+  void hurry();
   // Drains, waits up to `limit` for the running exchanges, cuts those that are left (their handlers see the client
   // gone), and ends the threads. True if nothing had to be cut. Not from a handler. Idempotent.
   bool stop(base::Duration limit);

@@ -92,7 +92,10 @@ base::Result<std::unique_ptr<HttpServer>> start_listener(HttpServerOptions optio
                                                          const base::Clock& clock) {
   TM_CHECK(check_origins(options.cors_origins, section));
   options.clock = &clock;
-  options.on_exchange = [&metrics](const ExchangeSummary& summary) { metrics.observe(summary); };
+  options.on_exchange = [&metrics, also = std::move(options.on_exchange)](const ExchangeSummary& summary) {
+    metrics.observe(summary);
+    if (also) also(summary);
+  };
   auto started = HttpServer::start(std::move(options), std::move(router));
   if (started || started.error().param() != "address") return started;
   return std::move(started).error().with_param(fmt::format("{}.host", section));
@@ -105,6 +108,7 @@ bool stop_listener(HttpServer& http, const Drainable& service, base::Duration le
   const auto until = std::chrono::steady_clock::now() + std::max(left, Drainable::parting);
   while (http.connections() != 0 && !service.hurried() && std::chrono::steady_clock::now() < until)
     std::this_thread::sleep_for(look_interval);
+  if (service.hurried()) http.hurry();
   return http.stop(service.hurried() ? Drainable::parting : base::Duration(0));
 }
 

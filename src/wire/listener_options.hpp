@@ -44,8 +44,9 @@ HttpServerOptions http_options(const ListenerOptions& options);
 // would ever match: "https://app.example", "http://localhost:3000", "null"; or "*".
 base::Result<void> check_origins(const std::vector<std::string>& origins, std::string_view section);
 
-// Starts a server in the time of `clock`, whose exchanges are counted by `metrics`; both must outlive it. Errors: those
-// of HttpServer::start, with the address told as the option of `section` that it is, and of check_origins.
+// Starts a server in the time of `clock`, whose exchanges are counted by `metrics`, before `options.on_exchange` hears
+// of them; both must outlive it. Errors: those of HttpServer::start, with the address told as the option of `section`
+// that it is, and of check_origins.
 base::Result<std::unique_ptr<HttpServer>> start_listener(HttpServerOptions options, Router router,
                                                          std::string_view section, HttpMetrics& metrics,
                                                          const base::Clock& clock);

@@ -93,10 +93,10 @@ size_t RequestParser::skip_blank_lines(std::string_view bytes) {
 void RequestParser::read_head(std::string_view head) {
   RequestLine line;
   const char* const fault = read_request_head(head, line, request_.headers);
+  request_.method = line.method;
   request_.target = line.target;
   if (fault != nullptr) return refuse(400, std::string("not a valid HTTP/1.1 request: ") + fault);
   head_done_ = true;
-  request_.method = line.method;
   request_.http_1_0 = line.http_1_0;
   keep_alive_ = request_.headers.has_token("connection", "close") ? false
                 : request_.http_1_0 ? request_.headers.has_token("connection", "keep-alive")

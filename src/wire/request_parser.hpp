@@ -42,8 +42,8 @@ class RequestParser {
   // The head says, or its version implies, that the connection ends after the answer.
   bool keep_alive() const { return keep_alive_; }
 
-  // The request as far as it was read: all of it when `done`; the method is empty before `head_done`, and the target
-  // too unless a whole head was refused. Times, peer and route are not set.
+  // The request as far as it was read: all of it when `done`; method and target are empty before `head_done`, unless a
+  // whole head was refused. Times, peer and route are not set.
   HttpRequest take();
 
  private:

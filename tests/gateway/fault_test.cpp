@@ -15,12 +15,16 @@ class Fault : public FleetFixture {
  protected:
   static inline const std::string question = R"({"model":"bad","messages":[{"role":"user","content":"hi"}]})";
 
-  // One that says `bytes` to everything, and one that is well and has another model.
+  // One that says `bytes` to everything, and one that is well. Both have the model, which the route asks the first for.
   void start_with(const std::string& bytes) {
     bad = "127.0.0.1:" + std::to_string(add_backend([bytes](const Received&) { return Script{.bytes = bytes}; },
                                                     R"({"data":[{"id":"bad"}]})")
                                             .port());
-    add_backend([](const Received&) { return Script{.bytes = http_answer(200, "application/json", "{}")}; });
+    add_backend([](const Received&) { return Script{.bytes = http_answer(200, "application/json", "{}")}; },
+                R"({"data":[{"id":"bad"},{"id":"m"}]})");
+    gateway::RouteOptions route{.model = "bad"};
+    route.targets = {{.name = "bad", .backends = {bad}}};
+    options.routes = {route};
     start();
   }
   void ask(int times, int status) {
@@ -48,6 +52,20 @@ TEST_F(Fault, ErrorsOfItsOwnCount) {
   ask(1, 500);
   EXPECT_EQ(failures(), 5);
   EXPECT_EQ(up(), 1) << get("/backends").body;
+}
+
+// Clients would get nothing at all of its model.
+TEST_F(Fault, TheOnlyBackendOfAModelIsAskedOn) {
+  bad =
+      "127.0.0.1:" +
+      std::to_string(add_backend([](const Received&) { return Script{.bytes = http_answer(500, "text/plain", "no")}; },
+                                 R"({"data":[{"id":"bad"}]})")
+                         .port());
+  add_backend([](const Received&) { return Script{.bytes = http_answer(200, "application/json", "{}")}; });
+  start();
+  ask(12, 500);
+  EXPECT_EQ(failures(), 12);
+  EXPECT_EQ(up(), 2) << get("/backends").body;
 }
 
 // Which no client could mend.

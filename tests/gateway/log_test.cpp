@@ -338,6 +338,72 @@ TEST_F(GatewayLog, TheLineSaysWhoPaidHowMuchAndNotForWhat) {
 }
 
 // A line stays one that can be read, whatever a body says.
+// Of those too that no endpoint has seen: once each, with what is known of it.
+TEST_F(GatewayLog, WhatTheServerAnswersItselfHasALine) {
+  options.access_log = (folder.path() / "access.jsonl").string();
+  options.header_timeout = 30ms;
+  options.body_timeout = 30ms;
+  options.max_body = base::ByteSize{1024};
+  start_alone();
+  struct Case {
+    std::string name;  // its x-request-id
+    std::string line;  // of the request
+    std::string rest;  // behind the id
+    int status;
+    std::string error;      // part of it
+    bool has_id = true;     // its head could be read
+    std::string path = "";  // that of `line` if empty
+  };
+  const std::string generate = "POST /v1/completions HTTP/1.1";
+  const std::vector<Case> cases = {
+      {"wrong-method", "DELETE /v1/completions HTTP/1.1", "\r\n", 405, "does not answer DELETE"},
+      {"no-path", "GET /nothing?key=secret HTTP/1.1", "\r\n", 404, "no such URL", true, "/nothing"},
+      {"preflight", "OPTIONS /v1/completions HTTP/1.1", "\r\n", 204, ""},
+      {"large", generate, "Content-Length: 2000\r\n\r\n", 413, "larger than the limit"},
+      {"encoded", generate, "Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}", 415, "gzip"},
+      {"slow-body", generate, "Content-Length: 200\r\n\r\n{}", 408, "within the time"},
+      {"slow-head", generate, "X: y", 408, "within the time", false},
+      {"long-head", generate, "X: " + std::string(70'000, 'a') + "\r\n\r\n", 431, "longer than the limit", false},
+      {"two-lengths", generate, "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, "not certain"},
+      {"bad-coding", generate, "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400, "not certain"},
+      {"bad-field", generate, "A B: c\r\n\r\n", 400, "not a valid HTTP/1.1 request"},
+  };
+  for (const Case& each : cases) {
+    RawClient client(gateway->port());
+    client.send(each.line + "\r\nHost: h\r\nX-Request-Id: " + each.name + "\r\n" + each.rest);
+    const std::string answer = each.rest == "\r\n" ? client.read_answer() : client.read_all();
+    EXPECT_TRUE(answer.starts_with("HTTP/1.1 " + std::to_string(each.status))) << each.name << answer;
+  }
+  gateway.reset();
+  std::vector<json::object> lines;
+  std::ifstream file(options.access_log);
+  for (std::string text; std::getline(file, text);) {
+    const auto parsed = base::parse_json(text);
+    ASSERT_TRUE(parsed) << text;
+    lines.push_back(parsed->as_object());
+  }
+  ASSERT_EQ(lines.size(), cases.size());
+  for (size_t i = 0; i < cases.size(); ++i) {
+    const Case& expected = cases[i];
+    const json::object& line = lines[i];
+    const std::string text = json::serialize(line);
+    const size_t blank = expected.line.find(' ');
+    const std::string path =
+        expected.path.empty() ? expected.line.substr(blank + 1, expected.line.rfind(' ') - blank - 1) : expected.path;
+    EXPECT_EQ(line.at("status"), expected.status) << text;
+    EXPECT_EQ(line.at("method"), json::value(expected.line.substr(0, blank))) << text;
+    EXPECT_EQ(line.at("path"), json::value(path)) << text;
+    EXPECT_TRUE(line.contains("peer")) << text;
+    EXPECT_FALSE(line.contains("tenant")) << text;
+    if (expected.has_id) {
+      EXPECT_EQ(line.at("id"), json::value(expected.name)) << text;
+    }
+    if (expected.status == 204) continue;
+    EXPECT_NE(std::string(line.at("error").as_string()).find(expected.error), std::string::npos) << text;
+    EXPECT_GT(line.at("bytes_out").as_int64(), 0) << text;
+  }
+}
+
 TEST_F(GatewayLog, TheLineHasTheBeginningOfALongName) {
   add_backend([](const Received&) { return Script{.bytes = http_answer(200, "application/json", "{}")}; });
   options.access_log = (folder.path() / "access").string();

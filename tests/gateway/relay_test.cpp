@@ -1,5 +1,6 @@
 // What reaches the client when backends fail, before the first byte.
 #include <atomic>
+#include <fstream>
 #include <set>
 #include <string>
 #include <vector>
@@ -8,6 +9,7 @@
 
 #include "base/json.hpp"
 #include "gateway/fleet_fixture.hpp"
+#include "temporary_folder.hpp"
 
 namespace tidemill::test {
 namespace {
@@ -265,8 +267,69 @@ TEST_F(Relay, TheTriesAreBounded) {
   EXPECT_TRUE(response.headers.has("retry-after"));
   EXPECT_GE(asked, 3);
   EXPECT_LE(asked, 6);  // each try may find a kept connection closed, and then takes a fresh one
-  EXPECT_NE(response.body.find("no backend answered, after 3 tries\""), std::string::npos) << response.body;
+  const std::string told = "no backend answered, after " + std::to_string(asked.load()) + " tries\"";
+  EXPECT_NE(response.body.find(told), std::string::npos) << response.body << " " << asked;
   EXPECT_EQ(response.body.find("127.0.0.1"), std::string::npos) << "addresses are not for clients";
+}
+
+// A server may close a connection that was kept just when a request comes. Or it may have read it, and died of it.
+class KeptConnection : public FleetFixture {
+ protected:
+  static inline const std::string answer = http_answer(200, "application/json", R"({"id":"chatcmpl-1"})");
+
+  // Answers all but the second request, for which it resets the connection on which it answered the first.
+  void start_one() {
+    options.access_log = (folder.path() / "access.jsonl").string();
+    backend = &add_backend([this](const Received&) {
+      return ++asked == 2 ? Script{.bytes = "", .end = Script::End::reset}
+                          : Script{.bytes = answer, .end = Script::End::keep};
+    });
+    start();
+  }
+  int ask() {
+    return post("/v1/chat/completions", R"({"model":"m","messages":[{"role":"user","content":"hi"}]})").status;
+  }
+  double sent() {
+    return metric("tidemill_gateway_backend_requests_total{backend=\"127.0.0.1:" + std::to_string(backend->port()) +
+                  "\"}");
+  }
+  // Of the lines of the access log, once the gateway has gone.
+  std::vector<int64_t> tries() {
+    gateway.reset();
+    std::vector<int64_t> all;
+    std::ifstream file(options.access_log);
+    for (std::string line; std::getline(file, line);) {
+      const auto parsed = base::parse_json(line);
+      if (parsed && parsed->at("path") == "/v1/chat/completions") all.push_back(parsed->at("tries").as_int64());
+    }
+    return all;
+  }
+
+  TemporaryFolder folder;
+  ScriptedBackend* backend = nullptr;
+  std::atomic<int> asked = 0;
+};
+
+TEST_F(KeptConnection, WhatIsSentAgainOnAFreshOneIsCounted) {
+  options.retries = 1;
+  start_one();
+  EXPECT_EQ(ask(), 200);
+  EXPECT_EQ(ask(), 200);
+  EXPECT_EQ(asked, 3);
+  EXPECT_EQ(sent(), 3);
+  EXPECT_EQ(metric("tidemill_gateway_retries_total"), 1);
+  EXPECT_EQ(tries(), (std::vector<int64_t>{1, 2}));
+}
+
+TEST_F(KeptConnection, WithoutRetriesNothingIsSentAgain) {
+  options.retries = 0;
+  start_one();
+  EXPECT_EQ(ask(), 200);
+  EXPECT_EQ(ask(), 503);
+  EXPECT_EQ(asked, 2);
+  EXPECT_EQ(sent(), 2);
+  EXPECT_EQ(metric("tidemill_gateway_retries_total"), 0);
+  EXPECT_EQ(tries(), (std::vector<int64_t>{1, 1}));
 }
 
 TEST_F(Relay, IfAllRefuseTheLastOnesWordsAreHandedOn) {

@@ -1,11 +1,15 @@
 // What reaches the client when backends fail in mid-stream.
 #include <atomic>
+#include <fstream>
 #include <mutex>
+#include <optional>
+#include <utility>
 
 #include <gtest/gtest.h>
 
 #include "base/json.hpp"
 #include "gateway/fleet_fixture.hpp"
+#include "temporary_folder.hpp"
 
 namespace tidemill::test {
 namespace {
@@ -451,6 +455,69 @@ TEST_F(Resume, AForeignChatGoesOnAsWellAsCanBe) {
   }
   EXPECT_GT(announced, 100);
   EXPECT_EQ(metric("tidemill_gateway_resumed_streams_total{kind=\"best_effort\"}"), announced);
+}
+
+// Says four words to a prompt of ten tokens, and counts what it is shown of them as prompt. `length`: of words that it
+// says before it dies; nullopt: it does not.
+std::string counted_stream(const Received& request, std::optional<size_t> length) {
+  std::vector<std::string> pieces = foreign_stream(request, "any");  // a role, the words, "stop", [DONE]
+  const size_t left = pieces.size() - 3;
+  if (length && *length <= left) {
+    pieces.resize(1 + *length);
+    std::string bytes = chunked_answer(pieces);
+    bytes.resize(bytes.size() - 5);
+    return bytes;
+  }
+  const size_t prompt = 10 + 4 - left;
+  pieces.insert(pieces.end() - 1,
+                R"(data: {"id":"any","object":"chat.completion.chunk","choices":[],"usage":{"prompt_tokens":)" +
+                    std::to_string(prompt) + R"(,"completion_tokens":)" + std::to_string(left) +
+                    R"(,"total_tokens":14,"prompt_tokens_details":{"cached_tokens":)" + std::to_string(prompt) +
+                    "}}}\n\n");
+  return chunked_answer(pieces);
+}
+
+// Whatever was said before a break is output: for the client, the log and the bill.
+TEST_F(Resume, AUsageIsThatOfTheWholeChat) {
+  const TemporaryFolder folder;
+  options.access_log = (folder.path() / "access.jsonl").string();
+  options.policy = (folder.path() / "policy.toml").string();
+  std::ofstream(options.policy) << "[prices.\"*\"]\ninput = 1000000\ncached_input = 1000000\noutput = 2000000\n";
+  std::atomic<size_t> each = 0;  // words of a backend that dies
+  std::atomic<int> deaths = 0;   // to come
+  for (int i = 0; i < 2; ++i) {
+    add_backend([&](const Received& request) {
+      const bool dies = deaths-- > 0;
+      return Script{.bytes = counted_stream(request, dies ? std::optional<size_t>(each) : std::nullopt)};
+    });
+  }
+  start();
+  const std::string counted =
+      R"({"model":"m","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"hi"}]})";
+  int asked = 0;
+  for (const auto& [length, times] : {std::pair<size_t, int>{0, 0}, {1, 1}, {3, 1}, {4, 1}, {1, 3}}) {
+    each = length;
+    deaths = times;
+    const std::string body = post("/v1/chat/completions", counted).body;
+    EXPECT_NE(body.find(R"("prompt_tokens":10,"completion_tokens":4,"total_tokens":14,)"
+                        R"("prompt_tokens_details":{"cached_tokens":10},"cost":18.00)"),
+              std::string::npos)
+        << length << " " << times << "\n"
+        << body;
+    ++asked;
+  }
+  gateway.reset();
+  std::ifstream log(options.access_log);
+  int lines = 0;
+  for (std::string line; std::getline(log, line);) {
+    if (line.find("/v1/chat/completions") == std::string::npos) continue;
+    ++lines;
+    const auto parsed = base::parse_json(line);
+    EXPECT_EQ(parsed->at("prompt_tokens"), 10) << line;
+    EXPECT_EQ(parsed->at("output_tokens"), 4) << line;
+    EXPECT_EQ(parsed->at("cost"), "18.00") << line;
+  }
+  EXPECT_EQ(lines, asked);
 }
 
 TEST_F(Resume, WhatCannotGoOnEndsWithAnError) {

@@ -50,7 +50,7 @@ struct Received {
 
 // What to say, and what then.
 struct Script {
-  enum class End { close, reset, hang };
+  enum class End { close, reset, hang, keep };  // keep: the connection takes a further request
   std::string bytes;
   End end = End::close;
   // Behind `bytes`, as chunks, a few milliseconds apart, unless the gateway hangs up; then `rest`.
@@ -189,6 +189,7 @@ class ScriptedBackend {
     co_await asio::async_write(socket, asio::buffer(script.bytes), token);
     if (script.comments > 0) co_await murmur(socket, script, error);
     co_await asio::async_write(socket, asio::buffer(script.rest), token);
+    if (script.end == Script::End::keep) co_return !error;
     if (script.end == Script::End::reset) {
       socket.set_option(asio::socket_base::linger(true, 0), error);
     } else if (script.end == Script::End::hang) {

@@ -15,7 +15,7 @@ struct Read {
 };
 
 Read read(const std::vector<std::string_view>& pieces) {
-  SseMarks stream;
+  SseMarks stream(1 << 20);
   Read read;
   for (const std::string_view piece : pieces) {
     EXPECT_TRUE(stream.add(piece));
@@ -85,7 +85,7 @@ TEST(SseMarks, ForeignStreamsPassEventByEvent) {
     foreign += event;
   for (size_t i = 0; i <= foreign.size(); ++i) {
     const std::string_view first = std::string_view(foreign).substr(0, i);
-    SseMarks stream;
+    SseMarks stream(1 << 20);
     std::string out;
     ASSERT_TRUE(stream.add(first));
     EXPECT_FALSE(stream.next(out));
@@ -105,7 +105,7 @@ TEST(SseMarks, ForeignStreamsPassEventByEvent) {
 }
 
 TEST(SseMarks, AForeignStreamMayEndWithoutABlankLine) {
-  SseMarks stream;
+  SseMarks stream(1 << 20);
   std::string out;
   ASSERT_TRUE(stream.add("data: a\n\ndata: b"));
   EXPECT_FALSE(stream.next(out));
@@ -136,7 +136,7 @@ TEST(SseMarks, WhatIsHeldIsBounded) {
 
 TEST(SseMarks, KnowTheBeginningOfAnEvent) {
   const auto holds_event = [](const std::string& bytes) {
-    SseMarks stream;
+    SseMarks stream(1 << 20);
     std::string out;
     EXPECT_TRUE(stream.add(bytes));
     while (stream.next(out)) {

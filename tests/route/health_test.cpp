@@ -210,6 +210,59 @@ TEST_F(HealthTest, TheOnlyBackendIsNeverEjected) {
   EXPECT_TRUE(health_->admits(0));
 }
 
+TEST_F(HealthTest, HalfOfThoseThatServeAModelStay) {
+  start(6);
+  health_->set_models(0, {"alone"});
+  for (const Backend backend : {1U, 2U})
+    health_->set_models(backend, {"pair"});
+  for (const Backend backend : {3U, 4U})
+    health_->set_models(backend, {"pair", "shared"});
+  health_->set_models(5, {"shared", "own"});
+  for (int round = 0; round < 3; ++round) {
+    for (Backend backend = 0; backend < 6; ++backend)
+      fail(backend, 20);
+  }
+  EXPECT_EQ(state(0), HealthState::up) << "the only one of its model";
+  EXPECT_EQ(state(1), HealthState::ejected);
+  EXPECT_EQ(state(2), HealthState::ejected);
+  EXPECT_EQ(state(3), HealthState::up) << "two of four are out";
+  EXPECT_EQ(state(4), HealthState::up);
+  EXPECT_EQ(state(5), HealthState::up) << "the only one of one of its models";
+}
+
+// Where only a share of its answers fails, more than its peers' of other models.
+TEST_F(HealthTest, TheOnlyOneOfAModelIsNoOutlier) {
+  start(2);
+  health_->set_models(0, {"a"});
+  health_->set_models(1, {"b"});
+  for (int i = 0; i < 100; ++i) {
+    serve(0, i % 5 < 2 ? Outcome::failure : Outcome::success);
+    serve(1, Outcome::success);
+  }
+  advance(seconds(10));
+  EXPECT_EQ(state(0), HealthState::up);
+}
+
+TEST_F(HealthTest, WhoIsDownIsNoPeer) {
+  start(2);
+  for (int i = 0; i < 2; ++i)
+    health_->check(1, false, now_);
+  ASSERT_EQ(state(1), HealthState::down);
+  fail(0, 20);
+  EXPECT_EQ(state(0), HealthState::up) << "nobody else could be asked";
+}
+
+TEST_F(HealthTest, WhosePeersHaveGoneIsNotEjectedAgain) {
+  start(2);
+  fail(0, 5);
+  ASSERT_EQ(state(0), HealthState::ejected);
+  health_->remove(1);
+  advance(seconds(5));
+  ASSERT_EQ(state(0), HealthState::probing);
+  serve(0, Outcome::failure);
+  EXPECT_EQ(state(0), HealthState::up);
+}
+
 TEST_F(HealthTest, InAPanicTheSignsAreNotBelieved) {
   start(4);
   for (Backend backend = 0; backend < 3; ++backend) {

@@ -166,6 +166,7 @@ TEST_F(PoolTest, AStaleConnectionIsReplacedIfTheRequestMayBeRepeated) {
   const Outcome second = get(server.url(), true);
   EXPECT_EQ(second.body, "again") << second.message;
   EXPECT_TRUE(second.report.repeated && !second.report.reused && second.report.request_sent);
+  EXPECT_EQ(second.report.sends, 2);
   EXPECT_TRUE(second.report.connected);
   EXPECT_EQ(server.accepted(), 2);
 }
@@ -177,6 +178,7 @@ TEST_F(PoolTest, AStaleConnectionIsReportedIfTheRequestMayNotBeRepeated) {
   EXPECT_EQ(second.error, ErrorCode::unavailable);
   EXPECT_TRUE(second.report.reused && second.report.request_sent);
   EXPECT_FALSE(second.report.repeated || second.report.answer_began);
+  EXPECT_EQ(second.report.sends, 1);
   EXPECT_EQ(server.accepted(), 1);
 }
 

@@ -60,6 +60,34 @@ TEST_F(LifecycleTest, DrainClosesIdleConnectionsAndFinishesWhatRuns) {
   EXPECT_FALSE(RawClient(server_->port()).connected());
 }
 
+TEST_F(LifecycleTest, AHurryEndsWhatHasNotComeWhole) {
+  options_.header_timeout = options_.body_timeout = std::chrono::hours(1);
+  start();
+  RawClient head = connect();
+  ASSERT_TRUE(head.send("POST /echo HTTP/1.1\r\nHost: h\r\n"));
+  RawClient body = connect();
+  ASSERT_TRUE(body.send("POST /echo HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"));
+  ASSERT_NE(body.read_through("\r\n\r\n").find(" 100 "), std::string::npos);
+  ASSERT_TRUE(body.send("ab"));
+  RawClient busy = connect();
+  ASSERT_TRUE(busy.send(get_when_told));
+  const auto wake = waker_.get();
+  wait_for_connections(3);
+
+  server_->hurry();
+  for (RawClient* half : {&head, &body}) {
+    const std::string answer = half->read_all();
+    if (half == &head && answer.empty()) continue;  // what it has sent had not arrived
+    EXPECT_TRUE(answer.starts_with("HTTP/1.1 503 ")) << answer;
+  }
+  wait_for_connections(1);
+  EXPECT_FALSE(client_gone_.is_set()) << "a request that has come goes on";
+  wake();
+  EXPECT_TRUE(busy.read_all().ends_with("woken"));
+  busy.close();
+  EXPECT_FALSE(server_->stop(patience)) << "requests were cut";
+}
+
 TEST_F(LifecycleTest, StopCutsWhatDoesNotEnd) {
   start();
   RawClient busy = connect();
