@@ -35,7 +35,7 @@ class Download {
       // An older part may have been damaged on the disk: what is new altogether says whether the server is at fault.
       const std::string found = part_.found();
       TM_CHECK(restart());
-      if (std::exchange(again_, true)) return wrong_content(found);
+      if (std::exchange(again_, true)) return wrong_content(file_, found);
     }
   }
 
@@ -53,6 +53,7 @@ class Download {
       }
       if (!failure && !part_.complete()) failure = ended_early();
       if (!failure) break;
+      failure->name(fmt::format("'{}'", shown()));
       auto next = remote_.before_next_try(*std::move(failure), tries);
       if (next) continue;
       Error error = std::move(next).error();
@@ -81,10 +82,10 @@ class Download {
         return failure;
       }
       // What is there is no beginning of what the server has.
-      failure->error = Error(ErrorCode::unavailable,
-                             fmt::format("'{}': the server has nothing behind the first {} of the {} bytes that the "
-                                         "hub lists",
-                                         shown(), part_.have(), part_.size()));
+      failure->error =
+          Error(ErrorCode::unavailable,
+                fmt::format("the server has nothing behind the first {} of the {} bytes that the hub lists",
+                            part_.have(), part_.size()));
       failure->passing = true;
       if (auto cut = restart(); !cut) return Failure{.error = std::move(cut).error()};
     }
@@ -111,16 +112,15 @@ class Download {
       return {};
     }
     TM_CHECK(restart());
-    return Error(ErrorCode::unavailable, fmt::format("'{}': the server goes on with another part than was asked for, "
-                                                     "or with another file",
-                                                     shown()));
+    return Error(ErrorCode::unavailable,
+                 "the server goes on with another part than was asked for, or with another file");
   }
 
   Result<void> take(std::string_view bytes) {
     if (bytes.size() > part_.size() - part_.have()) {
       TM_CHECK(restart());
-      return Error(ErrorCode::corrupt, fmt::format("'{}': the server sends more than the {} bytes that the hub lists",
-                                                   shown(), part_.size()));
+      return Error(ErrorCode::corrupt,
+                   fmt::format("the server sends more than the {} bytes that the hub lists", part_.size()));
     }
     TM_CHECK(part_.append(std::as_bytes(std::span(bytes))));
     tell();
@@ -140,8 +140,8 @@ class Download {
   }
 
   Failure ended_early() const {
-    return {.error = Error(ErrorCode::unavailable, fmt::format("'{}': the answer ends after {} of {} bytes", shown(),
-                                                               part_.have(), part_.size())),
+    return {.error = Error(ErrorCode::unavailable,
+                           fmt::format("the answer ends after {} of {} bytes", part_.have(), part_.size())),
             .passing = true,
             .status = 0,
             .wait = std::nullopt};
@@ -149,14 +149,7 @@ class Download {
 
   Error other_size(uint64_t whole) const {
     return {ErrorCode::corrupt,
-            fmt::format("'{}': the server has {} bytes of it, and the hub lists {}", shown(), whole, part_.size())};
-  }
-
-  Error wrong_content(const std::string& found) const {
-    return {
-        ErrorCode::corrupt,
-        fmt::format("'{}': what the server sends is not what the hub lists, twice: its {} is {}, and should be {}",
-                    shown(), to_string(file_.digest->kind), found.empty() ? "unknown here" : found, file_.digest->hex)};
+            fmt::format("the server has {} bytes of it, and the hub lists {}", whole, part_.size())};
   }
 
   std::string shown() const { return base::utf8::printable(file_.path, 200); }

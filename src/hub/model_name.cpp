@@ -25,8 +25,10 @@ bool is_name(std::string_view name) {
 
 bool is_revision(std::string_view revision) {
   const auto allowed = [](char c) { return static_cast<unsigned char>(c) > ' ' && c != '\x7f'; };
+  // Git has no names with "..", nor with parts that begin with a dot: of a URL's path they would be steps.
   return !revision.empty() && revision.size() <= 200 && base::utf8::is_valid(revision) &&
-         std::all_of(revision.begin(), revision.end(), allowed);
+         std::all_of(revision.begin(), revision.end(), allowed) && revision.find("..") == std::string_view::npos &&
+         !revision.starts_with('.') && revision.find("/.") == std::string_view::npos;
 }
 
 }  // namespace

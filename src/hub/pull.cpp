@@ -24,7 +24,7 @@ using base::Error;
 using base::ErrorCode;
 using base::Result;
 
-constexpr uint64_t kSpareBytes = uint64_t{16} << 20;  // of a disk, beside the files
+constexpr uint64_t kSpareBytes = uint64_t{16} << 20;  // of a disk, which stay free beside the files
 
 uint64_t size_or_zero(const fs::path& path) {
   std::error_code fault;
@@ -118,9 +118,10 @@ class Pull {
     const fs::space_info space = fs::space(folder, fault);
     if (wanted == 0 || fault || space.available >= wanted + kSpareBytes) return {};
     return Error(ErrorCode::io,
-                 fmt::format("{} takes {} more, and the disk of the cache ('{}') has {} left; make room, or set "
-                             "TIDEMILL_CACHE to a folder on another disk",
-                             name_.text(), base::human_bytes(static_cast<double>(wanted)), cache_.root().string(),
+                 fmt::format("{} takes {} more, and {} are to stay free, but the disk of the cache ('{}') has {} left; "
+                             "make room, or set TIDEMILL_CACHE to a folder on another disk",
+                             name_.text(), base::human_bytes(static_cast<double>(wanted)),
+                             base::human_bytes(static_cast<double>(kSpareBytes)), cache_.root().string(),
                              base::human_bytes(static_cast<double>(space.available))));
   }
 

@@ -52,6 +52,16 @@ std::string percent_encode(std::string_view text, bool slashes) {
   return out;
 }
 
+// Of a token: what a header's value cannot hold, and blanks, which none has.
+bool has_blank_or_control(std::string_view text) {
+  return std::any_of(text.begin(), text.end(),
+                     [](char c) { return static_cast<unsigned char>(c) <= ' ' || c == '\x7f'; });
+}
+
+std::string quoted(const RepoFile& file) {
+  return fmt::format("'{}'", base::utf8::printable(file.path, 200));
+}
+
 bool is_readable(int descriptor, int milliseconds) {
   pollfd asked{.fd = descriptor, .events = POLLIN, .revents = 0};
   return descriptor >= 0 && ::poll(&asked, 1, milliseconds) > 0;
@@ -83,6 +93,11 @@ Result<Remote> Remote::create(ModelName name, RemoteOptions options) {
                  fmt::format("the hub's endpoint (HF_ENDPOINT) '{}' has a query; it should look like "
                              "https://huggingface.co",
                              options.endpoint));
+  }
+  if (has_blank_or_control(options.token)) {
+    return Error(ErrorCode::invalid_argument,
+                 "the token (HF_TOKEN) holds a blank, a line break or another control character; it should be the "
+                 "token alone, such as hf_...");
   }
   if (!options.token.empty() && !endpoint->https && !is_this_machine(*endpoint)) {
     return Error(ErrorCode::invalid_argument,
@@ -128,16 +143,28 @@ Result<std::vector<RepoFile>> Remote::list(const std::string& commit) {
 
 Result<std::string> Remote::read(const RepoFile& file, const std::string& commit) {
   if (file.size > kMostAnswerBytes) {
-    return Error(ErrorCode::unsupported, fmt::format("{}: '{}' has {} bytes, and at most {} are read", name_.text(),
-                                                     file.path, file.size, kMostAnswerBytes));
+    return Error(ErrorCode::unsupported, fmt::format("{}: {} has {} bytes, and at most {} are read", name_.text(),
+                                                     quoted(file), file.size, kMostAnswerBytes));
   }
-  TM_TRY(HttpResponse answer, get(url_of(file, commit)));
-  const bool right = answer.body.size() == file.size &&
-                     (!file.digest || digest_of(file.digest->kind, answer.body) == file.digest->hex);
-  if (right) return std::move(answer.body);
-  return Error(ErrorCode::corrupt, fmt::format("{}: what came as '{}' is not what the hub lists: {} bytes instead of "
-                                               "{}, or another checksum",
-                                               name_.text(), file.path, answer.body.size(), file.size));
+  bool again = false;
+  while (true) {
+    TM_TRY(HttpResponse answer, get(url_of(file, commit), quoted(file)));
+    if (answer.body.size() != file.size) {
+      return Error(ErrorCode::corrupt, fmt::format("{}: the server has {} bytes of it, and the hub lists {}",
+                                                   quoted(file), answer.body.size(), file.size));
+    }
+    if (!file.digest) return std::move(answer.body);
+    const std::string found = digest_of(file.digest->kind, answer.body);
+    if (found == file.digest->hex) return std::move(answer.body);
+    if (std::exchange(again, true)) return wrong_content(file, found);
+  }
+}
+
+Error wrong_content(const RepoFile& file, const std::string& found) {
+  return {ErrorCode::corrupt,
+          fmt::format("{}: what the server sends is not what the hub lists, twice: its {} is {}, and should be {}",
+                      quoted(file), to_string(file.digest->kind), found.empty() ? "unknown here" : found,
+                      file.digest->hex)};
 }
 
 std::string Remote::url_of(const RepoFile& file, const std::string& commit) const {
@@ -209,7 +236,7 @@ std::optional<Failure> Remote::try_get(const std::string& first, const wire::Hea
                                                                 name_.text(), kMostRedirects))};
 }
 
-Result<HttpResponse> Remote::get(const std::string& url) {
+Result<HttpResponse> Remote::get(const std::string& url, const std::string& what) {
   Tries tries;
   while (true) {
     HttpResponse answer;
@@ -228,6 +255,7 @@ Result<HttpResponse> Remote::get(const std::string& url) {
     };
     auto failure = try_get(url, {}, receiver);
     if (!failure) return answer;
+    if (!what.empty()) failure->name(what);
     TM_CHECK(before_next_try(*std::move(failure), tries));
   }
 }
@@ -262,8 +290,10 @@ Failure Remote::refusal(const wire::Url& from, const HttpResponse& head) const {
     return said(ErrorCode::not_found, fmt::format("{} has no branch, tag or commit '{}'", name_.repository,
                                                   base::utf8::printable(name_.revision)));
   }
-  if (status == 404 && kind == "EntryNotFound") {
-    return said(ErrorCode::not_found, fmt::format("{}: a file that the hub lists is not there", model));
+  // Mirrors may not say what it is that they lack.
+  if (status == 404 &&
+      (kind == "EntryNotFound" || (kind.empty() && from.target.find("/resolve/") != from.target.npos))) {
+    return said(ErrorCode::not_found, fmt::format("{} has no such file, though the hub lists it", model));
   }
   if (status == 404) return said(ErrorCode::not_found, fmt::format("there is no {} (looked at {})", model, page));
   std::string message = fmt::format("{}: the hub answers {} {}", model, status, wire::reason_phrase(status));
@@ -282,6 +312,10 @@ Failure Remote::foreign_refusal(const wire::Url& from, const HttpResponse& head)
           .passing = is_passing(head.status) || head.status == 403,
           .status = head.status,
           .wait = asked_wait(head.headers)};
+}
+
+void Failure::name(const std::string& what) {
+  if (error.code() != ErrorCode::cancelled) error = std::move(error).wrap(what);
 }
 
 Result<void> Remote::before_next_try(Failure failure, Tries& tries) {

@@ -49,6 +49,9 @@ struct Failure {
   int status = 0;                        // that the server answered; 0: none
   std::optional<base::Duration> wait{};  // what the server asks to wait for
   std::optional<uint64_t> whole{};       // of 416: how many bytes the server has
+
+  // Says what was asked for, where it failed by itself.
+  void name(const std::string& what);
 };
 
 // Counts tries in a row. Of one piece of work.
@@ -61,17 +64,20 @@ class Tries {
   int failed_ = 0;
 };
 
+// `corrupt`: the file has come twice with another digest than is listed, the last time with `found`.
+base::Error wrong_content(const RepoFile& file, const std::string& found);
+
 // Not thread-safe; calls block.
 class Remote {
  public:
   // `invalid_argument` for an endpoint that is no URL, or that the token must not be sent to, also not by a proxy that
-  // would read it; and for a proxy that is none.
+  // would read it; for a proxy that is none; and for a token that holds blanks or control characters.
   static base::Result<Remote> create(ModelName name, RemoteOptions options);
 
   // The commit that the name's revision stands for now, and what it holds.
   base::Result<std::string> commit();
   base::Result<std::vector<RepoFile>> list(const std::string& commit);
-  // A small file, checked against its size and digest.
+  // A small file, checked against its size and digest; of another digest it is fetched once more.
   base::Result<std::string> read(const RepoFile& file, const std::string& commit);
 
   // Where a file is fetched from.
@@ -88,7 +94,8 @@ class Remote {
  private:
   Remote(ModelName name, RemoteOptions options, wire::Url endpoint);
   wire::ClientRequest request_to(const wire::Url& url, const wire::Headers& headers) const;
-  base::Result<wire::HttpResponse> get(const std::string& url);
+  // `what` is named in errors; empty: nothing.
+  base::Result<wire::HttpResponse> get(const std::string& url, const std::string& what = {});
   Failure refusal(const wire::Url& from, const wire::HttpResponse& head) const;
   Failure foreign_refusal(const wire::Url& from, const wire::HttpResponse& head) const;
   base::Error stopped_error() const;

@@ -32,9 +32,26 @@ TEST(HubModelName, PathsAreNone) {
 }
 
 TEST(HubModelName, Refused) {
-  for (const char* text : {"hf:", "hf:tiny", "hf:/tiny", "hf:acme/", "hf:acme/tiny/more", "hf:acme/ti ny", "hf:../tiny",
-                           "hf:acme/..", "hf:acme/a--b", "hf:acme/tiny:", "hf:acme/tiny@", "hf:acme/tiny@a b",
-                           "hf:acme/tiny@\xff", "hf:acme/.", "acme/tiny"}) {
+  for (const char* text : {"hf:",
+                           "hf:tiny",
+                           "hf:/tiny",
+                           "hf:acme/",
+                           "hf:acme/tiny/more",
+                           "hf:acme/ti ny",
+                           "hf:../tiny",
+                           "hf:acme/..",
+                           "hf:acme/a--b",
+                           "hf:acme/tiny:",
+                           "hf:acme/tiny@",
+                           "hf:acme/tiny@a b",
+                           "hf:acme/tiny@\xff",
+                           "hf:acme/.",
+                           "acme/tiny",
+                           "hf:acme/tiny@..",
+                           "hf:acme/tiny@.",
+                           "hf:acme/tiny@../main",
+                           "hf:acme/tiny@refs/./main",
+                           "hf:acme/tiny@a/../b"}) {
     const auto name = ModelName::parse(text);
     ASSERT_FALSE(name) << text;
     EXPECT_EQ(name.error().code(), base::ErrorCode::invalid_argument);

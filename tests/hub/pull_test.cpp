@@ -208,7 +208,7 @@ TEST_F(HubPull, GivesUpAndGoesOnAnotherTime) {
   const auto broken = fetch();
   ASSERT_FALSE(broken);
   EXPECT_EQ(broken.error().code(), ErrorCode::unavailable);
-  EXPECT_SAYS(broken.error().to_string(), "given up after 5 tries");
+  EXPECT_SAYS(broken.error().to_string(), "given up after 5 tries: 'tiny-Q4_K_M.gguf': ");
   EXPECT_EQ(fs::file_size(part_of("tiny-Q4_K_M.gguf")), 5000);
   EXPECT_EQ(found().substr(0, 5), "error");
 
@@ -249,6 +249,17 @@ TEST_F(HubPull, WhatHasTheWrongChecksumIsNotKept) {
   EXPECT_EQ(hub_.downloads().size(), 2);
   EXPECT_EQ(fs::file_size(part_of("tiny-Q4_K_M.gguf")), 0);
   EXPECT_EQ(found().substr(0, 5), "error");
+}
+
+TEST_F(HubPull, AFileThatIsGoneIsNamed) {
+  hub_.answer = [](const FakeHub::Request& request) -> std::optional<std::string> {
+    if (request.target.find("/resolve/") == std::string::npos) return std::nullopt;
+    return FakeHub::whole(404, "X-Error-Code: EntryNotFound\r\n", "");
+  };
+  const auto pulled = fetch();
+  ASSERT_FALSE(pulled);
+  EXPECT_EQ(pulled.error().code(), ErrorCode::not_found);
+  EXPECT_EQ(pulled.error().to_string(), "'tiny-Q4_K_M.gguf': hf:acme/tiny has no such file, though the hub lists it");
 }
 
 TEST_F(HubPull, FilesInGitAreCheckedToo) {
@@ -445,6 +456,7 @@ TEST_F(HubPull, ADiskThatIsTooSmallIsSaidFirst) {
   const auto pulled = fetch();
   ASSERT_FALSE(pulled);
   EXPECT_EQ(pulled.error().code(), ErrorCode::io);
+  EXPECT_SAYS(pulled.error().to_string(), "32.0 PiB more, and 16.0 MiB are to stay free, but the disk");
   EXPECT_SAYS(pulled.error().to_string(), "TIDEMILL_CACHE");
   EXPECT_TRUE(hub_.downloads().empty());
 }

@@ -261,10 +261,56 @@ TEST(HubRemote, SmallFilesAreChecked) {
   Remote remote = remote_for(client);
   RepoFile file = remote.list(hub.commit)->at(0);
   EXPECT_EQ(*remote.read(file, hub.commit), "{}");
+  // Content that differs is fetched once more, and what is said of it is true.
   hub.files["config.json"] = "[]";
-  EXPECT_EQ(remote.read(file, hub.commit).error().code(), ErrorCode::corrupt);
+  const size_t before = hub.downloads().size();
+  const auto other = remote.read(file, hub.commit);
+  ASSERT_FALSE(other);
+  EXPECT_EQ(other.error().code(), ErrorCode::corrupt);
+  EXPECT_EQ(
+      other.error().message(),
+      fmt::format("'config.json': what the server sends is not what the hub lists, twice: its git-sha1 is {}, and "
+                  "should be {}",
+                  digest_of(DigestKind::git_sha1, "[]"), digest_of(DigestKind::git_sha1, "{}")));
+  EXPECT_EQ(hub.downloads().size(), before + 2);
+  hub.answer = first({FakeHub::whole(200, "", "[]"), FakeHub::whole(200, "", "{}")});
+  EXPECT_EQ(*remote.read(file, hub.commit), "{}");
+  hub.answer = first({FakeHub::whole(200, "", "{} ")});
+  EXPECT_EQ(remote.read(file, hub.commit).error().message(),
+            "'config.json': the server has 3 bytes of it, and the hub lists 2");
+  hub.answer = {};
   file.size = uint64_t{1} << 40;
   EXPECT_EQ(remote.read(file, hub.commit).error().code(), ErrorCode::unsupported);
+}
+
+TEST(HubRemote, ErrorsNameTheFile) {
+  FakeHub hub;
+  hub.files["config.json"] = "{}";
+  const HubClient client(hub);
+  Remote remote = remote_for(client);
+  const RepoFile file = remote.list(hub.commit)->at(0);
+  const auto said = [&](std::string answer) {
+    hub.answer = [answer = std::move(answer)](const FakeHub::Request&) { return answer; };
+    return remote.read(file, hub.commit).error().to_string();
+  };
+  EXPECT_SAYS(said("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"), "given up after 5 tries: 'config.json': ");
+  EXPECT_SAYS(client.reasons.at(0), "'config.json': ");
+  const std::string gone = "'config.json': hf:acme/tiny has no such file, though the hub lists it";
+  EXPECT_SAYS(said(FakeHub::whole(404, "X-Error-Code: EntryNotFound\r\n", "")), gone);
+  EXPECT_SAYS(said(FakeHub::whole(404, "", "")), gone);
+  EXPECT_SAYS(said(FakeHub::whole(404, "X-Error-Code: RepoNotFound\r\n", "")), "there is no hf:acme/tiny");
+}
+
+TEST(HubRemote, TokensHoldNoLineBreaks) {
+  RemoteOptions options;
+  for (const char* token : {"hf_secret\n", "hf_\rsecret", "hf_secret 2", "\x7fhf_secret"}) {
+    options.token = token;
+    const auto remote = Remote::create(tiny(), options);
+    ASSERT_FALSE(remote);
+    EXPECT_EQ(remote.error().code(), ErrorCode::invalid_argument);
+    EXPECT_SAYS(remote.error().to_string(), "the token (HF_TOKEN) holds a blank, a line break");
+    EXPECT_EQ(remote.error().to_string().find("secret"), std::string::npos);
+  }
 }
 
 TEST(HubRemote, StopsWhenItIsTold) {
