@@ -11,6 +11,7 @@
 #include "model/finite.hpp"
 #include "model/gguf_writer.hpp"
 #include "model/load.hpp"
+#include "model/small_numbers.hpp"
 #include "model/tensor_rows.hpp"
 
 namespace tidemill::model {
@@ -60,23 +61,28 @@ class Converter {
 
   Result<void> write(const GgufTensor& tensor) {
     const DType to = type_of(tensor);
+    SmallNumbers small(to, tensor.cols());
     const auto take = [&](const RowSlice& slice) -> Result<void> {
       if (options_.cancelled && options_.cancelled()) return Error(ErrorCode::cancelled, "interrupted");
-      TM_CHECK(to == tensor.type ? writer_.write(slice.bytes) : write_converted(tensor, slice, to));
+      TM_CHECK(to == tensor.type ? writer_.write(slice.bytes) : write_converted(tensor, slice, to, small));
       done_ += slice.bytes.size();
       if (options_.on_progress) options_.on_progress(done_, total_);
       return {};
     };
     if (to == tensor.type) return rows_.read_stored(tensor, take);
     ++summary_.converted;
-    return rows_.read(tensor, take);
+    TM_CHECK(rows_.read(tensor, take));
+    if (!small.loss()) return {};
+    return source_.error(ErrorCode::corrupt,
+                         fmt::format("{} {}; convert to BF16 or F32", tensor.title(), small.fault()));
   }
 
-  Result<void> write_converted(const GgufTensor& tensor, const RowSlice& slice, DType to) {
+  Result<void> write_converted(const GgufTensor& tensor, const RowSlice& slice, DType to, SmallNumbers& small) {
     const auto elements = static_cast<int64_t>(slice.values.size());
     converted_.resize(static_cast<size_t>(elements * tensor::info(to).block_bytes));
     tensor::quantize(to, slice.values.data(), elements, converted_.data());
     TM_CHECK(check_range(tensor, slice, to));
+    small.add(slice.values, converted_, nullptr);
     return writer_.write(converted_);
   }
 

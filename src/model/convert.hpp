@@ -28,9 +28,9 @@ struct ConvertSummary {
 
 // Writes `path`, a slice of a tensor at a time. Vectors keep their type. The file appears under its name when it is
 // whole, and nothing is left behind otherwise. Errors: `corrupt` naming a tensor of numbers that are not finite, or
-// that the type cannot hold; `unsupported` where `source` is a packed file, `invalid_argument` where it would be
-// overwritten; for a folder those of load_model, since it could not be run; `cancelled`; `io` and the others of
-// GgufWriter.
+// that the type cannot hold, since they are too large, or all of them too small (small_numbers.hpp); `unsupported`
+// where `source` is a packed file, `invalid_argument` where it would be overwritten; for a folder those of load_model,
+// since it could not be run; `cancelled`; `io` and the others of GgufWriter.
 base::Result<ConvertSummary> convert_model(const Checkpoint& source, const std::filesystem::path& path,
                                            const ConvertOptions& options);
 

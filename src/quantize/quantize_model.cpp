@@ -22,6 +22,7 @@
 #include "model/finite.hpp"
 #include "model/gguf_writer.hpp"
 #include "model/load.hpp"
+#include "model/small_numbers.hpp"
 #include "model/tensor_rows.hpp"
 #include "quantize/partial_file.hpp"
 #include "quantize/round_rows.hpp"
@@ -186,14 +187,17 @@ class Quantizer {
     const bool kept = type == tensor.type && recipe.factors == nullptr && !is_per_channel(index);
     const size_t before = done_;
     size_t read = 0;
+    model::SmallNumbers small(type, tensor.cols(), is_per_channel(index));
     const auto take = [&](const model::RowSlice& slice) -> Result<void> {
       if (options_.cancelled && options_.cancelled()) return Error(ErrorCode::cancelled, "interrupted");
-      TM_CHECK(kept ? file_->write(slice.bytes) : write_slice(index, importance, compensation, slice));
+      TM_CHECK(kept ? file_->write(slice.bytes) : write_slice(index, importance, compensation, slice, small));
       read += slice.bytes.size();
       if (options_.on_progress) options_.on_progress(before + read, total_);
       return {};
     };
-    return kept ? rows_.read_stored(tensor, take) : rows_.read(tensor, take);
+    if (kept) return rows_.read_stored(tensor, take);
+    TM_CHECK(rows_.read(tensor, take));
+    return small.loss() ? too_small(tensor, recipe, small) : Result<void>();
   }
 
   bool is_per_channel(size_t index) const {
@@ -201,7 +205,7 @@ class Quantizer {
   }
 
   Result<void> write_slice(size_t index, std::span<const float> importance, const Compensation* compensation,
-                           const model::RowSlice& slice) {
+                           const model::RowSlice& slice, model::SmallNumbers& small) {
     const GgufTensor& tensor = source_.tensors()[index];
     const DType type = types_[index];
     const Recipe& recipe = recipes_[index];
@@ -209,12 +213,18 @@ class Quantizer {
     if (recipe.factors != nullptr) scale(slice, cols, recipe);
     if (tensor::info(type).block_elements > 1) TM_CHECK(check_blocks(tensor, type, recipe, slice));
     encoded_.resize(static_cast<size_t>(slice.rows * tensor::row_bytes(type, cols)));
+    std::span<const float> wanted = slice.values;
+    if (compensation != nullptr && small.can_be()) {  // which changes the values
+      wanted_.assign(slice.values.begin(), slice.values.end());
+      wanted = wanted_;
+    }
     if (is_per_channel(index)) {
       round_channels(slice.values, slice.rows, cols, encoded_, team_);
     } else {
       round_rows(type, slice.values, slice.rows, cols, importance, compensation, encoded_, team_);
     }
     if (tensor::info(type).block_elements == 1) TM_CHECK(check_plain(tensor, type, recipe, slice));
+    small.add(wanted, encoded_, &team_);
     return file_->write(encoded_);
   }
 
@@ -254,13 +264,21 @@ class Quantizer {
     float peak = 0;
     for (const float value : row)
       peak = std::max(peak, std::fabs(value));
-    return source_.error(
-        ErrorCode::corrupt,
-        fmt::format("{} holds numbers up to {:g} in size, in row {} such that {} cannot hold them{}; "
-                    "give it a type that can with --tensor '{}=f32'",
-                    tensor.title(), peak, slice.first + r, tensor::info(type).name,
-                    recipe.factors != nullptr ? " with outlier channels folded in (--no-smoothing leaves them)" : "",
-                    model::printable(tensor.name)));
+    return source_.error(ErrorCode::corrupt,
+                         fmt::format("{} holds numbers up to {:g} in size, in row {} such that {} cannot hold them{}; "
+                                     "give it a type that can with --tensor '{}=f32'",
+                                     tensor.title(), peak, slice.first + r, tensor::info(type).name, folded(recipe),
+                                     model::printable(tensor.name)));
+  }
+
+  Error too_small(const GgufTensor& tensor, const Recipe& recipe, const model::SmallNumbers& small) const {
+    return source_.error(ErrorCode::corrupt,
+                         fmt::format("{} {}{}; give it a type that holds them with --tensor '{}=bf16'", tensor.title(),
+                                     small.fault(), folded(recipe), model::printable(tensor.name)));
+  }
+
+  static std::string_view folded(const Recipe& recipe) {
+    return recipe.factors != nullptr ? " with outlier channels folded in (--no-smoothing leaves them)" : "";
   }
 
   std::vector<float> importance_of(const GgufTensor& tensor, const Recipe& recipe) const {
@@ -321,6 +339,7 @@ class Quantizer {
   std::vector<Recipe> recipes_;
   std::unique_ptr<PartialFile> file_;
   std::vector<std::byte> encoded_;
+  std::vector<float> wanted_;  // what compensation makes up for
   QuantizeSummary summary_;
   size_t total_;
   size_t done_ = 0;

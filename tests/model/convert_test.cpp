@@ -160,6 +160,34 @@ TEST_F(Convert, NamesWeightsThatAreNoNumbers) {
   EXPECT_TRUE(convert(largest, {}));
 }
 
+// F16 ends at 2^-24, and a matrix of smaller numbers would be one of zeros.
+TEST_F(Convert, NamesMatricesThatAreTooSmallForF16) {
+  const char* up = "model.layers.1.mlp.up_proj.weight";
+  const auto times = [&](float factor) {
+    return [=](FolderDraft& d) {
+      std::string& bytes = d.tensors.at(up).bytes;
+      for (size_t at = 0; at < bytes.size(); at += sizeof(float)) {
+        float value = 0;
+        std::memcpy(&value, bytes.data() + at, sizeof value);
+        value *= factor;
+        std::memcpy(bytes.data() + at, &value, sizeof value);
+      }
+    };
+  };
+  ConvertOptions to;
+  to.type = DType::f16;
+  for (const float factor : {0x1p-18F, 0x1p-22F, 0x1p-60F}) {
+    const std::string fault = refusal(times(factor), ErrorCode::corrupt, to);
+    EXPECT_SAYS(fault, "tensor 'blk.1.ffn_up.weight' ('model.layers.1.mlp.up_proj.weight' in 'model-0000");
+    EXPECT_SAYS(fault, "in size, which are too small for F16: they would be ");
+    EXPECT_SAYS(fault, "; convert to BF16 or F32");
+  }
+  EXPECT_EQ(refusal(times(0x1p-10F), ErrorCode::corrupt, to), "(accepted)");
+  EXPECT_EQ(refusal(times(0), ErrorCode::corrupt, to), "(accepted)");
+  to.type = DType::bf16;
+  EXPECT_EQ(refusal(times(0x1p-60F), ErrorCode::corrupt, to), "(accepted)");
+}
+
 // Also in blocks that stay as they are.
 TEST_F(Convert, NamesScalesThatAreNoNumbers) {
   const auto quantised = folder_.path() / "quantised.gguf";

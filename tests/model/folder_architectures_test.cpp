@@ -127,9 +127,37 @@ TEST_F(OwnMembers, GemmasRefuseWhatIsComputedOtherwise) {
   const auto scaled = open([](FolderDraft& d) { d.config["query_pre_attn_scalar"] = 168; });
   ASSERT_TRUE(scaled) << scaled.error().to_string();
   EXPECT_FLOAT_EQ(hyper_parameters_of(*scaled).attention_scale, 1 / std::sqrt(168.0F));
+}
+
+// null is no cap, which is kept in a converted file; it is not the released models', which files that do not say have.
+TEST_F(OwnMembers, Gemma2sCapsMayBeNone) {
   use("gemma2-tiny");
-  EXPECT_SAYS(refusal([](FolderDraft& d) { d.config["attn_logit_softcapping"] = nullptr; }, ErrorCode::unsupported),
-              "'attn_logit_softcapping' is null");
+  const auto capped = logits_of(folder_.path() / "model.gguf");
+  const auto attention = [](FolderDraft& d) { d.config["attn_logit_softcapping"] = nullptr; };
+  const auto logits = [](FolderDraft& d) { d.config["final_logit_softcapping"] = nullptr; };
+  const auto hyper = [&](const std::function<void(FolderDraft&)>& change) {
+    const auto file = open(change);
+    EXPECT_TRUE(file) << file.error().to_string();
+    return file ? hyper_parameters_of(*file) : HyperParameters();
+  };
+  EXPECT_EQ(hyper(attention).attention_soft_cap, 0);
+  EXPECT_GT(hyper(attention).logit_soft_cap, 0);
+  EXPECT_EQ(hyper(logits).logit_soft_cap, 0);
+  EXPECT_GT(hyper(logits).attention_soft_cap, 0);
+  const auto neither = open([&](FolderDraft& d) {
+    attention(d);
+    logits(d);
+  });
+  ASSERT_TRUE(neither) << neither.error().to_string();
+  const auto expected = logits_of(model());
+  EXPECT_NE(expected, capped);
+  const auto converted = folder_.path() / "converted.gguf";
+  ASSERT_TRUE(convert_model(*neither, converted, {}));
+  EXPECT_EQ(logits_of(converted), expected);
+  for (const double cap : {0.0, -1.0}) {
+    EXPECT_SAYS(refusal([&](FolderDraft& d) { d.config["final_logit_softcapping"] = cap; }, ErrorCode::corrupt),
+                "expected a positive number, or null for none");
+  }
 }
 
 // What a folder becomes is a GGUF file that computes the same, and as well without the folder.

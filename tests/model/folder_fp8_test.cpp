@@ -317,6 +317,13 @@ TEST_F(FolderInFp8, ATiedOutputIsPassedOverWithItsScales) {
     ASSERT_TRUE(file) << file.error().to_string();
     EXPECT_EQ(file->find_tensor("output.weight"), nullptr);
     EXPECT_EQ(file->find_tensor("token_embd.weight")->type, tensor::DType::f32);
+    EXPECT_SAYS(refusal(
+                    [&](FolderDraft& d) {
+                      d = drafts.codes;
+                      d.tensors["lm_head.weight"] = d.tensors.at("model.layers.0.mlp.down_proj.weight");
+                    },
+                    ErrorCode::corrupt),
+                "tensor 'lm_head.weight' has the shape");
     // Without codes there is nothing that they scale.
     const std::string said = fmt::format("tensor 'lm_head.weight{}' is no part of", form.ending);
     EXPECT_SAYS(refusal(

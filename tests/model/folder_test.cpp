@@ -28,6 +28,7 @@ namespace {
 using base::ErrorCode;
 using tensor::DType;
 using test::FolderDraft;
+using test::FolderTensor;
 using test::hyper_parameters_of;
 using test::logits_of;
 
@@ -239,6 +240,46 @@ TEST_F(Folder, TiedEmbeddingsAreStoredOnceOrTwice) {
   }));
   EXPECT_SAYS(refusal([](FolderDraft& d) { d.config["tie_word_embeddings"] = false; }, ErrorCode::not_found),
               "model.safetensors: tensor 'lm_head.weight' is missing");
+}
+
+// Another output matrix beside it is a contradiction: it would be passed over without a word.
+TEST_F(Folder, ATiedOutputIsACopyOfTheEmbedding) {
+  use("qwen2-tiny");
+  const FolderTensor embedding = draft_.tensors.at("model.embed_tokens.weight");
+  ASSERT_EQ(embedding.dtype, "F32");
+  const auto said = [&](FolderTensor head) {
+    return refusal([&](FolderDraft& d) { d.tensors["lm_head.weight"] = std::move(head); }, ErrorCode::corrupt);
+  };
+  EXPECT_EQ(said(embedding), "(accepted)");
+  for (const size_t at : {size_t{1}, embedding.bytes.size() - 1}) {
+    FolderTensor other = embedding;
+    other.bytes[at] = static_cast<char>(other.bytes[at] ^ 1);
+    const std::string fault = said(other);
+    EXPECT_SAYS(fault,
+                "model.safetensors: tensor 'lm_head.weight' holds other numbers than 'model.embed_tokens.weight'");
+    EXPECT_SAYS(fault, "'tie_word_embeddings'");
+  }
+  EXPECT_SAYS(said({"F32", embedding.shape, std::string(embedding.bytes.size(), '\xff')}), "holds other numbers");
+  const std::string shape = fmt::format("[{}, {}]", embedding.shape[0], embedding.shape[1]);
+  EXPECT_SAYS(said({"F32", {3, 5}, std::string(60, '\0')}),
+              "has the shape [3, 5], and 'model.embed_tokens.weight' " + shape);
+  EXPECT_SAYS(said({"F32", {embedding.shape[1], embedding.shape[0]}, embedding.bytes}), "has the shape");
+  // The same numbers in another type are a copy, roundings of them are none.
+  const auto halves = [&](bool exact) {
+    return refusal(
+        [&](FolderDraft& d) {
+          FolderTensor head{"BF16", embedding.shape, std::string(embedding.bytes.size() / 2, '\0')};
+          FolderTensor& original = d.tensors.at("model.embed_tokens.weight");
+          for (size_t i = 0; i < head.bytes.size(); i += 2) {
+            head.bytes.replace(i, 2, original.bytes, 2 * i + 2, 2);
+            if (exact) original.bytes.replace(2 * i, 2, 2, '\0');
+          }
+          d.tensors["lm_head.weight"] = std::move(head);
+        },
+        ErrorCode::corrupt);
+  };
+  EXPECT_EQ(halves(true), "(accepted)");
+  EXPECT_SAYS(halves(false), "holds other numbers");
 }
 
 TEST_F(Folder, ModelsWithoutAHeadForTextHaveShorterNames) {

@@ -26,6 +26,8 @@ int64_t row_of_halves(int64_t row, int64_t head_rows) {
   return row - in_head + in_head % 2 * (head_rows / 2) + in_head / 2;
 }
 
+constexpr int64_t kComparedElements = int64_t{1} << 20;  // at a time
+
 int64_t blocks_in(int64_t elements, int64_t block) {
   return (elements + block - 1) / block;
 }
@@ -115,6 +117,42 @@ Result<void> StoredTensor::fit_scales(const WeightScales& scales) {
 
 bool StoredTensor::is_alike(const StoredTensor& other) const {
   return rows_ == other.rows_ && cols_ == other.cols_ && found_.tensor->dtype == other.found_.tensor->dtype;
+}
+
+bool StoredTensor::is_copy_of(const StoredTensor& other) const {
+  if (!std::ranges::equal(shape(), other.shape())) return false;
+  const bool as_they_lie = numbers_ == nullptr && other.numbers_ == nullptr && type_ == other.type_;
+  const int64_t step = std::max<int64_t>(1, kComparedElements / cols_);
+  std::vector<std::byte> bytes;
+  std::array<std::vector<float>, 2> floats;
+  for (int64_t first = 0; first < rows_; first += step) {
+    const int64_t count = std::min(step, rows_ - first);
+    for (size_t i = 0; !as_they_lie && i < floats.size(); ++i) {
+      const StoredTensor& one = i == 0 ? *this : other;
+      bytes.resize(static_cast<size_t>(count) * one.row_bytes());
+      one.write_rows(first, count, bytes);
+      floats[i].resize(static_cast<size_t>(count * cols_));
+      tensor::dequantize(one.type_, bytes.data(), count * cols_, floats[i].data());
+    }
+    const auto mine = rows_data(first, count);
+    const auto theirs = other.rows_data(first, count);
+    const bool same = as_they_lie ? std::memcmp(mine.data(), theirs.data(), mine.size()) == 0
+                                  : std::memcmp(floats[0].data(), floats[1].data(), floats[0].size() * 4) == 0;
+    release(mine);
+    other.release(theirs);
+    if (!same) return false;
+  }
+  return true;
+}
+
+std::span<const std::byte> StoredTensor::rows_data(int64_t first, int64_t count) const {
+  const size_t row = data_.size() / static_cast<size_t>(rows_);
+  return data_.subspan(static_cast<size_t>(first) * row, static_cast<size_t>(count) * row);
+}
+
+void StoredTensor::release(std::span<const std::byte> data) const {
+  const auto map = found_.file->mapping();
+  if (map != nullptr) map->release(static_cast<size_t>(data.data() - map->bytes().data()), data.size());
 }
 
 std::string StoredTensor::file_name() const {

@@ -54,6 +54,9 @@ class StoredTensor {
   size_t row_bytes() const { return static_cast<size_t>(tensor::row_bytes(type_, cols_)); }
   // Whether rows of both have the same form.
   bool is_alike(const StoredTensor& other) const;
+  // Whether both have the same shape and numbers, whatever types these are stored in. Reads a part of both at a time,
+  // whose pages are released behind it.
+  bool is_copy_of(const StoredTensor& other) const;
   // As it lies in the files: its elements or codes, and the scales, if there are any.
   std::span<const std::byte> data() const { return data_; }
   std::vector<std::span<const std::byte>> more_data() const;
@@ -85,6 +88,8 @@ class StoredTensor {
   float element(int64_t row, int64_t col) const;
   void write_row_of_codes(int64_t row, std::span<std::byte> to) const;
   void write_in_order(std::span<std::byte> to, int64_t head_rows) const;
+  std::span<const std::byte> rows_data(int64_t first, int64_t count) const;
+  void release(std::span<const std::byte> data) const;
   void write_floats(std::span<std::byte> to, const RowChange& change) const;
   // Whether its bytes are elements where they can be read.
   bool is_in_place() const;

@@ -366,7 +366,8 @@ class TensorTranslator {
   Result<void> translate_output() {
     const std::string_view within = "language_model.";
     const std::string name = std::string(prefix_.starts_with(within) ? within : "").append(form_.names.output);
-    const SafetensorsTensor* stored = find_matrix(out_.weights, shape_.scales.integers, name + ".weight").tensor;
+    const FolderWeights::Found found = find_matrix(out_.weights, shape_.scales.integers, name + ".weight");
+    const SafetensorsTensor* stored = found.tensor;
     if (!shape_.tied.value_or(stored == nullptr)) return require(name, shape_.architecture->names.output, ".weight");
     if (stored == nullptr) return {};
     if (IntegerMatrix::is_one(shape_.scales.integers, *stored)) {
@@ -374,11 +375,35 @@ class TensorTranslator {
       use(copy);
       return {};
     }
+    TM_CHECK(check_copy(found));
     used_.insert(stored->name);  // a copy of the embedding, and what scales it
     if (!is_eight_bit_float(stored->dtype)) return {};
     for (const std::string_view ending : kScaleEndings)
       used_.insert(stored->name + std::string(ending));
     return {};
+  }
+
+  // Of two that differ, transformers takes the embedding, or in newer versions both: what is meant, nothing says. A
+  // copy in eight bits, or of an embedding of integers, has other numbers by nature.
+  Result<void> check_copy(const FolderWeights::Found& output) const {
+    const std::string name = in_model(form_.names.token_embedding) + ".weight";
+    const FolderWeights::Found embedding = out_.weights.find(name);
+    if (embedding.tensor == nullptr) return {};
+    const bool alike = output.tensor->shape == embedding.tensor->shape;
+    if (alike && is_eight_bit_float(output.tensor->dtype) != is_eight_bit_float(embedding.tensor->dtype)) return {};
+    if (alike) {
+      TM_TRY(const StoredTensor copy, StoredTensor::of(out_.weights, output, shape_.scales));
+      TM_TRY(const StoredTensor original, StoredTensor::of(out_.weights, embedding, shape_.scales));
+      if (copy.is_copy_of(original)) return {};
+    }
+    const std::string found =
+        alike ? fmt::format("holds other numbers than '{}'", name)
+              : fmt::format("has the shape [{}], and '{}' [{}]", fmt::join(output.tensor->shape, ", "), name,
+                            fmt::join(embedding.tensor->shape, ", "));
+    return Error(ErrorCode::corrupt,
+                 fmt::format("{}: tensor '{}' {}, but is to be the same ('tie_word_embeddings' of config.json); say "
+                             "false there where the output matrix is one of its own, or leave the tensor out",
+                             output.file->path().string(), printable(output.tensor->name), found));
   }
 
   // A tensor that nothing reads means that the model computes something which this decoder does not.
