@@ -336,7 +336,7 @@ TEST_F(FolderInFp8, ATiedOutputIsPassedOverWithItsScales) {
     EXPECT_SAYS(refusal(
                     [&](FolderDraft& d) {
                       d = drafts.codes;
-                      d.tensors["lm_head.weight"] = drafts.numbers.tensors.at("lm_head.weight");
+                      d.tensors["lm_head.weight"] = d.tensors.at("model.embed_tokens.weight");
                     },
                     ErrorCode::unsupported),
                 said);

@@ -121,9 +121,13 @@ TEST_F(SmallMatrices, AreKeptAsWellAsLargeOnes) {
       const auto quantized = quantize(type);
       EXPECT_FALSE(refused && quantized) << tensor::info(type).name << " " << halvings;
       refused = !quantized;
-      if (quantized) EXPECT_LT(error(), 4 * usual) << tensor::info(type).name << " " << halvings;
+      if (quantized) {
+        EXPECT_LT(error(), 4 * usual) << tensor::info(type).name << " " << halvings;
+      }
       // A sixty-fourth of what models have is no reason.
-      if (halvings <= 6) EXPECT_TRUE(quantized) << tensor::info(type).name << " " << halvings;
+      if (halvings <= 6) {
+        EXPECT_TRUE(quantized) << tensor::info(type).name << " " << halvings;
+      }
     }
     EXPECT_TRUE(refused) << tensor::info(type).name;
   }
