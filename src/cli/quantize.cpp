@@ -113,6 +113,7 @@ class Quantization {
     options.window = flags_.calibration_window;
     TM_TRY(options.isa, tensor::choose_isa());
     options.threads = threads();
+    options.influences = flags_.bits > 0;
     options.on_read = part_of(reading_);
     options.cancelled = [this] { return interrupt_.raised(); };
     return options;

@@ -30,8 +30,9 @@ LayerwiseDecoder::LayerwiseDecoder(const Checkpoint& file, const Architecture& a
       device_(device),
       loader_(file, hyper_, numbers_of(hyper_), &device, options) {
   const TensorNames& names = architecture.names;
+  embedding_tensor_ = std::string(names.token_embedding) + ".weight";
   output_tensor_ = std::string(names.output) + ".weight";
-  if (file.find_tensor(output_tensor_) == nullptr) output_tensor_ = std::string(names.token_embedding) + ".weight";
+  if (file.find_tensor(output_tensor_) == nullptr) output_tensor_ = embedding_tensor_;
 }
 
 Result<std::unique_ptr<LayerwiseDecoder>> LayerwiseDecoder::create(const Checkpoint& file, tensor::Device& device,
@@ -61,7 +62,7 @@ Result<std::unique_ptr<LayerwiseDecoder>> LayerwiseDecoder::create(const Checkpo
 
 Result<void> LayerwiseDecoder::embed(std::span<const Token> tokens, tensor::Matrix hidden) {
   assert(hidden.rows == static_cast<int64_t>(tokens.size()) && hidden.cols == hyper_.width);
-  const GgufTensor& table = *file_.find_tensor(std::string(architecture_.names.token_embedding) + ".weight");
+  const GgufTensor& table = *file_.find_tensor(embedding_tensor_);
   TM_TRY(const auto bytes, file_.read(table, made_));
   const auto row_bytes = static_cast<size_t>(tensor::row_bytes(table.type, hyper_.width));
   for (size_t i = 0; i < tokens.size(); ++i) {

@@ -36,6 +36,7 @@ class LayerwiseDecoder {
   const HyperParameters& hyper_parameters() const { return hyper_; }
   // What has the output matrix: a tensor of its own, or the embedding.
   const std::string& output_tensor() const { return output_tensor_; }
+  const std::string& embedding_tensor() const { return embedding_tensor_; }
 
   // What the first layer is given of `tokens`, [tokens][width]. Reads their rows of the embedding alone. `corrupt`
   // where one is not finite.
@@ -59,6 +60,7 @@ class LayerwiseDecoder {
   const HyperParameters hyper_;
   tensor::Device& device_;
   TensorLoader loader_;
+  std::string embedding_tensor_;
   std::string output_tensor_;
   std::vector<float> output_norm_;
   std::unique_ptr<Decoder> decoder_;  // without weights

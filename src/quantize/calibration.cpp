@@ -14,6 +14,7 @@
 #include "evaluate/subject.hpp"
 #include "evaluate/windows.hpp"
 #include "model/load.hpp"
+#include "quantize/output_influence.hpp"
 #include "quantize/smoothing.hpp"
 #include "tensor/cpu_device.hpp"
 
@@ -36,6 +37,18 @@ constexpr int64_t kStepRows = 256;
 // says little of each, and least of what the inner channels of one are worth.
 bool is_one_matrix(const model::GgufTensor& tensor) {
   return tensor.shape[2] == 1;
+}
+
+// How much of what a row has become is new, squared; 0 of a row of zeros.
+double share_of_change(const float* before, std::span<const float> after) {
+  double change = 0;
+  double all = 0;
+  for (size_t c = 0; c < after.size(); ++c) {
+    const double by = static_cast<double>(after[c]) - before[c];
+    change += by * by;
+    all += static_cast<double>(after[c]) * after[c];
+  }
+  return all > 0 ? change / all : 0;
 }
 
 }  // namespace
@@ -98,6 +111,7 @@ class Calibration::Reading {
     load.threads = into_.options_.threads;
     load.cancelled = into_.options_.cancelled;
     load.on_matrix = [this, &source](std::string_view tensor, const tensor::Weight& weight) {
+      layer_tensors_.emplace_back(tensor);
       if (is_one_matrix(*source.find_tensor(tensor))) names_[&weight] = tensor;
     };
     TM_TRY(decoder_, model::LayerwiseDecoder::create(source, watched_, load));
@@ -105,6 +119,7 @@ class Calibration::Reading {
     watched_.watch([this](std::span<const tensor::Product> products, tensor::ConstMatrix x) { watch(products, x); });
     for (int64_t layer = 0; layer < decoder_->hyper_parameters().layers; ++layer) {
       names_.clear();
+      layer_tensors_.clear();
       TM_CHECK(decoder_->load(layer));
       TM_CHECK(read(layer));
       TM_CHECK(finish(source));
@@ -113,6 +128,12 @@ class Calibration::Reading {
     const std::string_view output = decoder_->output_tensor();
     measure(std::span(&output, 1), hidden_of(0, rows_));
     TM_CHECK(finish(source));
+    if (into_.options_.influences) {
+      TM_TRY(const double influence, output_influence(source, *source.find_tensor(output), hidden_of(0, rows_),
+                                                      decoder_->hyper_parameters().logit_scale, *device_));
+      // An embedding that is also the output matrix errs at both ends.
+      into_.influence_[std::string(output)] = influence + (output == decoder_->embedding_tensor() ? 1 : 0);
+    }
     if (into_.options_.on_read) into_.options_.on_read(into_.tokens_.size(), into_.tokens_.size());
     return {};
   }
@@ -152,15 +173,32 @@ class Calibration::Reading {
   Result<void> read(int64_t layer) {
     const size_t tokens = into_.tokens_.size();
     const auto layers = static_cast<size_t>(decoder_->hyper_parameters().layers);
+    double shares = 0;
     for (const Sequence& sequence : sequences_) {
       for (int64_t row = 0; row < sequence.rows; row += kStepRows) {
         if (into_.options_.cancelled && into_.options_.cancelled()) return Error(ErrorCode::cancelled, "interrupted");
-        decoder_->forward(row, hidden_of(sequence.first + row, std::min(kStepRows, sequence.rows - row)));
+        shares += forward(row, hidden_of(sequence.first + row, std::min(kStepRows, sequence.rows - row)));
       }
       const size_t done = static_cast<size_t>(layer) * tokens + sequence.end;
       if (into_.options_.on_read) into_.options_.on_read(done / layers, tokens);
     }
+    if (!into_.options_.influences) return {};
+    for (const std::string& tensor : layer_tensors_)
+      into_.influence_[tensor] = shares / static_cast<double>(rows_);
     return {};
+  }
+
+  // Rows of a sequence through the layer, and the sum of how much of each of them is what the layer has added.
+  double forward(int64_t position, tensor::Matrix hidden) {
+    assert(hidden.stride == hidden.cols);
+    before_.assign(hidden.data, hidden.data + hidden.rows * hidden.cols);
+    decoder_->forward(position, hidden);
+    double shares = 0;
+    for (int64_t r = 0; r < hidden.rows; ++r) {
+      shares +=
+          share_of_change(before_.data() + r * hidden.cols, std::span(hidden.row(r), static_cast<size_t>(hidden.cols)));
+    }
+    return shares;
   }
 
   void watch(std::span<const tensor::Product> products, tensor::ConstMatrix x) {
@@ -229,7 +267,9 @@ class Calibration::Reading {
   std::unique_ptr<tensor::Device> device_;
   WatchedDevice watched_;
   std::unique_ptr<model::LayerwiseDecoder> decoder_;
-  std::unordered_map<const tensor::Weight*, std::string> names_;  // of the layer
+  std::unordered_map<const tensor::Weight*, std::string> names_;  // of the layer, with inputs of their own
+  std::vector<std::string> layer_tensors_;                        // all of its matrices
+  std::vector<float> before_;                                     // a step's rows, before the layer
   std::vector<Sequence> sequences_;
   base::Buffer hidden_;  // [rows_][width] of all sequences, as the next layer is given them
   int64_t rows_ = 0;
@@ -276,6 +316,11 @@ Calibration::Input* Calibration::find(std::string_view tensor) const {
 const InputStatistics* Calibration::input_of(std::string_view tensor) const {
   const Input* input = find(tensor);
   return input == nullptr ? nullptr : &input->statistics;
+}
+
+double Calibration::influence_of(std::string_view tensor) const {
+  const auto found = influence_.find(tensor);
+  return found == influence_.end() ? 1 : found->second;
 }
 
 Result<const Compensation*> Calibration::compensation(std::string_view tensor, std::span<const float> factors) {

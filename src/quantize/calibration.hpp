@@ -43,6 +43,9 @@ struct CalibrationOptions {
   std::filesystem::path folder = {};
   // Memory for compensations that tensors share, the last ones that were asked for; one is there at least.
   size_t compensation_bytes = size_t{256} << 20;
+  // Whether influence_of() will be asked for. The output matrix is read for it, twice, and the likelihoods of all
+  // tokens are in memory for 64 rows.
+  bool influences = false;
   std::function<void(size_t done, size_t total)> on_read = {};  // tokens, as if the layers were read side by side
   std::function<bool()> cancelled = {};
 };
@@ -77,6 +80,13 @@ class Calibration {
   // Of the matrix's input; null where the model multiplies by no such tensor, and for tensors of several experts.
   const InputStatistics* input_of(std::string_view tensor) const;
 
+  // How much a matrix's errors matter, if they are as large relative to its outputs as others' are to theirs: of one
+  // in a layer, what share of its hidden states the layer has added itself, squared and on average. If each layer errs
+  // as what it is given does, that share of the errors is left behind all layers. The embedding's, of which nothing is
+  // something else, is 1; for the output matrix's see output_influence.hpp. 1 of all others, and where options had
+  // no `influences`.
+  double influence_of(std::string_view tensor) const;
+
   // The compensation of the matrix's input, divided by `factors` where there are some, which are those of every matrix
   // of that input. input_of(tensor) is not null, and CalibrationOptions::compensated holds for the tensor. Valid until
   // the next call. Errors: those of MomentFile and Compensation.
@@ -99,7 +109,8 @@ class Calibration {
   std::vector<model::Token> lead_;
   std::vector<model::Token> tokens_;
   std::vector<std::unique_ptr<Input>> inputs_;
-  std::map<std::string, Input*, std::less<>> input_of_;  // by tensor
+  std::map<std::string, Input*, std::less<>> input_of_;   // by tensor
+  std::map<std::string, double, std::less<>> influence_;  // by tensor, but for those of 1
   std::unique_ptr<MomentFile> moments_;
   std::vector<Input*> made_;  // that have a compensation, the last that was asked for behind
 };

@@ -30,7 +30,7 @@ constexpr std::array kTypes = {DType::q8_0, DType::q5_1, DType::q5_k,   DType::q
 struct Choice {
   DType type = DType::f16;
   size_t bytes = 0;  // in memory
-  double error = 0;  // of the outputs, relative to their power
+  double error = 0;  // of the logits, as far as it is this matrix's, relative to their power
 };
 
 // One matrix and the types that it may have, each with fewer bytes and a larger error than the one before.
@@ -120,13 +120,14 @@ class MixturePlanner {
     std::vector<float> peaks(cols, 0);
     TM_TRY(const SampledRows sample, sample_rows(reader_, tensor, peaks));
     const double power = output_power(sample, *input);
+    const double influence = calibration_.influence_of(tensor.name);
     Candidate candidate;
     candidate.tensor = &tensor;
     for (const DType type : kTypes) {
       if (tensor.cols() % tensor::info(type).block_elements != 0) continue;
       TM_TRY(const size_t bytes, memory_of(tensor, type));
       const double error = expected_error(sample, type, *input, {});
-      candidate.choices.push_back({type, bytes, power > 0 ? error / power : 0});
+      candidate.choices.push_back({type, bytes, power > 0 ? influence * error / power : 0});
     }
     if (candidate.choices.empty()) {
       const bool plain = tensor::info(tensor.type).block_elements == 1 && tensor.type != DType::f32;

@@ -27,8 +27,9 @@ struct Mixture {
 };
 
 // Within the budget. Matrices begin in the largest type that fits them, and step by step that one takes a smaller type
-// whose outputs lose the least for each byte saved, relative to what they are (expected_error.hpp): 8 to 3 bits, with
-// types that are smaller in memory too. Those that a rule matches have its type; those that are always F32 stay so.
+// of which predictions lose the least for each byte saved: what its outputs lose relative to what they are
+// (expected_error.hpp), as far as it matters (Calibration::influence_of). 8 to 3 bits, with types that are smaller in
+// memory too. Those that a rule matches have its type; those that are always F32 stay so.
 // Errors: `invalid_argument` where even the smallest types take more, which says how much, and those of
 // plan_types() and TensorRows; `cancelled`. Progress counts the source's tensors.
 base::Result<Mixture> plan_mixture(const model::Checkpoint& source, const Calibration& calibration,

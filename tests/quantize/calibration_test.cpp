@@ -93,6 +93,32 @@ TEST(Calibration, SeesTheInputsOfMatrices) {
   }
 }
 
+// Layers that add nothing, and the rest.
+TEST(Calibration, SaysHowMuchErrorsMatter) {
+  const test::TemporaryFolder folder;
+  const auto path = folder.path() / "model.gguf";
+  ASSERT_TRUE(model::write_synthetic_model(model::find_shape("qwen2moe-tiny").value(), path,
+                                           {.type = tensor::DType::f32, .on_progress = {}}));
+  const auto influences = [&](std::string_view tensor, bool asked) {
+    const model::Checkpoint file = model::Checkpoint::open(path).value();
+    CalibrationOptions options = options_here();
+    options.window = 16;
+    options.influences = asked;
+    const auto calibration = Calibration::create(file, kText, options);
+    EXPECT_TRUE(calibration);
+    return calibration ? (*calibration)->influence_of(tensor) : -1;
+  };
+  const double first = influences("blk.0.attn_q.weight", true);
+  EXPECT_GT(first, 0.1);  // projections of random weights are about as large as embeddings
+  EXPECT_LT(first, 2);
+  EXPECT_EQ(influences("blk.0.ffn_down_exps.weight", true), first);
+  EXPECT_EQ(influences("token_embd.weight", true), 1);
+  EXPECT_EQ(influences("no.such.tensor", true), 1);
+  EXPECT_GE(influences("output.weight", true), 1);
+  for (const char* tensor : {"blk.0.attn_q.weight", "output.weight"})
+    EXPECT_EQ(influences(tensor, false), 1);
+}
+
 TEST(Calibration, MemoryAndThreadsChangeNothing) {
   const model::Checkpoint file = model::Checkpoint::open(test::nano_coder()).value();
   // The last again: what it shares with the first two may have been let go.
