@@ -49,9 +49,17 @@ constexpr int64_t kRowBlockBytes = 512 * 1024;
 constexpr int64_t kRowBlockMultiple = 8;
 static_assert(kMostLinearRows % kRowBlockMultiple == 0);
 
-// How far ahead of the multiplication of one row its weights are asked for (CpuFeatures::reads_far_ahead).
-constexpr int64_t kFarAhead = 6144;
-constexpr int64_t kShortlyAhead = 1024;
+// How far ahead of the multiplication of one row its weights are asked for, in bytes.
+constexpr int64_t kFarAhead = 6144;      // CpuFeatures::reads_far_ahead
+constexpr int64_t kShortlyAhead = 1024;  // all else, but for AVX2
+constexpr int64_t kWideAhead = 512;      // on AVX2, of types that multiply wide codes
+constexpr int64_t kNarrowAhead = 2048;   // and of the others: Zen 3 (docs/performance.md)
+
+int64_t ahead_of_one_row(Isa isa, DType type) {
+  if (cpu_features().reads_far_ahead) return kFarAhead;
+  if (isa != Isa::avx2) return kShortlyAhead;
+  return panel_layout(type).wide ? kWideAhead : kNarrowAhead;
+}
 
 template <typename T>
 void grow(std::vector<T>& buffer, int64_t size) {
@@ -364,7 +372,7 @@ void LinearRunner::multiply_item(const Stretch& stretch, int64_t item) {
   }
   call.y = product.y.row(stretch.first_row_y) + panel * kPanelRows;
   call.y_stride = product.y.stride;
-  call.ahead_of_one_row = cpu_features().reads_far_ahead ? kFarAhead : kShortlyAhead;
+  call.ahead_of_one_row = ahead_of_one_row(kernels_.isa, w.type());
   (codes ? kernels_.linear : kernels_.linear_f32)[static_cast<size_t>(w.type())](call);
 }
 

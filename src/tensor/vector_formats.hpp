@@ -194,18 +194,22 @@ struct RowsOf {
   static_assert(kGroups == 1 || (kGroups == 2 && Rows::kGroup == 256));
 
   template <int R>
-  [[gnu::always_inline]] static inline void add(const Step& step, const Rows& x, int64_t k, Sums<S, R>& sums) {
+  [[gnu::always_inline]] static inline void add(const Step& step, int64_t ahead, const Rows& x, int64_t k,
+                                                Sums<S, R>& sums) {
+    const Ask ask(step, ahead);
     for (int first = 0; first < kLayout.step / 32; first += Format::kTogether) {
 #pragma GCC unroll 4
       for (int t = 0; t < Format::kTogether; ++t)
-        add_block<R>(step, first, t, x, k + (first + t) * 32, sums);
+        add_block<R>(step, ask, first, t, x, k + (first + t) * 32, sums);
     }
   }
 
  private:
+  using Ask = AskAhead<Step, static_cast<int>(kLayout.step) / 32 / Format::kTogether, Format::kTogether * 8>;
+
   template <int R>
-  [[gnu::always_inline]] static inline void add_block(const Step& step, int first, int t, const Rows& x, int64_t k,
-                                                      Sums<S, R>& sums) {
+  [[gnu::always_inline]] static inline void add_block(const Step& step, const Ask& ask, int first, int t, const Rows& x,
+                                                      int64_t k, Sums<S, R>& sums) {
     Sum products[kGroups][R];
     for (int g = 0; g < kGroups; ++g) {
       for (int r = 0; r < R; ++r) {
@@ -216,6 +220,7 @@ struct RowsOf {
     const std::byte* codes = x.block(k);
 #pragma GCC unroll 8
     for (int line = 0; line < 8; ++line) {
+      ask(first / Format::kTogether, t * 8 + line);
       const auto w = Format::codes(step, first, t, line);
       const int g = line * kGroups / 8;
 #pragma GCC unroll 4
