@@ -45,6 +45,7 @@ function predictions(model, text, tokens) {
     ['int8, one scale a row', ['--per-channel']],
     ['at most 8.2 bits, calibrated', ['--bits', '8.2', ...careful]],
     ['at most 7.5 bits, calibrated', ['--bits', '7.5', ...careful]],
+    ['at most 7 bits, calibrated', ['--bits', '7', ...careful]],
     ['at most 6.5 bits, calibrated', ['--bits', '6.5', ...careful]],
     ...['q5_1', 'q5_k', 'q4_k', 'q4_0'].flatMap((type) => [
       [type, ['--type', type]],
@@ -81,7 +82,7 @@ function latency(shape, text) {
   measure('F32', plain);
   for (const [name, args] of [
     ['int8', ['--type', 'int8']],
-    ['at most 7.5 bits', ['--bits', '7.5', '--calibrate', calibration, '--calibration-tokens', '512']],
+    ['at most 7 bits', ['--bits', '7', '--calibrate', calibration, '--calibration-tokens', '512', '--no-compensation']],
     ['Q5_1', ['--type', 'q5_1']],
     ['Q4_0', ['--type', 'q4_0']],
   ]) {
