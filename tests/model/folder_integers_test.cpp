@@ -291,6 +291,38 @@ TEST_F(FolderOfIntegers, EncodersAreReadAlike) {
   }
 }
 
+// As published: columns that were rounded in another order than they lie in are of groups in order all the same, and so
+// are those of the only one.
+TEST_F(FolderOfIntegers, GroupsInOrderNeedNobodyToSaySo) {
+  use("llama-tiny");
+  const auto type_of = [&](const IntegerPublisher& publisher, const std::function<void(json::object&)>& say) {
+    IntegerDrafts drafts = publish_all_integers(publisher, draft_);
+    std::erase_if(drafts.codes.tensors, [](const auto& tensor) { return tensor.first.ends_with("g_idx"); });
+    say(drafts.codes.config["quantization_config"].as_object());
+    const auto file = open([&](FolderDraft& d) { d = drafts.codes; });
+    EXPECT_TRUE(file) << file.error().to_string();
+    return file ? std::optional(file->find_tensor("blk.1.attn_k.weight")->type) : std::nullopt;
+  };
+  const auto act_order = [](const json::value& order) {
+    return [order](json::object& quantization) {
+      json::object& group = quantization["config_groups"].as_object()["group_0"].as_object();
+      group["weights"].as_object()["actorder"] = order;
+    };
+  };
+  EXPECT_EQ(type_of(kGptq, [](json::object&) {}), DType::q4_0);
+  EXPECT_EQ(type_of(kGptq,
+                    [](json::object& quantization) {
+                      quantization["desc_act"] = true;
+                      quantization["static_groups"] = true;
+                    }),
+            DType::q4_0);
+  EXPECT_EQ(type_of({"rows", PublisherForm::gptq, 4, -1, true, "F16"},
+                    [](json::object& quantization) { quantization["desc_act"] = true; }),
+            DType::q4_0);
+  for (const json::value& order : {json::value("weight"), json::value("static"), json::value(false)})
+    EXPECT_EQ(type_of(kPacked, act_order(order)), DType::q4_0);
+}
+
 TEST_F(FolderOfIntegers, ConfigurationsThatAreNotReadAreRefused) {
   use("llama-tiny");
   const auto refused = [&](json::object quantization, ErrorCode code = ErrorCode::unsupported) {
@@ -323,6 +355,8 @@ TEST_F(FolderOfIntegers, ConfigurationsThatAreNotReadAreRefused) {
   EXPECT_SAYS(refused(with_weights(kPlain, "type", "float")), weights + "type' is 'float'; supported is int");
   EXPECT_SAYS(refused(with_weights(kPacked, "strategy", "block")), "supported are tensor, channel and group");
   EXPECT_SAYS(refused(with_weights(kPacked, "group_size", nullptr)), "strategy' is 'group'; supported are");
+  EXPECT_SAYS(refused(with_weights(kPacked, "actorder", "random")),
+              weights + "actorder' is 'random'; supported are group, dynamic, weight and static");
   json::object mixed = integers_config(kPacked);
   mixed["config_groups"].as_object()["group_0"].as_object()["format"] = "int-quantized";
   EXPECT_SAYS(refused(mixed), "group_0.format' is 'int-quantized'; supported is pack-quantized");
@@ -350,6 +384,15 @@ TEST_F(FolderOfIntegers, TensorsThatDoNotFitAreRefused) {
   EXPECT_SAYS(without(kPacked, ".weight_shape"), layer + ".weight_shape'");
   EXPECT_SAYS(without(kPlain, ".weight_scale"), layer + ".weight_scale'");
   EXPECT_SAYS(without(kGptq, ".qweight"), "tensor '" + layer + ".weight' is missing");
+  const IntegerPublisher scattered_gptq = {"scattered", PublisherForm::gptq, 4, 128, true, "F16", true};
+  const IntegerPublisher scattered_packed = {"scattered", PublisherForm::packed, 4, 128, true, "BF16", true};
+  EXPECT_SAYS(without(scattered_gptq, ".g_idx"),
+              "'" + layer +
+                  ".qweight' has columns whose groups lie scattered ('desc_act' in 'quantization_config' of " +
+                  "config.json), but what says which is of which is missing: '" + layer + ".g_idx'");
+  EXPECT_SAYS(without(scattered_packed, ".weight_g_idx"),
+              "('actorder' in 'quantization_config' of config.json), but what says which is of which is missing: '" +
+                  layer + ".weight_g_idx'");
   const auto set = [&](const IntegerPublisher& publisher, const std::string& ending,
                        const std::function<void(test::FolderTensor&)>& change, ErrorCode code = ErrorCode::corrupt) {
     return changed(publisher, code, [&](FolderDraft& d) { change(d.tensors.at(layer + ending)); });

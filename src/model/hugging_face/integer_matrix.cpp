@@ -166,12 +166,27 @@ Result<void> IntegerMatrix::check_scales(const std::vector<TensorSizes>& shapes)
                            fmt::join(shapes.front(), ", "), fmt::join(scales_->shape, ", ")));
 }
 
-// How many groups there are, and which each column is of. `of_columns` may be null.
-Result<void> IntegerMatrix::read_groups(const SafetensorsTensor* of_columns) {
+// How many groups there are.
+Result<void> IntegerMatrix::count_groups() {
   if (rows_ <= 0 || cols_ <= 0) return error(ErrorCode::corrupt, "stands for no rows or no columns");
   group_cols_ = codes_.group == 0 ? cols_ : codes_.group;
   groups_ = parts_of(cols_, group_cols_);
-  if (of_columns == nullptr) return {};
+  return {};
+}
+
+// Which of them each column is of, as the tensor `name` has it. Where it is missing they lie one after the other,
+// unless config.json says that they do not: then the numbers would be others.
+Result<void> IntegerMatrix::read_groups(const FolderWeights& weights, const std::string& name) {
+  TM_CHECK(count_groups());
+  const SafetensorsTensor* const of_columns = look_for(weights, name);
+  if (of_columns == nullptr) {
+    if (!codes_.scattered || groups_ == 1) return {};
+    return error(
+        ErrorCode::not_found,
+        fmt::format("has columns whose groups lie scattered ('{}' in 'quantization_config' of config.json), but "
+                    "what says which is of which is missing: '{}'",
+                    codes_.form == IntegerForm::gptq ? "desc_act" : "actorder", printable(name)));
+  }
   TM_CHECK(check_words(*of_columns, {cols_}));
   std::vector<int32_t> of(static_cast<size_t>(cols_));
   bool in_order = true;
@@ -194,7 +209,7 @@ Result<void> IntegerMatrix::find_gptq(const FolderWeights& weights) {
   rows_ = found_.tensor->shape[1];
   cols_ = found_.tensor->shape[0] * in_word;
   TM_CHECK(check_words(*found_.tensor, found_.tensor->shape));
-  TM_CHECK(read_groups(look_for(weights, name + ".g_idx")));
+  TM_CHECK(read_groups(weights, name + ".g_idx"));
   TM_TRY(scales_, require(weights, name + ".scales"));
   TM_CHECK(check_scales({{groups_, rows_}}));
   TM_TRY(zeros_, require(weights, name + ".qzeros"));
@@ -206,7 +221,7 @@ Result<void> IntegerMatrix::find_awq(const FolderWeights& weights) {
   rows_ = found_.tensor->shape[1] * 8;
   cols_ = found_.tensor->shape[0];
   TM_CHECK(check_words(*found_.tensor, found_.tensor->shape));
-  TM_CHECK(read_groups(nullptr));
+  TM_CHECK(count_groups());
   TM_TRY(scales_, require(weights, name + ".scales"));
   TM_CHECK(check_scales({{groups_, rows_}}));
   TM_TRY(zeros_, require(weights, name + ".qzeros"));
@@ -216,7 +231,7 @@ Result<void> IntegerMatrix::find_awq(const FolderWeights& weights) {
 Result<void> IntegerMatrix::find_scales_of_rows(const FolderWeights& weights) {
   const std::string name =
       codes_.form == IntegerForm::packed ? without_ending(found_.tensor->name, kPackedCodes) : found_.tensor->name;
-  TM_CHECK(read_groups(look_for(weights, name + "_g_idx")));
+  TM_CHECK(read_groups(weights, name + "_g_idx"));
   TM_TRY(scales_, require(weights, name + "_scale"));
   one_scale_ = codes_.group == 0 &&
                (scales_->shape.empty() || scales_->shape == TensorSizes{1} || scales_->shape == TensorSizes{1, 1});

@@ -5,6 +5,7 @@
 //            NAME.scales    [groups][rows]
 //            NAME.qzeros    I32 [groups][rows / c]: c rows a word; each is one less than the zero but in gptq_v2
 //            NAME.g_idx     I32 [cols]: each column's group; absent: one after the other
+//                            (not where config.json says desc_act and more than one group)
 //   AWQ      NAME.qweight   I32 [cols][rows / 8]: of eight rows, 0 2 4 6 1 3 5 7 from the low bits up (its form "gemm")
 //            NAME.scales    [groups][rows]
 //            NAME.qzeros    I32 [groups][rows / 8], in the same order
@@ -79,7 +80,8 @@ class IntegerMatrix {
   base::Result<void> find_packed(const FolderWeights& weights);
   base::Result<void> find_plain(const FolderWeights& weights);
   base::Result<void> find_scales_of_rows(const FolderWeights& weights);
-  base::Result<void> read_groups(const SafetensorsTensor* of_columns);
+  base::Result<void> count_groups();
+  base::Result<void> read_groups(const FolderWeights& weights, const std::string& name);
   base::Result<void> check_scales(const std::vector<std::vector<int64_t>>& shapes) const;
   base::Result<void> check_words(const SafetensorsTensor& tensor, const std::vector<int64_t>& shape) const;
   base::Result<const SafetensorsTensor*> require(const FolderWeights& weights, const std::string& name);
