@@ -75,6 +75,8 @@ class IntegerMatrix {
 
  private:
   struct Tile;
+  static uint32_t word_at(const SafetensorsTensor& tensor, int64_t index);
+  static int64_t parts_of(int64_t all, int64_t part) { return (all + part - 1) / part; }
   base::Result<void> find_gptq(const FolderWeights& weights);
   base::Result<void> find_awq(const FolderWeights& weights);
   base::Result<void> find_packed(const FolderWeights& weights);
