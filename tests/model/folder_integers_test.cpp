@@ -250,7 +250,84 @@ TEST_F(FolderOfIntegers, ScalesThatBlocksDoNotHoldAreFound) {
   const auto device = tensor::make_cpu_device(tensor::Isa::scalar, 1);
   const auto loaded = load_model(*broken, *device, {.on_progress = {}});
   ASSERT_FALSE(loaded);
-  EXPECT_SAYS(loaded.error().to_string(), "'model.layers.0.mlp.up_proj.weight_packed' in 'model.safetensors') holds");
+  EXPECT_SAYS(loaded.error().to_string(),
+              "'model.layers.0.mlp.up_proj.weight_packed' in 'model.safetensors') holds ");
+  EXPECT_SAYS(loaded.error().to_string(),
+              "since the scale of row 0 and group 5 in '" + name + "_scale' is inf; weights are finite numbers");
+}
+
+// Wherever a matrix goes: in blocks or numbers, by itself or among experts.
+TEST_F(FolderOfIntegers, AScaleThatIsNoNumberIsNamed) {
+  struct Broken {
+    const char* shape;
+    IntegerPublisher publisher;
+    const char* scales;
+    int64_t at;
+    const char* says;
+  };
+  const IntegerPublisher scattered = {"scattered", PublisherForm::gptq, 4, 128, true, "F16", true};
+  const IntegerPublisher whole = {"whole", PublisherForm::plain, 8, -1, true, "F16", false, true};
+  const Broken cases[] = {
+      {"llama-tiny", kGptq, "model.layers.1.self_attn.q_proj.scales", 3, "of row 3 and group 0"},
+      {"llama-tiny", kAwq, "model.layers.1.self_attn.v_proj.scales", 128, "of row 0 and group 1"},
+      {"llama-tiny", scattered, "model.layers.1.mlp.down_proj.scales", 3, "of row 3 and group 0"},
+      {"llama-tiny", whole, "model.layers.1.mlp.down_proj.weight_scale", 0, ""},
+      {"qwen3moe-tiny", kGptq, "model.layers.1.mlp.experts.3.up_proj.scales", 3, "of row 3 and group 0"},
+      {"deepseek3-tiny", kGptq, "model.layers.1.self_attn.kv_b_proj.scales", 3, "of row 3 and group 0"},
+  };
+  for (const auto& [shape, publisher, scales, at, says] : cases) {
+    use(shape);
+    IntegerDrafts drafts = publish_all_integers(publisher, draft_);
+    const uint16_t nan = 0x7E00;
+    std::memcpy(drafts.codes.tensors.at(scales).bytes.data() + at * 2, &nan, sizeof nan);
+    const auto file = open([&](FolderDraft& d) { d = drafts.codes; });
+    ASSERT_TRUE(file) << file.error().to_string();
+    const auto device = tensor::make_cpu_device(tensor::Isa::scalar, 1);
+    const auto loaded = load_model(*file, *device, {.on_progress = {}});
+    ASSERT_FALSE(loaded) << scales;
+    EXPECT_SAYS(loaded.error().to_string(),
+                fmt::format("since the scale{}{} in '{}' is NaN", *says == 0 ? "" : " ", says, scales));
+  }
+}
+
+// F16 has them, and not what they are times their codes.
+TEST_F(FolderOfIntegers, LargeScalesMakeNumbersOfF32) {
+  use("qwen3moe-tiny");
+  const IntegerPublisher scattered = {"scattered", PublisherForm::gptq, 4, 64, true, "F16", true};
+  IntegerDrafts drafts = publish_all_integers(scattered, draft_);
+  for (const char* name : {"model.layers.0.mlp.experts.1.down_proj", "model.layers.0.self_attn.o_proj"}) {
+    const uint16_t large = 0x7BFF;  // 65504
+    std::memcpy(drafts.codes.tensors.at(std::string(name) + ".scales").bytes.data(), &large, sizeof large);
+  }
+  const auto file = open([&](FolderDraft& d) { d = drafts.codes; });
+  ASSERT_TRUE(file) << file.error().to_string();
+  EXPECT_EQ(file->find_tensor("blk.0.attn_output.weight")->type, DType::f32);
+  EXPECT_EQ(file->find_tensor("blk.0.ffn_down_exps.weight")->type, DType::f32);
+  EXPECT_EQ(file->find_tensor("blk.0.attn_v.weight")->type, DType::f16);
+  const auto device = tensor::make_cpu_device(tensor::Isa::scalar, 1);
+  const auto loaded = load_model(*file, *device, {.on_progress = {}});
+  EXPECT_TRUE(loaded) << loaded.error().to_string();
+  const auto converted = convert_model(*file, folder_.path() / "f16.gguf", {.type = DType::f16});
+  ASSERT_FALSE(converted);
+  EXPECT_SAYS(converted.error().to_string(), "which is beyond F16; convert to BF16 or F32");
+}
+
+// Of F32 there is nothing larger.
+TEST_F(FolderOfIntegers, AScaleThatIsTooLargeForEveryTypeIsNamed) {
+  use("llama-tiny");
+  const IntegerPublisher wide = {"wide", PublisherForm::plain, 8, -1, true, "BF16"};
+  IntegerDrafts drafts = publish_all_integers(wide, draft_);
+  const std::string name = "model.layers.0.mlp.up_proj.weight_scale";
+  const uint16_t huge = 0x7F00;  // 2^127
+  std::memcpy(drafts.codes.tensors.at(name).bytes.data() + 4, &huge, sizeof huge);
+  const auto file = open([&](FolderDraft& d) { d = drafts.codes; });
+  ASSERT_TRUE(file) << file.error().to_string();
+  EXPECT_EQ(file->find_tensor("blk.0.ffn_up.weight")->type, DType::bf16);
+  const auto device = tensor::make_cpu_device(tensor::Isa::scalar, 1);
+  const auto loaded = load_model(*file, *device, {.on_progress = {}});
+  ASSERT_FALSE(loaded);
+  EXPECT_SAYS(loaded.error().to_string(), "since the scale of row 2 and group 0 in '" + name + "' is 1.701");
+  EXPECT_SAYS(loaded.error().to_string(), ", and times its codes too large for BF16");
 }
 
 TEST_F(FolderOfIntegers, WhatIsNoWeightOrTiedIsPassedOver) {

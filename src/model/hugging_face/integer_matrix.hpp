@@ -65,8 +65,11 @@ class IntegerMatrix {
   // GGUF's blocks that hold it exactly: Q4_0, or Q8_0 where zeros or bits want it; none: groups are no whole blocks, a
   // code less its zero takes more than eight bits, or F16 does not have a scale.
   std::optional<tensor::DType> block_type() const { return block_type_; }
-  // Of its numbers otherwise, the products rounded once: that of the scales.
-  tensor::DType number_type() const { return *scales_->type; }
+  // Of its numbers otherwise, the products rounded once: that of the scales, but F32 where F16 ends before them. Looks
+  // at all scales of F16.
+  tensor::DType number_type() const;
+  // Of a matrix in this type that has `value`, NaN or an infinity: which scale makes it so. Empty: none.
+  std::string explain(tensor::DType type, float value) const;
   // What lies beside the codes.
   std::span<const SafetensorsTensor* const> companions() const { return companions_; }
 
@@ -92,6 +95,11 @@ class IntegerMatrix {
   std::optional<tensor::DType> find_block_type() const;
   bool scales_are_f16() const;
 
+  // How many times a scale its codes are at most.
+  int largest_code(int64_t row, int64_t group) const;
+  // Calls take(row, group, scale) for each scale until it says true.
+  template <typename Take>
+  void for_each_scale(const Take& take) const;
   float scale(int64_t row, int64_t group) const;
   int zero(int64_t row, int64_t group) const;
   template <typename Take>

@@ -4,8 +4,13 @@
 #include <cassert>
 #include <cmath>
 #include <cstring>
+#include <string>
+#include <string_view>
+
+#include <fmt/format.h>
 
 #include "model/hugging_face/integer_matrix.hpp"
+#include "model/metadata.hpp"
 
 namespace tidemill::model {
 namespace {
@@ -20,6 +25,13 @@ constexpr std::array<int, 8> kAwqPlace = {0, 4, 1, 5, 2, 6, 3, 7};
 
 bool is_f16(float value) {
   return std::isfinite(value) && tensor::f16_to_f32(tensor::f32_to_f16(value)) == value;
+}
+
+float rounded_to(DType type, float value) {
+  std::array<std::byte, sizeof value> bytes{};
+  tensor::quantize(type, &value, 1, bytes.data());
+  tensor::dequantize(type, bytes.data(), 1, &value);
+  return value;
 }
 
 }  // namespace
@@ -83,6 +95,55 @@ bool IntegerMatrix::scales_are_f16() const {
     i += some;
   }
   return true;
+}
+
+int IntegerMatrix::largest_code(int64_t row, int64_t group) const {
+  const int first = codes_.form == IntegerForm::plain ? -128 : 0;
+  const int last = first + (1 << codes_.bits) - 1;
+  const int none = zero(row, group);
+  return std::max(std::abs(first - none), std::abs(last - none));
+}
+
+template <typename Take>
+void IntegerMatrix::for_each_scale(const Take& take) const {
+  const int64_t rows = one_scale_ ? 1 : rows_;
+  const int64_t groups = one_scale_ ? 1 : groups_;
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t group = 0; group < groups; ++group) {
+      if (take(row, group, scale(row, group))) return;
+    }
+  }
+}
+
+std::string IntegerMatrix::explain(DType type, float value) const {
+  const auto said = [&](int64_t row, int64_t group, std::string_view what) {
+    const std::string which = one_scale_ ? "" : fmt::format(" of row {} and group {}", row, group);
+    return fmt::format("the scale{} in '{}' is {}", which, printable(scales_->name), what);
+  };
+  std::string why;
+  for_each_scale([&](int64_t row, int64_t group, float scale) {
+    if (!std::isfinite(scale)) why = said(row, group, std::isnan(scale) ? "NaN" : fmt::format("{}", scale));
+    return !why.empty();
+  });
+  if (!why.empty() || std::isnan(value)) return why;
+  for_each_scale([&](int64_t row, int64_t group, float scale) {
+    if (std::isfinite(rounded_to(type, scale * static_cast<float>(largest_code(row, group))))) return false;
+    why = said(row, group, fmt::format("{}, and times its codes too large for {}", scale, tensor::info(type).name));
+    return true;
+  });
+  return why;
+}
+
+DType IntegerMatrix::number_type() const {
+  bool holds = true;
+  if (*scales_->type == DType::f16) {
+    for_each_scale([&](int64_t row, int64_t group, float scale) {
+      holds = !std::isfinite(scale) ||
+              std::isfinite(rounded_to(DType::f16, scale * static_cast<float>(largest_code(row, group))));
+      return !holds;
+    });
+  }
+  return holds ? *scales_->type : DType::f32;
 }
 
 std::optional<DType> IntegerMatrix::find_block_type() const {

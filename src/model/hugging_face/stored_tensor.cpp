@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cassert>
+#include <cmath>
 #include <cstring>
 #include <memory>
 #include <utility>
@@ -27,6 +28,8 @@ int64_t row_of_halves(int64_t row, int64_t head_rows) {
 }
 
 constexpr int64_t kComparedElements = int64_t{1} << 20;  // at a time
+
+constexpr float kLargestBf16 = 0x1.FEp+127F;
 
 int64_t blocks_in(int64_t elements, int64_t block) {
   return (elements + block - 1) / block;
@@ -186,6 +189,36 @@ StoredTensor StoredTensor::in_numbers() const {
   return numbers;
 }
 
+StoredTensor StoredTensor::in_f32() const {
+  StoredTensor numbers = *this;
+  if (integers_ != nullptr) numbers.type_ = tensor::DType::f32;
+  return numbers;
+}
+
+std::string StoredTensor::explain(float value) const {
+  if (integers_ != nullptr) return integers_->explain(type_, value);
+  if (numbers_ == nullptr) return {};
+  float largest = 0;
+  for (const float number : *numbers_)
+    largest = std::isfinite(number) ? std::max(largest, number) : largest;
+  // The first that is not finite itself, else one that makes products that are not.
+  for (const bool of_products : {false, true}) {
+    if (of_products && std::isnan(value)) break;
+    for (int64_t row = 0; row < rows_; row += block_rows_) {
+      for (int64_t col = 0; col < cols_; col += block_cols_) {
+        const float times = scale(row, col);
+        if (std::isfinite(times) && !(of_products && std::fabs(times) > kLargestBf16 / largest)) continue;
+        const std::string where =
+            fmt::format("the scale of rows {} to {} and columns {} to {} in '{}' is {}", row,
+                        std::min(row + block_rows_, rows_) - 1, col, std::min(col + block_cols_, cols_) - 1,
+                        printable(scales_->name), std::isnan(times) ? "NaN" : fmt::format("{}", times));
+        return of_products ? where + ", and times its codes too large for BF16" : where;
+      }
+    }
+  }
+  return {};
+}
+
 StoredTensor StoredTensor::from_row(int64_t first) const {
   assert(first >= 0 && first < rows_);
   StoredTensor rest = *this;
@@ -287,6 +320,7 @@ GgufTensor StoredTensor::as_gguf(std::string_view name, const RowChange& change)
   const bool floats = vector || chooses;
   tensor.type = floats ? tensor::DType::f32 : type_;
   if (tensor.type == type_ && change.head_rows == 0 && change.more == 0 && is_in_place()) return tensor;
+  if (!companions().empty()) tensor.explain = [stored = *this](float value) { return stored.explain(value); };
   tensor.make = [stored = *this, change, floats](std::span<std::byte> to) {
     if (floats) return stored.write_floats(to, change);
     stored.write_in_order(to, change.head_rows);
@@ -309,6 +343,12 @@ GgufTensor StoredTensor::stacked(std::string_view name, std::vector<StoredTensor
   }
   // Shared, since tensors are copied and there may be hundreds of parts.
   const auto kept = std::make_shared<const std::vector<StoredTensor>>(std::move(parts));
+  tensor.explain = [kept](float value) {
+    std::string why;
+    for (size_t i = 0; i < kept->size() && why.empty(); ++i)
+      why = (*kept)[i].explain(value);
+    return why;
+  };
   tensor.make = [kept](std::span<std::byte> to) {
     for (const StoredTensor& part : *kept) {
       const size_t bytes = static_cast<size_t>(part.rows_) * part.row_bytes();

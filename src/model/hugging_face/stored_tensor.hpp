@@ -66,8 +66,13 @@ class StoredTensor {
   // An error whose message begins with the file and the tensor.
   base::Error error(base::ErrorCode code, std::string_view message) const;
 
-  // Of integers, their numbers in the type of the scales, whatever blocks would hold them; others as they are.
+  // Of integers, their numbers in the type of the scales, or in F32 where that ends before them, whatever blocks would
+  // hold them; others as they are.
   StoredTensor in_numbers() const;
+  // Of integers, their numbers in F32.
+  StoredTensor in_f32() const;
+  // For GgufTensor::explain.
+  std::string explain(float value) const;
 
   // Without the rows before `first`.
   StoredTensor from_row(int64_t first) const;

@@ -179,6 +179,7 @@ class TensorTranslator {
       tensor.shape = shape;
       tensor.data = stored.data();
       tensor.more_data = stored.more_data();
+      tensor.explain = [stored](float value) { return stored.explain(value); };
       const LatentExpansion head(stored.type(), 1, latent);
       tensor.make = [stored, head, head_bytes, write](std::span<std::byte> to) {
         std::vector<std::byte> rows(static_cast<size_t>(head.rows()) * stored.row_bytes());
@@ -262,9 +263,10 @@ class TensorTranslator {
       for (StoredTensor& one : parts)
         one = one.in_numbers();
     }
-    if (const auto other = std::find_if(parts.begin(), parts.end(), differs); other != parts.end()) {
-      return other->error(ErrorCode::corrupt,
-                          fmt::format("has scales of another type than '{}'", printable(parts.front().name())));
+    // Nor do their numbers fit into one type where their scales are of several, or too large for F16.
+    if (std::any_of(parts.begin(), parts.end(), differs)) {
+      for (StoredTensor& one : parts)
+        one = one.in_f32();
     }
     const StoredTensor first = parts.front();
     const std::string_view name = out_.texts.emplace_back(our_name(layer, part) + ".weight");
