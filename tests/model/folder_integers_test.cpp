@@ -350,6 +350,44 @@ TEST_F(FolderOfIntegers, WhatIsNoWeightOrTiedIsPassedOver) {
   }
 }
 
+// An output matrix that is to be the embedding is looked at, in whatever form it is.
+TEST_F(FolderOfIntegers, ATiedOutputOfOtherNumbersIsRefused) {
+  use("qwen2-tiny");
+  const std::string embedding = "model.embed_tokens.weight";
+  const std::string head = "lm_head.weight";
+  const test::FolderTensor original = draft_.tensors.at(embedding);
+  test::FolderTensor other = original;
+  std::rotate(other.bytes.begin(), other.bytes.begin() + 4 * 37, other.bytes.end());
+  test::FolderTensor longer = original;
+  longer.shape[0] += 32;
+  longer.bytes += std::string(static_cast<size_t>(32 * longer.shape[1] * 4), '\0');
+  for (const IntegerPublisher& publisher : {kGptq, kAwq, kPacked, kPlain}) {
+    const auto with = [&](const test::FolderTensor& output, const std::function<void(IntegerDrafts&)>& change = {}) {
+      draft_.tensors[head] = output;
+      IntegerDrafts drafts = publish_all_integers(publisher, draft_);
+      test::publish_integers(publisher, head, drafts.codes, drafts.numbers);
+      if (change) change(drafts);
+      const auto file = open([&](FolderDraft& d) { d = drafts.codes; });
+      return file ? "(accepted)" : file.error().to_string();
+    };
+    const std::string codes =
+        IntegerMatrix::codes_name({.form = publisher.form == PublisherForm::packed  ? IntegerForm::packed
+                                           : publisher.form == PublisherForm::plain ? IntegerForm::plain
+                                                                                    : IntegerForm::gptq},
+                                  head);
+    EXPECT_EQ(with(original), "(accepted)") << publisher.name;
+    EXPECT_SAYS(with(other), "tensor '" + codes + "' holds numbers that differ from those of '" + embedding + "' by 1");
+    EXPECT_SAYS(with(longer), "tensor '" + codes + "' has the shape [");
+    EXPECT_SAYS(with(longer), "but is to be the same ('tie_word_embeddings' of config.json)");
+    // The other way round, and both; these are rounded from the same.
+    const auto round_embedding = [&](IntegerDrafts& drafts) {
+      test::publish_integers(publisher, embedding, drafts.codes, drafts.numbers);
+    };
+    EXPECT_EQ(with(original, round_embedding), "(accepted)") << publisher.name;
+    EXPECT_SAYS(with(other, round_embedding), "holds numbers that differ from those of '" + embedding + "' by 1");
+  }
+}
+
 TEST_F(FolderOfIntegers, EncodersAreReadAlike) {
   for (const IntegerPublisher& publisher : {kPlain, kPacked}) {
     const auto gguf = folder_.path() / "encoder.gguf";

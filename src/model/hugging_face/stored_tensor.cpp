@@ -130,22 +130,46 @@ bool StoredTensor::is_copy_of(const StoredTensor& other) const {
   std::array<std::vector<float>, 2> floats;
   for (int64_t first = 0; first < rows_; first += step) {
     const int64_t count = std::min(step, rows_ - first);
-    for (size_t i = 0; !as_they_lie && i < floats.size(); ++i) {
-      const StoredTensor& one = i == 0 ? *this : other;
-      bytes.resize(static_cast<size_t>(count) * one.row_bytes());
-      one.write_rows(first, count, bytes);
-      floats[i].resize(static_cast<size_t>(count * cols_));
-      tensor::dequantize(one.type_, bytes.data(), count * cols_, floats[i].data());
-    }
     const auto mine = rows_data(first, count);
     const auto theirs = other.rows_data(first, count);
     const bool same = as_they_lie ? std::memcmp(mine.data(), theirs.data(), mine.size()) == 0
-                                  : std::memcmp(floats[0].data(), floats[1].data(), floats[0].size() * 4) == 0;
+                                  : std::memcmp(read_floats(first, count, bytes, floats[0]).data(),
+                                                other.read_floats(first, count, bytes, floats[1]).data(),
+                                                static_cast<size_t>(count * cols_) * sizeof(float)) == 0;
     release(mine);
     other.release(theirs);
     if (!same) return false;
   }
   return true;
+}
+
+double StoredTensor::distance_to(const StoredTensor& other) const {
+  assert(std::ranges::equal(shape(), other.shape()));
+  const int64_t step = std::max<int64_t>(1, kComparedElements / cols_);
+  std::vector<std::byte> bytes;
+  std::array<std::vector<float>, 2> floats;
+  double differences = 0;
+  double size = 0;
+  for (int64_t first = 0; first < rows_; first += step) {
+    const int64_t count = std::min(step, rows_ - first);
+    const auto mine = read_floats(first, count, bytes, floats[0]);
+    const auto theirs = other.read_floats(first, count, bytes, floats[1]);
+    for (size_t i = 0; i < mine.size(); ++i) {
+      const double number = theirs[i];
+      differences += (mine[i] - number) * (mine[i] - number);
+      size += number * number;
+    }
+  }
+  return differences == 0 ? 0 : std::sqrt(differences / size);
+}
+
+std::span<const float> StoredTensor::read_floats(int64_t first, int64_t count, std::vector<std::byte>& bytes,
+                                                 std::vector<float>& floats) const {
+  bytes.resize(static_cast<size_t>(count) * row_bytes());
+  write_rows(first, count, bytes);
+  floats.resize(static_cast<size_t>(count * cols_));
+  tensor::dequantize(type_, bytes.data(), count * cols_, floats.data());
+  return floats;
 }
 
 std::span<const std::byte> StoredTensor::rows_data(int64_t first, int64_t count) const {
