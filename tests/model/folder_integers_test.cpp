@@ -540,6 +540,29 @@ TEST_F(FolderOfIntegers, TensorsThatDoNotFitAreRefused) {
   EXPECT_SAYS(changed(kGptq, ErrorCode::corrupt,
                       [](FolderDraft& d) { d.config["quantization_config"].as_object()["group_size"] = 64; }),
               "for whose 4 groups of 64 the scales");
+  // It is named where it is known what it should say.
+  const auto told = [&](const IntegerPublisher& publisher, const json::object& quantization) {
+    return changed(publisher, ErrorCode::corrupt,
+                   [&](FolderDraft& d) { d.config["quantization_config"] = quantization; });
+  };
+  const auto gptq_with = [](const char* key, const json::value& value) {
+    json::object quantization = integers_config(kGptq);
+    quantization[key] = value;
+    return quantization;
+  };
+  const std::string fits_gptq =
+      "; the tensors fit 'quant_method' gptq, 'bits' 4 and 'group_size' 128, where "
+      "'quantization_config' of config.json says ";
+  EXPECT_SAYS(told(kGptq, gptq_with("bits", 8)), fits_gptq + "'quant_method' gptq, 'bits' 8 and 'group_size' 128");
+  EXPECT_SAYS(told(kGptq, gptq_with("group_size", 32)),
+              fits_gptq + "'quant_method' gptq, 'bits' 4 and 'group_size' 32");
+  EXPECT_SAYS(told(kGptq, integers_config(kAwq)), fits_gptq + "'quant_method' awq, 'bits' 4 and 'group_size' 128");
+  EXPECT_SAYS(told(kAwq, integers_config(kGptq)), "the tensors fit 'quant_method' awq, 'bits' 4 and 'group_size' 128");
+  json::object eight = integers_config(kPacked);
+  eight["config_groups"].as_object()["group_0"].as_object()["weights"].as_object()["num_bits"] = 8;
+  EXPECT_SAYS(told(kPacked, eight),
+              "; the tensors fit 'num_bits' 4 and 'group_size' 32, where "
+              "'quantization_config' of config.json says 'num_bits' 8 and 'group_size' 32");
   EXPECT_SAYS(changed(kGptq, ErrorCode::corrupt,
                       [](FolderDraft& d) { d.config["quantization_config"].as_object()["bits"] = 8; }),
               "stands for");

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cassert>
 #include <cstring>
+#include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -68,9 +70,62 @@ bool IntegerMatrix::is_one(const IntegerCodes& codes, const SafetensorsTensor& t
   return false;
 }
 
+namespace {
+
+// As config.json says it.
+std::string told(const IntegerCodes& codes) {
+  const bool words = codes.form == IntegerForm::gptq || codes.form == IntegerForm::awq;
+  const std::string_view method = codes.form == IntegerForm::gptq ? "'quant_method' gptq, "
+                                  : words                         ? "'quant_method' awq, "
+                                                                  : "";
+  const std::string group = codes.group > 0 ? fmt::format("'group_size' {}", codes.group)
+                            : words         ? "'group_size' -1"
+                                            : "no 'group_size'";
+  return fmt::format("{}'{}' {} and {}", method, words ? "bits" : "num_bits", codes.bits, group);
+}
+
+}  // namespace
+
+// What config.json could say instead, so that it would fit the tensors; nothing, if that is not known. The first
+// thought for shapes that do not fit is that a file is damaged, where most often its description is that of another.
+std::string IntegerMatrix::what_fits(const FolderWeights& weights, const FolderWeights::Found& found,
+                                     const IntegerCodes& codes) {
+  using Kind = std::pair<IntegerForm, int>;
+  const bool words = codes.form == IntegerForm::gptq || codes.form == IntegerForm::awq;
+  const std::vector<Kind> kinds =
+      words ? std::vector<Kind>{{IntegerForm::gptq, 4}, {IntegerForm::gptq, 8}, {IntegerForm::awq, 4}}
+            : std::vector<Kind>{{codes.form, 4}, {codes.form, 8}};
+  for (const auto& [form, bits] : kinds) {
+    for (const int64_t group : {codes.group, int64_t{32}, int64_t{64}, int64_t{128}, int64_t{256}, int64_t{0}}) {
+      IntegerCodes other = codes;
+      other.form = form;
+      other.bits = bits;
+      other.group = group;
+      if (form == IntegerForm::plain && bits != 8) continue;
+      if (other != codes && read_as(weights, found, other)) {
+        return fmt::format("; the tensors fit {}, where 'quantization_config' of config.json says {}", told(other),
+                           told(codes));
+      }
+    }
+  }
+  return {};
+}
+
 Result<std::shared_ptr<const IntegerMatrix>> IntegerMatrix::of(const FolderWeights& weights,
                                                                const FolderWeights::Found& found,
                                                                const IntegerCodes& codes) {
+  auto matrix = read_as(weights, found, codes);
+  if (!matrix && matrix.error().code() == ErrorCode::corrupt) {
+    return Error(ErrorCode::corrupt, matrix.error().to_string() + what_fits(weights, found, codes));
+  }
+  if (!matrix) return std::move(matrix).error();
+  (*matrix)->block_type_ = (*matrix)->find_block_type();
+  return std::shared_ptr<const IntegerMatrix>(*std::move(matrix));
+}
+
+Result<std::shared_ptr<IntegerMatrix>> IntegerMatrix::read_as(const FolderWeights& weights,
+                                                              const FolderWeights::Found& found,
+                                                              const IntegerCodes& codes) {
   auto matrix = std::make_shared<IntegerMatrix>();
   matrix->found_ = found;
   matrix->codes_ = codes;
@@ -93,8 +148,7 @@ Result<std::shared_ptr<const IntegerMatrix>> IntegerMatrix::of(const FolderWeigh
       TM_CHECK(matrix->find_plain(weights));
       break;
   }
-  matrix->block_type_ = matrix->find_block_type();
-  return std::shared_ptr<const IntegerMatrix>(std::move(matrix));
+  return matrix;
 }
 
 // ---- what lies beside the codes

@@ -78,6 +78,11 @@ class IntegerMatrix {
 
  private:
   struct Tile;
+  static base::Result<std::shared_ptr<IntegerMatrix>> read_as(const FolderWeights& weights,
+                                                              const FolderWeights::Found& found,
+                                                              const IntegerCodes& codes);
+  static std::string what_fits(const FolderWeights& weights, const FolderWeights::Found& found,
+                               const IntegerCodes& codes);
   static uint32_t word_at(const SafetensorsTensor& tensor, int64_t index);
   static int64_t parts_of(int64_t all, int64_t part) { return (all + part - 1) / part; }
   base::Result<void> find_gptq(const FolderWeights& weights);
