@@ -20,6 +20,7 @@
 #include "cli/command.hpp"
 #include "cli/interrupt.hpp"
 #include "cli/model_source.hpp"
+#include "cli/number_flags.hpp"
 #include "model/gguf_writer.hpp"
 #include "quantize/calibration.hpp"
 #include "quantize/mixture.hpp"
@@ -237,7 +238,7 @@ void add_quantize(CLI::App& app, Invocation& chosen) {
   command
       ->add_option("--bits", flags->bits,
                    "Instead of --type: as many bits a weight in memory on average at most, more where they matter more")
-      ->check(CLI::Range(2.0, 16.0))
+      ->check(number_between(2, 16))
       ->needs(calibrate)
       ->excludes(type)
       ->excludes(per_channel);
