@@ -14,6 +14,7 @@
 #include "base/cpu_budget.hpp"
 #include "base/file.hpp"
 #include "base/json.hpp"
+#include "base/log.hpp"
 #include "base/progress.hpp"
 #include "base/units.hpp"
 #include "base/utf8.hpp"
@@ -94,6 +95,7 @@ class Quantization {
     if (!flags_.calibrate.empty()) {
       TM_TRY(calibration, calibrate(source, text, std::move(reading), options));
       options.calibration = calibration.get();
+      warn_of_few_tokens(calibration->tokens());
     }
     if (flags_.bits > 0 && calibration != nullptr) TM_CHECK(mix(source, *calibration, options));
     options.on_smoothing = part_of(smoothing_);
@@ -129,6 +131,15 @@ class Quantization {
     TM_TRY(const std::filesystem::path target, model::target_of(flags_.output));
     options.folder = target.has_parent_path() ? target.parent_path() : std::filesystem::path(".");
     return quantize::Calibration::create(source, text, options);
+  }
+
+  void warn_of_few_tokens(int64_t tokens) const {
+    constexpr int64_t few = 1000;
+    if (tokens >= few) return;
+    base::log::warn(
+        "'{}' gave {} tokens to calibrate with: from so few, weights are rounded to suit them rather than "
+        "what the model will read; some thousand are needed",
+        base::utf8::printable(flags_.calibrate), tokens);
   }
 
   base::Result<void> mix(const model::Checkpoint& source, const quantize::Calibration& calibration,

@@ -222,6 +222,7 @@ describe('Hugging Face folders', { timeout: 300_000 }, () => {
     const small = path.join(folder, 'int8.gguf');
     const quantised = tidemill('quantize', model, small, '--calibrate', path.join(model, 'config.json'), '--json');
     assert.equal(quantised.code, 0, quantised.err);
+    assert.match(quantised.err, /config\.json' gave \d{1,3} tokens to calibrate with: from so few/);
     assert.deepEqual([JSON.parse(quantised.out).type, JSON.parse(quantised.out).changed], ['Q8_0', 16]);
     const byRow = tidemill('quantize', model, path.join(folder, 'rows.gguf'), '--per-channel', '--json');
     assert.equal(byRow.code, 0, byRow.err);
