@@ -656,6 +656,12 @@ describe('the command line', { timeout: 300_000 }, () => {
     assert.equal(shown.err, '');
     const other = path.join(folder, 'other-vocabulary.gguf');
     assert.equal(tidemill(['synth', 'llama-tiny', other]).code, 0);
+    // Of nothing right, no part is kept.
+    const none = ['eval', other, '--text', text, '--tokens', '1', '--against', other];
+    const nothing = JSON.parse(tidemill([...none, '--json']).out).text;
+    assert.equal(nothing.reference.accuracy, 0);
+    assert.equal(nothing.accuracy_kept, null);
+    assert.match(tidemill(none).out, /next tokens right +0\.00 % +0\.00 % +- of them kept/);
     const apart = tidemill(['eval', '--text', text, '--against', other]);
     assert.equal(apart.code, 2);
     assert.match(apart.err, /cannot be compared token by token: the first predicts 4096 tokens, the second 1024/);
