@@ -136,6 +136,7 @@ describe('the command line', { timeout: 300_000 }, () => {
       ...['nan', '-nan', 'inf', '1.9', '16.1', '8x', ''].map((bits) => ['quantize', model, missing, `--bits=${bits}`, '--calibrate', goodTemplate]),
       ...['nan', '-0.1', '1.1'].map((share) => ['distill', '--teacher', model, '--text', goodTemplate, '--student', 'tiny', '-o', missing, `--hard-share=${share}`]),
       ...['nan', 'inf', '0'].map((rate) => ['train', '--text', goodTemplate, '--student', 'tiny', '-o', missing, `--rate=${rate}`]),
+      ...['quantize', 'convert', 'pack'].map((command) => [command, model, '']),
       ['quantize', model, missing, '--bits', '6', '--type', 'q4_0', '--calibrate', goodTemplate], ['quantize', model, missing, '--bits', '2', '--calibrate', goodTemplate],
       ['convert', model], ['convert', model, model], ['convert', model, missing, '--type', 'q9'],
       ['keys', 'create', '--tenant', 'a', '--name', 'b', '--expires', '2026-02-30'],
