@@ -215,6 +215,14 @@ INSTANTIATE_TEST_SUITE_P(Shapes, IntegersOfShapes,
                            return name;
                          });
 
+TEST_F(FolderOfIntegers, OfLatentsOnlyWhatMakesKeysIsNumbers) {
+  use("deepseek3-tiny");
+  const auto [codes, numbers] = open_both(publish_all_integers(kGptq, draft_));
+  ASSERT_TRUE(codes && numbers);
+  EXPECT_EQ(codes->find_tensor("blk.1.attn_k_b.weight")->type, DType::f16);
+  EXPECT_EQ(codes->find_tensor("blk.1.attn_v_b.weight")->type, DType::q4_0);
+}
+
 // One expert's zeros want more than the others': together they are numbers.
 TEST_F(FolderOfIntegers, ExpertsThatBlocksDoNotHoldAlikeAreNumbers) {
   use("qwen3moe-tiny");

@@ -156,8 +156,8 @@ class TensorTranslator {
   // What makes keys and values of latents becomes two tensors.
   Result<void> split_expansion(int64_t layer) {
     const std::string name = in_layer(layer, form_.names.latent_expansion) + ".weight";
-    TM_TRY(StoredTensor found, find(name));
-    const StoredTensor stored = found.in_numbers();  // blocks cannot be transposed
+    TM_TRY(const StoredTensor found, find(name));
+    const StoredTensor stored = found.in_numbers();  // for keys: blocks cannot be transposed
     const LatentShape& latent = shape_.latent;
     const LatentExpansion all(stored.type(), shape_.heads, latent);
     if (!stored.is_matrix() || stored.rows() != all.rows() || stored.cols() != latent.rank) {
@@ -170,31 +170,30 @@ class TensorTranslator {
     }
     use(stored);
     // Head by head: the rows of one are all that has to be held.
-    const auto add_part = [&](std::string_view TensorNames::*part, std::array<int64_t, 4> shape, size_t head_bytes,
-                              auto write) {
+    const auto add_part = [&](std::string_view TensorNames::*part, const StoredTensor& source,
+                              std::array<int64_t, 4> shape, size_t head_bytes, auto write) {
       GgufTensor tensor;
       tensor.name = out_.texts.emplace_back(our_name(layer, part) + ".weight");
-      tensor.type = stored.type();
+      tensor.type = source.type();
       tensor.rank = 3;
       tensor.shape = shape;
-      tensor.data = stored.data();
-      tensor.more_data = stored.more_data();
-      tensor.explain = [stored](float value) { return stored.explain(value); };
-      const LatentExpansion head(stored.type(), 1, latent);
-      tensor.make = [stored, head, head_bytes, write](std::span<std::byte> to) {
-        std::vector<std::byte> rows(static_cast<size_t>(head.rows()) * stored.row_bytes());
-        for (int64_t first = 0; first < stored.rows(); first += head.rows(), to = to.subspan(head_bytes)) {
-          stored.write_rows(first, head.rows(), rows);
+      tensor.data = source.data();
+      tensor.more_data = source.more_data();
+      tensor.explain = [source](float value) { return source.explain(value); };
+      const LatentExpansion head(source.type(), 1, latent);
+      tensor.make = [source, head, head_bytes, write](std::span<std::byte> to) {
+        std::vector<std::byte> rows(static_cast<size_t>(head.rows()) * source.row_bytes());
+        for (int64_t first = 0; first < source.rows(); first += head.rows(), to = to.subspan(head_bytes)) {
+          source.write_rows(first, head.rows(), rows);
           (head.*write)(rows, to.first(head_bytes));
         }
       };
-      push(std::move(tensor), stored.origin());
+      push(std::move(tensor), source.origin());
     };
-    const LatentExpansion one(stored.type(), 1, latent);
-    add_part(&TensorNames::key_up, {latent.key_dim, latent.rank, shape_.heads, 1}, one.key_bytes(),
-             &LatentExpansion::write_keys);
-    add_part(&TensorNames::value_up, {latent.rank, latent.value_dim, shape_.heads, 1}, one.value_bytes(),
-             &LatentExpansion::write_values);
+    add_part(&TensorNames::key_up, stored, {latent.key_dim, latent.rank, shape_.heads, 1},
+             LatentExpansion(stored.type(), 1, latent).key_bytes(), &LatentExpansion::write_keys);
+    add_part(&TensorNames::value_up, found, {latent.rank, latent.value_dim, shape_.heads, 1},
+             LatentExpansion(found.type(), 1, latent).value_bytes(), &LatentExpansion::write_values);
     return {};
   }
 
