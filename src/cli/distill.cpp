@@ -402,7 +402,7 @@ void add_training_flags(CLI::App& command, const std::shared_ptr<TrainingFlags>&
       .add_option("--tokens", flags->tokens, "Tokens to learn from, repeats included (default: the text four times)")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 50));
   command.add_option("--rate", flags->rate, "How fast to learn, as a multiple of the usual")
-      ->check(CLI::Range(1e-4, 100.0))
+      ->check(number_between(1e-4, 100))
       ->capture_default_str();
   command.add_option("--type", flags->type, "Of the matrices in the file")
       ->check(CLI::IsMember({"f32", "f16", "bf16"}, CLI::ignore_case))
@@ -452,7 +452,7 @@ void add_distill(CLI::App& app, Invocation& chosen) {
                    "done)")
       ->type_name("FILE");
   command->add_option("--hard-share", flags->hard_share, "Of the loss, the share of the text's next token")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(number_between(0, 1))
       ->capture_default_str();
   command->add_flag("--fresh-embeddings", flags->fresh_embeddings, "Begin without the teacher's embeddings");
   command->callback([=, &chosen] { chosen.body = [flags] { return TrainingRun(*flags).run(); }; });

@@ -1,6 +1,7 @@
 #include "cli/eval_report.hpp"
 
 #include <iterator>
+#include <optional>
 #include <string_view>
 
 #include <fmt/format.h>
@@ -52,6 +53,12 @@ json::object comparison_json(const Comparison& comparison) {
           {"top1_agreement_without_ties", comparison.agreement_without_ties()}};
 }
 
+// Of the next tokens that the reference has right, those that the subject has; nothing where it has none.
+std::optional<double> kept(const evaluate::TextResult& result) {
+  if (!result.reference || result.reference->right == 0) return std::nullopt;
+  return share(result.score.right, result.reference->right);
+}
+
 json::object text_json(const TextReport& report) {
   const evaluate::TextResult& result = report.result;
   json::object body{{"file", report.file},
@@ -63,7 +70,8 @@ json::object text_json(const TextReport& report) {
                     {"score", score_json(result.score)}};
   if (result.reference) {
     body["reference"] = score_json(*result.reference);
-    body["accuracy_kept"] = share(result.score.right, result.reference->right);
+    const auto part = kept(result);
+    body["accuracy_kept"] = part ? json::value(*part) : nullptr;
   }
   if (result.comparison) body["comparison"] = comparison_json(*result.comparison);
   return body;
@@ -140,7 +148,7 @@ void text_rows(const TextReport& report, Table& table) {
   table.row("perplexity", fmt::format("{:.4f}", own.perplexity()), fmt::format("{:.4f}", other.perplexity()));
   table.row("bits a byte", fmt::format("{:.4f}", own.bits_per_byte()), fmt::format("{:.4f}", other.bits_per_byte()));
   table.row("next tokens right", percent(own.accuracy()), percent(other.accuracy()),
-            result.reference ? fmt::format("{} of them kept", percent(share(own.right, other.right))) : "");
+            result.reference ? fmt::format("{} of them kept", kept(result) ? percent(*kept(result)) : "-") : "");
   if (!result.comparison) return;
   const Comparison& comparison = *result.comparison;
   table.row(

@@ -188,11 +188,9 @@ base::Result<int> inspect(const InspectFlags& flags) {
     show(*opened, model::read_any_hyper_parameters(*opened), flags.tensors);
     return exit_success;
   }
-  // A folder whose model this build does not run is shown as it is stored.
+  // A folder whose model this build does not run, or that lacks or contradicts something, is shown as it is stored.
   std::error_code ignored;
-  const bool stored =
-      opened.error().code() == base::ErrorCode::unsupported && std::filesystem::is_directory(path, ignored);
-  if (!stored) return opened.error();
+  if (!std::filesystem::is_directory(path, ignored)) return opened.error();
   const auto file = model::open_stored_folder(path);
   if (!file) return opened.error();
   show(*file, opened.error(), flags.tensors);

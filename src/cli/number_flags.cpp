@@ -39,4 +39,15 @@ CLI::Validator at_least_zero() {
   return {check, "at least 0"};
 }
 
+CLI::Validator number_between(double least, double most) {
+  const auto check = [least, most](std::string& text) -> std::string {
+    double number = 0;
+    const char* const end = text.data() + text.size();
+    const auto [stop, fault] = std::from_chars(text.data(), end, number);
+    if (fault == std::errc() && stop == end && number >= least && number <= most) return {};
+    return fmt::format("'{}' is not a number of {} to {}", text, least, most);
+  };
+  return {check, fmt::format("{} to {}", least, most)};
+}
+
 }  // namespace tidemill::cli

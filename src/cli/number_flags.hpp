@@ -16,4 +16,7 @@ CLI::Option* add_seed_flag(CLI::App& command, std::function<void(uint64_t)> take
 // A check for a flag: a whole number of 0 or more.
 CLI::Validator at_least_zero();
 
+// A check for a flag: a number of `least` to `most`, which NaN is not.
+CLI::Validator number_between(double least, double most);
+
 }  // namespace tidemill::cli

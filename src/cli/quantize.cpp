@@ -14,12 +14,14 @@
 #include "base/cpu_budget.hpp"
 #include "base/file.hpp"
 #include "base/json.hpp"
+#include "base/log.hpp"
 #include "base/progress.hpp"
 #include "base/units.hpp"
 #include "base/utf8.hpp"
 #include "cli/command.hpp"
 #include "cli/interrupt.hpp"
 #include "cli/model_source.hpp"
+#include "cli/number_flags.hpp"
 #include "model/gguf_writer.hpp"
 #include "quantize/calibration.hpp"
 #include "quantize/mixture.hpp"
@@ -93,6 +95,7 @@ class Quantization {
     if (!flags_.calibrate.empty()) {
       TM_TRY(calibration, calibrate(source, text, std::move(reading), options));
       options.calibration = calibration.get();
+      warn_of_few_tokens(calibration->tokens());
     }
     if (flags_.bits > 0 && calibration != nullptr) TM_CHECK(mix(source, *calibration, options));
     options.on_smoothing = part_of(smoothing_);
@@ -129,6 +132,15 @@ class Quantization {
     TM_TRY(const std::filesystem::path target, model::target_of(flags_.output));
     options.folder = target.has_parent_path() ? target.parent_path() : std::filesystem::path(".");
     return quantize::Calibration::create(source, text, options);
+  }
+
+  void warn_of_few_tokens(int64_t tokens) const {
+    constexpr int64_t few = 1000;
+    if (tokens >= few) return;
+    base::log::warn(
+        "'{}' gave {} tokens to calibrate with: from so few, weights are rounded to suit them rather than "
+        "what the model will read; some thousand are needed",
+        base::utf8::printable(flags_.calibrate), tokens);
   }
 
   base::Result<void> mix(const model::Checkpoint& source, const quantize::Calibration& calibration,
@@ -238,7 +250,7 @@ void add_quantize(CLI::App& app, Invocation& chosen) {
   command
       ->add_option("--bits", flags->bits,
                    "Instead of --type: as many bits a weight in memory on average at most, more where they matter more")
-      ->check(CLI::Range(2.0, 16.0))
+      ->check(number_between(2, 16))
       ->needs(calibrate)
       ->excludes(type)
       ->excludes(per_channel);

@@ -1,5 +1,6 @@
 #include "cli/training_report.hpp"
 
+#include <optional>
 #include <utility>
 
 #include <fmt/format.h>
@@ -10,6 +11,12 @@ namespace {
 
 constexpr auto kRedraw = std::chrono::milliseconds(200);
 constexpr double kSmoothing = 0.98;
+
+// Nothing where the teacher has no next token right.
+std::optional<double> accuracy_kept(const TrainingReport& report) {
+  const double whole = report.teacher->accuracy();
+  return whole > 0 ? std::optional(report.student.accuracy() / whole) : std::nullopt;
+}
 
 double accuracy(const distill::Score& score) {
   return static_cast<double>(score.right) / static_cast<double>(score.rows);
@@ -104,7 +111,8 @@ base::json::object to_json(const TrainingReport& report) {
   if (report.teacher) {
     json["teacher_parameters"] = report.teacher_parameters;
     json["teacher_held_out"] = score(*report.teacher);
-    json["accuracy_kept"] = report.student.accuracy() / report.teacher->accuracy();
+    const auto kept = accuracy_kept(report);
+    json["accuracy_kept"] = kept ? base::json::value(*kept) : nullptr;
   }
   return json;
 }
@@ -117,9 +125,10 @@ std::string to_text(const TrainingReport& report) {
   text += fmt::format("  held out: {}\n", score_text(report.student.nats_per_token(), report.student.accuracy()));
   if (report.teacher) {
     text += fmt::format("  teacher:  {}\n", score_text(report.teacher->nats_per_token(), report.teacher->accuracy()));
-    text += fmt::format("  {:.1f} % of the teacher's parameters, {:.2f} % of its next-token accuracy\n",
+    const auto kept = accuracy_kept(report);
+    text += fmt::format("  {:.1f} % of the teacher's parameters, {} of its next-token accuracy\n",
                         100 * static_cast<double>(report.parameters) / static_cast<double>(report.teacher_parameters),
-                        100 * report.student.accuracy() / report.teacher->accuracy());
+                        kept ? fmt::format("{:.2f} %", 100 * *kept) : "-");
   }
   return text;
 }

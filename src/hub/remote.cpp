@@ -267,9 +267,10 @@ Failure Remote::refusal(const wire::Url& from, const HttpResponse& head) const {
   const std::string_view kind = head.headers.find("x-error-code").value_or("");
   const std::string page = fmt::format("{}/{}", base_, name_.repository);
   const std::string model = base::utf8::printable(name_.text());
-  const bool gated = kind == "GatedRepo" || status == 403;
+  // Whoever is in between may answer 403 too, and says nothing of licences.
+  const bool gated = kind == "GatedRepo" || (status == 403 && !kind.empty());
   const auto said = [&](ErrorCode code, std::string message) {
-    return Failure{.error = Error(code, std::move(message)), .status = status};
+    return Failure{.error = Error(code, message + through(from)), .status = status};
   };
   if (gated && (status == 401 || status == 403)) {
     return said(ErrorCode::unavailable,
@@ -304,11 +305,19 @@ Failure Remote::refusal(const wire::Url& from, const HttpResponse& head) const {
   return failure;
 }
 
+// ", asked through the proxy 10.0.0.1:3128 (http_proxy)" of a server of http, whose answer may be the proxy's own; of
+// https nobody but the server can have given it.
+std::string Remote::through(const wire::Url& from) const {
+  if (from.https) return {};
+  const auto proxy = options_.proxies.find(from);
+  return proxy && *proxy != nullptr ? ", asked through " + (*proxy)->text() : std::string();
+}
+
 // Of a server that the hub redirects to. The addresses there are signed for some minutes: a new try gets a new one.
 Failure Remote::foreign_refusal(const wire::Url& from, const HttpResponse& head) const {
   return {.error = Error(ErrorCode::unavailable,
-                         fmt::format("{}: {} answers {} {}", base::utf8::printable(name_.text()), from.authority(),
-                                     head.status, wire::reason_phrase(head.status))),
+                         fmt::format("{}: {} answers {} {}{}", base::utf8::printable(name_.text()), from.authority(),
+                                     head.status, wire::reason_phrase(head.status), through(from))),
           .passing = is_passing(head.status) || head.status == 403,
           .status = head.status,
           .wait = asked_wait(head.headers)};

@@ -97,6 +97,7 @@ class Remote {
   // `what` is named in errors; empty: nothing.
   base::Result<wire::HttpResponse> get(const std::string& url, const std::string& what = {});
   Failure refusal(const wire::Url& from, const wire::HttpResponse& head) const;
+  std::string through(const wire::Url& from) const;
   Failure foreign_refusal(const wire::Url& from, const wire::HttpResponse& head) const;
   base::Error stopped_error() const;
   void wait(base::Duration length) const;

@@ -39,6 +39,9 @@ struct GgufTensor {
   // Null, or the file has the tensor in another order or type, or in pieces: writes its bytes() bytes. Any thread may
   // call it.
   std::function<void(std::span<std::byte>)> make;
+  // Null, or what is wrong with what it is made of where one of its elements is this, NaN or an infinity: "the scale of
+  // row 3 and group 0 in 'x.scales' is NaN". Empty: nothing beside the codes. Any thread may call it.
+  std::function<std::string(float)> explain;
   // Where it lies, if the checkpoint's path does not say it: "'model.norm.weight' in 'model.safetensors'", "in
   // 'm-00002-of-00003.gguf'".
   std::string_view origin;

@@ -163,10 +163,11 @@ base::Result<void> check_finite(const Checkpoint& file, const GgufTensor& tensor
                                 int64_t first, base::ThreadTeam* team) {
   const std::optional<NotFinite> found = find_not_finite(tensor.type, bytes, team);
   if (!found) return {};
-  return file.error(
-      base::ErrorCode::corrupt,
-      fmt::format("{} holds {} at element {}; weights are finite numbers", tensor.title(),
-                  std::isnan(found->value) ? "NaN" : fmt::format("{}", found->value), first + found->element));
+  const std::string why = tensor.explain ? tensor.explain(found->value) : std::string();
+  return file.error(base::ErrorCode::corrupt,
+                    fmt::format("{} holds {} at element {}{}{}; weights are finite numbers", tensor.title(),
+                                std::isnan(found->value) ? "NaN" : fmt::format("{}", found->value),
+                                first + found->element, why.empty() ? "" : ", since ", why));
 }
 
 }  // namespace tidemill::model

@@ -24,8 +24,9 @@ struct NotFinite {
 // quantised ones the scales alone. With all threads of `team`, if there is one.
 std::optional<NotFinite> find_not_finite(tensor::DType type, std::span<const std::byte> bytes, base::ThreadTeam* team);
 
-// `corrupt` naming the file, the tensor, the element and what it is, where one of `bytes` is not finite: a part of the
-// tensor's bytes, as Checkpoint::read gives them, that begins at its element `first`.
+// `corrupt` naming the file, the tensor, the element, what it is and what it comes from (GgufTensor::explain), where
+// one of `bytes` is not finite: a part of the tensor's bytes, as Checkpoint::read gives them, that begins at its
+// element `first`.
 base::Result<void> check_finite(const Checkpoint& file, const GgufTensor& tensor, std::span<const std::byte> bytes,
                                 int64_t first, base::ThreadTeam* team);
 

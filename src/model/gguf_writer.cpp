@@ -36,6 +36,9 @@ uint64_t padding(uint64_t at, uint64_t alignment) {
 }  // namespace
 
 base::Result<std::filesystem::path> target_of(const std::filesystem::path& path) {
+  if (path.empty()) {
+    return base::Error(base::ErrorCode::invalid_argument, "the name of the output is empty; it should name a file");
+  }
   std::error_code ignored;
   const auto status = std::filesystem::status(path, ignored);
   if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)) {

@@ -163,7 +163,8 @@ asio::awaitable<Result<std::unique_ptr<ClientConnection>>> ClientShard::connect(
     if (!opened) co_return std::move(opened).error();
   }
   auto secured = co_await connection->secure(tls_, deadline);
-  if (!secured) co_return std::move(secured).error();
+  // What answers may be the proxy still, or someone whom it lets in between.
+  if (!secured) co_return said(std::move(secured).error());
   co_return connection;
 }
 

@@ -1,5 +1,6 @@
 // Which requests go through an HTTP proxy, and through which: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY, read as
-// curl reads them. For clients that are given the rules; no other client looks at these variables.
+// curl reads them, but that it takes http_proxy in lower case alone. For clients that are given the rules; no other
+// client looks at these variables.
 #pragma once
 
 #include <cstdint>

@@ -47,7 +47,7 @@ asio::awaitable<Result<HttpResponse>> read_tunnel_answer(ClientConnection& conne
     }
     std::array<char, 4096> piece;
     auto readable = co_await connection.wait_readable(deadline);
-    if (!readable) co_return std::move(readable).error();
+    if (!readable) co_return std::move(readable).error().wrap(proxy.text());
     const Progress progress = connection.read(piece.data(), piece.size());
     if (progress.kind == Progress::Kind::done) bytes.append(piece.data(), progress.bytes);
     if (progress.kind == Progress::Kind::ended) {

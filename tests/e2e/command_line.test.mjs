@@ -133,6 +133,10 @@ describe('the command line', { timeout: 300_000 }, () => {
       ['quantize', model], ['quantize', model, model], ['quantize', model, missing, '--type', 'q9'], ['quantize', model, missing, '--tensor', 'q6_k'],
       ['quantize', model, goodTemplate, '--calibrate', goodTemplate], ['quantize', model, missing, '--calibration-tokens', '100'], ['quantize', model, missing, '--calibration-window', '100'],
       ['quantize', model, missing, '--tensor', 'no.such.*=q6_k'], ['quantize', model, missing, '--bits', '6'],
+      ...['nan', '-nan', 'inf', '1.9', '16.1', '8x', ''].map((bits) => ['quantize', model, missing, `--bits=${bits}`, '--calibrate', goodTemplate]),
+      ...['nan', '-0.1', '1.1'].map((share) => ['distill', '--teacher', model, '--text', goodTemplate, '--student', 'tiny', '-o', missing, `--hard-share=${share}`]),
+      ...['nan', 'inf', '0'].map((rate) => ['train', '--text', goodTemplate, '--student', 'tiny', '-o', missing, `--rate=${rate}`]),
+      ...['quantize', 'convert', 'pack'].map((command) => [command, model, '']),
       ['quantize', model, missing, '--bits', '6', '--type', 'q4_0', '--calibrate', goodTemplate], ['quantize', model, missing, '--bits', '2', '--calibrate', goodTemplate],
       ['convert', model], ['convert', model, model], ['convert', model, missing, '--type', 'q9'],
       ['keys', 'create', '--tenant', 'a', '--name', 'b', '--expires', '2026-02-30'],
@@ -653,6 +657,12 @@ describe('the command line', { timeout: 300_000 }, () => {
     assert.equal(shown.err, '');
     const other = path.join(folder, 'other-vocabulary.gguf');
     assert.equal(tidemill(['synth', 'llama-tiny', other]).code, 0);
+    // Of nothing right, no part is kept.
+    const none = ['eval', other, '--text', text, '--tokens', '1', '--against', other];
+    const nothing = JSON.parse(tidemill([...none, '--json']).out).text;
+    assert.equal(nothing.reference.accuracy, 0);
+    assert.equal(nothing.accuracy_kept, null);
+    assert.match(tidemill(none).out, /next tokens right +0\.00 % +0\.00 % +- of them kept/);
     const apart = tidemill(['eval', '--text', text, '--against', other]);
     assert.equal(apart.code, 2);
     assert.match(apart.err, /cannot be compared token by token: the first predicts 4096 tokens, the second 1024/);

@@ -182,6 +182,23 @@ describe('Hugging Face folders', { timeout: 300_000 }, () => {
     assert.ok(body.tensors.some((tensor) => tensor.name === 'model.norm.weight'));
     assert.match(tidemill('inspect', other).out, /cannot be run: .*'model_type' is 'gpt_neox'.*config\.model_type +"gpt_neox"/s);
     assert.equal(tidemill('complete', '--prompt', 'x', '-m', other).code, 1);
+    // Or that are damaged: what is missing or contradicts is said, and the rest shown.
+    const config = JSON.parse(readFileSync(path.join(model, 'config.json')));
+    const damaged = [
+      [{ num_hidden_layers: 3 }, /'model\.layers\.2\.[\w.]+' is missing/],
+      [{ vocab_size: 300 }, /'vocab_size' of config\.json is 300/],
+    ];
+    for (const [change, reason] of damaged) {
+      writeFileSync(path.join(other, 'config.json'), JSON.stringify({ ...config, ...change }));
+      const seen = tidemill('inspect', other, '--json', '--tensors');
+      assert.equal(seen.code, 0, seen.err);
+      assert.match(JSON.parse(seen.out).cannot_run, reason);
+      assert.ok(JSON.parse(seen.out).tensors.some((tensor) => tensor.name === 'model.norm.weight'));
+      assert.equal(tidemill('complete', '--prompt', 'x', '-m', other).code, 1);
+    }
+    writeFileSync(path.join(other, 'config.json'), JSON.stringify(config));
+    rmSync(path.join(other, 'tokenizer.json'));
+    assert.match(tidemill('inspect', other).out, /cannot be run: .*tokenizer.*config\.model_type +"llama"/s);
   });
 
   test('run, and compute what the GGUF file that they become computes', async () => {
@@ -205,6 +222,7 @@ describe('Hugging Face folders', { timeout: 300_000 }, () => {
     const small = path.join(folder, 'int8.gguf');
     const quantised = tidemill('quantize', model, small, '--calibrate', path.join(model, 'config.json'), '--json');
     assert.equal(quantised.code, 0, quantised.err);
+    assert.match(quantised.err, /config\.json' gave \d{1,3} tokens to calibrate with: from so few/);
     assert.deepEqual([JSON.parse(quantised.out).type, JSON.parse(quantised.out).changed], ['Q8_0', 16]);
     const byRow = tidemill('quantize', model, path.join(folder, 'rows.gguf'), '--per-channel', '--json');
     assert.equal(byRow.code, 0, byRow.err);

@@ -111,6 +111,7 @@ TEST(HubRemote, RefusalsSayWhatToDo) {
       {401, "", true, ErrorCode::not_found, "the token in HF_TOKEN is not valid"},
       {401, "X-Error-Code: GatedRepo\r\n", false, ErrorCode::unavailable, "accept its licence at http://127.0.0.1:"},
       {403, "X-Error-Code: GatedRepo\r\n", true, ErrorCode::unavailable, "/acme/tiny, and set HF_TOKEN"},
+      {403, "", false, ErrorCode::unavailable, "hf:acme/tiny: the hub answers 403 Forbidden"},
       {404, "X-Error-Code: RepoNotFound\r\n", false, ErrorCode::not_found, "there is no hf:acme/tiny"},
       {404, "X-Error-Code: RevisionNotFound\r\n", false, ErrorCode::not_found, "no branch, tag or commit 'main'"},
       {400, "X-Error-Message: odd name\r\n", false, ErrorCode::unavailable, "answers 400 Bad Request: odd name"},
@@ -252,6 +253,23 @@ TEST(HubRemote, WhatAProxyRefusesForGoodIsNotTriedAgain) {
   ASSERT_FALSE(commit);
   EXPECT_SAYS(commit.error().to_string(), "set HTTP_PROXY to http://USER:PASSWORD@127.0.0.1:");
   EXPECT_EQ(proxy.requests().size(), 1);
+}
+
+// What answers over http may be the proxy itself; of a hub's licence only the hub knows.
+TEST(HubRemote, AProxyThatMayHaveAnsweredIsNamed) {
+  for (const int status : {403, 404, 503}) {
+    FakeHub proxy;
+    proxy.answer = [&](const FakeHub::Request&) { return FakeHub::whole(status, "", ""); };
+    HubClient client(proxy);
+    client.options.endpoint = "http://hub.example";
+    client.options.proxies = proxies(proxy.url(), "");
+    const auto commit = remote_for(client).commit();
+    ASSERT_FALSE(commit);
+    const std::string said = commit.error().to_string();
+    EXPECT_SAYS(said, ", asked through the proxy 127.0.0.1:");
+    EXPECT_SAYS(said, "(HTTP_PROXY)");
+    EXPECT_EQ(said.find("licence"), std::string::npos) << said;
+  }
 }
 
 TEST(HubRemote, SmallFilesAreChecked) {

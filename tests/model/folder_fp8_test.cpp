@@ -340,6 +340,12 @@ TEST_F(FolderInFp8, ATiedOutputIsPassedOverWithItsScales) {
                     },
                     ErrorCode::unsupported),
                 said);
+    // Of other numbers than the embedding's it is no copy, however they were rounded.
+    Drafts others = drafts;
+    std::string& embedding = others.codes.tensors.at("model.embed_tokens.weight").bytes;
+    std::rotate(embedding.begin(), embedding.begin() + 4 * 37, embedding.end());
+    EXPECT_SAYS(refusal([&](FolderDraft& d) { d = others.codes; }, ErrorCode::corrupt),
+                "tensor 'lm_head.weight' holds numbers that differ from those of 'model.embed_tokens.weight' by 1");
     // What config.json says is not tied is read.
     const auto apart = open([&](FolderDraft& d) {
       d = drafts.codes;
@@ -371,6 +377,28 @@ TEST_F(FolderInFp8, CodesThatAreNoNumbersAreFound) {
   EXPECT_EQ(converted.error().code(), ErrorCode::corrupt);
   EXPECT_SAYS(converted.error().to_string(), said);
   EXPECT_FALSE(std::filesystem::exists(folder_.path() / "out.gguf"));
+}
+
+// And so are their scales, which are not to be looked for among them.
+TEST_F(FolderInFp8, ScalesThatMakeNoNumbersAreNamed) {
+  use("llama-tiny");
+  const std::string name = "model.layers.0.mlp.down_proj.weight_scale_inv";
+  const auto said = [&](float scale) {
+    const Drafts drafts = publish_all(kDeepSeek, draft_);
+    const auto file = open([&](FolderDraft& d) {
+      d = drafts.codes;
+      std::memcpy(d.tensors.at(name).bytes.data() + 4, &scale, sizeof scale);
+    });
+    EXPECT_TRUE(file) << file.error().to_string();
+    if (!file) return std::string();
+    const auto device = tensor::make_cpu_device(tensor::Isa::scalar, 1);
+    const auto loaded = load_model(*file, *device, {.on_progress = {}});
+    return loaded ? "(accepted)" : loaded.error().to_string();
+  };
+  const std::string where = ", since the scale of rows 0 to 47 and columns 80 to 159 in '" + name + "' is ";
+  EXPECT_SAYS(said(std::nanf("")), "holds NaN at element 80" + where + "NaN; weights are finite numbers");
+  EXPECT_SAYS(said(-INFINITY), where + "-inf; weights are");
+  EXPECT_SAYS(said(1e38F), where + "1e+38, and times its codes too large for BF16; weights are");
 }
 
 TEST_F(FolderInFp8, WhatIsQuantisedOtherwiseIsRefused) {

@@ -32,6 +32,10 @@ using tensor::DType;
 using test::FolderDraft;
 using test::IntegerDrafts;
 using test::IntegerPublisher;
+using test::kAwq;
+using test::kGptq;
+using test::kPacked;
+using test::kPlain;
 using PublisherForm = IntegerPublisher::Form;
 namespace json = base::json;
 
@@ -39,10 +43,6 @@ struct IntegerCase {
   IntegerPublisher publisher;
   DType type;  // what matrices become
 };
-constexpr IntegerPublisher kGptq = {"gptq", PublisherForm::gptq, 4, 128, true, "F16"};
-constexpr IntegerPublisher kAwq = {"awq", PublisherForm::awq, 4, 128, false, "F16"};
-constexpr IntegerPublisher kPacked = {"packed", PublisherForm::packed, 4, 32, true, "BF16"};
-constexpr IntegerPublisher kPlain = {"plain", PublisherForm::plain, 8, -1, true, "BF16"};
 constexpr IntegerCase kIntegerCases[] = {
     {kGptq, DType::q4_0},
     {{"gptq_asymmetric", PublisherForm::gptq, 4, 128, false, "F16"}, DType::q8_0},
@@ -215,6 +215,14 @@ INSTANTIATE_TEST_SUITE_P(Shapes, IntegersOfShapes,
                            return name;
                          });
 
+TEST_F(FolderOfIntegers, OfLatentsOnlyWhatMakesKeysIsNumbers) {
+  use("deepseek3-tiny");
+  const auto [codes, numbers] = open_both(publish_all_integers(kGptq, draft_));
+  ASSERT_TRUE(codes && numbers);
+  EXPECT_EQ(codes->find_tensor("blk.1.attn_k_b.weight")->type, DType::f16);
+  EXPECT_EQ(codes->find_tensor("blk.1.attn_v_b.weight")->type, DType::q4_0);
+}
+
 // One expert's zeros want more than the others': together they are numbers.
 TEST_F(FolderOfIntegers, ExpertsThatBlocksDoNotHoldAlikeAreNumbers) {
   use("qwen3moe-tiny");
@@ -250,7 +258,32 @@ TEST_F(FolderOfIntegers, ScalesThatBlocksDoNotHoldAreFound) {
   const auto device = tensor::make_cpu_device(tensor::Isa::scalar, 1);
   const auto loaded = load_model(*broken, *device, {.on_progress = {}});
   ASSERT_FALSE(loaded);
-  EXPECT_SAYS(loaded.error().to_string(), "'model.layers.0.mlp.up_proj.weight_packed' in 'model.safetensors') holds");
+  EXPECT_SAYS(loaded.error().to_string(), "'model.layers.0.mlp.up_proj.weight_packed' in 'model.safetensors') holds ");
+  EXPECT_SAYS(loaded.error().to_string(),
+              "since the scale of row 0 and group 5 in '" + name + "_scale' is inf; weights are finite numbers");
+}
+
+// F16 has them, and not what they are times their codes.
+TEST_F(FolderOfIntegers, LargeScalesMakeNumbersOfF32) {
+  use("qwen3moe-tiny");
+  const IntegerPublisher scattered = {"scattered", PublisherForm::gptq, 4, 64, true, "F16", true};
+  IntegerDrafts drafts = publish_all_integers(scattered, draft_);
+  for (const char* name : {"model.layers.0.mlp.experts.1.down_proj", "model.layers.0.self_attn.o_proj"}) {
+    const uint16_t large = 0x7BFF;  // 65504
+    std::memcpy(drafts.codes.tensors.at(std::string(name) + ".scales").bytes.data(), &large, sizeof large);
+  }
+  const auto file = open([&](FolderDraft& d) { d = drafts.codes; });
+  ASSERT_TRUE(file) << file.error().to_string();
+  EXPECT_EQ(file->find_tensor("blk.0.attn_output.weight")->type, DType::f32);
+  EXPECT_EQ(file->find_tensor("blk.0.ffn_down_exps.weight")->type, DType::f32);
+  EXPECT_EQ(file->find_tensor("blk.0.attn_v.weight")->type, DType::f16);
+  const auto device = tensor::make_cpu_device(tensor::Isa::scalar, 1);
+  const auto loaded = load_model(*file, *device, {.on_progress = {}});
+  EXPECT_TRUE(loaded) << loaded.error().to_string();
+  const auto converted =
+      convert_model(*file, folder_.path() / "f16.gguf", {.type = DType::f16, .on_progress = {}, .cancelled = {}});
+  ASSERT_FALSE(converted);
+  EXPECT_SAYS(converted.error().to_string(), "which is beyond F16; convert to BF16 or F32");
 }
 
 TEST_F(FolderOfIntegers, WhatIsNoWeightOrTiedIsPassedOver) {
@@ -291,107 +324,36 @@ TEST_F(FolderOfIntegers, EncodersAreReadAlike) {
   }
 }
 
-TEST_F(FolderOfIntegers, ConfigurationsThatAreNotReadAreRefused) {
+// As published: columns that were rounded in another order than they lie in are of groups in order all the same, and so
+// are those of the only one.
+TEST_F(FolderOfIntegers, GroupsInOrderNeedNobodyToSaySo) {
   use("llama-tiny");
-  const auto refused = [&](json::object quantization, ErrorCode code = ErrorCode::unsupported) {
-    return refusal([&](FolderDraft& d) { d.config["quantization_config"] = std::move(quantization); }, code);
+  const auto type_of = [&](const IntegerPublisher& publisher, const std::function<void(json::object&)>& say) {
+    IntegerDrafts drafts = publish_all_integers(publisher, draft_);
+    std::erase_if(drafts.codes.tensors, [](const auto& tensor) { return tensor.first.ends_with("g_idx"); });
+    say(drafts.codes.config["quantization_config"].as_object());
+    const auto file = open([&](FolderDraft& d) { d = drafts.codes; });
+    EXPECT_TRUE(file) << file.error().to_string();
+    return file ? std::optional(file->find_tensor("blk.1.attn_k.weight")->type) : std::nullopt;
   };
-  const auto with = [](const IntegerPublisher& publisher, const char* key, json::value value) {
-    json::object quantization = integers_config(publisher);
-    quantization[key] = std::move(value);
-    return quantization;
+  const auto act_order = [](const json::value& order) {
+    return [order](json::object& quantization) {
+      json::object& group = quantization["config_groups"].as_object()["group_0"].as_object();
+      group["weights"].as_object()["actorder"] = order;
+    };
   };
-  const std::string member = "'quantization_config.";
-  EXPECT_SAYS(refused(with(kGptq, "bits", 3)), member + "bits' is 3; supported is 4 or 8");
-  EXPECT_SAYS(refused(with(kGptq, "group_size", 0), ErrorCode::corrupt),
-              member + "group_size' is 0; expected a number");
-  EXPECT_SAYS(refused(with(kGptq, "checkpoint_format", "marlin")),
-              member + "checkpoint_format' is 'marlin'; supported is gptq or gptq_v2");
-  EXPECT_SAYS(refused(with(kAwq, "bits", 8)), member + "bits' is 8; supported is 4");
-  EXPECT_SAYS(refused(with(kAwq, "version", "gemv")), member + "version' is 'gemv'; supported is gemm");
-  EXPECT_SAYS(refused(with(kAwq, "zero_point", false)), member + "zero_point' is false; supported is true");
-  EXPECT_SAYS(refused(with(kPacked, "format", "marlin-24")), "supported is float-quantized, int-quantized or pack-");
-  const auto with_weights = [](const IntegerPublisher& publisher, const char* key, json::value value) {
-    json::object quantization = integers_config(publisher);
-    json::object& group = quantization["config_groups"].as_object()["group_0"].as_object();
-    group["weights"].as_object()[key] = std::move(value);
-    return quantization;
-  };
-  const std::string weights = member + "config_groups.group_0.weights.";
-  EXPECT_SAYS(refused(with_weights(kPacked, "num_bits", 2)), weights + "num_bits' is 2; supported is 4 or 8");
-  EXPECT_SAYS(refused(with_weights(kPlain, "num_bits", 4)), weights + "num_bits' is 4; supported is 8");
-  EXPECT_SAYS(refused(with_weights(kPlain, "type", "float")), weights + "type' is 'float'; supported is int");
-  EXPECT_SAYS(refused(with_weights(kPacked, "strategy", "block")), "supported are tensor, channel and group");
-  EXPECT_SAYS(refused(with_weights(kPacked, "group_size", nullptr)), "strategy' is 'group'; supported are");
-  json::object mixed = integers_config(kPacked);
-  mixed["config_groups"].as_object()["group_0"].as_object()["format"] = "int-quantized";
-  EXPECT_SAYS(refused(mixed), "group_0.format' is 'int-quantized'; supported is pack-quantized");
-}
-
-TEST_F(FolderOfIntegers, TensorsThatDoNotFitAreRefused) {
-  use("llama-tiny");
-  const std::string layer = "model.layers.1.self_attn.k_proj";
-  const auto changed = [&](const IntegerPublisher& publisher, ErrorCode code,
-                           const std::function<void(FolderDraft&)>& change) {
-    const IntegerDrafts drafts = publish_all_integers(publisher, draft_);
-    return refusal(
-        [&](FolderDraft& d) {
-          d = drafts.codes;
-          change(d);
-        },
-        code);
-  };
-  const auto without = [&](const IntegerPublisher& publisher, const std::string& ending) {
-    return changed(publisher, ErrorCode::not_found, [&](FolderDraft& d) { d.tensors.erase(layer + ending); });
-  };
-  const std::string has_codes = "tensor '" + layer + ".qweight' has codes, but what belongs to them is missing: '";
-  EXPECT_SAYS(without(kGptq, ".scales"), has_codes + layer + ".scales'");
-  EXPECT_SAYS(without(kAwq, ".qzeros"), has_codes + layer + ".qzeros'");
-  EXPECT_SAYS(without(kPacked, ".weight_shape"), layer + ".weight_shape'");
-  EXPECT_SAYS(without(kPlain, ".weight_scale"), layer + ".weight_scale'");
-  EXPECT_SAYS(without(kGptq, ".qweight"), "tensor '" + layer + ".weight' is missing");
-  const auto set = [&](const IntegerPublisher& publisher, const std::string& ending,
-                       const std::function<void(test::FolderTensor&)>& change, ErrorCode code = ErrorCode::corrupt) {
-    return changed(publisher, code, [&](FolderDraft& d) { change(d.tensors.at(layer + ending)); });
-  };
-  EXPECT_SAYS(set(kGptq, ".scales",
-                  [](auto& t) {
-                    t.shape = {t.shape[1], t.shape[0]};
-                  }),
-              "stands for 128 rows and 256 columns, for whose 2 groups of 128 the scales ('" + layer +
-                  ".scales') should have the shape [2, 128], and have [128, 2]");
-  EXPECT_SAYS(set(kGptq, ".qzeros",
-                  [](auto& t) {
-                    t.shape = {t.shape[1], t.shape[0]};
-                  }),
-              "'" + layer + ".qzeros' should have the shape [2, 16], and has [16, 2]");
-  EXPECT_SAYS(set(kGptq, ".g_idx", [](auto& t) { t.bytes[4] = 2; }), "puts column 1 into number 2");
-  EXPECT_SAYS(set(kGptq, ".g_idx", [](auto& t) { t.bytes[7] = '\xFF'; }), "puts column 1 into number -");
-  EXPECT_SAYS(set(
-                  kGptq, ".qzeros", [](auto& t) { t.dtype = "F32"; }, ErrorCode::unsupported),
-              "wants '" + layer + ".qzeros' to be of the type I32, but it is of F32");
-  EXPECT_SAYS(set(kGptq, ".qweight", [](auto& t) { t.shape = {t.shape[0] * t.shape[1]}; }),
-              "expected a matrix of codes");
-  EXPECT_SAYS(set(
-                  kPlain, ".weight_scale", [](auto& t) { t.dtype = "I16"; }, ErrorCode::unsupported),
-              "has scales ('" + layer + ".weight_scale') of the type I16; supported are F32, F16 and BF16");
-  EXPECT_SAYS(set(kPacked, ".weight_shape", [](auto& t) { t.bytes[0] = 1; }), "does not hold the 1 rows");
-  EXPECT_SAYS(set(kPacked, ".weight_shape", [](auto& t) { t.dtype = "F64"; }),
-              "to be two numbers of the type I64 or I32");
-  // What the configuration says fits no tensor.
-  EXPECT_SAYS(changed(kGptq, ErrorCode::corrupt,
-                      [](FolderDraft& d) { d.config["quantization_config"].as_object()["group_size"] = 64; }),
-              "for whose 4 groups of 64 the scales");
-  EXPECT_SAYS(changed(kGptq, ErrorCode::corrupt,
-                      [](FolderDraft& d) { d.config["quantization_config"].as_object()["bits"] = 8; }),
-              "stands for");
-  EXPECT_SAYS(changed(kGptq, ErrorCode::unsupported, [](FolderDraft& d) { d.config.erase("quantization_config"); }),
-              "'quantization_config' of config.json does not say how");
-  EXPECT_SAYS(changed({"asymmetric", PublisherForm::packed, 4, 128, false, "BF16"}, ErrorCode::not_found,
-                      [&](FolderDraft& d) { d.tensors.erase(layer + ".weight_zero_point"); }),
-              layer + ".weight_zero_point'");
-  EXPECT_SAYS(changed(kPlain, ErrorCode::unsupported, [](FolderDraft& d) { d.config.erase("quantization_config"); }),
-              "is of the type I8; supported are F32, F16 and BF16");
+  EXPECT_EQ(type_of(kGptq, [](json::object&) {}), DType::q4_0);
+  EXPECT_EQ(type_of(kGptq,
+                    [](json::object& quantization) {
+                      quantization["desc_act"] = true;
+                      quantization["static_groups"] = true;
+                    }),
+            DType::q4_0);
+  EXPECT_EQ(type_of({"rows", PublisherForm::gptq, 4, -1, true, "F16"},
+                    [](json::object& quantization) { quantization["desc_act"] = true; }),
+            DType::q4_0);
+  for (const json::value& order : {json::value("weight"), json::value("static"), json::value(false)})
+    EXPECT_EQ(type_of(kPacked, act_order(order)), DType::q4_0);
 }
 
 }  // namespace

@@ -22,6 +22,12 @@ struct IntegerPublisher {
   bool whole = false;      // one scale for the matrix
 };
 
+// The usual ones.
+inline constexpr IntegerPublisher kGptq = {"gptq", IntegerPublisher::Form::gptq, 4, 128, true, "F16"};
+inline constexpr IntegerPublisher kAwq = {"awq", IntegerPublisher::Form::awq, 4, 128, false, "F16"};
+inline constexpr IntegerPublisher kPacked = {"packed", IntegerPublisher::Form::packed, 4, 32, true, "BF16"};
+inline constexpr IntegerPublisher kPlain = {"plain", IntegerPublisher::Form::plain, 8, -1, true, "BF16"};
+
 // quantization_config of config.json.
 base::json::object integers_config(const IntegerPublisher& publisher);
 

@@ -208,6 +208,40 @@ TEST(ProxiedClient, AProxyThatIsNotThereIsNamed) {
   }
 }
 
+TEST(ProxiedClient, AProxyThatSaysNothingIsNamed) {
+  for (const char* const began : {"", "HTTP/1.1 200 OK\r\n"}) {
+    ScriptedServer proxy({[&](ScriptedConnection& connection) {
+      connection.read_head();
+      connection.send(began);
+      connection.read_to_end();
+    }});
+    HttpClientOptions options = options_through(fmt::format("127.0.0.1:{}", proxy.port()));
+    options.connect_timeout = std::chrono::milliseconds(50);
+    const auto answer = get_through(options, "https://hub.example/");
+    ASSERT_FALSE(answer);
+    EXPECT_EQ(answer.error().code(), ErrorCode::timeout);
+    EXPECT_SAYS(answer.error().to_string(), fmt::format("the proxy 127.0.0.1:{} (all_proxy): ", proxy.port()));
+    proxy.join();
+  }
+}
+
+TEST(ProxiedClient, AProxyThatTunnelsToNoTlsIsNamed) {
+  ScriptedServer proxy({[](ScriptedConnection& connection) {
+    connection.read_head();
+    connection.send("HTTP/1.1 200 OK\r\n\r\n");
+    connection.read_through("\x16");  // with which the client's part of the handshake begins
+    connection.send("this is not TLS at all");
+    connection.read_to_end();
+  }});
+  const auto answer = get_through(options_through(fmt::format("127.0.0.1:{}", proxy.port())), "https://hub.example/");
+  ASSERT_FALSE(answer);
+  EXPECT_EQ(answer.error().code(), ErrorCode::unavailable);
+  EXPECT_SAYS(
+      answer.error().to_string(),
+      fmt::format("the proxy 127.0.0.1:{} (all_proxy): no trusted TLS connection to hub.example", proxy.port()));
+  proxy.join();
+}
+
 // The name is the proxy's to resolve, and the certificate is checked against it.
 TEST(ProxiedClient, TlsGoesThroughATunnel) {
   const test::TemporaryFolder folder;

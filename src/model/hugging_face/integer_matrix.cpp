@@ -1,10 +1,10 @@
 #include "model/hugging_face/integer_matrix.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <cassert>
-#include <cmath>
 #include <cstring>
+#include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -17,36 +17,16 @@ namespace {
 using base::Error;
 using base::ErrorCode;
 using base::Result;
-using tensor::DType;
 
 using TensorSizes = std::vector<int64_t>;
 
-constexpr int64_t kBlock = 32;  // columns of Q4_0's and Q8_0's
-// Rows that are made at a time: as many words of GPTQ's codes as there are in a cache line.
-constexpr int64_t kTileRows = 16;
 constexpr std::string_view kGptqCodes = ".qweight";
 constexpr std::string_view kPackedCodes = "_packed";
 constexpr std::string_view kWeight = ".weight";
-// Which four bits of a word have row i of eight.
-constexpr std::array<int, 8> kAwqPlace = {0, 4, 1, 5, 2, 6, 3, 7};
-
-uint32_t word_at(const SafetensorsTensor& tensor, int64_t index) {
-  uint32_t word = 0;
-  std::memcpy(&word, tensor.data.data() + static_cast<size_t>(index) * sizeof word, sizeof word);
-  return word;
-}
 
 std::string without_ending(std::string_view name, std::string_view ending) {
   assert(name.ends_with(ending));
   return std::string(name.substr(0, name.size() - ending.size()));
-}
-
-int64_t parts_of(int64_t all, int64_t part) {
-  return (all + part - 1) / part;
-}
-
-bool is_f16(float value) {
-  return std::isfinite(value) && tensor::f16_to_f32(tensor::f32_to_f16(value)) == value;
 }
 
 }  // namespace
@@ -90,9 +70,62 @@ bool IntegerMatrix::is_one(const IntegerCodes& codes, const SafetensorsTensor& t
   return false;
 }
 
+namespace {
+
+// As config.json says it.
+std::string told(const IntegerCodes& codes) {
+  const bool words = codes.form == IntegerForm::gptq || codes.form == IntegerForm::awq;
+  const std::string_view method = codes.form == IntegerForm::gptq ? "'quant_method' gptq, "
+                                  : words                         ? "'quant_method' awq, "
+                                                                  : "";
+  const std::string group = codes.group > 0 ? fmt::format("'group_size' {}", codes.group)
+                            : words         ? "'group_size' -1"
+                                            : "no 'group_size'";
+  return fmt::format("{}'{}' {} and {}", method, words ? "bits" : "num_bits", codes.bits, group);
+}
+
+}  // namespace
+
+// What config.json could say instead, so that it would fit the tensors; nothing, if that is not known. The first
+// thought for shapes that do not fit is that a file is damaged, where most often its description is that of another.
+std::string IntegerMatrix::what_fits(const FolderWeights& weights, const FolderWeights::Found& found,
+                                     const IntegerCodes& codes) {
+  using Kind = std::pair<IntegerForm, int>;
+  const bool words = codes.form == IntegerForm::gptq || codes.form == IntegerForm::awq;
+  const std::vector<Kind> kinds =
+      words ? std::vector<Kind>{{IntegerForm::gptq, 4}, {IntegerForm::gptq, 8}, {IntegerForm::awq, 4}}
+            : std::vector<Kind>{{codes.form, 4}, {codes.form, 8}};
+  for (const auto& [form, bits] : kinds) {
+    for (const int64_t group : {codes.group, int64_t{32}, int64_t{64}, int64_t{128}, int64_t{256}, int64_t{0}}) {
+      IntegerCodes other = codes;
+      other.form = form;
+      other.bits = bits;
+      other.group = group;
+      if (form == IntegerForm::plain && bits != 8) continue;
+      if (other != codes && read_as(weights, found, other)) {
+        return fmt::format("; the tensors fit {}, where 'quantization_config' of config.json says {}", told(other),
+                           told(codes));
+      }
+    }
+  }
+  return {};
+}
+
 Result<std::shared_ptr<const IntegerMatrix>> IntegerMatrix::of(const FolderWeights& weights,
                                                                const FolderWeights::Found& found,
                                                                const IntegerCodes& codes) {
+  auto matrix = read_as(weights, found, codes);
+  if (!matrix && matrix.error().code() == ErrorCode::corrupt) {
+    return Error(ErrorCode::corrupt, matrix.error().to_string() + what_fits(weights, found, codes));
+  }
+  if (!matrix) return std::move(matrix).error();
+  (*matrix)->block_type_ = (*matrix)->find_block_type();
+  return std::shared_ptr<const IntegerMatrix>(*std::move(matrix));
+}
+
+Result<std::shared_ptr<IntegerMatrix>> IntegerMatrix::read_as(const FolderWeights& weights,
+                                                              const FolderWeights::Found& found,
+                                                              const IntegerCodes& codes) {
   auto matrix = std::make_shared<IntegerMatrix>();
   matrix->found_ = found;
   matrix->codes_ = codes;
@@ -115,11 +148,16 @@ Result<std::shared_ptr<const IntegerMatrix>> IntegerMatrix::of(const FolderWeigh
       TM_CHECK(matrix->find_plain(weights));
       break;
   }
-  matrix->block_type_ = matrix->find_block_type();
-  return std::shared_ptr<const IntegerMatrix>(std::move(matrix));
+  return matrix;
 }
 
 // ---- what lies beside the codes
+
+uint32_t IntegerMatrix::word_at(const SafetensorsTensor& tensor, int64_t index) {
+  uint32_t word = 0;
+  std::memcpy(&word, tensor.data.data() + static_cast<size_t>(index) * sizeof word, sizeof word);
+  return word;
+}
 
 Error IntegerMatrix::error(ErrorCode code, std::string_view message) const {
   return Error(
@@ -166,12 +204,27 @@ Result<void> IntegerMatrix::check_scales(const std::vector<TensorSizes>& shapes)
                            fmt::join(shapes.front(), ", "), fmt::join(scales_->shape, ", ")));
 }
 
-// How many groups there are, and which each column is of. `of_columns` may be null.
-Result<void> IntegerMatrix::read_groups(const SafetensorsTensor* of_columns) {
+// How many groups there are.
+Result<void> IntegerMatrix::count_groups() {
   if (rows_ <= 0 || cols_ <= 0) return error(ErrorCode::corrupt, "stands for no rows or no columns");
   group_cols_ = codes_.group == 0 ? cols_ : codes_.group;
   groups_ = parts_of(cols_, group_cols_);
-  if (of_columns == nullptr) return {};
+  return {};
+}
+
+// Which of them each column is of, as the tensor `name` has it. Where it is missing they lie one after the other,
+// unless config.json says that they do not: then the numbers would be others.
+Result<void> IntegerMatrix::read_groups(const FolderWeights& weights, const std::string& name) {
+  TM_CHECK(count_groups());
+  const SafetensorsTensor* const of_columns = look_for(weights, name);
+  if (of_columns == nullptr) {
+    if (!codes_.scattered || groups_ == 1) return {};
+    return error(
+        ErrorCode::not_found,
+        fmt::format("has columns whose groups lie scattered ('{}' in 'quantization_config' of config.json), but "
+                    "what says which is of which is missing: '{}'",
+                    codes_.form == IntegerForm::gptq ? "desc_act" : "actorder", printable(name)));
+  }
   TM_CHECK(check_words(*of_columns, {cols_}));
   std::vector<int32_t> of(static_cast<size_t>(cols_));
   bool in_order = true;
@@ -194,7 +247,7 @@ Result<void> IntegerMatrix::find_gptq(const FolderWeights& weights) {
   rows_ = found_.tensor->shape[1];
   cols_ = found_.tensor->shape[0] * in_word;
   TM_CHECK(check_words(*found_.tensor, found_.tensor->shape));
-  TM_CHECK(read_groups(look_for(weights, name + ".g_idx")));
+  TM_CHECK(read_groups(weights, name + ".g_idx"));
   TM_TRY(scales_, require(weights, name + ".scales"));
   TM_CHECK(check_scales({{groups_, rows_}}));
   TM_TRY(zeros_, require(weights, name + ".qzeros"));
@@ -206,7 +259,7 @@ Result<void> IntegerMatrix::find_awq(const FolderWeights& weights) {
   rows_ = found_.tensor->shape[1] * 8;
   cols_ = found_.tensor->shape[0];
   TM_CHECK(check_words(*found_.tensor, found_.tensor->shape));
-  TM_CHECK(read_groups(nullptr));
+  TM_CHECK(count_groups());
   TM_TRY(scales_, require(weights, name + ".scales"));
   TM_CHECK(check_scales({{groups_, rows_}}));
   TM_TRY(zeros_, require(weights, name + ".qzeros"));
@@ -216,7 +269,7 @@ Result<void> IntegerMatrix::find_awq(const FolderWeights& weights) {
 Result<void> IntegerMatrix::find_scales_of_rows(const FolderWeights& weights) {
   const std::string name =
       codes_.form == IntegerForm::packed ? without_ending(found_.tensor->name, kPackedCodes) : found_.tensor->name;
-  TM_CHECK(read_groups(look_for(weights, name + "_g_idx")));
+  TM_CHECK(read_groups(weights, name + "_g_idx"));
   TM_TRY(scales_, require(weights, name + "_scale"));
   one_scale_ = codes_.group == 0 &&
                (scales_->shape.empty() || scales_->shape == TensorSizes{1} || scales_->shape == TensorSizes{1, 1});
@@ -273,193 +326,6 @@ Result<void> IntegerMatrix::find_plain(const FolderWeights& weights) {
                                                "of {} and [{}]",
                                                printable(zeros_->name), fmt::join(scales_->shape, ", "), zeros_->dtype,
                                                fmt::join(zeros_->shape, ", ")));
-}
-
-// ---- numbers
-
-// Calls take(group, first column, column behind the last) for columns beside each other that are of one group.
-template <typename Take>
-void IntegerMatrix::for_each_run(const Take& take) const {
-  if (groups_of_cols_.empty()) {
-    for (int64_t group = 0; group < groups_; ++group)
-      take(group, group * group_cols_, std::min((group + 1) * group_cols_, cols_));
-    return;
-  }
-  for (int64_t col = 0; col < cols_; ++col)
-    take(groups_of_cols_[static_cast<size_t>(col)], col, col + 1);
-}
-
-float IntegerMatrix::scale(int64_t row, int64_t group) const {
-  const bool by_groups = codes_.form == IntegerForm::gptq || codes_.form == IntegerForm::awq;
-  const int64_t index = one_scale_ ? 0 : by_groups ? group * rows_ + row : row * groups_ + group;
-  float value = 0;
-  tensor::dequantize(*scales_->type, scales_->data.data() + index * tensor::info(*scales_->type).block_bytes, 1,
-                     &value);
-  return value;
-}
-
-int IntegerMatrix::zero(int64_t row, int64_t group) const {
-  const int64_t in_word = 32 / codes_.bits;
-  const uint32_t ones = (uint32_t{1} << codes_.bits) - 1;
-  if (zeros_ == nullptr) return codes_.form == IntegerForm::packed ? 1 << (codes_.bits - 1) : 0;
-  switch (codes_.form) {
-    case IntegerForm::gptq: {
-      const uint32_t word = word_at(*zeros_, group * parts_of(rows_, in_word) + row / in_word);
-      const uint32_t stored = word >> (row % in_word * codes_.bits) & ones;
-      return static_cast<int>(stored) + (codes_.zeros_less_one ? 1 : 0);
-    }
-    case IntegerForm::awq: {
-      const uint32_t word = word_at(*zeros_, group * (rows_ / 8) + row / 8);
-      return static_cast<int>(word >> (kAwqPlace[static_cast<size_t>(row % 8)] * 4) & ones);
-    }
-    case IntegerForm::packed: {
-      if (one_scale_) return static_cast<int>(word_at(*zeros_, 0) & ones);
-      return static_cast<int>(word_at(*zeros_, row / in_word * groups_ + group) >> (row % in_word * codes_.bits) &
-                              ones);
-    }
-    case IntegerForm::plain:
-    case IntegerForm::none:
-      break;
-  }
-  return static_cast<int8_t>(zeros_->data[static_cast<size_t>(one_scale_ ? 0 : row * groups_ + group)]);
-}
-
-bool IntegerMatrix::scales_are_f16() const {
-  if (*scales_->type == DType::f16) return true;
-  const int64_t size = tensor::info(*scales_->type).block_bytes;
-  const auto count = static_cast<int64_t>(scales_->data.size()) / size;
-  std::array<float, 256> values;
-  for (int64_t i = 0; i < count;) {
-    const int64_t some = std::min<int64_t>(count - i, values.size());
-    tensor::dequantize(*scales_->type, scales_->data.data() + i * size, some, values.data());
-    if (!std::all_of(values.begin(), values.begin() + some, is_f16)) return false;
-    i += some;
-  }
-  return true;
-}
-
-std::optional<DType> IntegerMatrix::find_block_type() const {
-  const bool whole_blocks = groups_of_cols_.empty() && cols_ % kBlock == 0 && group_cols_ % kBlock == 0;
-  if (!whole_blocks || !scales_are_f16()) return std::nullopt;
-  // Codes less their zero are -half to half - 1 with this one.
-  const int half = codes_.form == IntegerForm::plain ? 0 : 1 << (codes_.bits - 1);
-  bool usual = true;
-  for (int64_t row = 0; zeros_ != nullptr && usual && row < rows_; ++row) {
-    for (int64_t group = 0; usual && group < groups_; ++group)
-      usual = zero(row, group) == half;
-  }
-  if (codes_.bits == 4) return usual ? DType::q4_0 : DType::q8_0;
-  return usual ? std::optional(DType::q8_0) : std::nullopt;
-}
-
-// Some rows as whole numbers, and what they are times.
-struct IntegerMatrix::Tile {
-  std::vector<int16_t> less_zero;  // [rows][cols]: the codes less their zeros
-  std::vector<int16_t> zeros;      // [rows][groups]
-  std::vector<float> scales;       // [rows][groups]
-};
-
-void IntegerMatrix::read_codes(int64_t first, int64_t count, Tile& tile) const {
-  tile.less_zero.resize(static_cast<size_t>(count * cols_));
-  tile.zeros.resize(static_cast<size_t>(count * groups_));
-  tile.scales.resize(static_cast<size_t>(count * groups_));
-  for (int64_t i = 0; i < count * groups_; ++i) {
-    tile.zeros[static_cast<size_t>(i)] = static_cast<int16_t>(zero(first + i / groups_, i % groups_));
-    tile.scales[static_cast<size_t>(i)] = scale(first + i / groups_, i % groups_);
-  }
-  int16_t* const out = tile.less_zero.data();
-  const SafetensorsTensor& source = *found_.tensor;
-  const int64_t in_word = 32 / codes_.bits;
-  const uint32_t ones = (uint32_t{1} << codes_.bits) - 1;
-  switch (codes_.form) {
-    case IntegerForm::gptq:
-      for (int64_t words = 0; words < cols_ / in_word; ++words) {
-        for (int64_t row = 0; row < count; ++row) {
-          uint32_t word = word_at(source, words * rows_ + first + row);
-          int16_t* const at = out + row * cols_ + words * in_word;
-          for (int64_t i = 0; i < in_word; ++i, word >>= codes_.bits)
-            at[i] = static_cast<int16_t>(word & ones);
-        }
-      }
-      break;
-    case IntegerForm::awq:
-      for (int64_t col = 0; col < cols_; ++col) {
-        for (int64_t row = 0; row < count; ++row) {
-          const uint32_t word = word_at(source, col * (rows_ / 8) + (first + row) / 8);
-          out[row * cols_ + col] =
-              static_cast<int16_t>(word >> (kAwqPlace[static_cast<size_t>((first + row) % 8)] * 4) & ones);
-        }
-      }
-      break;
-    case IntegerForm::packed:
-      for (int64_t row = 0; row < count; ++row) {
-        int64_t words = (first + row) * parts_of(cols_, in_word);
-        for (int64_t col = 0; col < cols_; col += in_word) {
-          uint32_t word = word_at(source, words++);
-          for (int64_t i = col; i < std::min(col + in_word, cols_); ++i, word >>= codes_.bits)
-            out[row * cols_ + i] = static_cast<int16_t>(word & ones);
-        }
-      }
-      break;
-    case IntegerForm::plain:
-    case IntegerForm::none:
-      for (int64_t i = 0; i < count * cols_; ++i)
-        out[i] = static_cast<int8_t>(source.data[static_cast<size_t>(first * cols_ + i)]);
-      break;
-  }
-  for (int64_t row = 0; row < count; ++row) {
-    for_each_run([&](int64_t group, int64_t begin, int64_t end) {
-      const int zero = tile.zeros[static_cast<size_t>(row * groups_ + group)];
-      for (int64_t i = row * cols_ + begin; i < row * cols_ + end; ++i)
-        out[i] = static_cast<int16_t>(out[i] - zero);
-    });
-  }
-}
-
-namespace {
-
-// Blocks of one row: the scale, then 32 codes, of which Q4_0 has the first 16 in the low halves of its bytes.
-void write_row_of_blocks(DType type, const int16_t* codes, const float* scales, int64_t cols, int64_t group_cols,
-                         std::byte* to) {
-  for (int64_t col = 0; col < cols; col += kBlock, codes += kBlock) {
-    const uint16_t scale = tensor::f32_to_f16(scales[col / group_cols]);
-    std::memcpy(to, &scale, sizeof scale);
-    to += sizeof scale;
-    if (type == DType::q8_0) {
-      for (int64_t i = 0; i < kBlock; ++i)
-        *to++ = static_cast<std::byte>(codes[i]);
-    } else {
-      for (int64_t i = 0; i < kBlock / 2; ++i)
-        *to++ = static_cast<std::byte>((codes[i] + 8) | (codes[i + kBlock / 2] + 8) << 4);
-    }
-  }
-}
-
-}  // namespace
-
-void IntegerMatrix::write_rows(DType type, int64_t first, int64_t count, std::span<std::byte> to) const {
-  const auto row_bytes = static_cast<size_t>(tensor::row_bytes(type, cols_));
-  assert(first >= 0 && first + count <= rows_ && to.size() == static_cast<size_t>(count) * row_bytes);
-  const bool blocks = type == DType::q4_0 || type == DType::q8_0;
-  Tile tile;
-  std::vector<float> numbers(static_cast<size_t>(cols_));
-  for (int64_t some = 0; count > 0; first += some, count -= some) {
-    some = std::min(count, kTileRows - first % kTileRows);
-    read_codes(first, some, tile);
-    for (int64_t row = 0; row < some; ++row, to = to.subspan(row_bytes)) {
-      const int16_t* const codes = tile.less_zero.data() + row * cols_;
-      const float* const scales = tile.scales.data() + row * groups_;
-      if (blocks) {
-        write_row_of_blocks(type, codes, scales, cols_, group_cols_, to.data());
-        continue;
-      }
-      for_each_run([&](int64_t group, int64_t begin, int64_t end) {
-        for (int64_t col = begin; col < end; ++col)
-          numbers[static_cast<size_t>(col)] = static_cast<float>(codes[col]) * scales[group];
-      });
-      tensor::quantize(type, numbers.data(), cols_, to.data());
-    }
-  }
 }
 
 }  // namespace tidemill::model

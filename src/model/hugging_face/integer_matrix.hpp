@@ -5,6 +5,7 @@
 //            NAME.scales    [groups][rows]
 //            NAME.qzeros    I32 [groups][rows / c]: c rows a word; each is one less than the zero but in gptq_v2
 //            NAME.g_idx     I32 [cols]: each column's group; absent: one after the other
+//                            (not where config.json says desc_act and more than one group)
 //   AWQ      NAME.qweight   I32 [cols][rows / 8]: of eight rows, 0 2 4 6 1 3 5 7 from the low bits up (its form "gemm")
 //            NAME.scales    [groups][rows]
 //            NAME.qzeros    I32 [groups][rows / 8], in the same order
@@ -64,8 +65,11 @@ class IntegerMatrix {
   // GGUF's blocks that hold it exactly: Q4_0, or Q8_0 where zeros or bits want it; none: groups are no whole blocks, a
   // code less its zero takes more than eight bits, or F16 does not have a scale.
   std::optional<tensor::DType> block_type() const { return block_type_; }
-  // Of its numbers otherwise, the products rounded once: that of the scales.
-  tensor::DType number_type() const { return *scales_->type; }
+  // Of its numbers otherwise, the products rounded once: that of the scales, but F32 where F16 ends before them. Looks
+  // at all scales of F16.
+  tensor::DType number_type() const;
+  // Of a matrix in this type that has `value`, NaN or an infinity: which scale makes it so. Empty: none.
+  std::string explain(tensor::DType type, float value) const;
   // What lies beside the codes.
   std::span<const SafetensorsTensor* const> companions() const { return companions_; }
 
@@ -74,12 +78,20 @@ class IntegerMatrix {
 
  private:
   struct Tile;
+  static base::Result<std::shared_ptr<IntegerMatrix>> read_as(const FolderWeights& weights,
+                                                              const FolderWeights::Found& found,
+                                                              const IntegerCodes& codes);
+  static std::string what_fits(const FolderWeights& weights, const FolderWeights::Found& found,
+                               const IntegerCodes& codes);
+  static uint32_t word_at(const SafetensorsTensor& tensor, int64_t index);
+  static int64_t parts_of(int64_t all, int64_t part) { return (all + part - 1) / part; }
   base::Result<void> find_gptq(const FolderWeights& weights);
   base::Result<void> find_awq(const FolderWeights& weights);
   base::Result<void> find_packed(const FolderWeights& weights);
   base::Result<void> find_plain(const FolderWeights& weights);
   base::Result<void> find_scales_of_rows(const FolderWeights& weights);
-  base::Result<void> read_groups(const SafetensorsTensor* of_columns);
+  base::Result<void> count_groups();
+  base::Result<void> read_groups(const FolderWeights& weights, const std::string& name);
   base::Result<void> check_scales(const std::vector<std::vector<int64_t>>& shapes) const;
   base::Result<void> check_words(const SafetensorsTensor& tensor, const std::vector<int64_t>& shape) const;
   base::Result<const SafetensorsTensor*> require(const FolderWeights& weights, const std::string& name);
@@ -88,6 +100,11 @@ class IntegerMatrix {
   std::optional<tensor::DType> find_block_type() const;
   bool scales_are_f16() const;
 
+  // How many times a scale its codes are at most.
+  int largest_code(int64_t row, int64_t group) const;
+  // Calls take(row, group, scale) for each scale until it says true.
+  template <typename Take>
+  void for_each_scale(const Take& take) const;
   float scale(int64_t row, int64_t group) const;
   int zero(int64_t row, int64_t group) const;
   template <typename Take>

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cassert>
+#include <cmath>
 #include <cstring>
 #include <memory>
 #include <utility>
@@ -27,6 +28,8 @@ int64_t row_of_halves(int64_t row, int64_t head_rows) {
 }
 
 constexpr int64_t kComparedElements = int64_t{1} << 20;  // at a time
+
+constexpr float kLargestBf16 = 0x1.FEp+127F;
 
 int64_t blocks_in(int64_t elements, int64_t block) {
   return (elements + block - 1) / block;
@@ -127,22 +130,46 @@ bool StoredTensor::is_copy_of(const StoredTensor& other) const {
   std::array<std::vector<float>, 2> floats;
   for (int64_t first = 0; first < rows_; first += step) {
     const int64_t count = std::min(step, rows_ - first);
-    for (size_t i = 0; !as_they_lie && i < floats.size(); ++i) {
-      const StoredTensor& one = i == 0 ? *this : other;
-      bytes.resize(static_cast<size_t>(count) * one.row_bytes());
-      one.write_rows(first, count, bytes);
-      floats[i].resize(static_cast<size_t>(count * cols_));
-      tensor::dequantize(one.type_, bytes.data(), count * cols_, floats[i].data());
-    }
     const auto mine = rows_data(first, count);
     const auto theirs = other.rows_data(first, count);
     const bool same = as_they_lie ? std::memcmp(mine.data(), theirs.data(), mine.size()) == 0
-                                  : std::memcmp(floats[0].data(), floats[1].data(), floats[0].size() * 4) == 0;
+                                  : std::memcmp(read_floats(first, count, bytes, floats[0]).data(),
+                                                other.read_floats(first, count, bytes, floats[1]).data(),
+                                                static_cast<size_t>(count * cols_) * sizeof(float)) == 0;
     release(mine);
     other.release(theirs);
     if (!same) return false;
   }
   return true;
+}
+
+double StoredTensor::distance_to(const StoredTensor& other) const {
+  assert(std::ranges::equal(shape(), other.shape()));
+  const int64_t step = std::max<int64_t>(1, kComparedElements / cols_);
+  std::vector<std::byte> bytes;
+  std::array<std::vector<float>, 2> floats;
+  double differences = 0;
+  double size = 0;
+  for (int64_t first = 0; first < rows_; first += step) {
+    const int64_t count = std::min(step, rows_ - first);
+    const auto mine = read_floats(first, count, bytes, floats[0]);
+    const auto theirs = other.read_floats(first, count, bytes, floats[1]);
+    for (size_t i = 0; i < mine.size(); ++i) {
+      const double number = theirs[i];
+      differences += (mine[i] - number) * (mine[i] - number);
+      size += number * number;
+    }
+  }
+  return differences == 0 ? 0 : std::sqrt(differences / size);
+}
+
+std::span<const float> StoredTensor::read_floats(int64_t first, int64_t count, std::vector<std::byte>& bytes,
+                                                 std::vector<float>& floats) const {
+  bytes.resize(static_cast<size_t>(count) * row_bytes());
+  write_rows(first, count, bytes);
+  floats.resize(static_cast<size_t>(count * cols_));
+  tensor::dequantize(type_, bytes.data(), count * cols_, floats.data());
+  return floats;
 }
 
 std::span<const std::byte> StoredTensor::rows_data(int64_t first, int64_t count) const {
@@ -184,6 +211,36 @@ StoredTensor StoredTensor::in_numbers() const {
   StoredTensor numbers = *this;
   if (integers_ != nullptr) numbers.type_ = integers_->number_type();
   return numbers;
+}
+
+StoredTensor StoredTensor::in_f32() const {
+  StoredTensor numbers = *this;
+  if (integers_ != nullptr) numbers.type_ = tensor::DType::f32;
+  return numbers;
+}
+
+std::string StoredTensor::explain(float value) const {
+  if (integers_ != nullptr) return integers_->explain(type_, value);
+  if (numbers_ == nullptr) return {};
+  float largest = 0;
+  for (const float number : *numbers_)
+    largest = std::isfinite(number) ? std::max(largest, number) : largest;
+  // The first that is not finite itself, else one that makes products that are not.
+  for (const bool of_products : {false, true}) {
+    if (of_products && std::isnan(value)) break;
+    for (int64_t row = 0; row < rows_; row += block_rows_) {
+      for (int64_t col = 0; col < cols_; col += block_cols_) {
+        const float times = scale(row, col);
+        if (std::isfinite(times) && !(of_products && std::fabs(times) > kLargestBf16 / largest)) continue;
+        const std::string where =
+            fmt::format("the scale of rows {} to {} and columns {} to {} in '{}' is {}", row,
+                        std::min(row + block_rows_, rows_) - 1, col, std::min(col + block_cols_, cols_) - 1,
+                        printable(scales_->name), std::isnan(times) ? "NaN" : fmt::format("{}", times));
+        return of_products ? where + ", and times its codes too large for BF16" : where;
+      }
+    }
+  }
+  return {};
 }
 
 StoredTensor StoredTensor::from_row(int64_t first) const {
@@ -287,6 +344,7 @@ GgufTensor StoredTensor::as_gguf(std::string_view name, const RowChange& change)
   const bool floats = vector || chooses;
   tensor.type = floats ? tensor::DType::f32 : type_;
   if (tensor.type == type_ && change.head_rows == 0 && change.more == 0 && is_in_place()) return tensor;
+  if (!companions().empty()) tensor.explain = [stored = *this](float value) { return stored.explain(value); };
   tensor.make = [stored = *this, change, floats](std::span<std::byte> to) {
     if (floats) return stored.write_floats(to, change);
     stored.write_in_order(to, change.head_rows);
@@ -309,6 +367,12 @@ GgufTensor StoredTensor::stacked(std::string_view name, std::vector<StoredTensor
   }
   // Shared, since tensors are copied and there may be hundreds of parts.
   const auto kept = std::make_shared<const std::vector<StoredTensor>>(std::move(parts));
+  tensor.explain = [kept](float value) {
+    std::string why;
+    for (size_t i = 0; i < kept->size() && why.empty(); ++i)
+      why = (*kept)[i].explain(value);
+    return why;
+  };
   tensor.make = [kept](std::span<std::byte> to) {
     for (const StoredTensor& part : *kept) {
       const size_t bytes = static_cast<size_t>(part.rows_) * part.row_bytes();

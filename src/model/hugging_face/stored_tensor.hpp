@@ -46,6 +46,7 @@ class StoredTensor {
   const std::string& name() const { return found_.tensor->name; }
   std::span<const int64_t> shape() const { return shape_; }  // outermost first; of integers, the matrix's
   bool is_matrix() const { return shape().size() == 2; }
+  bool is_integers() const { return integers_ != nullptr; }
   int64_t rows() const { return rows_; }  // of a vector, its elements
   int64_t cols() const { return cols_; }
   tensor::DType type() const { return type_; }  // of the elements of its rows
@@ -57,6 +58,9 @@ class StoredTensor {
   // Whether both have the same shape and numbers, whatever types these are stored in. Reads a part of both at a time,
   // whose pages are released behind it.
   bool is_copy_of(const StoredTensor& other) const;
+  // How far its numbers are from those of one of the same shape: the root of the sum of their differences' squares,
+  // over that of the other's. Reads a part of both at a time.
+  double distance_to(const StoredTensor& other) const;
   // As it lies in the files: its elements or codes, and the scales, if there are any.
   std::span<const std::byte> data() const { return data_; }
   std::vector<std::span<const std::byte>> more_data() const;
@@ -66,8 +70,13 @@ class StoredTensor {
   // An error whose message begins with the file and the tensor.
   base::Error error(base::ErrorCode code, std::string_view message) const;
 
-  // Of integers, their numbers in the type of the scales, whatever blocks would hold them; others as they are.
+  // Of integers, their numbers in the type of the scales, or in F32 where that ends before them, whatever blocks would
+  // hold them; others as they are.
   StoredTensor in_numbers() const;
+  // Of integers, their numbers in F32.
+  StoredTensor in_f32() const;
+  // For GgufTensor::explain.
+  std::string explain(float value) const;
 
   // Without the rows before `first`.
   StoredTensor from_row(int64_t first) const;
@@ -90,6 +99,8 @@ class StoredTensor {
   void write_in_order(std::span<std::byte> to, int64_t head_rows) const;
   std::span<const std::byte> rows_data(int64_t first, int64_t count) const;
   void release(std::span<const std::byte> data) const;
+  std::span<const float> read_floats(int64_t first, int64_t count, std::vector<std::byte>& bytes,
+                                     std::vector<float>& floats) const;
   void write_floats(std::span<std::byte> to, const RowChange& change) const;
   // Whether its bytes are elements where they can be read.
   bool is_in_place() const;

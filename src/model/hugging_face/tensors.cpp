@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -11,7 +12,6 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include "model/hugging_face/eight_bit_floats.hpp"
 #include "model/hugging_face/joined_experts.hpp"
 #include "model/hugging_face/weight_scales.hpp"
 #include "model/latent_expansion.hpp"
@@ -156,8 +156,8 @@ class TensorTranslator {
   // What makes keys and values of latents becomes two tensors.
   Result<void> split_expansion(int64_t layer) {
     const std::string name = in_layer(layer, form_.names.latent_expansion) + ".weight";
-    TM_TRY(StoredTensor found, find(name));
-    const StoredTensor stored = found.in_numbers();  // blocks cannot be transposed
+    TM_TRY(const StoredTensor found, find(name));
+    const StoredTensor stored = found.in_numbers();  // for keys: blocks cannot be transposed
     const LatentShape& latent = shape_.latent;
     const LatentExpansion all(stored.type(), shape_.heads, latent);
     if (!stored.is_matrix() || stored.rows() != all.rows() || stored.cols() != latent.rank) {
@@ -170,30 +170,30 @@ class TensorTranslator {
     }
     use(stored);
     // Head by head: the rows of one are all that has to be held.
-    const auto add_part = [&](std::string_view TensorNames::*part, std::array<int64_t, 4> shape, size_t head_bytes,
-                              auto write) {
+    const auto add_part = [&](std::string_view TensorNames::*part, const StoredTensor& source,
+                              std::array<int64_t, 4> shape, size_t head_bytes, auto write) {
       GgufTensor tensor;
       tensor.name = out_.texts.emplace_back(our_name(layer, part) + ".weight");
-      tensor.type = stored.type();
+      tensor.type = source.type();
       tensor.rank = 3;
       tensor.shape = shape;
-      tensor.data = stored.data();
-      tensor.more_data = stored.more_data();
-      const LatentExpansion head(stored.type(), 1, latent);
-      tensor.make = [stored, head, head_bytes, write](std::span<std::byte> to) {
-        std::vector<std::byte> rows(static_cast<size_t>(head.rows()) * stored.row_bytes());
-        for (int64_t first = 0; first < stored.rows(); first += head.rows(), to = to.subspan(head_bytes)) {
-          stored.write_rows(first, head.rows(), rows);
+      tensor.data = source.data();
+      tensor.more_data = source.more_data();
+      tensor.explain = [source](float value) { return source.explain(value); };
+      const LatentExpansion head(source.type(), 1, latent);
+      tensor.make = [source, head, head_bytes, write](std::span<std::byte> to) {
+        std::vector<std::byte> rows(static_cast<size_t>(head.rows()) * source.row_bytes());
+        for (int64_t first = 0; first < source.rows(); first += head.rows(), to = to.subspan(head_bytes)) {
+          source.write_rows(first, head.rows(), rows);
           (head.*write)(rows, to.first(head_bytes));
         }
       };
-      push(std::move(tensor), stored.origin());
+      push(std::move(tensor), source.origin());
     };
-    const LatentExpansion one(stored.type(), 1, latent);
-    add_part(&TensorNames::key_up, {latent.key_dim, latent.rank, shape_.heads, 1}, one.key_bytes(),
-             &LatentExpansion::write_keys);
-    add_part(&TensorNames::value_up, {latent.rank, latent.value_dim, shape_.heads, 1}, one.value_bytes(),
-             &LatentExpansion::write_values);
+    add_part(&TensorNames::key_up, stored, {latent.key_dim, latent.rank, shape_.heads, 1},
+             LatentExpansion(stored.type(), 1, latent).key_bytes(), &LatentExpansion::write_keys);
+    add_part(&TensorNames::value_up, found, {latent.rank, latent.value_dim, shape_.heads, 1},
+             LatentExpansion(found.type(), 1, latent).value_bytes(), &LatentExpansion::write_values);
     return {};
   }
 
@@ -262,9 +262,10 @@ class TensorTranslator {
       for (StoredTensor& one : parts)
         one = one.in_numbers();
     }
-    if (const auto other = std::find_if(parts.begin(), parts.end(), differs); other != parts.end()) {
-      return other->error(ErrorCode::corrupt,
-                          fmt::format("has scales of another type than '{}'", printable(parts.front().name())));
+    // Nor do their numbers fit into one type where their scales are of several, or too large for F16.
+    if (std::any_of(parts.begin(), parts.end(), differs)) {
+      for (StoredTensor& one : parts)
+        one = one.in_f32();
     }
     const StoredTensor first = parts.front();
     const std::string_view name = out_.texts.emplace_back(our_name(layer, part) + ".weight");
@@ -370,40 +371,36 @@ class TensorTranslator {
     const SafetensorsTensor* stored = found.tensor;
     if (!shape_.tied.value_or(stored == nullptr)) return require(name, shape_.architecture->names.output, ".weight");
     if (stored == nullptr) return {};
-    if (IntegerMatrix::is_one(shape_.scales.integers, *stored)) {
-      TM_TRY(const StoredTensor copy, find(name + ".weight"));
-      use(copy);
-      return {};
-    }
-    TM_CHECK(check_copy(found));
-    used_.insert(stored->name);  // a copy of the embedding, and what scales it
-    if (!is_eight_bit_float(stored->dtype)) return {};
-    for (const std::string_view ending : kScaleEndings)
-      used_.insert(stored->name + std::string(ending));
+    TM_TRY(const StoredTensor copy, StoredTensor::of(out_.weights, found, shape_.scales));
+    TM_CHECK(check_copy(copy));
+    use(copy);
     return {};
   }
 
-  // Of two that differ, transformers takes the embedding, or in newer versions both: what is meant, nothing says. A
-  // copy in eight bits, or of an embedding of integers, has other numbers by nature.
-  Result<void> check_copy(const FolderWeights::Found& output) const {
+  // Of two that differ, transformers takes the embedding, or in newer versions both: what is meant, nothing says. Of
+  // one that is rounded and one that is not, or not so, the numbers differ by nature, but not by half their size, as
+  // those of matrices that have nothing to do with each other do more than twice over.
+  Result<void> check_copy(const StoredTensor& copy) const {
+    constexpr double most_of_rounding = 0.5;
     const std::string name = in_model(form_.names.token_embedding) + ".weight";
-    const FolderWeights::Found embedding = out_.weights.find(name);
-    if (embedding.tensor == nullptr) return {};
-    const bool alike = output.tensor->shape == embedding.tensor->shape;
-    if (alike && is_eight_bit_float(output.tensor->dtype) != is_eight_bit_float(embedding.tensor->dtype)) return {};
-    if (alike) {
-      TM_TRY(const StoredTensor copy, StoredTensor::of(out_.weights, output, shape_.scales));
-      TM_TRY(const StoredTensor original, StoredTensor::of(out_.weights, embedding, shape_.scales));
-      if (copy.is_copy_of(original)) return {};
+    TM_TRY(const StoredTensor original, find(name));
+    std::string found;
+    if (!std::ranges::equal(copy.shape(), original.shape())) {
+      found = fmt::format("has the shape [{}], and '{}' [{}]", fmt::join(copy.shape(), ", "), name,
+                          fmt::join(original.shape(), ", "));
+    } else if (!copy.is_integers() && !original.is_integers() &&
+               copy.companions().empty() == original.companions().empty()) {
+      if (!copy.is_copy_of(original)) found = fmt::format("holds other numbers than '{}'", name);
+    } else if (const double distance = copy.distance_to(original); !(distance <= most_of_rounding)) {
+      const std::string far = std::isfinite(distance) ? fmt::format(" by {:.0f} % of their size", 100 * distance) : "";
+      found =
+          fmt::format("holds numbers that differ from those of '{}'{}, which is more than rounding does", name, far);
     }
-    const std::string found =
-        alike ? fmt::format("holds other numbers than '{}'", name)
-              : fmt::format("has the shape [{}], and '{}' [{}]", fmt::join(output.tensor->shape, ", "), name,
-                            fmt::join(embedding.tensor->shape, ", "));
-    return Error(ErrorCode::corrupt,
-                 fmt::format("{}: tensor '{}' {}, but is to be the same ('tie_word_embeddings' of config.json); say "
-                             "false there where the output matrix is one of its own, or leave the tensor out",
-                             output.file->path().string(), printable(output.tensor->name), found));
+    if (found.empty()) return {};
+    return copy.error(ErrorCode::corrupt,
+                      fmt::format("{}, but is to be the same ('tie_word_embeddings' of config.json); say false there "
+                                  "where the output matrix is one of its own, or leave the tensor out",
+                                  found));
   }
 
   // A tensor that nothing reads means that the model computes something which this decoder does not.

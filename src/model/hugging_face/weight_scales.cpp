@@ -66,6 +66,10 @@ Result<WeightScales> read_gptq(const JsonMembers& quantization) {
   TM_TRY(const std::string format, quantization.get_string_or("checkpoint_format", "gptq"));
   if (format != "gptq_v2") TM_CHECK(want(quantization, "checkpoint_format", format, "gptq or gptq_v2", "gptq"));
   scales.integers.zeros_less_one = format == "gptq";
+  TM_TRY(const bool by_activations, quantization.get_bool_or("desc_act", false));
+  // With this one they are ordered while they are rounded, and lie as ever.
+  TM_TRY(const bool fixed_groups, quantization.get_bool_or("static_groups", false));
+  scales.integers.scattered = by_activations && !fixed_groups;
   return scales;
 }
 
@@ -85,6 +89,19 @@ Result<WeightScales> read_awq(const JsonMembers& quantization) {
                             fmt::format("'{}' is false; supported is true", quantization.name("zero_point")));
 }
 
+// Whether compressed-tensors' columns are of groups in no order: true is what early versions wrote for "group".
+Result<bool> read_act_order(const JsonMembers& weights) {
+  const base::json::value* const value = weights.find("actorder");
+  if (value == nullptr) return false;
+  if (value->is_bool()) return value->get_bool();
+  TM_TRY(const std::string order, weights.get_string_or("actorder", ""));
+  if (order == "group" || order == "dynamic") return true;
+  if (order == "weight" || order == "static") return false;
+  return weights.error(ErrorCode::unsupported,
+                       fmt::format("'{}' is '{}'; supported are group, dynamic, weight and static",
+                                   weights.name("actorder"), printable(order)));
+}
+
 // 'weights' of one of compressed-tensors' groups, where they are integers.
 Result<WeightScales> read_integer_group(const JsonMembers& weights, IntegerForm form) {
   WeightScales scales;
@@ -98,6 +115,7 @@ Result<WeightScales> read_integer_group(const JsonMembers& weights, IntegerForm 
   if (strategy == "tensor" || strategy == "channel") return scales;
   if (strategy == "group" && group > 0) {
     scales.integers.group = group;
+    TM_TRY(scales.integers.scattered, read_act_order(weights));
     return scales;
   }
   return weights.error(ErrorCode::unsupported,

@@ -22,6 +22,7 @@ struct IntegerCodes {
   int64_t group = 0;            // columns that share a scale; 0: all of a row, or of the matrix
   bool symmetric = true;        // of compressed-tensors: they may do without zeros
   bool zeros_less_one = false;  // of GPTQ: each is stored so
+  bool scattered = false;       // columns are of groups in no order, which tensors beside the codes have to name
 
   bool operator==(const IntegerCodes&) const = default;
 };
