@@ -120,7 +120,7 @@ void Call::set_caller(const Caller& caller) {
 
 void Call::note_usage(const TokenUsage& usage, std::string cost) {
   cost_ = std::move(cost);
-  const auto note = [this](std::string_view name, const std::optional<int64_t>& count, int64_t& field) {
+  const auto note = [this](observe::AttributeKey name, const std::optional<int64_t>& count, int64_t& field) {
     if (!count) return;
     field = *count;
     span_.set(name, *count);

@@ -14,6 +14,7 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <fmt/format.h>
 
+#include "base/eight_bytes.hpp"
 #include "wire/chunk_decoder.hpp"
 #include "wire/client_shard.hpp"
 #include "wire/http_head.hpp"
@@ -29,9 +30,9 @@ using base::Result;
 using base::SteadyTime;
 
 bool breaks_the_head(std::string_view text) {
-  return std::any_of(text.begin(), text.end(), [](char c) {
-    return static_cast<unsigned char>(c) <= '\r' && (c == '\r' || c == '\n' || c == '\0');
-  });
+  using base::eight_bytes::equal;
+  return base::any_of_bytes(text,
+                            [](uint64_t eight) { return equal(eight, '\r') | equal(eight, '\n') | equal(eight, 0); });
 }
 
 // `asked`: the proxy that the request itself goes to; null: it goes to its server, by a tunnel or without.

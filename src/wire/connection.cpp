@@ -14,6 +14,7 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/post.hpp>
 
+#include "base/eight_bytes.hpp"
 #include "base/json.hpp"
 #include "base/log.hpp"
 #include "wire/as_result.hpp"
@@ -91,8 +92,11 @@ bool is_own(std::string_view name) {
 void append_field(std::string& head, std::string_view name, std::string_view value) {
   const size_t start = head.size();
   head.append(name).append(": ").append(value);
-  for (size_t i = start; i < head.size(); ++i) {
-    if (static_cast<unsigned char>(head[i]) < ' ' && head[i] != '\t') head[i] = ' ';
+  const auto control = [](uint64_t eight) { return base::eight_bytes::below(eight, ' '); };
+  if (base::any_of_bytes(std::string_view(head).substr(start), control)) {
+    for (size_t i = start; i < head.size(); ++i) {
+      if (static_cast<unsigned char>(head[i]) < ' ' && head[i] != '\t') head[i] = ' ';
+    }
   }
   head += "\r\n";
 }
