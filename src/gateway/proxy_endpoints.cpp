@@ -67,7 +67,7 @@ Wanted wanted_by(const wire::HttpRequest& request, const RequestOutline& outline
 // What one request for a model is relayed with.
 struct Ask {
   std::string_view body;
-  RequestOutline outline;
+  const RequestOutline& outline;
   AnswerFilter* filter = nullptr;
   std::string session{};       // by which a sticky route chooses
   std::string conversation{};  // of the Conversations API; empty: none
@@ -99,28 +99,29 @@ std::string session_of(const ModelRoute& route, Call& call, const RequestOutline
 }
 
 // One target of a route after the other, until there is an answer.
-asio::awaitable<void> relay_routed(Service& service, Call& call, const Caller& caller, Ask ask,
+asio::awaitable<void> relay_routed(Service& service, Call& call, const Caller& caller, Ask& ask,
                                    std::shared_ptr<ModelRoute> route) {
   if (ask.session.empty()) ask.session = session_of(*route, call, ask.outline, {});
   RoutedRequest routed(service, call, std::move(route), ask.outline, ask.session, prompt_tokens_of(ask.outline));
   std::optional<Passage> passage;
   while (true) {
-    RelayRequest request{.body = ask.body, .outline = ask.outline, .wanted = {}, .filter = ask.filter};
+    RequestOutline outline = ask.outline;
     std::string body;
+    RelayRequest request{.body = ask.body, .outline = outline, .wanted = {}, .filter = ask.filter};
     if (routed.target().model != ask.outline.model)
-      request.body = body = with_model(ask.body, request.outline, routed.target().model);
+      request.body = body = with_model(ask.body, outline, routed.target().model);
     request.prompt_tokens = prompt_tokens_of(call.request().path, ask.outline);
-    request.wanted = wanted_by(call.request(), request.outline, call.tenant(), ask.conversation);
+    request.wanted = wanted_by(call.request(), outline, call.tenant(), ask.conversation);
     request.wanted.backends = &routed.target().backends;
     request.handover = routed.handover();
     if (passage) {
-      passage->set_model(caller, request.outline.model);
+      passage->set_model(caller, outline.model);
     } else if (!co_await enter(service, call, caller, request, passage.emplace())) {
       co_return;
     }
     request.passage = &*passage;
     request.text = routed.mirror(ask.body, ask.outline, request.wanted);
-    Relay relay(service, call, std::move(request));
+    Relay relay(service, call, request);
     const RelayEnd end = co_await relay.run();
     routed.end(end);
     if (!end.handed_over) co_return;
@@ -128,19 +129,18 @@ asio::awaitable<void> relay_routed(Service& service, Call& call, const Caller& c
 }
 
 // Chooses who answers, lets the request through the gate, waits for its turn, and relays it.
-asio::awaitable<void> relay_in_turn(Service& service, Call& call, const Caller& caller, Ask ask) {
+asio::awaitable<void> relay_in_turn(Service& service, Call& call, const Caller& caller, Ask& ask) {
   if (auto route = service.routes()->find(ask.outline.model)) {
-    co_await relay_routed(service, call, caller, std::move(ask), std::move(route));
+    co_await relay_routed(service, call, caller, ask, std::move(route));
     co_return;
   }
-  RelayRequest request{.body = ask.body, .outline = {}, .wanted = {}, .filter = ask.filter};
+  RelayRequest request{.body = ask.body, .outline = ask.outline, .wanted = {}, .filter = ask.filter};
   request.prompt_tokens = prompt_tokens_of(call.request().path, ask.outline);
   request.wanted = wanted_by(call.request(), ask.outline, call.tenant(), ask.conversation);
-  request.outline = std::move(ask.outline);
   Passage passage;
   if (!co_await enter(service, call, caller, request, passage)) co_return;
   request.passage = &passage;
-  Relay relay(service, call, std::move(request));
+  Relay relay(service, call, request);
   co_await relay.run();
 }
 
@@ -184,11 +184,11 @@ asio::awaitable<void> converse(Service& service, Call& call, const Caller& calle
     session = session_of(*route, call, outline, conversation->session);
   ResponseKeeper keeper(service, call.tenant(), outline, *conversation, turn, session);
   Ask ask{.body = conversation->body,
-          .outline = *std::move(resolved),
+          .outline = *resolved,
           .filter = &keeper,
           .session = std::move(session),
           .conversation = std::move(conversation->id)};
-  co_await relay_in_turn(service, call, caller, std::move(ask));
+  co_await relay_in_turn(service, call, caller, ask);
   co_await call.act_before_end();  // where nobody was told anything
 }
 
@@ -250,8 +250,8 @@ asio::awaitable<void> proxy(Service& service, Call& call, const Caller& caller) 
     co_await converse(service, call, caller, *outline);
     co_return;
   }
-  Ask ask{.body = request.body, .outline = *std::move(outline)};
-  co_await relay_in_turn(service, call, caller, std::move(ask));
+  Ask ask{.body = request.body, .outline = *outline};
+  co_await relay_in_turn(service, call, caller, ask);
 }
 
 }  // namespace
