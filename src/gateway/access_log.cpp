@@ -30,6 +30,11 @@ class LineWriter {
     std::memcpy(room(text.size()), text.data(), text.size());
     used_ += text.size();
   }
+  template <size_t N>
+  void raw(const char (&text)[N]) {
+    std::memcpy(room(N), text, N - 1);
+    used_ += N - 1;
+  }
 
   void number(int64_t number) {
     constexpr size_t longest = 20;
@@ -70,7 +75,7 @@ void write_time(LineWriter& line, base::WallTime time) {
     seconds = fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.", parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday,
                           parts.tm_hour, parts.tm_min, parts.tm_sec);
   }
-  line.raw(seconds);
+  line.raw(std::string_view(seconds));
   line.thousandths(milliseconds % 1000);
   line.raw("Z");
 }
@@ -84,7 +89,8 @@ bool is_plain(std::string_view text) {
 }
 
 // The keys of a line come with what surrounds them: `,"key":`.
-void write_text(LineWriter& line, std::string_view key, std::string_view value) {
+template <size_t N>
+void write_text(LineWriter& line, const char (&key)[N], std::string_view value) {
   if (value.empty()) return;
   line.raw(key);
   if (is_plain(value)) {
@@ -92,18 +98,20 @@ void write_text(LineWriter& line, std::string_view key, std::string_view value) 
     line.raw(value);
     line.raw("\"");
   } else {
-    line.raw(base::json::serialize(base::json::string(base::utf8::sanitize(value))));
+    line.raw(std::string_view(base::json::serialize(base::json::string(base::utf8::sanitize(value)))));
   }
 }
 
-void write_count(LineWriter& line, std::string_view key, int64_t count) {
+template <size_t N>
+void write_count(LineWriter& line, const char (&key)[N], int64_t count) {
   if (count < 0) return;
   line.raw(key);
   line.number(count);
 }
 
 // To the microsecond.
-void write_milliseconds(LineWriter& line, std::string_view key, base::Duration duration) {
+template <size_t N>
+void write_milliseconds(LineWriter& line, const char (&key)[N], base::Duration duration) {
   const int64_t micros = (std::max<int64_t>(duration.count(), 0) + 500) / 1000;
   line.raw(key);
   line.number(micros / 1000);

@@ -16,8 +16,21 @@ namespace {
 
 // What room is made for at once.
 constexpr size_t usual_attributes = 12;
-// Records that wait to be filled anew.
-constexpr size_t most_spare = 64;
+// Records that have made room for others and were lent to nobody, of the thread: filling one anew costs less than
+// making it.
+constexpr size_t most_spare = 16;
+thread_local std::vector<std::shared_ptr<SpanRecord>> spare_records;
+
+std::shared_ptr<SpanRecord> blank_record() {
+  if (!spare_records.empty()) {
+    std::shared_ptr<SpanRecord> record = std::move(spare_records.back());
+    spare_records.pop_back();
+    return record;
+  }
+  auto record = std::make_shared<SpanRecord>();
+  record->attributes.reserve(usual_attributes);
+  return record;
+}
 constexpr size_t traceparent_size = 55;  // 2 + 1 + 32 + 1 + 16 + 1 + 2
 
 template <size_t N>
@@ -103,6 +116,12 @@ std::optional<SpanContext> SpanContext::parse_traceparent(std::string_view heade
   return context;
 }
 
+std::array<char, 32> SpanContext::trace_text() const {
+  std::array<char, 32> text;
+  write_hex(text.data(), trace_id);
+  return text;
+}
+
 std::string SpanContext::to_traceparent() const {
   if (!valid()) return {};
   std::string text("00-00000000000000000000000000000000-0000000000000000-00");
@@ -170,8 +189,6 @@ struct Tracer::State {
   mutable std::mutex mutex;
   std::vector<Kept> ring;  // grows to `capacity`, then `next` is the oldest
   size_t next = 0;
-  // Those that have made room for others, and were never lent: filling one anew costs less than making it.
-  std::vector<std::shared_ptr<SpanRecord>> spare;
 
   std::atomic<bool> has_sink{false};
   // Held shared while the sink runs, so that set_sink() returns only when the old one is no longer in use.
@@ -241,22 +258,6 @@ base::WallTime Tracer::now() const {
   return state_->clock.wall_now();
 }
 
-std::shared_ptr<SpanRecord> Tracer::blank_record() {
-  std::shared_ptr<SpanRecord> record;
-  {
-    const std::lock_guard lock(state_->mutex);
-    if (!state_->spare.empty()) {
-      record = std::move(state_->spare.back());
-      state_->spare.pop_back();
-    }
-  }
-  if (!record) {
-    record = std::make_shared<SpanRecord>();
-    record->attributes.reserve(usual_attributes);
-  }
-  return record;
-}
-
 void Tracer::finish(std::shared_ptr<SpanRecord> record) {
   State::Kept one{std::move(record), false};
   if (state_->has_sink && one.record->context.sampled) {
@@ -274,10 +275,9 @@ void Tracer::finish(std::shared_ptr<SpanRecord> record) {
     state_->next = (state_->next + 1) % state_->capacity;
   }
   // The span that made room is emptied, or freed, outside the lock.
-  if (one.lent) return;
+  if (one.lent || spare_records.size() >= most_spare) return;
   one.record->clear();
-  const std::lock_guard lock(state_->mutex);
-  if (state_->spare.size() < most_spare) state_->spare.push_back(std::move(one.record));
+  spare_records.push_back(std::move(one.record));
 }
 
 }  // namespace tidemill::observe

@@ -36,6 +36,8 @@ struct SpanContext {
   // W3C Trace Context level 1 (https://www.w3.org/TR/trace-context-1/). A malformed header is as good as none: nullopt.
   // A tracestate that is too long or holds characters no header may have is left out.
   static std::optional<SpanContext> parse_traceparent(std::string_view header, std::string_view trace_state = {});
+  // The trace's id in hexadecimal.
+  std::array<char, 32> trace_text() const;
   // "00-<trace id>-<span id>-<flags>"; empty when not valid.
   std::string to_traceparent() const;
 };
@@ -133,7 +135,6 @@ class Tracer {
  private:
   friend class Span;
   base::WallTime now() const;
-  std::shared_ptr<SpanRecord> blank_record();
   void finish(std::shared_ptr<SpanRecord> record);
 
   struct State;

@@ -70,8 +70,9 @@ ClientShard::ClientShard(asio::io_context& context, uint64_t pool, PoolOptions o
       pool_(pool),
       options_(std::move(options)),
       tls_(std::move(tls)),
+      deadlines_(Deadlines::of(context)),
       sweep_(
-          Deadlines::of(context), [](void* self) { static_cast<ClientShard*>(self)->sweep(); }, this) {}
+          deadlines_, [](void* self) { static_cast<ClientShard*>(self)->sweep(); }, this) {}
 
 ClientShard::~ClientShard() = default;
 
@@ -107,7 +108,7 @@ void ClientShard::wake_next(ClientOrigin& origin) const {
 asio::awaitable<Result<ClientShard::Checkout>> ClientShard::check_out(const Url& to, const Proxy* proxy, bool reuse,
                                                                       SteadyTime deadline, Cancellation* cancellation) {
   ClientOrigin& origin = origin_of(to, proxy);
-  WaitPoint event(Deadlines::of(context_));
+  WaitPoint event(deadlines_);
   bool waited = false;
   while (true) {
     const bool is_next = waited || origin.waiting.empty();
@@ -179,7 +180,7 @@ asio::awaitable<Result<ClientShard::Endpoints>> ClientShard::resolve(const Url& 
     if (!std::exchange(name.asking, true)) {
       asio::co_spawn(context_, ask(shared_from_this(), to.host), asio::detached);
     }
-    WaitPoint event(Deadlines::of(context_));
+    WaitPoint event(deadlines_);
     const Queued queued(name.waiting, event);
     if (cancellation != nullptr) cancellation->set([&event] { event.notify(); });
     while (name.asking) {

@@ -102,6 +102,7 @@ class ClientShard : public std::enable_shared_from_this<ClientShard> {
   const uint64_t pool_;
   const PoolOptions options_;
   const TlsContext tls_;
+  Deadlines& deadlines_;
   Deadlines::Entry sweep_;
   std::unordered_map<std::string, std::unique_ptr<ClientOrigin>> origins_;
   std::string key_;  // reused

@@ -72,7 +72,7 @@ const char* read_fields(std::string_view rest, Headers& headers) {
     }
     const std::string_view value = trim_blanks(line.substr(colon + 1));
     if (!all_field(value)) return "a control character in a header";
-    headers.add(std::string(name), std::string(value));
+    headers.add(name, value);
   }
 }
 
