@@ -140,7 +140,10 @@ RelayEnd Relay::end() const {
 
 asio::awaitable<void> Relay::try_backends() {
   while (true) {
-    Lease lease = co_await find_backend();
+    request_.wanted.marking = begun() && progress().marked();
+    auto picked = service_.fleet().pick(request_.wanted, tried_);
+    const bool at_once = picked && !failure_ && !call_.exchange().disconnected();
+    Lease lease = at_once ? *std::move(picked) : co_await find_backend(std::move(picked));
     if (!lease) break;
     const Backend& backend = *lease;
     call_.set_backend(backend.name());
@@ -198,10 +201,9 @@ bool Relay::hands_over(const Failure& failure) const {
   return request_.handover.failures && is_at_fault(failure);
 }
 
-// Waits where the plan says so. Where it gives up, the call is answered here, or is handed over.
-asio::awaitable<Lease> Relay::find_backend() {
-  request_.wanted.marking = begun() && progress().marked();
-  auto picked = service_.fleet().pick(request_.wanted, tried_);
+// Of what was picked, if anybody was: waits where the plan says so. Where it gives up, the call is answered here, or is
+// handed over.
+asio::awaitable<Lease> Relay::find_backend(base::Result<Lease> picked) {
   std::optional<base::Duration> pause;
   if (!picked && !begun() && request_.handover.failures) {
     handed_over_ = true;

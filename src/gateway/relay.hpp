@@ -61,7 +61,7 @@ class Relay {
 
  private:
   // An empty lease: the call is over.
-  asio::awaitable<Lease> find_backend();
+  asio::awaitable<Lease> find_backend(base::Result<Lease> picked);
   void note_tried(const Backend& backend);
   bool may_go_on(const Failure& failure);
   bool hands_over(const Failure& failure) const;

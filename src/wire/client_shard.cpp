@@ -105,6 +105,15 @@ void ClientShard::wake_next(ClientOrigin& origin) const {
   if (free && !origin.waiting.empty()) origin.waiting.front()->notify();
 }
 
+std::optional<ClientShard::Checkout> ClientShard::check_out_now(const Url& to, const Proxy* proxy) {
+  ClientOrigin& origin = origin_of(to, proxy);
+  if (!origin.waiting.empty()) return std::nullopt;
+  Checkout checkout{.place = nullptr, .connection = take_idle(origin)};
+  if (!checkout.connection) return std::nullopt;
+  checkout.place = std::make_unique<ClientPlace>(shared_from_this(), origin);
+  return checkout;
+}
+
 asio::awaitable<Result<ClientShard::Checkout>> ClientShard::check_out(const Url& to, const Proxy* proxy, bool reuse,
                                                                       SteadyTime deadline, Cancellation* cancellation) {
   ClientOrigin& origin = origin_of(to, proxy);

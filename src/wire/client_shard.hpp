@@ -63,6 +63,8 @@ class ClientShard : public std::enable_shared_from_this<ClientShard> {
     std::unique_ptr<ClientPlace> place;
     std::unique_ptr<ClientConnection> connection;
   };
+  // An idle one, where there is one and nobody waits.
+  std::optional<Checkout> check_out_now(const Url& to, const Proxy* proxy);
   asio::awaitable<base::Result<Checkout>> check_out(const Url& to, const Proxy* proxy, bool reuse,
                                                     base::SteadyTime deadline, Cancellation* cancellation);
   // A fresh one.
