@@ -25,6 +25,9 @@ set(TIDEMILL_ROOM_serve base tensor text grammar chat model observe engine wire 
 set(TIDEMILL_ROOM_gateway base observe route rollout wire session access)
 set(TIDEMILL_ROOM_cli base tensor text grammar chat model evaluate quantize distill observe engine route rollout wire session access hub serve gateway)
 
+# What the module of libtorch, which is a shared object, is made from. All else is for programs alone.
+set(TIDEMILL_SHARED_ROOMS base tensor text model evaluate quantize distill)
+
 # tidemill_batches(<target> <size> [<source>...])
 # Has a target's sources compiled so many at a time where TIDEMILL_UNITY says so, but for those that are named.
 function(tidemill_batches target size)
@@ -65,6 +68,14 @@ function(tidemill_room name)
     set(ROOM_BATCH 5)
   endif()
   tidemill_batches(tidemill_${name} ${ROOM_BATCH} ${ROOM_ALONE})
+  # Code for shared objects takes every function for one that another object may replace, and so neither inlines it nor
+  # calls it directly. A request goes through some thousand of them.
+  if(name IN_LIST TIDEMILL_SHARED_ROOMS)
+    target_compile_options(tidemill_${name} PRIVATE -fno-semantic-interposition)
+  else()
+    set_target_properties(tidemill_${name} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+    target_compile_options(tidemill_${name} PRIVATE -fPIE)
+  endif()
   target_include_directories(tidemill_${name} PUBLIC ${view})
   foreach(used IN LISTS ROOM_USES)
     target_link_libraries(tidemill_${name} PUBLIC tidemill::${used})

@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <cstring>
 #include <ctime>
 #include <utility>
 
 #include <fmt/format.h>
 
+#include "base/eight_bytes.hpp"
 #include "base/json.hpp"
 #include "base/utf8.hpp"
 
@@ -15,20 +17,54 @@ namespace tidemill::gateway {
 
 namespace {
 
-// Appends without fmt, whose formats are read anew for every line: this was a quarter of all that a request cost.
-void append_number(std::string& line, int64_t number) {
-  std::array<char, 20> digits;
-  line.append(digits.data(), std::to_chars(digits.data(), digits.data() + digits.size(), number).ptr);
-}
+// Writes at the end of a string that grows in large steps: strings look after their size with every piece, and fmt
+// reads its formats anew for every line. That was a tenth of what a request costs.
+class LineWriter {
+ public:
+  explicit LineWriter(std::string& line) : line_(line), used_(line.size()) { line_.resize(used_ + usual_line); }
+  ~LineWriter() { line_.resize(used_); }
+  LineWriter(const LineWriter&) = delete;
+  LineWriter& operator=(const LineWriter&) = delete;
 
-// With its leading zeros.
-void append_digits(std::string& line, int64_t number, int64_t highest) {
-  for (; highest > 0; highest /= 10)
-    line += static_cast<char>('0' + number / highest % 10);
-}
+  void raw(std::string_view text) {
+    std::memcpy(room(text.size()), text.data(), text.size());
+    used_ += text.size();
+  }
+  template <size_t N>
+  void raw(const char (&text)[N]) {
+    std::memcpy(room(N), text, N - 1);
+    used_ += N - 1;
+  }
 
-// "2026-01-02T03:04:05.678Z"
-void append_time(std::string& line, base::WallTime time) {
+  void number(int64_t number) {
+    constexpr size_t longest = 20;
+    char* const at = room(longest);
+    used_ += static_cast<size_t>(std::to_chars(at, at + longest, number).ptr - at);
+  }
+
+  // Of three digits, with its leading zeros.
+  void thousandths(int64_t number) {
+    char* const at = room(3);
+    at[0] = static_cast<char>('0' + number / 100);
+    at[1] = static_cast<char>('0' + number / 10 % 10);
+    at[2] = static_cast<char>('0' + number % 10);
+    used_ += 3;
+  }
+
+ private:
+  static constexpr size_t usual_line = 1024;
+
+  char* room(size_t bytes) {
+    if (line_.size() - used_ < bytes) line_.resize(used_ + bytes + usual_line);
+    return line_.data() + used_;
+  }
+
+  std::string& line_;
+  size_t used_;
+};
+
+// 2026-01-02T03:04:05.678Z
+void write_time(LineWriter& line, base::WallTime time) {
   const int64_t milliseconds = base::unix_nanos(time) / 1'000'000;
   static thread_local int64_t of = -1;
   static thread_local std::string seconds;  // made once a second and thread
@@ -39,73 +75,80 @@ void append_time(std::string& line, base::WallTime time) {
     seconds = fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.", parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday,
                           parts.tm_hour, parts.tm_min, parts.tm_sec);
   }
-  line += seconds;
-  append_digits(line, milliseconds % 1000, 100);
-  line += 'Z';
+  line.raw(std::string_view(seconds));
+  line.thousandths(milliseconds % 1000);
+  line.raw("Z");
 }
 
+// What stands in JSON as it is: printable ASCII but for the quote and the backslash.
 bool is_plain(std::string_view text) {
-  return std::all_of(text.begin(), text.end(), [](char c) { return c >= ' ' && c < '\x7f' && c != '"' && c != '\\'; });
+  using namespace base::eight_bytes;
+  return !base::any_of_bytes(text, [](uint64_t eight) {
+    return beyond_ascii(eight) | below(eight, ' ') | equal(eight, 0x7f) | equal(eight, '"') | equal(eight, '\\');
+  });
 }
 
-void append_key(std::string& line, std::string_view key) {
-  line.append(",\"").append(key).append("\":");
-}
-
-void append_text(std::string& line, std::string_view key, std::string_view value) {
+// The keys of a line come with what surrounds them: `,"key":`.
+template <size_t N>
+void write_text(LineWriter& line, const char (&key)[N], std::string_view value) {
   if (value.empty()) return;
-  append_key(line, key);
+  line.raw(key);
   if (is_plain(value)) {
-    line.append("\"").append(value).append("\"");
+    line.raw("\"");
+    line.raw(value);
+    line.raw("\"");
   } else {
-    line += base::json::serialize(base::json::string(base::utf8::sanitize(value)));
+    line.raw(std::string_view(base::json::serialize(base::json::string(base::utf8::sanitize(value)))));
   }
 }
 
-void append_count(std::string& line, std::string_view key, int64_t count) {
+template <size_t N>
+void write_count(LineWriter& line, const char (&key)[N], int64_t count) {
   if (count < 0) return;
-  append_key(line, key);
-  append_number(line, count);
+  line.raw(key);
+  line.number(count);
 }
 
 // To the microsecond.
-void append_milliseconds(std::string& line, std::string_view key, base::Duration duration) {
+template <size_t N>
+void write_milliseconds(LineWriter& line, const char (&key)[N], base::Duration duration) {
   const int64_t micros = (std::max<int64_t>(duration.count(), 0) + 500) / 1000;
-  append_key(line, key);
-  append_number(line, micros / 1000);
-  line += '.';
-  append_digits(line, micros % 1000, 100);
+  line.raw(key);
+  line.number(micros / 1000);
+  line.raw(".");
+  line.thousandths(micros % 1000);
 }
 
-void append_line(std::string& line, const AccessRecord& record) {
-  line += "{\"time\":\"";
-  append_time(line, record.time);
-  line += '"';
-  append_text(line, "id", record.id);
-  append_text(line, "trace_id", record.trace_id);
-  append_text(line, "peer", record.peer);
-  append_text(line, "tenant", record.tenant);
-  append_text(line, "key", record.key);
-  append_text(line, "method", record.method);
-  append_text(line, "path", record.path);
-  append_text(line, "model", record.model);
-  append_text(line, "route", record.route);
-  append_text(line, "target", record.target);
-  append_text(line, "backend", record.backend);
-  append_count(line, "status", record.status);
-  append_milliseconds(line, "duration_ms", record.duration);
-  if (record.first_byte.count() > 0) append_milliseconds(line, "ttfb_ms", record.first_byte);
-  append_count(line, "prompt_tokens", record.prompt_tokens);
-  append_count(line, "cached_tokens", record.cached_tokens);
-  append_count(line, "output_tokens", record.output_tokens);
-  append_text(line, "cost", record.cost);
-  append_count(line, "bytes_in", static_cast<int64_t>(record.bytes_in));
-  append_count(line, "bytes_out", static_cast<int64_t>(record.bytes_out));
-  append_count(line, "tries", record.tries);
-  append_count(line, "resumed", record.resumed);
-  append_text(line, "error", record.error);
-  append_text(line, "asked", record.asked);
-  line += "}\n";
+void append_line(std::string& lines, const AccessRecord& record) {
+  LineWriter line(lines);
+  line.raw(R"({"time":")");
+  write_time(line, record.time);
+  line.raw("\"");
+  write_text(line, R"(,"id":)", record.id);
+  write_text(line, R"(,"trace_id":)", record.trace_id);
+  write_text(line, R"(,"peer":)", record.peer);
+  write_text(line, R"(,"tenant":)", record.tenant);
+  write_text(line, R"(,"key":)", record.key);
+  write_text(line, R"(,"method":)", record.method);
+  write_text(line, R"(,"path":)", record.path);
+  write_text(line, R"(,"model":)", record.model);
+  write_text(line, R"(,"route":)", record.route);
+  write_text(line, R"(,"target":)", record.target);
+  write_text(line, R"(,"backend":)", record.backend);
+  write_count(line, R"(,"status":)", record.status);
+  write_milliseconds(line, R"(,"duration_ms":)", record.duration);
+  if (record.first_byte.count() > 0) write_milliseconds(line, R"(,"ttfb_ms":)", record.first_byte);
+  write_count(line, R"(,"prompt_tokens":)", record.prompt_tokens);
+  write_count(line, R"(,"cached_tokens":)", record.cached_tokens);
+  write_count(line, R"(,"output_tokens":)", record.output_tokens);
+  write_text(line, R"(,"cost":)", record.cost);
+  write_count(line, R"(,"bytes_in":)", static_cast<int64_t>(record.bytes_in));
+  write_count(line, R"(,"bytes_out":)", static_cast<int64_t>(record.bytes_out));
+  write_count(line, R"(,"tries":)", record.tries);
+  write_count(line, R"(,"resumed":)", record.resumed);
+  write_text(line, R"(,"error":)", record.error);
+  write_text(line, R"(,"asked":)", record.asked);
+  line.raw("}\n");
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "gateway/call.hpp"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include <fmt/core.h>
@@ -66,10 +67,10 @@ Call::~Call() {
 
 void Call::write_line() {
   const wire::HttpRequest& request = exchange_.request();
-  const std::string trace = span_.context().to_traceparent();
+  const std::array<char, 32> trace = span_.context().trace_text();
   record_.time = request.received_wall;
   record_.id = id_;
-  record_.trace_id = trace.size() > 35 ? std::string_view(trace).substr(3, 32) : std::string_view();
+  if (span_.context().valid()) record_.trace_id = std::string_view(trace.data(), trace.size());
   record_.peer = request.peer;
   record_.tenant = tenant_;
   record_.key = key_;
@@ -120,7 +121,7 @@ void Call::set_caller(const Caller& caller) {
 
 void Call::note_usage(const TokenUsage& usage, std::string cost) {
   cost_ = std::move(cost);
-  const auto note = [this](std::string_view name, const std::optional<int64_t>& count, int64_t& field) {
+  const auto note = [this](observe::AttributeKey name, const std::optional<int64_t>& count, int64_t& field) {
     if (!count) return;
     field = *count;
     span_.set(name, *count);

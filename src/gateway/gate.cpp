@@ -150,24 +150,28 @@ std::optional<Refused> Gate::check(const Caller& caller, std::string_view scope,
   return denial ? std::optional(refused(*denial)) : std::nullopt;
 }
 
-asio::awaitable<Gate::Entry> Gate::enter(const Caller& caller, const Asked& asked, wire::Exchange& exchange) {
+Gate::Entry Gate::reserve(const Caller& caller, const Asked& asked) {
   Entry entry;
-  const access::TenantPolicy& policy = caller.policy->of(caller.tenant);
   Passage& passage = entry.passage;
   passage.gate_ = this;
   passage.price_ = caller.policy->prices.find(asked.model);
   const access::Usage most{.prompt_tokens = asked.prompt_tokens, .output_tokens = asked.output_tokens};
   const access::Money cost = passage.price_ ? access::cost_of(*passage.price_, most) : access::Money();
-  access::Limiter::Admission admitted = limiter_.admit(caller.tenant, policy, most.tokens(), cost);
+  access::Limiter::Admission admitted =
+      limiter_.admit(caller.tenant, caller.policy->of(caller.tenant), most.tokens(), cost);
   passage.status_ = admitted.status;
   if (admitted.refusal) {
     entry.refused = refused(*admitted.refusal);
     entry.refused->headers = passage.headers();
-    co_return entry;
+  } else {
+    passage.reservation_ = std::move(admitted.reservation);
   }
-  passage.reservation_ = std::move(admitted.reservation);
-  if (!admission_) co_return entry;
+  return entry;
+}
 
+asio::awaitable<void> Gate::wait_for_turn(const Caller& caller, const Asked& asked, wire::Exchange& exchange,
+                                          Entry& entry) {
+  const access::TenantPolicy& policy = caller.policy->of(caller.tenant);
   const access::AdmissionRequest request{
       .tenant = caller.tenant,
       .weight = policy.weight,
@@ -175,7 +179,7 @@ asio::awaitable<Gate::Entry> Gate::enter(const Caller& caller, const Asked& aske
       .prompt_tokens = asked.prompt_tokens,
       .output_tokens = asked.output_tokens};
   const auto decision = std::make_shared<Decision>();
-  passage.place_ = admission_->submit(request, clock_.now(), [decision, wake = exchange.waker()](auto refusal) {
+  entry.passage.place_ = admission_->submit(request, clock_.now(), [decision, wake = exchange.waker()](auto refusal) {
     {
       const std::lock_guard lock(decision->mutex);
       decision->made = true;
@@ -191,14 +195,12 @@ asio::awaitable<Gate::Entry> Gate::enter(const Caller& caller, const Asked& aske
     const wire::Wake wake = co_await exchange.wait();
     if (wake != wire::Wake::disconnected) continue;
     entry.gone = true;
-    co_return entry;
+    co_return;
   }
-  if (decision->refusal) {
-    entry.refused = refused(*decision->refusal);
-    entry.refused->headers = passage.headers();
-    passage.place_ = 0;
-  }
-  co_return entry;
+  if (!decision->refusal) co_return;
+  entry.refused = refused(*decision->refusal);
+  entry.refused->headers = entry.passage.headers();
+  entry.passage.place_ = 0;
 }
 
 void Gate::expire() {

@@ -106,13 +106,16 @@ class Gate {
   // Whether the caller may do that, with that model.
   static std::optional<Refused> check(const Caller& caller, std::string_view scope, std::string_view model);
 
-  // Reserves, and waits for its turn; `cancelled` where the client has gone meanwhile.
+  // Of one that comes to the gate: through it unless `refused`, or `gone` while it waited for its turn.
   struct Entry {
     Passage passage;
     std::optional<Refused> refused;
     bool gone = false;
   };
-  asio::awaitable<Entry> enter(const Caller& caller, const Asked& asked, wire::Exchange& exchange);
+  // Reserves what it may take. Without slots to wait for, that is all; else it has to wait for its turn.
+  Entry reserve(const Caller& caller, const Asked& asked);
+  bool queues() const { return admission_.has_value(); }
+  asio::awaitable<void> wait_for_turn(const Caller& caller, const Asked& asked, wire::Exchange& exchange, Entry& entry);
 
   // To be called some ten times a second, on a thread that may wait for the store: shares the books, and reads keys
   // that have changed.

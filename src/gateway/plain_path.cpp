@@ -7,7 +7,24 @@
 
 namespace tidemill::gateway {
 
+namespace {
+
+// Nearly all are: segments of letters, digits, '-' and '_' alone.
+bool is_evidently_plain(std::string_view target) {
+  char before = 'a';
+  for (const char c : target) {
+    const bool letter = (c | 0x20) >= 'a' && (c | 0x20) <= 'z';
+    const bool usual = letter || (c >= '0' && c <= '9') || c == '-' || c == '_';
+    if (!usual && (c != '/' || before == '/')) return false;
+    before = c;
+  }
+  return target.starts_with('/') && before != '/';
+}
+
+}  // namespace
+
 const char* why_not_plain(std::string_view target) {
+  if (is_evidently_plain(target)) return nullptr;
   std::string_view path = target.substr(0, target.find('?'));
   if (target.find('#') != std::string_view::npos) return "it has a fragment ('#')";
   if (!path.starts_with('/')) return "it does not begin with '/'";

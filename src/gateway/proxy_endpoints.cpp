@@ -67,26 +67,25 @@ Wanted wanted_by(const wire::HttpRequest& request, const RequestOutline& outline
 // What one request for a model is relayed with.
 struct Ask {
   std::string_view body;
-  RequestOutline outline;
+  const RequestOutline& outline;
   AnswerFilter* filter = nullptr;
   std::string session{};       // by which a sticky route chooses
   std::string conversation{};  // of the Conversations API; empty: none
 };
 
-// Lets a request for a model through the gate, where it waits for its turn. False: it is answered, or its client gone.
-asio::awaitable<bool> enter(Service& service, Call& call, const Caller& caller, const RelayRequest& request,
-                            Passage& passage) {
-  const Asked asked{.model = request.outline.model,
-                    .prompt_tokens = request.prompt_tokens,
-                    .output_tokens = makes_text(call.request().path) ? request.outline.most_output(usual_output) : 0};
-  Gate::Entry entry = co_await service.gate().enter(caller, asked, call.exchange());
-  if (entry.gone) co_return false;
-  if (entry.refused) {
-    (void)co_await call.refuse(*entry.refused);
-    co_return false;
-  }
-  passage = std::move(entry.passage);
-  co_return true;
+Asked asked_by(const wire::HttpRequest& request, const RelayRequest& relayed) {
+  return {.model = relayed.outline.model,
+          .prompt_tokens = relayed.prompt_tokens,
+          .output_tokens = makes_text(request.path) ? relayed.outline.most_output(usual_output) : 0};
+}
+
+// Of one that did not pass the gate at once: waits for its turn, or says why there is none. False: it is answered, or
+// its client gone.
+asio::awaitable<bool> wait_to_enter(Service& service, Call& call, const Caller& caller, const Asked& asked,
+                                    Gate::Entry& entry) {
+  if (!entry.refused) co_await service.gate().wait_for_turn(caller, asked, call.exchange(), entry);
+  if (entry.refused && !entry.gone) (void)co_await call.refuse(*entry.refused);
+  co_return !entry.refused && !entry.gone;
 }
 
 // What a sticky route chooses by: the session that the request is of, or that its conversation was of in earlier turns.
@@ -99,28 +98,32 @@ std::string session_of(const ModelRoute& route, Call& call, const RequestOutline
 }
 
 // One target of a route after the other, until there is an answer.
-asio::awaitable<void> relay_routed(Service& service, Call& call, const Caller& caller, Ask ask,
+asio::awaitable<void> relay_routed(Service& service, Call& call, const Caller& caller, Ask& ask,
                                    std::shared_ptr<ModelRoute> route) {
   if (ask.session.empty()) ask.session = session_of(*route, call, ask.outline, {});
   RoutedRequest routed(service, call, std::move(route), ask.outline, ask.session, prompt_tokens_of(ask.outline));
-  std::optional<Passage> passage;
+  std::optional<Gate::Entry> entry;
   while (true) {
-    RelayRequest request{.body = ask.body, .outline = ask.outline, .wanted = {}, .filter = ask.filter};
+    RequestOutline outline = ask.outline;
     std::string body;
+    RelayRequest request{.body = ask.body, .outline = outline, .wanted = {}, .filter = ask.filter};
     if (routed.target().model != ask.outline.model)
-      request.body = body = with_model(ask.body, request.outline, routed.target().model);
+      request.body = body = with_model(ask.body, outline, routed.target().model);
     request.prompt_tokens = prompt_tokens_of(call.request().path, ask.outline);
-    request.wanted = wanted_by(call.request(), request.outline, call.tenant(), ask.conversation);
+    request.wanted = wanted_by(call.request(), outline, call.tenant(), ask.conversation);
     request.wanted.backends = &routed.target().backends;
     request.handover = routed.handover();
-    if (passage) {
-      passage->set_model(caller, request.outline.model);
-    } else if (!co_await enter(service, call, caller, request, passage.emplace())) {
-      co_return;
+    if (entry) {
+      entry->passage.set_model(caller, outline.model);
+    } else {
+      const Asked asked = asked_by(call.request(), request);
+      entry = service.gate().reserve(caller, asked);
+      const bool waits = entry->refused || service.gate().queues();
+      if (waits && !co_await wait_to_enter(service, call, caller, asked, *entry)) co_return;
     }
-    request.passage = &*passage;
+    request.passage = &entry->passage;
     request.text = routed.mirror(ask.body, ask.outline, request.wanted);
-    Relay relay(service, call, std::move(request));
+    Relay relay(service, call, request);
     const RelayEnd end = co_await relay.run();
     routed.end(end);
     if (!end.handed_over) co_return;
@@ -128,19 +131,20 @@ asio::awaitable<void> relay_routed(Service& service, Call& call, const Caller& c
 }
 
 // Chooses who answers, lets the request through the gate, waits for its turn, and relays it.
-asio::awaitable<void> relay_in_turn(Service& service, Call& call, const Caller& caller, Ask ask) {
+asio::awaitable<void> relay_in_turn(Service& service, Call& call, const Caller& caller, Ask& ask) {
   if (auto route = service.routes()->find(ask.outline.model)) {
-    co_await relay_routed(service, call, caller, std::move(ask), std::move(route));
+    co_await relay_routed(service, call, caller, ask, std::move(route));
     co_return;
   }
-  RelayRequest request{.body = ask.body, .outline = {}, .wanted = {}, .filter = ask.filter};
+  RelayRequest request{.body = ask.body, .outline = ask.outline, .wanted = {}, .filter = ask.filter};
   request.prompt_tokens = prompt_tokens_of(call.request().path, ask.outline);
   request.wanted = wanted_by(call.request(), ask.outline, call.tenant(), ask.conversation);
-  request.outline = std::move(ask.outline);
-  Passage passage;
-  if (!co_await enter(service, call, caller, request, passage)) co_return;
-  request.passage = &passage;
-  Relay relay(service, call, std::move(request));
+  const Asked asked = asked_by(call.request(), request);
+  Gate::Entry entry = service.gate().reserve(caller, asked);
+  const bool waits = entry.refused || service.gate().queues();
+  if (waits && !co_await wait_to_enter(service, call, caller, asked, entry)) co_return;
+  request.passage = &entry.passage;
+  Relay relay(service, call, request);
   co_await relay.run();
 }
 
@@ -184,11 +188,11 @@ asio::awaitable<void> converse(Service& service, Call& call, const Caller& calle
     session = session_of(*route, call, outline, conversation->session);
   ResponseKeeper keeper(service, call.tenant(), outline, *conversation, turn, session);
   Ask ask{.body = conversation->body,
-          .outline = *std::move(resolved),
+          .outline = *resolved,
           .filter = &keeper,
           .session = std::move(session),
           .conversation = std::move(conversation->id)};
-  co_await relay_in_turn(service, call, caller, std::move(ask));
+  co_await relay_in_turn(service, call, caller, ask);
   co_await call.act_before_end();  // where nobody was told anything
 }
 
@@ -250,8 +254,8 @@ asio::awaitable<void> proxy(Service& service, Call& call, const Caller& caller) 
     co_await converse(service, call, caller, *outline);
     co_return;
   }
-  Ask ask{.body = request.body, .outline = *std::move(outline)};
-  co_await relay_in_turn(service, call, caller, std::move(ask));
+  Ask ask{.body = request.body, .outline = *outline};
+  co_await relay_in_turn(service, call, caller, ask);
 }
 
 }  // namespace

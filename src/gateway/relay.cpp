@@ -99,42 +99,51 @@ Error stopped() {
 
 }  // namespace
 
-Relay::Relay(Service& service, Call& call, RelayRequest request)
+Relay::Relay(Service& service, Call& call, RelayRequest& request)
     : service_(service),
       call_(call),
-      request_(std::move(request)),
+      request_(request),
       options_(service.options()),
       dialect_(dialect_of(call.request().path)),
       plan_(options_->retry_options()),
       bill_(call, request_.passage, request_.prompt_tokens),
-      times_(service.clock().now()),
-      stream_(service, call, bill_, times_, plan_, request_.filter, request_.text, dialect_,
-              StreamProgress(dialect_, request_.body, request_.outline)) {}
+      times_(service.clock().now()) {}
+
+StreamRelay& Relay::stream() {
+  if (!stream_) {
+    stream_ = std::make_unique<StreamRelay>(service_, call_, bill_, times_, plan_, request_.filter, request_.text,
+                                            dialect_, StreamProgress(dialect_, request_.body, request_.outline));
+  }
+  return *stream_;
+}
 
 asio::awaitable<RelayEnd> Relay::run() {
   co_await try_backends();
   // Nothing is owed for comments alone.
   const bool answered = begun() || call_.complete();
-  if (answered && call_.record().status == 200) bill_.settle(usage(), stream_.progress().events());
+  if (answered && call_.record().status == 200) bill_.settle(usage(), events());
   co_return end();
 }
 
 RelayEnd Relay::end() const {
-  const bool failed = handed_over_ || call_.record().status >= 400 || stream_.failed();
+  const bool failed = handed_over_ || call_.record().status >= 400 || (stream_ && stream_->failed());
   const bool answered = handed_over_ || !failure_;
-  const int64_t output = usage().output_tokens.value_or(stream_.progress().events());
+  const int64_t output = usage().output_tokens.value_or(events());
   return {.hung_up = !failed && !call_.complete(),
           .handed_over = handed_over_,
           .declined = answered && !begun() && is_decline(status_) ? status_ : 0,
           .faulted = faulted_ || (answered && is_fault(status_)),
           .seen = times_.observe(failed, request_.prompt_tokens, output, service_.clock().now()),
           .cost = bill_.cost(),
-          .response_id = begun() ? stream_.progress().response_id() : response_id_};
+          .response_id = begun() ? progress().response_id() : response_id_};
 }
 
 asio::awaitable<void> Relay::try_backends() {
   while (true) {
-    Lease lease = co_await find_backend();
+    request_.wanted.marking = begun() && progress().marked();
+    auto picked = service_.fleet().pick(request_.wanted, tried_);
+    const bool at_once = picked && !failure_ && !call_.exchange().disconnected();
+    Lease lease = at_once ? *std::move(picked) : co_await find_backend(std::move(picked));
     if (!lease) break;
     const Backend& backend = *lease;
     call_.set_backend(backend.name());
@@ -149,8 +158,8 @@ asio::awaitable<void> Relay::try_backends() {
     faulted_ = faulted_ || (!ended && is_at_fault(*failure_));
     handed_over_ = !ended && hands_over(*failure_);
     if (handed_over_) break;
-    if (begun() && stream_.progress().chat_finished()) {
-      co_await stream_.end_chat(failure_->error);
+    if (begun() && progress().chat_finished()) {
+      co_await stream().end_chat(failure_->error);
       break;
     }
     if (ended || !may_go_on(*failure_)) {
@@ -192,10 +201,9 @@ bool Relay::hands_over(const Failure& failure) const {
   return request_.handover.failures && is_at_fault(failure);
 }
 
-// Waits where the plan says so. Where it gives up, the call is answered here, or is handed over.
-asio::awaitable<Lease> Relay::find_backend() {
-  request_.wanted.marking = begun() && stream_.progress().marked();
-  auto picked = service_.fleet().pick(request_.wanted, tried_);
+// Of what was picked, if anybody was: waits where the plan says so. Where it gives up, the call is answered here, or is
+// handed over.
+asio::awaitable<Lease> Relay::find_backend(base::Result<Lease> picked) {
   std::optional<base::Duration> pause;
   if (!picked && !begun() && request_.handover.failures) {
     handed_over_ = true;
@@ -239,9 +247,9 @@ bool Relay::may_go_on(const Failure& failure) {
   if (!begun()) return true;
   // Who does not know how to go on with a stream without marks will not know later either. One with marks is denied by
   // backends with other weights or of another version, while those that have them restart: it has all of the window.
-  const bool denied = failure.outcome == Outcome::answered && stream_.progress().foreign();
+  const bool denied = failure.outcome == Outcome::answered && progress().foreign();
   if (denied && ++denials_ > std::max(most_denials, service_.fleet().backends().size())) return false;
-  return stream_.progress().ways_on() != Resume::none;
+  return progress().ways_on() != Resume::none;
 }
 
 asio::awaitable<Tried> Relay::attempt(Lease& lease) {
@@ -253,7 +261,7 @@ asio::awaitable<Tried> Relay::attempt(Lease& lease) {
   span.set("tidemill.try", int64_t{call_.record().tries});
   std::string resume_body;
   if (begun()) {
-    auto made = stream_.resume_body();
+    auto made = stream().resume_body();
     if (!made) co_return Failure{Outcome::answered, std::move(made).error()};
     resume_body = *std::move(made);
   }
@@ -311,8 +319,8 @@ asio::awaitable<Tried> Relay::relay_answer(Lease& lease, wire::ClientStream& ans
   }
   if (call_.streaming() && !begun() && (status != 200 || !events)) co_return co_await tell_within_stream(answer);
   if (events) {
-    Tried tried = co_await stream_.relay(lease, answer, hang_up);
-    beginning_ = stream_.beginning();
+    Tried tried = co_await stream().relay(lease, answer, hang_up);
+    beginning_ = stream_->beginning();
     co_return tried;
   }
   co_return co_await relay_whole(answer);
@@ -404,14 +412,14 @@ asio::awaitable<Tried> Relay::tell_within_stream(wire::ClientStream& answer) {
       error == nullptr || !error->is_object() ? nullptr : error->get_object().if_contains("message");
   std::string words = fmt::format("the backend answered {}", status_);
   if (message != nullptr && message->is_string()) words += fmt::format(": {}", std::string_view(message->get_string()));
-  co_await stream_.fail(Error(is_decline(status_) ? ErrorCode::invalid_argument : ErrorCode::unavailable, words));
+  co_await stream().fail(Error(is_decline(status_) ? ErrorCode::invalid_argument : ErrorCode::unavailable, words));
   co_return std::nullopt;
 }
 
 // Of a call whose client has got nothing of an answer.
 asio::awaitable<void> Relay::refuse(const Error& error, base::Duration retry_after) {
   if (call_.streaming()) {
-    co_await stream_.fail(error);
+    co_await stream().fail(error);
   } else {
     (void)co_await call_.refuse(error, retry_after);
   }
@@ -423,7 +431,7 @@ asio::awaitable<void> Relay::conclude() {
   if (failure_ && failure_->certain && !ending) {
     if (begun()) {
       service_.counters().lost_streams.add();
-      co_await stream_.fail(failure_->error);
+      co_await stream().fail(failure_->error);
     } else {
       co_await refuse(failure_->error);
     }
@@ -437,7 +445,7 @@ asio::awaitable<void> Relay::conclude() {
     service_.counters().lost_streams.add();
     Error why = stopped();
     if (!ending) why = broken("the stream broke off and could not be taken up").caused_by(failure_->error);
-    co_await stream_.fail(why);
+    co_await stream().fail(why);
     co_return;
   }
   if (ending) {

@@ -35,10 +35,10 @@ struct Handover {
   bool declines = false;  // a backend says that the request is at fault, which may be true of itself alone
 };
 
-// What to send, and to whom. The body must outlive the relay.
+// What to send, and to whom. The body and its outline must outlive the relay.
 struct RelayRequest {
   std::string_view body;
-  RequestOutline outline;
+  const RequestOutline& outline;
   Wanted wanted;
   AnswerFilter* filter = nullptr;  // may be none
   Passage* passage = nullptr;      // may be none
@@ -50,7 +50,8 @@ struct RelayRequest {
 // Lives in the handler's coroutine.
 class Relay {
  public:
-  Relay(Service& service, Call& call, RelayRequest request);
+  // The request must outlive it, and is its own meanwhile.
+  Relay(Service& service, Call& call, RelayRequest& request);
   Relay(const Relay&) = delete;
   Relay& operator=(const Relay&) = delete;
 
@@ -60,7 +61,7 @@ class Relay {
 
  private:
   // An empty lease: the call is over.
-  asio::awaitable<Lease> find_backend();
+  asio::awaitable<Lease> find_backend(base::Result<Lease> picked);
   void note_tried(const Backend& backend);
   bool may_go_on(const Failure& failure);
   bool hands_over(const Failure& failure) const;
@@ -78,17 +79,21 @@ class Relay {
   asio::awaitable<void> try_backends();
   RelayEnd end() const;
   bool begun() const { return plan_.begun(); }
-  TokenUsage usage() const { return begun() ? stream_.progress().usage() : usage_; }
+  // Made for the first stream that comes: most answers are none.
+  StreamRelay& stream();
+  const StreamProgress& progress() const { return stream_->progress(); }
+  int64_t events() const { return stream_ ? progress().events() : 0; }
+  TokenUsage usage() const { return begun() ? progress().usage() : usage_; }
 
   Service& service_;
   Call& call_;
-  RelayRequest request_;
+  RelayRequest& request_;
   std::shared_ptr<const GatewayOptions> options_;
   Dialect dialect_;
   RetryPlan plan_;
   Bill bill_;
   AnswerTimes times_;
-  StreamRelay stream_;
+  std::unique_ptr<StreamRelay> stream_;
   std::vector<const Backend*> tried_;
   std::vector<const Backend*> unready_;        // those that have said so to this request
   Tried failure_;                              // of the last try

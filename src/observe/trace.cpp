@@ -1,6 +1,7 @@
 #include "observe/trace.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <mutex>
 #include <shared_mutex>
@@ -14,7 +15,22 @@ namespace tidemill::observe {
 namespace {
 
 // What room is made for at once.
-constexpr size_t usual_attributes = 8;
+constexpr size_t usual_attributes = 12;
+// Records that have made room for others and were lent to nobody, of the thread: filling one anew costs less than
+// making it.
+constexpr size_t most_spare = 16;
+thread_local std::vector<std::shared_ptr<SpanRecord>> spare_records;
+
+std::shared_ptr<SpanRecord> blank_record() {
+  if (!spare_records.empty()) {
+    std::shared_ptr<SpanRecord> record = std::move(spare_records.back());
+    spare_records.pop_back();
+    return record;
+  }
+  auto record = std::make_shared<SpanRecord>();
+  record->attributes.reserve(usual_attributes);
+  return record;
+}
 constexpr size_t traceparent_size = 55;  // 2 + 1 + 32 + 1 + 16 + 1 + 2
 
 template <size_t N>
@@ -68,6 +84,17 @@ std::string truncated(std::string_view text) {
 
 }  // namespace
 
+void SpanRecord::clear() {
+  context.sampled = true;
+  context.trace_state.clear();
+  context.trace_id = {};
+  context.span_id = {};
+  parent_span_id = {};
+  attributes.clear();
+  events.clear();
+  error.clear();
+}
+
 bool SpanContext::valid() const {
   return !all_zero(trace_id) && !all_zero(span_id);
 }
@@ -87,6 +114,12 @@ std::optional<SpanContext> SpanContext::parse_traceparent(std::string_view heade
   context.sampled = (flags[0] & 1) != 0;
   if (valid_trace_state(trace_state)) context.trace_state = trace_state;
   return context;
+}
+
+std::array<char, 32> SpanContext::trace_text() const {
+  std::array<char, 32> text;
+  write_hex(text.data(), trace_id);
+  return text;
 }
 
 std::string SpanContext::to_traceparent() const {
@@ -112,11 +145,11 @@ Span::~Span() {
   end();
 }
 
-void Span::set(std::string_view key, AttributeValue value) {
+void Span::set(AttributeKey key, AttributeValue value) {
   if (!record_) return;
   truncate(value);
   auto& attributes = record_->attributes;
-  const auto same = std::find_if(attributes.begin(), attributes.end(), [&](const auto& a) { return a.first == key; });
+  const auto same = std::find_if(attributes.begin(), attributes.end(), [key](const auto& a) { return a.first == key; });
   if (same != attributes.end()) {
     same->second = std::move(value);
   } else if (attributes.size() < max_attributes) {
@@ -148,10 +181,16 @@ struct Tracer::State {
   const base::Clock& clock;
   const size_t capacity;
 
+  struct Kept {
+    std::shared_ptr<SpanRecord> record;
+    bool lent;  // to a sink or a reader of recent(), who may hold it still
+  };
+
   mutable std::mutex mutex;
-  std::vector<std::shared_ptr<const SpanRecord>> ring;  // grows to `capacity`, then `next` is the oldest
+  std::vector<Kept> ring;  // grows to `capacity`, then `next` is the oldest
   size_t next = 0;
 
+  std::atomic<bool> has_sink{false};
   // Held shared while the sink runs, so that set_sink() returns only when the old one is no longer in use.
   std::shared_mutex sink_mutex;
   Sink sink;
@@ -169,7 +208,7 @@ Span Tracer::start_at(std::string_view name, const SpanContext& parent, base::Wa
   Span span;
   span.tracer_ = this;
   const bool child = parent.valid();
-  span.record_ = std::make_unique<SpanRecord>();
+  span.record_ = blank_record();
   SpanRecord& record = *span.record_;
   if (child) {
     record.context = parent;
@@ -181,7 +220,6 @@ Span Tracer::start_at(std::string_view name, const SpanContext& parent, base::Wa
   record.name = truncated(name);
   record.kind = kind;
   record.start = begin;
-  record.attributes.reserve(usual_attributes);
   span.context_ = record.context;
   return span;
 }
@@ -195,8 +233,12 @@ std::vector<SpanRecord> Tracer::recent(std::string_view trace_id) const {
     const std::lock_guard lock(state_->mutex);
     const auto oldest = state_->ring.begin() + static_cast<std::ptrdiff_t>(state_->next);
     kept.reserve(state_->ring.size());
-    kept.insert(kept.end(), oldest, state_->ring.end());
-    kept.insert(kept.end(), state_->ring.begin(), oldest);
+    const auto lend = [&kept](State::Kept& one) {
+      one.lent = true;
+      kept.push_back(one.record);
+    };
+    std::for_each(oldest, state_->ring.end(), lend);
+    std::for_each(state_->ring.begin(), oldest, lend);
   }
   // Copied outside the lock, which every thread that ends a span takes.
   std::vector<SpanRecord> records;
@@ -209,26 +251,33 @@ std::vector<SpanRecord> Tracer::recent(std::string_view trace_id) const {
 void Tracer::set_sink(Sink sink) {
   const std::unique_lock lock(state_->sink_mutex);
   state_->sink = std::move(sink);
+  state_->has_sink = state_->sink != nullptr;
 }
 
 base::WallTime Tracer::now() const {
   return state_->clock.wall_now();
 }
 
-void Tracer::finish(std::unique_ptr<SpanRecord> record) {
-  std::shared_ptr<const SpanRecord> ended = std::move(record);
-  if (ended->context.sampled) {
+void Tracer::finish(std::shared_ptr<SpanRecord> record) {
+  State::Kept one{std::move(record), false};
+  if (state_->has_sink && one.record->context.sampled) {
     const std::shared_lock lock(state_->sink_mutex);
-    if (state_->sink) state_->sink(ended);
+    one.lent = state_->sink != nullptr;
+    if (one.lent) state_->sink(one.record);
   }
-  // The span that makes room is swapped out and freed after the lock.
-  const std::lock_guard lock(state_->mutex);
-  if (state_->ring.size() < state_->capacity) {
-    state_->ring.push_back(std::move(ended));
-  } else {
-    state_->ring[state_->next].swap(ended);
+  {
+    const std::lock_guard lock(state_->mutex);
+    if (state_->ring.size() < state_->capacity) {
+      state_->ring.push_back(std::move(one));
+      return;
+    }
+    std::swap(state_->ring[state_->next], one);
     state_->next = (state_->next + 1) % state_->capacity;
   }
+  // The span that made room is emptied, or freed, outside the lock.
+  if (one.lent || spare_records.size() >= most_spare) return;
+  one.record->clear();
+  spare_records.push_back(std::move(one.record));
 }
 
 }  // namespace tidemill::observe

@@ -36,8 +36,28 @@ struct SpanContext {
   // W3C Trace Context level 1 (https://www.w3.org/TR/trace-context-1/). A malformed header is as good as none: nullopt.
   // A tracestate that is too long or holds characters no header may have is left out.
   static std::optional<SpanContext> parse_traceparent(std::string_view header, std::string_view trace_state = {});
+  // The trace's id in hexadecimal.
+  std::array<char, 32> trace_text() const;
   // "00-<trace id>-<span id>-<flags>"; empty when not valid.
   std::string to_traceparent() const;
+};
+
+// What an attribute is called: a constant of the program, so that no span need copy it.
+class AttributeKey {
+ public:
+  consteval AttributeKey(const char* name) : name_(name) {}
+  consteval AttributeKey(std::string_view name) : name_(name) {}
+  // `name` must outlive the tracer and all records of it.
+  static constexpr AttributeKey that_lasts(std::string_view name) {
+    AttributeKey key("");
+    key.name_ = name;
+    return key;
+  }
+  constexpr operator std::string_view() const { return name_; }
+  friend constexpr bool operator==(AttributeKey a, std::string_view b) { return a.name_ == b; }
+
+ private:
+  std::string_view name_;
 };
 
 using AttributeValue = std::variant<std::string, int64_t, double, bool, std::vector<std::string>>;
@@ -52,13 +72,16 @@ struct SpanRecord {
   SpanKind kind = SpanKind::internal;
   base::WallTime start;
   base::WallTime end;
-  std::vector<std::pair<std::string, AttributeValue>> attributes;
+  std::vector<std::pair<AttributeKey, AttributeValue>> attributes;
   struct Event {
     base::WallTime time;
     std::string name;
   };
   std::vector<Event> events;
   std::string error;  // empty: the operation succeeded
+
+  // Of all but name, kind and times; keeps the room that there is.
+  void clear();
 };
 
 class Tracer;
@@ -72,7 +95,7 @@ class Span {
   ~Span();
 
   // Replaces the value of a key that is there already.
-  void set(std::string_view key, AttributeValue value);
+  void set(AttributeKey key, AttributeValue value);
   void event(std::string_view name);
   void fail(std::string_view error);
   void end();
@@ -83,7 +106,7 @@ class Span {
  private:
   friend class Tracer;
   Tracer* tracer_ = nullptr;
-  std::unique_ptr<SpanRecord> record_;
+  std::shared_ptr<SpanRecord> record_;
   SpanContext context_;
 };
 
@@ -112,7 +135,7 @@ class Tracer {
  private:
   friend class Span;
   base::WallTime now() const;
-  void finish(std::unique_ptr<SpanRecord> record);
+  void finish(std::shared_ptr<SpanRecord> record);
 
   struct State;
   std::unique_ptr<State> state_;

@@ -16,6 +16,8 @@ using base::ErrorCode;
 using base::Result;
 using boost::system::error_code;
 
+constexpr std::string_view sending = "cannot send the request to";
+
 // Connecting has told the event loop to report the socket as writable too, and every later wait for input tells it
 // again: each would first come back for that. A fresh registration is for input, until a write has to wait.
 void listen_for_input_alone(tcp::socket& socket) {
@@ -107,22 +109,27 @@ asio::awaitable<Result<void>> ClientConnection::secure(const TlsContext& tls, ba
   }
 }
 
-asio::awaitable<Result<void>> ClientConnection::write(Pieces pieces, base::Duration limit, bool& any) {
-  static constexpr std::string_view doing = "cannot send the request to";
+std::optional<Result<void>> ClientConnection::write_now(Pieces& pieces, bool& any) {
   while (asio::buffer_size(pieces) != 0) {
     const Progress progress =
         stopped_ == Stopped::no ? transport_.write(pieces) : Progress{Progress::Kind::failed, 0, {}};
     any = any || progress.bytes != 0;
-    if (progress.kind == Progress::Kind::done) continue;
+    waits_for_input_ = progress.kind == Progress::Kind::want_read;
     if (progress.kind == Progress::Kind::failed || progress.kind == Progress::Kind::ended) {
-      co_return failure(doing, progress.error);
+      return failure(sending, progress.error);
     }
-    const bool read = progress.kind == Progress::Kind::want_read;
-    auto waited =
-        co_await wait(read ? tcp::socket::wait_read : tcp::socket::wait_write, Deadlines::now() + limit, doing);
+    if (progress.kind != Progress::Kind::done) return std::nullopt;
+  }
+  return Result<void>();
+}
+
+asio::awaitable<Result<void>> ClientConnection::write(Pieces pieces, base::Duration limit, bool& any) {
+  while (true) {
+    if (auto done = write_now(pieces, any)) co_return *std::move(done);
+    const auto what = waits_for_input_ ? tcp::socket::wait_read : tcp::socket::wait_write;
+    auto waited = co_await wait(what, Deadlines::now() + limit, sending);
     if (!waited) co_return std::move(waited).error();
   }
-  co_return Result<void>();
 }
 
 asio::awaitable<Result<void>> ClientConnection::wait_readable(base::SteadyTime deadline) {

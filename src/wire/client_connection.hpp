@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -33,6 +34,8 @@ class ClientConnection {
                                               base::SteadyTime deadline);
   // TLS with `to`, from here on.
   asio::awaitable<base::Result<void>> secure(const TlsContext& tls, base::SteadyTime deadline);
+  // Writes what can be written at once and takes it off `pieces`; nullopt: `write` has to go on.
+  std::optional<base::Result<void>> write_now(Pieces& pieces, bool& any);
   // Writes all; `limit` is for each wait. `any` becomes true with the first byte.
   asio::awaitable<base::Result<void>> write(Pieces pieces, base::Duration limit, bool& any);
   // Waits until `read` might give something.
@@ -63,6 +66,7 @@ class ClientConnection {
   Transport transport_;
   Deadlines::Entry deadline_;
   Stopped stopped_ = Stopped::no;
+  bool waits_for_input_ = false;  // what is being written, under TLS
 };
 
 }  // namespace tidemill::wire

@@ -14,6 +14,7 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <fmt/format.h>
 
+#include "base/eight_bytes.hpp"
 #include "wire/chunk_decoder.hpp"
 #include "wire/client_shard.hpp"
 #include "wire/http_head.hpp"
@@ -29,9 +30,9 @@ using base::Result;
 using base::SteadyTime;
 
 bool breaks_the_head(std::string_view text) {
-  return std::any_of(text.begin(), text.end(), [](char c) {
-    return static_cast<unsigned char>(c) <= '\r' && (c == '\r' || c == '\n' || c == '\0');
-  });
+  using base::eight_bytes::equal;
+  return base::any_of_bytes(text,
+                            [](uint64_t eight) { return equal(eight, '\r') | equal(eight, '\n') | equal(eight, 0); });
 }
 
 // `asked`: the proxy that the request itself goes to; null: it goes to its server, by a tunnel or without.
@@ -119,9 +120,8 @@ struct ClientStream::Impl {
   asio::awaitable<Result<void>> read_head(SteadyTime deadline, bool no_body, SendReport& report);
   Result<bool> take_head(bool no_body);
   Result<std::string_view> take_body(bool join);
-  // Reads into `input`, waiting first unless bytes may be there already. False: the peer's bytes are at their end.
-  asio::awaitable<Result<bool>> receive(SteadyTime deadline, size_t limit);
-  // The same of what is there; nullopt: nothing, so it has to be waited for.
+  // Reads into `input` what is there. False: the peer's bytes are at their end; nullopt: there is nothing, so it has to
+  // be waited for.
   std::optional<Result<bool>> read_now(size_t limit);
   void finish();
   Error corrupt(std::string_view what) const {
@@ -148,18 +148,6 @@ struct ClientStream::Impl {
   uint64_t left = 0;
   ChunkDecoder chunks{0, 0};
 };
-
-asio::awaitable<Result<bool>> ClientStream::Impl::receive(SteadyTime deadline, size_t limit) {
-  while (true) {
-    if (!look_first) {
-      input.release_if_empty();
-      auto readable = co_await connection->wait_readable(deadline);
-      if (!readable) co_return std::move(readable).error();
-    }
-    auto got = read_now(limit);
-    if (got) co_return std::move(*got);
-  }
-}
 
 std::optional<Result<bool>> ClientStream::Impl::read_now(size_t limit) {
   const InputBuffer::Room room = input.prepare(limit);
@@ -225,9 +213,17 @@ Result<bool> ClientStream::Impl::take_head(bool no_body) {
 
 asio::awaitable<Result<void>> ClientStream::Impl::read_head(SteadyTime deadline, bool no_body, SendReport& report) {
   while (true) {
-    auto more = co_await receive(deadline, max_header_bytes + InputBuffer::block_size);
-    if (!more) co_return std::move(more).error();
-    if (!*more) {
+    std::optional<Result<bool>> more;
+    while (!more) {
+      if (!look_first) {
+        input.release_if_empty();
+        auto readable = co_await connection->wait_readable(deadline);
+        if (!readable) co_return std::move(readable).error();
+      }
+      more = read_now(max_header_bytes + InputBuffer::block_size);
+    }
+    if (!*more) co_return std::move(*more).error();
+    if (!more->value()) {
       co_return Error(ErrorCode::unavailable,
                       fmt::format("no answer from {}: it has closed the connection", connection->to().authority()));
     }
@@ -240,9 +236,11 @@ asio::awaitable<Result<void>> ClientStream::Impl::read_head(SteadyTime deadline,
 
 asio::awaitable<Result<void>> ClientStream::Impl::exchange(const OutgoingRequest& request,
                                                            std::string_view request_head, SendReport& report) {
-  const Pieces pieces = {asio::buffer(request_head), asio::buffer(request.body)};
+  Pieces pieces = {asio::buffer(request_head), asio::buffer(request.body)};
   look_first = connection->tls();
-  auto sent = co_await connection->write(pieces, request.timeouts.idle, report.request_sent);
+  auto at_once = connection->write_now(pieces, report.request_sent);
+  auto sent =
+      at_once ? *std::move(at_once) : co_await connection->write(pieces, request.timeouts.idle, report.request_sent);
   keep_alive = keep && sent.has_value();
   // A server may refuse a body before it has read it all, so a failed write does not mean that there is no answer.
   const bool gone = !sent && sent.error().code() != ErrorCode::unavailable;
@@ -327,7 +325,7 @@ asio::awaitable<Result<std::string_view>> ClientStream::next_piece(bool join) {
     if (!piece) co_return std::move(piece).error();
     if (impl.body == Impl::Body::complete) impl.finish();
     if (!piece->empty() || impl.body == Impl::Body::complete) co_return *piece;
-    // As `receive`, but without a coroutine of its own for each piece of a stream.
+    // As `read_head` does: a coroutine of its own would cost each piece of a stream more than this.
     const SteadyTime deadline = Deadlines::now() + impl.idle_timeout;
     std::optional<Result<bool>> more;
     while (!more) {
@@ -394,10 +392,14 @@ asio::awaitable<Result<ClientStream>> ClientPool::open(const OutgoingRequest& re
     stream->idle_timeout = request.timeouts.idle;
     stream->keep = options.max_idle != 0;
     const SteadyTime deadline = Deadlines::now() + request.timeouts.connect;
-    auto checkout = co_await shard.check_out(*request.to, *proxy, !again, deadline, request.cancellation);
-    if (!checkout) co_return std::move(checkout).error();
-    stream->place = std::move(checkout->place);
-    stream->connection = std::move(checkout->connection);
+    auto idle = again ? std::nullopt : shard.check_out_now(*request.to, *proxy);
+    if (!idle) {
+      auto checkout = co_await shard.check_out(*request.to, *proxy, !again, deadline, request.cancellation);
+      if (!checkout) co_return std::move(checkout).error();
+      idle = *std::move(checkout);
+    }
+    stream->place = std::move(idle->place);
+    stream->connection = std::move(idle->connection);
     said.reused = said.connected = stream->connection != nullptr;
     if (!said.reused) {
       auto made = co_await shard.connect(stream->place->origin(), deadline, request.cancellation);

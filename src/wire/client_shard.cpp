@@ -70,8 +70,9 @@ ClientShard::ClientShard(asio::io_context& context, uint64_t pool, PoolOptions o
       pool_(pool),
       options_(std::move(options)),
       tls_(std::move(tls)),
+      deadlines_(Deadlines::of(context)),
       sweep_(
-          Deadlines::of(context), [](void* self) { static_cast<ClientShard*>(self)->sweep(); }, this) {}
+          deadlines_, [](void* self) { static_cast<ClientShard*>(self)->sweep(); }, this) {}
 
 ClientShard::~ClientShard() = default;
 
@@ -104,10 +105,19 @@ void ClientShard::wake_next(ClientOrigin& origin) const {
   if (free && !origin.waiting.empty()) origin.waiting.front()->notify();
 }
 
+std::optional<ClientShard::Checkout> ClientShard::check_out_now(const Url& to, const Proxy* proxy) {
+  ClientOrigin& origin = origin_of(to, proxy);
+  if (!origin.waiting.empty()) return std::nullopt;
+  Checkout checkout{.place = nullptr, .connection = take_idle(origin)};
+  if (!checkout.connection) return std::nullopt;
+  checkout.place = std::make_unique<ClientPlace>(shared_from_this(), origin);
+  return checkout;
+}
+
 asio::awaitable<Result<ClientShard::Checkout>> ClientShard::check_out(const Url& to, const Proxy* proxy, bool reuse,
                                                                       SteadyTime deadline, Cancellation* cancellation) {
   ClientOrigin& origin = origin_of(to, proxy);
-  WaitPoint event(Deadlines::of(context_));
+  WaitPoint event(deadlines_);
   bool waited = false;
   while (true) {
     const bool is_next = waited || origin.waiting.empty();
@@ -180,7 +190,7 @@ asio::awaitable<Result<ClientShard::Endpoints>> ClientShard::resolve(const Url& 
     if (!std::exchange(name.asking, true)) {
       asio::co_spawn(context_, ask(shared_from_this(), to.host), asio::detached);
     }
-    WaitPoint event(Deadlines::of(context_));
+    WaitPoint event(deadlines_);
     const Queued queued(name.waiting, event);
     if (cancellation != nullptr) cancellation->set([&event] { event.notify(); });
     while (name.asking) {

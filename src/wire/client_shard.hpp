@@ -63,6 +63,8 @@ class ClientShard : public std::enable_shared_from_this<ClientShard> {
     std::unique_ptr<ClientPlace> place;
     std::unique_ptr<ClientConnection> connection;
   };
+  // An idle one, where there is one and nobody waits.
+  std::optional<Checkout> check_out_now(const Url& to, const Proxy* proxy);
   asio::awaitable<base::Result<Checkout>> check_out(const Url& to, const Proxy* proxy, bool reuse,
                                                     base::SteadyTime deadline, Cancellation* cancellation);
   // A fresh one.
@@ -102,6 +104,7 @@ class ClientShard : public std::enable_shared_from_this<ClientShard> {
   const uint64_t pool_;
   const PoolOptions options_;
   const TlsContext tls_;
+  Deadlines& deadlines_;
   Deadlines::Entry sweep_;
   std::unordered_map<std::string, std::unique_ptr<ClientOrigin>> origins_;
   std::string key_;  // reused

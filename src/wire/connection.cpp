@@ -14,6 +14,7 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/post.hpp>
 
+#include "base/eight_bytes.hpp"
 #include "base/json.hpp"
 #include "base/log.hpp"
 #include "wire/as_result.hpp"
@@ -91,8 +92,11 @@ bool is_own(std::string_view name) {
 void append_field(std::string& head, std::string_view name, std::string_view value) {
   const size_t start = head.size();
   head.append(name).append(": ").append(value);
-  for (size_t i = start; i < head.size(); ++i) {
-    if (static_cast<unsigned char>(head[i]) < ' ' && head[i] != '\t') head[i] = ' ';
+  const auto control = [](uint64_t eight) { return base::eight_bytes::below(eight, ' '); };
+  if (base::any_of_bytes(std::string_view(head).substr(start), control)) {
+    for (size_t i = start; i < head.size(); ++i) {
+      if (static_cast<unsigned char>(head[i]) < ' ' && head[i] != '\t') head[i] = ' ';
+    }
   }
   head += "\r\n";
 }
@@ -295,17 +299,22 @@ asio::awaitable<bool> Connection::serve_one() {
   const base::SteadyTime received = context_.clock.now();
   const base::WallTime received_wall = context_.clock.wall_now();
 
-  RequestParser parser({context_.options.max_header_bytes, context_.options.max_body_bytes});
-  const bool complete = co_await read_request(parser);
-  keep_alive_ = complete && parser.keep_alive();
-  request_ = parser.take();
+  bool complete = false;
+  std::optional<RequestParser::Refusal> refusal;
+  {
+    RequestParser parser({context_.options.max_header_bytes, context_.options.max_body_bytes});
+    complete = co_await read_request(parser);
+    keep_alive_ = complete && parser.keep_alive();
+    request_ = parser.take();
+    refusal = parser.refusal();
+  }
   request_.received = received;
   request_.received_wall = received_wall;
   request_.peer = peer_;
   if (complete) {
     co_await run_exchange();
-  } else if (parser.refusal()) {
-    co_await refuse(parser.refusal()->status, parser.refusal()->message);
+  } else if (refusal) {
+    co_await refuse(refusal->status, refusal->message);
   } else if (!broken_) {
     if (end_of_input_) {
       co_await refuse(400, "the request ends before it is complete");

@@ -4,6 +4,8 @@
 #include <charconv>
 #include <cstring>
 
+#include "base/eight_bytes.hpp"
+
 namespace tidemill::wire {
 
 namespace {
@@ -31,6 +33,9 @@ bool all_token(std::string_view text) {
          std::all_of(text.begin(), text.end(), [](char c) { return table.token[static_cast<unsigned char>(c)]; });
 }
 bool all_field(std::string_view text) {
+  using namespace base::eight_bytes;
+  const auto odd = [](uint64_t eight) { return below(eight, ' ') | equal(eight, 0x7f); };
+  if (!base::any_of_bytes(text, odd)) return true;
   return std::all_of(text.begin(), text.end(), [](char c) { return table.field[static_cast<unsigned char>(c)]; });
 }
 
@@ -67,7 +72,7 @@ const char* read_fields(std::string_view rest, Headers& headers) {
     }
     const std::string_view value = trim_blanks(line.substr(colon + 1));
     if (!all_field(value)) return "a control character in a header";
-    headers.add(std::string(name), std::string(value));
+    headers.add(name, value);
   }
 }
 

@@ -65,6 +65,7 @@ void Headers::remove(std::string_view name) {
 }
 
 std::optional<std::string> percent_decode(std::string_view text, bool plus_is_space) {
+  if (text.find('%') == text.npos && (!plus_is_space || text.find('+') == text.npos)) return std::string(text);
   std::string decoded;
   decoded.reserve(text.size());
   for (size_t i = 0; i < text.size(); ++i) {

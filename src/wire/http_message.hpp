@@ -29,7 +29,10 @@ class Headers {
   // Whether the comma-separated lists under `name` hold `token` (compared without case), as in "Connection: close".
   bool has_token(std::string_view name, std::string_view token) const;
 
-  void add(std::string name, std::string value) { fields_.emplace_back(std::move(name), std::move(value)); }
+  template <typename Name, typename Value>  // of what std::string is made from
+  void add(Name&& name, Value&& value) {
+    fields_.emplace_back(std::forward<Name>(name), std::forward<Value>(value));
+  }
   // Replaces every field of that name.
   void set(std::string_view name, std::string value);
   void remove(std::string_view name);

@@ -92,12 +92,12 @@ TEST(OtlpTracesBody, HasTheProtocolsShape) {
   record.kind = SpanKind::server;
   record.start = base::WallTime(base::Duration(1'700'000'000'123'456'789));
   record.end = base::WallTime(base::Duration(1'700'000'001'000'000'001));
-  record.attributes = {{"s", std::string("x\"y")},
-                       {"i", int64_t{9007199254740993}},
-                       {"d", 0.25},
-                       {"n", std::numeric_limits<double>::infinity()},
-                       {"b", true},
-                       {"l", std::vector<std::string>{"stop", "length"}}};
+  record.attributes = {{AttributeKey("s"), std::string("x\"y")},
+                       {AttributeKey("i"), int64_t{9007199254740993}},
+                       {AttributeKey("d"), 0.25},
+                       {AttributeKey("n"), std::numeric_limits<double>::infinity()},
+                       {AttributeKey("b"), true},
+                       {AttributeKey("l"), std::vector<std::string>{"stop", "length"}}};
   record.events = {{base::WallTime(base::Duration(1'700'000'000'500'000'000)), "first token"}};
   record.error = "gone";
   const std::vector<std::shared_ptr<const SpanRecord>> records{std::make_shared<SpanRecord>(record)};

@@ -205,6 +205,9 @@ TEST(Span, MovesAndEndsOnce) {
 }
 
 TEST(Span, IsBounded) {
+  std::vector<std::string> keys;
+  for (int i = 0; i < 1000; ++i)
+    keys.push_back("key" + std::to_string(i));
   base::ManualClock clock;
   Tracer tracer(clock);
   {
@@ -213,8 +216,8 @@ TEST(Span, IsBounded) {
     Span span = tracer.start(text, {});
     span.set("text", text);
     span.set("list", std::vector<std::string>(1000, text));
-    for (int i = 0; i < 1000; ++i)
-      span.set("key" + std::to_string(i), int64_t{i});
+    for (size_t i = 0; i < keys.size(); ++i)
+      span.set(AttributeKey::that_lasts(keys[i]), static_cast<int64_t>(i));
     for (int i = 0; i < 1000; ++i)
       span.event(text);
     span.fail(text);
@@ -242,6 +245,33 @@ TEST(Tracer, KeepsTheLatestInOrder) {
       }
       tracer.start(std::to_string(ended), {}).end();
     }
+  }
+}
+
+TEST(Tracer, ARecordThatIsFilledAnewSaysNothingOfTheSpanBefore) {
+  base::ManualClock clock;
+  Tracer tracer(clock, 1);
+  {
+    const std::string unsampled = example.substr(0, 53) + "00";
+    Span full = tracer.start("full", *SpanContext::parse_traceparent(unsampled, "k=v"), SpanKind::server);
+    full.set("text", std::string("of the first"));
+    full.event("of the first");
+    full.fail("of the first");
+  }
+  for (int i = 0; i < 3; ++i) {
+    tracer.start("plain", {}).end();
+    const SpanRecord record = tracer.recent().at(0);
+    EXPECT_EQ(record.name, "plain");
+    EXPECT_EQ(record.kind, SpanKind::internal);
+    EXPECT_NE(record.context.to_traceparent().substr(3, 32), trace_hex);
+    EXPECT_TRUE(record.context.sampled);
+    EXPECT_EQ(record.context.trace_state, "");
+    EXPECT_EQ(record.parent_span_id, (std::array<uint8_t, 8>{}));
+    EXPECT_TRUE(record.attributes.empty());
+    EXPECT_TRUE(record.events.empty());
+    EXPECT_EQ(record.error, "");
+    // Not lent, so that the next span takes it.
+    tracer.start("between", {}).end();
   }
 }
 
