@@ -143,7 +143,12 @@ asio::awaitable<void> Relay::try_backends() {
     request_.wanted.marking = begun() && progress().marked();
     auto picked = service_.fleet().pick(request_.wanted, tried_);
     const bool at_once = picked && !failure_ && !call_.exchange().disconnected();
-    Lease lease = at_once ? *std::move(picked) : co_await find_backend(std::move(picked));
+    Lease lease;  // GCC 12 ends what comes of a conditional expression twice where one of its sides waits
+    if (at_once) {
+      lease = *std::move(picked);
+    } else {
+      lease = co_await find_backend(std::move(picked));
+    }
     if (!lease) break;
     const Backend& backend = *lease;
     call_.set_backend(backend.name());

@@ -238,9 +238,12 @@ asio::awaitable<Result<void>> ClientStream::Impl::exchange(const OutgoingRequest
                                                            std::string_view request_head, SendReport& report) {
   Pieces pieces = {asio::buffer(request_head), asio::buffer(request.body)};
   look_first = connection->tls();
-  auto at_once = connection->write_now(pieces, report.request_sent);
-  auto sent =
-      at_once ? *std::move(at_once) : co_await connection->write(pieces, request.timeouts.idle, report.request_sent);
+  Result<void> sent;
+  if (auto at_once = connection->write_now(pieces, report.request_sent)) {
+    sent = *std::move(at_once);
+  } else {
+    sent = co_await connection->write(pieces, request.timeouts.idle, report.request_sent);
+  }
   keep_alive = keep && sent.has_value();
   // A server may refuse a body before it has read it all, so a failed write does not mean that there is no answer.
   const bool gone = !sent && sent.error().code() != ErrorCode::unavailable;
