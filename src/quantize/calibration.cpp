@@ -250,7 +250,8 @@ Result<std::unique_ptr<Calibration>> Calibration::create(const model::Checkpoint
     std::error_code ignored;
     const std::filesystem::path folder =
         options.folder.empty() ? std::filesystem::temp_directory_path(ignored) : options.folder;
-    TM_TRY(made->moments_, MomentFile::create(folder, bytes));
+    TM_TRY(MomentFile moments, MomentFile::create(folder, bytes));
+    made->moments_.emplace(std::move(moments));
   }
   TM_CHECK(Reading(*made).run(source));
   return made;

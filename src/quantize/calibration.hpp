@@ -11,6 +11,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -100,7 +101,7 @@ class Calibration {
   std::vector<model::Token> tokens_;
   std::vector<std::unique_ptr<Input>> inputs_;
   std::map<std::string, Input*, std::less<>> input_of_;  // by tensor
-  std::unique_ptr<MomentFile> moments_;
+  std::optional<MomentFile> moments_;
   std::vector<Input*> made_;  // that have a compensation, the last that was asked for behind
 };
 
