@@ -1,8 +1,10 @@
 // What a model's matrices are multiplied by while it reads a text: how large each channel of their inputs is, and how
 // channels go together.
 //
-// The model is gone through once and layer by layer, with all of the text: one layer's weights are in memory, the
-// hidden states of all tokens, and how the channels of that layer's inputs go together, which then waits on the disk.
+// The model is gone through once and layer by layer, with all of the text, of each layer first through its attention
+// and then through its feed-forward block. In memory are the weights of that part, and how the channels of its inputs
+// go together, which then waits on the disk (moment_file.hpp), where the hidden states of all tokens are too
+// (hidden_file.hpp).
 #pragma once
 
 #include <cstddef>
@@ -40,7 +42,8 @@ struct CalibrationOptions {
   int threads = 1;
   // Tensors that compensation() may be asked for; null: all. Moments are taken of their inputs alone.
   TensorChoice compensated = {};
-  // Where moments wait: moment_bytes() of the disk. Empty: the system's folder for temporary files.
+  // Where moments wait, moment_bytes() of the disk, and the text's hidden states: 4 bytes for each token and channel.
+  // Empty: the system's folder for temporary files.
   std::filesystem::path folder = {};
   // Memory for compensations that tensors share, the last ones that were asked for; one is there at least.
   size_t compensation_bytes = size_t{256} << 20;
@@ -55,7 +58,7 @@ uint64_t fingerprint_of(std::string_view text, const CalibrationOptions& options
 // `unsupported` for models that predict no tokens: encoders.
 base::Result<void> check_calibration(const model::Checkpoint& source);
 
-// Most bytes that a calibration keeps on the disk, with CalibrationOptions::compensated.
+// Most bytes of moments that a calibration keeps on the disk, with CalibrationOptions::compensated.
 uint64_t moment_bytes(const model::Checkpoint& source, const TensorChoice& compensated);
 
 // One input of one or more matrices.
@@ -69,8 +72,8 @@ struct InputStatistics {
 class Calibration {
  public:
   // Reads the text, once. `source` is not needed afterwards. Errors: those of model::LayerwiseDecoder,
-  // evaluate::SubjectText, MomentFile and check_calibration(), `invalid_argument` for a text of no tokens, and
-  // `corrupt` naming a tensor whose inputs overflow.
+  // evaluate::SubjectText, MomentFile, HiddenFile and check_calibration(), `invalid_argument` for a text of no tokens,
+  // and `corrupt` naming a tensor whose inputs overflow.
   static base::Result<std::unique_ptr<Calibration>> create(const model::Checkpoint& source, std::string_view text,
                                                            const CalibrationOptions& options);
   ~Calibration();
@@ -94,6 +97,7 @@ class Calibration {
   Input* find(std::string_view tensor) const;
   bool compensates(std::string_view tensor) const { return !options_.compensated || options_.compensated(tensor); }
   void let_go_before(const Input& next);
+  std::filesystem::path folder() const;
 
   CalibrationOptions options_;
   base::ThreadTeam team_;
