@@ -1,5 +1,6 @@
-// How much memory a calibrated quantisation takes of a model that is larger than memory: Llama 3.1 70B's shape.
+// How much memory quantising takes of a model that is larger than memory: Llama 3.1 70B's shape.
 //   node bench/quantise_large.mjs [--layers 80] [--type q4_k] [--tokens 2048] [--folder DIR] [-- FURTHER OPTIONS OF quantize]
+// With --tokens 0 without a calibration.
 // The model is a file of F16 with a true header and no data: holes, which read as zeros and take nothing of the disk.
 // Numbers that are zero cost as much memory as others, and multiplications as much time; searching for scales costs less.
 import { spawn } from 'node:child_process';
@@ -8,7 +9,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 
-const program = path.join(process.env.TIDEMILL_BUILD ?? 'build/release', 'tidemill');
+const program = process.env.TIDEMILL_PROGRAM ?? path.join(process.env.TIDEMILL_BUILD ?? 'build/release', 'tidemill');
 const { values: options, positionals: further } = parseArgs({
   options: {
     layers: { type: 'string', default: '80' },
@@ -73,7 +74,7 @@ function tensors() {
   });
 }
 
-// Writes the model, and gives its size and that of its largest layer.
+// Writes the model, and gives its size and those of its largest layer and tensor.
 function write(file) {
   const words = vocabulary();
   const metadata = [
@@ -104,15 +105,16 @@ function write(file) {
   writeSync(fd, factors, 0, factors.length, start);
   ftruncateSync(fd, start + offset);
   closeSync(fd);
-  return { bytes: start + offset, largest: Math.max(...layers.values()) };
+  return { bytes: start + offset, layer: Math.max(...layers.values()), tensor: Math.max(...all.map((tensor) => tensor.bytes)) };
 }
 
-// The most of a process's memory that was ever resident, files that it has mapped included.
-function peakOf(pid) {
+// Of a process's memory: the most that was ever resident (VmHWM), and what is now of its own and of files that are mapped.
+function memoryOf(pid) {
   try {
-    return 1024 * Number(/^VmHWM:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0);
+    const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+    return ['VmHWM', 'RssAnon', 'RssFile'].map((name) => 1024 * Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(status)?.[1] ?? 0));
   } catch {
-    return 0; // it has ended
+    return [0, 0, 0]; // it has ended
   }
 }
 
@@ -121,14 +123,14 @@ function quantise(args) {
     const began = process.hrtime.bigint();
     const child = spawn(program, ['quantize', ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
     let said = '';
-    let peak = 0;
-    const sampling = setInterval(() => { peak = Math.max(peak, peakOf(child.pid)); }, 100);
+    let most = [0, 0, 0];
+    const sampling = setInterval(() => { most = memoryOf(child.pid).map((bytes, i) => Math.max(bytes, most[i])); }, 100);
     child.stdout.on('data', (bytes) => { said += bytes; });
     child.on('error', reject);
     child.on('close', (code) => {
       clearInterval(sampling);
       if (code !== 0) reject(new Error(`quantize ended with ${code}`));
-      else resolve({ said, peak, seconds: Number(process.hrtime.bigint() - began) / 1e9 });
+      else resolve({ said, most, seconds: Number(process.hrtime.bigint() - began) / 1e9 });
     });
   });
 }
@@ -140,13 +142,15 @@ if (!existsSync(program)) throw new Error(`${program} is missing: make build`);
 const folder = mkdtempSync(path.join(options.folder, 'tidemill-large-'));
 try {
   const [source, text, output] = ['f16.gguf', 'text.txt', 'small.gguf'].map((name) => path.join(folder, name));
-  const { bytes, largest } = write(source);
+  const { bytes, layer, tensor } = write(source);
   // A token is a byte.
   writeFileSync(text, 'def scale(values, by):\n    return [by * x for x in values]\n'.repeat(Math.ceil(Number(options.tokens) / 58) + 1));
-  console.log(`${shape.layers} layers of ${gib(largest)} in F16, ${gib(bytes)} in all, of which ${(statSync(source).blocks / 2048).toFixed(1)} MiB are on the disk`);
-  const { said, peak, seconds } = await quantise([source, output, '--type', options.type, '--calibrate', text, '--calibration-tokens', options.tokens, ...further]);
+  console.log(`${shape.layers} layers of ${gib(layer)} in F16, ${gib(bytes)} in all, of which ${(statSync(source).blocks / 2048).toFixed(1)} MiB are on the disk`);
+  const calibration = Number(options.tokens) > 0 ? ['--calibrate', text, '--calibration-tokens', options.tokens] : [];
+  const { said, most: [peak, own, mapped], seconds } = await quantise([source, output, '--type', options.type, ...calibration, ...further]);
   console.log(said.trim());
-  console.log(`at most ${gib(peak)} resident (VmHWM), ${(peak / largest).toFixed(2)} times the largest layer; ${seconds.toFixed(0)} s for ${options.tokens} tokens`);
+  console.log(`at most ${gib(peak)} resident (VmHWM), ${(peak / layer).toFixed(3)} times the largest layer and ${(peak / tensor).toFixed(3)} times the largest tensor (${gib(tensor)})`);
+  console.log(`of its own at most ${gib(own)}, of mapped files ${gib(mapped)}, not at the same time; ${seconds.toFixed(0)} s for ${options.tokens} tokens`);
 } finally {
   rmSync(folder, { recursive: true });
 }

@@ -13,6 +13,7 @@
 #include <fmt/core.h>
 
 #include "base/ids.hpp"
+#include "base/nameless_file.hpp"
 
 namespace tidemill::base {
 namespace {
@@ -310,7 +311,7 @@ NewFile::~NewFile() {
 Result<NewFile> NewFile::create(const fs::path& target, unsigned mode) {
   remove_abandoned(target);
   std::error_code ignored;
-  const int fd = ::open(folder_of(target).c_str(), O_WRONLY | O_TMPFILE | O_CLOEXEC, mode);
+  const int fd = open_nameless(folder_of(target), mode);
   if (fd >= 0) {
     if (fs::exists(link_to(fd), ignored)) {
       ::flock(fd, LOCK_EX | LOCK_NB);  // for when it has a name

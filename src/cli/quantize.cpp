@@ -271,7 +271,8 @@ void add_quantize(CLI::App& app, Invocation& chosen) {
   command->add_flag("--json", flags->as_json, "Print JSON");
   command->footer(
       "int8 is Q8_0: 8-bit integers with a scale for each 32. Without --calibrate never more than one tensor is in\n"
-      "memory; with it one layer is. Stopped half-way, the same command goes on where it was. docs/quantisation.md");
+      "memory; with it part of a layer is. Stopped half-way, the same command goes on where it was. "
+      "docs/quantisation.md");
   command->callback([=, &chosen] { chosen.body = [flags] { return Quantization(*flags).run(); }; });
 }
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cassert>
-#include <cerrno>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -12,6 +11,7 @@
 #include <fmt/format.h>
 
 #include "base/file.hpp"
+#include "base/positioned_io.hpp"
 
 namespace tidemill::hub {
 
@@ -74,12 +74,10 @@ Result<void> PartFile::take_up(uint64_t bytes, const std::function<bool()>& stop
                          fmt::format("looking at what has come of '{}' was stopped", target_.string()));
     }
     const auto want = static_cast<size_t>(std::min<uint64_t>(buffer.size(), bytes - have_));
-    const ssize_t got = ::pread(fd_, buffer.data(), want, static_cast<off_t>(have_));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return base::system_error("cannot read", part_);
-    if (got == 0) break;
-    running_->add(std::span(buffer).first(static_cast<size_t>(got)));
-    have_ += static_cast<uint64_t>(got);
+    TM_TRY(const size_t got, base::read_at(fd_, std::span(buffer).first(want), have_, part_));
+    running_->add(std::span(buffer).first(got));
+    have_ += got;
+    if (got < want) break;
   }
   return {};
 }
@@ -90,15 +88,9 @@ void PartFile::begin_digest() {
 
 Result<void> PartFile::append(std::span<const std::byte> bytes) {
   assert(bytes.size() <= size_ - have_);
-  while (!bytes.empty()) {
-    const ssize_t put = ::pwrite(fd_, bytes.data(), bytes.size(), static_cast<off_t>(have_));
-    if (put < 0 && errno == EINTR) continue;
-    if (put < 0) return base::system_error("cannot write", part_);
-    const auto count = static_cast<size_t>(put);
-    if (running_) running_->add(bytes.first(count));
-    have_ += count;
-    bytes = bytes.subspan(count);
-  }
+  TM_CHECK(base::write_at(fd_, bytes, have_, part_));
+  if (running_) running_->add(bytes);
+  have_ += bytes.size();
   return {};
 }
 

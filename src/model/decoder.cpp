@@ -172,17 +172,27 @@ Output Decoder::forward(const Batch& batch, tensor::KvCache& cache) {
       compact(arena_.view(attended_, rows, hyper_.attended_width()), kept_);
       going_on = kept;
     }
-    if (going_on > 0) feed_forward(layer, going_on);
+    if (going_on == 0) continue;
+    add_attention(layer, going_on);
+    feed_forward(layer, going_on);
   }
   return outputs(batch, kept_);
 }
 
-void Decoder::run_layer(const LayerWeights& layer, int64_t index, const tensor::KvRows& rows, tensor::KvCache& cache,
-                        Matrix hidden) {
+void Decoder::run_attention(const LayerWeights& layer, int64_t index, const tensor::KvRows& rows,
+                            tensor::KvCache& cache, Matrix hidden) {
   assert(hidden.rows == static_cast<int64_t>(rows.positions.size()) && hidden.rows <= max_rows_);
   const Matrix residual = arena_.view(residual_, hidden.rows, hyper_.width);
   device_.copy(hidden, residual);
   attend(layer, index, rows, cache, 0);
+  add_attention(layer, hidden.rows);
+  device_.copy(residual, hidden);
+}
+
+void Decoder::run_feed_forward(const LayerWeights& layer, Matrix hidden) {
+  assert(hidden.rows <= max_rows_);
+  const Matrix residual = arena_.view(residual_, hidden.rows, hyper_.width);
+  device_.copy(hidden, residual);
   feed_forward(layer, hidden.rows);
   device_.copy(residual, hidden);
 }
@@ -302,11 +312,14 @@ tensor::Gated Decoder::project_gated(const FeedForwardWeights& block, std::span<
   return {hyper_.activation, gate, up};
 }
 
+void Decoder::add_attention(const LayerWeights& layer, int64_t rows) {
+  const std::array output = {product(layer.attention.output, arena_.view(change_, rows, hyper_.width))};
+  device_.linear(output, arena_.view(attended_, rows, hyper_.attended_width()));
+  add_change(rows, layer.post_attention_norm);
+}
+
 void Decoder::feed_forward(const LayerWeights& layer, int64_t rows) {
   const Matrix change = arena_.view(change_, rows, hyper_.width);
-  const std::array attention_output = {product(layer.attention.output, change)};
-  device_.linear(attention_output, arena_.view(attended_, rows, hyper_.attended_width()));
-  add_change(rows, layer.post_attention_norm);
   if (layer.mixture.router.weight != nullptr) {
     const tensor::RmsNormed input{arena_.view(residual_, rows, hyper_.width), layer.feed_forward_norm,
                                   hyper_.rms_epsilon};

@@ -38,11 +38,12 @@ class Decoder final : public Model {
   Multiplies row_multiplies() const override;
   Output forward(const Batch& batch, tensor::KvCache& cache) override;
 
-  // One layer of forward() alone, for who has the layers' weights one after another (layerwise_decoder.hpp): `layer` is
-  // that of `index`. Rows come and go on in `hidden`, [rows][width]; keys and values are those of the cache's only
-  // layer.
-  void run_layer(const LayerWeights& layer, int64_t index, const tensor::KvRows& rows, tensor::KvCache& cache,
-                 tensor::Matrix hidden);
+  // One layer of forward() alone, in its two parts, for who has the layers' weights one after another
+  // (layerwise_decoder.hpp): `layer` is that of `index`, and has the part's matrices. Rows come and go on in `hidden`,
+  // [rows][width]; keys and values are those of the cache's only layer.
+  void run_attention(const LayerWeights& layer, int64_t index, const tensor::KvRows& rows, tensor::KvCache& cache,
+                     tensor::Matrix hidden);
+  void run_feed_forward(const LayerWeights& layer, tensor::Matrix hidden);
 
  private:
   Decoder(tensor::Device& device, HyperParameters hyper, Weights weights, int64_t max_batch_rows);
@@ -70,6 +71,8 @@ class Decoder final : public Model {
   void attend(const LayerWeights& layer, int64_t index, const tensor::KvRows& rows, tensor::KvCache& cache,
               int64_t kept_in);
   // Adds the attention's projection and the feed-forward block to the first `rows` rows of the residual stream.
+  // Adds what the output projection makes of attended_ to the residual stream.
+  void add_attention(const LayerWeights& layer, int64_t rows);
   void feed_forward(const LayerWeights& layer, int64_t rows);
   Output outputs(const Batch& batch, std::span<const int32_t> kept);
 

@@ -7,12 +7,12 @@
 #include <fcntl.h>
 #include <string_view>
 #include <system_error>
-#include <unistd.h>
 #include <utility>
 
 #include <fmt/format.h>
 
 #include "base/file.hpp"
+#include "base/positioned_io.hpp"
 
 namespace tidemill::model {
 namespace {
@@ -202,13 +202,7 @@ base::Result<void> GgufWriter::claim_space() const {
 base::Result<void> GgufWriter::replace_header(std::string_view header) {
   assert(file_ && header.size() == header_bytes_);
   TM_CHECK(write_waiting());
-  for (size_t done = 0; done < header.size();) {
-    const ssize_t put_now = ::pwrite(file_->fd(), header.data() + done, header.size() - done, static_cast<off_t>(done));
-    if (put_now < 0 && errno == EINTR) continue;
-    if (put_now < 0) return base::system_error("cannot write", final_path_);
-    done += static_cast<size_t>(put_now);
-  }
-  return {};
+  return base::write_at(file_->fd(), std::as_bytes(std::span(header)), 0, final_path_);
 }
 
 base::Result<void> GgufWriter::write(std::span<const std::byte> bytes) {

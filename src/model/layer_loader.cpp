@@ -28,19 +28,30 @@ Result<std::vector<float>> LayerLoader::vector(Name name, int64_t elements, Pres
 }
 
 Result<LayerWeights> LayerLoader::load() {
-  const int64_t width = hyper_.width;
   LayerWeights layer;
-  TM_TRY(layer.attention_norm, vector(&TensorNames::attention_norm, width));
-  TM_TRY(layer.attention, attention());
-  TM_TRY(layer.post_attention_norm, vector(&TensorNames::post_attention_norm, width, parts_.post_norms));
-  TM_TRY(layer.feed_forward_norm, vector(&TensorNames::feed_forward_norm, width));
-  if (hyper_.has_experts(index_)) {
-    TM_TRY(layer.mixture, mixture());
-  } else {
-    TM_TRY(layer.feed_forward, feed_forward());
-  }
-  TM_TRY(layer.post_feed_forward_norm, vector(&TensorNames::post_feed_forward_norm, width, parts_.post_norms));
+  TM_CHECK(load_attention(layer));
+  TM_CHECK(load_feed_forward(layer));
   return layer;
+}
+
+Result<void> LayerLoader::load_attention(LayerWeights& into) {
+  const int64_t width = hyper_.width;
+  TM_TRY(into.attention_norm, vector(&TensorNames::attention_norm, width));
+  TM_TRY(into.attention, attention());
+  TM_TRY(into.post_attention_norm, vector(&TensorNames::post_attention_norm, width, parts_.post_norms));
+  return {};
+}
+
+Result<void> LayerLoader::load_feed_forward(LayerWeights& into) {
+  const int64_t width = hyper_.width;
+  TM_TRY(into.feed_forward_norm, vector(&TensorNames::feed_forward_norm, width));
+  if (hyper_.has_experts(index_)) {
+    TM_TRY(into.mixture, mixture());
+  } else {
+    TM_TRY(into.feed_forward, feed_forward());
+  }
+  TM_TRY(into.post_feed_forward_norm, vector(&TensorNames::post_feed_forward_norm, width, parts_.post_norms));
+  return {};
 }
 
 Result<AttentionWeights> LayerLoader::attention() {

@@ -22,6 +22,9 @@ class LayerLoader {
   LayerLoader(TensorLoader& tensors, const Architecture& architecture, const HyperParameters& hyper, int64_t index);
 
   base::Result<LayerWeights> load();
+  // Of `into` the norms and matrices of attention, or those of the feed-forward block or mixture.
+  base::Result<void> load_attention(LayerWeights& into);
+  base::Result<void> load_feed_forward(LayerWeights& into);
 
  private:
   using Name = std::string_view TensorNames::*;

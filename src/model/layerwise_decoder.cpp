@@ -63,27 +63,33 @@ Result<std::unique_ptr<LayerwiseDecoder>> LayerwiseDecoder::create(const Checkpo
 Result<void> LayerwiseDecoder::embed(std::span<const Token> tokens, tensor::Matrix hidden) {
   assert(hidden.rows == static_cast<int64_t>(tokens.size()) && hidden.cols == hyper_.width);
   const GgufTensor& table = *file_.find_tensor(embedding_tensor_);
-  TM_TRY(const auto bytes, file_.read(table, made_));
+  if (table_.empty()) {
+    TM_TRY(table_, file_.read(table, made_));
+  }
   const auto row_bytes = static_cast<size_t>(tensor::row_bytes(table.type, hyper_.width));
   for (size_t i = 0; i < tokens.size(); ++i) {
     const auto token = static_cast<size_t>(tokens[i]);
-    const auto row = bytes.subspan(token * row_bytes, row_bytes);
+    const auto row = table_.subspan(token * row_bytes, row_bytes);
     TM_CHECK(check_finite(file_, table, row, static_cast<int64_t>(token) * hyper_.width, nullptr));
     tensor::dequantize(table.type, row.data(), hyper_.width, hidden.row(static_cast<int64_t>(i)));
     if (i % kLookedUp == kLookedUp - 1 || i + 1 == tokens.size()) file_.release(table);
   }
-  made_ = {};
   if (hyper_.embedding_scale != 1) device_.scale(hidden, hyper_.embedding_scale);
   return {};
 }
 
-Result<void> LayerwiseDecoder::load(int64_t layer) {
+Result<void> LayerwiseDecoder::load(int64_t layer, LayerPart part) {
   assert(layer >= 0 && layer < hyper_.layers);
+  table_ = {};
+  made_ = {};
   loaded_ = -1;
   layer_ = {};
   const size_t before = loader_.bytes();
-  TM_TRY(layer_, LayerLoader(loader_, architecture_, hyper_, layer).load());
-  layer_bytes_ = loader_.bytes() - before;
+  LayerLoader layers(loader_, architecture_, hyper_, layer);
+  TM_CHECK(part == LayerPart::attention ? layers.load_attention(layer_) : layers.load_feed_forward(layer_));
+  loader_.free_scratch();
+  part_bytes_ = loader_.bytes() - before;
+  part_ = part;
   loaded_ = layer;
   return {};
 }
@@ -91,11 +97,12 @@ Result<void> LayerwiseDecoder::load(int64_t layer) {
 void LayerwiseDecoder::forward(int64_t position, tensor::Matrix hidden) {
   assert(loaded_ >= 0);
   assert(position + hidden.rows <= static_cast<int64_t>(blocks_.size()) * tensor::kKvBlockTokens);
+  if (part_ == LayerPart::feed_forward) return decoder_->run_feed_forward(layer_, hidden);
   std::vector<int32_t> positions(static_cast<size_t>(hidden.rows));
   std::iota(positions.begin(), positions.end(), static_cast<int32_t>(position));
   const std::vector<int32_t> sequences(positions.size(), 0);
   const std::span<const int32_t> table = blocks_;
-  decoder_->run_layer(layer_, loaded_, {positions, sequences, std::span(&table, 1)}, *cache_, hidden);
+  decoder_->run_attention(layer_, loaded_, {positions, sequences, std::span(&table, 1)}, *cache_, hidden);
 }
 
 void LayerwiseDecoder::normalise(tensor::Matrix hidden) {

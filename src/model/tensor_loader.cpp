@@ -1,5 +1,6 @@
 #include "model/tensor_loader.hpp"
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -18,6 +19,12 @@ using base::Result;
 using Matrices = TensorLoader::Matrices;
 
 namespace {
+
+// Work for all threads, where there is so much of it.
+constexpr size_t kWorthAll = size_t{4} << 20;
+
+// Bytes of a tensor that are looked at before they are released: few beside a matrix, many beside what that costs.
+constexpr auto kCheckedTogether = static_cast<int64_t>(2 * kWorthAll);
 
 bool is_left_out(const Checkpoint& file, const std::string& name, Presence presence) {
   return presence == Presence::absent || (presence == Presence::optional && file.find_tensor(name) == nullptr);
@@ -38,6 +45,7 @@ TensorLoader::TensorLoader(const Checkpoint& file, const HyperParameters& hyper,
       numbers_(std::move(numbers)),
       device_(device),
       options_(std::move(options)),
+      release_([&file](std::span<const std::byte> read) { file.release(read); }),
       total_(file.tensor_bytes()) {}
 
 Result<void> TensorLoader::verify_vectors() const {
@@ -58,7 +66,7 @@ Result<std::unique_ptr<tensor::Weight>> TensorLoader::matrix(const std::string& 
   }
   if (only_checks()) return std::unique_ptr<tensor::Weight>();
   TM_CHECK(check_cancelled());
-  TM_TRY(const auto bytes, file_.read(*tensor, made_));
+  TM_TRY(const auto bytes, read(*tensor));
   if (!tensor->panels) TM_CHECK(check_numbers(*tensor, bytes));
   TM_TRY(auto weight, load_one(*tensor, bytes, tensor->checksum, rows, cols));
   finish(*tensor);
@@ -73,7 +81,7 @@ Result<Matrices> TensorLoader::matrices(const std::string& name, int64_t count, 
   }
   if (only_checks()) return weights;
   TM_CHECK(check_cancelled());
-  TM_TRY(const auto bytes, file_.read(*tensor, made_));
+  TM_TRY(const auto bytes, read(*tensor));
   if (tensor->panels) {
     TM_CHECK(check_panels(*tensor));
     const size_t each = bytes.size() / static_cast<size_t>(count);
@@ -140,7 +148,7 @@ Result<TensorLoader::Source> TensorLoader::source(const std::string& name, int64
   }
   if (only_checks()) return Source{tensor, {}};
   TM_CHECK(check_cancelled());
-  TM_TRY(const auto bytes, file_.read(*tensor, made_));
+  TM_TRY(const auto bytes, read(*tensor));
   TM_CHECK(check_numbers(*tensor, bytes));
   return Source{tensor, bytes};
 }
@@ -206,13 +214,26 @@ Result<void> TensorLoader::check_panels(const GgufTensor& tensor) {
   return damaged(tensor, "its data do not have the checksum that they were written with");
 }
 
+Result<std::span<const std::byte>> TensorLoader::read(const GgufTensor& tensor) {
+  TM_TRY(const auto bytes, file_.read(tensor, made_));
+  if (tensor.make) file_.release(tensor);  // what it was made of
+  return bytes;
+}
+
 Result<void> TensorLoader::check_numbers(const GgufTensor& tensor, std::span<const std::byte> bytes) {
-  return check_finite(file_, tensor, bytes, 0, team_for(bytes));
+  const int64_t row_bytes = tensor::row_bytes(tensor.type, tensor.cols());
+  const int64_t step = std::max<int64_t>(1, kCheckedTogether / row_bytes);
+  for (int64_t row = 0; row < tensor.rows(); row += step) {
+    const int64_t rows = std::min(step, tensor.rows() - row);
+    const auto slice = bytes.subspan(static_cast<size_t>(row * row_bytes), static_cast<size_t>(rows * row_bytes));
+    TM_CHECK(check_finite(file_, tensor, slice, row * tensor.cols(), team_for(slice)));
+    if (file_.packed() == nullptr) file_.release(bytes.first(static_cast<size_t>((row + rows) * row_bytes)));
+  }
+  return {};
 }
 
 base::ThreadTeam* TensorLoader::team_for(std::span<const std::byte> bytes) {
-  constexpr size_t large = size_t{4} << 20;
-  if (options_.threads <= 1 || bytes.size() < large) return nullptr;
+  if (options_.threads <= 1 || bytes.size() < kWorthAll) return nullptr;
   if (!team_) team_.emplace(options_.threads);
   return &*team_;
 }
@@ -223,7 +244,7 @@ Result<std::unique_ptr<tensor::Weight>> TensorLoader::load_one(const GgufTensor&
                                                                int64_t cols) {
   auto weight = [&]() -> Result<std::unique_ptr<tensor::Weight>> {
     if (tensor.panels) return device_->load_panels(tensor.type, rows, cols, bytes, checksum);
-    if (!options_.dequantize) return device_->load_weight(tensor.type, rows, cols, bytes);
+    if (!options_.dequantize) return device_->load_weight(tensor.type, rows, cols, bytes, release_);
     TM_TRY(const base::Buffer plain, dequantized(tensor.type, bytes, rows * cols));
     return device_->load_weight(tensor::DType::f32, rows, cols, {plain.data(), plain.size()});
   }();
@@ -236,7 +257,7 @@ Result<Matrices> TensorLoader::load_together(const GgufTensor& tensor, tensor::D
                                              std::span<const std::byte> bytes, int64_t count, int64_t rows,
                                              int64_t cols) {
   auto weights = [&]() -> Result<Matrices> {
-    if (!options_.dequantize) return device_->load_weights(type, count, rows, cols, bytes);
+    if (!options_.dequantize) return device_->load_weights(type, count, rows, cols, bytes, release_);
     TM_TRY(const base::Buffer plain, dequantized(type, bytes, count * rows * cols));
     return device_->load_weights(tensor::DType::f32, count, rows, cols, {plain.data(), plain.size()});
   }();

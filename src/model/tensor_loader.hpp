@@ -69,6 +69,8 @@ class TensorLoader {
 
   // All is there that was wanted: the last of the progress, and a warning if the file has more.
   void complete() const;
+  // Frees what was needed to make tensors that the file has in another form.
+  void free_scratch() { made_ = {}; }
   size_t bytes() const { return bytes_; }  // on the device, and in vectors
   // What matrices lie in where they stayed where they were; else null.
   std::shared_ptr<const base::MappedFile> mapping() const;
@@ -82,8 +84,11 @@ class TensorLoader {
 
   // That nobody wants to stop.
   base::Result<void> check_cancelled() const;
+  // As Checkpoint::read(), in made_ where it is made; pages of what it is made of are released.
+  base::Result<std::span<const std::byte>> read(const GgufTensor& tensor);
   // That panels of several matrices are as they were written.
   base::Result<void> check_panels(const GgufTensor& tensor);
+  // Releases the pages behind it, as packing does: they are mapped again for that, and never all at once.
   base::Result<void> check_numbers(const GgufTensor& tensor, std::span<const std::byte> bytes);
   // All threads look at large tensors; for small ones, threads that are not there yet would cost more than they give:
   // null.
@@ -107,6 +112,7 @@ class TensorLoader {
   std::string numbers_;
   tensor::Device* device_;
   LoadOptions options_;
+  tensor::SourceRelease release_;  // pages of the file
   std::optional<base::ThreadTeam> team_;
   base::Buffer made_;  // of the tensor that is being loaded, where the file has it in another form
   size_t total_;

@@ -14,6 +14,7 @@
 #include "evaluate/subject.hpp"
 #include "evaluate/windows.hpp"
 #include "model/load.hpp"
+#include "quantize/hidden_file.hpp"
 #include "quantize/output_influence.hpp"
 #include "quantize/smoothing.hpp"
 #include "tensor/cpu_device.hpp"
@@ -29,9 +30,12 @@ namespace {
 // Of the mean of the moments' diagonal; what the paper takes.
 constexpr double kDamping = 0.01;
 
-// Rows that go through a layer at once: so few that what they need on the way stays small beside a layer, and so many
-// that reading its weights for them costs little.
-constexpr int64_t kStepRows = 256;
+// Rows that go through a layer at once: so few that what they need on the way stays small beside a layer (50 MB of
+// Llama 3.1 70B's), and so many that reading its weights for them costs little.
+constexpr int64_t kStepRows = 64;
+
+// Whose likelihoods of all tokens are in memory at once.
+constexpr int64_t kSampledStates = 64;
 
 // Experts of a layer are matrices of one tensor with inputs of their own: what all of them together are multiplied by
 // says little of each, and least of what the inner channels of one are worth.
@@ -118,22 +122,21 @@ class Calibration::Reading {
     TM_CHECK(embed());
     watched_.watch([this](std::span<const tensor::Product> products, tensor::ConstMatrix x) { watch(products, x); });
     for (int64_t layer = 0; layer < decoder_->hyper_parameters().layers; ++layer) {
-      names_.clear();
       layer_tensors_.clear();
-      TM_CHECK(decoder_->load(layer));
-      TM_CHECK(read(layer));
-      TM_CHECK(finish(source));
+      layer_shares_ = 0;
+      for (const model::LayerPart part : model::kLayerParts) {
+        names_.clear();
+        TM_CHECK(decoder_->load(layer, part));
+        TM_CHECK(read());
+        TM_CHECK(finish(source));
+      }
+      if (!into_.options_.influences) continue;
+      for (const std::string& tensor : layer_tensors_)
+        into_.influence_[tensor] = layer_shares_ / static_cast<double>(rows_);
     }
-    decoder_->normalise(hidden_of(0, rows_));
-    const std::string_view output = decoder_->output_tensor();
-    measure(std::span(&output, 1), hidden_of(0, rows_));
+    TM_CHECK(measure_output());
     TM_CHECK(finish(source));
-    if (into_.options_.influences) {
-      TM_TRY(const double influence, output_influence(source, *source.find_tensor(output), hidden_of(0, rows_),
-                                                      decoder_->hyper_parameters().logit_scale, *device_));
-      // An embedding that is also the output matrix errs at both ends.
-      into_.influence_[std::string(output)] = influence + (output == decoder_->embedding_tensor() ? 1 : 0);
-    }
+    if (into_.options_.influences) TM_CHECK(weigh_output(source));
     if (into_.options_.on_read) into_.options_.on_read(into_.tokens_.size(), into_.tokens_.size());
     return {};
   }
@@ -146,9 +149,10 @@ class Calibration::Reading {
     size_t end;  // of its tokens in the text
   };
 
-  tensor::Matrix hidden_of(int64_t first, int64_t rows) {
+  // Room for the hidden states of a step.
+  tensor::Matrix step_of(int64_t rows) {
     const int64_t width = decoder_->hyper_parameters().width;
-    return {hidden_.as<float>() + first * width, rows, width, width};
+    return {step_.data(), rows, width, width};
   }
 
   Result<void> embed() {
@@ -164,41 +168,74 @@ class Calibration::Reading {
       sequences_.push_back({first, static_cast<int64_t>(all.size()) - first, cut.end});
     }
     rows_ = static_cast<int64_t>(all.size());
-    const auto width = static_cast<size_t>(decoder_->hyper_parameters().width);
-    TM_TRY(hidden_, base::Buffer::allocate(all.size() * width * sizeof(float)));
-    return decoder_->embed(all, hidden_of(0, rows_));
-  }
-
-  // The whole text through the layer that is there.
-  Result<void> read(int64_t layer) {
-    const size_t tokens = into_.tokens_.size();
-    const auto layers = static_cast<size_t>(decoder_->hyper_parameters().layers);
-    double shares = 0;
-    for (const Sequence& sequence : sequences_) {
-      for (int64_t row = 0; row < sequence.rows; row += kStepRows) {
-        if (into_.options_.cancelled && into_.options_.cancelled()) return Error(ErrorCode::cancelled, "interrupted");
-        shares += forward(row, hidden_of(sequence.first + row, std::min(kStepRows, sequence.rows - row)));
-      }
-      const size_t done = static_cast<size_t>(layer) * tokens + sequence.end;
-      if (into_.options_.on_read) into_.options_.on_read(done / layers, tokens);
+    const int64_t width = decoder_->hyper_parameters().width;
+    step_.resize(static_cast<size_t>(std::min(kStepRows, rows_) * width));
+    TM_TRY(HiddenFile hidden, HiddenFile::create(into_.folder(), rows_, width));
+    hidden_.emplace(std::move(hidden));
+    for (int64_t row = 0; row < rows_; row += kStepRows) {
+      const tensor::Matrix step = step_of(std::min(kStepRows, rows_ - row));
+      TM_CHECK(decoder_->embed(std::span(all).subspan(static_cast<size_t>(row), static_cast<size_t>(step.rows)), step));
+      TM_CHECK(hidden_->write(row, step));
     }
-    if (!into_.options_.influences) return {};
-    for (const std::string& tensor : layer_tensors_)
-      into_.influence_[tensor] = shares / static_cast<double>(rows_);
     return {};
   }
 
-  // Rows of a sequence through the layer, and the sum of how much of each of them is what the layer has added.
-  double forward(int64_t position, tensor::Matrix hidden) {
+  // The whole text through the part that is there.
+  Result<void> read() {
+    const size_t tokens = into_.tokens_.size();
+    const size_t parts = static_cast<size_t>(decoder_->hyper_parameters().layers) * model::kLayerParts.size();
+    for (const Sequence& sequence : sequences_) {
+      for (int64_t row = 0; row < sequence.rows; row += kStepRows) {
+        if (into_.options_.cancelled && into_.options_.cancelled()) return Error(ErrorCode::cancelled, "interrupted");
+        const tensor::Matrix step = step_of(std::min(kStepRows, sequence.rows - row));
+        TM_CHECK(hidden_->read(sequence.first + row, step));
+        forward(row, step);
+        TM_CHECK(hidden_->write(sequence.first + row, step));
+      }
+      if (into_.options_.on_read) into_.options_.on_read((parts_read_ * tokens + sequence.end) / parts, tokens);
+    }
+    ++parts_read_;
+    return {};
+  }
+
+  // Rows of a sequence through the part.
+  void forward(int64_t position, tensor::Matrix hidden) {
     assert(hidden.stride == hidden.cols);
-    before_.assign(hidden.data, hidden.data + hidden.rows * hidden.cols);
+    if (into_.options_.influences) before_.assign(hidden.data, hidden.data + hidden.rows * hidden.cols);
     decoder_->forward(position, hidden);
-    double shares = 0;
+    if (!into_.options_.influences) return;
     for (int64_t r = 0; r < hidden.rows; ++r) {
-      shares +=
+      layer_shares_ +=
           share_of_change(before_.data() + r * hidden.cols, std::span(hidden.row(r), static_cast<size_t>(hidden.cols)));
     }
-    return shares;
+  }
+
+  Result<void> measure_output() {
+    const std::string_view output = decoder_->output_tensor();
+    for (int64_t row = 0; row < rows_; row += kStepRows) {
+      const tensor::Matrix step = step_of(std::min(kStepRows, rows_ - row));
+      TM_CHECK(hidden_->read(row, step));
+      decoder_->normalise(step);
+      measure(std::span(&output, 1), step);
+    }
+    return {};
+  }
+
+  // What the output matrix's errors matter, by some hidden states spread over all.
+  Result<void> weigh_output(const model::Checkpoint& source) {
+    const model::HyperParameters& hyper = decoder_->hyper_parameters();
+    const int64_t count = std::min(kSampledStates, rows_);
+    std::vector<float> values(static_cast<size_t>(count * hyper.width));
+    const tensor::Matrix states{values.data(), count, hyper.width, hyper.width};
+    for (int64_t i = 0; i < count; ++i)
+      TM_CHECK(hidden_->read(i * rows_ / count, {states.row(i), 1, states.cols, states.stride}));
+    decoder_->normalise(states);
+    const std::string& output = decoder_->output_tensor();
+    TM_TRY(const double influence,
+           output_influence(source, *source.find_tensor(output), states, hyper.logit_scale, *device_));
+    // An embedding that is also the output matrix errs at both ends.
+    into_.influence_[output] = influence + (output == decoder_->embedding_tensor() ? 1 : 0);
+    return {};
   }
 
   void watch(std::span<const tensor::Product> products, tensor::ConstMatrix x) {
@@ -267,13 +304,16 @@ class Calibration::Reading {
   std::unique_ptr<tensor::Device> device_;
   WatchedDevice watched_;
   std::unique_ptr<model::LayerwiseDecoder> decoder_;
-  std::unordered_map<const tensor::Weight*, std::string> names_;  // of the layer, with inputs of their own
-  std::vector<std::string> layer_tensors_;                        // all of its matrices
-  std::vector<float> before_;                                     // a step's rows, before the layer
+  std::unordered_map<const tensor::Weight*, std::string> names_;  // of the part, with inputs of their own
+  std::vector<std::string> layer_tensors_;                        // all matrices of the layer
+  double layer_shares_ = 0;                                       // of what its parts have added, sum over all rows
+  std::vector<float> before_;                                     // a step's rows, before the part
   std::vector<Sequence> sequences_;
-  base::Buffer hidden_;  // [rows_][width] of all sequences, as the next layer is given them
+  std::optional<HiddenFile> hidden_;  // [rows_][width] of all sequences, as the next part is given them
   int64_t rows_ = 0;
-  std::vector<Input*> open_;  // of the layer
+  std::vector<float> step_;   // [kStepRows][width] of them
+  size_t parts_read_ = 0;     // of layers
+  std::vector<Input*> open_;  // of the part
 };
 
 Calibration::Calibration(CalibrationOptions options)
@@ -287,10 +327,8 @@ Result<std::unique_ptr<Calibration>> Calibration::create(const model::Checkpoint
   std::unique_ptr<Calibration> made(new Calibration(options));
   TM_CHECK(made->read_tokens(source, text));
   if (const uint64_t bytes = moment_bytes(source, options.compensated); bytes > 0) {
-    std::error_code ignored;
-    const std::filesystem::path folder =
-        options.folder.empty() ? std::filesystem::temp_directory_path(ignored) : options.folder;
-    TM_TRY(made->moments_, MomentFile::create(folder, bytes));
+    TM_TRY(MomentFile moments, MomentFile::create(made->folder(), bytes));
+    made->moments_.emplace(std::move(moments));
   }
   TM_CHECK(Reading(*made).run(source));
   return made;
@@ -306,6 +344,11 @@ Result<void> Calibration::read_tokens(const model::Checkpoint& source, std::stri
   }
   if (evaluate::scored_tokens(tokens_.size(), lead_.size()) > 0) return {};
   return Error(ErrorCode::invalid_argument, "the text to calibrate with is empty; some thousand tokens are needed");
+}
+
+std::filesystem::path Calibration::folder() const {
+  std::error_code ignored;
+  return options_.folder.empty() ? std::filesystem::temp_directory_path(ignored) : options_.folder;
 }
 
 Calibration::Input* Calibration::find(std::string_view tensor) const {

@@ -1,8 +1,10 @@
 // What a model's matrices are multiplied by while it reads a text: how large each channel of their inputs is, and how
 // channels go together.
 //
-// The model is gone through once and layer by layer, with all of the text: one layer's weights are in memory, the
-// hidden states of all tokens, and how the channels of that layer's inputs go together, which then waits on the disk.
+// The model is gone through once and layer by layer, with all of the text, of each layer first through its attention
+// and then through its feed-forward block. In memory are the weights of that part, and how the channels of its inputs
+// go together, which then waits on the disk (moment_file.hpp), where the hidden states of all tokens are too
+// (hidden_file.hpp).
 #pragma once
 
 #include <cstddef>
@@ -11,6 +13,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -39,7 +42,8 @@ struct CalibrationOptions {
   int threads = 1;
   // Tensors that compensation() may be asked for; null: all. Moments are taken of their inputs alone.
   TensorChoice compensated = {};
-  // Where moments wait: moment_bytes() of the disk. Empty: the system's folder for temporary files.
+  // Where moments wait, moment_bytes() of the disk, and the text's hidden states: 4 bytes for each token and channel.
+  // Empty: the system's folder for temporary files.
   std::filesystem::path folder = {};
   // Memory for compensations that tensors share, the last ones that were asked for; one is there at least.
   size_t compensation_bytes = size_t{256} << 20;
@@ -57,7 +61,7 @@ uint64_t fingerprint_of(std::string_view text, const CalibrationOptions& options
 // `unsupported` for models that predict no tokens: encoders.
 base::Result<void> check_calibration(const model::Checkpoint& source);
 
-// Most bytes that a calibration keeps on the disk, with CalibrationOptions::compensated.
+// Most bytes of moments that a calibration keeps on the disk, with CalibrationOptions::compensated.
 uint64_t moment_bytes(const model::Checkpoint& source, const TensorChoice& compensated);
 
 // One input of one or more matrices.
@@ -71,8 +75,8 @@ struct InputStatistics {
 class Calibration {
  public:
   // Reads the text, once. `source` is not needed afterwards. Errors: those of model::LayerwiseDecoder,
-  // evaluate::SubjectText, MomentFile and check_calibration(), `invalid_argument` for a text of no tokens, and
-  // `corrupt` naming a tensor whose inputs overflow.
+  // evaluate::SubjectText, MomentFile, HiddenFile and check_calibration(), `invalid_argument` for a text of no tokens,
+  // and `corrupt` naming a tensor whose inputs overflow.
   static base::Result<std::unique_ptr<Calibration>> create(const model::Checkpoint& source, std::string_view text,
                                                            const CalibrationOptions& options);
   ~Calibration();
@@ -81,10 +85,10 @@ class Calibration {
   const InputStatistics* input_of(std::string_view tensor) const;
 
   // How much a matrix's errors matter, if they are as large relative to its outputs as others' are to theirs: of one
-  // in a layer, what share of its hidden states the layer has added itself, squared and on average. If each layer errs
-  // as what it is given does, that share of the errors is left behind all layers. The embedding's, of which nothing is
-  // something else, is 1; for the output matrix's see output_influence.hpp. 1 of all others, and where options had
-  // no `influences`.
+  // in a layer, what shares of the hidden states behind them the layer's two parts have added, squared, on average and
+  // in sum. If each part errs as what it is given does, those shares of the errors are left behind all layers. The
+  // embedding's, of which nothing is something else, is 1; for the output matrix's see output_influence.hpp. 1 of all
+  // others, and where options had no `influences`.
   double influence_of(std::string_view tensor) const;
 
   // The compensation of the matrix's input, divided by `factors` where there are some, which are those of every matrix
@@ -103,6 +107,7 @@ class Calibration {
   Input* find(std::string_view tensor) const;
   bool compensates(std::string_view tensor) const { return !options_.compensated || options_.compensated(tensor); }
   void let_go_before(const Input& next);
+  std::filesystem::path folder() const;
 
   CalibrationOptions options_;
   base::ThreadTeam team_;
@@ -111,7 +116,7 @@ class Calibration {
   std::vector<std::unique_ptr<Input>> inputs_;
   std::map<std::string, Input*, std::less<>> input_of_;   // by tensor
   std::map<std::string, double, std::less<>> influence_;  // by tensor, but for those of 1
-  std::unique_ptr<MomentFile> moments_;
+  std::optional<MomentFile> moments_;
   std::vector<Input*> made_;  // that have a compensation, the last that was asked for behind
 };
 

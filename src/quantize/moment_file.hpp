@@ -4,23 +4,20 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <memory>
+#include <utility>
 
+#include "base/nameless_file.hpp"
 #include "base/result.hpp"
 #include "quantize/error_compensation.hpp"
 
 namespace tidemill::quantize {
 
-// Not thread-safe.
+// Movable. Not thread-safe.
 class MomentFile {
  public:
   // Claims `bytes` of the folder's disk where the file system can: more may be put there. Errors: `io` and `not_found`
   // with the system's reason, naming the folder.
-  static base::Result<std::unique_ptr<MomentFile>> create(const std::filesystem::path& folder, uint64_t bytes);
-
-  MomentFile(const MomentFile&) = delete;
-  MomentFile& operator=(const MomentFile&) = delete;
-  ~MomentFile();
+  static base::Result<MomentFile> create(const std::filesystem::path& folder, uint64_t bytes);
 
   struct Place {
     uint64_t offset = 0;
@@ -32,10 +29,9 @@ class MomentFile {
   base::Result<Moments> get(const Place& place) const;
 
  private:
-  MomentFile(int fd, std::filesystem::path folder) : fd_(fd), folder_(std::move(folder)) {}
+  explicit MomentFile(base::NamelessFile file) : file_(std::move(file)) {}
 
-  int fd_;
-  std::filesystem::path folder_;  // for errors
+  base::NamelessFile file_;
   uint64_t end_ = 0;
 };
 

@@ -14,19 +14,8 @@ using model::GgufTensor;
 
 namespace {
 
-constexpr int64_t kSampledStates = 64;
 // Tokens less likely than this, of which a vocabulary has most, say nothing of how alike the likely ones are.
 constexpr double kLeastLikely = 1e-6;
-
-std::vector<float> sample_of(tensor::ConstMatrix hidden) {
-  const int64_t count = std::min(hidden.rows, kSampledStates);
-  std::vector<float> rows;
-  for (int64_t i = 0; i < count; ++i) {
-    const float* row = hidden.row(i * hidden.rows / count);
-    rows.insert(rows.end(), row, row + hidden.cols);
-  }
-  return rows;
-}
 
 // Logits become probabilities.
 void softmax(std::span<float> row, float scale) {
@@ -42,26 +31,24 @@ void softmax(std::span<float> row, float scale) {
 
 class OutputErrors {
  public:
-  OutputErrors(tensor::ConstMatrix hidden, int64_t tokens, tensor::Device& device)
+  OutputErrors(tensor::ConstMatrix states, int64_t tokens, tensor::Device& device)
       : device_(device),
-        x_(sample_of(hidden)),
-        cols_(static_cast<size_t>(hidden.cols)),
-        rows_(x_.size() / cols_),
+        states_(states),
+        cols_(static_cast<size_t>(states.cols)),
+        rows_(static_cast<size_t>(states.rows)),
         tokens_(static_cast<size_t>(tokens)),
         likely_(rows_ * tokens_),
         square_(cols_),
-        mean_(x_.size()),
-        mean_square_(x_.size()) {}
+        mean_(rows_ * cols_),
+        mean_square_(rows_ * cols_) {}
 
   // The logits of some tokens.
   Result<void> multiply(const model::RowSlice& slice) {
-    TM_TRY(const auto weight, device_.load_weight(tensor::DType::f32, slice.rows, static_cast<int64_t>(cols_),
-                                                  std::as_bytes(slice.values)));
-    const auto rows = static_cast<int64_t>(rows_);
-    const tensor::Matrix logits{likely_.data() + slice.first, rows, slice.rows, static_cast<int64_t>(tokens_)};
+    TM_TRY(const auto weight,
+           device_.load_weight(tensor::DType::f32, slice.rows, states_.cols, std::as_bytes(slice.values)));
+    const tensor::Matrix logits{likely_.data() + slice.first, states_.rows, slice.rows, static_cast<int64_t>(tokens_)};
     const std::array products = {tensor::Product{weight.get(), {}, logits}};
-    const auto cols = static_cast<int64_t>(cols_);
-    device_.linear(products, tensor::ConstMatrix{x_.data(), rows, cols, cols});
+    device_.linear(products, states_);
     for (size_t i = 0; i < slice.values.size(); ++i)
       square_[i % cols_] += static_cast<double>(slice.values[i]) * slice.values[i];
     return {};
@@ -93,12 +80,13 @@ class OutputErrors {
     double of_output = 0;
     double of_input = 0;
     for (size_t row = 0; row < rows_; ++row) {
+      const float* state = states_.row(static_cast<int64_t>(row));
       double same = 0;
       for (size_t t = 0; t < tokens_; ++t)
         same += static_cast<double>(likely_[row * tokens_ + t]) * likely_[row * tokens_ + t];
       for (size_t c = 0; c < cols_; ++c) {
         const size_t at = row * cols_ + c;
-        const double x = static_cast<double>(x_[at]) * x_[at];
+        const double x = static_cast<double>(state[c]) * state[c];
         of_output += (1 - same) * x * square_[c] / static_cast<double>(tokens_);
         of_input += x * std::max(0.0, mean_square_[at] - mean_[at] * mean_[at]);
       }
@@ -109,7 +97,7 @@ class OutputErrors {
 
  private:
   tensor::Device& device_;
-  std::vector<float> x_;  // [rows_][cols_]
+  tensor::ConstMatrix states_;  // [rows_][cols_]
   size_t cols_;
   size_t rows_;
   size_t tokens_;
@@ -121,9 +109,9 @@ class OutputErrors {
 
 }  // namespace
 
-Result<double> output_influence(const model::Checkpoint& source, const GgufTensor& output, tensor::ConstMatrix hidden,
+Result<double> output_influence(const model::Checkpoint& source, const GgufTensor& output, tensor::ConstMatrix states,
                                 float logit_scale, tensor::Device& device) {
-  OutputErrors errors(hidden, output.rows(), device);
+  OutputErrors errors(states, output.rows(), device);
   model::TensorRows reader(source);
   TM_CHECK(reader.read(output, [&](const model::RowSlice& slice) { return errors.multiply(slice); }));
   errors.predict(logit_scale);

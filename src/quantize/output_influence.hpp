@@ -12,10 +12,10 @@ namespace tidemill::quantize {
 // input move likely tokens, which are alike, together, and that changes no prediction. 1 where tokens have nothing in
 // common, in trained models up to some tens.
 //
-// `hidden` are rows of the output matrix's input, of which some are taken, spread over all; logits are the products
-// times `logit_scale`. Reads the matrix twice, a slice at a time. Errors: those of TensorRows and
-// Device::load_weight().
+// `states` are rows of the output matrix's input, some tens of a text's; logits are the products times `logit_scale`.
+// Reads the matrix twice, a slice at a time; the likelihoods of all tokens are in memory for each state. Errors: those
+// of TensorRows and Device::load_weight().
 base::Result<double> output_influence(const model::Checkpoint& source, const model::GgufTensor& output,
-                                      tensor::ConstMatrix hidden, float logit_scale, tensor::Device& device);
+                                      tensor::ConstMatrix states, float logit_scale, tensor::Device& device);
 
 }  // namespace tidemill::quantize

@@ -15,8 +15,8 @@
 #include <fmt/format.h>
 
 #include "base/file.hpp"
+#include "base/positioned_io.hpp"
 #include "model/gguf_writer.hpp"
-#include "quantize/positioned_io.hpp"
 
 namespace tidemill::quantize {
 
@@ -60,6 +60,12 @@ int open_or_make(const fs::path& path, int flags, bool& made) {
   made = fd >= 0;
   if (fd < 0 && errno == EEXIST) fd = ::open(path.c_str(), flags, 0666);
   return fd;
+}
+
+// Whether the file has so many bytes there, and they can be read.
+bool fills(int fd, std::span<std::byte> bytes, uint64_t offset) {
+  const auto got = base::read_at(fd, bytes, offset, {});
+  return got && *got == bytes.size();
 }
 
 Error not_ours(const fs::path& path) {
@@ -224,13 +230,13 @@ Result<void> PartialFile::begin(std::string_view header) {
   if (::fdatasync(journal_fd_) != 0) return base::system_error("cannot write", journal_);
   if (::ftruncate(fd_, 0) != 0) return base::system_error("cannot write", partial_);
   TM_CHECK(claim_space());
-  TM_CHECK(write_at(fd_, std::as_bytes(std::span(header)), 0, path_));
+  TM_CHECK(base::write_at(fd_, std::as_bytes(std::span(header)), 0, path_));
   return mark_unfinished();
 }
 
 // Zeros would be taken for weights by who reads it now.
 Result<void> PartialFile::mark_unfinished() const {
-  return write_at(fd_, std::as_bytes(std::span(model::kUnfinishedMagic.substr(0, magic_.size()))), 0, path_);
+  return base::write_at(fd_, std::as_bytes(std::span(model::kUnfinishedMagic.substr(0, magic_.size()))), 0, path_);
 }
 
 // A disk that is too small says so here, instead of after hours of writing.
@@ -248,7 +254,7 @@ Result<void> PartialFile::cut_journal(uint64_t keep) const {
 // Of a journal with our first line.
 Result<void> PartialFile::resume(std::string_view header, std::string_view journal) {
   std::string found(header.size(), '\0');
-  const bool begun = read_at(fd_, std::as_writable_bytes(std::span(found)), 0) &&
+  const bool begun = fills(fd_, std::as_writable_bytes(std::span(found)), 0) &&
                      std::string_view(found).substr(magic_.size()) == header.substr(magic_.size());
   size_t kept = first_line_.size();
   // The last line may be torn, and so may what it speaks of: as far as checksums are right, and no further.
@@ -271,7 +277,7 @@ bool PartialFile::is_whole(size_t part, uint64_t checksum) const {
   for (uint64_t at = 0; at < sizes_[part]; at += buffer.size()) {
     const auto bytes =
         std::span(buffer).first(static_cast<size_t>(std::min<uint64_t>(buffer.size(), sizes_[part] - at)));
-    if (!read_at(fd_, bytes, offsets_[part] + at)) return false;
+    if (!fills(fd_, bytes, offsets_[part] + at)) return false;
     sum.add(bytes);
   }
   return sum.finish() == checksum;
@@ -279,7 +285,7 @@ bool PartialFile::is_whole(size_t part, uint64_t checksum) const {
 
 Result<void> PartialFile::write(std::span<const std::byte> bytes) {
   assert(fd_ >= 0 && done_ < sizes_.size() && bytes.size() <= sizes_[done_] - in_part_);
-  TM_CHECK(write_at(fd_, bytes, offsets_[done_] + in_part_, path_));
+  TM_CHECK(base::write_at(fd_, bytes, offsets_[done_] + in_part_, path_));
   checksum_.add(bytes);
   in_part_ += bytes.size();
   unflushed_ += bytes.size();
@@ -291,7 +297,7 @@ Result<void> PartialFile::end_part() {
   const uint64_t end = offsets_[done_] + sizes_[done_];
   const uint64_t next = done_ + 1 < offsets_.size() ? offsets_[done_ + 1] : end_;
   const std::vector<std::byte> zeros(static_cast<size_t>(next - end));
-  TM_CHECK(write_at(fd_, zeros, end, path_));
+  TM_CHECK(base::write_at(fd_, zeros, end, path_));
   pending_ += fmt::format("{} {:016x}\n", done_, checksum_.finish());
   ++done_;
   in_part_ = 0;
@@ -311,7 +317,7 @@ Result<void> PartialFile::flush() {
 
 Result<void> PartialFile::finish() {
   assert(fd_ >= 0 && done_ == sizes_.size());
-  TM_CHECK(write_at(fd_, std::as_bytes(std::span(magic_)), 0, path_));
+  TM_CHECK(base::write_at(fd_, std::as_bytes(std::span(magic_)), 0, path_));
   if (::fsync(fd_) != 0 || ::rename(partial_.c_str(), path_.c_str()) != 0) {
     return base::system_error("cannot write", path_);
   }

@@ -17,6 +17,7 @@
 
 #include "base/checksum.hpp"
 #include "base/log.hpp"
+#include "base/positioned_io.hpp"
 #include "base/version.hpp"
 #include "model/file_type.hpp"
 #include "model/finite.hpp"
@@ -411,9 +412,8 @@ class SampleReader {
       const std::byte* end = file.bytes.data() + file.bytes.size();
       if (!before(file.bytes.data(), data.data()) || !before(data.data() + data.size(), end)) continue;
       buffer_.resize(data.size());
-      const ssize_t got =
-          ::pread(file.fd, buffer_.data(), buffer_.size(), static_cast<off_t>(data.data() - file.bytes.data()));
-      if (got == static_cast<ssize_t>(data.size())) return buffer_;
+      const auto got = base::read_at(file.fd, buffer_, static_cast<uint64_t>(data.data() - file.bytes.data()), {});
+      if (got && *got == data.size()) return buffer_;
     }
     return data;
   }

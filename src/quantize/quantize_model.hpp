@@ -3,7 +3,7 @@
 //   widen.hpp               the source, with inner widths that blocks fit
 //   plan.hpp                types of the tensors, and mixture.hpp, which chooses them
 //   calibration.hpp         what the model's matrices are multiplied by, from a text, layer by layer
-//   moment_file.hpp         what of that waits on the disk
+//   moment_file.hpp         what of that waits on the disk; hidden_file.hpp, what the text is between two layers
 //   smoothing.hpp           outlier channels folded into norms
 //   tensor_rows.hpp (model) the source's rows as floats, a slice at a time
 //   round_rows.hpp          rows to blocks; error_compensation.hpp where they make up for their errors

@@ -24,13 +24,14 @@ class WatchedDevice final : public tensor::Device {
   std::string description() const override { return inner_.description(); }
   tensor::ActivationScheme activations() const override { return inner_.activations(); }
   base::Result<std::unique_ptr<tensor::Weight>> load_weight(tensor::DType type, int64_t rows, int64_t cols,
-                                                            std::span<const std::byte> source) override {
-    return inner_.load_weight(type, rows, cols, source);
+                                                            std::span<const std::byte> source,
+                                                            const tensor::SourceRelease& release) override {
+    return inner_.load_weight(type, rows, cols, source, release);
   }
-  base::Result<std::vector<std::unique_ptr<tensor::Weight>>> load_weights(tensor::DType type, int64_t count,
-                                                                          int64_t rows, int64_t cols,
-                                                                          std::span<const std::byte> source) override {
-    return inner_.load_weights(type, count, rows, cols, source);
+  base::Result<std::vector<std::unique_ptr<tensor::Weight>>> load_weights(
+      tensor::DType type, int64_t count, int64_t rows, int64_t cols, std::span<const std::byte> source,
+      const tensor::SourceRelease& release) override {
+    return inner_.load_weights(type, count, rows, cols, source, release);
   }
   base::Result<std::unique_ptr<tensor::Weight>> load_panels(tensor::DType type, int64_t rows, int64_t cols,
                                                             std::span<const std::byte> panels,

@@ -41,13 +41,15 @@ class CpuDevice final : public Device {
   ActivationScheme activations() const override { return activations_; }
 
   base::Result<std::unique_ptr<Weight>> load_weight(DType type, int64_t rows, int64_t cols,
-                                                    std::span<const std::byte> source) override {
-    return PackedWeight::pack(type, rows, cols, source, team_);
+                                                    std::span<const std::byte> source,
+                                                    const SourceRelease& release) override {
+    return PackedWeight::pack(type, rows, cols, source, team_, release);
   }
 
   base::Result<std::vector<std::unique_ptr<Weight>>> load_weights(DType type, int64_t count, int64_t rows, int64_t cols,
-                                                                  std::span<const std::byte> source) override {
-    return PackedWeight::pack_all(type, count, rows, cols, source, team_);
+                                                                  std::span<const std::byte> source,
+                                                                  const SourceRelease& release) override {
+    return PackedWeight::pack_all(type, count, rows, cols, source, team_, release);
   }
 
   base::Result<std::unique_ptr<Weight>> load_panels(DType type, int64_t rows, int64_t cols,

@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -40,6 +41,10 @@ struct MatrixView {
 };
 using Matrix = MatrixView<float>;
 using ConstMatrix = MatrixView<const float>;
+
+// Is told, while weights are packed, that their source up to the end of `read` will not be read again: a file that is
+// mapped then need not stay in memory as a whole. `read` begins where the source does.
+using SourceRelease = std::function<void(std::span<const std::byte> read)>;
 
 // A weight matrix in the device's own packed layout: `rows` output features by `cols` input features.
 class Weight {
@@ -215,20 +220,23 @@ class Device {
   virtual ActivationScheme activations() const { return ActivationScheme::dynamic; }
 
   // Packs a matrix given in GGUF order (row-major, one row per output feature, `cols` a multiple of the type's block).
-  // `source` must hold exactly rows * row_bytes(type, cols) bytes and may be released afterwards.
-  // Fails with `exhausted` when memory is short.
+  // `source` must hold exactly rows * row_bytes(type, cols) bytes and may be released afterwards, and before that as
+  // `release`, if there is one, is told. Fails with `exhausted` when memory is short.
   virtual base::Result<std::unique_ptr<Weight>> load_weight(DType type, int64_t rows, int64_t cols,
-                                                            std::span<const std::byte> source) = 0;
+                                                            std::span<const std::byte> source,
+                                                            const SourceRelease& release = {}) = 0;
   // `count` (1 or more) matrices of one shape, which lie one behind the other in `source`, each as load_weight() packs
   // it. A device that can keep them in one piece of memory does: it lasts as long as any of them.
   virtual base::Result<std::vector<std::unique_ptr<Weight>>> load_weights(DType type, int64_t count, int64_t rows,
                                                                           int64_t cols,
-                                                                          std::span<const std::byte> source) {
+                                                                          std::span<const std::byte> source,
+                                                                          const SourceRelease& release = {}) {
     std::vector<std::unique_ptr<Weight>> weights;
     const size_t each = source.size() / static_cast<size_t>(count);
     for (int64_t i = 0; i < count; ++i) {
       TM_TRY(auto weight, load_weight(type, rows, cols, source.subspan(static_cast<size_t>(i) * each, each)));
       weights.push_back(std::move(weight));
+      if (release) release(source.first(static_cast<size_t>(i + 1) * each));
     }
     return weights;
   }

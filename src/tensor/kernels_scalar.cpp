@@ -321,35 +321,49 @@ void convert_f32_to_f16(const float* x, int64_t n, uint16_t* out) {
     out[i] = tensor::f32_to_f16(x[i]);
 }
 
+template <DType type>
+constexpr void put_plain(Kernels& into) {
+  into.linear[static_cast<size_t>(type)] = linear_plain<type>;
+  into.linear_f32[static_cast<size_t>(type)] = linear_plain<type>;
+}
+template <typename Step, DType type, Block (*block_at)(const Step&, int64_t, int64_t)>
+constexpr void put(Kernels& into) {
+  into.linear[static_cast<size_t>(type)] = linear_quantized<Step, type, block_at>;
+  into.linear_f32[static_cast<size_t>(type)] = linear_weight_only<Step, type, block_at>;
+}
+
+constexpr Kernels with_linear(Kernels kernels) {
+  put_plain<DType::f32>(kernels);
+  put_plain<DType::f16>(kernels);
+  put_plain<DType::bf16>(kernels);
+  put<StepQ8, DType::q8_0, block_q8_0>(kernels);
+  put<StepQ4, DType::q4_0, block_q4_0>(kernels);
+  put<StepQ4K, DType::q4_k, block_q4_k>(kernels);
+  put<StepQ6K, DType::q6_k, block_q6_k>(kernels);
+  put<StepQ41, DType::q4_1, block_q4_1>(kernels);
+  put<StepQ50, DType::q5_0, block_q5_0>(kernels);
+  put<StepQ51, DType::q5_1, block_q5_1>(kernels);
+  put<StepQ2K, DType::q2_k, block_q2_k>(kernels);
+  put<StepQ3K, DType::q3_k, block_q3_k>(kernels);
+  put<StepQ5K, DType::q5_k, block_q5_k>(kernels);
+  put<StepQ4, DType::iq4_nl, block_iq4_nl>(kernels);
+  put<StepIq4Xs, DType::iq4_xs, block_iq4_xs>(kernels);
+  put<StepMxfp4, DType::mxfp4, block_mxfp4>(kernels);
+  return kernels;
+}
+
 }  // namespace
 
 const Kernels& scalar_kernels() {
-  static constexpr Kernels kernels = {
+  static constexpr Kernels kernels = with_linear({
       .isa = Isa::scalar,
       .narrow_bytes = 2,
       .wide_bytes = 2,
       .quantize_row = quantize_row,
       .rounds = {},
       .round_row = nullptr,
-      .linear = {linear_plain<DType::f32>, linear_plain<DType::f16>, linear_plain<DType::bf16>,
-                 linear_quantized<StepQ8, DType::q8_0, block_q8_0>, linear_quantized<StepQ4, DType::q4_0, block_q4_0>,
-                 linear_quantized<StepQ4K, DType::q4_k, block_q4_k>, linear_quantized<StepQ6K, DType::q6_k, block_q6_k>,
-                 linear_quantized<StepQ41, DType::q4_1, block_q4_1>, linear_quantized<StepQ50, DType::q5_0, block_q5_0>,
-                 linear_quantized<StepQ51, DType::q5_1, block_q5_1>, linear_quantized<StepQ2K, DType::q2_k, block_q2_k>,
-                 linear_quantized<StepQ3K, DType::q3_k, block_q3_k>, linear_quantized<StepQ5K, DType::q5_k, block_q5_k>,
-                 linear_quantized<StepQ4, DType::iq4_nl, block_iq4_nl>,
-                 linear_quantized<StepIq4Xs, DType::iq4_xs, block_iq4_xs>,
-                 linear_quantized<StepMxfp4, DType::mxfp4, block_mxfp4>},
-      .linear_f32 =
-          {linear_plain<DType::f32>, linear_plain<DType::f16>, linear_plain<DType::bf16>,
-           linear_weight_only<StepQ8, DType::q8_0, block_q8_0>, linear_weight_only<StepQ4, DType::q4_0, block_q4_0>,
-           linear_weight_only<StepQ4K, DType::q4_k, block_q4_k>, linear_weight_only<StepQ6K, DType::q6_k, block_q6_k>,
-           linear_weight_only<StepQ41, DType::q4_1, block_q4_1>, linear_weight_only<StepQ50, DType::q5_0, block_q5_0>,
-           linear_weight_only<StepQ51, DType::q5_1, block_q5_1>, linear_weight_only<StepQ2K, DType::q2_k, block_q2_k>,
-           linear_weight_only<StepQ3K, DType::q3_k, block_q3_k>, linear_weight_only<StepQ5K, DType::q5_k, block_q5_k>,
-           linear_weight_only<StepQ4, DType::iq4_nl, block_iq4_nl>,
-           linear_weight_only<StepIq4Xs, DType::iq4_xs, block_iq4_xs>,
-           linear_weight_only<StepMxfp4, DType::mxfp4, block_mxfp4>},
+      .linear = {},
+      .linear_f32 = {},
       .inverse_rms = inverse_rms,
       .normalize = normalize,
       .silu_multiply = silu_multiply,
@@ -365,7 +379,7 @@ const Kernels& scalar_kernels() {
       .finish_attention = scalar::finish_attention,
       .turn_head = scalar::turn_head,
       .round_codes = scalar::round_codes,
-  };
+  });
   return kernels;
 }
 

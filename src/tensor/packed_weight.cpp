@@ -10,6 +10,9 @@
 namespace tidemill::tensor {
 namespace {
 
+// Bytes of a source after which it is released: few beside a matrix, and many beside what a stop of all threads costs.
+constexpr int64_t kReleasedTogether = int64_t{4} << 20;
+
 // Where the code of (lane, k) lies among a step's lines.
 constexpr int64_t in_line(int64_t lane, int64_t k) {
   return lane * 4 + k % 4;
@@ -354,15 +357,17 @@ base::Result<std::unique_ptr<Weight>> PackedWeight::view(DType type, int64_t row
 }
 
 base::Result<std::unique_ptr<Weight>> PackedWeight::pack(DType type, int64_t rows, int64_t cols,
-                                                         std::span<const std::byte> source, base::ThreadTeam& team) {
-  TM_TRY(auto weights, pack_all(type, 1, rows, cols, source, team));
+                                                         std::span<const std::byte> source, base::ThreadTeam& team,
+                                                         const SourceRelease& release) {
+  TM_TRY(auto weights, pack_all(type, 1, rows, cols, source, team, release));
   return std::move(weights.front());
 }
 
 base::Result<std::vector<std::unique_ptr<Weight>>> PackedWeight::pack_all(DType type, int64_t count, int64_t rows,
                                                                           int64_t cols,
                                                                           std::span<const std::byte> source,
-                                                                          base::ThreadTeam& team) {
+                                                                          base::ThreadTeam& team,
+                                                                          const SourceRelease& release) {
   assert(count > 0);
   TM_TRY(const size_t packed, packed_bytes(type, rows, cols));
   const int64_t expected = rows * row_bytes(type, cols);
@@ -381,13 +386,22 @@ base::Result<std::vector<std::unique_ptr<Weight>>> PackedWeight::pack_all(DType 
   const int64_t panels = panel_count(rows);
   const int64_t stride = panel_bytes(type, cols);
   TM_TRY(base::Buffer data, base::Buffer::allocate(total));
-  team.parallel_for(count * panels, 1, [&](int64_t begin, int64_t end, int /*member*/) {
-    for (int64_t p = begin; p < end; ++p) {
-      const int64_t row = p % panels * kPanelRows;
-      const std::byte* from = source.data() + p / panels * expected + row * row_bytes(type, cols);
-      pack_panel(type, from, std::min(kPanelRows, rows - row), cols, data.data() + p * stride);
-    }
-  });
+  const auto place_of = [&](int64_t panel) {  // in the source
+    return panel / panels * expected + panel % panels * kPanelRows * row_bytes(type, cols);
+  };
+  const int64_t together =
+      release ? std::max<int64_t>(team.size(), kReleasedTogether / (kPanelRows * row_bytes(type, cols)))
+              : count * panels;
+  for (int64_t first = 0; first < count * panels; first += together) {
+    const int64_t last = std::min(first + together, count * panels);
+    team.parallel_for(last - first, 1, [&](int64_t begin, int64_t end, int /*member*/) {
+      for (int64_t p = first + begin; p < first + end; ++p) {
+        const int64_t lanes = std::min(kPanelRows, rows - p % panels * kPanelRows);
+        pack_panel(type, source.data() + place_of(p), lanes, cols, data.data() + p * stride);
+      }
+    });
+    if (release) release(source.first(static_cast<size_t>(place_of(last))));
+  }
   const auto owner = std::make_shared<const base::Buffer>(std::move(data));
   std::vector<std::unique_ptr<Weight>> weights;
   weights.reserve(matrices);

@@ -16,13 +16,15 @@ class PackedWeight final : public Weight {
  public:
   // See Device::load_weight. Packs with all threads of `team`.
   static base::Result<std::unique_ptr<Weight>> pack(DType type, int64_t rows, int64_t cols,
-                                                    std::span<const std::byte> source, base::ThreadTeam& team);
+                                                    std::span<const std::byte> source, base::ThreadTeam& team,
+                                                    const SourceRelease& release = {});
 
   // See Device::load_weights. They share one buffer: a small matrix alone would take a page, and a large page holds
   // many.
   static base::Result<std::vector<std::unique_ptr<Weight>>> pack_all(DType type, int64_t count, int64_t rows,
                                                                      int64_t cols, std::span<const std::byte> source,
-                                                                     base::ThreadTeam& team);
+                                                                     base::ThreadTeam& team,
+                                                                     const SourceRelease& release = {});
 
   // See Device::load_panels. Nothing is copied.
   static base::Result<std::unique_ptr<Weight>> view(DType type, int64_t rows, int64_t cols,

@@ -94,14 +94,18 @@ TEST_F(LayerByLayer, GivesWhatTheWholeModelGives) {
     const auto rows_of = [&](int64_t first, int64_t rows) {
       return tensor::Matrix{hidden.data() + first * width, rows, width, width};
     };
-    ASSERT_TRUE(decoder.embed(all, rows_of(0, 52)));
+    ASSERT_TRUE(decoder.embed(std::span(all).first(31), rows_of(0, 31)));
+    ASSERT_TRUE(decoder.embed(std::span(all).subspan(31), rows_of(31, 21)));
     size_t bytes = 0;
     for (int64_t layer = 0; layer < shape.layers; ++layer) {
-      ASSERT_TRUE(decoder.load(layer));
-      bytes += decoder.layer_bytes();
-      for (const int64_t row : {0, 20, 40})
-        decoder.forward(row, rows_of(row, row == 40 ? 5 : 20));
-      decoder.forward(0, rows_of(45, 7));
+      for (const LayerPart part : kLayerParts) {
+        ASSERT_TRUE(decoder.load(layer, part));
+        EXPECT_GT(decoder.part_bytes(), 0U);
+        bytes += decoder.part_bytes();
+        for (const int64_t row : {0, 20, 40})
+          decoder.forward(row, rows_of(row, row == 40 ? 5 : 20));
+        decoder.forward(0, rows_of(45, 7));
+      }
     }
     decoder.normalise(rows_of(0, 52));
     test::Loaded loaded = test::load(path_, tensor::KvType::f32, 64);
@@ -139,8 +143,9 @@ TEST_F(LayerByLayer, RefusesWeightsThatAreNoNumbersAsItMeetsThem) {
   ASSERT_FALSE(embedded);
   EXPECT_EQ(embedded.error().code(), base::ErrorCode::corrupt);
   EXPECT_NE(embedded.error().to_string().find("token_embd.weight"), std::string::npos) << embedded.error().to_string();
-  EXPECT_TRUE((*made)->load(0));
-  const auto loaded = (*made)->load(1);
+  EXPECT_TRUE((*made)->load(0, LayerPart::feed_forward));
+  EXPECT_TRUE((*made)->load(1, LayerPart::attention));
+  const auto loaded = (*made)->load(1, LayerPart::feed_forward);
   ASSERT_FALSE(loaded);
   EXPECT_EQ(loaded.error().code(), base::ErrorCode::corrupt);
   EXPECT_NE(loaded.error().to_string().find("blk.1.ffn_up.weight"), std::string::npos) << loaded.error().to_string();

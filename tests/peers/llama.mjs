@@ -11,14 +11,7 @@ export class Peer {
     llama ??= await getLlama({ gpu: false, build: 'never', logLevel: LlamaLogLevel.error });
     peer.model = await llama.loadModel({ modelPath, gpuLayers: 0 });
     const plain = { flashAttention: false, experimentalKvCacheKeyType: 'F32', experimentalKvCacheValueType: 'F32' };
-    // A batch is of all sequences: the library would begin it when the next few of them are ready.
-    const whole = (dispatch) => {
-      if (peer.context._queuedDecodes.length < peer.streams) setImmediate(whole, dispatch);
-      else dispatch();
-    };
-    const together = sequences > 1 ? { sequences, batching: { dispatchSchedule: whole } } : {};
-    peer.streams = 1;
-    peer.context = await peer.model.createContext({ contextSize, batchSize, threads, ...together, ...(exact ? plain : {}) });
+    peer.context = await peer.model.createContext({ contextSize, batchSize, threads, sequences, ...(exact ? plain : {}) });
     peer.sequences = Array.from({ length: sequences }, () => peer.context.getSequence());
     peer.sequence = peer.sequences[0];
     return peer;
@@ -65,27 +58,21 @@ export class Peer {
   }
 
   // Tokens a second of as many sequences as there are prompts, each of which makes `count` further tokens: of all
-  // together, from when the last of them has its first token.
+  // together, from when all have their first token. They go in step: a sequence asks for its next token when the others
+  // have theirs, so that each batch is of all. The library would go on with those that are ready, in ever other parts.
   async rate(prompts, count) {
-    this.streams = prompts.length;
-    let firsts = 0;
-    let made = 0;
-    let start;
-    let madeThen;
-    await Promise.all(prompts.map(async (prompt, i) => {
-      await this.sequences[i].clearHistory();
-      let own = 0;
-      for await (const _ of this.sequences[i].evaluate(prompt, { temperature: 0, yieldEogToken: true })) {
-        ++made;
-        if (++own === 1 && ++firsts === prompts.length) {
-          start = performance.now();
-          madeThen = made;
-        }
-        if (own > count) break;
-      }
-      --this.streams;
-    }));
-    return (made - madeThen) / ((performance.now() - start) / 1000);
+    const streams = prompts.map((prompt, i) => this.sequences[i].evaluate(prompt, { temperature: 0, yieldEogToken: true }));
+    const step = async () => {
+      const tokens = await Promise.all(streams.map((stream) => stream.next()));
+      if (tokens.some(({ done }) => done)) throw new Error('llama.cpp ended a sequence before it had all of its tokens');
+    };
+    await Promise.all(this.sequences.map((sequence) => sequence.clearHistory()));
+    await step();
+    const start = performance.now();
+    for (let i = 0; i < count; ++i) await step();
+    const seconds = (performance.now() - start) / 1000;
+    await Promise.all(streams.map((stream) => stream.return()));
+    return (streams.length * count) / seconds;
   }
 
   async close() {

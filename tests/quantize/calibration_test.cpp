@@ -93,7 +93,7 @@ TEST(Calibration, SeesTheInputsOfMatrices) {
   }
 }
 
-// Layers that add nothing, and the rest.
+// In a layer, what its attention and its mixture add.
 TEST(Calibration, SaysHowMuchErrorsMatter) {
   const test::TemporaryFolder folder;
   const auto path = folder.path() / "model.gguf";
@@ -111,7 +111,9 @@ TEST(Calibration, SaysHowMuchErrorsMatter) {
   const double first = influences("blk.0.attn_q.weight", true);
   EXPECT_GT(first, 0.1);  // projections of random weights are about as large as embeddings
   EXPECT_LT(first, 2);
+  EXPECT_EQ(influences("blk.0.attn_output.weight", true), first);
   EXPECT_EQ(influences("blk.0.ffn_down_exps.weight", true), first);
+  EXPECT_NE(influences("blk.1.attn_q.weight", true), first);
   EXPECT_EQ(influences("token_embd.weight", true), 1);
   EXPECT_EQ(influences("no.such.tensor", true), 1);
   EXPECT_GE(influences("output.weight", true), 1);

@@ -50,18 +50,18 @@ class MomentFileTest : public testing::Test {
 };
 
 TEST_F(MomentFileTest, GivesBackWhatWasPutThere) {
-  const auto file = MomentFile::create(folder_.path(), 2 * Moments::bytes(kMostCorrelated + 32));
+  auto file = MomentFile::create(folder_.path(), 2 * Moments::bytes(kMostCorrelated + 32));
   ASSERT_TRUE(file) << file.error().to_string();
   EXPECT_TRUE(fs::is_empty(folder_.path())) << "the file has a name";
-  const auto first = (*file)->put(moments_of(1, 3));
-  const auto second = (*file)->put(moments_of(2, 5, 64));
+  const auto first = file->put(moments_of(1, 3));
+  const auto second = file->put(moments_of(2, 5, 64));
   ASSERT_TRUE(first && second);
   for (int time = 0; time < 2; ++time) {
-    auto found = (*file)->get(*second);
+    auto found = file->get(*second);
     ASSERT_TRUE(found) << found.error().to_string();
     expect_same(std::move(*found), moments_of(2, 5, 64));
   }
-  auto found = (*file)->get(*first);
+  auto found = file->get(*first);
   ASSERT_TRUE(found) << found.error().to_string();
   expect_same(std::move(*found), moments_of(1, 3));
 }
@@ -80,9 +80,9 @@ TEST_F(MomentFileTest, SaysAtOnceThatADiskIsTooSmall) {
   const rlimit small{4096, before.rlim_max};
   setrlimit(RLIMIT_FSIZE, &small);
   const auto claimed = MomentFile::create(folder_.path(), 8192);
-  const auto file = MomentFile::create(folder_.path(), 0);
+  auto file = MomentFile::create(folder_.path(), 0);
   base::Result<MomentFile::Place> put = MomentFile::Place{};
-  if (file) put = (*file)->put(moments_of(1, 3, 64));  // of 8,320 bytes
+  if (file) put = file->put(moments_of(1, 3, 64));  // of 8,320 bytes
   setrlimit(RLIMIT_FSIZE, &before);
   std::signal(SIGXFSZ, signal);
   ASSERT_FALSE(claimed);

@@ -423,6 +423,40 @@ TEST(LoadWeight, SeveralLieTogether) {
   EXPECT_FALSE(device->load_weights(DType::q8_0, 2, 4, 32, source));
 }
 
+// Behind every stretch of panels, from the source's beginning, and nothing of it is read afterwards: what was released
+// is gone here.
+TEST(LoadWeight, ReleasesItsSourceAsItReadsIt) {
+  auto device = make_cpu_device(Isa::scalar, 2);
+  constexpr int64_t cols = 4096;
+  for (const auto& [count, rows] : {std::pair<int64_t, int64_t>{1, 2053}, {7, 301}, {1, 1}}) {
+    std::vector<std::byte> source(static_cast<size_t>(count * rows * row_bytes(DType::f16, cols)));
+    for (size_t i = 0; i < source.size(); ++i)
+      source[i] = static_cast<std::byte>(i * 31 % 251);
+    const std::vector<std::byte> whole = source;
+    std::vector<size_t> ends;
+    const auto forget = [&](std::span<const std::byte> read) {
+      EXPECT_EQ(read.data(), source.data());
+      std::fill_n(source.begin(), read.size(), std::byte{0xff});
+      ends.push_back(read.size());
+    };
+    const auto weights = device->load_weights(DType::f16, count, rows, cols, source, forget);
+    const auto expected = device->load_weights(DType::f16, count, rows, cols, whole);
+    ASSERT_TRUE(weights && expected);
+    for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
+      EXPECT_TRUE(std::ranges::equal(static_cast<const PackedWeight&>(*(*weights)[i]).data(),
+                                     static_cast<const PackedWeight&>(*(*expected)[i]).data()));
+    }
+    ASSERT_FALSE(ends.empty());
+    EXPECT_EQ(ends.back(), source.size());
+    size_t before = 0;
+    for (const size_t end : ends) {
+      EXPECT_GT(end, before);
+      EXPECT_LE(end - before, size_t{4} << 20);
+      before = end;
+    }
+  }
+}
+
 TEST(Linear, NoRowsIsNoWork) {
   auto device = make_cpu_device(available_isas().back(), 2);
   const std::vector<std::byte> source(34 * 4);
