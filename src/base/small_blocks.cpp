@@ -1,17 +1,16 @@
 // Small blocks of memory, kept for whoever asks next: `operator new` and `operator delete` of the program.
 //
-// Whoever relays requests makes and frees some seventy small things for each, the frames of coroutines among them. The C
-// library looks after their size, their neighbours and the arena that they are of, and keeps few of one size at hand:
+// Whoever relays requests makes and frees some seventy small things for each, the frames of coroutines among them. The
+// C library looks after their size, their neighbours and the arena that they are of, and keeps few of one size at hand:
 // 130 instructions each, three times what it takes to keep those that were freed in lists by their size, one for each
 // thread. Blocks come from malloc and go back to it, so that everything else about memory is as it was; sanitizers see
 // all of it.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <malloc.h>
 #include <new>
 #include <utility>
-
-#include <malloc.h>
 
 namespace {
 
