@@ -11,7 +11,7 @@ using namespace eight_bytes;
 
 // Each byte at each place of texts of each length up to three times eight, beside all neighbours that could borrow.
 TEST(EightBytes, FindABoundAndAByteWhereverTheyStand) {
-  for (int other : {0x00, 0x1f, ' ', 'a', '"', 0x7f, 0x80, 0xff}) {
+  for (const int other : {0x00, 0x1f, 0x20, 0x22, 0x61, 0x7f, 0x80, 0xff}) {
     const bool low = other < 0x20;
     const bool quote = other == '"';
     const bool high = other >= 0x80;

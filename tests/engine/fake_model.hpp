@@ -94,8 +94,8 @@ class FakeCache final : public tensor::KvCache {
 class FakeDevice final : public tensor::Device {
  public:
   std::string description() const override { return "fake"; }
-  base::Result<std::unique_ptr<tensor::Weight>> load_weight(tensor::DType, int64_t, int64_t,
-                                                            std::span<const std::byte>) override {
+  base::Result<std::unique_ptr<tensor::Weight>> load_weight(tensor::DType, int64_t, int64_t, std::span<const std::byte>,
+                                                            const tensor::SourceRelease&) override {
     return base::Error(base::ErrorCode::unsupported, "the fake device has no weights");
   }
   base::Result<std::unique_ptr<tensor::Weight>> load_panels(tensor::DType, int64_t, int64_t, std::span<const std::byte>,
