@@ -33,6 +33,10 @@ struct Kept {
 };
 constinit thread_local Kept kept{};
 
+// The smallest whose blocks hold so many bytes.
+constexpr size_t kind_of(size_t bytes) {
+  return bytes <= least ? 0 : (bytes - least + step - 1) / step;
+}
 constexpr size_t bytes_of(size_t kind) {
   return least + kind * step;
 }
@@ -70,7 +74,7 @@ void keep(void* memory, size_t kind) {
 }  // namespace
 
 void* operator new(size_t bytes) {
-  const size_t kind = bytes <= least ? 0 : (bytes - least + step - 1) / step;
+  const size_t kind = kind_of(bytes);
   if (kind >= kinds) return make(bytes);
   Block* const block = kept.first[kind];
   if (block == nullptr) return make(bytes_of(kind));
@@ -88,7 +92,7 @@ void operator delete(void* memory) noexcept {
 
 void operator delete(void* memory, size_t bytes) noexcept {
   if (memory == nullptr) return;
-  const size_t kind = bytes <= least ? 0 : (bytes - least + step - 1) / step;
+  const size_t kind = kind_of(bytes);
   if (kind >= kinds) return std::free(memory);
   keep(memory, kind);
 }

@@ -70,8 +70,8 @@ class Decoder final : public Model {
   // keys and values in the cache's layer `kept_in`.
   void attend(const LayerWeights& layer, int64_t index, const tensor::KvRows& rows, tensor::KvCache& cache,
               int64_t kept_in);
-  // Adds the attention's projection and the feed-forward block to the first `rows` rows of the residual stream.
-  // Adds what the output projection makes of attended_ to the residual stream.
+  // Each adds to the first `rows` rows of the residual stream: what the output projection makes of attended_, and then
+  // the feed-forward block.
   void add_attention(const LayerWeights& layer, int64_t rows);
   void feed_forward(const LayerWeights& layer, int64_t rows);
   Output outputs(const Batch& batch, std::span<const int32_t> kept);

@@ -14,6 +14,8 @@ namespace tidemill::observe {
 
 namespace {
 
+constexpr size_t traceparent_size = 55;  // 2 + 1 + 32 + 1 + 16 + 1 + 2
+
 // What room is made for at once.
 constexpr size_t usual_attributes = 12;
 // Records that have made room for others and were lent to nobody, of the thread: filling one anew costs less than
@@ -31,7 +33,6 @@ std::shared_ptr<SpanRecord> blank_record() {
   record->attributes.reserve(usual_attributes);
   return record;
 }
-constexpr size_t traceparent_size = 55;  // 2 + 1 + 32 + 1 + 16 + 1 + 2
 
 template <size_t N>
 bool all_zero(const std::array<uint8_t, N>& id) {
