@@ -1,11 +1,8 @@
 #include "wire/client_connection.hpp"
 
-#include <tuple>
 #include <utility>
 
 #include <fmt/format.h>
-
-#include "wire/as_result.hpp"
 
 namespace tidemill::wire {
 
@@ -18,23 +15,13 @@ using boost::system::error_code;
 
 constexpr std::string_view sending = "cannot send the request to";
 
-// Connecting has told the event loop to report the socket as writable too, and every later wait for input tells it
-// again: each would first come back for that. A fresh registration is for input, until a write has to wait.
-void listen_for_input_alone(tcp::socket& socket) {
-  error_code error;
-  const tcp protocol = socket.remote_endpoint(error).protocol();
-  const auto descriptor = error ? -1 : socket.release(error);
-  if (!error) socket.assign(protocol, descriptor, error);
-}
-
 }  // namespace
 
 ClientConnection::ClientConnection(asio::io_context& context, std::shared_ptr<const Url> to)
     : to_(std::move(to)),
-      transport_(tcp::socket(context)),
-      deadline_(
-          Deadlines::of(context), [](void* self) { static_cast<ClientConnection*>(self)->stop(Stopped::timeout); },
-          this) {}
+      transport_(
+          SocketEvents::of(context), [](void* self) { static_cast<ClientConnection*>(self)->told(); }, this),
+      event_(Deadlines::of(context)) {}
 
 ClientConnection::~ClientConnection() {
   if (stopped_ == Stopped::no) transport_.finish_tls();
@@ -43,8 +30,12 @@ ClientConnection::~ClientConnection() {
 void ClientConnection::stop(Stopped why) {
   if (stopped_ != Stopped::no) return;
   stopped_ = why;
-  error_code ignored;
-  transport_.socket().close(ignored);  // what waits on it comes back
+  transport_.socket().close();
+  event_.notify();
+}
+
+void ClientConnection::told() {
+  if (can(waits_for_)) event_.notify_now();
 }
 
 base::Error ClientConnection::failure(std::string_view doing, const Url& whom, const error_code& error) const {
@@ -57,12 +48,28 @@ base::Error ClientConnection::failure(std::string_view doing, const Url& whom, c
   return {ErrorCode::unavailable, fmt::format("{} {}: {}", doing, whom.authority(), error.message())};
 }
 
-asio::awaitable<Result<void>> ClientConnection::wait(tcp::socket::wait_type what, base::SteadyTime deadline,
-                                                     std::string_view doing) {
-  if (stopped_ != Stopped::no) co_return failure(doing, {});
-  deadline_.set(deadline);
-  const auto [error] = co_await transport_.socket().async_wait(what, as_result);
-  deadline_.clear();
+void ClientConnection::begin_wait(For what) {
+  waits_for_ = what;
+  transport_.socket().wait_for_events(true);
+}
+
+error_code ClientConnection::end_wait(bool notified, base::SteadyTime deadline) {
+  transport_.socket().wait_for_events(false);
+  if (notified || stopped_ != Stopped::no) return {};
+  if (Deadlines::now() < deadline) return asio::error::operation_aborted;
+  stop(Stopped::timeout);
+  return {};
+}
+
+asio::awaitable<Result<void>> ClientConnection::wait(For what, base::SteadyTime deadline, std::string_view doing) {
+  error_code error;
+  if (stopped_ == Stopped::no && can(what)) {
+    if (Deadlines::now() >= deadline) stop(Stopped::timeout);
+  } else if (stopped_ == Stopped::no) {
+    begin_wait(what);
+    const bool notified = co_await event_.wait_until(deadline);
+    error = end_wait(notified, deadline);
+  }
   if (error || stopped_ != Stopped::no) co_return failure(doing, error);
   co_return Result<void>();
 }
@@ -71,22 +78,22 @@ asio::awaitable<Result<void>> ClientConnection::connect(const Url& dialed, const
                                                         base::SteadyTime deadline) {
   static constexpr std::string_view doing = "cannot connect to";
   if (stopped_ != Stopped::no) co_return failure(doing, dialed, {});
-  tcp::socket& socket = transport_.socket();
+  Socket& socket = transport_.socket();
   error_code error = asio::error::host_not_found;
   for (size_t i = 0; i < endpoints.size() && error; ++i) {
     stopped_ = Stopped::no;
-    error_code ignored;
-    socket.close(ignored);
     // An address that says nothing leaves the others their share of the time.
     const base::SteadyTime now = Deadlines::now();
-    deadline_.set(now + (deadline - now) / static_cast<int64_t>(endpoints.size() - i));
-    std::tie(error) = co_await socket.async_connect(endpoints[i], as_result);
-    deadline_.clear();
-    if (stopped_ == Stopped::cancelled || (error == asio::error::operation_aborted && stopped_ == Stopped::no)) break;
-    if (!error && stopped_ != Stopped::no) error = asio::error::timed_out;
+    error = socket.connect(endpoints[i]);
+    if (error) continue;
+    const base::SteadyTime until = now + (deadline - now) / static_cast<int64_t>(endpoints.size() - i);
+    begin_wait(For::writing);
+    const bool notified = co_await event_.wait_until(until);
+    error = end_wait(notified, until);
+    if (stopped_ == Stopped::cancelled || error) break;
+    error = stopped_ == Stopped::timeout ? error_code(asio::error::timed_out) : socket.connected();
   }
-  if (error) co_return failure(doing, dialed, error);
-  listen_for_input_alone(socket);
+  if (error || stopped_ == Stopped::cancelled) co_return failure(doing, dialed, error);
   transport_.prepare();
   co_return Result<void>();
 }
@@ -103,8 +110,7 @@ asio::awaitable<Result<void>> ClientConnection::secure(const TlsContext& tls, ba
                                                                 transport_.tls_failure()));
     }
     const bool read = progress.kind == Progress::Kind::want_read;
-    auto waited = co_await wait(read ? tcp::socket::wait_read : tcp::socket::wait_write, deadline,
-                                "no trusted TLS connection to");
+    auto waited = co_await wait(read ? For::reading : For::writing, deadline, "no trusted TLS connection to");
     if (!waited) co_return std::move(waited).error();
   }
 }
@@ -126,14 +132,13 @@ std::optional<Result<void>> ClientConnection::write_now(Pieces& pieces, bool& an
 asio::awaitable<Result<void>> ClientConnection::write(Pieces pieces, base::Duration limit, bool& any) {
   while (true) {
     if (auto done = write_now(pieces, any)) co_return *std::move(done);
-    const auto what = waits_for_input_ ? tcp::socket::wait_read : tcp::socket::wait_write;
-    auto waited = co_await wait(what, Deadlines::now() + limit, sending);
+    auto waited = co_await wait(waits_for_input_ ? For::reading : For::writing, Deadlines::now() + limit, sending);
     if (!waited) co_return std::move(waited).error();
   }
 }
 
 asio::awaitable<Result<void>> ClientConnection::wait_readable(base::SteadyTime deadline) {
-  return wait(tcp::socket::wait_read, deadline, "no answer from");
+  return wait(reads_by_writing_ ? For::writing : For::reading, deadline, "no answer from");
 }
 
 }  // namespace tidemill::wire

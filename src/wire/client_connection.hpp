@@ -14,10 +14,10 @@
 
 #include "base/clock.hpp"
 #include "base/result.hpp"
-#include "wire/deadlines.hpp"
 #include "wire/tls_context.hpp"
 #include "wire/transport.hpp"
 #include "wire/url.hpp"
+#include "wire/wait_point.hpp"
 
 namespace tidemill::wire {
 
@@ -45,6 +45,9 @@ class ClientConnection {
     return stopped_ == Stopped::no ? transport_.read(to, size) : Progress{Progress::Kind::failed, 0, {}};
   }
 
+  // Whether `read` might give something at once.
+  bool readable() { return transport_.socket().readable(); }
+
   bool tls() const { return transport_.tls(); }
   bool silent() { return transport_.silent(); }
   // Ends what waits with `cancelled`, and everything that comes after it.
@@ -57,16 +60,24 @@ class ClientConnection {
 
  private:
   enum class Stopped : uint8_t { no, timeout, cancelled };
+  enum class For : uint8_t { reading, writing };
   void stop(Stopped why);
+  void told();
+  bool can(For what) { return what == For::reading ? transport_.socket().readable() : transport_.socket().writable(); }
   base::Error failure(std::string_view doing, const Url& whom, const boost::system::error_code& error) const;
-  asio::awaitable<base::Result<void>> wait(asio::ip::tcp::socket::wait_type what, base::SteadyTime deadline,
-                                           std::string_view doing);
+  void begin_wait(For what);
+  // An error where the coroutine was cancelled; past its deadline the connection is stopped.
+  boost::system::error_code end_wait(bool notified, base::SteadyTime deadline);
+  asio::awaitable<base::Result<void>> wait(For what, base::SteadyTime deadline, std::string_view doing);
 
   std::shared_ptr<const Url> to_;
   Transport transport_;
-  Deadlines::Entry deadline_;
+  WaitPoint event_;  // the socket is what `waits_for_` asks, or it was stopped
+  For waits_for_ = For::reading;
   Stopped stopped_ = Stopped::no;
-  bool waits_for_input_ = false;  // what is being written, under TLS
+  // Under TLS:
+  bool waits_for_input_ = false;   // what is being written
+  bool reads_by_writing_ = false;  // the last read could not write
 };
 
 }  // namespace tidemill::wire

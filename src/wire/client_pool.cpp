@@ -140,7 +140,7 @@ struct ClientStream::Impl {
   base::Duration idle_timeout{};
   bool keep = false;        // the pool keeps connections
   bool keep_alive = false;  // the server does too, and the request went out whole
-  bool look_first = false;  // bytes may be there already
+  bool look_first = false;  // bytes may be there that the connection does not tell of
   InputBuffer input;
   HeadScanner scanner;
   HttpResponse head;
@@ -152,12 +152,11 @@ struct ClientStream::Impl {
 std::optional<Result<bool>> ClientStream::Impl::read_now(size_t limit) {
   const InputBuffer::Room room = input.prepare(limit);
   const Progress progress = connection->read(room.at, room.size);
-  look_first = progress.kind == Progress::Kind::done && progress.bytes == room.size;
+  // Under TLS more may have been received than was asked for.
+  look_first = progress.kind == Progress::Kind::done && connection->tls();
   switch (progress.kind) {
     case Progress::Kind::done:
       input.commit(progress.bytes);
-      // Under TLS more may have been received than was asked for.
-      look_first = look_first || connection->tls();
       return true;
     case Progress::Kind::ended:
       return false;
@@ -215,7 +214,7 @@ asio::awaitable<Result<void>> ClientStream::Impl::read_head(SteadyTime deadline,
   while (true) {
     std::optional<Result<bool>> more;
     while (!more) {
-      if (!look_first) {
+      if (!look_first && !connection->readable()) {
         input.release_if_empty();
         auto readable = co_await connection->wait_readable(deadline);
         if (!readable) co_return std::move(readable).error();
@@ -332,7 +331,7 @@ asio::awaitable<Result<std::string_view>> ClientStream::next_piece(bool join) {
     const SteadyTime deadline = Deadlines::now() + impl.idle_timeout;
     std::optional<Result<bool>> more;
     while (!more) {
-      if (!impl.look_first) {
+      if (!impl.look_first && !impl.connection->readable()) {
         impl.input.release_if_empty();
         auto readable = co_await impl.connection->wait_readable(deadline);
         if (!readable) co_return std::move(readable).error();

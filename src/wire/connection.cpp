@@ -13,11 +13,11 @@
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/asio/use_awaitable.hpp>
 
 #include "base/eight_bytes.hpp"
 #include "base/json.hpp"
 #include "base/log.hpp"
-#include "wire/as_result.hpp"
 #include "wire/error_body.hpp"
 #include "wire/http_head.hpp"
 
@@ -105,9 +105,29 @@ void append_field(std::string& head, std::string_view name, std::string_view val
 // asks for more. By itself it takes some megabytes: so much would be computed for a client that does not read.
 constexpr int most_unsent_bytes = 128 << 10;
 
+// Requests of one connection that are there already, until others of its thread have their turn.
+constexpr int most_at_once = 16;
+
 constexpr std::string_view speaks_tls =
     "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 52\r\n"
     "Connection: close\r\n\r\nThis port speaks TLS: use https:// instead of http:\n";
+
+// "127.0.0.1:4711", "[::1]:4711"; empty where the system does not say.
+std::string peer_of(const asio::ip::tcp::socket& socket) {
+  error_code error;
+  const auto endpoint = socket.remote_endpoint(error);
+  if (error) return {};
+  const std::string address = endpoint.address().to_string();
+  return endpoint.address().is_v6() ? fmt::format("[{}]:{}", address, endpoint.port())
+                                    : fmt::format("{}:{}", address, endpoint.port());
+}
+
+// Asio watches no longer over it.
+int release(asio::ip::tcp::socket& socket) {
+  error_code error;
+  const int descriptor = socket.release(error);
+  return error ? -1 : descriptor;
+}
 
 bool has_no_body(int status) {
   return status == 204 || status == 304;
@@ -124,22 +144,20 @@ struct Connection::WakerState {
 };
 
 Connection::Connection(asio::ip::tcp::socket socket, asio::io_context& io, ServerContext& context)
-    : transport_(std::move(socket)),
+    : peer_(peer_of(socket)),
+      io_(io),
+      transport_(
+          SocketEvents::of(io), [](void* self) { static_cast<Connection*>(self)->told(); }, this, release(socket)),
       context_(context),
       input_capacity_(std::max(context.options.max_header_bytes, size_t{64} << 10)),
       input_event_(Deadlines::of(io)),
+      socket_event_(Deadlines::of(io)),
       write_deadline_(
           Deadlines::of(io), [](void* self) { static_cast<Connection*>(self)->write_deadline_passed(); }, this),
       wake_event_(Deadlines::of(io)) {
-  error_code error;
   transport_.prepare();
-  (void)::setsockopt(transport_.socket().native_handle(), IPPROTO_TCP, TCP_NOTSENT_LOWAT, &most_unsent_bytes,
+  (void)::setsockopt(transport_.socket().descriptor(), IPPROTO_TCP, TCP_NOTSENT_LOWAT, &most_unsent_bytes,
                      sizeof most_unsent_bytes);
-  const auto endpoint = transport_.socket().remote_endpoint(error);
-  if (!error) {
-    peer_ = endpoint.address().is_v6() ? fmt::format("[{}]:{}", endpoint.address().to_string(), endpoint.port())
-                                       : fmt::format("{}:{}", endpoint.address().to_string(), endpoint.port());
-  }
 }
 
 Connection::~Connection() {
@@ -148,19 +166,23 @@ Connection::~Connection() {
 
 // ---- input
 
-// Waiting first rather than reading keeps idle connections free of buffers.
-void Connection::watch() {
-  if (watching_ || end_of_input_) return;
-  watching_ = true;
-  transport_.socket().async_wait(asio::ip::tcp::socket::wait_read, [self = shared_from_this()](error_code error) {
-    self->watching_ = false;
-    if (self->end_of_input_) return;
-    if (error) return self->cut();
-    self->on_readable();
-  });
+// False: the system does not tell of the socket, so that it is of no use.
+bool Connection::watch() {
+  const error_code error = transport_.socket().watch();
+  if (error) base::log::warn("cannot serve {}: {}", peer_, error.message());
+  if (!error) transport_.socket().wait_for_events(true);
+  return !error;
 }
 
-void Connection::on_readable() {
+// Idle connections hold no buffers: there is something to take first.
+void Connection::told() {
+  const auto self = shared_from_this();
+  const bool expected = waits_to_read_ ? transport_.socket().readable() : transport_.socket().writable();
+  if (expected) socket_event_.notify();
+  if (taking_input_ && transport_.socket().readable() && input_.size() < input_capacity_) take_input();
+}
+
+void Connection::take_input() {
   if (end_of_input_) return;
   // Under TLS all has to be taken out: what OpenSSL holds does not make the socket readable.
   Progress progress;
@@ -169,15 +191,20 @@ void Connection::on_readable() {
     if (room.size == 0) break;  // `consume_input` goes on
     progress = transport_.read(room.at, room.size);
     input_.commit(progress.bytes);
-  } while (progress.kind == Progress::Kind::done && transport_.tls());
+  } while (progress.kind == Progress::Kind::done && (transport_.tls() || transport_.socket().readable()));
   if (progress.kind == Progress::Kind::ended || progress.kind == Progress::Kind::failed) {
     end_of_input_ = true;
     broken_ = broken_ || progress.kind == Progress::Kind::failed;
     input_.release_if_empty();
     return client_gone();
   }
-  if (input_.size() < input_capacity_) watch();
   input_event_.notify_now();
+}
+
+// The request may have come with the end of the handshake.
+void Connection::begin_input() {
+  taking_input_ = true;
+  if (transport_.tls() || transport_.socket().readable()) take_input();
 }
 
 void Connection::consume_input(size_t bytes) {
@@ -185,11 +212,12 @@ void Connection::consume_input(size_t bytes) {
   const bool was_full = input_.size() >= input_capacity_;
   input_.consume(bytes);
   input_.release_if_empty();
-  if (was_full && !end_of_input_ && !watching_) on_readable();
+  if (was_full) take_input();
 }
 
 void Connection::client_gone() {
   input_event_.notify();
+  socket_event_.notify();
   wake_event_.notify();
   if (auto callback = std::exchange(on_disconnect_, nullptr)) callback();
 }
@@ -198,9 +226,7 @@ void Connection::cut() {
   if (broken_) return;
   broken_ = true;
   end_of_input_ = true;
-  error_code ignored;
-  transport_.socket().set_option(asio::socket_base::linger(true, 0), ignored);  // a reset, not an orderly end
-  transport_.socket().close(ignored);
+  transport_.socket().reset();
   client_gone();
 }
 
@@ -212,8 +238,7 @@ base::Error Connection::absence() const {
 }
 
 void Connection::close() {
-  error_code ignored;
-  transport_.socket().close(ignored);
+  transport_.socket().close();
   broken_ = true;
   end_of_input_ = true;
 }
@@ -222,10 +247,12 @@ void Connection::close() {
 
 asio::awaitable<void> Connection::run() {
   const auto self = shared_from_this();
-  if (co_await shake_hands()) {
-    watch();
-    if (transport_.tls()) on_readable();  // the request may have come with the end of the handshake
+  if (watch() && co_await shake_hands()) {
+    begin_input();
+    int at_once = 0;
     while (co_await serve_one()) {
+      at_once = input_.empty() ? 0 : at_once + 1;
+      if (at_once % most_at_once == most_at_once - 1) co_await asio::post(executor(), asio::use_awaitable);
     }
   }
   close();
@@ -233,8 +260,8 @@ asio::awaitable<void> Connection::run() {
 
 asio::awaitable<void> Connection::refuse_for_load() {
   const auto self = shared_from_this();
-  if (co_await shake_hands()) {
-    watch();
+  if (watch() && co_await shake_hands()) {
+    begin_input();
     HttpResponse response = error_response(
         base::Error(base::ErrorCode::unavailable,
                     fmt::format("the server already has {} connections, its limit", context_.options.max_connections)));
@@ -258,7 +285,7 @@ asio::awaitable<bool> Connection::shake_hands() {
       if (progress.kind == Progress::Kind::done && first != '\x16') {  // no TLS record
         Pieces pieces = {asio::buffer(speaks_tls)};
         (void)write_now(pieces);
-        watch();
+        begin_input();
         co_await linger();
         co_return false;
       }
@@ -272,13 +299,18 @@ asio::awaitable<bool> Connection::shake_hands() {
       co_return false;
     }
     write_deadline_.set(deadline);
-    const bool read = progress.kind == Progress::Kind::want_read;
-    const auto [error] = co_await transport_.socket().async_wait(
-        read ? asio::ip::tcp::socket::wait_read : asio::ip::tcp::socket::wait_write, as_result);
+    co_await wait_for(progress);
     write_deadline_.clear();
-    if (error) co_return false;
   }
   co_return false;
+}
+
+// Until what a try to read or write asked for, or the connection's end.
+asio::awaitable<void> Connection::wait_for(const Progress& progress) {
+  waits_to_read_ = progress.kind == Progress::Kind::want_read;
+  const Socket& socket = transport_.socket();
+  const bool ready = waits_to_read_ ? socket.readable() : socket.writable();
+  if (!ready && !broken_) (void)co_await socket_event_.wait_until(base::SteadyTime::max());
 }
 
 // One request and its answer. False: the connection is to be closed.
@@ -472,9 +504,8 @@ std::string Connection::asked_path() const {
 // Closing a socket with input unread makes the kernel send a reset, which can destroy an answer that the client has not
 // read yet. So: end our side, then read on until the client ends its own.
 asio::awaitable<void> Connection::linger() {
-  error_code ignored;
   transport_.finish_tls();
-  transport_.socket().shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+  transport_.socket().shutdown_send();
   const base::SteadyTime deadline = Deadlines::now() + context_.options.linger_timeout;
   while (!end_of_input_ && !context_.hurrying) {
     consume_input(input_.size());
@@ -559,15 +590,14 @@ asio::awaitable<bool> Connection::write_rest(Pieces pieces) {
     }
     untaken_ = untaken();
     write_deadline_.set(Deadlines::now() + context_.options.write_timeout);
-    const auto [error] = co_await transport_.socket().async_wait(asio::ip::tcp::socket::wait_write, as_result);
+    co_await wait_for(progress);
     write_deadline_.clear();
-    if (error) cut();
   }
   co_return false;
 }
 
 std::optional<int64_t> Connection::untaken() {
-  if (context_.options.untaken) return context_.options.untaken(transport_.socket().native_handle());
+  if (context_.options.untaken) return context_.options.untaken(transport_.socket().descriptor());
   return transport_.unacknowledged();
 }
 

@@ -73,23 +73,26 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // Resets the connection: what runs on it sees the client gone.
   void cut();
 
-  asio::any_io_executor executor() { return transport_.socket().get_executor(); }
+  asio::any_io_executor executor() { return io_.get_executor(); }
 
  private:
   friend class Exchange;
   struct WakerState;
   enum class Answer { none, whole, stream, stream_ended };
 
-  // Input: the socket is watched all the time, so that the end of the connection is seen whatever else goes on, unless
+  // Input: what has come is taken at once, so that the end of the connection is seen whatever else goes on, unless
   // `input_` is full.
-  void watch();
-  void on_readable();
+  void told();
+  bool watch();
+  void begin_input();
+  void take_input();
   void consume_input(size_t bytes);
   void client_gone();
   base::Error absence() const;
   void close();
 
   asio::awaitable<bool> shake_hands();
+  asio::awaitable<void> wait_for(const Progress& progress);
   asio::awaitable<bool> serve_one();
   asio::awaitable<bool> read_request(RequestParser& parser);
   asio::awaitable<void> run_exchange();
@@ -119,19 +122,22 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::function<void()> waker();
   void detach_waker();
 
+  const std::string peer_;
+  asio::io_context& io_;
   Transport transport_;
   ServerContext& context_;
-  std::string peer_;
 
   // Input.
   InputBuffer input_;  // received and not yet consumed, at most `input_capacity_`
   size_t input_capacity_;
   WaitPoint input_event_;  // more input, the end of it, or a drain
-  bool watching_ = false;
+  bool taking_input_ = false;
   bool end_of_input_ = false;
   bool broken_ = false;  // reset, stalled or cut: nothing can be read or written any more
 
-  // Output.
+  // Handshake and output.
+  WaitPoint socket_event_;  // the socket can be read, or else written, or is closed
+  bool waits_to_read_ = false;
   std::array<char, 24> size_line_{};  // of the chunk that is being written
   Pieces unwritten_{};                // of it
   Deadlines::Entry write_deadline_;

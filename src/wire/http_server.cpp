@@ -18,6 +18,7 @@
 #include "base/log.hpp"
 #include "wire/as_result.hpp"
 #include "wire/connection.hpp"
+#include "wire/socket_events.hpp"
 
 namespace tidemill::wire {
 
@@ -103,6 +104,10 @@ base::Result<void> HttpServer::Impl::listen() {
                        fmt::format("cannot {} {}: {}{}", what, format_endpoint(endpoint), error.message(),
                                    busy ? " (another program listens there; choose another port)" : ""));
   };
+  for (const auto& thread : io) {
+    error = SocketEvents::prepare(thread->io);
+    if (error) return failed("watch connections to");
+  }
   acceptor->open(endpoint.protocol(), error);
   if (error) return failed("open a socket for");
   acceptor->set_option(tcp::acceptor::reuse_address(true), error);

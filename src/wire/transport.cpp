@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <fcntl.h>
 #include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -28,22 +31,26 @@ error_code last_error() {
   return {errno, boost::system::system_category()};
 }
 
-int descriptor_of(BIO* bio) {
-  return *static_cast<const int*>(BIO_get_data(bio));
+Socket& socket_of(BIO* bio) {
+  return *static_cast<Socket*>(BIO_get_data(bio));
 }
 
 // OpenSSL's own socket BIO writes with write(2), which raises SIGPIPE.
 int bio_write(BIO* bio, const char* bytes, int count) {
   BIO_clear_retry_flags(bio);
-  const ssize_t sent = ::send(descriptor_of(bio), bytes, static_cast<size_t>(count), MSG_NOSIGNAL);
+  Socket& socket = socket_of(bio);
+  const ssize_t sent = ::send(socket.descriptor(), bytes, static_cast<size_t>(count), MSG_NOSIGNAL);
   if (sent < 0 && (errno == EAGAIN || errno == EINTR)) BIO_set_retry_write(bio);
+  if (sent < 0 && errno == EAGAIN) socket.note_full();
   return static_cast<int>(sent);
 }
 
 int bio_read(BIO* bio, char* to, int size) {
   BIO_clear_retry_flags(bio);
-  const ssize_t got = ::recv(descriptor_of(bio), to, static_cast<size_t>(size), 0);
+  Socket& socket = socket_of(bio);
+  const ssize_t got = ::recv(socket.descriptor(), to, static_cast<size_t>(size), 0);
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) BIO_set_retry_read(bio);
+  if (got < 0 && errno == EAGAIN) socket.note_drained();
   return static_cast<int>(got);
 }
 
@@ -80,10 +87,11 @@ void Transport::SslFree::operator()(SSL* ssl) const {
   SSL_free(ssl);
 }
 
-void Transport::prepare() {
-  error_code ignored;
-  socket_.non_blocking(true, ignored);
-  socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
+void Transport::prepare() const {
+  const int descriptor = socket_.descriptor();
+  (void)::fcntl(descriptor, F_SETFL, ::fcntl(descriptor, F_GETFL) | O_NONBLOCK);
+  const int on = 1;
+  (void)::setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
 Transport::~Transport() = default;
@@ -93,8 +101,7 @@ bool Transport::start_tls(SSL_CTX* context, const std::string& host) {
   ssl_.reset(SSL_new(context));
   BIO* const bio = ssl_ ? BIO_new(bio_method()) : nullptr;
   if (bio == nullptr) return false;
-  descriptor_ = socket_.native_handle();
-  BIO_set_data(bio, &descriptor_);
+  BIO_set_data(bio, &socket_);
   SSL_set_bio(ssl_.get(), bio, bio);
   SSL_set_mode(ssl_.get(),
                SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
@@ -157,10 +164,14 @@ Progress Transport::peek(char* byte) {
 
 Progress Transport::receive(char* to, size_t size, int flags) {
   while (true) {
-    const ssize_t got = ::recv(socket_.native_handle(), to, size, flags);
+    const ssize_t got = ::recv(socket_.descriptor(), to, size, flags);
+    if (got > 0 && static_cast<size_t>(got) < size) socket_.note_short();
     if (got > 0) return {Progress::Kind::done, static_cast<size_t>(got), {}};
     if (got == 0) return {Progress::Kind::ended, 0, {}};
-    if (errno == EAGAIN) return {Progress::Kind::want_read, 0, {}};
+    if (errno == EAGAIN) {
+      socket_.note_drained();
+      return {Progress::Kind::want_read, 0, {}};
+    }
     if (errno != EINTR) return {Progress::Kind::failed, 0, last_error()};
   }
 }
@@ -196,12 +207,15 @@ Progress Transport::write(Pieces& pieces) {
   message.msg_iov = vectors.data();
   message.msg_iovlen = count;
   while (true) {
-    const ssize_t put = ::sendmsg(socket_.native_handle(), &message, MSG_NOSIGNAL);
+    const ssize_t put = ::sendmsg(socket_.descriptor(), &message, MSG_NOSIGNAL);
     if (put >= 0) {
       take_off(pieces, static_cast<size_t>(put));
       return {Progress::Kind::done, static_cast<size_t>(put), {}};
     }
-    if (errno == EAGAIN) return {Progress::Kind::want_write, 0, {}};
+    if (errno == EAGAIN) {
+      socket_.note_full();
+      return {Progress::Kind::want_write, 0, {}};
+    }
     if (errno != EINTR) return {Progress::Kind::failed, 0, last_error()};
   }
 }
@@ -213,9 +227,9 @@ void Transport::finish_tls() {
   ERR_clear_error();
 }
 
-std::optional<int64_t> Transport::unacknowledged() {
+std::optional<int64_t> Transport::unacknowledged() const {
   int bytes = 0;
-  if (::ioctl(socket_.native_handle(), SIOCOUTQ, &bytes) != 0) return std::nullopt;
+  if (::ioctl(socket_.descriptor(), SIOCOUTQ, &bytes) != 0) return std::nullopt;
   return bytes;
 }
 
@@ -230,7 +244,7 @@ bool Transport::silent() {
     return nothing;
   }
   char byte = 0;
-  return ::recv(socket_.native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
+  return ::recv(socket_.descriptor(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
 }
 
 }  // namespace tidemill::wire

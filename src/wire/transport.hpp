@@ -14,9 +14,9 @@
 #include <utility>
 
 #include <boost/asio/buffer.hpp>
-#include <boost/asio/ip/tcp.hpp>
 
 #include "base/result.hpp"
+#include "wire/socket_events.hpp"
 
 using SSL = struct ssl_st;
 using SSL_CTX = struct ssl_ctx_st;
@@ -45,13 +45,16 @@ struct Progress {
 // Not thread-safe.
 class Transport {
  public:
-  explicit Transport(asio::ip::tcp::socket socket) : socket_(std::move(socket)) {}
+  // `tell`, `owner` and `descriptor` as those of Socket.
+  Transport(SocketEvents& events, Socket::Tell tell, void* owner) : socket_(events, tell, owner) {}
+  Transport(SocketEvents& events, Socket::Tell tell, void* owner, int descriptor)
+      : socket_(events, tell, owner, descriptor) {}
   ~Transport();
   Transport(const Transport&) = delete;
   Transport& operator=(const Transport&) = delete;
 
   // Once the socket is connected: makes it non-blocking and turns Nagle's algorithm off.
-  void prepare();
+  void prepare() const;
   // From here on the bytes are those within TLS, once `handshake` is done. A client checks the peer's certificate
   // against `host` (a name or an address), which a server leaves empty. False: OpenSSL refused.
   bool start_tls(SSL_CTX* context, const std::string& host);
@@ -69,12 +72,12 @@ class Transport {
   void finish_tls();
 
   // Bytes that were written and that the peer has not acknowledged; nullopt where the system does not say.
-  std::optional<int64_t> unacknowledged();
+  std::optional<int64_t> unacknowledged() const;
 
   // Whether a connection that should be silent still is: no bytes, end or error have come.
   bool silent();
 
-  asio::ip::tcp::socket& socket() { return socket_; }
+  Socket& socket() { return socket_; }
 
  private:
   struct SslFree {
@@ -83,8 +86,7 @@ class Transport {
   Progress of_tls(int result);
   Progress receive(char* to, size_t size, int flags);
 
-  asio::ip::tcp::socket socket_;
-  int descriptor_ = -1;  // of the socket, for OpenSSL
+  Socket socket_;
   std::unique_ptr<SSL, SslFree> ssl_;
   std::string tls_failure_;
 };

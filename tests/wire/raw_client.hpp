@@ -53,6 +53,8 @@ class RawClient {
     }
     return true;
   }
+  // One byte of urgent data, which the peer does not see in its place.
+  bool send_urgent(char byte) { return ::send(fd_, &byte, 1, MSG_OOB | MSG_NOSIGNAL) == 1; }
   void finish_sending() { ::shutdown(fd_, SHUT_WR); }
   void close() {
     if (fd_ >= 0) ::close(std::exchange(fd_, -1));

@@ -91,6 +91,40 @@ TEST_F(RequestTest, MorePipelinedThanTheBufferHolds) {
   EXPECT_EQ(body_of(client.read_answer()), body);
 }
 
+TEST_F(RequestTest, OneThatPipelinesLeavesOthersTheirTurn) {
+  Flag blocked, go_on;
+  std::string order;  // of the one thread
+  router_.add("GET", "/block", [&](Exchange& exchange) -> awaitable<void> {
+    blocked.set();
+    EXPECT_TRUE(go_on.wait());
+    (void)co_await exchange.respond(HttpResponse::text(200, ""));
+  });
+  for (const char* name : {"/many", "/one"}) {
+    router_.add("GET", name, [&order, name](Exchange& exchange) -> awaitable<void> {
+      order += name[1];
+      (void)co_await exchange.respond(HttpResponse::text(200, name));
+    });
+  }
+  options_.io_threads = 1;
+  start();
+  RawClient many = connect();
+  RawClient one = connect();
+  ASSERT_TRUE(one.send(get_hello));
+  EXPECT_TRUE(begins(one.read_answer(), "HTTP/1.1 200"));
+  std::string requests = "GET /block HTTP/1.1\r\nHost: h\r\n\r\n";
+  for (int i = 0; i < 200; ++i)
+    requests += "GET /many HTTP/1.1\r\nHost: h\r\n\r\n";
+  ASSERT_TRUE(many.send(requests));
+  ASSERT_TRUE(blocked.wait());
+  ASSERT_TRUE(one.send("GET /one HTTP/1.1\r\nHost: h\r\n\r\n"));
+  go_on.set();
+  EXPECT_TRUE(begins(one.read_answer(), "HTTP/1.1 200"));
+  for (int i = 0; i < 201; ++i)
+    ASSERT_TRUE(begins(many.read_answer(), "HTTP/1.1 200"));
+  stop();
+  EXPECT_LT(order.find('o'), 100u) << order;
+}
+
 TEST_F(RequestTest, Http10) {
   start();
   const std::string closing = exchange_and_close("GET /hello HTTP/1.0\r\n\r\n");
