@@ -28,6 +28,27 @@ set(TIDEMILL_ROOM_cli base tensor text grammar chat model evaluate quantize dist
 # What the module of libtorch, which is a shared object, is made from. All else is for programs alone.
 set(TIDEMILL_SHARED_ROOMS base tensor text model evaluate quantize distill)
 
+# What a request to the gateway goes through: compiled by the profile that scripts/profiled.sh records (TIDEMILL_PROFILE).
+set(TIDEMILL_PROFILED_ROOMS base observe session access route rollout wire gateway)
+
+# tidemill_by_profile(<target>)
+function(tidemill_by_profile target)
+  if(TIDEMILL_PROFILE)
+    # ccache has the compiler see other paths, by which it would not know functions again.
+    set_target_properties(${target} PROPERTIES CXX_COMPILER_LAUNCHER "")
+  endif()
+  if(TIDEMILL_PROFILE STREQUAL "record")
+    target_compile_options(${target} PRIVATE -fprofile-generate -fprofile-update=prefer-atomic)
+    target_link_options(${target} INTERFACE -fprofile-generate)
+  elseif(TIDEMILL_PROFILE STREQUAL "use")
+    # Threads that end while the profile is written make its numbers differ a little, which is put right; what was not
+    # called has none.
+    target_compile_options(${target} PRIVATE -fprofile-use -fprofile-correction -Wno-missing-profile -Wno-mismatched-new-delete)
+  elseif(TIDEMILL_PROFILE)
+    message(FATAL_ERROR "TIDEMILL_PROFILE is '${TIDEMILL_PROFILE}': use record, use, or nothing")
+  endif()
+endfunction()
+
 # tidemill_batches(<target> <size> [<source>...])
 # Has a target's sources compiled so many at a time where TIDEMILL_UNITY says so, but for those that are named.
 function(tidemill_batches target size)
@@ -75,6 +96,9 @@ function(tidemill_room name)
   else()
     set_target_properties(tidemill_${name} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
     target_compile_options(tidemill_${name} PRIVATE -fPIE)
+  endif()
+  if(name IN_LIST TIDEMILL_PROFILED_ROOMS)
+    tidemill_by_profile(tidemill_${name})
   endif()
   target_include_directories(tidemill_${name} PUBLIC ${view})
   foreach(used IN LISTS ROOM_USES)

@@ -3,6 +3,7 @@
 #
 #   scripts/hop.sh            requests a second on one core, latency, relayed tokens, 9,900 open streams
 #   scripts/hop.sh PART...    only these parts: rate, latency, tokens, streams
+#   TIDEMILL_PROGRAM=build/profiled/tidemill scripts/hop.sh    of the gateway that `make profiled` has built
 #
 # Measured in turn, HOP_ROUNDS (3) times: the stub without a hop, wire (a bare relay of the same HTTP code), the gateway
 # with its access log, and nginx without one. Each proxy has processor 0 for itself; load and stub share processor 1.
@@ -12,6 +13,7 @@ cd "$(dirname "$0")/.."
 parts=("$@")
 [ "${#parts[@]}" -gt 0 ] || parts=(rate latency tokens streams)
 bench=build/release/bench_proxy
+program=${TIDEMILL_PROGRAM:-build/release/tidemill}
 seconds=${HOP_SECONDS:-4}
 rounds=${HOP_ROUNDS:-3}
 streams=${HOP_STREAMS:-9900}
@@ -21,7 +23,7 @@ start stub 1 "$bench" stub
 stub=$url stub_pid=$pid
 start wire 0 "$bench" proxy --to "$stub"
 wire=$url wire_pid=$pid
-start gateway 0 build/release/tidemill gateway --port 0 --gateway.io-threads 1 --backend "$stub" --access-log "$work/access.jsonl" \
+start gateway 0 "$program" gateway --port 0 --gateway.io-threads 1 --backend "$stub" --access-log "$work/access.jsonl" \
   --session-store :memory: --gateway.max-open 20000
 gateway=$url gateway_pid=$pid
 

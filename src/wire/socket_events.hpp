@@ -84,7 +84,8 @@ class SocketEvents : public asio::execution_context::service {
 
   explicit SocketEvents(asio::execution_context& context);
   static SocketEvents& of(asio::execution_context& context);
-  // Takes the descriptors that are needed, which otherwise the first socket does, and may find that there are none left.
+  // Takes the descriptors that are needed, which otherwise the first socket does, and may find that there are none
+  // left.
   static boost::system::error_code prepare(asio::execution_context& context);
 
  private:
