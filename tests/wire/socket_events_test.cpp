@@ -118,6 +118,7 @@ TEST_F(SocketEventsTest, TellsOfRoomWhenThereIsSomeAgain) {
 
 TEST_F(SocketEventsTest, WhatOneEndsIsNotToldOfInTheSameTurn) {
   std::vector<std::unique_ptr<Watched>> all;
+  all.reserve(8);
   for (int i = 0; i < 8; ++i)
     all.push_back(std::make_unique<Watched>(events_));
   int told = 0;
@@ -136,6 +137,7 @@ TEST_F(SocketEventsTest, WhatOneEndsIsNotToldOfInTheSameTurn) {
 
 TEST_F(SocketEventsTest, MoreThanATurnHoldsAreAllTold) {
   std::vector<std::unique_ptr<Watched>> all;
+  all.reserve(200);
   for (int i = 0; i < 200; ++i)
     all.push_back(std::make_unique<Watched>(events_));
   run_until([&] { return std::all_of(all.begin(), all.end(), [](const auto& one) { return one->told == 1; }); });
