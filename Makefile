@@ -83,7 +83,7 @@ chaos: build ## Kill a random one of several servers every second under 1,000 st
 	@scripts/deps.sh test
 	@node tests/e2e/chaos_long.mjs
 
-profiled: ## Build build/profiled/tidemill, its gateway compiled by a profile that is recorded meanwhile: up to a third faster
+profiled: ## Build build/profiled/tidemill, its gateway compiled by a profile that is recorded meanwhile: up to a quarter faster
 	@scripts/deps.sh build
 	@scripts/profiled.sh
 
