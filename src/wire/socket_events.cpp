@@ -12,15 +12,11 @@
 
 namespace tidemill::wire {
 
-namespace {
-
 using boost::system::error_code;
 
 error_code last_error() {
   return {errno, boost::system::system_category()};
 }
-
-}  // namespace
 
 // ---- a socket
 

@@ -20,6 +20,9 @@ namespace asio = boost::asio;
 
 class SocketEvents;
 
+// What errno says.
+boost::system::error_code last_error();
+
 // A TCP socket that never blocks. Not thread-safe: on the thread of its context, save the constructors and `close`
 // before `watch`.
 class Socket {

@@ -27,10 +27,6 @@ using boost::system::error_code;
 
 constexpr size_t record_size = size_t{16} << 10;
 
-error_code last_error() {
-  return {errno, boost::system::system_category()};
-}
-
 Socket& socket_of(BIO* bio) {
   return *static_cast<Socket*>(BIO_get_data(bio));
 }
