@@ -24,7 +24,7 @@ using tensor::DType;
 
 namespace {
 
-constexpr std::array kTypes = {DType::q8_0, DType::q5_1, DType::q5_k,   DType::q5_0,
+constexpr std::array kTypes = {DType::q8_0, DType::q6_k, DType::q5_1,   DType::q5_k, DType::q5_0,
                                DType::q4_k, DType::q4_1, DType::iq4_nl, DType::q3_k};
 
 struct Choice {

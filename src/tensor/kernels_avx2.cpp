@@ -262,6 +262,14 @@ struct Avx2 {
   TM_INLINE N with_bit(N v, const uint8_t* bits, int bit, int value) {
     return {with_bit_half(v.low, load_half(bits), bit, value), with_bit_half(v.high, load_half(bits + 32), bit, value)};
   }
+  // Nibbles, and bits 2 q and 2 q + 1 of each byte of `bits` above them.
+  TM_INLINE __m256i with_quarter_half(__m256i v, __m256i bits, int q) {
+    const __m256i moved = q < 2 ? _mm256_slli_epi16(bits, 4 - 2 * q) : _mm256_srli_epi16(bits, 2 * q - 4);
+    return _mm256_or_si256(v, _mm256_and_si256(moved, _mm256_set1_epi8(0x30)));
+  }
+  TM_INLINE N with_quarter(N v, const uint8_t* bits, int q) {
+    return {with_quarter_half(v.low, load_half(bits), q), with_quarter_half(v.high, load_half(bits + 32), q)};
+  }
   // What stands in a table of 16 bytes at each nibble.
   TM_INLINE N look_up(N nibbles, const void* table) {
     const __m256i both = _mm256_broadcastsi128_si256(_mm_loadu_si128(static_cast<const __m128i*>(table)));

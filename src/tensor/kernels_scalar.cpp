@@ -121,10 +121,6 @@ Block block_q4_k(const StepQ4K& step, int64_t g, int64_t lane) {
                   f16_to_f32(step.dmin[lane]) * static_cast<float>(step.min[g][lane]),
                   [&](int64_t k) { return nibble_at(step.codes[g / 2], g % 2, lane, k); });
 }
-Block block_q6_k(const StepQ6K& step, int64_t g, int64_t lane) {
-  return block_of(16, f16_to_f32(step.d[lane]) * static_cast<float>(step.scale[g][lane]), 0,
-                  [&](int64_t k) { return byte_at(step.codes[g], lane, k) - 32; });
-}
 
 Block block_q4_1(const StepQ41& step, int64_t g, int64_t lane) {
   return block_of(32, f16_to_f32(step.scale[g][lane]), -f16_to_f32(step.min[g][lane]),
@@ -163,6 +159,12 @@ Block block_q3_k(const StepQ3K& step, int64_t g, int64_t lane) {
   return block_of(16, f16_to_f32(step.d[lane]) * static_cast<float>(step.scale[g][lane]), 0, [&](int64_t k) {
     const int third = bit_at(step.third[g / 2], lane, g % 2 * 16 + k);
     return quarter_at(step.codes, lane, g * 16 + k) + 4 * third - 4;
+  });
+}
+Block block_q6_k(const StepQ6K& step, int64_t g, int64_t lane) {
+  return block_of(16, f16_to_f32(step.d[lane]) * static_cast<float>(step.scale[g][lane]), 0, [&](int64_t k) {
+    const int lower = nibble_at(step.codes[g / 4], g / 2 % 2, lane, g % 2 * 16 + k);
+    return lower + 16 * quarter_at(step.upper, lane, g * 16 + k) - 32;
   });
 }
 Block block_iq4_nl(const StepQ4& step, int64_t g, int64_t lane) {

@@ -22,7 +22,7 @@ namespace tidemill::tensor {
 
 // Files hold panels in this layout (model/packed_file.hpp). Raise it with every change of what the bytes of a panel of
 // any type mean or how many they are: files of another version are refused, and packed anew.
-inline constexpr uint32_t kPackedLayoutVersion = 2;
+inline constexpr uint32_t kPackedLayoutVersion = 3;
 
 inline constexpr int64_t kPanelRows = 16;
 inline constexpr int64_t kLineBytes = 64;  // 4 k of 16 rows
@@ -49,13 +49,6 @@ struct StepQ4K {
   uint8_t scale[8][16];
   uint8_t min[8][16];
   uint8_t codes[4][8][kLineBytes];
-};
-// 256 k: sixteen groups of 16, codes of six bits in bytes.
-struct StepQ6K {
-  uint16_t d[16];
-  uint16_t unused[16];
-  int8_t scale[16][16];
-  uint8_t codes[16][4][kLineBytes];
 };
 // 64 k: as StepQ4, with a minimum for each group, which is added.
 struct StepQ41 {
@@ -100,6 +93,14 @@ struct StepQ3K {
   uint8_t third[8][kLineBytes];
   uint8_t codes[2][8][kLineBytes];
 };
+// 256 k: sixteen groups of 16, codes of six bits: nibbles as in StepQ4K, and their upper two bits as StepQ2K has codes.
+struct StepQ6K {
+  uint16_t d[16];
+  uint16_t unused[16];
+  int8_t scale[16][16];
+  uint8_t upper[2][8][kLineBytes];
+  uint8_t codes[4][8][kLineBytes];
+};
 // 256 k: eight groups of 32, nibbles as in StepQ4K.
 struct StepIq4Xs {
   uint16_t d[16];
@@ -113,7 +114,7 @@ struct StepMxfp4 {
   uint8_t codes[2][8][kLineBytes];
 };
 static_assert(sizeof(StepQ8) == 64 + 1024 && sizeof(StepQ4) == 64 + 512);
-static_assert(sizeof(StepQ4K) == 64 + 256 + 2048 && sizeof(StepQ6K) == 64 + 256 + 4096);
+static_assert(sizeof(StepQ4K) == 64 + 256 + 2048 && sizeof(StepQ6K) == 64 + 256 + 1024 + 2048);
 static_assert(sizeof(StepQ41) == 128 + 512 && sizeof(StepQ50) == 64 + 128 + 512 && sizeof(StepQ51) == 128 + 128 + 512);
 static_assert(sizeof(StepQ5K) == 64 + 256 + 512 + 2048);
 static_assert(sizeof(StepQ2K) == 64 + 256 + 1024 && sizeof(StepQ3K) == 64 + 256 + 512 + 1024);

@@ -61,15 +61,17 @@ void get_bits(const uint8_t (&line)[kLineBytes], int bit, int64_t lane, uint8_t*
     codes[k] |= static_cast<uint8_t>((line[in_line(lane, k)] >> (k / 4) & 1U) << bit);
 }
 
-// The low two bits of 256 codes.
-void put_quarters(uint8_t (&lines)[2][8][kLineBytes], int64_t lane, const uint8_t* codes) {
+// Bits `bit` and `bit` + 1 of 256 codes; get_quarters adds them to the codes.
+void put_quarters(uint8_t (&lines)[2][8][kLineBytes], int bit, int64_t lane, const uint8_t* codes) {
   for (int64_t k = 0; k < 256; ++k) {
-    lines[k / 128][k % 32 / 4][in_line(lane, k)] |= static_cast<uint8_t>((codes[k] & 3U) << (k % 128 / 32 * 2));
+    lines[k / 128][k % 32 / 4][in_line(lane, k)] |= static_cast<uint8_t>((codes[k] >> bit & 3U) << (k % 128 / 32 * 2));
   }
 }
-void get_quarters(const uint8_t (&lines)[2][8][kLineBytes], int64_t lane, uint8_t* codes) {
-  for (int64_t k = 0; k < 256; ++k)
-    codes[k] = lines[k / 128][k % 32 / 4][in_line(lane, k)] >> (k % 128 / 32 * 2) & 3U;
+void get_quarters(const uint8_t (&lines)[2][8][kLineBytes], int bit, int64_t lane, uint8_t* codes) {
+  for (int64_t k = 0; k < 256; ++k) {
+    const uint32_t quarter = lines[k / 128][k % 32 / 4][in_line(lane, k)] >> (k % 128 / 32 * 2) & 3U;
+    codes[k] |= static_cast<uint8_t>(quarter << bit);
+  }
 }
 
 void put(StepQ41& step, int64_t lane, int64_t block, const UnpackedBlock& b) {
@@ -112,7 +114,7 @@ void put(StepQ2K& step, int64_t lane, int64_t /*block*/, const UnpackedBlock& b)
   step.dmin[lane] = b.dmin;
   for (int64_t g = 0; g < 16; ++g)
     step.scale[g][lane] = static_cast<uint8_t>(static_cast<uint8_t>(b.scale[g]) | b.min[g] << 4U);
-  put_quarters(step.codes, lane, b.codes);
+  put_quarters(step.codes, 0, lane, b.codes);
 }
 void get(const StepQ2K& step, int64_t lane, int64_t /*block*/, UnpackedBlock& b) {
   b.d = step.d[lane];
@@ -121,14 +123,15 @@ void get(const StepQ2K& step, int64_t lane, int64_t /*block*/, UnpackedBlock& b)
     b.scale[g] = static_cast<int8_t>(step.scale[g][lane] & 15U);
     b.min[g] = step.scale[g][lane] >> 4U;
   }
-  get_quarters(step.codes, lane, b.codes);
+  std::fill_n(b.codes, 256, uint8_t{0});
+  get_quarters(step.codes, 0, lane, b.codes);
 }
 
 void put(StepQ3K& step, int64_t lane, int64_t /*block*/, const UnpackedBlock& b) {
   step.d[lane] = b.d;
   for (int64_t g = 0; g < 16; ++g)
     step.scale[g][lane] = b.scale[g];
-  put_quarters(step.codes, lane, b.codes);
+  put_quarters(step.codes, 0, lane, b.codes);
   for (int64_t g = 0; g < 8; ++g)
     put_bits(step.third[g], 2, lane, b.codes + g * 32);
 }
@@ -136,7 +139,8 @@ void get(const StepQ3K& step, int64_t lane, int64_t /*block*/, UnpackedBlock& b)
   b.d = step.d[lane];
   for (int64_t g = 0; g < 16; ++g)
     b.scale[g] = step.scale[g][lane];
-  get_quarters(step.codes, lane, b.codes);
+  std::fill_n(b.codes, 256, uint8_t{0});
+  get_quarters(step.codes, 0, lane, b.codes);
   for (int64_t g = 0; g < 8; ++g)
     get_bits(step.third[g], 2, lane, b.codes + g * 32);
 }
@@ -211,19 +215,19 @@ void get(const StepQ4K& step, int64_t lane, int64_t /*block*/, UnpackedBlock& b)
 
 void put(StepQ6K& step, int64_t lane, int64_t /*block*/, const UnpackedBlock& b) {
   step.d[lane] = b.d;
-  for (int64_t g = 0; g < 16; ++g) {
+  for (int64_t g = 0; g < 16; ++g)
     step.scale[g][lane] = b.scale[g];
-    for (int64_t k = 0; k < 16; ++k)
-      step.codes[g][k / 4][in_line(lane, k)] = b.codes[g * 16 + k];
-  }
+  put_quarters(step.upper, 4, lane, b.codes);
+  for (int64_t g = 0; g < 8; ++g)
+    put_nibbles(step.codes[g / 2], g % 2, lane, b.codes + g * 32);
 }
 void get(const StepQ6K& step, int64_t lane, int64_t /*block*/, UnpackedBlock& b) {
   b.d = step.d[lane];
-  for (int64_t g = 0; g < 16; ++g) {
+  for (int64_t g = 0; g < 16; ++g)
     b.scale[g] = step.scale[g][lane];
-    for (int64_t k = 0; k < 16; ++k)
-      b.codes[g * 16 + k] = step.codes[g][k / 4][in_line(lane, k)];
-  }
+  for (int64_t g = 0; g < 8; ++g)
+    get_nibbles(step.codes[g / 2], g % 2, lane, b.codes + g * 32);
+  get_quarters(step.upper, 4, lane, b.codes);
 }
 
 // `source` is the first of the panel's `lanes` rows; `panel` is zeroed.

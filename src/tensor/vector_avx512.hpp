@@ -178,6 +178,24 @@ struct Avx512 {
         _mm512_test_epi8_mask(_mm512_loadu_si512(bits), _mm512_set1_epi8(static_cast<char>(1 << bit)));
     return _mm512_mask_add_epi8(v, set, v, _mm512_set1_epi8(static_cast<char>(value)));
   }
+  // Nibbles, and bits 2 q and 2 q + 1 of each byte of `bits` above them.
+  TM_INLINE C with_quarter(C v, const uint8_t* bits, int q) {
+    C upper = _mm512_loadu_si512(bits);
+    switch (q) {
+      case 0:
+        upper = _mm512_slli_epi16(upper, 4);
+        break;
+      case 1:
+        upper = _mm512_slli_epi16(upper, 2);
+        break;
+      case 3:
+        upper = _mm512_srli_epi16(upper, 2);
+        break;
+      default:
+        break;
+    }
+    return _mm512_or_si512(v, _mm512_and_si512(upper, _mm512_set1_epi8(0x30)));
+  }
   // What stands in a table of 16 bytes at each nibble.
   TM_INLINE C look_up(C nibbles, const void* table) {
     const __m128i sixteen = _mm_loadu_si128(static_cast<const __m128i*>(table));

@@ -135,6 +135,22 @@ struct FormatQ3K {
 };
 
 template <class S>
+struct FormatQ6K {
+  using Step = StepQ6K;
+  static constexpr DType kType = DType::q6_k;
+  static constexpr int kTogether = 4;
+  static constexpr int kMostCode = 63;
+  static constexpr bool kSigned = false;
+
+  [[gnu::always_inline]] static inline auto codes(const Step& step, int first, int t, int line) {
+    return S::with_quarter(nibble_line<S>(step.codes[first / 2 + t / 2], t % 2, line), step.upper[first / 4][line], t);
+  }
+  [[gnu::always_inline]] static inline auto scale(const Step& step, int g) {
+    return S::mul(S::load_f16(step.d), S::to_float(S::load_s8(step.scale[g])));
+  }
+};
+
+template <class S>
 struct FormatIq4Nl {
   using Step = StepQ4;
   static constexpr DType kType = DType::iq4_nl;
@@ -311,6 +327,8 @@ template <class S>
 using TilesQ41 = typename ShareTilesOf<S, FormatQ41<S>, TilesQ51<S>>::Tiles;
 template <class S>
 using TilesQ2K = TilesOf<S, FormatQ2K<S>>;
+template <class S>
+using TilesQ6K = TilesOf<S, FormatQ6K<S>>;
 template <class S>
 using TilesQ3K = typename ShareTilesOf<S, FormatQ3K<S>, TilesQ6K<S>>::Tiles;
 template <class S>

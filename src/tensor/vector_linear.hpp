@@ -262,39 +262,6 @@ struct RowsQ4K {
   }
 };
 
-template <class S>
-struct RowsQ6K {
-  using Step = StepQ6K;
-  static constexpr DType kType = DType::q6_k;
-  using Rows = RowsAt<S, kType>;
-  static_assert(Rows::kPlanes == 1);
-
-  template <int R>
-  [[gnu::always_inline]] static inline void add(const Step& step, int64_t ahead, const Rows& x, int64_t k,
-                                                Sums<S, R>& sums) {
-    const typename S::F d = S::load_f16(step.d);
-    const AskAhead<Step, 16, 4> ask(step, ahead);
-    for (int block = 0; block < 16; ++block) {
-      const std::byte* codes = x.block(k + block * 16);
-      const int32_t* code_sums = x.sum(k + block * 16);
-      typename S::template NarrowSum<63> products[R];
-      for (int r = 0; r < R; ++r)
-        products[r].start(code_sums[r]);
-#pragma GCC unroll 4
-      for (int line = 0; line < 4; ++line) {
-        ask(block, line);
-        const typename S::N w = S::narrow_codes(step.codes[block][line]);
-#pragma GCC unroll 8
-        for (int r = 0; r < R; ++r)
-          products[r].add(line, w, S::load_narrow_x(Rows::at(codes, r, line)));
-      }
-      const typename S::F scale = S::mul(d, S::to_float(S::load_s8(step.scale[block])));
-      for (int r = 0; r < R; ++r)
-        sums.group[r] = S::fma(S::to_float(products[r].total()), scale, sums.group[r]);
-    }
-  }
-};
-
 // Rows first .. first + R - 1 of a call against its panels; K is one of the above.
 template <class S, class K, int R>
 inline void few_rows(const LinearCall& call, int64_t first) {

@@ -116,27 +116,6 @@ struct TilesQ4K {
   }
 };
 
-template <class S>
-struct TilesQ6K {
-  using Step = StepQ6K;
-  using Rows = RowsQ6K<S>;
-  using Tile = TilesQ6K;
-  static constexpr int64_t kFewRows = S::kFewRows;
-  static constexpr int kMostCode = 63;
-  static constexpr int64_t kBlock = 16;
-  static constexpr bool kMins = false;
-  static constexpr bool kSigned = false;
-
-  template <bool is_signed>
-  [[gnu::always_inline]] static inline void open(const Step& step, int64_t first, OpenStretch& out) {
-    const typename S::F d = S::load_f16(step.d);
-    for (int block = 0; block < 16; ++block) {
-      out.lines[first + block] = step.codes[block];
-      S::store(out.scale[first + block], S::mul(d, S::to_float(S::load_s8(step.scale[block]))));
-    }
-  }
-};
-
 // The stretch of `panel` from column k on, which is a multiple of kStretch; cols is padded to steps.
 template <class S, class T, bool is_signed = false>
 [[gnu::always_inline]] inline void open_stretch(const std::byte* panel, int64_t k, int64_t cols, OpenStretch& out) {

@@ -64,21 +64,6 @@ struct FormatQ4K {
   }
 };
 
-template <class S>
-struct FormatQ6K {
-  using Step = StepQ6K;
-  static constexpr DType kType = DType::q6_k;
-  static constexpr int kTogether = 2;
-  static constexpr bool kSigned = false;
-
-  [[gnu::always_inline]] static inline auto codes(const Step& step, int first, int t, int line) {
-    return S::narrow_codes(step.codes[(first + t) * 2 + line / 4][line % 4]);
-  }
-  [[gnu::always_inline]] static inline auto scale(const Step& step, int g) {
-    return S::mul(S::load_f16(step.d), S::to_float(S::load_s8(step.scale[g])));
-  }
-};
-
 // A number that is known when it is compiled.
 template <int value>
 using Known = std::integral_constant<int, value>;
