@@ -1,7 +1,8 @@
 // What fewer bits save and cost, each against the model in F32:
 //   node bench/quantised.mjs MODEL TEXT [TOKENS]   memory and predictions; a fifth of the text calibrates, the rest is judged
-//   node bench/quantised.mjs --latency SHAPE TEXT  time to the first token and for each one, of random weights, with
-//                                                  quantised activations and with those in F32
+//   node bench/quantised.mjs --latency SHAPE TEXT [ROUNDS]
+//                                                  time to the first token and for each one, of random weights, with
+//                                                  quantised activations and with those in F32: medians of 3 rounds
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
@@ -66,35 +67,44 @@ function predictions(model, text, tokens) {
   }
 }
 
-// Random weights need no more of a calibration than to be given their types.
-function latency(shape, text) {
+const median = (numbers) => numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)];
+
+// Random weights need no more of a calibration than to be given their types. All models are measured in turn, so that
+// what else the machine does meets all of them.
+function latency(shape, text, rounds) {
   const [calibration] = split(text);
   run('synth', shape, plain, '--type', 'f32');
-  console.log('| weights | first token of 128, s | a token, ms | less, first token | less, a token |');
-  console.log('|---|---|---|---|---|');
-  let base;
-  const measure = (name, model, ...args) => {
-    const measured = JSON.parse(run('bench', model, '--prefill', '128', '--decode', '32', '--streams', '1', '--json', ...args));
-    const times = { first: measured.ttft_s, each: 1000 / measured.decode_tok_s };
-    base ??= times;
-    console.log(`| ${name} | ${times.first.toFixed(3)} | ${times.each.toFixed(2)} | ${percent(1 - times.first / base.first)} | ${percent(1 - times.each / base.each)} |`);
-  };
-  measure('F32', plain);
+  const subjects = [{ name: 'F32', model: plain, args: [] }];
   for (const [name, args] of [
     ['int8', ['--type', 'int8']],
     ['at most 7 bits', ['--bits', '7', '--calibrate', calibration, '--calibration-tokens', '512', '--no-compensation']],
     ['Q5_1', ['--type', 'q5_1']],
     ['Q4_0', ['--type', 'q4_0']],
   ]) {
-    run('quantize', plain, small, ...args);
-    measure(name, small);
-    measure(`${name}, F32 activations`, small, '--activations', 'f32');
+    const model = path.join(folder, `${subjects.length}.gguf`);
+    run('quantize', plain, model, ...args);
+    subjects.push({ name, model, args: [] }, { name: `${name}, F32 activations`, model, args: ['--activations', 'f32'] });
+  }
+  for (const subject of subjects) Object.assign(subject, { first: [], each: [] });
+  for (let round = 0; round < rounds; ++round) {
+    for (const { model, args, first, each } of subjects) {
+      const measured = JSON.parse(run('bench', model, '--prefill', '128', '--decode', '32', '--streams', '1', '--json', ...args));
+      first.push(measured.ttft_s);
+      each.push(1000 / measured.decode_tok_s);
+    }
+  }
+  console.log('| weights | first token of 128, s | a token, ms | less, first token | less, a token | a token, all rounds |');
+  console.log('|---|---|---|---|---|---|');
+  const base = { first: median(subjects[0].first), each: median(subjects[0].each) };
+  for (const { name, first, each } of subjects) {
+    console.log(`| ${name} | ${median(first).toFixed(3)} | ${median(each).toFixed(1)} | ${percent(1 - median(first) / base.first)} | `
+      + `${percent(1 - median(each) / base.each)} | ${each.map((x) => x.toFixed(1)).join(', ')} |`);
   }
 }
 
 const [first, second, third] = process.argv.slice(2);
 try {
-  if (first === '--latency') latency(second, third);
+  if (first === '--latency') latency(second, third, Number(process.argv[5] ?? 3));
   else predictions(first, second, third ?? '40000');
 } finally {
   rmSync(folder, { recursive: true });
