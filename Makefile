@@ -83,8 +83,8 @@ chaos: build ## Kill a random one of several servers every second under 1,000 st
 	@scripts/deps.sh test
 	@node tests/e2e/chaos_long.mjs
 
-profiled: ## Build build/profiled/tidemill, its gateway compiled by a profile that is recorded meanwhile: up to a quarter faster
-	@scripts/deps.sh build
+profiled: ## Build build/profiled/tidemill, its gateway compiled and placed by profiles of itself: up to a half faster
+	@scripts/deps.sh profiled
 	@scripts/profiled.sh
 
 hop: ## Measure what the hop through the gateway costs, beside nginx

@@ -44,6 +44,9 @@ function(tidemill_by_profile target)
     # Threads that end while the profile is written make its numbers differ a little, which is put right; what was not
     # called has none.
     target_compile_options(${target} PRIVATE -fprofile-use -fprofile-correction -Wno-missing-profile -Wno-mismatched-new-delete)
+    # llvm-bolt places what is compiled so, and wants functions whole.
+    target_compile_options(${target} PRIVATE -fno-reorder-blocks-and-partition)
+    target_link_options(${target} INTERFACE -Wl,--emit-relocs)
   elseif(TIDEMILL_PROFILE)
     message(FATAL_ERROR "TIDEMILL_PROFILE is '${TIDEMILL_PROFILE}': use record, use, or nothing")
   endif()

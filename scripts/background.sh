@@ -9,6 +9,8 @@ finish() {
 trap finish EXIT
 ulimit -n "$(ulimit -Hn)"
 
+program=${TIDEMILL_PROGRAM:-build/release/tidemill} # what is measured
+
 # start NAME PROCESSORS COMMAND...: runs it on those processors; `url` is what it says it listens at, `pid` its process.
 start() {
   local name=$1 processors=$2 tries=0

@@ -7,6 +7,7 @@
 #   scripts/deps.sh lint    clang-format and clang-tidy
 #   scripts/deps.sh fuzz    clang with libFuzzer
 #   scripts/deps.sh hop     nginx and wrk, to measure beside
+#   scripts/deps.sh profiled  the build list, and llvm-bolt, which places code by a profile
 #   scripts/deps.sh distill libtorch, and a fast BLAS for it: what `tidemill distill` and `tidemill train` need beside the
 #                           build list; nothing else does
 set -euo pipefail
@@ -18,6 +19,7 @@ tests=(redis-server openssl)
 lint=(clang-format clang-tidy)
 fuzz=(clang libclang-rt-14-dev)
 hop=(nginx wrk python3)
+profiled=(bolt-19)
 distill=(libtorch-dev libopenblas0-openmp)
 
 wanted=("${build[@]}")
@@ -28,8 +30,9 @@ case "${1:-build}" in
   lint) wanted+=("${lint[@]}") ;;
   fuzz) wanted+=("${fuzz[@]}") ;;
   hop) wanted+=("${hop[@]}") ;;
+  profiled) wanted+=("${profiled[@]}") ;;
   distill) wanted+=("${distill[@]}") ;;
-  *) echo "deps: unknown set '$1': use build, test, lint, fuzz, hop or distill" >&2; exit 2 ;;
+  *) echo "deps: unknown set '$1': use build, test, lint, fuzz, hop, profiled or distill" >&2; exit 2 ;;
 esac
 
 missing=()

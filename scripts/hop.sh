@@ -13,7 +13,6 @@ cd "$(dirname "$0")/.."
 parts=("$@")
 [ "${#parts[@]}" -gt 0 ] || parts=(rate latency tokens streams)
 bench=build/release/bench_proxy
-program=${TIDEMILL_PROGRAM:-build/release/tidemill}
 seconds=${HOP_SECONDS:-4}
 rounds=${HOP_ROUNDS:-3}
 streams=${HOP_STREAMS:-9900}

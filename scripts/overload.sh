@@ -22,7 +22,7 @@ every=0-$(($(nproc) - 1))
 gateway_before() {
   local stub=$1
   shift
-  start gateway "$every" build/release/tidemill gateway --port 0 --gateway.io-threads 1 --backend "$stub" --gateway.slots "$slots" \
+  start gateway "$every" "$program" gateway --port 0 --gateway.io-threads 1 --backend "$stub" --gateway.slots "$slots" \
     --session-store :memory: "$@"
 }
 # number TEXT NAME: of a load's line.

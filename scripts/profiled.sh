@@ -1,17 +1,27 @@
 #!/usr/bin/env bash
-# Builds build/profiled/tidemill, whose gateway is compiled by a profile of itself: what requests go through lies
-# together, and what they do not out of the way. The profile is recorded here, in some seconds of load on loopback.
+# Builds build/profiled/tidemill by profiles of itself, which are recorded here in some seconds of load on loopback: what
+# a request to the gateway goes through is compiled by what it does, and then placed together, and what it does not go
+# through out of the way. GCC does the first, llvm-bolt the second.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=build/profiled
+whole=$folder/whole # what CMake builds, which llvm-bolt takes apart
+bolt=/usr/lib/llvm-19/bin/llvm-bolt # by this name it finds its own runtime
 export CCACHE_BASEDIR=${CCACHE_BASEDIR-$PWD} CCACHE_NOHASHDIR=${CCACHE_NOHASHDIR-true}
 seconds=${PROFILE_SECONDS:-4}
+[ -x "$bolt" ] || { echo "profiled: no $bolt: scripts/deps.sh profiled installs it" >&2; exit 1; }
+
+# step NAME COMMAND...: what it says goes into a log of its own, and is shown if it fails.
+step() {
+  local log=$folder/$1.log
+  shift
+  "$@" >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
+}
 
 build() {
-  cmake --preset release -B "$folder" -DTIDEMILL_TESTS=OFF -DTIDEMILL_BENCH=ON -DTIDEMILL_PROFILE="$1" >"$folder/configure.log" 2>&1 ||
-    { cat "$folder/configure.log" >&2; exit 1; }
+  step configure cmake --preset release -B "$whole" -DTIDEMILL_TESTS=OFF -DTIDEMILL_BENCH=ON -DTIDEMILL_PROFILE="$1"
   shift
-  cmake --build "$folder" --parallel "${JOBS:-$(nproc)}" --target "$@"
+  cmake --build "$whole" --parallel "${JOBS:-$(nproc)}" --target "$@"
 }
 
 # One question in each dialect, and what is refused.
@@ -30,32 +40,44 @@ ask() {
   [ "$status" = 0 ] || { echo "profiled: a question was not answered (curl: $status)" >&2; exit 1; }
 }
 
-record() {
-  local bench=$folder/bench_proxy all stub gateway
-  all=0-$(($(nproc) - 1))
+# record PROGRAM: has it serve as a gateway, and end, by which it writes what it recorded.
+record() (
+  source scripts/background.sh
+  bench=$whole/bench_proxy all=0-$(($(nproc) - 1))
   start stub "$all" "$bench" stub
   stub=$url
-  start gateway "$all" "$folder/tidemill" gateway --port 0 --gateway.io-threads 1 --backend "$stub" \
+  start gateway "$all" "$1" gateway --port 0 --gateway.io-threads 1 --backend "$stub" \
     --access-log "$work/access.jsonl" --session-store :memory:
   gateway=$url
   until_answers "$gateway"
   "$bench" load --to "$gateway" --rate 1000 --connections 64 --seconds "$seconds"
   "$bench" load --stream --to "$gateway" --rate 800 --connections 16 --seconds "$seconds"
   ask "$gateway"
-  # Both write what they recorded as they end.
   kill "${pids[@]}"
   wait
+)
+
+# place FROM TO: by a profile of FROM itself, since compiling by the first one has moved everything.
+place() {
+  local counting=$folder/counting counts=$PWD/$folder/counts
+  rm -f "$counts"
+  step instrument "$bolt" "$1" -instrument -instrumentation-file="$counts" -o "$counting"
+  record "$counting"
+  [ -s "$counts" ] || { echo "profiled: $counting left no profile" >&2; exit 1; }
+  step place "$bolt" "$1" -data "$counts" -reorder-blocks=ext-tsp -reorder-functions=cdsort -split-functions \
+    -split-all-cold -split-eh -icf=1 -jump-tables=move -plt=hot -use-gnu-stack -o "$2.partial"
+  mv "$2.partial" "$2"
+  rm "$counting"
 }
 
 mkdir -p "$folder"
-find "$folder" -name '*.gcda' -delete
+[ ! -d "$whole" ] || find "$whole" -name '*.gcda' -delete
 echo "profiled: building what records"
 build record tidemill bench_proxy
 echo "profiled: recording"
-(
-  source scripts/background.sh
-  record
-)
+record "$whole/tidemill"
 echo "profiled: building by what was recorded"
 build use tidemill
+echo "profiled: recording again"
+place "$whole/tidemill" "$folder/tidemill"
 echo "profiled: $folder/tidemill"

@@ -14,7 +14,7 @@ source scripts/background.sh
 every=0-$(($(nproc) - 1))
 start stub "$every" "$bench" stub
 stub=$url
-start gateway "$every" build/release/tidemill gateway --port 0 --gateway.io-threads 1 --backend "$stub" --access-log "$work/access.jsonl" \
+start gateway "$every" "$program" gateway --port 0 --gateway.io-threads 1 --backend "$stub" --access-log "$work/access.jsonl" \
   --session-store :memory:
 gateway=$url gateway_pid=$pid
 until_answers "$gateway"
