@@ -44,6 +44,7 @@ struct Avx2 {
   static constexpr int kWidePlanes = 1;  // the 16 bits hold a wide code as well
   static constexpr int64_t kPrefetchBytes = 4096;
   static constexpr int kFewRows = 2;           // up to so many, straight from the packed weights
+  static constexpr int kPanelsOfWideRow = 2;   // vector_linear.hpp
   static constexpr bool kOwnTiles = true;      // multiply_panels
   static constexpr bool kBitSums = true;       // vector_bit_sums.hpp
   static constexpr bool kHighInPlace = false;  // likewise

@@ -52,7 +52,7 @@ static_assert(kMostLinearRows % kRowBlockMultiple == 0);
 // How far ahead of the multiplication of one row its weights are asked for, in bytes.
 constexpr int64_t kFarAhead = 6144;      // CpuFeatures::reads_far_ahead
 constexpr int64_t kShortlyAhead = 1024;  // all else, but for AVX2
-constexpr int64_t kWideAhead = 512;      // on AVX2, of types that multiply wide codes
+constexpr int64_t kWideAhead = 1024;     // on AVX2, of types that multiply wide codes
 constexpr int64_t kNarrowAhead = 2048;   // and of the others: Zen 3 (docs/performance.md)
 
 int64_t ahead_of_one_row(Isa isa, DType type) {

@@ -26,6 +26,7 @@ struct Avx512 {
   static constexpr int kWidePlanes = 2;  // of 8 bits
   static constexpr int64_t kPrefetchBytes = 4096;
   static constexpr int kFewRows = 16;  // up to so many, straight from the packed weights
+  static constexpr int kPanelsOfWideRow = 1;
   static constexpr bool kOwnTiles = false;
   static constexpr bool kBitSums = true;        // vector_bit_sums.hpp
   static constexpr bool kHighInPlace = true;    // likewise

@@ -201,6 +201,7 @@ template <class S, class Format>
 struct RowsOf {
   using Step = typename Format::Step;
   static constexpr DType kType = Format::kType;
+  static constexpr int kPanelsOfOneRow = 1;
   using Rows = RowsAt<S, kType>;
   static constexpr PanelLayout kLayout = panel_layout(kType);
   static_assert(Rows::kPlanes == 1 && (Rows::kGroup == 32 || Rows::kGroup == 256));

@@ -121,10 +121,12 @@ struct Sums {
 };
 
 // A type of step: how it adds to the sums of R rows from column k on, and asks for what lies `ahead` bytes behind it.
+// kPanelsOfOneRow: how many panels a single row is multiplied by side by side.
 template <class S>
 struct RowsQ8 {
   using Step = StepQ8;
   static constexpr DType kType = DType::q8_0;
+  static constexpr int kPanelsOfOneRow = S::kPanelsOfWideRow;
   using Rows = RowsAt<S, kType>;
 
   template <int R>
@@ -201,6 +203,7 @@ template <class S>
 struct RowsQ4 {
   using Step = StepQ4;
   static constexpr DType kType = DType::q4_0;
+  static constexpr int kPanelsOfOneRow = 1;
   using Rows = RowsAt<S, kType>;
   static_assert(Rows::kPlanes == 1 && Rows::kGroup == 32);
 
@@ -229,6 +232,7 @@ template <class S>
 struct RowsQ4K {
   using Step = StepQ4K;
   static constexpr DType kType = DType::q4_k;
+  static constexpr int kPanelsOfOneRow = 1;
   using Rows = RowsAt<S, kType>;
   static_assert(Rows::kPlanes == 1);
 
@@ -262,29 +266,57 @@ struct RowsQ4K {
   }
 };
 
-// Rows first .. first + R - 1 of a call against its panels; K is one of the above.
-template <class S, class K, int R>
-inline void few_rows(const LinearCall& call, int64_t first) {
+// A number of panels as a type.
+template <int panels>
+struct PanelCount {
+  static constexpr int value = panels;
+};
+
+// Adds R rows, over all columns, times P consecutive panels, a step of each in turn.
+template <class S, class K, int R, int P>
+[[gnu::always_inline]] inline void add_panels(const LinearCall& call, const std::byte* panel, const typename K::Rows& x,
+                                              Sums<S, R> (&sums)[P]) {
   constexpr PanelLayout layout = panel_layout(K::kType);
   constexpr int64_t group = layout.activation_group < layout.step ? layout.step : layout.activation_group;
   static_assert(group % layout.step == 0);
-  const typename K::Rows x(call.x, call.first_row + first);
   const int64_t cols = round_up(call.cols, layout.step);
   const int64_t ahead = R == 1 ? call.ahead_of_one_row : kAheadOfRows;
-  for_panels(
-      call, [&](const std::byte* panel, int64_t lanes, const float* bias, int64_t at) __attribute__((always_inline)) {
-        const auto* step = reinterpret_cast<const typename K::Step*>(panel);
-        Sums<S, R> sums;
-        for (int64_t begin = 0; begin < cols; begin += group) {
-          const int64_t end = cols - begin < group ? cols : begin + group;
-          for (int64_t k = begin; k < end; k += layout.step, ++step) {
-            K::template add<R>(*step, ahead, x, k, sums);
-          }
-          if constexpr (group == layout.activation_group) sums.close_group(x.scale(begin));
-        }
-        for (int r = 0; r < R; ++r)
-          finish<S>(sums.all[r], bias, lanes, call.y + (first + r) * call.y_stride + at);
-      });
+  for (int64_t begin = 0; begin < cols; begin += group) {
+    const int64_t end = cols - begin < group ? cols : begin + group;
+    for (int64_t k = begin; k < end; k += layout.step, panel += sizeof(typename K::Step)) {
+      for (int p = 0; p < P; ++p) {
+        const auto* step = reinterpret_cast<const typename K::Step*>(panel + p * call.panel_stride);
+        K::template add<R>(*step, ahead, x, k, sums[p]);
+      }
+    }
+    if constexpr (group == layout.activation_group) {
+      for (int p = 0; p < P; ++p)
+        sums[p].close_group(x.scale(begin));
+    }
+  }
+}
+
+// Rows first .. first + R - 1 of a call against its panels; K is one of the above.
+template <class S, class K, int R>
+inline void few_rows(const LinearCall& call, int64_t first) {
+  const typename K::Rows x(call.x, call.first_row + first);
+  int64_t at = 0;
+  const auto take = [&](auto panels) __attribute__((always_inline)) {
+    Sums<S, R> sums[panels.value];
+    add_panels<S, K, R, panels.value>(call, call.panels + at / kPanelRows * call.panel_stride, x, sums);
+    for (int p = 0; p < panels.value; ++p, at += kPanelRows) {
+      const int64_t left = call.outputs - at;
+      for (int r = 0; r < R; ++r)
+        finish<S>(sums[p].all[r], call.bias == nullptr ? nullptr : call.bias + at,
+                  left < kPanelRows ? left : kPanelRows, call.y + (first + r) * call.y_stride + at);
+    }
+  };
+  if constexpr (R == 1 && K::kPanelsOfOneRow > 1) {
+    while (call.outputs - at > (K::kPanelsOfOneRow - 1) * kPanelRows)
+      take(PanelCount<K::kPanelsOfOneRow>{});
+  }
+  while (at < call.outputs)
+    take(PanelCount<1>{});
 }
 
 // F32, F16 and BF16 by the type T of a loader: T::kBytes per 16 values; T::load_two(p, even, odd) has two k,
