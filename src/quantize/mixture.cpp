@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <map>
 #include <string>
 #include <utility>
@@ -69,7 +70,7 @@ class MixturePlanner {
     return {};
   }
 
-  double bits() const { return 8 * static_cast<double>(bytes_) / static_cast<double>(std::max<int64_t>(1, weights_)); }
+  double bits() const { return bits_of(bytes_); }
 
   // One matrix takes a smaller type. False where none has one.
   bool step_down() {
@@ -94,6 +95,30 @@ class MixturePlanner {
     return true;
   }
 
+  // One matrix takes a larger type, of those that stay within so many bits. False where there is none: steps down end
+  // below what was asked for, by up to what the last of them has saved.
+  bool step_up(double bits) {
+    Candidate* best = nullptr;
+    size_t to = 0;
+    double most = 0;
+    for (Candidate& candidate : candidates_) {
+      for (size_t before = 0; before < candidate.chosen; ++before) {
+        const Choice& choice = candidate.choices[before];
+        const size_t more = choice.bytes - candidate.now().bytes;
+        if (bits_of(bytes_ + more) > bits) continue;
+        const double gain = (candidate.now().error - choice.error) / static_cast<double>(more);
+        if (best != nullptr && !(gain > most)) continue;
+        best = &candidate;
+        to = before;
+        most = gain;
+      }
+    }
+    if (best == nullptr) return false;
+    bytes_ += best->choices[to].bytes - best->now().bytes;
+    best->chosen = to;
+    return true;
+  }
+
   Mixture take() {
     Mixture mixture;
     mixture.bits = bits();
@@ -108,6 +133,10 @@ class MixturePlanner {
   }
 
  private:
+  double bits_of(size_t bytes) const {
+    return 8 * static_cast<double>(bytes) / static_cast<double>(std::max<int64_t>(1, weights_));
+  }
+
   Result<Candidate> judge(const GgufTensor& tensor) {
     const auto cols = static_cast<size_t>(tensor.cols());
     const InputStatistics* input = calibration_.input_of(tensor.name);
@@ -187,8 +216,10 @@ Result<Mixture> plan_mixture(const Checkpoint& source, const Calibration& calibr
   while (planner.bits() > budget.bits) {
     if (planner.step_down()) continue;
     return Error(ErrorCode::invalid_argument,
-                 fmt::format("{:.2f} bits a weight are too few: the smallest types that fit take {:.2f}", budget.bits,
-                             planner.bits()));
+                 fmt::format("{:g} bits a weight are too few: the smallest types that fit take {:.2f}", budget.bits,
+                             std::ceil(100 * planner.bits()) / 100));
+  }
+  while (planner.step_up(budget.bits)) {
   }
   return planner.take();
 }

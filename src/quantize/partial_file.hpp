@@ -48,7 +48,8 @@ class PartialFile {
                                                          std::vector<uint64_t> sizes, uint64_t alignment,
                                                          const PartialOptions& options);
   // What open() would refuse for what lies there or for want of space on the disk: for who would work for long before.
-  // Makes nothing and changes nothing. An empty header stands for one that is not known yet, and sizes with it.
+  // Makes nothing and changes nothing. An empty header stands for one that is not known yet; then sizes are
+  // the least that there may be.
   static base::Result<void> check(const std::filesystem::path& path, std::string_view header,
                                   std::vector<uint64_t> sizes, uint64_t alignment, const PartialOptions& options);
 

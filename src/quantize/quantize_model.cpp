@@ -77,7 +77,7 @@ class Quantizer {
       partial.before_bytes =
           moment_bytes(source_, [&tensors](std::string_view tensor) { return tensors.contains(tensor); });
     }
-    if (options_.bits > 0) return PartialFile::check(path, {}, {}, kAlignment, partial);
+    if (options_.bits > 0) return PartialFile::check(path, {}, {least_bytes()}, kAlignment, partial);
     model::GgufWriter writer;
     describe(writer);
     return PartialFile::check(path, writer.header(), sizes(), kAlignment, partial);
@@ -117,6 +117,17 @@ class Quantizer {
       sizes.push_back(static_cast<uint64_t>(tensor.rows() * tensor::row_bytes(types_[i], tensor.cols())));
     }
     return sizes;
+  }
+
+  // Of a file whose types are to be chosen: of its matrices, which spend their bits, and take less in a file than in
+  // memory by a twentieth at most.
+  uint64_t least_bytes() const {
+    int64_t weights = 0;
+    for (const GgufTensor& tensor : source_.tensors()) {
+      if (is_matrix(tensor)) weights += tensor.elements();
+    }
+    constexpr double most_bits = 8.5;
+    return static_cast<uint64_t>(0.9 * std::min(options_.bits, most_bits) / 8 * static_cast<double>(weights));
   }
 
   Result<void> plan_recipes() {

@@ -78,7 +78,7 @@ base::Result<std::set<std::string, std::less<>>> compensated_tensors(const model
                                                                      const QuantizeOptions& options);
 
 // What quantize_model() would refuse before it reads a weight, and a calibration that wants room on the same disk: for
-// who would calibrate first. With `bits` types are not known yet, nor how large the file will be.
+// who would calibrate first. With `bits` types are not known yet, and of the file's size only what is its least.
 base::Result<void> check_quantization(const model::Checkpoint& source, const std::filesystem::path& path,
                                       const QuantizeOptions& options);
 

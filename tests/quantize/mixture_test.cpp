@@ -76,7 +76,8 @@ TEST_F(MixtureOfTypes, KeepsToItsBitsAndSpendsThem) {
     ASSERT_TRUE(mixture) << mixture.error().to_string();
     EXPECT_EQ(last, file_.tensors().size());
     EXPECT_LE(mixture->bits, budget);
-    EXPECT_GT(mixture->bits, budget - 0.8);  // less than the largest matrix saves with one step
+    // Within what the smallest matrices take more in the next type. All in Q8_0 is the most that there is.
+    EXPECT_GT(mixture->bits, std::min(budget, 8.5) - 0.1);
     EXPECT_NEAR(mixture->bits, bits(mixture->rules, {}), 1e-9);
     EXPECT_EQ(mixture->rules.size(), 43U);
     std::set<std::string> names;
@@ -87,7 +88,11 @@ TEST_F(MixtureOfTypes, KeepsToItsBitsAndSpendsThem) {
       for (const TensorRule& rule : mixture->rules)
         EXPECT_EQ(rule.type, DType::q8_0);
     }
-    if (budget == 7.0) expect_output_spared(*mixture);
+    if (budget == 7.0) {
+      expect_output_spared(*mixture);
+      EXPECT_TRUE(std::any_of(mixture->rules.begin(), mixture->rules.end(),
+                              [](const TensorRule& rule) { return rule.type == DType::q6_k; }));
+    }
   }
 }
 
@@ -103,7 +108,7 @@ TEST_F(MixtureOfTypes, SaysHowFewBitsThereCanBe) {
   const auto few = plan_mixture(file_, *calibration_, {}, {.bits = 2}, {});
   ASSERT_FALSE(few);
   EXPECT_EQ(few.error().code(), ErrorCode::invalid_argument);
-  EXPECT_NE(few.error().to_string().find("2.00 bits a weight are too few: the smallest types that fit take 3.6"),
+  EXPECT_NE(few.error().to_string().find("2 bits a weight are too few: the smallest types that fit take 3.6"),
             std::string::npos)
       << few.error().to_string();
   const auto cancelled = plan_mixture(file_, *calibration_, {}, {.bits = 6}, [] { return true; });
