@@ -38,7 +38,7 @@ function(tidemill_by_profile target)
     set_target_properties(${target} PROPERTIES CXX_COMPILER_LAUNCHER "")
   endif()
   if(TIDEMILL_PROFILE STREQUAL "record")
-    target_compile_options(${target} PRIVATE -fprofile-generate -fprofile-update=prefer-atomic)
+    target_compile_options(${target} PRIVATE -fprofile-generate -fprofile-update=prefer-atomic -Wno-mismatched-new-delete)
     target_link_options(${target} INTERFACE -fprofile-generate)
   elseif(TIDEMILL_PROFILE STREQUAL "use")
     # Threads that end while the profile is written make its numbers differ a little, which is put right; what was not

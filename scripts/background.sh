@@ -10,12 +10,15 @@ trap finish EXIT
 ulimit -n "$(ulimit -Hn)"
 
 program=${TIDEMILL_PROGRAM:-build/release/tidemill} # what is measured
+every=$(taskset -pc $$ | sed 's/.*: //')             # processor that this may use
+# What runs here is configured by its arguments alone.
+unset $(compgen -e TIDEMILL_)
 
 # start NAME PROCESSORS COMMAND...: runs it on those processors; `url` is what it says it listens at, `pid` its process.
 start() {
   local name=$1 processors=$2 tries=0
   shift 2
-  taskset -c "$processors" "$@" >"$work/$name.log" 2>&1 &
+  taskset -c "$processors" env -C "$work" "$(realpath "$(command -v "$1")")" "${@:2}" >"$work/$name.log" 2>&1 &
   pid=$!
   pids+=("$pid")
   until url=$(grep -som1 'http://127[0-9.:]*' "$work/$name.log"); do
@@ -28,7 +31,7 @@ start() {
 # until_answers URL [KEY]: a question to the stub gets its answer.
 until_answers() {
   local tries=0 status
-  until status=$(curl -s -o /dev/null -w '%{http_code}' "$1/v1/chat/completions" -H "Authorization: Bearer ${2:-none}" \
+  until status=$(curl -s --noproxy '*' -o /dev/null -w '%{http_code}' "$1/v1/chat/completions" -H "Authorization: Bearer ${2:-none}" \
     -d '{"model":"stub","messages":[{"role":"user","content":"p"}]}') && [ "$status" = 200 ]; do
     tries=$((tries + 1))
     [ "$tries" -lt 200 ] || { echo "no good answer through $1: $status" >&2; exit 1; }

@@ -7,7 +7,7 @@
 #   scripts/deps.sh lint    clang-format and clang-tidy
 #   scripts/deps.sh fuzz    clang with libFuzzer
 #   scripts/deps.sh hop     nginx and wrk, to measure beside
-#   scripts/deps.sh profiled  the build list, and llvm-bolt, which places code by a profile
+#   scripts/deps.sh profiled  the build list, and llvm-bolt, which places code by a profile, with Python to mend its headers
 #   scripts/deps.sh distill libtorch, and a fast BLAS for it: what `tidemill distill` and `tidemill train` need beside the
 #                           build list; nothing else does
 set -euo pipefail
@@ -19,7 +19,7 @@ tests=(redis-server openssl)
 lint=(clang-format clang-tidy)
 fuzz=(clang libclang-rt-14-dev)
 hop=(nginx wrk python3)
-profiled=(bolt-19)
+profiled=(bolt-19 python3)
 distill=(libtorch-dev libopenblas0-openmp)
 
 wanted=("${build[@]}")

@@ -18,7 +18,6 @@ parts=("$@")
 source scripts/background.sh
 failed=no
 
-every=0-$(($(nproc) - 1))
 gateway_before() {
   local stub=$1
   shift

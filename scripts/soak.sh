@@ -11,7 +11,6 @@ seconds=${SOAK_SECONDS:-3600}
 rate=${SOAK_RATE:-200}
 source scripts/background.sh
 
-every=0-$(($(nproc) - 1))
 start stub "$every" "$bench" stub
 stub=$url
 start gateway "$every" "$program" gateway --port 0 --gateway.io-threads 1 --backend "$stub" --access-log "$work/access.jsonl" \
