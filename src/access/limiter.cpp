@@ -40,8 +40,11 @@ struct Limiter::Impl {
     SpendingBooks(mirror, held.tenant_, held.policy_).settle(held.cost_, held.held_in_, std::max(cost, Money()), now);
   }
 
+  Result<void> exchange();
+
   const LimiterOptions options;
   const base::Clock& clock;
+  std::mutex exchanging;  // held through an exchange; taken before the other
   mutable std::mutex mutex;
   StateMirror mirror;
   std::optional<std::string> apart;
@@ -87,29 +90,50 @@ Limiter::Spending Limiter::spending(const std::string& tenant) const {
   return {spent_this_day(impl_->mirror, tenant, now), spent_this_month(impl_->mirror, tenant, now)};
 }
 
+bool Limiter::knows(const std::string& tenant, const TenantPolicy& policy) {
+  if (impl_->options.store == nullptr || !policy.limits()) return true;
+  const std::lock_guard lock(impl_->mutex);
+  const WallTime now = impl_->clock.wall_now();
+  const bool rates = RateLimits(impl_->mirror, tenant, policy).known(now);
+  const bool books = SpendingBooks(impl_->mirror, tenant, policy).known(now);  // asked for in any case
+  return (rates && books) || impl_->apart;
+}
+
+void Limiter::learn(const std::string& tenant, const TenantPolicy& policy) {
+  const std::lock_guard one_at_a_time(impl_->exchanging);
+  // The first may be one that was under way before the books were asked for.
+  for (int exchanges = 0; exchanges < 2 && !knows(tenant, policy); ++exchanges)
+    (void)impl_->exchange();  // logs by itself
+}
+
 Result<void> Limiter::exchange() {
+  const std::lock_guard one_at_a_time(impl_->exchanging);
+  return impl_->exchange();
+}
+
+Result<void> Limiter::Impl::exchange() {
   std::optional<session::Exchange> exchange;
   {
-    const std::lock_guard lock(impl_->mutex);
-    if (impl_->options.store == nullptr) {
-      impl_->mirror.forget(impl_->clock.wall_now());
+    const std::lock_guard lock(mutex);
+    if (options.store == nullptr) {
+      mirror.forget(clock.wall_now());
       return {};
     }
-    exchange = impl_->mirror.collect(impl_->clock.wall_now());
+    exchange = mirror.collect(clock.wall_now());
   }
   if (!exchange) return {};
-  auto told = impl_->options.store->exchange(*exchange);
-  const std::lock_guard lock(impl_->mutex);
+  auto told = options.store->exchange(*exchange);
+  const std::lock_guard lock(mutex);
   if (!told) {
-    if (!impl_->apart) {
+    if (!apart) {
       base::log::warn("limits are kept by this gateway alone until the store is back: {}", told.error().to_string());
     }
-    impl_->apart = told.error().to_string();
+    apart = told.error().to_string();
     return std::move(told).error();
   }
-  impl_->mirror.apply(*told, impl_->clock.wall_now());
-  if (impl_->apart) base::log::info("limits are shared with the other gateways again");
-  impl_->apart.reset();
+  mirror.apply(*told, clock.wall_now());
+  if (apart) base::log::info("limits are shared with the other gateways again");
+  apart.reset();
   return {};
 }
 

@@ -2,10 +2,11 @@
 //
 // A request is reserved for when it is admitted (its prompt and all the output that it may make) and settled when it
 // ends, with what it used. One gateway alone is exact. Several share their books through a store, exchanged
-// every now and then (some ten times a second) and never on a request's way, so a limit may be overshot by what the
-// others admit between two exchanges: at most one minute's limit for each further gateway, from a standing start; it is
-// held against the tenant afterwards, so it does not repeat. Without its store a gateway goes on by itself, each with
-// the whole limit, and tells what was used when the store is back.
+// every now and then (some ten times a second), so a limit may be overshot by what the others admit between two
+// exchanges: at most one minute's limit for each further gateway, from a standing start; it is held against the tenant
+// afterwards, so it does not repeat. A request waits for the store only where this gateway knows nothing of its
+// tenant's books, as in a new life. Without its store a gateway goes on by itself, each with the whole limit, and tells
+// what was used when the store is back.
 //
 // Limits are token buckets which hold one minute's worth. Days and months are UTC's. What is reserved of a budget is
 // shared for 15 to 30 minutes, so that the reservations of a gateway that died do not stay; what is spent stays.
@@ -76,7 +77,7 @@ class Reservation {
   int64_t held_in_ = 0;  // the window of holds that the cost is in
 };
 
-// Thread-safe. admit and settle take a few microseconds and never wait for the store; exchange does.
+// Thread-safe. admit and settle take a few microseconds and never wait for the store; learn and exchange do.
 class Limiter {
  public:
   Limiter(LimiterOptions options, const base::Clock& clock);
@@ -92,6 +93,13 @@ class Limiter {
   // `tokens` and `cost` are the most that the request may use; less than nothing is nothing.
   Admission admit(const std::string& tenant, const TenantPolicy& policy, int64_t tokens, Money cost);
 
+  // Whether `admit` would go by what the store knows: it has told of the tenant's books, and they were in use within
+  // two minutes. If not, they are asked for, and `learn` waits for them. True too where there are no limits or no
+  // store, and while the store cannot be reached.
+  bool knows(const std::string& tenant, const TenantPolicy& policy);
+  // Exchanges until it knows them, or the store cannot be reached. Blocks as the store does.
+  void learn(const std::string& tenant, const TenantPolicy& policy);
+
   // What the tenant has spent, of this day and this month, held reservations not included.
   struct Spending {
     Money day;
@@ -100,8 +108,8 @@ class Limiter {
   Spending spending(const std::string& tenant) const;
 
   // Tells the store what was used here and learns what was used elsewhere; also drops what has ended, so it is to be
-  // called now and then without a store too. One thread at a time; blocks as the store does. An error leaves everything
-  // as it was, to be told the next time; entering and leaving that state is logged.
+  // called now and then without a store too. Blocks as the store does, and while another thread exchanges. An error
+  // leaves everything as it was, to be told the next time; entering and leaving that state is logged.
   base::Result<void> exchange();
   // Why the books are not shared at present; nullopt: they are, or there is no store.
   std::optional<std::string> apart() const;

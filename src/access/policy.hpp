@@ -36,6 +36,10 @@ struct TenantPolicy {
   Money budget_per_month{};
   double weight = 1;
   Priority priority = Priority::normal;
+
+  bool limits() const {
+    return requests_per_minute > 0 || tokens_per_minute > 0 || budget_per_day.nanos > 0 || budget_per_month.nanos > 0;
+  }
 };
 
 // Immutable once read, so it may be shared by threads; a reload builds another.

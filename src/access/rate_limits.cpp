@@ -67,6 +67,15 @@ Duration RateLimits::wait(const Limit& limit, double amount, WallTime now) {
   return missing <= rounding ? Duration() : from_seconds(missing / limit.shape.per_second);
 }
 
+bool RateLimits::known(WallTime now) {
+  const auto is_known = [&](const Limit& limit) {
+    return limit.per_minute == 0 || mirror_.knows(limit.key, limit.shape, now);
+  };
+  const bool requests = is_known(requests_);
+  const bool tokens = is_known(tokens_);  // asked for in any case
+  return requests && tokens;
+}
+
 std::optional<Refusal> RateLimits::refuse(int64_t tokens, WallTime now) {
   if (tokens_.per_minute > 0 && tokens > tokens_.per_minute) {
     return Refusal{RefusalReason::larger_than_limit,

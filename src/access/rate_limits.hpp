@@ -17,6 +17,8 @@ class RateLimits {
  public:
   RateLimits(StateMirror& mirror, const std::string& tenant, const TenantPolicy& policy);
 
+  // Asks the store for the buckets, and says whether it has told of them.
+  bool known(base::WallTime now);
   // Why one more request of `tokens` does not fit; nullopt: it does.
   std::optional<Refusal> refuse(int64_t tokens, base::WallTime now);
   // Negative amounts give back.

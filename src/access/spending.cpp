@@ -67,6 +67,17 @@ Money SpendingBooks::held(WallTime now) const {
   return {mirror_.counter(held_key(tenant_, window)) + mirror_.counter(held_key(tenant_, window - 1))};
 }
 
+bool SpendingBooks::known(WallTime now) {
+  if (!has_budget()) return true;
+  const bool day = mirror_.knows(day_key(tenant_, now), day_lives, now);
+  const bool month = mirror_.knows(month_key(tenant_, now), month_lives, now);
+  if (day && month) return true;
+  const int64_t window = window_of(now);
+  mirror_.add(held_key(tenant_, window), 0, window_length * 2, now);
+  mirror_.add(held_key(tenant_, window - 1), 0, window_length * 2, now);
+  return false;
+}
+
 std::optional<Refusal> SpendingBooks::refuse(Money cost, WallTime now) const {
   if (!has_budget()) return std::nullopt;
   const Money wanted = held(now) + cost;

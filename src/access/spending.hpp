@@ -22,6 +22,8 @@ class SpendingBooks {
   SpendingBooks(StateMirror& mirror, const std::string& tenant, const TenantPolicy& policy)
       : mirror_(mirror), tenant_(tenant), policy_(policy) {}
 
+  // Asks the store for what others have spent and hold, and says whether it has told what is spent.
+  bool known(base::WallTime now);
   // Why a request of that cost does not fit; nullopt: it does.
   std::optional<Refusal> refuse(Money cost, base::WallTime now) const;
   // Reserves, and returns the window that holds it.

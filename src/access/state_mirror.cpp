@@ -19,11 +19,20 @@ int64_t StateMirror::counter(const std::string& key) const {
   return found->second.told + found->second.sending + found->second.untold;
 }
 
-void StateMirror::add(const std::string& key, int64_t amount, base::Duration lives, base::WallTime now) {
+StateMirror::Counter& StateMirror::counter(const std::string& key, base::Duration lives, base::WallTime now) {
   Counter& counter = counters_[key];
-  counter.untold += amount;
+  if (counter.used + idle_after <= now) counter.known = false;
   counter.lives = lives;
   counter.used = now;
+  return counter;
+}
+
+void StateMirror::add(const std::string& key, int64_t amount, base::Duration lives, base::WallTime now) {
+  counter(key, lives, now).untold += amount;
+}
+
+bool StateMirror::knows(const std::string& key, base::Duration lives, base::WallTime now) {
+  return counter(key, lives, now).known;
 }
 
 StateMirror::Bucket& StateMirror::bucket(const std::string& key, const BucketShape& shape, base::WallTime now) {
@@ -46,6 +55,10 @@ void StateMirror::take(const std::string& key, double amount, const BucketShape&
   taken.known = session::taken(taken.known, shape.capacity, amount);
   taken.untold += amount;
   untold_share_ = std::max(untold_share_, taken.untold / shape.capacity);
+}
+
+bool StateMirror::knows(const std::string& key, const BucketShape& shape, base::WallTime now) {
+  return bucket(key, shape, now).told;
 }
 
 void StateMirror::forget(base::WallTime now) {
@@ -86,11 +99,13 @@ void StateMirror::apply(const session::Exchanged& told, base::WallTime now) {
     if (place == counters_.end()) continue;
     place->second.told = told.counters[i];
     place->second.sending = 0;
+    place->second.known = true;
   }
   for (size_t i = 0; i < std::min(told.levels.size(), done.takes.size()); ++i) {
     const auto place = buckets_.find(done.takes[i].key);
     if (place == buckets_.end()) continue;
     Bucket& bucket = place->second;
+    bucket.told = true;
     const session::Bucket known{told.levels[i], base::unix_nanos(now)};
     bucket.known = session::taken(known, bucket.shape.capacity, bucket.untold);
   }

@@ -31,10 +31,14 @@ class StateMirror {
   int64_t counter(const std::string& key) const;
   // Adding 0 asks for what others added: counters are exchanged for two minutes after they were last added to.
   void add(const std::string& key, int64_t amount, base::Duration lives, base::WallTime now);
+  // Asks for it, and says whether the store has told of it and is still asked.
+  bool knows(const std::string& key, base::Duration lives, base::WallTime now);
 
   // A bucket that is not known here is full until the next exchange.
   double level(const std::string& key, const BucketShape& shape, base::WallTime now);
   void take(const std::string& key, double amount, const BucketShape& shape, base::WallTime now);
+  // As of a counter.
+  bool knows(const std::string& key, const BucketShape& shape, base::WallTime now);
 
   // What to tell the store and to ask it: the same again until it is applied. nullopt: there is nothing.
   std::optional<session::Exchange> collect(base::WallTime now);
@@ -54,14 +58,17 @@ class StateMirror {
     int64_t untold = 0;
     base::Duration lives{};
     base::WallTime used;
+    bool known = false;  // `told` is the store's word, and not too old
   };
   struct Bucket {
     session::Bucket known;  // as it would be if everything were told
     double untold = 0;
     BucketShape shape;
     base::WallTime used;
+    bool told = false;  // the store has
   };
 
+  Counter& counter(const std::string& key, base::Duration lives, base::WallTime now);
   Bucket& bucket(const std::string& key, const BucketShape& shape, base::WallTime now);
 
   const std::string name_;

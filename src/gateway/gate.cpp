@@ -150,6 +150,14 @@ std::optional<Refused> Gate::check(const Caller& caller, std::string_view scope,
   return denial ? std::optional(refused(*denial)) : std::nullopt;
 }
 
+asio::awaitable<void> Gate::learn(const Caller& caller, wire::BlockingPool& pool) {
+  auto work = [&]() -> Result<void> {
+    limiter_.learn(caller.tenant, caller.policy->of(caller.tenant));
+    return {};
+  };
+  (void)co_await pool.run(work);
+}
+
 Gate::Entry Gate::reserve(const Caller& caller, const Asked& asked) {
   Entry entry;
   Passage& passage = entry.passage;

@@ -21,6 +21,7 @@
 #include "base/clock.hpp"
 #include "base/result.hpp"
 #include "session/session_store.hpp"
+#include "wire/blocking_pool.hpp"
 #include "wire/http_server.hpp"
 
 namespace tidemill::gateway {
@@ -112,6 +113,10 @@ class Gate {
     std::optional<Refused> refused;
     bool gone = false;
   };
+  // Whether the store has told what the caller's tenant has used; if not, `learn` waits for that, as long as the store
+  // takes, and is to be called before `reserve`.
+  bool knows(const Caller& caller) { return limiter_.knows(caller.tenant, caller.policy->of(caller.tenant)); }
+  asio::awaitable<void> learn(const Caller& caller, wire::BlockingPool& pool);
   // Reserves what it may take. Without slots to wait for, that is all; else it has to wait for its turn.
   Entry reserve(const Caller& caller, const Asked& asked);
   bool queues() const { return admission_.has_value(); }

@@ -117,6 +117,7 @@ asio::awaitable<void> relay_routed(Service& service, Call& call, const Caller& c
       entry->passage.set_model(caller, outline.model);
     } else {
       const Asked asked = asked_by(call.request(), request);
+      if (!service.gate().knows(caller)) co_await service.gate().learn(caller, service.store_pool());
       entry = service.gate().reserve(caller, asked);
       const bool waits = entry->refused || service.gate().queues();
       if (waits && !co_await wait_to_enter(service, call, caller, asked, *entry)) co_return;
@@ -140,6 +141,7 @@ asio::awaitable<void> relay_in_turn(Service& service, Call& call, const Caller& 
   request.prompt_tokens = prompt_tokens_of(call.request().path, ask.outline);
   request.wanted = wanted_by(call.request(), ask.outline, call.tenant(), ask.conversation);
   const Asked asked = asked_by(call.request(), request);
+  if (!service.gate().knows(caller)) co_await service.gate().learn(caller, service.store_pool());
   Gate::Entry entry = service.gate().reserve(caller, asked);
   const bool waits = entry.refused || service.gate().queues();
   if (waits && !co_await wait_to_enter(service, call, caller, asked, entry)) co_return;

@@ -29,6 +29,7 @@ class FaultyState final : public session::SharedState {
 
   enum class Fault { none, down, answer_lost };
   Fault fault = Fault::none;
+  int exchanges = 0;
 
   Result<std::vector<int64_t>> add(std::span<const session::CounterAdd> additions) override {
     return inner_.add(additions);
@@ -42,6 +43,7 @@ class FaultyState final : public session::SharedState {
     return inner_.take(takes, mode);
   }
   Result<session::Exchanged> exchange(const session::Exchange& exchange) override {
+    ++exchanges;
     return with_fault([&] { return inner_.exchange(exchange); });
   }
 
@@ -232,6 +234,93 @@ TEST_F(Limits, GatewaysShareWhatWasUsedAndSpent) {
   (void)restarted->admit("t", policy, 1, {});
   ASSERT_TRUE(restarted->exchange());
   EXPECT_EQ(restarted->spending("t").day, Money{20});
+}
+
+// In a new life nothing is known of what the last one spent, until it was asked for: once.
+TEST_F(Limits, ANewLifeLearnsWhatIsSpentBeforeItAdmits) {
+  const TenantPolicy policy{.requests_per_minute = 10, .budget_per_day = Money{100}};
+  auto before = shared("g");
+  for (int i = 0; i < 9; ++i)
+    before->admit("t", policy, 1, Money{11}).reservation.settle(1, Money{11});
+  ASSERT_TRUE(before->exchange());
+  before.reset();
+  auto life = shared("g");
+  faulty_.exchanges = 0;
+  EXPECT_FALSE(life->knows("t", policy));
+  EXPECT_EQ(faulty_.exchanges, 0) << "asking does not wait";
+  life->learn("t", policy);
+  EXPECT_EQ(faulty_.exchanges, 1);
+  EXPECT_TRUE(life->knows("t", policy));
+  const auto refused = life->admit("t", policy, 1, Money{2});
+  ASSERT_TRUE(refused.refusal);
+  EXPECT_EQ(refused.refusal->reason, RefusalReason::budget);
+  EXPECT_EQ(refused.status.requests->remaining, 1);
+  EXPECT_FALSE(life->admit("t", policy, 1, Money{1}).refusal);
+  life->learn("t", policy);  // as of a second request that waited beside the first
+  EXPECT_EQ(faulty_.exchanges, 1);
+  EXPECT_FALSE(life->knows("other", policy));
+}
+
+TEST_F(Limits, WhatNobodyAskedForOfLateIsLearnedAnew) {
+  const TenantPolicy policy{.tokens_per_minute = 1000, .budget_per_month = Money{100}};
+  auto one = shared("one");
+  one->learn("t", policy);
+  for (int i = 0; i < 10; ++i) {
+    clock_.advance(seconds(30));
+    EXPECT_TRUE(one->knows("t", policy)) << "it is in use, refused or not";
+    ASSERT_TRUE(one->exchange());
+  }
+  auto two = shared("two");
+  two->admit("t", policy, 1, Money{90}).reservation.settle(1, Money{90});
+  clock_.advance(minutes(3));
+  ASSERT_TRUE(two->exchange());
+  ASSERT_TRUE(one->exchange());
+  EXPECT_FALSE(one->knows("t", policy));
+  one->learn("t", policy);
+  EXPECT_TRUE(one->knows("t", policy));
+  EXPECT_TRUE(one->admit("t", policy, 1, Money{20}).refusal);
+}
+
+TEST_F(Limits, ADayThatBeginsIsLearned) {
+  const TenantPolicy policy{.budget_per_day = Money{100}};
+  auto one = shared("one");
+  one->learn("t", policy);
+  for (int i = 0; i < 24 * 60; ++i) {
+    clock_.advance(minutes(1));
+    if (!one->knows("t", policy)) break;
+    ASSERT_TRUE(one->exchange());
+  }
+  EXPECT_FALSE(one->knows("t", policy));
+  EXPECT_LT(clock_.wall_now().time_since_epoch() % hours(24), minutes(1));
+}
+
+TEST_F(Limits, WhoHasNoLimitsWaitsForNothing) {
+  auto limiter = shared("g");
+  EXPECT_TRUE(limiter->knows("t", {}));
+  limiter->learn("t", {});
+  ASSERT_TRUE(limiter->exchange());
+  EXPECT_EQ(faulty_.exchanges, 0);
+  EXPECT_TRUE(alone()->knows("t", per_minute(1, 1)));
+}
+
+TEST_F(Limits, AStoreThatIsLostIsWaitedForOnce) {
+  const TenantPolicy policy{.budget_per_day = Money{100}};
+  auto limiter = shared("g");
+  faulty_.fault = FaultyState::Fault::down;
+  limiter->learn("t", policy);
+  EXPECT_EQ(faulty_.exchanges, 1);
+  EXPECT_TRUE(limiter->knows("t", policy));
+  EXPECT_TRUE(limiter->knows("other", policy));
+  EXPECT_FALSE(limiter->admit("t", policy, 1, Money{1}).refusal);
+  // Back again: the exchange that failed is told first, and does not ask for what was asked for later.
+  faulty_.fault = FaultyState::Fault::none;
+  ASSERT_TRUE(limiter->exchange());
+  faulty_.exchanges = 0;
+  EXPECT_TRUE(limiter->knows("t", policy));
+  EXPECT_FALSE(limiter->knows("other", policy));
+  limiter->learn("other", policy);
+  EXPECT_EQ(faulty_.exchanges, 1);
+  EXPECT_TRUE(limiter->knows("other", policy));
 }
 
 TEST_F(Limits, AGatewayThatDiedLeavesNoReservations) {

@@ -6,8 +6,10 @@
 
 #include "access/api_key.hpp"
 #include "access/key_vault.hpp"
+#include "access/limiter.hpp"
 #include "base/json.hpp"
 #include "gateway/fleet_fixture.hpp"
+#include "session/session_store.hpp"
 #include "temporary_folder.hpp"
 
 namespace tidemill::test {
@@ -240,6 +242,30 @@ TEST_F(Gate, LimitsAreToldAndKept) {
   EXPECT_EQ(third.headers.find("x-ratelimit-remaining-requests"), "0");
   EXPECT_TRUE(third.headers.has("x-ratelimit-reset-requests"));
   EXPECT_EQ(ask(other).status, 200);
+}
+
+// What the store knows counts for the very first request of a gateway's life.
+TEST_F(Gate, WhatAnEarlierLifeHasSpentStaysSpent) {
+  ScriptedBackend& backend = add_backend([](const Received&) { return Script{.bytes = answer}; });
+  const std::string spent = make_key({.name = "s", .tenant = "spent"});
+  const std::string fresh = make_key({.name = "f", .tenant = "fresh"});
+  set_policy("[tenants.default]\nbudget_per_month = 1\n[prices.m]\ninput = 1\noutput = 1\n");
+  options.session.path = (folder.path() / "store.db").string();
+  {
+    const base::SystemClock& clock = base::SystemClock::instance();
+    const auto store = session::open_store(options.session, clock);
+    ASSERT_TRUE(store) << store.error().to_string();
+    access::Limiter earlier({.gateway = "earlier", .store = store->get()}, clock);
+    const access::TenantPolicy policy{.budget_per_month = access::Money{1'000'000'000}};
+    earlier.admit("spent", policy, 1, {}).reservation.settle(1, policy.budget_per_month);
+    ASSERT_TRUE(earlier.exchange());
+  }
+  start();
+  const wire::HttpResponse first = ask(spent);
+  EXPECT_EQ(first.status, 429) << first.body;
+  EXPECT_EQ(code_of(first), "insufficient_quota");
+  EXPECT_EQ(backend.received().size(), 0U);
+  EXPECT_EQ(ask(fresh).status, 200);
 }
 
 // What an answer took counts, and not what its request might have taken.

@@ -1,4 +1,5 @@
 // What a store that takes its time does not hold up.
+#include <atomic>
 #include <chrono>
 #include <memory>
 #include <sqlite3.h>
@@ -37,21 +38,27 @@ class SlowStore : public FleetFixture {
   TemporaryFolder folder;
 };
 
-// The books are shared through a file that somebody else keeps. Who waits in the queue meanwhile hears in time that it
-// was in vain: before the gateway gives up on the file.
+// The books are shared through a file that somebody else keeps, and what it knows has been read. Who waits in the queue
+// meanwhile hears in time that it was in vain: before the gateway gives up on the file.
 TEST_F(SlowStore, DoesNotHoldUpTheQueue) {
-  ScriptedBackend& backend = add_backend([](const Received&) { return Script{.bytes = "", .end = Script::End::hang}; });
+  std::atomic<bool> hangs = false;
+  ScriptedBackend& backend = add_backend([&](const Received&) {
+    return hangs ? Script{.bytes = "", .end = Script::End::hang}
+                 : Script{.bytes = http_answer(200, "application/json", R"({"id":"x","choices":[]})")};
+  });
   options.session.path = (folder.path() / "store.db").string();
   options.policy = folder.put("policy.toml", "[tenants.default]\nrequests_per_minute = 1000\n").string();
   options.slots = 1;
   options.longest_wait = 20ms;
   start();
+  EXPECT_EQ(post("/v1/chat/completions", asked_of_slow_store).status, 200);
+  hangs = true;
   testing::internal::CaptureStderr();
   {
     const HeldFile held(options.session.path);
     RawClient first(gateway->port());
     EXPECT_TRUE(first.send(raw_post("/v1/chat/completions", asked_of_slow_store)));
-    EXPECT_TRUE(backend.wait_for_requests(1));
+    EXPECT_TRUE(backend.wait_for_requests(2));
     for (int i = 0; i < 3; ++i) {
       const wire::HttpResponse response = post("/v1/chat/completions", asked_of_slow_store);
       EXPECT_EQ(response.status, 429);
