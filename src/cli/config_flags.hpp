@@ -26,6 +26,8 @@ class ConfigFlags {
   // Reads file, environment and flags into the fields of the schema's options. May be called again, to reload.
   base::Result<void> load();
   bool print_wanted() const { return print_config_; }
+  // The file that was read last; empty: none was.
+  const std::string& loaded_file() const { return loaded_file_; }
   // An error of a setting (base::Error::param) that was found only when it was used, with where that stands: file and
   // line, variable or flag, or the file of a row's key; and with its key, if it does not say that itself. As it is
   // where the setting has its default, or there is none.
@@ -46,7 +48,7 @@ class ConfigFlags {
 
   std::vector<Given> given_;
   std::string config_file_;
-  std::string loaded_file_;  // the one that was read last
+  std::string loaded_file_;
   bool print_config_ = false;
 };
 

@@ -137,7 +137,11 @@ void reload(RoleFlags& flags, gateway::Gateway& gateway) {
   } else {
     flags.gateway = gateway_before;
     flags.server = server_before;
-    base::log::error("the configuration stays as it was: {}", done.error().to_string());
+    std::string why = done.error().to_string();
+    // What is missing stands nowhere.
+    const std::string& file = flags.config.loaded_file();
+    if (!file.empty() && why.find(file) == std::string::npos) why.insert(0, file + ": ");
+    base::log::error("the configuration stays as it was: {}", why);
   }
 }
 

@@ -86,6 +86,19 @@ Result<std::vector<std::pair<AdaptiveChoice*, LineFile>>> open_decision_logs(con
   return opened;
 }
 
+bool names_backends(const GatewayOptions& options) {
+  return !options.backends.empty() || !options.backend_urls.empty() || !options.discover.empty();
+}
+
+// A file that is read while it is being written, or that was emptied, would have the gateway let go of all that it has.
+Result<void> check_left(const GatewayOptions& before, const GatewayOptions& options) {
+  if (names_backends(options) || !names_backends(before)) return {};
+  return base::Error(base::ErrorCode::invalid_argument,
+                     "no backend is left: there is no [[gateway.backend]], no gateway.backends and no "
+                     "[[gateway.discover]], and a gateway that has backends is not left without any by a reload")
+      .with_param("gateway.backends");
+}
+
 // Of those whose names are all known now.
 void warn_of_lonely_targets(const RouteTable& routes, const std::vector<BackendOptions>& backends) {
   for (const auto& route : routes.routes()) {
@@ -306,6 +319,7 @@ Result<void> Gateway::reload(const GatewayOptions& options) {
   const std::lock_guard one_at_a_time(impl_->reload_mutex);
   if (!impl_->http) return base::Error(base::ErrorCode::unavailable, "the gateway has stopped: start it anew");
   Service& service = impl_->service;
+  TM_CHECK(check_left(*service.options(), options));
   TM_TRY(std::vector<BackendOptions> backends, all_backends(options));
   TM_TRY(std::vector<BackendSource> sources, all_sources(options));
   TM_CHECK(check_tls(options));

@@ -113,6 +113,12 @@ test('one trace, one log line, no prompt in it; the configuration is read again'
     await gateway.until(async () => gateway.output.includes("unknown key 'gateway.backend.wrong'"));
     assert.equal((await fetch(`${gateway.url}/ready`)).status, 200);
 
+    // Nor does one that is caught while it is being written.
+    writeFileSync(file, '');
+    gateway.child.kill('SIGHUP');
+    await gateway.until(async () => gateway.output.includes(`${file}: no backend is left`));
+    assert.equal((await fetch(`${gateway.url}/ready`)).status, 200);
+
     const { code } = await gateway.stop();
     assert.equal(code, 0);
     const text = readFileSync(log, 'utf8');

@@ -111,6 +111,30 @@ TEST_F(GatewayEdges, WhatHasStoppedIsNotReloaded) {
   EXPECT_TRUE(backend.received().empty());
 }
 
+// As of a file that is read while it is being written.
+TEST_F(GatewayEdges, AReloadDoesNotTakeTheLastBackend) {
+  ScriptedBackend& backend = add_backend([](const Received&) { return Script{.bytes = answer}; });
+  start();
+  gateway::GatewayOptions emptied = options;
+  emptied.backends.clear();
+  const auto refused = gateway->reload(emptied);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), base::ErrorCode::invalid_argument);
+  EXPECT_EQ(refused.error().param(), "gateway.backends");
+  for (const char* missing : {"[[gateway.backend]]", "[[gateway.discover]]"})
+    EXPECT_NE(refused.error().message().find(missing), std::string::npos) << refused.error().message();
+  EXPECT_EQ(post("/v1/chat/completions", R"({"model":"m","messages":[]})").status, 200);
+  EXPECT_EQ(backend.received().size(), 1U);
+  // The short form is a list too, and one that has none may stay without.
+  emptied.backend_urls = {backend.url()};
+  EXPECT_TRUE(gateway->reload(emptied));
+  EXPECT_FALSE(gateway->reload([&] {
+    gateway::GatewayOptions none = emptied;
+    none.backend_urls.clear();
+    return none;
+  }()));
+}
+
 // However steadily a request drips, it ends, and no backend hears of it.
 TEST_F(GatewayEdges, SlowRequestsAreEnded) {
   ScriptedBackend& backend = add_backend([](const Received&) { return Script{.bytes = answer}; });
