@@ -108,15 +108,19 @@ void AdaptiveChoice::log_worthless(std::string_view request_id, const rollout::D
   log_.write(rollout::outcome_line(request_id, {.quality = 0, .cost = 0, .seconds = seconds}) + "\n");
 }
 
-void AdaptiveChoice::answered(std::string_view tenant, std::string_view request_id, std::string_view response_id,
-                              const rollout::Decision& decision, double cost, double seconds) {
+void AdaptiveChoice::await_rating(std::string_view tenant, std::string_view request_id, std::string_view response_id,
+                                  const rollout::Decision& decision) {
+  pending_->put(RatedId{tenant, request_id}.key(), decision,
+                response_id.empty() ? "" : RatedId{tenant, response_id}.key());
+}
+
+void AdaptiveChoice::answered(std::string_view request_id, const rollout::Decision& decision, double cost,
+                              double seconds) {
   {
     const std::lock_guard lock(mutex_);
     available_[decision.model].note(true, clock_.now());
   }
   bandit_->learn_spending(decision.features, decision.model, cost, seconds);
-  pending_->put(RatedId{tenant, request_id}.key(), decision,
-                response_id.empty() ? "" : RatedId{tenant, response_id}.key());
   if (log_.enabled() && !decision.substitute)
     log_.write(rollout::outcome_line(request_id, {.cost = cost, .seconds = seconds}) + "\n");
 }

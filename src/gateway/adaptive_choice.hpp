@@ -48,9 +48,11 @@ class AdaptiveChoice {
   void failed(std::string_view request_id, const rollout::Decision& decision, double seconds);
   // It said that the request is at fault, and the reference took it: for such requests it is worth nothing.
   void declined(std::string_view request_id, const rollout::Decision& decision, double seconds);
-  // The request was answered, and may be rated from now on, under either of its ids. `cost` in the policy's currency.
-  void answered(std::string_view tenant, std::string_view request_id, std::string_view response_id,
-                const rollout::Decision& decision, double cost, double seconds);
+  // The request may be rated from now on, under either of its ids.
+  void await_rating(std::string_view tenant, std::string_view request_id, std::string_view response_id,
+                    const rollout::Decision& decision);
+  // It was answered. `cost` in the policy's currency.
+  void answered(std::string_view request_id, const rollout::Decision& decision, double cost, double seconds);
 
   struct Rated {
     std::string request_id;

@@ -113,6 +113,7 @@ asio::awaitable<void> relay_routed(Service& service, Call& call, const Caller& c
     request.wanted = wanted_by(call.request(), outline, call.tenant(), ask.conversation);
     request.wanted.backends = &routed.target().backends;
     request.handover = routed.handover();
+    if (routed.is_rated()) request.before_last_byte = [&routed](const std::string& id) { routed.before_last_byte(id); };
     if (entry) {
       entry->passage.set_model(caller, outline.model);
     } else {

@@ -112,7 +112,8 @@ Relay::Relay(Service& service, Call& call, RelayRequest& request)
 StreamRelay& Relay::stream() {
   if (!stream_) {
     stream_ = std::make_unique<StreamRelay>(service_, call_, bill_, times_, plan_, request_.filter, request_.text,
-                                            dialect_, StreamProgress(dialect_, request_.body, request_.outline));
+                                            dialect_, StreamProgress(dialect_, request_.body, request_.outline),
+                                            request_.before_last_byte);
   }
   return *stream_;
 }
@@ -374,6 +375,7 @@ asio::awaitable<Tried> Relay::relay_whole(wire::ClientStream& answer) {
   }
   if (response.status == 200) bill_.settle(usage_, 0);
   bill_.add_to(response.headers);
+  if (response.status == 200 && request_.before_last_byte) request_.before_last_byte(response_id_);
   (void)co_await call_.respond(std::move(response));
   co_return std::nullopt;
 }

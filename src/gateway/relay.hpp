@@ -45,6 +45,8 @@ struct RelayRequest {
   int64_t prompt_tokens = 0;       // estimated
   AnswerText* text = nullptr;      // gets what the client gets; may be none
   Handover handover{};
+  // Is told how an answer of 200 calls itself, once, before its last byte goes out; may be none.
+  BeforeLastByte before_last_byte{};
 };
 
 // Lives in the handler's coroutine.

@@ -116,23 +116,34 @@ void RoutedRequest::judge_decline(const RelayEnd& by_other) {
   }
 }
 
-void RoutedRequest::learn(const RelayEnd& end) {
+// The choice, and who answers.
+rollout::Decision RoutedRequest::decision() const {
   rollout::Decision decision = *chosen_.decision;
   decision.model = asked_;
   decision.substitute = !is_first();
-  if (end.seen.failed) {
-    route_->adaptive()->failed(call_.id(), decision, end.seen.seconds);
-    return;
-  }
-  constexpr double nano = 1e-9;
-  const double cost = end.cost ? static_cast<double>(end.cost->nanos) * nano : 0;
-  route_->adaptive()->answered(call_.tenant(), call_.id(), end.response_id, decision, cost, end.seen.seconds);
+  return decision;
+}
+
+void RoutedRequest::before_last_byte(const std::string& response_id) {
+  if (!chosen_.decision || std::exchange(ratable_, true)) return;
+  route_->adaptive()->await_rating(call_.tenant(), call_.id(), response_id, decision());
   share_decision(service_, call_.exchange().executor(),
                  {.route = route_,
                   .tenant = call_.tenant(),
                   .request_id = call_.id(),
-                  .response_id = end.response_id,
-                  .decision = decision});
+                  .response_id = response_id,
+                  .decision = decision()});
+}
+
+void RoutedRequest::learn(const RelayEnd& end) {
+  if (end.seen.failed) {
+    route_->adaptive()->failed(call_.id(), decision(), end.seen.seconds);
+    return;
+  }
+  before_last_byte(end.response_id);  // of a stream that ends without words for it
+  constexpr double nano = 1e-9;
+  const double cost = end.cost ? static_cast<double>(end.cost->nanos) * nano : 0;
+  route_->adaptive()->answered(call_.id(), decision(), cost, end.seen.seconds);
 }
 
 void RoutedRequest::next_target() {

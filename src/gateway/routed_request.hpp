@@ -44,6 +44,11 @@ class RoutedRequest {
   // written to as well; null: there is no copy.
   AnswerText* mirror(std::string_view body, const RequestOutline& outline, const Wanted& wanted);
 
+  // An answer, that calls itself `response_id`, is about to be whole at the client, who may rate it at once.
+  void before_last_byte(const std::string& response_id);
+  // Whether that is to be told.
+  bool is_rated() const { return chosen_.decision.has_value(); }
+
   // The answer has gone to the client, or did not, or the next target is asked, which is target() from now on.
   void end(const RelayEnd& end);
 
@@ -53,6 +58,7 @@ class RoutedRequest {
   void judge_chosen(const RelayEnd& end);
   void judge_other(const RelayEnd& end);
   void judge_decline(const RelayEnd& by_other);
+  rollout::Decision decision() const;
   void learn(const RelayEnd& end);
   void next_target();
 
@@ -67,6 +73,7 @@ class RoutedRequest {
   rollout::Observation declined_seen_{};
   bool undecided_ = false;  // whether rightly, is not known yet
   std::shared_ptr<MirroredRequest> copy_;
+  bool ratable_ = false;  // the answer is
   bool told_ = false;
 };
 

@@ -274,6 +274,12 @@ void StreamRelay::note_sent(std::string_view events) {
   progress_.sent(events);
   if (text_ != nullptr) text_->take_events(events);
   if (progress_.text_begun()) times_.note_text(service_.clock().now());
+  if (before_last_byte_ && (progress_.ended() || progress_.end_seen())) tell_of_last_byte();
+}
+
+void StreamRelay::tell_of_last_byte() {
+  if (!before_last_byte_ || std::exchange(told_of_last_byte_, true)) return;
+  before_last_byte_(progress_.response_id());
 }
 
 // As the client reads it.
@@ -305,6 +311,7 @@ asio::awaitable<void> StreamRelay::end_chat(const Error& failure) {
       last = wire::sse_comment("the text is whole, but the stream broke off before its usage was told");
     }
     wire::append_sse(last, "[DONE]");
+    tell_of_last_byte();
     const auto told = co_await call_.write(last);
     if (!told) co_return;
   }

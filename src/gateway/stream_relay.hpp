@@ -2,6 +2,7 @@
 // one whole.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -39,6 +40,9 @@ Failure beyond_limit(base::Error error);
 // The client has hung up between two reads, where there was nothing to be ended.
 Failure client_gone();
 
+// Called with how an answer calls itself, empty if it does not.
+using BeforeLastByte = std::function<void(const std::string& response_id)>;
+
 // One request's. Lives in the handler's coroutine; what it is given outlives it.
 //
 // The client gets a backend's comments at once, so that its connection stays awake, and nothing else before there is
@@ -46,7 +50,7 @@ Failure client_gone();
 class StreamRelay {
  public:
   StreamRelay(Service& service, Call& call, Bill& bill, AnswerTimes& times, RetryPlan& plan, AnswerFilter* filter,
-              AnswerText* text, Dialect dialect, StreamProgress progress)
+              AnswerText* text, Dialect dialect, StreamProgress progress, const BeforeLastByte& before_last_byte)
       : service_(service),
         call_(call),
         bill_(bill),
@@ -56,6 +60,7 @@ class StreamRelay {
         text_(text),
         dialect_(dialect),
         progress_(std::move(progress)),
+        before_last_byte_(before_last_byte),
         cost_([&bill](const TokenUsage& usage) { return bill.price(usage); }),
         so_far_(dialect) {}
 
@@ -90,6 +95,7 @@ class StreamRelay {
   asio::awaitable<bool> keep_awake(const wire::ClientStream& answer, std::string_view comments);
   asio::awaitable<bool> send(const wire::ClientStream& answer, std::string_view events);
   void note_sent(std::string_view events);
+  void tell_of_last_byte();
   asio::awaitable<bool> write(std::string_view events);
   std::optional<bool> write_now(std::string_view events);
   asio::awaitable<bool> write_rest();
@@ -104,9 +110,11 @@ class StreamRelay {
   AnswerText* text_;      // may be none
   Dialect dialect_;
   StreamProgress progress_;
+  const BeforeLastByte& before_last_byte_;  // may be none
   StreamCost cost_;
   ResponseSoFar so_far_;
   std::string filtered_;
+  bool told_of_last_byte_ = false;
   bool failed_ = false;
   Beginning beginning_ = Beginning::nothing;
 };

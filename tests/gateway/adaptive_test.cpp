@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <optional>
 #include <sstream>
 
 #include <gtest/gtest.h>
@@ -39,6 +40,7 @@ class Adaptive : public FleetFixture {
             .string();
   }
   Script say(const Received& request) {
+    if (says) return *says;
     const auto body = base::parse_json(request.body);
     const std::string text = body->at("model") == "small" ? small_says : "the tide comes in";
     return Script{.bytes = http_answer(200, "application/json",
@@ -70,6 +72,7 @@ class Adaptive : public FleetFixture {
   TemporaryFolder folder;
   std::atomic<int> answers_ = 0;
   std::string small_says = "the tide comes in";
+  std::optional<Script> says;  // in place of all that
 };
 
 TEST_F(Adaptive, LearnsFromFeedback) {
@@ -119,6 +122,43 @@ TEST_F(Adaptive, AReloadOpensTheDecisionLogAnew) {
   EXPECT_TRUE(holds(rotated, first.request_id));
   EXPECT_FALSE(holds(rotated, second.request_id));
   EXPECT_TRUE(holds(log, second.request_id));
+}
+
+// Not only once the gateway has done with the request: whoever has read an answer may rate it.
+TEST_F(Adaptive, AStreamIsRatedAsSoonAsItsEndIsRead) {
+  const std::string events =
+      chunked_answer({"data: {\"id\":\"chatcmpl-s\",\"choices\":[{\"index\":0,\"delta\":"
+                      "{\"content\":\"tide\"},\"finish_reason\":\"stop\"}]}\n\n",
+                      "data: [DONE]\n\n"});
+  // The last chunk, by which the stream is over, does not come.
+  says = Script{.bytes = events.substr(0, events.size() - std::string("0\r\n\r\n").size()), .end = Script::End::hang};
+  add_route();
+  start();
+  for (const std::string id : {"chatcmpl-s", "asked-s"}) {
+    RawClient client(gateway->port());
+    ASSERT_TRUE(client.send(raw_post("/v1/chat/completions",
+                                     R"({"model":"smart","stream":true,"messages":[{"role":"user","content":"hi"}]})",
+                                     "x-request-id: asked-s\r\n")));
+    ASSERT_TRUE(client.read_through("[DONE]\n\n").ends_with("[DONE]\n\n"));
+    const wire::HttpResponse rated = rate(id, 1);
+    EXPECT_EQ(rated.status, 200) << rated.body;
+  }
+}
+
+TEST_F(Adaptive, AWholeAnswerIsRatedAsSoonAsItIsRead) {
+  // More than a connection holds, so that the gateway cannot have done with it.
+  const std::string text(size_t{16} << 20, 'x');
+  says = Script{.bytes = http_answer(200, "application/json",
+                                     R"({"id":"chatcmpl-w","choices":[{"message":{"content":")" + text + R"("}}]})")};
+  add_route();
+  start();
+  for (const std::string id : {"chatcmpl-w", "asked-w"}) {
+    RawClient client(gateway->port(), 4096);
+    ASSERT_TRUE(client.send(raw_post("/v1/chat/completions", question, "x-request-id: asked-w\r\n")));
+    ASSERT_TRUE(client.read_through("chatcmpl-w").ends_with("chatcmpl-w"));
+    const wire::HttpResponse rated = rate(id, 1);
+    EXPECT_EQ(rated.status, 200) << rated.body;
+  }
 }
 
 TEST_F(Adaptive, SaysWhatIsWrongWithFeedback) {
