@@ -74,7 +74,9 @@ const median = (numbers) => numbers.toSorted((a, b) => a - b)[Math.floor(numbers
 function latency(shape, text, rounds) {
   const [calibration] = split(text);
   run('synth', shape, plain, '--type', 'f32');
-  const subjects = [{ name: 'F32', model: plain, args: [] }];
+  const subjects = [];
+  const add = (name, model, args = []) => subjects.push({ name, model, args, first: [], each: [] });
+  add('F32', plain);
   for (const [name, args] of [
     ['int8', ['--type', 'int8']],
     ['at most 7 bits', ['--bits', '7', '--calibrate', calibration, '--calibration-tokens', '512', '--no-compensation']],
@@ -83,9 +85,9 @@ function latency(shape, text, rounds) {
   ]) {
     const model = path.join(folder, `${subjects.length}.gguf`);
     run('quantize', plain, model, ...args);
-    subjects.push({ name, model, args: [] }, { name: `${name}, F32 activations`, model, args: ['--activations', 'f32'] });
+    add(name, model);
+    add(`${name}, F32 activations`, model, ['--activations', 'f32']);
   }
-  for (const subject of subjects) Object.assign(subject, { first: [], each: [] });
   for (let round = 0; round < rounds; ++round) {
     for (const { model, args, first, each } of subjects) {
       const measured = JSON.parse(run('bench', model, '--prefill', '128', '--decode', '32', '--streams', '1', '--json', ...args));
@@ -102,9 +104,9 @@ function latency(shape, text, rounds) {
   }
 }
 
-const [first, second, third] = process.argv.slice(2);
+const [first, second, third, rounds = '3'] = process.argv.slice(2);
 try {
-  if (first === '--latency') latency(second, third, Number(process.argv[5] ?? 3));
+  if (first === '--latency') latency(second, third, Number(rounds));
   else predictions(first, second, third ?? '40000');
 } finally {
   rmSync(folder, { recursive: true });

@@ -10,7 +10,7 @@ trap finish EXIT
 ulimit -n "$(ulimit -Hn)"
 
 program=${TIDEMILL_PROGRAM:-build/release/tidemill} # what is measured
-every=$(taskset -pc $$ | sed 's/.*: //')             # processor that this may use
+every=$(taskset -pc $$ | sed 's/.*: //')             # processors that this may use
 # What runs here is configured by its arguments alone.
 unset $(compgen -e TIDEMILL_)
 
