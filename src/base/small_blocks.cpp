@@ -5,6 +5,10 @@
 // 130 instructions each, three times what it takes to keep those that were freed in lists by their size, one for each
 // thread. Blocks come from malloc and go back to it, so that everything else about memory is as it was; sanitizers see
 // all of it.
+//
+// Threads hand things to each other, and one that frees more of a size than it makes would keep what nobody asks for.
+// So each looks through its lists when they have doubled, and gives back what has lain in them since the last time.
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -17,18 +21,26 @@ namespace {
 // malloc's blocks hold 24 bytes, or 16, 32 ... more.
 constexpr size_t step = 16;
 constexpr size_t least = 24;
-constexpr size_t kinds = 256;                      // up to four kilobytes
-constexpr uint32_t most_kept = uint32_t{1} << 20;  // bytes, of a thread
+constexpr size_t kinds = 256;  // up to four kilobytes
+// Bytes that a thread keeps: before it looks through them for the first time, and at most.
+constexpr uint32_t first_look = uint32_t{8} << 10;
+constexpr uint32_t most_kept = uint32_t{1} << 20;
+constexpr uint32_t full_looks = 1024;  // one that keeps all it may looks each time that it was given so many more
 
 struct Block {
   Block* next;
+  uint32_t kept_since;  // how many looks there had been
 };
+static_assert(sizeof(Block) <= least);
 
 // Of the thread. Made of zeros, so that reaching it takes no more than an address.
 struct Kept {
-  Block* first[kinds];
+  Block* first[kinds];  // those that were kept last come first
   uint32_t bytes;
-  bool attended;  // somebody gives it all back at the thread's end
+  uint32_t next_look;  // when there are so many
+  uint32_t looks;
+  uint32_t declined;  // blocks
+  bool attended;      // somebody gives it all back at the thread's end
   bool ended;
 };
 constinit thread_local Kept kept{};
@@ -41,13 +53,20 @@ constexpr size_t bytes_of(size_t kind) {
   return least + kind * step;
 }
 
+// A list. Returns how many there were.
+uint32_t give_back(Block* first) {
+  uint32_t blocks = 0;
+  for (; first != nullptr; ++blocks)
+    std::free(std::exchange(first, first->next));
+  return blocks;
+}
+
 struct Attendant {
   ~Attendant() {
     kept.ended = true;
-    for (Block*& first : kept.first) {
-      while (first != nullptr)
-        std::free(std::exchange(first, first->next));
-    }
+    kept.next_look = 0;
+    for (Block*& first : kept.first)
+      give_back(std::exchange(first, nullptr));
   }
   void attend() { kept.attended = true; }
 };
@@ -63,11 +82,24 @@ thread_local Attendant attendant;
   }
 }
 
+// Gives back what nobody has asked for since the last look. Says whether there is room for more.
+[[gnu::noinline]] bool look_through() {
+  if (!kept.attended || kept.ended) return false;
+  if (kept.bytes >= most_kept && ++kept.declined % full_looks != 0) return false;
+  for (size_t kind = 0; kind < kinds; ++kind) {
+    Block** older = &kept.first[kind];
+    while (*older != nullptr && (*older)->kept_since == kept.looks)
+      older = &(*older)->next;
+    kept.bytes -= give_back(std::exchange(*older, nullptr)) * static_cast<uint32_t>(bytes_of(kind));
+  }
+  ++kept.looks;
+  kept.next_look = std::clamp(kept.bytes * 2, first_look, most_kept);
+  return kept.bytes < most_kept;
+}
+
 void keep(void* memory, size_t kind) {
-  if (kept.bytes >= most_kept || !kept.attended || kept.ended) return std::free(memory);
-  auto* const block = static_cast<Block*>(memory);
-  block->next = kept.first[kind];
-  kept.first[kind] = block;
+  if (kept.bytes >= kept.next_look && !look_through()) return std::free(memory);
+  kept.first[kind] = ::new (memory) Block{kept.first[kind], kept.looks};
   kept.bytes += static_cast<uint32_t>(bytes_of(kind));
 }
 
