@@ -25,6 +25,7 @@ using tensor::DType;
 
 namespace {
 
+// Q5_0 is for rows that Q5_K does not fit: as many bytes, which AVX2 reads a sixth more slowly (docs/performance.md).
 constexpr std::array kTypes = {DType::q8_0, DType::q6_k, DType::q5_1,   DType::q5_k, DType::q5_0,
                                DType::q4_k, DType::q4_1, DType::iq4_nl, DType::q3_k};
 
@@ -42,6 +43,10 @@ struct Candidate {
 
   const Choice& now() const { return choices[chosen]; }
 };
+
+bool suits_rows(DType type, const GgufTensor& tensor) {
+  return tensor.cols() % tensor::info(type).block_elements == 0;
+}
 
 // Bytes. The experts of a layer are counted as the rows of one matrix.
 Result<size_t> memory_of(const GgufTensor& tensor, DType type) {
@@ -153,7 +158,7 @@ class MixturePlanner {
     Candidate candidate;
     candidate.tensor = &tensor;
     for (const DType type : kTypes) {
-      if (tensor.cols() % tensor::info(type).block_elements != 0) continue;
+      if (!suits_rows(type, tensor) || (type == DType::q5_0 && suits_rows(DType::q5_k, tensor))) continue;
       TM_TRY(const size_t bytes, memory_of(tensor, type));
       const double error = expected_error(sample, type, *input, {});
       candidate.choices.push_back({type, bytes, power > 0 ? influence * error / power : 0});

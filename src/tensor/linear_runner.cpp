@@ -345,24 +345,20 @@ void LinearRunner::multiply(std::span<const RowsProduct> products) {
     const Cut end = cuts_[static_cast<size_t>(chunk) + 1];
     for (; at.stretch <= end.stretch; at = {at.stretch + 1, 0}) {
       const int64_t last = at.stretch < end.stretch ? stretches_[at.stretch].items : end.item;
-      for (; at.item < last; ++at.item)
-        multiply_item(stretches_[at.stretch], at.item);
+      if (at.item < last) multiply_items(stretches_[at.stretch], at.item, last);
     }
   });
 }
 
-void LinearRunner::multiply_item(const Stretch& stretch, int64_t item) {
+void LinearRunner::multiply_items(const Stretch& stretch, int64_t begin, int64_t end) {
   const Product& product = *stretch.product;
   const PackedWeight& w = packed(product);
-  const int64_t panel = item * kLinearPanels;
+  const bool codes = takes_codes(w.type());
+  const auto multiply = (codes ? kernels_.linear : kernels_.linear_f32)[static_cast<size_t>(w.type())];
   LinearCall call{};
-  call.panels = w.panel(panel);
   call.panel_stride = panel_bytes(w.type(), w.cols());
   call.cols = w.cols();
-  call.outputs = std::min(kLinearPanels * kPanelRows, w.rows() - panel * kPanelRows);
-  call.bias = product.bias.empty() ? nullptr : product.bias.data() + panel * kPanelRows;
   call.rows = stretch.rows;
-  const bool codes = takes_codes(w.type());
   if (codes) {
     call.x = codes_[static_cast<size_t>(format_of(w.type()))].rows(rows_);
     call.first_row = stretch.first_row;
@@ -370,10 +366,19 @@ void LinearRunner::multiply_item(const Stretch& stretch, int64_t item) {
     call.x_data = plain_.row(stretch.first_row);
     call.x_stride = plain_.stride;
   }
-  call.y = product.y.row(stretch.first_row_y) + panel * kPanelRows;
   call.y_stride = product.y.stride;
   call.ahead_of_one_row = ahead_of_one_row(kernels_.isa, w.type());
-  (codes ? kernels_.linear : kernels_.linear_f32)[static_cast<size_t>(w.type())](call);
+  // Rows that meet a panel one after another find it in the cache; a single one has no use for that.
+  const int64_t together = stretch.rows == 1 ? end - begin : 1;
+  for (int64_t item = begin; item < end; item += together) {
+    const int64_t panel = item * kLinearPanels;
+    const int64_t output = panel * kPanelRows;
+    call.panels = w.panel(panel);
+    call.outputs = std::min(together * kLinearPanels * kPanelRows, w.rows() - output);
+    call.bias = product.bias.empty() ? nullptr : product.bias.data() + output;
+    call.y = product.y.row(stretch.first_row_y) + output;
+    multiply(call);
+  }
 }
 
 }  // namespace tidemill::tensor

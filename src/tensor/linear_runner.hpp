@@ -84,7 +84,7 @@ class LinearRunner {
   int64_t most_rows_of_block() const;
   void list_work(std::span<const RowsProduct> products);
   void cut();
-  void multiply_item(const Stretch& stretch, int64_t item);
+  void multiply_items(const Stretch& stretch, int64_t begin, int64_t end);
 
   const Kernels& kernels_;
   const ActivationScheme activations_;
