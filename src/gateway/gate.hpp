@@ -125,7 +125,9 @@ class Gate {
   // To be called some ten times a second, on a thread that may wait for the store: shares the books, and reads keys
   // that have changed.
   void keep();
-  // To be called as often, whatever the store does: ends waits that took too long. Waits for nothing itself.
+  // Tells what has been used here since, unless the store cannot be reached: to be called last of all. Waits for it.
+  void share_books();
+  // To be called as often as keep(), whatever the store does: ends waits that took too long. Waits for nothing itself.
   void expire();
   // What use_policy() takes, from the file; none where `path` is empty.
   static base::Result<std::shared_ptr<const access::Policy>> load_policy(const std::string& path);

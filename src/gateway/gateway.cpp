@@ -243,6 +243,7 @@ struct Gateway::Impl {
     connections_hook = {};
     roster.reset();
     http.reset();
+    service.gate().share_books();
     flush_logs(service);
     return orderly;
   }

@@ -268,6 +268,19 @@ TEST_F(Gate, WhatAnEarlierLifeHasSpentStaysSpent) {
   EXPECT_EQ(ask(fresh).status, 200);
 }
 
+// What was used until the very end of a gateway's life is known in the next.
+TEST_F(Gate, AGatewayThatStopsTellsWhatWasSpent) {
+  add_backend([](const Received&) { return Script{.bytes = answer}; });
+  const std::string secret = make_key({.name = "n", .tenant = "t"});
+  set_policy("[tenants.default]\nbudget_per_day = 0.0035\n[prices.m]\ninput = 2\noutput = 10\n");
+  options.session.path = (folder.path() / "store.db").string();
+  start();
+  EXPECT_EQ(ask(secret).headers.find("x-tidemill-cost"), "0.003");
+  EXPECT_TRUE(gateway->stop(patience));
+  start();
+  EXPECT_EQ(ask(secret).status, 429);
+}
+
 // What an answer took counts, and not what its request might have taken.
 TEST_F(Gate, TokensAreReservedAndSettled) {
   std::atomic<int> output = 1;
