@@ -18,13 +18,6 @@ using base::Duration;
 using base::Result;
 using base::WallTime;
 
-namespace {
-
-// With this much of a bucket used and not told, the exchange should not wait for its turn.
-constexpr double urgent_share = 0.125;
-
-}  // namespace
-
 struct Limiter::Impl {
   Impl(LimiterOptions limiter_options, const base::Clock& its_clock)
       : options(std::move(limiter_options)),
@@ -59,28 +52,23 @@ Limiter::Admission Limiter::admit(const std::string& tenant, const TenantPolicy&
   tokens = std::max<int64_t>(tokens, 0);
   cost = std::max(cost, Money());
   Admission admission;
-  bool urgent = false;
-  {
-    const std::lock_guard lock(impl_->mutex);
-    const WallTime now = impl_->clock.wall_now();
-    RateLimits rates(impl_->mirror, tenant, policy);
-    SpendingBooks books(impl_->mirror, tenant, policy);
-    admission.refusal = rates.refuse(tokens, now);
-    if (!admission.refusal) admission.refusal = books.refuse(cost, now);
-    if (!admission.refusal) {
-      rates.take(1, tokens, now);
-      Reservation& held = admission.reservation;
-      held.held_in_ = books.hold(cost, now);
-      held.limiter_ = this;
-      held.tenant_ = tenant;
-      held.policy_ = policy;
-      held.tokens_ = tokens;
-      held.cost_ = cost;
-    }
-    admission.status = rates.status(now);
-    urgent = impl_->options.store != nullptr && !impl_->apart && impl_->mirror.untold_share() > urgent_share;
+  const std::lock_guard lock(impl_->mutex);
+  const WallTime now = impl_->clock.wall_now();
+  RateLimits rates(impl_->mirror, tenant, policy);
+  SpendingBooks books(impl_->mirror, tenant, policy);
+  admission.refusal = rates.refuse(tokens, now);
+  if (!admission.refusal) admission.refusal = books.refuse(cost, now);
+  if (!admission.refusal) {
+    rates.take(1, tokens, now);
+    Reservation& held = admission.reservation;
+    held.held_in_ = books.hold(cost, now);
+    held.limiter_ = this;
+    held.tenant_ = tenant;
+    held.policy_ = policy;
+    held.tokens_ = tokens;
+    held.cost_ = cost;
   }
-  if (urgent && impl_->options.on_urgent) impl_->options.on_urgent();
+  admission.status = rates.status(now);
   return admission;
 }
 

@@ -13,7 +13,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -46,7 +45,6 @@ std::vector<std::pair<std::string, std::string>> rate_headers(const RateStatus& 
 struct LimiterOptions {
   std::string gateway{};                  // its name in the store
   session::SharedState* store = nullptr;  // must outlive the limiter; nullptr: this gateway is alone
-  std::function<void()> on_urgent{};      // much was used since the last exchange: have one soon; from any thread
 };
 
 class Limiter;

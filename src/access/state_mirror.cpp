@@ -54,7 +54,6 @@ void StateMirror::take(const std::string& key, double amount, const BucketShape&
   Bucket& taken = bucket(key, shape, now);
   taken.known = session::taken(taken.known, shape.capacity, amount);
   taken.untold += amount;
-  untold_share_ = std::max(untold_share_, taken.untold / shape.capacity);
 }
 
 bool StateMirror::knows(const std::string& key, const BucketShape& shape, base::WallTime now) {
@@ -84,7 +83,6 @@ std::optional<session::Exchange> StateMirror::collect(base::WallTime now) {
   for (auto& [key, bucket] : buckets_) {
     exchange.takes.push_back({key, bucket.shape.capacity, bucket.shape.per_second, std::exchange(bucket.untold, 0)});
   }
-  untold_share_ = 0;
   if (exchange.additions.empty() && exchange.takes.empty()) return std::nullopt;
   exchange.gateway = name_;
   exchange.number = ++exchanges_;

@@ -48,9 +48,6 @@ class StateMirror {
   // Drops what has ended. `collect` does so too.
   void forget(base::WallTime now);
 
-  // The largest part of a bucket that was taken here and is not told yet, 0 to 1.
-  double untold_share() const { return untold_share_; }
-
  private:
   struct Counter {
     int64_t told = 0;     // the store's value
@@ -77,7 +74,6 @@ class StateMirror {
   std::unordered_map<std::string, Bucket> buckets_;
   std::optional<session::Exchange> under_way_;
   int64_t exchanges_ = 0;
-  double untold_share_ = 0;
 };
 
 }  // namespace tidemill::access

@@ -375,20 +375,6 @@ TEST_F(Limits, AnExchangeWhoseAnswerWasLostCountsOnce) {
   EXPECT_EQ(two->admit("t", policy, 1, {}).status.requests->remaining, 57);
 }
 
-TEST_F(Limits, MuchUseAsksForAnExchange) {
-  int urgent = 0;
-  Limiter limiter({.gateway = "g", .store = &faulty_, .on_urgent = [&] { ++urgent; }}, clock_);
-  std::vector<Reservation> held;
-  for (int i = 0; i < 12; ++i)
-    held.push_back(limiter.admit("t", per_minute(100, 0), 1, {}).reservation);
-  EXPECT_EQ(urgent, 0);
-  held.push_back(limiter.admit("t", per_minute(100, 0), 1, {}).reservation);
-  EXPECT_EQ(urgent, 1);
-  ASSERT_TRUE(limiter.exchange());
-  held.push_back(limiter.admit("t", per_minute(100, 0), 1, {}).reservation);
-  EXPECT_EQ(urgent, 1);
-}
-
 // Four gateways, a tenant that floods all of them, an exchange every 100 ms of simulated time.
 TEST_F(Limits, TheOvershootOfManyGatewaysIsBounded) {
   constexpr int gateways = 4;
