@@ -7,7 +7,8 @@
 // all of it.
 //
 // Threads hand things to each other, and one that frees more of a size than it makes would keep what nobody asks for.
-// So each looks through its lists when they have doubled, and gives back what has lain in them since the last time.
+// So each looks through its lists whenever they have grown by some kilobytes, and gives back what has lain in them
+// since the last time: it keeps little more than what it hands out again between two looks.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -21,10 +22,9 @@ namespace {
 // malloc's blocks hold 24 bytes, or 16, 32 ... more.
 constexpr size_t step = 16;
 constexpr size_t least = 24;
-constexpr size_t kinds = 256;  // up to four kilobytes
-// Bytes that a thread keeps: before it looks through them for the first time, and at most.
-constexpr uint32_t first_look = uint32_t{8} << 10;
-constexpr uint32_t most_kept = uint32_t{1} << 20;
+constexpr size_t kinds = 256;                            // up to four kilobytes
+constexpr uint32_t most_kept = uint32_t{1} << 20;        // bytes, of a thread
+constexpr uint32_t growth_to_look = uint32_t{32} << 10;  // bytes that it keeps more
 constexpr uint32_t full_looks = 1024;  // one that keeps all it may looks each time that it was given so many more
 
 struct Block {
@@ -93,7 +93,7 @@ thread_local Attendant attendant;
     kept.bytes -= give_back(std::exchange(*older, nullptr)) * static_cast<uint32_t>(bytes_of(kind));
   }
   ++kept.looks;
-  kept.next_look = std::clamp(kept.bytes * 2, first_look, most_kept);
+  kept.next_look = std::min(kept.bytes + growth_to_look, most_kept);
   return kept.bytes < most_kept;
 }
 

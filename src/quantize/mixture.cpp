@@ -25,7 +25,7 @@ using tensor::DType;
 
 namespace {
 
-// Q5_0 is for rows that Q5_K does not fit: as many bytes, which AVX2 reads a sixth more slowly (docs/performance.md).
+// Q5_0 is for rows that Q5_K does not fit: 2 % fewer bytes, which AVX2 reads more slowly by more (docs/performance.md).
 constexpr std::array kTypes = {DType::q8_0, DType::q6_k, DType::q5_1,   DType::q5_k, DType::q5_0,
                                DType::q4_k, DType::q4_1, DType::iq4_nl, DType::q3_k};
 

@@ -43,34 +43,64 @@ size_t in_use() {
   return ::mallinfo2().uordblks;
 }
 
-// A thread that only frees keeps next to nothing of what it will never ask for.
-TEST(SmallBlocks, AreNotHoardedByWhoOnlyFrees) {
-  constexpr int rounds = 100;
-  std::vector<std::unique_ptr<std::byte[]>> handed;
+// Hands what one new thread makes to another one: `rounds` times `make` and then `take`. New threads have nothing kept
+// yet. Returns how much more is in use after the last round than after the first one, while both threads live.
+template <typename Make, typename Take>
+int64_t growth_between(int rounds, const Make& make, const Take& take) {
   std::binary_semaphore given(0);
-  std::binary_semaphore freed(0);
+  std::binary_semaphore taken(0);
+  std::binary_semaphore measured(0);
   size_t before = 0;
   size_t after = 0;
-  std::thread maker([&] {  // new threads have nothing kept yet
-    for (int round = 0; round < rounds; ++round) {
-      for (size_t i = 0; i < 1000; ++i)
-        handed.push_back(std::make_unique<std::byte[]>(64 + i % 64));
-      given.release();
-      freed.acquire();
-      (round == 0 ? before : after) = in_use();
-    }
-  });
-  std::thread other([&] {
-    const auto something = std::make_unique<int>();  // who never makes anything keeps nothing
+  std::thread taker([&] {
     for (int round = 0; round < rounds; ++round) {
       given.acquire();
-      handed.clear();
-      freed.release();
+      take();
+      taken.release();
     }
+    measured.acquire();
   });
-  maker.join();
-  other.join();
-  EXPECT_LT(after, before + 128 * 1024);
+  std::thread([&] {
+    for (int round = 0; round < rounds; ++round) {
+      make();
+      given.release();
+      taken.acquire();
+      (round == 0 ? before : after) = in_use();
+    }
+    measured.release();
+  }).join();
+  taker.join();
+  return static_cast<int64_t>(after) - static_cast<int64_t>(before);
+}
+
+// A thread keeps little of what it frees and never asks for.
+TEST(SmallBlocks, AreNotHoardedByWhoOnlyFrees) {
+  std::vector<std::unique_ptr<std::byte[]>> handed;
+  const auto make = [&] {
+    for (size_t i = 0; i < 1000; ++i)
+      handed.push_back(std::make_unique<std::byte[]>(64 + i % 64));
+  };
+  const auto take = [&] {
+    const auto something = std::make_unique<int>();  // who never makes anything keeps nothing
+    handed.clear();
+  };
+  EXPECT_LT(growth_between(100, make, take), 128 * 1024);
+}
+
+// Also when it makes and frees much by itself meanwhile.
+TEST(SmallBlocks, AreNotHoardedByWhoFreesMoreThanItMakes) {
+  std::vector<std::unique_ptr<std::byte[]>> handed;
+  const auto make = [&] {
+    for (size_t i = 0; i < 4; ++i)
+      handed.push_back(std::make_unique<std::byte[]>(200));
+  };
+  const auto take = [&] {
+    std::vector<std::unique_ptr<std::byte[]>> own;
+    for (size_t i = 0; i < 70; ++i)
+      own.push_back(std::make_unique<std::byte[]>(16 + 3 * i));
+    handed.clear();
+  };
+  EXPECT_LT(growth_between(20'000, make, take), 256 * 1024);
 }
 
 // Nor does one keep what it wanted once, and does not want again.
