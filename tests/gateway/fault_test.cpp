@@ -17,11 +17,16 @@ class Fault : public FleetFixture {
 
   // One that says `bytes` to everything, and one that is well. Both have the model, which the route asks the first for.
   void start_with(const std::string& bytes) {
-    bad = "127.0.0.1:" + std::to_string(add_backend([bytes](const Received&) { return Script{.bytes = bytes}; },
-                                                    R"({"data":[{"id":"bad"}]})")
-                                            .port());
-    add_backend([](const Received&) { return Script{.bytes = http_answer(200, "application/json", "{}")}; },
-                R"({"data":[{"id":"bad"},{"id":"m"}]})");
+    bad = "127.0.0.1:" +
+          std::to_string(
+              add_backend([bytes](const Received&) { return Script{.bytes = bytes, .end = Script::End::keep}; },
+                          R"({"data":[{"id":"bad"}]})")
+                  .port());
+    add_backend(
+        [](const Received&) {
+          return Script{.bytes = http_answer(200, "application/json", "{}"), .end = Script::End::keep};
+        },
+        R"({"data":[{"id":"bad"},{"id":"m"}]})");
     gateway::RouteOptions route{.model = "bad"};
     route.targets = {{.name = "bad", .backends = {bad}}};
     options.routes = {route};

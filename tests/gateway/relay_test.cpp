@@ -178,7 +178,7 @@ TEST_F(Relay, TheFirstHalfOfAnEventIsNoSilence) {
     std::string begun = chunked_answer({event.substr(0, 20)});
     begun.resize(begun.size() - 5);  // its last chunk
     const std::string rest = chunked_answer({event.substr(20) + done});
-    return Script{.bytes = begun, .rest = rest.substr(rest.find("\r\n\r\n") + 4)};
+    return Script{.bytes = begun, .end = Script::End::keep, .rest = rest.substr(rest.find("\r\n\r\n") + 4)};
   });
   start();
   for (int i = 0; i < 10; ++i) {

@@ -216,7 +216,7 @@ TEST_F(UnreadyBackends, OneThatLoadsIsPassedOverAtOnce) {
     backends[static_cast<size_t>(i)] = &add_backend([&loads, i](const Received&) {
       int nobody = -1;
       loads.compare_exchange_strong(nobody, i);
-      return Script{.bytes = loads == i ? loading : answer};
+      return Script{.bytes = loads == i ? loading : answer, .end = Script::End::keep};
     });
   }
   start();
@@ -236,7 +236,8 @@ TEST_F(UnreadyBackends, OneThatLoadsIsPassedOverAtOnce) {
 
 // What another kind of server answers to a path that is none of its API tells nothing of its API.
 TEST_F(UnreadyBackends, OneThatAnswersOddlyToReadyIsGoneByItsModels) {
-  ScriptedBackend& backend = add_backend([](const Received&) { return Script{.bytes = answer}; });
+  ScriptedBackend& backend =
+      add_backend([](const Received&) { return Script{.bytes = answer, .end = Script::End::keep}; });
   start();
   for (const int status : {200, 204, 301, 302, 400, 401, 403, 404, 405, 406, 418, 429, 500, 501}) {
     backend.set_ready(503);
@@ -277,7 +278,8 @@ TEST_F(UnreadyBackends, WhereItTellsThatItIsReadyCanBeConfigured) {
 }
 
 TEST_F(UnreadyBackends, OneWithoutSuchAPathIsGoneByItsModels) {
-  ScriptedBackend& backend = add_backend([](const Received&) { return Script{.bytes = answer}; });
+  ScriptedBackend& backend =
+      add_backend([](const Received&) { return Script{.bytes = answer, .end = Script::End::keep}; });
   backend.set_ready(503);
   options.backends.back().ready_path = "none";
   start();
@@ -307,8 +309,8 @@ TEST(Readiness, APathThatIsConfiguredMeansWhatItSays) {
 
 TEST_F(UnreadyBackends, ARequestWaitsForTheOnlyOne) {
   std::atomic<bool> loaded = false;
-  ScriptedBackend& backend =
-      add_backend([&loaded](const Received&) { return Script{.bytes = loaded ? answer : loading}; });
+  ScriptedBackend& backend = add_backend(
+      [&loaded](const Received&) { return Script{.bytes = loaded ? answer : loading, .end = Script::End::keep}; });
   options.patience = patience;
   start();
   auto waiting = std::async(std::launch::async, [this] { return ask(); });
@@ -322,7 +324,8 @@ TEST_F(UnreadyBackends, ARequestWaitsForTheOnlyOne) {
 }
 
 TEST_F(UnreadyBackends, ItsOwnWordsAreHandedOnWhenThePatienceIsOver) {
-  ScriptedBackend& backend = add_backend([](const Received&) { return Script{.bytes = loading}; });
+  ScriptedBackend& backend =
+      add_backend([](const Received&) { return Script{.bytes = loading, .end = Script::End::keep}; });
   options.poll_interval = 590s;  // a tenth of which is less than the longest wait that is told
   options.patience = 0s;
   start();
@@ -342,7 +345,7 @@ TEST_F(UnreadyBackends, ItsOwnWordsAreHandedOnWhenThePatienceIsOver) {
 }
 
 TEST_F(UnreadyBackends, AGatewayThatDrainsSendsClientsElsewhereAtOnce) {
-  add_backend([](const Received&) { return Script{.bytes = loading}; });
+  add_backend([](const Received&) { return Script{.bytes = loading, .end = Script::End::keep}; });
   options.patience = 0s;
   start();
   EXPECT_EQ(ask().status, 503);
@@ -354,7 +357,7 @@ TEST_F(UnreadyBackends, AGatewayThatDrainsSendsClientsElsewhereAtOnce) {
 
 // A gateway before gateways: one that drains says so as a server does.
 TEST_F(UnreadyBackends, AGatewayThatDrainsIsPassedOverAtOnce) {
-  const ScriptedBackend behind([](const Received&) { return Script{.bytes = answer}; });
+  const ScriptedBackend behind([](const Received&) { return Script{.bytes = answer, .end = Script::End::keep}; });
   gateway::GatewayOptions before;
   before.port = 0;
   before.io_threads = 1;
@@ -363,7 +366,7 @@ TEST_F(UnreadyBackends, AGatewayThatDrainsIsPassedOverAtOnce) {
   ASSERT_TRUE(draining) << draining.error().to_string();
   (*draining)->look();
   options.backends.push_back({.url = (*draining)->url(), .models = {"m"}});
-  add_backend([](const Received&) { return Script{.bytes = answer}; });
+  add_backend([](const Received&) { return Script{.bytes = answer, .end = Script::End::keep}; });
   start();
   (*draining)->drain();
   // Work is evened out, so that it is chosen soon.
@@ -375,7 +378,8 @@ TEST_F(UnreadyBackends, AGatewayThatDrainsIsPassedOverAtOnce) {
 
 // Its /ready says something else than it does.
 TEST_F(UnreadyBackends, OneThatSaysSoAgainAndAgainFails) {
-  ScriptedBackend& backend = add_backend([](const Received&) { return Script{.bytes = loading}; });
+  ScriptedBackend& backend =
+      add_backend([](const Received&) { return Script{.bytes = loading, .end = Script::End::keep}; });
   options.poll_interval = 10ms;
   options.patience = patience;
   options.retries = 1;
@@ -386,8 +390,9 @@ TEST_F(UnreadyBackends, OneThatSaysSoAgainAndAgainFails) {
 
 // As while it restarts: nothing was asked of it, so none of the tries is used up.
 TEST_F(UnreadyBackends, OneThatTakesNoConnectionWasNotTried) {
-  ScriptedBackend& gone = add_backend([](const Received&) { return Script{.bytes = answer}; });
-  add_backend([](const Received&) { return Script{.bytes = answer}; });
+  ScriptedBackend& gone =
+      add_backend([](const Received&) { return Script{.bytes = answer, .end = Script::End::keep}; });
+  add_backend([](const Received&) { return Script{.bytes = answer, .end = Script::End::keep}; });
   start();
   gone.stop();
   // Work is evened out, so that it is chosen soon.
@@ -397,7 +402,7 @@ TEST_F(UnreadyBackends, OneThatTakesNoConnectionWasNotTried) {
 }
 
 TEST_F(UnreadyBackends, WhereAllTakeNoConnectionTheWaitIsBounded) {
-  add_backend([](const Received&) { return Script{.bytes = answer}; }).stop();
+  add_backend([](const Received&) { return Script{.bytes = answer, .end = Script::End::keep}; }).stop();
   options.patience = 100ms;
   options.backends.front().models = {"m"};
   options.port = 0;
