@@ -99,7 +99,10 @@ thread_local Attendant attendant;
 
 void keep(void* memory, size_t kind) {
   if (kept.bytes >= kept.next_look && !look_through()) return std::free(memory);
-  kept.first[kind] = ::new (memory) Block{kept.first[kind], kept.looks};
+  auto* const block = static_cast<Block*>(memory);
+  block->next = kept.first[kind];
+  block->kept_since = kept.looks;
+  kept.first[kind] = block;
   kept.bytes += static_cast<uint32_t>(bytes_of(kind));
 }
 
