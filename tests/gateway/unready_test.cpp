@@ -18,6 +18,11 @@ using namespace std::chrono_literals;
 using gateway::Outcome;
 using route::Unready;
 
+// By a backend that takes further requests on the connection: one that it closes may fail the next, without retries.
+Script kept(const std::string& bytes) {
+  return {.bytes = bytes, .end = Script::End::keep};
+}
+
 const std::string answer = http_answer(200, "application/json", R"({"id":"chatcmpl-1"})");
 const std::string loading =
     http_answer(503, "application/json", R"({"error":{"message":"the model is still being loaded"}})",
@@ -216,7 +221,7 @@ TEST_F(UnreadyBackends, OneThatLoadsIsPassedOverAtOnce) {
     backends[static_cast<size_t>(i)] = &add_backend([&loads, i](const Received&) {
       int nobody = -1;
       loads.compare_exchange_strong(nobody, i);
-      return Script{.bytes = loads == i ? loading : answer, .end = Script::End::keep};
+      return kept(loads == i ? loading : answer);
     });
   }
   start();
@@ -236,8 +241,7 @@ TEST_F(UnreadyBackends, OneThatLoadsIsPassedOverAtOnce) {
 
 // What another kind of server answers to a path that is none of its API tells nothing of its API.
 TEST_F(UnreadyBackends, OneThatAnswersOddlyToReadyIsGoneByItsModels) {
-  ScriptedBackend& backend =
-      add_backend([](const Received&) { return Script{.bytes = answer, .end = Script::End::keep}; });
+  ScriptedBackend& backend = add_backend([](const Received&) { return kept(answer); });
   start();
   for (const int status : {200, 204, 301, 302, 400, 401, 403, 404, 405, 406, 418, 429, 500, 501}) {
     backend.set_ready(503);
@@ -278,8 +282,7 @@ TEST_F(UnreadyBackends, WhereItTellsThatItIsReadyCanBeConfigured) {
 }
 
 TEST_F(UnreadyBackends, OneWithoutSuchAPathIsGoneByItsModels) {
-  ScriptedBackend& backend =
-      add_backend([](const Received&) { return Script{.bytes = answer, .end = Script::End::keep}; });
+  ScriptedBackend& backend = add_backend([](const Received&) { return kept(answer); });
   backend.set_ready(503);
   options.backends.back().ready_path = "none";
   start();
@@ -309,8 +312,7 @@ TEST(Readiness, APathThatIsConfiguredMeansWhatItSays) {
 
 TEST_F(UnreadyBackends, ARequestWaitsForTheOnlyOne) {
   std::atomic<bool> loaded = false;
-  ScriptedBackend& backend = add_backend(
-      [&loaded](const Received&) { return Script{.bytes = loaded ? answer : loading, .end = Script::End::keep}; });
+  ScriptedBackend& backend = add_backend([&loaded](const Received&) { return kept(loaded ? answer : loading); });
   options.patience = patience;
   start();
   auto waiting = std::async(std::launch::async, [this] { return ask(); });
@@ -324,8 +326,7 @@ TEST_F(UnreadyBackends, ARequestWaitsForTheOnlyOne) {
 }
 
 TEST_F(UnreadyBackends, ItsOwnWordsAreHandedOnWhenThePatienceIsOver) {
-  ScriptedBackend& backend =
-      add_backend([](const Received&) { return Script{.bytes = loading, .end = Script::End::keep}; });
+  ScriptedBackend& backend = add_backend([](const Received&) { return kept(loading); });
   options.poll_interval = 590s;  // a tenth of which is less than the longest wait that is told
   options.patience = 0s;
   start();
@@ -345,7 +346,7 @@ TEST_F(UnreadyBackends, ItsOwnWordsAreHandedOnWhenThePatienceIsOver) {
 }
 
 TEST_F(UnreadyBackends, AGatewayThatDrainsSendsClientsElsewhereAtOnce) {
-  add_backend([](const Received&) { return Script{.bytes = loading, .end = Script::End::keep}; });
+  add_backend([](const Received&) { return kept(loading); });
   options.patience = 0s;
   start();
   EXPECT_EQ(ask().status, 503);
@@ -357,7 +358,7 @@ TEST_F(UnreadyBackends, AGatewayThatDrainsSendsClientsElsewhereAtOnce) {
 
 // A gateway before gateways: one that drains says so as a server does.
 TEST_F(UnreadyBackends, AGatewayThatDrainsIsPassedOverAtOnce) {
-  const ScriptedBackend behind([](const Received&) { return Script{.bytes = answer, .end = Script::End::keep}; });
+  const ScriptedBackend behind([](const Received&) { return kept(answer); });
   gateway::GatewayOptions before;
   before.port = 0;
   before.io_threads = 1;
@@ -366,7 +367,7 @@ TEST_F(UnreadyBackends, AGatewayThatDrainsIsPassedOverAtOnce) {
   ASSERT_TRUE(draining) << draining.error().to_string();
   (*draining)->look();
   options.backends.push_back({.url = (*draining)->url(), .models = {"m"}});
-  add_backend([](const Received&) { return Script{.bytes = answer, .end = Script::End::keep}; });
+  add_backend([](const Received&) { return kept(answer); });
   start();
   (*draining)->drain();
   // Work is evened out, so that it is chosen soon.
@@ -378,8 +379,7 @@ TEST_F(UnreadyBackends, AGatewayThatDrainsIsPassedOverAtOnce) {
 
 // Its /ready says something else than it does.
 TEST_F(UnreadyBackends, OneThatSaysSoAgainAndAgainFails) {
-  ScriptedBackend& backend =
-      add_backend([](const Received&) { return Script{.bytes = loading, .end = Script::End::keep}; });
+  ScriptedBackend& backend = add_backend([](const Received&) { return kept(loading); });
   options.poll_interval = 10ms;
   options.patience = patience;
   options.retries = 1;
@@ -390,9 +390,8 @@ TEST_F(UnreadyBackends, OneThatSaysSoAgainAndAgainFails) {
 
 // As while it restarts: nothing was asked of it, so none of the tries is used up.
 TEST_F(UnreadyBackends, OneThatTakesNoConnectionWasNotTried) {
-  ScriptedBackend& gone =
-      add_backend([](const Received&) { return Script{.bytes = answer, .end = Script::End::keep}; });
-  add_backend([](const Received&) { return Script{.bytes = answer, .end = Script::End::keep}; });
+  ScriptedBackend& gone = add_backend([](const Received&) { return kept(answer); });
+  add_backend([](const Received&) { return kept(answer); });
   start();
   gone.stop();
   // Work is evened out, so that it is chosen soon.
@@ -402,7 +401,7 @@ TEST_F(UnreadyBackends, OneThatTakesNoConnectionWasNotTried) {
 }
 
 TEST_F(UnreadyBackends, WhereAllTakeNoConnectionTheWaitIsBounded) {
-  add_backend([](const Received&) { return Script{.bytes = answer, .end = Script::End::keep}; }).stop();
+  add_backend([](const Received&) { return kept(answer); }).stop();
   options.patience = 100ms;
   options.backends.front().models = {"m"};
   options.port = 0;
