@@ -253,23 +253,46 @@ struct Avx2 {
   TM_INLINE N quarter_codes(const uint8_t* line, int q) {
     return {quarters(load_half(line), q), quarters(load_half(line + 32), q)};
   }
-  // Codes plus `value`, a power of two that they are below, where bit `bit` of a byte of `bits` is set. Shifting words
-  // moves that bit within its byte.
-  TM_INLINE __m256i with_bit_half(__m256i v, __m256i bits, int bit, int value) {
-    const int up = (value == 16 ? 4 : 2) - bit;
+  // Codes of two bits plus 4 where bit `bit` of a byte of `bits` is set. Shifting words moves that bit within its byte.
+  TM_INLINE __m256i with_third_bit_half(__m256i v, __m256i bits, int bit) {
+    const int up = 2 - bit;
     const __m256i moved = up > 0 ? _mm256_slli_epi16(bits, up) : _mm256_srli_epi16(bits, -up);
-    return _mm256_or_si256(v, _mm256_and_si256(moved, _mm256_set1_epi8(static_cast<char>(value))));
+    return _mm256_or_si256(v, _mm256_and_si256(moved, _mm256_set1_epi8(4)));
   }
-  TM_INLINE N with_bit(N v, const uint8_t* bits, int bit, int value) {
-    return {with_bit_half(v.low, load_half(bits), bit, value), with_bit_half(v.high, load_half(bits + 32), bit, value)};
+  TM_INLINE N with_third_bit(N v, const uint8_t* bits, int bit) {
+    return {with_third_bit_half(v.low, load_half(bits), bit), with_third_bit_half(v.high, load_half(bits + 32), bit)};
   }
-  // Nibbles, and bits 2 q and 2 q + 1 of each byte of `bits` above them.
-  TM_INLINE __m256i with_quarter_half(__m256i v, __m256i bits, int q) {
-    const __m256i moved = q < 2 ? _mm256_slli_epi16(bits, 4 - 2 * q) : _mm256_srli_epi16(bits, 2 * q - 4);
-    return _mm256_or_si256(v, _mm256_and_si256(moved, _mm256_set1_epi8(0x30)));
+  // Those bits of each byte that `mask` has.
+  TM_INLINE __m256i masked_half(const uint8_t* half, int mask) {
+    return _mm256_and_si256(load_half(half), _mm256_set1_epi8(static_cast<char>(mask)));
   }
-  TM_INLINE N with_quarter(N v, const uint8_t* bits, int q) {
-    return {with_quarter_half(v.low, load_half(bits), q), with_quarter_half(v.high, load_half(bits + 32), q)};
+  TM_INLINE N masked(const uint8_t* line, int mask) { return {masked_half(line, mask), masked_half(line + 32, mask)}; }
+  // Lines 0 to 4 of FiveBits (packed_layout.hpp); 5 and 6, of the two lines that have their bits; and 7, of three.
+  TM_INLINE N five_bits(const uint8_t* line) { return masked(line, 31); }
+  TM_INLINE __m256i five_of_tops_half(const uint8_t* a, const uint8_t* b) {
+    const __m256i lower = _mm256_srli_epi16(masked_half(a, 0xe0), 2);
+    return _mm256_srli_epi16(_mm256_or_si256(lower, masked_half(b, 0xc0)), 3);
+  }
+  TM_INLINE N five_of_tops(const uint8_t* a, const uint8_t* b) {
+    return {five_of_tops_half(a, b), five_of_tops_half(a + 32, b + 32)};
+  }
+  TM_INLINE __m256i five_of_tops_half(const uint8_t* a, const uint8_t* b, const uint8_t* c) {
+    const __m256i fourth = _mm256_srli_epi16(masked_half(b, 0x20), 1);
+    const __m256i upper = _mm256_srli_epi16(_mm256_or_si256(fourth, masked_half(c, 0x20)), 1);
+    return _mm256_or_si256(upper, _mm256_srli_epi16(masked_half(a, 0xe0), 5));
+  }
+  TM_INLINE N five_of_tops(const uint8_t* a, const uint8_t* b, const uint8_t* c) {
+    return {five_of_tops_half(a, b, c), five_of_tops_half(a + 32, b + 32, c + 32)};
+  }
+  // Blocks 0 to 2 of SixBits, and block 3 of all of them.
+  TM_INLINE N six_bits(const uint8_t* line) { return masked(line, 63); }
+  TM_INLINE __m256i six_of_tops_half(const uint8_t* a, const uint8_t* b, const uint8_t* c) {
+    const __m256i lowest = _mm256_srli_epi16(masked_half(a, 0xc0), 2);
+    const __m256i lower = _mm256_srli_epi16(_mm256_or_si256(lowest, masked_half(b, 0xc0)), 2);
+    return _mm256_srli_epi16(_mm256_or_si256(lower, masked_half(c, 0xc0)), 2);
+  }
+  TM_INLINE N six_of_tops(const uint8_t* a, const uint8_t* b, const uint8_t* c) {
+    return {six_of_tops_half(a, b, c), six_of_tops_half(a + 32, b + 32, c + 32)};
   }
   // What stands in a table of 16 bytes at each nibble.
   TM_INLINE N look_up(N nibbles, const void* table) {

@@ -126,24 +126,26 @@ Block block_q4_1(const StepQ41& step, int64_t g, int64_t lane) {
   return block_of(32, f16_to_f32(step.scale[g][lane]), -f16_to_f32(step.min[g][lane]),
                   [&](int64_t k) { return nibble_at(step.codes, g, lane, k); });
 }
-// The bit that a line of single bits has for code k of a block.
-int bit_at(const uint8_t (&line)[kLineBytes], int64_t lane, int64_t k) {
-  return line[lane * 4 + k % 4] >> (k / 4) & 1;
+// Code k of a block.
+int five_at(const FiveBits& lines, int64_t lane, int64_t k) {
+  const auto byte = [&](int64_t line) { return byte_at(lines, lane, line * 4 + k % 4); };
+  const int64_t line = k / 4;
+  if (line < 5) return byte(line) & 31;
+  if (line == 7) return byte(4) >> 5 | (byte(1) >> 5 & 1) << 3 | (byte(3) >> 5 & 1) << 4;
+  return byte(2 * (line - 5)) >> 5 | byte(2 * (line - 5) + 1) >> 6 << 3;
 }
 Block block_q5_0(const StepQ50& step, int64_t g, int64_t lane) {
-  return block_of(32, f16_to_f32(step.scale[g][lane]), 0, [&](int64_t k) {
-    return nibble_at(step.codes, g, lane, k) + 16 * bit_at(step.fifth[g], lane, k) - 16;
-  });
+  return block_of(32, f16_to_f32(step.scale[g][lane]), 0,
+                  [&](int64_t k) { return five_at(step.codes[g], lane, k) - 16; });
 }
 Block block_q5_1(const StepQ51& step, int64_t g, int64_t lane) {
   return block_of(32, f16_to_f32(step.scale[g][lane]), -f16_to_f32(step.min[g][lane]),
-                  [&](int64_t k) { return nibble_at(step.codes, g, lane, k) + 16 * bit_at(step.fifth[g], lane, k); });
+                  [&](int64_t k) { return five_at(step.codes[g], lane, k); });
 }
 Block block_q5_k(const StepQ5K& step, int64_t g, int64_t lane) {
   return block_of(32, f16_to_f32(step.d[lane]) * static_cast<float>(step.scale[g][lane]),
-                  f16_to_f32(step.dmin[lane]) * static_cast<float>(step.min[g][lane]), [&](int64_t k) {
-                    return nibble_at(step.codes[g / 2], g % 2, lane, k) + 16 * bit_at(step.fifth[g], lane, k);
-                  });
+                  f16_to_f32(step.dmin[lane]) * static_cast<float>(step.min[g][lane]),
+                  [&](int64_t k) { return five_at(step.codes[g], lane, k); });
 }
 // Bits of code k of the step's 256.
 int quarter_at(const uint8_t (&lines)[2][8][kLineBytes], int64_t lane, int64_t k) {
@@ -155,17 +157,27 @@ Block block_q2_k(const StepQ2K& step, int64_t g, int64_t lane) {
                   f16_to_f32(step.dmin[lane]) * static_cast<float>(packed >> 4),
                   [&](int64_t k) { return quarter_at(step.codes, lane, g * 16 + k); });
 }
+// The bit that a line of single bits has for code k of a block.
+int bit_at(const uint8_t (&line)[kLineBytes], int64_t lane, int64_t k) {
+  return line[lane * 4 + k % 4] >> (k / 4) & 1;
+}
 Block block_q3_k(const StepQ3K& step, int64_t g, int64_t lane) {
   return block_of(16, f16_to_f32(step.d[lane]) * static_cast<float>(step.scale[g][lane]), 0, [&](int64_t k) {
     const int third = bit_at(step.third[g / 2], lane, g % 2 * 16 + k);
     return quarter_at(step.codes, lane, g * 16 + k) + 4 * third - 4;
   });
 }
+// Code k of a half of such a step.
+int six_at(const SixBits& lines, int64_t lane, int64_t k) {
+  if (k < 96) return byte_at(lines[k / 32], lane, k % 32) & 63;
+  int code = 0;
+  for (int i = 0; i < 3; ++i)
+    code |= byte_at(lines[i], lane, k % 32) >> 6 << (2 * i);
+  return code;
+}
 Block block_q6_k(const StepQ6K& step, int64_t g, int64_t lane) {
-  return block_of(16, f16_to_f32(step.d[lane]) * static_cast<float>(step.scale[g][lane]), 0, [&](int64_t k) {
-    const int lower = nibble_at(step.codes[g / 4], g / 2 % 2, lane, g % 2 * 16 + k);
-    return lower + 16 * quarter_at(step.upper, lane, g * 16 + k) - 32;
-  });
+  return block_of(16, f16_to_f32(step.d[lane]) * static_cast<float>(step.scale[g][lane]), 0,
+                  [&](int64_t k) { return six_at(step.codes[g / 8], lane, g % 8 * 16 + k) - 32; });
 }
 Block block_iq4_nl(const StepQ4& step, int64_t g, int64_t lane) {
   return block_of(32, f16_to_f32(step.scale[g][lane]), 0,

@@ -22,7 +22,7 @@ namespace tidemill::tensor {
 
 // Files hold panels in this layout (model/packed_file.hpp). Raise it with every change of what the bytes of a panel of
 // any type mean or how many they are: files of another version are refused, and packed anew.
-inline constexpr uint32_t kPackedLayoutVersion = 3;
+inline constexpr uint32_t kPackedLayoutVersion = 4;
 
 inline constexpr int64_t kPanelRows = 16;
 inline constexpr int64_t kLineBytes = 64;  // 4 k of 16 rows
@@ -56,26 +56,26 @@ struct StepQ41 {
   uint16_t min[2][16];
   uint8_t codes[8][kLineBytes];
 };
-// Codes of five bits: nibbles as above, and a line of fifth bits for each group of 32. Bit i of a byte of that line
-// belongs to the same byte of the group's line i.
+// Codes of five bits, each group of 32 in five lines. Its lines 0 to 4 lie as they are in the low five bits, and those
+// of the others are made up of the three bits above: line 5 of those of line 0 and, as its upper two, the upper two of
+// line 1; line 6 of those of lines 2 and 3 in the same way; line 7 of those of line 4, bit 5 of line 1 and bit 5 of
+// line 3. So five lines of eight take one instruction (docs/performance.md has the figures).
+using FiveBits = uint8_t[5][kLineBytes];
 struct StepQ50 {
   uint16_t scale[2][16];
-  uint8_t fifth[2][kLineBytes];
-  uint8_t codes[8][kLineBytes];
+  FiveBits codes[2];
 };
 struct StepQ51 {
   uint16_t scale[2][16];
   uint16_t min[2][16];
-  uint8_t fifth[2][kLineBytes];
-  uint8_t codes[8][kLineBytes];
+  FiveBits codes[2];
 };
 struct StepQ5K {
   uint16_t d[16];
   uint16_t dmin[16];
   uint8_t scale[8][16];
   uint8_t min[8][16];
-  uint8_t fifth[8][kLineBytes];
-  uint8_t codes[4][8][kLineBytes];
+  FiveBits codes[8];
 };
 // 256 k: sixteen groups of 16, codes of two bits: bits 2 q and 2 q + 1 of codes[half] are k = half * 128 + q * 32 and
 // on. Of the bytes of `scale`, the low nibble is the scale and the high one the minimum.
@@ -85,7 +85,7 @@ struct StepQ2K {
   uint8_t scale[16][16];
   uint8_t codes[2][8][kLineBytes];
 };
-// The same with a third bit, which lies as the fifth ones do.
+// The same with a line of third bits for each group of 32 k: bit i of a byte of it belongs to the group's line i.
 struct StepQ3K {
   uint16_t d[16];
   uint16_t unused[16];
@@ -93,13 +93,15 @@ struct StepQ3K {
   uint8_t third[8][kLineBytes];
   uint8_t codes[2][8][kLineBytes];
 };
-// 256 k: sixteen groups of 16, codes of six bits: nibbles as in StepQ4K, and their upper two bits as StepQ2K has codes.
+// 256 k: sixteen groups of 16, codes of six bits. Of each half's four blocks of 32 k, the first three lie as they are
+// in the low six bits of codes[half][block]; the two bits above them in blocks 0, 1 and 2 are the lowest, middle and
+// highest two of block 3.
+using SixBits = uint8_t[3][8][kLineBytes];
 struct StepQ6K {
   uint16_t d[16];
   uint16_t unused[16];
   int8_t scale[16][16];
-  uint8_t upper[2][8][kLineBytes];
-  uint8_t codes[4][8][kLineBytes];
+  SixBits codes[2];
 };
 // 256 k: eight groups of 32, nibbles as in StepQ4K.
 struct StepIq4Xs {
@@ -114,9 +116,9 @@ struct StepMxfp4 {
   uint8_t codes[2][8][kLineBytes];
 };
 static_assert(sizeof(StepQ8) == 64 + 1024 && sizeof(StepQ4) == 64 + 512);
-static_assert(sizeof(StepQ4K) == 64 + 256 + 2048 && sizeof(StepQ6K) == 64 + 256 + 1024 + 2048);
-static_assert(sizeof(StepQ41) == 128 + 512 && sizeof(StepQ50) == 64 + 128 + 512 && sizeof(StepQ51) == 128 + 128 + 512);
-static_assert(sizeof(StepQ5K) == 64 + 256 + 512 + 2048);
+static_assert(sizeof(StepQ4K) == 64 + 256 + 2048 && sizeof(StepQ6K) == 64 + 256 + 3072);
+static_assert(sizeof(StepQ41) == 128 + 512 && sizeof(StepQ50) == 64 + 640 && sizeof(StepQ51) == 128 + 640);
+static_assert(sizeof(StepQ5K) == 64 + 256 + 2560);
 static_assert(sizeof(StepQ2K) == 64 + 256 + 1024 && sizeof(StepQ3K) == 64 + 256 + 512 + 1024);
 static_assert(sizeof(StepIq4Xs) == 64 + 128 + 2048 && sizeof(StepMxfp4) == 64 + 1024);
 

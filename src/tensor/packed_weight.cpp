@@ -51,14 +51,36 @@ void get_nibbles(const uint8_t (*lines)[kLineBytes], int64_t half, int64_t lane,
     codes[k] = lines[k / 4][in_line(lane, k)] >> (half * 4) & 15U;
 }
 
-// Bit `bit` of the codes of a block of 32 k, in a line of its own; get_bits adds it to the codes.
-void put_bits(uint8_t (&line)[kLineBytes], int bit, int64_t lane, const uint8_t* codes) {
+// The third bits of a block of 32 codes, in a line of its own; get_third_bits adds them to the codes.
+void put_third_bits(uint8_t (&line)[kLineBytes], int64_t lane, const uint8_t* codes) {
   for (int64_t k = 0; k < 32; ++k)
-    line[in_line(lane, k)] |= static_cast<uint8_t>((codes[k] >> bit & 1U) << (k / 4));
+    line[in_line(lane, k)] |= static_cast<uint8_t>((codes[k] >> 2U & 1U) << (k / 4));
 }
-void get_bits(const uint8_t (&line)[kLineBytes], int bit, int64_t lane, uint8_t* codes) {
+void get_third_bits(const uint8_t (&line)[kLineBytes], int64_t lane, uint8_t* codes) {
   for (int64_t k = 0; k < 32; ++k)
-    codes[k] |= static_cast<uint8_t>((line[in_line(lane, k)] >> (k / 4) & 1U) << bit);
+    codes[k] |= static_cast<uint8_t>((line[in_line(lane, k)] >> (k / 4) & 1U) << 2U);
+}
+
+// A block of 32 codes of five bits.
+void put_fives(FiveBits& lines, int64_t lane, const uint8_t* codes) {
+  for (int64_t k = 0; k < 4; ++k) {
+    const auto code = [&](int64_t line) { return uint32_t{codes[line * 4 + k]}; };
+    const uint32_t last = code(7);
+    const uint32_t tops[] = {code(5) & 7U, code(5) >> 3U << 1U | (last >> 3U & 1U), code(6) & 7U,
+                             code(6) >> 3U << 1U | last >> 4U, last & 7U};
+    for (int64_t line = 0; line < 5; ++line)
+      lines[line][in_line(lane, k)] = static_cast<uint8_t>(code(line) | tops[line] << 5U);
+  }
+}
+void get_fives(const FiveBits& lines, int64_t lane, uint8_t* codes) {
+  for (int64_t k = 0; k < 4; ++k) {
+    const auto top = [&](int64_t line) { return lines[line][in_line(lane, k)] >> 5U; };
+    for (int64_t line = 0; line < 5; ++line)
+      codes[line * 4 + k] = lines[line][in_line(lane, k)] & 31U;
+    codes[5 * 4 + k] = static_cast<uint8_t>(top(0) | top(1) >> 1U << 3U);
+    codes[6 * 4 + k] = static_cast<uint8_t>(top(2) | top(3) >> 1U << 3U);
+    codes[7 * 4 + k] = static_cast<uint8_t>(top(4) | (top(1) & 1U) << 3U | (top(3) & 1U) << 4U);
+  }
 }
 
 // Bits `bit` and `bit` + 1 of 256 codes; get_quarters adds them to the codes.
@@ -71,6 +93,26 @@ void get_quarters(const uint8_t (&lines)[2][8][kLineBytes], int bit, int64_t lan
   for (int64_t k = 0; k < 256; ++k) {
     const uint32_t quarter = lines[k / 128][k % 32 / 4][in_line(lane, k)] >> (k % 128 / 32 * 2) & 3U;
     codes[k] |= static_cast<uint8_t>(quarter << bit);
+  }
+}
+
+// Half of the codes of a StepQ6K.
+void put_sixes(SixBits& lines, int64_t lane, const uint8_t* codes) {
+  for (int64_t k = 0; k < 32; ++k) {
+    for (int64_t i = 0; i < 3; ++i) {
+      const uint32_t of_last = codes[96 + k] >> (2 * i) & 3U;
+      lines[i][k / 4][in_line(lane, k)] = static_cast<uint8_t>(codes[i * 32 + k] | of_last << 6U);
+    }
+  }
+}
+void get_sixes(const SixBits& lines, int64_t lane, uint8_t* codes) {
+  for (int64_t k = 0; k < 32; ++k) {
+    codes[96 + k] = 0;
+    for (int64_t i = 0; i < 3; ++i) {
+      const uint32_t byte = lines[i][k / 4][in_line(lane, k)];
+      codes[i * 32 + k] = byte & 63U;
+      codes[96 + k] |= static_cast<uint8_t>(byte >> 6U << (2 * i));
+    }
   }
 }
 
@@ -87,26 +129,22 @@ void get(const StepQ41& step, int64_t lane, int64_t block, UnpackedBlock& b) {
 
 void put(StepQ50& step, int64_t lane, int64_t block, const UnpackedBlock& b) {
   step.scale[block][lane] = b.d;
-  put_nibbles(step.codes, block, lane, b.codes);
-  put_bits(step.fifth[block], 4, lane, b.codes);
+  put_fives(step.codes[block], lane, b.codes);
 }
 void get(const StepQ50& step, int64_t lane, int64_t block, UnpackedBlock& b) {
   b.d = step.scale[block][lane];
-  get_nibbles(step.codes, block, lane, b.codes);
-  get_bits(step.fifth[block], 4, lane, b.codes);
+  get_fives(step.codes[block], lane, b.codes);
 }
 
 void put(StepQ51& step, int64_t lane, int64_t block, const UnpackedBlock& b) {
   step.scale[block][lane] = b.d;
   step.min[block][lane] = b.dmin;
-  put_nibbles(step.codes, block, lane, b.codes);
-  put_bits(step.fifth[block], 4, lane, b.codes);
+  put_fives(step.codes[block], lane, b.codes);
 }
 void get(const StepQ51& step, int64_t lane, int64_t block, UnpackedBlock& b) {
   b.d = step.scale[block][lane];
   b.dmin = step.min[block][lane];
-  get_nibbles(step.codes, block, lane, b.codes);
-  get_bits(step.fifth[block], 4, lane, b.codes);
+  get_fives(step.codes[block], lane, b.codes);
 }
 
 void put(StepQ2K& step, int64_t lane, int64_t /*block*/, const UnpackedBlock& b) {
@@ -133,7 +171,7 @@ void put(StepQ3K& step, int64_t lane, int64_t /*block*/, const UnpackedBlock& b)
     step.scale[g][lane] = b.scale[g];
   put_quarters(step.codes, 0, lane, b.codes);
   for (int64_t g = 0; g < 8; ++g)
-    put_bits(step.third[g], 2, lane, b.codes + g * 32);
+    put_third_bits(step.third[g], lane, b.codes + g * 32);
 }
 void get(const StepQ3K& step, int64_t lane, int64_t /*block*/, UnpackedBlock& b) {
   b.d = step.d[lane];
@@ -142,7 +180,7 @@ void get(const StepQ3K& step, int64_t lane, int64_t /*block*/, UnpackedBlock& b)
   std::fill_n(b.codes, 256, uint8_t{0});
   get_quarters(step.codes, 0, lane, b.codes);
   for (int64_t g = 0; g < 8; ++g)
-    get_bits(step.third[g], 2, lane, b.codes + g * 32);
+    get_third_bits(step.third[g], lane, b.codes + g * 32);
 }
 
 void put(StepQ5K& step, int64_t lane, int64_t /*block*/, const UnpackedBlock& b) {
@@ -151,8 +189,7 @@ void put(StepQ5K& step, int64_t lane, int64_t /*block*/, const UnpackedBlock& b)
   for (int64_t g = 0; g < 8; ++g) {
     step.scale[g][lane] = static_cast<uint8_t>(b.scale[g]);
     step.min[g][lane] = b.min[g];
-    put_nibbles(step.codes[g / 2], g % 2, lane, b.codes + g * 32);
-    put_bits(step.fifth[g], 4, lane, b.codes + g * 32);
+    put_fives(step.codes[g], lane, b.codes + g * 32);
   }
 }
 void get(const StepQ5K& step, int64_t lane, int64_t /*block*/, UnpackedBlock& b) {
@@ -161,8 +198,7 @@ void get(const StepQ5K& step, int64_t lane, int64_t /*block*/, UnpackedBlock& b)
   for (int64_t g = 0; g < 8; ++g) {
     b.scale[g] = static_cast<int8_t>(step.scale[g][lane]);
     b.min[g] = step.min[g][lane];
-    get_nibbles(step.codes[g / 2], g % 2, lane, b.codes + g * 32);
-    get_bits(step.fifth[g], 4, lane, b.codes + g * 32);
+    get_fives(step.codes[g], lane, b.codes + g * 32);
   }
 }
 
@@ -217,17 +253,15 @@ void put(StepQ6K& step, int64_t lane, int64_t /*block*/, const UnpackedBlock& b)
   step.d[lane] = b.d;
   for (int64_t g = 0; g < 16; ++g)
     step.scale[g][lane] = b.scale[g];
-  put_quarters(step.upper, 4, lane, b.codes);
-  for (int64_t g = 0; g < 8; ++g)
-    put_nibbles(step.codes[g / 2], g % 2, lane, b.codes + g * 32);
+  for (int64_t half = 0; half < 2; ++half)
+    put_sixes(step.codes[half], lane, b.codes + half * 128);
 }
 void get(const StepQ6K& step, int64_t lane, int64_t /*block*/, UnpackedBlock& b) {
   b.d = step.d[lane];
   for (int64_t g = 0; g < 16; ++g)
     b.scale[g] = step.scale[g][lane];
-  for (int64_t g = 0; g < 8; ++g)
-    get_nibbles(step.codes[g / 2], g % 2, lane, b.codes + g * 32);
-  get_quarters(step.upper, 4, lane, b.codes);
+  for (int64_t half = 0; half < 2; ++half)
+    get_sixes(step.codes[half], lane, b.codes + half * 128);
 }
 
 // `source` is the first of the panel's `lanes` rows; `panel` is zeroed.

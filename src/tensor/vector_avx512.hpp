@@ -173,29 +173,34 @@ struct Avx512 {
     }
     return _mm512_and_si512(v, _mm512_set1_epi8(3));
   }
-  // Codes plus `value` where bit `bit` of a byte of `bits` is set.
-  TM_INLINE C with_bit(C v, const uint8_t* bits, int bit, int value) {
+  // Codes of two bits plus 4 where bit `bit` of a byte of `bits` is set.
+  TM_INLINE C with_third_bit(C v, const uint8_t* bits, int bit) {
     const __mmask64 set =
         _mm512_test_epi8_mask(_mm512_loadu_si512(bits), _mm512_set1_epi8(static_cast<char>(1 << bit)));
-    return _mm512_mask_add_epi8(v, set, v, _mm512_set1_epi8(static_cast<char>(value)));
+    return _mm512_mask_add_epi8(v, set, v, _mm512_set1_epi8(4));
   }
-  // Nibbles, and bits 2 q and 2 q + 1 of each byte of `bits` above them.
-  TM_INLINE C with_quarter(C v, const uint8_t* bits, int q) {
-    C upper = _mm512_loadu_si512(bits);
-    switch (q) {
-      case 0:
-        upper = _mm512_slli_epi16(upper, 4);
-        break;
-      case 1:
-        upper = _mm512_slli_epi16(upper, 2);
-        break;
-      case 3:
-        upper = _mm512_srli_epi16(upper, 2);
-        break;
-      default:
-        break;
-    }
-    return _mm512_or_si512(v, _mm512_and_si512(upper, _mm512_set1_epi8(0x30)));
+  // Those bits of each byte that `mask` has; and `v` with them.
+  TM_INLINE C masked(const uint8_t* line, int mask) {
+    return _mm512_and_si512(_mm512_loadu_si512(line), _mm512_set1_epi8(static_cast<char>(mask)));
+  }
+  TM_INLINE C with_masked(C v, const uint8_t* line, int mask) {
+    constexpr int v_or_both = 0xf8;  // v | (line & mask)
+    return _mm512_ternarylogic_epi32(v, _mm512_loadu_si512(line), _mm512_set1_epi8(static_cast<char>(mask)), v_or_both);
+  }
+  // Lines 0 to 4 of FiveBits (packed_layout.hpp); 5 and 6, of the two lines that have their bits; and 7, of three.
+  TM_INLINE C five_bits(const uint8_t* line) { return masked(line, 31); }
+  TM_INLINE C five_of_tops(const uint8_t* a, const uint8_t* b) {
+    return _mm512_srli_epi16(with_masked(_mm512_srli_epi16(masked(a, 0xe0), 2), b, 0xc0), 3);
+  }
+  TM_INLINE C five_of_tops(const uint8_t* a, const uint8_t* b, const uint8_t* c) {
+    const C upper = _mm512_srli_epi16(with_masked(_mm512_srli_epi16(masked(b, 0x20), 1), c, 0x20), 1);
+    return _mm512_or_si512(upper, _mm512_srli_epi16(masked(a, 0xe0), 5));
+  }
+  // Blocks 0 to 2 of SixBits, and block 3 of all of them.
+  TM_INLINE C six_bits(const uint8_t* line) { return masked(line, 63); }
+  TM_INLINE C six_of_tops(const uint8_t* a, const uint8_t* b, const uint8_t* c) {
+    const C lower = _mm512_srli_epi16(with_masked(_mm512_srli_epi16(masked(a, 0xc0), 2), b, 0xc0), 2);
+    return _mm512_srli_epi16(with_masked(lower, c, 0xc0), 2);
   }
   // What stands in a table of 16 bytes at each nibble.
   TM_INLINE C look_up(C nibbles, const void* table) {

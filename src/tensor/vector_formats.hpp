@@ -25,6 +25,13 @@ template <class S>
 }
 
 template <class S>
+[[gnu::always_inline]] inline typename S::N five_bit_line(const FiveBits& lines, int line) {
+  if (line < 5) return S::five_bits(lines[line]);
+  return line < 7 ? S::five_of_tops(lines[2 * (line - 5)], lines[2 * (line - 5) + 1])
+                  : S::five_of_tops(lines[4], lines[1], lines[3]);
+}
+
+template <class S>
 [[gnu::always_inline]] inline auto iq4_line(typename S::N nibbles) {
   if constexpr (S::kSignedTables) {
     return S::look_up_signed(nibbles, kIq4Values);
@@ -60,7 +67,7 @@ struct FormatQ50 {
   static constexpr bool kSigned = false;
 
   [[gnu::always_inline]] static inline auto codes(const Step& step, int /*first*/, int t, int line) {
-    return S::with_bit(nibble_line<S>(step.codes, t, line), step.fifth[t], line, 16);
+    return five_bit_line<S>(step.codes[t], line);
   }
   [[gnu::always_inline]] static inline auto scale(const Step& step, int g) { return S::load_f16(step.scale[g]); }
 };
@@ -74,7 +81,7 @@ struct FormatQ51 {
   static constexpr bool kSigned = false;
 
   [[gnu::always_inline]] static inline auto codes(const Step& step, int /*first*/, int t, int line) {
-    return S::with_bit(nibble_line<S>(step.codes, t, line), step.fifth[t], line, 16);
+    return five_bit_line<S>(step.codes[t], line);
   }
   [[gnu::always_inline]] static inline auto scale(const Step& step, int g) { return S::load_f16(step.scale[g]); }
   [[gnu::always_inline]] static inline auto min(const Step& step, int g) { return S::load_f16(step.min[g]); }
@@ -89,7 +96,7 @@ struct FormatQ5K {
   static constexpr bool kSigned = false;
 
   [[gnu::always_inline]] static inline auto codes(const Step& step, int first, int t, int line) {
-    return S::with_bit(nibble_line<S>(step.codes[first / 2], t, line), step.fifth[first + t], line, 16);
+    return five_bit_line<S>(step.codes[first + t], line);
   }
   [[gnu::always_inline]] static inline auto scale(const Step& step, int g) {
     return S::mul(S::load_f16(step.d), S::to_float(S::load_u8(step.scale[g])));
@@ -127,7 +134,7 @@ struct FormatQ3K {
   static constexpr bool kSigned = false;
 
   [[gnu::always_inline]] static inline auto codes(const Step& step, int first, int t, int line) {
-    return S::with_bit(S::quarter_codes(step.codes[first / 4][line], t), step.third[first + t], line, 4);
+    return S::with_third_bit(S::quarter_codes(step.codes[first / 4][line], t), step.third[first + t], line);
   }
   [[gnu::always_inline]] static inline auto scale(const Step& step, int g) {
     return S::mul(S::load_f16(step.d), S::to_float(S::load_s8(step.scale[g])));
@@ -143,7 +150,8 @@ struct FormatQ6K {
   static constexpr bool kSigned = false;
 
   [[gnu::always_inline]] static inline auto codes(const Step& step, int first, int t, int line) {
-    return S::with_quarter(nibble_line<S>(step.codes[first / 2 + t / 2], t % 2, line), step.upper[first / 4][line], t);
+    const SixBits& lines = step.codes[first / 4];
+    return t < 3 ? S::six_bits(lines[t][line]) : S::six_of_tops(lines[0][line], lines[1][line], lines[2][line]);
   }
   [[gnu::always_inline]] static inline auto scale(const Step& step, int g) {
     return S::mul(S::load_f16(step.d), S::to_float(S::load_s8(step.scale[g])));
