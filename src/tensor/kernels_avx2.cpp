@@ -385,12 +385,13 @@ struct Avx2 {
     __builtin_memcpy(&four, x, sizeof four);
     return _mm256_set1_epi32(four);
   }
-  // acc + the sums of four products per lane.
+  // acc + the sums of four products per lane, in order (avx2_tiles.hpp).
   TM_INLINE I dot(I acc, C w, X x) {
     acc.low = _mm256_add_epi32(acc.low, _mm256_madd_epi16(w.even_low, x.even));
     acc.high = _mm256_add_epi32(acc.high, _mm256_madd_epi16(w.even_high, x.even));
     acc.low = _mm256_add_epi32(acc.low, _mm256_madd_epi16(w.odd_low, x.odd));
     acc.high = _mm256_add_epi32(acc.high, _mm256_madd_epi16(w.odd_high, x.odd));
+    keep_order(acc.low, acc.high);
     return acc;
   }
   TM_INLINE __m256i dot_half(__m256i acc, __m256i w, __m256i x) {
@@ -412,7 +413,7 @@ struct Avx2 {
     for (int i = 0; i < 4; ++i)
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i * 32), _mm256_sub_epi16(words[i], zero));
   }
-  // Products of narrow codes as long as they are sums of 16 bits, and the rest; start, add and total as
+  // Products of narrow codes as long as they are sums of 16 bits, and the rest, in order; start, add and total as
   // PlainNarrowSum's.
   template <int most>
   struct PairSum {
@@ -427,11 +428,15 @@ struct Avx2 {
       if (line % kAtOnce != 0) {
         low = _mm256_add_epi16(low, l);
         high = _mm256_add_epi16(high, h);
-        return;
+      } else {
+        if (line > 0) {
+          sum = total();
+          keep_order(sum.low, sum.high);
+        }
+        low = l;
+        high = h;
       }
-      if (line > 0) sum = total();
-      low = l;
-      high = h;
+      keep_order(low, high);
     }
     [[gnu::always_inline]] I total() const {
       const __m256i ones = _mm256_set1_epi16(1);

@@ -30,6 +30,14 @@ template <class S>
   return line < 7 ? S::five_of_tops(lines[2 * (line - 5)], lines[2 * (line - 5) + 1])
                   : S::five_of_tops(lines[4], lines[1], lines[3]);
 }
+template <class S>
+[[gnu::always_inline]] inline typename S::N six_bit_line(const SixBits& blocks, int block, int line) {
+  if (block < 3) return S::six_bits(blocks[block][line]);
+  // Hidden from GCC 12, which would keep all that it has read of the other blocks, and spill it.
+  const SixBits* again = &blocks;
+  asm("" : "+r"(again));
+  return S::six_of_tops((*again)[0][line], (*again)[1][line], (*again)[2][line]);
+}
 
 template <class S>
 [[gnu::always_inline]] inline auto iq4_line(typename S::N nibbles) {
@@ -150,8 +158,7 @@ struct FormatQ6K {
   static constexpr bool kSigned = false;
 
   [[gnu::always_inline]] static inline auto codes(const Step& step, int first, int t, int line) {
-    const SixBits& lines = step.codes[first / 4];
-    return t < 3 ? S::six_bits(lines[t][line]) : S::six_of_tops(lines[0][line], lines[1][line], lines[2][line]);
+    return six_bit_line<S>(step.codes[first / 4], t, line);
   }
   [[gnu::always_inline]] static inline auto scale(const Step& step, int g) {
     return S::mul(S::load_f16(step.d), S::to_float(S::load_s8(step.scale[g])));
