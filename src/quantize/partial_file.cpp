@@ -53,12 +53,12 @@ fs::path with_ending(const fs::path& path, std::string_view ending) {
   return name;
 }
 
-// Says whether it was `made`. Negative, with errno, on failure.
+// Says whether it was `made`. Negative, with errno, on failure: ELOOP for a link, which quantize has not left there.
 int open_or_make(const fs::path& path, int flags, bool& made) {
   flags |= O_RDWR | O_CREAT | O_CLOEXEC;
   int fd = ::open(path.c_str(), flags | O_EXCL, 0666);
   made = fd >= 0;
-  if (fd < 0 && errno == EEXIST) fd = ::open(path.c_str(), flags, 0666);
+  if (fd < 0 && errno == EEXIST) fd = ::open(path.c_str(), flags | O_NOFOLLOW, 0666);
   return fd;
 }
 
@@ -72,6 +72,24 @@ Error not_ours(const fs::path& path) {
   return {ErrorCode::invalid_argument,
           fmt::format("'{}' is in the way, and nothing that quantize has left there; move it, or write to another name",
                       path.string())};
+}
+
+Error cannot(const char* what, const fs::path& path) {
+  return errno == ELOOP ? not_ours(path) : base::system_error(what, path);
+}
+
+// Bytes under the partial name that no journal speaks of.
+Error without_journal(const fs::path& partial, const fs::path& journal) {
+  std::string magic(model::kUnfinishedMagic.size(), '\0');
+  const int fd = ::open(partial.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+  const bool marked =
+      fd >= 0 && fills(fd, std::as_writable_bytes(std::span(magic)), 0) && magic == model::kUnfinishedMagic;
+  if (fd >= 0) ::close(fd);
+  if (!marked) return not_ours(partial);
+  return {ErrorCode::invalid_argument,
+          fmt::format("'{}' is an unfinished file without its journal '{}', so that nothing of it can be trusted; "
+                      "remove it",
+                      partial.string(), journal.string())};
 }
 
 fs::path folder_of(const fs::path& path) {
@@ -151,14 +169,14 @@ Result<void> PartialFile::check(const fs::path& path, std::string_view header, s
   if (::access(folder.c_str(), W_OK | X_OK) != 0) return base::system_error("cannot write to the folder", folder);
   PartialFile file(std::move(target), header, std::move(sizes), alignment, options);
   std::string journal;
-  file.journal_fd_ = ::open(file.journal_.c_str(), O_RDWR | O_CLOEXEC);
-  if (file.journal_fd_ < 0 && errno != ENOENT) return base::system_error("cannot open", file.journal_);
+  file.journal_fd_ = ::open(file.journal_.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+  if (file.journal_fd_ < 0 && errno != ENOENT) return cannot("cannot open", file.journal_);
   if (file.journal_fd_ >= 0) {
     TM_CHECK(file.lock());
     TM_TRY(journal, base::read_file(file.journal_, kMostJournal));
   }
   struct stat status {};
-  const bool there = ::stat(file.partial_.c_str(), &status) == 0;
+  const bool there = ::lstat(file.partial_.c_str(), &status) == 0;
   if (there && !S_ISREG(status.st_mode)) return not_ours(file.partial_);
   TM_CHECK(file.check_found(journal, there ? static_cast<uint64_t>(status.st_size) : 0, options.restart));
   return check_space(folder, file.end_, there ? static_cast<uint64_t>(status.st_blocks) * 512 : 0,
@@ -168,7 +186,7 @@ Result<void> PartialFile::check(const fs::path& path, std::string_view header, s
 // Goes on with what is there, or begins.
 Result<void> PartialFile::start(std::string_view header, bool restart) {
   journal_fd_ = open_or_make(journal_, O_APPEND, made_journal_);
-  if (journal_fd_ < 0) return base::system_error("cannot create", journal_);
+  if (journal_fd_ < 0) return cannot("cannot create", journal_);
   TM_CHECK(lock());
   TM_TRY(const std::string journal, base::read_file(journal_, kMostJournal));
   TM_TRY(const uint64_t bytes, open_partial());
@@ -197,18 +215,19 @@ Result<void> PartialFile::check_found(std::string_view journal, uint64_t bytes, 
   if (!ours && !kMagic.starts_with(journal)) return not_ours(journal_);  // a kill may have come before its first line
   // Where only a journal is left there is nothing to lose: the file got its name, and then the kill came.
   if (bytes == 0) return {};
-  if (!ours) return not_ours(partial_);
+  if (!ours) return without_journal(partial_, journal_);
   if (restart || journal.starts_with(first_line_)) return {};
   return Error(ErrorCode::invalid_argument,
-               fmt::format("'{}' is the unfinished file of another model or of other options; finish that with the "
-                           "command that began it, remove it, or throw it away with --restart",
+               fmt::format("'{}' is the unfinished file of another model or of other options (or the model was written "
+                           "to since, or this is another version or instruction set); finish that with the command "
+                           "that began it, remove it, or throw it away with --restart",
                            partial_.string()));
 }
 
 // Gives its size.
 Result<uint64_t> PartialFile::open_partial() {
   fd_ = open_or_make(partial_, 0, made_partial_);
-  if (fd_ < 0) return base::system_error("cannot create", partial_);
+  if (fd_ < 0) return cannot("cannot create", partial_);
   struct stat status {};
   if (::fstat(fd_, &status) != 0) return base::system_error("cannot inspect", partial_);
   if (!S_ISREG(status.st_mode)) return not_ours(partial_);

@@ -225,6 +225,42 @@ TEST_F(Partial, FilesOfThoseNamesThatAreNotOursAreNotTouched) {
   }
 }
 
+TEST_F(Partial, LinksOfThoseNamesAreNotFollowed) {
+  const fs::path theirs = path_.parent_path() / "theirs";
+  std::ofstream(theirs) << "";
+  for (const fs::path& path : {partial_path(path_), journal_path(path_)}) {
+    for (const fs::path& target : {theirs, path_.parent_path() / "nothing"}) {
+      fs::create_symlink(target, path);
+      const auto refused = open();
+      ASSERT_FALSE(refused);
+      EXPECT_NE(refused.error().to_string().find("'" + path.string() + "' is in the way"), std::string::npos)
+          << refused.error().to_string();
+      EXPECT_EQ(check().error().code(), ErrorCode::invalid_argument);
+      EXPECT_EQ(folder_.entries(), 2);
+      EXPECT_EQ(fs::file_size(theirs), 0U);
+      fs::remove(path);
+    }
+  }
+}
+
+TEST_F(Partial, WithoutItsJournalItIsRefusedForThat) {
+  {
+    auto file = open();
+    ASSERT_TRUE(file);
+    write(**file, 2);
+  }
+  const std::string left = base::read_file(partial_path(path_)).value();
+  fs::remove(journal_path(path_));
+  for (const bool restart : {false, true}) {
+    const auto refused = open({.fingerprint = 7, .restart = restart, .flush_bytes = 1});
+    ASSERT_FALSE(refused);
+    EXPECT_NE(refused.error().to_string().find("unfinished file without its journal"), std::string::npos)
+        << refused.error().to_string();
+    EXPECT_EQ(base::read_file(partial_path(path_)).value(), left);
+    EXPECT_EQ(folder_.entries(), 1);
+  }
+}
+
 TEST_F(Partial, AnErrorLeavesNothingThatWasNotThere) {
   fs::create_directory(journal_path(path_));
   EXPECT_FALSE(open());
