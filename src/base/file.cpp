@@ -189,6 +189,7 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
     data_ = std::exchange(other.data_, nullptr);
     size_ = std::exchange(other.size_, 0);
     path_ = std::exchange(other.path_, {});
+    named_ = std::exchange(other.named_, {});
   }
   return *this;
 }
@@ -207,6 +208,7 @@ Result<MappedFile> MappedFile::open(const fs::path& path) {
   if (data == nullptr) return system_error("cannot map", path);
   file.data_ = static_cast<const std::byte*>(data);
   file.size_ = size;
+  file.named_ = NamedMap(file.bytes(), path);
   return file;
 }
 

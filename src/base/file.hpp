@@ -8,14 +8,15 @@
 #include <string_view>
 #include <utility>
 
+#include "base/map_faults.hpp"
 #include "base/result.hpp"
 
 namespace tidemill::base {
 
 // A read-only map of a whole file, laid so that the kernel can use 2 MiB pages where the file's cache consists of them,
 // and asked to. Owned; movable. The bytes stay valid while this lives, whatever happens to the name; a file that
-// somebody cuts short in place ends the process on the next access past its end (SIGBUS), so files in use are replaced
-// by renaming.
+// somebody cuts short in place ends the process on the next access past its end (map_faults.hpp), so files in use are
+// replaced by renaming.
 class MappedFile {
  public:
   MappedFile() = default;
@@ -36,6 +37,7 @@ class MappedFile {
   const std::byte* data_ = nullptr;
   size_t size_ = 0;
   std::filesystem::path path_;
+  NamedMap named_;
 };
 
 // The file's content; over `limit` bytes is `too_large`. "-" reads standard input.
