@@ -72,6 +72,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void notice_drain() { input_event_.notify(); }
   // Resets the connection: what runs on it sees the client gone.
   void cut();
+  // The exchange's wakers do nothing from here on. Also for whoever has seen the context's thread end.
+  void detach_waker();
 
   asio::any_io_executor executor() { return io_.get_executor(); }
 
@@ -120,7 +122,6 @@ class Connection : public std::enable_shared_from_this<Connection> {
   asio::awaitable<base::Result<void>> end_stream();
   asio::awaitable<Wake> wait(std::optional<base::Duration> at_most);
   std::function<void()> waker();
-  void detach_waker();
 
   const std::string peer_;
   asio::io_context& io_;

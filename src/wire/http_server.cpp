@@ -240,6 +240,10 @@ bool HttpServer::Impl::stop(base::Duration limit) {
   {
     const std::lock_guard lock(mutex);
     acceptor.reset();
+    // Other threads may call the wakers of handlers that have not returned, and must not post to what is destroyed.
+    for (const auto& [key, held] : open) {
+      if (const auto connection = held.connection.lock()) connection->detach_waker();
+    }
     open.clear();
     ended = std::exchange(io, {});
   }

@@ -1,8 +1,12 @@
 // Starting, draining, stopping, and running out of connections or file descriptors.
 #include <algorithm>
+#include <atomic>
 #include <sys/resource.h>
+#include <thread>
 #include <vector>
 
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <gtest/gtest.h>
@@ -128,6 +132,47 @@ TEST_F(LifecycleTest, WakersOutliveTheServer) {
   const auto wake = waker_.get();
   server_.reset();
   wake();
+}
+
+// Whatever of a handler has not returned is destroyed with its event loop, which takes no lock any more: nobody may
+// post to it then. ThreadSanitizer sees who does, since nothing here but the server's own locks orders the two threads.
+TEST_F(LifecycleTest, WakersMayBeCalledWhileTheServerEnds) {
+  constexpr auto relaxed = std::memory_order_relaxed;
+  std::atomic<bool> ends = false;
+  std::atomic<bool> called = false;
+  struct WithTheHandler {
+    std::atomic<bool>& ends;
+    std::atomic<bool>& called;
+    ~WithTheHandler() {
+      ends.store(true, relaxed);
+      while (!called.load(relaxed))
+        std::this_thread::yield();
+    }
+  };
+  router_.add("GET", "/stuck", [&](Exchange& exchange) -> awaitable<void> {
+    namespace asio = boost::asio;
+    const WithTheHandler last{ends, called};
+    waker_.publish(exchange.waker());
+    const auto executor = exchange.executor();
+    const auto& context = static_cast<asio::io_context&>(asio::query(executor, asio::execution::context));
+    while (!context.stopped())
+      std::this_thread::yield();
+    co_await asio::post(executor, asio::use_awaitable);  // never: it is destroyed with the loop's queue
+  });
+  options_.io_threads = 2;
+  start();
+  const RawClient other = connect();  // the other thread's, which accepts
+  wait_for_connections(1);
+  RawClient client = connect();
+  ASSERT_TRUE(client.send("GET /stuck HTTP/1.1\r\nHost: h\r\n\r\n"));
+  std::thread caller([&, wake = waker_.get()] {
+    while (!ends.load(relaxed))
+      std::this_thread::yield();
+    wake();
+    called.store(true, relaxed);
+  });
+  EXPECT_FALSE(server_->stop(base::Duration(0)));
+  caller.join();
 }
 
 TEST_F(LifecycleTest, ConnectionsOverTheLimitAreTold503) {
