@@ -79,9 +79,9 @@ template <int64_t bytes>
 // on each of two cores of a Zen 3, spreading took Q8_0 from 7.2 to 8.5 GB/s and Q5_K, of 45 lines a step, from 6.7 to
 // 9.5. Steps of nine to twelve lines gained nothing by it (docs/performance.md).
 //
-// Lines are spread in the order of memory. Scales and Q3_K's third bits, which come first, are wanted with the codes and
-// not before them, so all is asked for as much further ahead. A step is worked on in `parts`, of some slots each; what they
-// ask for may overlap by a few lines.
+// Lines are spread in the order of memory. Scales and Q3_K's third bits, which come first, are wanted with the codes
+// and not before them, so all is asked for as much further ahead. A step is worked on in `parts`, of some slots each;
+// what they ask for may overlap by a few lines.
 template <class T, int parts, int slots>
 struct AskAhead {
   static constexpr int kLines = (sizeof(T) + kLineBytes * parts - 1) / (kLineBytes * parts);  // of a part
